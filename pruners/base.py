@@ -1,0 +1,146 @@
+"""What a pruning method is: a callable `(model, masks, task) -> Masking`, and the few tools that all methods share.
+
+A method never trains and never touches a file: it gets a network, the masks so far and a `Task`, and returns how masks act from now on. The runner's
+single training loop calls the three hooks of the `Masking`. A measurement (spectrum, Lipschitz constant) is the same call with a `Measurement` as result.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+
+Batch = tuple[Tensor, Tensor]  # inputs (B, C, H, W), labels (B,)
+Masks = dict[str, Tensor]  # parameter name -> bool tensor of that parameter's shape; True = kept
+Scores = dict[str, Tensor]  # same keys and shapes, float; larger = more worth keeping
+Finding = float | int | str | None
+LossFn = Callable[[Tensor, Tensor], Tensor]  # logits (B, C), labels (B,) -> scalar
+
+
+def no_progress(done: int, total: int, what: str) -> None:
+    """The progress callback of a task that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a measure stage found: tensors for later stages, findings for the record."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    report: dict[str, Finding] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method may use besides the network; the runner builds one per stage."""
+
+    loss: LossFn  # mean over the batch, without weight decay
+    batches: Callable[[int], Iterable[Batch]]  # batch size -> a seeded, shuffled pass over the unaugmented training set; every call gives the same pass
+    density: float | None  # kept / prunable to reach; None = the method finds it
+    steps: int  # optimizer steps of this stage; 0 = one-shot
+    rng: Generator  # this stage's own CPU stream, never the global one
+    measured: Mapping[str, Measurement] = field(default_factory=dict)  # stage name -> what earlier measure stages found
+    tick: Callable[[int, int, str], None] = no_progress  # (done, total, what is counted): call it in anything longer than two seconds
+
+
+class Masking(Protocol):
+    """How masks act while one stage trains: a dataclass of tensors, numbers and generators, so it can be saved and resumed."""
+
+    masks: Masks  # always the current hard masks
+    trainable: dict[str, Tensor]  # extra leaves to optimise (popup scores); {} for most
+    train_weights: bool  # False: weights stay as they are (mask search)
+    report: dict[str, Finding]  # what the method found, e.g. {"lipschitz": 39.2, "literal_k": None}
+
+    def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]: ...  # replaces parameters in the forward pass
+
+    def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None: ...  # gradients are there
+
+    def after_step(self, model: nn.Module, step: int) -> None: ...  # tensors have moved
+
+
+class Pruner(Protocol):
+    """A pruning method. It may change weights (pruned ones become exact zeros) but nothing else of the model."""
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Masking: ...
+
+
+class Measure(Protocol):
+    """A measurement. It leaves the model bit-identical: weights, gradients, BatchNorm statistics, training flag."""
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement: ...
+
+
+@dataclass
+class FixedMasking:
+    """Masks that no longer change: the result of every before- and after-training method."""
+
+    masks: Masks
+    trainable: dict[str, Tensor] = field(default_factory=dict)
+    train_weights: bool = True
+    report: dict[str, Finding] = field(default_factory=dict)
+
+    def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
+        """Nothing to replace: the parameters already hold exact zeros."""
+        return {}
+
+    def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
+        """Clear the gradients of pruned weights, else momentum and clipping would see them."""
+        for name, mask in self.masks.items():
+            grad = model.get_parameter(name).grad
+            if grad is not None:
+                grad.mul_(mask)
+
+    def after_step(self, model: nn.Module, step: int) -> None:
+        """Momentum kept from before pruning could still move a pruned weight: set it back to zero."""
+        apply_masks(model, self.masks)
+
+
+def prunable_names(model: nn.Module) -> list[str]:
+    """Names of the prunable parameters in the model's order: weights of conv and linear layers (decisions.md 2).
+
+    First, last and shortcut layers are included; biases and BatchNorm never are.
+    """
+    prunable = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    return [f"{name}.weight" if name else "weight" for name, module in model.named_modules() if isinstance(module, prunable)]
+
+
+def full_masks(model: nn.Module) -> Masks:
+    """Masks that keep every prunable weight, on the device of the model."""
+    return {name: torch.ones_like(model.get_parameter(name), dtype=torch.bool) for name in prunable_names(model)}
+
+
+@torch.no_grad()
+def apply_masks(model: nn.Module, masks: Masks) -> None:
+    """Set every pruned weight of `model` to exact zero, in place: the one place that does."""
+    for name, mask in masks.items():
+        model.get_parameter(name).mul_(mask)
+
+
+def count_kept(masks: Masks) -> int:
+    """Number of True entries over all masks."""
+    return int(sum(int(mask.sum()) for mask in masks.values()))
+
+
+def count_prunable(masks: Masks) -> int:
+    """Number of entries over all masks."""
+    return sum(mask.numel() for mask in masks.values())
+
+
+def density(masks: Masks) -> float:
+    """Kept / prunable in [0, 1]."""
+    return count_kept(masks) / count_prunable(masks)
+
+
+def keep_count(density: float, prunable: int) -> int:
+    """How many weights a density keeps: round(density * prunable) (decisions.md 4).
+
+    Raises:
+        ValueError: the density is outside (0, 1] or keeps no weight at all.
+    """
+    if not 0 < density <= 1:
+        raise ValueError(f"density={density} must be in (0, 1]: it is kept / prunable; sparsity = 1 - density")
+    kept = round(density * prunable)
+    if kept < 1:
+        raise ValueError(f"density={density} keeps none of {prunable:,} prunable weights; the smallest density that keeps one is {1 / prunable:.2g}")
+    return kept

@@ -1,0 +1,60 @@
+"""Gradients by parameter name, and the guard that keeps a scored model bit-identical."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from pruners.base import Batch, LossFn, Masks, Scores
+
+BATCHNORM_MODES = ("train", "eval")
+
+
+@contextmanager
+def undisturbed(model: nn.Module, bn: str = "eval") -> Iterator[None]:
+    """Run a block in BatchNorm mode `bn` and leave the model as it was: buffers, training flags, gradients and requires_grad.
+
+    Args:
+        bn: `train` normalises by the batch, `eval` by the running statistics. The whole model is put into that mode.
+    """
+    if bn not in BATCHNORM_MODES:
+        raise ValueError(f"bn={bn!r} must be one of {', '.join(BATCHNORM_MODES)}")
+    flags = {module: module.training for module in model.modules()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    grads = {name: p.grad for name, p in model.named_parameters()}
+    learns = {name: p.requires_grad for name, p in model.named_parameters()}
+    model.train(bn == "train")
+    try:
+        yield
+    finally:
+        for module, training in flags.items():
+            module.training = training
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])
+        for name, p in model.named_parameters():
+            p.grad = grads[name]
+            p.requires_grad_(learns[name])
+
+
+def mean_gradients(model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, bn: str = "eval") -> Scores:
+    """Gradient of the mean loss over all examples of `batches`, for every masked parameter; keys and shapes of `masks`.
+
+    Batches of unequal size weigh by their size, so that chunks give what one large batch gives (in eval mode). The model is left as it was.
+
+    Raises:
+        ValueError: `batches` is empty.
+    """
+    names = list(masks)
+    total: list[torch.Tensor] | None = None
+    examples = 0
+    with undisturbed(model, bn):
+        parameters = [model.get_parameter(name).requires_grad_(True) for name in names]
+        for x, y in batches:
+            grads = torch.autograd.grad(loss(model(x), y) * len(y), parameters, materialize_grads=True)
+            total = list(grads) if total is None else [t + g for t, g in zip(total, grads, strict=True)]
+            examples += len(y)
+    if total is None:
+        raise ValueError("there is no batch to take a gradient of: the source gave none")
+    return {name: t / examples for name, t in zip(names, total, strict=True)}
