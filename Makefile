@@ -1,0 +1,63 @@
+# `make help` lists the targets. Every target that runs Python sets the environment up first when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+TABLE ?= imc_table01@digits
+DATASET ?= fashion_mnist
+ARGS ?=
+.DEFAULT_GOAL := help
+
+.PHONY: help setup demo test test-slow test-fashion lint format data tables reproduce plan bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info < (3, 14) else f"Winnow needs Python 3.10 to 3.13; this is {sys.version.split()[0]}: make setup PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off -e '.[dev,figures,report]' | grep -vE '^(Requirement|Obtaining|  (Using|Download|Prepar|Getting|Installing|Checking))' || true
+	$(RUN) -c 'import torch, torchvision, hydra, pandas, sklearn, safetensors; print("ready: torch", torch.__version__)'
+	touch $@
+
+setup: $(VENV)/ready ## make .venv and install everything from pyproject.toml
+
+demo: $(VENV)/ready ## the main job: Table 1 of the IMC paper on embedded real images (ResNet-20, 3 seeds)
+	$(RUN) scripts/reproduce.py imc_table01@digits models=resnet20 train=quick seeds=0,1,2 $(ARGS)
+
+test: $(VENV)/ready ## the test suite
+	$(RUN) -m pytest -m 'not slow and not fashion' $(ARGS)
+
+test-slow: $(VENV)/ready ## the tests that take minutes
+	$(RUN) -m pytest -m slow $(ARGS)
+
+test-fashion: $(VENV)/ready ## the tests on the real Fashion-MNIST files (apt-get install dataset-fashion-mnist)
+	$(RUN) -m pytest -m fashion $(ARGS)
+
+lint: $(VENV)/ready ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/ready ## put the code into its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+data: $(VENV)/ready ## fetch a data set: make data DATASET=cifar10
+	$(RUN) scripts/fetch_data.py $(DATASET) $(ARGS)
+
+plan: $(VENV)/ready ## what a table needs and what is there: make plan TABLE=imc_table01@digits
+	$(RUN) scripts/plan.py $(TABLE) $(ARGS)
+
+reproduce: $(VENV)/ready ## run what a table misses, then print it: make reproduce TABLE=imc_table01 ARGS="models=resnet20 seeds=0"
+	$(RUN) scripts/reproduce.py $(TABLE) $(ARGS)
+
+tables: $(VENV)/ready ## print tables from the records that are there, and write them to results/tables
+	$(RUN) scripts/tables.py $(TABLE) $(ARGS)
+
+bench: $(VENV)/ready ## speed as ratios against a rival measured in the same run
+	$(RUN) scripts/bench.py $(ARGS)
+
+clean: ## remove the environment and caches of tools; records and the stage cache stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

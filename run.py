@@ -1,0 +1,42 @@
+"""Entry point: `python run.py method=imc model=resnet20`. Composes the configuration, answers bad input with one message, hands over to runner.execute."""
+
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from runner.schema import register
+
+register()
+CONF = str(Path(__file__).resolve().parent / "conf")
+
+
+def main() -> None:
+    """Run the command line; exit code 0 done, 1 failed, 2 bad input, 143 stopped at a checkpoint."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra's exceptions reach us, and become one message
+    codes: list[int] = []
+
+    @hydra.main(version_base="1.3", config_path=CONF, config_name="config")
+    def job(cfg: DictConfig) -> None:
+        from runner.execute import execute  # torch: not for --help and --cfg
+
+        codes.append(execute(cfg))
+
+    from runner.messages import refuse_key_changes, translate
+
+    try:
+        refuse_key_changes(sys.argv[1:])
+        job()
+    except Exception as error:
+        message = translate(error, CONF)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(max(codes, default=0))
+
+
+if __name__ == "__main__":
+    main()

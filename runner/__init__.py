@@ -1,0 +1,14 @@
+"""Winnow's runner: configuration, stages, cache, records, tables. `runner.load_ticket(run_id)` gives a finished run's network and masks."""
+
+from typing import Any
+
+__all__ = ["load_ticket"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on use: `run.py --help` must not load torch.
+    if name == "load_ticket":
+        from runner.ticket import load_ticket
+
+        return load_ticket
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,178 @@
+"""From a composed configuration to a frozen `Run`: the only place, besides run.py, that knows Hydra's objects. All problems are reported at once."""
+
+import re
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from runner.components import construct, flatten
+from runner.errors import ConfigError
+from runner.spec import KINDS, Recipe, Run, Stage, Start, epochs_of, scaled
+
+OPTION_GROUPS = ("source", "allocate", "pick", "schedule", "start", "retrain")
+STAGE_KEYS = {"name", "kind", "start", "masks", "needs", "epochs", "lr_schedule", "lr_factor", "pruner", "measure"}
+
+
+def build_run(cfg: DictConfig) -> Run:
+    """The run that `cfg` describes, every duration scaled, every component built and checked.
+
+    Raises:
+        ConfigError: with one message for every problem found.
+    """
+    try:
+        plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+    problems = [*_check_values(plain), *_check_options(cfg, plain)]
+    parts: dict[str, Any] = {}
+    for key in ("dataset", "model"):
+        try:
+            parts[key] = construct(plain[key], key)
+        except ConfigError as error:
+            problems += error.messages
+    if problems:
+        raise ConfigError(*problems)
+    method = plain["method"]
+    return Run(
+        method=method["name"],
+        label=method["label"],
+        seed=plain["seed"],
+        density=plain["density"],
+        train_fraction=plain["train_fraction"],
+        scale=plain["train"]["scale"],
+        epoch_column=tuple(method["epoch_column"]),
+        stages=build_stages(plain),
+        **parts,
+    )
+
+
+def build_stages(plain: dict[str, Any]) -> tuple[Stage, ...]:
+    """The stages of a resolved configuration, in order, each checked against the ones before it."""
+    stages: dict[str, Stage] = {}
+    ends: dict[str, int] = {}  # stage name -> its last epoch in the paper's numbers, for messages
+    problems: list[str] = []
+    for i, node in enumerate(flatten(plain["method"]["stages"])):
+        key = f"method.stages.{i}"
+        try:
+            unknown = set(node) - STAGE_KEYS
+            if unknown or node.get("kind") not in KINDS or not node.get("name") or node["name"] in stages:
+                raise ConfigError(f"{key}={node}: needs a new name, a kind ({', '.join(KINDS)}) and keys among {', '.join(sorted(STAGE_KEYS))}")
+            stages[node["name"]] = _build_stage(node, plain, stages, ends, key)
+            ends[node["name"]] = _paper_epochs(node, plain, key)
+        except ConfigError as error:
+            problems += error.messages
+        except ValueError as error:
+            problems += str(error).splitlines()
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
+    return tuple(stages.values())
+
+
+def _build_stage(node: dict[str, Any], plain: dict[str, Any], earlier: dict[str, Stage], ends: dict[str, int], key: str) -> Stage:
+    start = _build_start(node.get("start") or {}, plain, earlier, ends)
+    for name in filter(None, [node.get("masks"), *node.get("needs", [])]):
+        if name not in earlier and name != "init":
+            raise ConfigError(f"{key} ({node['name']}) needs {name!r}, which is no earlier stage: {', '.join(earlier) or 'there is none'}")
+    trains = node["kind"] in ("train", "search")
+    slot = "measure" if node["kind"] == "measure" else "pruner"
+    component = construct(node[slot], f"method.{slot}") if node.get(slot) is not None else None
+    return Stage(
+        name=node["name"],
+        kind=node["kind"],
+        start=start,
+        masks=node.get("masks"),
+        needs=tuple(node.get("needs", [])),
+        density=plain["density"] if slot == "pruner" and component is not None else None,
+        recipe=_build_recipe(node, plain, start, earlier, ends, key) if trains else None,
+        component=component,
+    )
+
+
+def _build_start(node: dict[str, Any], plain: dict[str, Any], earlier: dict[str, Stage], ends: dict[str, int]) -> Start:
+    stage = node.get("from", "init")
+    if stage not in ("init", "reinit", *earlier):
+        raise ConfigError(f"start.from={stage} is no earlier stage: init, reinit{''.join(', ' + n for n in earlier)}")
+    rewind = node.get("rewind")
+    if rewind is None:
+        return Start(stage, resume=bool(node.get("resume", False)))
+    epoch = epochs_of("retrain.rewind", rewind)
+    if stage not in ends:
+        raise ConfigError(f"retrain.rewind={rewind}: there is no trained stage to rewind to; take start=dense, or leave retrain out")
+    if epoch > ends[stage]:
+        raise ConfigError(
+            f"retrain.rewind={rewind} is after the end of stage {stage!r}, which trains {ends[stage]} epochs: take 0ep to {ends[stage]}ep, or train it for longer"
+        )
+    end = earlier[stage].recipe.epochs  # type: ignore[union-attr]
+    epoch = end if epoch == ends[stage] else min(scaled(epoch, plain["train"]["scale"]), end)
+    return Start(stage, epoch=None if epoch == end else epoch)
+
+
+def _paper_epochs(node: dict[str, Any], plain: dict[str, Any], key: str) -> int:
+    own = node.get("epochs")
+    return epochs_of(f"{key}.epochs", plain["train"]["epochs"] if own is None else own)
+
+
+def _build_recipe(
+    node: dict[str, Any], plain: dict[str, Any], start: Start, earlier: dict[str, Stage], ends: dict[str, int], key: str
+) -> Recipe:
+    train = plain["train"]
+    parent = earlier.get(start.stage) if start.resume else None
+    first = parent.recipe.epochs if parent and parent.recipe else 0
+    paper = _paper_epochs(node, plain, key)
+    if first and paper <= ends[start.stage]:
+        raise ConfigError(f"retrain=finetune goes on where {start.stage!r} ended, after {ends[start.stage]} epochs, but train.epochs={paper}: raise it")
+    return Recipe(
+        epochs=max(scaled(paper, train["scale"]), first + 1),
+        lr=float(train["lr"]) * float(node.get("lr_factor", 1.0)),
+        batch_size=train["batch_size"],
+        momentum=float(train["momentum"]),
+        weight_decay=float(train["weight_decay"]),
+        lr_schedule=node.get("lr_schedule") or train["lr_schedule"],
+        precision=train["precision"],
+        first_epoch=first,
+    )
+
+
+def _check_values(plain: dict[str, Any]) -> list[str]:
+    """Problems of single values that need no component."""
+    problems = []
+    density, rule = plain["density"], plain["method"].get("density")
+    name, why = plain["method"].get("name"), plain["method"].get("why", {})
+    if density is not None and not 0 < density <= 1:
+        problems.append(f"density={density:g} must be in (0, 1]: it is kept / prunable, and sparsity = 1 - density")
+    if density is None and rule == "required":
+        problems.append(f"density is missing: method={name} prunes to the density that you give, e.g. density=0.1 keeps a tenth of the weights")
+    if density is not None and rule == "refused":
+        problems.append(f"density={density:g}: method={name} takes no density, {why.get('density', 'it sets its own')}; leave it out or take another method")
+    if plain["seed"] < 0:
+        problems.append(f"seed={plain['seed']} must be 0 or more")
+    if not 0 < plain["train_fraction"] <= 1:
+        problems.append(f"train_fraction={plain['train_fraction']:g} must be in (0, 1]: the share of the training images that is used")
+    if not 0 < plain["train"]["scale"] < float("inf"):
+        problems.append(f"train.scale={plain['train']['scale']:g} must be positive: it multiplies every duration, 1 is the paper's")
+    if plain["train"]["epochs"] < 1:
+        problems.append(f"train.epochs={plain['train']['epochs']} must be at least 1")
+    return problems
+
+
+def _check_options(cfg: DictConfig, plain: dict[str, Any]) -> list[str]:
+    """An option group that was set although the method does not use it is refused, with the reason."""
+    raw = str(OmegaConf.to_container(cfg.method, resolve=False))
+    method, problems = plain["method"], []
+    for group in OPTION_GROUPS:
+        node = plain[group]
+        chosen = node.get("name", "given") if isinstance(node, dict) else node
+        neutral = node is None or chosen in ("none", "init")
+        if neutral or re.search(r"\$\{" + group + r"\b", raw):
+            continue
+        reason = method.get("why", {}).get(group, "it has no such choice")
+        problems.append(f"{group} is not an option of method={method['name']}: {reason}. Leave {group}=... out")
+    start, retrain = plain["start"].get("name"), plain["retrain"].get("name")
+    if start == "init" and retrain != "none" and not any(p.startswith("retrain") for p in problems):
+        problems.append(
+            f"retrain={retrain}: method={method['name']} prunes at initialization here, so there is nothing to {retrain}; add start=dense, or leave retrain out"
+        )
+    if start not in (None, "init") and retrain == "none":
+        problems.append(f"retrain=none: start={start} prunes a trained net; say how it is retrained: reinit, rewind or finetune")
+    return problems

@@ -1,0 +1,146 @@
+"""A table's YAML as cells: which runs stand behind each printed entry. A cell is a configuration; its seeds are runs that differ by the seed alone."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from runner.build import build_run
+from runner.compose import CONF, compose_config, method_names
+from runner.errors import ConfigError, nearest, one_of
+from runner.identity import run_id
+from runner.spec import Run
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a table and the command-line overrides that make it."""
+
+    run: Run
+    overrides: tuple[str, ...]
+
+    @property
+    def run_id(self) -> str:
+        """The run's identity."""
+        return run_id(self.run)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row of the table on one network: jobs by seed; none when the row's method does not exist yet."""
+
+    row: str
+    network: str
+    jobs: tuple[Job, ...] = ()
+    missing: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as asked for: its YAML, the data set variant, and its cells by row and network."""
+
+    name: str
+    spec: dict[str, Any]
+    variant: str | None
+    rows: tuple[str, ...]
+    networks: dict[str, str]  # printed name -> model
+    cells: dict[tuple[str, str], Cell] = field(default_factory=dict)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Every run of the table, each once."""
+        unique = {job.run_id: job for cell in self.cells.values() for job in cell.jobs}
+        return list(unique.values())
+
+
+def parse_arguments(words: list[str]) -> tuple[list[str], dict[str, list[str]], list[str]]:
+    """Command-line words as table names, selections (`models`, `seeds`: lists) and overrides for every run.
+
+    Raises:
+        ConfigError: no table named.
+    """
+    names = [n for word in words if "=" not in word for n in word.split(",") if n]
+    pairs = [word for word in words if "=" in word]
+    chosen = {key: value.split(",") for key, _, value in (p.partition("=") for p in pairs) if key in ("models", "seeds")}
+    if not names:
+        raise ConfigError(f"TABLE is missing: {', '.join(table_names())}, with @digits and the like for another data set")
+    return names, chosen, [p for p in pairs if p.partition("=")[0] not in ("models", "seeds")]
+
+
+def table_names() -> list[str]:
+    """Tables that have a configuration."""
+    return sorted(path.stem for path in (CONF / "table").glob("*.yaml"))
+
+
+def expand(name: str, chosen: dict[str, list[str]], overrides: list[str]) -> Table:
+    """The table `name` or `name@dataset` with its runs.
+
+    Args:
+        chosen: `models` keeps some networks, `seeds` replaces the seeds.
+        overrides: further overrides for every run; they win.
+
+    Raises:
+        ConfigError: unknown table, data set, model, seed or override.
+    """
+    stem, _, variant = name.partition("@")
+    if stem not in table_names():
+        raise ConfigError(one_of("TABLE", stem, table_names()))
+    spec: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / "table" / f"{stem}.yaml"), resolve=True)  # type: ignore[assignment]
+    if variant and variant not in spec["elsewhere"]:
+        raise ConfigError(one_of(f"TABLE={stem}@", variant, spec["elsewhere"]))
+    setting = spec["elsewhere"][variant] if variant else spec
+    networks = _choose_networks(setting["networks"], chosen.get("models"))
+    seeds = _seeds(chosen.get("seeds")) or spec["seeds"]
+    order = list(setting["networks"])
+    cells = {}
+    for row in spec["rows"]:
+        for network, model in networks.items():
+            words = [*setting["overrides"], f"model={model}", *row["overrides"], *overrides]
+            if "density" in row:
+                words.insert(0, f"density={row['density'][order.index(network)]}")
+            cells[row["label"], network] = _cell(row["label"], network, words, seeds)
+    return Table(name, spec, variant or None, tuple(row["label"] for row in spec["rows"]), networks, cells)
+
+
+def _cell(row: str, network: str, words: list[str], seeds: list[int]) -> Cell:
+    method = next(w.partition("=")[2] for w in reversed(words) if w.startswith("method="))
+    if method not in method_names():
+        return Cell(row, network, missing=f"method={method} does not exist yet")
+    cfg = compose_config(_last_wins(words))
+    jobs = []
+    for seed in seeds:
+        cfg.seed = seed  # a value, not a group: no need to compose again
+        jobs.append(Job(build_run(cfg), (*_last_wins(words), f"seed={seed}")))
+    return Cell(row, network, tuple(jobs))
+
+
+def _last_wins(words: list[str]) -> list[str]:
+    """One override per key: Hydra refuses to choose a group twice."""
+    return [f"{key}={value}" for key, value in {w.partition("=")[0]: w.partition("=")[2] for w in words}.items()]
+
+
+def _choose_networks(networks: dict[str, str], wanted: list[str] | None) -> dict[str, str]:
+    if wanted is None:
+        return networks
+    plain = {label.lower().replace("-", ""): label for label in networks} | {model: label for label, model in networks.items()}
+    unknown = [word for word in wanted if word not in plain]
+    if unknown:
+        raise ConfigError(f"models={','.join(unknown)}: this table has {', '.join(networks.values())}{nearest(unknown[0], networks.values())}")
+    keep = {plain[word] for word in wanted}
+    return {label: model for label, model in networks.items() if label in keep}
+
+
+def _seeds(words: list[str] | None) -> list[int]:
+    try:
+        seeds = [int(word) for word in words or []]
+    except ValueError:
+        seeds = [-1]
+    if any(seed < 0 for seed in seeds):
+        raise ConfigError(f"seeds={','.join(words or [])} must be whole numbers of 0 or more, e.g. seeds=0,1,2")
+    return seeds
+
+
+def results_roots(results_dir: Path) -> list[Path]:
+    """Where records are looked up: this machine's results first, then those that we ship."""
+    return [results_dir, CONF.parent / "results" / "published"]

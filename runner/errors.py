@@ -1,0 +1,43 @@
+"""Errors that end a run with one message instead of a traceback."""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be run; nothing was done. Holds one or more messages, each with the key, the value, the choices and the way out."""
+
+    def __init__(self, *messages: str) -> None:
+        super().__init__("\n".join(messages))
+        self.messages = messages
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """A signal asked the run to stop; a checkpoint was written, the same command goes on from there."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the choice spelled most like `word`, or nothing."""
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def one_of(key: str, value: object, choices: Iterable[str]) -> str:
+    """The message for a value that is none of its choices."""
+    choices = list(choices)
+    return f"{key}={value} is not a choice: {', '.join(choices)}{nearest(str(value), choices)}"
+
+
+def complain(error: ConfigError) -> None:
+    """The messages of a configuration error on standard error, one per line."""
+    print("\n".join(f"error: {message}" for message in error.messages), file=sys.stderr)
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """The exit code of `work`; 2 with its messages for a configuration that cannot be run."""
+    try:
+        return work()
+    except ConfigError as error:
+        complain(error)
+        return 2

@@ -1,0 +1,182 @@
+"""One run from its configuration to its record: check, look up, compute what is missing, write down."""
+
+import json
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from pruners.base import count_prunable, full_masks, keep_count
+from runner.build import build_run
+from runner.errors import ConfigError, Stopped, complain
+from runner.identity import run_id, stage_keys, trains
+from runner.machine import Machine, check_precision, prepare
+from runner.panel import panel, plan_table
+from runner.progress import Watcher, display
+from runner.records import make_record
+from runner.rng import stream
+from runner.spec import Run
+from runner.stages import Workbench, is_cached, run_stage
+from runner.store import Store, atomically, held, write_json
+
+EXIT_FAILED, EXIT_CONFIG, EXIT_STOPPED = 1, 2, 143
+
+
+def execute(cfg: DictConfig) -> int:
+    """Do the run that `cfg` describes, or show its plan; the process' exit code. Every problem is one message on standard error."""
+    console = Console(highlight=False)
+    try:
+        run = build_run(cfg)
+        machine = prepare(OmegaConf.to_container(cfg.env, resolve=True))  # type: ignore[arg-type]
+        check(run, machine)
+    except ConfigError as error:
+        complain(error)
+        return EXIT_CONFIG
+    identity = run_id(run)
+    if cfg.env.plan:
+        console.print(plan_table(identity, plan(run, machine), record_path(machine, identity).is_file()))
+        console.print(plan_line([(run, machine)]))
+        return 0
+    return _finish(cfg, run, machine, identity, console)
+
+
+def check(run: Run, machine: Machine) -> None:
+    """Everything that can be known to go wrong before any work: precision, the net on these images, the density on this net, the data.
+
+    Raises:
+        ConfigError: with one message for each problem.
+    """
+    problems: list[str] = []
+    for precision in {stage.recipe.precision for stage in run.stages if stage.recipe}:
+        try:
+            check_precision(precision, machine.device)
+        except ConfigError as error:
+            problems += error.messages
+    info = run.dataset.info()
+    try:
+        model = run.model(info.channels, info.classes, info.size, stream(run.seed, "init", "weights"))
+        if run.density is not None:
+            keep_count(run.density, count_prunable(full_masks(model)))
+    except ValueError as error:
+        problems += str(error).splitlines()
+    if not record_path(machine, run_id(run)).is_file() and any(not step["cached"] for step in plan(run, machine)):
+        try:
+            run.dataset.check(machine.data_dir)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError(*problems)
+
+
+def record_path(machine: Machine, identity: str) -> Path:
+    """Where the run's record is, once it is done."""
+    return machine.results_dir / "runs" / identity / "result.json"
+
+
+def plan(run: Run, machine: Machine) -> list[dict[str, Any]]:
+    """A row per stage: name, kind, key, epochs, cached. Nothing is run."""
+    store, keys = Store(machine.cache_dir), stage_keys(run)
+    return [
+        {"name": s.name, "kind": s.kind, "key": keys[s.name], "epochs": trains(s), "cached": is_cached(run, s, store, keys[s.name])} for s in run.stages
+    ]
+
+
+def plan_line(planned: list[tuple[Run, Machine]]) -> str:
+    """The line `epochs: asked N, needed M` of a plan: N as if every run stood alone, M for stages that no run has done and counted once."""
+    asked, needed = 0, {}
+    for run, machine in planned:
+        done = record_path(machine, run_id(run)).is_file()
+        for step in plan(run, machine):
+            asked += step["epochs"]
+            if not done and not step["cached"]:
+                needed[step["key"]] = step["epochs"]
+    return f"epochs: asked {asked}, needed {sum(needed.values())}"
+
+
+def _finish(cfg: DictConfig, run: Run, machine: Machine, identity: str, console: Console) -> int:
+    """Hold the run's folder, compute or find the record, show it; every way to end leaves a status behind."""
+    path = record_path(machine, identity)
+    folder = path.parent
+    if not path.is_file():
+        with held(folder / ".lock", lambda holder: console.print(f"waiting for {identity}, which {holder} runs")):
+            if not path.is_file():
+                code = _attempt(cfg, run, machine, identity, console)
+                if code:
+                    return code
+    record = json.loads(path.read_text())
+    console.print(panel(record, path, cfg))
+    return 0
+
+
+def _attempt(cfg: DictConfig, run: Run, machine: Machine, identity: str, console: Console) -> int:
+    folder = record_path(machine, identity).parent
+    shown = display(machine.progress, console)
+    watcher = Watcher(folder, shown, {"run_id": identity})
+    atomically(folder / "config.yaml", lambda p: OmegaConf.save(cfg, p, resolve=True))
+    try:
+        with asked_to_stop() as stop:
+            record = perform(Workbench(run, machine, Store(machine.cache_dir), watcher, stop), identity)
+        write_json(folder / "result.json", record)
+        (folder / "traceback.txt").unlink(missing_ok=True)
+        watcher.finish("done")
+    except Stopped:
+        watcher.finish("stopped")
+        shown.close()
+        print(f"stopped: {identity} is checkpointed; the same command goes on from there", file=sys.stderr)
+        return EXIT_STOPPED
+    except Exception as error:
+        atomically(folder / "traceback.txt", lambda p: p.write_text(traceback.format_exc()))
+        watcher.finish("failed")
+        shown.close()
+        print(f"failed: {identity}: {type(error).__name__}: {error}\n  where: {folder / 'traceback.txt'}", file=sys.stderr)
+        return EXIT_FAILED
+    finally:
+        shown.close()
+    return 0
+
+
+def perform(bench: Workbench, identity: str) -> dict[str, Any]:
+    """Run or load every stage in order; the record."""
+    begun, started = time.monotonic(), _now()
+    stages = []
+    for stage in bench.run.stages:
+        meta, cached = run_stage(bench, stage)
+        bench.watcher.restore(stage.name, meta["history"])
+        stages.append({**meta, "name": stage.name, "key": bench.keys[stage.name], "cached": cached})
+        if bench.stop():
+            raise Stopped
+    return make_record(bench, stages, identity, time.monotonic() - begun, started, _now())
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Any]:
+    """A function that turns true on SIGTERM or Ctrl-C, so that a training can end at a checkpoint; a second Ctrl-C ends at once."""
+    event = threading.Event()
+
+    def ask(number: int, frame: Any) -> None:
+        if event.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        event.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield event.is_set
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield event.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,78 @@
+"""Identity of runs and stages: a hash of the canonical form, and of nothing that belongs to a machine (design.md, section 4).
+
+Canonical form: components by class name, keys sorted, fields at their default left out, so that a new option whose default changes nothing orphans no result.
+"""
+
+import hashlib
+import json
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any
+
+from runner.spec import Run, Stage
+
+# Raised by hand when a change alters the numbers that a kind of stage gives; the git sha is provenance, never identity.
+NUMERICS = {"train": 1, "prune": 1, "search": 1, "measure": 1}
+
+
+def canonical(value: Any) -> Any:
+    """`value` as plain JSON types: dataclasses as {"class": ..., non-default fields}, whole floats as ints, tuples as lists.
+
+    Raises:
+        TypeError: a type that has no canonical form.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        kept = {f.name: canonical(getattr(value, f.name)) for f in fields(value) if not _is_default(f, getattr(value, f.name))}
+        return {"class": f"{type(value).__module__}.{type(value).__qualname__}", **kept}
+    if isinstance(value, dict):
+        return {str(k): canonical(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [canonical(v) for v in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # 1.0 and 1 are the same setting
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{value!r} has no canonical form: use numbers, strings, lists, dicts and dataclasses of these")
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical form, in hex."""
+    text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def stage_keys(run: Run) -> dict[str, str]:
+    """Stage name -> cache key: what the stage is, the data, net and seed, NUMERICS, and the keys of the stages that it reads."""
+    base = {"dataset": run.dataset, "model": run.model, "train_fraction": run.train_fraction, "seed": run.seed}
+    keys: dict[str, str] = {}
+    for stage in run.stages:
+        parents = {name: keys[name] for name in stage.parents}
+        keys[stage.name] = digest({"base": base, "stage": stage, "parents": parents, "numerics": NUMERICS[stage.kind]})[:32]
+    return keys
+
+
+def run_id(run: Run) -> str:
+    """Readable prefix and the first 12 hex digits of the hash."""
+    identity = {
+        "method": run.method,
+        "dataset": run.dataset,
+        "model": run.model,
+        "seed": run.seed,
+        "density": run.density,
+        "train_fraction": run.train_fraction,
+        "scale": run.scale,
+        "stages": run.stages,
+        "numerics": {kind: NUMERICS[kind] for kind in {stage.kind for stage in run.stages}},
+    }
+    prunes = any(stage.component is not None for stage in run.stages)
+    density = f"d{run.density:g}" if run.density is not None else "found" if prunes else "d1"
+    return f"{run.method}-{run.model.name}-{run.dataset.name}-{density}-s{run.seed}-{digest(identity)[:12]}"
+
+
+def trains(stage: Stage) -> int:
+    """Epochs that a stage trains; 0 for one that does not."""
+    return stage.recipe.trained_epochs if stage.recipe else 0
+
+
+def _is_default(f: Any, value: Any) -> bool:
+    default = f.default if f.default is not MISSING else f.default_factory() if f.default_factory is not MISSING else MISSING
+    return default is not MISSING and type(value) is type(default) and bool(value == default)

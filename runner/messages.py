@@ -1,0 +1,93 @@
+"""Hydra's and OmegaConf's errors in one sentence: the key, the value, the choices, the nearest spelling. No torch here."""
+
+import re
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from runner.errors import ConfigError, nearest, one_of
+
+
+def translate(error: Exception, conf: str) -> str | None:
+    """One message for an error of the command line, None for anything else (a bug deserves its traceback)."""
+    if isinstance(error, ConfigError):
+        return "\nerror: ".join(error.messages)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} is not an override: write key=value, e.g. density=0.1 ({str(error).splitlines()[0]})"
+    if isinstance(error, MissingConfigException):
+        return _unknown_choice(error, conf)
+    if not isinstance(error, (HydraException, OmegaConfBaseException)):
+        return None
+    cause = next((e for e in _causes(error) if isinstance(e, OmegaConfBaseException) and getattr(e, "full_key", None)), None)
+    text = str(error).strip()
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown:
+        return _unknown_key(unknown[1], conf)
+    if cause is not None:
+        return f"{cause.full_key}: {str(cause).splitlines()[0]}"
+    return " ".join(line.strip() for line in text.splitlines()[:2])
+
+
+def refuse_key_changes(words: list[str]) -> None:
+    """Refuse overrides that add or delete keys: every key that anything reads is there already.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    wrong = [word for word in words if re.match(r"(\+|~)", word) and not word.lstrip("+~").startswith("hydra")]
+    if wrong:
+        raise ConfigError(*(f"{w}: it adds or deletes a key, but nothing reads keys other than those of --cfg job; write {w.lstrip('+~')}" for w in wrong))
+
+
+def _unknown_choice(error: MissingConfigException, conf: str) -> str:
+    missing = error.missing_cfg_file
+    path = missing if isinstance(missing, str) else (missing or ["?"])[0]
+    group, _, name = path.rpartition("/")
+    options = [o for o in (error.options or []) if not o.startswith("_")]
+    if not group:
+        return _unknown_key(name, conf)
+    return one_of(group, name, options)
+
+
+def _unknown_key(key: str, conf: str) -> str:
+    keys = _all_keys(conf)
+    parent, _, last = key.rpartition(".")
+    siblings = [k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == parent]
+    if siblings:
+        shown = ", ".join(siblings)
+        guess = nearest(last, siblings) or nearest(key, keys)
+        return f"{key} is not a key; {parent or 'the top level'} has: {shown}{guess}"
+    return f"{key} is not a key{nearest(key, keys)}; see --cfg job for all of them"
+
+
+def _all_keys(conf: str) -> list[str]:
+    """Every key of the default configuration, dotted."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(conf, version_base="1.3"):
+        cfg = compose("config")
+    found: list[str] = []
+
+    def walk(node: Any, prefix: str) -> None:
+        for name in node:
+            key = f"{prefix}{name}"
+            found.append(key)
+            child = OmegaConf.to_container(node)[name]  # type: ignore[index]
+            if isinstance(child, dict):
+                walk(OmegaConf.create(child), key + ".")
+
+    walk(cfg, "")
+    return found
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+

@@ -1,0 +1,57 @@
+"""What a run says when it is done, and what it would do."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.panel import Panel
+from rich.table import Table
+
+PAPER_SETTING = {"digits": "cifar10", "mnist": "cifar10", "fashion_mnist": "cifar10"}  # the IMC paper's first data set, for those that it does not use
+
+
+def panel(record: dict[str, Any], path: Path, cfg: DictConfig) -> Panel:
+    """Method, data, net, density asked and reached, accuracy, epochs, runtime, findings, where the record is, the paper's own setting."""
+    table = Table.grid(padding=(0, 2))
+    best = record["accuracy_best"]
+    asked = "found by the method" if record["density_target"] is None and record["kept"] < record["prunable"] else record["density_target"]
+    rows = {
+        "method": f"{record['label']} ({record['method']})",
+        "data set": f"{record['dataset']}" + (f", {record['train_fraction']:.0%} of the training images" if record["train_fraction"] < 1 else ""),
+        "model": f"{record['model']}, {record['prunable']:,} prunable weights",
+        "density": f"{record['density']:.4f} ({record['kept']:,} kept); asked: {'every weight' if asked is None else asked}",
+        "test accuracy": "none: nothing was trained" if best is None else f"{record['accuracy']:.2f} % at the last epoch ({best:.2f} % at the best)",
+        "epochs": f"{record['epochs']} ({record['epochs_total']} with every stage)" + (f", the paper's x {record['scale']:.4g}" if record["scale"] != 1 else ""),
+        "runtime": f"{record['runtime_s']:.1f} s for all stages ({record['wall_s']:.1f} s of them now)",
+        **{name.replace("_", " "): _finding(value) for name, value in record["report"].items()},
+        "record": str(path),
+        "paper's setting": paper_command(cfg),
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return Panel(table, title=record["run_id"], expand=False)
+
+
+def paper_command(cfg: DictConfig) -> str:
+    """The command for the paper's own setting of this run."""
+    dataset = cfg.dataset.name
+    size = cfg.model.name + ("_w32" if cfg.model.name in ("resnet20", "resnet32") else "")
+    words = [f"method={cfg.method.name}", f"model={size}", f"dataset={PAPER_SETTING.get(dataset, dataset)}", "train=imc"]
+    words += [f"density={cfg.density:g}"] if cfg.density is not None else []
+    words += [f"retrain={cfg.retrain.name}"] if cfg.retrain.name != "none" else []
+    return "python run.py " + shlex.join([*words, f"seed={cfg.seed}"])
+
+
+def plan_table(identity: str, steps: list[dict[str, Any]], done: bool) -> Table:
+    """The stages of a run: what is there, what would be computed."""
+    table = Table(title=f"{identity}: {'done' if done else 'to do'}", title_justify="left")
+    for column in ("stage", "kind", "epochs", "key", "state"):
+        table.add_column(column)
+    for step in steps:
+        table.add_row(step["name"], step["kind"], str(step["epochs"]), step["key"][:12], "cached" if step["cached"] else "to compute")
+    return table
+
+
+def _finding(value: Any) -> str:
+    return "none" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

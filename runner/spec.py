@@ -1,0 +1,134 @@
+"""What is run: frozen descriptions of stages and runs, with every duration already scaled.
+
+A run is a list of stages; a stage is one cached step. `Start` says where a stage's weights come from, so that reinitialising, rewinding and fine-tuning are
+values, not code. Components (data set, model, pruner, measurement) are frozen dataclasses of the packages `runner.data`, `models` and `pruners`.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+KINDS = ("train", "prune", "search", "measure")
+SCHEDULES = ("step", "cosine", "constant")
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a stage's weights come from.
+
+    Args:
+        stage: `init` (the initial weights), `reinit` (a new draw) or the name of an earlier stage.
+        epoch: epochs after which that stage's weights are taken (rewinding); None = its end.
+        resume: also take its optimizer state and go on with its learning-rate schedule.
+    """
+
+    stage: str = "init"
+    epoch: int | None = None
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one stage trains. Durations are epochs as really run (scaled).
+
+    Args:
+        epochs: length of the learning-rate schedule; the stage trains from `first_epoch` to here.
+        lr_schedule: `step` multiplies lr by 0.1 at 1/2 and 3/4 of the schedule's steps, `cosine` goes to zero, `constant` stays.
+    """
+
+    epochs: int
+    lr: float
+    batch_size: int
+    momentum: float
+    weight_decay: float
+    lr_schedule: str = "step"
+    precision: str = "fp32"
+    first_epoch: int = 0
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"train.{key}={getattr(self, key)} must be {what}"
+            for key, ok, what in (
+                ("epochs", self.epochs >= 1, "at least 1"),
+                ("lr", self.lr > 0, "positive"),
+                ("batch_size", self.batch_size >= 2, "at least 2: BatchNorm needs two examples"),
+                ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
+                ("weight_decay", self.weight_decay >= 0, "0 or more"),
+                ("lr_schedule", self.lr_schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+                ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+            )
+            if not ok
+        ]
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    @property
+    def trained_epochs(self) -> int:
+        """Epochs that this stage itself trains."""
+        return self.epochs - self.first_epoch
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One cached step of a run.
+
+    Args:
+        masks: earlier stage whose masks are applied; None = those of `start.stage`, or full ones.
+        needs: measure stages whose findings the component gets; `init` stands for the initial weights.
+        density: what a prune stage has to reach; None = the method finds it.
+        recipe: for stages that train.
+        component: the pruner (prune; optional for train and search: a masking that acts during training) or the measurement.
+    """
+
+    name: str
+    kind: str
+    start: Start = Start()
+    masks: str | None = None
+    needs: tuple[str, ...] = ()
+    density: float | None = None
+    recipe: Recipe | None = None
+    component: Any = None
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Names of the earlier stages that this one reads."""
+        names = (self.start.stage, self.masks, *self.needs)
+        return tuple(dict.fromkeys(n for n in names if n not in (None, "init", "reinit")))  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One resolved configuration with one seed. `label`, `scale` and `epoch_column` are for the record."""
+
+    method: str
+    label: str
+    dataset: Any
+    model: Any
+    seed: int
+    stages: tuple[Stage, ...]
+    density: float | None = None
+    train_fraction: float = 1.0
+    scale: float = 1.0
+    epoch_column: tuple[str, ...] = ()
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+
+def scaled(duration: int, scale: float) -> int:
+    """A paper's duration on a shorter run: duration * scale, at least 1; zero stays zero."""
+    return max(1, round(duration * scale)) if duration else 0
+
+
+def epochs_of(key: str, value: int | str) -> int:
+    """Epochs of a duration as YAML writes it: `10ep` or plain 10.
+
+    Raises:
+        ValueError: neither.
+    """
+    match = re.fullmatch(r"(\d+)(ep)?", str(value))
+    if not match:
+        raise ValueError(f"{key}={value!r} is not a number of epochs: write 10ep or 10")
+    return int(match[1])

@@ -1,0 +1,241 @@
+"""Run a stage or take it from the cache. What a stage computes depends on its key alone: on what is hashed, never on who ran before in this process.
+
+The one place where masks, weights and optimizer states travel from stage to stage.
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pruners.base import Batch, FixedMasking, Masking, Masks, Measurement, Task, apply_masks, count_kept, count_prunable, full_masks, keep_count
+from runner.data.base import Data
+from runner.data.batches import Batches, evaluation_batches, scoring_pass
+from runner.identity import stage_keys, trains
+from runner.machine import Machine
+from runner.progress import Watcher
+from runner.rng import derive, stream
+from runner.spec import Run, Stage
+from runner.store import Artefact, State, Store
+from runner.train import Feeds, Session, Trained, train
+
+EVALUATION_BATCH = 1000  # no effect on the numbers beyond rounding; bounds memory
+
+
+@dataclass
+class Workbench:
+    """What the stages of one run share: data and initial weights are made once, when the first stage needs them."""
+
+    run: Run
+    machine: Machine
+    store: Store
+    watcher: Watcher
+    stop: Any = field(default=lambda: False)
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """Stage name -> cache key."""
+        return stage_keys(self.run)
+
+    @cached_property
+    def data(self) -> Data:
+        """The data set on the device."""
+        data: Data = self.run.dataset.load(self.machine.data_dir, self.run.train_fraction).to(self.machine.device)
+        return data
+
+    def fresh_model(self, stage: str = "init") -> nn.Module:
+        """The network with initial weights on the device: those of the run, or a stage's own new draw."""
+        info = self.run.dataset.info()
+        model: nn.Module = self.run.model(info.channels, info.classes, info.size, stream(self.run.seed, stage, "weights"))
+        return model.to(self.machine.device, memory_format=torch.channels_last) if _convolves(model) else model.to(self.machine.device)
+
+    def batches(self, stage: str, batch_size: int) -> Batches:
+        """The training set, batched, shuffled and augmented for a stage that trains."""
+        d = self.data
+        return Batches(d.train, d.mean, d.std, d.scale, batch_size, d.augment, self.run.seed, stage)
+
+    def feeds(self, stage: Stage) -> Feeds:
+        """The data of a stage that trains."""
+        d, recipe = self.data, stage.recipe
+        assert recipe is not None
+
+        def passes(split: Any) -> Any:
+            return lambda: evaluation_batches(split, d.mean, d.std, d.scale, EVALUATION_BATCH)
+
+        return Feeds(self.batches(stage.name, recipe.batch_size), passes(d.test), passes(d.validation) if d.validation else None)
+
+    def task(self, stage: Stage, steps: int) -> Task:
+        """What the stage's component may use."""
+        d = self.data
+
+        def batches(batch_size: int) -> Iterable[Batch]:
+            return scoring_pass(d.train, d.mean, d.std, d.scale, batch_size, self.run.seed, stage.name)
+
+        return Task(
+            loss=F.cross_entropy,
+            batches=batches,
+            density=stage.density,
+            steps=steps,
+            rng=stream(self.run.seed, stage.name, "method"),
+            measured={name: self._measured(name) for name in stage.needs},
+            tick=self.watcher.tick,
+        )
+
+    def _measured(self, name: str) -> Measurement:
+        if name == "init":
+            return Measurement(tensors={n: p.detach() for n, p in self.fresh_model().named_parameters()})
+        artefact = self.store.load(self.keys[name])
+        return Measurement(tensors=artefact.findings, report=artefact.meta["report"])
+
+
+def snapshots_wanted(run: Run) -> dict[str, frozenset[int]]:
+    """Stage name -> epochs that later stages rewind to."""
+    wanted: dict[str, set[int]] = {}
+    for stage in run.stages:
+        if stage.start.epoch:
+            wanted.setdefault(stage.start.stage, set()).add(stage.start.epoch)
+    return {name: frozenset(epochs) for name, epochs in wanted.items()}
+
+
+def is_cached(run: Run, stage: Stage, store: Store, key: str) -> bool:
+    """Whether nothing of the stage is left to compute: the artefact is there, and so is every snapshot that this run rewinds to."""
+    return store.has(key) and all(store.has_snapshot(key, e) for e in snapshots_wanted(run).get(stage.name, ()))
+
+
+def run_stage(bench: Workbench, stage: Stage) -> tuple[dict[str, Any], bool]:
+    """Compute the stage unless it is cached; its metadata, and whether it was cached."""
+    key, store = bench.keys[stage.name], bench.store
+    if is_cached(bench.run, stage, store, key):
+        return store.meta(key), True
+    waiting = f"waiting for {stage.name}, which {{}} computes"
+    with store.lock(key, lambda holder: bench.watcher.stage(stage.name, waiting.format(holder), 0, "")):
+        if is_cached(bench.run, stage, store, key):
+            return store.meta(key), True
+        epochs = trains(stage)
+        what = f"{epochs} epochs" if epochs else {"measure": "measuring", "prune": "pruning"}.get(stage.kind, stage.kind)
+        bench.watcher.stage(stage.name, f"{stage.name} ({what})", 0, "steps" if epochs else "")
+        if store.has(key):
+            _add_snapshots(bench, stage)
+        else:
+            torch.manual_seed(derive(bench.run.seed, stage.name, "torch"))  # for layers that draw, such as dropout
+            artefact = {"train": _train, "search": _train, "prune": _prune, "measure": _measure}[stage.kind](bench, stage)
+            artefact.meta |= {"stage": stage.name, "kind": stage.kind, "dataset_checksum": bench.data.checksum}
+            store.save(key, artefact)
+        store.checkpoint_path(key).unlink(missing_ok=True)
+    return store.meta(key), False
+
+
+def _train(bench: Workbench, stage: Stage) -> Artefact:
+    begun = time.monotonic()
+    model, masking, momentum = _ready_to_train(bench, stage)
+    setup = time.monotonic() - begun
+    done = _fit(bench, stage, model, masking, momentum, None)
+    check_masked(model, masking.masks, stage)
+    return Artefact(
+        weights=_state(model),
+        masks=masking.masks,
+        optimizer=done.momentum,
+        snapshots=done.snapshots,
+        meta={"report": masking.report, "seconds": done.seconds + setup, "epochs": trains(stage), "history": done.history},
+    )
+
+
+def _ready_to_train(bench: Workbench, stage: Stage) -> tuple[nn.Module, Masking, State]:
+    """The network at its start, what masks it, and the momentum to start from."""
+    model, masks, momentum = _at_start(bench, stage)
+    assert stage.recipe is not None
+    if stage.component is None:
+        return model, FixedMasking(masks), momentum
+    steps = stage.recipe.trained_epochs * bench.batches(stage.name, stage.recipe.batch_size).steps_per_epoch
+    return model, stage.component(model, masks, bench.task(stage, steps)), momentum
+
+
+def _fit(bench: Workbench, stage: Stage, model: nn.Module, masking: Masking, momentum: State, stop_after: int | None) -> Trained:
+    assert stage.recipe is not None
+    total = stage.recipe.epochs
+    session = Session(
+        checkpoint=bench.store.checkpoint_path(bench.keys[stage.name]) if stop_after is None else None,
+        every=bench.machine.checkpoint_seconds,
+        stop=bench.stop,
+        epoch_done=lambda row: bench.watcher.epoch(row, total),
+        tick=bench.watcher.tick,
+    )
+    snapshots = snapshots_wanted(bench.run).get(stage.name, frozenset())
+    return train(model, masking, stage.recipe, bench.feeds(stage), F.cross_entropy, session, momentum=momentum, snapshots=snapshots, stop_after=stop_after)
+
+
+def _add_snapshots(bench: Workbench, stage: Stage) -> None:
+    """The stage was trained before anyone wanted this rewinding point: train its first epochs again, which gives the same weights."""
+    model, masking, momentum = _ready_to_train(bench, stage)
+    done = _fit(bench, stage, model, masking, momentum, max(snapshots_wanted(bench.run)[stage.name]))
+    for epoch, state in done.snapshots.items():
+        bench.store.add_snapshot(bench.keys[stage.name], epoch, state)
+
+
+def _prune(bench: Workbench, stage: Stage) -> Artefact:
+    model, masks, _ = _at_start(bench, stage)
+    task = bench.task(stage, steps=0)
+    begun = time.monotonic()
+    masking = stage.component(model, masks, task)
+    apply_masks(model, masking.masks)
+    check_masked(model, masking.masks, stage)
+    return Artefact(
+        weights=_state(model), masks=masking.masks, meta={"report": masking.report, "seconds": time.monotonic() - begun, "epochs": 0, "history": []}
+    )
+
+
+def _measure(bench: Workbench, stage: Stage) -> Artefact:
+    model, masks, _ = _at_start(bench, stage)
+    task = bench.task(stage, steps=0)
+    begun = time.monotonic()
+    found: Measurement = stage.component(model, masks, task)
+    return Artefact(findings=found.tensors, meta={"report": found.report, "seconds": time.monotonic() - begun, "epochs": 0, "history": []})
+
+
+def _at_start(bench: Workbench, stage: Stage) -> tuple[nn.Module, Masks, State]:
+    """The network with the stage's starting weights under its masks, these masks, and the momentum to start from."""
+    start, store = stage.start, bench.store
+    model = bench.fresh_model(stage.name if start.stage == "reinit" else "init")
+    masks, momentum = full_masks(model), {}
+    if start.stage not in ("init", "reinit"):
+        parent = store.load(bench.keys[start.stage])
+        epoch_zero = start.epoch == 0
+        weights = store.snapshot(bench.keys[start.stage], start.epoch) if start.epoch else parent.weights
+        if not epoch_zero:
+            model.load_state_dict(weights)
+        masks = parent.masks or masks
+        momentum = parent.optimizer if start.resume else {}
+    if stage.masks:
+        masks = store.load(bench.keys[stage.masks]).masks
+    masks = {name: mask.to(bench.machine.device) for name, mask in masks.items()}
+    apply_masks(model, masks)
+    momentum = {name: m.to(bench.machine.device) * masks[name] if name in masks else m for name, m in momentum.items()}
+    return model, masks, momentum
+
+
+def check_masked(model: nn.Module, masks: Masks, stage: Stage) -> None:
+    """Hold a finished stage to its word: pruned weights are exact zeros, and the density is what was asked.
+
+    Raises:
+        RuntimeError: a method or the loop broke that; the stage is not kept.
+    """
+    for name, mask in masks.items():
+        alive = int(torch.count_nonzero(model.get_parameter(name).detach() * ~mask))
+        if alive:
+            raise RuntimeError(f"stage {stage.name!r}: {alive} pruned weights of {name} are not zero")
+    if stage.density is not None and count_kept(masks) != keep_count(stage.density, count_prunable(masks)):
+        wanted = keep_count(stage.density, count_prunable(masks))
+        raise RuntimeError(f"stage {stage.name!r} kept {count_kept(masks):,} weights instead of {wanted:,} (density={stage.density:g})")
+
+
+def _state(model: nn.Module) -> State:
+    return {name: t.detach().cpu() for name, t in model.state_dict().items()}
+
+
+def _convolves(model: nn.Module) -> bool:
+    return any(isinstance(m, nn.Conv2d) for m in model.modules())

@@ -1,0 +1,177 @@
+"""The cache of stages: content-addressed, written under a temporary name and renamed, so that what is there is whole.
+
+    <cache_dir>/stages/<key>/    stage.json (last), weights, masks, optimizer, findings as safetensors, snapshots as epoch_0002.safetensors
+    <cache_dir>/checkpoints/     trainings under way
+    <cache_dir>/locks/           one file per stage: who holds it computes, the others wait. Speed rests on it, correctness does not.
+"""
+
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pruners.base import Masks
+
+State = dict[str, Tensor]  # a state dict: parameters and buffers by name
+
+
+@dataclass
+class Artefact:
+    """What a stage leaves behind. Tensors are on the CPU.
+
+    Args:
+        meta: plain JSON: report, seconds, epochs, history (a dict per epoch), dataset checksum, provenance.
+        snapshots: weights after some epochs, for rewinding.
+    """
+
+    weights: State = field(default_factory=dict)
+    masks: Masks = field(default_factory=dict)
+    optimizer: State = field(default_factory=dict)
+    findings: State = field(default_factory=dict)
+    snapshots: dict[int, State] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+PARTS = ("weights", "masks", "optimizer", "findings")
+
+
+class Store:
+    """Artefacts by key, under one directory that any number of processes share."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        self.root = cache_dir
+
+    def path(self, key: str) -> Path:
+        """Where the artefact of `key` is or will be."""
+        return self.root / "stages" / key
+
+    def has(self, key: str) -> bool:
+        """Whether a whole artefact is there."""
+        return (self.path(key) / "stage.json").is_file()
+
+    def meta(self, key: str) -> dict[str, Any]:
+        """The metadata alone, without a tensor."""
+        meta: dict[str, Any] = json.loads((self.path(key) / "stage.json").read_text())
+        return meta
+
+    def load(self, key: str) -> Artefact:
+        """The artefact without its snapshots."""
+        parts = {part: load_file(self.path(key) / f"{part}.safetensors") for part in PARTS}
+        return Artefact(**parts, meta=self.meta(key))
+
+    def save(self, key: str, artefact: Artefact) -> None:
+        """Write all of it or nothing. An artefact that is there already stays: equal keys mean equal contents."""
+        temporary = self.root / "tmp" / f"{key}-{uuid.uuid4().hex}"
+        temporary.mkdir(parents=True)
+        for part in PARTS:
+            save_file(_plain(getattr(artefact, part)), temporary / f"{part}.safetensors")
+        for epoch, state in artefact.snapshots.items():
+            save_file(_plain(state), temporary / _snapshot_name(epoch))
+        write_json(temporary / "stage.json", artefact.meta)
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if not self.has(key):
+                raise
+            shutil.rmtree(temporary)
+
+    def has_snapshot(self, key: str, epoch: int) -> bool:
+        """Whether the weights after `epoch` epochs were kept."""
+        return (self.path(key) / _snapshot_name(epoch)).is_file()
+
+    def snapshot(self, key: str, epoch: int) -> State:
+        """Weights and buffers after `epoch` epochs of a stage."""
+        state: State = load_file(self.path(key) / _snapshot_name(epoch))
+        return state
+
+    def add_snapshot(self, key: str, epoch: int, state: State) -> None:
+        """Keep one more snapshot of a finished stage."""
+        atomically(self.path(key) / _snapshot_name(epoch), lambda path: save_file(_plain(state), path))
+
+    def checkpoint_path(self, key: str) -> Path:
+        """Where a training under way is kept."""
+        return self.root / "checkpoints" / f"{key}.pt"
+
+    @contextmanager
+    def lock(self, key: str, waiting: Callable[[str], None]) -> Iterator[None]:
+        """Hold the right to compute `key`. The lock is the kernel's: it ends with its process, so a crash leaves none behind."""
+        with held(self.root / "locks" / f"{key}.lock", waiting):
+            for leftover in self.root.glob(f"tmp/{key}-*"):  # of a process that died while writing: only the holder writes
+                shutil.rmtree(leftover, ignore_errors=True)
+            yield
+
+
+@contextmanager
+def held(path: Path, waiting: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock file; call `waiting` once, with who holds it, if somebody else does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waiting(_holder(path))
+        lock.acquire()
+    try:
+        path.with_suffix(".holder").write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        yield
+    finally:
+        lock.release()
+
+
+def atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file under a temporary name in the same folder, flush it to disk, rename it: readers see the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`value` as indented JSON, atomically."""
+    atomically(path, lambda p: p.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n"))
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """A dict of tensors and plain values, atomically."""
+    atomically(path, lambda p: torch.save(state, p))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The checkpoint, on the CPU, or None when there is none. Tensors and plain values only (`weights_only`)."""
+    if not path.is_file():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _plain(state: State) -> State:
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+
+
+def _snapshot_name(epoch: int) -> str:
+    return f"epoch_{epoch:04d}.safetensors"
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.with_suffix(".holder").read_text()
+    except FileNotFoundError:
+        return "another process"

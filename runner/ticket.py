@@ -1,0 +1,40 @@
+"""Masks and weights of a finished run, as a model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from torch import Generator, nn
+
+from pruners.base import Masks
+from runner.build import build_run
+from runner.errors import nearest
+from runner.identity import stage_keys
+from runner.records import final_stage
+from runner.store import Store
+
+
+def load_ticket(run_id: str, results_dir: str | Path = "results", cache_dir: str | Path = ".cache") -> tuple[nn.Module, Masks]:
+    """The trained network of a finished run, on the CPU in eval mode, and its masks by parameter name (True = kept).
+
+    Raises:
+        FileNotFoundError: no such run under `results_dir`, or its weights are no longer under `cache_dir`.
+    """
+    folder = Path(results_dir) / "runs" / run_id
+    if not (folder / "result.json").is_file():
+        others = [path.parent.name for path in folder.parent.glob("*/result.json")]
+        raise FileNotFoundError(f"run_id={run_id} is not finished under {folder.parent} ({len(others)} runs are){nearest(run_id, others)}")
+    run = build_run(OmegaConf.load(folder / "config.yaml"))  # type: ignore[arg-type]
+    record: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    name = final_stage(run)
+    key = next(stage["key"] for stage in record["stages"] if stage["name"] == name)
+    store = Store(Path(cache_dir))
+    if not store.has(key):
+        again = "run it again" if stage_keys(run)[name] == key else "its NUMERICS are older than this code's"
+        raise FileNotFoundError(f"run_id={run_id}: the weights of stage {name!r} are not in {store.path(key)}; name their cache_dir, or {again}")
+    artefact = store.load(key)
+    info = run.dataset.info()
+    model: nn.Module = run.model(info.channels, info.classes, info.size, Generator())
+    model.load_state_dict(artefact.weights)
+    return model.eval(), artefact.masks

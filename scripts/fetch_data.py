@@ -1,0 +1,8 @@
+"""Fetch a data set: `python scripts/fetch_data.py cifar10 [--data-dir data]`."""
+
+import sys
+
+from runner.data.download import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

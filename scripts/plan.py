@@ -1,0 +1,11 @@
+"""What tables need and what is there; nothing is run. Usage: python scripts/plan.py imc_table01@digits [models=resnet20] [seeds=0,1,2] [KEY=VALUE ...]"""
+
+import sys
+
+from rich.console import Console
+
+from runner.errors import guarded
+from runner.reproduce import show_plan
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: show_plan(sys.argv[1:], Console(highlight=False))))

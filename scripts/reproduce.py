@@ -1,0 +1,11 @@
+"""Run what tables miss, then print them. Usage: python scripts/reproduce.py imc_table01@digits [models=resnet20] [seeds=0,1,2] [KEY=VALUE ...]"""
+
+import sys
+
+from rich.console import Console
+
+from runner.errors import guarded
+from runner.reproduce import reproduce
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: reproduce(sys.argv[1:], Console(highlight=False))))
