@@ -1,4 +1,6 @@
 # `make help` lists the targets. Every target that runs Python sets the environment up first when it is missing.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +19,8 @@ $(VENV)/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info < (3, 14) else f"Winnow needs Python 3.10 to 3.13; this is {sys.version.split()[0]}: make setup PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/pip install --disable-pip-version-check --progress-bar off -e '.[dev,figures,report]' | grep -vE '^(Requirement|Obtaining|  (Using|Download|Prepar|Getting|Installing|Checking))' || true
+	@echo "installing torch and the rest into $(VENV): some minutes, about 6 GB on Linux"
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off -e '.[dev,figures,report]' | sed -nE '/^(Collecting|Building|Installing|Successfully)/p' | cut -c1-120
 	$(RUN) -c 'import torch, torchvision, hydra, pandas, sklearn, safetensors; print("ready: torch", torch.__version__)'
 	touch $@
 
