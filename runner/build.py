@@ -113,9 +113,7 @@ def _paper_epochs(node: dict[str, Any], plain: dict[str, Any], key: str) -> int:
     return epochs_of(f"{key}.epochs", plain["train"]["epochs"] if own is None else own)
 
 
-def _build_recipe(
-    node: dict[str, Any], plain: dict[str, Any], start: Start, earlier: dict[str, Stage], ends: dict[str, int], key: str
-) -> Recipe:
+def _build_recipe(node: dict[str, Any], plain: dict[str, Any], start: Start, earlier: dict[str, Stage], ends: dict[str, int], key: str) -> Recipe:
     train = plain["train"]
     parent = earlier.get(start.stage) if start.resume else None
     first = parent.recipe.epochs if parent and parent.recipe else 0

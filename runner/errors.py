@@ -13,7 +13,7 @@ class ConfigError(ValueError):
         self.messages = messages
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
+class Stopped(Exception):
     """A signal asked the run to stop; a checkpoint was written, the same command goes on from there."""
 
 

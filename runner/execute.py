@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -85,9 +86,7 @@ def record_path(machine: Machine, identity: str) -> Path:
 def plan(run: Run, machine: Machine) -> list[dict[str, Any]]:
     """A row per stage: name, kind, key, epochs, cached. Nothing is run."""
     store, keys = Store(machine.cache_dir), stage_keys(run)
-    return [
-        {"name": s.name, "kind": s.kind, "key": keys[s.name], "epochs": trains(s), "cached": is_cached(run, s, store, keys[s.name])} for s in run.stages
-    ]
+    return [{"name": s.name, "kind": s.kind, "key": keys[s.name], "epochs": trains(s), "cached": is_cached(run, s, store, keys[s.name])} for s in run.stages]
 
 
 def plan_line(planned: list[tuple[Run, Machine]]) -> str:
@@ -113,7 +112,8 @@ def _finish(cfg: DictConfig, run: Run, machine: Machine, identity: str, console:
                 if code:
                     return code
     record = json.loads(path.read_text())
-    console.print(panel(record, path, cfg))
+    words = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    console.print(panel(record, path, cfg, words))
     return 0
 
 

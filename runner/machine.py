@@ -38,9 +38,7 @@ def prepare(env: dict[str, Any]) -> Machine:
     Raises:
         ConfigError: a device, thread count or directory that cannot be had.
     """
-    problems = [
-        one_of(f"env.{key}", env[key], choices) for key, choices in (("device", DEVICES), ("progress", MODES)) if env[key] not in choices
-    ]
+    problems = [one_of(f"env.{key}", env[key], choices) for key, choices in (("device", DEVICES), ("progress", MODES)) if env[key] not in choices]
     if env["device"] == "cuda" and not torch.cuda.is_available():
         problems.append("env.device=cuda: torch sees no CUDA device here; take env.device=cpu, or auto, which uses what there is")
     if env["threads"] is not None and env["threads"] < 1:

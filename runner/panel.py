@@ -1,5 +1,6 @@
 """What a run says when it is done, and what it would do."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from rich.table import Table
 PAPER_SETTING = {"digits": "cifar10", "mnist": "cifar10", "fashion_mnist": "cifar10"}  # the IMC paper's first data set, for those that it does not use
 
 
-def panel(record: dict[str, Any], path: Path, cfg: DictConfig) -> Panel:
+def panel(record: dict[str, Any], path: Path, cfg: DictConfig, words: list[str]) -> Panel:
     """Method, data, net, density asked and reached, accuracy, epochs, runtime, findings, where the record is, the paper's own setting."""
     table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")  # a path must be whole, to be copied
     best = record["accuracy_best"]
     asked = "found by the method" if record["density_target"] is None and record["kept"] < record["prunable"] else record["density_target"]
     rows = {
@@ -22,25 +25,29 @@ def panel(record: dict[str, Any], path: Path, cfg: DictConfig) -> Panel:
         "model": f"{record['model']}, {record['prunable']:,} prunable weights",
         "density": f"{record['density']:.4f} ({record['kept']:,} kept); asked: {'every weight' if asked is None else asked}",
         "test accuracy": "none: nothing was trained" if best is None else f"{record['accuracy']:.2f} % at the last epoch ({best:.2f} % at the best)",
-        "epochs": f"{record['epochs']} ({record['epochs_total']} with every stage)" + (f", the paper's x {record['scale']:.4g}" if record["scale"] != 1 else ""),
+        "epochs": f"{record['epochs']} ({record['epochs_total']} with every stage)"
+        + (f", the paper's x {record['scale']:.4g}" if record["scale"] != 1 else ""),
         "runtime": f"{record['runtime_s']:.1f} s for all stages ({record['wall_s']:.1f} s of them now)",
         **{name.replace("_", " "): _finding(value) for name, value in record["report"].items()},
         "record": str(path),
-        "paper's setting": paper_command(cfg),
+        "paper's setting": paper_command(cfg, words),
     }
     for name, value in rows.items():
         table.add_row(name, value)
     return Panel(table, title=record["run_id"], expand=False)
 
 
-def paper_command(cfg: DictConfig) -> str:
-    """The command for the paper's own setting of this run."""
-    dataset = cfg.dataset.name
+def paper_command(cfg: DictConfig, words: list[str]) -> str:
+    """The command for the paper's own setting of this run: the same words, but the paper's data, net and training.
+
+    Args:
+        words: the overrides that the user typed.
+    """
+    dropped = ("env", "train", "train_fraction", "dataset", "model", "logger", "hydra", "method")
+    kept = [word for word in words if not re.match(rf"({'|'.join(dropped)})=|(env|train|dataset|model|hydra)\.", word)]
     size = cfg.model.name + ("_w32" if cfg.model.name in ("resnet20", "resnet32") else "")
-    words = [f"method={cfg.method.name}", f"model={size}", f"dataset={PAPER_SETTING.get(dataset, dataset)}", "train=imc"]
-    words += [f"density={cfg.density:g}"] if cfg.density is not None else []
-    words += [f"retrain={cfg.retrain.name}"] if cfg.retrain.name != "none" else []
-    return "python run.py " + shlex.join([*words, f"seed={cfg.seed}"])
+    dataset = PAPER_SETTING.get(cfg.dataset.name, cfg.dataset.name)
+    return "python run.py " + shlex.join([f"method={cfg.method.name}", f"model={size}", f"dataset={dataset}", "train=imc", *kept])
 
 
 def plan_table(identity: str, steps: list[dict[str, Any]], done: bool) -> Table:

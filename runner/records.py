@@ -8,8 +8,8 @@ from models.count import multiply_accumulates
 from pruners.base import count_kept, count_prunable, full_masks, keep_count
 from runner.identity import NUMERICS, trains
 from runner.machine import provenance
-from runner.stages import Workbench
 from runner.spec import Run
+from runner.stages import Workbench
 
 SCHEMA = 1
 NOT_COMPARED = ("runtime_s", "wall_s", "provenance")  # may differ between equal records, and so may a stage's seconds and cached

@@ -1,8 +1,8 @@
 """The cache of stages: content-addressed, written under a temporary name and renamed, so that what is there is whole.
 
-    <cache_dir>/stages/<key>/    stage.json (last), weights, masks, optimizer, findings as safetensors, snapshots as epoch_0002.safetensors
-    <cache_dir>/checkpoints/     trainings under way
-    <cache_dir>/locks/           one file per stage: who holds it computes, the others wait. Speed rests on it, correctness does not.
+<cache_dir>/stages/<key>/    stage.json (last); weights, masks, optimizer, findings as safetensors where there are any; snapshots as epoch_0002.safetensors
+<cache_dir>/checkpoints/     trainings under way
+<cache_dir>/locks/           one file per stage: who holds it computes, the others wait. Speed rests on it, correctness does not.
 """
 
 import json
@@ -67,7 +67,8 @@ class Store:
 
     def load(self, key: str) -> Artefact:
         """The artefact without its snapshots."""
-        parts = {part: load_file(self.path(key) / f"{part}.safetensors") for part in PARTS}
+        files = {part: self.path(key) / f"{part}.safetensors" for part in PARTS}
+        parts = {part: load_file(file) for part, file in files.items() if file.is_file()}
         return Artefact(**parts, meta=self.meta(key))
 
     def save(self, key: str, artefact: Artefact) -> None:
@@ -75,7 +76,8 @@ class Store:
         temporary = self.root / "tmp" / f"{key}-{uuid.uuid4().hex}"
         temporary.mkdir(parents=True)
         for part in PARTS:
-            save_file(_plain(getattr(artefact, part)), temporary / f"{part}.safetensors")
+            if getattr(artefact, part):
+                save_file(_plain(getattr(artefact, part)), temporary / f"{part}.safetensors")
         for epoch, state in artefact.snapshots.items():
             save_file(_plain(state), temporary / _snapshot_name(epoch))
         write_json(temporary / "stage.json", artefact.meta)

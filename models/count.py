@@ -1,0 +1,38 @@
+"""Multiply-accumulates of one example, dense and under masks: the `flops` of a record.
+
+A convolution or linear layer with weight tensor W costs numel(W) x output positions; under a mask, (kept entries of W) x output positions. Additions of biases,
+BatchNorm, poolings and sums of shortcuts are not counted, as in the papers' tables.
+"""
+
+import copy
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+
+def multiply_accumulates(model: nn.Module, shape: tuple[int, int, int], masks: dict[str, Tensor] | None = None) -> tuple[int, int]:
+    """(dense, non-zero) multiply-accumulates per example. The model is not touched: the forward pass runs on a copy without data.
+
+    Args:
+        shape: of one input, (C, H, W).
+        masks: parameter name -> bool tensor, True = kept; a layer without a mask counts in full.
+    """
+    positions: dict[str, int] = {}  # weight name -> output positions over all uses of the layer
+    shadow = copy.deepcopy(model).to("meta").eval()  # shapes without arithmetic: the count of a ResNet-50 takes no time
+    weights = {}
+    for path, module in shadow.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            name = f"{path}.weight" if path else "weight"
+            weights[name] = module.weight.numel()
+            module.register_forward_hook(partial(_note_positions, name, positions))
+    with torch.no_grad():
+        shadow(torch.empty((1, *shape), device="meta", dtype=next(shadow.parameters()).dtype))
+    kept = {name: int(masks[name].count_nonzero()) if masks and name in masks else size for name, size in weights.items()}
+    return sum(weights[n] * p for n, p in positions.items()), sum(kept[n] * p for n, p in positions.items())
+
+
+def _note_positions(name: str, positions: dict[str, int], module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    """Forward hook: add the positions at which the layer's whole weight is applied, e.g. H x W for a convolution's (1, C, H, W)."""
+    channels = output.shape[1] if isinstance(module, nn.Conv2d) else output.shape[-1]
+    positions[name] = positions.get(name, 0) + output.numel() // channels

@@ -1,0 +1,102 @@
+"""LeNet-300-100 and LeNet-5 (LeCun et al., 1998, Gradient-based learning applied to document recognition), as pruning papers use them.
+
+Counts for 28x28x1 and 10 classes: LeNet-300-100 266,610 parameters, LeNet-5 431,080 (caffe) or 44,426 (lecun1998); methods/models.md.
+
+Deviations: the first linear layer follows the image size, so other sizes work too. `caffe` is namhoonlee/snip-public's: max-pooling, and no ReLU after
+the convolutions. `lecun1998` has the layer sizes of 1998, but ReLU, max-pooling and a plain linear output instead of tanh, trainable subsampling, partial
+connections and radial basis functions, and no padding of the 28x28 image, as in today's re-implementations.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+from torch import Generator, nn
+
+from models.init import check_init, fresh, refuse_small
+from models.mlp import perceptron
+
+Variant = Literal["caffe", "lecun1998"]
+
+
+@dataclass(frozen=True)
+class LeNet300:
+    """LeNet-300-100: inputs-300-100-classes with ReLU.
+
+    Args:
+        name: what records and messages call it.
+        init: see models/init.py; snip-public's is `lenet_snip`.
+    """
+
+    name: str
+    init: str = "fan_in"
+    smallest: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_init(self.init)
+
+    def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
+        """The network for `channels` x `size` x `size` images: CPU, float32, training mode; weights drawn from `rng` alone."""
+        return fresh(lambda: perceptron(channels * size * size, (300, 100), classes), self.init, rng)
+
+
+def _caffe(channels: int, classes: int, side: int) -> nn.Sequential:
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(channels, 20, 5),
+            pool1=nn.MaxPool2d(2),
+            conv2=nn.Conv2d(20, 50, 5),
+            pool2=nn.MaxPool2d(2),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(50 * side * side, 500),
+            relu1=nn.ReLU(),
+            fc2=nn.Linear(500, classes),
+        )
+    )
+
+
+def _lecun1998(channels: int, classes: int, side: int) -> nn.Sequential:
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(channels, 6, 5),
+            relu1=nn.ReLU(),
+            pool1=nn.MaxPool2d(2),
+            conv2=nn.Conv2d(6, 16, 5),
+            relu2=nn.ReLU(),
+            pool2=nn.MaxPool2d(2),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(16 * side * side, 120),
+            relu3=nn.ReLU(),
+            fc2=nn.Linear(120, 84),
+            relu4=nn.ReLU(),
+            fc3=nn.Linear(84, classes),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class LeNet5:
+    """LeNet-5: two 5x5 convolutions without padding, each followed by a 2x2 max-pooling, then linear layers.
+
+    Args:
+        name: what records and messages call it.
+        variant: `caffe`: 20 and 50 filters, 500 hidden units (snip-public); `lecun1998`: 6 and 16 filters, 120 and 84 hidden units.
+        init: see models/init.py; snip-public's is `lenet_snip`.
+    """
+
+    name: str
+    variant: Variant = "caffe"
+    init: str = "fan_in"
+    smallest: ClassVar[int] = 16  # 16 -> 12 -> 6 -> 2 -> 1
+
+    def __post_init__(self) -> None:
+        if self.variant not in get_args(Variant):
+            raise ValueError(f"model.variant={self.variant!r} must be one of {', '.join(get_args(Variant))}")
+        check_init(self.init)
+
+    def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
+        """The network for `channels` x `size` x `size` images: CPU, float32, training mode; weights drawn from `rng` alone."""
+        refuse_small(self.name, size, self.smallest)
+        side = ((size - 4) // 2 - 4) // 2  # after two (conv 5x5, pool 2x2)
+        make = _caffe if self.variant == "caffe" else _lecun1998
+        return fresh(lambda: make(channels, classes, side), self.init, rng)

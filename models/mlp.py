@@ -1,0 +1,46 @@
+"""Multilayer perceptrons: flatten, linear layers with bias, ReLU between them. Our own plain net; LeNet-300-100 is one of these."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Generator, nn
+
+from models.init import check_init, fresh
+
+
+def perceptron(inputs: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
+    """flatten, fc1, relu1, fc2, ..., the last fc giving logits (B, classes)."""
+    widths = [inputs, *hidden, classes]
+    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    for i, (before, after) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+        layers[f"fc{i}"] = nn.Linear(before, after)
+        if i <= len(hidden):
+            layers[f"relu{i}"] = nn.ReLU()
+    return nn.Sequential(layers)
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """A multilayer perceptron.
+
+    Args:
+        name: what records and messages call it.
+        hidden: widths of the hidden layers; an empty list is a linear classifier. Default (300, 300): our choice, no paper's.
+        init: see models/init.py.
+    """
+
+    name: str
+    hidden: tuple[int, ...] = (300, 300)
+    init: str = "fan_in"
+    smallest: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if any(width < 1 for width in self.hidden):
+            raise ValueError(f"model.hidden={list(self.hidden)} must be widths of at least 1, e.g. model.hidden=[300,300]")
+        check_init(self.init)
+
+    def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
+        """The network for `channels` x `size` x `size` images: CPU, float32, training mode; weights drawn from `rng` alone."""
+        return fresh(lambda: perceptron(channels * size * size, self.hidden, classes), self.init, rng)

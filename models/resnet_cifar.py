@@ -1,0 +1,116 @@
+"""ResNets for CIFAR: 6n+2 layers in three stages of n basic blocks (He et al., 2016, arXiv:1512.03385, Sec. 4.2).
+
+Stem conv3x3-BN-ReLU; stages of w, 2w, 4w channels with strides 1, 2, 2; block = conv3x3(stride)-BN-ReLU-conv3x3-BN, add, ReLU; global average; one linear
+layer with bias. Convolutions have no bias; BatchNorm has eps 1e-5 and momentum 0.1. Parameter counts: methods/models.md.
+
+Deviations: He et al. use option A; B is the default here because open_lth, Synaptic-Flow, GraSP, sanity-check and rethinking-network-pruning use it
+(decisions.md 6). Synaptic-Flow's frozen per-channel scales of identity shortcuts are left out: they are 1, never trained and never pruned.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from models.init import check_init, fresh, refuse_small
+
+Shortcut = Literal["A", "B", "B-noBN"]
+
+
+class SubsampleAndPad(nn.Module):
+    """Option A: every second pixel, new channels zero, half of them on either side; no parameters."""
+
+    def __init__(self, new_channels: int) -> None:
+        super().__init__()
+        self.before = new_channels // 2
+        self.after = new_channels - self.before
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.before, self.after))  # (B, C + new, ceil(H/2), ceil(W/2))
+
+
+def _shortcut(kind: Shortcut, inputs: int, outputs: int) -> nn.Module:
+    """What the sum at the end of a stage's first block adds, where the shape changes: stride 2, `outputs` channels."""
+    if kind == "A":
+        return SubsampleAndPad(outputs - inputs)
+    layers: list[tuple[str, nn.Module]] = [("conv", nn.Conv2d(inputs, outputs, 1, stride=2, bias=False))]
+    if kind == "B":
+        layers.append(("bn", nn.BatchNorm2d(outputs)))
+    return nn.Sequential(OrderedDict(layers))
+
+
+class BasicBlock(nn.Module):
+    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x)); halves the image and changes the channels when `stride` is 2."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Shortcut) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut = _shortcut(shortcut, inputs, outputs) if stride == 2 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+class CifarResNet(nn.Module):
+    """The network; `ResNetCifar` describes and builds it. Logits are (B, classes)."""
+
+    def __init__(self, channels: int, classes: int, blocks: int, width: int, shortcut: Shortcut) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.stage1 = nn.Sequential(*(BasicBlock(width, width, 1, shortcut) for _ in range(blocks)))
+        self.stage2 = self._stage(width, blocks, shortcut)
+        self.stage3 = self._stage(2 * width, blocks, shortcut)
+        self.fc = nn.Linear(4 * width, classes)
+
+    @staticmethod
+    def _stage(inputs: int, blocks: int, shortcut: Shortcut) -> nn.Sequential:
+        rest = (BasicBlock(2 * inputs, 2 * inputs, 1, shortcut) for _ in range(blocks - 1))
+        return nn.Sequential(BasicBlock(inputs, 2 * inputs, 2, shortcut), *rest)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.bn1(self.conv1(x)))  # (B, w, H, W)
+        x = self.stage3(self.stage2(self.stage1(x)))  # (B, 4w, ceil(H/4), ceil(W/4))
+        return self.fc(x.mean(dim=(2, 3)))
+
+
+@dataclass(frozen=True)
+class ResNetCifar:
+    """A CIFAR ResNet.
+
+    Args:
+        name: what records and messages call it.
+        depth: 6n + 2: 20, 32, 44, 56, 110.
+        width: channels of the first stage; 16 is the paper's, 32 the doubled net of GraSP and sanity-check.
+        shortcut: where the shape changes. A: subsample and pad (He et al.); B: 1x1 conv and BatchNorm; B-noBN: 1x1 conv alone (continuous-sparsification).
+        init: see models/init.py.
+    """
+
+    name: str
+    depth: int = 20
+    width: int = 16
+    shortcut: Shortcut = "B"
+    init: str = "fan_in"
+    smallest: ClassVar[int] = 8  # 2x2 pixels before the average; digits' own size
+
+    def __post_init__(self) -> None:
+        if self.depth < 8 or self.depth % 6 != 2:
+            raise ValueError(f"model.depth={self.depth} must be 6n+2 with n >= 1: 8, 14, 20, 32, 44, 56, 110")
+        if self.width < 1:
+            raise ValueError(f"model.width={self.width} must be at least 1: channels of the first stage, 16 in the paper")
+        if self.shortcut not in get_args(Shortcut):
+            raise ValueError(f"model.shortcut={self.shortcut!r} must be one of {', '.join(get_args(Shortcut))}")
+        check_init(self.init)
+
+    def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
+        """The network for `channels` x `size` x `size` images: CPU, float32, training mode; weights drawn from `rng` alone."""
+        refuse_small(self.name, size, self.smallest)
+        blocks = (self.depth - 2) // 6
+        return fresh(lambda: CifarResNet(channels, classes, blocks, self.width, self.shortcut), self.init, rng)

@@ -1,0 +1,206 @@
+"""Hessian-vector products of the training loss: H of Eq. 15 of IMC (Zhang et al., NeurIPS 2021), matrix-free, on fixed samples.
+
+H is the Hessian of the mean loss over the first `n_samples` images of the stage's seeded pass, without weight decay, at the weights that the model has. The
+paper leaves open which samples, which parameters and which BatchNorm mode; these are the options (methods/imc.md, section 5). A product is a gradient of a
+gradient (Pearlmutter's trick by double backward), exact up to rounding. Everything runs on a private copy of the model: the caller's is never touched.
+"""
+
+import copy
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+
+from pruners.base import Batch, LossFn, Masks, Task
+
+CACHE_BYTES = 2 * 1024**3  # double-backward graphs up to this estimated size are kept between products; it changes speed and memory, no number
+GRAPH_FACTOR = 3  # a double-backward graph holds two to three times what the forward pass saves (methods/imc.md, section 7)
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def not_among(key: str, value: object, choices: tuple[str, ...]) -> list[str]:
+    """The message for an option that is none of its choices; empty if it is one."""
+    return [] if value in choices else [f"{key}={value!r} must be one of {', '.join(choices)}"]
+
+
+@dataclass(frozen=True)
+class HessianOptions:
+    """Which Hessian: `method.hessian`.
+
+    Args:
+        params: `prunable` (conv and linear weights; the masks choose among these) or `all` (biases and BatchNorm too, as PyHessian takes it).
+        n_samples: training images in the mean; the whole training set if it is smaller. Default 512: our measurements, absent from the paper.
+        batch_size: images in one pass; no effect on the numbers beyond rounding (in eval mode), only on memory and time.
+        mode: BatchNorm by running (`eval`) or batch statistics (`train`; then `batch_size` does matter).
+        dtype: of the products and of Lanczos.
+    """
+
+    params: str = "prunable"
+    n_samples: int = 512
+    batch_size: int = 512
+    mode: str = "eval"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        problems = not_among("method.hessian.params", self.params, ("prunable", "all"))
+        problems += not_among("method.hessian.mode", self.mode, ("eval", "train"))
+        problems += not_among("method.hessian.dtype", self.dtype, tuple(DTYPES))
+        for name in ("n_samples", "batch_size"):
+            if getattr(self, name) < 1:
+                problems.append(f"method.hessian.{name}={getattr(self, name)} must be at least 1")
+        if problems:
+            raise ValueError("\n".join(problems))
+
+
+def fixed_batches(task: Task, options: HessianOptions) -> list[Batch]:
+    """The first n_samples of the task's pass (fewer if the training set is smaller), cut in mini-batches.
+
+    Raises:
+        ValueError: the training set is empty.
+    """
+    first = next(iter(task.batches(options.n_samples)), None)
+    if first is None:
+        raise ValueError("there is no training image to take a Hessian of: the data set gave none")
+    x, y = (t[: options.n_samples] for t in first)
+    return list(zip(x.split(options.batch_size), y.split(options.batch_size), strict=True))
+
+
+class HessianOperator:
+    """The Hessian of the mean loss over fixed samples as products H v, on a private copy of the model.
+
+    Args:
+        masks: their names choose the parameters when `options.params` is `prunable`; their values are not used (IMC measures the dense W*).
+        batches: the fixed samples; mini-batches weigh by their size.
+        cache_bytes: keep the double-backward graphs of as many mini-batches as fit in this estimate; the others are built anew for every product.
+    """
+
+    def __init__(self, model: nn.Module, masks: Masks, batches: list[Batch], loss: LossFn, options: HessianOptions, cache_bytes: int = CACHE_BYTES) -> None:
+        dtype = DTYPES[options.dtype]
+        # Contiguous, not channels_last: the double backward of a convolution is a third slower there (measured, methods/imc.md 7).
+        self.model = copy.deepcopy(model).to(dtype=dtype, memory_format=torch.contiguous_format).train(options.mode == "train")
+        self.loss = loss
+        self.batches = [(x.to(dtype).contiguous() if x.is_floating_point() else x, y) for x, y in batches]
+        self.samples = sum(len(y) for _, y in batches)
+        chosen = set(masks) if options.params == "prunable" else {name for name, _ in self.model.named_parameters()}
+        for name, p in self.model.named_parameters():
+            p.grad = None
+            p.requires_grad_(name in chosen)
+        self.names = [name for name, _ in self.model.named_parameters() if name in chosen]
+        self.parameters = [self.model.get_parameter(name) for name in self.names]
+        self._sizes = [p.numel() for p in self.parameters]
+        self.dimension = sum(self._sizes)
+        self.point = self.flatten({name: p.detach() for name, p in zip(self.names, self.parameters, strict=True)})  # (d,)
+        self._cache_bytes = cache_bytes
+        self._graphs: dict[int, list[Tensor]] | None = None  # mini-batch -> its gradients with their graph; made by the first product
+
+    def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """One vector (d,) in this surface's order, type and device; other entries of `tensors` are left out."""
+        return torch.cat([tensors[name].reshape(-1).to(p) for name, p in zip(self.names, self.parameters, strict=True)])
+
+    def split(self, v: Tensor) -> dict[str, Tensor]:
+        """A vector (d,) as views by parameter name."""
+        return dict(zip(self.names, self._pieces(v), strict=True))
+
+    def gradient(self, point: Tensor) -> Tensor:
+        """Gradient (d,) of the mean loss at the weights `point` (d,)."""
+        self._graphs = None  # they hold on to the weights, which move
+        self._move(point)
+        total = torch.zeros_like(point)
+        for i in range(len(self.batches)):
+            total += torch.cat([g.reshape(-1) for g in torch.autograd.grad(self.value(i), self.parameters, materialize_grads=True)])
+        self._move(self.point)
+        return total
+
+    def value(self, i: int) -> Tensor:
+        """Mini-batch i's share of the mean loss, a scalar with its graph."""
+        x, y = self.batches[i]
+        return self.loss(self.model(x), y) * (len(y) / self.samples)
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """H v, shape (d,)."""
+        if self._graphs is None:
+            self._graphs = self._cached_graphs()
+        pieces = self._pieces(v.detach())
+        total: Tensor | None = None
+        for i in range(len(self.batches)):
+            kept = i in self._graphs
+            gradients = self._graphs[i] if kept else self._gradients(i)
+            part = self._product(gradients, pieces, kept)
+            total = part if total is None else total.add_(part)
+        assert total is not None
+        return total
+
+    def dense(self) -> Tensor:
+        """H as a matrix (d, d), column by column, made symmetric."""
+        columns = torch.stack([self.matvec(unit) for unit in torch.eye(self.dimension, dtype=self.point.dtype, device=self.point.device)])
+        return (columns + columns.T) / 2
+
+    def _cached_graphs(self) -> dict[int, list[Tensor]]:
+        per_sample = GRAPH_FACTOR * self._saved_bytes() / len(self.batches[0][1])
+        room = int(self._cache_bytes / max(per_sample, 1.0))  # samples whose graphs fit
+        graphs = {}
+        for i, (_, y) in enumerate(self.batches):
+            if len(y) <= room:
+                graphs[i] = self._gradients(i)
+                room -= len(y)
+        return graphs
+
+    def _gradients(self, i: int) -> list[Tensor]:
+        return list(torch.autograd.grad(self.value(i), self.parameters, create_graph=True, materialize_grads=True))
+
+    def _product(self, gradients: list[Tensor], pieces: list[Tensor], keep_graph: bool) -> Tensor:
+        pairs = [(g, v) for g, v in zip(gradients, pieces, strict=True) if g.requires_grad]  # a loss linear in a parameter leaves a constant
+        if not pairs:
+            return torch.zeros_like(self.point)
+        g, v = zip(*pairs, strict=True)
+        product = torch.autograd.grad(g, self.parameters, v, retain_graph=keep_graph, materialize_grads=True)
+        return torch.cat([h.reshape(-1) for h in product])
+
+    def _saved_bytes(self) -> int:
+        """Bytes that the forward pass of the first mini-batch keeps for its backward pass, each storage once."""
+        seen: dict[int, int] = {}
+
+        def note(t: Tensor) -> Tensor:
+            seen[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+            self.value(0)
+        return sum(seen.values())
+
+    def _pieces(self, v: Tensor) -> list[Tensor]:
+        return [piece.view_as(p) for piece, p in zip(v.split(self._sizes), self.parameters, strict=True)]
+
+    @torch.no_grad()
+    def _move(self, point: Tensor) -> None:
+        for p, piece in zip(self.parameters, self._pieces(point), strict=True):
+            p.copy_(piece)
+
+
+def pyhessian_check(operator: HessianOperator, rng: Generator) -> dict[str, float]:
+    """PyHessian's top eigenvalue and trace of the same H: the paper's own estimator, beside ours. Its density() is never called: it fails on today's torch.
+
+    PyHessian puts the model in eval mode, leaves gradients that hold their graph and draws from the global generator, so it gets copies of both.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        from pyhessian import hessian  # here, not above: optional and slow to import
+    except ImportError as error:
+        raise ValueError("method.spectrum.check=pyhessian needs PyHessian: pip install pyhessian, or take method.spectrum.check=none") from error
+    model = copy.deepcopy(operator.model)
+    data = tuple(torch.cat(parts) for parts in zip(*operator.batches, strict=True))
+    on_gpu = operator.point.is_cuda
+    seed = int(torch.randint(2**31, (1,), generator=rng))
+    with torch.random.fork_rng(devices=[operator.point.device] if on_gpu else []), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the reference cycle of create_graph: the copy is dropped below
+        torch.manual_seed(seed)
+        theirs = hessian(model, operator.loss, data=data, cuda=on_gpu)
+        values, _ = theirs.eigenvalues(top_n=1)
+        traces = theirs.trace()
+    for p in model.parameters():
+        p.grad = None  # breaks that cycle
+    return {"pyhessian_lambda_max": float(values[0]), "pyhessian_trace": float(sum(traces) / len(traces))}

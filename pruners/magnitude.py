@@ -1,0 +1,43 @@
+"""Magnitude and random scores: the two that look at no data (methods/magnitude.md, methods/random.md).
+
+Magnitude, s_j = |w_j|: at initialization the "Magnitude" row of Sketching Table 2 (ganguli-lab/Synaptic-Flow, `Mag`); on a trained net (start=dense) one-shot
+magnitude pruning after training (Han et al., 2015, arXiv:1506.02626). Random, s_j ~ U(0, 1) i.i.d.: the top K of them are a uniformly random subset of size K.
+
+Deviations: exact counts with ties by index, where Synaptic-Flow, open_lth and rethinking-network-pruning compare with a threshold and miss the count by one or
+by all ties. Synaptic-Flow's random scores are N(0, 1): any continuous law gives the same subset. Its masks change when its data pipeline draws more random
+numbers; ours depend on shapes, density and seed alone.
+
+What magnitude at initialization keeps per layer is decided by the initialiser (models/init.py); name it beside the result.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, nn
+
+from pruners.base import Batch, LossFn, Masks, Scores
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """|w|."""
+
+    needs_data: ClassVar[bool] = False
+
+    def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
+        """Score every prunable weight; same keys and shapes as `masks`, >= 0. Data, loss and `rng` are not used."""
+        return {name: model.get_parameter(name).detach().abs() for name in masks}
+
+
+@dataclass(frozen=True)
+class Random:
+    """U(0, 1), independent of weights and data."""
+
+    needs_data: ClassVar[bool] = False
+
+    def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
+        """Score every prunable weight; same keys and shapes as `masks`, in [0, 1). A function of the masks' shapes and of `rng` alone."""
+        # float64: float32 has 2**24 values, so a net of 2e7 weights would have ties, and these go to the lower index instead of to chance.
+        return {name: torch.rand(mask.shape, generator=rng, dtype=torch.float64).to(mask.device) for name, mask in masks.items()}

@@ -1,0 +1,44 @@
+"""Shared fixtures. Every test writes under its own temporary directory; nothing of ours is mocked."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = ["dataset=digits", "model=mlp", "train.scale=0.0125", "env.device=cpu", "env.threads=1", "env.progress=none"]  # two epochs on a net of layers alone
+
+torch.set_num_threads(1)  # pytest runs a worker per core; and one thread count gives one set of last bits
+
+
+@pytest.fixture
+def dirs(tmp_path: Path) -> list[str]:
+    """Overrides that keep a run inside the test's directory."""
+    return [f"env.results_dir={tmp_path / 'results'}", f"env.cache_dir={tmp_path / 'cache'}", f"env.data_dir={tmp_path / 'data'}"]
+
+
+@pytest.fixture
+def command(tmp_path: Path, dirs: list[str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `python run.py <words>` in the test's directory, as a user would."""
+
+    def run(*words: str, own_dirs: bool = True) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, str(ROOT / "run.py"), *words, *(dirs if own_dirs else [])]
+        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment())
+
+    return run
+
+
+def environment() -> dict[str, str]:
+    """The environment of a command under test: a wide, plain terminal."""
+    return {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+
+
+def records(tmp_path: Path) -> list[dict[str, Any]]:
+    """Every record that the test's runs wrote."""
+    return [json.loads(path.read_text()) for path in sorted((tmp_path / "results" / "runs").glob("*/result.json"))]
