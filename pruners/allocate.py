@@ -66,7 +66,7 @@ def apportion(shares: Mapping[str, Fraction], limits: Mapping[str, int], total: 
         shares.update({name: Fraction(limits[name]) for name in over})
         free = [name for name, share in shares.items() if share < limits[name]]
         rest = total - sum(share for name, share in shares.items() if name not in free)
-        scale = rest / sum(shares[name] for name in free) if free else Fraction(1)
+        scale = rest / sum((shares[name] for name in free), start=Fraction(0)) if free else Fraction(1)
         shares.update({name: shares[name] * scale for name in free})
     counts = {name: math.floor(share) for name, share in shares.items()}
     by_remainder = sorted(shares, key=lambda name: counts[name] - shares[name])  # stable

@@ -80,7 +80,7 @@ class HessianOperator:
         dtype = DTYPES[options.dtype]
         # Contiguous, not channels_last: the double backward of a convolution is a third slower there (measured, methods/imc.md 7).
         self.model = copy.deepcopy(model).to(dtype=dtype, memory_format=torch.contiguous_format).train(options.mode == "train")
-        self.loss = loss
+        self.loss, self.options = loss, options
         self.batches = [(x.to(dtype).contiguous() if x.is_floating_point() else x, y) for x, y in batches]
         self.samples = sum(len(y) for _, y in batches)
         chosen = set(masks) if options.params == "prunable" else {name for name, _ in self.model.named_parameters()}
@@ -113,6 +113,13 @@ class HessianOperator:
         self._move(self.point)
         return total
 
+    def at(self, point: Tensor) -> "HessianOperator":
+        """The same Hessian at the weights `point` (d,), on a copy of its own."""
+        other = HessianOperator(self.model, dict.fromkeys(self.names, self.point), self.batches, self.loss, self.options, self._cache_bytes)
+        other.point = point.clone()
+        other._move(point)
+        return other
+
     def value(self, i: int) -> Tensor:
         """Mini-batch i's share of the mean loss, a scalar with its graph."""
         x, y = self.batches[i]
@@ -131,11 +138,6 @@ class HessianOperator:
             total = part if total is None else total.add_(part)
         assert total is not None
         return total
-
-    def dense(self) -> Tensor:
-        """H as a matrix (d, d), column by column, made symmetric."""
-        columns = torch.stack([self.matvec(unit) for unit in torch.eye(self.dimension, dtype=self.point.dtype, device=self.point.device)])
-        return (columns + columns.T) / 2
 
     def _cached_graphs(self) -> dict[int, list[Tensor]]:
         per_sample = GRAPH_FACTOR * self._saved_bytes() / len(self.batches[0][1])

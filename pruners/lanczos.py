@@ -84,6 +84,12 @@ def signs(d: int, rng: Generator, like: Tensor) -> Tensor:
     return (torch.randint(0, 2, (d,), generator=rng) * 2 - 1).to(like)
 
 
+def as_matrix(matvec: MatVec, like: Tensor) -> Tensor:
+    """The operator as a symmetric matrix (d, d), column by column, in the type and on the device of `like` (d,)."""
+    columns = torch.stack([matvec(unit) for unit in torch.eye(len(like), dtype=like.dtype, device=like.device)])
+    return (columns + columns.T) / 2
+
+
 def exact_spectrum(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Eigenvalues (d,), eigenvectors (d, d) in columns, and which of them belong to dead coordinates (d,), of a symmetric matrix; float64 on the CPU.
 

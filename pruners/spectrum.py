@@ -6,7 +6,8 @@ z'f(H)z / d = sum_j tau_j f(theta_j), and f(H)z from the same basis. The leverag
 step, whose sum then equals the d - k of `gap` up to rounding, and of (sqrt(f)(H) z)^2 for a hard cut, which is never negative and far less noisy when the
 subspace is small. The diagonal of H comes free from the first product of each probe. H z costs everything here: probes * steps products.
 
-Coordinates whose rows of H are exact zeros (dead units) have leverage 0 on a hard curved or `abs` side: they rank below every direction that the loss sees.
+Coordinates whose rows of H are exact zeros (dead units) have leverage 0 on a hard curved or `abs` side: they rank below every direction that the loss sees
+(so `leverage_ratio` may end below 1 there).
 Other estimators: `dense` (exact), `lanczos_extremes` (one run; converged Ritz values count as single eigenvalues), `diag` (H taken as its diagonal).
 """
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from pruners.base import Finding, Masks, Measurement, Task
 from pruners.gap import SUBSPACES, Gap, hard_step, measured_lipschitz, ranking, smoothed_step
 from pruners.hessian import HessianOperator, HessianOptions, fixed_batches, not_among, pyhessian_check
-from pruners.lanczos import Krylov, MatVec, exact_spectrum, krylov, signs
+from pruners.lanczos import Krylov, MatVec, as_matrix, exact_spectrum, krylov, signs
 
 DENSE_LIMIT = 5000  # parameters; a 5000 x 5000 float64 matrix and its eigenvectors take 400 MB
 UNIT = "Hessian-vector products"
@@ -110,7 +111,8 @@ class Spectrum:
         s, d, point = self.spectrum, operator.dimension, operator.point
         matvec = _counted(operator, task, (s.probes + bool(self.mask_rule)) * min(s.steps, d))
         hard = self.subspace != "smoothed_curved"
-        runs, rows, traces, dimensions = [], [], [], []
+        runs: list[Krylov] = []
+        rows, traces, dimensions = [], [], []
         leverage, diagonal, dead = torch.zeros_like(point), torch.zeros_like(point), torch.ones_like(point, dtype=torch.bool)
         for _ in range(s.probes):
             z = signs(d, task.rng, point)
@@ -126,10 +128,9 @@ class Spectrum:
                 leverage += z * run.apply(f) / s.probes
                 dimensions.append(d * float((run.tau * f).sum()))
         values, weights = (torch.stack(t) for t in zip(*rows, strict=True))
+        f = self._steps(values, weights, d, task)
         if hard:
-            f = self._steps(values, weights, d, task)
-            for run, row in zip(runs, f, strict=True):
-                leverage += run.apply(row[-len(run.theta) :].sqrt()) ** 2 / s.probes  # sqrt: the value at the cut is taken in part
+            leverage = _projector_leverage(runs, f)
             if self.subspace != "flat":
                 leverage[dead] = 0.0
             dimensions = [d * float((weights * f).sum(-1).mean())]
@@ -159,8 +160,7 @@ class Spectrum:
         d = operator.dimension
         if d > DENSE_LIMIT:
             raise ValueError(f"method.spectrum.estimator=dense takes up to {DENSE_LIMIT:,} parameters, this net has {d:,}: take method.spectrum.estimator=slq")
-        h = operator.dense()
-        task.tick(d, d, UNIT)
+        h = as_matrix(_counted(operator, task, d), operator.point)
         values, vectors, dead = exact_spectrum(h)
         tie = max(torch.finfo(h.dtype).eps, 1e-12) * float(values.abs().max())  # eigenvalues closer than rounding are one
         weights = torch.full((1, d), 1.0 / d, dtype=torch.float64)
@@ -199,11 +199,11 @@ class Spectrum:
         return hard_step(keys, weights / len(weights), (d - k) / d, tie)
 
     def _project(self, operator: HessianOperator, matvec: MatVec, values: Tensor, f: Tensor) -> Tensor:
-        """f(H) W*, shape (d,), by one more run; a hard cut falls where f passes one half."""
+        """f(H) W*, shape (d,), by one more run; a hard cut falls where f falls below half of its largest value."""
         run = krylov(matvec, operator.point, self.spectrum.steps, self.spectrum.reorth)
         if self.subspace == "smoothed_curved":
             return run.apply(smoothed_step(run.theta, self.gap.sigma2))
-        cut = ranking(values, self.subspace)[f >= 0.5].min()
+        cut = ranking(values, self.subspace)[f >= f.max() / 2].min()
         return run.apply((ranking(run.theta, self.subspace) >= cut).double())
 
 
@@ -232,6 +232,11 @@ def _with_product(matvec: MatVec, z: Tensor, s: SpectrumOptions) -> tuple[Krylov
 
     run = krylov(keeping, z, s.steps, s.reorth)
     return run, first[0] * run.norm
+
+
+def _projector_leverage(runs: list[Krylov], f: Tensor) -> Tensor:
+    """Mean over probes of (sqrt(f)(H) z)^2, shape (d,): the value at the cut is taken in part, and the sum is that of tau * f, times d."""
+    return sum((run.apply(row[-len(run.theta) :].sqrt()) ** 2 for run, row in zip(runs, f, strict=True)), torch.zeros(())) / len(runs)
 
 
 def summary(found: Found) -> dict[str, Finding]:

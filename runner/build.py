@@ -11,6 +11,7 @@ from runner.errors import ConfigError
 from runner.spec import KINDS, Recipe, Run, Stage, Start, epochs_of, scaled
 
 OPTION_GROUPS = ("source", "allocate", "pick", "schedule", "start", "retrain")
+INTERPOLATION = re.compile(r"\$\{[\w.]+\}")
 STAGE_KEYS = {"name", "kind", "start", "masks", "needs", "epochs", "lr_schedule", "lr_factor", "pruner", "measure"}
 
 
@@ -42,41 +43,53 @@ def build_run(cfg: DictConfig) -> Run:
         train_fraction=plain["train_fraction"],
         scale=plain["train"]["scale"],
         epoch_column=tuple(method["epoch_column"]),
-        stages=build_stages(plain),
+        stages=build_stages(plain, OmegaConf.to_container(cfg, resolve=False)),
         **parts,
     )
 
 
-def build_stages(plain: dict[str, Any]) -> tuple[Stage, ...]:
-    """The stages of a resolved configuration, in order, each checked against the ones before it."""
+def build_stages(plain: dict[str, Any], raw: Any) -> tuple[Stage, ...]:
+    """The stages of a configuration, in order, each checked against the ones before it.
+
+    Args:
+        plain: resolved.
+        raw: not resolved: it tells by which key a user sets an interpolated option.
+    """
+    written = flatten([_follow(item, raw) for item in raw["method"]["stages"]])
     stages: dict[str, Stage] = {}
+    broken: set[str] = set()  # what reads a stage that has a problem adds no problem of its own
     ends: dict[str, int] = {}  # stage name -> its last epoch in the paper's numbers, for messages
     problems: list[str] = []
     for i, node in enumerate(flatten(plain["method"]["stages"])):
         key = f"method.stages.{i}"
+        if broken & {(node.get("start") or {}).get("from"), node.get("masks"), *node.get("needs", [])}:
+            broken.add(node["name"])
+            continue
+        before = len(problems)
         try:
             unknown = set(node) - STAGE_KEYS
             if unknown or node.get("kind") not in KINDS or not node.get("name") or node["name"] in stages:
                 raise ConfigError(f"{key}={node}: needs a new name, a kind ({', '.join(KINDS)}) and keys among {', '.join(sorted(STAGE_KEYS))}")
-            stages[node["name"]] = _build_stage(node, plain, stages, ends, key)
+            stages[node["name"]] = _build_stage(node, plain, stages, ends, key, _Keys(raw, written[i], key))
             ends[node["name"]] = _paper_epochs(node, plain, key)
         except ConfigError as error:
             problems += error.messages
         except ValueError as error:
             problems += str(error).splitlines()
+        broken |= {node.get("name")} if len(problems) > before else set()
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return tuple(stages.values())
 
 
-def _build_stage(node: dict[str, Any], plain: dict[str, Any], earlier: dict[str, Stage], ends: dict[str, int], key: str) -> Stage:
+def _build_stage(node: dict[str, Any], plain: dict[str, Any], earlier: dict[str, Stage], ends: dict[str, int], key: str, keys: "_Keys") -> Stage:
     start = _build_start(node.get("start") or {}, plain, earlier, ends)
     for name in filter(None, [node.get("masks"), *node.get("needs", [])]):
         if name not in earlier and name != "init":
             raise ConfigError(f"{key} ({node['name']}) needs {name!r}, which is no earlier stage: {', '.join(earlier) or 'there is none'}")
     trains = node["kind"] in ("train", "search")
     slot = "measure" if node["kind"] == "measure" else "pruner"
-    component = construct(node[slot], f"method.{slot}") if node.get(slot) is not None else None
+    component = construct(node[slot], keys(f"{key}.{slot}"), keys) if node.get(slot) is not None else None
     return Stage(
         name=node["name"],
         kind=node["kind"],
@@ -87,6 +100,30 @@ def _build_stage(node: dict[str, Any], plain: dict[str, Any], earlier: dict[str,
         recipe=_build_recipe(node, plain, start, earlier, ends, key) if trains else None,
         component=component,
     )
+
+
+class _Keys:
+    """The key by which a user sets what stands at another key: `method.pruner.score` is `${method.score}`, so it is set as method.score."""
+
+    def __init__(self, raw: Any, stage: dict[str, Any], place: str) -> None:
+        self.raw, self.stage, self.place = raw, stage, place
+
+    def __call__(self, key: str) -> str:
+        inside = key.startswith(self.place + ".")
+        node: Any = self.stage if inside else self.raw
+        for word in (key[len(self.place) + 1 :] if inside else key).split("."):
+            node = node.get(word) if isinstance(node, dict) else None
+        return self(node[2:-1]) if isinstance(node, str) and INTERPOLATION.fullmatch(node) else key
+
+
+def _follow(value: Any, raw: Any) -> Any:
+    """What an interpolation points to, itself unresolved."""
+    if not isinstance(value, str) or not INTERPOLATION.fullmatch(value):
+        return value
+    node = raw
+    for word in value[2:-1].split("."):
+        node = node[word]
+    return _follow(node, raw)
 
 
 def _build_start(node: dict[str, Any], plain: dict[str, Any], earlier: dict[str, Stage], ends: dict[str, int]) -> Start:
@@ -101,7 +138,8 @@ def _build_start(node: dict[str, Any], plain: dict[str, Any], earlier: dict[str,
         raise ConfigError(f"retrain.rewind={rewind}: there is no trained stage to rewind to; take start=dense, or leave retrain out")
     if epoch > ends[stage]:
         raise ConfigError(
-            f"retrain.rewind={rewind} is after the end of stage {stage!r}, which trains {ends[stage]} epochs: take 0ep to {ends[stage]}ep, or train it for longer"
+            f"retrain.rewind={rewind} is after the end of stage {stage!r}, which trains {ends[stage]} epochs: "
+            f"take 0ep to {ends[stage]}ep, or train it for longer"
         )
     end = earlier[stage].recipe.epochs  # type: ignore[union-attr]
     epoch = end if epoch == ends[stage] else min(scaled(epoch, plain["train"]["scale"]), end)

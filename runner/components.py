@@ -5,16 +5,22 @@ Hydra's own `instantiate` would admit any importable callable and reports one pr
 
 import importlib
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from runner.errors import ConfigError, nearest
 
 PACKAGES = ("pruners", "models", "runner.data")
+Alias = Callable[[str], str]  # where a node stands -> the key by which a user sets it, if it was interpolated from elsewhere
 
 
-def construct(node: Any, key: str) -> Any:
+def same(key: str) -> str:
+    """No alias: an option is named after the place where it was found."""
+    return key
+
+
+def construct(node: Any, key: str, alias: Alias = same) -> Any:
     """The component that a resolved node describes: `_target_` names a dataclass, the other keys are its fields; nested nodes likewise.
 
     Args:
@@ -25,16 +31,16 @@ def construct(node: Any, key: str) -> Any:
         ConfigError: every problem found: unknown class or option, missing option, value of the wrong type, value refused by the class.
     """
     if isinstance(node, list):
-        return [construct(item, f"{key}.{i}") for i, item in enumerate(node)]
+        return [construct(item, f"{key}.{i}", alias) for i, item in enumerate(node)]
     if not isinstance(node, dict):
         return node
     if "_target_" not in node:
-        return {name: construct(value, f"{key}.{name}") for name, value in node.items()}
+        return {name: construct(value, alias(f"{key}.{name}"), alias) for name, value in node.items()}
     cls = _locate(node["_target_"], key)
-    return build(cls, {name: value for name, value in node.items() if name != "_target_"}, key)
+    return build(cls, {name: value for name, value in node.items() if name != "_target_"}, key, alias)
 
 
-def build(cls: type, options: dict[str, Any], key: str) -> Any:
+def build(cls: type, options: dict[str, Any], key: str, alias: Alias = same) -> Any:
     """An instance of the dataclass `cls`; fields that are dataclasses themselves are built from plain dicts."""
     hints = get_type_hints(cls)
     known = {f.name: f for f in fields(cls) if f.init}
@@ -45,7 +51,7 @@ def build(cls: type, options: dict[str, Any], key: str) -> Any:
             problems.append(f"{key}.{name} is not an option; {key} takes {', '.join(known) or 'none'}{nearest(name, known)}")
             continue
         try:
-            values[name] = _coerce(value, hints[name], f"{key}.{name}")
+            values[name] = _coerce(value, hints[name], alias(f"{key}.{name}"), alias)
         except ConfigError as error:
             problems.extend(error.messages)
     missing = [n for n, f in known.items() if n not in options and f.default is MISSING and f.default_factory is MISSING]
@@ -71,7 +77,7 @@ def _locate(target: str, key: str) -> type:
     return cls  # type: ignore[return-value]
 
 
-def _coerce(value: Any, hint: Any, key: str) -> Any:
+def _coerce(value: Any, hint: Any, key: str, alias: Alias) -> Any:
     """`value` as the annotated type: ints become floats, lists tuples, dicts dataclasses; everything else must fit already."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if value is None and type(None) in options:
@@ -79,10 +85,10 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
     for option in options:
         origin = get_origin(option) or option
         if isinstance(origin, type) and is_dataclass(origin) and isinstance(value, dict) and "_target_" not in value:
-            return build(origin, value, key)
+            return build(origin, value, key, alias)
         if origin is tuple and isinstance(value, (list, tuple)):
             inner = get_args(option)[0] if get_args(option) else Any
-            return tuple(_coerce(v, inner, f"{key}.{i}") for i, v in enumerate(value))
+            return tuple(_coerce(v, inner, f"{key}.{i}", alias) for i, v in enumerate(value))
         if origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
         if origin in (int, str, bool) and type(value) is origin:
@@ -93,7 +99,7 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
     if all((get_origin(o) or o) in simple for o in options):
         wanted = " or ".join(_name(o) for o in options)
         raise ConfigError(f"{key}={value!r} must be {wanted}")
-    return construct(value, key)  # a component behind a Protocol or Callable annotation: checked by its own class
+    return construct(value, key, alias)  # a component behind a Protocol or Callable annotation: checked by its own class
 
 
 def _name(hint: Any) -> str:

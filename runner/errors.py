@@ -1,6 +1,7 @@
 """Errors that end a run with one message instead of a traceback."""
 
 import difflib
+import os.path
 import sys
 from collections.abc import Callable, Iterable
 
@@ -19,8 +20,12 @@ class Stopped(Exception):
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the choice spelled most like `word`, or nothing."""
-    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = difflib.get_close_matches(word, list(choices), n=5, cutoff=0.5)
+
+    def likeness(choice: str) -> tuple[float, int]:
+        return difflib.SequenceMatcher(None, word, choice).ratio(), len(os.path.commonprefix([word, choice]))
+
+    return f"; did you mean {max(close, key=likeness)!r}?" if close else ""
 
 
 def one_of(key: str, value: object, choices: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -87,10 +88,14 @@ def as_csv(table: Table, found: Found) -> str:
 FORMATS: dict[str, Callable[[Table, Found], str]] = {"txt": as_text, "md": as_markdown, "tex": as_latex, "csv": as_csv, "html": as_html}
 
 
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
 def write_table(table: Table, results_dir: Path) -> str:
     """Write the table in every format to <results_dir>/tables; its text."""
     found = entries(table, results_dir)
     for ending, render in FORMATS.items():
         text = render(table, found)
-        atomically(results_dir / "tables" / f"{table.name}.{ending}", lambda path, text=text: path.write_text(text))
+        atomically(results_dir / "tables" / f"{table.name}.{ending}", partial(_write, text=text))
     return as_text(table, found)

@@ -28,7 +28,7 @@ def translate(error: Exception, conf: str) -> str | None:
     if unknown:
         return _unknown_key(unknown[1], conf)
     if cause is not None:
-        return f"{cause.full_key}: {str(cause).splitlines()[0]}"
+        return _wrong_value(str(cause.full_key), str(cause).splitlines()[0])
     return " ".join(line.strip() for line in text.splitlines()[:2])
 
 
@@ -41,6 +41,13 @@ def refuse_key_changes(words: list[str]) -> None:
     wrong = [word for word in words if re.match(r"(\+|~)", word) and not word.lstrip("+~").startswith("hydra")]
     if wrong:
         raise ConfigError(*(f"{w}: it adds or deletes a key, but nothing reads keys other than those of --cfg job; write {w.lstrip('+~')}" for w in wrong))
+
+
+def _wrong_value(key: str, text: str) -> str:
+    """OmegaConf's complaint about a value, in our words."""
+    wanted = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false", "String": "a word"}
+    found = re.match(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text)
+    return f"{key}={found[1]} must be {wanted.get(found[2], found[2])}" if found else f"{key}: {text}"
 
 
 def _unknown_choice(error: MissingConfigException, conf: str) -> str:

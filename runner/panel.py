@@ -13,7 +13,7 @@ PAPER_SETTING = {"digits": "cifar10", "mnist": "cifar10", "fashion_mnist": "cifa
 
 
 def panel(record: dict[str, Any], path: Path, cfg: DictConfig, words: list[str]) -> Panel:
-    """Method, data, net, density asked and reached, accuracy, epochs, runtime, findings, where the record is, the paper's own setting."""
+    """Method, data, net, density asked and reached, accuracy, epochs, runtime, the method's main findings, where the record is, the paper's own setting."""
     table = Table.grid(padding=(0, 2))
     table.add_column()
     table.add_column(overflow="fold")  # a path must be whole, to be copied
@@ -28,7 +28,7 @@ def panel(record: dict[str, Any], path: Path, cfg: DictConfig, words: list[str])
         "epochs": f"{record['epochs']} ({record['epochs_total']} with every stage)"
         + (f", the paper's x {record['scale']:.4g}" if record["scale"] != 1 else ""),
         "runtime": f"{record['runtime_s']:.1f} s for all stages ({record['wall_s']:.1f} s of them now)",
-        **{name.replace("_", " "): _finding(value) for name, value in record["report"].items()},
+        **{name.replace("_", " "): _finding(record["report"][name]) for name in cfg.method.get("highlights", []) if name in record["report"]},
         "record": str(path),
         "paper's setting": paper_command(cfg, words),
     }

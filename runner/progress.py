@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from runner.store import atomically, write_json
 
@@ -39,7 +39,7 @@ class Bar:
         )
         self.progress = Progress(*columns, console=console, transient=False)
         self.progress.start()
-        self.task = None
+        self.task: TaskID | None = None
 
     def stage(self, title: str, total: int, unit: str) -> None:
         """Begin a new bar."""

@@ -126,8 +126,8 @@ def caption(table: Table, found: dict[tuple[str, str], Entry]) -> list[str]:
     records = [record for entry in found.values() for record in entry.records]
     asked = {len(entry.cell.jobs) for entry in found.values() if entry.cell.jobs}
     lines = [
-        f"Each entry: ours [the paper's]; accuracy: test accuracy at the last epoch in percent, mean ± standard deviation over n={'/'.join(map(str, sorted(asked)))}"
-        " seeds [the paper's, difference]; runtime: seconds of all the method's stages, mean.",
+        "Each entry: ours [the paper's]; accuracy: test accuracy at the last epoch in percent, mean ± standard deviation over "
+        f"n={'/'.join(map(str, sorted(asked)))} seeds [the paper's, difference]; runtime: seconds of all the method's stages, mean.",
         *table.spec.get("notes", []),
     ]
     origins: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [

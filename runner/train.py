@@ -1,7 +1,7 @@
 """The training loop: the only one. It knows no method; a `Masking`'s three hooks are all that a method can do to it.
 
-Resumable to the bit: a checkpoint holds weights, optimizer, masking, position in the epoch, sums of the running epoch, history and torch's random state; data order
-and augmentation depend on (seed, stage, epoch, step) alone.
+Resumable to the bit: a checkpoint holds weights, optimizer, masking, position in the epoch, sums of the running epoch, history and torch's random state;
+data order and augmentation depend on (seed, stage, epoch, step) alone.
 """
 
 import math

@@ -1,0 +1,154 @@
+"""What a data set is: two splits held as one tensor each, and the one error that says what is missing and how to get it."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Device = torch.device | str
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set, unnormalised."""
+
+    images: Tensor  # uint8 (N, C, H, W)
+    labels: Tensor  # int64 (N,)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: Device) -> "Split":
+        """The same split on another device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def take(self, indices: Tensor) -> "Split":
+        """The images at the given places, in the given order."""
+        return Split(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Info:
+    """What is known of a data set without reading a file."""
+
+    channels: int
+    size: int  # height and width after padding
+    classes: int
+    train: int  # images of the official training split; `train_fraction` and `dataset.validation` take theirs from it
+    test: int
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set as a run uses it: reduced, held out and padded, not yet normalised (that is done by the batch)."""
+
+    name: str
+    train: Split
+    validation: Split | None  # None when nothing is held out
+    test: Split
+    mean: Tensor  # float32 (C,), of pixels in [0, 1]
+    std: Tensor  # float32 (C,)
+    scale: float  # pixel / scale is in [0, 1]: 255, or 16 for digits
+    classes: int
+    augment: str  # none | crop_flip
+    checksum: str  # SHA-256 of the official arrays, whatever files they came from and whatever part is used
+
+    def to(self, device: Device) -> "Data":
+        """The same data with every tensor on another device."""
+        held_out = self.validation.to(device) if self.validation is not None else None
+        return replace(self, train=self.train.to(device), validation=held_out, test=self.test.to(device), mean=self.mean.to(device), std=self.std.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Official:
+    """The two official splits as their files hold them, before padding and subsets."""
+
+    train: Split
+    test: Split
+
+    def checksum(self) -> str:
+        """SHA-256 over both splits: images, then labels (int64)."""
+        digest = hashlib.sha256()
+        for part in (self.train.images, self.train.labels, self.test.images, self.test.labels):
+            digest.update(part.contiguous().numpy().data)
+        return digest.hexdigest()
+
+
+class DataSet(Protocol):
+    """A data set component: a frozen dataclass made from `conf/dataset/<name>.yaml`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def size(self) -> int | None: ...
+    @property
+    def validation(self) -> float: ...
+    @property
+    def augment(self) -> str: ...
+    @property
+    def normalise(self) -> str: ...
+    def info(self) -> Info: ...
+    def places(self, data_dir: Path) -> list[Path]: ...  # where the files are looked for, first place first
+    def verify(self, data_dir: Path) -> None: ...  # like check, but the error names only the problem
+    def check(self, data_dir: Path) -> None: ...  # raises DataError unless all files are there and intact
+    def load(self, data_dir: Path, train_fraction: float) -> Data: ...
+
+
+class DataError(ValueError):
+    """Files of a data set are missing or damaged. A reader names the problem alone; `explained` adds where, how, and what is ready."""
+
+    def __init__(self, problem: str, name: str = "", places: Sequence[Path] = (), get: Sequence[str] = (), ready: Sequence[str] = ()) -> None:
+        self.problem = problem
+        lines = [f"dataset={name} cannot be used: {problem}" if name else problem]
+        if places:
+            lines.append(f"  looked in:  {', '.join(str(place) for place in places)}")
+        if get:
+            lines.append(f"  to get it:  {', or '.join(get)}")
+        if name:
+            lines.append(f"  ready now:  {', '.join(f'dataset={other}' for other in ready) or 'none'}")
+        super().__init__("\n".join(lines))
+
+
+@contextmanager
+def explained(component: DataSet, data_dir: Path, *also: str) -> Iterator[None]:
+    """Complete a `DataError` raised inside: where the files were looked for, how to get them (`make data`, `also`), what is ready now."""
+    try:
+        yield
+    except DataError as error:
+        from runner.data.catalog import ready  # here, since the catalogue imports every component and they import this module
+
+        get = [f"make data DATASET={component.name}", *also]
+        raise DataError(error.problem, component.name, component.places(data_dir), get, ready(data_dir)) from error
+
+
+def digest(content: bytes, like: str) -> str:
+    """Hexadecimal checksum of the kind of `like`: MD5 has 32 digits, SHA-256 has 64."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest() if len(like) == 32 else hashlib.sha256(content).hexdigest()
+
+
+def read_bytes(path: Path) -> bytes:
+    """Contents of a file that exists; a `DataError` when the system refuses."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def damaged(path: Path, content: bytes, expected: str) -> DataError:
+    """The error for a file whose checksum is wrong."""
+    kind = "MD5" if len(expected) == 32 else "SHA-256"
+    found = digest(content, like=expected)
+    return DataError(f"{path} is corrupt or truncated ({len(content):,} bytes): {kind} is {found}, expected {expected}; delete it and fetch it again")
+
+
+def read_verified(path: Path, expected: str) -> bytes:
+    """Contents of a file whose checksum (MD5 or SHA-256) is the expected one."""
+    content = read_bytes(path)
+    if digest(content, like=expected) != expected:
+        raise damaged(path, content, expected)
+    return content

@@ -1,0 +1,69 @@
+"""digits: the 1,797 images of handwritten digits that scikit-learn ships (8x8, levels 0 to 16; UCI Optical Recognition of Handwritten Digits, its test part).
+
+There is no official split: ours is fixed, stratified, 1,437 / 360 (decisions.md 5).
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from runner.data.base import Data, DataError, Info, Official, Split, explained
+from runner.data.prepare import assemble, check_options, padded_info
+from runner.data.split import TEST, stratified_order
+
+NATIVE = Info(channels=1, size=8, classes=10, train=1437, test=360)
+CHECKSUM = "c69effc4f783e5a283aad5df68589e22363891b23f32621021ae20865aef41bf"  # of the split arrays, made with scikit-learn 1.x
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Fields: conf/dataset/digits.yaml."""
+
+    name: str = "digits"
+    size: int | None = None
+    validation: float = 0.0
+    augment: str = "none"
+    normalise: str = "computed"
+
+    def __post_init__(self) -> None:
+        check_options(self, "digits", NATIVE)
+
+    def info(self) -> Info:
+        """Shape and counts after padding."""
+        return padded_info(self, NATIVE)
+
+    def places(self, data_dir: Path) -> list[Path]:
+        """No files of ours: the images come with scikit-learn."""
+        return []
+
+    def verify(self, data_dir: Path) -> None:
+        """Only whether scikit-learn is there: importing it takes seconds, and `load` compares the checksum."""
+        if importlib.util.find_spec("sklearn") is None:
+            raise DataError("scikit-learn, which ships these images, is not installed; run make setup")
+
+    def check(self, data_dir: Path) -> None:
+        """Raise a `DataError` unless scikit-learn is installed."""
+        with explained(self, data_dir, "make setup"):
+            self.verify(data_dir)
+
+    def load(self, data_dir: Path, train_fraction: float) -> Data:
+        """Read, check and split the images."""
+        with explained(self, data_dir, "make setup"):
+            self.verify(data_dir)
+            official = read_digits()
+            if official.checksum() != CHECKSUM:
+                raise DataError(f"scikit-learn's digits have changed: SHA-256 is {official.checksum()}, expected {CHECKSUM}")
+        return assemble(self, official, scale=16.0, classes=10, train_fraction=train_fraction)
+
+
+def read_digits() -> Official:
+    """scikit-learn's images under our fixed split: the first 360 of one stratified order are the test images."""
+    from sklearn.datasets import load_digits  # here: importing scikit-learn takes seconds
+
+    bunch = load_digits()
+    whole = Split(torch.from_numpy(bunch.images.astype(np.uint8)).unsqueeze(1), torch.from_numpy(bunch.target.astype(np.int64)))
+    order = stratified_order(whole.labels, TEST)
+    return Official(train=whole.take(order[NATIVE.test :].sort().values), test=whole.take(order[: NATIVE.test].sort().values))

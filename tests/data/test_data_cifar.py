@@ -1,0 +1,140 @@
+"""CIFAR: small files of our own, pickled as Python 2 and Python 3 do, whole, damaged, missing, hostile."""
+
+import codecs
+import hashlib
+import io
+import os
+import pickle
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runner.data import cifar
+from runner.data.base import DataError
+from runner.data.cifar import Layout
+
+
+class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
+    """Writes what Python 2's cPickle wrote in 2009: strings as byte strings, numpy under its old name."""
+
+    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+
+    def save_string(self, text: str | bytes) -> None:
+        raw = text if isinstance(text, bytes) else text.encode("latin1")
+        self.write(pickle.BINSTRING + struct.pack("<i", len(raw)) + raw)
+        self.memoize(text)
+
+    dispatch[str] = dispatch[bytes] = save_string
+
+    def save_global(self, value: Any, name: str | None = None) -> None:
+        module = "numpy.core.multiarray" if value.__name__ == "_reconstruct" else "numpy"
+        self.write(pickle.GLOBAL + f"{module}\n{value.__name__}\n".encode())
+        self.memoize(value)
+
+    dispatch[type(np.empty(0).__reduce__()[0])] = dispatch[type] = save_global
+
+
+def pickled(entry: Any, python2: bool) -> bytes:
+    if not python2:
+        return pickle.dumps(entry, protocol=2)
+    buffer = io.BytesIO()
+    Python2Pickler(buffer, 2).dump(entry)
+    return buffer.getvalue()
+
+
+def write_cifar(folder: Path, python2: bool = True, **changed: Any) -> Layout:
+    """Two training batches of 4, a test batch of 3, four classes."""
+    folder.mkdir(exist_ok=True)
+    entries: dict[str, Any] = {
+        name: {"batch_label": name, "labels": [(start + i) % 4 for i in range(count)], "data": rows(start, count), "filenames": ["a.png"] * count}
+        for name, start, count in (("data_batch_1", 0, 4), ("data_batch_2", 4, 4), ("test_batch", 8, 3))
+    }
+    entries["batches.meta"] = {"label_names": ["cat", "dog", "car", "sea"], "num_vis": 3072}
+    checksums = {}
+    for name, entry in (entries | changed).items():
+        content = entry if isinstance(entry, bytes) else pickled(entry, python2)
+        (folder / name).write_bytes(content)
+        checksums[name] = hashlib.md5(content).hexdigest()
+    train = {name: checksums[name] for name in ("data_batch_1", "data_batch_2")}
+    return Layout(train, {"test_batch": checksums["test_batch"]}, {"batches.meta": checksums["batches.meta"]}, "label_names", "labels")
+
+
+def rows(start: int, count: int) -> np.ndarray:
+    return np.random.RandomState(start).randint(0, 256, (count, 3072)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("python2", [True, False])
+def test_cifar_batches_are_read_and_joined_in_order(tmp_path: Path, python2: bool) -> None:
+    official = cifar.read_official(tmp_path, write_cifar(tmp_path, python2))
+    assert official.train.labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert official.test.labels.tolist() == [0, 1, 2]
+    # A row is 1,024 red values, then green, then blue, each image line by line.
+    assert official.train.images[5, 2, 3, 4] == rows(4, 4)[1, 2 * 1024 + 3 * 32 + 4]
+    assert official.train.images.shape == (8, 3, 32, 32)
+
+
+def test_our_python_2_files_look_like_the_official_ones(tmp_path: Path) -> None:
+    write_cifar(tmp_path)
+    content = (tmp_path / "data_batch_1").read_bytes()
+    assert b"cnumpy.core.multiarray\n_reconstruct\n" in content and b"_codecs" not in content and content[:2] == b"\x80\x02"
+
+
+@pytest.mark.parametrize("name", ["data_batch_2", "test_batch", "batches.meta"])
+def test_a_damaged_cifar_file_is_named_with_both_checksums(tmp_path: Path, name: str) -> None:
+    layout = write_cifar(tmp_path)
+    harmed = (tmp_path / name).read_bytes()[:-3]
+    (tmp_path / name).write_bytes(harmed)
+    for read in (cifar.read_official, cifar.verify_files):
+        with pytest.raises(DataError, match=f"{name} is corrupt or truncated .* MD5 is {hashlib.md5(harmed).hexdigest()}, expected {layout.files()[name]}"):
+            read(tmp_path, layout)
+
+
+def test_missing_cifar_files_are_all_named(tmp_path: Path) -> None:
+    layout = write_cifar(tmp_path)
+    (tmp_path / "data_batch_1").unlink()
+    (tmp_path / "batches.meta").unlink()
+    with pytest.raises(DataError, match=r"^missing data_batch_1, batches\.meta$"):
+        cifar.verify_files(tmp_path, layout)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"data": np.zeros((2, 3072), np.uint8), "labels": [0, 4]},  # class 4 of four
+        {"data": np.zeros((2, 3072), np.uint8), "labels": [0, -1]},
+        {"data": np.zeros((2, 3072), np.uint8), "labels": [0]},
+        {"data": np.zeros((2, 3072), np.uint8), "labels": [0.5, 1.0]},
+        {"data": np.zeros((2, 1024), np.uint8), "labels": [0, 1]},
+        {"data": np.zeros((2, 3072), np.int64), "labels": [0, 1]},
+        {"data": np.zeros((0, 3072), np.uint8), "labels": []},
+        {"data": [1, 2], "labels": [0, 1]},
+        {"labels": [0, 1]},
+        [1, 2],
+        b"not a pickle",
+        b"",
+    ],
+)
+def test_a_file_that_is_no_cifar_batch_is_refused(tmp_path: Path, entry: Any) -> None:
+    with pytest.raises(DataError, match="test_batch (does not hold|is not a CIFAR batch)"):
+        cifar.read_official(tmp_path, write_cifar(tmp_path, python2=False, test_batch=entry))
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, ("evil-was-here",))
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"test_batch is not a CIFAR batch: it asks for \w+\.mkdir"):
+        cifar.read_official(tmp_path, write_cifar(tmp_path, test_batch=pickle.dumps(Evil(), protocol=2)))
+    assert not (tmp_path / "evil-was-here").exists()
+    assert codecs.encode("x", "latin1") == b"x"  # the one function that a batch may name beside numpy's is harmless
+
+
+def test_an_unreadable_path_is_an_error_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+        cifar.read_verified(tmp_path, "0" * 32)

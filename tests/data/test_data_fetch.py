@@ -1,0 +1,36 @@
+"""scripts/fetch_data.py as a user calls it, without a network."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def fetch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The real script, with a proxy that nobody answers: no network."""
+    dead = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    environment = {**os.environ, **dead, "no_proxy": "", "NO_PROXY": "", "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, str(ROOT / "scripts" / "fetch_data.py"), *arguments], capture_output=True, text=True, env=environment, timeout=120)
+
+
+@pytest.mark.parametrize(("name", "file", "md5"), [("cifar10", "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a")])
+def test_fetching_without_a_network_says_what_to_do_by_hand(tmp_path: Path, name: str, file: str, md5: str) -> None:
+    result = fetch(name, "--data-dir", str(tmp_path))
+    assert result.returncode == 2 and "Traceback" not in result.stderr and result.stdout == ""
+    for part in (f"{name} could not be fetched: no network", file, md5, str(tmp_path), f"make data DATASET={name}", "ready now:", "dataset=digits"):
+        assert part in result.stderr
+
+
+def test_fetching_an_unknown_name_offers_the_nearest() -> None:
+    result = fetch("cifar1O")
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert "DATASET=cifar1O is not a choice" in result.stderr and "did you mean 'cifar10'?" in result.stderr
+
+
+def test_what_is_ready_is_not_fetched() -> None:
+    result = fetch("digits")
+    assert (result.returncode, result.stderr) == (0, "") and "digits is ready" in result.stdout

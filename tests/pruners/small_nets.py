@@ -1,0 +1,103 @@
+"""What the tests of scores share: tiny nets with given weights, tasks on given data, and a photograph of everything that scoring must not change."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from models.mlp import Mlp
+from models.resnet_cifar import ResNetCifar
+from pruners.allocate import Global
+from pruners.base import Batch, LossFn, Masks, Task, count_kept, full_masks
+from pruners.compose import ScorePruner
+from pruners.pick import Top
+from pruners.schedule import Once
+from pruners.source import Train
+
+
+def seeded(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def linear(weight: list[list[float]], dtype: torch.dtype = torch.float32) -> nn.Linear:
+    """A linear layer without bias and with these weights."""
+    layer = nn.Linear(len(weight[0]), len(weight), bias=False, dtype=dtype)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(weight))
+    return layer
+
+
+def mlp(hidden: tuple[int, ...] = (30, 20), seed: int = 0) -> nn.Module:
+    """64-30-20-10 unless told: 1,920 + 600 + 200 = 2,720 prunable weights."""
+    return Mlp("mlp", hidden)(1, 10, 8, seeded(seed))
+
+
+def resnet(seed: int = 0) -> nn.Module:
+    """Eight layers, four filters, BatchNorm and both kinds of shortcut, for 8x8 grey images."""
+    return ResNetCifar("net", depth=8, width=4)(1, 10, 8, seeded(seed))
+
+
+def images(count: int = 32, seed: int = 0) -> Batch:
+    rng = seeded(seed)
+    return torch.randn(count, 1, 8, 8, generator=rng), torch.randint(0, 10, (count,), generator=rng)
+
+
+def l1_loss(outputs: Tensor, labels: Tensor) -> Tensor:
+    return (outputs.flatten() - labels).abs().mean()
+
+
+def task(density: float | None, data: Batch | None = None, loss: LossFn = F.cross_entropy, seed: int = 0, **more: Any) -> Task:
+    """A one-shot task on `data`, in batches in their given order."""
+    x, y = images() if data is None else data
+
+    def batches(size: int) -> Iterator[Batch]:
+        return zip(x.split(size), y.split(size), strict=True)
+
+    return Task(loss=loss, batches=batches, density=density, steps=0, rng=seeded(seed), **more)
+
+
+def pruner(score: Any, batch_size: int = 256, **options: Any) -> ScorePruner:
+    """A score with the options of its method's YAML: training data if it needs any, global, top, once."""
+    source = Train(batch_size) if score.needs_data else None
+    return ScorePruner(**{"score": score, "source": source, "allocate": Global(), "pick": Top(), "schedule": Once(), **options})
+
+
+def masks_of(score: Any, model: nn.Module, density: float, seed: int = 0, **options: Any) -> Masks:
+    """The masks that a method finds on `model`, which is pruned."""
+    return pruner(score, **options)(model, full_masks(model), task(density, seed=seed)).masks
+
+
+def kept_by_layer(masks: Masks) -> list[int]:
+    return [int(mask.sum()) for mask in masks.values()]
+
+
+def same_masks(one: Masks, other: Masks) -> bool:
+    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def jaccard(one: Masks, other: Masks) -> float:
+    both = count_kept({name: one[name] & other[name] for name in one})
+    return both / (count_kept(one) + count_kept(other) - both)
+
+
+def photograph(model: nn.Module) -> Callable[[], bool]:
+    """Remembers weights, buffers, gradients, training flags and requires_grad; the result says whether all are as they were, to the bit."""
+
+    def state() -> dict[str, Any]:
+        tensors: dict[str, Any] = {name: t.detach().clone() for name, t in model.state_dict().items()}
+        grads = {f"{name}.grad": None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
+        flags = {f"{name}.flags": (p.requires_grad, p.is_leaf) for name, p in model.named_parameters()}
+        return {**tensors, **grads, **flags, **{f"{name}.training": m.training for name, m in model.named_modules()}}
+
+    before, global_stream = state(), torch.get_rng_state()
+
+    def unchanged() -> bool:
+        after = state()
+        same = [
+            torch.equal(before[k], v) if isinstance(v, Tensor) and isinstance(before[k], Tensor) else before[k] is v or before[k] == v for k, v in after.items()
+        ]
+        return before.keys() == after.keys() and all(same) and torch.equal(torch.get_rng_state(), global_stream)
+
+    return unchanged

@@ -1,0 +1,161 @@
+"""ScorePruner: exact counts, rounds, what is pruned stays pruned, and what it refuses."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from small_nets import linear, mlp, photograph, pruner, resnet, same_masks, seeded, task
+from torch import Generator, nn
+
+from pruners.allocate import Global, Layer
+from pruners.base import Batch, LossFn, Masks, Scores, count_kept, count_prunable, full_masks
+from pruners.magnitude import Magnitude, Random
+from pruners.snip import Snip
+
+
+@dataclass(frozen=True)
+class Given:
+    """A score that is given in advance."""
+
+    scores: tuple[float, ...]
+    needs_data: ClassVar[bool] = False
+
+    def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
+        assert not list(batches)  # no source, no data
+        return {name: torch.tensor(self.scores).view(mask.shape) for name, mask in masks.items()}
+
+
+def rounds(*densities: float) -> Any:
+    return lambda density: [*densities, density]
+
+
+SCORES = [Random(), Magnitude(), Snip(bn="train"), Snip(bn="eval")]
+
+
+@pytest.mark.parametrize("allocate", [Global(), Layer()])
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("density", [1.0, 0.37, 0.01])
+def test_every_score_reaches_its_density_exactly_and_zeroes_what_is_pruned(score: Any, allocate: Any, density: float) -> None:
+    model, untouched = resnet(), resnet()
+    masking = pruner(score, allocate=allocate)(model, full_masks(model), task(density))
+    assert count_kept(masking.masks) == round(density * count_prunable(masking.masks))
+    for name, parameter in model.named_parameters():
+        before = untouched.get_parameter(name)
+        assert torch.equal(parameter, before * masking.masks[name] if name in masking.masks else before)
+    assert list(masking.masks) == list(full_masks(model)) and masking.train_weights and not masking.trainable
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_nothing_but_pruned_weights_changes(score: Any) -> None:
+    model = resnet()
+    unchanged = photograph(model)
+    pruner(score)(model, full_masks(model), task(1.0))  # keeps all: not even a weight may change
+    assert unchanged()
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_equal_seeds_give_equal_masks(score: Any) -> None:
+    one, other = (pruner(score)(model, full_masks(model), task(0.3, seed=5)).masks for model in (resnet(), resnet()))
+    assert same_masks(one, other)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_masks_shrink_from_round_to_round_and_progress_is_told(score: Any) -> None:
+    told: list[tuple[int, int, str]] = []
+    found: list[Masks] = []
+
+    @dataclass(frozen=True)
+    class Watched:
+        needs_data: ClassVar[bool] = score.needs_data
+
+        def __call__(self, model: nn.Module, masks: Masks, *rest: Any) -> Scores:
+            assert all(not model.get_parameter(name)[~mask].any() for name, mask in masks.items())  # each round sees the last one's zeros
+            found.append(masks)
+            return score(model, masks, *rest)
+
+    model = resnet()
+    report = lambda *words: told.append(words)  # noqa: E731
+    found.append(pruner(Watched(), schedule=rounds(0.6, 0.3))(model, full_masks(model), task(0.1, tick=report)).masks)
+    n = count_prunable(found[0])
+    assert [count_kept(masks) for masks in found] == [n, round(0.6 * n), round(0.3 * n), round(0.1 * n)]
+    assert all(not (later[name] & ~earlier[name]).any() for earlier, later in zip(found, found[1:], strict=False) for name in later)
+    assert told == [(1, 3, "pruning rounds"), (2, 3, "pruning rounds"), (3, 3, "pruning rounds")]
+
+
+def test_one_shot_reports_no_rounds() -> None:
+    told: list[Any] = []
+    model = mlp()
+    pruner(Magnitude())(model, full_masks(model), task(0.5, tick=lambda *words: told.append(words)))
+    assert not told
+
+
+def test_magnitude_in_rounds_equals_magnitude_in_one_shot() -> None:
+    one, many = mlp(), mlp()
+    assert same_masks(
+        pruner(Magnitude())(one, full_masks(one), task(0.1)).masks,
+        pruner(Magnitude(), schedule=rounds(0.7, 0.2))(many, full_masks(many), task(0.1)).masks,
+    )
+
+
+def test_what_is_pruned_stays_pruned_however_high_its_score() -> None:
+    # Scores 9, 8, 7, 6 and the first two pruned already: half of four are the last two.
+    model = linear([[1.0, 1.0, 1.0, 1.0]])
+    given = {"weight": torch.tensor([[False, False, True, True]])}
+    masking = pruner(Given((9.0, 8.0, 7.0, 6.0)))(model, given, task(0.5))
+    assert masking.masks["weight"].tolist() == [[False, False, True, True]]
+    assert given["weight"].tolist() == [[False, False, True, True]] and masking.masks["weight"] is not given["weight"]
+
+
+def test_negative_scores_rank_below_zero_and_the_count_stays_exact() -> None:
+    model = linear([[1.0, 1.0, 1.0, 1.0]])
+    assert pruner(Given((-3.0, 0.0, -1.0, -2.0)))(model, full_masks(model), task(0.75)).masks["weight"].tolist() == [[False, True, True, True]]
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_scores_that_are_not_finite_are_refused_and_nothing_is_pruned(bad: float) -> None:
+    model = linear([[1.0, 1.0, 1.0]])
+    with pytest.raises(FloatingPointError, match="1 of 3 Given scores of weight are NaN or infinite"):
+        pruner(Given((1.0, bad, 2.0)))(model, full_masks(model), task(0.5))
+    assert model.weight.tolist() == [[1.0, 1.0, 1.0]]
+
+
+def test_a_diverged_network_is_refused_by_magnitude_too() -> None:
+    model = mlp()
+    with torch.no_grad():
+        model.fc2.weight[0, 0] = torch.nan
+    with pytest.raises(FloatingPointError, match=r"Magnitude scores of fc2.weight"):
+        pruner(Magnitude())(model, full_masks(model), task(0.5))
+
+
+@pytest.mark.parametrize(
+    ("score", "options", "message"),
+    [
+        (Snip(), {"source": None}, "source=none: Snip is computed from data.* source=train"),
+        (Magnitude(), {"allocate": None}, "allocate=none: .* allocate=global"),
+        (Magnitude(), {"pick": None}, "pick=none: .* pick=top"),
+        (Magnitude(), {"schedule": None}, "schedule=none: .* schedule=once"),
+    ],
+)
+def test_missing_options_are_refused_before_anything_runs(score: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pruner(score, **options)
+
+
+def test_all_missing_options_are_named_at_once() -> None:
+    with pytest.raises(ValueError) as caught:
+        pruner(Snip(), source=None, allocate=None, pick=None, schedule=None)
+    assert [line.partition("=")[0] for line in str(caught.value).splitlines()] == ["allocate", "pick", "schedule", "source"]
+
+
+def test_a_missing_density_is_refused() -> None:
+    with pytest.raises(ValueError, match="density is missing"):
+        pruner(Magnitude())(mlp(), full_masks(mlp()), task(None))
+
+
+def test_the_random_score_draws_from_the_stream_of_its_task() -> None:
+    model, rng = mlp(), seeded(11)
+    expected = torch.rand((30, 64), generator=rng, dtype=torch.float64)
+    scores = Random()(model, full_masks(model), (), nn.functional.cross_entropy, task(0.5, seed=11).rng)
+    assert torch.equal(scores["fc1.weight"], expected)
