@@ -89,7 +89,7 @@ class FixedMasking:
         for name, mask in self.masks.items():
             grad = model.get_parameter(name).grad
             if grad is not None:
-                grad.mul_(mask)
+                grad.masked_fill_(~mask, 0.0)
 
     def after_step(self, model: nn.Module, step: int) -> None:
         """Momentum kept from before pruning could still move a pruned weight: set it back to zero."""
@@ -114,7 +114,7 @@ def full_masks(model: nn.Module) -> Masks:
 def apply_masks(model: nn.Module, masks: Masks) -> None:
     """Set every pruned weight of `model` to exact zero, in place: the one place that does."""
     for name, mask in masks.items():
-        model.get_parameter(name).mul_(mask)
+        model.get_parameter(name).masked_fill_(~mask, 0.0)  # a product would leave -0.0, and NaN where a weight has overflowed
 
 
 def count_kept(masks: Masks) -> int:

@@ -24,6 +24,8 @@ def undisturbed(model: nn.Module, bn: str = "eval") -> Iterator[None]:
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     grads = {name: p.grad for name, p in model.named_parameters()}
     learns = {name: p.requires_grad for name, p in model.named_parameters()}
+    for p in model.parameters():
+        p.grad = None  # backward() would add to the caller's tensor in place
     model.train(bn == "train")
     try:
         yield

@@ -24,9 +24,7 @@ POWER_STEPS = 30  # Lanczos steps for |H(V) - H(W*)|: the top eigenvalue of a ne
 REDUCE: dict[str, Callable[[Tensor], Tensor]] = {"max": torch.max, "mean": torch.mean, "median": torch.median}
 
 
-def second_difference(
-    grad: Callable[[Tensor], Tensor], v: Tensor, direction: Tensor, delta: float, p: float = 2.0, centre: Tensor | None = None
-) -> Tensor:
+def second_difference(grad: Callable[[Tensor], Tensor], v: Tensor, direction: Tensor, delta: float, p: float = 2.0, centre: Tensor | None = None) -> Tensor:
     """[g(V + s) - 2 g(V) + g(V - s)] / Delta^2 with s = Delta M / |M|_p: the vector inside the norm of Eq. 23, shape (d,).
 
     Args:

@@ -27,7 +27,7 @@ def panel(record: dict[str, Any], path: Path, cfg: DictConfig, words: list[str])
         "test accuracy": "none: nothing was trained" if best is None else f"{record['accuracy']:.2f} % at the last epoch ({best:.2f} % at the best)",
         "epochs": f"{record['epochs']} ({record['epochs_total']} with every stage)"
         + (f", the paper's x {record['scale']:.4g}" if record["scale"] != 1 else ""),
-        "runtime": f"{record['runtime_s']:.1f} s for all stages ({record['wall_s']:.1f} s of them now)",
+        "runtime": f"{record['runtime_s']:.1f} s for all stages, cached or not; {record['wall_s']:.1f} s passed when it was run",
         **{name.replace("_", " "): _finding(record["report"][name]) for name in cfg.method.get("highlights", []) if name in record["report"]},
         "record": str(path),
         "paper's setting": paper_command(cfg, words),

@@ -93,4 +93,3 @@ def statistics(images: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     if not bool((std > 0).all()):
         raise DataError(f"a channel of the training images is constant (std {std.tolist()}), so it cannot be normalised")
     return mean.float(), std.float()
-

@@ -92,7 +92,7 @@ def test_a_block_whose_convolutions_are_zero_passes_its_input_through() -> None:
     # relu(bn2(0) + x) = relu(x): the identity shortcut is really added.
     block = build(8, 4).get_submodule("stage1.0").eval()
     nn.init.zeros_(block.get_parameter("conv2.weight"))
-    x = torch.randn(2, 4, 5, 5)
+    x = 20 * torch.randn(2, 4, 5, 5)
     assert torch.equal(block(x), torch.relu(x))
 
 
