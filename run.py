@@ -30,7 +30,7 @@ def main() -> None:
         refuse_key_changes(sys.argv[1:])
         job()
     except Exception as error:
-        message = translate(error, CONF)
+        message = translate(error, CONF, sys.argv[1:])
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)

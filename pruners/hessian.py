@@ -80,7 +80,7 @@ class HessianOperator:
     def __init__(self, model: nn.Module, masks: Masks, batches: list[Batch], loss: LossFn, options: HessianOptions, cache_bytes: int = CACHE_BYTES) -> None:
         dtype = DTYPES[options.dtype]
         # Contiguous, not channels_last: the double backward of a convolution is a third slower there (measured, methods/imc.md 7).
-        self.model = copy.deepcopy(model).to(dtype=dtype, memory_format=torch.contiguous_format).train(options.mode == "train")
+        self.model = copy.deepcopy(model).to(dtype=dtype).to(memory_format=torch.contiguous_format).train(options.mode == "train")
         self.loss, self.options = loss, options
         self.batches = [(x.to(dtype).contiguous() if x.is_floating_point() else x, y) for x, y in batches]
         self.samples = sum(len(y) for _, y in batches)

@@ -12,6 +12,8 @@ from runner.errors import ConfigError, nearest, one_of
 from runner.identity import run_id
 from runner.spec import Run
 
+NOTHING = object()
+
 
 @dataclass(frozen=True)
 class Job:
@@ -93,18 +95,35 @@ def expand(name: str, chosen: dict[str, list[str]], overrides: list[str]) -> Tab
     networks = _choose_networks(setting["networks"], chosen.get("models"))
     seeds = _seeds(chosen.get("seeds")) or spec["seeds"]
     order = list(setting["networks"])
-    cells = {}
+    cells, taken = {}, set[str]()
+    own = {word for word in overrides if word.startswith("method.")}  # options of one method: for the rows that have them
     for row in spec["rows"]:
         for network, model in networks.items():
-            words = [*setting["overrides"], f"model={model}", *row["overrides"], *overrides]
+            fitting = _fitting(row["overrides"], own)
+            taken |= fitting
+            words = [*setting["overrides"], f"model={model}", *row["overrides"], *(w for w in overrides if w not in own - fitting)]
             if "density" in row:
                 words.insert(0, f"density={row['density'][order.index(network)]}")
             cells[row["label"], network] = _cell(row["label"], network, words, seeds)
+    if own - taken:
+        raise ConfigError(*(f"{word}: no method of {stem} has this option" for word in sorted(own - taken)))
     return Table(name, spec, variant or None, tuple(row["label"] for row in spec["rows"]), networks, cells)
 
 
+def _fitting(row: list[str], options: set[str]) -> set[str]:
+    """The options `method.KEY=VALUE` that the row's method has."""
+    if not options or _method(row) not in method_names():
+        return set()
+    cfg = compose_config(row)
+    return {word for word in options if OmegaConf.select(cfg, word.partition("=")[0], default=NOTHING) is not NOTHING}
+
+
+def _method(words: list[str]) -> str:
+    return next(w.partition("=")[2] for w in reversed(words) if w.startswith("method="))
+
+
 def _cell(row: str, network: str, words: list[str], seeds: list[int]) -> Cell:
-    method = next(w.partition("=")[2] for w in reversed(words) if w.startswith("method="))
+    method = _method(words)
     if method not in method_names():
         return Cell(row, network, missing=f"method={method} does not exist yet")
     cfg = compose_config(_last_wins(words))

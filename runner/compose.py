@@ -26,7 +26,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose("config", overrides=overrides)
     except Exception as error:
-        message = translate(error, str(CONF))
+        message = translate(error, str(CONF), overrides)
         if message is None:
             raise
         raise ConfigError(message) from error

@@ -1,6 +1,7 @@
 """Hydra's and OmegaConf's errors in one sentence: the key, the value, the choices, the nearest spelling. No torch here."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -12,21 +13,21 @@ from omegaconf.errors import OmegaConfBaseException
 from runner.errors import ConfigError, nearest, one_of
 
 
-def translate(error: Exception, conf: str) -> str | None:
-    """One message for an error of the command line, None for anything else (a bug deserves its traceback)."""
+def translate(error: Exception, conf: str, words: list[str]) -> str | None:
+    """One message for an error of the command line `words`, None for anything else (a bug deserves its traceback)."""
     if isinstance(error, ConfigError):
         return "\nerror: ".join(error.messages)
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} is not an override: write key=value, e.g. density=0.1 ({str(error).splitlines()[0]})"
     if isinstance(error, MissingConfigException):
-        return _unknown_choice(error, conf)
+        return _unknown_choice(error, conf, words)
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return None
     cause = next((e for e in _causes(error) if isinstance(e, OmegaConfBaseException) and getattr(e, "full_key", None)), None)
     text = str(error).strip()
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
-        return _unknown_key(unknown[1], conf)
+        return _unknown_key(unknown[1], conf, words)
     if cause is not None:
         return _wrong_value(str(cause.full_key), str(cause).splitlines()[0])
     return " ".join(line.strip() for line in text.splitlines()[:2])
@@ -50,18 +51,18 @@ def _wrong_value(key: str, text: str) -> str:
     return f"{key}={found[1]} must be {wanted.get(found[2], found[2])}" if found else f"{key}: {text}"
 
 
-def _unknown_choice(error: MissingConfigException, conf: str) -> str:
+def _unknown_choice(error: MissingConfigException, conf: str, words: list[str]) -> str:
     missing = error.missing_cfg_file
     path = missing if isinstance(missing, str) else (missing or ["?"])[0]
     group, _, name = path.rpartition("/")
     options = [o for o in (error.options or []) if not o.startswith("_")]
     if not group:
-        return _unknown_key(name, conf)
+        return _unknown_key(name, conf, words)
     return one_of(group, name, options)
 
 
-def _unknown_key(key: str, conf: str) -> str:
-    keys = _all_keys(conf)
+def _unknown_key(key: str, conf: str, words: list[str]) -> str:
+    keys = _all_keys(conf, words)
     parent, _, last = key.rpartition(".")
     siblings = [k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == parent]
     if siblings:
@@ -71,11 +72,13 @@ def _unknown_key(key: str, conf: str) -> str:
     return f"{key} is not a key{nearest(key, keys)}; see --cfg job for all of them"
 
 
-def _all_keys(conf: str) -> list[str]:
-    """Every key of the default configuration, dotted."""
+def _all_keys(conf: str, words: list[str]) -> list[str]:
+    """Every key, dotted, of the configuration that the groups among `words` choose."""
+    groups = {path.name for path in Path(conf).iterdir() if path.is_dir()}
+    chosen = [word for word in words if word.partition("=")[0] in groups and "," not in word]
     GlobalHydra.instance().clear()
     with initialize_config_dir(conf, version_base="1.3"):
-        cfg = compose("config")
+        cfg = compose("config", overrides=chosen)
     found: list[str] = []
 
     def walk(node: Any, prefix: str) -> None:
