@@ -27,7 +27,7 @@ from runner.records import make_record
 from runner.rng import stream
 from runner.spec import Run
 from runner.stages import Workbench, is_cached, run_stage
-from runner.store import Store, atomically, held, write_json
+from runner.store import Store, atomically, clear_leftovers, held, write_json
 
 EXIT_FAILED, EXIT_CONFIG, EXIT_STOPPED = 1, 2, 143
 
@@ -119,6 +119,7 @@ def _finish(cfg: DictConfig, run: Run, machine: Machine, identity: str, console:
 
 def _attempt(cfg: DictConfig, run: Run, machine: Machine, identity: str, console: Console) -> int:
     folder = record_path(machine, identity).parent
+    clear_leftovers(folder)
     shown = display(machine.progress, console)
     watcher = Watcher(folder, shown, {"run_id": identity})
     atomically(folder / "config.yaml", lambda p: OmegaConf.save(cfg, p, resolve=True))

@@ -113,6 +113,7 @@ class Store:
         with held(self.root / "locks" / f"{key}.lock", waiting):
             for leftover in self.root.glob(f"tmp/{key}-*"):  # of a process that died while writing: only the holder writes
                 shutil.rmtree(leftover, ignore_errors=True)
+            clear_leftovers(self.root / "checkpoints", self.checkpoint_path(key).name)
             yield
 
 
@@ -144,6 +145,12 @@ def atomically(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def clear_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove what a process that was killed in `atomically` left behind. For whoever holds the lock on these files."""
+    for path in folder.glob(f".{name}.{'[0-9a-f]' * 32}"):
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

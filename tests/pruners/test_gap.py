@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pruners.base import Measurement
 from pruners.gap import Gap, hard_step, largest_gap_k, literal_k, literal_probes, ranking, resolution_k, scan_k, smoothed_k, smoothed_step
 
 
@@ -184,8 +183,3 @@ def test_bad_options_are_named_with_their_full_key() -> None:
     ]
     with pytest.raises(ValueError, match=r"method\.gap\.sparsity is missing: method\.gap\.rule=fixed"):
         Gap(rule="fixed")
-
-
-def test_measurements_are_what_the_scan_reads() -> None:
-    found = Measurement(tensors={"ritz_values": row(0, 9), "ritz_weights": row(0.75, 0.25)})
-    assert literal_k(found.tensors["ritz_values"], found.tensors["ritz_weights"], 8, 1.0) == 2

@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from curvlinops import HessianLinearOperator
 from imc_cases import Constant, constant_task, conv_bn, digits, make_task, mlp, quadratic, snapshot, symmetric, train, unchanged
+from small_nets import resnet, seeded
 from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad, jvp
 
 from pruners.base import full_masks
-from pruners.hessian import HessianOperator, HessianOptions, fixed_batches, pyhessian_check
+from pruners.hessian import HessianOperator, HessianOptions, fixed_batches, fold_batchnorm, pyhessian_check
 from pruners.lanczos import as_matrix
 
 DOUBLE = HessianOptions(dtype="float64")
@@ -47,7 +48,7 @@ def test_product_equals_the_forward_derivative_of_the_gradient() -> None:
     x, y = digits()
 
     def loss(weights: dict[str, Tensor]) -> Tensor:
-        return F.cross_entropy(functional_call(h.model.eval(), {**fixed, **weights}, (x.double(),)), y)
+        return F.cross_entropy(functional_call(h.unfolded.eval(), {**fixed, **weights}, (x.double(),)), y)
 
     v = vector(h.dimension)
     _, expected = jvp(grad(loss), (h.split(h.point),), (h.split(v),))
@@ -184,3 +185,38 @@ def test_bad_options_are_named_with_their_full_key_and_all_at_once() -> None:
         "method.hessian.dtype='bf16' must be one of float32, float64",
         "method.hessian.n_samples=0 must be at least 1",
     ]
+
+
+def test_folded_batchnorm_gives_the_same_products_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Oracle: the same operator on the net with its BatchNorm layers; statistics and affine parameters are off their initial values, one gamma is 0.
+    model = train(resnet())
+    with torch.no_grad():
+        for bn in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+            bn.weight.copy_(torch.linspace(0, 2, len(bn.weight)))
+            bn.bias.uniform_(-1, 1, generator=seeded(1))
+    folded = operator(model)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.model.modules())
+    monkeypatch.setattr("pruners.hessian.fold_batchnorm", lambda _: {})
+    whole = operator(model)
+    assert any(isinstance(m, nn.BatchNorm2d) for m in whole.model.modules())
+    v, elsewhere = vector(whole.dimension), whole.point + 0.01 * vector(whole.dimension, 1)
+    torch.testing.assert_close(folded.matvec(v), whole.matvec(v), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(folded.gradient(elsewhere), whole.gradient(elsewhere), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(folded.at(elsewhere).matvec(v), whole.at(elsewhere).matvec(v), rtol=1e-9, atol=1e-9)
+
+
+class SharedConv(nn.Module):
+    """One convolution called twice, with a BatchNorm layer behind each call: neither may be folded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.one, self.two = nn.Conv2d(1, 1, 3, padding=1, bias=False), nn.BatchNorm2d(1), nn.BatchNorm2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.two(self.conv(self.one(self.conv(x)))).flatten(1)
+
+
+def test_a_convolution_called_twice_keeps_its_batchnorm() -> None:
+    model = SharedConv().eval()
+    assert fold_batchnorm(model) == {}
+    assert isinstance(model.one, nn.BatchNorm2d)
