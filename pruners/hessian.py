@@ -77,6 +77,9 @@ class HessianOperator:
         masks: their names choose the parameters when `options.params` is `prunable`; their values are not used (IMC measures the dense W*).
         batches: the fixed samples; mini-batches weigh by their size.
         cache_bytes: keep the double-backward graphs of as many mini-batches as fit in this estimate; the others are built anew for every product.
+
+    Raises:
+        FloatingPointError: a weight is NaN or infinite.
     """
 
     def __init__(self, model: nn.Module, masks: Masks, batches: list[Batch], loss: LossFn, options: HessianOptions, cache_bytes: int = CACHE_BYTES) -> None:
@@ -95,6 +98,8 @@ class HessianOperator:
         self._sizes = [p.numel() for p in self.parameters]
         self.dimension = sum(self._sizes)
         self.point = self.flatten({name: p.detach() for name, p in zip(self.names, self.parameters, strict=True)})  # (d,)
+        if not self.point.isfinite().all():
+            raise FloatingPointError("the weights are NaN or infinite, so they have no Hessian: their training has diverged; take a smaller train.lr")
         self.unfolded = copy.deepcopy(self.model)  # the same net with its BatchNorm layers
         # With s per output channel, W' = s W and a bias do what BatchNorm does in eval mode, and H = s H' s: a fifth faster (measured), equal up to rounding.
         scales = fold_batchnorm(self.model) if options.mode == "eval" and options.params == "prunable" else {}

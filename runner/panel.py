@@ -9,6 +9,8 @@ from omegaconf import DictConfig
 from rich.panel import Panel
 from rich.table import Table
 
+from runner.stages import DIVERGED
+
 PAPER_SETTING = {"digits": "cifar10", "mnist": "cifar10", "fashion_mnist": "cifar10"}  # the IMC paper's first data set, for those that it does not use
 
 
@@ -29,6 +31,10 @@ def panel(record: dict[str, Any], path: Path, cfg: DictConfig, words: list[str])
         + (f", the paper's x {record['scale']:.4g}" if record["scale"] != 1 else ""),
         "runtime": f"{record['runtime_s']:.1f} s for all stages, cached or not; {record['wall_s']:.1f} s passed when it was run",
         **{name.replace("_", " "): _finding(record["report"][name]) for name in cfg.method.get("highlights", []) if name in record["report"]},
+        **{
+            f"warning: {stage}": f"training diverged, no finite loss from epoch {epoch} on; a smaller train.lr may help"
+            for stage, epoch in diverged(record).items()
+        },
         "record": str(path),
         "paper's setting": paper_command(cfg, words),
     }
@@ -58,6 +64,11 @@ def plan_table(identity: str, steps: list[dict[str, Any]], done: bool) -> Table:
     for step in steps:
         table.add_row(step["name"], step["kind"], str(step["epochs"]), step["key"][:12], "cached" if step["cached"] else "to compute")
     return table
+
+
+def diverged(record: dict[str, Any]) -> dict[str, Any]:
+    """Stage name -> the first epoch whose training loss was not finite."""
+    return {name.removeprefix(DIVERGED): epoch for name, epoch in record["report"].items() if name.startswith(DIVERGED)}
 
 
 def _finding(value: Any) -> str:

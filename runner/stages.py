@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pruners.base import Batch, FixedMasking, Masking, Masks, Measurement, Task, apply_masks, count_kept, count_prunable, full_masks, keep_count
+from pruners.base import Batch, Finding, FixedMasking, Masking, Masks, Measurement, Task, apply_masks, count_kept, count_prunable, full_masks, keep_count
 from runner.data.base import Data
 from runner.data.batches import Batches, evaluation_batches, scoring_pass
 from runner.identity import stage_keys, trains
@@ -24,6 +24,7 @@ from runner.spec import Run, Stage
 from runner.store import Artefact, State, Store
 from runner.train import Feeds, Session, Trained, train
 
+DIVERGED = "diverged_"  # finding: the first epoch of stage <name> whose training loss was not finite
 EVALUATION_BATCH = 1000  # no effect on the numbers beyond rounding; bounds memory
 
 
@@ -143,8 +144,14 @@ def _train(bench: Workbench, stage: Stage) -> Artefact:
         masks=masking.masks,
         optimizer=done.momentum,
         snapshots=done.snapshots,
-        meta={"report": masking.report, "seconds": done.seconds + setup, "epochs": trains(stage), "history": done.history},
+        meta={"report": masking.report | _divergence(stage, done.history), "seconds": done.seconds + setup, "epochs": trains(stage), "history": done.history},
     )
+
+
+def _divergence(stage: Stage, history: list[dict[str, Any]]) -> dict[str, Finding]:
+    """A training that diverged is a result, and its record says so."""
+    epoch = next((row["epoch"] for row in history if row["train_loss"] is None), None)
+    return {} if epoch is None else {f"{DIVERGED}{stage.name}": epoch}
 
 
 def _ready_to_train(bench: Workbench, stage: Stage) -> tuple[nn.Module, Masking, State]:
@@ -227,7 +234,7 @@ def check_masked(model: nn.Module, masks: Masks, stage: Stage) -> None:
         RuntimeError: a method or the loop broke that; the stage is not kept.
     """
     for name, mask in masks.items():
-        alive = int(torch.count_nonzero(model.get_parameter(name).detach() * ~mask))
+        alive = int(torch.count_nonzero(model.get_parameter(name).detach()[~mask]))  # not a product: NaN times 0 is NaN
         if alive:
             raise RuntimeError(f"stage {stage.name!r}: {alive} pruned weights of {name} are not zero")
     if stage.density is not None and count_kept(masks) != keep_count(stage.density, count_prunable(masks)):

@@ -139,3 +139,16 @@ def test_failure_leaves_a_traceback_file_and_exit_code_1(command: Command, tmp_p
     assert "ValueError" in path.read_text()
     assert not (path.parent / "result.json").exists()
     assert '"failed"' in (path.parent / "status.json").read_text()
+
+
+def test_a_diverged_training_is_recorded_with_a_warning_and_imc_stops_at_it(command: Command, tmp_path: Path) -> None:
+    diverging = [*SMALL, "model=lenet_300_100", "train.lr=50"]
+    done = command(*diverging, "method=snip", "density=0.5")
+    assert done.returncode == 0, done.stderr
+    assert "training diverged, no finite loss from epoch 1 on; a smaller train.lr" in " ".join(done.stdout.replace("│", " ").split())
+    (record,) = records(tmp_path)
+    assert record["report"]["diverged_train"] == 1
+    assert (record["test_loss"], record["density"]) == (None, 0.5)
+    stopped = command(*diverging, "method=imc")
+    assert stopped.returncode == 1
+    assert "NaN or infinite" in stopped.stderr and "smaller train.lr" in stopped.stderr
