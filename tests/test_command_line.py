@@ -152,3 +152,8 @@ def test_a_diverged_training_is_recorded_with_a_warning_and_imc_stops_at_it(comm
     stopped = command(*diverging, "method=imc")
     assert stopped.returncode == 1
     assert "NaN or infinite" in stopped.stderr and "smaller train.lr" in stopped.stderr
+
+
+def test_the_bench_names_a_bad_argument() -> None:
+    done = subprocess.run([sys.executable, "scripts/bench.py", "rounds=0"], cwd=ROOT, capture_output=True, text=True, env=environment())
+    assert (done.returncode, done.stderr) == (2, "error: rounds=0: the bench takes rounds=N and threads=N, whole numbers from 1 up\n")

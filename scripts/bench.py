@@ -1,0 +1,11 @@
+"""Speed as ratios against rivals measured in the same run. Usage: python scripts/bench.py [rounds=5] [threads=2]"""
+
+import sys
+
+from rich.console import Console
+
+from runner.bench import bench
+from runner.errors import guarded
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: bench(sys.argv[1:], Console(highlight=False))))
