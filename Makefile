@@ -30,7 +30,7 @@ demo: $(VENV)/ready ## the main job: Table 1 of the IMC paper on embedded real i
 	$(RUN) scripts/reproduce.py imc_table01@digits models=resnet20 train=quick seeds=0,1,2 $(ARGS)
 
 test: $(VENV)/ready ## the test suite
-	$(RUN) -m pytest -m 'not slow and not fashion' $(ARGS)
+	$(RUN) -m pytest -n auto -m 'not slow and not fashion' $(ARGS)
 
 test-slow: $(VENV)/ready ## the tests that take minutes
 	$(RUN) -m pytest -m slow $(ARGS)

@@ -1,0 +1,70 @@
+"""What README.md and CONTRIBUTING.md promise works as it stands there."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SMALL, environment
+
+from runner.build import build_run
+from runner.cells import expand, parse_arguments
+from runner.compose import compose_config
+
+PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
+
+
+def commands(program: str) -> list[list[str]]:
+    """The words after `program` in every fenced block of the pages; comments cut, `[optional]` parts left out."""
+    fenced = "\n".join(block for page in PAGES.values() for block in re.findall(r"```(?:sh|bash)?\n(.*?)```", page, re.DOTALL))
+    lines = [line for line in fenced.splitlines() if line.startswith(program + " ")]
+    return [shlex.split(line.removeprefix(program), comments=True) for line in lines]
+
+
+def test_the_example_method_runs_from_its_two_files_alone(tmp_path: Path) -> None:
+    for name in ("conf", "models", "pruners", "runner", "run.py"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    for language, path in (("python", "pruners/gradient.py"), ("yaml", "conf/method/gradient.yaml")):
+        (code,) = re.findall(rf"`{path}`:\n\n```{language}\n(.*?)```", PAGES["CONTRIBUTING.md"], re.DOTALL)
+        (tmp_path / path).write_text(code)
+    line = [sys.executable, "run.py", "method=gradient", "density=0.1", *SMALL, "env.results_dir=results", "env.cache_dir=cache"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment())
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "results" / "runs").glob("gradient-*/result.json")
+    record = json.loads(path.read_text())
+    assert record["kept"] == round(0.1 * record["prunable"])
+
+
+@pytest.mark.parametrize("words", commands("python run.py"), ids=" ".join)
+def test_every_printed_run_command_describes_a_run(words: list[str]) -> None:
+    values = [word.split(",")[0] for word in words if word not in ("-m", "--help") and not word.startswith("-")]  # of a sweep, its first job
+    run = build_run(compose_config(values))
+    assert run.stages
+
+
+@pytest.mark.parametrize("words", [w for verb in ("plan", "reproduce", "tables") for w in commands(f"make {verb}")], ids=" ".join)
+def test_every_printed_table_command_names_a_table_with_runs(words: list[str]) -> None:
+    given = dict(word.split("=", 1) for word in words)
+    names, chosen, overrides = parse_arguments([given["TABLE"], *given.get("ARGS", "").split()])
+    assert all(expand(name, chosen, overrides).jobs for name in names)
+
+
+def test_every_printed_make_target_exists() -> None:
+    known = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {target for page in PAGES.values() for target in re.findall(r"(?:`|^)make ([a-z-]+)", page, re.MULTILINE)}
+    assert named <= known
+    assert {"setup", "demo", "test"} <= named
+
+
+def test_every_path_of_the_tree_exists() -> None:
+    (tree,) = re.findall(r"## The tree\n\n```\n(.*?)```", PAGES["CONTRIBUTING.md"], re.DOTALL)
+    paths = [line.split()[0] for line in tree.splitlines() if line.strip()] + re.findall(r"runner/\w+\.py", tree)
+    for path in paths:
+        group = re.fullmatch(r"(.*)\{(.*)\}(.*)", path)
+        for name in [f"{group[1]}{part}{group[3]}" for part in group[2].split(",")] if group else [path]:
+            assert (ROOT / name).exists(), name
