@@ -20,7 +20,7 @@ $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
 	@echo "installing torch and the rest into $(VENV): some minutes, about 6 GB on Linux"
-	$(BIN)/pip install --disable-pip-version-check --progress-bar off -e '.[dev,figures,report]' | sed -nE '/^(Collecting|Building|Installing|Successfully)/p' | cut -c1-120
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off -e '.[dev,figures,report]' 2>&1 | sed -nE '/^ *(Collecting|Building|Installing|Successfully|ERROR|error)/p' | cut -c1-120
 	$(RUN) -c 'import torch, torchvision, hydra, pandas, sklearn, safetensors; print("ready: torch", torch.__version__)'
 	touch $@
 
