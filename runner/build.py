@@ -15,8 +15,11 @@ INTERPOLATION = re.compile(r"\$\{[\w.]+\}")
 STAGE_KEYS = {"name", "kind", "start", "masks", "needs", "epochs", "lr_schedule", "lr_factor", "pruner", "measure"}
 
 
-def build_run(cfg: DictConfig) -> Run:
+def build_run(cfg: DictConfig, *, finished: bool = False) -> Run:
     """The run that `cfg` describes, every duration scaled, every component built and checked.
+
+    Args:
+        finished: `cfg` is the config.yaml of a run that was accepted once. It is resolved, so it no longer shows which option groups the method refers to.
 
     Raises:
         ConfigError: with one message for every problem found.
@@ -25,7 +28,7 @@ def build_run(cfg: DictConfig) -> Run:
         plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from error
-    problems = [*_check_values(plain), *_check_options(cfg, plain)]
+    problems = [*_check_values(plain), *([] if finished else _check_options(cfg, plain))]
     parts: dict[str, Any] = {}
     for key in ("dataset", "model"):
         try:

@@ -36,8 +36,7 @@ def canonical(value: Any) -> Any:
 
 def digest(value: Any) -> str:
     """SHA-256 of the canonical form, in hex."""
-    text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_compact(value).encode()).hexdigest()
 
 
 def stage_keys(run: Run) -> dict[str, str]:
@@ -73,6 +72,10 @@ def trains(stage: Stage) -> int:
     return stage.recipe.trained_epochs if stage.recipe else 0
 
 
+def _compact(value: Any) -> str:
+    return json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def _is_default(f: Any, value: Any) -> bool:
     default = f.default if f.default is not MISSING else f.default_factory() if f.default_factory is not MISSING else MISSING
-    return default is not MISSING and type(value) is type(default) and bool(value == default)
+    return default is not MISSING and _compact(value) == _compact(default)  # in canonical form: 1 is 1.0, a list is a tuple, True is no number

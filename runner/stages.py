@@ -22,7 +22,7 @@ from runner.progress import Watcher
 from runner.rng import derive, stream
 from runner.spec import Run, Stage
 from runner.store import Artefact, State, Store
-from runner.train import Feeds, Session, Trained, train
+from runner.train import Feeds, Session, Trained, finite, train
 
 DIVERGED = "diverged_"  # finding: the first epoch of stage <name> whose training loss was not finite
 EVALUATION_BATCH = 1000  # no effect on the numbers beyond rounding; bounds memory
@@ -127,6 +127,7 @@ def run_stage(bench: Workbench, stage: Stage) -> tuple[dict[str, Any], bool]:
         else:
             torch.manual_seed(derive(bench.run.seed, stage.name, "torch"))  # for layers that draw, such as dropout
             artefact = {"train": _train, "search": _train, "prune": _prune, "measure": _measure}[stage.kind](bench, stage)
+            artefact.meta["report"] = {name: finite(v) if isinstance(v, float) else v for name, v in artefact.meta["report"].items()}
             artefact.meta |= {"stage": stage.name, "kind": stage.kind, "dataset_checksum": bench.data.checksum}
             store.save(key, artefact)
         store.checkpoint_path(key).unlink(missing_ok=True)

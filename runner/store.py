@@ -80,15 +80,23 @@ class Store:
                 save_file(_plain(getattr(artefact, part)), temporary / f"{part}.safetensors")
         for epoch, state in artefact.snapshots.items():
             save_file(_plain(state), temporary / _snapshot_name(epoch))
+        for file in temporary.iterdir():
+            _flush(file)  # before stage.json, which says that all is there
         write_json(temporary / "stage.json", artefact.meta)
         target = self.path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             temporary.rename(target)
         except OSError:
-            if not self.has(key):
+            if self.has(key):
+                shutil.rmtree(temporary)
+                return
+            if not target.is_dir():
                 raise
-            shutil.rmtree(temporary)
+            broken = temporary.with_name(f"{temporary.name}-broken")  # somebody deleted a part of it: without its stage.json it is no artefact
+            target.rename(broken)
+            temporary.rename(target)
+            shutil.rmtree(broken)
 
     def has_snapshot(self, key: str, epoch: int) -> bool:
         """Whether the weights after `epoch` epochs were kept."""
@@ -140,11 +148,16 @@ def atomically(path: Path, write: Callable[[Path], Any]) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        _flush(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """To the disk, so that a power cut leaves no renamed file with nothing in it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def clear_leftovers(folder: Path, name: str = "*") -> None:
@@ -155,7 +168,7 @@ def clear_leftovers(folder: Path, name: str = "*") -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """`value` as indented JSON, atomically."""
-    atomically(path, lambda p: p.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n"))
+    atomically(path, lambda p: p.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"))
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

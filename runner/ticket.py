@@ -23,9 +23,10 @@ def load_ticket(run_id: str, results_dir: str | Path = "results", cache_dir: str
     """
     folder = Path(results_dir) / "runs" / run_id
     if not (folder / "result.json").is_file():
-        others = [path.parent.name for path in folder.parent.glob("*/result.json")]
-        raise FileNotFoundError(f"run_id={run_id} is not finished under {folder.parent} ({len(others)} runs are){nearest(run_id, others)}")
-    run = build_run(OmegaConf.load(folder / "config.yaml"))  # type: ignore[arg-type]
+        others = sorted(path.parent.name for path in folder.parent.glob("*/result.json"))
+        some = "".join(f"\n  {name}" for name in others[:10])
+        raise FileNotFoundError(f"run_id={run_id} is not finished under {folder.parent}{nearest(run_id, others)}; {len(others)} runs are{some}")
+    run = build_run(OmegaConf.load(folder / "config.yaml"), finished=True)  # type: ignore[arg-type]
     record: dict[str, Any] = json.loads((folder / "result.json").read_text())
     name = final_stage(run)
     key = next(stage["key"] for stage in record["stages"] if stage["name"] == name)

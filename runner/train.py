@@ -227,4 +227,8 @@ def _thawed(current: Any, saved: Any) -> Any:
     if isinstance(saved, dict):
         known = current if isinstance(current, dict) else {}
         return {k: _thawed(known.get(k), v) for k, v in saved.items()}
+    if isinstance(saved, (list, tuple)):
+        before = list(current) if isinstance(current, (list, tuple)) else []
+        before += [None] * (len(saved) - len(before))  # it has grown since it was made
+        return type(saved)(_thawed(now, then) for now, then in zip(before, saved, strict=False))
     return saved
