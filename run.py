@@ -16,13 +16,16 @@ CONF = str(Path(__file__).resolve().parent / "conf")
 def main() -> None:
     """Run the command line; exit code 0 done, 1 failed, 2 bad input, 143 stopped at a checkpoint."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra's exceptions reach us, and become one message
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse takes a flag among the overrides for their end
     codes: list[int] = []
 
     @hydra.main(version_base="1.3", config_path=CONF, config_name="config")
     def job(cfg: DictConfig) -> None:
-        from runner.execute import execute  # torch: not for --help and --cfg
+        from runner.execute import EXIT_STOPPED, execute  # torch: not for --help and --cfg
 
         codes.append(execute(cfg))
+        if codes[-1] == EXIT_STOPPED:
+            sys.exit(EXIT_STOPPED)  # a sweep that was asked to stop does not begin its next job
 
     from runner.messages import refuse_key_changes, translate
 

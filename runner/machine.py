@@ -32,6 +32,9 @@ class Machine:
     progress: str
 
 
+CODE = ("run.py", "runner", "models", "pruners", "conf")  # what a number can depend on
+
+
 def prepare(env: dict[str, Any]) -> Machine:
     """The machine that `env` asks for; sets torch's threads and deterministic algorithms.
 
@@ -131,7 +134,7 @@ def provenance(machine: Machine) -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any]:
-    """`git_sha` and `git_dirty` of the code that runs; null outside a checkout."""
+    """`git_sha` and `git_dirty` of the code that runs, a new method's untracked files included; null outside a checkout."""
     root = Path(__file__).resolve().parent.parent
 
     def git(*words: str) -> str | None:
@@ -142,5 +145,5 @@ def git_state() -> dict[str, Any]:
         return done.stdout.strip()
 
     inside = git("rev-parse", "--show-toplevel") == str(root)  # an installed wheel may lie inside somebody else's checkout
-    status = git("status", "--porcelain", "--untracked-files=no") if inside else None
+    status = git("status", "--porcelain", "--", *CODE) if inside else None
     return {"git_sha": git("rev-parse", "HEAD") if inside else None, "git_dirty": None if status is None else bool(status)}

@@ -168,7 +168,7 @@ def _finding(values: list[Any]) -> str:
     if len(numbers) < len(values):
         return ", ".join("none" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in values)
     mean, spread = mean_and_spread(numbers)
-    return f"{mean:.4g}" + (f" ± {spread:.2g}" if spread is not None else "")
+    return f"{mean:.4g}" + (f" ± {float(f'{spread:.2g}'):g}" if spread is not None else "")
 
 
 def long_form(table: Table, found: dict[tuple[str, str], Entry]) -> list[dict[str, Any]]:

@@ -126,7 +126,7 @@ def test_plan_runs_nothing_and_counts_epochs(command: Command, tmp_path: Path) -
 
 
 def test_multirun_makes_a_record_for_each_combination(command: Command, tmp_path: Path) -> None:
-    done = command("-m", "method=random,magnitude", "density=0.5", "seed=0,1", *SMALL)
+    done = command("method=random,magnitude", "-m", "density=0.5", "seed=0,1", *SMALL)  # the flag among the overrides
     assert done.returncode == 0, done.stderr
     assert sorted((r["method"], r["seed"]) for r in records(tmp_path)) == [("magnitude", 0), ("magnitude", 1), ("random", 0), ("random", 1)]
 

@@ -77,6 +77,16 @@ def test_sigterm_checkpoints_and_the_same_command_goes_on(tmp_path: Path) -> Non
     assert comparable(record(tmp_path, "killed")) == comparable(record(tmp_path, "alone"))
 
 
+def test_sigterm_ends_a_whole_sweep(tmp_path: Path) -> None:
+    process = start(tmp_path, "-m", "train.scale=0.5", "seed=0,1")
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("killed-cache/checkpoints/*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(timeout=60) == 143, (tmp_path / "log").read_text()
+    assert [path.parent.name.split("-")[4] for path in tmp_path.glob("killed/runs/*/status.json")] == ["s0"]  # the second job was not begun
+
+
 def test_two_processes_on_one_run_give_one_result_and_no_error(tmp_path: Path) -> None:
     both = [start(tmp_path, name="shared") for _ in range(2)]
     assert [process.wait(timeout=300) for process in both] == [0, 0], (tmp_path / "log").read_text()

@@ -1,0 +1,51 @@
+"""Every record that we ship was measured by committed code and is found through its table or its command (results/published/index.yaml)."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT
+from support import compose_run
+
+from runner.cells import expand, parse_arguments
+from runner.identity import NUMERICS, run_id
+from runner.layout import FORMATS
+from runner.tables import entries
+
+PUBLISHED = ROOT / "results" / "published"
+INDEX: dict[str, Any] = yaml.safe_load((PUBLISHED / "index.yaml").read_text())
+RECORDS: dict[str, dict[str, Any]] = {path.parent.name: json.loads(path.read_text()) for path in PUBLISHED.glob("runs/*/result.json")}
+
+
+def table_runs(words: str) -> dict[str, Any]:
+    """Run id -> run, of a table's line in the index."""
+    (name,), chosen, overrides = parse_arguments(words.split())
+    return {job.run_id: job.run for job in expand(name, chosen, overrides).jobs}
+
+
+def test_every_record_is_found_through_the_index_and_nothing_is_missing() -> None:
+    found = {identity for words in INDEX["tables"] for identity in table_runs(words)}
+    found |= {run_id(compose_run(*words.split())) for words in INDEX["runs"]}
+    assert found == set(RECORDS)
+
+
+@pytest.mark.parametrize("identity", RECORDS)
+def test_every_record_says_what_it_was_measured_with(identity: str) -> None:
+    record = RECORDS[identity]
+    assert (record["schema"], record["run_id"], record["status"]) == (1, identity, "done")
+    assert record["provenance"]["git_dirty"] is False and len(record["provenance"]["git_sha"]) == 40
+    assert record["provenance"]["numerics"] == {kind: NUMERICS[kind] for kind in record["provenance"]["numerics"]}
+    assert record["density"] == record["kept"] / record["prunable"]
+    if record["density_target"] is not None:
+        assert record["kept"] == round(record["density_target"] * record["prunable"])
+    assert (PUBLISHED / "runs" / identity / "config.yaml").is_file()
+
+
+@pytest.mark.parametrize("words", INDEX["tables"])
+def test_the_printed_tables_are_those_of_the_records(words: str) -> None:
+    (name,), chosen, overrides = parse_arguments(words.split())
+    table = expand(name, chosen, overrides)
+    found = entries(table, PUBLISHED)
+    for ending, render in FORMATS.items():
+        assert (PUBLISHED / "tables" / f"{name}.{ending}").read_text() == render(table, found)
