@@ -1,6 +1,7 @@
 """Hydra's and OmegaConf's errors in one sentence: the key, the value, the choices, the nearest spelling. No torch here."""
 
 import re
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ def translate(error: Exception, conf: str, words: list[str]) -> str | None:
         return f"{error.override!r} is not an override: write key=value, e.g. density=0.1 ({str(error).splitlines()[0]})"
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error, conf, words)
+    if isinstance(error, ValueError) and _raised_by_hydra(error):  # flags that exclude each other
+        return str(error)
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return None
     cause = next((e for e in _causes(error) if isinstance(e, OmegaConfBaseException) and getattr(e, "full_key", None)), None)
@@ -31,6 +34,11 @@ def translate(error: Exception, conf: str, words: list[str]) -> str | None:
     if cause is not None:
         return _wrong_value(str(cause.full_key), str(cause).splitlines()[0])
     return " ".join(line.strip() for line in text.splitlines()[:2])
+
+
+def _raised_by_hydra(error: Exception) -> bool:
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and str(frames[-1][0].f_globals.get("__name__", "")).startswith("hydra.")
 
 
 def refuse_key_changes(words: list[str]) -> None:

@@ -35,6 +35,7 @@ BAD = {  # what is typed -> what the message has to say
     "option of the wrong type": (["method=snip", "density=0.5", "method.score.batches=many"], ["method.score.batches", "many", "whole number"]),
     "option out of range": (["method=snip", "density=0.5", "method.score.batches=0"], ["batches=0", "at least 1"]),
     "added key": (["+colour=red"], ["+colour=red", "adds"]),
+    "flags that exclude each other": (["-m", "--cfg", "job"], ["--multirun", "--cfg"]),
     "no override": (["method"], ["method", "key=value"]),
     "option that the method does not use": (["method=dense", "pick=top"], ["pick", "method=dense"]),
     "retrain without a trained net": (["method=snip", "density=0.5", "retrain=finetune"], ["retrain=finetune", "start=dense"]),
