@@ -113,6 +113,7 @@ def run_jobs(jobs: list[Job], machine: Machine, console: Console) -> list[Runnin
                 while len(running) < slots and (job := _next(pending, running, machine)):
                     pending.remove(job)
                     running.append(_start(job, machine, threads))
+                    console.print(f"begun: {job.run_id}")
                 time.sleep(0.1)
                 for item in [r for r in running if r.process.poll() is not None]:
                     running.remove(item)
@@ -165,4 +166,4 @@ def _ended(item: Running, machine: Machine) -> str:
         last = item.log.read_text(errors="replace").strip().splitlines()[-1:]
         return f"failed (exit {item.process.returncode}) after {seconds:.0f} s: {item.job.run_id}: {' '.join(last)}"
     record: dict[str, Any] = json.loads(record_path(machine, item.job.run_id).read_text())
-    return f"{item.job.run_id}: {record['accuracy']:.2f} % at density {record['density']:.3f}, {seconds:.0f} s"
+    return f"done: {item.job.run_id}: {record['accuracy']:.2f} % at density {record['density']:.3f}, {seconds:.0f} s"

@@ -116,7 +116,10 @@ def test_a_partly_warm_cache_gives_the_same_numbers(tmp_path: Path) -> None:
     other = compose_run(*RUN, "retrain=rewind")  # shares W*, its measurements and the mask
     run = compose_run(*RUN)
     cold, _ = perform_run(run, machine(tmp_path, cache="cold"))
-    perform_run(other, machine(tmp_path, results="other", cache="partly"))
+    before, _ = perform_run(other, machine(tmp_path, results="other", cache="partly"))
     warm, _ = perform_run(run, machine(tmp_path, cache="partly"))
     assert [s["cached"] for s in warm["stages"]] == [True] * (len(run.stages) - 1) + [False]
+    seconds = [s["seconds"] for s in warm["stages"]]
+    assert seconds[:-1] == [s["seconds"] for s in before["stages"]][:-1] and min(seconds) > 0  # what a cached stage once cost counts
+    assert abs(warm["runtime_s"] - sum(seconds)) <= 0.001 * len(seconds)  # each is rounded
     assert comparable(warm) == comparable(cold)
