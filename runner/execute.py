@@ -22,6 +22,7 @@ from runner.errors import ConfigError, Stopped, complain
 from runner.identity import run_id, stage_keys, trains
 from runner.machine import Machine, check_precision, prepare
 from runner.panel import panel, plan_table
+from runner.parallel import check_shareable
 from runner.progress import Watcher, display
 from runner.records import make_record
 from runner.rng import stream
@@ -65,6 +66,7 @@ def check(run: Run, machine: Machine) -> None:
     info = run.dataset.info()
     try:
         model = run.model(info.channels, info.classes, info.size, stream(run.seed, "init", "weights"))
+        check_shareable(model, machine.team)
         if run.density is not None:
             keep_count(run.density, count_prunable(full_masks(model)))
     except ValueError as error:
@@ -105,12 +107,15 @@ def _finish(cfg: DictConfig, run: Run, machine: Machine, identity: str, console:
     """Hold the run's folder, compute or find the record, show it; every way to end leaves a status behind."""
     path = record_path(machine, identity)
     folder = path.parent
-    if not path.is_file():
-        with held(folder / ".lock", lambda holder: console.print(f"waiting for {identity}, which {holder} runs")):
-            if not path.is_file():
+    team = machine.team
+    if not team.decide(path.is_file):
+        with team.lead(held(folder / ".lock", lambda holder: console.print(f"waiting for {identity}, which {holder} runs"))):
+            if not team.decide(path.is_file):
                 code = _attempt(cfg, run, machine, identity, console)
                 if code:
                     return code
+    if not team.first:
+        return 0
     record = json.loads(path.read_text())
     words = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     console.print(panel(record, path, cfg, words))
@@ -118,21 +123,24 @@ def _finish(cfg: DictConfig, run: Run, machine: Machine, identity: str, console:
 
 
 def _attempt(cfg: DictConfig, run: Run, machine: Machine, identity: str, console: Console) -> int:
-    folder = record_path(machine, identity).parent
-    clear_leftovers(folder)
+    folder, first = record_path(machine, identity).parent, machine.team.first
     shown = display(machine.progress, console)
-    watcher = Watcher(folder, shown, {"run_id": identity})
-    atomically(folder / "config.yaml", lambda p: OmegaConf.save(cfg, p, resolve=True))
+    watcher = Watcher(folder, shown, {"run_id": identity}, writes=first)
+    if first:
+        clear_leftovers(folder)
+        atomically(folder / "config.yaml", lambda p: OmegaConf.save(cfg, p, resolve=True))
     try:
         with asked_to_stop() as stop:
             record = perform(Workbench(run, machine, Store(machine.cache_dir), watcher, stop), identity)
-        write_json(folder / "result.json", record)
-        (folder / "traceback.txt").unlink(missing_ok=True)
+        if first:
+            write_json(folder / "result.json", record)
+            (folder / "traceback.txt").unlink(missing_ok=True)
         watcher.finish("done")
     except Stopped:
         watcher.finish("stopped")
         shown.close()
-        print(f"stopped: {identity} is checkpointed; the same command goes on from there", file=sys.stderr)
+        if first:
+            print(f"stopped: {identity} is checkpointed; the same command goes on from there", file=sys.stderr)
         return EXIT_STOPPED
     except Exception as error:
         atomically(folder / "traceback.txt", lambda p: p.write_text(traceback.format_exc()))
@@ -153,7 +161,7 @@ def perform(bench: Workbench, identity: str) -> dict[str, Any]:
         meta, cached = run_stage(bench, stage)
         bench.watcher.restore(stage.name, meta["history"])
         stages.append({**meta, "name": stage.name, "key": bench.keys[stage.name], "cached": cached})
-        if bench.stop():
+        if bench.machine.team.any(bench.stop()):
             raise Stopped
     return make_record(bench, stages, identity, time.monotonic() - begun, started, _now())
 

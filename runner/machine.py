@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from runner.errors import ConfigError, one_of
+from runner.parallel import ALONE, Team, join
 from runner.progress import MODES
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -30,6 +31,7 @@ class Machine:
     data_dir: Path
     checkpoint_seconds: float
     progress: str
+    team: Team = ALONE  # the processes that torchrun started
 
 
 CODE = ("run.py", "runner", "models", "pruners", "conf")  # what a number can depend on
@@ -56,13 +58,15 @@ def prepare(env: dict[str, Any]) -> Machine:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     cuda = env["device"] == "cuda" or (env["device"] == "auto" and torch.cuda.is_available())
+    team = join(torch.device("cuda" if cuda else "cpu"))
     return Machine(
-        device=torch.device("cuda" if cuda else "cpu"),
+        device=team.device,
         results_dir=Path(env["results_dir"]),
         cache_dir=Path(env["cache_dir"]),
         data_dir=Path(env["data_dir"]),
         checkpoint_seconds=env["checkpoint_seconds"],
-        progress=env["progress"],
+        progress=env["progress"] if team.first else "none",
+        team=team,
     )
 
 
@@ -121,6 +125,7 @@ def provenance(machine: Machine) -> dict[str, Any]:
         "device_name": device_name(machine.device),
         "cuda": torch.version.cuda if machine.device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
+        "processes": machine.team.size,
         "host": socket.gethostname(),
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "determinism": {

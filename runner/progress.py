@@ -105,8 +105,8 @@ def display(mode: str, console: Console) -> Display:
 class Watcher:
     """Follows one run: shows progress, keeps status.json and metrics.jsonl in the run's folder up to date."""
 
-    def __init__(self, folder: Path, shown: Display, about: dict[str, Any]) -> None:
-        self.folder, self.shown, self.about = folder, shown, about
+    def __init__(self, folder: Path, shown: Display, about: dict[str, Any], writes: bool = True) -> None:
+        self.folder, self.shown, self.about, self.writes = folder, shown, about, writes
         self.history: list[dict[str, Any]] = []
         self.written = 0.0
         self.current: dict[str, Any] = {}
@@ -137,7 +137,7 @@ class Watcher:
 
     def _status(self, status: str, force: bool = False) -> None:
         now = time.time()
-        if not force and now - self.written < SECONDS_BETWEEN_STATUS:
+        if not self.writes or (not force and now - self.written < SECONDS_BETWEEN_STATUS):
             return
         self.written = now
         write_json(self.folder / "status.json", {**self.about, "status": status, **self.current, "updated": round(now, 1)})

@@ -18,8 +18,9 @@ from torch.func import functional_call
 from pruners.base import Batch, LossFn, Masking, density, no_progress
 from runner.data.batches import Batches
 from runner.errors import Stopped
-from runner.evaluate import evaluate
+from runner.evaluate import Evaluation, evaluate
 from runner.optim import carry_momentum, learning_rate, make_optimizer, momentum_by_name
+from runner.parallel import ALONE, Team
 from runner.spec import Recipe
 from runner.store import State, load_checkpoint, save_checkpoint
 
@@ -49,6 +50,7 @@ class Session:
     stop: Callable[[], bool] = lambda: False
     epoch_done: Callable[[dict[str, Any]], None] = lambda row: None
     tick: Callable[[int, int, str], None] = no_progress
+    team: Team = ALONE  # the processes that train together
 
 
 @dataclass
@@ -87,7 +89,7 @@ def train(
     Raises:
         Stopped: `session.stop` said so; the checkpoint is on disk.
     """
-    device = next(model.parameters()).device
+    device, team = next(model.parameters()).device, session.team
     opt = make_optimizer(model, masking, recipe)
     carry_momentum(model, opt, momentum or {})
     done = Trained(epoch=recipe.first_epoch, loss_sum=torch.zeros((), dtype=torch.float64, device=device))
@@ -97,24 +99,24 @@ def train(
     per_epoch = feeds.training.steps_per_epoch
     clock, saved = time.monotonic() - done.seconds, time.monotonic()
     model.train()
+    trainee = _Trainee(model, team.wrap(model, masking), masking, opt, loss, autocast, team)
     while done.epoch < (stop_after or recipe.epochs):
-        for x, y in feeds.training.epoch(done.epoch, done.step):
+        for batch in feeds.training.epoch(done.epoch, done.step):
             step = done.epoch * per_epoch + done.step
             for group in opt.param_groups:
                 group["lr"] = learning_rate(recipe, step, per_epoch)
-            batch_loss = _train_step(model, masking, opt, x, y, loss, autocast, step)
-            done.loss_sum += batch_loss.double() * len(y)
-            done.seen += len(y)
+            mean_loss, stop = team.tally(trainee.step(batch, step).double(), session.stop())
+            done.loss_sum += mean_loss * len(batch[1])
+            done.seen += len(batch[1])
             done.step += 1
             session.tick(step + 1 - recipe.first_epoch * per_epoch, recipe.trained_epochs * per_epoch, "steps")
-            stop = session.stop()
-            if session.checkpoint and (stop or time.monotonic() - saved >= session.every):
+            if session.checkpoint and team.first and (stop or time.monotonic() - saved >= session.every):
                 done.seconds = time.monotonic() - clock
                 _save(session.checkpoint, model, opt, masking, done)
                 saved = time.monotonic()
             if stop:
                 raise Stopped
-        _end_epoch(model, masking, recipe, feeds, done, autocast, (done.epoch + 1) * per_epoch)
+        _end_epoch(trainee, recipe, feeds, done)
         if done.epoch in snapshots:
             done.snapshots[done.epoch] = {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}
         session.epoch_done(done.history[-1])
@@ -123,28 +125,46 @@ def train(
     return done
 
 
-def _train_step(
-    model: nn.Module, masking: Masking, opt: torch.optim.Optimizer, x: Tensor, y: Tensor, loss: LossFn, autocast: torch.autocast, step: int
-) -> Tensor:
-    """One step of the optimizer between the masking's hooks; the batch's loss, detached."""
-    replaced = masking.weights(model, step)
-    with autocast:
-        logits = functional_call(model, replaced, (x,)) if replaced else model(x)
-    value = loss(logits.float(), y)
-    value.backward()
-    masking.before_step(model, opt, step)
-    opt.step()
-    masking.after_step(model, step)
-    model.zero_grad()
-    opt.zero_grad()  # the trainables are not parameters of the model
-    return value.detach()
+@dataclass(frozen=True)
+class _Trainee:
+    """What one training moves, and how: `net` is what is called, the model itself or what averages its gradients over the team."""
+
+    model: nn.Module
+    net: nn.Module
+    masking: Masking
+    opt: torch.optim.Optimizer
+    loss: LossFn
+    autocast: torch.autocast
+    team: Team
+
+    def step(self, batch: Batch, step: int) -> Tensor:
+        """One step of the optimizer between the masking's hooks, which see averaged gradients; this process' part of the batch's mean loss, detached."""
+        (x, y), share = self.team.share(batch)
+        inside = "" if self.net is self.model else "module."
+        replaced = {inside + name: w for name, w in self.masking.weights(self.model, step).items()}
+        with self.autocast:
+            logits = functional_call(self.net, replaced, (x,)) if replaced else self.net(x)
+        value = self.team.size * share * self.loss(logits.float(), y)  # the average over the team is the loss of the whole batch
+        value.backward()
+        self.team.average_gradients(self.masking.trainable.values())
+        self.masking.before_step(self.model, self.opt, step)
+        self.opt.step()
+        self.masking.after_step(self.model, step)
+        self.model.zero_grad()
+        self.opt.zero_grad()  # the trainables are not parameters of the model
+        return value.detach() / self.team.size
+
+    def evaluate(self, feeds: Feeds, step: int) -> tuple[Evaluation, Evaluation | None]:
+        """On the test images, and on the held-out training images if there are any."""
+        weights = self.masking.weights(self.model, step)
+        test = evaluate(self.model, feeds.test(), weights, self.autocast, self.team)
+        return test, evaluate(self.model, feeds.validation(), weights, self.autocast, self.team) if feeds.validation else None
 
 
-def _end_epoch(model: nn.Module, masking: Masking, recipe: Recipe, feeds: Feeds, done: Trained, autocast: torch.autocast, step: int) -> None:
+def _end_epoch(trainee: _Trainee, recipe: Recipe, feeds: Feeds, done: Trained) -> None:
     """Evaluate, append the epoch's row to the history, move to the next epoch; all in `done`."""
-    weights = masking.weights(model, step)
-    test = evaluate(model, feeds.test(), weights, autocast)
-    validation = evaluate(model, feeds.validation(), weights, autocast) if feeds.validation else None
+    step = (done.epoch + 1) * feeds.training.steps_per_epoch
+    test, validation = trainee.evaluate(feeds, step)
     done.epoch += 1
     done.history.append(
         {
@@ -155,7 +175,7 @@ def _end_epoch(model: nn.Module, masking: Masking, recipe: Recipe, feeds: Feeds,
             "accuracy": test.accuracy,
             "accuracy_top5": test.top5,
             "val_accuracy": validation.accuracy if validation else None,
-            "density": density(masking.masks),
+            "density": density(trainee.masking.masks),
         }
     )
     done.step, done.seen = 0, 0

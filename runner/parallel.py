@@ -1,0 +1,153 @@
+"""One training on several processes, which torchrun starts: each takes its share of every batch, gradients are averaged, the first process writes.
+
+The numbers are those of one process with the same global batch, up to the order of sums: a share's loss weighs by its size, SyncBatchNorm sees the whole batch,
+and every process draws the same random numbers. Processes share the cache's file system.
+"""
+
+import atexit
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pruners.base import Batch, Masking
+from runner.errors import ConfigError
+
+PATIENCE = timedelta(days=7)  # a measurement that the first process makes alone takes as long as it takes
+BATCHNORMS = nn.modules.batchnorm._BatchNorm
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of one run. A team of one does nothing at all."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes, shows and computes alone what is not shared."""
+        return self.rank == 0
+
+    def share(self, batch: Batch) -> tuple[Batch, float]:
+        """This process' part of a batch, and which share of the whole it answers for: the shares of all processes sum to 1.
+
+        A batch with fewer examples than processes goes to all of them whole.
+        """
+        x, y = batch
+        if len(y) < self.size:
+            return batch, 1 / self.size
+        part = y.tensor_split(self.size)[self.rank]
+        return (x.tensor_split(self.size)[self.rank], part), len(part) / len(y)
+
+    def synchronised(self, model: nn.Module) -> nn.Module:
+        """The model with BatchNorm over the whole batch; parameters and their names stay."""
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model) if self.size > 1 and self.device.type == "cuda" else model
+
+    def wrap(self, model: nn.Module, masking: Masking) -> nn.Module:
+        """What to call in training: the model, or DistributedDataParallel around it, which averages its gradients during the backward pass."""
+        if self.size == 1 or not any(p.requires_grad for p in model.parameters()):
+            return model
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        # A masking that replaces weights may leave some of the model's own out of the graph.
+        return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=bool(masking.trainable))
+
+    def average_gradients(self, tensors: Iterable[Tensor]) -> None:
+        """Average the gradients of a masking's own trainables, which DistributedDataParallel does not know."""
+        if self.size == 1:
+            return
+        for tensor in tensors:
+            if tensor.grad is not None:
+                dist.all_reduce(tensor.grad)
+                tensor.grad /= self.size
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def tally(self, value: Tensor, flag: bool) -> tuple[Tensor, bool]:
+        """The sum of a scalar over processes, and whether the flag is up in any of them; alone, nothing is computed and no device waited for."""
+        if self.size == 1:
+            return value, flag
+        sums = self.total(torch.stack([value, torch.full_like(value, float(flag))]))
+        return sums[0], bool(sums[1])
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up in any process."""
+        return flag if self.size == 1 else bool(self.total(torch.tensor([float(flag)], device=self.device)).item())
+
+    def decide(self, question: Callable[[], bool]) -> bool:
+        """The first process' answer: the others may see the file system a moment earlier or later."""
+        if self.size == 1:
+            return question()
+        answer = torch.tensor([float(self.first and question())], device=self.device)
+        dist.broadcast(answer, src=0)
+        return bool(answer.item())
+
+    @contextmanager
+    def lead(self, context: AbstractContextManager[None]) -> Iterator[None]:
+        """The first process enters the context, the others wait until it has; all leave together."""
+        if self.size == 1:
+            with context:
+                yield
+            return
+        if self.first:
+            with context:
+                self.wait()
+                yield
+                self.wait()
+        else:
+            self.wait()
+            yield
+            self.wait()
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+ALONE = Team()
+
+
+def join(device: torch.device) -> Team:
+    """The team that torchrun started this process in; alone without torchrun. On CUDA each process takes the card of its local rank.
+
+    Raises:
+        ConfigError: more processes than cards.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return Team(device=device)
+    rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    if device.type == "cuda":
+        if local >= torch.cuda.device_count():
+            raise ConfigError(f"--nproc-per-node: process {local + 1} of this machine has no CUDA device, there are {torch.cuda.device_count()}")
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        atexit.register(dist.destroy_process_group)
+    return Team(rank, size, device)
+
+
+def check_shareable(model: nn.Module, team: Team) -> None:
+    """Refuse what several processes cannot compute as one would.
+
+    Raises:
+        ConfigError: BatchNorm on CPUs, which torch synchronises on CUDA alone.
+    """
+    if team.size > 1 and team.device.type != "cuda" and any(isinstance(m, BATCHNORMS) for m in model.modules()):
+        raise ConfigError(
+            f"torchrun with {team.size} processes on the CPU: this net has BatchNorm, whose statistics torch synchronises on CUDA alone; "
+            "run it without torchrun, or take a net without BatchNorm (mlp, lenet5, lenet_300_100)"
+        )
