@@ -36,7 +36,8 @@ def one_of(key: str, value: object, choices: Iterable[str]) -> str:
 
 def complain(error: ConfigError) -> None:
     """The messages of a configuration error on standard error, one per line."""
-    print("\n".join(f"error: {message}" for message in error.messages), file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one speaks
+        print("\n".join(f"error: {message}" for message in error.messages), file=sys.stderr)
 
 
 def guarded(work: Callable[[], int]) -> int:
