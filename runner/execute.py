@@ -31,6 +31,7 @@ from runner.stages import Workbench, is_cached, run_stage
 from runner.store import Store, atomically, clear_leftovers, held, write_json
 
 EXIT_FAILED, EXIT_CONFIG, EXIT_STOPPED = 1, 2, 143
+SCHEDULERS_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 def execute(cfg: DictConfig) -> int:
@@ -139,6 +140,7 @@ def _attempt(cfg: DictConfig, run: Run, machine: Machine, identity: str, console
     except Stopped:
         watcher.finish("stopped")
         shown.close()
+        stop.pass_on()
         if first:
             print(f"stopped: {identity} is checkpointed; the same command goes on from there", file=sys.stderr)
         return EXIT_STOPPED
@@ -166,24 +168,42 @@ def perform(bench: Workbench, identity: str) -> dict[str, Any]:
     return make_record(bench, stages, identity, time.monotonic() - begun, started, _now())
 
 
-@contextmanager
-def asked_to_stop() -> Iterator[Any]:
-    """A function that turns true on SIGTERM or Ctrl-C, so that a training can end at a checkpoint; a second Ctrl-C ends at once."""
-    event = threading.Event()
+class StopRequest:
+    """Turns true on SIGTERM, on Ctrl-C and on a scheduler's signal, so that a training can end at a checkpoint; a second Ctrl-C ends at once."""
 
-    def ask(number: int, frame: Any) -> None:
-        if event.is_set() and number == signal.SIGINT:
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.before: dict[int, Any] = {}
+        self.schedulers: list[int] = []
+
+    def __call__(self) -> bool:
+        return self.event.is_set()
+
+    def ask(self, number: int, frame: Any) -> None:
+        """The signal handler."""
+        if self.event.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        event.set()
+        if number in SCHEDULERS_SIGNALS:
+            self.schedulers.append(number)
+        self.event.set()
 
-    if threading.current_thread() is not threading.main_thread():
-        yield event.is_set
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    def pass_on(self) -> None:
+        """Now that the checkpoint is there, let the scheduler's own handler do what it would have done at once: requeue the job and end the process."""
+        for number in self.schedulers:
+            self.before[number](number, None)
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[StopRequest]:
+    """Listen to signals; what was set before is put back at the end. A scheduler's signals count where it listens to them itself (submitit: USR2)."""
+    request = StopRequest()
+    if threading.current_thread() is threading.main_thread():
+        theirs = [number for number in SCHEDULERS_SIGNALS if callable(signal.getsignal(number))]
+        request.before = {number: signal.signal(number, request.ask) for number in (signal.SIGTERM, signal.SIGINT, *theirs)}
     try:
-        yield event.is_set
+        yield request
     finally:
-        for number, handler in before.items():
+        for number, handler in request.before.items():
             signal.signal(number, handler)
 
 

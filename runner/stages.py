@@ -16,6 +16,7 @@ from torch import nn
 from pruners.base import Batch, Finding, FixedMasking, Masking, Masks, Measurement, Task, apply_masks, count_kept, count_prunable, full_masks, keep_count
 from runner.data.base import Data
 from runner.data.batches import Batches, evaluation_batches, scoring_pass
+from runner.errors import Stopped
 from runner.identity import stage_keys, trains
 from runner.machine import Machine
 from runner.progress import Watcher
@@ -86,8 +87,14 @@ class Workbench:
             steps=steps,
             rng=stream(self.run.seed, stage.name, "method"),
             measured={name: self._measured(name) for name in stage.needs},
-            tick=self.watcher.tick,
+            tick=self._tick,
         )
+
+    def _tick(self, done: int, total: int, what: str) -> None:
+        """Progress of a component. It has nothing to checkpoint, so a request to stop ends it here, not minutes later."""
+        self.watcher.tick(done, total, what)
+        if self.stop():
+            raise Stopped
 
     def _measured(self, name: str) -> Measurement:
         if name == "init":

@@ -91,6 +91,15 @@ def test_sigterm_checkpoints_and_the_same_command_goes_on(tmp_path: Path) -> Non
     assert comparable(record(tmp_path, "killed")) == comparable(record(tmp_path, "alone"))
 
 
+def test_sigterm_ends_a_measurement_that_would_go_on_for_hours(tmp_path: Path) -> None:
+    process = start(tmp_path, "method.spectrum.probes=1000000")
+    deadline = time.monotonic() + 120
+    while not any('"spectrum"' in path.read_text() for path in tmp_path.glob("killed/runs/*/status.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(timeout=60) == 143, (tmp_path / "log").read_text()
+
+
 def test_sigterm_ends_a_whole_sweep(tmp_path: Path) -> None:
     process = start(tmp_path, "-m", "train.scale=0.5", "seed=0,1")
     deadline = time.monotonic() + 120
