@@ -1,5 +1,6 @@
 """Every record that we ship was measured by committed code and is found through its table or its command (results/published/index.yaml)."""
 
+import itertools
 import json
 from typing import Any
 
@@ -24,9 +25,15 @@ def table_runs(words: str) -> dict[str, Any]:
     return {job.run_id: job.run for job in expand(name, chosen, overrides).jobs}
 
 
+def sweep(words: str) -> list[str]:
+    """Run ids of a line of `python run.py -m`: every combination of the values between commas."""
+    choices = [[f"{key}={value}" for value in values.split(",")] for key, _, values in (word.partition("=") for word in words.split())]
+    return [run_id(compose_run(*combination)) for combination in itertools.product(*choices)]
+
+
 def test_every_record_is_found_through_the_index_and_nothing_is_missing() -> None:
     found = {identity for words in INDEX["tables"] for identity in table_runs(words)}
-    found |= {run_id(compose_run(*words.split())) for words in INDEX["runs"]}
+    found |= {identity for words in INDEX["runs"] for identity in sweep(words)}
     assert found == set(RECORDS)
 
 
