@@ -7,6 +7,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+from runner.errors import SweepEnded
 from runner.schema import register
 
 register()
@@ -32,6 +33,8 @@ def main() -> None:
     try:
         refuse_key_changes(sys.argv[1:])
         job()
+    except SweepEnded as ended:
+        sys.exit(ended.code)
     except Exception as error:
         message = translate(error, CONF, sys.argv[1:])
         if message is None:

@@ -34,6 +34,14 @@ def one_of(key: str, value: object, choices: Iterable[str]) -> str:
     return f"{key}={value} is not a choice: {', '.join(choices)}{nearest(str(value), choices)}"
 
 
+class SweepEnded(Exception):
+    """A sweep that did not get everything done and has said so; `code` is the command's exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 def complain(error: ConfigError) -> None:
     """The messages of a configuration error on standard error, one per line."""
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one speaks

@@ -113,7 +113,7 @@ class Watcher:
 
     def stage(self, name: str, title: str, total: int, unit: str) -> None:
         """A stage begins."""
-        self.current = {"stage": name}
+        self.current = {"stage": name, "since": round(time.time(), 1)}
         self.shown.stage(title, total, unit)
         self._status("running", force=True)
 

@@ -3,38 +3,15 @@
 Every job is idempotent: repeat the command after any crash and it does what is left.
 """
 
-import json
-import os
-import subprocess
-import sys
-import time
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-import torch
 from omegaconf import OmegaConf
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from runner.cells import Job, Table, expand, parse_arguments, table_names
-from runner.compose import CONF, compose_config
-from runner.execute import check, plan, plan_line, record_path
+from runner.compose import compose_config
+from runner.execute import EXIT_STOPPED, check, plan, plan_line, record_path
 from runner.layout import write_table
 from runner.machine import Machine, prepare
-
-RUN_PY = CONF.parent / "run.py"
-
-
-@dataclass
-class Running:
-    """A job's process, the keys of the stages that it computes, and when it began."""
-
-    job: Job
-    process: subprocess.Popen[bytes]
-    stages: set[str]
-    log: Path
-    begun: float = field(default_factory=time.monotonic)
+from runner.sweep import make_job, queue_options, run_all
 
 
 def load(words: list[str]) -> tuple[list[Table], Machine]:
@@ -74,21 +51,22 @@ def show_plan(words: list[str], console: Console) -> int:
 
 
 def reproduce(words: list[str], console: Console) -> int:
-    """Run what the tables miss, then write and print them; exit code 1 if a run failed."""
+    """Run what the tables miss, then write and print them, then name what failed; the command's exit code."""
+    options, words = queue_options(words)
     tables, machine = load(words)
     jobs = unique_jobs(tables)
     missing = [job for job in jobs if not record_path(machine, job.run_id).is_file()]
     for job in missing[:1]:
         check(job.run, machine)  # data, device and directories are the same for all: say what is wrong before the first
     console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} done, {len(missing)} to do. " + plan_line([(job.run, machine) for job in jobs]))
-    failed = run_jobs(missing, machine, console) if missing else []
-    for table in tables:
+    code, said = run_all([make_job(job.run, machine, list(job.overrides)) for job in missing], options, machine.device.type, console)
+    for table in tables if code != EXIT_STOPPED else ():
         console.print()
         print(write_table(table, machine.results_dir))
         console.print(f"written to {machine.results_dir / 'tables' / table.name}.{{txt,md,tex,csv,html}}")
-    for item in failed:
-        console.print(f"failed: {item.job.run_id}\n  log: {item.log}\n  again: python run.py {' '.join(item.job.overrides)}")
-    return 1 if failed else 0
+    if said:
+        console.print(said)
+    return code
 
 
 def print_tables(words: list[str]) -> int:
@@ -98,72 +76,3 @@ def print_tables(words: list[str]) -> int:
     for table in tables:
         print(write_table(table, machine.results_dir))
     return 0
-
-
-def run_jobs(jobs: list[Job], machine: Machine, console: Console) -> list[Running]:
-    """Run the jobs, as many at a time as there are slots; the ones that failed."""
-    pending, running, failed = list(jobs), list[Running](), list[Running]()
-    slots, threads = _slots(machine)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    progress = Progress(*columns, console=console, disable=not console.is_terminal)
-    with progress:
-        bar = progress.add_task(f"runs, {slots} at a time", total=len(jobs))
-        try:
-            while pending or running:
-                while len(running) < slots and (job := _next(pending, running, machine)):
-                    pending.remove(job)
-                    running.append(_start(job, machine, threads))
-                    console.print(f"begun: {job.run_id}")
-                time.sleep(0.1)
-                for item in [r for r in running if r.process.poll() is not None]:
-                    running.remove(item)
-                    failed += [item] if item.process.returncode else []
-                    progress.advance(bar)
-                    console.print(_ended(item, machine))
-        finally:
-            for item in running:
-                item.process.terminate()  # it checkpoints and ends
-            for item in running:
-                item.process.wait()
-    return failed
-
-
-def _slots(machine: Machine) -> tuple[int, int | None]:
-    """Jobs at a time and threads for each: two one-threaded jobs do 1.67 times the work of one two-threaded job on small images (measured)."""
-    if machine.device.type == "cuda":
-        return max(1, torch.cuda.device_count()), None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores, 1
-
-
-def _next(pending: list[Job], running: list[Running], machine: Machine) -> Job | None:
-    """The first job that would not wait for a stage which a running job computes."""
-    busy = set().union(*(item.stages for item in running)) if running else set()
-    return next((job for job in pending if not busy & _to_compute(job, machine)), None)
-
-
-def _to_compute(job: Job, machine: Machine) -> set[str]:
-    return {step["key"] for step in plan(job.run, machine) if not step["cached"]}
-
-
-def _start(job: Job, machine: Machine, threads: int | None) -> Running:
-    folder = record_path(machine, job.run_id).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    own = [f"env.results_dir={machine.results_dir}", f"env.cache_dir={machine.cache_dir}", f"env.data_dir={machine.data_dir}", "env.progress=lines"]
-    own += [f"env.threads={threads}"] if threads and not any(w.startswith("env.threads=") for w in job.overrides) else []
-    words = [word for word in job.overrides if word.partition("=")[0] not in {w.partition("=")[0] for w in own}]
-    log = folder / "run.log"
-    with log.open("ab") as file:
-        process = subprocess.Popen(
-            [sys.executable, str(RUN_PY), *words, *own], stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
-        )
-    return Running(job, process, _to_compute(job, machine), log)
-
-
-def _ended(item: Running, machine: Machine) -> str:
-    seconds = time.monotonic() - item.begun
-    if item.process.returncode:
-        last = item.log.read_text(errors="replace").strip().splitlines()[-1:]
-        return f"failed (exit {item.process.returncode}) after {seconds:.0f} s: {item.job.run_id}: {' '.join(last)}"
-    record: dict[str, Any] = json.loads(record_path(machine, item.job.run_id).read_text())
-    return f"done: {item.job.run_id}: {record['accuracy']:.2f} % at density {record['density']:.3f}, {seconds:.0f} s"
