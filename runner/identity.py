@@ -12,6 +12,7 @@ from runner.spec import Run, Stage
 
 # Raised by hand when a change alters the numbers that a kind of stage gives; the git sha is provenance, never identity.
 NUMERICS = {"train": 1, "prune": 1, "search": 1, "measure": 1}
+SCALARS = (bool, int, float, str)
 
 
 def canonical(value: Any) -> Any:
@@ -29,7 +30,7 @@ def canonical(value: Any) -> Any:
         return [canonical(v) for v in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)  # 1.0 and 1 are the same setting
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, SCALARS):
         return value
     raise TypeError(f"{value!r} has no canonical form: use numbers, strings, lists, dicts and dataclasses of these")
 
@@ -78,4 +79,9 @@ def _compact(value: Any) -> str:
 
 def _is_default(f: Any, value: Any) -> bool:
     default = f.default if f.default is not MISSING else f.default_factory() if f.default_factory is not MISSING else MISSING
-    return default is not MISSING and _compact(value) == _compact(default)  # in canonical form: 1 is 1.0, a list is a tuple, True is no number
+    if default is MISSING or value is default:
+        return default is not MISSING
+    if isinstance(value, SCALARS) and isinstance(default, SCALARS):  # most fields: no need to write JSON twice
+        one, other = canonical(value), canonical(default)
+        return type(one) is type(other) and one == other
+    return _compact(value) == _compact(default)  # in canonical form: 1 is 1.0, a list is a tuple, True is no number
