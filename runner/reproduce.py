@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from runner.cells import Job, Table, expand, parse_arguments, table_names
-from runner.compose import CONF, compose_config
+from runner.compose import CONF, Composer, compose_config
 from runner.execute import check, plan, plan_line, record_path
 from runner.layout import write_table
 from runner.machine import Machine, prepare
@@ -44,7 +44,8 @@ def load(words: list[str]) -> tuple[list[Table], Machine]:
         ConfigError: anything that no run could start with.
     """
     names, chosen, overrides = parse_arguments(words)
-    tables = [expand(name, chosen, overrides) for name in names]
+    composer = Composer()
+    tables = [expand(name, chosen, overrides, composer) for name in names]
     env = [word for word in overrides if word.startswith("env.")]
     machine = prepare(OmegaConf.to_container(compose_config(env).env, resolve=True))  # type: ignore[arg-type]
     return tables, machine
