@@ -19,9 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from runner.cells import Job, Table, expand, parse_arguments, table_names
 from runner.compose import CONF, Composer, compose_config
-from runner.execute import check, plan, plan_line, record_path
+from runner.execute import check
 from runner.layout import write_table
 from runner.machine import Machine, prepare
+from runner.plan import plan, plan_line, record_path, show_tables
 
 RUN_PY = CONF.parent / "run.py"
 
@@ -59,18 +60,8 @@ def unique_jobs(tables: list[Table]) -> list[Job]:
 def show_plan(words: list[str], console: Console) -> int:
     """Print what the tables need and what is there. Nothing is run."""
     tables, machine = load(words)
-    jobs = unique_jobs(tables)
-    done = sum(record_path(machine, job.run_id).is_file() for job in jobs)
-    stages: dict[str, int] = {}
-    for job in jobs:
-        for step in plan(job.run, machine):
-            stages[step["key"]] = stages.get(step["key"], 0) + 1
-    absent = sorted({cell.missing for table in tables for cell in table.cells.values() if cell.missing})
-    console.print(f"runs: {len(jobs)}; done {done}, to do {len(jobs) - done}")
-    console.print(f"stages: {sum(stages.values())} in all runs, {len(stages)} different, {sum(n > 1 for n in stages.values())} shared by several runs")
-    console.print(plan_line([(job.run, machine) for job in jobs]))
-    for line in absent:
-        console.print(f"missing: {line}")
+    own = any(word.startswith("env.threads=") for word in words)
+    show_tables(tables, machine, torch.get_num_threads() if own else _slots(machine)[1] or torch.get_num_threads(), console)
     return 0
 
 
