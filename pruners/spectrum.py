@@ -109,9 +109,11 @@ class Spectrum:
 
     def work(self, prunable: int, parameters: int, images: int) -> Work:
         """What `__call__` takes, without `check`; a Krylov space that is exhausted early takes less."""
-        d = parameters if self.hessian.params == "all" else prunable
+        s, d = self.spectrum, parameters if self.hessian.params == "all" else prunable
         products, n = self._products(d), min(self.hessian.n_samples, images)
-        return Work(products * n, products * n * PRODUCT, products, floats=d * (3 if self.mask_rule else 2))
+        rows, columns = {"slq": (s.probes, min(s.steps, d)), "lanczos_extremes": (1, min(s.steps, d))}.get(s.estimator, (1, d))
+        ritz = 4 * rows * columns  # two float64 each: value and weight
+        return Work(products * n, products * n * PRODUCT, products, floats=d * (3 if self.mask_rule else 2) + ritz)
 
     def _products(self, d: int) -> int:
         """Products with H in d dimensions."""
