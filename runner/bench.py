@@ -93,8 +93,9 @@ def _plans(console: Console) -> None:
         make_tables(Path(folder), RECORDS)
         took = measure(Path(folder))
     console.print(
-        f"29 tables (stand-ins) over {RECORDS:,} records: planned after {took.planned:.1f} s, printed after {took.printed:.1f} s, peak memory "
-        f"{readable(took.peak)}"
+        f"29 tables (stand-ins) over {RECORDS:,} records: planned after {took.planned:.1f} s, printed after {took.printed:.1f} s, "
+        f"{took.cpu:.1f} s of processor time, peak memory {readable(took.peak)}",
+        soft_wrap=True,
     )
 
 
@@ -105,7 +106,7 @@ def _keep_throughput(device: torch.device, threads: set[int], cache_dir: Path, c
         rows = list(throughput(device))
         save_bench(cache_dir, device_name(device), n, rows)
         for row in rows:
-            console.print(f"{n} thread(s), {row['work']}: {row['images_per_s']:,.0f} images/s, {row['macs_per_s']:.3g} multiply-accumulates/s")
+            console.print(f"{n} thread(s), {row['work']}: {row['images_per_s']:,.0f} images/s, {row['macs_per_s']:.3g} multiply-accumulates/s", soft_wrap=True)
     console.print(f"kept for make plan in {cache_dir / BENCH}")
 
 

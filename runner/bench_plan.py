@@ -5,6 +5,7 @@ prints what `make_tables` left in DIR, and says on its last line what that took.
 """
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -35,10 +36,11 @@ SETTINGS = (  # data set, its two nets
 
 @dataclass(frozen=True)
 class Measured:
-    """What planning and printing took: seconds of wall time from the start of the process, its largest resident memory in bytes."""
+    """What planning and printing took: seconds from the start of the process, its processor time in seconds, its largest resident memory in bytes."""
 
     planned: float
     printed: float
+    cpu: float
     peak: int
 
 
@@ -93,8 +95,8 @@ def measure(folder: Path) -> Measured:
     """Plan and print the tables in `folder` in a fresh process."""
     begun = time.time()
     done = subprocess.run([sys.executable, "-m", "runner.bench_plan", str(folder)], cwd=CONF.parent, capture_output=True, text=True, check=True)
-    planned, printed, peak = json.loads(done.stdout.splitlines()[-1])
-    return Measured(planned - begun, printed - begun, peak)
+    planned, printed, cpu, peak = json.loads(done.stdout.splitlines()[-1])
+    return Measured(planned - begun, printed - begun, cpu, peak)
 
 
 def main(folder: Path) -> None:
@@ -105,8 +107,14 @@ def main(folder: Path) -> None:
     planned = time.time()
     for table in tables:
         write_table(table, machine.results_dir)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(json.dumps([planned, time.time(), peak]))
+    print(json.dumps([planned, time.time(), time.process_time(), _peak()]))
+
+
+def _peak() -> int:
+    """Largest resident memory of this process in bytes. Linux counts the parent's in ru_maxrss until the child's program begins, so its own mark is read."""
+    status = Path("/proc/self/status")
+    marks = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else []
+    return int(marks[0]) * 1024 if marks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 if __name__ == "__main__":

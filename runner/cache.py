@@ -154,7 +154,7 @@ def upkeep(words: list[str], console: Console) -> int:
         console.print(f"{broken} unfinished runs cannot be read by this code: their stages count as unused")
     doomed = [item for item in found if item.removable]
     console.print(
-        f"no use for {len(doomed)} of {len(found)}, {readable(sum(item.size for item in doomed))}; records looked at: {_folders(results_dir, others)}"
+        f"no use for {len(doomed):,} of {len(found):,}, {readable(sum(item.size for item in doomed))}; records looked at: {_folders(results_dir, others)}"
     )
     if own.get("remove") == "true":
         return _remove(doomed, cache_dir, console)
