@@ -62,7 +62,7 @@ tables: $(VENV)/ready ## print tables from the records that are there, and write
 cache: $(VENV)/ready ## what the cache holds and what has no use any more; removes that with ARGS="remove=true"
 	$(RUN) scripts/cache.py $(ARGS)
 
-bench: $(VENV)/ready ## speed as ratios against a rival measured in the same run
+bench: $(VENV)/ready ## speed as ratios against a rival measured in the same run; kept for the hours of make plan
 	$(RUN) scripts/bench.py $(ARGS)
 
 clean: ## remove the environment and caches of tools; records and the stage cache stay

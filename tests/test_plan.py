@@ -29,7 +29,8 @@ from runner.compose import Composer, compose_config
 from runner.costs import Net, measure_net, past_rates, readable, save_bench, stage_cost
 from runner.data.digits import Digits
 from runner.data.split import training_images
-from runner.errors import ConfigError
+from runner.errors import ConfigError, guarded
+from runner.execute import execute
 from runner.identity import run_id, stage_keys
 from runner.machine import device_name
 from runner.plan import lines, plan_line, show, state, survey
@@ -234,19 +235,16 @@ def test_disk_is_what_a_run_leaves_in_the_cache(tmp_path: Path) -> None:
 # --- what is there
 
 
-def test_states_are_told_from_records_status_and_locks(command: Command, dirs: list[str], tmp_path: Path) -> None:
+def test_states_are_told_from_records_status_and_locks(dirs: list[str], tmp_path: Path) -> None:
     where = machine(tmp_path)
-    done = command("method=dense", *SMALL)
-    assert done.returncode == 0, done.stderr
-    failed = command("method=imc", *SMALL, "method.gap.rule=literal", "method.gap.on_degenerate=error")
-    assert failed.returncode == 1
-    long = ["method=dense", *SMALL, "train.scale=1000", "seed=1"]
-    runs = [
-        compose_run("method=dense", *SMALL),
-        compose_run("method=imc", *SMALL, "method.gap.rule=literal"),
-        compose_run(*long),
-        compose_run("method=dense", *SMALL, "seed=2"),
+    done, failing, long, new = [
+        ["method=dense", *SMALL, "seed=3"],
+        ["method=imc", *SMALL, "method.gap.rule=literal"],
+        ["method=dense", *SMALL, "train.scale=1000"],
+        ["method=dense", *SMALL],
     ]
+    assert [execute(compose_config([*words, *dirs])) for words in (done, failing)] == [0, 1]
+    runs = [compose_run(*words) for words in (done, failing, long, new)]
     identity = run_id(runs[2])
 
     def states() -> list[str]:
@@ -291,9 +289,10 @@ def test_a_sweeps_plan_is_one_and_counts_shared_and_finished_stages_once(command
     run = compose_run("method=magnitude", "density=0.5", "start=dense", *SMALL)
     record, _ = perform_run(run, where)
     (tmp_path / "results" / "runs" / run_id(run) / "result.json").write_text(json.dumps(record))
-    again = command(*sweep)
+    jobs = [Job(compose_run(f"method={name}", "density=0.5", "start=dense", f"seed={seed}", *SMALL), ()) for name in ("random", "magnitude") for seed in (0, 1)]
+    again = printed(lambda console: show([(job, where) for job in jobs], 1, console))
     # magnitude of seed 0 is done and its dense net serves random: 2; of seed 1 all: 2 + 2 + 2
-    assert "epochs: asked 16, needed 8\n" in again.stdout and "done 1, running 0, to do 3\n" in again.stdout
+    assert "epochs: asked 16, needed 8\n" in again and "done 1, running 0, to do 3\n" in again
     assert plan_line([(run, where)]) == "epochs: asked 4, needed 0"
 
 
@@ -303,10 +302,11 @@ def test_a_bad_job_of_a_planned_sweep_is_named_and_gives_exit_code_2(command: Co
     assert "epochs: asked 2, needed 2\n" in done.stdout  # of the good one
 
 
-def test_a_tables_plan_refuses_what_no_run_could_start_with(dirs: list[str]) -> None:
-    line = [sys.executable, "scripts/plan.py", "imc_table01@digits", "models=resnet20", "model=lenet5", "train.lr=0.01", *dirs]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env=environment())
-    assert (done.returncode, done.stdout) == (2, "") and done.stderr.count("error:") == 1 and "dataset.size=32" in done.stderr, done.stderr
+def test_a_tables_plan_refuses_what_no_run_could_start_with(dirs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["imc_table01@digits", "models=resnet20", "model=lenet5", "train.lr=0.01", *dirs]
+    assert guarded(lambda: show_plan(words, Console(file=io.StringIO()))) == 2
+    said = capsys.readouterr().err
+    assert said.count("error:") == 1 and "dataset.size=32" in said
 
 
 def test_a_table_is_planned_without_its_data_and_says_what_is_missing(dirs: list[str]) -> None:
