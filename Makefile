@@ -10,7 +10,7 @@ DATASET ?= fashion_mnist
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test test-slow test-fashion lint format data tables reproduce plan bench clean
+.PHONY: help setup demo test test-slow test-fashion lint format data tables reproduce plan cache bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,7 +50,7 @@ format: $(VENV)/ready ## put the code into its format
 data: $(VENV)/ready ## fetch a data set: make data DATASET=cifar10
 	$(RUN) scripts/fetch_data.py $(DATASET) $(ARGS)
 
-plan: $(VENV)/ready ## what a table needs and what is there: make plan TABLE=imc_table01@digits
+plan: $(VENV)/ready ## what a table will cost and what is there: make plan TABLE=imc_table01@digits
 	$(RUN) scripts/plan.py $(TABLE) $(ARGS)
 
 reproduce: $(VENV)/ready ## run what a table misses, then print it: make reproduce TABLE=imc_table01 ARGS="models=resnet20 seeds=0"
@@ -59,7 +59,10 @@ reproduce: $(VENV)/ready ## run what a table misses, then print it: make reprodu
 tables: $(VENV)/ready ## print tables from the records that are there, and write them to results/tables
 	$(RUN) scripts/tables.py $(TABLE) $(ARGS)
 
-bench: $(VENV)/ready ## speed as ratios against a rival measured in the same run
+cache: $(VENV)/ready ## what the cache holds and what has no use any more; removes that with ARGS="remove=true"
+	$(RUN) scripts/cache.py $(ARGS)
+
+bench: $(VENV)/ready ## speed as ratios against a rival measured in the same run; kept for the hours of make plan
 	$(RUN) scripts/bench.py $(ARGS)
 
 clean: ## remove the environment and caches of tools; records and the stage cache stay

@@ -1,8 +1,10 @@
 """Entry point: `python run.py method=imc model=resnet20`. Composes the configuration, answers bad input with one message, hands over to runner.execute."""
 
 import os
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig
@@ -18,13 +20,15 @@ def main() -> None:
     """Run the command line; exit code 0 done, 1 failed, 2 bad input, 143 stopped at a checkpoint."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra's exceptions reach us, and become one message
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse takes a flag among the overrides for their end
+    sys.argv[1:] = planned_here(sys.argv[1:])
     codes: list[int] = []
+    planned: list[Any] = []  # runs of a sweep that is only planned: one plan for all
 
     @hydra.main(version_base="1.3", config_path=CONF, config_name="config")
     def job(cfg: DictConfig) -> None:
         from runner.execute import EXIT_STOPPED, execute  # torch: not for --help and --cfg
 
-        codes.append(execute(cfg))
+        codes.append(execute(cfg, planned))
         if codes[-1] == EXIT_STOPPED:
             sys.exit(EXIT_STOPPED)  # a sweep that was asked to stop does not begin its next job
 
@@ -33,6 +37,10 @@ def main() -> None:
     try:
         refuse_key_changes(sys.argv[1:])
         job()
+        if planned:
+            from runner.execute import show_plan
+
+            codes.append(show_plan(planned))
     except SweepEnded as ended:
         sys.exit(ended.code)
     except Exception as error:
@@ -42,6 +50,12 @@ def main() -> None:
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
     sys.exit(max(codes, default=0))
+
+
+def planned_here(words: list[str]) -> list[str]:
+    """A plan needs no launcher: with env.plan=true it is made in this process, whatever would run the jobs."""
+    plans = any(re.fullmatch(r"env\.plan=(true|yes|on|1)", word, re.IGNORECASE) for word in words)
+    return [word for word in words if not (plans and word.startswith(("hydra/launcher=", "hydra.launcher.")))]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ single training loop calls the three hooks of the `Masking`. A measurement (spec
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor, nn
@@ -69,6 +69,26 @@ class Measure(Protocol):
     """A measurement. It leaves the model bit-identical: weights, gradients, BatchNorm statistics, training flag."""
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement: ...
+
+
+GRADIENT, PRODUCT = 3, 6  # forward passes that a gradient costs (a backward pass is two), and a product with the Hessian, which is a gradient of a gradient
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a measurement will take, for plans. Nothing is decided by it."""
+
+    images: int  # that pass through the net, counted each time
+    passes: int  # forward passes of one image that all of it equals
+    products: int = 0  # Hessian-vector products
+    floats: int = 0  # float32 numbers that it leaves in the cache
+
+
+@runtime_checkable
+class Foreseen(Protocol):
+    """A measurement that can tell beforehand what it will take; plans name the others as not counted."""
+
+    def work(self, prunable: int, parameters: int, images: int) -> Work: ...  # sizes of the net, images of the training set
 
 
 @dataclass

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from pruners.base import Finding, Masks, Measurement, Task
+from pruners.base import GRADIENT, PRODUCT, Finding, Masks, Measurement, Task, Work
 from pruners.hessian import DTYPES, HessianOperator, HessianOptions, fixed_batches, not_among
 from pruners.lanczos import krylov
 
@@ -96,12 +96,27 @@ class Lipschitz:
         box = float(move.abs().max() if self.B == "linf" else move.norm())
         found: list[float] = []
         centre = operator.gradient(self._point(operator.point, move, box, task)) if self.estimator != "hessian_diff" and self.V != "box" else None
-        runs = 1 if self.estimator == "hessian_diff" and self.V != "box" else self.directions  # a norm at a given point has no direction to vary
+        runs = self._runs()
         for i in range(runs):
             point = self._point(operator.point, move, box, task)
             found.append(self._hessian_diff(operator, point, task) if self.estimator == "hessian_diff" else self._eq23(operator, point, centre, task))
             task.tick(i + 1, runs, "directions")
         return Measurement(report=self._report(torch.tensor(found, dtype=torch.float64), box) | _note(operator))
+
+    def _runs(self) -> int:
+        return 1 if self.estimator == "hessian_diff" and self.V != "box" else self.directions  # a norm at a given point has no direction to vary
+
+    def work(self, prunable: int, parameters: int, images: int) -> Work:
+        """What `__call__` takes: three gradients a direction, that in the middle once if all directions share it; two products a Lanczos step."""
+        n = min(self.hessian.n_samples, images)
+        if self.estimator == "const":
+            return Work(0, 0)
+        if self.estimator == "hessian_diff":
+            d = parameters if self.hessian.params == "all" else prunable
+            products = 2 * self._runs() * min(POWER_STEPS, d)
+            return Work(products * n, products * n * PRODUCT, products)
+        gradients = 3 * self.directions if self.V == "box" else 2 * self.directions + 1
+        return Work(gradients * n, gradients * n * GRADIENT)
 
     def _eq23(self, operator: HessianOperator, point: Tensor, centre: Tensor | None, task: Task) -> float:
         q = second_difference(operator.gradient, point, _normal(point, task), self.delta, self.p, centre)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from pruners.base import Finding, Masks, Measurement, Task
+from pruners.base import PRODUCT, Finding, Masks, Measurement, Task, Work
 from pruners.gap import SUBSPACES, Gap, hard_step, measured_lipschitz, ranking, smoothed_step
 from pruners.hessian import HessianOperator, HessianOptions, fixed_batches, not_among, pyhessian_check
 from pruners.lanczos import Krylov, MatVec, as_matrix, exact_spectrum, krylov, signs
@@ -107,9 +107,23 @@ class Spectrum:
             report |= pyhessian_check(operator, task.rng)
         return Measurement(tensors, report)
 
+    def work(self, prunable: int, parameters: int, images: int) -> Work:
+        """What `__call__` takes, without `check`; a Krylov space that is exhausted early takes less."""
+        s, d = self.spectrum, parameters if self.hessian.params == "all" else prunable
+        products, n = self._products(d), min(self.hessian.n_samples, images)
+        rows, columns = {"slq": (s.probes, min(s.steps, d)), "lanczos_extremes": (1, min(s.steps, d))}.get(s.estimator, (1, d))
+        ritz = 4 * rows * columns  # two float64 each: value and weight
+        return Work(products * n, products * n * PRODUCT, products, floats=d * (3 if self.mask_rule else 2) + ritz)
+
+    def _products(self, d: int) -> int:
+        """Products with H in d dimensions."""
+        s, runs = self.spectrum, bool(self.mask_rule)
+        steps = min(s.steps, d)
+        return {"slq": (s.probes + runs) * steps, "lanczos_extremes": (1 + runs) * steps, "dense": d, "diag": s.probes}[s.estimator]
+
     def _slq(self, operator: HessianOperator, task: Task) -> Found:
         s, d, point = self.spectrum, operator.dimension, operator.point
-        matvec = _counted(operator, task, (s.probes + bool(self.mask_rule)) * min(s.steps, d))
+        matvec = _counted(operator, task, self._products(d))
         hard = self.subspace != "smoothed_curved"
         runs: list[Krylov] = []
         rows, traces, dimensions = [], [], []
@@ -139,7 +153,7 @@ class Spectrum:
 
     def _extremes(self, operator: HessianOperator, task: Task) -> Found:
         s, d = self.spectrum, operator.dimension
-        matvec = _counted(operator, task, (1 + bool(self.mask_rule)) * min(s.steps, d))
+        matvec = _counted(operator, task, self._products(d))
         z = signs(d, task.rng, operator.point)
         run, product = _with_product(matvec, z, s)
         sure = run.converged
@@ -160,7 +174,7 @@ class Spectrum:
         d = operator.dimension
         if d > DENSE_LIMIT:
             raise ValueError(f"method.spectrum.estimator=dense takes up to {DENSE_LIMIT:,} parameters, this net has {d:,}: take method.spectrum.estimator=slq")
-        h = as_matrix(_counted(operator, task, d), operator.point)
+        h = as_matrix(_counted(operator, task, self._products(d)), operator.point)
         values, vectors, dead = exact_spectrum(h)
         tie = max(torch.finfo(h.dtype).eps, 1e-12) * float(values.abs().max())  # eigenvalues closer than rounding are one
         weights = torch.full((1, d), 1.0 / d, dtype=torch.float64)
@@ -171,7 +185,7 @@ class Spectrum:
 
     def _diag(self, operator: HessianOperator, task: Task) -> Found:
         s, d = self.spectrum, operator.dimension
-        matvec, products, dead = _counted(operator, task, s.probes), [], torch.ones_like(operator.point, dtype=torch.bool)
+        matvec, products, dead = _counted(operator, task, self._products(d)), [], torch.ones_like(operator.point, dtype=torch.bool)
         for _ in range(s.probes):
             z = signs(d, task.rng, operator.point)
             product = matvec(z)

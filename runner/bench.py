@@ -1,15 +1,19 @@
 """Speed, each time as a ratio against a rival or a limit measured in the same run, turn by turn: absolute times say little about another machine.
 
 Rows: our training loop against the loop that a tutorial shows (a DataLoader that transforms image by image), and against its own limit (the bare steps on
-one batch that is there already); bf16 against fp32; Hessian-vector products against PyHessian's and curvlinops'.
+one batch that is there already); bf16 against fp32; Hessian-vector products against PyHessian's and curvlinops'; expanding a table against composing each of
+its jobs. Below: planning and printing 29 tables over 10,000 records. The throughput of training is kept for the estimates of `make plan`.
 """
 
 import copy
 import statistics
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +24,13 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from models.count import multiply_accumulates
 from models.resnet_cifar import ResNetCifar
-from pruners.base import FixedMasking, full_masks
+from pruners.base import GRADIENT, FixedMasking, full_masks
 from pruners.hessian import HessianOperator, HessianOptions
+from runner.bench_plan import composed, expanded, make_tables, measure
+from runner.compose import compose_config
+from runner.costs import BENCH, readable, save_bench
 from runner.data.base import Split
 from runner.data.batches import Batches
 from runner.errors import ConfigError
@@ -33,6 +41,8 @@ from runner.spec import Recipe
 from runner.train import Feeds, Session, train
 
 BATCH = 128
+RECORDS = 10_000
+IMAGES = ((8, 1, 10 * BATCH, "none"), (32, 3, 4 * BATCH, "crop_flip"))  # size, channels, images of an epoch, augmentation
 MEAN, STD = torch.tensor([0.5]), torch.tensor([0.25])
 
 
@@ -47,14 +57,17 @@ class Duel:
 
 
 def bench(arguments: list[str], console: Console) -> int:
-    """Print every duel's ratio. Arguments: rounds=N (default 5), threads=N.
+    """Print every duel's ratio and what plans take; keep the throughput. Arguments: rounds=N (default 5), threads=N, env.cache_dir=DIR.
 
     Raises:
         ConfigError: another argument, or a value that is no whole number from 1 up.
     """
     options = {"rounds": 5, "threads": torch.get_num_threads()}
+    env = [word for word in arguments if word.startswith("env.cache_dir=")]
     for word in arguments:
         key, _, value = word.partition("=")
+        if word in env:
+            continue
         if key not in options or not value.isdigit() or int(value) < 1:
             raise ConfigError(f"{word}: the bench takes rounds=N and threads=N, whole numbers from 1 up")
         options[key] = int(value)
@@ -69,7 +82,43 @@ def bench(arguments: list[str], console: Console) -> int:
             ratios = run_duel(duel, options["rounds"])
             table.add_row(duel.work, duel.rival_is, f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}")
     console.print(table)
+    _plans(console)
+    _keep_throughput(device, {1, options["threads"]}, Path(compose_config(env).env.cache_dir), console)
     return 0
+
+
+def _plans(console: Console) -> None:
+    """Time and memory of plans and tables over many records, in a process of their own."""
+    with tempfile.TemporaryDirectory() as folder, console.status("planning"):
+        make_tables(Path(folder), RECORDS)
+        took = measure(Path(folder))
+    console.print(
+        f"29 tables (stand-ins) over {RECORDS:,} records: planned after {took.planned:.1f} s, printed after {took.printed:.1f} s, "
+        f"{took.cpu:.1f} s of processor time, peak memory {readable(took.peak)}",
+        soft_wrap=True,
+    )
+
+
+def _keep_throughput(device: torch.device, threads: set[int], cache_dir: Path, console: Console) -> None:
+    """Measure training and save it by number of threads: tables are run with one thread a job on CPUs."""
+    for n in sorted(threads):
+        torch.set_num_threads(n)
+        rows = list(throughput(device))
+        save_bench(cache_dir, device_name(device), n, rows)
+        for row in rows:
+            console.print(f"{n} thread(s), {row['work']}: {row['images_per_s']:,.0f} images/s, {row['macs_per_s']:.3g} multiply-accumulates/s", soft_wrap=True)
+    console.print(f"kept for make plan in {cache_dir / BENCH}")
+
+
+def throughput(device: torch.device, rounds: int = 3) -> Iterator[dict[str, Any]]:
+    """Images and multiply-accumulates per second of training, the median of some epochs."""
+    for size, channels, images, augment in IMAGES:
+        data, forward = _images(images, channels, size), multiply_accumulates(_net(channels, size, device), (channels, size, size))[0]
+        for precision in ("fp32", *(["bf16"] if _has_bf16(device) else [])):
+            work = _epoch(data, augment, device, precision)
+            speed = images / statistics.median([_seconds(work) for _ in range(rounds + 1)][1:])
+            about = {"work": f"ResNet-20, {channels}x{size}x{size}, {precision}", "precision": precision, "macs_per_image": forward}
+            yield {**about, "images_per_s": speed, "macs_per_s": speed * forward * GRADIENT}
 
 
 def run_duel(duel: Duel, rounds: int) -> list[float]:
@@ -84,7 +133,7 @@ def run_duel(duel: Duel, rounds: int) -> list[float]:
 
 def all_duels(device: torch.device) -> Iterator[Duel]:
     """Every row of the table, in order. Images are random: values do not change the work."""
-    for size, channels, images, augment in ((8, 1, 10 * BATCH, "none"), (32, 3, 4 * BATCH, "crop_flip")):
+    for size, channels, images, augment in IMAGES:
         data = _images(images, channels, size)
         work = f"an epoch of ResNet-20, {channels}x{size}x{size}"
         epoch = _epoch(data, augment, device)
@@ -93,6 +142,7 @@ def all_duels(device: torch.device) -> Iterator[Duel]:
         if _has_bf16(device):
             yield Duel(f"{work}, bf16", "the same in fp32", _epoch(data, augment, device, "bf16"), epoch)
     yield from _hessian_duels(device)
+    yield Duel("expanding 25 jobs of a table", "a Hydra composition for each", expanded, composed)
 
 
 def _hessian_duels(device: torch.device) -> Iterator[Duel]:

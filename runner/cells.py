@@ -1,15 +1,16 @@
 """A table's YAML as cells: which runs stand behind each printed entry. A cell is a configuration; its seeds are runs that differ by the seed alone."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from runner.build import build_run
-from runner.compose import CONF, compose_config, method_names
+from runner.build import build_plain
+from runner.compose import CONF, Composer, method_names
 from runner.errors import ConfigError, nearest, one_of
-from runner.identity import run_id
+from runner.identity import run_id, stage_keys
 from runner.spec import Run
 
 NOTHING = object()
@@ -22,10 +23,15 @@ class Job:
     run: Run
     overrides: tuple[str, ...]
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """The run's identity."""
         return run_id(self.run)
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """Stage name -> cache key."""
+        return stage_keys(self.run)
 
 
 @dataclass(frozen=True)
@@ -75,12 +81,13 @@ def table_names() -> list[str]:
     return sorted(path.stem for path in (CONF / "table").glob("*.yaml"))
 
 
-def expand(name: str, chosen: dict[str, list[str]], overrides: list[str]) -> Table:
+def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer | None = None) -> Table:
     """The table `name` or `name@dataset` with its runs.
 
     Args:
         chosen: `models` keeps some networks, `seeds` replaces the seeds.
         overrides: further overrides for every run; they win.
+        composer: of tables expanded before, which saves composing again what they share.
 
     Raises:
         ConfigError: unknown table, data set, model, seed or override.
@@ -91,6 +98,12 @@ def expand(name: str, chosen: dict[str, list[str]], overrides: list[str]) -> Tab
     spec: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / "table" / f"{stem}.yaml"), resolve=True)  # type: ignore[assignment]
     if variant and variant not in spec["elsewhere"]:
         raise ConfigError(one_of(f"TABLE={stem}@", variant, spec["elsewhere"]))
+    return expand_spec(spec, name, chosen, overrides, composer or Composer())
+
+
+def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer) -> Table:
+    """`expand` of a table's YAML that is read already."""
+    stem, _, variant = name.partition("@")
     setting = spec["elsewhere"][variant] if variant else spec
     networks = _choose_networks(setting["networks"], chosen.get("models"))
     seeds = _seeds(chosen.get("seeds")) or spec["seeds"]
@@ -99,22 +112,22 @@ def expand(name: str, chosen: dict[str, list[str]], overrides: list[str]) -> Tab
     own = {word for word in overrides if word.startswith("method.")}  # options of one method: for the rows that have them
     for row in spec["rows"]:
         for network, model in networks.items():
-            fitting = _fitting(row["overrides"], own)
+            fitting = _fitting(row["overrides"], own, composer)
             taken |= fitting
             words = [*setting["overrides"], f"model={model}", *row["overrides"], *(w for w in overrides if w not in own - fitting)]
             if "density" in row:
                 words.insert(0, f"density={row['density'][order.index(network)]}")
-            cells[row["label"], network] = _cell(row["label"], network, words, seeds)
+            cells[row["label"], network] = _cell(row["label"], network, words, seeds, composer)
     if own - taken:
         raise ConfigError(*(f"{word}: no method of {stem} has this option" for word in sorted(own - taken)))
     return Table(name, spec, variant or None, tuple(row["label"] for row in spec["rows"]), networks, cells)
 
 
-def _fitting(row: list[str], options: set[str]) -> set[str]:
+def _fitting(row: list[str], options: set[str], composer: Composer) -> set[str]:
     """The options `method.KEY=VALUE` that the row's method has."""
     if not options or _method(row) not in method_names():
         return set()
-    cfg = compose_config(row)
+    cfg = composer.config(row)
     return {word for word in options if OmegaConf.select(cfg, word.partition("=")[0], default=NOTHING) is not NOTHING}
 
 
@@ -122,16 +135,16 @@ def _method(words: list[str]) -> str:
     return next(w.partition("=")[2] for w in reversed(words) if w.startswith("method="))
 
 
-def _cell(row: str, network: str, words: list[str], seeds: list[int]) -> Cell:
+def _cell(row: str, network: str, words: list[str], seeds: list[int], composer: Composer) -> Cell:
     method = _method(words)
     if method not in method_names():
         return Cell(row, network, missing=f"method={method} does not exist yet")
-    cfg = compose_config(_last_wins(words))
-    jobs = []
-    for seed in seeds:
-        cfg.seed = seed  # a value, not a group: no need to compose again
-        jobs.append(Job(build_run(cfg), (*_last_wins(words), f"seed={seed}")))
-    return Cell(row, network, tuple(jobs))
+    words = _last_wins(words)
+    plain = composer.plain(words)
+    runs = [build_plain({**plain, "seed": seed}) for seed in (seeds if "${seed}" in str(plain) else seeds[:1])]
+    if len(runs) < len(seeds):  # nothing but the seed itself depends on the seed: build once
+        runs = [replace(runs[0], seed=seed) for seed in seeds]
+    return Cell(row, network, tuple(Job(run, (*words, f"seed={run.seed}")) for run in runs))
 
 
 def _last_wins(words: list[str]) -> list[str]:

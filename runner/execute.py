@@ -9,47 +9,61 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from pruners.base import count_prunable, full_masks, keep_count
 from runner.build import build_run
+from runner.cells import Job
 from runner.errors import ConfigError, Stopped, complain
-from runner.identity import run_id, stage_keys, trains
+from runner.identity import run_id
 from runner.machine import Machine, check_precision, prepare
-from runner.panel import panel, plan_table
+from runner.panel import panel
 from runner.parallel import check_shareable
+from runner.plan import plan, record_path, show, survey
 from runner.progress import Watcher, display
 from runner.records import make_record
 from runner.rng import stream
 from runner.spec import Run
-from runner.stages import Workbench, is_cached, run_stage
+from runner.stages import Workbench, run_stage
 from runner.store import Store, atomically, clear_leftovers, held, write_json
 
 EXIT_FAILED, EXIT_CONFIG, EXIT_STOPPED = 1, 2, 143
 SCHEDULERS_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 
 
-def execute(cfg: DictConfig) -> int:
-    """Do the run that `cfg` describes, or show its plan; the process' exit code. Every problem is one message on standard error."""
+def execute(cfg: DictConfig, planned: list[tuple[Job, Machine]] | None = None) -> int:
+    """Do the run that `cfg` describes, or plan it; the process' exit code. Every problem is one message on standard error.
+
+    Args:
+        planned: where a run that is only to be planned goes, for one plan of them all; None = show its own.
+    """
     console = Console(highlight=False)
     try:
         run = build_run(cfg)
         machine = prepare(OmegaConf.to_container(cfg.env, resolve=True))  # type: ignore[arg-type]
+        if cfg.env.plan:
+            alone = [(Job(run, ()), machine)]
+            survey(alone)  # its problems are this run's
+            if planned is None:
+                return show_plan(alone)
+            planned += alone
+            return 0
         check(run, machine)
     except ConfigError as error:
         complain(error)
         return EXIT_CONFIG
-    identity = run_id(run)
-    if cfg.env.plan:
-        console.print(plan_table(identity, plan(run, machine), record_path(machine, identity).is_file()))
-        console.print(plan_line([(run, machine)]))
-        return 0
-    return _finish(cfg, run, machine, identity, console)
+    return _finish(cfg, run, machine, run_id(run), console)
+
+
+def show_plan(planned: list[tuple[Job, Machine]]) -> int:
+    """Print one plan of all these runs; the exit code."""
+    show(planned, torch.get_num_threads(), Console(highlight=False))
+    return 0
 
 
 def check(run: Run, machine: Machine) -> None:
@@ -79,29 +93,6 @@ def check(run: Run, machine: Machine) -> None:
             problems.append(str(error))
     if problems:
         raise ConfigError(*problems)
-
-
-def record_path(machine: Machine, identity: str) -> Path:
-    """Where the run's record is, once it is done."""
-    return machine.results_dir / "runs" / identity / "result.json"
-
-
-def plan(run: Run, machine: Machine) -> list[dict[str, Any]]:
-    """A row per stage: name, kind, key, epochs, cached. Nothing is run."""
-    store, keys = Store(machine.cache_dir), stage_keys(run)
-    return [{"name": s.name, "kind": s.kind, "key": keys[s.name], "epochs": trains(s), "cached": is_cached(run, s, store, keys[s.name])} for s in run.stages]
-
-
-def plan_line(planned: list[tuple[Run, Machine]]) -> str:
-    """The line `epochs: asked N, needed M` of a plan: N as if every run stood alone, M for stages that no run has done and counted once."""
-    asked, needed = 0, {}
-    for run, machine in planned:
-        done = record_path(machine, run_id(run)).is_file()
-        for step in plan(run, machine):
-            asked += step["epochs"]
-            if not done and not step["cached"]:
-                needed[step["key"]] = step["epochs"]
-    return f"epochs: asked {asked}, needed {sum(needed.values())}"
 
 
 def _finish(cfg: DictConfig, run: Run, machine: Machine, identity: str, console: Console) -> int:

@@ -3,14 +3,17 @@
 Every job is idempotent: repeat the command after any crash and it does what is left.
 """
 
+import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 
 from runner.cells import Job, Table, expand, parse_arguments, table_names
-from runner.compose import compose_config
-from runner.execute import EXIT_STOPPED, check, plan, plan_line, record_path
+from runner.compose import Composer, compose_config
+from runner.execute import EXIT_STOPPED, check
 from runner.layout import write_table
 from runner.machine import Machine, prepare
+from runner.plan import plan_line, record_path, show_tables
+from runner.slots import machine_slots
 from runner.sweep import make_job, queue_options, run_all
 
 
@@ -21,7 +24,8 @@ def load(words: list[str]) -> tuple[list[Table], Machine]:
         ConfigError: anything that no run could start with.
     """
     names, chosen, overrides = parse_arguments(words)
-    tables = [expand(name, chosen, overrides) for name in names]
+    composer = Composer()
+    tables = [expand(name, chosen, overrides, composer) for name in names]
     env = [word for word in overrides if word.startswith("env.")]
     machine = prepare(OmegaConf.to_container(compose_config(env).env, resolve=True))  # type: ignore[arg-type]
     return tables, machine
@@ -34,19 +38,11 @@ def unique_jobs(tables: list[Table]) -> list[Job]:
 
 def show_plan(words: list[str], console: Console) -> int:
     """Print what the tables need and what is there. Nothing is run."""
+    options, words = queue_options(words)
     tables, machine = load(words)
-    jobs = unique_jobs(tables)
-    done = sum(record_path(machine, job.run_id).is_file() for job in jobs)
-    stages: dict[str, int] = {}
-    for job in jobs:
-        for step in plan(job.run, machine):
-            stages[step["key"]] = stages.get(step["key"], 0) + 1
-    absent = sorted({cell.missing for table in tables for cell in table.cells.values() if cell.missing})
-    console.print(f"runs: {len(jobs)}; done {done}, to do {len(jobs) - done}")
-    console.print(f"stages: {sum(stages.values())} in all runs, {len(stages)} different, {sum(n > 1 for n in stages.values())} shared by several runs")
-    console.print(plan_line([(job.run, machine) for job in jobs]))
-    for line in absent:
-        console.print(f"missing: {line}")
+    own = any(word.startswith("env.threads=") for word in words)
+    threads = None if own else machine_slots(options, machine.device.type)[0].threads
+    show_tables(tables, machine, threads or torch.get_num_threads(), console)
     return 0
 
 

@@ -16,6 +16,7 @@ class Slot:
     environment: dict[str, str] = field(default_factory=dict)
     words: tuple[str, ...] = ()  # further overrides, unless the job has its own value
     gpu: str | None = None
+    threads: int | None = None  # of torch; None = torch's choice
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def slots_of(gpus: list[str], cores: int, options: Options) -> list[Slot]:
         return [Slot({"CUDA_VISIBLE_DEVICES": name}, ("env.device=cuda",), name) for name in gpus for _ in range(options.jobs_per_gpu)]
     count = options.slots or cores
     threads = max(1, cores // count)
-    return [Slot({"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}, (f"env.threads={threads}",)) for _ in range(count)]
+    return [Slot({"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}, (f"env.threads={threads}",), threads=threads) for _ in range(count)]
 
 
 def free_gb(listing: str, gpu: str) -> float | None:

@@ -142,6 +142,19 @@ def held(path: Path, waiting: Callable[[str], None]) -> Iterator[None]:
         lock.release()
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock file. Tried by taking it for an instant; a lock file that is not there is not made."""
+    if not path.is_file():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
 def atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a file under a temporary name in the same folder, flush it to disk, rename it: readers see the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,10 +10,11 @@ from rich.console import Console
 from runner.build import build_run
 from runner.compose import CONF
 from runner.errors import ConfigError, SweepEnded
-from runner.execute import EXIT_FAILED, EXIT_STOPPED, check, plan, record_path
+from runner.execute import EXIT_FAILED, EXIT_STOPPED, check
 from runner.identity import run_id
 from runner.launch import Interrupted, Job, run_queue, summary
 from runner.machine import Machine, prepare
+from runner.plan import plan, record_path
 from runner.slots import Options, machine_slots
 from runner.spec import Run
 

@@ -1,4 +1,4 @@
-"""What tables need and what is there; nothing is run. Usage: python scripts/plan.py imc_table01@digits [models=resnet20] [seeds=0,1,2] [KEY=VALUE ...]"""
+"""What tables will cost and what is there; nothing is run. Usage: python scripts/plan.py imc_table01@digits [models=resnet20] [seeds=0,1,2] [KEY=VALUE ...]"""
 
 import sys
 

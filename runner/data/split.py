@@ -50,6 +50,12 @@ def subset(labels: Tensor, fraction: float) -> Tensor:
     return indices.sort().values
 
 
+def training_images(total: int, fraction: float, held_out: float) -> int:
+    """Images that are trained on, of `total` official ones, after `subset` and `hold_out`: known without reading a file."""
+    used = round(fraction * total)
+    return used - round(held_out * used)
+
+
 def hold_out(labels: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
     """Sorted indices (training, validation) of a split: round(fraction * N) images are held out, stratified, the same for every seed of a run.
 

@@ -1,0 +1,11 @@
+"""What the cache holds and what has no use; removes it with remove=true. Usage: python scripts/cache.py [TABLE ...] [results=DIR,DIR] [remove=true]"""
+
+import sys
+
+from rich.console import Console
+
+from runner.cache import upkeep
+from runner.errors import guarded
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: upkeep(sys.argv[1:], Console(highlight=False))))
