@@ -10,7 +10,7 @@ DATASET ?= fashion_mnist
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test test-slow test-fashion lint format data tables reproduce plan cache bench clean
+.PHONY: help setup demo test test-slow test-fashion slurm-test lint format data tables reproduce plan cache bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,13 +30,17 @@ demo: $(VENV)/ready ## the main job: Table 1 of the IMC paper on embedded real i
 	$(RUN) scripts/reproduce.py imc_table01@digits models=resnet20 train=quick seeds=0,1,2 $(ARGS)
 
 test: $(VENV)/ready ## the test suite
-	$(RUN) -m pytest -n auto -m 'not slow and not fashion' $(ARGS)
+	$(RUN) -m pytest -n auto -m 'not slow and not fashion and not slurm' $(ARGS)
 
 test-slow: $(VENV)/ready ## the tests that take minutes
 	$(RUN) -m pytest -m slow $(ARGS)
 
 test-fashion: $(VENV)/ready ## the tests on the real Fashion-MNIST files (apt-get install dataset-fashion-mnist)
 	$(RUN) -m pytest -m fashion $(ARGS)
+
+slurm-test: $(VENV)/ready ## a sweep through a real Slurm on this machine (apt-get install slurm-wlm munge; as root)
+	$(BIN)/pip install --quiet --disable-pip-version-check 'submitit>=1.5'
+	$(RUN) -m pytest -m slurm $(ARGS)
 
 lint: $(VENV)/ready ## ruff and mypy
 	$(BIN)/ruff check .

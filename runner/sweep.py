@@ -22,13 +22,29 @@ RUN_PY = CONF.parent / "run.py"
 
 
 def launch(configs: list[DictConfig], words: list[list[str]], options: dict[str, Any]) -> None:
-    """Run what is missing of a sweep.
+    """Run what is missing of a sweep on this machine.
 
     Raises:
         ConfigError: a job that could not start; none has been started then.
         SweepEnded: some jobs failed or the sweep was stopped.
     """
     chosen = Options(**options)
+    jobs, device = checked_jobs(configs, words)
+    console = Console(highlight=False)
+    todo = sum(not job.done() for job in jobs)
+    console.print(f"{len(jobs)} runs, {len(jobs) - todo} done, {todo} to do")
+    code, said = run_all(jobs, chosen, device, console)
+    if code:
+        console.print(said)
+        raise SweepEnded(code)
+
+
+def checked_jobs(configs: list[DictConfig], words: list[list[str]]) -> tuple[list[Job], str]:
+    """Each different run of a sweep as a job, and the device that they ask for.
+
+    Raises:
+        ConfigError: with every problem of every configuration.
+    """
     jobs: dict[str, Job] = {}
     problems: list[str] = []
     for cfg, own in zip(configs, words, strict=True):
@@ -41,14 +57,8 @@ def launch(configs: list[DictConfig], words: list[list[str]], options: dict[str,
             problems += error.messages
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
-    device = {cfg.env.device for cfg in configs}
-    console = Console(highlight=False)
-    todo = sum(not job.done() for job in jobs.values())
-    console.print(f"{len(jobs)} runs, {len(jobs) - todo} done, {todo} to do")
-    code, said = run_all(list(jobs.values()), chosen, device.pop() if len(device) == 1 else "auto", console)
-    if code:
-        console.print(said)
-        raise SweepEnded(code)
+    devices = {cfg.env.device for cfg in configs}
+    return list(jobs.values()), devices.pop() if len(devices) == 1 else "auto"
 
 
 def make_job(run: Run, machine: Machine, words: list[str]) -> Job:

@@ -1,0 +1,101 @@
+"""A sweep through a real Slurm: eight jobs, one requeued in the middle, one that runs out of time, some that fail. `make slurm-test` runs this."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import missing, slurm
+from conftest import ROOT, SMALL, environment
+
+from runner.records import comparable
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    if missing():
+        pytest.fail(f"not installed: {', '.join(missing())}; apt-get install slurm-wlm munge")
+    with slurm(tmp_path_factory.mktemp("slurm") / "cluster") as env:
+        yield {**environment(), **env}
+
+
+def own(folder: Path, name: str) -> list[str]:
+    return [f"env.results_dir={folder / name}", f"env.cache_dir={folder / (name + '-cache')}"]
+
+
+def sweep(cluster: dict[str, str], folder: Path, *words: str) -> subprocess.Popen[str]:
+    options = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.poll_s=0.5"]
+    line = [sys.executable, str(ROOT / "run.py"), "-m", *SMALL, *options, *own(folder, "slurm"), *words]
+    return subprocess.Popen(line, cwd=folder, env=cluster, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def alone(folder: Path, *words: str) -> None:
+    line = [sys.executable, str(ROOT / "run.py"), "-m", *SMALL, *own(folder, "alone"), *words]
+    subprocess.run(line, cwd=folder, env=environment(), check=True, capture_output=True, timeout=600)
+
+
+def by_id(folder: Path, name: str) -> dict[str, Any]:
+    return {path.parent.name: comparable(json.loads(path.read_text())) for path in (folder / name / "runs").glob("*/result.json")}
+
+
+def wait_for(folder: Path, pattern: str) -> Path:
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline:
+        if found := list(folder.glob(pattern)):
+            return found[0]
+        time.sleep(0.05)
+    raise AssertionError(f"{pattern} did not appear")
+
+
+def submitted_to(process: subprocess.Popen[str]) -> str:
+    """The Slurm array of a sweep, read off what it prints."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("submitted as Slurm jobs "):
+            return line.split()[4].partition("_")[0]
+    raise AssertionError("nothing was submitted: " + "".join(lines))
+
+
+def test_eight_jobs_of_which_one_is_preempted_and_four_fail(cluster: dict[str, str], tmp_path: Path) -> None:
+    short = ["method.spectrum.probes=1", "method.spectrum.steps=3", "train.scale=0.5", "env.checkpoint_seconds=0"]
+    words = ["method=imc", "method.gap.rule=smoothed_sign,literal", "seed=0,1,2,3", *short]
+    process = sweep(cluster, tmp_path, *words)
+    array = submitted_to(process)
+    wait_for(tmp_path, "slurm-cache/checkpoints/*.pt")
+    subprocess.run(["scontrol", "requeue", f"{array}_0"], env=cluster, check=True)
+    said, _ = process.communicate(timeout=900)
+    assert process.returncode == 1, said
+    assert said.count("done: imc-mlp") == 4
+    assert "4 of 8 jobs failed" in said and "method.gap.rule=literal" in said
+    logs = "".join(path.read_text() for path in tmp_path.glob("slurm/runs/*/run.log"))
+    assert logs.count("method.gap.rule=literal found no gap") >= 4
+    assert "is checkpointed; the same command goes on from there" in logs  # the preempted one
+    alone(tmp_path, *[word.replace(",literal", "") for word in words])
+    assert by_id(tmp_path, "slurm") == by_id(tmp_path, "alone") and len(by_id(tmp_path, "alone")) == 4
+
+
+def test_a_job_out_of_time_checkpoints_is_queued_again_and_goes_on(cluster: dict[str, str], tmp_path: Path) -> None:
+    # A limit of one minute with a warning 50 seconds before: Slurm tells the job after some ten seconds, in the middle of its 480 epochs.
+    words = ["method=dense", "train.scale=3", "env.checkpoint_seconds=0"]
+    process = sweep(cluster, tmp_path, *words, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=50")
+    said, _ = process.communicate(timeout=900)
+    log = wait_for(tmp_path, "slurm/runs/*/run.log").read_text()
+    assert process.returncode == 0, said + log
+    assert "timed-out" in log or "Requeued" in log or "requeue" in log.lower(), log
+    alone(tmp_path, *words)
+    assert by_id(tmp_path, "slurm") == by_id(tmp_path, "alone")
+
+
+def test_a_second_call_submits_nothing(cluster: dict[str, str], tmp_path: Path) -> None:
+    for expected in ("1 runs, 0 done, 1 to do", "1 runs, 1 done, 0 to do"):
+        said, _ = sweep(cluster, tmp_path, "method=random", "density=0.5").communicate(timeout=300)
+        assert expected in said
+        assert ("submitted" in said) == expected.endswith("1 to do")
