@@ -19,8 +19,8 @@ CONF = str(Path(__file__).resolve().parent / "conf")
 def main() -> None:
     """Run the command line; exit code 0 done, 1 failed, 2 bad input, 143 stopped at a checkpoint."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra's exceptions reach us, and become one message
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse takes a flag among the overrides for their end
-    sys.argv[1:] = planned_here(sys.argv[1:])
+    words = planned_here(sys.argv[1:])
+    sys.argv[1:] = sorted(words, key=lambda word: word not in ("-m", "--multirun"))  # argparse takes a flag among the overrides for their end
     codes: list[int] = []
     planned: list[Any] = []  # runs of a sweep that is only planned: one plan for all
 
@@ -35,16 +35,16 @@ def main() -> None:
     from runner.messages import refuse_key_changes, translate
 
     try:
-        refuse_key_changes(sys.argv[1:])
+        refuse_key_changes(words)
         job()
         if planned:
             from runner.execute import show_plan
 
-            codes.append(show_plan(planned))
+            show_plan(planned)
     except SweepEnded as ended:
         sys.exit(ended.code)
     except Exception as error:
-        message = translate(error, CONF, sys.argv[1:])
+        message = translate(error, CONF, words)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)

@@ -80,7 +80,7 @@ def _spec(number: int, rows: int) -> dict[str, Any]:
     return {
         **{key: published.spec[key] for key in ("paper", "number", "title", "metrics")},
         "seeds": list(range(SEEDS)),
-        "overrides": [f"dataset={dataset}", "train=imc", f"train_fraction={1 - number / 100}"],
+        "overrides": [f"dataset={dataset}", "train=quick", f"train_fraction={1 - number / 100}"],
         "networks": {f"net {i}": net for i, net in enumerate(nets)},
         "rows": [{"label": f"row {i}", "overrides": kinds[i % len(kinds)], "density": [round(0.99 - 0.9 * i / rows, 4)] * 2} for i in range(rows)],
     }

@@ -143,10 +143,7 @@ def upkeep(words: list[str], console: Console) -> int:
         raise ConfigError(f"remove={own['remove']} must be true or false; false, the default, shows what would be removed")
     env = OmegaConf.to_container(compose_config([word for word in rest if word.startswith("env.")]).env, resolve=True)
     cache_dir, results_dir = Path(env["cache_dir"]), Path(env["results_dir"])  # type: ignore[call-overload, index]
-    others = [Path(name) for name in own.get("results", "").split(",") if name]
-    for folder in others:
-        if not folder.is_dir():
-            raise ConfigError(f"results={folder} is no directory: name directories whose records use this cache, results=DIR[,DIR]")
+    others = _others(own.get("results", ""))
     recorded, tabled, broken = used_keys([*results_roots(results_dir), *others], rest)
     found = list(items(cache_dir, recorded | tabled))
     _show(found, cache_dir, recorded, console)
@@ -163,6 +160,15 @@ def upkeep(words: list[str], console: Console) -> int:
     if doomed:
         console.print('Nothing was removed. To remove these: make cache ARGS="remove=true"')
     return 0
+
+
+def _others(names: str) -> list[Path]:
+    """Further directories of records."""
+    others = [Path(name) for name in names.split(",") if name]
+    for folder in others:
+        if not folder.is_dir():
+            raise ConfigError(f"results={folder} is no directory: name directories whose records use this cache, results=DIR[,DIR]")
+    return others
 
 
 def _folders(results_dir: Path, others: list[Path]) -> str:
