@@ -41,6 +41,7 @@ class Task:
     steps: int  # optimizer steps of this stage; 0 = one-shot
     rng: Generator  # this stage's own CPU stream, never the global one
     measured: Mapping[str, Measurement] = field(default_factory=dict)  # stage name -> what earlier measure stages found
+    epochs: int = 0  # that `steps` make
     tick: Callable[[int, int, str], None] = no_progress  # (done, total, what is counted): call it in anything longer than two seconds
 
 

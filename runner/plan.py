@@ -34,7 +34,7 @@ class Needed:
     run: Run
     stage: Stage
     net: Net
-    snapshots: frozenset[int]
+    snapshots: frozenset[float]
 
     @property
     def cost(self) -> Cost:

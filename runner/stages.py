@@ -3,9 +3,10 @@
 The one place where masks, weights and optimizer states travel from stage to stage.
 """
 
+import math
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pruners.base import Batch, Finding, FixedMasking, Masking, Masks, Measurement, Task, apply_masks, count_kept, count_prunable, full_masks, keep_count
-from runner.data.base import Data
+from runner.data.base import Data, Split
 from runner.data.batches import Batches, evaluation_batches, scoring_pass
 from runner.errors import Stopped
 from runner.identity import stage_keys, trains
@@ -58,20 +59,29 @@ class Workbench:
             model = model.to(memory_format=torch.channels_last)  # 1.45 times as fast on CPUs (measured), and what tensor cores want
         return self.machine.team.synchronised(model.to(self.machine.device))
 
-    def batches(self, stage: str, batch_size: int) -> Batches:
-        """The training set, batched, shuffled and augmented for a stage that trains."""
+    def batches(self, stage: Stage) -> Batches:
+        """The images that a stage trains on, batched, shuffled and augmented."""
+        d, recipe = self.data, stage.recipe
+        assert recipe is not None
+        if stage.data is not None:
+            return Batches(self._synthetic(stage), torch.zeros_like(d.mean), torch.ones_like(d.std), 1.0, recipe.batch_size, "none", self.run.seed, stage.name)
+        return Batches(d.train, d.mean, d.std, d.scale, recipe.batch_size, d.augment, self.run.seed, stage.name)
+
+    def _synthetic(self, stage: Stage) -> Split:
+        """As many synthetic images as the training set has, or as the source can make: one fixed set, the same in every stage of the run."""
         d = self.data
-        return Batches(d.train, d.mean, d.std, d.scale, batch_size, d.augment, self.run.seed, stage)
+        task = replace(self.task(stage, 0), rng=stream(self.run.seed, "synthetic", "images"))
+        images, labels = zip(*_up_to(len(d.train), stage.data(task)), strict=True)
+        return Split(torch.cat(images)[: len(d.train)], torch.cat(labels)[: len(d.train)]).to(self.machine.device)
 
     def feeds(self, stage: Stage) -> Feeds:
         """The data of a stage that trains."""
-        d, recipe = self.data, stage.recipe
-        assert recipe is not None
+        d = self.data
 
         def passes(split: Any) -> Any:
             return lambda: evaluation_batches(split, d.mean, d.std, d.scale, EVALUATION_BATCH)
 
-        return Feeds(self.batches(stage.name, recipe.batch_size), passes(d.test), passes(d.validation) if d.validation else None)
+        return Feeds(self.batches(stage), passes(d.test), passes(d.validation) if d.validation else None)
 
     def task(self, stage: Stage, steps: int) -> Task:
         """What the stage's component may use."""
@@ -85,6 +95,7 @@ class Workbench:
             batches=batches,
             density=stage.density,
             steps=steps,
+            epochs=trains(stage) if steps else 0,
             rng=stream(self.run.seed, stage.name, "method"),
             measured={name: self._measured(name) for name in stage.needs},
             tick=self._tick,
@@ -103,9 +114,19 @@ class Workbench:
         return Measurement(tensors=artefact.findings, report=artefact.meta["report"])
 
 
-def snapshots_wanted(run: Run) -> dict[str, frozenset[int]]:
+def _up_to(images: int, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Batches until there are `images`, or no more."""
+    seen = 0
+    for batch in batches:
+        yield batch
+        seen += len(batch[1])
+        if seen >= images:
+            return
+
+
+def snapshots_wanted(run: Run) -> dict[str, frozenset[float]]:
     """Stage name -> epochs that later stages rewind to."""
-    wanted: dict[str, set[int]] = {}
+    wanted: dict[str, set[float]] = {}
     for stage in run.stages:
         if stage.start.epoch:
             wanted.setdefault(stage.start.stage, set()).add(stage.start.epoch)
@@ -154,14 +175,25 @@ def _train(bench: Workbench, stage: Stage) -> Artefact:
     model, masking, momentum = _ready_to_train(bench, stage)
     setup = time.monotonic() - begun
     done = _fit(bench, stage, model, masking, momentum, None)
+    last = stage.recipe.end * bench.batches(stage).steps_per_epoch - 1  # type: ignore[union-attr]
+    _make_effective(model, masking, last)
     check_masked(model, masking.masks, stage)
     return Artefact(
         weights=_state(model),
         masks=masking.masks,
+        findings={name: t.detach().cpu() for name, t in masking.trainable.items()},
         optimizer=done.momentum,
         snapshots=done.snapshots,
         meta={"report": masking.report | _divergence(stage, done.history), "seconds": done.seconds + setup, "epochs": trains(stage), "history": done.history},
     )
+
+
+@torch.no_grad()
+def _make_effective(model: nn.Module, masking: Masking, step: int) -> None:
+    """Put the weights that the net computed with into the net: where a masking replaces them in the forward pass, these are the result."""
+    for name, weight in masking.weights(model, step).items():
+        model.get_parameter(name).copy_(weight)
+    apply_masks(model, masking.masks)
 
 
 def _divergence(stage: Stage, history: list[dict[str, Any]]) -> dict[str, Finding]:
@@ -176,13 +208,13 @@ def _ready_to_train(bench: Workbench, stage: Stage) -> tuple[nn.Module, Masking,
     assert stage.recipe is not None
     if stage.component is None:
         return model, FixedMasking(masks), momentum
-    steps = stage.recipe.trained_epochs * bench.batches(stage.name, stage.recipe.batch_size).steps_per_epoch
+    steps = stage.recipe.trained_epochs * bench.batches(stage).steps_per_epoch
     return model, stage.component(model, masks, bench.task(stage, steps)), momentum
 
 
 def _fit(bench: Workbench, stage: Stage, model: nn.Module, masking: Masking, momentum: State, stop_after: int | None) -> Trained:
     assert stage.recipe is not None
-    total = stage.recipe.epochs
+    total = stage.recipe.end
     session = Session(
         checkpoint=bench.store.checkpoint_path(bench.keys[stage.name]) if stop_after is None else None,
         every=bench.machine.checkpoint_seconds,
@@ -198,7 +230,7 @@ def _fit(bench: Workbench, stage: Stage, model: nn.Module, masking: Masking, mom
 def _add_snapshots(bench: Workbench, stage: Stage) -> None:
     """The stage was trained before anyone wanted this rewinding point: train its first epochs again, which gives the same weights."""
     model, masking, momentum = _ready_to_train(bench, stage)
-    done = _fit(bench, stage, model, masking, momentum, max(snapshots_wanted(bench.run)[stage.name]))
+    done = _fit(bench, stage, model, masking, momentum, math.ceil(max(snapshots_wanted(bench.run)[stage.name])))
     for epoch, state in done.snapshots.items() if bench.machine.team.first else ():
         bench.store.add_snapshot(bench.keys[stage.name], epoch, state)
 
