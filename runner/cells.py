@@ -14,6 +14,7 @@ from runner.identity import run_id, stage_keys
 from runner.spec import Run
 
 NOTHING = object()
+OPTIONS = {"select_on": ["validation", "test"], "metric": ["accuracy", "accuracy_best"]}  # of a table: key -> values, the default first
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,21 @@ class Job:
 
 @dataclass(frozen=True)
 class Cell:
-    """A row of the table on one network: jobs by seed; none when the row's method does not exist yet."""
+    """A row of the table on one network.
+
+    Args:
+        candidates: sets of jobs that differ by seed alone: one set, or those of which the best is printed; none when the row's method does not exist yet.
+    """
 
     row: str
     network: str
-    jobs: tuple[Job, ...] = ()
+    candidates: tuple[tuple[Job, ...], ...] = ()
     missing: str | None = None
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The runs of all candidates."""
+        return tuple(job for jobs in self.candidates for job in jobs)
 
 
 @dataclass(frozen=True)
@@ -63,17 +73,21 @@ class Table:
 
 
 def parse_arguments(words: list[str]) -> tuple[list[str], dict[str, list[str]], list[str]]:
-    """Command-line words as table names, selections (`models`, `seeds`: lists) and overrides for every run.
+    """Command-line words as table names, selections (`models`, `seeds`, `table.KEY`: lists) and overrides for every run.
 
     Raises:
         ConfigError: no table named.
     """
     names = [n for word in words if "=" not in word for n in word.split(",") if n]
     pairs = [word for word in words if "=" in word]
-    chosen = {key: value.split(",") for key, _, value in (p.partition("=") for p in pairs) if key in ("models", "seeds")}
+    chosen = {key: value.split(",") for key, _, value in (p.partition("=") for p in pairs) if _selects(key)}
     if not names:
         raise ConfigError(f"TABLE is missing: {', '.join(table_names())}, with @digits and the like for another data set")
-    return names, chosen, [p for p in pairs if p.partition("=")[0] not in ("models", "seeds")]
+    return names, chosen, [p for p in pairs if not _selects(p.partition("=")[0])]
+
+
+def _selects(key: str) -> bool:
+    return key in ("models", "seeds") or key.startswith("table.")
 
 
 def table_names() -> list[str]:
@@ -85,7 +99,7 @@ def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], compos
     """The table `name` or `name@dataset` with its runs.
 
     Args:
-        chosen: `models` keeps some networks, `seeds` replaces the seeds.
+        chosen: `models` keeps some networks, `seeds` replaces the seeds, `table.KEY` sets an option of the table.
         overrides: further overrides for every run; they win.
         composer: of tables expanded before, which saves composing again what they share.
 
@@ -95,10 +109,32 @@ def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], compos
     stem, _, variant = name.partition("@")
     if stem not in table_names():
         raise ConfigError(one_of("TABLE", stem, table_names()))
-    spec: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / "table" / f"{stem}.yaml"), resolve=True)  # type: ignore[assignment]
+    spec = _with_options(read_spec(stem), chosen)
     if variant and variant not in spec["elsewhere"]:
         raise ConfigError(one_of(f"TABLE={stem}@", variant, spec["elsewhere"]))
     return expand_spec(spec, name, chosen, overrides, composer or Composer())
+
+
+def read_spec(stem: str) -> dict[str, Any]:
+    """A table's YAML; `like` names another one of which it is a variant."""
+    spec: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / "table" / f"{stem}.yaml"), resolve=True)  # type: ignore[assignment]
+    return {**read_spec(spec["like"]), **spec} if "like" in spec else spec
+
+
+def _with_options(spec: dict[str, Any], chosen: dict[str, list[str]]) -> dict[str, Any]:
+    """The table with the options `table.KEY=VALUE` of the command line.
+
+    Raises:
+        ConfigError: an option or a value that there is not.
+    """
+    given = {key.removeprefix("table."): value[-1] for key, value in chosen.items() if key.startswith("table.")}
+    for key, value in given.items():
+        if key not in OPTIONS or (key == "select_on" and "best_of" not in spec):
+            has = [f"table.{name}" for name in OPTIONS if name != "select_on" or "best_of" in spec]
+            raise ConfigError(f"table.{key} is no option of this table: {', '.join(has)}")
+        if value not in OPTIONS[key]:
+            raise ConfigError(one_of(f"table.{key}", value, OPTIONS[key]))
+    return {**{key: values[0] for key, values in OPTIONS.items()}, **spec, **given}
 
 
 def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer) -> Table:
@@ -108,16 +144,16 @@ def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], o
     networks = _choose_networks(setting["networks"], chosen.get("models"))
     seeds = _seeds(chosen.get("seeds")) or spec["seeds"]
     order = list(setting["networks"])
-    cells, taken = {}, set[str]()
+    cells, taken = dict[tuple[str, str], Cell](), set[str]()
+    held_out = ["dataset.validation=0.1"] if "best_of" in spec and spec["select_on"] == "validation" else []
     own = {word for word in overrides if word.startswith("method.")}  # options of one method: for the rows that have them
     for row in spec["rows"]:
         for network, model in networks.items():
             fitting = _fitting(row["overrides"], own, composer)
             taken |= fitting
-            words = [*setting["overrides"], f"model={model}", *row["overrides"], *(w for w in overrides if w not in own - fitting)]
-            if "density" in row:
-                words.insert(0, f"density={row['density'][order.index(network)]}")
-            cells[row["label"], network] = _cell(row["label"], network, words, seeds, composer)
+            words = [*setting["overrides"], *held_out, f"model={model}", *row["overrides"], *(w for w in overrides if w not in own - fitting)]
+            densities = spec.get("best_of", {}).get(row["label"]) or ([row["density"][order.index(network)]] if "density" in row else [])
+            cells[row["label"], network] = _cell(row["label"], network, words, densities, seeds, composer)
     if own - taken:
         raise ConfigError(*(f"{word}: no method of {stem} has this option" for word in sorted(own - taken)))
     return Table(name, spec, variant or None, tuple(row["label"] for row in spec["rows"]), networks, cells)
@@ -135,16 +171,23 @@ def _method(words: list[str]) -> str:
     return next(w.partition("=")[2] for w in reversed(words) if w.startswith("method="))
 
 
-def _cell(row: str, network: str, words: list[str], seeds: list[int], composer: Composer) -> Cell:
+def _cell(row: str, network: str, words: list[str], densities: list[float], seeds: list[int], composer: Composer) -> Cell:
+    """One candidate for each density; `density` among the words wins over them."""
     method = _method(words)
     if method not in method_names():
         return Cell(row, network, missing=f"method={method} does not exist yet")
-    words = _last_wins(words)
+    candidates = [_last_wins([f"density={density}", *words]) for density in densities] or [_last_wins(words)]
+    unique = {tuple(candidate): candidate for candidate in candidates}.values()
+    return Cell(row, network, tuple(_jobs(candidate, seeds, composer) for candidate in unique))
+
+
+def _jobs(words: list[str], seeds: list[int], composer: Composer) -> tuple[Job, ...]:
+    """A run for each seed."""
     plain = composer.plain(words)
     runs = [build_plain({**plain, "seed": seed}) for seed in (seeds if "${seed}" in str(plain) else seeds[:1])]
     if len(runs) < len(seeds):  # nothing but the seed itself depends on the seed: build once
         runs = [replace(runs[0], seed=seed) for seed in seeds]
-    return Cell(row, network, tuple(Job(run, (*words, f"seed={run.seed}")) for run in runs))
+    return tuple(Job(run, (*words, f"seed={run.seed}")) for run in runs)
 
 
 def _last_wins(words: list[str]) -> list[str]:

@@ -43,9 +43,14 @@ def expand_rounds(items: list[Any], raw: list[Any], density: float | None, scale
     return made
 
 
+def family(name: str) -> str:
+    """What the rounds of a repeated stage have in common: `prune12` is a `prune`."""
+    return name.rstrip("0123456789")
+
+
 def rounds_of(name: str, stages: list[str]) -> list[str]:
     """The stages that `name` stands for: itself, or all rounds of a repeated one."""
-    return [stage for stage in stages if stage == name or (stage.startswith(name) and stage[len(name) :].isdigit())]
+    return [stage for stage in stages if name in (stage, family(stage))]
 
 
 def _densities(node: dict[str, Any], density: float | None, scale: float, key: str, alias: Alias) -> list[float]:
