@@ -1,5 +1,6 @@
 """A table's YAML as cells: which runs stand behind each printed entry. A cell is a configuration; its seeds are runs that differ by the seed alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from runner.build import build_plain
 from runner.compose import CONF, Composer, method_names
 from runner.errors import ConfigError, nearest, one_of
 from runner.identity import run_id, stage_keys
+from runner.places import Key, Page, Place, lay_out
 from runner.spec import Run
 
 NOTHING = object()
@@ -37,7 +39,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Cell:
-    """A row of the table on one network.
+    """An entry of the table: what is run for it.
 
     Args:
         candidates: sets of jobs that differ by seed alone: one set, or those of which the best is printed; none when the row's method does not exist yet.
@@ -47,6 +49,7 @@ class Cell:
     network: str
     candidates: tuple[tuple[Job, ...], ...] = ()
     missing: str | None = None
+    paper: tuple[str, ...] = ()  # what names its line in the paper's CSV
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -56,14 +59,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as asked for: its YAML, the data set variant, and its cells by row and network."""
+    """A table as asked for: its YAML, the data set variant, its page, and its cells by row and column."""
 
     name: str
     spec: dict[str, Any]
     variant: str | None
-    rows: tuple[str, ...]
+    page: Page
     networks: dict[str, str]  # printed name -> model
-    cells: dict[tuple[str, str], Cell] = field(default_factory=dict)
+    cells: dict[Key, Cell] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Keys of the rows, in order."""
+        return tuple(dict.fromkeys(row for row, _ in self.cells))
 
     @property
     def jobs(self) -> list[Job]:
@@ -128,13 +136,13 @@ def _with_options(spec: dict[str, Any], chosen: dict[str, list[str]]) -> dict[st
         ConfigError: an option or a value that there is not.
     """
     given = {key.removeprefix("table."): value[-1] for key, value in chosen.items() if key.startswith("table.")}
+    options = {**OPTIONS, **({} if "best_of" in spec else {"select_on": []}), **spec.get("options", {})}
     for key, value in given.items():
-        if key not in OPTIONS or (key == "select_on" and "best_of" not in spec):
-            has = [f"table.{name}" for name in OPTIONS if name != "select_on" or "best_of" in spec]
-            raise ConfigError(f"table.{key} is no option of this table: {', '.join(has)}")
-        if value not in OPTIONS[key]:
-            raise ConfigError(one_of(f"table.{key}", value, OPTIONS[key]))
-    return {**{key: values[0] for key, values in OPTIONS.items()}, **spec, **given}
+        if not options.get(key):
+            raise ConfigError(f"table.{key} is no option of this table: {', '.join(f'table.{name}' for name, values in options.items() if values)}")
+        if value not in options[key]:
+            raise ConfigError(one_of(f"table.{key}", value, options[key]))
+    return {**{key: values[0] for key, values in {**OPTIONS, **options}.items() if values}, "select_on": OPTIONS["select_on"][0], **spec, **given}
 
 
 def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer) -> Table:
@@ -143,42 +151,39 @@ def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], o
     setting = spec["elsewhere"][variant] if variant else spec
     networks = _choose_networks(setting["networks"], chosen.get("models"))
     seeds = _seeds(chosen.get("seeds")) or spec["seeds"]
-    order = list(setting["networks"])
-    cells, taken = dict[tuple[str, str], Cell](), set[str]()
-    held_out = ["dataset.validation=0.1"] if "best_of" in spec and spec["select_on"] == "validation" else []
+    places, page = lay_out(spec, setting, networks)
+    cells, taken = dict[Key, Cell](), set[str]()
     own = {word for word in overrides if word.startswith("method.")}  # options of one method: for the rows that have them
-    for row in spec["rows"]:
-        for network, model in networks.items():
-            fitting = _fitting(row["overrides"], own, composer)
-            taken |= fitting
-            words = [*setting["overrides"], *held_out, f"model={model}", *row["overrides"], *(w for w in overrides if w not in own - fitting)]
-            densities = spec.get("best_of", {}).get(row["label"]) or ([row["density"][order.index(network)]] if "density" in row else [])
-            cells[row["label"], network] = _cell(row["label"], network, words, densities, seeds, composer)
+    for place in places:
+        fitting = _fitting(place.words, own, composer)
+        taken |= fitting
+        words = [*place.words, *(w for w in overrides if w not in own - fitting)]
+        cells[place.key] = _cell(place, words, seeds, composer)
     if own - taken:
         raise ConfigError(*(f"{word}: no method of {stem} has this option" for word in sorted(own - taken)))
-    return Table(name, spec, variant or None, tuple(row["label"] for row in spec["rows"]), networks, cells)
+    return Table(name, spec, variant or None, page, networks, cells)
 
 
-def _fitting(row: list[str], options: set[str], composer: Composer) -> set[str]:
+def _fitting(row: tuple[str, ...], options: set[str], composer: Composer) -> set[str]:
     """The options `method.KEY=VALUE` that the row's method has."""
     if not options or _method(row) not in method_names():
         return set()
-    cfg = composer.config(row)
+    cfg = composer.config(_last_wins(list(row)))
     return {word for word in options if OmegaConf.select(cfg, word.partition("=")[0], default=NOTHING) is not NOTHING}
 
 
-def _method(words: list[str]) -> str:
+def _method(words: Sequence[str]) -> str:
     return next(w.partition("=")[2] for w in reversed(words) if w.startswith("method="))
 
 
-def _cell(row: str, network: str, words: list[str], densities: list[float], seeds: list[int], composer: Composer) -> Cell:
+def _cell(place: Place, words: list[str], seeds: list[int], composer: Composer) -> Cell:
     """One candidate for each density; `density` among the words wins over them."""
-    method = _method(words)
+    row, network, method = place.key[0], place.network, _method(words)
     if method not in method_names():
-        return Cell(row, network, missing=f"method={method} does not exist yet")
-    candidates = [_last_wins([f"density={density}", *words]) for density in densities] or [_last_wins(words)]
+        return Cell(row, network, missing=f"method={method} does not exist yet", paper=place.paper)
+    candidates = [_last_wins([f"density={density}", *words]) for density in place.densities] or [_last_wins(words)]
     unique = {tuple(candidate): candidate for candidate in candidates}.values()
-    return Cell(row, network, tuple(_jobs(candidate, seeds, composer) for candidate in unique))
+    return Cell(row, network, tuple(_jobs(candidate, seeds, composer) for candidate in unique), paper=place.paper)
 
 
 def _jobs(words: list[str], seeds: list[int], composer: Composer) -> tuple[Job, ...]:

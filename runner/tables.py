@@ -16,7 +16,6 @@ MISSING = "–"
 JUDGES = {"validation": "a tenth of the training images, which these runs hold out", "test": "the test images themselves"}
 EPOCHS = {"accuracy": "last", "accuracy_best": "best"}  # table.metric -> the epoch whose accuracy is printed
 SELECT = {"validation": "val_accuracy", "test": "accuracy"}  # table.select_on -> what the best candidate is chosen by
-HEADS = {"sparsity": "Sparsity", "accuracy": "Accuracy", "epochs": "Epoch", "runtime_s": "Runtime (s)"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Entry:
         records: of those that are done.
         paper: the paper's line.
         metric: which accuracy is printed.
+        sign: between mean and deviation, as the paper prints it.
         done: run id -> record, of all candidates.
         tried: density asked -> the mean by which candidates were compared, None for one that is not done; empty where there was no choice.
     """
@@ -37,6 +37,7 @@ class Entry:
     records: tuple[dict[str, Any], ...]
     paper: dict[str, str]
     metric: str = "accuracy"
+    sign: str = " ± "
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
     tried: dict[float, float | None] = field(default_factory=dict)
 
@@ -59,7 +60,7 @@ def find_record(run_id: str, results_dir: Path) -> dict[str, Any] | None:
 def entries(table: Table, results_dir: Path) -> dict[tuple[str, str], Entry]:
     """Every entry of the table with the records that are there."""
     printed = _paper_lines(table)
-    return {place: _entry(cell, printed.get(place, {}), table.spec, results_dir) for place, cell in table.cells.items()}
+    return {key: _entry(cell, printed.get(cell.paper, {}), table.spec, results_dir) for key, cell in table.cells.items()}
 
 
 def _entry(cell: Cell, paper: dict[str, str], spec: dict[str, Any], results_dir: Path) -> Entry:
@@ -67,15 +68,15 @@ def _entry(cell: Cell, paper: dict[str, str], spec: dict[str, Any], results_dir:
     done = {job.run_id: r for job in cell.jobs if (r := find_record(job.run_id, results_dir))}
     sets = [tuple(done[job.run_id] for job in jobs if job.run_id in done) for jobs in cell.candidates]
     if len(sets) < 2:
-        return Entry(cell, cell.jobs, sets[0] if sets else (), paper, spec["metric"], done)
+        return Entry(cell, cell.jobs, sets[0] if sets else (), paper, spec["metric"], spec.get("sign", " ± "), done)
     on = SELECT[spec["select_on"]]
     means = [_mean_of(records, on) if len(records) == len(jobs) else None for records, jobs in zip(sets, cell.candidates, strict=True)]
     densities = [jobs[0].run.density or 1.0 for jobs in cell.candidates]
     best = max(range(len(sets)), key=lambda i: (means[i] is not None, means[i] or 0.0, -densities[i]))
     tried = dict(zip(densities, means, strict=True))
     if means[best] is None:
-        return Entry(cell, (), (), paper, spec["metric"], done, tried)
-    return Entry(cell, cell.candidates[best], sets[best], paper, spec["metric"], done, tried)
+        return Entry(cell, (), (), paper, spec["metric"], spec.get("sign", " ± "), done, tried)
+    return Entry(cell, cell.candidates[best], sets[best], paper, spec["metric"], spec.get("sign", " ± "), done, tried)
 
 
 def _mean_of(records: tuple[dict[str, Any], ...], key: str) -> float | None:
@@ -84,11 +85,11 @@ def _mean_of(records: tuple[dict[str, Any], ...], key: str) -> float | None:
     return statistics.fmean(values) if values and None not in values else None
 
 
-def _paper_lines(table: Table) -> dict[tuple[str, str], dict[str, str]]:
-    """(row label, network) -> the line of the paper's table, numbers as printed."""
+def _paper_lines(table: Table) -> dict[tuple[str, ...], dict[str, str]]:
+    """What names a line of the paper's table -> the line, numbers as printed."""
     path = CONF.parent / "results" / "paper" / f"{table.spec['paper']}_table{table.spec['number']:02d}.csv"
     with path.open(newline="") as file:
-        return {(line["method"], line["architecture"]): line for line in csv.DictReader(file)}
+        return {tuple(line[column] for column in table.page.paper): line for line in csv.DictReader(file)}
 
 
 def mean_and_spread(values: list[float]) -> tuple[float, float | None]:
@@ -103,7 +104,7 @@ def ours(entry: Entry, metric: str) -> str:
         return MISSING
     mean, spread = mean_and_spread(values)
     if metric == "accuracy":
-        return f"{mean:.2f}" + (f" ± {spread:.2f}" if spread is not None else "") + _short(entry)
+        return f"{mean:.2f}" + (f"{entry.sign}{spread:.2f}" if spread is not None else "") + _short(entry)
     if metric == "sparsity":
         return f"{mean:.2f}" if mean else "0"
     return f"{mean:,.0f}" if mean >= 10 or metric == "epochs" else f"{mean:.1f}"
@@ -123,6 +124,8 @@ def papers(entry: Entry, metric: str) -> str:
     text = entry.paper.get(PAPER_COLUMN[metric], "")
     if not text:
         return MISSING
+    if metric == "accuracy" and entry.paper["accuracy_std"]:
+        return f"{text}{entry.sign}{entry.paper['accuracy_std']}"
     return f"{int(text):,}" if metric in ("epochs", "runtime_s") else text
 
 
@@ -220,22 +223,23 @@ def _finding(values: list[Any]) -> str:
 def long_form(table: Table, found: dict[tuple[str, str], Entry]) -> list[dict[str, Any]]:
     """A line for every row, network and seed, measured or not, with the paper's numbers: for the CSV."""
     lines = []
-    for (row, network), entry in found.items():
-        printed = {job.run_id for job in entry.jobs}
-        paper = {f"paper_{metric}": entry.paper.get(column, "") for metric, column in PAPER_COLUMN.items()}
+    for (row, column), entry in found.items():
+        printed, network = {job.run_id for job in entry.jobs}, entry.cell.network
+        paper = {f"paper_{metric}": entry.paper.get(name, "") for metric, name in PAPER_COLUMN.items()}
         for job in entry.cell.jobs or (None,):
             record = entry.done.get(job.run_id, {}) if job else {}
             lines.append(
                 {
                     "table": table.name,
                     "row": row,
+                    "column": column,
                     "network": network,
-                    "model": table.networks[network],
+                    "model": job.run.model.name if job else table.networks[network],
                     "density_asked": job.run.density if job else "",
                     "printed": bool(job and job.run_id in printed),
                     "seed": job.run.seed if job else "",
                     "run_id": job.run_id if job else "",
-                    **{metric: record.get(metric, "") for metric in (*table.spec["metrics"], "accuracy_best", "val_accuracy", "scale")},
+                    **{metric: record.get(metric, "") for metric in ("sparsity", "accuracy", "epochs", "runtime_s", "accuracy_best", "val_accuracy", "scale")},
                     **paper,
                     "missing": entry.cell.missing or ("" if record else "not run"),
                 }
