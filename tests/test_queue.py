@@ -16,7 +16,7 @@ from conftest import ROOT, SMALL, environment, records
 from rich.console import Console
 
 from runner.errors import ConfigError
-from runner.launch import Job, progress_line, run_queue, summary
+from runner.launch import run_queue, summary
 from runner.records import comparable
 from runner.slots import Options, Slot, free_gb, gpu_ids, slots_of
 from runner.sweep import queue_options
