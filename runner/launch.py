@@ -97,11 +97,12 @@ def _note(outcome: Outcome, ended: list[Outcome], board: Board) -> None:
 
 def _end(running: list[Running], ended: list[Outcome], grace: float, signals: list[int], board: Board) -> None:
     """Ask the jobs to checkpoint and end; after the grace period, or when the queue is asked once more, they are killed."""
+    before = min(1, len(signals))
     if running:
         board.say(f"stopping {len(running)} jobs at a checkpoint; once more to kill them")
     for item in running:
         item.kill(signal.SIGTERM)
-    asked, before = time.monotonic(), len(signals)
+    asked = time.monotonic()
     while running:
         over = time.monotonic() - asked > grace or len(signals) > before
         for item in list(running):

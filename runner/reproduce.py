@@ -76,8 +76,8 @@ def reproduce(words: list[str], console: Console) -> int:
     tables, machine, threads = load(words)
     jobs = unique_jobs(tables)
     missing = [job for job in jobs if not record_path(machine, job.run_id).is_file()]
-    for job in missing[:1]:
-        check(job.run, machine)  # data, device and directories are the same for all: say what is wrong before the first
+    for job in {repr((job.run.dataset, job.run.model, job.run.density)): job for job in missing}.values():
+        check(job.run, machine)  # data, net, density: say what is wrong before the first begins
     console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} done, {len(missing)} to do. " + plan_line([(job.run, machine) for job in jobs]))
     todo = [make_job(job.run, machine, list(job.overrides)) for job in missing]
     if isinstance(options, Options):
