@@ -1,5 +1,6 @@
 """A launcher's options as a user types them: `hydra.launcher.NAME=VALUE`, or words of `make reproduce`. Wrong ones are named all at once."""
 
+from collections.abc import Mapping
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -40,7 +41,7 @@ def options_from(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
 
 
 def _typed(value: Any, kind: Any) -> Any:
-    if isinstance(value, bool) or (kind is int and isinstance(value, float)) or (kind is dict) != isinstance(value, dict):
+    if isinstance(value, bool) or (kind is int and isinstance(value, float)) or (kind is dict) != isinstance(value, Mapping):
         raise TypeError
     return kind(value)
 

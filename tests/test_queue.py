@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, SMALL, environment, records
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from runner.board import Board, Pace, job_line, span, time_left
@@ -103,6 +104,13 @@ def test_every_bad_option_is_named_by_the_key_that_was_typed() -> None:
         "hydra.launcher.grace",
         "hydra.launcher.slots=0",
     ]
+
+
+def test_a_mapping_may_be_the_one_that_hydra_makes_of_it() -> None:
+    found = options_from(SlurmOptions, {"extra": OmegaConf.create({"qos": "low"})})
+    assert found.extra == {"qos": "low"} and type(found.extra) is dict
+    with pytest.raises(ConfigError, match="extra=low must be a mapping"):
+        options_from(SlurmOptions, {"extra": "low"})
 
 
 def test_slurm_s_warning_has_to_leave_a_job_time() -> None:
@@ -595,9 +603,9 @@ def written_since(cache: Path, moment: float) -> bool:
     return False
 
 
-def killed_and_repeated(tmp_path: Path, kills: int) -> None:
+def killed_and_repeated(tmp_path: Path, kills: int, scale: float) -> None:
     """Kill the queue itself that often at random moments of its work; then the same command has to end as if nothing had been."""
-    words = ["train.scale=0.3", "seed=0,1"]
+    words = [f"train.scale={scale}", "seed=0,1"]
     process = sweep(tmp_path, *words, name="alone")
     assert finish(process) and process.returncode == 0
     dice, killed = random.Random(0), 0
@@ -623,12 +631,12 @@ def killed_and_repeated(tmp_path: Path, kills: int) -> None:
 
 
 def test_a_queue_that_was_killed_goes_on_to_the_same_records(tmp_path: Path) -> None:
-    killed_and_repeated(tmp_path, 2)
+    killed_and_repeated(tmp_path, 2, 0.1)
 
 
 @pytest.mark.slow
 def test_a_queue_that_was_killed_ten_times_goes_on_to_the_same_records(tmp_path: Path) -> None:
-    killed_and_repeated(tmp_path, 10)
+    killed_and_repeated(tmp_path, 10, 0.3)
 
 
 def test_two_sweeps_at_once_do_each_stage_once(tmp_path: Path) -> None:
@@ -657,10 +665,12 @@ def test_two_tables_are_reproduced_at_once_by_two_commands_at_once_and_each_stag
 
 
 def test_reproduce_prints_the_table_names_what_failed_and_ends_with_1(tmp_path: Path) -> None:
-    wrong = ["method.spectrum.probes=1", "method.spectrum.steps=3", "method.gap.rule=literal", "method.gap.on_degenerate=error"]
-    process = sweep(tmp_path, *wrong, "slots=2", "on_error=stop", program="scripts/reproduce.py", common=["imc_table01@digits", *REPRODUCE])
+    # A rate at which this net diverges: IMC refuses to go on. Its three runs share W*, so one of them is first, and the other two and the rest do not begin.
+    words = ["model=lenet_300_100", "train.lr=50", *SHORT, "slots=1", "on_error=stop"]
+    common = ["imc_table01@digits", *[word for word in REPRODUCE if word != "model=mlp"]]
+    process = sweep(tmp_path, *words, program="scripts/reproduce.py", common=common)
     said = finish(process)
     assert process.returncode == 1, said
-    assert "Accuracy with found sparsity by our IMC method" in said
+    assert "Accuracy with found sparsity by our IMC method" in said and said.count("begun: ") == 1
     closing = said[said.index(" jobs failed; the same command again runs only these") :]
     assert "failed: imc-" in closing and "  log:   " in closing and "  again: python run.py " in closing
