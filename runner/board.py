@@ -49,7 +49,8 @@ class Board:
             self.say(f"{outcome.words()} after {span(outcome.seconds)}: {outcome.job.name}: {outcome.said}")
             return
         record = read_json(outcome.job.folder / "result.json")
-        found = f": {record['accuracy']:.2f} % at density {record['density']:.3f}" if record.get("accuracy") is not None else ""
+        known = record.get("accuracy") is not None and record.get("density") is not None
+        found = f": {record['accuracy']:.2f} % at density {record['density']:.3f}" if known else ""
         self.say(f"done after {span(outcome.seconds)}: {outcome.job.name}{found}")
 
     def show(self, running: list[Running], ended: list[Outcome], waiting: int) -> None:

@@ -139,7 +139,7 @@ def summary(ended: list[Outcome], jobs: list[Job]) -> str:
         return ""
     names = {outcome.job.name for outcome in failed}
     left = sum(not job.done() and job.name not in names for job in jobs)
-    others = f" and {left} that did not begin" if left else ""
+    others = f" and {left} more that are left" if left else ""
     lines = [f"{len(failed)} of {len(jobs)} jobs failed; the same command again runs only these{others}"]
     for outcome in failed:
         again = outcome.job.again or shlex.join(outcome.job.command)

@@ -260,7 +260,7 @@ def test_on_error_stop_begins_no_further_job(tmp_path: Path) -> None:
     jobs = small_jobs(tmp_path, 6, {1: "sys.exit(7)"})
     ended = run_queue(jobs, plain_slots(1), Options(on_error="stop"), quiet())
     assert [(outcome.job.name, outcome.code) for outcome in ended] == [("job00", 0), ("job01", 7)]
-    assert "1 of 6 jobs failed; the same command again runs only these and 4 that did not begin" in summary(ended, jobs)
+    assert "1 of 6 jobs failed; the same command again runs only these and 4 more that are left" in summary(ended, jobs)
     assert not (tmp_path / "job02").exists()
 
 
