@@ -42,6 +42,8 @@ class Task:
     rng: Generator  # this stage's own CPU stream, never the global one
     measured: Mapping[str, Measurement] = field(default_factory=dict)  # stage name -> what earlier measure stages found
     tick: Callable[[int, int, str], None] = no_progress  # (done, total, what is counted): call it in anything longer than two seconds
+    image: tuple[int, int, int] = (1, 1, 1)  # (C, H, W) of an input
+    classes: int = 2
 
 
 class Masking(Protocol):

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
+
 from pruners.base import Batch, Task
 
 
@@ -23,3 +25,12 @@ class Train:
     def __call__(self, task: Task) -> Iterable[Batch]:
         """A pass over the training set."""
         return task.batches(self.batch_size)
+
+
+@dataclass(frozen=True)
+class Ones:
+    """One image of ones, with label 0: what SynFlow sees."""
+
+    def __call__(self, task: Task) -> Iterable[Batch]:
+        """One batch: inputs (1, C, H, W), labels (1,)."""
+        return [(torch.ones(1, *task.image), torch.zeros(1, dtype=torch.int64))]

@@ -75,7 +75,7 @@ class Workbench:
 
     def task(self, stage: Stage, steps: int) -> Task:
         """What the stage's component may use."""
-        d = self.data
+        d, info = self.data, self.run.dataset.info()
 
         def batches(batch_size: int) -> Iterable[Batch]:
             return scoring_pass(d.train, d.mean, d.std, d.scale, batch_size, self.run.seed, stage.name)
@@ -88,6 +88,8 @@ class Workbench:
             rng=stream(self.run.seed, stage.name, "method"),
             measured={name: self._measured(name) for name in stage.needs},
             tick=self._tick,
+            image=(info.channels, info.size, info.size),
+            classes=info.classes,
         )
 
     def _tick(self, done: int, total: int, what: str) -> None:
