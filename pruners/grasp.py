@@ -94,7 +94,10 @@ class Grasp:
 
 
 def hessian_gradient(net: nn.Module, gradients: Scores, batches: list[Batch], loss: LossFn) -> Scores:
-    """H g by double backward, for the parameters that `gradients` names: H of the mean loss over all examples of `batches`, g constant. Moves BatchNorm's state."""
+    """H g by double backward for the parameters that `gradients` names: H of the mean loss over all examples of `batches`, g constant.
+
+    In train mode it moves the running statistics of `net`.
+    """
     parameters = [net.get_parameter(name) for name in gradients]
     examples = sum(len(y) for _, y in batches)
     total = [torch.zeros_like(p) for p in parameters]

@@ -69,9 +69,8 @@ class Balanced:
         if not given:
             counts = torch.bincount(labels, minlength=task.classes)
             rarest = int(counts.argmin())
-            raise ValueError(
-                f"source.per_class={self.per_class}: class {rarest} has {int(counts[rarest])} training images; take fewer per class, or source=train"
-            )
+            there = f"class {rarest} has {int(counts[rarest])} training images"
+            raise ValueError(f"source.per_class={self.per_class}: {there}; take fewer per class, or source=train")
 
     def _first_of_each(self, labels: Tensor, classes: int) -> Tensor | None:
         """Bool (n,): the first per_class of every class among `labels` (n,); None where a class has fewer."""
