@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import torch
 
-from pruners.base import Masks, Scores, count_kept, count_prunable, keep_count
+from pruners.base import Masks, Scores, count_kept, count_prunable, keep_count, largest
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,7 @@ class Global:
         total = weights_to_keep(masks, density)
         # Pruned weights sort behind all others, and `total` never reaches them.
         flat = torch.cat([scores[name].masked_fill(~mask, -torch.inf).flatten() for name, mask in masks.items()])
-        kept = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
-        kept[torch.sort(flat, descending=True, stable=True).indices[:total]] = True
-        layers = kept.split([mask.numel() for mask in masks.values()])
+        layers = largest(flat, total).split([mask.numel() for mask in masks.values()])
         return {name: int(layer.sum()) for name, layer in zip(masks, layers, strict=True)}
 
 

@@ -43,6 +43,8 @@ class Task:
     measured: Mapping[str, Measurement] = field(default_factory=dict)  # stage name -> what earlier measure stages found
     epochs: int = 0  # that `steps` make
     tick: Callable[[int, int, str], None] = no_progress  # (done, total, what is counted): call it in anything longer than two seconds
+    image: tuple[int, int, int] = (1, 1, 1)  # (C, H, W) of an input
+    classes: int = 2
 
 
 class Masking(Protocol):
@@ -164,4 +166,16 @@ def keep_count(density: float, prunable: int) -> int:
     kept = round(density * prunable)
     if kept < 1:
         raise ValueError(f"density={density} keeps none of {prunable:,} prunable weights; the smallest density that keeps one is {1 / prunable:.2g}")
+    return kept
+
+
+def largest(scores: Tensor, k: int) -> Tensor:
+    """Which k of `scores` (n,) are the largest: bool (n,) with exactly k True, ties to the lower index; k from 0 to n, no NaN."""
+    if not k:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    # The threshold without a sort, which takes ten times as long (measured); topk's own choice among ties is undefined.
+    threshold = torch.topk(scores, k, sorted=False).values.min()
+    kept = scores > threshold
+    ties = (scores == threshold).nonzero().flatten()  # (t,), rising
+    kept[ties[: k - int(kept.sum())]] = True
     return kept

@@ -5,8 +5,9 @@ Pruned weights have the score -inf and are never picked: `k` is at most the numb
 
 from dataclasses import dataclass
 
-import torch
 from torch import Generator, Tensor
+
+from pruners.base import largest
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,4 @@ class Top:
 
     def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor:
         """Bool (n,) with exactly k True, also where fewer than k scores are positive. `rng` is not used."""
-        kept = torch.zeros_like(scores, dtype=torch.bool)
-        kept[torch.sort(scores, descending=True, stable=True).indices[:k]] = True  # not topk: its order among ties is undefined
-        return kept
+        return largest(scores, k)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from models.connected import empty_layers, reached_outputs
 from pruners.base import Batch, Finding, FixedMasking, Masking, Masks, Measurement, Task, apply_masks, count_kept, count_prunable, full_masks, keep_count
 from runner.data.base import Data, Split
 from runner.data.batches import Batches, evaluation_batches, scoring_pass
@@ -27,6 +28,7 @@ from runner.store import Artefact, State, Store
 from runner.train import Feeds, Session, Trained, finite, train
 
 DIVERGED = "diverged_"  # finding: the first epoch of stage <name> whose training loss was not finite
+CONNECTED, REACHED, EMPTY = "connected", "outputs_reached", "empty_layers"  # findings of a prune stage, where masks cut off something
 EVALUATION_BATCH = 1000  # no effect on the numbers beyond rounding; bounds memory
 
 
@@ -85,7 +87,7 @@ class Workbench:
 
     def task(self, stage: Stage, steps: int) -> Task:
         """What the stage's component may use."""
-        d = self.data
+        d, info = self.data, self.run.dataset.info()
 
         def batches(batch_size: int) -> Iterable[Batch]:
             return scoring_pass(d.train, d.mean, d.std, d.scale, batch_size, self.run.seed, stage.name)
@@ -99,6 +101,8 @@ class Workbench:
             rng=stream(self.run.seed, stage.name, "method"),
             measured={name: self._measured(name) for name in stage.needs},
             tick=self._tick,
+            image=(info.channels, info.size, info.size),
+            classes=info.classes,
         )
 
     def _tick(self, done: int, total: int, what: str) -> None:
@@ -242,9 +246,17 @@ def _prune(bench: Workbench, stage: Stage) -> Artefact:
     masking = stage.component(model, masks, task)
     apply_masks(model, masking.masks)
     check_masked(model, masking.masks, stage)
-    return Artefact(
-        weights=_state(model), masks=masking.masks, meta={"report": masking.report, "seconds": time.monotonic() - begun, "epochs": 0, "history": []}
-    )
+    report = masking.report | _cut_off(model, masking.masks, task.image)
+    return Artefact(weights=_state(model), masks=masking.masks, meta={"report": report, "seconds": time.monotonic() - begun, "epochs": 0, "history": []})
+
+
+def _cut_off(model: nn.Module, masks: Masks, image: tuple[int, int, int]) -> dict[str, Finding]:
+    """What the masks have cut off, if anything: outputs that no input reaches any more, layers without a weight. Nothing to say about most masks."""
+    reached, outputs = reached_outputs(model, masks, image)
+    empty = empty_layers(masks)
+    findings: dict[str, Finding] = {CONNECTED: 0} if not reached else {}
+    findings |= {REACHED: reached} if reached < outputs else {}
+    return findings | ({EMPTY: empty} if empty else {})
 
 
 def _measure(bench: Workbench, stage: Stage) -> Artefact:
