@@ -27,7 +27,7 @@ def make_record(bench: Workbench, stages: list[dict[str, Any]], identity: str, w
     run = bench.run
     counts = _counts(bench)
     asked = run.density
-    if asked is not None and counts["kept"] != keep_count(asked, counts["prunable"]):
+    if asked is not None and all(stage.exact for stage in run.stages) and counts["kept"] != keep_count(asked, counts["prunable"]):
         raise RuntimeError(f"run {identity} ends with {counts['kept']} weights instead of {keep_count(asked, counts['prunable'])} (density={asked:g})")
     trained = [meta for meta in stages if meta["history"]]
     history = trained[-1]["history"] if trained else []

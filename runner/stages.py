@@ -76,6 +76,7 @@ class Workbench:
     def task(self, stage: Stage, steps: int) -> Task:
         """What the stage's component may use."""
         d = self.data
+        info = self.run.dataset.info()
 
         def batches(batch_size: int) -> Iterable[Batch]:
             return scoring_pass(d.train, d.mean, d.std, d.scale, batch_size, self.run.seed, stage.name)
@@ -88,6 +89,8 @@ class Workbench:
             rng=stream(self.run.seed, stage.name, "method"),
             measured={name: self._measured(name) for name in stage.needs},
             tick=self._tick,
+            image=(info.channels, info.size, info.size),
+            classes=info.classes,
         )
 
     def _tick(self, done: int, total: int, what: str) -> None:
@@ -211,7 +214,10 @@ def _prune(bench: Workbench, stage: Stage) -> Artefact:
     apply_masks(model, masking.masks)
     check_masked(model, masking.masks, stage)
     return Artefact(
-        weights=_state(model), masks=masking.masks, meta={"report": masking.report, "seconds": time.monotonic() - begun, "epochs": 0, "history": []}
+        weights=_state(model),
+        masks=masking.masks,
+        findings=masking.factors,
+        meta={"report": masking.report, "seconds": time.monotonic() - begun, "epochs": 0, "history": []},
     )
 
 
@@ -237,15 +243,25 @@ def _at_start(bench: Workbench, stage: Stage) -> tuple[nn.Module, Masks, State]:
         masks = parent.masks or masks
         momentum = parent.optimizer if start.resume else {}
     if stage.masks:
-        masks = store.load(bench.keys[stage.masks]).masks
+        pruned = store.load(bench.keys[stage.masks])
+        masks = pruned.masks
+        _rescale(model, pruned.findings)
     masks = {name: mask.to(bench.machine.device) for name, mask in masks.items()}
     apply_masks(model, masks)
     momentum = {name: m.to(bench.machine.device) * masks[name] if name in masks else m for name, m in momentum.items()}
     return model, masks, momentum
 
 
+@torch.no_grad()
+def _rescale(model: nn.Module, factors: State) -> None:
+    """Multiply weights by what came with their masks (pruners.base.FixedMasking.factors), if anything did."""
+    for name, factor in factors.items():
+        weight = model.get_parameter(name)
+        weight.mul_(factor.to(weight))
+
+
 def check_masked(model: nn.Module, masks: Masks, stage: Stage) -> None:
-    """Hold a finished stage to its word: pruned weights are exact zeros, and the density is what was asked.
+    """Hold a finished stage to its word: pruned weights are exact zeros, and the density is what was asked, unless it is an expectation.
 
     Raises:
         RuntimeError: a method or the loop broke that; the stage is not kept.
@@ -254,7 +270,7 @@ def check_masked(model: nn.Module, masks: Masks, stage: Stage) -> None:
         alive = int(torch.count_nonzero(model.get_parameter(name).detach()[~mask]))  # not a product: NaN times 0 is NaN
         if alive:
             raise RuntimeError(f"stage {stage.name!r}: {alive} pruned weights of {name} are not zero")
-    if stage.density is not None and count_kept(masks) != keep_count(stage.density, count_prunable(masks)):
+    if stage.density is not None and stage.exact and count_kept(masks) != keep_count(stage.density, count_prunable(masks)):
         wanted = keep_count(stage.density, count_prunable(masks))
         raise RuntimeError(f"stage {stage.name!r} kept {count_kept(masks):,} weights instead of {wanted:,} (density={stage.density:g})")
 
