@@ -43,8 +43,8 @@ class Task:
     round: int = 0  # pruning rounds that this stage has done: noise is drawn anew in each
     measured: Mapping[str, Measurement] = field(default_factory=dict)  # stage name -> what earlier measure stages found
     tick: Callable[[int, int, str], None] = no_progress  # (done, total, what is counted): call it in anything longer than two seconds
-    image: tuple[int, int, int] = (1, 1, 1)  # (C, H, W) of one input, for sources that make their own
-    classes: int = 2  # labels are 0 .. classes - 1
+    image: tuple[int, int, int] = (1, 1, 1)  # (C, H, W) of an input
+    classes: int = 2
 
 
 class Masking(Protocol):

@@ -105,18 +105,18 @@ class Chi:
             raise ValueError(f"source.n={self.n} must be at least 1: the degrees of freedom of the chi distribution, 128 in the paper")
 
     def __call__(self, task: Task) -> Iterable[Batch]:
-        """One image (1, C, H, W) with label 0."""
+        """One batch: inputs (1, C, H, W), labels (1,)."""
         z = torch.randn(*task.image, self.n, generator=noise_stream(task))
-        return [(z.norm(dim=-1)[None], torch.zeros(1, dtype=torch.long))]
+        return [(z.norm(dim=-1)[None], torch.zeros(1, dtype=torch.int64))]
 
 
 @dataclass(frozen=True)
 class Ones:
-    """One image of ones: SynFlow's input."""
+    """One image of ones, with label 0: what SynFlow sees."""
 
     def __call__(self, task: Task) -> Iterable[Batch]:
-        """One image (1, C, H, W) with label 0."""
-        return [(torch.ones(1, *task.image), torch.zeros(1, dtype=torch.long))]
+        """One batch: inputs (1, C, H, W), labels (1,)."""
+        return [(torch.ones(1, *task.image), torch.zeros(1, dtype=torch.int64))]
 
 
 def noise_stream(task: Task) -> Generator:

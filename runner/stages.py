@@ -75,8 +75,7 @@ class Workbench:
 
     def task(self, stage: Stage, steps: int) -> Task:
         """What the stage's component may use."""
-        d = self.data
-        info = self.run.dataset.info()
+        d, info = self.data, self.run.dataset.info()
 
         def batches(batch_size: int) -> Iterable[Batch]:
             return scoring_pass(d.train, d.mean, d.std, d.scale, batch_size, self.run.seed, stage.name)
