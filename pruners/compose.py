@@ -6,13 +6,13 @@ random.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Generator, Tensor, nn
 
 from pruners.base import Batch, Finding, FixedMasking, LossFn, Masks, Scores, Task, apply_masks, density
-from pruners.pick import Top
+from pruners.pick import Proportional, Sketch, Top
 
 When = Literal["each", "final", "oneshot"]
 
@@ -24,6 +24,14 @@ class Score(Protocol):
     def needs_data(self) -> bool: ...  # False: `batches` is empty
 
     def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores: ...
+
+
+@runtime_checkable
+class Mapped(Protocol):
+    """A score of both signs, unless its option `map` is another than `signed`."""
+
+    @property
+    def map(self) -> str: ...
 
 
 class Pick(Protocol):
@@ -66,6 +74,9 @@ class ScorePruner:
         ]
         if self.source is None and self.score.needs_data:
             problems.append(f"source=none: {type(self.score).__name__} is computed from data; leave source=... out, or take source=train")
+        if isinstance(self.score, Mapped) and self.score.map == "signed" and isinstance(self.pick, (Proportional, Sketch)):
+            pick, score = type(self.pick).__name__.lower(), type(self.score).__name__
+            problems.append(f"pick={pick} takes scores for probabilities, but {score}'s have both signs: add method.score.map=positive, or take pick=top")
         problems += self._check_when()
         if problems:
             raise ValueError("\n".join(problems))

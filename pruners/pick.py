@@ -157,7 +157,7 @@ def _probable(scores: Tensor, pick: str) -> Tensor:
     if len(negative):
         raise ValueError(
             f"pick={pick} takes scores for probabilities, but {len(negative):,} are negative (the lowest is {float(negative.min()):g}): "
-            "give a score of both signs a map to non-negative ones (an option of method.score, where it has one), or take pick=top or pick=uniform"
+            "map a score of both signs to non-negative ones (method.score.map, where the method has it), or take pick=top or pick=uniform"
         )
     return given
 

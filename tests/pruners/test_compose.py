@@ -167,6 +167,27 @@ def test_the_random_score_draws_from_the_stream_of_its_task() -> None:
     assert torch.equal(scores["fc1.weight"], expected)
 
 
+@dataclass(frozen=True)
+class Signed:
+    """A score of both signs with an option that makes it non-negative."""
+
+    map: str = "signed"
+    needs_data: ClassVar[bool] = False
+
+    def __call__(self, model: nn.Module, masks: Masks, *rest: Any) -> Scores:
+        return {name: model.get_parameter(name).detach().abs() for name in masks}
+
+
+@pytest.mark.parametrize("pick", [Proportional(), Sketch()])
+def test_a_score_of_both_signs_has_to_be_mapped_before_it_is_drawn_by(pick: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"pick=(proportional|sketch) takes scores for probabilities, but Signed's have both signs: add method.score.map=positive"
+    ):
+        pruner(Signed(), pick=pick)
+    for score, allowed in ((Signed("positive"), pick), (Signed(), Top()), (Signed(), Uniform())):
+        assert pruner(score, pick=allowed).score == score
+
+
 def rounds_of(pick: Any, when: str, *densities: float, seed: int = 2) -> list[Masks]:
     """The masks that each round of scoring sees, and the last ones."""
     seen: list[Masks] = []
