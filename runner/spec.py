@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from pruners.base import Approximate
+
 KINDS = ("train", "prune", "search", "measure")
 SCHEDULES = ("step", "cosine", "constant")
 PRECISIONS = ("fp32", "bf16")
@@ -119,6 +121,11 @@ class Stage:
         """Names of the earlier stages that this one reads."""
         names = (self.start.stage, self.masks, *self.needs)
         return tuple(dict.fromkeys(n for n in names if n not in (None, "init", "reinit")))  # type: ignore[misc]
+
+    @property
+    def exact(self) -> bool:
+        """False where the component reaches its density in expectation alone, and says so."""
+        return not isinstance(self.component, Approximate) or self.component.exact
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from runner.compose import compose_config, method_names
 from runner.identity import run_id, stage_keys
 from runner.progress import Watcher, display
 from runner.spec import Run
-from runner.stages import Workbench, run_stage
+from runner.stages import run_stage
 from runner.store import Artefact, Store
+from runner.workbench import Workbench
 
 METHODS = method_names()
 MLP = ["dataset=digits", "model=mlp", "train.scale=0.0125"]
