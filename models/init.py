@@ -68,8 +68,8 @@ def lenet_snip(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
 def synflow_tiny(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
     """Conv Kaiming normal, sigma^2 = 2 / fan_out; linear U(+-1/sqrt(fan_in)), PyTorch's default; BatchNorm 1: Synaptic-Flow's Tiny-ImageNet ResNets.
 
-    One deviation: Synaptic-Flow leaves linear biases at PyTorch's default, the same law; they are zero here, as everywhere else. At init magnitude pruning empties
-    the linear layer of ResNet-18 below a density of 7.7 % (methods/magnitude.md).
+    One deviation: Synaptic-Flow leaves linear biases at PyTorch's default, the same law; they are zero here, as everywhere else. Magnitude pruning at init
+    empties the linear layer of ResNet-18 below a density of 7.7 % (methods/magnitude.md).
     """
     if isinstance(module, NORMS):
         return torch.ones(weight.shape)

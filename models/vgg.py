@@ -3,8 +3,8 @@
 Blocks of conv3x3(pad 1)-BN-ReLU of w, 2w, 4w, 8w, 8w channels, a 2x2 max-pooling behind each of the first `pools` blocks, the average over what is left of the
 image, one linear layer 8w -> classes. BatchNorm has eps 1e-5 and momentum 0.1. Parameter counts: methods/models.md.
 
-Four poolings: alecwangcq/GraSP, JingtongSu/sanity-checking-pruning, Synaptic-Flow's `lottery` nets and open_lth's `cifar_vgg_*`, which average over 2x2 pixels at
-the end (4x4 at 64x64). Five: the jackpots paper's net (methods/experiments.md), where 1x1 pixel is left of 32x32. Three: our own small net, for 8x8 and up.
+Four poolings: alecwangcq/GraSP, JingtongSu/sanity-checking-pruning, Synaptic-Flow's `lottery` nets, open_lth's `cifar_vgg_*`; at the end they average over
+2x2 pixels (4x4 at 64x64). Five: the jackpots paper's net (methods/experiments.md), where 1x1 pixel is left of 32x32. Three: our own small net, for 8x8 and up.
 
 Deviations: the average goes over the whole image that is left, so every size from 2**pools up works. Whether convolutions have a bias differs from source to
 source, see `bias`; BatchNorm cancels it while training. Synaptic-Flow's other VGG for Tiny-ImageNet, with three linear layers and dropout, is not built.
