@@ -65,7 +65,21 @@ def lenet_snip(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
     return nn.init.trunc_normal_(torch.empty(weight.shape), 0.0, std, -2 * std, 2 * std, generator=rng)
 
 
-INITIALISERS: dict[str, Callable[[nn.Module, Tensor, Generator], Tensor]] = {f.__name__: f for f in (fan_in, fan_out, open_lth, lenet_snip)}
+def synflow_tiny(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
+    """Conv Kaiming normal, sigma^2 = 2 / fan_out; linear U(+-1/sqrt(fan_in)), PyTorch's default; BatchNorm 1: Synaptic-Flow's Tiny-ImageNet ResNets.
+
+    One deviation: Synaptic-Flow leaves linear biases at PyTorch's default, the same law; they are zero here, as everywhere else. Magnitude pruning at init
+    empties the linear layer of ResNet-18 below a density of 7.7 % (methods/magnitude.md).
+    """
+    if isinstance(module, NORMS):
+        return torch.ones(weight.shape)
+    if isinstance(module, nn.Linear):
+        bound = 1 / math.sqrt(_fan_in(weight))
+        return torch.empty(weight.shape).uniform_(-bound, bound, generator=rng)
+    return _normal(weight, 2 / _fan_out(weight), rng)
+
+
+INITIALISERS: dict[str, Callable[[nn.Module, Tensor, Generator], Tensor]] = {f.__name__: f for f in (fan_in, fan_out, open_lth, lenet_snip, synflow_tiny)}
 
 
 def check_init(name: str) -> None:
@@ -83,7 +97,7 @@ def initialise(model: nn.Module, name: str, rng: Generator) -> None:
     """Draw every weight of `model` anew, in place; biases and BatchNorm's shifts become zero, BatchNorm's statistics 0 and 1.
 
     Args:
-        name: `fan_in`, `fan_out`, `open_lth` or `lenet_snip`.
+        name: one of INITIALISERS.
         rng: a CPU generator; the only source of randomness.
 
     Raises:

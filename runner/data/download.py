@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from runner.data.base import DataError
-from runner.data.catalog import COMPONENTS, is_ready, names, ready
+from runner.data.catalog import ARCHIVES, COMPONENTS, is_ready, names, ready
 from runner.errors import ConfigError, one_of
 
 TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
@@ -42,9 +42,11 @@ def fetch(name: str, data_dir: Path) -> str:
         raise ConfigError(one_of("DATASET", name, by_name))
     component = by_name[name]
     if not is_ready(component, data_dir):
-        if name in TORCHVISION:
+        if name in TORCHVISION or name in ARCHIVES:
             _download(name, data_dir)
         component.check(data_dir)
+    if name in ARCHIVES:
+        component.load(data_dir, 1.0)  # decodes the images now, not in the first run, and finds damaged ones
     places = [str(place) for place in component.places(data_dir) if place.is_dir()]
     return f"{name} is ready{': ' + places[0] if places else ''}; use it with dataset={name}"
 
@@ -61,7 +63,11 @@ def _download(name: str, data_dir: Path) -> None:
     socket.setdefaulttimeout(PATIENCE)
     try:
         with redirect_stdout(io.StringIO()):
-            getattr(torchvision.datasets, TORCHVISION[name])(data_dir, download=True)
+            if name in TORCHVISION:
+                getattr(torchvision.datasets, TORCHVISION[name])(data_dir, download=True)
+            else:
+                archive = ARCHIVES[name]
+                torchvision.datasets.utils.download_and_extract_archive(archive.url, data_dir, filename=archive.file, md5=archive.md5)
     except (OSError, RuntimeError) as error:
         raise DataError(no_network(name, data_dir, str(error).strip().splitlines()[-1])) from error
     finally:
@@ -74,7 +80,8 @@ def no_network(name: str, data_dir: Path, reason: str) -> str:
     lines += [f"                {line}" for line in by_hand(name, data_dir)]
     if name == "fashion_mnist":
         lines.append("              or install Debian's package: apt-get install dataset-fashion-mnist")
-    lines += [f"              then run    make data DATASET={name}    again, to verify them"]
+    then = "unpack and decode it" if name in ARCHIVES else "verify them"
+    lines += [f"              then run    make data DATASET={name}    again, to {then}"]
     return "\n".join([*lines, f"  ready now:  {', '.join(f'dataset={other}' for other in ready(data_dir)) or 'none'}"])
 
 
@@ -82,6 +89,8 @@ def by_hand(name: str, data_dir: Path) -> list[str]:
     """One line per official file: address, MD5, and where it goes."""
     import torchvision.datasets
 
+    if name in ARCHIVES:
+        return [f"{ARCHIVES[name].url}  (md5 {ARCHIVES[name].md5}), into {data_dir}/"]
     source = getattr(torchvision.datasets, TORCHVISION[name])
     if name.startswith("cifar"):
         return [f"{source.url}  (md5 {source.tgz_md5}), unpacked in {data_dir}/, which makes {data_dir / source.base_folder}/"]

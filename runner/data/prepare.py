@@ -39,6 +39,13 @@ NORMALISATIONS: dict[str, dict[str, Constants]] = {  # data set -> choice beside
         "flow_prune": _HALF,
         "mnist": _MNIST_RGB,
     },
+    "tiny_imagenet": {
+        "grasp": (  # also JingtongSu (sanity-check)
+            (0.48024578664982126, 0.44807218089384643, 0.3975477478649648),
+            (0.2769864069088257, 0.26906448510256, 0.282081906210584),
+        ),
+        "synflow": ((0.480, 0.448, 0.397), (0.276, 0.269, 0.282)),
+    },
 }
 
 

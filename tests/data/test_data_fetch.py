@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,26 @@ def fetch(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(ROOT / "scripts" / "fetch_data.py"), *arguments], capture_output=True, text=True, env=environment, timeout=120)
 
 
-@pytest.mark.parametrize(("name", "file", "md5"), [("cifar10", "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a")])
+@pytest.mark.parametrize(
+    ("name", "file", "md5"),
+    [
+        ("cifar10", "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
+        ("tiny_imagenet", "http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de"),
+    ],
+)
 def test_fetching_without_a_network_says_what_to_do_by_hand(tmp_path: Path, name: str, file: str, md5: str) -> None:
     result = fetch(name, "--data-dir", str(tmp_path))
     assert result.returncode == 2 and "Traceback" not in result.stderr and result.stdout == ""
     for part in (f"{name} could not be fetched: no network", file, md5, str(tmp_path), f"make data DATASET={name}", "ready now:", "dataset=digits"):
         assert part in result.stderr
+
+
+def test_an_archive_that_is_not_the_official_one_is_not_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "tiny-imagenet-200.zip", "w") as archive:
+        archive.writestr("tiny-imagenet-200/wnids.txt", "n00000001\n")
+    result = fetch("tiny_imagenet", "--data-dir", str(tmp_path))
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "tiny_imagenet could not be fetched" in result.stderr and not (tmp_path / "tiny-imagenet-200").exists()
 
 
 def test_fetching_an_unknown_name_offers_the_nearest() -> None:

@@ -26,10 +26,16 @@ def assert_variance(weight: Tensor, variance: float) -> None:
     assert abs(float(weight.var()) - variance) < 5 * variance * math.sqrt(2 / n)
 
 
-# Conv 64 -> 96, 3x3: fan_in 64 * 9 = 576, fan_out 96 * 9 = 864. Linear 400 -> 300: fan_in 400.
+# Conv 64 -> 96, 3x3: fan_in 64 * 9 = 576, fan_out 96 * 9 = 864. Linear 400 -> 300: fan_in 400; a uniform law on +-b has the variance b^2 / 3.
 @pytest.mark.parametrize(
     ("name", "conv", "linear"),
-    [("fan_in", 2 / 576, 2 / 400), ("fan_out", 2 / 864, 1e-4), ("open_lth", 2 / 576, 2 / 400), ("lenet_snip", 1 / 576, 1 / 400)],
+    [
+        ("fan_in", 2 / 576, 2 / 400),
+        ("fan_out", 2 / 864, 1e-4),
+        ("open_lth", 2 / 576, 2 / 400),
+        ("lenet_snip", 1 / 576, 1 / 400),
+        ("synflow_tiny", 2 / 864, 1 / 1200),
+    ],
 )
 def test_weights_have_the_variance_that_their_initialiser_names(name: str, conv: float, linear: float) -> None:
     model = small_net()
@@ -48,7 +54,7 @@ def test_biases_and_shifts_are_zero_and_statistics_fresh(name: str) -> None:
     assert torch.equal(model[1].running_var, torch.ones(96))
 
 
-@pytest.mark.parametrize("name", ["fan_in", "fan_out", "lenet_snip"])
+@pytest.mark.parametrize("name", ["fan_in", "fan_out", "lenet_snip", "synflow_tiny"])
 def test_batchnorm_scales_are_one(name: str) -> None:
     model = small_net()
     nn.init.zeros_(model[1].weight)
@@ -69,6 +75,14 @@ def test_lenet_snip_cuts_at_two_standard_deviations_of_the_uncut_normal() -> Non
     linear = nn.Linear(400, 300)
     initialise(linear, "lenet_snip", seeded(0))
     assert 0.113 < float(linear.weight.detach().abs().max()) <= 0.11369
+
+
+def test_synflow_tiny_draws_the_linear_layer_uniformly_up_to_one_over_the_root_of_fan_in() -> None:
+    linear = nn.Linear(400, 300)
+    initialise(linear, "synflow_tiny", seeded(0))
+    weight = linear.weight.detach()
+    assert 0.0499 < float(weight.max()) <= 0.05 and -0.05 <= float(weight.min()) < -0.0499
+    assert abs(float((weight.abs() < 0.025).double().mean()) - 0.5) < 4 * (0.25 / 120_000) ** 0.5  # half of a uniform law lies in its inner half
 
 
 def test_draws_come_in_the_order_of_the_parameters() -> None:
@@ -109,7 +123,7 @@ def test_building_a_model_leaves_the_global_random_stream_alone() -> None:
 
 def test_an_unknown_initialiser_is_refused_with_the_choices() -> None:
     for refuse in (lambda: initialise(nn.Linear(2, 2), "xavier", seeded(0)), lambda: ResNetCifar("r", init="xavier")):
-        with pytest.raises(ValueError, match=r"^model.init='xavier' must be one of fan_in, fan_out, open_lth, lenet_snip$"):
+        with pytest.raises(ValueError, match=r"^model.init='xavier' must be one of fan_in, fan_out, open_lth, lenet_snip, synflow_tiny$"):
             refuse()
 
 

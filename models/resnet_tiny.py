@@ -1,0 +1,69 @@
+"""ResNet-18 for 64x64 images (He et al., 2016, arXiv:1512.03385, Table 1, without the large stem), as in ganguli-lab/Synaptic-Flow for Tiny-ImageNet.
+
+Stem conv3x3-BN-ReLU at full size, no max-pooling; stages of w, 2w, 4w, 8w channels with strides 1, 2, 2, 2, two basic blocks each, option B shortcuts; global
+average; one linear layer with bias. Convolutions have no bias; BatchNorm has eps 1e-5 and momentum 0.1. Parameter counts: methods/models.md.
+
+`wide_resnet18_tiny` is genuinely doubled (w = 128). Synaptic-Flow's net of that name is ResNet-18 again: its width factor reaches only bottleneck blocks, of
+which there are none (methods/models.md), so Table 3 of the sketching paper most likely compares ResNet-18 with itself.
+
+Deviations: Synaptic-Flow's frozen per-channel scales of identity shortcuts are left out: they are 1, never trained and never pruned. Its initialiser is
+`model.init=synflow_tiny`; the default is the project's (decisions.md 3).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from models.init import check_init, fresh, refuse_small
+from models.resnet_cifar import BasicBlock
+
+
+class TinyResNet(nn.Module):
+    """The network; `ResNetTiny` describes and builds it. Logits are (B, classes)."""
+
+    def __init__(self, channels: int, classes: int, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.stage1 = self._stage(width, width, 1)
+        self.stage2 = self._stage(width, 2 * width, 2)
+        self.stage3 = self._stage(2 * width, 4 * width, 2)
+        self.stage4 = self._stage(4 * width, 8 * width, 2)
+        self.fc = nn.Linear(8 * width, classes)
+
+    @staticmethod
+    def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+        return nn.Sequential(BasicBlock(inputs, outputs, stride, "B"), BasicBlock(outputs, outputs, 1, "B"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.bn1(self.conv1(x)))  # (B, w, H, W)
+        x = self.stage4(self.stage3(self.stage2(self.stage1(x))))  # (B, 8w, ceil(H/8), ceil(W/8))
+        return self.fc(x.mean(dim=(2, 3)))
+
+
+@dataclass(frozen=True)
+class ResNetTiny:
+    """An 18-layer ResNet for small images.
+
+    Args:
+        name: what records and messages call it.
+        width: channels of the first stage; 64 is the paper's, 128 the doubled net.
+        init: see models/init.py; Synaptic-Flow's is `synflow_tiny`.
+    """
+
+    name: str
+    width: int = 64
+    init: str = "fan_in"
+    smallest: ClassVar[int] = 8  # one pixel before the average; digits' own size
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"model.width={self.width} must be at least 1: channels of the first stage, 64 in the paper")
+        check_init(self.init)
+
+    def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
+        """The network for `channels` x `size` x `size` images: CPU, float32, training mode; weights drawn from `rng` alone."""
+        refuse_small(self.name, size, self.smallest)
+        return fresh(lambda: TinyResNet(channels, classes, self.width), self.init, rng)

@@ -1,0 +1,102 @@
+"""Data sets of many JPEG files: decoded once to uint8 and kept as one safetensors file, so that a run reads one file instead of a hundred thousand.
+
+The kept file names its source, a digest over names, sizes and times of the files, and holds the checksum of its arrays. Where either does not fit (files have
+changed, the kept file is damaged), or where it cannot be read, the images are decoded again. It is written under a temporary name and renamed. A lock lets one
+process decode while the others wait; correctness does not rest on it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from runner.data.base import DataError, Official, Split
+from runner.progress import Lines
+from runner.store import atomically, clear_leftovers, held
+
+Labelled = Sequence[tuple[Path, int]]  # image files with their class indices
+
+
+def decoded_once(kept: Path, source: str, train: Labelled, test: Labelled, size: int) -> Official:
+    """The images of the kept file if it was made from `source`; otherwise decoded, with progress on stderr, and kept.
+
+    Args:
+        kept: the file that holds the decoded images, here or later.
+        source: a digest that changes when the images do.
+        size: height and width that every image must have.
+
+    Raises:
+        DataError: an image is damaged or has another size.
+    """
+    if (official := _read(kept, source)) is not None:
+        return official
+    says = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        with held(kept.with_name(f".{kept.stem}.lock"), lambda holder: says.print(f"waiting for {kept}, which {holder} makes")):
+            official = _read(kept, source)  # whoever held the lock before may have made it
+            if official is None:
+                official = _decode(kept, train, test, size, says)
+                clear_leftovers(kept.parent, kept.name)
+                _write(kept, source, official)
+    except (OSError, SafetensorError) as error:
+        says.print(f"{kept} cannot be written ({error}): the next run decodes the images again")
+    return official if official is not None else _decode(kept, train, test, size, says)
+
+
+def _read(kept: Path, source: str) -> Official | None:
+    """What the file holds, or None unless it was made from `source` and is whole."""
+    try:
+        with safe_open(kept, "pt") as file:
+            about = file.metadata() or {}
+            if about.get("source") != source:
+                return None
+            parts = [Split(file.get_tensor(f"{part}.images"), file.get_tensor(f"{part}.labels")) for part in ("train", "test")]
+    except (OSError, SafetensorError):
+        return None
+    official = Official(*parts)
+    return official if official.checksum() == about.get("checksum") else None
+
+
+def _write(kept: Path, source: str, official: Official) -> None:
+    parts = {"train": official.train, "test": official.test}
+    tensors = {f"{name}.{what}": getattr(part, what) for name, part in parts.items() for what in ("images", "labels")}
+    about = {"source": source, "checksum": official.checksum()}
+    atomically(kept, lambda path: save_file(tensors, path, about))
+
+
+def _decode(kept: Path, train: Labelled, test: Labelled, size: int, says: Console) -> Official:
+    """Both splits, (N, 3, size, size) each, in the given order."""
+    shown, total = Lines(says), len(train) + len(test)
+    shown.stage(f"decoding {total:,} images, once, into {kept}", total, "images")
+
+    def split(part: Labelled, before: int) -> Split:
+        images = torch.empty((len(part), 3, size, size), dtype=torch.uint8)
+        for i, (path, _) in enumerate(part):
+            images[i] = pixels(path, size)
+            shown.tick(before + i + 1, total, "images")
+        return Split(images, torch.tensor([label for _, label in part]))
+
+    return Official(split(train, 0), split(test, len(train)))
+
+
+def pixels(path: Path, size: int) -> Tensor:
+    """One JPEG as uint8 (3, size, size); grey images become red, green and blue alike.
+
+    Raises:
+        DataError: the file is damaged, no JPEG, or of another size.
+    """
+    try:
+        with Image.open(path, formats=["JPEG"]) as image:
+            found = image.size
+            values = np.array(image.convert("RGB")) if found == (size, size) else None  # (size, size, 3)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises for damaged files
+        raise DataError(f"{path} is no intact JPEG ({error}); delete it and unpack the archive again") from error
+    if values is None:
+        raise DataError(f"{path} has {found[0]}x{found[1]} pixels, expected {size}x{size}")
+    return torch.from_numpy(values).permute(2, 0, 1)

@@ -1,0 +1,172 @@
+"""Tiny-ImageNet (Stanford CS231n, 2015): 200 classes of ImageNet at 64x64, 500 training and 50 validation images each, as JPEG files in the official layout.
+
+<data_dir>/tiny-imagenet-200/    wnids.txt, train/<class>/images/<class>_<i>.JPEG, val/images/val_<i>.JPEG, val/val_annotations.txt (file, class, box)
+<data_dir>/tiny-imagenet-200.safetensors    all images, decoded once (runner/data/decoded.py)
+
+The official validation images are the test set, the unlabelled test images are never used. Classes are numbered in alphabetical order, as torchvision's
+ImageFolder does, for both splits. Nobody publishes checksums of the single files, so `verify` looks at names, counts and labels; decoding shows the rest.
+"""
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from runner.data.base import Data, DataError, Info, explained, read_bytes
+from runner.data.decoded import decoded_once
+from runner.data.prepare import assemble, check_options, padded_info
+
+NATIVE = Info(channels=3, size=64, classes=200, train=100_000, test=10_000)
+FOLDER = "tiny-imagenet-200"
+SHOWN = 3  # of many names in a message
+
+
+@dataclass(frozen=True)
+class TinyImagenet:
+    """Fields: conf/dataset/tiny_imagenet.yaml."""
+
+    name: str = "tiny_imagenet"
+    size: int | None = None
+    validation: float = 0.0
+    augment: str = "crop_flip"
+    normalise: str = "computed"
+    native: ClassVar[Info] = NATIVE
+
+    def __post_init__(self) -> None:
+        check_options(self, "tiny_imagenet", self.native)
+
+    def info(self) -> Info:
+        """Shape and counts after padding."""
+        return padded_info(self, self.native)
+
+    def places(self, data_dir: Path) -> list[Path]:
+        """The folder that the official archive makes."""
+        return [data_dir / FOLDER]
+
+    def verify(self, data_dir: Path) -> None:
+        """Like `check`, but the error names only the problem."""
+        list_files(self.places(data_dir)[0], self.native)
+
+    def check(self, data_dir: Path) -> None:
+        """Raise a `DataError` unless all files are there and labelled. Damaged ones are found when they are decoded."""
+        with explained(self, data_dir):
+            self.verify(data_dir)
+
+    def load(self, data_dir: Path, train_fraction: float) -> Data:
+        """Read and prepare the images; the first time, decode them."""
+        folder = self.places(data_dir)[0]
+        with explained(self, data_dir):
+            listing = list_files(folder, self.native)
+            train, test = ([(folder / image.path, image.label) for image in part] for part in (listing.train, listing.test))
+            official = decoded_once(folder.with_name(f"{FOLDER}.safetensors"), listing.digest(), train, test, self.native.size)
+        return assemble(self, official, scale=255.0, classes=self.native.classes, train_fraction=train_fraction)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One image: its path inside the folder, its class index, and what tells whether it has changed."""
+
+    path: str
+    label: int
+    bytes: int
+    changed: int  # seconds since 1970; archives keep no fractions
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All images of the folder: training images by class and name, test images in the order of the annotations."""
+
+    train: list[Listed]
+    test: list[Listed]
+
+    def digest(self) -> str:
+        """SHA-256 over paths, labels, sizes and times: changes when an image or a label does."""
+        lines = (f"{part} {image}\n" for part, images in (("train", self.train), ("test", self.test)) for image in images)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def list_files(folder: Path, expected: Info) -> Listing:
+    """Every image with its class index.
+
+    Raises:
+        DataError: files are missing, too many or empty, or the lists of classes and labels do not fit them.
+    """
+    _require([name for name in ("wnids.txt", "train", "val/images", "val/val_annotations.txt") if not (folder / name).exists()])
+    classes = _classes(folder / "wnids.txt", expected.classes)
+    return Listing(_train(folder, classes, expected.train // expected.classes), _test(folder, classes, expected.test // expected.classes))
+
+
+def _classes(path: Path, count: int) -> dict[str, int]:
+    """Class names (WordNet ids) with their indices, in alphabetical order; the file has them in another."""
+    names = read_bytes(path).decode(errors="replace").split()
+    strange = [name for name in names if not re.fullmatch(r"n\d{8}", name)]
+    if strange:
+        raise DataError(f"{path} lists {_some(strange)}: not WordNet ids such as n01443537")
+    if len(names) != count or len(set(names)) != count:
+        raise DataError(f"{path} lists {len(set(names))} different classes in {len(names)} lines, expected {count}")
+    return {name: index for index, name in enumerate(sorted(names))}
+
+
+def _train(folder: Path, classes: dict[str, int], each: int) -> list[Listed]:
+    _require([f"train/{name}/images" for name in classes if not (folder / "train" / name / "images").is_dir()])
+    found = {name: _images(folder, f"train/{name}/images") for name in classes}
+    wrong = [f"train/{name}/images holds {len(images)}" for name, images in found.items() if len(images) != each]
+    if wrong:
+        raise DataError(f"{_some(wrong)} images, expected {each} in each class")
+    return [Listed(path, classes[name], *stamp) for name, images in found.items() for path, stamp in images.items()]
+
+
+def _test(folder: Path, classes: dict[str, int], each: int) -> list[Listed]:
+    labels = _annotations(folder / "val" / "val_annotations.txt", classes)
+    found = _images(folder, "val/images")
+    missing = [path for path in labels if path not in found]
+    moved = any((folder / "val" / name).is_dir() for name in classes)
+    hint = "; a helper of other code has moved them into folders of classes: unpack the archive again" if moved else ""
+    _require(missing, hint)
+    if unlabelled := [path for path in found if path not in labels]:
+        raise DataError(f"val/val_annotations.txt gives no class for {_some(unlabelled)}")
+    counts = Counter(labels.values())
+    wrong = [f"{name} has {counts[index]}" for name, index in classes.items() if counts[index] != each]
+    if wrong:
+        raise DataError(f"val/val_annotations.txt: class {_some(wrong)} images, expected {each} of each class")
+    return [Listed(path, label, *found[path]) for path, label in labels.items()]
+
+
+def _annotations(path: Path, classes: dict[str, int]) -> dict[str, int]:
+    """Path inside the folder -> class index, in the order of the lines: file name, class and box, with tabs between."""
+    labels: dict[str, int] = {}
+    for number, line in enumerate(read_bytes(path).decode(errors="replace").splitlines(), start=1):
+        name, *rest = line.split("\t")
+        image = f"val/images/{name}"
+        if not rest or not re.fullmatch(r"[\w-]+\.JPEG", name):
+            raise DataError(f"{path}, line {number}: {line[:60]!r} is not an image, its class and its box with tabs between")
+        if rest[0] not in classes:
+            raise DataError(f"{path}, line {number}: class {rest[0]!r} is not in wnids.txt")
+        if image in labels:
+            raise DataError(f"{path}, line {number}: {name} has a class already")
+        labels[image] = classes[rest[0]]
+    return labels
+
+
+def _images(folder: Path, inside: str) -> dict[str, tuple[int, int]]:
+    """Path of each JPEG in a sub-folder, by name -> (bytes, seconds); no file is opened."""
+    with os.scandir(folder / inside) as entries:
+        found = {f"{inside}/{entry.name}": entry.stat() for entry in entries if entry.name.endswith(".JPEG")}
+    empty = [path for path, status in found.items() if status.st_size == 0]
+    if empty:
+        raise DataError(f"{_some(empty)} {'is' if len(empty) == 1 else 'are'} empty; unpack the archive again")
+    return {path: (found[path].st_size, int(found[path].st_mtime)) for path in sorted(found)}
+
+
+def _require(missing: Sequence[str], hint: str = "") -> None:
+    if missing:
+        raise DataError(f"missing {_some(missing)}{hint}")
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
