@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +300,14 @@ def test_a_job_is_held_back_while_a_running_one_is_about_to_make_what_it_needs_a
     ended, said = run_all_of(jobs, plain_slots(2))
     assert {name: outcome.said for name, outcome in ended.items() if outcome.failed} == {}
     assert [line for line in said.splitlines() if line.startswith("begun")] == ["begun: first", "begun: other", "begun: second"]
+
+
+def test_a_job_that_wants_more_of_a_stage_waits_no_longer_than_the_running_one_needs_for_it(tmp_path: Path) -> None:
+    # E.g. a rewinding point that the running job does not keep: the stage is there for the one, and something of it left to do for the other.
+    first = small_job(tmp_path, "first", "(F.parent / 'stage').touch(); until('second/result.json'); done()", makes=("stage",))
+    second = replace(small_job(tmp_path, "second", "done()", makes=("stage",)), there=lambda key: False)
+    ended, _ = run_all_of([first, second], plain_slots(2))
+    assert {name: outcome.said for name, outcome in ended.items() if outcome.failed} == {}
 
 
 def test_a_job_that_waited_for_one_that_failed_makes_the_stage_itself(tmp_path: Path) -> None:
