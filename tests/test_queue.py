@@ -288,6 +288,11 @@ def test_what_others_wait_for_is_made_first() -> None:
         wanting("e", "dense"),
     ]
     assert [job.name for job in shared_first(jobs)] == ["d", "b", "c", "e", "a"]
+    # The dense net is used by three; who rewinds to its epoch 1 makes it, so that nobody trains its beginning again: 2, 2 + 2, 2.
+    chains = [wanting("reinit", "dense", "x"), wanting("rewind", "dense", "dense@1", "y"), wanting("finetune", "dense", "z")]
+    assert [job.name for job in shared_first(chains)] == ["rewind", "reinit", "finetune"]
+    late = [wanting("other", "x"), wanting("rewind", "there", "there@1")]  # the stage is there, its rewinding point is not: counts nothing
+    assert [job.name for job in shared_first(late)] == ["other", "rewind"]
 
 
 def test_a_job_is_held_back_while_a_running_one_is_about_to_make_what_it_needs_and_no_longer(tmp_path: Path) -> None:
