@@ -667,6 +667,7 @@ def test_two_sweeps_at_once_do_each_stage_once(tmp_path: Path) -> None:
 REPRODUCE = [*SMALL, "models=resnet20", "model=mlp", "seeds=0"]
 
 
+@pytest.mark.slow
 def test_two_tables_are_reproduced_at_once_by_two_commands_at_once_and_each_stage_once(tmp_path: Path) -> None:
     tables = ["imc_table01@digits", "imc_table01@fashion_mnist"]  # both on the digits, by SMALL: the same runs
     both = [sweep(tmp_path, *SHORT, "slots=1", program="scripts/reproduce.py", common=[*tables, *REPRODUCE]) for _ in range(2)]
