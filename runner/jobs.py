@@ -28,8 +28,8 @@ class Job:
 
     Args:
         done: whether its result is there.
-        makes: keys of its stages. Jobs that would wait for each other's stages do not run side by side while others can.
-        there: whether nothing of a stage is left to compute for this job.
+        makes: keys of its stages, and KEY@EPOCH for rewinding points. Jobs that would wait for each other's do not run side by side while others can.
+        there: whether one of these is in the cache.
         again: the command line that a person repeats it by.
     """
 
@@ -47,7 +47,7 @@ class Job:
         return self.folder / "run.log"
 
     def claims(self) -> set[str]:
-        """The stages that it would compute now."""
+        """What of these it would compute now."""
         return {key for key in self.makes if not self.there(key)}
 
 
@@ -149,10 +149,13 @@ def last_words(log: Path, offset: int) -> str:
 
 
 def shared_first(jobs: list[Job]) -> list[Job]:
-    """The jobs in an order that makes first what most others wait for; otherwise as they came."""
+    """The jobs in an order that makes first what most others wait for; otherwise as they came.
+
+    A rewinding point of a shared stage counts as much as the stage: made by a job that keeps none, it would have to be trained to that point once more.
+    """
     claims = {id(job): job.claims() for job in jobs}
-    uses = Counter(key for keys in claims.values() for key in keys)
-    return sorted(jobs, key=lambda job: -sum(uses[key] - 1 for key in claims[id(job)]))
+    uses = Counter(item for items in claims.values() for item in items)
+    return sorted(jobs, key=lambda job: -sum(uses[item.partition("@")[0]] - 1 for item in claims[id(job)] if item.partition("@")[0] in uses))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from runner.options import options_from
 from runner.plan import record_path
 from runner.slots import Options, Slot, machine_slots
 from runner.spec import Run
-from runner.stages import is_cached
+from runner.stages import snapshots_wanted
 from runner.store import Store
 
 RUN_PY = CONF.parent / "run.py"
@@ -94,14 +94,19 @@ def make_job(run: Run, machine: Machine, words: list[str]) -> Job:
     own = {f"env.{key}": f"env.{key}={getattr(machine, key)}" for key in ("results_dir", "cache_dir", "data_dir")} | {"env.progress": "env.progress=lines"}
     plain = [word for word in words if word.partition("=")[0] not in own]
     store, keys = Store(machine.cache_dir), stage_keys(run)
-    stages = {keys[stage.name]: stage for stage in run.stages}
+    points = {f"{keys[name]}@{epoch}" for name, epochs in snapshots_wanted(run).items() if name in keys for epoch in epochs}
+
+    def there(item: str) -> bool:
+        key, _, epoch = item.partition("@")
+        return store.has(key) and (not epoch or store.has_snapshot(key, int(epoch)))
+
     return Job(
         name=path.parent.name,
         command=(sys.executable, str(RUN_PY), *plain, *own.values()),
         folder=path.parent,
         done=path.is_file,
-        makes=frozenset(stages),
-        there=lambda key: is_cached(run, stages[key], store, key),
+        makes=frozenset({*keys.values(), *points}),
+        there=there,
         again="python run.py " + shlex.join(words),
     )
 
