@@ -2,13 +2,13 @@
 
 Noise is drawn in normalised space, where the training set has mean 0 and variance 1 (decisions.md 7), and anew in each pruning round ("Pruning at
 Initialization - A Sketching Perspective", arXiv:2305.17559, Sec. 8). Its generator follows from the seed of the stage's stream, which it leaves where it is.
-The paper gives no labels for its noise; ours are uniform over the classes.
+The paper gives no labels for its noise; ours are uniform over the classes. A source with `trains = True` can also stand in for a whole training set.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -46,6 +46,7 @@ class Normal:
         batch_size: Default 256 (sketching paper, Sec. 8).
     """
 
+    trains: ClassVar[bool] = True
     batch_size: int = 256
 
     def __post_init__(self) -> None:
@@ -69,6 +70,7 @@ class SparseNormal:
         location: a place is a `pixel` with all its channels (the paper's words, decisions.md 22) or a `coordinate`, one channel of a pixel (its theory).
     """
 
+    trains: ClassVar[bool] = True
     batch_size: int = 256
     location: Location = "pixel"
 

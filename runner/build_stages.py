@@ -73,6 +73,8 @@ def _add_stage(node: dict[str, Any], built: _Built, key: str, keys: "_Keys") -> 
     slot = "measure" if node["kind"] == "measure" else "pruner"
     component = construct(node[slot], keys(f"{key}.{slot}"), keys) if node.get(slot) is not None else None
     recipe = _build_recipe(node, built, start, key) if trains else None
+    data = construct(node["data"], keys(f"{key}.data"), keys) if trains and node.get("data") is not None else None
+    _refuse_untrainable(data, keys(f"{key}.data"))
     built.stages[node["name"]] = Stage(
         name=node["name"],
         kind=node["kind"],
@@ -82,10 +84,21 @@ def _add_stage(node: dict[str, Any], built: _Built, key: str, keys: "_Keys") -> 
         density=node.get("density", plain["density"]) if slot == "pruner" and component is not None else None,
         recipe=recipe,
         component=component,
-        data=construct(node["data"], keys(f"{key}.data"), keys) if trains and node.get("data") is not None else None,
+        data=data,
     )
     built.ends[node["name"]] = _paper_epochs(node, plain, key)
     built.reached[node["name"]] = recipe.end if recipe else built.reached.get(start.stage, 0)
+
+
+def _refuse_untrainable(data: Any, key: str) -> None:
+    """A source that gives one image, or the training images themselves, is no synthetic training set.
+
+    Raises:
+        ConfigError: it is one of these.
+    """
+    if data is not None and not getattr(data, "trains", False):
+        problem = f"{key}={type(data).__name__.lower()}: nets are trained on it here, which takes noise with labels"
+        raise ConfigError(f"{problem}: {key}=normal or {key}=sparse_normal; leave it out for the training images")
 
 
 class _Keys:

@@ -1,18 +1,23 @@
 """A table as text, Markdown, LaTeX, HTML and CSV, in the paper's layout: title, two header lines, rows in the paper's order."""
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from textwrap import wrap
+from typing import Any
 
 import pandas as pd
-from tabulate import tabulate
+from tabulate import SEPARATING_LINE, tabulate
 
+from runner.captions import caption, findings, title
 from runner.cells import Table
+from runner.places import Line
 from runner.store import atomically
-from runner.tables import Entry, caption, entries, findings, full, long_form, title
+from runner.tables import Entry, entries, full, long_form
 
+WRAP = 18  # characters of a column's head before a terminal breaks it
 Found = dict[tuple[str, str], Entry]
 
 
@@ -23,6 +28,12 @@ def _rows(table: Table, found: Found) -> list[list[str]]:
     return [row + [""] * (width - len(row)) for row in rows]
 
 
+def _ruled(table: Table, rows: Sequence[Any], rule: Any) -> list[Any]:
+    """The printed lines with a rule above every panel but the first."""
+    above = [rule if i and not line.entries else None for i, line in enumerate(table.page.lines)]
+    return [item for pair in zip(above, rows, strict=True) for item in pair if item is not None]
+
+
 def _heads(table: Table) -> list[list[str]]:
     """The header lines; a text over several columns stands over the first of them."""
     return [[text if i == 0 else "" for text, span in head for i in range(span)] for head in table.page.heads]
@@ -30,8 +41,9 @@ def _heads(table: Table) -> list[list[str]]:
 
 def as_text(table: Table, found: Found) -> str:
     """For a terminal."""
-    heads = ["\n".join(texts) for texts in zip(*_heads(table), strict=True)]
-    body = tabulate(_rows(table, found), headers=heads, tablefmt="simple", disable_numparse=True)
+    above = _heads(table)
+    heads = ["\n".join(texts) for texts in zip(*above, strict=True)] if len(above) > 1 else ["\n".join(wrap(text, WRAP)) for text in above[0]]
+    body = tabulate(_ruled(table, _rows(table, found), SEPARATING_LINE), headers=heads, tablefmt="simple", disable_numparse=True)
     notes = [*caption(table, found), *(f"Appendix: {line}" for line in findings(table, found))]
     return "\n".join([title(table, found), "", body, "", *notes]) + "\n"
 
@@ -39,14 +51,16 @@ def as_text(table: Table, found: Found) -> str:
 def as_markdown(table: Table, found: Found) -> str:
     """A pipe table; Markdown has one header line, so a second one is the first row."""
     first, *others = _heads(table)
-    body = tabulate([*([f"**{cell}**" for cell in head] for head in others), *_rows(table, found)], headers=first, tablefmt="pipe", disable_numparse=True)
+    rows = [row if line.entries else [f"**{row[0]}**", *row[1:]] for line, row in zip(table.page.lines, _rows(table, found), strict=True)]
+    body = tabulate([*([f"**{cell}**" for cell in head] for head in others), *rows], headers=first, tablefmt="pipe", disable_numparse=True)
     notes = [*caption(table, found), *(f"Appendix: {line}" for line in findings(table, found))]
     return f"**{title(table, found)}**\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
 
 
 def as_latex(table: Table, found: Found) -> str:
-    """booktabs; needs \\usepackage{booktabs}. Text is escaped, ± and the dash are LaTeX's own."""
+    """booktabs; needs \\usepackage{booktabs}. Text is escaped; ±, χ and the dash are LaTeX's own."""
     labels, columns = table.page.labels, len(_heads(table)[0])
+    body = [_tex_row(line, row) for line, row in zip(table.page.lines, _rows(table, found), strict=True)]
     lines = [
         "\\begin{table}",
         "\\centering",
@@ -55,12 +69,18 @@ def as_latex(table: Table, found: Found) -> str:
         "\\toprule",
         *(line for head in table.page.heads for line in _tex_head(head)),
         "\\midrule",
-        *(" & ".join(_tex(cell) for cell in row) + " \\\\" for row in _rows(table, found)),
+        *_ruled(table, body, "\\midrule"),
         "\\bottomrule",
         "\\end{tabular}",
         "\\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _tex_row(line: Line, row: list[str]) -> str:
+    """A printed line; a panel's head spans it."""
+    cells = [_tex(cell) for cell in row] if line.entries else [f"\\multicolumn{{{len(row)}}}{{l}}{{{_tex(row[0])}}}"]
+    return " & ".join(cells) + " \\\\"
 
 
 def _tex_head(head: tuple[tuple[str, int], ...]) -> list[str]:
@@ -72,7 +92,8 @@ def _tex_head(head: tuple[tuple[str, int], ...]) -> list[str]:
 
 
 def _tex(text: str) -> str:
-    for plain, escaped in (("\\", "\\textbackslash "), ("&", "\\&"), ("%", "\\%"), ("_", "\\_"), ("#", "\\#"), ("$", "\\$"), ("±", "$\\pm$"), ("–", "--")):
+    signs = (("±", "$\\pm$"), ("–", "--"), ("χ", "$\\chi$"))
+    for plain, escaped in (("\\", "\\textbackslash "), ("&", "\\&"), ("%", "\\%"), ("_", "\\_"), ("#", "\\#"), ("$", "\\$"), *signs):
         text = text.replace(plain, escaped)
     return text
 

@@ -55,7 +55,7 @@ class Page:
     @property
     def labels(self) -> int:
         """Columns that hold labels."""
-        return len(self.lines[0].labels)
+        return next(len(line.labels) for line in self.lines if line.entries)
 
 
 def lay_out(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> tuple[list[Place], Page]:
@@ -83,7 +83,7 @@ def _by_network(spec: dict[str, Any], setting: dict[str, Any], networks: dict[st
 
 
 def _grid(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> tuple[list[Place], Page]:
-    panels, methods = setting.get("panels", spec["panels"]), [m for m in spec["methods"] if _applies(m, spec)]
+    panels, methods = setting.get("panels", spec["panels"]), [m for m in spec["methods"] if applies(m, spec)]
     values: dict[str, list[Any]] = {"network": list(networks), "density": spec["densities"], "method": methods}
     rows, columns = (list(product(*(values[axis] for axis in spec[side]))) for side in ("rows", "columns"))
     places, lines = [], []
@@ -125,10 +125,10 @@ def _grid_place(key: Key, at: dict[str, Any], panel: dict[str, Any], spec: dict[
 def _matches(rule: dict[str, Any], panel: dict[str, Any], network: str, method: dict[str, Any], spec: dict[str, Any]) -> bool:
     """Whether a rule of `where` is for this entry: keys that it leaves out match all."""
     inside = rule.get("panel", panel["label"]) == panel["label"] and rule.get("network", network) == network
-    return inside and method["label"].startswith(rule.get("method", "")) and _applies(rule, spec)
+    return inside and method["label"].startswith(rule.get("method", "")) and applies(rule, spec)
 
 
-def _applies(item: dict[str, Any], spec: dict[str, Any]) -> bool:
+def applies(item: dict[str, Any], spec: dict[str, Any]) -> bool:
     """Whether the table's options have the values that `when` asks for."""
     return all(spec[key] == value for key, value in item.get("when", {}).items())
 

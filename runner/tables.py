@@ -4,7 +4,6 @@ import csv
 import json
 import math
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from runner.cells import Cell, Job, Table, results_roots
 from runner.compose import CONF
 
 MISSING = "–"
-JUDGES = {"validation": "a tenth of the training images, which these runs hold out", "test": "the test images themselves"}
-EPOCHS = {"accuracy": "last", "accuracy_best": "best"}  # table.metric -> the epoch whose accuracy is printed
 SELECT = {"validation": "val_accuracy", "test": "accuracy"}  # table.select_on -> what the best candidate is chosen by
 
 
@@ -142,90 +139,12 @@ def full(entry: Entry, metric: str) -> str:
     return f"{ours(entry, metric)} [{papers(entry, metric)}{extra}]"
 
 
-def title(table: Table, found: dict[tuple[str, str], Entry]) -> str:
-    """The paper's title, and what differs from its setting."""
-    spec, runs = table.spec, [job.run for job in table.jobs]
-    notes = []
-    if table.variant:
-        notes.append(f"here on {', '.join(sorted({run.dataset.name for run in runs}))}")
-    if table.networks != {k: v for k, v in spec["networks"].items() if k in table.networks}:
-        notes.append("width-16 nets" if table.variant else "other nets")
-    notes += [f"padded to {run.dataset.size}x{run.dataset.size}" for run in runs[:1] if getattr(run.dataset, "size", None)]
-    scales = {run.scale for run in runs}
-    if scales - {1.0}:
-        notes.append("every duration x " + ", ".join(f"{s:.4g}" for s in sorted(scales)))
-    if any(run.train_fraction < 1 for run in runs):
-        notes.append(f"{runs[0].train_fraction:.0%} of the training images")
-    shown = f"Table {spec['number']}: {spec['title']}"
-    return shown + (f" ({'; '.join(notes)})" if notes else "")
-
-
-def caption(table: Table, found: dict[tuple[str, str], Entry]) -> list[str]:
-    """What a reader has to know: what the numbers are, seeds, devices, mixed code, missing rows."""
-    records = [record for entry in found.values() for record in entry.records]
-    asked = {len(jobs) for entry in found.values() for jobs in entry.cell.candidates}
-    lines = [
-        f"Each entry: ours [the paper's]; accuracy: test accuracy at the {EPOCHS[table.spec['metric']]} epoch in percent, mean ± standard deviation over "
-        f"n={'/'.join(map(str, sorted(asked)))} seeds [the paper's, difference]; runtime: seconds of all the method's stages, mean.",
-        *table.spec.get("notes", []),
-    ]
-    origins: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
-        ("device", lambda r: f"{r['provenance']['device_name']}, {r['provenance']['threads']} thread(s)"),
-        ("NUMERICS", lambda r: json.dumps(r["provenance"]["numerics"])),
-        ("precision", lambda r: r["provenance"]["precision"]),
-    ]
-    for what, read in origins:
-        if what == "NUMERICS":  # kinds differ between methods; only one kind with two numbers is a mixture
-            kinds: dict[str, set[int]] = {}
-            for record in records:
-                for kind, number in record["provenance"]["numerics"].items():
-                    kinds.setdefault(kind, set()).add(number)
-            lines += [f"Mixed code versions: NUMERICS of {kind} are {sorted(n)}." for kind, n in kinds.items() if len(n) > 1]
-            continue
-        values = sorted({str(read(record)) for record in records})
-        lines += [f"{what.capitalize()}: {values[0]}."] if len(values) == 1 else [f"Mixes {what}s: {'; '.join(values)}."] if values else []
-    absent = sorted({entry.cell.missing for entry in found.values() if entry.cell.missing})
-    lines += ["Missing: " + "; ".join(absent) + "."] if absent else []
-    if any(entry.tried for entry in found.values()):
-        on = table.spec["select_on"]
-        lines.append(f"Sparsities chosen by mean accuracy on {JUDGES[on]} (table.select_on={on}), ties to the larger; all tried are in the appendix.")
-    undone = sum(len(entry.cell.jobs) - len(entry.done) for entry in found.values())
-    lines += [f"{undone} runs are not done: make reproduce TABLE={table.name}"] if undone else []
-    return lines
-
-
-def findings(table: Table, found: dict[tuple[str, str], Entry]) -> list[str]:
-    """Lines of the appendix: what methods found by themselves, from the records' reports."""
-    lines = []
-    for item in table.spec.get("findings", []):
-        for network in table.networks:
-            values = [record["report"].get(item["key"]) for record in found[item["row"], network].records]
-            if values:
-                lines.append(f"{item['label']}, {network}: {_finding(values)}")
-    return lines + [_choice(place, entry) for place, entry in found.items() if entry.tried]
-
-
-def _choice(place: tuple[str, str], entry: Entry) -> str:
-    """What was tried for an entry, and what was chosen."""
-    tried = ", ".join(f"{1 - density:.2f}: {MISSING if mean is None else f'{mean:.2f}'}" for density, mean in entry.tried.items())
-    chosen = f"{1 - (entry.jobs[0].run.density or 1):.2f} chosen" if entry.jobs else "none chosen, no sparsity is done with all seeds"
-    return f"{', '.join(place)}: {chosen} of {tried}"
-
-
-def _finding(values: list[Any]) -> str:
-    numbers = [float(v) for v in values if isinstance(v, (int, float))]
-    if len(numbers) < len(values):
-        return ", ".join("none" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in values)
-    mean, spread = mean_and_spread(numbers)
-    return f"{mean:.4g}" + (f" ± {float(f'{spread:.2g}'):g}" if spread is not None else "")
-
-
 def long_form(table: Table, found: dict[tuple[str, str], Entry]) -> list[dict[str, Any]]:
     """A line for every row, network and seed, measured or not, with the paper's numbers: for the CSV."""
     lines = []
     for (row, column), entry in found.items():
         printed, network = {job.run_id for job in entry.jobs}, entry.cell.network
-        paper = {f"paper_{metric}": entry.paper.get(name, "") for metric, name in PAPER_COLUMN.items()}
+        paper = {f"paper_{metric}": entry.paper.get(name, "") for metric, name in (*PAPER_COLUMN.items(), ("accuracy_std", "accuracy_std"))}
         for job in entry.cell.jobs or (None,):
             record = entry.done.get(job.run_id, {}) if job else {}
             lines.append(

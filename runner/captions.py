@@ -1,0 +1,115 @@
+"""What stands above and below a printed table: the paper's title and how its setting differs from ours, notes, what methods found."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from runner.cells import Table
+from runner.places import applies
+from runner.tables import MISSING, Entry, mean_and_spread
+
+JUDGES = {"validation": "a tenth of the training images, which these runs hold out", "test": "the test images themselves"}
+EPOCHS = {"accuracy": "last", "accuracy_best": "best"}  # table.metric -> the epoch whose accuracy is printed
+
+
+def title(table: Table, found: dict[tuple[str, str], Entry]) -> str:
+    """The paper's title, and what differs from its setting."""
+    spec, runs = table.spec, [job.run for job in table.jobs]
+    notes = []
+    if table.variant:
+        notes.append(f"here on {', '.join(sorted({run.dataset.name for run in runs}))}")
+    if table.networks != {k: v for k, v in spec["networks"].items() if k in table.networks}:
+        notes.append("width-16 nets" if table.variant else "other nets")
+    notes += _padding(table)
+    scales = {run.scale for run in runs}
+    if scales - {1.0}:
+        notes.append("every duration x " + ", ".join(f"{s:.4g}" for s in sorted(scales)))
+    if any(run.train_fraction < 1 for run in runs):
+        notes.append(f"{runs[0].train_fraction:.0%} of the training images")
+    shown = f"Table {spec['number']}: {spec['title']}"
+    return shown + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _padding(table: Table) -> list[str]:
+    """Which networks see images on a larger black border, unless all see the data set's own."""
+    sizes: dict[int, list[str]] = {}
+    for cell in table.cells.values():
+        for job in cell.jobs[:1]:
+            sizes.setdefault(getattr(job.run.dataset, "size", None) or 0, []).append(cell.network)
+    padded = {size: "" if len(sizes) == 1 else f" for {', '.join(dict.fromkeys(networks))}" for size, networks in sizes.items() if size}
+    return [f"padded to {size}x{size}{whose}" for size, whose in sorted(padded.items())]
+
+
+def caption(table: Table, found: dict[tuple[str, str], Entry]) -> list[str]:
+    """What a reader has to know: what the numbers are, seeds, devices, mixed code, missing rows."""
+    records = [record for entry in found.values() for record in entry.records]
+    asked = {len(jobs) for entry in found.values() for jobs in entry.cell.candidates}
+    timed = "; runtime: seconds of all the method's stages, mean" if any(m == "runtime_s" for line in table.page.lines for _, m in line.entries) else ""
+    lines = [
+        f"Each entry: ours [the paper's]; accuracy: test accuracy at the {EPOCHS[table.spec['metric']]} epoch in percent, mean ± standard deviation over "
+        f"n={'/'.join(map(str, sorted(asked)))} seeds [the paper's, difference]{timed}.",
+        *_notes(table),
+    ]
+    origins: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
+        ("device", lambda r: f"{r['provenance']['device_name']}, {r['provenance']['threads']} thread(s)"),
+        ("NUMERICS", lambda r: json.dumps(r["provenance"]["numerics"])),
+        ("precision", lambda r: r["provenance"]["precision"]),
+    ]
+    for what, read in origins:
+        if what == "NUMERICS":  # kinds differ between methods; only one kind with two numbers is a mixture
+            kinds: dict[str, set[int]] = {}
+            for record in records:
+                for kind, number in record["provenance"]["numerics"].items():
+                    kinds.setdefault(kind, set()).add(number)
+            lines += [f"Mixed code versions: NUMERICS of {kind} are {sorted(n)}." for kind, n in kinds.items() if len(n) > 1]
+            continue
+        values = sorted({str(read(record)) for record in records})
+        lines += [f"{what.capitalize()}: {values[0]}."] if len(values) == 1 else [f"Mixes {what}s: {'; '.join(values)}."] if values else []
+    absent = sorted({entry.cell.missing for entry in found.values() if entry.cell.missing})
+    lines += ["Missing: " + "; ".join(absent) + "."] if absent else []
+    if any(entry.tried for entry in found.values()):
+        on = table.spec["select_on"]
+        lines.append(f"Sparsities chosen by mean accuracy on {JUDGES[on]} (table.select_on={on}), ties to the larger; all tried are in the appendix.")
+    undone = sum(len(entry.cell.jobs) - len(entry.done) for entry in found.values())
+    lines += [f"{undone} runs are not done: make reproduce TABLE={table.name}"] if undone else []
+    return lines
+
+
+def _notes(table: Table) -> list[str]:
+    """The notes of the table's YAML that hold for the panels, networks and options printed here, and whose numbers stand beside another data set's."""
+    spec = table.spec
+    panels = {panel["label"] for panel in (spec["elsewhere"][table.variant] if table.variant else spec).get("panels", [])}
+    notes = [{"text": note} if isinstance(note, str) else note for note in spec.get("notes", [])]
+    lines = [
+        note["text"] for note in notes if {note.get("panel")} <= {None, *panels} and {note.get("network")} <= {None, *table.networks} and applies(note, spec)
+    ]
+    if table.variant and "dataset" in table.page.paper:
+        at = table.page.paper.index("dataset")
+        lines.append(f"The paper's numbers are those for {', '.join(dict.fromkeys(cell.paper[at] for cell in table.cells.values()))}.")
+    return lines
+
+
+def findings(table: Table, found: dict[tuple[str, str], Entry]) -> list[str]:
+    """Lines of the appendix: what methods found by themselves, from the records' reports."""
+    lines = []
+    for item in table.spec.get("findings", []):
+        for network in table.networks:
+            values = [record["report"].get(item["key"]) for record in found[item["row"], network].records]
+            if values:
+                lines.append(f"{item['label']}, {network}: {_finding(values)}")
+    return lines + [_choice(place, entry) for place, entry in found.items() if entry.tried]
+
+
+def _choice(place: tuple[str, str], entry: Entry) -> str:
+    """What was tried for an entry, and what was chosen."""
+    tried = ", ".join(f"{1 - density:.2f}: {MISSING if mean is None else f'{mean:.2f}'}" for density, mean in entry.tried.items())
+    chosen = f"{1 - (entry.jobs[0].run.density or 1):.2f} chosen" if entry.jobs else "none chosen, no sparsity is done with all seeds"
+    return f"{', '.join(place)}: {chosen} of {tried}"
+
+
+def _finding(values: list[Any]) -> str:
+    numbers = [float(v) for v in values if isinstance(v, (int, float))]
+    if len(numbers) < len(values):
+        return ", ".join("none" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in values)
+    mean, spread = mean_and_spread(numbers)
+    return f"{mean:.4g}" + (f" ± {float(f'{spread:.2g}'):g}" if spread is not None else "")
