@@ -73,7 +73,7 @@ class ScorePruner:
             if getattr(self, group) is None
         ]
         if self.source is None and self.score.needs_data:
-            problems.append(f"source=none: {type(self.score).__name__} is computed from data; leave source=... out for the method's own, or take source=normal")
+            problems.append(f"source=none: {type(self.score).__name__} is computed from data; leave source=... out for the method's own, or take source=train")
         if isinstance(self.score, Mapped) and self.score.map == "signed" and isinstance(self.pick, (Proportional, Sketch)):
             pick, score = type(self.pick).__name__.lower(), type(self.score).__name__
             problems.append(f"pick={pick} takes scores for probabilities, but {score}'s have both signs: add method.score.map=positive, or take pick=top")
