@@ -111,7 +111,7 @@ def test_densities_and_seeds_cost_no_composition() -> None:
     spec = expand("imc_table01", {}, [], few).spec
     rows = [{**row, "label": f"{row['label']} {i}", "density": [0.9 - i / 50] * 2} for row in spec["rows"] if "density" in row for i in range(20)]
     table = expand_spec({**spec, "rows": rows, "seeds": list(range(10))}, "imc_table01", {}, [], many)
-    assert len({job.run_id for job in table.jobs}) == 2 * 20 * 10 * 4  # SNIP and three rows of IMC exist
+    assert len({job.run_id for job in table.jobs}) == 2 * 20 * 10 * 6  # SNIP, SynFlow, GraSP and three rows of IMC exist
     assert len(many.bases) < len(few.bases)  # one less: the baseline has no density
     for job in (table.jobs[0], table.jobs[777], table.jobs[-1]):
         assert compose_run(*job.overrides) == job.run
@@ -311,11 +311,11 @@ def test_a_tables_plan_refuses_what_no_run_could_start_with(dirs: list[str], cap
 
 def test_a_table_is_planned_without_its_data_and_says_what_is_missing(dirs: list[str]) -> None:
     text = printed(lambda console: show_plan(["imc_table01", "models=resnet20", "seeds=0", *dirs], console))
-    # Baseline and SNIP train 160 epochs; the three rows of IMC share ten, and fine-tuning goes on from there: 5 x 160 + 2 x 10 asked beyond
-    assert "runs: 5; done 0, running 0, to do 5\n" in text
-    assert "epochs: asked 820, needed 800\n" in text and text.count("epochs: asked") == 1
-    assert "images: 40,000,000 to train on, 264,704 to measure on (500 Hessian-vector products)\n" in text
-    assert "missing: method=synflow does not exist yet\n" in text
+    # Baseline, SNIP, SynFlow and GraSP train 160 epochs; the three rows of IMC share ten, and fine-tuning goes on from there: 7 x 160 + 2 x 10 asked beyond
+    assert "runs: 7; done 0, running 0, to do 7\n" in text
+    assert "epochs: asked 1140, needed 1120\n" in text and text.count("epochs: asked") == 1
+    assert "images: 56,000,000 to train on, 264,704 to measure on (500 Hessian-vector products)\n" in text
+    assert "missing: method=continuous_sparsification does not exist yet\n" in text
 
 
 # --- hours
