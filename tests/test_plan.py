@@ -312,10 +312,13 @@ def test_a_tables_plan_refuses_what_no_run_could_start_with(dirs: list[str], cap
 
 def test_a_table_is_planned_without_its_data_and_says_what_is_missing(dirs: list[str]) -> None:
     text = printed(lambda console: show_plan(["imc_table01", "models=resnet20", "seeds=0", *dirs], console))
-    # Baseline, SNIP and sanity-check train 160 epochs; the three rows of IMC share ten, and fine-tuning goes on from there: 6 x 160 + 2 x 10 asked beyond
-    assert "runs: 6; done 0, running 0, to do 6\n" in text
-    assert "epochs: asked 980, needed 960\n" in text and text.count("epochs: asked") == 1
-    assert "images: 48,000,000 to train on, 264,704 to measure on (500 Hessian-vector products)\n" in text
+    # Dense, Flow&Prune, SNIP, SynFlow, GraSP and sanity-check train 160 epochs, three LTH chains 7 x 160 each, of which the dense start is shared;
+    # Continuous Sparsification 2 x 160; the three rows of IMC share ten, and fine-tuning goes on from there.
+    assert "runs: 13; done 0, running 0, to do 13\n" in text
+    asked, needed = 6 * 160 + 3 * 7 * 160 + 320 + 170 + 170 + 160, 6 * 160 + 3 * 6 * 160 + 320 + 10 + 160 + 160 + 150
+    assert (asked, needed) == (5140, 4640) and needed <= 0.92 * asked
+    assert "epochs: asked 5140, needed 4640\n" in text and text.count("epochs: asked") == 1
+    assert "images: 232,000,000 to train on, 264,704 to measure on (500 Hessian-vector products)\n" in text
     assert "missing: method=continuous_sparsification does not exist yet\n" in text
 
 
