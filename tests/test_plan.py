@@ -319,7 +319,6 @@ def test_a_table_is_planned_without_its_data_and_says_what_is_missing(dirs: list
     assert (asked, needed) == (5140, 4640) and needed <= 0.92 * asked
     assert "epochs: asked 5140, needed 4640\n" in text and text.count("epochs: asked") == 1
     assert "images: 232,000,000 to train on, 264,704 to measure on (500 Hessian-vector products)\n" in text
-    assert "missing: method=continuous_sparsification does not exist yet\n" in text
 
 
 # --- hours
