@@ -65,6 +65,11 @@ class Recipe:
                 ("lr", self.lr > 0, "positive"),
                 ("batch_size", self.batch_size >= 2, "at least 2: BatchNorm needs two examples"),
                 ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
+                (
+                    "momentum",
+                    self.momentum > 0 or not self.nesterov,
+                    "above 0: this method's momentum is Nesterov's (method.nesterov=false takes the plain one)",
+                ),
                 ("weight_decay", self.weight_decay >= 0, "0 or more"),
                 ("lr_schedule", self.lr_schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
                 ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
