@@ -21,7 +21,7 @@ class Start:
         stage: `init` (the initial weights), `reinit` (a new draw) or the name of an earlier stage.
         epoch: epochs after which that stage's weights are taken (rewinding), a fraction where the paper counts iterations; None = its end.
         resume: also take its optimizer state and go on with its learning-rate schedule.
-        advance: go on with its learning-rate schedule and order of images from that epoch, with a fresh optimizer.
+        advance: go on with its learning-rate schedule from that epoch, with a fresh optimizer (and, as every stage, its own order of images).
     """
 
     stage: str = "init"
