@@ -164,12 +164,12 @@ def test_fine_tuning_goes_on_from_the_pruned_net_at_a_tenth_of_the_rate(runs: di
 
 def test_level_0_is_the_plain_dense_run(runs: dict[str, Done], tmp_path: Path) -> None:
     dense = compose_run("method=dense", *SMALL)
-    for where, record, artefacts in runs.values():
+    for where, record, _ in runs.values():
         assert stage_keys(dense)["dense"] == where.keys["dense"]
         shared = where.run.label != "LTH+Rewinding"  # the first of them computed it, and pruned it for all
         assert [stage["cached"] for stage in record["stages"][:3]] == [shared, shared, False]
     _, plain = perform_run(dense, machine(tmp_path))
-    assert same(plain["dense"].weights, artefacts["dense"].weights)
+    assert same(plain["dense"].weights, runs["rewind"][2]["dense"].weights)
 
 
 # --- durations
