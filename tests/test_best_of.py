@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def of(table: Table, row: str, density: float) -> list[Job]:
     return list(jobs)
 
 
-def measured(table: Table, row: str, results: dict[float, tuple[tuple[float, float], ...]], **more: Any) -> list[dict[str, Any]]:
+def measured(table: Table, row: str, results: Mapping[float, tuple[tuple[float, float], ...]], **more: Any) -> list[dict[str, Any]]:
     """Records by density: (validation accuracy, test accuracy) of each seed."""
     return [
         record(job, test, val_accuracy=validation, **more)

@@ -123,7 +123,7 @@ def test_rewinding_to_0_is_the_original_lottery_ticket(tmp_path: Path) -> None:
 
 def test_reinitialization_draws_anew_in_every_level(runs: dict[str, Done]) -> None:
     where, _, artefacts = runs["reinit"]
-    initial, seen = where.fresh_model().state_dict(), []
+    initial, seen = where.fresh_model().state_dict(), list[tuple[Tensor, Tensor]]()
     for level in (1, 2, 3):
         state, momentum = starts(where, level)
         mask = artefacts[f"prune{level}"].masks["fc.weight"]

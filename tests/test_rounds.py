@@ -15,7 +15,7 @@ LEVELS = {"_target_": "pruners.schedule.Levels", "keep": 0.5}
 MLP = ["dataset=digits", "model=mlp"]
 
 
-def expand(items: list[dict[str, Any]], density: float | None = 0.2, scale: float = 1.0) -> list[dict[str, Any]]:
+def expand(items: list[Any], density: float | None = 0.2, scale: float = 1.0) -> list[dict[str, Any]]:
     return [node for node, _ in expand_rounds(items, items, density, scale, "method.stages", same)]
 
 
