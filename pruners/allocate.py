@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import torch
 
-from pruners.base import Masks, Scores, count_kept, count_prunable, keep_count
+from pruners.base import Masks, Scores, count_kept, count_prunable, keep_count, largest
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,7 @@ class Global:
         total = weights_to_keep(masks, density)
         # Pruned weights sort behind all others, and `total` never reaches them.
         flat = torch.cat([scores[name].masked_fill(~mask, -torch.inf).flatten() for name, mask in masks.items()])
-        kept = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
-        kept[torch.sort(flat, descending=True, stable=True).indices[:total]] = True
-        layers = kept.split([mask.numel() for mask in masks.values()])
+        layers = largest(flat, total).split([mask.numel() for mask in masks.values()])
         return {name: int(layer.sum()) for name, layer in zip(masks, layers, strict=True)}
 
 
@@ -40,6 +38,82 @@ class Layer:
         shares = {name: Fraction(density) * mask.numel() for name, mask in masks.items()}
         alive = {name: int(mask.sum()) for name, mask in masks.items()}
         return apportion(shares, alive, weights_to_keep(masks, density))
+
+
+@dataclass(frozen=True)
+class Erk:
+    """Erdos-Renyi-Kernel: a layer's density is proportional to sum(shape) / prod(shape), so small layers stay denser (RigL, arXiv:1911.11134, Sec. 3).
+
+    For a linear layer this is SET's Erdos-Renyi, (n_in + n_out) / (n_in n_out). A layer that would need more weights than it has keeps them all, and the
+    factor of the others grows until the total is met. The authors do so for one largest density at a time: the same result, as the factor only grows. They
+    round the number of pruned weights of each layer down; here the total is exact (decisions.md 4).
+    """
+
+    def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
+        """Weights to keep in each layer, in the order of `masks`."""
+        total = weights_to_keep(masks, density)
+        lengths = {name: sum(mask.shape) for name, mask in masks.items()}
+        shares = {name: Fraction(total * length, sum(lengths.values())) for name, length in lengths.items()}
+        return apportion(shares, {name: int(mask.sum()) for name, mask in masks.items()}, total)
+
+
+@dataclass(frozen=True)
+class SmartRatio:
+    """Layer budgets made by hand, falling with depth ("sanity-check", Su et al., 2020, arXiv:2009.11094; their code, decisions.md 17).
+
+    Layer i of n weighs (n - i)^2 + (n - i); for nets other than ResNets that is divided by (i + 1)^2. Densities are proportional to these weights, what a layer
+    cannot take goes to the next ones. The last linear layer has a density of its own, whatever the net's.
+
+    Deviations: the total is exact (decisions.md 4), each layer within one weight of the authors' rule, which rounds down. Their code knows one linear layer;
+    of several, all but the last are treated like convolutions. What not even all other layers can take goes to the last one: their code loses it.
+
+    Args:
+        net: the net's name, which decides on the division as in the authors' code: a name with "resnet" in it has none.
+        linear: density of the last linear layer. Default 0.3, the authors'.
+    """
+
+    net: str
+    linear: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.linear <= 1:
+            raise ValueError(f"allocate.linear={self.linear} must be in [0, 1]: the density of the last linear layer, 0.3 in the authors' code")
+
+    def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
+        """Weights to keep in each layer, in the order of `masks`.
+
+        Raises:
+            ValueError: the last linear layer leaves nothing to the others.
+        """
+        total = weights_to_keep(masks, density)
+        sizes = {name: mask.numel() for name, mask in masks.items()}
+        last = next((name for name in reversed(masks) if masks[name].dim() == 2), None)
+        linear = int(self.linear * sizes[last]) if last else 0
+        if linear >= total:
+            raise ValueError(
+                f"density={density:g} keeps {total:,} weights, but the last linear layer alone takes {linear:,} (allocate.linear={self.linear:g}): "
+                "raise density, or lower allocate.linear"
+            )
+        others = {name: n for name, n in sizes.items() if name != last}
+        shares, lost = _spilled(self._shares(others, len(sizes), total - linear), others)
+        if last:
+            shares[last] = linear + lost
+        return apportion({name: shares[name] for name in masks}, {name: int(mask.sum()) for name, mask in masks.items()}, total)
+
+    def _shares(self, sizes: Mapping[str, int], layers: int, goal: int) -> dict[str, Fraction]:
+        """Weights of each layer, possibly more than it has; they add up to `goal`. `layers` counts the last linear one too."""
+        ratios = [Fraction((layers - i) ** 2 + layers - i, 1 if "resnet" in self.net else (i + 1) ** 2) for i in range(len(sizes))]
+        all_of_it = sum((r * n for r, n in zip(ratios, sizes.values(), strict=True)), start=Fraction(0))
+        return {name: r * n * goal / all_of_it for r, (name, n) in zip(ratios, sizes.items(), strict=True)}
+
+
+def _spilled(shares: Mapping[str, Fraction], sizes: Mapping[str, int]) -> tuple[dict[str, Fraction], Fraction]:
+    """`shares` with what exceeds a layer's size passed on to the next ones, each filled before the one behind it; and what no layer could take."""
+    filled, surplus = {}, Fraction(0)
+    for name, share in shares.items():
+        filled[name] = min(share + surplus, Fraction(sizes[name]))
+        surplus += share - filled[name]
+    return filled, surplus
 
 
 def weights_to_keep(masks: Masks, density: float) -> int:

@@ -40,8 +40,12 @@ class Task:
     density: float | None  # kept / prunable to reach; None = the method finds it
     steps: int  # optimizer steps of this stage; 0 = one-shot
     rng: Generator  # this stage's own CPU stream, never the global one
+    round: int = 0  # pruning rounds that this stage has done: noise is drawn anew in each
     measured: Mapping[str, Measurement] = field(default_factory=dict)  # stage name -> what earlier measure stages found
+    epochs: int = 0  # that `steps` make
     tick: Callable[[int, int, str], None] = no_progress  # (done, total, what is counted): call it in anything longer than two seconds
+    image: tuple[int, int, int] = (1, 1, 1)  # (C, H, W) of an input
+    classes: int = 2
 
 
 class Masking(Protocol):
@@ -63,6 +67,14 @@ class Pruner(Protocol):
     """A pruning method. It may change weights (pruned ones become exact zeros) but nothing else of the model."""
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Masking: ...
+
+
+@runtime_checkable
+class Approximate(Protocol):
+    """A pruner that can tell whether its count is exact; of one that cannot, it has to be."""
+
+    @property
+    def exact(self) -> bool: ...  # False: the density is reached in expectation alone, and the runner does not insist
 
 
 class Measure(Protocol):
@@ -99,6 +111,7 @@ class FixedMasking:
     trainable: dict[str, Tensor] = field(default_factory=dict)
     train_weights: bool = True
     report: dict[str, Finding] = field(default_factory=dict)
+    factors: dict[str, Tensor] = field(default_factory=dict)  # by which the weights are multiplied once, where the training under these masks begins
 
     def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
         """Nothing to replace: the parameters already hold exact zeros."""
@@ -163,4 +176,16 @@ def keep_count(density: float, prunable: int) -> int:
     kept = round(density * prunable)
     if kept < 1:
         raise ValueError(f"density={density} keeps none of {prunable:,} prunable weights; the smallest density that keeps one is {1 / prunable:.2g}")
+    return kept
+
+
+def largest(scores: Tensor, k: int) -> Tensor:
+    """Which k of `scores` (n,) are the largest: bool (n,) with exactly k True, ties to the lower index; k from 0 to n, no NaN."""
+    if not k:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    # The threshold without a sort, which takes ten times as long (measured); topk's own choice among ties is undefined.
+    threshold = torch.topk(scores, k, sorted=False).values.min()
+    kept = scores > threshold
+    ties = (scores == threshold).nonzero().flatten()  # (t,), rising
+    kept[ties[: k - int(kept.sum())]] = True
     return kept

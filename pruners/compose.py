@@ -4,14 +4,17 @@ A score is `(model, masks, batches, loss, rng) -> Scores` and leaves the model b
 random.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Generator, Tensor, nn
 
-from pruners.base import Batch, FixedMasking, LossFn, Masks, Scores, Task, apply_masks
+from pruners.base import Batch, Finding, FixedMasking, LossFn, Masks, Scores, Task, apply_masks, density
+from pruners.pick import Proportional, Sketch, Top
+
+When = Literal["each", "final", "oneshot"]
 
 
 class Score(Protocol):
@@ -23,6 +26,25 @@ class Score(Protocol):
     def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores: ...
 
 
+@runtime_checkable
+class Mapped(Protocol):
+    """A score of both signs, unless its option `map` is another than `signed`."""
+
+    @property
+    def map(self) -> str: ...
+
+
+class Pick(Protocol):
+    """Which weights of a layer stay."""
+
+    @property
+    def exact(self) -> bool: ...  # False: k is the expected number of weights kept
+
+    def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor: ...  # (n,): bool, or factors of the weights, of which 0 prunes
+
+    def findings(self, scores: Tensor, k: int) -> dict[str, float]: ...  # for the record, summed over the layers
+
+
 @dataclass(frozen=True)
 class ScorePruner:
     """score -> allocate -> pick, once for each density of the schedule. Final: configure it, never subclass it.
@@ -31,15 +53,18 @@ class ScorePruner:
         score: larger = keep (pruners/magnitude.py, pruners/snip.py, ...).
         source: (task) -> batches that the score sees; None for scores that need no data.
         allocate: (scores, masks, density) -> weights to keep in each layer, exact in total.
-        pick: (scores (n,), k, rng) -> bool (n,) with exactly k True.
+        pick: (scores (n,), k, rng) -> bool (n,) with exactly k True, or what `Pick` allows besides.
         schedule: density -> densities on the way down, the last one being it.
+        when: a random pick draws in `each` round (decisions.md 21), in the `final` one alone, with the top kept before, or in `oneshot`, which scores and
+            draws once, whatever the schedule. With one round there is no choice.
     """
 
     score: Score
     source: Callable[[Task], Iterable[Batch]] | None
     allocate: Callable[[Scores, Masks, float], dict[str, int]]
-    pick: Callable[[Tensor, int, Generator], Tensor]
+    pick: Pick
     schedule: Callable[[float], list[float]]
+    when: When = "each"
 
     def __post_init__(self) -> None:
         problems = [
@@ -49,33 +74,70 @@ class ScorePruner:
         ]
         if self.source is None and self.score.needs_data:
             problems.append(f"source=none: {type(self.score).__name__} is computed from data; leave source=... out, or take source=train")
+        if isinstance(self.score, Mapped) and self.score.map == "signed" and isinstance(self.pick, (Proportional, Sketch)):
+            pick, score = type(self.pick).__name__.lower(), type(self.score).__name__
+            problems.append(f"pick={pick} takes scores for probabilities, but {score}'s have both signs: add method.score.map=positive, or take pick=top")
+        problems += self._check_when()
         if problems:
             raise ValueError("\n".join(problems))
+
+    def _check_when(self) -> list[str]:
+        if self.when not in get_args(When):
+            return [f"method.pruner.when={self.when!r} must be one of {', '.join(get_args(When))}"]
+        if self.when == "each" or self.pick is None or self.schedule is None:
+            return []
+        problems = []
+        if isinstance(self.pick, Top):
+            problems.append(f"method.pruner.when={self.when}: pick=top draws nothing; leave it out, or take a random pick, e.g. pick=proportional")
+        if len(self.schedule(0.5)) == 1:
+            problems.append(f"method.pruner.when={self.when}: the schedule has one round, so all are the same; leave it out, or take a schedule of many rounds")
+        return problems
+
+    @property
+    def exact(self) -> bool:
+        """Whether the density is reached to the weight (pruners.base.Approximate)."""
+        return self.pick.exact
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FixedMasking:
         """Masks of exactly round(task.density * prunable) weights, all inside `masks`; the pruned weights of `model` are zeros.
 
+        With a pick that is not exact, of that many weights in expectation.
+
         Raises:
-            ValueError: no density, or one that cannot be reached from `masks`.
+            ValueError: no density, one that cannot be reached from `masks`, or scores that the pick cannot take.
             FloatingPointError: a score is NaN or infinite.
         """
         if task.density is None:
             raise ValueError("density is missing: a method that ranks weights prunes to the density that you give, e.g. density=0.1 keeps a tenth")
-        densities = self.schedule(task.density)
-        for done, density in enumerate(densities, start=1):
-            masks = self._select(model, masks, task, density)
-            apply_masks(model, masks)
+        densities = self.schedule(task.density)[-1:] if self.when == "oneshot" else self.schedule(task.density)
+        masking = FixedMasking(masks)
+        for done, goal in enumerate(densities, start=1):
+            draws = self.when != "final" or done == len(densities)
+            masking = self._round(model, masking, replace(task, density=goal, round=done - 1), self.pick if draws else Top())
+            apply_masks(model, masking.masks)
             if len(densities) > 1:
                 task.tick(done, len(densities), "pruning rounds")
-        return FixedMasking(masks)
+        return masking
 
-    def _select(self, model: nn.Module, masks: Masks, task: Task, density: float) -> Masks:
-        batches = self.source(task) if self.source else ()
-        scores = self.score(model, masks, batches, task.loss, task.rng)
+    def _round(self, model: nn.Module, before: FixedMasking, task: Task, pick: Pick) -> FixedMasking:
+        """Score, allocate and pick once, down to task.density."""
+        assert task.density is not None
+        masks = before.masks
+        scores = self.score(model, masks, self._batches(model, task), task.loss, task.rng)
         _refuse_overflow(scores, type(self.score).__name__)
         scores = {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}  # pruned stays pruned
-        keep = self.allocate(scores, masks, density)
-        return {name: self.pick(s.flatten(), keep[name], task.rng).view_as(s) for name, s in scores.items()}
+        # Rounds of a pick that is not exact may leave fewer weights than the next one asks for.
+        keep = self.allocate(scores, masks, task.density if pick.exact else min(task.density, density(masks)))
+        picked = {name: pick(s.flatten(), keep[name], task.rng).view_as(s) for name, s in scores.items()}
+        factors = {name: m * before.factors.get(name, 1.0) for name, m in picked.items() if m.is_floating_point()}
+        found = [pick.findings(s.flatten(), keep[name]) for name, s in scores.items()]
+        report: dict[str, Finding] = {key: sum(layer[key] for layer in found) for key in found[0]}
+        return FixedMasking({name: m != 0 for name, m in picked.items()}, report=report, factors=factors)
+
+    def _batches(self, model: nn.Module, task: Task) -> Iterator[Batch]:
+        """What the source gives, on the model's device: noise is drawn on the CPU."""
+        device = next(model.parameters()).device
+        return ((x.to(device), y.to(device)) for x, y in (self.source(task) if self.source else ()))
 
 
 def _refuse_overflow(scores: Scores, what: str) -> None:

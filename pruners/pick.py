@@ -1,20 +1,185 @@
-"""Which weights a layer keeps: the option group `pick`. A pick is `(scores (n,), k, rng) -> bool (n,)` with exactly k True.
+"""Which weights a layer keeps: the option group `pick`. A pick is `(scores (n,), k, rng) -> (n,)`: bool with exactly k True, or the factors of Algorithm 1.
 
-Pruned weights have the score -inf and are never picked: `k` is at most the number of the others.
+Pruned weights have the score -inf and are never picked: `k` is at most the number of the others. Random picks draw on the CPU, so that every device sees the
+same numbers, and compute in float64: scores may span more than thirty decades (SynFlow's do).
+
+Randomised masks are those of "Pruning at Initialization - A Sketching Perspective" (arXiv:2305.17559, Algorithm 1 and Sec. 8). What it leaves open, and what
+we chose (methods/mask_randomization.md, decisions.md 21):
+- "according to the scores", for a set, is successive sampling: draw, renormalise, draw again, without replacement.
+- A layer with fewer positive scores than weights to keep keeps them all; the rest is uniform among its zero scores.
+- Sec. 8 has binary masks: no factors 1 / (s p). `Sketch` is Algorithm 1 itself, with replacement, layer by layer, with or without them.
 """
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
+
+from pruners.base import largest
+
+MOST_DRAWS = 2**53  # whole numbers beyond are not exact in float64
+Scaling = Literal["none", "init"]
 
 
 @dataclass(frozen=True)
 class Top:
     """The k largest scores; ties go to the lower index."""
 
+    exact: ClassVar[bool] = True
+
     def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor:
         """Bool (n,) with exactly k True, also where fewer than k scores are positive. `rng` is not used."""
-        kept = torch.zeros_like(scores, dtype=torch.bool)
-        kept[torch.sort(scores, descending=True, stable=True).indices[:k]] = True  # not topk: its order among ties is undefined
-        return kept
+        return largest(scores, k)
+
+    def findings(self, scores: Tensor, k: int) -> dict[str, float]:
+        """Nothing to tell."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Any k weights that are left, all equally likely: layerwise rearrangement of what another pick would keep."""
+
+    exact: ClassVar[bool] = True
+
+    def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor:
+        """Bool (n,) with exactly k True. Of the scores, only whether they are -inf counts."""
+        return _largest(_gumbel(len(scores), rng), scores.cpu() > -torch.inf, k).to(scores.device)
+
+    def findings(self, scores: Tensor, k: int) -> dict[str, float]:
+        """Nothing to tell."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Proportional:
+    """k draws without replacement, each weight with probability score / sum of the scores still there (Plackett-Luce).
+
+    Drawn as the k largest of gamma log s + Gumbel noise, which has the same law. Not torch.multinomial: that refuses more than 2**24 categories.
+
+    Args:
+        gamma: probabilities follow score ** gamma. Default 1, the paper's; 0 is `uniform`, and large values tend to `top`.
+    """
+
+    gamma: float = 1.0
+    exact: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gamma < math.inf:
+            raise ValueError(f"pick.gamma={self.gamma} must be 0 or more, and finite: 1 follows the scores, 0 ignores them, large values tend to pick=top")
+
+    def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor:
+        """Bool (n,) with exactly k True. Scaling the scores changes nothing.
+
+        Raises:
+            ValueError: a score is negative.
+        """
+        given = _probable(scores, "proportional")
+        positive = given > 0
+        keys = torch.where(positive, self.gamma * given.log(), 0.0) + _gumbel(len(given), rng)
+        first = positive.int() if self.gamma else torch.zeros(len(given), dtype=torch.int)  # zeros wait until no positive score is left; 0 ** 0 is 1
+        return _largest(keys, first + (given > -torch.inf).int(), k).to(scores.device)
+
+    def findings(self, scores: Tensor, k: int) -> dict[str, float]:
+        """Weights that were kept by lot, because too few scores were positive."""
+        return {"zero_scores_kept": max(0, k - int((scores > 0).sum())) if self.gamma else 0}
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Algorithm 1: s independent draws with replacement from p = score / sum; m_i = c_i / (s p_i), where c_i is how often i was drawn.
+
+    The number of different weights drawn is random. s is the one whose expected number, the sum of 1 - (1 - p_i)^s, is nearest to k. A layer that has to keep
+    all its positive scores, or more, keeps these with the factor 1: the limit of infinitely many draws.
+
+    Args:
+        scaling: `none` keeps the mask binary, as the paper's experiments do; `init` multiplies the weights that training starts from by m, once.
+    """
+
+    scaling: Scaling = "none"
+    exact: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.scaling not in get_args(Scaling):
+            raise ValueError(f"pick.scaling={self.scaling!r} must be one of {', '.join(get_args(Scaling))}")
+
+    def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor:
+        """(n,), bool for scaling=none, else m in float64; k of its entries are expected not to be zero.
+
+        Raises:
+            ValueError: a score is negative.
+        """
+        p = self._probabilities(scores)
+        if k >= int((p > 0).sum()):
+            m = (p > 0).double()
+        else:
+            draws = draws_for(p, k)
+            m = _multinomial(draws, p, rng) / (max(draws, 1) * p.where(p > 0, 1.0))
+        return (m if self.scaling == "init" else m > 0).to(scores.device)
+
+    def findings(self, scores: Tensor, k: int) -> dict[str, float]:
+        """How many weights were to be expected, and the draws that this took."""
+        p = self._probabilities(scores)
+        positive = int((p > 0).sum())
+        draws = draws_for(p, k) if k < positive else 0
+        return {"expected_kept": expected_support(p, draws) if k < positive else positive, "draws": draws}
+
+    @staticmethod
+    def _probabilities(scores: Tensor) -> Tensor:
+        given = _probable(scores, "sketch").clamp(min=0)  # what is pruned is never drawn
+        most = given.max() if len(given) else 0
+        return given / most / (given / most).sum() if most > 0 else given  # divided twice: the sum of scores may overflow
+
+
+def expected_support(p: Tensor, draws: int) -> float:
+    """How many different entries `draws` independent draws from `p` (n,) hit on average: the sum of 1 - (1 - p_i)^draws."""
+    return float(-torch.expm1(draws * torch.log1p(-p[p > 0])).sum()) if draws else 0.0
+
+
+def draws_for(p: Tensor, k: int) -> int:
+    """The number of draws from `p` (n,) whose expected support is nearest to `k`, by bisection; at most 2**53, where p leaves some entries next to nothing."""
+    few, many = k, max(k, 1)  # the support is at most the number of draws
+    while expected_support(p, many) < k and many < MOST_DRAWS:
+        few, many = many, min(2 * many, MOST_DRAWS)
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (middle, many) if expected_support(p, middle) < k else (few, middle)
+    return min((few, many), key=lambda draws: abs(expected_support(p, draws) - k))
+
+
+def _probable(scores: Tensor, pick: str) -> Tensor:
+    """The scores in float64 on the CPU, if they can be probabilities; -inf stays."""
+    given = scores.detach().cpu().double()
+    negative = given[(given < 0) & (given > -torch.inf)]
+    if len(negative):
+        raise ValueError(
+            f"pick={pick} takes scores for probabilities, but {len(negative):,} are negative (the lowest is {float(negative.min()):g}): "
+            "map a score of both signs to non-negative ones (method.score.map, where the method has it), or take pick=top or pick=uniform"
+        )
+    return given
+
+
+def _gumbel(n: int, rng: Generator) -> Tensor:
+    """Independent standard Gumbel noise (n,): the negative logarithm of an exponential variable, itself made of U in [0, 1)."""
+    return -torch.log(-torch.log1p(-torch.rand(n, generator=rng, dtype=torch.float64)))
+
+
+def _largest(keys: Tensor, rank: Tensor, k: int) -> Tensor:
+    """Bool (n,): the k entries of the highest rank, among equal ranks of the largest key."""
+    order = torch.sort(keys, descending=True, stable=True).indices
+    order = order[torch.sort(rank[order].int(), descending=True, stable=True).indices]
+    kept = torch.zeros(len(keys), dtype=torch.bool)
+    kept[order[:k]] = True
+    return kept
+
+
+def _multinomial(draws: int, p: Tensor, rng: Generator) -> Tensor:
+    """How often each entry of `p` (n,) is hit by `draws` independent draws, in float64. Its time does not grow with the draws."""
+    seed = int(torch.randint(2**62, (1,), generator=rng))
+    order = torch.sort(p, stable=True).indices  # rising: NumPy subtracts what it has gone through from 1, and small ones would drown after large ones
+    counts = torch.zeros_like(p)
+    counts[order] = torch.from_numpy(np.random.default_rng(seed).multinomial(draws, p[order].numpy())).double()
+    return counts

@@ -1,6 +1,10 @@
-"""By which densities pruning goes down: the option group `schedule`. A schedule is `(density) -> densities`, falling, the last one being `density`."""
+"""By which densities pruning goes down: the option group `schedule`, and the rounds of methods that train in between.
+
+A schedule is `(density) -> densities`, falling, the last one being `density` (for `Levels` with last=nearest: the level nearest to it).
+"""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -10,3 +14,69 @@ class Once:
     def __call__(self, density: float) -> list[float]:
         """[density]."""
         return [density]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Iterative pruning: every level keeps the same share of what is left (methods/imp.md).
+
+    Args:
+        keep: that share. Default 0.8 (decisions.md 23); the IMC paper's tables obey 0.9.
+        last: `exact` cuts the last level to the density that was asked; `nearest` ends at the level nearest to it, which then is the density reached.
+    """
+
+    keep: float = 0.8
+    last: Literal["exact", "nearest"] = "exact"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep < 1:
+            raise ValueError(f"method.keep={self.keep:g} must be between 0 and 1: the share of the remaining weights that a level keeps")
+
+    def __call__(self, density: float) -> list[float]:
+        """keep, keep^2, ... down to `density`; at least one level."""
+        levels = [self.keep]
+        while levels[-1] > density * (1 + 1e-9):  # 0.8**2 is a little more than 0.64
+            levels.append(self.keep ** (len(levels) + 1))
+        if self.last == "exact":
+            return [*levels[:-1], density]
+        above, below = [1.0, *levels][-2:]
+        return levels[:-1] if len(levels) > 1 and above - density < density - below else levels
+
+
+@dataclass(frozen=True)
+class FrontLoaded:
+    """Flow&Prune's rounds: after round k of n, n d / (n d + k (1 - d)) of the weights remain; the first rounds take most (methods/flow_and_prune.md).
+
+    Args:
+        rounds: n. Default 25: the authors' README; their paper also has 1 and 5.
+    """
+
+    rounds: int = 25
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"method.rounds={self.rounds} must be at least 1")
+
+    def __call__(self, density: float) -> list[float]:
+        """The densities after each round."""
+        n = self.rounds
+        return [n * density / (n * density + k * (1 - density)) for k in range(1, n)] + [density]
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """density ** (i / iterations) for i = 1 ... iterations: each round keeps the same share of what is left (SynFlow; methods/synflow.md).
+
+    Args:
+        iterations: rounds. Default 100: SynFlow's published runs (its authors' command line has 1).
+    """
+
+    iterations: int = 100
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise ValueError(f"schedule.iterations={self.iterations} must be at least 1: rounds of pruning, 100 for SynFlow")
+
+    def __call__(self, density: float) -> list[float]:
+        """`iterations` densities, falling; the last one is `density` itself."""
+        return [density ** (i / self.iterations) for i in range(1, self.iterations + 1)]

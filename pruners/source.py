@@ -1,9 +1,23 @@
-"""What data a score sees: the option group `source`. A source is `(task) -> batches`; every call gives the same batches."""
+"""What data a score sees: the option group `source`. A source is `(task) -> batches`; in one pruning round, every call gives the same batches.
 
-from collections.abc import Iterable
+Noise is drawn in normalised space, where the training set has mean 0 and variance 1 (decisions.md 7), and anew in each pruning round ("Pruning at
+Initialization - A Sketching Perspective", arXiv:2305.17559, Sec. 8). Its generator follows from the seed of the stage's stream, which it leaves where it is.
+The paper gives no labels for its noise; ours are uniform over the classes.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from pruners.base import Batch, Task
+
+PASS = 64  # batches in a pass of noise: more than a score asks for, and an end for one that takes all
+Location = Literal["pixel", "coordinate"]
 
 
 @dataclass(frozen=True)
@@ -17,9 +31,147 @@ class Train:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        if self.batch_size < 2:
-            raise ValueError(f"source.batch_size={self.batch_size} must be at least 2: BatchNorm needs two examples")
+        _refuse_single(self.batch_size)
 
     def __call__(self, task: Task) -> Iterable[Batch]:
         """A pass over the training set."""
         return task.batches(self.batch_size)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Independent N(0, 1) in every pixel and channel, with random labels.
+
+    Args:
+        batch_size: Default 256 (sketching paper, Sec. 8).
+    """
+
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        _refuse_single(self.batch_size)
+
+    def __call__(self, task: Task) -> Iterator[Batch]:
+        """Batches of noise (B, C, H, W) with labels (B,)."""
+        rng = noise_stream(task)
+        for _ in range(PASS):
+            yield torch.randn(self.batch_size, *task.image, generator=rng), _labels(self.batch_size, task, rng)
+
+
+@dataclass(frozen=True)
+class SparseNormal:
+    """N(0, 1) at each place in one image of the batch, which is drawn for that place alone; exact zeros in the others (Sec. 6 and 8).
+
+    Zero is the mean colour, not black: the theory has one non-zero entry in each row of the data.
+
+    Args:
+        batch_size: Default 256 (Sec. 8).
+        location: a place is a `pixel` with all its channels (the paper's words, decisions.md 22) or a `coordinate`, one channel of a pixel (its theory).
+    """
+
+    batch_size: int = 256
+    location: Location = "pixel"
+
+    def __post_init__(self) -> None:
+        _refuse_single(self.batch_size)
+        if self.location not in get_args(Location):
+            raise ValueError(f"source.location={self.location!r} must be one of {', '.join(get_args(Location))}")
+
+    def __call__(self, task: Task) -> Iterator[Batch]:
+        """Batches of sparse noise (B, C, H, W) with labels (B,)."""
+        rng = noise_stream(task)
+        channels, height, width = task.image
+        places = (1, 1 if self.location == "pixel" else channels, height, width)
+        image = torch.arange(self.batch_size).view(-1, 1, 1, 1)
+        for _ in range(PASS):
+            chosen = torch.randint(self.batch_size, places, generator=rng)
+            noise = torch.randn(self.batch_size, *task.image, generator=rng)
+            yield noise.where(image == chosen, 0.0), _labels(self.batch_size, task, rng)
+
+
+@dataclass(frozen=True)
+class Chi:
+    """One image of independent chi variables: the norm of n standard normal ones at every pixel and channel, in place of SynFlow's ones (Sec. 5 and 8).
+
+    The theory has entries of variance 1/n, so a norm smaller by sqrt(n); SynFlow's scores are homogeneous in the input, and the text leaves it out.
+
+    Args:
+        n: degrees of freedom. Default 128 (Sec. 8): mean 11.29, standard deviation 0.71.
+    """
+
+    n: int = 128
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"source.n={self.n} must be at least 1: the degrees of freedom of the chi distribution, 128 in the paper")
+
+    def __call__(self, task: Task) -> Iterable[Batch]:
+        """One batch: inputs (1, C, H, W), labels (1,)."""
+        z = torch.randn(*task.image, self.n, generator=noise_stream(task))
+        return [(z.norm(dim=-1)[None], torch.zeros(1, dtype=torch.int64))]
+
+
+@dataclass(frozen=True)
+class Ones:
+    """One image of ones, with label 0: what SynFlow sees."""
+
+    def __call__(self, task: Task) -> Iterable[Batch]:
+        """One batch: inputs (1, C, H, W), labels (1,)."""
+        return [(torch.ones(1, *task.image), torch.zeros(1, dtype=torch.int64))]
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """Training images with as many of each class in every batch, in the order of the shuffled pass, not augmented.
+
+    Args:
+        per_class: images of each class in a batch. Default 10: GraSP's on CIFAR (5 on CIFAR-100 with ResNet-32, 1 on Tiny-ImageNet; methods/grasp.md).
+    """
+
+    per_class: int = 10
+
+    def __post_init__(self) -> None:
+        if self.per_class < 1:
+            raise ValueError(f"source.per_class={self.per_class} must be at least 1: images of each class in a batch")
+
+    def __call__(self, task: Task) -> Iterator[Batch]:
+        """Batches of per_class * classes images until a class runs out.
+
+        Raises:
+            ValueError: the training set cannot fill one batch.
+        """
+        images, labels = None, torch.empty(0, dtype=torch.int64)
+        given = 0
+        for x, y in task.batches(self.per_class * task.classes):
+            images, labels = (x, y) if images is None else (torch.cat([images, x]), torch.cat([labels, y]))
+            while (chosen := self._first_of_each(labels, task.classes)) is not None:
+                yield images[chosen], labels[chosen]
+                given += 1
+                images, labels = images[~chosen], labels[~chosen]
+        if not given:
+            counts = torch.bincount(labels, minlength=task.classes)
+            rarest = int(counts.argmin())
+            there = f"class {rarest} has {int(counts[rarest])} training images"
+            raise ValueError(f"source.per_class={self.per_class}: {there}; take fewer per class, or source=train")
+
+    def _first_of_each(self, labels: Tensor, classes: int) -> Tensor | None:
+        """Bool (n,): the first per_class of every class among `labels` (n,); None where a class has fewer."""
+        so_far = F.one_hot(labels, classes).cumsum(dim=0)  # (n, classes)
+        if not len(labels) or int(so_far[-1].min()) < self.per_class:
+            return None
+        return so_far.gather(1, labels[:, None]).squeeze(1) <= self.per_class
+
+
+def noise_stream(task: Task) -> Generator:
+    """A generator of its own for the noise of this stage and pruning round."""
+    digest = hashlib.sha256(f"{task.rng.initial_seed()}/source/{task.round}".encode()).digest()
+    return Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)  # manual_seed takes a signed 64-bit number
+
+
+def _labels(count: int, task: Task, rng: Generator) -> Tensor:
+    return torch.randint(task.classes, (count,), generator=rng)
+
+
+def _refuse_single(batch_size: int) -> None:
+    if batch_size < 2:
+        raise ValueError(f"source.batch_size={batch_size} must be at least 2: BatchNorm needs two examples")

@@ -1,5 +1,6 @@
 """A table's YAML as cells: which runs stand behind each printed entry. A cell is a configuration; its seeds are runs that differ by the seed alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +12,11 @@ from runner.build import build_plain
 from runner.compose import CONF, Composer, method_names
 from runner.errors import ConfigError, nearest, one_of
 from runner.identity import run_id, stage_keys
+from runner.places import Key, Page, Place, lay_out
 from runner.spec import Run
 
 NOTHING = object()
+OPTIONS = {"select_on": ["validation", "test"], "metric": ["accuracy", "accuracy_best"]}  # of a table: key -> values, the default first
 
 
 @dataclass(frozen=True)
@@ -36,24 +39,39 @@ class Job:
 
 @dataclass(frozen=True)
 class Cell:
-    """A row of the table on one network: jobs by seed; none when the row's method does not exist yet."""
+    """An entry of the table: what is run for it.
+
+    Args:
+        candidates: sets of jobs that differ by seed alone: one set, or those of which the best is printed; none when the row's method does not exist yet.
+    """
 
     row: str
     network: str
-    jobs: tuple[Job, ...] = ()
+    candidates: tuple[tuple[Job, ...], ...] = ()
     missing: str | None = None
+    paper: tuple[str, ...] = ()  # what names its line in the paper's CSV
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The runs of all candidates."""
+        return tuple(job for jobs in self.candidates for job in jobs)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as asked for: its YAML, the data set variant, and its cells by row and network."""
+    """A table as asked for: its YAML, the data set variant, its page, and its cells by row and column."""
 
     name: str
     spec: dict[str, Any]
     variant: str | None
-    rows: tuple[str, ...]
+    page: Page
     networks: dict[str, str]  # printed name -> model
-    cells: dict[tuple[str, str], Cell] = field(default_factory=dict)
+    cells: dict[Key, Cell] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Keys of the rows, in order."""
+        return tuple(dict.fromkeys(row for row, _ in self.cells))
 
     @property
     def jobs(self) -> list[Job]:
@@ -63,17 +81,21 @@ class Table:
 
 
 def parse_arguments(words: list[str]) -> tuple[list[str], dict[str, list[str]], list[str]]:
-    """Command-line words as table names, selections (`models`, `seeds`: lists) and overrides for every run.
+    """Command-line words as table names, selections (`models`, `seeds`, `table.KEY`: lists) and overrides for every run.
 
     Raises:
         ConfigError: no table named.
     """
     names = [n for word in words if "=" not in word for n in word.split(",") if n]
     pairs = [word for word in words if "=" in word]
-    chosen = {key: value.split(",") for key, _, value in (p.partition("=") for p in pairs) if key in ("models", "seeds")}
+    chosen = {key: value.split(",") for key, _, value in (p.partition("=") for p in pairs) if _selects(key)}
     if not names:
         raise ConfigError(f"TABLE is missing: {', '.join(table_names())}, with @digits and the like for another data set")
-    return names, chosen, [p for p in pairs if p.partition("=")[0] not in ("models", "seeds")]
+    return names, chosen, [p for p in pairs if not _selects(p.partition("=")[0])]
+
+
+def _selects(key: str) -> bool:
+    return key in ("models", "seeds") or key.startswith("table.")
 
 
 def table_names() -> list[str]:
@@ -85,7 +107,7 @@ def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], compos
     """The table `name` or `name@dataset` with its runs.
 
     Args:
-        chosen: `models` keeps some networks, `seeds` replaces the seeds.
+        chosen: `models` keeps some networks, `seeds` replaces the seeds, `table.KEY` sets an option of the table.
         overrides: further overrides for every run; they win.
         composer: of tables expanded before, which saves composing again what they share.
 
@@ -95,10 +117,32 @@ def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], compos
     stem, _, variant = name.partition("@")
     if stem not in table_names():
         raise ConfigError(one_of("TABLE", stem, table_names()))
-    spec: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / "table" / f"{stem}.yaml"), resolve=True)  # type: ignore[assignment]
+    spec = _with_options(read_spec(stem), chosen)
     if variant and variant not in spec["elsewhere"]:
         raise ConfigError(one_of(f"TABLE={stem}@", variant, spec["elsewhere"]))
     return expand_spec(spec, name, chosen, overrides, composer or Composer())
+
+
+def read_spec(stem: str) -> dict[str, Any]:
+    """A table's YAML; `like` names another one of which it is a variant."""
+    spec: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / "table" / f"{stem}.yaml"), resolve=True)  # type: ignore[assignment]
+    return {**read_spec(spec["like"]), **spec} if "like" in spec else spec
+
+
+def _with_options(spec: dict[str, Any], chosen: dict[str, list[str]]) -> dict[str, Any]:
+    """The table with the options `table.KEY=VALUE` of the command line.
+
+    Raises:
+        ConfigError: an option or a value that there is not.
+    """
+    given = {key.removeprefix("table."): value[-1] for key, value in chosen.items() if key.startswith("table.")}
+    options = {**OPTIONS, **({} if "best_of" in spec else {"select_on": []}), **spec.get("options", {})}
+    for key, value in given.items():
+        if not options.get(key):
+            raise ConfigError(f"table.{key} is no option of this table: {', '.join(f'table.{name}' for name, values in options.items() if values)}")
+        if value not in options[key]:
+            raise ConfigError(one_of(f"table.{key}", value, options[key]))
+    return {**{key: values[0] for key, values in {**OPTIONS, **options}.items() if values}, "select_on": OPTIONS["select_on"][0], **spec, **given}
 
 
 def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer) -> Table:
@@ -107,44 +151,48 @@ def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], o
     setting = spec["elsewhere"][variant] if variant else spec
     networks = _choose_networks(setting["networks"], chosen.get("models"))
     seeds = _seeds(chosen.get("seeds")) or spec["seeds"]
-    order = list(setting["networks"])
-    cells, taken = {}, set[str]()
+    places, page = lay_out(spec, setting, networks)
+    cells, taken = dict[Key, Cell](), set[str]()
     own = {word for word in overrides if word.startswith("method.")}  # options of one method: for the rows that have them
-    for row in spec["rows"]:
-        for network, model in networks.items():
-            fitting = _fitting(row["overrides"], own, composer)
-            taken |= fitting
-            words = [*setting["overrides"], f"model={model}", *row["overrides"], *(w for w in overrides if w not in own - fitting)]
-            if "density" in row:
-                words.insert(0, f"density={row['density'][order.index(network)]}")
-            cells[row["label"], network] = _cell(row["label"], network, words, seeds, composer)
+    for place in places:
+        fitting = _fitting(place.words, own, composer)
+        taken |= fitting
+        words = [*place.words, *(w for w in overrides if w not in own - fitting)]
+        cells[place.key] = _cell(place, words, seeds, composer)
     if own - taken:
         raise ConfigError(*(f"{word}: no method of {stem} has this option" for word in sorted(own - taken)))
-    return Table(name, spec, variant or None, tuple(row["label"] for row in spec["rows"]), networks, cells)
+    return Table(name, spec, variant or None, page, networks, cells)
 
 
-def _fitting(row: list[str], options: set[str], composer: Composer) -> set[str]:
+def _fitting(row: tuple[str, ...], options: set[str], composer: Composer) -> set[str]:
     """The options `method.KEY=VALUE` that the row's method has."""
     if not options or _method(row) not in method_names():
         return set()
-    cfg = composer.config(row)
+    cfg = composer.config(_last_wins(list(row)))
     return {word for word in options if OmegaConf.select(cfg, word.partition("=")[0], default=NOTHING) is not NOTHING}
 
 
-def _method(words: list[str]) -> str:
+def _method(words: Sequence[str]) -> str:
     return next(w.partition("=")[2] for w in reversed(words) if w.startswith("method="))
 
 
-def _cell(row: str, network: str, words: list[str], seeds: list[int], composer: Composer) -> Cell:
-    method = _method(words)
+def _cell(place: Place, words: list[str], seeds: list[int], composer: Composer) -> Cell:
+    """One candidate for each density; `density` among the words wins over them."""
+    row, network, method = place.key[0], place.network, _method(words)
     if method not in method_names():
-        return Cell(row, network, missing=f"method={method} does not exist yet")
-    words = _last_wins(words)
+        return Cell(row, network, missing=f"method={method} does not exist yet", paper=place.paper)
+    candidates = [_last_wins([f"density={density}", *words]) for density in place.densities] or [_last_wins(words)]
+    unique = {tuple(candidate): candidate for candidate in candidates}.values()
+    return Cell(row, network, tuple(_jobs(candidate, seeds, composer) for candidate in unique), paper=place.paper)
+
+
+def _jobs(words: list[str], seeds: list[int], composer: Composer) -> tuple[Job, ...]:
+    """A run for each seed."""
     plain = composer.plain(words)
     runs = [build_plain({**plain, "seed": seed}) for seed in (seeds if "${seed}" in str(plain) else seeds[:1])]
     if len(runs) < len(seeds):  # nothing but the seed itself depends on the seed: build once
         runs = [replace(runs[0], seed=seed) for seed in seeds]
-    return Cell(row, network, tuple(Job(run, (*words, f"seed={run.seed}")) for run in runs))
+    return tuple(Job(run, (*words, f"seed={run.seed}")) for run in runs)
 
 
 def _last_wins(words: list[str]) -> list[str]:

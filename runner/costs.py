@@ -15,6 +15,7 @@ from runner.data.catalog import COMPONENTS
 from runner.data.split import training_images
 from runner.errors import ConfigError
 from runner.identity import trains
+from runner.rounds import family
 from runner.spec import Run, Stage
 from runner.store import write_json
 
@@ -114,7 +115,7 @@ class Rates:
         """What `stage` would take; None for training on a machine of which nothing is known, and for what cannot be told."""
         precision = next((s.recipe.precision for s in reversed(run.stages) if s.recipe), "fp32")
         if not stage.recipe:
-            known = self.others.get((precision, run.method, stage.name))
+            known = self.others.get((precision, run.method, family(stage.name)))
             if known and known.amount:
                 return known.of(net.forward)
         if cost.passes is None:
@@ -149,7 +150,7 @@ def past_rates(records: Iterable[dict[str, Any]], device_name: str, threads: int
                 continue
             seen.add(stage["key"])
             if not stage["epochs"]:
-                rates.others.setdefault((precision, record["method"], stage["name"]), Rate()).add(stage["seconds"], forward)
+                rates.others.setdefault((precision, record["method"], family(stage["name"])), Rate()).add(stage["seconds"], forward)
                 continue
             macs = stage["epochs"] * images[record["dataset"]] * record["train_fraction"] * GRADIENT * forward
             for key in ((precision,), (precision, record["model"], record["dataset"])):

@@ -29,8 +29,9 @@ from runner.progress import Watcher, display
 from runner.records import make_record
 from runner.rng import stream
 from runner.spec import Run
-from runner.stages import Workbench, run_stage
+from runner.stages import run_stage
 from runner.store import Store, atomically, clear_leftovers, held, write_json
+from runner.workbench import Workbench
 
 EXIT_FAILED, EXIT_CONFIG, EXIT_STOPPED = 1, 2, 143
 SCHEDULERS_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)

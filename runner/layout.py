@@ -3,6 +3,7 @@
 import html
 from collections.abc import Callable
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 import pandas as pd
@@ -10,53 +11,49 @@ from tabulate import tabulate
 
 from runner.cells import Table
 from runner.store import atomically
-from runner.tables import HEADS, Entry, caption, entries, findings, full, long_form, title
+from runner.tables import Entry, caption, entries, findings, full, long_form, title
 
 Found = dict[tuple[str, str], Entry]
 
 
 def _rows(table: Table, found: Found) -> list[list[str]]:
-    return [[row, *(full(found[row, network], metric) for network in table.networks for metric in table.spec["metrics"])] for row in table.rows]
+    """The printed lines; a panel's head is a line with empty cells."""
+    width = max(len(line.labels) + len(line.entries) for line in table.page.lines)
+    rows = [[*line.labels, *(full(found[key], metric) for key, metric in line.entries)] for line in table.page.lines]
+    return [row + [""] * (width - len(row)) for row in rows]
 
 
-def _heads(table: Table) -> tuple[list[str], list[str]]:
-    """The two header lines; a network's name stands over the first of its columns."""
-    metrics = [HEADS[m] for m in table.spec["metrics"]]
-    first = ["Neural Network"] + [name if i == 0 else "" for name in table.networks for i in range(len(metrics))]
-    return first, ["Metric"] + metrics * len(table.networks)
+def _heads(table: Table) -> list[list[str]]:
+    """The header lines; a text over several columns stands over the first of them."""
+    return [[text if i == 0 else "" for text, span in head for i in range(span)] for head in table.page.heads]
 
 
 def as_text(table: Table, found: Found) -> str:
     """For a terminal."""
-    heads = [f"{a}\n{b}" for a, b in zip(*_heads(table), strict=True)]
+    heads = ["\n".join(texts) for texts in zip(*_heads(table), strict=True)]
     body = tabulate(_rows(table, found), headers=heads, tablefmt="simple", disable_numparse=True)
     notes = [*caption(table, found), *(f"Appendix: {line}" for line in findings(table, found))]
     return "\n".join([title(table, found), "", body, "", *notes]) + "\n"
 
 
 def as_markdown(table: Table, found: Found) -> str:
-    """A pipe table; Markdown has one header line, so the second is the first row."""
-    first, second = _heads(table)
-    body = tabulate([[f"**{cell}**" for cell in second], *_rows(table, found)], headers=first, tablefmt="pipe", disable_numparse=True)
+    """A pipe table; Markdown has one header line, so a second one is the first row."""
+    first, *others = _heads(table)
+    body = tabulate([*([f"**{cell}**" for cell in head] for head in others), *_rows(table, found)], headers=first, tablefmt="pipe", disable_numparse=True)
     notes = [*caption(table, found), *(f"Appendix: {line}" for line in findings(table, found))]
     return f"**{title(table, found)}**\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
 
 
 def as_latex(table: Table, found: Found) -> str:
     """booktabs; needs \\usepackage{booktabs}. Text is escaped, ± and the dash are LaTeX's own."""
-    metrics = [HEADS[m] for m in table.spec["metrics"]]
-    n = len(metrics)
-    over = " & ".join(f"\\multicolumn{{{n}}}{{c}}{{{_tex(name)}}}" for name in table.networks)
-    rules = "".join(f"\\cmidrule(lr){{{2 + i * n}-{1 + (i + 1) * n}}}" for i in range(len(table.networks)))
+    labels, columns = table.page.labels, len(_heads(table)[0])
     lines = [
         "\\begin{table}",
         "\\centering",
         f"\\caption{{{_tex(title(table, found))}. {_tex(' '.join(caption(table, found)))}}}",
-        f"\\begin{{tabular}}{{l{'r' * n * len(table.networks)}}}",
+        f"\\begin{{tabular}}{{{'l' * labels}{'r' * (columns - labels)}}}",
         "\\toprule",
-        f"Neural Network & {over} \\\\",
-        rules,
-        " & ".join(["Metric", *metrics * len(table.networks)]) + " \\\\",
+        *(line for head in table.page.heads for line in _tex_head(head)),
         "\\midrule",
         *(" & ".join(_tex(cell) for cell in row) + " \\\\" for row in _rows(table, found)),
         "\\bottomrule",
@@ -64,6 +61,14 @@ def as_latex(table: Table, found: Found) -> str:
         "\\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _tex_head(head: tuple[tuple[str, int], ...]) -> list[str]:
+    """A header line, and rules under the texts that span several columns."""
+    cells = [_tex(text) if span == 1 else f"\\multicolumn{{{span}}}{{c}}{{{_tex(text)}}}" for text, span in head]
+    ends = list(accumulate(span for _, span in head))
+    rules = "".join(f"\\cmidrule(lr){{{end - span + 1}-{end}}}" for (_, span), end in zip(head, ends, strict=True) if span > 1)
+    return [" & ".join(cells) + " \\\\", *([rules] if rules else [])]
 
 
 def _tex(text: str) -> str:
@@ -74,8 +79,9 @@ def _tex(text: str) -> str:
 
 def as_html(table: Table, found: Found) -> str:
     """A table element with two header rows, a heading above and the notes below."""
-    columns = [("Neural Network", "Metric"), *((name, HEADS[m]) for name in table.networks for m in table.spec["metrics"])]
-    body = pd.DataFrame(_rows(table, found), columns=pd.MultiIndex.from_tuples(columns)).to_html(index=False, border=0)
+    over = [[text for text, span in head for _ in range(span)] for head in table.page.heads]
+    columns = pd.MultiIndex.from_tuples(list(zip(*over, strict=True))) if len(over) > 1 else over[0]
+    body = pd.DataFrame(_rows(table, found), columns=columns).to_html(index=False, border=0)
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in [*caption(table, found), *findings(table, found)])
     return f"<h3>{html.escape(title(table, found))}</h3>\n{body}\n<ul>{notes}</ul>\n"
 

@@ -30,7 +30,7 @@ def translate(error: Exception, conf: str, words: list[str]) -> str | None:
     text = str(error).strip()
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
-        return _unknown_key(unknown[1], conf, words)
+        return _unknown_key(unknown[1], conf, words) if not unknown[1].startswith("hydra.") else _unknown_hydra_key(unknown[1], conf, words)
     if cause is not None:
         return _wrong_value(str(cause.full_key), str(cause).splitlines()[0])
     return " ".join(line.strip() for line in text.splitlines()[:2])
@@ -78,6 +78,17 @@ def _unknown_key(key: str, conf: str, words: list[str]) -> str:
         guess = nearest(last, siblings) or nearest(key, keys)
         return f"{key} is not a key; {parent or 'the top level'} has: {shown}{guess}"
     return f"{key} is not a key{nearest(key, keys)}; see --cfg job for all of them"
+
+
+def _unknown_hydra_key(key: str, conf: str, words: list[str]) -> str:
+    """A launcher's options are its file's keys; all others are Hydra's own."""
+    name = next((word.partition("=")[2] for word in reversed(words) if word.startswith("hydra/launcher=")), None)
+    path = Path(conf, "hydra", "launcher", f"{name}.yaml")
+    if not key.startswith("hydra.launcher.") or not path.is_file():
+        launchers = "; a launcher's options need hydra/launcher=" + "|".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
+        return f"{key} is not a key; see --cfg hydra for Hydra's own{launchers if key.startswith('hydra.launcher.') else ''}"
+    options = [str(option) for option in OmegaConf.load(path) if not str(option).startswith("_")]
+    return f"{key} is not a key; hydra/launcher={name} has: {', '.join(options)}{nearest(key.rpartition('.')[2], options)}"
 
 
 def _all_keys(conf: str, words: list[str]) -> list[str]:

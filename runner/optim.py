@@ -13,7 +13,13 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Learning rate of step `step`, counted from the start of the schedule (a resumed stage starts in the middle of one).
 
     `step` multiplies by 0.1 at 1/2 and 3/4 of all steps (IMC appendix A.4: epochs 80 and 120 of 160); `cosine` is lr/2 (1 + cos(pi t)); `constant` stays.
+    Warm-up multiplies step t of its T by (t + 1) / T.
     """
+    warm = round(recipe.warmup * steps_per_epoch)
+    return _scheduled(recipe, step, steps_per_epoch) * (min(1.0, (step + 1) / warm) if warm else 1.0)
+
+
+def _scheduled(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     total = recipe.epochs * steps_per_epoch
     if recipe.lr_schedule == "constant":
         return recipe.lr
@@ -29,8 +35,8 @@ def make_optimizer(model: nn.Module, masking: Masking, recipe: Recipe) -> torch.
     if masking.train_weights:
         groups.append({"params": list(model.parameters())})
     if masking.trainable:
-        groups.append({"params": list(masking.trainable.values())})
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+        groups.append({"params": list(masking.trainable.values()), "weight_decay": recipe.decay_of_trainables})
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)
 
 
 def momentum_by_name(model: nn.Module, opt: torch.optim.SGD) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from rich.panel import Panel
 from rich.table import Table
 
-from runner.stages import DIVERGED
+from runner.stages import CONNECTED, DIVERGED, REACHED
 
 PAPER_SETTING = {"digits": "cifar10", "mnist": "cifar10", "fashion_mnist": "cifar10"}  # the IMC paper's first data set, for those that it does not use
 
@@ -35,6 +35,7 @@ def panel(record: dict[str, Any], path: Path, cfg: DictConfig, words: list[str])
             f"warning: {stage}": f"training diverged, no finite loss from epoch {epoch} on; a smaller train.lr may help"
             for stage, epoch in diverged(record).items()
         },
+        **cut_off(record),
         "record": str(path),
         "paper's setting": paper_command(cfg, words),
     }
@@ -69,6 +70,16 @@ def plan_table(identity: str, steps: list[dict[str, Any]], done: bool) -> Table:
 def diverged(record: dict[str, Any]) -> dict[str, Any]:
     """Stage name -> the first epoch whose training loss was not finite."""
     return {name.removeprefix(DIVERGED): epoch for name, epoch in record["report"].items() if name.startswith(DIVERGED)}
+
+
+def cut_off(record: dict[str, Any]) -> dict[str, str]:
+    """The warning of masks that leave some output without a path of kept weights from the input; nothing of others."""
+    reached = record["report"].get(REACHED)
+    if reached is None:
+        return {}
+    if record["report"].get(CONNECTED) == 0:
+        return {"warning: mask": "no path of kept weights leads from the input to any output: the net cannot learn; a larger density may help"}
+    return {"warning: mask": f"paths of kept weights lead from the input to {reached} of the outputs alone; a larger density may help"}
 
 
 def _finding(value: Any) -> str:

@@ -19,6 +19,7 @@ from runner.errors import ConfigError
 from runner.identity import stage_keys, trains
 from runner.machine import Machine, check_precision, device_name
 from runner.panel import plan_table
+from runner.rounds import family
 from runner.spec import Run, Stage
 from runner.stages import is_cached, snapshots_wanted
 from runner.store import Store, is_held
@@ -34,7 +35,7 @@ class Needed:
     run: Run
     stage: Stage
     net: Net
-    snapshots: frozenset[int]
+    snapshots: frozenset[float]
 
     @property
     def cost(self) -> Cost:
@@ -183,7 +184,7 @@ def _work(costs: list[tuple[Needed, Cost]]) -> Iterator[str]:
     yield f"images: {sum(c.images for c in training):,} to train on, {sum(c.images for c in measuring):,} to measure on" + (
         f" ({products:,} Hessian-vector products)" if products else ""
     )
-    blind = sorted({f"{item.run.method}'s {item.stage.name}" for item, cost in costs if cost.passes is None})
+    blind = sorted({f"{item.run.method}'s {family(item.stage.name)}" for item, cost in costs if cost.passes is None})
     yield (
         f"multiply-accumulates: {sum(c.macs for c in training):.4g} to train (epochs x images x 3 forward passes), {sum(c.macs for c in measuring):.4g} to "
         f"measure; not counted: {', '.join(['evaluation', *blind])}"

@@ -9,7 +9,7 @@ from pruners.base import count_kept, count_prunable, full_masks, keep_count
 from runner.identity import NUMERICS, trains
 from runner.machine import provenance
 from runner.spec import Run
-from runner.stages import Workbench
+from runner.workbench import Workbench
 
 SCHEMA = 1
 NOT_COMPARED = ("runtime_s", "wall_s", "provenance")  # may differ between equal records, and so may a stage's seconds and cached
@@ -26,9 +26,9 @@ def make_record(bench: Workbench, stages: list[dict[str, Any]], identity: str, w
     """
     run = bench.run
     counts = _counts(bench)
-    asked = run.density
-    if asked is not None and counts["kept"] != keep_count(asked, counts["prunable"]):
-        raise RuntimeError(f"run {identity} ends with {counts['kept']} weights instead of {keep_count(asked, counts['prunable'])} (density={asked:g})")
+    pruned_to = next((stage.density for stage in reversed(run.stages) if stage.density is not None), run.density)
+    if pruned_to is not None and all(stage.exact for stage in run.stages) and counts["kept"] != keep_count(pruned_to, counts["prunable"]):
+        raise RuntimeError(f"run {identity} ends with {counts['kept']} weights instead of {keep_count(pruned_to, counts['prunable'])} (density={pruned_to:g})")
     trained = [meta for meta in stages if meta["history"]]
     history = trained[-1]["history"] if trained else []
     last = history[-1] if history else {}
@@ -43,7 +43,7 @@ def make_record(bench: Workbench, stages: list[dict[str, Any]], identity: str, w
         "train_fraction": run.train_fraction,
         "model": run.model.name,
         "seed": run.seed,
-        "density_target": asked,
+        "density_target": run.density,
         **counts,
         "accuracy": last.get("accuracy"),
         "accuracy_best": max((row["accuracy"] for row in history), default=None),

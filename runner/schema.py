@@ -20,6 +20,7 @@ class TrainConfig:
     scale: float = MISSING
     lr: float = MISSING
     lr_schedule: str = MISSING
+    warmup: str = MISSING
     batch_size: int = MISSING
     momentum: float = MISSING
     weight_decay: float = MISSING

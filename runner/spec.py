@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from pruners.base import Approximate
+
 KINDS = ("train", "prune", "search", "measure")
 SCHEDULES = ("step", "cosine", "constant")
 PRECISIONS = ("fp32", "bf16")
@@ -19,13 +21,15 @@ class Start:
 
     Args:
         stage: `init` (the initial weights), `reinit` (a new draw) or the name of an earlier stage.
-        epoch: epochs after which that stage's weights are taken (rewinding); None = its end.
+        epoch: epochs after which that stage's weights are taken (rewinding), a fraction where the paper counts iterations; None = its end.
         resume: also take its optimizer state and go on with its learning-rate schedule.
+        advance: go on with its learning-rate schedule and order of images from that epoch, with a fresh optimizer.
     """
 
     stage: str = "init"
-    epoch: int | None = None
+    epoch: float | None = None
     resume: bool = False
+    advance: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,12 @@ class Recipe:
     """How one stage trains. Durations are epochs as really run (scaled).
 
     Args:
-        epochs: length of the learning-rate schedule; the stage trains from `first_epoch` to here.
+        epochs: length of the learning-rate schedule.
+        first_epoch: where in it the stage begins.
+        last_epoch: where in it the stage ends; None = at its end.
+        warmup: epochs, or a fraction of one, in which lr grows linearly from nearly zero to its first value.
+        nesterov: the momentum's kind.
+        trainable_decay: weight decay of what a masking trains besides the weights; None = as the weights'.
         lr_schedule: `step` multiplies lr by 0.1 at 1/2 and 3/4 of the schedule's steps, `cosine` goes to zero, `constant` stays.
     """
 
@@ -45,6 +54,10 @@ class Recipe:
     lr_schedule: str = "step"
     precision: str = "fp32"
     first_epoch: int = 0
+    last_epoch: int | None = None
+    warmup: float = 0.0
+    nesterov: bool = False
+    trainable_decay: float | None = None
 
     def __post_init__(self) -> None:
         problems = [
@@ -57,6 +70,7 @@ class Recipe:
                 ("weight_decay", self.weight_decay >= 0, "0 or more"),
                 ("lr_schedule", self.lr_schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
                 ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+                ("warmup", 0 <= self.warmup < self.epochs, f"0ep or more, and shorter than the training ({self.epochs} epochs)"),
             )
             if not ok
         ]
@@ -66,7 +80,17 @@ class Recipe:
     @property
     def trained_epochs(self) -> int:
         """Epochs that this stage itself trains."""
-        return self.epochs - self.first_epoch
+        return self.end - self.first_epoch
+
+    @property
+    def decay_of_trainables(self) -> float:
+        """Weight decay of a masking's own trainables."""
+        return self.weight_decay if self.trainable_decay is None else self.trainable_decay
+
+    @property
+    def end(self) -> int:
+        """The epoch of the schedule after which the stage is done."""
+        return self.epochs if self.last_epoch is None else self.last_epoch
 
 
 @dataclass(frozen=True)
@@ -79,6 +103,7 @@ class Stage:
         density: what a prune stage has to reach; None = the method finds it.
         recipe: for stages that train.
         component: the pruner (prune; optional for train and search: a masking that acts during training) or the measurement.
+        data: synthetic images to train on instead of the data set's (pruners/source.py); None = the data set's.
     """
 
     name: str
@@ -89,12 +114,18 @@ class Stage:
     density: float | None = None
     recipe: Recipe | None = None
     component: Any = None
+    data: Any = None
 
     @property
     def parents(self) -> tuple[str, ...]:
         """Names of the earlier stages that this one reads."""
         names = (self.start.stage, self.masks, *self.needs)
         return tuple(dict.fromkeys(n for n in names if n not in (None, "init", "reinit")))  # type: ignore[misc]
+
+    @property
+    def exact(self) -> bool:
+        """False where the component reaches its density in expectation alone, and says so."""
+        return not isinstance(self.component, Approximate) or self.component.exact
 
 
 @dataclass(frozen=True)
@@ -117,9 +148,17 @@ class Run:
         return next(stage for stage in self.stages if stage.name == name)
 
 
+PAPER_IMAGES = 50_000  # training images behind a duration in iterations: the papers that give one train on CIFAR
+
+
 def scaled(duration: int, scale: float) -> int:
-    """A paper's duration on a shorter run: duration * scale, at least 1; zero stays zero."""
+    """A paper's whole epochs on a shorter run: duration * scale, at least 1; zero stays zero."""
     return max(1, round(duration * scale)) if duration else 0
+
+
+def scaled_point(duration: float, scale: float) -> float:
+    """A point in a paper's training, in epochs, on a shorter run. Whole epochs stay whole; a point that falls between two is kept as a fraction."""
+    return scaled(int(duration), scale) if float(duration).is_integer() else round(duration * scale, 6)
 
 
 def epochs_of(key: str, value: int | str) -> int:
@@ -132,3 +171,20 @@ def epochs_of(key: str, value: int | str) -> int:
     if not match:
         raise ValueError(f"{key}={value!r} is not a number of epochs: write 10ep or 10")
     return int(match[1])
+
+
+def point_of(key: str, value: int | str, batch_size: int) -> float:
+    """Epochs of a point in training as YAML writes it: `10ep`, plain 10, or `2000it`.
+
+    Iterations are taken as their share of the paper's run (decisions.md 9): its 50,000 images make ceil(50,000 / batch_size) iterations an epoch.
+
+    Raises:
+        ValueError: none of these.
+    """
+    match = re.fullmatch(r"(\d+)it", str(value))
+    if match:
+        return int(match[1]) / -(-PAPER_IMAGES // batch_size)
+    try:
+        return epochs_of(key, value)
+    except ValueError:
+        raise ValueError(f"{key}={value!r} is no point in training: write 10ep, 10 or 2000it") from None

@@ -3,109 +3,30 @@
 The one place where masks, weights and optimizer states travel from stage to stage.
 """
 
+import math
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pruners.base import Batch, Finding, FixedMasking, Masking, Masks, Measurement, Task, apply_masks, count_kept, count_prunable, full_masks, keep_count
-from runner.data.base import Data
-from runner.data.batches import Batches, evaluation_batches, scoring_pass
-from runner.errors import Stopped
-from runner.identity import stage_keys, trains
-from runner.machine import Machine
-from runner.progress import Watcher
-from runner.rng import derive, stream
+from models.connected import empty_layers, reached_outputs
+from pruners.base import Finding, FixedMasking, Masking, Masks, Measurement, apply_masks, count_kept, count_prunable, full_masks, keep_count
+from runner.identity import trains
+from runner.rng import derive
 from runner.spec import Run, Stage
 from runner.store import Artefact, State, Store
-from runner.train import Feeds, Session, Trained, finite, train
+from runner.train import Session, Trained, finite, train
+from runner.workbench import Workbench
 
 DIVERGED = "diverged_"  # finding: the first epoch of stage <name> whose training loss was not finite
-EVALUATION_BATCH = 1000  # no effect on the numbers beyond rounding; bounds memory
+CONNECTED, REACHED, EMPTY = "connected", "outputs_reached", "empty_layers"  # findings of a prune stage, where masks cut off something
 
 
-@dataclass
-class Workbench:
-    """What the stages of one run share: data and initial weights are made once, when the first stage needs them."""
-
-    run: Run
-    machine: Machine
-    store: Store
-    watcher: Watcher
-    stop: Any = field(default=lambda: False)
-
-    @cached_property
-    def keys(self) -> dict[str, str]:
-        """Stage name -> cache key."""
-        return stage_keys(self.run)
-
-    @cached_property
-    def data(self) -> Data:
-        """The data set on the device."""
-        data: Data = self.run.dataset.load(self.machine.data_dir, self.run.train_fraction).to(self.machine.device)
-        return data
-
-    def fresh_model(self, stage: str = "init") -> nn.Module:
-        """The network with initial weights on the device: those of the run, or a stage's own new draw."""
-        info = self.run.dataset.info()
-        model: nn.Module = self.run.model(info.channels, info.classes, info.size, stream(self.run.seed, stage, "weights"))
-        if _convolves(model):
-            model = model.to(memory_format=torch.channels_last)  # 1.45 times as fast on CPUs (measured), and what tensor cores want
-        return self.machine.team.synchronised(model.to(self.machine.device))
-
-    def batches(self, stage: str, batch_size: int) -> Batches:
-        """The training set, batched, shuffled and augmented for a stage that trains."""
-        d = self.data
-        return Batches(d.train, d.mean, d.std, d.scale, batch_size, d.augment, self.run.seed, stage)
-
-    def feeds(self, stage: Stage) -> Feeds:
-        """The data of a stage that trains."""
-        d, recipe = self.data, stage.recipe
-        assert recipe is not None
-
-        def passes(split: Any) -> Any:
-            return lambda: evaluation_batches(split, d.mean, d.std, d.scale, EVALUATION_BATCH)
-
-        return Feeds(self.batches(stage.name, recipe.batch_size), passes(d.test), passes(d.validation) if d.validation else None)
-
-    def task(self, stage: Stage, steps: int) -> Task:
-        """What the stage's component may use."""
-        d = self.data
-
-        def batches(batch_size: int) -> Iterable[Batch]:
-            return scoring_pass(d.train, d.mean, d.std, d.scale, batch_size, self.run.seed, stage.name)
-
-        return Task(
-            loss=F.cross_entropy,
-            batches=batches,
-            density=stage.density,
-            steps=steps,
-            rng=stream(self.run.seed, stage.name, "method"),
-            measured={name: self._measured(name) for name in stage.needs},
-            tick=self._tick,
-        )
-
-    def _tick(self, done: int, total: int, what: str) -> None:
-        """Progress of a component. It has nothing to checkpoint, so a request to stop ends it here, not minutes later."""
-        self.watcher.tick(done, total, what)
-        if self.stop():
-            raise Stopped
-
-    def _measured(self, name: str) -> Measurement:
-        if name == "init":
-            return Measurement(tensors={n: p.detach() for n, p in self.fresh_model().named_parameters()})
-        artefact = self.store.load(self.keys[name])
-        return Measurement(tensors=artefact.findings, report=artefact.meta["report"])
-
-
-def snapshots_wanted(run: Run) -> dict[str, frozenset[int]]:
+def snapshots_wanted(run: Run) -> dict[str, frozenset[float]]:
     """Stage name -> epochs that later stages rewind to."""
-    wanted: dict[str, set[int]] = {}
+    wanted: dict[str, set[float]] = {}
     for stage in run.stages:
         if stage.start.epoch:
             wanted.setdefault(stage.start.stage, set()).add(stage.start.epoch)
@@ -154,14 +75,25 @@ def _train(bench: Workbench, stage: Stage) -> Artefact:
     model, masking, momentum = _ready_to_train(bench, stage)
     setup = time.monotonic() - begun
     done = _fit(bench, stage, model, masking, momentum, None)
+    last = stage.recipe.end * bench.batches(stage).steps_per_epoch - 1  # type: ignore[union-attr]
+    _make_effective(model, masking, last)
     check_masked(model, masking.masks, stage)
     return Artefact(
         weights=_state(model),
         masks=masking.masks,
+        findings={name: t.detach().cpu() for name, t in masking.trainable.items()},
         optimizer=done.momentum,
         snapshots=done.snapshots,
         meta={"report": masking.report | _divergence(stage, done.history), "seconds": done.seconds + setup, "epochs": trains(stage), "history": done.history},
     )
+
+
+@torch.no_grad()
+def _make_effective(model: nn.Module, masking: Masking, step: int) -> None:
+    """Put the weights that the net computed with into the net: where a masking replaces them in the forward pass, these are the result."""
+    for name, weight in masking.weights(model, step).items():
+        model.get_parameter(name).copy_(weight)
+    apply_masks(model, masking.masks)
 
 
 def _divergence(stage: Stage, history: list[dict[str, Any]]) -> dict[str, Finding]:
@@ -176,13 +108,13 @@ def _ready_to_train(bench: Workbench, stage: Stage) -> tuple[nn.Module, Masking,
     assert stage.recipe is not None
     if stage.component is None:
         return model, FixedMasking(masks), momentum
-    steps = stage.recipe.trained_epochs * bench.batches(stage.name, stage.recipe.batch_size).steps_per_epoch
+    steps = stage.recipe.trained_epochs * bench.batches(stage).steps_per_epoch
     return model, stage.component(model, masks, bench.task(stage, steps)), momentum
 
 
 def _fit(bench: Workbench, stage: Stage, model: nn.Module, masking: Masking, momentum: State, stop_after: int | None) -> Trained:
     assert stage.recipe is not None
-    total = stage.recipe.epochs
+    total = stage.recipe.end
     session = Session(
         checkpoint=bench.store.checkpoint_path(bench.keys[stage.name]) if stop_after is None else None,
         every=bench.machine.checkpoint_seconds,
@@ -198,7 +130,7 @@ def _fit(bench: Workbench, stage: Stage, model: nn.Module, masking: Masking, mom
 def _add_snapshots(bench: Workbench, stage: Stage) -> None:
     """The stage was trained before anyone wanted this rewinding point: train its first epochs again, which gives the same weights."""
     model, masking, momentum = _ready_to_train(bench, stage)
-    done = _fit(bench, stage, model, masking, momentum, max(snapshots_wanted(bench.run)[stage.name]))
+    done = _fit(bench, stage, model, masking, momentum, math.ceil(max(snapshots_wanted(bench.run)[stage.name])))
     for epoch, state in done.snapshots.items() if bench.machine.team.first else ():
         bench.store.add_snapshot(bench.keys[stage.name], epoch, state)
 
@@ -210,9 +142,22 @@ def _prune(bench: Workbench, stage: Stage) -> Artefact:
     masking = stage.component(model, masks, task)
     apply_masks(model, masking.masks)
     check_masked(model, masking.masks, stage)
+    report = masking.report | _cut_off(model, masking.masks, task.image)
     return Artefact(
-        weights=_state(model), masks=masking.masks, meta={"report": masking.report, "seconds": time.monotonic() - begun, "epochs": 0, "history": []}
+        weights=_state(model),
+        masks=masking.masks,
+        findings=masking.factors,
+        meta={"report": report, "seconds": time.monotonic() - begun, "epochs": 0, "history": []},
     )
+
+
+def _cut_off(model: nn.Module, masks: Masks, image: tuple[int, int, int]) -> dict[str, Finding]:
+    """What the masks have cut off, if anything: outputs that no input reaches any more, layers without a weight. Nothing to say about most masks."""
+    reached, outputs = reached_outputs(model, masks, image)
+    empty = empty_layers(masks)
+    findings: dict[str, Finding] = {CONNECTED: 0} if not reached else {}
+    findings |= {REACHED: reached} if reached < outputs else {}
+    return findings | ({EMPTY: empty} if empty else {})
 
 
 def _measure(bench: Workbench, stage: Stage) -> Artefact:
@@ -237,15 +182,25 @@ def _at_start(bench: Workbench, stage: Stage) -> tuple[nn.Module, Masks, State]:
         masks = parent.masks or masks
         momentum = parent.optimizer if start.resume else {}
     if stage.masks:
-        masks = store.load(bench.keys[stage.masks]).masks
+        pruned = store.load(bench.keys[stage.masks])
+        masks = pruned.masks
+        _rescale(model, pruned.findings)
     masks = {name: mask.to(bench.machine.device) for name, mask in masks.items()}
     apply_masks(model, masks)
     momentum = {name: m.to(bench.machine.device) * masks[name] if name in masks else m for name, m in momentum.items()}
     return model, masks, momentum
 
 
+@torch.no_grad()
+def _rescale(model: nn.Module, factors: State) -> None:
+    """Multiply weights by what came with their masks (pruners.base.FixedMasking.factors), if anything did."""
+    for name, factor in factors.items():
+        weight = model.get_parameter(name)
+        weight.mul_(factor.to(weight))
+
+
 def check_masked(model: nn.Module, masks: Masks, stage: Stage) -> None:
-    """Hold a finished stage to its word: pruned weights are exact zeros, and the density is what was asked.
+    """Hold a finished stage to its word: pruned weights are exact zeros, and the density is what was asked, unless it is an expectation.
 
     Raises:
         RuntimeError: a method or the loop broke that; the stage is not kept.
@@ -254,14 +209,10 @@ def check_masked(model: nn.Module, masks: Masks, stage: Stage) -> None:
         alive = int(torch.count_nonzero(model.get_parameter(name).detach()[~mask]))  # not a product: NaN times 0 is NaN
         if alive:
             raise RuntimeError(f"stage {stage.name!r}: {alive} pruned weights of {name} are not zero")
-    if stage.density is not None and count_kept(masks) != keep_count(stage.density, count_prunable(masks)):
+    if stage.density is not None and stage.exact and count_kept(masks) != keep_count(stage.density, count_prunable(masks)):
         wanted = keep_count(stage.density, count_prunable(masks))
         raise RuntimeError(f"stage {stage.name!r} kept {count_kept(masks):,} weights instead of {wanted:,} (density={stage.density:g})")
 
 
 def _state(model: nn.Module) -> State:
     return {name: t.detach().cpu() for name, t in model.state_dict().items()}
-
-
-def _convolves(model: nn.Module) -> bool:
-    return any(isinstance(m, nn.Conv2d) for m in model.modules())

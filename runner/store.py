@@ -39,7 +39,7 @@ class Artefact:
     masks: Masks = field(default_factory=dict)
     optimizer: State = field(default_factory=dict)
     findings: State = field(default_factory=dict)
-    snapshots: dict[int, State] = field(default_factory=dict)
+    snapshots: dict[float, State] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
 
 
@@ -98,16 +98,16 @@ class Store:
             temporary.rename(target)
             shutil.rmtree(broken)
 
-    def has_snapshot(self, key: str, epoch: int) -> bool:
+    def has_snapshot(self, key: str, epoch: float) -> bool:
         """Whether the weights after `epoch` epochs were kept."""
         return (self.path(key) / _snapshot_name(epoch)).is_file()
 
-    def snapshot(self, key: str, epoch: int) -> State:
+    def snapshot(self, key: str, epoch: float) -> State:
         """Weights and buffers after `epoch` epochs of a stage."""
         state: State = load_file(self.path(key) / _snapshot_name(epoch))
         return state
 
-    def add_snapshot(self, key: str, epoch: int, state: State) -> None:
+    def add_snapshot(self, key: str, epoch: float, state: State) -> None:
         """Keep one more snapshot of a finished stage."""
         atomically(self.path(key) / _snapshot_name(epoch), lambda path: save_file(_plain(state), path))
 
@@ -201,8 +201,9 @@ def _plain(state: State) -> State:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
 
 
-def _snapshot_name(epoch: int) -> str:
-    return f"epoch_{epoch:04d}.safetensors"
+def _snapshot_name(epoch: float) -> str:
+    whole, _, fraction = f"{epoch:.6f}".rstrip("0").partition(".")
+    return f"epoch_{whole:0>4}{'.' if fraction else ''}{fraction}.safetensors"
 
 
 def _holder(path: Path) -> str:

@@ -4,6 +4,7 @@ import shlex
 import sys
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -11,103 +12,126 @@ from runner.build import build_run
 from runner.compose import CONF
 from runner.errors import ConfigError, SweepEnded
 from runner.execute import EXIT_FAILED, EXIT_STOPPED, check
-from runner.identity import run_id
-from runner.launch import Interrupted, Job, run_queue, summary
+from runner.identity import run_id, stage_keys
+from runner.jobs import Job
+from runner.launch import Interrupted, run_queue, summary
 from runner.machine import Machine, prepare
-from runner.plan import plan, record_path
-from runner.slots import Options, machine_slots
+from runner.options import options_from
+from runner.plan import record_path
+from runner.slots import Options, Slot, machine_slots
 from runner.spec import Run
+from runner.stages import snapshots_wanted
+from runner.store import Store
 
 RUN_PY = CONF.parent / "run.py"
+PREFIX = "hydra.launcher."
 
 
 def launch(configs: list[DictConfig], words: list[list[str]], options: dict[str, Any]) -> None:
     """Run what is missing of a sweep on this machine.
 
     Raises:
-        ConfigError: a job that could not start; none has been started then.
+        ConfigError: an option or a job that could not start; none has been started then.
         SweepEnded: some jobs failed or the sweep was stopped.
     """
-    chosen = Options(**options)
-    jobs, device = checked_jobs(configs, words)
+    chosen = options_from(Options, options, PREFIX)
+    jobs, machine = checked_jobs(configs, words)
     console = Console(highlight=False)
-    todo = sum(not job.done() for job in jobs)
-    console.print(f"{len(jobs)} runs, {len(jobs) - todo} done, {todo} to do")
-    code, said = run_all(jobs, chosen, device, console)
+    console.print(counted(jobs, len(words)))
+    code, said = run_all(jobs, slots_for(machine, chosen, configs[0].env.threads), chosen, console)
     if code:
-        console.print(said)
+        say(console, said)
         raise SweepEnded(code)
 
 
-def checked_jobs(configs: list[DictConfig], words: list[list[str]]) -> tuple[list[Job], str]:
-    """Each different run of a sweep as a job, and the device that they ask for.
+def checked_jobs(configs: list[DictConfig], words: list[list[str]]) -> tuple[list[Job], Machine]:
+    """Each different run of a sweep as a job, and the machine that they share.
 
     Raises:
         ConfigError: with every problem of every configuration.
     """
+    problems = swept_environment(configs)
+    if problems:
+        raise ConfigError(*problems)
     jobs: dict[str, Job] = {}
-    problems: list[str] = []
+    machine: Machine | None = None
     for cfg, own in zip(configs, words, strict=True):
         try:
             run = build_run(cfg)
-            machine = prepare(OmegaConf.to_container(cfg.env, resolve=True))  # type: ignore[arg-type]
+            machine = machine or prepare(OmegaConf.to_container(cfg.env, resolve=True))  # type: ignore[arg-type]
             check(run, machine)
-            jobs[run_id(run)] = make_job(run, machine, own)
+            jobs.setdefault(run_id(run), make_job(run, machine, own))
         except ConfigError as error:
             problems += error.messages
-    if problems:
+    if problems or machine is None:
         raise ConfigError(*dict.fromkeys(problems))
-    devices = {cfg.env.device for cfg in configs}
-    return list(jobs.values()), devices.pop() if len(devices) == 1 else "auto"
+    return list(jobs.values()), machine
+
+
+def swept_environment(configs: list[DictConfig]) -> list[str]:
+    """A message for each key of `env` that a sweep gives several values."""
+    found = []
+    for key in configs[0].env:
+        values = list(dict.fromkeys(str(cfg.env[key]) for cfg in configs))
+        if len(values) > 1:
+            found.append(
+                f"env.{key}={','.join(values)}: env.* is this machine and no part of a run, so these would be the same runs; "
+                f"the jobs of one launcher share one env.{key}: give it one value, or make a sweep for each"
+            )
+    return found
+
+
+def counted(jobs: list[Job], asked: int) -> str:
+    """How many runs there are, and how many are to do."""
+    todo = sum(not job.done() for job in jobs)
+    equal = f" ({asked - len(jobs)} more asked for are equal to one of these)" if asked > len(jobs) else ""
+    return f"{len(jobs)} runs, {len(jobs) - todo} done, {todo} to do{equal}"
 
 
 def make_job(run: Run, machine: Machine, words: list[str]) -> Job:
-    """The command `python run.py WORDS` as a job of the queue; its claims are the stages that it would compute now."""
-    identity = run_id(run)
-    path = record_path(machine, identity)
+    """The command `python run.py WORDS` as a job of the queue."""
+    path = record_path(machine, run_id(run))
     own = {f"env.{key}": f"env.{key}={getattr(machine, key)}" for key in ("results_dir", "cache_dir", "data_dir")} | {"env.progress": "env.progress=lines"}
     plain = [word for word in words if word.partition("=")[0] not in own]
+    store, keys = Store(machine.cache_dir), stage_keys(run)
+    points = {f"{keys[name]}@{epoch}" for name, epochs in snapshots_wanted(run).items() if name in keys for epoch in epochs}
 
-    def claims() -> set[str]:
-        return {step["key"] for step in plan(run, machine) if not step["cached"]}
+    def there(item: str) -> bool:
+        key, _, epoch = item.partition("@")
+        return store.has(key) and (not epoch or store.has_snapshot(key, int(epoch)))
 
     return Job(
-        name=identity,
+        name=path.parent.name,
         command=(sys.executable, str(RUN_PY), *plain, *own.values()),
         folder=path.parent,
         done=path.is_file,
-        claims=claims,
+        makes=frozenset({*keys.values(), *points}),
+        there=there,
         again="python run.py " + shlex.join(words),
     )
 
 
-def run_all(jobs: list[Job], options: Options, device: str, console: Console) -> tuple[int, str]:
-    """Run what is missing; the command's exit code, and what is to be said of failed jobs at the very end."""
+def slots_for(machine: Machine, options: Options, threads: int | None) -> list[Slot]:
+    """The slots for jobs on the machine's kind of device.
+
+    Args:
+        threads: env.threads as the user set it; None = not set.
+    """
+    return machine_slots(options, torch.cuda.device_count() if machine.device.type == "cuda" else 0, threads)
+
+
+def run_all(jobs: list[Job], slots: list[Slot], options: Options, console: Console) -> tuple[int, str]:
+    """Run what is missing; the command's exit code, and what is to be said at the very end."""
     missing = [job for job in jobs if not job.done()]
     try:
-        ended = run_queue(missing, machine_slots(options, device), options, console)
-    except Interrupted:
-        return EXIT_STOPPED, "stopped: the running jobs are checkpointed; the same command goes on from there"
-    said = summary(ended, len(missing))
+        ended = run_queue(missing, slots, options, console)
+    except Interrupted as stop:
+        failed = summary([outcome for outcome in stop.ended if not outcome.stopped], missing)
+        return EXIT_STOPPED, "\n".join([*filter(None, [failed]), "stopped: the running jobs are checkpointed; the same command goes on from there"])
+    said = summary(ended, missing)
     return (EXIT_FAILED if said else 0), said
 
 
-def queue_options(words: list[str]) -> tuple[Options, list[str]]:
-    """The queue's options among the words of a command line, and the other words.
-
-    Raises:
-        ConfigError: a value of the wrong type or out of range.
-    """
-    types: dict[str, Any] = {"slots": int, "jobs_per_gpu": int, "min_free_gb": float, "on_error": str, "grace_seconds": float}
-    found: dict[str, Any] = {}
-    rest = []
-    for word in words:
-        key, _, value = word.partition("=")
-        if key not in types:
-            rest.append(word)
-            continue
-        try:
-            found[key] = types[key](value)
-        except ValueError:
-            raise ConfigError(f"{word}: it must be a {'whole number' if types[key] is int else 'number'}") from None
-    return Options(**found), rest
+def say(console: Console, text: str) -> None:
+    """Whole lines: a command that is cut cannot be copied."""
+    console.print(text, soft_wrap=True, markup=False, highlight=False)

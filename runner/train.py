@@ -58,7 +58,7 @@ class Trained:
     """What a training leaves besides the changed model: a row per epoch, wanted snapshots, momentum by parameter name, seconds over all its sessions."""
 
     history: list[dict[str, Any]] = field(default_factory=list)
-    snapshots: dict[int, State] = field(default_factory=dict)
+    snapshots: dict[float, State] = field(default_factory=dict)
     momentum: State = field(default_factory=dict)
     seconds: float = 0.0
     epoch: int = 0
@@ -76,14 +76,14 @@ def train(
     session: Session,
     *,
     momentum: State | None = None,
-    snapshots: frozenset[int] = frozenset(),
+    snapshots: frozenset[float] = frozenset(),
     stop_after: int | None = None,
 ) -> Trained:
-    """Train `model` in place from `recipe.first_epoch` to `recipe.epochs`, or from the session's checkpoint on.
+    """Train `model` in place from `recipe.first_epoch` to `recipe.end`, or from the session's checkpoint on.
 
     Args:
         momentum: optimizer state to start from (fine-tuning that goes on).
-        snapshots: epochs after which weights and buffers are kept.
+        snapshots: epochs, or fractions of them, after which weights and buffers are kept.
         stop_after: end after that epoch, in the middle of the schedule (to make up for a missing snapshot).
 
     Raises:
@@ -100,7 +100,7 @@ def train(
     clock, saved = time.monotonic() - done.seconds, time.monotonic()
     model.train()
     trainee = _Trainee(model, team.wrap(model, masking), masking, opt, loss, autocast, team)
-    while done.epoch < (stop_after or recipe.epochs):
+    while done.epoch < (stop_after or recipe.end):
         for batch in feeds.training.epoch(done.epoch, done.step):
             step = done.epoch * per_epoch + done.step
             for group in opt.param_groups:
@@ -109,6 +109,8 @@ def train(
             done.loss_sum += mean_loss * len(batch[1])
             done.seen += len(batch[1])
             done.step += 1
+            for point in (p for p in snapshots if max(1, round(p * per_epoch)) == step + 1):
+                done.snapshots[point] = {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}
             session.tick(step + 1 - recipe.first_epoch * per_epoch, recipe.trained_epochs * per_epoch, "steps")
             if session.checkpoint and team.first and (stop or time.monotonic() - saved >= session.every):
                 done.seconds = time.monotonic() - clock
@@ -117,8 +119,6 @@ def train(
             if stop:
                 raise Stopped
         _end_epoch(trainee, recipe, feeds, done)
-        if done.epoch in snapshots:
-            done.snapshots[done.epoch] = {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}
         session.epoch_done(done.history[-1])
     done.momentum = momentum_by_name(model, opt)
     done.seconds = time.monotonic() - clock
@@ -163,13 +163,13 @@ class _Trainee:
 
 def _end_epoch(trainee: _Trainee, recipe: Recipe, feeds: Feeds, done: Trained) -> None:
     """Evaluate, append the epoch's row to the history, move to the next epoch; all in `done`."""
-    step = (done.epoch + 1) * feeds.training.steps_per_epoch
-    test, validation = trainee.evaluate(feeds, step)
+    last = (done.epoch + 1) * feeds.training.steps_per_epoch - 1
+    test, validation = trainee.evaluate(feeds, last)
     done.epoch += 1
     done.history.append(
         {
             "epoch": done.epoch,
-            "lr": learning_rate(recipe, step - 1, feeds.training.steps_per_epoch),
+            "lr": learning_rate(recipe, last, feeds.training.steps_per_epoch),
             "train_loss": finite(float(done.loss_sum) / done.seen),
             "test_loss": finite(test.loss),
             "accuracy": test.accuracy,

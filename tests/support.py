@@ -13,8 +13,8 @@ from runner.identity import run_id
 from runner.machine import Machine
 from runner.progress import Watcher, display
 from runner.spec import Run
-from runner.stages import Workbench
 from runner.store import Artefact, Store
+from runner.workbench import Workbench
 
 
 def machine(folder: Path, results: str = "results", cache: str = "cache") -> Machine:

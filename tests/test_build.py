@@ -18,7 +18,8 @@ from pruners.imc import Imc
 from pruners.lipschitz import Lipschitz
 from pruners.magnitude import Magnitude
 from pruners.spectrum import Spectrum
-from runner.build import STAGE_KEYS, build_run
+from runner.build import build_run
+from runner.build_stages import STAGE_KEYS
 from runner.components import construct
 from runner.compose import CONF, compose_config
 from runner.data.digits import Digits

@@ -15,8 +15,9 @@ from runner.compose import compose_config, method_names
 from runner.identity import run_id, stage_keys
 from runner.progress import Watcher, display
 from runner.spec import Run
-from runner.stages import Workbench, run_stage
+from runner.stages import run_stage
 from runner.store import Artefact, Store
+from runner.workbench import Workbench
 
 METHODS = method_names()
 MLP = ["dataset=digits", "model=mlp", "train.scale=0.0125"]
@@ -39,7 +40,8 @@ def final(run: Run, artefacts: dict[str, Artefact]) -> Artefact:
 @pytest.mark.parametrize("density", [0.5, 0.07])
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_meets_its_density_and_pruned_weights_stay_zero(name: str, density: float, tmp_path: Path) -> None:
-    run = compose_run(*MLP, *with_density(name, density))
+    # Not at lr=0.1: this net has no BatchNorm, and some methods retrain it with a factor on its weights. 1.875 % of 160: three epochs.
+    run = compose_run(*MLP, "train.lr=0.05", "train.scale=0.01875", *with_density(name, density))
     assert all(s.recipe.momentum > 0 and s.recipe.weight_decay > 0 for s in run.stages if s.recipe)  # else the test shows nothing
     record, artefacts = perform_run(run, machine(tmp_path))
     ticket = final(run, artefacts)
@@ -50,7 +52,7 @@ def test_every_method_meets_its_density_and_pruned_weights_stay_zero(name: str, 
         assert torch.count_nonzero(ticket.weights[layer][~mask]) == 0
         if mask.any():
             assert torch.count_nonzero(ticket.weights[layer][mask]) > 0
-    assert record["accuracy"] > 15  # two epochs on digits learn something: chance is 10
+    assert record["accuracy"] > 15  # three epochs on digits learn something: chance is 10
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -14,7 +14,7 @@ from conftest import ROOT, SMALL, environment
 from runner.build import build_run
 from runner.cells import expand, parse_arguments
 from runner.compose import compose_config
-from runner.sweep import queue_options
+from runner.reproduce import launcher
 
 PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
 
@@ -51,7 +51,7 @@ def test_every_printed_run_command_describes_a_run(words: list[str]) -> None:
 @pytest.mark.parametrize("words", [w for verb in ("plan", "reproduce", "tables") for w in commands(f"make {verb}")], ids=" ".join)
 def test_every_printed_table_command_names_a_table_with_runs(words: list[str]) -> None:
     given = dict(word.split("=", 1) for word in words)
-    _, rest = queue_options(given.get("ARGS", "").split())
+    _, rest = launcher(given.get("ARGS", "").split())
     names, chosen, overrides = parse_arguments([given["TABLE"], *rest])
     assert all(expand(name, chosen, overrides).jobs for name in names)
 

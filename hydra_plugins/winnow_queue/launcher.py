@@ -25,12 +25,15 @@ class GpuQueue(Launcher):
         """Check every job, run those that are not done, say what failed.
 
         Raises:
-            ConfigError: a job that could not start; none has been started then.
+            ConfigError: an option or a job that could not start; none has been started then.
             SweepEnded: some jobs failed or the sweep was stopped.
         """
+        from runner.errors import ConfigError
         from runner.sweep import launch  # here, not above: Hydra imports every plugin for --help too
 
         assert self.config is not None and self.context is not None
+        if self.config.hydra.sweeper.get("max_batch_size") is not None:
+            raise ConfigError("hydra.sweeper.max_batch_size: this launcher takes a sweep's jobs all at once; hydra.launcher.slots says how many run at a time")
         loader = self.context.config_loader
         configs = [loader.load_sweep_config(self.config, list(words)) for words in job_overrides]
         launch(configs, [list(words) for words in job_overrides], self.options)

@@ -25,12 +25,17 @@ class Slurm(Launcher):
         """Check every job, submit those that are not done, wait, say what failed.
 
         Raises:
-            ConfigError: a job that could not start; none has been submitted then.
+            ConfigError: an option or a job that could not start; none has been submitted then.
             SweepEnded: some jobs failed.
         """
+        from runner.errors import ConfigError
         from runner.slurm import launch_slurm  # here, not above: Hydra imports every plugin for --help too
 
         assert self.config is not None and self.context is not None
+        if self.config.hydra.sweeper.get("max_batch_size") is not None:
+            raise ConfigError(
+                "hydra.sweeper.max_batch_size: this launcher takes a sweep's jobs all at once; hydra.launcher.array_parallelism says how many run at a time"
+            )
         loader = self.context.config_loader
         configs = [loader.load_sweep_config(self.config, list(words)) for words in job_overrides]
         launch_slurm(configs, [list(words) for words in job_overrides], self.options)

@@ -12,7 +12,9 @@ from torch import Generator, nn
 from pruners.allocate import Global, Layer
 from pruners.base import Batch, LossFn, Masks, Scores, count_kept, count_prunable, full_masks
 from pruners.magnitude import Magnitude, Random
+from pruners.pick import Proportional, Sketch, Top, Uniform
 from pruners.snip import Snip
+from pruners.source import Chi, Normal
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,10 @@ def test_a_diverged_network_is_refused_by_magnitude_too() -> None:
         (Magnitude(), {"allocate": None}, "allocate=none: .* allocate=global"),
         (Magnitude(), {"pick": None}, "pick=none: .* pick=top"),
         (Magnitude(), {"schedule": None}, "schedule=none: .* schedule=once"),
+        (Magnitude(), {"when": "final", "pick": Proportional()}, "method.pruner.when=final: the schedule has one round"),
+        (Magnitude(), {"when": "oneshot", "pick": Proportional()}, "method.pruner.when=oneshot: the schedule has one round"),
+        (Magnitude(), {"when": "final", "schedule": lambda d: [0.9, d]}, "method.pruner.when=final: pick=top draws nothing"),
+        (Magnitude(), {"when": "never"}, "method.pruner.when='never' must be one of each, final, oneshot"),
     ],
 )
 def test_missing_options_are_refused_before_anything_runs(score: Any, options: dict[str, Any], message: str) -> None:
@@ -159,3 +165,99 @@ def test_the_random_score_draws_from_the_stream_of_its_task() -> None:
     expected = torch.rand((30, 64), generator=rng, dtype=torch.float64)
     scores = Random()(model, full_masks(model), (), nn.functional.cross_entropy, task(0.5, seed=11).rng)
     assert torch.equal(scores["fc1.weight"], expected)
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A score of both signs with an option that makes it non-negative."""
+
+    map: str = "signed"
+    needs_data: ClassVar[bool] = False
+
+    def __call__(self, model: nn.Module, masks: Masks, *rest: Any) -> Scores:
+        return {name: model.get_parameter(name).detach().abs() for name in masks}
+
+
+@pytest.mark.parametrize("pick", [Proportional(), Sketch()])
+def test_a_score_of_both_signs_has_to_be_mapped_before_it_is_drawn_by(pick: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"pick=(proportional|sketch) takes scores for probabilities, but Signed's have both signs: add method.score.map=positive"
+    ):
+        pruner(Signed(), pick=pick)
+    for score, allowed in ((Signed("positive"), pick), (Signed(), Top()), (Signed(), Uniform())):
+        assert pruner(score, pick=allowed).score == score
+
+
+def rounds_of(pick: Any, when: str, *densities: float, seed: int = 2) -> list[Masks]:
+    """The masks that each round of scoring sees, and the last ones."""
+    seen: list[Masks] = []
+
+    @dataclass(frozen=True)
+    class Watched:
+        needs_data: ClassVar[bool] = False
+
+        def __call__(self, model: nn.Module, masks: Masks, *rest: Any) -> Scores:
+            seen.append(masks)
+            return Magnitude()(model, masks, *rest)
+
+    model = resnet()
+    schedule = rounds(*densities) if densities else lambda density: [density]
+    last = pruner(Watched(), pick=pick, when=when, schedule=schedule)(model, full_masks(model), task(0.1, seed=seed)).masks
+    return [*seen, last]
+
+
+@pytest.mark.parametrize("pick", [Proportional(), Uniform()])
+def test_a_random_pick_draws_in_each_round_among_what_the_last_one_left(pick: Any) -> None:
+    hard, drawn = (rounds_of(p, "each", 0.6, 0.3) for p in (Top(), pick))
+    n = count_prunable(hard[0])
+    assert [count_kept(masks) for masks in drawn] == [n, round(0.6 * n), round(0.3 * n), round(0.1 * n)]
+    assert all(not (later[name] & ~earlier[name]).any() for earlier, later in zip(drawn, drawn[1:], strict=False) for name in later)
+    assert not same_masks(drawn[1], hard[1])
+
+
+@pytest.mark.parametrize("pick", [Proportional(), Uniform()])
+def test_in_the_final_round_alone_it_draws_among_what_the_top_left(pick: Any) -> None:
+    hard, drawn = (rounds_of(p, when, 0.6, 0.3) for p, when in ((Top(), "each"), (pick, "final")))
+    assert all(same_masks(one, other) for one, other in zip(hard[:-1], drawn[:-1], strict=True))
+    assert not same_masks(hard[-1], drawn[-1]) and not any((drawn[-1][name] & ~drawn[-2][name]).any() for name in drawn[-1])
+    assert [int(m.sum()) for m in drawn[-1].values()] == [int(m.sum()) for m in hard[-1].values()]  # scores do not change between rounds
+
+
+@pytest.mark.parametrize("pick", [Proportional(), Uniform(), Sketch()])
+def test_one_shot_is_a_schedule_of_one_round(pick: Any) -> None:
+    short, long = rounds_of(pick, "each"), rounds_of(pick, "oneshot", 0.6, 0.3)
+    assert len(short) == len(long) == 2 and same_masks(short[-1], long[-1])
+
+
+def test_algorithm_1_goes_through_many_rounds_and_its_factors_multiply() -> None:
+    # Rounds one per cent apart: the random count of one is often below what the next one asks for.
+    densities = [0.9 * 0.99**i for i in range(12)]
+    for seed in range(5):
+        model = mlp((5,))
+        masking = pruner(Magnitude(), pick=Sketch(scaling="init"), schedule=lambda d: densities)(model, full_masks(model), task(0.8, seed=seed))
+        assert 0 < count_kept(masking.masks) < count_prunable(masking.masks)
+        assert all(torch.equal(factor != 0, masking.masks[name]) for name, factor in masking.factors.items()) and len(masking.factors) == 2
+        assert set(masking.report) == {"expected_kept", "draws"}
+
+
+def test_noise_is_drawn_anew_in_each_round() -> None:
+    inputs: list[torch.Tensor] = []
+
+    @dataclass(frozen=True)
+    class Watched:
+        needs_data: ClassVar[bool] = True
+
+        def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], *rest: Any) -> Scores:
+            inputs.append(next(iter(batches))[0])
+            return Magnitude()(model, masks, (), *rest)
+
+    for source in (Chi(), Normal(batch_size=4)):
+        inputs.clear()
+        model = mlp()
+        pruner(Watched(), source=source, schedule=rounds(0.6, 0.3))(model, full_masks(model), task(0.1, image=(1, 8, 8)))
+        assert len(inputs) == 3 and not torch.equal(inputs[0], inputs[1]) and not torch.equal(inputs[1], inputs[2])
+        assert torch.equal(inputs[0], next(iter(source(task(0.1, image=(1, 8, 8)))))[0])
+
+
+def test_only_picks_that_keep_exact_counts_are_held_to_them() -> None:
+    assert pruner(Magnitude()).exact and pruner(Magnitude(), pick=Proportional()).exact and not pruner(Magnitude(), pick=Sketch()).exact

@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,13 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from small_nets import seeded, task
+from support import compose_run
 
-from pruners.allocate import Global, Layer, apportion
+from pruners.allocate import Erk, Global, Layer, SmartRatio, apportion
 from pruners.base import Masks, Scores
-from pruners.pick import Top
+from pruners.pick import Proportional, Sketch, Top, Uniform
 from pruners.schedule import Once
-from pruners.source import Train
+from pruners.source import Chi, Normal, SparseNormal, Train
 from runner.compose import CONF, compose_config
+from runner.errors import ConfigError
+from runner.identity import run_id
 
 check = settings(deadline=None, max_examples=150, derandomize=True)
 densities = st.floats(0.001, 1.0)
@@ -185,6 +189,53 @@ def test_train_gives_the_training_set_in_batches_the_same_on_every_call() -> Non
     assert Train().batch_size == 256
     with pytest.raises(ValueError, match="source.batch_size=1 must be at least 2"):
         Train(batch_size=1)
+
+
+COMBINATIONS = [  # words -> what each option becomes
+    ("method=snip source=normal", {"source": Normal()}),
+    ("method=snip pick=proportional source=sparse_normal", {"source": SparseNormal(), "pick": Proportional()}),
+    ("method=snip source=sparse_normal source.location=coordinate", {"source": SparseNormal(location="coordinate")}),
+    ("method=snip source=chi source.n=64", {"source": Chi(64)}),
+    ("method=snip allocate=smart_ratio", {"allocate": SmartRatio("mlp")}),
+    ("method=snip allocate=smart_ratio allocate.net=resnet allocate.linear=0.5", {"allocate": SmartRatio("resnet", 0.5)}),
+    ("method=snip pick=uniform", {"pick": Uniform()}),
+    ("method=magnitude pick=proportional pick.gamma=2", {"pick": Proportional(2.0)}),
+    ("method=magnitude pick=sketch pick.scaling=init", {"pick": Sketch("init")}),
+    ("method=random allocate=erk", {"allocate": Erk()}),
+    ("method=sanity_check", {"allocate": SmartRatio("mlp"), "pick": Top(), "source": None}),
+]
+
+
+@pytest.mark.parametrize(("words", "options"), COMBINATIONS, ids=[words for words, _ in COMBINATIONS])
+def test_options_combine_on_the_command_line(words: str, options: dict[str, Any]) -> None:
+    pruner = compose_run(*words.split(), "density=0.1", "model=mlp").stage("prune").component
+    assert {name: getattr(pruner, name) for name in options} == options and pruner.when == "each"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("method=magnitude source=normal", "source is not an option of method=magnitude: it looks at the weights alone"),
+        ("method=sanity_check source=ones", "source is not an option of method=sanity_check: it looks at nothing"),
+        ("method=imc pick=proportional", "pick is not an option of method=imc"),
+        ("method=snip source=none", "source=none: Snip is computed from data"),
+        ("method=snip pick=proportional method.pruner.when=final", "method.pruner.when=final: the schedule has one round"),
+        ("method=snip pick=sketch pick.scaling=always", "pick.scaling='always' must be one of none, init"),
+        ("method=snip pick=proportional pick.gamma=-1", "pick.gamma=-1.0 must be 0 or more"),
+        ("method=snip source=sparse_normal source.location=image", "source.location='image' must be one of pixel, coordinate"),
+        ("method=random allocate=smart_ratio allocate.linear=3", "allocate.linear=3.0 must be in [0, 1]"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_with_the_reason(words: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_run(*words.split(), "density=0.1", "model=mlp")
+    assert any(message in said for said in caught.value.messages)
+
+
+def test_an_option_at_its_default_changes_no_identity() -> None:
+    plain = ["method=snip", "density=0.1", "model=mlp"]
+    assert run_id(compose_run(*plain)) == run_id(compose_run(*plain, "method.pruner.when=each", "source=train", "pick=top"))
+    assert run_id(compose_run(*plain)) != run_id(compose_run(*plain, "pick=uniform"))
 
 
 @pytest.mark.parametrize("group", ["source", "allocate", "pick", "schedule"])

@@ -1,0 +1,52 @@
+"""A launcher's options as a user types them: `hydra.launcher.NAME=VALUE`, or words of `make reproduce`. Wrong ones are named all at once."""
+
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from runner.errors import ConfigError, nearest
+
+T = TypeVar("T")
+WANTED = {int: "a whole number", float: "a number", dict: "a mapping, e.g. '{account: lab}'", str: "a word"}
+
+
+def options_from(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
+    """An instance of a dataclass whose fields are numbers, words or mappings, or null where that is allowed.
+
+    Args:
+        prefix: what the user types before a field's name, for messages.
+
+    Raises:
+        ConfigError: with a message for each unknown name, value of the wrong kind and (by the class itself) value out of range.
+    """
+    kinds, given, problems = get_type_hints(cls), dict[str, Any](), list[str]()
+    for name, value in values.items():
+        if name not in kinds:
+            problems.append(f"{prefix}{name} is not an option: {', '.join(kinds)}{nearest(name, kinds)}")
+            continue
+        choices = get_args(kinds[name]) if get_origin(kinds[name]) is not dict else ()
+        kind = next(iter(choices), get_origin(kinds[name]) or kinds[name])
+        optional = NoneType in choices
+        try:
+            given[name] = None if optional and value in (None, "null") else _typed(value, kind)
+        except (TypeError, ValueError):
+            problems.append(f"{prefix}{name}={value} must be {WANTED[kind]}" + (" or null" if optional else ""))
+    try:
+        found = cls(**given)
+    except ConfigError as error:
+        problems += [f"{prefix}{message}" for message in error.messages]
+    if problems:
+        raise ConfigError(*problems)
+    return found
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    if isinstance(value, bool) or (kind is int and isinstance(value, float)) or (kind is dict) != isinstance(value, Mapping):
+        raise TypeError
+    return kind(value)
+
+
+def too_small(options: Any, least: dict[str, float]) -> list[str]:
+    """A message for each value below its least, which not-a-number is too."""
+    values = {name: getattr(options, name) for name in least}
+    return [f"{name}={value:g} must be at least {least[name]}" for name, value in values.items() if value is not None and not value >= least[name]]

@@ -1,0 +1,137 @@
+"""Where a table's entries stand and what makes each of them: its YAML as places and as the lines of the printed page. Nothing here composes or runs.
+
+Two layouts. `networks` (the IMC paper): a row for each method, several metrics for each network. `grid` (the sketching paper): one number an entry; panels,
+networks, densities and methods are laid out along rows and columns as the YAML says.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+HEADS = {"sparsity": "Sparsity", "accuracy": "Accuracy", "epochs": "Epoch", "runtime_s": "Runtime (s)"}
+STUBS = {"network": "Model", "density": "Density", "method": "Model"}  # heads of the columns that hold labels
+Key = tuple[str, str]  # row and column of an entry
+
+
+@dataclass(frozen=True)
+class Place:
+    """An entry before anything is composed.
+
+    Args:
+        words: the overrides that make it, without a density; the later ones win.
+        densities: candidates, of which the best is printed; none for a method that takes no density.
+        paper: what names its line in the paper's CSV.
+    """
+
+    key: Key
+    network: str
+    words: tuple[str, ...]
+    densities: tuple[float, ...]
+    paper: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A printed line: labels, then an entry's metric in each column; a line without entries heads a panel."""
+
+    labels: tuple[str, ...]
+    entries: tuple[tuple[Key, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """The printed form of a table.
+
+    Args:
+        heads: header lines from above, each of (text, columns that it spans).
+        paper: columns of the paper's CSV whose values are `Place.paper`.
+    """
+
+    heads: tuple[tuple[tuple[str, int], ...], ...]
+    lines: tuple[Line, ...]
+    paper: tuple[str, ...]
+
+    @property
+    def labels(self) -> int:
+        """Columns that hold labels."""
+        return len(self.lines[0].labels)
+
+
+def lay_out(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> tuple[list[Place], Page]:
+    """The places of a table and its page.
+
+    Args:
+        spec: the table's YAML.
+        setting: the part of it for the data set that was asked.
+        networks: printed name -> model, those that were chosen.
+    """
+    return {"networks": _by_network, "grid": _grid}[spec["layout"]](spec, setting, networks)
+
+
+def _by_network(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> tuple[list[Place], Page]:
+    order, metrics = list(setting["networks"]), spec["metrics"]
+    held_out = ["dataset.validation=0.1"] if "best_of" in spec and spec["select_on"] == "validation" else []
+    places = []
+    for row, (network, model) in product(spec["rows"], networks.items()):
+        words = (*setting["overrides"], *held_out, f"model={model}", *row["overrides"])
+        densities = spec.get("best_of", {}).get(row["label"]) or ([row["density"][order.index(network)]] if "density" in row else [])
+        places.append(Place((row["label"], network), network, words, tuple(densities), (row["label"], network)))
+    heads = ((("Neural Network", 1), *((n, len(metrics)) for n in networks)), (("Metric", 1), *((HEADS[m], 1) for _ in networks for m in metrics)))
+    lines = tuple(Line((r["label"],), tuple(((r["label"], n), m) for n in networks for m in metrics)) for r in spec["rows"])
+    return places, Page(heads, lines, ("method", "architecture"))
+
+
+def _grid(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> tuple[list[Place], Page]:
+    panels, methods = setting.get("panels", spec["panels"]), [m for m in spec["methods"] if _applies(m, spec)]
+    values: dict[str, list[Any]] = {"network": list(networks), "density": spec["densities"], "method": methods}
+    rows, columns = (list(product(*(values[axis] for axis in spec[side]))) for side in ("rows", "columns"))
+    places, lines = [], []
+    for panel in panels:
+        lines += [Line((panel["label"],))] if len(panels) > 1 else []
+        for above, row in zip([None, *rows], rows, strict=False):
+            row_key = " ".join((panel["label"], *map(_label, row)))
+            keys = [(row_key, " ".join(map(_label, column))) for column in columns]
+            for key, column in zip(keys, columns, strict=True):
+                at = dict(zip((*spec["rows"], *spec["columns"]), (*row, *column), strict=True))
+                places.append(_grid_place(key, at, panel, spec, setting, networks))
+            same = above is not None and len(row) > 1 and above[0] == row[0]  # a net's name is printed once for its lines
+            labels = ("" if same else _label(row[0]), *map(_label, row[1:]))
+            lines.append(Line(labels, tuple((key, "accuracy") for key in keys)))
+    paper = ("dataset", "architecture", "method", "variant", "density")
+    return places, Page(tuple(_grid_heads(spec, columns)), tuple(lines), paper)
+
+
+def _grid_heads(spec: dict[str, Any], columns: list[tuple[Any, ...]]) -> Iterator[tuple[tuple[str, int], ...]]:
+    """A header line for each axis of the columns; labels over equal neighbours are printed once."""
+    stubs = tuple((STUBS[axis], 1) for axis in spec["rows"])
+    for depth, axis in enumerate(spec["columns"]):
+        labels = [_label(column[depth]) for column in columns]
+        if depth + 1 < len(spec["columns"]):
+            width = len(columns) // len(dict.fromkeys(labels))
+            yield (*stubs, *((label, width) for label in dict.fromkeys(labels)))
+        else:
+            yield (*(stubs if len(spec["columns"]) == 1 else tuple((STUBS[axis], 1) for _ in stubs)), *((label, 1) for label in labels))
+
+
+def _grid_place(key: Key, at: dict[str, Any], panel: dict[str, Any], spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> Place:
+    method, network, density = at["method"], at["network"], at["density"]
+    special = [w for rule in (*spec.get("where", []), *setting.get("where", [])) if _matches(rule, panel, network, method, spec) for w in rule["overrides"]]
+    words = (*setting["overrides"], *panel["overrides"], f"model={networks[network]}", *method["overrides"], *special)
+    printed = method.get("paper", (method["label"], ""))
+    return Place(key, network, words, (density,), (panel["paper"], network, *printed, f"{density:g}"))
+
+
+def _matches(rule: dict[str, Any], panel: dict[str, Any], network: str, method: dict[str, Any], spec: dict[str, Any]) -> bool:
+    """Whether a rule of `where` is for this entry: keys that it leaves out match all."""
+    inside = rule.get("panel", panel["label"]) == panel["label"] and rule.get("network", network) == network
+    return inside and method["label"].startswith(rule.get("method", "")) and _applies(rule, spec)
+
+
+def _applies(item: dict[str, Any], spec: dict[str, Any]) -> bool:
+    """Whether the table's options have the values that `when` asks for."""
+    return all(spec[key] == value for key, value in item.get("when", {}).items())
+
+
+def _label(value: Any) -> str:
+    return value["label"] if isinstance(value, dict) else f"{100 * value:g} %" if isinstance(value, float) else str(value)
