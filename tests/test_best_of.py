@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from test_tables import printed, record, write
 
-from runner.cells import Job, Table, expand, expand_spec, read_spec
+from runner.cells import Job, Table, expand, expand_all, expand_spec, read_spec
 from runner.compose import Composer
 from runner.errors import ConfigError
 
@@ -203,3 +203,13 @@ def test_a_variant_takes_what_it_does_not_say_from_the_other_table() -> None:
 def test_an_option_that_a_table_does_not_have_is_refused(name: str, options: dict[str, list[str]], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         expand(name, options, [])
+
+
+def test_among_several_tables_an_option_goes_to_those_that_have_it() -> None:
+    names, choice = ["imc_table01@digits", "imc_table02@digits"], {"models": ["resnet20"], "seeds": ["0"]}
+    first, second = expand_all(names, {**choice, "table.select_on": ["test"]}, [])
+    assert first.jobs == expand(names[0], choice, []).jobs and second.spec["select_on"] == "test"
+    with pytest.raises(ConfigError, match="table.select is no option"):
+        expand_all(names, {**choice, "table.select": ["test"]}, [])
+    with pytest.raises(ConfigError, match="TABLE=imc_table99 is not a choice"):
+        expand_all(["imc_table01", "imc_table99"], choice, [])
