@@ -130,8 +130,8 @@ class Sketch:
     @staticmethod
     def _probabilities(scores: Tensor) -> Tensor:
         given = _probable(scores, "sketch").clamp(min=0)  # what is pruned is never drawn
-        largest = given.max() if len(given) else 0
-        return given / largest / (given / largest).sum() if largest > 0 else given
+        most = given.max() if len(given) else 0
+        return given / most / (given / most).sum() if most > 0 else given  # divided twice: the sum of scores may overflow
 
 
 def expected_support(p: Tensor, draws: int) -> float:

@@ -35,8 +35,8 @@ class Levels:
     def __call__(self, density: float) -> list[float]:
         """keep, keep^2, ... down to `density`; at least one level."""
         levels = [self.keep]
-        while levels[-1] > density * (1 + 1e-9):  # 0.8**2 is a little more than 0.64
-            levels.append(self.keep ** (len(levels) + 1))
+        while levels[-1] > density * (1 + 1e-9):
+            levels.append(float(f"{self.keep ** (len(levels) + 1):.12g}"))  # 0.8**2 is 0.6400000000000001, and whoever asks for 0.64 means that level
         if self.last == "exact":
             return [*levels[:-1], density]
         above, below = [1.0, *levels][-2:]

@@ -1,8 +1,9 @@
 """Speed, each time as a ratio against a rival or a limit measured in the same run, turn by turn: absolute times say little about another machine.
 
 Rows: our training loop against the loop that a tutorial shows (a DataLoader that transforms image by image), and against its own limit (the bare steps on
-one batch that is there already); bf16 against fp32; Hessian-vector products against PyHessian's and curvlinops'; expanding a table against composing each of
-its jobs. Below: planning and printing 29 tables over 10,000 records. The throughput of training is kept for the estimates of `make plan`.
+one batch that is there already); bf16 against fp32; Hessian-vector products against PyHessian's and curvlinops'; every method that scores with data against
+training steps on the same images; expanding a table against composing each of its jobs. Below: planning and printing 29 tables over 10,000 records; peak
+memory of making masks. The throughput of training is kept for the estimates of `make plan`.
 """
 
 import copy
@@ -28,7 +29,9 @@ from models.count import multiply_accumulates
 from models.resnet_cifar import ResNetCifar
 from pruners.base import GRADIENT, FixedMasking, full_masks
 from pruners.hessian import HessianOperator, HessianOptions
+from runner import bench_memory
 from runner.bench_plan import composed, expanded, make_tables, measure
+from runner.bench_scores import EXAMPLES, score_contests
 from runner.compose import compose_config
 from runner.costs import BENCH, readable, save_bench
 from runner.data.base import Split
@@ -83,6 +86,7 @@ def bench(arguments: list[str], console: Console) -> int:
             table.add_row(duel.work, duel.rival_is, f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}")
     console.print(table)
     _plans(console)
+    _masks(console)
     _keep_throughput(device, {1, options["threads"]}, Path(compose_config(env).env.cache_dir), console)
     return 0
 
@@ -97,6 +101,14 @@ def _plans(console: Console) -> None:
         f"{took.cpu:.1f} s of processor time, peak memory {readable(took.peak)}",
         soft_wrap=True,
     )
+
+
+def _masks(console: Console) -> None:
+    """Peak memory of making masks, in multiples of the network's weights."""
+    with console.status("making masks"):
+        ratios = list(bench_memory.measured())
+    each = ", ".join(f"{name} {ratio:.1f}" for name, ratio in ratios)
+    console.print(f"masks of VGG-19 (20 M weights, 3x32x32), peak memory beside the network in multiples of it: {each}", soft_wrap=True)
 
 
 def _keep_throughput(device: torch.device, threads: set[int], cache_dir: Path, console: Console) -> None:
@@ -142,6 +154,10 @@ def all_duels(device: torch.device) -> Iterator[Duel]:
         if _has_bf16(device):
             yield Duel(f"{work}, bf16", "the same in fp32", _epoch(data, augment, device, "bf16"), epoch)
     yield from _hessian_duels(device)
+    data = _images(EXAMPLES, 3, 32)
+    x = ((data.images.float() / 255 - MEAN[0]) / STD[0]).to(device, memory_format=torch.channels_last)
+    for contest in score_contests(_net(3, 32, device), (x, data.labels.to(device))):
+        yield Duel(contest.work, contest.limit, contest.prune, contest.steps)
     yield Duel("expanding 25 jobs of a table", "a Hydra composition for each", expanded, composed)
 
 

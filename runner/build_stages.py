@@ -65,7 +65,7 @@ def build_stages(plain: dict[str, Any], raw: Any) -> tuple[Stage, ...]:
 
 def _add_stage(node: dict[str, Any], built: _Built, key: str, keys: "_Keys") -> None:
     plain, earlier = built.plain, built.stages
-    start = _build_start(node.get("start") or {}, built)
+    start = _build_start(node.get("start") or {}, built, keys(f"{key}.start.rewind"))
     for name in filter(None, [node.get("masks"), *node.get("needs", [])]):
         if name not in earlier and name != "init":
             raise ConfigError(f"{key} ({node['name']}) needs {name!r}, which is no earlier stage: {', '.join(earlier) or 'there is none'}")
@@ -136,7 +136,8 @@ def _followed(item: Any, raw: Any) -> Any:
     return {**item, "stages": flatten([follow(stage, raw) for stage in item["stages"]])} if "repeat" in item else item
 
 
-def _build_start(node: dict[str, Any], built: _Built) -> Start:
+def _build_start(node: dict[str, Any], built: _Built, place: str) -> Start:
+    key = "retrain.rewind" if place.startswith("method.stages") else place  # where a user sets the rewinding point
     earlier, ends, stage = built.stages, built.ends, node.get("from", "init")
     if stage not in ("init", "reinit", *earlier):
         raise ConfigError(f"start.from={stage} is no earlier stage: init, reinit{''.join(', ' + n for n in earlier)}")
@@ -144,19 +145,19 @@ def _build_start(node: dict[str, Any], built: _Built) -> Start:
     if rewind is None:
         return Start(stage, resume=bool(node.get("resume", False)), advance=advance)
     train = built.plain["train"]
-    epoch = point_of("retrain.rewind", rewind, train["batch_size"])
+    epoch = point_of(key, rewind, train["batch_size"])
     if stage not in ends:
-        raise ConfigError(f"retrain.rewind={rewind}: there is no trained stage to rewind to; take start=dense, or leave retrain out")
+        raise ConfigError(f"{key}={rewind}: there is no trained stage to rewind to; take start=dense, or leave retrain out")
     if epoch > ends[stage]:
         raise ConfigError(
-            f"retrain.rewind={rewind} is after the end of stage {stage!r}, which trains {ends[stage]} epochs: "
-            f"take 0ep to {ends[stage]}ep, or train it for longer"
+            f"{key}={rewind} is after the end of stage {stage!r}, which trains {ends[stage]} epochs: take 0ep to {ends[stage]}ep, or train it for longer"
         )
     end = earlier[stage].recipe.end  # type: ignore[union-attr]
     point = end if epoch == ends[stage] else min(scaled_point(epoch, train["scale"]), end)
     if advance and not float(point).is_integer():
-        raise ConfigError(f"method.resume_schedule=true goes on with the schedule at a whole epoch, but retrain.rewind={rewind} is {point:g} epochs here")
-    return Start(stage, epoch=None if point == end else point, advance=advance)
+        raise ConfigError(f"retrain.resume_schedule=true goes on with the schedule at a whole epoch, but {key}={rewind} is {point:g} epochs here")
+    replaced = earlier[stage].component is not None  # its end keeps the weights that the net computed with; a snapshot keeps the parameters
+    return Start(stage, epoch=None if point == end and not replaced else point, advance=advance)
 
 
 def _paper_epochs(node: dict[str, Any], plain: dict[str, Any], key: str) -> int:
@@ -172,7 +173,7 @@ def _build_recipe(node: dict[str, Any], built: _Built, start: Start, key: str) -
     if start.resume and first and paper <= built.ends[start.stage]:
         raise ConfigError(f"retrain=finetune goes on where {start.stage!r} ended, after {built.ends[start.stage]} epochs, but train.epochs={paper}: raise it")
     epochs, segment = scaled(paper, train["scale"]), node.get("segment")
-    if first > epochs:
+    if first > epochs or (start.advance and first == epochs > 1):  # of one epoch nothing can be left
         problem = f"stage {node['name']!r} begins after {first} epochs of a training of {epochs}"
         raise ConfigError(f"{problem}: fewer rounds, or a larger train.epochs or train.scale")
     epochs = max(epochs, first + 1)  # every duration is at least 1: a short run's first part may take all

@@ -123,6 +123,22 @@ def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], compos
     return expand_spec(spec, name, chosen, overrides, composer or Composer())
 
 
+def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[str]) -> list[Table]:
+    """Several tables; an option `table.KEY` goes to those that have it.
+
+    Raises:
+        ConfigError: as of `expand`; an option that none of them has.
+    """
+    composer, known = Composer(), {name: _options(read_spec(stem)) for name in names if (stem := name.partition("@")[0]) in table_names()}
+    owned = {f"table.{key}" for options in known.values() for key in options}
+
+    def fitting(name: str) -> dict[str, list[str]]:
+        has = known.get(name, {})
+        return {key: value for key, value in chosen.items() if key not in owned or key.removeprefix("table.") in has}
+
+    return [expand(name, fitting(name), overrides, composer) for name in names]
+
+
 def read_spec(stem: str) -> dict[str, Any]:
     """A table's YAML; `like` names another one of which it is a variant."""
     spec: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / "table" / f"{stem}.yaml"), resolve=True)  # type: ignore[assignment]
@@ -136,13 +152,19 @@ def _with_options(spec: dict[str, Any], chosen: dict[str, list[str]]) -> dict[st
         ConfigError: an option or a value that there is not.
     """
     given = {key.removeprefix("table."): value[-1] for key, value in chosen.items() if key.startswith("table.")}
-    options = {**OPTIONS, **({} if "best_of" in spec else {"select_on": []}), **spec.get("options", {})}
+    options = _options(spec)
     for key, value in given.items():
-        if not options.get(key):
-            raise ConfigError(f"table.{key} is no option of this table: {', '.join(f'table.{name}' for name, values in options.items() if values)}")
+        if key not in options:
+            raise ConfigError(f"table.{key} is no option of this table: {', '.join(f'table.{name}' for name in options)}")
         if value not in options[key]:
             raise ConfigError(one_of(f"table.{key}", value, options[key]))
-    return {**{key: values[0] for key, values in {**OPTIONS, **options}.items() if values}, "select_on": OPTIONS["select_on"][0], **spec, **given}
+    return {**{key: values[0] for key, values in {**OPTIONS, **options}.items()}, **spec, **given}
+
+
+def _options(spec: dict[str, Any]) -> dict[str, list[str]]:
+    """The options that a table has: key -> values, the default first."""
+    own = OPTIONS if "best_of" in spec else {key: values for key, values in OPTIONS.items() if key != "select_on"}
+    return {**own, **spec.get("options", {})}
 
 
 def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer) -> Table:

@@ -9,8 +9,8 @@ import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from runner.cells import Job, Table, expand, parse_arguments, table_names
-from runner.compose import Composer, compose_config
+from runner.cells import Job, Table, expand_all, parse_arguments, table_names
+from runner.compose import compose_config
 from runner.errors import ConfigError, one_of
 from runner.execute import EXIT_STOPPED, check
 from runner.layout import write_table
@@ -50,8 +50,7 @@ def load(words: list[str]) -> tuple[list[Table], Machine, int | None]:
         ConfigError: anything that no run could start with.
     """
     names, chosen, overrides = parse_arguments(words)
-    composer = Composer()
-    tables = [expand(name, chosen, overrides, composer) for name in names]
+    tables = expand_all(names, chosen, overrides)
     env: dict[str, Any] = OmegaConf.to_container(compose_config([w for w in overrides if w.startswith("env.")]).env, resolve=True)  # type: ignore[assignment]
     return tables, prepare(env), env["threads"]
 

@@ -56,7 +56,7 @@ def rounds_of(name: str, stages: list[str]) -> list[str]:
 def _densities(node: dict[str, Any], density: float | None, scale: float, key: str, alias: Alias) -> list[float]:
     if density is None:
         raise ConfigError("density is missing: rounds of pruning go down to the density that you give, e.g. density=0.1 keeps a tenth of the weights")
-    if "rounds" in node:
+    if type(node.get("rounds")) is int:  # what is none, the component refuses
         node = {**node, "rounds": scaled(node["rounds"], scale)}
     densities: list[float] = construct(node, key, alias)(density)
     return densities

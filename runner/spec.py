@@ -23,7 +23,7 @@ class Start:
         stage: `init` (the initial weights), `reinit` (a new draw) or the name of an earlier stage.
         epoch: epochs after which that stage's weights are taken (rewinding), a fraction where the paper counts iterations; None = its end.
         resume: also take its optimizer state and go on with its learning-rate schedule.
-        advance: go on with its learning-rate schedule and order of images from that epoch, with a fresh optimizer.
+        advance: go on with its learning-rate schedule from that epoch, with a fresh optimizer (and, as every stage, its own order of images).
     """
 
     stage: str = "init"
@@ -67,6 +67,11 @@ class Recipe:
                 ("lr", self.lr > 0, "positive"),
                 ("batch_size", self.batch_size >= 2, "at least 2: BatchNorm needs two examples"),
                 ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
+                (
+                    "momentum",
+                    self.momentum > 0 or not self.nesterov,
+                    "above 0: this method's momentum is Nesterov's (method.nesterov=false takes the plain one)",
+                ),
                 ("weight_decay", self.weight_decay >= 0, "0 or more"),
                 ("lr_schedule", self.lr_schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
                 ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),

@@ -55,6 +55,8 @@ def run_stage(bench: Workbench, stage: Stage) -> tuple[dict[str, Any], bool]:
             _add_snapshots(bench, stage)
         elif team.first or epochs:  # what does not train is not shared
             _compute(bench, stage)
+            if epochs and not team.decide(lambda: is_cached(bench.run, stage, store, key)):  # resumed from the checkpoint of a run that rewinds elsewhere
+                _add_snapshots(bench, stage)
         if team.first:
             store.checkpoint_path(key).unlink(missing_ok=True)
     return store.meta(key), False

@@ -34,6 +34,7 @@ class Workbench:
     store: Store
     watcher: Watcher
     stop: Any = field(default=lambda: False)
+    made: dict[Any, Split] = field(default_factory=dict)  # source -> the images that it made
 
     @cached_property
     def keys(self) -> dict[str, str]:
@@ -64,11 +65,12 @@ class Workbench:
 
     def _synthetic(self, stage: Stage) -> Split:
         """As many synthetic images as the training set has: one fixed set, the same in every stage of the run."""
-        d = self.data
-        task = replace(self.task(stage, 0), rng=stream(self.run.seed, "synthetic", "images"))
-        batches = (batch for round_ in count() for batch in stage.data(replace(task, round=round_)))
-        images, labels = zip(*_up_to(len(d.train), batches), strict=True)
-        return Split(torch.cat(images)[: len(d.train)], torch.cat(labels)[: len(d.train)]).to(self.machine.device)
+        if stage.data not in self.made:
+            wanted, task = len(self.data.train), replace(self.task(stage, 0), rng=stream(self.run.seed, "synthetic", "images"))
+            batches = (batch for round_ in count() for batch in stage.data(replace(task, round=round_)))
+            images, labels = zip(*_up_to(wanted, batches), strict=True)
+            self.made[stage.data] = Split(torch.cat(images)[:wanted], torch.cat(labels)[:wanted]).to(self.machine.device)
+        return self.made[stage.data]
 
     def feeds(self, stage: Stage) -> Feeds:
         """The data of a stage that trains."""

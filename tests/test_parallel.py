@@ -68,8 +68,15 @@ def test_shares_of_a_batch_are_the_batch(count: int, size: int) -> None:
     assert sum(share * float(x.mean()) for (x, _), share in found) == pytest.approx((count - 1) / 2)
 
 
-def test_two_processes_give_the_losses_of_one_and_one_record(tmp_path: Path, command: Any) -> None:
-    words = ["method=magnitude", "density=0.3", "start=dense", "retrain=finetune", "train_fraction=0.5"]  # 718 images: the last batch of an epoch has 18
+TEAMS = {
+    "weights": ["method=magnitude", "density=0.3", "start=dense", "retrain=finetune"],
+    "weights and gates": ["method=continuous_sparsification", "density=0.3", "train.lr=0.02"],  # the gradients of its gates are averaged too
+}
+
+
+@pytest.mark.parametrize("words", TEAMS.values(), ids=TEAMS)
+def test_two_processes_give_the_losses_of_one_and_one_record(words: list[str], tmp_path: Path, command: Any) -> None:
+    words = [*words, "train_fraction=0.5"]  # 718 images: the last batch of an epoch has 18
     process = torchrun(tmp_path, *words, name="two")
     said = finish(process)
     assert process.returncode == 0, said

@@ -67,7 +67,12 @@ def _write(kept: Path, source: str, official: Official) -> None:
     parts = {"train": official.train, "test": official.test}
     tensors = {f"{name}.{what}": getattr(part, what) for name, part in parts.items() for what in ("images", "labels")}
     about = {"source": source, "checksum": official.checksum()}
-    atomically(kept, lambda path: save_file(tensors, path, about))
+
+    def write(path: Path) -> None:
+        save_file(tensors, path, about)
+        path.chmod(0o644)  # safetensors lets only the owner read; folders of data are shared
+
+    atomically(kept, write)
 
 
 def _decode(kept: Path, train: Labelled, test: Labelled, size: int, says: Console) -> Official:

@@ -115,6 +115,7 @@ def test_the_second_load_reads_the_kept_file_and_not_the_images(tmp_path: Path, 
     folder = write_folder(tmp_path)
     first = load(tmp_path)
     assert "decoding 18 images, once" in capfd.readouterr().err and sorted(tmp_path.glob("tiny*")) == [folder, tmp_path / KEPT]
+    assert (tmp_path / KEPT).stat().st_mode & 0o444 == 0o444  # others who share the folder read it too
     image = folder / "val" / "images" / "val_0.JPEG"
     status = image.stat()
     image.write_bytes(b"x" * status.st_size)  # no JPEG any more, of the same size and time: opening it would fail

@@ -1,0 +1,57 @@
+"""What a prune stage says of masks that cut the network off, in the record and in the closing panel; what it does not say of others."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from support import compose_run, machine, perform_run
+
+from pruners.base import count_kept
+from runner.compose import compose_config
+from runner.panel import cut_off, panel
+
+FINDINGS = {"connected", "outputs_reached", "empty_layers"}
+SMALL = ["dataset=digits", "train.scale=0.00625"]
+
+
+def said(words: list[str], record: dict[str, Any]) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(panel(record, Path("result.json"), compose_config(words), words))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "prunable weights" in text
+    return text
+
+
+def test_masks_that_leave_no_path_end_in_a_record_that_says_so(tmp_path: Path) -> None:
+    # At fan_out the linear layer, N(0, 0.01^2), has the smallest weights by far and loses them all (methods/magnitude.md).
+    words = ["method=magnitude", "density=0.1", "model=resnet20", "model.width=4", "model.init=fan_out", *SMALL]
+    record, artefacts = perform_run(compose_run(*words), machine(tmp_path))
+    empty = [name for name, mask in artefacts["prune"].masks.items() if not mask.any()]
+    assert "fc.weight" in empty and record["kept"] == count_kept(artefacts["prune"].masks)
+    assert {key: record["report"][key] for key in FINDINGS} == {"connected": 0, "outputs_reached": 0, "empty_layers": len(empty)}
+    assert "warning: mask" in said(words, record) and "no path of kept weights leads from the input to any output" in said(words, record)
+
+
+@pytest.mark.parametrize("method", ["snip", "synflow"])
+def test_masks_with_every_output_reached_and_no_empty_layer_add_nothing(method: str, tmp_path: Path) -> None:
+    words = [f"method={method}", "density=0.3", "model=lenet_300_100", *SMALL]
+    record, _ = perform_run(compose_run(*words), machine(tmp_path))
+    assert not FINDINGS & set(record["report"]) and "warning" not in said(words, record)
+
+
+def test_a_residual_net_bridges_empty_layers_and_the_warning_counts_the_outputs_that_are_left(tmp_path: Path) -> None:
+    words = ["method=synflow", "density=0.02", "model=resnet20", "model.width=4", *SMALL]
+    record, artefacts = perform_run(compose_run(*words), machine(tmp_path))
+    masks = artefacts["prune"].masks
+    left = int(masks["fc.weight"].any(dim=1).sum())  # the other classes have lost every weight of theirs
+    empty = [name for name, mask in masks.items() if not mask.any()]
+    assert 0 < left < 10 and empty
+    assert record["report"] == {"outputs_reached": left, "empty_layers": len(empty)}
+    assert f"to {left} of the outputs alone" in said(words, record)
+
+
+def test_an_empty_layer_alone_is_no_warning() -> None:
+    assert cut_off({"report": {}}) == {}
+    assert cut_off({"report": {"empty_layers": 2}}) == {}
