@@ -127,12 +127,9 @@ class ScoresBefore:
         kept = torch.cat([mask.flatten().cpu() for mask in masks.values()])[drawn]
         shares = chosen / chosen.sum()
         series = {"score_edges": histogram.edges, "score_all": histogram.count(shares), "score_kept": histogram.count(shares[kept])}
-        outside: dict[str, Finding] = {
-            "scores_drawn": len(drawn),
-            "scores_kept": int(kept.sum()),
-            "scores_outside": len(drawn) - int(series["score_all"].sum()),
-        }
-        return Measurement(report=outside, series={name: t.tolist() for name, t in series.items()})
+        outside = len(drawn) - int(series["score_all"].sum())
+        report: dict[str, Finding] = {"scores_drawn": len(drawn), "scores_kept": int(kept.sum()), "scores_outside": outside}
+        return Measurement(report=report, series={name: t.tolist() for name, t in series.items()})
 
 
 @dataclass(frozen=True)
