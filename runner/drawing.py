@@ -15,7 +15,7 @@ ENDINGS = ("svg", "pdf", "png")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 WIDTH, HEIGHT = 5.2, 3.9  # inches of a panel
 COLUMNS = 3  # panels side by side
-LETTERS = 13  # of the caption in an inch
+LETTERS = 17  # of the caption in an inch
 SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "winnow",  # else the names of clip paths are random
     "font.family": "DejaVu Sans",  # ships with matplotlib
@@ -95,17 +95,13 @@ def _curve(axes: Any, series: "Series", style: dict[str, Any]) -> None:
     axes.plot(x, y, linestyle=series.line, linewidth=1.6, **marker, **style)
     low, high = ([a + sign * s for a, s in zip(y, spread, strict=True)] for sign in (-1, 1))
     axes.fill_between(x, low, high, color=style["color"], alpha=0.18, lw=0)
-        x, [a - s for a, s in zip(y, spread, strict=True)], [a + s for a, s in zip(y, spread, strict=True)], color=style["color"], alpha=0.18, lw=0
-    )
 
 
 def _steps(axes: Any, series: "Series", style: dict[str, Any]) -> None:
-    """A histogram as filled steps; empty ends are left out, so that the axis shows what is there."""
-    full = [i for i, p in enumerate(series.points) if p.y]
-    shown = series.points[full[0] : full[-1] + 1] if full else series.points
-    edges = [*(p.x for p in shown), shown[-1].x_end]
-    axes.stairs([p.y for p in shown], edges, color=style["color"], alpha=0.14, fill=True)
-    axes.stairs([p.y for p in shown], edges, linewidth=1.5, linestyle=series.line, **style)
+    """A histogram as filled steps."""
+    heights, edges = [p.y for p in series.points], [*(p.x for p in series.points), series.points[-1].x_end]
+    axes.stairs(heights, edges, color=style["color"], alpha=0.14, fill=True)
+    axes.stairs(heights, edges, linewidth=1.5, linestyle=series.line, **style)
 
 
 def _line(axes: Any, series: "Series", style: dict[str, Any]) -> None:

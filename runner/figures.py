@@ -144,7 +144,9 @@ def _trace(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, 
 def _histogram(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, Any], metric: str) -> list[Point]:
     edges, heights = _alike(spec["x"], runs), [run.read(spec["y"], None) for run in runs]
     bins = zip(edges, edges[1:], zip(*heights, strict=True), strict=False)
-    return [Point(name, len(runs), low, *mean_and_spread(list(y)), x_end=high) for low, high, y in bins]
+    points = [Point(name, len(runs), low, *mean_and_spread(list(y)), x_end=high) for low, high, y in bins]
+    full = [i for i, point in enumerate(points) if point.y]  # empty ends are left out, so that the axis shows what is there
+    return points[full[0] : full[-1] + 1] if full else points
 
 
 def _mark(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, Any], metric: str) -> list[Point]:
@@ -164,9 +166,7 @@ def _alike(key: str, runs: list[Found]) -> list[float]:
     first: list[float] = runs[0].read(key, None)
     for run in runs[1:]:
         if run.read(key, None) != first:
-            raise ConfigError(
-                f"{key} of {run.record['run_id']} differs from that of {runs[0].record['run_id']}: seeds that are drawn together share their axis"
-            )
+            raise ConfigError(f"{key} of {run.record['run_id']} differs from that of {runs[0].record['run_id']}: seeds drawn together share their axis")
     return first
 
 
@@ -178,11 +178,8 @@ def notes(table: Table, found: list[Series], results_dir: Path) -> list[str]:
     lines = [f"n={'/'.join(map(str, seeds))} seed{'s' if seeds[-1:] > [1] else ''}{spread}.", *table.spec.get("notes", []), *origins(list(done.values()))]
     absent = [f"{series.panel.partition(' ')[0]} {series.label}" for series in found if not series.done]
     lines += [f"Missing: {', '.join(absent)}."] if absent else []
-    lines += (
-        ["No method yet: " + "; ".join(sorted({c.missing for c in table.cells.values() if c.missing})) + "."]
-        if any(c.missing for c in table.cells.values())
-        else []
-    )
+    unwritten = sorted({cell.missing for cell in table.cells.values() if cell.missing})
+    lines += [f"No method yet: {'; '.join(unwritten)}."] if unwritten else []
     undone = len(table.jobs) - len(done)
     return lines + ([f"{undone} runs are not done: make reproduce TABLE={table.name}"] if undone else [])
 

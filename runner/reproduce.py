@@ -1,4 +1,4 @@
-"""Plan, run and print tables, draw figures: what is missing is run by the queue of this machine or on Slurm, in an order that makes shared stages first and none twice.
+"""Plan, run and print tables, draw figures: what is missing is run by the queue of this machine or on Slurm, shared stages first and none twice.
 
 Every job is idempotent: repeat the command after any crash and it does what is left.
 """

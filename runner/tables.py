@@ -146,7 +146,7 @@ def title(table: Table, found: dict[tuple[str, str], Entry]) -> str:
     """The paper's title, and what differs from its setting."""
     spec, runs = table.spec, [job.run for job in table.jobs]
     notes = []
-    if table.variant:
+    if table.variant and not any(word in spec.get("overrides", []) for word in {f"dataset={run.dataset.name}" for run in runs}):
         notes.append(f"here on {', '.join(sorted({run.dataset.name for run in runs}))}")
     if table.networks != {k: v for k, v in spec["networks"].items() if k in table.networks}:
         notes.append(", ".join(table.networks) if table.drawn else "width-16 nets" if table.variant else "other nets")

@@ -1,4 +1,4 @@
-"""Draw figures from the records that are there, to results/figures; every figure when none is named. Usage: python scripts/figures.py sketching_figure02@digits"""
+"""Draw figures from the records that are there, to results/figures; every figure when none is named. Usage: python scripts/figures.py [sketching_figure02]"""
 
 import sys
 
