@@ -15,6 +15,7 @@ ENDINGS = ("svg", "pdf", "png")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 WIDTH, HEIGHT = 5.2, 3.9  # inches of a panel
 COLUMNS = 3  # panels side by side
+LABEL = 24  # letters of a legend entry of which three stand side by side
 LETTERS = 17  # of the caption in an inch
 SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "winnow",  # else the names of clip paths are random
@@ -25,7 +26,6 @@ SETTINGS: dict[str, Any] = {
     "axes.grid": True,
     "grid.alpha": 0.25,
     "legend.fontsize": 9,
-    "legend.framealpha": 0.85,
 }
 METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
 
@@ -80,11 +80,13 @@ def _fill(axes: Any, panel: Panel) -> None:
             {"histogram": _steps, "mark": _line, "curve": _curve, "trace": _curve}[series.kind](axes, series, style)
     for axis, spec in (("x", panel.x), ("y", panel.y)):
         getattr(axes, f"set_{axis}label")(spec["label"])
-        if spec.get("scale", "linear") != "linear":
+        if spec.get("scale", "linear") != "linear" and any(series.points for series in panel.series):
             getattr(axes, f"set_{axis}scale")(spec["scale"])
         if "range" in spec:
             getattr(axes, f"set_{axis}lim")(*spec["range"])
-    axes.legend()
+    widest = max((len(series.legend) for series in panel.series), default=0)
+    # Below the axes, where it hides nothing; columns fill from above, so that what belongs together stands together.
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3 if widest < LABEL else 2, frameon=False)
 
 
 def _curve(axes: Any, series: "Series", style: dict[str, Any]) -> None:

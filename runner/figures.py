@@ -176,8 +176,11 @@ def notes(table: Table, found: list[Series], results_dir: Path) -> list[str]:
     seeds = sorted({len(cell.jobs) for cell in table.cells.values() if cell.jobs})
     spread = ": means over seeds, bands and bars ± standard deviation" if seeds[-1:] > [1] else ""
     lines = [f"n={'/'.join(map(str, seeds))} seed{'s' if seeds[-1:] > [1] else ''}{spread}.", *table.spec.get("notes", []), *origins(list(done.values()))]
-    absent = [f"{series.panel.partition(' ')[0]} {series.label}" for series in found if not series.done]
-    lines += [f"Missing: {', '.join(absent)}."] if absent else []
+    absent: dict[str, list[str]] = {}
+    for series in found:
+        if not series.done:
+            absent.setdefault(series.panel, []).append(series.label)
+    lines += [f"Missing in {panel}: {', '.join(labels)}." for panel, labels in absent.items()]
     unwritten = sorted({cell.missing for cell in table.cells.values() if cell.missing})
     lines += [f"No method yet: {'; '.join(unwritten)}."] if unwritten else []
     undone = len(table.jobs) - len(done)

@@ -141,7 +141,7 @@ def test_what_was_not_run_is_named_in_the_legend_the_caption_and_the_terminal(fi
     legends = {(s.panel, s.label): s.legend for s in series_of(figure, tmp_path)}
     assert legends[A, "lt layer 1"] == "lt layer 1 (1 of 40 runs)"
     assert legends[B, "lt layer 1"] == "lt layer 1 (not run)"
-    assert "Missing: (b) random layer 1, (b) random layer 2, (b) random layer 3, (b) lt layer 1, (b) lt layer 2, (b) lt layer 3." in text
+    assert f"Missing in {B}: random layer 1, lt layer 1, random layer 2, lt layer 2, random layer 3, lt layer 3." in text and f"Missing in {A}" not in text
     assert "41 runs are not done: make reproduce TABLE=sketching_figure02@digits" in text and "lt layer 1: – (2 runs to do)" in text
 
 
