@@ -511,7 +511,8 @@ COMMON = ["-m", "hydra/launcher=gpu_queue", "hydra.launcher.slots=2", *SMALL]
 
 
 def test_a_rewinding_point_between_two_epochs_is_known_when_it_is_there(tmp_path: Path) -> None:
-    run = compose_run("method=imp", "density=0.8", "dataset=digits", "model=mlp", "train.scale=0.00625", "retrain.rewind=1000it")  # 0.0125 of an epoch
+    words = ["method=imp", "density=0.8", "dataset=digits", "model=mlp", "train=sketching", "train.scale=0.00625"]
+    run = compose_run(*words, "retrain.rewind=1000it")  # of 391 an epoch: 0.016 epochs here
     where = machine(tmp_path)
     job = make_job(run, where, [])
     (point,) = (item for item in job.makes if "@" in item)
