@@ -25,10 +25,11 @@ def no_progress(done: int, total: int, what: str) -> None:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a measure stage found: tensors for later stages, findings for the record."""
+    """What a measure stage found: tensors for later stages, findings for the record, finite numbers for pictures (series.json)."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     report: dict[str, Finding] = field(default_factory=dict)
+    series: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

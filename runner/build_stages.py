@@ -36,14 +36,16 @@ def build_stages(plain: dict[str, Any], raw: Any) -> tuple[Stage, ...]:
     Raises:
         ConfigError: with every problem found.
     """
-    written = flatten([follow(item, raw) for item in raw["method"]["stages"]])
+    listed = {group: plain.get(group, {}).get("stages", []) for group in ("method", "portrait")}  # config.yaml of old runs has no portrait
+    written = flatten([follow(item, raw) for group, items in listed.items() if items for item in raw[group]["stages"]])
     written = [_followed(item, raw) for item in written]
-    nodes = flatten(plain["method"]["stages"])
+    nodes = flatten([*listed.values()])
     pairs = expand_rounds(nodes, written, plain["density"], plain["train"]["scale"], "method.stages", _repeat_alias(written, raw))
     built, problems = _Built(plain), list[str]()
     broken: set[str] = set()  # what reads a stage that has a problem adds no problem of its own
     for i, (node, twin) in enumerate(pairs):
-        key = f"method.stages.{i}"
+        later = i - len(pairs) + len(listed["portrait"])
+        key = f"method.stages.{i}" if later < 0 else f"portrait.stages.{later}"
         if broken & {(node.get("start") or {}).get("from"), node.get("masks"), *node.get("needs", [])}:
             broken.add(node["name"])
             continue

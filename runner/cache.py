@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
@@ -19,8 +18,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from runner.build import build_run
-from runner.cells import expand, parse_arguments, results_roots, table_names
-from runner.compose import CONF, Composer, compose_config
+from runner.cells import expand, figure_names, parse_arguments, read_spec, results_roots, table_names
+from runner.compose import Composer, compose_config
 from runner.costs import readable
 from runner.errors import ConfigError
 from runner.identity import stage_keys
@@ -106,11 +105,10 @@ def _table_keys(words: list[str]) -> set[str]:
 
 
 def _every_table() -> list[str]:
-    """Each table, and each of its forms on other data."""
+    """Each table and figure, and each of their forms on other data."""
     forms: list[str] = []
-    for name in table_names():
-        spec: Any = OmegaConf.load(CONF / "table" / f"{name}.yaml")
-        forms += [name, *(f"{name}@{variant}" for variant in spec.get("elsewhere", {}))]
+    for name in table_names() + figure_names():
+        forms += [name, *(f"{name}@{variant}" for variant in read_spec(name).get("elsewhere", {}))]
     return forms
 
 

@@ -16,17 +16,17 @@ def title(table: Table, found: dict[tuple[str, str], Entry]) -> str:
     """The paper's title, and what differs from its setting."""
     spec, runs = table.spec, [job.run for job in table.jobs]
     notes = []
-    if table.variant:
+    if table.variant and not any(word in spec.get("overrides", []) for word in {f"dataset={run.dataset.name}" for run in runs}):
         notes.append(f"here on {', '.join(sorted({run.dataset.name for run in runs}))}")
     if table.networks != {k: v for k, v in spec["networks"].items() if k in table.networks}:
-        notes.append("width-16 nets" if table.variant else "other nets")
+        notes.append(", ".join(table.networks) if table.drawn else "width-16 nets" if table.variant else "other nets")
     notes += _padding(table)
     scales = {run.scale for run in runs}
     if scales - {1.0}:
         notes.append("every duration x " + ", ".join(f"{s:.4g}" for s in sorted(scales)))
     if any(run.train_fraction < 1 for run in runs):
         notes.append(f"{runs[0].train_fraction:.0%} of the training images")
-    shown = f"Table {spec['number']}: {spec['title']}"
+    shown = f"{'Figure' if table.drawn else 'Table'} {spec['number']}: {spec['title']}"
     return shown + (f" ({'; '.join(notes)})" if notes else "")
 
 
@@ -49,22 +49,8 @@ def caption(table: Table, found: dict[tuple[str, str], Entry]) -> list[str]:
         f"Each entry: ours [the paper's]; accuracy: test accuracy at the {EPOCHS[table.spec['metric']]} epoch in percent, mean ± standard deviation over "
         f"n={'/'.join(map(str, sorted(asked)))} seeds [the paper's, difference]{timed}.",
         *_notes(table),
+        *origins(records),
     ]
-    origins: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
-        ("device", lambda r: f"{r['provenance']['device_name']}, {r['provenance']['threads']} thread(s)"),
-        ("NUMERICS", lambda r: json.dumps(r["provenance"]["numerics"])),
-        ("precision", lambda r: r["provenance"]["precision"]),
-    ]
-    for what, read in origins:
-        if what == "NUMERICS":  # kinds differ between methods; only one kind with two numbers is a mixture
-            kinds: dict[str, set[int]] = {}
-            for record in records:
-                for kind, number in record["provenance"]["numerics"].items():
-                    kinds.setdefault(kind, set()).add(number)
-            lines += [f"Mixed code versions: NUMERICS of {kind} are {sorted(n)}." for kind, n in kinds.items() if len(n) > 1]
-            continue
-        values = sorted({str(read(record)) for record in records})
-        lines += [f"{what.capitalize()}: {values[0]}."] if len(values) == 1 else [f"Mixes {what}s: {'; '.join(values)}."] if values else []
     absent = sorted({entry.cell.missing for entry in found.values() if entry.cell.missing})
     lines += ["Missing: " + "; ".join(absent) + "."] if absent else []
     if any(entry.tried for entry in found.values()):
@@ -72,6 +58,27 @@ def caption(table: Table, found: dict[tuple[str, str], Entry]) -> list[str]:
         lines.append(f"Sparsities chosen by mean accuracy on {JUDGES[on]} (table.select_on={on}), ties to the larger; all tried are in the appendix.")
     undone = sum(len(entry.cell.jobs) - len(entry.done) for entry in found.values())
     lines += [f"{undone} runs are not done: make reproduce TABLE={table.name}"] if undone else []
+    return lines
+
+
+def origins(records: list[dict[str, Any]]) -> list[str]:
+    """Where the records come from: device, code, precision, and whether they mix several."""
+    lines = []
+    sources: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
+        ("device", lambda r: f"{r['provenance']['device_name']}, {r['provenance']['threads']} thread(s)"),
+        ("NUMERICS", lambda r: json.dumps(r["provenance"]["numerics"])),
+        ("precision", lambda r: r["provenance"]["precision"]),
+    ]
+    for what, of in sources:
+        if what == "NUMERICS":  # kinds differ between methods; only one kind with two numbers is a mixture
+            kinds: dict[str, set[int]] = {}
+            for record in records:
+                for kind, number in record["provenance"]["numerics"].items():
+                    kinds.setdefault(kind, set()).add(number)
+            lines += [f"Mixed code versions: NUMERICS of {kind} are {sorted(n)}." for kind, n in kinds.items() if len(n) > 1]
+            continue
+        values = sorted({str(of(record)) for record in records})
+        lines += [f"{what.capitalize()}: {values[0]}."] if len(values) == 1 else [f"Mixes {what}s: {'; '.join(values)}."] if values else []
     return lines
 
 

@@ -1,4 +1,7 @@
-"""A table's YAML as cells: which runs stand behind each printed entry. A cell is a configuration; its seeds are runs that differ by the seed alone."""
+"""A table's YAML as cells: which runs stand behind each printed entry. A cell is a configuration; its seeds are runs that differ by the seed alone.
+
+A figure is a table here: its entries are the points of its series (runner/figures.py draws them).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -59,7 +62,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as asked for: its YAML, the data set variant, its page, and its cells by row and column."""
+    """A table or figure as asked for: its YAML, the data set variant, its page, and its cells by row and column."""
 
     name: str
     spec: dict[str, Any]
@@ -67,6 +70,11 @@ class Table:
     page: Page
     networks: dict[str, str]  # printed name -> model
     cells: dict[Key, Cell] = field(default_factory=dict)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it is a figure."""
+        return bool(self.spec["layout"] == "figure")
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -103,8 +111,13 @@ def table_names() -> list[str]:
     return sorted(path.stem for path in (CONF / "table").glob("*.yaml"))
 
 
+def figure_names() -> list[str]:
+    """Figures that have a configuration."""
+    return sorted(path.stem for path in (CONF / "figure").glob("*.yaml"))
+
+
 def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer | None = None) -> Table:
-    """The table `name` or `name@dataset` with its runs.
+    """The table or figure `name` or `name@dataset` with its runs.
 
     Args:
         chosen: `models` keeps some networks, `seeds` replaces the seeds, `table.KEY` sets an option of the table.
@@ -115,8 +128,8 @@ def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], compos
         ConfigError: unknown table, data set, model, seed or override.
     """
     stem, _, variant = name.partition("@")
-    if stem not in table_names():
-        raise ConfigError(one_of("TABLE", stem, table_names()))
+    if stem not in (names := table_names() + figure_names()):
+        raise ConfigError(one_of("TABLE", stem, names))
     spec = _with_options(read_spec(stem), chosen)
     if variant and variant not in spec["elsewhere"]:
         raise ConfigError(one_of(f"TABLE={stem}@", variant, spec["elsewhere"]))
@@ -129,7 +142,7 @@ def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[s
     Raises:
         ConfigError: as of `expand`; an option that none of them has.
     """
-    composer, known = Composer(), {name: _options(read_spec(stem)) for name in names if (stem := name.partition("@")[0]) in table_names()}
+    composer, known = Composer(), {name: _options(read_spec(stem)) for name in names if (stem := name.partition("@")[0]) in table_names() + figure_names()}
     owned = {f"table.{key}" for options in known.values() for key in options}
 
     def fitting(name: str) -> dict[str, list[str]]:
@@ -140,8 +153,9 @@ def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[s
 
 
 def read_spec(stem: str) -> dict[str, Any]:
-    """A table's YAML; `like` names another one of which it is a variant."""
-    spec: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / "table" / f"{stem}.yaml"), resolve=True)  # type: ignore[assignment]
+    """A table's or figure's YAML; `like` names another one of which it is a variant."""
+    group = "figure" if stem in figure_names() else "table"
+    spec: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{stem}.yaml"), resolve=True)  # type: ignore[assignment]
     return {**read_spec(spec["like"]), **spec} if "like" in spec else spec
 
 

@@ -111,7 +111,7 @@ class Composer:
 
 def touched(group: str) -> bool:
     """Whether a file outside `conf/<group>` sets keys of the group or chooses it, or one of its own writes elsewhere."""
-    outside = [path for path in CONF.rglob("*.yaml") if path.parent.name not in (group, "table")]
+    outside = [path for path in CONF.rglob("*.yaml") if path.parent.name not in (group, "table", "figure")]
     inside = (path.read_text() for path in (CONF / group).glob("*.yaml"))
     return any(re.search(rf"^{group}:|/{group}\b", path.read_text(), re.MULTILINE) for path in outside) or any("@package" in text for text in inside)
 

@@ -157,6 +157,9 @@ def perform(bench: Workbench, identity: str) -> dict[str, Any]:
         stages.append({**meta, "name": stage.name, "key": bench.keys[stage.name], "cached": cached})
         if bench.machine.team.any(bench.stop()):
             raise Stopped
+    series = {name: numbers for meta in stages for name, numbers in meta.get("series", {}).items()}
+    if series and bench.machine.team.first:
+        write_json(record_path(bench.machine, identity).with_name("series.json"), series)  # before the record, which says that all is there
     return make_record(bench, stages, identity, time.monotonic() - begun, started, _now())
 
 

@@ -1,7 +1,7 @@
 """Where a table's entries stand and what makes each of them: its YAML as places and as the lines of the printed page. Nothing here composes or runs.
 
-Two layouts. `networks` (the IMC paper): a row for each method, several metrics for each network. `grid` (the sketching paper): one number an entry; panels,
-networks, densities and methods are laid out along rows and columns as the YAML says.
+Three layouts. `networks` (the IMC paper): a row for each method, several metrics for each network. `grid` (the sketching paper): one number an entry; panels,
+networks, densities and methods are laid out along rows and columns as the YAML says. `figure`: a place for each point of each series, no page.
 """
 
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ def lay_out(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, s
         setting: the part of it for the data set that was asked.
         networks: printed name -> model, those that were chosen.
     """
-    return {"networks": _by_network, "grid": _grid}[spec["layout"]](spec, setting, networks)
+    return {"networks": _by_network, "grid": _grid, "figure": _figure}[spec["layout"]](spec, setting, networks)
 
 
 def _by_network(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> tuple[list[Place], Page]:
@@ -120,6 +120,29 @@ def _grid_place(key: Key, at: dict[str, Any], panel: dict[str, Any], spec: dict[
     words = (*setting["overrides"], *panel["overrides"], f"model={networks[network]}", *method["overrides"], *special)
     printed = method.get("paper", (method["label"], ""))
     return Place(key, network, words, (density,), (panel["paper"], network, *printed, f"{density:g}"))
+
+
+def _figure(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> tuple[list[Place], Page]:
+    """Rows are the series of the panels, columns their points."""
+    places = []
+    for panel in setting.get("panels", spec["panels"]):
+        for series, (network, model) in product(panel["series"], networks.items()):
+            row = series_key(panel["label"], series["label"], network)
+            for point, words in points_of(panel).items():
+                own = (*panel.get("overrides", []), *series["overrides"])
+                places.append(Place((row, point), network, (*setting["overrides"], f"model={model}", *own, *words), (), ()))
+    return places, Page((), (), ())
+
+
+def series_key(panel: str, series: str, network: str) -> str:
+    """The row of a figure's series among its cells."""
+    return f"{panel} {series} {network}"
+
+
+def points_of(panel: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The points of a panel's series: name -> overrides. Without `points: {KEY: [VALUE, ...]}` there is one, which has the series' own."""
+    ((key, values),) = panel.get("points", {"": [""]}).items()
+    return {f"{key}={value}": (f"{key}={value}",) if key else () for value in values}
 
 
 def _matches(rule: dict[str, Any], panel: dict[str, Any], network: str, method: dict[str, Any], spec: dict[str, Any]) -> bool:

@@ -1,18 +1,20 @@
-"""Plan, run and print tables: what is missing is run by the queue of this machine or on Slurm, in an order that makes shared stages first and none twice.
+"""Plan, run and print tables, draw figures: what is missing is run by the queue of this machine or on Slurm, shared stages first and none twice.
 
 Every job is idempotent: repeat the command after any crash and it does what is left.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from runner.cells import Job, Table, expand_all, parse_arguments, table_names
+from runner.cells import Job, Table, expand_all, figure_names, parse_arguments, table_names
 from runner.compose import compose_config
 from runner.errors import ConfigError, one_of
 from runner.execute import EXIT_STOPPED, check
+from runner.figures import write_figure
 from runner.layout import write_table
 from runner.machine import Machine, prepare
 from runner.options import options_from
@@ -85,8 +87,8 @@ def reproduce(words: list[str], console: Console) -> int:
         code, said = run_remote(todo, options, console)
     for table in tables if code not in (EXIT_STOPPED, EXIT_WAITING) else ():
         console.print()
-        print(write_table(table, machine.results_dir))
-        console.print(f"written to {machine.results_dir / 'tables' / table.name}.{{txt,md,tex,csv,html}}")
+        print(write(table, machine.results_dir))
+        console.print(f"written to {written(table, machine.results_dir)}", soft_wrap=True)
     if said:
         say(console, said)
     return code
@@ -97,5 +99,25 @@ def print_tables(words: list[str]) -> int:
     named = any("=" not in word for word in words)
     tables, machine, _ = load(words if named else [*table_names(), *words])
     for table in tables:
-        print(write_table(table, machine.results_dir))
+        print(write(table, machine.results_dir))
     return 0
+
+
+def draw_figures(words: list[str]) -> int:
+    """Draw the figures from the records that are there; every figure that we have when none is named."""
+    named = any("=" not in word for word in words)
+    figures, machine, _ = load(words if named else [*figure_names(), *words])
+    for figure in figures:
+        print(write(figure, machine.results_dir))
+        print(f"written to {written(figure, machine.results_dir)}\n")
+    return 0
+
+
+def write(table: Table, results_dir: Path) -> str:
+    """Write a table or draw a figure; its text for a terminal."""
+    return write_figure(table, results_dir) if table.drawn else write_table(table, results_dir)
+
+
+def written(table: Table, results_dir: Path) -> str:
+    """Where that is."""
+    return f"{results_dir / 'figures' / table.name}.{{svg,pdf,png,csv}}" if table.drawn else f"{results_dir / 'tables' / table.name}.{{txt,md,tex,csv,html}}"

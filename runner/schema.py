@@ -55,6 +55,7 @@ class Config:
     start: dict[str, Any] = field(default_factory=dict)
     retrain: dict[str, Any] = field(default_factory=dict)
     method: dict[str, Any] = field(default_factory=dict)
+    portrait: dict[str, Any] = field(default_factory=dict)
     env: EnvConfig = field(default_factory=EnvConfig)
     logger: dict[str, Any] = field(default_factory=dict)
     density: float | None = None

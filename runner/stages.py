@@ -167,7 +167,12 @@ def _measure(bench: Workbench, stage: Stage) -> Artefact:
     task = bench.task(stage, steps=0)
     begun = time.monotonic()
     found: Measurement = stage.component(model, masks, task)
-    return Artefact(findings=found.tensors, meta={"report": found.report, "seconds": time.monotonic() - begun, "epochs": 0, "history": []})
+    for name, numbers in found.series.items():
+        if not all(map(math.isfinite, numbers)):
+            raise FloatingPointError(f"stage {stage.name!r}: series {name} is not finite: the weights or what was computed of them have overflowed")
+    series = {"series": found.series} if found.series else {}
+    meta = {"report": found.report, "seconds": time.monotonic() - begun, "epochs": 0, "history": []}
+    return Artefact(findings=found.tensors, meta=meta | series)
 
 
 def _at_start(bench: Workbench, stage: Stage) -> tuple[nn.Module, Masks, State]:

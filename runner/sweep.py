@@ -98,7 +98,7 @@ def make_job(run: Run, machine: Machine, words: list[str]) -> Job:
 
     def there(item: str) -> bool:
         key, _, epoch = item.partition("@")
-        return store.has(key) and (not epoch or store.has_snapshot(key, int(epoch)))
+        return store.has(key) and (not epoch or store.has_snapshot(key, float(epoch)))
 
     return Job(
         name=path.parent.name,

@@ -1,4 +1,4 @@
-"""Every record that we ship was measured by committed code and is found through its table or its command (results/published/index.yaml)."""
+"""Every record that we ship was measured by committed code and is found through its table, figure or command (results/published/index.yaml)."""
 
 import itertools
 import json
@@ -10,6 +10,8 @@ from conftest import ROOT
 from support import compose_run
 
 from runner.cells import expand, parse_arguments
+from runner.drawing import ENDINGS
+from runner.figures import as_csv, series_of
 from runner.identity import NUMERICS, run_id
 from runner.layout import FORMATS
 from runner.spec import Run
@@ -21,7 +23,7 @@ RECORDS: dict[str, dict[str, Any]] = {path.parent.name: json.loads(path.read_tex
 
 
 def table_runs(words: str) -> dict[str, Run]:
-    """Run id -> run, of a table's line in the index."""
+    """Run id -> run, of a table's or figure's line in the index."""
     (name,), chosen, overrides = parse_arguments(words.split())
     return {job.run_id: job.run for job in expand(name, chosen, overrides).jobs}
 
@@ -33,7 +35,7 @@ def sweep(words: str) -> dict[str, Run]:
 
 
 RUNS: dict[str, Run] = {}
-for line in INDEX["tables"]:
+for line in INDEX["tables"] + INDEX["figures"]:
     RUNS |= table_runs(line)
 for line in INDEX["runs"]:
     RUNS |= sweep(line)
@@ -63,3 +65,14 @@ def test_the_printed_tables_are_those_of_the_records(words: str) -> None:
     found = entries(table, PUBLISHED)
     for ending, render in FORMATS.items():
         assert (PUBLISHED / "tables" / f"{name}.{ending}").read_text() == render(table, found)
+
+
+@pytest.mark.parametrize("words", INDEX["figures"])
+def test_the_drawn_numbers_are_those_of_the_records(words: str) -> None:
+    (name,), chosen, overrides = parse_arguments(words.split())
+    figure = expand(name, chosen, overrides)
+    found = series_of(figure, PUBLISHED)
+    assert all(series.done == series.asked for series in found)
+    assert (PUBLISHED / "figures" / f"{name}.csv").read_text() == as_csv(figure, found)
+    for ending in ENDINGS:  # their bytes are another version of matplotlib's own; tests/test_figures.py draws the same ones twice
+        assert (PUBLISHED / "figures" / f"{name}.{ending}").stat().st_size > 5000

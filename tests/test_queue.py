@@ -18,6 +18,7 @@ import pytest
 from conftest import ROOT, SMALL, environment, records
 from omegaconf import OmegaConf
 from rich.console import Console
+from support import compose_run, machine, perform_run
 
 from runner.board import Board, Pace, job_line, span, time_left
 from runner.errors import ConfigError
@@ -28,6 +29,7 @@ from runner.records import comparable
 from runner.reproduce import launcher
 from runner.slots import Options, Slot, free_gb, gpu_ids, slots_of
 from runner.slurm import SlurmOptions
+from runner.sweep import make_job
 
 CARDS = """\
 GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa)
@@ -506,6 +508,19 @@ def test_a_job_whose_queue_was_killed_ends_at_a_checkpoint(tmp_path: Path) -> No
 # --- sweeps of real runs
 
 COMMON = ["-m", "hydra/launcher=gpu_queue", "hydra.launcher.slots=2", *SMALL]
+
+
+def test_a_rewinding_point_between_two_epochs_is_known_when_it_is_there(tmp_path: Path) -> None:
+    words = ["method=imp", "density=0.8", "dataset=digits", "model=mlp", "train=sketching", "train.scale=0.00625"]
+    run = compose_run(*words, "retrain.rewind=1000it")  # of 391 an epoch: 0.016 epochs here
+    where = machine(tmp_path)
+    job = make_job(run, where, [])
+    (point,) = (item for item in job.makes if "@" in item)
+    assert 0 < float(point.partition("@")[2]) < 1 and point in job.claims()
+    perform_run(run, where)
+    assert job.claims() == set()
+
+
 SWEEP = [*COMMON, "method=magnitude", "density=0.3", "start=dense", "retrain=rewind,finetune"]
 SHORT = ["method.spectrum.probes=1", "method.spectrum.steps=3"]
 

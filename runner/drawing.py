@@ -1,0 +1,120 @@
+"""A figure's series as a picture, by matplotlib without a window. The same numbers give the same bytes: no dates, no random names in SVG and PDF."""
+
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from runner.figures import Series
+
+ENDINGS = ("svg", "pdf", "png")
+# Okabe and Ito's colours, told apart by colour-blind readers too; the yellow, too pale for lines, left out.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+WIDTH, HEIGHT = 5.2, 3.9  # inches of a panel
+COLUMNS = 3  # panels side by side
+LABEL = 24  # letters of a legend entry of which three stand side by side
+LETTERS = 17  # of the caption in an inch
+SETTINGS: dict[str, Any] = {
+    "svg.hashsalt": "winnow",  # else the names of clip paths are random
+    "font.family": "DejaVu Sans",  # ships with matplotlib
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.fontsize": 9,
+}
+METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Axes and what is drawn into them. x, y: label, and optionally scale (linear, log, symlog) and range."""
+
+    label: str
+    x: dict[str, Any]
+    y: dict[str, Any]
+    series: list["Series"]
+
+
+def draw(title: str, panels: list[Panel], notes: list[str], ending: str, path: Path) -> None:
+    """Write the picture to `path` in the format `ending`.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError("figures need matplotlib, which is not installed: pip install 'winnow[figures]', or make setup") from error
+    columns = min(len(panels), COLUMNS)
+    rows = -(-len(panels) // columns)
+    width = max(columns, 1.4) * WIDTH
+    with mpl.rc_context(dict[str, Any](mpl.rcParamsDefault) | SETTINGS | {"backend": "agg"}):  # type: ignore[arg-type]  # not the reader's own style
+        figure = Figure(figsize=(width, rows * HEIGHT + 0.9), layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.suptitle(textwrap.fill(title, int(8.5 * width)), fontsize=12)
+        caption = "\n".join(textwrap.fill(note, int(LETTERS * width)) for note in notes)
+        figure.supxlabel(caption, fontsize=7.5, x=0.01, ha="left", color="#444444")
+        for place, panel in enumerate(panels, start=1):
+            _fill(figure.add_subplot(rows, columns, place), panel)
+        figure.savefig(path, format=ending, dpi=150, metadata=METADATA[ending])
+
+
+def _fill(axes: Any, panel: Panel) -> None:
+    """Everything of one panel."""
+    axes.set_title(panel.label, fontsize=10.5)
+    bars = [series for series in panel.series if series.kind == "bars"]
+    for series in panel.series:
+        style = {"color": COLOURS[series.colour % len(COLOURS)], "label": series.legend}
+        if not series.points:
+            axes.plot([], [], linestyle="none", marker="x", **style)
+        elif series.kind == "bars":
+            _bars(axes, series, style, bars)
+        else:
+            {"histogram": _steps, "mark": _line, "curve": _curve, "trace": _curve}[series.kind](axes, series, style)
+    for axis, spec in (("x", panel.x), ("y", panel.y)):
+        getattr(axes, f"set_{axis}label")(spec["label"])
+        if spec.get("scale", "linear") != "linear" and any(series.points for series in panel.series):
+            getattr(axes, f"set_{axis}scale")(spec["scale"])
+        if "range" in spec:
+            getattr(axes, f"set_{axis}lim")(*spec["range"])
+    widest = max((len(series.legend) for series in panel.series), default=0)
+    # Below the axes, where it hides nothing; columns fill from above, so that what belongs together stands together.
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3 if widest < LABEL else 2, frameon=False)
+
+
+def _curve(axes: Any, series: "Series", style: dict[str, Any]) -> None:
+    """Means, and a band of a standard deviation where there are several seeds."""
+    points = sorted(series.points, key=lambda p: p.x)
+    x, y, spread = [p.x for p in points], [p.y or 0.0 for p in points], [p.spread or 0.0 for p in points]
+    marker = {"marker": "o", "markersize": 3.5} if series.kind == "curve" else {}
+    axes.plot(x, y, linestyle=series.line, linewidth=1.6, **marker, **style)
+    low, high = ([a + sign * s for a, s in zip(y, spread, strict=True)] for sign in (-1, 1))
+    axes.fill_between(x, low, high, color=style["color"], alpha=0.18, lw=0)
+
+
+def _steps(axes: Any, series: "Series", style: dict[str, Any]) -> None:
+    """A histogram as filled steps."""
+    heights, edges = [p.y for p in series.points], [*(p.x for p in series.points), series.points[-1].x_end]
+    axes.stairs(heights, edges, color=style["color"], alpha=0.14, fill=True)
+    axes.stairs(heights, edges, linewidth=1.5, linestyle=series.line, **style)
+
+
+def _line(axes: Any, series: "Series", style: dict[str, Any]) -> None:
+    axes.axvline(series.points[0].x, linewidth=2.2, linestyle=series.line, **style)
+
+
+def _bars(axes: Any, series: "Series", style: dict[str, Any], bars: list["Series"]) -> None:
+    """Groups of bars, one for each point by its name; those of a series stand at the same place of each group."""
+    names = list(dict.fromkeys(p.name for other in bars for p in other.points))
+    width = 0.8 / len(bars)
+    x = [names.index(p.name) + (bars.index(series) - (len(bars) - 1) / 2) * width for p in series.points]
+    errors = [p.spread or 0.0 for p in series.points]
+    axes.bar(x, [p.y for p in series.points], width, yerr=errors if any(errors) else None, capsize=3, **style)
+    axes.set_xticks(range(len(names)), [name.partition("=")[2] or series.label for name in names])

@@ -1,0 +1,238 @@
+"""Records to figures: the numbers of each series, from result.json and series.json alone, as a picture (runner/drawing.py) and as CSV. Nothing is run here.
+
+A figure's YAML has panels with axes and series; a series has overrides, and says how its numbers are drawn:
+
+    draw: curve      (default) a point for each of the panel's `points`: y is a number of the record or of series.json, mean and deviation over seeds
+          bars       the same side by side, named by the point
+          trace      one run's arrays: x and y are both lists of series.json
+          histogram  x: edges (n + 1), y: heights (n), both of series.json
+          mark       a vertical line at x
+    x, y: what is read: a field of the record, of its report, or a list of series.json, of which `item` takes one number
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from runner.captions import origins, title
+from runner.cells import Cell, Table, results_roots
+from runner.drawing import ENDINGS, Panel, draw
+from runner.errors import ConfigError
+from runner.places import points_of, series_key
+from runner.store import atomically
+from runner.tables import MISSING, mean_and_spread
+
+COLUMNS = ("figure", "panel", "series", "draw", "point", "n", "x", "x_end", "y", "y_std")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A number of a series as it is drawn: means over the seeds that are done.
+
+    Args:
+        x_end: the bin's upper edge in a histogram.
+        y, spread: None for a mark; no spread for one seed.
+    """
+
+    name: str
+    n: int
+    x: float
+    y: float | None = None
+    spread: float | None = None
+    x_end: float | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """What is drawn under one entry of a panel's legend."""
+
+    panel: str
+    label: str
+    kind: str
+    points: tuple[Point, ...]
+    asked: int  # points x seeds
+    done: int
+    colour: int
+    line: str
+
+    @property
+    def legend(self) -> str:
+        """Its name, and how much of it was not run."""
+        return self.label + ("" if self.done == self.asked else " (not run)" if not self.done else f" ({self.done} of {self.asked} runs)")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finished run: its record and its numbers for pictures."""
+
+    record: dict[str, Any]
+    series: dict[str, list[float]] = field(default_factory=dict)
+
+    def read(self, key: str, item: int | None) -> Any:
+        """A number or a list, None where the record has null.
+
+        Raises:
+            ConfigError: the run has no such number.
+        """
+        for source in (self.series, self.record, self.record["report"]):
+            if key in source:
+                value: Any = source[key]
+                return value if item is None or value is None else value[item]
+        raise ConfigError(f"{self.record['run_id']} has no {key}, which the figure draws: neither series.json nor the record; run it again, or mend the YAML")
+
+
+def find_run(run_id: str, results_dir: Path) -> Found | None:
+    """A finished run, from this machine's results or from those that we ship."""
+    for root in results_roots(results_dir):
+        folder = root / "runs" / run_id
+        if (folder / "result.json").is_file():
+            numbers = folder / "series.json"
+            return Found(json.loads((folder / "result.json").read_text()), json.loads(numbers.read_text()) if numbers.is_file() else {})
+    return None
+
+
+def series_of(table: Table, results_dir: Path) -> list[Series]:
+    """Every series of the figure with the numbers that are there."""
+    setting = table.spec["elsewhere"][table.variant] if table.variant else table.spec
+    found = []
+    for panel in setting.get("panels", table.spec["panels"]):
+        for number, spec in enumerate(panel["series"]):
+            for network in table.networks:
+                label = spec["label"] + (f", {network}" if len(table.networks) > 1 else "")
+                cells = {point: table.cells[series_key(panel["label"], spec["label"], network), point] for point in points_of(panel)}
+                colour = spec.get("colour", number) + len(panel["series"]) * list(table.networks).index(network)
+                found.append(_series(table, panel, {**spec, "label": label, "colour": colour}, cells, results_dir))
+    return found
+
+
+def _series(table: Table, panel: dict[str, Any], spec: dict[str, Any], cells: dict[str, Cell], results_dir: Path) -> Series:
+    runs = {point: [run for job in cell.jobs if (run := find_run(job.run_id, results_dir))] for point, cell in cells.items()}
+    kind = spec.get("draw", "curve")
+    points = [point for name, found in runs.items() if found for point in KINDS[kind](name, found, panel, spec, table.spec["metric"])]
+    asked, done = sum(len(cell.jobs) for cell in cells.values()), sum(map(len, runs.values()))
+    return Series(panel["label"], spec["label"], kind, tuple(points), asked, done, spec["colour"], spec.get("line", "solid"))
+
+
+def _at(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, Any], metric: str) -> list[Point]:
+    """A point of a curve or a bar; none where no seed has a number."""
+    key = metric if spec["y"] == "accuracy" else spec["y"]
+    pairs = [(run.read(panel["x"]["key"], None) if "key" in panel["x"] else _literal(name), run.read(key, spec.get("item"))) for run in runs]
+    pairs = [(x, y) for x, y in pairs if x is not None and y is not None]
+    if not pairs:
+        return []
+    x, (y, spread) = mean_and_spread([x for x, _ in pairs])[0], mean_and_spread([y for _, y in pairs])
+    return [Point(name, len(pairs), x * panel["x"].get("times", 1), y, spread)]
+
+
+def _literal(name: str) -> float:
+    """The value of a point that no field of the record stands for: of `train.epochs=5`, 5; of a word, its place does not matter."""
+    try:
+        return float(name.partition("=")[2])
+    except ValueError:
+        return 0.0
+
+
+def _trace(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, Any], metric: str) -> list[Point]:
+    xs, ys = (_alike(spec[axis], runs) if axis == "x" else [run.read(spec["y"], None) for run in runs] for axis in ("x", "y"))
+    return [Point(name, len(runs), x, *mean_and_spread(list(y))) for x, y in zip(xs, zip(*ys, strict=True), strict=True)]
+
+
+def _histogram(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, Any], metric: str) -> list[Point]:
+    edges, heights = _alike(spec["x"], runs), [run.read(spec["y"], None) for run in runs]
+    bins = zip(edges, edges[1:], zip(*heights, strict=True), strict=False)
+    points = [Point(name, len(runs), low, *mean_and_spread(list(y)), x_end=high) for low, high, y in bins]
+    full = [i for i, point in enumerate(points) if point.y]  # empty ends are left out, so that the axis shows what is there
+    return points[full[0] : full[-1] + 1] if full else points
+
+
+def _mark(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, Any], metric: str) -> list[Point]:
+    values = [run.read(spec["x"], spec.get("item")) for run in runs]
+    return [Point(name, len(runs), mean_and_spread(values)[0])]
+
+
+KINDS: dict[str, Callable[..., list[Point]]] = {"curve": _at, "bars": _at, "trace": _trace, "histogram": _histogram, "mark": _mark}
+
+
+def _alike(key: str, runs: list[Found]) -> list[float]:
+    """A list that all seeds have in common.
+
+    Raises:
+        ConfigError: they differ, so that there is no mean over them.
+    """
+    first: list[float] = runs[0].read(key, None)
+    for run in runs[1:]:
+        if run.read(key, None) != first:
+            raise ConfigError(f"{key} of {run.record['run_id']} differs from that of {runs[0].record['run_id']}: seeds drawn together share their axis")
+    return first
+
+
+def notes(table: Table, found: list[Series], results_dir: Path) -> list[str]:
+    """What a reader has to know: seeds, the YAML's notes, devices, mixed code, what was not run."""
+    done = {job.run_id: run.record for job in table.jobs if (run := find_run(job.run_id, results_dir))}
+    seeds = sorted({len(cell.jobs) for cell in table.cells.values() if cell.jobs})
+    spread = ": means over seeds, bands and bars ± standard deviation" if seeds[-1:] > [1] else ""
+    lines = [f"n={'/'.join(map(str, seeds))} seed{'s' if seeds[-1:] > [1] else ''}{spread}.", *table.spec.get("notes", []), *origins(list(done.values()))]
+    absent: dict[str, list[str]] = {}
+    for series in found:
+        if not series.done:
+            absent.setdefault(series.panel, []).append(series.label)
+    lines += [f"Missing in {panel}: {', '.join(labels)}." for panel, labels in absent.items()]
+    unwritten = sorted({cell.missing for cell in table.cells.values() if cell.missing})
+    lines += [f"No method yet: {'; '.join(unwritten)}."] if unwritten else []
+    undone = len(table.jobs) - len(done)
+    return lines + ([f"{undone} runs are not done: make reproduce TABLE={table.name}"] if undone else [])
+
+
+def as_csv(table: Table, found: list[Series]) -> str:
+    """A line for every number that is drawn."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for series in found:
+        for p in series.points:
+            row = (table.name, series.panel, series.label, series.kind, p.name, p.n, p.x, p.x_end, p.y, p.spread)
+            writer.writerow(["" if value is None else value for value in row])
+    return text.getvalue()
+
+
+def as_text(table: Table, found: list[Series], results_dir: Path) -> str:
+    """For a terminal: what was drawn, and what could not be."""
+    lines = [title(table, {}), ""]
+    for panel in dict.fromkeys(series.panel for series in found):
+        lines += [panel, *(f"  {s.label}: {_summary(s)}" for s in found if s.panel == panel)]
+    return "\n".join([*lines, "", *notes(table, found, results_dir)]) + "\n"
+
+
+def _summary(series: Series) -> str:
+    """The ends of a curve, the size of a histogram, the place of a mark."""
+    if not series.points:
+        return f"{MISSING} ({series.asked} runs to do)"
+    first, last = series.points[0], series.points[-1]
+    runs = "" if series.done == series.asked else f"; {series.done} of {series.asked} runs"
+    if series.kind == "mark":
+        return f"{first.x:.4g}{runs}"
+    if series.kind == "histogram":
+        return f"{len(series.points)} bins from {first.x:g} to {last.x_end:g}, {sum(p.y or 0 for p in series.points):.4g} in all{runs}"
+    return f"{len(series.points)} points, {first.y:.4g} at {first.x:.4g} to {last.y:.4g} at {last.x:.4g}{runs}"
+
+
+def write_figure(table: Table, results_dir: Path) -> str:
+    """Draw the figure in every format to <results_dir>/figures, its numbers beside it as CSV; what to say about it.
+
+    Raises:
+        ConfigError: matplotlib is not installed, or a run lacks what is drawn.
+    """
+    found = series_of(table, results_dir)
+    setting = table.spec["elsewhere"][table.variant] if table.variant else table.spec
+    panels = [Panel(p["label"], p["x"], p["y"], [s for s in found if s.panel == p["label"]]) for p in setting.get("panels", table.spec["panels"])]
+    folder = results_dir / "figures"
+    numbers = as_csv(table, found)
+    atomically(folder / f"{table.name}.csv", lambda path: path.write_text(numbers))
+    for ending in ENDINGS:
+        atomically(folder / f"{table.name}.{ending}", partial(draw, title(table, {}), panels, notes(table, found, results_dir), ending))
+    return as_text(table, found, results_dir)
