@@ -695,13 +695,13 @@ def test_two_tables_are_reproduced_at_once_by_two_commands_at_once_and_each_stag
 
 
 def test_reproduce_prints_the_table_names_what_failed_and_ends_with_1(tmp_path: Path) -> None:
-    # A rate at which this net diverges: IMC refuses to go on. Its three runs share W*, so that one of them comes early; the other two do not begin.
+    # A rate at which this net diverges: no method prunes NaN. What most runs share comes first, so that one of its runs fails early; others do not begin.
     words = ["model=lenet_300_100", "train.lr=50", *SHORT, "slots=1", "on_error=stop"]
     common = ["imc_table01@digits", *[word for word in REPRODUCE if word != "model=mlp"]]
     process = sweep(tmp_path, *words, program="scripts/reproduce.py", common=common)
     said = finish(process)
     assert process.returncode == 1, said
     assert "Accuracy with found sparsity by our IMC method" in said
-    assert sum(line.startswith("begun: imc-") for line in said.splitlines()) == 1 and len(list(tmp_path.glob("results/runs/imc-*/run.log"))) == 1
+    assert 1 <= sum(line.startswith("begun: ") for line in said.splitlines()) < 13  # of thirteen rows
     closing = said[said.index(" jobs failed; the same command again runs only these") :]
-    assert "failed: imc-" in closing and "  log:   " in closing and "  again: python run.py " in closing
+    assert closing.count("\nfailed: ") == 1 and "NaN or infinite" in closing and "  log:   " in closing and "  again: python run.py " in closing
