@@ -60,7 +60,8 @@ def make_tables(folder: Path, records: int) -> None:
     rows = -(-records // (TABLES * SEEDS * 2))
     paper = next((CONF.parent / "results" / "published" / "runs").glob("*/result.json"))
     pattern: dict[str, Any] = json.loads(paper.read_text())
-    specs = [_spec(number, rows) for number in range(TABLES)]
+    published = expand("imc_table01", {"seeds": ["0"]}, [])
+    specs = [_spec(published, number, rows) for number in range(TABLES)]
     (folder / "tables.json").write_text(json.dumps(specs))
     jobs = [job for table in _tables(folder) for job in table.jobs]
     for i, job in enumerate(jobs[:records]):
@@ -72,13 +73,12 @@ def make_tables(folder: Path, records: int) -> None:
         path.write_text(json.dumps({**pattern, **own, "stages": stages}, indent=1))
 
 
-def _spec(number: int, rows: int) -> dict[str, Any]:
+def _spec(published: Table, number: int, rows: int) -> dict[str, Any]:
     """A table's YAML: `rows` rows of the methods that are there, on two nets."""
     dataset, nets = SETTINGS[number % len(SETTINGS)]
-    published = expand("imc_table01", {"seeds": ["0"]}, [])
     kinds = [row["overrides"] for row in published.spec["rows"] if "density" in row and published.cells[row["label"], "ResNet-20"].jobs]
     return {
-        **{key: published.spec[key] for key in ("paper", "number", "title", "metrics")},
+        **{key: published.spec[key] for key in ("paper", "number", "title", "layout", "metrics", "select_on", "metric")},
         "seeds": list(range(SEEDS)),
         "overrides": [f"dataset={dataset}", "train=quick", f"train_fraction={1 - number / 100}"],
         "networks": {f"net {i}": net for i, net in enumerate(nets)},

@@ -15,6 +15,7 @@ from test_tables import record
 from torch import nn
 
 from pruners.base import Masks, Measurement, Task
+from runner.captions import title
 from runner.cells import Job, Table, expand, figure_names, read_spec, table_names
 from runner.compose import CONF, Composer
 from runner.errors import ConfigError
@@ -22,7 +23,6 @@ from runner.figures import find_run, series_of, write_figure
 from runner.places import series_key
 from runner.reproduce import draw_figures, show_plan
 from runner.rng import stream
-from runner.tables import title
 
 SCALE = "train.scale=0.0123"  # nobody publishes records of it
 A, B = "(a) tickets and random masks by sparsity", "(b) tickets and 10,000 random masks at 1.2 %"

@@ -23,6 +23,7 @@ from support import compose_run, machine, perform_run
 
 import runner.compose
 from pruners.hessian import HessianOperator
+from runner.bench_plan import make_tables, measure
 from runner.build import build_plain, resolve
 from runner.cells import Job, expand, expand_spec
 from runner.compose import Composer, compose_config, method_names
@@ -308,6 +309,16 @@ def test_a_tables_plan_refuses_what_no_run_could_start_with(dirs: list[str], cap
     assert guarded(lambda: show_plan(words, Console(file=io.StringIO()))) == 2
     said = capsys.readouterr().err
     assert said.count("error:") == 1 and "dataset.size=32" in said
+
+
+def test_the_benchmarks_tables_are_planned_and_printed_from_its_records(tmp_path: Path) -> None:
+    make_tables(tmp_path, 50)
+    found = measure(tmp_path)
+    assert 0 < found.planned < found.printed and found.peak > 0
+    printed = {path.name for path in (tmp_path / "results" / "tables").glob("*.txt")}
+    assert printed == {f"table{i:02d}.txt" for i in range(29)}
+    text = (tmp_path / "results" / "tables" / "table00.txt").read_text()
+    assert "90.00" in text or "91.00" in text  # numbers of its records, which say 90 to 96
 
 
 GRID, LEVELS = 10, range(1, 8)  # densities that imc_table02 tries for a row: ten, and for the LTH rows the levels J, of J + 1 trainings
