@@ -77,6 +77,9 @@ class ScorePruner:
         if isinstance(self.score, Mapped) and self.score.map == "signed" and isinstance(self.pick, (Proportional, Sketch)):
             pick, score = type(self.pick).__name__.lower(), type(self.score).__name__
             problems.append(f"pick={pick} takes scores for probabilities, but {score}'s have both signs: add method.score.map=positive, or take pick=top")
+        if getattr(self.score, "needs_labels", self.score.needs_data) and not getattr(self.source, "labelled", True):
+            source, score = type(self.source).__name__.lower(), type(self.score).__name__
+            problems.append(f"source={source} is one image without a label, but {score} reads labels: take source=train, normal or sparse_normal")
         problems += self._check_when()
         if problems:
             raise ValueError("\n".join(problems))

@@ -2,7 +2,8 @@
 
 Noise is drawn in normalised space, where the training set has mean 0 and variance 1 (decisions.md 7), and anew in each pruning round ("Pruning at
 Initialization - A Sketching Perspective", arXiv:2305.17559, Sec. 8). Its generator follows from the seed of the stage's stream, which it leaves where it is.
-The paper gives no labels for its noise; ours are uniform over the classes. A source with `trains = True` can also stand in for a whole training set.
+The paper gives no labels for its noise; ours are uniform over the classes. A source with `trains = True` can also stand in for a whole training set; one with
+`labelled = False` gives a single image whose label means nothing, for scores that read none.
 """
 
 import hashlib
@@ -101,6 +102,7 @@ class Chi:
         n: degrees of freedom. Default 128 (Sec. 8): mean 11.29, standard deviation 0.71.
     """
 
+    labelled: ClassVar[bool] = False
     n: int = 128
 
     def __post_init__(self) -> None:
@@ -116,6 +118,8 @@ class Chi:
 @dataclass(frozen=True)
 class Ones:
     """One image of ones, with label 0: what SynFlow sees."""
+
+    labelled: ClassVar[bool] = False
 
     def __call__(self, task: Task) -> Iterable[Batch]:
         """One batch: inputs (1, C, H, W), labels (1,)."""

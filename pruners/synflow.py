@@ -38,6 +38,7 @@ class SynFlow:
     batches: int = 1
     dtype: Precision = "float64"
     needs_data: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         problems = []

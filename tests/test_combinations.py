@@ -125,6 +125,8 @@ REFUSED: dict[str, tuple[list[str], str]] = {  # line -> what has to be said, wh
         ["source=sparse is not a choice", "balanced, chi, none, normal, ones, sparse_normal, train"],
         "method=snip source=sparse_normal",
     ),
+    "method=snip source=chi": (["source=chi", "Snip reads labels", "source=train"], "method=snip source=sparse_normal"),
+    "method=grasp source=ones": (["source=ones", "Grasp reads labels", "normal"], "method=grasp source=normal"),
     "method=snip pick=propotional": (["pick=propotional", "did you mean 'proportional'"], "method=snip pick=proportional"),
     "method=snip source=normal source.batch_size=1": (["source.batch_size=1 must be at least 2", "BatchNorm"], "method=snip source=normal source.batch_size=2"),
     "method=synflow source=chi source.n=0": (["source.n=0 must be at least 1", "128 in the paper"], "method=synflow source=chi source.n=1"),

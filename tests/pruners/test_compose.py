@@ -246,6 +246,7 @@ def test_noise_is_drawn_anew_in_each_round() -> None:
     @dataclass(frozen=True)
     class Watched:
         needs_data: ClassVar[bool] = True
+        needs_labels: ClassVar[bool] = False
 
         def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], *rest: Any) -> Scores:
             inputs.append(next(iter(batches))[0])

@@ -195,7 +195,7 @@ COMBINATIONS = [  # words -> what each option becomes
     ("method=snip source=normal", {"source": Normal()}),
     ("method=snip pick=proportional source=sparse_normal", {"source": SparseNormal(), "pick": Proportional()}),
     ("method=snip source=sparse_normal source.location=coordinate", {"source": SparseNormal(location="coordinate")}),
-    ("method=snip source=chi source.n=64", {"source": Chi(64)}),
+    ("method=synflow source=chi source.n=64", {"source": Chi(64)}),
     ("method=snip allocate=smart_ratio", {"allocate": SmartRatio("mlp")}),
     ("method=snip allocate=smart_ratio allocate.net=resnet allocate.linear=0.5", {"allocate": SmartRatio("resnet", 0.5)}),
     ("method=snip pick=uniform", {"pick": Uniform()}),
