@@ -12,15 +12,24 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
+from support import compose_run, machine, perform_run
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from runner.data.augment import DRAWS
 from runner.data.base import Data, DataError, Info
 from runner.data.batches import Batches, evaluation_batches, scoring_pass
 from runner.data.catalog import ready
 from runner.data.files import CROPS, Files, middle
 from runner.data.folder import classes, listed_once
-from runner.data.imagenet import FOLDER, INDEX, NATIVE, Imagenet, ImagenetSubset
+from runner.data.imagenet import FOLDER, INDEX, NATIVE, Imagenet, ImagenetSubset, drawn
+from runner.errors import Stopped
+from runner.progress import Watcher, display
+from runner.rng import stream
+from runner.stages import run_stage
+from runner.store import Store
+from runner.workbench import Workbench
 
 WNIDS = ["n01000000", "n02000000", "n03000000"]
 TRAIN = {"n01000000": 5, "n02000000": 7, "n03000000": 6}  # ImageNet's classes are not of one size either
@@ -102,9 +111,6 @@ def test_an_augmented_image_is_its_box_scaled_as_torchvision_scales_it_and_mirro
     data = load(folder)
     x, y = next(batches(data, batch_size=18).epoch(0))
     theirs = list(ImageFolder(str(folder / "train")))
-    from runner.data.augment import DRAWS
-    from runner.rng import stream
-
     order = torch.randperm(18, generator=stream(0, "dense", "order/0"))
     draws = torch.rand(18, DRAWS, generator=stream(0, "dense", "augment/0/0"), dtype=torch.float64)
     for shown, place, u in zip(pixels(x, data), order.tolist(), draws, strict=True):
@@ -277,12 +283,13 @@ def drawn_by_the_rule(folder: Path) -> list[tuple[Path, int]]:
 
 
 def test_the_subset_s_classes_are_drawn_independently(folder: Path) -> None:
-    expected = Info(channels=3, size=32, classes=3, train=19, test=9)
-    before = drawn_by_the_rule(folder)
+    def names(images: int) -> list[bytes]:
+        found = drawn(listed_once(folder, folder.parent / INDEX, replace(SMALL, train=images))["train"], 4, 0)
+        return found.names[found.labels > 0].tolist()
+
+    before = names(18)
     picture(99).save(folder / "train" / WNIDS[0] / "another.JPEG")
-    found = listed_once(folder, folder.parent / INDEX, expected)
-    assert len(found["train"].names) == 19
-    assert drawn_by_the_rule(folder)[4:] == before[4:]
+    assert names(19) == before and len(before) == 8
 
 
 def test_the_subset_is_decoded_once_for_each_size_and_pads_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -307,3 +314,21 @@ def test_nothing_there_is_said_before_anything_is_listed(tmp_path: Path) -> None
         Imagenet().check(tmp_path)
     assert caught.value.problem == f"there is no {tmp_path / FOLDER / 'train'}/ and no {tmp_path / FOLDER / 'val'}/"
     assert NATIVE.train == 1_281_167 and list(os.scandir(tmp_path)) == []
+
+
+def test_a_run_is_the_same_whatever_decodes_its_images_and_wherever_it_was_interrupted(folder: Path, tmp_path: Path) -> None:
+    run = compose_run("method=snip", "density=0.5", "model=resnet20", "dataset=imagenet", "dataset.size=32", "train.scale=0.0125", "train.batch_size=5")
+    run = replace(run, dataset=SmallImagenet())
+    (tmp_path / "data").symlink_to(tmp_path)
+    alone = perform_run(run, machine(tmp_path, cache="alone"))
+    where = replace(machine(tmp_path, cache="stopped"), workers=2)
+    stopped = Workbench(run, where, Store(where.cache_dir), Watcher(tmp_path / "status", display("none", Console()), {}), stop=lambda: True)
+    for stage in run.stages[:-1]:
+        run_stage(replace(stopped, stop=lambda: False), stage)
+    with pytest.raises(Stopped):
+        run_stage(stopped, run.stages[-1])
+    resumed = perform_run(run, where)
+    assert alone[0]["provenance"]["dataset_checksum"] == resumed[0]["provenance"]["dataset_checksum"]
+    assert alone[0]["accuracy"] == resumed[0]["accuracy"] and alone[0]["epochs"] == 2
+    for name, weight in alone[1]["train"].weights.items():
+        assert torch.equal(weight, resumed[1]["train"].weights[name])
