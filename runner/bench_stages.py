@@ -23,7 +23,7 @@ from runner.errors import ConfigError
 from runner.spec import Run
 
 STEPS, DENSITY, EPOCH = 3, 0.5, 50_000  # EPOCH: images of CIFAR
-SETTING = ["dataset=cifar10", "model=resnet20", "train=imc"]
+SETTING = ["dataset=cifar10", "model=resnet20"]
 
 
 @dataclass(frozen=True)
