@@ -3,7 +3,8 @@
 Rows: our training loop against the loop that a tutorial shows (a DataLoader that transforms image by image), and against its own limit (the bare steps on
 one batch that is there already); bf16 against fp32; Hessian-vector products against PyHessian's and curvlinops'; every method that scores with data against
 training steps on the same images; expanding a table against composing each of its jobs. Below: planning and printing 29 tables over 10,000 records; peak
-memory of making masks. The throughput of training is kept for the estimates of `make plan`.
+memory of making masks; what measuring a Hessian before pruning takes, in epochs; error and memory of a spectrum beside PyHessian's. The throughput of training
+is kept for the estimates of `make plan`.
 """
 
 import copy
@@ -29,7 +30,7 @@ from models.count import multiply_accumulates
 from models.resnet_cifar import ResNetCifar
 from pruners.base import GRADIENT, FixedMasking, full_masks
 from pruners.hessian import HessianOperator, HessianOptions
-from runner import bench_memory
+from runner import bench_memory, bench_spectrum, bench_stages
 from runner.bench_plan import composed, expanded, make_tables, measure
 from runner.bench_scores import EXAMPLES, score_contests
 from runner.compose import compose_config
@@ -45,6 +46,8 @@ from runner.train import Feeds, Session, train
 
 BATCH = 128
 RECORDS = 10_000
+SPECTRUM_STEPS = 10
+STAGE_ROUNDS = 3  # at most: each takes half a minute
 IMAGES = ((8, 1, 10 * BATCH, "none"), (32, 3, 4 * BATCH, "crop_flip"))  # size, channels, images of an epoch, augmentation
 MEAN, STD = torch.tensor([0.5]), torch.tensor([0.25])
 
@@ -87,6 +90,8 @@ def bench(arguments: list[str], console: Console) -> int:
     console.print(table)
     _plans(console)
     _masks(console)
+    _stages(device, min(options["rounds"], STAGE_ROUNDS), console)
+    _spectrum(console)
     _keep_throughput(device, {1, options["threads"]}, Path(compose_config(env).env.cache_dir), console)
     return 0
 
@@ -109,6 +114,26 @@ def _masks(console: Console) -> None:
         ratios = list(bench_memory.measured())
     each = ", ".join(f"{name} {ratio:.1f}" for name, ratio in ratios)
     console.print(f"masks of VGG-19 (20 M weights, 3x32x32), peak memory beside the network in multiples of it: {each}", soft_wrap=True)
+
+
+def _stages(device: torch.device, rounds: int, console: Console) -> None:
+    """What comes before retraining where a Hessian is measured, in epochs."""
+    trained = _images(2 * BATCH, 3, 32)
+    for stages in bench_stages.methods():
+        shown = _images(stages.spectrum.hessian.n_samples, 3, 32)
+        x = ((shown.images.float() / 255 - MEAN[0]) / STD[0]).to(device, memory_format=torch.channels_last)
+        with console.status(f"measuring stages of method={stages.method}"):
+            epoch = _epoch(trained, "crop_flip", device)
+            cost = bench_stages.stage_cost(stages, _net(3, 32, device), (x, shown.labels.to(device)), epoch, len(trained), rounds)
+        console.print(str(cost), soft_wrap=True)
+
+
+def _spectrum(console: Console) -> None:
+    """Error and memory of our spectrum and of PyHessian's."""
+    with console.status("estimating spectra"):
+        said = list(bench_spectrum.lines(bench_spectrum.errors(), bench_spectrum.memory()))
+    for line in said:
+        console.print(line, soft_wrap=True)
 
 
 def _keep_throughput(device: torch.device, threads: set[int], cache_dir: Path, console: Console) -> None:
@@ -171,8 +196,14 @@ def _hessian_duels(device: torch.device) -> Iterator[Duel]:
     v, w = torch.randn(ours.dimension, device=device), torch.randn(everything.dimension, device=device)
     work = "a Hessian-vector product, ResNet-20, 512 x 1x8x8"
     yield Duel(work, "curvlinops'", lambda: ours.matvec(v), _curvlinops_product(model, list(masks), batches, v))
+    if not bench_spectrum.has_pyhessian():
+        return  # bench_spectrum.lines says so
     yield Duel(work, "PyHessian's (over all parameters)", lambda: ours.matvec(v), _pyhessian_product(model, batches))
     yield Duel(f"{work}, all parameters", "PyHessian's", lambda: everything.matvec(w), _pyhessian_product(model, batches))
+    whole = [(torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches]))]  # PyHessian's faster way: it keeps the graph of a single batch
+    steps, spectra = SPECTRUM_STEPS, (bench_spectrum.ours, bench_spectrum.theirs)
+    mine, rival = (lambda f=f, b=b: f(model, b, steps, 1) for f, b in zip(spectra, (batches, whole), strict=True))
+    yield Duel(f"a spectrum of {steps} products, all else as before", "PyHessian's (density, with linalg.eigh for torch.eig)", mine, rival)
 
 
 def _pyhessian_product(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> Callable[[], object]:

@@ -18,6 +18,7 @@ from runner.parallel import ALONE, Team, join
 from runner.progress import MODES
 
 DEVICES = ("auto", "cpu", "cuda")
+MOST_WORKERS = 16  # unless env.workers asks for more
 PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn", "pyhessian")
 
 
@@ -32,6 +33,7 @@ class Machine:
     checkpoint_seconds: float
     progress: str
     team: Team = ALONE  # the processes that torchrun started
+    workers: int = 0  # processes that decode images
 
 
 CODE = ("run.py", "runner", "models", "pruners", "conf")  # what a number can depend on
@@ -50,6 +52,8 @@ def prepare(env: dict[str, Any]) -> Machine:
         problems.append(f"env.threads={env['threads']} must be at least 1, or null for torch's choice")
     if env["checkpoint_seconds"] < 0:
         problems.append(f"env.checkpoint_seconds={env['checkpoint_seconds']:g} must be 0 (after every step) or more")
+    if env["workers"] is not None and env["workers"] < 0:
+        problems.append(f"env.workers={env['workers']} must be 0 (the run's own process decodes images) or more, or null for one a thread")
     problems += [message for key in ("results_dir", "cache_dir") if (message := _unwritable(f"env.{key}", Path(env[key])))]
     if problems:
         raise ConfigError(*problems)
@@ -67,6 +71,7 @@ def prepare(env: dict[str, Any]) -> Machine:
         checkpoint_seconds=env["checkpoint_seconds"],
         progress=env["progress"] if team.first else "none",
         team=team,
+        workers=min(MOST_WORKERS, torch.get_num_threads()) if env["workers"] is None else env["workers"],
     )
 
 

@@ -33,6 +33,7 @@ class EnvConfig:
 
     device: str = MISSING
     threads: int | None = None
+    workers: int | None = None
     results_dir: str = MISSING
     cache_dir: str = MISSING
     data_dir: str = MISSING

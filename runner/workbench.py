@@ -22,7 +22,7 @@ from runner.spec import Run, Stage
 from runner.store import Store
 from runner.train import Feeds
 
-EVALUATION_BATCH = 1000  # no effect on the numbers beyond rounding; bounds memory
+EVALUATION_BATCH = 1000  # images up to 64x64; fewer of larger ones. No effect on the numbers beyond rounding; bounds memory
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Workbench:
     @cached_property
     def data(self) -> Data:
         """The data set on the device."""
-        data: Data = self.run.dataset.load(self.machine.data_dir, self.run.train_fraction).to(self.machine.device)
+        data: Data = self.run.dataset.load(self.machine.data_dir, self.run.train_fraction).to(self.machine.device, self.machine.workers)
         return data
 
     def fresh_model(self, stage: str = "init") -> nn.Module:
@@ -74,10 +74,11 @@ class Workbench:
 
     def feeds(self, stage: Stage) -> Feeds:
         """The data of a stage that trains."""
-        d = self.data
+        d, size = self.data, self.run.dataset.info().size
+        images = max(1, min(EVALUATION_BATCH, EVALUATION_BATCH * 64**2 // size**2))
 
         def passes(split: Any) -> Any:
-            return lambda: evaluation_batches(split, d.mean, d.std, d.scale, EVALUATION_BATCH)
+            return lambda: evaluation_batches(split, d.mean, d.std, d.scale, images)
 
         return Feeds(self.batches(stage), passes(d.test), passes(d.validation) if d.validation else None)
 

@@ -67,6 +67,7 @@ def test_every_environment_problem_is_named_by_its_key(tmp_path: Path) -> None:
     env = {
         "device": "tpu",
         "threads": 0,
+        "workers": -1,
         "results_dir": str(tmp_path / "file" / "results"),
         "cache_dir": str(tmp_path / "cache"),
         "data_dir": "data",
@@ -76,5 +77,5 @@ def test_every_environment_problem_is_named_by_its_key(tmp_path: Path) -> None:
     }
     with pytest.raises(ValueError) as error:
         prepare(env)
-    for key in ("env.device=tpu", "env.threads=0", "env.results_dir=", "env.checkpoint_seconds=-1", "env.progress=loud"):
+    for key in ("env.device=tpu", "env.threads=0", "env.workers=-1", "env.results_dir=", "env.checkpoint_seconds=-1", "env.progress=loud"):
         assert key in str(error.value)

@@ -1,35 +1,58 @@
 """What a data set is: two splits held as one tensor each, and the one error that says what is missing and how to get it."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
+
+from runner.data.augment import AUGMENTS, crop_flip
 
 Device = torch.device | str
+Wanted = Iterable[tuple[Tensor, Generator | None]]  # for each batch: places of its images (B,), and what augments them, None for nothing
+
+
+class Images(Protocol):
+    """One part of a data set, unnormalised: all that batches are made of. Its pixels lie in memory (`Split`) or in files (runner/data/files.py)."""
+
+    augments: ClassVar[tuple[str, ...]]  # the choices of `dataset.augment`
+
+    @property
+    def labels(self) -> Tensor: ...  # int64 (N,)
+    def __len__(self) -> int: ...
+    def to(self, device: Device, workers: int = 0) -> "Images": ...  # `workers`: processes that decode images, where any are decoded
+    def take(self, indices: Tensor) -> "Images": ...  # the images at the given places, in the given order
+    def read(self, wanted: Wanted, augment: str) -> Iterator[tuple[Tensor, Tensor]]: ...  # uint8 images (B, C, H, W) and labels (B,), on the device
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of a data set, unnormalised."""
+    """One part of a data set in memory."""
 
     images: Tensor  # uint8 (N, C, H, W)
     labels: Tensor  # int64 (N,)
+    augments: ClassVar[tuple[str, ...]] = AUGMENTS
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: Device) -> "Split":
-        """The same split on another device."""
+    def to(self, device: Device, workers: int = 0) -> "Split":
+        """The same split on another device. There is nothing to decode, so no worker is needed."""
         return Split(self.images.to(device), self.labels.to(device))
 
     def take(self, indices: Tensor) -> "Split":
         """The images at the given places, in the given order."""
         return Split(self.images[indices], self.labels[indices])
+
+    def read(self, wanted: Wanted, augment: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """The wanted batches, cropped and mirrored where a generator comes with the places."""
+        for places, rng in wanted:
+            part = self.take(places)
+            yield (part.images if rng is None else crop_flip(part.images, rng)), part.labels
 
 
 @dataclass(frozen=True)
@@ -48,20 +71,21 @@ class Data:
     """A data set as a run uses it: reduced, held out and padded, not yet normalised (that is done by the batch)."""
 
     name: str
-    train: Split
-    validation: Split | None  # None when nothing is held out
-    test: Split
+    train: Images
+    validation: Images | None  # None when nothing is held out
+    test: Images
     mean: Tensor  # float32 (C,), of pixels in [0, 1]
     std: Tensor  # float32 (C,)
     scale: float  # pixel / scale is in [0, 1]: 255, or 16 for digits
     classes: int
-    augment: str  # none | crop_flip
-    checksum: str  # SHA-256 of the official arrays, whatever files they came from and whatever part is used
+    augment: str  # one of the splits' own
+    checksum: str  # SHA-256 of the official arrays, whatever files they came from and whatever part is used; of names and sizes of files that stay files
 
-    def to(self, device: Device) -> "Data":
-        """The same data with every tensor on another device."""
-        held_out = self.validation.to(device) if self.validation is not None else None
-        return replace(self, train=self.train.to(device), validation=held_out, test=self.test.to(device), mean=self.mean.to(device), std=self.std.to(device))
+    def to(self, device: Device, workers: int = 0) -> "Data":
+        """The same data with every tensor on another device; `workers` processes decode the images that are files."""
+        train, test = self.train.to(device, workers), self.test.to(device, workers)
+        held_out = self.validation.to(device, workers) if self.validation is not None else None
+        return replace(self, train=train, validation=held_out, test=test, mean=self.mean.to(device), std=self.std.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,14 +139,14 @@ class DataError(ValueError):
 
 
 @contextmanager
-def explained(component: DataSet, data_dir: Path, *also: str) -> Iterator[None]:
-    """Complete a `DataError` raised inside: where the files were looked for, how to get them (`make data`, `also`), what is ready now."""
+def explained(component: DataSet, data_dir: Path, *also: str, fetched: bool = True) -> Iterator[None]:
+    """Complete a `DataError` raised inside: where the files were looked for, how to get them (`make data` if it is `fetched` so, `also`), what is ready now."""
     try:
         yield
     except DataError as error:
         from runner.data.catalog import ready  # here, since the catalogue imports every component and they import this module
 
-        get = [f"make data DATASET={component.name}", *also]
+        get = [*([f"make data DATASET={component.name}"] if fetched else []), *also]
         raise DataError(error.problem, component.name, component.places(data_dir), get, ready(data_dir)) from error
 
 

@@ -5,7 +5,7 @@ changed, the kept file is damaged), or where it cannot be read, the images are d
 process decode while the others wait; correctness does not rest on it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +21,17 @@ from runner.progress import Lines
 from runner.store import atomically, clear_leftovers, held
 
 Labelled = Sequence[tuple[Path, int]]  # image files with their class indices
+Decode = Callable[[Path, int], Tensor]  # file and size -> uint8 (3, size, size)
 
 
-def decoded_once(kept: Path, source: str, train: Labelled, test: Labelled, size: int) -> Official:
+def decoded_once(kept: Path, source: str, train: Labelled, test: Labelled, size: int, decode: Decode | None = None) -> Official:
     """The images of the kept file if it was made from `source`; otherwise decoded, with progress on stderr, and kept.
 
     Args:
         kept: the file that holds the decoded images, here or later.
         source: a digest that changes when the images do.
-        size: height and width that every image must have.
+        size: height and width of the decoded images.
+        decode: how a file becomes pixels; by default it must have that size (`pixels`).
 
     Raises:
         DataError: an image is damaged or has another size.
@@ -41,12 +43,12 @@ def decoded_once(kept: Path, source: str, train: Labelled, test: Labelled, size:
         with held(kept.with_name(f".{kept.stem}.lock"), lambda holder: says.print(f"waiting for {kept}, which {holder} makes")):
             official = _read(kept, source)  # whoever held the lock before may have made it
             if official is None:
-                official = _decode(kept, train, test, size, says)
+                official = _decode(kept, train, test, size, says, decode or pixels)
                 clear_leftovers(kept.parent, kept.name)
                 _write(kept, source, official)
     except (OSError, SafetensorError) as error:
         says.print(f"{kept} cannot be written ({error}): the next run decodes the images again")
-    return official if official is not None else _decode(kept, train, test, size, says)
+    return official if official is not None else _decode(kept, train, test, size, says, decode or pixels)
 
 
 def _read(kept: Path, source: str) -> Official | None:
@@ -75,7 +77,7 @@ def _write(kept: Path, source: str, official: Official) -> None:
     atomically(kept, write)
 
 
-def _decode(kept: Path, train: Labelled, test: Labelled, size: int, says: Console) -> Official:
+def _decode(kept: Path, train: Labelled, test: Labelled, size: int, says: Console, decode: Decode) -> Official:
     """Both splits, (N, 3, size, size) each, in the given order."""
     shown, total = Lines(says), len(train) + len(test)
     shown.stage(f"decoding {total:,} images, once, into {kept}", total, "images")
@@ -83,7 +85,7 @@ def _decode(kept: Path, train: Labelled, test: Labelled, size: int, says: Consol
     def split(part: Labelled, before: int) -> Split:
         images = torch.empty((len(part), 3, size, size), dtype=torch.uint8)
         for i, (path, _) in enumerate(part):
-            images[i] = pixels(path, size)
+            images[i] = decode(path, size)
             shown.tick(before + i + 1, total, "images")
         return Split(images, torch.tensor([label for _, label in part]))
 
@@ -96,12 +98,25 @@ def pixels(path: Path, size: int) -> Tensor:
     Raises:
         DataError: the file is damaged, no JPEG, or of another size.
     """
+    image = rgb(path)
+    if image.size != (size, size):
+        raise DataError(f"{path} has {image.width}x{image.height} pixels, expected {size}x{size}")
+    return as_tensor(image)
+
+
+def rgb(path: Path, formats: tuple[str, ...] = ("JPEG",)) -> Image.Image:
+    """One image file, decoded, in red, green and blue.
+
+    Raises:
+        DataError: the file is damaged or of another format.
+    """
     try:
-        with Image.open(path, formats=["JPEG"]) as image:
-            found = image.size
-            values = np.array(image.convert("RGB")) if found == (size, size) else None  # (size, size, 3)
+        with Image.open(path, formats=formats) as image:
+            return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises for damaged files
         raise DataError(f"{path} is no intact JPEG ({error}); delete it and unpack the archive again") from error
-    if values is None:
-        raise DataError(f"{path} has {found[0]}x{found[1]} pixels, expected {size}x{size}")
-    return torch.from_numpy(values).permute(2, 0, 1)
+
+
+def as_tensor(image: Image.Image) -> Tensor:
+    """An RGB image as uint8 (3, H, W)."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)

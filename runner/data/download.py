@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from runner.data.base import DataError
-from runner.data.catalog import ARCHIVES, COMPONENTS, is_ready, names, ready
+from runner.data.catalog import ARCHIVES, BY_HAND, COMPONENTS, is_ready, names, ready
 from runner.errors import ConfigError, one_of
 
 TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
@@ -45,8 +45,8 @@ def fetch(name: str, data_dir: Path) -> str:
         if name in TORCHVISION or name in ARCHIVES:
             _download(name, data_dir)
         component.check(data_dir)
-    if name in ARCHIVES:
-        component.load(data_dir, 1.0)  # decodes the images now, not in the first run, and finds damaged ones
+    if name in ARCHIVES or name in BY_HAND:
+        component.load(data_dir, 1.0)  # lists and decodes the images now, not in the first run, and finds damaged ones
     places = [str(place) for place in component.places(data_dir) if place.is_dir()]
     return f"{name} is ready{': ' + places[0] if places else ''}; use it with dataset={name}"
 

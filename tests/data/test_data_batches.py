@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from runner.data.augment import crop_flip
 from runner.data.base import Split
-from runner.data.batches import Batches, crop_flip, evaluation_batches, scoring_pass
+from runner.data.batches import Batches, evaluation_batches, scoring_pass
 
 MEAN, STD = torch.tensor([0.5, 0.25, 0.125]), torch.tensor([0.25, 0.5, 0.125])
 

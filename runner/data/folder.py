@@ -1,0 +1,133 @@
+"""Lists a folder of classes, <part>/<class>/<image>.JPEG as torchvision's ImageFolder reads it, and keeps the list: ImageNet has 1.3 million files.
+
+The kept list holds the times of the folders of all classes, which change when a file comes or goes; then the folders are listed again. A file that is
+overwritten in place keeps its line. Nobody publishes checksums of the single files, so names, sizes and counts are looked at; decoding shows the rest.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from rich.console import Console
+
+from runner.data.base import DataError, Info
+from runner.progress import Lines
+from runner.store import atomically
+
+PARTS = ("train", "val")
+WNID = re.compile(r"n\d{8}")
+SHOWN = 3  # of many names in a message
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The images of one part, by class and name."""
+
+    names: np.ndarray  # bytes (N,): paths inside the folder
+    labels: np.ndarray  # int64 (N,): places of the classes in alphabetical order
+    bytes: np.ndarray  # int64 (N,)
+
+    def digest(self) -> str:
+        """SHA-256 over names, labels and sizes."""
+        found = hashlib.sha256()
+        for values in (self.names, self.labels, self.bytes):
+            found.update(np.ascontiguousarray(values).data)
+        return found.hexdigest()
+
+    def take(self, places: np.ndarray) -> "Listing":
+        """The images at the given places."""
+        return Listing(*(getattr(self, f.name)[places] for f in fields(self)))
+
+
+def classes(folder: Path, expected: Info) -> list[str]:
+    """Names of all classes (WordNet ids) in alphabetical order; no image is looked for.
+
+    Raises:
+        DataError: a part is missing, the number of classes is another, or the parts have different ones.
+    """
+    if missing := [part for part in PARTS if not (folder / part).is_dir()]:
+        raise DataError(f"there is no {' and no '.join(f'{folder / part}/' for part in missing)}")
+    found = {part: {entry.name for entry in os.scandir(folder / part) if WNID.fullmatch(entry.name) and entry.is_dir()} for part in PARTS}
+    for part, names in found.items():
+        if len(names) != expected.classes:
+            loose = any(entry.name.endswith(".JPEG") for entry in os.scandir(folder / part)) if not names else False
+            hint = f": the images lie in {part}/ itself and have to be moved into folders of their classes" if loose else ""
+            raise DataError(f"{folder / part} holds {len(names):,} folders named as WordNet ids (n01440764), expected {expected.classes:,}{hint}")
+    if strange := sorted(found["train"] ^ found["val"]):
+        raise DataError(f"train and val have different classes: {_some(strange)}")
+    return sorted(found["train"])
+
+
+def listed_once(folder: Path, kept: Path, expected: Info) -> dict[str, Listing]:
+    """Every image of both parts, from the kept list if no folder has changed since; otherwise listed, with progress on stderr, and kept.
+
+    Raises:
+        DataError: the layout is another, images are missing, too many or empty.
+    """
+    names = classes(folder, expected)
+    stamps = {part: np.array([(folder / part / name).stat().st_mtime_ns for name in names]) for part in PARTS}
+    found = _read(kept, names, stamps)
+    if found is None:
+        says = Console(stderr=True, highlight=False, soft_wrap=True)
+        found = _list(folder, names, says)
+        _write(kept, names, stamps, found, says)
+    for part, count in zip(PARTS, (expected.train, expected.test), strict=True):
+        _check(folder / part, found[part], count)
+    return found
+
+
+def _list(folder: Path, names: list[str], says: Console) -> dict[str, Listing]:
+    shown, total = Lines(says), len(PARTS) * len(names)
+    shown.stage(f"listing the images of {total:,} folders in {folder}, once", total, "folders")
+    found = {}
+    for p, part in enumerate(PARTS):
+        lines: list[tuple[str, int, int]] = []
+        for label, name in enumerate(names):
+            with os.scandir(folder / part / name) as entries:
+                lines += sorted((f"{part}/{name}/{entry.name}", label, entry.stat().st_size) for entry in entries if entry.name.endswith(".JPEG"))
+            shown.tick(p * len(names) + label + 1, total, "folders")
+        paths, labels, sizes = zip(*lines, strict=True) if lines else ((), (), ())
+        found[part] = Listing(np.array([path.encode() for path in paths], dtype="S"), np.array(labels, dtype=np.int64), np.array(sizes, dtype=np.int64))
+    return found
+
+
+def _check(folder: Path, found: Listing, expected: int) -> None:
+    if empty := [name.decode() for name in found.names[found.bytes == 0]]:
+        raise DataError(f"{_some(empty)} {'is' if len(empty) == 1 else 'are'} empty; unpack the archive again")
+    if len(found.names) != expected:
+        raise DataError(f"{folder} holds {len(found.names):,} images (*.JPEG in folders of classes), expected {expected:,}; unpack the archive again")
+
+
+def _read(kept: Path, names: list[str], stamps: Mapping[str, np.ndarray]) -> dict[str, Listing] | None:
+    """The kept list, or None unless it is whole and of these folders at these times."""
+    try:
+        with np.load(kept, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        same = arrays["classes"].tolist() == names and all(np.array_equal(arrays[f"{part}.times"], stamps[part]) for part in PARTS)
+        return {part: Listing(*(arrays[f"{part}.{f.name}"] for f in fields(Listing))) for part in PARTS} if same else None
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+
+
+def _write(kept: Path, names: list[str], stamps: Mapping[str, np.ndarray], found: Mapping[str, Listing], says: Console) -> None:
+    arrays = {f"{part}.{f.name}": getattr(found[part], f.name) for part in PARTS for f in fields(Listing)}
+    arrays |= {f"{part}.times": times for part, times in stamps.items()} | {"classes": np.array(names)}
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:  # given a name, numpy would append .npz to it
+            np.savez(file, **arrays)
+
+    try:
+        atomically(kept, write)
+    except OSError as error:
+        says.print(f"{kept} cannot be written ({error}): the next run lists the images again")
+
+
+def _some(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
