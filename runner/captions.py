@@ -20,11 +20,13 @@ def title(table: Table, found: dict[tuple[str, str], Entry]) -> str:
         notes.append(f"here on {', '.join(sorted({run.dataset.name for run in runs}))}")
     if table.networks != {k: v for k, v in spec["networks"].items() if k in table.networks}:
         notes.append(", ".join(table.networks) if table.drawn else "width-16 nets" if table.variant else "other nets")
+    setting = spec["elsewhere"][table.variant] if table.variant else spec
+    notes += [rule["title"] for rule in setting.get("where", []) if "title" in rule and applies(rule, spec)]
     notes += _padding(table)
     scales = {run.scale for run in runs}
     if scales - {1.0}:
         notes.append("every duration x " + ", ".join(f"{s:.4g}" for s in sorted(scales)))
-    if any(run.train_fraction < 1 for run in runs):
+    if any(run.train_fraction < 1 for run in runs) and f"train_fraction={runs[0].train_fraction:g}" not in spec.get("overrides", []):
         notes.append(f"{runs[0].train_fraction:.0%} of the training images")
     shown = f"{'Figure' if table.drawn else 'Table'} {spec['number']}: {spec['title']}"
     return shown + (f" ({'; '.join(notes)})" if notes else "")
@@ -86,7 +88,7 @@ def _notes(table: Table) -> list[str]:
     """The notes of the table's YAML that hold for the panels, networks and options printed here, and whose numbers stand beside another data set's."""
     spec = table.spec
     panels = {panel["label"] for panel in (spec["elsewhere"][table.variant] if table.variant else spec).get("panels", [])}
-    notes = [{"text": note} if isinstance(note, str) else note for note in spec.get("notes", [])]
+    notes = [{"text": note} if isinstance(note, str) else note for note in (*spec.get("notes", []), *spec.get("anomalies", []))]
     lines = [
         note["text"] for note in notes if {note.get("panel")} <= {None, *panels} and {note.get("network")} <= {None, *table.networks} and applies(note, spec)
     ]

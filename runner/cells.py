@@ -17,9 +17,9 @@ from runner.errors import ConfigError, nearest, one_of
 from runner.identity import run_id, stage_keys
 from runner.places import Key, Page, Place, lay_out
 from runner.spec import Run
+from runner.table_specs import figure_names, options_of, read_spec, table_names, with_options
 
 NOTHING = object()
-OPTIONS = {"select_on": ["validation", "test"], "metric": ["accuracy", "accuracy_best"]}  # of a table: key -> values, the default first
 
 
 @dataclass(frozen=True)
@@ -106,16 +106,6 @@ def _selects(key: str) -> bool:
     return key in ("models", "seeds") or key.startswith("table.")
 
 
-def table_names() -> list[str]:
-    """Tables that have a configuration."""
-    return sorted(path.stem for path in (CONF / "table").glob("*.yaml"))
-
-
-def figure_names() -> list[str]:
-    """Figures that have a configuration."""
-    return sorted(path.stem for path in (CONF / "figure").glob("*.yaml"))
-
-
 def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer | None = None) -> Table:
     """The table or figure `name` or `name@dataset` with its runs.
 
@@ -130,7 +120,7 @@ def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], compos
     stem, _, variant = name.partition("@")
     if stem not in (names := table_names() + figure_names()):
         raise ConfigError(one_of("TABLE", stem, names))
-    spec = _with_options(read_spec(stem), chosen)
+    spec = with_options(read_spec(stem), chosen)
     if variant and variant not in spec["elsewhere"]:
         raise ConfigError(one_of(f"TABLE={stem}@", variant, spec["elsewhere"]))
     return expand_spec(spec, name, chosen, overrides, composer or Composer())
@@ -142,7 +132,7 @@ def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[s
     Raises:
         ConfigError: as of `expand`; an option that none of them has.
     """
-    composer, known = Composer(), {name: _options(read_spec(stem)) for name in names if (stem := name.partition("@")[0]) in table_names() + figure_names()}
+    composer, known = Composer(), {name: options_of(read_spec(stem)) for name in names if (stem := name.partition("@")[0]) in table_names() + figure_names()}
     owned = {f"table.{key}" for options in known.values() for key in options}
 
     def fitting(name: str) -> dict[str, list[str]]:
@@ -150,35 +140,6 @@ def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[s
         return {key: value for key, value in chosen.items() if key not in owned or key.removeprefix("table.") in has}
 
     return [expand(name, fitting(name), overrides, composer) for name in names]
-
-
-def read_spec(stem: str) -> dict[str, Any]:
-    """A table's or figure's YAML; `like` names another one of which it is a variant."""
-    group = "figure" if stem in figure_names() else "table"
-    spec: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{stem}.yaml"), resolve=True)  # type: ignore[assignment]
-    return {**read_spec(spec["like"]), **spec} if "like" in spec else spec
-
-
-def _with_options(spec: dict[str, Any], chosen: dict[str, list[str]]) -> dict[str, Any]:
-    """The table with the options `table.KEY=VALUE` of the command line.
-
-    Raises:
-        ConfigError: an option or a value that there is not.
-    """
-    given = {key.removeprefix("table."): value[-1] for key, value in chosen.items() if key.startswith("table.")}
-    options = _options(spec)
-    for key, value in given.items():
-        if key not in options:
-            raise ConfigError(f"table.{key} is no option of this table: {', '.join(f'table.{name}' for name in options)}")
-        if value not in options[key]:
-            raise ConfigError(one_of(f"table.{key}", value, options[key]))
-    return {**{key: values[0] for key, values in {**OPTIONS, **options}.items()}, **spec, **given}
-
-
-def _options(spec: dict[str, Any]) -> dict[str, list[str]]:
-    """The options that a table has: key -> values, the default first."""
-    own = OPTIONS if "best_of" in spec else {key: values for key, values in OPTIONS.items() if key != "select_on"}
-    return {**own, **spec.get("options", {})}
 
 
 def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer) -> Table:

@@ -74,7 +74,8 @@ def _by_network(spec: dict[str, Any], setting: dict[str, Any], networks: dict[st
     held_out = ["dataset.validation=0.1"] if "best_of" in spec and spec["select_on"] == "validation" else []
     places = []
     for row, (network, model) in product(spec["rows"], networks.items()):
-        words = (*setting["overrides"], *held_out, f"model={model}", *row["overrides"])
+        special = [word for rule in setting.get("where", []) if applies(rule, spec) for word in rule["overrides"]]
+        words = (*setting["overrides"], *special, *held_out, f"model={model}", *row["overrides"])
         densities = spec.get("best_of", {}).get(row["label"]) or ([row["density"][order.index(network)]] if "density" in row else [])
         places.append(Place((row["label"], network), network, words, tuple(densities), (row["label"], network)))
     heads = ((("Neural Network", 1), *((n, len(metrics)) for n in networks)), (("Metric", 1), *((HEADS[m], 1) for _ in networks for m in metrics)))

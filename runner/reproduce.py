@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from runner.cells import Job, Table, expand_all, figure_names, parse_arguments, table_names
+from runner.cells import Job, Table, expand_all, parse_arguments
 from runner.compose import compose_config
 from runner.errors import ConfigError, one_of
 from runner.execute import EXIT_STOPPED, check
@@ -22,6 +22,7 @@ from runner.plan import plan_line, record_path, show_tables
 from runner.slots import Options
 from runner.slurm import EXIT_WAITING, SlurmOptions, run_remote
 from runner.sweep import PREFIX, make_job, run_all, say, slots_for
+from runner.table_specs import figure_names, table_names
 
 LAUNCHERS: dict[str, type[Options] | type[SlurmOptions]] = {"gpu_queue": Options, "slurm": SlurmOptions}
 
