@@ -46,13 +46,7 @@ def caption(table: Table, found: dict[tuple[str, str], Entry]) -> list[str]:
     """What a reader has to know: what the numbers are, seeds, devices, mixed code, missing rows."""
     records = [record for entry in found.values() for record in entry.records]
     asked = {len(jobs) for entry in found.values() for jobs in entry.cell.candidates}
-    timed = "; runtime: seconds of all the method's stages, mean" if any(m == "runtime_s" for line in table.page.lines for _, m in line.entries) else ""
-    lines = [
-        f"Each entry: ours [the paper's]; accuracy: test accuracy at the {EPOCHS[table.spec['metric']]} epoch in percent, mean ± standard deviation over "
-        f"n={'/'.join(map(str, sorted(asked)))} seeds [the paper's, difference]{timed}.",
-        *_notes(table),
-        *origins(records),
-    ]
+    lines = [_entry_line(table, "/".join(map(str, sorted(asked)))), *_notes(table), *origins(records)]
     absent = sorted({entry.cell.missing for entry in found.values() if entry.cell.missing})
     lines += ["Missing: " + "; ".join(absent) + "."] if absent else []
     if any(entry.tried for entry in found.values()):
@@ -61,6 +55,17 @@ def caption(table: Table, found: dict[tuple[str, str], Entry]) -> list[str]:
     undone = sum(len(entry.cell.jobs) - len(entry.done) for entry in found.values())
     lines += [f"{undone} runs are not done: make reproduce TABLE={table.name}"] if undone else []
     return lines
+
+
+def _entry_line(table: Table, seeds: str) -> str:
+    """What the numbers of an entry are: the YAML's `entry`, or accuracy."""
+    if "entry" in table.spec:
+        return f"{table.spec['entry']}{f', means over n={seeds} seeds' if seeds else ''}."
+    timed = "; runtime: seconds of all the method's stages, mean" if any(m == "runtime_s" for line in table.page.lines for _, m in line.entries) else ""
+    return (
+        f"Each entry: ours [the paper's]; accuracy: test accuracy at the {EPOCHS[table.spec['metric']]} epoch in percent, mean ± standard deviation over "
+        f"n={seeds} seeds [the paper's, difference]{timed}."
+    )
 
 
 def origins(records: list[dict[str, Any]]) -> list[str]:

@@ -16,6 +16,7 @@ from runner.compose import CONF, Composer, method_names
 from runner.errors import ConfigError, nearest, one_of
 from runner.identity import run_id, stage_keys
 from runner.places import Key, Page, Place, lay_out
+from runner.settings import read_setting
 from runner.spec import Run
 from runner.table_specs import figure_names, options_of, read_spec, table_names, with_options
 
@@ -46,6 +47,7 @@ class Cell:
 
     Args:
         candidates: sets of jobs that differ by seed alone: one set, or those of which the best is printed; none when the row's method does not exist yet.
+        value: what the configuration says, for an entry that needs no run.
     """
 
     row: str
@@ -53,6 +55,7 @@ class Cell:
     candidates: tuple[tuple[Job, ...], ...] = ()
     missing: str | None = None
     paper: tuple[str, ...] = ()  # what names its line in the paper's CSV
+    value: str | None = None
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -176,6 +179,9 @@ def _method(words: Sequence[str]) -> str:
 def _cell(place: Place, words: list[str], seeds: list[int], composer: Composer) -> Cell:
     """One candidate for each density; `density` among the words wins over them."""
     row, network, method = place.key[0], place.network, _method(words)
+    if place.reads:
+        found = [read_setting(key, _last_wins([*place.words, *more, *words[len(place.words) :]]), composer) for key, more in place.reads]
+        return Cell(row, network, paper=place.paper, value=", ".join(dict.fromkeys(found)))
     if method not in method_names():
         return Cell(row, network, missing=f"method={method} does not exist yet", paper=place.paper)
     candidates = [_last_wins([f"density={density}", *words]) for density in place.densities] or [_last_wins(words)]
@@ -198,7 +204,7 @@ def _last_wins(words: list[str]) -> list[str]:
 
 
 def _choose_networks(networks: dict[str, str], wanted: list[str] | None) -> dict[str, str]:
-    if wanted is None:
+    if wanted is None or not networks:
         return networks
     plain = {label.lower().replace("-", ""): label for label in networks} | {model: label for label, model in networks.items()}
     unknown = [word for word in wanted if word not in plain]

@@ -66,5 +66,3 @@ def options_of(spec: dict[str, Any]) -> dict[str, list[str]]:
     """The options that a table has: key -> values, the default first."""
     own = OPTIONS if "best_of" in spec else {key: values for key, values in OPTIONS.items() if key != "select_on"}
     return {**own, **spec.get("options", {})}
-
-
