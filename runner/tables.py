@@ -162,7 +162,7 @@ def _parts(entry: Entry) -> str:
     for part in entry.spec["parts"]:
         values = [part_of(part, record) for record in entry.records]
         numbers = [value for value in values if value is not None]
-        text += part.get("before", "") + (power(f"{statistics.fmean(numbers):.2e}") if len(numbers) == len(values) else part.get("none", "none"))
+        text += part.get("before", "") + (shown(statistics.fmean(numbers)) if len(numbers) == len(values) else part.get("none", "none"))
     return text + _short(entry)
 
 
@@ -171,6 +171,11 @@ def _papers_number(entry: Entry) -> str:
     text = entry.paper.get(entry.spec["paper_number"], "")
     bound = "< " if entry.paper.get("relation") == "<" else ""
     return bound + power(text) if text else MISSING
+
+
+def shown(value: float) -> str:
+    """Our number of any size in three digits: `85.1`, `6.17 × 10^-12`, `0`."""
+    return f"{value:#.3g}".rstrip(".") if 0.01 <= abs(value) < 999.5 else power(f"{value:.2e}")
 
 
 def power(text: str) -> str:
