@@ -18,11 +18,12 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from runner.build import build_run
-from runner.cells import expand, figure_names, parse_arguments, read_spec, results_roots, table_names
+from runner.cells import expand, parse_arguments, results_roots
 from runner.compose import Composer, compose_config
 from runner.costs import readable
 from runner.errors import ConfigError
 from runner.identity import stage_keys
+from runner.table_specs import figure_names, read_spec, table_names
 
 DAY = 86400.0
 AGES = ((1, "under a day"), (7, "under a week"), (30, "under 30 days"))

@@ -20,11 +20,13 @@ def title(table: Table, found: dict[tuple[str, str], Entry]) -> str:
         notes.append(f"here on {', '.join(sorted({run.dataset.name for run in runs}))}")
     if table.networks != {k: v for k, v in spec["networks"].items() if k in table.networks}:
         notes.append(", ".join(table.networks) if table.drawn else "width-16 nets" if table.variant else "other nets")
+    setting = spec["elsewhere"][table.variant] if table.variant else spec
+    notes += [rule["title"] for rule in setting.get("where", []) if "title" in rule and applies(rule, spec)]
     notes += _padding(table)
     scales = {run.scale for run in runs}
     if scales - {1.0}:
         notes.append("every duration x " + ", ".join(f"{s:.4g}" for s in sorted(scales)))
-    if any(run.train_fraction < 1 for run in runs):
+    if any(run.train_fraction < 1 for run in runs) and f"train_fraction={runs[0].train_fraction:g}" not in spec.get("overrides", []):
         notes.append(f"{runs[0].train_fraction:.0%} of the training images")
     shown = f"{'Figure' if table.drawn else 'Table'} {spec['number']}: {spec['title']}"
     return shown + (f" ({'; '.join(notes)})" if notes else "")
@@ -44,13 +46,7 @@ def caption(table: Table, found: dict[tuple[str, str], Entry]) -> list[str]:
     """What a reader has to know: what the numbers are, seeds, devices, mixed code, missing rows."""
     records = [record for entry in found.values() for record in entry.records]
     asked = {len(jobs) for entry in found.values() for jobs in entry.cell.candidates}
-    timed = "; runtime: seconds of all the method's stages, mean" if any(m == "runtime_s" for line in table.page.lines for _, m in line.entries) else ""
-    lines = [
-        f"Each entry: ours [the paper's]; accuracy: test accuracy at the {EPOCHS[table.spec['metric']]} epoch in percent, mean ± standard deviation over "
-        f"n={'/'.join(map(str, sorted(asked)))} seeds [the paper's, difference]{timed}.",
-        *_notes(table),
-        *origins(records),
-    ]
+    lines = [_entry_line(table, "/".join(map(str, sorted(asked)))), *_notes(table), *origins(records)]
     absent = sorted({entry.cell.missing for entry in found.values() if entry.cell.missing})
     lines += ["Missing: " + "; ".join(absent) + "."] if absent else []
     if any(entry.tried for entry in found.values()):
@@ -59,6 +55,17 @@ def caption(table: Table, found: dict[tuple[str, str], Entry]) -> list[str]:
     undone = sum(len(entry.cell.jobs) - len(entry.done) for entry in found.values())
     lines += [f"{undone} runs are not done: make reproduce TABLE={table.name}"] if undone else []
     return lines
+
+
+def _entry_line(table: Table, seeds: str) -> str:
+    """What the numbers of an entry are: the YAML's `entry`, or accuracy."""
+    if "entry" in table.spec:
+        return f"{table.spec['entry']}{f', means over n={seeds} seeds' if seeds else ''}."
+    timed = "; runtime: seconds of all the method's stages, mean" if any(m == "runtime_s" for line in table.page.lines for _, m in line.entries) else ""
+    return (
+        f"Each entry: ours [the paper's]; accuracy: test accuracy at the {EPOCHS[table.spec['metric']]} epoch in percent, mean ± standard deviation over "
+        f"n={seeds} seeds [the paper's, difference]{timed}."
+    )
 
 
 def origins(records: list[dict[str, Any]]) -> list[str]:
@@ -86,7 +93,7 @@ def _notes(table: Table) -> list[str]:
     """The notes of the table's YAML that hold for the panels, networks and options printed here, and whose numbers stand beside another data set's."""
     spec = table.spec
     panels = {panel["label"] for panel in (spec["elsewhere"][table.variant] if table.variant else spec).get("panels", [])}
-    notes = [{"text": note} if isinstance(note, str) else note for note in spec.get("notes", [])]
+    notes = [{"text": note} if isinstance(note, str) else note for note in (*spec.get("notes", []), *spec.get("anomalies", []))]
     lines = [
         note["text"] for note in notes if {note.get("panel")} <= {None, *panels} and {note.get("network")} <= {None, *table.networks} and applies(note, spec)
     ]

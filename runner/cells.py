@@ -16,10 +16,11 @@ from runner.compose import CONF, Composer, method_names
 from runner.errors import ConfigError, nearest, one_of
 from runner.identity import run_id, stage_keys
 from runner.places import Key, Page, Place, lay_out
+from runner.settings import read_setting
 from runner.spec import Run
+from runner.table_specs import figure_names, options_of, read_spec, table_names, with_options
 
 NOTHING = object()
-OPTIONS = {"select_on": ["validation", "test"], "metric": ["accuracy", "accuracy_best"]}  # of a table: key -> values, the default first
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Cell:
 
     Args:
         candidates: sets of jobs that differ by seed alone: one set, or those of which the best is printed; none when the row's method does not exist yet.
+        value: what the configuration says, for an entry that needs no run.
     """
 
     row: str
@@ -53,6 +55,7 @@ class Cell:
     candidates: tuple[tuple[Job, ...], ...] = ()
     missing: str | None = None
     paper: tuple[str, ...] = ()  # what names its line in the paper's CSV
+    value: str | None = None
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -106,16 +109,6 @@ def _selects(key: str) -> bool:
     return key in ("models", "seeds") or key.startswith("table.")
 
 
-def table_names() -> list[str]:
-    """Tables that have a configuration."""
-    return sorted(path.stem for path in (CONF / "table").glob("*.yaml"))
-
-
-def figure_names() -> list[str]:
-    """Figures that have a configuration."""
-    return sorted(path.stem for path in (CONF / "figure").glob("*.yaml"))
-
-
 def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer | None = None) -> Table:
     """The table or figure `name` or `name@dataset` with its runs.
 
@@ -130,7 +123,7 @@ def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], compos
     stem, _, variant = name.partition("@")
     if stem not in (names := table_names() + figure_names()):
         raise ConfigError(one_of("TABLE", stem, names))
-    spec = _with_options(read_spec(stem), chosen)
+    spec = with_options(read_spec(stem), chosen)
     if variant and variant not in spec["elsewhere"]:
         raise ConfigError(one_of(f"TABLE={stem}@", variant, spec["elsewhere"]))
     return expand_spec(spec, name, chosen, overrides, composer or Composer())
@@ -142,7 +135,7 @@ def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[s
     Raises:
         ConfigError: as of `expand`; an option that none of them has.
     """
-    composer, known = Composer(), {name: _options(read_spec(stem)) for name in names if (stem := name.partition("@")[0]) in table_names() + figure_names()}
+    composer, known = Composer(), {name: options_of(read_spec(stem)) for name in names if (stem := name.partition("@")[0]) in table_names() + figure_names()}
     owned = {f"table.{key}" for options in known.values() for key in options}
 
     def fitting(name: str) -> dict[str, list[str]]:
@@ -150,35 +143,6 @@ def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[s
         return {key: value for key, value in chosen.items() if key not in owned or key.removeprefix("table.") in has}
 
     return [expand(name, fitting(name), overrides, composer) for name in names]
-
-
-def read_spec(stem: str) -> dict[str, Any]:
-    """A table's or figure's YAML; `like` names another one of which it is a variant."""
-    group = "figure" if stem in figure_names() else "table"
-    spec: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{stem}.yaml"), resolve=True)  # type: ignore[assignment]
-    return {**read_spec(spec["like"]), **spec} if "like" in spec else spec
-
-
-def _with_options(spec: dict[str, Any], chosen: dict[str, list[str]]) -> dict[str, Any]:
-    """The table with the options `table.KEY=VALUE` of the command line.
-
-    Raises:
-        ConfigError: an option or a value that there is not.
-    """
-    given = {key.removeprefix("table."): value[-1] for key, value in chosen.items() if key.startswith("table.")}
-    options = _options(spec)
-    for key, value in given.items():
-        if key not in options:
-            raise ConfigError(f"table.{key} is no option of this table: {', '.join(f'table.{name}' for name in options)}")
-        if value not in options[key]:
-            raise ConfigError(one_of(f"table.{key}", value, options[key]))
-    return {**{key: values[0] for key, values in {**OPTIONS, **options}.items()}, **spec, **given}
-
-
-def _options(spec: dict[str, Any]) -> dict[str, list[str]]:
-    """The options that a table has: key -> values, the default first."""
-    own = OPTIONS if "best_of" in spec else {key: values for key, values in OPTIONS.items() if key != "select_on"}
-    return {**own, **spec.get("options", {})}
 
 
 def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer) -> Table:
@@ -215,6 +179,9 @@ def _method(words: Sequence[str]) -> str:
 def _cell(place: Place, words: list[str], seeds: list[int], composer: Composer) -> Cell:
     """One candidate for each density; `density` among the words wins over them."""
     row, network, method = place.key[0], place.network, _method(words)
+    if place.reads:
+        found = [read_setting(key, _last_wins([*place.words, *more, *words[len(place.words) :]]), composer) for key, more in place.reads]
+        return Cell(row, network, paper=place.paper, value=", ".join(dict.fromkeys(found)))
     if method not in method_names():
         return Cell(row, network, missing=f"method={method} does not exist yet", paper=place.paper)
     candidates = [_last_wins([f"density={density}", *words]) for density in place.densities] or [_last_wins(words)]
@@ -237,7 +204,7 @@ def _last_wins(words: list[str]) -> list[str]:
 
 
 def _choose_networks(networks: dict[str, str], wanted: list[str] | None) -> dict[str, str]:
-    if wanted is None:
+    if wanted is None or not networks:
         return networks
     plain = {label.lower().replace("-", ""): label for label in networks} | {model: label for label, model in networks.items()}
     unknown = [word for word in wanted if word not in plain]

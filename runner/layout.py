@@ -1,6 +1,7 @@
 """A table as text, Markdown, LaTeX, HTML and CSV, in the paper's layout: title, two header lines, rows in the paper's order."""
 
 import html
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
@@ -29,8 +30,8 @@ def _rows(table: Table, found: Found) -> list[list[str]]:
 
 
 def _ruled(table: Table, rows: Sequence[Any], rule: Any) -> list[Any]:
-    """The printed lines with a rule above every panel but the first."""
-    above = [rule if i and not line.entries else None for i, line in enumerate(table.page.lines)]
+    """The printed lines with a rule above every panel or group but the first."""
+    above = [rule if i and line.ruled else None for i, line in enumerate(table.page.lines)]
     return [item for pair in zip(above, rows, strict=True) for item in pair if item is not None]
 
 
@@ -92,10 +93,10 @@ def _tex_head(head: tuple[tuple[str, int], ...]) -> list[str]:
 
 
 def _tex(text: str) -> str:
-    signs = (("±", "$\\pm$"), ("–", "--"), ("χ", "$\\chi$"))
+    signs = (("±", "$\\pm$"), ("–", "--"), ("χ", "$\\chi$"), ("×", "$\\times$"), ("∆", "$\\Delta$"), ("≠", "$\\neq$"), ("<", "$<$"), (">", "$>$"), ("|", "$|$"))
     for plain, escaped in (("\\", "\\textbackslash "), ("&", "\\&"), ("%", "\\%"), ("_", "\\_"), ("#", "\\#"), ("$", "\\$"), *signs):
         text = text.replace(plain, escaped)
-    return text
+    return re.sub(r"\^(-?\w+)", r"$^{\1}$", text)
 
 
 def as_html(table: Table, found: Found) -> str:

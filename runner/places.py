@@ -1,7 +1,8 @@
 """Where a table's entries stand and what makes each of them: its YAML as places and as the lines of the printed page. Nothing here composes or runs.
 
-Three layouts. `networks` (the IMC paper): a row for each method, several metrics for each network. `grid` (the sketching paper): one number an entry; panels,
-networks, densities and methods are laid out along rows and columns as the YAML says. `figure`: a place for each point of each series, no page.
+Layouts. `networks` (the IMC paper): a row for each method, several metrics for each network. `grid` (the sketching paper): one number an entry; panels,
+networks, densities and methods are laid out along rows and columns as the YAML says. `matrix`: a row for each method on each data set, a column for each value
+of an option. `settings`: a line for each hyper-parameter, read from the configuration. `figure`: a place for each point of each series, no page.
 """
 
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ class Place:
         words: the overrides that make it, without a density; the later ones win.
         densities: candidates, of which the best is printed; none for a method that takes no density.
         paper: what names its line in the paper's CSV.
+        reads: instead of runs: (what is read, under which further words) of the configuration, runner/settings.py.
     """
 
     key: Key
@@ -29,14 +31,21 @@ class Place:
     words: tuple[str, ...]
     densities: tuple[float, ...]
     paper: tuple[str, ...]
+    reads: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
 class Line:
-    """A printed line: labels, then an entry's metric in each column; a line without entries heads a panel."""
+    """A printed line: labels, then an entry's metric in each column; a line without entries heads a panel. Above that, and where a group begins, is a rule."""
 
     labels: tuple[str, ...]
     entries: tuple[tuple[Key, str], ...] = ()
+    begins: bool = False
+
+    @property
+    def ruled(self) -> bool:
+        """Whether a rule stands above it."""
+        return self.begins or not self.entries
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,8 @@ def lay_out(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, s
         setting: the part of it for the data set that was asked.
         networks: printed name -> model, those that were chosen.
     """
-    return {"networks": _by_network, "grid": _grid, "figure": _figure}[spec["layout"]](spec, setting, networks)
+    layouts = {"networks": _by_network, "grid": _grid, "matrix": _matrix, "settings": _settings, "figure": _figure}
+    return layouts[spec["layout"]](spec, setting, networks)
 
 
 def _by_network(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> tuple[list[Place], Page]:
@@ -74,7 +84,8 @@ def _by_network(spec: dict[str, Any], setting: dict[str, Any], networks: dict[st
     held_out = ["dataset.validation=0.1"] if "best_of" in spec and spec["select_on"] == "validation" else []
     places = []
     for row, (network, model) in product(spec["rows"], networks.items()):
-        words = (*setting["overrides"], *held_out, f"model={model}", *row["overrides"])
+        special = [word for rule in setting.get("where", []) if applies(rule, spec) for word in rule["overrides"]]
+        words = (*setting["overrides"], *special, *held_out, f"model={model}", *row["overrides"])
         densities = spec.get("best_of", {}).get(row["label"]) or ([row["density"][order.index(network)]] if "density" in row else [])
         places.append(Place((row["label"], network), network, words, tuple(densities), (row["label"], network)))
     heads = ((("Neural Network", 1), *((n, len(metrics)) for n in networks)), (("Metric", 1), *((HEADS[m], 1) for _ in networks for m in metrics)))
@@ -120,6 +131,35 @@ def _grid_place(key: Key, at: dict[str, Any], panel: dict[str, Any], spec: dict[
     words = (*setting["overrides"], *panel["overrides"], f"model={networks[network]}", *method["overrides"], *special)
     printed = method.get("paper", (method["label"], ""))
     return Place(key, network, words, (density,), (panel["paper"], network, *printed, f"{density:g}"))
+
+
+def _matrix(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> tuple[list[Place], Page]:
+    """Rows are methods on data sets (`panels`) and nets; what names an entry's line in the CSV is said by its data set, method and column together."""
+    columns, metric = spec["columns"], "parts" if "parts" in spec else "accuracy"
+    panels = [panel for panel in setting.get("panels", spec["panels"]) if applies(panel, spec)]
+    places, lines = [], []
+    for panel, method, (network, model) in product(panels, spec["methods"], networks.items()):
+        row = spec["row"].format(method=method["label"], dataset=panel["label"]) + (f", {network}" if len(networks) > 1 else "")
+        for column in columns:
+            words = (*setting["overrides"], *panel["overrides"], f"model={model}", *method["overrides"], *column["overrides"])
+            said = {**panel["paper"], **method.get("paper", {}), **column["paper"]}
+            densities = (panel["density"],) if "density" in panel else ()
+            places.append(Place((row, column["label"]), network, words, densities, tuple(said[name] for name in spec["paper_line"])))
+        lines.append(Line((row,), tuple(((row, column["label"]), metric) for column in columns)))
+    over = [((spec["over"][0], 1), (spec["over"][1], len(columns)))] if "over" in spec else []
+    return places, Page((*over, ((spec["stub"], 1), *((column["label"], 1) for column in columns))), tuple(lines), tuple(spec["paper_line"]))
+
+
+def _settings(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> tuple[list[Place], Page]:
+    """A line for each hyper-parameter: nothing is run for it."""
+    places, lines = [], list[Line]()
+    for group in spec["groups"]:
+        for i, row in enumerate(row for row in group if applies(row, spec)):
+            key = row["label"], "Value"
+            reads = tuple((row["reads"], tuple(words)) for words in row.get("under", [[]]))
+            places.append(Place(key, "", tuple(setting["overrides"]), (), (row["label"],), reads))
+            lines.append(Line((row["label"],), ((key, "value"),), begins=i == 0))
+    return places, Page(((("Parameter", 1), ("Value", 1)),), tuple(lines), ("parameter",))
 
 
 def _figure(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> tuple[list[Place], Page]:

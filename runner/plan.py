@@ -146,8 +146,17 @@ def show_tables(tables: list[Table], machine: Machine, threads: int, console: Co
     jobs = {job.run_id: job for table in tables for job in table.jobs}
     for line in lines(survey([(job, machine) for job in jobs.values()]), machine, threads):
         console.print(line, soft_wrap=True)
+    for line in without_runs(tables):
+        console.print(line, soft_wrap=True)
     for missing in sorted({cell.missing for table in tables for cell in table.cells.values() if cell.missing}):
         console.print(f"missing: {missing}")
+
+
+def without_runs(tables: list[Table]) -> Iterator[str]:
+    """Which tables need none."""
+    for table in tables:
+        if all(cell.value is not None for cell in table.cells.values()):
+            yield f"{table.name} needs no runs: its entries are read from the configuration (make tables TABLE={table.name})"
 
 
 def lines(found: Survey, machine: Machine, threads: int) -> Iterator[str]:

@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from runner.cells import Job, Table, expand_all, figure_names, parse_arguments, table_names
+from runner.cells import Job, Table, expand_all, parse_arguments
 from runner.compose import compose_config
 from runner.errors import ConfigError, one_of
 from runner.execute import EXIT_STOPPED, check
@@ -18,10 +18,11 @@ from runner.figures import write_figure
 from runner.layout import write_table
 from runner.machine import Machine, prepare
 from runner.options import options_from
-from runner.plan import plan_line, record_path, show_tables
+from runner.plan import plan_line, record_path, show_tables, without_runs
 from runner.slots import Options
 from runner.slurm import EXIT_WAITING, SlurmOptions, run_remote
 from runner.sweep import PREFIX, make_job, run_all, say, slots_for
+from runner.table_specs import figure_names, table_names
 
 LAUNCHERS: dict[str, type[Options] | type[SlurmOptions]] = {"gpu_queue": Options, "slurm": SlurmOptions}
 
@@ -80,6 +81,8 @@ def reproduce(words: list[str], console: Console) -> int:
     for job in {repr((job.run.dataset, job.run.model, job.run.density)): job for job in missing}.values():
         check(job.run, machine)  # data, net, density: say what is wrong before the first begins
     console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} done, {len(missing)} to do. " + plan_line([(job.run, machine) for job in jobs]))
+    for line in without_runs(tables):
+        console.print(line, soft_wrap=True)
     todo = [make_job(job.run, machine, list(job.overrides)) for job in missing]
     if isinstance(options, Options):
         code, said = run_all(todo, slots_for(machine, options, threads), options, console)

@@ -12,6 +12,7 @@ from runner.cells import Cell, Job, Table, results_roots
 from runner.compose import CONF
 
 MISSING = "–"
+DIFFERS = " ≠"  # after a value that is not the paper's
 SELECT = {"validation": "val_accuracy", "test": "accuracy"}  # table.select_on -> what the best candidate is chosen by
 
 
@@ -23,8 +24,7 @@ class Entry:
         jobs: one run a seed: the cell's only set, or the best of several.
         records: of those that are done.
         paper: the paper's line.
-        metric: which accuracy is printed.
-        sign: between mean and deviation, as the paper prints it.
+        spec: the table's YAML: which accuracy is printed, and how an entry's numbers are.
         done: run id -> record, of all candidates.
         tried: density asked -> the mean by which candidates were compared, None for one that is not done; empty where there was no choice.
     """
@@ -33,14 +33,18 @@ class Entry:
     jobs: tuple[Job, ...]
     records: tuple[dict[str, Any], ...]
     paper: dict[str, str]
-    metric: str = "accuracy"
-    sign: str = " ± "
+    spec: dict[str, Any]
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
     tried: dict[float, float | None] = field(default_factory=dict)
 
+    @property
+    def sign(self) -> str:
+        """Between mean and deviation, as the paper prints it."""
+        return str(self.spec.get("sign", " ± "))
+
     def values(self, metric: str) -> list[float]:
         """The metric of every record that has it."""
-        key = self.metric if metric == "accuracy" else metric
+        key = self.spec["metric"] if metric == "accuracy" else metric
         return [record[key] for record in self.records if record[key] is not None]
 
 
@@ -65,15 +69,15 @@ def _entry(cell: Cell, paper: dict[str, str], spec: dict[str, Any], results_dir:
     done = {job.run_id: r for job in cell.jobs if (r := find_record(job.run_id, results_dir))}
     sets = [tuple(done[job.run_id] for job in jobs if job.run_id in done) for jobs in cell.candidates]
     if len(sets) < 2:
-        return Entry(cell, cell.jobs, sets[0] if sets else (), paper, spec["metric"], spec.get("sign", " ± "), done)
+        return Entry(cell, cell.jobs, sets[0] if sets else (), paper, spec, done)
     on = SELECT[spec["select_on"]]
     means = [_mean_of(records, on) if len(records) == len(jobs) else None for records, jobs in zip(sets, cell.candidates, strict=True)]
     densities = [jobs[0].run.density or 1.0 for jobs in cell.candidates]
     best = max(range(len(sets)), key=lambda i: (means[i] is not None, means[i] or 0.0, -densities[i]))
     tried = dict(zip(densities, means, strict=True))
     if means[best] is None:
-        return Entry(cell, (), (), paper, spec["metric"], spec.get("sign", " ± "), done, tried)
-    return Entry(cell, cell.candidates[best], sets[best], paper, spec["metric"], spec.get("sign", " ± "), done, tried)
+        return Entry(cell, (), (), paper, spec, done, tried)
+    return Entry(cell, cell.candidates[best], sets[best], paper, spec, done, tried)
 
 
 def _mean_of(records: tuple[dict[str, Any], ...], key: str) -> float | None:
@@ -121,7 +125,7 @@ def papers(entry: Entry, metric: str) -> str:
     text = entry.paper.get(PAPER_COLUMN[metric], "")
     if not text:
         return MISSING
-    if metric == "accuracy" and entry.paper["accuracy_std"]:
+    if metric == "accuracy" and entry.paper.get("accuracy_std"):
         return f"{text}{entry.sign}{entry.paper['accuracy_std']}"
     return f"{int(text):,}" if metric in ("epochs", "runtime_s") else text
 
@@ -134,9 +138,50 @@ def difference(entry: Entry) -> float | None:
 
 def full(entry: Entry, metric: str) -> str:
     """`ours [paper's]`; for accuracy also the difference."""
+    if metric == "parts":
+        return f"{_parts(entry)} [{_papers_number(entry)}]"
+    if metric == "value":
+        theirs = entry.paper.get("value", MISSING)
+        return f"{entry.cell.value} [{theirs}]" + (DIFFERS if entry.cell.value != theirs else "")
     gap = difference(entry) if metric == "accuracy" else None
-    extra = f", {gap:+.1f}" if gap is not None and math.isfinite(gap) else ""
+    extra = f", {gap:+.{entry.spec.get('decimals', 1)}f}" if gap is not None and math.isfinite(gap) else ""
     return f"{ours(entry, metric)} [{papers(entry, metric)}{extra}]"
+
+
+def part_of(part: dict[str, Any], record: dict[str, Any]) -> float | None:
+    """A part of an entry: the product of findings and numbers; None where a finding is none or was not finite."""
+    factors = [record["report"].get(name) if isinstance(name, str) else name for name in part["of"]]
+    return None if None in factors else math.prod(factors)
+
+
+def _parts(entry: Entry) -> str:
+    """Our numbers side by side, each the mean over seeds."""
+    if not entry.records:
+        return MISSING
+    text = ""
+    for part in entry.spec["parts"]:
+        values = [part_of(part, record) for record in entry.records]
+        numbers = [value for value in values if value is not None]
+        text += part.get("before", "") + (shown(statistics.fmean(numbers)) if len(numbers) == len(values) else part.get("none", "none"))
+    return text + _short(entry)
+
+
+def _papers_number(entry: Entry) -> str:
+    """The paper's number as it prints powers of ten, `<` before a bound."""
+    text = entry.paper.get(entry.spec["paper_number"], "")
+    bound = "< " if entry.paper.get("relation") == "<" else ""
+    return bound + power(text) if text else MISSING
+
+
+def shown(value: float) -> str:
+    """Our number of any size in three digits: `85.1`, `6.17 × 10^-12`, `0`."""
+    return f"{value:#.3g}".rstrip(".") if 0.01 <= abs(value) < 999.5 else power(f"{value:.2e}")
+
+
+def power(text: str) -> str:
+    """A number in e-notation as papers print it, digits as they are: `6.17 × 10^-12`; zero is 0."""
+    digits, _, exponent = text.partition("e")
+    return "0" if not float(text) else f"{digits} × 10^{int(exponent)}" if int(exponent or 0) else digits
 
 
 def long_form(table: Table, found: dict[tuple[str, str], Entry]) -> list[dict[str, Any]]:
@@ -145,6 +190,7 @@ def long_form(table: Table, found: dict[tuple[str, str], Entry]) -> list[dict[st
     for (row, column), entry in found.items():
         printed, network = {job.run_id for job in entry.jobs}, entry.cell.network
         paper = {f"paper_{metric}": entry.paper.get(name, "") for metric, name in (*PAPER_COLUMN.items(), ("accuracy_std", "accuracy_std"))}
+        paper |= {f"paper_{name}": entry.paper.get(name, "") for name in ("relation", table.spec.get("paper_number")) if name in entry.paper}
         for job in entry.cell.jobs or (None,):
             record = entry.done.get(job.run_id, {}) if job else {}
             lines.append(
@@ -153,14 +199,16 @@ def long_form(table: Table, found: dict[tuple[str, str], Entry]) -> list[dict[st
                     "row": row,
                     "column": column,
                     "network": network,
-                    "model": job.run.model.name if job else table.networks[network],
+                    "model": job.run.model.name if job else table.networks.get(network, ""),
                     "density_asked": job.run.density if job else "",
                     "printed": bool(job and job.run_id in printed),
                     "seed": job.run.seed if job else "",
                     "run_id": job.run_id if job else "",
                     **{metric: record.get(metric, "") for metric in ("sparsity", "accuracy", "epochs", "runtime_s", "accuracy_best", "val_accuracy", "scale")},
+                    **{part["name"]: part_of(part, record) if record else "" for part in table.spec.get("parts", [])},
                     **paper,
-                    "missing": entry.cell.missing or ("" if record else "not run"),
+                    **({"value": entry.cell.value, "paper_value": entry.paper.get("value", "")} if entry.cell.value is not None else {}),
+                    "missing": entry.cell.missing or ("" if record or entry.cell.value is not None else "not run"),
                 }
             )
     return lines

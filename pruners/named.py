@@ -1,0 +1,38 @@
+"""A measurement under a name of its own, for a run that makes the same one in two ways: the record's report has one place for each finding. From no paper."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import nn
+
+from pruners.base import Foreseen, Masks, Measure, Measurement, Task, Work
+
+
+class Planned(Measure, Foreseen, Protocol):
+    """A measurement that plans can count."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """Measure stage: what `measure` finds, each finding, tensor and series called `<name>_...`.
+
+    Args:
+        name: of small letters, as in findings.
+    """
+
+    name: str
+    measure: Planned
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise ValueError(f"portrait: name={self.name!r} of a measurement must be a word: it begins the names of its findings")
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
+        """The measurement; the model is not changed."""
+        found = self.measure(model, masks, task)
+        tensors, report, series = ({f"{self.name}_{key}": value for key, value in part.items()} for part in (found.tensors, found.report, found.series))
+        return Measurement(tensors, report, series)  # type: ignore[arg-type]
+
+    def work(self, prunable: int, parameters: int, images: int) -> Work:
+        """What `measure` takes."""
+        return self.measure.work(prunable, parameters, images)
