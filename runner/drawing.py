@@ -32,7 +32,10 @@ METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationD
 
 @dataclass(frozen=True)
 class Panel:
-    """Axes and what is drawn into them. x, y: label, and optionally scale (linear, log, symlog) and range."""
+    """Axes and what is drawn into them. x, y: label, and optionally scale (linear, log, symlog), linthresh of a symlog one, and range.
+
+    `mark: {at: X, label: TEXT}` of x is a thin vertical line that belongs to no run.
+    """
 
     label: str
     x: dict[str, Any]
@@ -78,13 +81,15 @@ def _fill(axes: Any, panel: Panel) -> None:
             _bars(axes, series, style, bars)
         else:
             {"histogram": _steps, "mark": _line, "curve": _curve, "trace": _curve}[series.kind](axes, series, style)
+    if "mark" in panel.x:
+        axes.axvline(panel.x["mark"]["at"], linewidth=1.0, linestyle="dotted", color="#444444", label=panel.x["mark"]["label"], zorder=0)
     for axis, spec in (("x", panel.x), ("y", panel.y)):
         getattr(axes, f"set_{axis}label")(spec["label"])
         if spec.get("scale", "linear") != "linear" and any(series.points for series in panel.series):
-            getattr(axes, f"set_{axis}scale")(spec["scale"])
+            getattr(axes, f"set_{axis}scale")(spec["scale"], **({"linthresh": spec["linthresh"]} if "linthresh" in spec else {}))
         if "range" in spec:
             getattr(axes, f"set_{axis}lim")(*spec["range"])
-    widest = max((len(series.legend) for series in panel.series), default=0)
+    widest = max([len(series.legend) for series in panel.series] + [len(panel.x.get("mark", {}).get("label", ""))])
     # Below the axes, where it hides nothing; columns fill from above, so that what belongs together stands together.
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3 if widest < LABEL else 2, frameon=False)
 

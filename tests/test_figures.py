@@ -19,7 +19,8 @@ from runner.captions import title
 from runner.cells import Job, Table, expand, figure_names, read_spec, table_names
 from runner.compose import CONF, Composer
 from runner.errors import ConfigError
-from runner.figures import find_run, series_of, write_figure
+from runner.figures import series_of, write_figure
+from runner.found import find_run
 from runner.places import series_key
 from runner.reproduce import draw_figures, show_plan
 from runner.rng import stream
@@ -61,11 +62,11 @@ def lines(results: Path, figure: Table, series: str, panel: str = A) -> list[dic
 @pytest.mark.parametrize("name", figure_names())
 def test_every_figure_expands_on_all_its_data_and_every_panel_can_be_told_apart(name: str) -> None:
     spec, composer = read_spec(name), Composer()
-    assert f"{spec['paper']}_figure{spec['number']:02d}" == name and name not in table_names()
-    assert len({panel["label"] for panel in spec["panels"]}) == len(spec["panels"])
-    for form in (name, *(f"{name}@{variant}" for variant in spec["elsewhere"])):
-        figure = expand(form, {"seeds": ["0"]}, [], composer)
-        assert figure.drawn and figure.jobs and len(series_of(figure, Path("/nowhere"))) == sum(len(panel["series"]) for panel in spec["panels"])
+    assert ("number" not in spec or f"{spec['paper']}_figure{spec['number']:02d}" == name) and name not in table_names()
+    for form, setting in ((name, spec), *((f"{name}@{variant}", setting) for variant, setting in spec["elsewhere"].items())):
+        figure, panels = expand(form, {"seeds": ["0"]}, [], composer), setting.get("panels", spec["panels"])
+        assert len({panel["label"] for panel in panels}) == len(panels)
+        assert figure.drawn and figure.jobs and len(series_of(figure, Path("/nowhere"))) == sum(len(panel["series"]) for panel in panels)
 
 
 def test_a_level_is_a_run_and_series_of_the_same_run_share_it(figure: Table) -> None:
