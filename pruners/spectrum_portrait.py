@@ -33,7 +33,7 @@ class SpectrumPortrait:
 
     sigma2: float = Gap.sigma2
     linear: float = 0.01
-    limit: float = 1000.0
+    limit: float = 10_000.0
     per_decade: int = 40
 
     def __post_init__(self) -> None:
