@@ -75,7 +75,8 @@ class Lipschitz:
         problems += not_among("method.lipschitz.dtype", self.dtype, tuple(DTYPES))
         problems += not_among("method.lipschitz.norm", self.norm, ("p", "max"))
         if not 1 <= self.p < float("inf"):
-            problems.append(f"method.lipschitz.p={self.p} must be a number from 1 up; for p = infinity take method.lipschitz.norm=max")
+            wayout = "; for p = infinity take method.lipschitz.norm=max" if self.p == float("inf") else ""
+            problems.append(f"method.lipschitz.p={self.p} must be a number from 1 up{wayout}")
         if self.norm == "max" and self.estimator == "eq23_no_root":
             problems.append("method.lipschitz.norm=max: estimator=eq23_no_root sums |q|^p, which p = infinity has not; take estimator=eq23 or norm=p")
         if not self.delta > 0:
