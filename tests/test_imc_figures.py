@@ -112,7 +112,8 @@ def test_losses_of_every_epoch_make_the_convergence_figure(tmp_path: Path) -> No
         folder = tmp_path / "runs" / job.run_id
         folder.mkdir(parents=True)
         (folder / "result.json").write_text(json.dumps(record(job, 50.0)))
-        rows = [{"stage": stage, "epoch": e, "train_loss": loss, "accuracy": 50.0} for stage, e, loss in (("wstar", 1, 7.0), ("train", 1, 2.0), ("train", 2, 1.0))]
+        epochs_of = (("wstar", 1, 7.0), ("train", 1, 2.0), ("train", 2, 1.0))
+        rows = [{"stage": stage, "epoch": e, "train_loss": loss, "accuracy": 50.0} for stage, e, loss in epochs_of]
         (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
     text = write_figure(drawn, tmp_path)
     assert text.count("2 points, 2 at 1 to 1 at 2") == 3 * 5 and text.count("2 points, 50 at 1 to 50 at 2") == 3 * 5
@@ -171,7 +172,9 @@ def test_what_a_row_changes_is_what_its_label_says(sweep: Table) -> None:
     assert (runs["p = ∞"].stage("lipschitz").component.norm, runs["p = 1"].stage("lipschitz").component.p) == ("max", 1)
 
 
-@pytest.mark.parametrize(("data", "density", "model"), [("cifar100", 0.82, "resnet20_w32"), ("tiny_imagenet", 0.67, "resnet20_w32"), ("digits", 0.53, "resnet20")])
+@pytest.mark.parametrize(
+    ("data", "density", "model"), [("cifar100", 0.82, "resnet20_w32"), ("tiny_imagenet", 0.67, "resnet20_w32"), ("digits", 0.53, "resnet20")]
+)
 def test_the_sweep_on_other_data_has_the_sparsity_found_there(data: str, density: float, model: str) -> None:
     table = expand(f"imc_sweep@{data}", {"seeds": ["0"], "models": [model]}, [], COMPOSER)
     assert {(job.run.density, job.run.dataset.name) for job in table.jobs} == {(density, data)}
