@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pruners.base import Masks, Measurement
 from pruners.overlap import Counts, Overlap, compare, magnitude_masks, together
-from runner.compose import method_names
+from runner.compose import CONF, method_names
 from runner.identity import run_id, stage_keys
 from runner.rounds import family
 
@@ -91,7 +91,10 @@ def words_of(method: str) -> list[str]:
     return [f"method={method}", "density=0.3", *MLP, "train.lr=0.01", "portrait=overlap"]
 
 
-@pytest.mark.parametrize("method", [m for m in method_names() if m != "dense"])
+PRUNING = [name for name in method_names() if "kind: prune" in (CONF / "method" / f"{name}.yaml").read_text()]
+
+
+@pytest.mark.parametrize("method", PRUNING)
 def test_every_method_that_prunes_has_an_overlap(method: str, tmp_path: Path) -> None:
     small = ["method.spectrum.steps=5", "method.spectrum.probes=1", "method.lipschitz.directions=1"] if method == "imc" else []
     made, artefacts = perform_run(compose_run(*words_of(method), *small), machine(tmp_path))
