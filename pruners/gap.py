@@ -23,10 +23,15 @@ SUBSPACES = ("smoothed_curved", "curved", "flat", "abs")
 DEGENERATE = 0.01  # k below this share of d, or above one minus it, is no cut
 
 
-def smoothed_step(values: Tensor, sigma2: float) -> Tensor:
-    """f(x) = Phi(x / sigma): the share of each value's Gaussian above zero. (..., m), with the range taken over the last axis."""
+def smoothing_width(values: Tensor, sigma2: float) -> Tensor:
+    """sigma of the Gaussians that stand for values (..., m): (..., 1), with the range taken over the last axis."""
     spread = (values.amax(-1, keepdim=True) - values.amin(-1, keepdim=True)).clamp(min=1.0)
-    return torch.special.ndtr(values / (sigma2 * spread).sqrt())
+    return (sigma2 * spread).sqrt()
+
+
+def smoothed_step(values: Tensor, sigma2: float) -> Tensor:
+    """f(x) = Phi(x / sigma): the share of each value's Gaussian above zero. (..., m)."""
+    return torch.special.ndtr(values / smoothing_width(values, sigma2))
 
 
 def hard_step(keys: Tensor, weights: Tensor, share: float, tie: float = 0.0) -> Tensor:

@@ -48,6 +48,7 @@ class Lipschitz:
     Args:
         estimator: `eq23` (the paper's), `eq23_no_root` (diagnostic), `hessian_diff`, `const` (K is `const`: 0 or the paper's 1e-12).
         p, delta: norm and step of Eq. 23; the paper's 2 and 0.01.
+        norm: `p`, or `max` for p = infinity, which the paper's sweep tries (appendix A.5) and identities cannot hold as a number; `p` is not used then.
         directions: random directions, each with its own V if that is random; `reduce` makes one number of theirs.
         V: the point: `wstar`, `init`, `midpoint` of the two, `box` (uniform in W* +- B).
         B: `linf` = max|W0 - W*| (the paper's l-infinity bound) or `l2`, the length of that vector.
@@ -64,6 +65,7 @@ class Lipschitz:
     dtype: str = "float64"
     const: float = 0.0
     hessian: HessianOptions = field(default_factory=HessianOptions)
+    norm: str = "p"
 
     def __post_init__(self) -> None:
         problems = not_among("method.lipschitz.estimator", self.estimator, ("eq23", "eq23_no_root", "hessian_diff", "const"))
@@ -71,8 +73,12 @@ class Lipschitz:
         problems += not_among("method.lipschitz.V", self.V, ("wstar", "init", "midpoint", "box"))
         problems += not_among("method.lipschitz.B", self.B, ("linf", "l2"))
         problems += not_among("method.lipschitz.dtype", self.dtype, tuple(DTYPES))
+        problems += not_among("method.lipschitz.norm", self.norm, ("p", "max"))
         if not 1 <= self.p < float("inf"):
-            problems.append(f"method.lipschitz.p={self.p} must be a number from 1 up")
+            wayout = "; for p = infinity take method.lipschitz.norm=max" if self.p == float("inf") else ""
+            problems.append(f"method.lipschitz.p={self.p} must be a number from 1 up{wayout}")
+        if self.norm == "max" and self.estimator == "eq23_no_root":
+            problems.append("method.lipschitz.norm=max: estimator=eq23_no_root sums |q|^p, which p = infinity has not; take estimator=eq23 or norm=p")
         if not self.delta > 0:
             problems.append(f"method.lipschitz.delta={self.delta} must be positive")
         if self.directions < 1:
@@ -85,6 +91,8 @@ class Lipschitz:
             raise ValueError("\n".join(problems))
         # The dtype of H is no matter of this stage: left at its default, so that changing it measures nothing again.
         object.__setattr__(self, "hessian", replace(self.hessian, dtype=HessianOptions().dtype))
+        if self.norm == "max":
+            object.__setattr__(self, "p", Lipschitz.p)  # not used: such runs share one result
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Estimate K at the model's weights, W*; the model is not changed."""
@@ -119,8 +127,9 @@ class Lipschitz:
         return Work(gradients * n, gradients * n * GRADIENT)
 
     def _eq23(self, operator: HessianOperator, point: Tensor, centre: Tensor | None, task: Task) -> float:
-        q = second_difference(operator.gradient, point, _normal(point, task), self.delta, self.p, centre)
-        return norm_of(q, self.p, root=self.estimator == "eq23")
+        p = self.p if self.norm == "p" else float("inf")
+        q = second_difference(operator.gradient, point, _normal(point, task), self.delta, p, centre)
+        return norm_of(q, p, root=self.estimator == "eq23")
 
     def _hessian_diff(self, operator: HessianOperator, point: Tensor, task: Task) -> float:
         """Largest |eigenvalue| of H(V) - H(W*)."""

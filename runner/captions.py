@@ -9,7 +9,11 @@ from runner.places import applies
 from runner.tables import MISSING, Entry, mean_and_spread
 
 JUDGES = {"validation": "a tenth of the training images, which these runs hold out", "test": "the test images themselves"}
-EPOCHS = {"accuracy": "last", "accuracy_best": "best"}  # table.metric -> the epoch whose accuracy is printed
+ACCURACIES = {  # table.metric -> what is printed
+    "accuracy": "test accuracy at the last epoch",
+    "accuracy_best": "test accuracy at the best epoch",
+    "val_accuracy": "accuracy on held-out training images at the last epoch",
+}
 
 
 def title(table: Table, found: dict[tuple[str, str], Entry]) -> str:
@@ -28,7 +32,7 @@ def title(table: Table, found: dict[tuple[str, str], Entry]) -> str:
         notes.append("every duration x " + ", ".join(f"{s:.4g}" for s in sorted(scales)))
     if any(run.train_fraction < 1 for run in runs) and f"train_fraction={runs[0].train_fraction:g}" not in spec.get("overrides", []):
         notes.append(f"{runs[0].train_fraction:.0%} of the training images")
-    shown = f"{'Figure' if table.drawn else 'Table'} {spec['number']}: {spec['title']}"
+    shown = f"{'Figure' if table.drawn else 'Table'} {spec['number']}: {spec['title']}" if "number" in spec else spec["title"]  # without one it is our own
     return shown + (f" ({'; '.join(notes)})" if notes else "")
 
 
@@ -63,7 +67,7 @@ def _entry_line(table: Table, seeds: str) -> str:
         return f"{table.spec['entry']}{f', means over n={seeds} seeds' if seeds else ''}."
     timed = "; runtime: seconds of all the method's stages, mean" if any(m == "runtime_s" for line in table.page.lines for _, m in line.entries) else ""
     return (
-        f"Each entry: ours [the paper's]; accuracy: test accuracy at the {EPOCHS[table.spec['metric']]} epoch in percent, mean ± standard deviation over "
+        f"Each entry: ours [the paper's]; accuracy: {ACCURACIES[table.spec['metric']]} in percent, mean ± standard deviation over "
         f"n={seeds} seeds [the paper's, difference]{timed}."
     )
 

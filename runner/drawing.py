@@ -17,6 +17,9 @@ WIDTH, HEIGHT = 5.2, 3.9  # inches of a panel
 COLUMNS = 3  # panels side by side
 LABEL = 24  # letters of a legend entry of which three stand side by side
 LETTERS = 17  # of the caption in an inch
+LINE = 0.14  # inches of a line of the caption
+BELOW = 0.55  # inches from the axes to their legend: room for ticks and the label
+TICKS = 8  # points of a logarithmic axis that are its ticks themselves
 SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "winnow",  # else the names of clip paths are random
     "font.family": "DejaVu Sans",  # ships with matplotlib
@@ -32,7 +35,10 @@ METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationD
 
 @dataclass(frozen=True)
 class Panel:
-    """Axes and what is drawn into them. x, y: label, and optionally scale (linear, log, symlog) and range."""
+    """Axes and what is drawn into them. x, y: label, and optionally scale (linear, log, symlog), linthresh of a symlog one, and range.
+
+    `mark: {at: X, label: TEXT}` of x is a thin vertical line that belongs to no run.
+    """
 
     label: str
     x: dict[str, Any]
@@ -56,10 +62,10 @@ def draw(title: str, panels: list[Panel], notes: list[str], ending: str, path: P
     rows = -(-len(panels) // columns)
     width = max(columns, 1.4) * WIDTH
     with mpl.rc_context(dict[str, Any](mpl.rcParamsDefault) | SETTINGS | {"backend": "agg"}):  # type: ignore[arg-type]  # not the reader's own style
-        figure = Figure(figsize=(width, rows * HEIGHT + 0.9), layout="constrained")
+        caption = "\n".join(textwrap.fill(note, int(LETTERS * width)) for note in notes)
+        figure = Figure(figsize=(width, rows * HEIGHT + 0.5 + LINE * (caption.count("\n") + 1)), layout="constrained")
         FigureCanvasAgg(figure)
         figure.suptitle(textwrap.fill(title, int(8.5 * width)), fontsize=12)
-        caption = "\n".join(textwrap.fill(note, int(LETTERS * width)) for note in notes)
         figure.supxlabel(caption, fontsize=7.5, x=0.01, ha="left", color="#444444")
         for place, panel in enumerate(panels, start=1):
             _fill(figure.add_subplot(rows, columns, place), panel)
@@ -78,15 +84,28 @@ def _fill(axes: Any, panel: Panel) -> None:
             _bars(axes, series, style, bars)
         else:
             {"histogram": _steps, "mark": _line, "curve": _curve, "trace": _curve}[series.kind](axes, series, style)
+    if "mark" in panel.x:
+        axes.axvline(panel.x["mark"]["at"], linewidth=1.0, linestyle="dotted", color="#444444", label=panel.x["mark"]["label"], zorder=0)
     for axis, spec in (("x", panel.x), ("y", panel.y)):
         getattr(axes, f"set_{axis}label")(spec["label"])
         if spec.get("scale", "linear") != "linear" and any(series.points for series in panel.series):
-            getattr(axes, f"set_{axis}scale")(spec["scale"])
+            getattr(axes, f"set_{axis}scale")(spec["scale"], **({"linthresh": spec["linthresh"]} if "linthresh" in spec else {}))
         if "range" in spec:
             getattr(axes, f"set_{axis}lim")(*spec["range"])
-    widest = max((len(series.legend) for series in panel.series), default=0)
-    # Below the axes, where it hides nothing; columns fill from above, so that what belongs together stands together.
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3 if widest < LABEL else 2, frameon=False)
+    places = sorted({point.x for series in panel.series if series.kind == "curve" for point in series.points})
+    if panel.x.get("scale") == "log" and 0 < len(places) <= TICKS:
+        axes.set_xticks(places, [f"{x:g}" for x in places])
+        axes.set_xticks([], minor=True)
+    _legend(axes, max([len(series.legend) for series in panel.series] + [len(panel.x.get("mark", {}).get("label", ""))]))
+
+
+def _legend(axes: Any, widest: int) -> None:
+    """Below the axes, where it hides nothing; columns fill from above, so that what belongs together stands together."""
+    from matplotlib.transforms import offset_copy
+
+    below = offset_copy(axes.transAxes, axes.figure, y=-BELOW, units="inches")
+    columns = 3 if widest < LABEL else 2
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), bbox_transform=below, borderaxespad=0.0, ncols=columns, frameon=False)
 
 
 def _curve(axes: Any, series: "Series", style: dict[str, Any]) -> None:

@@ -4,25 +4,26 @@ A figure's YAML has panels with axes and series; a series has overrides, and say
 
     draw: curve      (default) a point for each of the panel's `points`: y is a number of the record or of series.json, mean and deviation over seeds
           bars       the same side by side, named by the point
-          trace      one run's arrays: x and y are both lists of series.json
+          trace      one run's arrays: x and y are both lists, of series.json or of the history
           histogram  x: edges (n + 1), y: heights (n), both of series.json
-          mark       a vertical line at x
-    x, y: what is read: a field of the record, of its report, or a list of series.json, of which `item` takes one number
+          mark       a vertical line at x, times `times` plus `plus`
+    x, y: what is read: a field of the record, of its report, or a list of series.json, of which `item` takes one number; `history.KEY` is the list of KEY
+          over the epochs of the run's last training (metrics.jsonl): epoch, lr, train_loss, test_loss, accuracy, val_accuracy
 """
 
 import csv
 import io
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from runner.captions import origins, title
-from runner.cells import Cell, Table, results_roots
+from runner.cells import Cell, Table
 from runner.drawing import ENDINGS, Panel, draw
 from runner.errors import ConfigError
+from runner.found import Found, find_run
 from runner.places import points_of, series_key
 from runner.store import atomically
 from runner.tables import MISSING, mean_and_spread
@@ -63,37 +64,9 @@ class Series:
     @property
     def legend(self) -> str:
         """Its name, and how much of it was not run."""
-        return self.label + ("" if self.done == self.asked else " (not run)" if not self.done else f" ({self.done} of {self.asked} runs)")
-
-
-@dataclass(frozen=True)
-class Found:
-    """A finished run: its record and its numbers for pictures."""
-
-    record: dict[str, Any]
-    series: dict[str, list[float]] = field(default_factory=dict)
-
-    def read(self, key: str, item: int | None) -> Any:
-        """A number or a list, None where the record has null.
-
-        Raises:
-            ConfigError: the run has no such number.
-        """
-        for source in (self.series, self.record, self.record["report"]):
-            if key in source:
-                value: Any = source[key]
-                return value if item is None or value is None else value[item]
-        raise ConfigError(f"{self.record['run_id']} has no {key}, which the figure draws: neither series.json nor the record; run it again, or mend the YAML")
-
-
-def find_run(run_id: str, results_dir: Path) -> Found | None:
-    """A finished run, from this machine's results or from those that we ship."""
-    for root in results_roots(results_dir):
-        folder = root / "runs" / run_id
-        if (folder / "result.json").is_file():
-            numbers = folder / "series.json"
-            return Found(json.loads((folder / "result.json").read_text()), json.loads(numbers.read_text()) if numbers.is_file() else {})
-    return None
+        if self.done < self.asked:
+            return self.label + (f" ({self.done} of {self.asked} runs)" if self.done else " (not run)")
+        return self.label + (" (none)" if self.done and not self.points else "")
 
 
 def series_of(table: Table, results_dir: Path) -> list[Series]:
@@ -111,7 +84,8 @@ def series_of(table: Table, results_dir: Path) -> list[Series]:
 
 
 def _series(table: Table, panel: dict[str, Any], spec: dict[str, Any], cells: dict[str, Cell], results_dir: Path) -> Series:
-    runs = {point: [run for job in cell.jobs if (run := find_run(job.run_id, results_dir))] for point, cell in cells.items()}
+    keys = [spec[axis] for axis in ("x", "y") if axis in spec]
+    runs = {point: [run for job in cell.jobs if (run := find_run(job.run_id, results_dir)) and run.tells(keys)] for point, cell in cells.items()}
     kind = spec.get("draw", "curve")
     points = [point for name, found in runs.items() if found for point in KINDS[kind](name, found, panel, spec, table.spec["metric"])]
     asked, done = sum(len(cell.jobs) for cell in cells.values()), sum(map(len, runs.values()))
@@ -138,8 +112,9 @@ def _literal(name: str) -> float:
 
 
 def _trace(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, Any], metric: str) -> list[Point]:
-    xs, ys = (_alike(spec[axis], runs) if axis == "x" else [run.read(spec["y"], None) for run in runs] for axis in ("x", "y"))
-    return [Point(name, len(runs), x, *mean_and_spread(list(y))) for x, y in zip(xs, zip(*ys, strict=True), strict=True)]
+    """Points where some seed has a number: a training that diverged has none from some epoch on."""
+    xs, ys = _alike(spec["x"], runs), zip(*(run.read(spec["y"], None) for run in runs), strict=True)
+    return [Point(name, len(there), x, *mean_and_spread(there)) for x, y in zip(xs, ys, strict=True) if (there := [v for v in y if v is not None])]
 
 
 def _histogram(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, Any], metric: str) -> list[Point]:
@@ -151,8 +126,9 @@ def _histogram(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[s
 
 
 def _mark(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, Any], metric: str) -> list[Point]:
-    values = [run.read(spec["x"], spec.get("item")) for run in runs]
-    return [Point(name, len(runs), mean_and_spread(values)[0])]
+    """Where the runs have it, on average; nowhere if none has."""
+    values = [x for run in runs if (x := run.read(spec["x"], spec.get("item"))) is not None]
+    return [Point(name, len(values), mean_and_spread(values)[0] * spec.get("times", 1) + spec.get("plus", 0))] if values else []
 
 
 KINDS: dict[str, Callable[..., list[Point]]] = {"curve": _at, "bars": _at, "trace": _trace, "histogram": _histogram, "mark": _mark}
@@ -211,7 +187,7 @@ def as_text(table: Table, found: list[Series], results_dir: Path) -> str:
 def _summary(series: Series) -> str:
     """The ends of a curve, the size of a histogram, the place of a mark."""
     if not series.points:
-        return f"{MISSING} ({series.asked} runs to do)"
+        return "none" if series.done else f"{MISSING} ({series.asked} runs to do)"
     first, last = series.points[0], series.points[-1]
     runs = "" if series.done == series.asked else f"; {series.done} of {series.asked} runs"
     if series.kind == "mark":

@@ -180,8 +180,13 @@ def series_key(panel: str, series: str, network: str) -> str:
 
 
 def points_of(panel: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    """The points of a panel's series: name -> overrides. Without `points: {KEY: [VALUE, ...]}` there is one, which has the series' own."""
+    """The points of a panel's series: name -> overrides. Without `points: {KEY: [VALUE, ...]}` there is one, which has the series' own.
+
+    `points: {WORDS: {VALUE: [overrides], ...}}` is for what is no key: the words name the points, whose overrides are given.
+    """
     ((key, values),) = panel.get("points", {"": [""]}).items()
+    if isinstance(values, dict):
+        return {f"{key}={value}": tuple(words) for value, words in values.items()}
     return {f"{key}={value}": (f"{key}={value}",) if key else () for value in values}
 
 

@@ -87,7 +87,9 @@ def _mean_of(records: tuple[dict[str, Any], ...], key: str) -> float | None:
 
 
 def _paper_lines(table: Table) -> dict[tuple[str, ...], dict[str, str]]:
-    """What names a line of the paper's table -> the line, numbers as printed."""
+    """What names a line of the paper's table -> the line, numbers as printed; nothing for a table of ours, which has no number."""
+    if "number" not in table.spec:
+        return {}
     path = CONF.parent / "results" / "paper" / f"{table.spec['paper']}_table{table.spec['number']:02d}.csv"
     with path.open(newline="") as file:
         return {tuple(line[column] for column in table.page.paper): line for line in csv.DictReader(file)}

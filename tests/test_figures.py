@@ -19,7 +19,8 @@ from runner.captions import title
 from runner.cells import Job, Table, expand, figure_names, read_spec, table_names
 from runner.compose import CONF, Composer
 from runner.errors import ConfigError
-from runner.figures import find_run, series_of, write_figure
+from runner.figures import series_of, write_figure
+from runner.found import find_run
 from runner.places import series_key
 from runner.reproduce import draw_figures, show_plan
 from runner.rng import stream
@@ -61,11 +62,11 @@ def lines(results: Path, figure: Table, series: str, panel: str = A) -> list[dic
 @pytest.mark.parametrize("name", figure_names())
 def test_every_figure_expands_on_all_its_data_and_every_panel_can_be_told_apart(name: str) -> None:
     spec, composer = read_spec(name), Composer()
-    assert f"{spec['paper']}_figure{spec['number']:02d}" == name and name not in table_names()
-    assert len({panel["label"] for panel in spec["panels"]}) == len(spec["panels"])
-    for form in (name, *(f"{name}@{variant}" for variant in spec["elsewhere"])):
-        figure = expand(form, {"seeds": ["0"]}, [], composer)
-        assert figure.drawn and figure.jobs and len(series_of(figure, Path("/nowhere"))) == sum(len(panel["series"]) for panel in spec["panels"])
+    assert ("number" not in spec or f"{spec['paper']}_figure{spec['number']:02d}" == name) and name not in table_names()
+    for form, setting in ((name, spec), *((f"{name}@{variant}", setting) for variant, setting in spec["elsewhere"].items())):
+        figure, panels = expand(form, {"seeds": ["0"]}, [], composer), setting.get("panels", spec["panels"])
+        assert len({panel["label"] for panel in panels}) == len(panels)
+        assert figure.drawn and figure.jobs and len(series_of(figure, Path("/nowhere"))) == sum(len(panel["series"]) for panel in panels)
 
 
 def test_a_level_is_a_run_and_series_of_the_same_run_share_it(figure: Table) -> None:
@@ -145,6 +146,11 @@ def test_what_was_not_run_is_named_in_the_legend_the_caption_and_the_terminal(fi
     assert "41 runs are not done: make reproduce TABLE=sketching_figure02@digits" in text and "lt layer 1: – (2 runs to do)" in text
 
 
+def history(results: Path, job: Job, stages: dict[str, list[dict[str, Any]]]) -> None:
+    rows = [{"stage": stage, "epoch": i, **row} for stage, found in stages.items() for i, row in enumerate(found, start=1)]
+    (results / "runs" / job.run_id / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 FIGURE = """
 paper: imc
 number: 9
@@ -172,7 +178,22 @@ panels:
     y: {label: loss}
     overrides: [density=0.5]
     series: [{label: SNIP, draw: trace, x: steps, y: losses, overrides: [method=snip]}]
+  - label: histories
+    x: {label: epoch}
+    y: {label: loss, scale: log}
+    overrides: [density=0.5]
+    series: [{label: SNIP, draw: trace, x: history.epoch, y: history.train_loss, overrides: [method=snip]}]
+  - label: named points
+    x: {label: points, mark: {at: 0.25, label: a mark of nobody}}
+    y: {label: K}
+    points: {a step back: {-1: [density=0.25, train.lr=0.01], 0: [density=0.5]}}
+    series:
+      - {label: SNIP, y: lipschitz, overrides: [method=snip]}
+      - {label: found, draw: mark, x: found, times: -100, plus: 53, overrides: [method=snip]}
+      - {label: sought, draw: mark, x: sought, overrides: [method=snip]}
 """
+REPORT = {"lipschitz": 4.0, "found": 0.5, "sought": None}
+LOSSES = {"dense": [{"train_loss": 9.0}], "train": [{"train_loss": 2.0}, {"train_loss": 1.0}]}  # of the last training alone
 
 
 @pytest.fixture
@@ -192,7 +213,7 @@ def test_bars_traces_words_of_the_command_line_and_several_nets(small: Table, tm
     for cell in small.cells.values():
         for job in cell.jobs:
             seed, lenet = job.run.seed, job.run.model.name != "mlp"
-            write(tmp_path, job, {"steps": [0.0, 10.0], "losses": [2.0, 1.0 + seed]}, accuracy=90.0 + seed, report={"lipschitz": 4.0 + lenet})
+            write(tmp_path, job, {"steps": [0.0, 10.0], "losses": [2.0, 1.0 + seed]}, accuracy=90.0 + seed, report={**REPORT, "lipschitz": 4.0 + lenet})
     text = write_figure(small, tmp_path)
     assert [(row["point"], float(row["x"]), float(row["y"])) for row in lines(tmp_path, small, "SNIP, MLP", "curves")] == [
         ("train.lr=0.1", 0.1, 90.5),
@@ -208,9 +229,47 @@ def test_the_best_epoch_is_drawn_on_request(tmp_path: Path, small: Table) -> Non
     best = expand("imc_figure09", {"table.metric": ["accuracy_best"]}, [])
     for cell in best.cells.values():
         for job in cell.jobs:
-            write(tmp_path, job, {"steps": [0.0], "losses": [1.0]}, report={"lipschitz": 1.0})
+            write(tmp_path, job, {"steps": [0.0], "losses": [1.0]}, report=REPORT)
     write_figure(best, tmp_path)
     assert {row["y"] for row in lines(tmp_path, best, "SNIP, MLP", "curves")} == {"81.0"}  # record() has it one above the last
+
+
+def test_a_trace_reads_the_epochs_of_the_last_training_and_leaves_out_where_no_seed_has_a_number(small: Table, tmp_path: Path) -> None:
+    pair = small.cells[series_key("histories", "SNIP", "MLP"), ""].jobs
+    diverged = {"dense": [{"train_loss": 9.0}], "train": [{"train_loss": 4.0}, {"train_loss": None}]}
+    for job, rows in zip(pair, (LOSSES, diverged), strict=True):
+        write(tmp_path, job, {"steps": [0.0], "losses": [1.0]}, report=REPORT)
+        history(tmp_path, job, rows)
+    write_figure(small, tmp_path)
+    drawn = [(row["n"], float(row["x"]), float(row["y"])) for row in lines(tmp_path, small, "SNIP, MLP", "histories")]
+    assert drawn == [("2", 1.0, 3.0), ("1", 2.0, 1.0)]  # the mean of 2 and 4, then the one seed that is left
+
+
+def test_a_record_that_came_without_its_history_counts_as_not_run_in_the_trace_alone(small: Table, tmp_path: Path) -> None:
+    for job in small.jobs:
+        write(tmp_path, job, {"steps": [0.0], "losses": [1.0]}, report=REPORT)
+    text = write_figure(small, tmp_path)
+    legends = {(s.panel, s.label): s.legend for s in series_of(small, tmp_path)}
+    assert legends["histories", "SNIP, MLP"] == "SNIP, MLP (not run)" and legends["traces", "SNIP, MLP"] == "SNIP, MLP"
+    assert "Missing in histories: SNIP, MLP, SNIP, LeNet." in text
+
+
+def test_points_by_name_have_overrides_of_their_own(small: Table) -> None:
+    cells = {point: cell.jobs[0].run for (row, point), cell in small.cells.items() if row == series_key("named points", "SNIP", "MLP")}
+    found = {point: (run.density, run.stage("train").recipe.lr) for point, run in cells.items()}  # type: ignore[union-attr]
+    assert found == {"a step back=-1": (0.25, 0.01), "a step back=0": (0.5, 0.1)}
+
+
+def test_named_points_stand_at_their_values_and_marks_where_the_runs_or_the_yaml_say(small: Table, tmp_path: Path) -> None:
+    for job in small.jobs:
+        write(tmp_path, job, {"steps": [0.0], "losses": [1.0]}, report=REPORT)
+    text = write_figure(small, tmp_path)
+    assert [float(row["x"]) for row in lines(tmp_path, small, "SNIP, MLP", "named points")] == [-1.0, 0.0]
+    assert {float(row["x"]) for row in lines(tmp_path, small, "found, MLP", "named points")} == {3.0}  # 53 - 100 * 0.5
+    assert lines(tmp_path, small, "sought, MLP", "named points") == [] and "sought, MLP: none" in text
+    assert "a mark of nobody" in (tmp_path / "figures" / f"{small.name}.svg").read_text() and "sought, MLP (none)" in {
+        s.legend for s in series_of(small, tmp_path)
+    }
 
 
 # --- pictures

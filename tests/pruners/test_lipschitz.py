@@ -73,6 +73,17 @@ def test_the_stage_gives_two_b_n(box: str, b: float) -> None:
     assert found["lipschitz_sd"] is None
 
 
+def test_the_largest_norm_is_p_of_infinity() -> None:
+    m = normal(4, 0)
+    found = on_quartic(Lipschitz(directions=1, norm="max"))
+    assert found["lipschitz_n"] == pytest.approx(float((6 * WSTAR * (m / m.abs().max()) ** 2).abs().max()), rel=1e-6)
+    assert Lipschitz(norm="max", p=5) == Lipschitz(norm="max")  # p is not used
+    with pytest.raises(ValueError, match="take method.lipschitz.norm=max"):
+        Lipschitz(p=math.inf)
+    with pytest.raises(ValueError, match="take estimator=eq23 or norm=p"):
+        Lipschitz(norm="max", estimator="eq23_no_root")
+
+
 @pytest.mark.parametrize(("where", "point"), [("wstar", WSTAR), ("init", W0), ("midpoint", (WSTAR + W0) / 2)])
 def test_v_is_where_the_option_says(where: str, point: Tensor) -> None:
     m = normal(4, 0)
