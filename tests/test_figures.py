@@ -235,7 +235,7 @@ def test_the_best_epoch_is_drawn_on_request(tmp_path: Path, small: Table) -> Non
 
 
 def test_a_trace_reads_the_epochs_of_the_last_training_and_leaves_out_where_no_seed_has_a_number(small: Table, tmp_path: Path) -> None:
-    pair = small.cells[series_key("histories", "SNIP", "MLP"), ""].jobs
+    pair = small.cells[series_key("histories", "SNIP", "MLP"), "="].jobs
     diverged = {"dense": [{"train_loss": 9.0}], "train": [{"train_loss": 4.0}, {"train_loss": None}]}
     for job, rows in zip(pair, (LOSSES, diverged), strict=True):
         write(tmp_path, job, {"steps": [0.0], "losses": [1.0]}, report=REPORT)
