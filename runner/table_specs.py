@@ -25,7 +25,7 @@ def figure_names() -> list[str]:
 def read_spec(stem: str) -> dict[str, Any]:
     """A table's or figure's YAML. `like` names others of which it is a variant: what it does not say is theirs, of several the last one's.
 
-    `densities` are those of the rows of another table: by the row's label, `others` for the rest of the rows that have any.
+    `row_densities` are those of the rows of another table: by the row's label, `others` for the rest of the rows that have any.
     """
     own = _load(CONF / ("figure" if stem in figure_names() else "table") / f"{stem}.yaml")
     above = own.get("like", [])
@@ -33,8 +33,8 @@ def read_spec(stem: str) -> dict[str, Any]:
     for name in [above] if isinstance(above, str) else above:
         spec |= read_spec(name)
     spec |= own
-    if "densities" in spec:
-        given = spec.pop("densities")
+    if "row_densities" in spec:
+        given = spec.pop("row_densities")
         spec["rows"] = [{**row, "density": given.get(row["label"], given["others"])} if "density" in row else row for row in spec["rows"]]
     return spec
 

@@ -132,7 +132,7 @@ def test_what_several_tables_give_the_last_one_has_and_densities_go_to_rows_that
     assert rows(11) == rows(10) != rows(8) != rows(1)
     assert rows(10)["Baseline"] is None and rows(10)["SNIP"] == [0.65, 0.55] and rows(10)["LTH+FineTuning"] == [0.66, 0.53]
     assert rows(1)["SNIP"] == [0.53, 0.55]  # another table's densities change nothing here
-    assert "densities" not in read_spec("imc_table10") and "best_of" not in read_spec("imc_table10")
+    assert "row_densities" not in read_spec("imc_table10") and "best_of" not in read_spec("imc_table10")
     eleven, two = read_spec("imc_table11"), read_spec("imc_table02")
     assert eleven["best_of"] == two["best_of"] and eleven["overrides"] == ["train=imc", "train_fraction=0.1"]
 
