@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from pruners.base import Finding, Masks, Task
 from pruners.jackpot import Allocate, Begun, Classifier, Init, overlap, searched
-from pruners.swap import Pairs, Quota, Restriction, contested, flat, swapped
+from pruners.swap import Pairs, Quota, Restriction, flat, swap
 
 
 class StraightThrough(torch.autograd.Function):
@@ -80,21 +80,20 @@ class PopupMasking:
     def after_step(self, model: nn.Module, step: int) -> None:
         """Swap what the scores say and the restriction allows; count."""
         moved = [self._swap(model.get_parameter(name), name, step) for name, k in self.keep.items() if 0 < k < self.masks[name].numel()]
-        if moved:
-            self.counts[step] = torch.stack(moved).sum(0)
+        self.counts[step] = torch.tensor([sum(numbers) for numbers in zip(*moved, strict=True)] or [0, 0])
         per_epoch = len(self.counts) // len(self.agreed)
         if (step + 1) % per_epoch == 0:
             self.agreed[step // per_epoch] = overlap(self.masks, self.largest)
             self.report = {"overlap_magnitude": float(self.agreed[step // per_epoch]), "swaps": int(self.counts[:, 0].sum())}
 
-    def _swap(self, weight: Tensor, name: str, step: int) -> Tensor:
-        """One layer's swaps, in place; (2,) their number and that of the candidates."""
-        kept, restriction = flat(self.masks[name]), Restriction(self.quota, self.exponent, self.pairs)
-        places = contested(self.masks[name], self.trainable[name], self.keep[name])
-        after, numbers = swapped(kept[places], restriction, step, len(self.counts), self.rng)
-        kept[places] = after
-        flat(self.effective[name])[places] = flat(weight)[places].masked_fill_(~after, 0.0)
-        return numbers
+    def _swap(self, weight: Tensor, name: str, step: int) -> tuple[int, int]:
+        """One layer's swaps, in place; their number, and that of the candidates."""
+        mask, restriction = self.masks[name], Restriction(self.quota, self.exponent, self.pairs)
+        found = swap(mask, self.trainable[name], self.keep[name], restriction, step, len(self.counts), self.rng)
+        kept, effective = flat(mask), flat(self.effective[name])
+        kept[found.enter], kept[found.leave] = True, False
+        effective[found.enter], effective[found.leave] = flat(weight)[found.enter], 0.0
+        return len(found.enter), found.candidates
 
     @property
     def series(self) -> dict[str, list[float]]:
@@ -197,7 +196,7 @@ def popup(model: nn.Module, begun: Begun, restriction: Restriction, task: Task) 
         largest=begun.largest,
         keep=begun.keep,
         rng=task.rng,
-        counts=torch.zeros(task.steps, 2, dtype=torch.int64, device=device),
+        counts=torch.zeros(task.steps, 2, dtype=torch.int64),
         agreed=torch.zeros(task.epochs, dtype=torch.float64, device=device),
         quota=restriction.quota,
         exponent=restriction.exponent,
