@@ -192,7 +192,7 @@ def popup(model: nn.Module, begun: Begun, restriction: Restriction, task: Task) 
     return PopupMasking(
         masks=begun.masks,
         trainable={name: m.requires_grad_() for name, m in begun.relaxed.items()},
-        effective={name: model.get_parameter(name).detach().masked_fill(~mask, 0.0) for name, mask in begun.masks.items()},
+        effective={name: model.get_parameter(name).detach().clone().masked_fill_(~mask, 0.0) for name, mask in begun.masks.items()},  # clone keeps the format
         largest=begun.largest,
         keep=begun.keep,
         rng=task.rng,
