@@ -64,6 +64,14 @@ class Masking(Protocol):
     def after_step(self, model: nn.Module, step: int) -> None: ...  # tensors have moved
 
 
+@runtime_checkable
+class Observed(Protocol):
+    """A masking that keeps numbers of its training for pictures; they become the run's series.json."""
+
+    @property
+    def series(self) -> dict[str, list[float]]: ...  # finite, e.g. a number for each step
+
+
 class Pruner(Protocol):
     """A pruning method. It may change weights (pruned ones become exact zeros) but nothing else of the model."""
 

@@ -2,9 +2,9 @@
 
 Rows: our training loop against the loop that a tutorial shows (a DataLoader that transforms image by image), and against its own limit (the bare steps on
 one batch that is there already); bf16 against fp32; Hessian-vector products against PyHessian's and curvlinops'; every method that scores with data against
-training steps on the same images; expanding a table against composing each of its jobs. Below: planning and printing 29 tables over 10,000 records; peak
-memory of making masks; what measuring a Hessian before pruning takes, in epochs; error and memory of a spectrum beside PyHessian's. The throughput of training
-is kept for the estimates of `make plan`.
+training steps on the same images; steps of every mask search against training steps of the same net; expanding a table against composing each of its jobs.
+Below: planning and printing 29 tables over 10,000 records; peak memory of making masks; what measuring a Hessian before pruning takes, in epochs; error and
+memory of a spectrum beside PyHessian's. The throughput of training is kept for the estimates of `make plan`.
 """
 
 import copy
@@ -33,6 +33,7 @@ from pruners.hessian import HessianOperator, HessianOptions
 from runner import bench_memory, bench_spectrum, bench_stages
 from runner.bench_plan import composed, expanded, make_tables, measure
 from runner.bench_scores import EXAMPLES, score_contests
+from runner.bench_search import races
 from runner.compose import compose_config
 from runner.costs import BENCH, readable, save_bench
 from runner.data.base import Split
@@ -183,6 +184,8 @@ def all_duels(device: torch.device) -> Iterator[Duel]:
     x = ((data.images.float() / 255 - MEAN[0]) / STD[0]).to(device, memory_format=torch.channels_last)
     for contest in score_contests(_net(3, 32, device), (x, data.labels.to(device))):
         yield Duel(contest.work, contest.limit, contest.prune, contest.steps)
+    for race in races(device):
+        yield Duel(race.work, race.limit, race.search, race.steps)
     yield Duel("expanding 25 jobs of a table", "a Hydra composition for each", expanded, composed)
 
 

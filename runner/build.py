@@ -133,6 +133,6 @@ def _check_options(raw: dict[str, Any], plain: dict[str, Any]) -> list[str]:
         problems.append(
             f"retrain={retrain}: method={method['name']} prunes at initialization here, so there is nothing to {retrain}; add start=dense, or leave retrain out"
         )
-    if start not in (None, "init") and retrain == "none":
+    if start not in (None, "init") and retrain == "none" and method.get("retrain") != "optional":
         problems.append(f"retrain=none: start={start} prunes a trained net; say how it is retrained: reinit, rewind or finetune")
     return problems

@@ -12,7 +12,8 @@ from runner.spec import KINDS, Recipe, Stage, Start, epochs_of, point_of, scaled
 INTERPOLATION = re.compile(r"\$\{[\w.]+\}")
 STAGE_KEYS = {
     *("name", "kind", "start", "masks", "needs", "pruner", "measure", "data", "density", "round"),
-    *("epochs", "segment", "lr_schedule", "lr_factor", "nesterov", "trainable_decay"),
+    *("epochs", "segment", "lr_schedule", "lr_factor", "batch_size", "nesterov", "trainable_decay"),
+    "given",  # what has to have a value; without one the stage is left out
 }
 
 
@@ -40,6 +41,7 @@ def build_stages(plain: dict[str, Any], raw: Any) -> tuple[Stage, ...]:
     written = flatten([follow(item, raw) for group, items in listed.items() if items for item in raw[group]["stages"]])
     written = [_followed(item, raw) for item in written]
     nodes = flatten([*listed.values()])
+    written, nodes = ([item for item, node in zip(items, nodes, strict=True) if node.get("given", True) is not None] for items in (written, nodes))
     pairs = expand_rounds(nodes, written, plain["density"], plain["train"]["scale"], "method.stages", _repeat_alias(written, raw))
     built, problems = _Built(plain), list[str]()
     broken: set[str] = set()  # what reads a stage that has a problem adds no problem of its own
@@ -182,7 +184,7 @@ def _build_recipe(node: dict[str, Any], built: _Built, start: Start, key: str) -
     return Recipe(
         epochs=epochs,
         lr=float(train["lr"]) * float(node.get("lr_factor", 1.0)),
-        batch_size=train["batch_size"],
+        batch_size=node.get("batch_size") or train["batch_size"],
         momentum=float(train["momentum"]),
         weight_decay=float(train["weight_decay"]),
         lr_schedule=node.get("lr_schedule") or train["lr_schedule"],

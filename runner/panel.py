@@ -54,7 +54,7 @@ def paper_command(cfg: DictConfig, words: list[str]) -> str:
     kept = [word for word in words if not re.match(rf"({'|'.join(dropped)})=|(env|train|dataset|model|hydra)\.", word)]
     size = cfg.model.name + ("_w32" if cfg.model.name in ("resnet20", "resnet32") else "")
     dataset = PAPER_SETTING.get(cfg.dataset.name, cfg.dataset.name)
-    return "python run.py " + shlex.join([f"method={cfg.method.name}", f"model={size}", f"dataset={dataset}", "train=imc", *kept])
+    return "python run.py " + shlex.join([f"method={cfg.method.name}", f"model={size}", f"dataset={dataset}", f"train={cfg.method.get('paper', 'imc')}", *kept])
 
 
 def plan_table(identity: str, steps: list[dict[str, Any]], done: bool) -> Table:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.connected import empty_layers, reached_outputs
-from pruners.base import Finding, FixedMasking, Masking, Masks, Measurement, apply_masks, count_kept, count_prunable, full_masks, keep_count
+from pruners.base import Finding, FixedMasking, Masking, Masks, Measurement, Observed, apply_masks, count_kept, count_prunable, full_masks, keep_count
 from runner.identity import trains
 from runner.rng import derive
 from runner.spec import Run, Stage
@@ -80,13 +80,14 @@ def _train(bench: Workbench, stage: Stage) -> Artefact:
     last = stage.recipe.end * bench.batches(stage).steps_per_epoch - 1  # type: ignore[union-attr]
     _make_effective(model, masking, last)
     check_masked(model, masking.masks, stage)
+    meta = {"report": masking.report | _divergence(stage, done.history), "seconds": done.seconds + setup, "epochs": trains(stage), "history": done.history}
     return Artefact(
         weights=_state(model),
         masks=masking.masks,
         findings={name: t.detach().cpu() for name, t in masking.trainable.items()},
         optimizer=done.momentum,
         snapshots=done.snapshots,
-        meta={"report": masking.report | _divergence(stage, done.history), "seconds": done.seconds + setup, "epochs": trains(stage), "history": done.history},
+        meta=meta | _series(stage, masking.series if isinstance(masking, Observed) else {}),
     )
 
 
@@ -167,12 +168,20 @@ def _measure(bench: Workbench, stage: Stage) -> Artefact:
     task = bench.task(stage, steps=0)
     begun = time.monotonic()
     found: Measurement = stage.component(model, masks, task)
-    for name, numbers in found.series.items():
+    meta = {"report": found.report, "seconds": time.monotonic() - begun, "epochs": 0, "history": []}
+    return Artefact(findings=found.tensors, meta=meta | _series(stage, found.series))
+
+
+def _series(stage: Stage, series: dict[str, list[float]]) -> dict[str, Any]:
+    """A stage's numbers for pictures as a part of its metadata, if it has any.
+
+    Raises:
+        FloatingPointError: one is not finite.
+    """
+    for name, numbers in series.items():
         if not all(map(math.isfinite, numbers)):
             raise FloatingPointError(f"stage {stage.name!r}: series {name} is not finite: the weights or what was computed of them have overflowed")
-    series = {"series": found.series} if found.series else {}
-    meta = {"report": found.report, "seconds": time.monotonic() - begun, "epochs": 0, "history": []}
-    return Artefact(findings=found.tensors, meta=meta | series)
+    return {"series": series} if series else {}
 
 
 def _at_start(bench: Workbench, stage: Stage) -> tuple[nn.Module, Masks, State]:

@@ -1,0 +1,173 @@
+"""One step of a mask search in one layer: which weights have come to the wrong side of the top k, and which of them change sides.
+
+"Lottery Jackpots Exist in Pre-trained Models" (Zhang et al., arXiv:2104.08700), Eqs. 28 to 30 and 32. Kept weights that are no longer among the k largest
+scores (Phi*) and pruned weights that now are (Psi*) are equally many; q_t pairs of them swap.
+
+Eq. 28 as printed takes the |Psi|-th largest score for the boundary; it has to be the |Psi|-th smallest, as the authors' code has it. Of equal scores the lower
+index counts as the larger: Phi* and Psi* stay equally many, where the authors' code then does nothing in that layer.
+
+Scores and masks stay on their device, the host learns counts alone. Nothing is sorted but a sample and ties: a selection costs a few comparisons a weight.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, sqrt
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+Quota = Literal["falling", "rising", "one", "all", "none"]
+Pairs = Literal["largest", "smallest", "random"]
+FEW = 1 << 14  # scores that are not worth a sample
+EVERY = 61  # of the scores one in so many is in the sample; no multiple of the length of a row
+
+
+@dataclass(frozen=True)
+class Restriction:
+    """How many pairs may swap in a step, and which.
+
+    Args:
+        quota: `falling`: ceil(|Psi*| (1 - t/t_f)^exponent), Eq. 29. `rising`: ceil(|Psi*| (t/t_f)^exponent), Eq. 32. `one` pair and `all` are the two readings
+            of the paper's constant schedule, which it calls q_t = 1 and the same as edge-popup. `none`: the mask never changes.
+        exponent: Default 4: Eq. 29.
+        pairs: those with the `largest` expected drop of the loss (Eq. 30: the largest scores of Psi*, the smallest of Phi*), the `smallest`, or `random` ones
+            (Table 8).
+    """
+
+    quota: Quota = "falling"
+    exponent: int = 4
+    pairs: Pairs = "largest"
+
+    def problems(self) -> list[str]:
+        """What is wrong with the options, a line each."""
+        chosen = {"quota": (self.quota, get_args(Quota)), "pairs": (self.pairs, get_args(Pairs))}
+        found = [f"method.search.{key}={value!r} must be one of {', '.join(among)}" for key, (value, among) in chosen.items() if value not in among]
+        if self.exponent < 1:
+            found.append(f"method.search.exponent={self.exponent} must be at least 1, 4 in the paper")
+        if self.exponent != Restriction.exponent and self.quota in ("one", "all", "none"):
+            found.append(f"method.search.exponent={self.exponent}: quota={self.quota} has none; leave it out, or take quota=falling")
+        if self.quota in ("all", "none") and self.pairs != "largest":
+            found.append(f"method.search.pairs={self.pairs}: with quota={self.quota} there is nothing to choose; leave it out, or take quota=falling")
+        return found
+
+    def allowed(self, candidates: int, step: int, steps: int) -> int:
+        """q_t of `candidates` pairs in step 0, 1, ... of `steps`; exact, whatever the numbers."""
+        shares = {"falling": Fraction(steps - step, steps), "rising": Fraction(step, steps)}
+        if self.quota in shares:
+            return ceil(candidates * shares[self.quota] ** self.exponent)
+        return {"one": min(candidates, 1), "all": candidates, "none": 0}[self.quota]
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Places in `flat` of the weights that enter the mask and that leave it, equally many, and how many could have."""
+
+    enter: Tensor
+    leave: Tensor
+    candidates: int
+
+
+def swap(kept: Tensor, scores: Tensor, k: int, restriction: Restriction, step: int, steps: int, rng: Generator) -> Swap:
+    """The swaps of one step (Eqs. 28 to 30). Nothing is changed.
+
+    Args:
+        kept: bool with k True, 0 < k < its entries; scores: float; of one shape and memory format.
+        rng: for random pairs; nothing is drawn for others.
+    """
+    values = flat(scores)
+    enter, leave = candidate_pairs(kept, scores, k)
+    candidates = len(enter)
+    q = restriction.allowed(candidates, step, steps)
+    if q < candidates and restriction.pairs == "random":
+        enter, leave = (places[torch.randperm(candidates, generator=rng)[:q].to(places.device)] for places in (enter, leave))
+    elif q < candidates:
+        low = restriction.pairs == "smallest"
+        enter, leave = _most(values, enter, q, kept, smallest=low), _most(values, leave, q, kept, smallest=not low)
+    return Swap(enter, leave, candidates)
+
+
+def flat(tensor: Tensor) -> Tensor:
+    """A tensor's entries (n,) in the order of memory, sharing it: convolutions are channels-last, and reordering them would cost more than all else here."""
+    return tensor.permute(_slowest_first(tensor)).view(-1)
+
+
+def candidate_pairs(kept: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Places in `flat` of pruned weights that are among the k largest scores, Psi*, and of kept ones that are not, Phi*: equally many (Eq. 28).
+
+    Raises:
+        FloatingPointError: a score is NaN.
+    """
+    values, now = flat(scores), flat(kept)
+    boundary = kth_largest(values, k)
+    wrong = (values >= boundary).logical_xor_(now).nonzero().flatten()  # the k largest and those that equal the k-th, against the kept
+    was = now[wrong]
+    enter, leave = wrong[~was], wrong[was]
+    surplus = len(enter) - len(leave)
+    if surplus:
+        ties = (values == boundary).nonzero().flatten()
+        last = ties[_index(ties, kept).argsort()][len(ties) - surplus :]
+        enter, leave = enter[torch.isin(enter, last, invert=True)], torch.cat([leave, last[now[last]]])
+    if len(enter) != len(leave):
+        raise FloatingPointError(f"a score of a layer of {kept.numel():,} weights is NaN: the search has diverged; a smaller train.lr may help")
+    return enter, leave
+
+
+def largest_of(values: Tensor, places: Tensor, q: int, like: Tensor) -> Tensor:
+    """Which of `values` (c,) are the q largest, q from 0 to c; of equal ones those with the lower index, of which `places` (c,) in `flat(like)` tell."""
+    if not q:
+        return places[:0]
+    boundary = kth_largest(values, q)
+    above, ties = (values > boundary).nonzero().flatten(), (values == boundary).nonzero().flatten()
+    return torch.cat([above, ties[_index(places[ties], like).argsort()][: q - len(above)]])
+
+
+def kth_largest(values: Tensor, k: int) -> Tensor:
+    """The k-th largest of `values` (n,), as a tensor () on their device; k from 1 to n."""
+    return torch.from_numpy(by_sample(values.detach().numpy(), k)) if values.device.type == "cpu" else by_topk(values, k)
+
+
+def by_topk(values: Tensor, k: int) -> Tensor:
+    """`kth_largest` without leaving the device."""
+    small = k <= len(values) // 2
+    few = torch.topk(values, k if small else len(values) + 1 - k, largest=small, sorted=False).values  # kthvalue has no deterministic form on CUDA
+    return few.min() if small else few.max()
+
+
+def by_sample(values: np.ndarray, k: int) -> np.ndarray:
+    """`kth_largest` for NumPy, a tenth of topk's time (measured): a sample tells between which values it lies, and only what is there is partitioned."""
+    n = len(values)
+    if n >= FEW:
+        sample = np.sort(values[::EVERY])
+        m = len(sample)
+        place, spread = m * (n - k) / n, 3 * sqrt(m * (k / n) * (1 - k / n)) + 1  # three standard errors: what lies outside is looked for below
+        low, high = sample[max(0, int(place - spread))], sample[min(m - 1, int(place + spread))]
+        above = int(np.count_nonzero(values > high))
+        between = values[(values >= low) & (values <= high)]
+        if above < k <= above + len(between):
+            values, k, n = between, k - above, len(between)
+    return np.asarray(np.partition(values, n - k)[n - k])
+
+
+def _most(values: Tensor, places: Tensor, q: int, like: Tensor, smallest: bool) -> Tensor:
+    """Of `places`, the q with the largest values, or the smallest; of equal values the lower index is the larger."""
+    chosen = torch.full_like(places, smallest, dtype=torch.bool)
+    chosen[largest_of(values[places], places, len(places) - q if smallest else q, like)] = not smallest
+    return places[chosen]
+
+
+def _slowest_first(tensor: Tensor) -> list[int]:
+    """Dimensions by how far apart in memory neighbours are."""
+    if tensor.is_contiguous():
+        return list(range(tensor.dim()))
+    return sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+
+
+def _index(places: Tensor, tensor: Tensor) -> Tensor:
+    """Places in memory -> indices of the flattened tensor."""
+    index = torch.zeros_like(places)
+    for d in reversed(_slowest_first(tensor)):
+        index += places % tensor.shape[d] * tensor.shape[d + 1 :].numel()
+        places = places // tensor.shape[d]
+    return index
