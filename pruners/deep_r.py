@@ -1,18 +1,20 @@
-"""Deep R, deep rewiring: sparse from the first step; at every step, connections that would change their sign die and random ones are born (Bellec et al., 2018,
-arXiv:1711.05136, Algorithm 1).
+"""Deep R, deep rewiring: sparse from the first step; at every step, connections that would change their sign die and random ones are born (Bellec et al.,
+2018, arXiv:1711.05136, Algorithm 1).
 
-Position k has a sign s_k for ever; it is active while theta_k > 0, with the weight w_k = s_k theta_k. Active ones: theta <- theta - lr (dL/dtheta + alpha + noise).
-Those with theta <= 0 afterwards die; as many dormant positions, drawn uniformly, are born with theta = 1e-12. In weights: the gradient gets alpha sign(w) and noise,
-and a weight dies whose sign is no longer its position's.
+Position k has a sign s_k for ever; it is active while theta_k > 0, with the weight w_k = s_k theta_k. Active ones: theta <- theta - lr (dL/dtheta + alpha +
+noise). Those with theta <= 0 afterwards die; as many dormant positions, drawn uniformly, are born with theta = 1e-12. In weights: the gradient gets alpha
+sign(w) and noise, and a weight dies whose sign is no longer its position's.
 
 Choices and deviations (methods/deep_r.md; decisions.md 29: the authors' settings):
-- Noise and alpha are added to the gradient: with plain SGD that is the authors' code, lr * noise * N(0, 1). Their paper has sqrt(2 lr T) N(0, 1) on theta. Under the
-  momentum of the tables' recipe both act through it.
-- Signs of the connections at the start are those of the initial weights; all others are drawn. Exact counts at the start, where the authors draw with replacement.
+- Noise and alpha are added to the gradient: with plain SGD that is the authors' code, lr * noise * N(0, 1). Their paper has sqrt(2 lr T) N(0, 1) on theta.
+  Under the momentum of the tables' recipe both act through it.
+- Signs of the connections at the start are those of the initial weights; all others are drawn. Exact counts at the start, where the authors draw with
+  replacement.
 - No weight decay on prunable weights: alpha is the prior (the authors; Intel's CIFAR settings too).
 - Momentum of what dies and what is born is cleared. All prunable layers take part, each with its own count (`budget`).
-- rule=flip is Intel's variant: no sign of its own, a weight dies when the step has flipped its sign; births begin at 0, never where one just died unless a layer has
-  no other room, so that a new weight's first step decides its sign. Its temperatures 1e-5, 1e-8, 1e-12, 1e-15 are noise=sqrt(2 * 0.01 * 1e-5) with cooling=quarters.
+- rule=flip is Intel's variant: no sign of its own, a weight dies when the step has flipped its sign; births begin at 0, never where one just died unless a
+  layer has no other room, so that a new weight's first step decides its sign. Its temperatures 1e-5, 1e-8, 1e-12, 1e-15 are noise=sqrt(2 * 0.01 * 1e-5) with
+  cooling=quarters.
 - After `stop`, training is plain: no noise, no alpha, no death.
 """
 

@@ -1,14 +1,15 @@
 """DSR, dynamic sparse reparameterization: sparse from the first step; weights below one threshold give way to random connections, and layers whose weights are
 large gain at the cost of the others (Mostafa & Wang, 2019, arXiv:1902.05967, Algorithm 1).
 
-After every period: in all layers active weights with |w| < H go, k in all; H is doubled when k < 0.9 N_p and halved when k > 1.1 N_p, for the next time; k connections
-come, layer l getting k R_l / sum R with R_l its connections that are left, uniformly at random where there was none before.
+After every period: in all layers active weights with |w| < H go, k in all; H is doubled when k < 0.9 N_p and halved when k > 1.1 N_p, for the next time; k
+connections come, layer l getting k R_l / sum R with R_l its connections that are left, uniformly at random where there was none before.
 
 Choices and deviations (methods/dsr.md):
-- N_p is a share of all connections (`drop_fraction`): the authors give numbers for each net, 400,000 for ResNet-50, 20,000 for WRN-28-2, which is 14 % of them at
-  density 0.1 and 7 % at 0.2.
+- N_p is a share of all connections (`drop_fraction`): the authors give numbers for each net, 400,000 for ResNet-50, 20,000 for WRN-28-2, which is 14 % of them
+  at density 0.1 and 7 % at 0.2.
 - The period is doubled at 12.5 %, 40 % and 70 % of the steps: their CIFAR schedule (epochs 25, 80 and 140 of 200).
-- Shares are rounded by largest remainders (decisions.md 4), where the authors leave the rest to a random layer. What a full layer cannot take goes to the others.
+- Shares are rounded by largest remainders (decisions.md 4), where the authors leave the rest to a random layer. What a full layer cannot take goes to the
+  others.
 - A layer keeps at least its largest weight, as in the authors' code. Only when no layer has room left do connections come back where they just went.
 - Momentum of what goes and what comes is cleared; the authors' code leaves it, so that a new weight may start away from zero.
 - All prunable layers take part (decisions.md 2); the authors keep first, shortcut and (on CIFAR) last layers dense.

@@ -1,14 +1,15 @@
 """OBD, Optimal Brain Damage: on a trained net, remove the weights whose loss rises least to second order (LeCun, Denker & Solla, NeurIPS 1989).
 
-score_k = h_kk w_k^2 / 2, with h_kk the diagonal of a curvature of the mean training loss, whose gradient is taken to be zero and whose other entries are dropped.
+score_k = h_kk w_k^2 / 2, with h_kk the diagonal of a curvature of the mean training loss, whose gradient is taken to be zero and whose other entries are
+dropped.
 
 Which diagonal (methods/obd.md; decisions.md 29): Monte-Carlo Fisher. For each image a label y is drawn from the net's own softmax, and h_kk is the mean of
-(dL(y)/dw_k)^2 over images. Its expectation is the diagonal of the generalised Gauss-Newton matrix (`ggn`: the sum over all classes c of p_c (dL(c)/dw_k)^2), which is
-never negative; the original's recursion back through the layers also drops the cross terms between units. `hutchinson` is the Hessian itself, as the mean of z * Hz
-over random signs z; negative entries count as zero.
+(dL(y)/dw_k)^2 over images. Its expectation is the diagonal of the generalised Gauss-Newton matrix (`ggn`: the sum over all classes c of p_c (dL(c)/dw_k)^2),
+which is never negative; the original's recursion back through the layers also drops the cross terms between units. `hutchinson` is the Hessian itself, as the
+mean of z * Hz over random signs z; negative entries count as zero.
 
-Choices: BatchNorm by its running statistics, since a batch's couple the images; images not augmented; labels that are drawn, not the true ones, whose gradients
-vanish with the training loss; weight decay's own curvature left out (the same for all weights). Fisher and Gauss-Newton assume cross-entropy.
+Choices: BatchNorm by its running statistics, since a batch's couple the images; images not augmented; labels that are drawn, not the true ones, whose
+gradients vanish with the training loss; weight decay's own curvature left out (the same for all weights). Fisher and Gauss-Newton assume cross-entropy.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,8 +1,8 @@
 """RigL: sparse from the first step; every so often the smallest weights give way to the connections with the largest gradients (Evci et al., 2020,
 arXiv:1911.11134, Algorithm 1).
 
-At step t, a multiple of the period before T_end, in each layer of K weights: n = floor(f K) with f = alpha / 2 (1 + cos(pi t / T_end)); the n active weights of
-smallest size go; the n positions with the largest |dL/dw| of the current batch come, among all that are not active then. The update takes the place of the
+At step t, a multiple of the period before T_end, in each layer of K weights: n = floor(f K) with f = alpha / 2 (1 + cos(pi t / T_end)); the n active weights
+of smallest size go; the n positions with the largest |dL/dw| of the current batch come, among all that are not active then. The update takes the place of the
 optimizer's step.
 
 Choices and deviations (methods/rigl.md; decisions.md 29):

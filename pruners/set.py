@@ -1,14 +1,15 @@
 """SET, sparse evolutionary training: sparse from the first step; after every epoch the weakest connections give way to random ones (Mocanu et al., 2018,
 arXiv:1707.04780, Algorithm 1).
 
-In each layer: the zeta share of the positive weights that are closest to zero goes, and the zeta share of the negative ones; as many connections come, uniformly
-at random among all positions that are not active then. Layers never exchange connections.
+In each layer: the zeta share of the positive weights that are closest to zero goes, and the zeta share of the negative ones; as many connections come,
+uniformly at random among all positions that are not active then. Layers never exchange connections.
 
 Choices and deviations (methods/set.md; decisions.md 29: the authors' settings):
 - New weights are 0, as in the authors' mask-based code; N(0, 0.1^2) in their sparse one: `grow_std`.
 - Positions that go may come back at once (at zero), as in the authors' code: `allow_regrow`.
 - Momentum of what goes and what comes is cleared; the authors' code rebuilds its optimizer every epoch, which clears all of it.
-- No update after the last step. An active weight that is exactly zero counts as positive, so it goes first. A layer that is full has nothing to choose: it stays.
+- No update after the last step. An active weight that is exactly zero counts as positive, so it goes first. A layer that is full has nothing to choose: it
+  stays.
 - The start has exact counts, from `allocate`: the same density in every layer unless told. The authors draw every entry by itself, with densities after
   Erdos-Renyi on their nets of linear layers (allocate=erk).
 - All prunable layers take part, the last one too (decisions.md 2); the authors keep it dense.
