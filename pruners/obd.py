@@ -80,7 +80,7 @@ class Obd:
     @torch.no_grad()
     def _labels(self, model: nn.Module, x: Tensor, rng: Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Labels (B,) of a batch and what each counts (B,): draws from the net's softmax, or every class by its probability."""
-        p = model(x).float().softmax(1)  # (B, C)
+        p = model(x).softmax(1)  # (B, C)
         if self.estimator == "ggn":
             yield from ((torch.full_like(column, c, dtype=torch.long), column) for c, column in enumerate(p.unbind(1)))
             return

@@ -45,7 +45,15 @@ def nothing(step: int, opt: SGD) -> None:
 
 
 def walk(
-    model: nn.Module, masking: Masking, steps: int, before: Watch = nothing, between: Watch = nothing, after: Watch = nothing, lr: float = 0.1, decay: float = 5e-4
+    model: nn.Module,
+    masking: Masking,
+    steps: int,
+    before: Watch = nothing,
+    between: Watch = nothing,
+    after: Watch = nothing,
+    *,
+    lr: float = 0.1,
+    decay: float = 5e-4,
 ) -> SGD:
     """Train as the loop does; `before`, `between` and `after` see the net with its gradients, before the optimizer's step, and after the last hook."""
     opt = SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=decay)
@@ -94,6 +102,6 @@ def stopped_again_and_again(words: list[str], folder: Path, every: int) -> tuple
 
 def same(one: Artefact, other: Artefact) -> bool:
     """Whether two artefacts are equal to the bit: weights, masks, momentum, findings, history."""
-    parts = ("weights", "masks", "optimizer")
-    equal = [getattr(one, p).keys() == getattr(other, p).keys() and all(torch.equal(t, getattr(other, p)[n]) for n, t in getattr(one, p).items()) for p in parts]
-    return all(equal) and all(one.meta[key] == other.meta[key] for key in ("report", "history"))
+    pairs = [(getattr(one, part), getattr(other, part)) for part in ("weights", "masks", "optimizer")]
+    equal = all(a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items()) for a, b in pairs)
+    return equal and all(one.meta[key] == other.meta[key] for key in ("report", "history"))

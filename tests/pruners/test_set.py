@@ -64,7 +64,7 @@ def test_a_full_layer_stays_and_without_regrowth_no_more_go_than_there_is_room()
 def test_an_update_keeps_counts_and_new_connections_begin_without_a_past(options: dict[str, object]) -> None:
     model, masks = sparse_mlp()
     masking = SparseEvolution(every(4), **options)(model, masks, training())  # type: ignore[arg-type]
-    old, weights = copied(masks), {}
+    old = copied(masks)
     rewired = 0
 
     def between(step: int, opt: SGD) -> None:
@@ -72,7 +72,6 @@ def test_an_update_keeps_counts_and_new_connections_begin_without_a_past(options
             assert not momentum(opt, model, n)[~mask].any()
             if step and step % 4 == 0:
                 assert not momentum(opt, model, n)[mask & ~before[n]].any()
-        weights.update({n: model.get_parameter(n).detach().clone() for n in masks})
 
     def after(step: int, opt: SGD) -> None:
         nonlocal rewired
