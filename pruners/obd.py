@@ -107,6 +107,7 @@ def first(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
             return
 
 
+@torch.no_grad()  # of the weights alone: the biases are the model's own, and would drag a graph along
 def _add_squares(total: Scores, model: nn.Module, x: Tensor, labels: Tensor, shares: Tensor, loss: LossFn) -> None:
     """Add to `total` the squared gradient of each image's own loss, times its share."""
     weights = {name: model.get_parameter(name).detach() for name in total}

@@ -212,7 +212,7 @@ def test_scoring_leaves_no_trace_and_repeats_under_its_seed(estimator: str) -> N
     unchanged = photograph(model)
     score = Obd(estimator=estimator, probes=2)  # type: ignore[arg-type]
     first_, second = (score(model, full_masks(model), cut(images(), 10), F.cross_entropy, seeded(3)) for _ in range(2))
-    assert unchanged()
+    assert unchanged() and not any(s.requires_grad for s in first_.values())
     assert all(torch.equal(s, second[n]) for n, s in first_.items()) and list(first_) == list(full_masks(model))
 
 
