@@ -11,7 +11,7 @@ Choices and deviations (methods/deep_r.md; decisions.md 29: the authors' setting
 - Signs of the connections at the start are those of the initial weights; all others are drawn. Exact counts at the start, where the authors draw with
   replacement.
 - No weight decay on prunable weights: alpha is the prior (the authors; Intel's CIFAR settings too).
-- Momentum of what dies and what is born is cleared. All prunable layers take part, each with its own count (`budget`).
+- Momentum of what dies and what is born is cleared. Every layer has its own count (`budget`).
 - rule=flip is Intel's variant: no sign of its own, a weight dies when the step has flipped its sign; births begin at 0, never where one just died unless a
   layer has no other room, so that a new weight's first step decides its sign. Its temperatures 1e-5, 1e-8, 1e-12, 1e-15 are noise=sqrt(2 * 0.01 * 1e-5) with
   cooling=quarters.

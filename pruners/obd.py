@@ -9,7 +9,7 @@ which is never negative; the original's recursion back through the layers also d
 mean of z * Hz over random signs z; negative entries count as zero.
 
 Choices: BatchNorm by its running statistics, since a batch's couple the images; images not augmented; labels that are drawn, not the true ones, whose
-gradients vanish with the training loss; weight decay's own curvature left out (the same for all weights). Fisher and Gauss-Newton assume cross-entropy.
+gradients vanish with the training loss; the curvature of weight decay left out, as is usual. Fisher and Gauss-Newton assume cross-entropy.
 """
 
 from collections.abc import Iterable, Iterator

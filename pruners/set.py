@@ -12,7 +12,7 @@ Choices and deviations (methods/set.md; decisions.md 29: the authors' settings):
   stays.
 - The start has exact counts, from `allocate`: the same density in every layer unless told. The authors draw every entry by itself, with densities after
   Erdos-Renyi on their nets of linear layers (allocate=erk).
-- All prunable layers take part, the last one too (decisions.md 2); the authors keep it dense.
+- The classifier stays dense (`method.layers`), as the authors' output layer and the jackpots paper's.
 """
 
 import math

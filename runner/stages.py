@@ -164,7 +164,7 @@ def _cut_off(model: nn.Module, masks: Masks, image: tuple[int, int, int]) -> dic
 
 
 def _cut_off_now(bench: Workbench, stage: Stage, model: nn.Module, masks: Masks) -> dict[str, Finding]:
-    """What is cut off after a training that has changed the masks of a prune stage: it takes the place of that stage's findings, None where there is nothing."""
+    """What is cut off after a training that has changed the masks of a prune stage: in place of that stage's findings, None where there is nothing."""
     if stage.kind != "train" or stage.component is None or stage.masks is None:
         return {}
     before = bench.store.load(bench.keys[stage.masks]).masks

@@ -15,7 +15,15 @@ from pruners.allocate import Layer
 from pruners.base import FixedMasking, count_kept, count_prunable
 from pruners.deep_r import DeepR, crossed
 
-SMALL = ["method=deep_r", "dataset=digits", "model=mlp", "model.hidden=[16]", "train.scale=0.0125", "density=0.2"]  # two epochs of 15 steps
+SMALL = [
+    "method=deep_r",
+    "method.layers.classifier=pruned",
+    "dataset=digits",
+    "model=mlp",
+    "model.hidden=[16]",
+    "train.scale=0.0125",
+    "density=0.2",
+]  # two epochs of 15 steps
 RULES = ["signed", "flip"]
 INTEL = ["method.rewire.rule=flip", "method.rewire.noise=0.000447", "method.rewire.cooling=quarters", "method.rewire.stop=0.95"]
 
@@ -227,7 +235,7 @@ def test_options_that_make_no_step_are_refused(options: dict[str, object], said:
 def test_a_run_keeps_its_connectivity_and_rewires(words: list[str], tmp_path: Path) -> None:
     run = compose_run(*SMALL, *words)
     if not words:
-        assert run.stage("train").component == DeepR() and run.stage("prune").component.allocate == Layer()
+        assert run.stage("train").component == DeepR() and run.stage("prune").component.pruner.allocate == Layer()
     record, artefacts = perform_run(run, machine(tmp_path))
     last = artefacts["train"].masks
     assert [int(m.sum()) for m in last.values()] == [205, 32]

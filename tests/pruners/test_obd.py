@@ -16,7 +16,15 @@ from pruners.obd import Obd, first
 from runner.errors import ConfigError
 from runner.spec import Start
 
-SMALL = ["method=obd", "dataset=digits", "model=mlp", "model.hidden=[16]", "train.scale=0.0125", "density=0.2"]  # two epochs of 15 steps, twice
+SMALL = [
+    "method=obd",
+    "method.layers.classifier=pruned",
+    "dataset=digits",
+    "model=mlp",
+    "model.hidden=[16]",
+    "train.scale=0.0125",
+    "density=0.2",
+]  # two epochs of 15 steps, twice
 Diagonal = dict[str, Tensor]
 
 
@@ -244,7 +252,7 @@ def test_options_that_make_no_score_are_refused(options: dict[str, object], said
 
 def test_a_run_trains_prunes_once_and_fine_tunes_for_the_papers_160_epochs_from_its_rate() -> None:
     run = compose_run("method=obd", "dataset=cifar10", "model=resnet20", "train=imc", "density=0.1")
-    assert [s.name for s in run.stages] == ["dense", "prune", "train"] and run.stage("prune").component.score == Obd()
+    assert [s.name for s in run.stages] == ["dense", "prune", "train"] and run.stage("prune").component.pruner.score == Obd()
     train = run.stage("train")
     assert train.start == Start("dense") and train.masks == "prune" and train.recipe is not None
     assert (train.recipe.epochs, train.recipe.lr, run.epoch_column) == (160, 0.1, ("train",))
