@@ -79,8 +79,14 @@ class Obd:
 
     @torch.no_grad()
     def _labels(self, model: nn.Module, x: Tensor, rng: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Labels (B,) of a batch and what each counts (B,): draws from the net's softmax, or every class by its probability."""
+        """Labels (B,) of a batch and what each counts (B,): draws from the net's softmax, or every class by its probability.
+
+        Raises:
+            FloatingPointError: the net's outputs are NaN or infinite.
+        """
         p = model(x).softmax(1)  # (B, C)
+        if not p.isfinite().all():
+            raise FloatingPointError("the net's outputs are NaN or infinite, so no label can be drawn: its training has diverged; take a smaller train.lr")
         if self.estimator == "ggn":
             yield from ((torch.full_like(column, c, dtype=torch.long), column) for c, column in enumerate(p.unbind(1)))
             return

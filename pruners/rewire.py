@@ -27,13 +27,13 @@ class Rhythm:
     """When connections are rewired: `method.rhythm`.
 
     Args:
-        period: between two updates: `100it` or `1ep`.
+        period: between two updates: `100it`, `1ep`, or a plain number of epochs.
         stop: share of the training after which nothing is rewired any more; 1 = until the end, with no update after the last step.
         epochs, batch_size: of the paper's training, which `period` belongs to: train.epochs and train.batch_size.
         shortest: steps that a period in iterations has at least, if the paper's has them. Default 10: ours.
     """
 
-    period: str
+    period: str | int
     stop: float
     epochs: int
     batch_size: int
@@ -41,13 +41,15 @@ class Rhythm:
 
     def __post_init__(self) -> None:
         problems = []
-        if not re.fullmatch(r"[1-9]\d*(it|ep)", self.period):
+        if not re.fullmatch(r"[1-9]\d*(it|ep)?", str(self.period)):
             problems.append(f"method.rhythm.period={self.period!r} must be a number of iterations or epochs, at least one: 100it, 1ep")
         if self.shortest < 1:
             problems.append(f"method.rhythm.shortest={self.shortest} must be at least 1: steps between two updates")
         problems += refused_stop("method.rhythm.stop", self.stop)
         if problems:
             raise ValueError("\n".join(problems))
+        written = str(self.period)
+        object.__setattr__(self, "period", f"{written}ep" if written.isdigit() else written)  # one identity for 1 and 1ep
 
     def steps(self, task: Task, factor: int = 1) -> int:
         """Steps of this run between two updates when the paper's period is multiplied by `factor`.
@@ -57,7 +59,7 @@ class Rhythm:
         """
         if task.epochs < 1:
             raise ValueError("this method rewires connections while the net trains: its stage is of kind train")
-        number, unit = factor * int(self.period[:-2]), self.period[-2:]
+        number, unit = factor * int(str(self.period)[:-2]), str(self.period)[-2:]
         scale, per_epoch = task.epochs / self.epochs, task.steps // task.epochs
         if unit == "ep":
             return max(1, round(number * scale)) * per_epoch

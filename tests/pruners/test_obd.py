@@ -234,6 +234,14 @@ def test_without_an_image_there_is_no_score() -> None:
         Obd()(mlp(), full_masks(mlp()), [], task(0.1).loss, seeded(0))
 
 
+def test_a_net_that_has_diverged_is_refused() -> None:
+    model = mlp()
+    with torch.no_grad():
+        model.get_parameter("fc1.weight").fill_(math.inf)
+    with pytest.raises(FloatingPointError, match="its training has diverged; take a smaller train.lr"):
+        Obd()(model, full_masks(model), [images()], F.cross_entropy, seeded(0))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

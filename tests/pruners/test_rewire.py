@@ -33,15 +33,20 @@ def training(epochs: int, per_epoch: int) -> Task:
         ("1ep", 100, 160, 15, 15),
         ("1ep", 100, 30, 15, 15),  # a duration in epochs is at least one
         ("10ep", 100, 80, 15, 75),
+        (10, 100, 80, 15, 75),
     ],
 )
-def test_a_period_is_the_papers_share_of_the_run(period: str, batch: int, epochs: int, per_epoch: int, expected: int) -> None:
+def test_a_period_is_the_papers_share_of_the_run(period: str | int, batch: int, epochs: int, per_epoch: int, expected: int) -> None:
     assert Rhythm(period, 1.0, 160, batch).steps(training(epochs, per_epoch)) == expected
 
 
 def test_a_factor_lengthens_the_papers_period_before_it_is_scaled() -> None:
     rhythm, run = Rhythm("100it", 1.0, 160, 100), training(160, 15)
     assert [rhythm.steps(run, factor) for factor in (1, 2, 4, 8)] == [10, 10, 12, 24]  # 3, 6, 12, 24
+
+
+def test_a_plain_number_is_the_same_period_as_with_its_unit() -> None:
+    assert Rhythm(2, 1.0, 160, 100) == Rhythm("2ep", 1.0, 160, 100)
 
 
 def test_the_shortest_period_is_an_option() -> None:
@@ -51,7 +56,7 @@ def test_the_shortest_period_is_an_option() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"period": "100"}, r"method.rhythm.period='100' must be a number of iterations or epochs, at least one: 100it, 1ep"),
+        ({"period": "half"}, r"method.rhythm.period='half' must be a number of iterations or epochs, at least one: 100it, 1ep"),
         ({"period": "0it"}, "method.rhythm.period='0it' must be"),
         ({"stop": 1.5}, r"method.rhythm.stop=1.5 must be in \[0, 1\]"),
         ({"shortest": 0}, "method.rhythm.shortest=0 must be at least 1"),
