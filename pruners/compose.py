@@ -143,6 +143,36 @@ class ScorePruner:
         return ((x.to(device), y.to(device)) for x, y in (self.source(task) if self.source else ()))
 
 
+@dataclass(frozen=True)
+class Layers:
+    """A pruner for those layers alone that a paper prunes; the others are neither pruned nor counted, so that a density is that of these layers.
+
+    Args:
+        pruner: what prunes them.
+        classifier: `dense`: the last linear layer is left out, as in the jackpots paper (decisions.md 2); `pruned`: it is a layer like the others.
+    """
+
+    pruner: ScorePruner
+    classifier: Literal["dense", "pruned"] = "dense"
+
+    @property
+    def exact(self) -> bool:
+        """Whether the density is reached to the weight (pruners.base.Approximate)."""
+        return self.pruner.exact
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FixedMasking:
+        """What the pruner gives, with masks of its layers alone.
+
+        Raises:
+            ValueError: no layer is left, or as the pruner's.
+        """
+        last = next((name for name in reversed(masks) if masks[name].dim() == 2), None) if self.classifier == "dense" else None
+        chosen = {name: mask for name, mask in masks.items() if name != last}
+        if not chosen:
+            raise ValueError("method.layers.classifier=dense leaves no layer to prune: this net has one layer; take method.layers.classifier=pruned")
+        return self.pruner(model, chosen, task)
+
+
 def _refuse_overflow(scores: Scores, what: str) -> None:
     """NaN compares as false with everything, so that a threshold would keep or drop it by accident; an infinite score has no rank among others.
 

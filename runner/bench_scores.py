@@ -54,7 +54,7 @@ def _score_pruner(name: str) -> ScorePruner | None:
     """The method's pruner, if it is a score with options and can prune a net that was not trained."""
     rule = compose_config([f"method={name}"]).method.density
     run = build_run(compose_config([f"method={name}", *([] if rule == "refused" else [f"density={DENSITY}"])]))
-    return next((stage.component for stage in run.stages if isinstance(stage.component, ScorePruner)), None)
+    return next((stage.component for stage in run.stages if isinstance(stage.component, ScorePruner) and stage.start.stage == "init"), None)
 
 
 def _task(batch: Batch) -> Task:

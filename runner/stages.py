@@ -80,7 +80,8 @@ def _train(bench: Workbench, stage: Stage) -> Artefact:
     last = stage.recipe.end * bench.batches(stage).steps_per_epoch - 1  # type: ignore[union-attr]
     _make_effective(model, masking, last)
     check_masked(model, masking.masks, stage)
-    meta = {"report": masking.report | _divergence(stage, done.history), "seconds": done.seconds + setup, "epochs": trains(stage), "history": done.history}
+    report = masking.report | _divergence(stage, done.history) | _cut_off_now(bench, stage, model, masking.masks)
+    meta = {"report": report, "seconds": done.seconds + setup, "epochs": trains(stage), "history": done.history}
     return Artefact(
         weights=_state(model),
         masks=masking.masks,
@@ -161,6 +162,19 @@ def _cut_off(model: nn.Module, masks: Masks, image: tuple[int, int, int]) -> dic
     findings: dict[str, Finding] = {CONNECTED: 0} if not reached else {}
     findings |= {REACHED: reached} if reached < outputs else {}
     return findings | ({EMPTY: empty} if empty else {})
+
+
+def _cut_off_now(bench: Workbench, stage: Stage, model: nn.Module, masks: Masks) -> dict[str, Finding]:
+    """What is cut off after a training that has changed the masks of a prune stage: in place of that stage's findings, None where there is nothing."""
+    if stage.kind != "train" or stage.component is None or stage.masks is None:
+        return {}
+    before = bench.store.load(bench.keys[stage.masks]).masks
+    if all(torch.equal(mask.cpu(), before[name]) for name, mask in masks.items()):
+        return {}
+    info = bench.run.dataset.info()
+    found = _cut_off(model, masks, (info.channels, info.size, info.size))
+    past = bench.store.meta(bench.keys[stage.masks])["report"]
+    return {key: None for key in (CONNECTED, REACHED, EMPTY) if key in past} | found
 
 
 def _measure(bench: Workbench, stage: Stage) -> Artefact:

@@ -9,6 +9,9 @@ from support import compose_run, machine, perform_run
 
 from pruners.allocate import Erk, Global
 from pruners.base import count_kept, count_prunable
+from pruners.compose import ScorePruner
+from pruners.magnitude import Random
+from pruners.obd import Obd
 from pruners.pick import Proportional, Sketch, Top, Uniform
 from pruners.schedule import Exponential, Once
 from pruners.source import Balanced, Chi, Normal, Ones, SparseNormal, Train
@@ -69,6 +72,9 @@ ACCEPTED: dict[str, dict[str, Any]] = {  # line -> fields of the pruner
     "method=grasp schedule=exponential pick=proportional method.score.map=positive method.pruner.when=final": {"when": "final"},
     "method=magnitude pick=proportional": {"source": None, "pick": Proportional()},
     "method=random allocate=erk": {"source": None, "allocate": Erk()},
+    "method=obd": {"pruner": ScorePruner(Obd(), Train(), Global(), Top(), Once()), "classifier": "dense"},
+    "method=rigl method.layers.classifier=pruned": {"pruner": ScorePruner(Random(), None, Erk(), Top(), Once()), "classifier": "pruned"},
+    "method=set allocate=erk": {"pruner": ScorePruner(Random(), None, Erk(), Top(), Once())},
     "method=imp pick=proportional": {"source": None, "pick": Proportional(), "schedule": Once()},
     "method=imp source=sparse_normal": {"source": None},  # the trainings see it, not the score
 }
@@ -175,6 +181,14 @@ REFUSED: dict[str, tuple[list[str], str]] = {  # line -> what has to be said, wh
     ),
     "method=dense density=0.1": (["density=0.1", "method=dense takes no density"], "method=dense density=missing"),
     "method=dense pick=proportional density=missing": (["pick is not an option of method=dense"], "method=dense density=missing"),
+    "method=rigl source=normal": (["source is not an option of method=rigl", "the gradients of its own training"], "method=rigl allocate=layer"),
+    "method=set start=dense": (["start is not an option of method=set", "sparse from the first step on"], "method=set allocate=erk"),
+    "method=dsr retrain=rewind": (["retrain is not an option of method=dsr", "trains once"], "method=dsr"),
+    "method=deep_r pick=proportional": (["pick is not an option of method=deep_r", "starts from random connections"], "method=deep_r"),
+    "method=rigl allocate=none": (["allocate=none", "cannot do without"], "method=rigl"),
+    "method=rigl method.rhythm.period=0it": (["method.rhythm.period='0it'", "100it, 1ep"], "method=rigl method.rhythm.period=1"),
+    "method=obd start=init": (["start=init", "method=obd takes the net to be at a minimum"], "method=obd"),
+    "method=obd source=none": (["source=none", "Obd is computed from data"], "method=obd source=normal"),
     "method=snip model=vgg19": (["model=vgg19", "16x16 and up", "dataset.size=8", "dataset.size=32"], "method=snip model=vgg19 dataset.size=32"),
 }
 

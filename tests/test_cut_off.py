@@ -55,3 +55,17 @@ def test_a_residual_net_bridges_empty_layers_and_the_warning_counts_the_outputs_
 def test_an_empty_layer_alone_is_no_warning() -> None:
     assert cut_off({"report": {}}) == {}
     assert cut_off({"report": {"empty_layers": 2}}) == {}
+
+
+@pytest.mark.parametrize("method", ["set", "dsr"])
+def test_masks_that_change_in_training_are_judged_at_its_end(method: str, tmp_path: Path) -> None:
+    # A tenth of 1,184 weights, at random, leaves outputs that no input reaches; at the end there are other connections.
+    words = [f"method={method}", "method.layers.classifier=pruned", "density=0.1", "model=mlp", "model.hidden=[16]", "train.scale=0.05", "dataset=digits"]
+    record, artefacts = perform_run(compose_run(*words), machine(tmp_path))
+    reached = {}
+    for name in ("prune", "train"):
+        hidden, outputs = (mask.float() for mask in artefacts[name].masks.values())  # (16, 64), (10, 16)
+        reached[name] = int(((outputs @ hidden).sum(1) > 0).sum())  # outputs with a path of two weights from some input
+    assert reached["prune"] < 10 and reached["prune"] != reached["train"]
+    assert record["report"]["outputs_reached"] == (None if reached["train"] == 10 else reached["train"])
+    assert ("warning" in said(words, record)) == (reached["train"] < 10)

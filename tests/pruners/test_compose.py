@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from small_nets import linear, mlp, photograph, pruner, resnet, same_masks, seeded, task
+from small_nets import linear, masks_of, mlp, photograph, pruner, resnet, same_masks, seeded, task
 from torch import Generator, nn
 
 from pruners.allocate import Global, Layer
 from pruners.base import Batch, LossFn, Masks, Scores, count_kept, count_prunable, full_masks
+from pruners.compose import Layers
 from pruners.magnitude import Magnitude, Random
 from pruners.pick import Proportional, Sketch, Top, Uniform
 from pruners.snip import Snip
@@ -262,3 +263,26 @@ def test_noise_is_drawn_anew_in_each_round() -> None:
 
 def test_only_picks_that_keep_exact_counts_are_held_to_them() -> None:
     assert pruner(Magnitude()).exact and pruner(Magnitude(), pick=Proportional()).exact and not pruner(Magnitude(), pick=Sketch()).exact
+
+
+# --- layers that a paper leaves out
+
+
+def test_a_dense_classifier_is_neither_pruned_nor_counted() -> None:
+    model = mlp()  # 1,920 + 600 + 200 weights
+    found = Layers(pruner(Magnitude()))(model, full_masks(model), task(0.1))
+    assert list(found.masks) == ["fc1.weight", "fc2.weight"] and count_kept(found.masks) == 252  # a tenth of 2,520
+    assert model.get_parameter("fc3.weight").all()
+    other = mlp()
+    whole = Layers(pruner(Magnitude()), "pruned")(other, full_masks(other), task(0.1))
+    assert same_masks(whole.masks, masks_of(Magnitude(), mlp(), 0.1)) and count_kept(whole.masks) == 272
+
+
+def test_a_net_of_a_classifier_alone_is_refused_with_the_way_out() -> None:
+    model = mlp(())
+    with pytest.raises(ValueError, match="method.layers.classifier=dense leaves no layer to prune: .* take method.layers.classifier=pruned"):
+        Layers(pruner(Magnitude()))(model, full_masks(model), task(0.5))
+
+
+def test_layers_are_as_exact_as_their_pruner() -> None:
+    assert Layers(pruner(Magnitude())).exact and not Layers(pruner(Magnitude(), pick=Sketch())).exact
