@@ -71,6 +71,7 @@ def test_shares_of_a_batch_are_the_batch(count: int, size: int) -> None:
 TEAMS = {
     "weights": ["method=magnitude", "density=0.3", "start=dense", "retrain=finetune"],
     "weights and gates": ["method=continuous_sparsification", "density=0.3", "train.lr=0.02"],  # the gradients of its gates are averaged too
+    "scores alone": ["method=sr_popup", "density=0.3"],  # frozen weights: most parameters have no gradient, and masks swap alike in all processes
 }
 
 
