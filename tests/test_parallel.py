@@ -72,6 +72,7 @@ TEAMS = {
     "weights": ["method=magnitude", "density=0.3", "start=dense", "retrain=finetune"],
     "weights and gates": ["method=continuous_sparsification", "density=0.3", "train.lr=0.02"],  # the gradients of its gates are averaged too
     "connections by their gradients": ["method=rigl", "density=0.3"],  # every process has to grow the same ones
+    "scores alone": ["method=sr_popup", "density=0.3"],  # frozen weights: most parameters have no gradient, and masks swap alike in all processes
 }
 
 
