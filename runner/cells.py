@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from runner.build import build_plain
-from runner.compose import CONF, Composer, method_names
+from runner.compose import CONF, Composer, has_method
 from runner.errors import ConfigError, nearest, one_of
 from runner.identity import run_id, stage_keys
 from runner.places import Key, Page, Place, lay_out
@@ -202,7 +202,7 @@ def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], o
 
 def _fitting(row: tuple[str, ...], options: set[str], composer: Composer) -> set[str]:
     """The options `method.KEY=VALUE` that the row's method has."""
-    if not options or _method(row) not in method_names():
+    if not options or not has_method(_method(row)):
         return set()
     cfg = composer.config(_last_wins(list(row)))
     return {word for word in options if OmegaConf.select(cfg, word.partition("=")[0], default=NOTHING) is not NOTHING}
@@ -215,7 +215,7 @@ def _method(words: Sequence[str]) -> str:
 def _cell(place: Place, words: list[str], seeds: list[int], composer: Composer) -> Cell:
     """One candidate for each density; `density` among the words wins over them."""
     row, network, method = place.key[0], place.network, _method(words)
-    if method not in method_names():
+    if not has_method(method):
         return Cell(row, network, missing=f"method={method} does not exist yet", paper=place.paper)
     candidates = [_last_wins([f"density={density}", *words]) for density in place.densities] or [_last_wins(words)]
     unique = {tuple(candidate): candidate for candidate in candidates}.values()

@@ -20,12 +20,13 @@ def panel(record: dict[str, Any], path: Path, cfg: DictConfig, words: list[str])
     table.add_column()
     table.add_column(overflow="fold")  # a path must be whole, to be copied
     best = record["accuracy_best"]
-    asked = "found by the method" if record["density_target"] is None and record["kept"] < record["prunable"] else record["density_target"]
+    kept = record["kept"]  # None where nothing was pruned or trained
+    asked = "found by the method" if record["density_target"] is None and kept is not None and kept < record["prunable"] else record["density_target"]
     rows = {
         "method": f"{record['label']} ({record['method']})",
         "data set": f"{record['dataset']}" + (f", {record['train_fraction']:.0%} of the training images" if record["train_fraction"] < 1 else ""),
         "model": f"{record['model']}, {record['prunable']:,} prunable weights",
-        "density": f"{record['density']:.4f} ({record['kept']:,} kept); asked: {'every weight' if asked is None else asked}",
+        **({} if kept is None else {"density": f"{record['density']:.4f} ({kept:,} kept); asked: {'every weight' if asked is None else asked}"}),
         "test accuracy": "none: nothing was trained" if best is None else f"{record['accuracy']:.2f} % at the last epoch ({best:.2f} % at the best)",
         "epochs": f"{record['epochs']} ({record['epochs_total']} with every stage)"
         + (f", the paper's x {record['scale']:.4g}" if record["scale"] != 1 else ""),
@@ -50,6 +51,8 @@ def paper_command(cfg: DictConfig, words: list[str]) -> str:
     Args:
         words: the overrides that the user typed.
     """
+    if "paper" in cfg.method:
+        return str(cfg.method.paper)
     dropped = ("env", "train", "train_fraction", "dataset", "model", "logger", "hydra", "method")
     kept = [word for word in words if not re.match(rf"({'|'.join(dropped)})=|(env|train|dataset|model|hydra)\.", word)]
     size = cfg.model.name + ("_w32" if cfg.model.name in ("resnet20", "resnet32") else "")

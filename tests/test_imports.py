@@ -13,7 +13,7 @@ from conftest import ROOT, environment
 
 from runner.compose import method_names
 
-COMPONENTS = sorted([*ROOT.glob("models/*.py"), *ROOT.glob("pruners/*.py")])
+COMPONENTS = sorted([*ROOT.glob("models/*.py"), *ROOT.glob("pruners/**/*.py")])
 RUNNER = sorted(ROOT.glob("runner/**/*.py"))
 CONFIGURATION = {"hydra", "omegaconf"}
 # Words of every day: a method's name only where something is compared with it. The others stand nowhere in the runner's code.
