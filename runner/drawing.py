@@ -89,7 +89,8 @@ def _fill(axes: Any, panel: Panel) -> None:
             getattr(axes, f"set_{axis}lim")(*spec["range"])
     widest = max((len(series.legend) for series in panel.series), default=0)
     # Below the axes, where it hides nothing; columns fill from above, so that what belongs together stands together.
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3 if widest < LABEL else 2, frameon=False)
+    if axes.get_legend_handles_labels()[0]:  # a phase diagram's name stands at its bar
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3 if widest < LABEL else 2, frameon=False)
 
 
 def _curve(axes: Any, series: "Series", style: dict[str, Any]) -> None:
