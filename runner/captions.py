@@ -26,7 +26,7 @@ def title(table: Table, found: dict[tuple[str, str], Entry]) -> str:
         notes.append("every duration x " + ", ".join(f"{s:.4g}" for s in sorted(scales)))
     if any(run.train_fraction < 1 for run in runs):
         notes.append(f"{runs[0].train_fraction:.0%} of the training images")
-    shown = f"{'Figure' if table.drawn else 'Table'} {spec['number']}: {spec['title']}"
+    shown = f"{spec.get('what', 'Figure' if table.drawn else 'Table')} {spec['number']}: {spec['title']}"
     return shown + (f" ({'; '.join(notes)})" if notes else "")
 
 

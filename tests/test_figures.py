@@ -61,7 +61,8 @@ def lines(results: Path, figure: Table, series: str, panel: str = A) -> list[dic
 @pytest.mark.parametrize("name", figure_names())
 def test_every_figure_expands_on_all_its_data_and_every_panel_can_be_told_apart(name: str) -> None:
     spec, composer = read_spec(name), Composer()
-    assert f"{spec['paper']}_figure{spec['number']:02d}" == name and name not in table_names()
+    stem = f"{spec['what']}{spec['number']}".lower().replace(".", "") if "what" in spec else f"figure{spec['number']:02d}"
+    assert f"{spec['paper']}_{stem}" == name and name not in table_names()
     assert len({panel["label"] for panel in spec["panels"]}) == len(spec["panels"])
     for form in (name, *(f"{name}@{variant}" for variant in spec["elsewhere"])):
         figure = expand(form, {"seeds": ["0"]}, [], composer)
