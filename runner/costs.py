@@ -113,7 +113,7 @@ class Rates:
 
     def seconds(self, run: Run, stage: Stage, net: Net, cost: Cost) -> float | None:
         """What `stage` would take; None for training on a machine of which nothing is known, and for what cannot be told."""
-        precision = next((s.recipe.precision for s in reversed(run.stages) if s.recipe), "fp32")
+        precision = run.precision
         if not stage.recipe:
             known = self.others.get((precision, run.method, family(stage.name)))
             if known and known.amount:

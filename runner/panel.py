@@ -28,8 +28,7 @@ def panel(record: dict[str, Any], path: Path, cfg: DictConfig, words: list[str])
         "model": f"{record['model']}, {record['prunable']:,} prunable weights",
         **({} if kept is None else {"density": f"{record['density']:.4f} ({kept:,} kept); asked: {'every weight' if asked is None else asked}"}),
         "test accuracy": "none: nothing was trained" if best is None else f"{record['accuracy']:.2f} % at the last epoch ({best:.2f} % at the best)",
-        "epochs": f"{record['epochs']} ({record['epochs_total']} with every stage)"
-        + (f", the paper's x {record['scale']:.4g}" if record["scale"] != 1 else ""),
+        **({} if kept is None else {"epochs": _epochs(record)}),
         "runtime": f"{record['runtime_s']:.1f} s for all stages, cached or not; {record['wall_s']:.1f} s passed when it was run",
         **{name.replace("_", " "): _finding(record["report"][name]) for name in cfg.method.get("highlights", []) if name in record["report"]},
         **{
@@ -43,6 +42,11 @@ def panel(record: dict[str, Any], path: Path, cfg: DictConfig, words: list[str])
     for name, value in rows.items():
         table.add_row(name, value)
     return Panel(table, title=record["run_id"], expand=False)
+
+
+def _epochs(record: dict[str, Any]) -> str:
+    short = f", the paper's x {record['scale']:.4g}" if record["scale"] != 1 else ""
+    return f"{record['epochs']} ({record['epochs_total']} with every stage){short}"
 
 
 def paper_command(cfg: DictConfig, words: list[str]) -> str:

@@ -62,7 +62,7 @@ def make_record(bench: Workbench, stages: list[dict[str, Any]], identity: str, w
         "provenance": {
             **provenance(bench.machine),
             "numerics": {kind: NUMERICS[kind] for kind in sorted({s.kind for s in run.stages})},
-            "precision": next((s.recipe.precision for s in reversed(run.stages) if s.recipe), "fp32"),
+            "precision": run.precision,
             "dataset_checksum": stages[-1]["dataset_checksum"],
             "started": started,
             "finished": finished,

@@ -12,6 +12,7 @@ Left open by the paper, chosen here:
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -46,6 +47,7 @@ class Pruning:
     trials: int = 20
     fresh: int = 10_000
     chunk_mb: float | None = None
+    precision: ClassVar[str] = "fp64"  # for the record
 
     def __post_init__(self) -> None:
         check_teacher(self.teacher)

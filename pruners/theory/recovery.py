@@ -12,6 +12,7 @@ Left open by the paper: its set of starts is a ball; ours are exactly at `distan
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,7 @@ class Recovery:
     success: float = 1e-4
     trace: int = 0
     chunk_mb: float | None = None
+    precision: ClassVar[str] = "fp64"  # for the record
 
     def __post_init__(self) -> None:
         check_teacher(self.teacher)

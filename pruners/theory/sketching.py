@@ -15,7 +15,7 @@ and draws data alone: for Theorem 4.4's counter-example, where one weight in tho
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
@@ -60,6 +60,7 @@ class Lemma:
     size: float = 3.0
     repeats: int = 4000
     average: Average = "simulate"
+    precision: ClassVar[str] = "fp64"  # for the record
 
     def __post_init__(self) -> None:
         choices = (("lemma", Name), ("weights", Weights), ("change", Change), ("average", Average))

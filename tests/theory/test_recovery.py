@@ -97,6 +97,7 @@ def test_a_theory_run_is_a_record_whose_training_fields_are_null_and_repeats(tmp
     again, _ = perform_run(run, machine(tmp_path, cache="other"))
     for key in ("accuracy", "accuracy_best", "accuracy_top5", "test_loss", "val_accuracy", "density", "sparsity", "kept", "density_target"):
         assert record[key] is None, key
+    assert record["provenance"]["precision"] == "fp64"
     assert (record["prunable"], record["flops"]["dense"], record["epochs"], record["epochs_total"]) == (36, 36, 0, 0)
     assert record["report"] == again["report"] and record["report"]["trials"] == 6
     series = json.loads((tmp_path / "results" / "runs" / record["run_id"] / "series.json").read_text())
