@@ -117,7 +117,7 @@ class Sketch:
             m = (p > 0).double()
         else:
             draws = draws_for(p, k)
-            m = _multinomial(draws, p, rng) / (max(draws, 1) * p.where(p > 0, 1.0))
+            m = draw_counts(draws, p, rng) / (max(draws, 1) * p.where(p > 0, 1.0))
         return (m if self.scaling == "init" else m > 0).to(scores.device)
 
     def findings(self, scores: Tensor, k: int) -> dict[str, float]:
@@ -176,7 +176,7 @@ def _largest(keys: Tensor, rank: Tensor, k: int) -> Tensor:
     return kept
 
 
-def _multinomial(draws: int, p: Tensor, rng: Generator) -> Tensor:
+def draw_counts(draws: int, p: Tensor, rng: Generator) -> Tensor:
     """How often each entry of `p` (n,) is hit by `draws` independent draws, in float64. Its time does not grow with the draws."""
     seed = int(torch.randint(2**62, (1,), generator=rng))
     order = torch.sort(p, stable=True).indices  # rising: NumPy subtracts what it has gone through from 1, and small ones would drown after large ones

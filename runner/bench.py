@@ -2,9 +2,10 @@
 
 Rows: our training loop against the loop that a tutorial shows (a DataLoader that transforms image by image), and against its own limit (the bare steps on
 one batch that is there already); bf16 against fp32; Hessian-vector products against PyHessian's and curvlinops'; every method that scores with data against
-training steps on the same images; steps of every mask search against training steps of the same net; expanding a table against composing each of its jobs.
-Below: planning and printing 29 tables over 10,000 records; peak memory of making masks; what measuring a Hessian before pruning takes, in epochs; error and
-memory of a spectrum beside PyHessian's. The throughput of training is kept for the estimates of `make plan`.
+training steps on the same images; steps of every mask search against training steps of the same net; trials of theory experiments together against one
+after another; expanding a table against composing each of its jobs. Below: planning and printing 29 tables over 10,000 records; peak memory of making masks and
+of trials; what measuring a Hessian before pruning takes, in epochs; error and memory of a spectrum beside PyHessian's. The throughput of training is kept for
+the estimates of `make plan`.
 """
 
 import copy
@@ -34,6 +35,7 @@ from runner import bench_memory, bench_spectrum, bench_stages
 from runner.bench_plan import composed, expanded, make_tables, measure
 from runner.bench_scores import EXAMPLES, score_contests
 from runner.bench_search import races
+from runner.bench_trials import trial_contest, trial_memory
 from runner.compose import compose_config
 from runner.costs import BENCH, readable, save_bench
 from runner.data.base import Split
@@ -114,6 +116,8 @@ def _masks(console: Console) -> None:
     with console.status("making masks"):
         ratios = list(bench_memory.measured())
     each = ", ".join(f"{name} {ratio:.1f}" for name, ratio in ratios)
+    inputs, taken = trial_memory()
+    console.print(f"trials of theory experiments on a CPU: {readable(inputs)} of inputs at a time, peak memory {readable(taken)}", soft_wrap=True)
     console.print(f"masks of VGG-19 (20 M weights, 3x32x32), peak memory beside the network in multiples of it: {each}", soft_wrap=True)
 
 
@@ -186,6 +190,8 @@ def all_duels(device: torch.device) -> Iterator[Duel]:
         yield Duel(contest.work, contest.limit, contest.prune, contest.steps)
     for race in races(device):
         yield Duel(race.work, race.limit, race.search, race.steps)
+    contest = trial_contest(device)
+    yield Duel(contest.work, contest.limit, contest.prune, contest.steps)
     yield Duel("expanding 25 jobs of a table", "a Hydra composition for each", expanded, composed)
 
 

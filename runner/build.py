@@ -41,6 +41,9 @@ def build_plain(raw: dict[str, Any], *, finished: bool = False) -> Run:
         raise ConfigError(*problems)
     method = plain["method"]
     stages = build_stages(plain, raw)
+    if not parts["dataset"].info().images and any(stage.kind != "measure" for stage in stages):
+        problem = f"dataset={parts['dataset'].name} has no images to train or prune on"
+        raise ConfigError(f"{problem}, it is drawn by theory experiments: take method=theory/... with it, or another data set with method={method['name']}")
     names = [stage.name for stage in stages]
     return Run(
         method=method["name"],

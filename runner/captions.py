@@ -32,7 +32,8 @@ def title(table: Table, found: dict[tuple[str, str], Entry]) -> str:
         notes.append("every duration x " + ", ".join(f"{s:.4g}" for s in sorted(scales)))
     if any(run.train_fraction < 1 for run in runs) and f"train_fraction={runs[0].train_fraction:g}" not in spec.get("overrides", []):
         notes.append(f"{runs[0].train_fraction:.0%} of the training images")
-    shown = f"{'Figure' if table.drawn else 'Table'} {spec['number']}: {spec['title']}" if "number" in spec else spec["title"]  # without one it is our own
+    what = spec.get("what", "Figure" if table.drawn else "Table")
+    shown = f"{what} {spec['number']}: {spec['title']}" if "number" in spec else spec["title"]  # without one it is our own
     return shown + (f" ({'; '.join(notes)})" if notes else "")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from runner.build import build_plain
-from runner.compose import CONF, Composer, method_names
+from runner.compose import CONF, Composer, has_method
 from runner.errors import ConfigError, nearest, one_of
 from runner.identity import run_id, stage_keys
 from runner.places import Key, Page, Place, lay_out
@@ -166,7 +166,7 @@ def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], o
 
 def _fitting(row: tuple[str, ...], options: set[str], composer: Composer) -> set[str]:
     """The options `method.KEY=VALUE` that the row's method has."""
-    if not options or _method(row) not in method_names():
+    if not options or not has_method(_method(row)):
         return set()
     cfg = composer.config(_last_wins(list(row)))
     return {word for word in options if OmegaConf.select(cfg, word.partition("=")[0], default=NOTHING) is not NOTHING}
@@ -182,7 +182,7 @@ def _cell(place: Place, words: list[str], seeds: list[int], composer: Composer) 
     if place.reads:
         found = [read_setting(key, _last_wins([*place.words, *more, *words[len(place.words) :]]), composer) for key, more in place.reads]
         return Cell(row, network, paper=place.paper, value=", ".join(dict.fromkeys(found)))
-    if method not in method_names():
+    if not has_method(method):
         return Cell(row, network, missing=f"method={method} does not exist yet", paper=place.paper)
     candidates = [_last_wins([f"density={density}", *words]) for density in place.densities] or [_last_wins(words)]
     unique = {tuple(candidate): candidate for candidate in candidates}.values()

@@ -119,3 +119,8 @@ def touched(group: str) -> bool:
 def method_names() -> list[str]:
     """Methods that have a configuration."""
     return sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+
+
+def has_method(name: str) -> bool:
+    """Whether `method=name` can be chosen; theory experiments, which prune nothing, are in a folder of their own: theory/recovery."""
+    return (CONF / "method" / f"{name}.yaml").is_file()

@@ -113,7 +113,7 @@ class Rates:
 
     def seconds(self, run: Run, stage: Stage, net: Net, cost: Cost) -> float | None:
         """What `stage` would take; None for training on a machine of which nothing is known, and for what cannot be told."""
-        precision = next((s.recipe.precision for s in reversed(run.stages) if s.recipe), "fp32")
+        precision = run.precision
         if not stage.recipe:
             known = self.others.get((precision, run.method, family(stage.name)))
             if known and known.amount:
@@ -141,7 +141,8 @@ def past_rates(records: Iterable[dict[str, Any]], device_name: str, threads: int
     seen: set[str] = set()  # a stage that many runs share was computed once
     for record in records:
         origin = record["provenance"]
-        if origin["device_name"] != device_name or origin["threads"] != threads or record["dataset"] not in images:
+        known = record["dataset"] in images or not record["epochs_total"]  # measurements alone need no images
+        if origin["device_name"] != device_name or origin["threads"] != threads or not known:
             continue
         rates.records += 1
         precision, forward = origin["precision"], record["flops"]["dense"]

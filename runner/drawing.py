@@ -1,6 +1,7 @@
 """A figure's series as a picture, by matplotlib without a window. The same numbers give the same bytes: no dates, no random names in SVG and PDF."""
 
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,9 @@ def _fill(axes: Any, panel: Panel) -> None:
         elif series.kind == "bars":
             _bars(axes, series, style, bars)
         else:
-            {"histogram": _steps, "mark": _line, "curve": _curve, "trace": _curve}[series.kind](axes, series, style)
+            KINDS[series.kind](axes, series, style)
+        if series.fit:
+            _fitted(axes, series, style["color"])
     if "mark" in panel.x:
         axes.axvline(panel.x["mark"]["at"], linewidth=1.0, linestyle="dotted", color="#444444", label=panel.x["mark"]["label"], zorder=0)
     for axis, spec in (("x", panel.x), ("y", panel.y)):
@@ -101,6 +104,8 @@ def _fill(axes: Any, panel: Panel) -> None:
 
 def _legend(axes: Any, widest: int) -> None:
     """Below the axes, where it hides nothing; columns fill from above, so that what belongs together stands together."""
+    if not axes.get_legend_handles_labels()[0]:  # a phase diagram's name stands at its bar
+        return
     from matplotlib.transforms import offset_copy
 
     below = offset_copy(axes.transAxes, axes.figure, y=-BELOW, units="inches")
@@ -137,3 +142,32 @@ def _bars(axes: Any, series: "Series", style: dict[str, Any], bars: list["Series
     errors = [p.spread or 0.0 for p in series.points]
     axes.bar(x, [p.y for p in series.points], width, yerr=errors if any(errors) else None, capsize=3, **style)
     axes.set_xticks(range(len(names)), [name.partition("=")[2] or series.label for name in names])
+
+
+def _heat(axes: Any, series: "Series", style: dict[str, Any]) -> None:
+    """Cells of a grid, black for none and white for all; one that was not run stays bare."""
+    xs, ys = (sorted({p.x for p in series.points}), sorted({p.y or 0.0 for p in series.points}))
+    values = [[next((p.value for p in series.points if (p.x, p.y) == (x, y)), float("nan")) for x in xs] for y in ys]
+    mesh = axes.pcolormesh(xs, ys, values, cmap="gray", vmin=0.0, vmax=1.0, shading="nearest")
+    axes.grid(False)
+    axes.set_facecolor("#d7e3f4")
+    axes.figure.colorbar(mesh, ax=axes, label=series.legend)
+
+
+def _crossed(axes: Any, series: "Series", style: dict[str, Any]) -> None:
+    """Where cells pass one half."""
+    axes.plot([p.x for p in series.points], [p.y for p in series.points], linestyle="none", marker="o", markersize=4.5, markeredgecolor="white", **style)
+
+
+def _fitted(axes: Any, series: "Series", colour: str) -> None:
+    """The least-squares line over the points' range."""
+    x = [min(p.x for p in series.points), max(p.x for p in series.points)]
+    x = [x[0] * (x[1] / x[0]) ** (i / 40) if x[0] > 0 else x[0] + (x[1] - x[0]) * i / 40 for i in range(41)]
+    assert series.fit is not None
+    axes.plot(x, [series.fit.at(value) for value in x], color=colour, linestyle="dashed", linewidth=1.3)
+
+
+KINDS: dict[str, Callable[..., None]] = {
+    **{"histogram": _steps, "mark": _line, "curve": _curve, "trace": _curve},
+    **{"heat": _heat, "boundary": _crossed},
+}

@@ -7,6 +7,11 @@ A figure's YAML has panels with axes and series; a series has overrides, and say
           trace      one run's arrays: x and y are both lists, of series.json or of the history
           histogram  x: edges (n + 1), y: heights (n), both of series.json
           mark       a vertical line at x, times `times` plus `plus`
+          heat       cells of a phase diagram: a run's `value` (0 black, 1 white) at its x and y
+          boundary   of the same cells: for each x, the y where `value` passes one half
+    fit: linear | power   a least-squares line through the points, drawn and named with its R2 (power: of the logarithms); a boundary's is linear unless given
+    spread: KEY  of one run, the deviation over its own trials
+    axes: {key: KEY, power: P, times: F}   what stands along an axis: (KEY of the record)^P times F
     x, y: what is read: a field of the record, of its report, or a list of series.json, of which `item` takes one number; `history.KEY` is the list of KEY
           over the epochs of the run's last training (metrics.jsonl): epoch, lr, train_loss, test_loss, accuracy, val_accuracy
 """
@@ -21,14 +26,17 @@ from typing import Any
 
 from runner.captions import origins, title
 from runner.cells import Cell, Table
+from runner.claims import judged
 from runner.drawing import ENDINGS, Panel, draw
 from runner.errors import ConfigError
+from runner.fits import Line, crossings, fitted
 from runner.found import Found, find_run
 from runner.places import points_of, series_key
 from runner.store import atomically
 from runner.tables import MISSING, mean_and_spread
 
 COLUMNS = ("figure", "panel", "series", "draw", "point", "n", "x", "x_end", "y", "y_std")
+VALUE = "value"  # a column more, for phase diagrams
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class Point:
     y: float | None = None
     spread: float | None = None
     x_end: float | None = None
+    value: float | None = None  # of a phase diagram's cell
 
 
 @dataclass(frozen=True)
@@ -60,13 +69,15 @@ class Series:
     done: int
     colour: int
     line: str
+    fit: Line | None = None
 
     @property
     def legend(self) -> str:
-        """Its name, and how much of it was not run."""
+        """Its name, its fitted line, and how much of it was not run."""
+        name = self.label + (f": {self.fit.words}" if self.fit else "")
         if self.done < self.asked:
-            return self.label + (f" ({self.done} of {self.asked} runs)" if self.done else " (not run)")
-        return self.label + (" (none)" if self.done and not self.points else "")
+            return name + (f" ({self.done} of {self.asked} runs)" if self.done else " (not run)")
+        return name + (" (none)" if self.done and not self.points else "")
 
 
 def series_of(table: Table, results_dir: Path) -> list[Series]:
@@ -89,7 +100,9 @@ def _series(table: Table, panel: dict[str, Any], spec: dict[str, Any], cells: di
     kind = spec.get("draw", "curve")
     points = [point for name, found in runs.items() if found for point in KINDS[kind](name, found, panel, spec, table.spec["metric"])]
     asked, done = sum(len(cell.jobs) for cell in cells.values()), sum(map(len, runs.values()))
-    return Series(panel["label"], spec["label"], kind, tuple(points), asked, done, spec["colour"], spec.get("line", "solid"))
+    points = crossings(points) if kind == "boundary" else points
+    line = fitted(points, spec.get("fit", "linear" if kind == "boundary" else None))
+    return Series(panel["label"], spec["label"], kind, tuple(points), asked, done, spec["colour"], spec.get("line", "solid"), line)
 
 
 def _at(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, Any], metric: str) -> list[Point]:
@@ -99,8 +112,21 @@ def _at(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, Any
     pairs = [(x, y) for x, y in pairs if x is not None and y is not None]
     if not pairs:
         return []
-    x, (y, spread) = mean_and_spread([x for x, _ in pairs])[0], mean_and_spread([y for _, y in pairs])
-    return [Point(name, len(pairs), x * panel["x"].get("times", 1), y, spread)]
+    (y, spread), own = mean_and_spread([y for _, y in pairs]), spec.get("spread")
+    spread = runs[0].read(own, None) if own and len(pairs) == 1 else spread
+    return [Point(name, len(pairs), _along(panel["x"], [x for x, _ in pairs]), y, spread)]
+
+
+def _along(axis: dict[str, Any], values: list[float]) -> float:
+    """Where runs stand along an axis."""
+    mean: float = mean_and_spread(values)[0]
+    return float(mean ** axis["power"] if "power" in axis else mean) * axis.get("times", 1)
+
+
+def _cell(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, Any], metric: str) -> list[Point]:
+    """A cell of a phase diagram."""
+    x, y = (_along(panel[axis], [run.read(panel[axis]["key"], None) for run in runs]) for axis in ("x", "y"))
+    return [Point(name, len(runs), x, y, value=mean_and_spread([run.read(spec["value"], None) for run in runs])[0])]
 
 
 def _literal(name: str) -> float:
@@ -131,7 +157,15 @@ def _mark(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, A
     return [Point(name, len(values), mean_and_spread(values)[0] * spec.get("times", 1) + spec.get("plus", 0))] if values else []
 
 
-KINDS: dict[str, Callable[..., list[Point]]] = {"curve": _at, "bars": _at, "trace": _trace, "histogram": _histogram, "mark": _mark}
+KINDS: dict[str, Callable[..., list[Point]]] = {
+    "curve": _at,
+    "bars": _at,
+    "trace": _trace,
+    "histogram": _histogram,
+    "mark": _mark,
+    "heat": _cell,
+    "boundary": _cell,
+}
 
 
 def _alike(key: str, runs: list[Found]) -> list[float]:
@@ -152,7 +186,9 @@ def notes(table: Table, found: list[Series], results_dir: Path) -> list[str]:
     done = {job.run_id: run.record for job in table.jobs if (run := find_run(job.run_id, results_dir))}
     seeds = sorted({len(cell.jobs) for cell in table.cells.values() if cell.jobs})
     spread = ": means over seeds, bands and bars ± standard deviation" if seeds[-1:] > [1] else ""
-    lines = [f"n={'/'.join(map(str, seeds))} seed{'s' if seeds[-1:] > [1] else ''}{spread}.", *table.spec.get("notes", []), *origins(list(done.values()))]
+    trials = sorted({record["report"]["trials"] for record in done.values() if "trials" in record["report"]})
+    each = f" Each run: {'/'.join(map(str, trials))} independent trials." if trials else ""
+    lines = [f"n={'/'.join(map(str, seeds))} seed{'s' if seeds[-1:] > [1] else ''}{spread}.{each}", *table.spec.get("notes", []), *origins(list(done.values()))]
     absent: dict[str, list[str]] = {}
     for series in found:
         if not series.done:
@@ -168,10 +204,11 @@ def as_csv(table: Table, found: list[Series]) -> str:
     """A line for every number that is drawn."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    cells = any(p.value is not None for series in found for p in series.points)
+    writer.writerow((*COLUMNS, VALUE) if cells else COLUMNS)
     for series in found:
         for p in series.points:
-            row = (table.name, series.panel, series.label, series.kind, p.name, p.n, p.x, p.x_end, p.y, p.spread)
+            row = (table.name, series.panel, series.label, series.kind, p.name, p.n, p.x, p.x_end, p.y, p.spread, *((p.value,) if cells else ()))
             writer.writerow(["" if value is None else value for value in row])
     return text.getvalue()
 
@@ -190,6 +227,9 @@ def _summary(series: Series) -> str:
         return "none" if series.done else f"{MISSING} ({series.asked} runs to do)"
     first, last = series.points[0], series.points[-1]
     runs = "" if series.done == series.asked else f"; {series.done} of {series.asked} runs"
+    if series.kind == "heat":
+        return f"{len(series.points)} cells, mean {sum(p.value or 0 for p in series.points) / len(series.points):.3g}{runs}"
+    runs = f"; {series.fit.words}{runs}" if series.fit else runs
     if series.kind == "mark":
         return f"{first.x:.4g}{runs}"
     if series.kind == "histogram":
@@ -211,4 +251,4 @@ def write_figure(table: Table, results_dir: Path) -> str:
     atomically(folder / f"{table.name}.csv", lambda path: path.write_text(numbers))
     for ending in ENDINGS:
         atomically(folder / f"{table.name}.{ending}", partial(draw, title(table, {}), panels, notes(table, found, results_dir), ending))
-    return as_text(table, found, results_dir)
+    return as_text(table, found, results_dir) + judged(table, found, partial(find_run, results_dir=results_dir), folder)

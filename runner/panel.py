@@ -20,15 +20,15 @@ def panel(record: dict[str, Any], path: Path, cfg: DictConfig, words: list[str])
     table.add_column()
     table.add_column(overflow="fold")  # a path must be whole, to be copied
     best = record["accuracy_best"]
-    asked = "found by the method" if record["density_target"] is None and record["kept"] < record["prunable"] else record["density_target"]
+    kept = record["kept"]  # None where nothing was pruned or trained
+    asked = "found by the method" if record["density_target"] is None and kept is not None and kept < record["prunable"] else record["density_target"]
     rows = {
         "method": f"{record['label']} ({record['method']})",
         "data set": f"{record['dataset']}" + (f", {record['train_fraction']:.0%} of the training images" if record["train_fraction"] < 1 else ""),
         "model": f"{record['model']}, {record['prunable']:,} prunable weights",
-        "density": f"{record['density']:.4f} ({record['kept']:,} kept); asked: {'every weight' if asked is None else asked}",
+        **({} if kept is None else {"density": f"{record['density']:.4f} ({kept:,} kept); asked: {'every weight' if asked is None else asked}"}),
         "test accuracy": "none: nothing was trained" if best is None else f"{record['accuracy']:.2f} % at the last epoch ({best:.2f} % at the best)",
-        "epochs": f"{record['epochs']} ({record['epochs_total']} with every stage)"
-        + (f", the paper's x {record['scale']:.4g}" if record["scale"] != 1 else ""),
+        **({} if kept is None else {"epochs": _epochs(record)}),
         "runtime": f"{record['runtime_s']:.1f} s for all stages, cached or not; {record['wall_s']:.1f} s passed when it was run",
         **{name.replace("_", " "): _finding(record["report"][name]) for name in cfg.method.get("highlights", []) if name in record["report"]},
         **{
@@ -44,12 +44,19 @@ def panel(record: dict[str, Any], path: Path, cfg: DictConfig, words: list[str])
     return Panel(table, title=record["run_id"], expand=False)
 
 
+def _epochs(record: dict[str, Any]) -> str:
+    short = f", the paper's x {record['scale']:.4g}" if record["scale"] != 1 else ""
+    return f"{record['epochs']} ({record['epochs_total']} with every stage){short}"
+
+
 def paper_command(cfg: DictConfig, words: list[str]) -> str:
     """The command for the paper's own setting of this run: the same words, but the paper's data, net and training.
 
     Args:
         words: the overrides that the user typed.
     """
+    if "paper" in cfg.method:
+        return str(cfg.method.paper)
     dropped = ("env", "train", "train_fraction", "dataset", "model", "logger", "hydra", "method")
     kept = [word for word in words if not re.match(rf"({'|'.join(dropped)})=|(env|train|dataset|model|hydra)\.", word)]
     size = cfg.model.name + ("_w32" if cfg.model.name in ("resnet20", "resnet32") else "")

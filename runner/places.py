@@ -180,14 +180,18 @@ def series_key(panel: str, series: str, network: str) -> str:
 
 
 def points_of(panel: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    """The points of a panel's series: name -> overrides. Without `points: {KEY: [VALUE, ...]}` there is one, which has the series' own.
+    """The points of a panel's series: name -> overrides. Without `points: {KEY: [VALUE, ...]}` there is one, the series' own; several keys make a grid.
 
     `points: {WORDS: {VALUE: [overrides], ...}}` is for what is no key: the words name the points, whose overrides are given.
     """
-    ((key, values),) = panel.get("points", {"": [""]}).items()
+    points = panel.get("points", {})
+    if not points:
+        return {"=": ()}
+    key, values = next(iter(points.items()))
     if isinstance(values, dict):
         return {f"{key}={value}": tuple(words) for value, words in values.items()}
-    return {f"{key}={value}": (f"{key}={value}",) if key else () for value in values}
+    grid = (tuple(f"{key}={value}" for key, value in zip(points, values, strict=True)) for values in product(*points.values()))
+    return {" ".join(words): words for words in grid}
 
 
 def _matches(rule: dict[str, Any], panel: dict[str, Any], network: str, method: dict[str, Any], spec: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from runner.spec import Run
 from runner.workbench import Workbench
 
 SCHEMA = 1
+UNIT = "multiply-accumulates per example"  # of `flops`
 NOT_COMPARED = ("runtime_s", "wall_s", "provenance")  # may differ between equal records, and so may a stage's seconds and cached
 
 
@@ -61,7 +62,7 @@ def make_record(bench: Workbench, stages: list[dict[str, Any]], identity: str, w
         "provenance": {
             **provenance(bench.machine),
             "numerics": {kind: NUMERICS[kind] for kind in sorted({s.kind for s in run.stages})},
-            "precision": next((s.recipe.precision for s in reversed(run.stages) if s.recipe), "fp32"),
+            "precision": run.precision,
             "dataset_checksum": stages[-1]["dataset_checksum"],
             "started": started,
             "finished": finished,
@@ -70,11 +71,16 @@ def make_record(bench: Workbench, stages: list[dict[str, Any]], identity: str, w
 
 
 def _counts(bench: Workbench) -> dict[str, Any]:
-    """Densities and multiply-accumulates of the final masks."""
+    """Densities and multiply-accumulates of the final masks; null where nothing was trained or pruned."""
     run = bench.run
     info = run.dataset.info()
     model = run.model(info.channels, info.classes, info.size, torch.Generator())
-    masks = bench.store.load(bench.keys[final_stage(run)]).masks or full_masks(model)
+    final = final_stage(run)
+    if final is None:
+        dense, _ = multiply_accumulates(model, (info.channels, info.size, info.size))
+        nothing = dict.fromkeys(("density", "sparsity", "kept"))
+        return {**nothing, "prunable": count_prunable(full_masks(model)), "flops": {"dense": dense, "nonzero": None, "unit": UNIT}}
+    masks = bench.store.load(bench.keys[final]).masks or full_masks(model)
     kept, prunable = count_kept(masks), count_prunable(masks)
     dense, nonzero = multiply_accumulates(model, (info.channels, info.size, info.size), masks)
     return {
@@ -82,13 +88,13 @@ def _counts(bench: Workbench) -> dict[str, Any]:
         "sparsity": 1 - kept / prunable,
         "prunable": prunable,
         "kept": kept,
-        "flops": {"dense": dense, "nonzero": nonzero, "unit": "multiply-accumulates per example"},
+        "flops": {"dense": dense, "nonzero": nonzero, "unit": UNIT},
     }
 
 
-def final_stage(run: Run) -> str:
-    """Name of the stage whose weights and masks are the run's result: the last one that is no measurement."""
-    return next(stage.name for stage in reversed(run.stages) if stage.kind != "measure")
+def final_stage(run: Run) -> str | None:
+    """Name of the stage whose weights and masks are the run's result: the last one that is no measurement; None for a run of measurements alone."""
+    return next((stage.name for stage in reversed(run.stages) if stage.kind != "measure"), None)
 
 
 def comparable(record: dict[str, Any]) -> dict[str, Any]:

@@ -148,6 +148,12 @@ class Run:
     scale: float = 1.0
     epoch_column: tuple[str, ...] = ()
 
+    @property
+    def precision(self) -> str:
+        """Arithmetic of the last training; of a run that trains nothing, its measurement's own."""
+        own = (getattr(stage.component, "precision", "fp32") for stage in reversed(self.stages))
+        return next((stage.recipe.precision for stage in reversed(self.stages) if stage.recipe), next(own, "fp32"))
+
     def stage(self, name: str) -> Stage:
         """The stage of that name."""
         return next(stage for stage in self.stages if stage.name == name)

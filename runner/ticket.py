@@ -29,6 +29,8 @@ def load_ticket(run_id: str, results_dir: str | Path = "results", cache_dir: str
     run = build_run(OmegaConf.load(folder / "config.yaml"), finished=True)  # type: ignore[arg-type]
     record: dict[str, Any] = json.loads((folder / "result.json").read_text())
     name = final_stage(run)
+    if name is None:
+        raise FileNotFoundError(f"run_id={run_id} is a measurement alone: it left numbers in its record and in series.json, but no net")
     key = next(stage["key"] for stage in record["stages"] if stage["name"] == name)
     store = Store(Path(cache_dir))
     if not store.has(key):

@@ -62,7 +62,8 @@ def lines(results: Path, figure: Table, series: str, panel: str = A) -> list[dic
 @pytest.mark.parametrize("name", figure_names())
 def test_every_figure_expands_on_all_its_data_and_every_panel_can_be_told_apart(name: str) -> None:
     spec, composer = read_spec(name), Composer()
-    assert ("number" not in spec or f"{spec['paper']}_figure{spec['number']:02d}" == name) and name not in table_names()
+    stem = f"{spec['what']}{spec['number']}".lower().replace(".", "") if "what" in spec else f"figure{spec.get('number', 0):02d}"
+    assert ("number" not in spec or f"{spec['paper']}_{stem}" == name) and name not in table_names()
     for form, setting in ((name, spec), *((f"{name}@{variant}", setting) for variant, setting in spec["elsewhere"].items())):
         figure, panels = expand(form, {"seeds": ["0"]}, [], composer), setting.get("panels", spec["panels"])
         assert len({panel["label"] for panel in panels}) == len(panels)

@@ -13,7 +13,7 @@ from conftest import ROOT, environment
 
 from runner.compose import method_names
 
-COMPONENTS = sorted([*ROOT.glob("models/*.py"), *ROOT.glob("pruners/*.py")])
+COMPONENTS = sorted([*ROOT.glob("models/*.py"), *ROOT.glob("pruners/**/*.py")])
 RUNNER = sorted(ROOT.glob("runner/**/*.py"))
 CONFIGURATION = {"hydra", "omegaconf"}
 # Words of every day: a method's name only where something is compared with it. The others stand nowhere in the runner's code.
@@ -104,7 +104,7 @@ def test_the_runner_names_no_method(path: Path) -> None:
 
 @pytest.mark.parametrize("path", RUNNER, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_runner_knows_of_methods_only_what_one_is(path: Path) -> None:
-    if path.name not in ("bench.py", "bench_scores.py", "bench_spectrum.py", "bench_stages.py"):  # they time parts of them
+    if path.name not in ("bench.py", "bench_scores.py", "bench_spectrum.py", "bench_stages.py", "bench_trials.py"):  # they time parts of them
         assert {module for module in imported(parsed(path)) if module.partition(".")[0] == "pruners"} <= {"pruners.base"}
 
 

@@ -64,6 +64,7 @@ class Info:
     classes: int
     train: int  # images of the official training split; `train_fraction` and `dataset.validation` take theirs from it
     test: int
+    images: bool = True  # False: there are none, a theory experiment draws its own numbers
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,51 @@
+"""The student of "Why Lottery Ticket Wins?" (Zhang et al., Eq. 2): one hidden layer of ReLU neurons without biases, their mean as output.
+
+It stands for the net in records and counts. Theory experiments solve many masked copies of it at once, in float64 (pruners/theory).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Generator, Tensor, nn
+
+from models.init import check_init, fresh
+
+
+class _Student(nn.Module):
+    def __init__(self, inputs: int, neurons: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(inputs, neurons, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.hidden(x.flatten(1)).relu().mean(1, keepdim=True)  # (B, 1)
+
+
+@dataclass(frozen=True)
+class Student:
+    """One hidden layer.
+
+    Args:
+        name: what records and messages call it.
+        neurons: K, as many as the teacher has.
+        init: see models/init.py.
+    """
+
+    name: str
+    neurons: int = 5
+    init: str = "fan_in"
+    smallest: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if self.neurons < 1:
+            raise ValueError(f"model.neurons={self.neurons} must be at least 1")
+        check_init(self.init)
+
+    def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
+        """The network for `channels` x `size` x `size` inputs: CPU, float32; weights drawn from `rng` alone. It has one output, a number: `classes` must be 1.
+
+        Raises:
+            ValueError: there are classes to tell apart.
+        """
+        if classes != 1:
+            raise ValueError(f"model={self.name} gives one number, not {classes} classes: it goes with dataset=gaussian_teacher")
+        return fresh(lambda: _Student(channels * size * size, self.neurons), self.init, rng)

@@ -1,0 +1,73 @@
+"""The premise of Theorem 7.2 of "Pruning at Initialization - A Sketching Perspective" (arXiv:2305.17559), on a real net: little moves while it trains.
+
+The theorem takes over from the theory of wide nets that the weights stay within O(1/sqrt(width)) of their start, and that the Jacobian J of the outputs does.
+Then a mask found from J_0 and theta_0 (Eq. 2) is nearly as good for theta_t. Measured, between the initial weights and those where the stage starts:
+
+    moved       ||theta_t - theta_0|| / ||theta_0||
+    jacobian    ||J_t - J_0||_F / ||J_0||_F
+    first, best, uniform   s E||J_t theta_t - J_t (theta_t . m)||^2 by Lemma 4.3 for masks found at the start, found at t, and drawn uniformly
+
+The bound itself is not evaluated: its constants are those of the limit of infinite width. Only weights (no biases) are masked; rows of J are theirs.
+"""
+
+import copy
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev
+
+from pruners.base import Masks, Measurement, Task
+
+
+@dataclass(frozen=True)
+class Premise:
+    """Measure stage: `needs: [init]`.
+
+    Args:
+        examples: n, whose outputs are differentiated.
+        classes: outputs of each example that are. Default 2: the Jacobian has examples x classes columns.
+    """
+
+    examples: int = 32
+    classes: int = 2
+
+    def __post_init__(self) -> None:
+        if self.examples < 1 or self.classes < 1:
+            raise ValueError(f"method.examples={self.examples} and method.classes={self.classes} must be at least 1")
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
+        """Report: `moved`, `jacobian`, `first_over_best`, `uniform_over_first`. The model is not changed."""
+        (start,) = task.measured.values()
+        x = next(iter(islice(task.batches(self.examples), 1)))[0]
+        begun = {name: start.tensors[name].to(x.device) for name in masks}
+        now = {name: model.get_parameter(name).detach() for name in masks}
+        origin = copy.deepcopy(model)
+        origin.load_state_dict({**model.state_dict(), **{n: t for n, t in start.tensors.items() if n in model.state_dict()}})
+        j0, jt = self._jacobian(origin, begun, x), self._jacobian(model, now, x)  # (d, n classes)
+        w0, w = (torch.cat([t.flatten() for t in tensors.values()]).double() for tensors in (begun, now))
+        errors = {name: error(jt, w, p) for name, p in (("first", chances(j0, w0)), ("best", chances(jt, w)), ("uniform", torch.full_like(w, 1 / len(w))))}
+        report = {"moved": float((w - w0).norm() / w0.norm()), "jacobian": float((jt - j0).norm() / j0.norm())}
+        report |= {"first_over_best": errors["first"] / errors["best"], "uniform_over_first": errors["uniform"] / errors["first"]}
+        return Measurement(report=dict(report))
+
+    def _jacobian(self, model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Derivatives of the first `classes` outputs of every example by every weight, (d, n classes), float64."""
+        training = model.training
+        model.eval()
+        found = jacrev(lambda some: functional_call(model, some, (x,))[:, : self.classes].flatten())(weights)
+        model.train(training)
+        return torch.cat([j.detach().flatten(1) for j in found.values()], 1).T.double()
+
+
+def chances(jacobian: Tensor, w: Tensor) -> Tensor:
+    """Eq. 2."""
+    score = jacobian.norm(dim=1) * w.abs()
+    return score / score.sum()
+
+
+def error(jacobian: Tensor, w: Tensor, p: Tensor) -> float:
+    """s times the mean error of Algorithm 1 (Lemma 4.3); infinite where a weight that counts is never drawn."""
+    terms = (jacobian.norm(dim=1) * w).square()
+    return float((terms[terms > 0] / p[terms > 0]).sum() - (jacobian.T @ w).square().sum())

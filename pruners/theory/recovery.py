@@ -1,0 +1,132 @@
+"""Does a student find its teacher? Many trials of "Why Lottery Ticket Wins?" (Zhang et al., Sec. 5.1, Figs. 2 to 5), counted by how they end.
+
+A trial draws teacher, data and start anew, solves, and compares W with W*. It has
+
+    converged      ||W - W*||_F / ||W*||_F < success, the paper's only criterion (1e-4)
+    capped         not, and `steps` were used up: it might still have arrived
+    wrong minimum  not, and the solver's tolerance was met: it stays where it is; trials that diverged are counted here and also apart
+
+Left open by the paper: its set of starts is a ball; ours are exactly at `distance`, so that Fig. 2's axis is a controlled value. Its error is written with the
+2-norm, ours is Frobenius'. Rates are fitted to the logarithm of the error after the first fifth of a trial's steps.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pruners.base import Finding, Masks, Measurement, Task
+from pruners.theory.agd import Agd, Solution
+from pruners.theory.students import Teacher, check_teacher, distances
+from pruners.theory.trials import chunks, starts, trial_seeds
+
+SKIPPED = 0.2  # share of a trial's steps before the fit of its rate
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Measure stage: solve `trials` problems of `teacher`.
+
+    Args:
+        teacher: dataset=gaussian_teacher.
+        distance: ||W(0) - W*|| / ||W*||. Default 0.2: inside every basin that was looked at (methods/sample_complexity.md).
+        trials: Default 100: the paper's.
+        success: error below which a trial has converged. Default 1e-4: the paper's.
+        trace: steps between two errors that are kept, for curves and rates; 0 = none.
+        chunk_mb: megabytes of inputs solved together; None = pruners/theory/trials.py's. It changes nothing beyond rounding.
+    """
+
+    teacher: Teacher
+    solver: Agd = Agd()
+    distance: float = 0.2
+    trials: int = 100
+    success: float = 1e-4
+    trace: int = 0
+    chunk_mb: float | None = None
+    precision: ClassVar[str] = "fp64"  # for the record
+
+    def __post_init__(self) -> None:
+        check_teacher(self.teacher)
+        problems = [
+            f"method.{key}={getattr(self, key):g} must be {what}"
+            for key, ok, what in (
+                ("distance", self.distance >= 0, "0 or more: of the start from the teacher, relative"),
+                ("trials", self.trials >= 1, "at least 1"),
+                ("success", self.success > 0, "positive: the relative error below which a trial has converged"),
+                ("trace", self.trace >= 0, "0 or more: steps between two errors that are kept"),
+                ("chunk_mb", self.chunk_mb is None or self.chunk_mb > 0, "positive: megabytes of inputs solved together"),
+            )
+            if not ok
+        ]
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
+        """Series `error` and `steps` by trial; with a trace also `rate`, `iterations` and the geometric mean `error_trace`. The model lends its device."""
+        device = next(model.parameters()).device
+        found, errors, energies = list[Solution](), list[Tensor](), list[Tensor]()
+        for chunk in chunks(self.teacher, trial_seeds(self.trials, task.rng), device, self.chunk_mb):
+            found.append(self.solver(chunk.problem, starts(chunk, self.distance), chunk.truth, self.trace))
+            errors.append(distances(found[-1].weights, chunk.truth).cpu())
+            energies.append(chunk.energy.cpu())
+            task.tick(sum(map(len, errors)), self.trials, "trials")
+        error, steps = torch.cat(errors), torch.cat([s.steps.cpu() for s in found])
+        settled, diverged = (torch.cat([getattr(s, name).cpu() for s in found]) for name in ("settled", "diverged"))
+        report = self._setting() | _outcomes(error < self.success, settled, diverged) | _statistics(error, steps)
+        report["energy"] = float(torch.cat(energies).mean())
+        series = {"error": error.tolist(), "steps": [float(n) for n in steps]}
+        if self.trace:
+            more, curves = self._curves(found, steps)
+            report, series = report | more, series | curves
+        return Measurement(report=report, series=series)
+
+    def _setting(self) -> dict[str, Finding]:
+        """What figures draw along their axes."""
+        t = self.teacher
+        return {"inputs": t.inputs, "samples": t.samples, "noise": t.noise, "distance": self.distance, "trials": self.trials}
+
+    def _curves(self, found: list[Solution], steps: Tensor) -> tuple[dict[str, Finding], dict[str, list[float]]]:
+        longest = max(s.trace.shape[1] for s in found)
+        traces = torch.cat([_held(s.trace.cpu(), longest) for s in found])  # (trials, looks)
+        rates = [rate(trace, int(n), self.trace) for trace, n in zip(traces, steps, strict=True)]
+        known = torch.tensor([r for r in rates if r is not None], dtype=torch.float64)
+        report: dict[str, Finding] = {"rate": float(known.mean()) if len(known) else None, "rates_fitted": len(known)}
+        report["rate_std"] = float(known.std()) if len(known) > 1 else None
+        looks = [float(i * self.trace) for i in range(longest)]
+        return report, {"iterations": looks, "error_trace": traces.clamp(min=1e-300).log().mean(0).exp().tolist(), "rate_by_trial": known.tolist()}
+
+
+def rate(trace: Tensor, steps: int, every: int) -> float | None:
+    """nu of an error that falls as nu^t: from the least-squares slope of its logarithm after the first fifth of `steps`; None for fewer than three points.
+
+    Args:
+        trace: (looks,), the error at steps 0, every, 2 every, ...
+    """
+    first, last = math.ceil(SKIPPED * steps / every), steps // every
+    if last - first < 2:
+        return None
+    t = torch.arange(first, last + 1, dtype=torch.float64) * every
+    log = trace[first : last + 1].clamp(min=1e-300).log()
+    slope = ((t - t.mean()) * (log - log.mean())).sum() / (t - t.mean()).square().sum()
+    return float(slope.exp())
+
+
+def _held(trace: Tensor, length: int) -> Tensor:
+    """A trace (T, looks) drawn out to `length`: who has ended stays where it is."""
+    return torch.cat([trace, trace[:, -1:].expand(-1, length - trace.shape[1])], 1)
+
+
+def _outcomes(success: Tensor, settled: Tensor, diverged: Tensor) -> dict[str, Finding]:
+    """How many trials ended how; the three add up to all."""
+    wrong = ~success & (settled | diverged)
+    counts = {"converged": success, "capped": ~success & ~wrong, "wrong_minimum": wrong, "diverged": diverged}
+    share = {name: float(which.double().mean()) for name, which in counts.items() if name != "diverged"}
+    return {**{name: int(which.sum()) for name, which in counts.items()}, **{f"{name}_share": value for name, value in share.items()}}
+
+
+def _statistics(error: Tensor, steps: Tensor) -> dict[str, Finding]:
+    """Of all trials, however they ended."""
+    spread = float(error.std()) if len(error) > 1 else None
+    return {"error_mean": float(error.mean()), "error_std": spread, "error_median": float(error.median()), "steps_mean": float(steps.double().mean())}

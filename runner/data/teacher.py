@@ -1,0 +1,119 @@
+"""gaussian_teacher: sparse one-hidden-layer teachers on Gaussian inputs (Zhang et al., "Why Lottery Ticket Wins?", Sec. 5).
+
+    y = (1/K) sum_j relu(w*_j . x[Omega*_j]) + xi,    x ~ N(0, I_d),    xi ~ N(0, sigma^2)
+
+Nothing is read or kept: every trial of a theory experiment draws its own supports, weights, inputs and noise, in float64. There are no images, so no
+net of the runner trains on it. Supports: indices without replacement, independent for each neuron; weights: uniform on [-0.5, 0.5].
+
+Left open by the paper: sigma / E_y is taken with each trial's own E_y, the root of the mean square of its noiseless outputs. The student's supports contain
+the teacher's (Sec. 2); the further ones are uniform too.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from runner.data.base import Data, Info, Split
+
+HALF_WIDTH = 0.5  # of the teacher's weights
+
+
+@dataclass(frozen=True, eq=False)
+class Problems:
+    """As many regressions as there are trials T, all of the same sizes, in float64 on the CPU."""
+
+    inputs: Tensor  # (T, N, d)
+    targets: Tensor  # (T, N), with noise
+    weights: Tensor  # (T, K, d), the teacher's, zero outside its supports
+    masks: Tensor  # (T, K, d), bool: the supports of the students
+    energy: Tensor  # (T,), E_y
+
+
+@dataclass(frozen=True)
+class GaussianTeacher:
+    """A distribution of teachers; fields: conf/dataset/gaussian_teacher.yaml.
+
+    Args:
+        dimension: d, inputs there are.
+        neurons: K, of the teacher and of every student.
+        inputs: r, inputs that a neuron of the student sees.
+        teacher_inputs: r*, inputs that a neuron of the teacher sees; None = r.
+        samples: N, training examples of a trial.
+        noise: sigma / E_y.
+    """
+
+    name: str = "gaussian_teacher"
+    dimension: int = 100
+    neurons: int = 5
+    inputs: int = 20
+    teacher_inputs: int | None = None
+    samples: int = 1000
+    noise: float = 0.0
+    size: ClassVar[None] = None
+    validation: ClassVar[float] = 0.0
+    augment: ClassVar[str] = "none"
+    normalise: ClassVar[str] = "none"
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"dataset.{key}={getattr(self, key)} must be {what}"
+            for key, ok, what in (
+                ("name", self.name == "gaussian_teacher", "gaussian_teacher: it is the data's name in records"),
+                ("dimension", self.dimension >= 1, "at least 1: inputs there are"),
+                ("neurons", self.neurons >= 1, "at least 1"),
+                ("inputs", 1 <= self.inputs <= self.dimension, f"from 1 to dataset.dimension={self.dimension}: inputs that a student's neuron sees"),
+                ("teacher_inputs", 1 <= self.seen <= self.inputs, f"from 1 to dataset.inputs={self.inputs}: the student sees what the teacher does"),
+                ("samples", self.samples >= 1, "at least 1"),
+                ("noise", 0 <= self.noise < float("inf"), "0 or more: sigma / E_y"),
+            )
+            if not ok
+        ]
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    @property
+    def seen(self) -> int:
+        """r*, inputs that a neuron of the teacher sees."""
+        return self.inputs if self.teacher_inputs is None else self.teacher_inputs
+
+    def info(self) -> Info:
+        """An example is an image of d channels and one pixel; one output, a number."""
+        return Info(channels=self.dimension, size=1, classes=1, train=self.samples, test=0, images=False)
+
+    def places(self, data_dir: Path) -> list[Path]:
+        """No files."""
+        return []
+
+    def verify(self, data_dir: Path) -> None:
+        """Nothing can be missing."""
+
+    def check(self, data_dir: Path) -> None:
+        """Nothing can be missing."""
+
+    def load(self, data_dir: Path, train_fraction: float) -> Data:
+        """A data set without images; what it stands for is in its checksum."""
+        nothing = Split(torch.empty((0, self.dimension, 1, 1), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
+        zeros = torch.zeros(self.dimension)
+        checksum = hashlib.sha256(b"gaussian_teacher: drawn, version 1").hexdigest()
+        return Data(self.name, nothing, None, nothing, zeros, zeros + 1, 1.0, 1, "none", checksum)
+
+    def draw(self, seeds: Sequence[int]) -> Problems:
+        """A trial for each seed, whatever the other seeds are: the same numbers in any batch. Another noise or N leaves the teacher as it is."""
+        inputs, targets, weights, masks, energy = (torch.stack(parts) for parts in zip(*map(self._trial, seeds), strict=True))
+        return Problems(inputs, targets, weights, masks, energy)
+
+    def _trial(self, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        rng, shape = Generator().manual_seed(seed), (self.neurons, self.dimension)
+        order = torch.rand(shape, generator=rng, dtype=torch.float64).argsort(1).argsort(1)  # (K, d), the place of each input in a random order
+        weights = HALF_WIDTH * (2 * torch.rand(shape, generator=rng, dtype=torch.float64) - 1)
+        weights.masked_fill_(order >= self.seen, 0.0)
+        inputs = torch.randn((self.samples, self.dimension), generator=rng, dtype=torch.float64)
+        clean = (inputs @ weights.T).clamp(min=0).mean(1)  # (N,)
+        energy = clean.square().mean().sqrt()
+        noise = self.noise * energy * torch.randn(self.samples, generator=rng, dtype=torch.float64)
+        return inputs, clean + noise, weights, order < self.inputs, energy
