@@ -17,6 +17,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 WIDTH, HEIGHT = 5.2, 3.9  # inches of a panel
 COLUMNS = 3  # panels side by side
 LABEL = 24  # letters of a legend entry of which three stand side by side
+LONG = 36  # of one beside which no other fits
 LETTERS = 17  # of the caption in an inch
 SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "winnow",  # else the names of clip paths are random
@@ -90,7 +91,7 @@ def _fill(axes: Any, panel: Panel) -> None:
     widest = max((len(series.legend) for series in panel.series), default=0)
     # Below the axes, where it hides nothing; columns fill from above, so that what belongs together stands together.
     if axes.get_legend_handles_labels()[0]:  # a phase diagram's name stands at its bar
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3 if widest < LABEL else 2, frameon=False)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3 if widest < LABEL else 2 if widest < LONG else 1, frameon=False)
 
 
 def _curve(axes: Any, series: "Series", style: dict[str, Any]) -> None:
