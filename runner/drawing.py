@@ -17,6 +17,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 WIDTH, HEIGHT = 5.2, 3.9  # inches of a panel
 COLUMNS = 3  # panels side by side
 LABEL = 24  # letters of a legend entry of which three stand side by side
+LONG = 36  # of one beside which no other fits
 LETTERS = 17  # of the caption in an inch
 LINE = 0.14  # inches of a line of the caption
 BELOW = 0.55  # inches from the axes to their legend: room for ticks and the label
@@ -109,7 +110,7 @@ def _legend(axes: Any, widest: int) -> None:
     from matplotlib.transforms import offset_copy
 
     below = offset_copy(axes.transAxes, axes.figure, y=-BELOW, units="inches")
-    columns = 3 if widest < LABEL else 2
+    columns = 3 if widest < LABEL else 2 if widest < LONG else 1
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), bbox_transform=below, borderaxespad=0.0, ncols=columns, frameon=False)
 
 

@@ -134,3 +134,25 @@ def test_cells_and_boundary_are_drawn_and_judged_from_records(figure: Table, tmp
 def test_cells_that_were_not_run_have_no_verdict(figure: Table, tmp_path: Path) -> None:
     text = write_figure(figure, tmp_path)
     assert UNKNOWN in text and "45 runs are not done" in text
+
+
+def test_a_runs_own_deviation_and_the_root_of_its_inputs_are_drawn(tmp_path: Path) -> None:
+    curves = expand("samples_figure03@coarse", {}, ["method.trials=3"])
+    for job in curves.jobs:
+        solver = next(stage.component.solver for stage in job.run.stages)
+        rate = 0.9 + 0.005 * job.run.dataset.inputs**0.5 - 0.1 * solver.beta
+        folder = tmp_path / "runs" / job.run_id
+        folder.mkdir(parents=True)
+        numbers = {"inputs": job.run.dataset.inputs, "rate": rate, "rate_std": 0.002, "trials": 3}
+        (folder / "result.json").write_text(json.dumps(record(job, accuracy=None, report=numbers)))
+        (folder / "series.json").write_text(json.dumps({"iterations": [0.0, 50.0], "error_trace": [0.2, 0.1]}))
+    text = write_figure(curves, tmp_path)
+    with (tmp_path / "figures" / f"{curves.name}.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["series"] == "GD (beta = 0)"]
+    assert [(float(row["x"]), float(row["y"]), float(row["y_std"])) for row in rows] == [(x, pytest.approx(0.9 + 0.005 * x), 0.002) for x in (4, 6, 8, 10)]
+    assert "value" not in rows[0]  # that column is a phase diagram's
+    drawn = {s.label: s for s in series_of(curves, tmp_path)}
+    assert drawn["GD (beta = 0)"].legend == "GD (beta = 0): 0.9 + 0.005 x, R² = 1.000"
+    with (tmp_path / "figures" / f"{curves.name}.claims.csv").open(newline="") as file:
+        assert [row["holds"] for row in csv.DictReader(file)] == [HOLDS] * 3
+    assert "4 of 4 points, mean gap 0.02" in text
