@@ -2,8 +2,12 @@
 
 import difflib
 import os.path
+import re
 import sys
 from collections.abc import Callable, Iterable
+
+LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
+LIKE = 0.5  # of two words: twice the letters in common over all letters
 
 
 class ConfigError(ValueError):
@@ -19,13 +23,15 @@ class Stopped(Exception):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the choice spelled most like `word`, or nothing."""
-    close = difflib.get_close_matches(word, list(choices), n=5, cutoff=0.5)
+    """`; did you mean 'x'?` for the choice spelled most like `word`, or nothing. Leading zeros of numbers do not count: table1 is table01."""
+    plain = {choice: LEADING_ZEROS.sub("", choice) for choice in choices}
+    word = LEADING_ZEROS.sub("", word)
 
     def likeness(choice: str) -> tuple[float, int]:
-        return difflib.SequenceMatcher(None, word, choice).ratio(), len(os.path.commonprefix([word, choice]))
+        return difflib.SequenceMatcher(None, word, plain[choice]).ratio(), len(os.path.commonprefix([word, plain[choice]]))
 
-    return f"; did you mean {max(close, key=likeness)!r}?" if close else ""
+    best = max(plain, key=likeness, default="")
+    return f"; did you mean {best!r}?" if best and likeness(best)[0] >= LIKE else ""
 
 
 def one_of(key: str, value: object, choices: Iterable[str]) -> str:

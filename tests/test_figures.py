@@ -206,7 +206,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
         if path.name != "figure":
             (conf / path.name).symlink_to(path)
     (conf / "figure" / "imc_figure09.yaml").write_text(FIGURE)
-    monkeypatch.setattr("runner.cells.CONF", conf)
+    monkeypatch.setattr("runner.table_specs.CONF", conf)
     return expand("imc_figure09", {}, [])
 
 
