@@ -6,8 +6,8 @@
       - {claim: TEXT, panel: P, series: S, lowest: [LOW, HIGH]}                 y of S is least at an x in that range
       - {claim: TEXT, panel: P, series: S, reads: NAME}                         NAME_measured, NAME_low, NAME_high, NAME_holds (1 or 0) of the run's report
 
-`slope` takes above, below and between: [LOW, HIGH]. A claim on a slope holds if its whole interval obeys and R2 is at least `r2`; where the data cannot tell,
-the line says so ("open"). What was not run has no verdict.
+`slope` takes above, below and between: [LOW, HIGH]. A claim on a slope holds if its whole interval obeys and R2 is at least `r2`; it fails if the
+interval disobeys, or obeys without a line; where it does both, the data cannot tell ("open"). What was not run has no verdict.
 """
 
 import csv
@@ -106,7 +106,7 @@ def _of_slope(item: dict[str, Any], series: "Series") -> Verdict:
     inside, outside = least <= low and high <= most, high < least or low > most
     straight = line.r2 >= item.get("r2", 0.0)
     shown = f"slope {line.slope:.3g}, R² = {line.r2:.3f}, {line.n} points"
-    return Verdict(claim, shown, f"[{low:.3g}, {high:.3g}]", HOLDS if inside and straight else FAILS if outside or not straight else OPEN)
+    return Verdict(claim, shown, f"[{low:.3g}, {high:.3g}]", HOLDS if inside and straight else FAILS if inside or outside else OPEN)
 
 
 def _of_order(claim: str, series: "Series", other: "Series") -> Verdict:

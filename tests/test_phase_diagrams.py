@@ -74,7 +74,8 @@ def test_a_slope_is_judged_by_its_whole_interval_and_by_its_line() -> None:
     up, noisy = curve([1.0, 2.1, 2.9, 4.0], fit="linear"), curve([1.0, 3.0, 2.0, 1.5], fit="linear")
     assert claim(up, slope={"above": 0}, r2=0.9) == HOLDS and claim(up, slope={"below": 0}) == FAILS
     assert claim(up, slope={"between": [0.9, 1.1]}) == OPEN and claim(up, slope={"between": [0.7, 1.3]}) == HOLDS
-    assert claim(noisy, slope={"above": 0}) == OPEN and claim(noisy, slope={"above": 0}, r2=0.9) == FAILS
+    assert claim(noisy, slope={"above": 0}) == OPEN and claim(noisy, slope={"above": 0}, r2=0.9) == OPEN
+    assert claim(curve([1.0, 2.1, 2.9, 4.0], fit="linear"), slope={"above": 0}, r2=0.9999) == FAILS  # it rises, but not along a line
     assert claim(curve([1.0, 2.0], fit="linear"), slope={"above": 0}) == UNKNOWN  # two points leave no interval
     assert claim(curve([], fit="linear"), slope={"above": 0}) == UNKNOWN
 
