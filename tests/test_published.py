@@ -2,6 +2,8 @@
 
 import itertools
 import json
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +12,10 @@ from conftest import ROOT
 from support import compose_run
 
 from runner.cells import expand, parse_arguments
+from runner.claims import judged
 from runner.drawing import ENDINGS
 from runner.figures import as_csv, series_of
+from runner.found import find_run
 from runner.identity import NUMERICS, run_id
 from runner.layout import FORMATS
 from runner.spec import Run
@@ -51,7 +55,8 @@ def test_every_record_says_what_it_was_measured_with(identity: str) -> None:
     assert (record["schema"], record["run_id"], record["status"]) == (1, identity, "done")
     assert record["provenance"]["git_dirty"] is False and len(record["provenance"]["git_sha"]) == 40
     assert record["provenance"]["numerics"] == {kind: NUMERICS[kind] for kind in record["provenance"]["numerics"]}
-    assert record["density"] == record["kept"] / record["prunable"]
+    pruned = record["kept"] is not None  # a theory experiment prunes no net
+    assert record["density"] == (record["kept"] / record["prunable"] if pruned else None)
     densities = [stage.density for stage in RUNS[identity].stages if stage.density is not None]
     if densities:  # the last one is where iterative pruning has stopped: the level nearest to the density asked, or that density
         assert record["kept"] == round(densities[-1] * record["prunable"])
@@ -68,11 +73,14 @@ def test_the_printed_tables_are_those_of_the_records(words: str) -> None:
 
 
 @pytest.mark.parametrize("words", INDEX["figures"])
-def test_the_drawn_numbers_are_those_of_the_records(words: str) -> None:
+def test_the_drawn_numbers_and_the_verdicts_on_claims_are_those_of_the_records(words: str, tmp_path: Path) -> None:
     (name,), chosen, overrides = parse_arguments(words.split())
     figure = expand(name, chosen, overrides)
     found = series_of(figure, PUBLISHED)
     assert all(series.done == series.asked for series in found)
     assert (PUBLISHED / "figures" / f"{name}.csv").read_text() == as_csv(figure, found)
+    judged(figure, found, partial(find_run, results_dir=PUBLISHED), tmp_path)
+    drawn = {path.name: path.read_text() for path in (PUBLISHED / "figures").glob(f"{name}.claims.*")}
+    assert drawn == {path.name: path.read_text() for path in tmp_path.iterdir()}
     for ending in ENDINGS:  # their bytes are another version of matplotlib's own; tests/test_figures.py draws the same ones twice
         assert (PUBLISHED / "figures" / f"{name}.{ending}").stat().st_size > 5000
