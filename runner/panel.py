@@ -55,8 +55,8 @@ def paper_command(cfg: DictConfig, words: list[str]) -> str:
     Args:
         words: the overrides that the user typed.
     """
-    if "paper" in cfg.method:
-        return str(cfg.method.paper)
+    if "paper_command" in cfg.method:  # a theory experiment: the figure that it is a point of
+        return str(cfg.method.paper_command)
     dropped = ("env", "train", "train_fraction", "dataset", "model", "logger", "hydra", "method")
     kept = [word for word in words if not re.match(rf"({'|'.join(dropped)})=|(env|train|dataset|model|hydra)\.", word)]
     size = cfg.model.name + ("_w32" if cfg.model.name in ("resnet20", "resnet32") else "")
