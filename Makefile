@@ -30,7 +30,7 @@ demo: $(VENV)/ready ## the main job: Table 1 of the IMC paper, thirteen methods 
 	$(RUN) scripts/reproduce.py imc_table01@digits models=resnet20 train=quick seeds=0 $(ARGS)
 
 test: $(VENV)/ready ## the test suite
-	$(RUN) -m pytest -n auto --dist worksteal -m 'not slow and not fashion and not slurm' $(ARGS)
+	$(RUN) -m pytest -n auto -m 'not slow and not fashion and not slurm' $(ARGS)
 
 test-slow: $(VENV)/ready ## the tests that take minutes
 	$(RUN) -m pytest -m slow $(ARGS)
