@@ -1,4 +1,4 @@
-"""What a data set is: two splits held as one tensor each, and the one error that says what is missing and how to get it."""
+"""What a data set is: two splits, each one tensor or files that are decoded when needed, and the one error that says what is missing and how to get it."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
