@@ -164,6 +164,12 @@ def count_kept(masks: Masks) -> int:
     return int(sum(int(mask.sum()) for mask in masks.values()))
 
 
+def without_classifier(masks: Masks) -> Masks:
+    """The masks of all layers but the last linear one, which the jackpots paper leaves dense and does not count (decisions.md 2)."""
+    last = next((name for name in reversed(masks) if masks[name].dim() == 2), None)
+    return {name: mask for name, mask in masks.items() if name != last}
+
+
 def count_prunable(masks: Masks) -> int:
     """Number of entries over all masks."""
     return sum(mask.numel() for mask in masks.values())

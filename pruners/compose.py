@@ -11,7 +11,7 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import torch
 from torch import Generator, Tensor, nn
 
-from pruners.base import Batch, Finding, FixedMasking, LossFn, Masks, Scores, Task, apply_masks, density
+from pruners.base import Batch, Finding, FixedMasking, LossFn, Masks, Scores, Task, apply_masks, density, without_classifier
 from pruners.pick import Proportional, Sketch, Top
 
 When = Literal["each", "final", "oneshot"]
@@ -166,8 +166,7 @@ class Layers:
         Raises:
             ValueError: no layer is left, or as the pruner's.
         """
-        last = next((name for name in reversed(masks) if masks[name].dim() == 2), None) if self.classifier == "dense" else None
-        chosen = {name: mask for name, mask in masks.items() if name != last}
+        chosen = without_classifier(masks) if self.classifier == "dense" else masks
         if not chosen:
             raise ValueError("method.layers.classifier=dense leaves no layer to prune: this net has one layer; take method.layers.classifier=pruned")
         return self.pruner(model, chosen, task)

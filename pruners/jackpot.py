@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from pruners.base import Batch, Masks, Scores, Task, count_kept, count_prunable, largest
+from pruners.base import Batch, Masks, Scores, Task, count_kept, count_prunable, largest, without_classifier
 from pruners.grasp import Grasp
 from pruners.magnitude import Magnitude, Random
 from pruners.snip import Snip
@@ -93,8 +93,7 @@ def searched(masks: Masks, classifier: Classifier) -> Masks:
     """
     if count_kept(masks) != count_prunable(masks):
         raise ValueError("a mask search chooses among all weights of its start, but some are pruned already: start it from a dense net")
-    last = next((name for name in reversed(masks) if masks[name].dim() == 2), None) if classifier == "dense" else None
-    found = {name: mask for name, mask in masks.items() if name != last}
+    found = without_classifier(masks) if classifier == "dense" else masks
     if not found:
         raise ValueError("method.search.classifier=dense leaves no layer to search: this net has one layer; take method.search.classifier=searched")
     return found
