@@ -93,6 +93,7 @@ class Measure(Protocol):
 
 
 GRADIENT, PRODUCT = 3, 6  # forward passes that a gradient costs (a backward pass is two), and a product with the Hessian, which is a gradient of a gradient
+PAPER_IMAGES = 50_000  # training images behind a duration in iterations: the papers that give one train on CIFAR (decisions.md 9)
 
 
 @dataclass(frozen=True)

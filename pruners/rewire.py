@@ -17,9 +17,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from pruners.base import Finding, Masks, Task, largest
-
-PAPER_IMAGES = 50_000  # training images of CIFAR, where the papers that count in iterations train
+from pruners.base import PAPER_IMAGES, Finding, Masks, Task, largest
 
 
 @dataclass(frozen=True)

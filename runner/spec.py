@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from pruners.base import Approximate
+from pruners.base import PAPER_IMAGES, Approximate
 
 KINDS = ("train", "prune", "search", "measure")
 SCHEDULES = ("step", "cosine", "constant")
@@ -157,9 +157,6 @@ class Run:
     def stage(self, name: str) -> Stage:
         """The stage of that name."""
         return next(stage for stage in self.stages if stage.name == name)
-
-
-PAPER_IMAGES = 50_000  # training images behind a duration in iterations: the papers that give one train on CIFAR
 
 
 def scaled(duration: int, scale: float) -> int:
