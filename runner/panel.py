@@ -95,7 +95,9 @@ def _pretrained(report: dict[str, Any]) -> dict[str, str]:
     """How the net did whose weights came from elsewhere, if any did, and what they are."""
     if ORIGIN not in report:
         return {}
-    return {"before pruning": f"{report[ACCURACY]:.2f} % ({report[TOP5]:.2f} % in the first five), weights {report[ORIGIN][:60]}"}
+    origin = str(report[ORIGIN])
+    short = origin[:19] if origin.startswith("sha256:") else origin
+    return {"before pruning": f"{report[ACCURACY]:.2f} % ({report[TOP5]:.2f} % in the first five), weights {short}"}
 
 
 def _finding(value: Any) -> str:
