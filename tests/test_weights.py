@@ -19,6 +19,7 @@ import runner
 from models.init import fresh
 from runner.components import _locate
 from runner.compose import CONF, compose_config
+from runner.costs import measure_net, stage_cost
 from runner.errors import ConfigError, Stopped
 from runner.execute import execute
 from runner.identity import canonical, run_id, stage_keys
@@ -272,6 +273,20 @@ def test_methods_that_prune_a_trained_net_take_them_too(method: list[str], file:
     assert [(s["name"], s["epochs"]) for s in record["stages"]] == [("dense", 0), ("prune", 0), ("train", 2)]
     for name, mask in found["prune"].masks.items():
         assert torch.equal(found["prune"].weights[name], expected()[name].masked_fill(~mask, 0.0))
+
+
+@pytest.mark.parametrize("method", ["edge_popup", "zhou", "obd", "snip", "grasp", "synflow", "random", "sanity_check"])
+def test_every_method_that_prunes_a_trained_net_can_load_it_instead(method: str, file: Path) -> None:
+    given = [] if method in ("edge_popup", "zhou", "obd") else ["start=dense", "retrain=finetune"]
+    dense, *rest = compose_run(f"method={method}", "density=0.2", *given, *NET, f"start.weights={file}").stages
+    assert (dense.kind, dense.name, dense.recipe) == ("load", "dense", None) and any(stage.start.stage == "dense" for stage in rest)
+
+
+def test_plans_count_no_work_for_loading(file: Path) -> None:
+    run = compose_run(*words(file))
+    net = measure_net(run.dataset, run.model)
+    cost = stage_cost(run, run.stage("dense"), net, 0)
+    assert (cost.images, cost.passes, cost.macs, cost.bytes) == (0, 0, 0, net.weight_bytes + net.prunable)
 
 
 def test_a_file_that_changes_under_a_run_is_noticed(file: Path, tmp_path: Path) -> None:
