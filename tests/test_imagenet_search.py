@@ -11,25 +11,32 @@ from support import compose_run, image_folder
 from torch import Generator
 
 from pruners.base import full_masks
+from runner.cells import expand
 from runner.compose import compose_config
 from runner.data.imagenet import FOLDER, NATIVE, Imagenet
 from runner.execute import execute
+from runner.layout import write_table
 from runner.store import Store
 
 CLASSES = [f"n0{i}000000" for i in range(1, 8)]
 SEARCHED = {"resnet50": 23_454_912, "mobilenet_v1": 3_185_088, "efficientnet_b4": 17_394_376}  # conv weights: closed formulas in tests/models
 SEARCH = ["method=sr_popup", "density=0.2", "dataset=imagenet", "dataset.size=32", "train=jackpots", "method.epochs=1", "method.batch_size=4"]
+MACHINE = ["env.device=cpu", "env.threads=1", "env.workers=0", "env.progress=none"]
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v1", pytest.param("resnet50", marks=pytest.mark.slow), pytest.param("efficientnet_b4", marks=pytest.mark.slow)])
-def test_a_search_in_published_weights_runs_from_files_to_a_record(name: str, tmp_path: Path, dirs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Imagenet, "native", replace(NATIVE, classes=7, train=8, test=7))  # two steps of four images
+@pytest.fixture(autouse=True)
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven classes of an image or two: two steps of four."""
+    monkeypatch.setattr(Imagenet, "native", replace(NATIVE, classes=7, train=8, test=7))
     image_folder(tmp_path / "data" / FOLDER, dict.fromkeys(CLASSES, 1) | {CLASSES[0]: 2}, dict.fromkeys(CLASSES, 1))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v1", "resnet50", "efficientnet_b4"])
+def test_a_search_in_published_weights_runs_from_files_to_a_record(name: str, tmp_path: Path, dirs: list[str]) -> None:
     words = [*SEARCH, f"model={name}", f"start.weights={tmp_path / 'published.pth'}"]
     given = compose_run(*words[:-1]).model(3, 7, 32, Generator().manual_seed(7))
     torch.save({"epoch": 90, "state_dict": {f"module.{n}": tensor for n, tensor in given.state_dict().items()}}, tmp_path / "published.pth")
-    machine = ["env.device=cpu", "env.threads=1", "env.workers=0", "env.progress=none"]
-    assert execute(compose_config([*words, *dirs, *machine])) == 0
+    assert execute(compose_config([*words, *dirs, *MACHINE])) == 0
 
     record = finished(tmp_path)
     assert (record["model"], record["prunable"], record["kept"]) == (name, SEARCHED[name], round(0.2 * SEARCHED[name]))
@@ -49,6 +56,18 @@ def test_a_search_in_published_weights_runs_from_files_to_a_record(name: str, tm
         else:
             assert torch.equal(ticket.weights[n], tensor), n
     assert moved == sum(1 for _ in given.buffers())
+
+
+def test_a_table_of_imagenet_is_run_and_printed(tmp_path: Path, dirs: list[str]) -> None:
+    # Every duration is one epoch, or none: two steps of a dense training, of RigL and of a search; the dense row searches for no epoch at all.
+    small = ["dataset.size=32", "train.scale=0.001", "train.batch_size=4"]
+    table = expand("jackpots_table04", {"models": ["mobilenet_v1"]}, [*small, "method.batch_size=4"])
+    for job in table.jobs:
+        assert execute(compose_config([*job.overrides, *dirs, *MACHINE])) == 0
+    page = write_table(table, tmp_path / "results")
+    assert "not done" not in page and "– [" not in page
+    rows = {line.split("  ")[0]: line.split("  ")[-1] for line in page.splitlines() if "[" in line and "(S)" in line or "(T)" in line}
+    assert {label: before.strip() for label, before in rows.items()} == {"MobileNet-V1": "1", "RigL": "0", "Jackpot (Ours)": "1"}
 
 
 def finished(tmp_path: Path) -> dict[str, Any]:
