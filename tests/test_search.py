@@ -199,11 +199,11 @@ def test_no_epoch_is_the_first_mask_on_the_net_as_it_was_trained(method: str, cr
     for name, tensor in search.weights.items():  # running statistics too
         assert torch.equal(tensor, dense.weights[name].masked_fill(~search.masks[name], 0.0) if name in search.masks else dense.weights[name]), name
     # Tested once, in eval mode, by hand.
-    info, data = run.dataset.info(), bench(run, tmp_path).data
+    info = run.dataset.info()
     net = run.model(info.channels, info.classes, info.size, torch.Generator()).to(memory_format=torch.channels_last)
     net.load_state_dict(search.weights)
     with torch.no_grad():
-        right = net.eval()((data.test.images.float() / data.scale - data.mean) / data.std).argmax(1) == data.test.labels
+        right = torch.cat([net.eval()(x).argmax(1) == y for x, y in bench(run, tmp_path).feeds(run.stage("search")).test()])
     assert made["accuracy"] == pytest.approx(100 * float(right.double().mean()))
     assert (made["epochs"], made["epoch_kind"], made["epochs_total"], made["report"]["swaps"]) == (0, "search", 10, 0)
     (history,) = search.meta["history"]
