@@ -2,7 +2,7 @@
 
 Every draw comes from the given CPU generator, in float32 and in the order of the model's parameters, and is copied to where the parameter lies: equal seeds
 give equal weights on every device, in every memory format. sigma^2 is the variance of a weight; fan_in and fan_out count the weights that enter one output and
-leave one input channel.
+leave one input channel, of a grouped convolution those of its group (PyTorch's own fan_out is that of all groups together).
 """
 
 import math
@@ -20,8 +20,9 @@ def _fan_in(weight: Tensor) -> int:
     return weight[0].numel()
 
 
-def _fan_out(weight: Tensor) -> int:
-    return weight.shape[0] * weight[0, 0].numel()
+def _fan_out(module: nn.Module, weight: Tensor) -> int:
+    groups = module.groups if isinstance(module, CONVOLUTIONS) else 1
+    return weight.shape[0] // groups * weight[0, 0].numel()
 
 
 def _normal(weight: Tensor, variance: float, rng: Generator) -> Tensor:
@@ -43,7 +44,7 @@ def fan_out(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
     """
     if isinstance(module, NORMS):
         return torch.ones(weight.shape)
-    return _normal(weight, 0.01**2 if isinstance(module, nn.Linear) else 2 / _fan_out(weight), rng)
+    return _normal(weight, 0.01**2 if isinstance(module, nn.Linear) else 2 / _fan_out(module, weight), rng)
 
 
 def open_lth(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
@@ -76,7 +77,7 @@ def synflow_tiny(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
     if isinstance(module, nn.Linear):
         bound = 1 / math.sqrt(_fan_in(weight))
         return torch.empty(weight.shape).uniform_(-bound, bound, generator=rng)
-    return _normal(weight, 2 / _fan_out(weight), rng)
+    return _normal(weight, 2 / _fan_out(module, weight), rng)
 
 
 INITIALISERS: dict[str, Callable[[nn.Module, Tensor, Generator], Tensor]] = {f.__name__: f for f in (fan_in, fan_out, open_lth, lenet_snip, synflow_tiny)}

@@ -165,9 +165,9 @@ def count_kept(masks: Masks) -> int:
     return int(sum(int(mask.sum()) for mask in masks.values()))
 
 
-def without_classifier(masks: Masks) -> Masks:
-    """The masks of all layers but the last linear one, which the jackpots paper leaves dense and does not count (decisions.md 2)."""
-    last = next((name for name in reversed(masks) if masks[name].dim() == 2), None)
+def without_classifier(model: nn.Module, masks: Masks) -> Masks:
+    """Those of `masks` that are not the model's last linear layer's, which the jackpots paper leaves dense and does not count (decisions.md 2)."""
+    last = next((name for name in reversed(prunable_names(model)) if model.get_parameter(name).dim() == 2), None)
     return {name: mask for name, mask in masks.items() if name != last}
 
 

@@ -15,6 +15,7 @@ from pruners.base import Batch, Finding, FixedMasking, LossFn, Masks, Scores, Ta
 from pruners.pick import Proportional, Sketch, Top
 
 When = Literal["each", "final", "oneshot"]
+Classifier = Literal["pruned", "dense"]
 
 
 class Score(Protocol):
@@ -57,6 +58,8 @@ class ScorePruner:
         schedule: density -> densities on the way down, the last one being it.
         when: a random pick draws in `each` round (decisions.md 21), in the `final` one alone, with the top kept before, or in `oneshot`, which scores and
             draws once, whatever the schedule. With one round there is no choice.
+        classifier: `dense`: the last linear layer is neither pruned nor counted, so that a density is that of the others, as in the jackpots paper
+            (decisions.md 2); `pruned`: it is a layer like the others.
     """
 
     score: Score
@@ -65,6 +68,7 @@ class ScorePruner:
     pick: Pick
     schedule: Callable[[float], list[float]]
     when: When = "each"
+    classifier: Classifier = "pruned"
 
     def __post_init__(self) -> None:
         problems = [
@@ -80,6 +84,8 @@ class ScorePruner:
         if getattr(self.score, "needs_labels", self.score.needs_data) and not getattr(self.source, "labelled", True):
             source, score = type(self.source).__name__.lower(), type(self.score).__name__
             problems.append(f"source={source} is one image without a label, but {score} reads labels: take source=train, normal or sparse_normal")
+        if self.classifier not in get_args(Classifier):
+            problems.append(f"method.pruner.classifier={self.classifier!r} must be one of {', '.join(get_args(Classifier))}")
         problems += self._check_when()
         if problems:
             raise ValueError("\n".join(problems))
@@ -102,16 +108,20 @@ class ScorePruner:
         return self.pick.exact
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FixedMasking:
-        """Masks of exactly round(task.density * prunable) weights, all inside `masks`; the pruned weights of `model` are zeros.
+        """Masks of exactly round(task.density * prunable) weights, all inside `masks` (those of the layers to prune); the pruned weights of `model` are zeros.
 
         With a pick that is not exact, of that many weights in expectation.
 
         Raises:
-            ValueError: no density, one that cannot be reached from `masks`, or scores that the pick cannot take.
+            ValueError: no density, one that cannot be reached from `masks`, no layer to prune, or scores that the pick cannot take.
             FloatingPointError: a score is NaN or infinite.
         """
         if task.density is None:
             raise ValueError("density is missing: a method that ranks weights prunes to the density that you give, e.g. density=0.1 keeps a tenth")
+        if self.classifier == "dense":
+            masks = without_classifier(model, masks)
+        if not masks:
+            raise ValueError("method.pruner.classifier=dense leaves no layer to prune: this net has one layer; take method.pruner.classifier=pruned")
         densities = self.schedule(task.density)[-1:] if self.when == "oneshot" else self.schedule(task.density)
         masking = FixedMasking(masks)
         for done, goal in enumerate(densities, start=1):
@@ -141,35 +151,6 @@ class ScorePruner:
         """What the source gives, on the model's device: noise is drawn on the CPU."""
         device = next(model.parameters()).device
         return ((x.to(device), y.to(device)) for x, y in (self.source(task) if self.source else ()))
-
-
-@dataclass(frozen=True)
-class Layers:
-    """A pruner for those layers alone that a paper prunes; the others are neither pruned nor counted, so that a density is that of these layers.
-
-    Args:
-        pruner: what prunes them.
-        classifier: `dense`: the last linear layer is left out, as in the jackpots paper (decisions.md 2); `pruned`: it is a layer like the others.
-    """
-
-    pruner: ScorePruner
-    classifier: Literal["dense", "pruned"] = "dense"
-
-    @property
-    def exact(self) -> bool:
-        """Whether the density is reached to the weight (pruners.base.Approximate)."""
-        return self.pruner.exact
-
-    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FixedMasking:
-        """What the pruner gives, with masks of its layers alone.
-
-        Raises:
-            ValueError: no layer is left, or as the pruner's.
-        """
-        chosen = without_classifier(masks) if self.classifier == "dense" else masks
-        if not chosen:
-            raise ValueError("method.layers.classifier=dense leaves no layer to prune: this net has one layer; take method.layers.classifier=pruned")
-        return self.pruner(model, chosen, task)
 
 
 def _refuse_overflow(scores: Scores, what: str) -> None:

@@ -12,7 +12,7 @@ Choices and deviations (methods/dsr.md):
   others.
 - A layer keeps at least its largest weight, as in the authors' code. Only when no layer has room left do connections come back where they just went.
 - Momentum of what goes and what comes is cleared; the authors' code leaves it, so that a new weight may start away from zero.
-- Of the layers that the authors keep dense on CIFAR, first, shortcut and last, only the last one stays so here (`method.layers`).
+- Of the layers that the authors keep dense on CIFAR, first, shortcut and last, only the last one stays so here (`method.pruner`).
 """
 
 from dataclasses import dataclass, field

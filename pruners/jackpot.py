@@ -85,7 +85,7 @@ class Begun:
     largest: Masks
 
 
-def searched(masks: Masks, classifier: Classifier) -> Masks:
+def searched(model: nn.Module, masks: Masks, classifier: Classifier) -> Masks:
     """The layers that a search may prune: all, or all but the last linear one.
 
     Raises:
@@ -93,7 +93,7 @@ def searched(masks: Masks, classifier: Classifier) -> Masks:
     """
     if count_kept(masks) != count_prunable(masks):
         raise ValueError("a mask search chooses among all weights of its start, but some are pruned already: start it from a dense net")
-    found = without_classifier(masks) if classifier == "dense" else masks
+    found = without_classifier(model, masks) if classifier == "dense" else masks
     if not found:
         raise ValueError("method.search.classifier=dense leaves no layer to search: this net has one layer; take method.search.classifier=searched")
     return found

@@ -185,7 +185,7 @@ def begin(model: nn.Module, masks: Masks, task: Task, allocate: Allocate, init: 
     """
     if task.density is None:
         raise ValueError("density is missing: a mask search keeps the weights of each layer at the number that it starts with, e.g. density=0.1")
-    return init(model, searched(masks, classifier), task, allocate)
+    return init(model, searched(model, masks, classifier), task, allocate)
 
 
 def popup(model: nn.Module, begun: Begun, restriction: Restriction, task: Task) -> PopupMasking:

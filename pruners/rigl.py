@@ -11,7 +11,7 @@ Choices and deviations (methods/rigl.md; decisions.md 29):
 - No noise on the scores that decide what goes: the authors' code adds N(0, 1e-5) to all positions, and then can keep one that is not active. Ties go by index.
 - The first update is at step 0, as the authors' code counts, on the gradients of the initial net; the paper's text does not say.
 - Gradients are those of one batch, averaged over all processes. Exact counts: the layers keep what `allocate` gave them.
-- The classifier stays dense (`method.layers`), as in the jackpots paper's tables; the authors rewire it too.
+- The classifier stays dense (`method.pruner`), as in the jackpots paper's tables; the authors rewire it too.
 - Biases and BatchNorm wait at update steps too, as in the authors' code, where no gradient is applied at all; running statistics move on.
 """
 

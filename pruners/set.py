@@ -12,7 +12,7 @@ Choices and deviations (methods/set.md; decisions.md 29: the authors' settings):
   stays.
 - The start has exact counts, from `allocate`: the same density in every layer unless told. The authors draw every entry by itself, with densities after
   Erdos-Renyi on their nets of linear layers (allocate=erk).
-- The classifier stays dense (`method.layers`), as the authors' output layer and the jackpots paper's.
+- The classifier stays dense (`method.pruner`), as the authors' output layer and the jackpots paper's.
 """
 
 import math

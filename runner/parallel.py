@@ -144,8 +144,13 @@ def check_shareable(model: nn.Module, team: Team) -> None:
     """Refuse what several processes cannot compute as one would.
 
     Raises:
-        ConfigError: BatchNorm on CPUs, which torch synchronises on CUDA alone.
+        ConfigError: layers that draw, since all processes would draw alike; BatchNorm on CPUs, which torch synchronises on CUDA alone.
     """
+    if team.size > 1 and any(getattr(m, "p", 0) for m in model.modules() if isinstance(m, nn.Dropout) or type(m).__name__ == "StochasticDepth"):
+        raise ConfigError(
+            f"torchrun with {team.size} processes: this net draws random numbers while it trains, and all processes would draw the same ones for their shares; "
+            "run it without torchrun, or take model.dropout=0 model.stochastic_depth=0"
+        )
     if team.size > 1 and team.device.type != "cuda" and any(isinstance(m, BATCHNORMS) for m in model.modules()):
         raise ConfigError(
             f"torchrun with {team.size} processes on the CPU: this net has BatchNorm, whose statistics torch synchronises on CUDA alone; "

@@ -9,7 +9,6 @@ from support import compose_run, machine, perform_run
 
 from pruners.allocate import Erk, Global
 from pruners.base import count_kept, count_prunable
-from pruners.compose import ScorePruner
 from pruners.magnitude import Random
 from pruners.obd import Obd
 from pruners.pick import Proportional, Sketch, Top, Uniform
@@ -72,9 +71,11 @@ ACCEPTED: dict[str, dict[str, Any]] = {  # line -> fields of the pruner
     "method=grasp schedule=exponential pick=proportional method.score.map=positive method.pruner.when=final": {"when": "final"},
     "method=magnitude pick=proportional": {"source": None, "pick": Proportional()},
     "method=random allocate=erk": {"source": None, "allocate": Erk()},
-    "method=obd": {"pruner": ScorePruner(Obd(), Train(), Global(), Top(), Once()), "classifier": "dense"},
-    "method=rigl method.layers.classifier=pruned": {"pruner": ScorePruner(Random(), None, Erk(), Top(), Once()), "classifier": "pruned"},
-    "method=set allocate=erk": {"pruner": ScorePruner(Random(), None, Erk(), Top(), Once())},
+    "method=obd": {"score": Obd(), "source": Train(), "allocate": Global(), "classifier": "dense"},
+    "method=rigl method.pruner.classifier=pruned": {"score": Random(), "source": None, "allocate": Erk(), "classifier": "pruned"},
+    "method=set allocate=erk": {"score": Random(), "allocate": Erk(), "classifier": "dense"},
+    "method=snip method.pruner.classifier=dense": {"classifier": "dense"},
+    "method=imp method.pruner.classifier=dense": {"source": None, "classifier": "dense"},
     "method=imp pick=proportional": {"source": None, "pick": Proportional(), "schedule": Once()},
     "method=imp source=sparse_normal": {"source": None},  # the trainings see it, not the score
 }

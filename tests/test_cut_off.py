@@ -60,7 +60,7 @@ def test_an_empty_layer_alone_is_no_warning() -> None:
 @pytest.mark.parametrize("method", ["set", "dsr"])
 def test_masks_that_change_in_training_are_judged_at_its_end(method: str, tmp_path: Path) -> None:
     # A tenth of 1,184 weights, at random, leaves outputs that no input reaches; at the end there are other connections.
-    words = [f"method={method}", "method.layers.classifier=pruned", "density=0.1", "model=mlp", "model.hidden=[16]", "train.scale=0.05", "dataset=digits"]
+    words = [f"method={method}", "method.pruner.classifier=pruned", "density=0.1", "model=mlp", "model.hidden=[16]", "train.scale=0.05", "dataset=digits"]
     record, artefacts = perform_run(compose_run(*words), machine(tmp_path))
     reached = {}
     for name in ("prune", "train"):

@@ -83,7 +83,8 @@ def test_models_and_pruners_know_neither_runner_nor_configuration(path: Path) ->
     assert not known & ({"runner", "run", "scripts", "tests"} | CONFIGURATION)
     own = {"models"} if path.parent.name == "models" else {"pruners", "models"}
     assert not known & {"models", "pruners"} - own
-    assert known - own <= {"torch", "numpy", "pyhessian"} | set(sys.stdlib_module_names)
+    nets = {"torchvision"} if path.parent.name == "models" else set()  # published weights fit its modules name by name
+    assert known - own <= {"torch", "numpy", "pyhessian"} | nets | set(sys.stdlib_module_names)
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("runner/data/*.py")), ids=lambda path: path.stem)

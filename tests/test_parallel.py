@@ -21,11 +21,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
+from torchvision.ops import StochasticDepth
 
 from pruners.base import Finding, Masks, full_masks
 from runner.data.base import Split
 from runner.data.batches import Batches, evaluation_batches
-from runner.parallel import ALONE, Team
+from runner.errors import ConfigError
+from runner.parallel import ALONE, Team, check_shareable
 from runner.records import comparable
 from runner.spec import Recipe
 from runner.train import Feeds, Session, Trained, train
@@ -118,6 +120,15 @@ def test_batchnorm_on_cpus_is_refused_before_any_work(tmp_path: Path) -> None:
     assert process.returncode != 0
     assert said.count("error: torchrun with 2 processes on the CPU: this net has BatchNorm") == 1
     assert not list(tmp_path.glob("two/runs/*/result.json")) and not list(tmp_path.glob("two-cache/stages/*"))
+
+
+def test_a_net_that_draws_while_it_trains_is_refused_with_the_way_out() -> None:
+    drawing = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
+    check_shareable(drawing, ALONE)
+    check_shareable(nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.0)), Team(0, 2))
+    for net in (drawing, nn.Sequential(StochasticDepth(0.2, "row"))):
+        with pytest.raises(ConfigError, match=r"^torchrun with 2 processes: this net draws .* model.dropout=0 model.stochastic_depth=0$"):
+            check_shareable(net, Team(0, 2))
 
 
 # --- a masking with trainables of its own

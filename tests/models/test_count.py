@@ -18,7 +18,7 @@ def resnet(depth: int, width: int, shortcut: str = "B") -> nn.Module:
 
 @pytest.mark.parametrize(
     ("depth", "width", "shortcut", "millions"),
-    [(20, 16, "A", 40.6), (20, 16, "B", 40.8), (20, 32, "B", 162.4), (20, 64, "B", 647.7), (32, 16, "B", 69.1), (32, 32, "B", 275.6)],
+    [(20, 16, "A", 40.6), (20, 16, "B", 40.8), (20, 32, "B", 162.4), (20, 64, "B", 647.7), (32, 16, "B", 69.1), (32, 32, "B", 275.6), (32, 32, "A", 274.6)],
 )
 def test_resnets_cost_what_the_note_says(depth: int, width: int, shortcut: str, millions: float) -> None:
     dense, nonzero = multiply_accumulates(resnet(depth, width, shortcut), (3, 32, 32))

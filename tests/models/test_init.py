@@ -44,6 +44,14 @@ def test_weights_have_the_variance_that_their_initialiser_names(name: str, conv:
     assert_variance(model[3].weight, linear)
 
 
+# Conv 512 -> 1024, 3x3, in 64 groups of 8 -> 16: fan_in 8 * 9 = 72, fan_out 16 * 9 = 144. A depthwise layer has 9 of either.
+@pytest.mark.parametrize(("name", "variance"), [("fan_in", 2 / 72), ("fan_out", 2 / 144), ("synflow_tiny", 2 / 144)])
+def test_fans_of_a_grouped_convolution_are_those_of_a_group(name: str, variance: float) -> None:
+    layer = nn.Conv2d(512, 1024, 3, groups=64)
+    initialise(layer, name, seeded(0))
+    assert_variance(layer.weight, variance)
+
+
 @pytest.mark.parametrize("name", INITIALISERS)
 def test_biases_and_shifts_are_zero_and_statistics_fresh(name: str) -> None:
     model = small_net()

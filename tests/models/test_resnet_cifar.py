@@ -116,7 +116,10 @@ def test_options_that_give_no_net_are_refused(options: dict, message: str) -> No
         ResNetCifar("net", **options)
 
 
-@pytest.mark.parametrize(("name", "total"), [("resnet20", 272_474), ("resnet32", 466_906), ("resnet20_w32", 1_084_586), ("resnet32_w32", 1_860_522)])
+@pytest.mark.parametrize(
+    ("name", "total"),
+    [("resnet20", 272_474), ("resnet32", 466_906), ("resnet20_w32", 1_084_586), ("resnet32_w32", 1_860_522), ("resnet32_w32a", 1_849_898)],
+)
 def test_configurations_list_every_field_and_state_their_counts(name: str, total: int) -> None:
     path = CONF / f"{name}.yaml"
     options = OmegaConf.to_container(OmegaConf.load(path))

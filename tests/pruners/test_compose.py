@@ -11,7 +11,6 @@ from torch import Generator, nn
 
 from pruners.allocate import Global, Layer
 from pruners.base import Batch, LossFn, Masks, Scores, count_kept, count_prunable, full_masks
-from pruners.compose import Layers
 from pruners.magnitude import Magnitude, Random
 from pruners.pick import Proportional, Sketch, Top, Uniform
 from pruners.snip import Snip
@@ -137,6 +136,7 @@ def test_a_diverged_network_is_refused_by_magnitude_too() -> None:
     [
         (Snip(), {"source": None}, "source=none: Snip is computed from data.* source=train"),
         (Magnitude(), {"allocate": None}, "allocate=none: .* allocate=global"),
+        (Magnitude(), {"classifier": "kept"}, "method.pruner.classifier='kept' must be one of pruned, dense"),
         (Magnitude(), {"pick": None}, "pick=none: .* pick=top"),
         (Magnitude(), {"schedule": None}, "schedule=none: .* schedule=once"),
         (Magnitude(), {"when": "final", "pick": Proportional()}, "method.pruner.when=final: the schedule has one round"),
@@ -270,19 +270,23 @@ def test_only_picks_that_keep_exact_counts_are_held_to_them() -> None:
 
 def test_a_dense_classifier_is_neither_pruned_nor_counted() -> None:
     model = mlp()  # 1,920 + 600 + 200 weights
-    found = Layers(pruner(Magnitude()))(model, full_masks(model), task(0.1))
+    found = pruner(Magnitude(), classifier="dense")(model, full_masks(model), task(0.1))
     assert list(found.masks) == ["fc1.weight", "fc2.weight"] and count_kept(found.masks) == 252  # a tenth of 2,520
     assert model.get_parameter("fc3.weight").all()
     other = mlp()
-    whole = Layers(pruner(Magnitude()), "pruned")(other, full_masks(other), task(0.1))
+    whole = pruner(Magnitude(), classifier="pruned")(other, full_masks(other), task(0.1))
     assert same_masks(whole.masks, masks_of(Magnitude(), mlp(), 0.1)) and count_kept(whole.masks) == 272
+
+
+def test_the_classifier_is_the_models_last_linear_layer_in_later_rounds_too() -> None:
+    # What a stage hands to the next one has no classifier any more: its last linear layer is not another classifier.
+    model = mlp()
+    once = pruner(Magnitude(), classifier="dense")(model, full_masks(model), task(0.5))
+    twice = pruner(Magnitude(), classifier="dense")(model, once.masks, task(0.1))
+    assert list(twice.masks) == ["fc1.weight", "fc2.weight"] and count_kept(twice.masks) == 252
 
 
 def test_a_net_of_a_classifier_alone_is_refused_with_the_way_out() -> None:
     model = mlp(())
-    with pytest.raises(ValueError, match="method.layers.classifier=dense leaves no layer to prune: .* take method.layers.classifier=pruned"):
-        Layers(pruner(Magnitude()))(model, full_masks(model), task(0.5))
-
-
-def test_layers_are_as_exact_as_their_pruner() -> None:
-    assert Layers(pruner(Magnitude())).exact and not Layers(pruner(Magnitude(), pick=Sketch())).exact
+    with pytest.raises(ValueError, match="method.pruner.classifier=dense leaves no layer to prune: .* take method.pruner.classifier=pruned"):
+        pruner(Magnitude(), classifier="dense")(model, full_masks(model), task(0.5))

@@ -17,7 +17,7 @@ from pruners.deep_r import DeepR, crossed
 
 SMALL = [
     "method=deep_r",
-    "method.layers.classifier=pruned",
+    "method.pruner.classifier=pruned",
     "dataset=digits",
     "model=mlp",
     "model.hidden=[16]",
@@ -235,7 +235,7 @@ def test_options_that_make_no_step_are_refused(options: dict[str, object], said:
 def test_a_run_keeps_its_connectivity_and_rewires(words: list[str], tmp_path: Path) -> None:
     run = compose_run(*SMALL, *words)
     if not words:
-        assert run.stage("train").component == DeepR() and run.stage("prune").component.pruner.allocate == Layer()
+        assert run.stage("train").component == DeepR() and run.stage("prune").component.allocate == Layer()
     record, artefacts = perform_run(run, machine(tmp_path))
     last = artefacts["train"].masks
     assert [int(m.sum()) for m in last.values()] == [205, 32]

@@ -16,7 +16,7 @@ from pruners.dsr import Dsr, adapted, below, shares
 
 SMALL = [
     "method=dsr",
-    "method.layers.classifier=pruned",
+    "method.pruner.classifier=pruned",
     "dataset=digits",
     "model=mlp",
     "model.hidden=[16]",
@@ -196,7 +196,7 @@ def test_options_that_make_no_update_are_refused(options: dict[str, float], said
 def test_the_papers_periods_double_three_times() -> None:
     run = compose_run("method=dsr", "dataset=cifar10", "model=resnet20", "train=imc", "density=0.1")
     rewire = run.stage("train").component
-    assert rewire == Dsr(rewire.rhythm) and (rewire.rhythm.stop, run.stage("prune").component.pruner.allocate) == (0.95, Layer())
+    assert rewire == Dsr(rewire.rhythm) and (rewire.rhythm.stop, run.stage("prune").component.allocate) == (0.95, Layer())
     model, masks = sparse_mlp()
     about = training()
     masking = rewire(model, masks, type(about)(**{**vars(about), "epochs": 160, "steps": 80_000}))

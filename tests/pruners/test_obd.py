@@ -18,7 +18,7 @@ from runner.spec import Start
 
 SMALL = [
     "method=obd",
-    "method.layers.classifier=pruned",
+    "method.pruner.classifier=pruned",
     "dataset=digits",
     "model=mlp",
     "model.hidden=[16]",
@@ -260,7 +260,7 @@ def test_options_that_make_no_score_are_refused(options: dict[str, object], said
 
 def test_a_run_trains_prunes_once_and_fine_tunes_for_the_papers_160_epochs_from_its_rate() -> None:
     run = compose_run("method=obd", "dataset=cifar10", "model=resnet20", "train=imc", "density=0.1")
-    assert [s.name for s in run.stages] == ["dense", "prune", "train"] and run.stage("prune").component.pruner.score == Obd()
+    assert [s.name for s in run.stages] == ["dense", "prune", "train"] and run.stage("prune").component.score == Obd()
     train = run.stage("train")
     assert train.start == Start("dense") and train.masks == "prune" and train.recipe is not None
     assert (train.recipe.epochs, train.recipe.lr, run.epoch_column) == (160, 0.1, ("train",))

@@ -13,13 +13,13 @@ from torch.optim import SGD
 
 from pruners.allocate import Erk
 from pruners.base import FixedMasking, count_kept, count_prunable, full_masks
-from pruners.compose import Layers, ScorePruner
+from pruners.compose import ScorePruner
 from pruners.magnitude import Random
 from pruners.pick import Top
 from pruners.rigl import RigL, rewired
 from pruners.schedule import Once
 
-RUN = ["method=rigl", "method.layers.classifier=pruned", "dataset=digits", "train.scale=0.0125", "density=0.2"]  # two epochs of 15 steps
+RUN = ["method=rigl", "method.pruner.classifier=pruned", "dataset=digits", "train.scale=0.0125", "density=0.2"]  # two epochs of 15 steps
 SMALL = [*RUN, "model=mlp", "model.hidden=[16]"]
 
 
@@ -175,7 +175,7 @@ def test_it_starts_from_erks_counts() -> None:
     # Per layer K = eps * sum(shape) of 32,16: 64-16: 80, 16-10: 26; at density 0.2 of 1,184, 237 weights: 237 * 80 / 106 = 178.9 and 58.1, both possible.
     run = compose_run(*SMALL)
     stage = run.stage("prune").component
-    assert stage == Layers(ScorePruner(Random(), None, Erk(), Top(), Once()), "pruned")
+    assert stage == ScorePruner(Random(), None, Erk(), Top(), Once())
     assert run.stage("train").component == RigL(run.stage("train").component.rhythm)
     model = run.model(1, 10, 8, seeded(0))
     assert [int(m.sum()) for m in stage(model, full_masks(model), task(0.2)).masks.values()] == [179, 58]

@@ -16,7 +16,7 @@ from pruners.set import SparseEvolution, dropped
 
 SMALL = [
     "method=set",
-    "method.layers.classifier=pruned",
+    "method.pruner.classifier=pruned",
     "dataset=digits",
     "model=mlp",
     "model.hidden=[16]",
@@ -198,7 +198,7 @@ def test_a_run_has_the_authors_settings_and_keeps_every_layers_count(tmp_path: P
     run = compose_run(*SMALL)
     rewire = run.stage("train").component
     assert (rewire.rhythm.period, rewire.rhythm.stop, rewire) == ("1ep", 1.0, SparseEvolution(rewire.rhythm))
-    assert run.stage("prune").component.pruner.allocate == Layer()
+    assert run.stage("prune").component.allocate == Layer()
     record, artefacts = perform_run(run, machine(tmp_path))
     first, last = artefacts["prune"].masks, artefacts["train"].masks
     assert [int(m.sum()) for m in last.values()] == [int(m.sum()) for m in first.values()] == [205, 32]  # a fifth of 1,024 and of 160

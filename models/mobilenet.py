@@ -1,0 +1,76 @@
+"""MobileNet-V1 (Howard et al., 2017, arXiv:1704.04861, Table 1): depthwise separable convolutions.
+
+Stem conv3x3/2; 13 blocks, each a 3x3 depthwise convolution (one filter a channel) and a 1x1 convolution that mixes channels, every convolution followed by
+BatchNorm and ReLU; global average; one linear layer with bias: 28 layers with weights. Convolutions have no bias; BatchNorm has eps 1e-5 and momentum 0.1.
+4,231,976 parameters and 568.7 M multiply-accumulates at width 1, 1000 classes and 224x224 (the paper: 4.2 M and 569 M).
+
+Choices: Table 1 gives the last depthwise convolution stride 2 and its block an output of 7x7, which exclude each other; stride 1 it is, as in all
+implementations. Depthwise weights are prunable, as all conv weights are (decisions.md 2; the jackpots paper does not say): they are 44,640 of 4,209,088, and
+larger than the others at initialization, so one global threshold on magnitudes rarely takes them. ReLU as printed, not the ReLU6 of later code. Widths that
+would need rounding are refused. torchvision has no such net, hence no weights; the jackpots paper does not say where its dense net (71.93 / 90.37 %) comes from.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Generator, Tensor, nn
+
+from models.init import check_init, fresh, refuse_small
+
+STEM = 32  # channels at width 1
+BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))  # channels at width 1, stride of the depthwise
+
+
+def _convolved(inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:
+    """conv-BN-ReLU that keeps the image's size, or halves it with stride 2."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(outputs), relu=nn.ReLU()))
+
+
+class MobileNet(nn.Module):
+    """The network; `MobileNetV1` describes and builds it. Logits are (B, classes)."""
+
+    def __init__(self, channels: int, classes: int, width: float) -> None:
+        super().__init__()
+        inputs = int(STEM * width)
+        layers: OrderedDict[str, nn.Module] = OrderedDict(stem=_convolved(channels, inputs, 3, 2))
+        for i, (at_one, stride) in enumerate(BLOCKS, start=1):
+            outputs = int(at_one * width)
+            layers[f"block{i}"] = nn.Sequential(
+                OrderedDict(depthwise=_convolved(inputs, inputs, 3, stride, groups=inputs), pointwise=_convolved(inputs, outputs, 1, 1))
+            )
+            inputs = outputs
+        self.features = nn.Sequential(layers)
+        self.fc = nn.Linear(inputs, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.features(x).mean(dim=(2, 3)))  # (B, 1024w, ceil(H/32), ceil(W/32)) -> (B, classes)
+
+
+@dataclass(frozen=True)
+class MobileNetV1:
+    """A MobileNet-V1.
+
+    Args:
+        name: what records and messages call it.
+        width: the paper's width multiplier alpha: 1, 0.75, 0.5, 0.25; its sibling for images is `dataset.size`.
+        init: see models/init.py.
+    """
+
+    name: str
+    width: float = 1.0
+    init: str = "fan_in"
+    smallest: ClassVar[int] = 32  # one pixel before the average
+
+    def __post_init__(self) -> None:
+        if self.width <= 0 or not (STEM * self.width).is_integer():
+            raise ValueError(
+                f"model.width={self.width:g} must be positive and give the stem whole channels ({STEM} x width): 1, 0.75, 0.5 or 0.25 in the paper"
+            )
+        check_init(self.init)
+
+    def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
+        """The network for `channels` x `size` x `size` images: CPU, float32, training mode; weights drawn from `rng` alone."""
+        refuse_small(self.name, size, self.smallest)
+        return fresh(lambda: MobileNet(channels, classes, self.width), self.init, rng)
