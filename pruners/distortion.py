@@ -135,6 +135,9 @@ def prepared(model: nn.Module, masks: Masks, weights: dict[str, Tensor], batches
     Args:
         weights: unpruned, of the masked layers.
         batches: inputs in float64.
+
+    Raises:
+        ValueError: the kept weights are others: they were trained or scaled since, so that w is not what a swap would bring back.
     """
     net, names = copy.deepcopy(model).double().eval(), tuple(masks)
     device = next(net.parameters()).device
@@ -148,6 +151,10 @@ def prepared(model: nn.Module, masks: Masks, weights: dict[str, Tensor], batches
 
     w, kept = vector(weights).double(), vector(masks)
     effective = torch.where(kept, w, 0.0)
+    if not torch.equal(vector({name: net.get_parameter(name) for name in names}), effective):
+        raise ValueError(
+            "the pruned net's weights are not those of the unpruned one: portrait=distortion is for masks that were found in one net, in one round"
+        )
     write(net, names, effective)
     gradient = vector(mean_gradients(net, masks, batches, loss, "eval"))
     places = (kept.nonzero().flatten(), (~kept).nonzero().flatten())

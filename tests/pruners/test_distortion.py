@@ -155,6 +155,11 @@ def test_what_cannot_be_measured_is_refused() -> None:
         Distortion(draws=1, images=0)
     with pytest.raises(ValueError, match=r"counts=\(\) must be at least 1"):
         Distortion(counts=())
+    model = linear([[3.0, 0.0]])
+    with pytest.raises(ValueError, match="weights are not those of the unpruned one"):  # the kept one was 2 before
+        prepared(
+            model, {"weight": torch.tensor([[True, False]])}, {"weight": torch.tensor([[2.0, 5.0]])}, [(torch.ones(1, 2).double(), torch.ones(1))], squared
+        )
     model = resnet()
     with pytest.raises(ValueError, match="0 pruned"):
         Distortion()(model, full_masks(model), task(None, measured={"origin": Measurement({n: model.get_parameter(n) for n in full_masks(model)})}))
