@@ -21,8 +21,8 @@ def squared(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def quadratic(n: int, examples: Tensor, kept: int, loss: LossFn = squared) -> tuple[Swaps, Tensor]:
     """A linear net of n random weights that keeps the first `kept`, its inputs the rows of `examples` (b, n); the swaps, and H of the squared loss."""
-    weights = torch.randn(1, n, generator=seeded(1), dtype=torch.float64)
-    model = linear(weights.tolist(), torch.float64)
+    model = linear(torch.randn(1, n, generator=seeded(1)).tolist(), torch.float64)
+    weights = model.get_parameter("weight").detach().clone()
     masks = {"weight": (torch.arange(n) < kept)[None]}
     targets = torch.randn(len(examples), generator=seeded(2), dtype=torch.float64)
     apply_masks(model, masks)
@@ -155,11 +155,9 @@ def test_what_cannot_be_measured_is_refused() -> None:
         Distortion(draws=1, images=0)
     with pytest.raises(ValueError, match=r"counts=\(\) must be at least 1"):
         Distortion(counts=())
-    model = linear([[3.0, 0.0]])
+    half, ones = {"weight": torch.tensor([[True, False]])}, (torch.ones(1, 2).double(), torch.ones(1))
     with pytest.raises(ValueError, match="weights are not those of the unpruned one"):  # the kept one was 2 before
-        prepared(
-            model, {"weight": torch.tensor([[True, False]])}, {"weight": torch.tensor([[2.0, 5.0]])}, [(torch.ones(1, 2).double(), torch.ones(1))], squared
-        )
+        prepared(linear([[3.0, 0.0]]), half, {"weight": torch.tensor([[2.0, 5.0]])}, [ones], squared)
     model = resnet()
     with pytest.raises(ValueError, match="0 pruned"):
         Distortion()(model, full_masks(model), task(None, measured={"origin": Measurement({n: model.get_parameter(n) for n in full_masks(model)})}))
