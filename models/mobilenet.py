@@ -7,7 +7,7 @@ BatchNorm and ReLU; global average; one linear layer with bias: 28 layers with w
 Choices: Table 1 gives the last depthwise convolution stride 2 and its block an output of 7x7, which exclude each other; stride 1 it is, as in all
 implementations. Depthwise weights are prunable, as all conv weights are (decisions.md 2; the jackpots paper does not say): they are 44,640 of 4,209,088, and
 larger than the others at initialization, so one global threshold on magnitudes rarely takes them. ReLU as printed, not the ReLU6 of later code. Widths that
-would need rounding are refused. torchvision has no such net, hence no weights; the jackpots paper does not say where its dense net (71.93 / 90.37 %) comes from.
+would need rounding are refused. torchvision has no such net, hence no weights; where the jackpots paper's dense net (71.93 / 90.37 %) is from, it does not say.
 """
 
 from collections import OrderedDict

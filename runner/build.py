@@ -40,7 +40,7 @@ def build_plain(raw: dict[str, Any], *, finished: bool = False) -> Run:
     if problems:
         raise ConfigError(*problems)
     method = plain["method"]
-    stages = build_stages(plain, raw)
+    stages = build_stages(plain, raw, parts["model"], finished)
     if not parts["dataset"].info().images and any(stage.kind != "measure" for stage in stages):
         problem = f"dataset={parts['dataset'].name} has no images to train or prune on"
         raise ConfigError(f"{problem}, it is drawn by theory experiments: take method=theory/... with it, or another data set with method={method['name']}")

@@ -7,13 +7,15 @@ from typing import Any
 from runner.components import construct, flatten
 from runner.errors import ConfigError
 from runner.rounds import expand_rounds
-from runner.spec import KINDS, Recipe, Stage, Start, epochs_of, point_of, scaled, scaled_point
+from runner.spec import KINDS, LOAD, Recipe, Stage, Start, Weights, epochs_of, point_of, scaled, scaled_point
+from runner.weights import weights_of
 
 INTERPOLATION = re.compile(r"\$\{[\w.]+\}")
 STAGE_KEYS = {
     *("name", "kind", "start", "masks", "needs", "pruner", "measure", "data", "density", "round"),
     *("epochs", "segment", "lr_schedule", "lr_factor", "batch_size", "nesterov", "trainable_decay"),
     "given",  # what has to have a value; without one the stage is left out
+    "weights",  # from elsewhere: with a value the stage does not train but loads them
 }
 
 
@@ -22,17 +24,21 @@ class _Built:
     """The stages so far, and how far each has gone."""
 
     plain: dict[str, Any]  # the whole configuration, resolved
+    model: Any
+    finished: bool  # the run was done once: files may be gone
     stages: dict[str, Stage] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)  # stage name -> its last epoch in the paper's numbers, for messages
     reached: dict[str, int] = field(default_factory=dict)  # stage name -> epoch of the schedule at its end; pruning passes it on
 
 
-def build_stages(plain: dict[str, Any], raw: Any) -> tuple[Stage, ...]:
+def build_stages(plain: dict[str, Any], raw: Any, model: Any, finished: bool = False) -> tuple[Stage, ...]:
     """The stages of a configuration, in order.
 
     Args:
         plain: resolved.
         raw: not resolved: it tells by which key a user sets an interpolated option.
+        model: the net's component, which knows what weights are published for it.
+        finished: as for `build_run`.
 
     Raises:
         ConfigError: with every problem found.
@@ -43,7 +49,7 @@ def build_stages(plain: dict[str, Any], raw: Any) -> tuple[Stage, ...]:
     nodes = flatten([*listed.values()])
     written, nodes = ([item for item, node in zip(items, nodes, strict=True) if node.get("given", True) is not None] for items in (written, nodes))
     pairs = expand_rounds(nodes, written, plain["density"], plain["train"]["scale"], "method.stages", _repeat_alias(written, raw))
-    built, problems = _Built(plain), list[str]()
+    built, problems = _Built(plain, model, finished), list[str]()
     broken: set[str] = set()  # what reads a stage that has a problem adds no problem of its own
     for i, (node, twin) in enumerate(pairs):
         later = i - len(pairs) + len(listed["portrait"])
@@ -73,7 +79,9 @@ def _add_stage(node: dict[str, Any], built: _Built, key: str, keys: "_Keys") -> 
     for name in filter(None, [node.get("masks"), *node.get("needs", [])]):
         if name not in earlier and name != "init":
             raise ConfigError(f"{key} ({node['name']}) needs {name!r}, which is no earlier stage: {', '.join(earlier) or 'there is none'}")
-    trains = node["kind"] in ("train", "search")
+    weights = _build_weights(node, built, keys(f"{key}.weights"))
+    kind = LOAD if weights else node["kind"]
+    trains = kind in ("train", "search")
     slot = "measure" if node["kind"] == "measure" else "pruner"
     component = construct(node[slot], keys(f"{key}.{slot}"), keys) if node.get(slot) is not None else None
     recipe = _build_recipe(node, built, start, key) if trains else None
@@ -83,7 +91,7 @@ def _add_stage(node: dict[str, Any], built: _Built, key: str, keys: "_Keys") -> 
     _refuse_untrainable(data, keys(f"{key}.data"))
     built.stages[node["name"]] = Stage(
         name=node["name"],
-        kind=node["kind"],
+        kind=kind,
         start=start,
         masks=node.get("masks"),
         needs=tuple(node.get("needs", [])),
@@ -91,8 +99,9 @@ def _add_stage(node: dict[str, Any], built: _Built, key: str, keys: "_Keys") -> 
         recipe=recipe,
         component=component,
         data=data,
+        weights=weights,
     )
-    built.ends[node["name"]] = _paper_epochs(node, plain, key)
+    built.ends[node["name"]] = 0 if weights else _paper_epochs(node, plain, key)
     built.reached[node["name"]] = recipe.end if recipe else built.reached.get(start.stage, 0)
 
 
@@ -105,6 +114,10 @@ def _refuse_no_epochs(node: dict[str, Any], component: Any, key: str) -> None:
     if node["kind"] != "search" or not getattr(component, "begins_with_mask", False):
         what = "would train nothing" if node["kind"] == "train" else "has no mask before it has learned one"
         raise ConfigError(f"{key}=0: stage {node['name']!r} {what}; take 1 or more (0, a first mask alone, is for searches that begin with a criterion's mask)")
+
+
+def _build_weights(node: dict[str, Any], built: _Built, key: str) -> Weights | None:
+    return None if node.get("weights") is None else weights_of(key, node["weights"], built.model, built.finished)
 
 
 def _refuse_untrainable(data: Any, key: str) -> None:
@@ -165,6 +178,9 @@ def _build_start(node: dict[str, Any], built: _Built, place: str) -> Start:
     epoch = point_of(key, rewind, train["batch_size"])
     if stage not in ends:
         raise ConfigError(f"{key}={rewind}: there is no trained stage to rewind to; take start=dense, or leave retrain out")
+    if earlier[stage].weights:
+        problem = f"{key}={rewind}: start.weights gives stage {stage!r} the end of a training, not its first epochs"
+        raise ConfigError(f"{problem}; take retrain=finetune or retrain=reinit, or leave start.weights out: then the net is trained")
     if epoch > ends[stage]:
         raise ConfigError(
             f"{key}={rewind} is after the end of stage {stage!r}, which trains {ends[stage]} epochs: take 0ep to {ends[stage]}ep, or train it for longer"

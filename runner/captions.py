@@ -6,9 +6,10 @@ from typing import Any
 
 from runner.cells import Table
 from runner.places import applies
-from runner.tables import MISSING, Entry, mean_and_spread
+from runner.tables import DAGGER, MISSING, Entry, mean_and_spread, metrics
 
 JUDGES = {"validation": "a tenth of the training images, which these runs hold out", "test": "the test images themselves"}
+QUOTED = "{}: as quoted by the paper from others' work, on nets and recipes that are not quite these; the number beside it is our own run."
 ACCURACIES = {  # table.metric -> what is printed
     "accuracy": "test accuracy at the last epoch",
     "accuracy_best": "test accuracy at the best epoch",
@@ -20,11 +21,11 @@ def title(table: Table, found: dict[tuple[str, str], Entry]) -> str:
     """The paper's title, and what differs from its setting."""
     spec, runs = table.spec, [job.run for job in table.jobs]
     notes = []
+    setting = spec["elsewhere"][table.variant] if table.variant else spec
     if table.variant and not any(word in spec.get("overrides", []) for word in {f"dataset={run.dataset.name}" for run in runs}):
         notes.append(f"here on {', '.join(sorted({run.dataset.name for run in runs}))}")
     if table.networks != {k: v for k, v in spec["networks"].items() if k in table.networks}:
-        notes.append(", ".join(table.networks) if table.drawn else "width-16 nets" if table.variant else "other nets")
-    setting = spec["elsewhere"][table.variant] if table.variant else spec
+        notes.append(", ".join(table.networks) if table.drawn else setting.get("nets", "width-16 nets") if table.variant else "other nets")
     notes += [rule["title"] for rule in setting.get("where", []) if "title" in rule and applies(rule, spec)]
     notes += _padding(table)
     scales = {run.scale for run in runs}
@@ -52,6 +53,7 @@ def caption(table: Table, found: dict[tuple[str, str], Entry]) -> list[str]:
     records = [record for entry in found.values() for record in entry.records]
     asked = {len(jobs) for entry in found.values() for jobs in entry.cell.candidates}
     lines = [_entry_line(table, "/".join(map(str, sorted(asked)))), *_notes(table), *origins(records)]
+    lines += [QUOTED.format(DAGGER)] if any(entry.cell.quoted and entry.paper for entry in found.values()) else []
     absent = sorted({entry.cell.missing for entry in found.values() if entry.cell.missing})
     lines += ["Missing: " + "; ".join(absent) + "."] if absent else []
     if any(entry.tried for entry in found.values()):
@@ -66,7 +68,7 @@ def _entry_line(table: Table, seeds: str) -> str:
     """What the numbers of an entry are: the YAML's `entry`, or accuracy."""
     if "entry" in table.spec:
         return f"{table.spec['entry']}{f', means over n={seeds} seeds' if seeds else ''}."
-    timed = "; runtime: seconds of all the method's stages, mean" if any(m == "runtime_s" for line in table.page.lines for _, m in line.entries) else ""
+    timed = "; runtime: seconds of all the method's stages, mean" if "runtime_s" in metrics(table) else ""
     return (
         f"Each entry: ours [the paper's]; accuracy: {ACCURACIES[table.spec['metric']]} in percent, mean ± standard deviation over "
         f"n={seeds} seeds [the paper's, difference]{timed}."

@@ -15,7 +15,8 @@ from runner.build import build_plain
 from runner.compose import CONF, Composer, has_method
 from runner.errors import ConfigError, nearest, one_of
 from runner.identity import run_id, stage_keys
-from runner.places import Key, Page, Place, lay_out
+from runner.page import Key, Page, Place
+from runner.places import lay_out
 from runner.settings import read_setting
 from runner.spec import Run
 from runner.table_specs import figure_names, options_of, read_spec, table_names, with_options
@@ -48,6 +49,7 @@ class Cell:
     Args:
         candidates: sets of jobs that differ by seed alone: one set, or those of which the best is printed; none when the row's method does not exist yet.
         value: what the configuration says, for an entry that needs no run.
+        quoted: whether the paper took its number from elsewhere.
     """
 
     row: str
@@ -56,6 +58,7 @@ class Cell:
     missing: str | None = None
     paper: tuple[str, ...] = ()  # what names its line in the paper's CSV
     value: str | None = None
+    quoted: bool = False
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -123,9 +126,11 @@ def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], compos
     stem, _, variant = name.partition("@")
     if stem not in (names := table_names() + figure_names()):
         raise ConfigError(one_of("TABLE", stem, names))
-    spec = with_options(read_spec(stem), chosen)
+    spec = read_spec(stem)
     if variant and variant not in spec["elsewhere"]:
         raise ConfigError(one_of(f"TABLE={stem}@", variant, spec["elsewhere"]))
+    preset = spec["elsewhere"][variant].get("options", {}) if variant else {}
+    spec = with_options(spec, {f"table.{key}": [value] for key, value in preset.items()} | chosen)
     return expand_spec(spec, name, chosen, overrides, composer or Composer())
 
 
@@ -153,7 +158,7 @@ def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], o
     seeds = _seeds(chosen.get("seeds")) or setting.get("seeds", spec["seeds"])
     places, page = lay_out(spec, setting, networks)
     cells, taken = dict[Key, Cell](), set[str]()
-    own = {word for word in overrides if word.startswith("method.")}  # options of one method: for the rows that have them
+    own = {word for word in overrides if word.startswith(("method.", "start."))}  # options of one method: for the rows that have them
     for place in places:
         fitting = _fitting(place.words, own, composer)
         taken |= fitting
@@ -165,7 +170,7 @@ def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], o
 
 
 def _fitting(row: tuple[str, ...], options: set[str], composer: Composer) -> set[str]:
-    """The options `method.KEY=VALUE` that the row's method has."""
+    """The options `method.KEY=VALUE` and `start.KEY=VALUE` that the row's method has."""
     if not options or not has_method(_method(row)):
         return set()
     cfg = composer.config(_last_wins(list(row)))
@@ -183,10 +188,10 @@ def _cell(place: Place, words: list[str], seeds: list[int], composer: Composer) 
         found = [read_setting(key, _last_wins([*place.words, *more, *words[len(place.words) :]]), composer) for key, more in place.reads]
         return Cell(row, network, paper=place.paper, value=", ".join(dict.fromkeys(found)))
     if not has_method(method):
-        return Cell(row, network, missing=f"method={method} does not exist yet", paper=place.paper)
+        return Cell(row, network, missing=f"method={method} does not exist yet", paper=place.paper, quoted=place.quoted)
     candidates = [_last_wins([f"density={density}", *words]) for density in place.densities] or [_last_wins(words)]
     unique = {tuple(candidate): candidate for candidate in candidates}.values()
-    return Cell(row, network, tuple(_jobs(candidate, seeds, composer) for candidate in unique), paper=place.paper)
+    return Cell(row, network, tuple(_jobs(candidate, seeds, composer) for candidate in unique), paper=place.paper, quoted=place.quoted)
 
 
 def _jobs(words: list[str], seeds: list[int], composer: Composer) -> tuple[Job, ...]:

@@ -16,7 +16,7 @@ from runner.data.split import training_images
 from runner.errors import ConfigError
 from runner.identity import trains
 from runner.rounds import family
-from runner.spec import Run, Stage
+from runner.spec import LOAD, Run, Stage
 from runner.store import write_json
 
 BENCH = "bench.json"  # in the cache directory: what `make bench` measured
@@ -76,6 +76,8 @@ def stage_cost(run: Run, stage: Stage, net: Net, snapshots: int) -> Cost:
         momentum = net.momentum_bytes if stage.recipe.momentum else 0
         size = net.weight_bytes * (1 + snapshots) + net.prunable + momentum  # a mask takes a byte a weight
         return Cost(seen, seen * GRADIENT, 0, seen * GRADIENT * net.forward, size)
+    if stage.kind == LOAD:  # one test of the net, and evaluation is left out
+        return Cost(0, 0, 0, 0, net.weight_bytes + net.prunable)
     if stage.kind != "measure":
         return Cost(0, None, 0, 0, net.weight_bytes + net.prunable)
     if not isinstance(stage.component, Foreseen):

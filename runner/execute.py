@@ -31,6 +31,7 @@ from runner.rng import stream
 from runner.spec import Run
 from runner.stages import run_stage
 from runner.store import Store, atomically, clear_leftovers, held, write_json
+from runner.weights import fitting
 from runner.workbench import Workbench
 
 EXIT_FAILED, EXIT_CONFIG, EXIT_STOPPED = 1, 2, 143
@@ -68,7 +69,7 @@ def show_plan(planned: list[tuple[Job, Machine]]) -> int:
 
 
 def check(run: Run, machine: Machine) -> None:
-    """Everything that can be known to go wrong before any work: precision, the net on these images, the density on this net, the data.
+    """Everything that can be known to go wrong before any work: precision, the net on these images, the density on this net, the data, weights from elsewhere.
 
     Raises:
         ConfigError: with one message for each problem.
@@ -79,7 +80,7 @@ def check(run: Run, machine: Machine) -> None:
             check_precision(precision, machine.device)
         except ConfigError as error:
             problems += error.messages
-    info = run.dataset.info()
+    info, model = run.dataset.info(), None
     try:
         model = run.model(info.channels, info.classes, info.size, stream(run.seed, "init", "weights"))
         check_shareable(model, machine.team)
@@ -87,11 +88,18 @@ def check(run: Run, machine: Machine) -> None:
             keep_count(run.density, count_prunable(full_masks(model)))
     except ValueError as error:
         problems += str(error).splitlines()
-    if not record_path(machine, run_id(run)).is_file() and any(not step["cached"] for step in plan(run, machine)):
+    missing = set() if record_path(machine, run_id(run)).is_file() else {step["name"] for step in plan(run, machine) if not step["cached"]}
+    if missing:
         try:
             run.dataset.check(machine.data_dir)
         except ValueError as error:
             problems.append(str(error))
+    for stage in run.stages:
+        if stage.weights and stage.name in missing and model is not None:
+            try:
+                fitting(stage.weights, model.state_dict(), run)
+            except ConfigError as error:
+                problems += error.messages
     if problems:
         raise ConfigError(*problems)
 

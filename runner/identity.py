@@ -1,6 +1,7 @@
 """Identity of runs and stages: a hash of the canonical form, and of nothing that belongs to a machine (design.md, section 4).
 
 Canonical form: components by class name, keys sorted, fields at their default left out, so that a new option whose default changes nothing orphans no result.
+Fields that equality ignores (`compare=False`) are left out too: a file is what it holds, wherever it lies.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from typing import Any
 from runner.spec import Run, Stage
 
 # Raised by hand when a change alters the numbers that a kind of stage gives; the git sha is provenance, never identity.
-NUMERICS = {"train": 1, "prune": 1, "search": 1, "measure": 1}
+NUMERICS = {"train": 1, "prune": 1, "search": 1, "measure": 1, "load": 1}
 SCALARS = (bool, int, float, str)
 TEXT = "canonical text"  # no field's name
 
@@ -23,7 +24,7 @@ def canonical(value: Any) -> Any:
         TypeError: a type that has no canonical form.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        kept = {f.name: canonical(getattr(value, f.name)) for f in fields(value) if not _is_default(f, getattr(value, f.name))}
+        kept = {f.name: canonical(getattr(value, f.name)) for f in fields(value) if f.compare and not _is_default(f, getattr(value, f.name))}
         return {"class": f"{type(value).__module__}.{type(value).__qualname__}", **kept}
     if isinstance(value, dict):
         return {str(k): canonical(v) for k, v in value.items()}

@@ -14,10 +14,22 @@ from tabulate import SEPARATING_LINE, tabulate
 
 from runner.captions import caption, findings, title
 from runner.cells import Table
-from runner.places import Line
+from runner.page import Line
 from runner.store import atomically
-from runner.tables import Entry, entries, full, long_form
+from runner.tables import FURTHER, MISSING, PAPER_COLUMN, Entry, entries, full, metrics, number, part_of
 
+SIGNS = {
+    "±": "$\\pm$",
+    "†": "$\\dagger$",
+    "–": "--",
+    "χ": "$\\chi$",
+    "×": "$\\times$",
+    "∆": "$\\Delta$",
+    "≠": "$\\neq$",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+}  # in LaTeX
 WRAP = 18  # characters of a column's head before a terminal breaks it
 Found = dict[tuple[str, str], Entry]
 
@@ -25,7 +37,7 @@ Found = dict[tuple[str, str], Entry]
 def _rows(table: Table, found: Found) -> list[list[str]]:
     """The printed lines; a panel's head is a line with empty cells."""
     width = max(len(line.labels) + len(line.entries) for line in table.page.lines)
-    rows = [[*line.labels, *(full(found[key], metric) for key, metric in line.entries)] for line in table.page.lines]
+    rows = [[*line.labels, *(full(found[at[0]], at[1]) if at else MISSING for at in line.entries)] for line in table.page.lines]
     return [row + [""] * (width - len(row)) for row in rows]
 
 
@@ -93,8 +105,7 @@ def _tex_head(head: tuple[tuple[str, int], ...]) -> list[str]:
 
 
 def _tex(text: str) -> str:
-    signs = (("±", "$\\pm$"), ("–", "--"), ("χ", "$\\chi$"), ("×", "$\\times$"), ("∆", "$\\Delta$"), ("≠", "$\\neq$"), ("<", "$<$"), (">", "$>$"), ("|", "$|$"))
-    for plain, escaped in (("\\", "\\textbackslash "), ("&", "\\&"), ("%", "\\%"), ("_", "\\_"), ("#", "\\#"), ("$", "\\$"), *signs):
+    for plain, escaped in (("\\", "\\textbackslash "), ("&", "\\&"), ("%", "\\%"), ("_", "\\_"), ("#", "\\#"), ("$", "\\$"), *SIGNS.items()):
         text = text.replace(plain, escaped)
     return re.sub(r"\^(-?\w+)", r"$^{\1}$", text)
 
@@ -127,3 +138,35 @@ def write_table(table: Table, results_dir: Path) -> str:
         text = render(table, found)
         atomically(results_dir / "tables" / f"{table.name}.{ending}", partial(_write, text=text))
     return as_text(table, found)
+
+
+def long_form(table: Table, found: dict[tuple[str, str], Entry]) -> list[dict[str, Any]]:
+    """A line for every row, network and seed, measured or not, with the paper's numbers: for the CSV."""
+    lines, more = [], {metric: column for metric, column in FURTHER.items() if metric in metrics(table)}
+    for (row, column), entry in found.items():
+        printed, network = {job.run_id for job in entry.jobs}, entry.cell.network
+        paper = {f"paper_{metric}": entry.paper.get(name, "") for metric, name in (*PAPER_COLUMN.items(), ("accuracy_std", "accuracy_std"))}
+        paper |= {f"paper_{column}": entry.paper.get(column, "") for column in more.values()}
+        paper |= {f"paper_{name}": entry.paper.get(name, "") for name in ("relation", table.spec.get("paper_number")) if name in entry.paper}
+        for job in entry.cell.jobs or (None,):
+            record = entry.done.get(job.run_id, {}) if job else {}
+            lines.append(
+                {
+                    "table": table.name,
+                    "row": row,
+                    "column": column,
+                    "network": network,
+                    "model": job.run.model.name if job else table.networks.get(network, ""),
+                    "density_asked": job.run.density if job else "",
+                    "printed": bool(job and job.run_id in printed),
+                    "seed": job.run.seed if job else "",
+                    "run_id": job.run_id if job else "",
+                    **{metric: record.get(metric, "") for metric in ("sparsity", "accuracy", "epochs", "runtime_s", "accuracy_best", "val_accuracy", "scale")},
+                    **{column: number(record, metric) if record else "" for metric, column in more.items()},
+                    **{part["name"]: part_of(part, record) if record else "" for part in table.spec.get("parts", [])},
+                    **paper,
+                    **({"value": entry.cell.value, "paper_value": entry.paper.get("value", "")} if entry.cell.value is not None else {}),
+                    "missing": entry.cell.missing or ("" if record or entry.cell.value is not None else "not run"),
+                }
+            )
+    return lines

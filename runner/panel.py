@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from rich.panel import Panel
 from rich.table import Table
 
+from runner.loading import ACCURACY, ORIGIN, TOP5
 from runner.stages import CONNECTED, DIVERGED, REACHED
 
 PAPER_SETTING = {"digits": "cifar10", "mnist": "cifar10", "fashion_mnist": "cifar10"}  # the IMC paper's first data set, for those that it does not use
@@ -30,6 +31,7 @@ def panel(record: dict[str, Any], path: Path, cfg: DictConfig, words: list[str])
         "test accuracy": "none: nothing was trained" if best is None else f"{record['accuracy']:.2f} % at the last epoch ({best:.2f} % at the best)",
         **({} if kept is None else {"epochs": _epochs(record)}),
         "runtime": f"{record['runtime_s']:.1f} s for all stages, cached or not; {record['wall_s']:.1f} s passed when it was run",
+        **_pretrained(record["report"]),
         **{name.replace("_", " "): _finding(record["report"][name]) for name in cfg.method.get("highlights", []) if name in record["report"]},
         **{
             f"warning: {stage}": f"training diverged, no finite loss from epoch {epoch} on; a smaller train.lr may help"
@@ -87,6 +89,15 @@ def cut_off(record: dict[str, Any]) -> dict[str, str]:
     if record["report"].get(CONNECTED) == 0:
         return {"warning: mask": "no path of kept weights leads from the input to any output: the net cannot learn; a larger density may help"}
     return {"warning: mask": f"paths of kept weights lead from the input to {reached} of the outputs alone; a larger density may help"}
+
+
+def _pretrained(report: dict[str, Any]) -> dict[str, str]:
+    """How the net did whose weights came from elsewhere, if any did, and what they are."""
+    if ORIGIN not in report:
+        return {}
+    origin = str(report[ORIGIN])
+    short = origin[:19] if origin.startswith("sha256:") else origin
+    return {"before pruning": f"{report[ACCURACY]:.2f} % ({report[TOP5]:.2f} % in the first five), weights {short}"}
 
 
 def _finding(value: Any) -> str:

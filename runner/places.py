@@ -2,69 +2,18 @@
 
 Layouts. `networks` (the IMC paper): a row for each method, several metrics for each network. `grid` (the sketching paper): one number an entry; panels,
 networks, densities and methods are laid out along rows and columns as the YAML says. `matrix`: a row for each method on each data set, a column for each value
-of an option. `settings`: a line for each hyper-parameter, read from the configuration. `figure`: a place for each point of each series, no page.
+of an option. `blocks` (the jackpots paper): blocks of rows, each of a network or a density; what a column shows may be another number of the same runs.
+`settings`: a line for each hyper-parameter, read from the configuration. `figure`: a place for each point of each series, no page.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from runner.page import Key, Line, Page, Place
+
 HEADS = {"sparsity": "Sparsity", "accuracy": "Accuracy", "epochs": "Epoch", "runtime_s": "Runtime (s)"}
 STUBS = {"network": "Model", "density": "Density", "method": "Model"}  # heads of the columns that hold labels
-Key = tuple[str, str]  # row and column of an entry
-
-
-@dataclass(frozen=True)
-class Place:
-    """An entry before anything is composed.
-
-    Args:
-        words: the overrides that make it, without a density; the later ones win.
-        densities: candidates, of which the best is printed; none for a method that takes no density.
-        paper: what names its line in the paper's CSV.
-        reads: instead of runs: (what is read, under which further words) of the configuration, runner/settings.py.
-    """
-
-    key: Key
-    network: str
-    words: tuple[str, ...]
-    densities: tuple[float, ...]
-    paper: tuple[str, ...]
-    reads: tuple[tuple[str, tuple[str, ...]], ...] = ()
-
-
-@dataclass(frozen=True)
-class Line:
-    """A printed line: labels, then an entry's metric in each column; a line without entries heads a panel. Above that, and where a group begins, is a rule."""
-
-    labels: tuple[str, ...]
-    entries: tuple[tuple[Key, str], ...] = ()
-    begins: bool = False
-
-    @property
-    def ruled(self) -> bool:
-        """Whether a rule stands above it."""
-        return self.begins or not self.entries
-
-
-@dataclass(frozen=True)
-class Page:
-    """The printed form of a table.
-
-    Args:
-        heads: header lines from above, each of (text, columns that it spans).
-        paper: columns of the paper's CSV whose values are `Place.paper`.
-    """
-
-    heads: tuple[tuple[tuple[str, int], ...], ...]
-    lines: tuple[Line, ...]
-    paper: tuple[str, ...]
-
-    @property
-    def labels(self) -> int:
-        """Columns that hold labels."""
-        return next(len(line.labels) for line in self.lines if line.entries)
 
 
 def lay_out(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> tuple[list[Place], Page]:
@@ -75,7 +24,7 @@ def lay_out(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, s
         setting: the part of it for the data set that was asked.
         networks: printed name -> model, those that were chosen.
     """
-    layouts = {"networks": _by_network, "grid": _grid, "matrix": _matrix, "settings": _settings, "figure": _figure}
+    layouts = {"networks": _by_network, "grid": _grid, "matrix": _matrix, "blocks": _blocks, "settings": _settings, "figure": _figure}
     return layouts[spec["layout"]](spec, setting, networks)
 
 
@@ -127,7 +76,7 @@ def _grid_heads(spec: dict[str, Any], columns: list[tuple[Any, ...]]) -> Iterato
 
 def _grid_place(key: Key, at: dict[str, Any], panel: dict[str, Any], spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> Place:
     method, network, density = at["method"], at["network"], at["density"]
-    special = [w for rule in (*spec.get("where", []), *setting.get("where", [])) if _matches(rule, panel, network, method, spec) for w in rule["overrides"]]
+    special = _special(panel, network, method, spec, setting)
     words = (*setting["overrides"], *panel["overrides"], f"model={networks[network]}", *method["overrides"], *special)
     printed = method.get("paper", (method["label"], ""))
     return Place(key, network, words, (density,), (panel["paper"], network, *printed, f"{density:g}"))
@@ -141,13 +90,57 @@ def _matrix(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, s
     for panel, method, (network, model) in product(panels, spec["methods"], networks.items()):
         row = spec["row"].format(method=method["label"], dataset=panel["label"]) + (f", {network}" if len(networks) > 1 else "")
         for column in columns:
-            words = (*setting["overrides"], *panel["overrides"], f"model={model}", *method["overrides"], *column["overrides"])
-            said = {**panel["paper"], **method.get("paper", {}), **column["paper"]}
+            special = _special(panel, network, method, spec, setting)
+            words = (*setting["overrides"], *panel["overrides"], f"model={model}", *method["overrides"], *column["overrides"], *special)
+            said = {"architecture": spec.get("paper_networks", {}).get(network), **panel["paper"], **method.get("paper", {}), **column["paper"]}
             densities = (panel["density"],) if "density" in panel else ()
             places.append(Place((row, column["label"]), network, words, densities, tuple(said[name] for name in spec["paper_line"])))
         lines.append(Line((row,), tuple(((row, column["label"]), metric) for column in columns)))
     over = [((spec["over"][0], 1), (spec["over"][1], len(columns)))] if "over" in spec else []
     return places, Page((*over, ((spec["stub"], 1), *((column["label"], 1) for column in columns))), tuple(lines), tuple(spec["paper_line"]))
+
+
+def _blocks(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> tuple[list[Place], Page]:
+    """The rows come again in each block, which has a network or a density of its own."""
+    columns, places, lines = spec["columns"], [], list[Line]()
+    for block in (block for block in spec["blocks"] if block.get("network", next(iter(networks))) in networks):
+        lines += [Line((block["label"],))] if "label" in block else []
+        for i, row in enumerate(row for row in spec["rows"] if applies(row, spec)):
+            found = _block_row(row, {"network": next(iter(networks)), **block}, spec, setting, networks)
+            shown = {place.key[1]: place.key for place in found}
+            # A column without a density shows more of the row's first entry; a dense net has one entry, under the first column.
+            first = next(iter(shown.values()))
+            keys = [shown.get(_at(c["density"]), first if j == 0 else None) if "density" in c else first for j, c in enumerate(columns)]
+            entries = tuple((key, column["metric"]) if key else None for key, column in zip(keys, columns, strict=True))
+            lines.append(Line((row["label"].format(network=found[0].network),), entries, begins=i == 0 and bool(lines) and "label" not in block))
+            places += found
+    return places, Page((((spec["stub"], 1), *((column["label"], 1) for column in columns)),), tuple(lines), tuple(spec["paper_line"]))
+
+
+def _block_row(row: dict[str, Any], block: dict[str, Any], spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> list[Place]:
+    """A place for each density of a row in a block."""
+    network = block["network"]
+    label = row["label"].format(network=network)
+    name = ", ".join(filter(None, (block.get("label", network), label, row.get("name"))))
+    own = [] if row.get("dense") else block.get("overrides", [])
+    words = (*setting["overrides"], *own, f"model={networks[network]}", *row["overrides"])
+    special = _special(block, network, {"label": label}, spec, setting)
+    places = []
+    for density in [None] if row.get("dense") else [column["density"] for column in spec["columns"] if "density" in column] or [block["density"]]:
+        said = {"architecture": network, "sparsity": f"{1 - density:g}" if density else "", **block.get("paper", {}), **row["paper"]}
+        paper = tuple(said[key].format(network=network) for key in spec["paper_line"])
+        places.append(Place((name, _at(density)), network, (*words, *special), (density,) if density else (), paper, quoted=row.get("quoted", False)))
+    return places
+
+
+def _at(density: float | None) -> str:
+    return "dense" if density is None else f"{density:g}"
+
+
+def _special(panel: dict[str, Any], network: str, method: dict[str, Any], spec: dict[str, Any], setting: dict[str, Any]) -> list[str]:
+    """The overrides of the rules that are for this entry, of the table and of the data set asked."""
+    rules = (*spec.get("where", []), *setting.get("where", []))
+    return [word for rule in rules if _matches(rule, panel, network, method, spec) for word in rule["overrides"]]
 
 
 def _settings(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> tuple[list[Place], Page]:
@@ -203,7 +196,7 @@ def points_of(panel: dict[str, Any], series: dict[str, Any]) -> dict[str, tuple[
 
 def _matches(rule: dict[str, Any], panel: dict[str, Any], network: str, method: dict[str, Any], spec: dict[str, Any]) -> bool:
     """Whether a rule of `where` is for this entry: keys that it leaves out match all; of a figure `method` is the series."""
-    inside = rule.get("panel", panel["label"]) == panel["label"] and rule.get("network", network) == network
+    inside = rule.get("panel", panel.get("label")) == panel.get("label") and rule.get("network", network) == network
     return inside and method["label"].startswith(rule.get("method", "")) and applies(rule, spec)
 
 

@@ -5,12 +5,13 @@ values, not code. Components (data set, model, pruner, measurement) are frozen d
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pruners.base import PAPER_IMAGES, Approximate
 
-KINDS = ("train", "prune", "search", "measure")
+KINDS = ("train", "prune", "search", "measure")  # as YAML writes them
+LOAD = "load"  # what a training becomes whose weights come from elsewhere
 SCHEDULES = ("step", "cosine", "constant")
 PRECISIONS = ("fp32", "bf16")
 
@@ -30,6 +31,19 @@ class Start:
     epoch: float | None = None
     resume: bool = False
     advance: bool = False
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights from elsewhere (runner/weights.py).
+
+    Args:
+        content: what they are, which is their identity: `sha256:...` of a file, or `torchvision:` and the name of an entry.
+        path: where the file is, as it was given; no part of identity or equality. None = torchvision's own place.
+    """
+
+    content: str
+    path: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,7 @@ class Stage:
         recipe: for stages that train.
         component: the pruner (prune; optional for train and search: a masking that acts during training) or the measurement.
         data: synthetic images to train on instead of the data set's (pruners/source.py); None = the data set's.
+        weights: of a stage of kind `load`, which has them in place of a training.
     """
 
     name: str
@@ -120,6 +135,7 @@ class Stage:
     recipe: Recipe | None = None
     component: Any = None
     data: Any = None
+    weights: Weights | None = None
 
     @property
     def parents(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from torch import nn
 from models.connected import empty_layers, reached_outputs
 from pruners.base import Finding, FixedMasking, Masking, Masks, Measurement, Observed, apply_masks, count_kept, count_prunable, full_masks, keep_count
 from runner.identity import trains
-from runner.rng import derive
+from runner.loading import load
 from runner.spec import Run, Stage
 from runner.store import Artefact, State, Store
 from runner.train import Session, Trained, finite, train
@@ -49,7 +49,7 @@ def run_stage(bench: Workbench, stage: Stage) -> tuple[dict[str, Any], bool]:
         if team.decide(lambda: is_cached(bench.run, stage, store, key)):
             return store.meta(key), True
         epochs = trains(stage)
-        what = f"{epochs} epochs" if epochs else {"measure": "measuring", "prune": "pruning"}.get(stage.kind, stage.kind)
+        what = f"{epochs} epochs" if epochs else {"measure": "measuring", "prune": "pruning", "load": "loading and testing"}.get(stage.kind, stage.kind)
         bench.watcher.stage(stage.name, f"{stage.name} ({what})", 0, "steps" if epochs else "")
         if team.decide(lambda: store.has(key)):
             _add_snapshots(bench, stage)
@@ -64,8 +64,8 @@ def run_stage(bench: Workbench, stage: Stage) -> tuple[dict[str, Any], bool]:
 
 def _compute(bench: Workbench, stage: Stage) -> None:
     """Compute a stage and keep what it leaves."""
-    torch.manual_seed(derive(bench.run.seed, stage.name, "torch"))  # for layers that draw, such as dropout
-    artefact = {"train": _train, "search": _train, "prune": _prune, "measure": _measure}[stage.kind](bench, stage)
+    bench.seed_layers(stage)
+    artefact = {"train": _train, "search": _train, "prune": _prune, "measure": _measure, "load": load}[stage.kind](bench, stage)
     artefact.meta["report"] = {name: finite(v) if isinstance(v, float) else v for name, v in artefact.meta["report"].items()}
     artefact.meta |= {"stage": stage.name, "kind": stage.kind, "dataset_checksum": bench.data.checksum}
     if bench.machine.team.first:
@@ -133,6 +133,7 @@ def _fit(bench: Workbench, stage: Stage, model: nn.Module, masking: Masking, mom
 
 def _add_snapshots(bench: Workbench, stage: Stage) -> None:
     """The stage was trained before anyone wanted this rewinding point: train its first epochs again, which gives the same weights."""
+    bench.seed_layers(stage)
     model, masking, momentum = _ready_to_train(bench, stage)
     done = _fit(bench, stage, model, masking, momentum, math.ceil(max(snapshots_wanted(bench.run)[stage.name])))
     for epoch, state in done.snapshots.items() if bench.machine.team.first else ():

@@ -13,6 +13,8 @@ from runner.compose import CONF
 
 MISSING = "–"
 DIFFERS = " ≠"  # after a value that is not the paper's
+DAGGER = "†"  # after a number that the paper quotes
+POINTS = ("accuracy", "top5")  # metrics in percent, whose difference to the paper's is printed
 SELECT = {"validation": "val_accuracy", "test": "accuracy"}  # table.select_on -> what the best candidate is chosen by
 
 
@@ -44,8 +46,24 @@ class Entry:
 
     def values(self, metric: str) -> list[float]:
         """The metric of every record that has it."""
-        key = self.spec["metric"] if metric == "accuracy" else metric
-        return [record[key] for record in self.records if record[key] is not None]
+        found = [number(record, self.spec["metric"] if metric == "accuracy" else metric) for record in self.records]
+        return [value for value in found if value is not None]
+
+
+def number(record: dict[str, Any], metric: str) -> float | None:
+    """A record's number for a metric of the page, or for a field of its own."""
+    if metric == "before":  # epochs that the paper does not count
+        return int(record["epochs_total"] - record["epochs"])
+    if metric == "overlap":  # percent
+        share = record["report"].get("overlap_magnitude")
+        return None if share is None else 100 * share
+    value: float | None = record[{"top5": "accuracy_top5", "cost": "epochs"}.get(metric, metric)]
+    return value
+
+
+def metrics(table: Table) -> set[str]:
+    """What the page prints."""
+    return {at[1] for line in table.page.lines for at in line.entries if at}
 
 
 def find_record(run_id: str, results_dir: Path) -> dict[str, Any] | None:
@@ -106,11 +124,20 @@ def ours(entry: Entry, metric: str) -> str:
     if not values:
         return MISSING
     mean, spread = mean_and_spread(values)
-    if metric == "accuracy":
+    if metric in POINTS:
         return f"{mean:.2f}" + (f"{entry.sign}{spread:.2f}" if spread is not None else "") + _short(entry)
     if metric == "sparsity":
         return f"{mean:.2f}" if mean else "0"
-    return f"{mean:,.0f}" if mean >= 10 or metric == "epochs" else f"{mean:.1f}"
+    if metric == "overlap":
+        return f"{mean:.1f}%"
+    if metric == "cost":
+        return _cost(f"{mean:,.0f}", entry.records[0]["epoch_kind"])
+    return f"{mean:,.0f}" if mean >= 10 or metric in ("epochs", "before") else f"{mean:.1f}"
+
+
+def _cost(epochs: str, kind: str) -> str:
+    """Epochs as the jackpots paper prints them: of training (T) or of the search for a mask (S)."""
+    return f"{epochs} ({'S' if kind == 'search' else 'T'})"
 
 
 def _short(entry: Entry) -> str:
@@ -119,22 +146,29 @@ def _short(entry: Entry) -> str:
     return "" if n == asked else f" (n={n} of {asked})"
 
 
+FURTHER = {"top5": "accuracy_top5", "overlap": "overlap_percent", "before": "epochs_before"}  # metric of some tables -> its column in CSVs, theirs and ours
 PAPER_COLUMN = {"sparsity": "sparsity", "accuracy": "accuracy_mean", "epochs": "epochs", "runtime_s": "runtime_s"}
 
 
 def papers(entry: Entry, metric: str) -> str:
     """The paper's number as printed; thousands with a comma as there."""
-    text = entry.paper.get(PAPER_COLUMN[metric], "")
+    text = entry.paper.get({**PAPER_COLUMN, **FURTHER, "cost": "epochs"}[metric], "")
     if not text:
         return MISSING
     if metric == "accuracy" and entry.paper.get("accuracy_std"):
         return f"{text}{entry.sign}{entry.paper['accuracy_std']}"
+    if metric in POINTS:
+        return text + (DAGGER if entry.cell.quoted else "")
+    if metric == "overlap":
+        return f"{text}%"
+    if metric == "cost":
+        return _cost(text, entry.paper.get("epoch_kind", "search"))
     return f"{int(text):,}" if metric in ("epochs", "runtime_s") else text
 
 
-def difference(entry: Entry) -> float | None:
-    """Our mean accuracy minus the paper's, in points; None when either is missing."""
-    values, text = entry.values("accuracy"), entry.paper.get("accuracy_mean")
+def difference(entry: Entry, metric: str = "accuracy") -> float | None:
+    """Our mean accuracy (`top5`: top-5 accuracy) minus the paper's, in points; None when either is missing."""
+    values, text = entry.values(metric), entry.paper.get({**PAPER_COLUMN, **FURTHER}[metric])
     return statistics.fmean(values) - float(text) if values and text else None
 
 
@@ -145,7 +179,9 @@ def full(entry: Entry, metric: str) -> str:
     if metric == "value":
         theirs = entry.paper.get("value", MISSING)
         return f"{entry.cell.value} [{theirs}]" + (DIFFERS if entry.cell.value != theirs else "")
-    gap = difference(entry) if metric == "accuracy" else None
+    if metric == "before":
+        return ours(entry, metric)
+    gap = difference(entry, metric) if metric in POINTS else None
     extra = f", {gap:+.{entry.spec.get('decimals', 1)}f}" if gap is not None and math.isfinite(gap) else ""
     return f"{ours(entry, metric)} [{papers(entry, metric)}{extra}]"
 
@@ -184,33 +220,3 @@ def power(text: str) -> str:
     """A number in e-notation as papers print it, digits as they are: `6.17 × 10^-12`; zero is 0."""
     digits, _, exponent = text.partition("e")
     return "0" if not float(text) else f"{digits} × 10^{int(exponent)}" if int(exponent or 0) else digits
-
-
-def long_form(table: Table, found: dict[tuple[str, str], Entry]) -> list[dict[str, Any]]:
-    """A line for every row, network and seed, measured or not, with the paper's numbers: for the CSV."""
-    lines = []
-    for (row, column), entry in found.items():
-        printed, network = {job.run_id for job in entry.jobs}, entry.cell.network
-        paper = {f"paper_{metric}": entry.paper.get(name, "") for metric, name in (*PAPER_COLUMN.items(), ("accuracy_std", "accuracy_std"))}
-        paper |= {f"paper_{name}": entry.paper.get(name, "") for name in ("relation", table.spec.get("paper_number")) if name in entry.paper}
-        for job in entry.cell.jobs or (None,):
-            record = entry.done.get(job.run_id, {}) if job else {}
-            lines.append(
-                {
-                    "table": table.name,
-                    "row": row,
-                    "column": column,
-                    "network": network,
-                    "model": job.run.model.name if job else table.networks.get(network, ""),
-                    "density_asked": job.run.density if job else "",
-                    "printed": bool(job and job.run_id in printed),
-                    "seed": job.run.seed if job else "",
-                    "run_id": job.run_id if job else "",
-                    **{metric: record.get(metric, "") for metric in ("sparsity", "accuracy", "epochs", "runtime_s", "accuracy_best", "val_accuracy", "scale")},
-                    **{part["name"]: part_of(part, record) if record else "" for part in table.spec.get("parts", [])},
-                    **paper,
-                    **({"value": entry.cell.value, "paper_value": entry.paper.get("value", "")} if entry.cell.value is not None else {}),
-                    "missing": entry.cell.missing or ("" if record or entry.cell.value is not None else "not run"),
-                }
-            )
-    return lines

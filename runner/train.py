@@ -24,14 +24,16 @@ from runner.parallel import ALONE, Team
 from runner.spec import Recipe
 from runner.store import State, load_checkpoint, save_checkpoint
 
+Passes = Callable[[], Iterable[Batch]]  # a new pass over all images of a held-out set
+
 
 @dataclass(frozen=True)
 class Feeds:
     """The data of one training: batches to learn from, and passes over the held-out sets."""
 
     training: Batches
-    test: Callable[[], Iterable[Batch]]
-    validation: Callable[[], Iterable[Batch]] | None = None
+    test: Passes
+    validation: Passes | None = None
 
 
 @dataclass(frozen=True)

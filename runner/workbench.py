@@ -17,10 +17,10 @@ from runner.errors import Stopped
 from runner.identity import stage_keys, trains
 from runner.machine import Machine
 from runner.progress import Watcher
-from runner.rng import stream
+from runner.rng import derive, stream
 from runner.spec import Run, Stage
 from runner.store import Store
-from runner.train import Feeds
+from runner.train import Feeds, Passes
 
 EVALUATION_BATCH = 1000  # images up to 64x64; fewer of larger ones. No effect on the numbers beyond rounding; bounds memory
 
@@ -55,6 +55,10 @@ class Workbench:
             model = model.to(memory_format=torch.channels_last)  # 1.45 times as fast on CPUs (measured), and what tensor cores want
         return self.machine.team.synchronised(model.to(self.machine.device))
 
+    def seed_layers(self, stage: Stage) -> None:
+        """Begin a stage's stream for layers that draw, such as dropout: torch's own generator. A checkpoint puts back the state that it was written in."""
+        torch.manual_seed(derive(self.run.seed, stage.name, "torch"))
+
     def batches(self, stage: Stage) -> Batches:
         """The images that a stage trains on, batched, shuffled and augmented."""
         d, recipe = self.data, stage.recipe
@@ -74,13 +78,17 @@ class Workbench:
 
     def feeds(self, stage: Stage) -> Feeds:
         """The data of a stage that trains."""
+        return Feeds(self.batches(stage), *self.held_out())
+
+    def held_out(self) -> tuple[Passes, Passes | None]:
+        """Passes over the test images, and over the training images that are held out, if any are."""
         d, size = self.data, self.run.dataset.info().size
         images = max(1, min(EVALUATION_BATCH, EVALUATION_BATCH * 64**2 // size**2))
 
         def passes(split: Any) -> Any:
             return lambda: evaluation_batches(split, d.mean, d.std, d.scale, images)
 
-        return Feeds(self.batches(stage), passes(d.test), passes(d.validation) if d.validation else None)
+        return passes(d.test), passes(d.validation) if d.validation else None
 
     def task(self, stage: Stage, steps: int) -> Task:
         """What the stage's component may use."""

@@ -1,9 +1,11 @@
-"""What several tests need: a run inside this process."""
+"""What several tests need: a run inside this process, a few images in ImageNet's layout."""
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from rich.console import Console
 
 from runner.build import build_run
@@ -34,3 +36,22 @@ def perform_run(run: Run, where: Machine) -> tuple[dict[str, Any], dict[str, Art
     bench = Workbench(run, where, Store(where.cache_dir), watcher)
     record = perform(bench, identity)
     return record, {stage.name: bench.store.load(bench.keys[stage.name]) for stage in run.stages}
+
+
+def picture(number: int) -> Image.Image:
+    """Noise of its own size and seed, smooth enough for JPEG."""
+    draws = np.random.RandomState(number)
+    width, height = draws.randint(40, 90, size=2)
+    return Image.fromarray(draws.randint(0, 256, (6, 5, 3)).astype(np.uint8)).resize((int(width), int(height)), Image.Resampling.BICUBIC)
+
+
+def image_folder(folder: Path, train: dict[str, int], val: dict[str, int]) -> None:
+    """So many images of each class in `folder`/train and `folder`/val; one is grey, one a PNG under a JPEG's name, one CMYK, as in the official archives."""
+    number = 0
+    for part, counts in (("train", train), ("val", val)):
+        for name, count in counts.items():
+            (folder / part / name).mkdir(parents=True)
+            for i in range(count):
+                mode, kind = {1: ("L", "JPEG"), 2: ("RGB", "PNG"), 3: ("CMYK", "JPEG")}.get(number, ("RGB", "JPEG"))
+                picture(number).convert(mode).save(folder / part / name / f"{name}_{i}.JPEG", format=kind)
+                number += 1

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from support import compose_run, machine, perform_run
+from support import compose_run, image_folder, machine, perform_run, picture
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
@@ -49,24 +49,10 @@ class SmallSubset(ImagenetSubset):
     whole: ClassVar[Info] = SMALL
 
 
-def picture(number: int) -> Image.Image:
-    """Noise of its own size and seed, smooth enough for JPEG."""
-    draws = np.random.RandomState(number)
-    width, height = draws.randint(40, 90, size=2)
-    return Image.fromarray(draws.randint(0, 256, (6, 5, 3)).astype(np.uint8)).resize((int(width), int(height)), Image.Resampling.BICUBIC)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """train and val under tmp_path/imagenet; one image is grey, one a PNG under a JPEG's name, one CMYK, as in the official archives."""
-    number = 0
-    for part, counts in (("train", TRAIN), ("val", dict.fromkeys(WNIDS, 3))):
-        for name, count in counts.items():
-            (tmp_path / FOLDER / part / name).mkdir(parents=True)
-            for i in range(count):
-                mode, kind = {1: ("L", "JPEG"), 2: ("RGB", "PNG"), 3: ("CMYK", "JPEG")}.get(number, ("RGB", "JPEG"))
-                picture(number).convert(mode).save(tmp_path / FOLDER / part / name / f"{name}_{i}.JPEG", format=kind)
-                number += 1
+    image_folder(tmp_path / FOLDER, TRAIN, dict.fromkeys(WNIDS, 3))
     (tmp_path / FOLDER / "train" / "n01000000.tar").write_text("an archive that was left behind")
     return tmp_path / FOLDER
 
