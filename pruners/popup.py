@@ -9,13 +9,15 @@ Weights, biases and BatchNorm's gamma and beta stay bit-identical; BatchNorm's r
 methods/edge_popup.md; decisions.md 26):
 - Eq. 29's ceiling is on the number of pairs and t counts iterations from 0, so that all candidates of the first step swap. The published code rounds the rate
   up, which restricts nothing: quota=all is what it runs.
+- No epoch at all (epochs=0) is the first mask on the net as it was trained, BatchNorm's statistics too: row 0 of the paper's Table 6. quota=none with n epochs
+  is the same mask with statistics taken anew.
 - The learning rate falls with every iteration (train's cosine), in the authors' code with every epoch. Their code reports the best epoch, our tables the last.
 - Edge-popup here: signed scores, pre-trained weights, layer budgets from magnitude and an affine BatchNorm that does not learn, as the jackpots paper uses it;
   its authors take |score|, random weights, the same density in every layer and BatchNorm without gamma and beta.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -119,6 +121,7 @@ class SrPopup:
     exponent: int = 4
     pairs: Pairs = "largest"
     classifier: Classifier = "dense"
+    begins_with_mask: ClassVar[bool] = True  # so that a search of no epochs has a result
 
     def __post_init__(self) -> None:
         check(self.allocate, self.classifier, [*self.init.problems(), *self._restriction.problems()])
@@ -131,7 +134,7 @@ class SrPopup:
         """Masks of exactly round(task.density * prunable) of the searched weights; the model is not changed.
 
         Raises:
-            ValueError: no density, a stage that does not train, weights that are pruned already, or no layer to search.
+            ValueError: no density, weights that are pruned already, or no layer to search.
         """
         begun = begin(model, masks, task, self.allocate, self.init, self.classifier)
         return popup(model, begun, self._restriction, task)
@@ -149,6 +152,7 @@ class EdgePopup:
     allocate: Allocate
     init: Init = Init(criterion="uniform")
     classifier: Classifier = "dense"
+    begins_with_mask: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check(self.allocate, self.classifier, self.init.problems())
@@ -179,8 +183,6 @@ def begin(model: nn.Module, masks: Masks, task: Task, allocate: Allocate, init: 
     Raises:
         ValueError: as SrPopup's.
     """
-    if task.epochs < 1:
-        raise ValueError("a mask search learns scores while the net computes: its stage is of kind search")
     if task.density is None:
         raise ValueError("density is missing: a mask search keeps the weights of each layer at the number that it starts with, e.g. density=0.1")
     return init(model, searched(model, masks, classifier), task, allocate)
@@ -201,4 +203,5 @@ def popup(model: nn.Module, begun: Begun, restriction: Restriction, task: Task) 
         quota=restriction.quota,
         exponent=restriction.exponent,
         pairs=restriction.pairs,
+        report={"overlap_magnitude": float(overlap(begun.masks, begun.largest)), "swaps": 0},  # as it stands after no step
     )

@@ -116,10 +116,7 @@ class ScoresBefore:
         """Series `score_edges` (bins + 1), `score_all` and `score_kept` (bins): counts. The same seed draws the same weights under every mask."""
         total, histogram = count_prunable(masks), Bins(self.low, self.high, self.bins)
         drawn = torch.randperm(total, generator=task.rng)[: self.sample]
-        fresh = copy.deepcopy(model)
-        with torch.no_grad():
-            for name, weight in unmasked(task).items():
-                fresh.get_parameter(name).copy_(weight)
+        fresh = unpruned(model, task)
         device = next(fresh.parameters()).device
         batches = ((x.to(device), y.to(device)) for x, y in (self.source(task) if self.source else ()))
         scores = self.score(fresh, full_masks(fresh), batches, task.loss, task.rng)
@@ -186,6 +183,15 @@ def unmasked(task: Task) -> dict[str, Tensor]:
     return dict(found.tensors)
 
 
+@torch.no_grad()
+def unpruned(model: nn.Module, task: Task) -> nn.Module:
+    """A copy of the model with the weights that the one stage in `needs` brought, as it was before any mask."""
+    fresh = copy.deepcopy(model)
+    for name, weight in unmasked(task).items():
+        fresh.get_parameter(name).copy_(weight)
+    return fresh
+
+
 def subset_sums(values: Tensor, size: int, subsets: int, rng: Generator, tick: Callable[[int, int, str], None] | None = None) -> Tensor:
     """Sums of `values` (n,), all >= 0, over random subsets of `size` entries, drawn without replacement, all equally likely: (subsets,).
 
@@ -195,13 +201,19 @@ def subset_sums(values: Tensor, size: int, subsets: int, rng: Generator, tick: C
     total, few = len(values), min(size, len(values) - size)
     rows, sums = max(1, DRAWS // max(few, 1)), list[Tensor]()
     for begin in range(0, subsets, rows):
-        drawn = torch.randint(total, (min(rows, subsets - begin), few), generator=rng)
-        _draw_twins_anew(drawn, total, rng)
+        drawn = draw_subsets(total, few, min(rows, subsets - begin), rng)
         sums.append(values[drawn].sum(dim=1))
         if tick:
             tick(min(begin + rows, subsets), subsets, "random masks")
     found = torch.cat(sums)
     return found if few == size else (values.sum() - found).clamp(min=0)
+
+
+def draw_subsets(total: int, size: int, subsets: int, rng: Generator) -> Tensor:
+    """Random subsets of `size` of 0 ... total - 1, each without repetition and all equally likely: (subsets, size); meant for size <= total / 2."""
+    drawn = torch.randint(total, (subsets, size), generator=rng)
+    _draw_twins_anew(drawn, total, rng)
+    return drawn
 
 
 def _draw_twins_anew(drawn: Tensor, total: int, rng: Generator) -> None:

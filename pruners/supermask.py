@@ -135,6 +135,8 @@ class Supermask:
         Raises:
             ValueError: no density, a stage that does not train, weights that are pruned already, or no layer to search.
         """
+        if task.epochs < 1:
+            raise ValueError("a supermask learns logits while the net computes: its stage is of kind search, of at least one epoch")
         begun = begin(model, masks, task, self.allocate, Init(), self.classifier)
         device = next(model.parameters()).device
         logits = {name: torch.full_like(m, logit(begun.keep[name], m.numel())).requires_grad_() for name, m in begun.relaxed.items()}

@@ -85,6 +85,8 @@ def _add_stage(node: dict[str, Any], built: _Built, key: str, keys: "_Keys") -> 
     slot = "measure" if node["kind"] == "measure" else "pruner"
     component = construct(node[slot], keys(f"{key}.{slot}"), keys) if node.get(slot) is not None else None
     recipe = _build_recipe(node, built, start, key) if trains else None
+    if recipe and not recipe.epochs:
+        _refuse_no_epochs(node, component, keys(f"{key}.epochs"))
     data = construct(node["data"], keys(f"{key}.data"), keys) if trains and node.get("data") is not None else None
     _refuse_untrainable(data, keys(f"{key}.data"))
     built.stages[node["name"]] = Stage(
@@ -101,6 +103,17 @@ def _add_stage(node: dict[str, Any], built: _Built, key: str, keys: "_Keys") -> 
     )
     built.ends[node["name"]] = 0 if weights else _paper_epochs(node, plain, key)
     built.reached[node["name"]] = recipe.end if recipe else built.reached.get(start.stage, 0)
+
+
+def _refuse_no_epochs(node: dict[str, Any], component: Any, key: str) -> None:
+    """No epoch at all is something for a search that begins with a mask, and for nothing else.
+
+    Raises:
+        ConfigError: of a training, or of a search that has to learn before it has a mask.
+    """
+    if node["kind"] != "search" or not getattr(component, "begins_with_mask", False):
+        what = "would train nothing" if node["kind"] == "train" else "has no mask before it has learned one"
+        raise ConfigError(f"{key}=0: stage {node['name']!r} {what}; take 1 or more (0, a first mask alone, is for searches that begin with a criterion's mask)")
 
 
 def _build_weights(node: dict[str, Any], built: _Built, key: str) -> Weights | None:
@@ -196,7 +209,7 @@ def _build_recipe(node: dict[str, Any], built: _Built, start: Start, key: str) -
     if first > epochs or (start.advance and first == epochs > 1):  # of one epoch nothing can be left
         problem = f"stage {node['name']!r} begins after {first} epochs of a training of {epochs}"
         raise ConfigError(f"{problem}: fewer rounds, or a larger train.epochs or train.scale")
-    epochs = max(epochs, first + 1)  # every duration is at least 1: a short run's first part may take all
+    epochs = max(epochs, first + 1) if paper else 0  # every duration is at least 1: a short run's first part may take all
     return Recipe(
         epochs=epochs,
         lr=float(train["lr"]) * float(node.get("lr_factor", 1.0)),

@@ -155,7 +155,7 @@ def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], o
     stem, _, variant = name.partition("@")
     setting = spec["elsewhere"][variant] if variant else spec
     networks = _choose_networks(setting["networks"], chosen.get("models"))
-    seeds = _seeds(chosen.get("seeds")) or spec["seeds"]
+    seeds = _seeds(chosen.get("seeds")) or setting.get("seeds", spec["seeds"])
     places, page = lay_out(spec, setting, networks)
     cells, taken = dict[Key, Cell](), set[str]()
     own = {word for word in overrides if word.startswith(("method.", "start."))}  # options of one method: for the rows that have them

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tabulate import tabulate
 
 from runner.errors import ConfigError, one_of
-from runner.places import points_of, series_key
+from runner.places import networks_of, points_of, series_key
 from runner.store import atomically
 
 if TYPE_CHECKING:
@@ -71,14 +71,16 @@ def verdicts(claims: Sequence[dict[str, Any]], found: Sequence["Series"], runs: 
 def judged(table: "Table", found: Sequence["Series"], find: Callable[[str], "Found | None"], folder: Path) -> str:
     """Judge and write to `folder` what the figure's YAML claims; the same for a terminal, nothing where it claims nothing."""
     setting = table.spec["elsewhere"][table.variant] if table.variant else table.spec
-    claims = setting.get("claims", table.spec.get("claims", []))
+    panels = setting.get("panels", table.spec["panels"])
+    left_out = {panel["label"] for panel in panels if not networks_of(panel, table.networks)}
+    claims = [claim for claim in setting.get("claims", table.spec.get("claims", [])) if claim["panel"] not in left_out]
     if not claims:
         return ""
     runs = {}
-    for panel in setting.get("panels", table.spec["panels"]):
-        for series, network in product(panel["series"], table.networks):
+    for panel in panels:
+        for series, network in product(panel["series"], networks_of(panel, table.networks)):
             row = series_key(panel["label"], series["label"], network)
-            jobs = [job for point in points_of(panel) for job in table.cells[row, point].jobs]
+            jobs = [job for point in points_of(panel, series) for job in table.cells[row, point].jobs]
             if len(jobs) == 1 and (run := find(jobs[0].run_id)):
                 runs[panel["label"], series["label"]] = run
     lines = verdicts(claims, found, runs)

@@ -1,8 +1,9 @@
 """Records to figures: the numbers of each series, from result.json and series.json alone, as a picture (runner/drawing.py) and as CSV. Nothing is run here.
 
-A figure's YAML has panels with axes and series; a series has overrides, and says how its numbers are drawn:
+A figure's YAML has panels with axes and series, for all of the figure's networks or for those that the panel lists; a series has overrides, and says how its
+numbers are drawn:
 
-    draw: curve      (default) a point for each of the panel's `points`: y is a number of the record or of series.json, mean and deviation over seeds
+    draw: curve      (default) a point for each of its `points`, or of the panel's: y is a number of the record or of series.json, mean and deviation over seeds
           bars       the same side by side, named by the point
           trace      one run's arrays: x and y are both lists, of series.json or of the history
           histogram  x: edges (n + 1), y: heights (n), both of series.json
@@ -31,7 +32,7 @@ from runner.drawing import ENDINGS, Panel, draw
 from runner.errors import ConfigError
 from runner.fits import Line, crossings, fitted
 from runner.found import Found, find_run
-from runner.places import points_of, series_key
+from runner.places import networks_of, points_of, series_key
 from runner.store import atomically
 from runner.tables import MISSING, mean_and_spread
 
@@ -86,10 +87,10 @@ def series_of(table: Table, results_dir: Path) -> list[Series]:
     found = []
     for panel in setting.get("panels", table.spec["panels"]):
         for number, spec in enumerate(panel["series"]):
-            for network in table.networks:
-                label = spec["label"] + (f", {network}" if len(table.networks) > 1 else "")
-                cells = {point: table.cells[series_key(panel["label"], spec["label"], network), point] for point in points_of(panel)}
-                colour = spec.get("colour", number) + len(panel["series"]) * list(table.networks).index(network)
+            for place, network in enumerate(shown := networks_of(panel, table.networks)):
+                label = spec["label"] + (f", {network}" if len(shown) > 1 else "")
+                cells = {point: table.cells[series_key(panel["label"], spec["label"], network), point] for point in points_of(panel, spec)}
+                colour = spec.get("colour", number) + len(panel["series"]) * place
                 found.append(_series(table, panel, {**spec, "label": label, "colour": colour}, cells, results_dir))
     return found
 
@@ -245,7 +246,8 @@ def write_figure(table: Table, results_dir: Path) -> str:
     """
     found = series_of(table, results_dir)
     setting = table.spec["elsewhere"][table.variant] if table.variant else table.spec
-    panels = [Panel(p["label"], p["x"], p["y"], [s for s in found if s.panel == p["label"]]) for p in setting.get("panels", table.spec["panels"])]
+    shown = [p for p in setting.get("panels", table.spec["panels"]) if networks_of(p, table.networks)]
+    panels = [Panel(p["label"], p["x"], p["y"], [s for s in found if s.panel == p["label"]]) for p in shown]
     folder = results_dir / "figures"
     numbers = as_csv(table, found)
     atomically(folder / f"{table.name}.csv", lambda path: path.write_text(numbers))

@@ -159,10 +159,11 @@ def _figure(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, s
     """Rows are the series of the panels, columns their points."""
     places = []
     for panel in setting.get("panels", spec["panels"]):
-        for series, (network, model) in product(panel["series"], networks.items()):
+        for series, (network, model) in product(panel["series"], networks_of(panel, networks).items()):
             row = series_key(panel["label"], series["label"], network)
-            for point, words in points_of(panel).items():
-                own = (*panel.get("overrides", []), *series["overrides"])
+            special = [w for rule in setting.get("where", []) if _matches(rule, panel, network, series, spec) for w in rule["overrides"]]
+            for point, words in points_of(panel, series).items():
+                own = (*panel.get("overrides", []), *series["overrides"], *special)
                 places.append(Place((row, point), network, (*setting["overrides"], f"model={model}", *own, *words), (), ()))
     return places, Page((), (), ())
 
@@ -172,12 +173,18 @@ def series_key(panel: str, series: str, network: str) -> str:
     return f"{panel} {series} {network}"
 
 
-def points_of(panel: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    """The points of a panel's series: name -> overrides. Without `points: {KEY: [VALUE, ...]}` there is one, the series' own; several keys make a grid.
+def networks_of(panel: dict[str, Any], networks: dict[str, str]) -> dict[str, str]:
+    """Those of the figure's networks that a panel shows: all, or the printed names that it lists."""
+    return {name: model for name, model in networks.items() if name in panel.get("networks", networks)}
 
-    `points: {WORDS: {VALUE: [overrides], ...}}` is for what is no key: the words name the points, whose overrides are given.
+
+def points_of(panel: dict[str, Any], series: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The points of a series, name -> overrides: its own `points`, or those of its panel.
+
+    Without `points: {KEY: [VALUE, ...]}` there is one, made by the series' overrides alone; several keys make a grid. `points: {WORDS: {VALUE: [overrides],
+    ...}}` is for what is no key: the words name the points, whose overrides are given.
     """
-    points = panel.get("points", {})
+    points = series.get("points", panel.get("points", {}))
     if not points:
         return {"=": ()}
     key, values = next(iter(points.items()))
@@ -188,7 +195,7 @@ def points_of(panel: dict[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def _matches(rule: dict[str, Any], panel: dict[str, Any], network: str, method: dict[str, Any], spec: dict[str, Any]) -> bool:
-    """Whether a rule of `where` is for this entry: keys that it leaves out match all."""
+    """Whether a rule of `where` is for this entry: keys that it leaves out match all; of a figure `method` is the series."""
     inside = rule.get("panel", panel.get("label")) == panel.get("label") and rule.get("network", network) == network
     return inside and method["label"].startswith(rule.get("method", "")) and applies(rule, spec)
 

@@ -6,6 +6,8 @@
 
 gives prune1, train1, prune2, train2, ... A name of the group means this round's stage, or the round before's when that comes later; `previous` is the stage
 just before, in the first round the one before the group. After the group its names mean the last round's.
+
+`pruned` is the last stage so far that prunes or searches, whatever its name: what is measured of a finished mask, for every method (conf/portrait), reads it.
 """
 
 from typing import Any
@@ -15,6 +17,7 @@ from runner.errors import ConfigError
 from runner.spec import scaled
 
 PREVIOUS = "previous"
+PRUNED = "pruned"
 
 
 def expand_rounds(items: list[Any], raw: list[Any], density: float | None, scale: float, key: str, alias: Alias) -> list[tuple[dict[str, Any], Any]]:
@@ -65,9 +68,10 @@ def _densities(node: dict[str, Any], density: float | None, scale: float, key: s
 def _renamed(node: dict[str, Any], names: dict[str, str], made: list[tuple[dict[str, Any], Any]]) -> dict[str, Any]:
     """References to stages by the names that they have got."""
     before = made[-1][0]["name"] if made else "init"
+    pruned = next((stage["name"] for stage, _ in reversed(made) if stage.get("kind") in ("prune", "search")), PRUNED)
 
     def of(name: Any) -> Any:
-        return before if name == PREVIOUS else names.get(name, name)
+        return before if name == PREVIOUS else pruned if name == PRUNED else names.get(name, name)
 
     changed: dict[str, Any] = {}
     if node.get("start"):

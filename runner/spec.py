@@ -51,7 +51,7 @@ class Recipe:
     """How one stage trains. Durations are epochs as really run (scaled).
 
     Args:
-        epochs: length of the learning-rate schedule.
+        epochs: length of the learning-rate schedule; 0 of a mask search that ends with its first mask.
         first_epoch: where in it the stage begins.
         last_epoch: where in it the stage ends; None = at its end.
         warmup: epochs, or a fraction of one, in which lr grows linearly from nearly zero to its first value.
@@ -77,7 +77,7 @@ class Recipe:
         problems = [
             f"train.{key}={getattr(self, key)} must be {what}"
             for key, ok, what in (
-                ("epochs", self.epochs >= 1, "at least 1"),
+                ("epochs", self.epochs >= 0, "0 or more"),
                 ("lr", self.lr > 0, "positive"),
                 ("batch_size", self.batch_size >= 2, "at least 2: BatchNorm needs two examples"),
                 ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
@@ -89,7 +89,7 @@ class Recipe:
                 ("weight_decay", self.weight_decay >= 0, "0 or more"),
                 ("lr_schedule", self.lr_schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
                 ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-                ("warmup", 0 <= self.warmup < self.epochs, f"0ep or more, and shorter than the training ({self.epochs} epochs)"),
+                ("warmup", 0 <= self.warmup < max(self.epochs, 1), f"0ep or more, and shorter than the training ({self.epochs} epochs)"),
             )
             if not ok
         ]

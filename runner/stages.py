@@ -53,7 +53,7 @@ def run_stage(bench: Workbench, stage: Stage) -> tuple[dict[str, Any], bool]:
         bench.watcher.stage(stage.name, f"{stage.name} ({what})", 0, "steps" if epochs else "")
         if team.decide(lambda: store.has(key)):
             _add_snapshots(bench, stage)
-        elif team.first or epochs:  # what does not train is not shared
+        elif team.first or stage.recipe:  # what neither trains nor is tested is not shared
             _compute(bench, stage)
             if epochs and not team.decide(lambda: is_cached(bench.run, stage, store, key)):  # resumed from the checkpoint of a run that rewinds elsewhere
                 _add_snapshots(bench, stage)
@@ -101,8 +101,8 @@ def _make_effective(model: nn.Module, masking: Masking, step: int) -> None:
 
 
 def _divergence(stage: Stage, history: list[dict[str, Any]]) -> dict[str, Finding]:
-    """A training that diverged is a result, and its record says so."""
-    epoch = next((row["epoch"] for row in history if row["train_loss"] is None), None)
+    """A training that diverged is a result, and its record says so; before its first epoch (0) none has a loss."""
+    epoch = next((row["epoch"] for row in history if row["train_loss"] is None and row["epoch"]), None)
     return {} if epoch is None else {f"{DIVERGED}{stage.name}": epoch}
 
 
@@ -215,7 +215,8 @@ def _at_start(bench: Workbench, stage: Stage) -> tuple[nn.Module, Masks, State]:
     if stage.masks:
         pruned = store.load(bench.keys[stage.masks])
         masks = pruned.masks
-        _rescale(model, pruned.findings)
+        if bench.run.stage(stage.masks).kind == "prune":  # a search's findings are what it learned, such as the scores of its masks
+            _rescale(model, pruned.findings)
     masks = {name: mask.to(bench.machine.device) for name, mask in masks.items()}
     apply_masks(model, masks)
     momentum = {name: m.to(bench.machine.device) * masks[name] if name in masks else m for name, m in momentum.items()}

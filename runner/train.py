@@ -122,6 +122,9 @@ def train(
                 raise Stopped
         _end_epoch(trainee, recipe, feeds, done)
         session.epoch_done(done.history[-1])
+    if not recipe.epochs:  # nothing to do but to test what the masking begins with; no image was seen, so there is no training loss
+        done.history.append(_row(trainee, feeds, -1, epoch=0, lr=0.0, train_loss=None))
+        session.epoch_done(done.history[-1])
     done.momentum = momentum_by_name(model, opt)
     done.seconds = time.monotonic() - clock
     return done
@@ -166,22 +169,23 @@ class _Trainee:
 def _end_epoch(trainee: _Trainee, recipe: Recipe, feeds: Feeds, done: Trained) -> None:
     """Evaluate, append the epoch's row to the history, move to the next epoch; all in `done`."""
     last = (done.epoch + 1) * feeds.training.steps_per_epoch - 1
-    test, validation = trainee.evaluate(feeds, last)
+    lr, loss = learning_rate(recipe, last, feeds.training.steps_per_epoch), finite(float(done.loss_sum) / done.seen)
     done.epoch += 1
-    done.history.append(
-        {
-            "epoch": done.epoch,
-            "lr": learning_rate(recipe, last, feeds.training.steps_per_epoch),
-            "train_loss": finite(float(done.loss_sum) / done.seen),
-            "test_loss": finite(test.loss),
-            "accuracy": test.accuracy,
-            "accuracy_top5": test.top5,
-            "val_accuracy": validation.accuracy if validation else None,
-            "density": density(trainee.masking.masks),
-        }
-    )
+    done.history.append(_row(trainee, feeds, last, epoch=done.epoch, lr=lr, train_loss=loss))
     done.step, done.seen = 0, 0
     done.loss_sum.zero_()
+
+
+def _row(trainee: _Trainee, feeds: Feeds, step: int, **known: Any) -> dict[str, Any]:
+    """A row of the history: what is `known` of the training, and the tests after `step`."""
+    test, validation = trainee.evaluate(feeds, step)
+    return known | {
+        "test_loss": finite(test.loss),
+        "accuracy": test.accuracy,
+        "accuracy_top5": test.top5,
+        "val_accuracy": validation.accuracy if validation else None,
+        "density": density(trainee.masking.masks),
+    }
 
 
 def finite(value: float) -> float | None:

@@ -12,10 +12,13 @@ from support import compose_run, machine, perform_run
 from models.resnet_cifar import ResNetCifar
 from models.vgg import Vgg
 from runner.bench_search import STEPS, races
+from runner.cells import Job
 from runner.compose import compose_config, method_names
+from runner.costs import measure_net, stage_cost
 from runner.errors import ConfigError, Stopped
 from runner.identity import stage_keys
 from runner.panel import paper_command
+from runner.plan import plan, survey
 from runner.progress import Watcher, display
 from runner.spec import Run
 from runner.stages import run_stage
@@ -168,6 +171,83 @@ def test_random_choices_go_on_to_the_same_bits_too(words: list[str], tmp_path: P
     found = where.store.load(where.keys["search"])
     assert all(torch.equal(found.masks[n], m) for n, m in expected["search"].masks.items())
     assert found.meta["series"] == expected["search"].meta["series"]
+
+
+def test_fine_tuning_begins_with_the_weights_that_the_search_leaves(tmp_path: Path) -> None:
+    run = compose_run("method=sr_popup", "density=0.2", "retrain=finetune", "retrain.lr_factor=1e-9", "method.tuning.epochs=1", "start=pretrained", *SMALL)
+    _, artefacts = perform_run(run, machine(tmp_path))
+    for name in artefacts["search"].masks:  # a step of 1e-10 moves nothing; the scores m, up to 1, would
+        assert torch.allclose(artefacts["train"].weights[name], artefacts["search"].weights[name], rtol=0, atol=1e-7), name
+
+
+# --- no epoch at all
+
+
+@pytest.mark.parametrize("method", ["sr_popup", "edge_popup"])
+@pytest.mark.parametrize("criterion", ["magnitude", "snip", "grasp", "random"])
+def test_no_epoch_is_the_first_mask_on_the_net_as_it_was_trained(method: str, criterion: str, tmp_path: Path) -> None:
+    words = [f"method={method}", "density=0.3", "method.epochs=0", f"method.search.init.criterion={criterion}", *SMALL]
+    run = compose_run(*words)
+    made, artefacts = perform_run(run, machine(tmp_path))
+    dense, search = artefacts["dense"], artefacts["search"]
+    ranked = torch.cat([dense.weights[name].abs().flatten() for name in search.masks]).argsort(descending=True, stable=True)
+    kept = torch.cat([mask.flatten() for mask in search.masks.values()])
+    if criterion == "magnitude":  # another way to the global magnitude mask, and Eq. 7 of a mask with itself
+        assert bool(kept[ranked[: made["kept"]]].all()) and made["report"]["overlap_magnitude"] == 1.0
+    else:
+        assert not bool(kept[ranked[: made["kept"]]].all()) and made["report"]["overlap_magnitude"] < 1
+    for name, tensor in search.weights.items():  # running statistics too
+        assert torch.equal(tensor, dense.weights[name].masked_fill(~search.masks[name], 0.0) if name in search.masks else dense.weights[name]), name
+    # Tested once, in eval mode, by hand.
+    info = run.dataset.info()
+    net = run.model(info.channels, info.classes, info.size, torch.Generator()).to(memory_format=torch.channels_last)
+    net.load_state_dict(search.weights)
+    with torch.no_grad():
+        right = torch.cat([net.eval()(x).argmax(1) == y for x, y in bench(run, tmp_path).feeds(run.stage("search")).test()])
+    assert made["accuracy"] == pytest.approx(100 * float(right.double().mean()))
+    assert (made["epochs"], made["epoch_kind"], made["epochs_total"], made["report"]["swaps"]) == (0, "search", 10, 0)
+    (history,) = search.meta["history"]
+    assert (history["epoch"], history["train_loss"]) == (0, None) and "diverged_search" not in made["report"]
+
+
+def test_zero_stays_zero_whatever_the_scale_and_one_stays_one() -> None:
+    found = [
+        compose_run("method=sr_popup", "density=0.1", f"method.epochs={n}", f"train.scale={s}").stage("search").recipe for n in (0, 1) for s in (0.001, 10)
+    ]
+    assert [recipe.epochs for recipe in found if recipe] == [0, 0, 1, 10]
+
+
+def test_re_estimated_statistics_are_all_that_tells_a_quota_of_none_from_no_epoch(tmp_path: Path) -> None:
+    words = ["method=sr_popup", "density=0.3", *SMALL]
+    _, none = perform_run(compose_run(*words, "method.epochs=0"), machine(tmp_path))
+    _, more = perform_run(compose_run(*words, "method.search.quota=none"), machine(tmp_path))
+    one, other = none["search"], more["search"]
+    assert all(torch.equal(mask, other.masks[name]) for name, mask in one.masks.items())
+    changed = {name.split(".")[-1] for name, tensor in one.weights.items() if not torch.equal(tensor, other.weights[name])}
+    assert changed == {"running_mean", "running_var", "num_batches_tracked"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["method=zhou", "method.epochs=0"], "method.epochs=0: stage 'search' has no mask before it has learned one"),
+        (["method=sr_popup", "method.tuning.epochs=0", "retrain=finetune"], "method.tuning.epochs=0: stage 'train' would train nothing"),
+        (["method=sr_popup", "method.epochs=-1"], "epochs='-1' is not a number of epochs|epochs=-1 is not"),
+        (["method=edge_popup", "train.epochs=0"], "train.epochs=0 must be at least 1"),
+    ],
+)
+def test_what_cannot_have_no_epoch_says_so_at_once(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as refused:
+        compose_run("density=0.1", *words)
+    assert len(refused.value.messages) == 1
+
+
+def test_a_plan_counts_no_epoch_for_a_search_of_none(tmp_path: Path) -> None:
+    run = compose_run("method=sr_popup", "density=0.3", "method.epochs=0", *SMALL)
+    rows = {row["name"]: row["epochs"] for row in plan(run, machine(tmp_path))}
+    assert rows == {"dense": 10, "search": 0}
+    net = measure_net(run.dataset, run.model)
+    assert (stage_cost(run, run.stage("search"), net, 0).images, survey([(Job(run, ()), machine(tmp_path))]).line) == (0, "epochs: asked 10, needed 10")
 
 
 # --- rows of the bench

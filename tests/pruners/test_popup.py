@@ -287,7 +287,6 @@ def test_a_density_of_one_keeps_every_weight_and_searches_nothing() -> None:
         (lambda: EdgePopup(Global(), init=Init("uniform", eta=0.5)), "eta=0.5: criterion=uniform draws all relaxed masks"),
         (lambda: EdgePopup(Global(), classifier="pruned"), "method.search.classifier='pruned' must be one of dense, searched"),
         (lambda: begin(linear([[1.0, 2.0]])), "classifier=dense leaves no layer to search"),
-        (lambda: SrPopup(Global())(mlp(), full_masks(mlp()), task(0.5)), "its stage is of kind search"),
         (lambda: SrPopup(Global())(mlp(), full_masks(mlp()), replace(about(), density=None)), "density is missing"),
         (lambda: SrPopup(Global())(mlp(), {n: torch.zeros_like(m) for n, m in full_masks(mlp()).items()}, about()), "some are pruned already"),
     ],
