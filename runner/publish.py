@@ -57,9 +57,7 @@ def _refuse(table: Table, folders: list[Path | None]) -> None:
         raise ConfigError(f"{table.name}: {undone} of {len(folders)} runs are not done; make reproduce TABLE={table.name} with the same ARGS, then publish")
     dirty = [folder.name for folder in folders if folder and json.loads((folder / "result.json").read_text())["provenance"]["git_dirty"] is not False]
     if dirty:
-        raise ConfigError(
-            f"{table.name}: {len(dirty)} runs were measured by code that was not committed, e.g. {dirty[0]}; run them again from a clean checkout"
-        )
+        raise ConfigError(f"{table.name}: {len(dirty)} runs were measured by uncommitted code, e.g. {dirty[0]}; run them again from a clean checkout")
 
 
 def _reads_history(table: Table) -> bool:

@@ -1,4 +1,4 @@
-"""Ship the records of tables and figures, and what they print. Usage: python scripts/publish.py sketching_table04@digits models=resnet20 [env.results_dir=DIR]"""
+"""Ship the records of tables and figures, and what they print. Usage: python scripts/publish.py sketching_table04@digits models=resnet20 [KEY=VALUE]"""
 
 import sys
 

@@ -28,11 +28,7 @@ def measured(results: Path, jobs: list[Job], dirty: bool = False, **more: Any) -
         write(results, {**found, "provenance": {**found["provenance"], "git_dirty": dirty}})
         folder = results / "runs" / job.run_id
         (folder / "config.yaml").write_text(f"seed: {job.run.seed}\n")
-        rows = [
-            {"stage": "wstar", "epoch": 1, "train_loss": 3.0},
-            {"stage": "train", "epoch": 1, "train_loss": 2.0},
-            {"stage": "train", "epoch": 2, "train_loss": 1.0},
-        ]
+        rows = [{"stage": stage, "epoch": epoch, "train_loss": 1.0, "accuracy": 90.0} for stage, epoch in (("wstar", 1), ("train", 1), ("train", 2))]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -67,7 +63,7 @@ def test_a_table_that_is_not_whole_ships_nothing(tmp_path: Path, jobs: list[Job]
 
 def test_records_of_uncommitted_code_are_refused(tmp_path: Path, jobs: list[Job]) -> None:
     measured(tmp_path / "results", jobs, dirty=True)
-    with pytest.raises(ConfigError, match="3 runs were measured by code that was not committed"):
+    with pytest.raises(ConfigError, match="3 runs were measured by uncommitted code"):
         ship(tmp_path)
 
 
