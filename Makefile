@@ -10,7 +10,7 @@ DATASET ?= fashion_mnist
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test test-slow test-fashion slurm-test lint format data tables figures reproduce plan cache bench clean
+.PHONY: help setup demo test test-slow test-fashion slurm-test lint format data tables figures reproduce publish plan cache bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,9 @@ tables: $(VENV)/ready ## print tables from the records that are there, and write
 
 figures: $(VENV)/ready ## draw figures from the records that are there, to results/figures; all of them, or make figures TABLE=sketching_figure02
 	$(RUN) scripts/figures.py $(if $(filter file,$(origin TABLE)),,$(TABLE)) $(ARGS)
+
+publish: $(VENV)/ready ## ship the records behind a table or figure, measured by committed code, in results/published; TABLE and ARGS as for reproduce
+	$(RUN) scripts/publish.py $(TABLE) $(ARGS)
 
 cache: $(VENV)/ready ## what the cache holds and what has no use any more; removes that with ARGS="remove=true"
 	$(RUN) scripts/cache.py $(ARGS)

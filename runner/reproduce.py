@@ -14,7 +14,7 @@ from runner.cells import Job, Table, expand_all, parse_arguments
 from runner.compose import compose_config
 from runner.errors import ConfigError, one_of
 from runner.execute import EXIT_STOPPED, check
-from runner.figures import write_figure
+from runner.figure_page import write_figure
 from runner.layout import write_table
 from runner.machine import Machine, prepare
 from runner.options import options_from

@@ -19,7 +19,8 @@ from runner.captions import title
 from runner.cells import Job, Table, expand, figure_names, read_spec, table_names
 from runner.compose import CONF, Composer
 from runner.errors import ConfigError
-from runner.figures import series_of, write_figure
+from runner.figure_page import write_figure
+from runner.figures import series_of
 from runner.found import find_run
 from runner.places import series_key
 from runner.reproduce import draw_figures, show_plan

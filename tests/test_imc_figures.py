@@ -9,7 +9,7 @@ from test_tables import record
 
 from runner.cells import Table, expand
 from runner.compose import Composer
-from runner.figures import write_figure
+from runner.figure_page import write_figure
 from runner.identity import trains
 from runner.layout import write_table
 from runner.places import series_key

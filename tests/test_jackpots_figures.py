@@ -11,7 +11,7 @@ from test_tables import record
 from runner.cells import Job, Table, expand
 from runner.compose import Composer
 from runner.errors import ConfigError
-from runner.figures import write_figure
+from runner.figure_page import write_figure
 from runner.identity import trains
 from runner.places import series_key
 from runner.spec import Run, Stage

@@ -12,7 +12,8 @@ from test_tables import record
 from runner.cells import Table, expand
 from runner.claims import FAILS, HOLDS, OPEN, UNKNOWN, verdicts
 from runner.errors import ConfigError
-from runner.figures import Found, Point, Series, series_of, write_figure
+from runner.figure_page import write_figure
+from runner.figures import Found, Point, Series, series_of
 from runner.fits import crossings, fitted, line_through
 
 PANEL = "(a) share of trials that converged (relative error < 1e-4)"

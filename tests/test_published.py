@@ -14,7 +14,8 @@ from support import compose_run
 from runner.cells import expand, parse_arguments
 from runner.claims import judged
 from runner.drawing import ENDINGS
-from runner.figures import as_csv, series_of
+from runner.figure_page import as_csv
+from runner.figures import series_of
 from runner.found import find_run
 from runner.identity import NUMERICS, run_id
 from runner.layout import FORMATS

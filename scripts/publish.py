@@ -1,0 +1,11 @@
+"""Ship the records of tables and figures, and what they print. Usage: python scripts/publish.py sketching_table04@digits models=resnet20 [KEY=VALUE]"""
+
+import sys
+
+from rich.console import Console
+
+from runner.errors import guarded
+from runner.publish import publish
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: publish(sys.argv[1:], Console(highlight=False))))
