@@ -22,6 +22,7 @@ from runner.spec import Run
 from runner.table_specs import figure_names, options_of, read_spec, table_names, with_options
 
 NOTHING = object()
+PUBLISHED = CONF.parent / "results" / "published"  # records that we ship
 
 
 @dataclass(frozen=True)
@@ -231,4 +232,4 @@ def _seeds(words: list[str] | None) -> list[int]:
 
 def results_roots(results_dir: Path) -> list[Path]:
     """Where records are looked up: this machine's results first, then those that we ship."""
-    return [results_dir, CONF.parent / "results" / "published"]
+    return [results_dir, PUBLISHED]

@@ -1,6 +1,7 @@
 """What stages will take: images, multiply-accumulates, bytes in the cache, and hours by what was measured on this device. Nets are built without data."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,9 +137,9 @@ class Rates:
         return f"estimate from {source} on {self.device_name}, {self.threads} thread(s)"
 
 
-def past_rates(records: Iterable[dict[str, Any]], device_name: str, threads: int, cache_dir: Path) -> Rates:
+def past_rates(records: Iterable[dict[str, Any]], device_name: str, threads: int, cache_dir: Path | None = None) -> Rates:
     """What finished runs on the same device with as many threads took; the bench's throughput for when there are none."""
-    rates = Rates(device_name, threads, bench=read_bench(cache_dir).get(f"{device_name}, {threads} threads", []))
+    rates = Rates(device_name, threads, bench=read_bench(cache_dir).get(f"{device_name}, {threads} threads", []) if cache_dir else [])
     images = {component().name: component().info().train for component in COMPONENTS}
     seen: set[str] = set()  # a stage that many runs share was computed once
     for record in records:
@@ -159,6 +160,15 @@ def past_rates(records: Iterable[dict[str, Any]], device_name: str, threads: int
             for key in ((precision,), (precision, record["model"], record["dataset"])):
                 rates.training.setdefault(key, Rate()).add(stage["seconds"], macs)
     return rates
+
+
+def shipped_rates(records: list[dict[str, Any]]) -> Rates:
+    """What records of other machines took, on the one that has most of them: for the first plan on a machine of which nothing is known."""
+    machines = Counter((record["provenance"]["device_name"], record["provenance"]["threads"]) for record in records)
+    if not machines:
+        return Rates("none", 0)
+    (name, threads), _ = machines.most_common(1)[0]
+    return past_rates(records, name, threads)
 
 
 def read_bench(cache_dir: Path) -> dict[str, list[dict[str, Any]]]:

@@ -13,8 +13,8 @@ from typing import Any
 from rich.console import Console
 
 from pruners.base import keep_count
-from runner.cells import Job, Table
-from runner.costs import UNKNOWN, Cost, Net, measure_net, past_rates, readable, stage_cost
+from runner.cells import PUBLISHED, Job, Table
+from runner.costs import UNKNOWN, Cost, Net, Rates, measure_net, past_rates, readable, shipped_rates, stage_cost
 from runner.errors import ConfigError
 from runner.identity import stage_keys, trains
 from runner.machine import Machine, check_precision, device_name
@@ -204,11 +204,21 @@ def _time(costs: list[tuple[Needed, Cost]], machine: Machine, threads: int) -> s
     """Hours of the needed stages one after another."""
     if not costs:
         return "time: nothing to compute"
-    rates = past_rates(_records(machine.results_dir), device_name(machine.device), threads, machine.cache_dir)
+    own = past_rates(_records(machine.results_dir), device_name(machine.device), threads, machine.cache_dir)
+    if (seconds := _seconds(costs, own)) is not None:
+        return f"time: {_hours(seconds)} one after another ({own.origin})"
+    other = shipped_rates(list(_records(PUBLISHED)))
+    if (seconds := _seconds(costs, other)) is not None:
+        return f"time: {_hours(seconds)} one after another ({other.origin}, which we ship; make bench measures this machine)"
+    return f"time: {UNKNOWN}"
+
+
+def _seconds(costs: list[tuple[Any, Cost]], rates: Rates) -> float | None:
+    """What all would take; None when a part that can be told is not known."""
     seconds = [rates.seconds(item.run, item.stage, item.net, cost) for item, cost in costs]
     if any(s is None and cost.passes is not None for s, (_, cost) in zip(seconds, costs, strict=True)):
-        return f"time: {UNKNOWN}"
-    return f"time: {_hours(sum(s or 0.0 for s in seconds))} one after another ({rates.origin})"
+        return None
+    return sum(s or 0.0 for s in seconds)
 
 
 def _records(results_dir: Path) -> Iterator[dict[str, Any]]:
@@ -217,4 +227,6 @@ def _records(results_dir: Path) -> Iterator[dict[str, Any]]:
 
 
 def _hours(seconds: float) -> str:
+    if seconds >= 3.6e6:
+        return f"about {seconds / 3600:,.0f} hours"
     return f"about {seconds / 3600:.3g} hours" if seconds >= 360 else f"about {seconds:.2g} seconds, {seconds / 3600:.2g} hours"

@@ -10,14 +10,11 @@ from typing import Any
 
 from rich.console import Console
 
-from runner.cells import Job, Table, parse_arguments
-from runner.compose import CONF
+from runner.cells import PUBLISHED, Job, Table, parse_arguments
 from runner.errors import ConfigError
 from runner.found import HISTORY
 from runner.reproduce import load, write
 from runner.store import atomically
-
-PUBLISHED = CONF.parent / "results" / "published"
 
 
 def publish(words: list[str], console: Console, published: Path = PUBLISHED) -> int:

@@ -27,7 +27,7 @@ from runner.bench_plan import make_tables, measure
 from runner.build import build_plain, resolve
 from runner.cells import Job, expand, expand_spec
 from runner.compose import Composer, compose_config, method_names
-from runner.costs import Net, measure_net, past_rates, readable, save_bench, stage_cost
+from runner.costs import Net, measure_net, past_rates, readable, save_bench, shipped_rates, stage_cost
 from runner.data.digits import Digits
 from runner.data.split import training_images
 from runner.errors import ConfigError, guarded
@@ -285,7 +285,7 @@ def test_a_sweeps_plan_is_one_and_counts_shared_and_finished_stages_once(command
     assert "stages: 12 in all runs, 10 different, 2 shared by several runs\n" in first.stdout
     assert f"images: {12 * 1437:,} to train on, 0 to measure on\n" in first.stdout
     assert "not counted: evaluation, magnitude's prune, random's prune\n" in first.stdout
-    assert "time: unknown: run make bench\n" in first.stdout
+    assert "time: about " in first.stdout and ", which we ship; make bench measures this machine)\n" in first.stdout
     assert not (tmp_path / "cache" / "stages").exists() and not list(tmp_path.glob("results/runs/*"))
     where = machine(tmp_path)
     run = compose_run("method=magnitude", "density=0.5", "start=dense", *SMALL)
@@ -384,8 +384,24 @@ def test_hours_come_from_past_records_on_the_same_device_else_from_the_bench(tmp
     assert seconds() == pytest.approx(967.3884)  # 967,388,400 at a million a second, the rate of the net that is nearest in size
     text = list(lines(survey([(Job(next_seed, ()), where)]), where, threads))
     assert f"time: about 0.269 hours one after another (estimate from make bench on {device_name(where.device)}, {threads} thread(s))" in text
-    assert "time: unknown: run make bench" in list(lines(survey([(Job(next_seed, ()), where)]), where, threads + 1))
+    bf16 = compose_run("method=dense", *SMALL, "train.precision=bf16", "seed=3")
+    assert "time: unknown: run make bench" in list(lines(survey([(Job(bf16, ()), where)]), where, threads + 1))
     assert "time: nothing to compute" in list(lines(survey([(Job(run, ()), where)]), where, threads + 1))
+
+
+def test_records_of_another_machine_serve_where_nothing_is_known(tmp_path: Path) -> None:
+    where = machine(tmp_path)
+    run = compose_run("method=dense", *SMALL)
+    record, _ = perform_run(run, where)
+
+    def of(device: str, key: str, seconds: float) -> dict[str, Any]:
+        stage = {**record["stages"][0], "key": key, "seconds": seconds}
+        return {**record, "stages": [stage], "provenance": {**record["provenance"], "device_name": device, "threads": 7}}
+
+    rates = shipped_rates([of("A", "1", 10.0), of("B", "2", 500.0), of("A", "3", 30.0)])  # A has more
+    assert rates.origin == "estimate from 2 past records on A, 7 thread(s)"
+    assert rates.seconds(run, run.stages[0], MLP, stage_cost(run, run.stages[0], MLP, 0)) == pytest.approx(20.0)
+    assert shipped_rates([]).seconds(run, run.stages[0], MLP, stage_cost(run, run.stages[0], MLP, 0)) is None
 
 
 def test_a_measurement_takes_what_it_took_before_on_a_net_of_that_size(tmp_path: Path) -> None:
