@@ -1,9 +1,11 @@
 """Ship what a table or figure was measured with: its records go to results/published, with the pages and pictures made of them and a line in the index.
 
-Only whole ones: every run done, by committed code. tests/test_published.py holds what is shipped to its index.
+Only whole ones: every run done, by committed code. Pages have the table's name; those of a second setting of the same table have its words besides.
+tests/test_published.py holds what is shipped to its index.
 """
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,11 +34,17 @@ def publish(words: list[str], console: Console, published: Path = PUBLISHED) -> 
         for folder in folders:
             if folder:
                 _copy(folder, published / "runs" / folder.name, _reads_history(table))
-        console.print(write(table, published), markup=False, soft_wrap=True)
-    for table in tables:
-        _index(published / "index.yaml", "figures" if table.drawn else "tables", " ".join([table.name, *chosen]))
+        line = " ".join([table.name, *chosen])
+        listed = _index(published / "index.yaml", "figures" if table.drawn else "tables", line)
+        console.print(write(replace(table, name=page_name(line, listed)), published), markup=False, soft_wrap=True)
     console.print(f"published in {published}: {', '.join(names)}")
     return 0
+
+
+def page_name(line: str, listed: list[str]) -> str:
+    """What the pages of a line of the index are called: after its table, if it is the first of the lines that name it."""
+    name, *words = line.split()
+    return name if line == next(other for other in listed if other.split()[0] == name) else "+".join([name, *words])
 
 
 def _folder(job: Job, roots: tuple[Path, ...]) -> Path | None:
@@ -81,13 +89,15 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def _index(path: Path, section: str, line: str) -> None:
-    """Add a line to a section of the index, whose comments stay, unless it is there."""
+def _index(path: Path, section: str, line: str) -> list[str]:
+    """Add a line to a section of the index, whose comments stay, unless it is there; all lines of the section."""
     lines = path.read_text().splitlines()
-    if any(found.partition("#")[0].strip() == f"- {line}" for found in lines):
-        return
-    end = lines.index(f"{section}:") + 1
+    begin = end = lines.index(f"{section}:") + 1
     while end < len(lines) and lines[end].startswith(" "):
         end += 1
+    listed = [found.partition("#")[0].strip().removeprefix("- ") for found in lines[begin:end] if not found.strip().startswith("#")]
+    if line in listed:
+        return listed
     text = "\n".join([*lines[:end], f"  - {line}", *lines[end:]]) + "\n"
     atomically(path, partial(_write, text=text))
+    return [*listed, line]

@@ -54,6 +54,17 @@ def test_records_pages_and_index_are_shipped_once(tmp_path: Path, jobs: list[Job
     assert "not done" not in page and sorted(path.suffix for path in (published / "tables").iterdir()) == [".csv", ".html", ".md", ".tex", ".txt"]
 
 
+def test_a_second_setting_of_a_table_has_pages_of_its_own(tmp_path: Path, jobs: list[Job]) -> None:
+    measured(tmp_path / "results", jobs)
+    more = [WORDS[0], "train.scale=0.0124", WORDS[2]]
+    measured(tmp_path / "results", expand(WORDS[0], {"seeds": ["0"]}, [more[1]]).jobs)
+    published = ship(tmp_path)
+    first = (published / "tables" / "imc_table14@digits.txt").read_text()
+    ship(tmp_path, more)
+    assert (published / "tables" / "imc_table14@digits.txt").read_text() == first
+    assert (published / "tables" / "imc_table14@digits+train.scale=0.0124+seeds=0.txt").read_text() != first
+
+
 def test_a_table_that_is_not_whole_ships_nothing(tmp_path: Path, jobs: list[Job]) -> None:
     measured(tmp_path / "results", jobs[:-1])
     with pytest.raises(ConfigError, match="imc_table14@digits: 1 of 3 runs are not done; make reproduce"):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from runner.figures import series_of
 from runner.found import find_run
 from runner.identity import NUMERICS, run_id
 from runner.layout import FORMATS
+from runner.publish import page_name
 from runner.spec import Run
 from runner.tables import entries
 
@@ -67,21 +69,23 @@ def test_every_record_says_what_it_was_measured_with(identity: str) -> None:
 @pytest.mark.parametrize("words", INDEX["tables"])
 def test_the_printed_tables_are_those_of_the_records(words: str) -> None:
     (name,), chosen, overrides = parse_arguments(words.split())
-    table = expand(name, chosen, overrides)
+    page = page_name(words, INDEX["tables"])
+    table = replace(expand(name, chosen, overrides), name=page)
     found = entries(table, PUBLISHED)
     for ending, render in FORMATS.items():
-        assert (PUBLISHED / "tables" / f"{name}.{ending}").read_text() == render(table, found)
+        assert (PUBLISHED / "tables" / f"{page}.{ending}").read_text() == render(table, found)
 
 
 @pytest.mark.parametrize("words", INDEX["figures"])
 def test_the_drawn_numbers_and_the_verdicts_on_claims_are_those_of_the_records(words: str, tmp_path: Path) -> None:
     (name,), chosen, overrides = parse_arguments(words.split())
-    figure = expand(name, chosen, overrides)
+    page = page_name(words, INDEX["figures"])
+    figure = replace(expand(name, chosen, overrides), name=page)
     found = series_of(figure, PUBLISHED)
     assert all(series.done == series.asked for series in found)
-    assert (PUBLISHED / "figures" / f"{name}.csv").read_text() == as_csv(figure, found)
+    assert (PUBLISHED / "figures" / f"{page}.csv").read_text() == as_csv(figure, found)
     judged(figure, found, partial(find_run, results_dir=PUBLISHED), tmp_path)
-    drawn = {path.name: path.read_text() for path in (PUBLISHED / "figures").glob(f"{name}.claims.*")}
+    drawn = {path.name: path.read_text() for path in (PUBLISHED / "figures").glob(f"{page}.claims.*")}
     assert drawn == {path.name: path.read_text() for path in tmp_path.iterdir()}
     for ending in ENDINGS:  # their bytes are another version of matplotlib's own; tests/test_figures.py draws the same ones twice
-        assert (PUBLISHED / "figures" / f"{name}.{ending}").stat().st_size > 5000
+        assert (PUBLISHED / "figures" / f"{page}.{ending}").stat().st_size > 5000
