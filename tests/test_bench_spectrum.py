@@ -58,6 +58,7 @@ def test_torch_s_eig_is_back_for_the_call_alone() -> None:
     assert vars(torch).get("eig") is before
 
 
+@pytest.mark.slow
 def test_each_lanczos_step_takes_a_vector_as_large_as_the_weights_and_little_more() -> None:
     (weights, long), (_, short) = (bench_spectrum._in_a_process(OURS, steps) for steps in (LONG, SHORT))
     assert weights > 4_000_000

@@ -1,5 +1,6 @@
 """sanity_check as composed: smart ratio at random places (methods/sanity_check.md, invariants 4, 5 and 7), and the layerwise-rearrange control."""
 
+import copy
 import math
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def test_masks_depend_on_shapes_density_and_seed_alone() -> None:
 
 def test_places_are_uniform_in_every_layer() -> None:
     # Over 300 seeds each place is kept K_i / n_i of the time; 5 standard deviations for the farthest of 2,720.
-    masks = [masks_by(["method=sanity_check"], mlp(), 0.3, seed=s) for s in range(300)]
+    component, model = compose_run("method=sanity_check", "density=0.3", *NET).stage("prune").component, mlp()
+    masks = [component(copy.deepcopy(model), full_masks(model), task(0.3, seed=s)).masks for s in range(300)]
     for name, mask in masks[0].items():
         share = int(mask.sum()) / mask.numel()
         found = sum(m[name].double() for m in masks) / 300
