@@ -31,8 +31,9 @@ def title(table: Table, found: dict[tuple[str, str], Entry]) -> str:
     scales = {run.scale for run in runs}
     if scales - {1.0}:
         notes.append("every duration x " + ", ".join(f"{s:.4g}" for s in sorted(scales)))
-    if any(run.train_fraction < 1 for run in runs) and f"train_fraction={runs[0].train_fraction:g}" not in spec.get("overrides", []):
-        notes.append(f"{runs[0].train_fraction:.0%} of the training images")
+    shares = sorted({run.train_fraction for run in runs})
+    if shares and shares[0] < 1 and f"train_fraction={shares[0]:g}" not in spec.get("overrides", []):
+        notes.append(" to ".join(f"{share:.0%}" for share in dict.fromkeys((shares[0], shares[-1]))) + " of the training images")
     what = spec.get("what", "Figure" if table.drawn else "Table")
     shown = f"{what} {spec['number']}: {spec['title']}" if "number" in spec else spec["title"]  # without one it is our own
     return shown + (f" ({'; '.join(notes)})" if notes else "")

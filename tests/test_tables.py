@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT, SMALL
 from support import compose_run, machine, perform_run
 
+from runner.captions import title
 from runner.cells import Job, Table, expand, parse_arguments
 from runner.errors import ConfigError
 from runner.layout import write_table
@@ -395,3 +396,7 @@ def test_networks_can_be_chosen_by_model_or_by_printed_name() -> None:
         assert table.networks == {"ResNet-32": "resnet32_w32"}
         (job,) = table.cells["SNIP", "ResNet-32"].jobs
         assert job.run.density == 0.55  # the second of the row's densities, though it is the only network
+
+
+def test_a_title_names_the_least_and_the_largest_share_of_the_training_images() -> None:
+    assert "; 17% to 67% of the training images)" in title(expand("samples_figure07@digits", {}, []), {})  # 240 to 958 of 1,437
