@@ -3,7 +3,7 @@
     claims:
       - {claim: TEXT, panel: P, series: S, slope: {above: 0}, r2: 0.9}          of the series' fitted line (its 95 % interval by Student's t)
       - {claim: TEXT, panel: P, series: S, below: OTHER}                        y of S is below that of OTHER at every point that both have
-      - {claim: TEXT, panel: P, series: S, lowest: [LOW, HIGH]}                 y of S is least at an x in that range
+      - {claim: TEXT, panel: P, series: S, lowest: [LOW, HIGH]}                 y of S is least at an x in that range; `highest`: greatest
       - {claim: TEXT, panel: P, series: S, reads: NAME}                         NAME_measured, NAME_low, NAME_high, NAME_holds (1 or 0) of the run's report
 
 `slope` takes above, below and between: [LOW, HIGH]. A claim on a slope holds if its whole interval obeys and R2 is at least `r2`; it fails if the
@@ -26,7 +26,7 @@ from runner.store import atomically
 
 if TYPE_CHECKING:
     from runner.cells import Table
-    from runner.figures import Found, Series
+    from runner.figures import Found, Point, Series
 
 COLUMNS = ("claim", "what was measured", "95 % confidence interval", "holds")
 HOLDS, FAILS, OPEN, UNKNOWN = "holds", "does not hold", "open", "not run"
@@ -93,8 +93,9 @@ def _judge(item: dict[str, Any], series: "Series", others: dict[tuple[str, str],
         return _of_slope(item, series)
     if "below" in item:
         return _of_order(item["claim"], series, others[item["panel"], item["below"]])
-    if "lowest" in item:
-        return _of_lowest(item["claim"], series, *item["lowest"])
+    for which, pick in (("lowest", min), ("highest", max)):
+        if which in item:
+            return _of_extreme(item["claim"], series, which, pick, *item[which])
     return Verdict(item["claim"]) if run is None else _of_report(item["claim"], run.record["report"], item["reads"])
 
 
@@ -121,12 +122,12 @@ def _of_order(claim: str, series: "Series", other: "Series") -> Verdict:
     return Verdict(claim, f"{below} of {len(gaps)} points, mean gap {sum(gaps) / len(gaps):.3g}", "–", HOLDS if below == len(gaps) else FAILS)
 
 
-def _of_lowest(claim: str, series: "Series", low: float, high: float) -> Verdict:
+def _of_extreme(claim: str, series: "Series", which: str, pick: Callable[..., "Point"], low: float, high: float) -> Verdict:
     known = [p for p in series.points if p.y is not None]
     if not known:
         return Verdict(claim)
-    best = min(known, key=lambda p: p.y or 0.0)
-    return Verdict(claim, f"least, {best.y:.3g}, at {best.x:.3g}", "–", HOLDS if low <= best.x <= high else FAILS)
+    best = pick(known, key=lambda p: p.y or 0.0)
+    return Verdict(claim, f"{'least' if which == 'lowest' else 'greatest'}, {best.y:.3g}, at {best.x:.3g}", "–", HOLDS if low <= best.x <= high else FAILS)
 
 
 def _of_report(claim: str, report: dict[str, Any], name: str) -> Verdict:

@@ -84,6 +84,7 @@ def test_a_slope_is_judged_by_its_whole_interval_and_by_its_line() -> None:
 def test_orders_minima_and_reports_are_judged() -> None:
     low, high = curve([1.0, 2.0, 3.0]), curve([2.0, 3.0, 2.5], "t")
     assert claim(low, high, below="t") == FAILS and claim(curve([1.0, 2.0, 2.4]), high, below="t") == HOLDS
+    assert claim(low, highest=[0.5, 1.5]) == FAILS and claim(curve([3.0, 5.0, 2.0]), highest=[1.5, 2.5]) == HOLDS
     assert claim(low, lowest=[0.5, 1.5]) == HOLDS and claim(low, lowest=[2, 3]) == FAILS
     report = {"lemma_measured": 3.0, "lemma_low": 2.5, "lemma_high": 3.5}
     for holds, said in ((1, HOLDS), (0, FAILS)):
