@@ -8,6 +8,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.build_stages import INTERPOLATION, build_stages, follow
 from runner.components import construct
+from runner.compose import CONF
 from runner.errors import ConfigError
 from runner.rounds import rounds_of
 from runner.spec import Run
@@ -75,8 +76,20 @@ def resolve(raw: dict[str, Any]) -> dict[str, Any]:
     try:
         found: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(raw), resolve=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
+        text = str(error).splitlines()[0]
+        absent = re.fullmatch(r"Interpolation key '([^']+)' not found", text)
+        raise ConfigError(_absent(absent[1], own) if absent else text) from error
     return {key: found[key] for key in own}
+
+
+def _absent(key: str, groups: dict[str, Any]) -> str:
+    """For a reference to what the choice made for its group lacks: method.score where a portrait reads it and the method ranks no weights."""
+    group, _, inner = key.partition(".")
+    askers = [f"{name}={node.get('name')}" for name, node in groups.items() if isinstance(node, dict) and "${" + key + "}" in str(node)]
+    files = {path.stem: OmegaConf.load(path) for path in sorted((CONF / group).glob("*.yaml"))}  # of the group's package, or of the global one
+    having = [name for name, file in files.items() if any(OmegaConf.select(file, written) is not None for written in (inner, key))]
+    lacking = f"{group}={groups[group]['name']}" if isinstance(groups.get(group), dict) else group
+    return f"{' and '.join(askers)} reads {key}, which {lacking} does not have; choices that have it: {group}={'|'.join(having)}"
 
 
 def _resolved(value: Any, raw: dict[str, Any]) -> Any:

@@ -38,6 +38,10 @@ BAD = {  # what is typed -> what the message has to say
     "flags that exclude each other": (["-m", "--cfg", "job"], ["--multirun", "--cfg"]),
     "no override": (["method"], ["method", "key=value"]),
     "option that the method does not use": (["method=dense", "pick=top"], ["pick", "method=dense"]),
+    "portrait of what the method does not have": (
+        ["method=sr_popup", "density=0.1", "portrait=scores"],
+        ["portrait=scores", "method.score", "method=sr_popup", "snip"],
+    ),
     "retrain without a trained net": (["method=snip", "density=0.5", "retrain=finetune"], ["retrain=finetune", "start=dense"]),
     "cuda where there is none": (["method=dense", "env.device=cuda"], ["env.device=cuda", "env.device=cpu"]),
     "unknown device": (["method=dense", "env.device=gpu"], ["env.device=gpu", "cuda"]),
