@@ -223,4 +223,5 @@ def _build_recipe(node: dict[str, Any], built: _Built, start: Start, key: str) -
         warmup=scaled_point(point_of("train.warmup", train.get("warmup", 0), train["batch_size"]), train["scale"]),  # config.yaml of old runs has none
         nesterov=bool(node.get("nesterov", False)),
         trainable_decay=node.get("trainable_decay"),
+        test_every=train.get("test_every", 1),  # nor this
     )

@@ -53,7 +53,7 @@ def caption(table: Table, found: dict[tuple[str, str], Entry]) -> list[str]:
     """What a reader has to know: what the numbers are, seeds, devices, mixed code, missing rows."""
     records = [record for entry in found.values() for record in entry.records]
     asked = {len(jobs) for entry in found.values() for jobs in entry.cell.candidates}
-    lines = [_entry_line(table, "/".join(map(str, sorted(asked)))), *_notes(table), *origins(records)]
+    lines = [_entry_line(table, "/".join(map(str, sorted(asked)))), *_seldom_tested(table), *_notes(table), *origins(records)]
     lines += [QUOTED.format(DAGGER)] if any(entry.cell.quoted and entry.paper for entry in found.values()) else []
     absent = sorted({entry.cell.missing for entry in found.values() if entry.cell.missing})
     lines += ["Missing: " + "; ".join(absent) + "."] if absent else []
@@ -74,6 +74,14 @@ def _entry_line(table: Table, seeds: str) -> str:
         f"Each entry: ours [the paper's]; accuracy: {ACCURACIES[table.spec['metric']]} in percent, mean ± standard deviation over "
         f"n={seeds} seeds [the paper's, difference]{timed}."
     )
+
+
+def _seldom_tested(table: Table) -> list[str]:
+    """What a best epoch is the best of, unless every epoch was tested."""
+    every = sorted({stage.recipe.test_every for job in table.jobs for stage in job.run.stages if stage.recipe} - {1})
+    if table.spec.get("metric") != "accuracy_best" or not every:
+        return []
+    return [f"The best epoch is the best of those that were tested (train.test_every={', '.join(map(str, every))})."]
 
 
 def origins(records: list[dict[str, Any]]) -> list[str]:

@@ -124,7 +124,9 @@ class Watcher:
     def epoch(self, row: dict[str, Any], total: int) -> None:
         """An epoch of the current stage is done; `total` epochs are asked of it."""
         self.history.append({"stage": self.current.get("stage"), **row})
-        self.current.update(epoch=row["epoch"], epochs=total, accuracy=row["accuracy"])
+        self.current.update(epoch=row["epoch"], epochs=total)
+        if row["accuracy"] is not None:  # else the last epoch that was tested is what is known
+            self.current["accuracy"] = row["accuracy"]
         self._status("running")
 
     def restore(self, stage: str, rows: list[dict[str, Any]]) -> None:

@@ -47,7 +47,7 @@ def make_record(bench: Workbench, stages: list[dict[str, Any]], identity: str, w
         "density_target": run.density,
         **counts,
         "accuracy": last.get("accuracy"),
-        "accuracy_best": max((row["accuracy"] for row in history), default=None),
+        "accuracy_best": max((row["accuracy"] for row in history if row["accuracy"] is not None), default=None),
         "accuracy_top5": last.get("accuracy_top5"),
         "test_loss": last.get("test_loss"),
         "val_accuracy": last.get("val_accuracy"),

@@ -24,6 +24,7 @@ class TrainConfig:
     batch_size: int = MISSING
     momentum: float = MISSING
     weight_decay: float = MISSING
+    test_every: int = MISSING
     precision: str = MISSING
 
 

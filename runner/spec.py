@@ -58,6 +58,7 @@ class Recipe:
         nesterov: the momentum's kind.
         trainable_decay: weight decay of what a masking trains besides the weights; None = as the weights'.
         lr_schedule: `step` multiplies lr by 0.1 at 1/2 and 3/4 of the schedule's steps, `cosine` goes to zero, `constant` stays.
+        test_every: epochs between tests on held-out images, counted from the schedule's start; a stage's last epoch is always tested; 0 = that one alone.
     """
 
     epochs: int
@@ -72,6 +73,7 @@ class Recipe:
     warmup: float = 0.0
     nesterov: bool = False
     trainable_decay: float | None = None
+    test_every: int = 1
 
     def __post_init__(self) -> None:
         problems = [
@@ -87,6 +89,7 @@ class Recipe:
                     "above 0: this method's momentum is Nesterov's (method.nesterov=false takes the plain one)",
                 ),
                 ("weight_decay", self.weight_decay >= 0, "0 or more"),
+                ("test_every", self.test_every >= 0, "0 or more: epochs from one test to the next, 0 = the last epoch of each stage alone"),
                 ("lr_schedule", self.lr_schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
                 ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
                 ("warmup", 0 <= self.warmup < max(self.epochs, 1), f"0ep or more, and shorter than the training ({self.epochs} epochs)"),
@@ -100,6 +103,10 @@ class Recipe:
     def trained_epochs(self) -> int:
         """Epochs that this stage itself trains."""
         return self.end - self.first_epoch
+
+    def tests(self, epoch: int) -> bool:
+        """Whether held-out images are looked at when `epoch` epochs of the schedule are done."""
+        return epoch == self.end or bool(self.test_every and epoch % self.test_every == 0)
 
     @property
     def decay_of_trainables(self) -> float:

@@ -124,7 +124,7 @@ def train(
         _end_epoch(trainee, recipe, feeds, done)
         session.epoch_done(done.history[-1])
     if not recipe.epochs:  # nothing to do but to test what the masking begins with; no image was seen, so there is no training loss
-        done.history.append(_row(trainee, feeds, -1, epoch=0, lr=0.0, train_loss=None))
+        done.history.append(_row(trainee, trainee.evaluate(feeds, -1), epoch=0, lr=0.0, train_loss=None))
         session.epoch_done(done.history[-1])
     done.momentum = momentum_by_name(model, opt)
     done.seconds = time.monotonic() - clock
@@ -168,22 +168,23 @@ class _Trainee:
 
 
 def _end_epoch(trainee: _Trainee, recipe: Recipe, feeds: Feeds, done: Trained) -> None:
-    """Evaluate, append the epoch's row to the history, move to the next epoch; all in `done`."""
+    """Evaluate if it is time to, append the epoch's row to the history, move to the next epoch; all in `done`."""
     last = (done.epoch + 1) * feeds.training.steps_per_epoch - 1
     lr, loss = learning_rate(recipe, last, feeds.training.steps_per_epoch), finite(float(done.loss_sum) / done.seen)
     done.epoch += 1
-    done.history.append(_row(trainee, feeds, last, epoch=done.epoch, lr=lr, train_loss=loss))
+    found = trainee.evaluate(feeds, last) if recipe.tests(done.epoch) else (None, None)
+    done.history.append(_row(trainee, found, epoch=done.epoch, lr=lr, train_loss=loss))
     done.step, done.seen = 0, 0
     done.loss_sum.zero_()
 
 
-def _row(trainee: _Trainee, feeds: Feeds, step: int, **known: Any) -> dict[str, Any]:
-    """A row of the history: what is `known` of the training, and the tests after `step`."""
-    test, validation = trainee.evaluate(feeds, step)
+def _row(trainee: _Trainee, found: tuple[Evaluation | None, Evaluation | None], **known: Any) -> dict[str, Any]:
+    """A row of the history: what is `known` of the training, and what was `found` on the held-out sets; None where nothing was tested."""
+    test, validation = found
     return known | {
-        "test_loss": finite(test.loss),
-        "accuracy": test.accuracy,
-        "accuracy_top5": test.top5,
+        "test_loss": finite(test.loss) if test else None,
+        "accuracy": test.accuracy if test else None,
+        "accuracy_top5": test.top5 if test else None,
         "val_accuracy": validation.accuracy if validation else None,
         "density": density(trainee.masking.masks),
     }

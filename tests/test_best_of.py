@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from test_tables import printed, record, write
 
+from runner.captions import caption
 from runner.cells import Job, Table, expand, expand_all, expand_spec, read_spec
 from runner.compose import Composer
 from runner.errors import ConfigError
@@ -173,6 +174,15 @@ def test_metric_works_for_a_table_that_chooses_nothing(tmp_path: Path) -> None:
     write(tmp_path, *(record(job, 90.0) for job in table.cells["SNIP", "ResNet-20"].jobs))  # its best epoch is a point better
     rows, _ = printed(table, tmp_path)
     assert rows["SNIP"][1] == "91.00 [92.4, -1.4]"
+
+
+@pytest.mark.parametrize(
+    ("metric", "words", "said"),
+    [("accuracy_best", ["train.test_every=10"], True), ("accuracy_best", [], False), ("accuracy", ["train.test_every=10"], False)],
+)  # the last epoch is always tested
+def test_a_best_epoch_among_few_that_were_tested_says_so(metric: str, words: list[str], said: bool) -> None:
+    table = expand("imc_table01@digits", {"models": ["resnet20"], "seeds": ["0"], "table.metric": [metric]}, words)
+    assert any("the best of those that were tested (train.test_every=10)" in line for line in caption(table, {})) == said
 
 
 def test_a_density_that_was_asked_for_is_the_only_candidate() -> None:

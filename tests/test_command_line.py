@@ -48,6 +48,7 @@ BAD = {  # what is typed -> what the message has to say
     "no threads": (["method=dense", "env.threads=0"], ["env.threads=0"]),
     "train fraction": (["method=dense", "train_fraction=0"], ["train_fraction=0", "(0, 1]"]),
     "learning-rate schedule": (["method=dense", "train.lr_schedule=linear"], ["train.lr_schedule=linear", "cosine"]),
+    "tests of held-out images": (["method=dense", "train.test_every=-1"], ["train.test_every=-1", "0 or more", "last epoch"]),
     "scale": (["method=dense", "train.scale=0"], ["train.scale=0", "positive"]),
     "image too small for the net": (["method=dense", "model=lenet5"], ["lenet5", "dataset.size"]),
     "missing files": (["method=dense", "dataset=cifar10"], ["cifar10", "make data DATASET=cifar10", "ready"]),

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from support import compose_run
+from support import compose_run, machine, perform_run
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
@@ -424,6 +424,36 @@ def test_generators_and_tensors_inside_lists_and_tuples_resume_too(tmp_path: Pat
 
 
 # --- what else a stage may ask for
+
+
+@pytest.mark.parametrize(("every", "tested"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (3, [3, 5]), (7, [5]), (0, [5])])
+def test_only_some_epochs_are_tested_and_the_last_always_and_nothing_else_changes(every: int, tested: list[int]) -> None:
+    passes, data = [], feeds(validation=True)
+
+    def counted() -> Iterable[Batch]:
+        passes.append(1)
+        return data.test()
+
+    often = deep(0)
+    all_rows = fit(often, recipe(5), data=data).history
+    seldom = deep(0)
+    rows = fit(seldom, recipe(5, test_every=every), data=Feeds(data.training, counted, data.validation)).history
+    nothing = dict.fromkeys(("test_loss", "accuracy", "accuracy_top5", "val_accuracy"))
+    assert rows == [row if row["epoch"] in tested else row | nothing for row in all_rows]
+    assert len(passes) == len(tested)
+    assert same(often.state_dict(), seldom.state_dict())
+
+
+def test_a_run_tested_at_its_end_alone_has_the_accuracy_of_one_tested_always(tmp_path: Path) -> None:
+    words = ("method=dense", "model=mlp", "model.hidden=[8]", "train.scale=0.02")  # three epochs
+    always, _ = perform_run(compose_run(*words), machine(tmp_path))
+    seldom, artefacts = perform_run(compose_run(*words, "train.test_every=0"), machine(tmp_path))
+    assert seldom["run_id"] != always["run_id"]  # what it knows is less, so it is no substitute
+    assert (seldom["epochs"], seldom["accuracy"], seldom["test_loss"]) == (3, always["accuracy"], always["test_loss"])
+    assert seldom["accuracy_best"] == seldom["accuracy"]
+    rows = artefacts["dense"].meta["history"]
+    assert [row["accuracy"] for row in rows] == [None, None, seldom["accuracy"]]
+    assert all(row["train_loss"] > 0 for row in rows)
 
 
 def test_a_snapshot_is_the_state_after_that_epoch_of_the_full_schedule() -> None:
