@@ -60,6 +60,7 @@ class Cell:
     paper: tuple[str, ...] = ()  # what names its line in the paper's CSV
     value: str | None = None
     quoted: bool = False
+    labels: dict[str, str] = field(default_factory=dict)  # what stands for it along each axis
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -189,10 +190,11 @@ def _cell(place: Place, words: list[str], seeds: list[int], composer: Composer) 
         found = [read_setting(key, _last_wins([*place.words, *more, *words[len(place.words) :]]), composer) for key, more in place.reads]
         return Cell(row, network, paper=place.paper, value=", ".join(dict.fromkeys(found)))
     if not has_method(method):
-        return Cell(row, network, missing=f"method={method} does not exist yet", paper=place.paper, quoted=place.quoted)
+        return Cell(row, network, missing=f"method={method} does not exist yet", paper=place.paper, quoted=place.quoted, labels=place.labels)
     candidates = [_last_wins([f"density={density}", *words]) for density in place.densities] or [_last_wins(words)]
     unique = {tuple(candidate): candidate for candidate in candidates}.values()
-    return Cell(row, network, tuple(_jobs(candidate, seeds, composer) for candidate in unique), paper=place.paper, quoted=place.quoted)
+    jobs = tuple(_jobs(candidate, seeds, composer) for candidate in unique)
+    return Cell(row, network, jobs, paper=place.paper, quoted=place.quoted, labels=place.labels)
 
 
 def _jobs(words: list[str], seeds: list[int], composer: Composer) -> tuple[Job, ...]:

@@ -16,6 +16,11 @@ T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.20
 NORMAL = 1.960
 
 
+def student(freedom: int) -> float:
+    """97.5 % quantile of Student's t: half a 95 % interval in standard errors, for `freedom` degrees of freedom (1 and more)."""
+    return T[freedom - 1] if freedom <= len(T) else NORMAL
+
+
 @dataclass(frozen=True)
 class Line:
     """y = intercept + slope x by least squares, or, of a power, log y = intercept + slope log x.
@@ -47,7 +52,7 @@ class Line:
         """95 % confidence interval of the slope, by Student's t; None for two points, which leave nothing to judge by."""
         if self.error is None:
             return None
-        half = (T[self.n - 3] if self.n - 3 < len(T) else NORMAL) * self.error
+        half = student(self.n - 2) * self.error
         return self.slope - half, self.slope + half
 
     def at(self, x: float) -> float:

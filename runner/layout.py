@@ -14,6 +14,8 @@ from tabulate import SEPARATING_LINE, tabulate
 
 from runner.captions import caption, findings, title
 from runner.cells import Table
+from runner.claims import as_table, write_claims
+from runner.comparisons import compared
 from runner.page import Line
 from runner.store import atomically
 from runner.tables import FURTHER, MISSING, PAPER_COLUMN, Entry, entries, full, metrics, number, part_of
@@ -132,12 +134,15 @@ def _write(path: Path, text: str) -> None:
 
 
 def write_table(table: Table, results_dir: Path) -> str:
-    """Write the table in every format to <results_dir>/tables; its text."""
+    """Write the table in every format, and the verdicts on its claims, to <results_dir>/tables; the text of both."""
     found = entries(table, results_dir)
     for ending, render in FORMATS.items():
         text = render(table, found)
         atomically(results_dir / "tables" / f"{table.name}.{ending}", partial(_write, text=text))
-    return as_text(table, found)
+    lines = compared(table, found)
+    if lines:
+        write_claims(lines, results_dir / "tables", table.name)
+    return as_text(table, found) + (f"\n{as_table(lines)}\n" if lines else "")
 
 
 def long_form(table: Table, found: dict[tuple[str, str], Entry]) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """A printed page: its header lines and lines, and where each entry stands. runner/places.py lays them out, runner/layout.py prints them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Key = tuple[str, str]  # row and column of an entry
 
@@ -14,6 +14,7 @@ class Place:
         densities: candidates, of which the best is printed; none for a method that takes no density.
         paper: what names its line in the paper's CSV.
         quoted: whether the paper took its number from elsewhere.
+        labels: what stands for it along each axis (panel, network, method, density, column): two entries that differ in one are compared by claims.
         reads: instead of runs: (what is read, under which further words) of the configuration, runner/settings.py.
     """
 
@@ -24,6 +25,7 @@ class Place:
     paper: tuple[str, ...]
     reads: tuple[tuple[str, tuple[str, ...]], ...] = ()
     quoted: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ def _by_network(spec: dict[str, Any], setting: dict[str, Any], networks: dict[st
         special = [word for rule in setting.get("where", []) if applies(rule, spec) for word in rule["overrides"]]
         words = (*setting["overrides"], *special, *held_out, f"model={model}", *row["overrides"])
         densities = spec.get("best_of", {}).get(row["label"]) or ([row["density"][order.index(network)]] if "density" in row else [])
-        places.append(Place((row["label"], network), network, words, tuple(densities), (row["label"], network)))
+        labels = {"network": network, "method": row["label"]}
+        places.append(Place((row["label"], network), network, words, tuple(densities), (row["label"], network), labels=labels))
     heads = ((("Neural Network", 1), *((n, len(metrics)) for n in networks)), (("Metric", 1), *((HEADS[m], 1) for _ in networks for m in metrics)))
     lines = tuple(Line((r["label"],), tuple(((r["label"], n), m) for n in networks for m in metrics)) for r in spec["rows"])
     return places, Page(heads, lines, ("method", "architecture"))
@@ -79,7 +80,8 @@ def _grid_place(key: Key, at: dict[str, Any], panel: dict[str, Any], spec: dict[
     special = _special(panel, network, method, spec, setting)
     words = (*setting["overrides"], *panel["overrides"], f"model={networks[network]}", *method["overrides"], *special)
     printed = method.get("paper", (method["label"], ""))
-    return Place(key, network, words, (density,), (panel["paper"], network, *printed, f"{density:g}"))
+    labels = {"panel": panel["label"], "network": network, "method": method["label"], "density": _label(density)}
+    return Place(key, network, words, (density,), (panel["paper"], network, *printed, f"{density:g}"), labels=labels)
 
 
 def _matrix(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, str]) -> tuple[list[Place], Page]:
@@ -94,7 +96,8 @@ def _matrix(spec: dict[str, Any], setting: dict[str, Any], networks: dict[str, s
             words = (*setting["overrides"], *panel["overrides"], f"model={model}", *method["overrides"], *column["overrides"], *special)
             said = {"architecture": spec.get("paper_networks", {}).get(network), **panel["paper"], **method.get("paper", {}), **column["paper"]}
             densities = (panel["density"],) if "density" in panel else ()
-            places.append(Place((row, column["label"]), network, words, densities, tuple(said[name] for name in spec["paper_line"])))
+            labels = {"panel": panel["label"], "network": network, "method": method["label"], "column": column["label"]}
+            places.append(Place((row, column["label"]), network, words, densities, tuple(said[name] for name in spec["paper_line"]), labels=labels))
         lines.append(Line((row,), tuple(((row, column["label"]), metric) for column in columns)))
     over = [((spec["over"][0], 1), (spec["over"][1], len(columns)))] if "over" in spec else []
     return places, Page((*over, ((spec["stub"], 1), *((column["label"], 1) for column in columns))), tuple(lines), tuple(spec["paper_line"]))
@@ -129,7 +132,9 @@ def _block_row(row: dict[str, Any], block: dict[str, Any], spec: dict[str, Any],
     for density in [None] if row.get("dense") else [column["density"] for column in spec["columns"] if "density" in column] or [block["density"]]:
         said = {"architecture": network, "sparsity": f"{1 - density:g}" if density else "", **block.get("paper", {}), **row["paper"]}
         paper = tuple(said[key].format(network=network) for key in spec["paper_line"])
-        places.append(Place((name, _at(density)), network, (*words, *special), (density,) if density else (), paper, quoted=row.get("quoted", False)))
+        labels = {"panel": block.get("label", ""), "network": network, "method": ", ".join(filter(None, (label, row.get("name")))), "density": _at(density)}
+        own_density = (density,) if density else ()
+        places.append(Place((name, _at(density)), network, (*words, *special), own_density, paper, quoted=row.get("quoted", False), labels=labels))
     return places
 
 

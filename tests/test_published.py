@@ -13,7 +13,8 @@ from conftest import ROOT
 from support import compose_run
 
 from runner.cells import expand, parse_arguments
-from runner.claims import judged
+from runner.claims import judged, write_claims
+from runner.comparisons import compared
 from runner.drawing import ENDINGS
 from runner.figure_page import as_csv
 from runner.figures import series_of
@@ -67,13 +68,16 @@ def test_every_record_says_what_it_was_measured_with(identity: str) -> None:
 
 
 @pytest.mark.parametrize("words", INDEX["tables"])
-def test_the_printed_tables_are_those_of_the_records(words: str) -> None:
+def test_the_printed_tables_and_the_verdicts_on_claims_are_those_of_the_records(words: str, tmp_path: Path) -> None:
     (name,), chosen, overrides = parse_arguments(words.split())
     page = page_name(words, INDEX["tables"])
     table = replace(expand(name, chosen, overrides), name=page)
     found = entries(table, PUBLISHED)
     for ending, render in FORMATS.items():
         assert (PUBLISHED / "tables" / f"{page}.{ending}").read_text() == render(table, found)
+    write_claims(lines, tmp_path, page) if (lines := compared(table, found)) else None
+    printed = {path.name: path.read_text() for path in (PUBLISHED / "tables").glob(f"{page}.claims.*")}
+    assert printed == {path.name: path.read_text() for path in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize("words", INDEX["figures"])
