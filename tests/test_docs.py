@@ -70,3 +70,8 @@ def test_every_path_of_the_tree_exists() -> None:
         group = re.fullmatch(r"(.*)\{(.*)\}(.*)", path)
         for name in [f"{group[1]}{part}{group[3]}" for part in group[2].split(",")] if group else [path]:
             assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("ending", ["txt", "claims.txt"])
+def test_the_printed_table_is_the_published_one(ending: str) -> None:
+    assert (ROOT / "results" / "published" / "tables" / f"imc_table01@digits.{ending}").read_text().strip() in PAGES["README.md"]
