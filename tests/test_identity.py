@@ -177,7 +177,7 @@ def test_every_setting_of_a_recipe_is_in_the_key() -> None:
     run = compose_run("method=dense", *MLP)
     (recipe,) = (stage.recipe for stage in run.stages)
     others = {"epochs": 3, "lr": 0.2, "batch_size": 50, "momentum": 0.8, "weight_decay": 0.0, "lr_schedule": "cosine", "precision": "bf16", "first_epoch": 1}
-    others |= {"last_epoch": 1, "warmup": 0.5, "nesterov": True, "trainable_decay": 0.0}
+    others |= {"last_epoch": 1, "warmup": 0.5, "nesterov": True, "trainable_decay": 0.0, "test_every": 2}
     assert set(others) == set(vars(recipe))
     keys = {stage_keys(with_recipe(run, **{name: value}))["dense"] for name, value in others.items()}
     assert len(keys | set(stage_keys(run).values())) == 1 + len(others)

@@ -142,15 +142,21 @@ def test_networks_and_densities_are_two_header_lines(number: int, tables: dict[i
     assert [row[0] for row in rest] == ["CIFAR-10", *methods, "CIFAR-100", *methods]
 
 
+def terminal(table: Table, results: Path) -> list[str]:
+    """The lines of the page alone, without the verdicts below it."""
+    write_table(table, results)
+    return (results / "tables" / f"{table.name}.txt").read_text().splitlines()
+
+
 def test_the_terminal_form_has_heads_over_their_columns_and_a_rule_between_the_panels(tables: dict[int, Table], tmp_path: Path) -> None:
     for number, depth in ((1, 2), (2, 2)):
-        lines = write_table(tables[number], tmp_path).splitlines()
+        lines = terminal(tables[number], tmp_path)
         assert lines[0].startswith(f"Table {number}: Accuracy results ") and not lines[1]
         rules = [i for i, line in enumerate(lines) if line and set(line) == {"-", " "}]
         body = {1: 6, 2: 8}[number]
         assert rules == [2 + depth, 2 + depth + 1 + 1 + body]  # after the head; after the first panel's name and rows
         assert lines[rules[0] + 1].strip() == "CIFAR-10" and lines[rules[1] + 1].strip() == "CIFAR-100"
-    two = write_table(tables[2], tmp_path).splitlines()
+    two = terminal(tables[2], tmp_path)
     assert two[2].index("ResNet-20") == two[3].rindex("10 %") == two[6].index("– [85.04±0.12]")
 
 
@@ -345,7 +351,7 @@ def test_all_five_forms_hold_the_same_cells(number: int, tables: dict[int, Table
     table = tables[number]
     rows = grid(table, tmp_path)
     body = rows[2 if number in (2, 4) else 1 :]
-    files = {path.suffix[1:]: path.read_text() for path in (tmp_path / "tables").glob(f"{table.name}.*")}
+    files = {path.suffix[1:]: path.read_text() for path in (tmp_path / "tables").glob(f"{table.name}.*") if "claims" not in path.name}
     assert set(files) == {"txt", "md", "tex", "csv", "html"}
 
     lines = files["txt"].split("\n\n")[1].splitlines()
