@@ -4,8 +4,9 @@
       - {claim: TEXT, entry: LABEL, above: LABEL or [LABEL, ...]}     a method or a column, as the page prints it; `when` as for other parts of a YAML
 
 A pair is two runs of one seed in places that differ by these labels alone. Each net of each panel has a line: the mean difference in points over its densities
-and seeds, its 95 % interval by Student's t over the pairs, and a verdict. The claim holds if the whole interval is above zero and fails if it is below; between
-them the seeds decide ("open"). Densities of one seed share their initial weights, so pairs are not quite independent: intervals are rather too short.
+and seeds, its 95 % interval by Student's t over the pairs, and a verdict. The claim holds if the whole interval is above zero and fails if it is below; else
+the seeds cannot tell ("open"). Densities of one seed share their initial weights, so pairs are not quite independent: intervals are rather too short. Nor are
+they widened for the number of comparisons: of twenty between equals, one is expected to get a verdict.
 """
 
 import statistics
@@ -54,7 +55,7 @@ def _against(claim: str, label: str, rival: str, entries: list[Entry]) -> list[V
             if other is not None:
                 pairs.setdefault(tuple(entry.cell.labels.get(name, "") for name in APART), []).extend(_differences(entry, other))
     several = [len({where[i] for where in pairs}) > 1 for i in range(len(APART))]
-    return [_judge(": ".join([claim, ", ".join([*_named(where, several), f"{label} - {rival}"])]), found) for where, found in pairs.items()]
+    return [_judge(f"{claim}: {', '.join([*_named(where, several), f'{label} - {rival}'])}", found) for where, found in pairs.items()]
 
 
 def _key(labels: dict[str, str]) -> tuple[tuple[str, str], ...]:

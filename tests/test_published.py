@@ -75,7 +75,8 @@ def test_the_printed_tables_and_the_verdicts_on_claims_are_those_of_the_records(
     found = entries(table, PUBLISHED)
     for ending, render in FORMATS.items():
         assert (PUBLISHED / "tables" / f"{page}.{ending}").read_text() == render(table, found)
-    write_claims(lines, tmp_path, page) if (lines := compared(table, found)) else None
+    if lines := compared(table, found):
+        write_claims(lines, tmp_path, page)
     printed = {path.name: path.read_text() for path in (PUBLISHED / "tables").glob(f"{page}.claims.*")}
     assert printed == {path.name: path.read_text() for path in tmp_path.iterdir()}
 
