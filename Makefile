@@ -10,7 +10,7 @@ DATASET ?= fashion_mnist
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test test-slow test-fashion slurm-test lint format data tables figures reproduce publish plan cache bench clean
+.PHONY: help setup demo test test-slow test-fashion slurm-test lint format data tables figures report reproduce publish plan cache bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,7 +20,7 @@ $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
 	@echo "installing torch and the rest into $(VENV): some minutes, about 6 GB on Linux"
-	$(BIN)/pip install --disable-pip-version-check --progress-bar off -e '.[dev,figures,report]' 2>&1 | sed -nE '/^ *(Collecting|Building|Installing|Successfully|ERROR|error)/p' | cut -c1-120
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off -e '.[dev,figures,report,tensorboard,wandb]' 2>&1 | sed -nE '/^ *(Collecting|Building|Installing|Successfully|ERROR|error)/p' | cut -c1-120
 	$(RUN) -c 'import torch, torchvision, hydra, pandas, sklearn, safetensors; print("ready: torch", torch.__version__)'
 	touch $@
 
@@ -30,7 +30,7 @@ demo: $(VENV)/ready ## the main job: Table 1 of the IMC paper, thirteen methods 
 	$(RUN) scripts/reproduce.py imc_table01@digits models=resnet20 train=quick seeds=0 $(ARGS)
 
 test: $(VENV)/ready ## the test suite
-	$(RUN) -m pytest -n auto -m 'not slow and not fashion and not slurm' $(ARGS)
+	$(RUN) -m pytest -n auto --dist loadgroup -m 'not slow and not fashion and not slurm' $(ARGS)
 
 test-slow: $(VENV)/ready ## the tests that take minutes
 	$(RUN) -m pytest -m slow $(ARGS)
@@ -65,6 +65,9 @@ tables: $(VENV)/ready ## print tables from the records that are there, and write
 
 figures: $(VENV)/ready ## draw figures from the records that are there, to results/figures; all of them, or make figures TABLE=sketching_figure02
 	$(RUN) scripts/figures.py $(if $(filter file,$(origin TABLE)),,$(TABLE)) $(ARGS)
+
+report: $(VENV)/ready ## all tables and figures that were written, with verdicts and what is missing, on one page: results/report.html
+	$(RUN) scripts/report.py $(ARGS)
 
 publish: $(VENV)/ready ## ship the records behind a table or figure, measured by committed code, in results/published; TABLE and ARGS as for reproduce
 	$(RUN) scripts/publish.py $(TABLE) $(ARGS)

@@ -111,7 +111,7 @@ def initialise(model: nn.Module, name: str, rng: Generator) -> None:
             continue
         if not isinstance(module, (*CONVOLUTIONS, nn.Linear, *NORMS)):
             raise TypeError(f"model.init={name} does not know what to draw for {path} ({type(module).__name__})")
-        if module.weight is not None:
+        if module.weight is not None and not module.weight.is_meta:  # sizes alone are wanted: PyTorch would load its compiler, seconds, to draw nothing
             module.weight.copy_(INITIALISERS[name](module, module.weight, rng))
         if module.bias is not None:
             module.bias.zero_()

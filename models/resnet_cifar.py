@@ -15,9 +15,13 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from models.conv import Conv3x3
 from models.init import check_init, fresh, refuse_small
 
 Shortcut = Literal["A", "B", "B-noBN"]
+# Channels of a CPU's vector register, at most. With fewer, oneDNN's gradient of a strided 1x1 convolution by its weights writes past its buffer: corrupted
+# memory and wrong gradients (torch 2.14 with AVX2: oneDNN issue 6035). The pixels are left out beforehand there; wider nets keep their kernels and bits.
+NARROW = 16
 
 
 class SubsampleAndPad(nn.Module):
@@ -32,11 +36,20 @@ class SubsampleAndPad(nn.Module):
         return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.before, self.after))  # (B, C + new, ceil(H/2), ceil(W/2))
 
 
+class Subsample(nn.Module):
+    """Every second pixel of every second row."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, ::2, ::2]  # (B, C, ceil(H/2), ceil(W/2))
+
+
 def _shortcut(kind: Shortcut, inputs: int, outputs: int) -> nn.Module:
     """What the sum at the end of a stage's first block adds, where the shape changes: stride 2, `outputs` channels."""
     if kind == "A":
         return SubsampleAndPad(outputs - inputs)
-    layers: list[tuple[str, nn.Module]] = [("conv", nn.Conv2d(inputs, outputs, 1, stride=2, bias=False))]
+    narrow = inputs < NARROW
+    layers: list[tuple[str, nn.Module]] = [("subsample", Subsample())] if narrow else []
+    layers.append(("conv", nn.Conv2d(inputs, outputs, 1, stride=1 if narrow else 2, bias=False)))
     if kind == "B":
         layers.append(("bn", nn.BatchNorm2d(outputs)))
     return nn.Sequential(OrderedDict(layers))
@@ -47,9 +60,9 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Shortcut) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.conv1 = Conv3x3(inputs, outputs, stride=stride)
         self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.conv2 = Conv3x3(outputs, outputs)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut = _shortcut(shortcut, inputs, outputs) if stride == 2 else nn.Identity()
 
@@ -63,7 +76,7 @@ class CifarResNet(nn.Module):
 
     def __init__(self, channels: int, classes: int, blocks: int, width: int, shortcut: Shortcut) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.conv1 = Conv3x3(channels, width)
         self.bn1 = nn.BatchNorm2d(width)
         self.stage1 = nn.Sequential(*(BasicBlock(width, width, 1, shortcut) for _ in range(blocks)))
         self.stage2 = self._stage(width, blocks, shortcut)

@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
+from models.conv import Conv3x3
 from models.init import check_init, fresh, refuse_small
 from models.resnet_cifar import BasicBlock
 
@@ -25,7 +26,7 @@ class TinyResNet(nn.Module):
 
     def __init__(self, channels: int, classes: int, width: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.conv1 = Conv3x3(channels, width)
         self.bn1 = nn.BatchNorm2d(width)
         self.stage1 = self._stage(width, width, 1)
         self.stage2 = self._stage(width, 2 * width, 2)

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from torch import Generator, Tensor, nn
 
+from models.conv import Conv3x3
 from models.init import check_init, fresh, refuse_small
 
 LAYERS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # depth -> convolutions of each block; configurations A, B, D, E
@@ -31,7 +32,7 @@ class VggNet(nn.Module):
         inputs = channels
         for block, (count, factor) in enumerate(zip(LAYERS[depth], FACTORS, strict=True), start=1):
             for place in range(1, count + 1):
-                layers[f"conv{block}_{place}"] = nn.Conv2d(inputs, factor * width, 3, padding=1, bias=bias)
+                layers[f"conv{block}_{place}"] = Conv3x3(inputs, factor * width, bias=bias)
                 layers[f"bn{block}_{place}"] = nn.BatchNorm2d(factor * width)
                 layers[f"relu{block}_{place}"] = nn.ReLU()
                 inputs = factor * width

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from models.conv import Conv3x3
 from models.count import multiply_accumulates
 from models.resnet_cifar import ResNetCifar
 from pruners.base import GRADIENT, FixedMasking, full_masks
@@ -36,6 +37,9 @@ def training_duels(device: torch.device) -> Iterator[Duel]:
         epoch = epoch_of(data, augment, device)
         yield Duel(work, "a DataLoader's, image by image", epoch, _textbook_epoch(data, augment, device))
         yield Duel(work, "limit: its bare steps on one batch", epoch, _bare_steps(data, device))
+        if size == 8 and device.type == "cpu":  # the last stage sees images of 2x2
+            ours, theirs = _bare_steps(data, device), _bare_steps(data, device, nn.Conv2d)
+            yield Duel(f"bare steps of ResNet-20, {channels}x{size}x{size}", "with PyTorch's 3x3 convolutions", ours, theirs)
         if has_bf16(device):
             yield Duel(f"{work}, bf16", "the same in fp32", epoch_of(data, augment, device, "bf16"), epoch)
 
@@ -82,10 +86,13 @@ def epoch_of(data: Split, augment: str, device: torch.device, precision: str = "
     return lambda: train(model, FixedMasking(full_masks(model)), recipe, nothing, F.cross_entropy, Session())
 
 
-def _bare_steps(data: Split, device: torch.device) -> Callable[[], object]:
+def _bare_steps(data: Split, device: torch.device, convolution: type[nn.Conv2d] = Conv3x3) -> Callable[[], object]:
     """Forward, backward, step; no data, no hooks, no bookkeeping."""
     channels, size = data.images.shape[1], data.images.shape[2]
     model, recipe = net(channels, size, device), Recipe(epochs=1, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=5e-4)
+    for module in model.modules():
+        if isinstance(module, Conv3x3):
+            module.__class__ = convolution  # type: ignore[assignment]
     opt = make_optimizer(model, FixedMasking({}), recipe)
     x, y = pairs(data)[0]
     x, y = x.to(device, memory_format=torch.channels_last), y.to(device)

@@ -9,6 +9,8 @@ from runner.places import applies
 from runner.tables import DAGGER, MISSING, Entry, mean_and_spread, metrics
 
 JUDGES = {"validation": "a tenth of the training images, which these runs hold out", "test": "the test images themselves"}
+# Settings that a page tells in words where they matter, or that are the machine's.
+TOLD = ("dataset", "dataset.size", "train.scale", "train_fraction", "train.precision", "train.test_every", "logger")
 QUOTED = "{}: as quoted by the paper from others' work, on nets and recipes that are not quite these; the number beside it is our own run."
 ACCURACIES = {  # table.metric -> what is printed
     "accuracy": "test accuracy at the last epoch",
@@ -34,9 +36,19 @@ def title(table: Table, found: dict[tuple[str, str], Entry]) -> str:
     shares = sorted({run.train_fraction for run in runs})
     if shares and shares[0] < 1 and f"train_fraction={shares[0]:g}" not in spec.get("overrides", []):
         notes.append(" to ".join(f"{share:.0%}" for share in dict.fromkeys((shares[0], shares[-1]))) + " of the training images")
-    what = spec.get("what", "Figure" if table.drawn else "Table")
-    shown = f"{what} {spec['number']}: {spec['title']}" if "number" in spec else spec["title"]  # without one it is our own
-    return shown + (f" ({'; '.join(notes)})" if notes else "")
+    notes += _given(table)
+    return heading(spec, table.drawn) + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def heading(spec: dict[str, Any], drawn: bool) -> str:
+    """The paper's number and title; without a number it is our own."""
+    what = spec.get("what", "Figure" if drawn else "Table")
+    return f"{what} {spec['number']}: {spec['title']}" if "number" in spec else str(spec["title"])
+
+
+def _given(table: Table) -> list[str]:
+    """Settings from the command line that are part of what was run and that nothing else on the page tells."""
+    return [word for word in table.given if (key := word.partition("=")[0]) not in TOLD and not key.startswith(("env.", "hydra"))]
 
 
 def _padding(table: Table) -> list[str]:

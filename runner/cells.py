@@ -70,7 +70,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table or figure as asked for: its YAML, the data set variant, its page, and its cells by row and column."""
+    """A table or figure as asked for: its YAML, the data set variant, its page, its cells by row and column, and the overrides that all its runs were given."""
 
     name: str
     spec: dict[str, Any]
@@ -78,6 +78,7 @@ class Table:
     page: Page
     networks: dict[str, str]  # printed name -> model
     cells: dict[Key, Cell] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
 
     @property
     def drawn(self) -> bool:
@@ -168,7 +169,7 @@ def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], o
         cells[place.key] = _cell(place, words, seeds, composer)
     if own - taken:
         raise ConfigError(*(f"{word}: no method of {stem} has this option" for word in sorted(own - taken)))
-    return Table(name, spec, variant or None, page, networks, cells)
+    return Table(name, spec, variant or None, page, networks, cells, tuple(overrides))
 
 
 def _fitting(row: tuple[str, ...], options: set[str], composer: Composer) -> set[str]:

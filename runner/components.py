@@ -1,6 +1,6 @@
 """From configuration nodes to components: frozen dataclasses of our own packages, every option checked by name and type before anything runs.
 
-Hydra's own `instantiate` would admit any importable callable and reports one problem at a time; this admits three packages and reports all.
+Hydra's own `instantiate` would admit any importable callable and reports one problem at a time; this admits four packages and reports all.
 """
 
 import importlib
@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from runner.errors import ConfigError, nearest
 
-PACKAGES = ("pruners", "models", "runner.data")
+PACKAGES = ("pruners", "models", "runner.data", "runner.loggers")
 Alias = Callable[[str], str]  # where a node stands -> the key by which a user sets it, if it was interpolated from elsewhere
 
 

@@ -19,13 +19,15 @@ from rich.console import Console
 from pruners.base import count_prunable, full_masks, keep_count
 from runner.build import build_run
 from runner.cells import Job
+from runner.components import construct
 from runner.errors import ConfigError, Stopped, complain
 from runner.identity import run_id
+from runner.loggers import Logger
 from runner.machine import Machine, check_precision, prepare
 from runner.panel import panel
 from runner.parallel import check_shareable
 from runner.plan import plan, record_path, show, survey
-from runner.progress import Watcher, display
+from runner.progress import NO_LOG, Watcher, display
 from runner.records import make_record
 from runner.rng import stream
 from runner.spec import Run
@@ -56,10 +58,12 @@ def execute(cfg: DictConfig, planned: list[tuple[Job, Machine]] | None = None) -
             planned += alone
             return 0
         check(run, machine)
+        logger = construct(OmegaConf.to_container(cfg.logger, resolve=True), "logger")
+        logger.check()
     except ConfigError as error:
         complain(error)
         return EXIT_CONFIG
-    return _finish(cfg, run, machine, run_id(run), console)
+    return _finish(cfg, run, machine, logger, console)
 
 
 def show_plan(planned: list[tuple[Job, Machine]]) -> int:
@@ -104,15 +108,16 @@ def check(run: Run, machine: Machine) -> None:
         raise ConfigError(*problems)
 
 
-def _finish(cfg: DictConfig, run: Run, machine: Machine, identity: str, console: Console) -> int:
+def _finish(cfg: DictConfig, run: Run, machine: Machine, logger: Logger, console: Console) -> int:
     """Hold the run's folder, compute or find the record, show it; every way to end leaves a status behind."""
+    identity = run_id(run)
     path = record_path(machine, identity)
     folder = path.parent
     team = machine.team
     if not team.decide(path.is_file):
         with team.lead(held(folder / ".lock", lambda holder: console.print(f"waiting for {identity}, which {holder} runs"))):
             if not team.decide(path.is_file):
-                code = _attempt(cfg, run, machine, identity, console)
+                code = _attempt(cfg, run, machine, logger, console)
                 if code:
                     return code
     if not team.first:
@@ -123,20 +128,26 @@ def _finish(cfg: DictConfig, run: Run, machine: Machine, identity: str, console:
     return 0
 
 
-def _attempt(cfg: DictConfig, run: Run, machine: Machine, identity: str, console: Console) -> int:
-    folder, first = record_path(machine, identity).parent, machine.team.first
-    shown = display(machine.progress, console)
-    watcher = Watcher(folder, shown, {"run_id": identity}, writes=first)
+def _attempt(cfg: DictConfig, run: Run, machine: Machine, logger: Logger, console: Console) -> int:
+    identity, first = run_id(run), machine.team.first
+    folder = record_path(machine, identity).parent
     if first:
         clear_leftovers(folder)
         atomically(folder / "config.yaml", lambda p: OmegaConf.save(cfg, p, resolve=True))
+    try:
+        log = logger.open(folder, identity, cfg) if first else NO_LOG
+    except ConfigError as error:
+        complain(error)
+        return EXIT_CONFIG
+    shown = display(machine.progress, console)
+    watcher = Watcher(folder, shown, {"run_id": identity}, writes=first, log=log)
     try:
         with asked_to_stop() as stop:
             record = perform(Workbench(run, machine, Store(machine.cache_dir), watcher, stop), identity)
         if first:
             write_json(folder / "result.json", record)
             (folder / "traceback.txt").unlink(missing_ok=True)
-        watcher.finish("done")
+        watcher.finish("done", record)
     except Stopped:
         watcher.finish("stopped")
         shown.close()

@@ -1,6 +1,8 @@
 """The optimizer and the learning-rate schedules of the training loop."""
 
+import inspect
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +31,22 @@ def _scheduled(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     return recipe.lr * 0.1**drops
 
 
+class Sgd(torch.optim.SGD):
+    """PyTorch's SGD to the bit, without the two seconds in which its guards against compilation import PyTorch's compiler into every process.
+
+    Nothing is compiled here. `__dynamo_disable` is where torch/_compile.py keeps a method that is guarded already; a release that names it otherwise, or guards
+    the step otherwise, imports the compiler again.
+    """
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))  # the guard around it is the outer function; inside, gradients are off as here
+
+    def __init__(self, groups: list[dict[str, object]], **settings: Any) -> None:
+        for method in vars(torch.optim.Optimizer).values():
+            if inspect.isfunction(method) and method is not inspect.unwrap(method):
+                inspect.unwrap(method).__dict__.setdefault("__dynamo_disable", inspect.unwrap(method))
+        super().__init__(groups, **settings)
+
+
 def make_optimizer(model: nn.Module, masking: Masking, recipe: Recipe) -> torch.optim.SGD:
     """SGD with momentum: a group for the network's parameters if they train, one for the masking's own trainables."""
     groups: list[dict[str, object]] = []
@@ -36,7 +54,7 @@ def make_optimizer(model: nn.Module, masking: Masking, recipe: Recipe) -> torch.
         groups.append({"params": list(model.parameters())})
     if masking.trainable:
         groups.append({"params": list(masking.trainable.values()), "weight_decay": recipe.decay_of_trainables})
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)
+    return Sgd(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)
 
 
 def momentum_by_name(model: nn.Module, opt: torch.optim.SGD) -> dict[str, Tensor]:

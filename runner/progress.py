@@ -8,8 +8,10 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from runner.loggers import Log, Nothing
 from runner.store import atomically, write_json
 
+NO_LOG = Nothing()
 MODES = ("auto", "bar", "lines", "none")
 SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_STATUS = 1.0
@@ -103,10 +105,11 @@ def display(mode: str, console: Console) -> Display:
 
 
 class Watcher:
-    """Follows one run: shows progress, keeps status.json and metrics.jsonl in the run's folder up to date."""
+    """Follows one run: shows progress, keeps status.json and metrics.jsonl in the run's folder up to date, tells the logger every epoch once."""
 
-    def __init__(self, folder: Path, shown: Display, about: dict[str, Any], writes: bool = True) -> None:
-        self.folder, self.shown, self.about, self.writes = folder, shown, about, writes
+    def __init__(self, folder: Path, shown: Display, about: dict[str, Any], writes: bool = True, log: Log = NO_LOG) -> None:
+        self.folder, self.shown, self.about, self.writes, self.log = folder, shown, about, writes, log
+        self.logged: set[tuple[str, int]] = set()
         self.history: list[dict[str, Any]] = []
         self.written = 0.0
         self.current: dict[str, Any] = {}
@@ -123,7 +126,9 @@ class Watcher:
 
     def epoch(self, row: dict[str, Any], total: int) -> None:
         """An epoch of the current stage is done; `total` epochs are asked of it."""
-        self.history.append({"stage": self.current.get("stage"), **row})
+        stage = self.current.get("stage")
+        self.history.append({"stage": stage, **row})
+        self._tell(str(stage), [row])
         self.current.update(epoch=row["epoch"], epochs=total)
         if row["accuracy"] is not None:  # else the last epoch that was tested is what is known
             self.current["accuracy"] = row["accuracy"]
@@ -132,10 +137,18 @@ class Watcher:
     def restore(self, stage: str, rows: list[dict[str, Any]]) -> None:
         """Take over the history of a stage that was not computed here, or the part before a resume."""
         self.history = [row for row in self.history if row["stage"] != stage] + [{"stage": stage, **row} for row in rows]
+        self._tell(stage, rows)
 
-    def finish(self, status: str) -> None:
+    def finish(self, status: str, record: dict[str, Any] | None = None) -> None:
         """Last words: `done`, `stopped` or `failed`."""
         self._status(status, force=True)
+        self.log.close(record)
+
+    def _tell(self, stage: str, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            if (stage, row["epoch"]) not in self.logged:
+                self.logged.add((stage, row["epoch"]))
+                self.log.epoch(stage, row)
 
     def _status(self, status: str, force: bool = False) -> None:
         now = time.time()

@@ -45,7 +45,7 @@ class Session:
         checkpoint: file to resume from and to save to; None = neither.
         every: seconds between checkpoints; 0 = after every step.
         stop: asked after every step; True = save and raise `Stopped`.
-        epoch_done: called with each finished epoch's row of the history.
+        epoch_done: called with each finished epoch's row of the history; those before a resumption come again, first of all.
     """
 
     checkpoint: Path | None = None
@@ -98,6 +98,8 @@ def train(
     done = Trained(epoch=recipe.first_epoch, loss_sum=torch.zeros((), dtype=torch.float64, device=device))
     if session.checkpoint:
         _resume(session.checkpoint, model, opt, masking, done)
+        for row in done.history:  # of the sessions before
+            session.epoch_done(row)
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
     per_epoch = feeds.training.steps_per_epoch
     clock, saved = time.monotonic() - done.seconds, time.monotonic()

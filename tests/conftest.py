@@ -3,13 +3,13 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import run_forked
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["dataset=digits", "model=mlp", "train.scale=0.0125", "env.device=cpu", "env.threads=1", "env.progress=none"]  # two epochs on a net of layers alone
@@ -24,12 +24,11 @@ def dirs(tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
-def command(tmp_path: Path, dirs: list[str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+def command(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, dirs: list[str]) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `python run.py <words>` in the test's directory, as a user would."""
 
     def run(*words: str, own_dirs: bool = True) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, str(ROOT / "run.py"), *words, *(dirs if own_dirs else [])]
-        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment())
+        return run_forked([*words, *(dirs if own_dirs else [])], tmp_path, environment(), tmp_path_factory.mktemp("said"), timeout=300)
 
     return run
 

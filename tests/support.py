@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from runner.build import build_run
-from runner.compose import compose_config
+from runner.build import build_plain, build_run
+from runner.compose import Composer, compose_config
 from runner.execute import perform
 from runner.identity import run_id
 from runner.machine import Machine
@@ -18,6 +18,8 @@ from runner.spec import Run
 from runner.store import Artefact, Store
 from runner.workbench import Workbench
 
+COMPOSER = Composer()
+
 
 def machine(folder: Path, results: str = "results", cache: str = "cache") -> Machine:
     """The CPU, with directories under `folder`."""
@@ -25,7 +27,12 @@ def machine(folder: Path, results: str = "results", cache: str = "cache") -> Mac
 
 
 def compose_run(*words: str) -> Run:
-    """The run of a command line."""
+    """The run of a command line, composed as tables compose theirs, which is faster than in full."""
+    return build_plain(COMPOSER.plain(list(words)))
+
+
+def compose_run_in_full(*words: str) -> Run:
+    """The run of a command line, composed as the command line does."""
     return build_run(compose_config(list(words)))
 
 

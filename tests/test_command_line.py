@@ -106,6 +106,17 @@ def test_help_and_printed_configuration_load_no_torch() -> None:
         assert "method" in done.stdout
 
 
+@pytest.mark.parametrize("method", ["imc", "sr_popup"])
+def test_a_run_loads_neither_pytorchs_compiler_nor_scikit_learn(method: str, tmp_path: Path, dirs: list[str]) -> None:
+    # seconds of every process, for nothing: a sweep starts one for each run
+    words = [f"method={method}", "density=0.5", *SMALL, "train_fraction=0.05", *(["method.spectrum.steps=2"] if method == "imc" else []), *dirs]
+    call = f"import sys, run\nsys.argv[1:] = {words}\ntry:\n    run.main()\nexcept SystemExit:\n    pass\n"
+    code = call + "assert not {'torch._dynamo', 'sklearn', 'scipy', 'pandas'} & set(sys.modules)\nprint('END')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment(), timeout=300)
+    assert done.returncode == 0 and done.stdout.endswith("END\n"), done.stderr
+    assert [record["status"] for record in records(tmp_path)] == ["done"]
+
+
 def test_a_run_ends_with_a_panel_and_a_second_call_trains_nothing(command: Command, tmp_path: Path) -> None:
     words = ["method=snip", "density=0.25", *SMALL]
     first = command(*words)

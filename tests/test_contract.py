@@ -21,7 +21,7 @@ from runner.workbench import Workbench
 
 METHODS = method_names()
 MLP = ["dataset=digits", "model=mlp", "train.scale=0.0125"]
-BATCHNORM = ["dataset=digits", "model=resnet20", "model.depth=8", "model.width=4", "train.scale=0.00625"]
+BATCHNORM = ["dataset=digits", "train_fraction=0.1", "model=resnet20", "model.depth=8", "model.width=4", "train.scale=0.00625"]
 
 
 def rule(name: str) -> str:
@@ -57,7 +57,7 @@ def test_every_method_meets_its_density_and_pruned_weights_stay_zero(name: str, 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_equal_seeds_give_equal_masks_and_weights_in_a_new_cache_and_another_seed_does_not(name: str, tmp_path: Path) -> None:
-    words = [*MLP, *with_density(name, 0.3)]
+    words = [*MLP, "train_fraction=0.1", *with_density(name, 0.3)]
     first, second, other = (perform_run(compose_run(*words, f"seed={seed}"), machine(tmp_path, cache=f"cache{i}")) for i, seed in enumerate((3, 3, 4)))
     run = compose_run(*words)
     a, b, c = (final(run, artefacts) for _, artefacts in (first, second, other))

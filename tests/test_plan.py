@@ -19,7 +19,7 @@ import torch
 from conftest import ROOT, SMALL, environment
 from omegaconf import OmegaConf
 from rich.console import Console
-from support import compose_run, machine, perform_run
+from support import compose_run, compose_run_in_full, machine, perform_run
 
 import runner.compose
 from pruners.hessian import HessianOperator
@@ -92,7 +92,7 @@ def printed(show_it: Callable[[Console], Any]) -> str:
 
 def test_a_composer_gives_the_runs_and_messages_of_full_composition_in_any_order() -> None:
     composer = Composer()
-    full = [answer(lambda words=words: compose_run(*words)) for words in LINES]  # type: ignore[misc]
+    full = [answer(lambda words=words: compose_run_in_full(*words)) for words in LINES]  # type: ignore[misc]
     assert sum(isinstance(item, tuple) and len(item) == 3 and not isinstance(item[0], str) for item in full) == 15
     for round_ in (range(len(LINES)), reversed(range(len(LINES)))):  # what one line leaves behind does not change the next
         for i in round_:
@@ -103,7 +103,7 @@ def test_a_composer_gives_the_runs_and_messages_of_full_composition_in_any_order
 def test_a_tables_jobs_are_those_that_their_commands_compose(name: str) -> None:
     table = expand(name, {"seeds": ["0", "7"]}, ["train.scale=0.5", "method.gap.sigma2=2.0e-5"])
     for job in table.jobs[1::3]:
-        run = compose_run(*job.overrides)
+        run = compose_run_in_full(*job.overrides)
         assert (run, run_id(run), stage_keys(run)) == (job.run, job.run_id, job.keys)
 
 
@@ -116,7 +116,7 @@ def test_densities_and_seeds_cost_no_composition() -> None:
     assert len({job.run_id for job in table.jobs}) == 2 * 20 * 10 * len(exist) and len(exist) >= 5  # SNIP, sanity-check, three rows of IMC
     assert len(many.bases) < len(few.bases)  # one less: the baseline has no density
     for job in (table.jobs[0], table.jobs[777], table.jobs[-1]):
-        assert compose_run(*job.overrides) == job.run
+        assert compose_run_in_full(*job.overrides) == job.run
 
 
 def test_what_depends_on_the_seed_is_built_for_each() -> None:
@@ -151,7 +151,7 @@ def test_a_group_that_another_file_touches_is_composed_with_it(tmp_path: Path, m
     path.write_text(path.read_text() + "train:\n  epochs: 80\n")
     assert Composer().apart == {"dataset", "model"}
     words = ["method=dense", "train=imc"]
-    full = compose_run(*words)
+    full = compose_run_in_full(*words)
     assert full.stages[0].recipe and full.stages[0].recipe.epochs == 80
     assert build_plain(Composer().plain(words)) == full
 
@@ -362,7 +362,7 @@ def test_measurements_of_a_table_are_counted_once(dirs: list[str]) -> None:
 # --- hours
 
 
-def test_hours_come_from_past_records_on_the_same_device_else_from_the_bench(tmp_path: Path) -> None:
+def test_hours_come_from_past_records_on_the_same_device_else_from_the_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where = machine(tmp_path)
     run, next_seed = compose_run("method=dense", *SMALL), compose_run("method=dense", *SMALL, "seed=1")
     record, _ = perform_run(run, where)
@@ -385,7 +385,10 @@ def test_hours_come_from_past_records_on_the_same_device_else_from_the_bench(tmp
     text = list(lines(survey([(Job(next_seed, ()), where)]), where, threads))
     assert f"time: about 0.269 hours one after another (estimate from make bench on {device_name(where.device)}, {threads} thread(s))" in text
     bf16 = compose_run("method=dense", *SMALL, "train.precision=bf16", "seed=3")
-    assert "time: unknown: run make bench" in list(lines(survey([(Job(bf16, ()), where)]), where, threads + 1))
+    assert past_rates([record], name, threads, where.cache_dir).seconds(bf16, bf16.stages[0], MLP, cost) is None  # what fp32 took says nothing about bf16
+    monkeypatch.setattr("runner.plan.PUBLISHED", tmp_path / "nothing shipped")
+    unused = machine(tmp_path / "unused")
+    assert "time: unknown: run make bench" in list(lines(survey([(Job(next_seed, ()), unused)]), unused, threads))
     assert "time: nothing to compute" in list(lines(survey([(Job(run, ()), where)]), where, threads + 1))
 
 

@@ -3,7 +3,7 @@
 import itertools
 import json
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT
 from support import compose_run
 
-from runner.cells import expand, parse_arguments
+from runner.cells import Table, expand, parse_arguments
 from runner.claims import judged, write_claims
 from runner.comparisons import compared
 from runner.drawing import ENDINGS
@@ -30,10 +30,14 @@ INDEX: dict[str, Any] = yaml.safe_load((PUBLISHED / "index.yaml").read_text())
 RECORDS: dict[str, dict[str, Any]] = {path.parent.name: json.loads(path.read_text()) for path in PUBLISHED.glob("runs/*/result.json")}
 
 
-def table_runs(words: str) -> dict[str, Run]:
-    """Run id -> run, of a table's or figure's line in the index."""
+pytestmark = pytest.mark.xdist_group("published")  # one worker expands each line of the index once, when a test asks for it
+
+
+@cache
+def expanded(words: str) -> Table:
+    """The table or figure of a line in the index."""
     (name,), chosen, overrides = parse_arguments(words.split())
-    return {job.run_id: job.run for job in expand(name, chosen, overrides).jobs}
+    return expand(name, chosen, overrides)
 
 
 def sweep(words: str) -> dict[str, Run]:
@@ -42,26 +46,26 @@ def sweep(words: str) -> dict[str, Run]:
     return {run_id(run): run for run in (compose_run(*combination) for combination in itertools.product(*choices))}
 
 
-RUNS: dict[str, Run] = {}
-for line in INDEX["tables"] + INDEX["figures"]:
-    RUNS |= table_runs(line)
-for line in INDEX["runs"]:
-    RUNS |= sweep(line)
+@pytest.fixture(scope="module")
+def runs() -> dict[str, Run]:
+    """Run id -> run, of everything in the index."""
+    drawn_or_printed = {job.run_id: job.run for line in INDEX["tables"] + INDEX["figures"] for job in expanded(line).jobs}
+    return drawn_or_printed | {identity: run for line in INDEX["runs"] for identity, run in sweep(line).items()}
 
 
-def test_every_record_is_found_through_the_index_and_nothing_is_missing() -> None:
-    assert set(RUNS) == set(RECORDS)
+def test_every_record_is_found_through_the_index_and_nothing_is_missing(runs: dict[str, Run]) -> None:
+    assert set(runs) == set(RECORDS)
 
 
 @pytest.mark.parametrize("identity", RECORDS)
-def test_every_record_says_what_it_was_measured_with(identity: str) -> None:
+def test_every_record_says_what_it_was_measured_with(identity: str, runs: dict[str, Run]) -> None:
     record = RECORDS[identity]
     assert (record["schema"], record["run_id"], record["status"]) == (1, identity, "done")
     assert record["provenance"]["git_dirty"] is False and len(record["provenance"]["git_sha"]) == 40
     assert record["provenance"]["numerics"] == {kind: NUMERICS[kind] for kind in record["provenance"]["numerics"]}
     pruned = record["kept"] is not None  # a theory experiment prunes no net
     assert record["density"] == (record["kept"] / record["prunable"] if pruned else None)
-    densities = [stage.density for stage in RUNS[identity].stages if stage.density is not None]
+    densities = [stage.density for stage in runs[identity].stages if stage.density is not None]
     if densities:  # the last one is where iterative pruning has stopped: the level nearest to the density asked, or that density
         assert record["kept"] == round(densities[-1] * record["prunable"])
     assert (PUBLISHED / "runs" / identity / "config.yaml").is_file()
@@ -69,9 +73,8 @@ def test_every_record_says_what_it_was_measured_with(identity: str) -> None:
 
 @pytest.mark.parametrize("words", INDEX["tables"])
 def test_the_printed_tables_and_the_verdicts_on_claims_are_those_of_the_records(words: str, tmp_path: Path) -> None:
-    (name,), chosen, overrides = parse_arguments(words.split())
     page = page_name(words, INDEX["tables"])
-    table = replace(expand(name, chosen, overrides), name=page)
+    table = replace(expanded(words), name=page)
     found = entries(table, PUBLISHED)
     for ending, render in FORMATS.items():
         assert (PUBLISHED / "tables" / f"{page}.{ending}").read_text() == render(table, found)
@@ -83,9 +86,8 @@ def test_the_printed_tables_and_the_verdicts_on_claims_are_those_of_the_records(
 
 @pytest.mark.parametrize("words", INDEX["figures"])
 def test_the_drawn_numbers_and_the_verdicts_on_claims_are_those_of_the_records(words: str, tmp_path: Path) -> None:
-    (name,), chosen, overrides = parse_arguments(words.split())
     page = page_name(words, INDEX["figures"])
-    figure = replace(expand(name, chosen, overrides), name=page)
+    figure = replace(expanded(words), name=page)
     found = series_of(figure, PUBLISHED)
     assert all(series.done == series.asked for series in found)
     assert (PUBLISHED / "figures" / f"{page}.csv").read_text() == as_csv(figure, found)

@@ -447,9 +447,9 @@ except Interrupted as stop:
 
 
 def driven(folder: Path, what: str, grace: float = 60, prefix: tuple[str, ...] = (), **more: Any) -> subprocess.Popen[bytes]:
-    """A queue in a process of its own whose jobs are at work; it hears Ctrl-C even where these tests run in the background of a shell, which ignores it."""
+    """A queue in its own process, its jobs at work; it hears Ctrl-C and a closed terminal even where these tests run in the background, or under nohup."""
     more.setdefault("stdout", subprocess.DEVNULL)
-    more.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    more.setdefault("preexec_fn", lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)])
     process = subprocess.Popen([*prefix, sys.executable, "-c", DRIVER, str(folder), what, str(grace)], env=environment(), cwd=ROOT, **more)
     eventually(lambda: len(list(folder.glob("*/ready"))) == (2 if what == "both" else 1) or process.poll() is not None)
     return process

@@ -263,6 +263,7 @@ def test_a_table_from_another_data_set_net_or_schedule_says_so_in_its_title(tmp_
     start = "Table 1: Accuracy with found sparsity by our IMC method on CIFAR-10 (here on digits; width-16 nets; "
     assert title() == start + "every duration x 0.1875)"
     assert title("train.scale=1", "train_fraction=0.1") == start + "10% of the training images)"
+    assert title("train.batch_size=32", "train.scale=0.5", "env.threads=1") == start + "every duration x 0.5; train.batch_size=32)"
     assert title("train.scale=0.5", "dataset.size=16") == start + "padded to 16x16; every duration x 0.5)"
 
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from sklearn.datasets import load_digits
 
 from runner.data.base import DataError, Info, Official, Split
 from runner.data.catalog import COMPONENTS, names
 from runner.data.cifar import Cifar10, Cifar100
-from runner.data.digits import Digits
+from runner.data.digits import Digits, read_digits
 from runner.data.mnist import FashionMnist, Mnist
 from runner.data.prepare import NORMALISATIONS, assemble, pad, statistics
 
@@ -119,6 +120,15 @@ def test_digits_hold_the_fixed_stratified_split_with_levels_up_to_sixteen() -> N
     assert whole.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # the counts in scikit-learn's documentation
     assert (data.test.labels.bincount() - whole * 360 / 1797).abs().max() < 1
     assert data.validation is None
+
+
+def test_digits_are_scikit_learns_read_from_its_file_or_by_its_own_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = read_digits()
+    images, labels = load_digits(return_X_y=True)
+    found = [(row.flatten().tolist(), int(label)) for part in (own.train, own.test) for row, label in zip(part.images, part.labels, strict=True)]
+    assert sorted(found) == sorted((row.astype(int).tolist(), int(label)) for row, label in zip(images, labels, strict=True))
+    monkeypatch.setattr("runner.data.digits.FILE", "moved.csv.gz")
+    assert read_digits().checksum() == own.checksum()
 
 
 def test_digits_reduced_and_held_out_are_disjoint_parts_of_the_same_training_set() -> None:

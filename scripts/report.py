@@ -1,0 +1,11 @@
+"""Gather every table and figure that was written on one page, results/report.html. Usage: python scripts/report.py [env.results_dir=DIR]"""
+
+import sys
+
+from rich.console import Console
+
+from runner.errors import guarded
+from runner.report import report
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: report(sys.argv[1:], Console(highlight=False))))
