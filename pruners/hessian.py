@@ -225,7 +225,7 @@ def fold_batchnorm(model: nn.Module) -> dict[str, Tensor]:
         Weight name -> factor (out, 1, 1, 1) of each convolution that took one in.
     """
     try:
-        graph = fx.symbolic_trace(model).graph
+        graph = _LayerTracer().trace(model)
     except (fx.proxy.TraceError, RuntimeError, TypeError):  # control flow that depends on data, len(x) and the like
         return {}
     scales: dict[str, Tensor] = {}
@@ -243,6 +243,13 @@ def fold_batchnorm(model: nn.Module) -> dict[str, Tensor]:
         setattr(model.get_submodule(parent), last, nn.Identity())
         scales[name] = factor[:, None, None, None]
     return scales
+
+
+class _LayerTracer(fx.Tracer):
+    """Sees a convolution of ours (models/conv.py) as one node, like PyTorch's: its forward branches on the image size, which cannot be traced."""
+
+    def is_leaf_module(self, m: nn.Module, qualified_name: str) -> bool:
+        return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, qualified_name)
 
 
 def _pair(model: nn.Module, node: fx.Node) -> tuple[Any, nn.Conv2d | None, str]:
