@@ -83,9 +83,13 @@ def _judge(claim: str, differences: list[float]) -> Verdict:
     if not n:
         return Verdict(claim)
     mean = statistics.fmean(differences)
-    shown = f"{mean:+.2f} points, {n} pair{'s' if n > 1 else ''}"
+    shown = f"{_signed(mean)} points, {n} pair{'s' if n > 1 else ''}"
     if max(differences) - min(differences) < EQUAL:
         return Verdict(claim, shown if n == 1 else f"{shown}, all equal", holds=OPEN)
     half = student(n - 1) * statistics.stdev(differences) / n**0.5
     low, high = mean - half, mean + half
-    return Verdict(claim, shown, f"[{low:+.2f}, {high:+.2f}]", HOLDS if low > 0 else FAILS if high < 0 else OPEN)
+    return Verdict(claim, shown, f"[{_signed(low)}, {_signed(high)}]", HOLDS if low > 0 else FAILS if high < 0 else OPEN)
+
+
+def _signed(points: float) -> str:
+    return f"{round(points, 2) + 0.0:+.2f}"  # adding zero, so that no rounding error prints -0.00

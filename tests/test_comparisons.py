@@ -35,6 +35,7 @@ def measure(found: Table, results: Path, accuracies: dict[tuple[str, str], list[
         ([89.0, 88.9, 91.1], "-1.00 points, 3 pairs", "[-1.25, -0.75]", "does not hold"),
         ([91.0, 92.0], "+1.50 points, 2 pairs", "[-4.85, +7.85]", "open"),  # 1, 2: 1.5 -+ 12.706 x sqrt(1/2) / sqrt(2)
         ([91.1, 91.1, 93.1], "+1.10 points, 3 pairs, all equal", "–", "open"),  # no spread to judge by
+        ([90.1, 89.9, 91.999], "+0.00 points, 3 pairs", "[-0.25, +0.25]", "open"),  # a mean of -0.0003 is no negative number to two decimals
         ([91.0], "+1.00 points, 1 pair", "–", "open"),  # one seed tells nothing about seeds
         ([], "–", "–", "not run"),
     ],
