@@ -160,16 +160,35 @@ def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], o
     networks = _choose_networks(setting["networks"], chosen.get("models"))
     seeds = _seeds(chosen.get("seeds")) or setting.get("seeds", spec["seeds"])
     places, page = lay_out(spec, setting, networks)
-    cells, taken = dict[Key, Cell](), set[str]()
+    cells, taken, told_apart = dict[Key, Cell](), set[str](), dict[tuple[str, ...], dict[str, str]]()
     own = {word for word in overrides if word.startswith(("method.", "start."))}  # options of one method: for the rows that have them
     for place in places:
         fitting = _fitting(place.words, own, composer)
         taken |= fitting
         words = [*place.words, *(w for w in overrides if w not in own - fitting)]
+        _refuse_equal_entries(stem, place, words, told_apart)
         cells[place.key] = _cell(place, words, seeds, composer)
     if own - taken:
         raise ConfigError(*(f"{word}: no method of {stem} has this option" for word in sorted(own - taken)))
     return Table(name, spec, variant or None, page, networks, cells, tuple(overrides))
+
+
+def _refuse_equal_entries(table: str, place: Place, words: list[str], told_apart: dict[tuple[str, ...], dict[str, str]]) -> None:
+    """Overrides win; one that reaches along an axis of the table would fill differently labelled entries with one run.
+
+    Args:
+        told_apart: words of the entries before this one, with the overrides -> settings without them; this entry is added.
+
+    Raises:
+        ConfigError: an entry before has the same words, and had others without the overrides.
+    """
+    density = {"density": " ".join(map(str, place.densities))} if place.densities else {}
+    before, after = density | _settings(place.words), tuple(sorted("=".join(pair) for pair in (density | _settings(words)).items()))
+    other = told_apart.setdefault(after, before)
+    keys = [key for key in _settings(words) if before.get(key) != other.get(key)]
+    if keys and not place.reads:
+        values = {key: " and ".join(each.get(key, "the default") for each in (other, before)) for key in keys}
+        raise ConfigError(*(f"{key}={_settings(words)[key]}: entries of {table} differ in it ({values[key]}); leave it out" for key in keys))
 
 
 def _fitting(row: tuple[str, ...], options: set[str], composer: Composer) -> set[str]:
@@ -209,7 +228,11 @@ def _jobs(words: list[str], seeds: list[int], composer: Composer) -> tuple[Job, 
 
 def _last_wins(words: list[str]) -> list[str]:
     """One override per key: Hydra refuses to choose a group twice."""
-    return [f"{key}={value}" for key, value in {w.partition("=")[0]: w.partition("=")[2] for w in words}.items()]
+    return [f"{key}={value}" for key, value in _settings(words).items()]
+
+
+def _settings(words: Sequence[str]) -> dict[str, str]:
+    return {word.partition("=")[0]: word.partition("=")[2] for word in words}
 
 
 def _choose_networks(networks: dict[str, str], wanted: list[str] | None) -> dict[str, str]:

@@ -382,6 +382,20 @@ def test_a_table_that_cannot_be_made_is_refused_with_its_choices(name: str, chos
         expand(name, chosen, [])
 
 
+@pytest.mark.parametrize(
+    ("name", "override", "said"),
+    [
+        ("imc_figure04@digits", "method.hessian.n_samples=128", "method.hessian.n_samples=128: entries of imc_figure04 differ in it (16 and 32); leave it out"),
+        ("imc_figure02@digits", "method.wstar.epochs=20", "(the default and 20)"),  # the default is a point of its own
+        ("imc_figure01@digits", "density=0.5", "density=0.5: entries of imc_figure01 differ in it (0.73 and 0.68)"),
+        ("sketching_table02@digits", "density=0.1", "(0.1 and 0.05)"),
+    ],
+)
+def test_an_override_that_would_fill_entries_of_different_labels_with_one_run_is_refused(name: str, override: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        expand(name, {}, [override])
+
+
 def test_words_of_a_command_are_tables_selections_and_overrides() -> None:
     words = ["imc_table01@digits,imc_table02", "models=resnet20,resnet32", "train.scale=0.1", "seeds=0,1", "imc_table03", "model.hidden=[1,2]"]
     names, chosen, overrides = parse_arguments(words)
