@@ -105,7 +105,7 @@ def test_what_we_ship_makes_a_report_with_all_of_it(tmp_path: Path) -> None:
     page = shown(tmp_path)
     published = ROOT / "results" / "published"
     assert set(page.articles) == {path.stem for pattern in ("tables/*.html", "figures/*.svg") for path in published.glob(pattern)}
-    assert f"{len(list(published.glob('runs/*/result.json')))} runs" in page.text
+    assert f"{len(list(published.glob('runs/*/result.json'))):,} runs" in page.text
 
 
 def test_other_words_are_refused(tmp_path: Path) -> None:
