@@ -6,7 +6,7 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, jvp
 from torch.nn import functional as F
 
-from models.conv import Conv3x3
+from models.conv import WIDE, Conv3x3
 
 
 def drawn(*shape: int, seed: int) -> Tensor:
@@ -51,3 +51,23 @@ def test_replaced_weights_forward_derivatives_and_autocast_work_on_two_by_two() 
     torch.testing.assert_close(change, F.conv2d(x, move, padding=1))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert conv(x).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("size", [(1, 3), (3, 2), (3, 3), (4, 4)])
+def test_a_wide_layer_on_a_tiny_image_is_pytorchs_in_bf16(size: tuple[int, int], bias: bool) -> None:
+    conv = Conv3x3(WIDE, 5, bias=bias)
+    inputs = [drawn(4, WIDE, *size, seed=9), drawn(5, WIDE, 3, 3, seed=1), *([drawn(5, seed=2)] if bias else [])]
+    # small whole numbers: bf16 has them exactly and float32 their sums, so that only the results are rounded
+    ours = [t.round().float().requires_grad_() for t in inputs]
+    theirs = [t.detach().double().requires_grad_() for t in ours]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = functional_call(conv, dict(zip(("weight", "bias"), ours[1:], strict=False)), (ours[0],))
+    expected = F.conv2d(*theirs, padding=1)
+    assert out.dtype == torch.bfloat16
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    weighing = drawn(*out.shape, seed=3).round()
+    found = [out, *torch.autograd.grad(out, ours, weighing.bfloat16())]
+    for one, other in zip(found, [expected, *torch.autograd.grad(expected, theirs, weighing)], strict=True):
+        assert one.shape == other.shape
+        torch.testing.assert_close(one.double(), other.detach(), rtol=2**-8, atol=0)  # half a unit in the last place of bf16 is 2**-9
