@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# In bf16 oneDNN's gradient by the weights of such layers takes six to ten times as long as the layer (AMX, torch 2.14); one matrix product is faster.
+# In bf16 oneDNN's gradient by the weights of such layers takes several times as long as the layer itself (AMX, torch 2.14); one matrix product is faster.
 TINY, WIDE = 16, 128  # pixels of the image, at most; input channels, at least
 
 

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from models.conv import Conv3x3
 from models.count import multiply_accumulates
 from models.resnet_cifar import ResNetCifar
+from models.vgg import Vgg
 from pruners.base import GRADIENT, FixedMasking, full_masks
 from runner.data.base import Split
 from runner.data.batches import Batches
@@ -26,6 +27,7 @@ from runner.train import Feeds, Session, train
 
 BATCH = 128
 IMAGES = ((8, 1, 10 * BATCH, "none"), (32, 3, 4 * BATCH, "crop_flip"))  # size, channels, images of an epoch, augmentation
+RESNET20 = ResNetCifar("resnet20", depth=20, width=16)
 MEAN, STD = torch.tensor([0.5]), torch.tensor([0.25])
 
 
@@ -42,6 +44,9 @@ def training_duels(device: torch.device) -> Iterator[Duel]:
             yield Duel(f"bare steps of ResNet-20, {channels}x{size}x{size}", "with PyTorch's 3x3 convolutions", ours, theirs)
         if has_bf16(device):
             yield Duel(f"{work}, bf16", "the same in fp32", epoch_of(data, augment, device, "bf16"), epoch)
+    if device.type == "cpu" and has_bf16(device):  # its last block sees images of 4x4
+        ours, theirs = (_bare_steps(data, device, convolution, Vgg("vgg11_small", depth=11, width=32, pools=3), "bf16") for convolution in (Conv3x3, nn.Conv2d))
+        yield Duel("bare steps of VGG-11 at half width, 3x32x32, bf16", "with PyTorch's 3x3 convolutions", ours, theirs)
 
 
 def throughput(device: torch.device, rounds: int = 3) -> Iterator[dict[str, Any]]:
@@ -55,9 +60,9 @@ def throughput(device: torch.device, rounds: int = 3) -> Iterator[dict[str, Any]
             yield {**about, "images_per_s": speed, "macs_per_s": speed * forward * GRADIENT}
 
 
-def net(channels: int, size: int, device: torch.device) -> nn.Module:
-    """ResNet-20 for these images."""
-    net = ResNetCifar("resnet20", depth=20, width=16)(channels, 10, size, stream(0, "bench", "weights"))
+def net(channels: int, size: int, device: torch.device, make: ResNetCifar | Vgg = RESNET20) -> nn.Module:
+    """A net for these images."""
+    net = make(channels, 10, size, stream(0, "bench", "weights"))
     return net.to(memory_format=torch.channels_last).to(device)
 
 
@@ -86,10 +91,12 @@ def epoch_of(data: Split, augment: str, device: torch.device, precision: str = "
     return lambda: train(model, FixedMasking(full_masks(model)), recipe, nothing, F.cross_entropy, Session())
 
 
-def _bare_steps(data: Split, device: torch.device, convolution: type[nn.Conv2d] = Conv3x3) -> Callable[[], object]:
+def _bare_steps(
+    data: Split, device: torch.device, convolution: type[nn.Conv2d] = Conv3x3, make: ResNetCifar | Vgg = RESNET20, precision: str = "fp32"
+) -> Callable[[], object]:
     """Forward, backward, step; no data, no hooks, no bookkeeping."""
     channels, size = data.images.shape[1], data.images.shape[2]
-    model, recipe = net(channels, size, device), Recipe(epochs=1, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=5e-4)
+    model, recipe = net(channels, size, device, make), Recipe(epochs=1, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=5e-4)
     for module in model.modules():
         if isinstance(module, Conv3x3):
             module.__class__ = convolution  # type: ignore[assignment]
@@ -97,10 +104,14 @@ def _bare_steps(data: Split, device: torch.device, convolution: type[nn.Conv2d] 
     x, y = pairs(data)[0]
     x, y = x.to(device, memory_format=torch.channels_last), y.to(device)
 
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
     def work() -> None:
         model.train()
         for _ in range(len(data) // BATCH):
-            F.cross_entropy(model(x), y).backward()
+            with autocast:
+                logits = model(x)
+            F.cross_entropy(logits.float(), y).backward()
             opt.step()
             opt.zero_grad()
 
