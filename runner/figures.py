@@ -99,12 +99,12 @@ def _series(table: Table, panel: dict[str, Any], spec: dict[str, Any], cells: di
 def _at(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, Any], metric: str) -> list[Point]:
     """A point of a curve or a bar; none where no seed has a number."""
     key = metric if spec["y"] == "accuracy" else spec["y"]
-    pairs = [(run.read(panel["x"]["key"], None) if "key" in panel["x"] else _literal(name), run.read(key, spec.get("item"))) for run in runs]
+    pairs = [(run.number(panel["x"]["key"]) if "key" in panel["x"] else _literal(name), run.number(key, spec.get("item"))) for run in runs]
     pairs = [(x, y) for x, y in pairs if x is not None and y is not None]
     if not pairs:
         return []
     (y, spread), own = mean_and_spread([y for _, y in pairs]), spec.get("spread")
-    spread = runs[0].read(own, None) if own and len(pairs) == 1 else spread
+    spread = runs[0].number(own) if own and len(pairs) == 1 else spread
     return [Point(name, len(pairs), _along(panel["x"], [x for x, _ in pairs]), y, spread)]
 
 
@@ -116,8 +116,8 @@ def _along(axis: dict[str, Any], values: list[float]) -> float:
 
 def _cell(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, Any], metric: str) -> list[Point]:
     """A cell of a phase diagram."""
-    x, y = (_along(panel[axis], [run.read(panel[axis]["key"], None) for run in runs]) for axis in ("x", "y"))
-    return [Point(name, len(runs), x, y, value=mean_and_spread([run.read(spec["value"], None) for run in runs])[0])]
+    x, y = (_along(panel[axis], [run.number(panel[axis]["key"]) for run in runs]) for axis in ("x", "y"))
+    return [Point(name, len(runs), x, y, value=mean_and_spread([run.number(spec["value"]) for run in runs])[0])]
 
 
 def _literal(name: str) -> float:
@@ -130,12 +130,12 @@ def _literal(name: str) -> float:
 
 def _trace(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, Any], metric: str) -> list[Point]:
     """Points where some seed has a number: a training that diverged has none from some epoch on."""
-    xs, ys = _alike(spec["x"], runs), zip(*(run.read(spec["y"], None) for run in runs), strict=True)
+    xs, ys = _alike(spec["x"], runs), zip(*(run.numbers(spec["y"]) for run in runs), strict=True)
     return [Point(name, len(there), x, *mean_and_spread(there)) for x, y in zip(xs, ys, strict=True) if (there := [v for v in y if v is not None])]
 
 
 def _histogram(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, Any], metric: str) -> list[Point]:
-    edges, heights = _alike(spec["x"], runs), [run.read(spec["y"], None) for run in runs]
+    edges, heights = _alike(spec["x"], runs), [run.numbers(spec["y"]) for run in runs]
     bins = zip(edges, edges[1:], zip(*heights, strict=True), strict=False)
     points = [Point(name, len(runs), low, *mean_and_spread(list(y)), x_end=high) for low, high, y in bins]
     full = [i for i, point in enumerate(points) if point.y]  # empty ends are left out, so that the axis shows what is there
@@ -144,7 +144,7 @@ def _histogram(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[s
 
 def _mark(name: str, runs: list[Found], panel: dict[str, Any], spec: dict[str, Any], metric: str) -> list[Point]:
     """Where the runs have it, on average; nowhere if none has."""
-    values = [x for run in runs if (x := run.read(spec["x"], spec.get("item"))) is not None]
+    values = [x for run in runs if (x := run.number(spec["x"], spec.get("item"))) is not None]
     return [Point(name, len(values), mean_and_spread(values)[0] * spec.get("times", 1) + spec.get("plus", 0))] if values else []
 
 
@@ -165,8 +165,8 @@ def _alike(key: str, runs: list[Found]) -> list[float]:
     Raises:
         ConfigError: they differ, so that there is no mean over them.
     """
-    first: list[float] = runs[0].read(key, None)
+    first: list[float] = runs[0].numbers(key)
     for run in runs[1:]:
-        if run.read(key, None) != first:
+        if run.numbers(key) != first:
             raise ConfigError(f"{key} of {run.record['run_id']} differs from that of {runs[0].record['run_id']}: seeds drawn together share their axis")
     return first

@@ -22,16 +22,29 @@ class Found:
         """Whether it has a history if `keys` ask for one: records that we ship may come without."""
         return not any(key.startswith(HISTORY) for key in keys) or any(key.startswith(HISTORY) for key in self.series)
 
-    def read(self, key: str, item: int | None) -> Any:
-        """A number or a list, None where the record has null.
+    def number(self, key: str, item: int | None = None) -> Any:
+        """A number of the record or its report, None where that has null; of a list, its `item`. A search has its overlap both at its end and by epoch.
 
         Raises:
             ConfigError: the run has no such number.
         """
-        for source in (self.series, self.record, self.record["report"]):
+        if item is not None:
+            return self.numbers(key)[item]
+        return self._first(key, self.record, self.record["report"])
+
+    def numbers(self, key: str) -> list[Any]:
+        """A list of numbers.
+
+        Raises:
+            ConfigError: the run has no such list.
+        """
+        found: list[Any] = self._first(key, self.series, self.record, self.record["report"])
+        return found
+
+    def _first(self, key: str, *sources: dict[str, Any]) -> Any:
+        for source in sources:
             if key in source:
-                value: Any = source[key]
-                return value if item is None or value is None else value[item]
+                return source[key]
         raise ConfigError(f"{self.record['run_id']} has no {key}, which the figure draws: neither series.json nor the record; run it again, or mend the YAML")
 
 

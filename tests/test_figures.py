@@ -345,4 +345,15 @@ def test_a_figure_reads_this_machines_results_before_those_that_we_ship(figure: 
     assert find_run(job.run_id, tmp_path) is None
     write(tmp_path, job, {"x": [1.0]})
     found = find_run(job.run_id, tmp_path)
-    assert found is not None and found.read("x", 0) == 1.0 and found.read("accuracy", None) == 80.0
+    assert found is not None and found.number("x", 0) == 1.0 and found.number("accuracy") == 80.0
+
+
+def test_a_number_of_the_record_and_a_list_of_the_same_name_are_told_apart(figure: Table, tmp_path: Path) -> None:
+    # as the overlap of a mask search: by epoch in series.json, at its end in the report
+    job = figure.jobs[0]
+    write(tmp_path, job, {"accuracy": [20.0, 70.0]})
+    found = find_run(job.run_id, tmp_path)
+    assert found is not None and found.number("accuracy") == 80.0
+    assert found.numbers("accuracy") == [20.0, 70.0] and found.number("accuracy", 1) == 70.0
+    with pytest.raises(ConfigError, match="has no overlap, which the figure draws"):
+        found.number("overlap")
