@@ -1,4 +1,4 @@
-"""What README.md and CONTRIBUTING.md promise works as it stands there."""
+"""What README.md, RESULTS.md and CONTRIBUTING.md promise works as it stands there."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from runner.cells import expand, parse_arguments
 from runner.compose import compose_config
 from runner.reproduce import launcher
 
-PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
+PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "RESULTS.md", "CONTRIBUTING.md")}
 
 
 def commands(program: str) -> list[list[str]]:
