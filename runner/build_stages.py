@@ -13,7 +13,7 @@ from runner.weights import weights_of
 INTERPOLATION = re.compile(r"\$\{[\w.]+\}")
 STAGE_KEYS = {
     *("name", "kind", "start", "masks", "needs", "pruner", "measure", "data", "density", "round"),
-    *("epochs", "segment", "lr_schedule", "lr_factor", "batch_size", "nesterov", "trainable_decay"),
+    *("epochs", "segment", "lr", "lr_schedule", "lr_factor", "batch_size", "nesterov", "trainable_decay"),
     "given",  # what has to have a value; without one the stage is left out
     "weights",  # from elsewhere: with a value the stage does not train but loads them
 }
@@ -84,7 +84,7 @@ def _add_stage(node: dict[str, Any], built: _Built, key: str, keys: "_Keys") -> 
     trains = kind in ("train", "search")
     slot = "measure" if node["kind"] == "measure" else "pruner"
     component = construct(node[slot], keys(f"{key}.{slot}"), keys) if node.get(slot) is not None else None
-    recipe = _build_recipe(node, built, start, key) if trains else None
+    recipe = _build_recipe(node, built, start, key, keys) if trains else None
     if recipe and not recipe.epochs:
         _refuse_no_epochs(node, component, keys(f"{key}.epochs"))
     data = construct(node["data"], keys(f"{key}.data"), keys) if trains and node.get("data") is not None else None
@@ -198,7 +198,7 @@ def _paper_epochs(node: dict[str, Any], plain: dict[str, Any], key: str) -> int:
     return epochs_of(f"{key}.epochs", plain["train"]["epochs"] if own is None else own)
 
 
-def _build_recipe(node: dict[str, Any], built: _Built, start: Start, key: str) -> Recipe:
+def _build_recipe(node: dict[str, Any], built: _Built, start: Start, key: str, keys: "_Keys") -> Recipe:
     train = built.plain["train"]
     paper = _paper_epochs(node, built.plain, key)
     goes_on = (start.resume or start.advance) and start.stage in built.stages
@@ -210,18 +210,23 @@ def _build_recipe(node: dict[str, Any], built: _Built, start: Start, key: str) -
         problem = f"stage {node['name']!r} begins after {first} epochs of a training of {epochs}"
         raise ConfigError(f"{problem}: fewer rounds, or a larger train.epochs or train.scale")
     epochs = max(epochs, first + 1) if paper else 0  # every duration is at least 1: a short run's first part may take all
-    return Recipe(
-        epochs=epochs,
-        lr=float(train["lr"]) * float(node.get("lr_factor", 1.0)),
-        batch_size=node.get("batch_size") or train["batch_size"],
-        momentum=float(train["momentum"]),
-        weight_decay=float(train["weight_decay"]),
-        lr_schedule=node.get("lr_schedule") or train["lr_schedule"],
-        precision=train["precision"],
-        first_epoch=first,
-        last_epoch=first + segment if segment and first + segment < epochs else None,
-        warmup=scaled_point(point_of("train.warmup", train.get("warmup", 0), train["batch_size"]), train["scale"]),  # config.yaml of old runs has none
-        nesterov=bool(node.get("nesterov", False)),
-        trainable_decay=node.get("trainable_decay"),
-        test_every=train.get("test_every", 1),  # nor this
-    )
+    try:
+        return Recipe(
+            epochs=epochs,
+            lr=float(train["lr"] if node.get("lr") is None else node["lr"]) * float(node.get("lr_factor", 1.0)),
+            batch_size=node.get("batch_size") or train["batch_size"],
+            momentum=float(train["momentum"]),
+            weight_decay=float(train["weight_decay"]),
+            lr_schedule=node.get("lr_schedule") or train["lr_schedule"],
+            precision=train["precision"],
+            first_epoch=first,
+            last_epoch=first + segment if segment and first + segment < epochs else None,
+            warmup=scaled_point(point_of("train.warmup", train.get("warmup", 0), train["batch_size"]), train["scale"]),  # config.yaml of old runs has none
+            nesterov=bool(node.get("nesterov", False)),
+            trainable_decay=node.get("trainable_decay"),
+            test_every=train.get("test_every", 1),  # nor this
+        )
+    except ValueError as error:  # of a key that the stage has itself, that key is named
+        own = {f"train.{name}=": f"{keys(f'{key}.{name}')}=" for name in ("lr", "lr_schedule", "batch_size") if node.get(name) is not None}
+        said = str(error).splitlines()
+        raise ConfigError(*(next((line.replace(old, new, 1) for old, new in own.items() if line.startswith(old)), line) for line in said)) from None

@@ -49,6 +49,17 @@ def test_the_papers_run_trains_160_epochs_and_searches_30(name: str) -> None:
     assert stage_keys(run)["dense"] == stage_keys(compose_run("method=dense", "train=jackpots", "dataset=cifar10"))["dense"]
 
 
+@pytest.mark.parametrize("name", SEARCHES)
+def test_the_search_has_a_learning_rate_of_its_own(name: str) -> None:
+    """train.lr is that of what trains weights: the net before the search, and fine-tuning after it."""
+    words = [f"method={name}", "train=jackpots", "density=0.1", "retrain=finetune"]
+    papers = 100.0 if name == "zhou" else 0.1
+    for given, expected in (["train.lr=0.02"], (0.02, papers, 0.02)), (["method.lr=0.5"], (0.1, 0.5, 0.1)):
+        assert tuple(stage.recipe.lr for stage in compose_run(*words, *given).stages if stage.recipe) == expected
+    keys = [stage_keys(compose_run(*words, *more)) for more in ([], ["method.lr=0.5"])]
+    assert keys[0]["dense"] == keys[1]["dense"] and keys[0]["search"] != keys[1]["search"]
+
+
 def test_ablations_and_lengths_share_the_trained_net_and_nothing_else() -> None:
     words = [["method.epochs=10"], ["method.search.quota=all"], ["method.search.pairs=random"], ["method.search.init.criterion=uniform"], ["allocate=layer"]]
     keys = [stage_keys(compose_run("method=sr_popup", "density=0.1", *more)) for more in [[], *words]]
@@ -76,6 +87,10 @@ def test_fine_tuning_is_a_stage_of_its_own_from_the_end_of_the_search() -> None:
     [
         (["start=init", "retrain=finetune"], "there is nothing to finetune"),
         (["allocate=none"], "allocate=none: a mask search fixes how many weights each layer keeps"),
+        (["method.lr=0"], "method.lr=0.0 must be positive"),
+        (["method.lr_schedule=linear"], "method.lr_schedule=linear must be one of"),
+        (["method.batch_size=1"], "method.batch_size=1 must be at least 2"),
+        (["train.lr=0"], "train.lr=0.0 must be positive"),
         (["method.search.quota=ours"], "method.search.quota='ours' must be one of"),
         (["method.search.init.eta=1"], "method.search.init.eta=1 must be in"),
         (["source=normal"], "source is not an option of method=sr_popup: each criterion of the first mask has its own"),
