@@ -154,17 +154,32 @@ def test_lanczos_extremes_finds_the_exact_leverage_of_converged_directions() -> 
     assert smooth.report["leverage_ratio"] == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("like", [DENSE, replace(SLQ, spectrum=SpectrumOptions(steps=20))])
-@pytest.mark.parametrize("subspace", ["smoothed_curved", "curved", "flat"])
-def test_the_projected_weight_is_the_projector_times_the_weights(like: Spectrum, subspace: str) -> None:
+LONG = replace(SLQ, spectrum=SpectrumOptions(steps=20))  # as many steps as dimensions: Ritz values are eigenvalues
+
+
+@pytest.mark.parametrize("like", [DENSE, LONG])
+def test_the_smoothed_projected_weight_is_the_smoothed_step_of_h_times_the_weights(like: Spectrum) -> None:
     h, w = symmetric(torch.linspace(-1, 3, 20)), torch.randn(20, generator=Generator().manual_seed(1), dtype=torch.float64)
     values, vectors = torch.linalg.eigh(h)
-    f = {"smoothed_curved": smoothed_step(values, 1e-5), "curved": (values > values[9]).double(), "flat": (values < values[10]).double()}[subspace]
-    found = measure(replace(like, subspace=subspace, density=0.5, mask_rule="projected_weight"), h, w)
-    expected = vectors @ (f * (vectors.T @ w))
-    tolerance = 1e-5 if like is DENSE or subspace == "smoothed_curved" else 0.5  # a cut by probes may fall one eigenvalue beside
-    torch.testing.assert_close(flat(found, "projected"), expected, atol=tolerance, rtol=0)
+    found = measure(replace(like, density=0.5, mask_rule="projected_weight"), h, w)
+    expected = vectors @ (smoothed_step(values, 1e-5) * (vectors.T @ w))
+    torch.testing.assert_close(flat(found, "projected"), expected, atol=1e-5, rtol=0)
     assert "projected/layer.weight" not in measure(replace(like, mask_rule="leverage"), h, w).tensors
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("like", "beside"), [(DENSE, 0), (LONG, 3)])
+@pytest.mark.parametrize("subspace", ["curved", "flat"])
+def test_the_projected_weight_is_the_projector_times_the_weights(subspace: str, like: Spectrum, beside: int, seed: int) -> None:
+    """Ten probes place the cut by counts with a standard deviation of 1.4 eigenvalues; wherever it falls, the projection is that of the ones on its side."""
+    h, w = symmetric(torch.linspace(-1, 3, 20)), torch.randn(20, generator=Generator().manual_seed(1), dtype=torch.float64)
+    _, vectors = torch.linalg.eigh(h)  # ascending
+    ranked = vectors.flip(1) if subspace == "curved" else vectors
+    found = flat(measure(replace(like, subspace=subspace, density=0.5, mask_rule="projected_weight"), h, w, seed), "projected")
+    errors = [float((found - ranked[:, :kept] @ (ranked[:, :kept].T @ w)).abs().max()) for kept in range(21)]
+    kept = min(range(21), key=errors.__getitem__)
+    assert errors[kept] < 1e-5 < 1e-3 < sorted(errors)[1]
+    assert abs(kept - 10) <= beside
 
 
 def test_every_quantity_comes_by_parameter_name_in_its_shape() -> None:
