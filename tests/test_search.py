@@ -11,7 +11,7 @@ from support import compose_run, machine, perform_run
 
 from models.resnet_cifar import ResNetCifar
 from models.vgg import Vgg
-from runner.bench_search import STEPS, races
+from runner.bench_search import races
 from runner.cells import Job
 from runner.compose import compose_config, method_names
 from runner.costs import measure_net, stage_cost
@@ -269,12 +269,12 @@ def test_a_plan_counts_no_epoch_for_a_search_of_none(tmp_path: Path) -> None:
 
 
 def test_every_method_that_searches_races_against_training_steps() -> None:
-    nets = ((ResNetCifar("net", depth=8, width=4), 8, 1), (Vgg("vgg", depth=11, width=2, pools=2), 8, 3))
+    nets = ((ResNetCifar("net", depth=8, width=4), 8, 1, 2), (Vgg("vgg", depth=11, width=2, pools=2), 8, 3, 3))
     found = list(races(torch.device("cpu"), nets))
     named = {re.search(r"method=(\w+), (\w+)", race.work).groups() for race in found}  # type: ignore[union-attr]
     searching = {name for name in method_names() if name in SEARCHES or name == "continuous_sparsification"}
     assert named == {(method, net) for method in searching for net in ("net", "vgg")} and len(found) == len(named)
     for race in found[:4]:
-        assert race.work.startswith(f"{STEPS} steps of ") and race.limit == "limit: as many training steps"
+        assert race.work.startswith("2 steps of ") and race.limit == "limit: as many training steps"
         race.search()
         race.steps()
