@@ -48,6 +48,7 @@ class EfficientNetB4:
         init: see models/init.py.
     """
 
+    tag: ClassVar[str] = "efficientnet_b4"
     name: str
     dropout: float = 0.0
     stochastic_depth: float = 0.0

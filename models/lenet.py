@@ -28,6 +28,7 @@ class LeNet300:
         init: see models/init.py; snip-public's is `lenet_snip`.
     """
 
+    tag: ClassVar[str] = "lenet_300_100"
     name: str
     init: str = "fan_in"
     smallest: ClassVar[int] = 1
@@ -84,6 +85,7 @@ class LeNet5:
         init: see models/init.py; snip-public's is `lenet_snip`.
     """
 
+    tag: ClassVar[str] = "lenet5"
     name: str
     variant: Variant = "caffe"
     init: str = "fan_in"

@@ -31,6 +31,7 @@ class Mlp:
         init: see models/init.py.
     """
 
+    tag: ClassVar[str] = "mlp"
     name: str
     hidden: tuple[int, ...] = (300, 300)
     init: str = "fan_in"

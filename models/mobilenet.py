@@ -58,6 +58,7 @@ class MobileNetV1:
         init: see models/init.py.
     """
 
+    tag: ClassVar[str] = "mobilenet_v1"
     name: str
     width: float = 1.0
     init: str = "fan_in"

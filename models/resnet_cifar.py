@@ -106,6 +106,7 @@ class ResNetCifar:
         init: see models/init.py.
     """
 
+    tag: ClassVar[str] = "resnet_cifar"
     name: str
     depth: int = 20
     width: int = 16

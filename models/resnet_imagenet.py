@@ -35,6 +35,7 @@ class ResNet50:
         init: see models/init.py.
     """
 
+    tag: ClassVar[str] = "resnet50"
     name: str
     init: str = "fan_in"
     smallest: ClassVar[int] = 32  # one pixel before the average

@@ -54,6 +54,7 @@ class ResNetTiny:
         init: see models/init.py; Synaptic-Flow's is `synflow_tiny`.
     """
 
+    tag: ClassVar[str] = "resnet_tiny"
     name: str
     width: int = 64
     init: str = "fan_in"

@@ -30,6 +30,7 @@ class Student:
         init: see models/init.py.
     """
 
+    tag: ClassVar[str] = "student"
     name: str
     neurons: int = 5
     init: str = "fan_in"

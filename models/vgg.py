@@ -58,6 +58,7 @@ class Vgg:
         init: see models/init.py.
     """
 
+    tag: ClassVar[str] = "vgg"
     name: str
     depth: int = 19
     width: int = 64

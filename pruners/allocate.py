@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar
 
 import torch
 
@@ -16,6 +17,8 @@ from pruners.base import Masks, Scores, count_kept, count_prunable, keep_count, 
 @dataclass(frozen=True)
 class Global:
     """The counts of the global top K: one threshold for all layers. Ties go to the earlier layer, and inside it to the lower index."""
+
+    tag: ClassVar[str] = "global"
 
     def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
         """Weights to keep in each layer, in the order of `masks`."""
@@ -33,6 +36,8 @@ class Layer:
     A layer that has fewer weights left than its share keeps them all; the others share what that leaves.
     """
 
+    tag: ClassVar[str] = "layer"
+
     def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
         """Weights to keep in each layer, in the order of `masks`."""
         shares = {name: Fraction(density) * mask.numel() for name, mask in masks.items()}
@@ -48,6 +53,8 @@ class Erk:
     factor of the others grows until the total is met. The authors do so for one largest density at a time: the same result, as the factor only grows. They
     round the number of pruned weights of each layer down; here the total is exact (decisions.md 4).
     """
+
+    tag: ClassVar[str] = "erk"
 
     def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
         """Weights to keep in each layer, in the order of `masks`."""
@@ -72,6 +79,7 @@ class SmartRatio:
         linear: density of the last linear layer. Default 0.3, the authors'.
     """
 
+    tag: ClassVar[str] = "smart_ratio"
     net: str
     linear: float = 0.3
 

@@ -6,7 +6,7 @@ random.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Generator, Tensor, nn
@@ -62,6 +62,7 @@ class ScorePruner:
             (decisions.md 2); `pruned`: it is a layer like the others.
     """
 
+    tag: ClassVar[str] = "score_pruner"
     score: Score
     source: Callable[[Task], Iterable[Batch]] | None
     allocate: Callable[[Scores, Masks, float], dict[str, int]]

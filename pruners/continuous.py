@@ -13,6 +13,7 @@ Deviations and choices (methods/continuous_sparsification.md; decisions.md 16):
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +84,7 @@ class SoftSearch:
         final_temperature: b in the last epoch. Default 200: authors' code.
     """
 
+    tag: ClassVar[str] = "soft_search"
     s0: float = 0.0
     penalty: float = 1e-8
     final_temperature: float = 200.0
@@ -124,6 +126,7 @@ class Ticket:
         stage: the search stage whose scores it reads.
     """
 
+    tag: ClassVar[str] = "soft_ticket"
     stage: str = "search"
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FixedMasking:
@@ -178,6 +181,7 @@ class Scaled:
         s0: of the search.
     """
 
+    tag: ClassVar[str] = "scaled"
     s0: float = 0.0
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FactorMasking:

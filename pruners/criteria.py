@@ -14,7 +14,7 @@ from random scores (search.init.criterion=uniform) is the unbiased one.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import nn
@@ -31,6 +31,8 @@ COMPARED: tuple[Criterion, ...] = tuple(name for name in get_args(Criterion) if 
 @dataclass(frozen=True)
 class CriteriaOverlap:
     """Measure stage: the finished masks against those of other criteria. It starts from the net that was pruned and needs its weights (`needs: [origin]`)."""
+
+    tag: ClassVar[str] = "criteria_overlap"
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Report: `overlap_<criterion>` for magnitude, snip, grasp and random, `overlap_expected` of a random mask, and the same with `overlap_own_`."""

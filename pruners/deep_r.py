@@ -20,7 +20,7 @@ Choices and deviations (methods/deep_r.md; decisions.md 29: the authors' setting
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
@@ -138,6 +138,7 @@ class DeepR:
         weight_decay: whether prunable weights have the training's weight decay besides.
     """
 
+    tag: ClassVar[str] = "deep_r"
     rule: Rule = "signed"
     l1: float = 1e-5
     noise: float = 1e-5

@@ -16,6 +16,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -38,6 +39,7 @@ class Distortion:
         images: training images in the loss, all of them if there are fewer.
     """
 
+    tag: ClassVar[str] = "distortion"
     counts: tuple[int, ...] = (1, 10, 100, 1_000, 10_000)
     draws: int = 200
     images: int = 1_024

@@ -17,6 +17,7 @@ Choices and deviations (methods/dsr.md):
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -118,6 +119,7 @@ class Dsr:
         threshold: H at the start. Default 1e-3: the authors'.
     """
 
+    tag: ClassVar[str] = "dsr"
     rhythm: Rhythm
     drop_fraction: float = 0.15
     threshold: float = 1e-3

@@ -11,6 +11,7 @@ eigenvalues cannot be had from a few dozen Ritz values; with the dense estimator
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -142,6 +143,7 @@ class Gap:
         on_degenerate: k that is missing, below 1 % or above 99 % of d: stop (`error`), or prune `sparsity` instead (`fixed`).
     """
 
+    tag: ClassVar[str] = "gap"
     rule: str = "smoothed_sign"
     sigma2: float = 1e-5
     tau: float = 1e-4

@@ -44,6 +44,7 @@ class Grasp:
         map: `signed`; or non-negative for pick=proportional: `positive` max(0, .), `shifted` by the layer's minimum, `absolute`.
     """
 
+    tag: ClassVar[str] = "grasp"
     batches: int = 1
     temperature: float = 200.0
     bn: Literal["train", "eval"] = "train"

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, fx, nn
@@ -40,6 +40,7 @@ class HessianOptions:
         dtype: of the products and of Lanczos.
     """
 
+    tag: ClassVar[str] = "hessian_options"
     params: str = "prunable"
     n_samples: int = 512
     batch_size: int = 128

@@ -11,6 +11,7 @@ default keeps the curved side, smoothed. The scan as printed finds no cut to pru
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ class MaskOptions:
         min_layer_keep: share of each layer that stays whatever the scores, in [0, 1].
     """
 
+    tag: ClassVar[str] = "imc_mask"
     rule: str = "leverage_x_w2"
     subspace: str = "smoothed_curved"
     scope: str = "global"
@@ -53,6 +55,7 @@ class MaskOptions:
 class Imc:
     """Prune stage: needs the measurements `spectrum` and `lipschitz`. A given density wins over `gap`."""
 
+    tag: ClassVar[str] = "imc"
     gap: Gap = field(default_factory=Gap)
     mask: MaskOptions = field(default_factory=MaskOptions)
 

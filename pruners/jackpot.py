@@ -10,7 +10,7 @@ differ in nothing but their start. The authors' code turns rates back into count
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,7 @@ class Init:
         budgets: which scores decide how many weights each layer keeps: the `magnitude`s, or those of the `criterion`.
     """
 
+    tag: ClassVar[str] = "search_init"
     criterion: Criterion = "magnitude"
     eta: float = 0.99
     budgets: Budgets = "magnitude"

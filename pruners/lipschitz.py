@@ -10,6 +10,7 @@ rounding ten-thousandfold; L and the parameters as for H. We could not reproduce
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,7 @@ class Lipschitz:
         hessian: which samples, parameters and mode; its dtype is replaced by `dtype`.
     """
 
+    tag: ClassVar[str] = "lipschitz"
     estimator: str = "eq23"
     p: float = 2.0
     delta: float = 0.01

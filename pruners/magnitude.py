@@ -24,6 +24,7 @@ from pruners.base import Batch, LossFn, Masks, Scores
 class Magnitude:
     """|w|."""
 
+    tag: ClassVar[str] = "magnitude"
     needs_data: ClassVar[bool] = False
 
     def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
@@ -35,6 +36,7 @@ class Magnitude:
 class Random:
     """U(0, 1), independent of weights and data."""
 
+    tag: ClassVar[str] = "random"
     needs_data: ClassVar[bool] = False
 
     def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:

@@ -1,7 +1,7 @@
 """A measurement under a name of its own, for a run that makes the same one in two ways: the record's report has one place for each finding. From no paper."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import nn
 
@@ -20,6 +20,7 @@ class Named:
         name: of small letters, as in findings.
     """
 
+    tag: ClassVar[str] = "prefixed"
     name: str
     measure: Planned
 

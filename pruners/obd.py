@@ -40,6 +40,7 @@ class Obd:
         probes: random sign vectors (hutchinson). Default 100; 50 to 300 are usual.
     """
 
+    tag: ClassVar[str] = "obd"
     estimator: Estimator = "mc_fisher"
     images: int = 5000
     draws: int = 1

@@ -11,6 +11,7 @@ random, |A and B| is hypergeometric with mean a b / n.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +75,8 @@ def magnitude_masks(weights: dict[str, Tensor], masks: Masks, within: bool) -> M
 @dataclass(frozen=True)
 class Overlap:
     """Measure stage: the finished masks against the magnitude mask of the weights that one stage in `needs` brings."""
+
+    tag: ClassVar[str] = "overlap"
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Report: `overlap_kept`, `overlap_agree`, the same with `_random`, and all four with `overlap_layer_`; series of these names by layer.

@@ -28,6 +28,7 @@ Scaling = Literal["none", "init"]
 class Top:
     """The k largest scores; ties go to the lower index."""
 
+    tag: ClassVar[str] = "top"
     exact: ClassVar[bool] = True
 
     def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor:
@@ -43,6 +44,7 @@ class Top:
 class Uniform:
     """Any k weights that are left, all equally likely: layerwise rearrangement of what another pick would keep."""
 
+    tag: ClassVar[str] = "uniform"
     exact: ClassVar[bool] = True
 
     def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor:
@@ -64,6 +66,7 @@ class Proportional:
         gamma: probabilities follow score ** gamma. Default 1, the paper's; 0 is `uniform`, and large values tend to `top`.
     """
 
+    tag: ClassVar[str] = "proportional"
     gamma: float = 1.0
     exact: ClassVar[bool] = True
 
@@ -99,6 +102,7 @@ class Sketch:
         scaling: `none` keeps the mask binary, as the paper's experiments do; `init` multiplies the weights that training starts from by m, once.
     """
 
+    tag: ClassVar[str] = "sketch"
     scaling: Scaling = "none"
     exact: ClassVar[bool] = False
 

@@ -115,6 +115,7 @@ class SrPopup:
         classifier: `dense`: the last linear layer is neither pruned nor counted, the authors' way; `searched`: it is a layer like the others.
     """
 
+    tag: ClassVar[str] = "sr_popup"
     allocate: Allocate
     init: Init = Init()
     quota: Quota = "falling"
@@ -149,6 +150,7 @@ class EdgePopup:
         init: the first mask. Default: m drawn from U(0, 1) (the paper's Sec. 3.2).
     """
 
+    tag: ClassVar[str] = "edge_popup"
     allocate: Allocate
     init: Init = Init(criterion="uniform")
     classifier: Classifier = "dense"

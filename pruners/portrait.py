@@ -15,7 +15,7 @@ Left open by the paper, chosen here:
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
@@ -30,6 +30,7 @@ Counts = Literal["ticket", "uniform"]
 class Bins:
     """Equal bins of a histogram from `low` to `high`; none with bins=0. What lies outside is counted beside it."""
 
+    tag: ClassVar[str] = "bins"
     low: float
     high: float
     bins: int
@@ -52,6 +53,8 @@ class Bins:
 class Origin:
     """Measure stage: the weights where the stage starts, for measurements that need them before any mask (`needs: [origin]`)."""
 
+    tag: ClassVar[str] = "origin"
+
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Copies of the masked parameters by name."""
         return Measurement({name: model.get_parameter(name).detach().clone() for name in masks})
@@ -69,6 +72,7 @@ class Weights:
         low, high, bins: the histogram. Default +-0.3 in 60 bins: the wider of the two plots of Fig. 1a.
     """
 
+    tag: ClassVar[str] = "weights_histogram"
     low: float = -0.3
     high: float = 0.3
     bins: int = 60
@@ -100,6 +104,7 @@ class ScoresBefore:
         low, high, bins: the histogram of score / sum of the scores drawn. Default 0 to 0.05, the axis of Fig. 1b, in 50 bins.
     """
 
+    tag: ClassVar[str] = "scores_before"
     score: Callable[..., Scores]
     source: Callable[[Task], Iterable[Batch]] | None = None
     sample: int = 1000
@@ -139,6 +144,7 @@ class Norms:
         low, high, bins: the histogram of the random masks' norms; bins=0, the default, makes none.
     """
 
+    tag: ClassVar[str] = "norms"
     masks: int = 100
     counts: Counts = "ticket"
     low: float = 0.0

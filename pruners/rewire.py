@@ -12,6 +12,7 @@ because RigL's updates take the place of a step: at every step of a short run, n
 import math
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -31,6 +32,7 @@ class Rhythm:
         shortest: steps that a period in iterations has at least, if the paper's has them. Default 10: ours.
     """
 
+    tag: ClassVar[str] = "update_schedule"
     period: str | int
     stop: float
     epochs: int

@@ -17,7 +17,7 @@ Choices and deviations (methods/rigl.md; decisions.md 29):
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,7 @@ class RigL:
         decay: of that share: `cosine` to zero at the last update, the paper's, or `constant`, the authors' command line.
     """
 
+    tag: ClassVar[str] = "rigl"
     rhythm: Rhythm
     drop_fraction: float = 0.3
     decay: Decay = "cosine"

@@ -4,12 +4,14 @@ A schedule is `(density) -> densities`, falling, the last one being `density` (f
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True)
 class Once:
     """One shot."""
+
+    tag: ClassVar[str] = "once"
 
     def __call__(self, density: float) -> list[float]:
         """[density]."""
@@ -25,6 +27,7 @@ class Levels:
         last: `exact` cuts the last level to the density that was asked; `nearest` ends at the level nearest to it, which then is the density reached.
     """
 
+    tag: ClassVar[str] = "levels"
     keep: float = 0.8
     last: Literal["exact", "nearest"] = "exact"
 
@@ -51,6 +54,7 @@ class FrontLoaded:
         rounds: n. Default 25: the authors' README; their paper also has 1 and 5.
     """
 
+    tag: ClassVar[str] = "front_loaded"
     rounds: int = 25
 
     def __post_init__(self) -> None:
@@ -71,6 +75,7 @@ class Exponential:
         iterations: rounds. Default 100: SynFlow's published runs (its authors' command line has 1).
     """
 
+    tag: ClassVar[str] = "exponential"
     iterations: int = 100
 
     def __post_init__(self) -> None:

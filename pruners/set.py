@@ -17,6 +17,7 @@ Choices and deviations (methods/set.md; decisions.md 29: the authors' settings):
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -105,6 +106,7 @@ class SparseEvolution:
         allow_regrow: whether a position that goes may come back at once.
     """
 
+    tag: ClassVar[str] = "set"
     rhythm: Rhythm
     drop_fraction: float = 0.3
     per_sign: bool = True

@@ -32,6 +32,7 @@ class Snip:
         bn: BatchNorm normalises by the batch (`train`) or by its running statistics (`eval`). Default train (decisions.md 19); the authors' is eval.
     """
 
+    tag: ClassVar[str] = "snip"
     batches: int = 1
     bn: Literal["train", "eval"] = "train"
     needs_data: ClassVar[bool] = True

@@ -29,6 +29,7 @@ class Train:
         batch_size: Default 256 (sketching paper, Sec. 8); snip-public has 100 on MNIST and 128 on CIFAR.
     """
 
+    tag: ClassVar[str] = "training_images"
     batch_size: int = 256
 
     def __post_init__(self) -> None:
@@ -47,6 +48,7 @@ class Normal:
         batch_size: Default 256 (sketching paper, Sec. 8).
     """
 
+    tag: ClassVar[str] = "normal"
     trains: ClassVar[bool] = True
     batch_size: int = 256
 
@@ -71,6 +73,7 @@ class SparseNormal:
         location: a place is a `pixel` with all its channels (the paper's words, decisions.md 22) or a `coordinate`, one channel of a pixel (its theory).
     """
 
+    tag: ClassVar[str] = "sparse_normal"
     trains: ClassVar[bool] = True
     batch_size: int = 256
     location: Location = "pixel"
@@ -102,6 +105,7 @@ class Chi:
         n: degrees of freedom. Default 128 (Sec. 8): mean 11.29, standard deviation 0.71.
     """
 
+    tag: ClassVar[str] = "chi"
     labelled: ClassVar[bool] = False
     n: int = 128
 
@@ -119,6 +123,7 @@ class Chi:
 class Ones:
     """One image of ones, with label 0: what SynFlow sees."""
 
+    tag: ClassVar[str] = "ones"
     labelled: ClassVar[bool] = False
 
     def __call__(self, task: Task) -> Iterable[Batch]:
@@ -134,6 +139,7 @@ class Balanced:
         per_class: images of each class in a batch. Default 10: GraSP's on CIFAR (5 on CIFAR-100 with ResNet-32, 1 on Tiny-ImageNet; methods/grasp.md).
     """
 
+    tag: ClassVar[str] = "balanced"
     per_class: int = 10
 
     def __post_init__(self) -> None:

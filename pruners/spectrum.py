@@ -12,6 +12,7 @@ Other estimators: `dense` (exact), `lanczos_extremes` (one run; converged Ritz v
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ class SpectrumOptions:
         check: `pyhessian` reports its top eigenvalue and trace beside ours.
     """
 
+    tag: ClassVar[str] = "spectrum_options"
     estimator: str = "slq"
     steps: int = 50
     probes: int = 10
@@ -75,6 +77,7 @@ class Spectrum:
         mask_rule: `projected_weight` asks for f(H)W* too.
     """
 
+    tag: ClassVar[str] = "spectrum"
     hessian: HessianOptions = field(default_factory=HessianOptions)
     spectrum: SpectrumOptions = field(default_factory=SpectrumOptions)
     subspace: str = "smoothed_curved"

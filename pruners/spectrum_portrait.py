@@ -9,6 +9,7 @@ below it is the share that `smoothed_sign` prunes. The bins are the same for eve
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ class SpectrumPortrait:
         per_decade: bins in a factor of ten beyond `linear`, and within it on either side of 0.
     """
 
+    tag: ClassVar[str] = "spectrum_curve"
     sigma2: float = Gap.sigma2
     linear: float = 0.01
     limit: float = 10_000.0

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import InitVar, dataclass, field
 from itertools import islice
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -116,6 +116,7 @@ class Supermask:
         classifier: `dense`: the last linear layer is neither pruned nor counted, as in other searches; `searched`: the authors' way.
     """
 
+    tag: ClassVar[str] = "supermask"
     allocate: Allocate
     scaling: Scaling = "none"
     statistics: int = 100

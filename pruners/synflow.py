@@ -35,6 +35,7 @@ class SynFlow:
         dtype: of R and its gradients. Default float64 (decisions.md 20); the authors' is float32.
     """
 
+    tag: ClassVar[str] = "synflow"
     batches: int = 1
     dtype: Precision = "float64"
     needs_data: ClassVar[bool] = True

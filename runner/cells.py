@@ -5,7 +5,6 @@ A figure is a table here: its entries are the points of its series (runner/figur
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +13,14 @@ from omegaconf import OmegaConf
 from runner.build import build_plain
 from runner.compose import CONF, Composer, has_method
 from runner.errors import ConfigError, nearest, one_of
-from runner.identity import run_id, stage_keys
 from runner.page import Key, Page, Place
 from runner.places import lay_out
+from runner.planned import PlannedRun, plan_runs
 from runner.settings import read_setting
-from runner.spec import Run
 from runner.table_specs import figure_names, options_of, read_spec, table_names, with_options
 
 NOTHING = object()
 PUBLISHED = CONF.parent / "results" / "published"  # records that we ship
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a table and the command-line overrides that make it."""
-
-    run: Run
-    overrides: tuple[str, ...]
-
-    @cached_property
-    def run_id(self) -> str:
-        """The run's identity."""
-        return run_id(self.run)
-
-    @cached_property
-    def keys(self) -> dict[str, str]:
-        """Stage name -> cache key."""
-        return stage_keys(self.run)
 
 
 @dataclass(frozen=True)
@@ -55,7 +35,7 @@ class Cell:
 
     row: str
     network: str
-    candidates: tuple[tuple[Job, ...], ...] = ()
+    candidates: tuple[tuple[PlannedRun, ...], ...] = ()
     missing: str | None = None
     paper: tuple[str, ...] = ()  # what names its line in the paper's CSV
     value: str | None = None
@@ -63,7 +43,7 @@ class Cell:
     labels: dict[str, str] = field(default_factory=dict)  # what stands for it along each axis
 
     @property
-    def jobs(self) -> tuple[Job, ...]:
+    def jobs(self) -> tuple[PlannedRun, ...]:
         """The runs of all candidates."""
         return tuple(job for jobs in self.candidates for job in jobs)
 
@@ -91,7 +71,7 @@ class Table:
         return tuple(dict.fromkeys(row for row, _ in self.cells))
 
     @property
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[PlannedRun]:
         """Every run of the table, each once."""
         unique = {job.run_id: job for cell in self.cells.values() for job in cell.jobs}
         return list(unique.values())
@@ -217,13 +197,13 @@ def _cell(place: Place, words: list[str], seeds: list[int], composer: Composer) 
     return Cell(row, network, jobs, paper=place.paper, quoted=place.quoted, labels=place.labels)
 
 
-def _jobs(words: list[str], seeds: list[int], composer: Composer) -> tuple[Job, ...]:
+def _jobs(words: list[str], seeds: list[int], composer: Composer) -> tuple[PlannedRun, ...]:
     """A run for each seed."""
     plain = composer.plain(words)
     runs = [build_plain({**plain, "seed": seed}) for seed in (seeds if "${seed}" in str(plain) else seeds[:1])]
     if len(runs) < len(seeds):  # nothing but the seed itself depends on the seed: build once
         runs = [replace(runs[0], seed=seed) for seed in seeds]
-    return tuple(Job(run, (*words, f"seed={run.seed}")) for run in runs)
+    return plan_runs(runs, [(*words, f"seed={run.seed}") for run in runs])
 
 
 def _last_wins(words: list[str]) -> list[str]:

@@ -1,17 +1,17 @@
 """From configuration nodes to components: frozen dataclasses of our own packages, every option checked by name and type before anything runs.
 
-Hydra's own `instantiate` would admit any importable callable and reports one problem at a time; this admits four packages and reports all.
+Hydra's own `instantiate` would admit any importable callable and reports one problem at a time; this admits what declares a tag and reports all.
 """
 
-import importlib
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from runner.errors import ConfigError, nearest
+from runner.identity import tag_of
+from runner.registry import UnknownTag, find_class, tags
 
-PACKAGES = ("pruners", "models", "runner.data", "runner.loggers")
 Alias = Callable[[str], str]  # where a node stands -> the key by which a user sets it, if it was interpolated from elsewhere
 
 
@@ -21,7 +21,7 @@ def same(key: str) -> str:
 
 
 def construct(node: Any, key: str, alias: Alias = same) -> Any:
-    """The component that a resolved node describes: `_target_` names a dataclass, the other keys are its fields; nested nodes likewise.
+    """The component that a resolved node describes: `_target_` is the tag of a dataclass, the other keys are its fields; nested nodes likewise.
 
     Args:
         node: plain dicts, lists and scalars; anything without `_target_` is returned as it is, built inside.
@@ -36,12 +36,13 @@ def construct(node: Any, key: str, alias: Alias = same) -> Any:
         return node
     if "_target_" not in node:
         return {name: construct(value, alias(f"{key}.{name}"), alias) for name, value in node.items()}
-    cls = _locate(node["_target_"], key)
+    cls = locate(node["_target_"], key)
     return build(cls, {name: value for name, value in node.items() if name != "_target_"}, key, alias)
 
 
 def build(cls: type, options: dict[str, Any], key: str, alias: Alias = same) -> Any:
     """An instance of the dataclass `cls`; fields that are dataclasses themselves are built from plain dicts."""
+    _require_tag(cls, key)
     hints = get_type_hints(cls)
     known = {f.name: f for f in fields(cls) if f.init}
     problems: list[str] = []
@@ -64,17 +65,33 @@ def build(cls: type, options: dict[str, Any], key: str, alias: Alias = same) -> 
     raise ConfigError(*problems)
 
 
-def _locate(target: str, key: str) -> type:
-    module, _, name = target.rpartition(".")
-    if not any(module == p or module.startswith(p + ".") for p in PACKAGES):
-        raise ConfigError(f"{key}._target_={target} is outside {', '.join(PACKAGES)}: a component is a dataclass of one of these packages")
+def _require_tag(cls: type, key: str) -> None:
+    """Refuse what could not be hashed later, when the run's identity is made.
+
+    Raises:
+        ConfigError: the class declares no tag of its own.
+    """
     try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{key}._target_={target} cannot be found: {error}") from error
+        tag_of(cls)
+    except TypeError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def locate(tag: str, key: str) -> type:
+    """The component class that declares `tag`.
+
+    Raises:
+        ConfigError: none does, or it is no dataclass.
+    """
+    try:
+        cls = find_class(tag)
+    except UnknownTag:
+        raise ConfigError(f"{key}._target_={tag} is no component's tag{nearest(tag, tags())}; a component declares its own: tag: ClassVar[str]") from None
+    except ImportError as error:
+        raise ConfigError(f"{key}._target_={tag} cannot be imported: {error}") from error
     if not is_dataclass(cls):
-        raise ConfigError(f"{key}._target_={target} is not a dataclass: options must be fields, so that they are checked and hashed")
-    return cls  # type: ignore[return-value]
+        raise ConfigError(f"{key}._target_={tag} is not a dataclass: options must be fields, so that they are checked and hashed")
+    return cls
 
 
 def _coerce(value: Any, hint: Any, key: str, alias: Alias) -> Any:

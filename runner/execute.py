@@ -18,7 +18,6 @@ from rich.console import Console
 
 from pruners.base import count_prunable, full_masks, keep_count
 from runner.build import build_run
-from runner.cells import Job
 from runner.components import construct
 from runner.errors import ConfigError, Stopped, complain
 from runner.identity import run_id
@@ -27,6 +26,7 @@ from runner.machine import Machine, check_precision, prepare
 from runner.panel import panel
 from runner.parallel import check_shareable
 from runner.plan import plan, record_path, show, survey
+from runner.planned import PlannedRun, plan_run
 from runner.progress import NO_LOG, Watcher, display
 from runner.records import make_record
 from runner.rng import stream
@@ -40,7 +40,7 @@ EXIT_FAILED, EXIT_CONFIG, EXIT_STOPPED = 1, 2, 143
 SCHEDULERS_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 
 
-def execute(cfg: DictConfig, planned: list[tuple[Job, Machine]] | None = None) -> int:
+def execute(cfg: DictConfig, planned: list[tuple[PlannedRun, Machine]] | None = None) -> int:
     """Do the run that `cfg` describes, or plan it; the process' exit code. Every problem is one message on standard error.
 
     Args:
@@ -51,7 +51,7 @@ def execute(cfg: DictConfig, planned: list[tuple[Job, Machine]] | None = None) -
         run = build_run(cfg)
         machine = prepare(OmegaConf.to_container(cfg.env, resolve=True))  # type: ignore[arg-type]
         if cfg.env.plan:
-            alone = [(Job(run, ()), machine)]
+            alone = [(plan_run(run), machine)]
             survey(alone)  # its problems are this run's
             if planned is None:
                 return show_plan(alone)
@@ -66,7 +66,7 @@ def execute(cfg: DictConfig, planned: list[tuple[Job, Machine]] | None = None) -
     return _finish(cfg, run, machine, logger, console)
 
 
-def show_plan(planned: list[tuple[Job, Machine]]) -> int:
+def show_plan(planned: list[tuple[PlannedRun, Machine]]) -> int:
     """Print one plan of all these runs; the exit code."""
     show(planned, torch.get_num_threads(), Console(highlight=False))
     return 0

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -51,6 +51,7 @@ def scalars(stage: str, row: Row) -> dict[str, float]:
 class Nothing:
     """No log, and no logger."""
 
+    tag: ClassVar[str] = "no_logger"
     name: str = "none"
 
     def check(self) -> None:
@@ -71,6 +72,7 @@ class Nothing:
 class TensorBoard:
     """Event files in the run's folder: `tensorboard --logdir results/runs`."""
 
+    tag: ClassVar[str] = "tensorboard"
     name: str = "tensorboard"
 
     def check(self) -> None:
@@ -115,6 +117,7 @@ class WandB:
         mode: offline keeps everything in the run's folder until `wandb sync`.
     """
 
+    tag: ClassVar[str] = "wandb"
     name: str = "wandb"
     project: str = "winnow"
     entity: str | None = None

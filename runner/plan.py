@@ -13,12 +13,13 @@ from typing import Any
 from rich.console import Console
 
 from pruners.base import keep_count
-from runner.cells import PUBLISHED, Job, Table
+from runner.cells import PUBLISHED, Table
 from runner.costs import UNKNOWN, Cost, Net, Rates, measure_net, past_rates, readable, shipped_rates, stage_cost
 from runner.errors import ConfigError
 from runner.identity import stage_keys, trains
 from runner.machine import Machine, check_precision, device_name
 from runner.panel import plan_table
+from runner.planned import PlannedRun
 from runner.rounds import family
 from runner.spec import Run, Stage
 from runner.stages import is_cached, snapshots_wanted
@@ -69,11 +70,6 @@ def plan(run: Run, machine: Machine, keys: dict[str, str] | None = None) -> list
     return [{"name": s.name, "kind": s.kind, "key": keys[s.name], "epochs": trains(s), "cached": is_cached(run, s, store, keys[s.name])} for s in run.stages]
 
 
-def plan_line(planned: list[tuple[Run, Machine]]) -> str:
-    """The line `epochs: asked N, needed M` of a plan: N as if every run stood alone, M for stages that no run has done and counted once."""
-    return survey([(Job(run, ()), machine) for run, machine in planned]).line
-
-
 def state(machine: Machine, identity: str) -> str:
     """One of STATES. A run whose status says running although no process holds its lock was interrupted."""
     path = record_path(machine, identity)
@@ -88,7 +84,7 @@ def state(machine: Machine, identity: str) -> str:
     return {"running": "interrupted", "failed": "failed", "stopped": "stopped"}.get(status, "new")
 
 
-def survey(planned: list[tuple[Job, Machine]]) -> Survey:
+def survey(planned: list[tuple[PlannedRun, Machine]]) -> Survey:
     """What the runs need.
 
     Raises:
@@ -131,7 +127,7 @@ def _checked(run: Run, machine: Machine, nets: dict[Any, Net]) -> Net:
     return nets[place]
 
 
-def show(planned: list[tuple[Job, Machine]], threads: int, console: Console) -> None:
+def show(planned: list[tuple[PlannedRun, Machine]], threads: int, console: Console) -> None:
     """Print the plan of runs that share a machine's device: one run with its stages, several as sums."""
     found, machine = survey(planned), planned[0][1]
     if len(planned) == 1:

@@ -12,9 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
-from runner.cells import PUBLISHED, Job, Table, parse_arguments
+from runner.cells import PUBLISHED, Table, parse_arguments
 from runner.errors import ConfigError
 from runner.found import HISTORY
+from runner.planned import PlannedRun
 from runner.reproduce import load, write
 from runner.store import atomically
 
@@ -47,7 +48,7 @@ def page_name(line: str, listed: list[str]) -> str:
     return name if line == next(other for other in listed if other.split()[0] == name) else "+".join([name, *words])
 
 
-def _folder(job: Job, roots: tuple[Path, ...]) -> Path | None:
+def _folder(job: PlannedRun, roots: tuple[Path, ...]) -> Path | None:
     """Where the run's record lies, on this machine or among those that are shipped already."""
     return next((folder for root in roots if ((folder := root / "runs" / job.run_id) / "result.json").is_file()), None)
 

@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from runner.cells import Job, Table, expand_all, parse_arguments
+from runner.cells import Table, expand_all, parse_arguments
 from runner.compose import compose_config
 from runner.errors import ConfigError, one_of
 from runner.execute import EXIT_STOPPED, check
@@ -18,7 +18,8 @@ from runner.figure_page import write_figure
 from runner.layout import write_table
 from runner.machine import Machine, prepare
 from runner.options import options_from
-from runner.plan import plan_line, record_path, show_tables, without_runs
+from runner.plan import record_path, show_tables, survey, without_runs
+from runner.planned import PlannedRun
 from runner.slots import Options
 from runner.slurm import EXIT_WAITING, SlurmOptions, run_remote
 from runner.sweep import PREFIX, make_job, run_all, say, slots_for
@@ -58,7 +59,7 @@ def load(words: list[str]) -> tuple[list[Table], Machine, int | None]:
     return tables, prepare(env), env["threads"]
 
 
-def unique_jobs(tables: list[Table]) -> list[Job]:
+def unique_jobs(tables: list[Table]) -> list[PlannedRun]:
     """Every run of the tables, each once."""
     return list({job.run_id: job for table in tables for job in table.jobs}.values())
 
@@ -80,7 +81,7 @@ def reproduce(words: list[str], console: Console) -> int:
     missing = [job for job in jobs if not record_path(machine, job.run_id).is_file()]
     for job in {repr((job.run.dataset, job.run.model, job.run.density)): job for job in missing}.values():
         check(job.run, machine)  # data, net, density: say what is wrong before the first begins
-    console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} done, {len(missing)} to do. " + plan_line([(job.run, machine) for job in jobs]))
+    console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} done, {len(missing)} to do. " + survey([(job, machine) for job in jobs]).line)
     for line in without_runs(tables):
         console.print(line, soft_wrap=True)
     todo = [make_job(job.run, machine, list(job.overrides)) for job in missing]

@@ -6,7 +6,7 @@ values, not code. Components (data set, model, pruner, measurement) are frozen d
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from pruners.base import PAPER_IMAGES, Approximate
 
@@ -27,6 +27,7 @@ class Start:
         advance: go on with its learning-rate schedule from that epoch, with a fresh optimizer (and, as every stage, its own order of images).
     """
 
+    tag: ClassVar[str] = "start"
     stage: str = "init"
     epoch: float | None = None
     resume: bool = False
@@ -42,6 +43,7 @@ class Weights:
         path: where the file is, as it was given; no part of identity or equality. None = torchvision's own place.
     """
 
+    tag: ClassVar[str] = "pretrained_weights"
     content: str
     path: str | None = field(default=None, compare=False)
 
@@ -61,6 +63,7 @@ class Recipe:
         test_every: epochs between tests on held-out images, counted from the schedule's start; a stage's last epoch is always tested; 0 = that one alone.
     """
 
+    tag: ClassVar[str] = "recipe"
     epochs: int
     lr: float
     batch_size: int
@@ -133,6 +136,7 @@ class Stage:
         weights: of a stage of kind `load`, which has them in place of a training.
     """
 
+    tag: ClassVar[str] = "stage"
     name: str
     kind: str
     start: Start = Start()
@@ -160,6 +164,7 @@ class Stage:
 class Run:
     """One resolved configuration with one seed. `label`, `scale` and `epoch_column` are for the record."""
 
+    tag: ClassVar[str] = "run"
     method: str
     label: str
     dataset: Any

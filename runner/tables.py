@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.cells import Cell, Job, Table, results_roots
+from runner.cells import Cell, Table, results_roots
 from runner.compose import CONF
+from runner.planned import PlannedRun
 
 MISSING = "–"
 DIFFERS = " ≠"  # after a value that is not the paper's
@@ -32,7 +33,7 @@ class Entry:
     """
 
     cell: Cell
-    jobs: tuple[Job, ...]
+    jobs: tuple[PlannedRun, ...]
     records: tuple[dict[str, Any], ...]
     paper: dict[str, str]
     spec: dict[str, Any]

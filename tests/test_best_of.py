@@ -10,9 +10,10 @@ import pytest
 from test_tables import printed, record, write
 
 from runner.captions import caption
-from runner.cells import Job, Table, expand, expand_all, expand_spec, read_spec
+from runner.cells import Table, expand, expand_all, expand_spec, read_spec
 from runner.compose import Composer
 from runner.errors import ConfigError
+from runner.planned import PlannedRun
 
 SCALE = "train.scale=0.0123"  # nobody publishes records of it
 NAME = "imc_table02@digits"
@@ -28,7 +29,7 @@ def table() -> Table:
     return chosen()
 
 
-def of(table: Table, row: str, density: float) -> list[Job]:
+def of(table: Table, row: str, density: float) -> list[PlannedRun]:
     """The seeds of one candidate."""
     (jobs,) = [jobs for jobs in table.cells[row, "ResNet-20"].candidates if jobs[0].run.density == density]
     return list(jobs)

@@ -241,7 +241,7 @@ def test_every_choice_carries_its_own_name(group: str) -> None:
         assert (node[group] if group == "method" else node)["name"] == path.stem
 
 
-MLP_NODE = {"_target_": "models.mlp.Mlp", "name": "mlp"}
+MLP_NODE = {"_target_": "mlp", "name": "mlp"}
 NODES: dict[str, tuple[dict[str, Any], str]] = {  # what is wrong with a node -> the node, the message
     "a word for a list": ({**MLP_NODE, "hidden": "wide"}, "model.hidden='wide' must be a list"),
     "a word in a list": ({**MLP_NODE, "hidden": [300, "x"]}, "model.hidden.1='x' must be a whole number"),
@@ -249,20 +249,18 @@ NODES: dict[str, tuple[dict[str, Any], str]] = {  # what is wrong with a node ->
     "a broken number for a whole one": ({**MLP_NODE, "hidden": [3.0]}, "model.hidden.0=3.0 must be a whole number"),
     "nothing for a list": ({**MLP_NODE, "hidden": None}, "model.hidden=None must be a list"),
     "a number for a word": ({**MLP_NODE, "init": 3}, "model.init=3 must be a word"),
-    "a missing option": ({"_target_": "models.mlp.Mlp"}, "model.name is missing: give it a value"),
+    "a missing option": ({"_target_": "mlp"}, "model.name is missing: give it a value"),
     "an unknown option": ({**MLP_NODE, "hiden": [3]}, "model.hiden is not an option; model takes name, hidden, init; did you mean 'hidden'?"),
-    "a word for a number or null": ({"_target_": "runner.data.digits.Digits", "size": "big"}, "model.size='big' must be a whole number or null"),
-    "a word for a number": ({"_target_": "runner.data.digits.Digits", "validation": "half"}, "model.validation='half' must be a number"),
+    "a word for a number or null": ({"_target_": "digits", "size": "big"}, "model.size='big' must be a whole number or null"),
+    "a word for a number": ({"_target_": "digits", "validation": "half"}, "model.validation='half' must be a number"),
     "a word outside its choices": (
-        {"_target_": "pruners.snip.Snip", "bn": "off"},
+        {"_target_": "snip", "bn": "off"},
         "model.bn='off' must be one of train, eval",
     ),
     "a value that its class refuses": ({**MLP_NODE, "hidden": [0]}, "model.hidden=[0] must be widths of at least 1, e.g. model.hidden=[300,300]"),
-    "a class that is not there": ({"_target_": "models.mlp.Mpl"}, "model._target_=models.mlp.Mpl cannot be found"),
-    "a module that is not there": ({"_target_": "models.none.Mlp"}, "model._target_=models.none.Mlp cannot be found"),
-    "a class of another package": ({"_target_": "os.system"}, "model._target_=os.system is outside pruners, models, runner.data"),
-    "a package that begins alike": ({"_target_": "models_of_others.Mlp"}, "model._target_=models_of_others.Mlp is outside pruners, models, runner.data"),
-    "a function": ({"_target_": "models.mlp.perceptron"}, "model._target_=models.mlp.perceptron is not a dataclass"),
+    "a tag that no class has": ({"_target_": "mpl"}, "model._target_=mpl is no component's tag; did you mean 'mlp'?"),
+    "a path in place of a tag": ({"_target_": "models.mlp.Mlp"}, "model._target_=models.mlp.Mlp is no component's tag"),
+    "anything that can be imported": ({"_target_": "os.system"}, "model._target_=os.system is no component's tag"),
 }
 
 
@@ -277,7 +275,7 @@ def test_an_option_that_does_not_fit_is_named_with_its_key(case: str) -> None:
 
 def test_every_problem_of_a_component_is_said_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        construct({"_target_": "models.mlp.Mlp", "hidden": [1, "a", "b"], "init": 3, "depth": 2}, "model")
+        construct({"_target_": "mlp", "hidden": [1, "a", "b"], "init": 3, "depth": 2}, "model")
     said = [re.split("[ =]", message)[0] for message in caught.value.messages]
     assert sorted(said) == ["model.depth", "model.hidden.1", "model.init", "model.name"]  # of one list, the first entry that does not fit
 
@@ -285,7 +283,7 @@ def test_every_problem_of_a_component_is_said_at_once() -> None:
 def test_components_are_built_from_plain_values_of_the_annotated_types() -> None:
     model = construct({**MLP_NODE, "hidden": [20, 10]}, "model")
     assert model == Mlp("mlp", (20, 10)) and type(model.hidden) is tuple
-    data = construct({"_target_": "runner.data.digits.Digits", "validation": 0, "size": None}, "dataset")
+    data = construct({"_target_": "digits", "validation": 0, "size": None}, "dataset")
     assert type(data.validation) is float  # 0 and 0.0 are one configuration
 
 

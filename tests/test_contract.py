@@ -110,11 +110,11 @@ def components(node: Any, key: str) -> list[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_yaml_lists_every_option_with_the_default_of_its_class(name: str) -> None:
-    from runner.components import _locate  # the registry is `_target_` itself
+    from runner.components import locate  # the registry is `_target_` itself
 
     method = OmegaConf.to_container(compose_config([f"method={name}", *MLP]).method, resolve=True)
     for key, node in components(method, "method"):
-        for f in fields(_locate(node["_target_"], key)):
+        for f in fields(locate(node["_target_"], key)):
             assert f.name in node, f"{key}.{f.name} cannot be set from the command line"
             default = f.default if f.default is not MISSING else f.default_factory() if f.default_factory is not MISSING else MISSING
             if default is MISSING or isinstance(node[f.name], dict) and not is_dataclass(default):

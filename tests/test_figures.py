@@ -16,13 +16,14 @@ from torch import nn
 
 from pruners.base import Masks, Measurement, Task
 from runner.captions import title
-from runner.cells import Job, Table, expand, figure_names, read_spec, table_names
+from runner.cells import Table, expand, figure_names, read_spec, table_names
 from runner.compose import CONF, Composer
 from runner.errors import ConfigError
 from runner.figure_page import write_figure
 from runner.figures import series_of
 from runner.found import find_run
 from runner.places import series_key
+from runner.planned import PlannedRun
 from runner.reproduce import draw_figures, show_plan
 from runner.rng import stream
 
@@ -37,11 +38,11 @@ def figure() -> Table:
     return expand("sketching_figure02@digits", {"seeds": ["0", "1"]}, [SCALE])
 
 
-def jobs(figure: Table, panel: str, series: str, point: str = "") -> list[Job]:
+def jobs(figure: Table, panel: str, series: str, point: str = "") -> list[PlannedRun]:
     return list(figure.cells[series_key(panel, series, NET), point or next(c for r, c in figure.cells if r.startswith(panel))].jobs)
 
 
-def write(results: Path, job: Job, series: dict[str, list[float]], **more: Any) -> None:
+def write(results: Path, job: PlannedRun, series: dict[str, list[float]], **more: Any) -> None:
     folder = results / "runs" / job.run_id
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(record(job, **{"accuracy": 80.0, **more})))
@@ -148,7 +149,7 @@ def test_what_was_not_run_is_named_in_the_legend_the_caption_and_the_terminal(fi
     assert "41 runs are not done: make reproduce TABLE=sketching_figure02@digits" in text and "lt layer 1: – (2 runs to do)" in text
 
 
-def history(results: Path, job: Job, stages: dict[str, list[dict[str, Any]]]) -> None:
+def history(results: Path, job: PlannedRun, stages: dict[str, list[dict[str, Any]]]) -> None:
     rows = [{"stage": stage, "epoch": i, **row} for stage, found in stages.items() for i, row in enumerate(found, start=1)]
     (results / "runs" / job.run_id / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 

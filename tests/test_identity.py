@@ -1,7 +1,10 @@
 """Identity: what changes a key, what must not, and one pinned set of keys."""
 
+import importlib
+import inspect
 import json
-from dataclasses import field, make_dataclass, replace
+from dataclasses import field, fields, make_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import compose_run
 
-from runner.identity import NUMERICS, canonical, digest, run_id, stage_keys
+from runner.identity import NUMERICS, canonical, digest, identify, identify_all, run_id, stage_keys
 from runner.spec import Recipe, Run, Stage, Start
 
 MLP = ["dataset=digits", "model=mlp", "train=imc", "train.scale=0.0125"]
@@ -18,10 +21,8 @@ DENSE_START = ["method=magnitude", "density=0.3", "start=dense"]
 
 
 def option(*fields: tuple[Any, ...]) -> type:
-    """The class `pruners.options.Option` as a version of the code with these fields would have it."""
-    cls = make_dataclass("Option", fields, frozen=True)
-    cls.__module__, cls.__qualname__ = "pruners.options", "Option"
-    return cls
+    """The class tagged `option` as a version of the code with these fields would have it."""
+    return make_dataclass("Option", fields, frozen=True, namespace={"tag": "option"})
 
 
 def changed(before: Run, after: Run) -> set[str]:
@@ -37,14 +38,14 @@ def with_recipe(run: Run, **options: Any) -> Run:
 
 
 def test_canonical_form_names_the_class_and_leaves_out_defaults() -> None:
-    assert canonical(Start()) == {"class": "runner.spec.Start"}
-    assert canonical(Start("dense", epoch=10)) == {"class": "runner.spec.Start", "stage": "dense", "epoch": 10}
+    assert canonical(Start()) == {"class": "start"}
+    assert canonical(Start("dense", epoch=10)) == {"class": "start", "stage": "dense", "epoch": 10}
     nested = canonical(Stage("prune", "prune", Start("dense"), needs=("spectrum",), density=0.5))
     assert nested == {
-        "class": "runner.spec.Stage",
+        "class": "stage",
         "name": "prune",
         "kind": "prune",
-        "start": {"class": "runner.spec.Start", "stage": "dense"},
+        "start": {"class": "start", "stage": "dense"},
         "needs": ["spectrum"],
         "density": 0.5,
     }
@@ -121,11 +122,38 @@ def test_a_new_field_with_a_default_changes_no_digest_until_it_is_set() -> None:
     assert digest([old("gap")]) == digest([new("gap")])  # inside others too
 
 
-def test_the_same_fields_of_another_class_have_another_digest() -> None:
-    one = option(("p", float, 2.0))
-    other = make_dataclass("Option", [("p", float, 2.0)], frozen=True)
-    other.__module__, other.__qualname__ = "pruners.others", "Option"
-    assert digest(one()) != digest(other())
+def test_the_same_fields_under_another_tag_have_another_digest() -> None:
+    other = make_dataclass("Option", [("p", float, 2.0)], frozen=True, namespace={"tag": "other"})
+    assert digest(option(("p", float, 2.0))()) != digest(other())
+
+
+def test_a_class_without_a_tag_of_its_own_is_refused() -> None:
+    parent = option(("p", float, 2.0))
+    child = make_dataclass("Child", [], bases=(parent,), frozen=True)  # it would be taken for its parent
+    for cls in (make_dataclass("Option", [], frozen=True), child):
+        with pytest.raises(TypeError, match=r"has no canonical form: declare tag: ClassVar\[str\]"):
+            digest(cls())
+
+
+def test_a_class_that_is_moved_and_renamed_keeps_all_identities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = compose_run(*IMC)
+    prune = run.stage("prune")
+    cls = type(prune.component)
+    source = Path(inspect.getfile(cls)).read_text().replace(f"class {cls.__name__}", "class Moved")
+    (tmp_path / "elsewhere.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    moved = importlib.import_module("elsewhere").Moved
+    assert (moved.__module__, moved.__qualname__) == ("elsewhere", "Moved") != (cls.__module__, cls.__qualname__)
+    component = moved(**{f.name: getattr(prune.component, f.name) for f in fields(cls)})
+    after = replace(run, stages=tuple(replace(s, component=component) if s is prune else s for s in run.stages))
+    assert identify(after) == identify(run)
+
+
+def test_seeds_that_share_their_stages_are_identified_as_each_alone() -> None:
+    run = compose_run(*IMC)
+    runs = [replace(run, seed=seed) for seed in range(3)]
+    assert identify_all(runs) == [identify(compose_run(*IMC, f"seed={seed}")) for seed in range(3)]
+    assert len({of.run_id for of in identify_all(runs)}) == 3
 
 
 def test_a_default_is_recognised_in_every_spelling_and_a_truth_value_is_no_number() -> None:
@@ -248,17 +276,19 @@ def test_a_run_id_reads_as_method_model_data_density_and_seed(words: list[str], 
 # purpose and these constants are written anew; or it does not, and then the old canonical form has to be restored (a new option needs a no-effect default).
 PINNED = {
     ("method=dense",): (
-        "dense-mlp-digits-d1-s0-dd5254f0dc28",
-        {"dense": "e69d9c751c8c30e36b1ec7e92f986f40"},
+        "dense-mlp-digits-d1-s0-085b625a4d50",
+        {
+            "dense": "bb9eee03939c9ec298f132130ebc6d0a",
+        },
     ),
     ("method=imc", "density=0.3", "retrain=rewind"): (
-        "imc-mlp-digits-d0.3-s0-18bc8176318b",
+        "imc-mlp-digits-d0.3-s0-c1d745cdce4f",
         {
-            "wstar": "4bac903224a7d6eafe72cb76de99a2ca",
-            "lipschitz": "a3ed690a19eaf5537e14ab0d1358d07b",
-            "spectrum": "66e3cee694cc43c1e8173bd3773b1e2b",
-            "prune": "2ce1f8d4d1b3ca6f27ff7f85c81915de",
-            "train": "123c8edce137f2a732ef377745bd2bd9",
+            "wstar": "e0fe9e95960c616c0e1b92ad67434bca",
+            "lipschitz": "02b21f7cd44ae2a86d89968fd5a66772",
+            "spectrum": "26d0616b30f731b964ca311f70db6711",
+            "prune": "b39f9b01fb342c4e9a48bc47f3dd17da",
+            "train": "35f32d33e30a3e9150cd545768f80ca8",
         },
     ),
 }

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from test_tables import record
 
-from runner.cells import Job, Table, expand
+from runner.cells import Table, expand
 from runner.compose import Composer
 from runner.errors import ConfigError
 from runner.figure_page import write_figure
 from runner.identity import trains
 from runner.places import series_key
+from runner.planned import PlannedRun
 from runner.spec import Run, Stage
 
 COMPOSER = Composer()  # composing is most of the time
@@ -42,7 +43,7 @@ def needed(table: Table) -> int:
     return sum({job.keys[stage.name]: trains(stage) for job in table.jobs for stage in job.run.stages}.values())
 
 
-def job(table: Table, panel: str, series: str, network: str, point: str = "=") -> Job:
+def job(table: Table, panel: str, series: str, network: str, point: str = "=") -> PlannedRun:
     return table.cells[series_key(panel, series, network), point].jobs[0]
 
 
@@ -200,7 +201,7 @@ def test_in_small_searches_see_batches_of_64_and_vgg_larger_images(small: dict[i
 # --- pictures and claims, on made-up records
 
 
-def made(results: Path, each: Job, series: dict[str, list[float]] | None = None, losses: list[float] | None = None, **more: Any) -> None:
+def made(results: Path, each: PlannedRun, series: dict[str, list[float]] | None = None, losses: list[float] | None = None, **more: Any) -> None:
     folder = results / "runs" / each.run_id
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(record(each, **{"accuracy": 80.0, **more})))

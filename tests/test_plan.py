@@ -25,7 +25,7 @@ import runner.compose
 from pruners.hessian import HessianOperator
 from runner.bench_plan import make_tables, measure
 from runner.build import build_plain, resolve
-from runner.cells import Job, expand, expand_spec
+from runner.cells import expand, expand_spec
 from runner.compose import Composer, compose_config, method_names
 from runner.costs import Net, measure_net, past_rates, readable, save_bench, shipped_rates, stage_cost
 from runner.data.digits import Digits
@@ -34,7 +34,8 @@ from runner.errors import ConfigError, guarded
 from runner.execute import execute
 from runner.identity import run_id, stage_keys
 from runner.machine import device_name
-from runner.plan import lines, plan_line, show, state, survey
+from runner.plan import lines, show, state, survey
+from runner.planned import plan_run
 from runner.reproduce import show_plan
 from runner.stages import snapshots_wanted
 from runner.store import Store
@@ -226,7 +227,7 @@ def test_measurements_foresee_their_products_gradients_and_bytes(words: list[str
 def test_disk_is_what_a_run_leaves_in_the_cache(tmp_path: Path) -> None:
     run, where = compose_run("method=magnitude", "density=0.5", "start=dense", "retrain=rewind", *SMALL), machine(tmp_path)
     assert snapshots_wanted(run) == {"dense": {1}}
-    foreseen = {key: item.cost.bytes for key, item in survey([(Job(run, ()), where)]).needed.items()}
+    foreseen = {key: item.cost.bytes for key, item in survey([(plan_run(run), where)]).needed.items()}
     perform_run(run, where)
     for key, size in foreseen.items():
         files = list(Store(where.cache_dir).path(key).glob("*.safetensors"))
@@ -250,7 +251,7 @@ def test_states_are_told_from_records_status_and_locks(dirs: list[str], tmp_path
     identity = run_id(runs[2])
 
     def states() -> list[str]:
-        return list(survey([(Job(run, ()), where) for run in runs]).states.values())
+        return list(survey([(plan_run(run), where) for run in runs]).states.values())
 
     for number, ends in ((signal.SIGKILL, "interrupted"), (signal.SIGTERM, "stopped")):
         process = subprocess.Popen([sys.executable, str(ROOT / "run.py"), *long, *dirs], cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL)
@@ -261,7 +262,7 @@ def test_states_are_told_from_records_status_and_locks(dirs: list[str], tmp_path
         process.send_signal(number)
         process.wait()
         assert states() == ["done", "failed", ends, "new"]
-    text = printed(lambda console: show([(Job(run, ()), where) for run in runs], 1, console))
+    text = printed(lambda console: show([(plan_run(run), where) for run in runs], 1, console))
     assert "runs: 4; done 1, running 0, to do 3 (failed 1, stopped 1, new 1)\n" in text
     assert f"failed: {tmp_path / 'results' / 'runs' / run_id(runs[1]) / 'traceback.txt'}\n" in text
     assert state(where, "no-such-run") == "new"
@@ -291,11 +292,13 @@ def test_a_sweeps_plan_is_one_and_counts_shared_and_finished_stages_once(command
     run = compose_run("method=magnitude", "density=0.5", "start=dense", *SMALL)
     record, _ = perform_run(run, where)
     (tmp_path / "results" / "runs" / run_id(run) / "result.json").write_text(json.dumps(record))
-    jobs = [Job(compose_run(f"method={name}", "density=0.5", "start=dense", f"seed={seed}", *SMALL), ()) for name in ("random", "magnitude") for seed in (0, 1)]
+    jobs = [
+        plan_run(compose_run(f"method={name}", "density=0.5", "start=dense", f"seed={seed}", *SMALL)) for name in ("random", "magnitude") for seed in (0, 1)
+    ]
     again = printed(lambda console: show([(job, where) for job in jobs], 1, console))
     # magnitude of seed 0 is done and its dense net serves random: 2; of seed 1 all: 2 + 2 + 2
     assert "epochs: asked 16, needed 8\n" in again and "done 1, running 0, to do 3\n" in again
-    assert plan_line([(run, where)]) == "epochs: asked 4, needed 0"
+    assert survey([(plan_run(run), where)]).line == "epochs: asked 4, needed 0"
 
 
 def test_a_bad_job_of_a_planned_sweep_is_named_and_gives_exit_code_2(command: Command) -> None:
@@ -382,14 +385,14 @@ def test_hours_come_from_past_records_on_the_same_device_else_from_the_bench(tmp
     save_bench(where.cache_dir, name, threads, rows)
     save_bench(where.cache_dir, "another device", threads, [])
     assert seconds() == pytest.approx(967.3884)  # 967,388,400 at a million a second, the rate of the net that is nearest in size
-    text = list(lines(survey([(Job(next_seed, ()), where)]), where, threads))
+    text = list(lines(survey([(plan_run(next_seed), where)]), where, threads))
     assert f"time: about 0.269 hours one after another (estimate from make bench on {device_name(where.device)}, {threads} thread(s))" in text
     bf16 = compose_run("method=dense", *SMALL, "train.precision=bf16", "seed=3")
     assert past_rates([record], name, threads, where.cache_dir).seconds(bf16, bf16.stages[0], MLP, cost) is None  # what fp32 took says nothing about bf16
     monkeypatch.setattr("runner.plan.PUBLISHED", tmp_path / "nothing shipped")
     unused = machine(tmp_path / "unused")
-    assert "time: unknown: run make bench" in list(lines(survey([(Job(next_seed, ()), unused)]), unused, threads))
-    assert "time: nothing to compute" in list(lines(survey([(Job(run, ()), where)]), where, threads + 1))
+    assert "time: unknown: run make bench" in list(lines(survey([(plan_run(next_seed), unused)]), unused, threads))
+    assert "time: nothing to compute" in list(lines(survey([(plan_run(run), where)]), where, threads + 1))
 
 
 def test_records_of_another_machine_serve_where_nothing_is_known(tmp_path: Path) -> None:
@@ -436,7 +439,7 @@ def test_planning_reads_no_tensor_and_leaves_none(tmp_path: Path) -> None:
     (folder / "result.json").write_text(json.dumps(record))
     for path in where.cache_dir.glob("stages/*/*.safetensors"):
         os.truncate(path, 0)  # whoever read it would fail
-    jobs = [Job(compose_run("method=snip", "density=0.5", *SMALL, f"seed={seed}"), ()) for seed in (0, 1)]
+    jobs = [plan_run(compose_run("method=snip", "density=0.5", *SMALL, f"seed={seed}")) for seed in (0, 1)]
     gc.collect()
     before = sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects())
     text = printed(lambda console: show([(job, where) for job in jobs], 1, console))
@@ -446,5 +449,5 @@ def test_planning_reads_no_tensor_and_leaves_none(tmp_path: Path) -> None:
 
 
 def test_a_plan_writes_nothing(tmp_path: Path) -> None:
-    show([(Job(compose_run("method=imc", *SMALL), ()), machine(tmp_path))], 1, Console(file=io.StringIO()))
+    show([(plan_run(compose_run("method=imc", *SMALL)), machine(tmp_path))], 1, Console(file=io.StringIO()))
     assert not (tmp_path / "results").exists() and not (tmp_path / "cache").exists()

@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 from test_tables import record, write
 
-from runner.cells import Job, expand
+from runner.cells import expand
 from runner.errors import ConfigError
+from runner.planned import PlannedRun
 from runner.publish import publish
 
 WORDS = ["imc_table14@digits", "train.scale=0.0123", "seeds=0"]  # three runs; nobody publishes records of this scale
@@ -17,11 +18,11 @@ INDEX = "# What stands here\ntables:\n  - imc_table01@digits # a demo\nfigures:\
 
 
 @pytest.fixture
-def jobs() -> list[Job]:
+def jobs() -> list[PlannedRun]:
     return expand(WORDS[0], {"seeds": ["0"]}, [WORDS[1]]).jobs
 
 
-def measured(results: Path, jobs: list[Job], dirty: bool = False, **more: Any) -> None:
+def measured(results: Path, jobs: list[PlannedRun], dirty: bool = False, **more: Any) -> None:
     """Records as runs leave them."""
     for i, job in enumerate(jobs):
         found = record(job, None, report={"lipschitz": 1.0 + i, "lipschitz_sd": 0.1, "box": 0.5, "artefact_lipschitz": 2.0}, **more)
@@ -41,7 +42,7 @@ def ship(tmp_path: Path, words: list[str] = WORDS) -> Path:
     return published
 
 
-def test_records_pages_and_index_are_shipped_once(tmp_path: Path, jobs: list[Job]) -> None:
+def test_records_pages_and_index_are_shipped_once(tmp_path: Path, jobs: list[PlannedRun]) -> None:
     measured(tmp_path / "results", jobs)
     published = ship(tmp_path)
     ship(tmp_path)  # again: nothing comes twice
@@ -54,7 +55,7 @@ def test_records_pages_and_index_are_shipped_once(tmp_path: Path, jobs: list[Job
     assert "not done" not in page and sorted(path.suffix for path in (published / "tables").iterdir()) == [".csv", ".html", ".md", ".tex", ".txt"]
 
 
-def test_a_second_setting_of_a_table_has_pages_of_its_own(tmp_path: Path, jobs: list[Job]) -> None:
+def test_a_second_setting_of_a_table_has_pages_of_its_own(tmp_path: Path, jobs: list[PlannedRun]) -> None:
     measured(tmp_path / "results", jobs)
     more = [WORDS[0], "train.scale=0.0124", WORDS[2]]
     measured(tmp_path / "results", expand(WORDS[0], {"seeds": ["0"]}, [more[1]]).jobs)
@@ -65,14 +66,14 @@ def test_a_second_setting_of_a_table_has_pages_of_its_own(tmp_path: Path, jobs: 
     assert (published / "tables" / "imc_table14@digits+train.scale=0.0124+seeds=0.txt").read_text() != first
 
 
-def test_a_table_that_is_not_whole_ships_nothing(tmp_path: Path, jobs: list[Job]) -> None:
+def test_a_table_that_is_not_whole_ships_nothing(tmp_path: Path, jobs: list[PlannedRun]) -> None:
     measured(tmp_path / "results", jobs[:-1])
     with pytest.raises(ConfigError, match="imc_table14@digits: 1 of 3 runs are not done; make reproduce"):
         ship(tmp_path)
     assert [path.name for path in (tmp_path / "published").rglob("*")] == ["index.yaml"]
 
 
-def test_records_of_uncommitted_code_are_refused(tmp_path: Path, jobs: list[Job]) -> None:
+def test_records_of_uncommitted_code_are_refused(tmp_path: Path, jobs: list[PlannedRun]) -> None:
     measured(tmp_path / "results", jobs, dirty=True)
     with pytest.raises(ConfigError, match="3 runs were measured by uncommitted code"):
         ship(tmp_path)

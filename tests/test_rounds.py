@@ -11,7 +11,7 @@ from runner.identity import stage_keys
 from runner.rounds import expand_rounds, family, rounds_of
 from runner.spec import Start
 
-LEVELS = {"_target_": "pruners.schedule.Levels", "keep": 0.5}
+LEVELS = {"_target_": "levels", "keep": 0.5}
 MLP = ["dataset=digits", "model=mlp"]
 
 
@@ -71,14 +71,14 @@ def test_of_one_round_the_first_is_the_last() -> None:
 
 def test_two_groups_refer_to_each_others_last_rounds() -> None:
     first = {"repeat": LEVELS, "stages": [{"name": "a", "start": {"from": "previous"}}]}
-    second = {"repeat": {"_target_": "pruners.schedule.FrontLoaded", "rounds": 2}, "stages": [{"name": "b", "masks": "a", "start": {"from": "b"}}]}
+    second = {"repeat": {"_target_": "front_loaded", "rounds": 2}, "stages": [{"name": "b", "masks": "a", "start": {"from": "b"}}]}
     nodes = expand([first, second], density=0.25)
     assert [(n["name"], n["start"]["from"], n.get("masks")) for n in nodes] == [("a1", "init", None), ("a2", "a1", None), ("b1", "b", "a2"), ("b2", "b1", "a2")]
 
 
 @pytest.mark.parametrize(("rounds", "scale", "expected"), [(25, 1.0, 25), (25, 0.1875, 5), (25, 0.01, 1), (4, 0.5, 2)])  # 4.69 -> 5, 0.25 -> at least 1
 def test_rounds_are_a_duration_and_scale_like_one(rounds: int, scale: float, expected: int) -> None:
-    group = {"repeat": {"_target_": "pruners.schedule.FrontLoaded", "rounds": rounds}, "stages": [{"name": "prune"}]}
+    group = {"repeat": {"_target_": "front_loaded", "rounds": rounds}, "stages": [{"name": "prune"}]}
     nodes = expand([group], density=0.4, scale=scale)
     assert [node["name"] for node in nodes] == [f"prune{k}" for k in range(1, expected + 1)]
     assert [node["density"] for node in nodes] == pytest.approx([expected * 0.4 / (expected * 0.4 + k * 0.6) for k in range(1, expected + 1)], rel=1e-12)

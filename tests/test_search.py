@@ -12,13 +12,13 @@ from support import compose_run, machine, perform_run
 from models.resnet_cifar import ResNetCifar
 from models.vgg import Vgg
 from runner.bench_search import races
-from runner.cells import Job
 from runner.compose import compose_config, method_names
 from runner.costs import measure_net, stage_cost
 from runner.errors import ConfigError, Stopped
 from runner.identity import stage_keys
 from runner.panel import paper_command
 from runner.plan import plan, survey
+from runner.planned import plan_run
 from runner.progress import Watcher, display
 from runner.spec import Run
 from runner.stages import run_stage
@@ -262,7 +262,7 @@ def test_a_plan_counts_no_epoch_for_a_search_of_none(tmp_path: Path) -> None:
     rows = {row["name"]: row["epochs"] for row in plan(run, machine(tmp_path))}
     assert rows == {"dense": 10, "search": 0}
     net = measure_net(run.dataset, run.model)
-    assert (stage_cost(run, run.stage("search"), net, 0).images, survey([(Job(run, ()), machine(tmp_path))]).line) == (0, "epochs: asked 10, needed 10")
+    assert (stage_cost(run, run.stage("search"), net, 0).images, survey([(plan_run(run), machine(tmp_path))]).line) == (0, "epochs: asked 10, needed 10")
 
 
 # --- rows of the bench

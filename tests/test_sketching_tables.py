@@ -15,10 +15,11 @@ from test_tables import record, write
 from pruners.pick import Proportional, Top, Uniform
 from pruners.source import Balanced, Chi, Normal, Ones, SparseNormal, Train
 from pruners.synflow import SynFlow
-from runner.cells import Job, Table, expand
+from runner.cells import Table, expand
 from runner.compose import Composer
 from runner.errors import ConfigError
 from runner.layout import write_table
+from runner.planned import PlannedRun
 from runner.spec import Run
 
 NUMBERS = (1, 2, 3, 4)
@@ -332,7 +333,7 @@ def test_a_net_that_needs_no_larger_images_gets_the_data_sets_own(tmp_path: Path
 def test_our_mean_and_deviation_have_the_papers_sign_and_stand_in_all_forms(tmp_path: Path) -> None:
     name = "sketching_table01@digits"
     table = expand(name, {"models": ["resnet20"]}, ["train.scale=0.0123"], COMPOSER)
-    measured: list[Job] = list(table.cells["digits ResNet-20 5 %", "SynFlow + χ"].jobs)
+    measured: list[PlannedRun] = list(table.cells["digits ResNet-20 5 %", "SynFlow + χ"].jobs)
     write(tmp_path, *(record(job, accuracy) for job, accuracy in zip(measured, (80.0, 82.0, 87.0), strict=True)))
     text = write_table(table, tmp_path)
     cell = "83.00±3.61 [83.28±0.31, -0.3]"  # deviations -3, -1, 4: sqrt(26 / 2); the paper has 83.28±0.31

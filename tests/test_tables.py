@@ -13,9 +13,10 @@ from conftest import ROOT, SMALL
 from support import compose_run, machine, perform_run
 
 from runner.captions import title
-from runner.cells import Job, Table, expand, parse_arguments
+from runner.cells import Table, expand, parse_arguments
 from runner.errors import ConfigError
 from runner.layout import write_table
+from runner.planned import PlannedRun
 
 SCALE = "train.scale=0.0123"  # nobody publishes records of it: a table of this setting has those that the test writes
 PAPER = ROOT / "results" / "paper" / "imc_table01.csv"
@@ -33,7 +34,7 @@ def whole() -> Table:
     return expand("imc_table01", {}, [])
 
 
-def record(job: Job, accuracy: float | None, **more: Any) -> dict[str, Any]:
+def record(job: PlannedRun, accuracy: float | None, **more: Any) -> dict[str, Any]:
     """A finished run's record, as runner/records.py writes it."""
     run = job.run
     density = run.density or 1.0
@@ -91,7 +92,7 @@ def printed(table: Table, results: Path) -> tuple[dict[str, list[str]], str]:
     return {row[0]: row[1:] for row in rows[3:]}, text  # two header lines and the rule between them
 
 
-def jobs(table: Table, row: str) -> list[Job]:
+def jobs(table: Table, row: str) -> list[PlannedRun]:
     network = next(iter(table.networks))
     return list(table.cells[row, network].jobs)
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 
 import runner
 from models.init import fresh
-from runner.components import _locate
+from runner.components import locate
 from runner.compose import CONF, compose_config
 from runner.costs import measure_net, stage_cost
 from runner.errors import ConfigError, Stopped
@@ -75,7 +75,7 @@ def test_a_file_is_what_it_holds_wherever_it_lies(file: Path, tmp_path: Path) ->
     assert (run_id(one), stage_keys(one), one) == (run_id(same), stage_keys(same), same)
     assert all(stage_keys(one)[name] != stage_keys(else_)[name] for name in ("dense", "search"))
     content = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
-    assert one.stage("dense").weights == Weights(content) and canonical(one.stage("dense").weights) == {"class": "runner.spec.Weights", "content": content}
+    assert one.stage("dense").weights == Weights(content) and canonical(one.stage("dense").weights) == {"class": "pretrained_weights", "content": content}
     assert (one.stage("dense").kind, one.stage("dense").recipe) == ("load", None)
     shutil.copy(other, file)
     assert stage_keys(compose_run(*words(file))) == stage_keys(else_)
@@ -84,7 +84,7 @@ def test_a_file_is_what_it_holds_wherever_it_lies(file: Path, tmp_path: Path) ->
 def test_torchvision_s_weights_are_an_entry_by_name_for_the_nets_that_have_one() -> None:
     nets = {}
     for path in sorted((CONF / "model").glob("*.yaml")):
-        entry = getattr(_locate(OmegaConf.load(path)["_target_"], "model"), "torchvision", None)
+        entry = getattr(locate(OmegaConf.load(path)["_target_"], "model"), "torchvision", None)
         nets |= {path.stem: entry} if entry else {}
     assert nets == {"efficientnet_b4": "EfficientNet_B4_Weights.IMAGENET1K_V1", "resnet50": "ResNet50_Weights.IMAGENET1K_V1"}
     given = ["method=sr_popup", "density=0.2", "dataset=imagenet", "start.weights=torchvision"]
@@ -303,6 +303,7 @@ def test_a_file_that_changes_under_a_run_is_noticed(file: Path, tmp_path: Path) 
 class Dropping:
     """A perceptron with dropout."""
 
+    tag: ClassVar[str] = "dropping"
     name: str = "dropping"
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:

@@ -10,6 +10,7 @@ trial whose weights have grown by `GROWTH` has diverged and ends.
 """
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -42,6 +43,7 @@ class Agd:
         tolerance: relative size of a step that ends a trial. Default 1e-8: the paper's; it needs float64.
     """
 
+    tag: ClassVar[str] = "agd"
     eta: float = 2.0
     beta: float = 0.9
     steps: int = 10_000

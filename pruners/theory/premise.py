@@ -13,6 +13,7 @@ The bound itself is not evaluated: its constants are those of the limit of infin
 import copy
 from dataclasses import dataclass
 from itertools import islice
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ class Premise:
         classes: outputs of each example that are. Default 2: the Jacobian has examples x classes columns.
     """
 
+    tag: ClassVar[str] = "premise"
     examples: int = 32
     classes: int = 2
 

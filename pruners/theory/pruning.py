@@ -39,6 +39,7 @@ class Pruning:
         chunk_mb: see pruners/theory/trials.py.
     """
 
+    tag: ClassVar[str] = "pruning"
     teacher: Teacher
     solver: Agd = Agd()
     keep: float = 0.8

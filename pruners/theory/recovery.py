@@ -38,6 +38,7 @@ class Recovery:
         chunk_mb: megabytes of inputs solved together; None = pruners/theory/trials.py's. It changes nothing beyond rounding.
     """
 
+    tag: ClassVar[str] = "recovery"
     teacher: Teacher
     solver: Agd = Agd()
     distance: float = 0.2

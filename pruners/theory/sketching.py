@@ -50,6 +50,7 @@ class Lemma:
         average: see the module.
     """
 
+    tag: ClassVar[str] = "lemma"
     lemma: Name
     features: int = 200
     examples: int = 128

@@ -20,6 +20,7 @@ Deviations, each with its reason (methods/sample_complexity.md):
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -37,6 +38,7 @@ class TensorInit:
         split: a third of the data for each moment.
     """
 
+    tag: ClassVar[str] = "tensor_init"
     tries: int = 50
     split: bool = False
 

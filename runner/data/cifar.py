@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ class Layout:
 class Cifar10:
     """Fields: conf/dataset/cifar10.yaml."""
 
+    tag: ClassVar[str] = "cifar10"
     name: str = "cifar10"
     size: int | None = None
     validation: float = 0.0
@@ -74,6 +75,7 @@ class Cifar10:
 class Cifar100:
     """Fields: conf/dataset/cifar100.yaml. Labels are the 100 fine ones."""
 
+    tag: ClassVar[str] = "cifar100"
     name: str = "cifar100"
     size: int | None = None
     validation: float = 0.0

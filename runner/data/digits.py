@@ -6,6 +6,7 @@ There is no official split: ours is fixed, stratified, 1,437 / 360 (decisions.md
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ CHECKSUM = "c69effc4f783e5a283aad5df68589e22363891b23f32621021ae20865aef41bf"  #
 class Digits:
     """Fields: conf/dataset/digits.yaml."""
 
+    tag: ClassVar[str] = "digits"
     name: str = "digits"
     size: int | None = None
     validation: float = 0.0

@@ -40,6 +40,7 @@ FOLDER, INDEX = "imagenet", "imagenet.index"
 class Imagenet:
     """Fields: conf/dataset/imagenet.yaml."""
 
+    tag: ClassVar[str] = "imagenet"
     name: str = "imagenet"
     size: int | None = None
     validation: float = 0.0
@@ -84,6 +85,7 @@ class Imagenet:
 class ImagenetSubset:
     """Fields: conf/dataset/imagenet_subset.yaml."""
 
+    tag: ClassVar[str] = "imagenet_subset"
     name: str = "imagenet_subset"
     size: int | None = None
     validation: float = 0.0

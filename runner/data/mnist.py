@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -41,6 +42,7 @@ FASHION_SHA256 = (  # of Debian's files; with name and date put back into their 
 class Mnist:
     """Fields: conf/dataset/mnist.yaml."""
 
+    tag: ClassVar[str] = "mnist"
     name: str = "mnist"
     size: int | None = None
     validation: float = 0.0
@@ -78,6 +80,7 @@ class Mnist:
 class FashionMnist:
     """Fields: conf/dataset/fashion_mnist.yaml."""
 
+    tag: ClassVar[str] = "fashion_mnist"
     name: str = "fashion_mnist"
     size: int | None = None
     validation: float = 0.0

@@ -47,6 +47,7 @@ class GaussianTeacher:
         noise: sigma / E_y.
     """
 
+    tag: ClassVar[str] = "gaussian_teacher"
     name: str = "gaussian_teacher"
     dimension: int = 100
     neurons: int = 5

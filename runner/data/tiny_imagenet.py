@@ -29,6 +29,7 @@ SHOWN = 3  # of many names in a message
 class TinyImagenet:
     """Fields: conf/dataset/tiny_imagenet.yaml."""
 
+    tag: ClassVar[str] = "tiny_imagenet"
     name: str = "tiny_imagenet"
     size: int | None = None
     validation: float = 0.0

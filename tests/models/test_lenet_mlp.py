@@ -98,6 +98,6 @@ def test_options_that_give_no_net_are_refused(make: Any, message: str) -> None:
 def test_configurations_list_every_field_and_state_their_counts(name: str, cls: Any, size: int) -> None:
     path = CONF / f"{name}.yaml"
     options: Any = OmegaConf.to_container(OmegaConf.load(path))
-    assert options.pop("_target_") == f"{cls.__module__}.{cls.__name__}"
+    assert options.pop("_target_") == cls.tag
     assert list(options) == [f.name for f in fields(cls)] and options["name"] == name
     assert all(f"{count:,}" in path.read_text() for count in counts(build(cls(**options), size=size)))

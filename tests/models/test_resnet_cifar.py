@@ -123,7 +123,7 @@ def test_options_that_give_no_net_are_refused(options: dict, message: str) -> No
 def test_configurations_list_every_field_and_state_their_counts(name: str, total: int) -> None:
     path = CONF / f"{name}.yaml"
     options = OmegaConf.to_container(OmegaConf.load(path))
-    assert options.pop("_target_") == "models.resnet_cifar.ResNetCifar"
+    assert options.pop("_target_") == "resnet_cifar"
     assert list(options) == [f.name for f in fields(ResNetCifar)] and options["name"] == name
     model = ResNetCifar(**options)(3, 10, 32, Generator())
     assert counts(model)[0] == total

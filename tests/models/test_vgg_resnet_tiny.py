@@ -196,7 +196,7 @@ def test_options_that_give_no_net_are_refused(make: Any, message: str) -> None:
 def test_configurations_list_every_field_and_state_their_counts(name: str, classes: int, size: int) -> None:
     text = (CONF / f"{name}.yaml").read_text()
     options: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
-    assert options.pop("_target_") == f"{KINDS[name].__module__}.{KINDS[name].__name__}"
+    assert options.pop("_target_") == KINDS[name].tag
     assert list(options) == [f.name for f in fields(KINDS[name])] and options["name"] == name
     model = shape_only(component(name), classes, size=size)
     assert all(f"{count:,}" in text for count in counts(model))

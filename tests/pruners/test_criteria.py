@@ -108,7 +108,7 @@ def test_magnitude_without_a_search_is_magnitude(tmp_path: Path) -> None:
 
 def test_pruning_methods_keep_the_stage_and_the_runs_that_they_had() -> None:
     imp = compose_run("method=imp", "density=0.5", "portrait=overlap", "train=imc")
-    assert imp.stage("portrait").masks == "prune4" and run_id(imp) == "imp-resnet20-digits-d0.5-s0-c80ac0cfe037"
+    assert imp.stage("portrait").masks == "prune4" and run_id(imp) == "imp-resnet20-digits-d0.5-s0-44f636cdd5cb"
     assert compose_run("method=continuous_sparsification", "density=0.5", "portrait=norms").stage("portrait").masks == "prune"
     with pytest.raises(ConfigError, match="needs 'pruned', which is no earlier stage: dense"):
         compose_run("method=dense", "portrait=weights")

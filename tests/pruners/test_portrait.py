@@ -171,6 +171,6 @@ def test_yaml_lists_every_option_with_the_default_of_its_class(portrait: str) ->
     cfg: Any = OmegaConf.to_container(compose_config(["method=synflow", "density=0.1", f"portrait={portrait}"]), resolve=True)
     options = cfg["portrait"]["measure"]
     target = options.pop("_target_")
-    (cls,) = [c for c in (Weights, ScoresBefore, Norms) if target == f"pruners.portrait.{c.__name__}"]
+    (cls,) = [c for c in (Weights, ScoresBefore, Norms) if target == c.tag]
     assert set(options) == {f.name for f in fields(cls)}
     assert {f.name: f.default for f in fields(cls) if f.default not in (MISSING, None)} == {n: v for n, v in options.items() if n not in ("score", "source")}

@@ -1,0 +1,11 @@
+"""Re-key records and caches that version 0.1.0 made. Usage: python scripts/rekey.py [env.results_dir=DIR] [env.cache_dir=DIR]"""
+
+import sys
+
+from rich.console import Console
+
+from runner.errors import guarded
+from runner.rekey import rekey
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: rekey(sys.argv[1:], Console(highlight=False))))
