@@ -42,10 +42,11 @@ slurm-test: $(VENV)/ready ## a sweep through a real Slurm on this machine (apt-g
 	$(BIN)/pip install --quiet --disable-pip-version-check 'submitit>=1.5'
 	$(RUN) -m pytest -m slurm $(ARGS)
 
-lint: $(VENV)/ready ## ruff and mypy
+lint: $(VENV)/ready ## ruff, mypy, and the borders between rooms (import-linter)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(VENV)/ready ## put the code into its format
 	$(BIN)/ruff check --fix .

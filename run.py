@@ -1,19 +1,18 @@
-"""Entry point: `python run.py method=imc model=resnet20`. Composes the configuration, answers bad input with one message, hands over to runner.execute."""
+"""Entry point: `python run.py method=imc model=resnet20`. Composes the configuration, answers bad input with one message, hands over to runner.commands.run."""
 
 import os
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 
-from runner.errors import SweepEnded
-from runner.schema import register
+from runner.config.schema import register
+from runner.errors import EXIT_CONFIG, EXIT_STOPPED, SweepEnded
+from runner.paths import CONF
 
 register()
-CONF = str(Path(__file__).resolve().parent / "conf")
 
 
 def main() -> None:
@@ -24,31 +23,31 @@ def main() -> None:
     codes: list[int] = []
     planned: list[Any] = []  # runs of a sweep that is only planned: one plan for all
 
-    @hydra.main(version_base="1.3", config_path=CONF, config_name="config")
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def job(cfg: DictConfig) -> None:
-        from runner.execute import EXIT_STOPPED, execute  # torch: not for --help and --cfg
+        from runner.commands.run import run_config  # torch: not for --help and --cfg
 
-        codes.append(execute(cfg, planned))
+        codes.append(run_config(cfg, planned))
         if codes[-1] == EXIT_STOPPED:
             sys.exit(EXIT_STOPPED)  # a sweep that was asked to stop does not begin its next job
 
-    from runner.messages import refuse_key_changes, translate
+    from runner.config.hydra_errors import refuse_key_changes, translate
 
     try:
         refuse_key_changes(words)
         job()
         if planned:
-            from runner.execute import show_plan
+            from runner.commands.run import show_plan
 
             show_plan(planned)
     except SweepEnded as ended:
         sys.exit(ended.code)
     except Exception as error:
-        message = translate(error, CONF, words)
+        message = translate(error, str(CONF), words)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(EXIT_CONFIG)
     sys.exit(max(codes, default=0))
 
 

@@ -8,7 +8,7 @@ __all__ = ["load_ticket"]
 def __getattr__(name: str) -> Any:
     # Imported on use: `run.py --help` must not load torch.
     if name == "load_ticket":
-        from runner.ticket import load_ticket
+        from runner.engine.ticket import load_ticket
 
         return load_ticket
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

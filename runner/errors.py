@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 
+EXIT_FAILED, EXIT_CONFIG, EXIT_STOPPED = 1, 2, 143  # of a command; 0 = done
 LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 LIKE = 0.5  # of two words: twice the letters in common over all letters
 
@@ -60,4 +61,4 @@ def guarded(work: Callable[[], int]) -> int:
         return work()
     except ConfigError as error:
         complain(error)
-        return 2
+        return EXIT_CONFIG

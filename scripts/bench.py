@@ -4,7 +4,7 @@ import sys
 
 from rich.console import Console
 
-from runner.bench import bench
+from runner.bench.run import bench
 from runner.errors import guarded
 
 if __name__ == "__main__":

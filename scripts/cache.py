@@ -4,7 +4,7 @@ import sys
 
 from rich.console import Console
 
-from runner.cache import upkeep
+from runner.commands.cache import upkeep
 from runner.errors import guarded
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import sys
 
-from runner.data.download import main
+from runner.commands.data import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

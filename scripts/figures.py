@@ -2,8 +2,8 @@
 
 import sys
 
+from runner.commands.figures import draw_figures
 from runner.errors import guarded
-from runner.reproduce import draw_figures
 
 if __name__ == "__main__":
     sys.exit(guarded(lambda: draw_figures(sys.argv[1:])))

@@ -4,8 +4,8 @@ import sys
 
 from rich.console import Console
 
+from runner.commands.plan import show_plan
 from runner.errors import guarded
-from runner.reproduce import show_plan
 
 if __name__ == "__main__":
     sys.exit(guarded(lambda: show_plan(sys.argv[1:], Console(highlight=False))))

@@ -4,8 +4,8 @@ import sys
 
 from rich.console import Console
 
+from runner.commands.publish import publish
 from runner.errors import guarded
-from runner.publish import publish
 
 if __name__ == "__main__":
     sys.exit(guarded(lambda: publish(sys.argv[1:], Console(highlight=False))))

@@ -4,8 +4,8 @@ import sys
 
 from rich.console import Console
 
+from runner.commands.rekey import rekey
 from runner.errors import guarded
-from runner.rekey import rekey
 
 if __name__ == "__main__":
     sys.exit(guarded(lambda: rekey(sys.argv[1:], Console(highlight=False))))

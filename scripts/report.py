@@ -4,8 +4,8 @@ import sys
 
 from rich.console import Console
 
+from runner.commands.report import report
 from runner.errors import guarded
-from runner.report import report
 
 if __name__ == "__main__":
     sys.exit(guarded(lambda: report(sys.argv[1:], Console(highlight=False))))

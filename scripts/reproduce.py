@@ -4,8 +4,8 @@ import sys
 
 from rich.console import Console
 
+from runner.commands.reproduce import reproduce
 from runner.errors import guarded
-from runner.reproduce import reproduce
 
 if __name__ == "__main__":
     sys.exit(guarded(lambda: reproduce(sys.argv[1:], Console(highlight=False))))

@@ -2,8 +2,8 @@
 
 import sys
 
+from runner.commands.tables import print_tables
 from runner.errors import guarded
-from runner.reproduce import print_tables
 
 if __name__ == "__main__":
     sys.exit(guarded(lambda: print_tables(sys.argv[1:])))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 RUN = Path(__file__).resolve().parent.parent / "run.py"
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["runner.execute", "runner.messages", "hydra"])  # nothing is computed there, so that a fork finds no threads
+FORKS.set_forkserver_preload(["runner.commands.run", "runner.config.hydra_errors", "hydra"])  # nothing is computed there, so that a fork finds no threads
 
 
 def run_forked(words: list[str], folder: Path, environment: dict[str, str], said: Path, timeout: float) -> "subprocess.CompletedProcess[str]":

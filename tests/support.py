@@ -8,15 +8,15 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from runner.build import build_plain, build_run
-from runner.compose import Composer, compose_config
-from runner.execute import perform
-from runner.identity import run_id
-from runner.machine import Machine
-from runner.progress import Watcher, display
-from runner.spec import Run
-from runner.store import Artefact, Store
-from runner.workbench import Workbench
+from runner.config.build import build_plain, build_run
+from runner.config.compose import Composer, compose_config
+from runner.display.progress import Watcher, display
+from runner.engine.context import Workbench
+from runner.engine.execute import perform
+from runner.engine.machine import Machine
+from runner.engine.store import Artefact, Store
+from runner.spec.identity import run_id
+from runner.spec.run import Run
 
 COMPOSER = Composer()
 

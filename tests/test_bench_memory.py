@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from runner.bench_memory import _pruner, resident
+from runner.bench.memory import _pruner, resident
 
 MIB = 2**20
 

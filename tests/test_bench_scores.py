@@ -6,10 +6,10 @@ import torch
 from torch import Generator, nn
 
 from models.resnet_cifar import ResNetCifar
-from pruners.compose import ScorePruner
-from runner.bench_scores import EXAMPLES, score_contests
-from runner.build import build_run
-from runner.compose import compose_config
+from pruners.selection.score_pruner import ScorePruner
+from runner.bench.scores import EXAMPLES, score_contests
+from runner.config.build import build_run
+from runner.config.compose import compose_config
 
 
 def net() -> nn.Module:

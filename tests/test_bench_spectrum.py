@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from models.mlp import perceptron
-from runner import bench_spectrum
-from runner.bench_spectrum import LONG, MISSING, OURS, SHORT, THEIRS, Ritz, distance, exact, has_pyhessian, lines, ours, symmetric_eig, theirs
+from runner.bench import spectrum as bench_spectrum
+from runner.bench.spectrum import LONG, MISSING, OURS, SHORT, THEIRS, Ritz, distance, exact, has_pyhessian, lines, ours, symmetric_eig, theirs
 
 
 def ritz(values: list[float], weights: list[float]) -> Ritz:

@@ -8,8 +8,8 @@ from torch import Generator, nn
 
 from models.resnet_cifar import ResNetCifar
 from pruners.base import count_prunable, full_masks
-from pruners.imc import Imc
-from runner.bench_stages import EPOCH, STEPS, Stages, extrapolated, methods, one_round, part_of_lipschitz, part_of_spectrum, stage_cost
+from pruners.curvature.imc import Imc
+from runner.bench.hessian_stages import EPOCH, STEPS, Stages, extrapolated, methods, one_round, part_of_lipschitz, part_of_spectrum, stage_cost
 
 
 def net() -> nn.Module:

@@ -3,7 +3,7 @@
 import torch
 
 from pruners.theory.trials import chunk_size
-from runner.bench_trials import SOLVER, TEACHER, solving, trial_contest, trial_memory
+from runner.bench.trials import SOLVER, TEACHER, solving, trial_contest, trial_memory
 
 CPU = torch.device("cpu")
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from test_tables import printed, record, write
 
-from runner.captions import caption
-from runner.cells import Table, expand, expand_all, expand_spec, read_spec
-from runner.compose import Composer
+from runner.config.compose import Composer
 from runner.errors import ConfigError
-from runner.planned import PlannedRun
+from runner.spec.planned import PlannedRun
+from runner.suites.expand import Table, expand, expand_all, expand_spec
+from runner.suites.spec import read_spec
+from runner.tables.captions import caption
 
 SCALE = "train.scale=0.0123"  # nobody publishes records of it
 NAME = "imc_table02@digits"

@@ -13,19 +13,21 @@ from omegaconf import DictConfig, OmegaConf
 from support import compose_run
 
 from models.mlp import Mlp
-from pruners.compose import ScorePruner
-from pruners.imc import Imc
-from pruners.lipschitz import Lipschitz
-from pruners.magnitude import Magnitude
-from pruners.spectrum import Spectrum
-from runner.build import build_run
-from runner.build_stages import STAGE_KEYS
-from runner.components import construct
-from runner.compose import CONF, compose_config
+from pruners.curvature.imc import Imc
+from pruners.curvature.lipschitz import Lipschitz
+from pruners.curvature.spectrum import Spectrum
+from pruners.scores.magnitude import Magnitude
+from pruners.selection.score_pruner import ScorePruner
+from runner.config.build import build_run
+from runner.config.build_stages import STAGE_KEYS
+from runner.config.compose import compose_config
+from runner.config.instantiate import construct
+from runner.config.schema import Config, EnvConfig, TrainConfig
 from runner.data.digits import Digits
 from runner.errors import ConfigError
-from runner.schema import Config, EnvConfig, TrainConfig
-from runner.spec import Recipe, Run, Stage, Start, epochs_of, scaled
+from runner.paths import CONF
+from runner.spec.durations import epochs_of, scaled
+from runner.spec.run import Recipe, Run, Stage, Start
 
 PAPER = ["dataset=digits", "model=mlp", "train=imc"]
 IMC = ["method=imc", *PAPER]

@@ -17,14 +17,14 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from support import compose_run, machine, perform_run
 
-from runner.cache import Item, items, upkeep
-from runner.cells import expand
-from runner.compose import compose_config
-from runner.costs import readable
+from runner.commands.cache import Item, items, upkeep
+from runner.config.compose import compose_config
+from runner.display.sizes import readable
+from runner.engine.ticket import load_ticket
 from runner.errors import ConfigError
-from runner.identity import run_id, stage_keys
-from runner.store import held
-from runner.ticket import load_ticket
+from runner.files import held
+from runner.spec.identity import run_id, stage_keys
+from runner.suites.expand import expand
 
 MINE = ["method=snip", "density=0.5", *SMALL]  # prune and train, its record in results
 OTHERS = ["method=dense", *SMALL, "seed=1"]  # in the same cache, its record in another directory

@@ -7,18 +7,18 @@ import pytest
 import torch
 from support import compose_run, machine, perform_run
 
-from pruners.allocate import Erk, Global
 from pruners.base import count_kept, count_prunable
-from pruners.magnitude import Random
-from pruners.obd import Obd
-from pruners.pick import Proportional, Sketch, Top, Uniform
-from pruners.schedule import Exponential, Once
-from pruners.source import Balanced, Chi, Normal, Ones, SparseNormal, Train
+from pruners.scores.magnitude import Random
+from pruners.scores.obd import Obd
+from pruners.selection.allocate import Erk, Global
+from pruners.selection.pick import Proportional, Sketch, Top, Uniform
+from pruners.selection.schedule import Exponential, Once
+from pruners.selection.source import Balanced, Chi, Normal, Ones, SparseNormal, Train
+from runner.engine.preflight import check
+from runner.engine.store import Artefact
 from runner.errors import ConfigError
-from runner.execute import check
-from runner.identity import run_id, stage_keys
-from runner.spec import Start
-from runner.store import Artefact
+from runner.spec.identity import run_id, stage_keys
+from runner.spec.run import Start
 
 # A net of 64 x 16 + 16 x 10 = 1,184 weights, one epoch.
 SMALL = ["dataset=digits", "model=mlp", "model.hidden=[16]", "train.scale=0.00625"]

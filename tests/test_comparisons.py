@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from test_tables import record, write
 
-from runner.cells import Table, expand
-from runner.comparisons import compared
 from runner.errors import ConfigError
-from runner.layout import write_table
-from runner.places import applies, lay_out
-from runner.table_specs import read_spec, table_names, with_options
-from runner.tables import entries
+from runner.suites.expand import Table, expand
+from runner.suites.layouts import applies, lay_out
+from runner.suites.spec import read_spec, table_names, with_options
+from runner.tables.claims import compared
+from runner.tables.entries import entries
+from runner.tables.render import write_table
 
 SMALL = ["train.scale=0.0125"]
 

@@ -11,13 +11,13 @@ from omegaconf import OmegaConf
 from support import compose_run, machine, perform_run
 
 from pruners.base import count_kept, count_prunable, full_masks
-from runner.compose import compose_config, method_names
-from runner.identity import run_id, stage_keys
-from runner.progress import Watcher, display
-from runner.spec import Run
-from runner.stages import run_stage
-from runner.store import Artefact, Store
-from runner.workbench import Workbench
+from runner.config.compose import compose_config, method_names
+from runner.display.progress import Watcher, display
+from runner.engine.context import Workbench
+from runner.engine.stages import run_stage
+from runner.engine.store import Artefact, Store
+from runner.spec.identity import run_id, stage_keys
+from runner.spec.run import Run
 
 METHODS = method_names()
 MLP = ["dataset=digits", "model=mlp", "train.scale=0.0125"]
@@ -110,7 +110,7 @@ def components(node: Any, key: str) -> list[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_yaml_lists_every_option_with_the_default_of_its_class(name: str) -> None:
-    from runner.components import locate  # the registry is `_target_` itself
+    from runner.config.instantiate import locate  # the registry is `_target_` itself
 
     method = OmegaConf.to_container(compose_config([f"method={name}", *MLP]).method, resolve=True)
     for key, node in components(method, "method"):

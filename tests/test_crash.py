@@ -14,7 +14,7 @@ from conftest import ROOT, SMALL, environment
 from safetensors.torch import load_file
 from support import compose_run, machine, perform_run
 
-from runner.records import comparable, final_stage
+from runner.engine.record import comparable, final_stage
 
 RUN = ["method=imc", "density=0.3", "retrain=finetune", *SMALL, "train.scale=0.05", "method.spectrum.probes=2", "method.spectrum.steps=5"]
 

@@ -9,8 +9,9 @@ from rich.console import Console
 from support import compose_run, machine, perform_run
 
 from pruners.base import count_kept
-from runner.compose import compose_config
-from runner.panel import cut_off, panel
+from runner.config.compose import compose_config
+from runner.config.request import read_request
+from runner.display.summary import cut_off, summary
 
 FINDINGS = {"connected", "outputs_reached", "empty_layers"}
 SMALL = ["dataset=digits", "train.scale=0.00625"]
@@ -18,7 +19,7 @@ SMALL = ["dataset=digits", "train.scale=0.00625"]
 
 def said(words: list[str], record: dict[str, Any]) -> str:
     console = Console(width=200, file=io.StringIO())
-    console.print(panel(record, Path("result.json"), compose_config(words), words))
+    console.print(summary(record, Path("result.json"), read_request(compose_config(words))))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     assert "prunable weights" in text
     return text

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SMALL, environment
 
-from runner.build import build_run
-from runner.cells import expand, parse_arguments
-from runner.compose import compose_config
-from runner.reproduce import launcher
+from runner.commands.arguments import launcher
+from runner.config.build import build_run
+from runner.config.compose import compose_config
+from runner.suites.expand import expand, parse_arguments
 
 PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "RESULTS.md", "CONTRIBUTING.md")}
 
@@ -30,7 +30,7 @@ def test_the_example_method_runs_from_its_two_files_alone(tmp_path: Path) -> Non
     for name in ("conf", "models", "pruners", "runner", "run.py"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
-    for language, path in (("python", "pruners/gradient.py"), ("yaml", "conf/method/gradient.yaml")):
+    for language, path in (("python", "pruners/scores/gradient.py"), ("yaml", "conf/method/gradient.yaml")):
         (code,) = re.findall(rf"`{path}`:\n\n```{language}\n(.*?)```", PAGES["CONTRIBUTING.md"], re.DOTALL)
         (tmp_path / path).write_text(code)
     line = [sys.executable, "run.py", "method=gradient", "density=0.1", *SMALL, "env.results_dir=results", "env.cache_dir=cache"]

@@ -5,7 +5,7 @@ import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from conftest import SMALL
@@ -15,17 +15,20 @@ from test_tables import record
 from torch import nn
 
 from pruners.base import Masks, Measurement, Task
-from runner.captions import title
-from runner.cells import Table, expand, figure_names, read_spec, table_names
-from runner.compose import CONF, Composer
+from runner.commands.figures import draw_figures
+from runner.commands.plan import show_plan
+from runner.config.compose import Composer
 from runner.errors import ConfigError
-from runner.figure_page import write_figure
-from runner.figures import series_of
-from runner.found import find_run
-from runner.places import series_key
-from runner.planned import PlannedRun
-from runner.reproduce import draw_figures, show_plan
-from runner.rng import stream
+from runner.figures.series import series_of
+from runner.figures.write import write_figure
+from runner.paths import CONF
+from runner.records.read import find_run
+from runner.spec.planned import PlannedRun
+from runner.spec.rng import stream
+from runner.suites.expand import Table, expand
+from runner.suites.layouts import series_key
+from runner.suites.spec import figure_names, read_spec, table_names
+from runner.suites.titles import title
 
 SCALE = "train.scale=0.0123"  # nobody publishes records of it
 A, B = "(a) tickets and random masks by sparsity", "(b) tickets and 10,000 random masks at 1.2 %"
@@ -97,8 +100,8 @@ def test_an_unknown_figure_is_refused_with_the_nearest_name() -> None:
 def test_the_title_says_what_differs() -> None:
     composer = Composer()
     paper = read_spec("sketching_figure01")["title"]
-    assert title(expand("sketching_figure01", {}, [], composer), {}) == f"Figure 1: {paper}"
-    assert title(expand("sketching_figure01@digits", {}, [], composer), {}) == f"Figure 1: {paper} (here on digits; ResNet-20; every duration x 0.025)"
+    assert title(expand("sketching_figure01", {}, [], composer)) == f"Figure 1: {paper}"
+    assert title(expand("sketching_figure01@digits", {}, [], composer)) == f"Figure 1: {paper} (here on digits; ResNet-20; every duration x 0.025)"
 
 
 # --- numbers
@@ -208,7 +211,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
         if path.name != "figure":
             (conf / path.name).symlink_to(path)
     (conf / "figure" / "imc_figure09.yaml").write_text(FIGURE)
-    monkeypatch.setattr("runner.table_specs.CONF", conf)
+    monkeypatch.setattr("runner.suites.spec.CONF", conf)
     return expand("imc_figure09", {}, [])
 
 
@@ -329,6 +332,8 @@ def test_a_run_without_a_portrait_writes_none(tmp_path: Path) -> None:
 @dataclass(frozen=True)
 class Overflown:
     """A measurement whose weights have overflowed."""
+
+    tag: ClassVar[str] = "overflown"
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         return Measurement(series={"fine": [1.0], "norms": [1.0, float("inf")]})

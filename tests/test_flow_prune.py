@@ -10,12 +10,13 @@ from support import compose_run, machine, perform_run
 from torch import Tensor
 
 from pruners.base import count_kept, count_prunable, full_masks
-from runner.identity import stage_keys
-from runner.optim import learning_rate
-from runner.progress import Watcher, display
-from runner.spec import Run
-from runner.stages import Workbench, _ready_to_train
-from runner.store import Store
+from runner.display.progress import Watcher, display
+from runner.engine.context import Workbench
+from runner.engine.optim import learning_rate
+from runner.engine.stages import _ready_to_train
+from runner.engine.store import Store
+from runner.spec.identity import stage_keys
+from runner.spec.run import Run
 
 SMALL = ["method=flow_prune", "dataset=digits", "model=resnet20", "model.depth=8", "model.width=4", "train_fraction=0.4", "train.scale=0.03125"]  # five epochs
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import compose_run
 
-from runner.identity import NUMERICS, canonical, digest, identify, identify_all, run_id, stage_keys
-from runner.spec import Recipe, Run, Stage, Start
+from runner.spec.identity import NUMERICS, canonical, digest, identify, identify_all, run_id, stage_keys
+from runner.spec.run import Recipe, Run, Stage, Start
 
 MLP = ["dataset=digits", "model=mlp", "train=imc", "train.scale=0.0125"]
 IMC = ["method=imc", "density=0.3", "retrain=rewind", *MLP]

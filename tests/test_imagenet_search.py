@@ -12,12 +12,12 @@ from support import compose_run, image_folder
 from torch import Generator
 
 from pruners.base import full_masks
-from runner.cells import expand
-from runner.compose import compose_config
+from runner.commands.run import run_config
+from runner.config.compose import compose_config
 from runner.data.imagenet import FOLDER, NATIVE, Imagenet
-from runner.execute import execute
-from runner.layout import write_table
-from runner.store import Store
+from runner.engine.store import Store
+from runner.suites.expand import expand
+from runner.tables.render import write_table
 
 CLASSES = [f"n0{i}000000" for i in range(1, 8)]
 SEARCHED = {"resnet50": 23_454_912, "mobilenet_v1": 3_185_088, "efficientnet_b4": 17_394_376}  # conv weights: closed formulas in tests/models
@@ -37,7 +37,7 @@ def test_a_search_in_published_weights_runs_from_files_to_a_record(name: str, tm
     words = [*SEARCH, f"model={name}", f"start.weights={tmp_path / 'published.pth'}"]
     given = compose_run(*words[:-1]).model(3, 7, 32, Generator().manual_seed(7))
     torch.save({"epoch": 90, "state_dict": {f"module.{n}": tensor for n, tensor in given.state_dict().items()}}, tmp_path / "published.pth")
-    assert execute(compose_config([*words, *dirs, *MACHINE])) == 0
+    assert run_config(compose_config([*words, *dirs, *MACHINE])) == 0
 
     record = finished(tmp_path)
     assert (record["model"], record["prunable"], record["kept"]) == (name, SEARCHED[name], round(0.2 * SEARCHED[name]))
@@ -64,7 +64,7 @@ def test_a_table_of_imagenet_is_run_and_printed(tmp_path: Path, dirs: list[str])
     small = ["dataset.size=32", "train.scale=0.001", "train.batch_size=4"]
     table = expand("jackpots_table04", {"models": ["mobilenet_v1"]}, [*small, "method.batch_size=4"])
     for job in table.jobs:
-        assert execute(compose_config([*job.overrides, *dirs, *MACHINE])) == 0
+        assert run_config(compose_config([*job.overrides, *dirs, *MACHINE])) == 0
     page = write_table(table, tmp_path / "results")
     assert "not done" not in page and "– [" not in page
     rows = [re.split(r"\s{2,}", line) for line in page.splitlines()]

@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 from test_tables import record
 
-from runner.cells import Table, expand
-from runner.compose import Composer
-from runner.figure_page import write_figure
-from runner.identity import trains
-from runner.layout import write_table
-from runner.places import series_key
-from runner.spec import Run
+from runner.config.compose import Composer
+from runner.figures.write import write_figure
+from runner.spec.run import Run, trains
+from runner.suites.expand import Table, expand
+from runner.suites.layouts import series_key
+from runner.tables.render import write_table
 
 COMPOSER = Composer()  # composing is most of the time
 METHODS = ("IMC-Reinitialization", "IMC-Rewinding", "IMC-FineTuning")

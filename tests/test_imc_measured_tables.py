@@ -12,14 +12,15 @@ from support import compose_run, machine, perform_run
 from test_imc_tables import expanded, paper, plan_of
 from test_tables import record, write
 
-from runner.cells import Table, expand, expand_spec
-from runner.compose import Composer
+from runner.commands.plan import show_plan
+from runner.commands.reproduce import reproduce
+from runner.config.compose import Composer
 from runner.errors import ConfigError
-from runner.layout import write_table
-from runner.reproduce import reproduce, show_plan
-from runner.settings import read_setting
-from runner.table_specs import read_spec, with_options
-from runner.tables import power, shown
+from runner.suites.expand import Table, expand, expand_spec
+from runner.suites.numbers import power, shown
+from runner.suites.settings import read_setting
+from runner.suites.spec import read_spec, with_options
+from runner.tables.render import write_table
 
 SCALE = "train.scale=0.0123"  # nobody publishes records of it
 EPOCHS = (5, 10, 20, 25, 30)
@@ -232,9 +233,9 @@ def test_a_real_run_has_every_finding_that_the_tables_print(tmp_path: Path) -> N
 
 def initial_weights(artefacts: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The weights of the net before any training, of the parameters that masks choose."""
-    from runner.progress import Watcher, display
-    from runner.store import Store
-    from runner.workbench import Workbench
+    from runner.display.progress import Watcher, display
+    from runner.engine.context import Workbench
+    from runner.engine.store import Store
 
     run, where = compose_run("method=wstar", *SMALL), machine(folder)
     bench = Workbench(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", Console()), {}))

@@ -9,14 +9,14 @@ import torch
 from conftest import ROOT
 from test_plan import printed
 
-from runner.cells import Table, expand
-from runner.compose import Composer
-from runner.costs import measure_net
+from runner.commands.plan import show_tables
+from runner.config.compose import Composer
+from runner.engine.machine import Machine
 from runner.errors import ConfigError
-from runner.layout import write_table
-from runner.machine import Machine
-from runner.plan import show_tables
-from runner.table_specs import read_spec
+from runner.planning.costs import measure_net
+from runner.suites.expand import Table, expand
+from runner.suites.spec import read_spec
+from runner.tables.render import write_table
 
 DATA = {3: ("tiny_imagenet", 1.0), 6: ("cifar100", 1.0), 8: ("cifar10", 0.1), 10: ("tiny_imagenet", 0.1), 12: ("cifar100", 0.1)}  # table -> images, share
 BEST = {4: 3, 7: 6, 9: 8, 11: 10, 13: 12}  # table of highest accuracies -> table of the same data at the found sparsity

@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pruners.base import count_kept, count_prunable
+from runner.display.progress import Watcher, display
+from runner.engine.context import Workbench
+from runner.engine.optim import learning_rate
+from runner.engine.stages import _ready_to_train, run_stage
+from runner.engine.store import Artefact, Store
 from runner.errors import Stopped
-from runner.identity import stage_keys
-from runner.optim import learning_rate
-from runner.progress import Watcher, display
-from runner.spec import Run, Stage
-from runner.stages import Workbench, _ready_to_train, run_stage
-from runner.store import Artefact, Store
+from runner.spec.identity import stage_keys
+from runner.spec.run import Run, Stage
 
 NET = ["dataset=digits", "model=resnet20", "model.depth=8", "model.width=4"]
 SMALL = [*NET, "train.scale=0.0125", "train_fraction=0.4"]  # two epochs of six steps; rewinding goes back to the first

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -12,13 +12,13 @@ from support import compose_run, machine, perform_run
 from torch import Tensor
 
 from pruners.base import count_kept, count_prunable
-from pruners.source import Normal
+from pruners.selection.source import Normal
 from runner.data.base import Data
 from runner.data.digits import Digits
-from runner.progress import Watcher, display
-from runner.spec import Run, Stage
-from runner.store import Artefact, Store
-from runner.workbench import Workbench
+from runner.display.progress import Watcher, display
+from runner.engine.context import Workbench
+from runner.engine.store import Artefact, Store
+from runner.spec.run import Run, Stage
 
 # Levels 0.5, 0.25, 0.2; two epochs each; back to the weights after the first of them. 5,000 of the paper's iterations (500 an epoch) are an eighth of one.
 SEARCH = ["method=imp", "density=0.2", "method.keep=0.5", "dataset=digits", "model=mlp", "model.hidden=[16]", "train.scale=0.0125", "train.lr=0.05"]
@@ -29,6 +29,8 @@ SEEN = ["dense", "train1", "train2"]  # trainings of the search; train3 is the l
 @dataclass(frozen=True)
 class Loud(Digits):
     """The digits with other training images and labels: inverted, thrice as bright, every label the next one. The test images stay."""
+
+    tag: ClassVar[str] = "loud_digits"
 
     def load(self, data_dir: Path, train_fraction: float) -> Data:
         """The same test images."""

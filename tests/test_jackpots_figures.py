@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 from test_tables import record
 
-from runner.cells import Table, expand
-from runner.compose import Composer
+from runner.config.compose import Composer
 from runner.errors import ConfigError
-from runner.figure_page import write_figure
-from runner.identity import trains
-from runner.places import series_key
-from runner.planned import PlannedRun
-from runner.spec import Run, Stage
+from runner.figures.write import write_figure
+from runner.spec.planned import PlannedRun
+from runner.spec.run import Run, Stage, trains
+from runner.suites.expand import Table, expand
+from runner.suites.layouts import series_key
 
 COMPOSER = Composer()  # composing is most of the time
 NUMBERS = range(1, 10)

@@ -8,11 +8,12 @@ import pytest
 from conftest import ROOT
 from test_tables import record, write
 
-from pruners.popup import SrPopup
-from runner.cells import Cell, Table, expand
-from runner.compose import Composer
-from runner.layout import write_table
-from runner.tables import entries, papers
+from pruners.search.popup import SrPopup
+from runner.config.compose import Composer
+from runner.suites.expand import Cell, Table, expand
+from runner.tables.entries import entries
+from runner.tables.metrics import papers
+from runner.tables.render import write_table
 
 NUMBERS = range(1, 10)
 COMPOSER = Composer()  # composing is most of the time

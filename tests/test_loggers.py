@@ -9,12 +9,13 @@ import pytest
 from omegaconf import DictConfig
 from rich.console import Console
 
-from runner import loggers
-from runner.build import build_run
-from runner.compose import compose_config
-from runner.execute import EXIT_CONFIG, execute
-from runner.identity import run_id
-from runner.progress import Watcher, display
+from runner.commands.run import run_config
+from runner.config.build import build_run
+from runner.config.compose import compose_config
+from runner.display import loggers
+from runner.display.progress import Watcher, display
+from runner.errors import EXIT_CONFIG
+from runner.spec.identity import run_id
 
 TICKET = ("method=magnitude", "density=0.1", "model=mlp", "start=dense", "retrain=finetune", "train.scale=0.0125")  # two epochs dense, two fine-tuned
 WITHIN = {"runtime_s", "wall_s", "stages", "provenance"}  # what two equal records may differ in (design.md, section 4), with two fields of their stages
@@ -27,7 +28,7 @@ def command(tmp_path: Path, *words: str) -> DictConfig:
 def logged(tmp_path: Path, *words: str) -> Path:
     """The folder of a run that has ended well."""
     cfg = command(tmp_path, *words)
-    assert execute(cfg) == 0
+    assert run_config(cfg) == 0
     return tmp_path / "results" / "runs" / run_id(build_run(cfg))
 
 
@@ -106,7 +107,7 @@ def test_wandb_without_a_login_stops_before_any_work_with_the_way_out(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))  # no ~/.netrc
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    assert execute(command(tmp_path, "logger=wandb")) == EXIT_CONFIG
+    assert run_config(command(tmp_path, "logger=wandb")) == EXIT_CONFIG
     error = capsys.readouterr().err
     assert error.startswith("error: logger=wandb: ") and "wandb login" in error and "logger.mode=offline" in error
     assert not list((tmp_path / "cache").glob("stages/*"))
@@ -117,12 +118,12 @@ def test_a_logger_that_is_not_installed_is_named_with_what_installs_it(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(loggers, "find_spec", lambda package: None)
-    assert execute(command(tmp_path, f"logger={name}")) == EXIT_CONFIG
+    assert run_config(command(tmp_path, f"logger={name}")) == EXIT_CONFIG
     assert f"logger={name}: the package {name} is not installed; pip install 'winnow[{name}]'" in capsys.readouterr().err
 
 
 def test_a_mode_that_there_is_not_is_refused_with_the_choices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert execute(command(tmp_path, "logger=wandb", "logger.mode=off")) == EXIT_CONFIG
+    assert run_config(command(tmp_path, "logger=wandb", "logger.mode=off")) == EXIT_CONFIG
     assert capsys.readouterr().err == "error: logger.mode='off' must be one of online, offline\n"
 
 

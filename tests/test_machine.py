@@ -8,7 +8,9 @@ import pytest
 import torch
 from conftest import SMALL, records
 
-from runner.machine import cpu_has_bf16, device_name, prepare
+from runner.engine.machine import cpu_has_bf16, prepare
+from runner.records.provenance import device_name
+from runner.spec.request import Environment
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -64,17 +66,17 @@ def test_a_record_says_what_it_was_measured_on(command: Command, tmp_path: Path)
 
 def test_every_environment_problem_is_named_by_its_key(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    env = {
-        "device": "tpu",
-        "threads": 0,
-        "workers": -1,
-        "results_dir": str(tmp_path / "file" / "results"),
-        "cache_dir": str(tmp_path / "cache"),
-        "data_dir": "data",
-        "plan": False,
-        "checkpoint_seconds": -1.0,
-        "progress": "loud",
-    }
+    env = Environment(
+        device="tpu",
+        threads=0,
+        workers=-1,
+        results_dir=tmp_path / "file" / "results",
+        cache_dir=tmp_path / "cache",
+        data_dir=Path("data"),
+        plan=False,
+        checkpoint_seconds=-1.0,
+        progress="loud",
+    )
     with pytest.raises(ValueError) as error:
         prepare(env)
     for key in ("env.device=tpu", "env.threads=0", "env.workers=-1", "env.results_dir=", "env.checkpoint_seconds=-1", "env.progress=loud"):

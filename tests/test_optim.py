@@ -8,10 +8,10 @@ from support import compose_run
 from torch import Generator, Tensor, nn
 
 from pruners.base import FixedMasking, full_masks
+from runner.engine.optim import learning_rate, make_optimizer
 from runner.errors import ConfigError
-from runner.identity import stage_keys
-from runner.optim import learning_rate, make_optimizer
-from runner.spec import Recipe
+from runner.spec.identity import stage_keys
+from runner.spec.run import Recipe
 
 MLP = ["method=dense", "dataset=digits", "model=mlp"]
 

@@ -26,11 +26,11 @@ from torchvision.ops import StochasticDepth
 from pruners.base import Finding, Masks, full_masks
 from runner.data.base import Split
 from runner.data.batches import Batches, evaluation_batches
+from runner.engine.distributed import ALONE, Team, check_shareable
+from runner.engine.record import comparable
+from runner.engine.train import Feeds, Session, Trained, train
 from runner.errors import ConfigError
-from runner.parallel import ALONE, Team, check_shareable
-from runner.records import comparable
-from runner.spec import Recipe
-from runner.train import Feeds, Session, Trained, train
+from runner.spec.run import Recipe
 
 TOLERANCE = 1e-5  # relative: float32 sums in another order, over two epochs
 

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from test_tables import record
 
-from runner.cells import Table, expand
-from runner.claims import FAILS, HOLDS, OPEN, UNKNOWN, verdicts
 from runner.errors import ConfigError
-from runner.figure_page import write_figure
-from runner.figures import Found, Point, Series, series_of
-from runner.fits import crossings, fitted, line_through
+from runner.figures.claims import verdicts
+from runner.figures.fits import crossings, fitted, line_through
+from runner.figures.points import Point, Series
+from runner.figures.series import series_of
+from runner.figures.write import write_figure
+from runner.records.read import Found
+from runner.suites.expand import Table, expand
+from runner.suites.verdicts import FAILS, HOLDS, OPEN, UNKNOWN
 
 PANEL = "(a) share of trials that converged (relative error < 1e-4)"
 

@@ -21,24 +21,27 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from support import compose_run, compose_run_in_full, machine, perform_run
 
-import runner.compose
-from pruners.hessian import HessianOperator
-from runner.bench_plan import make_tables, measure
-from runner.build import build_plain, resolve
-from runner.cells import expand, expand_spec
-from runner.compose import Composer, compose_config, method_names
-from runner.costs import Net, measure_net, past_rates, readable, save_bench, shipped_rates, stage_cost
+import runner.config.compose
+from pruners.curvature.hessian import HessianOperator
+from runner.bench.planning import make_tables, measure
+from runner.commands.plan import show_plan
+from runner.commands.run import run_config
+from runner.config.build import build_plain, resolve
+from runner.config.compose import Composer, compose_config, method_names
 from runner.data.digits import Digits
 from runner.data.split import training_images
+from runner.display.sizes import readable
+from runner.engine.store import Store
 from runner.errors import ConfigError, guarded
-from runner.execute import execute
-from runner.identity import run_id, stage_keys
-from runner.machine import device_name
-from runner.plan import lines, show, state, survey
-from runner.planned import plan_run
-from runner.reproduce import show_plan
-from runner.stages import snapshots_wanted
-from runner.store import Store
+from runner.planning.costs import Net, measure_net, past_rates, save_bench, shipped_rates, stage_cost
+from runner.planning.show import lines, show
+from runner.planning.survey import survey
+from runner.records.find import state
+from runner.records.provenance import device_name
+from runner.spec.identity import run_id, stage_keys
+from runner.spec.planned import plan_run
+from runner.spec.run import snapshots_wanted
+from runner.suites.expand import expand, expand_spec
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 MLP = Net(
@@ -246,7 +249,7 @@ def test_states_are_told_from_records_status_and_locks(dirs: list[str], tmp_path
         ["method=dense", *SMALL, "train.scale=1000"],
         ["method=dense", *SMALL],
     ]
-    assert [execute(compose_config([*words, *dirs])) for words in (done, failing)] == [0, 1]
+    assert [run_config(compose_config([*words, *dirs])) for words in (done, failing)] == [0, 1]
     runs = [compose_run(*words) for words in (done, failing, long, new)]
     identity = run_id(runs[2])
 
@@ -389,7 +392,7 @@ def test_hours_come_from_past_records_on_the_same_device_else_from_the_bench(tmp
     assert f"time: about 0.269 hours one after another (estimate from make bench on {device_name(where.device)}, {threads} thread(s))" in text
     bf16 = compose_run("method=dense", *SMALL, "train.precision=bf16", "seed=3")
     assert past_rates([record], name, threads, where.cache_dir).seconds(bf16, bf16.stages[0], MLP, cost) is None  # what fp32 took says nothing about bf16
-    monkeypatch.setattr("runner.plan.PUBLISHED", tmp_path / "nothing shipped")
+    monkeypatch.setattr("runner.planning.survey.PUBLISHED", tmp_path / "nothing shipped")
     unused = machine(tmp_path / "unused")
     assert "time: unknown: run make bench" in list(lines(survey([(plan_run(next_seed), unused)]), unused, threads))
     assert "time: nothing to compute" in list(lines(survey([(plan_run(run), where)]), where, threads + 1))

@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 from test_tables import record, write
 
-from runner.cells import expand
+from runner.commands.publish import publish
 from runner.errors import ConfigError
-from runner.planned import PlannedRun
-from runner.publish import publish
+from runner.spec.planned import PlannedRun
+from runner.suites.expand import expand
 
 WORDS = ["imc_table14@digits", "train.scale=0.0123", "seeds=0"]  # three runs; nobody publishes records of this scale
 INDEX = "# What stands here\ntables:\n  - imc_table01@digits # a demo\nfigures:\n  - imc_figure05@digits\n"

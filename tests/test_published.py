@@ -12,18 +12,19 @@ import yaml
 from conftest import ROOT
 from support import compose_run
 
-from runner.cells import Table, expand, parse_arguments
-from runner.claims import judged, write_claims
-from runner.comparisons import compared
-from runner.drawing import ENDINGS
-from runner.figure_page import as_csv
-from runner.figures import series_of
-from runner.found import find_run
-from runner.identity import NUMERICS, run_id
-from runner.layout import FORMATS
-from runner.publish import page_name
-from runner.spec import Run
-from runner.tables import entries
+from runner.commands.publish import page_name
+from runner.figures.claims import judged
+from runner.figures.draw import ENDINGS
+from runner.figures.series import series_of
+from runner.figures.write import as_csv
+from runner.records.read import find_run
+from runner.spec.identity import NUMERICS, run_id
+from runner.spec.run import Run
+from runner.suites.expand import Table, expand, parse_arguments
+from runner.suites.verdicts import write_claims
+from runner.tables.claims import compared
+from runner.tables.entries import entries
+from runner.tables.render import FORMATS
 
 PUBLISHED = ROOT / "results" / "published"
 INDEX: dict[str, Any] = yaml.safe_load((PUBLISHED / "index.yaml").read_text())

@@ -20,16 +20,16 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from support import compose_run, machine, perform_run
 
-from runner.board import Board, Pace, job_line, span, time_left
+from runner.commands.arguments import launcher
+from runner.engine.record import comparable
 from runner.errors import ConfigError
-from runner.jobs import Job, Outcome, shared_first
-from runner.launch import run_queue, summary
-from runner.options import options_from
-from runner.records import comparable
-from runner.reproduce import launcher
-from runner.slots import Options, Slot, free_gb, gpu_ids, slots_of
-from runner.slurm import SlurmOptions
-from runner.sweep import make_job
+from runner.launch.jobs import Job, Outcome, shared_first
+from runner.launch.monitor import Board, Pace, job_line, span, time_left
+from runner.launch.options import options_from
+from runner.launch.queue import run_queue, summary
+from runner.launch.slots import Options, Slot, free_gb, gpu_ids, slots_of
+from runner.launch.slurm import SlurmOptions
+from runner.launch.sweep import make_job
 
 CARDS = """\
 GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa)
@@ -424,8 +424,8 @@ from pathlib import Path
 sys.path.insert(0, {str(ROOT / "tests")!r})
 from test_queue import small_job, plain_slots
 from rich.console import Console
-from runner.launch import Interrupted, run_queue
-from runner.slots import Options
+from runner.launch.queue import Interrupted, run_queue
+from runner.launch.slots import Options
 T, what, grace = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 POLITE = "signal.signal(signal.SIGTERM, lambda *_: ((F / 'checkpoint').touch(), sys.exit(143))); (F / 'ready').touch(); until('go'); done()"
 STUBBORN = '''

@@ -10,11 +10,11 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from support import compose_run
 
-from runner.build import build_run
+from runner.commands.rekey import FORMER_NAMES, former_name, rekey, rekey_cache, rekey_results, renewed_config
+from runner.config.build import build_run
+from runner.config.registry import find_class
 from runner.errors import ConfigError
-from runner.identity import identify
-from runner.registry import find_class
-from runner.rekey import FORMER_NAMES, former_name, rekey, rekey_cache, rekey_results, renewed_config
+from runner.spec.identity import identify
 
 FORMER = ROOT / "tests" / "former"  # two records as version 0.1.0 has published them
 MLP = ["dataset=digits", "model=mlp", "train=imc", "train.scale=0.0125"]

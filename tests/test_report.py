@@ -9,12 +9,12 @@ import pytest
 from conftest import ROOT
 from rich.console import Console
 
-from runner import report as module
-from runner.cells import expand
+from runner.commands import report as module
+from runner.commands.report import report
 from runner.errors import ConfigError
-from runner.layout import write_table
-from runner.report import report
-from runner.table_specs import figure_names, table_names
+from runner.suites.expand import expand
+from runner.suites.spec import figure_names, table_names
+from runner.tables.render import write_table
 
 CLAIMS = 'claim,what was measured,95 % confidence interval,holds\nA < B & C,"+0.50 points, 3 pairs","[+0.10, +0.90]",holds\nD,–,–,not run\n'
 

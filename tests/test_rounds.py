@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from support import compose_run
 
-from runner.components import same
+from runner.config.instantiate import same
+from runner.config.repeat import expand_rounds
 from runner.errors import ConfigError
-from runner.identity import stage_keys
-from runner.rounds import expand_rounds, family, rounds_of
-from runner.spec import Start
+from runner.spec.identity import stage_keys
+from runner.spec.run import Start, family, rounds_of
 
 LEVELS = {"_target_": "levels", "keep": 0.5}
 MLP = ["dataset=digits", "model=mlp"]

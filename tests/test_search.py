@@ -11,19 +11,20 @@ from support import compose_run, machine, perform_run
 
 from models.resnet_cifar import ResNetCifar
 from models.vgg import Vgg
-from runner.bench_search import races
-from runner.compose import compose_config, method_names
-from runner.costs import measure_net, stage_cost
+from runner.bench.search import races
+from runner.config.compose import compose_config, method_names
+from runner.config.request import read_request
+from runner.display.progress import Watcher, display
+from runner.display.summary import paper_command
+from runner.engine.context import Workbench
+from runner.engine.stages import plan, run_stage
+from runner.engine.store import Store
 from runner.errors import ConfigError, Stopped
-from runner.identity import stage_keys
-from runner.panel import paper_command
-from runner.plan import plan, survey
-from runner.planned import plan_run
-from runner.progress import Watcher, display
-from runner.spec import Run
-from runner.stages import run_stage
-from runner.store import Store
-from runner.workbench import Workbench
+from runner.planning.costs import measure_net, stage_cost
+from runner.planning.survey import survey
+from runner.spec.identity import stage_keys
+from runner.spec.planned import plan_run
+from runner.spec.run import Run
 
 SEARCHES = ["sr_popup", "edge_popup", "zhou"]
 NET = ["dataset=digits", "model=resnet20", "model.depth=8", "model.width=4", "train_fraction=0.3"]
@@ -106,8 +107,8 @@ def test_what_a_search_cannot_be_is_told_with_its_key(words: list[str], said: st
 
 def test_the_papers_command_names_its_own_training() -> None:
     cfg = compose_config(["method=sr_popup", "density=0.1"])
-    assert "train=jackpots" in paper_command(cfg, [])
-    assert "train=imc" in paper_command(compose_config(["method=snip", "density=0.1"]), [])
+    assert "train=jackpots" in paper_command(read_request(cfg))
+    assert "train=imc" in paper_command(read_request(compose_config(["method=snip", "density=0.1"])))
 
 
 @pytest.fixture(scope="module", params=SEARCHES)

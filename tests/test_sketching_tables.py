@@ -12,15 +12,15 @@ from conftest import ROOT
 from support import compose_run
 from test_tables import record, write
 
-from pruners.pick import Proportional, Top, Uniform
-from pruners.source import Balanced, Chi, Normal, Ones, SparseNormal, Train
-from pruners.synflow import SynFlow
-from runner.cells import Table, expand
-from runner.compose import Composer
+from pruners.scores.synflow import SynFlow
+from pruners.selection.pick import Proportional, Top, Uniform
+from pruners.selection.source import Balanced, Chi, Normal, Ones, SparseNormal, Train
+from runner.config.compose import Composer
 from runner.errors import ConfigError
-from runner.layout import write_table
-from runner.planned import PlannedRun
-from runner.spec import Run
+from runner.spec.planned import PlannedRun
+from runner.spec.run import Run
+from runner.suites.expand import Table, expand
+from runner.tables.render import write_table
 
 NUMBERS = (1, 2, 3, 4)
 SIZES = {1: (96, 12), 2: (96, 16), 3: (12, 6), 4: (24, 4)}  # entries, printed rows

@@ -13,7 +13,9 @@ import torch
 from conftest import ROOT, environment
 from torch import Tensor
 
-from runner.store import Artefact, Store, atomically, clear_leftovers, held, load_checkpoint, save_checkpoint, write_json
+from runner.engine.checkpoint import load_checkpoint, save_checkpoint
+from runner.engine.store import Artefact, Store
+from runner.files import atomically, clear_leftovers, held, write_json
 
 KEY = "0123456789abcdef0123456789abcdef"
 PARTS = ("weights", "masks", "optimizer", "findings")
@@ -123,7 +125,7 @@ def test_an_artefact_that_cannot_be_written_is_not_there(tmp_path: Path) -> None
 SAVE = """
 import sys, torch
 from pathlib import Path
-from runner.store import Artefact, Store
+from runner.engine.store import Artefact, Store
 store, number = Store(Path(sys.argv[1])), int(sys.argv[3])
 weights = {f"layer{i}": torch.full((10_000,), float(number)) for i in range(4)}
 print("ready", flush=True)
@@ -164,7 +166,7 @@ def test_a_snapshot_can_be_added_to_a_finished_stage(tmp_path: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from runner.store import Store
+from runner.engine.store import Store
 with Store(Path(sys.argv[1])).lock(sys.argv[2], lambda holder: print(f"waits for {holder}", flush=True)):
     print("holds", flush=True)
     sys.stdin.readline()
@@ -303,7 +305,7 @@ def test_leftovers_are_hidden_files_with_a_number_of_their_own_and_nothing_else_
 
 
 def test_what_atomically_writes_under_is_what_clear_leftovers_clears(tmp_path: Path) -> None:
-    kill = "import os, signal, sys\nfrom pathlib import Path\nfrom runner.store import atomically\n"
+    kill = "import os, signal, sys\nfrom pathlib import Path\nfrom runner.files import atomically\n"
     kill += "atomically(Path(sys.argv[1]), lambda p: (p.write_text('half'), os.kill(os.getpid(), signal.SIGKILL)))"
     process = start(kill, tmp_path / "a.json")
     assert process.wait(timeout=60) == -9

@@ -12,11 +12,11 @@ import pytest
 from conftest import ROOT, SMALL
 from support import compose_run, machine, perform_run
 
-from runner.captions import title
-from runner.cells import Table, expand, parse_arguments
 from runner.errors import ConfigError
-from runner.layout import write_table
-from runner.planned import PlannedRun
+from runner.spec.planned import PlannedRun
+from runner.suites.expand import Table, expand, parse_arguments
+from runner.suites.titles import title
+from runner.tables.render import write_table
 
 SCALE = "train.scale=0.0123"  # nobody publishes records of it: a table of this setting has those that the test writes
 PAPER = ROOT / "results" / "paper" / "imc_table01.csv"
@@ -35,7 +35,7 @@ def whole() -> Table:
 
 
 def record(job: PlannedRun, accuracy: float | None, **more: Any) -> dict[str, Any]:
-    """A finished run's record, as runner/records.py writes it."""
+    """A finished run's record, as runner/engine/record.py writes it."""
     run = job.run
     density = run.density or 1.0
     return {
@@ -149,7 +149,7 @@ def test_a_short_runtime_keeps_a_decimal(table: Table, tmp_path: Path) -> None:
 def test_a_run_that_failed_or_is_not_finished_does_not_count(table: Table, tmp_path: Path) -> None:
     done, failed, running = jobs(table, "SNIP")
     write(tmp_path, record(done, 90.0))
-    for job, status in ((failed, "failed"), (running, "running")):  # what runner/execute.py leaves of these
+    for job, status in ((failed, "failed"), (running, "running")):  # what runner/engine/execute.py leaves of these
         folder = tmp_path / "runs" / job.run_id
         folder.mkdir()
         (folder / "status.json").write_text(json.dumps({"run_id": job.run_id, "status": status, "accuracy": 10.0}))
@@ -416,4 +416,4 @@ def test_networks_can_be_chosen_by_model_or_by_printed_name() -> None:
 
 
 def test_a_title_names_the_least_and_the_largest_share_of_the_training_images() -> None:
-    assert "; 17% to 67% of the training images)" in title(expand("samples_figure07@digits", {}, []), {})  # 240 to 958 of 1,437
+    assert "; 17% to 67% of the training images)" in title(expand("samples_figure07@digits", {}, []))  # 240 to 958 of 1,437

@@ -12,9 +12,9 @@ from torch import Tensor
 
 import runner
 from pruners.base import count_kept, full_masks
-from runner.compose import compose_config
+from runner.commands.run import run_config
+from runner.config.compose import compose_config
 from runner.data.digits import Digits
-from runner.execute import execute
 
 Place = tuple[str, Path, Path]  # run_id, results_dir, cache_dir
 RUNS = {
@@ -32,7 +32,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Place
     before = torch.backends.cudnn.deterministic
     for name, words in RUNS.items():
         results, cache = folder / name / "results", folder / "cache"
-        assert execute(compose_config([*words, *SMALL, f"env.results_dir={results}", f"env.cache_dir={cache}"])) == 0
+        assert run_config(compose_config([*words, *SMALL, f"env.results_dir={results}", f"env.cache_dir={cache}"])) == 0
         (path,) = results.glob("runs/*/result.json")
         found[name] = (path.parent.name, results, cache)
     yield found

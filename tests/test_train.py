@@ -20,12 +20,12 @@ from torch.optim import Optimizer
 from pruners.base import Batch, Finding, FixedMasking, Masks, apply_masks, full_masks
 from runner.data.base import Split
 from runner.data.batches import Batches, evaluation_batches
+from runner.engine.evaluate import evaluate
+from runner.engine.optim import learning_rate
+from runner.engine.stages import check_masked
+from runner.engine.train import Feeds, Session, Trained, train
 from runner.errors import Stopped
-from runner.evaluate import evaluate
-from runner.optim import learning_rate
-from runner.spec import Recipe, Stage
-from runner.stages import check_masked
-from runner.train import Feeds, Session, Trained, train
+from runner.spec.run import Recipe, Stage
 
 Array = NDArray[np.float64]
 MEAN, STD, SCALE = torch.tensor([0.5]), torch.tensor([0.25]), 16.0

@@ -17,18 +17,19 @@ from torch import Generator, Tensor, nn
 
 import runner
 from models.init import fresh
-from runner.components import locate
-from runner.compose import CONF, compose_config
-from runner.costs import measure_net, stage_cost
+from runner.commands.run import run_config
+from runner.config.compose import compose_config
+from runner.config.instantiate import locate
+from runner.display.progress import Watcher, display
+from runner.engine.context import Workbench
+from runner.engine.pretrained import downloaded, fitting
+from runner.engine.stages import run_stage
+from runner.engine.store import Store
 from runner.errors import ConfigError, Stopped
-from runner.execute import execute
-from runner.identity import canonical, run_id, stage_keys
-from runner.progress import Watcher, display
-from runner.spec import Run, Weights
-from runner.stages import run_stage
-from runner.store import Store
-from runner.weights import downloaded, fitting
-from runner.workbench import Workbench
+from runner.paths import CONF
+from runner.planning.costs import measure_net, stage_cost
+from runner.spec.identity import canonical, run_id, stage_keys
+from runner.spec.run import Run, Weights
 
 NET = ["dataset=digits", "model=resnet20", "model.depth=8", "model.width=4", "train_fraction=0.3"]
 SEARCH = ["method=sr_popup", "density=0.2", "method.batch_size=64", "train.scale=0.0625", *NET]  # ten epochs of training, two of search
@@ -167,7 +168,7 @@ def test_what_does_not_fit_is_refused_in_one_message_before_any_work(
 ) -> None:
     path = tmp_path / "given.pt"
     make(path)
-    assert execute(compose_config([*words(path), *dirs, "env.device=cpu"])) == 2
+    assert run_config(compose_config([*words(path), *dirs, "env.device=cpu"])) == 2
     message = capfd.readouterr().err
     assert message.startswith(f"error: start.weights={path}") and message.count("error:") == 1
     assert all(part in message for part in said), message
@@ -190,7 +191,7 @@ def test_torchvision_s_classes_and_a_missing_network_are_told_before_any_work(
     tmp_path: Path, dirs: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = ["method=sr_popup", "density=0.2", "model=resnet50", "start.weights=torchvision", *dirs, "env.device=cpu"]
-    assert execute(compose_config([*given, "dataset=digits", "dataset.size=32"])) == 2
+    assert run_config(compose_config([*given, "dataset=digits", "dataset.size=32"])) == 2
     assert "torchvision's weights of resnet50 tell 1000 classes apart, dataset=digits has 10; take dataset=imagenet" in capfd.readouterr().err
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody answers there
@@ -253,10 +254,10 @@ def test_a_run_s_own_net_as_a_file_gives_the_same_search_to_the_bit(trained: Any
 
 def test_a_second_run_takes_the_loaded_net_from_the_cache_and_its_file_may_go(file: Path, tmp_path: Path, dirs: list[str]) -> None:
     given = [*words(file), *dirs, "env.device=cpu", "env.progress=none"]
-    assert execute(compose_config(given)) == 0
+    assert run_config(compose_config(given)) == 0
     torch.manual_seed(9)
     (first,) = (tmp_path / "results" / "runs").iterdir()
-    assert execute(compose_config([*given, "density=0.1"])) == 0
+    assert run_config(compose_config([*given, "density=0.1"])) == 0
     (second,) = (path for path in (tmp_path / "results" / "runs").iterdir() if path != first)
     assert [stage["cached"] for stage in json.loads((second / "result.json").read_text())["stages"]] == [True, False]
     file.unlink()

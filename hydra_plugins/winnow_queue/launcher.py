@@ -1,4 +1,4 @@
-"""hydra/launcher=gpu_queue: a sweep's jobs through runner/launch.py. Hydra finds launchers in the package `hydra_plugins` alone."""
+"""hydra/launcher=gpu_queue: a sweep's jobs through runner/launch/queue.py. Hydra finds launchers in the package `hydra_plugins` alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ class GpuQueue(Launcher):
             SweepEnded: some jobs failed or the sweep was stopped.
         """
         from runner.errors import ConfigError
-        from runner.sweep import launch  # here, not above: Hydra imports every plugin for --help too
+        from runner.launch.sweep import launch  # here, not above: Hydra imports every plugin for --help too
 
         assert self.config is not None and self.context is not None
         if self.config.hydra.sweeper.get("max_batch_size") is not None:

@@ -1,4 +1,4 @@
-"""hydra/launcher=slurm: a sweep's jobs through runner/slurm.py. Hydra finds launchers in the package `hydra_plugins` alone."""
+"""hydra/launcher=slurm: a sweep's jobs through runner/launch/slurm.py. Hydra finds launchers in the package `hydra_plugins` alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ class Slurm(Launcher):
             SweepEnded: some jobs failed.
         """
         from runner.errors import ConfigError
-        from runner.slurm import launch_slurm  # here, not above: Hydra imports every plugin for --help too
+        from runner.launch.slurm import launch_slurm  # here, not above: Hydra imports every plugin for --help too
 
         assert self.config is not None and self.context is not None
         if self.config.hydra.sweeper.get("max_batch_size") is not None:

@@ -11,7 +11,7 @@ X in R^(d x n) has rows of N(0, I/n); m_i = c_i / (s p_i), where c counts s draw
     4.5   | d ||w*||^2 / s                                                 | less ||X^T w*||^2 / s: an identity given X
 
 `average=simulate` draws masks and, where the lemma averages over X, data anew each time. `average=exact` takes the mean over masks in closed form (Lemma 4.3)
-and draws data alone: for Theorem 4.4's counter-example, where one weight in thousands of masks carries the mean. `pruners/pick.py` draws the counts.
+and draws data alone: for Theorem 4.4's counter-example, where one weight in thousands of masks carries the mean. `pruners/selection/pick.py` draws the counts.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from pruners.base import Finding, Masks, Measurement, Task
-from pruners.pick import draw_counts
+from pruners.selection.pick import draw_counts
 
 Name = Literal["lemma41", "lemma42", "lemma43", "theorem44", "lemma45"]
 Weights = Literal["gaussian", "ones"]

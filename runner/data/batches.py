@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from runner.data.base import Images
 from runner.errors import one_of
-from runner.rng import stream
+from runner.spec.rng import stream
 
 Batch = tuple[Tensor, Tensor]  # float32 channels_last (B, C, H, W), int64 (B,)
 

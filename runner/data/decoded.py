@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from runner.data.base import DataError, Official, Split
-from runner.progress import Lines
-from runner.store import atomically, clear_leftovers, held
+from runner.display.progress import Lines
+from runner.files import atomically, clear_leftovers, held
 
 Labelled = Sequence[tuple[Path, int]]  # image files with their class indices
 Decode = Callable[[Path, int], Tensor]  # file and size -> uint8 (3, size, size)

@@ -1,33 +1,16 @@
 """Fetching data sets through torchvision, and the one message for a machine without a network (`make data`, scripts/fetch_data.py)."""
 
-import argparse
 import io
 import socket
-import sys
-from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
 from runner.data.base import DataError
-from runner.data.catalog import ARCHIVES, BY_HAND, COMPONENTS, is_ready, names, ready
+from runner.data.catalog import ARCHIVES, BY_HAND, COMPONENTS, is_ready, ready
 from runner.errors import ConfigError, one_of
 
 TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 PATIENCE = 30.0  # seconds without an answer after which a server counts as absent
-
-
-def main(argv: Sequence[str]) -> int:
-    """Fetch one data set; 0 when it is ready afterwards, 2 with one message when it is not."""
-    parser = argparse.ArgumentParser(prog="scripts/fetch_data.py", description="Fetch a data set, unless it is there, and verify its checksums.")
-    parser.add_argument("name", metavar="DATASET", help=", ".join(names()))
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of all data sets (default: data)")
-    args = parser.parse_args(argv)
-    try:
-        print(fetch(args.name, args.data_dir))
-    except (DataError, ConfigError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
 
 
 def fetch(name: str, data_dir: Path) -> str:

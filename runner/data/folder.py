@@ -16,8 +16,8 @@ import numpy as np
 from rich.console import Console
 
 from runner.data.base import DataError, Info
-from runner.progress import Lines
-from runner.store import atomically
+from runner.display.progress import Lines
+from runner.files import atomically
 
 PARTS = ("train", "val")
 WNID = re.compile(r"n\d{8}")

@@ -24,12 +24,12 @@ from runner.data.catalog import ready
 from runner.data.files import CROPS, Files, middle
 from runner.data.folder import classes, listed_once
 from runner.data.imagenet import FOLDER, INDEX, NATIVE, Imagenet, ImagenetSubset, drawn
+from runner.display.progress import Watcher, display
+from runner.engine.context import Workbench
+from runner.engine.stages import run_stage
+from runner.engine.store import Store
 from runner.errors import Stopped
-from runner.progress import Watcher, display
-from runner.rng import stream
-from runner.stages import run_stage
-from runner.store import Store
-from runner.workbench import Workbench
+from runner.spec.rng import stream
 
 WNIDS = ["n01000000", "n02000000", "n03000000"]
 TRAIN = {"n01000000": 5, "n02000000": 7, "n03000000": 6}  # ImageNet's classes are not of one size either
@@ -39,6 +39,7 @@ SMALL = Info(channels=3, size=32, classes=3, train=18, test=9)
 class SmallImagenet(Imagenet):
     """The data set with 3 classes of 5, 7 and 6 training images and 3 test images each."""
 
+    tag: ClassVar[str] = "small_imagenet"
     native: ClassVar[Info] = SMALL
 
 

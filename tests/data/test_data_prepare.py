@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from sklearn.datasets import load_digits
 
+from runner.config.instantiate import construct
 from runner.data.base import DataError, Info, Official, Split
 from runner.data.catalog import COMPONENTS, names
 from runner.data.cifar import Cifar10, Cifar100
@@ -30,7 +30,7 @@ def random_split(count: int, seed: int, channels: int = 3, size: int = 32, class
 @pytest.mark.parametrize("name", names())
 def test_yaml_and_component_agree_on_every_field(name: str) -> None:
     config = OmegaConf.load(CONF / f"{name}.yaml")
-    component = instantiate(config)
+    component = construct(OmegaConf.to_container(config), "dataset")
     assert component == type(component)()
     assert set(config) == {"_target_", *(field.name for field in fields(component))}
     assert component.name == name

@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 from models.mlp import Mlp
 from models.resnet_cifar import ResNetCifar
-from pruners.allocate import Global
 from pruners.base import Batch, LossFn, Masks, Task, count_kept, full_masks
-from pruners.compose import ScorePruner
-from pruners.pick import Top
-from pruners.schedule import Once
-from pruners.source import Train
+from pruners.selection.allocate import Global
+from pruners.selection.pick import Top
+from pruners.selection.schedule import Once
+from pruners.selection.score_pruner import ScorePruner
+from pruners.selection.source import Train
 
 
 def seeded(seed: int = 0) -> Generator:

@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from torch.optim import SGD
 
 from pruners.base import Masking, Masks, Task
-from pruners.magnitude import Random
-from pruners.rewire import Rhythm
+from pruners.dynamic.rewire import Rhythm
+from pruners.scores.magnitude import Random
+from runner.display.progress import Watcher, display
+from runner.engine.context import Workbench
+from runner.engine.stages import run_stage
+from runner.engine.store import Artefact, Store
 from runner.errors import Stopped
-from runner.progress import Watcher, display
-from runner.stages import run_stage
-from runner.store import Artefact, Store
-from runner.workbench import Workbench
 
 Watch = Callable[[int, SGD], None]  # step, optimizer
 

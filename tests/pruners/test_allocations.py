@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.resnet_cifar import ResNetCifar
-from pruners.allocate import Erk, SmartRatio
 from pruners.base import Masks, full_masks, keep_count
+from pruners.selection.allocate import Erk, SmartRatio
 
 check = settings(deadline=None, max_examples=150, derandomize=True)
 Shape = tuple[int, ...]

@@ -9,12 +9,12 @@ import torch
 from small_nets import linear, masks_of, mlp, photograph, pruner, resnet, same_masks, seeded, task
 from torch import Generator, nn
 
-from pruners.allocate import Global, Layer
 from pruners.base import Batch, LossFn, Masks, Scores, count_kept, count_prunable, full_masks
-from pruners.magnitude import Magnitude, Random
-from pruners.pick import Proportional, Sketch, Top, Uniform
-from pruners.snip import Snip
-from pruners.source import Chi, Normal
+from pruners.scores.magnitude import Magnitude, Random
+from pruners.scores.snip import Snip
+from pruners.selection.allocate import Global, Layer
+from pruners.selection.pick import Proportional, Sketch, Top, Uniform
+from pruners.selection.source import Chi, Normal
 
 
 @dataclass(frozen=True)

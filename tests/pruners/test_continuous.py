@@ -15,18 +15,19 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from pruners.base import Measurement, count_kept, count_prunable, full_masks
-from pruners.continuous import Scaled, SoftMasking, SoftSearch, Ticket, factor
-from runner.build import build_run
-from runner.compose import compose_config
+from pruners.search.continuous import Scaled, SoftMasking, SoftSearch, Ticket, factor
+from runner.commands.run import run_config
+from runner.config.build import build_run
+from runner.config.compose import compose_config
+from runner.display.progress import Watcher, display
+from runner.engine.context import Workbench
+from runner.engine.optim import make_optimizer
+from runner.engine.stages import _ready_to_train, run_stage
+from runner.engine.store import Store
+from runner.engine.ticket import load_ticket
 from runner.errors import ConfigError, Stopped
-from runner.execute import execute
-from runner.identity import stage_keys
-from runner.optim import make_optimizer
-from runner.progress import Watcher, display
-from runner.spec import Recipe, Run
-from runner.stages import Workbench, _ready_to_train, run_stage
-from runner.store import Store
-from runner.ticket import load_ticket
+from runner.spec.identity import stage_keys
+from runner.spec.run import Recipe, Run
 
 EPOCHS, PER_EPOCH = 5, 4
 SMALL = ["method=continuous_sparsification", "dataset=digits", "model=resnet20", "model.depth=8", "model.width=4", "train.scale=0.0125"]  # two epochs
@@ -330,7 +331,7 @@ def test_the_stored_weights_are_those_that_the_net_computed_with(tmp_path: Path)
     places = {f"env.{kind}_dir": tmp_path / kind for kind in ("results", "cache", "data")}
     before = torch.backends.cudnn.deterministic
     cfg = compose_config([*words, "env.device=cpu", "env.threads=1", "env.progress=none", *(f"{k}={v}" for k, v in places.items())])
-    assert execute(cfg) == 0
+    assert run_config(cfg) == 0
     torch.backends.cudnn.deterministic = before
     (path,) = (tmp_path / "results").glob("runs/*/result.json")
     record = json.loads(path.read_text())

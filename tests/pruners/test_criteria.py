@@ -10,12 +10,12 @@ from small_nets import images, linear, mlp, photograph, task
 from support import compose_run, machine, perform_run
 from torch import nn
 
-from pruners.allocate import Global, Layer
+from pruners.analysis.criteria import COMPARED, CriteriaOverlap
 from pruners.base import Finding, Masks, Measurement, apply_masks, full_masks
-from pruners.criteria import COMPARED, CriteriaOverlap
-from pruners.jackpot import Init
+from pruners.search.init import Init
+from pruners.selection.allocate import Global, Layer
 from runner.errors import ConfigError
-from runner.identity import run_id
+from runner.spec.identity import run_id
 
 NET = ["dataset=digits", "model=resnet20", "model.depth=8", "model.width=4", "train_fraction=0.3"]
 SMALL = [*NET, "train.scale=0.0625", "method.batch_size=64", "start=init"]

@@ -11,9 +11,9 @@ from support import compose_run, machine, perform_run
 from torch import Tensor
 from torch.optim import SGD
 
-from pruners.allocate import Layer
 from pruners.base import FixedMasking, count_kept, count_prunable
-from pruners.deep_r import DeepR, crossed
+from pruners.dynamic.deep_r import DeepR, crossed
+from pruners.selection.allocate import Layer
 
 SMALL = [
     "method=deep_r",

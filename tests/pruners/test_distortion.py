@@ -11,8 +11,8 @@ from support import compose_run, machine, perform_run
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pruners.analysis.distortion import Distortion, Swaps, broken, exponent, prepared, write
 from pruners.base import LossFn, Masks, Measurement, apply_masks, full_masks
-from pruners.distortion import Distortion, Swaps, broken, exponent, prepared, write
 
 
 def squared(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -10,9 +10,9 @@ from support import compose_run, machine, perform_run
 from torch import nn
 from torch.optim import SGD
 
-from pruners.allocate import Layer
 from pruners.base import FixedMasking, Masks, count_kept, count_prunable
-from pruners.dsr import Dsr, adapted, below, shares
+from pruners.dynamic.dsr import Dsr, adapted, below, shares
+from pruners.selection.allocate import Layer
 
 SMALL = [
     "method=dsr",

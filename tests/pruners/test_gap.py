@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pruners.gap import Gap, hard_step, largest_gap_k, literal_k, literal_probes, ranking, resolution_k, scan_k, smoothed_k, smoothed_step
+from pruners.curvature.gap import Gap, hard_step, largest_gap_k, literal_k, literal_probes, ranking, resolution_k, scan_k, smoothed_k, smoothed_step
 
 
 def row(*values: float) -> Tensor:

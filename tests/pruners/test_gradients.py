@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pruners.base import full_masks
-from pruners.gradients import mean_gradients, undisturbed
+from pruners.scores.gradients import mean_gradients, undisturbed
 
 
 def test_the_gradient_is_that_of_the_mean_loss_over_all_examples() -> None:

@@ -10,9 +10,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from pruners.base import Batch, LossFn, Masks, Scores, count_kept, count_prunable, full_masks, prunable_names
-from pruners.gradients import mean_gradients
-from pruners.grasp import Grasp, hessian_gradient, mapped
-from pruners.source import Balanced, Train
+from pruners.scores.gradients import mean_gradients
+from pruners.scores.grasp import Grasp, hessian_gradient, mapped
+from pruners.selection.source import Balanced, Train
 
 
 def score(model: nn.Module, *batches: Batch, loss: LossFn = F.cross_entropy, masks: Masks | None = None, seed: int = 0, **options: Any) -> Scores:

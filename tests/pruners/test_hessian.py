@@ -11,8 +11,8 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad, jvp
 
 from pruners.base import full_masks
-from pruners.hessian import HessianOperator, HessianOptions, fixed_batches, fold_batchnorm, pyhessian_check
-from pruners.lanczos import as_matrix
+from pruners.curvature.hessian import HessianOperator, HessianOptions, fixed_batches, fold_batchnorm, pyhessian_check
+from pruners.curvature.lanczos import as_matrix
 
 DOUBLE = HessianOptions(dtype="float64")
 
@@ -196,7 +196,7 @@ def test_folded_batchnorm_gives_the_same_products_and_gradients(monkeypatch: pyt
             bn.bias.uniform_(-1, 1, generator=seeded(1))
     folded = operator(model)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.model.modules())
-    monkeypatch.setattr("pruners.hessian.fold_batchnorm", lambda _: {})
+    monkeypatch.setattr("pruners.curvature.hessian.fold_batchnorm", lambda _: {})
     whole = operator(model)
     assert any(isinstance(m, nn.BatchNorm2d) for m in whole.model.modules())
     v, elsewhere = vector(whole.dimension), whole.point + 0.01 * vector(whole.dimension, 1)

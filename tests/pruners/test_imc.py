@@ -12,11 +12,11 @@ from imc_cases import Constant, constant_task, conv_bn, digits, initial, make_ta
 from torch import Generator, Tensor, nn
 
 from pruners.base import FixedMasking, Masks, Measurement, count_kept, full_masks
-from pruners.gap import Gap
-from pruners.hessian import HessianOptions
-from pruners.imc import Imc, MaskOptions, layer_counts, proportional, select
-from pruners.lipschitz import Lipschitz
-from pruners.spectrum import Spectrum, SpectrumOptions
+from pruners.curvature.gap import Gap
+from pruners.curvature.hessian import HessianOptions
+from pruners.curvature.imc import Imc, MaskOptions, layer_counts, proportional, select
+from pruners.curvature.lipschitz import Lipschitz
+from pruners.curvature.spectrum import Spectrum, SpectrumOptions
 
 DENSE, DOUBLE = SpectrumOptions(estimator="dense"), HessianOptions(dtype="float64")
 

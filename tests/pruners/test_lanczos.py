@@ -5,7 +5,7 @@ import torch
 from imc_cases import symmetric
 from torch import Generator, Tensor
 
-from pruners.lanczos import as_matrix, exact_spectrum, krylov, lanczos, signs
+from pruners.curvature.lanczos import as_matrix, exact_spectrum, krylov, lanczos, signs
 
 
 def probe(d: int, seed: int = 0) -> Tensor:

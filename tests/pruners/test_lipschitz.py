@@ -10,8 +10,8 @@ from imc_cases import Constant, constant_task, conv_bn, digits, initial, make_ta
 from torch import Generator, Tensor
 
 from pruners.base import Measurement, full_masks
-from pruners.hessian import HessianOptions
-from pruners.lipschitz import NOTE, Lipschitz, norm_of, second_difference
+from pruners.curvature.hessian import HessianOptions
+from pruners.curvature.lipschitz import NOTE, Lipschitz, norm_of, second_difference
 
 WSTAR = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
 W0 = torch.tensor([1.5, -2.0, 0.0, 2.0], dtype=torch.float64)  # U = (0.5, 0, -0.5, -1): B = 1, its length sqrt(1.5)

@@ -8,9 +8,9 @@ from small_nets import images, kept_by_layer, linear, masks_of, mlp, photograph,
 from torch import nn
 
 from models.resnet_cifar import ResNetCifar
-from pruners.allocate import Layer
 from pruners.base import Masks, count_kept, count_prunable, full_masks
-from pruners.magnitude import Magnitude
+from pruners.scores.magnitude import Magnitude
+from pruners.selection.allocate import Layer
 
 
 def resnet20(init: str = "fan_in") -> nn.Module:

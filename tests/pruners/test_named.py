@@ -4,9 +4,9 @@ import pytest
 import torch
 from imc_cases import Constant, constant_task, quartic
 
+from pruners.analysis.prefixed import Named
 from pruners.base import Foreseen, Masks, Measurement, Task, Work, full_masks
-from pruners.lipschitz import Lipschitz
-from pruners.named import Named
+from pruners.curvature.lipschitz import Lipschitz
 
 WSTAR = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
 W0 = torch.tensor([1.5, -2.0, 0.0, 2.0], dtype=torch.float64)  # max|W0 - W*| = 1

@@ -12,9 +12,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from pruners.base import Batch, LossFn, Masks, count_kept, count_prunable, full_masks
-from pruners.obd import Obd, first
+from pruners.scores.obd import Obd, first
 from runner.errors import ConfigError
-from runner.spec import Start
+from runner.spec.run import Start
 
 SMALL = [
     "method=obd",

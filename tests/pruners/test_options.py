@@ -13,14 +13,15 @@ from omegaconf import OmegaConf
 from small_nets import seeded, task
 from support import compose_run
 
-from pruners.allocate import Erk, Global, Layer, SmartRatio, apportion
 from pruners.base import Masks, Scores
-from pruners.pick import Proportional, Sketch, Top, Uniform
-from pruners.schedule import Once
-from pruners.source import Chi, Normal, SparseNormal, Train
-from runner.compose import CONF, compose_config
+from pruners.selection.allocate import Erk, Global, Layer, SmartRatio, apportion
+from pruners.selection.pick import Proportional, Sketch, Top, Uniform
+from pruners.selection.schedule import Once
+from pruners.selection.source import Chi, Normal, SparseNormal, Train
+from runner.config.compose import compose_config
 from runner.errors import ConfigError
-from runner.identity import run_id
+from runner.paths import CONF
+from runner.spec.identity import run_id
 
 check = settings(deadline=None, max_examples=150, derandomize=True)
 densities = st.floats(0.001, 1.0)

@@ -12,11 +12,12 @@ from small_nets import linear, task
 from support import compose_run, machine, perform_run
 from torch import Tensor, nn
 
+from pruners.analysis.overlap import Counts, Overlap, compare, magnitude_masks, together
 from pruners.base import Masks, Measurement
-from pruners.overlap import Counts, Overlap, compare, magnitude_masks, together
-from runner.compose import CONF, method_names
-from runner.identity import run_id, stage_keys
-from runner.rounds import family
+from runner.config.compose import method_names
+from runner.paths import CONF
+from runner.spec.identity import run_id, stage_keys
+from runner.spec.run import family
 
 MLP = [w for w in SMALL if not w.startswith("env.")]
 

@@ -15,9 +15,9 @@ from support import compose_run, machine, perform_run
 from torch import Tensor
 
 from pruners.base import count_kept, count_prunable
-from pruners.magnitude import Magnitude, Random
-from pruners.pick import Proportional, Sketch, Top, Uniform, draws_for, expected_support
-from pruners.snip import Snip
+from pruners.scores.magnitude import Magnitude, Random
+from pruners.scores.snip import Snip
+from pruners.selection.pick import Proportional, Sketch, Top, Uniform, draws_for, expected_support
 
 check = settings(deadline=None, max_examples=150, derandomize=True)
 GONE = -math.inf  # the score of what is pruned

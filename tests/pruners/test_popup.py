@@ -13,15 +13,15 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from pruners.allocate import Global, Layer
 from pruners.base import Masks, Task, count_kept, full_masks
-from pruners.grasp import Grasp
-from pruners.jackpot import Init
-from pruners.popup import EdgePopup, PopupMasking, SrPopup
-from pruners.snip import Snip
-from pruners.source import Balanced, Train
-from runner.optim import make_optimizer
-from runner.spec import Recipe
+from pruners.scores.grasp import Grasp
+from pruners.scores.snip import Snip
+from pruners.search.init import Init
+from pruners.search.popup import EdgePopup, PopupMasking, SrPopup
+from pruners.selection.allocate import Global, Layer
+from pruners.selection.source import Balanced, Train
+from runner.engine.optim import make_optimizer
+from runner.spec.run import Recipe
 
 EPOCHS, PER_EPOCH = 2, 4
 STEPS = EPOCHS * PER_EPOCH

@@ -10,11 +10,11 @@ from small_nets import linear, seeded, task
 from support import compose_run
 from torch import Tensor, nn
 
+from pruners.analysis.histograms import Bins, Norms, Origin, ScoresBefore, Weights, subset_sums
 from pruners.base import Masks, Measurement
-from pruners.magnitude import Magnitude
-from pruners.portrait import Bins, Norms, Origin, ScoresBefore, Weights, subset_sums
-from runner.compose import compose_config
-from runner.identity import run_id, stage_keys
+from pruners.scores.magnitude import Magnitude
+from runner.config.compose import compose_config
+from runner.spec.identity import run_id, stage_keys
 
 MLP = ["dataset=digits", "model=mlp", "train.scale=0.0125"]
 PORTRAITS = ("weights", "scores", "norms")
@@ -126,7 +126,7 @@ def test_nothing_and_everything_have_one_sum(size: int, total: float) -> None:
 
 
 def test_more_subsets_than_are_drawn_at_a_time_all_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pruners.portrait.DRAWS", 30)  # ten subsets of three at a time
+    monkeypatch.setattr("pruners.analysis.histograms.DRAWS", 30)  # ten subsets of three at a time
     sums = subset_sums(torch.arange(10.0), 3, 25, seeded())
     assert len(sums) == 25 and set(sums.tolist()) <= {float(s) for s in range(3, 25)}  # 0 + 1 + 2 to 7 + 8 + 9
     assert len(set(sums.tolist())) > 5

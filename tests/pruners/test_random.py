@@ -8,9 +8,9 @@ from small_nets import images, jaccard, kept_by_layer, masks_of, mlp, photograph
 from torch import nn
 
 from models.resnet_cifar import ResNetCifar
-from pruners.allocate import Layer
 from pruners.base import count_kept, full_masks
-from pruners.magnitude import Random
+from pruners.scores.magnitude import Random
+from pruners.selection.allocate import Layer
 
 
 @pytest.mark.parametrize("density", [1, 0.9, 0.5, 0.1, 0.02])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from small_nets import mlp, seeded, task
 
 from pruners.base import Task
-from pruners.rewire import Rhythm, distinct, forget, sprout, weakest
+from pruners.dynamic.rewire import Rhythm, distinct, forget, sprout, weakest
 
 
 def training(epochs: int, per_epoch: int) -> Task:

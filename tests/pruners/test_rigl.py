@@ -11,13 +11,13 @@ from sparse_training import copied, every, momentum, same, sparse_mlp, stopped_a
 from support import compose_run, machine, perform_run
 from torch.optim import SGD
 
-from pruners.allocate import Erk
 from pruners.base import FixedMasking, count_kept, count_prunable, full_masks
-from pruners.compose import ScorePruner
-from pruners.magnitude import Random
-from pruners.pick import Top
-from pruners.rigl import RigL, rewired
-from pruners.schedule import Once
+from pruners.dynamic.rigl import RigL, rewired
+from pruners.scores.magnitude import Random
+from pruners.selection.allocate import Erk
+from pruners.selection.pick import Top
+from pruners.selection.schedule import Once
+from pruners.selection.score_pruner import ScorePruner
 
 RUN = ["method=rigl", "method.pruner.classifier=pruned", "dataset=digits", "train.scale=0.0125", "density=0.2"]  # two epochs of 15 steps
 SMALL = [*RUN, "model=mlp", "model.hidden=[16]"]

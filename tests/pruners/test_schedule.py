@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pruners.schedule import FrontLoaded, Levels, Once
+from pruners.selection.schedule import FrontLoaded, Levels, Once
 
 
 def test_one_shot_goes_straight_to_the_density() -> None:

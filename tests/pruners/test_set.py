@@ -10,9 +10,9 @@ from sparse_training import copied, every, momentum, same, sparse_mlp, stopped_a
 from support import compose_run, machine, perform_run
 from torch.optim import SGD
 
-from pruners.allocate import Layer
 from pruners.base import FixedMasking, count_kept, count_prunable
-from pruners.set import SparseEvolution, dropped
+from pruners.dynamic.set import SparseEvolution, dropped
+from pruners.selection.allocate import Layer
 
 SMALL = [
     "method=set",

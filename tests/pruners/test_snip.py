@@ -10,8 +10,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from pruners.base import Batch, LossFn, Scores, count_kept, count_prunable, full_masks
-from pruners.gradients import mean_gradients
-from pruners.snip import Snip
+from pruners.scores.gradients import mean_gradients
+from pruners.scores.snip import Snip
 
 
 def score(model: nn.Module, *batches: Batch, loss: LossFn = F.cross_entropy, **options: Any) -> Scores:

@@ -11,12 +11,12 @@ from support import compose_run, machine
 from torch import Tensor, nn
 
 from pruners.base import Batch, Task, full_masks
-from pruners.pick import Proportional
-from pruners.snip import Snip
-from pruners.source import Chi, Normal, Ones, SparseNormal
-from runner.progress import Watcher, display
-from runner.store import Store
-from runner.workbench import Workbench
+from pruners.scores.snip import Snip
+from pruners.selection.pick import Proportional
+from pruners.selection.source import Chi, Normal, Ones, SparseNormal
+from runner.display.progress import Watcher, display
+from runner.engine.context import Workbench
+from runner.engine.store import Store
 
 IMAGE, CLASSES = (3, 8, 8), 7
 NOISE: list[Any] = [Normal(), SparseNormal(), SparseNormal(location="coordinate"), Chi()]

@@ -8,10 +8,10 @@ from imc_cases import Constant, constant_task, conv_bn, digits, make_task, mlp, 
 from torch import Generator, Tensor, nn
 
 from pruners.base import Measurement, full_masks
-from pruners.gap import Gap, smoothed_k, smoothed_step
-from pruners.hessian import HessianOperator, HessianOptions, fixed_batches
-from pruners.lanczos import as_matrix
-from pruners.spectrum import Spectrum, SpectrumOptions
+from pruners.curvature.gap import Gap, smoothed_k, smoothed_step
+from pruners.curvature.hessian import HessianOperator, HessianOptions, fixed_batches
+from pruners.curvature.lanczos import as_matrix
+from pruners.curvature.spectrum import Spectrum, SpectrumOptions
 
 DOUBLE = HessianOptions(dtype="float64")
 DENSE = Spectrum(hessian=DOUBLE, spectrum=SpectrumOptions(estimator="dense"))

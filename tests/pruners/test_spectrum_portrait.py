@@ -11,11 +11,11 @@ from imc_cases import constant_task, quartic
 from support import compose_run, machine, perform_run
 from torch import Generator, Tensor, nn
 
+from pruners.analysis.spectrum_curve import SpectrumPortrait
 from pruners.base import Measurement
-from pruners.gap import smoothed_k
-from pruners.spectrum_portrait import SpectrumPortrait
+from pruners.curvature.gap import smoothed_k
 from runner.errors import ConfigError
-from runner.identity import stage_keys
+from runner.spec.identity import stage_keys
 
 MLP = [w for w in SMALL if not w.startswith("env.")]
 COARSE = SpectrumPortrait(sigma2=1e-4, linear=0.01, limit=100.0, per_decade=2)

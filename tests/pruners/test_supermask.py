@@ -11,11 +11,11 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from pruners.allocate import Global
 from pruners.base import Task, count_kept, full_masks
-from pruners.supermask import Supermask, SupermaskMasking, logit
-from runner.optim import make_optimizer
-from runner.spec import Recipe
+from pruners.search.supermask import Supermask, SupermaskMasking, logit
+from pruners.selection.allocate import Global
+from runner.engine.optim import make_optimizer
+from runner.spec.run import Recipe
 
 STEPS = 4
 RECIPE = Recipe(epochs=1, lr=50.0, batch_size=32, momentum=0.9, weight_decay=5e-4, trainable_decay=0.0)

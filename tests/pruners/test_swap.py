@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small_nets import seeded
 from torch import Tensor
 
-from pruners.swap import FEW, Restriction, by_sample, by_topk, candidate_pairs, flat, swap
+from pruners.search.swap import FEW, Restriction, by_sample, by_topk, candidate_pairs, flat, swap
 
 
 def layer(scores: list[float], kept: list[int]) -> tuple[Tensor, Tensor]:

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from models.connected import reached_outputs
 from models.resnet_cifar import ResNetCifar
 from pruners.base import Masks, Scores, Task, apply_masks, count_kept, count_prunable, full_masks, prunable_names
-from pruners.schedule import Exponential, Once
-from pruners.source import Ones, Train
-from pruners.synflow import SynFlow
+from pruners.scores.synflow import SynFlow
+from pruners.selection.schedule import Exponential, Once
+from pruners.selection.source import Ones, Train
 
 ONES = (torch.ones(1, 1, 8, 8), torch.zeros(1, dtype=torch.int64))
 

@@ -13,7 +13,7 @@ import pytest
 from cluster import missing, slurm
 from conftest import ROOT, SMALL, environment
 
-from runner.records import comparable
+from runner.engine.record import comparable
 
 pytestmark = pytest.mark.slurm
 

@@ -14,9 +14,9 @@ from pruners.base import Task
 from pruners.theory.agd import Agd
 from pruners.theory.recovery import Recovery, rate
 from runner.data.teacher import GaussianTeacher
+from runner.engine.ticket import load_ticket
 from runner.errors import ConfigError
-from runner.identity import run_id, stage_keys
-from runner.ticket import load_ticket
+from runner.spec.identity import run_id, stage_keys
 
 SIZES = {"dimension": 20, "neurons": 3}
 WORDS = ["method=theory/recovery", "dataset=gaussian_teacher", "model=student", "dataset.dimension=12", "dataset.neurons=3", "dataset.inputs=4"]
@@ -128,7 +128,7 @@ def test_what_does_not_fit_is_refused(words: list[str], said: str) -> None:
 def test_a_measurement_has_no_ticket(tmp_path: Path) -> None:
     from omegaconf import OmegaConf
 
-    from runner.compose import compose_config
+    from runner.config.compose import compose_config
 
     record, _ = perform_run(compose_run(*WORDS), machine(tmp_path))
     folder = tmp_path / "results" / "runs" / record["run_id"]

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, nn
 
 from pruners.base import Task, full_masks
-from pruners.pick import draw_counts
+from pruners.selection.pick import draw_counts
 from pruners.theory.premise import Premise, chances
 from pruners.theory.premise import error as jacobian_error
 from pruners.theory.sketching import Lemma, bounds, mean_error, probabilities, simulated_error

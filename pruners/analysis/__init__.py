@@ -1,0 +1,1 @@
+"""Measurements of finished masks for figures."""

@@ -1,0 +1,234 @@
+"""What a mask has chosen, as numbers for pictures: Figures 1 and 2 of "Pruning at Initialization - A Sketching Perspective" (arXiv:2305.17559).
+
+Three measurements of the finished masks against the weights that `task.measured` brings, which no mask has touched (`needs: [init]`: the initial ones):
+- `Weights`, Fig. 1a: histogram of the kept weights, as shares of all kept weights of the net.
+- `Scores`, Fig. 1b: scores of weights drawn at random, before any pruning, and those of them that the mask keeps.
+- `Norms`, Fig. 2: Frobenius norm of each layer's kept weights, |W * M|_F, and of random masks with given counts.
+
+Left open by the paper, chosen here:
+- Weights and scores of all layers make one histogram; Fig. 1a has two plots that the text does not tell apart.
+- Fig. 1b's axis ends at 0.05, where raw SynFlow scores are around 1e20: each score is divided by the sum over the weights drawn.
+- Fig. 2's random masks keep as many weights of each layer as the ticket (counts=ticket). The axis of 2b (1 to 4) fits that: with the same density everywhere
+  (counts=uniform) the last layer of LeNet-300-100 at 1.2 % has about twelve weights, and a norm of 0.5.
+"""
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Generator, Tensor, nn
+
+from pruners.base import Batch, Finding, Masks, Measurement, Scores, Task, Work, count_kept, count_prunable, full_masks
+
+DRAWS = 4_000_000  # indices drawn at a time: bounds memory
+Counts = Literal["ticket", "uniform"]
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Equal bins of a histogram from `low` to `high`; none with bins=0. What lies outside is counted beside it."""
+
+    tag: ClassVar[str] = "bins"
+    low: float
+    high: float
+    bins: int
+
+    def __post_init__(self) -> None:
+        if self.bins < 0 or not self.low < self.high:
+            raise ValueError(f"portrait.measure: low={self.low:g}, high={self.high:g}, bins={self.bins} must be rising and 0 or more: a histogram's range")
+
+    @property
+    def edges(self) -> Tensor:
+        """(bins + 1,) in float64."""
+        return torch.linspace(self.low, self.high, self.bins + 1, dtype=torch.float64)
+
+    def count(self, values: Tensor) -> Tensor:
+        """How many of `values` (n,) each bin holds, (bins,); a bin has its lower edge, the last one both."""
+        return torch.histogram(values.double().cpu(), self.edges).hist
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Measure stage: the weights where the stage starts, for measurements that need them before any mask (`needs: [origin]`)."""
+
+    tag: ClassVar[str] = "origin"
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
+        """Copies of the masked parameters by name."""
+        return Measurement({name: model.get_parameter(name).detach().clone() for name in masks})
+
+    def work(self, prunable: int, parameters: int, images: int) -> Work:
+        """A copy."""
+        return Work(0, 0, floats=prunable)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Measure stage: histogram of the weights that the masks keep, over all layers.
+
+    Args:
+        low, high, bins: the histogram. Default +-0.3 in 60 bins: the wider of the two plots of Fig. 1a.
+    """
+
+    tag: ClassVar[str] = "weights_histogram"
+    low: float = -0.3
+    high: float = 0.3
+    bins: int = 60
+
+    def __post_init__(self) -> None:
+        Bins(self.low, self.high, self.bins)
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
+        """Series `weight_edges` (bins + 1) and `weight_share` (bins) of all kept weights; report: the share outside, and the mean of |w|."""
+        origin, histogram = unmasked(task), Bins(self.low, self.high, self.bins)
+        kept = torch.cat([origin[name].to(mask.device)[mask] for name, mask in masks.items()])
+        share = histogram.count(kept) / max(len(kept), 1)
+        report: dict[str, Finding] = {"weights_outside": 1 - float(share.sum()), "weights_mean_abs": float(kept.double().abs().mean())}
+        return Measurement(report=report, series={"weight_edges": histogram.edges.tolist(), "weight_share": share.tolist()})
+
+    def work(self, prunable: int, parameters: int, images: int) -> Work:
+        """No pass through the net."""
+        return Work(0, 0)
+
+
+@dataclass(frozen=True)
+class ScoresBefore:
+    """Measure stage: scores of some weights before pruning, of all of these and of those that the masks keep.
+
+    Args:
+        score: as in pruners/selection/score_pruner.py.
+        source: (task) -> the batches that it sees; None for a score without data.
+        sample: weights drawn, all equally likely. Default 1000: the paper's.
+        low, high, bins: the histogram of score / sum of the scores drawn. Default 0 to 0.05, the axis of Fig. 1b, in 50 bins.
+    """
+
+    tag: ClassVar[str] = "scores_before"
+    score: Callable[..., Scores]
+    source: Callable[[Task], Iterable[Batch]] | None = None
+    sample: int = 1000
+    low: float = 0.0
+    high: float = 0.05
+    bins: int = 50
+
+    def __post_init__(self) -> None:
+        Bins(self.low, self.high, self.bins)
+        if self.sample < 1:
+            raise ValueError(f"portrait.measure.sample={self.sample} must be at least 1: weights to draw, 1000 in the paper")
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
+        """Series `score_edges` (bins + 1), `score_all` and `score_kept` (bins): counts. The same seed draws the same weights under every mask."""
+        total, histogram = count_prunable(masks), Bins(self.low, self.high, self.bins)
+        drawn = torch.randperm(total, generator=task.rng)[: self.sample]
+        fresh = unpruned(model, task)
+        device = next(fresh.parameters()).device
+        batches = ((x.to(device), y.to(device)) for x, y in (self.source(task) if self.source else ()))
+        scores = self.score(fresh, full_masks(fresh), batches, task.loss, task.rng)
+        chosen = torch.cat([scores[name].flatten().double().cpu() for name in masks])[drawn]
+        kept = torch.cat([mask.flatten().cpu() for mask in masks.values()])[drawn]
+        shares = chosen / chosen.sum()
+        series = {"score_edges": histogram.edges, "score_all": histogram.count(shares), "score_kept": histogram.count(shares[kept])}
+        outside = len(drawn) - int(series["score_all"].sum())
+        report: dict[str, Finding] = {"scores_drawn": len(drawn), "scores_kept": int(kept.sum()), "scores_outside": outside}
+        return Measurement(report=report, series={name: t.tolist() for name, t in series.items()})
+
+
+@dataclass(frozen=True)
+class Norms:
+    """Measure stage: Frobenius norm of each layer's kept weights, and of the same layer under random masks.
+
+    Args:
+        masks: random masks. Default 100: their mean; the paper's distribution (Fig. 2b) has 10,000.
+        counts: weights that a random mask keeps of each layer: as many as the ticket, or the same share of each (`uniform`).
+        low, high, bins: the histogram of the random masks' norms; bins=0, the default, makes none.
+    """
+
+    tag: ClassVar[str] = "norms"
+    masks: int = 100
+    counts: Counts = "ticket"
+    low: float = 0.0
+    high: float = 5.0
+    bins: int = 0
+
+    def __post_init__(self) -> None:
+        Bins(self.low, self.high, self.bins)
+        if self.masks < 2 or self.counts not in get_args(Counts):
+            raise ValueError(f"portrait.measure: masks={self.masks} must be at least 2, counts={self.counts} one of {', '.join(get_args(Counts))}")
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
+        """Series by layer in the model's order: `ticket_norm`, `random_norm` (mean), `random_norm_std`; with bins `norm_edges` and `random_share_<i>`."""
+        origin, histogram = unmasked(task), Bins(self.low, self.high, self.bins)
+        density = count_kept(masks) / count_prunable(masks)
+        series: dict[str, list[float]] = {"ticket_norm": [], "random_norm": [], "random_norm_std": []}
+        for layer, (name, mask) in enumerate(masks.items()):
+            weight = origin[name].double().cpu()
+            kept = int(mask.sum()) if self.counts == "ticket" else round(density * mask.numel())
+            norms = subset_sums(weight.flatten() ** 2, kept, self.masks, task.rng, task.tick).sqrt()
+            series["ticket_norm"].append(float(weight[mask.cpu()].norm()))
+            series["random_norm"].append(float(norms.mean()))
+            series["random_norm_std"].append(float(norms.std()))
+            if self.bins:
+                series[f"random_share_{layer}"] = (histogram.count(norms) / self.masks).tolist()
+        return Measurement(series={**series, **({"norm_edges": histogram.edges.tolist()} if self.bins else {})})
+
+    def work(self, prunable: int, parameters: int, images: int) -> Work:
+        """No pass through the net."""
+        return Work(0, 0)
+
+
+def unmasked(task: Task) -> dict[str, Tensor]:
+    """The weights that the one stage in `needs` brought.
+
+    Raises:
+        ValueError: there is none, or several.
+    """
+    if len(task.measured) != 1:
+        raise ValueError(f"a portrait needs exactly one stage with weights (needs: [init]), not {', '.join(task.measured) or 'none'}")
+    (found,) = task.measured.values()
+    return dict(found.tensors)
+
+
+@torch.no_grad()
+def unpruned(model: nn.Module, task: Task) -> nn.Module:
+    """A copy of the model with the weights that the one stage in `needs` brought, as it was before any mask."""
+    fresh = copy.deepcopy(model)
+    for name, weight in unmasked(task).items():
+        fresh.get_parameter(name).copy_(weight)
+    return fresh
+
+
+def subset_sums(values: Tensor, size: int, subsets: int, rng: Generator, tick: Callable[[int, int, str], None] | None = None) -> Tensor:
+    """Sums of `values` (n,), all >= 0, over random subsets of `size` entries, drawn without replacement, all equally likely: (subsets,).
+
+    Of a subset and its complement the smaller one is drawn, with replacement; entries drawn twice are drawn anew until all differ. No step treats one entry
+    unlike another, so all subsets are equally likely.
+    """
+    total, few = len(values), min(size, len(values) - size)
+    rows, sums = max(1, DRAWS // max(few, 1)), list[Tensor]()
+    for begin in range(0, subsets, rows):
+        drawn = draw_subsets(total, few, min(rows, subsets - begin), rng)
+        sums.append(values[drawn].sum(dim=1))
+        if tick:
+            tick(min(begin + rows, subsets), subsets, "random masks")
+    found = torch.cat(sums)
+    return found if few == size else (values.sum() - found).clamp(min=0)
+
+
+def draw_subsets(total: int, size: int, subsets: int, rng: Generator) -> Tensor:
+    """Random subsets of `size` of 0 ... total - 1, each without repetition and all equally likely: (subsets, size); meant for size <= total / 2."""
+    drawn = torch.randint(total, (subsets, size), generator=rng)
+    _draw_twins_anew(drawn, total, rng)
+    return drawn
+
+
+def _draw_twins_anew(drawn: Tensor, total: int, rng: Generator) -> None:
+    """Replace, in place, what a row (rows, few) holds more than once, until no row does."""
+    left = torch.arange(len(drawn))
+    while len(left):
+        rows = drawn[left].sort(dim=1).values
+        twins = torch.zeros_like(rows, dtype=torch.bool)
+        twins[:, 1:] = rows[:, 1:] == rows[:, :-1]
+        rows[twins] = torch.randint(total, (int(twins.sum()),), generator=rng)
+        drawn[left] = rows
+        left = left[twins.any(dim=1)]

@@ -1,0 +1,104 @@
+"""The Hessian's spectrum as a curve: the density that PyHessian would draw, and where cuts fall in it (IMC, NeurIPS 2021, section 3.3; methods/imc.md, 3).
+
+Each Ritz value theta_j of a probe is a Gaussian of weight tau_j and variance sigma2 * max(1, range), range that of the probe's own values, as in the rule
+`smoothed_sign` (pruners/curvature/gap.py); probes are averaged. The numbers come from the stages that the method has anyway: nothing is measured again.
+
+Deviations: PyHessian evaluates the density at 10,000 points in equal steps, most of them where nothing is. Here its exact mass in each of a few hundred bins
+is divided by the bin's width; the bins are narrow around 0, where the bulk lies, and grow with the distance, and 0 is one of their edges, so that the mass
+below it is the share that `smoothed_sign` prunes. The bins are the same for every net and seed.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pruners.base import Finding, Masks, Measurement, Task, Work
+from pruners.curvature.gap import Gap, smoothing_width
+
+HALVINGS = 100  # of an interval, until a quantile is exact in float64
+TIE = 1e-9  # shares that differ by less are one: between two far eigenvalues the mass is constant up to rounding, and a cut stands in the middle
+
+
+@dataclass(frozen=True)
+class SpectrumPortrait:
+    """Measure stage: density of the Hessian's spectrum over eigenvalues. Needs the stages `spectrum` and, for the cuts, `prune` (needs: [spectrum, prune]).
+
+    Args:
+        sigma2: variance of the smoothing as a share of the range: `method.gap.sigma2`. Default: PyHessian's.
+        linear: the bins are equal within +-linear, and grow in proportion to the eigenvalue beyond.
+        limit: the outermost edges; mass beyond is reported.
+        per_decade: bins in a factor of ten beyond `linear`, and within it on either side of 0.
+    """
+
+    tag: ClassVar[str] = "spectrum_curve"
+    sigma2: float = Gap.sigma2
+    linear: float = 0.01
+    limit: float = 10_000.0
+    per_decade: int = 40
+
+    def __post_init__(self) -> None:
+        if not (self.sigma2 > 0 and 0 < self.linear < self.limit and self.per_decade >= 1):
+            given = f"sigma2={self.sigma2:g}, linear={self.linear:g}, limit={self.limit:g}, per_decade={self.per_decade}"
+            raise ValueError(f"portrait.measure: {given}: needs sigma2 > 0, 0 < linear < limit and at least one bin")
+
+    @property
+    def edges(self) -> Tensor:
+        """Edges of the bins, rising, symmetric about 0, which is one of them; float64."""
+        steps = max(1, round(self.per_decade * float(torch.tensor(self.limit / self.linear, dtype=torch.float64).log10())))
+        near = torch.linspace(0, self.linear, self.per_decade + 1, dtype=torch.float64)
+        far = self.linear * (self.limit / self.linear) ** (torch.arange(1, steps + 1, dtype=torch.float64) / steps)
+        positive = torch.cat([near[1:], far])
+        return torch.cat([-positive.flip(0), near[:1], positive])
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
+        """Series `spectrum_edges` (n + 1) and `spectrum_density` (n); report: mass outside, and the eigenvalues at which k of the mask and `literal_k` cut.
+
+        `spectrum_cut` has k / d of the mass below it; `literal_cut` has literal_k / d above it, None where no gap passes the paper's scan.
+        """
+        values, weights = (_found(task, "spectrum").tensors[name].double() for name in ("ritz_values", "ritz_weights"))
+        below = self.mass_below(values, weights, self.edges)
+        density = below.diff() / self.edges.diff()
+        report: dict[str, Finding] = {"spectrum_outside": float(1 - below[-1] + below[0])}
+        if "prune" in task.measured:
+            report |= self._cuts(values, weights, _found(task, "prune"))
+        return Measurement(report=report, series={"spectrum_edges": self.edges.tolist(), "spectrum_density": density.tolist()})
+
+    def mass_below(self, values: Tensor, weights: Tensor, points: Tensor) -> Tensor:
+        """Share of the smoothed spectrum below each of `points` (n,): (n,), mean over probes; values and weights (probes, m)."""
+        width = smoothing_width(values, self.sigma2)[..., None]  # (probes, 1, 1)
+        shares = torch.special.ndtr((points - values[..., None]) / width)  # (probes, m, n)
+        return (weights[..., None] * shares).sum(-2).mean(0)
+
+    def quantile(self, values: Tensor, weights: Tensor, share: float) -> float:
+        """The eigenvalue that has `share` of the smoothed spectrum below it; the middle, where a whole interval has."""
+        return (self._reaches(values, weights, share - TIE) + self._reaches(values, weights, share + TIE)) / 2
+
+    def _reaches(self, values: Tensor, weights: Tensor, share: float) -> float:
+        """The first eigenvalue that has `share` below it, by bisection: the mass only grows."""
+        reach = 10 * float(smoothing_width(values, self.sigma2).max())
+        low, high = float(values.min()) - reach, float(values.max()) + reach
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            under = float(self.mass_below(values, weights, torch.tensor([middle], dtype=torch.float64)))
+            low, high = (middle, high) if under < share else (low, middle)
+        return high
+
+    def _cuts(self, values: Tensor, weights: Tensor, pruned: Measurement) -> dict[str, Finding]:
+        """Where the pruned share k / d of the flat side ends, and where the paper's k steep directions begin."""
+        k, literal, d = (pruned.report.get(name) for name in ("k", "literal_k", "dimension"))
+        if not isinstance(k, int) or not isinstance(d, int):
+            raise ValueError("the stage 'prune' tells no k of d dimensions: portrait=spectrum is for methods that cut the Hessian's spectrum (method=imc)")
+        cut = self.quantile(values, weights, k / d)
+        return {"spectrum_cut": cut, "literal_cut": self.quantile(values, weights, 1 - literal / d) if isinstance(literal, int) else None}
+
+    def work(self, prunable: int, parameters: int, images: int) -> Work:
+        """No pass through the net."""
+        return Work(0, 0)
+
+
+def _found(task: Task, stage: str) -> Measurement:
+    if stage not in task.measured:
+        raise ValueError(f"a picture of the spectrum needs the stage {stage!r}, which this one does not have at hand (needs: [spectrum, prune])")
+    return task.measured[stage]

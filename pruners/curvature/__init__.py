@@ -1,0 +1,1 @@
+"""The Hessian: products, Lanczos, spectra, the Lipschitz constant of its entries, and the IMC mask."""

@@ -1,0 +1,173 @@
+"""IMC: Inertial-Manifold Compression (Zhang et al., NeurIPS 2021, "Validating the Lottery Ticket Hypothesis with Inertial Manifold Theory"), section 3.3.
+
+The prune stage: k from the measured spectrum (Eq. 15-17; `pruners/curvature/gap.py`), then which d - k weights stay. Two measure stages come before it:
+`lipschitz` (K of Eq. 22 and 23) and `spectrum`. Reported beside every result: k and the paper's own k (`literal_k`, None when no gap of -H exceeds 4K).
+
+Deviations (methods/imc.md, sections 1 to 5; decisions.md 14): the paper does not say how a subspace becomes a mask on coordinates; ours ranks weights by their
+leverage in the kept subspace, times w^2 by default. Its text keeps the flat side of the spectrum, W+; measured, that is worse than random (section 4), so the
+default keeps the curved side, smoothed. The scan as printed finds no cut to prune by, hence `gap.rule`. Call the default "IMC (our reading)" in every table.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pruners.base import Finding, FixedMasking, Masks, Measurement, Scores, Task, apply_masks, count_kept, count_prunable, keep_count
+from pruners.curvature.gap import SUBSPACES, Gap, literal_k, literal_probes, measured_lipschitz, smoothed_k
+from pruners.curvature.hessian import not_among
+
+RULES = ("leverage_x_w2", "leverage", "projected_weight", "diag", "obd", "magnitude", "random")
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """Which weights stay: `method.mask`.
+
+    Args:
+        rule: with l the leverage, h the Hessian's diagonal, Pi the kept subspace: `leverage_x_w2` l * w^2, `leverage` l, `projected_weight` |Pi W*|, `diag` h,
+            `obd` h * w^2 / 2, `magnitude` |w|, `random`.
+        subspace: whose leverage (pruners/curvature/spectrum.py). `flat` is the paper's text.
+        scope: rank over all layers, or within each `layer`, which then all have the same density.
+        min_layer_keep: share of each layer that stays whatever the scores, in [0, 1].
+    """
+
+    tag: ClassVar[str] = "imc_mask"
+    rule: str = "leverage_x_w2"
+    subspace: str = "smoothed_curved"
+    scope: str = "global"
+    min_layer_keep: float = 0.0
+
+    def __post_init__(self) -> None:
+        problems = not_among("method.mask.rule", self.rule, RULES)
+        problems += not_among("method.mask.subspace", self.subspace, SUBSPACES)
+        problems += not_among("method.mask.scope", self.scope, ("global", "layer"))
+        if not 0 <= self.min_layer_keep <= 1:
+            problems.append(f"method.mask.min_layer_keep={self.min_layer_keep} must be in [0, 1]: it is a share of each layer")
+        if problems:
+            raise ValueError("\n".join(problems))
+
+
+@dataclass(frozen=True)
+class Imc:
+    """Prune stage: needs the measurements `spectrum` and `lipschitz`. A given density wins over `gap`."""
+
+    tag: ClassVar[str] = "imc"
+    gap: Gap = field(default_factory=Gap)
+    mask: MaskOptions = field(default_factory=MaskOptions)
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FixedMasking:
+        """Prune `model` to the found or given density; the report says what was found."""
+        spectrum, lipschitz = _measured_spectrum(task), measured_lipschitz(task)
+        values, weights = spectrum.tensors["ritz_values"], spectrum.tensors["ritz_weights"]
+        d, prunable = int(spectrum.report["dimension"]), count_prunable(masks)  # type: ignore[arg-type]
+        k, rule = self.gap.cut(values, weights, d, lipschitz, task.density)
+        density = 1 - k / d if task.density is None else task.density
+        kept = d - k if d == prunable else keep_count(density, prunable)  # params=all: the share found among all, of the prunable weights
+        scores = self._scores(model, masks, spectrum, task)
+        chosen = select(scores, masks, kept, self.mask.scope, self.mask.min_layer_keep)
+        apply_masks(model, chosen)
+        report: dict[str, Finding] = {
+            "found_density": kept / prunable,
+            "k": k,
+            "gap_rule": rule,
+            "literal_k": literal_k(values, weights, d, lipschitz),
+            "literal_probes": literal_probes(values, weights, lipschitz),
+            "smoothed_density": 1 - smoothed_k(values, weights, d, self.gap.sigma2) / d,
+            "lipschitz": lipschitz,
+            "mask_rule": self.mask.rule,
+        }
+        passed_on = ("leverage_ratio", "lambda_max", "lambda_min", "trace", "negative_share", "dimension")
+        return FixedMasking(chosen, report=report | {name: spectrum.report.get(name) for name in passed_on})
+
+    @torch.no_grad()
+    def _scores(self, model: nn.Module, masks: Masks, spectrum: Measurement, task: Task) -> Scores:
+        """Scores by the rule, keys and shapes of `masks`."""
+        if self.mask.rule.startswith("leverage") or self.mask.rule == "projected_weight":
+            found = spectrum.report.get("subspace")
+            if found != self.mask.subspace:
+                raise ValueError(f"method.mask.subspace={self.mask.subspace}, but the spectrum was measured for {found}: they must be one value")
+
+        def of(kind: str, name: str) -> Tensor:
+            if f"{kind}/{name}" not in spectrum.tensors:
+                raise ValueError(f"the spectrum has no {kind} for {name}: measure it with mask_rule={self.mask.rule}")
+            return spectrum.tensors[f"{kind}/{name}"].to(masks[name].device)
+
+        def weight(name: str) -> Tensor:
+            return model.get_parameter(name).detach()
+
+        rules: dict[str, Callable[[str], Tensor]] = {
+            "leverage_x_w2": lambda name: of("leverage", name) * weight(name) ** 2,
+            "leverage": lambda name: of("leverage", name),
+            "projected_weight": lambda name: of("projected", name).abs(),
+            "diag": lambda name: of("diagonal", name),
+            "obd": lambda name: of("diagonal", name) * weight(name) ** 2 / 2,
+            "magnitude": lambda name: weight(name).abs(),
+            "random": lambda name: torch.rand(masks[name].shape, generator=task.rng).to(masks[name].device),
+        }
+        return {name: rules[self.mask.rule](name) for name in masks}
+
+
+def _measured_spectrum(task: Task) -> Measurement:
+    found = task.measured.get("spectrum")
+    if found is None:
+        raise ValueError("IMC prunes by a measured spectrum: give the prune stage needs: [spectrum, lipschitz]")
+    return found
+
+
+def select(scores: Scores, masks: Masks, kept: int, scope: str = "global", min_layer_keep: float = 0.0) -> Masks:
+    """Masks with exactly `kept` True in all, the largest scores; ties go to the lower index. What `masks` has pruned stays pruned.
+
+    Args:
+        scope: `layer` gives every layer the same density, by largest remainders.
+        min_layer_keep: share of each layer's weights, rounded up, that stays (or all that `masks` left, if fewer).
+
+    Raises:
+        ValueError: fewer weights are left than asked, or the layers' minima exceed `kept`.
+    """
+    flat = {name: s.masked_fill(~masks[name], -torch.inf).flatten() for name, s in scores.items()}
+    alive = {name: int(mask.sum()) for name, mask in masks.items()}
+    if kept > count_kept(masks):
+        raise ValueError(f"cannot keep {kept:,} weights: only {count_kept(masks):,} are left")
+    floors = {name: min(math.ceil(min_layer_keep * s.numel()), alive[name]) for name, s in flat.items()}
+    if sum(floors.values()) > kept:
+        raise ValueError(
+            f"method.mask.min_layer_keep={min_layer_keep} keeps {sum(floors.values()):,} weights, but the density only {kept:,}: lower it or raise the density"
+        )
+    if scope == "layer":
+        floors = layer_counts(alive, kept, floors)
+    chosen = {name: best(s, floors[name]) for name, s in flat.items()}
+    pool = torch.cat([s.masked_fill(chosen[name], -torch.inf) for name, s in flat.items()])
+    rest = best(pool, kept - sum(floors.values())).split([s.numel() for s in flat.values()])
+    return {name: (chosen[name] | extra).view_as(masks[name]) for name, extra in zip(flat, rest, strict=True)}
+
+
+def best(scores: Tensor, n: int) -> Tensor:
+    """True at the n largest of `scores` (m,); ties go to the lower index."""
+    chosen = torch.zeros_like(scores, dtype=torch.bool)
+    chosen[scores.argsort(descending=True, stable=True)[:n]] = True
+    return chosen
+
+
+def layer_counts(alive: dict[str, int], kept: int, floors: dict[str, int]) -> dict[str, int]:
+    """Weights to keep in each layer at one density; a floor that rounding missed is made good by the layer with most to spare."""
+    counts = proportional(alive, kept)
+    for name, floor in floors.items():
+        while counts[name] < floor:
+            donor = max(counts, key=lambda n: counts[n] - floors[n])
+            counts[donor] -= 1
+            counts[name] += 1
+    return counts
+
+
+def proportional(sizes: dict[str, int], total: int) -> dict[str, int]:
+    """`total` shared out in proportion to `sizes`, by largest remainders; of equal remainders, the earlier layer's counts first."""
+    everything = sum(sizes.values())
+    shares = {name: divmod(total * n, everything) for name, n in sizes.items()}
+    counts = {name: whole for name, (whole, _) in shares.items()}
+    for name in sorted(shares, key=lambda n: -shares[n][1])[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts

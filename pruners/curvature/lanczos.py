@@ -1,0 +1,107 @@
+"""Lanczos: the eigenvalues of a symmetric matrix as far as a few dozen products with it show them. Pure functions of tensors.
+
+Used for the Hessian of IMC (pruners/curvature/spectrum.py). Textbook three-term recurrence (Golub and Van Loan, section 10.1), with full
+reorthogonalisation done twice:
+without it, converged eigenvalues come back as ghost copies, and counts and gaps are wrong (methods/imc.md, section 7).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+MatVec = Callable[[Tensor], Tensor]
+CONVERGED = 1e-4  # a Ritz value whose residual is below this share of the range counts as an eigenvalue
+
+
+def lanczos(matvec: MatVec, start: Tensor, steps: int, reorth: str = "full") -> tuple[Tensor, Tensor, Tensor]:
+    """The tridiagonal matrix of H in the Krylov space of `start`: diagonal alpha (m,), off-diagonal beta (m,), float64 on the CPU, and the basis (m, d).
+
+    beta[-1] couples to a step not taken: the residual. m < steps if the space is exhausted (an eigenvector as start, a few distinct eigenvalues).
+    """
+    steps = min(steps, start.numel())
+    basis = start.new_empty(steps, start.numel())
+    alpha, beta = torch.zeros(steps, dtype=torch.float64), torch.zeros(steps, dtype=torch.float64)
+    tiny, scale, j = 10 * torch.finfo(start.dtype).eps, 0.0, 0
+    q = start / start.norm()
+    for j in range(steps):
+        basis[j] = q
+        w = matvec(q)
+        alpha[j] = torch.dot(w, q).item()
+        w = w.sub(q, alpha=float(alpha[j]))
+        if j:
+            w.sub_(basis[j - 1], alpha=float(beta[j - 1]))
+        for _ in range(2 if reorth == "full" else 0):  # twice is enough (Kahan, Parlett)
+            w.sub_((basis[: j + 1] @ w) @ basis[: j + 1])
+        beta[j] = w.norm().item()
+        scale = max(scale, abs(float(alpha[j])), float(beta[j]))
+        if beta[j] <= tiny * scale:
+            beta[j] = 0.0
+            break
+        q = w / beta[j].item()
+    return alpha[: j + 1], beta[: j + 1], basis[: j + 1]
+
+
+@dataclass(frozen=True)
+class Krylov:
+    """One Lanczos run: Ritz values `theta` (m,) ascending, their weights `tau` (m,), the eigenvectors (m, m) of its tridiagonal matrix, the basis (m, d)."""
+
+    theta: Tensor
+    tau: Tensor
+    vectors: Tensor
+    basis: Tensor
+    norm: float  # of the start vector
+    residual: float
+
+    def apply(self, f: Tensor) -> Tensor:
+        """f(H) start, shape (d,); f holds the function's values at theta."""
+        return self.lift(self.vectors @ (f * self.vectors[0])) * self.norm
+
+    def padded(self, m: int) -> tuple[Tensor, Tensor]:
+        """theta and tau with m entries: copies of the smallest value with weight 0 in front, which add no mass and no gap."""
+        missing = m - len(self.theta)
+        return torch.cat([self.theta[:1].repeat(missing), self.theta]), torch.cat([self.tau.new_zeros(missing), self.tau])
+
+    @property
+    def converged(self) -> Tensor:
+        """Which Ritz values are eigenvalues to good accuracy, (m,) bool: the residual |H y - theta y| is residual * |last entry|."""
+        return self.residual * self.vectors[-1].abs() <= CONVERGED * (self.theta[-1] - self.theta[0])
+
+    def lift(self, coefficients: Tensor) -> Tensor:
+        """Coefficients (..., m) in the basis as vectors (..., d)."""
+        return coefficients.to(self.basis) @ self.basis
+
+
+def krylov(matvec: MatVec, start: Tensor, steps: int, reorth: str = "full") -> Krylov:
+    """Lanczos from `start`, diagonalised."""
+    alpha, beta, basis = lanczos(matvec, start, steps, reorth)
+    theta, vectors = torch.linalg.eigh(torch.diag(alpha) + torch.diag(beta[:-1], 1) + torch.diag(beta[:-1], -1))
+    return Krylov(theta, vectors[0] ** 2, vectors, basis, float(start.norm()), float(beta[-1]))
+
+
+def signs(d: int, rng: Generator, like: Tensor) -> Tensor:
+    """A Rademacher probe (d,): drawn on the CPU, so that every device sees the same."""
+    return (torch.randint(0, 2, (d,), generator=rng) * 2 - 1).to(like)
+
+
+def as_matrix(matvec: MatVec, like: Tensor) -> Tensor:
+    """The operator as a symmetric matrix (d, d), column by column, in the type and on the device of `like` (d,)."""
+    columns = torch.stack([matvec(unit) for unit in torch.eye(len(like), dtype=like.dtype, device=like.device)])
+    return (columns + columns.T) / 2
+
+
+def exact_spectrum(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Eigenvalues (d,), eigenvectors (d, d) in columns, and which of them belong to dead coordinates (d,), of a symmetric matrix; float64 on the CPU.
+
+    Zero rows are set apart before the decomposition, so that their eigenvectors are exactly the coordinates; they come last.
+    """
+    h = h.detach().double().cpu()
+    alive = (h != 0).any(1)
+    order = torch.cat([alive.nonzero().flatten(), (~alive).nonzero().flatten()])
+    n = int(alive.sum())
+    values, vectors = torch.zeros(len(h), dtype=h.dtype), torch.zeros_like(h)
+    values[:n], live = torch.linalg.eigh(h[alive][:, alive])
+    vectors[order[:n], :n] = live
+    vectors[order[n:], torch.arange(n, len(h))] = 1.0
+    return values, vectors, torch.arange(len(h)) >= n

@@ -1,0 +1,180 @@
+"""The Lipschitz constant K of the nonlinear term F(U), U = W - W*, of IMC (NeurIPS 2021), section 3.2: K = 2 B N, Eq. 22, with N from Eq. 23,
+
+    N = || [g(V + Delta M / |M|_p) - 2 g(V) + g(V - Delta M / |M|_p)] / Delta^2 ||_p,   g = grad L,  M random normal.
+
+Left open by the paper, chosen here (methods/imc.md, sections 1, 2 and 5): B = max|W0 - W*|, the largest move of any weight in W*'s own training; V = W*;
+8 directions of which the largest counts, for one gives an average over directions and not a norm; float64 always, since Delta^2 = 1e-4 lifts float32's
+rounding ten-thousandfold; L and the parameters as for H. We could not reproduce the paper's 1e-12: a second difference has no such values (section 2).
+`eq23_no_root` leaves out the p-th root, which may be what happened; `hessian_diff` is |H(V) - H(W*)|, the constant on the segment itself, by Lanczos.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pruners.base import GRADIENT, PRODUCT, Finding, Masks, Measurement, Task, Work
+from pruners.curvature.hessian import DTYPES, HessianOperator, HessianOptions, fixed_batches, not_among
+from pruners.curvature.lanczos import krylov
+
+KINKS = ("Relu", "Threshold", "HardTanh", "Hardtanh", "MaxPool", "AbsBackward", "Clamp")  # what autograd calls layers whose gradient jumps
+NOTE = "non-smooth: K diverges as delta -> 0"
+POWER_STEPS = 30  # Lanczos steps for |H(V) - H(W*)|: the top eigenvalue of a net's Hessian has converged long before
+REDUCE: dict[str, Callable[[Tensor], Tensor]] = {"max": torch.max, "mean": torch.mean, "median": torch.median}
+
+
+def second_difference(grad: Callable[[Tensor], Tensor], v: Tensor, direction: Tensor, delta: float, p: float = 2.0, centre: Tensor | None = None) -> Tensor:
+    """[g(V + s) - 2 g(V) + g(V - s)] / Delta^2 with s = Delta M / |M|_p: the vector inside the norm of Eq. 23, shape (d,).
+
+    Args:
+        grad: the gradient as a function of the weights (d,).
+        v, direction: V and M, (d,); float64 unless you want to see rounding.
+        centre: g(V), if it is known already.
+    """
+    step = delta * direction / direction.norm(p)
+    return (grad(v + step) - 2 * (grad(v) if centre is None else centre) + grad(v - step)) / delta**2
+
+
+def norm_of(q: Tensor, p: float, root: bool = True) -> float:
+    """|q|_p, or without its root sum |q_i|^p."""
+    return float(q.norm(p)) if root else float((q.abs() ** p).sum())
+
+
+@dataclass(frozen=True)
+class Lipschitz:
+    """Measure stage: K and what it is made of. `method.lipschitz`; needs the initial weights as `task.measured["init"]` (needs: [init]).
+
+    Args:
+        estimator: `eq23` (the paper's), `eq23_no_root` (diagnostic), `hessian_diff`, `const` (K is `const`: 0 or the paper's 1e-12).
+        p, delta: norm and step of Eq. 23; the paper's 2 and 0.01.
+        norm: `p`, or `max` for p = infinity, which the paper's sweep tries (appendix A.5) and identities cannot hold as a number; `p` is not used then.
+        directions: random directions, each with its own V if that is random; `reduce` makes one number of theirs.
+        V: the point: `wstar`, `init`, `midpoint` of the two, `box` (uniform in W* +- B).
+        B: `linf` = max|W0 - W*| (the paper's l-infinity bound) or `l2`, the length of that vector.
+        hessian: which samples, parameters and mode; its dtype is replaced by `dtype`.
+    """
+
+    tag: ClassVar[str] = "lipschitz"
+    estimator: str = "eq23"
+    p: float = 2.0
+    delta: float = 0.01
+    directions: int = 8
+    reduce: str = "max"
+    V: str = "wstar"
+    B: str = "linf"
+    dtype: str = "float64"
+    const: float = 0.0
+    hessian: HessianOptions = field(default_factory=HessianOptions)
+    norm: str = "p"
+
+    def __post_init__(self) -> None:
+        problems = not_among("method.lipschitz.estimator", self.estimator, ("eq23", "eq23_no_root", "hessian_diff", "const"))
+        problems += not_among("method.lipschitz.reduce", self.reduce, tuple(REDUCE))
+        problems += not_among("method.lipschitz.V", self.V, ("wstar", "init", "midpoint", "box"))
+        problems += not_among("method.lipschitz.B", self.B, ("linf", "l2"))
+        problems += not_among("method.lipschitz.dtype", self.dtype, tuple(DTYPES))
+        problems += not_among("method.lipschitz.norm", self.norm, ("p", "max"))
+        if not 1 <= self.p < float("inf"):
+            wayout = "; for p = infinity take method.lipschitz.norm=max" if self.p == float("inf") else ""
+            problems.append(f"method.lipschitz.p={self.p} must be a number from 1 up{wayout}")
+        if self.norm == "max" and self.estimator == "eq23_no_root":
+            problems.append("method.lipschitz.norm=max: estimator=eq23_no_root sums |q|^p, which p = infinity has not; take estimator=eq23 or norm=p")
+        if not self.delta > 0:
+            problems.append(f"method.lipschitz.delta={self.delta} must be positive")
+        if self.directions < 1:
+            problems.append(f"method.lipschitz.directions={self.directions} must be at least 1")
+        if not 0 <= self.const < float("inf"):
+            problems.append(f"method.lipschitz.const={self.const} must be 0 or a positive number")
+        if self.estimator == "hessian_diff" and self.V == "wstar":
+            problems.append("method.lipschitz.V=wstar: estimator=hessian_diff compares H(V) with H(W*), which are equal there; take init, midpoint or box")
+        if problems:
+            raise ValueError("\n".join(problems))
+        # The dtype of H is no matter of this stage: left at its default, so that changing it measures nothing again.
+        object.__setattr__(self, "hessian", replace(self.hessian, dtype=HessianOptions().dtype))
+        if self.norm == "max":
+            object.__setattr__(self, "p", Lipschitz.p)  # not used: such runs share one result
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
+        """Estimate K at the model's weights, W*; the model is not changed."""
+        if self.estimator == "const":
+            return Measurement(report={"lipschitz": self.const, "lipschitz_n": None})
+        options = replace(self.hessian, dtype=self.dtype)
+        operator = HessianOperator(model, masks, fixed_batches(task, options), task.loss, options)
+        move = operator.flatten(_initial(task, operator.names)) - operator.point  # U at the start of training, (d,)
+        box = float(move.abs().max() if self.B == "linf" else move.norm())
+        found: list[float] = []
+        centre = operator.gradient(self._point(operator.point, move, box, task)) if self.estimator != "hessian_diff" and self.V != "box" else None
+        runs = self._runs()
+        for i in range(runs):
+            point = self._point(operator.point, move, box, task)
+            found.append(self._hessian_diff(operator, point, task) if self.estimator == "hessian_diff" else self._eq23(operator, point, centre, task))
+            task.tick(i + 1, runs, "directions")
+        return Measurement(report=self._report(torch.tensor(found, dtype=torch.float64), box) | _note(operator))
+
+    def _runs(self) -> int:
+        return 1 if self.estimator == "hessian_diff" and self.V != "box" else self.directions  # a norm at a given point has no direction to vary
+
+    def work(self, prunable: int, parameters: int, images: int) -> Work:
+        """What `__call__` takes: three gradients a direction, that in the middle once if all directions share it; two products a Lanczos step."""
+        n = min(self.hessian.n_samples, images)
+        if self.estimator == "const":
+            return Work(0, 0)
+        if self.estimator == "hessian_diff":
+            d = parameters if self.hessian.params == "all" else prunable
+            products = 2 * self._runs() * min(POWER_STEPS, d)
+            return Work(products * n, products * n * PRODUCT, products)
+        gradients = 3 * self.directions if self.V == "box" else 2 * self.directions + 1
+        return Work(gradients * n, gradients * n * GRADIENT)
+
+    def _eq23(self, operator: HessianOperator, point: Tensor, centre: Tensor | None, task: Task) -> float:
+        p = self.p if self.norm == "p" else float("inf")
+        q = second_difference(operator.gradient, point, _normal(point, task), self.delta, p, centre)
+        return norm_of(q, p, root=self.estimator == "eq23")
+
+    def _hessian_diff(self, operator: HessianOperator, point: Tensor, task: Task) -> float:
+        """Largest |eigenvalue| of H(V) - H(W*)."""
+        there = operator.at(point)
+        ritz = krylov(lambda v: there.matvec(v) - operator.matvec(v), _normal(point, task), POWER_STEPS).theta
+        return float(ritz.abs().max())
+
+    def _point(self, wstar: Tensor, move: Tensor, box: float, task: Task) -> Tensor:
+        if self.V == "box":
+            return wstar + box * (2 * torch.rand(len(wstar), generator=task.rng, dtype=torch.float64).to(wstar) - 1)
+        return wstar + {"wstar": 0.0, "init": 1.0, "midpoint": 0.5}[self.V] * move
+
+    def _report(self, found: Tensor, box: float) -> dict[str, Finding]:
+        n = float(REDUCE[self.reduce](found))
+        return {
+            "lipschitz": n if self.estimator == "hessian_diff" else 2 * box * n,
+            "lipschitz_n": n,
+            "lipschitz_min": float(found.min()),
+            "lipschitz_max": float(found.max()),
+            "lipschitz_sd": float(found.std(correction=0)) if len(found) > 1 else None,
+            "box": box,
+        }
+
+
+def _normal(like: Tensor, task: Task) -> Tensor:
+    """A standard normal vector, drawn in float64 on the CPU, so that every device and type sees the same."""
+    return torch.randn(len(like), generator=task.rng, dtype=torch.float64).to(like)
+
+
+def _initial(task: Task, names: list[str]) -> dict[str, Tensor]:
+    found = task.measured.get("init")
+    if found is None or any(name not in found.tensors for name in names):
+        raise ValueError("the Lipschitz constant needs B = max|W0 - W*|, and the initial weights are not at hand: give the stage needs: [init]")
+    return dict(found.tensors)
+
+
+def _note(operator: HessianOperator) -> dict[str, Finding]:
+    """A warning for nets whose gradient jumps, read off the graph of the loss."""
+    seen, queue = set(), [operator.value(0).grad_fn]
+    while queue:
+        node = queue.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            queue += [parent for parent, _ in node.next_functions]
+    kinks = any(kink in node.name() for node in seen for kink in KINKS)
+    return {"lipschitz_note": NOTE if kinks else None}

@@ -1,0 +1,1 @@
+"""Sparse training: masks that change while the network trains."""

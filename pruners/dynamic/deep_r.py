@@ -1,0 +1,190 @@
+"""Deep R, deep rewiring: sparse from the first step; at every step, connections that would change their sign die and random ones are born (Bellec et al.,
+2018, arXiv:1711.05136, Algorithm 1).
+
+Position k has a sign s_k for ever; it is active while theta_k > 0, with the weight w_k = s_k theta_k. Active ones: theta <- theta - lr (dL/dtheta + alpha +
+noise). Those with theta <= 0 afterwards die; as many dormant positions, drawn uniformly, are born with theta = 1e-12. In weights: the gradient gets alpha
+sign(w) and noise, and a weight dies whose sign is no longer its position's.
+
+Choices and deviations (methods/deep_r.md; decisions.md 29: the authors' settings):
+- Noise and alpha are added to the gradient: with plain SGD that is the authors' code, lr * noise * N(0, 1). Their paper has sqrt(2 lr T) N(0, 1) on theta.
+  Under the momentum of the tables' recipe both act through it.
+- Signs of the connections at the start are those of the initial weights; all others are drawn. Exact counts at the start, where the authors draw with
+  replacement.
+- No weight decay on prunable weights: alpha is the prior (the authors; Intel's CIFAR settings too).
+- Momentum of what dies and what is born is cleared. Every layer has its own count (`budget`).
+- rule=flip is Intel's variant: no sign of its own, a weight dies when the step has flipped its sign; births begin at 0, never where one just died unless a
+  layer has no other room, so that a new weight's first step decides its sign. Its temperatures 1e-5, 1e-8, 1e-12, 1e-15 are noise=sqrt(2 * 0.01 * 1e-5) with
+  cooling=quarters.
+- After `stop`, training is plain: no noise, no alpha, no death.
+"""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+
+from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks
+from pruners.dynamic.rewire import forget, no_change, refused_stop, sprout
+from pruners.selection.allocate import apportion
+
+BIRTH = 1e-12  # theta of a new connection: the authors' code
+COOLING = {"none": (1.0,), "quarters": (1.0, 10**-1.5, 10**-3.5, 10**-5)}  # square roots of Intel's temperatures, the first one being 1
+Rule = Literal["signed", "flip"]
+Cooling = Literal["none", "quarters"]
+Budget = Literal["layer", "global"]
+
+
+@dataclass
+class DeepRMasking:
+    """Masks that change after every step before `last`. `signs` are -1, 0 or 1 by position (int8); `changed` is what the optimizer has yet to forget."""
+
+    masks: Masks
+    signs: dict[str, Tensor]
+    changed: Masks
+    budgets: dict[str, int]  # connections of each layer at the start
+    rng: Generator
+    steps: int
+    last: float
+    rule: str
+    l1: float
+    noise: float
+    cooling: str
+    budget: str
+    weight_decay: bool
+    trainable: dict[str, Tensor] = field(default_factory=dict)
+    train_weights: bool = True
+    report: dict[str, Finding] = field(default_factory=lambda: {"rewired": 0})
+
+    def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
+        """Nothing to replace: dormant weights are zeros."""
+        return {}
+
+    def deviation(self, step: int) -> float:
+        """Standard deviation of the noise on gradients at this step."""
+        factors = COOLING[self.cooling]
+        return self.noise * factors[len(factors) * step // self.steps]
+
+    @torch.no_grad()
+    def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
+        """Dormant connections have no gradient and no momentum; active ones get the pull to zero and noise, and lose the optimizer's weight decay."""
+        FixedMasking(self.masks).before_step(model, opt, step)
+        forget(model, opt, self.changed)
+        self.changed = no_change(self.masks)
+        decays = {id(p): group.get("weight_decay", 0.0) for group in opt.param_groups for p in group["params"]}
+        for name, mask in self.masks.items():
+            weight = model.get_parameter(name)
+            if weight.grad is None:
+                continue
+            if not self.weight_decay:
+                weight.grad.sub_(weight, alpha=decays[id(weight)])  # which the optimizer adds again
+            if step < self.last:
+                weight.grad.add_(weight.sign(), alpha=self.l1)
+                noise = self.deviation(step) * torch.randn(int(mask.sum()), generator=self.rng)
+                weight.grad[mask] += noise.to(weight)
+            if self.rule == "flip":
+                self.signs[name] = weight.sign().to(torch.int8)
+
+    @torch.no_grad()
+    def after_step(self, model: nn.Module, step: int) -> None:
+        """Dormant weights stay zeros; what has crossed zero dies, as many are born."""
+        apply_masks(model, self.masks)
+        if step >= self.last:
+            return
+        dead = {name: mask & crossed(model.get_parameter(name), self.signs[name], self.rule) for name, mask in self.masks.items()}
+        deaths = {name: int(gone.sum()) for name, gone in dead.items()}
+        births = self._births(deaths)
+        for name, mask in self.masks.items():
+            if not deaths[name] and not births[name]:
+                continue
+            kept, weight = mask & ~dead[name], model.get_parameter(name)
+            born = sprout(~kept, births[name], self.rng) if self.rule == "signed" else sprout(~mask, births[name], self.rng, reserve=dead[name])
+            weight.masked_fill_(~kept, 0.0)
+            if self.rule == "signed":
+                weight.copy_(torch.where(born, BIRTH * self.signs[name], weight))
+            self.masks[name], self.changed[name] = kept | born, dead[name] | born
+        self.report["rewired"] = int(self.report["rewired"] or 0) + sum(births.values())
+
+    def _births(self, deaths: dict[str, int]) -> dict[str, int]:
+        """How many connections each layer gets: as many as it has lost, or of all that were lost a share after the connections that it had at the start."""
+        if self.budget == "layer":
+            return deaths
+        total, whole = sum(deaths.values()), sum(self.budgets.values())
+        able = {name: budget for name, budget in self.budgets.items() if budget}
+        room = {name: int((~self.masks[name]).sum()) + deaths[name] for name in able}
+        shared = apportion({name: Fraction(total * budget, whole) for name, budget in able.items()}, room, total)
+        return {name: shared.get(name, 0) for name in deaths}
+
+
+def crossed(weights: Tensor, signs: Tensor, rule: str) -> Tensor:
+    """Which weights have lost their sign (bool of their shape). A weight of exactly zero has with rule=signed; with rule=flip it is one that was just born."""
+    product = weights * signs
+    return product <= 0 if rule == "signed" else product < 0
+
+
+@dataclass(frozen=True)
+class DeepR:
+    """Stochastic rewiring at every step, from the masks of an earlier stage.
+
+    Args:
+        rule: `signed`, the authors', or `flip`, Intel's.
+        l1: alpha, the pull to zero. Default 1e-5: the authors' and Intel's.
+        noise: standard deviation of the noise on gradients, at first. Default 1e-5: the authors' code.
+        cooling: of the noise. Default none: the authors'.
+        stop: share of the training after which nothing is rewired any more. Default 1: the authors'.
+        budget: `layer`: every layer keeps its count; `global`: only the total stays, as in the authors' second script.
+        weight_decay: whether prunable weights have the training's weight decay besides.
+    """
+
+    tag: ClassVar[str] = "deep_r"
+    rule: Rule = "signed"
+    l1: float = 1e-5
+    noise: float = 1e-5
+    cooling: Cooling = "none"
+    stop: float = 1.0
+    budget: Budget = "layer"
+    weight_decay: bool = False
+
+    def __post_init__(self) -> None:
+        problems = refused_stop("method.rewire.stop", self.stop)
+        for key, choices in (("rule", Rule), ("cooling", Cooling), ("budget", Budget)):
+            if getattr(self, key) not in get_args(choices):
+                problems.append(f"method.rewire.{key}={getattr(self, key)!r} must be one of {', '.join(get_args(choices))}")
+        for key in ("l1", "noise"):
+            if getattr(self, key) < 0:
+                problems.append(f"method.rewire.{key}={getattr(self, key):g} must be 0 or more: it is added to gradients")
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> DeepRMasking:
+        """A masking that starts from `masks`; an active weight of exactly zero becomes a new connection, the others are not changed.
+
+        Raises:
+            ValueError: the task does not train.
+        """
+        if task.steps < 1:
+            raise ValueError("Deep R rewires connections while the net trains: its stage is of kind train")
+        signs = {name: torch.randint(0, 2, mask.shape, generator=task.rng).mul(2).sub(1).to(mask.device, torch.int8) for name, mask in masks.items()}
+        for name, mask in masks.items():
+            weight = model.get_parameter(name)
+            signs[name] = torch.where(mask & (weight != 0), weight.sign(), signs[name]).to(torch.int8)
+            if self.rule == "signed":
+                weight.copy_(torch.where(mask & (weight == 0), BIRTH * signs[name], weight))
+        return DeepRMasking(
+            masks=dict(masks),
+            signs=signs,
+            changed=no_change(masks),
+            budgets={name: int(mask.sum()) for name, mask in masks.items()},
+            rng=task.rng,
+            steps=task.steps,
+            last=self.stop * task.steps,
+            rule=self.rule,
+            l1=self.l1,
+            noise=self.noise,
+            cooling=self.cooling,
+            budget=self.budget,
+            weight_decay=self.weight_decay,
+        )

@@ -1,0 +1,115 @@
+"""RigL: sparse from the first step; every so often the smallest weights give way to the connections with the largest gradients (Evci et al., 2020,
+arXiv:1911.11134, Algorithm 1).
+
+At step t, a multiple of the period before T_end, in each layer of K weights: n = floor(f K) with f = alpha / 2 (1 + cos(pi t / T_end)); the n active weights
+of smallest size go; the n positions with the largest |dL/dw| of the current batch come, among all that are not active then. The update takes the place of the
+optimizer's step.
+
+Choices and deviations (methods/rigl.md; decisions.md 29):
+- A position that goes may come back at once, and then keeps its value and momentum: Algorithm 1's sets can be read both ways, the authors' code allows it.
+  Other new connections begin at zero, without momentum; what goes leaves none behind either.
+- No noise on the scores that decide what goes: the authors' code adds N(0, 1e-5) to all positions, and then can keep one that is not active. Ties go by index.
+- The first update is at step 0, as the authors' code counts, on the gradients of the initial net; the paper's text does not say.
+- Gradients are those of one batch, averaged over all processes. Exact counts: the layers keep what `allocate` gave them.
+- The classifier stays dense (`method.pruner`), as in the jackpots paper's tables; the authors rewire it too.
+- Biases and BatchNorm wait at update steps too, as in the authors' code, where no gradient is applied at all; running statistics move on.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks, largest
+from pruners.dynamic.rewire import Rhythm, count_up, forget, weakest
+
+Decay = Literal["cosine", "constant"]
+
+
+@dataclass
+class RigLMasking:
+    """Masks that change every `period` steps, before step `last`."""
+
+    masks: Masks
+    period: int
+    last: float
+    drop_fraction: float
+    decay: str
+    trainable: dict[str, Tensor] = field(default_factory=dict)
+    train_weights: bool = True
+    report: dict[str, Finding] = field(default_factory=lambda: {"updates": 0, "rewired": 0})
+
+    def fraction(self, step: int) -> float:
+        """The share of a layer's connections that an update at this step drops."""
+        return self.drop_fraction / 2 * (1 + math.cos(math.pi * step / self.last)) if self.decay == "cosine" else self.drop_fraction
+
+    def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
+        """Nothing to replace: pruned weights are zeros, so that their gradients are those of the dense net."""
+        return {}
+
+    @torch.no_grad()
+    def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
+        """An update, after which the optimizer finds no gradient and moves nothing; otherwise clear the gradients of pruned weights."""
+        if step % self.period or step >= self.last:
+            FixedMasking(self.masks).before_step(model, opt, step)
+            return
+        fraction, before = self.fraction(step), self.masks
+        self.masks = {name: rewired(*_values(model, name), mask, math.floor(fraction * int(mask.sum()))) for name, mask in before.items()}
+        apply_masks(model, self.masks)
+        forget(model, opt, {name: mask ^ before[name] for name, mask in self.masks.items()})
+        for parameter in model.parameters():
+            parameter.grad = None
+        count_up(self.report, before, self.masks)
+
+    def after_step(self, model: nn.Module, step: int) -> None:
+        """Pruned weights stay zeros."""
+        apply_masks(model, self.masks)
+
+
+def rewired(weights: Tensor, gradients: Tensor, mask: Tensor, n: int) -> Tensor:
+    """The layer's next mask: without its n smallest weights, with the n positions of largest gradient among those that are not active then."""
+    kept = mask & ~weakest(weights, mask, n)
+    strength = torch.nan_to_num(gradients.abs(), nan=0.0)  # a training that diverges goes on, and its record says so
+    return kept | largest(strength.masked_fill(kept, -torch.inf).flatten(), n).view(mask.shape)
+
+
+def _values(model: nn.Module, name: str) -> tuple[Tensor, Tensor]:
+    """A parameter and its gradient, which is zero for one that the loss does not depend on."""
+    parameter = model.get_parameter(name)
+    return parameter.detach(), torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+@dataclass(frozen=True)
+class RigL:
+    """Rewiring by weights and gradients, from the masks of an earlier stage.
+
+    Args:
+        rhythm: Default 100 iterations, until 75 % of the steps: the paper's (decisions.md 29).
+        drop_fraction: alpha, of a layer's connections at step 0. Default 0.3: the paper's.
+        decay: of that share: `cosine` to zero at the last update, the paper's, or `constant`, the authors' command line.
+    """
+
+    tag: ClassVar[str] = "rigl"
+    rhythm: Rhythm
+    drop_fraction: float = 0.3
+    decay: Decay = "cosine"
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 0 <= self.drop_fraction <= 1:
+            problems.append(f"method.rewire.drop_fraction={self.drop_fraction:g} must be in [0, 1]: a share of each layer's connections")
+        if self.decay not in get_args(Decay):
+            problems.append(f"method.rewire.decay={self.decay!r} must be one of {', '.join(get_args(Decay))}")
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> RigLMasking:
+        """A masking that starts from `masks`, whose counts in each layer stay; the model is not changed.
+
+        Raises:
+            ValueError: the task does not train.
+        """
+        return RigLMasking(dict(masks), self.rhythm.steps(task), self.rhythm.stop * task.steps, self.drop_fraction, self.decay)

@@ -1,0 +1,1 @@
+"""Scores of weights: SNIP, GraSP, SynFlow, magnitude, OBD."""

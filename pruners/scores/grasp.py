@@ -1,0 +1,122 @@
+"""GraSP: gradient signal preservation (Wang et al., 2020, arXiv:2002.07376, Eq. 8).
+
+S = -w * Hg, with g the gradient and H the Hessian of the loss at logits / temperature; the weights with the largest S go first. A score here is w * Hg = -S:
+larger = keep. It is signed, and what it says about a weight below zero is that the gradient's norm grows without it.
+
+Deviations and choices (methods/grasp.md):
+- g and Hg are taken over the same batches (the authors' way; Synaptic-Flow's port draws others for the second pass) as gradients of the mean over all their
+  examples. The authors sum over chunks of equal size, which scales every score by the number of chunks squared.
+- A chunk is a whole batch in the order of the shuffled pass. The authors sort by class and cut in halves, so that with batch statistics each half is
+  normalised by the other classes' absence; they did it for memory.
+- Exact counts; the authors keep one weight more, and their division by |sum of S| cannot change a rank.
+- BatchNorm uses batch statistics, on a copy (decisions.md 19, the authors' mode); the port's default is `bn: eval`.
+- `linear: xavier` draws the linear layers of the scored copy anew, as the authors do because they initialise these with N(0, 0.01^2) (model.init=fan_out).
+  Default as_is: with model.init=fan_in they have a scale of their own.
+- The paper on sketching does not say how a signed score becomes a probability; `map` has three ways. It acts before allocate counts: `positive` leaves the
+  counts of the global threshold as they are where that is above zero, `shifted` and `absolute` change them.
+"""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Generator, Tensor, nn
+
+from pruners.base import Batch, LossFn, Masks, Scores, apply_masks
+from pruners.scores.gradients import BATCHNORM_MODES, mean_gradients
+
+Linear = Literal["as_is", "xavier"]
+Map = Literal["signed", "positive", "shifted", "absolute"]
+
+
+@dataclass(frozen=True)
+class Grasp:
+    """w * Hg, the negative of the paper's S.
+
+    Args:
+        batches: of the source, both for g and for Hg. Default 1: the authors' on CIFAR-10, with source=balanced's ten images of each class.
+        temperature: divides the logits. Default 200: authors' code.
+        bn: BatchNorm normalises by the batch (`train`) or by its running statistics (`eval`). Default train (decisions.md 19).
+        linear: score with the linear layers' weights (`as_is`), or with a Xavier normal draw in their place (`xavier`: authors' code).
+        map: `signed`; or non-negative for pick=proportional: `positive` max(0, .), `shifted` by the layer's minimum, `absolute`.
+    """
+
+    tag: ClassVar[str] = "grasp"
+    batches: int = 1
+    temperature: float = 200.0
+    bn: Literal["train", "eval"] = "train"
+    linear: Linear = "as_is"
+    map: Map = "signed"
+    needs_data: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        choices = {"bn": BATCHNORM_MODES, "linear": get_args(Linear), "map": get_args(Map)}
+        problems = [
+            f"method.score.{key}={getattr(self, key)!r} must be one of {', '.join(among)}" for key, among in choices.items() if getattr(self, key) not in among
+        ]
+        if self.batches < 1:
+            problems.append(f"method.score.batches={self.batches} must be at least 1: GraSP needs a gradient (conf/method/grasp.yaml)")
+        if not 0 < self.temperature < float("inf"):
+            problems.append(f"method.score.temperature={self.temperature:g} must be positive: it divides the logits, 200 in the authors' code")
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
+        """Score every prunable weight; same keys and shapes as `masks`. The model is not changed; `rng` is drawn from with linear=xavier alone.
+
+        Raises:
+            ValueError: `batches` is empty.
+        """
+        net = self._scored_net(model, masks, rng)
+        data = [(x.contiguous(), y) for x, y in islice(batches, self.batches)]
+
+        def tempered(logits: Tensor, labels: Tensor) -> Tensor:
+            return loss(logits / self.temperature, labels)
+
+        gradients = mean_gradients(net, masks, data, tempered, self.bn)
+        products = hessian_gradient(net.train(self.bn == "train"), gradients, data, tempered)
+        signed = {name: net.get_parameter(name).detach() * product for name, product in products.items()}
+        return {name: mapped(values, masks[name], self.map) for name, values in signed.items()}
+
+    def _scored_net(self, model: nn.Module, masks: Masks, rng: Generator) -> nn.Module:
+        """A copy: contiguous, since the double backward of a convolution is a third slower in channels_last (measured, methods/imc.md 7)."""
+        net = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+        if self.linear == "xavier":
+            for layer in (m for m in net.modules() if isinstance(m, nn.Linear)):
+                draw = nn.init.xavier_normal_(torch.empty(layer.weight.shape), generator=rng)
+                layer.weight.data.copy_(draw)
+            apply_masks(net, masks)
+        for name in masks:
+            net.get_parameter(name).requires_grad_(True)
+        return net
+
+
+def hessian_gradient(net: nn.Module, gradients: Scores, batches: list[Batch], loss: LossFn) -> Scores:
+    """H g by double backward for the parameters that `gradients` names: H of the mean loss over all examples of `batches`, g constant.
+
+    In train mode it moves the running statistics of `net`.
+    """
+    parameters = [net.get_parameter(name) for name in gradients]
+    examples = sum(len(y) for _, y in batches)
+    total = [torch.zeros_like(p) for p in parameters]
+    for x, y in batches:
+        share = loss(net(x), y) * (len(y) / examples)
+        grads = torch.autograd.grad(share, parameters, create_graph=True, materialize_grads=True)
+        along = torch.stack([(g * grad).sum() for g, grad in zip(gradients.values(), grads, strict=True)]).sum()  # <g, gradient of the share>
+        if along.requires_grad:  # a loss linear in every weight has no curvature
+            total = [t + p for t, p in zip(total, torch.autograd.grad(along, parameters, materialize_grads=True), strict=True)]
+    return dict(zip(gradients, total, strict=True))
+
+
+def mapped(values: Tensor, mask: Tensor, how: Map) -> Tensor:
+    """Signed scores of a layer as the option `map` wants them; the minimum is over the weights in `mask`."""
+    if how == "positive":
+        return values.clamp(min=0)
+    if how == "absolute":
+        return values.abs()
+    if how == "shifted" and mask.any():
+        return (values - values[mask].min()).masked_fill(~mask, 0.0)
+    return values

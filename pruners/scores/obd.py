@@ -1,0 +1,129 @@
+"""OBD, Optimal Brain Damage: on a trained net, remove the weights whose loss rises least to second order (LeCun, Denker & Solla, NeurIPS 1989).
+
+score_k = h_kk w_k^2 / 2, with h_kk the diagonal of a curvature of the mean training loss, whose gradient is taken to be zero and whose other entries are
+dropped.
+
+Which diagonal (methods/obd.md; decisions.md 29): Monte-Carlo Fisher. For each image a label y is drawn from the net's own softmax, and h_kk is the mean of
+(dL(y)/dw_k)^2 over images. Its expectation is the diagonal of the generalised Gauss-Newton matrix (`ggn`: the sum over all classes c of p_c (dL(c)/dw_k)^2),
+which is never negative; the original's recursion back through the layers also drops the cross terms between units. `hutchinson` is the Hessian itself, as the
+mean of z * Hz over random signs z; negative entries count as zero.
+
+Choices: BatchNorm by its running statistics, since a batch's couple the images; images not augmented; labels that are drawn, not the true ones, whose
+gradients vanish with the training loss; the curvature of weight decay left out, as is usual. Fisher and Gauss-Newton assume cross-entropy.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from pruners.base import Batch, LossFn, Masks, Scores
+from pruners.curvature.hessian import HessianOperator, HessianOptions
+from pruners.curvature.lanczos import signs
+from pruners.scores.gradients import undisturbed
+
+Estimator = Literal["mc_fisher", "ggn", "hutchinson"]
+AT_ONCE = 2**25  # numbers in the gradients of single images that are held at a time: 128 MiB
+
+
+@dataclass(frozen=True)
+class Obd:
+    """h_kk w_k^2 / 2.
+
+    Args:
+        estimator: of h: `mc_fisher`, `ggn`, or `hutchinson` (the Hessian).
+        images: training images in the mean, all of them if there are fewer. Default 5,000 (methods/obd.md).
+        draws: labels for an image (mc_fisher). Default 1.
+        probes: random sign vectors (hutchinson). Default 100; 50 to 300 are usual.
+    """
+
+    tag: ClassVar[str] = "obd"
+    estimator: Estimator = "mc_fisher"
+    images: int = 5000
+    draws: int = 1
+    probes: int = 100
+    needs_data: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        problems = [f"method.score.{key}={getattr(self, key)} must be at least 1" for key in ("images", "draws", "probes") if getattr(self, key) < 1]
+        if self.estimator not in get_args(Estimator):
+            problems.append(f"method.score.estimator={self.estimator!r} must be one of {', '.join(get_args(Estimator))}")
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
+        """Score every prunable weight; same keys and shapes as `masks`, in the loss' unit, >= 0. The model is not changed; labels or signs come from `rng`."""
+        diagonal = self.diagonal(model, masks, batches, loss, rng)
+        return {name: h * model.get_parameter(name).detach() ** 2 / 2 for name, h in diagonal.items()}
+
+    def diagonal(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
+        """h_kk, keys and shapes of `masks`, >= 0.
+
+        Raises:
+            ValueError: there is no image.
+        """
+        chosen = list(first(batches, self.images))
+        if not chosen:
+            raise ValueError("there is no image to take a curvature of: the source gave none")
+        if self.estimator == "hutchinson":
+            return self._hutchinson(model, masks, chosen, loss, rng)
+        total = {name: torch.zeros_like(model.get_parameter(name)) for name in masks}
+        with undisturbed(model, "eval"):
+            for x, _ in chosen:
+                for labels, shares in self._labels(model, x, rng):
+                    _add_squares(total, model, x, labels, shares, loss)
+        count = sum(len(y) for _, y in chosen)
+        return {name: t / count for name, t in total.items()}
+
+    @torch.no_grad()
+    def _labels(self, model: nn.Module, x: Tensor, rng: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Labels (B,) of a batch and what each counts (B,): draws from the net's softmax, or every class by its probability.
+
+        Raises:
+            FloatingPointError: the net's outputs are NaN or infinite.
+        """
+        p = model(x).softmax(1)  # (B, C)
+        if not p.isfinite().all():
+            raise FloatingPointError("the net's outputs are NaN or infinite, so no label can be drawn: its training has diverged; take a smaller train.lr")
+        if self.estimator == "ggn":
+            yield from ((torch.full_like(column, c, dtype=torch.long), column) for c, column in enumerate(p.unbind(1)))
+            return
+        for column in torch.multinomial(p.cpu(), self.draws, replacement=True, generator=rng).to(x.device).unbind(1):
+            yield column, torch.full_like(column, 1 / self.draws, dtype=p.dtype)
+
+    def _hutchinson(self, model: nn.Module, masks: Masks, batches: list[Batch], loss: LossFn, rng: Generator) -> Scores:
+        operator = HessianOperator(model, masks, batches, loss, HessianOptions())
+        total = torch.zeros_like(operator.point)
+        for _ in range(self.probes):
+            z = signs(operator.dimension, rng, operator.point)
+            total += z * operator.matvec(z) / self.probes
+        found = operator.split(total.clamp(min=0))
+        return {name: found[name] for name in masks}
+
+
+def first(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
+    """Batches until there are `images`, the last one cut to them."""
+    left = images
+    for x, y in batches:
+        yield x[:left], y[:left]
+        left -= len(y[:left])
+        if not left:
+            return
+
+
+@torch.no_grad()  # of the weights alone: the biases are the model's own, and would drag a graph along
+def _add_squares(total: Scores, model: nn.Module, x: Tensor, labels: Tensor, shares: Tensor, loss: LossFn) -> None:
+    """Add to `total` the squared gradient of each image's own loss, times its share."""
+    weights = {name: model.get_parameter(name).detach() for name in total}
+
+    def own(w: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        return loss(functional_call(model, w, (image[None],)), label[None])
+
+    at_once = max(1, AT_ONCE // max(1, sum(w.numel() for w in weights.values())))
+    per_image = vmap(grad(own), in_dims=(None, 0, 0))
+    for images, some, share in zip(x.split(at_once), labels.split(at_once), shares.split(at_once), strict=True):
+        for name, g in per_image(weights, images, some).items():  # (b, *shape)
+            total[name] += torch.einsum("b,b...->...", share.to(g), g**2)

@@ -1,0 +1,82 @@
+"""SynFlow: iterative synaptic flow pruning (Tanaka et al., 2020, arXiv:2006.05467).
+
+R = sum over the outputs of f(x; |w| * m) for an input of ones, s_j = |w_j * dR/dw_j| in the net of absolute values: what flows through weight j. Scores
+are computed anew after each of many small prunings (schedule=exponential), which keeps a way from the input to the output open.
+
+Deviations and choices (methods/synflow.md):
+- float64 (decisions.md 20). The authors' float32 overflows on deep or wide nets: R is 1e45 on a ResNet-32 of width 32 and float32 ends at 3e38.
+- Exact counts with ties by index; the authors prune ties at the threshold and accept to be off by up to 5.
+- BatchNorm in eval mode with the absolute values of scale and shift, but a running mean of zero. On a net that was never trained it is zero; the authors
+  take its absolute value, which on a trained net (start=dense) subtracts a positive constant, silences units and breaks the conservation of the flow.
+- Other sources than ones: R is the sum over all examples of `batches` mini-batches, with the signs that the inputs have.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.func import functional_call
+
+from pruners.base import Batch, LossFn, Masks, Scores
+from pruners.scores.gradients import undisturbed
+
+Precision = Literal["float32", "float64"]
+
+
+@dataclass(frozen=True)
+class SynFlow:
+    """Synaptic flow |w * dR/dw| through the net of absolute values.
+
+    Args:
+        batches: mini-batches to sum over. Default 1: source=ones has one, of one image.
+        dtype: of R and its gradients. Default float64 (decisions.md 20); the authors' is float32.
+    """
+
+    tag: ClassVar[str] = "synflow"
+    batches: int = 1
+    dtype: Precision = "float64"
+    needs_data: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.batches < 1:
+            problems.append(f"method.score.batches={self.batches} must be at least 1: SynFlow needs an input, if only of ones (conf/method/synflow.yaml)")
+        if self.dtype not in get_args(Precision):
+            problems.append(f"method.score.dtype={self.dtype!r} must be one of {', '.join(get_args(Precision))}")
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
+        """Score every prunable weight; same keys and shapes as `masks`, of type `dtype`, >= 0. The model is not changed; labels, `loss`, `rng` are not used.
+
+        Raises:
+            ValueError: `batches` is empty.
+        """
+        tensors = absolute_tensors(model, masks, torch.float64 if self.dtype == "float64" else torch.float32)
+        weights = {name: tensors[name].requires_grad_(True) for name in masks}
+        flow: Scores = {}
+        with undisturbed(model, "eval"):
+            for x, _ in islice(batches, self.batches):
+                inputs = x.to(next(iter(weights.values())))  # device and type
+                total = functional_call(model, tensors, (inputs,)).sum()  # R of these examples
+                grads = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
+                flow = {name: flow.get(name, 0) + grad for name, grad in zip(weights, grads, strict=True)}
+        if not flow:
+            raise ValueError("there is no input to send through the net: the source gave none")
+        return {name: (weight.detach() * flow[name]).abs() for name, weight in weights.items()}
+
+
+def absolute_tensors(model: nn.Module, masks: Masks, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Copies of all floating-point parameters and buffers by name: absolute values in `dtype`, pruned weights zero, BatchNorm's running means zero."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    tensors = {name: t.detach().to(dtype).abs() for name, t in named if t.is_floating_point()}
+    for name, mask in masks.items():
+        tensors[name].masked_fill_(~mask, 0.0)
+    for name in tensors:
+        if name.rpartition(".")[2] == "running_mean":
+            tensors[name].zero_()
+    return tensors

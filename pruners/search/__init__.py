@@ -1,0 +1,1 @@
+"""Searches for masks on fixed weights, and soft masks that train with the weights."""

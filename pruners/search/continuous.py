@@ -1,0 +1,194 @@
+"""Continuous Sparsification (Savarese, Silva & Maire, 2020, arXiv:1912.04427): a soft mask learned with the weights by an annealed sigmoid, then cut.
+
+Search: every prunable weight w has a score s, all s0 at first, and the net computes with w * c * sigmoid(b s), c = 1 / sigmoid(s0), so that every mask is 1 at
+the start. Loss: cross-entropy + penalty * sum of all masks. The temperature b is final_temperature^(e / (E - 1)) in epoch e of E. Ticket: c * 1[s > 0] on the
+weights rewound to an early epoch.
+
+Deviations and choices (methods/continuous_sparsification.md; decisions.md 16):
+- All prunable weights have a mask; the authors' code has none on 1x1 shortcuts and the classifier.
+- One round, as the IMC paper's 320 epochs say (a search and a retraining of 160 each); the authors' default is three of 85.
+- density=D: the D * N largest scores, in place of s > 0; what s > 0 gives is reported beside it (`attained_density`). Without a density, s > 0 decides.
+- The factor c stays on the kept weights, as in the authors' code: with s0 = 0 the retrained net computes with twice its weights.
+- The net's initialiser is ours, where the authors take Xavier's normal (decisions.md 3).
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks, count_kept, count_prunable, density
+from pruners.selection.allocate import Global
+from pruners.selection.pick import Top
+
+
+@dataclass
+class SoftMasking:
+    """Weights times an annealed sigmoid of their scores.
+
+    Args:
+        masks: s > 0, always current.
+        trainable: parameter name -> s, of the parameter's shape.
+        allowed: weights that were not pruned before.
+        epoch_steps, epochs: of the search.
+    """
+
+    masks: Masks
+    trainable: dict[str, Tensor]
+    allowed: Masks
+    epoch_steps: int
+    epochs: int
+    s0: float
+    penalty: float
+    final_temperature: float
+    train_weights: bool = True
+    report: dict[str, Finding] = field(default_factory=dict)
+
+    def temperature(self, step: int) -> float:
+        """b of a step: 1 in the first epoch, final_temperature in the last."""
+        epoch = step // self.epoch_steps
+        return self.final_temperature ** (epoch / (self.epochs - 1)) if self.epochs > 1 else 1.0
+
+    def soft(self, name: str, step: int) -> Tensor:
+        """The soft mask c * sigmoid(b s) of a parameter, differentiable in s."""
+        return factor(self.s0) * torch.sigmoid(self.temperature(step) * self.trainable[name]) * self.allowed[name]
+
+    def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
+        """Every prunable weight times its soft mask."""
+        return {name: model.get_parameter(name) * self.soft(name, step) for name in self.trainable}
+
+    @torch.no_grad()
+    def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
+        """Add the gradient of the penalty on the sum of all masks: penalty * c * b * sigmoid'(b s)."""
+        b = self.temperature(step)
+        for s in self.trainable.values():
+            gate = torch.sigmoid(b * s)
+            if s.grad is not None:
+                s.grad.add_(self.penalty * factor(self.s0) * b * gate * (1 - gate))
+
+    @torch.no_grad()
+    def after_step(self, model: nn.Module, step: int) -> None:
+        """The hard masks follow the scores."""
+        self.masks = {name: (s > 0) & self.allowed[name] for name, s in self.trainable.items()}
+
+
+@dataclass(frozen=True)
+class SoftSearch:
+    """The search stage.
+
+    Args:
+        s0: all scores at the start. Larger = denser. Default 0.0: authors' code.
+        penalty: lambda of the L1 penalty. Default 1e-8: authors' code.
+        final_temperature: b in the last epoch. Default 200: authors' code.
+    """
+
+    tag: ClassVar[str] = "soft_search"
+    s0: float = 0.0
+    penalty: float = 1e-8
+    final_temperature: float = 200.0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.penalty < 0:
+            problems.append(f"method.search.penalty={self.penalty:g} must be 0 or more: it multiplies the sum of all masks in the loss")
+        if self.final_temperature < 1:
+            problems.append(f"method.search.final_temperature={self.final_temperature:g} must be at least 1, the temperature of the first epoch")
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> SoftMasking:
+        """Soft masks over the weights that `masks` keeps; the model is not changed.
+
+        Raises:
+            ValueError: the task does not train.
+        """
+        if task.epochs < 1:
+            raise ValueError("Continuous Sparsification learns its masks while the net trains: its stage is of kind search")
+        return SoftMasking(
+            masks={name: torch.full_like(mask, self.s0 > 0) & mask for name, mask in masks.items()},
+            trainable={name: torch.full(mask.shape, self.s0, device=mask.device, requires_grad=True) for name, mask in masks.items()},
+            allowed=dict(masks),
+            epoch_steps=task.steps // task.epochs,
+            epochs=task.epochs,
+            s0=self.s0,
+            penalty=self.penalty,
+            final_temperature=self.final_temperature,
+        )
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """The cut: s > 0, or the largest scores when a density is asked.
+
+    Args:
+        stage: the search stage whose scores it reads.
+    """
+
+    tag: ClassVar[str] = "soft_ticket"
+    stage: str = "search"
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FixedMasking:
+        """Masks of exactly round(task.density * prunable) weights, or of those with a positive score.
+
+        Raises:
+            ValueError: no score is positive and no density was asked.
+        """
+        scores = {name: s.to(masks[name].device) for name, s in task.measured[self.stage].tensors.items()}
+        attained = {name: s > 0 for name, s in scores.items()}
+        report: dict[str, Finding] = {"attained_density": density(attained)}
+        if task.density is None:
+            if not count_kept(attained):
+                raise ValueError(f"the search ended with no positive score among {count_prunable(attained):,}: raise method.search.s0, or give a density")
+            kept = attained
+        else:
+            keep, top = Global()(scores, masks, task.density), Top()
+            kept = {name: top(s.flatten(), keep[name], task.rng).view_as(s) for name, s in scores.items()}
+            report["moved_by_density"] = sum(int((kept[name] ^ attained[name]).sum()) for name in kept) / count_prunable(kept)
+        apply_masks(model, kept)
+        return FixedMasking(kept, report=report)
+
+
+@dataclass
+class FactorMasking:
+    """Masks that no longer change, on weights that the net multiplies by a constant."""
+
+    masks: Masks
+    factor: float
+    trainable: dict[str, Tensor] = field(default_factory=dict)
+    train_weights: bool = True
+    report: dict[str, Finding] = field(default_factory=dict)
+
+    def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
+        """Every prunable weight times the factor."""
+        return {name: model.get_parameter(name) * self.factor for name in self.masks}
+
+    def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
+        """Clear the gradients of pruned weights."""
+        FixedMasking(self.masks).before_step(model, opt, step)
+
+    def after_step(self, model: nn.Module, step: int) -> None:
+        """Pruned weights stay zeros."""
+        apply_masks(model, self.masks)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Retraining of the ticket with the search's factor c on every prunable weight.
+
+    Args:
+        s0: of the search.
+    """
+
+    tag: ClassVar[str] = "scaled"
+    s0: float = 0.0
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FactorMasking:
+        """Masks that do not change, and the factor 1 / sigmoid(s0)."""
+        return FactorMasking(dict(masks), factor(self.s0))
+
+
+def factor(s0: float) -> float:
+    """c = 1 / sigmoid(s0), which makes the mask 1 at the start."""
+    return 1 / float(torch.sigmoid(torch.tensor(s0, dtype=torch.float64)))

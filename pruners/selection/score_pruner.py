@@ -1,0 +1,166 @@
+"""Score, then select: the pruner behind every method that ranks weights, with its five orthogonal options as fields (style.md, section 2).
+
+A score is `(model, masks, batches, loss, rng) -> Scores` and leaves the model bit-identical; `rng` is the stage's stream, for scores that are themselves
+random.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
+
+import torch
+from torch import Generator, Tensor, nn
+
+from pruners.base import Batch, Finding, FixedMasking, LossFn, Masks, Scores, Task, apply_masks, density, without_classifier
+from pruners.selection.pick import Proportional, Sketch, Top
+
+When = Literal["each", "final", "oneshot"]
+Classifier = Literal["pruned", "dense"]
+
+
+class Score(Protocol):
+    """How much each weight is worth."""
+
+    @property
+    def needs_data(self) -> bool: ...  # False: `batches` is empty
+
+    def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores: ...
+
+
+@runtime_checkable
+class Mapped(Protocol):
+    """A score of both signs, unless its option `map` is another than `signed`."""
+
+    @property
+    def map(self) -> str: ...
+
+
+class Pick(Protocol):
+    """Which weights of a layer stay."""
+
+    @property
+    def exact(self) -> bool: ...  # False: k is the expected number of weights kept
+
+    def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor: ...  # (n,): bool, or factors of the weights, of which 0 prunes
+
+    def findings(self, scores: Tensor, k: int) -> dict[str, float]: ...  # for the record, summed over the layers
+
+
+@dataclass(frozen=True)
+class ScorePruner:
+    """score -> allocate -> pick, once for each density of the schedule. Final: configure it, never subclass it.
+
+    Args:
+        score: larger = keep (pruners/scores/magnitude.py, pruners/scores/snip.py, ...).
+        source: (task) -> batches that the score sees; None for scores that need no data.
+        allocate: (scores, masks, density) -> weights to keep in each layer, exact in total.
+        pick: (scores (n,), k, rng) -> bool (n,) with exactly k True, or what `Pick` allows besides.
+        schedule: density -> densities on the way down, the last one being it.
+        when: a random pick draws in `each` round (decisions.md 21), in the `final` one alone, with the top kept before, or in `oneshot`, which scores and
+            draws once, whatever the schedule. With one round there is no choice.
+        classifier: `dense`: the last linear layer is neither pruned nor counted, so that a density is that of the others, as in the jackpots paper
+            (decisions.md 2); `pruned`: it is a layer like the others.
+    """
+
+    tag: ClassVar[str] = "score_pruner"
+    score: Score
+    source: Callable[[Task], Iterable[Batch]] | None
+    allocate: Callable[[Scores, Masks, float], dict[str, int]]
+    pick: Pick
+    schedule: Callable[[float], list[float]]
+    when: When = "each"
+    classifier: Classifier = "pruned"
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{group}=none: this method selects weights by score and cannot do without; leave {group}=... out, or take {group}={default}"
+            for group, default in (("allocate", "global"), ("pick", "top"), ("schedule", "once"))
+            if getattr(self, group) is None
+        ]
+        if self.source is None and self.score.needs_data:
+            problems.append(f"source=none: {type(self.score).__name__} is computed from data; leave source=... out for the method's own, or take source=train")
+        if isinstance(self.score, Mapped) and self.score.map == "signed" and isinstance(self.pick, (Proportional, Sketch)):
+            pick, score = type(self.pick).__name__.lower(), type(self.score).__name__
+            problems.append(f"pick={pick} takes scores for probabilities, but {score}'s have both signs: add method.score.map=positive, or take pick=top")
+        if getattr(self.score, "needs_labels", self.score.needs_data) and not getattr(self.source, "labelled", True):
+            source, score = type(self.source).__name__.lower(), type(self.score).__name__
+            problems.append(f"source={source} is one image without a label, but {score} reads labels: take source=train, normal or sparse_normal")
+        if self.classifier not in get_args(Classifier):
+            problems.append(f"method.pruner.classifier={self.classifier!r} must be one of {', '.join(get_args(Classifier))}")
+        problems += self._check_when()
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def _check_when(self) -> list[str]:
+        if self.when not in get_args(When):
+            return [f"method.pruner.when={self.when!r} must be one of {', '.join(get_args(When))}"]
+        if self.when == "each" or self.pick is None or self.schedule is None:
+            return []
+        problems = []
+        if isinstance(self.pick, Top):
+            problems.append(f"method.pruner.when={self.when}: pick=top draws nothing; leave it out, or take a random pick, e.g. pick=proportional")
+        if len(self.schedule(0.5)) == 1:
+            problems.append(f"method.pruner.when={self.when}: the schedule has one round, so all are the same; leave it out, or take a schedule of many rounds")
+        return problems
+
+    @property
+    def exact(self) -> bool:
+        """Whether the density is reached to the weight (pruners.base.Approximate)."""
+        return self.pick.exact
+
+    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FixedMasking:
+        """Masks of exactly round(task.density * prunable) weights, all inside `masks` (those of the layers to prune); the pruned weights of `model` are zeros.
+
+        With a pick that is not exact, of that many weights in expectation.
+
+        Raises:
+            ValueError: no density, one that cannot be reached from `masks`, no layer to prune, or scores that the pick cannot take.
+            FloatingPointError: a score is NaN or infinite.
+        """
+        if task.density is None:
+            raise ValueError("density is missing: a method that ranks weights prunes to the density that you give, e.g. density=0.1 keeps a tenth")
+        if self.classifier == "dense":
+            masks = without_classifier(model, masks)
+        if not masks:
+            raise ValueError("method.pruner.classifier=dense leaves no layer to prune: this net has one layer; take method.pruner.classifier=pruned")
+        densities = self.schedule(task.density)[-1:] if self.when == "oneshot" else self.schedule(task.density)
+        masking = FixedMasking(masks)
+        for done, goal in enumerate(densities, start=1):
+            draws = self.when != "final" or done == len(densities)
+            masking = self._round(model, masking, replace(task, density=goal, round=done - 1), self.pick if draws else Top())
+            apply_masks(model, masking.masks)
+            if len(densities) > 1:
+                task.tick(done, len(densities), "pruning rounds")
+        return masking
+
+    def _round(self, model: nn.Module, before: FixedMasking, task: Task, pick: Pick) -> FixedMasking:
+        """Score, allocate and pick once, down to task.density."""
+        assert task.density is not None
+        masks = before.masks
+        scores = self.score(model, masks, self._batches(model, task), task.loss, task.rng)
+        _refuse_overflow(scores, type(self.score).__name__)
+        scores = {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}  # pruned stays pruned
+        # Rounds of a pick that is not exact may leave fewer weights than the next one asks for.
+        keep = self.allocate(scores, masks, task.density if pick.exact else min(task.density, density(masks)))
+        picked = {name: pick(s.flatten(), keep[name], task.rng).view_as(s) for name, s in scores.items()}
+        factors = {name: m * before.factors.get(name, 1.0) for name, m in picked.items() if m.is_floating_point()}
+        found = [pick.findings(s.flatten(), keep[name]) for name, s in scores.items()]
+        report: dict[str, Finding] = {key: sum(layer[key] for layer in found) for key in found[0]}
+        return FixedMasking({name: m != 0 for name, m in picked.items()}, report=report, factors=factors)
+
+    def _batches(self, model: nn.Module, task: Task) -> Iterator[Batch]:
+        """What the source gives, on the model's device: noise is drawn on the CPU."""
+        device = next(model.parameters()).device
+        return ((x.to(device), y.to(device)) for x, y in (self.source(task) if self.source else ()))
+
+
+def _refuse_overflow(scores: Scores, what: str) -> None:
+    """NaN compares as false with everything, so that a threshold would keep or drop it by accident; an infinite score has no rank among others.
+
+    Raises:
+        FloatingPointError: naming the first layer that is not finite.
+    """
+    for name, values in scores.items():
+        bad = values.numel() - int(values.isfinite().sum())
+        if bad:
+            raise FloatingPointError(f"{bad:,} of {values.numel():,} {what} scores of {name} are NaN or infinite: the weights or the gradients have overflowed")

@@ -1,0 +1,83 @@
+"""The bench's part on memory: what making masks for VGG-19 takes at its peak beyond the network itself, in multiples of the network's weights.
+
+Every method that scores once and needs no trained net is measured, on random images of CIFAR's shape, each in a process of its own. Run as
+`python -m runner.bench_memory METHOD` it makes the masks of one and says on its last line what that took.
+"""
+
+import json
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from pruners.base import Pruner, Task, count_kept, full_masks
+from runner.config.build import build_run
+from runner.config.compose import compose_config, method_names
+from runner.errors import ConfigError
+from runner.paths import CONF
+from runner.spec.rng import stream
+from runner.spec.run import Run
+
+DENSITY, IMAGES = 0.1, 1024
+SETTING = [f"density={DENSITY}", "model=vgg19", "dataset=cifar10"]
+
+
+def measured() -> Iterator[tuple[str, float]]:
+    """(method, peak memory / bytes of the network's parameters) of every method that scores once."""
+    for name in method_names():
+        if _pruner(name) is not None:
+            done = subprocess.run([sys.executable, "-m", "runner.bench.memory", name], cwd=CONF.parent, capture_output=True, text=True, check=True)
+            weights, taken = json.loads(done.stdout.splitlines()[-1])
+            yield name, taken / weights
+
+
+def _run(name: str) -> Run:
+    return build_run(compose_config([f"method={name}", *SETTING]))
+
+
+def _pruner(name: str) -> Pruner | None:
+    """What makes the masks of a method, or None if it takes no density, begins with another stage or scores in rounds."""
+    try:
+        first = _run(name).stages[0]
+    except ConfigError:
+        return None
+    schedule = getattr(first.component, "schedule", None) if first.kind == "prune" else None
+    pruner: Pruner | None = first.component if schedule is not None and len(schedule(DENSITY)) == 1 else None
+    return pruner
+
+
+def main(name: str) -> None:
+    """Make a method's masks once and print the bytes of the parameters and those that were taken at the peak."""
+    run, pruner = _run(name), _pruner(name)
+    assert pruner is not None
+    info = run.dataset.info()
+    model = run.model(info.channels, info.classes, info.size, stream(0, "bench", "weights"))
+    images = torch.randn(IMAGES, info.channels, info.size, info.size, generator=stream(0, "bench", "images"))
+    labels = torch.arange(IMAGES) % info.classes
+    shape = (info.channels, info.size, info.size)
+    rng = stream(0, "bench", "prune")
+    task = Task(F.cross_entropy, lambda size: zip(images.split(size), labels.split(size), strict=True), DENSITY, 0, rng, image=shape, classes=info.classes)
+    masks, before = full_masks(model), resident()
+    made = pruner(model, masks, task)
+    assert count_kept(made.masks) < count_kept(masks)
+    print(json.dumps([sum(p.numel() * p.element_size() for p in model.parameters()), resident(peak=True) - before]))
+
+
+def resident(peak: bool = False) -> int:
+    """Resident memory of this process in bytes. Asking for what is resident now also makes Linux forget the largest so far; elsewhere only that is known."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if not peak:
+        Path("/proc/self/clear_refs").write_text("5")
+    (mark,) = re.findall(r"VmHWM:\s+(\d+) kB" if peak else r"VmRSS:\s+(\d+) kB", status.read_text())
+    return int(mark) * 1024
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,122 @@
+"""The bench's part on planning: expansion against a composition for each job, and 29 tables over ten thousand finished runs, in time and memory.
+
+The tables are stand-ins for those of the four papers: rows of the methods that exist at many densities. Run as `python -m runner.bench_plan DIR` it plans and
+prints what `make_tables` left in DIR, and says on its last line what that took.
+"""
+
+import json
+import re
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from runner.commands.plan import show_tables
+from runner.config.build import build_run
+from runner.config.compose import Composer, compose_config
+from runner.engine.machine import Machine
+from runner.paths import CONF
+from runner.spec.identity import run_id
+from runner.suites.expand import Table, expand, expand_spec
+from runner.tables.render import write_table
+
+TABLES, SEEDS = 29, 3
+SETTINGS = (  # data set, its two nets
+    ("cifar10", ("resnet20_w32", "resnet32_w32")),
+    ("cifar100", ("resnet20_w32", "resnet32_w32")),
+    ("fashion_mnist", ("resnet20", "lenet_300_100")),
+    ("digits", ("resnet20", "mlp")),
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What planning and printing took: seconds from the start of the process, its processor time in seconds, its largest resident memory in bytes."""
+
+    planned: float
+    printed: float
+    cpu: float
+    peak: int
+
+
+def expanded() -> list[str]:
+    """Run ids of a table's jobs, as every command on tables makes them."""
+    return [job.run_id for job in expand("imc_table01@digits", {"models": ["resnet20"], "seeds": list("01234")}, []).jobs]
+
+
+def composed() -> list[str]:
+    """The same, each job composed in full."""
+    jobs = expand("imc_table01@digits", {"models": ["resnet20"], "seeds": list("01234")}, []).jobs
+    return [run_id(build_run(compose_config(list(job.overrides)))) for job in jobs]
+
+
+def make_tables(folder: Path, records: int) -> None:
+    """Specifications of the tables, and a record for each of the first `records` of their runs, as large as a real one."""
+    rows = -(-records // (TABLES * SEEDS * 2))
+    paper = next((CONF.parent / "results" / "published" / "runs").glob("*/result.json"))
+    pattern: dict[str, Any] = json.loads(paper.read_text())
+    published = expand("imc_table01", {"seeds": ["0"]}, [])
+    specs = [_spec(published, number, rows) for number in range(TABLES)]
+    (folder / "tables.json").write_text(json.dumps(specs))
+    jobs = [job for table in _tables(folder) for job in table.jobs]
+    for i, job in enumerate(jobs[:records]):
+        path = folder / "results" / "runs" / job.run_id / "result.json"
+        path.parent.mkdir(parents=True)
+        stages = [{**pattern["stages"][-1], "name": name, "key": key} for name, key in job.keys.items()]
+        run = job.run
+        own = {"run_id": job.run_id, "method": run.method, "model": run.model.name, "dataset": run.dataset.name, "seed": run.seed, "accuracy": 90 + i % 7}
+        path.write_text(json.dumps({**pattern, **own, "stages": stages}, indent=1))
+
+
+def _spec(published: Table, number: int, rows: int) -> dict[str, Any]:
+    """A table's YAML: `rows` rows of the methods that are there, on two nets."""
+    dataset, nets = SETTINGS[number % len(SETTINGS)]
+    kinds = [row["overrides"] for row in published.spec["rows"] if "density" in row and published.cells[row["label"], "ResNet-20"].jobs]
+    return {
+        **{key: published.spec[key] for key in ("paper", "number", "title", "layout", "metrics", "select_on", "metric")},
+        "seeds": list(range(SEEDS)),
+        "overrides": [f"dataset={dataset}", "train=quick", f"train_fraction={1 - number / 100}"],
+        "networks": {f"net {i}": net for i, net in enumerate(nets)},
+        "rows": [{"label": f"row {i}", "overrides": kinds[i % len(kinds)], "density": [round(0.99 - 0.9 * i / rows, 4)] * 2} for i in range(rows)],
+    }
+
+
+def _tables(folder: Path) -> list[Table]:
+    composer = Composer()
+    return [expand_spec(spec, f"table{i:02d}", {}, [], composer) for i, spec in enumerate(json.loads((folder / "tables.json").read_text()))]
+
+
+def measure(folder: Path) -> Measured:
+    """Plan and print the tables in `folder` in a fresh process."""
+    begun = time.time()
+    done = subprocess.run([sys.executable, "-m", "runner.bench.planning", str(folder)], cwd=CONF.parent, capture_output=True, text=True, check=True)
+    planned, printed, cpu, peak = json.loads(done.stdout.splitlines()[-1])
+    return Measured(planned - begun, printed - begun, cpu, peak)
+
+
+def main(folder: Path) -> None:
+    """What `make plan` and `make tables` do, on the tables in `folder`."""
+    machine = Machine(torch.device("cpu"), folder / "results", folder / "cache", folder / "data", 60.0, "none")
+    tables = _tables(folder)
+    show_tables(tables, machine, 1, Console(highlight=False))
+    planned = time.time()
+    for table in tables:
+        write_table(table, machine.results_dir)
+    print(json.dumps([planned, time.time(), time.process_time(), _peak()]))
+
+
+def _peak() -> int:
+    """Largest resident memory of this process in bytes. Linux counts the parent's in ru_maxrss until the child's program begins, so its own mark is read."""
+    status = Path("/proc/self/status")
+    marks = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else []
+    return int(marks[0]) * 1024 if marks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

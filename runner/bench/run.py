@@ -1,0 +1,141 @@
+"""Speed, each time as a ratio against a rival or a limit measured in the same run, turn by turn: absolute times say little about another machine.
+
+Rows: our training loop against the loop that a tutorial shows (a DataLoader that transforms image by image), and against its own limit (the bare steps on
+one batch that is there already); bf16 against fp32; Hessian-vector products against PyHessian's and curvlinops'; every method that scores with data against
+training steps on the same images; steps of every mask search against training steps of the same net; trials of theory experiments together against one
+after another; expanding a table against composing each of its jobs. Below: planning and printing 29 tables over 10,000 records; peak memory of making masks and
+of trials; what measuring a Hessian before pruning takes, in epochs; error and memory of a spectrum beside PyHessian's. The throughput of training is kept for
+the estimates of `make plan`.
+"""
+
+import statistics
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from runner.bench import hessian_stages as bench_stages
+from runner.bench import memory as bench_memory
+from runner.bench import spectrum as bench_spectrum
+from runner.bench.hessian import hessian_duels
+from runner.bench.planning import composed, expanded, make_tables, measure
+from runner.bench.scores import EXAMPLES, score_contests
+from runner.bench.search import races
+from runner.bench.timing import Duel, run_duel
+from runner.bench.training import BATCH, epoch_of, images_of, net, normalised, throughput, training_duels
+from runner.bench.trials import trial_contest, trial_memory
+from runner.config.compose import compose_config
+from runner.display.sizes import readable
+from runner.errors import ConfigError
+from runner.planning.costs import BENCH, save_bench
+from runner.records.provenance import device_name
+
+RECORDS = 10_000
+STAGE_ROUNDS = 3  # at most: each takes half a minute
+
+
+def bench(arguments: list[str], console: Console) -> int:
+    """Print every duel's ratio and what plans take; keep the throughput. Arguments: rounds=N (default 5), threads=N, env.cache_dir=DIR.
+
+    Raises:
+        ConfigError: another argument, or a value that is no whole number from 1 up.
+    """
+    options = {"rounds": 5, "threads": torch.get_num_threads()}
+    env = [word for word in arguments if word.startswith("env.cache_dir=")]
+    for word in arguments:
+        key, _, value = word.partition("=")
+        if word in env:
+            continue
+        if key not in options or not value.isdigit() or int(value) < 1:
+            raise ConfigError(f"{word}: the bench takes rounds=N and threads=N, whole numbers from 1 up")
+        options[key] = int(value)
+    torch.set_num_threads(options["threads"])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    table = Table(title=f"{device_name(device)}, {options['threads']} threads, {options['rounds']} rounds", title_justify="left")
+    for column in ("work", "rival or limit", "times as fast", "all rounds"):
+        table.add_column(column)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyHessian's and curvlinops' own
+        for duel in track(list(all_duels(device)), "measuring", console=console, transient=True):
+            ratios = run_duel(duel, options["rounds"])
+            table.add_row(duel.work, duel.rival_is, f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}")
+    console.print(table)
+    _plans(console)
+    _masks(console)
+    _stages(device, min(options["rounds"], STAGE_ROUNDS), console)
+    _spectrum(console)
+    _keep_throughput(device, {1, options["threads"]}, Path(compose_config(env).env.cache_dir), console)
+    return 0
+
+
+def _plans(console: Console) -> None:
+    """Time and memory of plans and tables over many records, in a process of their own."""
+    with tempfile.TemporaryDirectory() as folder, console.status("planning"):
+        make_tables(Path(folder), RECORDS)
+        took = measure(Path(folder))
+    console.print(
+        f"29 tables (stand-ins) over {RECORDS:,} records: planned after {took.planned:.1f} s, printed after {took.printed:.1f} s, "
+        f"{took.cpu:.1f} s of processor time, peak memory {readable(took.peak)}",
+        soft_wrap=True,
+    )
+
+
+def _masks(console: Console) -> None:
+    """Peak memory of making masks, in multiples of the network's weights."""
+    with console.status("making masks"):
+        ratios = list(bench_memory.measured())
+    each = ", ".join(f"{name} {ratio:.1f}" for name, ratio in ratios)
+    inputs, taken = trial_memory()
+    console.print(f"trials of theory experiments on a CPU: {readable(inputs)} of inputs at a time, peak memory {readable(taken)}", soft_wrap=True)
+    console.print(f"masks of VGG-19 (20 M weights, 3x32x32), peak memory beside the network in multiples of it: {each}", soft_wrap=True)
+
+
+def _stages(device: torch.device, rounds: int, console: Console) -> None:
+    """What comes before retraining where a Hessian is measured, in epochs."""
+    trained = images_of(2 * BATCH, 3, 32)
+    for stages in bench_stages.methods():
+        shown = images_of(stages.spectrum.hessian.n_samples, 3, 32)
+        x = normalised(shown).to(device, memory_format=torch.channels_last)
+        with console.status(f"measuring stages of method={stages.method}"):
+            epoch = epoch_of(trained, "crop_flip", device)
+            cost = bench_stages.stage_cost(stages, net(3, 32, device), (x, shown.labels.to(device)), epoch, len(trained), rounds)
+        console.print(str(cost), soft_wrap=True)
+
+
+def _spectrum(console: Console) -> None:
+    """Error and memory of our spectrum and of PyHessian's."""
+    with console.status("estimating spectra"):
+        said = list(bench_spectrum.lines(bench_spectrum.errors(), bench_spectrum.memory()))
+    for line in said:
+        console.print(line, soft_wrap=True)
+
+
+def _keep_throughput(device: torch.device, threads: set[int], cache_dir: Path, console: Console) -> None:
+    """Measure training and save it by number of threads: tables are run with one thread a job on CPUs."""
+    for n in sorted(threads):
+        torch.set_num_threads(n)
+        rows = list(throughput(device))
+        save_bench(cache_dir, device_name(device), n, rows)
+        for row in rows:
+            console.print(f"{n} thread(s), {row['work']}: {row['images_per_s']:,.0f} images/s, {row['macs_per_s']:.3g} multiply-accumulates/s", soft_wrap=True)
+    console.print(f"kept for make plan in {cache_dir / BENCH}")
+
+
+def all_duels(device: torch.device) -> Iterator[Duel]:
+    """Every row of the table, in order. Images are random: values do not change the work."""
+    yield from training_duels(device)
+    yield from hessian_duels(device)
+    data = images_of(EXAMPLES, 3, 32)
+    x = normalised(data).to(device, memory_format=torch.channels_last)
+    for contest in score_contests(net(3, 32, device), (x, data.labels.to(device))):
+        yield Duel(contest.work, contest.limit, contest.prune, contest.steps)
+    for race in races(device):
+        yield Duel(race.work, race.limit, race.search, race.steps)
+    contest = trial_contest(device)
+    yield Duel(contest.work, contest.limit, contest.prune, contest.steps)
+    yield Duel("expanding 25 jobs of a table", "a Hydra composition for each", expanded, composed)

@@ -1,0 +1,92 @@
+"""What pruning by scores costs, in training steps: rows of `make bench` for every method of conf/method that scores with data, found by what it is made of."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from pruners.base import Task, full_masks
+from pruners.selection.score_pruner import ScorePruner
+from pruners.selection.source import Train
+from runner.config.build import build_run
+from runner.config.compose import compose_config, method_names
+
+DENSITY, EXAMPLES = 0.1, 256
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A pruning and the training steps that it is measured against: as many as it has rounds, on the images that it sees."""
+
+    work: str
+    limit: str
+    prune: Callable[[], object]
+    steps: Callable[[], object]
+
+
+def score_contests(net: nn.Module, batch: Batch) -> Iterator[Contest]:
+    """One for every method that composes a score that needs data.
+
+    Args:
+        net: an untrained ResNet-20; each contest works on copies.
+        batch: EXAMPLES images (N, C, H, W) and their labels on the device of the net.
+    """
+    for name in method_names():
+        pruner = _score_pruner(name)
+        if pruner is None or not pruner.score.needs_data:
+            continue
+        rounds = len(pruner.schedule(DENSITY))
+        pruner = replace(pruner, source=Train(EXAMPLES)) if rounds == 1 else pruner
+        task = _task(batch)
+        assert pruner.source is not None
+        seen = next(iter(pruner.source(task)))
+        shape = "x".join(map(str, seen[0].shape))
+        work = f"method={name}, ResNet-20, {rounds} rounds on {shape}" if rounds > 1 else f"method={name}, ResNet-20 on {shape}"
+        limit = f"limit: {rounds} training step{'s' if rounds > 1 else ''} on the same images, fp32"
+        yield Contest(work, limit, _pruning(pruner, net, task), _training(net, seen, rounds))
+
+
+def _score_pruner(name: str) -> ScorePruner | None:
+    """The method's pruner, if it is a score with options and can prune a net that was not trained."""
+    rule = compose_config([f"method={name}"]).method.density
+    run = build_run(compose_config([f"method={name}", *([] if rule == "refused" else [f"density={DENSITY}"])]))
+    return next((stage.component for stage in run.stages if isinstance(stage.component, ScorePruner) and stage.start.stage == "init"), None)
+
+
+def _task(batch: Batch) -> Task:
+    x, y = batch
+
+    def batches(size: int) -> Iterator[Batch]:
+        return zip(x.split(size), y.split(size), strict=True)
+
+    shape = (x.shape[1], x.shape[2], x.shape[3])
+    return Task(F.cross_entropy, batches, DENSITY, steps=0, rng=Generator().manual_seed(0), image=shape, classes=10)
+
+
+def _pruning(pruner: ScorePruner, net: nn.Module, task: Task) -> Callable[[], object]:
+    """The whole stage: scores, counts, picks and zeros."""
+
+    def work() -> None:
+        model = copy.deepcopy(net)  # a thousandth of the work
+        pruner(model, full_masks(model), task)
+
+    return work
+
+
+def _training(net: nn.Module, batch: Batch, steps: int) -> Callable[[], object]:
+    """Forward, backward, SGD step."""
+    model, (x, y) = copy.deepcopy(net).train(), batch
+    x, y = x.to(next(model.parameters()).device), y.to(next(model.parameters()).device)
+    opt = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+
+    def work() -> None:
+        for _ in range(steps):
+            F.cross_entropy(model(x), y).backward()
+            opt.step()
+            opt.zero_grad()
+
+    return work

@@ -1,0 +1,78 @@
+"""What a mask search costs, in training steps of the same net: rows of `make bench` for every method of conf/method with a stage that searches."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.resnet_cifar import ResNetCifar
+from models.vgg import Vgg
+from pruners.base import FixedMasking, Masking, Task, full_masks
+from runner.config.build import build_run
+from runner.config.compose import compose_config, method_names
+from runner.data.base import Split
+from runner.data.batches import Batches
+from runner.engine.train import Feeds, Session, train
+from runner.spec.rng import stream
+from runner.spec.run import Stage
+
+DENSITY, BATCH = 0.1, 128
+NETS = (  # net, image size, channels, steps of the epoch, whose end (a search may rank all scores there) is part of the time
+    (ResNetCifar("resnet20", depth=20, width=16), 32, 3, 4),
+    (Vgg("vgg11_small", depth=11, width=32, pools=3), 32, 3, 4),
+    (Vgg("vgg11_small", depth=11, width=32, pools=3), 8, 1, 12),  # most weights for its work: of 4 short steps an epoch's end would be a good part
+)
+
+
+@dataclass(frozen=True)
+class Race:
+    """As many steps of a search and of a training, through the same loop, on the same images."""
+
+    work: str
+    limit: str
+    search: Callable[[], object]
+    steps: Callable[[], object]
+
+
+def races(device: torch.device, nets: tuple[tuple[ResNetCifar | Vgg, int, int, int], ...] = NETS) -> Iterator[Race]:
+    """One for every method that searches, and every net."""
+    stages = {name: stage for name in method_names() if (stage := _search_stage(name)) is not None}
+    for make, size, channels, steps in nets:
+        net = make(channels, 10, size, stream(0, "bench", "weights")).to(memory_format=torch.channels_last).to(device)
+        rng = stream(0, "bench", "images")
+        images = torch.randint(256, (steps * BATCH, channels, size, size), generator=rng, dtype=torch.uint8)
+        data = Split(images, torch.randint(10, (steps * BATCH,), generator=rng))
+        for name, stage in stages.items():
+            search, training = _epoch(net, stage, data, searching=True), _epoch(net, stage, data, searching=False)
+            yield Race(f"{steps} steps of method={name}, {make.name}, {BATCH}x{channels}x{size}x{size}", "limit: as many training steps", search, training)
+
+
+def _search_stage(name: str) -> Stage | None:
+    """The method's stage that searches for a mask, if it has one."""
+    rule = compose_config([f"method={name}"]).method.density
+    run = build_run(compose_config([f"method={name}", *([] if rule == "refused" else [f"density={DENSITY}"])]))
+    return next((stage for stage in run.stages if stage.kind == "search"), None)
+
+
+def _epoch(net: nn.Module, stage: Stage, data: Split, searching: bool) -> Callable[[], object]:
+    """An epoch of the loop that every run uses, at the stage's own settings, of the search or of a training; what the search does once is done before."""
+    model, device = copy.deepcopy(net).train(), next(net.parameters()).device
+    steps = len(data.labels) // BATCH
+    mean, std = (torch.full((data.images.shape[1],), value, device=device) for value in (0.5, 0.25))
+    batches = Batches(data.to(device), mean, std, 255.0, BATCH, "none", 0, "bench")
+    feeds = Feeds(batches, lambda: [(x[:1], y[:1]) for x, y in batches.epoch(0, steps - 1)])  # one image: evaluation is no part of a step
+    assert stage.recipe is not None
+    recipe = replace(stage.recipe, epochs=1, batch_size=BATCH, lr=0.1, warmup=0.0)
+    masking: Masking = FixedMasking(full_masks(model))
+    if searching:
+        task = Task(F.cross_entropy, lambda size: _no_pass(), DENSITY, steps=steps, epochs=1, rng=stream(0, "bench", "search"))
+        masking = stage.component(model, full_masks(model), task)
+    return lambda: train(model, masking, recipe, feeds, F.cross_entropy, Session())
+
+
+def _no_pass() -> Iterator[tuple[Tensor, Tensor]]:
+    """No images but those of the steps."""
+    yield from ()

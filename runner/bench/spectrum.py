@@ -1,0 +1,172 @@
+"""The Hessian's spectrum beside PyHessian's estimator of it: how far each is from the exact one at as many products, and how much memory each step takes.
+
+PyHessian's `density` ends in torch.eig, which torch no longer has: it is called as it is, with torch.linalg.eigh in that place, which for its symmetric matrix
+of a few dozen rows is the same thing. Its Lanczos run is its own: single vectors in a list, each new one made orthogonal to all before it, once.
+
+Run as `python -m runner.bench_spectrum WHOSE STEPS` it takes so many Lanczos steps and says on its last line what memory that took.
+"""
+
+import copy
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from models.mlp import perceptron
+from models.resnet_cifar import ResNetCifar
+from pruners.base import Batch, full_masks
+from pruners.curvature.hessian import HessianOperator, HessianOptions
+from pruners.curvature.lanczos import as_matrix, exact_spectrum, krylov, signs
+from runner.bench.memory import resident
+from runner.data.digits import read_digits
+from runner.paths import CONF
+from runner.spec.rng import stream
+
+STEPS, PROBES = 50, 10  # of the accuracy; the defaults of the spectrum stage
+SHORT, LONG = 2, 50  # Lanczos steps of the two runs whose memory is compared
+IMAGES, TRAINED, HIDDEN = 512, 100, 12  # of the net whose exact spectrum is cheap, 910 parameters: images, steps of SGD, hidden units
+MISSING = "PyHessian is not installed, so its rows are left out; to have them: pip install --no-deps pyhessian==0.1"
+OURS, THEIRS = "ours", "theirs"
+
+
+def has_pyhessian() -> bool:
+    """Whether it can be imported."""
+    try:
+        importlib.import_module("pyhessian")
+    except ImportError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Ritz:
+    """An estimated spectrum: values and their weights (n,), which sum to 1; float64."""
+
+    values: Tensor
+    weights: Tensor
+
+
+def ours(model: nn.Module, batches: list[Batch], steps: int, probes: int) -> Ritz:
+    """Our Lanczos runs over all parameters, as PyHessian takes them."""
+    operator = HessianOperator(model, full_masks(model), batches, F.cross_entropy, HessianOptions(params="all"))
+    rng = stream(0, "bench", "probes")
+    runs = [krylov(operator.matvec, signs(operator.dimension, rng, operator.point), steps) for _ in range(probes)]
+    return Ritz(torch.cat([run.theta for run in runs]), torch.cat([run.tau for run in runs]) / probes)
+
+
+def theirs(model: nn.Module, batches: list[Batch], steps: int, probes: int) -> Ritz:
+    """PyHessian's Lanczos runs. With one batch it keeps the graph of the gradient between products, with more it cannot."""
+    from pyhessian import hessian
+
+    one = {"data": batches[0]} if len(batches) == 1 else {"dataloader": batches}
+    estimator = hessian(copy.deepcopy(model), F.cross_entropy, cuda=batches[0][0].is_cuda, **one)
+    with symmetric_eig(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        values, weights = estimator.density(iter=steps, n_v=probes)
+    return Ritz(torch.tensor(values, dtype=torch.float64).flatten(), torch.tensor(weights, dtype=torch.float64).flatten() / probes)
+
+
+@contextmanager
+def symmetric_eig() -> Iterator[None]:
+    """torch.eig as it was, for symmetric matrices: eigenvalues (m, 2), real and imaginary parts, and eigenvectors (m, m)."""
+
+    def eig(matrix: Tensor, eigenvectors: bool = False) -> tuple[Tensor, Tensor]:
+        values, vectors = torch.linalg.eigh(matrix.double())
+        return torch.stack([values, torch.zeros_like(values)], 1).to(matrix), vectors.to(matrix)
+
+    before = vars(torch).get("eig")
+    torch.eig = eig  # type: ignore[attr-defined, assignment]
+    try:
+        yield
+    finally:
+        if before is None:
+            del torch.eig  # type: ignore[attr-defined]
+        else:
+            torch.eig = before  # type: ignore[attr-defined, assignment]
+
+
+def distance(one: Ritz, other: Ritz) -> float:
+    """The area between two cumulative distributions (Wasserstein-1)."""
+    values, order = torch.cat([one.values, other.values]).sort()
+    above = torch.cat([one.weights, -other.weights])[order].cumsum(0)
+    return float((above[:-1].abs() * values.diff()).sum())
+
+
+def exact(model: nn.Module, batches: list[Batch]) -> Ritz:
+    """Every eigenvalue, from the whole matrix in float64."""
+    operator = HessianOperator(model, full_masks(model), batches, F.cross_entropy, HessianOptions(params="all", dtype="float64"))
+    values, _, _ = exact_spectrum(as_matrix(operator.matvec, operator.point))
+    return Ritz(values, torch.full_like(values, 1 / len(values)))
+
+
+def errors() -> dict[str, float]:
+    """Distance to the exact spectrum, as a share of its range, of each estimator after STEPS x PROBES products on a small trained net."""
+    model, batches = small_net()
+    truth = exact(model, batches)
+    found = {OURS: ours, **({THEIRS: theirs} if has_pyhessian() else {})}
+    spread = float(truth.values.max() - truth.values.min())
+    return {whose: distance(estimate(model, batches, STEPS, PROBES), truth) / spread for whose, estimate in found.items()}
+
+
+def lines(error: dict[str, float], taken: dict[str, float]) -> Iterator[str]:
+    """What there is to say about `errors` and `memory`, or that a rival is missing."""
+    ratio = f", PyHessian's {error[THEIRS]:.2g}: {error[THEIRS] / error[OURS]:.1f} times ours" if THEIRS in error else ""
+    yield (
+        f"spectrum of an MLP with 910 parameters, {PROBES} x {STEPS} products: distance (Wasserstein-1) to the exact one {error[OURS]:.2g} of its range{ratio}"
+    )
+    ratio = f", PyHessian's {taken[THEIRS]:.2f}: {taken[THEIRS] / taken[OURS]:.2f} times ours" if THEIRS in taken else ""
+    yield f"memory that a Lanczos step adds, in multiples of the weights (closed form of the basis, m x d x 4 bytes: 1 a step): {taken[OURS]:.2f}{ratio}"
+    if THEIRS not in error:
+        yield MISSING
+
+
+def small_net() -> tuple[nn.Module, list[Batch]]:
+    """An MLP of 910 parameters after some steps on scikit-learn's digits, and the images, in one batch, that its Hessian is of."""
+    split = read_digits().train
+    x, y = split.images[:IMAGES].float() / 8 - 1, split.labels[:IMAGES]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = perceptron(64, [HIDDEN], 10)
+    opt = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(TRAINED):
+        opt.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        opt.step()
+    opt.zero_grad()
+    return model, [(x, y)]
+
+
+def memory() -> dict[str, float]:
+    """Memory at the peak that a Lanczos step adds, in multiples of the network's weights, each estimator in processes of its own. Closed form: one vector."""
+    found = {}
+    for whose in (OURS, *([THEIRS] if has_pyhessian() else [])):
+        (weights, long), (_, short) = (_in_a_process(whose, steps) for steps in (LONG, SHORT))
+        found[whose] = (long - short) / weights / (LONG - SHORT)
+    return found
+
+
+def _in_a_process(whose: str, steps: int) -> tuple[int, int]:
+    line = [sys.executable, "-m", "runner.bench.spectrum", whose, str(steps)]
+    done = subprocess.run(line, cwd=CONF.parent, capture_output=True, text=True, check=True)
+    weights, taken = json.loads(done.stdout.splitlines()[-1])
+    return weights, taken
+
+
+def main(whose: str, steps: int) -> None:
+    """One Lanczos run on ResNet-20 of width 32, few and small images, so that vectors are what takes memory; bytes of the weights, and at the peak."""
+    model = ResNetCifar("net", depth=20, width=32)(1, 10, 8, stream(0, "bench", "weights"))
+    batch = (torch.randn(16, 1, 8, 8, generator=Generator().manual_seed(0)), torch.arange(16) % 10)
+    before = resident()
+    {OURS: ours, THEIRS: theirs}[whose](model, [batch], steps, 1)
+    print(json.dumps([sum(p.numel() * p.element_size() for p in model.parameters()), resident(peak=True) - before]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,163 @@
+"""Training in the benchmark: our loop against the loop that a tutorial shows, and against its own bare steps; bf16 against fp32; the throughput for plans."""
+
+import statistics
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from models.conv import Conv3x3
+from models.count import multiply_accumulates
+from models.resnet_cifar import ResNetCifar
+from models.vgg import Vgg
+from pruners.base import GRADIENT, FixedMasking, full_masks
+from runner.bench.timing import Duel, seconds
+from runner.data.base import Split
+from runner.data.batches import Batches
+from runner.engine.machine import check_precision
+from runner.engine.optim import make_optimizer
+from runner.engine.train import Feeds, Session, train
+from runner.errors import ConfigError
+from runner.spec.rng import stream
+from runner.spec.run import Recipe
+
+BATCH = 128
+IMAGES = ((8, 1, 10 * BATCH, "none"), (32, 3, 4 * BATCH, "crop_flip"))  # size, channels, images of an epoch, augmentation
+RESNET20 = ResNetCifar("resnet20", depth=20, width=16)
+MEAN, STD = torch.tensor([0.5]), torch.tensor([0.25])
+
+
+def training_duels(device: torch.device) -> Iterator[Duel]:
+    """An epoch of our loop against others'."""
+    for size, channels, images, augment in IMAGES:
+        data = images_of(images, channels, size)
+        work = f"an epoch of ResNet-20, {channels}x{size}x{size}"
+        epoch = epoch_of(data, augment, device)
+        yield Duel(work, "a DataLoader's, image by image", epoch, _textbook_epoch(data, augment, device))
+        yield Duel(work, "limit: its bare steps on one batch", epoch, _bare_steps(data, device))
+        if size == 8 and device.type == "cpu":  # the last stage sees images of 2x2
+            ours, theirs = _bare_steps(data, device), _bare_steps(data, device, nn.Conv2d)
+            yield Duel(f"bare steps of ResNet-20, {channels}x{size}x{size}", "with PyTorch's 3x3 convolutions", ours, theirs)
+        if has_bf16(device):
+            yield Duel(f"{work}, bf16", "the same in fp32", epoch_of(data, augment, device, "bf16"), epoch)
+    if device.type == "cpu" and has_bf16(device):  # its last block sees images of 4x4
+        ours, theirs = (_bare_steps(data, device, convolution, Vgg("vgg11_small", depth=11, width=32, pools=3), "bf16") for convolution in (Conv3x3, nn.Conv2d))
+        yield Duel("bare steps of VGG-11 at half width, 3x32x32, bf16", "with PyTorch's 3x3 convolutions", ours, theirs)
+
+
+def throughput(device: torch.device, rounds: int = 3) -> Iterator[dict[str, Any]]:
+    """Images and multiply-accumulates per second of training, the median of some epochs."""
+    for size, channels, images, augment in IMAGES:
+        data, forward = images_of(images, channels, size), multiply_accumulates(net(channels, size, device), (channels, size, size))[0]
+        for precision in ("fp32", *(["bf16"] if has_bf16(device) else [])):
+            work = epoch_of(data, augment, device, precision)
+            speed = images / statistics.median([seconds(work) for _ in range(rounds + 1)][1:])
+            about = {"work": f"ResNet-20, {channels}x{size}x{size}, {precision}", "precision": precision, "macs_per_image": forward}
+            yield {**about, "images_per_s": speed, "macs_per_s": speed * forward * GRADIENT}
+
+
+def net(channels: int, size: int, device: torch.device, make: ResNetCifar | Vgg = RESNET20) -> nn.Module:
+    """A net for these images."""
+    net = make(channels, 10, size, stream(0, "bench", "weights"))
+    return net.to(memory_format=torch.channels_last).to(device)
+
+
+def images_of(count: int, channels: int, size: int) -> Split:
+    """Random images and labels."""
+    rng = stream(0, "bench", "images")
+    return Split(torch.randint(256, (count, channels, size, size), generator=rng, dtype=torch.uint8), torch.randint(10, (count,), generator=rng))
+
+
+def normalised(data: Split) -> Tensor:
+    """Images as a net sees them, (n, channels, size, size)."""
+    return (data.images.float() / 255 - MEAN[0]) / STD[0]
+
+
+def pairs(data: Split) -> list[tuple[Tensor, Tensor]]:
+    """Batches of images and labels."""
+    return list(zip(normalised(data).split(BATCH), data.labels.split(BATCH), strict=True))
+
+
+def epoch_of(data: Split, augment: str, device: torch.device, precision: str = "fp32") -> Callable[[], object]:
+    """One epoch of the training loop that every run uses; nothing is evaluated, which the rivals do not do either."""
+    channels, size = data.images.shape[1], data.images.shape[2]
+    model, recipe = net(channels, size, device), Recipe(epochs=1, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=5e-4, precision=precision)
+    mean, std = MEAN.repeat(channels).to(device), STD.repeat(channels).to(device)
+    nothing = Feeds(Batches(data.to(device), mean, std, 255.0, BATCH, augment, 0, "bench"), lambda: pairs(Split(data.images[:1], data.labels[:1]).to(device)))
+    return lambda: train(model, FixedMasking(full_masks(model)), recipe, nothing, F.cross_entropy, Session())
+
+
+def _bare_steps(
+    data: Split, device: torch.device, convolution: type[nn.Conv2d] = Conv3x3, make: ResNetCifar | Vgg = RESNET20, precision: str = "fp32"
+) -> Callable[[], object]:
+    """Forward, backward, step; no data, no hooks, no bookkeeping."""
+    channels, size = data.images.shape[1], data.images.shape[2]
+    model, recipe = net(channels, size, device, make), Recipe(epochs=1, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=5e-4)
+    for module in model.modules():
+        if isinstance(module, Conv3x3):
+            module.__class__ = convolution  # type: ignore[assignment]
+    opt = make_optimizer(model, FixedMasking({}), recipe)
+    x, y = pairs(data)[0]
+    x, y = x.to(device, memory_format=torch.channels_last), y.to(device)
+
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+    def work() -> None:
+        model.train()
+        for _ in range(len(data) // BATCH):
+            with autocast:
+                logits = model(x)
+            F.cross_entropy(logits.float(), y).backward()
+            opt.step()
+            opt.zero_grad()
+
+    return work
+
+
+class _PerImage(TensorDataset):
+    """What published code does: each image is cropped, mirrored and normalised on its own."""
+
+    augment = "none"
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, label = super().__getitem__(index)
+        if self.augment == "crop_flip":
+            top, left = np.random.randint(9, size=2)
+            image = F.pad(image, (4,) * 4)[:, top : top + image.shape[1], left : left + image.shape[2]]
+            image = image.flip(-1) if np.random.rand() < 0.5 else image
+        return (image.float() / 255 - MEAN[0]) / STD[0], label
+
+
+def _textbook_epoch(data: Split, augment: str, device: torch.device) -> Callable[[], object]:
+    """The loop of PyTorch's tutorials, single process, memory in PyTorch's default format."""
+    channels, size = data.images.shape[1], data.images.shape[2]
+    model = net(channels, size, device).to(memory_format=torch.contiguous_format)
+    opt = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    images = _PerImage(data.images, data.labels)
+    images.augment = augment
+    loader = DataLoader(images, batch_size=BATCH, shuffle=True)
+
+    def work() -> None:
+        model.train()
+        running = 0.0
+        for x, y in loader:
+            opt.zero_grad()
+            loss = F.cross_entropy(model(x.to(device)), y.to(device))
+            loss.backward()
+            opt.step()
+            running += loss.item()
+
+    return work
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bf16 can be trained here."""
+    try:
+        check_precision("bf16", device)
+    except ConfigError:
+        return False
+    return True

@@ -1,0 +1,218 @@
+"""Upkeep of the cache: what lies there by kind and age, what still has a use, and the removal of the rest. Reads file names, sizes and JSON, no tensor.
+
+Of use is a stage that a record names, that an unfinished run will read, or that a table of ours asks for. Nothing is removed whose lock a process holds.
+"""
+
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.table import Table as Grid
+
+from runner.config.build import load_run
+from runner.config.compose import Composer
+from runner.config.request import environment
+from runner.display.sizes import readable
+from runner.errors import ConfigError
+from runner.records.find import results_roots
+from runner.spec.identity import stage_keys
+from runner.suites.expand import expand, parse_arguments
+from runner.suites.spec import figure_names, read_spec, table_names
+
+DAY = 86400.0
+AGES = ((1, "under a day"), (7, "under a week"), (30, "under 30 days"))
+OLDER = "older"
+LOCK_WAIT = 0  # seconds: what somebody holds is left alone
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something in the cache: a stage's artefact, a checkpoint of a training under way, or what a killed process left in tmp/.
+
+    Args:
+        kind: of the stage; `checkpoint`, `leftover` and `damaged` (no stage.json) besides.
+        days: since it was written.
+    """
+
+    path: Path
+    key: str
+    kind: str
+    size: int
+    days: float
+    used: bool
+
+    @property
+    def removable(self) -> bool:
+        """Whether nobody needs it. What lies in tmp/ may be being written for a day."""
+        return self.days >= 1 if self.kind == "leftover" else not self.used
+
+
+def items(cache_dir: Path, used: set[str]) -> Iterator[Item]:
+    """Everything in the cache that takes room."""
+    now = time.time()
+    for folder, kind in (("stages", ""), ("checkpoints", "checkpoint"), ("tmp", "leftover")):
+        for path in sorted((cache_dir / folder).glob("*")):
+            try:
+                size, written = _size(path)
+                key = path.name.lstrip(".").partition(".")[0].partition("-")[0]
+                yield Item(path, key, kind or _kind(path), size, (now - written) / DAY, key in used)
+            except FileNotFoundError:  # renamed or removed since it was listed
+                continue
+
+
+def _size(path: Path) -> tuple[int, float]:
+    """Bytes of a file, or of a folder's files, and the time of the last change."""
+    files = [path, *path.iterdir()] if path.is_dir() else [path]
+    states = [file.stat() for file in files]
+    return sum(s.st_size for s, file in zip(states, files, strict=True) if file.is_file()), max(s.st_mtime for s in states)
+
+
+def _kind(path: Path) -> str:
+    meta = path / "stage.json"
+    return str(json.loads(meta.read_text())["kind"]) if meta.is_file() else "damaged"
+
+
+def used_keys(results: Iterable[Path], words: list[str]) -> tuple[set[str], set[str], int]:
+    """Stage keys that records and unfinished runs under `results` name, those of tables, and how many unfinished runs nobody can read any more.
+
+    Args:
+        words: as for `make plan`; every table in every variant that it has when none is named.
+    """
+    recorded, broken = set[str](), 0
+    for root in results:
+        for folder in (root / "runs").glob("*"):
+            if (folder / "result.json").is_file():
+                recorded |= {stage["key"] for stage in json.loads((folder / "result.json").read_text())["stages"]}
+            elif (folder / "config.yaml").is_file():
+                try:
+                    recorded |= set(stage_keys(load_run(folder / "config.yaml")).values())
+                except (KeyError, TypeError, ValueError):  # of an older version of the code
+                    broken += 1
+    return recorded, _table_keys(words), broken
+
+
+def _table_keys(words: list[str]) -> set[str]:
+    named = [word for word in words if "=" not in word]
+    names, chosen, overrides = parse_arguments([*(named or _every_table()), *(word for word in words if "=" in word)])
+    composer = Composer()
+    tables = [expand(name, chosen, overrides, composer) for name in names]
+    return {key for table in tables for job in table.jobs for key in job.keys.values()}
+
+
+def _every_table() -> list[str]:
+    """Each table and figure, and each of their forms on other data."""
+    forms: list[str] = []
+    for name in table_names() + figure_names():
+        forms += [name, *(f"{name}@{variant}" for variant in read_spec(name).get("elsewhere", {}))]
+    return forms
+
+
+def remove(item: Item, cache_dir: Path) -> bool:
+    """Remove an item while holding its stage's lock; False when somebody else holds it."""
+    path = cache_dir / "locks" / f"{item.key}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path).acquire(timeout=LOCK_WAIT):
+            doomed = cache_dir / "tmp" / f"{item.key}-{uuid.uuid4().hex}-removed"
+            doomed.parent.mkdir(parents=True, exist_ok=True)
+            item.path.rename(doomed)  # at once: nobody meets half an artefact
+            shutil.rmtree(doomed) if doomed.is_dir() else doomed.unlink()
+    except Timeout:
+        return False
+    except FileNotFoundError:  # somebody removed it first
+        return True
+    return True
+
+
+def upkeep(words: list[str], console: Console) -> int:
+    """List the cache and what would be removed; with remove=true remove it. Words: tables and overrides as for plans, results=DIR[,DIR], remove=true|false.
+
+    Raises:
+        ConfigError: a word that is none of these.
+    """
+    own = {key: value for key, _, value in (word.partition("=") for word in words) if key in ("remove", "results")}
+    rest = [word for word in words if word.partition("=")[0] not in own]
+    if own.get("remove", "false") not in ("true", "false"):
+        raise ConfigError(f"remove={own['remove']} must be true or false; false, the default, shows what would be removed")
+    env = environment(rest)
+    cache_dir, results_dir = env.cache_dir, env.results_dir
+    others = _others(own.get("results", ""))
+    recorded, tabled, broken = used_keys([*results_roots(results_dir), *others], rest)
+    found = list(items(cache_dir, recorded | tabled))
+    _show(found, cache_dir, recorded, console)
+    if broken:
+        console.print(f"{broken} unfinished runs cannot be read by this code: their stages count as unused")
+    doomed = [item for item in found if item.removable]
+    console.print(
+        f"no use for {len(doomed):,} of {len(found):,}, {readable(sum(item.size for item in doomed))}; records looked at: {_folders(results_dir, others)}"
+    )
+    if own.get("remove") == "true":
+        return _remove(doomed, cache_dir, console)
+    for item in doomed:
+        console.print(f"  would remove {_line(item)}", soft_wrap=True)
+    if doomed:
+        console.print('Nothing was removed. To remove these: make cache ARGS="remove=true"')
+    return 0
+
+
+def _others(names: str) -> list[Path]:
+    """Further directories of records."""
+    others = [Path(name) for name in names.split(",") if name]
+    for folder in others:
+        if not folder.is_dir():
+            raise ConfigError(f"results={folder} is no directory: name directories whose records use this cache, results=DIR[,DIR]")
+    return others
+
+
+def _folders(results_dir: Path, others: list[Path]) -> str:
+    return ", ".join(str(path) for path in (results_dir, *others)) + ("" if others else '; does another directory use this cache, say so: ARGS="results=DIR"')
+
+
+def _remove(doomed: list[Item], cache_dir: Path, console: Console) -> int:
+    gone = 0
+    for item in doomed:
+        if remove(item, cache_dir):
+            gone += item.size
+            console.print(f"  removed {_line(item)}", soft_wrap=True)
+        else:
+            console.print(f"  kept, a process holds its lock: {_line(item)}", soft_wrap=True)
+    console.print(f"freed {readable(gone)}")
+    return 0
+
+
+def _line(item: Item) -> str:
+    return f"{item.kind} {item.path}, {readable(item.size)}, {item.days:.1f} days old"
+
+
+def _show(found: list[Item], cache_dir: Path, recorded: set[str], console: Console) -> None:
+    """Two small tables: by kind, with what is of use; by age."""
+    by_kind: dict[str, Callable[[Item], bool]] = {kind: partial(_is_kind, kind) for kind in sorted({item.kind for item in found})}
+    by_age: dict[str, Callable[[Item], bool]] = {age: partial(_is_age, age) for age in (*(name for _, name in AGES), OLDER)}
+    for title, rows in ((f"{cache_dir} by kind", by_kind), ("by age", by_age)):
+        grid = Grid(title=title, title_justify="left")
+        for column in ("", "number", "size", "of records", "of tables alone", "no use"):
+            grid.add_column(column, justify="left" if not column else "right")
+        for name, belongs in {**rows, "all": lambda item: True}.items():
+            part = [item for item in found if belongs(item)]
+            uses = (lambda i: i.key in recorded, lambda i: i.used and i.key not in recorded, lambda i: i.removable)
+            grid.add_row(name, f"{len(part):,}", _sum(part), *(_sum(item for item in part if use(item)) for use in uses))
+        console.print(grid)
+
+
+def _is_kind(kind: str, item: Item) -> bool:
+    return item.kind == kind
+
+
+def _is_age(age: str, item: Item) -> bool:
+    return next((name for days, name in AGES if item.days < days), OLDER) == age
+
+
+def _sum(part: Iterable[Item]) -> str:
+    return readable(sum(item.size for item in part))

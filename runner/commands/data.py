@@ -1,0 +1,25 @@
+"""`make data`: fetch a data set, unless it is there, and verify it."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from runner.data.base import DataError
+from runner.data.catalog import names
+from runner.data.download import fetch
+from runner.errors import ConfigError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Fetch one data set; 0 when it is ready afterwards, 2 with one message when it is not."""
+    parser = argparse.ArgumentParser(prog="scripts/fetch_data.py", description="Fetch a data set, unless it is there, and verify its checksums.")
+    parser.add_argument("name", metavar="DATASET", help=", ".join(names()))
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of all data sets (default: data)")
+    args = parser.parse_args(argv)
+    try:
+        print(fetch(args.name, args.data_dir))
+    except (DataError, ConfigError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,41 @@
+"""`make plan`: what tables and figures need, what is there, and what the rest costs."""
+
+from collections.abc import Iterator
+
+import torch
+from rich.console import Console
+
+from runner.commands.arguments import launcher, load
+from runner.engine.machine import Machine
+from runner.launch.slots import Options
+from runner.launch.sweep import slots_for
+from runner.planning.show import lines
+from runner.planning.survey import survey
+from runner.suites.expand import Table
+
+
+def show_tables(tables: list[Table], machine: Machine, threads: int, console: Console) -> None:
+    """Print the plan of tables, and which of their rows have no method yet."""
+    jobs = {job.run_id: job for table in tables for job in table.jobs}
+    for line in lines(survey([(job, machine) for job in jobs.values()]), machine, threads):
+        console.print(line, soft_wrap=True)
+    for line in without_runs(tables):
+        console.print(line, soft_wrap=True)
+    for missing in sorted({cell.missing for table in tables for cell in table.cells.values() if cell.missing}):
+        console.print(f"missing: {missing}")
+
+
+def without_runs(tables: list[Table]) -> Iterator[str]:
+    """Which tables need none."""
+    for table in tables:
+        if all(cell.value is not None for cell in table.cells.values()):
+            yield f"{table.name} needs no runs: its entries are read from the configuration (make tables TABLE={table.name})"
+
+
+def show_plan(words: list[str], console: Console) -> int:
+    """Print what the tables need and what is there. Nothing is run."""
+    options, words = launcher(words)
+    tables, machine, threads = load(words)
+    each = slots_for(machine, options, threads)[0].threads if isinstance(options, Options) else threads or options.cpus_per_task
+    show_tables(tables, machine, each or torch.get_num_threads(), console)
+    return 0

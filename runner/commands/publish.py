@@ -1,0 +1,106 @@
+"""Ship what a table or figure was measured with: its records go to results/published, with the pages and pictures made of them and a line in the index.
+
+Only whole ones: every run done, by committed code. Pages have the table's name; those of a second setting of the same table have its words besides.
+tests/test_published.py holds what is shipped to its index.
+"""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from runner.commands.arguments import load
+from runner.commands.write import write
+from runner.errors import ConfigError
+from runner.files import atomically
+from runner.paths import PUBLISHED
+from runner.records.read import HISTORY
+from runner.spec.planned import PlannedRun
+from runner.suites.expand import Table, parse_arguments
+
+
+def publish(words: list[str], console: Console, published: Path = PUBLISHED) -> int:
+    """Copy the records of tables and figures from env.results_dir, print and draw them there, and index them.
+
+    Raises:
+        ConfigError: runs that are not done, or that uncommitted code measured.
+    """
+    names, _, _ = parse_arguments(words)
+    tables, machine, _ = load(words)
+    chosen = [word for word in words if "=" in word and not word.startswith("env.")]
+    for table in tables:
+        folders = [_folder(job, (machine.results_dir, published)) for job in table.jobs]
+        _refuse(table, folders)
+        for folder in folders:
+            if folder:
+                _copy(folder, published / "runs" / folder.name, _reads_history(table))
+        line = " ".join([table.name, *chosen])
+        listed = _index(published / "index.yaml", "figures" if table.drawn else "tables", line)
+        console.print(write(replace(table, name=page_name(line, listed)), published), markup=False, soft_wrap=True)
+    console.print(f"published in {published}: {', '.join(names)}")
+    return 0
+
+
+def page_name(line: str, listed: list[str]) -> str:
+    """What the pages of a line of the index are called: after its table, if it is the first of the lines that name it."""
+    name, *words = line.split()
+    return name if line == next(other for other in listed if other.split()[0] == name) else "+".join([name, *words])
+
+
+def _folder(job: PlannedRun, roots: tuple[Path, ...]) -> Path | None:
+    """Where the run's record lies, on this machine or among those that are shipped already."""
+    return next((folder for root in roots if ((folder := root / "runs" / job.run_id) / "result.json").is_file()), None)
+
+
+def _refuse(table: Table, folders: list[Path | None]) -> None:
+    """
+    Raises:
+        ConfigError: the table is not whole, or not reproducible.
+    """
+    undone = sum(folder is None for folder in folders)
+    if undone:
+        raise ConfigError(f"{table.name}: {undone} of {len(folders)} runs are not done; make reproduce TABLE={table.name} with the same ARGS, then publish")
+    dirty = [folder.name for folder in folders if folder and json.loads((folder / "result.json").read_text())["provenance"]["git_dirty"] is not False]
+    if dirty:
+        raise ConfigError(f"{table.name}: {len(dirty)} runs were measured by uncommitted code, e.g. {dirty[0]}; run them again from a clean checkout")
+
+
+def _reads_history(table: Table) -> bool:
+    """Whether it draws numbers of each epoch."""
+    return HISTORY in str(table.spec)
+
+
+def _copy(folder: Path, target: Path, history: bool) -> None:
+    """A record with what stands beside it; of metrics.jsonl the last training, which is what figures read, and only where one does."""
+    if folder == target:
+        return
+    for name in ("config.yaml", "series.json", "result.json"):
+        if (folder / name).is_file():
+            text = (folder / name).read_text()
+            atomically(target / name, partial(_write, text=text))
+    if history:
+        rows = (folder / "metrics.jsonl").read_text().splitlines()
+        last: Any = json.loads(rows[-1])["stage"]
+        kept = "".join(f"{row}\n" for row in rows if json.loads(row)["stage"] == last)
+        atomically(target / "metrics.jsonl", partial(_write, text=kept))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def _index(path: Path, section: str, line: str) -> list[str]:
+    """Add a line to a section of the index, whose comments stay, unless it is there; all lines of the section."""
+    lines = path.read_text().splitlines()
+    begin = end = lines.index(f"{section}:") + 1
+    while end < len(lines) and lines[end].startswith(" "):
+        end += 1
+    listed = [found.partition("#")[0].strip().removeprefix("- ") for found in lines[begin:end] if not found.strip().startswith("#")]
+    if line in listed:
+        return listed
+    text = "\n".join([*lines[:end], f"  - {line}", *lines[end:]]) + "\n"
+    atomically(path, partial(_write, text=text))
+    return [*listed, line]

@@ -1,0 +1,153 @@
+"""Give records and caches that were made before components had tags the identities that they have now.
+
+Before, a component's module and class name were hashed, and `_target_` in a run's config.yaml named
+them. FORMER_NAMES holds these names. A record is touched only if its configuration, hashed as it was
+hashed then, gives the identities that it has: its run id and the key of each of its stages. Then its
+folder, `run_id`, stage keys and `_target_`s are written anew; nothing else in it changes.
+
+Idempotent: repeat the command after a crash and it does what is left.
+"""
+
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.progress import track
+
+from runner.config.build import build_run
+from runner.config.compose import compose_config
+from runner.errors import ConfigError
+from runner.files import write_json
+from runner.spec.identity import Identity, identify, tag_of
+
+FORMER_NAMES: dict[str, str] = OmegaConf.to_container(OmegaConf.load(Path(__file__).with_name("former_names.yaml")))  # type: ignore[assignment]
+TARGET = re.compile(r"^(?P<before>[ -]*_target_: )(?P<name>[\w.]+)$", re.MULTILINE)
+RENEWED = ("config.yaml", "result.json", "status.json")  # files that name identities or classes
+
+
+@dataclass
+class Rekeyed:
+    """What was done in one directory of results: former run id -> new one, former stage key -> new one, and what was left alone."""
+
+    runs: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    kept: list[str] = field(default_factory=list)  # run ids whose configuration does not give them
+
+
+def former_name(cls: type) -> str:
+    """The module and class name under which a component was hashed."""
+    return FORMER_NAMES[tag_of(cls)]
+
+
+def renewed_config(text: str) -> str:
+    """A config.yaml with tags in place of the former names; everything else as it is."""
+    tags = {name: tag for tag, name in FORMER_NAMES.items()}
+    return TARGET.sub(lambda found: found["before"] + tags.get(found["name"], found["name"]), text)
+
+
+def rekey_results(results_dir: Path, console: Console | None = None) -> Rekeyed:
+    """Re-key every run in `results_dir`/runs, and the run ids that the tables in `results_dir`/tables print."""
+    done = Rekeyed()
+    folders = sorted(path.parent for path in (results_dir / "runs").glob("*/config.yaml"))
+    for folder in track(folders, "re-keying", console=console, transient=True, disable=console is None):
+        _rekey_run(folder, done)
+    for path in sorted((results_dir / "tables").glob("*.csv")):
+        text = path.read_text(encoding="utf-8")
+        changed = re.sub(r"[\w.]+(?:-[\w.]+){4,}", lambda found: done.runs.get(found[0], found[0]), text)
+        if changed != text:
+            path.write_text(changed, encoding="utf-8")
+    return done
+
+
+def rekey_cache(cache_dir: Path, keys: dict[str, str]) -> int:
+    """Rename artefacts and checkpoints of stages in the cache; how many were."""
+    renamed = 0
+    for former, new in keys.items():
+        for path, target in (
+            (cache_dir / "stages" / former, cache_dir / "stages" / new),
+            (cache_dir / "checkpoints" / f"{former}.pt", cache_dir / "checkpoints" / f"{new}.pt"),
+        ):
+            if path.exists() and not target.exists():
+                path.rename(target)
+                renamed += 1
+    return renamed
+
+
+def _rekey_run(folder: Path, done: Rekeyed) -> None:
+    """Re-key one run, unless it has its new identity already."""
+    config = renewed_config((folder / "config.yaml").read_text(encoding="utf-8"))
+    try:
+        run = build_run(OmegaConf.create(config), finished=True)  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError):  # of an older version of the code
+        done.kept.append(folder.name)
+        return
+    new = identify(run)
+    if folder.name == new.run_id:
+        return
+    former = identify(run, former_name)
+    record = json.loads(path.read_text(encoding="utf-8")) if (path := folder / "result.json").is_file() else None
+    if not _agrees(folder.name, former, record):
+        done.kept.append(folder.name)
+        return
+    _write_anew(folder, config, new)
+    done.runs[folder.name] = new.run_id
+    done.keys |= {former.keys[name]: new.keys[name] for name in new.keys}
+
+
+def _agrees(name: str, former: Identity, record: dict[str, Any] | None) -> bool:
+    """Whether the former identities of a configuration are those that its folder and its record have."""
+    stages = record["stages"] if record else []
+    return name == former.run_id and all(former.keys.get(stage["name"]) == stage["key"] for stage in stages)
+
+
+def _write_anew(folder: Path, config: str, new: Identity) -> None:
+    """The run's folder under its new name: complete before it has that name, and the former one goes last."""
+    temporary = folder.with_name(f".{uuid.uuid4().hex}")
+    shutil.copytree(folder, temporary, ignore=shutil.ignore_patterns(".*", *RENEWED))
+    (temporary / "config.yaml").write_text(config, encoding="utf-8")
+    for name in RENEWED[1:]:
+        if (folder / name).is_file():
+            content = json.loads((folder / name).read_text(encoding="utf-8"))
+            write_json(temporary / name, _renewed(content, new))
+    target = folder.with_name(new.run_id)
+    if target.exists():  # the process was killed before the former folder was gone
+        shutil.rmtree(temporary)
+    else:
+        temporary.rename(target)
+    shutil.rmtree(folder)
+
+
+def _renewed(content: dict[str, Any], new: Identity) -> dict[str, Any]:
+    """A record or status with its new identities."""
+    stages = {"stages": [{**stage, "key": new.keys[stage["name"]]} for stage in content["stages"]]} if "stages" in content else {}
+    return {**content, "run_id": new.run_id, **stages}
+
+
+def rekey(words: list[str], console: Console) -> int:
+    """Re-key this machine's results and cache. Words: env.results_dir=DIR, env.cache_dir=DIR.
+
+    Raises:
+        ConfigError: another word.
+    """
+    if other := [word for word in words if not word.startswith(("env.results_dir=", "env.cache_dir="))]:
+        raise ConfigError(f"{' '.join(other)}: rekey takes env.results_dir=DIR and env.cache_dir=DIR alone")
+    env = compose_config(words).env
+    done = rekey_results(Path(env.results_dir), console)
+    stages = rekey_cache(Path(env.cache_dir), done.keys)
+    console.print(f"{len(done.runs):,} runs in {env.results_dir} and {stages:,} stages in {env.cache_dir} have their new identities", soft_wrap=True)
+    for name in _first(done.kept):
+        console.print(f"left as it is, its configuration does not give this identity: {name}", soft_wrap=True)
+    return 0
+
+
+def _first(names: list[str], shown: int = 10) -> Iterator[str]:
+    yield from names[:shown]
+    if len(names) > shown:
+        yield f"and {len(names) - shown:,} more"

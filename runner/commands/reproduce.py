@@ -1,0 +1,42 @@
+"""Plan, run and print tables, draw figures: what is missing is run by the queue of this machine or on Slurm, shared stages first and none twice.
+
+Every job is idempotent: repeat the command after any crash and it does what is left.
+"""
+
+from rich.console import Console
+
+from runner.commands.arguments import launcher, load, unique_jobs
+from runner.commands.plan import without_runs
+from runner.commands.write import write, written
+from runner.engine.preflight import check
+from runner.errors import EXIT_STOPPED
+from runner.launch.slots import Options
+from runner.launch.slurm import EXIT_WAITING, run_remote
+from runner.launch.sweep import make_job, run_all, say, slots_for
+from runner.planning.survey import survey
+from runner.records.find import record_path
+
+
+def reproduce(words: list[str], console: Console) -> int:
+    """Run what the tables miss, then write and print them, then name what failed; the command's exit code."""
+    options, words = launcher(words)
+    tables, machine, threads = load(words)
+    jobs = unique_jobs(tables)
+    missing = [job for job in jobs if not record_path(machine.results_dir, job.run_id).is_file()]
+    for job in {repr((job.run.dataset, job.run.model, job.run.density)): job for job in missing}.values():
+        check(job.run, machine)  # data, net, density: say what is wrong before the first begins
+    console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} done, {len(missing)} to do. " + survey([(job, machine) for job in jobs]).line)
+    for line in without_runs(tables):
+        console.print(line, soft_wrap=True)
+    todo = [make_job(job.run, machine, list(job.overrides)) for job in missing]
+    if isinstance(options, Options):
+        code, said = run_all(todo, slots_for(machine, options, threads), options, console)
+    else:
+        code, said = run_remote(todo, options, console)
+    for table in tables if code not in (EXIT_STOPPED, EXIT_WAITING) else ():
+        console.print()
+        print(write(table, machine.results_dir))
+        console.print(f"written to {written(table, machine.results_dir)}", soft_wrap=True)
+    if said:
+        say(console, said)
+    return code

@@ -1,0 +1,14 @@
+"""`make tables`: print and write tables from the records that are there."""
+
+from runner.commands.arguments import load
+from runner.commands.write import write
+from runner.suites.spec import table_names
+
+
+def print_tables(words: list[str]) -> int:
+    """Write and print the tables from the records that are there; every table that we have when none is named."""
+    named = any("=" not in word for word in words)
+    tables, machine, _ = load(words if named else [*table_names(), *words])
+    for table in tables:
+        print(write(table, machine.results_dir))
+    return 0

@@ -1,0 +1,79 @@
+"""Which class declares a tag: the registry of components, read from the sources of our packages.
+
+A component is a dataclass with `tag: ClassVar[str] = "..."`. Configuration names it by `_target_: TAG`,
+so a class can be renamed or moved without a change in any configuration. Only the module of the class
+that was asked for is imported.
+"""
+
+import ast
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+PACKAGES = ("pruners", "models", "runner.data", "runner.display.loggers")  # where components lie
+
+
+class UnknownTag(LookupError):
+    """No class of our packages declares the tag."""
+
+
+def find_class(tag: str) -> type:
+    """The class that declares `tag`.
+
+    Raises:
+        UnknownTag: no class does.
+    """
+    try:
+        module, name = _sources()[tag]
+    except KeyError:
+        raise UnknownTag(tag) from None
+    found: type = getattr(importlib.import_module(module), name)
+    return found
+
+
+def tags() -> list[str]:
+    """Every tag that a component declares, sorted."""
+    return sorted(_sources())
+
+
+@cache
+def _sources() -> dict[str, tuple[str, str]]:
+    """Tag -> module and name of its class. A tag belongs to one class.
+
+    Raises:
+        ValueError: two classes declare one tag.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for module, path in _modules():
+        for name, tag in declared(path.read_text(encoding="utf-8")):
+            if tag in found:
+                raise ValueError(f"tag {tag!r} is declared twice: by {'.'.join(found[tag])} and by {module}.{name}; every component needs its own")
+            found[tag] = module, name
+    return found
+
+
+def declared(source: str) -> Iterator[tuple[str, str]]:
+    """Name and tag of each class in a module's text that declares one."""
+    if "tag: ClassVar" not in source:  # most modules: nothing to parse
+        return
+    for node in ast.parse(source).body:
+        for item in node.body if isinstance(node, ast.ClassDef) else ():
+            named = isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.target.id == "tag"
+            if isinstance(node, ast.ClassDef) and named and isinstance(item.value, ast.Constant):  # type: ignore[attr-defined]
+                yield node.name, str(item.value.value)  # type: ignore[attr-defined]
+
+
+def _modules() -> Iterator[tuple[str, Path]]:
+    """Name and file of every module of our packages; none is imported but the packages themselves."""
+    for package in PACKAGES:
+        spec = importlib.util.find_spec(package)
+        if spec is None:
+            continue
+        for folder in map(Path, spec.submodule_search_locations or ()):
+            for path in sorted(folder.rglob("*.py")):
+                parts = path.relative_to(folder).with_suffix("").parts
+                yield ".".join((package, *(part for part in parts if part != "__init__"))), path
+        if not spec.submodule_search_locations and spec.origin:
+            yield package, Path(spec.origin)

@@ -1,0 +1,49 @@
+"""From a composed configuration to what a command asks for."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from runner.config.build import build_run
+from runner.config.compose import compose_config
+from runner.spec.request import Environment, RunRequest, SavedConfig
+
+
+def read_request(cfg: DictConfig) -> RunRequest:
+    """The run that `cfg` describes, on the machine that it describes.
+
+    Raises:
+        ConfigError: as `build_run`.
+    """
+    method = cfg.method
+    return RunRequest(
+        run=build_run(cfg),
+        environment=environment_of(cfg),
+        config=SavedConfig(OmegaConf.to_yaml(cfg, resolve=True), _plain(cfg)),
+        words=tuple(HydraConfig.get().overrides.task) if HydraConfig.initialized() else (),
+        highlights=tuple(method.get("highlights", ())),
+        paper_training=method.get("paper"),
+        paper_command=method.get("paper_command"),
+    )
+
+
+def environment_of(cfg: DictConfig) -> Environment:
+    """The `env` group of a composed configuration."""
+    env = _plain(cfg.env)
+    folders = {key: Path(env[key]) for key in ("results_dir", "cache_dir", "data_dir")}
+    return Environment(**{**env, **folders})
+
+
+def environment(words: list[str]) -> Environment:
+    """The machine that a command line asks for by its `env.*` words; the others do not matter.
+
+    Raises:
+        ConfigError: an unknown key of env, or a value of the wrong type.
+    """
+    return environment_of(compose_config([word for word in words if word.startswith("env.")]))
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]

@@ -1,0 +1,71 @@
+"""Types of the configuration, for Hydra: a value of the wrong type or an unknown key stops at the command line.
+
+Values live in conf/*.yaml, each with its source; the types of a component's options are those of the dataclass whose tag its `_target_` is
+(runner/config/instantiate.py).
+No torch here: `--help` and `--cfg` must stay fast.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class TrainConfig:
+    """A paper's training settings; durations are the paper's and are multiplied by `scale`."""
+
+    name: str = MISSING
+    epochs: int = MISSING
+    scale: float = MISSING
+    lr: float = MISSING
+    lr_schedule: str = MISSING
+    warmup: str = MISSING
+    batch_size: int = MISSING
+    momentum: float = MISSING
+    weight_decay: float = MISSING
+    test_every: int = MISSING
+    precision: str = MISSING
+
+
+@dataclass
+class EnvConfig:
+    """The machine; never part of an identity."""
+
+    device: str = MISSING
+    threads: int | None = None
+    workers: int | None = None
+    results_dir: str = MISSING
+    cache_dir: str = MISSING
+    data_dir: str = MISSING
+    plan: bool = False
+    checkpoint_seconds: float = MISSING
+    progress: str = MISSING
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    dataset: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    source: Any = None
+    allocate: Any = None
+    pick: Any = None
+    schedule: Any = None
+    start: dict[str, Any] = field(default_factory=dict)
+    retrain: dict[str, Any] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
+    portrait: dict[str, Any] = field(default_factory=dict)
+    env: EnvConfig = field(default_factory=EnvConfig)
+    logger: dict[str, Any] = field(default_factory=dict)
+    density: float | None = None
+    seed: int = 0
+    train_fraction: float = 1.0
+
+
+def register() -> None:
+    """Tell Hydra about the types; conf/config.yaml takes them as `schema`."""
+    ConfigStore.instance().store(name="schema", node=Config)

@@ -1,0 +1,164 @@
+"""Progress that people can watch: a live bar on a terminal, a plain line every few seconds elsewhere, and status.json for other processes."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from runner.display.loggers import Log, Nothing
+from runner.files import atomically, write_json
+
+NO_LOG = Nothing()
+MODES = ("auto", "bar", "lines", "none")
+SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_STATUS = 1.0
+
+
+class Display(Protocol):
+    """Where progress goes."""
+
+    def stage(self, title: str, total: int, unit: str) -> None: ...
+
+    def tick(self, done: int, total: int, what: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Bar:
+    """A live bar per stage, by rich."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[what]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self.progress = Progress(*columns, console=console, transient=False)
+        self.progress.start()
+        self.task: TaskID | None = None
+
+    def stage(self, title: str, total: int, unit: str) -> None:
+        """Begin a new bar."""
+        self.task = self.progress.add_task(title, total=total or None, what=unit)
+
+    def tick(self, done: int, total: int, what: str) -> None:
+        """Move the current bar."""
+        if self.task is not None:
+            self.progress.update(self.task, completed=done, total=total or None, what=what)
+
+    def close(self) -> None:
+        """Leave the bars as they are and give the terminal back."""
+        self.progress.stop()
+
+
+class Lines:
+    """A line when a stage begins, and one every few seconds: for logs, pipes and clusters."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.title = ""
+        self.begun = self.last = time.monotonic()
+
+    def stage(self, title: str, total: int, unit: str) -> None:
+        """Print the stage's title."""
+        self.title, self.begun = title, time.monotonic()
+        self.last = self.begun
+        self.console.print(f"{title} …", highlight=False)
+
+    def tick(self, done: int, total: int, what: str) -> None:
+        """Print where we are, at most every few seconds."""
+        now = time.monotonic()
+        if now - self.last < SECONDS_BETWEEN_LINES or not done:
+            return
+        self.last = now
+        left = (now - self.begun) / done * (total - done)
+        self.console.print(f"{self.title}: {done}/{total} {what}, {now - self.begun:.0f} s, about {left:.0f} s left", highlight=False)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class Quiet:
+    """No progress at all."""
+
+    def stage(self, title: str, total: int, unit: str) -> None:
+        """Say nothing."""
+
+    def tick(self, done: int, total: int, what: str) -> None:
+        """Say nothing."""
+
+    def close(self) -> None:
+        """Say nothing."""
+
+
+def display(mode: str, console: Console) -> Display:
+    """The display of a mode; `auto` takes the bar on a terminal and lines elsewhere."""
+    if mode == "none":
+        return Quiet()
+    return Bar(console) if mode == "bar" or (mode == "auto" and console.is_terminal) else Lines(console)
+
+
+class Watcher:
+    """Follows one run: shows progress, keeps status.json and metrics.jsonl in the run's folder up to date, tells the logger every epoch once."""
+
+    def __init__(self, folder: Path, shown: Display, about: dict[str, Any], writes: bool = True, log: Log = NO_LOG) -> None:
+        self.folder, self.shown, self.about, self.writes, self.log = folder, shown, about, writes, log
+        self.logged: set[tuple[str, int]] = set()
+        self.history: list[dict[str, Any]] = []
+        self.written = 0.0
+        self.current: dict[str, Any] = {}
+
+    def stage(self, name: str, title: str, total: int, unit: str) -> None:
+        """A stage begins."""
+        self.current = {"stage": name, "since": round(time.time(), 1)}
+        self.shown.stage(title, total, unit)
+        self._status("running", force=True)
+
+    def tick(self, done: int, total: int, what: str) -> None:
+        """Something of the current stage is done."""
+        self.shown.tick(done, total, what)
+
+    def epoch(self, row: dict[str, Any], total: int) -> None:
+        """An epoch of the current stage is done; `total` epochs are asked of it."""
+        stage = self.current.get("stage")
+        self.history.append({"stage": stage, **row})
+        self._tell(str(stage), [row])
+        self.current.update(epoch=row["epoch"], epochs=total)
+        if row["accuracy"] is not None:  # else the last epoch that was tested is what is known
+            self.current["accuracy"] = row["accuracy"]
+        self._status("running")
+
+    def restore(self, stage: str, rows: list[dict[str, Any]]) -> None:
+        """Take over the history of a stage that was not computed here, or the part before a resume."""
+        self.history = [row for row in self.history if row["stage"] != stage] + [{"stage": stage, **row} for row in rows]
+        self._tell(stage, rows)
+
+    def finish(self, status: str, record: dict[str, Any] | None = None) -> None:
+        """Last words: `done`, `stopped` or `failed`."""
+        self._status(status, force=True)
+        self.log.close(record)
+
+    def _tell(self, stage: str, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            if (stage, row["epoch"]) not in self.logged:
+                self.logged.add((stage, row["epoch"]))
+                self.log.epoch(stage, row)
+
+    def _status(self, status: str, force: bool = False) -> None:
+        now = time.time()
+        if not self.writes or (not force and now - self.written < SECONDS_BETWEEN_STATUS):
+            return
+        self.written = now
+        write_json(self.folder / "status.json", {**self.about, "status": status, **self.current, "updated": round(now, 1)})
+        write_lines(self.folder / "metrics.jsonl", self.history)
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Rows as JSON lines, atomically."""
+    atomically(path, lambda p: p.write_text("".join(json.dumps(row) + "\n" for row in rows)))

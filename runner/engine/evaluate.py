@@ -1,0 +1,47 @@
+"""Accuracy and loss on a held-out set."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pruners.base import Batch
+from runner.engine.distributed import ALONE, Team
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracies in percent, loss as mean cross-entropy in nats."""
+
+    accuracy: float
+    top5: float
+    loss: float
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Iterable[Batch], weights: dict[str, Tensor], autocast: torch.autocast, team: Team = ALONE) -> Evaluation:
+    """Evaluate in eval mode, every process its share of each batch; the model's training flag is put back.
+
+    Args:
+        weights: parameters to replace in the forward pass (`Masking.weights`); {} for none.
+        autocast: the precision context of the training.
+    """
+    training = model.training
+    model.eval()
+    count, hits, hits5, loss = 0.0, 0.0, 0.0, 0.0
+    with autocast:
+        for batch in batches:
+            (x, y), share = team.share(batch)
+            each = share * len(batch[1]) / len(y)  # an example counts once, also where all processes have it
+            logits = (functional_call(model, weights, (x,)) if weights else model(x)).float()  # (B, C)
+            top = logits.topk(min(5, logits.shape[1]), dim=1).indices == y[:, None]  # (B, 5)
+            hits += each * int(top[:, 0].sum())
+            hits5 += each * int(top.any(dim=1).sum())
+            loss += each * float(F.cross_entropy(logits, y, reduction="sum"))
+            count += each * len(y)
+    model.train(training)
+    count, hits, hits5, loss = team.total(torch.tensor([count, hits, hits5, loss], dtype=torch.float64, device=team.device)).tolist()
+    return Evaluation(100 * hits / count, 100 * hits5 / count, loss / count)

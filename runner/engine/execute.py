@@ -1,0 +1,129 @@
+"""One run from its configuration to its record: check, look up, compute what is missing, write down."""
+
+import json
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from runner.config.instantiate import construct
+from runner.display.loggers import Logger
+from runner.display.progress import NO_LOG, Watcher, display
+from runner.display.summary import summary
+from runner.engine.context import Workbench
+from runner.engine.machine import Machine, prepare
+from runner.engine.preflight import check
+from runner.engine.record import make_record
+from runner.engine.signals import asked_to_stop
+from runner.engine.stages import run_stage
+from runner.engine.store import Store
+from runner.errors import EXIT_FAILED, EXIT_STOPPED, Stopped
+from runner.files import atomically, clear_leftovers, held, write_json
+from runner.records.find import record_path
+from runner.spec.identity import run_id
+from runner.spec.request import RunRequest
+
+
+def execute(request: RunRequest) -> int:
+    """Do a run unless it is done; the process' exit code. The closing summary shows its record.
+
+    Raises:
+        ConfigError: it cannot be run here; nothing was done.
+    """
+    machine = prepare(request.environment)
+    check(request.run, machine)
+    logger: Logger = construct(request.config.values["logger"], "logger")
+    logger.check()
+    return _finish(_Attempt(request, machine, logger, Console(highlight=False)))
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A run under way on this machine."""
+
+    request: RunRequest
+    machine: Machine
+    logger: Logger
+    console: Console
+
+    @cached_property
+    def run_id(self) -> str:
+        """The run's identity."""
+        return run_id(self.request.run)
+
+    @property
+    def record(self) -> Path:
+        """Where its record is or will be."""
+        return record_path(self.machine.results_dir, self.run_id)
+
+
+def _finish(attempt: _Attempt) -> int:
+    """Hold the run's folder, compute or find the record, show it; every way to end leaves a status behind."""
+    path, team, console = attempt.record, attempt.machine.team, attempt.console
+    if not team.decide(path.is_file):
+        with team.lead(held(path.with_name(".lock"), lambda holder: console.print(f"waiting for {attempt.run_id}, which {holder} runs"))):
+            if not team.decide(path.is_file) and (code := _compute(attempt)):
+                return code
+    if team.first:
+        console.print(summary(json.loads(path.read_text()), path, attempt.request))
+    return 0
+
+
+def _compute(attempt: _Attempt) -> int:
+    """Compute the record; the exit code."""
+    machine, folder, first = attempt.machine, attempt.record.parent, attempt.machine.team.first
+    if first:
+        clear_leftovers(folder)
+        atomically(folder / "config.yaml", lambda p: p.write_text(attempt.request.config.text, encoding="utf-8"))
+    log = attempt.logger.open(folder, attempt.run_id, attempt.request.config) if first else NO_LOG
+    shown = display(machine.progress, attempt.console)
+    watcher = Watcher(folder, shown, {"run_id": attempt.run_id}, writes=first, log=log)
+    try:
+        with asked_to_stop() as stop:
+            record = perform(Workbench(attempt.request.run, machine, Store(machine.cache_dir), watcher, stop), attempt.run_id)
+        if first:
+            write_json(attempt.record, record)
+            (folder / "traceback.txt").unlink(missing_ok=True)
+        watcher.finish("done", record)
+    except Stopped:
+        watcher.finish("stopped")
+        shown.close()
+        stop.pass_on()
+        if first:
+            print(f"stopped: {attempt.run_id} is checkpointed; the same command goes on from there", file=sys.stderr)
+        return EXIT_STOPPED
+    except Exception as error:
+        atomically(folder / "traceback.txt", lambda p: p.write_text(traceback.format_exc()))
+        watcher.finish("failed")
+        shown.close()
+        print(f"failed: {attempt.run_id}: {type(error).__name__}: {error}\n  where: {folder / 'traceback.txt'}", file=sys.stderr)
+        return EXIT_FAILED
+    finally:
+        shown.close()
+    return 0
+
+
+def perform(bench: Workbench, identity: str) -> dict[str, Any]:
+    """Run or load every stage in order; the record."""
+    begun, started = time.monotonic(), _now()
+    stages = []
+    for stage in bench.run.stages:
+        meta, cached = run_stage(bench, stage)
+        bench.watcher.restore(stage.name, meta["history"])
+        stages.append({**meta, "name": stage.name, "key": bench.keys[stage.name], "cached": cached})
+        if bench.machine.team.any(bench.stop()):
+            raise Stopped
+    series = {name: numbers for meta in stages for name, numbers in meta.get("series", {}).items()}
+    if series and bench.machine.team.first:
+        write_json(record_path(bench.machine.results_dir, identity).with_name("series.json"), series)  # before the record, which says that all is there
+    return make_record(bench, stages, identity, time.monotonic() - begun, started, _now())
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

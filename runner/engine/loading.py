@@ -1,0 +1,33 @@
+"""The stage that stands in for a training when weights come from elsewhere: it loads them, tests the net once, and leaves an artefact like a training's."""
+
+import time
+
+import torch
+
+from pruners.base import Finding, full_masks
+from runner.engine.context import Workbench
+from runner.engine.evaluate import evaluate
+from runner.engine.pretrained import fitting
+from runner.engine.store import Artefact
+from runner.spec.findings import ACCURACY, LOSS, ORIGIN, TOP5
+from runner.spec.run import Stage
+
+
+def load(bench: Workbench, stage: Stage) -> Artefact:
+    """The weights, unmasked, with what they are and how the net does on the test images as findings. It has trained no epoch.
+
+    Raises:
+        ConfigError: they cannot be read any more, or do not fit.
+    """
+    assert stage.weights is not None
+    begun = time.monotonic()
+    model = bench.fresh_model()
+    model.load_state_dict(fitting(stage.weights, model.state_dict(), bench.run))
+    test, _ = bench.held_out()
+    found = evaluate(model, test(), {}, torch.autocast(bench.machine.device.type, enabled=False))
+    report: dict[str, Finding] = {ORIGIN: stage.weights.content, ACCURACY: found.accuracy, TOP5: found.top5, LOSS: found.loss}
+    return Artefact(
+        weights={name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
+        masks=full_masks(model),
+        meta={"report": report, "seconds": time.monotonic() - begun, "epochs": 0, "history": []},
+    )

@@ -1,0 +1,105 @@
+"""The machine a run uses, and what it can and cannot do. Nothing here is part of a run's identity; all of it is recorded."""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from runner.display.progress import MODES
+from runner.engine.distributed import ALONE, Team, join
+from runner.errors import ConfigError, one_of
+from runner.spec.request import Environment
+
+DEVICES = ("auto", "cpu", "cuda")
+MOST_WORKERS = 16  # unless env.workers asks for more
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Directories, device and habits of this machine."""
+
+    device: torch.device
+    results_dir: Path
+    cache_dir: Path
+    data_dir: Path
+    checkpoint_seconds: float
+    progress: str
+    team: Team = ALONE  # the processes that torchrun started
+    workers: int = 0  # processes that decode images
+
+
+def prepare(env: Environment) -> Machine:
+    """The machine that is asked for; sets torch's threads and deterministic algorithms.
+
+    Raises:
+        ConfigError: a device, thread count or directory that cannot be had.
+    """
+    chosen = (("device", env.device, DEVICES), ("progress", env.progress, MODES))
+    problems = [one_of(f"env.{key}", value, choices) for key, value, choices in chosen if value not in choices]
+    if env.device == "cuda" and not torch.cuda.is_available():
+        problems.append("env.device=cuda: torch sees no CUDA device here; take env.device=cpu, or auto, which uses what there is")
+    if env.threads is not None and env.threads < 1:
+        problems.append(f"env.threads={env.threads} must be at least 1, or null for torch's choice")
+    if env.checkpoint_seconds < 0:
+        problems.append(f"env.checkpoint_seconds={env.checkpoint_seconds:g} must be 0 (after every step) or more")
+    if env.workers is not None and env.workers < 0:
+        problems.append(f"env.workers={env.workers} must be 0 (the run's own process decodes images) or more, or null for one a thread")
+    folders = (("results_dir", env.results_dir), ("cache_dir", env.cache_dir))
+    problems += [message for key, folder in folders if (message := _unwritable(f"env.{key}", folder))]
+    if problems:
+        raise ConfigError(*problems)
+    if env.threads is not None:
+        torch.set_num_threads(env.threads)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    cuda = env.device == "cuda" or (env.device == "auto" and torch.cuda.is_available())
+    team = join(torch.device("cuda" if cuda else "cpu"))
+    return Machine(
+        device=team.device,
+        results_dir=env.results_dir,
+        cache_dir=env.cache_dir,
+        data_dir=env.data_dir,
+        checkpoint_seconds=env.checkpoint_seconds,
+        progress=env.progress if team.first else "none",
+        team=team,
+        workers=min(MOST_WORKERS, torch.get_num_threads()) if env.workers is None else env.workers,
+    )
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse bf16 where the device has no instructions for it.
+
+    Raises:
+        ConfigError: with the way out.
+    """
+    if precision != "bf16":
+        return
+    native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else cpu_has_bf16(_cpu_flags())
+    if not native:
+        raise ConfigError(f"train.precision=bf16: this {device.type} has no bf16 instructions (emulation is slower than fp32); take train.precision=fp32")
+
+
+def cpu_has_bf16(flags: set[str]) -> bool:
+    """Whether a CPU with these feature flags (Linux' names) computes in bf16: AVX-512, AMX, or Arm's BF16 extension."""
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16", "avx_ne_convert"})
+
+
+def _cpu_flags() -> set[str]:
+    info = Path("/proc/cpuinfo")
+    if not info.is_file():
+        return {"bf16"} if platform.machine() == "arm64" else set()  # macOS on Apple silicon has no such file
+    return {word for line in info.read_text().splitlines() if line.lower().startswith(("flags", "features")) for word in line.split(":", 1)[1].split()}
+
+
+def _unwritable(key: str, path: Path) -> str | None:
+    """Why nothing can be written under `path`, or None. Root may write where the mode bits forbid it, so this tries."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe-{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        return f"{key}={path} cannot be written: {error.strerror}; name another directory with {key}=DIR"
+    return None

@@ -1,0 +1,129 @@
+"""Weights from elsewhere in place of a training, as `start.weights` names them: a file, or what torchvision publishes for the net.
+
+Their identity is what they are: the SHA-256 of the file wherever it lies, or the name of torchvision's entry. Files are safetensors, or torch's own, of which
+nothing but tensors and plain values is read. A state dict may lie inside a checkpoint, and may come from a net in DataParallel.
+"""
+
+import pickle
+import socket
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from runner.data.download import PATIENCE
+from runner.engine.checkpoint import State
+from runner.errors import ConfigError
+from runner.files import held
+from runner.spec.pretrained import TORCHVISION, digest
+from runner.spec.run import Run, Weights
+
+WRAPPERS = ("state_dict", "model")  # where checkpoints keep a state dict
+PARALLEL = "module."  # what DataParallel puts before every name
+COUNTER = "num_batches_tracked"  # of BatchNorm; files from before PyTorch 0.4.1 have none, and with a fixed momentum nothing reads it
+SHOWN = 3  # names of each kind of misfit
+
+
+def fitting(weights: Weights, expected: State, run: Run) -> State:
+    """The weights under the names and in the types of `expected`, a state dict of the run's net.
+
+    Raises:
+        ConfigError: they cannot be had or read, or do not fit.
+    """
+    name, dataset, classes = run.model.name, run.dataset.name, run.dataset.info().classes
+    if weights.path is None and (told := len(_entry(weights).meta["categories"])) != classes:  # known before anything is fetched
+        problem = f"{_said(weights)}: torchvision's weights of {name} tell {told} classes apart, dataset={dataset} has {classes}"
+        raise ConfigError(f"{problem}; take dataset=imagenet, or leave start.weights out: then the net is trained")
+    state = _unwrapped(_read(weights), weights)
+    state |= {counter: tensor for counter, tensor in expected.items() if counter.endswith(COUNTER) and counter not in state}
+    lines = _misfits(state, expected)
+    if lines:
+        raise ConfigError("\n".join([f"{_said(weights)} does not fit model={name} on dataset={dataset} ({classes} classes)", *lines]))
+    return {parameter: state[parameter].to(tensor.dtype) for parameter, tensor in expected.items()}
+
+
+def _misfits(state: State, expected: State) -> list[str]:
+    """A line for each kind of misfit, with a few names."""
+    kinds = {
+        "missing": [name for name in expected if name not in state],
+        "unknown to the net": [name for name in state if name not in expected],
+        "of another shape": [
+            f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in state and state[name].shape != tensor.shape
+        ],
+    }
+    more = {kind: f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "" for kind, names in kinds.items()}
+    return [f"  {kind}: {', '.join(names[:SHOWN])}{more[kind]}" for kind, names in kinds.items() if names]
+
+
+def _entry(weights: Weights) -> Any:
+    import torchvision  # here: it takes a second, which planning can do without
+
+    return torchvision.models.get_weight(weights.content.partition(":")[2])
+
+
+def _said(weights: Weights) -> str:
+    return f"start.weights={weights.path or TORCHVISION}"
+
+
+def _read(weights: Weights) -> Any:
+    """What the file holds, on the CPU."""
+    path = Path(weights.path).expanduser() if weights.path else downloaded(_entry(weights).url)
+    try:
+        if weights.path and weights.content != f"sha256:{digest(path)}":
+            raise ConfigError(f"{_said(weights)} has changed since the run began; begin again")
+        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        problem = f"{_said(weights)} is no file of torch's, or holds more than tensors and plain values"
+        raise ConfigError(f"{problem}; save the state dict alone: torch.save(model.state_dict(), PATH)") from error
+    except (OSError, EOFError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(f"{_said(weights)} cannot be read: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or "it ends too early").splitlines()[0]
+
+
+def _unwrapped(found: Any, weights: Weights) -> State:
+    """The state dict inside a checkpoint, without DataParallel's prefix."""
+    for name in WRAPPERS:
+        if isinstance(found, dict) and isinstance(found.get(name), dict):
+            found = found[name]
+    if not isinstance(found, dict) or not found or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
+        raise ConfigError(f"{_said(weights)} holds no state dict: expected names and tensors, alone or under {' or '.join(WRAPPERS)}")
+    parallel = all(name.startswith(PARALLEL) for name in found)
+    return {name.removeprefix(PARALLEL) if parallel else name: tensor for name, tensor in found.items()}
+
+
+def downloaded(url: str) -> Path:
+    """Where torch keeps the file of that address; fetched if it is not there, its checksum tested against the one in its name.
+
+    Raises:
+        ConfigError: no network, or another content.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    prefix = path.stem.rpartition("-")[2]
+    if not path.is_file():
+        with held(path.with_name(f"{path.name}.lock"), lambda holder: None):  # one process fetches, others wait
+            if not path.is_file():
+                _download(url, path, prefix)
+    if not digest(path).startswith(prefix):
+        raise ConfigError(f"start.weights={TORCHVISION}: {path} is damaged or another file, its SHA-256 should begin with {prefix}; delete it")
+    return path
+
+
+def _download(url: str, path: Path, prefix: str) -> None:
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(
+            f"start.weights={TORCHVISION}: {url} could not be fetched ({_reason(error)})\n"
+            f"  on a machine with a network download it, and put it at {path} here: then the same command finds it; or name it, start.weights=PATH"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(patience)

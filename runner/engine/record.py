@@ -1,0 +1,103 @@
+"""One JSON file per finished run: design.md, section 4."""
+
+from typing import Any
+
+import torch
+
+from models.count import multiply_accumulates
+from pruners.base import count_kept, count_prunable, full_masks, keep_count
+from runner.engine.context import Workbench
+from runner.records.provenance import provenance
+from runner.spec.identity import NUMERICS
+from runner.spec.run import Run, trains
+
+SCHEMA = 1
+UNIT = "multiply-accumulates per example"  # of `flops`
+NOT_COMPARED = ("runtime_s", "wall_s", "provenance")  # may differ between equal records, and so may a stage's seconds and cached
+
+
+def make_record(bench: Workbench, stages: list[dict[str, Any]], identity: str, wall_s: float, started: str, finished: str) -> dict[str, Any]:
+    """The record of a run whose stages are all done.
+
+    Args:
+        stages: metadata of each stage as the cache holds it, with `name`, `key` and `cached`.
+
+    Raises:
+        RuntimeError: the density reached is not the density asked.
+    """
+    run = bench.run
+    counts = _counts(bench)
+    pruned_to = next((stage.density for stage in reversed(run.stages) if stage.density is not None), run.density)
+    if pruned_to is not None and all(stage.exact for stage in run.stages) and counts["kept"] != keep_count(pruned_to, counts["prunable"]):
+        raise RuntimeError(f"run {identity} ends with {counts['kept']} weights instead of {keep_count(pruned_to, counts['prunable'])} (density={pruned_to:g})")
+    trained = [meta for meta in stages if meta["history"]]
+    history = trained[-1]["history"] if trained else []
+    last = history[-1] if history else {}
+    column = [stage for stage in run.stages if stage.name in run.epoch_column]
+    return {
+        "schema": SCHEMA,
+        "run_id": identity,
+        "status": "done",
+        "method": run.method,
+        "label": run.label,
+        "dataset": run.dataset.name,
+        "train_fraction": run.train_fraction,
+        "model": run.model.name,
+        "seed": run.seed,
+        "density_target": run.density,
+        **counts,
+        "accuracy": last.get("accuracy"),
+        "accuracy_best": max((row["accuracy"] for row in history if row["accuracy"] is not None), default=None),
+        "accuracy_top5": last.get("accuracy_top5"),
+        "test_loss": last.get("test_loss"),
+        "val_accuracy": last.get("val_accuracy"),
+        "epochs": sum(stage.recipe.epochs for stage in column if stage.recipe),
+        "epochs_total": sum(trains(stage) for stage in run.stages),
+        "epoch_kind": "search" if any(stage.kind == "search" for stage in column) else "train",
+        "scale": run.scale,
+        "runtime_s": round(sum(meta["seconds"] for meta in stages), 3),
+        "wall_s": round(wall_s, 3),
+        "stages": [{**{k: m[k] for k in ("name", "key", "cached", "epochs")}, "seconds": round(m["seconds"], 3)} for m in stages],
+        "report": {k: v for meta in stages for k, v in meta["report"].items()},
+        "provenance": {
+            **provenance(bench.machine.device, bench.machine.team.size),
+            "numerics": {kind: NUMERICS[kind] for kind in sorted({s.kind for s in run.stages})},
+            "precision": run.precision,
+            "dataset_checksum": stages[-1]["dataset_checksum"],
+            "started": started,
+            "finished": finished,
+        },
+    }
+
+
+def _counts(bench: Workbench) -> dict[str, Any]:
+    """Densities and multiply-accumulates of the final masks; null where nothing was trained or pruned."""
+    run = bench.run
+    info = run.dataset.info()
+    model = run.model(info.channels, info.classes, info.size, torch.Generator())
+    final = final_stage(run)
+    if final is None:
+        dense, _ = multiply_accumulates(model, (info.channels, info.size, info.size))
+        nothing = dict.fromkeys(("density", "sparsity", "kept"))
+        return {**nothing, "prunable": count_prunable(full_masks(model)), "flops": {"dense": dense, "nonzero": None, "unit": UNIT}}
+    masks = bench.store.load(bench.keys[final]).masks or full_masks(model)
+    kept, prunable = count_kept(masks), count_prunable(masks)
+    dense, nonzero = multiply_accumulates(model, (info.channels, info.size, info.size), masks)
+    return {
+        "density": kept / prunable,
+        "sparsity": 1 - kept / prunable,
+        "prunable": prunable,
+        "kept": kept,
+        "flops": {"dense": dense, "nonzero": nonzero, "unit": UNIT},
+    }
+
+
+def final_stage(run: Run) -> str | None:
+    """Name of the stage whose weights and masks are the run's result: the last one that is no measurement; None for a run of measurements alone."""
+    return next((stage.name for stage in reversed(run.stages) if stage.kind != "measure"), None)
+
+
+def comparable(record: dict[str, Any]) -> dict[str, Any]:
+    """The part of a record that repeating the run must reproduce exactly (design.md, section 4)."""
+    kept = {key: value for key, value in record.items() if key not in NOT_COMPARED}
+    return {**kept, "stages": [{k: v for k, v in stage.items() if k not in ("seconds", "cached")} for stage in record["stages"]]}

@@ -1,0 +1,247 @@
+"""Run a stage or take it from the cache. What a stage computes depends on its key alone: on what is hashed, never on who ran before in this process.
+
+The one place where masks, weights and optimizer states travel from stage to stage.
+"""
+
+import math
+import time
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.connected import empty_layers, reached_outputs
+from pruners.base import Finding, FixedMasking, Masking, Masks, Measurement, Observed, apply_masks, count_kept, count_prunable, full_masks, keep_count
+from runner.engine.checkpoint import State
+from runner.engine.context import Workbench
+from runner.engine.loading import load
+from runner.engine.machine import Machine
+from runner.engine.store import Artefact, Store
+from runner.engine.train import Session, Trained, finite, train
+from runner.spec.findings import CONNECTED, DIVERGED, EMPTY, REACHED
+from runner.spec.identity import stage_keys
+from runner.spec.run import Run, Stage, snapshots_wanted, trains
+
+
+def is_cached(run: Run, stage: Stage, store: Store, key: str) -> bool:
+    """Whether nothing of the stage is left to compute: the artefact is there, and so is every snapshot that this run rewinds to."""
+    return store.has(key) and all(store.has_snapshot(key, e) for e in snapshots_wanted(run).get(stage.name, ()))
+
+
+def run_stage(bench: Workbench, stage: Stage) -> tuple[dict[str, Any], bool]:
+    """Compute the stage unless it is cached; its metadata, and whether it was cached."""
+    key, store = bench.keys[stage.name], bench.store
+    team = bench.machine.team
+    if team.decide(lambda: is_cached(bench.run, stage, store, key)):
+        return store.meta(key), True
+    waiting = f"waiting for {stage.name}, which {{}} computes"
+    with team.lead(store.lock(key, lambda holder: bench.watcher.stage(stage.name, waiting.format(holder), 0, ""))):
+        if team.decide(lambda: is_cached(bench.run, stage, store, key)):
+            return store.meta(key), True
+        epochs = trains(stage)
+        what = f"{epochs} epochs" if epochs else {"measure": "measuring", "prune": "pruning", "load": "loading and testing"}.get(stage.kind, stage.kind)
+        bench.watcher.stage(stage.name, f"{stage.name} ({what})", 0, "steps" if epochs else "")
+        if team.decide(lambda: store.has(key)):
+            _add_snapshots(bench, stage)
+        elif team.first or stage.recipe:  # what neither trains nor is tested is not shared
+            _compute(bench, stage)
+            if epochs and not team.decide(lambda: is_cached(bench.run, stage, store, key)):  # resumed from the checkpoint of a run that rewinds elsewhere
+                _add_snapshots(bench, stage)
+        if team.first:
+            store.checkpoint_path(key).unlink(missing_ok=True)
+    return store.meta(key), False
+
+
+def _compute(bench: Workbench, stage: Stage) -> None:
+    """Compute a stage and keep what it leaves."""
+    bench.seed_layers(stage)
+    artefact = {"train": _train, "search": _train, "prune": _prune, "measure": _measure, "load": load}[stage.kind](bench, stage)
+    artefact.meta["report"] = {name: finite(v) if isinstance(v, float) else v for name, v in artefact.meta["report"].items()}
+    artefact.meta |= {"stage": stage.name, "kind": stage.kind, "dataset_checksum": bench.data.checksum}
+    if bench.machine.team.first:
+        bench.store.save(bench.keys[stage.name], artefact)
+
+
+def _train(bench: Workbench, stage: Stage) -> Artefact:
+    begun = time.monotonic()
+    model, masking, momentum = _ready_to_train(bench, stage)
+    setup = time.monotonic() - begun
+    done = _fit(bench, stage, model, masking, momentum, None)
+    last = stage.recipe.end * bench.batches(stage).steps_per_epoch - 1  # type: ignore[union-attr]
+    _make_effective(model, masking, last)
+    check_masked(model, masking.masks, stage)
+    report = masking.report | _divergence(stage, done.history) | _cut_off_now(bench, stage, model, masking.masks)
+    meta = {"report": report, "seconds": done.seconds + setup, "epochs": trains(stage), "history": done.history}
+    return Artefact(
+        weights=_state(model),
+        masks=masking.masks,
+        findings={name: t.detach().cpu() for name, t in masking.trainable.items()},
+        optimizer=done.momentum,
+        snapshots=done.snapshots,
+        meta=meta | _series(stage, masking.series if isinstance(masking, Observed) else {}),
+    )
+
+
+@torch.no_grad()
+def _make_effective(model: nn.Module, masking: Masking, step: int) -> None:
+    """Put the weights that the net computed with into the net: where a masking replaces them in the forward pass, these are the result."""
+    for name, weight in masking.weights(model, step).items():
+        model.get_parameter(name).copy_(weight)
+    apply_masks(model, masking.masks)
+
+
+def _divergence(stage: Stage, history: list[dict[str, Any]]) -> dict[str, Finding]:
+    """A training that diverged is a result, and its record says so; before its first epoch (0) none has a loss."""
+    epoch = next((row["epoch"] for row in history if row["train_loss"] is None and row["epoch"]), None)
+    return {} if epoch is None else {f"{DIVERGED}{stage.name}": epoch}
+
+
+def _ready_to_train(bench: Workbench, stage: Stage) -> tuple[nn.Module, Masking, State]:
+    """The network at its start, what masks it, and the momentum to start from."""
+    model, masks, momentum = _at_start(bench, stage)
+    assert stage.recipe is not None
+    if stage.component is None:
+        return model, FixedMasking(masks), momentum
+    steps = stage.recipe.trained_epochs * bench.batches(stage).steps_per_epoch
+    return model, stage.component(model, masks, bench.task(stage, steps)), momentum
+
+
+def _fit(bench: Workbench, stage: Stage, model: nn.Module, masking: Masking, momentum: State, stop_after: int | None) -> Trained:
+    assert stage.recipe is not None
+    total = stage.recipe.end
+    session = Session(
+        checkpoint=bench.store.checkpoint_path(bench.keys[stage.name]) if stop_after is None else None,
+        every=bench.machine.checkpoint_seconds,
+        stop=bench.stop,
+        epoch_done=lambda row: bench.watcher.epoch(row, total),
+        tick=bench.watcher.tick,
+        team=bench.machine.team,
+    )
+    snapshots = snapshots_wanted(bench.run).get(stage.name, frozenset())
+    return train(model, masking, stage.recipe, bench.feeds(stage), F.cross_entropy, session, momentum=momentum, snapshots=snapshots, stop_after=stop_after)
+
+
+def _add_snapshots(bench: Workbench, stage: Stage) -> None:
+    """The stage was trained before anyone wanted this rewinding point: train its first epochs again, which gives the same weights."""
+    bench.seed_layers(stage)
+    model, masking, momentum = _ready_to_train(bench, stage)
+    done = _fit(bench, stage, model, masking, momentum, math.ceil(max(snapshots_wanted(bench.run)[stage.name])))
+    for epoch, state in done.snapshots.items() if bench.machine.team.first else ():
+        bench.store.add_snapshot(bench.keys[stage.name], epoch, state)
+
+
+def _prune(bench: Workbench, stage: Stage) -> Artefact:
+    model, masks, _ = _at_start(bench, stage)
+    task = bench.task(stage, steps=0)
+    begun = time.monotonic()
+    masking = stage.component(model, masks, task)
+    apply_masks(model, masking.masks)
+    check_masked(model, masking.masks, stage)
+    report = masking.report | _cut_off(model, masking.masks, task.image)
+    return Artefact(
+        weights=_state(model),
+        masks=masking.masks,
+        findings=masking.factors,
+        meta={"report": report, "seconds": time.monotonic() - begun, "epochs": 0, "history": []},
+    )
+
+
+def _cut_off(model: nn.Module, masks: Masks, image: tuple[int, int, int]) -> dict[str, Finding]:
+    """What the masks have cut off, if anything: outputs that no input reaches any more, layers without a weight. Nothing to say about most masks."""
+    reached, outputs = reached_outputs(model, masks, image)
+    empty = empty_layers(masks)
+    findings: dict[str, Finding] = {CONNECTED: 0} if not reached else {}
+    findings |= {REACHED: reached} if reached < outputs else {}
+    return findings | ({EMPTY: empty} if empty else {})
+
+
+def _cut_off_now(bench: Workbench, stage: Stage, model: nn.Module, masks: Masks) -> dict[str, Finding]:
+    """What is cut off after a training that has changed the masks of a prune stage: in place of that stage's findings, None where there is nothing."""
+    if stage.kind != "train" or stage.component is None or stage.masks is None:
+        return {}
+    before = bench.store.load(bench.keys[stage.masks]).masks
+    if all(torch.equal(mask.cpu(), before[name]) for name, mask in masks.items()):
+        return {}
+    info = bench.run.dataset.info()
+    found = _cut_off(model, masks, (info.channels, info.size, info.size))
+    past = bench.store.meta(bench.keys[stage.masks])["report"]
+    return {key: None for key in (CONNECTED, REACHED, EMPTY) if key in past} | found
+
+
+def _measure(bench: Workbench, stage: Stage) -> Artefact:
+    model, masks, _ = _at_start(bench, stage)
+    task = bench.task(stage, steps=0)
+    begun = time.monotonic()
+    found: Measurement = stage.component(model, masks, task)
+    meta = {"report": found.report, "seconds": time.monotonic() - begun, "epochs": 0, "history": []}
+    return Artefact(findings=found.tensors, meta=meta | _series(stage, found.series))
+
+
+def _series(stage: Stage, series: dict[str, list[float]]) -> dict[str, Any]:
+    """A stage's numbers for pictures as a part of its metadata, if it has any.
+
+    Raises:
+        FloatingPointError: one is not finite.
+    """
+    for name, numbers in series.items():
+        if not all(map(math.isfinite, numbers)):
+            raise FloatingPointError(f"stage {stage.name!r}: series {name} is not finite: the weights or what was computed of them have overflowed")
+    return {"series": series} if series else {}
+
+
+def _at_start(bench: Workbench, stage: Stage) -> tuple[nn.Module, Masks, State]:
+    """The network with the stage's starting weights under its masks, these masks, and the momentum to start from."""
+    start, store = stage.start, bench.store
+    model = bench.fresh_model(stage.name if start.stage == "reinit" else "init")
+    masks, momentum = full_masks(model), {}
+    if start.stage not in ("init", "reinit"):
+        parent = store.load(bench.keys[start.stage])
+        epoch_zero = start.epoch == 0
+        weights = store.snapshot(bench.keys[start.stage], start.epoch) if start.epoch else parent.weights
+        if not epoch_zero:
+            model.load_state_dict(weights)
+        masks = parent.masks or masks
+        momentum = parent.optimizer if start.resume else {}
+    if stage.masks:
+        pruned = store.load(bench.keys[stage.masks])
+        masks = pruned.masks
+        if bench.run.stage(stage.masks).kind == "prune":  # a search's findings are what it learned, such as the scores of its masks
+            _rescale(model, pruned.findings)
+    masks = {name: mask.to(bench.machine.device) for name, mask in masks.items()}
+    apply_masks(model, masks)
+    momentum = {name: m.to(bench.machine.device) * masks[name] if name in masks else m for name, m in momentum.items()}
+    return model, masks, momentum
+
+
+@torch.no_grad()
+def _rescale(model: nn.Module, factors: State) -> None:
+    """Multiply weights by what came with their masks (pruners.base.FixedMasking.factors), if anything did."""
+    for name, factor in factors.items():
+        weight = model.get_parameter(name)
+        weight.mul_(factor.to(weight))
+
+
+def check_masked(model: nn.Module, masks: Masks, stage: Stage) -> None:
+    """Hold a finished stage to its word: pruned weights are exact zeros, and the density is what was asked, unless it is an expectation.
+
+    Raises:
+        RuntimeError: a method or the loop broke that; the stage is not kept.
+    """
+    for name, mask in masks.items():
+        alive = int(torch.count_nonzero(model.get_parameter(name).detach()[~mask]))  # not a product: NaN times 0 is NaN
+        if alive:
+            raise RuntimeError(f"stage {stage.name!r}: {alive} pruned weights of {name} are not zero")
+    if stage.density is not None and stage.exact and count_kept(masks) != keep_count(stage.density, count_prunable(masks)):
+        wanted = keep_count(stage.density, count_prunable(masks))
+        raise RuntimeError(f"stage {stage.name!r} kept {count_kept(masks):,} weights instead of {wanted:,} (density={stage.density:g})")
+
+
+def _state(model: nn.Module) -> State:
+    return {name: t.detach().cpu() for name, t in model.state_dict().items()}
+
+
+def plan(run: Run, machine: Machine, keys: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    """A row per stage: name, kind, key, epochs, cached. Nothing is run."""
+    store, keys = Store(machine.cache_dir), keys or stage_keys(run)
+    return [{"name": s.name, "kind": s.kind, "key": keys[s.name], "epochs": trains(s), "cached": is_cached(run, s, store, keys[s.name])} for s in run.stages]

@@ -1,0 +1,42 @@
+"""Masks and weights of a finished run, as a model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Generator, nn
+
+from pruners.base import Masks
+from runner.config.build import load_run
+from runner.engine.record import final_stage
+from runner.engine.store import Store
+from runner.errors import nearest
+from runner.spec.identity import stage_keys
+
+
+def load_ticket(run_id: str, results_dir: str | Path = "results", cache_dir: str | Path = ".cache") -> tuple[nn.Module, Masks]:
+    """The trained network of a finished run, on the CPU in eval mode, and its masks by parameter name (True = kept).
+
+    Raises:
+        FileNotFoundError: no such run under `results_dir`, or its weights are no longer under `cache_dir`.
+    """
+    folder = Path(results_dir) / "runs" / run_id
+    if not (folder / "result.json").is_file():
+        others = sorted(path.parent.name for path in folder.parent.glob("*/result.json"))
+        some = "".join(f"\n  {name}" for name in others[:10])
+        raise FileNotFoundError(f"run_id={run_id} is not finished under {folder.parent}{nearest(run_id, others)}; {len(others)} runs are{some}")
+    run = load_run(folder / "config.yaml")
+    record: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    name = final_stage(run)
+    if name is None:
+        raise FileNotFoundError(f"run_id={run_id} is a measurement alone: it left numbers in its record and in series.json, but no net")
+    key = next(stage["key"] for stage in record["stages"] if stage["name"] == name)
+    store = Store(Path(cache_dir))
+    if not store.has(key):
+        again = "run it again" if stage_keys(run)[name] == key else "its NUMERICS are older than this code's"
+        raise FileNotFoundError(f"run_id={run_id}: the weights of stage {name!r} are not in {store.path(key)}; name their cache_dir, or {again}")
+    artefact = store.load(key)
+    info = run.dataset.info()
+    model: nn.Module = run.model(info.channels, info.classes, info.size, Generator())
+    model.load_state_dict(artefact.weights)
+    return model.eval(), artefact.masks

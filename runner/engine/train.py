@@ -1,0 +1,224 @@
+"""The training loop: the only one. It knows no method; a `Masking`'s three hooks are all that a method can do to it.
+
+Resumable to the bit: a checkpoint holds weights, optimizer, masking, position in the epoch, sums of the running epoch, history and torch's random state;
+data order and augmentation depend on (seed, stage, epoch, step) alone.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pruners.base import Batch, LossFn, Masking, density, no_progress
+from runner.data.batches import Batches
+from runner.engine.checkpoint import State, load_checkpoint, masking_state, restore_masking, save_checkpoint
+from runner.engine.distributed import ALONE, Team
+from runner.engine.evaluate import Evaluation, evaluate
+from runner.engine.optim import carry_momentum, learning_rate, make_optimizer, momentum_by_name
+from runner.errors import Stopped
+from runner.spec.run import Recipe
+
+Passes = Callable[[], Iterable[Batch]]  # a new pass over all images of a held-out set
+
+
+@dataclass(frozen=True)
+class Feeds:
+    """The data of one training: batches to learn from, and passes over the held-out sets."""
+
+    training: Batches
+    test: Passes
+    validation: Passes | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """How a training is looked after; nothing in it changes a number.
+
+    Args:
+        checkpoint: file to resume from and to save to; None = neither.
+        every: seconds between checkpoints; 0 = after every step.
+        stop: asked after every step; True = save and raise `Stopped`.
+        epoch_done: called with each finished epoch's row of the history; those before a resumption come again, first of all.
+    """
+
+    checkpoint: Path | None = None
+    every: float = 60.0
+    stop: Callable[[], bool] = lambda: False
+    epoch_done: Callable[[dict[str, Any]], None] = lambda row: None
+    tick: Callable[[int, int, str], None] = no_progress
+    team: Team = ALONE  # the processes that train together
+
+
+@dataclass
+class Trained:
+    """What a training leaves besides the changed model: a row per epoch, wanted snapshots, momentum by parameter name, seconds over all its sessions."""
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    snapshots: dict[float, State] = field(default_factory=dict)
+    momentum: State = field(default_factory=dict)
+    seconds: float = 0.0
+    epoch: int = 0
+    step: int = 0  # within the epoch
+    loss_sum: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    seen: int = 0
+
+
+def train(
+    model: nn.Module,
+    masking: Masking,
+    recipe: Recipe,
+    feeds: Feeds,
+    loss: LossFn,
+    session: Session,
+    *,
+    momentum: State | None = None,
+    snapshots: frozenset[float] = frozenset(),
+    stop_after: int | None = None,
+) -> Trained:
+    """Train `model` in place from `recipe.first_epoch` to `recipe.end`, or from the session's checkpoint on.
+
+    Args:
+        momentum: optimizer state to start from (fine-tuning that goes on).
+        snapshots: epochs, or fractions of them, after which weights and buffers are kept.
+        stop_after: end after that epoch, in the middle of the schedule (to make up for a missing snapshot).
+
+    Raises:
+        Stopped: `session.stop` said so; the checkpoint is on disk.
+    """
+    device, team = next(model.parameters()).device, session.team
+    opt = make_optimizer(model, masking, recipe)
+    carry_momentum(model, opt, momentum or {})
+    done = Trained(epoch=recipe.first_epoch, loss_sum=torch.zeros((), dtype=torch.float64, device=device))
+    if session.checkpoint:
+        _resume(session.checkpoint, model, opt, masking, done)
+        for row in done.history:  # of the sessions before
+            session.epoch_done(row)
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
+    per_epoch = feeds.training.steps_per_epoch
+    clock, saved = time.monotonic() - done.seconds, time.monotonic()
+    model.train()
+    trainee = _Trainee(model, team.wrap(model, masking), masking, opt, loss, autocast, team)
+    while done.epoch < (stop_after or recipe.end):
+        for batch in feeds.training.epoch(done.epoch, done.step):
+            step = done.epoch * per_epoch + done.step
+            for group in opt.param_groups:
+                group["lr"] = learning_rate(recipe, step, per_epoch)
+            mean_loss, stop = team.tally(trainee.step(batch, step).double(), session.stop())
+            done.loss_sum += mean_loss * len(batch[1])
+            done.seen += len(batch[1])
+            done.step += 1
+            for point in (p for p in snapshots if max(1, round(p * per_epoch)) == step + 1):
+                done.snapshots[point] = {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}
+            session.tick(step + 1 - recipe.first_epoch * per_epoch, recipe.trained_epochs * per_epoch, "steps")
+            if session.checkpoint and team.first and (stop or time.monotonic() - saved >= session.every):
+                done.seconds = time.monotonic() - clock
+                _save(session.checkpoint, model, opt, masking, done)
+                saved = time.monotonic()
+            if stop:
+                raise Stopped
+        _end_epoch(trainee, recipe, feeds, done)
+        session.epoch_done(done.history[-1])
+    if not recipe.epochs:  # nothing to do but to test what the masking begins with; no image was seen, so there is no training loss
+        done.history.append(_row(trainee, trainee.evaluate(feeds, -1), epoch=0, lr=0.0, train_loss=None))
+        session.epoch_done(done.history[-1])
+    done.momentum = momentum_by_name(model, opt)
+    done.seconds = time.monotonic() - clock
+    return done
+
+
+@dataclass(frozen=True)
+class _Trainee:
+    """What one training moves, and how: `net` is what is called, the model itself or what averages its gradients over the team."""
+
+    model: nn.Module
+    net: nn.Module
+    masking: Masking
+    opt: torch.optim.Optimizer
+    loss: LossFn
+    autocast: torch.autocast
+    team: Team
+
+    def step(self, batch: Batch, step: int) -> Tensor:
+        """One step of the optimizer between the masking's hooks, which see averaged gradients; this process' part of the batch's mean loss, detached."""
+        (x, y), share = self.team.share(batch)
+        inside = "" if self.net is self.model else "module."
+        replaced = {inside + name: w for name, w in self.masking.weights(self.model, step).items()}
+        with self.autocast:
+            logits = functional_call(self.net, replaced, (x,)) if replaced else self.net(x)
+        value = self.team.size * share * self.loss(logits.float(), y)  # the average over the team is the loss of the whole batch
+        value.backward()
+        self.team.average_gradients(self.masking.trainable.values())
+        self.masking.before_step(self.model, self.opt, step)
+        self.opt.step()
+        self.masking.after_step(self.model, step)
+        self.model.zero_grad()
+        self.opt.zero_grad()  # the trainables are not parameters of the model
+        return value.detach() / self.team.size
+
+    def evaluate(self, feeds: Feeds, step: int) -> tuple[Evaluation, Evaluation | None]:
+        """On the test images, and on the held-out training images if there are any."""
+        weights = self.masking.weights(self.model, step)
+        test = evaluate(self.model, feeds.test(), weights, self.autocast, self.team)
+        return test, evaluate(self.model, feeds.validation(), weights, self.autocast, self.team) if feeds.validation else None
+
+
+def _end_epoch(trainee: _Trainee, recipe: Recipe, feeds: Feeds, done: Trained) -> None:
+    """Evaluate if it is time to, append the epoch's row to the history, move to the next epoch; all in `done`."""
+    last = (done.epoch + 1) * feeds.training.steps_per_epoch - 1
+    lr, loss = learning_rate(recipe, last, feeds.training.steps_per_epoch), finite(float(done.loss_sum) / done.seen)
+    done.epoch += 1
+    found = trainee.evaluate(feeds, last) if recipe.tests(done.epoch) else (None, None)
+    done.history.append(_row(trainee, found, epoch=done.epoch, lr=lr, train_loss=loss))
+    done.step, done.seen = 0, 0
+    done.loss_sum.zero_()
+
+
+def _row(trainee: _Trainee, found: tuple[Evaluation | None, Evaluation | None], **known: Any) -> dict[str, Any]:
+    """A row of the history: what is `known` of the training, and what was `found` on the held-out sets; None where nothing was tested."""
+    test, validation = found
+    return known | {
+        "test_loss": finite(test.loss) if test else None,
+        "accuracy": test.accuracy if test else None,
+        "accuracy_top5": test.top5 if test else None,
+        "val_accuracy": validation.accuracy if validation else None,
+        "density": density(trainee.masking.masks),
+    }
+
+
+def finite(value: float) -> float | None:
+    """None for a number that JSON cannot hold: a diverged training is a result too."""
+    return value if math.isfinite(value) else None
+
+
+def _save(path: Path, model: nn.Module, opt: torch.optim.Optimizer, masking: Masking, done: Trained) -> None:
+    save_checkpoint(
+        path,
+        {
+            "model": model.state_dict(),
+            "optimizer": opt.state_dict(),
+            "masking": masking_state(masking),
+            "done": {f.name: getattr(done, f.name) for f in fields(done)},
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        },
+    )
+
+
+def _resume(path: Path, model: nn.Module, opt: torch.optim.Optimizer, masking: Masking, done: Trained) -> None:
+    state = load_checkpoint(path)
+    if state is None:
+        return
+    model.load_state_dict(state["model"])
+    opt.load_state_dict(state["optimizer"])
+    restore_masking(masking, state["masking"])
+    for name, value in state["done"].items():
+        setattr(done, name, value.to(done.loss_sum.device) if name == "loss_sum" else value)
+    torch.set_rng_state(state["rng"])
+    if state["cuda_rng"]:
+        torch.cuda.set_rng_state_all(state["cuda_rng"])

@@ -1,0 +1,1 @@
+"""From records to figures: series, fitted lines, claims and pictures."""

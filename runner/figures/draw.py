@@ -1,0 +1,172 @@
+"""A figure's series as a picture, by matplotlib without a window. The same numbers give the same bytes: no dates, no random names in SVG and PDF."""
+
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.errors import ConfigError
+from runner.figures.points import Series
+
+ENDINGS = ("svg", "pdf", "png")
+# Okabe and Ito's colours, told apart by colour-blind readers too; the yellow, too pale for lines, left out.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+WIDTH, HEIGHT = 5.2, 3.9  # inches of a panel
+COLUMNS = 3  # panels side by side
+LABEL = 24  # letters of a legend entry of which three stand side by side
+LONG = 36  # of one beside which no other fits
+LETTERS = 17  # of the caption in an inch
+LINE = 0.14  # inches of a line of the caption
+BELOW = 0.55  # inches from the axes to their legend: room for ticks and the label
+TICKS = 8  # points of a logarithmic axis that are its ticks themselves
+SETTINGS: dict[str, Any] = {
+    "svg.hashsalt": "winnow",  # else the names of clip paths are random
+    "font.family": "DejaVu Sans",  # ships with matplotlib
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.fontsize": 9,
+}
+METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Axes and what is drawn into them. x, y: label, and optionally scale (linear, log, symlog), linthresh of a symlog one, and range.
+
+    `mark: {at: X, label: TEXT}` of x is a thin vertical line that belongs to no run.
+    """
+
+    label: str
+    x: dict[str, Any]
+    y: dict[str, Any]
+    series: list[Series]
+
+
+def draw(title: str, panels: list[Panel], notes: list[str], ending: str, path: Path) -> None:
+    """Write the picture to `path` in the format `ending`.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError("figures need matplotlib, which is not installed: pip install 'winnow[figures]', or make setup") from error
+    columns = min(len(panels), COLUMNS)
+    rows = -(-len(panels) // columns)
+    width = max(columns, 1.4) * WIDTH
+    with mpl.rc_context(dict[str, Any](mpl.rcParamsDefault) | SETTINGS | {"backend": "agg"}):  # type: ignore[arg-type]  # not the reader's own style
+        caption = "\n".join(textwrap.fill(note, int(LETTERS * width)) for note in notes)
+        figure = Figure(figsize=(width, rows * HEIGHT + 0.5 + LINE * (caption.count("\n") + 1)), layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.suptitle(textwrap.fill(title, int(8.5 * width)), fontsize=12)
+        figure.supxlabel(caption, fontsize=7.5, x=0.01, ha="left", color="#444444")
+        for place, panel in enumerate(panels, start=1):
+            _fill(figure.add_subplot(rows, columns, place), panel)
+        figure.savefig(path, format=ending, dpi=150, metadata=METADATA[ending])
+
+
+def _fill(axes: Any, panel: Panel) -> None:
+    """Everything of one panel."""
+    axes.set_title(panel.label, fontsize=10.5)
+    bars = [series for series in panel.series if series.kind == "bars"]
+    for series in panel.series:
+        style = {"color": COLOURS[series.colour % len(COLOURS)], "label": series.legend}
+        if not series.points:
+            axes.plot([], [], linestyle="none", marker="x", **style)
+        elif series.kind == "bars":
+            _bars(axes, series, style, bars)
+        else:
+            KINDS[series.kind](axes, series, style)
+        if series.fit:
+            _fitted(axes, series, style["color"])
+    if "mark" in panel.x:
+        axes.axvline(panel.x["mark"]["at"], linewidth=1.0, linestyle="dotted", color="#444444", label=panel.x["mark"]["label"], zorder=0)
+    for axis, spec in (("x", panel.x), ("y", panel.y)):
+        getattr(axes, f"set_{axis}label")(spec["label"])
+        if spec.get("scale", "linear") != "linear" and any(series.points for series in panel.series):
+            getattr(axes, f"set_{axis}scale")(spec["scale"], **({"linthresh": spec["linthresh"]} if "linthresh" in spec else {}))
+        if "range" in spec:
+            getattr(axes, f"set_{axis}lim")(*spec["range"])
+    places = sorted({point.x for series in panel.series if series.kind == "curve" for point in series.points})
+    if panel.x.get("scale") == "log" and 0 < len(places) <= TICKS:
+        axes.set_xticks(places, [f"{x:g}" for x in places])
+        axes.set_xticks([], minor=True)
+    _legend(axes, max([len(series.legend) for series in panel.series] + [len(panel.x.get("mark", {}).get("label", ""))]))
+
+
+def _legend(axes: Any, widest: int) -> None:
+    """Below the axes, where it hides nothing; columns fill from above, so that what belongs together stands together."""
+    if not axes.get_legend_handles_labels()[0]:  # a phase diagram's name stands at its bar
+        return
+    from matplotlib.transforms import offset_copy
+
+    below = offset_copy(axes.transAxes, axes.figure, y=-BELOW, units="inches")
+    columns = 3 if widest < LABEL else 2 if widest < LONG else 1
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), bbox_transform=below, borderaxespad=0.0, ncols=columns, frameon=False)
+
+
+def _curve(axes: Any, series: Series, style: dict[str, Any]) -> None:
+    """Means, and a band of a standard deviation where there are several seeds."""
+    points = sorted(series.points, key=lambda p: p.x)
+    x, y, spread = [p.x for p in points], [p.y or 0.0 for p in points], [p.spread or 0.0 for p in points]
+    marker = {"marker": "o", "markersize": 3.5} if series.kind == "curve" else {}
+    axes.plot(x, y, linestyle=series.line, linewidth=1.6, **marker, **style)
+    low, high = ([a + sign * s for a, s in zip(y, spread, strict=True)] for sign in (-1, 1))
+    axes.fill_between(x, low, high, color=style["color"], alpha=0.18, lw=0)
+
+
+def _steps(axes: Any, series: Series, style: dict[str, Any]) -> None:
+    """A histogram as filled steps."""
+    heights, edges = [p.y for p in series.points], [*(p.x for p in series.points), series.points[-1].x_end]
+    axes.stairs(heights, edges, color=style["color"], alpha=0.14, fill=True)
+    axes.stairs(heights, edges, linewidth=1.5, linestyle=series.line, **style)
+
+
+def _line(axes: Any, series: Series, style: dict[str, Any]) -> None:
+    axes.axvline(series.points[0].x, linewidth=2.2, linestyle=series.line, **style)
+
+
+def _bars(axes: Any, series: Series, style: dict[str, Any], bars: list[Series]) -> None:
+    """Groups of bars, one for each point by its name; those of a series stand at the same place of each group."""
+    names = list(dict.fromkeys(p.name for other in bars for p in other.points))
+    width = 0.8 / len(bars)
+    x = [names.index(p.name) + (bars.index(series) - (len(bars) - 1) / 2) * width for p in series.points]
+    errors = [p.spread or 0.0 for p in series.points]
+    axes.bar(x, [p.y for p in series.points], width, yerr=errors if any(errors) else None, capsize=3, **style)
+    axes.set_xticks(range(len(names)), [name.partition("=")[2] or series.label for name in names])
+
+
+def _heat(axes: Any, series: Series, style: dict[str, Any]) -> None:
+    """Cells of a grid, black for none and white for all; one that was not run stays bare."""
+    xs, ys = (sorted({p.x for p in series.points}), sorted({p.y or 0.0 for p in series.points}))
+    values = [[next((p.value for p in series.points if (p.x, p.y) == (x, y)), float("nan")) for x in xs] for y in ys]
+    mesh = axes.pcolormesh(xs, ys, values, cmap="gray", vmin=0.0, vmax=1.0, shading="nearest")
+    axes.grid(False)
+    axes.set_facecolor("#d7e3f4")
+    axes.figure.colorbar(mesh, ax=axes, label=series.legend)
+
+
+def _crossed(axes: Any, series: Series, style: dict[str, Any]) -> None:
+    """Where cells pass one half."""
+    axes.plot([p.x for p in series.points], [p.y for p in series.points], linestyle="none", marker="o", markersize=4.5, markeredgecolor="white", **style)
+
+
+def _fitted(axes: Any, series: Series, colour: str) -> None:
+    """The least-squares line over the points' range."""
+    x = [min(p.x for p in series.points), max(p.x for p in series.points)]
+    x = [x[0] * (x[1] / x[0]) ** (i / 40) if x[0] > 0 else x[0] + (x[1] - x[0]) * i / 40 for i in range(41)]
+    assert series.fit is not None
+    axes.plot(x, [series.fit.at(value) for value in x], color=colour, linestyle="dashed", linewidth=1.3)
+
+
+KINDS: dict[str, Callable[..., None]] = {
+    **{"histogram": _steps, "mark": _line, "curve": _curve, "trace": _curve},
+    **{"heat": _heat, "boundary": _crossed},
+}

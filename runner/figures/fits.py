@@ -1,0 +1,52 @@
+"""Lines through the points of a figure: least squares, R2, and where a phase diagram passes one half. Arithmetic alone."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from runner.figures.points import Line, Point
+
+HALF = 0.5
+
+
+def line_through(xs: Sequence[float], ys: Sequence[float]) -> Line | None:
+    """The least-squares line; None for fewer than two different x."""
+    if len(set(xs)) < 2:
+        return None
+    x0, y0, n = statistics.fmean(xs), statistics.fmean(ys), len(xs)
+    xx, xy, yy = (sum((a - a0) * (b - b0) for a, b in zip(u, v, strict=True)) for u, a0, v, b0 in ((xs, x0, xs, x0), (xs, x0, ys, y0), (ys, y0, ys, y0)))
+    slope = xy / xx
+    left = sum((y - y0 - slope * (x - x0)) ** 2 for x, y in zip(xs, ys, strict=True))
+    return Line(slope, y0 - slope * x0, 1 - left / yy if yy else 1.0, n, math.sqrt(left / (n - 2) / xx) if n > 2 else None)
+
+
+def fitted(points: Sequence[Point], how: str | None) -> Line | None:
+    """The line that a series asks for: linear, power, or None."""
+    pairs = [(p.x, p.y) for p in points if p.y is not None]
+    if how is None:
+        return None
+    if how == "power":
+        line = line_through([math.log(x) for x, _ in pairs], [math.log(y) for _, y in pairs])
+        return replace(line, power=True) if line else None
+    return line_through([x for x, _ in pairs], [y for _, y in pairs])
+
+
+def crossings(cells: Sequence[Point]) -> list[Point]:
+    """For each x of a grid, the y where `value` passes one half, linear between neighbours; the mean of several such places, no point where there is none."""
+    found = []
+    for x in dict.fromkeys(p.x for p in cells):
+        column = sorted((p for p in cells if p.x == x and p.value is not None), key=lambda p: p.y or 0.0)
+        passed = [y for low, high in pairwise(column) for y in _crossing(low, high)]
+        if passed:
+            found.append(replace(column[0], name=column[0].name, y=statistics.fmean(passed), value=None))
+    return found
+
+
+def _crossing(low: Point, high: Point) -> list[float]:
+    """Where between two neighbours the value is one half: no place if both are on one side."""
+    a, b = (low.value or 0.0) - HALF, (high.value or 0.0) - HALF
+    if a * b > 0 or a == b or (a == 0 and b != 0):  # a cell of exactly one half counts as the upper end of its interval, once
+        return []
+    return [(low.y or 0.0) + a / (a - b) * ((high.y or 0.0) - (low.y or 0.0))]

@@ -1,0 +1,94 @@
+"""A figure as files: its picture in three formats, the numbers of its series as CSV, and what to say about it."""
+
+import csv
+import io
+from functools import partial
+from pathlib import Path
+
+from runner.figures.claims import judged
+from runner.figures.draw import ENDINGS, Panel, draw
+from runner.figures.points import Series
+from runner.figures.series import series_of
+from runner.files import atomically
+from runner.records.read import find_run
+from runner.suites.expand import Table
+from runner.suites.layouts import networks_of
+from runner.suites.titles import origins, title
+from runner.tables.metrics import MISSING
+
+COLUMNS = ("figure", "panel", "series", "draw", "point", "n", "x", "x_end", "y", "y_std")
+VALUE = "value"  # a column more, for phase diagrams
+
+
+def notes(table: Table, found: list[Series], results_dir: Path) -> list[str]:
+    """What a reader has to know: seeds, the YAML's notes, devices, mixed code, what was not run."""
+    done = {job.run_id: run.record for job in table.jobs if (run := find_run(job.run_id, results_dir))}
+    seeds = sorted({len(cell.jobs) for cell in table.cells.values() if cell.jobs})
+    spread = ": means over seeds, bands and bars ± standard deviation" if seeds[-1:] > [1] else ""
+    trials = sorted({record["report"]["trials"] for record in done.values() if "trials" in record["report"]})
+    each = f" Each run: {'/'.join(map(str, trials))} independent trials." if trials else ""
+    lines = [f"n={'/'.join(map(str, seeds))} seed{'s' if seeds[-1:] > [1] else ''}{spread}.{each}", *table.spec.get("notes", []), *origins(list(done.values()))]
+    absent: dict[str, list[str]] = {}
+    for series in found:
+        if not series.done:
+            absent.setdefault(series.panel, []).append(series.label)
+    lines += [f"Missing in {panel}: {', '.join(labels)}." for panel, labels in absent.items()]
+    unwritten = sorted({cell.missing for cell in table.cells.values() if cell.missing})
+    lines += [f"No method yet: {'; '.join(unwritten)}."] if unwritten else []
+    undone = len(table.jobs) - len(done)
+    return lines + ([f"{undone} runs are not done: make reproduce TABLE={table.name}"] if undone else [])
+
+
+def as_csv(table: Table, found: list[Series]) -> str:
+    """A line for every number that is drawn."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    cells = any(p.value is not None for series in found for p in series.points)
+    writer.writerow((*COLUMNS, VALUE) if cells else COLUMNS)
+    for series in found:
+        for p in series.points:
+            row = (table.name, series.panel, series.label, series.kind, p.name, p.n, p.x, p.x_end, p.y, p.spread, *((p.value,) if cells else ()))
+            writer.writerow(["" if value is None else value for value in row])
+    return text.getvalue()
+
+
+def as_text(table: Table, found: list[Series], results_dir: Path) -> str:
+    """For a terminal: what was drawn, and what could not be."""
+    lines = [title(table), ""]
+    for panel in dict.fromkeys(series.panel for series in found):
+        lines += [panel, *(f"  {s.label}: {_summary(s)}" for s in found if s.panel == panel)]
+    return "\n".join([*lines, "", *notes(table, found, results_dir)]) + "\n"
+
+
+def _summary(series: Series) -> str:
+    """The ends of a curve, the size of a histogram, the place of a mark."""
+    if not series.points:
+        return "none" if series.done else f"{MISSING} ({series.asked} runs to do)"
+    first, last = series.points[0], series.points[-1]
+    runs = "" if series.done == series.asked else f"; {series.done} of {series.asked} runs"
+    if series.kind == "heat":
+        return f"{len(series.points)} cells, mean {sum(p.value or 0 for p in series.points) / len(series.points):.3g}{runs}"
+    runs = f"; {series.fit.words}{runs}" if series.fit else runs
+    if series.kind == "mark":
+        return f"{first.x:.4g}{runs}"
+    if series.kind == "histogram":
+        return f"{len(series.points)} bins from {first.x:g} to {last.x_end:g}, {sum(p.y or 0 for p in series.points):.4g} in all{runs}"
+    return f"{len(series.points)} points, {first.y:.4g} at {first.x:.4g} to {last.y:.4g} at {last.x:.4g}{runs}"
+
+
+def write_figure(table: Table, results_dir: Path) -> str:
+    """Draw the figure in every format to <results_dir>/figures, its numbers beside it as CSV; what to say about it.
+
+    Raises:
+        ConfigError: matplotlib is not installed, or a run lacks what is drawn.
+    """
+    found = series_of(table, results_dir)
+    setting = table.spec["elsewhere"][table.variant] if table.variant else table.spec
+    shown = [p for p in setting.get("panels", table.spec["panels"]) if networks_of(p, table.networks)]
+    panels = [Panel(p["label"], p["x"], p["y"], [s for s in found if s.panel == p["label"]]) for p in shown]
+    folder = results_dir / "figures"
+    numbers = as_csv(table, found)
+    atomically(folder / f"{table.name}.csv", lambda path: path.write_text(numbers))
+    for ending in ENDINGS:
+        atomically(folder / f"{table.name}.{ending}", partial(draw, title(table), panels, notes(table, found, results_dir), ending))
+    return as_text(table, found, results_dir) + judged(table, found, partial(find_run, results_dir=results_dir), folder)

@@ -1,0 +1,9 @@
+"""Where the repository's own files are."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CONF = ROOT / "conf"
+RUN_PY = ROOT / "run.py"
+PAPERS = ROOT / "results" / "paper"  # the papers' printed numbers
+PUBLISHED = ROOT / "results" / "published"  # records that we ship

@@ -1,0 +1,1 @@
+"""What runs need, what is missing and what it costs, before anything is run."""

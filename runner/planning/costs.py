@@ -1,0 +1,181 @@
+"""What stages will take: images, multiply-accumulates, bytes in the cache, and hours by what was measured on this device. Nets are built without data."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, nn
+
+from models.count import multiply_accumulates
+from pruners.base import GRADIENT, Foreseen, Work, prunable_names
+from runner.data.catalog import COMPONENTS
+from runner.data.split import training_images
+from runner.errors import ConfigError
+from runner.files import write_json
+from runner.spec.run import LOAD, Run, Stage, family, trains
+
+BENCH = "bench.json"  # in the cache directory: what `make bench` measured
+UNKNOWN = "unknown: run make bench"
+
+
+@dataclass(frozen=True)
+class Net:
+    """Sizes of a network on a data set's images."""
+
+    parameters: int
+    prunable: int
+    weight_bytes: int  # parameters and buffers
+    momentum_bytes: int
+    forward: int  # multiply-accumulates of one image, dense
+
+
+def measure_net(dataset: Any, model: Any) -> Net:
+    """The sizes of `model` on images of `dataset`, from shapes alone: no weight is drawn.
+
+    Raises:
+        ConfigError: the net does not take such images.
+    """
+    info = dataset.info()
+    try:
+        with torch.device("meta"):
+            net: nn.Module = model(info.channels, info.classes, info.size, Generator())
+    except ValueError as error:
+        raise ConfigError(*str(error).splitlines()) from error
+    parameters = list(net.parameters())
+    return Net(
+        parameters=sum(p.numel() for p in parameters),
+        prunable=sum(net.get_parameter(name).numel() for name in prunable_names(net)),
+        weight_bytes=sum(t.numel() * t.element_size() for t in net.state_dict().values()),
+        momentum_bytes=sum(p.numel() * p.element_size() for p in parameters),
+        forward=multiply_accumulates(net, (info.channels, info.size, info.size))[0],
+    )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one stage takes. `passes` are forward passes of one image, None when nobody can tell."""
+
+    images: int
+    passes: int | None
+    products: int
+    macs: int
+    bytes: int
+
+
+def stage_cost(run: Run, stage: Stage, net: Net, snapshots: int) -> Cost:
+    """The cost of computing `stage`, which keeps `snapshots` rewinding points: epochs x training images x (forward + backward); evaluation is left out."""
+    info = run.dataset.info()
+    images = training_images(info.train, run.train_fraction, run.dataset.validation)
+    if stage.recipe:
+        seen = trains(stage) * images
+        momentum = net.momentum_bytes if stage.recipe.momentum else 0
+        size = net.weight_bytes * (1 + snapshots) + net.prunable + momentum  # a mask takes a byte a weight
+        return Cost(seen, seen * GRADIENT, 0, seen * GRADIENT * net.forward, size)
+    if stage.kind == LOAD:  # one test of the net, and evaluation is left out
+        return Cost(0, 0, 0, 0, net.weight_bytes + net.prunable)
+    if stage.kind != "measure":
+        return Cost(0, None, 0, 0, net.weight_bytes + net.prunable)
+    if not isinstance(stage.component, Foreseen):
+        return Cost(0, None, 0, 0, 0)
+    work: Work = stage.component.work(net.prunable, net.parameters, images)
+    return Cost(work.images, work.passes, work.products, work.passes * net.forward, 4 * work.floats)
+
+
+@dataclass
+class Rate:
+    """Seconds over some amount of work."""
+
+    seconds: float = 0.0
+    amount: float = 0.0
+
+    def add(self, seconds: float, amount: float) -> None:
+        """One more observation."""
+        self.seconds, self.amount = self.seconds + seconds, self.amount + amount
+
+    def of(self, amount: float) -> float | None:
+        """Seconds that `amount` would take; None when nothing was seen."""
+        return self.seconds / self.amount * amount if self.amount else None
+
+
+@dataclass
+class Rates:
+    """Speed of one kind of machine: seconds per multiply-accumulate of training, and of other stages per multiply-accumulate of one image's forward pass."""
+
+    device_name: str
+    threads: int
+    records: int = 0
+    training: dict[tuple[str, ...], Rate] = field(default_factory=dict)  # by precision; by precision, model and data set
+    others: dict[tuple[str, ...], Rate] = field(default_factory=dict)  # by precision, method and stage
+    bench: list[dict[str, Any]] = field(default_factory=list)
+
+    def seconds(self, run: Run, stage: Stage, net: Net, cost: Cost) -> float | None:
+        """What `stage` would take; None for training on a machine of which nothing is known, and for what cannot be told."""
+        precision = run.precision
+        if not stage.recipe:
+            known = self.others.get((precision, run.method, family(stage.name)))
+            if known and known.amount:
+                return known.of(net.forward)
+        if cost.passes is None:
+            return None
+        for key in ((precision, run.model.name, run.dataset.name), (precision,)):
+            if key in self.training:
+                return self.training[key].of(cost.macs)
+        rows = [row for row in self.bench if row["precision"] == precision]
+        nearest = min(rows, key=lambda row: abs(row["macs_per_image"] - net.forward), default=None)
+        return cost.macs / float(nearest["macs_per_s"]) if nearest else None
+
+    @property
+    def origin(self) -> str:
+        """Where the numbers come from, for the plan."""
+        source = f"{self.records} past records" if self.records else "make bench"
+        return f"estimate from {source} on {self.device_name}, {self.threads} thread(s)"
+
+
+def past_rates(records: Iterable[dict[str, Any]], device_name: str, threads: int, cache_dir: Path | None = None) -> Rates:
+    """What finished runs on the same device with as many threads took; the bench's throughput for when there are none."""
+    rates = Rates(device_name, threads, bench=read_bench(cache_dir).get(f"{device_name}, {threads} threads", []) if cache_dir else [])
+    images = {component().name: component().info().train for component in COMPONENTS}
+    seen: set[str] = set()  # a stage that many runs share was computed once
+    for record in records:
+        origin = record["provenance"]
+        known = record["dataset"] in images or not record["epochs_total"]  # measurements alone need no images
+        if origin["device_name"] != device_name or origin["threads"] != threads or not known:
+            continue
+        rates.records += 1
+        precision, forward = origin["precision"], record["flops"]["dense"]
+        for stage in record["stages"]:
+            if stage["key"] in seen:
+                continue
+            seen.add(stage["key"])
+            if not stage["epochs"]:
+                rates.others.setdefault((precision, record["method"], family(stage["name"])), Rate()).add(stage["seconds"], forward)
+                continue
+            macs = stage["epochs"] * images[record["dataset"]] * record["train_fraction"] * GRADIENT * forward
+            for key in ((precision,), (precision, record["model"], record["dataset"])):
+                rates.training.setdefault(key, Rate()).add(stage["seconds"], macs)
+    return rates
+
+
+def shipped_rates(records: list[dict[str, Any]]) -> Rates:
+    """What records of other machines took, on the one that has most of them: for the first plan on a machine of which nothing is known."""
+    machines = Counter((record["provenance"]["device_name"], record["provenance"]["threads"]) for record in records)
+    if not machines:
+        return Rates("none", 0)
+    (name, threads), _ = machines.most_common(1)[0]
+    return past_rates(records, name, threads)
+
+
+def read_bench(cache_dir: Path) -> dict[str, list[dict[str, Any]]]:
+    """Device and threads -> what `make bench` measured there."""
+    path = cache_dir / BENCH
+    found: dict[str, list[dict[str, Any]]] = json.loads(path.read_text()) if path.is_file() else {}
+    return found
+
+
+def save_bench(cache_dir: Path, device_name: str, threads: int, rows: list[dict[str, Any]]) -> None:
+    """Keep a device's throughput; other devices' stay."""
+    write_json(cache_dir / BENCH, {**read_bench(cache_dir), f"{device_name}, {threads} threads": rows})

@@ -1,0 +1,109 @@
+"""A plan as text."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from runner.display.sizes import readable
+from runner.engine.machine import Machine
+from runner.engine.stages import plan
+from runner.paths import PUBLISHED
+from runner.planning.costs import UNKNOWN, Cost, Rates, past_rates, shipped_rates
+from runner.planning.survey import Needed, Survey, survey
+from runner.records.find import STATES, all_records, record_path
+from runner.records.provenance import device_name
+from runner.spec.planned import PlannedRun
+from runner.spec.run import family
+
+NAMED = 10  # failed and interrupted runs that a plan names one by one
+
+
+def show(planned: list[tuple[PlannedRun, Machine]], threads: int, console: Console) -> None:
+    """Print the plan of runs that share a machine's device: one run with its stages, several as sums."""
+    found, machine = survey(planned), planned[0][1]
+    if len(planned) == 1:
+        ((job, _),) = planned
+        console.print(plan_table(job.run_id, plan(job.run, machine, job.keys), found.states[job.run_id] == "done"))
+    for line in lines(found, machine, threads):
+        console.print(line, soft_wrap=True)
+
+
+def lines(found: Survey, machine: Machine, threads: int) -> Iterator[str]:
+    """The plan as text."""
+    count = Counter(found.states.values())
+    rest = len(found.states) - count["done"] - count["running"]
+    parts = ", ".join(f"{name} {count[name]}" for name in STATES[2:] if count[name] and rest != count[name])
+    only = next((f", all {name}" for name in STATES[2:5] if rest and rest == count[name]), "")
+    yield f"runs: {len(found.states)}; done {count['done']}, running {count['running']}, to do {rest}" + (f" ({parts})" if parts else only)
+    for name in STATES[1:5]:
+        yield from _named(name, [identity for identity, s in found.states.items() if s == name], machine)
+    shared = sum(n > 1 for n in found.uses.values())
+    yield f"stages: {found.uses.total()} in all runs, {len(found.uses)} different, {shared} shared by several runs"
+    yield found.line
+    costs = [(item, item.cost) for item in found.needed.values()]
+    yield from _work(costs)
+    yield _time(costs, machine, threads)
+    yield f"disk: {readable(sum(cost.bytes for _, cost in costs))} more in {machine.cache_dir}"
+
+
+def _named(name: str, identities: list[str], machine: Machine) -> Iterator[str]:
+    what = {"failed": "traceback.txt"}.get(name, "status.json")
+    for identity in identities[:NAMED]:
+        yield f"  {name}: {record_path(machine.results_dir, identity).with_name(what)}"
+    if len(identities) > NAMED:
+        yield f"  {name}: and {len(identities) - NAMED} more"
+
+
+def _work(costs: list[tuple[Needed, Cost]]) -> Iterator[str]:
+    """Images and multiply-accumulates, and what is in neither."""
+    training = [cost for item, cost in costs if item.stage.recipe]
+    measuring = [cost for item, cost in costs if not item.stage.recipe and cost.passes is not None]
+    products = sum(cost.products for cost in measuring)
+    yield f"images: {sum(c.images for c in training):,} to train on, {sum(c.images for c in measuring):,} to measure on" + (
+        f" ({products:,} Hessian-vector products)" if products else ""
+    )
+    blind = sorted({f"{item.run.method}'s {family(item.stage.name)}" for item, cost in costs if cost.passes is None})
+    yield (
+        f"multiply-accumulates: {sum(c.macs for c in training):.4g} to train (epochs x images x 3 forward passes), {sum(c.macs for c in measuring):.4g} to "
+        f"measure; not counted: {', '.join(['evaluation', *blind])}"
+    )
+
+
+def _time(costs: list[tuple[Needed, Cost]], machine: Machine, threads: int) -> str:
+    """Hours of the needed stages one after another."""
+    if not costs:
+        return "time: nothing to compute"
+    own = past_rates(all_records(machine.results_dir), device_name(machine.device), threads, machine.cache_dir)
+    if (seconds := _seconds(costs, own)) is not None:
+        return f"time: {_hours(seconds)} one after another ({own.origin})"
+    other = shipped_rates(list(all_records(PUBLISHED)))
+    if (seconds := _seconds(costs, other)) is not None:
+        return f"time: {_hours(seconds)} one after another ({other.origin}, which we ship; make bench measures this machine)"
+    return f"time: {UNKNOWN}"
+
+
+def _seconds(costs: list[tuple[Any, Cost]], rates: Rates) -> float | None:
+    """What all would take; None when a part that can be told is not known."""
+    seconds = [rates.seconds(item.run, item.stage, item.net, cost) for item, cost in costs]
+    if any(s is None and cost.passes is not None for s, (_, cost) in zip(seconds, costs, strict=True)):
+        return None
+    return sum(s or 0.0 for s in seconds)
+
+
+def _hours(seconds: float) -> str:
+    if seconds >= 3.6e6:
+        return f"about {seconds / 3600:,.0f} hours"
+    return f"about {seconds / 3600:.3g} hours" if seconds >= 360 else f"about {seconds:.2g} seconds, {seconds / 3600:.2g} hours"
+
+
+def plan_table(identity: str, steps: list[dict[str, Any]], done: bool) -> Table:
+    """The stages of a run: what is there, what would be computed."""
+    table = Table(title=f"{identity}: {'done' if done else 'to do'}", title_justify="left")
+    for column in ("stage", "kind", "epochs", "key", "state"):
+        table.add_column(column)
+    for step in steps:
+        table.add_row(step["name"], step["kind"], str(step["epochs"]), step["key"][:12], "cached" if step["cached"] else "to compute")
+    return table

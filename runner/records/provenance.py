@@ -1,0 +1,67 @@
+"""Where a number comes from: the code, versions of packages, device and determinism."""
+
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runner.paths import ROOT
+
+PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn", "pyhessian")
+CODE = ("run.py", "runner", "models", "pruners", "conf")  # what a number can depend on
+
+
+def device_name(device: torch.device) -> str:
+    """The processor's own name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def provenance(device: torch.device, processes: int) -> dict[str, Any]:
+    """What a number's origin is: code, versions, device, determinism. Collected anew by every run.
+
+    Args:
+        processes: that train together.
+    """
+    return {
+        **git_state(),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
+        "device": device.type,
+        "device_name": device_name(device),
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+        "host": socket.gethostname(),
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "determinism": {
+            "cudnn_deterministic": torch.backends.cudnn.deterministic,
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
+            "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+        },
+    }
+
+
+def git_state() -> dict[str, Any]:
+    """`git_sha` and `git_dirty` of the code that runs, a new method's untracked files included; null outside a checkout."""
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    inside = git("rev-parse", "--show-toplevel") == str(ROOT)  # an installed wheel may lie inside somebody else's checkout
+    status = git("status", "--porcelain", "--", *CODE) if inside else None
+    return {"git_sha": git("rev-parse", "HEAD") if inside else None, "git_dirty": None if status is None else bool(status)}

@@ -1,0 +1,141 @@
+"""Identity of runs and stages: a hash of their canonical form.
+
+The canonical form is JSON with sorted keys. A component appears under its tag, a short name that
+its class declares. Neither the name of a class nor the file where it lies is part of it, so code can
+be moved and renamed. Fields at their default are left out, so that a new option whose default
+changes nothing keeps all results. Fields that equality ignores (`compare=False`) are left out too.
+Nothing that belongs to a machine is hashed.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from typing import Any
+
+from runner.spec.run import Run
+
+# Raised by hand when a change alters the numbers that a kind of stage gives; the git sha is provenance, never identity.
+NUMERICS = {"train": 1, "prune": 1, "search": 1, "measure": 1, "load": 1}
+SCALARS = (bool, int, float, str)
+Naming = Callable[[type], str]  # class of a component -> what stands for it in the canonical form
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a run and its stages are known by.
+
+    Args:
+        run_id: readable prefix and the first 12 hex digits of the run's hash.
+        keys: stage name -> cache key, 32 hex digits.
+    """
+
+    run_id: str
+    keys: dict[str, str]
+
+
+def tag_of(cls: type) -> str:
+    """The tag that a class declares for itself: `tag: ClassVar[str] = "..."`. A parent's does not count.
+
+    Raises:
+        TypeError: it declares none.
+    """
+    tag = vars(cls).get("tag")
+    if not isinstance(tag, str):
+        raise TypeError(f'{cls.__qualname__} has no canonical form: declare tag: ClassVar[str] = "..." in the class')
+    return tag
+
+
+def canonical(value: Any, naming: Naming = tag_of) -> Any:
+    """`value` as plain JSON types: dataclasses as {"class": tag, non-default fields}, whole floats as ints, tuples as lists.
+
+    Args:
+        naming: what stands for a class; another one than `tag_of` gives the identities of older versions of the code.
+
+    Raises:
+        TypeError: a type that has no canonical form.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        kept = {f.name: canonical(getattr(value, f.name), naming) for f in fields(value) if f.compare and not _is_default(f, getattr(value, f.name), naming)}
+        return {"class": naming(type(value)), **kept}
+    if isinstance(value, dict):
+        return {str(k): canonical(v, naming) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [canonical(v, naming) for v in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # 1.0 and 1 are the same setting
+    if value is None or isinstance(value, SCALARS):
+        return value
+    raise TypeError(f"{value!r} has no canonical form: use numbers, strings, lists, dicts and dataclasses of these")
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical form, in hex."""
+    return _sha(_compact(value))
+
+
+def run_id(run: Run) -> str:
+    """The run's identity: `Identity.run_id`."""
+    return identify(run).run_id
+
+
+def stage_keys(run: Run) -> dict[str, str]:
+    """Stage name -> cache key: `Identity.keys`."""
+    return identify(run).keys
+
+
+def identify(run: Run, naming: Naming = tag_of) -> Identity:
+    """The identity of one run."""
+    return identify_all([run], naming)[0]
+
+
+def identify_all(runs: Sequence[Run], naming: Naming = tag_of) -> list[Identity]:
+    """The identities of several runs. Stages that are one object in several of them, as for seeds, are written out once."""
+    texts = {id(stage): _compact(stage, naming) for stage in {id(s): s for run in runs for s in run.stages}.values()}
+    shared = {id(part): _compact(part, naming) for run in runs for part in (run.dataset, run.model)}
+    return [_identity(run, [texts[id(stage)] for stage in run.stages], shared[id(run.dataset)], shared[id(run.model)]) for run in runs]
+
+
+def _identity(run: Run, stages: list[str], dataset: str, model: str) -> Identity:
+    """The identity of a run whose parts are written out already, as JSON."""
+    data = {"dataset": dataset, "model": model, "train_fraction": _compact(run.train_fraction), "seed": _compact(run.seed)}
+    base = _joined(data)
+    keys: dict[str, str] = {}
+    for stage, text in zip(run.stages, stages, strict=True):
+        parents = {name: keys[name] for name in stage.parents}
+        parts = {"base": base, "stage": text, "parents": _compact(parents), "numerics": _compact(NUMERICS[stage.kind])}
+        keys[stage.name] = _sha(_joined(parts))[:32]
+    numerics = {kind: NUMERICS[kind] for kind in {stage.kind for stage in run.stages}}
+    plain = {"method": run.method, "density": run.density, "scale": run.scale, "numerics": numerics}
+    whole = {name: _compact(value) for name, value in plain.items()} | data | {"stages": f"[{','.join(stages)}]"}
+    return Identity(f"{_prefix(run)}-{_sha(_joined(whole))[:12]}", keys)
+
+
+def _prefix(run: Run) -> str:
+    """The readable part of a run id."""
+    prunes = any(stage.component is not None for stage in run.stages)
+    density = f"d{run.density:g}" if run.density is not None else "found" if prunes else "d1"
+    return f"{run.method}-{run.model.name}-{run.dataset.name}-{density}-s{run.seed}"
+
+
+def _joined(parts: dict[str, str]) -> str:
+    """An object whose values are JSON already, as `_compact` would write it."""
+    return "{" + ",".join(f'"{name}":{parts[name]}' for name in sorted(parts)) + "}"
+
+
+def _sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _compact(value: Any, naming: Naming = tag_of) -> str:
+    return json.dumps(canonical(value, naming), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _is_default(f: Field[Any], value: Any, naming: Naming) -> bool:
+    default = f.default if f.default is not MISSING else f.default_factory() if f.default_factory is not MISSING else MISSING
+    if default is MISSING or value is default:
+        return default is not MISSING
+    if isinstance(value, SCALARS) and isinstance(default, SCALARS):  # most fields: no need to write JSON twice
+        one, other = canonical(value), canonical(default)
+        return type(one) is type(other) and one == other
+    return _compact(value, naming) == _compact(default, naming)  # in canonical form: 1 is 1.0, a list is a tuple, True is no number

@@ -1,0 +1,1 @@
+"""Tables and figures as they are configured: typed YAML, cells, the runs behind each cell, verdicts."""

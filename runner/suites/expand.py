@@ -1,0 +1,234 @@
+"""A table's YAML as cells: which runs stand behind each printed entry. A cell is a configuration; its seeds are runs that differ by the seed alone.
+
+A figure is a table here: its entries are the points of its series (runner/figures/series.py draws them).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from runner.config.build import build_plain
+from runner.config.compose import Composer, has_method
+from runner.errors import ConfigError, nearest, one_of
+from runner.spec.planned import PlannedRun, plan_runs
+from runner.suites.layouts import lay_out
+from runner.suites.page import Key, Page, Place
+from runner.suites.settings import read_setting
+from runner.suites.spec import figure_names, options_of, read_spec, table_names, with_options
+
+NOTHING = object()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An entry of the table: what is run for it.
+
+    Args:
+        candidates: sets of jobs that differ by seed alone: one set, or those of which the best is printed; none when the row's method does not exist yet.
+        value: what the configuration says, for an entry that needs no run.
+        quoted: whether the paper took its number from elsewhere.
+    """
+
+    row: str
+    network: str
+    candidates: tuple[tuple[PlannedRun, ...], ...] = ()
+    missing: str | None = None
+    paper: tuple[str, ...] = ()  # what names its line in the paper's CSV
+    value: str | None = None
+    quoted: bool = False
+    labels: dict[str, str] = field(default_factory=dict)  # what stands for it along each axis
+
+    @property
+    def jobs(self) -> tuple[PlannedRun, ...]:
+        """The runs of all candidates."""
+        return tuple(job for jobs in self.candidates for job in jobs)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table or figure as asked for: its YAML, the data set variant, its page, its cells by row and column, and the overrides that all its runs were given."""
+
+    name: str
+    spec: dict[str, Any]
+    variant: str | None
+    page: Page
+    networks: dict[str, str]  # printed name -> model
+    cells: dict[Key, Cell] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it is a figure."""
+        return bool(self.spec["layout"] == "figure")
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Keys of the rows, in order."""
+        return tuple(dict.fromkeys(row for row, _ in self.cells))
+
+    @property
+    def jobs(self) -> list[PlannedRun]:
+        """Every run of the table, each once."""
+        unique = {job.run_id: job for cell in self.cells.values() for job in cell.jobs}
+        return list(unique.values())
+
+
+def parse_arguments(words: list[str]) -> tuple[list[str], dict[str, list[str]], list[str]]:
+    """Command-line words as table names, selections (`models`, `seeds`, `table.KEY`: lists) and overrides for every run.
+
+    Raises:
+        ConfigError: no table named.
+    """
+    names = [n for word in words if "=" not in word for n in word.split(",") if n]
+    pairs = [word for word in words if "=" in word]
+    chosen = {key: value.split(",") for key, _, value in (p.partition("=") for p in pairs) if _selects(key)}
+    if not names:
+        raise ConfigError(f"TABLE is missing: {', '.join(table_names())}, with @digits and the like for another data set")
+    return names, chosen, [p for p in pairs if not _selects(p.partition("=")[0])]
+
+
+def _selects(key: str) -> bool:
+    return key in ("models", "seeds") or key.startswith("table.")
+
+
+def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer | None = None) -> Table:
+    """The table or figure `name` or `name@dataset` with its runs.
+
+    Args:
+        chosen: `models` keeps some networks, `seeds` replaces the seeds, `table.KEY` sets an option of the table.
+        overrides: further overrides for every run; they win.
+        composer: of tables expanded before, which saves composing again what they share.
+
+    Raises:
+        ConfigError: unknown table, data set, model, seed or override.
+    """
+    stem, _, variant = name.partition("@")
+    if stem not in (names := table_names() + figure_names()):
+        raise ConfigError(one_of("TABLE", stem, names))
+    spec = read_spec(stem)
+    if variant and variant not in spec["elsewhere"]:
+        raise ConfigError(one_of(f"TABLE={stem}@", variant, spec["elsewhere"]))
+    preset = spec["elsewhere"][variant].get("options", {}) if variant else {}
+    spec = with_options(spec, {f"table.{key}": [value] for key, value in preset.items()} | chosen)
+    return expand_spec(spec, name, chosen, overrides, composer or Composer())
+
+
+def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[str]) -> list[Table]:
+    """Several tables; an option `table.KEY` goes to those that have it.
+
+    Raises:
+        ConfigError: as of `expand`; an option that none of them has.
+    """
+    composer, known = Composer(), {name: options_of(read_spec(stem)) for name in names if (stem := name.partition("@")[0]) in table_names() + figure_names()}
+    owned = {f"table.{key}" for options in known.values() for key in options}
+
+    def fitting(name: str) -> dict[str, list[str]]:
+        has = known.get(name, {})
+        return {key: value for key, value in chosen.items() if key not in owned or key.removeprefix("table.") in has}
+
+    return [expand(name, fitting(name), overrides, composer) for name in names]
+
+
+def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer) -> Table:
+    """`expand` of a table's YAML that is read already."""
+    stem, _, variant = name.partition("@")
+    setting = spec["elsewhere"][variant] if variant else spec
+    networks = _choose_networks(setting["networks"], chosen.get("models"))
+    seeds = _seeds(chosen.get("seeds")) or setting.get("seeds", spec["seeds"])
+    places, page = lay_out(spec, setting, networks)
+    cells, taken, told_apart = dict[Key, Cell](), set[str](), dict[tuple[str, ...], dict[str, str]]()
+    own = {word for word in overrides if word.startswith(("method.", "start."))}  # options of one method: for the rows that have them
+    for place in places:
+        fitting = _fitting(place.words, own, composer)
+        taken |= fitting
+        words = [*place.words, *(w for w in overrides if w not in own - fitting)]
+        _refuse_equal_entries(stem, place, words, told_apart)
+        cells[place.key] = _cell(place, words, seeds, composer)
+    if own - taken:
+        raise ConfigError(*(f"{word}: no method of {stem} has this option" for word in sorted(own - taken)))
+    return Table(name, spec, variant or None, page, networks, cells, tuple(overrides))
+
+
+def _refuse_equal_entries(table: str, place: Place, words: list[str], told_apart: dict[tuple[str, ...], dict[str, str]]) -> None:
+    """Overrides win; one that reaches along an axis of the table would fill differently labelled entries with one run.
+
+    Args:
+        told_apart: words of the entries before this one, with the overrides -> settings without them; this entry is added.
+
+    Raises:
+        ConfigError: an entry before has the same words, and had others without the overrides.
+    """
+    density = {"density": " ".join(map(str, place.densities))} if place.densities else {}
+    before, after = density | _settings(place.words), tuple(sorted("=".join(pair) for pair in (density | _settings(words)).items()))
+    other = told_apart.setdefault(after, before)
+    keys = [key for key in _settings(words) if before.get(key) != other.get(key)]
+    if keys and not place.reads:
+        values = {key: " and ".join(each.get(key, "the default") for each in (other, before)) for key in keys}
+        raise ConfigError(*(f"{key}={_settings(words)[key]}: entries of {table} differ in it ({values[key]}); leave it out" for key in keys))
+
+
+def _fitting(row: tuple[str, ...], options: set[str], composer: Composer) -> set[str]:
+    """The options `method.KEY=VALUE` and `start.KEY=VALUE` that the row's method has."""
+    if not options or not has_method(_method(row)):
+        return set()
+    cfg = composer.config(_last_wins(list(row)))
+    return {word for word in options if OmegaConf.select(cfg, word.partition("=")[0], default=NOTHING) is not NOTHING}
+
+
+def _method(words: Sequence[str]) -> str:
+    return next(w.partition("=")[2] for w in reversed(words) if w.startswith("method="))
+
+
+def _cell(place: Place, words: list[str], seeds: list[int], composer: Composer) -> Cell:
+    """One candidate for each density; `density` among the words wins over them."""
+    row, network, method = place.key[0], place.network, _method(words)
+    if place.reads:
+        found = [read_setting(key, _last_wins([*place.words, *more, *words[len(place.words) :]]), composer) for key, more in place.reads]
+        return Cell(row, network, paper=place.paper, value=", ".join(dict.fromkeys(found)))
+    if not has_method(method):
+        return Cell(row, network, missing=f"method={method} does not exist yet", paper=place.paper, quoted=place.quoted, labels=place.labels)
+    candidates = [_last_wins([f"density={density}", *words]) for density in place.densities] or [_last_wins(words)]
+    unique = {tuple(candidate): candidate for candidate in candidates}.values()
+    jobs = tuple(_jobs(candidate, seeds, composer) for candidate in unique)
+    return Cell(row, network, jobs, paper=place.paper, quoted=place.quoted, labels=place.labels)
+
+
+def _jobs(words: list[str], seeds: list[int], composer: Composer) -> tuple[PlannedRun, ...]:
+    """A run for each seed."""
+    plain = composer.plain(words)
+    runs = [build_plain({**plain, "seed": seed}) for seed in (seeds if "${seed}" in str(plain) else seeds[:1])]
+    if len(runs) < len(seeds):  # nothing but the seed itself depends on the seed: build once
+        runs = [replace(runs[0], seed=seed) for seed in seeds]
+    return plan_runs(runs, [(*words, f"seed={run.seed}") for run in runs])
+
+
+def _last_wins(words: list[str]) -> list[str]:
+    """One override per key: Hydra refuses to choose a group twice."""
+    return [f"{key}={value}" for key, value in _settings(words).items()]
+
+
+def _settings(words: Sequence[str]) -> dict[str, str]:
+    return {word.partition("=")[0]: word.partition("=")[2] for word in words}
+
+
+def _choose_networks(networks: dict[str, str], wanted: list[str] | None) -> dict[str, str]:
+    if wanted is None or not networks:
+        return networks
+    plain = {label.lower().replace("-", ""): label for label in networks} | {model: label for label, model in networks.items()}
+    unknown = [word for word in wanted if word not in plain]
+    if unknown:
+        raise ConfigError(f"models={','.join(unknown)}: this table has {', '.join(networks.values())}{nearest(unknown[0], networks.values())}")
+    keep = {plain[word] for word in wanted}
+    return {label: model for label, model in networks.items() if label in keep}
+
+
+def _seeds(words: list[str] | None) -> list[int]:
+    try:
+        seeds = [int(word) for word in words or []]
+    except ValueError:
+        seeds = [-1]
+    if any(seed < 0 for seed in seeds):
+        raise ConfigError(f"seeds={','.join(words or [])} must be whole numbers of 0 or more, e.g. seeds=0,1,2")
+    return seeds

@@ -1,0 +1,35 @@
+"""Hyper-parameters of a configuration as a paper's table prints them: read from what Hydra composes, so that nothing printed can differ from what would run."""
+
+from typing import Any
+
+from runner.config.build import build_plain, resolve
+from runner.config.compose import Composer
+from runner.data.split import training_images
+from runner.errors import ConfigError
+
+
+def read_setting(key: str, words: list[str], composer: Composer) -> str:
+    """The value at `key` (as in `method.lipschitz.p`), or for the key `images` how many are trained and tested on.
+
+    Args:
+        words: the overrides in force.
+
+    Raises:
+        ConfigError: no such key, or no such configuration.
+    """
+    plain = composer.plain(words)
+    if key == "images":
+        run = build_plain(plain)
+        info = run.dataset.info()
+        return f"{_thousands(training_images(info.train, run.train_fraction, run.dataset.validation))}/{_thousands(info.test)}"
+    node: Any = resolve(plain)
+    for word in key.split("."):
+        if not isinstance(node, dict) or word not in node:
+            raise ConfigError(f"{key} is no key of this configuration, which the table prints: mend its YAML")
+        node = node[word]
+    return f"{node:g}" if isinstance(node, float) else str(node).removesuffix("ep")
+
+
+def _thousands(count: int) -> str:
+    """50000 as 50K; what is no whole number of thousands in full."""
+    return f"{count // 1000}K" if count >= 1000 and count % 1000 == 0 else f"{count:,}"

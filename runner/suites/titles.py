@@ -1,0 +1,74 @@
+"""What stands above a table or figure: the paper's title, how our setting differs from the paper's, and where the records come from."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from runner.suites.expand import Table
+from runner.suites.layouts import applies
+
+# Settings that a page tells in words where they matter, or that are the machine's.
+TOLD = ("dataset", "dataset.size", "train.scale", "train_fraction", "train.precision", "train.test_every", "logger")
+
+
+def title(table: Table) -> str:
+    """The paper's title, and what differs from its setting."""
+    spec, runs = table.spec, [job.run for job in table.jobs]
+    notes = []
+    setting = spec["elsewhere"][table.variant] if table.variant else spec
+    if table.variant and not any(word in spec.get("overrides", []) for word in {f"dataset={run.dataset.name}" for run in runs}):
+        notes.append(f"here on {', '.join(sorted({run.dataset.name for run in runs}))}")
+    if table.networks != {k: v for k, v in spec["networks"].items() if k in table.networks}:
+        notes.append(", ".join(table.networks) if table.drawn else setting.get("nets", "width-16 nets") if table.variant else "other nets")
+    notes += [rule["title"] for rule in setting.get("where", []) if "title" in rule and applies(rule, spec)]
+    notes += _padding(table)
+    scales = {run.scale for run in runs}
+    if scales - {1.0}:
+        notes.append("every duration x " + ", ".join(f"{s:.4g}" for s in sorted(scales)))
+    shares = sorted({run.train_fraction for run in runs})
+    if shares and shares[0] < 1 and f"train_fraction={shares[0]:g}" not in spec.get("overrides", []):
+        notes.append(" to ".join(f"{share:.0%}" for share in dict.fromkeys((shares[0], shares[-1]))) + " of the training images")
+    notes += _given(table)
+    return heading(spec, table.drawn) + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def heading(spec: dict[str, Any], drawn: bool) -> str:
+    """The paper's number and title; without a number it is our own."""
+    what = spec.get("what", "Figure" if drawn else "Table")
+    return f"{what} {spec['number']}: {spec['title']}" if "number" in spec else str(spec["title"])
+
+
+def _given(table: Table) -> list[str]:
+    """Settings from the command line that are part of what was run and that nothing else on the page tells."""
+    return [word for word in table.given if (key := word.partition("=")[0]) not in TOLD and not key.startswith(("env.", "hydra"))]
+
+
+def _padding(table: Table) -> list[str]:
+    """Which networks see images on a larger black border, unless all see the data set's own."""
+    sizes: dict[int, list[str]] = {}
+    for cell in table.cells.values():
+        for job in cell.jobs[:1]:
+            sizes.setdefault(getattr(job.run.dataset, "size", None) or 0, []).append(cell.network)
+    padded = {size: "" if len(sizes) == 1 else f" for {', '.join(dict.fromkeys(networks))}" for size, networks in sizes.items() if size}
+    return [f"padded to {size}x{size}{whose}" for size, whose in sorted(padded.items())]
+
+
+def origins(records: list[dict[str, Any]]) -> list[str]:
+    """Where the records come from: device, code, precision, and whether they mix several."""
+    lines = []
+    sources: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
+        ("device", lambda r: f"{r['provenance']['device_name']}, {r['provenance']['threads']} thread(s)"),
+        ("NUMERICS", lambda r: json.dumps(r["provenance"]["numerics"])),
+        ("precision", lambda r: r["provenance"]["precision"]),
+    ]
+    for what, of in sources:
+        if what == "NUMERICS":  # kinds differ between methods; only one kind with two numbers is a mixture
+            kinds: dict[str, set[int]] = {}
+            for record in records:
+                for kind, number in record["provenance"]["numerics"].items():
+                    kinds.setdefault(kind, set()).add(number)
+            lines += [f"Mixed code versions: NUMERICS of {kind} are {sorted(n)}." for kind, n in kinds.items() if len(n) > 1]
+            continue
+        values = sorted({str(of(record)) for record in records})
+        lines += [f"{what.capitalize()}: {values[0]}."] if len(values) == 1 else [f"Mixes {what}s: {'; '.join(values)}."] if values else []
+    return lines

@@ -1,0 +1,1 @@
+"""From records to tables: entries, metrics, and the pages in five formats."""
