@@ -150,7 +150,7 @@ def test_references_are_resolved_as_omegaconf_does() -> None:
 def test_a_group_that_another_file_touches_is_composed_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Composer().apart == {"dataset", "model", "train"}
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    monkeypatch.setattr(runner.compose, "CONF", tmp_path / "conf")
+    monkeypatch.setattr(runner.config.compose, "CONF", tmp_path / "conf")
     path = tmp_path / "conf" / "method" / "dense.yaml"
     path.write_text(path.read_text() + "train:\n  epochs: 80\n")
     assert Composer().apart == {"dataset", "model"}
@@ -268,7 +268,7 @@ def test_states_are_told_from_records_status_and_locks(dirs: list[str], tmp_path
     text = printed(lambda console: show([(plan_run(run), where) for run in runs], 1, console))
     assert "runs: 4; done 1, running 0, to do 3 (failed 1, stopped 1, new 1)\n" in text
     assert f"failed: {tmp_path / 'results' / 'runs' / run_id(runs[1]) / 'traceback.txt'}\n" in text
-    assert state(where, "no-such-run") == "new"
+    assert state(where.results_dir, "no-such-run") == "new"
     assert not (tmp_path / "results" / "runs" / run_id(runs[3])).exists()  # asking makes nothing
 
 
@@ -392,7 +392,7 @@ def test_hours_come_from_past_records_on_the_same_device_else_from_the_bench(tmp
     assert f"time: about 0.269 hours one after another (estimate from make bench on {device_name(where.device)}, {threads} thread(s))" in text
     bf16 = compose_run("method=dense", *SMALL, "train.precision=bf16", "seed=3")
     assert past_rates([record], name, threads, where.cache_dir).seconds(bf16, bf16.stages[0], MLP, cost) is None  # what fp32 took says nothing about bf16
-    monkeypatch.setattr("runner.planning.survey.PUBLISHED", tmp_path / "nothing shipped")
+    monkeypatch.setattr("runner.planning.show.PUBLISHED", tmp_path / "nothing shipped")
     unused = machine(tmp_path / "unused")
     assert "time: unknown: run make bench" in list(lines(survey([(plan_run(next_seed), unused)]), unused, threads))
     assert "time: nothing to compute" in list(lines(survey([(plan_run(run), where)]), where, threads + 1))
