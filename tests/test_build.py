@@ -19,10 +19,10 @@ from pruners.curvature.spectrum import Spectrum
 from pruners.scores.magnitude import Magnitude
 from pruners.selection.score_pruner import ScorePruner
 from runner.config.build import build_run
-from runner.config.build_stages import STAGE_KEYS
 from runner.config.compose import compose_config
 from runner.config.instantiate import construct
 from runner.config.schema import Config, EnvConfig, TrainConfig
+from runner.config.stage_node import StageNode
 from runner.data.digits import Digits
 from runner.errors import ConfigError
 from runner.paths import CONF
@@ -301,11 +301,12 @@ def _with(cfg: DictConfig, key: str, value: Any) -> DictConfig:
     return cfg
 
 
+KEYS = [f.name.removesuffix("_") for f in fields(StageNode)]
 STAGES: dict[str, tuple[list[dict[str, Any]], list[str]]] = {  # what is wrong with a list of stages -> the list, what has to be said
-    "unknown key": ([{"name": "dense", "kind": "train", "epoch": 3}], ["method.stages.0", *STAGE_KEYS]),
+    "unknown key": ([{"name": "dense", "kind": "train", "epoch": 3}], ["method.stages.0", *KEYS]),
     "unknown kind": ([{"name": "dense", "kind": "training"}], ["method.stages.0", "train", "prune", "search", "measure"]),
-    "no name": ([{"kind": "train"}], ["method.stages.0", "a new name"]),
-    "a name twice": ([{"name": "dense", "kind": "train"}, {"name": "dense", "kind": "train"}], ["method.stages.1", "a new name"]),
+    "no name": ([{"kind": "train"}], ["method.stages.0.name is missing"]),
+    "a name twice": ([{"name": "dense", "kind": "train"}, {"name": "dense", "kind": "train"}], ["method.stages.1.name=dense", "a new name"]),
     "start from nowhere": ([{"name": "dense", "kind": "train", "start": {"from": "wstar"}}], ["start.from=wstar", "no earlier stage", "init, reinit"]),
     "start from a later stage": (
         [{"name": "one", "kind": "train", "start": {"from": "two"}}, {"name": "two", "kind": "train"}],

@@ -26,8 +26,9 @@ from pruners.curvature.hessian import HessianOperator
 from runner.bench.planning import make_tables, measure
 from runner.commands.plan import show_plan
 from runner.commands.run import run_config
-from runner.config.build import build_plain, resolve
+from runner.config.build import build_plain
 from runner.config.compose import Composer, compose_config, method_names
+from runner.config.interpolation import resolve
 from runner.data.digits import Digits
 from runner.data.split import training_images
 from runner.display.sizes import readable
@@ -134,7 +135,7 @@ def test_references_are_resolved_as_omegaconf_does() -> None:
         cfg = compose_config(words)
         whole: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
         raw: dict[str, Any] = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
-        assert resolve(raw) == {key: value for key, value in whole.items() if key not in ("env", "logger")}
+        assert resolve(raw).values == {key: value for key, value in whole.items() if key not in ("env", "logger")}
     for odd in (
         {"a": "x${b}\\${b}", "b": 1},
         {"a": "${.b}", "b": 2},
@@ -142,7 +143,7 @@ def test_references_are_resolved_as_omegaconf_does() -> None:
         {"a": "${b.1}", "b": [1, 2]},
         {"a": "${b}-${b}", "b": None},
     ):
-        assert resolve(odd) == OmegaConf.to_container(OmegaConf.create(odd), resolve=True)
+        assert resolve(odd).values == OmegaConf.to_container(OmegaConf.create(odd), resolve=True)
     with pytest.raises(ConfigError, match="nowhere"):
         resolve({"a": "${nowhere}"})
 

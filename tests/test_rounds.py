@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from support import compose_run
 
-from runner.config.instantiate import same
-from runner.config.repeat import expand_rounds
+from runner.config.repeat import expand_rounds, placed
+from runner.config.typed import same
 from runner.errors import ConfigError
 from runner.spec.identity import stage_keys
 from runner.spec.run import Start, family, rounds_of
@@ -16,7 +16,7 @@ MLP = ["dataset=digits", "model=mlp"]
 
 
 def expand(items: list[Any], density: float | None = 0.2, scale: float = 1.0) -> list[dict[str, Any]]:
-    return [node for node, _ in expand_rounds(items, items, density, scale, "method.stages", same)]
+    return [stage.node for stage in expand_rounds(list(placed(items, "method.stages")), density, scale, same)]
 
 
 def test_without_repeat_nothing_changes() -> None:

@@ -183,7 +183,7 @@ def test_a_misspelt_torchvision_is_recognised() -> None:
 
 
 def test_loaded_weights_have_no_early_epochs_to_rewind_to(file: Path) -> None:
-    with pytest.raises(ConfigError, match="retrain.rewind=10ep: start.weights gives stage 'dense' the end of a training, .* take retrain=finetune or"):
+    with pytest.raises(ConfigError, match="start.rewind=10ep: start.weights gives stage 'dense' the end of a training, .* take retrain=finetune or"):
         compose_run(*words(file, "retrain=rewind"))
 
 

@@ -3,7 +3,7 @@
 Hydra's own `instantiate` would admit any importable callable and reports one problem at a time; this admits what declares a tag and reports all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -75,8 +75,3 @@ def locate(tag: str, key: str) -> type:
     if not is_dataclass(cls):
         raise ConfigError(f"{key}._target_={tag} is not a dataclass: options must be fields, so that they are checked and hashed")
     return cls
-
-
-def flatten(items: Sequence[Any]) -> list[Any]:
-    """Nested lists as one: stage lists are composed from shared parts."""
-    return [leaf for item in items for leaf in (flatten(item) if isinstance(item, list) else [item])]

@@ -1,52 +1,80 @@
-"""Repeated stages: `repeat` in a method's YAML becomes as many stages as its schedule has densities. Iterative pruning is then a chain of cached stages.
+"""Repeated stages: `repeat` in a method's YAML becomes as many stages as its schedule has densities.
+
+Iterative pruning is then a chain of cached stages:
 
     - repeat: ${method.levels}   # a component, density -> falling densities: one round for each
       stages: [{name: prune, ...}, {name: train, masks: prune, ...}]
       last: {train: {data: null}}   # what differs in the last round
 
-gives prune1, train1, prune2, train2, ... A name of the group means this round's stage, or the round before's when that comes later; `previous` is the stage
-just before, in the first round the one before the group. After the group its names mean the last round's.
+gives prune1, train1, prune2, train2, ... A name of the group means this round's stage, or the round
+before's when that comes later; `previous` is the stage just before, in the first round the one before
+the group. After the group its names mean the last round's.
 
-`pruned` is the last stage so far that prunes or searches, whatever its name: what is measured of a finished mask, for every method (conf/portrait), reads it.
+`pruned` is the last stage so far that prunes or searches, whatever its name: what is measured of a
+finished mask, for every method (conf/portrait), reads it.
 """
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from runner.config.instantiate import Alias, construct, flatten
+from runner.config.instantiate import construct
+from runner.config.typed import Alias
 from runner.errors import ConfigError
 from runner.spec.durations import scaled
 
 PREVIOUS = "previous"
 PRUNED = "pruned"
+Node = dict[str, Any]  # a stage as YAML writes it, resolved
 
 
-def expand_rounds(items: list[Any], raw: list[Any], density: float | None, scale: float, key: str, alias: Alias) -> list[tuple[dict[str, Any], Any]]:
-    """Stage nodes with every `repeat` spelled out, each with its unresolved twin.
+@dataclass(frozen=True)
+class Placed:
+    """A stage and where it is written in the resolved configuration."""
+
+    place: str
+    node: Node
+
+
+def placed(items: Sequence[Any], place: str) -> Iterator[Placed]:
+    """The stages of a list, of which some may be lists themselves: stage lists are composed from shared parts."""
+    for i, item in enumerate(items):
+        if isinstance(item, list):
+            yield from placed(item, f"{place}.{i}")
+        else:
+            yield Placed(f"{place}.{i}", item)
+
+
+def expand_rounds(items: Sequence[Placed], density: float | None, scale: float, alias: Alias) -> list[Placed]:
+    """The stages with every `repeat` spelled out.
 
     Args:
-        items: resolved nodes; raw: the same ones unresolved, for messages.
         scale: multiplies `rounds` of a schedule that counts them: they are a duration.
+        alias: where a value stands -> the key that sets it, for messages.
 
     Raises:
         ConfigError: a schedule that cannot be built, or no density to go down to.
     """
-    made: list[tuple[dict[str, Any], Any]] = []
-    names: dict[str, str] = {}
-    for node, twin in zip(items, raw, strict=True):
-        if "repeat" not in node:
-            names[node.get("name")] = node.get("name")
-            made.append((_renamed(node, names, made), twin))
+    made: list[Placed] = []
+    names: dict[str, str] = {}  # of a group -> of its stage so far
+    for item in items:
+        if "repeat" not in item.node:
+            names[item.node.get("name", "")] = item.node.get("name", "")
+            made.append(Placed(item.place, _renamed(item.node, names, made)))
             continue
-        for round_, reached in enumerate(densities := _densities(node["repeat"], density, scale, alias(f"{key}.repeat"), alias), start=1):
-            for stage, own in zip(flatten(node["stages"]), flatten(twin["stages"]), strict=True):
-                last = node.get("last", {}).get(stage["name"], {}) if round_ == len(densities) else {}
-                one = {**_renamed({**stage, **last}, names, made), "name": f"{stage['name']}{round_}", "density": reached, "round": round_}
-                made.append((one, own))
-                names[stage["name"]] = one["name"]
+        group = list(placed(item.node["stages"], f"{item.place}.stages"))
+        densities = _densities(item.node["repeat"], density, scale, alias(f"{item.place}.repeat"), alias)
+        for round_, reached in enumerate(densities, start=1):
+            last = item.node.get("last", {}) if round_ == len(densities) else {}
+            for stage in group:
+                name = stage.node["name"]
+                one = _renamed({**stage.node, **last.get(name, {})}, names, made)
+                made.append(Placed(stage.place, {**one, "name": f"{name}{round_}", "density": reached, "round": round_}))
+                names[name] = f"{name}{round_}"
     return made
 
 
-def _densities(node: dict[str, Any], density: float | None, scale: float, key: str, alias: Alias) -> list[float]:
+def _densities(node: Node, density: float | None, scale: float, key: str, alias: Alias) -> list[float]:
     if density is None:
         raise ConfigError("density is missing: rounds of pruning go down to the density that you give, e.g. density=0.1 keeps a tenth of the weights")
     if type(node.get("rounds")) is int:  # what is none, the component refuses
@@ -55,19 +83,16 @@ def _densities(node: dict[str, Any], density: float | None, scale: float, key: s
     return densities
 
 
-def _renamed(node: dict[str, Any], names: dict[str, str], made: list[tuple[dict[str, Any], Any]]) -> dict[str, Any]:
+def _renamed(node: Node, names: dict[str, str], made: list[Placed]) -> Node:
     """References to stages by the names that they have got."""
-    before = made[-1][0]["name"] if made else "init"
-    pruned = next((stage["name"] for stage, _ in reversed(made) if stage.get("kind") in ("prune", "search")), PRUNED)
-
-    def of(name: Any) -> Any:
-        return before if name == PREVIOUS else pruned if name == PRUNED else names.get(name, name)
-
-    changed: dict[str, Any] = {}
+    before = made[-1].node["name"] if made else "init"
+    pruned = next((stage.node["name"] for stage in reversed(made) if stage.node.get("kind") in ("prune", "search")), PRUNED)
+    known = {**names, PREVIOUS: before, PRUNED: pruned}
+    changed: Node = {}
     if node.get("start"):
-        changed["start"] = {**node["start"], **({"from": of(node["start"]["from"])} if "from" in node["start"] else {})}
+        changed["start"] = {**node["start"], **({"from": known.get(name, name)} if (name := node["start"].get("from")) else {})}
     if node.get("masks"):
-        changed["masks"] = of(node["masks"])
+        changed["masks"] = known.get(node["masks"], node["masks"])
     if node.get("needs"):
-        changed["needs"] = [of(name) for name in node["needs"]]
+        changed["needs"] = [known.get(name, name) for name in node["needs"]]
     return {**node, **changed}

@@ -41,7 +41,7 @@ def build(cls: type[T], options: Mapping[str, Any], key: str, alias: Alias = sam
         ConfigError: every problem found: unknown or missing field, value of the wrong type, value refused by the class.
     """
     hints = get_type_hints(cls)
-    known = {f.name: f for f in fields(cls) if f.init}  # type: ignore[arg-type]
+    known = {f.name.removesuffix("_"): f for f in fields(cls) if f.init}  # type: ignore[arg-type]  # `from_` is `from`
     problems: list[str] = []
     values: dict[str, Any] = {}
     for name, value in options.items():
@@ -49,7 +49,7 @@ def build(cls: type[T], options: Mapping[str, Any], key: str, alias: Alias = sam
             problems.append(f"{key}.{name} is not an option; {key} takes {', '.join(known) or 'none'}{nearest(str(name), known)}")
             continue
         try:
-            values[name] = coerce(value, hints[name], alias(f"{key}.{name}"), alias, fallback)
+            values[known[name].name] = coerce(value, hints[known[name].name], alias(f"{key}.{name}"), alias, fallback)
         except ConfigError as error:
             problems.extend(error.messages)
     missing = [n for n, f in known.items() if n not in options and f.default is MISSING and f.default_factory is MISSING]

@@ -4,12 +4,12 @@ A figure is a table here: its entries are the points of its series (runner/figur
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from runner.config.build import build_plain
+from runner.config.build import build_seeds
 from runner.config.compose import Composer, has_method
 from runner.errors import ConfigError, nearest, one_of
 from runner.spec.planned import PlannedRun, plan_runs
@@ -197,10 +197,7 @@ def _cell(place: Place, words: list[str], seeds: list[int], composer: Composer) 
 
 def _jobs(words: list[str], seeds: list[int], composer: Composer) -> tuple[PlannedRun, ...]:
     """A run for each seed."""
-    plain = composer.plain(words)
-    runs = [build_plain({**plain, "seed": seed}) for seed in (seeds if "${seed}" in str(plain) else seeds[:1])]
-    if len(runs) < len(seeds):  # nothing but the seed itself depends on the seed: build once
-        runs = [replace(runs[0], seed=seed) for seed in seeds]
+    runs = build_seeds(composer.plain(words), seeds)
     return plan_runs(runs, [(*words, f"seed={run.seed}") for run in runs])
 
 

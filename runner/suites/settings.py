@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from runner.config.build import build_plain, resolve
+from runner.config.build import build_plain
 from runner.config.compose import Composer
+from runner.config.interpolation import resolve
 from runner.data.split import training_images
 from runner.errors import ConfigError
 
@@ -22,7 +23,7 @@ def read_setting(key: str, words: list[str], composer: Composer) -> str:
         run = build_plain(plain)
         info = run.dataset.info()
         return f"{_thousands(training_images(info.train, run.train_fraction, run.dataset.validation))}/{_thousands(info.test)}"
-    node: Any = resolve(plain)
+    node: Any = resolve(plain).values
     for word in key.split("."):
         if not isinstance(node, dict) or word not in node:
             raise ConfigError(f"{key} is no key of this configuration, which the table prints: mend its YAML")

@@ -1,0 +1,88 @@
+"""A stage as YAML writes it, typed."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from runner.config import typed
+from runner.config.repeat import Placed
+from runner.config.typed import Alias
+
+
+@dataclass(frozen=True)
+class StartNode:
+    """Where a stage's weights come from: `init`, `reinit` or an earlier stage, at its end or after `rewind`."""
+
+    from_: str = "init"
+    rewind: int | str | None = None
+    resume: bool = False
+    advance: bool = False
+
+
+@dataclass(frozen=True)
+class StageNode:
+    """One entry of a method's or portrait's `stages`.
+
+    Args:
+        pruner: the component of a prune stage; of a stage that trains, what acts during the training.
+        measure: the component of a measure stage.
+        data: synthetic images to train on instead of the data set's.
+        weights: with a value the stage loads weights and does not train.
+        density: what it prunes to; as a rule the run's.
+        round: which round of a repeated group it is.
+        epochs, lr, lr_schedule, batch_size: instead of train's.
+        segment: epochs after which it ends, of a longer schedule.
+        given: what has to have a value; without one the stage is left out.
+    """
+
+    name: str
+    kind: Literal["train", "prune", "search", "measure"]
+    start: StartNode | None = None
+    masks: str | None = None
+    needs: tuple[str, ...] = ()
+    pruner: Any = None
+    measure: Any = None
+    data: Any = None
+    weights: Any = None
+    density: float | None = None
+    round: int | None = None
+    epochs: int | str | None = None
+    segment: int | None = None
+    lr: float | None = None
+    lr_schedule: str | None = None
+    lr_factor: float = 1.0
+    batch_size: int | None = None
+    nesterov: bool = False
+    trainable_decay: float | None = None
+    given: Any = True
+
+    @property
+    def component(self) -> Any:
+        """The node of its pruner or measurement, None where it has none."""
+        return self.measure if self.kind == "measure" else self.pruner
+
+    @property
+    def slot(self) -> str:
+        """The key of its component."""
+        return "measure" if self.kind == "measure" else "pruner"
+
+    @property
+    def reads(self) -> set[str]:
+        """Names of the stages that it reads."""
+        start = self.start.from_ if self.start else "init"
+        return {name for name in (start, self.masks, *self.needs) if name}
+
+
+def read_stage(stage: Placed, density: float | None, alias: Alias) -> StageNode:
+    """The stage, its keys checked by name and type; components are left as they are written.
+
+    Args:
+        density: the run's.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    return typed.build(StageNode, {"density": density, **stage.node}, stage.place, alias, _as_written)
+
+
+def _as_written(value: Any, key: str, alias: Alias) -> Any:
+    return value
