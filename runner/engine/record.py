@@ -25,15 +25,9 @@ def make_record(bench: Workbench, stages: list[dict[str, Any]], identity: str, w
     Raises:
         RuntimeError: the density reached is not the density asked.
     """
-    run = bench.run
-    counts = _counts(bench)
-    pruned_to = next((stage.density for stage in reversed(run.stages) if stage.density is not None), run.density)
-    if pruned_to is not None and all(stage.exact for stage in run.stages) and counts["kept"] != keep_count(pruned_to, counts["prunable"]):
-        raise RuntimeError(f"run {identity} ends with {counts['kept']} weights instead of {keep_count(pruned_to, counts['prunable'])} (density={pruned_to:g})")
+    run, counts = bench.run, _counts(bench)
+    _check_density(run, counts, identity)
     trained = [meta for meta in stages if meta["history"]]
-    history = trained[-1]["history"] if trained else []
-    last = history[-1] if history else {}
-    column = [stage for stage in run.stages if stage.name in run.epoch_column]
     return {
         "schema": SCHEMA,
         "run_id": identity,
@@ -46,27 +40,58 @@ def make_record(bench: Workbench, stages: list[dict[str, Any]], identity: str, w
         "seed": run.seed,
         "density_target": run.density,
         **counts,
-        "accuracy": last.get("accuracy"),
-        "accuracy_best": max((row["accuracy"] for row in history if row["accuracy"] is not None), default=None),
-        "accuracy_top5": last.get("accuracy_top5"),
-        "test_loss": last.get("test_loss"),
-        "val_accuracy": last.get("val_accuracy"),
-        "epochs": sum(stage.recipe.epochs for stage in column if stage.recipe),
-        "epochs_total": sum(trains(stage) for stage in run.stages),
-        "epoch_kind": "search" if any(stage.kind == "search" for stage in column) else "train",
+        **_accuracies(trained[-1]["history"] if trained else []),
+        **_epochs(run),
         "scale": run.scale,
         "runtime_s": round(sum(meta["seconds"] for meta in stages), 3),
         "wall_s": round(wall_s, 3),
         "stages": [{**{k: m[k] for k in ("name", "key", "cached", "epochs")}, "seconds": round(m["seconds"], 3)} for m in stages],
         "report": {k: v for meta in stages for k, v in meta["report"].items()},
-        "provenance": {
-            **provenance(bench.machine.device, bench.machine.team.size),
-            "numerics": {kind: NUMERICS[kind] for kind in sorted({s.kind for s in run.stages})},
-            "precision": run.precision,
-            "dataset_checksum": stages[-1]["dataset_checksum"],
-            "started": started,
-            "finished": finished,
-        },
+        "provenance": {**_provenance(bench, stages), "started": started, "finished": finished},
+    }
+
+
+def _check_density(run: Run, counts: dict[str, Any], identity: str) -> None:
+    """Hold a run to the density that it was asked for, or that its last pruning went down to.
+
+    Raises:
+        RuntimeError: it has another one, although its methods are exact.
+    """
+    pruned_to = next((stage.density for stage in reversed(run.stages) if stage.density is not None), run.density)
+    if pruned_to is not None and all(stage.exact for stage in run.stages) and counts["kept"] != keep_count(pruned_to, counts["prunable"]):
+        raise RuntimeError(f"run {identity} ends with {counts['kept']} weights instead of {keep_count(pruned_to, counts['prunable'])} (density={pruned_to:g})")
+
+
+def _accuracies(history: list[dict[str, Any]]) -> dict[str, float | None]:
+    """Accuracies in percent and the test loss, of the last epoch and of the best one; None where nothing was trained."""
+    last = history[-1] if history else {}
+    return {
+        "accuracy": last.get("accuracy"),
+        "accuracy_best": max((row["accuracy"] for row in history if row["accuracy"] is not None), default=None),
+        "accuracy_top5": last.get("accuracy_top5"),
+        "test_loss": last.get("test_loss"),
+        "val_accuracy": last.get("val_accuracy"),
+    }
+
+
+def _epochs(run: Run) -> dict[str, Any]:
+    """Epochs as the paper's Epoch column counts them, those of every stage, and what they are epochs of."""
+    column = [stage for stage in run.stages if stage.name in run.epoch_column]
+    return {
+        "epochs": sum(stage.recipe.epochs for stage in column if stage.recipe),
+        "epochs_total": sum(trains(stage) for stage in run.stages),
+        "epoch_kind": "search" if any(stage.kind == "search" for stage in column) else "train",
+    }
+
+
+def _provenance(bench: Workbench, stages: list[dict[str, Any]]) -> dict[str, Any]:
+    """Where the record's numbers come from, but for the times."""
+    run = bench.run
+    return {
+        **provenance(bench.machine.device, bench.machine.team.size),
+        "numerics": {kind: NUMERICS[kind] for kind in sorted({s.kind for s in run.stages})},
+        "precision": run.precision,
+        "dataset_checksum": stages[-1]["dataset_checksum"],
     }
 
 

@@ -91,45 +91,38 @@ def train(
     Raises:
         Stopped: `session.stop` said so; the checkpoint is on disk.
     """
-    device, team = next(model.parameters()).device, session.team
+    device = next(model.parameters()).device
     opt = make_optimizer(model, masking, recipe)
     carry_momentum(model, opt, momentum or {})
     done = Trained(epoch=recipe.first_epoch, loss_sum=torch.zeros((), dtype=torch.float64, device=device))
-    if session.checkpoint:
-        _resume(session.checkpoint, model, opt, masking, done)
-        for row in done.history:  # of the sessions before
-            session.epoch_done(row)
+    _resume(session, model, opt, masking, done)
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
-    per_epoch = feeds.training.steps_per_epoch
-    clock, saved = time.monotonic() - done.seconds, time.monotonic()
+    clock = _Clock(time.monotonic() - done.seconds)
     model.train()
-    trainee = _Trainee(model, team.wrap(model, masking), masking, opt, loss, autocast, team)
+    trainee = _Trainee(model, session.team.wrap(model, masking), masking, opt, loss, autocast, session.team)
     while done.epoch < (stop_after or recipe.end):
-        for batch in feeds.training.epoch(done.epoch, done.step):
-            step = done.epoch * per_epoch + done.step
-            for group in opt.param_groups:
-                group["lr"] = learning_rate(recipe, step, per_epoch)
-            mean_loss, stop = team.tally(trainee.step(batch, step).double(), session.stop())
-            done.loss_sum += mean_loss * len(batch[1])
-            done.seen += len(batch[1])
-            done.step += 1
-            for point in (p for p in snapshots if max(1, round(p * per_epoch)) == step + 1):
-                done.snapshots[point] = {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}
-            session.tick(step + 1 - recipe.first_epoch * per_epoch, recipe.trained_epochs * per_epoch, "steps")
-            if session.checkpoint and team.first and (stop or time.monotonic() - saved >= session.every):
-                done.seconds = time.monotonic() - clock
-                _save(session.checkpoint, model, opt, masking, done)
-                saved = time.monotonic()
-            if stop:
-                raise Stopped
+        _train_epoch(trainee, recipe, feeds.training, session, snapshots, done, clock)
         _end_epoch(trainee, recipe, feeds, done)
         session.epoch_done(done.history[-1])
     if not recipe.epochs:  # nothing to do but to test what the masking begins with; no image was seen, so there is no training loss
         done.history.append(_row(trainee, trainee.evaluate(feeds, -1), epoch=0, lr=0.0, train_loss=None))
         session.epoch_done(done.history[-1])
     done.momentum = momentum_by_name(model, opt)
-    done.seconds = time.monotonic() - clock
+    done.seconds = clock.seconds
     return done
+
+
+@dataclass
+class _Clock:
+    """Times of a training: when it began, sessions before this one counted in, and when it was last saved."""
+
+    begun: float
+    saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """What the training has taken so far, over all its sessions."""
+        return time.monotonic() - self.begun
 
 
 @dataclass(frozen=True)
@@ -166,6 +159,32 @@ class _Trainee:
         weights = self.masking.weights(self.model, step)
         test = evaluate(self.model, feeds.test(), weights, self.autocast, self.team)
         return test, evaluate(self.model, feeds.validation(), weights, self.autocast, self.team) if feeds.validation else None
+
+
+def _train_epoch(trainee: _Trainee, recipe: Recipe, batches: Batches, session: Session, snapshots: frozenset[float], done: Trained, clock: _Clock) -> None:
+    """The steps of the running epoch that are left; all that they leave is in `done`.
+
+    Raises:
+        Stopped: `session.stop` said so; the checkpoint is on disk.
+    """
+    per_epoch, team = batches.steps_per_epoch, trainee.team
+    for batch in batches.epoch(done.epoch, done.step):
+        step = done.epoch * per_epoch + done.step
+        for group in trainee.opt.param_groups:
+            group["lr"] = learning_rate(recipe, step, per_epoch)
+        mean_loss, stop = team.tally(trainee.step(batch, step).double(), session.stop())
+        done.loss_sum += mean_loss * len(batch[1])
+        done.seen += len(batch[1])
+        done.step += 1
+        for point in (p for p in snapshots if max(1, round(p * per_epoch)) == step + 1):
+            done.snapshots[point] = {name: t.detach().cpu().clone() for name, t in trainee.model.state_dict().items()}
+        session.tick(step + 1 - recipe.first_epoch * per_epoch, recipe.trained_epochs * per_epoch, "steps")
+        if session.checkpoint and team.first and (stop or time.monotonic() - clock.saved >= session.every):
+            done.seconds = clock.seconds
+            _save(session.checkpoint, trainee.model, trainee.opt, trainee.masking, done)
+            clock.saved = time.monotonic()
+        if stop:
+            raise Stopped
 
 
 def _end_epoch(trainee: _Trainee, recipe: Recipe, feeds: Feeds, done: Trained) -> None:
@@ -210,8 +229,9 @@ def _save(path: Path, model: nn.Module, opt: torch.optim.Optimizer, masking: Mas
     )
 
 
-def _resume(path: Path, model: nn.Module, opt: torch.optim.Optimizer, masking: Masking, done: Trained) -> None:
-    state = load_checkpoint(path)
+def _resume(session: Session, model: nn.Module, opt: torch.optim.Optimizer, masking: Masking, done: Trained) -> None:
+    """Put back what the session's checkpoint holds, if there is one; the epochs of the sessions before are told again."""
+    state = load_checkpoint(session.checkpoint) if session.checkpoint else None
     if state is None:
         return
     model.load_state_dict(state["model"])
@@ -222,3 +242,5 @@ def _resume(path: Path, model: nn.Module, opt: torch.optim.Optimizer, masking: M
     torch.set_rng_state(state["rng"])
     if state["cuda_rng"]:
         torch.cuda.set_rng_state_all(state["cuda_rng"])
+    for row in done.history:
+        session.epoch_done(row)
