@@ -32,6 +32,18 @@ def test_an_import_that_looks_for_types_alone_is_no_way_around_the_contracts() -
     assert not [path for path in [*RUNNER, *ROOT.glob("pruners/**/*.py")] if "TYPE_CHECKING" in path.read_text()]
 
 
+SOURCES = sorted([ROOT / "run.py", *RUNNER, *ROOT.glob("pruners/**/*.py"), *ROOT.glob("models/*.py"), *ROOT.glob("hydra_plugins/**/*.py")])
+MODULE, FUNCTION = 300, 40  # lines at most; a longer function gives its reason in its docstring, `Long because ...`
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_and_functions_are_short_enough_to_be_read_at_once(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MODULE
+    functions = [node for node in ast.walk(parsed(path)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    long = [f for f in functions if (f.end_lineno or 0) - f.lineno >= FUNCTION and "Long because" not in (ast.get_docstring(f) or "")]
+    assert not [f"{f.name}: {(f.end_lineno or 0) - f.lineno + 1} lines" for f in long]
+
+
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), str(path))
 

@@ -98,7 +98,6 @@ def train(
     _resume(session, model, opt, masking, done)
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
     clock = _Clock(time.monotonic() - done.seconds)
-    model.train()
     trainee = _Trainee(model, session.team.wrap(model, masking), masking, opt, loss, autocast, session.team)
     while done.epoch < (stop_after or recipe.end):
         _train_epoch(trainee, recipe, feeds.training, session, snapshots, done, clock)
@@ -168,6 +167,7 @@ def _train_epoch(trainee: _Trainee, recipe: Recipe, batches: Batches, session: S
         Stopped: `session.stop` said so; the checkpoint is on disk.
     """
     per_epoch, team = batches.steps_per_epoch, trainee.team
+    trainee.model.train()
     for batch in batches.epoch(done.epoch, done.step):
         step = done.epoch * per_epoch + done.step
         for group in trainee.opt.param_groups:
