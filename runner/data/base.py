@@ -119,6 +119,8 @@ class DataSet(Protocol):
     def normalise(self) -> str: ...
     @property
     def source(self) -> Source: ...  # where the files come from
+    @property
+    def stands_for(self) -> str | None: ...  # the papers' data set in whose place small experiments use this one
 
     def info(self) -> Info: ...
     def places(self, data_dir: Path) -> list[Path]: ...  # where the files are looked for, first place first
@@ -128,7 +130,7 @@ class DataSet(Protocol):
 
 
 class DataError(ValueError):
-    """Files of a data set are missing or damaged. A reader names the problem alone; `explained` adds where, how, and what is ready."""
+    """Files of a data set are missing or damaged. A reader names the problem alone; `explained` (image_set.py) adds where, how, and what is ready."""
 
     def __init__(self, problem: str, name: str = "", places: Sequence[Path] = (), get: Sequence[str] = (), ready: Sequence[str] = ()) -> None:
         self.problem = problem

@@ -7,7 +7,7 @@ from runner.registry import find_class, tags
 
 
 def data_sets() -> list[DataSet]:
-    """Every data set of images with its default options, from few and small images to many and large ones."""
+    """Every data set of images with default options, ordered by classes, image size and name."""
     found: list[DataSet] = [find_class(tag)() for tag in tags("runner.data")]
     infos = [(component.info(), component) for component in found]
     return [component for info, component in sorted(infos, key=lambda pair: (pair[0].classes, pair[0].size, pair[1].name)) if info.images]

@@ -1,4 +1,7 @@
-"""The file format of CIFAR-10 and CIFAR-100: dictionaries pickled by Python 2, read without running the code that a pickle may hold."""
+"""The file format of CIFAR-10 and CIFAR-100: dictionaries pickled by Python 2.
+
+They are read without running the code that a pickle may hold.
+"""
 
 import codecs
 import io

@@ -1,4 +1,7 @@
-"""Normalisation constants that published code uses for more than one data set. Those of a single data set stand in its class."""
+"""Normalisation constants that published code uses for several data sets.
+
+Those of a single data set stand in its class.
+"""
 
 Constants = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std per channel, of pixels in [0, 1]
 

@@ -28,6 +28,7 @@ class Digits(ImageSet):
     name: str = "digits"
     native: ClassVar[Info] = Info(channels=1, size=8, classes=10, train=1437, test=TEST_IMAGES)
     scale: ClassVar[float] = 16.0
+    stands_for: ClassVar[str] = "cifar10"
 
     def verify(self, data_dir: Path) -> None:
         """Only whether scikit-learn is there; `read` compares the checksum."""

@@ -1,4 +1,4 @@
-"""Making a data set ready, and the one message for a machine without a network (`make data`, scripts/fetch_data.py)."""
+"""Make a data set ready (`make data`, scripts/fetch_data.py), or say what to do without a network."""
 
 import io
 import socket

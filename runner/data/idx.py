@@ -1,6 +1,7 @@
-"""MNIST's file format: four IDX files (LeCun et al., 1998), packed or not, checked against the published checksums.
+"""MNIST's file format: four IDX files (LeCun et al., 1998), packed or not, with known checksums.
 
-A file packed anew has another MD5 than the published one, so a packed file whose MD5 is not the published one is judged by its contents.
+A file packed anew has another MD5 than the published one. So a packed file whose MD5 is not the
+published one is judged by its contents.
 """
 
 import gzip

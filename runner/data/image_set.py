@@ -1,4 +1,4 @@
-"""What all data sets of images share: their options, and everything that follows from the constants of their class."""
+"""What all data sets of images share: options, checks, messages, padding and normalisation."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ COMPUTED = "computed"  # as a value of dataset.normalise: mean and std of the tr
 
 @dataclass(frozen=True)
 class ImageSet(ABC):
-    """The options of a data set, checked when it is made, and the way from its files to the data of a run.
+    """Options of a data set, checked when it is made, and what follows from its class constants.
 
     A data set is a frozen dataclass that adds its `tag`, a default for `name`, the class constants
     that differ from those below, and `read` and `verify`.
@@ -51,6 +51,7 @@ class ImageSet(ABC):
     augments: ClassVar[tuple[str, ...]] = AUGMENTS
     computes: ClassVar[bool] = True  # mean and std can be computed
     normalisations: ClassVar[Mapping[str, Constants]] = {}  # published constants by the choice that names their source
+    stands_for: ClassVar[str | None] = None  # the papers' data set in whose place small experiments use this one
 
     def __post_init__(self) -> None:
         """Refuse bad values of the options."""
@@ -78,10 +79,14 @@ class ImageSet(ABC):
 
     @abstractmethod
     def verify(self, data_dir: Path) -> None:
-        """Raise a `DataError` that names the problem alone, unless all files are there and intact, as far as a quick look can tell."""
+        """Check that all files are there and intact, as far as a quick look can tell.
+
+        Raises:
+            DataError: names the problem alone.
+        """
 
     def check(self, data_dir: Path) -> None:
-        """Like `verify`, but the `DataError` also says where the files belong, how to get them, and what is ready."""
+        """Like `verify`, but the error also says where the files belong and how to get them."""
         with explained(self, data_dir):
             self.verify(data_dir)
 
@@ -100,7 +105,11 @@ class ImageSet(ABC):
         return self.prepare(official, train_fraction)
 
     def prepare(self, official: Official, train_fraction: float) -> Data:
-        """The data of a run. Normalisation comes from the whole official training split, so that no subset changes a test input."""
+        """The data of a run, padded, normalised, reduced and with a part held out.
+
+        Computed statistics are those of the whole official training split, so that no subset
+        changes a test input.
+        """
         train, test = pad(official.train, self.size), pad(official.test, self.size)
         mean, std = statistics(train.images, self.scale) if self.normalise == COMPUTED else self.constants()
         used, held_out = parts(train, train_fraction, self.validation)
@@ -114,7 +123,7 @@ class ImageSet(ABC):
 
 @contextmanager
 def explained(component: DataSet, data_dir: Path) -> Iterator[None]:
-    """Complete a `DataError` raised inside: where the files were looked for, how to get them, what is ready now."""
+    """Complete a `DataError` raised inside: where files belong, how to get them, what is ready."""
     try:
         yield
     except DataError as error:

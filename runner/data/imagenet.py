@@ -53,7 +53,7 @@ class Imagenet(ImageSet):
     normalisations: ClassVar[Mapping[str, Constants]] = {"imagenet": IMAGENET}
 
     def verify(self, data_dir: Path) -> None:
-        """Look for the folders of all classes; listing the images takes longer than a look should, and `load` does it."""
+        """Look for the folders of all classes. `load` lists the images, which takes longer."""
         classes(data_dir / self.folder, self.native)
 
     def load(self, data_dir: Path, train_fraction: float) -> Data:

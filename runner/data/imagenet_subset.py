@@ -1,10 +1,12 @@
 """The subset of ImageNet that is the second reading of the IMC paper's "ImageNet" of 100,000 / 10,000 images.
 
-The paper names neither classes nor size nor how they were drawn (decisions.md 11). Of every class we take 100 training images and 10 of its 50 validation
-images: the first in numpy's RandomState permutation, seeded with (2012, 0 for train or 1 for val, class), of the names in alphabetical order. Classes do not
-depend on each other. Images are scaled like Tiny-ImageNet's, 64 x 64, from the middle.
+The paper names neither classes nor size nor how they were drawn (decisions.md 11). Of every class we
+take 100 training images and 10 of its 50 validation images: the first in numpy's RandomState
+permutation, seeded with (2012, 0 for train or 1 for val, class), of the names in alphabetical order.
+Classes do not depend on each other. Images are scaled like Tiny-ImageNet's, 64 x 64, from the middle.
 
-<data_dir>/imagenet_subset-<size>.safetensors  the subset, decoded once (runner/data/decoded.py); the images lie where runner/data/imagenet.py says
+<data_dir>/imagenet/                           ImageNet's own folder (runner/data/imagenet.py)
+<data_dir>/imagenet_subset-<size>.safetensors  the subset, decoded once (runner/data/decoded.py)
 """
 
 import hashlib

@@ -42,6 +42,7 @@ class Mnist(ImageSet):
     folder: ClassVar[str] = "MNIST/raw"
     source: ClassVar[TorchvisionFiles] = TorchvisionFiles("MNIST")
     normalisations: ClassVar[Mapping[str, Constants]] = {"mnist": MNIST, "grasp": ((0.5,), (0.5,))}  # GraSP: 0.5 / 0.5
+    stands_for: ClassVar[str] = "cifar10"
 
     def verify(self, data_dir: Path) -> None:
         """Compare the checksums of the four files."""
@@ -62,6 +63,7 @@ class FashionMnist(ImageSet):
     folder: ClassVar[str] = "FashionMNIST/raw"
     source: ClassVar[TorchvisionFiles] = TorchvisionFiles("FashionMNIST", package="dataset-fashion-mnist")
     normalisations: ClassVar[Mapping[str, Constants]] = {"mnist": MNIST}  # rahulvigneswaran applies MNIST's constants
+    stands_for: ClassVar[str] = "cifar10"
 
     def places(self, data_dir: Path) -> list[Path]:
         """torchvision's folder, then Debian's."""

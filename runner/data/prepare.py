@@ -1,4 +1,4 @@
-"""From official arrays to the data of a run, in pure functions: checked size, zero padding, statistics, subset, held-out part."""
+"""Pure functions that make the data of a run: size, padding, statistics, subset, held-out part."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Progress of work that is done once for a data set: a line when it begins and one every few seconds, on standard error."""
+"""Progress of work that is done once for a data set, as lines on standard error."""
 
 import sys
 import time

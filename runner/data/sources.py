@@ -1,4 +1,4 @@
-"""Where the files of a data set come from. Each data set has one of these sources as its class constant `source`."""
+"""Where the files of a data set come from: each class of runner/data has a `source`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Download(Source, Protocol):
 
 @dataclass(frozen=True)
 class Included:
-    """Nothing to fetch: the images come with the code or with a package that `make setup` installs."""
+    """Nothing to fetch: the images come with the code or with a package of `make setup`."""
 
     prepares: ClassVar[bool] = False
 
@@ -82,7 +82,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class TorchvisionFiles:
-    """Single files that a class of torchvision.datasets fetches; `name` is the name of that class."""
+    """Single files that a class of torchvision.datasets fetches; `name` is that class."""
 
     name: str
     package: str | None = None
@@ -105,7 +105,7 @@ class TorchvisionFiles:
 
 @dataclass(frozen=True)
 class TorchvisionArchive:
-    """One archive that a class of torchvision.datasets fetches and unpacks; `name` is the name of that class."""
+    """One archive that a class of torchvision.datasets fetches and unpacks; `name` is that class."""
 
     name: str
     package: str | None = None

@@ -61,6 +61,7 @@ class GaussianTeacher:
     augment: ClassVar[str] = "none"
     normalise: ClassVar[str] = "none"
     source: ClassVar[Source] = Included()
+    stands_for: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         problems = [

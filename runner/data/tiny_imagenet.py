@@ -48,7 +48,7 @@ class TinyImagenet(ImageSet):
     }
 
     def verify(self, data_dir: Path) -> None:
-        """Compare names, counts and labels with the official ones. Damaged images are found when they are decoded."""
+        """Check names, counts and labels. Damaged images are found when they are decoded."""
         list_files(data_dir / self.folder, self.native)
 
     def read(self, data_dir: Path) -> Official:
