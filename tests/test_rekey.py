@@ -12,8 +12,8 @@ from support import compose_run
 
 from runner.commands.rekey import FORMER_NAMES, former_name, rekey, rekey_cache, rekey_results, renewed_config
 from runner.config.build import build_run
-from runner.config.registry import find_class
 from runner.errors import ConfigError
+from runner.registry import find_class
 from runner.spec.identity import identify
 
 FORMER = ROOT / "tests" / "former"  # two records as version 0.1.0 has published them

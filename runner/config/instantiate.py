@@ -8,9 +8,9 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from runner.config import typed
-from runner.config.registry import UnknownTag, find_class, tags
 from runner.config.typed import Alias, same
 from runner.errors import ConfigError, nearest
+from runner.registry import UnknownTag, find_class, tags
 from runner.spec.identity import tag_of
 
 

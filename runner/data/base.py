@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -11,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from runner.data.augment import AUGMENTS, crop_flip
+from runner.data.sources import Source
 
 Device = torch.device | str
 Wanted = Iterable[tuple[Tensor, Generator | None]]  # for each batch: places of its images (B,), and what augments them, None for nothing
@@ -117,6 +117,11 @@ class DataSet(Protocol):
     def augment(self) -> str: ...
     @property
     def normalise(self) -> str: ...
+    @property
+    def source(self) -> Source: ...  # where the files come from
+    @property
+    def stands_for(self) -> str | None: ...  # the papers' data set in whose place small experiments use this one
+
     def info(self) -> Info: ...
     def places(self, data_dir: Path) -> list[Path]: ...  # where the files are looked for, first place first
     def verify(self, data_dir: Path) -> None: ...  # like check, but the error names only the problem
@@ -125,7 +130,7 @@ class DataSet(Protocol):
 
 
 class DataError(ValueError):
-    """Files of a data set are missing or damaged. A reader names the problem alone; `explained` adds where, how, and what is ready."""
+    """Files of a data set are missing or damaged. A reader names the problem alone; `explained` (image_set.py) adds where, how, and what is ready."""
 
     def __init__(self, problem: str, name: str = "", places: Sequence[Path] = (), get: Sequence[str] = (), ready: Sequence[str] = ()) -> None:
         self.problem = problem
@@ -137,43 +142,3 @@ class DataError(ValueError):
         if name:
             lines.append(f"  ready now:  {', '.join(f'dataset={other}' for other in ready) or 'none'}")
         super().__init__("\n".join(lines))
-
-
-@contextmanager
-def explained(component: DataSet, data_dir: Path, *also: str, fetched: bool = True) -> Iterator[None]:
-    """Complete a `DataError` raised inside: where the files were looked for, how to get them (`make data` if it is `fetched` so, `also`), what is ready now."""
-    try:
-        yield
-    except DataError as error:
-        from runner.data.catalog import ready  # here, since the catalogue imports every component and they import this module
-
-        get = [*([f"make data DATASET={component.name}"] if fetched else []), *also]
-        raise DataError(error.problem, component.name, component.places(data_dir), get, ready(data_dir)) from error
-
-
-def digest(content: bytes, like: str) -> str:
-    """Hexadecimal checksum of the kind of `like`: MD5 has 32 digits, SHA-256 has 64."""
-    return hashlib.md5(content, usedforsecurity=False).hexdigest() if len(like) == 32 else hashlib.sha256(content).hexdigest()
-
-
-def read_bytes(path: Path) -> bytes:
-    """Contents of a file that exists; a `DataError` when the system refuses."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def damaged(path: Path, content: bytes, expected: str) -> DataError:
-    """The error for a file whose checksum is wrong."""
-    kind = "MD5" if len(expected) == 32 else "SHA-256"
-    found = digest(content, like=expected)
-    return DataError(f"{path} is corrupt or truncated ({len(content):,} bytes): {kind} is {found}, expected {expected}; delete it and fetch it again")
-
-
-def read_verified(path: Path, expected: str) -> bytes:
-    """Contents of a file whose checksum (MD5 or SHA-256) is the expected one."""
-    content = read_bytes(path)
-    if digest(content, like=expected) != expected:
-        raise damaged(path, content, expected)
-    return content

@@ -1,46 +1,26 @@
-"""The data sets there are. A new one is a component, its YAML and one entry here."""
+"""The data sets of images that there are: the classes of runner/data that declare a tag."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from runner.data.base import DataError, DataSet
-from runner.data.cifar import Cifar10, Cifar100
-from runner.data.digits import Digits
-from runner.data.imagenet import Imagenet, ImagenetSubset
-from runner.data.mnist import FashionMnist, Mnist
-from runner.data.tiny_imagenet import TinyImagenet
-
-COMPONENTS: tuple[Callable[[], DataSet], ...] = (Digits, FashionMnist, Mnist, Cifar10, Cifar100, TinyImagenet, ImagenetSubset, Imagenet)
+from runner.registry import find_class, tags
 
 
-@dataclass(frozen=True)
-class Archive:
-    """An official archive of a data set that torchvision has no loader for."""
-
-    url: str
-    md5: str
-
-    @property
-    def file(self) -> str:
-        """Its name on the disk."""
-        return self.url.rpartition("/")[2]
-
-
-ARCHIVES = {  # data set -> archive; the MD5 as many independent public loaders list it, all alike
-    "tiny_imagenet": Archive("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de"),  # 248,100,043 bytes
-}
-BY_HAND = ("imagenet_subset", "imagenet")  # nobody may hand their files on: the errors of the components say how one gets them
+def data_sets() -> list[DataSet]:
+    """Every data set of images with default options, ordered by classes, image size and name."""
+    found: list[DataSet] = [find_class(tag)() for tag in tags("runner.data")]
+    infos = [(component.info(), component) for component in found]
+    return [component for info, component in sorted(infos, key=lambda pair: (pair[0].classes, pair[0].size, pair[1].name)) if info.images]
 
 
 def names() -> list[str]:
-    """Names of all data sets."""
-    return [component().name for component in COMPONENTS]
+    """Names of all data sets of images."""
+    return [component.name for component in data_sets()]
 
 
 def ready(data_dir: Path) -> list[str]:
     """Names of the data sets whose files are all there and intact."""
-    return [component().name for component in COMPONENTS if is_ready(component(), data_dir)]
+    return [component.name for component in data_sets() if is_ready(component, data_dir)]
 
 
 def is_ready(component: DataSet, data_dir: Path) -> bool:

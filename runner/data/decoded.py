@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from runner.data.base import DataError, Official, Split
-from runner.display.progress import Lines
+from runner.data.progress import counted, say
 from runner.files import atomically, clear_leftovers, held
 
 Labelled = Sequence[tuple[Path, int]]  # image files with their class indices
@@ -38,17 +37,16 @@ def decoded_once(kept: Path, source: str, train: Labelled, test: Labelled, size:
     """
     if (official := _read(kept, source)) is not None:
         return official
-    says = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        with held(kept.with_name(f".{kept.stem}.lock"), lambda holder: says.print(f"waiting for {kept}, which {holder} makes")):
+        with held(kept.with_name(f".{kept.stem}.lock"), lambda holder: say(f"waiting for {kept}, which {holder} makes")):
             official = _read(kept, source)  # whoever held the lock before may have made it
             if official is None:
-                official = _decode(kept, train, test, size, says, decode or pixels)
+                official = _decode(kept, train, test, size, decode or pixels)
                 clear_leftovers(kept.parent, kept.name)
                 _write(kept, source, official)
     except (OSError, SafetensorError) as error:
-        says.print(f"{kept} cannot be written ({error}): the next run decodes the images again")
-    return official if official is not None else _decode(kept, train, test, size, says, decode or pixels)
+        say(f"{kept} cannot be written ({error}): the next run decodes the images again")
+    return official if official is not None else _decode(kept, train, test, size, decode or pixels)
 
 
 def _read(kept: Path, source: str) -> Official | None:
@@ -77,19 +75,18 @@ def _write(kept: Path, source: str, official: Official) -> None:
     atomically(kept, write)
 
 
-def _decode(kept: Path, train: Labelled, test: Labelled, size: int, says: Console, decode: Decode) -> Official:
+def _decode(kept: Path, train: Labelled, test: Labelled, size: int, decode: Decode) -> Official:
     """Both splits, (N, 3, size, size) each, in the given order."""
-    shown, total = Lines(says), len(train) + len(test)
-    shown.stage(f"decoding {total:,} images, once, into {kept}", total, "images")
+    total = len(train) + len(test)
+    decoded = counted((decode(path, size) for path, _ in (*train, *test)), total, f"decoding {total:,} images, once, into {kept}", "images")
 
-    def split(part: Labelled, before: int) -> Split:
+    def split(part: Labelled) -> Split:
         images = torch.empty((len(part), 3, size, size), dtype=torch.uint8)
-        for i, (path, _) in enumerate(part):
-            images[i] = decode(path, size)
-            shown.tick(before + i + 1, total, "images")
+        for i in range(len(part)):
+            images[i] = next(decoded)
         return Split(images, torch.tensor([label for _, label in part]))
 
-    return Official(split(train, 0), split(test, len(train)))
+    return Official(split(train), split(test))
 
 
 def pixels(path: Path, size: int) -> Tensor:

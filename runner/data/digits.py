@@ -11,55 +11,37 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from runner.data.base import Data, DataError, Info, Official, Split, explained
-from runner.data.prepare import assemble, check_options, padded_info
+from runner.data.base import DataError, Info, Official, Split
+from runner.data.image_set import ImageSet
 from runner.data.split import TEST, stratified_order
 
 FILE = "datasets/data/digits.csv.gz"  # in scikit-learn's package
-NATIVE = Info(channels=1, size=8, classes=10, train=1437, test=360)
+TEST_IMAGES = 360
 CHECKSUM = "c69effc4f783e5a283aad5df68589e22363891b23f32621021ae20865aef41bf"  # of the split arrays, made with scikit-learn 1.x
 
 
 @dataclass(frozen=True)
-class Digits:
+class Digits(ImageSet):
     """Fields: conf/dataset/digits.yaml."""
 
     tag: ClassVar[str] = "digits"
     name: str = "digits"
-    size: int | None = None
-    validation: float = 0.0
-    augment: str = "none"
-    normalise: str = "computed"
-
-    def __post_init__(self) -> None:
-        check_options(self, "digits", NATIVE)
-
-    def info(self) -> Info:
-        """Shape and counts after padding."""
-        return padded_info(self, NATIVE)
-
-    def places(self, data_dir: Path) -> list[Path]:
-        """No files of ours: the images come with scikit-learn."""
-        return []
+    native: ClassVar[Info] = Info(channels=1, size=8, classes=10, train=1437, test=TEST_IMAGES)
+    scale: ClassVar[float] = 16.0
+    stands_for: ClassVar[str] = "cifar10"
 
     def verify(self, data_dir: Path) -> None:
-        """Only whether scikit-learn is there; `load` compares the checksum."""
+        """Only whether scikit-learn is there; `read` compares the checksum."""
         if importlib.util.find_spec("sklearn") is None:
             raise DataError("scikit-learn, which ships these images, is not installed; run make setup")
 
-    def check(self, data_dir: Path) -> None:
-        """Raise a `DataError` unless scikit-learn is installed."""
-        with explained(self, data_dir, "make setup"):
-            self.verify(data_dir)
-
-    def load(self, data_dir: Path, train_fraction: float) -> Data:
-        """Read, check and split the images."""
-        with explained(self, data_dir, "make setup"):
-            self.verify(data_dir)
-            official = read_digits()
-            if official.checksum() != CHECKSUM:
-                raise DataError(f"scikit-learn's digits have changed: SHA-256 is {official.checksum()}, expected {CHECKSUM}")
-        return assemble(self, official, scale=16.0, classes=10, train_fraction=train_fraction)
+    def read(self, data_dir: Path) -> Official:
+        """scikit-learn's images under our fixed split."""
+        self.verify(data_dir)
+        official = read_digits()
+        if official.checksum() != CHECKSUM:
+            raise DataError(f"scikit-learn's digits have changed: SHA-256 is {official.checksum()}, expected {CHECKSUM}")
+        return official
 
 
 def read_digits() -> Official:
@@ -67,7 +49,7 @@ def read_digits() -> Official:
     levels, labels = np.split(_rows().astype(np.int64), [64], axis=1)
     whole = Split(torch.from_numpy(levels.astype(np.uint8)).reshape(-1, 1, 8, 8), torch.from_numpy(labels[:, 0]))
     order = stratified_order(whole.labels, TEST)
-    return Official(train=whole.take(order[NATIVE.test :].sort().values), test=whole.take(order[: NATIVE.test].sort().values))
+    return Official(train=whole.take(order[TEST_IMAGES:].sort().values), test=whole.take(order[:TEST_IMAGES].sort().values))
 
 
 def _rows() -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":

@@ -13,10 +13,9 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-from rich.console import Console
 
 from runner.data.base import DataError, Info
-from runner.display.progress import Lines
+from runner.data.progress import counted, say
 from runner.files import atomically
 
 PARTS = ("train", "val")
@@ -73,27 +72,32 @@ def listed_once(folder: Path, kept: Path, expected: Info) -> dict[str, Listing]:
     stamps = {part: np.array([(folder / part / name).stat().st_mtime_ns for name in names]) for part in PARTS}
     found = _read(kept, names, stamps)
     if found is None:
-        says = Console(stderr=True, highlight=False, soft_wrap=True)
-        found = _list(folder, names, says)
-        _write(kept, names, stamps, found, says)
+        found = _list(folder, names)
+        _write(kept, names, stamps, found)
     for part, count in zip(PARTS, (expected.train, expected.test), strict=True):
         _check(folder / part, found[part], count)
     return found
 
 
-def _list(folder: Path, names: list[str], says: Console) -> dict[str, Listing]:
-    shown, total = Lines(says), len(PARTS) * len(names)
-    shown.stage(f"listing the images of {total:,} folders in {folder}, once", total, "folders")
-    found = {}
-    for p, part in enumerate(PARTS):
-        lines: list[tuple[str, int, int]] = []
-        for label, name in enumerate(names):
-            with os.scandir(folder / part / name) as entries:
-                lines += sorted((f"{part}/{name}/{entry.name}", label, entry.stat().st_size) for entry in entries if entry.name.endswith(".JPEG"))
-            shown.tick(p * len(names) + label + 1, total, "folders")
-        paths, labels, sizes = zip(*lines, strict=True) if lines else ((), (), ())
-        found[part] = Listing(np.array([path.encode() for path in paths], dtype="S"), np.array(labels, dtype=np.int64), np.array(sizes, dtype=np.int64))
-    return found
+def _list(folder: Path, names: list[str]) -> dict[str, Listing]:
+    total = len(PARTS) * len(names)
+    scanned = (_scan(folder, f"{part}/{name}") for part in PARTS for name in names)
+    images = counted(scanned, total, f"listing the images of {total:,} folders in {folder}, once", "folders")
+    return {part: _listing([next(images) for _ in names]) for part in PARTS}
+
+
+def _scan(folder: Path, inside: str) -> list[tuple[str, int]]:
+    """Path inside the folder and bytes of each JPEG of one class, by name."""
+    with os.scandir(folder / inside) as entries:
+        return sorted((f"{inside}/{entry.name}", entry.stat().st_size) for entry in entries if entry.name.endswith(".JPEG"))
+
+
+def _listing(by_class: list[list[tuple[str, int]]]) -> Listing:
+    """The images of one part, from those of each of its classes."""
+    names = [path.encode() for images in by_class for path, _ in images]
+    labels = [label for label, images in enumerate(by_class) for _ in images]
+    sizes = [size for images in by_class for _, size in images]
+    return Listing(np.array(names, dtype="S"), np.array(labels, dtype=np.int64), np.array(sizes, dtype=np.int64))
 
 
 def _check(folder: Path, found: Listing, expected: int) -> None:
@@ -114,7 +118,7 @@ def _read(kept: Path, names: list[str], stamps: Mapping[str, np.ndarray]) -> dic
         return None
 
 
-def _write(kept: Path, names: list[str], stamps: Mapping[str, np.ndarray], found: Mapping[str, Listing], says: Console) -> None:
+def _write(kept: Path, names: list[str], stamps: Mapping[str, np.ndarray], found: Mapping[str, Listing]) -> None:
     arrays = {f"{part}.{f.name}": getattr(found[part], f.name) for part in PARTS for f in fields(Listing)}
     arrays |= {f"{part}.times": times for part, times in stamps.items()} | {"classes": np.array(names)}
 
@@ -125,7 +129,7 @@ def _write(kept: Path, names: list[str], stamps: Mapping[str, np.ndarray], found
     try:
         atomically(kept, write)
     except OSError as error:
-        says.print(f"{kept} cannot be written ({error}): the next run lists the images again")
+        say(f"{kept} cannot be written ({error}): the next run lists the images again")
 
 
 def _some(names: list[str]) -> str:

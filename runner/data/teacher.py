@@ -19,6 +19,7 @@ import torch
 from torch import Generator, Tensor
 
 from runner.data.base import Data, Info, Split
+from runner.data.sources import Included, Source
 
 HALF_WIDTH = 0.5  # of the teacher's weights
 
@@ -59,6 +60,8 @@ class GaussianTeacher:
     validation: ClassVar[float] = 0.0
     augment: ClassVar[str] = "none"
     normalise: ClassVar[str] = "none"
+    source: ClassVar[Source] = Included()
+    stands_for: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         problems = [

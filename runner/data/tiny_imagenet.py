@@ -11,60 +11,52 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from runner.data.base import Data, DataError, Info, explained, read_bytes
+from runner.data.base import DataError, Info, Official
+from runner.data.checksums import read_bytes
+from runner.data.constants import Constants
 from runner.data.decoded import decoded_once
-from runner.data.prepare import assemble, check_options, padded_info
+from runner.data.image_set import ImageSet
+from runner.data.sources import Archive
 
-NATIVE = Info(channels=3, size=64, classes=200, train=100_000, test=10_000)
 FOLDER = "tiny-imagenet-200"
 SHOWN = 3  # of many names in a message
 
 
 @dataclass(frozen=True)
-class TinyImagenet:
+class TinyImagenet(ImageSet):
     """Fields: conf/dataset/tiny_imagenet.yaml."""
 
     tag: ClassVar[str] = "tiny_imagenet"
     name: str = "tiny_imagenet"
-    size: int | None = None
-    validation: float = 0.0
     augment: str = "crop_flip"
-    normalise: str = "computed"
-    native: ClassVar[Info] = NATIVE
-
-    def __post_init__(self) -> None:
-        check_options(self, "tiny_imagenet", self.native)
-
-    def info(self) -> Info:
-        """Shape and counts after padding."""
-        return padded_info(self, self.native)
-
-    def places(self, data_dir: Path) -> list[Path]:
-        """The folder that the official archive makes."""
-        return [data_dir / FOLDER]
+    native: ClassVar[Info] = Info(channels=3, size=64, classes=200, train=100_000, test=10_000)
+    folder: ClassVar[str] = FOLDER
+    source: ClassVar[Archive] = Archive(  # 248,100,043 bytes; the MD5 as many independent public loaders list it, all alike
+        "http://cs231n.stanford.edu/tiny-imagenet-200.zip", md5="90528d7ca1a48142e341f4ef8d21d0de"
+    )
+    normalisations: ClassVar[Mapping[str, Constants]] = {
+        "grasp": (  # also JingtongSu (sanity-check)
+            (0.48024578664982126, 0.44807218089384643, 0.3975477478649648),
+            (0.2769864069088257, 0.26906448510256, 0.282081906210584),
+        ),
+        "synflow": ((0.480, 0.448, 0.397), (0.276, 0.269, 0.282)),
+    }
 
     def verify(self, data_dir: Path) -> None:
-        """Like `check`, but the error names only the problem."""
-        list_files(self.places(data_dir)[0], self.native)
+        """Check names, counts and labels. Damaged images are found when they are decoded."""
+        list_files(data_dir / self.folder, self.native)
 
-    def check(self, data_dir: Path) -> None:
-        """Raise a `DataError` unless all files are there and labelled. Damaged ones are found when they are decoded."""
-        with explained(self, data_dir):
-            self.verify(data_dir)
-
-    def load(self, data_dir: Path, train_fraction: float) -> Data:
-        """Read and prepare the images; the first time, decode them."""
-        folder = self.places(data_dir)[0]
-        with explained(self, data_dir):
-            listing = list_files(folder, self.native)
-            train, test = ([(folder / image.path, image.label) for image in part] for part in (listing.train, listing.test))
-            official = decoded_once(folder.with_name(f"{FOLDER}.safetensors"), listing.digest(), train, test, self.native.size)
-        return assemble(self, official, scale=255.0, classes=self.native.classes, train_fraction=train_fraction)
+    def read(self, data_dir: Path) -> Official:
+        """Both splits; the first time, the images are decoded."""
+        folder = data_dir / self.folder
+        listing = list_files(folder, self.native)
+        train, test = ([(folder / image.path, image.label) for image in part] for part in (listing.train, listing.test))
+        return decoded_once(folder.with_name(f"{self.folder}.safetensors"), listing.digest(), train, test, self.native.size)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from runner.spec.findings import ACCURACY, CONNECTED, DIVERGED, ORIGIN, REACHED,
 from runner.spec.request import RunRequest
 
 PAPER_TRAINING = "imc"  # the choice of `train` that is the first paper's
-PAPER_SETTING = {"digits": "cifar10", "mnist": "cifar10", "fashion_mnist": "cifar10"}  # the IMC paper's first data set, for those that it does not use
 
 
 def summary(record: dict[str, Any], path: Path, request: RunRequest) -> Panel:
@@ -59,7 +58,7 @@ def paper_command(request: RunRequest) -> str:
     dropped = ("env", "train", "train_fraction", "dataset", "model", "logger", "hydra", "method")
     kept = [word for word in request.words if not re.match(rf"({'|'.join(dropped)})=|(env|train|dataset|model|hydra)\.", word)]
     size = run.model.name + ("_w32" if run.model.name in ("resnet20", "resnet32") else "")
-    dataset = PAPER_SETTING.get(run.dataset.name, run.dataset.name)
+    dataset = run.dataset.stands_for or run.dataset.name
     return "python run.py " + shlex.join(
         [f"method={run.method}", f"model={size}", f"dataset={dataset}", f"train={request.paper_training or PAPER_TRAINING}", *kept]
     )

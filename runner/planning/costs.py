@@ -12,7 +12,7 @@ from torch import Generator, nn
 
 from models.count import multiply_accumulates
 from pruners.base import GRADIENT, Foreseen, Work, prunable_names
-from runner.data.catalog import COMPONENTS
+from runner.data.catalog import data_sets
 from runner.data.split import training_images
 from runner.errors import ConfigError
 from runner.files import write_json
@@ -138,7 +138,7 @@ class Rates:
 def past_rates(records: Iterable[dict[str, Any]], device_name: str, threads: int, cache_dir: Path | None = None) -> Rates:
     """What finished runs on the same device with as many threads took; the bench's throughput for when there are none."""
     rates = Rates(device_name, threads, bench=read_bench(cache_dir).get(f"{device_name}, {threads} threads", []) if cache_dir else [])
-    images = {component().name: component().info().train for component in COMPONENTS}
+    images = {component.name: component.info().train for component in data_sets()}
     seen: set[str] = set()  # a stage that many runs share was computed once
     for record in records:
         origin = record["provenance"]

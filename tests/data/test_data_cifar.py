@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runner.data import cifar
+from runner.data import cifar_batches
 from runner.data.base import DataError
-from runner.data.cifar import Layout
+from runner.data.checksums import read_verified
+from runner.data.cifar_batches import Layout
 
 
 class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
@@ -68,7 +69,7 @@ def rows(start: int, count: int) -> np.ndarray:
 
 @pytest.mark.parametrize("python2", [True, False])
 def test_cifar_batches_are_read_and_joined_in_order(tmp_path: Path, python2: bool) -> None:
-    official = cifar.read_official(tmp_path, write_cifar(tmp_path, python2))
+    official = cifar_batches.read_official(tmp_path, write_cifar(tmp_path, python2))
     assert official.train.labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
     assert official.test.labels.tolist() == [0, 1, 2]
     # A row is 1,024 red values, then green, then blue, each image line by line.
@@ -87,7 +88,7 @@ def test_a_damaged_cifar_file_is_named_with_both_checksums(tmp_path: Path, name:
     layout = write_cifar(tmp_path)
     harmed = (tmp_path / name).read_bytes()[:-3]
     (tmp_path / name).write_bytes(harmed)
-    for read in (cifar.read_official, cifar.verify_files):
+    for read in (cifar_batches.read_official, cifar_batches.verify_files):
         with pytest.raises(DataError, match=f"{name} is corrupt or truncated .* MD5 is {hashlib.md5(harmed).hexdigest()}, expected {layout.files()[name]}"):
             read(tmp_path, layout)
 
@@ -97,7 +98,7 @@ def test_missing_cifar_files_are_all_named(tmp_path: Path) -> None:
     (tmp_path / "data_batch_1").unlink()
     (tmp_path / "batches.meta").unlink()
     with pytest.raises(DataError, match=r"^missing data_batch_1, batches\.meta$"):
-        cifar.verify_files(tmp_path, layout)
+        cifar_batches.verify_files(tmp_path, layout)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_missing_cifar_files_are_all_named(tmp_path: Path) -> None:
 )
 def test_a_file_that_is_no_cifar_batch_is_refused(tmp_path: Path, entry: Any) -> None:
     with pytest.raises(DataError, match="test_batch (does not hold|is not a CIFAR batch)"):
-        cifar.read_official(tmp_path, write_cifar(tmp_path, python2=False, test_batch=entry))
+        cifar_batches.read_official(tmp_path, write_cifar(tmp_path, python2=False, test_batch=entry))
 
 
 class Evil:
@@ -130,11 +131,11 @@ class Evil:
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"test_batch is not a CIFAR batch: it asks for \w+\.mkdir"):
-        cifar.read_official(tmp_path, write_cifar(tmp_path, test_batch=pickle.dumps(Evil(), protocol=2)))
+        cifar_batches.read_official(tmp_path, write_cifar(tmp_path, test_batch=pickle.dumps(Evil(), protocol=2)))
     assert not (tmp_path / "evil-was-here").exists()
     assert codecs.encode("x", "latin1") == b"x"  # the one function that a batch may name beside numpy's is harmless
 
 
 def test_an_unreadable_path_is_an_error_of_ours(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
-        cifar.read_verified(tmp_path, "0" * 32)
+        read_verified(tmp_path, "0" * 32)

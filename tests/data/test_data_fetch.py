@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.data.catalog import data_sets
+from runner.data.download import no_network
+from runner.data.sources import Download
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -30,6 +34,23 @@ def test_fetching_without_a_network_says_what_to_do_by_hand(tmp_path: Path, name
     assert result.returncode == 2 and "Traceback" not in result.stderr and result.stdout == ""
     for part in (f"{name} could not be fetched: no network", file, md5, str(tmp_path), f"make data DATASET={name}", "ready now:", "dataset=digits"):
         assert part in result.stderr
+
+
+def test_the_message_by_hand_names_every_file_its_folder_and_debian_s_package() -> None:
+    name, folder = "fashion_mnist", Path("/nowhere")
+    source = {component.name: component.source for component in data_sets()}[name]
+    assert isinstance(source, Download)
+    site, place = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com", "into /nowhere/FashionMNIST/raw/"
+    assert no_network(name, source, folder, "timed out").splitlines()[:-1] == [
+        "fashion_mnist could not be fetched: no network, or the server does not answer (timed out)",
+        "  by hand:    on a machine with a network get",
+        f"                {site}/train-images-idx3-ubyte.gz  (md5 8d4fb7e6c68d591d4c3dfef9ec88bf0d), {place}",
+        f"                {site}/train-labels-idx1-ubyte.gz  (md5 25c81989df183df01b3e8a0aad5dffbe), {place}",
+        f"                {site}/t10k-images-idx3-ubyte.gz  (md5 bef4ecab320f06d8554ea6380940ec79), {place}",
+        f"                {site}/t10k-labels-idx1-ubyte.gz  (md5 bb300cfdad3c16e7a12a480ee83cd310), {place}",
+        "              or install Debian's package: apt-get install dataset-fashion-mnist",
+        "              then run    make data DATASET=fashion_mnist    again, to verify them",
+    ]
 
 
 def test_an_archive_that_is_not_the_official_one_is_not_unpacked(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from runner.data import mnist
+from runner.data import idx as idx_files
 from runner.data.base import DataError
 from runner.data.catalog import names, ready
 from runner.data.cifar import Cifar10
-from runner.data.mnist import FILES, FashionMnist, Mnist
+from runner.data.idx import FILES
+from runner.data.mnist import FashionMnist, Mnist
 
 ARRAYS = {
     "train-images-idx3-ubyte": np.arange(20 * 16, dtype=np.uint8).reshape(20, 4, 4),
@@ -40,7 +41,7 @@ def write_idx(folder: Path, packed: bool, arrays: dict[str, np.ndarray] = ARRAYS
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_idx_files_are_read_packed_and_unpacked(tmp_path: Path, packed: bool) -> None:
-    official = mnist.read_official([tmp_path], write_idx(tmp_path, packed))
+    official = idx_files.read_official([tmp_path], write_idx(tmp_path, packed))
     assert np.array_equal(official.train.images[:, 0].numpy(), ARRAYS["train-images-idx3-ubyte"])
     assert np.array_equal(official.test.images[:, 0].numpy(), ARRAYS["t10k-images-idx3-ubyte"])
     assert official.test.labels.tolist() == list(range(9, -1, -1))
@@ -51,8 +52,8 @@ def test_the_first_folder_wins_and_a_file_may_come_from_the_second(tmp_path: Pat
     checksums = write_idx(tmp_path / "a", packed=False)
     write_idx(tmp_path / "b", packed=True)
     (tmp_path / "a" / FILES[1]).unlink()
-    assert mnist.find_files([tmp_path / "a", tmp_path / "b"])[:2] == [tmp_path / "a" / FILES[0], tmp_path / "b" / f"{FILES[1]}.gz"]
-    mnist.verify_files([tmp_path / "a", tmp_path / "b"], checksums)
+    assert idx_files.find_files([tmp_path / "a", tmp_path / "b"])[:2] == [tmp_path / "a" / FILES[0], tmp_path / "b" / f"{FILES[1]}.gz"]
+    idx_files.verify_files([tmp_path / "a", tmp_path / "b"], checksums)
 
 
 def test_a_file_packed_anew_is_judged_by_its_contents(tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_a_file_packed_anew_is_judged_by_its_contents(tmp_path: Path) -> None:
     path = tmp_path / f"{FILES[0]}.gz"
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), mtime=2))
     assert hashlib.md5(path.read_bytes()).hexdigest() != checksums[path.name]
-    mnist.verify_files([tmp_path], checksums)
+    idx_files.verify_files([tmp_path], checksums)
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -73,7 +74,7 @@ def test_a_damaged_idx_file_is_named_with_both_checksums(tmp_path: Path, packed:
     harmed = {"truncated": path.read_bytes()[:-20], "corrupt": bytes(content), "empty": b"", "other": gzip.compress(b"other") if packed else b"other"}[harm]
     path.write_bytes(harmed)
     found = (hashlib.md5 if packed else hashlib.sha256)(harmed).hexdigest()
-    for read in (mnist.read_official, mnist.verify_files):
+    for read in (idx_files.read_official, idx_files.verify_files):
         with pytest.raises(DataError, match=f"{path} is corrupt or truncated .* is {found}, expected {checksums[path.name]}"):
             read([tmp_path], checksums)
 
@@ -81,14 +82,14 @@ def test_a_damaged_idx_file_is_named_with_both_checksums(tmp_path: Path, packed:
 @pytest.mark.parametrize("content", [b"", b"\0\0\x08", b"\0\0\x0d\x01\0\0\0\x01\0", b"\0\0\x08\x01\0\0\0\x05\0"])
 def test_contents_that_are_no_idx_array_are_refused(content: bytes) -> None:
     with pytest.raises(DataError, match="file is not an IDX file of bytes|file holds 1 values, but its header says 5"):
-        mnist.parse_idx(Path("file"), content)
+        idx_files.parse_idx(Path("file"), content)
 
 
 @pytest.mark.parametrize("labels", [np.full(20, 10, np.uint8), np.zeros(19, np.uint8), np.zeros((20, 1), np.uint8)])
 def test_labels_that_do_not_fit_their_images_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
     checksums = write_idx(tmp_path, packed=False, arrays=ARRAYS | {FILES[1]: labels})
     with pytest.raises(DataError, match="train files do not fit together"):
-        mnist.read_official([tmp_path], checksums)
+        idx_files.read_official([tmp_path], checksums)
 
 
 def test_the_message_says_what_is_missing_where_it_was_looked_for_how_to_get_it_and_what_is_ready(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from runner.data.batches import Batches, evaluation_batches, scoring_pass
 from runner.data.catalog import ready
 from runner.data.files import CROPS, Files, middle
 from runner.data.folder import classes, listed_once
-from runner.data.imagenet import FOLDER, INDEX, NATIVE, Imagenet, ImagenetSubset, drawn
+from runner.data.imagenet import FOLDER, INDEX, NATIVE, Imagenet
+from runner.data.imagenet_subset import ImagenetSubset, drawn
 from runner.display.progress import Watcher, display
 from runner.engine.context import Workbench
 from runner.engine.stages import run_stage

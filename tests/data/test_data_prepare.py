@@ -1,21 +1,26 @@
 """What all data sets share: options, padding, statistics, assembling; and digits, which is always there."""
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 from sklearn.datasets import load_digits
 
+from runner.config.compose import compose_config
 from runner.config.instantiate import construct
+from runner.config.request import read_request
 from runner.data.base import DataError, Info, Official, Split
-from runner.data.catalog import COMPONENTS, names
+from runner.data.catalog import data_sets, names
 from runner.data.cifar import Cifar10, Cifar100
 from runner.data.digits import Digits, read_digits
+from runner.data.image_set import ImageSet
 from runner.data.mnist import FashionMnist, Mnist
-from runner.data.prepare import NORMALISATIONS, assemble, pad, statistics
+from runner.data.prepare import pad, statistics
+from runner.display.summary import paper_command
+from runner.registry import tags
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
 NOWHERE = Path("there-is-no-such-folder")
@@ -36,11 +41,44 @@ def test_yaml_and_component_agree_on_every_field(name: str) -> None:
     assert component.name == name
 
 
-def test_every_data_set_has_a_table_of_constants_with_one_number_per_channel() -> None:
-    assert sorted(NORMALISATIONS) == sorted(names())
-    for component in COMPONENTS:
-        for mean, std in NORMALISATIONS[component().name].values():
-            assert len(mean) == len(std) == component().info().channels
+def test_every_data_set_of_images_is_found() -> None:
+    made = [construct(OmegaConf.to_container(OmegaConf.load(path)), "dataset") for path in CONF.glob("*.yaml")]
+    assert sorted(names()) == sorted(component.name for component in made if component.info().images)
+    assert "gaussian_teacher" not in names() and "gaussian_teacher" in tags("runner.data")
+
+
+def test_data_sets_come_from_few_classes_to_many_and_from_small_images_to_large() -> None:
+    known = ["digits", "fashion_mnist", "mnist", "cifar10", "cifar100", "tiny_imagenet", "imagenet_subset", "imagenet"]
+    assert [name for name in names() if name in known] == known
+
+
+def test_the_tags_of_a_package_are_those_of_its_modules_alone() -> None:
+    assert set(tags("runner.data")) < set(tags()) and {"digits", "gaussian_teacher"} <= set(tags("runner.data"))
+    assert tags("runner.data.mnist") == ["fashion_mnist", "mnist"] and tags("runner.dat") == []
+
+
+@pytest.mark.parametrize("component", data_sets(), ids=names())
+def test_published_constants_have_one_number_per_channel(component: ImageSet) -> None:
+    for mean, std in component.normalisations.values():
+        assert len(mean) == len(std) == component.info().channels
+
+
+@pytest.mark.parametrize(("name", "paper"), [("digits", "cifar10"), ("mnist", "cifar10"), ("cifar100", "cifar100"), ("imagenet_subset", "imagenet_subset")])
+def test_the_paper_s_command_has_the_data_set_that_a_small_one_stands_for(name: str, paper: str) -> None:
+    request = read_request(compose_config(["method=snip", "density=0.1", f"dataset={name}"]))
+    assert f" dataset={paper} " in paper_command(request)
+
+
+def test_a_data_set_that_implements_neither_read_nor_load_says_so() -> None:
+    class Empty(ImageSet):
+        native: ClassVar[Info] = Info(channels=1, size=8, classes=2, train=4, test=2)
+        name: str = "empty"
+
+        def verify(self, data_dir: Path) -> None:
+            """Nothing to verify."""
+
+    with pytest.raises(NotImplementedError, match="Empty reads no images into memory; it has to implement read or load"):
+        dataclass(frozen=True)(Empty)().load(NOWHERE, 1.0)
 
 
 def test_info_is_known_without_files_and_tells_the_padded_size() -> None:
@@ -87,7 +125,7 @@ def test_a_constant_channel_cannot_be_normalised() -> None:
 
 def test_the_training_set_has_mean_zero_and_std_one_after_padding_and_before_any_subset() -> None:
     official = Official(random_split(200, seed=1), random_split(50, seed=2))
-    data = assemble(Cifar10(size=36, validation=0.1), official, 255.0, 10, train_fraction=0.5)
+    data = Cifar10(size=36, validation=0.1).prepare(official, train_fraction=0.5)
     whole = pad(official.train, 36).images.double() / 255
     x = (whole - data.mean[:, None, None]) / data.std[:, None, None]
     assert x.mean((0, 2, 3)).abs().max() < 1e-6
@@ -99,16 +137,16 @@ def test_the_training_set_has_mean_zero_and_std_one_after_padding_and_before_any
 
 def test_a_source_s_constants_replace_the_statistics() -> None:
     official = Official(random_split(20, seed=1), random_split(10, seed=2))
-    data = assemble(Cifar10(normalise="grasp"), official, 255.0, 10, train_fraction=1.0)
+    data = Cifar10(normalise="grasp").prepare(official, train_fraction=1.0)
     assert torch.equal(data.mean, torch.tensor([0.4914, 0.4822, 0.4465]))
     assert torch.equal(data.std, torch.tensor([0.2023, 0.1994, 0.2010]))
 
 
 def test_the_checksum_names_the_official_arrays_whatever_part_is_used() -> None:
     official = Official(random_split(40, seed=1), random_split(10, seed=2))
-    whole, part = (assemble(Cifar10(), official, 255.0, 10, fraction).checksum for fraction in (1.0, 0.5))
+    whole, part = (Cifar10().prepare(official, fraction).checksum for fraction in (1.0, 0.5))
     other = replace(official, test=random_split(10, seed=3))
-    assert whole == part != assemble(Cifar10(), other, 255.0, 10, 1.0).checksum
+    assert whole == part != Cifar10().prepare(other, 1.0).checksum
 
 
 def test_digits_hold_the_fixed_stratified_split_with_levels_up_to_sixteen() -> None:

@@ -33,9 +33,9 @@ def find_class(tag: str) -> type:
     return found
 
 
-def tags() -> list[str]:
-    """Every tag that a component declares, sorted."""
-    return sorted(_sources())
+def tags(package: str = "") -> list[str]:
+    """Every tag that a component declares, sorted; with `package`, those of its modules alone."""
+    return sorted(tag for tag, (module, _) in _sources().items() if not package or f"{module}.".startswith(f"{package}."))
 
 
 @cache

@@ -1,0 +1,34 @@
+"""Files with known checksums: read whole, or refused with both checksums."""
+
+import hashlib
+from pathlib import Path
+
+from runner.data.base import DataError
+
+
+def digest(content: bytes, like: str) -> str:
+    """Hexadecimal checksum of the kind of `like`: MD5 has 32 digits, SHA-256 has 64."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest() if len(like) == 32 else hashlib.sha256(content).hexdigest()
+
+
+def read_bytes(path: Path) -> bytes:
+    """Contents of a file that exists; a `DataError` when the system refuses."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def damaged(path: Path, content: bytes, expected: str) -> DataError:
+    """The error for a file whose checksum is wrong."""
+    kind = "MD5" if len(expected) == 32 else "SHA-256"
+    found = digest(content, like=expected)
+    return DataError(f"{path} is corrupt or truncated ({len(content):,} bytes): {kind} is {found}, expected {expected}; delete it and fetch it again")
+
+
+def read_verified(path: Path, expected: str) -> bytes:
+    """Contents of a file whose checksum (MD5 or SHA-256) is the expected one."""
+    content = read_bytes(path)
+    if digest(content, like=expected) != expected:
+        raise damaged(path, content, expected)
+    return content

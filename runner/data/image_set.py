@@ -1,0 +1,131 @@
+"""What all data sets of images share: options, checks, messages, padding and normalisation."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from runner.data.augment import AUGMENTS
+from runner.data.base import Data, DataError, DataSet, Info, Official
+from runner.data.catalog import ready
+from runner.data.constants import Constants
+from runner.data.prepare import check_size, pad, parts, statistics
+from runner.data.sources import Included, Source
+from runner.data.split import check_held_out
+from runner.errors import one_of
+
+COMPUTED = "computed"  # as a value of dataset.normalise: mean and std of the training images
+
+
+@dataclass(frozen=True)
+class ImageSet(ABC):
+    """Options of a data set, checked when it is made, and what follows from its class constants.
+
+    A data set is a frozen dataclass that adds its `tag`, a default for `name`, the class constants
+    that differ from those below, and `read` and `verify`.
+
+    Args:
+        name: its name in records; the default of the class, and no other.
+        size: height and width of the images; None = their own.
+        validation: share of the training images that is held out.
+        augment: one of `augments`.
+        normalise: "computed", or one of `normalisations`.
+    """
+
+    name: str
+    size: int | None = None
+    validation: float = 0.0
+    augment: str = "none"
+    normalise: str = COMPUTED
+
+    native: ClassVar[Info]  # the data set as its files hold it
+    folder: ClassVar[str | None] = None  # of its files, inside the folder of all data sets; None = it has no files of ours
+    source: ClassVar[Source] = Included()
+    scale: ClassVar[float] = 255.0  # pixel / scale is in [0, 1]
+    smallest: ClassVar[int | None] = None  # size that images can be scaled down to; None = they are padded, never scaled
+    augments: ClassVar[tuple[str, ...]] = AUGMENTS
+    computes: ClassVar[bool] = True  # mean and std can be computed
+    normalisations: ClassVar[Mapping[str, Constants]] = {}  # published constants by the choice that names their source
+    stands_for: ClassVar[str | None] = None  # the papers' data set in whose place small experiments use this one
+
+    def __post_init__(self) -> None:
+        """Refuse bad values of the options."""
+        (name,) = (f.default for f in fields(self) if f.name == "name")
+        if self.smallest is None:
+            check_size(self.size, self.native, self.native.size, "images are padded, never cut")
+        else:
+            check_size(self.size, self.native, self.smallest, "images are scaled to it")
+        if self.name != name:
+            raise ValueError(f"dataset.name={self.name} must stay {name}: it is the data set's name in records; dataset=NAME chooses another data set")
+        check_held_out(self.validation)
+        if self.augment not in self.augments:
+            raise ValueError(one_of("dataset.augment", self.augment, self.augments))
+        normalisations = (*([COMPUTED] if self.computes else []), *self.normalisations)
+        if self.normalise not in normalisations:
+            raise ValueError(one_of("dataset.normalise", self.normalise, normalisations))
+
+    def info(self) -> Info:
+        """Shape and counts at the size asked for."""
+        return replace(self.native, size=self.size or self.native.size)
+
+    def places(self, data_dir: Path) -> list[Path]:
+        """The folders in which the files are looked for, first place first."""
+        return [data_dir / self.folder] if self.folder else []
+
+    @abstractmethod
+    def verify(self, data_dir: Path) -> None:
+        """Check that all files are there and intact, as far as a quick look can tell.
+
+        Raises:
+            DataError: names the problem alone.
+        """
+
+    def check(self, data_dir: Path) -> None:
+        """Like `verify`, but the error also says where the files belong and how to get them."""
+        with explained(self, data_dir):
+            self.verify(data_dir)
+
+    def read(self, data_dir: Path) -> Official:
+        """The official splits from the files, not padded, the same for all options but `size`.
+
+        Raises:
+            DataError: names the problem alone.
+        """
+        raise NotImplementedError(f"{type(self).__name__} reads no images into memory; it has to implement read or load")
+
+    def load(self, data_dir: Path, train_fraction: float) -> Data:
+        """The data of a run, with `train_fraction` of the training images."""
+        with explained(self, data_dir):
+            official = self.read(data_dir)
+        return self.prepare(official, train_fraction)
+
+    def prepare(self, official: Official, train_fraction: float) -> Data:
+        """The data of a run, padded, normalised, reduced and with a part held out.
+
+        Computed statistics are those of the whole official training split, so that no subset
+        changes a test input.
+        """
+        train, test = pad(official.train, self.size), pad(official.test, self.size)
+        mean, std = statistics(train.images, self.scale) if self.normalise == COMPUTED else self.constants()
+        used, held_out = parts(train, train_fraction, self.validation)
+        return Data(self.name, used, held_out, test, mean, std, self.scale, self.native.classes, self.augment, official.checksum())
+
+    def constants(self) -> tuple[Tensor, Tensor]:
+        """The published mean and std (C,) that `normalise` names."""
+        mean, std = self.normalisations[self.normalise]
+        return torch.tensor(mean), torch.tensor(std)
+
+
+@contextmanager
+def explained(component: DataSet, data_dir: Path) -> Iterator[None]:
+    """Complete a `DataError` raised inside: where files belong, how to get them, what is ready."""
+    try:
+        yield
+    except DataError as error:
+        ways = component.source.ways(component.name, data_dir)
+        raise DataError(error.problem, component.name, component.places(data_dir), ways, ready(data_dir)) from error

@@ -1,0 +1,79 @@
+"""The subset of ImageNet that is the second reading of the IMC paper's "ImageNet" of 100,000 / 10,000 images.
+
+The paper names neither classes nor size nor how they were drawn (decisions.md 11). Of every class we
+take 100 training images and 10 of its 50 validation images: the first in numpy's RandomState
+permutation, seeded with (2012, 0 for train or 1 for val, class), of the names in alphabetical order.
+Classes do not depend on each other. Images are scaled like Tiny-ImageNet's, 64 x 64, from the middle.
+
+<data_dir>/imagenet/                           ImageNet's own folder (runner/data/imagenet.py)
+<data_dir>/imagenet_subset-<size>.safetensors  the subset, decoded once (runner/data/decoded.py)
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from runner.data.base import DataError, Info, Official
+from runner.data.constants import IMAGENET, Constants
+from runner.data.decoded import as_tensor, decoded_once, rgb
+from runner.data.files import FORMATS, middle
+from runner.data.folder import PARTS, Listing, classes, listed_once
+from runner.data.image_set import ImageSet
+from runner.data.imagenet import FOLDER, INDEX, NATIVE, SMALLEST, SOURCE
+from runner.data.sources import ByHand
+
+SEED = 2012
+
+
+@dataclass(frozen=True)
+class ImagenetSubset(ImageSet):
+    """Fields: conf/dataset/imagenet_subset.yaml."""
+
+    tag: ClassVar[str] = "imagenet_subset"
+    name: str = "imagenet_subset"
+    augment: str = "crop_flip"
+    native: ClassVar[Info] = Info(channels=3, size=64, classes=1000, train=100_000, test=10_000)
+    whole: ClassVar[Info] = NATIVE
+    folder: ClassVar[str] = FOLDER
+    source: ClassVar[ByHand] = SOURCE
+    smallest: ClassVar[int] = SMALLEST
+    normalisations: ClassVar[Mapping[str, Constants]] = {"imagenet": IMAGENET}
+
+    def verify(self, data_dir: Path) -> None:
+        """Look for the folders of all classes, as for the whole of ImageNet."""
+        classes(data_dir / self.folder, self.whole)
+
+    def read(self, data_dir: Path) -> Official:
+        """Both splits, drawn; the first time, the images are decoded."""
+        folder, info = data_dir / self.folder, self.info()
+        found = listed_once(folder, data_dir / INDEX, self.whole)
+        chosen = {part: drawn(found[part], n // info.classes, i) for i, (part, n) in enumerate(zip(PARTS, (info.train, info.test), strict=True))}
+        source = hashlib.sha256("".join(chosen[part].digest() for part in PARTS).encode()).hexdigest()
+        train, test = ([(folder / name.decode(), int(label)) for name, label in zip(c.names, c.labels, strict=True)] for c in chosen.values())
+        return decoded_once(data_dir / f"{self.name}-{info.size}.safetensors", source, train, test, info.size, scaled)
+
+
+def drawn(found: Listing, each: int, part: int) -> Listing:
+    """`each` images of every class, in the order of their names.
+
+    Raises:
+        DataError: a class has fewer.
+    """
+    places = []
+    for label in np.unique(found.labels):
+        members = np.flatnonzero(found.labels == label)
+        if len(members) < each:
+            raise DataError(f"the class of {found.names[members[0]].decode()} has {len(members)} images, of which {each} are to be drawn")
+        order = np.random.RandomState((SEED, part, int(label))).permutation(len(members))
+        places.append(members[np.sort(order[:each])])
+    return found.take(np.concatenate(places))
+
+
+def scaled(path: Path, size: int) -> Tensor:
+    """One image as uint8 (3, size, size): its shorter side scaled to `size`, the middle of the longer one."""
+    return as_tensor(middle(rgb(path, FORMATS), size, size))

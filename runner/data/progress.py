@@ -1,0 +1,32 @@
+"""Progress of work that is done once for a data set, as lines on standard error."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+SECONDS_BETWEEN_LINES = 5.0
+
+
+def say(text: str) -> None:
+    """One line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def counted(items: Iterable[T], total: int, title: str, unit: str) -> Iterator[T]:
+    """The items, which are made one by one while lines on standard error tell how many are done.
+
+    Args:
+        total: how many there are.
+        title: what is done, printed before the first item is made.
+        unit: what the items are, in the plural.
+    """
+    say(f"{title} …")
+    begun = last = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES:
+            last = now
+            say(f"{title}: {done}/{total} {unit}, {now - begun:.0f} s, about {(now - begun) / done * (total - done):.0f} s left")
+        yield item

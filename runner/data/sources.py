@@ -1,0 +1,138 @@
+"""Where the files of a data set come from: each class of runner/data has a `source`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+
+class Source(Protocol):
+    """How the files of a data set get to this machine."""
+
+    prepares: ClassVar[bool]  # the first `load` lists or decodes all images and keeps the result; `make data` does that at once
+
+    def ways(self, name: str, data_dir: Path) -> list[str]: ...  # to get the files of the data set `name`, for messages
+
+
+@runtime_checkable
+class Download(Source, Protocol):
+    """A source that `make data` can fetch from."""
+
+    then: ClassVar[str]  # what `make data` does with files that were put there by hand
+
+    @property
+    def package(self) -> str | None: ...  # Debian's package with the same files
+    def fetch(self, data_dir: Path) -> None: ...  # raises OSError or RuntimeError
+    def files(self, data_dir: Path) -> list[str]: ...  # a line for each official file: address, MD5, where it goes
+
+
+@dataclass(frozen=True)
+class Included:
+    """Nothing to fetch: the images come with the code or with a package of `make setup`."""
+
+    prepares: ClassVar[bool] = False
+
+    def ways(self, name: str, data_dir: Path) -> list[str]:
+        """`make data` tells whether they are there."""
+        return [f"make data DATASET={name}", "make setup"]
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """Files that nobody may hand on: the user gets them.
+
+    Args:
+        folder: where they belong, inside the folder of all data sets.
+        lines: one instruction for each way; `{folder}` stands for that folder.
+    """
+
+    folder: str
+    lines: Sequence[str]
+    prepares: ClassVar[bool] = True
+
+    def ways(self, name: str, data_dir: Path) -> list[str]:
+        """The instructions."""
+        return [line.format(folder=data_dir / self.folder) for line in self.lines]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One official archive of a data set that torchvision has no loader for."""
+
+    url: str
+    md5: str
+    package: str | None = None
+    prepares: ClassVar[bool] = True
+    then: ClassVar[str] = "unpack and decode it"
+
+    def ways(self, name: str, data_dir: Path) -> list[str]:
+        """`make data`, and Debian's package if there is one."""
+        return fetched(name, self.package)
+
+    def fetch(self, data_dir: Path) -> None:
+        """Download, verify and unpack it."""
+        from torchvision.datasets.utils import download_and_extract_archive  # here: importing torchvision takes seconds
+
+        download_and_extract_archive(self.url, data_dir, filename=self.url.rpartition("/")[2], md5=self.md5)
+
+    def files(self, data_dir: Path) -> list[str]:
+        """The archive."""
+        return [f"{self.url}  (md5 {self.md5}), into {data_dir}/"]
+
+
+@dataclass(frozen=True)
+class TorchvisionFiles:
+    """Single files that a class of torchvision.datasets fetches; `name` is that class."""
+
+    name: str
+    package: str | None = None
+    prepares: ClassVar[bool] = False
+    then: ClassVar[str] = "verify them"
+
+    def ways(self, name: str, data_dir: Path) -> list[str]:
+        """`make data`, and Debian's package if there is one."""
+        return fetched(name, self.package)
+
+    def fetch(self, data_dir: Path) -> None:
+        """Have torchvision download the files."""
+        torchvision_class(self.name)(data_dir, download=True)
+
+    def files(self, data_dir: Path) -> list[str]:
+        """The files that torchvision lists."""
+        source = torchvision_class(self.name)
+        return [f"{source.mirrors[0]}{file}  (md5 {md5}), into {data_dir / self.name / 'raw'}/" for file, md5 in source.resources]
+
+
+@dataclass(frozen=True)
+class TorchvisionArchive:
+    """One archive that a class of torchvision.datasets fetches and unpacks; `name` is that class."""
+
+    name: str
+    package: str | None = None
+    prepares: ClassVar[bool] = False
+    then: ClassVar[str] = "verify them"
+
+    def ways(self, name: str, data_dir: Path) -> list[str]:
+        """`make data`, and Debian's package if there is one."""
+        return fetched(name, self.package)
+
+    def fetch(self, data_dir: Path) -> None:
+        """Have torchvision download and unpack the archive."""
+        torchvision_class(self.name)(data_dir, download=True)
+
+    def files(self, data_dir: Path) -> list[str]:
+        """The archive that torchvision names."""
+        source = torchvision_class(self.name)
+        return [f"{source.url}  (md5 {source.tgz_md5}), unpacked in {data_dir}/, which makes {data_dir / source.base_folder}/"]
+
+
+def fetched(name: str, package: str | None) -> list[str]:
+    """The ways to get a data set that `make data` fetches."""
+    return [f"make data DATASET={name}", *([f"apt-get install {package}"] if package else [])]
+
+
+def torchvision_class(name: str) -> Any:
+    """The class of torchvision.datasets with that name."""
+    import torchvision.datasets  # here: importing torchvision takes seconds
+
+    return getattr(torchvision.datasets, name)
