@@ -1,15 +1,10 @@
 """What README.md, RESULTS.md and CONTRIBUTING.md promise works as it stands there."""
 
-import json
 import re
 import shlex
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMALL, environment
+from conftest import ROOT
 
 from runner.commands.arguments import launcher
 from runner.config.build import build_run
@@ -24,21 +19,6 @@ def commands(program: str) -> list[list[str]]:
     fenced = "\n".join(block for page in PAGES.values() for block in re.findall(r"```(?:sh|bash)?\n(.*?)```", page, re.DOTALL))
     lines = [line for line in fenced.splitlines() if line.startswith(program + " ")]
     return [shlex.split(line.removeprefix(program), comments=True) for line in lines]
-
-
-def test_the_example_method_runs_from_its_two_files_alone(tmp_path: Path) -> None:
-    for name in ("conf", "models", "pruners", "runner", "run.py"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, tmp_path / name)
-    for language, path in (("python", "pruners/scores/gradient.py"), ("yaml", "conf/method/gradient.yaml")):
-        (code,) = re.findall(rf"`{path}`:\n\n```{language}\n(.*?)```", PAGES["CONTRIBUTING.md"], re.DOTALL)
-        (tmp_path / path).write_text(code)
-    line = [sys.executable, "run.py", "method=gradient", "density=0.1", *SMALL, "env.results_dir=results", "env.cache_dir=cache"]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment())
-    assert done.returncode == 0, done.stderr
-    (path,) = (tmp_path / "results" / "runs").glob("gradient-*/result.json")
-    record = json.loads(path.read_text())
-    assert record["kept"] == round(0.1 * record["prunable"])
 
 
 @pytest.mark.parametrize("words", commands("python run.py"), ids=" ".join)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from conftest import ROOT, environment
 
@@ -39,6 +40,48 @@ def python(copy: Path, *words: str) -> str:
     done = subprocess.run([sys.executable, *words], cwd=copy, capture_output=True, text=True, timeout=300, env={**environment(), "PYTHONPATH": str(copy)})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def record(copy: Path, prefix: str) -> dict[str, Any]:
+    """The one record whose run id begins so."""
+    (path,) = (copy / "results" / "runs").glob(f"{prefix}-*/result.json")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def test_a_new_score_is_one_module_and_one_yaml(tmp_path: Path) -> None:
+    assert follow("A new method in five minutes", tmp_path) == {"pruners/scores/gradient.py", "conf/method/gradient.yaml"}
+    python(tmp_path, "run.py", "method=gradient", "density=0.1", "dataset=digits", "model=mlp", *QUICK)
+    found = record(tmp_path, "gradient-mlp-digits")
+    assert found["kept"] == round(0.1 * found["prunable"])
+
+
+def test_a_new_sparse_training_method_is_one_module_and_one_yaml(tmp_path: Path) -> None:
+    assert follow("A new sparse-training method", tmp_path) == {"pruners/dynamic/jitter.py", "conf/method/jitter.yaml"}
+    python(tmp_path, "run.py", "method=jitter", "density=0.1", "dataset=digits", "model=mlp", *QUICK, "train.scale=0.025")  # four epochs
+    found = record(tmp_path, "jitter-mlp-digits")
+    assert found["kept"] == round(0.1 * found["prunable"])
+    assert found["report"]["updates"] == 3 and found["report"]["rewired"] > 0  # none after the last epoch
+
+
+def test_a_new_model_is_one_module_and_one_yaml(tmp_path: Path) -> None:
+    assert follow("A new model", tmp_path) == {"models/linear.py", "conf/model/linear.yaml"}
+    python(tmp_path, "run.py", "method=magnitude", "density=0.5", "dataset=digits", "model=linear", *QUICK)
+    assert record(tmp_path, "magnitude-linear-digits")["prunable"] == 640  # 64 pixels x 10 classes
+
+
+def test_a_new_table_is_one_yaml(tmp_path: Path) -> None:
+    assert follow("A new table", tmp_path) == {"conf/table/imc_small.yaml"}
+    printed = python(tmp_path, "scripts/reproduce.py", "imc_small", "env.device=cpu")
+    assert "SNIP against random masks" in printed and re.search(r"^SNIP +0\.90 \[–\] +\d+\.\d\d ± \d", printed, re.MULTILINE)
+    assert re.search(r"^scores help: SNIP - Random +[+-]\d+\.\d\d points, 2 pairs", printed, re.MULTILINE)
+
+
+def test_a_new_figure_is_one_yaml(tmp_path: Path) -> None:
+    assert follow("A new figure", tmp_path) == {"conf/figure/imc_small_curve.yaml"}
+    printed = python(tmp_path, "scripts/reproduce.py", "imc_small_curve", "env.device=cpu")
+    assert "SNIP: 2 points" in printed and "random masks lose" in printed
+    assert (tmp_path / "results" / "figures" / "imc_small_curve.svg").is_file()
 
 
 def test_a_new_data_set_is_one_module_and_one_yaml(tmp_path: Path) -> None:
