@@ -11,7 +11,7 @@ from rich.console import Console
 from runner.config.build import build_plain, build_run
 from runner.config.compose import Composer, compose_config
 from runner.display.progress import Watcher, display
-from runner.engine.context import Workbench
+from runner.engine.context import RunContext
 from runner.engine.execute import perform
 from runner.engine.machine import Machine
 from runner.engine.store import Artefact, Store
@@ -40,7 +40,7 @@ def perform_run(run: Run, where: Machine) -> tuple[dict[str, Any], dict[str, Art
     """Run every stage; the record, and each stage's artefact by name."""
     identity = run_id(run)
     watcher = Watcher(where.results_dir / "runs" / identity, display("none", Console()), {"run_id": identity})
-    bench = Workbench(run, where, Store(where.cache_dir), watcher)
+    bench = RunContext(run, where, Store(where.cache_dir), watcher)
     record = perform(bench, identity)
     return record, {stage.name: bench.store.load(bench.keys[stage.name]) for stage in run.stages}
 

@@ -13,7 +13,7 @@ from support import compose_run, machine, perform_run
 from pruners.base import count_kept, count_prunable, full_masks
 from runner.config.compose import compose_config, method_names
 from runner.display.progress import Watcher, display
-from runner.engine.context import Workbench
+from runner.engine.context import RunContext
 from runner.engine.stages import run_stage
 from runner.engine.store import Artefact, Store
 from runner.spec.identity import run_id, stage_keys
@@ -74,7 +74,7 @@ def test_equal_seeds_give_equal_masks_and_weights_in_a_new_cache_and_another_see
 def test_scoring_and_measuring_leave_statistics_flags_gradients_and_kept_weights_alone(name: str, tmp_path: Path) -> None:
     run = compose_run(*BATCHNORM, *with_density(name, 0.4))
     where = machine(tmp_path)
-    bench = Workbench(run, where, Store(where.cache_dir), Watcher(tmp_path / "run", display("none", None), {}))  # type: ignore[arg-type]
+    bench = RunContext(run, where, Store(where.cache_dir), Watcher(tmp_path / "run", display("none", None), {}))  # type: ignore[arg-type]
     for stage in run.stages:
         if stage.component is not None and stage.kind in ("prune", "measure"):
             model = bench.fresh_model()

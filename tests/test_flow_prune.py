@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pruners.base import count_kept, count_prunable, full_masks
 from runner.display.progress import Watcher, display
-from runner.engine.context import Workbench
+from runner.engine.context import RunContext
 from runner.engine.optim import learning_rate
 from runner.engine.stages import _ready_to_train
 from runner.engine.store import Store
@@ -21,13 +21,13 @@ from runner.spec.run import Run
 SMALL = ["method=flow_prune", "dataset=digits", "model=resnet20", "model.depth=8", "model.width=4", "train_fraction=0.4", "train.scale=0.03125"]  # five epochs
 
 
-def bench(run: Run, folder: Path) -> Workbench:
+def bench(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
-    return Workbench(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {}))  # type: ignore[arg-type]
+    return RunContext(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {}))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workbench, dict[str, Any], dict[str, Any]]:
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunContext, dict[str, Any], dict[str, Any]]:
     """Three of five epochs end with pruning."""
     folder = tmp_path_factory.mktemp("flow")
     run = compose_run(*SMALL, "density=0.4", "method.rounds=96")  # x 0.03125: three

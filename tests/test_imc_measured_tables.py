@@ -234,11 +234,11 @@ def test_a_real_run_has_every_finding_that_the_tables_print(tmp_path: Path) -> N
 def initial_weights(artefacts: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The weights of the net before any training, of the parameters that masks choose."""
     from runner.display.progress import Watcher, display
-    from runner.engine.context import Workbench
+    from runner.engine.context import RunContext
     from runner.engine.store import Store
 
     run, where = compose_run("method=wstar", *SMALL), machine(folder)
-    bench = Workbench(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", Console()), {}))
+    bench = RunContext(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", Console()), {}))
     model = bench.fresh_model()
     return {name: model.get_parameter(name).detach() for name in artefacts["wstar"].masks or dict(model.named_parameters()) if name.endswith("weight")}
 

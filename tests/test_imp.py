@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pruners.base import count_kept, count_prunable
 from runner.display.progress import Watcher, display
-from runner.engine.context import Workbench
+from runner.engine.context import RunContext
 from runner.engine.optim import learning_rate
 from runner.engine.stages import _ready_to_train, run_stage
 from runner.engine.store import Artefact, Store
@@ -28,12 +28,12 @@ MLP = ["method=imp", "dataset=digits", "model=mlp", "model.hidden=[20]", "densit
 ITERATIONS = [*MLP, "train.scale=0.1", "train.batch_size=128", "retrain.rewind=2000it"]  # sixteen epochs of twelve steps
 DENSITIES = (0.8, 0.64, 0.6)
 VARIANTS = ("rewind", "reinit", "finetune")
-Done = tuple[Workbench, dict[str, Any], dict[str, Artefact]]
+Done = tuple[RunContext, dict[str, Any], dict[str, Artefact]]
 
 
-def bench(run: Run, folder: Path, stop: Callable[[], bool] = lambda: False) -> Workbench:
+def bench(run: Run, folder: Path, stop: Callable[[], bool] = lambda: False) -> RunContext:
     where = machine(folder)
-    return Workbench(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {}), stop)  # type: ignore[arg-type]
+    return RunContext(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {}), stop)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
     return found
 
 
-def starts(where: Workbench, level: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def starts(where: RunContext, level: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The state dict with which a level's training begins, and its momentum."""
     model, _, momentum = _ready_to_train(where, where.run.stage(f"train{level}"))
     return model.state_dict(), momentum

@@ -16,7 +16,7 @@ from pruners.selection.source import Normal
 from runner.data.base import Data
 from runner.data.digits import Digits
 from runner.display.progress import Watcher, display
-from runner.engine.context import Workbench
+from runner.engine.context import RunContext
 from runner.engine.store import Artefact, Store
 from runner.spec.run import Run, Stage
 
@@ -39,9 +39,9 @@ class Loud(Digits):
         return replace(data, train=split, mean=data.mean * 7, std=data.std / 2)
 
 
-def bench(run: Run, folder: Path) -> Workbench:
+def bench(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
-    return Workbench(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", Console()), {}))
+    return RunContext(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", Console()), {}))
 
 
 def seen(run: Run, name: str, folder: Path, epoch: int = 0) -> tuple[Tensor, Tensor]:

@@ -26,9 +26,9 @@ from torchvision.ops import StochasticDepth
 from pruners.base import Finding, Masks, full_masks
 from runner.data.base import Split
 from runner.data.batches import Batches, evaluation_batches
-from runner.engine.distributed import ALONE, Team, check_shareable
+from runner.engine.distributed import ALONE, ProcessGroup, check_shareable
 from runner.engine.record import comparable
-from runner.engine.train import Feeds, Session, Trained, train
+from runner.engine.train import Loaders, LoopOptions, Trained, train
 from runner.errors import ConfigError
 from runner.spec.run import Recipe
 
@@ -61,7 +61,7 @@ def history(folder: Path, name: str) -> list[dict[str, Any]]:
 @given(st.integers(1, 40), st.integers(1, 8))
 def test_shares_of_a_batch_are_the_batch(count: int, size: int) -> None:
     batch = torch.arange(float(count))[:, None], torch.arange(count)
-    found = [Team(rank, size).share(batch) for rank in range(size)]
+    found = [ProcessGroup(rank, size).share(batch) for rank in range(size)]
     assert sum(share for _, share in found) == pytest.approx(1.0)
     labels = torch.cat([y for (_, y), _ in found])
     assert labels.tolist() == list(range(count)) * (size if count < size else 1)
@@ -125,10 +125,10 @@ def test_batchnorm_on_cpus_is_refused_before_any_work(tmp_path: Path) -> None:
 def test_a_net_that_draws_while_it_trains_is_refused_with_the_way_out() -> None:
     drawing = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
     check_shareable(drawing, ALONE)
-    check_shareable(nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.0)), Team(0, 2))
+    check_shareable(nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.0)), ProcessGroup(0, 2))
     for net in (drawing, nn.Sequential(StochasticDepth(0.2, "row"))):
         with pytest.raises(ConfigError, match=r"^torchrun with 2 processes: this net draws .* model.dropout=0 model.stochastic_depth=0$"):
-            check_shareable(net, Team(0, 2))
+            check_shareable(net, ProcessGroup(0, 2))
 
 
 # --- a masking with trainables of its own
@@ -166,22 +166,22 @@ class Net(nn.Module):
         return self.fc(x.flatten(1))
 
 
-def search(team: Team) -> tuple[Trained, Popup]:
+def search(team: ProcessGroup) -> tuple[Trained, Popup]:
     """Three epochs over 11 images in batches of 5, 5 and 1: the last one is smaller than a team of two."""
     rng = Generator().manual_seed(1)
     images = Split(torch.randint(0, 17, (11, 1, 4, 4), generator=rng, dtype=torch.uint8), torch.randint(0, 3, (11,), generator=rng))
     mean, std = torch.tensor([0.5]), torch.tensor([0.25])
-    feeds = Feeds(Batches(images, mean, std, 16.0, 5, "none", 0, "search"), lambda: evaluation_batches(images, mean, std, 16.0, 4))
+    feeds = Loaders(Batches(images, mean, std, 16.0, 5, "none", 0, "search"), lambda: evaluation_batches(images, mean, std, 16.0, 4))
     model = Net()
     masking = Popup(full_masks(model), {"scores": torch.zeros(3, 16, requires_grad=True)})
     recipe = Recipe(epochs=3, lr=0.5, batch_size=5, momentum=0.9, weight_decay=0.0)
-    return train(model, masking, recipe, feeds, F.cross_entropy, Session(team=team)), masking
+    return train(model, masking, recipe, feeds, F.cross_entropy, LoopOptions(team=team)), masking
 
 
 def _member(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    done, masking = search(Team(rank, 2))
+    done, masking = search(ProcessGroup(rank, 2))
     torch.save({"scores": masking.trainable["scores"].detach(), "seen": masking.seen, "history": done.history}, Path(folder) / f"{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()

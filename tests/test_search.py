@@ -16,7 +16,7 @@ from runner.config.compose import compose_config, method_names
 from runner.config.request import read_request
 from runner.display.progress import Watcher, display
 from runner.display.summary import paper_command
-from runner.engine.context import Workbench
+from runner.engine.context import RunContext
 from runner.engine.stages import plan, run_stage
 from runner.engine.store import Store
 from runner.errors import ConfigError, Stopped
@@ -31,9 +31,9 @@ NET = ["dataset=digits", "model=resnet20", "model.depth=8", "model.width=4", "tr
 SMALL = [*NET, "train.scale=0.0625", "method.batch_size=64"]  # ten epochs of training, two of search
 
 
-def bench(run: Run, folder: Path) -> Workbench:
+def bench(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
-    return Workbench(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {}))  # type: ignore[arg-type]
+    return RunContext(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {}))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -219,7 +219,7 @@ def test_no_epoch_is_the_first_mask_on_the_net_as_it_was_trained(method: str, cr
     net = run.model(info.channels, info.classes, info.size, torch.Generator()).to(memory_format=torch.channels_last)
     net.load_state_dict(search.weights)
     with torch.no_grad():
-        right = torch.cat([net.eval()(x).argmax(1) == y for x, y in bench(run, tmp_path).feeds(run.stage("search")).test()])
+        right = torch.cat([net.eval()(x).argmax(1) == y for x, y in bench(run, tmp_path).loaders(run.stage("search")).test()])
     assert made["accuracy"] == pytest.approx(100 * float(right.double().mean()))
     assert (made["epochs"], made["epoch_kind"], made["epochs_total"], made["report"]["swaps"]) == (0, "search", 10, 0)
     (history,) = search.meta["history"]

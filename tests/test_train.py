@@ -23,7 +23,7 @@ from runner.data.batches import Batches, evaluation_batches
 from runner.engine.evaluate import evaluate
 from runner.engine.optim import learning_rate
 from runner.engine.stages import check_masked
-from runner.engine.train import Feeds, Session, Trained, train
+from runner.engine.train import Loaders, LoopOptions, Trained, train
 from runner.errors import Stopped
 from runner.spec.run import Recipe, Stage
 
@@ -45,13 +45,13 @@ def split(count: int, seed: int) -> Split:
 TRAIN, TEST, VALIDATION = split(18, 0), split(12, 1), split(7, 2)
 
 
-def feeds(batch_size: int = 5, validation: bool = False) -> Feeds:
+def feeds(batch_size: int = 5, validation: bool = False) -> Loaders:
     """18 training images in batches of 5, 5, 5 and 3."""
 
     def passes(part: Split) -> Any:
         return lambda: evaluation_batches(part, MEAN, STD, SCALE, 1000)
 
-    return Feeds(Batches(TRAIN, MEAN, STD, SCALE, batch_size, "none", 3, "dense"), passes(TEST), passes(VALIDATION) if validation else None)
+    return Loaders(Batches(TRAIN, MEAN, STD, SCALE, batch_size, "none", 3, "dense"), passes(TEST), passes(VALIDATION) if validation else None)
 
 
 def linear(seed: int = 0) -> nn.Module:
@@ -64,8 +64,8 @@ def half_masks(model: nn.Module, seed: int = 5) -> Masks:
     return {name: torch.rand(mask.shape, generator=rng) < 0.5 for name, mask in full_masks(model).items()}
 
 
-def fit(model: nn.Module, how: Recipe, masking: Any = None, data: Feeds | None = None, session: Session | None = None, **options: Any) -> Trained:
-    return train(model, masking or FixedMasking(full_masks(model)), how, data or feeds(), F.cross_entropy, session or Session(), **options)
+def fit(model: nn.Module, how: Recipe, masking: Any = None, data: Loaders | None = None, session: LoopOptions | None = None, **options: Any) -> Trained:
+    return train(model, masking or FixedMasking(full_masks(model)), how, data or feeds(), F.cross_entropy, session or LoopOptions(), **options)
 
 
 # --- learning rates
@@ -220,7 +220,7 @@ def test_evaluation_uses_running_statistics_and_leaves_the_training_flag() -> No
 
 def test_a_training_that_diverges_has_no_loss_in_its_history_and_still_ends() -> None:
     rows: list[dict[str, Any]] = []
-    done = fit(linear(), recipe(3, lr=1e30), session=Session(epoch_done=rows.append))
+    done = fit(linear(), recipe(3, lr=1e30), session=LoopOptions(epoch_done=rows.append))
     assert [row["train_loss"] for row in done.history] == [None] * 3
     assert [row["test_loss"] for row in done.history] == [None] * 3
     assert all(0 <= row["accuracy"] <= 100 for row in done.history)
@@ -229,7 +229,7 @@ def test_a_training_that_diverges_has_no_loss_in_its_history_and_still_ends() ->
 
 def test_progress_counts_the_steps_of_this_stage() -> None:
     seen: list[tuple[int, int, str]] = []
-    fit(linear(), recipe(4, first_epoch=2), session=Session(tick=lambda *step: seen.append(step)))
+    fit(linear(), recipe(4, first_epoch=2), session=LoopOptions(tick=lambda *step: seen.append(step)))
     assert seen == [(step, 8, "steps") for step in range(1, 9)]  # four batches an epoch
 
 
@@ -301,7 +301,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(v, other[k]) if isinstance(v, Tensor) else v == other[k] for k, v in one.items())
 
 
-def go_on(session: Session, seed: int) -> dict[str, Any]:
+def go_on(session: LoopOptions, seed: int) -> dict[str, Any]:
     """A new process would build all of this anew; other seeds show that everything comes from the checkpoint."""
     model = deep(seed)
     masking = rewiring(model, seed)
@@ -314,7 +314,7 @@ STEPS = 8  # two epochs of four batches
 
 @pytest.fixture(scope="module")
 def uninterrupted() -> dict[str, Any]:
-    return go_on(Session(), seed=0)
+    return go_on(LoopOptions(), seed=0)
 
 
 def stop_at(step: int) -> Any:
@@ -326,23 +326,23 @@ def stop_at(step: int) -> Any:
 def test_a_training_stopped_at_any_step_goes_on_to_the_same_bits(step: int, tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
     file = tmp_path / "checkpoint.pt"
     with pytest.raises(Stopped):
-        go_on(Session(checkpoint=file, stop=stop_at(step)), seed=0)
+        go_on(LoopOptions(checkpoint=file, stop=stop_at(step)), seed=0)
     rows: list[dict[str, Any]] = []
-    assert same(go_on(Session(checkpoint=file, epoch_done=rows.append), seed=100 + step), uninterrupted)
+    assert same(go_on(LoopOptions(checkpoint=file, epoch_done=rows.append), seed=100 + step), uninterrupted)
     assert [row["epoch"] for row in rows] == [1, 2]  # those of the session before are told again: to metrics.jsonl and to a logger that begin anew
 
 
 def test_a_training_stopped_after_every_step_ends_with_the_same_bits(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
     for seed in range(STEPS):
         with pytest.raises(Stopped):
-            go_on(Session(checkpoint=tmp_path / "c.pt", stop=lambda: True), seed)
-    assert same(go_on(Session(checkpoint=tmp_path / "c.pt", stop=lambda: True), seed=99), uninterrupted)
+            go_on(LoopOptions(checkpoint=tmp_path / "c.pt", stop=lambda: True), seed)
+    assert same(go_on(LoopOptions(checkpoint=tmp_path / "c.pt", stop=lambda: True), seed=99), uninterrupted)
 
 
 def test_checkpoints_and_callbacks_change_no_bit(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
-    assert same(go_on(Session(checkpoint=tmp_path / "c.pt", every=0.0, tick=lambda *_: None), seed=0), uninterrupted)
+    assert same(go_on(LoopOptions(checkpoint=tmp_path / "c.pt", every=0.0, tick=lambda *_: None), seed=0), uninterrupted)
     assert (tmp_path / "c.pt").is_file()
-    assert not same(go_on(Session(), seed=1), uninterrupted)  # what the comparison can see
+    assert not same(go_on(LoopOptions(), seed=1), uninterrupted)  # what the comparison can see
 
 
 def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
@@ -354,30 +354,30 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path, unin
             raise Killed
 
     with pytest.raises(Killed):
-        go_on(Session(checkpoint=tmp_path / "c.pt", every=0.0, tick=die), seed=0)
-    assert same(go_on(Session(checkpoint=tmp_path / "c.pt"), seed=5), uninterrupted)
+        go_on(LoopOptions(checkpoint=tmp_path / "c.pt", every=0.0, tick=die), seed=0)
+    assert same(go_on(LoopOptions(checkpoint=tmp_path / "c.pt"), seed=5), uninterrupted)
 
 
 def test_a_training_without_a_checkpoint_file_can_be_stopped_too() -> None:
     ticks: list[int] = []
     with pytest.raises(Stopped):
-        fit(linear(), recipe(), session=Session(stop=stop_at(3), tick=lambda done, total, what: ticks.append(done)))
+        fit(linear(), recipe(), session=LoopOptions(stop=stop_at(3), tick=lambda done, total, what: ticks.append(done)))
     assert ticks == [1, 2, 3]
 
 
 def test_seconds_of_all_sessions_are_added(tmp_path: Path) -> None:
     file = tmp_path / "c.pt"
     with pytest.raises(Stopped):
-        fit(linear(), recipe(), session=Session(checkpoint=file, stop=stop_at(3)))
+        fit(linear(), recipe(), session=LoopOptions(checkpoint=file, stop=stop_at(3)))
     state = torch.load(file, weights_only=True)
     first = state["done"]["seconds"]
     assert first > 0
     state["done"]["seconds"] = 5000.0 + first  # as if the first session had been long
     torch.save(state, file)
     with pytest.raises(Stopped):
-        fit(linear(), recipe(), session=Session(checkpoint=file, stop=stop_at(2)))
+        fit(linear(), recipe(), session=LoopOptions(checkpoint=file, stop=stop_at(2)))
     second = torch.load(file, weights_only=True)["done"]["seconds"]
-    done = fit(linear(), recipe(), session=Session(checkpoint=file))
+    done = fit(linear(), recipe(), session=LoopOptions(checkpoint=file))
     assert 5000.0 + first < second < done.seconds < 6000.0
 
 
@@ -408,17 +408,17 @@ class Several:
 
 
 def test_generators_and_tensors_inside_lists_and_tuples_resume_too(tmp_path: Path) -> None:
-    def finish(session: Session, seed: int) -> tuple[dict[str, Tensor], Several]:
+    def finish(session: LoopOptions, seed: int) -> tuple[dict[str, Tensor], Several]:
         model = linear()
         first, second, third = (Generator().manual_seed(seed + i) for i in range(3))
         masking = Several(full_masks(model), [first, second], (third, 0.1), {"seen": []})
         fit(model, recipe(1), masking, session=session)
         return model.state_dict(), masking
 
-    weights, masking = finish(Session(), seed=0)
+    weights, masking = finish(LoopOptions(), seed=0)
     with pytest.raises(Stopped):
-        finish(Session(checkpoint=tmp_path / "c.pt", stop=stop_at(2)), seed=0)
-    resumed, other = finish(Session(checkpoint=tmp_path / "c.pt"), seed=50)
+        finish(LoopOptions(checkpoint=tmp_path / "c.pt", stop=stop_at(2)), seed=0)
+    resumed, other = finish(LoopOptions(checkpoint=tmp_path / "c.pt"), seed=50)
     assert all(torch.equal(t, resumed[name]) for name, t in weights.items())
     assert torch.equal(torch.stack(masking.nested["seen"]), torch.stack(other.nested["seen"]))
 
@@ -437,7 +437,7 @@ def test_only_some_epochs_are_tested_and_the_last_always_and_nothing_else_change
     often = deep(0)
     all_rows = fit(often, recipe(5), data=data).history
     seldom = deep(0)
-    rows = fit(seldom, recipe(5, test_every=every), data=Feeds(data.training, counted, data.validation)).history
+    rows = fit(seldom, recipe(5, test_every=every), data=Loaders(data.training, counted, data.validation)).history
     nothing = dict.fromkeys(("test_loss", "accuracy", "accuracy_top5", "val_accuracy"))
     assert rows == [row if row["epoch"] in tested else row | nothing for row in all_rows]
     assert len(passes) == len(tested)

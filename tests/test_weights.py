@@ -21,7 +21,7 @@ from runner.commands.run import run_config
 from runner.config.compose import compose_config
 from runner.config.instantiate import locate
 from runner.display.progress import Watcher, display
-from runner.engine.context import Workbench
+from runner.engine.context import RunContext
 from runner.engine.pretrained import downloaded, fitting
 from runner.engine.stages import run_stage
 from runner.engine.store import Store
@@ -311,9 +311,9 @@ class Dropping:
         return fresh(lambda: nn.Sequential(nn.Flatten(), nn.Linear(channels * size**2, 20), nn.ReLU(), nn.Dropout(0.5), nn.Linear(20, classes)), "fan_in", rng)
 
 
-def bench(run: Run, folder: Path) -> Workbench:
+def bench(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
-    return Workbench(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {}))  # type: ignore[arg-type]
+    return RunContext(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {}))  # type: ignore[arg-type]
 
 
 def test_dropout_is_the_same_whoever_ran_before_and_wherever_a_training_was_stopped(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ class Planned(Measure, Foreseen, Protocol):
 
 
 @dataclass(frozen=True)
-class Named:
+class Prefixed:
     """Measure stage: what `measure` finds, each finding, tensor and series called `<name>_...`.
 
     Args:

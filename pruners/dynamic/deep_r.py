@@ -27,7 +27,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks
-from pruners.dynamic.rewire import forget, no_change, refused_stop, sprout
+from pruners.dynamic.rewire import grow, no_change, refused_stop, reset_momentum
 from pruners.selection.allocate import apportion
 
 BIRTH = 1e-12  # theta of a new connection: the authors' code
@@ -39,7 +39,7 @@ Budget = Literal["layer", "global"]
 
 @dataclass
 class DeepRMasking:
-    """Masks that change after every step before `last`. `signs` are -1, 0 or 1 by position (int8); `changed` is what the optimizer has yet to forget."""
+    """Masks that change after every step before `last`. `signs` are -1, 0 or 1 by position (int8); the momentum of `changed` is yet to be reset."""
 
     masks: Masks
     signs: dict[str, Tensor]
@@ -71,7 +71,7 @@ class DeepRMasking:
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
         """Dormant connections have no gradient and no momentum; active ones get the pull to zero and noise, and lose the optimizer's weight decay."""
         FixedMasking(self.masks).before_step(model, opt, step)
-        forget(model, opt, self.changed)
+        reset_momentum(model, opt, self.changed)
         self.changed = no_change(self.masks)
         decays = {id(p): group.get("weight_decay", 0.0) for group in opt.param_groups for p in group["params"]}
         for name, mask in self.masks.items():
@@ -100,7 +100,7 @@ class DeepRMasking:
             if not deaths[name] and not births[name]:
                 continue
             kept, weight = mask & ~dead[name], model.get_parameter(name)
-            born = sprout(~kept, births[name], self.rng) if self.rule == "signed" else sprout(~mask, births[name], self.rng, reserve=dead[name])
+            born = grow(~kept, births[name], self.rng) if self.rule == "signed" else grow(~mask, births[name], self.rng, reserve=dead[name])
             weight.masked_fill_(~kept, 0.0)
             if self.rule == "signed":
                 weight.copy_(torch.where(born, BIRTH * self.signs[name], weight))

@@ -24,7 +24,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks, count_kept, largest
-from pruners.dynamic.rewire import Rhythm, count_up, forget, no_change, sprout
+from pruners.dynamic.rewire import UpdateSchedule, count_up, grow, no_change, reset_momentum
 from pruners.selection.allocate import apportion
 
 DOUBLINGS = (0.125, 0.4, 0.7)  # shares of the training from which on the period is twice as long
@@ -33,7 +33,7 @@ TOLERANCE = 0.1  # of N_p, within which the threshold stays
 
 @dataclass
 class DsrMasking:
-    """Masks that change after every `periods` steps, before `last` steps are done. `changed` is what the optimizer has yet to forget."""
+    """Masks that change after every `periods` steps, before `last` steps are done. the momentum of `changed` is yet to be reset."""
 
     masks: Masks
     changed: Masks
@@ -54,7 +54,7 @@ class DsrMasking:
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
         """Clear the gradients of pruned weights, and momentum where the last update changed something."""
         FixedMasking(self.masks).before_step(model, opt, step)
-        forget(model, opt, self.changed)
+        reset_momentum(model, opt, self.changed)
         self.changed = no_change(self.masks)
 
     def due(self, done: int) -> bool:
@@ -73,7 +73,7 @@ class DsrMasking:
         kept = {name: mask & ~gone[name] for name, mask in before.items()}
         births = shares(before, kept)
         self.threshold = adapted(self.threshold, count_kept(gone), self.drop_fraction * count_kept(before))
-        grown = {name: sprout(~mask, births[name], self.rng, reserve=gone[name]) for name, mask in before.items()}
+        grown = {name: grow(~mask, births[name], self.rng, reserve=gone[name]) for name, mask in before.items()}
         self.masks = {name: kept[name] | grown[name] for name in before}
         self.changed = {name: gone[name] | grown[name] for name in before}
         for name, positions in self.changed.items():
@@ -120,7 +120,7 @@ class Dsr:
     """
 
     tag: ClassVar[str] = "dsr"
-    rhythm: Rhythm
+    rhythm: UpdateSchedule
     drop_fraction: float = 0.15
     threshold: float = 1e-3
 

@@ -22,7 +22,7 @@ from pruners.base import PAPER_IMAGES, Finding, Masks, Task, largest
 
 
 @dataclass(frozen=True)
-class Rhythm:
+class UpdateSchedule:
     """When connections are rewired: `method.rhythm`.
 
     Args:
@@ -78,7 +78,7 @@ def no_change(masks: Masks) -> Masks:
 
 
 @torch.no_grad()
-def forget(model: nn.Module, opt: Optimizer, where: Masks) -> None:
+def reset_momentum(model: nn.Module, opt: Optimizer, where: Masks) -> None:
     """Set the optimizer's memory (momentum) of these positions to zero: a connection that has gone or come has no past."""
     for name, positions in where.items():
         parameter = model.get_parameter(name)
@@ -101,7 +101,7 @@ def weakest(weights: Tensor, active: Tensor, k: int) -> Tensor:
     return largest(closeness.masked_fill(~active, -torch.inf).flatten(), k).view(active.shape)
 
 
-def sprout(free: Tensor, k: int, rng: Generator, reserve: Tensor | None = None) -> Tensor:
+def grow(free: Tensor, k: int, rng: Generator, reserve: Tensor | None = None) -> Tensor:
     """k of the True positions of `free`, each set of k equally likely: bool of its shape.
 
     Args:
@@ -114,7 +114,7 @@ def sprout(free: Tensor, k: int, rng: Generator, reserve: Tensor | None = None) 
     if k > len(places):
         if reserve is None:
             raise ValueError(f"there are {len(places)} free positions for {k} new connections")
-        return free | sprout(reserve, k - len(places), rng)
+        return free | grow(reserve, k - len(places), rng)
     grown = torch.zeros(free.numel(), dtype=torch.bool, device=free.device)
     grown[places[distinct(len(places), k, rng).to(free.device)]] = True
     return grown.view(free.shape)

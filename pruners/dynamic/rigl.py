@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks, largest
-from pruners.dynamic.rewire import Rhythm, count_up, forget, weakest
+from pruners.dynamic.rewire import UpdateSchedule, count_up, reset_momentum, weakest
 
 Decay = Literal["cosine", "constant"]
 
@@ -59,7 +59,7 @@ class RigLMasking:
         fraction, before = self.fraction(step), self.masks
         self.masks = {name: rewired(*_values(model, name), mask, math.floor(fraction * int(mask.sum()))) for name, mask in before.items()}
         apply_masks(model, self.masks)
-        forget(model, opt, {name: mask ^ before[name] for name, mask in self.masks.items()})
+        reset_momentum(model, opt, {name: mask ^ before[name] for name, mask in self.masks.items()})
         for parameter in model.parameters():
             parameter.grad = None
         count_up(self.report, before, self.masks)
@@ -93,7 +93,7 @@ class RigL:
     """
 
     tag: ClassVar[str] = "rigl"
-    rhythm: Rhythm
+    rhythm: UpdateSchedule
     drop_fraction: float = 0.3
     decay: Decay = "cosine"
 

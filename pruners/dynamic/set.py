@@ -24,12 +24,12 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks
-from pruners.dynamic.rewire import Rhythm, count_up, forget, no_change, sprout, weakest
+from pruners.dynamic.rewire import UpdateSchedule, count_up, grow, no_change, reset_momentum, weakest
 
 
 @dataclass
 class SetMasking:
-    """Masks that change after every `period` steps, before `last` steps are done. `changed` is what the optimizer has yet to forget."""
+    """Masks that change after every `period` steps, before `last` steps are done. the momentum of `changed` is yet to be reset."""
 
     masks: Masks
     changed: Masks
@@ -51,7 +51,7 @@ class SetMasking:
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
         """Clear the gradients of pruned weights, and momentum where the last update changed something."""
         FixedMasking(self.masks).before_step(model, opt, step)
-        forget(model, opt, self.changed)
+        reset_momentum(model, opt, self.changed)
         self.changed = no_change(self.masks)
 
     @torch.no_grad()
@@ -67,7 +67,7 @@ class SetMasking:
             weight = model.get_parameter(name)
             gone = dropped(weight, mask, self.drop_fraction, self.per_sign, self.allow_regrow)
             kept = mask & ~gone
-            grown = sprout(~kept if self.allow_regrow else ~mask, int(gone.sum()), self.rng)
+            grown = grow(~kept if self.allow_regrow else ~mask, int(gone.sum()), self.rng)
             weight.masked_fill_(grown, 0.0)  # a connection that comes back starts anew
             if self.grow_std:
                 weight[grown] = self.grow_std * torch.randn(int(grown.sum()), generator=self.rng).to(weight)
@@ -107,7 +107,7 @@ class SparseEvolution:
     """
 
     tag: ClassVar[str] = "set"
-    rhythm: Rhythm
+    rhythm: UpdateSchedule
     drop_fraction: float = 0.3
     per_sign: bool = True
     grow_std: float = 0.0

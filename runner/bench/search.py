@@ -15,7 +15,7 @@ from runner.config.build import build_run
 from runner.config.compose import compose_config, method_names
 from runner.data.base import Split
 from runner.data.batches import Batches
-from runner.engine.train import Feeds, Session, train
+from runner.engine.train import Loaders, LoopOptions, train
 from runner.spec.rng import stream
 from runner.spec.run import Stage
 
@@ -63,14 +63,14 @@ def _epoch(net: nn.Module, stage: Stage, data: Split, searching: bool) -> Callab
     steps = len(data.labels) // BATCH
     mean, std = (torch.full((data.images.shape[1],), value, device=device) for value in (0.5, 0.25))
     batches = Batches(data.to(device), mean, std, 255.0, BATCH, "none", 0, "bench")
-    feeds = Feeds(batches, lambda: [(x[:1], y[:1]) for x, y in batches.epoch(0, steps - 1)])  # one image: evaluation is no part of a step
+    feeds = Loaders(batches, lambda: [(x[:1], y[:1]) for x, y in batches.epoch(0, steps - 1)])  # one image: evaluation is no part of a step
     assert stage.recipe is not None
     recipe = replace(stage.recipe, epochs=1, batch_size=BATCH, lr=0.1, warmup=0.0)
     masking: Masking = FixedMasking(full_masks(model))
     if searching:
         task = Task(F.cross_entropy, lambda size: _no_pass(), DENSITY, steps=steps, epochs=1, rng=stream(0, "bench", "search"))
         masking = stage.component(model, full_masks(model), task)
-    return lambda: train(model, masking, recipe, feeds, F.cross_entropy, Session())
+    return lambda: train(model, masking, recipe, feeds, F.cross_entropy, LoopOptions())
 
 
 def _no_pass() -> Iterator[tuple[Tensor, Tensor]]:

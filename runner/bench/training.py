@@ -20,7 +20,7 @@ from runner.data.base import Split
 from runner.data.batches import Batches
 from runner.engine.machine import check_precision
 from runner.engine.optim import make_optimizer
-from runner.engine.train import Feeds, Session, train
+from runner.engine.train import Loaders, LoopOptions, train
 from runner.errors import ConfigError
 from runner.spec.rng import stream
 from runner.spec.run import Recipe
@@ -87,8 +87,8 @@ def epoch_of(data: Split, augment: str, device: torch.device, precision: str = "
     channels, size = data.images.shape[1], data.images.shape[2]
     model, recipe = net(channels, size, device), Recipe(epochs=1, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=5e-4, precision=precision)
     mean, std = MEAN.repeat(channels).to(device), STD.repeat(channels).to(device)
-    nothing = Feeds(Batches(data.to(device), mean, std, 255.0, BATCH, augment, 0, "bench"), lambda: pairs(Split(data.images[:1], data.labels[:1]).to(device)))
-    return lambda: train(model, FixedMasking(full_masks(model)), recipe, nothing, F.cross_entropy, Session())
+    nothing = Loaders(Batches(data.to(device), mean, std, 255.0, BATCH, augment, 0, "bench"), lambda: pairs(Split(data.images[:1], data.labels[:1]).to(device)))
+    return lambda: train(model, FixedMasking(full_masks(model)), recipe, nothing, F.cross_entropy, LoopOptions())
 
 
 def _bare_steps(

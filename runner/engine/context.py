@@ -16,7 +16,7 @@ from runner.data.batches import Batches, evaluation_batches, scoring_pass
 from runner.display.progress import Watcher
 from runner.engine.machine import Machine
 from runner.engine.store import Store
-from runner.engine.train import Feeds, Passes
+from runner.engine.train import Loaders, Passes
 from runner.errors import Stopped
 from runner.spec.identity import stage_keys
 from runner.spec.rng import derive, stream
@@ -28,7 +28,7 @@ EVALUATION_PIXELS = {"cpu": 128 * 32**2, "cuda": 1000 * 64**2}
 
 
 @dataclass
-class Workbench:
+class RunContext:
     """What the stages of one run share: data and initial weights are made once, when the first stage needs them."""
 
     run: Run
@@ -78,9 +78,9 @@ class Workbench:
             self.made[stage.data] = Split(torch.cat(images)[:wanted], torch.cat(labels)[:wanted]).to(self.machine.device)
         return self.made[stage.data]
 
-    def feeds(self, stage: Stage) -> Feeds:
+    def loaders(self, stage: Stage) -> Loaders:
         """The data of a stage that trains."""
-        return Feeds(self.batches(stage), *self.held_out())
+        return Loaders(self.batches(stage), *self.held_out())
 
     def held_out(self) -> tuple[Passes, Passes | None]:
         """Passes over the test images, and over the training images that are held out, if any are."""

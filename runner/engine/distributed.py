@@ -24,7 +24,7 @@ BATCHNORMS = nn.modules.batchnorm._BatchNorm
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """The processes of one run. A team of one does nothing at all."""
 
     rank: int = 0
@@ -85,7 +85,7 @@ class Team:
         """Whether the flag is up in any process."""
         return flag if self.size == 1 else bool(self.total(torch.tensor([float(flag)], device=self.device)).item())
 
-    def decide(self, question: Callable[[], bool]) -> bool:
+    def broadcast_decision(self, question: Callable[[], bool]) -> bool:
         """The first process' answer: the others may see the file system a moment earlier or later."""
         if self.size == 1:
             return question()
@@ -116,10 +116,10 @@ class Team:
             dist.barrier()
 
 
-ALONE = Team()
+ALONE = ProcessGroup()
 
 
-def join(device: torch.device) -> Team:
+def join(device: torch.device) -> ProcessGroup:
     """The team that torchrun started this process in; alone without torchrun. On CUDA each process takes the card of its local rank.
 
     Raises:
@@ -127,7 +127,7 @@ def join(device: torch.device) -> Team:
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        return Team(device=device)
+        return ProcessGroup(device=device)
     rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     if device.type == "cuda":
         if local >= torch.cuda.device_count():
@@ -137,10 +137,10 @@ def join(device: torch.device) -> Team:
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
         atexit.register(dist.destroy_process_group)
-    return Team(rank, size, device)
+    return ProcessGroup(rank, size, device)
 
 
-def check_shareable(model: nn.Module, team: Team) -> None:
+def check_shareable(model: nn.Module, team: ProcessGroup) -> None:
     """Refuse what several processes cannot compute as one would.
 
     Raises:

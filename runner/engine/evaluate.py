@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pruners.base import Batch
-from runner.engine.distributed import ALONE, Team
+from runner.engine.distributed import ALONE, ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[Batch], weights: dict[str, Tensor], autocast: torch.autocast, team: Team = ALONE) -> Evaluation:
+def evaluate(model: nn.Module, batches: Iterable[Batch], weights: dict[str, Tensor], autocast: torch.autocast, team: ProcessGroup = ALONE) -> Evaluation:
     """Evaluate in eval mode, every process its share of each batch; the model's training flag is put back.
 
     Args:

@@ -16,7 +16,7 @@ from runner.config.instantiate import construct
 from runner.display.loggers import Logger
 from runner.display.progress import NO_LOG, Watcher, display
 from runner.display.summary import summary
-from runner.engine.context import Workbench
+from runner.engine.context import RunContext
 from runner.engine.machine import Machine, prepare
 from runner.engine.preflight import check
 from runner.engine.record import make_record
@@ -66,9 +66,9 @@ class _Attempt:
 def _finish(attempt: _Attempt) -> int:
     """Hold the run's folder, compute or find the record, show it; every way to end leaves a status behind."""
     path, team, console = attempt.record, attempt.machine.team, attempt.console
-    if not team.decide(path.is_file):
+    if not team.broadcast_decision(path.is_file):
         with team.lead(held(path.with_name(".lock"), lambda holder: console.print(f"waiting for {attempt.run_id}, which {holder} runs"))):
-            if not team.decide(path.is_file) and (code := _compute(attempt)):
+            if not team.broadcast_decision(path.is_file) and (code := _compute(attempt)):
                 return code
     if team.first:
         console.print(summary(json.loads(path.read_text()), path, attempt.request))
@@ -86,7 +86,7 @@ def _compute(attempt: _Attempt) -> int:
     watcher = Watcher(folder, shown, {"run_id": attempt.run_id}, writes=first, log=log)
     try:
         with asked_to_stop() as stop:
-            record = perform(Workbench(attempt.request.run, machine, Store(machine.cache_dir), watcher, stop), attempt.run_id)
+            record = perform(RunContext(attempt.request.run, machine, Store(machine.cache_dir), watcher, stop), attempt.run_id)
         if first:
             write_json(attempt.record, record)
             (folder / "traceback.txt").unlink(missing_ok=True)
@@ -109,20 +109,20 @@ def _compute(attempt: _Attempt) -> int:
     return 0
 
 
-def perform(bench: Workbench, identity: str) -> dict[str, Any]:
+def perform(context: RunContext, identity: str) -> dict[str, Any]:
     """Run or load every stage in order; the record."""
     begun, started = time.monotonic(), _now()
     stages = []
-    for stage in bench.run.stages:
-        meta, cached = run_stage(bench, stage)
-        bench.watcher.restore(stage.name, meta["history"])
-        stages.append({**meta, "name": stage.name, "key": bench.keys[stage.name], "cached": cached})
-        if bench.machine.team.any(bench.stop()):
+    for stage in context.run.stages:
+        meta, cached = run_stage(context, stage)
+        context.watcher.restore(stage.name, meta["history"])
+        stages.append({**meta, "name": stage.name, "key": context.keys[stage.name], "cached": cached})
+        if context.machine.team.any(context.stop()):
             raise Stopped
     series = {name: numbers for meta in stages for name, numbers in meta.get("series", {}).items()}
-    if series and bench.machine.team.first:
-        write_json(record_path(bench.machine.results_dir, identity).with_name("series.json"), series)  # before the record, which says that all is there
-    return make_record(bench, stages, identity, time.monotonic() - begun, started, _now())
+    if series and context.machine.team.first:
+        write_json(record_path(context.machine.results_dir, identity).with_name("series.json"), series)  # before the record, which says that all is there
+    return make_record(context, stages, identity, time.monotonic() - begun, started, _now())
 
 
 def _now() -> str:

@@ -5,7 +5,7 @@ import time
 import torch
 
 from pruners.base import Finding, full_masks
-from runner.engine.context import Workbench
+from runner.engine.context import RunContext
 from runner.engine.evaluate import evaluate
 from runner.engine.pretrained import fitting
 from runner.engine.store import Artefact
@@ -13,7 +13,7 @@ from runner.spec.findings import ACCURACY, LOSS, ORIGIN, TOP5
 from runner.spec.run import Stage
 
 
-def load(bench: Workbench, stage: Stage) -> Artefact:
+def load(context: RunContext, stage: Stage) -> Artefact:
     """The weights, unmasked, with what they are and how the net does on the test images as findings. It has trained no epoch.
 
     Raises:
@@ -21,10 +21,10 @@ def load(bench: Workbench, stage: Stage) -> Artefact:
     """
     assert stage.weights is not None
     begun = time.monotonic()
-    model = bench.fresh_model()
-    model.load_state_dict(fitting(stage.weights, model.state_dict(), bench.run))
-    test, _ = bench.held_out()
-    found = evaluate(model, test(), {}, torch.autocast(bench.machine.device.type, enabled=False))
+    model = context.fresh_model()
+    model.load_state_dict(fitting(stage.weights, model.state_dict(), context.run))
+    test, _ = context.held_out()
+    found = evaluate(model, test(), {}, torch.autocast(context.machine.device.type, enabled=False))
     report: dict[str, Finding] = {ORIGIN: stage.weights.content, ACCURACY: found.accuracy, TOP5: found.top5, LOSS: found.loss}
     return Artefact(
         weights={name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},

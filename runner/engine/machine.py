@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from runner.display.progress import MODES
-from runner.engine.distributed import ALONE, Team, join
+from runner.engine.distributed import ALONE, ProcessGroup, join
 from runner.errors import ConfigError, one_of
 from runner.spec.request import Environment
 
@@ -26,7 +26,7 @@ class Machine:
     data_dir: Path
     checkpoint_seconds: float
     progress: str
-    team: Team = ALONE  # the processes that torchrun started
+    team: ProcessGroup = ALONE  # the processes that torchrun started
     workers: int = 0  # processes that decode images
 
 

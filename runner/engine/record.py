@@ -6,7 +6,7 @@ import torch
 
 from models.count import multiply_accumulates
 from pruners.base import count_kept, count_prunable, full_masks, keep_count
-from runner.engine.context import Workbench
+from runner.engine.context import RunContext
 from runner.records.provenance import provenance
 from runner.spec.identity import NUMERICS
 from runner.spec.run import Run, trains
@@ -16,7 +16,7 @@ UNIT = "multiply-accumulates per example"  # of `flops`
 NOT_COMPARED = ("runtime_s", "wall_s", "provenance")  # may differ between equal records, and so may a stage's seconds and cached
 
 
-def make_record(bench: Workbench, stages: list[dict[str, Any]], identity: str, wall_s: float, started: str, finished: str) -> dict[str, Any]:
+def make_record(context: RunContext, stages: list[dict[str, Any]], identity: str, wall_s: float, started: str, finished: str) -> dict[str, Any]:
     """The record of a run whose stages are all done.
 
     Args:
@@ -25,7 +25,7 @@ def make_record(bench: Workbench, stages: list[dict[str, Any]], identity: str, w
     Raises:
         RuntimeError: the density reached is not the density asked.
     """
-    run, counts = bench.run, _counts(bench)
+    run, counts = context.run, _counts(context)
     _check_density(run, counts, identity)
     trained = [meta for meta in stages if meta["history"]]
     return {
@@ -47,7 +47,7 @@ def make_record(bench: Workbench, stages: list[dict[str, Any]], identity: str, w
         "wall_s": round(wall_s, 3),
         "stages": [{**{k: m[k] for k in ("name", "key", "cached", "epochs")}, "seconds": round(m["seconds"], 3)} for m in stages],
         "report": {k: v for meta in stages for k, v in meta["report"].items()},
-        "provenance": {**_provenance(bench, stages), "started": started, "finished": finished},
+        "provenance": {**_provenance(context, stages), "started": started, "finished": finished},
     }
 
 
@@ -84,20 +84,20 @@ def _epochs(run: Run) -> dict[str, Any]:
     }
 
 
-def _provenance(bench: Workbench, stages: list[dict[str, Any]]) -> dict[str, Any]:
+def _provenance(context: RunContext, stages: list[dict[str, Any]]) -> dict[str, Any]:
     """Where the record's numbers come from, but for the times."""
-    run = bench.run
+    run = context.run
     return {
-        **provenance(bench.machine.device, bench.machine.team.size),
+        **provenance(context.machine.device, context.machine.team.size),
         "numerics": {kind: NUMERICS[kind] for kind in sorted({s.kind for s in run.stages})},
         "precision": run.precision,
         "dataset_checksum": stages[-1]["dataset_checksum"],
     }
 
 
-def _counts(bench: Workbench) -> dict[str, Any]:
+def _counts(context: RunContext) -> dict[str, Any]:
     """Densities and multiply-accumulates of the final masks; null where nothing was trained or pruned."""
-    run = bench.run
+    run = context.run
     info = run.dataset.info()
     model = run.model(info.channels, info.classes, info.size, torch.Generator())
     final = final_stage(run)
@@ -105,7 +105,7 @@ def _counts(bench: Workbench) -> dict[str, Any]:
         dense, _ = multiply_accumulates(model, (info.channels, info.size, info.size))
         nothing = dict.fromkeys(("density", "sparsity", "kept"))
         return {**nothing, "prunable": count_prunable(full_masks(model)), "flops": {"dense": dense, "nonzero": None, "unit": UNIT}}
-    masks = bench.store.load(bench.keys[final]).masks or full_masks(model)
+    masks = context.store.load(context.keys[final]).masks or full_masks(model)
     kept, prunable = count_kept(masks), count_prunable(masks)
     dense, nonzero = multiply_accumulates(model, (info.channels, info.size, info.size), masks)
     return {

@@ -14,11 +14,11 @@ from torch import nn
 from models.connected import empty_layers, reached_outputs
 from pruners.base import Finding, FixedMasking, Masking, Masks, Measurement, Observed, apply_masks, count_kept, count_prunable, full_masks, keep_count
 from runner.engine.checkpoint import State
-from runner.engine.context import Workbench
+from runner.engine.context import RunContext
 from runner.engine.loading import load
 from runner.engine.machine import Machine
 from runner.engine.store import Artefact, Store
-from runner.engine.train import Session, Trained, finite, train
+from runner.engine.train import LoopOptions, Trained, finite, train
 from runner.spec.findings import CONNECTED, DIVERGED, EMPTY, REACHED
 from runner.spec.identity import stage_keys
 from runner.spec.run import Run, Stage, snapshots_wanted, trains
@@ -29,49 +29,49 @@ def is_cached(run: Run, stage: Stage, store: Store, key: str) -> bool:
     return store.has(key) and all(store.has_snapshot(key, e) for e in snapshots_wanted(run).get(stage.name, ()))
 
 
-def run_stage(bench: Workbench, stage: Stage) -> tuple[dict[str, Any], bool]:
+def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
     """Compute the stage unless it is cached; its metadata, and whether it was cached."""
-    key, store = bench.keys[stage.name], bench.store
-    team = bench.machine.team
-    if team.decide(lambda: is_cached(bench.run, stage, store, key)):
+    key, store = context.keys[stage.name], context.store
+    team = context.machine.team
+    if team.broadcast_decision(lambda: is_cached(context.run, stage, store, key)):
         return store.meta(key), True
     waiting = f"waiting for {stage.name}, which {{}} computes"
-    with team.lead(store.lock(key, lambda holder: bench.watcher.stage(stage.name, waiting.format(holder), 0, ""))):
-        if team.decide(lambda: is_cached(bench.run, stage, store, key)):
+    with team.lead(store.lock(key, lambda holder: context.watcher.stage(stage.name, waiting.format(holder), 0, ""))):
+        if team.broadcast_decision(lambda: is_cached(context.run, stage, store, key)):
             return store.meta(key), True
         epochs = trains(stage)
         what = f"{epochs} epochs" if epochs else {"measure": "measuring", "prune": "pruning", "load": "loading and testing"}.get(stage.kind, stage.kind)
-        bench.watcher.stage(stage.name, f"{stage.name} ({what})", 0, "steps" if epochs else "")
-        if team.decide(lambda: store.has(key)):
-            _add_snapshots(bench, stage)
+        context.watcher.stage(stage.name, f"{stage.name} ({what})", 0, "steps" if epochs else "")
+        if team.broadcast_decision(lambda: store.has(key)):
+            _add_snapshots(context, stage)
         elif team.first or stage.recipe:  # what neither trains nor is tested is not shared
-            _compute(bench, stage)
-            if epochs and not team.decide(lambda: is_cached(bench.run, stage, store, key)):  # resumed from the checkpoint of a run that rewinds elsewhere
-                _add_snapshots(bench, stage)
+            _compute(context, stage)
+            if epochs and not team.broadcast_decision(lambda: is_cached(context.run, stage, store, key)):  # resumed from another run's checkpoint
+                _add_snapshots(context, stage)
         if team.first:
             store.checkpoint_path(key).unlink(missing_ok=True)
     return store.meta(key), False
 
 
-def _compute(bench: Workbench, stage: Stage) -> None:
+def _compute(context: RunContext, stage: Stage) -> None:
     """Compute a stage and keep what it leaves."""
-    bench.seed_layers(stage)
-    artefact = {"train": _train, "search": _train, "prune": _prune, "measure": _measure, "load": load}[stage.kind](bench, stage)
+    context.seed_layers(stage)
+    artefact = {"train": _train, "search": _train, "prune": _prune, "measure": _measure, "load": load}[stage.kind](context, stage)
     artefact.meta["report"] = {name: finite(v) if isinstance(v, float) else v for name, v in artefact.meta["report"].items()}
-    artefact.meta |= {"stage": stage.name, "kind": stage.kind, "dataset_checksum": bench.data.checksum}
-    if bench.machine.team.first:
-        bench.store.save(bench.keys[stage.name], artefact)
+    artefact.meta |= {"stage": stage.name, "kind": stage.kind, "dataset_checksum": context.data.checksum}
+    if context.machine.team.first:
+        context.store.save(context.keys[stage.name], artefact)
 
 
-def _train(bench: Workbench, stage: Stage) -> Artefact:
+def _train(context: RunContext, stage: Stage) -> Artefact:
     begun = time.monotonic()
-    model, masking, momentum = _ready_to_train(bench, stage)
+    model, masking, momentum = _ready_to_train(context, stage)
     setup = time.monotonic() - begun
-    done = _fit(bench, stage, model, masking, momentum, None)
-    last = stage.recipe.end * bench.batches(stage).steps_per_epoch - 1  # type: ignore[union-attr]
+    done = _fit(context, stage, model, masking, momentum, None)
+    last = stage.recipe.end * context.batches(stage).steps_per_epoch - 1  # type: ignore[union-attr]
     _make_effective(model, masking, last)
     check_masked(model, masking.masks, stage)
-    report = masking.report | _divergence(stage, done.history) | _cut_off_now(bench, stage, model, masking.masks)
+    report = masking.report | _divergence(stage, done.history) | _cut_off_now(context, stage, model, masking.masks)
     meta = {"report": report, "seconds": done.seconds + setup, "epochs": trains(stage), "history": done.history}
     return Artefact(
         weights=_state(model),
@@ -97,43 +97,43 @@ def _divergence(stage: Stage, history: list[dict[str, Any]]) -> dict[str, Findin
     return {} if epoch is None else {f"{DIVERGED}{stage.name}": epoch}
 
 
-def _ready_to_train(bench: Workbench, stage: Stage) -> tuple[nn.Module, Masking, State]:
+def _ready_to_train(context: RunContext, stage: Stage) -> tuple[nn.Module, Masking, State]:
     """The network at its start, what masks it, and the momentum to start from."""
-    model, masks, momentum = _at_start(bench, stage)
+    model, masks, momentum = _at_start(context, stage)
     assert stage.recipe is not None
     if stage.component is None:
         return model, FixedMasking(masks), momentum
-    steps = stage.recipe.trained_epochs * bench.batches(stage).steps_per_epoch
-    return model, stage.component(model, masks, bench.task(stage, steps)), momentum
+    steps = stage.recipe.trained_epochs * context.batches(stage).steps_per_epoch
+    return model, stage.component(model, masks, context.task(stage, steps)), momentum
 
 
-def _fit(bench: Workbench, stage: Stage, model: nn.Module, masking: Masking, momentum: State, stop_after: int | None) -> Trained:
+def _fit(context: RunContext, stage: Stage, model: nn.Module, masking: Masking, momentum: State, stop_after: int | None) -> Trained:
     assert stage.recipe is not None
     total = stage.recipe.end
-    session = Session(
-        checkpoint=bench.store.checkpoint_path(bench.keys[stage.name]) if stop_after is None else None,
-        every=bench.machine.checkpoint_seconds,
-        stop=bench.stop,
-        epoch_done=lambda row: bench.watcher.epoch(row, total),
-        tick=bench.watcher.tick,
-        team=bench.machine.team,
+    options = LoopOptions(
+        checkpoint=context.store.checkpoint_path(context.keys[stage.name]) if stop_after is None else None,
+        every=context.machine.checkpoint_seconds,
+        stop=context.stop,
+        epoch_done=lambda row: context.watcher.epoch(row, total),
+        tick=context.watcher.tick,
+        team=context.machine.team,
     )
-    snapshots = snapshots_wanted(bench.run).get(stage.name, frozenset())
-    return train(model, masking, stage.recipe, bench.feeds(stage), F.cross_entropy, session, momentum=momentum, snapshots=snapshots, stop_after=stop_after)
+    snapshots = snapshots_wanted(context.run).get(stage.name, frozenset())
+    return train(model, masking, stage.recipe, context.loaders(stage), F.cross_entropy, options, momentum=momentum, snapshots=snapshots, stop_after=stop_after)
 
 
-def _add_snapshots(bench: Workbench, stage: Stage) -> None:
+def _add_snapshots(context: RunContext, stage: Stage) -> None:
     """The stage was trained before anyone wanted this rewinding point: train its first epochs again, which gives the same weights."""
-    bench.seed_layers(stage)
-    model, masking, momentum = _ready_to_train(bench, stage)
-    done = _fit(bench, stage, model, masking, momentum, math.ceil(max(snapshots_wanted(bench.run)[stage.name])))
-    for epoch, state in done.snapshots.items() if bench.machine.team.first else ():
-        bench.store.add_snapshot(bench.keys[stage.name], epoch, state)
+    context.seed_layers(stage)
+    model, masking, momentum = _ready_to_train(context, stage)
+    done = _fit(context, stage, model, masking, momentum, math.ceil(max(snapshots_wanted(context.run)[stage.name])))
+    for epoch, state in done.snapshots.items() if context.machine.team.first else ():
+        context.store.add_snapshot(context.keys[stage.name], epoch, state)
 
 
-def _prune(bench: Workbench, stage: Stage) -> Artefact:
-    model, masks, _ = _at_start(bench, stage)
-    task = bench.task(stage, steps=0)
+def _prune(context: RunContext, stage: Stage) -> Artefact:
+    model, masks, _ = _at_start(context, stage)
+    task = context.task(stage, steps=0)
     begun = time.monotonic()
     masking = stage.component(model, masks, task)
     apply_masks(model, masking.masks)
@@ -156,22 +156,22 @@ def _cut_off(model: nn.Module, masks: Masks, image: tuple[int, int, int]) -> dic
     return findings | ({EMPTY: empty} if empty else {})
 
 
-def _cut_off_now(bench: Workbench, stage: Stage, model: nn.Module, masks: Masks) -> dict[str, Finding]:
+def _cut_off_now(context: RunContext, stage: Stage, model: nn.Module, masks: Masks) -> dict[str, Finding]:
     """What is cut off after a training that has changed the masks of a prune stage: in place of that stage's findings, None where there is nothing."""
     if stage.kind != "train" or stage.component is None or stage.masks is None:
         return {}
-    before = bench.store.load(bench.keys[stage.masks]).masks
+    before = context.store.load(context.keys[stage.masks]).masks
     if all(torch.equal(mask.cpu(), before[name]) for name, mask in masks.items()):
         return {}
-    info = bench.run.dataset.info()
+    info = context.run.dataset.info()
     found = _cut_off(model, masks, (info.channels, info.size, info.size))
-    past = bench.store.meta(bench.keys[stage.masks])["report"]
+    past = context.store.meta(context.keys[stage.masks])["report"]
     return {key: None for key in (CONNECTED, REACHED, EMPTY) if key in past} | found
 
 
-def _measure(bench: Workbench, stage: Stage) -> Artefact:
-    model, masks, _ = _at_start(bench, stage)
-    task = bench.task(stage, steps=0)
+def _measure(context: RunContext, stage: Stage) -> Artefact:
+    model, masks, _ = _at_start(context, stage)
+    task = context.task(stage, steps=0)
     begun = time.monotonic()
     found: Measurement = stage.component(model, masks, task)
     meta = {"report": found.report, "seconds": time.monotonic() - begun, "epochs": 0, "history": []}
@@ -190,27 +190,27 @@ def _series(stage: Stage, series: dict[str, list[float]]) -> dict[str, Any]:
     return {"series": series} if series else {}
 
 
-def _at_start(bench: Workbench, stage: Stage) -> tuple[nn.Module, Masks, State]:
+def _at_start(context: RunContext, stage: Stage) -> tuple[nn.Module, Masks, State]:
     """The network with the stage's starting weights under its masks, these masks, and the momentum to start from."""
-    start, store = stage.start, bench.store
-    model = bench.fresh_model(stage.name if start.stage == "reinit" else "init")
+    start, store = stage.start, context.store
+    model = context.fresh_model(stage.name if start.stage == "reinit" else "init")
     masks, momentum = full_masks(model), {}
     if start.stage not in ("init", "reinit"):
-        parent = store.load(bench.keys[start.stage])
+        parent = store.load(context.keys[start.stage])
         epoch_zero = start.epoch == 0
-        weights = store.snapshot(bench.keys[start.stage], start.epoch) if start.epoch else parent.weights
+        weights = store.snapshot(context.keys[start.stage], start.epoch) if start.epoch else parent.weights
         if not epoch_zero:
             model.load_state_dict(weights)
         masks = parent.masks or masks
         momentum = parent.optimizer if start.resume else {}
     if stage.masks:
-        pruned = store.load(bench.keys[stage.masks])
+        pruned = store.load(context.keys[stage.masks])
         masks = pruned.masks
-        if bench.run.stage(stage.masks).kind == "prune":  # a search's findings are what it learned, such as the scores of its masks
+        if context.run.stage(stage.masks).kind == "prune":  # a search's findings are what it learned, such as the scores of its masks
             _rescale(model, pruned.findings)
-    masks = {name: mask.to(bench.machine.device) for name, mask in masks.items()}
+    masks = {name: mask.to(context.machine.device) for name, mask in masks.items()}
     apply_masks(model, masks)
-    momentum = {name: m.to(bench.machine.device) * masks[name] if name in masks else m for name, m in momentum.items()}
+    momentum = {name: m.to(context.machine.device) * masks[name] if name in masks else m for name, m in momentum.items()}
     return model, masks, momentum
 
 

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from pruners.base import Batch, LossFn, Masking, density, no_progress
 from runner.data.batches import Batches
 from runner.engine.checkpoint import State, load_checkpoint, masking_state, restore_masking, save_checkpoint
-from runner.engine.distributed import ALONE, Team
+from runner.engine.distributed import ALONE, ProcessGroup
 from runner.engine.evaluate import Evaluation, evaluate
 from runner.engine.optim import carry_momentum, learning_rate, make_optimizer, momentum_by_name
 from runner.errors import Stopped
@@ -28,7 +28,7 @@ Passes = Callable[[], Iterable[Batch]]  # a new pass over all images of a held-o
 
 
 @dataclass(frozen=True)
-class Feeds:
+class Loaders:
     """The data of one training: batches to learn from, and passes over the held-out sets."""
 
     training: Batches
@@ -37,7 +37,7 @@ class Feeds:
 
 
 @dataclass(frozen=True)
-class Session:
+class LoopOptions:
     """How a training is looked after; nothing in it changes a number.
 
     Args:
@@ -52,7 +52,7 @@ class Session:
     stop: Callable[[], bool] = lambda: False
     epoch_done: Callable[[dict[str, Any]], None] = lambda row: None
     tick: Callable[[int, int, str], None] = no_progress
-    team: Team = ALONE  # the processes that train together
+    team: ProcessGroup = ALONE  # the processes that train together
 
 
 @dataclass
@@ -73,15 +73,15 @@ def train(
     model: nn.Module,
     masking: Masking,
     recipe: Recipe,
-    feeds: Feeds,
+    loaders: Loaders,
     loss: LossFn,
-    session: Session,
+    options: LoopOptions,
     *,
     momentum: State | None = None,
     snapshots: frozenset[float] = frozenset(),
     stop_after: int | None = None,
 ) -> Trained:
-    """Train `model` in place from `recipe.first_epoch` to `recipe.end`, or from the session's checkpoint on.
+    """Train `model` in place from `recipe.first_epoch` to `recipe.end`, or from its checkpoint on.
 
     Args:
         momentum: optimizer state to start from (fine-tuning that goes on).
@@ -89,23 +89,23 @@ def train(
         stop_after: end after that epoch, in the middle of the schedule (to make up for a missing snapshot).
 
     Raises:
-        Stopped: `session.stop` said so; the checkpoint is on disk.
+        Stopped: `options.stop` said so; the checkpoint is on disk.
     """
     device = next(model.parameters()).device
     opt = make_optimizer(model, masking, recipe)
     carry_momentum(model, opt, momentum or {})
     done = Trained(epoch=recipe.first_epoch, loss_sum=torch.zeros((), dtype=torch.float64, device=device))
-    _resume(session, model, opt, masking, done)
+    _resume(options, model, opt, masking, done)
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
     clock = _Clock(time.monotonic() - done.seconds)
-    trainee = _Trainee(model, session.team.wrap(model, masking), masking, opt, loss, autocast, session.team)
+    trainee = _Trainee(model, options.team.wrap(model, masking), masking, opt, loss, autocast, options.team)
     while done.epoch < (stop_after or recipe.end):
-        _train_epoch(trainee, recipe, feeds.training, session, snapshots, done, clock)
-        _end_epoch(trainee, recipe, feeds, done)
-        session.epoch_done(done.history[-1])
+        _train_epoch(trainee, recipe, loaders.training, options, snapshots, done, clock)
+        _end_epoch(trainee, recipe, loaders, done)
+        options.epoch_done(done.history[-1])
     if not recipe.epochs:  # nothing to do but to test what the masking begins with; no image was seen, so there is no training loss
-        done.history.append(_row(trainee, trainee.evaluate(feeds, -1), epoch=0, lr=0.0, train_loss=None))
-        session.epoch_done(done.history[-1])
+        done.history.append(_row(trainee, trainee.evaluate(loaders, -1), epoch=0, lr=0.0, train_loss=None))
+        options.epoch_done(done.history[-1])
     done.momentum = momentum_by_name(model, opt)
     done.seconds = clock.seconds
     return done
@@ -134,7 +134,7 @@ class _Trainee:
     opt: torch.optim.Optimizer
     loss: LossFn
     autocast: torch.autocast
-    team: Team
+    team: ProcessGroup
 
     def step(self, batch: Batch, step: int) -> Tensor:
         """One step of the optimizer between the masking's hooks, which see averaged gradients; this process' part of the batch's mean loss, detached."""
@@ -153,18 +153,18 @@ class _Trainee:
         self.opt.zero_grad()  # the trainables are not parameters of the model
         return value.detach() / self.team.size
 
-    def evaluate(self, feeds: Feeds, step: int) -> tuple[Evaluation, Evaluation | None]:
+    def evaluate(self, loaders: Loaders, step: int) -> tuple[Evaluation, Evaluation | None]:
         """On the test images, and on the held-out training images if there are any."""
         weights = self.masking.weights(self.model, step)
-        test = evaluate(self.model, feeds.test(), weights, self.autocast, self.team)
-        return test, evaluate(self.model, feeds.validation(), weights, self.autocast, self.team) if feeds.validation else None
+        test = evaluate(self.model, loaders.test(), weights, self.autocast, self.team)
+        return test, evaluate(self.model, loaders.validation(), weights, self.autocast, self.team) if loaders.validation else None
 
 
-def _train_epoch(trainee: _Trainee, recipe: Recipe, batches: Batches, session: Session, snapshots: frozenset[float], done: Trained, clock: _Clock) -> None:
+def _train_epoch(trainee: _Trainee, recipe: Recipe, batches: Batches, options: LoopOptions, snapshots: frozenset[float], done: Trained, clock: _Clock) -> None:
     """The steps of the running epoch that are left; all that they leave is in `done`.
 
     Raises:
-        Stopped: `session.stop` said so; the checkpoint is on disk.
+        Stopped: `options.stop` said so; the checkpoint is on disk.
     """
     per_epoch, team = batches.steps_per_epoch, trainee.team
     trainee.model.train()
@@ -172,27 +172,27 @@ def _train_epoch(trainee: _Trainee, recipe: Recipe, batches: Batches, session: S
         step = done.epoch * per_epoch + done.step
         for group in trainee.opt.param_groups:
             group["lr"] = learning_rate(recipe, step, per_epoch)
-        mean_loss, stop = team.tally(trainee.step(batch, step).double(), session.stop())
+        mean_loss, stop = team.tally(trainee.step(batch, step).double(), options.stop())
         done.loss_sum += mean_loss * len(batch[1])
         done.seen += len(batch[1])
         done.step += 1
         for point in (p for p in snapshots if max(1, round(p * per_epoch)) == step + 1):
             done.snapshots[point] = {name: t.detach().cpu().clone() for name, t in trainee.model.state_dict().items()}
-        session.tick(step + 1 - recipe.first_epoch * per_epoch, recipe.trained_epochs * per_epoch, "steps")
-        if session.checkpoint and team.first and (stop or time.monotonic() - clock.saved >= session.every):
+        options.tick(step + 1 - recipe.first_epoch * per_epoch, recipe.trained_epochs * per_epoch, "steps")
+        if options.checkpoint and team.first and (stop or time.monotonic() - clock.saved >= options.every):
             done.seconds = clock.seconds
-            _save(session.checkpoint, trainee.model, trainee.opt, trainee.masking, done)
+            _save(options.checkpoint, trainee.model, trainee.opt, trainee.masking, done)
             clock.saved = time.monotonic()
         if stop:
             raise Stopped
 
 
-def _end_epoch(trainee: _Trainee, recipe: Recipe, feeds: Feeds, done: Trained) -> None:
+def _end_epoch(trainee: _Trainee, recipe: Recipe, loaders: Loaders, done: Trained) -> None:
     """Evaluate if it is time to, append the epoch's row to the history, move to the next epoch; all in `done`."""
-    last = (done.epoch + 1) * feeds.training.steps_per_epoch - 1
-    lr, loss = learning_rate(recipe, last, feeds.training.steps_per_epoch), finite(float(done.loss_sum) / done.seen)
+    last = (done.epoch + 1) * loaders.training.steps_per_epoch - 1
+    lr, loss = learning_rate(recipe, last, loaders.training.steps_per_epoch), finite(float(done.loss_sum) / done.seen)
     done.epoch += 1
-    found = trainee.evaluate(feeds, last) if recipe.tests(done.epoch) else (None, None)
+    found = trainee.evaluate(loaders, last) if recipe.tests(done.epoch) else (None, None)
     done.history.append(_row(trainee, found, epoch=done.epoch, lr=lr, train_loss=loss))
     done.step, done.seen = 0, 0
     done.loss_sum.zero_()
@@ -229,9 +229,9 @@ def _save(path: Path, model: nn.Module, opt: torch.optim.Optimizer, masking: Mas
     )
 
 
-def _resume(session: Session, model: nn.Module, opt: torch.optim.Optimizer, masking: Masking, done: Trained) -> None:
-    """Put back what the session's checkpoint holds, if there is one; the epochs of the sessions before are told again."""
-    state = load_checkpoint(session.checkpoint) if session.checkpoint else None
+def _resume(options: LoopOptions, model: nn.Module, opt: torch.optim.Optimizer, masking: Masking, done: Trained) -> None:
+    """Put back what its checkpoint holds, if there is one; the epochs of the sessions before are told again."""
+    state = load_checkpoint(options.checkpoint) if options.checkpoint else None
     if state is None:
         return
     model.load_state_dict(state["model"])
@@ -243,4 +243,4 @@ def _resume(session: Session, model: nn.Module, opt: torch.optim.Optimizer, mask
     if state["cuda_rng"]:
         torch.cuda.set_rng_state_all(state["cuda_rng"])
     for row in done.history:
-        session.epoch_done(row)
+        options.epoch_done(row)

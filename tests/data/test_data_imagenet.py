@@ -26,7 +26,7 @@ from runner.data.folder import classes, listed_once
 from runner.data.imagenet import FOLDER, INDEX, NATIVE, Imagenet
 from runner.data.imagenet_subset import ImagenetSubset, drawn
 from runner.display.progress import Watcher, display
-from runner.engine.context import Workbench
+from runner.engine.context import RunContext
 from runner.engine.stages import run_stage
 from runner.engine.store import Store
 from runner.errors import Stopped
@@ -310,7 +310,7 @@ def test_a_run_is_the_same_whatever_decodes_its_images_and_wherever_it_was_inter
     (tmp_path / "data").symlink_to(tmp_path)
     alone = perform_run(run, machine(tmp_path, cache="alone"))
     where = replace(machine(tmp_path, cache="stopped"), workers=2)
-    stopped = Workbench(run, where, Store(where.cache_dir), Watcher(tmp_path / "status", display("none", Console()), {}), stop=lambda: True)
+    stopped = RunContext(run, where, Store(where.cache_dir), Watcher(tmp_path / "status", display("none", Console()), {}), stop=lambda: True)
     for stage in run.stages[:-1]:
         run_stage(replace(stopped, stop=lambda: False), stage)
     with pytest.raises(Stopped):

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from torch.optim import SGD
 
 from pruners.base import Masking, Masks, Task
-from pruners.dynamic.rewire import Rhythm
+from pruners.dynamic.rewire import UpdateSchedule
 from pruners.scores.magnitude import Random
 from runner.display.progress import Watcher, display
-from runner.engine.context import Workbench
+from runner.engine.context import RunContext
 from runner.engine.stages import run_stage
 from runner.engine.store import Artefact, Store
 from runner.errors import Stopped
@@ -24,9 +24,9 @@ from runner.errors import Stopped
 Watch = Callable[[int, SGD], None]  # step, optimizer
 
 
-def every(steps: int, stop: float = 1.0) -> Rhythm:
+def every(steps: int, stop: float = 1.0) -> UpdateSchedule:
     """An update every so many steps, in a task of `training`."""
-    return Rhythm(f"{steps}it", stop, epochs=1, batch_size=500, shortest=1)  # 100 steps an epoch, as `training` has
+    return UpdateSchedule(f"{steps}it", stop, epochs=1, batch_size=500, shortest=1)  # 100 steps an epoch, as `training` has
 
 
 def training(seed: int = 0) -> Task:
@@ -86,7 +86,7 @@ def stopped_again_and_again(words: list[str], folder: Path, every: int) -> tuple
     run = compose_run(*words)
     _, whole = perform_run(run, machine(folder, cache="whole"))
     where = machine(folder, cache="parts")
-    bench = Workbench(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {}))  # type: ignore[arg-type]
+    bench = RunContext(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {}))  # type: ignore[arg-type]
     asked = iter(range(1, 100_000))
     bench.stop = lambda: next(asked) % every == 0
     stops = 0

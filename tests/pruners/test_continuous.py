@@ -20,7 +20,7 @@ from runner.commands.run import run_config
 from runner.config.build import build_run
 from runner.config.compose import compose_config
 from runner.display.progress import Watcher, display
-from runner.engine.context import Workbench
+from runner.engine.context import RunContext
 from runner.engine.optim import make_optimizer
 from runner.engine.stages import _ready_to_train, run_stage
 from runner.engine.store import Store
@@ -211,9 +211,9 @@ def test_a_search_that_does_not_train_is_refused() -> None:
 # --- whole runs
 
 
-def bench(run: Run, folder: Path) -> Workbench:
+def bench(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
-    return Workbench(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {}))  # type: ignore[arg-type]
+    return RunContext(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {}))  # type: ignore[arg-type]
 
 
 def test_the_papers_run_is_one_search_and_one_training_of_160_epochs_with_nesterov() -> None:
@@ -235,7 +235,7 @@ def test_one_search_serves_every_density() -> None:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workbench, dict[str, Any], dict[str, Any]]:
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunContext, dict[str, Any], dict[str, Any]]:
     """A run at half density with s0 = 0.2, its record and its artefacts."""
     folder = tmp_path_factory.mktemp("continuous")
     run = compose_run(*SMALL, "density=0.5", "method.search.s0=0.2")

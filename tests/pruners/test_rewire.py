@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from small_nets import mlp, seeded, task
 
 from pruners.base import Task
-from pruners.dynamic.rewire import Rhythm, distinct, forget, sprout, weakest
+from pruners.dynamic.rewire import UpdateSchedule, distinct, grow, reset_momentum, weakest
 
 
 def training(epochs: int, per_epoch: int) -> Task:
@@ -37,20 +37,20 @@ def training(epochs: int, per_epoch: int) -> Task:
     ],
 )
 def test_a_period_is_the_papers_share_of_the_run(period: str | int, batch: int, epochs: int, per_epoch: int, expected: int) -> None:
-    assert Rhythm(period, 1.0, 160, batch).steps(training(epochs, per_epoch)) == expected
+    assert UpdateSchedule(period, 1.0, 160, batch).steps(training(epochs, per_epoch)) == expected
 
 
 def test_a_factor_lengthens_the_papers_period_before_it_is_scaled() -> None:
-    rhythm, run = Rhythm("100it", 1.0, 160, 100), training(160, 15)
+    rhythm, run = UpdateSchedule("100it", 1.0, 160, 100), training(160, 15)
     assert [rhythm.steps(run, factor) for factor in (1, 2, 4, 8)] == [10, 10, 12, 24]  # 3, 6, 12, 24
 
 
 def test_a_plain_number_is_the_same_period_as_with_its_unit() -> None:
-    assert Rhythm(2, 1.0, 160, 100) == Rhythm("2ep", 1.0, 160, 100)
+    assert UpdateSchedule(2, 1.0, 160, 100) == UpdateSchedule("2ep", 1.0, 160, 100)
 
 
 def test_the_shortest_period_is_an_option() -> None:
-    assert Rhythm("100it", 1.0, 160, 100, shortest=1).steps(training(160, 15)) == 3
+    assert UpdateSchedule("100it", 1.0, 160, 100, shortest=1).steps(training(160, 15)) == 3
 
 
 @pytest.mark.parametrize(
@@ -64,12 +64,12 @@ def test_the_shortest_period_is_an_option() -> None:
 )
 def test_a_rhythm_that_is_none_is_refused(options: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Rhythm(**{"period": "100it", "stop": 1.0, "epochs": 160, "batch_size": 100, **options})  # type: ignore[arg-type]
+        UpdateSchedule(**{"period": "100it", "stop": 1.0, "epochs": 160, "batch_size": 100, **options})  # type: ignore[arg-type]
 
 
 def test_a_stage_that_does_not_train_has_no_period() -> None:
     with pytest.raises(ValueError, match="its stage is of kind train"):
-        Rhythm("100it", 1.0, 160, 100).steps(task(0.1))
+        UpdateSchedule("100it", 1.0, 160, 100).steps(task(0.1))
 
 
 # --- which come
@@ -87,13 +87,13 @@ def test_every_position_grows_equally_often(n: int, k: int) -> None:
     rng, draws = seeded(1), 4000
     free = torch.ones(n + 4, dtype=torch.bool)
     free[[0, 3, 7, n]] = False
-    counts = sum((sprout(free, k, rng).int() for _ in range(draws)), torch.zeros(n + 4, dtype=torch.int))
+    counts = sum((grow(free, k, rng).int() for _ in range(draws)), torch.zeros(n + 4, dtype=torch.int))
     assert not counts[~free].any()
     p = k / n
     assert float((counts[free] - draws * p).abs().max()) < 4 * math.sqrt(draws * p * (1 - p))
     # Two positions together: k (k - 1) / (n (n - 1)).
     places = free.nonzero().flatten()
-    both = sum(bool(grown[places[0]]) and bool(grown[places[1]]) for grown in (sprout(free, k, rng) for _ in range(draws)))
+    both = sum(bool(grown[places[0]]) and bool(grown[places[1]]) for grown in (grow(free, k, rng) for _ in range(draws)))
     pair = k * (k - 1) / (n * (n - 1))
     assert abs(both - draws * pair) < 4 * math.sqrt(draws * pair * (1 - pair))
 
@@ -102,11 +102,11 @@ def test_the_reserve_is_drawn_from_when_there_is_no_other_room() -> None:
     free = torch.tensor([[True, False, True], [False, False, False]])
     reserve = torch.tensor([[False, True, False], [True, False, True]])
     rng = seeded(0)
-    assert not (sprout(free, 2, rng, reserve) & ~free).any()
-    grown = sprout(free, 4, rng, reserve)
+    assert not (grow(free, 2, rng, reserve) & ~free).any()
+    grown = grow(free, 4, rng, reserve)
     assert int(grown.sum()) == 4 and (grown & free).equal(free) and not (grown & ~free & ~reserve).any()
     with pytest.raises(ValueError, match="2 free positions for 3 new connections"):
-        sprout(free, 3, rng)
+        grow(free, 3, rng)
 
 
 # --- which go
@@ -136,9 +136,9 @@ def test_momentum_is_cleared_where_told_and_nowhere_else() -> None:
         p.grad = torch.ones_like(p)
     where = {"fc1.weight": torch.zeros(30, 64, dtype=torch.bool)}
     where["fc1.weight"][:, 5] = True
-    forget(model, opt, where)  # before the first step there is nothing to forget
+    reset_momentum(model, opt, where)  # before the first step there is nothing to reset
     opt.step()
-    forget(model, opt, where)
+    reset_momentum(model, opt, where)
     for name, p in model.named_parameters():
         buffer = opt.state[p]["momentum_buffer"]
         expected = ~where["fc1.weight"] if name == "fc1.weight" else torch.ones_like(buffer)

@@ -15,7 +15,7 @@ from pruners.scores.snip import Snip
 from pruners.selection.pick import Proportional
 from pruners.selection.source import Chi, Normal, Ones, SparseNormal
 from runner.display.progress import Watcher, display
-from runner.engine.context import Workbench
+from runner.engine.context import RunContext
 from runner.engine.store import Store
 
 IMAGE, CLASSES = (3, 8, 8), 7
@@ -174,7 +174,7 @@ def test_options_that_make_no_data_are_refused(make: Any, message: str) -> None:
 def test_a_stage_knows_the_shape_of_its_images_and_the_number_of_classes(tmp_path: Path) -> None:
     run = compose_run("method=snip", "source=normal", "density=0.1", "dataset=digits", "dataset.size=16", "model=mlp")
     where = machine(tmp_path)
-    bench = Workbench(run, where, Store(where.cache_dir), Watcher(tmp_path / "run", display("none", None), {}))  # type: ignore[arg-type]
+    bench = RunContext(run, where, Store(where.cache_dir), Watcher(tmp_path / "run", display("none", None), {}))  # type: ignore[arg-type]
     given = bench.task(run.stage("prune"), steps=0)
     assert (given.image, given.classes, given.round) == ((1, 16, 16), 10, 0)
     x, y = first(Normal(), given)

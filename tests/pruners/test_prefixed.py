@@ -4,7 +4,7 @@ import pytest
 import torch
 from imc_cases import Constant, constant_task, quartic
 
-from pruners.analysis.prefixed import Named
+from pruners.analysis.prefixed import Prefixed
 from pruners.base import Foreseen, Masks, Measurement, Task, Work, full_masks
 from pruners.curvature.lipschitz import Lipschitz
 
@@ -12,21 +12,21 @@ WSTAR = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
 W0 = torch.tensor([1.5, -2.0, 0.0, 2.0], dtype=torch.float64)  # max|W0 - W*| = 1
 
 
-def measured(measure: Lipschitz | Named) -> Measurement:
+def measured(measure: Lipschitz | Prefixed) -> Measurement:
     model = Constant(WSTAR)
     return measure(model, full_masks(model), constant_task(quartic, measured={"init": Measurement(tensors={"layer.weight": W0[:, None]})}))
 
 
 def test_findings_begin_with_the_name_and_stay_what_they_are() -> None:
     plain = measured(Lipschitz(directions=2)).report
-    named = measured(Named("other", Lipschitz(directions=2))).report
+    named = measured(Prefixed("other", Lipschitz(directions=2))).report
     assert named == {f"other_{key}": value for key, value in plain.items()} and "other_lipschitz" in named
 
 
 def test_the_artefact_is_the_square_of_the_estimate_over_the_same_directions_for_p_2() -> None:
     # without its root |q|_2 is sum q^2; K = 2 B N with B = 1
     estimate = measured(Lipschitz()).report
-    artefact = measured(Named("artefact", Lipschitz(estimator="eq23_no_root"))).report
+    artefact = measured(Prefixed("artefact", Lipschitz(estimator="eq23_no_root"))).report
     n = estimate["lipschitz_n"]
     assert isinstance(n, float) and artefact["artefact_lipschitz"] == pytest.approx(2 * n**2, rel=1e-12) and estimate["lipschitz"] == pytest.approx(2 * n)
 
@@ -39,7 +39,7 @@ def test_tensors_and_series_are_renamed_too_and_the_work_is_that_of_the_measurem
         def work(self, prunable: int, parameters: int, images: int) -> Work:
             return Work(prunable, parameters, images)
 
-    named = Named("x", Everything())
+    named = Prefixed("x", Everything())
     found = named(torch.nn.Linear(1, 1), {}, constant_task(quartic))
     assert (found.tensors, found.report, found.series) == ({"x_a": torch.ones(1)}, {"x_b": 2}, {"x_c": [3.0]})
     assert isinstance(named, Foreseen) and named.work(1, 2, 3) == Work(1, 2, 3)
@@ -47,4 +47,4 @@ def test_tensors_and_series_are_renamed_too_and_the_work_is_that_of_the_measurem
 
 def test_a_name_that_is_no_word_is_refused() -> None:
     with pytest.raises(ValueError, match="name='a b'"):
-        Named("a b", Lipschitz())
+        Prefixed("a b", Lipschitz())
