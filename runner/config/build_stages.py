@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.config.instantiate import construct, flatten
+from runner.config.lr_schedule import named_schedule
 from runner.config.repeat import expand_rounds
 from runner.errors import ConfigError
 from runner.spec.durations import epochs_of, point_of, scaled, scaled_point
@@ -218,7 +219,7 @@ def _build_recipe(node: dict[str, Any], built: _Built, start: Start, key: str, k
             batch_size=node.get("batch_size") or train["batch_size"],
             momentum=float(train["momentum"]),
             weight_decay=float(train["weight_decay"]),
-            lr_schedule=node.get("lr_schedule") or train["lr_schedule"],
+            lr_schedule=named_schedule(node.get("lr_schedule") or train["lr_schedule"], "train.lr_schedule"),
             precision=train["precision"],
             first_epoch=first,
             last_epoch=first + segment if segment and first + segment < epochs else None,
