@@ -63,3 +63,15 @@ def test_a_learning_rate_schedule_is_a_class_and_a_file(copy: Path) -> None:
     rates = "from runner.spec.lr_schedule import Linear; print([Linear(0.5)(0.8, step, 4) for step in range(4)])"
     done = subprocess.run([sys.executable, "-c", rates], cwd=copy, capture_output=True, text=True, env={**environment(), "PYTHONPATH": str(copy)})
     assert [round(rate, 9) for rate in json.loads(done.stdout)] == [0.8, 0.7, 0.6, 0.5]  # 0.8 (1 - t / 8)
+
+
+def test_a_launcher_is_a_module_and_a_file(copy: Path) -> None:
+    follow("A new launcher", copy)
+    assert changed_files(copy) == {"runner/launch/serial.py", "conf/hydra/launcher/serial.yaml"}
+    sweep = ["-m", "method=random", "density=0.5", "seed=0,1", "hydra/launcher=serial"]
+    done = run(copy, *sweep)
+    names = sorted(path.parent.name for path in copy.glob("results/runs/*/result.json"))
+    assert [name.rpartition("-")[0][-2:] for name in names] == ["s0", "s1"]
+    assert "2 runs, 0 done, 2 to do" in done.stdout and re.findall(r"^ended: (.*)$", done.stdout, re.MULTILINE) == names
+    again = run(copy, *sweep, "hydra.launcher.stop_on_error=true")
+    assert "2 runs, 2 done, 0 to do" in again.stdout and "ended" not in again.stdout

@@ -1,4 +1,4 @@
-"""hydra/launcher=gpu_queue: a sweep's jobs through runner/launch/queue.py. Hydra finds launchers in the package `hydra_plugins` alone."""
+"""hydra/launcher=NAME: a sweep's jobs through a launcher of runner/launch. Hydra looks for launchers in the package `hydra_plugins` alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,11 +9,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 
-class GpuQueue(Launcher):
-    """A process for each job, on slots; options: conf/hydra/launcher/gpu_queue.yaml."""
+class WinnowLauncher(Launcher):
+    """Hands a sweep to the launcher that its file in conf/hydra/launcher names; the file's other keys are the options."""
 
-    def __init__(self, **options: Any) -> None:
-        self.options = options
+    def __init__(self, **node: Any) -> None:
+        self.node = node
         self.config: DictConfig | None = None
         self.context: HydraContext | None = None
 
@@ -28,13 +28,16 @@ class GpuQueue(Launcher):
             ConfigError: an option or a job that could not start; none has been started then.
             SweepEnded: some jobs failed or the sweep was stopped.
         """
-        from runner.errors import ConfigError
-        from runner.launch.sweep import launch  # here, not above: Hydra imports every plugin for --help too
+        from runner.errors import ConfigError  # here, not above: Hydra imports every plugin for --help too
+        from runner.launch.launcher import launcher_class, make_launcher, own_options
+        from runner.launch.sweep import run_sweep
 
         assert self.config is not None and self.context is not None
+        cls = launcher_class(self.node)
         if self.config.hydra.sweeper.get("max_batch_size") is not None:
-            raise ConfigError("hydra.sweeper.max_batch_size: this launcher takes a sweep's jobs all at once; hydra.launcher.slots says how many run at a time")
-        loader = self.context.config_loader
-        configs = [loader.load_sweep_config(self.config, list(words)) for words in job_overrides]
-        launch(configs, [list(words) for words in job_overrides], self.options)
+            problem = "hydra.sweeper.max_batch_size: this launcher takes a sweep's jobs all at once"
+            raise ConfigError(f"{problem}; {cls.at_a_time}")
+        overrides = [list(words) for words in job_overrides]
+        configs = [self.context.config_loader.load_sweep_config(self.config, words) for words in overrides]
+        run_sweep(make_launcher(cls, own_options(self.node)), configs, overrides)
         return [JobReturn(overrides=words, _return_value=0, status=JobStatus.COMPLETED) for words in job_overrides]
