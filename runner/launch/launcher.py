@@ -1,7 +1,7 @@
 """What runs jobs: the interface of launchers, and how one is chosen by name.
 
-A launcher is a module of this package and a file of conf/hydra/launcher. The file names the class by its
-tag and lists its options; its own name is what users type: `hydra/launcher=NAME`.
+A launcher is a module of this package and a file of conf/hydra/launcher. The file names the class by
+its tag and lists its options; its own name is what users type: `hydra/launcher=NAME`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class Launcher(Protocol):
     """What runs jobs. A class that implements it is a frozen dataclass of options with a `tag`."""
 
     tag: ClassVar[str]
-    at_a_time: ClassVar[str]  # what sets how many jobs run at a time, for the message about hydra.sweeper.max_batch_size
+    at_a_time: ClassVar[str]  # says how many jobs run at a time; max_batch_size is answered with it
 
     def run(self, jobs: Sequence[QueueJob], machine: Machine, threads: int | None, console: Console) -> tuple[int, str]:
         """Run the jobs that are not done and wait for them.
