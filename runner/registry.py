@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-PACKAGES = ("pruners", "models", "runner.data", "runner.display.loggers")  # where components lie
+PACKAGES = ("pruners", "models", "runner.data", "runner.display.loggers", "runner.spec.lr_schedule", "runner.launch")  # where components lie
 
 
 class UnknownTag(LookupError):

@@ -27,6 +27,7 @@ from runner.data.digits import Digits
 from runner.errors import ConfigError
 from runner.paths import CONF
 from runner.spec.durations import epochs_of, scaled
+from runner.spec.lr_schedule import Constant, Cosine, Step
 from runner.spec.run import Recipe, Run, Stage, Start
 
 PAPER = ["dataset=digits", "model=mlp", "train=imc"]
@@ -55,7 +56,7 @@ def refused(cfg: DictConfig) -> list[str]:
 def test_a_dense_run_is_one_training_in_the_papers_setting() -> None:
     run = compose_run("method=dense", *PAPER, "seed=7", "train_fraction=0.5")
     # IMC appendix A.4 and Table 16; decisions.md 8
-    recipe = Recipe(epochs=160, lr=0.1, batch_size=100, momentum=0.9, weight_decay=5e-4, lr_schedule="step", precision="fp32", first_epoch=0)
+    recipe = Recipe(epochs=160, lr=0.1, batch_size=100, momentum=0.9, weight_decay=5e-4, lr_schedule=Step(), precision="fp32", first_epoch=0)
     assert run == Run(
         method="dense",
         label="Baseline",
@@ -70,10 +71,11 @@ def test_a_dense_run_is_one_training_in_the_papers_setting() -> None:
 
 def test_every_training_setting_reaches_every_training_that_has_no_own() -> None:
     values = {"epochs": 12, "lr": 0.2, "batch_size": 32, "momentum": 0.5, "weight_decay": 0.001, "lr_schedule": "cosine", "precision": "bf16"}
+    expected = Recipe(**{**values, "lr_schedule": Cosine()})
     run = compose_run(*MAGNITUDE, "start=dense", "retrain=reinit", *(f"train.{key}={value}" for key, value in values.items()))
-    assert [s.recipe for s in run.stages] == [Recipe(**values), None, Recipe(**values)]
+    assert [s.recipe for s in run.stages] == [expected, None, expected]
     short = compose_run(*IMC, "train.lr_schedule=cosine")
-    assert [s.recipe.lr_schedule for s in short.stages if s.recipe] == ["constant", "cosine"]  # W* has its own
+    assert [s.recipe.lr_schedule for s in short.stages if s.recipe] == [Constant(), Cosine()]  # W* has its own
 
 
 def test_a_score_method_prunes_the_initial_weights_and_trains_what_is_left() -> None:
@@ -131,8 +133,8 @@ def test_imc_measures_wstar_and_retrains(retrain: str, parents: tuple[str, ...],
     assert [type(s.component) for s in run.stages] == [type(None), Lipschitz, Spectrum, Imc, type(None)]
     wstar, train = run.stage("wstar"), run.stage("train")
     assert wstar.recipe is not None and train.recipe is not None
-    assert (wstar.recipe.lr_schedule, wstar.recipe.lr) == ("constant", 0.1)
-    assert (train.start, train.masks, train.recipe.first_epoch, train.recipe.epochs, train.recipe.lr_schedule) == (start, "prune", first, 160, "step")
+    assert (wstar.recipe.lr_schedule, wstar.recipe.lr) == (Constant(), 0.1)
+    assert (train.start, train.masks, train.recipe.first_epoch, train.recipe.epochs, train.recipe.lr_schedule) == (start, "prune", first, 160, Step())
     assert run.stage("lipschitz").needs == ("init",)
 
 
@@ -315,7 +317,7 @@ STAGES: dict[str, tuple[list[dict[str, Any]], list[str]]] = {  # what is wrong w
     "masks from nowhere": ([{"name": "dense", "kind": "train", "masks": "prune"}], ["method.stages.0 (dense)", "'prune'", "no earlier stage"]),
     "measurement from nowhere": ([{"name": "dense", "kind": "train", "needs": ["spectrum"]}], ["method.stages.0 (dense)", "'spectrum'", "no earlier stage"]),
     "no duration": ([{"name": "dense", "kind": "train", "epochs": "soon"}], ["method.stages.0.epochs='soon'", "10ep"]),
-    "unknown schedule": ([{"name": "dense", "kind": "train", "lr_schedule": "linear"}], ["lr_schedule=linear", "step, cosine, constant"]),
+    "unknown schedule": ([{"name": "dense", "kind": "train", "lr_schedule": "linear"}], ["lr_schedule=linear", "constant, cosine, step"]),
     "a stage that resumes a finished schedule": (
         [{"name": "dense", "kind": "train"}, {"name": "more", "kind": "train", "start": {"from": "dense", "resume": True}}],
         ["160 epochs", "train.epochs=160", "raise it"],

@@ -34,6 +34,8 @@ BAD = {  # what is typed -> what the message has to say
     "unknown choice of an option": (["method=imc", "method.gap.rule=smooth"], ["method.gap.rule", "smooth", "smoothed_sign"]),
     "option of the wrong type": (["method=snip", "density=0.5", "method.score.batches=many"], ["method.score.batches", "many", "whole number"]),
     "option out of range": (["method=snip", "density=0.5", "method.score.batches=0"], ["batches=0", "at least 1"]),
+    "key of a part": (["method=dense", "lr=0.2"], ["lr is not a key", "did you mean 'train.lr'"]),
+    "schedule as a group": (["method=dense", "lr_schedule=cosine"], ["lr_schedule is not a key", "did you mean 'train.lr_schedule'"]),
     "added key": (["+colour=red"], ["+colour=red", "adds"]),
     "flags that exclude each other": (["-m", "--cfg", "job"], ["--multirun", "--cfg"]),
     "no override": (["method"], ["method", "key=value"]),

@@ -16,6 +16,7 @@ from runner.commands.plan import show_plan
 from runner.commands.reproduce import reproduce
 from runner.config.compose import Composer
 from runner.errors import ConfigError
+from runner.spec.lr_schedule import Constant
 from runner.suites.expand import Table, expand, expand_spec
 from runner.suites.numbers import power, shown
 from runner.suites.settings import read_setting
@@ -52,7 +53,7 @@ def test_table_5_trains_w_star_for_each_of_its_epochs_and_rewinds_to_the_tenth_o
         (job,) = cell.jobs
         wstar, retraining = job.run.stage("wstar"), job.run.stage("train")
         assert wstar.recipe and retraining.recipe
-        assert (wstar.recipe.epochs, wstar.recipe.lr_schedule) == (int(column), "constant")
+        assert (wstar.recipe.epochs, wstar.recipe.lr_schedule) == (int(column), Constant())
         assert job.run.density == densities[job.run.dataset.name] and job.run.model.name == "resnet20_w32"
         if row.startswith("IMC-Rewinding"):
             assert retraining.start.stage == "wstar" and retraining.start.epoch == (None if int(column) <= 10 else 10)  # None: its end

@@ -11,6 +11,7 @@ from test_tables import record
 from runner.config.compose import Composer
 from runner.errors import ConfigError
 from runner.figures.write import write_figure
+from runner.spec.lr_schedule import Cosine, Step
 from runner.spec.planned import PlannedRun
 from runner.spec.run import Run, Stage, trains
 from runner.suites.expand import Table, expand
@@ -90,7 +91,7 @@ def test_all_figures_share_the_trained_nets(small: dict[int, Table]) -> None:
     assert len(keys) == 2 and {net for net, _ in keys} == {"resnet32_w32a", "vgg11_small"}
     recipes = {job.run.stage("dense").recipe for table in small.values() for job in table.jobs if "dense" in job.keys}
     (recipe,) = recipes
-    assert recipe is not None and (recipe.epochs, recipe.lr_schedule, recipe.batch_size, recipe.weight_decay) == (30, "step", 128, 5e-4)
+    assert recipe is not None and (recipe.epochs, recipe.lr_schedule, recipe.batch_size, recipe.weight_decay) == (30, Step(), 128, 5e-4)
 
 
 def test_resnet50_comes_with_its_weights_wherever_it_is_searched(whole: dict[int, Table]) -> None:
@@ -109,9 +110,9 @@ def test_every_point_spends_its_epochs_with_a_cosine_of_its_own(whole: dict[int,
     for (row, point), cell in whole[number].cells.items():
         run = cell.jobs[0].run
         *before, last = trained(run)
-        assert last.recipe is not None and point == f"epochs={last.recipe.epochs}" and last.recipe.lr_schedule == "cosine"
+        assert last.recipe is not None and point == f"epochs={last.recipe.epochs}" and last.recipe.lr_schedule == Cosine()
         assert [stage.name for stage in before] == ([] if number == 1 or run.method == "snip" else ["dense"]), row  # ResNet-50's is loaded
-        assert all(stage.recipe and (stage.recipe.epochs, stage.recipe.lr_schedule) == (160, "step") for stage in before)
+        assert all(stage.recipe and (stage.recipe.epochs, stage.recipe.lr_schedule) == (160, Step()) for stage in before)
         assert last.kind == ("search" if run.method == "sr_popup" else "train")
         assert run.density == {1: 0.1, 7: 0.05}[number]
 
@@ -167,7 +168,7 @@ def test_fine_tuning_takes_150_epochs_from_the_end_of_the_search(whole: dict[int
     plain, tuned = (job(whole[8], panel, label, "ResNet-32", "density=0.1") for label in ("Jackpot", "the same mask fine-tuned"))
     assert plain.keys["search"] == tuned.keys["search"] and "train" not in plain.keys
     stage = tuned.run.stage("train")
-    assert stage.recipe is not None and (stage.recipe.epochs, stage.recipe.lr, stage.recipe.lr_schedule, stage.recipe.batch_size) == (150, 0.1, "cosine", 256)
+    assert stage.recipe is not None and (stage.recipe.epochs, stage.recipe.lr, stage.recipe.lr_schedule, stage.recipe.batch_size) == (150, 0.1, Cosine(), 256)
     assert (stage.start.stage, stage.masks) == ("search", "search")
 
 

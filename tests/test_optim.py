@@ -1,5 +1,6 @@
-"""The optimizer's options: warm-up by hand, Nesterov's momentum and the decay of a masking's trainables against torch's own SGD."""
+"""The optimizer's options: warm-up by hand, schedules against version 0.1.0's, Nesterov's momentum and the decay of trainables against torch's own SGD."""
 
+import math
 from typing import Any
 
 import pytest
@@ -8,9 +9,11 @@ from support import compose_run
 from torch import Generator, Tensor, nn
 
 from pruners.base import FixedMasking, full_masks
+from runner.config.lr_schedule import named_schedule, schedule_names
 from runner.engine.optim import learning_rate, make_optimizer
 from runner.errors import ConfigError
 from runner.spec.identity import stage_keys
+from runner.spec.lr_schedule import Constant, Cosine, Step
 from runner.spec.run import Recipe
 
 MLP = ["method=dense", "dataset=digits", "model=mlp"]
@@ -30,7 +33,7 @@ def rates(how: Recipe, per_epoch: int) -> list[float]:
 def test_warm_up_grows_by_equal_parts_to_the_full_rate() -> None:
     # two epochs of four: 1/8, 2/8, ..., 8/8; then constant
     expected = [0.1 * k / 8 for k in range(1, 9)] + [0.1] * 8
-    assert rates(recipe(4, warmup=2.0, lr_schedule="constant"), 4) == pytest.approx(expected, rel=1e-12)
+    assert rates(recipe(4, warmup=2.0, lr_schedule=Constant()), 4) == pytest.approx(expected, rel=1e-12)
 
 
 def test_warm_up_multiplies_the_schedule_that_it_is_inside_of() -> None:
@@ -40,7 +43,7 @@ def test_warm_up_multiplies_the_schedule_that_it_is_inside_of() -> None:
 
 
 def test_a_fraction_of_an_epoch_is_rounded_to_steps() -> None:
-    assert rates(recipe(1, warmup=0.3, lr_schedule="constant"), 10)[:4] == pytest.approx([0.1 / 3, 0.2 / 3, 0.1, 0.1], rel=1e-12)
+    assert rates(recipe(1, warmup=0.3, lr_schedule=Constant()), 10)[:4] == pytest.approx([0.1 / 3, 0.2 / 3, 0.1, 0.1], rel=1e-12)
 
 
 def test_without_warm_up_the_first_step_has_the_full_rate() -> None:
@@ -143,3 +146,61 @@ def test_nesterov_needs_momentum() -> None:
     with pytest.raises(ValueError, match=r"train.momentum=0.0 must be above 0: this method's momentum is Nesterov's"):
         recipe(momentum=0.0, nesterov=True)
     assert recipe(momentum=0.0).momentum == 0
+
+
+# --- schedules
+
+
+def by_version_0_1_0(schedule: str, lr: float, step: int, total: int) -> float:
+    """The rate as version 0.1.0 computed it, where a schedule was a name."""
+    if schedule == "constant":
+        return lr
+    if schedule == "cosine":
+        return lr / 2 * (1 + math.cos(math.pi * step / total))
+    drops = (2 * step >= total) + (4 * step >= 3 * total)
+    return lr * 0.1**drops
+
+
+@pytest.mark.parametrize("name", ["step", "cosine", "constant"])
+def test_every_rate_is_that_of_version_0_1_0_to_the_bit(name: str) -> None:
+    schedule = named_schedule(name, "train.lr_schedule")
+    for lr in (0.1, 0.05, 0.02, 3e-4, 100.0, 1 / 3):
+        for total in (*range(1, 41), 450, 1437, 62_560):  # 62,560: 160 epochs of 391 steps
+            assert [schedule(lr, step, total) for step in range(total)] == [by_version_0_1_0(name, lr, step, total) for step in range(total)]
+
+
+def test_a_drop_on_the_boundary_of_a_step_is_exact() -> None:
+    # 7/100 of 100 steps is step 7; as a float, 0.07 * 100 is 7.000000000000001 and the drop would come at step 8
+    assert [Step(("7/100", "0.5"), 0.5)(1.0, step, 100) for step in range(100)] == [1.0] * 7 + [0.5] * 43 + [0.25] * 50
+
+
+def test_a_file_of_each_schedule_gives_its_class_at_its_defaults_under_its_name() -> None:
+    assert {name: named_schedule(name, "key") for name in schedule_names()} == {"step": Step(), "cosine": Cosine(), "constant": Constant()}
+    assert recipe().lr_schedule == Step()  # the default, which no hash contains
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"drops": ("1/2", "3/2")}, "drops=3/2 must be fractions between 0 and 1, e.g. 1/2"),
+        ({"drops": ("half",)}, "drops=half must be fractions"),
+        ({"drops": ("1/0",)}, "drops=1/0 must be fractions"),
+        ({"factor": 0.0}, "factor=0 must be positive"),
+    ],
+)
+def test_a_step_schedule_that_is_none_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Step(**options)
+
+
+@pytest.mark.parametrize("key", ["train.lr_schedule", "method.lr_schedule", "method.tuning.lr_schedule"])
+def test_an_unknown_schedule_is_named_by_the_key_that_sets_it_with_the_choices_and_the_nearest(key: str) -> None:
+    words = ["method=sr_popup", "density=0.5", "retrain=finetune", "dataset=digits", "model=mlp"]
+    with pytest.raises(ConfigError) as caught:
+        compose_run(*words, f"{key}=cosin")
+    assert f"{key}=cosin must be one of constant, cosine, step; did you mean 'cosine'?" in caught.value.messages
+
+
+def test_another_schedule_makes_another_run() -> None:
+    keys = [stage_keys(compose_run(*MLP, f"train.lr_schedule={name}"))["dense"] for name in schedule_names()]
+    assert len(set(keys)) == 3 and keys[2] == stage_keys(compose_run(*MLP))["dense"]

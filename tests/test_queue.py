@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ from support import compose_run, machine, perform_run
 from runner.commands.arguments import launcher
 from runner.engine.record import comparable
 from runner.errors import ConfigError
-from runner.launch.jobs import Job, Outcome, shared_first
-from runner.launch.monitor import Board, Pace, job_line, span, time_left
+from runner.launch.gpu_queue import GpuQueue
+from runner.launch.jobs import Outcome, QueueJob, shared_first
+from runner.launch.launcher import launcher_class, launcher_names, read_launcher
+from runner.launch.monitor import Monitor, Pace, job_line, span, time_left
 from runner.launch.options import options_from
 from runner.launch.queue import run_queue, summary
-from runner.launch.slots import Options, Slot, free_gb, gpu_ids, slots_of
-from runner.launch.slurm import SlurmOptions
+from runner.launch.slots import Slot, free_gb, gpu_ids, slots_of
+from runner.launch.slurm import Slurm
 from runner.launch.sweep import make_job
 
 CARDS = """\
@@ -64,15 +66,15 @@ def test_without_nvidia_smi_the_cards_are_those_that_torch_counts_unless_some_ar
 
 
 def test_slots_share_cards_or_cores() -> None:
-    two = slots_of(["3", "MIG-x"], 16, Options(jobs_per_gpu=2))
+    two = slots_of(["3", "MIG-x"], 16, jobs_per_gpu=2)
     assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in two] == ["3", "MIG-x", "3", "MIG-x"]  # a card of its own for each of two jobs
-    assert {slot.words for slot in two} == {("env.device=cuda",)}
-    assert [slot.words for slot in slots_of([], 4, Options())] == [("env.threads=1",)] * 4
-    assert [slot.words for slot in slots_of([], 8, Options(slots=3))] == [("env.threads=2",)] * 3
-    assert [slot.environment["OMP_NUM_THREADS"] for slot in slots_of([], 2, Options(slots=5))] == ["1"] * 5
-    assert [slot.threads for slot in slots_of([], 8, Options(), threads=4)] == [4, 4]  # a user's env.threads: as many slots as have the cores for it
-    assert [slot.threads for slot in slots_of([], 2, Options(), threads=4)] == [4]
-    assert {slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots_of([], 2, Options())} == {""}
+    assert {slot.overrides for slot in two} == {("env.device=cuda",)}
+    assert [slot.overrides for slot in slots_of([], 4)] == [("env.threads=1",)] * 4
+    assert [slot.overrides for slot in slots_of([], 8, slots=3)] == [("env.threads=2",)] * 3
+    assert [slot.environment["OMP_NUM_THREADS"] for slot in slots_of([], 2, slots=5)] == ["1"] * 5
+    assert [slot.threads for slot in slots_of([], 8, threads=4)] == [4, 4]  # a user's env.threads: as many slots as have the cores for it
+    assert [slot.threads for slot in slots_of([], 2, threads=4)] == [4]
+    assert {slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots_of([], 2)} == {""}
 
 
 def test_free_memory_is_read_by_index_or_identifier() -> None:
@@ -81,10 +83,10 @@ def test_free_memory_is_read_by_index_or_identifier() -> None:
 
 
 def test_options_come_from_words_and_bad_ones_are_named() -> None:
-    assert launcher(["imc_table01", "slots=3", "on_error=stop", "seeds=0"]) == (Options(slots=3, on_error="stop"), ["imc_table01", "seeds=0"])
-    assert launcher(["imc_table01", "slots=null", "hydra.launcher.min_free_gb=4"]) == (Options(min_free_gb=4.0), ["imc_table01"])
+    assert launcher(["imc_table01", "slots=3", "on_error=stop", "seeds=0"]) == (GpuQueue(slots=3, on_error="stop"), ["imc_table01", "seeds=0"])
+    assert launcher(["imc_table01", "slots=null", "hydra.launcher.min_free_gb=4"]) == (GpuQueue(min_free_gb=4.0), ["imc_table01"])
     words = ["hydra/launcher=slurm", "imc_table01", "hydra.launcher.partition=gpu", "hydra.launcher.extra={qos: low}"]
-    assert launcher(words) == (SlurmOptions(partition="gpu", extra={"qos": "low"}), ["imc_table01"])
+    assert launcher(words) == (Slurm(partition="gpu", extra={"qos": "low"}), ["imc_table01"])
     for wrong, said in (
         (["slots=0"], "slots=0 must be at least 1"),
         (["slots=two"], "slots=two must be a whole number or null"),
@@ -98,9 +100,28 @@ def test_options_come_from_words_and_bad_ones_are_named() -> None:
             launcher(wrong)
 
 
+@pytest.mark.parametrize("name", launcher_names())
+def test_a_launcher_is_a_file_whose_keys_are_the_options_of_its_class_at_their_defaults(name: str) -> None:
+    cls, options = read_launcher(name)
+    assert cls.tag == name and options == asdict(cls())  # type: ignore[call-overload]
+    assert re.findall(r"hydra\.launcher\.(\w+)", cls.at_a_time)[0] in options
+    assert launcher([f"hydra/launcher={name}"]) == (cls(), [])
+
+
+def test_a_file_that_names_no_launcher_s_class_is_refused() -> None:
+    with pytest.raises(ConfigError, match="hydra.launcher._launcher_=slrm is the tag of no launcher"):
+        launcher_class({"_launcher_": "slrm"})
+
+
+def test_plans_count_the_threads_that_each_job_would_have(tmp_path: Path) -> None:
+    where = machine(tmp_path)  # the CPU
+    assert GpuQueue(slots=1).job_threads(where, None) == len(os.sched_getaffinity(0))
+    assert (GpuQueue(slots=1).job_threads(where, 3), Slurm(cpus_per_task=6).job_threads(where, None), Slurm().job_threads(where, 3)) == (3, 6, 3)
+
+
 def test_every_bad_option_is_named_by_the_key_that_was_typed() -> None:
     with pytest.raises(ConfigError) as caught:
-        options_from(Options, {"slots": 0, "jobs_per_gpu": "two", "min_free_gb": True, "grace": 3}, "hydra.launcher.")
+        options_from(GpuQueue, {"slots": 0, "jobs_per_gpu": "two", "min_free_gb": True, "grace": 3}, "hydra.launcher.")
     assert [message.split(" ")[0] for message in caught.value.messages] == [
         "hydra.launcher.jobs_per_gpu=two",
         "hydra.launcher.min_free_gb=True",
@@ -110,17 +131,17 @@ def test_every_bad_option_is_named_by_the_key_that_was_typed() -> None:
 
 
 def test_a_mapping_may_be_the_one_that_hydra_makes_of_it() -> None:
-    found = options_from(SlurmOptions, {"extra": OmegaConf.create({"qos": "low"})})
+    found = options_from(Slurm, {"extra": OmegaConf.create({"qos": "low"})})
     assert found.extra == {"qos": "low"} and type(found.extra) is dict
     with pytest.raises(ConfigError, match="extra=low must be a mapping"):
-        options_from(SlurmOptions, {"extra": "low"})
+        options_from(Slurm, {"extra": "low"})
 
 
 def test_slurm_s_warning_has_to_leave_a_job_time() -> None:
     # A minute, less 30 s by which Slurm may be early, less 20 s to start: at most 10 s before the limit.
-    assert SlurmOptions(timeout_min=1, signal_delay_s=10).signal_delay_s == 10
+    assert Slurm(timeout_min=1, signal_delay_s=10).signal_delay_s == 10
     with pytest.raises(ConfigError, match="signal_delay_s=11 leaves a job of timeout_min=1 no time.*at most 10, or a larger timeout_min"):
-        SlurmOptions(timeout_min=1, signal_delay_s=11)
+        Slurm(timeout_min=1, signal_delay_s=11)
 
 
 # --- the engine, with small commands as jobs
@@ -149,14 +170,14 @@ def until(name):
 """
 
 
-def small_job(folder: Path, name: str, does: str, makes: tuple[str, ...] = ()) -> Job:
+def small_job(folder: Path, name: str, does: str, makes: tuple[str, ...] = ()) -> QueueJob:
     """A job whose stages are files beside its folder."""
     command = (sys.executable, "-S", "-c", PRELUDE + does, str(folder / name))
     there = lambda key: (folder / key).exists()  # noqa: E731
-    return Job(name, command, folder / name, (folder / name / "result.json").is_file, frozenset(makes), there, f"again {name}")
+    return QueueJob(name, command, folder / name, (folder / name / "result.json").is_file, frozenset(makes), there, f"again {name}")
 
 
-def small_jobs(tmp_path: Path, count: int, behaviour: dict[int, str]) -> list[Job]:
+def small_jobs(tmp_path: Path, count: int, behaviour: dict[int, str]) -> list[QueueJob]:
     return [small_job(tmp_path, f"job{i:02d}", behaviour.get(i, "time.sleep(0.02); done()")) for i in range(count)]
 
 
@@ -181,10 +202,10 @@ def eventually(true: Callable[[], Any], seconds: float = 120) -> Any:
     return found
 
 
-def run_all_of(jobs: list[Job], slots: list[Slot], **options: Any) -> tuple[dict[str, Outcome], str]:
+def run_all_of(jobs: list[QueueJob], slots: list[Slot], **options: Any) -> tuple[dict[str, Outcome], str]:
     """How each job ended, and what was said meanwhile."""
     said = io.StringIO()
-    ended = run_queue(jobs, slots, Options(**options), Console(file=said, width=300))
+    ended = run_queue(jobs, slots, Console(file=said, width=300), **options)
     return {outcome.job.name: outcome for outcome in ended}, said.getvalue()
 
 
@@ -198,7 +219,7 @@ def quiet() -> Console:
 
 def test_of_24_jobs_four_die_in_four_ways_and_twenty_finish(tmp_path: Path) -> None:
     jobs = small_jobs(tmp_path, 24, BEHAVIOUR)
-    ended = run_queue(jobs, plain_slots(2), Options(), quiet())
+    ended = run_queue(jobs, plain_slots(2), quiet())
     assert len(ended) == 24
     assert {outcome.job.name: outcome.code for outcome in ended if outcome.failed} == {"job05": 1, "job09": 3, "job13": -signal.SIGKILL, "job17": 1}
     spans = [json.loads((job.folder / "result.json").read_text()) for job in jobs if job.done()]
@@ -214,7 +235,7 @@ def test_of_24_jobs_four_die_in_four_ways_and_twenty_finish(tmp_path: Path) -> N
         ("job17", "failed (exit 1)", "MemoryError"),
     ):
         assert f"failed: {name}: {how}\n  said:  {last}\n  log:   {tmp_path / name / 'run.log'}\n  again: again {name}" in said
-    again = run_queue(small_jobs(tmp_path, 24, {9: "sys.exit(3)"}), plain_slots(2), Options(), quiet())
+    again = run_queue(small_jobs(tmp_path, 24, {9: "sys.exit(3)"}), plain_slots(2), quiet())
     assert sorted(outcome.job.name for outcome in again) == ["job05", "job09", "job13", "job17"]
     assert {name for name, count in attempts(tmp_path).items() if count == 2} == {"job05", "job09", "job13", "job17"}
     assert summary(again, [outcome.job for outcome in again]).startswith("1 of 4 jobs failed")
@@ -230,8 +251,8 @@ def test_exit_code_0_without_a_record_is_a_failure_named_as_such(tmp_path: Path)
 def test_a_job_that_cannot_be_started_is_a_failure_like_others(broken: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     absent = {
-        "program": Job("absent", (str(tmp_path / "no-such-program"),), tmp_path / "absent", lambda: False),
-        "folder": Job("absent", (sys.executable, "-c", ""), tmp_path / "file" / "absent", lambda: False),
+        "program": QueueJob("absent", (str(tmp_path / "no-such-program"),), tmp_path / "absent", lambda: False),
+        "folder": QueueJob("absent", (sys.executable, "-c", ""), tmp_path / "file" / "absent", lambda: False),
     }
     ended, said = run_all_of([absent[broken], small_job(tmp_path, "fine", "done()")], plain_slots(1))
     assert ended["absent"].failed and not ended["fine"].failed
@@ -256,12 +277,12 @@ def test_the_log_holds_every_attempt_after_a_dated_line_and_the_summary_quotes_t
     assert lines[1::3] == ["failed: attempt 1", "failed: attempt 2"]
     silent = [small_job(tmp_path, "one", "os.kill(os.getpid(), signal.SIGKILL)")]
     ended, _ = run_all_of(silent, plain_slots(1))
-    assert ended["one"].said == "(it printed nothing)"  # not what an earlier attempt said
+    assert ended["one"].message == "(it printed nothing)"  # not what an earlier attempt said
 
 
 def test_on_error_stop_begins_no_further_job(tmp_path: Path) -> None:
     jobs = small_jobs(tmp_path, 6, {1: "sys.exit(7)"})
-    ended = run_queue(jobs, plain_slots(1), Options(on_error="stop"), quiet())
+    ended = run_queue(jobs, plain_slots(1), quiet(), on_error="stop")
     assert [(outcome.job.name, outcome.code) for outcome in ended] == [("job00", 0), ("job01", 7)]
     assert "1 of 6 jobs failed; the same command again runs only these and 4 more that are left" in summary(ended, jobs)
     assert not (tmp_path / "job02").exists()
@@ -278,8 +299,8 @@ def test_on_error_stop_lets_the_jobs_at_work_finish(tmp_path: Path) -> None:
 
 
 def test_what_others_wait_for_is_made_first() -> None:
-    def wanting(name: str, *makes: str) -> Job:
-        return Job(name, (), Path(name), lambda: False, frozenset(makes), lambda key: key == "there")
+    def wanting(name: str, *makes: str) -> QueueJob:
+        return QueueJob(name, (), Path(name), lambda: False, frozenset(makes), lambda key: key == "there")
 
     # Uses of what is not there: chain1 3, chain2 2, dense 2, the others 1. Sums of (uses - 1): a 0, b 2 + 1, c 2, d 2 + 1 + 1, e 1.
     jobs = [
@@ -305,7 +326,7 @@ def test_a_job_is_held_back_while_a_running_one_is_about_to_make_what_it_needs_a
         small_job(tmp_path, "other", "done()", makes=("another",)),  # begins before the second, which comes before it
     ]
     ended, said = run_all_of(jobs, plain_slots(2))
-    assert {name: outcome.said for name, outcome in ended.items() if outcome.failed} == {}
+    assert {name: outcome.message for name, outcome in ended.items() if outcome.failed} == {}
     assert [line for line in said.splitlines() if line.startswith("begun")] == ["begun: first", "begun: other", "begun: second"]
 
 
@@ -314,7 +335,7 @@ def test_a_job_that_wants_more_of_a_stage_waits_no_longer_than_the_running_one_n
     first = small_job(tmp_path, "first", "(F.parent / 'stage').touch(); until('second/result.json'); done()", makes=("stage",))
     second = replace(small_job(tmp_path, "second", "done()", makes=("stage",)), there=lambda key: False)
     ended, _ = run_all_of([first, second], plain_slots(2))
-    assert {name: outcome.said for name, outcome in ended.items() if outcome.failed} == {}
+    assert {name: outcome.message for name, outcome in ended.items() if outcome.failed} == {}
 
 
 def test_a_job_that_waited_for_one_that_failed_makes_the_stage_itself(tmp_path: Path) -> None:
@@ -330,7 +351,7 @@ def test_what_another_queue_has_done_meanwhile_is_not_begun(tmp_path: Path) -> N
 
 
 def test_each_job_sees_the_card_of_its_slot_alone(tmp_path: Path) -> None:
-    slots = slots_of(["3", "MIG-a"], 2, Options(jobs_per_gpu=2))
+    slots = slots_of(["3", "MIG-a"], 2, jobs_per_gpu=2)
     ended, said = run_all_of([small_job(tmp_path, f"job{i}", "done(gpu=os.environ['CUDA_VISIBLE_DEVICES'], words=sys.argv[2:])") for i in range(8)], slots)
     spans = [json.loads((tmp_path / name / "result.json").read_text()) for name in ended]
     assert {span["gpu"] for span in spans} == {"3", "MIG-a"} and len(spans) == 8
@@ -346,7 +367,7 @@ def test_a_job_waits_for_memory_on_its_card(tmp_path: Path, monkeypatch: pytest.
     tool.write_text(f'#!/bin/sh\n[ -e "{tmp_path}/asked" ] && echo "0, GPU-a, 40960" || echo "0, GPU-a, 1024"\ntouch "{tmp_path}/asked"\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
-    ended, said = run_all_of([small_job(tmp_path, "large", "done()")], slots_of(["0"], 2, Options()), min_free_gb=8.0)
+    ended, said = run_all_of([small_job(tmp_path, "large", "done()")], slots_of(["0"], 2), min_free_gb=8.0)
     assert not ended["large"].failed
     assert said.splitlines()[:2] == ["waiting: GPU 0 has 1.0 GiB free, min_free_gb=8", "begun: large on GPU 0"]
 
@@ -395,9 +416,7 @@ def test_a_terminal_shows_a_line_for_each_running_job_and_one_for_all(tmp_path: 
             return super().write(text)
 
     shown = Terminal()
-    ended = run_queue(
-        [small_job(tmp_path, "snip-mlp", does)], plain_slots(2), Options(), Console(file=shown, width=150, force_terminal=True, color_system=None)
-    )
+    ended = run_queue([small_job(tmp_path, "snip-mlp", does)], plain_slots(2), Console(file=shown, width=150, force_terminal=True, color_system=None))
     assert [outcome.failed for outcome in ended] == [False]
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.getvalue()).replace("\r", "\n")
     assert re.search(r"snip-mlp  \d+ s  train  epoch 3/30  91\.50 %", plain)
@@ -410,10 +429,10 @@ def test_a_terminal_that_is_gone_stops_no_work(tmp_path: Path) -> None:
         def write(self, text: str) -> int:
             raise OSError(5, "Input/output error")
 
-    ended = run_queue(small_jobs(tmp_path, 2, {}), plain_slots(1), Options(), Console(file=Gone(), width=100, force_terminal=True))
+    ended = run_queue(small_jobs(tmp_path, 2, {}), plain_slots(1), Console(file=Gone(), width=100, force_terminal=True))
     assert [outcome.failed for outcome in ended] == [False, False]
-    with Board(Console(file=Gone()), 1) as board:
-        board.say("nobody hears it")
+    with Monitor(Console(file=Gone()), 1) as monitor:
+        monitor.say("nobody hears it")
 
 
 # --- stopping, and losing, the queue itself
@@ -425,7 +444,6 @@ sys.path.insert(0, {str(ROOT / "tests")!r})
 from test_queue import small_job, plain_slots
 from rich.console import Console
 from runner.launch.queue import Interrupted, run_queue
-from runner.launch.slots import Options
 T, what, grace = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 POLITE = "signal.signal(signal.SIGTERM, lambda *_: ((F / 'checkpoint').touch(), sys.exit(143))); (F / 'ready').touch(); until('go'); done()"
 STUBBORN = '''
@@ -439,9 +457,9 @@ if what == "terminal":
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 jobs = [small_job(T, "polite", POLITE), *([small_job(T, "stubborn", STUBBORN)] if what == "both" else []), small_job(T, "waits", "done()")]
 try:
-    run_queue(jobs, plain_slots(2 if what == "both" else 1), Options(grace_seconds=grace), Console(width=200))
+    run_queue(jobs, plain_slots(2 if what == "both" else 1), Console(width=200), grace_seconds=grace)
 except Interrupted as stop:
-    (T / "outcomes").write_text("".join(f"{{o.job.name}}: {{o.words()}}\\n" for o in stop.ended))
+    (T / "outcomes").write_text("".join(f"{{o.job.name}}: {{o.describe()}}\\n" for o in stop.ended))
     sys.exit(143)
 """
 
@@ -594,7 +612,7 @@ def test_a_sweep_names_the_job_that_fails_and_finishes_the_others(tmp_path: Path
         (["hydra.launcher.jobs_per_gpu=two"], ["hydra.launcher.jobs_per_gpu=two must be a whole number"]),
         (["hydra.launcher.on_error=stopp"], ["hydra.launcher.on_error=stopp is not a choice: continue, stop; did you mean 'stop'"]),
         (["hydra.swep.dir=x"], ["hydra.swep", "--cfg hydra"]),
-        (["hydra.sweeper.max_batch_size=2"], ["hydra.sweeper.max_batch_size", "hydra.launcher.slots"]),
+        (["hydra.sweeper.max_batch_size=2"], ["hydra.sweeper.max_batch_size", "hydra.launcher.slots says how many run at a time"]),
         (["env.threads=1,2"], ["env.threads=1,2: env.* is this machine", "give it one value"]),
         (["hydra/launcher=gpu_queu"], ["hydra/launcher=gpu_queu is not a choice", "did you mean 'gpu_queue'"]),
     ],
@@ -608,6 +626,12 @@ def test_a_sweep_with_something_wrong_begins_no_job_and_says_what_in_one_message
     assert answer.startswith("error: ") and answer.count("error: ") == 1 and len(answer.splitlines()) == 1, answer
     assert all(part in answer for part in said), answer
     assert not list(tmp_path.glob("results/runs/*"))
+
+
+def test_slurm_takes_a_sweep_s_jobs_all_at_once_too(tmp_path: Path) -> None:
+    process = sweep(tmp_path, "seed=0,1", "hydra.sweeper.max_batch_size=2", common=["-m", "hydra/launcher=slurm", *SMALL])
+    hint = "this launcher takes a sweep's jobs all at once; hydra.launcher.array_parallelism says how many run at a time"
+    assert finish(process) == f"error: hydra.sweeper.max_batch_size: {hint}\n" and process.returncode == 2
 
 
 def test_sigterm_stops_every_job_at_a_checkpoint_and_leaves_none_behind(tmp_path: Path) -> None:

@@ -8,15 +8,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import ROOT, environment
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
-PARTS = ("conf", "models", "pruners", "runner", "run.py", "scripts")
+PARTS = ("conf", "hydra_plugins", "models", "pruners", "runner", "run.py", "scripts")
 QUICK = ["train.scale=0.0125", "env.device=cpu", "env.threads=1", "env.progress=none"]
 
 
 def follow(heading: str, copy: Path) -> set[str]:
-    """Copy the code to an empty folder and add the files of the section `heading`; their paths."""
+    """Copy the code to an empty folder and add the files of the section `heading`; paths of all files that are new or changed then.
+
+    What the section prints for a file that is there already goes to its end.
+    """
     for name in PARTS:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -26,13 +30,14 @@ def follow(heading: str, copy: Path) -> set[str]:
     (section,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)^## ", PAGE, re.DOTALL | re.MULTILINE)
     for path, code in re.findall(r"`([\w./-]+)`:\n\n```\w+\n(.*?)```", section, re.DOTALL):
         (copy / path).parent.mkdir(parents=True, exist_ok=True)
-        (copy / path).write_text(code)
-    return files(copy) - before
+        above = f"{before[path].decode()}\n\n" if path in before else ""
+        (copy / path).write_text(above + code)
+    return {path for path, content in files(copy).items() if before.get(path) != content}
 
 
-def files(folder: Path) -> set[str]:
-    """Paths of all files inside a folder."""
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+def files(folder: Path) -> dict[str, bytes]:
+    """Path inside a folder -> content, of all files."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def python(copy: Path, *words: str) -> str:
@@ -93,3 +98,27 @@ def test_a_new_data_set_is_one_module_and_one_yaml(tmp_path: Path) -> None:
     checksum = re.search(r'CHECKSUM = "(\w+)"', (tmp_path / "runner/data/stripes.py").read_text())
     assert checksum and record["provenance"]["dataset_checksum"] == checksum[1]
     assert record["dataset"] == "stripes" and record["accuracy"] > 80  # of two classes that a linear map tells apart
+
+
+def test_a_new_learning_rate_schedule_is_a_class_and_a_yaml(tmp_path: Path) -> None:
+    assert follow("A new learning-rate schedule", tmp_path) == {"runner/spec/lr_schedule.py", "conf/lr_schedule/linear.yaml"}
+    for name in ("linear", "constant"):
+        python(tmp_path, "run.py", "method=dense", f"train.lr_schedule={name}", "dataset=digits", "model=mlp", *QUICK)
+    paths = list((tmp_path / "results" / "runs").glob("*/config.yaml"))
+    linear, constant = (
+        json.loads(path.with_name("result.json").read_text()) for name in ("linear", "constant") for path in paths if f"lr_schedule: {name}" in path.read_text()
+    )
+    assert linear["run_id"] != constant["run_id"] and linear["test_loss"] != constant["test_loss"]  # the rate fell
+    rates = python(tmp_path, "-c", "from runner.spec.lr_schedule import Linear; print([Linear(0.5)(0.8, step, 4) for step in range(4)])")
+    assert json.loads(rates) == pytest.approx([0.8, 0.7, 0.6, 0.5])  # 0.8 (1 - t / 8)
+
+
+def test_a_new_launcher_is_one_module_and_one_yaml(tmp_path: Path) -> None:
+    assert follow("A new launcher", tmp_path) == {"runner/launch/serial.py", "conf/hydra/launcher/serial.yaml"}
+    sweep = ["run.py", "-m", "method=random", "density=0.5", "seed=0,1", "hydra/launcher=serial", "dataset=digits", "model=mlp", *QUICK]
+    printed = python(tmp_path, *sweep)
+    names = sorted(path.parent.name for path in (tmp_path / "results" / "runs").glob("*/result.json"))
+    assert [name.rpartition("-")[0][-2:] for name in names] == ["s0", "s1"]
+    assert "2 runs, 0 done, 2 to do" in printed and re.findall(r"^ended: (.*)$", printed, re.MULTILINE) == names
+    again = python(tmp_path, *sweep, "hydra.launcher.stop_on_error=true")
+    assert "2 runs, 2 done, 0 to do" in again and "ended" not in again

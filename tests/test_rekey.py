@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from support import compose_run
 
-from runner.commands.rekey import FORMER_NAMES, former_name, rekey, rekey_cache, rekey_results, renewed_config
+from runner.commands.rekey import FORMER_NAMES, former_identity, rekey, rekey_cache, rekey_results, renewed_config
 from runner.config.build import build_run
 from runner.errors import ConfigError
 from runner.registry import find_class
@@ -63,7 +63,7 @@ def without_identities(content: dict[str, object]) -> dict[str, object]:
 
 @pytest.mark.parametrize("words", PINNED, ids=lambda words: words[0])
 def test_the_former_identities_are_those_that_version_0_1_0_gave(words: tuple[str, ...]) -> None:
-    former = identify(compose_run(*words, *MLP), former_name)
+    former = former_identity(compose_run(*words, *MLP))
     assert (former.run_id, former.keys) == PINNED[words]
 
 

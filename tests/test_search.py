@@ -23,6 +23,7 @@ from runner.errors import ConfigError, Stopped
 from runner.planning.costs import measure_net, stage_cost
 from runner.planning.survey import survey
 from runner.spec.identity import stage_keys
+from runner.spec.lr_schedule import Cosine, Step
 from runner.spec.planned import plan_run
 from runner.spec.run import Run
 
@@ -43,9 +44,9 @@ def test_the_papers_run_trains_160_epochs_and_searches_30(name: str) -> None:
     assert (dense.name, dense.kind, search.kind, search.start.stage) == ("dense", "train", "search", "dense")
     assert dense.recipe is not None and search.recipe is not None
     training = (dense.recipe.epochs, dense.recipe.lr, dense.recipe.lr_schedule, dense.recipe.batch_size, dense.recipe.weight_decay)
-    assert training == (160, 0.1, "step", 128, 5e-4)
+    assert training == (160, 0.1, Step(), 128, 5e-4)
     r = search.recipe
-    assert (r.epochs, r.lr_schedule, r.batch_size, r.momentum, r.nesterov) == (30, "cosine", 256, 0.9, False)
+    assert (r.epochs, r.lr_schedule, r.batch_size, r.momentum, r.nesterov) == (30, Cosine(), 256, 0.9, False)
     assert (r.lr, r.decay_of_trainables) == ((100.0, 0.0) if name == "zhou" else (0.1, 5e-4))
     assert stage_keys(run)["dense"] == stage_keys(compose_run("method=dense", "train=jackpots", "dataset=cifar10"))["dense"]
 
@@ -77,7 +78,7 @@ def test_fine_tuning_is_a_stage_of_its_own_from_the_end_of_the_search() -> None:
     assert [stage.name for stage in run.stages] == ["dense", "search", "train"]
     tuned = run.stage("train")
     assert (tuned.start.stage, tuned.masks, tuned.kind, tuned.component) == ("search", "search", "train", None)
-    assert tuned.recipe is not None and (tuned.recipe.epochs, tuned.recipe.lr, tuned.recipe.lr_schedule, tuned.recipe.batch_size) == (150, 0.1, "cosine", 256)
+    assert tuned.recipe is not None and (tuned.recipe.epochs, tuned.recipe.lr, tuned.recipe.lr_schedule, tuned.recipe.batch_size) == (150, 0.1, Cosine(), 256)
     assert run.epoch_column == ("search",)
     again = compose_run("method=sr_popup", "density=0.1", "retrain=rewind").stage("train")
     assert (again.start.stage, again.masks) == ("dense", "search") and again.start.epoch is not None

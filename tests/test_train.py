@@ -25,6 +25,7 @@ from runner.engine.optim import learning_rate
 from runner.engine.stages import check_masked
 from runner.engine.train import Loaders, LoopOptions, Trained, train
 from runner.errors import Stopped
+from runner.spec.lr_schedule import Constant, Cosine
 from runner.spec.run import Recipe, Stage
 
 Array = NDArray[np.float64]
@@ -93,14 +94,14 @@ def test_the_step_schedule_drops_at_the_first_step_that_is_past_half_of_an_odd_n
 
 
 def test_the_cosine_schedule_goes_from_lr_to_almost_zero() -> None:
-    rates = [learning_rate(recipe(2, lr_schedule="cosine"), step, 4) for step in range(8)]
+    rates = [learning_rate(recipe(2, lr_schedule=Cosine()), step, 4) for step in range(8)]
     # lr / 2 (1 + cos(pi step / 8)): cos of 0, 22.5, ..., 157.5 degrees
     by_hand = [0.1, 0.0961939766, 0.0853553391, 0.0691341716, 0.05, 0.0308658284, 0.0146446609, 0.0038060234]
     assert rates == pytest.approx(by_hand, abs=1e-10)
 
 
 def test_the_constant_schedule_stays() -> None:
-    assert {learning_rate(recipe(3, lr=0.05, lr_schedule="constant"), step, 7) for step in range(21)} == {0.05}
+    assert {learning_rate(recipe(3, lr=0.05, lr_schedule=Constant()), step, 7) for step in range(21)} == {0.05}
 
 
 def test_a_stage_that_resumes_goes_on_in_the_middle_of_its_schedule() -> None:
@@ -306,7 +307,7 @@ def go_on(session: LoopOptions, seed: int) -> dict[str, Any]:
     model = deep(seed)
     masking = rewiring(model, seed)
     torch.manual_seed(seed)
-    return outcome(model, masking, fit(model, recipe(2, lr_schedule="cosine"), masking, session=session, snapshots=frozenset({1})))
+    return outcome(model, masking, fit(model, recipe(2, lr_schedule=Cosine()), masking, session=session, snapshots=frozenset({1})))
 
 
 STEPS = 8  # two epochs of four batches
@@ -458,11 +459,11 @@ def test_a_run_tested_at_its_end_alone_has_the_accuracy_of_one_tested_always(tmp
 
 def test_a_snapshot_is_the_state_after_that_epoch_of_the_full_schedule() -> None:
     model = deep(0)
-    done = fit(model, recipe(3, lr_schedule="cosine"), snapshots=frozenset({1, 3}))
+    done = fit(model, recipe(3, lr_schedule=Cosine()), snapshots=frozenset({1, 3}))
     assert set(done.snapshots) == {1, 3}
     assert same(done.snapshots[3], model.state_dict())
     early = deep(0)
-    part = fit(early, recipe(3, lr_schedule="cosine"), stop_after=1)
+    part = fit(early, recipe(3, lr_schedule=Cosine()), stop_after=1)
     assert same(done.snapshots[1], early.state_dict())
     assert part.history == done.history[:1]
     assert not same(done.snapshots[1], done.snapshots[3])

@@ -1,21 +1,17 @@
 """What commands for tables and figures have in common: their words, the launcher, the machine."""
 
+from typing import Any
+
 from omegaconf import OmegaConf
 
 from runner.config.request import environment
 from runner.engine.machine import Machine, prepare
-from runner.errors import ConfigError, one_of
-from runner.launch.options import options_from
-from runner.launch.slots import Options
-from runner.launch.slurm import SlurmOptions
-from runner.launch.sweep import PREFIX
+from runner.launch.launcher import DEFAULT, PREFIX, Launcher, make_launcher, read_launcher
 from runner.spec.planned import PlannedRun
 from runner.suites.expand import Table, expand_all, parse_arguments
 
-LAUNCHERS: dict[str, type[Options] | type[SlurmOptions]] = {"gpu_queue": Options, "slurm": SlurmOptions}
 
-
-def launcher(words: list[str]) -> tuple[Options | SlurmOptions, list[str]]:
+def launcher(words: list[str]) -> tuple[Launcher, list[str]]:
     """What runs the jobs, by its options, and the other words of a command line.
 
     `hydra/launcher=NAME hydra.launcher.KEY=VALUE` as in a sweep; the queue, which is the default, takes its options as plain KEY=VALUE too.
@@ -24,14 +20,14 @@ def launcher(words: list[str]) -> tuple[Options | SlurmOptions, list[str]]:
         ConfigError: another launcher, an unknown option, a value of the wrong kind or out of range.
     """
     pairs = [word.partition("=")[::2] for word in words]
-    name = dict(pairs).get("hydra/launcher", "gpu_queue")
-    if name not in LAUNCHERS:
-        raise ConfigError(one_of("hydra/launcher", name, LAUNCHERS))
-    plain = set(Options.__dataclass_fields__) if name == "gpu_queue" else set[str]()
+    name = dict(pairs).get("hydra/launcher", DEFAULT)
+    cls, options = read_launcher(name)
+    plain = set(options) if name == DEFAULT else set[str]()
     own = {key for key, _ in pairs if key in plain or key.startswith(PREFIX)}
     given = OmegaConf.from_dotlist([f"{key.removeprefix(PREFIX)}={value}" for key, value in pairs if key in own])
     rest = [word for word, (key, _) in zip(words, pairs, strict=True) if key not in own | {"hydra/launcher"}]
-    return options_from(LAUNCHERS[name], OmegaConf.to_container(given), "" if plain else PREFIX), rest  # type: ignore[arg-type]
+    chosen: Any = OmegaConf.to_container(OmegaConf.merge(options, given))
+    return make_launcher(cls, chosen, "" if plain else PREFIX), rest
 
 
 def load(words: list[str]) -> tuple[list[Table], Machine, int | None]:

@@ -7,8 +7,6 @@ from rich.console import Console
 
 from runner.commands.arguments import launcher, load
 from runner.engine.machine import Machine
-from runner.launch.slots import Options
-from runner.launch.sweep import slots_for
 from runner.planning.show import lines
 from runner.planning.survey import survey
 from runner.suites.expand import Table
@@ -34,8 +32,7 @@ def without_runs(tables: list[Table]) -> Iterator[str]:
 
 def show_plan(words: list[str], console: Console) -> int:
     """Print what the tables need and what is there. Nothing is run."""
-    options, words = launcher(words)
+    chosen, words = launcher(words)
     tables, machine, threads = load(words)
-    each = slots_for(machine, options, threads)[0].threads if isinstance(options, Options) else threads or options.cpus_per_task
-    show_tables(tables, machine, each or torch.get_num_threads(), console)
+    show_tables(tables, machine, chosen.job_threads(machine, threads) or torch.get_num_threads(), console)
     return 0

@@ -1,9 +1,10 @@
 """Give records and caches that were made before components had tags the identities that they have now.
 
 Before, a component's module and class name were hashed, and `_target_` in a run's config.yaml named
-them. FORMER_NAMES holds these names. A record is touched only if its configuration, hashed as it was
-hashed then, gives the identities that it has: its run id and the key of each of its stages. Then its
-folder, `run_id`, stage keys and `_target_`s are written anew; nothing else in it changes.
+them. FORMER_NAMES holds these names. Of a learning-rate schedule, which was no component, the name was
+hashed. A record is touched only if its configuration, hashed as it was hashed then, gives the
+identities that it has: its run id and the key of each of its stages. Then its folder, `run_id`, stage
+keys and `_target_`s are written anew; nothing else in it changes.
 
 Idempotent: repeat the command after a crash and it does what is left.
 """
@@ -13,7 +14,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from runner.config.compose import compose_config
 from runner.errors import ConfigError
 from runner.files import write_json
 from runner.spec.identity import Identity, identify, tag_of
+from runner.spec.run import Recipe, Run, Stage
 
 FORMER_NAMES: dict[str, str] = OmegaConf.to_container(OmegaConf.load(Path(__file__).with_name("former_names.yaml")))  # type: ignore[assignment]
 TARGET = re.compile(r"^(?P<before>[ -]*_target_: )(?P<name>[\w.]+)$", re.MULTILINE)
@@ -44,6 +46,20 @@ class Rekeyed:
 def former_name(cls: type) -> str:
     """The module and class name under which a component was hashed."""
     return FORMER_NAMES[tag_of(cls)]
+
+
+def former_identity(run: Run) -> Identity:
+    """The run's identity by version 0.1.0: components by their former names, learning-rate schedules by theirs."""
+    return identify(replace(run, stages=tuple(map(_with_schedule_name, run.stages))), former_name)
+
+
+def _with_schedule_name(stage: Stage) -> Stage:
+    """The stage with the name of its recipe's schedule in place of the component; the default one is left out of the hash, as its name was."""
+    if stage.recipe is None:
+        return stage
+    schedule, default = stage.recipe.lr_schedule, Recipe.lr_schedule
+    before: Any = default if schedule == default else tag_of(type(schedule))
+    return replace(stage, recipe=replace(stage.recipe, lr_schedule=before))
 
 
 def renewed_config(text: str) -> str:
@@ -91,7 +107,7 @@ def _rekey_run(folder: Path, done: Rekeyed) -> None:
     new = identify(run)
     if folder.name == new.run_id:
         return
-    former = identify(run, former_name)
+    former = former_identity(run)
     record = json.loads(path.read_text(encoding="utf-8")) if (path := folder / "result.json").is_file() else None
     if not _agrees(folder.name, former, record):
         done.kept.append(folder.name)

@@ -10,16 +10,15 @@ from runner.commands.plan import without_runs
 from runner.commands.write import write, written
 from runner.engine.preflight import check
 from runner.errors import EXIT_STOPPED
-from runner.launch.slots import Options
-from runner.launch.slurm import EXIT_WAITING, run_remote
-from runner.launch.sweep import make_job, run_all, say, slots_for
+from runner.launch.launcher import EXIT_WAITING, print_lines
+from runner.launch.sweep import make_job
 from runner.planning.survey import survey
 from runner.records.find import record_path
 
 
 def reproduce(words: list[str], console: Console) -> int:
     """Run what the tables miss, then write and print them, then name what failed; the command's exit code."""
-    options, words = launcher(words)
+    chosen, words = launcher(words)
     tables, machine, threads = load(words)
     jobs = unique_jobs(tables)
     missing = [job for job in jobs if not record_path(machine.results_dir, job.run_id).is_file()]
@@ -29,14 +28,11 @@ def reproduce(words: list[str], console: Console) -> int:
     for line in without_runs(tables):
         console.print(line, soft_wrap=True)
     todo = [make_job(job.run, machine, list(job.overrides)) for job in missing]
-    if isinstance(options, Options):
-        code, said = run_all(todo, slots_for(machine, options, threads), options, console)
-    else:
-        code, said = run_remote(todo, options, console)
+    code, message = chosen.run(todo, machine, threads, console)
     for table in tables if code not in (EXIT_STOPPED, EXIT_WAITING) else ():
         console.print()
         print(write(table, machine.results_dir))
         console.print(f"written to {written(table, machine.results_dir)}", soft_wrap=True)
-    if said:
-        say(console, said)
+    if message:
+        print_lines(console, message)
     return code

@@ -5,6 +5,7 @@ from typing import Any
 
 from runner.config.instantiate import construct
 from runner.config.interpolation import Resolved
+from runner.config.lr_schedule import named_schedule
 from runner.config.repeat import Placed, expand_rounds, placed
 from runner.config.stage_node import StageNode, StartNode, read_stage
 from runner.errors import ConfigError
@@ -184,7 +185,7 @@ def _build_recipe(node: StageNode, built: _Built, start: Start, place: str) -> R
             batch_size=node.batch_size or train["batch_size"],
             momentum=float(train["momentum"]),
             weight_decay=float(train["weight_decay"]),
-            lr_schedule=node.lr_schedule or train["lr_schedule"],
+            lr_schedule=named_schedule(node.lr_schedule or train["lr_schedule"], "train.lr_schedule"),
             precision=train["precision"],
             first_epoch=first,
             last_epoch=first + node.segment if node.segment and first + node.segment < epochs else None,

@@ -70,12 +70,13 @@ def _unknown_choice(error: MissingConfigException, conf: str, words: list[str]) 
 
 
 def _unknown_key(key: str, conf: str, words: list[str]) -> str:
-    keys = _all_keys(conf, words)
+    keys = _all_keys(conf, [word for word in words if word.partition("=")[0] != key])  # a folder of conf that is no group of a run cannot be composed
     parent, _, last = key.rpartition(".")
     siblings = [k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == parent]
     if siblings:
         shown = ", ".join(siblings)
-        guess = nearest(last, siblings) or nearest(key, keys)
+        elsewhere = [k for k in keys if k.rpartition(".")[2] == last]  # lr_schedule is train.lr_schedule
+        guess = f"; did you mean {elsewhere[0]!r}?" if elsewhere else nearest(last, siblings) or nearest(key, keys)
         return f"{key} is not a key; {parent or 'the top level'} has: {shown}{guess}"
     return f"{key} is not a key{nearest(key, keys)}; see --cfg job for all of them"
 

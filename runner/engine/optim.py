@@ -1,7 +1,6 @@
-"""The optimizer and the learning-rate schedules of the training loop."""
+"""The optimizer and the learning rates of the training loop."""
 
 import inspect
-import math
 from typing import Any
 
 import torch
@@ -14,21 +13,11 @@ from runner.spec.run import Recipe
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Learning rate of step `step`, counted from the start of the schedule (a resumed stage starts in the middle of one).
 
-    `step` multiplies by 0.1 at 1/2 and 3/4 of all steps (IMC appendix A.4: epochs 80 and 120 of 160); `cosine` is lr/2 (1 + cos(pi t)); `constant` stays.
-    Warm-up multiplies step t of its T by (t + 1) / T.
+    The recipe's schedule, times the warm-up: (t + 1) / T in step t of its T steps.
     """
     warm = round(recipe.warmup * steps_per_epoch)
-    return _scheduled(recipe, step, steps_per_epoch) * (min(1.0, (step + 1) / warm) if warm else 1.0)
-
-
-def _scheduled(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    total = recipe.epochs * steps_per_epoch
-    if recipe.lr_schedule == "constant":
-        return recipe.lr
-    if recipe.lr_schedule == "cosine":
-        return recipe.lr / 2 * (1 + math.cos(math.pi * step / total))
-    drops = (2 * step >= total) + (4 * step >= 3 * total)  # whole numbers: a drop on the boundary itself is exact
-    return recipe.lr * 0.1**drops
+    scheduled = recipe.lr_schedule(recipe.lr, step, recipe.epochs * steps_per_epoch)
+    return scheduled * (min(1.0, (step + 1) / warm) if warm else 1.0)
 
 
 class Sgd(torch.optim.SGD):

@@ -19,11 +19,11 @@ from runner.launch.slots import Slot
 
 STOPPED = 143  # exit code of a run that was asked to stop and has written a checkpoint
 DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
-TAIL = 20_000  # bytes of a log that are read for its last words
+TAIL = 20_000  # bytes of a log that are read for its last message
 
 
 @dataclass(frozen=True)
-class Job:
+class QueueJob:
     """A command and where its traces lie.
 
     Args:
@@ -55,7 +55,7 @@ class Job:
 class Running:
     """A job at work."""
 
-    job: Job
+    job: QueueJob
     slot: Slot
     process: subprocess.Popen[bytes]
     offset: int  # of this attempt in the log
@@ -67,10 +67,10 @@ class Running:
             os.killpg(self.process.pid, number)
 
     def finish(self, how: str = "") -> "Outcome":
-        """Take leave of a process that has ended, and of whatever it left behind in its group."""
+        """Kill what the process left in its group and return how it ended."""
         self.kill(signal.SIGKILL)
         code = self.process.wait()
-        return Outcome(self.job, code, time.time() - self.begun, self.job.done(), how, last_words(self.job.log, self.offset))
+        return Outcome(self.job, code, time.time() - self.begun, self.job.done(), how, last_message(self.job.log, self.offset))
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,15 @@ class Outcome:
         code: exit code, or minus the signal that killed it.
         recorded: whether its result is there.
         how: in words, where the code does not tell.
-        said: the last that it printed.
+        message: the last that it printed (`last_message`).
     """
 
-    job: Job
+    job: QueueJob
     code: int
     seconds: float
     recorded: bool
     how: str = ""
-    said: str = ""
+    message: str = ""
 
     @property
     def failed(self) -> bool:
@@ -101,8 +101,8 @@ class Outcome:
         """Whether it ended because it was asked to."""
         return not self.how and self.code in (STOPPED, -signal.SIGTERM)
 
-    def words(self) -> str:
-        """For people."""
+    def describe(self) -> str:
+        """How it ended, for people."""
         if self.how:
             return self.how
         if self.code < 0:
@@ -113,34 +113,34 @@ class Outcome:
         return {2: "refused (exit 2)", STOPPED: "stopped at a checkpoint"}.get(self.code, f"failed (exit {self.code})")
 
 
-def start(job: Job, slot: Slot) -> Running:
+def start(job: QueueJob, slot: Slot) -> Running:
     """The job's process, the leader of a session of its own: Ctrl-C in the terminal reaches the queue alone, which passes it on.
 
     Raises:
         OSError: no process, or no log, could be made.
     """
-    given = {word.partition("=")[0] for word in job.command}
-    words = [word for word in slot.words if word.partition("=")[0] not in given]
+    own = {word.partition("=")[0] for word in job.command}
+    overrides = [override for override in slot.overrides if override.partition("=")[0] not in own]
     offset = begin_log(job.log, job.again or shlex.join(job.command))
     wrapper = (sys.executable, "-I", "-S", str(DIE_WITH_PARENT), str(os.getpid())) if sys.platform.startswith("linux") else ()
     environment = {**os.environ, **slot.environment}
     with job.log.open("ab") as file:
         process = subprocess.Popen(
-            [*wrapper, *job.command, *words], stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True
+            [*wrapper, *job.command, *overrides], stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True
         )
     return Running(job, slot, process, offset)
 
 
 def begin_log(log: Path, command: str) -> int:
-    """A dated line for a new attempt; earlier attempts stay. Where in the log the attempt's own words begin."""
+    """Write a dated line for a new attempt after the earlier ones; where in the log the attempt's own output begins."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         file.write(f"==== {datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z} {command}\n".encode())
         return file.tell()
 
 
-def last_words(log: Path, offset: int) -> str:
-    """What an attempt said of its failure: its last line that names one, else its last line."""
+def last_message(log: Path, offset: int) -> str:
+    """What an attempt printed about its failure: its last line that names one, else its last line."""
     if not log.is_file():
         return "(it printed nothing)"
     with log.open("rb") as file:
@@ -150,7 +150,7 @@ def last_words(log: Path, offset: int) -> str:
     return (named or lines or ["(it printed nothing)"])[-1][:300]
 
 
-def shared_first(jobs: list[Job]) -> list[Job]:
+def shared_first(jobs: list[QueueJob]) -> list[QueueJob]:
     """The jobs in an order that makes first what most others wait for; otherwise as they came.
 
     A rewinding point of a shared stage counts as much as the stage: made by a job that keeps none, it would have to be trained to that point once more.

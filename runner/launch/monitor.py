@@ -14,7 +14,7 @@ from runner.launch.jobs import Outcome, Running, read_json
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
-class Board:
+class Monitor:
     """Says what happens. A context manager: at its end the terminal is given back. A terminal that is gone stops no work."""
 
     def __init__(self, console: Console, slots: int) -> None:
@@ -23,7 +23,7 @@ class Board:
         self.looked = 0.0
         self.paces: dict[str, Pace] = {}
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "Monitor":
         with contextlib.suppress(OSError):
             if self.live:
                 self.live.start()
@@ -46,7 +46,7 @@ class Board:
     def ended(self, outcome: Outcome) -> None:
         """How it ended."""
         if outcome.failed:
-            self.say(f"{outcome.words()} after {span(outcome.seconds)}: {outcome.job.name}: {outcome.said}")
+            self.say(f"{outcome.describe()} after {span(outcome.seconds)}: {outcome.job.name}: {outcome.message}")
             return
         record = read_json(outcome.job.folder / "result.json")
         known = record.get("accuracy") is not None and record.get("density") is not None
@@ -65,7 +65,7 @@ class Board:
         found = []
         for item in running:
             status = read_json(item.job.folder / "status.json")
-            if status.get("updated", 0.0) < item.begun - 1:  # an earlier attempt's last words
+            if status.get("updated", 0.0) < item.begun - 1:  # of an earlier attempt
                 status = {}
             pace = self.paces.setdefault(item.job.name, Pace())
             found.append(job_line(item.job.name, now - item.begun, status, pace.left(status)))
@@ -95,14 +95,14 @@ class Pace:
 
 def job_line(name: str, seconds: float, status: dict[str, Any], left: float | None) -> str:
     """Run, its time so far, stage, epoch, accuracy, time that this stage has left."""
-    words = [name, span(seconds), str(status.get("stage", "starting"))]
+    parts = [name, span(seconds), str(status.get("stage", "starting"))]
     if "epoch" in status:
-        words.append(f"epoch {status['epoch']}/{status['epochs']}")
+        parts.append(f"epoch {status['epoch']}/{status['epochs']}")
     if status.get("accuracy") is not None:
-        words.append(f"{status['accuracy']:.2f} %")
+        parts.append(f"{status['accuracy']:.2f} %")
     if left is not None:
-        words.append(f"about {span(left)} left in this stage")
-    return "  ".join(words)
+        parts.append(f"about {span(left)} left in this stage")
+    return "  ".join(parts)
 
 
 def time_left(ended: list[float], running: list[float], waiting: int, slots: int) -> float | None:

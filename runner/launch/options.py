@@ -1,13 +1,14 @@
 """A launcher's options as a user types them: `hydra.launcher.NAME=VALUE`, or words of `make reproduce`. Wrong ones are named all at once."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from runner.errors import ConfigError, nearest
 
 T = TypeVar("T")
-WANTED = {int: "a whole number", float: "a number", dict: "a mapping, e.g. '{account: lab}'", str: "a word"}
+WANTED = {bool: "true or false", int: "a whole number", float: "a number", dict: "a mapping, e.g. '{account: lab}'", str: "a word"}
 
 
 def options_from(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
@@ -19,13 +20,14 @@ def options_from(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
     Raises:
         ConfigError: with a message for each unknown name, value of the wrong kind and (by the class itself) value out of range.
     """
-    kinds, given, problems = get_type_hints(cls), dict[str, Any](), list[str]()
+    hints, given, problems = get_type_hints(cls), dict[str, Any](), list[str]()
+    kinds = {f.name: hints[f.name] for f in fields(cls)}  # type: ignore[arg-type]
     for name, value in values.items():
         if name not in kinds:
             problems.append(f"{prefix}{name} is not an option: {', '.join(kinds)}{nearest(name, kinds)}")
             continue
-        choices = get_args(kinds[name]) if get_origin(kinds[name]) is not dict else ()
-        kind = next(iter(choices), get_origin(kinds[name]) or kinds[name])
+        choices = get_args(kinds[name]) if get_origin(kinds[name]) is not dict else (kinds[name],)
+        kind = next(iter(get_origin(choice) or choice for choice in choices), kinds[name])
         optional = NoneType in choices
         try:
             given[name] = None if optional and value in (None, "null") else _typed(value, kind)
@@ -41,7 +43,7 @@ def options_from(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
 
 
 def _typed(value: Any, kind: Any) -> Any:
-    if isinstance(value, bool) or (kind is int and isinstance(value, float)) or (kind is dict) != isinstance(value, Mapping):
+    if isinstance(value, bool) != (kind is bool) or (kind is int and isinstance(value, float)) or (kind is dict) != isinstance(value, Mapping):
         raise TypeError
     return kind(value)
 

@@ -1,4 +1,7 @@
-"""Where jobs may run on this machine: cards as CUDA_VISIBLE_DEVICES names them, or cores. Pure functions of what nvidia-smi prints, but for the last three."""
+"""Where jobs may run on this machine: cards as CUDA_VISIBLE_DEVICES names them, or cores.
+
+Pure functions of what nvidia-smi prints, but for the last three.
+"""
 
 import os
 import subprocess
@@ -6,10 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from runner.errors import ConfigError, one_of
-from runner.launch.options import too_small
-
-ON_ERROR = ("continue", "stop")
 MEMORY_SECONDS = 2.0  # between two questions for free memory
 
 
@@ -18,35 +17,9 @@ class Slot:
     """Where a job runs: the variables that its process gets, and the card that it has to itself or shares."""
 
     environment: dict[str, str] = field(default_factory=dict)
-    words: tuple[str, ...] = ()  # further overrides, unless the job has its own value
+    overrides: tuple[str, ...] = ()  # further ones, unless the job has its own value
     gpu: str | None = None
     threads: int | None = None  # of torch; None = torch's choice
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a queue behaves: hydra/launcher=gpu_queue, or words of `make reproduce`.
-
-    Args:
-        slots: jobs at a time on CPUs; None = one a core (one for `env.threads` cores where that is set), with threads = cores / slots: two one-threaded jobs do
-            1.67 times the work of one with two threads on small images (measured).
-        jobs_per_gpu: jobs that share a card.
-        min_free_gb: a card with less free memory (GiB) gets no further job. Looked at when a job begins; MIG parts are not checked.
-        on_error: `continue` with the other jobs, or `stop`: begin no further one.
-        grace_seconds: time that jobs get to checkpoint when the queue is asked to stop.
-    """
-
-    slots: int | None = None
-    jobs_per_gpu: int = 1
-    min_free_gb: float = 0.0
-    on_error: str = "continue"
-    grace_seconds: float = 60.0
-
-    def __post_init__(self) -> None:
-        problems = [one_of("on_error", self.on_error, ON_ERROR)] if self.on_error not in ON_ERROR else []
-        problems += too_small(self, {"slots": 1, "jobs_per_gpu": 1, "min_free_gb": 0, "grace_seconds": 0})
-        if problems:
-            raise ConfigError(*problems)
 
 
 def gpu_ids(visible: str | None, listing: str, count: int = 0) -> list[str]:
@@ -74,15 +47,17 @@ def gpu_ids(visible: str | None, listing: str, count: int = 0) -> list[str]:
     return found + ([card] if card else [])
 
 
-def slots_of(gpus: list[str], cores: int, options: Options, threads: int | None = None) -> list[Slot]:
+def slots_of(gpus: list[str], cores: int, *, slots: int | None = None, jobs_per_gpu: int = 1, threads: int | None = None) -> list[Slot]:
     """GPU slots where there are cards, one on each before a second on any; else CPU slots with threads = cores / slots.
 
     Args:
+        slots: jobs at a time on CPUs; None = one a core, or one for `threads` cores where that is set.
+        jobs_per_gpu: jobs that share a card.
         threads: env.threads where the user has set it.
     """
     if gpus:
-        return [Slot({"CUDA_VISIBLE_DEVICES": name}, ("env.device=cuda",), name) for _ in range(options.jobs_per_gpu) for name in gpus]
-    count = options.slots or max(1, cores // (threads or 1))
+        return [Slot({"CUDA_VISIBLE_DEVICES": name}, ("env.device=cuda",), name) for _ in range(jobs_per_gpu) for name in gpus]
+    count = slots or max(1, cores // (threads or 1))
     each = threads or max(1, cores // count)
     return [Slot({"OMP_NUM_THREADS": str(each), "CUDA_VISIBLE_DEVICES": ""}, (f"env.threads={each}",), threads=each) for _ in range(count)]
 
@@ -96,41 +71,41 @@ def free_gb(listing: str, gpu: str) -> float | None:
     return None
 
 
-def machine_slots(options: Options, cards: int, threads: int | None = None) -> list[Slot]:
-    """The slots of this machine.
+def machine_slots(cards: int, *, slots: int | None = None, jobs_per_gpu: int = 1, threads: int | None = None) -> list[Slot]:
+    """The slots of this machine; `slots_of` says what they are.
 
     Args:
         cards: that torch sees; 0 where the jobs are to run on the CPU.
     """
     gpus = gpu_ids(os.environ.get("CUDA_VISIBLE_DEVICES"), _nvidia_smi("-L"), cards) if cards else []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return slots_of(gpus, cores, options, threads)
+    return slots_of(gpus, cores, slots=slots, jobs_per_gpu=jobs_per_gpu, threads=threads)
 
 
-class Room:
-    """Whether a slot's card has the free memory that is asked for; yes where nobody can tell."""
+class FreeMemory:
+    """Whether a slot's card has enough free memory, at least `min_free_gb` GiB; yes where nvidia-smi does not tell."""
 
-    def __init__(self, options: Options, say: Callable[[str], None]) -> None:
-        self.least, self.say = options.min_free_gb, say
-        self.listing, self.asked, self.told = "", -MEMORY_SECONDS, set[str]()
+    def __init__(self, min_free_gb: float, say: Callable[[str], None]) -> None:
+        self.least, self.say = min_free_gb, say
+        self.listing, self.listed_at, self.named = "", -MEMORY_SECONDS, set[str]()
 
     def __call__(self, slot: Slot) -> bool:
-        """Look; a card that keeps jobs waiting is named once."""
+        """Look at the card's memory; a card that keeps jobs waiting is named once."""
         if slot.gpu is None or not self.least:
             return True
-        if time.monotonic() - self.asked >= MEMORY_SECONDS:
+        if time.monotonic() - self.listed_at >= MEMORY_SECONDS:
             self.listing = _nvidia_smi("--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits")
-            self.asked = time.monotonic()
+            self.listed_at = time.monotonic()
         free = free_gb(self.listing, slot.gpu)
         enough = free is None or free >= self.least
-        if not enough and slot.gpu not in self.told:
-            self.told.add(slot.gpu)
+        if not enough and slot.gpu not in self.named:
+            self.named.add(slot.gpu)
             self.say(f"waiting: GPU {slot.gpu} has {free:.1f} GiB free, min_free_gb={self.least:g}")
         return enough
 
 
-def _nvidia_smi(*words: str) -> str:
+def _nvidia_smi(*arguments: str) -> str:
     try:
-        return subprocess.run(["nvidia-smi", *words], capture_output=True, text=True, timeout=30, check=True).stdout
+        return subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return ""

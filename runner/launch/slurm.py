@@ -12,31 +12,31 @@ import os
 import socket
 import subprocess
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from omegaconf import DictConfig
 from rich.console import Console
 
 from runner.config.compose import compose_config
 from runner.config.request import read_request
 from runner.engine.execute import execute
-from runner.errors import EXIT_FAILED, ConfigError, SweepEnded, guarded
-from runner.launch.jobs import Job, Outcome, begin_log, last_words, shared_first
-from runner.launch.options import options_from, too_small
+from runner.engine.machine import Machine
+from runner.errors import EXIT_FAILED, ConfigError, guarded
+from runner.launch.jobs import Outcome, QueueJob, begin_log, last_message, shared_first
+from runner.launch.launcher import EXIT_WAITING, print_lines
+from runner.launch.options import too_small
 from runner.launch.queue import summary
-from runner.launch.sweep import PREFIX, checked_jobs, counted, say
 
 ABSENT = 3  # polls that a job has to be missing from the queue: requeued ones may be for a moment
 EARLY = 30  # seconds: Slurm looks at its jobs' limits that often, and so may warn that much before it was asked to
 START = 20  # seconds that a job needs before it can take a warning; one that comes before ends it
-EXIT_WAITING = 130  # the wait was interrupted; the jobs go on
 
 
 @dataclass(frozen=True)
-class SlurmOptions:
-    """What a job asks of the cluster: conf/hydra/launcher/slurm.yaml.
+class Slurm:
+    """A Slurm job for each job: what it asks of the cluster (conf/hydra/launcher/slurm.yaml).
 
     Args:
         timeout_min: time limit; a job that reaches it checkpoints and is queued again, up to `max_num_timeout` times.
@@ -46,6 +46,8 @@ class SlurmOptions:
         poll_s: seconds between two looks at the queue.
     """
 
+    tag: ClassVar[str] = "slurm"
+    at_a_time: ClassVar[str] = "hydra.launcher.array_parallelism says how many run at a time"
     timeout_min: int = 240
     cpus_per_task: int = 4
     gpus_per_node: int | None = None
@@ -55,7 +57,7 @@ class SlurmOptions:
     max_num_timeout: int = 100
     signal_delay_s: int = 120
     poll_s: float = 10.0
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         least = {"timeout_min": 1, "cpus_per_task": 1, "gpus_per_node": 0, "array_parallelism": 1, "max_num_timeout": 0, "signal_delay_s": 1, "poll_s": 0.1}
@@ -67,6 +69,28 @@ class SlurmOptions:
             )
         if problems:
             raise ConfigError(*problems)
+
+    def run(self, jobs: Sequence[QueueJob], machine: Machine, threads: int | None, console: Console) -> tuple[int, str]:
+        """Submit what is missing and wait for it; `Launcher.run`.
+
+        Raises:
+            ConfigError: no Slurm, or no submitit; nothing has been submitted then.
+        """
+        missing = shared_first([job for job in jobs if not job.done()])
+        if not missing:
+            return 0, ""
+        ids = _submit(missing, self)
+        console.print(f"submitted as Slurm jobs {ids[0]} to {ids[-1]}")
+        try:
+            ended = _wait(dict(zip(ids, missing, strict=True)), self.poll_s, console)
+        except KeyboardInterrupt:
+            return EXIT_WAITING, f"no longer waiting; the jobs go on. To stop them: scancel {ids[0].partition('_')[0]}"
+        message = summary(ended, missing)
+        return (EXIT_FAILED if message else 0), message
+
+    def job_threads(self, machine: Machine, threads: int | None) -> int:
+        """`Launcher.job_threads`: one for each CPU of the job."""
+        return threads or self.cpus_per_task
 
     def parameters(self) -> dict[str, Any]:
         """The options by submitit's names."""
@@ -80,7 +104,7 @@ class SlurmOptions:
 class RemoteRun:
     """A run as submitit sends it to a node."""
 
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     log: Path
     again: str
 
@@ -90,7 +114,7 @@ class RemoteRun:
         with self.log.open("ab") as file:  # beside the record, as with every launcher
             for stream in (1, 2):
                 os.dup2(file.fileno(), stream)
-        return guarded(lambda: execute(read_request(compose_config(list(self.words)))))
+        return guarded(lambda: execute(read_request(compose_config(list(self.overrides)))))
 
     def checkpoint(self) -> Any:
         """What is queued again when the time is up: the same run, which finds its checkpoint."""
@@ -99,43 +123,7 @@ class RemoteRun:
         return DelayedSubmission(self)
 
 
-def launch_slurm(configs: list[DictConfig], words: list[list[str]], options: dict[str, Any]) -> None:
-    """Submit what is missing of a sweep and wait for it.
-
-    Raises:
-        ConfigError: a job that could not start, or no Slurm; nothing has been submitted then.
-        SweepEnded: some jobs failed, or the wait was interrupted; submitted jobs go on.
-    """
-    chosen = options_from(SlurmOptions, options, PREFIX)
-    jobs, _ = checked_jobs(configs, words)
-    console = Console(highlight=False)
-    console.print(counted(jobs, len(words)))
-    code, said = run_remote(jobs, chosen, console)
-    if code:
-        say(console, said)
-        raise SweepEnded(code)
-
-
-def run_remote(jobs: list[Job], options: SlurmOptions, console: Console) -> tuple[int, str]:
-    """Submit what is missing, wait for it; the command's exit code, and what is to be said at the very end.
-
-    Raises:
-        ConfigError: no Slurm, or no submitit.
-    """
-    missing = shared_first([job for job in jobs if not job.done()])
-    if not missing:
-        return 0, ""
-    ids = _submit(missing, options)
-    console.print(f"submitted as Slurm jobs {ids[0]} to {ids[-1]}")
-    try:
-        ended = _wait(dict(zip(ids, missing, strict=True)), options.poll_s, console)
-    except KeyboardInterrupt:
-        return EXIT_WAITING, f"no longer waiting; the jobs go on. To stop them: scancel {ids[0].partition('_')[0]}"
-    said = summary(ended, missing)
-    return (EXIT_FAILED if said else 0), said
-
-
-def _submit(jobs: list[Job], options: SlurmOptions) -> list[str]:
+def _submit(jobs: list[QueueJob], options: Slurm) -> list[str]:
     """Submit the jobs as one array; their Slurm ids."""
     try:
         import submitit  # optional
@@ -152,18 +140,18 @@ def _submit(jobs: list[Job], options: SlurmOptions) -> list[str]:
     return [str(job.job_id) for job in found]
 
 
-def remote_run(job: Job, options: SlurmOptions) -> RemoteRun:
-    """The job's words, which follow the interpreter and run.py in its command, with as many threads as it has CPUs."""
-    words = job.command[2:]
-    threads = () if any(word.startswith("env.threads=") for word in words) else (f"env.threads={options.cpus_per_task}",)
+def remote_run(job: QueueJob, options: Slurm) -> RemoteRun:
+    """The job's overrides, which follow the interpreter and run.py in its command, with as many threads as it has CPUs."""
+    overrides = job.command[2:]
+    threads = () if any(override.startswith("env.threads=") for override in overrides) else (f"env.threads={options.cpus_per_task}",)
     job.folder.mkdir(parents=True, exist_ok=True)
-    return RemoteRun((*words, *threads), job.log.resolve(), job.again)
+    return RemoteRun((*overrides, *threads), job.log.resolve(), job.again)
 
 
-def _wait(jobs: dict[str, Job], poll: float, console: Console) -> list[Outcome]:
+def _wait(jobs: dict[str, QueueJob], poll: float, console: Console) -> list[Outcome]:
     """Wait until every job has left the queue; done is what has its record."""
     begun, missed, ended = time.time(), dict.fromkeys(jobs, 0), list[Outcome]()
-    before = {identity: job.log.stat().st_size if job.log.is_file() else 0 for identity, job in jobs.items()}  # earlier attempts' words
+    before = {identity: job.log.stat().st_size if job.log.is_file() else 0 for identity, job in jobs.items()}  # where this attempt's output begins
     while jobs:
         time.sleep(poll)
         queued = queued_jobs(list(jobs))
@@ -175,8 +163,8 @@ def _wait(jobs: dict[str, Job], poll: float, console: Console) -> list[Outcome]:
                 continue
             job = jobs.pop(identity)
             how = "" if job.done() else "left Slurm's queue without a result"
-            ended.append(Outcome(job, 0, time.time() - begun, not how, how, last_words(job.log, before[identity])))
-            say(console, f"{'failed' if how else 'done'}: {job.name} (Slurm job {identity})")
+            ended.append(Outcome(job, 0, time.time() - begun, not how, how, last_message(job.log, before[identity])))
+            print_lines(console, f"{'failed' if how else 'done'}: {job.name} (Slurm job {identity})")
         for identity in queued & missed.keys():
             missed[identity] = 0
     return ended

@@ -135,6 +135,8 @@ def _is_default(f: Field[Any], value: Any, naming: Naming) -> bool:
     default = f.default if f.default is not MISSING else f.default_factory() if f.default_factory is not MISSING else MISSING
     if default is MISSING or value is default:
         return default is not MISSING
+    if isinstance(value, SCALARS) != isinstance(default, SCALARS):
+        return False  # one is a number or a text, the other none
     if isinstance(value, SCALARS) and isinstance(default, SCALARS):  # most fields: no need to write JSON twice
         one, other = canonical(value), canonical(default)
         return type(one) is type(other) and one == other

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 from pruners.base import (
     Approximate,
 )
+from runner.spec.lr_schedule import LrSchedule, Step
 
 KINDS = ("train", "prune", "search", "measure")  # as YAML writes them
 LOAD = "load"  # what a training becomes whose weights come from elsewhere
-SCHEDULES = ("step", "cosine", "constant")
 PRECISIONS = ("fp32", "bf16")
 
 
@@ -60,7 +60,7 @@ class Recipe:
         warmup: epochs, or a fraction of one, in which lr grows linearly from nearly zero to its first value.
         nesterov: the momentum's kind.
         trainable_decay: weight decay of what a masking trains besides the weights; None = as the weights'.
-        lr_schedule: `step` multiplies lr by 0.1 at 1/2 and 3/4 of the schedule's steps, `cosine` goes to zero, `constant` stays.
+        lr_schedule: the rate of each step (runner/spec/lr_schedule.py).
         test_every: epochs between tests on held-out images, counted from the schedule's start; a stage's last epoch is always tested; 0 = that one alone.
     """
 
@@ -70,7 +70,7 @@ class Recipe:
     batch_size: int
     momentum: float
     weight_decay: float
-    lr_schedule: str = "step"
+    lr_schedule: LrSchedule = Step()
     precision: str = "fp32"
     first_epoch: int = 0
     last_epoch: int | None = None
@@ -94,7 +94,6 @@ class Recipe:
                 ),
                 ("weight_decay", self.weight_decay >= 0, "0 or more"),
                 ("test_every", self.test_every >= 0, "0 or more: epochs from one test to the next, 0 = the last epoch of each stage alone"),
-                ("lr_schedule", self.lr_schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
                 ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
                 ("warmup", 0 <= self.warmup < max(self.epochs, 1), f"0ep or more, and shorter than the training ({self.epochs} epochs)"),
             )

@@ -1,0 +1,66 @@
+"""hydra/launcher=gpu_queue: a process for each job on the cards or cores of this machine (runner/launch/queue.py)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from rich.console import Console
+
+from runner.engine.machine import Machine
+from runner.errors import EXIT_FAILED, EXIT_STOPPED, ConfigError, one_of
+from runner.launch.jobs import QueueJob
+from runner.launch.options import too_small
+from runner.launch.queue import Interrupted, run_queue, summary
+from runner.launch.slots import Slot, machine_slots
+
+ON_ERROR = ("continue", "stop")
+
+
+@dataclass(frozen=True)
+class GpuQueue:
+    """The queue of one machine: conf/hydra/launcher/gpu_queue.yaml.
+
+    Args:
+        slots: jobs at a time on CPUs; None = one a core (one for `env.threads` cores where that is set), with threads = cores / slots: two one-threaded jobs do
+            1.67 times the work of one with two threads on small images (measured).
+        jobs_per_gpu: jobs that share a card.
+        min_free_gb: a card with less free memory (GiB) gets no further job. Looked at when a job begins; MIG parts are not checked.
+        on_error: `continue` with the other jobs, or `stop`: begin no further one.
+        grace_seconds: time that jobs get to checkpoint when the queue is asked to stop.
+    """
+
+    tag: ClassVar[str] = "gpu_queue"
+    at_a_time: ClassVar[str] = "hydra.launcher.slots says how many run at a time"
+    slots: int | None = None
+    jobs_per_gpu: int = 1
+    min_free_gb: float = 0.0
+    on_error: str = "continue"
+    grace_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        problems = [one_of("on_error", self.on_error, ON_ERROR)] if self.on_error not in ON_ERROR else []
+        problems += too_small(self, {"slots": 1, "jobs_per_gpu": 1, "min_free_gb": 0, "grace_seconds": 0})
+        if problems:
+            raise ConfigError(*problems)
+
+    def run(self, jobs: Sequence[QueueJob], machine: Machine, threads: int | None, console: Console) -> tuple[int, str]:
+        """`Launcher.run`."""
+        missing = [job for job in jobs if not job.done()]
+        slots = self.slots_on(machine, threads)
+        try:
+            ended = run_queue(missing, slots, console, on_error=self.on_error, grace_seconds=self.grace_seconds, min_free_gb=self.min_free_gb)
+        except Interrupted as stop:
+            failed = summary([outcome for outcome in stop.ended if not outcome.stopped], missing)
+            return EXIT_STOPPED, "\n".join([*filter(None, [failed]), "stopped: the running jobs are checkpointed; the same command goes on from there"])
+        message = summary(ended, missing)
+        return (EXIT_FAILED if message else 0), message
+
+    def job_threads(self, machine: Machine, threads: int | None) -> int | None:
+        """`Launcher.job_threads`."""
+        return self.slots_on(machine, threads)[0].threads
+
+    def slots_on(self, machine: Machine, threads: int | None) -> list[Slot]:
+        """The slots for jobs on the machine's kind of device; `threads` as for `run`."""
+        cards = torch.cuda.device_count() if machine.device.type == "cuda" else 0
+        return machine_slots(cards, slots=self.slots, jobs_per_gpu=self.jobs_per_gpu, threads=threads)
