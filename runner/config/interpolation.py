@@ -6,7 +6,7 @@ as a resolver or an escape, is left to OmegaConf.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +38,13 @@ class Origins:
         `method.stages.1.pruner` is `${method.pruner}` and `method.pruner.score` is `${method.score}`, so the
         batches at method.stages.1.pruner.score.batches are set as method.score.batches.
         """
-        while True:
-            found = next((above for above in _above(place) if above in self.whole), None)
-            if found is None:
-                return place
-            place = self.whole[found] + place[len(found) :]
+        end = 0
+        while end >= 0:  # from the outermost place that it lies in to itself
+            end = place.find(".", end + 1)
+            above = place if end < 0 else place[:end]
+            if above in self.whole:
+                place, end = self.whole[above] + place[len(above) :], 0
+        return place
 
     def groups_read(self, place: str) -> set[str]:
         """Top-level keys that the values below `place` refer to."""
@@ -142,12 +144,6 @@ class _Walk:
         except OmegaConfBaseException as error:
             raise ConfigError(f"{place}: {str(error).splitlines()[0]}") from error
         return OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
-
-
-def _above(place: str) -> Iterator[str]:
-    """The place itself and those that it lies in, from the outermost on."""
-    words = place.split(".")
-    return (".".join(words[: end + 1]) for end in range(len(words)))
 
 
 def _absent(key: str, places: list[str], raw: Mapping[str, Any]) -> str:

@@ -27,10 +27,11 @@ def named_schedule(name: str, key: str) -> LrSchedule:
     Raises:
         ConfigError: there is no such file, or what it says is no schedule.
     """
-    names = schedule_names()
-    if name not in names:
-        raise ConfigError(f"{key}={name} must be one of {', '.join(names)}{nearest(str(name), names)}")
-    return _read(name)
+    try:
+        return _read(name)
+    except FileNotFoundError:
+        names = schedule_names()
+        raise ConfigError(f"{key}={name} must be one of {', '.join(names)}{nearest(str(name), names)}") from None
 
 
 @cache

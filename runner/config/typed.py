@@ -5,7 +5,8 @@ Used for components (runner/config/instantiate.py) and for what tables and figur
 
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from runner.errors import ConfigError, nearest
@@ -40,8 +41,7 @@ def build(cls: type[T], options: Mapping[str, Any], key: str, alias: Alias = sam
     Raises:
         ConfigError: every problem found: unknown or missing field, value of the wrong type, value refused by the class.
     """
-    hints = get_type_hints(cls)
-    known = {f.name.removesuffix("_"): f for f in fields(cls) if f.init}  # type: ignore[arg-type]  # `from_` is `from`
+    hints, known = _declared(cls)  # type: ignore[arg-type]  # mypy takes a generic type for unhashable
     problems: list[str] = []
     values: dict[str, Any] = {}
     for name, value in options.items():
@@ -60,6 +60,12 @@ def build(cls: type[T], options: Mapping[str, Any], key: str, alias: Alias = sam
         except ValueError as error:
             problems = str(error).splitlines()
     raise ConfigError(*problems)
+
+
+@cache
+def _declared(cls: type) -> tuple[dict[str, Any], dict[str, Field[Any]]]:
+    """Field -> its type, and key -> field; `from_` is the key `from`. Kept for each class: evaluating annotations takes longer than all the rest."""
+    return get_type_hints(cls), {f.name.removesuffix("_"): f for f in fields(cls) if f.init}
 
 
 def coerce(value: Any, hint: Any, key: str, alias: Alias = same, fallback: Fallback = refuse) -> Any:
