@@ -10,7 +10,7 @@ from runner.launch.slots import Options
 from runner.launch.slurm import SlurmOptions
 from runner.launch.sweep import PREFIX
 from runner.spec.planned import PlannedRun
-from runner.suites.expand import Table, expand_all, parse_arguments
+from runner.suites.expand import Suite, expand_all, parse_arguments
 
 LAUNCHERS: dict[str, type[Options] | type[SlurmOptions]] = {"gpu_queue": Options, "slurm": SlurmOptions}
 
@@ -34,7 +34,7 @@ def launcher(words: list[str]) -> tuple[Options | SlurmOptions, list[str]]:
     return options_from(LAUNCHERS[name], OmegaConf.to_container(given), "" if plain else PREFIX), rest  # type: ignore[arg-type]
 
 
-def load(words: list[str]) -> tuple[list[Table], Machine, int | None]:
+def load(words: list[str]) -> tuple[list[Suite], Machine, int | None]:
     """The tables that the words of a command line ask for, the machine of their runs, and env.threads if it is set.
 
     Raises:
@@ -46,6 +46,6 @@ def load(words: list[str]) -> tuple[list[Table], Machine, int | None]:
     return tables, prepare(env), env.threads
 
 
-def unique_jobs(tables: list[Table]) -> list[PlannedRun]:
+def unique_jobs(tables: list[Suite]) -> list[PlannedRun]:
     """Every run of the tables, each once."""
     return list({job.run_id: job for table in tables for job in table.jobs}.values())

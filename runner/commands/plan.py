@@ -11,10 +11,10 @@ from runner.launch.slots import Options
 from runner.launch.sweep import slots_for
 from runner.planning.show import lines
 from runner.planning.survey import survey
-from runner.suites.expand import Table
+from runner.suites.expand import Suite
 
 
-def show_tables(tables: list[Table], machine: Machine, threads: int, console: Console) -> None:
+def show_tables(tables: list[Suite], machine: Machine, threads: int, console: Console) -> None:
     """Print the plan of tables, and which of their rows have no method yet."""
     jobs = {job.run_id: job for table in tables for job in table.jobs}
     for line in lines(survey([(job, machine) for job in jobs.values()]), machine, threads):
@@ -25,7 +25,7 @@ def show_tables(tables: list[Table], machine: Machine, threads: int, console: Co
         console.print(f"missing: {missing}")
 
 
-def without_runs(tables: list[Table]) -> Iterator[str]:
+def without_runs(tables: list[Suite]) -> Iterator[str]:
     """Which tables need none."""
     for table in tables:
         if all(cell.value is not None for cell in table.cells.values()):
