@@ -4,7 +4,7 @@ Keys and types are checked before (runner/config/typed.py); what Hydra composes 
 """
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -21,7 +21,7 @@ from runner.suites.schema import SuiteSpec, TableSpec
 from runner.suites.schema_blocks import Block, BlockRow, BlocksTable, MatrixColumn, MatrixMethod, MatrixPanel, MatrixTable
 from runner.suites.schema_claims import BelowClaim
 from runner.suites.schema_figures import FigurePanel, FigureSpec
-from runner.suites.schema_tables import NetworksTable
+from runner.suites.schema_tables import GridTable, NetworksTable
 
 Problems = Iterator[str]
 Named = Block | BlockRow | MatrixColumn | MatrixMethod | MatrixPanel  # items that name lines of the paper's CSV
@@ -153,8 +153,21 @@ def _paper_csv(spec: TableSpec) -> Problems:
     columns = header(path)
     for name in spec.paper_columns:
         yield from _one("paper_line", name, columns)
-    if isinstance(spec, MatrixTable) and spec.parts:
-        yield from _one("paper_number", spec.paper_number, columns)
+    if isinstance(spec, MatrixTable):
+        yield from _one("paper_number", spec.paper_number if spec.parts else None, columns)
+    elif "architecture" in spec.paper_columns:
+        for network in spec.networks:
+            yield from _printed("networks", network, "architecture", path)
+    if isinstance(spec, GridTable):
+        for i, panel in enumerate(spec.panels):
+            yield from _printed(f"panels.{i}.paper", panel.paper, "dataset", path)
+
+
+def _printed(key: str, value: str, column: str, path: Path) -> Problems:
+    """The message for a name that no line of the paper's CSV has in `column`."""
+    known = list(dict.fromkeys(line[column] for line in _lines(path)))
+    if value not in known:
+        yield f"{key}={value} is no {column} of {path.relative_to(ROOT)}: {', '.join(known)}{nearest(value, known)}"
 
 
 def papers_csv(spec: TableSpec) -> Path:
@@ -163,10 +176,15 @@ def papers_csv(spec: TableSpec) -> Path:
 
 
 @cache
-def header(path: Path) -> tuple[str, ...]:
-    """Columns of a CSV."""
+def _lines(path: Path) -> tuple[dict[str, str], ...]:
+    """The lines of a CSV."""
     with path.open(newline="") as file:
-        return tuple(next(csv.reader(file)))
+        return tuple(csv.DictReader(file))
+
+
+def header(path: Path) -> list[str]:
+    """Columns of a CSV."""
+    return list(_lines(path)[0])
 
 
 def _numbered(key: str, items: Iterable[T]) -> Iterator[tuple[str, T]]:
@@ -182,6 +200,13 @@ def _paper_names(spec: TableSpec, items: Iterable[tuple[str, Named]]) -> Problem
                 yield from _one(f"{key}.paper", name, header(path))
 
 
+def _unnamed(paper_line: Iterable[str], named: Mapping[str, str], entry: str) -> Problems:
+    """Names of `paper_line` that an entry does not say."""
+    for name in paper_line:
+        if name not in named:
+            yield f"paper_line={name}: `paper` of {entry} has {', '.join(named)}{nearest(name, named)}"
+
+
 def _matrix(spec: MatrixTable) -> Problems:
     """Every entry names its line; networks are named that there are."""
     for network in spec.paper_networks:
@@ -195,8 +220,7 @@ def _matrix(spec: MatrixTable) -> Problems:
         yield from _paper_names(spec, _numbered(f"{prefix}panels", form.panels))
         for panel, method, column, network in product(form.panels, form.methods, form.columns, form.networks):
             named = matrix_line(form, panel, method, column, network)
-            for name in form.paper_line:
-                yield from _one(f"paper_line, for {panel.label}, {method.label}, {column.label}", name, named)
+            yield from _unnamed(form.paper_line, named, f"{panel.label}, {method.label}, {column.label}")
 
 
 def _blocks(spec: BlocksTable) -> Problems:
@@ -209,8 +233,7 @@ def _blocks(spec: BlocksTable) -> Problems:
         for j, row in enumerate(spec.rows):
             if not row.dense and None in densities_of(row, block, spec):
                 yield f"blocks.{i}.density is missing: no column has one"
-            for name in spec.paper_line:
-                yield from _one(f"paper_line, for rows.{j} in blocks.{i}", name, block_line(row, block, "", None))
+            yield from _unnamed(spec.paper_line, block_line(row, block, "", None), f"rows.{j} in blocks.{i}")
 
 
 # --- figures

@@ -50,12 +50,8 @@ def read_spec(stem: str) -> SuiteSpec:
 
 @cache
 def _read(conf: Path, stem: str) -> SuiteSpec:
-    return parse(merged(conf, stem), _file(conf, stem))
-
-
-def _file(conf: Path, stem: str) -> str:
-    """A file as messages name it."""
-    return str(_path(conf, stem).relative_to(conf.parent))
+    path = _path(conf, stem)
+    return parse(plain_of(conf, stem), str(path.relative_to(conf.parent)), conf)
 
 
 def _path(conf: Path, stem: str) -> Path:
@@ -63,24 +59,37 @@ def _path(conf: Path, stem: str) -> Path:
     return figure if figure.is_file() else table
 
 
-def parse(plain: dict[str, Any], file: str) -> SuiteSpec:
-    """A table or figure from plain dicts, which have everything that it is like.
+def parse(own: dict[str, Any], file: str, conf: Path | None = None) -> SuiteSpec:
+    """A table or figure from the plain dicts of its file.
 
     Args:
-        file: for messages.
+        file: its name for messages.
+        conf: where those are that it is like.
 
     Raises:
         ConfigError: as `read_spec`.
     """
+    conf = conf or CONF
     try:
-        layout = plain.get("layout")
-        if layout not in LAYOUTS:
-            raise ConfigError(one_of("layout", layout, LAYOUTS))
-        spec = build(LAYOUTS[layout], plain, "")
-        if problems := unknown_references(spec):
-            raise ConfigError(*problems)
+        above = _above(own, conf)
     except ConfigError as error:
         raise _in(file, error) from None
+    for name in above:
+        _read(conf, name)  # its mistakes are told under its own name
+    try:
+        return _build(merge(own, conf))
+    except ConfigError as error:
+        raise _in(file, error) from None
+
+
+def _build(plain: dict[str, Any]) -> SuiteSpec:
+    """A spec from plain dicts that have everything."""
+    layout = plain.get("layout")
+    if layout not in LAYOUTS:
+        raise ConfigError(one_of("layout", layout, LAYOUTS))
+    spec = build(LAYOUTS[layout], plain, "")
+    if problems := unknown_references(spec):
+        raise ConfigError(*problems)
     return spec
 
 
@@ -88,36 +97,40 @@ def _in(file: str, error: ConfigError) -> ConfigError:
     return ConfigError(*(f"{file}: {message}" for message in error.messages))
 
 
-def merged(conf: Path, stem: str) -> dict[str, Any]:
-    """A file as plain dicts, over those that it is like.
+# --- plain dicts
 
-    Raises:
-        ConfigError: a mistake in one of those, or in `like` or `row_densities`.
-    """
-    own = dict(_load(_path(conf, stem)))
-    try:
-        return merge(own, conf)
-    except ConfigError as error:
-        raise error if str(error).startswith("conf/") else _in(_file(conf, stem), error) from None
+
+def plain_of(conf: Path, stem: str) -> dict[str, Any]:
+    """A file as plain dicts, alone; shared by all that read it: look, do not change."""
+    return _load(_path(conf, stem))
+
+
+def merged(conf: Path, stem: str) -> dict[str, Any]:
+    """A file as plain dicts, over those that it is like."""
+    return merge(plain_of(conf, stem), conf)
 
 
 def merge(own: dict[str, Any], conf: Path) -> dict[str, Any]:
     """What a file says, over those that it is like.
 
     Raises:
-        ConfigError: a mistake in one of those, or in `like` or `row_densities`.
+        ConfigError: a mistake in `like` or `row_densities`.
     """
-    own = dict(own)
-    above, densities = own.pop("like", ()), own.pop("row_densities", None)
     plain: dict[str, Any] = {}
-    for name in coerce([above] if isinstance(above, str) else above, tuple[str, ...], "like"):
-        names = sorted(path.stem for kind in ("table", "figure") for path in (conf / kind).glob("*.yaml"))
-        if name not in names:
-            raise ConfigError(one_of("like", name, names))
-        _read(conf, name)  # its mistakes are told under its own name
+    for name in _above(own, conf):
         plain |= merged(conf, name)
-    plain |= own
-    return plain if densities is None else {**plain, "rows": _with_densities(plain.get("rows", []), densities)}
+    plain |= {key: value for key, value in own.items() if key not in ("like", "row_densities")}
+    return plain if "row_densities" not in own else {**plain, "rows": _with_densities(plain.get("rows", []), own["row_densities"])}
+
+
+def _above(own: dict[str, Any], conf: Path) -> tuple[str, ...]:
+    """The tables that one is like, the last of which wins."""
+    given = own.get("like", ())
+    found: tuple[str, ...] = coerce((given,) if isinstance(given, str) else given, tuple[str, ...], "like")
+    names = sorted(path.stem for kind in ("table", "figure") for path in (conf / kind).glob("*.yaml"))
+    if problems := [one_of("like", name, names) for name in found if name not in names]:
+        raise ConfigError(*problems)
+    return found
 
 
 def _with_densities(rows: list[dict[str, Any]], plain: Any) -> list[dict[str, Any]]:
