@@ -86,7 +86,7 @@ def _spec(published: Suite, number: int, rows: int) -> dict[str, Any]:
         **{"paper": spec.paper, "number": spec.number, "title": spec.title, "layout": spec.layout, "metrics": list(spec.metrics)},
         "seeds": list(range(SEEDS)),
         "overrides": [f"dataset={dataset}", "train=quick", f"train_fraction={1 - number / 100}"],
-        "networks": {f"net {i}": net for i, net in enumerate(nets)},
+        "networks": dict(zip(spec.networks, nets, strict=True)),  # under the paper's names
         "rows": [{"label": f"row {i}", "overrides": kinds[i % len(kinds)], "density": [round(0.99 - 0.9 * i / rows, 4)] * 2} for i in range(rows)],
     }
 

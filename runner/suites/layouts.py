@@ -12,7 +12,7 @@ from typing import Any
 from runner.suites.layouts_blocks import blocks, matrix
 from runner.suites.metrics import ACCURACY, find_metric
 from runner.suites.page import CellSpec, Key, Line, Page, Setting
-from runner.suites.rules import applies, special
+from runner.suites.rules import applies, rule_overrides
 from runner.suites.schema import SuiteSpec
 from runner.suites.schema_blocks import BlocksTable, MatrixTable
 from runner.suites.schema_figures import FigureSpec
@@ -53,7 +53,7 @@ def _by_network(spec: NetworksTable, options: Mapping[str, str], networks: Mappi
     held_out = ["dataset.validation=0.1"] if spec.best_of and options["select_on"] == "validation" else []
     cells = []
     for row, (network, model) in product(spec.rows, networks.items()):
-        words = (*spec.overrides, *special(spec, options, None, network, row.ref), *held_out, f"model={model}", *row.overrides)
+        words = (*spec.overrides, *rule_overrides(spec, options, None, network, row.ref), *held_out, f"model={model}", *row.overrides)
         densities = spec.best_of.get(row.ref) or row.density[order.index(network) :][:1]
         labels, ids = {"network": network, "method": row.label}, {"network": network, "method": row.ref}
         cells.append(CellSpec((row.label, network), network, words, densities, (row.label, network), labels=labels, ids=ids))
@@ -123,7 +123,7 @@ def _grid_cell(key: Key, at: Mapping[AxisName, _At], panel: GridPanel, spec: Gri
     network, density = at["network"].label, at["density"]
     words = (
         *(*spec.overrides, *panel.overrides, f"model={networks[network]}", *method.overrides),
-        *special(spec, options, panel.ref, network, method.ref),
+        *rule_overrides(spec, options, panel.ref, network, method.ref),
     )
     paper = (panel.paper, network, *(method.paper or (method.label, "")), f"{density.value:g}")
     labels = {"panel": panel.label, "network": network, "method": method.label, "density": density.label}
@@ -153,7 +153,7 @@ def _figure(spec: FigureSpec, options: Mapping[str, str], networks: Mapping[str,
     for panel in spec.panels:
         for series, network, _ in panel.names(networks):
             row = series_key(panel.ref, series.ref, network)
-            rules = special(spec, options, panel.ref, network, series.ref)
+            rules = rule_overrides(spec, options, panel.ref, network, series.ref)
             for point, words in panel.points_of(series).items():
                 own = (*spec.overrides, f"model={networks[network]}", *panel.overrides, *series.overrides, *rules, *words)
                 cells.append(CellSpec((row, point), network, own))

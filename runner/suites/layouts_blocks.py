@@ -5,7 +5,7 @@ from itertools import product
 
 from runner.suites.metrics import ACCURACY, find_metric
 from runner.suites.page import CellSpec, Line, Page, Parts, Shown
-from runner.suites.rules import applies, special
+from runner.suites.rules import applies, rule_overrides
 from runner.suites.schema_blocks import Block, BlockColumn, BlockRow, BlocksTable, MatrixColumn, MatrixMethod, MatrixPanel, MatrixTable
 
 # --- matrix
@@ -25,7 +25,7 @@ def matrix(spec: MatrixTable, options: Mapping[str, str], networks: Mapping[str,
                 CellSpec(
                     (row, column.label),
                     network,
-                    (*words, *special(spec, options, panel.ref, network, method.ref)),
+                    (*words, *rule_overrides(spec, options, panel.ref, network, method.ref)),
                     () if panel.density is None else (panel.density,),
                     tuple(said[name] for name in spec.paper_line),
                     labels=labels,
@@ -72,7 +72,7 @@ def _block_row(row: BlockRow, block: Block, spec: BlocksTable, options: Mapping[
     label, ref = row.label.format(network=network), row.ref_on(network)
     name = ", ".join(filter(None, (block.label or network, label, row.name)))
     words = (*spec.overrides, *(() if row.dense else block.overrides), f"model={networks[network]}", *row.overrides)
-    rules = special(spec, options, block.label or None, network, ref)
+    rules = rule_overrides(spec, options, block.label or None, network, ref)
     cells = []
     for density in densities_of(row, block, spec):
         said = block_line(row, block, network, density)

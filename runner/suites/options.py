@@ -7,7 +7,12 @@ from runner.suites.schema import SuiteSpec, Words
 from runner.suites.schema_tables import NetworksTable
 
 # Of every table: key -> values, the default first. `select_on` is offered where a row chooses among densities.
-OPTIONS: dict[str, Words] = {"select_on": ("validation", "test"), "metric": ("accuracy", "accuracy_best")}
+OPTIONS: Mapping[str, Words] = {"select_on": ("validation", "test"), "metric": ("accuracy", "accuracy_best")}
+
+
+def all_options(spec: SuiteSpec) -> dict[str, Words]:
+    """Every option that a `when` of a table or figure can ask for: key -> values."""
+    return {**OPTIONS, **spec.options}
 
 
 def options_of(spec: SuiteSpec) -> dict[str, Words]:
@@ -33,4 +38,4 @@ def choose_options(spec: SuiteSpec, variant: str | None, chosen: Mapping[str, li
             raise ConfigError(f"table.{key} is no option of this table: {', '.join(f'table.{name}' for name in offered)}")
         if value not in offered[key]:
             raise ConfigError(one_of(f"table.{key}", value, offered[key]))
-    return {key: values[0] for key, values in (OPTIONS | offered).items()} | preset | given
+    return {key: values[0] for key, values in all_options(spec).items()} | preset | given

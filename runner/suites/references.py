@@ -3,25 +3,24 @@
 Keys and types are checked before (runner/config/typed.py); what Hydra composes is checked by Hydra.
 """
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from itertools import product
 from pathlib import Path
 from string import Formatter
 from typing import TypeVar
 
 from runner.errors import nearest, one_of
-from runner.paths import PAPERS, ROOT
+from runner.paths import ROOT
 from runner.suites.layouts_blocks import block_line, densities_of, matrix_line
 from runner.suites.merge import on_variant
 from runner.suites.metrics import accuracy_names, metric_names
-from runner.suites.options import OPTIONS
-from runner.suites.schema import SuiteSpec, TableSpec
+from runner.suites.options import OPTIONS, all_options
+from runner.suites.papers import header, lines_of, papers_csv
+from runner.suites.schema import Rule, SuiteSpec, TableSpec, TableVariant, When, whens
 from runner.suites.schema_blocks import Block, BlockRow, BlocksTable, MatrixColumn, MatrixMethod, MatrixPanel, MatrixTable
 from runner.suites.schema_claims import BelowClaim
 from runner.suites.schema_figures import FigurePanel, FigureSpec
-from runner.suites.schema_tables import GridTable, NetworksTable
+from runner.suites.schema_tables import GridTable, NetworksTable, SettingsTable
 
 Problems = Iterator[str]
 Named = Block | BlockRow | MatrixColumn | MatrixMethod | MatrixPanel  # items that name lines of the paper's CSV
@@ -30,7 +29,7 @@ T = TypeVar("T")
 
 def unknown_references(spec: SuiteSpec) -> list[str]:
     """Every reference of the spec to what is not there."""
-    checks: list[Problems] = [_conditions(spec), _options(spec), _rules(spec)]
+    checks: list[Problems] = [_options(spec), _rules(spec)]
     if isinstance(spec, TableSpec):
         checks += [_notes(spec), _table_claims(spec), _paper_csv(spec)]
     match spec:
@@ -40,6 +39,8 @@ def unknown_references(spec: SuiteSpec) -> list[str]:
             checks += [_matrix(spec)]
         case BlocksTable():
             checks += [_metrics("columns", [column.metric for column in spec.columns], ".metric"), _blocks(spec)]
+        case SettingsTable():
+            checks += [_no_rules(spec)]
         case FigureSpec():
             checks += [_figure(spec)]
     return list(dict.fromkeys(problem for check in checks for problem in check))
@@ -60,50 +61,56 @@ def _forms(spec: SuiteSpec) -> list[tuple[str, SuiteSpec]]:
 # --- options and rules
 
 
-def _conditions(spec: SuiteSpec) -> Problems:
-    """Every `when` names an option and one of its values."""
-    values = OPTIONS | spec.options
-    whens = [*spec.conditions(), *((f"elsewhere.{n}.where.{i}.when", rule.when) for n, v in spec.elsewhere.items() for i, rule in enumerate(v.where))]
-    for key, when in whens:
-        for option, value in when.items():
-            yield from _one(key, option, values)
-            yield from _one(f"{key}.{option}", value, values.get(option, (value,)))
+def _conditions(spec: SuiteSpec) -> Iterator[tuple[str, When]]:
+    """Every `when` of the spec and of its variants, with its key."""
+    yield from spec.conditions()
+    for name, variant in spec.elsewhere.items():
+        claims = (variant.claims or ()) if isinstance(variant, TableVariant) else ()
+        yield from whens(**{f"elsewhere.{name}.where": variant.where, f"elsewhere.{name}.claims": claims})
 
 
 def _options(spec: SuiteSpec) -> Problems:
-    """Options decide something; variants give values that they have; `metric` chooses among accuracies."""
-    used = [*OPTIONS, *(option for _, when in spec.conditions() for option in when)]
+    """Every `when` names an option and one of its values; options decide something; variants give values that they have."""
+    known = all_options(spec)
+    for key, when in _conditions(spec):
+        for option, value in when.items():
+            yield from _one(key, option, known)
+            yield from _one(f"{key}.{option}", value, known.get(option, (value,)))
+    used = list(dict.fromkeys([*OPTIONS, *(option for _, when in _conditions(spec) for option in when)]))
     for option, values in spec.options.items():
         if option not in used:
-            yield f"options.{option} decides nothing: no `when` asks for it; known are {', '.join(dict.fromkeys(used))}{nearest(option, used)}"
+            yield f"options.{option} decides nothing: no `when` asks for it; known are {', '.join(used)}{nearest(option, used)}"
         if not values:
             yield f"options.{option} has no values"
     for value in spec.options.get("metric", ()):
         yield from _one("options.metric", value, accuracy_names())
     for name, variant in spec.elsewhere.items():
         for option, value in variant.options.items():
-            yield from _one(f"elsewhere.{name}.options", option, OPTIONS | spec.options)
-            yield from _one(f"elsewhere.{name}.options.{option}", value, (OPTIONS | spec.options).get(option, (value,)))
+            yield from _one(f"elsewhere.{name}.options", option, known)
+            yield from _one(f"elsewhere.{name}.options.{option}", value, known.get(option, (value,)))
 
 
 def _rules(spec: SuiteSpec) -> Problems:
     """Every rule of `where` is for an entry: one of the whole table, or of the variant that has the rule."""
-    forms = [form for _, form in _forms(spec)]
-    yield from _rules_of("", spec, forms if spec.adds_rules else [spec])
+    yield from _rules_of("where", spec.where, [form for _, form in _forms(spec)] if spec.adds_rules else [spec])
     for name, variant in spec.elsewhere.items():
-        yield from _rules_of(f"elsewhere.{name}.", variant_rules := on_variant(spec, name), [variant_rules], own=len(variant.where))
+        yield from _rules_of(f"elsewhere.{name}.where", variant.where, [on_variant(spec, name)])
 
 
-def _rules_of(prefix: str, spec: SuiteSpec, forms: list[SuiteSpec], own: int | None = None) -> Problems:
-    rules = spec.where if own is None else spec.where[len(spec.where) - own :]
-    methods = [ref for form in forms for ref in form.method_refs]
+def _rules_of(key: str, rules: tuple[Rule, ...], forms: list[SuiteSpec]) -> Problems:
+    methods = list(dict.fromkeys(ref for form in forms for ref in form.method_refs))
+    beginnings = [ref.split()[0] for ref in methods]
     for i, rule in enumerate(rules):
-        key = f"{prefix}where.{i}"
-        yield from _one(f"{key}.panel", rule.panel, (ref for form in forms for ref in form.panel_refs))
-        yield from _one(f"{key}.network", rule.network, (network for form in forms for network in form.networks))
+        yield from _one(f"{key}.{i}.panel", rule.panel, (ref for form in forms for ref in form.panel_refs))
+        yield from _one(f"{key}.{i}.network", rule.network, (network for form in forms for network in form.networks))
         if rule.method and not any(ref.startswith(rule.method) for ref in methods):
-            begins = "no method begins with that" if methods else "there are none"
-            yield f"{key}.method={rule.method}: {begins}: {', '.join(dict.fromkeys(methods))}{nearest(rule.method, methods)}"
+            yield f"{key}.{i}.method={rule.method} begins no id of a method: {', '.join(methods) or 'there are none'}{nearest(rule.method, [*beginnings, *methods])}"
+
+
+def _no_rules(spec: SettingsTable) -> Problems:
+    """Nothing is run for settings, so that rules would do nothing."""
+    if any(rule.overrides for rule in spec.where):
+        yield "where: nothing is run for this table, so that its overrides do nothing; a row has `under`"
 
 
 # --- tables
@@ -118,11 +125,13 @@ def _notes(spec: TableSpec) -> Problems:
 
 
 def _table_claims(spec: TableSpec) -> Problems:
-    refs = [*spec.method_refs, *spec.column_refs]
-    for i, claim in enumerate(spec.claims):
-        yield from _one(f"claims.{i}.entry", claim.entry, refs)
-        for rival in claim.above.ids:
-            yield from _one(f"claims.{i}.above", rival, refs)
+    for prefix, form in _forms(spec):
+        assert isinstance(form, TableSpec)
+        refs = [*form.method_refs, *form.column_refs]
+        for i, claim in enumerate(form.claims):
+            yield from _one(f"{prefix}claims.{i}.entry", claim.entry, refs)
+            for rival in claim.above.ids:
+                yield from _one(f"{prefix}claims.{i}.above", rival, refs)
 
 
 def _metrics(key: str, names: Iterable[str], ending: str = "") -> Problems:
@@ -165,26 +174,9 @@ def _paper_csv(spec: TableSpec) -> Problems:
 
 def _printed(key: str, value: str, column: str, path: Path) -> Problems:
     """The message for a name that no line of the paper's CSV has in `column`."""
-    known = list(dict.fromkeys(line[column] for line in _lines(path)))
+    known = list(dict.fromkeys(line[column] for line in lines_of(path)))
     if value not in known:
         yield f"{key}={value} is no {column} of {path.relative_to(ROOT)}: {', '.join(known)}{nearest(value, known)}"
-
-
-def papers_csv(spec: TableSpec) -> Path:
-    """The file of the paper's numbers."""
-    return PAPERS / f"{spec.paper}_table{spec.number:02d}.csv"
-
-
-@cache
-def _lines(path: Path) -> tuple[dict[str, str], ...]:
-    """The lines of a CSV."""
-    with path.open(newline="") as file:
-        return tuple(csv.DictReader(file))
-
-
-def header(path: Path) -> list[str]:
-    """Columns of a CSV."""
-    return list(_lines(path)[0])
 
 
 def _numbered(key: str, items: Iterable[T]) -> Iterator[tuple[str, T]]:

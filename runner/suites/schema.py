@@ -133,6 +133,13 @@ class Variant:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TableVariant(Variant):
+    """A variant of a table."""
+
+    claims: tuple[TableClaim, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SuiteSpec:
     """What tables and figures have in common.
 
@@ -192,12 +199,14 @@ class TableSpec(SuiteSpec):
         anomalies: notes on the paper's own numbers.
     """
 
+    number: int | None = None
     sign: str = " ± "
     decimals: int = 1
     entry: str = ""
     notes: tuple[Note, ...] = ()
     anomalies: tuple[Note, ...] = ()
     claims: tuple[TableClaim, ...] = ()
+    elsewhere: Mapping[str, TableVariant] = field(default_factory=dict)
 
     @property
     def column_refs(self) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from runner.suites.schema import Item, Part, TableSpec, Variant, When, Words, whens
+from runner.suites.schema import Item, Part, TableSpec, TableVariant, When, Words, whens
 
 # --- a row for each method on each data set, a column for each value of an option
 
@@ -36,7 +36,7 @@ class MatrixColumn(Item):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatrixVariant(Variant):
+class MatrixVariant(TableVariant):
     """A variant of a matrix."""
 
     panels: tuple[MatrixPanel, ...] | None = None

@@ -79,4 +79,10 @@ class ReportClaim(FigureClaim):
     reads: str
 
 
-CLAIMS: Mapping[str, type[FigureClaim]] = {"slope": SlopeClaim, "below": BelowClaim, "lowest": LowestClaim, "highest": HighestClaim, "reads": ReportClaim}
+CLAIMS: Mapping[str, type[FigureClaim]] = {
+    "slope": SlopeClaim,
+    "below": BelowClaim,
+    "lowest": LowestClaim,
+    "highest": HighestClaim,
+    "reads": ReportClaim,
+}

@@ -222,8 +222,13 @@ class BoundarySpec(SeriesSpec):
 
 
 KINDS: Mapping[str, type[SeriesSpec]] = {
-    **{"curve": CurveSpec, "bars": BarsSpec, "trace": TraceSpec, "histogram": HistogramSpec},
-    **{"mark": MarkSpec, "heat": HeatSpec, "boundary": BoundarySpec},
+    "curve": CurveSpec,
+    "bars": BarsSpec,
+    "trace": TraceSpec,
+    "histogram": HistogramSpec,
+    "mark": MarkSpec,
+    "heat": HeatSpec,
+    "boundary": BoundarySpec,
 }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from runner.suites.schema import Finding, Item, TableSpec, Variant, When, Words, whens
+from runner.suites.schema import Finding, Item, TableSpec, TableVariant, When, Words, whens
 
 AxisName = Literal["network", "density", "method"]
 
@@ -65,7 +65,7 @@ class GridMethod(Item):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridVariant(Variant):
+class GridVariant(TableVariant):
     """A variant of a grid."""
 
     panels: tuple[GridPanel, ...] | None = None

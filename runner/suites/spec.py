@@ -1,5 +1,6 @@
 """The door: the YAML of tables and figures is read here, checked, and becomes what runner/suites/schema.py says. Nothing here composes."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ from runner.suites.schema_blocks import BlocksTable, MatrixTable
 from runner.suites.schema_figures import FigureSpec
 from runner.suites.schema_tables import GridTable, NetworksTable, SettingsTable
 
-LAYOUTS: dict[str, type[SuiteSpec]] = {
-    **{"networks": NetworksTable, "grid": GridTable, "matrix": MatrixTable, "blocks": BlocksTable, "settings": SettingsTable},
+LAYOUTS: Mapping[str, type[SuiteSpec]] = {
+    "networks": NetworksTable,
+    "grid": GridTable,
+    "matrix": MatrixTable,
+    "blocks": BlocksTable,
+    "settings": SettingsTable,
     "figure": FigureSpec,
 }
 
@@ -84,7 +89,7 @@ def parse(own: dict[str, Any], file: str, conf: Path | None = None) -> SuiteSpec
 
 def _build(plain: dict[str, Any]) -> SuiteSpec:
     """A spec from plain dicts that have everything."""
-    layout = plain.get("layout")
+    layout: Any = plain.get("layout")
     if layout not in LAYOUTS:
         raise ConfigError(one_of("layout", layout, LAYOUTS))
     spec = build(LAYOUTS[layout], plain, "")

@@ -75,14 +75,14 @@ def findings(suite: Suite, found: dict[Key, Entry]) -> list[str]:
             values = [record["report"].get(item.key) for record in found[labels[item.row], network].records]
             if values:
                 lines.append(f"{item.label}, {network}: {_finding(values)}")
-    return lines + [_choice(place, entry) for place, entry in found.items() if entry.tried]
+    return lines + [_choice(key, entry) for key, entry in found.items() if entry.tried]
 
 
-def _choice(place: Key, entry: Entry) -> str:
+def _choice(key: Key, entry: Entry) -> str:
     """What was tried for an entry, and what was chosen."""
     tried = ", ".join(f"{1 - density:.2f}: {MISSING if mean is None else f'{mean:.2f}'}" for density, mean in entry.tried.items())
     chosen = f"{1 - (entry.jobs[0].run.density or 1):.2f} chosen" if entry.jobs else "none chosen, no sparsity is done with all seeds"
-    return f"{', '.join(place)}: {chosen} of {tried}"
+    return f"{', '.join(key)}: {chosen} of {tried}"
 
 
 def _finding(values: list[Any]) -> str:

@@ -3,7 +3,7 @@
     claims:
       - {claim: TEXT, entry: ID, above: ID or [ID, ...]}     a method or a column; `when` as for other parts of a YAML
 
-A pair is two runs of one seed in places that differ by these ids alone. Each net of each panel has a line: the mean difference in points over its densities
+A pair is two runs of one seed in cells that differ by these ids alone. Each net of each panel has a line: the mean difference in points over its densities
 and seeds, its 95 % interval by Student's t over the pairs, and a verdict. The claim holds if the whole interval is above zero and fails if it is below; else
 the seeds cannot tell ("open"). Densities of one seed share their initial weights, so pairs are not quite independent: intervals are rather too short. Nor are
 they widened for the number of comparisons: of twenty between equals, one is expected to get a verdict.
@@ -50,7 +50,7 @@ def _key(ids: dict[str, str]) -> tuple[tuple[str, str], ...]:
 
 
 def _named(where: tuple[str, ...], several: list[bool]) -> list[str]:
-    """Those parts of a place that tell lines apart."""
+    """Those of panel and network that tell lines apart."""
     return [name for name, tells in zip(where, several, strict=True) if tells]
 
 

@@ -1,6 +1,5 @@
 """Records to tables, in the papers' own layout: ours beside the paper's number. Nothing is run here, and no number is typed in."""
 
-import csv
 import statistics
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from runner.spec.planned import PlannedRun
 from runner.suites.expand import Cell, Suite
 from runner.suites.metrics import ACCURACY, METRICS, Metric, find_metric
 from runner.suites.page import Key
-from runner.suites.references import papers_csv
+from runner.suites.papers import lines_of, papers_csv
 from runner.suites.schema import TableSpec
 
 SELECT = {"validation": "val_accuracy", "test": "accuracy"}  # table.select_on -> what the best candidate is chosen by
@@ -100,5 +99,4 @@ def _paper_lines(suite: Suite) -> dict[tuple[str, ...], dict[str, str]]:
     """What names a line of the paper's table -> the line, numbers as printed; nothing for a table of ours, which has no number."""
     if suite.spec.number is None:
         return {}
-    with papers_csv(table_spec(suite)).open(newline="") as file:
-        return {tuple(line[column] for column in suite.page.paper): line for line in csv.DictReader(file)}
+    return {tuple(line[column] for column in suite.page.paper): line for line in lines_of(papers_csv(table_spec(suite)))}
