@@ -104,7 +104,8 @@ def _rules_of(key: str, rules: tuple[Rule, ...], forms: list[SuiteSpec]) -> Prob
         yield from _one(f"{key}.{i}.panel", rule.panel, (ref for form in forms for ref in form.panel_refs))
         yield from _one(f"{key}.{i}.network", rule.network, (network for form in forms for network in form.networks))
         if rule.method and not any(ref.startswith(rule.method) for ref in methods):
-            yield f"{key}.{i}.method={rule.method} begins no id of a method: {', '.join(methods) or 'there are none'}{nearest(rule.method, [*beginnings, *methods])}"
+            like = nearest(rule.method, [*beginnings, *methods])
+            yield f"{key}.{i}.method={rule.method} begins no id of a method: {', '.join(methods) or 'there are none'}{like}"
 
 
 def _no_rules(spec: SettingsTable) -> Problems:
