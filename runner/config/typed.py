@@ -123,7 +123,7 @@ def _fits(hint: Any, value: list[Any] | tuple[Any, ...]) -> bool:
 
 
 def _each(items: list[tuple[str, Any]], hint: Any, alias: Alias, fallback: Fallback) -> list[Any]:
-    """Values of one type with their keys, coerced; every problem told."""
+    """Values of one type with their keys, coerced; every problem of mappings told, of plain values the first."""
     found: list[Any] = []
     problems: list[str] = []
     for key, value in items:
@@ -131,6 +131,8 @@ def _each(items: list[tuple[str, Any]], hint: Any, alias: Alias, fallback: Fallb
             found.append(coerce(value, hint, key, alias, fallback))
         except ConfigError as error:
             problems.extend(error.messages)
+            if not isinstance(value, dict):
+                break
     if problems:
         raise ConfigError(*problems)
     return found
