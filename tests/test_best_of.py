@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from test_tables import printed, record, write
 from runner.config.compose import Composer
 from runner.errors import ConfigError
 from runner.spec.planned import PlannedRun
-from runner.suites.expand import Table, expand, expand_all, expand_spec
+from runner.suites.expand import Suite, expand, expand_all, expand_spec
+from runner.suites.schema_tables import NetworksTable
 from runner.suites.spec import read_spec
 from runner.tables.captions import caption
 
@@ -21,22 +23,22 @@ NAME = "imc_table02@digits"
 GRID = [0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5]
 
 
-def chosen(*words: str, seeds: tuple[str, ...] = ("0", "1"), **options: str) -> Table:
+def chosen(*words: str, seeds: tuple[str, ...] = ("0", "1"), **options: str) -> Suite:
     return expand(NAME, {"models": ["resnet20"], "seeds": list(seeds), **{f"table.{key}": [value] for key, value in options.items()}}, [SCALE, *words])
 
 
 @pytest.fixture(scope="module")
-def table() -> Table:
+def table() -> Suite:
     return chosen()
 
 
-def of(table: Table, row: str, density: float) -> list[PlannedRun]:
+def of(table: Suite, row: str, density: float) -> list[PlannedRun]:
     """The seeds of one candidate."""
     (jobs,) = [jobs for jobs in table.cells[row, "ResNet-20"].candidates if jobs[0].run.density == density]
     return list(jobs)
 
 
-def measured(table: Table, row: str, results: Mapping[float, tuple[tuple[float, float], ...]], **more: Any) -> list[dict[str, Any]]:
+def measured(table: Suite, row: str, results: Mapping[float, tuple[tuple[float, float], ...]], **more: Any) -> list[dict[str, Any]]:
     """Records by density: (validation accuracy, test accuracy) of each seed."""
     return [
         record(job, test, val_accuracy=validation, **more)
@@ -52,7 +54,7 @@ def csv_lines(results: Path) -> list[dict[str, str]]:
 # --- the choice
 
 
-def test_the_candidate_with_the_highest_mean_validation_accuracy_is_printed_with_all_its_seeds(table: Table, tmp_path: Path) -> None:
+def test_the_candidate_with_the_highest_mean_validation_accuracy_is_printed_with_all_its_seeds(table: Suite, tmp_path: Path) -> None:
     # Validation means: 80, (79 + 83) / 2 = 81, (84 + 76) / 2 = 80. The best single seed is at 0.7, the best test accuracy at 0.9; neither counts.
     results = {0.9: ((80.0, 99.0), (80.0, 99.0)), 0.8: ((79.0, 70.0), (83.0, 74.0)), 0.7: ((84.0, 60.0), (76.0, 60.0))}
     write(tmp_path, *measured(table, "SNIP", results))
@@ -64,7 +66,7 @@ def test_the_candidate_with_the_highest_mean_validation_accuracy_is_printed_with
 
 
 @pytest.mark.parametrize("densities", [(0.9, 0.8, 0.6), (0.6, 0.8, 0.9)], ids=str)
-def test_ties_go_to_the_larger_sparsity(densities: tuple[float, ...], table: Table, tmp_path: Path) -> None:
+def test_ties_go_to_the_larger_sparsity(densities: tuple[float, ...], table: Suite, tmp_path: Path) -> None:
     validations = ((70.0, 90.0), (80.0, 80.0), (60.0, 100.0))  # means of 80
     results = {density: tuple((v, 100 * density) for v in pair) for density, pair in zip(densities, validations, strict=True)}
     write(tmp_path, *measured(table, "SNIP", results))
@@ -72,7 +74,7 @@ def test_ties_go_to_the_larger_sparsity(densities: tuple[float, ...], table: Tab
     assert rows["SNIP"][0].startswith("0.40") and rows["SNIP"][1].startswith("60.00 ± 0.00")
 
 
-def test_a_candidate_that_lacks_a_seed_or_its_accuracy_is_never_chosen(table: Table, tmp_path: Path) -> None:
+def test_a_candidate_that_lacks_a_seed_or_its_accuracy_is_never_chosen(table: Suite, tmp_path: Path) -> None:
     write(tmp_path, *measured(table, "SNIP", {0.9: ((99.0, 50.0),), 0.8: ((40.0, 41.0), (40.0, 43.0))}))
     for job in of(table, "SNIP", 0.7):  # records of a setting that held nothing out
         write(tmp_path, record(job, 99.0))
@@ -81,13 +83,13 @@ def test_a_candidate_that_lacks_a_seed_or_its_accuracy_is_never_chosen(table: Ta
     assert "SNIP, ResNet-20: 0.20 chosen of 0.05: –, 0.10: –, 0.15: –, 0.20: 40.00, 0.25: –, 0.30: –" in text
 
 
-def test_accuracy_zero_is_an_accuracy(table: Table, tmp_path: Path) -> None:
+def test_accuracy_zero_is_an_accuracy(table: Suite, tmp_path: Path) -> None:
     write(tmp_path, *measured(table, "SNIP", {0.5: ((0.0, 0.0), (0.0, 0.0))}))
     rows, _ = printed(table, tmp_path)
     assert rows["SNIP"][0].startswith("0.50") and rows["SNIP"][1].startswith("0.00 ± 0.00")
 
 
-def test_without_a_complete_candidate_nothing_is_printed_and_the_rest_is_counted(table: Table, tmp_path: Path) -> None:
+def test_without_a_complete_candidate_nothing_is_printed_and_the_rest_is_counted(table: Suite, tmp_path: Path) -> None:
     write(tmp_path, *measured(table, "SNIP", {0.9: ((99.0, 50.0),)}))
     rows, text = printed(table, tmp_path)
     assert [cell.partition(" ")[0] for cell in rows["SNIP"]] == ["–"] * 4
@@ -95,7 +97,7 @@ def test_without_a_complete_candidate_nothing_is_printed_and_the_rest_is_counted
     assert f"{len(table.jobs) - 1} runs are not done: make reproduce TABLE={NAME}" in text
 
 
-def test_rows_without_candidates_print_what_there_is(table: Table, tmp_path: Path) -> None:
+def test_rows_without_candidates_print_what_there_is(table: Suite, tmp_path: Path) -> None:
     (first, _) = table.cells["Baseline", "ResNet-20"].jobs
     write(tmp_path, record(first, 90.0))
     rows, text = printed(table, tmp_path)
@@ -105,7 +107,7 @@ def test_rows_without_candidates_print_what_there_is(table: Table, tmp_path: Pat
 # --- what is stored
 
 
-def test_the_csv_has_every_candidate_and_says_which_is_printed(table: Table, tmp_path: Path) -> None:
+def test_the_csv_has_every_candidate_and_says_which_is_printed(table: Suite, tmp_path: Path) -> None:
     write(tmp_path, *measured(table, "SNIP", {0.9: ((80.0, 61.0), (80.0, 62.0)), 0.8: ((81.0, 63.0), (81.0, 64.0))}))
     printed(table, tmp_path)
     lines = [line for line in csv_lines(tmp_path) if line["row"] == "SNIP"]
@@ -121,7 +123,7 @@ def test_the_csv_has_every_candidate_and_says_which_is_printed(table: Table, tmp
 
 def test_candidates_are_the_grid_of_decisions_and_the_levels_of_the_lth_rows() -> None:
     table = expand("imc_table02", {"models": ["resnet20"]}, [])
-    assert len(table.rows) == 13 and table.spec["title"] == "Sparsity with highest accuracy on CIFAR-10"  # the rest as in Table 1
+    assert len(table.rows) == 13 and table.spec.title == "Sparsity with highest accuracy on CIFAR-10"  # the rest as in Table 1
     for row in ("SNIP", "Flow&Prune", "Continuous Sparsification"):
         assert [jobs[0].run.density for jobs in table.cells[row, "ResNet-20"].candidates] == GRID
     for row in ("LTH+Reinitialization", "LTH+Rewinding", "LTH+FineTuning"):
@@ -140,7 +142,7 @@ def test_candidates_are_the_grid_of_decisions_and_the_levels_of_the_lth_rows() -
     assert len(search) == 1
 
 
-def test_choosing_on_validation_holds_out_a_tenth_in_every_run_and_choosing_on_test_nothing(table: Table) -> None:
+def test_choosing_on_validation_holds_out_a_tenth_in_every_run_and_choosing_on_test_nothing(table: Suite) -> None:
     on_test = chosen(select_on="test")
     assert {job.run.dataset.validation for job in table.jobs} == {0.1} and {job.run.dataset.validation for job in on_test.jobs} == {0.0}
     assert not {job.run_id for job in table.jobs} & {job.run_id for job in on_test.jobs}
@@ -158,7 +160,7 @@ def test_choosing_on_test_goes_by_the_test_accuracy_and_says_so(tmp_path: Path) 
     assert "Sparsities chosen by mean accuracy on the test images themselves (table.select_on=test)" in text
 
 
-def test_the_best_epoch_is_printed_on_request_and_the_choice_stays(table: Table, tmp_path: Path) -> None:
+def test_the_best_epoch_is_printed_on_request_and_the_choice_stays(table: Suite, tmp_path: Path) -> None:
     best = chosen(metric="accuracy_best")
     assert {job.run_id for job in best.jobs} == {job.run_id for job in table.jobs}
     results = {0.9: ((80.0, 60.0), (80.0, 64.0)), 0.8: ((81.0, 50.0), (81.0, 54.0))}
@@ -188,19 +190,20 @@ def test_a_best_epoch_among_few_that_were_tested_says_so(metric: str, words: lis
 
 
 def test_a_density_that_was_asked_for_is_the_only_candidate() -> None:
-    spec = read_spec("imc_table02") | {"select_on": "validation", "metric": "accuracy"}
-    spec["rows"] = [row for row in spec["rows"] if row["label"] == "SNIP"]  # the baseline takes no density
-    table = expand_spec(spec, NAME, {"models": ["resnet20"], "seeds": ["0"]}, ["density=0.5"], Composer())
+    spec = read_spec("imc_table02")
+    assert isinstance(spec, NetworksTable)
+    rows = tuple(row for row in spec.rows if row.label == "SNIP")  # the baseline takes no density
+    table = expand_spec(replace(spec, rows=rows), NAME, {"models": ["resnet20"], "seeds": ["0"]}, ["density=0.5"], Composer())
     (jobs,) = table.cells["SNIP", "ResNet-20"].candidates
     assert [job.run.density for job in jobs] == [0.5]
 
 
 def test_a_variant_takes_what_it_does_not_say_from_the_other_table() -> None:
     first, second = read_spec("imc_table01"), read_spec("imc_table02")
-    own = {"like", "number", "title", "best_of"}
-    assert {key: value for key, value in second.items() if key not in own} == {key: value for key, value in first.items() if key not in own}
-    assert second["number"] == 2 and first["number"] == 1 and "best_of" not in first
-    assert set(second["best_of"]) <= {row["label"] for row in first["rows"]}
+    assert isinstance(first, NetworksTable) and isinstance(second, NetworksTable)
+    assert replace(second, number=1, title=first.title, best_of={}) == first
+    assert second.number == 2 and first.number == 1 and not first.best_of
+    assert set(second.best_of) <= {row.label for row in first.rows}
 
 
 @pytest.mark.parametrize(
@@ -220,7 +223,7 @@ def test_an_option_that_a_table_does_not_have_is_refused(name: str, options: dic
 def test_among_several_tables_an_option_goes_to_those_that_have_it() -> None:
     names, choice = ["imc_table01@digits", "imc_table02@digits"], {"models": ["resnet20"], "seeds": ["0"]}
     first, second = expand_all(names, {**choice, "table.select_on": ["test"]}, [])
-    assert first.jobs == expand(names[0], choice, []).jobs and second.spec["select_on"] == "test"
+    assert first.jobs == expand(names[0], choice, []).jobs and second.options["select_on"] == "test"
     with pytest.raises(ConfigError, match="table.select is no option"):
         expand_all(names, {**choice, "table.select": ["test"]}, [])
     with pytest.raises(ConfigError, match="TABLE=imc_table99 is not a choice"):

@@ -6,9 +6,14 @@ import pytest
 from test_tables import record, write
 
 from runner.errors import ConfigError
-from runner.suites.expand import Table, expand
-from runner.suites.layouts import applies, lay_out
-from runner.suites.spec import read_spec, table_names, with_options
+from runner.paths import CONF
+from runner.suites.expand import Suite, expand
+from runner.suites.layouts import lay_out
+from runner.suites.merge import on_variant
+from runner.suites.options import choose_options
+from runner.suites.rules import applies
+from runner.suites.schema import TableSpec
+from runner.suites.spec import merged, parse, read_spec, table_names
 from runner.tables.claims import compared
 from runner.tables.entries import entries
 from runner.tables.render import write_table
@@ -16,11 +21,11 @@ from runner.tables.render import write_table
 SMALL = ["train.scale=0.0125"]
 
 
-def table(name: str, *models: str) -> Table:
+def table(name: str, *models: str) -> Suite:
     return expand(name, {"seeds": ["0", "1", "2"]} | ({"models": list(models)} if models else {}), SMALL)
 
 
-def measure(found: Table, results: Path, accuracies: dict[tuple[str, str], list[float]]) -> list[tuple[str, str, str, str]]:
+def measure(found: Suite, results: Path, accuracies: dict[tuple[str, str], list[float]]) -> list[tuple[str, str, str, str]]:
     """Records of these entries, one a seed; the table's verdicts."""
     for key, values in accuracies.items():
         write(results, *(record(job, value) for job, value in zip(found.cells[key].jobs, values, strict=False)))
@@ -83,18 +88,18 @@ def test_columns_are_compared_too_and_the_printed_page_has_the_verdicts(tmp_path
 
 
 def test_a_claim_about_no_entry_is_refused() -> None:
-    found = table("jackpots_table07@digits", "resnet32_w32a")
-    found.spec["claims"] = [{"claim": "both parts help", "entry": "SR", "above": "w/o T"}]
-    with pytest.raises(ConfigError, match="w/o T is not a choice: Top-1 acc., w/o M, w/o S, SR; did you mean 'w/o M'"):
-        compared(found, entries(found, Path("nowhere")))
+    plain = merged(CONF, "jackpots_table07") | {"claims": [{"claim": "both parts help", "entry": "SR", "above": "w/o T"}]}
+    with pytest.raises(ConfigError, match="claims.0.above=w/o T is not a choice: Top-1 acc., w/o M, w/o S, SR; did you mean 'w/o M'"):
+        parse(plain, "jackpots_table07.yaml")
 
 
 @pytest.mark.parametrize("name", table_names())
 def test_every_claim_names_entries_that_its_table_has(name: str) -> None:
     spec = read_spec(name)
-    for setting in (spec, *spec.get("elsewhere", {}).values()):
-        own = with_options(spec, {f"table.{key}": [value] for key, value in setting.get("options", {}).items() if not isinstance(value, list)})
-        places, _ = lay_out(own, setting, setting["networks"])
-        labels = {label for place in places for label in place.labels.values()}
-        for item in (item for item in setting.get("claims", own.get("claims", [])) if applies(item, own)):
-            assert {item["entry"], *([item["above"]] if isinstance(item["above"], str) else item["above"])} <= labels
+    for variant in (None, *spec.elsewhere):
+        own, options = on_variant(spec, variant), choose_options(spec, variant, {})
+        cells, _ = lay_out(own, options, own.networks)
+        ids = {ref for cell in cells for ref in cell.ids.values()}
+        assert isinstance(own, TableSpec)
+        for claim in (claim for claim in own.claims if applies(claim.when, options)):
+            assert {claim.entry, *claim.above.ids} <= ids

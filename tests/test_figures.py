@@ -25,9 +25,11 @@ from runner.paths import CONF
 from runner.records.read import find_run
 from runner.spec.planned import PlannedRun
 from runner.spec.rng import stream
-from runner.suites.expand import Table, expand
+from runner.suites.expand import Suite, expand
 from runner.suites.layouts import series_key
-from runner.suites.spec import figure_names, read_spec, table_names
+from runner.suites.merge import on_variant
+from runner.suites.schema_figures import FigureSpec
+from runner.suites.spec import figure_names, read_spec, table_names, variants_of
 from runner.suites.titles import title
 
 SCALE = "train.scale=0.0123"  # nobody publishes records of it
@@ -37,11 +39,11 @@ TINY = ["method=random", "density=0.5", "dataset=digits", "model=mlp", "train.sc
 
 
 @pytest.fixture(scope="module")
-def figure() -> Table:
+def figure() -> Suite:
     return expand("sketching_figure02@digits", {"seeds": ["0", "1"]}, [SCALE])
 
 
-def jobs(figure: Table, panel: str, series: str, point: str = "") -> list[PlannedRun]:
+def jobs(figure: Suite, panel: str, series: str, point: str = "") -> list[PlannedRun]:
     return list(figure.cells[series_key(panel, series, NET), point or next(c for r, c in figure.cells if r.startswith(panel))].jobs)
 
 
@@ -56,7 +58,7 @@ def norms(*ticket: float) -> dict[str, list[float]]:
     return {"ticket_norm": list(ticket), "random_norm": [x / 2 for x in ticket], "random_norm_std": [0.0] * len(ticket)}
 
 
-def lines(results: Path, figure: Table, series: str, panel: str = A) -> list[dict[str, str]]:
+def lines(results: Path, figure: Suite, series: str, panel: str = A) -> list[dict[str, str]]:
     with (results / "figures" / f"{figure.name}.csv").open(newline="") as file:
         return [line for line in csv.DictReader(file) if line["series"] == series and line["panel"] == panel]
 
@@ -67,15 +69,16 @@ def lines(results: Path, figure: Table, series: str, panel: str = A) -> list[dic
 @pytest.mark.parametrize("name", figure_names())
 def test_every_figure_expands_on_all_its_data_and_every_panel_can_be_told_apart(name: str) -> None:
     spec, composer = read_spec(name), Composer()
-    stem = f"{spec['what']}{spec['number']}".lower().replace(".", "") if "what" in spec else f"figure{spec.get('number', 0):02d}"
-    assert ("number" not in spec or f"{spec['paper']}_{stem}" == name) and name not in table_names()
-    for form, setting in ((name, spec), *((f"{name}@{variant}", setting) for variant, setting in spec["elsewhere"].items())):
-        figure, panels = expand(form, {"seeds": ["0"]}, [], composer), setting.get("panels", spec["panels"])
-        assert len({panel["label"] for panel in panels}) == len(panels)
-        assert figure.drawn and figure.jobs and len(series_of(figure, Path("/nowhere"))) == sum(len(panel["series"]) for panel in panels)
+    assert isinstance(spec, FigureSpec)
+    stem = f"figure{spec.number:02d}" if isinstance(spec.number, int) else f"{spec.what}{spec.number}".lower().replace(".", "")
+    assert (spec.number is None or f"{spec.paper}_{stem}" == name) and name not in table_names()
+    for form, variant in ((name, None), *((f"{name}@{variant}", variant) for variant in variants_of(name))):
+        figure, panels = expand(form, {"seeds": ["0"]}, [], composer), on_variant(spec, variant).panels
+        assert len({panel.label for panel in panels}) == len(panels)
+        assert figure.drawn and figure.jobs and len(series_of(figure, Path("/nowhere"))) == sum(len(panel.series) for panel in panels)
 
 
-def test_a_level_is_a_run_and_series_of_the_same_run_share_it(figure: Table) -> None:
+def test_a_level_is_a_run_and_series_of_the_same_run_share_it(figure: Suite) -> None:
     assert len(figure.jobs) == 2 * 21  # 20 levels and the one with 10,000 masks, two seeds
     first, last = jobs(figure, A, "lt layer 1", "density=0.8")[0], jobs(figure, A, "lt layer 1", "density=0.0115")[0]
     assert jobs(figure, A, "random layer 3", "density=0.8")[0].run_id == first.run_id
@@ -99,7 +102,7 @@ def test_an_unknown_figure_is_refused_with_the_nearest_name() -> None:
 
 def test_the_title_says_what_differs() -> None:
     composer = Composer()
-    paper = read_spec("sketching_figure01")["title"]
+    paper = read_spec("sketching_figure01").title
     assert title(expand("sketching_figure01", {}, [], composer)) == f"Figure 1: {paper}"
     assert title(expand("sketching_figure01@digits", {}, [], composer)) == f"Figure 1: {paper} (here on digits; ResNet-20; every duration x 0.025)"
 
@@ -107,7 +110,7 @@ def test_the_title_says_what_differs() -> None:
 # --- numbers
 
 
-def test_a_curves_point_is_mean_and_deviation_over_seeds_at_the_records_density(figure: Table, tmp_path: Path) -> None:
+def test_a_curves_point_is_mean_and_deviation_over_seeds_at_the_records_density(figure: Suite, tmp_path: Path) -> None:
     for job, norm in zip(jobs(figure, A, "lt layer 1", "density=0.64"), (3.0, 5.0), strict=True):
         write(tmp_path, job, norms(norm, 10.0, 1.0), density=0.64)
     write_figure(figure, tmp_path)
@@ -118,7 +121,7 @@ def test_a_curves_point_is_mean_and_deviation_over_seeds_at_the_records_density(
     assert (float(line["y"]), float(line["y_std"])) == (5.0, 0.0)
 
 
-def test_a_histogram_has_its_bins_and_a_mark_its_place(figure: Table, tmp_path: Path) -> None:
+def test_a_histogram_has_its_bins_and_a_mark_its_place(figure: Suite, tmp_path: Path) -> None:
     shares = {"norm_edges": [0.0, 1.0, 2.0, 3.0, 4.0], "random_share_0": [0.0, 0.25, 0.75, 0.0], "random_share_1": [1.0, 0, 0, 0], "random_share_2": [0.0] * 4}
     for job, ticket in zip(jobs(figure, B, "lt layer 1"), (5.0, 7.0), strict=True):
         write(tmp_path, job, {**norms(ticket, 10.0, 1.0), **shares})
@@ -128,21 +131,21 @@ def test_a_histogram_has_its_bins_and_a_mark_its_place(figure: Table, tmp_path: 
     assert [(row["x"], row["y"]) for row in lines(tmp_path, figure, "lt layer 1", B)] == [("6.0", "")]
 
 
-def test_seeds_with_other_bins_are_not_averaged(figure: Table, tmp_path: Path) -> None:
+def test_seeds_with_other_bins_are_not_averaged(figure: Suite, tmp_path: Path) -> None:
     for i, job in enumerate(jobs(figure, B, "lt layer 1")):
         write(tmp_path, job, {**norms(1.0, 1.0, 1.0), "norm_edges": [0.0, 1.0 + i], **{f"random_share_{k}": [1.0] for k in range(3)}})
     with pytest.raises(ConfigError, match="share their axis"):
         write_figure(figure, tmp_path)
 
 
-def test_a_record_without_its_series_is_named(figure: Table, tmp_path: Path) -> None:
+def test_a_record_without_its_series_is_named(figure: Suite, tmp_path: Path) -> None:
     job = jobs(figure, B, "lt layer 1")[0]
     write(tmp_path, job, {})
     with pytest.raises(ConfigError, match=f"{job.run_id} has no norm_edges"):
         write_figure(figure, tmp_path)
 
 
-def test_what_was_not_run_is_named_in_the_legend_the_caption_and_the_terminal(figure: Table, tmp_path: Path) -> None:
+def test_what_was_not_run_is_named_in_the_legend_the_caption_and_the_terminal(figure: Suite, tmp_path: Path) -> None:
     write(tmp_path, jobs(figure, A, "lt layer 1", "density=0.8")[0], norms(1.0, 2.0, 3.0), density=0.8)
     text = write_figure(figure, tmp_path)
     legends = {(s.panel, s.label): s.legend for s in series_of(figure, tmp_path)}
@@ -203,7 +206,7 @@ LOSSES = {"dense": [{"train_loss": 9.0}], "train": [{"train_loss": 2.0}, {"train
 
 
 @pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
     """A figure of all other kinds, in a tree of configurations of its own."""
     conf = tmp_path / "conf"
     (conf / "figure").mkdir(parents=True)
@@ -215,7 +218,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
     return expand("imc_figure09", {}, [])
 
 
-def test_bars_traces_words_of_the_command_line_and_several_nets(small: Table, tmp_path: Path) -> None:
+def test_bars_traces_words_of_the_command_line_and_several_nets(small: Suite, tmp_path: Path) -> None:
     for cell in small.cells.values():
         for job in cell.jobs:
             seed, lenet = job.run.seed, job.run.model.name != "mlp"
@@ -231,7 +234,7 @@ def test_bars_traces_words_of_the_command_line_and_several_nets(small: Table, tm
     assert "No method yet: method=nonesuch does not exist yet." in text and "later, MLP: –" in text
 
 
-def test_the_best_epoch_is_drawn_on_request(tmp_path: Path, small: Table) -> None:
+def test_the_best_epoch_is_drawn_on_request(tmp_path: Path, small: Suite) -> None:
     best = expand("imc_figure09", {"table.metric": ["accuracy_best"]}, [])
     for cell in best.cells.values():
         for job in cell.jobs:
@@ -240,7 +243,7 @@ def test_the_best_epoch_is_drawn_on_request(tmp_path: Path, small: Table) -> Non
     assert {row["y"] for row in lines(tmp_path, best, "SNIP, MLP", "curves")} == {"81.0"}  # record() has it one above the last
 
 
-def test_a_trace_reads_the_epochs_of_the_last_training_and_leaves_out_where_no_seed_has_a_number(small: Table, tmp_path: Path) -> None:
+def test_a_trace_reads_the_epochs_of_the_last_training_and_leaves_out_where_no_seed_has_a_number(small: Suite, tmp_path: Path) -> None:
     pair = small.cells[series_key("histories", "SNIP", "MLP"), "="].jobs
     diverged = {"dense": [{"train_loss": 9.0}], "train": [{"train_loss": 4.0}, {"train_loss": None}]}
     for job, rows in zip(pair, (LOSSES, diverged), strict=True):
@@ -251,7 +254,7 @@ def test_a_trace_reads_the_epochs_of_the_last_training_and_leaves_out_where_no_s
     assert drawn == [("2", 1.0, 3.0), ("1", 2.0, 1.0)]  # the mean of 2 and 4, then the one seed that is left
 
 
-def test_a_record_that_came_without_its_history_counts_as_not_run_in_the_trace_alone(small: Table, tmp_path: Path) -> None:
+def test_a_record_that_came_without_its_history_counts_as_not_run_in_the_trace_alone(small: Suite, tmp_path: Path) -> None:
     for job in small.jobs:
         write(tmp_path, job, {"steps": [0.0], "losses": [1.0]}, report=REPORT)
     text = write_figure(small, tmp_path)
@@ -260,13 +263,13 @@ def test_a_record_that_came_without_its_history_counts_as_not_run_in_the_trace_a
     assert "Missing in histories: SNIP, MLP, SNIP, LeNet." in text
 
 
-def test_points_by_name_have_overrides_of_their_own(small: Table) -> None:
+def test_points_by_name_have_overrides_of_their_own(small: Suite) -> None:
     cells = {point: cell.jobs[0].run for (row, point), cell in small.cells.items() if row == series_key("named points", "SNIP", "MLP")}
     found = {point: (run.density, run.stage("train").recipe.lr) for point, run in cells.items()}  # type: ignore[union-attr]
     assert found == {"a step back=-1": (0.25, 0.01), "a step back=0": (0.5, 0.1)}
 
 
-def test_named_points_stand_at_their_values_and_marks_where_the_runs_or_the_yaml_say(small: Table, tmp_path: Path) -> None:
+def test_named_points_stand_at_their_values_and_marks_where_the_runs_or_the_yaml_say(small: Suite, tmp_path: Path) -> None:
     for job in small.jobs:
         write(tmp_path, job, {"steps": [0.0], "losses": [1.0]}, report=REPORT)
     text = write_figure(small, tmp_path)
@@ -281,7 +284,7 @@ def test_named_points_stand_at_their_values_and_marks_where_the_runs_or_the_yaml
 # --- pictures
 
 
-def test_the_same_records_give_the_same_bytes(figure: Table, tmp_path: Path) -> None:
+def test_the_same_records_give_the_same_bytes(figure: Suite, tmp_path: Path) -> None:
     for job in figure.jobs:
         shares = {"norm_edges": [0.0, 1.0, 2.0], **{f"random_share_{k}": [0.5, 0.5] for k in range(3)}}
         write(tmp_path, job, {**norms(3.0 + job.run.seed, 2.0, 1.0), **shares}, density=job.run.density)
@@ -295,7 +298,7 @@ def test_the_same_records_give_the_same_bytes(figure: Table, tmp_path: Path) -> 
     assert b"Date" not in pictures[0][".pdf"] and b"dc:date" not in pictures[0][".svg"]
 
 
-def test_without_matplotlib_the_message_says_what_to_install(figure: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_the_message_says_what_to_install(figure: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # as Python has it where an import fails
     with pytest.raises(ConfigError, match=r"pip install 'winnow\[figures\]'"):
         write_figure(figure, tmp_path)
@@ -346,7 +349,7 @@ def test_numbers_that_are_not_finite_stop_the_stage(tmp_path: Path) -> None:
         perform_run(broken, machine(tmp_path))
 
 
-def test_a_figure_reads_this_machines_results_before_those_that_we_ship(figure: Table, tmp_path: Path) -> None:
+def test_a_figure_reads_this_machines_results_before_those_that_we_ship(figure: Suite, tmp_path: Path) -> None:
     job = figure.jobs[0]
     assert find_run(job.run_id, tmp_path) is None
     write(tmp_path, job, {"x": [1.0]})
@@ -354,7 +357,7 @@ def test_a_figure_reads_this_machines_results_before_those_that_we_ship(figure: 
     assert found is not None and found.number("x", 0) == 1.0 and found.number("accuracy") == 80.0
 
 
-def test_a_number_of_the_record_and_a_list_of_the_same_name_are_told_apart(figure: Table, tmp_path: Path) -> None:
+def test_a_number_of_the_record_and_a_list_of_the_same_name_are_told_apart(figure: Suite, tmp_path: Path) -> None:
     # as the overlap of a mask search: by epoch in series.json, at its end in the report
     job = figure.jobs[0]
     write(tmp_path, job, {"accuracy": [20.0, 70.0]})

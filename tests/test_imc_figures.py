@@ -10,7 +10,7 @@ from test_tables import record
 from runner.config.compose import Composer
 from runner.figures.write import write_figure
 from runner.spec.run import Run, trains
-from runner.suites.expand import Table, expand
+from runner.suites.expand import Suite, expand
 from runner.suites.layouts import series_key
 from runner.tables.render import write_table
 
@@ -19,23 +19,23 @@ METHODS = ("IMC-Reinitialization", "IMC-Rewinding", "IMC-FineTuning")
 FIGURES = {1: "points from the paper's=0", 2: "epochs of W*=10", 3: "share=1", 4: "method.hessian.n_samples=512", 5: "", 6: "train.lr=0.1"}  # Table 1's point
 
 
-def figure(name: str, *words: str) -> Table:
+def figure(name: str, *words: str) -> Suite:
     return expand(name, {"seeds": ["0"]}, list(words), COMPOSER)
 
 
 @pytest.fixture(scope="module")
-def whole() -> dict[int, Table]:
+def whole() -> dict[int, Suite]:
     """The paper's own settings."""
     return {n: figure(f"imc_figure{n:02d}") for n in FIGURES}
 
 
-def epochs(table: Table) -> tuple[int, int]:
+def epochs(table: Suite) -> tuple[int, int]:
     """Asked of every run alone, and needed when stages are shared."""
     runs = [(job, stage) for job in table.jobs for stage in job.run.stages]
     return sum(trains(stage) for _, stage in runs), sum({job.keys[stage.name]: trains(stage) for job, stage in runs}.values())
 
 
-def at(table: Table, panel: str, series: str, point: str) -> Run:
+def at(table: Suite, panel: str, series: str, point: str) -> Run:
     (network,) = table.networks
     return table.cells[series_key(panel, series, network), point].jobs[0].run
 
@@ -52,11 +52,11 @@ def at(table: Table, panel: str, series: str, point: str) -> Run:
         (6, 3 * 15, 3 * 5 * (470 + 10)),
     ],
 )
-def test_runs_and_epochs_of_the_papers_settings(whole: dict[int, Table], number: int, runs: int, needed: int) -> None:
+def test_runs_and_epochs_of_the_papers_settings(whole: dict[int, Suite], number: int, runs: int, needed: int) -> None:
     assert (len(whole[number].jobs), epochs(whole[number])[1]) == (runs, needed)
 
 
-def test_the_convergence_is_drawn_from_the_runs_of_the_training_epochs(whole: dict[int, Table]) -> None:
+def test_the_convergence_is_drawn_from_the_runs_of_the_training_epochs(whole: dict[int, Suite]) -> None:
     assert {job.run_id for job in whole[5].jobs} == {job.run_id for job in whole[2].jobs}
 
 
@@ -71,7 +71,7 @@ def test_the_point_of_table_1_is_the_run_of_table_1(form: str, number: int) -> N
         assert ours.run_id == theirs.run_id and ours.keys == theirs.keys
 
 
-def test_sparsities_are_the_found_ones_and_points_away_from_them(whole: dict[int, Table]) -> None:
+def test_sparsities_are_the_found_ones_and_points_away_from_them(whole: dict[int, Suite]) -> None:
     for panel, found in (("(a) CIFAR-10", 0.47), ("(b) ImageNet, here Tiny-ImageNet", 0.33), ("(c) CIFAR-100", 0.18)):
         for points in range(-15, 25, 5):
             run = at(whole[1], panel, "IMC-FineTuning", f"points from the paper's={points}")
@@ -79,7 +79,7 @@ def test_sparsities_are_the_found_ones_and_points_away_from_them(whole: dict[int
     assert at(whole[1], "(b) ImageNet, here Tiny-ImageNet", METHODS[0], "points from the paper's=0").dataset.name == "tiny_imagenet"
 
 
-def test_rewinding_goes_to_the_tenth_epoch_or_the_last_one(whole: dict[int, Table]) -> None:
+def test_rewinding_goes_to_the_tenth_epoch_or_the_last_one(whole: dict[int, Suite]) -> None:
     found = {}
     for e in (5, 10, 20, 25, 30):
         run = at(whole[2], "(a) CIFAR-10", "IMC-Rewinding", f"epochs of W*={e}")
@@ -89,7 +89,7 @@ def test_rewinding_goes_to_the_tenth_epoch_or_the_last_one(whole: dict[int, Tabl
     assert found == {5: 5, 10: 10, 20: 10, 25: 10, 30: 10}
 
 
-def test_shares_of_ten_epochs_are_rewound_to(whole: dict[int, Table]) -> None:
+def test_shares_of_ten_epochs_are_rewound_to(whole: dict[int, Suite]) -> None:
     starts = {s: at(whole[3], "(a) CIFAR-10", "IMC-Rewinding", f"share={s}").stage("train").start.epoch for s in ("0.01", "0.05", "0.1", "0.2", "0.5", "1")}
     assert starts == {"0.01": 0.1, "0.05": 0.5, "0.1": 1, "0.2": 2, "0.5": 5, "1": None}
     small = figure("imc_figure03@digits")
@@ -98,7 +98,7 @@ def test_shares_of_ten_epochs_are_rewound_to(whole: dict[int, Table]) -> None:
     assert points == pytest.approx([0.1 * 0.1875, 0.5 * 0.1875, 0.998 * 0.1875, 1.998 * 0.1875, 4.998 * 0.1875, None], abs=1e-6)
 
 
-def test_the_hessian_sees_as_many_images_as_its_batch_and_the_rate_is_that_of_both_trainings(whole: dict[int, Table]) -> None:
+def test_the_hessian_sees_as_many_images_as_its_batch_and_the_rate_is_that_of_both_trainings(whole: dict[int, Suite]) -> None:
     run = at(whole[4], "(c) CIFAR-100", "IMC-Reinitialization", "method.hessian.n_samples=48")
     assert {run.stage(name).component.hessian.n_samples for name in ("lipschitz", "spectrum")} == {48}
     run = at(whole[6], "(c) CIFAR-100", "IMC-FineTuning", "train.lr=0.005")
@@ -131,11 +131,11 @@ SWEPT = {"p": (5, 1), "∆": (4, 1), "original": (5, 1), "rewinding": (5, 0), "H
 
 
 @pytest.fixture(scope="module")
-def sweep() -> Table:
+def sweep() -> Suite:
     return expand("imc_sweep", {"seeds": ["0"], "models": ["resnet20"]}, [], COMPOSER)
 
 
-def test_the_sweep_has_a_row_a_value_and_changes_one_at_a_time(sweep: Table) -> None:
+def test_the_sweep_has_a_row_a_value_and_changes_one_at_a_time(sweep: Suite) -> None:
     rows = [row for row, _ in sweep.cells]
     for word, (values, _) in SWEPT.items():
         assert len([row for row in rows if row.startswith(word)]) == values
@@ -152,7 +152,7 @@ def changed(run: Run, other: Run) -> set[str]:
     return {a.name for a, b in zip(run.stages, other.stages, strict=True) if a != b}
 
 
-def test_what_a_row_changes_is_what_its_label_says(sweep: Table) -> None:
+def test_what_a_row_changes_is_what_its_label_says(sweep: Suite) -> None:
     runs: dict[str, Any] = {row: cell.jobs[0].run for (row, _), cell in sweep.cells.items()}
     default = runs["as in Table 16"]
     own = {

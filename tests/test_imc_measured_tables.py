@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,22 @@ from runner.commands.reproduce import reproduce
 from runner.config.compose import Composer
 from runner.errors import ConfigError
 from runner.spec.lr_schedule import Constant
-from runner.suites.expand import Table, expand, expand_spec
+from runner.suites.expand import Suite, expand, expand_spec
 from runner.suites.numbers import power, shown
+from runner.suites.schema_tables import SettingRow, SettingsTable
 from runner.suites.settings import read_setting
-from runner.suites.spec import read_spec, with_options
+from runner.suites.spec import read_spec
 from runner.tables.render import write_table
 
 SCALE = "train.scale=0.0123"  # nobody publishes records of it
 EPOCHS = (5, 10, 20, 25, 30)
 
 
-def small(name: str, *words: str, seeds: tuple[str, ...] = ("0", "1")) -> Table:
+def small(name: str, *words: str, seeds: tuple[str, ...] = ("0", "1")) -> Suite:
     return expand(f"{name}@digits", {"seeds": list(seeds)}, [SCALE, *words])
 
 
-def cells_of(table: Table, results: Path) -> dict[str, list[str]]:
+def cells_of(table: Suite, results: Path) -> dict[str, list[str]]:
     """The printed entries of every row of the Markdown form."""
     write_table(table, results)
     lines = (results / "tables" / f"{table.name}.md").read_text().splitlines()
@@ -39,7 +41,7 @@ def cells_of(table: Table, results: Path) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows}
 
 
-def file(table: Table, results: Path, ending: str) -> str:
+def file(table: Suite, results: Path, ending: str) -> str:
     return (results / "tables" / f"{table.name}.{ending}").read_text()
 
 
@@ -278,8 +280,10 @@ def test_images_are_counted_as_they_are_used_and_several_answers_are_all_printed
     assert read_setting("images", [*words, "dataset.validation=0.1"], Composer()) == "1,293/360"  # less round(143.7)
     with pytest.raises(ConfigError, match="train.epoch is no key"):
         read_setting("train.epoch", words, Composer())
-    row = {"label": "images", "reads": "images", "under": [["dataset=cifar10"], ["dataset=fashion_mnist"], ["dataset=cifar100"]]}
-    table = expand_spec(with_options(read_spec("imc_table16") | {"groups": [[row]]}, {}), "imc_table16", {}, [], Composer())
+    row = SettingRow(label="images", reads="images", under=(("dataset=cifar10",), ("dataset=fashion_mnist",), ("dataset=cifar100",)))
+    spec = read_spec("imc_table16")
+    assert isinstance(spec, SettingsTable)
+    table = expand_spec(replace(spec, groups=((row,),)), "imc_table16", {}, [], Composer())
     assert table.cells["images", "Value"].value == "50K/10K, 60K/10K"  # equal ones once
 
 

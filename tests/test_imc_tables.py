@@ -2,7 +2,6 @@
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,7 +13,8 @@ from runner.config.compose import Composer
 from runner.engine.machine import Machine
 from runner.errors import ConfigError
 from runner.planning.costs import measure_net
-from runner.suites.expand import Table, expand
+from runner.suites.expand import Suite, expand
+from runner.suites.schema_tables import NetworksTable
 from runner.suites.spec import read_spec
 from runner.tables.render import write_table
 
@@ -29,11 +29,11 @@ def paper(number: int) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def expanded(number: int, variant: str = "", **chosen: list[str]) -> Table:
+def expanded(number: int, variant: str = "", **chosen: list[str]) -> Suite:
     return expand(f"imc_table{number:02d}{variant}", {key.replace("__", "."): value for key, value in chosen.items()}, [], COMPOSER)
 
 
-def plan_of(table: Table, folder: Path) -> str:
+def plan_of(table: Suite, folder: Path) -> str:
     where = Machine(torch.device("cpu"), folder / "results", folder / "cache", folder / "data", 60.0, "none")
     return printed(lambda console: show_tables([table], where, 1, console))
 
@@ -111,7 +111,7 @@ def test_titles_are_the_papers_and_say_how_imagenet_is_read(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("number", [3, 4, 10, 11])
 def test_imagenet_has_two_readings(number: int) -> None:
-    assert read_spec(f"imc_table{number:02d}")["options"] == {"imagenet": ["tiny_imagenet", "imagenet_subset"]}
+    assert read_spec(f"imc_table{number:02d}").options == {"imagenet": ("tiny_imagenet", "imagenet_subset")}
     with pytest.raises(ConfigError, match="table.imagenet=imagenet is not a choice: tiny_imagenet, imagenet_subset"):
         expanded(number, table__imagenet=["imagenet"])
 
@@ -126,15 +126,19 @@ def test_the_nets_take_images_of_64_pixels(model: str) -> None:
 
 
 def test_what_several_tables_give_the_last_one_has_and_densities_go_to_rows_that_have_some() -> None:
-    def rows(number: int) -> dict[str, Any]:
-        return {row["label"]: row.get("density") for row in read_spec(f"imc_table{number:02d}")["rows"]}
+    def spec(number: int) -> NetworksTable:
+        found = read_spec(f"imc_table{number:02d}")
+        assert isinstance(found, NetworksTable)
+        return found
+
+    def rows(number: int) -> dict[str, tuple[float, ...]]:
+        return {row.label: row.density for row in spec(number).rows}
 
     assert rows(11) == rows(10) != rows(8) != rows(1)
-    assert rows(10)["Baseline"] is None and rows(10)["SNIP"] == [0.65, 0.55] and rows(10)["LTH+FineTuning"] == [0.66, 0.53]
-    assert rows(1)["SNIP"] == [0.53, 0.55]  # another table's densities change nothing here
-    assert "row_densities" not in read_spec("imc_table10") and "best_of" not in read_spec("imc_table10")
-    eleven, two = read_spec("imc_table11"), read_spec("imc_table02")
-    assert eleven["best_of"] == two["best_of"] and eleven["overrides"] == ["train=imc", "train_fraction=0.1"]
+    assert rows(10)["Baseline"] == () and rows(10)["SNIP"] == (0.65, 0.55) and rows(10)["LTH+FineTuning"] == (0.66, 0.53)
+    assert rows(1)["SNIP"] == (0.53, 0.55)  # another table's densities change nothing here
+    assert not spec(10).best_of
+    assert spec(11).best_of == spec(2).best_of and spec(11).overrides == ("train=imc", "train_fraction=0.1")
 
 
 def test_a_table_names_the_papers_anomalies_and_only_its_own(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from runner.figures.write import write_figure
 from runner.spec.lr_schedule import Cosine, Step
 from runner.spec.planned import PlannedRun
 from runner.spec.run import Run, Stage, trains
-from runner.suites.expand import Table, expand
+from runner.suites.expand import Suite, expand
 from runner.suites.layouts import series_key
 
 COMPOSER = Composer()  # composing is most of the time
@@ -23,27 +23,27 @@ DENSE = 30  # epochs that 160 are in small
 SEARCHES = {5: 1, 10: 2, 30: 6, 60: 11, 100: 19, 160: 30, 300: 56}  # epochs that those of a search are: times 30 / 160
 
 
-def figure(name: str, *words: str, **chosen: list[str]) -> Table:
+def figure(name: str, *words: str, **chosen: list[str]) -> Suite:
     return expand(name, {"seeds": ["0"], **chosen}, list(words), COMPOSER)
 
 
 @pytest.fixture(scope="module")
-def small() -> dict[int, Table]:
+def small() -> dict[int, Suite]:
     return {n: figure(f"jackpots_figure{n:02d}@digits") for n in NUMBERS}
 
 
 @pytest.fixture(scope="module")
-def whole() -> dict[int, Table]:
+def whole() -> dict[int, Suite]:
     """The paper's own settings."""
     return {n: figure(f"jackpots_figure{n:02d}") for n in NUMBERS}
 
 
-def needed(table: Table) -> int:
+def needed(table: Suite) -> int:
     """Epochs when stages are shared."""
     return sum({job.keys[stage.name]: trains(stage) for job in table.jobs for stage in job.run.stages}.values())
 
 
-def job(table: Table, panel: str, series: str, network: str, point: str = "=") -> PlannedRun:
+def job(table: Suite, panel: str, series: str, network: str, point: str = "=") -> PlannedRun:
     return table.cells[series_key(panel, series, network), point].jobs[0]
 
 
@@ -66,12 +66,12 @@ def trained(run: Run) -> list[Stage]:
         (9, 2 * 5, 2 * (DENSE + 5 * 6)),
     ],
 )
-def test_runs_and_epochs_in_small(small: dict[int, Table], number: int, runs: int, epochs: int) -> None:
+def test_runs_and_epochs_in_small(small: dict[int, Suite], number: int, runs: int, epochs: int) -> None:
     assert sum(SEARCHES[e] for e in (5, 10, 30, 60, 100)) == 39 and sum(SEARCHES[e] for e in (10, 30, 60, 100, 160)) == 68
     assert (len(small[number].jobs), needed(small[number])) == (runs, epochs)
 
 
-def test_runs_and_epochs_of_the_papers_settings(whole: dict[int, Table]) -> None:
+def test_runs_and_epochs_of_the_papers_settings(whole: dict[int, Suite]) -> None:
     found = {n: (len(table.jobs), needed(table)) for n, table in whole.items()}
     assert found == {
         1: (20, 4 * 205),  # ResNet-50 comes with its weights
@@ -86,7 +86,7 @@ def test_runs_and_epochs_of_the_papers_settings(whole: dict[int, Table]) -> None
     }
 
 
-def test_all_figures_share_the_trained_nets(small: dict[int, Table]) -> None:
+def test_all_figures_share_the_trained_nets(small: dict[int, Suite]) -> None:
     keys = {(job.run.model.name, job.keys["dense"]) for table in small.values() for job in table.jobs if "dense" in job.keys}
     assert len(keys) == 2 and {net for net, _ in keys} == {"resnet32_w32a", "vgg11_small"}
     recipes = {job.run.stage("dense").recipe for table in small.values() for job in table.jobs if "dense" in job.keys}
@@ -94,19 +94,19 @@ def test_all_figures_share_the_trained_nets(small: dict[int, Table]) -> None:
     assert recipe is not None and (recipe.epochs, recipe.lr_schedule, recipe.batch_size, recipe.weight_decay) == (30, Step(), 128, 5e-4)
 
 
-def test_resnet50_comes_with_its_weights_wherever_it_is_searched(whole: dict[int, Table]) -> None:
+def test_resnet50_comes_with_its_weights_wherever_it_is_searched(whole: dict[int, Suite]) -> None:
     runs = [each.run for table in whole.values() for each in table.jobs if each.run.model.name == "resnet50" and each.run.stages[-1].start.stage != "init"]
     loaded = [run for run in runs if any(stage.name == "search" for stage in run.stages)]
     assert len(loaded) == 5 + 11 + 90 + 20 and all(run.stage("dense").kind == "load" for run in loaded)
 
 
-def test_weights_decay_less_on_imagenet(whole: dict[int, Table]) -> None:
+def test_weights_decay_less_on_imagenet(whole: dict[int, Suite]) -> None:
     decays = {(job.run.dataset.name, stage.recipe.weight_decay) for t in whole.values() for job in t.jobs for stage in trained(job.run) if stage.recipe}
     assert decays == {("imagenet", 1e-4), ("cifar10", 5e-4), ("cifar100", 5e-4)}
 
 
 @pytest.mark.parametrize("number", [1, 7])
-def test_every_point_spends_its_epochs_with_a_cosine_of_its_own(whole: dict[int, Table], number: int) -> None:
+def test_every_point_spends_its_epochs_with_a_cosine_of_its_own(whole: dict[int, Suite], number: int) -> None:
     for (row, point), cell in whole[number].cells.items():
         run = cell.jobs[0].run
         *before, last = trained(run)
@@ -117,7 +117,7 @@ def test_every_point_spends_its_epochs_with_a_cosine_of_its_own(whole: dict[int,
         assert run.density == {1: 0.1, 7: 0.05}[number]
 
 
-def test_lt_is_one_level_set_back_to_the_first_weights(whole: dict[int, Table]) -> None:
+def test_lt_is_one_level_set_back_to_the_first_weights(whole: dict[int, Suite]) -> None:
     run = job(whole[7], "(a) VGG-19, CIFAR-10", "LT, one shot", "VGG-19", "epochs=60").run
     assert [(stage.name, stage.kind) for stage in run.stages] == [("dense", "train"), ("prune1", "prune"), ("train1", "train")]
     start = run.stage("train1").start
@@ -125,7 +125,7 @@ def test_lt_is_one_level_set_back_to_the_first_weights(whole: dict[int, Table]) 
 
 
 @pytest.mark.parametrize(("number", "series"), [(1, ["SET", "SNIP", "RigL", "Jackpot"]), (7, ["SNIP", "OBD", "LT, one shot", "Jackpot"])])
-def test_every_method_leaves_the_classifier_dense(small: dict[int, Table], number: int, series: list[str]) -> None:
+def test_every_method_leaves_the_classifier_dense(small: dict[int, Suite], number: int, series: list[str]) -> None:
     found = {name for (row, _), cell in small[number].cells.items() for name in series if name in row and _dense_classifier(cell.jobs[0].run)}
     assert found == set(series)
 
@@ -135,13 +135,13 @@ def _dense_classifier(run: Run) -> bool:
     return bool(chooses.classifier == "dense")
 
 
-def test_the_two_kinds_of_subnets_differ_in_their_weights_alone(small: dict[int, Table]) -> None:
+def test_the_two_kinds_of_subnets_differ_in_their_weights_alone(small: dict[int, Suite]) -> None:
     one, other = (job(small[2], "ResNet-32", label, "ResNet-32", "density=0.1").run for label in ("trained weights (jackpots)", "random weights"))
     assert one.stage("search").component == other.stage("search").component and one.stage("search").recipe == other.stage("search").recipe
     assert (one.stage("search").start.stage, other.stage("search").start.stage) == ("dense", "init")
 
 
-def test_masks_of_criteria_are_searches_of_no_epoch_or_of_no_swap(small: dict[int, Table]) -> None:
+def test_masks_of_criteria_are_searches_of_no_epoch_or_of_no_swap(small: dict[int, Suite]) -> None:
     for label, criterion in (("Magnitude", "magnitude"), ("SNIP", "snip"), ("GraSP", "grasp"), ("Random", "random")):
         bare, anew = (job(small[3], panel, label, "ResNet-32", "density=0.1").run for panel in ("(a) statistics of the dense net", "(b) statistics taken anew"))
         assert (trains(bare.stage("search")), trains(anew.stage("search"))) == (0, 6)
@@ -154,7 +154,7 @@ def test_masks_of_criteria_are_searches_of_no_epoch_or_of_no_swap(small: dict[in
     assert jackpots == {job(small[8], "weights as they were, and fine-tuned", "Jackpot", "ResNet-32", "density=0.1").run_id}
 
 
-def test_overlaps_are_measured_on_the_searches_of_other_figures(small: dict[int, Table]) -> None:
+def test_overlaps_are_measured_on_the_searches_of_other_figures(small: dict[int, Suite]) -> None:
     def search(number: int, panel: str, series: str, density: float) -> str:
         return job(small[number], panel, series, "ResNet-32", f"density={density}").keys["search"]
 
@@ -163,7 +163,7 @@ def test_overlaps_are_measured_on_the_searches_of_other_figures(small: dict[int,
     assert search(4, circular, "SNIP", 0.05) == search(3, "(a) statistics of the dense net", "Jackpot", 0.05)
 
 
-def test_fine_tuning_takes_150_epochs_from_the_end_of_the_search(whole: dict[int, Table]) -> None:
+def test_fine_tuning_takes_150_epochs_from_the_end_of_the_search(whole: dict[int, Suite]) -> None:
     panel = "weights as they were, and fine-tuned"
     plain, tuned = (job(whole[8], panel, label, "ResNet-32", "density=0.1") for label in ("Jackpot", "the same mask fine-tuned"))
     assert plain.keys["search"] == tuned.keys["search"] and "train" not in plain.keys
@@ -172,7 +172,7 @@ def test_fine_tuning_takes_150_epochs_from_the_end_of_the_search(whole: dict[int
     assert (stage.start.stage, stage.masks) == ("search", "search")
 
 
-def test_a_series_label_says_what_its_run_is(small: dict[int, Table]) -> None:
+def test_a_series_label_says_what_its_run_is(small: dict[int, Suite]) -> None:
     etas = {
         label: job(small[9], "ResNet-32", f"η = {label}", "ResNet-32").run.stage("search").component.init.eta for label in ("0", "0.5", "0.9", "0.95", "0.99")
     }
@@ -191,7 +191,7 @@ def test_a_series_label_says_what_its_run_is(small: dict[int, Table]) -> None:
     assert {run.method for run in runs.values()} == {"edge_popup"}
 
 
-def test_in_small_searches_see_batches_of_64_and_vgg_larger_images(small: dict[int, Table]) -> None:
+def test_in_small_searches_see_batches_of_64_and_vgg_larger_images(small: dict[int, Suite]) -> None:
     for table in small.values():
         for each in table.jobs:
             assert {stage.recipe.batch_size for stage in trained(each.run) if stage.kind == "search" and stage.recipe} <= {64}
@@ -210,13 +210,13 @@ def made(results: Path, each: PlannedRun, series: dict[str, list[float]] | None 
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def claims(results: Path, table: Table) -> list[dict[str, str]]:
+def claims(results: Path, table: Suite) -> list[dict[str, str]]:
     with (results / "figures" / f"{table.name}.claims.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize(("power", "proportional"), [(1.0, "holds"), (1.5, "does not hold")])
-def test_a_variance_that_grows_with_q_is_told_from_one_that_grows_faster(small: dict[int, Table], power: float, proportional: str, tmp_path: Path) -> None:
+def test_a_variance_that_grows_with_q_is_told_from_one_that_grows_faster(small: dict[int, Suite], power: float, proportional: str, tmp_path: Path) -> None:
     counts = [1.0, 10.0, 100.0, 1_000.0, 10_000.0]
     wobble = (1.05, 0.98, 1.0, 1.03, 0.97)
     variances = [1e-9 * w * q**power for q, w in zip(counts, wobble, strict=True)]
@@ -241,7 +241,7 @@ def test_at_equal_cost_the_more_accurate_method_is_told(tmp_path: Path) -> None:
     assert "5 points, 85.25 at 10 to 89 at 160" in text  # where a point stands is what its name says
 
 
-def test_losses_of_the_search_are_compared_epoch_by_epoch(small: dict[int, Table], tmp_path: Path) -> None:
+def test_losses_of_the_search_are_compared_epoch_by_epoch(small: dict[int, Suite], tmp_path: Path) -> None:
     for each in small[9].jobs:
         eta = each.run.stage("search").component.init.eta
         made(tmp_path, each, losses=[2.0 - eta - 0.1 * i for i in range(6)])  # larger eta, smaller loss

@@ -10,10 +10,11 @@ from test_tables import record, write
 
 from pruners.search.popup import SrPopup
 from runner.config.compose import Composer
-from runner.suites.expand import Cell, Table, expand
+from runner.suites.expand import Cell, Suite, expand
+from runner.suites.metrics import ACCURACY
 from runner.tables.entries import entries
-from runner.tables.metrics import papers
 from runner.tables.render import write_table
+from runner.tables.text import papers
 
 NUMBERS = range(1, 10)
 COMPOSER = Composer()  # composing is most of the time
@@ -36,13 +37,13 @@ METHODS = {
 }
 
 
-def asked(name: str, *words: str, **chosen: list[str]) -> Table:
+def asked(name: str, *words: str, **chosen: list[str]) -> Suite:
     """One seed unless told otherwise: seeds change no entry."""
     return expand(name, {"seeds": ["0"], **{key.replace("__", "."): value for key, value in chosen.items()}}, list(words), COMPOSER)
 
 
 @pytest.fixture(scope="module")
-def tables() -> dict[int, Table]:
+def tables() -> dict[int, Suite]:
     return {n: asked(f"jackpots_table{n:02d}") for n in NUMBERS}
 
 
@@ -51,14 +52,14 @@ def paper(number: int) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def behind(table: Table, line: dict[str, str]) -> list[Cell]:
+def behind(table: Suite, line: dict[str, str]) -> list[Cell]:
     """The entries that stand beside a line of the paper's CSV."""
     name = tuple(line[column] for column in table.page.paper)
     return [cell for cell in table.cells.values() if cell.paper == name]
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_every_number_of_the_paper_stands_beside_an_entry_and_no_entry_has_another_lines(number: int, tables: dict[int, Table], tmp_path: Path) -> None:
+def test_every_number_of_the_paper_stands_beside_an_entry_and_no_entry_has_another_lines(number: int, tables: dict[int, Suite], tmp_path: Path) -> None:
     table, lines = tables[number], paper(number)
     twice = {1: 1, 9: 2}.get(number, 1)  # Table 9 runs at both rates, and its Constant in both readings
     for line in lines:
@@ -69,13 +70,13 @@ def test_every_number_of_the_paper_stands_beside_an_entry_and_no_entry_has_anoth
     for cell, entry in named:
         spread = entry.paper["accuracy_std"]
         mark = "†" if cell.quoted else ""
-        assert papers(entry, "accuracy") == entry.paper["accuracy_mean"] + (f" ± {spread}" if spread else mark)
+        assert papers(entry, ACCURACY) == entry.paper["accuracy_mean"] + (f" ± {spread}" if spread else mark)
     without = {cell.network for key, cell in table.cells.items() if not found[key].paper}
     assert without == ({"VGGNet-19"} if number in (7, 8, 9) else set())  # the paper names no net there
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
-def test_an_entry_runs_the_method_the_rate_the_net_and_the_epochs_of_its_line(number: int, tables: dict[int, Table]) -> None:
+def test_an_entry_runs_the_method_the_rate_the_net_and_the_epochs_of_its_line(number: int, tables: dict[int, Suite]) -> None:
     for line in paper(number):
         for cell in behind(tables[number], line):
             ((job,),) = cell.candidates
@@ -91,7 +92,7 @@ def test_an_entry_runs_the_method_the_rate_the_net_and_the_epochs_of_its_line(nu
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_nothing_prunes_the_classifier(number: int, tables: dict[int, Table]) -> None:
+def test_nothing_prunes_the_classifier(number: int, tables: dict[int, Suite]) -> None:
     pruned = [stage for job in tables[number].jobs for stage in job.run.stages if stage.kind in ("prune", "search")]
     assert pruned and {stage.component.classifier for stage in pruned} == {"dense"}
 
@@ -104,7 +105,7 @@ def test_all_searches_of_a_net_and_seed_start_from_one_pretrained_net() -> None:
     assert dense[0].keys["dense"] == searches[0].keys["dense"]  # the table's dense row is that net
 
 
-def test_columns_of_the_ablations_are_the_options_that_they_name(tables: dict[int, Table]) -> None:
+def test_columns_of_the_ablations_are_the_options_that_they_name(tables: dict[int, Suite]) -> None:
     def searched(number: int, column: str) -> Any:
         (cell,) = (cell for (row, at), cell in tables[number].cells.items() if at == column and cell.network == "ResNet-32" and "95%" not in row)
         return cell.jobs[0].run.stage("search").component
@@ -118,7 +119,7 @@ def test_columns_of_the_ablations_are_the_options_that_they_name(tables: dict[in
     assert (searched(9, "Constant (one)").quota, searched(9, "Inverse").quota) == ("one", "rising")
 
 
-def test_searches_last_as_long_as_their_rows_say(tables: dict[int, Table]) -> None:
+def test_searches_last_as_long_as_their_rows_say(tables: dict[int, Suite]) -> None:
     rows = {row.rpartition(", ")[2]: cell.jobs[0].run.stage("search").recipe for (row, _), cell in tables[6].cells.items()}
     assert {label: recipe.epochs for label, recipe in rows.items() if recipe} == {n: int(n) for n in ("0", "10", "30", "60", "100", "300", "1000")}
 

@@ -15,8 +15,9 @@ from runner.figures.fits import crossings, fitted, line_through
 from runner.figures.points import Point, Series
 from runner.figures.series import series_of
 from runner.figures.write import write_figure
-from runner.records.read import Found
-from runner.suites.expand import Table, expand
+from runner.records.read import FinishedRun
+from runner.suites.expand import Suite, expand
+from runner.suites.schema_claims import FigureClaim, LowestClaim
 from runner.suites.verdicts import FAILS, HOLDS, OPEN, UNKNOWN
 
 PANEL = "(a) share of trials that converged (relative error < 1e-4)"
@@ -69,8 +70,9 @@ def test_a_boundary_lies_between_the_cells_on_either_side_of_one_half() -> None:
 # --- claims
 
 
-def claim(series: Series, *others: Series, run: Found | None = None, **rule: Any) -> str:
-    (line,) = verdicts([{"claim": "c", "panel": "p", "series": series.label, **rule}], [series, *others], {("p", series.label): run} if run else {})
+def claim(series: Series, *others: Series, run: FinishedRun | None = None, **rule: Any) -> str:
+    item = FigureClaim.from_plain({"claim": "c", "panel": "p", "series": series.label, **rule}, "claims.0")
+    (line,) = verdicts([item], [series, *others], {("p", series.label): run} if run else {})
     return line.holds
 
 
@@ -91,32 +93,32 @@ def test_orders_minima_and_reports_are_judged() -> None:
     assert claim(low, lowest=[0.5, 1.5]) == HOLDS and claim(low, lowest=[2, 3]) == FAILS
     report = {"lemma_measured": 3.0, "lemma_low": 2.5, "lemma_high": 3.5}
     for holds, said in ((1, HOLDS), (0, FAILS)):
-        assert claim(low, run=Found({"run_id": "r", "report": {**report, "lemma_holds": holds}}), reads="lemma") == said
+        assert claim(low, run=FinishedRun({"run_id": "r", "report": {**report, "lemma_holds": holds}}), reads="lemma") == said
     assert claim(low, reads="lemma") == UNKNOWN
 
 
 def test_a_claim_about_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match="claims.series"):
-        verdicts([{"claim": "c", "panel": "p", "series": "other", "lowest": [0, 1]}], [curve([1.0])], {})
+        verdicts([LowestClaim(claim="c", panel="p", series="other", lowest=(0, 1))], [curve([1.0])], {})
     with pytest.raises(ConfigError, match="has no"):
-        claim(curve([1.0]), run=Found({"run_id": "r", "report": {}}), reads="lemma")
+        claim(curve([1.0]), run=FinishedRun({"run_id": "r", "report": {}}), reads="lemma")
 
 
 # --- a figure
 
 
 @pytest.fixture(scope="module")
-def figure() -> Table:
+def figure() -> Suite:
     return expand("samples_figure04@coarse", {}, ["method.trials=3"])
 
 
-def test_a_grid_has_a_run_for_each_cell_which_its_panels_share(figure: Table) -> None:
+def test_a_grid_has_a_run_for_each_cell_which_its_panels_share(figure: Suite) -> None:
     assert len(figure.jobs) == 5 * 9
     sizes = {(job.run.dataset.inputs, job.run.dataset.samples) for job in figure.jobs}
     assert len(sizes) == 45 and {s.component.trials for job in figure.jobs for s in job.run.stages} == {3}
 
 
-def test_cells_and_boundary_are_drawn_and_judged_from_records(figure: Table, tmp_path: Path) -> None:
+def test_cells_and_boundary_are_drawn_and_judged_from_records(figure: Suite, tmp_path: Path) -> None:
     for job in figure.jobs:
         r, n = job.run.dataset.inputs, job.run.dataset.samples
         share = min(1.0, max(0.0, 0.5 + (n - 6 * r) / 400))  # one half at N = 6 r: 60, 180, 300, 420, 540
@@ -137,7 +139,7 @@ def test_cells_and_boundary_are_drawn_and_judged_from_records(figure: Table, tmp
     assert "the examples needed grow linearly with r" in text
 
 
-def test_cells_that_were_not_run_have_no_verdict(figure: Table, tmp_path: Path) -> None:
+def test_cells_that_were_not_run_have_no_verdict(figure: Suite, tmp_path: Path) -> None:
     text = write_figure(figure, tmp_path)
     assert UNKNOWN in text and "45 runs are not done" in text
 

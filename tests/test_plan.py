@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from runner.spec.identity import run_id, stage_keys
 from runner.spec.planned import plan_run
 from runner.spec.run import snapshots_wanted
 from runner.suites.expand import expand, expand_spec
+from runner.suites.schema_tables import NetworksTable
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 MLP = Net(
@@ -115,9 +117,10 @@ def test_a_tables_jobs_are_those_that_their_commands_compose(name: str) -> None:
 def test_densities_and_seeds_cost_no_composition() -> None:
     few, many = Composer(), Composer()
     spec = expand("imc_table01", {}, [], few).spec
-    rows = [{**row, "label": f"{row['label']} {i}", "density": [0.9 - i / 50] * 2} for row in spec["rows"] if "density" in row for i in range(20)]
-    table = expand_spec({**spec, "rows": rows, "seeds": list(range(10))}, "imc_table01", {}, [], many)
-    exist = [row for row in spec["rows"] if "density" in row and row["overrides"][0].removeprefix("method=") in method_names()]
+    assert isinstance(spec, NetworksTable)
+    rows = tuple(replace(row, label=f"{row.label} {i}", density=(0.9 - i / 50,) * 2) for row in spec.rows if row.density for i in range(20))
+    table = expand_spec(replace(spec, rows=rows, seeds=tuple(range(10))), "imc_table01", {}, [], many)
+    exist = [row for row in spec.rows if row.density and row.overrides[0].removeprefix("method=") in method_names()]
     assert len({job.run_id for job in table.jobs}) == 2 * 20 * 10 * len(exist) and len(exist) >= 5  # SNIP, sanity-check, three rows of IMC
     assert len(many.bases) < len(few.bases)  # one less: the baseline has no density
     for job in (table.jobs[0], table.jobs[777], table.jobs[-1]):

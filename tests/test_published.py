@@ -20,7 +20,7 @@ from runner.figures.write import as_csv
 from runner.records.read import find_run
 from runner.spec.identity import NUMERICS, run_id
 from runner.spec.run import Run
-from runner.suites.expand import Table, expand, parse_arguments
+from runner.suites.expand import Suite, expand, parse_arguments
 from runner.suites.verdicts import write_claims
 from runner.tables.claims import compared
 from runner.tables.entries import entries
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.xdist_group("published")  # one worker expands each lin
 
 
 @cache
-def expanded(words: str) -> Table:
+def expanded(words: str) -> Suite:
     """The table or figure of a line in the index."""
     (name,), chosen, overrides = parse_arguments(words.split())
     return expand(name, chosen, overrides)

@@ -19,7 +19,7 @@ from runner.config.compose import Composer
 from runner.errors import ConfigError
 from runner.spec.planned import PlannedRun
 from runner.spec.run import Run
-from runner.suites.expand import Table, expand
+from runner.suites.expand import Suite, expand
 from runner.tables.render import write_table
 
 NUMBERS = (1, 2, 3, 4)
@@ -30,18 +30,18 @@ DENSITIES = ["10 %", "5 %", "2 %"]
 COMPOSER = Composer()  # composing is most of the time
 
 
-def asked(name: str, *words: str, **chosen: list[str]) -> Table:
+def asked(name: str, *words: str, **chosen: list[str]) -> Suite:
     """One seed unless told otherwise: seeds change no entry."""
     return expand(name, {"seeds": ["0"], **{key.replace("__", "."): value for key, value in chosen.items()}}, list(words), COMPOSER)
 
 
 @pytest.fixture(scope="module")
-def tables() -> dict[int, Table]:
+def tables() -> dict[int, Suite]:
     return {n: asked(f"sketching_table{n:02d}") for n in NUMBERS}
 
 
 @pytest.fixture(scope="module")
-def shown() -> dict[int, Table]:
+def shown() -> dict[int, Suite]:
     """With the controls."""
     return {n: asked(f"sketching_table{n:02d}", table__controls=["shown"]) for n in NUMBERS}
 
@@ -60,7 +60,7 @@ def name_of(line: dict[str, str]) -> str:
     return f"{line['method']} {line['variant'].replace('chi', 'χ')}".strip()
 
 
-def grid(table: Table, results: Path) -> list[list[str]]:
+def grid(table: Suite, results: Path) -> list[list[str]]:
     """The lines of the Markdown form as cells, header lines first, without the rule and the bold face."""
     write_table(table, results)
     lines = (results / "tables" / f"{table.name}.md").read_text().splitlines()
@@ -75,7 +75,7 @@ def inside(cell: str) -> str:
     return match[1]
 
 
-def run_of(table: Table, key: tuple[str, str]) -> Run:
+def run_of(table: Suite, key: tuple[str, str]) -> Run:
     (job,) = table.cells[key].jobs
     return job.run
 
@@ -84,7 +84,7 @@ def run_of(table: Table, key: tuple[str, str]) -> Run:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_every_number_of_the_paper_stands_where_its_labels_meet(number: int, tables: dict[int, Table], tmp_path: Path) -> None:
+def test_every_number_of_the_paper_stands_where_its_labels_meet(number: int, tables: dict[int, Suite], tmp_path: Path) -> None:
     table, lines = tables[number], paper(number)
     assert (len(lines), max(int(line["row"]) for line in lines)) == SIZES[number]
     found: dict[tuple[str, str, str, str], str] = {}  # data set, network, method, density -> as printed
@@ -106,7 +106,7 @@ def test_every_number_of_the_paper_stands_where_its_labels_meet(number: int, tab
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_rows_and_columns_have_the_papers_order(number: int, tables: dict[int, Table], tmp_path: Path) -> None:
+def test_rows_and_columns_have_the_papers_order(number: int, tables: dict[int, Suite], tmp_path: Path) -> None:
     rows: dict[int, list[str]] = {}
     for line in paper(number):
         rows.setdefault(int(line["row"]), []).append(number_of(line))
@@ -114,7 +114,7 @@ def test_rows_and_columns_have_the_papers_order(number: int, tables: dict[int, T
     assert [[inside(cell) for cell in row if cell.startswith("–")] for row in body] == [rows[i] for i in sorted(rows)]
 
 
-def test_known_cells_of_the_paper_are_where_it_prints_them(tables: dict[int, Table], tmp_path: Path) -> None:
+def test_known_cells_of_the_paper_are_where_it_prints_them(tables: dict[int, Suite], tmp_path: Path) -> None:
     one, two, three, four = (grid(tables[n], tmp_path) for n in NUMBERS)
     assert inside(one[2][2]) == "93.01±0.19" and one[2][:2] == ["VGG-19", "10 %"]
     assert inside(one[11][6]) == "1.00" and one[11][:2] == ["", "2 %"]  # chance, printed without deviation
@@ -125,7 +125,7 @@ def test_known_cells_of_the_paper_are_where_it_prints_them(tables: dict[int, Tab
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_methods_are_columns_and_a_network_is_named_once_for_its_three_rows(number: int, tables: dict[int, Table], tmp_path: Path) -> None:
+def test_methods_are_columns_and_a_network_is_named_once_for_its_three_rows(number: int, tables: dict[int, Suite], tmp_path: Path) -> None:
     head, *rest = grid(tables[number], tmp_path)
     methods = list(dict.fromkeys(name_of(line) for line in paper(number)))
     assert head == ["Model", "Density", *methods]
@@ -136,20 +136,20 @@ def test_methods_are_columns_and_a_network_is_named_once_for_its_three_rows(numb
 
 
 @pytest.mark.parametrize("number", [2, 4])
-def test_networks_and_densities_are_two_header_lines(number: int, tables: dict[int, Table], tmp_path: Path) -> None:
+def test_networks_and_densities_are_two_header_lines(number: int, tables: dict[int, Suite], tmp_path: Path) -> None:
     first, second, *rest = grid(tables[number], tmp_path)
     assert first == ["Model", "VGG-19", "", "", "ResNet-20", "", ""] and second == ["Density", *DENSITIES, *DENSITIES]
     methods = list(dict.fromkeys(name_of(line) for line in paper(number)))
     assert [row[0] for row in rest] == ["CIFAR-10", *methods, "CIFAR-100", *methods]
 
 
-def terminal(table: Table, results: Path) -> list[str]:
+def terminal(table: Suite, results: Path) -> list[str]:
     """The lines of the page alone, without the verdicts below it."""
     write_table(table, results)
     return (results / "tables" / f"{table.name}.txt").read_text().splitlines()
 
 
-def test_the_terminal_form_has_heads_over_their_columns_and_a_rule_between_the_panels(tables: dict[int, Table], tmp_path: Path) -> None:
+def test_the_terminal_form_has_heads_over_their_columns_and_a_rule_between_the_panels(tables: dict[int, Suite], tmp_path: Path) -> None:
     for number, depth in ((1, 2), (2, 2)):
         lines = terminal(tables[number], tmp_path)
         assert lines[0].startswith(f"Table {number}: Accuracy results ") and not lines[1]
@@ -175,7 +175,7 @@ def expected_options(label: str) -> tuple[str, Any, Any]:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_every_entry_runs_the_density_method_source_and_pick_of_its_labels(number: int, shown: dict[int, Table]) -> None:
+def test_every_entry_runs_the_density_method_source_and_pick_of_its_labels(number: int, shown: dict[int, Suite]) -> None:
     table = shown[number]
     for (row, column), cell in table.cells.items():
         run, text = run_of(table, (row, column)), f"{row} {column}"
@@ -200,14 +200,14 @@ def test_a_table_has_an_entry_for_every_number_and_three_seeds_of_each(number: i
     assert all([job.run.seed for job in cell.jobs] == [0, 1, 2] and cell.missing is None for cell in table.cells.values())
 
 
-def test_synflow_has_a_hundred_rounds_in_float64_and_draws_in_each(tables: dict[int, Table]) -> None:
+def test_synflow_has_a_hundred_rounds_in_float64_and_draws_in_each(tables: dict[int, Suite]) -> None:
     for number in (1, 3):
         runs = [run_of(tables[number], key) for key in tables[number].cells]
         pruners = [run.stage("prune").component for run in runs if run.method == "synflow"]
         assert {(p.schedule(0.5)[-1], len(p.schedule(0.5)), p.when, p.score) for p in pruners} == {(0.5, 100, "each", SynFlow(1, "float64"))}
 
 
-def test_random_masks_of_grasp_take_its_positive_scores_and_its_thresholds_all(shown: dict[int, Table]) -> None:
+def test_random_masks_of_grasp_take_its_positive_scores_and_its_thresholds_all(shown: dict[int, Suite]) -> None:
     maps = {row.partition(" ")[2]: run_of(shown[2], (row, column)).stage("prune").component.score.map for row, column in shown[2].cells if "GraSP" in row}
     assert maps.pop("GraSP + normal data + rand. mask") == "positive"
     assert len(maps) == 3 and set(maps.values()) == {"signed"}
@@ -216,7 +216,7 @@ def test_random_masks_of_grasp_take_its_positive_scores_and_its_thresholds_all(s
 REWINDING = {("CIFAR-10", "VGG-19"): 1000, ("CIFAR-100", "VGG-19"): 1000, ("CIFAR-10", "ResNet-20"): 2000, ("CIFAR-100", "ResNet-20"): 6000}  # Sec. 8
 
 
-def test_imp_goes_back_to_the_papers_iterations_at_every_level(tables: dict[int, Table]) -> None:
+def test_imp_goes_back_to_the_papers_iterations_at_every_level(tables: dict[int, Suite]) -> None:
     seen = set()
     for (row, column), cell in tables[2].cells.items():
         if "IMP" in row:
@@ -230,7 +230,7 @@ def test_imp_goes_back_to_the_papers_iterations_at_every_level(tables: dict[int,
     assert seen == set(REWINDING)
 
 
-def test_the_densities_of_imp_are_prefixes_of_one_chain_of_levels(tables: dict[int, Table]) -> None:
+def test_the_densities_of_imp_are_prefixes_of_one_chain_of_levels(tables: dict[int, Suite]) -> None:
     for label in ("IMP (supervised)", "IMP + rand. data"):
         (tenth,), (fiftieth,) = (tables[2].cells[f"CIFAR-10 {label}", f"ResNet-20 {d} %"].jobs for d in (10, 2))
         levels = [stage.density for stage in tenth.run.stages if stage.kind == "prune"]
@@ -250,7 +250,7 @@ def test_a_rewinding_point_is_the_same_share_of_a_short_run() -> None:
 # --- widths and controls
 
 
-def widths(table: Table) -> dict[tuple[str, str], set[str]]:
+def widths(table: Suite) -> dict[tuple[str, str], set[str]]:
     """Panel and method -> nets of ResNet-20's entries."""
     found: dict[tuple[str, str], set[str]] = {}
     for key, cell in table.cells.items():
@@ -261,7 +261,7 @@ def widths(table: Table) -> dict[tuple[str, str], set[str]]:
 
 
 @pytest.mark.parametrize("number", [1, 2, 4])
-def test_snip_and_grasp_have_the_doubled_net_on_cifar100_alone(number: int, shown: dict[int, Table]) -> None:
+def test_snip_and_grasp_have_the_doubled_net_on_cifar100_alone(number: int, shown: dict[int, Suite]) -> None:
     for (panel, method), models in widths(shown[number]).items():
         assert models == ({"resnet20_w32"} if panel == "CIFAR-100" and method in ("snip", "grasp") else {"resnet20"})
     assert {run_of(shown[number], key).model.name for key, cell in shown[number].cells.items() if cell.network == "VGG-19"} == {"vgg19"}
@@ -278,7 +278,7 @@ def test_the_missing_crossings_of_width_and_method_can_be_asked_for(number: int,
 
 
 def test_controls_are_hidden_unless_asked_for_and_then_labelled_without_a_number_of_the_paper(
-    tables: dict[int, Table], shown: dict[int, Table], tmp_path: Path
+    tables: dict[int, Suite], shown: dict[int, Suite], tmp_path: Path
 ) -> None:
     labels = set()
     for number in NUMBERS:
@@ -348,7 +348,7 @@ def test_our_mean_and_deviation_have_the_papers_sign_and_stand_in_all_forms(tmp_
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_all_five_forms_hold_the_same_cells(number: int, tables: dict[int, Table], tmp_path: Path) -> None:
+def test_all_five_forms_hold_the_same_cells(number: int, tables: dict[int, Suite], tmp_path: Path) -> None:
     table = tables[number]
     rows = grid(table, tmp_path)
     body = rows[2 if number in (2, 4) else 1 :]
@@ -374,7 +374,7 @@ def test_all_five_forms_hold_the_same_cells(number: int, tables: dict[int, Table
     assert numbers == [inside(cell) for row in body for cell in row if cell.startswith("–")]
 
 
-def test_notes_name_the_choices_that_the_numbers_rest_on(tables: dict[int, Table], tmp_path: Path) -> None:
+def test_notes_name_the_choices_that_the_numbers_rest_on(tables: dict[int, Suite], tmp_path: Path) -> None:
     one, two, three, four = (write_table(tables[n], tmp_path) for n in NUMBERS)
     assert all("draws without replacement" in text and "runtime" not in text for text in (one, two, three, four))
     assert "method.pruner.when=each" in one and "method.pruner.when=each" in three
@@ -399,7 +399,7 @@ def test_a_table_that_cannot_be_made_is_refused_with_its_choices(name: str, chos
         expand(name, chosen, [], COMPOSER)
 
 
-def test_the_command_of_a_job_makes_that_run(shown: dict[int, Table]) -> None:
+def test_the_command_of_a_job_makes_that_run(shown: dict[int, Suite]) -> None:
     for number in NUMBERS:
         for key in (list(shown[number].cells)[3], list(shown[number].cells)[-1]):
             (job,) = shown[number].cells[key].jobs

@@ -14,7 +14,8 @@ from support import compose_run, machine, perform_run
 
 from runner.errors import ConfigError
 from runner.spec.planned import PlannedRun
-from runner.suites.expand import Table, expand, parse_arguments
+from runner.suites.expand import Suite, expand, parse_arguments
+from runner.suites.schema_tables import NetworksTable
 from runner.suites.titles import title
 from runner.tables.render import write_table
 
@@ -24,12 +25,12 @@ METRICS = ("Sparsity", "Accuracy", "Epoch", "Runtime (s)")
 
 
 @pytest.fixture(scope="module")
-def table() -> Table:
+def table() -> Suite:
     return expand("imc_table01@digits", {"models": ["resnet20"]}, [SCALE])
 
 
 @pytest.fixture(scope="module")
-def whole() -> Table:
+def whole() -> Suite:
     """The paper's own setting, both networks."""
     return expand("imc_table01", {}, [])
 
@@ -84,7 +85,7 @@ def write(results: Path, *records: dict[str, Any]) -> None:
         (folder / "result.json").write_text(json.dumps(item))
 
 
-def printed(table: Table, results: Path) -> tuple[dict[str, list[str]], str]:
+def printed(table: Suite, results: Path) -> tuple[dict[str, list[str]], str]:
     """The cells of every row in the Markdown form, and the whole text form."""
     text = write_table(table, results)
     lines = (results / "tables" / f"{table.name}.md").read_text().splitlines()
@@ -92,7 +93,7 @@ def printed(table: Table, results: Path) -> tuple[dict[str, list[str]], str]:
     return {row[0]: row[1:] for row in rows[3:]}, text  # two header lines and the rule between them
 
 
-def jobs(table: Table, row: str) -> list[PlannedRun]:
+def jobs(table: Suite, row: str) -> list[PlannedRun]:
     network = next(iter(table.networks))
     return list(table.cells[row, network].jobs)
 
@@ -105,7 +106,7 @@ def paper_lines() -> list[dict[str, str]]:
 # --- our numbers
 
 
-def test_an_entry_is_mean_and_sample_deviation_over_seeds_with_the_papers_number_and_the_difference(table: Table, tmp_path: Path) -> None:
+def test_an_entry_is_mean_and_sample_deviation_over_seeds_with_the_papers_number_and_the_difference(table: Suite, tmp_path: Path) -> None:
     seconds = (100.0, 200.0, 1000.0)
     runs = [record(job, accuracy, runtime_s=s) for job, accuracy, s in zip(jobs(table, "SNIP"), (90.0, 92.0, 97.0), seconds, strict=True)]
     write(tmp_path, *runs)
@@ -124,7 +125,7 @@ def test_a_single_seed_has_no_deviation(tmp_path: Path) -> None:
     assert "over n=1 seeds" in text
 
 
-def test_an_entry_with_fewer_seeds_than_asked_says_so(table: Table, tmp_path: Path) -> None:
+def test_an_entry_with_fewer_seeds_than_asked_says_so(table: Suite, tmp_path: Path) -> None:
     first, second, _ = jobs(table, "SNIP")
     write(tmp_path, record(first, 90.0), record(second, 92.0))
     rows, text = printed(table, tmp_path)
@@ -132,7 +133,7 @@ def test_an_entry_with_fewer_seeds_than_asked_says_so(table: Table, tmp_path: Pa
     assert f"{len(table.jobs) - 2} runs are not done: make reproduce TABLE=imc_table01@digits" in text
 
 
-def test_what_was_not_measured_prints_as_a_dash(table: Table, tmp_path: Path) -> None:
+def test_what_was_not_measured_prints_as_a_dash(table: Suite, tmp_path: Path) -> None:
     rows, text = printed(table, tmp_path)
     for line in paper_lines():
         if line["architecture"] == "ResNet-20":
@@ -140,13 +141,13 @@ def test_what_was_not_measured_prints_as_a_dash(table: Table, tmp_path: Path) ->
     assert f"{len(table.jobs)} runs are not done" in text
 
 
-def test_a_short_runtime_keeps_a_decimal(table: Table, tmp_path: Path) -> None:
+def test_a_short_runtime_keeps_a_decimal(table: Suite, tmp_path: Path) -> None:
     write(tmp_path, *(record(job, 50.0, runtime_s=s) for job, s in zip(jobs(table, "SNIP"), (1.0, 2.0, 4.0), strict=True)))
     rows, _ = printed(table, tmp_path)
     assert rows["SNIP"][3] == "2.3 [2,675]"
 
 
-def test_a_run_that_failed_or_is_not_finished_does_not_count(table: Table, tmp_path: Path) -> None:
+def test_a_run_that_failed_or_is_not_finished_does_not_count(table: Suite, tmp_path: Path) -> None:
     done, failed, running = jobs(table, "SNIP")
     write(tmp_path, record(done, 90.0))
     for job, status in ((failed, "failed"), (running, "running")):  # what runner/engine/execute.py leaves of these
@@ -173,7 +174,7 @@ def test_a_run_that_failed_or_is_not_finished_does_not_count(table: Table, tmp_p
     ],
     ids=lambda words: words[0],
 )
-def test_records_of_another_setting_are_not_in_the_table(words: list[str], table: Table, tmp_path: Path) -> None:
+def test_records_of_another_setting_are_not_in_the_table(words: list[str], table: Suite, tmp_path: Path) -> None:
     other = expand("imc_table01@digits", {"models": ["resnet20"]}, [SCALE, *words])
     strangers, own = jobs(other, "SNIP"), jobs(table, "SNIP")
     write(tmp_path, *(record(job, 99.0) for job in strangers))
@@ -186,14 +187,14 @@ def test_records_of_another_setting_are_not_in_the_table(words: list[str], table
     assert rows["SNIP"][1] == "99.00 ± 0.00 [92.4, +6.6]"
 
 
-def test_records_of_other_seeds_are_not_in_the_table(table: Table, tmp_path: Path) -> None:
+def test_records_of_other_seeds_are_not_in_the_table(table: Suite, tmp_path: Path) -> None:
     more = expand("imc_table01@digits", {"models": ["resnet20"], "seeds": ["2", "3", "4"]}, [SCALE])
     write(tmp_path, *(record(job, 80.0 + job.run.seed) for job in jobs(more, "SNIP")))
     rows, _ = printed(table, tmp_path)
     assert rows["SNIP"][1].startswith("82.00 (n=1 of 3)")  # seed 2 is in both
 
 
-def test_the_record_of_these_tests_has_the_fields_of_a_real_one(table: Table, tmp_path: Path) -> None:
+def test_the_record_of_these_tests_has_the_fields_of_a_real_one(table: Suite, tmp_path: Path) -> None:
     real, _ = perform_run(compose_run("method=dense", *SMALL), machine(tmp_path))
     ours = record(jobs(table, "Baseline")[0], 90.0)
     assert ours.keys() == real.keys()
@@ -204,7 +205,7 @@ def test_the_record_of_these_tests_has_the_fields_of_a_real_one(table: Table, tm
 # --- the paper's numbers and layout
 
 
-def test_the_papers_numbers_are_those_of_its_csv_in_every_cell(whole: Table, tmp_path: Path) -> None:
+def test_the_papers_numbers_are_those_of_its_csv_in_every_cell(whole: Suite, tmp_path: Path) -> None:
     rows, _ = printed(whole, tmp_path)
     lines = paper_lines()
     assert len(lines) == 26 and list(rows) == list(dict.fromkeys(line["method"] for line in lines))  # thirteen rows in the paper's order
@@ -215,7 +216,7 @@ def test_the_papers_numbers_are_those_of_its_csv_in_every_cell(whole: Table, tmp
         assert numbers == [line["sparsity"], line["accuracy_mean"], f"{int(line['epochs']):,}", f"{int(line['runtime_s']):,}"]
 
 
-def test_known_cells_of_the_paper_are_where_it_prints_them(whole: Table, tmp_path: Path) -> None:
+def test_known_cells_of_the_paper_are_where_it_prints_them(whole: Suite, tmp_path: Path) -> None:
     rows, _ = printed(whole, tmp_path)
     inside = {row: [re.findall(r"\[([\d.]+(?:,\d{3})*)", cell)[0] for cell in cells] for row, cells in rows.items()}
     assert inside["Baseline"] == ["0", "94.6", "160", "1,956", "0", "95.0", "160", "4,233"]
@@ -224,12 +225,13 @@ def test_known_cells_of_the_paper_are_where_it_prints_them(whole: Table, tmp_pat
     assert inside["IMC-FineTuning"] == ["0.47", "94.6", "160", "3,205", "0.45", "95.1", "160", "4,607"]
 
 
-def test_every_row_is_run_at_the_sparsity_that_the_paper_prints(whole: Table) -> None:
-    asked = {row["label"]: row.get("density") for row in whole.spec["rows"]}
+def test_every_row_is_run_at_the_sparsity_that_the_paper_prints(whole: Suite) -> None:
+    assert isinstance(whole.spec, NetworksTable)
+    asked = {row.label: row.density for row in whole.spec.rows}
     for line in paper_lines():
         density = asked[line["method"]]
         if line["sparsity"] == "0":
-            assert density is None
+            assert density == ()
             continue
         i = list(whole.networks).index(line["architecture"])
         assert round(1 - density[i], 10) == float(line["sparsity"])
@@ -237,7 +239,7 @@ def test_every_row_is_run_at_the_sparsity_that_the_paper_prints(whole: Table) ->
             assert job.run.density == density[i]
 
 
-def test_the_papers_setting_is_what_its_table_runs(whole: Table) -> None:
+def test_the_papers_setting_is_what_its_table_runs(whole: Suite) -> None:
     assert list(whole.cells) == [(line["method"], line["architecture"]) for line in paper_lines()]
     assert {(job.run.dataset.name, job.run.scale, job.run.train_fraction) for job in whole.jobs} == {("cifar10", 1.0, 1.0)}
     for cell in whole.cells.values():
@@ -245,7 +247,7 @@ def test_the_papers_setting_is_what_its_table_runs(whole: Table) -> None:
         assert [job.run.seed for job in cell.jobs] in ([], [0, 1, 2])
 
 
-def test_title_and_two_header_lines_are_the_papers(whole: Table, tmp_path: Path) -> None:
+def test_title_and_two_header_lines_are_the_papers(whole: Suite, tmp_path: Path) -> None:
     lines = write_table(whole, tmp_path).splitlines()
     assert lines[0] == "Table 1: Accuracy with found sparsity by our IMC method on CIFAR-10"
     assert lines[1] == ""
@@ -268,7 +270,7 @@ def test_a_table_from_another_data_set_net_or_schedule_says_so_in_its_title(tmp_
     assert title("train.scale=0.5", "dataset.size=16") == start + "padded to 16x16; every duration x 0.5)"
 
 
-def test_notes_name_devices_code_versions_and_rows_that_do_not_exist_yet(table: Table, tmp_path: Path) -> None:
+def test_notes_name_devices_code_versions_and_rows_that_do_not_exist_yet(table: Suite, tmp_path: Path) -> None:
     first, second, third = jobs(table, "SNIP")
     write(tmp_path, record(first, 90.0), record(second, 91.0))
     _, text = printed(table, tmp_path)
@@ -284,14 +286,14 @@ def test_notes_name_devices_code_versions_and_rows_that_do_not_exist_yet(table: 
         assert cell.missing is None or cell.missing in text
 
 
-def test_two_kinds_of_stages_are_no_mixture_of_code_versions(table: Table, tmp_path: Path) -> None:
+def test_two_kinds_of_stages_are_no_mixture_of_code_versions(table: Suite, tmp_path: Path) -> None:
     (dense, *_), (snip, *_) = jobs(table, "Baseline"), jobs(table, "SNIP")
     write(tmp_path, record(dense, 90.0), record(snip, 90.0))
     _, text = printed(table, tmp_path)
     assert "Mixed code versions" not in text
 
 
-def test_the_appendix_shows_what_methods_found(table: Table, tmp_path: Path) -> None:
+def test_the_appendix_shows_what_methods_found(table: Suite, tmp_path: Path) -> None:
     runs = jobs(table, "IMC-Rewinding")
     reports = [{"smoothed_density": d, "literal_k": k, "lipschitz": 12.5} for d, k in ((0.5, None), (0.52, 3), (0.57, None))]
     write(tmp_path, *(record(job, 90.0, report=report) for job, report in zip(runs, reports, strict=True)))
@@ -305,7 +307,7 @@ def test_the_appendix_shows_what_methods_found(table: Table, tmp_path: Path) -> 
 # --- other forms
 
 
-def test_the_csv_has_a_line_for_every_row_network_and_seed(table: Table, tmp_path: Path) -> None:
+def test_the_csv_has_a_line_for_every_row_network_and_seed(table: Suite, tmp_path: Path) -> None:
     first, *_ = jobs(table, "SNIP")
     write(tmp_path, record(first, 90.25))
     printed(table, tmp_path)
@@ -318,7 +320,7 @@ def test_the_csv_has_a_line_for_every_row_network_and_seed(table: Table, tmp_pat
     assert all(line["paper_epochs"] in ("160", "320", "1120") for line in lines)
 
 
-def test_latex_and_html_have_the_same_cells_and_escape_their_own_signs(whole: Table, tmp_path: Path) -> None:
+def test_latex_and_html_have_the_same_cells_and_escape_their_own_signs(whole: Suite, tmp_path: Path) -> None:
     rows, _ = printed(whole, tmp_path)
     tex = (tmp_path / "tables" / "imc_table01.tex").read_text()
     body = tex[tex.index("\\midrule") : tex.index("\\bottomrule")].splitlines()[1:]
@@ -333,7 +335,7 @@ def test_latex_and_html_have_the_same_cells_and_escape_their_own_signs(whole: Ta
     assert "Flow&amp;Prune" in page and page.count("<tr") == 15  # two header rows
 
 
-def test_writing_a_table_twice_gives_the_same_files(table: Table, tmp_path: Path) -> None:
+def test_writing_a_table_twice_gives_the_same_files(table: Suite, tmp_path: Path) -> None:
     write(tmp_path, record(jobs(table, "SNIP")[0], 90.0))
     contents = []
     for _ in range(2):
@@ -347,19 +349,19 @@ def test_writing_a_table_twice_gives_the_same_files(table: Table, tmp_path: Path
 # --- which runs
 
 
-def test_rows_of_a_cell_differ_by_the_seed_alone(table: Table) -> None:
+def test_rows_of_a_cell_differ_by_the_seed_alone(table: Suite) -> None:
     for cell in table.cells.values():
         assert len({job.run_id for job in cell.jobs}) == len(cell.jobs)
         assert len({str({**vars(job.run), "seed": None}) for job in cell.jobs}) <= 1
 
 
-def test_the_command_of_a_job_makes_that_run(table: Table) -> None:
+def test_the_command_of_a_job_makes_that_run(table: Suite) -> None:
     for row in ("Baseline", "SNIP", "IMC-FineTuning"):
         for job in jobs(table, row)[:2]:
             assert compose_run(*job.overrides) == job.run
 
 
-def test_an_option_of_one_method_goes_to_the_rows_that_have_it(table: Table) -> None:
+def test_an_option_of_one_method_goes_to_the_rows_that_have_it(table: Suite) -> None:
     other = expand("imc_table01@digits", {"models": ["resnet20"]}, [SCALE, "method.gap.sigma2=2.0e-5"])
     for place, cell in table.cells.items():
         same = [job.run_id for job in cell.jobs] == [job.run_id for job in other.cells[place].jobs]

@@ -23,7 +23,9 @@ from runner.config.compose import Composer, compose_config
 from runner.engine.machine import Machine
 from runner.paths import CONF
 from runner.spec.identity import run_id
-from runner.suites.expand import Table, expand, expand_spec
+from runner.suites.expand import Suite, expand, expand_spec
+from runner.suites.schema_tables import NetworksTable
+from runner.suites.spec import parse
 from runner.tables.render import write_table
 
 TABLES, SEEDS = 29, 3
@@ -74,22 +76,25 @@ def make_tables(folder: Path, records: int) -> None:
         path.write_text(json.dumps({**pattern, **own, "stages": stages}, indent=1))
 
 
-def _spec(published: Table, number: int, rows: int) -> dict[str, Any]:
+def _spec(published: Suite, number: int, rows: int) -> dict[str, Any]:
     """A table's YAML: `rows` rows of the methods that are there, on two nets."""
     dataset, nets = SETTINGS[number % len(SETTINGS)]
-    kinds = [row["overrides"] for row in published.spec["rows"] if "density" in row and published.cells[row["label"], "ResNet-20"].jobs]
+    spec = published.spec
+    assert isinstance(spec, NetworksTable)
+    kinds = [list(row.overrides) for row in spec.rows if row.density and published.cells[row.label, "ResNet-20"].jobs]
     return {
-        **{key: published.spec[key] for key in ("paper", "number", "title", "layout", "metrics", "select_on", "metric")},
+        **{"paper": spec.paper, "number": spec.number, "title": spec.title, "layout": spec.layout, "metrics": list(spec.metrics)},
         "seeds": list(range(SEEDS)),
         "overrides": [f"dataset={dataset}", "train=quick", f"train_fraction={1 - number / 100}"],
-        "networks": {f"net {i}": net for i, net in enumerate(nets)},
+        "networks": dict(zip(spec.networks, nets, strict=True)),  # under the paper's names
         "rows": [{"label": f"row {i}", "overrides": kinds[i % len(kinds)], "density": [round(0.99 - 0.9 * i / rows, 4)] * 2} for i in range(rows)],
     }
 
 
-def _tables(folder: Path) -> list[Table]:
+def _tables(folder: Path) -> list[Suite]:
     composer = Composer()
-    return [expand_spec(spec, f"table{i:02d}", {}, [], composer) for i, spec in enumerate(json.loads((folder / "tables.json").read_text()))]
+    specs = [parse(plain, f"tables.json, number {i}") for i, plain in enumerate(json.loads((folder / "tables.json").read_text()))]
+    return [expand_spec(spec, f"table{i:02d}", {}, [], composer) for i, spec in enumerate(specs)]
 
 
 def measure(folder: Path) -> Measured:

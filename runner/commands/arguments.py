@@ -8,7 +8,7 @@ from runner.config.request import environment
 from runner.engine.machine import Machine, prepare
 from runner.launch.launcher import DEFAULT, PREFIX, Launcher, make_launcher, read_launcher
 from runner.spec.planned import PlannedRun
-from runner.suites.expand import Table, expand_all, parse_arguments
+from runner.suites.expand import Suite, expand_all, parse_arguments
 
 
 def launcher(words: list[str]) -> tuple[Launcher, list[str]]:
@@ -30,7 +30,7 @@ def launcher(words: list[str]) -> tuple[Launcher, list[str]]:
     return make_launcher(cls, chosen, "" if plain else PREFIX), rest
 
 
-def load(words: list[str]) -> tuple[list[Table], Machine, int | None]:
+def load(words: list[str]) -> tuple[list[Suite], Machine, int | None]:
     """The tables that the words of a command line ask for, the machine of their runs, and env.threads if it is set.
 
     Raises:
@@ -42,6 +42,6 @@ def load(words: list[str]) -> tuple[list[Table], Machine, int | None]:
     return tables, prepare(env), env.threads
 
 
-def unique_jobs(tables: list[Table]) -> list[PlannedRun]:
+def unique_jobs(tables: list[Suite]) -> list[PlannedRun]:
     """Every run of the tables, each once."""
     return list({job.run_id: job for table in tables for job in table.jobs}.values())

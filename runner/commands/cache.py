@@ -24,7 +24,7 @@ from runner.errors import ConfigError
 from runner.records.find import results_roots
 from runner.spec.identity import stage_keys
 from runner.suites.expand import expand, parse_arguments
-from runner.suites.spec import figure_names, read_spec, table_names
+from runner.suites.spec import figure_names, table_names, variants_of
 
 DAY = 86400.0
 AGES = ((1, "under a day"), (7, "under a week"), (30, "under 30 days"))
@@ -110,7 +110,7 @@ def _every_table() -> list[str]:
     """Each table and figure, and each of their forms on other data."""
     forms: list[str] = []
     for name in table_names() + figure_names():
-        forms += [name, *(f"{name}@{variant}" for variant in read_spec(name).get("elsewhere", {}))]
+        forms += [name, *(f"{name}@{variant}" for variant in variants_of(name))]
     return forms
 
 

@@ -9,10 +9,10 @@ from runner.commands.arguments import launcher, load
 from runner.engine.machine import Machine
 from runner.planning.show import lines
 from runner.planning.survey import survey
-from runner.suites.expand import Table
+from runner.suites.expand import Suite
 
 
-def show_tables(tables: list[Table], machine: Machine, threads: int, console: Console) -> None:
+def show_tables(tables: list[Suite], machine: Machine, threads: int, console: Console) -> None:
     """Print the plan of tables, and which of their rows have no method yet."""
     jobs = {job.run_id: job for table in tables for job in table.jobs}
     for line in lines(survey([(job, machine) for job in jobs.values()]), machine, threads):
@@ -23,7 +23,7 @@ def show_tables(tables: list[Table], machine: Machine, threads: int, console: Co
         console.print(f"missing: {missing}")
 
 
-def without_runs(tables: list[Table]) -> Iterator[str]:
+def without_runs(tables: list[Suite]) -> Iterator[str]:
     """Which tables need none."""
     for table in tables:
         if all(cell.value is not None for cell in table.cells.values()):

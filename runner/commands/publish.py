@@ -19,7 +19,8 @@ from runner.files import atomically
 from runner.paths import PUBLISHED
 from runner.records.read import HISTORY
 from runner.spec.planned import PlannedRun
-from runner.suites.expand import Table, parse_arguments
+from runner.suites.expand import Suite, parse_arguments
+from runner.suites.schema_figures import FigureSpec
 
 
 def publish(words: list[str], console: Console, published: Path = PUBLISHED) -> int:
@@ -55,7 +56,7 @@ def _folder(job: PlannedRun, roots: tuple[Path, ...]) -> Path | None:
     return next((folder for root in roots if ((folder := root / "runs" / job.run_id) / "result.json").is_file()), None)
 
 
-def _refuse(table: Table, folders: list[Path | None]) -> None:
+def _refuse(table: Suite, folders: list[Path | None]) -> None:
     """
     Raises:
         ConfigError: the table is not whole, or not reproducible.
@@ -68,9 +69,11 @@ def _refuse(table: Table, folders: list[Path | None]) -> None:
         raise ConfigError(f"{table.name}: {len(dirty)} runs were measured by uncommitted code, e.g. {dirty[0]}; run them again from a clean checkout")
 
 
-def _reads_history(table: Table) -> bool:
+def _reads_history(table: Suite) -> bool:
     """Whether it draws numbers of each epoch."""
-    return HISTORY in str(table.spec)
+    if not isinstance(table.spec, FigureSpec):
+        return False
+    return any(key.startswith(HISTORY) for panel in table.spec.panels for series in panel.series for key in series.reads)
 
 
 def _copy(folder: Path, target: Path, history: bool) -> None:

@@ -24,7 +24,6 @@ from runner.files import atomically
 from runner.paths import CONF
 from runner.records.find import results_roots
 from runner.suites.spec import figure_names, read_spec, table_names
-from runner.suites.titles import heading
 from runner.suites.verdicts import FAILS, HOLDS, OPEN, UNKNOWN
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -104,8 +103,8 @@ def counted(judged: Counter[str]) -> str:
 def entries_of(paper: str, roots: list[Path]) -> Iterator[Entry]:
     """Every table and figure that has a YAML of that paper, tables first and our own last, with what was written of it."""
     specs = {name: read_spec(name) for name in [*table_names(), *figure_names()] if name.partition("_")[0] == paper}
-    for name, spec in sorted(specs.items(), key=lambda item: "number" not in item[1]):
-        yield Entry(name, heading(spec, name in figure_names()), f"make reproduce TABLE={name}", tuple(_shown(name, roots)))
+    for name, spec in sorted(specs.items(), key=lambda item: item[1].number is None):
+        yield Entry(name, spec.heading, f"make reproduce TABLE={name}", tuple(_shown(name, roots)))
 
 
 def _shown(name: str, roots: list[Path]) -> Iterator[Shown]:

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 from runner.figures.write import write_figure
-from runner.suites.expand import Table
+from runner.suites.expand import Suite
 from runner.tables.render import write_table
 
 
-def write(table: Table, results_dir: Path) -> str:
+def write(table: Suite, results_dir: Path) -> str:
     """Write a table or draw a figure; its text for a terminal."""
     return write_figure(table, results_dir) if table.drawn else write_table(table, results_dir)
 
 
-def written(table: Table, results_dir: Path) -> str:
+def written(table: Suite, results_dir: Path) -> str:
     """Where that is."""
     return f"{results_dir / 'figures' / table.name}.{{svg,pdf,png,csv}}" if table.drawn else f"{results_dir / 'tables' / table.name}.{{txt,md,tex,csv,html}}"

@@ -1,4 +1,4 @@
-"""Predictions of a theory as lines: claim, what was measured, confidence interval, holds or not. A figure's YAML lists them; records and fitted lines judge.
+"""Claims of a figure as lines: claim, what was measured, confidence interval, holds or not. A figure's YAML lists them; records and fitted lines judge.
 
     claims:
       - {claim: TEXT, panel: P, series: S, slope: {above: 0}, r2: 0.9}          of the series' fitted line (its 95 % interval by Student's t)
@@ -6,24 +6,27 @@
       - {claim: TEXT, panel: P, series: S, lowest: [LOW, HIGH]}                 y of S is least at an x in that range; `highest`: greatest
       - {claim: TEXT, panel: P, series: S, reads: NAME}                         NAME_measured, NAME_low, NAME_high, NAME_holds (1 or 0) of the run's report
 
-`slope` takes above, below and between: [LOW, HIGH]. A claim on a slope holds if its whole interval obeys and R2 is at least `r2`; it fails if the
-interval disobeys, or obeys without a line; where it does both, the data cannot tell ("open"). What was not run has no verdict.
+P and S are ids. `slope` takes above, below and between: [LOW, HIGH]. A claim on a slope holds if its whole interval obeys and R2 is at least `r2`; it fails if
+the interval disobeys, or obeys without a line; where it does both, the data cannot tell ("open"). What was not run has no verdict.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import product
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from runner.errors import ConfigError, one_of
 from runner.figures.points import Point, Series
-from runner.records.read import Found
-from runner.suites.expand import Table
-from runner.suites.layouts import networks_of, points_of, series_key
+from runner.figures.series import figure_spec
+from runner.records.read import FinishedRun
+from runner.suites.expand import Suite
+from runner.suites.layouts import series_key
+from runner.suites.schema_claims import BelowClaim, FigureClaim, HighestClaim, LowestClaim, ReportClaim, SlopeClaim
 from runner.suites.verdicts import FAILS, HOLDS, OPEN, Verdict, as_table, write_claims
 
+Ids = tuple[str, str]  # of panel and series
 
-def verdicts(claims: Sequence[dict[str, Any]], found: Sequence[Series], runs: dict[tuple[str, str], Found]) -> list[Verdict]:
+
+def verdicts(claims: Sequence[FigureClaim], found: Sequence[Series], runs: Mapping[Ids, FinishedRun]) -> list[Verdict]:
     """Every claim of a figure, judged.
 
     Args:
@@ -32,59 +35,66 @@ def verdicts(claims: Sequence[dict[str, Any]], found: Sequence[Series], runs: di
     Raises:
         ConfigError: a claim about a series that there is not.
     """
-    by_name = {(s.panel, s.label): s for s in found}
+    by_id = {series.key: series for series in found}
     lines = []
-    for item in claims:
-        key = item["panel"], item["series"]
-        for name in (key, *([(item["panel"], item["below"])] if "below" in item else [])):
-            if name not in by_name:
-                raise ConfigError(one_of("claims.series", name[1], [label for panel, label in by_name if panel == name[0]]))
-        lines.append(_judge(item, by_name[key], by_name, runs.get(key)))
+    for claim in claims:
+        for name in (claim.series, *([claim.below] if isinstance(claim, BelowClaim) else [])):
+            if (claim.panel, name) not in by_id:
+                raise ConfigError(one_of("claims.series", name, [ref for panel, ref in by_id if panel == claim.panel]))
+        lines.append(_judge(claim, by_id, runs.get((claim.panel, claim.series))))
     return lines
 
 
-def judged(table: Table, found: Sequence[Series], find: Callable[[str], Found | None], folder: Path) -> str:
+def judged(suite: Suite, found: Sequence[Series], find: Callable[[str], FinishedRun | None], folder: Path) -> str:
     """Judge and write to `folder` what the figure's YAML claims; the same for a terminal, nothing where it claims nothing."""
-    setting = table.spec["elsewhere"][table.variant] if table.variant else table.spec
-    panels = setting.get("panels", table.spec["panels"])
-    left_out = {panel["label"] for panel in panels if not networks_of(panel, table.networks)}
-    claims = [claim for claim in setting.get("claims", table.spec.get("claims", [])) if claim["panel"] not in left_out]
+    spec = figure_spec(suite)
+    left_out = {panel.ref for panel in spec.panels if not panel.networks_of(suite.networks)}
+    claims = [claim for claim in spec.claims if claim.panel not in left_out]
     if not claims:
         return ""
-    runs = {}
-    for panel in panels:
-        for series, network in product(panel["series"], networks_of(panel, table.networks)):
-            row = series_key(panel["label"], series["label"], network)
-            jobs = [job for point in points_of(panel, series) for job in table.cells[row, point].jobs]
-            if len(jobs) == 1 and (run := find(jobs[0].run_id)):
-                runs[panel["label"], series["label"]] = run
-    lines = verdicts(claims, found, runs)
-    write_claims(lines, folder, table.name)
+    lines = verdicts(claims, found, _single_runs(suite, find))
+    write_claims(lines, folder, suite.name)
     return f"\n{as_table(lines)}\n"
 
 
-def _judge(item: dict[str, Any], series: Series, others: dict[tuple[str, str], Series], run: Found | None) -> Verdict:
-    if "slope" in item:
-        return _of_slope(item, series)
-    if "below" in item:
-        return _of_order(item["claim"], series, others[item["panel"], item["below"]])
-    for which, pick in (("lowest", min), ("highest", max)):
-        if which in item:
-            return _of_extreme(item["claim"], series, which, pick, *item[which])
-    return Verdict(item["claim"]) if run is None else _of_report(item["claim"], run.record["report"], item["reads"])
+def _single_runs(suite: Suite, find: Callable[[str], FinishedRun | None]) -> dict[Ids, FinishedRun]:
+    """The runs of those series that have one alone."""
+    runs = {}
+    for panel in figure_spec(suite).panels:
+        for series, network, more in panel.names(suite.networks):
+            row = series_key(panel.ref, series.ref, network)
+            jobs = [job for point in panel.points_of(series) for job in suite.cells[row, point].jobs]
+            if len(jobs) == 1 and (run := find(jobs[0].run_id)):
+                runs[panel.ref, series.ref + more] = run
+    return runs
 
 
-def _of_slope(item: dict[str, Any], series: Series) -> Verdict:
-    line, claim = series.fit, item["claim"]
+def _judge(claim: FigureClaim, by_id: Mapping[Ids, Series], run: FinishedRun | None) -> Verdict:
+    series = by_id[claim.panel, claim.series]
+    match claim:
+        case SlopeClaim():
+            return _of_slope(claim, series)
+        case BelowClaim():
+            return _of_order(claim.claim, series, by_id[claim.panel, claim.below])
+        case LowestClaim():
+            return _of_extreme(claim.claim, series, "least", min, *claim.lowest)
+        case HighestClaim():
+            return _of_extreme(claim.claim, series, "greatest", max, *claim.highest)
+        case ReportClaim():
+            return Verdict(claim.claim) if run is None else _of_report(claim.claim, run.record["report"], claim.reads)
+    raise TypeError(f"{type(claim).__name__} has no judge")
+
+
+def _of_slope(claim: SlopeClaim, series: Series) -> Verdict:
+    line = series.fit
     if line is None or line.interval is None:
-        return Verdict(claim)
+        return Verdict(claim.claim)
     low, high = line.interval
-    rule = item["slope"]
-    least, most = rule.get("between", (rule.get("above", -float("inf")), rule.get("below", float("inf"))))
+    least, most = claim.slope.ends
     inside, outside = least <= low and high <= most, high < least or low > most
-    straight = line.r2 >= item.get("r2", 0.0)
+    straight = line.r2 >= claim.r2
     shown = f"slope {line.slope:.3g}, R² = {line.r2:.3f}, {line.n} points"
-    return Verdict(claim, shown, f"[{low:.3g}, {high:.3g}]", HOLDS if inside and straight else FAILS if inside or outside else OPEN)
+    return Verdict(claim.claim, shown, f"[{low:.3g}, {high:.3g}]", HOLDS if inside and straight else FAILS if inside or outside else OPEN)
 
 
 def _of_order(claim: str, series: Series, other: Series) -> Verdict:
@@ -97,12 +107,12 @@ def _of_order(claim: str, series: Series, other: Series) -> Verdict:
     return Verdict(claim, f"{below} of {len(gaps)} points, mean gap {sum(gaps) / len(gaps):.3g}", "–", HOLDS if below == len(gaps) else FAILS)
 
 
-def _of_extreme(claim: str, series: Series, which: str, pick: Callable[..., Point], low: float, high: float) -> Verdict:
+def _of_extreme(claim: str, series: Series, word: str, pick: Callable[..., Point], low: float, high: float) -> Verdict:
     known = [p for p in series.points if p.y is not None]
     if not known:
         return Verdict(claim)
     best = pick(known, key=lambda p: p.y or 0.0)
-    return Verdict(claim, f"{'least' if which == 'lowest' else 'greatest'}, {best.y:.3g}, at {best.x:.3g}", "–", HOLDS if low <= best.x <= high else FAILS)
+    return Verdict(claim, f"{word}, {best.y:.3g}, at {best.x:.3g}", "–", HOLDS if low <= best.x <= high else FAILS)
 
 
 def _of_report(claim: str, report: dict[str, Any], name: str) -> Verdict:

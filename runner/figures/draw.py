@@ -8,6 +8,7 @@ from typing import Any
 
 from runner.errors import ConfigError
 from runner.figures.points import Series
+from runner.suites.schema_figures import Axis, XAxis
 
 ENDINGS = ("svg", "pdf", "png")
 # Okabe and Ito's colours, told apart by colour-blind readers too; the yellow, too pale for lines, left out.
@@ -35,14 +36,11 @@ METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationD
 
 @dataclass(frozen=True)
 class Panel:
-    """Axes and what is drawn into them. x, y: label, and optionally scale (linear, log, symlog), linthresh of a symlog one, and range.
-
-    `mark: {at: X, label: TEXT}` of x is a thin vertical line that belongs to no run.
-    """
+    """Axes and what is drawn into them."""
 
     label: str
-    x: dict[str, Any]
-    y: dict[str, Any]
+    x: XAxis
+    y: Axis
     series: list[Series]
 
 
@@ -86,19 +84,24 @@ def _fill(axes: Any, panel: Panel) -> None:
             KINDS[series.kind](axes, series, style)
         if series.fit:
             _fitted(axes, series, style["color"])
-    if "mark" in panel.x:
-        axes.axvline(panel.x["mark"]["at"], linewidth=1.0, linestyle="dotted", color="#444444", label=panel.x["mark"]["label"], zorder=0)
-    for axis, spec in (("x", panel.x), ("y", panel.y)):
-        getattr(axes, f"set_{axis}label")(spec["label"])
-        if spec.get("scale", "linear") != "linear" and any(series.points for series in panel.series):
-            getattr(axes, f"set_{axis}scale")(spec["scale"], **({"linthresh": spec["linthresh"]} if "linthresh" in spec else {}))
-        if "range" in spec:
-            getattr(axes, f"set_{axis}lim")(*spec["range"])
+    if panel.x.mark:
+        axes.axvline(panel.x.mark.at, linewidth=1.0, linestyle="dotted", color="#444444", label=panel.x.mark.label, zorder=0)
+    for name, axis in (("x", panel.x), ("y", panel.y)):
+        _scale(axes, name, axis, any(series.points for series in panel.series))
     places = sorted({point.x for series in panel.series if series.kind == "curve" for point in series.points})
-    if panel.x.get("scale") == "log" and 0 < len(places) <= TICKS:
+    if panel.x.scale == "log" and 0 < len(places) <= TICKS:
         axes.set_xticks(places, [f"{x:g}" for x in places])
         axes.set_xticks([], minor=True)
-    _legend(axes, max([len(series.legend) for series in panel.series] + [len(panel.x.get("mark", {}).get("label", ""))]))
+    _legend(axes, max([len(series.legend) for series in panel.series] + [len(panel.x.mark.label if panel.x.mark else "")]))
+
+
+def _scale(axes: Any, name: str, axis: Axis, drawn: bool) -> None:
+    """Label, scale and range of the axis `name`, x or y; an empty panel stays linear."""
+    getattr(axes, f"set_{name}label")(axis.label)
+    if axis.scale != "linear" and drawn:
+        getattr(axes, f"set_{name}scale")(axis.scale, **({} if axis.linthresh is None else {"linthresh": axis.linthresh}))
+    if axis.range:
+        getattr(axes, f"set_{name}lim")(*axis.range)
 
 
 def _legend(axes: Any, widest: int) -> None:

@@ -65,7 +65,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """What is drawn under one entry of a panel's legend."""
+    """What is drawn under one entry of a panel's legend.
+
+    Args:
+        ids: of panel and series, where they have others than their labels.
+    """
 
     panel: str
     label: str
@@ -76,6 +80,12 @@ class Series:
     colour: int
     line: str
     fit: Line | None = None
+    ids: tuple[str, str] | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Ids of panel and series, by which claims refer to it."""
+        return self.ids or (self.panel, self.label)
 
     @property
     def legend(self) -> str:

@@ -8,38 +8,37 @@ from pathlib import Path
 from runner.figures.claims import judged
 from runner.figures.draw import ENDINGS, Panel, draw
 from runner.figures.points import Series
-from runner.figures.series import series_of
+from runner.figures.series import figure_spec, series_of
 from runner.files import atomically
 from runner.records.read import find_run
-from runner.suites.expand import Table
-from runner.suites.layouts import networks_of
+from runner.suites.expand import Suite
 from runner.suites.titles import origins, title
-from runner.tables.metrics import MISSING
+from runner.tables.text import MISSING
 
 COLUMNS = ("figure", "panel", "series", "draw", "point", "n", "x", "x_end", "y", "y_std")
 VALUE = "value"  # a column more, for phase diagrams
 
 
-def notes(table: Table, found: list[Series], results_dir: Path) -> list[str]:
+def notes(suite: Suite, found: list[Series], results_dir: Path) -> list[str]:
     """What a reader has to know: seeds, the YAML's notes, devices, mixed code, what was not run."""
-    done = {job.run_id: run.record for job in table.jobs if (run := find_run(job.run_id, results_dir))}
-    seeds = sorted({len(cell.jobs) for cell in table.cells.values() if cell.jobs})
+    done = {job.run_id: run.record for job in suite.jobs if (run := find_run(job.run_id, results_dir))}
+    seeds = sorted({len(cell.jobs) for cell in suite.cells.values() if cell.jobs})
     spread = ": means over seeds, bands and bars ± standard deviation" if seeds[-1:] > [1] else ""
     trials = sorted({record["report"]["trials"] for record in done.values() if "trials" in record["report"]})
     each = f" Each run: {'/'.join(map(str, trials))} independent trials." if trials else ""
-    lines = [f"n={'/'.join(map(str, seeds))} seed{'s' if seeds[-1:] > [1] else ''}{spread}.{each}", *table.spec.get("notes", []), *origins(list(done.values()))]
+    lines = [f"n={'/'.join(map(str, seeds))} seed{'s' if seeds[-1:] > [1] else ''}{spread}.{each}", *figure_spec(suite).notes, *origins(list(done.values()))]
     absent: dict[str, list[str]] = {}
     for series in found:
         if not series.done:
             absent.setdefault(series.panel, []).append(series.label)
     lines += [f"Missing in {panel}: {', '.join(labels)}." for panel, labels in absent.items()]
-    unwritten = sorted({cell.missing for cell in table.cells.values() if cell.missing})
+    unwritten = sorted({cell.missing for cell in suite.cells.values() if cell.missing})
     lines += [f"No method yet: {'; '.join(unwritten)}."] if unwritten else []
-    undone = len(table.jobs) - len(done)
-    return lines + ([f"{undone} runs are not done: make reproduce TABLE={table.name}"] if undone else [])
+    undone = len(suite.jobs) - len(done)
+    return lines + ([f"{undone} runs are not done: make reproduce TABLE={suite.name}"] if undone else [])
 
 
-def as_csv(table: Table, found: list[Series]) -> str:
+def as_csv(suite: Suite, found: list[Series]) -> str:
     """A line for every number that is drawn."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -47,17 +46,17 @@ def as_csv(table: Table, found: list[Series]) -> str:
     writer.writerow((*COLUMNS, VALUE) if cells else COLUMNS)
     for series in found:
         for p in series.points:
-            row = (table.name, series.panel, series.label, series.kind, p.name, p.n, p.x, p.x_end, p.y, p.spread, *((p.value,) if cells else ()))
+            row = (suite.name, series.panel, series.label, series.kind, p.name, p.n, p.x, p.x_end, p.y, p.spread, *((p.value,) if cells else ()))
             writer.writerow(["" if value is None else value for value in row])
     return text.getvalue()
 
 
-def as_text(table: Table, found: list[Series], results_dir: Path) -> str:
+def as_text(suite: Suite, found: list[Series], results_dir: Path) -> str:
     """For a terminal: what was drawn, and what could not be."""
-    lines = [title(table), ""]
+    lines = [title(suite), ""]
     for panel in dict.fromkeys(series.panel for series in found):
         lines += [panel, *(f"  {s.label}: {_summary(s)}" for s in found if s.panel == panel)]
-    return "\n".join([*lines, "", *notes(table, found, results_dir)]) + "\n"
+    return "\n".join([*lines, "", *notes(suite, found, results_dir)]) + "\n"
 
 
 def _summary(series: Series) -> str:
@@ -76,19 +75,18 @@ def _summary(series: Series) -> str:
     return f"{len(series.points)} points, {first.y:.4g} at {first.x:.4g} to {last.y:.4g} at {last.x:.4g}{runs}"
 
 
-def write_figure(table: Table, results_dir: Path) -> str:
+def write_figure(suite: Suite, results_dir: Path) -> str:
     """Draw the figure in every format to <results_dir>/figures, its numbers beside it as CSV; what to say about it.
 
     Raises:
         ConfigError: matplotlib is not installed, or a run lacks what is drawn.
     """
-    found = series_of(table, results_dir)
-    setting = table.spec["elsewhere"][table.variant] if table.variant else table.spec
-    shown = [p for p in setting.get("panels", table.spec["panels"]) if networks_of(p, table.networks)]
-    panels = [Panel(p["label"], p["x"], p["y"], [s for s in found if s.panel == p["label"]]) for p in shown]
+    found = series_of(suite, results_dir)
+    shown = [panel for panel in figure_spec(suite).panels if panel.networks_of(suite.networks)]
+    panels = [Panel(panel.label, panel.x, panel.y, [series for series in found if series.key[0] == panel.ref]) for panel in shown]
     folder = results_dir / "figures"
-    numbers = as_csv(table, found)
-    atomically(folder / f"{table.name}.csv", lambda path: path.write_text(numbers))
+    numbers = as_csv(suite, found)
+    atomically(folder / f"{suite.name}.csv", lambda path: path.write_text(numbers))
     for ending in ENDINGS:
-        atomically(folder / f"{table.name}.{ending}", partial(draw, title(table), panels, notes(table, found, results_dir), ending))
-    return as_text(table, found, results_dir) + judged(table, found, partial(find_run, results_dir=results_dir), folder)
+        atomically(folder / f"{suite.name}.{ending}", partial(draw, title(suite), panels, notes(suite, found, results_dir), ending))
+    return as_text(suite, found, results_dir) + judged(suite, found, partial(find_run, results_dir=results_dir), folder)

@@ -1,6 +1,7 @@
 """A finished run as figures read it: its record, series.json, and the epochs of its last training (metrics.jsonl)."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ HISTORY = "history."  # what keys of the history begin with
 
 
 @dataclass(frozen=True)
-class Found:
+class FinishedRun:
     """A finished run: its record, and its lists of numbers: those for pictures, and `history.KEY` of its last training."""
 
     record: dict[str, Any]
     series: dict[str, list[Any]] = field(default_factory=dict)
 
-    def tells(self, keys: list[str]) -> bool:
+    def tells(self, keys: Sequence[str]) -> bool:
         """Whether it has a history if `keys` ask for one: records that we ship may come without."""
         return not any(key.startswith(HISTORY) for key in keys) or any(key.startswith(HISTORY) for key in self.series)
 
@@ -48,13 +49,13 @@ class Found:
         raise ConfigError(f"{self.record['run_id']} has no {key}, which the figure draws: neither series.json nor the record; run it again, or mend the YAML")
 
 
-def find_run(run_id: str, results_dir: Path) -> Found | None:
+def find_run(run_id: str, results_dir: Path) -> FinishedRun | None:
     """A finished run, from this machine's results or from those that we ship."""
     for root in results_roots(results_dir):
         folder = root / "runs" / run_id
         if (folder / "result.json").is_file():
             series = json.loads(numbers.read_text()) if (numbers := folder / "series.json").is_file() else {}
-            return Found(json.loads((folder / "result.json").read_text()), {**_history(folder / "metrics.jsonl"), **series})
+            return FinishedRun(json.loads((folder / "result.json").read_text()), {**_history(folder / "metrics.jsonl"), **series})
     return None
 
 

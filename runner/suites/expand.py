@@ -1,11 +1,10 @@
-"""A table's YAML as cells: which runs stand behind each printed entry. A cell is a configuration; its seeds are runs that differ by the seed alone.
+"""A table or figure as cells: which runs stand behind each entry. A cell is a configuration; its seeds are runs that differ by the seed alone.
 
-A figure is a table here: its entries are the points of its series (runner/figures/series.py draws them).
+The entries of a figure are the points of its series (runner/figures/series.py draws them).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -14,9 +13,12 @@ from runner.config.compose import Composer, has_method
 from runner.errors import ConfigError, nearest, one_of
 from runner.spec.planned import PlannedRun, plan_runs
 from runner.suites.layouts import lay_out
-from runner.suites.page import Key, Page, Place
+from runner.suites.merge import on_variant
+from runner.suites.options import choose_options, options_of
+from runner.suites.page import CellSpec, Key, Page
+from runner.suites.schema import SuiteSpec
 from runner.suites.settings import read_setting
-from runner.suites.spec import figure_names, options_of, read_spec, table_names, with_options
+from runner.suites.spec import figure_names, read_spec, table_names
 
 NOTHING = object()
 
@@ -38,7 +40,8 @@ class Cell:
     paper: tuple[str, ...] = ()  # what names its line in the paper's CSV
     value: str | None = None
     quoted: bool = False
-    labels: dict[str, str] = field(default_factory=dict)  # what stands for it along each axis
+    labels: dict[str, str] = field(default_factory=dict)  # what stands for it along each axis, as printed
+    ids: dict[str, str] = field(default_factory=dict)  # the same as claims refer to it
 
     @property
     def jobs(self) -> tuple[PlannedRun, ...]:
@@ -47,21 +50,32 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table or figure as asked for: its YAML, the data set variant, its page, its cells by row and column, and the overrides that all its runs were given."""
+class Suite:
+    """A table or figure as asked for, with its runs.
+
+    Args:
+        original: its spec, on the data set of the paper.
+        spec: the same on the data set that was asked.
+        options: the value of each of its options.
+        networks: printed name -> model, those that were chosen.
+        cells: by row and column.
+        given: the overrides that all its runs were given.
+    """
 
     name: str
-    spec: dict[str, Any]
+    original: SuiteSpec
+    spec: SuiteSpec
     variant: str | None
+    options: dict[str, str]
     page: Page
-    networks: dict[str, str]  # printed name -> model
+    networks: dict[str, str]
     cells: dict[Key, Cell] = field(default_factory=dict)
     given: tuple[str, ...] = ()
 
     @property
     def drawn(self) -> bool:
         """Whether it is a figure."""
-        return bool(self.spec["layout"] == "figure")
+        return self.spec.drawn
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -70,7 +84,7 @@ class Table:
 
     @property
     def jobs(self) -> list[PlannedRun]:
-        """Every run of the table, each once."""
+        """Every run, each once."""
         unique = {job.run_id: job for cell in self.cells.values() for job in cell.jobs}
         return list(unique.values())
 
@@ -93,7 +107,7 @@ def _selects(key: str) -> bool:
     return key in ("models", "seeds") or key.startswith("table.")
 
 
-def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer | None = None) -> Table:
+def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer | None = None) -> Suite:
     """The table or figure `name` or `name@dataset` with its runs.
 
     Args:
@@ -108,14 +122,12 @@ def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], compos
     if stem not in (names := table_names() + figure_names()):
         raise ConfigError(one_of("TABLE", stem, names))
     spec = read_spec(stem)
-    if variant and variant not in spec["elsewhere"]:
-        raise ConfigError(one_of(f"TABLE={stem}@", variant, spec["elsewhere"]))
-    preset = spec["elsewhere"][variant].get("options", {}) if variant else {}
-    spec = with_options(spec, {f"table.{key}": [value] for key, value in preset.items()} | chosen)
+    if variant and variant not in spec.elsewhere:
+        raise ConfigError(one_of(f"TABLE={stem}@", variant, spec.elsewhere))
     return expand_spec(spec, name, chosen, overrides, composer or Composer())
 
 
-def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[str]) -> list[Table]:
+def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[str]) -> list[Suite]:
     """Several tables; an option `table.KEY` goes to those that have it.
 
     Raises:
@@ -131,27 +143,27 @@ def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[s
     return [expand(name, fitting(name), overrides, composer) for name in names]
 
 
-def expand_spec(spec: dict[str, Any], name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer) -> Table:
-    """`expand` of a table's YAML that is read already."""
+def expand_spec(original: SuiteSpec, name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer) -> Suite:
+    """`expand` of a spec that is read already."""
     stem, _, variant = name.partition("@")
-    setting = spec["elsewhere"][variant] if variant else spec
-    networks = _choose_networks(setting["networks"], chosen.get("models"))
-    seeds = _seeds(chosen.get("seeds")) or setting.get("seeds", spec["seeds"])
-    places, page = lay_out(spec, setting, networks)
+    options, spec = choose_options(original, variant or None, chosen), on_variant(original, variant or None)
+    networks = _choose_networks(spec.networks, chosen.get("models"))
+    seeds = _seeds(chosen.get("seeds")) or list(spec.seeds)
+    layout, page = lay_out(spec, options, networks)
     cells, taken, told_apart = dict[Key, Cell](), set[str](), dict[tuple[str, ...], dict[str, str]]()
     own = {word for word in overrides if word.startswith(("method.", "start."))}  # options of one method: for the rows that have them
-    for place in places:
-        fitting = _fitting(place.words, own, composer)
+    for cell in layout:
+        fitting = _fitting(cell.words, own, composer)
         taken |= fitting
-        words = [*place.words, *(w for w in overrides if w not in own - fitting)]
-        _refuse_equal_entries(stem, place, words, told_apart)
-        cells[place.key] = _cell(place, words, seeds, composer)
+        words = [*cell.words, *(w for w in overrides if w not in own - fitting)]
+        _refuse_equal_entries(stem, cell, words, told_apart)
+        cells[cell.key] = _cell(cell, words, seeds, composer)
     if own - taken:
         raise ConfigError(*(f"{word}: no method of {stem} has this option" for word in sorted(own - taken)))
-    return Table(name, spec, variant or None, page, networks, cells, tuple(overrides))
+    return Suite(name, original, spec, variant or None, options, page, networks, cells, tuple(overrides))
 
 
-def _refuse_equal_entries(table: str, place: Place, words: list[str], told_apart: dict[tuple[str, ...], dict[str, str]]) -> None:
+def _refuse_equal_entries(table: str, cell: CellSpec, words: list[str], told_apart: dict[tuple[str, ...], dict[str, str]]) -> None:
     """Overrides win; one that reaches along an axis of the table would fill differently labelled entries with one run.
 
     Args:
@@ -160,11 +172,11 @@ def _refuse_equal_entries(table: str, place: Place, words: list[str], told_apart
     Raises:
         ConfigError: an entry before has the same words, and had others without the overrides.
     """
-    density = {"density": " ".join(map(str, place.densities))} if place.densities else {}
-    before, after = density | _settings(place.words), tuple(sorted("=".join(pair) for pair in (density | _settings(words)).items()))
+    density = {"density": " ".join(map(str, cell.densities))} if cell.densities else {}
+    before, after = density | _settings(cell.words), tuple(sorted("=".join(pair) for pair in (density | _settings(words)).items()))
     other = told_apart.setdefault(after, before)
     keys = [key for key in _settings(words) if before.get(key) != other.get(key)]
-    if keys and not place.reads:
+    if keys and not cell.reads:
         values = {key: " and ".join(each.get(key, "the default") for each in (other, before)) for key in keys}
         raise ConfigError(*(f"{key}={_settings(words)[key]}: entries of {table} differ in it ({values[key]}); leave it out" for key in keys))
 
@@ -181,18 +193,18 @@ def _method(words: Sequence[str]) -> str:
     return next(w.partition("=")[2] for w in reversed(words) if w.startswith("method="))
 
 
-def _cell(place: Place, words: list[str], seeds: list[int], composer: Composer) -> Cell:
+def _cell(cell: CellSpec, words: list[str], seeds: list[int], composer: Composer) -> Cell:
     """One candidate for each density; `density` among the words wins over them."""
-    row, network, method = place.key[0], place.network, _method(words)
-    if place.reads:
-        found = [read_setting(key, _last_wins([*place.words, *more, *words[len(place.words) :]]), composer) for key, more in place.reads]
-        return Cell(row, network, paper=place.paper, value=", ".join(dict.fromkeys(found)))
+    row, network, method = cell.key[0], cell.network, _method(words)
+    if cell.reads:
+        found = [read_setting(key, _last_wins([*cell.words, *more, *words[len(cell.words) :]]), composer) for key, more in cell.reads]
+        return Cell(row, network, paper=cell.paper, value=", ".join(dict.fromkeys(found)))
     if not has_method(method):
-        return Cell(row, network, missing=f"method={method} does not exist yet", paper=place.paper, quoted=place.quoted, labels=place.labels)
-    candidates = [_last_wins([f"density={density}", *words]) for density in place.densities] or [_last_wins(words)]
+        return Cell(row, network, missing=f"method={method} does not exist yet", paper=cell.paper, quoted=cell.quoted, labels=cell.labels, ids=cell.ids)
+    candidates = [_last_wins([f"density={density}", *words]) for density in cell.densities] or [_last_wins(words)]
     unique = {tuple(candidate): candidate for candidate in candidates}.values()
     jobs = tuple(_jobs(candidate, seeds, composer) for candidate in unique)
-    return Cell(row, network, jobs, paper=place.paper, quoted=place.quoted, labels=place.labels)
+    return Cell(row, network, jobs, paper=cell.paper, quoted=cell.quoted, labels=cell.labels, ids=cell.ids)
 
 
 def _jobs(words: list[str], seeds: list[int], composer: Composer) -> tuple[PlannedRun, ...]:

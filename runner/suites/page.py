@@ -2,11 +2,30 @@
 
 from dataclasses import dataclass, field
 
+from runner.suites.metrics import Metric
+from runner.suites.schema import Part, Words
+
 Key = tuple[str, str]  # row and column of an entry
 
 
 @dataclass(frozen=True)
-class Place:
+class Parts:
+    """Several numbers side by side in an entry, and the column of the paper's CSV with the number beside them."""
+
+    parts: tuple[Part, ...]
+    paper_number: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value of the configuration."""
+
+
+Shown = Metric | Parts | Setting  # what an entry prints
+
+
+@dataclass(frozen=True)
+class CellSpec:
     """An entry before anything is composed.
 
     Args:
@@ -14,29 +33,31 @@ class Place:
         densities: candidates, of which the best is printed; none for a method that takes no density.
         paper: what names its line in the paper's CSV.
         quoted: whether the paper took its number from elsewhere.
-        labels: what stands for it along each axis (panel, network, method, density, column): two entries that differ in one are compared by claims.
+        labels: what stands for it along each axis (panel, network, method, density, column), as printed.
+        ids: the same as claims refer to it: two entries that differ in one are compared.
         reads: instead of runs: (what is read, under which further words) of the configuration, runner/suites/settings.py.
     """
 
     key: Key
     network: str
-    words: tuple[str, ...]
-    densities: tuple[float, ...]
-    paper: tuple[str, ...]
-    reads: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    words: Words
+    densities: tuple[float, ...] = ()
+    paper: Words = ()
+    reads: tuple[tuple[str, Words], ...] = ()
     quoted: bool = False
     labels: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Line:
-    """A printed line: labels, then in each column an entry's metric or None.
+    """A printed line: labels, then in each column what an entry shows, or None.
 
     Without entries it heads a panel. A rule stands above such a line, and where a group begins.
     """
 
     labels: tuple[str, ...]
-    entries: tuple[tuple[Key, str] | None, ...] = ()
+    entries: tuple[tuple[Key, Shown] | None, ...] = ()
     begins: bool = False
 
     @property
@@ -51,14 +72,19 @@ class Page:
 
     Args:
         heads: header lines from above, each of (text, columns that it spans).
-        paper: columns of the paper's CSV whose values are `Place.paper`.
+        paper: columns of the paper's CSV whose values are `CellSpec.paper`.
     """
 
     heads: tuple[tuple[tuple[str, int], ...], ...]
     lines: tuple[Line, ...]
-    paper: tuple[str, ...]
+    paper: Words
 
     @property
     def labels(self) -> int:
         """Columns that hold labels."""
         return next(len(line.labels) for line in self.lines if line.entries)
+
+    @property
+    def shown(self) -> list[Shown]:
+        """What its entries print."""
+        return [at[1] for line in self.lines for at in line.entries if at]

@@ -1,15 +1,29 @@
-"""The YAML of tables and figures as it is read: names, what one takes from others, and its options. Nothing here composes."""
+"""The door: the YAML of tables and figures is read here, checked, and becomes what runner/suites/schema.py says. Nothing here composes."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from runner.config.typed import build, coerce
 from runner.errors import ConfigError, one_of
 from runner.paths import CONF
+from runner.suites.references import unknown_references
+from runner.suites.schema import SuiteSpec
+from runner.suites.schema_blocks import BlocksTable, MatrixTable
+from runner.suites.schema_figures import FigureSpec
+from runner.suites.schema_tables import GridTable, NetworksTable, SettingsTable
 
-OPTIONS = {"select_on": ["validation", "test"], "metric": ["accuracy", "accuracy_best"]}  # of a table: key -> values, the default first
+LAYOUTS: Mapping[str, type[SuiteSpec]] = {
+    "networks": NetworksTable,
+    "grid": GridTable,
+    "matrix": MatrixTable,
+    "blocks": BlocksTable,
+    "settings": SettingsTable,
+    "figure": FigureSpec,
+}
 
 
 def table_names() -> list[str]:
@@ -22,47 +36,122 @@ def figure_names() -> list[str]:
     return sorted(path.stem for path in (CONF / "figure").glob("*.yaml"))
 
 
-def read_spec(stem: str) -> dict[str, Any]:
-    """A table's or figure's YAML. `like` names others of which it is a variant: what it does not say is theirs, of several the last one's.
+def variants_of(stem: str) -> list[str]:
+    """Data sets on which there is a variant of a table or figure."""
+    return list(read_spec(stem).elsewhere)
 
-    `row_densities` are those of the rows of another table: by the row's label, `others` for the rest of the rows that have any.
+
+def read_spec(stem: str) -> SuiteSpec:
+    """A table's or figure's YAML.
+
+    `like` names others of which it is a variant: what it does not say is theirs, of several the last one's. `row_densities` are those of the rows of another
+    table: by the row's id, `others` for the rest of the rows that have any.
+
+    Raises:
+        ConfigError: every mistake in the file, or in one that it is like: unknown and missing keys, wrong types, references to what there is not.
     """
-    own = _load(CONF / ("figure" if stem in figure_names() else "table") / f"{stem}.yaml")
-    above = own.get("like", [])
-    spec: dict[str, Any] = {}
-    for name in [above] if isinstance(above, str) else above:
-        spec |= read_spec(name)
-    spec |= own
-    if "row_densities" in spec:
-        given = spec.pop("row_densities")
-        spec["rows"] = [{**row, "density": given.get(row["label"], given["others"])} if "density" in row else row for row in spec["rows"]]
+    return _read(CONF, stem)
+
+
+@cache
+def _read(conf: Path, stem: str) -> SuiteSpec:
+    path = _path(conf, stem)
+    return parse(plain_of(conf, stem), str(path.relative_to(conf.parent)), conf)
+
+
+def _path(conf: Path, stem: str) -> Path:
+    table, figure = (conf / kind / f"{stem}.yaml" for kind in ("table", "figure"))
+    return figure if figure.is_file() else table
+
+
+def parse(own: dict[str, Any], file: str, conf: Path | None = None) -> SuiteSpec:
+    """A table or figure from the plain dicts of its file.
+
+    Args:
+        file: its name for messages.
+        conf: where those are that it is like.
+
+    Raises:
+        ConfigError: as `read_spec`.
+    """
+    conf = conf or CONF
+    try:
+        above = _above(own, conf)
+    except ConfigError as error:
+        raise _in(file, error) from None
+    for name in above:
+        _read(conf, name)  # its mistakes are told under its own name
+    try:
+        return _build(merge(own, conf))
+    except ConfigError as error:
+        raise _in(file, error) from None
+
+
+def _build(plain: dict[str, Any]) -> SuiteSpec:
+    """A spec from plain dicts that have everything."""
+    layout: Any = plain.get("layout")
+    if layout not in LAYOUTS:
+        raise ConfigError(one_of("layout", layout, LAYOUTS))
+    spec = build(LAYOUTS[layout], plain, "")
+    if problems := unknown_references(spec):
+        raise ConfigError(*problems)
     return spec
+
+
+def _in(file: str, error: ConfigError) -> ConfigError:
+    return ConfigError(*(f"{file}: {message}" for message in error.messages))
+
+
+# --- plain dicts
+
+
+def plain_of(conf: Path, stem: str) -> dict[str, Any]:
+    """A file as plain dicts, alone; shared by all that read it: look, do not change."""
+    return _load(_path(conf, stem))
+
+
+def merged(conf: Path, stem: str) -> dict[str, Any]:
+    """A file as plain dicts, over those that it is like."""
+    return merge(plain_of(conf, stem), conf)
+
+
+def merge(own: dict[str, Any], conf: Path) -> dict[str, Any]:
+    """What a file says, over those that it is like.
+
+    Raises:
+        ConfigError: a mistake in `like` or `row_densities`.
+    """
+    plain: dict[str, Any] = {}
+    for name in _above(own, conf):
+        plain |= merged(conf, name)
+    plain |= {key: value for key, value in own.items() if key not in ("like", "row_densities")}
+    return plain if "row_densities" not in own else {**plain, "rows": _with_densities(plain.get("rows", []), own["row_densities"])}
+
+
+def _above(own: dict[str, Any], conf: Path) -> tuple[str, ...]:
+    """The tables that one is like, the last of which wins."""
+    given = own.get("like", ())
+    found: tuple[str, ...] = coerce((given,) if isinstance(given, str) else given, tuple[str, ...], "like")
+    names = sorted(path.stem for kind in ("table", "figure") for path in (conf / kind).glob("*.yaml"))
+    if problems := [one_of("like", name, names) for name in found if name not in names]:
+        raise ConfigError(*problems)
+    return found
+
+
+def _with_densities(rows: list[dict[str, Any]], plain: Any) -> list[dict[str, Any]]:
+    """The rows with the densities of `row_densities`."""
+    given = coerce(plain, dict[str, tuple[float, ...]], "row_densities")
+    pruned = [row.get("id") or row["label"] for row in rows if "density" in row]
+    for name in given:
+        if name not in ("others", *pruned):
+            raise ConfigError(one_of("row_densities", name, ["others", *pruned]))
+    if "others" not in given and not set(pruned) <= set(given):
+        raise ConfigError("row_densities.others is missing: give it a value for the rows that are not named")
+    return [{**row, "density": given.get(row.get("id") or row["label"], given.get("others"))} if "density" in row else row for row in rows]
 
 
 @cache
 def _load(path: Path) -> dict[str, Any]:
     """A file as plain dicts, shared by all that read it: look, do not change."""
-    spec: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(path), resolve=True)  # type: ignore[assignment]
-    return spec
-
-
-def with_options(spec: dict[str, Any], chosen: dict[str, list[str]]) -> dict[str, Any]:
-    """The table with the options `table.KEY=VALUE` of the command line.
-
-    Raises:
-        ConfigError: an option or a value that there is not.
-    """
-    given = {key.removeprefix("table."): value[-1] for key, value in chosen.items() if key.startswith("table.")}
-    options = options_of(spec)
-    for key, value in given.items():
-        if key not in options:
-            raise ConfigError(f"table.{key} is no option of this table: {', '.join(f'table.{name}' for name in options)}")
-        if value not in options[key]:
-            raise ConfigError(one_of(f"table.{key}", value, options[key]))
-    return {**{key: values[0] for key, values in {**OPTIONS, **options}.items()}, **spec, **given}
-
-
-def options_of(spec: dict[str, Any]) -> dict[str, list[str]]:
-    """The options that a table has: key -> values, the default first."""
-    own = OPTIONS if "best_of" in spec else {key: values for key, values in OPTIONS.items() if key != "select_on"}
-    return {**own, **spec.get("options", {})}
+    plain: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(path), resolve=True)  # type: ignore[assignment]
+    return plain

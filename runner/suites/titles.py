@@ -4,49 +4,49 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from runner.suites.expand import Table
-from runner.suites.layouts import applies
+from runner.suites.expand import Suite
+from runner.suites.rules import applies
 
 # Settings that a page tells in words where they matter, or that are the machine's.
 TOLD = ("dataset", "dataset.size", "train.scale", "train_fraction", "train.precision", "train.test_every", "logger")
 
 
-def title(table: Table) -> str:
+def title(suite: Suite) -> str:
     """The paper's title, and what differs from its setting."""
-    spec, runs = table.spec, [job.run for job in table.jobs]
+    original, runs = suite.original, [job.run for job in suite.jobs]
     notes = []
-    setting = spec["elsewhere"][table.variant] if table.variant else spec
-    if table.variant and not any(word in spec.get("overrides", []) for word in {f"dataset={run.dataset.name}" for run in runs}):
+    if suite.variant and not any(word in original.overrides for word in {f"dataset={run.dataset.name}" for run in runs}):
         notes.append(f"here on {', '.join(sorted({run.dataset.name for run in runs}))}")
-    if table.networks != {k: v for k, v in spec["networks"].items() if k in table.networks}:
-        notes.append(", ".join(table.networks) if table.drawn else setting.get("nets", "width-16 nets") if table.variant else "other nets")
-    notes += [rule["title"] for rule in setting.get("where", []) if "title" in rule and applies(rule, spec)]
-    notes += _padding(table)
+    if suite.networks != {name: model for name, model in original.networks.items() if name in suite.networks}:
+        notes.append(_nets(suite))
+    notes += [rule.title for rule in suite.spec.where if rule.title and applies(rule.when, suite.options)]
+    notes += _padding(suite)
     scales = {run.scale for run in runs}
     if scales - {1.0}:
         notes.append("every duration x " + ", ".join(f"{s:.4g}" for s in sorted(scales)))
     shares = sorted({run.train_fraction for run in runs})
-    if shares and shares[0] < 1 and f"train_fraction={shares[0]:g}" not in spec.get("overrides", []):
+    if shares and shares[0] < 1 and f"train_fraction={shares[0]:g}" not in original.overrides:
         notes.append(" to ".join(f"{share:.0%}" for share in dict.fromkeys((shares[0], shares[-1]))) + " of the training images")
-    notes += _given(table)
-    return heading(spec, table.drawn) + (f" ({'; '.join(notes)})" if notes else "")
+    notes += _given(suite)
+    return suite.spec.heading + (f" ({'; '.join(notes)})" if notes else "")
 
 
-def heading(spec: dict[str, Any], drawn: bool) -> str:
-    """The paper's number and title; without a number it is our own."""
-    what = spec.get("what", "Figure" if drawn else "Table")
-    return f"{what} {spec['number']}: {spec['title']}" if "number" in spec else str(spec["title"])
+def _nets(suite: Suite) -> str:
+    """How its networks differ from the paper's."""
+    if suite.drawn:
+        return ", ".join(suite.networks)
+    return suite.original.elsewhere[suite.variant].nets if suite.variant else "other nets"
 
 
-def _given(table: Table) -> list[str]:
+def _given(suite: Suite) -> list[str]:
     """Settings from the command line that are part of what was run and that nothing else on the page tells."""
-    return [word for word in table.given if (key := word.partition("=")[0]) not in TOLD and not key.startswith(("env.", "hydra"))]
+    return [word for word in suite.given if (key := word.partition("=")[0]) not in TOLD and not key.startswith(("env.", "hydra"))]
 
 
-def _padding(table: Table) -> list[str]:
+def _padding(suite: Suite) -> list[str]:
     """Which networks see images on a larger black border, unless all see the data set's own."""
     sizes: dict[int, list[str]] = {}
-    for cell in table.cells.values():
+    for cell in suite.cells.values():
         for job in cell.jobs[:1]:
             sizes.setdefault(getattr(job.run.dataset, "size", None) or 0, []).append(cell.network)
     padded = {size: "" if len(sizes) == 1 else f" for {', '.join(dict.fromkeys(networks))}" for size, networks in sizes.items() if size}

@@ -1,88 +1,88 @@
 """What stands above and below a printed table: the paper's title and how its setting differs from ours, notes, what methods found."""
 
+from itertools import product
 from typing import Any
 
-from runner.suites.expand import Table
-from runner.suites.layouts import applies
+from runner.suites.expand import Suite
+from runner.suites.metrics import find_metric
 from runner.suites.numbers import mean_and_spread
+from runner.suites.page import Key
+from runner.suites.rules import applies
+from runner.suites.schema_tables import NetworksTable
 from runner.suites.titles import origins
-from runner.tables.entries import Entry, metrics
-from runner.tables.metrics import DAGGER, MISSING
+from runner.tables.entries import Entry, metrics, table_spec
+from runner.tables.text import DAGGER, MISSING
 
 JUDGES = {"validation": "a tenth of the training images, which these runs hold out", "test": "the test images themselves"}
 QUOTED = "{}: as quoted by the paper from others' work, on nets and recipes that are not quite these; the number beside it is our own run."
-ACCURACIES = {  # table.metric -> what is printed
-    "accuracy": "test accuracy at the last epoch",
-    "accuracy_best": "test accuracy at the best epoch",
-    "val_accuracy": "accuracy on held-out training images at the last epoch",
-}
 
 
-def caption(table: Table, found: dict[tuple[str, str], Entry]) -> list[str]:
+def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
     """What a reader has to know: what the numbers are, seeds, devices, mixed code, missing rows."""
     records = [record for entry in found.values() for record in entry.records]
     asked = {len(jobs) for entry in found.values() for jobs in entry.cell.candidates}
-    lines = [_entry_line(table, "/".join(map(str, sorted(asked)))), *_seldom_tested(table), *_notes(table), *origins(records)]
+    lines = [_entry_line(suite, "/".join(map(str, sorted(asked)))), *_seldom_tested(suite), *_notes(suite), *origins(records)]
     lines += [QUOTED.format(DAGGER)] if any(entry.cell.quoted and entry.paper for entry in found.values()) else []
     absent = sorted({entry.cell.missing for entry in found.values() if entry.cell.missing})
     lines += ["Missing: " + "; ".join(absent) + "."] if absent else []
     if any(entry.tried for entry in found.values()):
-        on = table.spec["select_on"]
+        on = suite.options["select_on"]
         lines.append(f"Sparsities chosen by mean accuracy on {JUDGES[on]} (table.select_on={on}), ties to the larger; all tried are in the appendix.")
     undone = sum(len(entry.cell.jobs) - len(entry.done) for entry in found.values())
-    lines += [f"{undone} runs are not done: make reproduce TABLE={table.name}"] if undone else []
+    lines += [f"{undone} runs are not done: make reproduce TABLE={suite.name}"] if undone else []
     return lines
 
 
-def _entry_line(table: Table, seeds: str) -> str:
+def _entry_line(suite: Suite, seeds: str) -> str:
     """What the numbers of an entry are: the YAML's `entry`, or accuracy."""
-    if "entry" in table.spec:
-        return f"{table.spec['entry']}{f', means over n={seeds} seeds' if seeds else ''}."
-    timed = "; runtime: seconds of all the method's stages, mean" if "runtime_s" in metrics(table) else ""
+    if entry := table_spec(suite).entry:
+        return f"{entry}{f', means over n={seeds} seeds' if seeds else ''}."
+    timed = "; runtime: seconds of all the method's stages, mean" if find_metric("runtime_s") in metrics(suite) else ""
     return (
-        f"Each entry: ours [the paper's]; accuracy: {ACCURACIES[table.spec['metric']]} in percent, mean ± standard deviation over "
+        f"Each entry: ours [the paper's]; accuracy: {find_metric(suite.options['metric']).caption} in percent, mean ± standard deviation over "
         f"n={seeds} seeds [the paper's, difference]{timed}."
     )
 
 
-def _seldom_tested(table: Table) -> list[str]:
+def _seldom_tested(suite: Suite) -> list[str]:
     """What a best epoch is the best of, unless every epoch was tested."""
-    every = sorted({stage.recipe.test_every for job in table.jobs for stage in job.run.stages if stage.recipe} - {1})
-    if table.spec.get("metric") != "accuracy_best" or not every:
+    every = sorted({stage.recipe.test_every for job in suite.jobs for stage in job.run.stages if stage.recipe} - {1})
+    if suite.options["metric"] != "accuracy_best" or not every:
         return []
     return [f"The best epoch is the best of those that were tested (train.test_every={', '.join(map(str, every))})."]
 
 
-def _notes(table: Table) -> list[str]:
+def _notes(suite: Suite) -> list[str]:
     """The notes of the table's YAML that hold for the panels, networks and options printed here, and whose numbers stand beside another data set's."""
-    spec = table.spec
-    panels = {panel["label"] for panel in (spec["elsewhere"][table.variant] if table.variant else spec).get("panels", [])}
-    notes = [{"text": note} if isinstance(note, str) else note for note in (*spec.get("notes", []), *spec.get("anomalies", []))]
+    spec = table_spec(suite)
     lines = [
-        note["text"] for note in notes if {note.get("panel")} <= {None, *panels} and {note.get("network")} <= {None, *table.networks} and applies(note, spec)
+        note.text
+        for note in (*spec.notes, *spec.anomalies)
+        if note.panel in (None, *spec.panel_refs) and note.network in (None, *suite.networks) and applies(note.when, suite.options)
     ]
-    if table.variant and "dataset" in table.page.paper:
-        at = table.page.paper.index("dataset")
-        lines.append(f"The paper's numbers are those for {', '.join(dict.fromkeys(cell.paper[at] for cell in table.cells.values()))}.")
+    if suite.variant and "dataset" in suite.page.paper:
+        at = suite.page.paper.index("dataset")
+        lines.append(f"The paper's numbers are those for {', '.join(dict.fromkeys(cell.paper[at] for cell in suite.cells.values()))}.")
     return lines
 
 
-def findings(table: Table, found: dict[tuple[str, str], Entry]) -> list[str]:
+def findings(suite: Suite, found: dict[Key, Entry]) -> list[str]:
     """Lines of the appendix: what methods found by themselves, from the records' reports."""
     lines = []
-    for item in table.spec.get("findings", []):
-        for network in table.networks:
-            values = [record["report"].get(item["key"]) for record in found[item["row"], network].records]
+    if isinstance(suite.spec, NetworksTable):
+        labels = {row.ref: row.label for row in suite.spec.rows}
+        for item, network in product(suite.spec.findings, suite.networks):
+            values = [record["report"].get(item.key) for record in found[labels[item.row], network].records]
             if values:
-                lines.append(f"{item['label']}, {network}: {_finding(values)}")
-    return lines + [_choice(place, entry) for place, entry in found.items() if entry.tried]
+                lines.append(f"{item.label}, {network}: {_finding(values)}")
+    return lines + [_choice(key, entry) for key, entry in found.items() if entry.tried]
 
 
-def _choice(place: tuple[str, str], entry: Entry) -> str:
+def _choice(key: Key, entry: Entry) -> str:
     """What was tried for an entry, and what was chosen."""
     tried = ", ".join(f"{1 - density:.2f}: {MISSING if mean is None else f'{mean:.2f}'}" for density, mean in entry.tried.items())
     chosen = f"{1 - (entry.jobs[0].run.density or 1):.2f} chosen" if entry.jobs else "none chosen, no sparsity is done with all seeds"
-    return f"{', '.join(place)}: {chosen} of {tried}"
+    return f"{', '.join(key)}: {chosen} of {tried}"
 
 
 def _finding(values: list[Any]) -> str:

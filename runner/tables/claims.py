@@ -1,9 +1,9 @@
 """What the entries of a table say of each other: a paper's comparative claims, judged by our own records in pairs.
 
     claims:
-      - {claim: TEXT, entry: LABEL, above: LABEL or [LABEL, ...]}     a method or a column, as the page prints it; `when` as for other parts of a YAML
+      - {claim: TEXT, entry: ID, above: ID or [ID, ...]}     a method or a column; `when` as for other parts of a YAML
 
-A pair is two runs of one seed in places that differ by these labels alone. Each net of each panel has a line: the mean difference in points over its densities
+A pair is two runs of one seed in cells that differ by these ids alone. Each net of each panel has a line: the mean difference in points over its densities
 and seeds, its 95 % interval by Student's t over the pairs, and a verdict. The claim holds if the whole interval is above zero and fails if it is below; else
 the seeds cannot tell ("open"). Densities of one seed share their initial weights, so pairs are not quite independent: intervals are rather too short. Nor are
 they widened for the number of comparisons: of twenty between equals, one is expected to get a verdict.
@@ -11,56 +11,46 @@ they widened for the number of comparisons: of twenty between equals, one is exp
 
 import statistics
 
-from runner.errors import ConfigError, one_of
-from runner.suites.expand import Table
-from runner.suites.layouts import applies
+from runner.suites.expand import Suite
+from runner.suites.metrics import ACCURACY
 from runner.suites.numbers import student
+from runner.suites.page import Key
+from runner.suites.rules import applies
 from runner.suites.verdicts import FAILS, HOLDS, OPEN, Verdict
-from runner.tables.entries import Entry, number
+from runner.tables.entries import Entry, table_spec
 
 AXES = ("method", "column")  # along which entries are compared
 EQUAL = 1e-9  # points; accuracies of few test images can differ equally in every pair, which is no estimate of how they spread
 APART = ("panel", "network")  # axes whose values have verdicts of their own
 
 
-def compared(table: Table, found: dict[tuple[str, str], Entry]) -> list[Verdict]:
-    """Every claim of a table on every rival and net, judged.
-
-    Raises:
-        ConfigError: a claim about an entry that there is not.
-    """
-    setting = table.spec["elsewhere"][table.variant] if table.variant else table.spec
-    lines = []
-    for item in setting.get("claims", table.spec.get("claims", [])):
-        if applies(item, table.spec):
-            rivals = [item["above"]] if isinstance(item["above"], str) else item["above"]
-            lines += [verdict for rival in rivals for verdict in _against(item["claim"], item["entry"], rival, list(found.values()))]
-    return lines
+def compared(suite: Suite, found: dict[Key, Entry]) -> list[Verdict]:
+    """Every claim of a table on every rival and net, judged."""
+    claims = [claim for claim in table_spec(suite).claims if applies(claim.when, suite.options)]
+    entries = list(found.values())
+    return [verdict for claim in claims for rival in claim.above.ids for verdict in _against(claim.claim, claim.entry, rival, entries)]
 
 
-def _against(claim: str, label: str, rival: str, entries: list[Entry]) -> list[Verdict]:
+def _against(claim: str, ref: str, rival: str, entries: list[Entry]) -> list[Verdict]:
     """A line for each net of each panel that has both."""
-    known = list(dict.fromkeys(entry.cell.labels[axis] for entry in entries for axis in AXES if axis in entry.cell.labels))
-    for name in (label, rival):
-        if name not in known:
-            raise ConfigError(one_of("claims", name, known))
     pairs: dict[tuple[str, ...], list[float]] = {}
+    names = {entry.cell.ids[axis]: entry.cell.labels[axis] for entry in entries for axis in AXES if axis in entry.cell.ids}
     for axis in AXES:
-        theirs = {_key(entry.cell.labels): entry for entry in entries if entry.cell.labels.get(axis) == rival}
-        for entry in (entry for entry in entries if entry.cell.labels.get(axis) == label):
-            other = theirs.get(_key({**entry.cell.labels, axis: rival}))
+        theirs = {_key(entry.cell.ids): entry for entry in entries if entry.cell.ids.get(axis) == rival}
+        for entry in (entry for entry in entries if entry.cell.ids.get(axis) == ref):
+            other = theirs.get(_key({**entry.cell.ids, axis: rival}))
             if other is not None:
                 pairs.setdefault(tuple(entry.cell.labels.get(name, "") for name in APART), []).extend(_differences(entry, other))
     several = [len({where[i] for where in pairs}) > 1 for i in range(len(APART))]
-    return [_judge(f"{claim}: {', '.join([*_named(where, several), f'{label} - {rival}'])}", found) for where, found in pairs.items()]
+    return [_judge(f"{claim}: {', '.join([*_named(where, several), f'{names[ref]} - {names[rival]}'])}", found) for where, found in pairs.items()]
 
 
-def _key(labels: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(labels.items()))
+def _key(ids: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(ids.items()))
 
 
 def _named(where: tuple[str, ...], several: list[bool]) -> list[str]:
-    """Those parts of a place that tell lines apart."""
+    """Those of panel and network that tell lines apart."""
     return [name for name, tells in zip(where, several, strict=True) if tells]
 
 
@@ -71,7 +61,7 @@ def _differences(entry: Entry, other: Entry) -> list[float]:
 
 
 def _by_seed(entry: Entry) -> dict[int, float]:
-    values = {record["seed"]: number(record, entry.spec["metric"]) for record in entry.records}
+    values = {record["seed"]: entry.number(record, ACCURACY) for record in entry.records}
     return {seed: value for seed, value in values.items() if value is not None}
 
 

@@ -13,14 +13,17 @@ import pandas as pd
 from tabulate import SEPARATING_LINE, tabulate
 
 from runner.files import atomically
-from runner.suites.expand import Table
-from runner.suites.page import Line
+from runner.spec.planned import PlannedRun
+from runner.suites.expand import Suite
+from runner.suites.metrics import METRICS, Metric
+from runner.suites.page import Key, Line
+from runner.suites.schema_blocks import MatrixTable
 from runner.suites.titles import title
 from runner.suites.verdicts import as_table, write_claims
 from runner.tables.captions import caption, findings
 from runner.tables.claims import compared
-from runner.tables.entries import Entry, entries, metrics, number
-from runner.tables.metrics import FURTHER, MISSING, PAPER_COLUMN, full, part_of
+from runner.tables.entries import Entry, entries, metrics, table_spec
+from runner.tables.text import MISSING, full, part_of
 
 SIGNS = {
     "±": "$\\pm$",
@@ -35,58 +38,59 @@ SIGNS = {
     "|": "$|$",
 }  # in LaTeX
 WRAP = 18  # characters of a column's head before a terminal breaks it
-Found = dict[tuple[str, str], Entry]
+Entries = dict[Key, Entry]
 
 
-def _rows(table: Table, found: Found) -> list[list[str]]:
+def _rows(suite: Suite, found: Entries) -> list[list[str]]:
     """The printed lines; a panel's head is a line with empty cells."""
-    width = max(len(line.labels) + len(line.entries) for line in table.page.lines)
-    rows = [[*line.labels, *(full(found[at[0]], at[1]) if at else MISSING for at in line.entries)] for line in table.page.lines]
+    width = max(len(line.labels) + len(line.entries) for line in suite.page.lines)
+    decimals = table_spec(suite).decimals
+    rows = [[*line.labels, *(full(found[at[0]], at[1], decimals) if at else MISSING for at in line.entries)] for line in suite.page.lines]
     return [row + [""] * (width - len(row)) for row in rows]
 
 
-def _ruled(table: Table, rows: Sequence[Any], rule: Any) -> list[Any]:
+def _ruled(suite: Suite, rows: Sequence[Any], rule: Any) -> list[Any]:
     """The printed lines with a rule above every panel or group but the first."""
-    above = [rule if i and line.ruled else None for i, line in enumerate(table.page.lines)]
+    above = [rule if i and line.ruled else None for i, line in enumerate(suite.page.lines)]
     return [item for pair in zip(above, rows, strict=True) for item in pair if item is not None]
 
 
-def _heads(table: Table) -> list[list[str]]:
+def _heads(suite: Suite) -> list[list[str]]:
     """The header lines; a text over several columns stands over the first of them."""
-    return [[text if i == 0 else "" for text, span in head for i in range(span)] for head in table.page.heads]
+    return [[text if i == 0 else "" for text, span in head for i in range(span)] for head in suite.page.heads]
 
 
-def as_text(table: Table, found: Found) -> str:
+def as_text(suite: Suite, found: Entries) -> str:
     """For a terminal."""
-    above = _heads(table)
+    above = _heads(suite)
     heads = ["\n".join(texts) for texts in zip(*above, strict=True)] if len(above) > 1 else ["\n".join(wrap(text, WRAP)) for text in above[0]]
-    body = tabulate(_ruled(table, _rows(table, found), SEPARATING_LINE), headers=heads, tablefmt="simple", disable_numparse=True)
-    notes = [*caption(table, found), *(f"Appendix: {line}" for line in findings(table, found))]
-    return "\n".join([title(table), "", body, "", *notes]) + "\n"
+    body = tabulate(_ruled(suite, _rows(suite, found), SEPARATING_LINE), headers=heads, tablefmt="simple", disable_numparse=True)
+    notes = [*caption(suite, found), *(f"Appendix: {line}" for line in findings(suite, found))]
+    return "\n".join([title(suite), "", body, "", *notes]) + "\n"
 
 
-def as_markdown(table: Table, found: Found) -> str:
+def as_markdown(suite: Suite, found: Entries) -> str:
     """A pipe table; Markdown has one header line, so a second one is the first row."""
-    first, *others = _heads(table)
-    rows = [row if line.entries else [f"**{row[0]}**", *row[1:]] for line, row in zip(table.page.lines, _rows(table, found), strict=True)]
+    first, *others = _heads(suite)
+    rows = [row if line.entries else [f"**{row[0]}**", *row[1:]] for line, row in zip(suite.page.lines, _rows(suite, found), strict=True)]
     body = tabulate([*([f"**{cell}**" for cell in head] for head in others), *rows], headers=first, tablefmt="pipe", disable_numparse=True)
-    notes = [*caption(table, found), *(f"Appendix: {line}" for line in findings(table, found))]
-    return f"**{title(table)}**\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
+    notes = [*caption(suite, found), *(f"Appendix: {line}" for line in findings(suite, found))]
+    return f"**{title(suite)}**\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
 
 
-def as_latex(table: Table, found: Found) -> str:
+def as_latex(suite: Suite, found: Entries) -> str:
     """booktabs; needs \\usepackage{booktabs}. Text is escaped; ±, χ and the dash are LaTeX's own."""
-    labels, columns = table.page.labels, len(_heads(table)[0])
-    body = [_tex_row(line, row) for line, row in zip(table.page.lines, _rows(table, found), strict=True)]
+    labels, columns = suite.page.labels, len(_heads(suite)[0])
+    body = [_tex_row(line, row) for line, row in zip(suite.page.lines, _rows(suite, found), strict=True)]
     lines = [
         "\\begin{table}",
         "\\centering",
-        f"\\caption{{{_tex(title(table))}. {_tex(' '.join(caption(table, found)))}}}",
+        f"\\caption{{{_tex(title(suite))}. {_tex(' '.join(caption(suite, found)))}}}",
         f"\\begin{{tabular}}{{{'l' * labels}{'r' * (columns - labels)}}}",
         "\\toprule",
-        *(line for head in table.page.heads for line in _tex_head(head)),
+        *(line for head in suite.page.heads for line in _tex_head(head)),
         "\\midrule",
-        *_ruled(table, body, "\\midrule"),
+        *_ruled(suite, body, "\\midrule"),
         "\\bottomrule",
         "\\end{tabular}",
         "\\end{table}",
@@ -114,66 +118,78 @@ def _tex(text: str) -> str:
     return re.sub(r"\^(-?\w+)", r"$^{\1}$", text)
 
 
-def as_html(table: Table, found: Found) -> str:
+def as_html(suite: Suite, found: Entries) -> str:
     """A table element with two header rows, a heading above and the notes below."""
-    over = [[text for text, span in head for _ in range(span)] for head in table.page.heads]
+    over = [[text for text, span in head for _ in range(span)] for head in suite.page.heads]
     columns = pd.MultiIndex.from_tuples(list(zip(*over, strict=True))) if len(over) > 1 else over[0]
-    body = pd.DataFrame(_rows(table, found), columns=columns).to_html(index=False, border=0)
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in [*caption(table, found), *findings(table, found)])
-    return f"<h3>{html.escape(title(table))}</h3>\n{body}\n<ul>{notes}</ul>\n"
+    body = pd.DataFrame(_rows(suite, found), columns=columns).to_html(index=False, border=0)
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in [*caption(suite, found), *findings(suite, found)])
+    return f"<h3>{html.escape(title(suite))}</h3>\n{body}\n<ul>{notes}</ul>\n"
 
 
-def as_csv(table: Table, found: Found) -> str:
+def as_csv(suite: Suite, found: Entries) -> str:
     """Long form: a line for every row, network and seed."""
-    return str(pd.DataFrame(long_form(table, found)).to_csv(index=False))
+    return str(pd.DataFrame(long_form(suite, found)).to_csv(index=False))
 
 
-FORMATS: dict[str, Callable[[Table, Found], str]] = {"txt": as_text, "md": as_markdown, "tex": as_latex, "csv": as_csv, "html": as_html}
+FORMATS: dict[str, Callable[[Suite, Entries], str]] = {"txt": as_text, "md": as_markdown, "tex": as_latex, "csv": as_csv, "html": as_html}
 
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def write_table(table: Table, results_dir: Path) -> str:
+def write_table(suite: Suite, results_dir: Path) -> str:
     """Write the table in every format, and the verdicts on its claims, to <results_dir>/tables; the text of both."""
-    found = entries(table, results_dir)
+    found = entries(suite, results_dir)
     for ending, render in FORMATS.items():
-        text = render(table, found)
-        atomically(results_dir / "tables" / f"{table.name}.{ending}", partial(_write, text=text))
-    lines = compared(table, found)
+        text = render(suite, found)
+        atomically(results_dir / "tables" / f"{suite.name}.{ending}", partial(_write, text=text))
+    lines = compared(suite, found)
     if lines:
-        write_claims(lines, results_dir / "tables", table.name)
-    return as_text(table, found) + (f"\n{as_table(lines)}\n" if lines else "")
+        write_claims(lines, results_dir / "tables", suite.name)
+    return as_text(suite, found) + (f"\n{as_table(lines)}\n" if lines else "")
 
 
-def long_form(table: Table, found: dict[tuple[str, str], Entry]) -> list[dict[str, Any]]:
+def long_form(suite: Suite, found: Entries) -> list[dict[str, Any]]:
     """A line for every row, network and seed, measured or not, with the paper's numbers: for the CSV."""
-    lines, more = [], {metric: column for metric, column in FURTHER.items() if metric in metrics(table)}
-    for (row, column), entry in found.items():
-        printed, network = {job.run_id for job in entry.jobs}, entry.cell.network
-        paper = {f"paper_{metric}": entry.paper.get(name, "") for metric, name in (*PAPER_COLUMN.items(), ("accuracy_std", "accuracy_std"))}
-        paper |= {f"paper_{column}": entry.paper.get(column, "") for column in more.values()}
-        paper |= {f"paper_{name}": entry.paper.get(name, "") for name in ("relation", table.spec.get("paper_number")) if name in entry.paper}
-        for job in entry.cell.jobs or (None,):
-            record = entry.done.get(job.run_id, {}) if job else {}
-            lines.append(
-                {
-                    "table": table.name,
-                    "row": row,
-                    "column": column,
-                    "network": network,
-                    "model": job.run.model.name if job else table.networks.get(network, ""),
-                    "density_asked": job.run.density if job else "",
-                    "printed": bool(job and job.run_id in printed),
-                    "seed": job.run.seed if job else "",
-                    "run_id": job.run_id if job else "",
-                    **{metric: record.get(metric, "") for metric in ("sparsity", "accuracy", "epochs", "runtime_s", "accuracy_best", "val_accuracy", "scale")},
-                    **{column: number(record, metric) if record else "" for metric, column in more.items()},
-                    **{part["name"]: part_of(part, record) if record else "" for part in table.spec.get("parts", [])},
-                    **paper,
-                    **({"value": entry.cell.value, "paper_value": entry.paper.get("value", "")} if entry.cell.value is not None else {}),
-                    "missing": entry.cell.missing or ("" if record or entry.cell.value is not None else "not run"),
-                }
-            )
-    return lines
+    further = [metric for metric in metrics(suite) if metric.csv and not metric.always]
+    return [_csv_line(suite, key, entry, job, further) for key, entry in found.items() for job in entry.cell.jobs or (None,)]
+
+
+def _csv_line(suite: Suite, key: Key, entry: Entry, job: PlannedRun | None, further: list[Metric]) -> dict[str, Any]:
+    """The line of one run; of an entry without runs its only one."""
+    network = entry.cell.network
+    record = entry.done.get(job.run_id, {}) if job else {}
+    return {
+        "table": suite.name,
+        "row": key[0],
+        "column": key[1],
+        "network": network,
+        "model": job.run.model.name if job else suite.networks.get(network, ""),
+        "density_asked": job.run.density if job else "",
+        "printed": bool(job and job.run_id in {printed.run_id for printed in entry.jobs}),
+        "seed": job.run.seed if job else "",
+        "run_id": job.run_id if job else "",
+        **_measured(suite, record, further),
+        **_papers(suite, entry, further),
+        **({"value": entry.cell.value, "paper_value": entry.paper.get("value", "")} if entry.cell.value is not None else {}),
+        "missing": entry.cell.missing or ("" if record or entry.cell.value is not None else "not run"),
+    }
+
+
+def _measured(suite: Suite, record: dict[str, Any], further: list[Metric]) -> dict[str, Any]:
+    """What a run measured; empty texts for one that is not done."""
+    always = {metric.csv: metric.value(record) if record else "" for metric in METRICS if metric.always}
+    more = {metric.csv: metric.value(record) if record else "" for metric in further}
+    parts = suite.spec.parts if isinstance(suite.spec, MatrixTable) else ()
+    return {**always, "scale": record.get("scale", ""), **more, **{part.name: part_of(part, record) if record else "" for part in parts}}
+
+
+def _papers(suite: Suite, entry: Entry, further: list[Metric]) -> dict[str, str]:
+    """The paper's numbers for an entry."""
+    always = {metric.paper_csv: entry.paper.get(metric.paper_column, "") for metric in METRICS if metric.always and metric.paper_csv}
+    more = {metric.paper_csv: entry.paper.get(metric.paper_column, "") for metric in further}
+    bound = suite.spec.paper_number if isinstance(suite.spec, MatrixTable) else ""
+    bounds = {f"paper_{name}": entry.paper[name] for name in ("relation", bound) if name in entry.paper}
+    return {**always, "paper_accuracy_std": entry.paper.get("accuracy_std", ""), **more, **bounds}

@@ -1,0 +1,41 @@
+"""Options of tables and figures: `table.KEY=VALUE` on the command line."""
+
+from collections.abc import Mapping
+
+from runner.errors import ConfigError, one_of
+from runner.suites.schema import SuiteSpec, Words
+from runner.suites.schema_tables import NetworksTable
+
+# Of every table: key -> values, the default first. `select_on` is offered where a row chooses among densities.
+OPTIONS: Mapping[str, Words] = {"select_on": ("validation", "test"), "metric": ("accuracy", "accuracy_best")}
+
+
+def all_options(spec: SuiteSpec) -> dict[str, Words]:
+    """Every option that a `when` of a table or figure can ask for: key -> values."""
+    return {**OPTIONS, **spec.options}
+
+
+def options_of(spec: SuiteSpec) -> dict[str, Words]:
+    """The options that a table or figure offers: key -> values, the default first."""
+    chooses = isinstance(spec, NetworksTable) and spec.best_of
+    return {key: values for key, values in OPTIONS.items() if key != "select_on" or chooses} | spec.options
+
+
+def choose_options(spec: SuiteSpec, variant: str | None, chosen: Mapping[str, list[str]]) -> dict[str, str]:
+    """The value of every option: of the command line, else of the variant, else the default.
+
+    Args:
+        chosen: `table.KEY` -> values, of which the last wins; other keys are left alone.
+
+    Raises:
+        ConfigError: an option or a value that there is not.
+    """
+    preset = spec.elsewhere[variant].options if variant else {}
+    given = {key.removeprefix("table."): values[-1] for key, values in chosen.items() if key.startswith("table.")}
+    offered = options_of(spec)
+    for key, value in given.items():
+        if key not in offered:
+            raise ConfigError(f"table.{key} is no option of this table: {', '.join(f'table.{name}' for name in offered)}")
+        if value not in offered[key]:
+            raise ConfigError(one_of(f"table.{key}", value, offered[key]))
+    return {key: values[0] for key, values in all_options(spec).items()} | preset | given

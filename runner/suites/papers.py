@@ -1,0 +1,25 @@
+"""The papers' printed numbers: results/paper/<paper>_table<nn>.csv."""
+
+import csv
+from functools import cache
+from pathlib import Path
+
+from runner.paths import PAPERS
+from runner.suites.schema import TableSpec
+
+
+def papers_csv(spec: TableSpec) -> Path:
+    """The file with the paper's numbers of a table that has a number."""
+    return PAPERS / f"{spec.paper}_table{spec.number:02d}.csv"
+
+
+@cache
+def lines_of(path: Path) -> tuple[dict[str, str], ...]:
+    """The lines of a CSV, column -> text, shared by all that read it: look, do not change."""
+    with path.open(newline="") as file:
+        return tuple(csv.DictReader(file))
+
+
+def header(path: Path) -> list[str]:
+    """Columns of a CSV."""
+    return list(lines_of(path)[0])

@@ -1,0 +1,178 @@
+"""Layouts of tables whose entries name their line of the paper's CSV in the YAML (`paper_line`): matrix and blocks."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from runner.suites.schema import Item, Part, TableSpec, TableVariant, When, Words, whens
+
+# --- a row for each method on each data set, a column for each value of an option
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixPanel(Item):
+    """A data set, with what names its lines in the paper's CSV: column -> text."""
+
+    overrides: Words
+    paper: dict[str, str]
+    density: float | None = None
+    when: When = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixMethod(Item):
+    """A method, with what names its lines in the paper's CSV."""
+
+    overrides: Words
+    paper: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixColumn(Item):
+    """A value of an option, with what names its lines in the paper's CSV."""
+
+    overrides: Words
+    paper: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixVariant(TableVariant):
+    """A variant of a matrix."""
+
+    panels: tuple[MatrixPanel, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixTable(TableSpec):
+    """Layout `matrix`: a row for each method on each data set, a column for each value of an option.
+
+    Args:
+        row: label of a row, with {method} and {dataset}.
+        stub: head of the labels.
+        over: a header line above: over the labels and over the columns.
+        paper_line: columns of the paper's CSV that name a line of it.
+        paper_networks: printed name of a network -> its name in the paper's CSV, if another.
+        parts: numbers side by side in an entry, instead of the accuracy.
+        paper_number: column of the paper's CSV with the number beside `parts`.
+    """
+
+    adds_rules: ClassVar[bool] = True
+    panels: tuple[MatrixPanel, ...]
+    methods: tuple[MatrixMethod, ...]
+    columns: tuple[MatrixColumn, ...]
+    row: str
+    stub: str
+    over: tuple[str, str] | None = None
+    paper_line: Words
+    paper_networks: dict[str, str] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
+    paper_number: str = ""
+    elsewhere: Mapping[str, MatrixVariant] = field(default_factory=dict)
+
+    @property
+    def panel_refs(self) -> list[str]:
+        """Ids of the data sets."""
+        return [panel.ref for panel in self.panels]
+
+    @property
+    def method_refs(self) -> list[str]:
+        """Ids of the methods."""
+        return [method.ref for method in self.methods]
+
+    @property
+    def column_refs(self) -> list[str]:
+        """Ids of the columns."""
+        return [column.ref for column in self.columns]
+
+    @property
+    def paper_columns(self) -> Words:
+        """Columns of the paper's CSV that name a line of it."""
+        return self.paper_line
+
+    def conditions(self) -> Iterator[tuple[str, When]]:
+        """Every `when` with its key."""
+        yield from super().conditions()
+        yield from whens(panels=self.panels)
+
+
+# --- blocks of rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """The rows once, with a network or a density of their own. `label`: printed above them."""
+
+    label: str = ""
+    network: str | None = None
+    density: float | None = None
+    overrides: Words = ()
+    paper: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockColumn:
+    """A number of the runs at `density`, or of those of the row's first entry. `metric`: a name of runner/suites/metrics.py."""
+
+    label: str
+    metric: str
+    density: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockRow(Item):
+    """A method.
+
+    Args:
+        label: may contain {network}.
+        name: tells apart rows with one label.
+        dense: nothing is pruned: one entry, without the block's overrides.
+        quoted: the paper took its numbers from elsewhere.
+    """
+
+    overrides: Words
+    paper: dict[str, str]
+    name: str = ""
+    dense: bool = False
+    quoted: bool = False
+    when: When = field(default_factory=dict)
+
+    def ref_on(self, network: str) -> str:
+        """Its id in a block of that network; without one of its own, label and name."""
+        return self.id or ", ".join(filter(None, (self.label.format(network=network), self.name)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlocksTable(TableSpec):
+    """Layout of the jackpots paper: the rows come again in each block.
+
+    Args:
+        stub: head of the labels.
+        paper_line: columns of the paper's CSV that name a line of it.
+    """
+
+    adds_rules: ClassVar[bool] = True
+    stub: str
+    blocks: tuple[Block, ...]
+    columns: tuple[BlockColumn, ...]
+    rows: tuple[BlockRow, ...]
+    paper_line: Words
+
+    @property
+    def panel_refs(self) -> list[str]:
+        """Labels of the blocks."""
+        return [block.label for block in self.blocks if block.label]
+
+    @property
+    def method_refs(self) -> list[str]:
+        """Ids of the rows on every network."""
+        return list(dict.fromkeys(row.ref_on(network) for row in self.rows for network in self.networks))
+
+    @property
+    def paper_columns(self) -> Words:
+        """Columns of the paper's CSV that name a line of it."""
+        return self.paper_line
+
+    def conditions(self) -> Iterator[tuple[str, When]]:
+        """Every `when` with its key."""
+        yield from super().conditions()
+        yield from whens(rows=self.rows)
