@@ -1,5 +1,6 @@
 """The recipes of CONTRIBUTING.md: what they add works from the files that they name, and from these alone."""
 
+import csv
 import json
 import re
 import shutil
@@ -80,6 +81,15 @@ def test_a_new_table_is_one_yaml(tmp_path: Path) -> None:
     printed = python(tmp_path, "scripts/reproduce.py", "imc_small", "env.device=cpu")
     assert "SNIP against random masks" in printed and re.search(r"^SNIP +0\.90 \[–\] +\d+\.\d\d ± \d", printed, re.MULTILINE)
     assert re.search(r"^scores help: SNIP - Random +[+-]\d+\.\d\d points, 2 pairs", printed, re.MULTILINE)
+
+
+def test_a_new_column_is_one_object(tmp_path: Path) -> None:
+    assert follow("A new column", tmp_path) == {"runner/suites/metrics.py", "conf/table/imc_macs.yaml"}
+    printed = python(tmp_path, "scripts/reproduce.py", "imc_macs", "env.device=cpu")
+    assert re.search(r"^Dense .* 0\.11 M \[–\]$", printed, re.MULTILINE)  # 64 x 300 + 300 x 300 + 300 x 10 = 112,200
+    assert re.search(r"^SNIP .* 0\.01 M \[–\]$", printed, re.MULTILINE)
+    lines = list(csv.DictReader((tmp_path / "results" / "tables" / "imc_macs.csv").read_text().splitlines()))
+    assert [(line["row"], line["macs"]) for line in lines] == [("Dense", "112200"), ("SNIP", "11220")]
 
 
 def test_a_new_figure_is_one_yaml(tmp_path: Path) -> None:
