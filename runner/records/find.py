@@ -31,8 +31,8 @@ def state(results_dir: Path, run_id: str) -> str:
 
 
 def all_records(results_dir: Path) -> Iterator[dict[str, Any]]:
-    """Every record under a directory of results, in no order."""
-    for path in results_dir.glob("runs/*/result.json"):
+    """Every record under a directory of results, by run id: an estimate made of them does not depend on the disk."""
+    for path in sorted(results_dir.glob("runs/*/result.json")):
         yield json.loads(path.read_text())
 
 
