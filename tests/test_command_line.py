@@ -22,6 +22,7 @@ BAD = {  # what is typed -> what the message has to say
     "density missing": (["method=snip"], ["density is missing", "method=snip"]),
     "density refused": (["method=dense", "density=0.5"], ["method=dense takes no density", "every weight"]),
     "density too small": (["method=snip", "density=1e-6"], ["density=1e-06", "keeps none", "smallest density"]),
+    "a part of methods": (["method=base/score"], ["has no name of its own", "method=continuous_sparsification|", "|snip|"]),
     "rewind too late": (["method=imc", "retrain=rewind", "retrain.rewind=20ep"], ["retrain.rewind=20ep", "'wstar'", "10 epochs"]),
     "rewind too late, the method's own key": (["method=imc", "method.wstar.rewind_epoch=11"], ["rewind", "11", "'wstar'", "10 epochs"]),
     "rewind past a dense stage": (["method=magnitude", "density=0.5", "start=dense", "retrain.rewind=161ep"], ["161ep", "'dense'", "160 epochs"]),

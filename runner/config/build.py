@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.config.build_stages import build_stages
 from runner.config.check import check_options, check_values
+from runner.config.compose import method_names
 from runner.config.instantiate import construct
 from runner.config.interpolation import Resolved, resolve
 from runner.errors import ConfigError
@@ -38,6 +39,8 @@ def load_run(path: Path) -> Run:
 
 def build_plain(raw: dict[str, Any], *, finished: bool = False) -> Run:
     """`build_run` of a configuration that is plain dicts and lists already, its references not resolved."""
+    if "name" not in raw["method"]:
+        raise ConfigError(f"this choice of method is a part of others and has no name of its own; take method={'|'.join(method_names())}")
     return _build(resolve(raw), finished)
 
 
