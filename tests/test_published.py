@@ -13,13 +13,14 @@ from conftest import ROOT
 from support import compose_run
 
 from runner.commands.publish import page_name
+from runner.config.build import load_run
 from runner.figures.claims import judged
 from runner.figures.draw import ENDINGS
 from runner.figures.series import series_of
 from runner.figures.write import as_csv
 from runner.records.read import find_run
-from runner.spec.identity import NUMERICS, run_id
-from runner.spec.run import Run
+from runner.spec.identity import NUMERICS, Identity, identify
+from runner.spec.planned import PlannedRun, plan_run
 from runner.suites.expand import Suite, expand, parse_arguments
 from runner.suites.verdicts import write_claims
 from runner.tables.claims import compared
@@ -28,7 +29,7 @@ from runner.tables.render import FORMATS
 
 PUBLISHED = ROOT / "results" / "published"
 INDEX: dict[str, Any] = yaml.safe_load((PUBLISHED / "index.yaml").read_text())
-RECORDS: dict[str, dict[str, Any]] = {path.parent.name: json.loads(path.read_text()) for path in PUBLISHED.glob("runs/*/result.json")}
+LINES: list[str] = [*INDEX["tables"], *INDEX["figures"], *INDEX["runs"]]
 
 
 pytestmark = pytest.mark.xdist_group("published")  # one worker expands each line of the index once, when a test asks for it
@@ -41,35 +42,46 @@ def expanded(words: str) -> Suite:
     return expand(name, chosen, overrides)
 
 
-def sweep(words: str) -> dict[str, Run]:
-    """Run id -> run, of a line of `python run.py -m`: every combination of the values between commas."""
+def sweep(words: str) -> list[PlannedRun]:
+    """The runs of a line of `python run.py -m`: every combination of the values between commas."""
     choices = [[f"{key}={value}" for value in values.split(",")] for key, _, values in (word.partition("=") for word in words.split())]
-    return {run_id(run): run for run in (compose_run(*combination) for combination in itertools.product(*choices))}
+    return [plan_run(compose_run(*combination), combination) for combination in itertools.product(*choices)]
 
 
-@pytest.fixture(scope="module")
-def runs() -> dict[str, Run]:
-    """Run id -> run, of everything in the index."""
-    drawn_or_printed = {job.run_id: job.run for line in INDEX["tables"] + INDEX["figures"] for job in expanded(line).jobs}
-    return drawn_or_printed | {identity: run for line in INDEX["runs"] for identity, run in sweep(line).items()}
+@cache
+def planned(line: str) -> list[PlannedRun]:
+    """The runs of a line in the index."""
+    return sweep(line) if line in INDEX["runs"] else expanded(line).jobs
 
 
-def test_every_record_is_found_through_the_index_and_nothing_is_missing(runs: dict[str, Run]) -> None:
-    assert set(runs) == set(RECORDS)
+def record(run_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((PUBLISHED / "runs" / run_id / "result.json").read_text())
+    return found
 
 
-@pytest.mark.parametrize("identity", RECORDS)
-def test_every_record_says_what_it_was_measured_with(identity: str, runs: dict[str, Run]) -> None:
-    record = RECORDS[identity]
-    assert (record["schema"], record["run_id"], record["status"]) == (1, identity, "done")
-    assert record["provenance"]["git_dirty"] is False and len(record["provenance"]["git_sha"]) == 40
-    assert record["provenance"]["numerics"] == {kind: NUMERICS[kind] for kind in record["provenance"]["numerics"]}
-    pruned = record["kept"] is not None  # a theory experiment prunes no net
-    assert record["density"] == (record["kept"] / record["prunable"] if pruned else None)
-    densities = [stage.density for stage in runs[identity].stages if stage.density is not None]
-    if densities:  # the last one is where iterative pruning has stopped: the level nearest to the density asked, or that density
-        assert record["kept"] == round(densities[-1] * record["prunable"])
-    assert (PUBLISHED / "runs" / identity / "config.yaml").is_file()
+def test_every_record_is_found_through_the_index_and_nothing_is_missing() -> None:
+    assert {job.run_id for line in LINES for job in planned(line)} == {path.parent.name for path in PUBLISHED.glob("runs/*/result.json")}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_the_records_of_a_line_say_what_they_were_measured_with(line: str) -> None:
+    for job in planned(line):
+        found = record(job.run_id)
+        assert (found["schema"], found["run_id"], found["status"]) == (1, job.run_id, "done")
+        assert [(stage["name"], stage["key"]) for stage in found["stages"]] == list(job.keys.items()), job.run_id
+        assert found["provenance"]["git_dirty"] is False and len(found["provenance"]["git_sha"]) == 40, job.run_id
+        assert found["provenance"]["numerics"] == {kind: NUMERICS[kind] for kind in found["provenance"]["numerics"]}, job.run_id
+        pruned = found["kept"] is not None  # a theory experiment prunes no net
+        assert found["density"] == (found["kept"] / found["prunable"] if pruned else None), job.run_id
+        densities = [stage.density for stage in job.run.stages if stage.density is not None]
+        if densities:  # the last one is where iterative pruning has stopped: the level nearest to the density asked, or that density
+            assert found["kept"] == round(densities[-1] * found["prunable"]), job.run_id
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_the_published_configuration_of_a_run_gives_that_run(line: str) -> None:
+    job = planned(line)[-1]
+    assert identify(load_run(PUBLISHED / "runs" / job.run_id / "config.yaml")) == Identity(job.run_id, job.keys)
 
 
 @pytest.mark.parametrize("words", INDEX["tables"])
