@@ -1,4 +1,7 @@
-"""Entry point: `python run.py method=imc model=resnet20`. Composes the configuration, answers bad input with one message, hands over to runner.commands.run."""
+"""Entry point: `python run.py method=imc model=resnet20`.
+
+Composes the configuration, reports invalid input in one message and calls runner.commands.run.
+"""
 
 import os
 import re
@@ -16,20 +19,21 @@ register()
 
 
 def main() -> None:
-    """Run the command line; exit code 0 done, 1 failed, 2 bad input, 143 stopped at a checkpoint."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra's exceptions reach us, and become one message
+    """Run the command line. Exit codes: 0 done, 1 failed, 2 bad input, 143 stopped at a checkpoint."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises; translated below
     words = planned_here(sys.argv[1:])
-    sys.argv[1:] = sorted(words, key=lambda word: word not in ("-m", "--multirun"))  # argparse takes a flag among the overrides for their end
+    # Flags first: argparse reads no overrides after a flag that follows one.
+    sys.argv[1:] = sorted(words, key=lambda word: word not in ("-m", "--multirun"))
     codes: list[int] = []
-    planned: list[Any] = []  # runs of a sweep that is only planned: one plan for all
+    planned: list[Any] = []  # runs of a sweep with env.plan=true, for one plan of all
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def job(cfg: DictConfig) -> None:
-        from runner.commands.run import run_config  # torch: not for --help and --cfg
+        from runner.commands.run import run_config  # loads torch, which --help and --cfg do not need
 
         codes.append(run_config(cfg, planned))
         if codes[-1] == EXIT_STOPPED:
-            sys.exit(EXIT_STOPPED)  # a sweep that was asked to stop does not begin its next job
+            sys.exit(EXIT_STOPPED)  # a stopped sweep does not start its next job
 
     from runner.config.hydra_errors import refuse_key_changes, translate
 
@@ -52,7 +56,7 @@ def main() -> None:
 
 
 def planned_here(words: list[str]) -> list[str]:
-    """A plan needs no launcher: with env.plan=true it is made in this process, whatever would run the jobs."""
+    """The overrides, without those of the launcher if env.plan=true: this process makes the plan."""
     plans = any(re.fullmatch(r"env\.plan=(true|yes|on|1)", word, re.IGNORECASE) for word in words)
     return [word for word in words if not (plans and word.startswith(("hydra/launcher=", "hydra.launcher.")))]
 

@@ -1,4 +1,7 @@
-"""Winnow's runner: configuration, stages, cache, records, tables. `runner.load_ticket(run_id)` gives a finished run's network and masks."""
+"""Winnow's runner: configuration, stages, cache, records, tables.
+
+`runner.load_ticket(run_id)` returns the network and masks of a finished run.
+"""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""Computes runs: the store of stages, the stages, the training loop, evaluation, devices and processes."""
+"""Execution of runs: stages and their cache, training loop, evaluation, devices and processes."""

@@ -1,4 +1,4 @@
-"""A masking in a checkpoint: its fields as tensors and plain values, and back."""
+"""Checkpoint files, and conversion of a masking to and from tensors and plain values."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -12,12 +12,12 @@ from runner.files import atomically
 
 
 def masking_state(masking: Masking) -> dict[str, Any]:
-    """Every field of a masking dataclass as tensors and plain values; generators by their state."""
+    """All fields of a masking dataclass as tensors and plain values; a generator as its state."""
     return {f.name: _frozen(getattr(masking, f.name)) for f in fields(masking)}  # type: ignore[arg-type]
 
 
 def restore_masking(masking: Masking, state: dict[str, Any]) -> None:
-    """Put a saved state back, in place where there are tensors: the optimizer holds the trainables themselves."""
+    """Restore a saved state, tensors in place: the optimizer holds references to the trainables."""
     for name, value in state.items():
         setattr(masking, name, _thawed(getattr(masking, name), value))
 
@@ -45,18 +45,21 @@ def _thawed(current: Any, saved: Any) -> Any:
         return {k: _thawed(known.get(k), v) for k, v in saved.items()}
     if isinstance(saved, (list, tuple)):
         before = list(current) if isinstance(current, (list, tuple)) else []
-        before += [None] * (len(saved) - len(before))  # it has grown since it was made
+        before += [None] * (len(saved) - len(before))  # a saved list may be longer than a new masking's
         return type(saved)(_thawed(now, then) for now, then in zip(before, saved, strict=False))
     return saved
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """A dict of tensors and plain values, atomically."""
+    """Write a dict of tensors and plain values, atomically."""
     atomically(path, lambda p: torch.save(state, p))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The checkpoint, on the CPU, or None when there is none. Tensors and plain values only (`weights_only`)."""
+    """The checkpoint, on the CPU, or None if there is none.
+
+    Only tensors and plain values are read (`weights_only`).
+    """
     if not path.is_file():
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""What the stages of one run share: data, initial weights, the batches and the task of each stage. Made once, when the first stage needs it."""
+"""What the stages of one run share: data, initial weights, and each stage's batches and task."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -22,25 +22,29 @@ from runner.spec.identity import stage_keys
 from runner.spec.rng import derive, stream
 from runner.spec.run import Run, Stage, trains
 
-# Pixels in a batch of held-out images, at most 1,000 of them. No effect on the numbers beyond rounding. On CPUs what their caches hold: ResNet-20 tests
-# 1.5 times as many 28x28 images a second in batches of 167 as of 1,000 (measured); on accelerators it bounds memory.
+# Pixels in a batch of held-out images; a batch has at most 1,000 images. The size affects results by
+# rounding only. On CPUs a batch fits the caches: ResNet-20 evaluates 1.5 times as many 28x28 images a
+# second in batches of 167 as of 1,000 (measured). On accelerators the limit bounds memory.
 EVALUATION_PIXELS = {"cpu": 128 * 32**2, "cuda": 1000 * 64**2}
 
 
 @dataclass
 class RunContext:
-    """What the stages of one run share: data and initial weights are made once, when the first stage needs them."""
+    """What the stages of one run share.
+
+    The data set is loaded, and synthetic images are generated, once: when a stage first needs them.
+    """
 
     run: Run
     machine: Machine
     store: Store
     watcher: Watcher
     stop: Any = field(default=lambda: False)
-    made: dict[Any, Split] = field(default_factory=dict)  # source -> the images that it made
+    made: dict[Any, Split] = field(default_factory=dict)  # source -> its synthetic images
 
     @cached_property
     def keys(self) -> dict[str, str]:
-        """Stage name -> cache key."""
+        """Cache keys by stage name."""
         return stage_keys(self.run)
 
     @cached_property
@@ -50,15 +54,19 @@ class RunContext:
         return data
 
     def fresh_model(self, stage: str = "init") -> nn.Module:
-        """The network with initial weights on the device: those of the run, or a stage's own new draw."""
+        """The network on the device with initial weights: the run's, or a new draw for `stage`."""
         info = self.run.dataset.info()
         model: nn.Module = self.run.model(info.channels, info.classes, info.size, stream(self.run.seed, stage, "weights"))
         if _convolves(model):
-            model = model.to(memory_format=torch.channels_last)  # 1.45 times as fast on CPUs (measured), and what tensor cores want
+            # 1.45 times as fast on CPUs (measured), and the layout that suits tensor cores.
+            model = model.to(memory_format=torch.channels_last)
         return self.machine.team.synchronised(model.to(self.machine.device))
 
     def seed_layers(self, stage: Stage) -> None:
-        """Begin a stage's stream for layers that draw, such as dropout: torch's own generator. A checkpoint puts back the state that it was written in."""
+        """Seed torch's global generator, which layers such as dropout use, for a stage.
+
+        Resuming from a checkpoint restores the generator's saved state.
+        """
         torch.manual_seed(derive(self.run.seed, stage.name, "torch"))
 
     def batches(self, stage: Stage) -> Batches:
@@ -70,7 +78,7 @@ class RunContext:
         return Batches(d.train, d.mean, d.std, d.scale, recipe.batch_size, d.augment, self.run.seed, stage.name)
 
     def _synthetic(self, stage: Stage) -> Split:
-        """As many synthetic images as the training set has: one fixed set, the same in every stage of the run."""
+        """As many synthetic images as the training set has; the same set in all stages of the run."""
         if stage.data not in self.made:
             wanted, task = len(self.data.train), replace(self.task(stage, 0), rng=stream(self.run.seed, "synthetic", "images"))
             batches = (batch for round_ in count() for batch in stage.data(replace(task, round=round_)))
@@ -79,11 +87,11 @@ class RunContext:
         return self.made[stage.data]
 
     def loaders(self, stage: Stage) -> Loaders:
-        """The data of a stage that trains."""
+        """The training batches and held-out sets of a stage that trains."""
         return Loaders(self.batches(stage), *self.held_out())
 
     def held_out(self) -> tuple[Passes, Passes | None]:
-        """Passes over the test images, and over the training images that are held out, if any are."""
+        """Passes over the test images, and over the held-out training images, or None without these."""
         d, size = self.data, self.run.dataset.info().size
         images = max(1, min(1000, EVALUATION_PIXELS[self.machine.device.type] // size**2))
 
@@ -93,7 +101,7 @@ class RunContext:
         return passes(d.test), passes(d.validation) if d.validation else None
 
     def task(self, stage: Stage, steps: int) -> Task:
-        """What the stage's component may use."""
+        """The task that is passed to the stage's component."""
         d, info = self.data, self.run.dataset.info()
 
         def batches(batch_size: int) -> Iterable[Batch]:
@@ -113,7 +121,11 @@ class RunContext:
         )
 
     def _tick(self, done: int, total: int, what: str) -> None:
-        """Progress of a component. It has nothing to checkpoint, so a request to stop ends it here, not minutes later."""
+        """Report a component's progress.
+
+        Raises:
+            Stopped: a stop was requested; components have no checkpoint, so it takes effect at once.
+        """
         self.watcher.tick(done, total, what)
         if self.stop():
             raise Stopped
@@ -126,7 +138,7 @@ class RunContext:
 
 
 def _up_to(images: int, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Batches until there are `images`."""
+    """Yield batches until they contain at least `images` images."""
     seen = 0
     for batch in batches:
         yield batch

@@ -1,7 +1,9 @@
-"""One training on several processes, which torchrun starts: each takes its share of every batch, gradients are averaged, the first process writes.
+"""Training on several processes, which torchrun starts.
 
-The numbers are those of one process with the same global batch, up to the order of sums: a share's loss weighs by its size, SyncBatchNorm sees the whole batch,
-and every process draws the same random numbers. Processes share the cache's file system.
+Each process computes its share of every batch, gradients are averaged, and the first process writes
+the files. The numbers are those of one process with the same global batch, up to the order of sums:
+the loss of a share is weighted by its size, SyncBatchNorm uses the statistics of the whole batch, and
+all processes draw the same random numbers. All processes need access to the cache's file system.
 """
 
 import atexit
@@ -19,13 +21,13 @@ from torch.nn.parallel import DistributedDataParallel
 from pruners.base import Batch, Masking
 from runner.errors import ConfigError
 
-PATIENCE = timedelta(days=7)  # a measurement that the first process makes alone takes as long as it takes
+PATIENCE = timedelta(days=7)  # the others wait while the first process computes a measurement alone
 BATCHNORMS = nn.modules.batchnorm._BatchNorm
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes of one run. A team of one does nothing at all."""
+    """The processes of one run. A single process communicates nothing."""
 
     rank: int = 0
     size: int = 1
@@ -33,13 +35,13 @@ class ProcessGroup:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes, shows and computes alone what is not shared."""
+        """Whether this process writes files, shows progress and computes what is not distributed."""
         return self.rank == 0
 
     def share(self, batch: Batch) -> tuple[Batch, float]:
-        """This process' part of a batch, and which share of the whole it answers for: the shares of all processes sum to 1.
+        """This process' part of a batch, and its weight; the weights of all processes sum to 1.
 
-        A batch with fewer examples than processes goes to all of them whole.
+        A batch with fewer examples than processes goes whole to each of them.
         """
         x, y = batch
         if len(y) < self.size:
@@ -48,19 +50,25 @@ class ProcessGroup:
         return (x.tensor_split(self.size)[self.rank], part), len(part) / len(y)
 
     def synchronised(self, model: nn.Module) -> nn.Module:
-        """The model with BatchNorm over the whole batch; parameters and their names stay."""
+        """The model with SyncBatchNorm if several CUDA processes train; parameter names do not change."""
         return nn.SyncBatchNorm.convert_sync_batchnorm(model) if self.size > 1 and self.device.type == "cuda" else model
 
     def wrap(self, model: nn.Module, masking: Masking) -> nn.Module:
-        """What to call in training: the model, or DistributedDataParallel around it, which averages its gradients during the backward pass."""
+        """The module to call in training: the model, or DistributedDataParallel around it.
+
+        The latter averages gradients during the backward pass.
+        """
         if self.size == 1 or not any(p.requires_grad for p in model.parameters()):
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
-        # A masking that replaces weights may leave some of the model's own out of the graph.
+        # Where a masking replaces weights, some of the model's own may not be in the graph.
         return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=bool(masking.trainable))
 
     def average_gradients(self, tensors: Iterable[Tensor]) -> None:
-        """Average the gradients of a masking's own trainables, which DistributedDataParallel does not know."""
+        """Average the gradients of a masking's trainables.
+
+        DistributedDataParallel averages those of model parameters only.
+        """
         if self.size == 1:
             return
         for tensor in tensors:
@@ -69,24 +77,30 @@ class ProcessGroup:
                 tensor.grad /= self.size
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over processes, in place."""
+        """Sum `values` over processes, in place."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def tally(self, value: Tensor, flag: bool) -> tuple[Tensor, bool]:
-        """The sum of a scalar over processes, and whether the flag is up in any of them; alone, nothing is computed and no device waited for."""
+        """The sum of a scalar over processes, and whether `flag` is true in any of them.
+
+        A single process computes nothing and does not synchronise with its device.
+        """
         if self.size == 1:
             return value, flag
         sums = self.total(torch.stack([value, torch.full_like(value, float(flag))]))
         return sums[0], bool(sums[1])
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is up in any process."""
+        """Whether `flag` is true in any process."""
         return flag if self.size == 1 else bool(self.total(torch.tensor([float(flag)], device=self.device)).item())
 
     def broadcast_decision(self, question: Callable[[], bool]) -> bool:
-        """The first process' answer: the others may see the file system a moment earlier or later."""
+        """The first process' answer to `question`, on all processes.
+
+        Their own answers could differ: a change to the file system reaches them at different times.
+        """
         if self.size == 1:
             return question()
         answer = torch.tensor([float(self.first and question())], device=self.device)
@@ -95,7 +109,7 @@ class ProcessGroup:
 
     @contextmanager
     def lead(self, context: AbstractContextManager[None]) -> Iterator[None]:
-        """The first process enters the context, the others wait until it has; all leave together."""
+        """Enter `context` in the first process; the others wait until it has, and all leave together."""
         if self.size == 1:
             with context:
                 yield
@@ -111,7 +125,7 @@ class ProcessGroup:
             self.wait()
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Block until all processes have called this."""
         if self.size > 1:
             dist.barrier()
 
@@ -120,10 +134,12 @@ ALONE = ProcessGroup()
 
 
 def join(device: torch.device) -> ProcessGroup:
-    """The team that torchrun started this process in; alone without torchrun. On CUDA each process takes the card of its local rank.
+    """The processes that torchrun started, or this one alone without torchrun.
+
+    On CUDA each process uses the device of its local rank.
 
     Raises:
-        ConfigError: more processes than cards.
+        ConfigError: more processes on this machine than CUDA devices.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -141,10 +157,11 @@ def join(device: torch.device) -> ProcessGroup:
 
 
 def check_shareable(model: nn.Module, team: ProcessGroup) -> None:
-    """Refuse what several processes cannot compute as one would.
+    """Reject models with which several processes would not compute what one process computes.
 
     Raises:
-        ConfigError: layers that draw, since all processes would draw alike; BatchNorm on CPUs, which torch synchronises on CUDA alone.
+        ConfigError: layers that draw random numbers, because all processes would draw the same ones;
+            BatchNorm on CPUs, because torch synchronises it on CUDA only.
     """
     if team.size > 1 and any(getattr(m, "p", 0) for m in model.modules() if isinstance(m, nn.Dropout) or type(m).__name__ == "StochasticDepth"):
         raise ConfigError(

@@ -23,7 +23,7 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Iterable[Batch], weights: dict[str, Tensor], autocast: torch.autocast, team: ProcessGroup = ALONE) -> Evaluation:
-    """Evaluate in eval mode, every process its share of each batch; the model's training flag is put back.
+    """Evaluate in eval mode, then restore the model's mode. Each process computes its share of a batch.
 
     Args:
         weights: parameters to replace in the forward pass (`Masking.weights`); {} for none.
@@ -35,7 +35,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], weights: dict[str, Tens
     with autocast:
         for batch in batches:
             (x, y), share = team.share(batch)
-            each = share * len(batch[1]) / len(y)  # an example counts once, also where all processes have it
+            each = share * len(batch[1]) / len(y)  # an example on all processes counts once
             logits = (functional_call(model, weights, (x,)) if weights else model(x)).float()  # (B, C)
             top = logits.topk(min(5, logits.shape[1]), dim=1).indices == y[:, None]  # (B, 5)
             hits += each * int(top[:, 0].sum())

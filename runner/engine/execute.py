@@ -1,4 +1,4 @@
-"""One run from its configuration to its record: check, look up, compute what is missing, write down."""
+"""Executes a run: checks it, looks up its record, computes missing stages, writes the record."""
 
 import json
 import sys
@@ -31,10 +31,10 @@ from runner.spec.request import RunRequest
 
 
 def execute(request: RunRequest) -> int:
-    """Do a run unless it is done; the process' exit code. The closing summary shows its record.
+    """Execute a run unless it is done, print the summary of its record, and return the exit code.
 
     Raises:
-        ConfigError: it cannot be run here; nothing was done.
+        ConfigError: the run cannot be executed on this machine; nothing was computed.
     """
     machine = prepare(request.environment)
     check(request.run, machine)
@@ -45,7 +45,7 @@ def execute(request: RunRequest) -> int:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A run under way on this machine."""
+    """A run that is being executed on this machine."""
 
     request: RunRequest
     machine: Machine
@@ -59,12 +59,12 @@ class _Attempt:
 
     @property
     def record(self) -> Path:
-        """Where its record is or will be."""
+        """Path of the run's record, written or not."""
         return record_path(self.machine.results_dir, self.run_id)
 
 
 def _finish(attempt: _Attempt) -> int:
-    """Hold the run's folder, compute or find the record, show it; every way to end leaves a status behind."""
+    """Lock the run's folder, find or compute the record, print its summary; the exit code."""
     path, team, console = attempt.record, attempt.machine.team, attempt.console
     if not team.broadcast_decision(path.is_file):
         with team.lead(held(path.with_name(".lock"), lambda holder: console.print(f"waiting for {attempt.run_id}, which {holder} runs"))):
@@ -76,7 +76,7 @@ def _finish(attempt: _Attempt) -> int:
 
 
 def _compute(attempt: _Attempt) -> int:
-    """Compute the record; the exit code."""
+    """Compute and write the record; the exit code. The status becomes done, stopped or failed."""
     machine, folder, first = attempt.machine, attempt.record.parent, attempt.machine.team.first
     if first:
         clear_leftovers(folder)
@@ -110,7 +110,7 @@ def _compute(attempt: _Attempt) -> int:
 
 
 def perform(context: RunContext, identity: str) -> dict[str, Any]:
-    """Run or load every stage in order; the record."""
+    """Run or load every stage in order and return the record."""
     begun, started = time.monotonic(), _now()
     stages = []
     for stage in context.run.stages:
@@ -121,7 +121,8 @@ def perform(context: RunContext, identity: str) -> dict[str, Any]:
             raise Stopped
     series = {name: numbers for meta in stages for name, numbers in meta.get("series", {}).items()}
     if series and context.machine.team.first:
-        write_json(record_path(context.machine.results_dir, identity).with_name("series.json"), series)  # before the record, which says that all is there
+        # Before the record, whose presence means that the run is complete.
+        write_json(record_path(context.machine.results_dir, identity).with_name("series.json"), series)
     return make_record(context, stages, identity, time.monotonic() - begun, started, _now())
 
 

@@ -1,4 +1,7 @@
-"""The stage that stands in for a training when weights come from elsewhere: it loads them, tests the net once, and leaves an artefact like a training's."""
+"""The stage that loads weights from elsewhere in place of a training.
+
+It tests the network once and stores an artefact like a training's.
+"""
 
 import time
 
@@ -14,10 +17,12 @@ from runner.spec.run import Stage
 
 
 def load(context: RunContext, stage: Stage) -> Artefact:
-    """The weights, unmasked, with what they are and how the net does on the test images as findings. It has trained no epoch.
+    """An artefact with the loaded weights and full masks, and 0 trained epochs.
+
+    Its findings are the weights' origin and the network's results on the test images.
 
     Raises:
-        ConfigError: they cannot be read any more, or do not fit.
+        ConfigError: the weights can no longer be read, or do not fit.
     """
     assert stage.weights is not None
     begun = time.monotonic()

@@ -1,4 +1,7 @@
-"""The machine a run uses, and what it can and cannot do. Nothing here is part of a run's identity; all of it is recorded."""
+"""The machine that executes a run, and its limits.
+
+Nothing here is part of a run's identity; all of it is recorded.
+"""
 
 import os
 import platform
@@ -13,12 +16,12 @@ from runner.errors import ConfigError, one_of
 from runner.spec.request import Environment
 
 DEVICES = ("auto", "cpu", "cuda")
-MOST_WORKERS = 16  # unless env.workers asks for more
+MOST_WORKERS = 16  # limit of the default of env.workers
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Directories, device and habits of this machine."""
+    """Directories, device and execution settings of this machine."""
 
     device: torch.device
     results_dir: Path
@@ -31,10 +34,10 @@ class Machine:
 
 
 def prepare(env: Environment) -> Machine:
-    """The machine that is asked for; sets torch's threads and deterministic algorithms.
+    """The requested machine. Sets torch's number of threads and makes cuDNN deterministic.
 
     Raises:
-        ConfigError: a device, thread count or directory that cannot be had.
+        ConfigError: an invalid value, a missing CUDA device, or a directory that cannot be written.
     """
     chosen = (("device", env.device, DEVICES), ("progress", env.progress, MODES))
     problems = [one_of(f"env.{key}", value, choices) for key, value, choices in chosen if value not in choices]
@@ -69,10 +72,10 @@ def prepare(env: Environment) -> Machine:
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Refuse bf16 where the device has no instructions for it.
+    """Reject bf16 on a device without bf16 instructions.
 
     Raises:
-        ConfigError: with the way out.
+        ConfigError: the message names the alternative.
     """
     if precision != "bf16":
         return
@@ -82,19 +85,26 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 def cpu_has_bf16(flags: set[str]) -> bool:
-    """Whether a CPU with these feature flags (Linux' names) computes in bf16: AVX-512, AMX, or Arm's BF16 extension."""
+    """Whether a CPU with these feature flags (Linux' names) computes in bf16.
+
+    Instruction sets: AVX-512, AMX, or Arm's BF16 extension.
+    """
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16", "avx_ne_convert"})
 
 
 def _cpu_flags() -> set[str]:
     info = Path("/proc/cpuinfo")
     if not info.is_file():
-        return {"bf16"} if platform.machine() == "arm64" else set()  # macOS on Apple silicon has no such file
+        # macOS on Apple silicon has no such file.
+        return {"bf16"} if platform.machine() == "arm64" else set()
     return {word for line in info.read_text().splitlines() if line.lower().startswith(("flags", "features")) for word in line.split(":", 1)[1].split()}
 
 
 def _unwritable(key: str, path: Path) -> str | None:
-    """Why nothing can be written under `path`, or None. Root may write where the mode bits forbid it, so this tries."""
+    """Why nothing can be written under `path`, or None.
+
+    Tested by writing a file, because root can write where the mode bits forbid it.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".probe-{os.getpid()}"

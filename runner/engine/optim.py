@@ -1,4 +1,4 @@
-"""The optimizer and the learning rates of the training loop."""
+"""Optimizer and learning rates of the training loop."""
 
 import inspect
 from typing import Any
@@ -11,9 +11,10 @@ from runner.spec.run import Recipe
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Learning rate of step `step`, counted from the start of the schedule (a resumed stage starts in the middle of one).
+    """Learning rate of step `step`, counted from the start of the schedule.
 
-    The recipe's schedule, times the warm-up: (t + 1) / T in step t of its T steps.
+    A stage that continues a schedule starts in the middle of it. The rate is the recipe's schedule
+    times the warm-up factor, (t + 1) / T in step t of the T warm-up steps.
     """
     warm = round(recipe.warmup * steps_per_epoch)
     scheduled = recipe.lr_schedule(recipe.lr, step, recipe.epochs * steps_per_epoch)
@@ -21,13 +22,16 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
 
 
 class Sgd(torch.optim.SGD):
-    """PyTorch's SGD to the bit, without the two seconds in which its guards against compilation import PyTorch's compiler into every process.
+    """PyTorch's SGD, bit-identical, without the import of PyTorch's compiler.
 
-    Nothing is compiled here. `__dynamo_disable` is where torch/_compile.py keeps a method that is guarded already; a release that names it otherwise, or guards
-    the step otherwise, imports the compiler again.
+    The wrappers that exclude an optimizer's methods from compilation import the compiler, which takes
+    two seconds in every process; nothing is compiled here. torch/_compile.py keeps an excluded method
+    as the attribute `__dynamo_disable`, which is set here. A torch release with another attribute or
+    another wrapper of `step` imports the compiler again.
     """
 
-    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))  # the guard around it is the outer function; inside, gradients are off as here
+    # The removed wrapper also disables gradients, hence no_grad.
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
 
     def __init__(self, groups: list[dict[str, object]], **settings: Any) -> None:
         for method in vars(torch.optim.Optimizer).values():
@@ -37,7 +41,10 @@ class Sgd(torch.optim.SGD):
 
 
 def make_optimizer(model: nn.Module, masking: Masking, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with momentum: a group for the network's parameters if they train, one for the masking's own trainables."""
+    """SGD with momentum.
+
+    The network's parameters, if they train, and the masking's own trainables form one group each.
+    """
     groups: list[dict[str, object]] = []
     if masking.train_weights:
         groups.append({"params": list(model.parameters())})
@@ -52,7 +59,7 @@ def momentum_by_name(model: nn.Module, opt: torch.optim.SGD) -> dict[str, Tensor
 
 
 def carry_momentum(model: nn.Module, opt: torch.optim.SGD, momentum: dict[str, Tensor]) -> None:
-    """Put saved momentum buffers into a fresh optimizer, in place."""
+    """Put copies of saved momentum buffers into a new optimizer."""
     for name, p in model.named_parameters():
         if name in momentum:
             opt.state[p]["momentum_buffer"] = momentum[name].to(p.device).clone()

@@ -1,4 +1,4 @@
-"""What can be known to go wrong before any work is done."""
+"""Checks of a run before any work is done."""
 
 from pruners.base import count_prunable, full_masks, keep_count
 from runner.engine.distributed import check_shareable
@@ -13,7 +13,10 @@ from runner.spec.run import Run
 
 
 def check(run: Run, machine: Machine) -> None:
-    """Everything that can be known to go wrong before any work: precision, the net on these images, the density on this net, the data, weights from elsewhere.
+    """Check a run before any work is done.
+
+    Checks the precision, the network for these images and processes, the density for this network,
+    and, where stages are missing, the data set and weights from elsewhere.
 
     Raises:
         ConfigError: with one message for each problem.

@@ -1,7 +1,8 @@
-"""Weights from elsewhere in place of a training, as `start.weights` names them: a file, or what torchvision publishes for the net.
+"""Weights that replace a training (`start.weights`): a file, or torchvision's for the network.
 
-Their identity is what they are: the SHA-256 of the file wherever it lies, or the name of torchvision's entry. Files are safetensors, or torch's own, of which
-nothing but tensors and plain values is read. A state dict may lie inside a checkpoint, and may come from a net in DataParallel.
+Their identity is the SHA-256 of the file, independent of its path, or the name of torchvision's
+entry. Files are in safetensors' format or in torch's; of the latter only tensors and plain values
+are read. The state dict may be part of a checkpoint, and may come from a network in DataParallel.
 """
 
 import pickle
@@ -20,20 +21,22 @@ from runner.files import held
 from runner.spec.pretrained import TORCHVISION, digest
 from runner.spec.run import Run, Weights
 
-WRAPPERS = ("state_dict", "model")  # where checkpoints keep a state dict
-PARALLEL = "module."  # what DataParallel puts before every name
-COUNTER = "num_batches_tracked"  # of BatchNorm; files from before PyTorch 0.4.1 have none, and with a fixed momentum nothing reads it
-SHOWN = 3  # names of each kind of misfit
+WRAPPERS = ("state_dict", "model")  # keys under which checkpoints store a state dict
+PARALLEL = "module."  # DataParallel's prefix of every name
+# Of BatchNorm. Files from before PyTorch 0.4.1 have none; with a fixed momentum it is not used.
+COUNTER = "num_batches_tracked"
+SHOWN = 3  # names printed for each kind of mismatch
 
 
 def fitting(weights: Weights, expected: State, run: Run) -> State:
-    """The weights under the names and in the types of `expected`, a state dict of the run's net.
+    """The weights with the names and types of `expected`, a state dict of the run's network.
 
     Raises:
-        ConfigError: they cannot be had or read, or do not fit.
+        ConfigError: the weights cannot be downloaded or read, or do not fit.
     """
     name, dataset, classes = run.model.name, run.dataset.name, run.dataset.info().classes
-    if weights.path is None and (told := len(_entry(weights).meta["categories"])) != classes:  # known before anything is fetched
+    # Checked before a download.
+    if weights.path is None and (told := len(_entry(weights).meta["categories"])) != classes:
         problem = f"{_said(weights)}: torchvision's weights of {name} tell {told} classes apart, dataset={dataset} has {classes}"
         raise ConfigError(f"{problem}; take dataset=imagenet, or leave start.weights out: then the net is trained")
     state = _unwrapped(_read(weights), weights)
@@ -45,7 +48,7 @@ def fitting(weights: Weights, expected: State, run: Run) -> State:
 
 
 def _misfits(state: State, expected: State) -> list[str]:
-    """A line for each kind of misfit, with a few names."""
+    """One line for each kind of mismatch, with up to `SHOWN` names."""
     kinds = {
         "missing": [name for name in expected if name not in state],
         "unknown to the net": [name for name in state if name not in expected],
@@ -60,7 +63,7 @@ def _misfits(state: State, expected: State) -> list[str]:
 
 
 def _entry(weights: Weights) -> Any:
-    import torchvision  # here: it takes a second, which planning can do without
+    import torchvision  # takes a second, and planning does not need it
 
     return torchvision.models.get_weight(weights.content.partition(":")[2])
 
@@ -70,7 +73,7 @@ def _said(weights: Weights) -> str:
 
 
 def _read(weights: Weights) -> Any:
-    """What the file holds, on the CPU."""
+    """The content of the file, on the CPU."""
     path = Path(weights.path).expanduser() if weights.path else downloaded(_entry(weights).url)
     try:
         if weights.path and weights.content != f"sha256:{digest(path)}":
@@ -99,15 +102,17 @@ def _unwrapped(found: Any, weights: Weights) -> State:
 
 
 def downloaded(url: str) -> Path:
-    """Where torch keeps the file of that address; fetched if it is not there, its checksum tested against the one in its name.
+    """Path of the file of `url` in torch's cache, downloaded if missing.
+
+    The file's checksum is compared with the one in its name.
 
     Raises:
-        ConfigError: no network, or another content.
+        ConfigError: the download failed, or the checksum differs.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     prefix = path.stem.rpartition("-")[2]
     if not path.is_file():
-        with held(path.with_name(f"{path.name}.lock"), lambda holder: None):  # one process fetches, others wait
+        with held(path.with_name(f"{path.name}.lock"), lambda holder: None):  # one process downloads, the others wait
             if not path.is_file():
                 _download(url, path, prefix)
     if not digest(path).startswith(prefix):

@@ -1,4 +1,4 @@
-"""One JSON file per finished run: design.md, section 4."""
+"""The record of a finished run, one JSON file: design.md, section 4."""
 
 from typing import Any
 
@@ -13,17 +13,18 @@ from runner.spec.run import Run, trains
 
 SCHEMA = 1
 UNIT = "multiply-accumulates per example"  # of `flops`
-NOT_COMPARED = ("runtime_s", "wall_s", "provenance")  # may differ between equal records, and so may a stage's seconds and cached
+# May differ between equal records, as may `seconds` and `cached` of a stage.
+NOT_COMPARED = ("runtime_s", "wall_s", "provenance")
 
 
 def make_record(context: RunContext, stages: list[dict[str, Any]], identity: str, wall_s: float, started: str, finished: str) -> dict[str, Any]:
     """The record of a run whose stages are all done.
 
     Args:
-        stages: metadata of each stage as the cache holds it, with `name`, `key` and `cached`.
+        stages: metadata of each stage as stored in the cache, with `name`, `key` and `cached`.
 
     Raises:
-        RuntimeError: the density reached is not the density asked.
+        RuntimeError: the density reached is not the requested one.
     """
     run, counts = context.run, _counts(context)
     _check_density(run, counts, identity)
@@ -52,10 +53,10 @@ def make_record(context: RunContext, stages: list[dict[str, Any]], identity: str
 
 
 def _check_density(run: Run, counts: dict[str, Any], identity: str) -> None:
-    """Hold a run to the density that it was asked for, or that its last pruning went down to.
+    """Check the final density against the target of the last pruning, or of the run without one.
 
     Raises:
-        RuntimeError: it has another one, although its methods are exact.
+        RuntimeError: the densities differ although all stages are exact.
     """
     pruned_to = next((stage.density for stage in reversed(run.stages) if stage.density is not None), run.density)
     if pruned_to is not None and all(stage.exact for stage in run.stages) and counts["kept"] != keep_count(pruned_to, counts["prunable"]):
@@ -63,7 +64,10 @@ def _check_density(run: Run, counts: dict[str, Any], identity: str) -> None:
 
 
 def _accuracies(history: list[dict[str, Any]]) -> dict[str, float | None]:
-    """Accuracies in percent and the test loss, of the last epoch and of the best one; None where nothing was trained."""
+    """Accuracies in percent and test loss of the last epoch, and the best accuracy of all epochs.
+
+    None where nothing was trained or tested.
+    """
     last = history[-1] if history else {}
     return {
         "accuracy": last.get("accuracy"),
@@ -75,7 +79,7 @@ def _accuracies(history: list[dict[str, Any]]) -> dict[str, float | None]:
 
 
 def _epochs(run: Run) -> dict[str, Any]:
-    """Epochs as the paper's Epoch column counts them, those of every stage, and what they are epochs of."""
+    """Epochs of the paper's Epoch column, epochs of all stages, and their kind: search or train."""
     column = [stage for stage in run.stages if stage.name in run.epoch_column]
     return {
         "epochs": sum(stage.recipe.epochs for stage in column if stage.recipe),
@@ -85,7 +89,7 @@ def _epochs(run: Run) -> dict[str, Any]:
 
 
 def _provenance(context: RunContext, stages: list[dict[str, Any]]) -> dict[str, Any]:
-    """Where the record's numbers come from, but for the times."""
+    """Provenance of the record's numbers, without the times."""
     run = context.run
     return {
         **provenance(context.machine.device, context.machine.team.size),
@@ -96,7 +100,7 @@ def _provenance(context: RunContext, stages: list[dict[str, Any]]) -> dict[str, 
 
 
 def _counts(context: RunContext) -> dict[str, Any]:
-    """Densities and multiply-accumulates of the final masks; null where nothing was trained or pruned."""
+    """Densities and multiply-accumulates of the final masks; None if nothing was trained or pruned."""
     run = context.run
     info = run.dataset.info()
     model = run.model(info.channels, info.classes, info.size, torch.Generator())
@@ -118,11 +122,14 @@ def _counts(context: RunContext) -> dict[str, Any]:
 
 
 def final_stage(run: Run) -> str | None:
-    """Name of the stage whose weights and masks are the run's result: the last one that is no measurement; None for a run of measurements alone."""
+    """Name of the stage whose weights and masks are the run's result.
+
+    The last stage that is not a measurement; None for a run of measurements only.
+    """
     return next((stage.name for stage in reversed(run.stages) if stage.kind != "measure"), None)
 
 
 def comparable(record: dict[str, Any]) -> dict[str, Any]:
-    """The part of a record that repeating the run must reproduce exactly (design.md, section 4)."""
+    """The part of a record that a repeated run must reproduce exactly (design.md, section 4)."""
     kept = {key: value for key, value in record.items() if key not in NOT_COMPARED}
     return {**kept, "stages": [{k: v for k, v in stage.items() if k not in ("seconds", "cached")} for stage in record["stages"]]}

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop at a checkpoint."""
+"""Signal handlers that stop a run at a checkpoint."""
 
 import signal
 import threading
@@ -10,7 +10,10 @@ SCHEDULERS_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 class StopRequest:
-    """Turns true on SIGTERM, on Ctrl-C and on a scheduler's signal, so that a training can end at a checkpoint; a second Ctrl-C ends at once."""
+    """A flag that becomes true on SIGTERM, Ctrl-C or a scheduler's signal.
+
+    A training then stops at a checkpoint. A second Ctrl-C raises KeyboardInterrupt at once.
+    """
 
     def __init__(self) -> None:
         self.event = threading.Event()
@@ -29,14 +32,20 @@ class StopRequest:
         self.event.set()
 
     def pass_on(self) -> None:
-        """Now that the checkpoint is there, let the scheduler's own handler do what it would have done at once: requeue the job and end the process."""
+        """Call the scheduler's own handlers after the checkpoint has been written.
+
+        They requeue the job and end the process.
+        """
         for number in self.schedulers:
             self.before[number](number, None)
 
 
 @contextmanager
 def asked_to_stop() -> Iterator[StopRequest]:
-    """Listen to signals; what was set before is put back at the end. A scheduler's signals count where it listens to them itself (submitit: USR2)."""
+    """Install the signal handlers, and restore the previous ones at the end.
+
+    A scheduler's signals are handled only where it has installed handlers itself (submitit: USR2).
+    """
     request = StopRequest()
     if threading.current_thread() is threading.main_thread():
         theirs = [number for number in SCHEDULERS_SIGNALS if callable(signal.getsignal(number))]

@@ -1,6 +1,7 @@
-"""Run a stage or take it from the cache. What a stage computes depends on its key alone: on what is hashed, never on who ran before in this process.
+"""Runs stages or loads them from the cache.
 
-The one place where masks, weights and optimizer states travel from stage to stage.
+A stage's result depends only on what its key hashes, never on what ran before in the same process.
+This module alone passes masks, weights and optimizer states from stage to stage.
 """
 
 import math
@@ -25,12 +26,12 @@ from runner.spec.run import Run, Stage, snapshots_wanted, trains
 
 
 def is_cached(run: Run, stage: Stage, store: Store, key: str) -> bool:
-    """Whether nothing of the stage is left to compute: the artefact is there, and so is every snapshot that this run rewinds to."""
+    """Whether the stage's artefact and all snapshots that this run rewinds to are in the cache."""
     return store.has(key) and all(store.has_snapshot(key, e) for e in snapshots_wanted(run).get(stage.name, ()))
 
 
 def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
-    """Compute the stage unless it is cached; its metadata, and whether it was cached."""
+    """Compute the stage unless it is cached; return its metadata and whether it was cached."""
     key, store = context.keys[stage.name], context.store
     team = context.machine.team
     if team.broadcast_decision(lambda: is_cached(context.run, stage, store, key)):
@@ -44,9 +45,10 @@ def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
         context.watcher.stage(stage.name, f"{stage.name} ({what})", 0, "steps" if epochs else "")
         if team.broadcast_decision(lambda: store.has(key)):
             _add_snapshots(context, stage)
-        elif team.first or stage.recipe:  # what neither trains nor is tested is not shared
+        elif team.first or stage.recipe:  # only training is distributed
             _compute(context, stage)
-            if epochs and not team.broadcast_decision(lambda: is_cached(context.run, stage, store, key)):  # resumed from another run's checkpoint
+            # Snapshots are missing if the training resumed from another run's checkpoint.
+            if epochs and not team.broadcast_decision(lambda: is_cached(context.run, stage, store, key)):
                 _add_snapshots(context, stage)
         if team.first:
             store.checkpoint_path(key).unlink(missing_ok=True)
@@ -54,7 +56,7 @@ def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
 
 
 def _compute(context: RunContext, stage: Stage) -> None:
-    """Compute a stage and keep what it leaves."""
+    """Compute a stage and store its artefact."""
     context.seed_layers(stage)
     artefact = {"train": _train, "search": _train, "prune": _prune, "measure": _measure, "load": load}[stage.kind](context, stage)
     artefact.meta["report"] = {name: finite(v) if isinstance(v, float) else v for name, v in artefact.meta["report"].items()}
@@ -85,20 +87,26 @@ def _train(context: RunContext, stage: Stage) -> Artefact:
 
 @torch.no_grad()
 def _make_effective(model: nn.Module, masking: Masking, step: int) -> None:
-    """Put the weights that the net computed with into the net: where a masking replaces them in the forward pass, these are the result."""
+    """Copy the weights of the forward pass into the model.
+
+    Where a masking replaces parameters in the forward pass, the replacements are the result.
+    """
     for name, weight in masking.weights(model, step).items():
         model.get_parameter(name).copy_(weight)
     apply_masks(model, masking.masks)
 
 
 def _divergence(stage: Stage, history: list[dict[str, Any]]) -> dict[str, Finding]:
-    """A training that diverged is a result, and its record says so; before its first epoch (0) none has a loss."""
+    """The first epoch without a finite training loss as a finding; {} if there is none.
+
+    A diverged training is a valid result. A row of epoch 0 has no training loss.
+    """
     epoch = next((row["epoch"] for row in history if row["train_loss"] is None and row["epoch"]), None)
     return {} if epoch is None else {f"{DIVERGED}{stage.name}": epoch}
 
 
 def _ready_to_train(context: RunContext, stage: Stage) -> tuple[nn.Module, Masking, State]:
-    """The network at its start, what masks it, and the momentum to start from."""
+    """The network at the stage's start, its masking, and the momentum to start from."""
     model, masks, momentum = _at_start(context, stage)
     assert stage.recipe is not None
     if stage.component is None:
@@ -123,7 +131,10 @@ def _fit(context: RunContext, stage: Stage, model: nn.Module, masking: Masking, 
 
 
 def _add_snapshots(context: RunContext, stage: Stage) -> None:
-    """The stage was trained before anyone wanted this rewinding point: train its first epochs again, which gives the same weights."""
+    """Add snapshots to a stage that was trained without them.
+
+    Its first epochs are trained again, which gives the same weights.
+    """
     context.seed_layers(stage)
     model, masking, momentum = _ready_to_train(context, stage)
     done = _fit(context, stage, model, masking, momentum, math.ceil(max(snapshots_wanted(context.run)[stage.name])))
@@ -148,7 +159,10 @@ def _prune(context: RunContext, stage: Stage) -> Artefact:
 
 
 def _cut_off(model: nn.Module, masks: Masks, image: tuple[int, int, int]) -> dict[str, Finding]:
-    """What the masks have cut off, if anything: outputs that no input reaches any more, layers without a weight. Nothing to say about most masks."""
+    """Findings on what the masks disconnect; {} for most masks.
+
+    They count outputs that no input reaches, and layers without a kept weight.
+    """
     reached, outputs = reached_outputs(model, masks, image)
     empty = empty_layers(masks)
     findings: dict[str, Finding] = {CONNECTED: 0} if not reached else {}
@@ -157,7 +171,10 @@ def _cut_off(model: nn.Module, masks: Masks, image: tuple[int, int, int]) -> dic
 
 
 def _cut_off_now(context: RunContext, stage: Stage, model: nn.Module, masks: Masks) -> dict[str, Finding]:
-    """What is cut off after a training that has changed the masks of a prune stage: in place of that stage's findings, None where there is nothing."""
+    """The findings of `_cut_off` after a training that has changed the masks of a prune stage.
+
+    They replace that stage's findings; None where one no longer applies.
+    """
     if stage.kind != "train" or stage.component is None or stage.masks is None:
         return {}
     before = context.store.load(context.keys[stage.masks]).masks
@@ -179,10 +196,10 @@ def _measure(context: RunContext, stage: Stage) -> Artefact:
 
 
 def _series(stage: Stage, series: dict[str, list[float]]) -> dict[str, Any]:
-    """A stage's numbers for pictures as a part of its metadata, if it has any.
+    """A stage's series of numbers for figures, as an entry of its metadata; {} without any.
 
     Raises:
-        FloatingPointError: one is not finite.
+        FloatingPointError: a number is not finite.
     """
     for name, numbers in series.items():
         if not all(map(math.isfinite, numbers)):
@@ -191,7 +208,7 @@ def _series(stage: Stage, series: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def _at_start(context: RunContext, stage: Stage) -> tuple[nn.Module, Masks, State]:
-    """The network with the stage's starting weights under its masks, these masks, and the momentum to start from."""
+    """The masked network with the stage's starting weights, its masks, and the starting momentum."""
     start, store = stage.start, context.store
     model = context.fresh_model(stage.name if start.stage == "reinit" else "init")
     masks, momentum = full_masks(model), {}
@@ -206,7 +223,8 @@ def _at_start(context: RunContext, stage: Stage) -> tuple[nn.Module, Masks, Stat
     if stage.masks:
         pruned = store.load(context.keys[stage.masks])
         masks = pruned.masks
-        if context.run.stage(stage.masks).kind == "prune":  # a search's findings are what it learned, such as the scores of its masks
+        # Findings of a search are learned values, such as scores, not factors.
+        if context.run.stage(stage.masks).kind == "prune":
             _rescale(model, pruned.findings)
     masks = {name: mask.to(context.machine.device) for name, mask in masks.items()}
     apply_masks(model, masks)
@@ -216,20 +234,23 @@ def _at_start(context: RunContext, stage: Stage) -> tuple[nn.Module, Masks, Stat
 
 @torch.no_grad()
 def _rescale(model: nn.Module, factors: State) -> None:
-    """Multiply weights by what came with their masks (pruners.base.FixedMasking.factors), if anything did."""
+    """Multiply weights by the factors of their masks, if any (pruners.base.FixedMasking.factors)."""
     for name, factor in factors.items():
         weight = model.get_parameter(name)
         weight.mul_(factor.to(weight))
 
 
 def check_masked(model: nn.Module, masks: Masks, stage: Stage) -> None:
-    """Hold a finished stage to its word: pruned weights are exact zeros, and the density is what was asked, unless it is an expectation.
+    """Check a finished stage: pruned weights are exact zeros, and the density is the requested one.
+
+    The density is not checked where it holds in expectation only.
 
     Raises:
-        RuntimeError: a method or the loop broke that; the stage is not kept.
+        RuntimeError: a check failed, by an error in the method or the loop; the stage is not stored.
     """
     for name, mask in masks.items():
-        alive = int(torch.count_nonzero(model.get_parameter(name).detach()[~mask]))  # not a product: NaN times 0 is NaN
+        # Indexed rather than multiplied by the mask: NaN times 0 is NaN.
+        alive = int(torch.count_nonzero(model.get_parameter(name).detach()[~mask]))
         if alive:
             raise RuntimeError(f"stage {stage.name!r}: {alive} pruned weights of {name} are not zero")
     if stage.density is not None and stage.exact and count_kept(masks) != keep_count(stage.density, count_prunable(masks)):
@@ -242,6 +263,6 @@ def _state(model: nn.Module) -> State:
 
 
 def plan(run: Run, machine: Machine, keys: dict[str, str] | None = None) -> list[dict[str, Any]]:
-    """A row per stage: name, kind, key, epochs, cached. Nothing is run."""
+    """One row per stage: name, kind, key, epochs, cached. No stage is run."""
     store, keys = Store(machine.cache_dir), keys or stage_keys(run)
     return [{"name": s.name, "kind": s.kind, "key": keys[s.name], "epochs": trains(s), "cached": is_cached(run, s, store, keys[s.name])} for s in run.stages]

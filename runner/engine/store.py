@@ -1,8 +1,12 @@
-"""The cache of stages: content-addressed, written under a temporary name and renamed, so that what is there is whole.
+"""The cache of stages, content-addressed.
 
-<cache_dir>/stages/<key>/    stage.json (last); weights, masks, optimizer, findings as safetensors where there are any; snapshots as epoch_0002.safetensors
-<cache_dir>/checkpoints/     trainings under way
-<cache_dir>/locks/           one file per stage: who holds it computes, the others wait. Speed rests on it, correctness does not.
+An entry is written under a temporary name and then renamed, so every entry is complete.
+
+<cache_dir>/stages/<key>/    stage.json (written last); weights, masks, optimizer and findings as
+                             safetensors, where not empty; snapshots as epoch_0002.safetensors
+<cache_dir>/checkpoints/     unfinished trainings
+<cache_dir>/locks/           one file per stage; its holder computes, the others wait. Locks prevent
+                             duplicate work; correctness does not depend on them.
 """
 
 import json
@@ -23,11 +27,12 @@ from runner.files import _flush, atomically, clear_leftovers, held, write_json
 
 @dataclass
 class Artefact:
-    """What a stage leaves behind. Tensors are on the CPU.
+    """The result of a stage. Tensors are on the CPU.
 
     Args:
-        meta: plain JSON: report, seconds, epochs, history (a dict per epoch), dataset checksum, provenance.
-        snapshots: weights after some epochs, for rewinding.
+        meta: plain JSON: report, seconds, epochs, history (a dict per epoch), dataset checksum,
+            provenance.
+        snapshots: weights and buffers after some epochs, for rewinding.
     """
 
     weights: State = field(default_factory=dict)
@@ -42,21 +47,21 @@ PARTS = ("weights", "masks", "optimizer", "findings")
 
 
 class Store:
-    """Artefacts by key, under one directory that any number of processes share."""
+    """Artefacts by key, in one directory that any number of processes can share."""
 
     def __init__(self, cache_dir: Path) -> None:
         self.root = cache_dir
 
     def path(self, key: str) -> Path:
-        """Where the artefact of `key` is or will be."""
+        """Folder of the artefact of `key`, stored or not."""
         return self.root / "stages" / key
 
     def has(self, key: str) -> bool:
-        """Whether a whole artefact is there."""
+        """Whether the artefact of `key` is stored."""
         return (self.path(key) / "stage.json").is_file()
 
     def meta(self, key: str) -> dict[str, Any]:
-        """The metadata alone, without a tensor."""
+        """The metadata of an artefact; reads no tensors."""
         meta: dict[str, Any] = json.loads((self.path(key) / "stage.json").read_text())
         return meta
 
@@ -67,7 +72,10 @@ class Store:
         return Artefact(**parts, meta=self.meta(key))
 
     def save(self, key: str, artefact: Artefact) -> None:
-        """Write all of it or nothing. An artefact that is there already stays: equal keys mean equal contents."""
+        """Write the whole artefact or nothing.
+
+        A stored artefact is not replaced: equal keys mean equal contents.
+        """
         temporary = self.root / "tmp" / f"{key}-{uuid.uuid4().hex}"
         temporary.mkdir(parents=True)
         for part in PARTS:
@@ -76,7 +84,7 @@ class Store:
         for epoch, state in artefact.snapshots.items():
             save_file(_plain(state), temporary / _snapshot_name(epoch))
         for file in temporary.iterdir():
-            _flush(file)  # before stage.json, which says that all is there
+            _flush(file)  # before stage.json, whose presence means that the artefact is complete
         write_json(temporary / "stage.json", artefact.meta)
         target = self.path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -88,13 +96,14 @@ class Store:
                 return
             if not target.is_dir():
                 raise
-            broken = temporary.with_name(f"{temporary.name}-broken")  # somebody deleted a part of it: without its stage.json it is no artefact
+            # The stored folder lacks stage.json (files were deleted), so it is not an artefact.
+            broken = temporary.with_name(f"{temporary.name}-broken")
             target.rename(broken)
             temporary.rename(target)
             shutil.rmtree(broken)
 
     def has_snapshot(self, key: str, epoch: float) -> bool:
-        """Whether the weights after `epoch` epochs were kept."""
+        """Whether the snapshot after `epoch` epochs is stored."""
         return (self.path(key) / _snapshot_name(epoch)).is_file()
 
     def snapshot(self, key: str, epoch: float) -> State:
@@ -103,18 +112,22 @@ class Store:
         return state
 
     def add_snapshot(self, key: str, epoch: float, state: State) -> None:
-        """Keep one more snapshot of a finished stage."""
+        """Add a snapshot to a finished stage."""
         atomically(self.path(key) / _snapshot_name(epoch), lambda path: save_file(_plain(state), path))
 
     def checkpoint_path(self, key: str) -> Path:
-        """Where a training under way is kept."""
+        """Path of the checkpoint of an unfinished training."""
         return self.root / "checkpoints" / f"{key}.pt"
 
     @contextmanager
     def lock(self, key: str, waiting: Callable[[str], None]) -> Iterator[None]:
-        """Hold the right to compute `key`. The lock is the kernel's: it ends with its process, so a crash leaves none behind."""
+        """Hold the lock on computing `key`.
+
+        The kernel releases it when its process ends, so a crash leaves no lock behind.
+        """
         with held(self.root / "locks" / f"{key}.lock", waiting):
-            for leftover in self.root.glob(f"tmp/{key}-*"):  # of a process that died while writing: only the holder writes
+            # Left by a process that died while writing: only the lock's holder writes.
+            for leftover in self.root.glob(f"tmp/{key}-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             clear_leftovers(self.root / "checkpoints", self.checkpoint_path(key).name)
             yield

@@ -1,4 +1,4 @@
-"""Masks and weights of a finished run, as a model."""
+"""Access to the trained network and masks of a finished run."""
 
 import json
 from pathlib import Path
@@ -15,10 +15,13 @@ from runner.spec.identity import stage_keys
 
 
 def load_ticket(run_id: str, results_dir: str | Path = "results", cache_dir: str | Path = ".cache") -> tuple[nn.Module, Masks]:
-    """The trained network of a finished run, on the CPU in eval mode, and its masks by parameter name (True = kept).
+    """The trained network of a finished run and its masks by parameter name (True = kept).
+
+    The network is on the CPU and in eval mode.
 
     Raises:
-        FileNotFoundError: no such run under `results_dir`, or its weights are no longer under `cache_dir`.
+        FileNotFoundError: `results_dir` has no such finished run, the run is a measurement only, or
+            `cache_dir` no longer has its weights.
     """
     folder = Path(results_dir) / "runs" / run_id
     if not (folder / "result.json").is_file():

@@ -1,7 +1,8 @@
-"""The training loop: the only one. It knows no method; a `Masking`'s three hooks are all that a method can do to it.
+"""The only training loop. It depends on no method; a method acts through its `Masking`.
 
-Resumable to the bit: a checkpoint holds weights, optimizer, masking, position in the epoch, sums of the running epoch, history and torch's random state;
-data order and augmentation depend on (seed, stage, epoch, step) alone.
+A resumed training is bit-identical to an uninterrupted one. A checkpoint holds weights, optimizer,
+masking, position in the epoch, sums of the current epoch, history and torch's random state. Data
+order and augmentation depend on (seed, stage, epoch, step) only.
 """
 
 import math
@@ -29,7 +30,7 @@ Passes = Callable[[], Iterable[Batch]]  # a new pass over all images of a held-o
 
 @dataclass(frozen=True)
 class Loaders:
-    """The data of one training: batches to learn from, and passes over the held-out sets."""
+    """The data of one training: its batches, and passes over the held-out sets."""
 
     training: Batches
     test: Passes
@@ -38,13 +39,14 @@ class Loaders:
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How a training is looked after; nothing in it changes a number.
+    """Checkpoints, progress and processes of a training; no option changes its numbers.
 
     Args:
         checkpoint: file to resume from and to save to; None = neither.
         every: seconds between checkpoints; 0 = after every step.
-        stop: asked after every step; True = save and raise `Stopped`.
-        epoch_done: called with each finished epoch's row of the history; those before a resumption come again, first of all.
+        stop: called after every step; True = save and raise `Stopped`.
+        epoch_done: called with the history row of each finished epoch; on resuming, first with the
+            rows of earlier sessions.
     """
 
     checkpoint: Path | None = None
@@ -57,7 +59,11 @@ class LoopOptions:
 
 @dataclass
 class Trained:
-    """What a training leaves besides the changed model: a row per epoch, wanted snapshots, momentum by parameter name, seconds over all its sessions."""
+    """The result of a training besides the changed model, and its position while it runs.
+
+    History has one row per epoch, snapshots are those requested, momentum is by parameter name, and
+    seconds count all sessions.
+    """
 
     history: list[dict[str, Any]] = field(default_factory=list)
     snapshots: dict[float, State] = field(default_factory=dict)
@@ -81,15 +87,15 @@ def train(
     snapshots: frozenset[float] = frozenset(),
     stop_after: int | None = None,
 ) -> Trained:
-    """Train `model` in place from `recipe.first_epoch` to `recipe.end`, or from its checkpoint on.
+    """Train `model` in place from `recipe.first_epoch`, or from its checkpoint, to `recipe.end`.
 
     Args:
-        momentum: optimizer state to start from (fine-tuning that goes on).
-        snapshots: epochs, or fractions of them, after which weights and buffers are kept.
-        stop_after: end after that epoch, in the middle of the schedule (to make up for a missing snapshot).
+        momentum: buffers to start from (fine-tuning that continues a training).
+        snapshots: epochs, possibly fractional, after which weights and buffers are kept.
+        stop_after: end after that epoch of the schedule (to add a missing snapshot).
 
     Raises:
-        Stopped: `options.stop` said so; the checkpoint is on disk.
+        Stopped: `options.stop` returned True; the checkpoint is on disk.
     """
     device = next(model.parameters()).device
     opt = make_optimizer(model, masking, recipe)
@@ -103,7 +109,7 @@ def train(
         _train_epoch(trainee, recipe, loaders.training, options, snapshots, done, clock)
         _end_epoch(trainee, recipe, loaders, done)
         options.epoch_done(done.history[-1])
-    if not recipe.epochs:  # nothing to do but to test what the masking begins with; no image was seen, so there is no training loss
+    if not recipe.epochs:  # evaluates the first masking only; there is no training loss
         done.history.append(_row(trainee, trainee.evaluate(loaders, -1), epoch=0, lr=0.0, train_loss=None))
         options.epoch_done(done.history[-1])
     done.momentum = momentum_by_name(model, opt)
@@ -113,20 +119,23 @@ def train(
 
 @dataclass
 class _Clock:
-    """Times of a training: when it began, sessions before this one counted in, and when it was last saved."""
+    """Times of a training: its start, moved back by earlier sessions, and its last checkpoint."""
 
     begun: float
     saved: float = field(default_factory=time.monotonic)
 
     @property
     def seconds(self) -> float:
-        """What the training has taken so far, over all its sessions."""
+        """Duration of the training so far, over all its sessions."""
         return time.monotonic() - self.begun
 
 
 @dataclass(frozen=True)
 class _Trainee:
-    """What one training moves, and how: `net` is what is called, the model itself or what averages its gradients over the team."""
+    """The objects of one training step.
+
+    `net` computes the forward pass: the model, or DistributedDataParallel around it.
+    """
 
     model: nn.Module
     net: nn.Module
@@ -137,13 +146,17 @@ class _Trainee:
     team: ProcessGroup
 
     def step(self, batch: Batch, step: int) -> Tensor:
-        """One step of the optimizer between the masking's hooks, which see averaged gradients; this process' part of the batch's mean loss, detached."""
+        """Take one optimizer step between the masking's hooks, which see averaged gradients.
+
+        Returns this process' part of the batch's mean loss, detached.
+        """
         (x, y), share = self.team.share(batch)
         inside = "" if self.net is self.model else "module."
         replaced = {inside + name: w for name, w in self.masking.weights(self.model, step).items()}
         with self.autocast:
             logits = functional_call(self.net, replaced, (x,)) if replaced else self.net(x)
-        value = self.team.size * share * self.loss(logits.float(), y)  # the average over the team is the loss of the whole batch
+        # The average over processes is the loss of the whole batch.
+        value = self.team.size * share * self.loss(logits.float(), y)
         value.backward()
         self.team.average_gradients(self.masking.trainable.values())
         self.masking.before_step(self.model, self.opt, step)
@@ -154,17 +167,17 @@ class _Trainee:
         return value.detach() / self.team.size
 
     def evaluate(self, loaders: Loaders, step: int) -> tuple[Evaluation, Evaluation | None]:
-        """On the test images, and on the held-out training images if there are any."""
+        """Evaluations on the test images and on the held-out training images; None without the latter."""
         weights = self.masking.weights(self.model, step)
         test = evaluate(self.model, loaders.test(), weights, self.autocast, self.team)
         return test, evaluate(self.model, loaders.validation(), weights, self.autocast, self.team) if loaders.validation else None
 
 
 def _train_epoch(trainee: _Trainee, recipe: Recipe, batches: Batches, options: LoopOptions, snapshots: frozenset[float], done: Trained, clock: _Clock) -> None:
-    """The steps of the running epoch that are left; all that they leave is in `done`.
+    """Train the remaining steps of the current epoch; updates `done`.
 
     Raises:
-        Stopped: `options.stop` said so; the checkpoint is on disk.
+        Stopped: `options.stop` returned True; the checkpoint is on disk.
     """
     per_epoch, team = batches.steps_per_epoch, trainee.team
     trainee.model.train()
@@ -188,7 +201,7 @@ def _train_epoch(trainee: _Trainee, recipe: Recipe, batches: Batches, options: L
 
 
 def _end_epoch(trainee: _Trainee, recipe: Recipe, loaders: Loaders, done: Trained) -> None:
-    """Evaluate if it is time to, append the epoch's row to the history, move to the next epoch; all in `done`."""
+    """Evaluate if the recipe requires it, append a history row, advance the epoch; updates `done`."""
     last = (done.epoch + 1) * loaders.training.steps_per_epoch - 1
     lr, loss = learning_rate(recipe, last, loaders.training.steps_per_epoch), finite(float(done.loss_sum) / done.seen)
     done.epoch += 1
@@ -199,7 +212,10 @@ def _end_epoch(trainee: _Trainee, recipe: Recipe, loaders: Loaders, done: Traine
 
 
 def _row(trainee: _Trainee, found: tuple[Evaluation | None, Evaluation | None], **known: Any) -> dict[str, Any]:
-    """A row of the history: what is `known` of the training, and what was `found` on the held-out sets; None where nothing was tested."""
+    """A history row: values `known` from training, and those `found` on the held-out sets.
+
+    None where a set was not tested.
+    """
     test, validation = found
     return known | {
         "test_loss": finite(test.loss) if test else None,
@@ -211,7 +227,7 @@ def _row(trainee: _Trainee, found: tuple[Evaluation | None, Evaluation | None], 
 
 
 def finite(value: float) -> float | None:
-    """None for a number that JSON cannot hold: a diverged training is a result too."""
+    """`value`, or None for NaN and infinity, which JSON cannot hold: a training may diverge."""
     return value if math.isfinite(value) else None
 
 
@@ -230,7 +246,10 @@ def _save(path: Path, model: nn.Module, opt: torch.optim.Optimizer, masking: Mas
 
 
 def _resume(options: LoopOptions, model: nn.Module, opt: torch.optim.Optimizer, masking: Masking, done: Trained) -> None:
-    """Put back what its checkpoint holds, if there is one; the epochs of the sessions before are told again."""
+    """Restore the state of the checkpoint, if there is one.
+
+    `options.epoch_done` is called for the epochs of earlier sessions.
+    """
     state = load_checkpoint(options.checkpoint) if options.checkpoint else None
     if state is None:
         return
