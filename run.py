@@ -19,7 +19,10 @@ register()
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 failed, 2 bad input, 143 stopped at a checkpoint."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 failed, 2 bad input, 143 stopped at a checkpoint.
+    """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises; translated below
     words = planned_here(sys.argv[1:])
     # Flags first: argparse reads no overrides after a flag that follows one.
@@ -29,7 +32,7 @@ def main() -> None:
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def job(cfg: DictConfig) -> None:
-        from runner.commands.run import run_config  # loads torch, which --help and --cfg do not need
+        from runner.commands.run import run_config  # loads torch: not for --help and --cfg
 
         codes.append(run_config(cfg, planned))
         if codes[-1] == EXIT_STOPPED:
@@ -56,7 +59,7 @@ def main() -> None:
 
 
 def planned_here(words: list[str]) -> list[str]:
-    """The overrides, without those of the launcher if env.plan=true: this process makes the plan."""
+    """The overrides, without the launcher's if env.plan=true: this process makes the plan."""
     plans = any(re.fullmatch(r"env\.plan=(true|yes|on|1)", word, re.IGNORECASE) for word in words)
     return [word for word in words if not (plans and word.startswith(("hydra/launcher=", "hydra.launcher.")))]
 

@@ -45,7 +45,7 @@ def _thawed(current: Any, saved: Any) -> Any:
         return {k: _thawed(known.get(k), v) for k, v in saved.items()}
     if isinstance(saved, (list, tuple)):
         before = list(current) if isinstance(current, (list, tuple)) else []
-        before += [None] * (len(saved) - len(before))  # a saved list may be longer than a new masking's
+        before += [None] * (len(saved) - len(before))  # lists may have grown in training
         return type(saved)(_thawed(now, then) for now, then in zip(before, saved, strict=False))
     return saved
 

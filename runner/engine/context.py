@@ -22,9 +22,9 @@ from runner.spec.identity import stage_keys
 from runner.spec.rng import derive, stream
 from runner.spec.run import Run, Stage, trains
 
-# Pixels in a batch of held-out images; a batch has at most 1,000 images. The size affects results by
-# rounding only. On CPUs a batch fits the caches: ResNet-20 evaluates 1.5 times as many 28x28 images a
-# second in batches of 167 as of 1,000 (measured). On accelerators the limit bounds memory.
+# Pixels in a batch of held-out images, of which it has at most 1,000. The size changes results by
+# rounding only. On CPUs a batch fits the caches: ResNet-20 evaluates 1.5 times as many 28x28 images
+# a second in batches of 167 as of 1,000 (measured). On accelerators the limit bounds memory.
 EVALUATION_PIXELS = {"cpu": 128 * 32**2, "cuda": 1000 * 64**2}
 
 
@@ -78,7 +78,7 @@ class RunContext:
         return Batches(d.train, d.mean, d.std, d.scale, recipe.batch_size, d.augment, self.run.seed, stage.name)
 
     def _synthetic(self, stage: Stage) -> Split:
-        """As many synthetic images as the training set has; the same set in all stages of the run."""
+        """As many synthetic images as the training set has; the same in all stages of the run."""
         if stage.data not in self.made:
             wanted, task = len(self.data.train), replace(self.task(stage, 0), rng=stream(self.run.seed, "synthetic", "images"))
             batches = (batch for round_ in count() for batch in stage.data(replace(task, round=round_)))
@@ -91,7 +91,7 @@ class RunContext:
         return Loaders(self.batches(stage), *self.held_out())
 
     def held_out(self) -> tuple[Passes, Passes | None]:
-        """Passes over the test images, and over the held-out training images, or None without these."""
+        """Passes over the test images, and over held-out training images (None without any)."""
         d, size = self.data, self.run.dataset.info().size
         images = max(1, min(1000, EVALUATION_PIXELS[self.machine.device.type] // size**2))
 
@@ -124,7 +124,7 @@ class RunContext:
         """Report a component's progress.
 
         Raises:
-            Stopped: a stop was requested; components have no checkpoint, so it takes effect at once.
+            Stopped: a stop was requested. Components have no checkpoint, so they stop at once.
         """
         self.watcher.tick(done, total, what)
         if self.stop():

@@ -2,8 +2,8 @@
 
 Each process computes its share of every batch, gradients are averaged, and the first process writes
 the files. The numbers are those of one process with the same global batch, up to the order of sums:
-the loss of a share is weighted by its size, SyncBatchNorm uses the statistics of the whole batch, and
-all processes draw the same random numbers. All processes need access to the cache's file system.
+the loss of a share is weighted by its size, SyncBatchNorm uses the statistics of the whole batch,
+and all processes draw the same random numbers. Processes share the cache's file system.
 """
 
 import atexit
@@ -35,7 +35,7 @@ class ProcessGroup:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes files, shows progress and computes what is not distributed."""
+        """Whether this process writes files, shows progress and runs what is not distributed."""
         return self.rank == 0
 
     def share(self, batch: Batch) -> tuple[Batch, float]:
@@ -50,7 +50,10 @@ class ProcessGroup:
         return (x.tensor_split(self.size)[self.rank], part), len(part) / len(y)
 
     def synchronised(self, model: nn.Module) -> nn.Module:
-        """The model with SyncBatchNorm if several CUDA processes train; parameter names do not change."""
+        """The model, with SyncBatchNorm if several processes train on CUDA.
+
+        Parameters and their names do not change.
+        """
         return nn.SyncBatchNorm.convert_sync_batchnorm(model) if self.size > 1 and self.device.type == "cuda" else model
 
     def wrap(self, model: nn.Module, masking: Masking) -> nn.Module:
@@ -109,7 +112,10 @@ class ProcessGroup:
 
     @contextmanager
     def lead(self, context: AbstractContextManager[None]) -> Iterator[None]:
-        """Enter `context` in the first process; the others wait until it has, and all leave together."""
+        """Enter `context` in the first process.
+
+        The others wait until it has been entered; all processes leave together.
+        """
         if self.size == 1:
             with context:
                 yield
@@ -160,7 +166,7 @@ def check_shareable(model: nn.Module, team: ProcessGroup) -> None:
     """Reject models with which several processes would not compute what one process computes.
 
     Raises:
-        ConfigError: layers that draw random numbers, because all processes would draw the same ones;
+        ConfigError: layers that draw random numbers, because all processes would draw the same;
             BatchNorm on CPUs, because torch synchronises it on CUDA only.
     """
     if team.size > 1 and any(getattr(m, "p", 0) for m in model.modules() if isinstance(m, nn.Dropout) or type(m).__name__ == "StochasticDepth"):

@@ -23,7 +23,9 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Iterable[Batch], weights: dict[str, Tensor], autocast: torch.autocast, team: ProcessGroup = ALONE) -> Evaluation:
-    """Evaluate in eval mode, then restore the model's mode. Each process computes its share of a batch.
+    """Evaluate in eval mode; the model's training flag is restored.
+
+    Each process evaluates its share of each batch; the result covers all of them.
 
     Args:
         weights: parameters to replace in the forward pass (`Masking.weights`); {} for none.
@@ -36,8 +38,9 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], weights: dict[str, Tens
         for batch in batches:
             (x, y), share = team.share(batch)
             each = share * len(batch[1]) / len(y)  # an example on all processes counts once
-            logits = (functional_call(model, weights, (x,)) if weights else model(x)).float()  # (B, C)
-            top = logits.topk(min(5, logits.shape[1]), dim=1).indices == y[:, None]  # (B, 5)
+            # Shapes: logits (B, C), top (B, min(5, C)).
+            logits = (functional_call(model, weights, (x,)) if weights else model(x)).float()
+            top = logits.topk(min(5, logits.shape[1]), dim=1).indices == y[:, None]
             hits += each * int(top[:, 0].sum())
             hits5 += each * int(top.any(dim=1).sum())
             loss += each * float(F.cross_entropy(logits, y, reduction="sum"))

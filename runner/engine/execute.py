@@ -121,7 +121,7 @@ def perform(context: RunContext, identity: str) -> dict[str, Any]:
             raise Stopped
     series = {name: numbers for meta in stages for name, numbers in meta.get("series", {}).items()}
     if series and context.machine.team.first:
-        # Before the record, whose presence means that the run is complete.
+        # Written before the record, whose presence means that the run is complete.
         write_json(record_path(context.machine.results_dir, identity).with_name("series.json"), series)
     return make_record(context, stages, identity, time.monotonic() - begun, started, _now())
 

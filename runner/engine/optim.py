@@ -24,10 +24,10 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
 class Sgd(torch.optim.SGD):
     """PyTorch's SGD, bit-identical, without the import of PyTorch's compiler.
 
-    The wrappers that exclude an optimizer's methods from compilation import the compiler, which takes
-    two seconds in every process; nothing is compiled here. torch/_compile.py keeps an excluded method
-    as the attribute `__dynamo_disable`, which is set here. A torch release with another attribute or
-    another wrapper of `step` imports the compiler again.
+    torch wraps an optimizer's methods to exclude them from compilation. The wrappers import the
+    compiler, which takes two seconds in every process, although nothing is compiled here.
+    torch/_compile.py looks up an excluded method in the attribute `__dynamo_disable`, which is set
+    here. With another attribute or wrapper of `step`, a torch release would import the compiler.
     """
 
     # The removed wrapper also disables gradients, hence no_grad.

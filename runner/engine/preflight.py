@@ -16,7 +16,7 @@ def check(run: Run, machine: Machine) -> None:
     """Check a run before any work is done.
 
     Checks the precision, the network for these images and processes, the density for this network,
-    and, where stages are missing, the data set and weights from elsewhere.
+    and, where stages are not cached, the data set and weights from elsewhere.
 
     Raises:
         ConfigError: with one message for each problem.

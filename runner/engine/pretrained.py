@@ -112,7 +112,8 @@ def downloaded(url: str) -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     prefix = path.stem.rpartition("-")[2]
     if not path.is_file():
-        with held(path.with_name(f"{path.name}.lock"), lambda holder: None):  # one process downloads, the others wait
+        # One process downloads, the others wait.
+        with held(path.with_name(f"{path.name}.lock"), lambda holder: None):
             if not path.is_file():
                 _download(url, path, prefix)
     if not digest(path).startswith(prefix):

@@ -53,7 +53,7 @@ def make_record(context: RunContext, stages: list[dict[str, Any]], identity: str
 
 
 def _check_density(run: Run, counts: dict[str, Any], identity: str) -> None:
-    """Check the final density against the target of the last pruning, or of the run without one.
+    """Check the final density against the target of the last pruning, or else of the run.
 
     Raises:
         RuntimeError: the densities differ although all stages are exact.
@@ -100,7 +100,10 @@ def _provenance(context: RunContext, stages: list[dict[str, Any]]) -> dict[str, 
 
 
 def _counts(context: RunContext) -> dict[str, Any]:
-    """Densities and multiply-accumulates of the final masks; None if nothing was trained or pruned."""
+    """Densities and multiply-accumulates of the final masks.
+
+    None where nothing was trained or pruned.
+    """
     run = context.run
     info = run.dataset.info()
     model = run.model(info.channels, info.classes, info.size, torch.Generator())

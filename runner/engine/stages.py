@@ -47,7 +47,7 @@ def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
             _add_snapshots(context, stage)
         elif team.first or stage.recipe:  # only training is distributed
             _compute(context, stage)
-            # Snapshots are missing if the training resumed from another run's checkpoint.
+            # Snapshots can be missing if the training resumed from another run's checkpoint.
             if epochs and not team.broadcast_decision(lambda: is_cached(context.run, stage, store, key)):
                 _add_snapshots(context, stage)
         if team.first:
@@ -208,7 +208,7 @@ def _series(stage: Stage, series: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def _at_start(context: RunContext, stage: Stage) -> tuple[nn.Module, Masks, State]:
-    """The masked network with the stage's starting weights, its masks, and the starting momentum."""
+    """The masked network with the stage's starting weights, its masks, and its momentum."""
     start, store = stage.start, context.store
     model = context.fresh_model(stage.name if start.stage == "reinit" else "init")
     masks, momentum = full_masks(model), {}
@@ -234,7 +234,7 @@ def _at_start(context: RunContext, stage: Stage) -> tuple[nn.Module, Masks, Stat
 
 @torch.no_grad()
 def _rescale(model: nn.Module, factors: State) -> None:
-    """Multiply weights by the factors of their masks, if any (pruners.base.FixedMasking.factors)."""
+    """Multiply weights by the factors of their masks (pruners.base.FixedMasking.factors)."""
     for name, factor in factors.items():
         weight = model.get_parameter(name)
         weight.mul_(factor.to(weight))
@@ -246,7 +246,7 @@ def check_masked(model: nn.Module, masks: Masks, stage: Stage) -> None:
     The density is not checked where it holds in expectation only.
 
     Raises:
-        RuntimeError: a check failed, by an error in the method or the loop; the stage is not stored.
+        RuntimeError: a check failed, so the method or the loop is wrong; nothing is stored.
     """
     for name, mask in masks.items():
         # Indexed rather than multiplied by the mask: NaN times 0 is NaN.

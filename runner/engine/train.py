@@ -1,4 +1,6 @@
-"""The only training loop. It depends on no method; a method acts through its `Masking`.
+"""The only training loop.
+
+It depends on no method. A method acts on it only through the three hooks of its `Masking`.
 
 A resumed training is bit-identical to an uninterrupted one. A checkpoint holds weights, optimizer,
 masking, position in the epoch, sums of the current epoch, history and torch's random state. Data
@@ -167,7 +169,7 @@ class _Trainee:
         return value.detach() / self.team.size
 
     def evaluate(self, loaders: Loaders, step: int) -> tuple[Evaluation, Evaluation | None]:
-        """Evaluations on the test images and on the held-out training images; None without the latter."""
+        """Evaluations on the test images, and on held-out training images (None without any)."""
         weights = self.masking.weights(self.model, step)
         test = evaluate(self.model, loaders.test(), weights, self.autocast, self.team)
         return test, evaluate(self.model, loaders.validation(), weights, self.autocast, self.team) if loaders.validation else None
@@ -201,7 +203,7 @@ def _train_epoch(trainee: _Trainee, recipe: Recipe, batches: Batches, options: L
 
 
 def _end_epoch(trainee: _Trainee, recipe: Recipe, loaders: Loaders, done: Trained) -> None:
-    """Evaluate if the recipe requires it, append a history row, advance the epoch; updates `done`."""
+    """Evaluate if the recipe requires it, append a history row, advance `done.epoch`."""
     last = (done.epoch + 1) * loaders.training.steps_per_epoch - 1
     lr, loss = learning_rate(recipe, last, loaders.training.steps_per_epoch), finite(float(done.loss_sum) / done.seen)
     done.epoch += 1
