@@ -215,7 +215,8 @@ def _build_recipe(node: StageNode, built: _Built, start: Start, place: str) -> R
 def _first_epoch(node: StageNode, built: _Built, start: Start, place: str) -> int:
     """The epoch of the schedule at which the stage begins.
 
-    It is 0 unless the stage continues an earlier stage's schedule. Then it is its start's epoch.
+    It is 0 for a new schedule. A stage that continues an earlier one's schedule begins at the epoch
+    of `start`, or else where the earlier stage ended.
 
     Raises:
         ConfigError: the earlier stage has used up the training's epochs already.

@@ -62,8 +62,8 @@ class Recipe:
             mask.
         first_epoch: epoch of the schedule at which the stage begins.
         last_epoch: epoch of the schedule at which the stage ends; None = the schedule's end.
-        warmup: epochs, or a fraction of one, in which lr grows linearly from nearly zero to its first
-            value.
+        warmup: epochs, or a fraction of one, in which lr grows linearly from nearly zero to its
+            first value.
         nesterov: use Nesterov momentum.
         trainable_decay: weight decay of the parameters that a masking trains besides the weights;
             None = that of the weights.
