@@ -6,13 +6,16 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 
-EXIT_FAILED, EXIT_CONFIG, EXIT_STOPPED = 1, 2, 143  # of a command; 0 = done
+EXIT_FAILED, EXIT_CONFIG, EXIT_STOPPED = 1, 2, 143  # exit codes of a command; 0 = done
 LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
-LIKE = 0.5  # of two words: twice the letters in common over all letters
+LIKE = 0.5  # least likeness of a suggestion: twice the letters in common over all letters
 
 
 class ConfigError(ValueError):
-    """The configuration cannot be run; nothing was done. Holds one or more messages, each with the key, the value, the choices and the way out."""
+    """The configuration cannot be run; nothing was done.
+
+    It has one or more messages, each with the key, the value, the choices and a remedy.
+    """
 
     def __init__(self, *messages: str) -> None:
         super().__init__("\n".join(messages))
@@ -20,11 +23,14 @@ class ConfigError(ValueError):
 
 
 class Stopped(Exception):
-    """A signal asked the run to stop; a checkpoint was written, the same command goes on from there."""
+    """A signal stopped the run after a checkpoint, from which the same command continues."""
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the choice spelled most like `word`, or nothing. Leading zeros of numbers do not count: table1 is table01."""
+    """`; did you mean 'x'?` for the choice with the spelling nearest to `word`, or an empty string.
+
+    Leading zeros of numbers are ignored: table1 equals table01.
+    """
     plain = {choice: LEADING_ZEROS.sub("", choice) for choice in choices}
     word = LEADING_ZEROS.sub("", word)
 
@@ -36,13 +42,13 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def one_of(key: str, value: object, choices: Iterable[str]) -> str:
-    """The message for a value that is none of its choices."""
+    """The message for a value that is not among the choices."""
     choices = list(choices)
     return f"{key}={value} is not a choice: {', '.join(choices)}{nearest(str(value), choices)}"
 
 
 class SweepEnded(Exception):
-    """A sweep that did not get everything done and has said so; `code` is the command's exit code."""
+    """A sweep ended with jobs not done and has reported it. `code` is the command's exit code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -50,13 +56,13 @@ class SweepEnded(Exception):
 
 
 def complain(error: ConfigError) -> None:
-    """The messages of a configuration error on standard error, one per line."""
-    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one speaks
+    """Print the messages of a configuration error to standard error, one per line."""
+    if os.environ.get("RANK", "0") == "0":  # under torchrun only the first process prints
         print("\n".join(f"error: {message}" for message in error.messages), file=sys.stderr)
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """The exit code of `work`; 2 with its messages for a configuration that cannot be run."""
+    """Run `work` and return its exit code; on a ConfigError, print its messages and return 2."""
     try:
         return work()
     except ConfigError as error:

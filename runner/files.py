@@ -1,4 +1,4 @@
-"""Files that other processes read or write at the same time: atomic writes and locks."""
+"""Atomic writes and locks for files that several processes use at the same time."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 @contextmanager
 def held(path: Path, waiting: Callable[[str], None]) -> Iterator[None]:
-    """Hold a lock file; call `waiting` once, with who holds it, if somebody else does."""
+    """Hold a lock file; if another process holds it, call `waiting` with its name and wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
@@ -30,7 +30,10 @@ def held(path: Path, waiting: Callable[[str], None]) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock file. Tried by taking it for an instant; a lock file that is not there is not made."""
+    """Whether a process holds the lock file.
+
+    The test acquires and releases the lock. It does not create a missing lock file.
+    """
     if not path.is_file():
         return False
     lock = FileLock(path)
@@ -43,7 +46,10 @@ def is_held(path: Path) -> bool:
 
 
 def atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under a temporary name in the same folder, flush it to disk, rename it: readers see the old one or the new one."""
+    """Write a file so that readers see either the old or the new content.
+
+    `write` receives a temporary name in the same folder. The file is flushed to disk and renamed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -55,19 +61,22 @@ def atomically(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def _flush(path: Path) -> None:
-    """To the disk, so that a power cut leaves no renamed file with nothing in it."""
+    """Flush a file to disk, so that a power cut leaves no empty file after the renaming."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def clear_leftovers(folder: Path, name: str = "*") -> None:
-    """Remove what a process that was killed in `atomically` left behind. For whoever holds the lock on these files."""
+    """Remove temporary files of processes that were killed in `atomically`.
+
+    The caller has to hold the lock on these files.
+    """
     for path in folder.glob(f".{name}.{'[0-9a-f]' * 32}"):
         path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`value` as indented JSON, atomically."""
+    """Write `value` atomically as indented JSON."""
     atomically(path, lambda p: p.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"))
 
 

@@ -1,4 +1,4 @@
-"""Where the repository's own files are."""
+"""Paths of the repository's own files."""
 
 from pathlib import Path
 
@@ -6,4 +6,4 @@ ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
 RUN_PY = ROOT / "run.py"
 PAPERS = ROOT / "results" / "paper"  # the papers' printed numbers
-PUBLISHED = ROOT / "results" / "published"  # records that we ship
+PUBLISHED = ROOT / "results" / "published"  # records shipped with the code

@@ -1,8 +1,8 @@
-"""Which class declares a tag: the registry of components, read from the sources of our packages.
+"""The registry of components: finds the class that declares a tag in the sources of our packages.
 
-A component is a dataclass with `tag: ClassVar[str] = "..."`. Configuration names it by `_target_: TAG`,
-so a class can be renamed or moved without a change in any configuration. Only the module of the class
-that was asked for is imported.
+A component is a dataclass with `tag: ClassVar[str] = "..."`. Configurations refer to it by
+`_target_: TAG`, so a class can be renamed or moved without a change in any configuration. Only the
+module of the requested class is imported.
 """
 
 import ast
@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-PACKAGES = ("pruners", "models", "runner.data", "runner.display.loggers", "runner.spec.lr_schedule", "runner.launch")  # where components lie
+# packages and modules that contain components
+PACKAGES = ("pruners", "models", "runner.data", "runner.display.loggers", "runner.spec.lr_schedule", "runner.launch")
 
 
 class UnknownTag(LookupError):
@@ -34,16 +35,16 @@ def find_class(tag: str) -> type:
 
 
 def tags(package: str = "") -> list[str]:
-    """Every tag that a component declares, sorted; with `package`, those of its modules alone."""
+    """All tags that components declare, sorted; with `package`, only those of its modules."""
     return sorted(tag for tag, (module, _) in _sources().items() if not package or f"{module}.".startswith(f"{package}."))
 
 
 @cache
 def _sources() -> dict[str, tuple[str, str]]:
-    """Tag -> module and name of its class. A tag belongs to one class.
+    """Tag -> module and name of its class.
 
     Raises:
-        ValueError: two classes declare one tag.
+        ValueError: two classes declare the same tag.
     """
     found: dict[str, tuple[str, str]] = {}
     for module, path in _modules():
@@ -55,8 +56,8 @@ def _sources() -> dict[str, tuple[str, str]]:
 
 
 def declared(source: str) -> Iterator[tuple[str, str]]:
-    """Name and tag of each class in a module's text that declares one."""
-    if "tag: ClassVar" not in source:  # most modules: nothing to parse
+    """Name and tag of each class that declares a tag in a module's source text."""
+    if "tag: ClassVar" not in source:  # most modules: parsing is not necessary
         return
     for node in ast.parse(source).body:
         for item in node.body if isinstance(node, ast.ClassDef) else ():
@@ -66,7 +67,7 @@ def declared(source: str) -> Iterator[tuple[str, str]]:
 
 
 def _modules() -> Iterator[tuple[str, Path]]:
-    """Name and file of every module of our packages; none is imported but the packages themselves."""
+    """Name and file of every module in PACKAGES. Only the packages themselves are imported."""
     for package in PACKAGES:
         spec = importlib.util.find_spec(package)
         if spec is None:

@@ -1,1 +1,1 @@
-"""From YAML and overrides to a `Run`: composition, resolution, components, and Hydra's errors as one message."""
+"""From YAML and overrides to a `Run`: composition, resolution, components and error messages."""

@@ -1,4 +1,4 @@
-"""From a composed configuration to a frozen `Run`. All problems are reported at once."""
+"""Build a frozen `Run` from a composed configuration. All problems are reported at once."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,10 +17,11 @@ from runner.spec.run import Run, rounds_of
 
 
 def build_run(cfg: DictConfig, *, finished: bool = False) -> Run:
-    """The run that `cfg` describes, every duration scaled, every component built and checked.
+    """The run that `cfg` describes. Durations are scaled; components are built and checked.
 
     Args:
-        finished: `cfg` is the config.yaml of a run that was accepted once. It is resolved, so it no longer shows which option groups the method refers to.
+        finished: `cfg` is the config.yaml of a run that was accepted once. It is resolved, so it no
+            longer shows to which option groups the method refers.
 
     Raises:
         ConfigError: with one message for every problem found.
@@ -32,20 +33,23 @@ def load_run(path: Path) -> Run:
     """The run of a config.yaml that was accepted once.
 
     Raises:
-        KeyError, TypeError, ValueError: it was written by another version of the code, which had other options.
+        KeyError, TypeError, ValueError: another version of the code, with other options, wrote it.
     """
     return build_run(OmegaConf.load(path), finished=True)  # type: ignore[arg-type]
 
 
 def build_plain(raw: dict[str, Any], *, finished: bool = False) -> Run:
-    """`build_run` of a configuration that is plain dicts and lists already, its references not resolved."""
+    """`build_run` for a configuration of plain dicts and lists with unresolved references."""
     if "name" not in raw["method"]:
         raise ConfigError(f"this choice of method is a part of others and has no name of its own; take method={'|'.join(method_names())}")
     return _build(resolve(raw), finished)
 
 
 def build_seeds(raw: dict[str, Any], seeds: Sequence[int]) -> list[Run]:
-    """The run of each seed. They share their stages, unless something in the configuration refers to the seed."""
+    """The run of each seed.
+
+    The runs share their stage objects unless another value in the configuration refers to the seed.
+    """
     first = resolve({**raw, "seed": seeds[0]})
     if first.reads_seed:
         return [build_plain({**raw, "seed": seed}) for seed in seeds]

@@ -1,4 +1,8 @@
-"""The stages of a configuration: starts resolved, durations scaled, components built, each checked against the stages before it."""
+"""Build the stages of a configuration.
+
+Starts are resolved, durations scaled and components built. Each stage is checked against the stages
+before it.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,38 +20,40 @@ from runner.spec.run import LOAD, Recipe, Stage, Start
 
 @dataclass
 class _Built:
-    """The stages so far, and how far each has gone."""
+    """The stages built so far and the epoch at which each ends."""
 
     resolved: Resolved
     model: Any
-    finished: bool  # the run was done once: files may be gone
+    finished: bool  # the run was done once: files may have been deleted since
     stages: dict[str, Stage] = field(default_factory=dict)
-    ends: dict[str, int] = field(default_factory=dict)  # stage name -> its last epoch in the paper's numbers, for messages
-    reached: dict[str, int] = field(default_factory=dict)  # stage name -> epoch of the schedule at its end; pruning passes it on
+    # stage name -> its last epoch in the paper's numbers, for messages
+    ends: dict[str, int] = field(default_factory=dict)
+    # stage name -> epoch of the schedule at its end; a stage that does not train keeps its start's
+    reached: dict[str, int] = field(default_factory=dict)
 
     @property
     def train(self) -> dict[str, Any]:
-        """The settings of every training."""
+        """The `train` group: settings that all training stages share."""
         train: dict[str, Any] = self.resolved.values["train"]
         return train
 
     def key(self, place: str) -> str:
-        """The key by which a user sets what stands at `place`."""
+        """The key by which a user sets the value at `place`."""
         return self.resolved.origins.key(place)
 
 
 def build_stages(resolved: Resolved, model: Any, finished: bool = False) -> tuple[Stage, ...]:
-    """The stages of a configuration, in order: the method's, then the portrait's.
+    """The stages of a configuration in order: the method's, then the portrait's.
 
     Args:
-        model: the net's component, which knows what weights are published for it.
+        model: the net's component; its `torchvision` names its published weights.
         finished: as for `build_run`.
 
     Raises:
         ConfigError: with every problem found.
     """
     built, problems = _Built(resolved, model, finished), list[str]()
-    broken: set[str] = set()  # what reads a stage that has a problem adds no problem of its own
+    broken: set[str] = set()  # stages with a problem; those that read them are not checked
     for stage in _written(resolved):
         name = str(stage.node.get("name"))
         try:
@@ -67,19 +73,20 @@ def build_stages(resolved: Resolved, model: Any, finished: bool = False) -> tupl
 
 
 def _written(resolved: Resolved) -> list[Placed]:
-    """Every stage that is to be built, rounds spelled out."""
+    """Every stage to build, with repeated groups expanded into rounds."""
     values = resolved.values
-    groups = {group: values.get(group, {}).get("stages") or [] for group in ("method", "portrait")}  # config.yaml of old runs has no portrait
+    # config.yaml of old runs has no portrait
+    groups = {group: values.get(group, {}).get("stages") or [] for group in ("method", "portrait")}
     listed = [stage for group, stages in groups.items() for stage in placed(stages, f"{group}.stages")]
     present = [stage for stage in listed if stage.node.get("given", True) is not None]
     return expand_rounds(present, values["density"], values["train"]["scale"], resolved.origins.key)
 
 
 def _add_stage(node: StageNode, place: str, built: _Built) -> None:
-    """Build the stage that `node` describes.
+    """Build the stage that `node` describes and add it to `built`.
 
     Raises:
-        ValueError: with every problem of the part that is wrong.
+        ValueError: with every problem of the first part that is invalid.
     """
     key, earlier = built.key, built.stages
     start = _build_start(node.start or StartNode(), built, key(f"{place}.start.rewind"))
@@ -112,10 +119,10 @@ def _add_stage(node: StageNode, place: str, built: _Built) -> None:
 
 
 def _refuse_no_epochs(node: StageNode, component: Any, key: str) -> None:
-    """No epoch at all is something for a search that begins with a mask, and for nothing else.
+    """Refuse zero epochs, except for a search that begins with a mask.
 
     Raises:
-        ConfigError: of a training, or of a search that has to learn before it has a mask.
+        ConfigError: the stage is a training, or a search that learns its first mask.
     """
     if node.kind != "search" or not getattr(component, "begins_with_mask", False):
         what = "would train nothing" if node.kind == "train" else "has no mask before it has learned one"
@@ -123,10 +130,10 @@ def _refuse_no_epochs(node: StageNode, component: Any, key: str) -> None:
 
 
 def _refuse_untrainable(data: Any, key: str) -> None:
-    """A source that gives one image, or the training images themselves, is no synthetic training set.
+    """Refuse a source that is no synthetic training set (its `trains` is not True).
 
     Raises:
-        ConfigError: it is one of these.
+        ConfigError: the source gives a single image or the training images themselves.
     """
     if data is not None and not getattr(data, "trains", False):
         problem = f"{key}={type(data).__name__.lower()}: nets are trained on it here, which takes noise with labels"
@@ -134,10 +141,13 @@ def _refuse_untrainable(data: Any, key: str) -> None:
 
 
 def _build_start(node: StartNode, built: _Built, key: str) -> Start:
-    """Where the stage begins.
+    """The stage's `Start`, with its rewinding point scaled.
 
     Args:
-        key: what sets the point that it rewinds to.
+        key: the key that sets the rewinding point, for messages.
+
+    Raises:
+        ConfigError: there is no such stage, or the rewinding point cannot be taken from it.
     """
     earlier, ends, stage, rewind = built.stages, built.ends, node.from_, node.rewind
     if stage not in ("init", "reinit", *earlier):
@@ -157,7 +167,8 @@ def _build_start(node: StartNode, built: _Built, key: str) -> Start:
     point = end if epoch == ends[stage] else min(scaled_point(epoch, built.train["scale"]), end)
     if node.advance and not float(point).is_integer():
         raise ConfigError(f"retrain.resume_schedule=true goes on with the schedule at a whole epoch, but {key}={rewind} is {point:g} epochs here")
-    replaced = earlier[stage].component is not None  # its end keeps the weights that the net computed with; a snapshot keeps the parameters
+    # With a masking, the end has the weights that the net computed with, a snapshot the parameters.
+    replaced = earlier[stage].component is not None
     return Start(stage, epoch=None if point == end and not replaced else point, advance=node.advance)
 
 
@@ -166,18 +177,20 @@ def _paper_epochs(node: StageNode, built: _Built, place: str) -> int:
 
 
 def _build_recipe(node: StageNode, built: _Built, start: Start, place: str) -> Recipe:
-    """How the stage trains, durations scaled.
+    """The stage's training recipe, with scaled durations.
 
     Raises:
-        ConfigError: nothing is left to train, or a setting that a recipe refuses: it is named by the key that sets it.
+        ConfigError: no epochs are left to train, or the recipe refuses a setting. Messages name the
+            key that sets it.
     """
     train, first = built.train, _first_epoch(node, built, start, place)
     paper = _paper_epochs(node, built, place)
     epochs = scaled(paper, train["scale"])
-    if first > epochs or (start.advance and first == epochs > 1):  # of one epoch nothing can be left
+    if first > epochs or (start.advance and first == epochs > 1):  # exempt: a training of one epoch
         problem = f"stage {node.name!r} begins after {first} epochs of a training of {epochs}"
         raise ConfigError(f"{problem}: fewer rounds, or a larger train.epochs or train.scale")
-    epochs = max(epochs, first + 1) if paper else 0  # every duration is at least 1: a short run's first part may take all
+    # Scaled durations are at least 1, so the first part of a short run can take all its epochs.
+    epochs = max(epochs, first + 1) if paper else 0
     try:
         return Recipe(
             epochs=epochs,
@@ -189,17 +202,25 @@ def _build_recipe(node: StageNode, built: _Built, start: Start, place: str) -> R
             precision=train["precision"],
             first_epoch=first,
             last_epoch=first + node.segment if node.segment and first + node.segment < epochs else None,
-            warmup=scaled_point(point_of("train.warmup", train.get("warmup", 0), train["batch_size"]), train["scale"]),  # config.yaml of old runs has none
+            # config.yaml of old runs has neither warmup nor test_every
+            warmup=scaled_point(point_of("train.warmup", train.get("warmup", 0), train["batch_size"]), train["scale"]),
             nesterov=node.nesterov,
             trainable_decay=node.trainable_decay,
-            test_every=train.get("test_every", 1),  # nor this
+            test_every=train.get("test_every", 1),
         )
     except ValueError as error:
         raise ConfigError(*_named_by_key(str(error).splitlines(), node, built, place)) from None
 
 
 def _first_epoch(node: StageNode, built: _Built, start: Start, place: str) -> int:
-    """The epoch of the schedule at which the stage begins: 0, or where the stage that it goes on from has ended."""
+    """The epoch of the schedule at which the stage begins.
+
+    It is 0 for a new schedule. A stage that continues an earlier one's schedule begins at the epoch
+    of `start`, or else where the earlier stage ended.
+
+    Raises:
+        ConfigError: the earlier stage has used up the training's epochs already.
+    """
     if not (start.resume or start.advance) or start.stage not in built.stages:
         return 0
     first = int(start.epoch) if start.epoch is not None else built.reached[start.stage]
@@ -210,7 +231,7 @@ def _first_epoch(node: StageNode, built: _Built, start: Start, place: str) -> in
 
 
 def _named_by_key(problems: list[str], node: StageNode, built: _Built, place: str) -> list[str]:
-    """What a recipe refuses, of train: a setting of the stage's own is named by the key that sets it."""
+    """A recipe's messages; the stage's own settings are named by the key that sets them."""
     own = [name for name in ("lr", "lr_schedule", "batch_size") if getattr(node, name) is not None]
     keys = {f"train.{name}=": f"{built.key(f'{place}.{name}')}=" for name in own}
     return [next((line.replace(old, new, 1) for old, new in keys.items() if line.startswith(old)), line) for line in problems]

@@ -1,14 +1,15 @@
-"""Problems of a configuration that need no component: values out of range, and options that the method does not use."""
+"""Checks that need no component: ranges of values, and options that the method does not use."""
 
 from typing import Any
 
 from runner.config.interpolation import Resolved
 
-OPTION_GROUPS = ("source", "allocate", "pick", "schedule", "start", "retrain")  # of which a method declares those that it uses
+# A method declares in `uses` which of these groups it refers to.
+OPTION_GROUPS = ("source", "allocate", "pick", "schedule", "start", "retrain")
 
 
 def check_values(values: dict[str, Any]) -> list[str]:
-    """A message for each single value that is out of its range."""
+    """A message for each value that is out of its range."""
     problems = []
     density, rule = values["density"], values["method"].get("density")
     name, why = values["method"].get("name"), values["method"].get("why", {})
@@ -30,7 +31,10 @@ def check_values(values: dict[str, Any]) -> list[str]:
 
 
 def check_options(resolved: Resolved) -> list[str]:
-    """A message for each option group that was set although the method does not use it, with the reason."""
+    """A message, with the reason, for each choice of options that does not fit the method.
+
+    These are option groups that it does not use, and invalid combinations of `start` and `retrain`.
+    """
     values, method = resolved.values, resolved.values["method"]
     declared, read = set(method.get("uses", ())), resolved.origins.groups_read("method") & set(OPTION_GROUPS)
     problems = _misdeclared(method["name"], declared, read)
@@ -51,12 +55,15 @@ def check_options(resolved: Resolved) -> list[str]:
 
 
 def _is_set(node: Any) -> bool:
-    """Whether a choice was made for an option group, other than to have none."""
+    """Whether an option group has a choice other than none (or `init`, the default of `start`)."""
     chosen = node.get("name", "given") if isinstance(node, dict) else node
     return chosen not in (None, "none", "init")
 
 
 def _misdeclared(name: str, declared: set[str], read: set[str]) -> list[str]:
-    """A message for each group where what a method declares (`uses`) is not what it refers to: a choice would be refused, or do nothing."""
+    """A message for each group that a method declares (`uses`) or refers to, but not both.
+
+    A choice of such a group would be refused or have no effect.
+    """
     lacking = [f"method.uses of method={name} lacks {group}, which the method refers to: add it" for group in sorted(read - declared)]
     return lacking + [f"method.uses of method={name} has {group}, which the method does not refer to: leave it out" for group in sorted(declared - read)]

@@ -40,23 +40,28 @@ def compose_config(overrides: list[str]) -> DictConfig:
 
 @dataclass
 class Composer:
-    """Configurations of many command lines: composed once for each combination of groups, values set on copies. Composing takes Hydra 50 to 100 ms.
+    """Composes the configurations of many command lines.
 
-    Groups that no other file touches (data set, net, training) are composed once for each choice of their own. What is no plain `group=name` or `key=value`,
-    and what goes wrong, is composed in full, so that messages are those of the command line.
+    Hydra takes 50 to 100 ms to compose one. Each combination of groups is composed once, and values
+    are set on copies. Groups that no other file touches (data set, net, training) are composed once
+    per choice of their own. Overrides other than `group=name` and `key=value`, and those with an
+    error, are composed in full, so that messages equal those of the command line.
     """
 
     bases: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)  # by groups
-    settings: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = field(default_factory=dict)  # by groups and values but density: also as plain dicts
+    # by all words but density: the configuration, and the same as plain dicts
+    settings: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = field(default_factory=dict)
     parsed: dict[str, tuple[str, Any]] = field(default_factory=dict)  # override -> key, value
 
     @cached_property
     def apart(self) -> set[str]:
-        """Groups whose part of a configuration depends on no other choice."""
+        """Groups whose part of the configuration is independent of all other choices."""
         return {group for group in ("dataset", "model", "train") if not touched(group)}
 
     def plain(self, words: list[str]) -> dict[str, Any]:
-        """The configuration of `words` as plain dicts, interpolations not resolved. Parts are shared between calls: look, do not change.
+        """The configuration of `words` as plain dicts, with interpolations unresolved.
+
+        Calls share parts of their results: do not modify them.
 
         Raises:
             ConfigError: as `compose_config`.
@@ -70,10 +75,10 @@ class Composer:
             return plain
         if not self._set(cfg, [word for word in words if word not in rest]):
             return OmegaConf.to_container(compose_config(words), resolve=False)  # type: ignore[return-value]
-        return {**plain, "density": cfg.density}  # as its type in runner/config/schema.py
+        return {**plain, "density": cfg.density}  # converted to its type in runner/config/schema.py
 
     def config(self, words: list[str]) -> DictConfig:
-        """As `compose_config`; the result is the caller's own."""
+        """As `compose_config`; the caller may modify the result."""
         if any(re.search(r"^[+~]|^hydra|[@$]", word) for word in words):
             return compose_config(words)
         chosen = {word: word.partition("=")[0] for word in words}
@@ -84,7 +89,7 @@ class Composer:
             for word in own:
                 cfg[chosen[word]] = copy.deepcopy(self._base(word)[chosen[word]])
         except ConfigError:
-            return compose_config(words)  # the message for all of them
+            return compose_config(words)  # for the message of the whole command line
         return cfg if self._set(cfg, [word for word in words if word not in groups]) else compose_config(words)
 
     def _base(self, *groups: str) -> DictConfig:
@@ -93,7 +98,7 @@ class Composer:
         return self.bases[groups]
 
     def _set(self, cfg: DictConfig, values: list[str]) -> bool:
-        """Set values as Hydra does after composing; False where it would complain or sweep."""
+        """Set values as Hydra does after composing; False where Hydra would fail or sweep."""
         try:
             for word in values:
                 if word not in self.parsed:
@@ -108,17 +113,24 @@ class Composer:
 
 
 def touched(group: str) -> bool:
-    """Whether a file outside `conf/<group>` sets keys of the group or chooses it, or one of its own writes elsewhere."""
+    """Whether a group's part of the configuration depends on other choices, or they depend on it.
+
+    It does if a file outside `conf/<group>` sets its keys or chooses it, or if one of its own files
+    sets keys elsewhere.
+    """
     outside = [path for path in CONF.rglob("*.yaml") if path.parent.name not in (group, "table", "figure")]
     inside = (path.read_text() for path in (CONF / group).glob("*.yaml"))
     return any(re.search(rf"^{group}:|/{group}\b", path.read_text(), re.MULTILINE) for path in outside) or any("@package" in text for text in inside)
 
 
 def method_names() -> list[str]:
-    """Methods that have a configuration."""
+    """Names of the methods in conf/method, sorted."""
     return sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 
 
 def has_method(name: str) -> bool:
-    """Whether `method=name` can be chosen; theory experiments, which prune nothing, are in a folder of their own: theory/recovery."""
+    """Whether `method=name` can be chosen.
+
+    Theory experiments, which prune nothing, have a folder of their own: theory/recovery.
+    """
     return (CONF / "method" / f"{name}.yaml").is_file()

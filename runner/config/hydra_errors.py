@@ -1,4 +1,7 @@
-"""Hydra's and OmegaConf's errors in one sentence: the key, the value, the choices, the nearest spelling. No torch here."""
+"""Translate errors of Hydra and OmegaConf into one message each.
+
+A message has the key, the value, the choices and the nearest spelling. No torch is imported here.
+"""
 
 import re
 import traceback
@@ -15,7 +18,10 @@ from runner.errors import ConfigError, nearest, one_of
 
 
 def translate(error: Exception, conf: str, words: list[str]) -> str | None:
-    """One message for an error of the command line `words`, None for anything else (a bug deserves its traceback)."""
+    """The message for an error in the command line `words`.
+
+    Returns None for any other error: a bug keeps its traceback.
+    """
     if isinstance(error, ConfigError):
         return "\nerror: ".join(error.messages)
     if isinstance(error, OverrideParseException):
@@ -42,10 +48,10 @@ def _raised_by_hydra(error: Exception) -> bool:
 
 
 def refuse_key_changes(words: list[str]) -> None:
-    """Refuse overrides that add or delete keys: every key that anything reads is there already.
+    """Refuse overrides that add or delete keys: the code reads existing keys only.
 
     Raises:
-        ConfigError: naming them.
+        ConfigError: with a message for each such override.
     """
     wrong = [word for word in words if re.match(r"(\+|~)", word) and not word.lstrip("+~").startswith("hydra")]
     if wrong:
@@ -53,7 +59,7 @@ def refuse_key_changes(words: list[str]) -> None:
 
 
 def _wrong_value(key: str, text: str) -> str:
-    """OmegaConf's complaint about a value, in our words."""
+    """The message for a value that OmegaConf refuses."""
     wanted = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false", "String": "a word"}
     found = re.match(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text)
     return f"{key}={found[1]} must be {wanted.get(found[2], found[2])}" if found else f"{key}: {text}"
@@ -70,19 +76,21 @@ def _unknown_choice(error: MissingConfigException, conf: str, words: list[str]) 
 
 
 def _unknown_key(key: str, conf: str, words: list[str]) -> str:
-    keys = _all_keys(conf, [word for word in words if word.partition("=")[0] != key])  # a folder of conf that is no group of a run cannot be composed
+    # `key` can be a folder of conf that is no group of a run; composing it would fail
+    keys = _all_keys(conf, [word for word in words if word.partition("=")[0] != key])
     parent, _, last = key.rpartition(".")
     siblings = [k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == parent]
     if siblings:
         shown = ", ".join(siblings)
-        elsewhere = [k for k in keys if k.rpartition(".")[2] == last]  # lr_schedule is train.lr_schedule
+        # the same name under another key: for lr_schedule, train.lr_schedule
+        elsewhere = [k for k in keys if k.rpartition(".")[2] == last]
         guess = f"; did you mean {elsewhere[0]!r}?" if elsewhere else nearest(last, siblings) or nearest(key, keys)
         return f"{key} is not a key; {parent or 'the top level'} has: {shown}{guess}"
     return f"{key} is not a key{nearest(key, keys)}; see --cfg job for all of them"
 
 
 def _unknown_hydra_key(key: str, conf: str, words: list[str]) -> str:
-    """A launcher's options are its file's keys; all others are Hydra's own."""
+    """The message for an unknown `hydra.` key; for a launcher it lists the keys of its file."""
     name = next((word.partition("=")[2] for word in reversed(words) if word.startswith("hydra/launcher=")), None)
     path = Path(conf, "hydra", "launcher", f"{name}.yaml")
     if not key.startswith("hydra.launcher.") or not path.is_file():
@@ -93,7 +101,7 @@ def _unknown_hydra_key(key: str, conf: str, words: list[str]) -> str:
 
 
 def _all_keys(conf: str, words: list[str]) -> list[str]:
-    """Every key, dotted, of the configuration that the groups among `words` choose."""
+    """All dotted keys of the configuration that the groups among `words` select."""
     groups = {path.name for path in Path(conf).iterdir() if path.is_dir()}
     chosen = [word for word in words if word.partition("=")[0] in groups and "," not in word]
     GlobalHydra.instance().clear()

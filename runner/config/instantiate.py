@@ -1,6 +1,8 @@
-"""From configuration nodes to components: frozen dataclasses of our own packages, every option checked by name and type before anything runs.
+"""Build components, which are frozen dataclasses of our own packages, from configuration nodes.
 
-Hydra's own `instantiate` would admit any importable callable and reports one problem at a time; this admits what declares a tag and reports all.
+Every option is checked by name and type before anything runs. Hydra's own `instantiate` accepts any
+importable callable and reports one problem at a time. Here, only classes that declare a tag are
+accepted, and all problems are reported.
 """
 
 from collections.abc import Mapping
@@ -15,14 +17,19 @@ from runner.spec.identity import tag_of
 
 
 def construct(node: Any, key: str, alias: Alias = same) -> Any:
-    """The component that a resolved node describes: `_target_` is the tag of a dataclass, the other keys are its fields; nested nodes likewise.
+    """The component that a resolved node describes.
+
+    `_target_` is the tag of a dataclass, and the other keys are its fields. Nested nodes are built
+    likewise.
 
     Args:
-        node: plain dicts, lists and scalars; anything without `_target_` is returned as it is, built inside.
-        key: where the node stands in the configuration, for messages.
+        node: plain dicts, lists and scalars. Dicts and lists without `_target_` remain dicts and
+            lists, with the nodes inside them built.
+        key: where the node is in the configuration, for messages.
 
     Raises:
-        ConfigError: every problem found: unknown class or option, missing option, value of the wrong type, value refused by the class.
+        ConfigError: every problem found: unknown class or option, missing option, value of the
+            wrong type, value refused by the class.
     """
     if isinstance(node, list):
         return [construct(item, f"{key}.{i}", alias) for i, item in enumerate(node)]
@@ -35,7 +42,7 @@ def construct(node: Any, key: str, alias: Alias = same) -> Any:
 
 
 def build(cls: type, options: Mapping[str, Any], key: str, alias: Alias = same) -> Any:
-    """A component of the class `cls`. Components and dataclasses of options within it are built likewise.
+    """A component of the class `cls`, with the components and dataclasses among its options.
 
     Raises:
         ConfigError: every problem found.
@@ -46,10 +53,10 @@ def build(cls: type, options: Mapping[str, Any], key: str, alias: Alias = same) 
 
 
 def _require_tags(component: Any, key: str) -> None:
-    """Refuse what could not be hashed later, when the run's identity is made.
+    """Refuse a component that the run's identity could not hash.
 
     Raises:
-        ConfigError: the class of the component, or of options within it, declares no tag of its own.
+        ConfigError: the class of the component, or of options in it, declares no tag of its own.
     """
     try:
         tag_of(type(component))
@@ -64,7 +71,7 @@ def locate(tag: str, key: str) -> type:
     """The component class that declares `tag`.
 
     Raises:
-        ConfigError: none does, or it is no dataclass.
+        ConfigError: no class declares it, the class cannot be imported, or it is no dataclass.
     """
     try:
         cls = find_class(tag)

@@ -1,8 +1,8 @@
-"""References within a configuration, `${method.score}`, replaced once; what was replaced is kept as origins.
+"""Resolve references within a configuration, such as `${method.score}`, and record their origins.
 
-OmegaConf parses the grammar of every reference anew, which took five sixths of the time of building a
-run (measured). References that are plain paths are followed here, each node once. Anything else, such
-as a resolver or an escape, is left to OmegaConf.
+OmegaConf parses every reference each time, which took five sixths of the time to build a run
+(measured). This module follows references that are plain paths and resolves each node once.
+Everything else, such as resolvers and escapes, is left to OmegaConf.
 """
 
 import re
@@ -16,30 +16,32 @@ from omegaconf.errors import OmegaConfBaseException
 from runner.errors import ConfigError
 from runner.paths import CONF
 
-REFERENCE = re.compile(r"\$\{(\w[\w.]*)\}")  # a plain path; one that begins with a dot is relative, and OmegaConf's
+# A plain path. A relative path, which begins with a dot, is left to OmegaConf.
+REFERENCE = re.compile(r"\$\{(\w[\w.]*)\}")
 NOT_PART_OF_A_RUN = ("env", "logger")
 
 
 @dataclass(frozen=True)
 class Origins:
-    """Which key sets the value that stands at a place of a resolved configuration.
+    """Which key sets the value at each place of a resolved configuration.
 
     Args:
-        whole: place -> the place that it refers to, where a value is one reference and nothing else.
-        read: place of a value -> every place that it refers to, within a longer text too.
+        whole: place -> the place that it refers to, for values that consist of one reference.
+        read: place of a value -> all places that it refers to, also from within a longer text.
     """
 
     whole: Mapping[str, str]
     read: Mapping[str, tuple[str, ...]]
 
     def key(self, place: str) -> str:
-        """The key by which a user sets what stands at `place`.
+        """The key by which a user sets the value at `place`.
 
-        `method.stages.1.pruner` is `${method.pruner}` and `method.pruner.score` is `${method.score}`, so the
-        batches at method.stages.1.pruner.score.batches are set as method.score.batches.
+        Example: `method.stages.1.pruner` is `${method.pruner}` and `method.pruner.score` is
+        `${method.score}`, so method.score.batches sets the value at
+        method.stages.1.pruner.score.batches.
         """
         end = 0
-        while end >= 0:  # from the outermost place that it lies in to itself
+        while end >= 0:  # over the places that contain it, the outermost first, then itself
             end = place.find(".", end + 1)
             above = place if end < 0 else place[:end]
             if above in self.whole:
@@ -47,31 +49,31 @@ class Origins:
         return place
 
     def groups_read(self, place: str) -> set[str]:
-        """Top-level keys that the values below `place` refer to."""
+        """Top-level keys to which the values at and below `place` refer."""
         inside = (targets for at, targets in self.read.items() if at == place or at.startswith(f"{place}."))
         return {target.partition(".")[0] for targets in inside for target in targets}
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A run's part of a configuration, without references, and where its values come from."""
+    """A run's part of a configuration with references replaced, and the origins of its values."""
 
     values: dict[str, Any]
     origins: Origins
 
     @property
     def reads_seed(self) -> bool:
-        """Whether anything but the seed itself depends on the seed."""
+        """Whether any other value refers to the seed."""
         return any("seed" in targets for targets in self.origins.read.values())
 
 
 def resolve(raw: Mapping[str, Any]) -> Resolved:
-    """The run's part of a configuration with its references replaced; `env` and `logger` are left out.
+    """Replace the references in a run's part of a configuration (all but `env` and `logger`).
 
-    Values that several places refer to are one object: look, do not change.
+    Places that refer to the same value share one object: do not modify it.
 
     Raises:
-        ConfigError: a reference to what there is not, or in a circle.
+        ConfigError: a reference to a missing key, or a circular reference.
     """
     walk = _Walk(raw)
     values = {key: walk.value(key, node) for key, node in raw.items() if key not in NOT_PART_OF_A_RUN}
@@ -89,11 +91,11 @@ class _Walk:
         self.open: list[str] = []  # places that are being resolved
         self.whole: dict[str, str] = {}
         self.read: dict[str, tuple[str, ...]] = {}
-        self.absent: dict[str, list[str]] = {}  # what there is not -> the places that refer to it
-        self.tree: DictConfig | None = None  # for what OmegaConf has to resolve
+        self.absent: dict[str, list[str]] = {}  # missing key -> the places that refer to it
+        self.tree: DictConfig | None = None  # made when OmegaConf has to resolve a value
 
     def value(self, place: str, node: Any) -> Any:
-        """What stands at `place`, resolved."""
+        """The resolved value of `node`, which is at `place`."""
         if isinstance(node, str):
             return self._text(place, node) if "${" in node else node
         if not isinstance(node, (dict, list)):
@@ -123,7 +125,10 @@ class _Walk:
         return self.done[place]
 
     def _target(self, target: str, asker: str) -> Any:
-        """What a reference of `asker` names; references on the way to it are followed."""
+        """The value at `target`; references along the path are followed.
+
+        A missing `target` is recorded for `asker`, the place that refers to it.
+        """
         node: Any = self.raw
         place = ""
         for word in target.split("."):
@@ -147,10 +152,14 @@ class _Walk:
 
 
 def _absent(key: str, places: list[str], raw: Mapping[str, Any]) -> str:
-    """For a reference to what a group's choice lacks: method.score, where a portrait reads it and the method ranks no weights."""
+    """The message for references to `key`, which a group's choice lacks.
+
+    Example: a portrait reads method.score, and the chosen method ranks no weights.
+    """
     group, _, inner = key.partition(".")
     askers = [f"{name}={_name(raw[name])}" for name in dict.fromkeys(place.partition(".")[0] for place in places) if isinstance(raw[name], dict)]
-    files = {path.stem: OmegaConf.load(path) for path in sorted((CONF / group).glob("*.yaml"))}  # of the group's package, or of the global one
+    files = {path.stem: OmegaConf.load(path) for path in sorted((CONF / group).glob("*.yaml"))}
+    # a file writes its keys in the group's package (`inner`) or in the global one (`key`)
     having = [name for name, file in files.items() if any(OmegaConf.select(file, written) is not None for written in (inner, key))]
     lacking = f"{group}={_name(raw[group])}" if isinstance(raw.get(group), dict) else group
     asker = " and ".join(askers) or places[0]

@@ -21,11 +21,11 @@ def named_schedule(name: str, key: str) -> LrSchedule:
     """The schedule that a file of conf/lr_schedule describes.
 
     Args:
-        name: of the file, without its ending.
+        name: the file's name without its suffix.
         key: the key that sets the name, for messages.
 
     Raises:
-        ConfigError: there is no such file, or what it says is no schedule.
+        ConfigError: there is no such file, or it describes no component.
     """
     try:
         return _read(name)
@@ -36,7 +36,7 @@ def named_schedule(name: str, key: str) -> LrSchedule:
 
 @cache
 def _read(name: str) -> LrSchedule:
-    """The component of a file: frozen, so one object serves every recipe (a plan builds thousands)."""
+    """The component of a file. It is frozen, so the thousands of recipes of a plan share it."""
     node = OmegaConf.to_container(OmegaConf.load(CONF / FOLDER / f"{name}.yaml"))
     found: LrSchedule = construct(node, f"conf/{FOLDER}/{name}.yaml")
     return found

@@ -1,17 +1,18 @@
-"""Repeated stages: `repeat` in a method's YAML becomes as many stages as its schedule has densities.
+"""Expand `repeat` in a method's YAML into rounds of stages, one round for each density.
 
-Iterative pruning is then a chain of cached stages:
+Iterative pruning thereby becomes a chain of cached stages:
 
-    - repeat: ${method.levels}   # a component, density -> falling densities: one round for each
+    - repeat: ${method.levels}   # a component: density -> falling densities, one for each round
       stages: [{name: prune, ...}, {name: train, masks: prune, ...}]
       last: {train: {data: null}}   # what differs in the last round
 
-gives prune1, train1, prune2, train2, ... A name of the group means this round's stage, or the round
-before's when that comes later; `previous` is the stage just before, in the first round the one before
-the group. After the group its names mean the last round's.
+gives prune1, train1, prune2, train2, ... Within the group, a stage's name refers to the stage of
+this round, or of the previous round if this round's comes later. After the group it refers to the
+stage of the last round. `previous` is the stage directly before; for the first stage of the first
+round it is the stage before the group.
 
-`pruned` is the last stage so far that prunes or searches, whatever its name: what is measured of a
-finished mask, for every method (conf/portrait), reads it.
+`pruned` is the latest stage that prunes or searches, whatever its name. Measurements of the final
+mask, which work for every method (conf/portrait), refer to it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,14 +31,14 @@ Node = dict[str, Any]  # a stage as YAML writes it, resolved
 
 @dataclass(frozen=True)
 class Placed:
-    """A stage and where it is written in the resolved configuration."""
+    """A stage and its place in the resolved configuration."""
 
     place: str
     node: Node
 
 
 def placed(items: Sequence[Any], place: str) -> Iterator[Placed]:
-    """The stages of a list, of which some may be lists themselves: stage lists are composed from shared parts."""
+    """The stages of a list. Items may be lists: stage lists are composed from shared parts."""
     for i, item in enumerate(items):
         if isinstance(item, list):
             yield from placed(item, f"{place}.{i}")
@@ -46,17 +47,18 @@ def placed(items: Sequence[Any], place: str) -> Iterator[Placed]:
 
 
 def expand_rounds(items: Sequence[Placed], density: float | None, scale: float, alias: Alias) -> list[Placed]:
-    """The stages with every `repeat` spelled out.
+    """The stages with every `repeat` expanded into rounds.
 
     Args:
-        scale: multiplies `rounds` of a schedule that counts them: they are a duration.
-        alias: where a value stands -> the key that sets it, for messages.
+        density: the run's, from which a schedule computes those of the rounds.
+        scale: multiplies the `rounds` of a schedule that has them, since they are a duration.
+        alias: place of a value -> the key that sets it, for messages.
 
     Raises:
-        ConfigError: a schedule that cannot be built, or no density to go down to.
+        ConfigError: a schedule that cannot be built, or no density.
     """
     made: list[Placed] = []
-    names: dict[str, str] = {}  # of a group -> of its stage so far
+    names: dict[str, str] = {}  # name as written -> name of the latest stage made from it
     for item in items:
         if "repeat" not in item.node:
             names[item.node.get("name", "")] = item.node.get("name", "")
@@ -77,14 +79,14 @@ def expand_rounds(items: Sequence[Placed], density: float | None, scale: float, 
 def _densities(node: Node, density: float | None, scale: float, key: str, alias: Alias) -> list[float]:
     if density is None:
         raise ConfigError("density is missing: rounds of pruning go down to the density that you give, e.g. density=0.1 keeps a tenth of the weights")
-    if type(node.get("rounds")) is int:  # what is none, the component refuses
+    if type(node.get("rounds")) is int:  # the component refuses other types
         node = {**node, "rounds": scaled(node["rounds"], scale)}
     densities: list[float] = construct(node, key, alias)(density)
     return densities
 
 
 def _renamed(node: Node, names: dict[str, str], made: list[Placed]) -> Node:
-    """References to stages by the names that they have got."""
+    """The stage with its references to other stages replaced by the names of the stages made."""
     before = made[-1].node["name"] if made else "init"
     pruned = next((stage.node["name"] for stage in reversed(made) if stage.node.get("kind") in ("prune", "search")), PRUNED)
     known = {**names, PREVIOUS: before, PRUNED: pruned}

@@ -1,4 +1,4 @@
-"""From a composed configuration to what a command asks for."""
+"""Build a command's `RunRequest` and `Environment` from a composed configuration."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from runner.spec.request import Environment, RunRequest, SavedConfig
 
 
 def read_request(cfg: DictConfig) -> RunRequest:
-    """The run that `cfg` describes, on the machine that it describes.
+    """The run and the environment that `cfg` describes.
 
     Raises:
         ConfigError: as `build_run`.
@@ -37,7 +37,7 @@ def environment_of(cfg: DictConfig) -> Environment:
 
 
 def environment(words: list[str]) -> Environment:
-    """The machine that a command line asks for by its `env.*` words; the others do not matter.
+    """The environment that a command line's `env.*` words select; other words are ignored.
 
     Raises:
         ConfigError: an unknown key of env, or a value of the wrong type.

@@ -1,8 +1,8 @@
-"""Types of the configuration, for Hydra: a value of the wrong type or an unknown key stops at the command line.
+"""Types of the configuration for Hydra, which refuses unknown keys and values of the wrong type.
 
-Values live in conf/*.yaml, each with its source; the types of a component's options are those of the dataclass whose tag its `_target_` is
-(runner/config/instantiate.py).
-No torch here: `--help` and `--cfg` must stay fast.
+The values are in conf/*.yaml, each with its source. The types of a component's options are those of
+the dataclass whose tag is its `_target_` (runner/config/instantiate.py). No torch is imported here,
+so that `--help` and `--cfg` stay fast.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from omegaconf import MISSING
 
 @dataclass
 class TrainConfig:
-    """A paper's training settings; durations are the paper's and are multiplied by `scale`."""
+    """A paper's training settings. Its durations are multiplied by `scale`."""
 
     name: str = MISSING
     epochs: int = MISSING
@@ -31,7 +31,7 @@ class TrainConfig:
 
 @dataclass
 class EnvConfig:
-    """The machine; never part of an identity."""
+    """Settings of the machine; never part of an identity."""
 
     device: str = MISSING
     threads: int | None = None
@@ -46,7 +46,7 @@ class EnvConfig:
 
 @dataclass
 class Config:
-    """A whole run."""
+    """The whole configuration of a run."""
 
     dataset: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
@@ -67,5 +67,5 @@ class Config:
 
 
 def register() -> None:
-    """Tell Hydra about the types; conf/config.yaml takes them as `schema`."""
+    """Register the types with Hydra; conf/config.yaml refers to them as `schema`."""
     ConfigStore.instance().store(name="schema", node=Config)

@@ -1,4 +1,4 @@
-"""A stage as YAML writes it, typed."""
+"""A stage of a method's or portrait's YAML as typed dataclasses."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,7 +10,12 @@ from runner.config.typed import Alias
 
 @dataclass(frozen=True)
 class StartNode:
-    """Where a stage's weights come from: `init`, `reinit` or an earlier stage, at its end or after `rewind`."""
+    """Where a stage's weights come from (runner/spec/run.py, `Start`).
+
+    Args:
+        from_: `init`, `reinit` or an earlier stage.
+        rewind: the point in that stage's training, e.g. 10ep or 2000it; None = its end.
+    """
 
     from_: str = "init"
     rewind: int | str | None = None
@@ -23,15 +28,15 @@ class StageNode:
     """One entry of a method's or portrait's `stages`.
 
     Args:
-        pruner: the component of a prune stage; of a stage that trains, what acts during the training.
+        pruner: the component of a prune stage; in a stage that trains, it acts during the training.
         measure: the component of a measure stage.
         data: synthetic images to train on instead of the data set's.
-        weights: with a value the stage loads weights and does not train.
-        density: what it prunes to; as a rule the run's.
-        round: which round of a repeated group it is.
-        epochs, lr, lr_schedule, batch_size: instead of train's.
-        segment: epochs after which it ends, of a longer schedule.
-        given: what has to have a value; without one the stage is left out.
+        weights: if set, the stage loads these weights and does not train.
+        density: the density that it prunes to; the run's unless set.
+        round: its round, in a repeated group.
+        epochs, lr, lr_schedule, batch_size: replace those of `train`.
+        segment: epochs after which the stage ends, within a longer schedule.
+        given: if null, the stage is left out.
     """
 
     name: str
@@ -57,23 +62,23 @@ class StageNode:
 
     @property
     def component(self) -> Any:
-        """The node of its pruner or measurement, None where it has none."""
+        """The node of its pruner or measurement; None if it has none."""
         return self.measure if self.kind == "measure" else self.pruner
 
     @property
     def slot(self) -> str:
-        """The key of its component."""
+        """The key of its component: `pruner` or `measure`."""
         return "measure" if self.kind == "measure" else "pruner"
 
     @property
     def reads(self) -> set[str]:
-        """Names of the stages that it reads."""
+        """Names of the stages that it reads, `init` and `reinit` included."""
         start = self.start.from_ if self.start else "init"
         return {name for name in (start, self.masks, *self.needs) if name}
 
 
 def read_stage(stage: Placed, density: float | None, alias: Alias) -> StageNode:
-    """The stage, its keys checked by name and type; components are left as they are written.
+    """The stage, with its keys checked by name and type. Its components are not built.
 
     Args:
         density: the run's.

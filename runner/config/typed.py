@@ -1,7 +1,9 @@
-"""From plain dicts to frozen dataclasses: every field checked by name and type, every problem told at once.
+"""Build frozen dataclasses from plain dicts, with every field checked by name and type.
 
-Used for components (runner/config/instantiate.py) and for what tables and figures say (runner/suites). A class that is written in several forms has a class
-method `from_plain(value, key)` that makes it: of a short form, or as the subclass that the value's keys ask for.
+All problems are reported at once. Components (runner/config/instantiate.py) and the files of tables
+and figures (runner/suites) are built this way. A class with several written forms has a class
+method `from_plain(value, key)`, which builds it from a short form, or builds the subclass that the
+value's keys select.
 """
 
 import types
@@ -15,17 +17,19 @@ from runner.errors import ConfigError, nearest
 EXCERPT = 80  # characters of a value in a message
 
 T = TypeVar("T")
-Alias = Callable[[str], str]  # where a node stands -> the key by which a user sets it, if it was interpolated from elsewhere
-Fallback = Callable[[Any, str, Alias], Any]  # a value whose annotation is no plain type, its key -> what it stands for
+# Place of a node -> the key by which a user sets it; they differ if the node was interpolated.
+Alias = Callable[[str], str]
+# Builds a value whose annotation is no plain type: (value, key, alias) -> object.
+Fallback = Callable[[Any, str, Alias], Any]
 
 
 def same(key: str) -> str:
-    """No alias: an option is named after the place where it was found."""
+    """The identity alias: messages name an option by its place."""
     return key
 
 
 def refuse(value: Any, key: str, alias: Alias) -> Any:
-    """No value but those of plain types and dataclasses.
+    """The fallback that accepts plain types and dataclasses only.
 
     Raises:
         ConfigError: always.
@@ -34,17 +38,18 @@ def refuse(value: Any, key: str, alias: Alias) -> Any:
 
 
 def build(cls: type[T], options: Mapping[str, Any], key: str, alias: Alias = same, fallback: Fallback = refuse) -> T:
-    """An instance of the dataclass `cls`; fields that are dataclasses themselves are built from plain dicts.
+    """An instance of the dataclass `cls`; fields that are dataclasses are built from plain dicts.
 
     Args:
-        options: field -> value, plain dicts, lists and scalars.
-        key: where they stand, for messages; empty at the top of a file.
-        fallback: for values whose annotation is a Protocol, a Callable or Any.
+        options: field -> value: plain dicts, lists and scalars.
+        key: where they are in the configuration, for messages; empty at the top of a file.
+        fallback: builds values whose annotation is a Protocol, a Callable or Any.
 
     Raises:
-        ConfigError: every problem found: unknown or missing field, value of the wrong type, value refused by the class.
+        ConfigError: every problem found: unknown or missing field, value of the wrong type, value
+            refused by the class.
     """
-    hints, known = _declared(cls)  # type: ignore[arg-type]  # mypy takes a generic type for unhashable
+    hints, known = _declared(cls)  # type: ignore[arg-type]  # mypy: a generic type is unhashable
     problems: list[str] = []
     values: dict[str, Any] = {}
     for name, value in options.items():
@@ -68,26 +73,32 @@ def build(cls: type[T], options: Mapping[str, Any], key: str, alias: Alias = sam
 
 @cache
 def _declared(cls: type) -> tuple[dict[str, Any], dict[str, Field[Any]]]:
-    """Field -> its type, and key -> field; `from_` is the key `from`. Kept for each class: evaluating annotations takes longer than all the rest."""
+    """The types by field name, and the fields by key (`from` is the key of `from_`).
+
+    Cached for each class, since evaluating the annotations takes most of the time of `build`.
+    """
     return get_type_hints(cls), {f.name.removesuffix("_"): f for f in fields(cls) if f.init}
 
 
 def below(key: str, name: object) -> str:
-    """The key of what stands under `key`."""
+    """The key of `name` within `key`."""
     return f"{key}.{name}" if key else str(name)
 
 
 def excerpt(value: Any) -> str:
-    """A value for a message, of a long one its beginning."""
+    """The text of a value for a message, cut to EXCERPT characters."""
     text = repr(value)
     return text if len(text) <= EXCERPT else f"{text[: EXCERPT - 3]}..."
 
 
 def coerce(value: Any, hint: Any, key: str, alias: Alias = same, fallback: Fallback = refuse) -> Any:
-    """`value` as the annotated type: ints become floats, lists tuples, dicts dataclasses; everything else must fit already.
+    """Convert `value` to the annotated type.
+
+    Ints become floats, lists become tuples and dicts become dataclasses. Any other value must have
+    the type already.
 
     Raises:
-        ConfigError: it does not fit.
+        ConfigError: the value has another type.
     """
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if value is None and type(None) in options:
@@ -118,12 +129,19 @@ def coerce(value: Any, hint: Any, key: str, alias: Alias = same, fallback: Fallb
 
 
 def _fits(hint: Any, value: list[Any] | tuple[Any, ...]) -> bool:
-    """Whether a list is as long as its annotation says: tuple[float, float] has two items, tuple[float, ...] any number."""
+    """Whether a list has the length that its annotation requires.
+
+    tuple[float, float] requires two items; tuple[float, ...] allows any number.
+    """
     return not get_args(hint) or get_args(hint)[-1] is Ellipsis or len(get_args(hint)) == len(value)
 
 
 def _each(items: list[tuple[str, Any]], hint: Any, alias: Alias, fallback: Fallback) -> list[Any]:
-    """Values of one type with their keys, coerced; every problem of mappings told, of plain values the first."""
+    """Convert (key, value) pairs to one type.
+
+    Raises:
+        ConfigError: every problem up to and including the first in a value that is no dict.
+    """
     found: list[Any] = []
     problems: list[str] = []
     for key, value in items:

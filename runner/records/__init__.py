@@ -1,1 +1,1 @@
-"""Where the record of a run is, how it is read, and what it says of its origin."""
+"""Locating and reading the records of runs, and their provenance."""

@@ -1,4 +1,7 @@
-"""Where the record of a run is, and the state of a run. `result.json` is written last: a run without it is not done."""
+"""Locate the record of a run and determine the run's state.
+
+`result.json` is written last: a run without it is not done.
+"""
 
 import json
 from collections.abc import Iterator
@@ -12,12 +15,15 @@ STATES = ("done", "running", "failed", "interrupted", "stopped", "new")
 
 
 def record_path(results_dir: Path, run_id: str) -> Path:
-    """Where the run's record is, once it is done."""
+    """The path of a run's record, which exists once the run is done."""
     return results_dir / "runs" / run_id / "result.json"
 
 
 def state(results_dir: Path, run_id: str) -> str:
-    """One of STATES. A run whose status says running although no process holds its lock was interrupted."""
+    """The state of a run, one of STATES.
+
+    A run is interrupted if its status file has `running` but no process holds its lock.
+    """
     path = record_path(results_dir, run_id)
     if path.is_file():
         return "done"
@@ -31,18 +37,21 @@ def state(results_dir: Path, run_id: str) -> str:
 
 
 def all_records(results_dir: Path) -> Iterator[dict[str, Any]]:
-    """Every record under a directory of results, by run id: an estimate made of them does not depend on the disk."""
+    """Every record in a results directory, ordered by run id.
+
+    The fixed order makes estimates from the records independent of the file system's.
+    """
     for path in sorted(results_dir.glob("runs/*/result.json")):
         yield json.loads(path.read_text())
 
 
 def results_roots(results_dir: Path) -> list[Path]:
-    """Where records are looked up: this machine's results first, then those that we ship."""
+    """The directories to search for records: this machine's results, then the published ones."""
     return [results_dir, PUBLISHED]
 
 
 def find_record(run_id: str, results_dir: Path) -> dict[str, Any] | None:
-    """The record of a run, from this machine's results or from those that we ship."""
+    """The record of a run from the `results_roots`; None if no root has it."""
     for root in results_roots(results_dir):
         path = root / "runs" / run_id / "result.json"
         if path.is_file():

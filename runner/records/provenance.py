@@ -1,4 +1,4 @@
-"""Where a number comes from: the code, versions of packages, device and determinism."""
+"""Provenance of a number: code, package versions, device and determinism settings."""
 
 import platform
 import shlex
@@ -14,11 +14,11 @@ import torch
 from runner.paths import ROOT
 
 PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn", "pyhessian")
-CODE = ("run.py", "runner", "models", "pruners", "conf")  # what a number can depend on
+CODE = ("run.py", "runner", "models", "pruners", "conf")  # paths that can influence a number
 
 
 def device_name(device: torch.device) -> str:
-    """The processor's own name."""
+    """The name of the GPU, or of the CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
@@ -27,10 +27,10 @@ def device_name(device: torch.device) -> str:
 
 
 def provenance(device: torch.device, processes: int) -> dict[str, Any]:
-    """What a number's origin is: code, versions, device, determinism. Collected anew by every run.
+    """The provenance of a run's numbers: code, versions, device and determinism settings.
 
     Args:
-        processes: that train together.
+        processes: number of processes that train together.
     """
     return {
         **git_state(),
@@ -53,7 +53,10 @@ def provenance(device: torch.device, processes: int) -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any]:
-    """`git_sha` and `git_dirty` of the code that runs, a new method's untracked files included; null outside a checkout."""
+    """`git_sha` and `git_dirty` of the running code; None outside a checkout.
+
+    Untracked files, such as those of a new method, make the code dirty.
+    """
 
     def git(*words: str) -> str | None:
         try:
@@ -62,6 +65,7 @@ def git_state() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
-    inside = git("rev-parse", "--show-toplevel") == str(ROOT)  # an installed wheel may lie inside somebody else's checkout
+    # an installed wheel can be inside another project's checkout
+    inside = git("rev-parse", "--show-toplevel") == str(ROOT)
     status = git("status", "--porcelain", "--", *CODE) if inside else None
     return {"git_sha": git("rev-parse", "HEAD") if inside else None, "git_dirty": None if status is None else bool(status)}

@@ -1,4 +1,4 @@
-"""A finished run as figures read it: its record, series.json, and the epochs of its last training (metrics.jsonl)."""
+"""Read a finished run for figures: its record, series.json and metrics.jsonl."""
 
 import json
 from collections.abc import Sequence
@@ -9,22 +9,29 @@ from typing import Any
 from runner.errors import ConfigError
 from runner.records.find import results_roots
 
-HISTORY = "history."  # what keys of the history begin with
+HISTORY = "history."  # prefix of the history's keys
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run: its record, and its lists of numbers: those for pictures, and `history.KEY` of its last training."""
+    """A finished run.
+
+    Args:
+        record: the content of result.json.
+        series: lists of numbers: those of series.json, and `history.KEY` of the last training.
+    """
 
     record: dict[str, Any]
     series: dict[str, list[Any]] = field(default_factory=dict)
 
     def tells(self, keys: Sequence[str]) -> bool:
-        """Whether it has a history if `keys` ask for one: records that we ship may come without."""
+        """Whether the run has a history, or `keys` need none. Published records can lack it."""
         return not any(key.startswith(HISTORY) for key in keys) or any(key.startswith(HISTORY) for key in self.series)
 
     def number(self, key: str, item: int | None = None) -> Any:
-        """A number of the record or its report, None where that has null; of a list, its `item`. A search has its overlap both at its end and by epoch.
+        """A number of the record or its report, None for null; with `item`, an item of `numbers`.
+
+        A key can have a number and a list: a search has its overlap at its end and by epoch.
 
         Raises:
             ConfigError: the run has no such number.
@@ -34,7 +41,7 @@ class FinishedRun:
         return self._first(key, self.record, self.record["report"])
 
     def numbers(self, key: str) -> list[Any]:
-        """A list of numbers.
+        """A list of numbers of the series, the record or its report.
 
         Raises:
             ConfigError: the run has no such list.
@@ -50,7 +57,7 @@ class FinishedRun:
 
 
 def find_run(run_id: str, results_dir: Path) -> FinishedRun | None:
-    """A finished run, from this machine's results or from those that we ship."""
+    """A finished run from the `results_roots`; None if no root has it."""
     for root in results_roots(results_dir):
         folder = root / "runs" / run_id
         if (folder / "result.json").is_file():
@@ -60,7 +67,10 @@ def find_run(run_id: str, results_dir: Path) -> FinishedRun | None:
 
 
 def _history(path: Path) -> dict[str, list[Any]]:
-    """`history.KEY` -> its values over the epochs of the last stage that trained, None where a number was not finite."""
+    """`history.KEY` -> its values by epoch of the last stage that trained.
+
+    A value is None where the number was not finite.
+    """
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     last = [row for row in rows if row["stage"] == rows[-1]["stage"]]
     return {f"{HISTORY}{key}": [row[key] for row in last] for key in (last[0] if last else ())}

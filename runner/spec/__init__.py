@@ -1,1 +1,1 @@
-"""What is run, frozen: runs, stages, recipes, their identity, durations and random streams."""
+"""Frozen descriptions of runs, stages and recipes; identities, durations and random streams."""

@@ -1,4 +1,4 @@
-"""Durations: epochs and points in training as YAML writes them, and how a shorter run scales them."""
+"""Parse durations (epochs and points in training) and scale them for shorter runs."""
 
 import re
 
@@ -6,20 +6,23 @@ from pruners.base import PAPER_IMAGES
 
 
 def scaled(duration: int, scale: float) -> int:
-    """A paper's whole epochs on a shorter run: duration * scale, at least 1; zero stays zero."""
+    """A number of a paper's epochs, scaled: round(duration * scale), at least 1; 0 stays 0."""
     return max(1, round(duration * scale)) if duration else 0
 
 
 def scaled_point(duration: float, scale: float) -> float:
-    """A point in a paper's training, in epochs, on a shorter run. Whole epochs stay whole; a point that falls between two is kept as a fraction."""
+    """A point in a paper's training, in epochs, scaled.
+
+    Whole epochs stay whole; a point between two epochs stays a fraction.
+    """
     return scaled(int(duration), scale) if float(duration).is_integer() else round(duration * scale, 6)
 
 
 def epochs_of(key: str, value: int | str) -> int:
-    """Epochs of a duration as YAML writes it: `10ep` or plain 10.
+    """The epochs of a duration in YAML: `10ep` or plain 10.
 
     Raises:
-        ValueError: neither.
+        ValueError: `value` has neither form.
     """
     match = re.fullmatch(r"(\d+)(ep)?", str(value))
     if not match:
@@ -28,12 +31,13 @@ def epochs_of(key: str, value: int | str) -> int:
 
 
 def point_of(key: str, value: int | str, batch_size: int) -> float:
-    """Epochs of a point in training as YAML writes it: `10ep`, plain 10, or `2000it`.
+    """The epochs of a point in training in YAML: `10ep`, plain 10, or `2000it`.
 
-    Iterations are taken as their share of the paper's run (decisions.md 9): its 50,000 images make ceil(50,000 / batch_size) iterations an epoch.
+    Iterations count as their share of the paper's run (decisions.md 9), in which 50,000 images make
+    ceil(50,000 / batch_size) iterations an epoch.
 
     Raises:
-        ValueError: none of these.
+        ValueError: `value` has none of these forms.
     """
     match = re.fullmatch(r"(\d+)it", str(value))
     if match:

@@ -1,7 +1,7 @@
-"""Names of the findings that the engine itself writes into a record's `report`; methods add their own."""
+"""Names of the findings that the engine writes into a record's `report`; methods add their own."""
 
 DIVERGED = "diverged_"  # + stage: the first epoch whose training loss was not finite
-# Of a prune stage whose masks cut something off: outputs that inputs reach, layers without a weight.
+# For a prune stage whose masks disconnect something: outputs that inputs reach, empty layers.
 CONNECTED, REACHED, EMPTY = "connected", "outputs_reached", "empty_layers"
-# Of a stage that loads weights: what they are, and how the net does with them on the test images.
+# For a stage that loads weights: their origin, and the net's results with them on the test images.
 ORIGIN, ACCURACY, TOP5, LOSS = "pretrained", "pretrained_accuracy", "pretrained_accuracy_top5", "pretrained_test_loss"

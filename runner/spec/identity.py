@@ -1,10 +1,10 @@
 """Identity of runs and stages: a hash of their canonical form.
 
 The canonical form is JSON with sorted keys. A component appears under its tag, a short name that
-its class declares. Neither the name of a class nor the file where it lies is part of it, so code can
-be moved and renamed. Fields at their default are left out, so that a new option whose default
-changes nothing keeps all results. Fields that equality ignores (`compare=False`) are left out too.
-Nothing that belongs to a machine is hashed.
+its class declares. The form has neither class names nor file names, so code can be moved and
+renamed. Fields at their default are left out, so that a new option whose default changes nothing
+keeps all results valid. Fields that equality ignores (`compare=False`) are left out too. Settings
+of the machine are not hashed.
 """
 
 import hashlib
@@ -15,18 +15,19 @@ from typing import Any
 
 from runner.spec.run import Run
 
-# Raised by hand when a change alters the numbers that a kind of stage gives; the git sha is provenance, never identity.
+# Raised by hand when a change of the code alters the numbers of a kind of stage.
+# The git sha is provenance, never identity.
 NUMERICS = {"train": 1, "prune": 1, "search": 1, "measure": 1, "load": 1}
 SCALARS = (bool, int, float, str)
-Naming = Callable[[type], str]  # class of a component -> what stands for it in the canonical form
+Naming = Callable[[type], str]  # class of a component -> its name in the canonical form
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What a run and its stages are known by.
+    """The id of a run and the cache keys of its stages.
 
     Args:
-        run_id: readable prefix and the first 12 hex digits of the run's hash.
+        run_id: a readable prefix and the first 12 hex digits of the run's hash.
         keys: stage name -> cache key, 32 hex digits.
     """
 
@@ -35,10 +36,10 @@ class Identity:
 
 
 def tag_of(cls: type) -> str:
-    """The tag that a class declares for itself: `tag: ClassVar[str] = "..."`. A parent's does not count.
+    """The tag that a class declares itself: `tag: ClassVar[str] = "..."`; none is inherited.
 
     Raises:
-        TypeError: it declares none.
+        TypeError: the class declares none.
     """
     tag = vars(cls).get("tag")
     if not isinstance(tag, str):
@@ -47,13 +48,16 @@ def tag_of(cls: type) -> str:
 
 
 def canonical(value: Any, naming: Naming = tag_of) -> Any:
-    """`value` as plain JSON types: dataclasses as {"class": tag, non-default fields}, whole floats as ints, tuples as lists.
+    """Convert `value` to plain JSON types.
+
+    Dataclasses become {"class": tag, non-default fields}, whole floats ints, and tuples lists.
 
     Args:
-        naming: what stands for a class; another one than `tag_of` gives the identities of older versions of the code.
+        naming: gives the name of a class. Functions other than `tag_of` reproduce the identities of
+            older versions of the code.
 
     Raises:
-        TypeError: a type that has no canonical form.
+        TypeError: a type without a canonical form.
     """
     if is_dataclass(value) and not isinstance(value, type):
         kept = {f.name: canonical(getattr(value, f.name), naming) for f in fields(value) if f.compare and not _is_default(f, getattr(value, f.name), naming)}
@@ -90,14 +94,17 @@ def identify(run: Run, naming: Naming = tag_of) -> Identity:
 
 
 def identify_all(runs: Sequence[Run], naming: Naming = tag_of) -> list[Identity]:
-    """The identities of several runs. Stages that are one object in several of them, as for seeds, are written out once."""
+    """The identities of several runs.
+
+    A stage object that several runs share, as the runs of several seeds do, is serialized once.
+    """
     texts = {id(stage): _compact(stage, naming) for stage in {id(s): s for run in runs for s in run.stages}.values()}
     shared = {id(part): _compact(part, naming) for run in runs for part in (run.dataset, run.model)}
     return [_identity(run, [texts[id(stage)] for stage in run.stages], shared[id(run.dataset)], shared[id(run.model)]) for run in runs]
 
 
 def _identity(run: Run, stages: list[str], dataset: str, model: str) -> Identity:
-    """The identity of a run whose parts are written out already, as JSON."""
+    """The identity of a run, from its parts as canonical JSON."""
     data = {"dataset": dataset, "model": model, "train_fraction": _compact(run.train_fraction), "seed": _compact(run.seed)}
     base = _joined(data)
     keys: dict[str, str] = {}
@@ -119,7 +126,7 @@ def _prefix(run: Run) -> str:
 
 
 def _joined(parts: dict[str, str]) -> str:
-    """An object whose values are JSON already, as `_compact` would write it."""
+    """A JSON object with these values, which are JSON already, in the format of `_compact`."""
     return "{" + ",".join(f'"{name}":{parts[name]}' for name in sorted(parts)) + "}"
 
 
@@ -136,8 +143,9 @@ def _is_default(f: Field[Any], value: Any, naming: Naming) -> bool:
     if default is MISSING or value is default:
         return default is not MISSING
     if isinstance(value, SCALARS) != isinstance(default, SCALARS):
-        return False  # one is a number or a text, the other none
-    if isinstance(value, SCALARS) and isinstance(default, SCALARS):  # most fields: no need to write JSON twice
+        return False  # one is a scalar, the other is not
+    if isinstance(value, SCALARS) and isinstance(default, SCALARS):  # most fields: needs no JSON
         one, other = canonical(value), canonical(default)
         return type(one) is type(other) and one == other
-    return _compact(value, naming) == _compact(default, naming)  # in canonical form: 1 is 1.0, a list is a tuple, True is no number
+    # In canonical form 1 equals 1.0 and a list equals a tuple, but True equals no number.
+    return _compact(value, naming) == _compact(default, naming)

@@ -1,8 +1,8 @@
-"""Learning-rate schedules: (lr, step, total) -> the rate of that step.
+"""Learning-rate schedules: (lr, step, total) -> the learning rate of that step.
 
-A schedule is a class here and a file in conf/lr_schedule. Users type the name of the file:
-`train.lr_schedule=cosine`. Pure arithmetic. Warm-up is no part of a schedule: it multiplies whichever
-schedule is used (runner/engine/optim.py).
+A schedule is a class in this module and a file in conf/lr_schedule. Users select it by the name of
+the file: `train.lr_schedule=cosine`. Warm-up is no part of a schedule: it multiplies any schedule
+(runner/engine/optim.py).
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 
 
 class LrSchedule(Protocol):
-    """What a recipe needs of a schedule. Implementations are frozen dataclasses with a `tag`."""
+    """Interface of a schedule. Implementations are frozen dataclasses with a `tag`."""
 
     def __call__(self, lr: float, step: int, total: int) -> float:
         """The learning rate of one step.
@@ -27,12 +27,12 @@ class LrSchedule(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """lr times `factor` for every drop that has been reached.
+    """lr times `factor` to the power of the number of drops reached.
 
-    The defaults are those of IMC appendix A.4: epochs 80 and 120 of 160, each time by 0.1.
+    The defaults are those of IMC appendix A.4: a factor of 0.1 at epochs 80 and 120 of 160.
 
     Args:
-        drops: shares of all steps, as fractions so that a drop on the boundary of a step is exact.
+        drops: shares of all steps, in (0, 1); fractions, so that a drop between two steps is exact.
         factor: > 0.
     """
 
@@ -54,7 +54,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Cosine:
-    """lr / 2 (1 + cos(pi step / total)): half a cosine from lr to nearly zero.
+    """lr / 2 (1 + cos(pi step / total)): half a period of a cosine, from lr to nearly zero.
 
     Loshchilov and Hutter, SGDR, arXiv 1608.03983, equation 5 without restarts.
     """

@@ -1,4 +1,4 @@
-"""A run that is planned: the run, what makes it on a command line, and what it is known by."""
+"""A planned run: the run, the command-line overrides that make it, and its identity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,5 +28,5 @@ def plan_run(run: Run, overrides: tuple[str, ...] = ()) -> PlannedRun:
 
 
 def plan_runs(runs: Sequence[Run], overrides: Sequence[tuple[str, ...]]) -> tuple[PlannedRun, ...]:
-    """Each run with its identity; runs that share stages are hashed together, which is faster."""
+    """Each run with its identity. Stages that runs share are serialized once."""
     return tuple(PlannedRun(run, words, of.run_id, of.keys) for run, words, of in zip(runs, overrides, identify_all(runs), strict=True))

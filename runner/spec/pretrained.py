@@ -1,4 +1,7 @@
-"""Weights from elsewhere (`start.weights`) and what identifies them: a file by its SHA-256, torchvision's by the name of their entry."""
+"""Pretrained weights (`start.weights`) and their identity.
+
+A file is identified by its SHA-256, torchvision's weights by the name of their entry.
+"""
 
 import hashlib
 from functools import lru_cache
@@ -8,19 +11,23 @@ from typing import Any
 from runner.errors import ConfigError, nearest
 from runner.spec.run import Weights
 
-TORCHVISION = "torchvision"  # as a value of start.weights, and before the name of an entry in `Weights.content`
+# A value of start.weights, and the prefix of an entry's name in `Weights.content`.
+TORCHVISION = "torchvision"
 OTHERS = "start.weights=null, the default, trains the net; start.weights=torchvision takes what torchvision publishes for it, where it does"
 
 
 def weights_of(key: str, value: Any, model: Any, finished: bool = False) -> Weights:
-    """What `key`=`value` names for a net; a file is read for its checksum, nothing is fetched.
+    """The weights that `key`=`value` selects for a net.
+
+    A file is read to compute its checksum. Nothing is downloaded.
 
     Args:
-        model: the component; one with published weights says which, as `torchvision`.
-        finished: of a run that was done once: its file may be gone since.
+        model: the net's component; its `torchvision`, if it has one, names its published weights.
+        finished: the run was done once, so its file may have been deleted since.
 
     Raises:
-        ConfigError: no such file, or torchvision has none for this net.
+        ConfigError: the file does not exist or cannot be read, or torchvision has no weights for
+            this net.
     """
     if not isinstance(value, str):
         raise ConfigError(f"{key}={value} must be null (the net is trained), {TORCHVISION}, or the name of a file (*.safetensors, or torch's *.pt, *.pth)")
@@ -42,7 +49,10 @@ def weights_of(key: str, value: Any, model: Any, finished: bool = False) -> Weig
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, in hex; read once while it stays as it is, since a table's cells share theirs."""
+    """The SHA-256 of a file, in hex.
+
+    It is cached until the file's time stamp or size changes: the cells of a table share a file.
+    """
     state = path.stat()
     return _digest(path.resolve(), state.st_mtime_ns, state.st_size)
 

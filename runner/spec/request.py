@@ -1,4 +1,4 @@
-"""What a command asks for: a run, the machine that it may use, and what is kept and said of it."""
+"""The request of a command: a run, its environment, and what is stored and displayed with it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from runner.spec.run import Run
 
 @dataclass(frozen=True)
 class Environment:
-    """The `env` group: this machine. Never part of an identity.
+    """The `env` group: settings of this machine. Never part of an identity.
 
     Args:
         device: auto, cpu or cuda.
-        threads: of torch; None = torch's choice.
-        workers: processes that decode images; None = one a thread.
-        plan: show what would be done, and do nothing.
-        checkpoint_seconds: between two checkpoints of a training; 0 = after every step.
+        threads: torch's threads; None = torch's default.
+        workers: processes that decode images; None = one for each thread.
+        plan: only show what would be done.
+        checkpoint_seconds: time between two checkpoints of a training; 0 = after every step.
         progress: auto, bar, lines or none.
     """
 
@@ -34,11 +34,11 @@ class Environment:
 
 @dataclass(frozen=True)
 class SavedConfig:
-    """A resolved configuration, as it is kept beside the record and shown by loggers.
+    """A resolved configuration, as stored beside the record and passed to loggers.
 
     Args:
-        text: YAML.
-        values: the same as plain dicts, lists and scalars.
+        text: as YAML.
+        values: as plain dicts, lists and scalars.
     """
 
     text: str
@@ -47,14 +47,15 @@ class SavedConfig:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A run as a command asks for it.
+    """A run as requested by a command.
 
     Args:
-        config: with `env` and `logger`.
+        config: the whole configuration, with `env` and `logger`.
         words: the overrides that the user typed.
-        highlights: findings of the method that its closing summary shows.
-        paper_training: the choice of `train` that is the method's own setting; None = the first paper's.
-        paper_command: what runs the paper's setting, where that is no `python run.py`.
+        highlights: findings of the method that the closing summary shows.
+        paper_training: the choice of `train` that is the method's own setting; None = that of the
+            first paper.
+        paper_command: the command that runs the paper's setting, if it is no `python run.py`.
     """
 
     run: Run

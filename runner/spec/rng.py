@@ -1,4 +1,7 @@
-"""Random streams: every stage draws from generators of its own, so that a run from a warm cache equals a cold one bit for bit."""
+"""Random streams. Every stage draws from its own generators.
+
+A run that reads stages from the cache therefore equals, bit for bit, a run that computes them all.
+"""
 
 import hashlib
 
@@ -6,11 +9,14 @@ from torch import Generator
 
 
 def derive(seed: int, stage: str, purpose: str) -> int:
-    """A 63-bit number that depends on the three arguments and on nothing else."""
+    """A 63-bit number that depends only on the three arguments."""
     digest = hashlib.sha256(f"{seed}/{stage}/{purpose}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1  # Generator.manual_seed takes a signed 64-bit number
+    return int.from_bytes(digest[:8], "big") >> 1  # manual_seed takes a signed 64-bit number
 
 
 def stream(seed: int, stage: str, purpose: str) -> Generator:
-    """A fresh CPU generator for one purpose of one stage: the same arguments give the same numbers, others give independent ones."""
+    """A new CPU generator for one purpose of one stage.
+
+    Equal arguments give equal numbers; different arguments give independent ones.
+    """
     return Generator().manual_seed(derive(seed, stage, purpose))

@@ -1,7 +1,9 @@
-"""What is run: frozen descriptions of stages and runs, with every duration already scaled.
+"""Frozen descriptions of runs and their stages, with every duration already scaled.
 
-A run is a list of stages; a stage is one cached step. `Start` says where a stage's weights come from, so that reinitialising, rewinding and fine-tuning are
-values, not code. Components (data set, model, pruner, measurement) are frozen dataclasses of the packages `runner.data`, `models` and `pruners`.
+A run is a list of stages; a stage is one cached step. A stage's `Start` describes where its weights
+come from, so that reinitialising, rewinding and fine-tuning are values, not code. Components (data
+set, model, pruner, measurement) are frozen dataclasses of the packages `runner.data`, `models` and
+`pruners`.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ from pruners.base import (
 from runner.spec.lr_schedule import LrSchedule, Step
 
 KINDS = ("train", "prune", "search", "measure")  # as YAML writes them
-LOAD = "load"  # what a training becomes whose weights come from elsewhere
+LOAD = "load"  # a training whose weights are loaded instead
 PRECISIONS = ("fp32", "bf16")
 
 
@@ -23,9 +25,11 @@ class Start:
 
     Args:
         stage: `init` (the initial weights), `reinit` (a new draw) or the name of an earlier stage.
-        epoch: epochs after which that stage's weights are taken (rewinding), a fraction where the paper counts iterations; None = its end.
-        resume: also take its optimizer state and go on with its learning-rate schedule.
-        advance: go on with its learning-rate schedule from that epoch, with a fresh optimizer (and, as every stage, its own order of images).
+        epoch: epochs after which that stage's weights are taken (rewinding), a fraction where the
+            paper counts iterations; None = its end.
+        resume: also take its optimizer state and continue its learning-rate schedule.
+        advance: continue its learning-rate schedule from that epoch with a new optimizer. As in
+            every stage, the order of the images is the stage's own.
     """
 
     tag: ClassVar[str] = "start"
@@ -37,11 +41,11 @@ class Start:
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights from elsewhere (runner/engine/pretrained.py).
+    """Pretrained weights (runner/engine/pretrained.py).
 
     Args:
-        content: what they are, which is their identity: `sha256:...` of a file, or `torchvision:` and the name of an entry.
-        path: where the file is, as it was given; no part of identity or equality. None = torchvision's own place.
+        content: their identity: `sha256:...` of a file, or `torchvision:` and the name of an entry.
+        path: the file's path as given; no part of identity or equality. None = torchvision's own.
     """
 
     tag: ClassVar[str] = "pretrained_weights"
@@ -51,17 +55,21 @@ class Weights:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one stage trains. Durations are epochs as really run (scaled).
+    """Training settings of one stage. Durations are in epochs actually run (scaled).
 
     Args:
-        epochs: length of the learning-rate schedule; 0 of a mask search that ends with its first mask.
-        first_epoch: where in it the stage begins.
-        last_epoch: where in it the stage ends; None = at its end.
-        warmup: epochs, or a fraction of one, in which lr grows linearly from nearly zero to its first value.
-        nesterov: the momentum's kind.
-        trainable_decay: weight decay of what a masking trains besides the weights; None = as the weights'.
-        lr_schedule: the rate of each step (runner/spec/lr_schedule.py).
-        test_every: epochs between tests on held-out images, counted from the schedule's start; a stage's last epoch is always tested; 0 = that one alone.
+        epochs: length of the learning-rate schedule; 0 for a mask search that ends with its first
+            mask.
+        first_epoch: epoch of the schedule at which the stage begins.
+        last_epoch: epoch of the schedule at which the stage ends; None = the schedule's end.
+        warmup: epochs, or a fraction of one, in which lr grows linearly from nearly zero to its
+            first value.
+        nesterov: use Nesterov momentum.
+        trainable_decay: weight decay of the parameters that a masking trains besides the weights;
+            None = that of the weights.
+        lr_schedule: gives the learning rate of each step (runner/spec/lr_schedule.py).
+        test_every: epochs between tests on held-out images, counted from the schedule's start. A
+            stage's last epoch is always tested; 0 = only this one.
     """
 
     tag: ClassVar[str] = "recipe"
@@ -108,17 +116,17 @@ class Recipe:
         return self.end - self.first_epoch
 
     def tests(self, epoch: int) -> bool:
-        """Whether held-out images are looked at when `epoch` epochs of the schedule are done."""
+        """Whether to test on held-out images after `epoch` epochs of the schedule."""
         return epoch == self.end or bool(self.test_every and epoch % self.test_every == 0)
 
     @property
     def decay_of_trainables(self) -> float:
-        """Weight decay of a masking's own trainables."""
+        """Weight decay of the parameters that a masking trains besides the weights."""
         return self.weight_decay if self.trainable_decay is None else self.trainable_decay
 
     @property
     def end(self) -> int:
-        """The epoch of the schedule after which the stage is done."""
+        """The epoch of the schedule at which the stage ends."""
         return self.epochs if self.last_epoch is None else self.last_epoch
 
 
@@ -128,12 +136,13 @@ class Stage:
 
     Args:
         masks: earlier stage whose masks are applied; None = those of `start.stage`, or full ones.
-        needs: measure stages whose findings the component gets; `init` stands for the initial weights.
-        density: what a prune stage has to reach; None = the method finds it.
+        needs: measure stages whose findings the component receives; `init` is the initial weights.
+        density: the target of a prune stage; None = the method finds it.
         recipe: for stages that train.
-        component: the pruner (prune; optional for train and search: a masking that acts during training) or the measurement.
-        data: synthetic images to train on instead of the data set's (pruners/selection/source.py); None = the data set's.
-        weights: of a stage of kind `load`, which has them in place of a training.
+        component: the pruner of a prune stage, the measurement of a measure stage, or the masking
+            that acts during training (optional for train and search).
+        data: synthetic images to train on (pruners/selection/source.py); None = the data set's.
+        weights: those of a stage of kind `load`, which loads them instead of training.
     """
 
     tag: ClassVar[str] = "stage"
@@ -156,13 +165,16 @@ class Stage:
 
     @property
     def exact(self) -> bool:
-        """False where the component reaches its density in expectation alone, and says so."""
+        """False if the component declares that it reaches its density only in expectation."""
         return not isinstance(self.component, Approximate) or self.component.exact
 
 
 @dataclass(frozen=True)
 class Run:
-    """One resolved configuration with one seed. `label`, `scale` and `epoch_column` are for the record."""
+    """One resolved configuration with one seed.
+
+    `label`, `scale` and `epoch_column` are for the record.
+    """
 
     tag: ClassVar[str] = "run"
     method: str
@@ -178,7 +190,7 @@ class Run:
 
     @property
     def precision(self) -> str:
-        """Arithmetic of the last training; of a run that trains nothing, its measurement's own."""
+        """Precision of the last training, or of the measurement if the run trains nothing."""
         own = (getattr(stage.component, "precision", "fp32") for stage in reversed(self.stages))
         return next((stage.recipe.precision for stage in reversed(self.stages) if stage.recipe), next(own, "fp32"))
 
@@ -188,12 +200,12 @@ class Run:
 
 
 def family(name: str) -> str:
-    """What the rounds of a repeated stage have in common: `prune12` is a `prune`."""
+    """The common name of the rounds of a repeated stage: `prune` for `prune12`."""
     return name.rstrip("0123456789")
 
 
 def rounds_of(name: str, stages: list[str]) -> list[str]:
-    """The stages that `name` stands for: itself, or all rounds of a repeated one."""
+    """The stages that `name` refers to: the stage itself, or all rounds of a repeated one."""
     return [stage for stage in stages if name in (stage, family(stage))]
 
 
@@ -207,5 +219,5 @@ def snapshots_wanted(run: Run) -> dict[str, frozenset[float]]:
 
 
 def trains(stage: Stage) -> int:
-    """Epochs that a stage trains; 0 for one that does not."""
+    """Number of epochs that a stage trains; 0 if it does not train."""
     return stage.recipe.trained_epochs if stage.recipe else 0
