@@ -85,9 +85,9 @@ def _reads_history(table: Suite) -> bool:
 
 
 def _copy(folder: Path, target: Path, history: bool) -> None:
-    """Copy a record and the files beside it.
+    """Copy a run's config.yaml, series.json and result.json.
 
-    With `history`, this includes the part of metrics.jsonl that figures read: the last training.
+    With `history`, also copy the rows of metrics.jsonl that figures read: the last training.
     """
     if folder == target:
         return

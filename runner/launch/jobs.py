@@ -31,8 +31,8 @@ class QueueJob:
 
     Args:
         done: whether the job's result exists.
-        makes: keys of its stages, and KEY@EPOCH for rewinding points. Two jobs that would compute
-            the same key do not run at the same time while other jobs can run.
+        makes: keys of its stages, and KEY@EPOCH for rewinding points. The queue does not
+            run two jobs at the same time that would compute the same key.
         there: whether one of these keys is in the cache.
         again: the command line with which a user repeats the job.
     """

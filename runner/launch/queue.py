@@ -47,7 +47,7 @@ def run_queue(
     """Run every job that is not done, jobs with shared stages first; return their outcomes.
 
     A job that another process finishes in the meantime is not run again. Call this from the main
-    thread: a job ends with the thread that started it. Arguments as for `GpuQueue`.
+    thread: a job ends with the thread that started it. Options as for `GpuQueue`.
 
     Raises:
         Interrupted: the queue received a stop signal, and its jobs have ended.
