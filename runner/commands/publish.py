@@ -27,7 +27,7 @@ from runner.suites.schema_figures import FigureSpec
 def publish(words: list[str], console: Console, published: Path = PUBLISHED) -> int:
     """Copy the records of tables and figures to `published`, write their pages and index them.
 
-    Records come from env.results_dir.
+    Records come from env.results_dir, or from `published` if they are already there.
 
     Raises:
         ConfigError: runs are not done, or were measured with uncommitted code.
