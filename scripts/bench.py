@@ -1,4 +1,7 @@
-"""Speed as ratios against rivals measured in the same run. Usage: python scripts/bench.py [rounds=5] [threads=2]"""
+"""Measure speed as ratios to other implementations in the same run.
+
+Usage: python scripts/bench.py [rounds=5] [threads=2]
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""What the cache holds and what has no use; removes it with remove=true. Usage: python scripts/cache.py [TABLE ...] [results=DIR,DIR] [remove=true]"""
+"""List the contents of the cache and its unused items; with remove=true, remove these.
+
+Usage: python scripts/cache.py [TABLE ...] [results=DIR,DIR] [remove=true]
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Fetch a data set: `python scripts/fetch_data.py cifar10 [--data-dir data]`."""
+"""Download a data set if it is missing, and verify it.
+
+Usage: python scripts/fetch_data.py cifar10 [--data-dir data]
+"""
 
 import sys
 

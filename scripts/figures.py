@@ -1,4 +1,7 @@
-"""Draw figures from the records that are there, to results/figures; every figure when none is named. Usage: python scripts/figures.py [sketching_figure02]"""
+"""Draw the named figures, or all if none is named, from the available records to results/figures.
+
+Usage: python scripts/figures.py [sketching_figure02]
+"""
 
 import sys
 

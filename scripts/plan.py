@@ -1,4 +1,7 @@
-"""What tables will cost and what is there; nothing is run. Usage: python scripts/plan.py imc_table01@digits [models=resnet20] [seeds=0,1,2] [KEY=VALUE ...]"""
+"""Print the state and cost of the runs of tables, without running any.
+
+Usage: python scripts/plan.py imc_table01@digits [models=resnet20] [seeds=0,1,2] [KEY=VALUE ...]
+"""
 
 import sys
 

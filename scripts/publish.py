@@ -1,4 +1,7 @@
-"""Ship the records of tables and figures, and what they print. Usage: python scripts/publish.py sketching_table04@digits models=resnet20 [KEY=VALUE]"""
+"""Publish the records and pages of tables and figures.
+
+Usage: python scripts/publish.py sketching_table04@digits models=resnet20 [KEY=VALUE]
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Re-key records and caches that version 0.1.0 made. Usage: python scripts/rekey.py [env.results_dir=DIR] [env.cache_dir=DIR]"""
+"""Re-key records and caches of version 0.1.0.
+
+Usage: python scripts/rekey.py [env.results_dir=DIR] [env.cache_dir=DIR]
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Gather every table and figure that was written on one page, results/report.html. Usage: python scripts/report.py [env.results_dir=DIR]"""
+"""Collect all written tables and figures on one page, results/report.html.
+
+Usage: python scripts/report.py [env.results_dir=DIR]
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Run what tables miss, then print them. Usage: python scripts/reproduce.py imc_table01@digits [models=resnet20] [seeds=0,1,2] [KEY=VALUE ...]"""
+"""Run the missing runs of tables, then print the tables.
+
+Usage: python scripts/reproduce.py imc_table01@digits [models=resnet20] [seeds=0,1] [KEY=VALUE ...]
+"""
 
 import sys
 

@@ -1,4 +1,8 @@
-"""Print tables from the records that are there and write them to results/tables. Usage: python scripts/tables.py imc_table01@digits [seeds=0,1,2]"""
+"""Print the named tables, or all if none is named, and write them to results/tables.
+
+Only available records are used; nothing is run.
+Usage: python scripts/tables.py imc_table01@digits [seeds=0,1,2]
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""hydra/launcher=NAME: a sweep's jobs through a launcher of runner/launch. Hydra looks for launchers in the package `hydra_plugins` alone."""
+"""Hydra plugin for hydra/launcher=NAME: runs a sweep's jobs with a launcher of runner/launch.
+
+Hydra searches for launchers only in the package `hydra_plugins`.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +13,10 @@ from omegaconf import DictConfig
 
 
 class WinnowLauncher(Launcher):
-    """Hands a sweep to the launcher that its file in conf/hydra/launcher names; the file's other keys are the options."""
+    """Passes a sweep to a launcher of runner/launch.
+
+    The file in conf/hydra/launcher names the launcher; its other keys are the launcher's options.
+    """
 
     def __init__(self, **node: Any) -> None:
         self.node = node
@@ -18,17 +24,21 @@ class WinnowLauncher(Launcher):
         self.context: HydraContext | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what composes the jobs; the task function is not called here, each job is a command of its own."""
+        """Store the configuration and the context, which compose the jobs.
+
+        The task function is not used: each job is a separate command.
+        """
         self.config, self.context = config, hydra_context
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Check every job, run those that are not done, say what failed.
+        """Check every job, run those that are not done, and print the failed ones.
 
         Raises:
-            ConfigError: an option or a job that could not start; none has been started then.
+            ConfigError: an option is invalid or a job could not start; none has been started.
             SweepEnded: some jobs failed or the sweep was stopped.
         """
-        from runner.errors import ConfigError  # here, not above: Hydra imports every plugin for --help too
+        # Imported here because Hydra imports every plugin, even for --help.
+        from runner.errors import ConfigError
         from runner.launch.launcher import launcher_class, make_launcher, own_options
         from runner.launch.sweep import run_sweep
 

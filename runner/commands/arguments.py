@@ -1,4 +1,4 @@
-"""What commands for tables and figures have in common: their words, the launcher, the machine."""
+"""Command-line arguments of the commands for tables and figures."""
 
 from typing import Any
 
@@ -12,12 +12,13 @@ from runner.suites.expand import Suite, expand_all, parse_arguments
 
 
 def launcher(words: list[str]) -> tuple[Launcher, list[str]]:
-    """What runs the jobs, by its options, and the other words of a command line.
+    """The launcher that a command line chooses, and the remaining words.
 
-    `hydra/launcher=NAME hydra.launcher.KEY=VALUE` as in a sweep; the queue, which is the default, takes its options as plain KEY=VALUE too.
+    The words are `hydra/launcher=NAME hydra.launcher.KEY=VALUE` as in a sweep. The default
+    launcher, the queue, also accepts its options as plain KEY=VALUE.
 
     Raises:
-        ConfigError: another launcher, an unknown option, a value of the wrong kind or out of range.
+        ConfigError: an unknown launcher or option, or a value of the wrong type or out of range.
     """
     pairs = [word.partition("=")[::2] for word in words]
     name = dict(pairs).get("hydra/launcher", DEFAULT)
@@ -31,10 +32,10 @@ def launcher(words: list[str]) -> tuple[Launcher, list[str]]:
 
 
 def load(words: list[str]) -> tuple[list[Suite], Machine, int | None]:
-    """The tables that the words of a command line ask for, the machine of their runs, and env.threads if it is set.
+    """The tables that a command line names, the machine of their runs, and env.threads if set.
 
     Raises:
-        ConfigError: anything that no run could start with.
+        ConfigError: the words, the configuration or the machine are invalid.
     """
     names, chosen, overrides = parse_arguments(words)
     tables = expand_all(names, chosen, overrides)
@@ -43,5 +44,5 @@ def load(words: list[str]) -> tuple[list[Suite], Machine, int | None]:
 
 
 def unique_jobs(tables: list[Suite]) -> list[PlannedRun]:
-    """Every run of the tables, each once."""
+    """The runs of the tables without duplicates."""
     return list({job.run_id: job for table in tables for job in table.jobs}.values())

@@ -1,6 +1,7 @@
-"""Upkeep of the cache: what lies there by kind and age, what still has a use, and the removal of the rest. Reads file names, sizes and JSON, no tensor.
+"""List the contents of the cache by type and age, and remove what is unused.
 
-Of use is a stage that a record names, that an unfinished run will read, or that a table of ours asks for. Nothing is removed whose lock a process holds.
+A stage is used if a record names it, an unfinished run will read it, or a table requires it. Items
+whose lock a process holds are never removed. Only file names, sizes and JSON are read, no tensors.
 """
 
 import json
@@ -29,16 +30,19 @@ from runner.suites.spec import figure_names, table_names, variants_of
 DAY = 86400.0
 AGES = ((1, "under a day"), (7, "under a week"), (30, "under 30 days"))
 OLDER = "older"
-LOCK_WAIT = 0  # seconds: what somebody holds is left alone
+LOCK_WAIT = 0  # seconds; an item whose lock is held is skipped
 
 
 @dataclass(frozen=True)
 class Item:
-    """Something in the cache: a stage's artefact, a checkpoint of a training under way, or what a killed process left in tmp/.
+    """An item in the cache.
+
+    It is a stage's artefact, a checkpoint of an unfinished training, or a leftover of a killed
+    process in tmp/.
 
     Args:
-        kind: of the stage; `checkpoint`, `leftover` and `damaged` (no stage.json) besides.
-        days: since it was written.
+        kind: the stage's kind, or `checkpoint`, `leftover` or `damaged` (no stage.json).
+        days: days since it was written.
     """
 
     path: Path
@@ -50,12 +54,12 @@ class Item:
 
     @property
     def removable(self) -> bool:
-        """Whether nobody needs it. What lies in tmp/ may be being written for a day."""
+        """Whether it is unused. Items in tmp/ may still be written to during their first day."""
         return self.days >= 1 if self.kind == "leftover" else not self.used
 
 
 def items(cache_dir: Path, used: set[str]) -> Iterator[Item]:
-    """Everything in the cache that takes room."""
+    """All items in the cache: artefacts, checkpoints and leftovers."""
     now = time.time()
     for folder, kind in (("stages", ""), ("checkpoints", "checkpoint"), ("tmp", "leftover")):
         for path in sorted((cache_dir / folder).glob("*")):
@@ -68,7 +72,7 @@ def items(cache_dir: Path, used: set[str]) -> Iterator[Item]:
 
 
 def _size(path: Path) -> tuple[int, float]:
-    """Bytes of a file, or of a folder's files, and the time of the last change."""
+    """Size in bytes of a file or of a folder's files, and the time of the last change."""
     files = [path, *path.iterdir()] if path.is_dir() else [path]
     states = [file.stat() for file in files]
     return sum(s.st_size for s, file in zip(states, files, strict=True) if file.is_file()), max(s.st_mtime for s in states)
@@ -80,10 +84,14 @@ def _kind(path: Path) -> str:
 
 
 def used_keys(results: Iterable[Path], words: list[str]) -> tuple[set[str], set[str], int]:
-    """Stage keys that records and unfinished runs under `results` name, those of tables, and how many unfinished runs nobody can read any more.
+    """The stage keys in use.
 
     Args:
-        words: as for `make plan`; every table in every variant that it has when none is named.
+        words: as for `make plan`; if they name no table, all tables and figures in all variants.
+
+    Returns:
+        The keys of records and unfinished runs under `results`, the keys of the tables, and the
+        number of unfinished runs whose configuration this version of the code cannot read.
     """
     recorded, broken = set[str](), 0
     for root in results:
@@ -93,7 +101,7 @@ def used_keys(results: Iterable[Path], words: list[str]) -> tuple[set[str], set[
             elif (folder / "config.yaml").is_file():
                 try:
                     recorded |= set(stage_keys(load_run(folder / "config.yaml")).values())
-                except (KeyError, TypeError, ValueError):  # of an older version of the code
+                except (KeyError, TypeError, ValueError):  # written by an older version of the code
                     broken += 1
     return recorded, _table_keys(words), broken
 
@@ -107,7 +115,7 @@ def _table_keys(words: list[str]) -> set[str]:
 
 
 def _every_table() -> list[str]:
-    """Each table and figure, and each of their forms on other data."""
+    """The names of all tables and figures, and of their variants on other data sets."""
     forms: list[str] = []
     for name in table_names() + figure_names():
         forms += [name, *(f"{name}@{variant}" for variant in variants_of(name))]
@@ -115,27 +123,30 @@ def _every_table() -> list[str]:
 
 
 def remove(item: Item, cache_dir: Path) -> bool:
-    """Remove an item while holding its stage's lock; False when somebody else holds it."""
+    """Remove an item under its stage's lock; False if another process holds the lock."""
     path = cache_dir / "locks" / f"{item.key}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path).acquire(timeout=LOCK_WAIT):
             doomed = cache_dir / "tmp" / f"{item.key}-{uuid.uuid4().hex}-removed"
             doomed.parent.mkdir(parents=True, exist_ok=True)
-            item.path.rename(doomed)  # at once: nobody meets half an artefact
+            item.path.rename(doomed)  # atomic: no process reads half an artefact
             shutil.rmtree(doomed) if doomed.is_dir() else doomed.unlink()
     except Timeout:
         return False
-    except FileNotFoundError:  # somebody removed it first
+    except FileNotFoundError:  # another process removed it first
         return True
     return True
 
 
 def upkeep(words: list[str], console: Console) -> int:
-    """List the cache and what would be removed; with remove=true remove it. Words: tables and overrides as for plans, results=DIR[,DIR], remove=true|false.
+    """List the cache and its removable items; with remove=true, remove them.
+
+    Args:
+        words: tables and overrides as for plans, results=DIR[,DIR], remove=true|false.
 
     Raises:
-        ConfigError: a word that is none of these.
+        ConfigError: an invalid word.
     """
     own = {key: value for key, _, value in (word.partition("=") for word in words) if key in ("remove", "results")}
     rest = [word for word in words if word.partition("=")[0] not in own]
@@ -163,7 +174,7 @@ def upkeep(words: list[str], console: Console) -> int:
 
 
 def _others(names: str) -> list[Path]:
-    """Further directories of records."""
+    """The further directories of records that results=DIR[,DIR] names."""
     others = [Path(name) for name in names.split(",") if name]
     for folder in others:
         if not folder.is_dir():
@@ -192,7 +203,7 @@ def _line(item: Item) -> str:
 
 
 def _show(found: list[Item], cache_dir: Path, recorded: set[str], console: Console) -> None:
-    """Two small tables: by kind, with what is of use; by age."""
+    """Print the sizes of used and unused items in two tables: by kind and by age."""
     by_kind: dict[str, Callable[[Item], bool]] = {kind: partial(_is_kind, kind) for kind in sorted({item.kind for item in found})}
     by_age: dict[str, Callable[[Item], bool]] = {age: partial(_is_age, age) for age in (*(name for _, name in AGES), OLDER)}
     for title, rows in ((f"{cache_dir} by kind", by_kind), ("by age", by_age)):

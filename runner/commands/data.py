@@ -1,4 +1,4 @@
-"""`make data`: fetch a data set, unless it is there, and verify it."""
+"""`make data`: download a data set if it is missing, and verify it."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from runner.errors import ConfigError
 
 
 def main(argv: Sequence[str]) -> int:
-    """Fetch one data set; 0 when it is ready afterwards, 2 with one message when it is not."""
+    """Download and verify one data set; return 0, or print one message and return 2."""
     parser = argparse.ArgumentParser(prog="scripts/fetch_data.py", description="Fetch a data set, unless it is there, and verify its checksums.")
     parser.add_argument("name", metavar="DATASET", help=", ".join(names()))
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of all data sets (default: data)")

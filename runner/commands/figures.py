@@ -1,4 +1,4 @@
-"""`make figures`: draw figures from the records that are there."""
+"""`make figures`: draw figures from the available records."""
 
 from runner.commands.arguments import load
 from runner.commands.write import write, written
@@ -6,7 +6,7 @@ from runner.suites.spec import figure_names
 
 
 def draw_figures(words: list[str]) -> int:
-    """Draw the figures from the records that are there; every figure that we have when none is named."""
+    """Draw the named figures, or all figures if none is named, from the available records."""
     named = any("=" not in word for word in words)
     figures, machine, _ = load(words if named else [*figure_names(), *words])
     for figure in figures:

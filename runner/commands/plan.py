@@ -1,4 +1,4 @@
-"""`make plan`: what tables and figures need, what is there, and what the rest costs."""
+"""`make plan`: the runs of tables and figures, their state, and the cost of the rest."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from runner.suites.expand import Suite
 
 
 def show_tables(tables: list[Suite], machine: Machine, threads: int, console: Console) -> None:
-    """Print the plan of tables, and which of their rows have no method yet."""
+    """Print the plan of tables, and the rows whose method is not implemented yet."""
     jobs = {job.run_id: job for table in tables for job in table.jobs}
     for line in lines(survey([(job, machine) for job in jobs.values()]), machine, threads):
         console.print(line, soft_wrap=True)
@@ -24,14 +24,14 @@ def show_tables(tables: list[Suite], machine: Machine, threads: int, console: Co
 
 
 def without_runs(tables: list[Suite]) -> Iterator[str]:
-    """Which tables need none."""
+    """One line for each table that needs no runs."""
     for table in tables:
         if all(cell.value is not None for cell in table.cells.values()):
             yield f"{table.name} needs no runs: its entries are read from the configuration (make tables TABLE={table.name})"
 
 
 def show_plan(words: list[str], console: Console) -> int:
-    """Print what the tables need and what is there. Nothing is run."""
+    """Print which runs the tables need and which are done, without running any."""
     chosen, words = launcher(words)
     tables, machine, threads = load(words)
     show_tables(tables, machine, chosen.job_threads(machine, threads) or torch.get_num_threads(), console)

@@ -1,7 +1,8 @@
-"""Ship what a table or figure was measured with: its records go to results/published, with the pages and pictures made of them and a line in the index.
+"""Publish tables and figures: copy their records to results/published, write pages and the index.
 
-Only whole ones: every run done, by committed code. Pages have the table's name; those of a second setting of the same table have its words besides.
-tests/test_published.py holds what is shipped to its index.
+All runs of a table must be done, with committed code. Pages are named after the table; the pages of
+a second setting of the same table add the words of that setting. tests/test_published.py compares
+the published files with the index.
 """
 
 import json
@@ -24,10 +25,12 @@ from runner.suites.schema_figures import FigureSpec
 
 
 def publish(words: list[str], console: Console, published: Path = PUBLISHED) -> int:
-    """Copy the records of tables and figures from env.results_dir, print and draw them there, and index them.
+    """Copy the records of tables and figures to `published`, write their pages and index them.
+
+    Records come from env.results_dir, or from `published` if they are already there.
 
     Raises:
-        ConfigError: runs that are not done, or that uncommitted code measured.
+        ConfigError: runs are not done, or were measured with uncommitted code.
     """
     names, _, _ = parse_arguments(words)
     tables, machine, _ = load(words)
@@ -46,20 +49,25 @@ def publish(words: list[str], console: Console, published: Path = PUBLISHED) -> 
 
 
 def page_name(line: str, listed: list[str]) -> str:
-    """What the pages of a line of the index are called: after its table, if it is the first of the lines that name it."""
+    """The name of the pages of an index line.
+
+    This is the table's name for the first line with that table. For others, the line's words are
+    joined by plus signs.
+    """
     name, *words = line.split()
     return name if line == next(other for other in listed if other.split()[0] == name) else "+".join([name, *words])
 
 
 def _folder(job: PlannedRun, roots: tuple[Path, ...]) -> Path | None:
-    """Where the run's record lies, on this machine or among those that are shipped already."""
+    """The folder of the run's record in the first root that has it, else None."""
     return next((folder for root in roots if ((folder := root / "runs" / job.run_id) / "result.json").is_file()), None)
 
 
 def _refuse(table: Suite, folders: list[Path | None]) -> None:
-    """
+    """Check that all runs of the table are done and were measured with committed code.
+
     Raises:
-        ConfigError: the table is not whole, or not reproducible.
+        ConfigError: the table is incomplete or not reproducible.
     """
     undone = sum(folder is None for folder in folders)
     if undone:
@@ -70,14 +78,17 @@ def _refuse(table: Suite, folders: list[Path | None]) -> None:
 
 
 def _reads_history(table: Suite) -> bool:
-    """Whether it draws numbers of each epoch."""
+    """Whether the figure draws values of each epoch."""
     if not isinstance(table.spec, FigureSpec):
         return False
     return any(key.startswith(HISTORY) for panel in table.spec.panels for series in panel.series for key in series.reads)
 
 
 def _copy(folder: Path, target: Path, history: bool) -> None:
-    """A record with what stands beside it; of metrics.jsonl the last training, which is what figures read, and only where one does."""
+    """Copy a run's config.yaml, series.json and result.json.
+
+    With `history`, also copy the rows of metrics.jsonl that figures read: the last training.
+    """
     if folder == target:
         return
     for name in ("config.yaml", "series.json", "result.json"):
@@ -96,7 +107,10 @@ def _write(path: Path, text: str) -> None:
 
 
 def _index(path: Path, section: str, line: str) -> list[str]:
-    """Add a line to a section of the index, whose comments stay, unless it is there; all lines of the section."""
+    """Add a line to a section of the index unless it is there; return all lines of the section.
+
+    Comments in the index are kept.
+    """
     lines = path.read_text().splitlines()
     begin = end = lines.index(f"{section}:") + 1
     while end < len(lines) and lines[end].startswith(" "):

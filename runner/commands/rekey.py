@@ -1,12 +1,12 @@
-"""Give records and caches that were made before components had tags the identities that they have now.
+"""Convert the identities of records and caches from before components had tags.
 
-Before, a component's module and class name were hashed, and `_target_` in a run's config.yaml named
-them. FORMER_NAMES holds these names. Of a learning-rate schedule, which was no component, the name was
-hashed. A record is touched only if its configuration, hashed as it was hashed then, gives the
-identities that it has: its run id and the key of each of its stages. Then its folder, `run_id`, stage
-keys and `_target_`s are written anew; nothing else in it changes.
+Formerly, the hash contained a component's module and class name, and `_target_` in a run's
+config.yaml named them. FORMER_NAMES lists these names. A learning-rate schedule was not a
+component, and its name was hashed. A record is changed only if the former hash of its configuration
+gives its present identities: its run id and the key of each of its stages. In that case its folder,
+`run_id`, stage keys and `_target_`s are replaced; nothing else in it changes.
 
-Idempotent: repeat the command after a crash and it does what is left.
+The command is idempotent: repeat it after a crash, and it converts the rest.
 """
 
 import json
@@ -36,11 +36,17 @@ RENEWED = ("config.yaml", "result.json", "status.json")  # files that name ident
 
 @dataclass
 class Rekeyed:
-    """What was done in one directory of results: former run id -> new one, former stage key -> new one, and what was left alone."""
+    """The changes in one directory of results.
+
+    Args:
+        runs: former run id -> new run id.
+        keys: former stage key -> new stage key.
+        kept: unchanged run ids, whose configuration is unreadable or does not give them.
+    """
 
     runs: dict[str, str] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
-    kept: list[str] = field(default_factory=list)  # run ids whose configuration does not give them
+    kept: list[str] = field(default_factory=list)
 
 
 def former_name(cls: type) -> str:
@@ -49,12 +55,15 @@ def former_name(cls: type) -> str:
 
 
 def former_identity(run: Run) -> Identity:
-    """The run's identity by version 0.1.0: components by their former names, learning-rate schedules by theirs."""
+    """The run's identity in version 0.1.0, by former names of components and schedules."""
     return identify(replace(run, stages=tuple(map(_with_schedule_name, run.stages))), former_name)
 
 
 def _with_schedule_name(stage: Stage) -> Stage:
-    """The stage with the name of its recipe's schedule in place of the component; the default one is left out of the hash, as its name was."""
+    """The stage with the name of its recipe's schedule in place of the component.
+
+    The default schedule stays, since the hash omits it as it omitted its name.
+    """
     if stage.recipe is None:
         return stage
     schedule, default = stage.recipe.lr_schedule, Recipe.lr_schedule
@@ -63,13 +72,13 @@ def _with_schedule_name(stage: Stage) -> Stage:
 
 
 def renewed_config(text: str) -> str:
-    """A config.yaml with tags in place of the former names; everything else as it is."""
+    """The text of a config.yaml with tags in place of the former names."""
     tags = {name: tag for tag, name in FORMER_NAMES.items()}
     return TARGET.sub(lambda found: found["before"] + tags.get(found["name"], found["name"]), text)
 
 
 def rekey_results(results_dir: Path, console: Console | None = None) -> Rekeyed:
-    """Re-key every run in `results_dir`/runs, and the run ids that the tables in `results_dir`/tables print."""
+    """Re-key the runs in `results_dir`/runs and the run ids in `results_dir`/tables/*.csv."""
     done = Rekeyed()
     folders = sorted(path.parent for path in (results_dir / "runs").glob("*/config.yaml"))
     for folder in track(folders, "re-keying", console=console, transient=True, disable=console is None):
@@ -83,7 +92,7 @@ def rekey_results(results_dir: Path, console: Console | None = None) -> Rekeyed:
 
 
 def rekey_cache(cache_dir: Path, keys: dict[str, str]) -> int:
-    """Rename artefacts and checkpoints of stages in the cache; how many were."""
+    """Rename artefacts and checkpoints of stages in the cache; return the number of renamings."""
     renamed = 0
     for former, new in keys.items():
         for path, target in (
@@ -97,11 +106,11 @@ def rekey_cache(cache_dir: Path, keys: dict[str, str]) -> int:
 
 
 def _rekey_run(folder: Path, done: Rekeyed) -> None:
-    """Re-key one run, unless it has its new identity already."""
+    """Re-key one run unless it already has its new identity."""
     config = renewed_config((folder / "config.yaml").read_text(encoding="utf-8"))
     try:
         run = build_run(OmegaConf.create(config), finished=True)  # type: ignore[arg-type]
-    except (KeyError, TypeError, ValueError):  # of an older version of the code
+    except (KeyError, TypeError, ValueError):  # written by an older version of the code
         done.kept.append(folder.name)
         return
     new = identify(run)
@@ -118,13 +127,16 @@ def _rekey_run(folder: Path, done: Rekeyed) -> None:
 
 
 def _agrees(name: str, former: Identity, record: dict[str, Any] | None) -> bool:
-    """Whether the former identities of a configuration are those that its folder and its record have."""
+    """Whether a configuration's former identities equal those of its folder and its record."""
     stages = record["stages"] if record else []
     return name == former.run_id and all(former.keys.get(stage["name"]) == stage["key"] for stage in stages)
 
 
 def _write_anew(folder: Path, config: str, new: Identity) -> None:
-    """The run's folder under its new name: complete before it has that name, and the former one goes last."""
+    """Write the run's folder under its new name, then delete the former one.
+
+    The folder gets its new name only when it is complete.
+    """
     temporary = folder.with_name(f".{uuid.uuid4().hex}")
     shutil.copytree(folder, temporary, ignore=shutil.ignore_patterns(".*", *RENEWED))
     (temporary / "config.yaml").write_text(config, encoding="utf-8")
@@ -133,7 +145,7 @@ def _write_anew(folder: Path, config: str, new: Identity) -> None:
             content = json.loads((folder / name).read_text(encoding="utf-8"))
             write_json(temporary / name, _renewed(content, new))
     target = folder.with_name(new.run_id)
-    if target.exists():  # the process was killed before the former folder was gone
+    if target.exists():  # the process was killed before it deleted the former folder
         shutil.rmtree(temporary)
     else:
         temporary.rename(target)
@@ -141,16 +153,19 @@ def _write_anew(folder: Path, config: str, new: Identity) -> None:
 
 
 def _renewed(content: dict[str, Any], new: Identity) -> dict[str, Any]:
-    """A record or status with its new identities."""
+    """The content of a record or status file with its new identities."""
     stages = {"stages": [{**stage, "key": new.keys[stage["name"]]} for stage in content["stages"]]} if "stages" in content else {}
     return {**content, "run_id": new.run_id, **stages}
 
 
 def rekey(words: list[str], console: Console) -> int:
-    """Re-key this machine's results and cache. Words: env.results_dir=DIR, env.cache_dir=DIR.
+    """Re-key this machine's results and cache.
+
+    Args:
+        words: env.results_dir=DIR, env.cache_dir=DIR.
 
     Raises:
-        ConfigError: another word.
+        ConfigError: any other word.
     """
     if other := [word for word in words if not word.startswith(("env.results_dir=", "env.cache_dir="))]:
         raise ConfigError(f"{' '.join(other)}: rekey takes env.results_dir=DIR and env.cache_dir=DIR alone")

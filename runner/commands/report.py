@@ -1,7 +1,8 @@
-"""One page of everything that was measured: each table and figure that has been printed or drawn, the verdicts on its paper's claims, and what is missing.
+"""An HTML page of all results: tables, figures, verdicts on the papers' claims, missing entries.
 
-It gathers what `make reproduce`, `make tables`, `make figures` and `make publish` wrote, this machine's before what we ship; it composes and runs nothing.
-The page needs no other file and no network.
+It collects the output of `make reproduce`, `make tables`, `make figures` and `make publish`, and
+runs nothing. Results of this machine take precedence over published ones. The page requires no
+other file and no network.
 """
 
 import base64
@@ -33,12 +34,12 @@ ENTRY = re.compile(r"<td>([^<\[]*\S) (\[[^<\]]*\])</td>")  # `ours [the paper's]
 
 @dataclass(frozen=True)
 class Shown:
-    """A table or figure that has been written.
+    """One written page of a table or figure.
 
     Args:
-        name: as in `TABLE=`, with the words of another setting after a plus.
-        body: HTML; a figure is an image in it.
-        claims: rows of its verdicts, as `runner.suites.verdicts.COLUMNS`.
+        name: the name as in `TABLE=`; the words of another setting follow after a plus.
+        body: HTML; a figure is embedded as an image.
+        claims: rows of verdicts with the columns `runner.suites.verdicts.COLUMNS`.
     """
 
     name: str
@@ -47,18 +48,18 @@ class Shown:
 
     @property
     def verdicts(self) -> Counter[str]:
-        """How many of its claims hold, do not, are open, were not run."""
+        """The number of claims per verdict."""
         return Counter(row[-1] for row in self.claims)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A table or figure of a paper, or one of our own beside it.
+    """A table or figure of a paper, or an additional one of this project.
 
     Args:
-        title: as its YAML has it.
-        command: what runs it in the paper's own setting.
-        shown: its pages, one for each data set and setting.
+        title: the heading in its YAML.
+        command: the command that reproduces it in the paper's setting.
+        shown: its pages, one per data set and setting.
     """
 
     name: str
@@ -71,7 +72,7 @@ def report(words: list[str], console: Console) -> int:
     """Write <env.results_dir>/report.html.
 
     Raises:
-        ConfigError: a word that is no env.results_dir=DIR; jinja2 is not installed.
+        ConfigError: a word other than env.results_dir=DIR, or jinja2 is not installed.
     """
     if other := [word for word in words if not word.startswith("env.results_dir=")]:
         raise ConfigError(f"{' '.join(other)}: the report takes env.results_dir=DIR alone; it shows all tables and figures that were written there")
@@ -96,19 +97,22 @@ def report(words: list[str], console: Console) -> int:
 
 
 def counted(judged: Counter[str]) -> str:
-    """Numbers of verdicts, in their order."""
+    """The numbers of verdicts as text, in the order of VERDICTS."""
     return ", ".join(f"{verdict} {judged[verdict]}" for verdict in VERDICTS if judged[verdict]) or "none judged"
 
 
 def entries_of(paper: str, roots: list[Path]) -> Iterator[Entry]:
-    """Every table and figure that has a YAML of that paper, tables first and our own last, with what was written of it."""
+    """All tables and figures of a paper with their written pages.
+
+    Tables come before figures, and both before additional ones without a number in the paper.
+    """
     specs = {name: read_spec(name) for name in [*table_names(), *figure_names()] if name.partition("_")[0] == paper}
     for name, spec in sorted(specs.items(), key=lambda item: item[1].number is None):
         yield Entry(name, spec.heading, f"make reproduce TABLE={name}", tuple(_shown(name, roots)))
 
 
 def _shown(name: str, roots: list[Path]) -> Iterator[Shown]:
-    """Its pages and pictures by name, of two with one name the first root's."""
+    """The pages of a table or figure, sorted by name; earlier roots take precedence."""
     own = re.compile(re.escape(name) + r"([@+].*)?")
     found: dict[str, Path] = {}
     for root in roots:
@@ -122,7 +126,7 @@ def _shown(name: str, roots: list[Path]) -> Iterator[Shown]:
 
 
 def _table(path: Path) -> str:
-    """The page's own HTML, the papers' numbers set apart."""
+    """The HTML of a table's page, with the papers' numbers marked by a class."""
     return ENTRY.sub(r'<td>\1 <span class="paper">\2</span></td>', path.read_text(encoding="utf-8"))
 
 
@@ -131,7 +135,7 @@ def _picture(path: Path, name: str) -> str:
 
 
 def provenance(roots: list[Path]) -> list[str]:
-    """What all records say of where they come from."""
+    """A summary of the provenance of all records, one sentence per item."""
     paths = {path.parent.name: path for root in reversed(roots) for path in root.glob("runs/*/result.json")}
     records = [json.loads(path.read_text()) for path in paths.values()]
     if not records:

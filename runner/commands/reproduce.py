@@ -1,6 +1,7 @@
-"""Plan, run and print tables, draw figures: what is missing is run by the queue of this machine or on Slurm, shared stages first and none twice.
+"""`make reproduce`: run what tables and figures need, then print and draw them.
 
-Every job is idempotent: repeat the command after any crash and it does what is left.
+Missing runs go through the queue of this machine or through Slurm. Shared stages run first, and no
+stage runs twice. The command is idempotent: repeat it after a crash, and it does the rest.
 """
 
 from rich.console import Console
@@ -17,13 +18,17 @@ from runner.records.find import record_path
 
 
 def reproduce(words: list[str], console: Console) -> int:
-    """Run what the tables miss, then write and print them, then name what failed; the command's exit code."""
+    """Run the missing runs of the tables, then write and print the tables and any failures.
+
+    Returns:
+        The command's exit code.
+    """
     chosen, words = launcher(words)
     tables, machine, threads = load(words)
     jobs = unique_jobs(tables)
     missing = [job for job in jobs if not record_path(machine.results_dir, job.run_id).is_file()]
     for job in {repr((job.run.dataset, job.run.model, job.run.density)): job for job in missing}.values():
-        check(job.run, machine)  # data, net, density: say what is wrong before the first begins
+        check(job.run, machine)  # report invalid data, net or density before the first run begins
     console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} done, {len(missing)} to do. " + survey([(job, machine) for job in jobs]).line)
     for line in without_runs(tables):
         console.print(line, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`python run.py`: one run, or the plan of it."""
+"""`python run.py`: execute one run, or print its plan."""
 
 import torch
 from omegaconf import DictConfig
@@ -16,10 +16,13 @@ Planned = list[tuple[PlannedRun, Machine]]
 
 
 def run_config(cfg: DictConfig, planned: Planned | None = None) -> int:
-    """Do the run that `cfg` describes, or plan it; the process' exit code. Every problem is one message on standard error.
+    """Execute or plan the run that `cfg` describes; return the process' exit code.
+
+    Each problem produces one message on standard error.
 
     Args:
-        planned: where a run that is only to be planned goes, for one plan of them all; None = show its own.
+        planned: list to which a planned run is appended, for one plan of several runs; None = print
+            the plan of this run.
     """
     if cfg.env.plan:
         return guarded(lambda: _plan(cfg, planned))
@@ -27,7 +30,7 @@ def run_config(cfg: DictConfig, planned: Planned | None = None) -> int:
 
 
 def show_plan(planned: Planned) -> int:
-    """Print one plan of all these runs; the exit code."""
+    """Print one plan of all these runs and return the exit code."""
     show(planned, torch.get_num_threads(), Console(highlight=False))
     return 0
 
@@ -35,7 +38,7 @@ def show_plan(planned: Planned) -> int:
 def _plan(cfg: DictConfig, planned: Planned | None) -> int:
     request = read_request(cfg)
     alone = [(plan_run(request.run), prepare(request.environment))]
-    survey(alone)  # its problems are this run's
+    survey(alone)  # reports the problems of this run
     if planned is None:
         return show_plan(alone)
     planned += alone

@@ -1,4 +1,4 @@
-"""`make tables`: print and write tables from the records that are there."""
+"""`make tables`: print and write tables from the available records."""
 
 from runner.commands.arguments import load
 from runner.commands.write import write
@@ -6,7 +6,7 @@ from runner.suites.spec import table_names
 
 
 def print_tables(words: list[str]) -> int:
-    """Write and print the tables from the records that are there; every table that we have when none is named."""
+    """Write and print the named tables, or all if none is named, from the available records."""
     named = any("=" not in word for word in words)
     tables, machine, _ = load(words if named else [*table_names(), *words])
     for table in tables:

@@ -1,4 +1,4 @@
-"""Write a table or figure, whichever it is."""
+"""Write tables and figures to files."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from runner.tables.render import write_table
 
 
 def write(table: Suite, results_dir: Path) -> str:
-    """Write a table or draw a figure; its text for a terminal."""
+    """Write a table or draw a figure; return its text for a terminal."""
     return write_figure(table, results_dir) if table.drawn else write_table(table, results_dir)
 
 
 def written(table: Suite, results_dir: Path) -> str:
-    """Where that is."""
+    """The paths of the written files, as a pattern."""
     return f"{results_dir / 'figures' / table.name}.{{svg,pdf,png,csv}}" if table.drawn else f"{results_dir / 'tables' / table.name}.{{txt,md,tex,csv,html}}"

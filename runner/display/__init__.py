@@ -1,1 +1,1 @@
-"""What people see of a run: progress, loggers, the closing summary."""
+"""Output of a run for users: progress, loggers, the final summary."""

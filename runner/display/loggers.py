@@ -1,7 +1,8 @@
-"""Where a run's numbers go besides its own files. Never part of its identity: the record with a logger is the record without.
+"""Loggers: further outputs of a run's numbers besides its own files.
 
-Every stage has scalars of its own, `<stage>/<key>` by epoch. Stages that come from the cache and epochs before an interruption are logged like those that are
-trained now; a run that is done is not run again and logs nothing.
+A logger is not part of a run's identity and does not change its record. Every stage has its own
+scalars, `<stage>/<key>` by epoch. Cached stages and epochs before an interruption are logged like
+newly trained ones. A finished run is not run again and logs nothing.
 """
 
 import shutil
@@ -14,57 +15,59 @@ from runner.errors import ConfigError
 from runner.spec.request import SavedConfig
 
 Row = dict[str, Any]  # an epoch of the history (runner/engine/train.py), or a record
-COMPARED = ("accuracy", "accuracy_best", "test_loss", "sparsity", "epochs", "runtime_s")  # of a record: what runs are compared by
-NAMED = ("method", "label", "model", "dataset", "train_fraction", "seed", "density_target")  # and what tells them apart
+# Keys of a record: results by which runs are compared, and settings in which they differ.
+COMPARED = ("accuracy", "accuracy_best", "test_loss", "sparsity", "epochs", "runtime_s")
+NAMED = ("method", "label", "model", "dataset", "train_fraction", "seed", "density_target")
 
 
 class Log(Protocol):
     """An open log of one run."""
 
     def epoch(self, stage: str, row: Row) -> None:
-        """A finished epoch of a stage; none comes twice."""
+        """Log a finished epoch of a stage; called once per epoch."""
 
     def close(self, record: Row | None) -> None:
-        """The run is done, with its record, or has stopped or failed without one."""
+        """Close the log; `record` is None if the run was stopped or failed."""
 
 
 class Logger(Protocol):
-    """What `logger=...` chooses."""
+    """A logger as chosen by `logger=...`."""
 
     def check(self) -> None:
-        """
+        """Check that the logger's package is installed.
+
         Raises:
-            ConfigError: its package is not installed.
+            ConfigError: the package is not installed.
         """
 
     def open(self, folder: Path, run_id: str, config: SavedConfig) -> Log:
-        """Begin, or go on with, the log of a run whose files lie in `folder`."""
+        """Begin or resume the log of a run whose files are in `folder`."""
 
 
 def scalars(stage: str, row: Row) -> dict[str, float]:
-    """`<stage>/<key>` of an epoch's numbers: what was not measured has none."""
+    """The numbers of an epoch by `<stage>/<key>`, without values that were not measured."""
     return {f"{stage}/{key}": float(value) for key, value in row.items() if key != "epoch" and isinstance(value, (int, float))}
 
 
 @dataclass(frozen=True)
 class Nothing:
-    """No log, and no logger."""
+    """A logger and log without output."""
 
     tag: ClassVar[str] = "no_logger"
     name: str = "none"
 
     def check(self) -> None:
-        """Nothing is needed."""
+        """Do nothing: no package is required."""
 
     def open(self, folder: Path, run_id: str, config: SavedConfig) -> Log:
-        """Itself."""
+        """Return itself."""
         return self
 
     def epoch(self, stage: str, row: Row) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def close(self, record: Row | None) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +78,18 @@ class TensorBoard:
     name: str = "tensorboard"
 
     def check(self) -> None:
-        """
+        """Check that tensorboard is installed.
+
         Raises:
             ConfigError: tensorboard is not installed.
         """
         _need("tensorboard")
 
     def open(self, folder: Path, run_id: str, config: SavedConfig) -> Log:
-        """A new file; what an interrupted attempt left goes, since its epochs come again."""
+        """Begin a new event file.
+
+        The files of an interrupted attempt are deleted, since its epochs are logged again.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
@@ -110,10 +117,10 @@ class _Events:
 
 @dataclass(frozen=True)
 class WandB:
-    """Weights & Biases; a run there has our run_id, so that an interrupted one goes on.
+    """Weights & Biases; its run has the id `run_id`, so that an interrupted run resumes.
 
     Args:
-        mode: offline keeps everything in the run's folder until `wandb sync`.
+        mode: `offline` keeps all data in the run's folder until `wandb sync`.
     """
 
     tag: ClassVar[str] = "wandb"
@@ -124,17 +131,18 @@ class WandB:
     mode: Literal["online", "offline"] = "online"
 
     def check(self) -> None:
-        """
+        """Check that wandb is installed.
+
         Raises:
             ConfigError: wandb is not installed.
         """
         _need("wandb")
 
     def open(self, folder: Path, run_id: str, config: SavedConfig) -> Log:
-        """Begin the run, or go on with it.
+        """Begin or resume the run.
 
         Raises:
-            ConfigError: nobody is logged in, or the server does not answer.
+            ConfigError: the user is not logged in, or the server does not respond.
         """
         import wandb
 
@@ -160,7 +168,7 @@ class WandB:
 @dataclass(frozen=True)
 class _Tracked:
     run: Any
-    known: set[str]  # stages that have their own axis
+    known: set[str]  # stages whose axis is defined
 
     def epoch(self, stage: str, row: Row) -> None:
         if stage not in self.known:

@@ -1,4 +1,8 @@
-"""Progress that people can watch: a live bar on a terminal, a plain line every few seconds elsewhere, and status.json for other processes."""
+"""Progress of a run.
+
+It appears as a live bar on a terminal, as a plain line every few seconds elsewhere, and in
+status.json for other processes.
+"""
 
 import json
 import time
@@ -18,7 +22,7 @@ SECONDS_BETWEEN_STATUS = 1.0
 
 
 class Display(Protocol):
-    """Where progress goes."""
+    """An output for progress."""
 
     def stage(self, title: str, total: int, unit: str) -> None: ...
 
@@ -28,7 +32,7 @@ class Display(Protocol):
 
 
 class Bar:
-    """A live bar per stage, by rich."""
+    """A live progress bar per stage, drawn with rich."""
 
     def __init__(self, console: Console) -> None:
         columns = (
@@ -48,17 +52,17 @@ class Bar:
         self.task = self.progress.add_task(title, total=total or None, what=unit)
 
     def tick(self, done: int, total: int, what: str) -> None:
-        """Move the current bar."""
+        """Update the current bar."""
         if self.task is not None:
             self.progress.update(self.task, completed=done, total=total or None, what=what)
 
     def close(self) -> None:
-        """Leave the bars as they are and give the terminal back."""
+        """Stop updating the bars and restore the terminal."""
         self.progress.stop()
 
 
 class Lines:
-    """A line when a stage begins, and one every few seconds: for logs, pipes and clusters."""
+    """A line at the start of a stage and every few seconds, for logs, pipes and clusters."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -72,7 +76,7 @@ class Lines:
         self.console.print(f"{title} …", highlight=False)
 
     def tick(self, done: int, total: int, what: str) -> None:
-        """Print where we are, at most every few seconds."""
+        """Print the progress, at most every `SECONDS_BETWEEN_LINES` seconds."""
         now = time.monotonic()
         if now - self.last < SECONDS_BETWEEN_LINES or not done:
             return
@@ -81,31 +85,35 @@ class Lines:
         self.console.print(f"{self.title}: {done}/{total} {what}, {now - self.begun:.0f} s, about {left:.0f} s left", highlight=False)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing."""
 
 
 class Quiet:
-    """No progress at all."""
+    """No output of progress."""
 
     def stage(self, title: str, total: int, unit: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def tick(self, done: int, total: int, what: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 def display(mode: str, console: Console) -> Display:
-    """The display of a mode; `auto` takes the bar on a terminal and lines elsewhere."""
+    """The display for a mode; `auto` selects the bar on a terminal and lines elsewhere."""
     if mode == "none":
         return Quiet()
     return Bar(console) if mode == "bar" or (mode == "auto" and console.is_terminal) else Lines(console)
 
 
 class Watcher:
-    """Follows one run: shows progress, keeps status.json and metrics.jsonl in the run's folder up to date, tells the logger every epoch once."""
+    """Reports the progress of one run.
+
+    It updates the display, writes status.json and metrics.jsonl in the run's folder, and passes
+    each epoch to the logger once.
+    """
 
     def __init__(self, folder: Path, shown: Display, about: dict[str, Any], writes: bool = True, log: Log = NO_LOG) -> None:
         self.folder, self.shown, self.about, self.writes, self.log = folder, shown, about, writes, log
@@ -115,32 +123,32 @@ class Watcher:
         self.current: dict[str, Any] = {}
 
     def stage(self, name: str, title: str, total: int, unit: str) -> None:
-        """A stage begins."""
+        """Begin a stage."""
         self.current = {"stage": name, "since": round(time.time(), 1)}
         self.shown.stage(title, total, unit)
         self._status("running", force=True)
 
     def tick(self, done: int, total: int, what: str) -> None:
-        """Something of the current stage is done."""
+        """Report progress within the current stage."""
         self.shown.tick(done, total, what)
 
     def epoch(self, row: dict[str, Any], total: int) -> None:
-        """An epoch of the current stage is done; `total` epochs are asked of it."""
+        """Record a finished epoch of the current stage, which has `total` epochs."""
         stage = self.current.get("stage")
         self.history.append({"stage": stage, **row})
         self._tell(str(stage), [row])
         self.current.update(epoch=row["epoch"], epochs=total)
-        if row["accuracy"] is not None:  # else the last epoch that was tested is what is known
+        if row["accuracy"] is not None:  # otherwise keep the accuracy of the last tested epoch
             self.current["accuracy"] = row["accuracy"]
         self._status("running")
 
     def restore(self, stage: str, rows: list[dict[str, Any]]) -> None:
-        """Take over the history of a stage that was not computed here, or the part before a resume."""
+        """Insert the history of a cached stage, or the part of a stage before a resume."""
         self.history = [row for row in self.history if row["stage"] != stage] + [{"stage": stage, **row} for row in rows]
         self._tell(stage, rows)
 
     def finish(self, status: str, record: dict[str, Any] | None = None) -> None:
-        """Last words: `done`, `stopped` or `failed`."""
+        """Write the final status, `done`, `stopped` or `failed`, and close the log."""
         self._status(status, force=True)
         self.log.close(record)
 
@@ -160,5 +168,5 @@ class Watcher:
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Rows as JSON lines, atomically."""
+    """Write rows as JSON lines, atomically."""
     atomically(path, lambda p: p.write_text("".join(json.dumps(row) + "\n" for row in rows)))

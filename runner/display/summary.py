@@ -1,4 +1,4 @@
-"""What a run says when it is done, and what it would do."""
+"""The summary that a finished run prints."""
 
 import re
 import shlex
@@ -11,14 +11,18 @@ from rich.table import Table
 from runner.spec.findings import ACCURACY, CONNECTED, DIVERGED, ORIGIN, REACHED, TOP5
 from runner.spec.request import RunRequest
 
-PAPER_TRAINING = "imc"  # the choice of `train` that is the first paper's
+PAPER_TRAINING = "imc"  # the choice of `train` for the first paper's training
 
 
 def summary(record: dict[str, Any], path: Path, request: RunRequest) -> Panel:
-    """Method, data, net, density asked and reached, accuracy, epochs, runtime, the method's main findings, where the record is, the paper's own setting."""
+    """The summary of a run as a panel.
+
+    It shows method, data, net, requested and reached density, accuracy, epochs, runtime, the
+    method's main findings, the record's path and the command for the paper's setting.
+    """
     table = Table.grid(padding=(0, 2))
     table.add_column()
-    table.add_column(overflow="fold")  # a path must be whole, to be copied
+    table.add_column(overflow="fold")  # do not truncate paths, so that they can be copied
     best = record["accuracy_best"]
     kept = record["kept"]  # None where nothing was pruned or trained
     asked = "found by the method" if record["density_target"] is None and kept is not None and kept < record["prunable"] else record["density_target"]
@@ -51,8 +55,11 @@ def _epochs(record: dict[str, Any]) -> str:
 
 
 def paper_command(request: RunRequest) -> str:
-    """The command for the paper's own setting of this run: the words that the user typed, but the paper's data, net and training."""
-    if request.paper_command is not None:  # a theory experiment: the figure that it is a point of
+    """The command for the paper's setting of this run.
+
+    It contains the words that the user typed, with the paper's data, net and training.
+    """
+    if request.paper_command is not None:  # a theory experiment: the command for its figure
         return request.paper_command
     run = request.run
     dropped = ("env", "train", "train_fraction", "dataset", "model", "logger", "hydra", "method")
@@ -65,12 +72,15 @@ def paper_command(request: RunRequest) -> str:
 
 
 def diverged(record: dict[str, Any]) -> dict[str, Any]:
-    """Stage name -> the first epoch whose training loss was not finite."""
+    """Stage name -> first epoch with a training loss that was not finite."""
     return {name.removeprefix(DIVERGED): epoch for name, epoch in record["report"].items() if name.startswith(DIVERGED)}
 
 
 def cut_off(record: dict[str, Any]) -> dict[str, str]:
-    """The warning of masks that leave some output without a path of kept weights from the input; nothing of others."""
+    """A warning if the masks leave no path of kept weights from the input to some output.
+
+    The dict is empty if every output has such a path.
+    """
     reached = record["report"].get(REACHED)
     if reached is None:
         return {}
@@ -80,7 +90,7 @@ def cut_off(record: dict[str, Any]) -> dict[str, str]:
 
 
 def _pretrained(report: dict[str, Any]) -> dict[str, str]:
-    """How the net did whose weights came from elsewhere, if any did, and what they are."""
+    """The accuracy and origin of pretrained weights; empty if the run used none."""
     if ORIGIN not in report:
         return {}
     origin = str(report[ORIGIN])

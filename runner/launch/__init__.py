@@ -1,1 +1,1 @@
-"""Runs many jobs: the queue of one machine, its slots, and Slurm."""
+"""Running many jobs: the queue of one machine, its slots, and Slurm."""

@@ -1,7 +1,11 @@
-"""Start a job that ends at a checkpoint when the queue that began it dies, be it of SIGKILL: python -I -S die_with_parent.py QUEUE_PID COMMAND [WORD ...]
+"""Start a job that stops at a checkpoint when its queue dies, even from SIGKILL.
 
-Linux alone can do this (a process asks for a signal at its parent's death, and keeps that through exec). Elsewhere, and for other launchers, such a job goes on
-to its end; the stage locks make either harmless. A program of its own, without torch: code between fork and exec would run among the queue's threads.
+Usage: python -I -S die_with_parent.py QUEUE_PID COMMAND [WORD ...]
+
+This works on Linux only: a process requests a signal for its parent's death, and exec keeps the
+request. On other systems, and with other launchers, the job runs to its end. The stage locks make
+both cases harmless. This is a separate program without torch because code between fork and exec
+would run among the queue's threads.
 """
 
 import ctypes
@@ -14,9 +18,9 @@ STOPPED = 143
 
 
 def die_with_parent(queue: int, command: list[str]) -> None:
-    """Become the command."""
+    """Replace this process with the command; the command gets SIGTERM when the queue dies."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != queue:  # it died before we asked
+    if os.getppid() != queue:  # the queue died before the request
         sys.exit(STOPPED)
     try:
         os.execvp(command[0], command)

@@ -1,4 +1,7 @@
-"""hydra/launcher=gpu_queue: a process for each job on the cards or cores of this machine (runner/launch/queue.py)."""
+"""hydra/launcher=gpu_queue: one process per job on the GPUs or cores of this machine.
+
+The queue itself is runner/launch/queue.py.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,15 +22,17 @@ ON_ERROR = ("continue", "stop")
 
 @dataclass(frozen=True)
 class GpuQueue:
-    """The queue of one machine: conf/hydra/launcher/gpu_queue.yaml.
+    """The queue of one machine, configured by conf/hydra/launcher/gpu_queue.yaml.
 
     Args:
-        slots: jobs at a time on CPUs; None = one a core (one for `env.threads` cores where that is set), with threads = cores / slots: two one-threaded jobs do
-            1.67 times the work of one with two threads on small images (measured).
-        jobs_per_gpu: jobs that share a card.
-        min_free_gb: a card with less free memory (GiB) gets no further job. Looked at when a job begins; MIG parts are not checked.
-        on_error: `continue` with the other jobs, or `stop`: begin no further one.
-        grace_seconds: time that jobs get to checkpoint when the queue is asked to stop.
+        slots: concurrent jobs on CPUs, each with cores / slots threads. None = one per core, or one
+            per `env.threads` cores if that is set: on small images, two one-threaded jobs do 1.67
+            times the work of one job with two threads (measured).
+        jobs_per_gpu: jobs that share a GPU.
+        min_free_gb: no job starts on a GPU with less free memory (GiB). Checked when a job starts;
+            MIG instances are not checked.
+        on_error: `continue` runs the other jobs; `stop` starts no further job.
+        grace_seconds: time for jobs to write a checkpoint when the queue receives a stop signal.
     """
 
     tag: ClassVar[str] = "gpu_queue"
@@ -61,6 +66,6 @@ class GpuQueue:
         return self.slots_on(machine, threads)[0].threads
 
     def slots_on(self, machine: Machine, threads: int | None) -> list[Slot]:
-        """The slots for jobs on the machine's kind of device; `threads` as for `run`."""
+        """The slots on the machine's type of device; `threads` as for `run`."""
         cards = torch.cuda.device_count() if machine.device.type == "cuda" else 0
         return machine_slots(cards, slots=self.slots, jobs_per_gpu=self.jobs_per_gpu, threads=threads)

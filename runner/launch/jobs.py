@@ -1,4 +1,7 @@
-"""A job of the queue as a process: its command, its log, how it begins and what its end means. No torch here."""
+"""A job of the queue as a process: its command, log, start and outcome.
+
+This module does not import torch.
+"""
 
 import contextlib
 import json
@@ -17,20 +20,21 @@ from typing import Any
 
 from runner.launch.slots import Slot
 
-STOPPED = 143  # exit code of a run that was asked to stop and has written a checkpoint
+STOPPED = 143  # exit code of a run that wrote a checkpoint on a stop signal
 DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
-TAIL = 20_000  # bytes of a log that are read for its last message
+TAIL = 20_000  # bytes at the end of a log that are searched for its last message
 
 
 @dataclass(frozen=True)
 class QueueJob:
-    """A command and where its traces lie.
+    """A command and the folder of its output.
 
     Args:
-        done: whether its result is there.
-        makes: keys of its stages, and KEY@EPOCH for rewinding points. Jobs that would wait for each other's do not run side by side while others can.
-        there: whether one of these is in the cache.
-        again: the command line that a person repeats it by.
+        done: whether the job's result exists.
+        makes: keys of its stages, and KEY@EPOCH for rewinding points. The queue does not
+            run two jobs at the same time that would compute the same key.
+        there: whether one of these keys is in the cache.
+        again: the command line with which a user repeats the job.
     """
 
     name: str
@@ -43,31 +47,31 @@ class QueueJob:
 
     @property
     def log(self) -> Path:
-        """Where its output goes: that of every attempt, each after a dated line."""
+        """The log file with the output of every attempt, each after a dated line."""
         return self.folder / "run.log"
 
     def claims(self) -> set[str]:
-        """What of these it would compute now."""
+        """The keys of `makes` that are not in the cache, so that the job would compute them."""
         return {key for key in self.makes if not self.there(key)}
 
 
 @dataclass
 class Running:
-    """A job at work."""
+    """A running job."""
 
     job: QueueJob
     slot: Slot
     process: subprocess.Popen[bytes]
-    offset: int  # of this attempt in the log
+    offset: int  # where this attempt begins in the log, in bytes
     begun: float = field(default_factory=time.time)
 
     def kill(self, number: int) -> None:
-        """Signal the job's whole group."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says EPERM for a group of zombies
+        """Send signal `number` to the job's process group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for zombies
             os.killpg(self.process.pid, number)
 
     def finish(self, how: str = "") -> "Outcome":
-        """Kill what the process left in its group and return how it ended."""
+        """Kill the rest of the process group and return the job's outcome."""
         self.kill(signal.SIGKILL)
         code = self.process.wait()
         return Outcome(self.job, code, time.time() - self.begun, self.job.done(), how, last_message(self.job.log, self.offset))
@@ -79,9 +83,9 @@ class Outcome:
 
     Args:
         code: exit code, or minus the signal that killed it.
-        recorded: whether its result is there.
-        how: in words, where the code does not tell.
-        message: the last that it printed (`last_message`).
+        recorded: whether the job's result exists.
+        how: description of the end where the exit code does not show it.
+        message: the last message in its log (`last_message`).
     """
 
     job: QueueJob
@@ -93,16 +97,16 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """Whether something is left to do."""
+        """Whether the attempt ended with an error or without a result."""
         return self.code != 0 or not self.recorded
 
     @property
     def stopped(self) -> bool:
-        """Whether it ended because it was asked to."""
+        """Whether a stop signal ended the attempt."""
         return not self.how and self.code in (STOPPED, -signal.SIGTERM)
 
     def describe(self) -> str:
-        """How it ended, for people."""
+        """How the attempt ended, as text."""
         if self.how:
             return self.how
         if self.code < 0:
@@ -114,10 +118,13 @@ class Outcome:
 
 
 def start(job: QueueJob, slot: Slot) -> Running:
-    """The job's process, the leader of a session of its own: Ctrl-C in the terminal reaches the queue alone, which passes it on.
+    """Start the job's process.
+
+    The process leads its own session, so Ctrl-C in the terminal reaches only the queue, which then
+    stops its jobs.
 
     Raises:
-        OSError: no process, or no log, could be made.
+        OSError: the process or the log could not be created.
     """
     own = {word.partition("=")[0] for word in job.command}
     overrides = [override for override in slot.overrides if override.partition("=")[0] not in own]
@@ -132,7 +139,11 @@ def start(job: QueueJob, slot: Slot) -> Running:
 
 
 def begin_log(log: Path, command: str) -> int:
-    """Write a dated line for a new attempt after the earlier ones; where in the log the attempt's own output begins."""
+    """Append a dated line for a new attempt to the log.
+
+    Returns:
+        The offset in bytes at which the output of the attempt begins.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         file.write(f"==== {datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z} {command}\n".encode())
@@ -140,7 +151,7 @@ def begin_log(log: Path, command: str) -> int:
 
 
 def last_message(log: Path, offset: int) -> str:
-    """What an attempt printed about its failure: its last line that names one, else its last line."""
+    """The last line of an attempt that reports an error or a stop, else its last line."""
     if not log.is_file():
         return "(it printed nothing)"
     with log.open("rb") as file:
@@ -151,9 +162,10 @@ def last_message(log: Path, offset: int) -> str:
 
 
 def shared_first(jobs: list[QueueJob]) -> list[QueueJob]:
-    """The jobs in an order that makes first what most others wait for; otherwise as they came.
+    """Sort the jobs so that stages shared by most jobs are computed first; the sort is stable.
 
-    A rewinding point of a shared stage counts as much as the stage: made by a job that keeps none, it would have to be trained to that point once more.
+    A rewinding point of a shared stage counts as much as the stage itself. If a job without that
+    rewinding point computed the stage, it would have to be trained to that point again.
     """
     claims = {id(job): job.claims() for job in jobs}
     uses = Counter(item for items in claims.values() for item in items)
@@ -161,7 +173,7 @@ def shared_first(jobs: list[QueueJob]) -> list[QueueJob]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What another process writes, e.g. a run's status.json; {} while there is none."""
+    """Read a JSON object that another process writes, e.g. status.json; {} if there is none."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""What runs jobs: the interface of launchers, and how one is chosen by name.
+"""The interface of launchers, which run jobs, and the choice of a launcher by name.
 
-A launcher is a module of this package and a file of conf/hydra/launcher. The file names the class by
-its tag and lists its options; its own name is what users type: `hydra/launcher=NAME`.
+A launcher is a module of this package and a file in conf/hydra/launcher. The file refers to the
+class by its tag and lists its options. Users choose it by the file's name: `hydra/launcher=NAME`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,49 +18,49 @@ from runner.launch.options import options_from
 from runner.paths import CONF
 from runner.registry import UnknownTag, find_class
 
-DEFAULT = "gpu_queue"  # of commands for tables and figures
+DEFAULT = "gpu_queue"  # launcher of the commands for tables and figures
 FOLDER = CONF / "hydra" / "launcher"
 PREFIX = "hydra.launcher."  # what a user types before an option's name
 TAG_KEY = "_launcher_"  # names the class in a launcher's file
-EXIT_WAITING = 130  # exit code: no longer waiting for the jobs, which go on
+EXIT_WAITING = 130  # exit code: the command stopped waiting, the jobs continue
 
 
 class Launcher(Protocol):
-    """What runs jobs. A class that implements it is a frozen dataclass of options with a `tag`."""
+    """Runs jobs. An implementation is a frozen dataclass of options with a `tag`."""
 
     tag: ClassVar[str]
-    at_a_time: ClassVar[str]  # says how many jobs run at a time; max_batch_size is answered with it
+    at_a_time: ClassVar[str]  # the option for concurrent jobs, for an error message
 
     def run(self, jobs: Sequence[QueueJob], machine: Machine, threads: int | None, console: Console) -> tuple[int, str]:
         """Run the jobs that are not done and wait for them.
 
         Args:
-            machine: of the process that launches; jobs have its folders in their commands.
-            threads: env.threads as the user set it; None = not set.
+            machine: machine of the launching process; the jobs' commands contain its folders.
+            threads: env.threads as set by the user; None = not set.
 
         Returns:
-            The command's exit code, and what is to be printed at the very end ("" = nothing).
+            The command's exit code, and a text to print at the very end ("" = nothing).
 
         Raises:
-            ConfigError: jobs cannot be launched here; none has been started then.
+            ConfigError: jobs cannot be launched on this machine; none has been started.
         """
         ...
 
     def job_threads(self, machine: Machine, threads: int | None) -> int | None:
-        """Threads of each job, for plans; None = torch's choice. Arguments as for `run`."""
+        """Threads per job, for plans; None = torch's default. Arguments as for `run`."""
         ...
 
 
 def launcher_names() -> list[str]:
-    """The launchers that can be chosen, sorted."""
+    """The names of all launchers, sorted."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def launcher_file(name: str) -> Path:
-    """The file that describes a launcher.
+    """The YAML file of a launcher.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no launcher of that name.
     """
     if name not in launcher_names():
         raise ConfigError(one_of("hydra/launcher", name, launcher_names()))
@@ -68,17 +68,17 @@ def launcher_file(name: str) -> Path:
 
 
 def read_launcher(name: str) -> tuple[type[Launcher], dict[str, Any]]:
-    """The class of a launcher, and its options as its file has them.
+    """The class of a launcher and the options in its file.
 
     Raises:
-        ConfigError: there is none of that name, or its file names no class.
+        ConfigError: there is no launcher of that name, or its file names no class.
     """
     node: Any = OmegaConf.to_container(OmegaConf.load(launcher_file(name)))
     return launcher_class(node), own_options(node)
 
 
 def launcher_class(node: Mapping[str, Any]) -> type[Launcher]:
-    """The class that a launcher's node names.
+    """The class that a launcher's configuration node names.
 
     Raises:
         ConfigError: no class declares that tag.
@@ -91,22 +91,22 @@ def launcher_class(node: Mapping[str, Any]) -> type[Launcher]:
 
 
 def make_launcher(cls: type[Launcher], options: Mapping[str, Any], prefix: str = PREFIX) -> Launcher:
-    """A launcher with these options.
+    """Create a launcher with these options.
 
     Args:
-        prefix: what the user typed before an option's name, for messages.
+        prefix: the text before an option's name on the command line, for messages.
 
     Raises:
-        ConfigError: with a message for each unknown option, value of the wrong kind or out of range.
+        ConfigError: one message per unknown option, value of the wrong type and value out of range.
     """
     return options_from(cls, dict(options), prefix)
 
 
 def own_options(node: Mapping[str, Any]) -> dict[str, Any]:
-    """A launcher's node without what names its classes."""
+    """The options in a launcher's configuration node: all keys without a leading underscore."""
     return {name: value for name, value in node.items() if not name.startswith("_")}
 
 
 def print_lines(console: Console, text: str) -> None:
-    """Print whole lines: a command that is cut cannot be copied."""
+    """Print lines without wrapping, so that commands can be copied."""
     console.print(text, soft_wrap=True, markup=False, highlight=False)

@@ -1,4 +1,8 @@
-"""What people see of a queue: on a terminal a live line for each running job and one for all; elsewhere a plain line when a job begins or ends."""
+"""Progress of a queue.
+
+On a terminal: a live line for each running job and one for the whole queue. Elsewhere: a plain line
+when a job begins or ends.
+"""
 
 import contextlib
 import time
@@ -15,7 +19,10 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class Monitor:
-    """Says what happens. A context manager: at its end the terminal is given back. A terminal that is gone stops no work."""
+    """Prints the progress of a queue; a context manager that restores the terminal at its end.
+
+    Errors in writing to the terminal, e.g. after it was closed, are ignored.
+    """
 
     def __init__(self, console: Console, slots: int) -> None:
         self.console, self.slots = console, slots
@@ -35,16 +42,16 @@ class Monitor:
                 self.live.stop()
 
     def say(self, text: str) -> None:
-        """A line, whole: a path that is cut cannot be copied."""
+        """Print a line without wrapping, so that paths can be copied."""
         with contextlib.suppress(OSError):
             self.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     def begun(self, item: Running) -> None:
-        """A job has its slot."""
+        """Print that a job has begun."""
         self.say(f"begun: {item.job.name}" + (f" on GPU {item.slot.gpu}" if item.slot.gpu else ""))
 
     def ended(self, outcome: Outcome) -> None:
-        """How it ended."""
+        """Print how a job ended."""
         if outcome.failed:
             self.say(f"{outcome.describe()} after {span(outcome.seconds)}: {outcome.job.name}: {outcome.message}")
             return
@@ -54,18 +61,18 @@ class Monitor:
         self.say(f"done after {span(outcome.seconds)}: {outcome.job.name}{found}")
 
     def show(self, running: list[Running], ended: list[Outcome], waiting: int) -> None:
-        """The live lines, twice a second."""
+        """Update the live lines, at most twice a second."""
         if self.live and time.monotonic() - self.looked >= SECONDS_BETWEEN_LOOKS:
             self.looked = time.monotonic()
             with contextlib.suppress(OSError):
                 self.live.update(Group(*map(Text, self.lines(running, ended, waiting, time.time()))), refresh=True)
 
     def lines(self, running: list[Running], ended: list[Outcome], waiting: int, now: float) -> list[str]:
-        """A line per running job, and one for all."""
+        """One line for each running job, and one for the whole queue."""
         found = []
         for item in running:
             status = read_json(item.job.folder / "status.json")
-            if status.get("updated", 0.0) < item.begun - 1:  # of an earlier attempt
+            if status.get("updated", 0.0) < item.begun - 1:  # from an earlier attempt
                 status = {}
             pace = self.paces.setdefault(item.job.name, Pace())
             found.append(job_line(item.job.name, now - item.begun, status, pace.left(status)))
@@ -76,13 +83,16 @@ class Monitor:
 
 
 class Pace:
-    """How fast a job's stage goes, by what was seen of it: a resumed training has not done its first epochs now."""
+    """Speed of a job's stage, from the epochs observed so far.
+
+    The epochs before a resume do not count: they were not computed in this attempt.
+    """
 
     def __init__(self) -> None:
         self.first: dict[str, Any] = {}
 
     def left(self, status: dict[str, Any]) -> float | None:
-        """Seconds to the end of the stage; None before two of its epochs were seen."""
+        """Seconds to the end of the stage; None before two of its epochs were observed."""
         if "epoch" not in status:
             return None
         if (self.first.get("stage"), self.first.get("since")) != (status["stage"], status["since"]):
@@ -94,7 +104,7 @@ class Pace:
 
 
 def job_line(name: str, seconds: float, status: dict[str, Any], left: float | None) -> str:
-    """Run, its time so far, stage, epoch, accuracy, time that this stage has left."""
+    """One line with run, elapsed time, stage, epoch, accuracy and remaining time of the stage."""
     parts = [name, span(seconds), str(status.get("stage", "starting"))]
     if "epoch" in status:
         parts.append(f"epoch {status['epoch']}/{status['epochs']}")
@@ -106,7 +116,10 @@ def job_line(name: str, seconds: float, status: dict[str, Any], left: float | No
 
 
 def time_left(ended: list[float], running: list[float], waiting: int, slots: int) -> float | None:
-    """Seconds until all is done, if the other jobs take as long as those that have ended did on average; None while there is none.
+    """Estimate the seconds until all jobs are done.
+
+    The estimate assumes that each job takes the mean time of the finished ones. It is None while no
+    job has finished.
 
     Args:
         ended: seconds that each finished job took.
@@ -121,7 +134,7 @@ def time_left(ended: list[float], running: list[float], waiting: int, slots: int
 
 
 def span(seconds: float) -> str:
-    """A time for people."""
+    """A time span as text in seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,7 @@
-"""A launcher's options as a user types them: `hydra.launcher.NAME=VALUE`, or words of `make reproduce`. Wrong ones are named all at once."""
+"""A launcher's options from the command line: `hydra.launcher.NAME=VALUE` or `make reproduce`.
+
+All invalid options are reported together.
+"""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -12,13 +15,16 @@ WANTED = {bool: "true or false", int: "a whole number", float: "a number", dict:
 
 
 def options_from(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
-    """An instance of a dataclass whose fields are numbers, words or mappings, or null where that is allowed.
+    """Create an instance of a dataclass from the values of a command line.
+
+    Fields are numbers, words or mappings; optional fields may be null.
 
     Args:
-        prefix: what the user types before a field's name, for messages.
+        prefix: the text before a field's name on the command line, for messages.
 
     Raises:
-        ConfigError: with a message for each unknown name, value of the wrong kind and (by the class itself) value out of range.
+        ConfigError: one message per unknown name, value of the wrong type and (raised by the class
+            itself) value out of range.
     """
     hints, given, problems = get_type_hints(cls), dict[str, Any](), list[str]()
     kinds = {f.name: hints[f.name] for f in fields(cls)}  # type: ignore[arg-type]
@@ -49,6 +55,6 @@ def _typed(value: Any, kind: Any) -> Any:
 
 
 def too_small(options: Any, least: dict[str, float]) -> list[str]:
-    """A message for each value below its least, which not-a-number is too."""
+    """One message for each value that is below its minimum or NaN."""
     values = {name: getattr(options, name) for name in least}
     return [f"{name}={value:g} must be at least {least[name]}" for name, value in values.items() if value is not None and not value >= least[name]]

@@ -1,8 +1,10 @@
-"""The queue of one machine: a process for each job, as many at a time as there are slots. A failing job never affects the others.
+"""The queue of one machine: one process per job, at most as many at a time as there are slots.
 
-A job is a command line in a process group of its own, its output goes to its own log. The queue holds no tensor and knows no method: of a running job it reads
-only the status.json that the run keeps. If the queue itself is killed, its jobs end at a checkpoint (runner/launch/die_with_parent.py; where that cannot be
-done, they go on, and the stage locks make it harmless); the same command again does what is left.
+A failing job never affects the others. Each job is a command line in its own process group and
+writes to its own log. The queue holds no tensor and is independent of the methods: of a running job
+it reads only the run's status.json. If the queue itself is killed, its jobs stop at a checkpoint
+(runner/launch/die_with_parent.py). Where that is not supported they continue, which the stage locks
+make harmless. Repeating the command runs the remaining jobs.
 """
 
 import contextlib
@@ -18,12 +20,15 @@ from runner.launch.jobs import Outcome, QueueJob, Running, shared_first, start
 from runner.launch.monitor import Monitor
 from runner.launch.slots import FreeMemory, Slot
 
-POLL = 0.1  # seconds between two looks at the running jobs
+POLL = 0.1  # seconds between two checks of the running jobs
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # SIGHUP: the terminal was closed
 
 
 class Interrupted(Exception):
-    """SIGTERM, Ctrl-C or a closed terminal: the jobs were asked to stop at a checkpoint and have ended."""
+    """SIGTERM, Ctrl-C or a closed terminal stopped the queue, and its jobs have ended.
+
+    The jobs had the grace period to write a checkpoint.
+    """
 
     def __init__(self, ended: list[Outcome]) -> None:
         super().__init__()
@@ -39,17 +44,13 @@ def run_queue(
     grace_seconds: float = 60.0,
     min_free_gb: float = 0.0,
 ) -> list[Outcome]:
-    """Run every job that is not done, those first whose stages others share; how each ended. What others finish meanwhile is not run again.
+    """Run every job that is not done, jobs with shared stages first; return their outcomes.
 
-    Called from the main thread: a job ends with the thread that began it.
-
-    Args:
-        on_error: `continue` with the other jobs, or `stop`: begin no further one.
-        grace_seconds: time that jobs get to checkpoint when the queue is asked to stop.
-        min_free_gb: a card with less free memory (GiB) gets no further job.
+    A job that another process finishes in the meantime is not run again. Call this from the main
+    thread: a job ends with the thread that started it. Options as for `GpuQueue`.
 
     Raises:
-        Interrupted: the queue was asked to stop; its jobs have ended.
+        Interrupted: the queue received a stop signal, and its jobs have ended.
     """
     pending, running, ended = shared_first([job for job in jobs if not job.done()]), list[Running](), list[Outcome]()
     with _stop_signals() as signals, Monitor(console, len(slots)) as monitor:
@@ -72,7 +73,7 @@ def run_queue(
 
 
 def _begin(pending: list[QueueJob], running: list[Running], ended: list[Outcome], free: list[Slot], monitor: Monitor) -> None:
-    """Fill the free slots."""
+    """Start pending jobs in the free slots."""
     for slot in free:
         job = _next(pending, running)
         if job is None:
@@ -80,21 +81,24 @@ def _begin(pending: list[QueueJob], running: list[Running], ended: list[Outcome]
         pending.remove(job)
         try:
             running.append(start(job, slot))
-        except OSError as error:  # no memory for another process, a folder that cannot be written
+        except OSError as error:  # e.g. no memory for a process, or a read-only folder
             _note(Outcome(job, 1, 0.0, False, f"could not be started: {error}"), ended, monitor)
         else:
             monitor.begun(running[-1])
 
 
 def _next(pending: list[QueueJob], running: list[Running]) -> QueueJob | None:
-    """The first job that would not wait for what a running one is about to compute: for no longer than until that is there."""
+    """The first pending job that needs no stage which a running job is about to compute.
+
+    Jobs that are already done are removed from `pending`.
+    """
     coming = set[str]().union(*(item.job.claims() for item in running)) if pending else set[str]()
     for job in list(pending):
         if coming & job.makes and coming & job.claims():
             continue
         if not job.done():
             return job
-        pending.remove(job)  # by another queue on the same directory
+        pending.remove(job)  # done by another queue on the same directory
     return None
 
 
@@ -109,7 +113,10 @@ def _note(outcome: Outcome, ended: list[Outcome], monitor: Monitor) -> None:
 
 
 def _end(running: list[Running], ended: list[Outcome], grace: float, signals: list[int], monitor: Monitor) -> None:
-    """Ask the jobs to checkpoint and end; after the grace period, or when the queue is asked once more, they are killed."""
+    """Send SIGTERM to the jobs, so that they write a checkpoint and end.
+
+    Jobs still running after the grace period, or after a second stop signal, are killed.
+    """
     before = min(1, len(signals))
     if running:
         monitor.say(f"stopping {len(running)} jobs at a checkpoint; once more to kill them")
@@ -129,7 +136,10 @@ def _end(running: list[Running], ended: list[Outcome], grace: float, signals: li
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """The signals that asked the queue to stop so far; what was set before is put back. Those that are ignored (nohup) stay ignored."""
+    """Collect the stop signals that the queue receives; restore the former handlers at the end.
+
+    Signals that are ignored (nohup) stay ignored.
+    """
     received: list[int] = []
     own = threading.current_thread() is threading.main_thread()
     numbers = [number for number in STOPPING if own and signal.getsignal(number) is not signal.SIG_IGN]
@@ -142,10 +152,13 @@ def _stop_signals() -> Iterator[list[int]]:
 
 
 def summary(ended: list[Outcome], jobs: list[QueueJob]) -> str:
-    """What is left: each failed job with how it ended, its log and the command that repeats it; "" when nothing is.
+    """A text with each failed job, its outcome, its log and the command that repeats it.
 
     Args:
-        jobs: what there was to do.
+        jobs: all jobs that were to be run.
+
+    Returns:
+        The text; "" if no job failed.
     """
     failed = [outcome for outcome in ended if outcome.failed]
     if not failed:

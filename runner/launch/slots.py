@@ -1,6 +1,7 @@
-"""Where jobs may run on this machine: cards as CUDA_VISIBLE_DEVICES names them, or cores.
+"""Slots for jobs on this machine: GPUs as CUDA_VISIBLE_DEVICES names them, or cores.
 
-Pure functions of what nvidia-smi prints, but for the last three.
+All functions but `machine_slots` and `_nvidia_smi` depend on their arguments only, e.g. on the
+output of nvidia-smi. `FreeMemory` calls nvidia-smi.
 """
 
 import os
@@ -9,30 +10,34 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-MEMORY_SECONDS = 2.0  # between two questions for free memory
+MEMORY_SECONDS = 2.0  # between two queries of the free memory
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a job runs: the variables that its process gets, and the card that it has to itself or shares."""
+    """Where a job runs: the environment variables of its process, and its GPU if it has one."""
 
     environment: dict[str, str] = field(default_factory=dict)
-    overrides: tuple[str, ...] = ()  # further ones, unless the job has its own value
+    overrides: tuple[str, ...] = ()  # added to the job's command unless it sets the same keys
     gpu: str | None = None
-    threads: int | None = None  # of torch; None = torch's choice
+    threads: int | None = None  # of torch; None = torch's default
 
 
 def gpu_ids(visible: str | None, listing: str, count: int = 0) -> list[str]:
-    """The cards that jobs may use, as CUDA_VISIBLE_DEVICES names them.
+    """The GPUs that jobs may use, as CUDA_VISIBLE_DEVICES names them.
 
     Args:
-        visible: an inherited CUDA_VISIBLE_DEVICES: indices, GPU- or MIG- identifiers; "" hides all cards; None = not set.
-        listing: what `nvidia-smi -L` prints. Of a card that is cut into MIG parts, the parts count and the card does not.
-        count: cards that torch sees: where nothing is inherited and there is no nvidia-smi, as in some containers.
+        visible: the inherited CUDA_VISIBLE_DEVICES: indices, GPU- or MIG- identifiers; "" hides all
+            GPUs; None = not set.
+        listing: the output of `nvidia-smi -L`. A GPU that is divided into MIG instances is replaced
+            by these instances.
+        count: number of GPUs that torch finds; used if nothing is inherited and there is no
+            nvidia-smi, as in some containers.
     """
     if visible is not None:
         names = [name.strip() for name in visible.split(",")]
-        return names[: names.index("-1")] if "-1" in names else [name for name in names if name]  # CUDA reads up to the first that is none
+        # CUDA ignores everything from the first invalid entry (-1) on.
+        return names[: names.index("-1")] if "-1" in names else [name for name in names if name]
     if not listing:
         return [str(index) for index in range(count)]
     found: list[str] = []
@@ -48,12 +53,14 @@ def gpu_ids(visible: str | None, listing: str, count: int = 0) -> list[str]:
 
 
 def slots_of(gpus: list[str], cores: int, *, slots: int | None = None, jobs_per_gpu: int = 1, threads: int | None = None) -> list[Slot]:
-    """GPU slots where there are cards, one on each before a second on any; else CPU slots with threads = cores / slots.
+    """GPU slots if there are GPUs, else CPU slots with cores / slots threads each.
+
+    GPU slots are ordered so that each GPU gets one job before any GPU gets a second.
 
     Args:
-        slots: jobs at a time on CPUs; None = one a core, or one for `threads` cores where that is set.
-        jobs_per_gpu: jobs that share a card.
-        threads: env.threads where the user has set it.
+        slots: concurrent jobs on CPUs; None = one per core, or one per `threads` cores if set.
+        jobs_per_gpu: jobs that share a GPU.
+        threads: env.threads if the user has set it.
     """
     if gpus:
         return [Slot({"CUDA_VISIBLE_DEVICES": name}, ("env.device=cuda",), name) for _ in range(jobs_per_gpu) for name in gpus]
@@ -63,19 +70,23 @@ def slots_of(gpus: list[str], cores: int, *, slots: int | None = None, jobs_per_
 
 
 def free_gb(listing: str, gpu: str) -> float | None:
-    """Free memory of a card in GiB from `nvidia-smi --query-gpu=index,uuid,memory.free`; None where it does not say, as for MIG parts."""
+    """Free memory of a GPU in GiB, or None if unknown, as for MIG instances.
+
+    Args:
+        listing: the output of `nvidia-smi --query-gpu=index,uuid,memory.free`, in MiB.
+    """
     for line in listing.splitlines():
         index, uuid, free = (word.strip() for word in line.split(","))
-        if gpu == index or uuid.startswith(gpu):  # CUDA takes the beginning of an identifier too
+        if gpu == index or uuid.startswith(gpu):  # CUDA also accepts a prefix of an identifier
             return float(free) / 1024 if free.replace(".", "").isdigit() else None
     return None
 
 
 def machine_slots(cards: int, *, slots: int | None = None, jobs_per_gpu: int = 1, threads: int | None = None) -> list[Slot]:
-    """The slots of this machine; `slots_of` says what they are.
+    """The slots of this machine; see `slots_of`.
 
     Args:
-        cards: that torch sees; 0 where the jobs are to run on the CPU.
+        cards: number of GPUs that torch finds; 0 if the jobs are to run on the CPU.
     """
     gpus = gpu_ids(os.environ.get("CUDA_VISIBLE_DEVICES"), _nvidia_smi("-L"), cards) if cards else []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -83,14 +94,14 @@ def machine_slots(cards: int, *, slots: int | None = None, jobs_per_gpu: int = 1
 
 
 class FreeMemory:
-    """Whether a slot's card has enough free memory, at least `min_free_gb` GiB; yes where nvidia-smi does not tell."""
+    """Whether a slot's GPU has at least `min_free_gb` GiB of free memory; True if it is unknown."""
 
     def __init__(self, min_free_gb: float, say: Callable[[str], None]) -> None:
         self.least, self.say = min_free_gb, say
         self.listing, self.listed_at, self.named = "", -MEMORY_SECONDS, set[str]()
 
     def __call__(self, slot: Slot) -> bool:
-        """Look at the card's memory; a card that keeps jobs waiting is named once."""
+        """Check the GPU's free memory; the first failed check of each GPU prints a message."""
         if slot.gpu is None or not self.least:
             return True
         if time.monotonic() - self.listed_at >= MEMORY_SECONDS:

@@ -1,11 +1,14 @@
-"""A sweep on a Slurm cluster, through submitit: an array of jobs on a shared file system, safe against preemption because stages resume.
+"""A sweep on a Slurm cluster: an array of jobs on a shared file system, submitted with submitit.
 
-Each job is the same run that `python run.py` would do. Preempted (`scontrol requeue`, a partition's preemption) or out of time, it checkpoints, Slurm queues it
-again, and it goes on where it was. The waiting process asks squeue alone: no accounting database is needed.
+Each job is the same run as with `python run.py`. When it is preempted (`scontrol requeue`, a
+partition's preemption) or reaches its time limit, it writes a checkpoint, Slurm queues it again,
+and it resumes. The waiting process only calls squeue: no accounting database is needed.
 
-Why submitit itself, and not hydra-submitit-launcher (1.2.0), which wraps it: that one submits every job of a sweep, the finished and the equal ones too, and
-checks none before; it takes the results job by job and raises the first failure, so that the others go unnamed; and it learns of a job that died without a word
-(SIGKILL, a lost node) from sacct alone, which needs an accounting database. Its options have the same names here.
+Why submitit and not hydra-submitit-launcher (1.2.0), which wraps it: that launcher submits every
+job of a sweep without checks, including finished and equal ones. It collects the results job by
+job and raises the first failure, so the others are not reported. It detects a job that died without
+a message (SIGKILL, a lost node) only through sacct, which needs an accounting database. The options
+have the same names here.
 """
 
 import os
@@ -29,21 +32,23 @@ from runner.launch.launcher import EXIT_WAITING, print_lines
 from runner.launch.options import too_small
 from runner.launch.queue import summary
 
-ABSENT = 3  # polls that a job has to be missing from the queue: requeued ones may be for a moment
-EARLY = 30  # seconds: Slurm looks at its jobs' limits that often, and so may warn that much before it was asked to
-START = 20  # seconds that a job needs before it can take a warning; one that comes before ends it
+ABSENT = 3  # polls until a missing job counts as ended; a requeued one may be missing briefly
+EARLY = 30  # seconds between Slurm's checks of time limits; a warning may come that much early
+START = 20  # seconds until a job can handle the warning; an earlier warning ends the job
 
 
 @dataclass(frozen=True)
 class Slurm:
-    """A Slurm job for each job: what it asks of the cluster (conf/hydra/launcher/slurm.yaml).
+    """One Slurm job per job, with the resources of conf/hydra/launcher/slurm.yaml.
 
     Args:
-        timeout_min: time limit; a job that reaches it checkpoints and is queued again, up to `max_num_timeout` times.
-        signal_delay_s: seconds before the limit at which Slurm tells it (or up to 30 sooner): time to finish a step and write the checkpoint.
-        array_parallelism: jobs of the sweep at a time.
+        timeout_min: time limit. A job that reaches it writes a checkpoint and is queued again, at
+            most `max_num_timeout` times.
+        signal_delay_s: seconds before the limit at which Slurm sends the warning (up to 30 s
+            earlier): the time for the job to finish a step and write the checkpoint.
+        array_parallelism: concurrent jobs of the sweep.
         extra: further sbatch options, e.g. {account: lab, qos: low}.
-        poll_s: seconds between two looks at the queue.
+        poll_s: seconds between two polls of the queue.
     """
 
     tag: ClassVar[str] = "slurm"
@@ -71,10 +76,10 @@ class Slurm:
             raise ConfigError(*problems)
 
     def run(self, jobs: Sequence[QueueJob], machine: Machine, threads: int | None, console: Console) -> tuple[int, str]:
-        """Submit what is missing and wait for it; `Launcher.run`.
+        """Submit the jobs that are not done and wait for them; see `Launcher.run`.
 
         Raises:
-            ConfigError: no Slurm, or no submitit; nothing has been submitted then.
+            ConfigError: Slurm or submitit is missing; nothing has been submitted.
         """
         missing = shared_first([job for job in jobs if not job.done()])
         if not missing:
@@ -89,11 +94,11 @@ class Slurm:
         return (EXIT_FAILED if message else 0), message
 
     def job_threads(self, machine: Machine, threads: int | None) -> int:
-        """`Launcher.job_threads`: one for each CPU of the job."""
+        """`Launcher.job_threads`: one thread per CPU of the job."""
         return threads or self.cpus_per_task
 
     def parameters(self) -> dict[str, Any]:
-        """The options by submitit's names."""
+        """The options under submitit's names."""
         plain = {name: value for name, value in asdict(self).items() if name in ("timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb")}
         slurm = {"slurm_partition": self.partition, "slurm_array_parallelism": self.array_parallelism, "slurm_signal_delay_s": self.signal_delay_s}
         found = {**plain, **slurm, "slurm_job_name": "winnow", "slurm_additional_parameters": self.extra or None}
@@ -109,22 +114,22 @@ class RemoteRun:
     again: str
 
     def __call__(self) -> int:
-        """Do the run, or go on with it; the exit code that run.py would have."""
+        """Start or resume the run; return the exit code of run.py."""
         begin_log(self.log, f"{self.again} (Slurm job {os.environ.get('SLURM_JOB_ID')} on {socket.gethostname()})")
-        with self.log.open("ab") as file:  # beside the record, as with every launcher
+        with self.log.open("ab") as file:  # the log beside the record, as with every launcher
             for stream in (1, 2):
                 os.dup2(file.fileno(), stream)
         return guarded(lambda: execute(read_request(compose_config(list(self.overrides)))))
 
     def checkpoint(self) -> Any:
-        """What is queued again when the time is up: the same run, which finds its checkpoint."""
+        """The job to queue again at the time limit: the same run, which resumes its checkpoint."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 def _submit(jobs: list[QueueJob], options: Slurm) -> list[str]:
-    """Submit the jobs as one array; their Slurm ids."""
+    """Submit the jobs as one array and return their Slurm ids."""
     try:
         import submitit  # optional
     except ImportError as error:
@@ -141,7 +146,10 @@ def _submit(jobs: list[QueueJob], options: Slurm) -> list[str]:
 
 
 def remote_run(job: QueueJob, options: Slurm) -> RemoteRun:
-    """The job's overrides, which follow the interpreter and run.py in its command, with as many threads as it has CPUs."""
+    """The job as a `RemoteRun` with one thread per CPU, unless its overrides set env.threads.
+
+    The overrides follow the interpreter and run.py in the job's command.
+    """
     overrides = job.command[2:]
     threads = () if any(override.startswith("env.threads=") for override in overrides) else (f"env.threads={options.cpus_per_task}",)
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -149,14 +157,15 @@ def remote_run(job: QueueJob, options: Slurm) -> RemoteRun:
 
 
 def _wait(jobs: dict[str, QueueJob], poll: float, console: Console) -> list[Outcome]:
-    """Wait until every job has left the queue; done is what has its record."""
+    """Wait until every job has left the queue; a job is done if its record exists."""
     begun, missed, ended = time.time(), dict.fromkeys(jobs, 0), list[Outcome]()
-    before = {identity: job.log.stat().st_size if job.log.is_file() else 0 for identity, job in jobs.items()}  # where this attempt's output begins
+    # Offsets in the logs at which this attempt's output begins.
+    before = {identity: job.log.stat().st_size if job.log.is_file() else 0 for identity, job in jobs.items()}
     while jobs:
         time.sleep(poll)
         queued = queued_jobs(list(jobs))
         if queued is None:
-            continue  # the controller does not answer: ask again
+            continue  # the controller does not respond: poll again
         for identity in [i for i in jobs if i not in queued]:
             missed[identity] += 1
             if not jobs[identity].done() and missed[identity] < ABSENT:
@@ -171,10 +180,10 @@ def _wait(jobs: dict[str, QueueJob], poll: float, console: Console) -> list[Outc
 
 
 def queued_jobs(ids: list[str]) -> set[str] | None:
-    """Those of the jobs that wait or run; None when Slurm does not say."""
+    """The ids of those jobs that are pending or running; None if Slurm does not respond."""
     arrays = sorted({identity.partition("_")[0] for identity in ids})
     line = ["squeue", "--noheader", "--array", "--format=%i", f"--jobs={','.join(arrays)}"]
     done = subprocess.run(line, capture_output=True, text=True)
     if done.returncode:
-        return set() if "Invalid job id" in done.stderr else None  # forgotten: all have ended
+        return set() if "Invalid job id" in done.stderr else None  # unknown jobs have all ended
     return set(done.stdout.split())

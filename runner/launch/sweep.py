@@ -1,4 +1,7 @@
-"""A sweep's jobs for a launcher: every configuration is checked before the first starts, equal ones run once."""
+"""The jobs of a sweep.
+
+Every configuration is checked before the first job starts. Equal configurations run once.
+"""
 
 import shlex
 import sys
@@ -21,13 +24,13 @@ from runner.spec.run import Run, snapshots_wanted
 
 
 def run_sweep(launcher: Launcher, configs: list[DictConfig], overrides: list[list[str]]) -> None:
-    """Check every job of a sweep and run those that are missing.
+    """Check every job of a sweep and run those that are not done.
 
     Args:
-        overrides: of each configuration, as they were typed.
+        overrides: the overrides of each configuration, as typed by the user.
 
     Raises:
-        ConfigError: a job that could not start; none has been started then.
+        ConfigError: a job could not start; none has been started.
         SweepEnded: some jobs failed, or the sweep was stopped.
     """
     jobs, machine = checked_jobs(configs, overrides)
@@ -40,10 +43,10 @@ def run_sweep(launcher: Launcher, configs: list[DictConfig], overrides: list[lis
 
 
 def checked_jobs(configs: list[DictConfig], overrides: list[list[str]]) -> tuple[list[QueueJob], Machine]:
-    """Each different run of a sweep as a job, and the machine that they share.
+    """One job for each different run of a sweep, and the machine that the jobs share.
 
     Raises:
-        ConfigError: with every problem of every configuration.
+        ConfigError: one message for each problem of each configuration.
     """
     problems = swept_environment(configs)
     if problems:
@@ -64,7 +67,7 @@ def checked_jobs(configs: list[DictConfig], overrides: list[list[str]]) -> tuple
 
 
 def swept_environment(configs: list[DictConfig]) -> list[str]:
-    """A message for each key of `env` that a sweep gives several values."""
+    """One message for each key of `env` that has several values in a sweep."""
     found = []
     for key in configs[0].env:
         values = list(dict.fromkeys(str(cfg.env[key]) for cfg in configs))
@@ -77,7 +80,7 @@ def swept_environment(configs: list[DictConfig]) -> list[str]:
 
 
 def counted(jobs: list[QueueJob], requested: int) -> str:
-    """How many runs there are, and how many are to do."""
+    """A text with the number of runs, of finished runs and of runs to do."""
     todo = sum(not job.done() for job in jobs)
     equal = f" ({requested - len(jobs)} more asked for are equal to one of these)" if requested > len(jobs) else ""
     return f"{len(jobs)} runs, {len(jobs) - todo} done, {todo} to do{equal}"

@@ -1,1 +1,1 @@
-"""What runs need, what is missing and what it costs, before anything is run."""
+"""Plans: the stages that runs need, those that are missing, and their cost."""

@@ -1,4 +1,7 @@
-"""What stages will take: images, multiply-accumulates, bytes in the cache, and hours by what was measured on this device. Nets are built without data."""
+"""The cost of stages: images, multiply-accumulates, bytes in the cache and time.
+
+Times are extrapolated from measurements on this device. Nets are built without data.
+"""
 
 import json
 from collections import Counter
@@ -24,7 +27,7 @@ UNKNOWN = "unknown: run make bench"
 
 @dataclass(frozen=True)
 class Net:
-    """Sizes of a network on a data set's images."""
+    """Sizes of a network for the images of a data set."""
 
     parameters: int
     prunable: int
@@ -34,10 +37,10 @@ class Net:
 
 
 def measure_net(dataset: Any, model: Any) -> Net:
-    """The sizes of `model` on images of `dataset`, from shapes alone: no weight is drawn.
+    """The sizes of `model` for images of `dataset`, from shapes alone: no weight is initialized.
 
     Raises:
-        ConfigError: the net does not take such images.
+        ConfigError: the net does not accept such images.
     """
     info = dataset.info()
     try:
@@ -57,7 +60,7 @@ def measure_net(dataset: Any, model: Any) -> Net:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one stage takes. `passes` are forward passes of one image, None when nobody can tell."""
+    """The cost of one stage; `passes` counts forward passes of one image, None if unknown."""
 
     images: int
     passes: int | None
@@ -67,15 +70,18 @@ class Cost:
 
 
 def stage_cost(run: Run, stage: Stage, net: Net, snapshots: int) -> Cost:
-    """The cost of computing `stage`, which keeps `snapshots` rewinding points: epochs x training images x (forward + backward); evaluation is left out."""
+    """The cost of computing `stage`, which keeps `snapshots` rewinding points.
+
+    Training costs epochs x training images x (forward + backward). Evaluation is not counted.
+    """
     info = run.dataset.info()
     images = training_images(info.train, run.train_fraction, run.dataset.validation)
     if stage.recipe:
         seen = trains(stage) * images
         momentum = net.momentum_bytes if stage.recipe.momentum else 0
-        size = net.weight_bytes * (1 + snapshots) + net.prunable + momentum  # a mask takes a byte a weight
+        size = net.weight_bytes * (1 + snapshots) + net.prunable + momentum  # mask: 1 byte/weight
         return Cost(seen, seen * GRADIENT, 0, seen * GRADIENT * net.forward, size)
-    if stage.kind == LOAD:  # one test of the net, and evaluation is left out
+    if stage.kind == LOAD:  # only an evaluation, which is not counted
         return Cost(0, 0, 0, 0, net.weight_bytes + net.prunable)
     if stage.kind != "measure":
         return Cost(0, None, 0, 0, net.weight_bytes + net.prunable)
@@ -87,33 +93,42 @@ def stage_cost(run: Run, stage: Stage, net: Net, snapshots: int) -> Cost:
 
 @dataclass
 class Rate:
-    """Seconds over some amount of work."""
+    """Seconds per amount of work, from observations."""
 
     seconds: float = 0.0
     amount: float = 0.0
 
     def add(self, seconds: float, amount: float) -> None:
-        """One more observation."""
+        """Add an observation."""
         self.seconds, self.amount = self.seconds + seconds, self.amount + amount
 
     def of(self, amount: float) -> float | None:
-        """Seconds that `amount` would take; None when nothing was seen."""
+        """Estimated seconds for `amount`; None without observations."""
         return self.seconds / self.amount * amount if self.amount else None
 
 
 @dataclass
 class Rates:
-    """Speed of one kind of machine: seconds per multiply-accumulate of training, and of other stages per multiply-accumulate of one image's forward pass."""
+    """Speed of one type of machine.
+
+    For training: seconds per multiply-accumulate. For other stages: seconds per multiply-accumulate
+    of one image's forward pass.
+    """
 
     device_name: str
     threads: int
     records: int = 0
-    training: dict[tuple[str, ...], Rate] = field(default_factory=dict)  # by precision; by precision, model and data set
-    others: dict[tuple[str, ...], Rate] = field(default_factory=dict)  # by precision, method and stage
+    # Keys: (precision,) and (precision, model, data set).
+    training: dict[tuple[str, ...], Rate] = field(default_factory=dict)
+    # Keys: (precision, method, stage family).
+    others: dict[tuple[str, ...], Rate] = field(default_factory=dict)
     bench: list[dict[str, Any]] = field(default_factory=list)
 
     def seconds(self, run: Run, stage: Stage, net: Net, cost: Cost) -> float | None:
-        """What `stage` would take; None for training on a machine of which nothing is known, and for what cannot be told."""
+        """Estimated seconds for `stage`.
+
+        None if the cost of the stage is unknown or if there is no measurement to estimate it from.
+        """
         precision = run.precision
         if not stage.recipe:
             known = self.others.get((precision, run.method, family(stage.name)))
@@ -130,19 +145,23 @@ class Rates:
 
     @property
     def origin(self) -> str:
-        """Where the numbers come from, for the plan."""
+        """The source of the estimate, for the plan."""
         source = f"{self.records} past records" if self.records else "make bench"
         return f"estimate from {source} on {self.device_name}, {self.threads} thread(s)"
 
 
 def past_rates(records: Iterable[dict[str, Any]], device_name: str, threads: int, cache_dir: Path | None = None) -> Rates:
-    """What finished runs on the same device with as many threads took; the bench's throughput for when there are none."""
+    """The speed of finished runs on the same device with the same number of threads.
+
+    The throughput that `make bench` measured is included, for when there are no such runs.
+    """
     rates = Rates(device_name, threads, bench=read_bench(cache_dir).get(f"{device_name}, {threads} threads", []) if cache_dir else [])
     images = {component.name: component.info().train for component in data_sets()}
-    seen: set[str] = set()  # a stage that many runs share was computed once
+    seen: set[str] = set()  # a shared stage was computed once
     for record in records:
         origin = record["provenance"]
-        known = record["dataset"] in images or not record["epochs_total"]  # measurements alone need no images
+        # Records without training do not need the number of images.
+        known = record["dataset"] in images or not record["epochs_total"]
         if origin["device_name"] != device_name or origin["threads"] != threads or not known:
             continue
         rates.records += 1
@@ -161,7 +180,10 @@ def past_rates(records: Iterable[dict[str, Any]], device_name: str, threads: int
 
 
 def shipped_rates(records: list[dict[str, Any]]) -> Rates:
-    """What records of other machines took, on the one that has most of them: for the first plan on a machine of which nothing is known."""
+    """The speed of the machine with the most records among `records`.
+
+    It is used for the first plan on a machine without measurements.
+    """
     machines = Counter((record["provenance"]["device_name"], record["provenance"]["threads"]) for record in records)
     if not machines:
         return Rates("none", 0)
@@ -170,12 +192,12 @@ def shipped_rates(records: list[dict[str, Any]]) -> Rates:
 
 
 def read_bench(cache_dir: Path) -> dict[str, list[dict[str, Any]]]:
-    """Device and threads -> what `make bench` measured there."""
+    """Device and threads -> the rows that `make bench` measured."""
     path = cache_dir / BENCH
     found: dict[str, list[dict[str, Any]]] = json.loads(path.read_text()) if path.is_file() else {}
     return found
 
 
 def save_bench(cache_dir: Path, device_name: str, threads: int, rows: list[dict[str, Any]]) -> None:
-    """Keep a device's throughput; other devices' stay."""
+    """Save a device's throughput; the entries of other devices stay."""
     write_json(cache_dir / BENCH, {**read_bench(cache_dir), f"{device_name}, {threads} threads": rows})

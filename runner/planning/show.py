@@ -1,4 +1,4 @@
-"""A plan as text."""
+"""Plans as text."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ from runner.records.provenance import device_name
 from runner.spec.planned import PlannedRun
 from runner.spec.run import family
 
-NAMED = 10  # failed and interrupted runs that a plan names one by one
+NAMED = 10  # maximum number of runs that a plan lists per state
 
 
 def show(planned: list[tuple[PlannedRun, Machine]], threads: int, console: Console) -> None:
-    """Print the plan of runs that share a machine's device: one run with its stages, several as sums."""
+    """Print the plan of runs on the same device: a single run with its stages, several as sums."""
     found, machine = survey(planned), planned[0][1]
     if len(planned) == 1:
         ((job, _),) = planned
@@ -32,7 +32,7 @@ def show(planned: list[tuple[PlannedRun, Machine]], threads: int, console: Conso
 
 
 def lines(found: Survey, machine: Machine, threads: int) -> Iterator[str]:
-    """The plan as text."""
+    """The lines of a plan."""
     count = Counter(found.states.values())
     rest = len(found.states) - count["done"] - count["running"]
     parts = ", ".join(f"{name} {count[name]}" for name in STATES[2:] if count[name] and rest != count[name])
@@ -58,7 +58,7 @@ def _named(name: str, identities: list[str], machine: Machine) -> Iterator[str]:
 
 
 def _work(costs: list[tuple[Needed, Cost]]) -> Iterator[str]:
-    """Images and multiply-accumulates, and what is in neither."""
+    """Lines with images, multiply-accumulates and the stages that are not counted."""
     training = [cost for item, cost in costs if item.stage.recipe]
     measuring = [cost for item, cost in costs if not item.stage.recipe and cost.passes is not None]
     products = sum(cost.products for cost in measuring)
@@ -73,7 +73,7 @@ def _work(costs: list[tuple[Needed, Cost]]) -> Iterator[str]:
 
 
 def _time(costs: list[tuple[Needed, Cost]], machine: Machine, threads: int) -> str:
-    """Hours of the needed stages one after another."""
+    """A line with the estimated time of the needed stages, one after another."""
     if not costs:
         return "time: nothing to compute"
     own = past_rates(all_records(machine.results_dir), device_name(machine.device), threads, machine.cache_dir)
@@ -86,7 +86,7 @@ def _time(costs: list[tuple[Needed, Cost]], machine: Machine, threads: int) -> s
 
 
 def _seconds(costs: list[tuple[Any, Cost]], rates: Rates) -> float | None:
-    """What all would take; None when a part that can be told is not known."""
+    """Estimated seconds in total; None if a stage of known cost has no estimate."""
     seconds = [rates.seconds(item.run, item.stage, item.net, cost) for item, cost in costs]
     if any(s is None and cost.passes is not None for s, (_, cost) in zip(seconds, costs, strict=True)):
         return None
@@ -100,7 +100,7 @@ def _hours(seconds: float) -> str:
 
 
 def plan_table(identity: str, steps: list[dict[str, Any]], done: bool) -> Table:
-    """The stages of a run: what is there, what would be computed."""
+    """A table of a run's stages and whether each is cached or to be computed."""
     table = Table(title=f"{identity}: {'done' if done else 'to do'}", title_justify="left")
     for column in ("stage", "kind", "epochs", "key", "state"):
         table.add_column(column)

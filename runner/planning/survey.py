@@ -1,6 +1,7 @@
-"""What runs need and what is there, before anything is run: states of runs, shared stages, epochs, work, hours, disk. Reads JSON and file names, no tensor.
+"""Survey of runs before they start: their states, shared stages, and the stages to compute.
 
-torch is imported all the same: the components whose classes and defaults make a run's identity live in modules that need it.
+Only JSON and file names are read, no tensors. torch is still imported, because a run's identity
+depends on classes and defaults of components in modules that import it.
 """
 
 from collections import Counter
@@ -19,7 +20,7 @@ from runner.spec.run import Run, Stage, snapshots_wanted, trains
 
 @dataclass
 class Needed:
-    """A stage that is to be computed: for its first run, with the rewinding points that all runs want of it."""
+    """A stage to compute, of its first run, with the rewinding points that all runs need."""
 
     run: Run
     stage: Stage
@@ -28,30 +29,31 @@ class Needed:
 
     @property
     def cost(self) -> Cost:
-        """What it takes."""
+        """The cost of the stage."""
         return stage_cost(self.run, self.stage, self.net, len(self.snapshots))
 
 
 @dataclass
 class Survey:
-    """What a set of runs needs: each run once, each stage once."""
+    """The needs of a set of runs, with each run and each stage counted once."""
 
     states: dict[str, str] = field(default_factory=dict)  # run id -> one of STATES
-    uses: Counter[str] = field(default_factory=Counter)  # stage key -> runs that have it
-    needed: dict[str, Needed] = field(default_factory=dict)  # stage key -> what no run has done
-    asked: int = 0  # epochs, as if every run stood alone
+    uses: Counter[str] = field(default_factory=Counter)  # stage key -> number of runs with it
+    needed: dict[str, Needed] = field(default_factory=dict)  # stage key -> missing stage
+    asked: int = 0  # epochs of all runs, without sharing or cache
 
     @property
     def line(self) -> str:
-        """The line that design.md, section 6 promises."""
+        """The line with requested and needed epochs (design.md, section 6)."""
         return f"epochs: asked {self.asked}, needed {sum(trains(item.stage) for item in self.needed.values())}"
 
 
 def survey(planned: list[tuple[PlannedRun, Machine]]) -> Survey:
-    """What the runs need.
+    """Determine the states of the runs and the stages to compute.
 
     Raises:
-        ConfigError: a net that does not take the images, a density that keeps nothing, a precision that the device does not have.
+        ConfigError: a net does not accept the images, a density keeps no weight, or the device does
+            not support a precision.
     """
     found, nets, problems = Survey(), dict[Any, Net](), dict[str, None]()
     for job, machine in planned:
@@ -75,7 +77,11 @@ def survey(planned: list[tuple[PlannedRun, Machine]]) -> Survey:
 
 
 def _checked(run: Run, machine: Machine, nets: dict[Any, Net]) -> Net:
-    """The sizes of the run's net, once for all runs that have it; complains about what no run could start with, missing data excepted."""
+    """The sizes of the run's net, computed once per net and data set.
+
+    Raises:
+        ConfigError: the run could not start, for a reason other than missing data.
+    """
     for stage in run.stages:
         if stage.recipe:
             check_precision(stage.recipe.precision, machine.device)
