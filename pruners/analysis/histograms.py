@@ -232,9 +232,9 @@ def unpruned(model: nn.Module, task: Task) -> nn.Module:
 def subset_sums(values: Tensor, size: int, subsets: int, rng: Generator, tick: Callable[[int, int, str], None] | None = None) -> Tensor:
     """Sums of `values` (n,), all >= 0, over random subsets of `size` entries: (subsets,).
 
-    A subset has no repetition, and all subsets are equally likely. The smaller of the subset and
-    its complement is drawn with replacement; repeated entries are redrawn until all differ. Every
-    step treats all entries alike, so all subsets are equally likely.
+    Subsets are drawn without replacement. The smaller of the subset and its complement is drawn
+    with replacement; repeated entries are redrawn until all differ. Every step treats all entries
+    alike, so all subsets are equally likely.
     """
     total, few = len(values), min(size, len(values) - size)
     rows, sums = max(1, DRAWS // max(few, 1)), list[Tensor]()

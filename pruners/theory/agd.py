@@ -4,9 +4,9 @@ Algorithm 1 of "Why Lottery Ticket Wins?" (Zhang et al.):
 
     W(t+1) = W(t) - eta * df(W(t)) + beta * (W(t) - W(t-1)),    W(-1) = W(0)
 
-This is heavy ball: the gradient is taken at W(t). beta = 0 gives gradient descent. As in the
-paper's experiments (Sec. 5), but not in its theorem, every step uses all data. A trial ends when
-||W(t+1) - W(t)||_F < tolerance * ||W(t)||_F, or after `steps`.
+This is heavy ball: the gradient is taken at W(t). beta = 0 gives gradient descent. Two choices
+follow the paper's experiments (Sec. 5), not its theorem: every step uses all data, and a trial ends
+when ||W(t+1) - W(t)||_F < tolerance * ||W(t)||_F, or after `steps`.
 
 Two optimisations change a trial's numbers only by rounding: inputs that no neuron of a student
 receives are left out, and trials that have ended are removed from the batch. A trial whose weights
@@ -133,7 +133,8 @@ class _Walk:
         """Do one step of every running trial."""
         inputs, alive = self.problem.inputs, self.alive
         torch.bmm(self.weights, inputs.mT, out=self.before)
-        errors = torch.clamp(self.before, min=0, out=self.signal).mean(1).sub_(self.problem.targets)  # (A, N)
+        # (A, N), A running trials
+        errors = torch.clamp(self.before, min=0, out=self.signal).mean(1).sub_(self.problem.targets)
         torch.mul(self.before > 0, errors[:, None], out=self.signal)
         torch.bmm(self.signal, inputs, out=self.gradient)
         self.moved.mul_(self.solver.beta).addcmul_(self.gradient, self.scale, value=-1).mul_(alive[:, None, None])

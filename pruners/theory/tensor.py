@@ -109,7 +109,7 @@ def second_moment(x: Tensor, y: Tensor) -> Tensor:
 
 
 def top_basis(moment: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Orthonormal eigenvectors (r, k) of the k largest |eigenvalues|, and these eigenvalues (k,)."""
+    """Orthonormal eigenvectors (r, k) of the k largest |eigenvalues|, and these values (k,)."""
     values, vectors = torch.linalg.eigh(moment)
     order = values.abs().argsort(descending=True)[:k]
     return vectors[:, order], values[order]
