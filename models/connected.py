@@ -1,4 +1,4 @@
-"""Whether masks leave a way through a network: which outputs can depend on the input at all, and which layers have lost every weight."""
+"""Connectivity of masked networks: outputs that the input can reach, and layers without weights."""
 
 import copy
 from typing import Any
@@ -8,16 +8,18 @@ from torch import Tensor, nn
 
 from models.init import CONVOLUTIONS, NORMS
 
-GATE = "SqueezeExcitation"  # torchvision's, by its name: importing torchvision takes a second, and most nets need none of it
+GATE = "SqueezeExcitation"  # by name: importing torchvision takes a second, few nets need it
 
 
 @torch.no_grad()
 def reached_outputs(model: nn.Module, masks: dict[str, Tensor], shape: tuple[int, int, int]) -> tuple[int, int]:
-    """(outputs that a path of kept weights joins to some input, all outputs). The model is not touched.
+    """Return (outputs connected to some input by a path of kept weights, all outputs).
 
-    An image of ones goes through a copy whose weights are the masks as 0 and 1, without biases, BatchNorm passing everything on; after every layer with weights
-    what is positive becomes 1, so that no depth overflows. A shortcut that carries the flow around an empty layer counts, and so does a gate
-    (squeeze-and-excitation): what it multiplies, be it constant without the flow, depends on whatever the gate depends on.
+    An image of ones passes through a copy of the model. The copy's weights are the masks as 0 and
+    1; it has no biases, and BatchNorm is the identity. After every layer with weights, positive
+    values are set to 1, so that no depth overflows. Shortcuts around an empty layer count. Gates
+    (squeeze-and-excitation) count as well: a gate's product depends on whatever the gate depends
+    on, even if the multiplied values are constant. The model is not changed.
 
     Args:
         shape: of one input, (C, H, W).
@@ -41,9 +43,13 @@ def reached_outputs(model: nn.Module, masks: dict[str, Tensor], shape: tuple[int
 
 
 def _through_the_gate(module: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-    """Forward hook: 1 where flow comes straight or through the gate, which its sigmoid would open without any."""
+    """Forward hook: return 1 where a value is reached directly or through the gate.
+
+    The gate's sigmoid is left out, because it is positive without any input as well.
+    """
     (flow,) = inputs  # (1, C, H, W)
-    gate = module.fc2(module.fc1(module.avgpool(flow)))  # (1, C, 1, 1); SiLU between them leaves signs as they are
+    # (1, C, 1, 1); the SiLU between fc1 and fc2, left out here, keeps signs
+    gate = module.fc2(module.fc1(module.avgpool(flow)))
     return (flow + gate).sign()
 
 

@@ -1,7 +1,8 @@
 """Multiply-accumulates of one example, dense and under masks: the `flops` of a record.
 
-A convolution or linear layer with weight tensor W costs numel(W) x output positions; under a mask, (kept entries of W) x output positions. Additions of biases,
-BatchNorm, poolings and sums of shortcuts are not counted, as in the papers' tables.
+A convolution or linear layer with weight tensor W costs numel(W) x output positions. Under a mask
+it costs (kept entries of W) x output positions. Additions of biases, BatchNorm, poolings and
+shortcut sums are not counted, as in the papers' tables.
 """
 
 import copy
@@ -12,14 +13,17 @@ from torch import Tensor, nn
 
 
 def multiply_accumulates(model: nn.Module, shape: tuple[int, int, int], masks: dict[str, Tensor] | None = None) -> tuple[int, int]:
-    """(dense, non-zero) multiply-accumulates per example. The model is not touched: one image of zeros passes through a copy on the CPU.
+    """Return (dense, non-zero) multiply-accumulates per example.
+
+    One image of zeros passes through a copy on the CPU; the model is not changed.
 
     Args:
         shape: of one input, (C, H, W).
         masks: parameter name -> bool tensor, True = kept; a layer without a mask counts in full.
     """
     positions: dict[str, int] = {}  # weight name -> output positions over all uses of the layer
-    # Four tenths of a second for a ResNet-50. Tensors without data would need no arithmetic, but their shapes come from PyTorch's compiler: seconds to import.
+    # This takes 0.4 s for a ResNet-50. Tensors without data would need no arithmetic, but PyTorch
+    # computes their shapes with its compiler, which takes seconds to import.
     shadow = copy.deepcopy(model).to_empty(device="cpu").eval()
     for tensor in (*shadow.parameters(), *shadow.buffers()):
         tensor.detach().zero_()
@@ -36,6 +40,9 @@ def multiply_accumulates(model: nn.Module, shape: tuple[int, int, int], masks: d
 
 
 def _note_positions(name: str, positions: dict[str, int], module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    """Forward hook: add the positions at which the layer's whole weight is applied, e.g. H x W for a convolution's (1, C, H, W)."""
+    """Forward hook: add the number of positions at which the layer's whole weight is applied.
+
+    For a convolution's output (1, C, H, W) it is H x W.
+    """
     channels = output.shape[1] if isinstance(module, nn.Conv2d) else output.shape[-1]
     positions[name] = positions.get(name, 0) + output.numel() // channels

@@ -1,8 +1,10 @@
-"""What all models share: named initialisers, and the refusal of images that are too small.
+"""Shared by all models: named initialisers, and the check for images that are too small.
 
-Every draw comes from the given CPU generator, in float32 and in the order of the model's parameters, and is copied to where the parameter lies: equal seeds
-give equal weights on every device, in every memory format. sigma^2 is the variance of a weight; fan_in and fan_out count the weights that enter one output and
-leave one input channel, of a grouped convolution those of its group (PyTorch's own fan_out is that of all groups together).
+Every draw comes from the given CPU generator, in float32 and in the order of the model's
+parameters, and is copied to the parameter's device. Equal seeds therefore give equal weights on
+every device and in every memory format. sigma^2 is the variance of a weight. fan_in counts the
+weights that enter one output, fan_out those that leave one input channel. In a grouped convolution
+both count only the channel's group (PyTorch's own fan_out counts all groups together).
 """
 
 import math
@@ -30,17 +32,19 @@ def _normal(weight: Tensor, variance: float, rng: Generator) -> Tensor:
 
 
 def fan_in(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
-    """Kaiming normal, sigma^2 = 2 / fan_in, for conv and linear (He et al., 2015, Eq. 10); BatchNorm 1.
+    """Kaiming normal, sigma^2 = 2 / fan_in, for conv and linear; BatchNorm 1.
 
-    The project's default (decisions.md 3) and that of Synaptic-Flow's `lottery` models.
+    He et al., 2015, Eq. 10. The project's default (decisions.md 3) and that of Synaptic-Flow's
+    `lottery` models.
     """
     return torch.ones(weight.shape) if isinstance(module, NORMS) else _normal(weight, 2 / _fan_in(weight), rng)
 
 
 def fan_out(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
-    """Conv Kaiming normal, sigma^2 = 2 / fan_out; linear N(0, 0.01^2); BatchNorm 1: alecwangcq/GraSP, JingtongSu/sanity-checking-pruning.
+    """Conv Kaiming normal, sigma^2 = 2 / fan_out; linear N(0, 0.01^2); BatchNorm 1.
 
-    Magnitude pruning at init empties the linear layer below a density of 62 % on ResNet-20 (methods/magnitude.md).
+    From alecwangcq/GraSP and JingtongSu/sanity-checking-pruning. Magnitude pruning at init empties
+    the linear layer below a density of 62 % on ResNet-20 (methods/magnitude.md).
     """
     if isinstance(module, NORMS):
         return torch.ones(weight.shape)
@@ -48,17 +52,20 @@ def fan_out(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
 
 
 def open_lth(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
-    """Kaiming normal, sigma^2 = 2 / fan_in, for conv and linear; BatchNorm's scale ~ U(0, 1): facebookresearch/open_lth, its default for all models.
+    """Kaiming normal, sigma^2 = 2 / fan_in, for conv and linear; BatchNorm's scale ~ U(0, 1).
 
-    One deviation: open_lth leaves conv and linear biases at PyTorch's U(+-1/sqrt(fan_in)); they are zero here, as everywhere else.
+    From facebookresearch/open_lth, its default for all models. One deviation: open_lth leaves conv
+    and linear biases at PyTorch's U(+-1/sqrt(fan_in)); here they are zero, as for all initialisers.
     """
     return torch.rand(weight.shape, generator=rng) if isinstance(module, NORMS) else _normal(weight, 2 / _fan_in(weight), rng)
 
 
 def lenet_snip(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
-    """Normal cut at two standard deviations, sigma^2 = 1 / fan_in after the cut; BatchNorm 1: namhoonlee/snip-public.
+    """Normal truncated at two standard deviations, sigma^2 = 1 / fan_in; BatchNorm 1.
 
-    That is TensorFlow's `variance_scaling_initializer` as of 1.11; older releases did not correct for the cut and gave 0.774 / fan_in.
+    From namhoonlee/snip-public; sigma^2 is the variance after truncation. This is TensorFlow's
+    `variance_scaling_initializer` as of 1.11. Older releases did not correct for the truncation and
+    gave 0.774 / fan_in.
     """
     if isinstance(module, NORMS):
         return torch.ones(weight.shape)
@@ -67,10 +74,12 @@ def lenet_snip(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
 
 
 def synflow_tiny(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
-    """Conv Kaiming normal, sigma^2 = 2 / fan_out; linear U(+-1/sqrt(fan_in)), PyTorch's default; BatchNorm 1: Synaptic-Flow's Tiny-ImageNet ResNets.
+    """Conv Kaiming normal, sigma^2 = 2 / fan_out; linear U(+-1/sqrt(fan_in)); BatchNorm 1.
 
-    One deviation: Synaptic-Flow leaves linear biases at PyTorch's default, the same law; they are zero here, as everywhere else. Magnitude pruning at init
-    empties the linear layer of ResNet-18 below a density of 7.7 % (methods/magnitude.md).
+    From Synaptic-Flow's Tiny-ImageNet ResNets; the linear law is PyTorch's default. One deviation:
+    Synaptic-Flow leaves linear biases at PyTorch's default, the same law; here they are zero, as
+    for all initialisers. Magnitude pruning at init empties the linear layer of ResNet-18 below a
+    density of 7.7 % (methods/magnitude.md).
     """
     if isinstance(module, NORMS):
         return torch.ones(weight.shape)
@@ -84,10 +93,10 @@ INITIALISERS: dict[str, Callable[[nn.Module, Tensor, Generator], Tensor]] = {f._
 
 
 def check_init(name: str) -> None:
-    """Refuse an initialiser that does not exist.
+    """Reject an initialiser that does not exist.
 
     Raises:
-        ValueError: with the choices.
+        ValueError: the name is unknown; the message lists the choices.
     """
     if name not in INITIALISERS:
         raise ValueError(f"model.init={name!r} must be one of {', '.join(INITIALISERS)}")
@@ -95,7 +104,9 @@ def check_init(name: str) -> None:
 
 @torch.no_grad()
 def initialise(model: nn.Module, name: str, rng: Generator) -> None:
-    """Draw every weight of `model` anew, in place; biases and BatchNorm's shifts become zero, BatchNorm's statistics 0 and 1.
+    """Draw every weight of `model` in place; reset biases and BatchNorm's statistics.
+
+    Biases and BatchNorm's shifts become zero, BatchNorm's running mean 0 and variance 1.
 
     Args:
         name: one of INITIALISERS.
@@ -103,7 +114,7 @@ def initialise(model: nn.Module, name: str, rng: Generator) -> None:
 
     Raises:
         ValueError: an unknown name.
-        TypeError: a layer with parameters that is no convolution, linear layer or BatchNorm.
+        TypeError: a layer with parameters is no convolution, linear layer or BatchNorm.
     """
     check_init(name)
     for path, module in model.named_modules():
@@ -111,7 +122,8 @@ def initialise(model: nn.Module, name: str, rng: Generator) -> None:
             continue
         if not isinstance(module, (*CONVOLUTIONS, nn.Linear, *NORMS)):
             raise TypeError(f"model.init={name} does not know what to draw for {path} ({type(module).__name__})")
-        if module.weight is not None and not module.weight.is_meta:  # sizes alone are wanted: PyTorch would load its compiler, seconds, to draw nothing
+        # On meta tensors PyTorch would load its compiler, which takes seconds, to draw nothing.
+        if module.weight is not None and not module.weight.is_meta:
             module.weight.copy_(INITIALISERS[name](module, module.weight, rng))
         if module.bias is not None:
             module.bias.zero_()
@@ -120,7 +132,7 @@ def initialise(model: nn.Module, name: str, rng: Generator) -> None:
 
 
 def fresh(make: Callable[[], nn.Module], init: str, rng: Generator) -> nn.Module:
-    """A network with initialised weights; the global random stream is left where it was."""
+    """Build a network with initialised weights; the global random state is not changed."""
     with torch.random.fork_rng(devices=[]):  # PyTorch's layers draw their first weights from it
         model = make()
     initialise(model, init, rng)
@@ -128,10 +140,10 @@ def fresh(make: Callable[[], nn.Module], init: str, rng: Generator) -> nn.Module
 
 
 def refuse_small(name: str, size: int, smallest: int) -> None:
-    """Refuse images that a model's poolings would shrink to nothing.
+    """Reject images that a model's poolings would reduce to nothing.
 
     Raises:
-        ValueError: naming model and key, what it takes, and the way out.
+        ValueError: the image is too small; the message gives model, key, smallest size and remedy.
     """
     if size < smallest:
         raise ValueError(f"model={name} takes images of {smallest}x{smallest} and up, dataset.size={size} is smaller: dataset.size=32 centres them on black")

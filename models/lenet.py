@@ -1,10 +1,14 @@
-"""LeNet-300-100 and LeNet-5 (LeCun et al., 1998, Gradient-based learning applied to document recognition), as pruning papers use them.
+"""LeNet-300-100 and LeNet-5, as pruning papers use them.
 
-Counts for 28x28x1 and 10 classes: LeNet-300-100 266,610 parameters, LeNet-5 431,080 (caffe) or 44,426 (lecun1998); methods/models.md.
+LeCun et al., 1998, Gradient-based learning applied to document recognition. Counts for 28x28x1 and
+10 classes: LeNet-300-100 266,610 parameters, LeNet-5 431,080 (caffe) or 44,426 (lecun1998);
+methods/models.md.
 
-Deviations: the first linear layer follows the image size, so other sizes work too. `caffe` is namhoonlee/snip-public's: max-pooling, and no ReLU after
-the convolutions. `lecun1998` has the layer sizes of 1998, but ReLU, max-pooling and a plain linear output instead of tanh, trainable subsampling, partial
-connections and radial basis functions, and no padding of the 28x28 image, as in today's re-implementations.
+Deviations: the first linear layer adapts to the image size, so other sizes work too. `caffe` is
+namhoonlee/snip-public's: max-pooling, and no ReLU after the convolutions. `lecun1998` has the layer
+sizes of 1998. As in today's re-implementations, it has ReLU, max-pooling and a plain linear output
+instead of tanh, trainable subsampling, partial connections and radial basis functions, and it does
+not pad the 28x28 image.
 """
 
 from collections import OrderedDict
@@ -24,7 +28,7 @@ class LeNet300:
     """LeNet-300-100: inputs-300-100-classes with ReLU.
 
     Args:
-        name: what records and messages call it.
+        name: the model's name in records and messages.
         init: see models/init.py; snip-public's is `lenet_snip`.
     """
 
@@ -37,7 +41,10 @@ class LeNet300:
         check_init(self.init)
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
-        """The network for `channels` x `size` x `size` images: CPU, float32, training mode; weights drawn from `rng` alone."""
+        """Build the network for `channels` x `size` x `size` images.
+
+        It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
+        """
         return fresh(lambda: perceptron(channels * size * size, (300, 100), classes), self.init, rng)
 
 
@@ -77,11 +84,14 @@ def _lecun1998(channels: int, classes: int, side: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class LeNet5:
-    """LeNet-5: two 5x5 convolutions without padding, each followed by a 2x2 max-pooling, then linear layers.
+    """LeNet-5: two 5x5 convolutions, each followed by a 2x2 max-pooling, then linear layers.
+
+    The convolutions have no padding.
 
     Args:
-        name: what records and messages call it.
-        variant: `caffe`: 20 and 50 filters, 500 hidden units (snip-public); `lecun1998`: 6 and 16 filters, 120 and 84 hidden units.
+        name: the model's name in records and messages.
+        variant: `caffe`: 20 and 50 filters, 500 hidden units (snip-public); `lecun1998`: 6 and 16
+            filters, 120 and 84 hidden units.
         init: see models/init.py; snip-public's is `lenet_snip`.
     """
 
@@ -97,7 +107,10 @@ class LeNet5:
         check_init(self.init)
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
-        """The network for `channels` x `size` x `size` images: CPU, float32, training mode; weights drawn from `rng` alone."""
+        """Build the network for `channels` x `size` x `size` images.
+
+        It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
+        """
         refuse_small(self.name, size, self.smallest)
         side = ((size - 4) // 2 - 4) // 2  # after two (conv 5x5, pool 2x2)
         make = _caffe if self.variant == "caffe" else _lecun1998

@@ -1,4 +1,7 @@
-"""Multilayer perceptrons: flatten, linear layers with bias, ReLU between them. Our own plain net; LeNet-300-100 is one of these."""
+"""Multilayer perceptrons: flatten, then linear layers with bias and ReLU between them.
+
+Our own plain net; LeNet-300-100 is a special case.
+"""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,7 +14,7 @@ from models.init import check_init, fresh
 
 
 def perceptron(inputs: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
-    """flatten, fc1, relu1, fc2, ..., the last fc giving logits (B, classes)."""
+    """Build flatten, fc1, relu1, fc2, ...; the last fc gives logits (B, classes)."""
     widths = [inputs, *hidden, classes]
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     for i, (before, after) in enumerate(zip(widths, widths[1:], strict=False), start=1):
@@ -26,8 +29,9 @@ class Mlp:
     """A multilayer perceptron.
 
     Args:
-        name: what records and messages call it.
-        hidden: widths of the hidden layers; an empty list is a linear classifier. Default (300, 300): our choice, no paper's.
+        name: the model's name in records and messages.
+        hidden: widths of the hidden layers; an empty list is a linear classifier. Default
+            (300, 300): our choice, from no paper.
         init: see models/init.py.
     """
 
@@ -43,5 +47,8 @@ class Mlp:
         check_init(self.init)
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
-        """The network for `channels` x `size` x `size` images: CPU, float32, training mode; weights drawn from `rng` alone."""
+        """Build the network for `channels` x `size` x `size` images.
+
+        It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
+        """
         return fresh(lambda: perceptron(channels * size * size, self.hidden, classes), self.init, rng)

@@ -1,13 +1,21 @@
 """MobileNet-V1 (Howard et al., 2017, arXiv:1704.04861, Table 1): depthwise separable convolutions.
 
-Stem conv3x3/2; 13 blocks, each a 3x3 depthwise convolution (one filter a channel) and a 1x1 convolution that mixes channels, every convolution followed by
-BatchNorm and ReLU; global average; one linear layer with bias: 28 layers with weights. Convolutions have no bias; BatchNorm has eps 1e-5 and momentum 0.1.
-4,231,976 parameters and 568.7 M multiply-accumulates at width 1, 1000 classes and 224x224 (the paper: 4.2 M and 569 M).
+Stem conv3x3/2; 13 blocks, each a 3x3 depthwise convolution (one filter per channel) and a 1x1
+convolution that mixes channels, every convolution followed by BatchNorm and ReLU; global average;
+one linear layer with bias: 28 layers with weights. Convolutions have no bias; BatchNorm has eps
+1e-5 and momentum 0.1. 4,231,976 parameters and 568.7 M multiply-accumulates at width 1, 1000
+classes and 224x224 (the paper: 4.2 M and 569 M).
 
-Choices: Table 1 gives the last depthwise convolution stride 2 and its block an output of 7x7, which exclude each other; stride 1 it is, as in all
-implementations. Depthwise weights are prunable, as all conv weights are (decisions.md 2; the jackpots paper does not say): they are 44,640 of 4,209,088, and
-larger than the others at initialization, so one global threshold on magnitudes rarely takes them. ReLU as printed, not the ReLU6 of later code. Widths that
-would need rounding are refused. torchvision has no such net, hence no weights; where the jackpots paper's dense net (71.93 / 90.37 %) is from, it does not say.
+Choices:
+- Table 1 gives the last depthwise convolution stride 2 and its block an output of 7x7, which
+  exclude each other. Stride 1 is used, as in all implementations.
+- Depthwise weights are prunable, as all conv weights are (decisions.md 2; the jackpots paper does
+  not say). They are 44,640 of 4,209,088 and larger than the others at initialization, so one global
+  threshold on magnitudes rarely removes them.
+- ReLU as printed, not the ReLU6 of later code.
+- Widths that would need rounding raise an error.
+- torchvision has no such net, hence no weights. The jackpots paper does not say where its dense net
+  (71.93 / 90.37 %) is from.
 """
 
 from collections import OrderedDict
@@ -19,7 +27,8 @@ from torch import Generator, Tensor, nn
 from models.init import check_init, fresh, refuse_small
 
 STEM = 32  # channels at width 1
-BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))  # channels at width 1, stride of the depthwise
+# channels at width 1, stride of the depthwise convolution
+BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 
 
 def _convolved(inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:
@@ -45,7 +54,8 @@ class MobileNet(nn.Module):
         self.fc = nn.Linear(inputs, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.features(x).mean(dim=(2, 3)))  # (B, 1024w, ceil(H/32), ceil(W/32)) -> (B, classes)
+        # (B, 1024w, ceil(H/32), ceil(W/32)) -> (B, classes)
+        return self.fc(self.features(x).mean(dim=(2, 3)))
 
 
 @dataclass(frozen=True)
@@ -53,8 +63,9 @@ class MobileNetV1:
     """A MobileNet-V1.
 
     Args:
-        name: what records and messages call it.
-        width: the paper's width multiplier alpha: 1, 0.75, 0.5, 0.25; its sibling for images is `dataset.size`.
+        name: the model's name in records and messages.
+        width: the paper's width multiplier alpha: 1, 0.75, 0.5, 0.25. The resolution multiplier
+            corresponds to `dataset.size`.
         init: see models/init.py.
     """
 
@@ -72,6 +83,9 @@ class MobileNetV1:
         check_init(self.init)
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
-        """The network for `channels` x `size` x `size` images: CPU, float32, training mode; weights drawn from `rng` alone."""
+        """Build the network for `channels` x `size` x `size` images.
+
+        It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
+        """
         refuse_small(self.name, size, self.smallest)
         return fresh(lambda: MobileNet(channels, classes, self.width), self.init, rng)

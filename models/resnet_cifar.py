@@ -1,10 +1,13 @@
-"""ResNets for CIFAR: 6n+2 layers in three stages of n basic blocks (He et al., 2016, arXiv:1512.03385, Sec. 4.2).
+"""ResNets for CIFAR: 6n+2 layers in three stages of n basic blocks.
 
-Stem conv3x3-BN-ReLU; stages of w, 2w, 4w channels with strides 1, 2, 2; block = conv3x3(stride)-BN-ReLU-conv3x3-BN, add, ReLU; global average; one linear
-layer with bias. Convolutions have no bias; BatchNorm has eps 1e-5 and momentum 0.1. Parameter counts: methods/models.md.
+He et al., 2016, arXiv:1512.03385, Sec. 4.2. Stem conv3x3-BN-ReLU; stages of w, 2w, 4w channels with
+strides 1, 2, 2; block = conv3x3(stride)-BN-ReLU-conv3x3-BN, add, ReLU; global average; one linear
+layer with bias. Convolutions have no bias; BatchNorm has eps 1e-5 and momentum 0.1. Parameter
+counts: methods/models.md.
 
-Deviations: He et al. use option A; B is the default here because open_lth, Synaptic-Flow, GraSP, sanity-check and rethinking-network-pruning use it
-(decisions.md 6). Synaptic-Flow's frozen per-channel scales of identity shortcuts are left out: they are 1, never trained and never pruned.
+Deviations: He et al. use option A. B is the default here because open_lth, Synaptic-Flow, GraSP,
+sanity-check and rethinking-network-pruning use it (decisions.md 6). Synaptic-Flow's frozen
+per-channel scales of identity shortcuts are left out: they are 1, never trained and never pruned.
 """
 
 from collections import OrderedDict
@@ -19,13 +22,18 @@ from models.conv import Conv3x3
 from models.init import check_init, fresh, refuse_small
 
 Shortcut = Literal["A", "B", "B-noBN"]
-# Channels of a CPU's vector register, at most. With fewer, oneDNN's gradient of a strided 1x1 convolution by its weights writes past its buffer: corrupted
-# memory and wrong gradients (torch 2.14 with AVX2: oneDNN issue 6035). The pixels are left out beforehand there; wider nets keep their kernels and bits.
+# Maximum channels of a CPU's vector register. With fewer input channels, oneDNN's weight gradient
+# of a strided 1x1 convolution writes past its buffer: corrupted memory and wrong gradients (torch
+# 2.14 with AVX2: oneDNN issue 6035). In that case the pixels are dropped before the convolution.
+# Wider nets keep their kernels and their exact results.
 NARROW = 16
 
 
 class SubsampleAndPad(nn.Module):
-    """Option A: every second pixel, new channels zero, half of them on either side; no parameters."""
+    """Option A: take every second pixel and pad new zero channels, half of them on either side.
+
+    It has no parameters.
+    """
 
     def __init__(self, new_channels: int) -> None:
         super().__init__()
@@ -33,7 +41,8 @@ class SubsampleAndPad(nn.Module):
         self.after = new_channels - self.before
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.before, self.after))  # (B, C + new, ceil(H/2), ceil(W/2))
+        # (B, C + new, ceil(H/2), ceil(W/2))
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.before, self.after))
 
 
 class Subsample(nn.Module):
@@ -44,7 +53,7 @@ class Subsample(nn.Module):
 
 
 def _shortcut(kind: Shortcut, inputs: int, outputs: int) -> nn.Module:
-    """What the sum at the end of a stage's first block adds, where the shape changes: stride 2, `outputs` channels."""
+    """Build the shortcut of a stage's first block: stride 2, `outputs` channels."""
     if kind == "A":
         return SubsampleAndPad(outputs - inputs)
     narrow = inputs < NARROW
@@ -56,7 +65,10 @@ def _shortcut(kind: Shortcut, inputs: int, outputs: int) -> nn.Module:
 
 
 class BasicBlock(nn.Module):
-    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x)); halves the image and changes the channels when `stride` is 2."""
+    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x)).
+
+    With `stride` 2 it halves the image and changes the channels.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Shortcut) -> None:
         super().__init__()
@@ -99,10 +111,12 @@ class ResNetCifar:
     """A CIFAR ResNet.
 
     Args:
-        name: what records and messages call it.
+        name: the model's name in records and messages.
         depth: 6n + 2: 20, 32, 44, 56, 110.
-        width: channels of the first stage; 16 is the paper's, 32 the doubled net of GraSP and sanity-check.
-        shortcut: where the shape changes. A: subsample and pad (He et al.); B: 1x1 conv and BatchNorm; B-noBN: 1x1 conv alone (continuous-sparsification).
+        width: channels of the first stage; 16 is the paper's, 32 the doubled net of GraSP and
+            sanity-check.
+        shortcut: where the shape changes. A: subsample and pad (He et al.); B: 1x1 conv and
+            BatchNorm; B-noBN: 1x1 conv alone (continuous-sparsification).
         init: see models/init.py.
     """
 
@@ -124,7 +138,10 @@ class ResNetCifar:
         check_init(self.init)
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
-        """The network for `channels` x `size` x `size` images: CPU, float32, training mode; weights drawn from `rng` alone."""
+        """Build the network for `channels` x `size` x `size` images.
+
+        It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
+        """
         refuse_small(self.name, size, self.smallest)
         blocks = (self.depth - 2) // 6
         return fresh(lambda: CifarResNet(channels, classes, blocks, self.width, self.shortcut), self.init, rng)

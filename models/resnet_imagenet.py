@@ -1,12 +1,16 @@
-"""ResNet-50 for ImageNet (He et al., 2016, arXiv:1512.03385, Table 1): torchvision's module, so that its published weights fit name by name.
+"""ResNet-50 for ImageNet: torchvision's module, so that its published weights fit name by name.
 
-Stem conv7x7/2-BN-ReLU and 3x3/2 max-pooling; 3, 4, 6, 3 bottlenecks of 256, 512, 1024, 2048 channels; global average; one linear layer with bias. In a
-bottleneck that halves the image the stride is that of the 3x3 convolution, in the paper that of the first 1x1: what the jackpots paper calls ResNet-50 is
-torchvision's net, by its accuracy (methods/experiments.md). Shortcuts where the shape changes are 1x1 convolutions with BatchNorm (option B). Convolutions have
-no bias; BatchNorm has eps 1e-5 and momentum 0.1. Parameter counts: methods/models.md.
+He et al., 2016, arXiv:1512.03385, Table 1. Stem conv7x7/2-BN-ReLU and 3x3/2 max-pooling; 3, 4, 6, 3
+bottlenecks of 256, 512, 1024, 2048 channels; global average; one linear layer with bias. In a
+bottleneck that halves the image, the 3x3 convolution has the stride; in the paper the first 1x1
+convolution has it. The jackpots paper's ResNet-50 is torchvision's net, judging by its accuracy
+(methods/experiments.md). Shortcuts where the shape changes are 1x1 convolutions with BatchNorm
+(option B). Convolutions have no bias; BatchNorm has eps 1e-5 and momentum 0.1. Parameter counts:
+methods/models.md.
 
-Deviations: for images that do not have three channels the stem takes theirs; no published weights fit then. The default initialiser is the project's
-(decisions.md 3); torchvision's own law is `model.init=synflow_tiny`, but for the linear bias, which is zero here.
+Deviations: for images that do not have three channels, the stem gets their number of channels; no
+published weights fit then. The default initialiser is the project's (decisions.md 3). torchvision's
+own law is `model.init=synflow_tiny`, except for the linear bias, which is zero here.
 """
 
 from dataclasses import dataclass
@@ -19,7 +23,7 @@ from models.init import check_init, fresh, refuse_small
 
 
 def network(channels: int, classes: int) -> nn.Module:
-    """torchvision's module; logits are (B, classes)."""
+    """Build torchvision's module; logits are (B, classes)."""
     model: nn.Module = resnet50(num_classes=classes)
     if channels != 3:
         model.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
@@ -31,7 +35,7 @@ class ResNet50:
     """ResNet-50.
 
     Args:
-        name: what records and messages call it.
+        name: the model's name in records and messages.
         init: see models/init.py.
     """
 
@@ -39,12 +43,16 @@ class ResNet50:
     name: str
     init: str = "fan_in"
     smallest: ClassVar[int] = 32  # one pixel before the average
-    torchvision: ClassVar[str] = "ResNet50_Weights.IMAGENET1K_V1"  # 76.13 / 92.86 %, the paper's net; V2 (80.86) is another recipe
+    # 76.13 / 92.86 %, the paper's net; V2 (80.86) uses another training recipe
+    torchvision: ClassVar[str] = "ResNet50_Weights.IMAGENET1K_V1"
 
     def __post_init__(self) -> None:
         check_init(self.init)
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
-        """The network for `channels` x `size` x `size` images: CPU, float32, training mode; weights drawn from `rng` alone."""
+        """Build the network for `channels` x `size` x `size` images.
+
+        It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
+        """
         refuse_small(self.name, size, self.smallest)
         return fresh(lambda: network(channels, classes), self.init, rng)

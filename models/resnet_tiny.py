@@ -1,13 +1,18 @@
-"""ResNet-18 for 64x64 images (He et al., 2016, arXiv:1512.03385, Table 1, without the large stem), as in ganguli-lab/Synaptic-Flow for Tiny-ImageNet.
+"""ResNet-18 for 64x64 images, as in ganguli-lab/Synaptic-Flow for Tiny-ImageNet.
 
-Stem conv3x3-BN-ReLU at full size, no max-pooling; stages of w, 2w, 4w, 8w channels with strides 1, 2, 2, 2, two basic blocks each, option B shortcuts; global
-average; one linear layer with bias. Convolutions have no bias; BatchNorm has eps 1e-5 and momentum 0.1. Parameter counts: methods/models.md.
+He et al., 2016, arXiv:1512.03385, Table 1, without the large stem. Stem conv3x3-BN-ReLU at full
+size, no max-pooling; stages of w, 2w, 4w, 8w channels with strides 1, 2, 2, 2, two basic blocks
+each, option B shortcuts; global average; one linear layer with bias. Convolutions have no bias;
+BatchNorm has eps 1e-5 and momentum 0.1. Parameter counts: methods/models.md.
 
-`wide_resnet18_tiny` is genuinely doubled (w = 128). Synaptic-Flow's net of that name is ResNet-18 again: its width factor reaches only bottleneck blocks, of
-which there are none (methods/models.md), so Table 3 of the sketching paper most likely compares ResNet-18 with itself.
+`wide_resnet18_tiny` is genuinely doubled (w = 128). Synaptic-Flow's net of that name equals
+ResNet-18: its width factor applies only to bottleneck blocks, of which there are none
+(methods/models.md). Table 3 of the sketching paper therefore most likely compares ResNet-18 with
+itself.
 
-Deviations: Synaptic-Flow's frozen per-channel scales of identity shortcuts are left out: they are 1, never trained and never pruned. Its initialiser is
-`model.init=synflow_tiny`; the default is the project's (decisions.md 3).
+Deviations: Synaptic-Flow's frozen per-channel scales of identity shortcuts are left out: they are
+1, never trained and never pruned. Its initialiser is `model.init=synflow_tiny`; the default is the
+project's (decisions.md 3).
 """
 
 from dataclasses import dataclass
@@ -49,7 +54,7 @@ class ResNetTiny:
     """An 18-layer ResNet for small images.
 
     Args:
-        name: what records and messages call it.
+        name: the model's name in records and messages.
         width: channels of the first stage; 64 is the paper's, 128 the doubled net.
         init: see models/init.py; Synaptic-Flow's is `synflow_tiny`.
     """
@@ -66,6 +71,9 @@ class ResNetTiny:
         check_init(self.init)
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
-        """The network for `channels` x `size` x `size` images: CPU, float32, training mode; weights drawn from `rng` alone."""
+        """Build the network for `channels` x `size` x `size` images.
+
+        It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
+        """
         refuse_small(self.name, size, self.smallest)
         return fresh(lambda: TinyResNet(channels, classes, self.width), self.init, rng)

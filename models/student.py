@@ -1,6 +1,7 @@
-"""The student of "Why Lottery Ticket Wins?" (Zhang et al., Eq. 2): one hidden layer of ReLU neurons without biases, their mean as output.
+"""The student of "Why Lottery Ticket Wins?" (Zhang et al., Eq. 2).
 
-It stands for the net in records and counts. Theory experiments solve many masked copies of it at once, in float64 (pruners/theory).
+One hidden layer of ReLU neurons without biases; the output is their mean. Records and counts use
+this module. Theory experiments solve many masked copies of it at once, in float64 (pruners/theory).
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class Student:
     """One hidden layer.
 
     Args:
-        name: what records and messages call it.
+        name: the model's name in records and messages.
         neurons: K, as many as the teacher has.
         init: see models/init.py.
     """
@@ -42,10 +43,13 @@ class Student:
         check_init(self.init)
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
-        """The network for `channels` x `size` x `size` inputs: CPU, float32; weights drawn from `rng` alone. It has one output, a number: `classes` must be 1.
+        """Build the network for `channels` x `size` x `size` inputs.
+
+        It is on the CPU, in float32. All weights are drawn from `rng`. The output is one number, so
+        `classes` must be 1.
 
         Raises:
-            ValueError: there are classes to tell apart.
+            ValueError: `classes` is not 1.
         """
         if classes != 1:
             raise ValueError(f"model={self.name} gives one number, not {classes} classes: it goes with dataset=gaussian_teacher")

@@ -1,13 +1,20 @@
-"""VGG nets with BatchNorm for small images (Simonyan and Zisserman, 2015, arXiv:1409.1556, Table 1; BatchNorm and one linear layer as in pruning papers).
+"""VGG nets with BatchNorm for small images.
 
-Blocks of conv3x3(pad 1)-BN-ReLU of w, 2w, 4w, 8w, 8w channels, a 2x2 max-pooling behind each of the first `pools` blocks, the average over what is left of the
-image, one linear layer 8w -> classes. BatchNorm has eps 1e-5 and momentum 0.1. Parameter counts: methods/models.md.
+Simonyan and Zisserman, 2015, arXiv:1409.1556, Table 1; BatchNorm and one linear layer as in pruning
+papers. Blocks of conv3x3(pad 1)-BN-ReLU of w, 2w, 4w, 8w, 8w channels, a 2x2 max-pooling after each
+of the first `pools` blocks, the average over the remaining image, one linear layer 8w -> classes.
+BatchNorm has eps 1e-5 and momentum 0.1. Parameter counts: methods/models.md.
 
-Four poolings: alecwangcq/GraSP, JingtongSu/sanity-checking-pruning, Synaptic-Flow's `lottery` nets, open_lth's `cifar_vgg_*`; at the end they average over
-2x2 pixels (4x4 at 64x64). Five: the jackpots paper's net (methods/experiments.md), where 1x1 pixel is left of 32x32. Three: our own small net, for 8x8 and up.
+Number of poolings:
+- Four: alecwangcq/GraSP, JingtongSu/sanity-checking-pruning, Synaptic-Flow's `lottery` nets,
+  open_lth's `cifar_vgg_*`. They average over 2x2 pixels at the end (4x4 at 64x64).
+- Five: the jackpots paper's net (methods/experiments.md), which reduces 32x32 to 1x1 pixel.
+- Three: our own small net, for 8x8 and up.
 
-Deviations: the average goes over the whole image that is left, so every size from 2**pools up works. Whether convolutions have a bias differs from source to
-source, see `bias`; BatchNorm cancels it while training. Synaptic-Flow's other VGG for Tiny-ImageNet, with three linear layers and dropout, is not built.
+Deviations: the average covers the whole remaining image, so every size from 2**pools up works.
+Whether convolutions have a bias differs between sources, see `bias`; BatchNorm cancels it in
+training. Synaptic-Flow's other VGG for Tiny-ImageNet, with three linear layers and dropout, is not
+implemented.
 """
 
 from collections import OrderedDict
@@ -19,7 +26,8 @@ from torch import Generator, Tensor, nn
 from models.conv import Conv3x3
 from models.init import check_init, fresh, refuse_small
 
-LAYERS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # depth -> convolutions of each block; configurations A, B, D, E
+# depth -> convolutions of each block; configurations A, B, D, E
+LAYERS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 FACTORS = (1, 2, 4, 8, 8)  # channels of each block / width
 
 
@@ -42,7 +50,8 @@ class VggNet(nn.Module):
         self.fc = nn.Linear(inputs, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.features(x).mean(dim=(2, 3)))  # (B, 8w, H / 2**pools, W / 2**pools) -> (B, classes)
+        # (B, 8w, H / 2**pools, W / 2**pools) -> (B, classes)
+        return self.fc(self.features(x).mean(dim=(2, 3)))
 
 
 @dataclass(frozen=True)
@@ -50,11 +59,13 @@ class Vgg:
     """A VGG net with BatchNorm.
 
     Args:
-        name: what records and messages call it.
+        name: the model's name in records and messages.
         depth: layers with weights: 11, 13, 16 or 19.
         width: channels of the first block; 64 is the paper's.
-        pools: 2x2 max-poolings, 0 to 5, one behind each block from the first on; 4 in most pruning code, 5 in the jackpots paper.
-        bias: of convolutions; sanity-check, rethinking, Synaptic-Flow and open_lth have one, GraSP and zyxxmu/lottery-jackpots have none.
+        pools: 2x2 max-poolings, 0 to 5, one after each of the first blocks; 4 in most pruning code,
+            5 in the jackpots paper.
+        bias: whether convolutions have a bias; they do in sanity-check, rethinking, Synaptic-Flow
+            and open_lth, not in GraSP and zyxxmu/lottery-jackpots.
         init: see models/init.py.
     """
 
@@ -80,10 +91,13 @@ class Vgg:
 
     @property
     def smallest(self) -> int:
-        """Images whose last pooling leaves one pixel."""
+        """Smallest image size: the last pooling leaves one pixel."""
         return 2**self.pools
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
-        """The network for `channels` x `size` x `size` images: CPU, float32, training mode; weights drawn from `rng` alone."""
+        """Build the network for `channels` x `size` x `size` images.
+
+        It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
+        """
         refuse_small(self.name, size, self.smallest)
         return fresh(lambda: VggNet(channels, classes, self.depth, self.width, self.pools, self.bias), self.init, rng)

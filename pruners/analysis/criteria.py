@@ -1,15 +1,23 @@
-"""How much of a mask other criteria would have found: overlap with the masks by magnitude, SNIP, GraSP and chance on the same unpruned net.
+"""Overlap of a mask with the masks of other criteria: magnitude, SNIP, GraSP and chance.
 
-"Lottery Jackpots Exist in Pre-trained Models" (Zhang et al., arXiv:2104.08700), Fig. 4. The overlap of two masks is the share of entries that agree (Eq. 7,
-printed as 1 - |h1 - h2|_1 / k; its numbers, 0.82 of two random masks at 90 %, tell that k is the number of all weights). It is high for sparse masks whatever
-they keep, so what independent random masks would have stands beside it: of n weights A keeps a and B keeps b, and |A and B| has the mean a b / n.
+All criteria are evaluated on the same unpruned net.
 
-The paper does not say whether a criterion keeps as many weights of each layer as the jackpot does. Both are measured:
-- in the mask's own budgets: the criterion chooses positions alone. Of a search that started from magnitude, overlap_magnitude is the finding of that name.
-- in the criterion's own (`own_`): the largest of its scores over all layers that the mask covers, as many as the mask keeps in all.
+"Lottery Jackpots Exist in Pre-trained Models" (Zhang et al., arXiv:2104.08700), Fig. 4. The overlap
+of two masks is the share of entries that agree (Eq. 7, printed as 1 - |h1 - h2|_1 / k; its numbers,
+0.82 for two random masks at 90 %, show that k is the number of all weights). The overlap of sparse
+masks is high whatever they keep. The overlap of independent random masks is therefore reported as
+well: if A keeps a and B keeps b of n weights, |A and B| has the mean a b / n.
 
-Nor does it say from where its jackpot was searched. One that started from the magnitude mask has that mask's overlap partly by construction; one that started
-from random scores (search.init.criterion=uniform) is the unbiased one.
+The paper does not say whether a criterion keeps as many weights of each layer as the jackpot does.
+Both cases are measured:
+- with the mask's own budgets: the criterion only chooses positions. For a search that started from
+  magnitude, `overlap_magnitude` equals the finding of that name.
+- with the criterion's own budgets (`own_`): the largest of its scores over all layers that the mask
+  covers, as many as the mask keeps in total.
+
+The paper does not say either from where its jackpot was searched. A search that started from the
+magnitude mask overlaps with that mask partly by construction. A search that started from random
+scores (search.init.criterion=uniform) is unbiased.
 """
 
 from collections.abc import Iterable
@@ -25,17 +33,25 @@ from pruners.base import Batch, Finding, Masks, Measurement, Scores, Task, densi
 from pruners.search.init import CRITERIA, SOURCES, Criterion, top
 from pruners.selection.allocate import Global
 
-COMPARED: tuple[Criterion, ...] = tuple(name for name in get_args(Criterion) if name != "uniform")  # a start of the scores, as a mask the same as random
+# `uniform` only initialises scores; as a mask it equals `random`.
+COMPARED: tuple[Criterion, ...] = tuple(name for name in get_args(Criterion) if name != "uniform")
 
 
 @dataclass(frozen=True)
 class CriteriaOverlap:
-    """Measure stage: the finished masks against those of other criteria. It starts from the net that was pruned and needs its weights (`needs: [origin]`)."""
+    """Measure stage: compare the finished masks with those of other criteria.
+
+    It starts from the net that was pruned and needs that net's weights (`needs: [origin]`).
+    """
 
     tag: ClassVar[str] = "criteria_overlap"
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
-        """Report: `overlap_<criterion>` for magnitude, snip, grasp and random, `overlap_expected` of a random mask, and the same with `overlap_own_`."""
+        """Return a report of overlaps; there are no series.
+
+        The report has `overlap_<criterion>` for magnitude, snip, grasp and random,
+        `overlap_expected` for a random mask, and the same findings with `overlap_own_`.
+        """
         net, ours = unpruned(model, task), {name: mask.cpu() for name, mask in masks.items()}
         budgets, everything = {name: int(mask.sum()) for name, mask in ours.items()}, {name: torch.ones_like(mask) for name, mask in ours.items()}
         report: dict[str, Finding] = {}
@@ -50,7 +66,10 @@ class CriteriaOverlap:
 
 
 def scores_of(criterion: Criterion, net: nn.Module, masks: Masks, task: Task) -> Scores:
-    """A criterion's scores of the layers in `masks`, on the CPU; on the images and with the settings of a search that starts from it."""
+    """Return a criterion's scores of the layers in `masks`, on the CPU.
+
+    The images and settings are those of a search that starts from this criterion.
+    """
     device = next(net.parameters()).device
     source = SOURCES.get(criterion)
     batches: Iterable[Batch] = ((x.to(device), y.to(device)) for x, y in (source(task) if source else ()))
@@ -59,5 +78,5 @@ def scores_of(criterion: Criterion, net: nn.Module, masks: Masks, task: Task) ->
 
 
 def layers(ours: Masks, theirs: Masks) -> list[Counts]:
-    """Counts of two masks, layer by layer."""
+    """Counts of two masks for each layer."""
     return [compare(ours[name], theirs[name]) for name in ours]

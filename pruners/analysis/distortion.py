@@ -1,15 +1,26 @@
-"""Distortion error: what a joint swap of q kept for q pruned weights does to the loss beyond the sum of its first-order terms.
+"""Distortion error: the change of the loss under a joint swap beyond its first-order terms.
 
-"Lottery Jackpots Exist in Pre-trained Models" (Zhang et al., arXiv:2104.08700), Sec. 3.4 and Fig. 6. With the effective weights v = mask * w, a swap of kept i
-for pruned j promises dL/dv_j w_j - dL/dv_i w_i (Eq. 22). The loss really changes by the sum of these promises over the q pairs plus epsilon (Eqs. 23, 24), of
-which the paper says that its variance grows in proportion to q. To second order epsilon is d'Hd / 2 of the change d of v: its diagonal part varies in
-proportion to q, what is off the diagonal in proportion to q^2, so that the exponent of a power law tells which of the two there is.
+A swap replaces q kept weights by q pruned ones.
+
+"Lottery Jackpots Exist in Pre-trained Models" (Zhang et al., arXiv:2104.08700), Sec. 3.4, Fig. 6.
+With the effective weights v = mask * w, swapping kept i for pruned j promises the change (Eq. 22)
+
+    dL/dv_j w_j - dL/dv_i w_i
+
+The actual change of the loss is the sum of these promises over the q pairs plus epsilon (Eqs. 23,
+24). The paper states that the variance of epsilon grows in proportion to q. To second order,
+epsilon is d'Hd / 2 for the change d of v. Its diagonal part varies in proportion to q, its
+off-diagonal part in proportion to q^2. The exponent of a power law therefore shows which of the two
+dominates.
 
 Left open by the paper, chosen here (methods/experiments.md):
-- Pairs are drawn over the net: q of all kept and q of all pruned weights, without repetition and all equally likely, as Phi and Psi of the paper are the
-  net's. The search itself swaps within layers, and not at random.
-- The loss is that of a fixed batch of training images, not augmented, with BatchNorm's running statistics: a batch's own would be another function of v.
-- All in float64: the epsilon of one pair is around 1e-7 of the loss, which is where float32 rounds.
+- Pairs are drawn over the net: q of all kept and q of all pruned weights, without repetition and
+  with equal probability, because the paper's Phi and Psi are those of the net. The search itself
+  swaps within layers, and not at random.
+- The loss is that of a fixed batch of training images without augmentation, with BatchNorm's
+  running statistics. Batch statistics would make it a different function of v.
+- All computations use float64: the epsilon of one pair is around 1e-7 of the loss, which is the
+  rounding error of float32.
 """
 
 import copy
@@ -26,17 +37,20 @@ from pruners.base import GRADIENT, Batch, Finding, LossFn, Masks, Measurement, T
 from pruners.scores.gradients import mean_gradients
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-TOGETHER = 256  # images at a time: bounds memory, and changes no number beyond rounding
+TOGETHER = 256  # images per forward pass: bounds memory; results differ only by rounding
 
 
 @dataclass(frozen=True)
 class Distortion:
-    """Measure stage: epsilon of random swaps, for each q. It starts from the pruned net and needs the unpruned weights (`needs: [origin]`).
+    """Measure stage: epsilon of random swaps, for each q.
+
+    It starts from the pruned net and needs the unpruned weights (`needs: [origin]`).
 
     Args:
-        counts: values of q; those that are more than the net keeps, or more than it prunes, are left out. The paper names none.
-        draws: random swaps for each.
-        images: training images in the loss, all of them if there are fewer.
+        counts: values of q. Values above the number of kept or of pruned weights are skipped.
+            The paper names none.
+        draws: random swaps for each q.
+        images: training images in the loss; all of them if there are fewer.
     """
 
     tag: ClassVar[str] = "distortion"
@@ -51,10 +65,13 @@ class Distortion:
             raise ValueError("\n".join(problems))
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
-        """Series over q: `distortion_q`; mean, std, variance and quantiles of epsilon (`distortion_q05` ... `_q95`); std of the promise; swaps that break it.
+        """Measure epsilon for each q; return series over q and a report.
 
-        `distortion_broken` is the share, of the swaps that promise a smaller loss, that raise it or leave it (Eq. 25). Report: `distortion_exponent`, the
-        slope of log variance against log q by least squares, None if there is none.
+        Series: `distortion_q`; mean, std, variance and quantiles of epsilon (`distortion_q05` ...
+        `_q95`); std of the promise; `distortion_broken`. The last one is the share, among the swaps
+        that promise a smaller loss, of those that do not reduce it (Eq. 25). Report:
+        `distortion_exponent`, the least-squares slope of log variance against log q, or None if it
+        is undefined.
 
         Raises:
             ValueError: the masks keep everything, or nothing.
@@ -78,20 +95,22 @@ class Distortion:
         return Measurement(report=report, series=series)
 
     def work(self, prunable: int, parameters: int, images: int) -> Work:
-        """A test of the batch for each swap and one more, and a gradient."""
+        """Count one test of the batch for each swap, one more test, and one gradient."""
         batch, tests = min(self.images, images), self.draws * len(self.counts) + 1
         return Work(images=batch * (tests + 1), passes=batch * (tests + GRADIENT))
 
 
 @dataclass(frozen=True)
 class Swaps:
-    """A net under masks, and what swaps do to its loss. Vectors run over all weights of the masked layers, in their order; float64.
+    """A masked net and the effect of swaps on its loss.
+
+    Vectors are float64 and cover all weights of the masked layers, in their order.
 
     Args:
         net: a copy in eval mode; only its masked parameters are written.
         weights: w (n,), unpruned. effective: mask * w (n,). gradient: dL/d(effective) (n,).
-        kept, pruned: places in these.
-        loss: of the net on the batch as it stands.
+        kept, pruned: indices into these vectors.
+        loss: returns the net's current loss on the batch.
         base: loss under the masks.
     """
 
@@ -106,11 +125,14 @@ class Swaps:
     base: float
 
     def promise(self, enter: Tensor, leave: Tensor) -> float:
-        """The change of the loss to first order: the sum of Eq. 22 over pairs of pruned places (q,) that enter and kept ones (q,) that leave."""
+        """First-order change of the loss: the sum of Eq. 22 over the pairs.
+
+        `enter` (q,) are indices of pruned weights, `leave` (q,) of kept ones.
+        """
         return float((self.gradient[enter] * self.weights[enter]).sum() - (self.gradient[leave] * self.weights[leave]).sum())
 
     def change(self, enter: Tensor, leave: Tensor) -> float:
-        """The change of the loss itself."""
+        """Actual change of the loss."""
         moved = self.effective.clone()
         moved[enter], moved[leave] = self.weights[enter], 0.0
         write(self.net, self.names, moved)
@@ -121,7 +143,7 @@ class Swaps:
         return self.change(enter, leave) - self.promise(enter, leave)
 
     def draw(self, q: int, draws: int, rng: Generator, tick: Callable[[int], None] = lambda done: None) -> Tensor:
-        """epsilon and promise of random swaps of q pairs: (draws, 2)."""
+        """Draw random swaps of q pairs; return epsilon and promise of each, (draws, 2)."""
         leave, enter = (places[_choose(len(places), q, draws, rng).to(places.device)] for places in (self.kept, self.pruned))
         found = torch.zeros(draws, 2, dtype=torch.float64)
         for i in range(draws):
@@ -132,14 +154,15 @@ class Swaps:
 
 
 def prepared(model: nn.Module, masks: Masks, weights: dict[str, Tensor], batches: list[Batch], loss: LossFn) -> Swaps:
-    """The net under its masks at a fixed set of batches; the model is not changed.
+    """Put a copy of the net under its masks, with a loss on a fixed set of batches.
 
     Args:
         weights: unpruned, of the masked layers.
         batches: inputs in float64.
 
     Raises:
-        ValueError: the kept weights are others: they were trained or scaled since, so that w is not what a swap would bring back.
+        ValueError: the kept weights differ from the unpruned ones: they were trained or scaled
+            since, so a swap would not restore w.
     """
     net, names = copy.deepcopy(model).double().eval(), tuple(masks)
     device = next(net.parameters()).device
@@ -165,20 +188,26 @@ def prepared(model: nn.Module, masks: Masks, weights: dict[str, Tensor], batches
 
 @torch.no_grad()
 def write(net: nn.Module, names: tuple[str, ...], values: Tensor) -> None:
-    """Put a vector over these parameters into the net."""
+    """Copy a vector over these parameters into the net."""
     parameters = [net.get_parameter(name) for name in names]
     for parameter, part in zip(parameters, values.split([p.numel() for p in parameters]), strict=True):
         parameter.copy_(part.view(parameter.shape))
 
 
 def broken(errors: Tensor, promises: Tensor) -> float:
-    """Of the swaps that promise a smaller loss, the share whose error takes that away (Eq. 25); 0 if none promises it."""
+    """Share of the swaps with a negative promise whose error cancels it (Eq. 25).
+
+    Returns 0 if no promise is negative.
+    """
     promising = promises < 0
     return float((errors >= -promises)[promising].double().mean()) if promising.any() else 0.0
 
 
 def exponent(counts: list[int], variances: list[float]) -> float | None:
-    """Least-squares slope of log variance against log q; None for fewer than two q, or a variance of zero."""
+    """Least-squares slope of log variance against log q.
+
+    Returns None for fewer than two q, or for a variance of zero.
+    """
     if len(counts) < 2 or min(variances) <= 0:
         return None
     x, y = (torch.tensor([math.log(v) for v in values], dtype=torch.float64) for values in (counts, variances))
@@ -187,14 +216,14 @@ def exponent(counts: list[int], variances: list[float]) -> float | None:
 
 
 def _batches(model: nn.Module, task: Task, images: int) -> list[Batch]:
-    """The first training images of the stage's own order, in float64 on the model's device."""
+    """The first training images in the stage's own order, float64, on the model's device."""
     device = next(model.parameters()).device
     x, y = next(iter(task.batches(images)))
     return list(zip(x.to(device, torch.float64).split(TOGETHER), y.to(device).split(TOGETHER), strict=True))
 
 
 def _choose(total: int, q: int, draws: int, rng: Generator) -> Tensor:
-    """Places of q out of `total` without repetition, all sets equally likely: (draws, q)."""
+    """Draw q of `total` indices without repetition, all sets equally likely: (draws, q)."""
     if 2 * q <= total:
         return draw_subsets(total, q, draws, rng)
     return torch.stack([torch.randperm(total, generator=rng)[:q] for _ in range(draws)])

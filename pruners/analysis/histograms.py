@@ -1,15 +1,24 @@
-"""What a mask has chosen, as numbers for pictures: Figures 1 and 2 of "Pruning at Initialization - A Sketching Perspective" (arXiv:2305.17559).
+"""Histograms and norms of the weights that a mask keeps, for figures.
 
-Three measurements of the finished masks against the weights that `task.measured` brings, which no mask has touched (`needs: [init]`: the initial ones):
+Figures 1 and 2 of "Pruning at Initialization - A Sketching Perspective" (arXiv:2305.17559).
+
+Three measurements of the finished masks. They use the unmasked weights in `task.measured`
+(`needs: [init]`: the initial ones):
 - `Weights`, Fig. 1a: histogram of the kept weights, as shares of all kept weights of the net.
-- `Scores`, Fig. 1b: scores of weights drawn at random, before any pruning, and those of them that the mask keeps.
-- `Norms`, Fig. 2: Frobenius norm of each layer's kept weights, |W * M|_F, and of random masks with given counts.
+- `ScoresBefore`, Fig. 1b: scores of randomly drawn weights before any pruning, and of those among
+  them that the mask keeps.
+- `Norms`, Fig. 2: Frobenius norm of each layer's kept weights, |W * M|_F, and the same norm under
+  random masks with given counts.
 
 Left open by the paper, chosen here:
-- Weights and scores of all layers make one histogram; Fig. 1a has two plots that the text does not tell apart.
-- Fig. 1b's axis ends at 0.05, where raw SynFlow scores are around 1e20: each score is divided by the sum over the weights drawn.
-- Fig. 2's random masks keep as many weights of each layer as the ticket (counts=ticket). The axis of 2b (1 to 4) fits that: with the same density everywhere
-  (counts=uniform) the last layer of LeNet-300-100 at 1.2 % has about twelve weights, and a norm of 0.5.
+- Weights and scores of all layers go into one histogram. Fig. 1a has two plots that the text does
+  not distinguish.
+- The axis of Fig. 1b ends at 0.05, but raw SynFlow scores are around 1e20. Each score is therefore
+  divided by the sum over the weights drawn.
+- The random masks of Fig. 2 keep as many weights of each layer as the ticket (counts=ticket). The
+  axis of Fig. 2b (1 to 4) is consistent with that. With the same density in all layers
+  (counts=uniform), the last layer of LeNet-300-100 at 1.2 % has about twelve weights and a norm of
+  0.5.
 """
 
 import copy
@@ -22,13 +31,16 @@ from torch import Generator, Tensor, nn
 
 from pruners.base import Batch, Finding, Masks, Measurement, Scores, Task, Work, count_kept, count_prunable, full_masks
 
-DRAWS = 4_000_000  # indices drawn at a time: bounds memory
+DRAWS = 4_000_000  # indices per draw: bounds memory
 Counts = Literal["ticket", "uniform"]
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Equal bins of a histogram from `low` to `high`; none with bins=0. What lies outside is counted beside it."""
+    """Equal bins of a histogram from `low` to `high`; bins=0 means no histogram.
+
+    Values outside the range belong to no bin.
+    """
 
     tag: ClassVar[str] = "bins"
     low: float
@@ -41,17 +53,20 @@ class Bins:
 
     @property
     def edges(self) -> Tensor:
-        """(bins + 1,) in float64."""
+        """Edges of the bins, (bins + 1,), float64."""
         return torch.linspace(self.low, self.high, self.bins + 1, dtype=torch.float64)
 
     def count(self, values: Tensor) -> Tensor:
-        """How many of `values` (n,) each bin holds, (bins,); a bin has its lower edge, the last one both."""
+        """Number of `values` (n,) in each bin, (bins,).
+
+        A bin includes its lower edge; the last bin includes both edges.
+        """
         return torch.histogram(values.double().cpu(), self.edges).hist
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Measure stage: the weights where the stage starts, for measurements that need them before any mask (`needs: [origin]`)."""
+    """Measure stage: copy the weights before any mask, for stages with `needs: [origin]`."""
 
     tag: ClassVar[str] = "origin"
 
@@ -69,7 +84,7 @@ class Weights:
     """Measure stage: histogram of the weights that the masks keep, over all layers.
 
     Args:
-        low, high, bins: the histogram. Default +-0.3 in 60 bins: the wider of the two plots of Fig. 1a.
+        low, high, bins: the histogram. Default +-0.3 in 60 bins: the wider plot of Fig. 1a.
     """
 
     tag: ClassVar[str] = "weights_histogram"
@@ -81,7 +96,11 @@ class Weights:
         Bins(self.low, self.high, self.bins)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
-        """Series `weight_edges` (bins + 1) and `weight_share` (bins) of all kept weights; report: the share outside, and the mean of |w|."""
+        """Return the histogram of the kept weights.
+
+        Series: `weight_edges` (bins + 1) and `weight_share` (bins), shares of all kept weights.
+        Report: the share outside the bins, and the mean of |w|.
+        """
         origin, histogram = unmasked(task), Bins(self.low, self.high, self.bins)
         kept = torch.cat([origin[name].to(mask.device)[mask] for name, mask in masks.items()])
         share = histogram.count(kept) / max(len(kept), 1)
@@ -95,13 +114,16 @@ class Weights:
 
 @dataclass(frozen=True)
 class ScoresBefore:
-    """Measure stage: scores of some weights before pruning, of all of these and of those that the masks keep.
+    """Measure stage: scores before pruning of a random sample of weights.
+
+    There are two histograms: of the whole sample and of the weights in it that the masks keep.
 
     Args:
         score: as in pruners/selection/score_pruner.py.
-        source: (task) -> the batches that it sees; None for a score without data.
+        source: (task) -> the batches for the score; None for a score without data.
         sample: weights drawn, all equally likely. Default 1000: the paper's.
-        low, high, bins: the histogram of score / sum of the scores drawn. Default 0 to 0.05, the axis of Fig. 1b, in 50 bins.
+        low, high, bins: the histogram of score / sum of the scores drawn. Default 0 to 0.05, the
+            axis of Fig. 1b, in 50 bins.
     """
 
     tag: ClassVar[str] = "scores_before"
@@ -118,7 +140,10 @@ class ScoresBefore:
             raise ValueError(f"portrait.measure.sample={self.sample} must be at least 1: weights to draw, 1000 in the paper")
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
-        """Series `score_edges` (bins + 1), `score_all` and `score_kept` (bins): counts. The same seed draws the same weights under every mask."""
+        """Return series of counts: `score_edges` (bins + 1), `score_all` and `score_kept` (bins).
+
+        The same seed draws the same weights under every mask.
+        """
         total, histogram = count_prunable(masks), Bins(self.low, self.high, self.bins)
         drawn = torch.randperm(total, generator=task.rng)[: self.sample]
         fresh = unpruned(model, task)
@@ -136,11 +161,13 @@ class ScoresBefore:
 
 @dataclass(frozen=True)
 class Norms:
-    """Measure stage: Frobenius norm of each layer's kept weights, and of the same layer under random masks.
+    """Measure stage: Frobenius norm of each layer's kept weights, and of its random masks.
 
     Args:
-        masks: random masks. Default 100: their mean; the paper's distribution (Fig. 2b) has 10,000.
-        counts: weights that a random mask keeps of each layer: as many as the ticket, or the same share of each (`uniform`).
+        masks: number of random masks. Default 100, for their mean; the paper's distribution
+            (Fig. 2b) has 10,000.
+        counts: weights that a random mask keeps of each layer: as many as the ticket (`ticket`), or
+            the same share of each layer (`uniform`).
         low, high, bins: the histogram of the random masks' norms; bins=0, the default, makes none.
     """
 
@@ -157,7 +184,11 @@ class Norms:
             raise ValueError(f"portrait.measure: masks={self.masks} must be at least 2, counts={self.counts} one of {', '.join(get_args(Counts))}")
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
-        """Series by layer in the model's order: `ticket_norm`, `random_norm` (mean), `random_norm_std`; with bins `norm_edges` and `random_share_<i>`."""
+        """Return series with one entry per layer, in the model's order.
+
+        They are `ticket_norm`, `random_norm` (mean) and `random_norm_std`. With bins there are also
+        `norm_edges` and, for layer i, `random_share_<i>`.
+        """
         origin, histogram = unmasked(task), Bins(self.low, self.high, self.bins)
         density = count_kept(masks) / count_prunable(masks)
         series: dict[str, list[float]] = {"ticket_norm": [], "random_norm": [], "random_norm_std": []}
@@ -178,10 +209,10 @@ class Norms:
 
 
 def unmasked(task: Task) -> dict[str, Tensor]:
-    """The weights that the one stage in `needs` brought.
+    """Return the unmasked weights, which the single stage in `needs` provides.
 
     Raises:
-        ValueError: there is none, or several.
+        ValueError: there is no such stage, or several.
     """
     if len(task.measured) != 1:
         raise ValueError(f"a portrait needs exactly one stage with weights (needs: [init]), not {', '.join(task.measured) or 'none'}")
@@ -191,7 +222,7 @@ def unmasked(task: Task) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def unpruned(model: nn.Module, task: Task) -> nn.Module:
-    """A copy of the model with the weights that the one stage in `needs` brought, as it was before any mask."""
+    """Return a copy of the model before any mask, with the weights of the stage in `needs`."""
     fresh = copy.deepcopy(model)
     for name, weight in unmasked(task).items():
         fresh.get_parameter(name).copy_(weight)
@@ -199,10 +230,11 @@ def unpruned(model: nn.Module, task: Task) -> nn.Module:
 
 
 def subset_sums(values: Tensor, size: int, subsets: int, rng: Generator, tick: Callable[[int, int, str], None] | None = None) -> Tensor:
-    """Sums of `values` (n,), all >= 0, over random subsets of `size` entries, drawn without replacement, all equally likely: (subsets,).
+    """Sums of `values` (n,), all >= 0, over random subsets of `size` entries: (subsets,).
 
-    Of a subset and its complement the smaller one is drawn, with replacement; entries drawn twice are drawn anew until all differ. No step treats one entry
-    unlike another, so all subsets are equally likely.
+    Subsets are drawn without replacement. The smaller of the subset and its complement is drawn
+    with replacement; repeated entries are redrawn until all differ. Every step treats all entries
+    alike, so all subsets are equally likely.
     """
     total, few = len(values), min(size, len(values) - size)
     rows, sums = max(1, DRAWS // max(few, 1)), list[Tensor]()
@@ -216,14 +248,17 @@ def subset_sums(values: Tensor, size: int, subsets: int, rng: Generator, tick: C
 
 
 def draw_subsets(total: int, size: int, subsets: int, rng: Generator) -> Tensor:
-    """Random subsets of `size` of 0 ... total - 1, each without repetition and all equally likely: (subsets, size); meant for size <= total / 2."""
+    """Draw random subsets of `size` of 0 ... total - 1: (subsets, size).
+
+    A subset has no repetition, and all are equally likely. Meant for size <= total / 2.
+    """
     drawn = torch.randint(total, (subsets, size), generator=rng)
     _draw_twins_anew(drawn, total, rng)
     return drawn
 
 
 def _draw_twins_anew(drawn: Tensor, total: int, rng: Generator) -> None:
-    """Replace, in place, what a row (rows, few) holds more than once, until no row does."""
+    """Redraw, in place, repeated entries of each row (rows, few) until every row has none."""
     left = torch.arange(len(drawn))
     while len(left):
         rows = drawn[left].sort(dim=1).values

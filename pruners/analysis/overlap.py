@@ -1,13 +1,19 @@
-"""How much of a mask is the magnitude mask: overlap of the kept sets, and the overlap that masks drawn at random would have, in closed form.
+"""Overlap of a mask with the magnitude mask, and the expected overlap of random masks.
 
-The finished mask is compared with the mask of the largest |w| of the weights that were pruned (`needs`: one stage that brings them), at equal counts, twice:
-- over the whole net: the largest of all layers together, as many as the mask keeps. Random masks keep as many of the whole net, all sets equally likely.
-- within layers (`layer_`): the largest of each layer, as many as the mask keeps of it. Random masks keep as many of each layer, as a mask that is shuffled
-  within layers does ("Sanity-Checking Pruning Methods", arXiv:2009.11094): what is above that is the choice of positions, not of layers' budgets.
+The finished mask is compared with the mask of the largest |w| of the weights that were pruned
+(`needs`: one stage that provides them), at equal counts, in two ways:
+- over the whole net: the largest of all layers together, as many as the mask keeps. The random
+  masks keep as many of the whole net, all sets equally likely.
+- within layers (`layer_`): the largest of each layer, as many as the mask keeps of it. The random
+  masks keep as many of each layer, as a mask that is shuffled within layers does ("Sanity-Checking
+  Pruning Methods", arXiv:2009.11094). An overlap above that comes from the choice of positions, not
+  from the layers' budgets.
 
-Two measures: the share of the kept weights that both keep, |A and B| / |A|, and the share of mask entries that agree, 1 - |A xor B| / n ("Lottery Jackpots
-Exist in Pre-trained Models", Eq. 7), which is high for sparse masks whatever they keep. Of n weights A keeps a and B keeps b; if one of them is drawn at
-random, |A and B| is hypergeometric with mean a b / n.
+There are two measures. One is the share of the kept weights that both keep, |A and B| / |A|. The
+other is the share of mask entries that agree, 1 - |A xor B| / n ("Lottery Jackpots Exist in
+Pre-trained Models", Eq. 7), which is high for sparse masks whatever they keep. If A keeps a and B
+keeps b of n weights and one of them is drawn at random, |A and B| is hypergeometric with mean
+a b / n. The expected overlap is computed from this mean, without sampling.
 """
 
 from dataclasses import dataclass
@@ -22,7 +28,7 @@ from pruners.base import Finding, Masks, Measurement, Task, Work, largest
 
 @dataclass(frozen=True)
 class Counts:
-    """Two masks of the same n weights: weights that one keeps, that the other keeps, and that both keep."""
+    """Two masks of the same n weights: a and b weights kept by each, and those kept by both."""
 
     n: int
     a: int
@@ -31,7 +37,7 @@ class Counts:
 
     @property
     def kept(self) -> float:
-        """Of the weights that the first mask keeps, the share that the other keeps too; 0 for a mask that keeps none."""
+        """Share of the first mask's kept weights that the other keeps too; 0 if it keeps none."""
         return self.both / self.a if self.a else 0.0
 
     @property
@@ -41,7 +47,7 @@ class Counts:
 
     @property
     def random(self) -> "Counts":
-        """What is expected if one of the masks is drawn at random with its count."""
+        """Expected counts if one of the masks is drawn at random with its count."""
         return Counts(self.n, self.a, self.b, self.a * self.b / self.n)
 
 
@@ -51,12 +57,14 @@ def compare(one: Tensor, other: Tensor) -> Counts:
 
 
 def together(parts: list[Counts]) -> Counts:
-    """Counts of several layers as those of one net; expected ones add up too."""
+    """Add up the counts of several layers to those of one net; also for expected counts."""
     return Counts(sum(c.n for c in parts), sum(c.a for c in parts), sum(c.b for c in parts), sum(c.both for c in parts))
 
 
 def magnitude_masks(weights: dict[str, Tensor], masks: Masks, within: bool) -> Masks:
-    """The largest |w|, ties to the lower index in the net's order: as many as `masks` keep in all, or `within` each layer.
+    """Keep the largest |w|: as many as `masks` keep in total, or `within` each layer.
+
+    Ties go to the lower index in the net's order.
 
     Raises:
         FloatingPointError: a weight is not a number.
@@ -74,14 +82,20 @@ def magnitude_masks(weights: dict[str, Tensor], masks: Masks, within: bool) -> M
 
 @dataclass(frozen=True)
 class Overlap:
-    """Measure stage: the finished masks against the magnitude mask of the weights that one stage in `needs` brings."""
+    """Measure stage: compare the finished masks with the magnitude mask.
+
+    The weights are those that the single stage in `needs` provides.
+    """
 
     tag: ClassVar[str] = "overlap"
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
-        """Report: `overlap_kept`, `overlap_agree`, the same with `_random`, and all four with `overlap_layer_`; series of these names by layer.
+        """Return a report over the net and series over the layers.
 
-        Series in the model's order; `overlap_size` and `overlap_count` are each layer's weights and those that the mask keeps of it.
+        Report: `overlap_kept`, `overlap_agree`, the same with `_random`, and all four with
+        `overlap_layer_`. The series have the same names, one entry per layer in the model's order.
+        The series `overlap_size` and `overlap_count` are each layer's weights, and those of them
+        that the mask keeps.
         """
         weights, ours = unmasked(task), {name: mask.cpu() for name, mask in masks.items()}
         report: dict[str, Finding] = {}

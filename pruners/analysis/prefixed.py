@@ -1,4 +1,7 @@
-"""A measurement under a name of its own, for a run that makes the same one in two ways: the record's report has one place for each finding. From no paper."""
+"""A measurement whose findings carry a prefix, for runs that make it in two ways.
+
+A record's report has one place for each finding, so the names must differ. From no paper.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -9,15 +12,15 @@ from pruners.base import Foreseen, Masks, Measure, Measurement, Task, Work
 
 
 class Planned(Measure, Foreseen, Protocol):
-    """A measurement that plans can count."""
+    """A measurement whose cost a plan can count."""
 
 
 @dataclass(frozen=True)
 class Prefixed:
-    """Measure stage: what `measure` finds, each finding, tensor and series called `<name>_...`.
+    """Measure stage: run `measure` and rename every finding, tensor and series `<name>_...`.
 
     Args:
-        name: of small letters, as in findings.
+        name: in lower case, as in findings.
     """
 
     tag: ClassVar[str] = "prefixed"
@@ -29,11 +32,11 @@ class Prefixed:
             raise ValueError(f"portrait: name={self.name!r} of a measurement must be a word: it begins the names of its findings")
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
-        """The measurement; the model is not changed."""
+        """Return the measurement with prefixed names; the model is not changed."""
         found = self.measure(model, masks, task)
         tensors, report, series = ({f"{self.name}_{key}": value for key, value in part.items()} for part in (found.tensors, found.report, found.series))
         return Measurement(tensors, report, series)  # type: ignore[arg-type]
 
     def work(self, prunable: int, parameters: int, images: int) -> Work:
-        """What `measure` takes."""
+        """The cost of `measure`."""
         return self.measure.work(prunable, parameters, images)

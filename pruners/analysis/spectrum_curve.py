@@ -1,11 +1,17 @@
-"""The Hessian's spectrum as a curve: the density that PyHessian would draw, and where cuts fall in it (IMC, NeurIPS 2021, section 3.3; methods/imc.md, 3).
+"""The density of the Hessian's spectrum as PyHessian plots it, and the position of cuts in it.
 
-Each Ritz value theta_j of a probe is a Gaussian of weight tau_j and variance sigma2 * max(1, range), range that of the probe's own values, as in the rule
-`smoothed_sign` (pruners/curvature/gap.py); probes are averaged. The numbers come from the stages that the method has anyway: nothing is measured again.
+IMC (NeurIPS 2021), section 3.3; methods/imc.md, 3.
 
-Deviations: PyHessian evaluates the density at 10,000 points in equal steps, most of them where nothing is. Here its exact mass in each of a few hundred bins
-is divided by the bin's width; the bins are narrow around 0, where the bulk lies, and grow with the distance, and 0 is one of their edges, so that the mass
-below it is the share that `smoothed_sign` prunes. The bins are the same for every net and seed.
+Each Ritz value theta_j of a probe becomes a Gaussian of weight tau_j and variance
+sigma2 * max(1, range), where range is that of the probe's own values, as in the rule
+`smoothed_sign` (pruners/curvature/gap.py). Probes are averaged. The numbers come from the method's
+own stages; nothing is measured again.
+
+Deviations: PyHessian evaluates the density at 10,000 equally spaced points, most of them where the
+density is zero. Here the exact mass in each of a few hundred bins is divided by the bin's width.
+The bins are narrow around 0, where the bulk lies, and grow with the distance. 0 is one of their
+edges, so the mass below it is the share that `smoothed_sign` prunes. The bins are the same for
+every net and seed.
 """
 
 from dataclasses import dataclass
@@ -18,18 +24,24 @@ from pruners.base import Finding, Masks, Measurement, Task, Work
 from pruners.curvature.gap import Gap, smoothing_width
 
 HALVINGS = 100  # of an interval, until a quantile is exact in float64
-TIE = 1e-9  # shares that differ by less are one: between two far eigenvalues the mass is constant up to rounding, and a cut stands in the middle
+# Shares that differ by less are equal. Between two distant eigenvalues the mass is constant up to
+# rounding, and a cut lies in the middle.
+TIE = 1e-9
 
 
 @dataclass(frozen=True)
 class SpectrumPortrait:
-    """Measure stage: density of the Hessian's spectrum over eigenvalues. Needs the stages `spectrum` and, for the cuts, `prune` (needs: [spectrum, prune]).
+    """Measure stage: density of the Hessian's spectrum over eigenvalues.
+
+    It needs the stage `spectrum` and, for the cuts, `prune` (needs: [spectrum, prune]).
 
     Args:
-        sigma2: variance of the smoothing as a share of the range: `method.gap.sigma2`. Default: PyHessian's.
-        linear: the bins are equal within +-linear, and grow in proportion to the eigenvalue beyond.
-        limit: the outermost edges; mass beyond is reported.
-        per_decade: bins in a factor of ten beyond `linear`, and within it on either side of 0.
+        sigma2: variance of the smoothing as a share of the range: `method.gap.sigma2`. Default:
+            PyHessian's.
+        linear: the bins have equal width within +-linear; beyond, their width grows in proportion
+            to the eigenvalue.
+        limit: the outermost edges; the mass beyond them is reported.
+        per_decade: bins per factor of ten beyond `linear`, and within it on either side of 0.
     """
 
     tag: ClassVar[str] = "spectrum_curve"
@@ -45,7 +57,7 @@ class SpectrumPortrait:
 
     @property
     def edges(self) -> Tensor:
-        """Edges of the bins, rising, symmetric about 0, which is one of them; float64."""
+        """Edges of the bins, increasing and symmetric about the edge 0; float64."""
         steps = max(1, round(self.per_decade * float(torch.tensor(self.limit / self.linear, dtype=torch.float64).log10())))
         near = torch.linspace(0, self.linear, self.per_decade + 1, dtype=torch.float64)
         far = self.linear * (self.limit / self.linear) ** (torch.arange(1, steps + 1, dtype=torch.float64) / steps)
@@ -53,9 +65,12 @@ class SpectrumPortrait:
         return torch.cat([-positive.flip(0), near[:1], positive])
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
-        """Series `spectrum_edges` (n + 1) and `spectrum_density` (n); report: mass outside, and the eigenvalues at which k of the mask and `literal_k` cut.
+        """Return the density as series, and the mass outside and the cuts as a report.
 
-        `spectrum_cut` has k / d of the mass below it; `literal_cut` has literal_k / d above it, None where no gap passes the paper's scan.
+        Series: `spectrum_edges` (n + 1) and `spectrum_density` (n). Report: `spectrum_outside`, and
+        the eigenvalues at which the mask's k and `literal_k` cut. `spectrum_cut` has k / d of the
+        mass below it. `literal_cut` has literal_k / d above it; it is None if no gap passes the
+        paper's scan.
         """
         values, weights = (_found(task, "spectrum").tensors[name].double() for name in ("ritz_values", "ritz_weights"))
         below = self.mass_below(values, weights, self.edges)
@@ -66,17 +81,23 @@ class SpectrumPortrait:
         return Measurement(report=report, series={"spectrum_edges": self.edges.tolist(), "spectrum_density": density.tolist()})
 
     def mass_below(self, values: Tensor, weights: Tensor, points: Tensor) -> Tensor:
-        """Share of the smoothed spectrum below each of `points` (n,): (n,), mean over probes; values and weights (probes, m)."""
+        """Share of the smoothed spectrum below each of `points` (n,), mean over probes: (n,).
+
+        `values` and `weights` are (probes, m).
+        """
         width = smoothing_width(values, self.sigma2)[..., None]  # (probes, 1, 1)
         shares = torch.special.ndtr((points - values[..., None]) / width)  # (probes, m, n)
         return (weights[..., None] * shares).sum(-2).mean(0)
 
     def quantile(self, values: Tensor, weights: Tensor, share: float) -> float:
-        """The eigenvalue that has `share` of the smoothed spectrum below it; the middle, where a whole interval has."""
+        """The eigenvalue with `share` of the smoothed spectrum below it.
+
+        If a whole interval has this property, its middle.
+        """
         return (self._reaches(values, weights, share - TIE) + self._reaches(values, weights, share + TIE)) / 2
 
     def _reaches(self, values: Tensor, weights: Tensor, share: float) -> float:
-        """The first eigenvalue that has `share` below it, by bisection: the mass only grows."""
+        """The smallest eigenvalue with `share` below it, by bisection: the mass is monotone."""
         reach = 10 * float(smoothing_width(values, self.sigma2).max())
         low, high = float(values.min()) - reach, float(values.max()) + reach
         for _ in range(HALVINGS):
@@ -86,7 +107,7 @@ class SpectrumPortrait:
         return high
 
     def _cuts(self, values: Tensor, weights: Tensor, pruned: Measurement) -> dict[str, Finding]:
-        """Where the pruned share k / d of the flat side ends, and where the paper's k steep directions begin."""
+        """Upper end of the pruned flat share k / d, and start of the paper's k steep directions."""
         k, literal, d = (pruned.report.get(name) for name in ("k", "literal_k", "dimension"))
         if not isinstance(k, int) or not isinstance(d, int):
             raise ValueError("the stage 'prune' tells no k of d dimensions: portrait=spectrum is for methods that cut the Hessian's spectrum (method=imc)")

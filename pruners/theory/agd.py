@@ -1,12 +1,16 @@
-"""Accelerated gradient descent, Algorithm 1 of "Why Lottery Ticket Wins?" (Zhang et al.), for many students at once.
+"""Accelerated gradient descent for many students at once.
+
+Algorithm 1 of "Why Lottery Ticket Wins?" (Zhang et al.):
 
     W(t+1) = W(t) - eta * df(W(t)) + beta * (W(t) - W(t-1)),    W(-1) = W(0)
 
-Heavy ball: the gradient is that at W(t); beta = 0 is gradient descent. As in the paper's experiments (Sec. 5), not in its theorem: every step sees all data; a
-trial ends when ||W(t+1) - W(t)||_F < tolerance * ||W(t)||_F, or after `steps`.
+This is heavy ball: the gradient is taken at W(t). beta = 0 gives gradient descent. Two choices
+follow the paper's experiments (Sec. 5), not its theorem: every step uses all data, and a trial ends
+when ||W(t+1) - W(t)||_F < tolerance * ||W(t)||_F, or after `steps`.
 
-Two things that change no trial's numbers, up to rounding: inputs that no neuron of a student sees are left out, and trials that have ended leave the batch. A
-trial whose weights have grown by `GROWTH` has diverged and ends.
+Two optimisations change a trial's numbers only by rounding: inputs that no neuron of a student
+receives are left out, and trials that have ended are removed from the batch. A trial whose weights
+have grown by a factor of `GROWTH` has diverged and ends.
 """
 
 from dataclasses import dataclass, replace
@@ -18,29 +22,33 @@ from torch import Tensor
 from pruners.theory.students import Regression, distances
 
 GROWTH = 1e6
-BLOCK = 50  # steps between two looks at who has ended: on a GPU each look waits for it
+BLOCK = 50  # steps between two checks for ended trials; on a GPU each check synchronises
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Where the trials have ended."""
+    """Final state of the trials."""
 
     weights: Tensor  # (T, K, d)
     steps: Tensor  # (T,), int64
     settled: Tensor  # (T,), bool: ended by the tolerance
     diverged: Tensor  # (T,), bool
-    trace: Tensor  # (T, 1 + looks): distance to the truth at steps 0, trace, 2 trace, ...; a trial that has ended stays where it is; empty without trace
+    # (T, 1 + looks): distance to the truth at steps 0, trace, 2 trace, ...; constant after a trial
+    # has ended; empty without trace
+    trace: Tensor
 
 
 @dataclass(frozen=True)
 class Agd:
-    """The solver.
+    """Accelerated gradient descent with momentum.
 
     Args:
-        eta: step size. Default 2, stable for K = 5 and above (decisions.md 31; the theory's K/14 and Fig. 3's 0.5 are slower).
+        eta: step size. Default 2, stable for K = 5 and above (decisions.md 31; the theory's K/14
+            and Fig. 3's 0.5 are slower).
         beta: momentum. Default 0.9 (decisions.md 31); Fig. 3 has 0.2.
-        steps: most steps. Default 10,000: the paper's.
-        tolerance: relative size of a step that ends a trial. Default 1e-8: the paper's; it needs float64.
+        steps: maximum number of steps. Default 10,000: the paper's.
+        tolerance: relative size of a step that ends a trial. Default 1e-8: the paper's; it requires
+            float64.
     """
 
     tag: ClassVar[str] = "agd"
@@ -67,8 +75,8 @@ class Agd:
         """Solve every trial from `start` (T, K, d).
 
         Args:
-            truth: the teacher's weights, for a trace.
-            trace: steps between two of its entries; 0 = none.
+            truth: the teacher's weights (T, K, d), needed for a trace.
+            trace: steps between two entries of the trace; 0 = no trace.
         """
         seen, columns = narrowed(problem)
         walk = _Walk(self, seen, start.gather(2, columns), trace, None if truth is None else truth.gather(2, columns))
@@ -83,10 +91,14 @@ class Agd:
 
 
 def narrowed(problem: Regression) -> tuple[Regression, Tensor]:
-    """The problem without inputs that no neuron sees, and which are left: (T, K, width), for gather and scatter along the inputs of weights."""
+    """Remove the inputs that no neuron receives; return the problem and the remaining columns.
+
+    The columns are (T, K, width), for gather and scatter along the inputs of weights.
+    """
     used = problem.masks.any(1)  # (T, d)
     width = int(used.sum(1).max())
-    left = used.int().sort(dim=1, descending=True, stable=True).indices[:, :width]  # (T, width); in trials that see fewer, unseen ones fill up
+    # (T, width); trials that use fewer inputs are filled up with unused ones
+    left = used.int().sort(dim=1, descending=True, stable=True).indices[:, :width]
     columns = left[:, None].expand(-1, problem.masks.shape[1], -1)
     if width == used.shape[1]:
         left = torch.arange(width, device=used.device).expand_as(used)
@@ -96,7 +108,7 @@ def narrowed(problem: Regression) -> tuple[Regression, Tensor]:
 
 
 class _Walk:
-    """The trials that still move, and what those have left behind that have ended."""
+    """State of the trials that still run, and results of those that have ended."""
 
     def __init__(self, solver: Agd, problem: Regression, start: Tensor, trace: int, truth: Tensor | None) -> None:
         trials, neurons, _ = start.shape
@@ -105,23 +117,24 @@ class _Walk:
         self.scale = problem.masks.to(start.dtype) * (solver.eta / (problem.targets.shape[1] * neurons))
         self.index = torch.arange(trials, device=start.device)
         self.limit = GROWTH * start.flatten(1).norm(dim=1)
-        self.alive = torch.ones_like(self.limit)  # 1.0 moves, 0.0 has ended
+        self.alive = torch.ones_like(self.limit)  # 1.0: runs, 0.0: has ended
         self.taken = torch.zeros_like(self.limit)
         self.ends = start.clone(), torch.zeros_like(self.index), torch.zeros_like(self.index, dtype=torch.bool), torch.zeros_like(self.index, dtype=torch.bool)
         self.trace = [] if self.truth is None else [distances(start, self.truth)]
         self._make_room()
 
     def _make_room(self) -> None:
-        """Buffers of this many trials."""
+        """Allocate buffers for the current number of trials."""
         shape = (*self.weights.shape[:2], self.problem.targets.shape[1])
         self.before, self.signal = self.weights.new_empty(shape), self.weights.new_empty(shape)
         self.gradient = torch.empty_like(self.weights)
 
     def step(self) -> None:
-        """One step of every trial that moves."""
+        """Do one step of every running trial."""
         inputs, alive = self.problem.inputs, self.alive
         torch.bmm(self.weights, inputs.mT, out=self.before)
-        errors = torch.clamp(self.before, min=0, out=self.signal).mean(1).sub_(self.problem.targets)  # (A, N)
+        # (A, N), A running trials
+        errors = torch.clamp(self.before, min=0, out=self.signal).mean(1).sub_(self.problem.targets)
         torch.mul(self.before > 0, errors[:, None], out=self.signal)
         torch.bmm(self.signal, inputs, out=self.gradient)
         self.moved.mul_(self.solver.beta).addcmul_(self.gradient, self.scale, value=-1).mul_(alive[:, None, None])
@@ -131,7 +144,7 @@ class _Walk:
         alive.mul_((length >= self.solver.tolerance * size) & (size < self.limit))
 
     def look(self) -> bool:
-        """Note the trace, let go of trials that have ended; whether any still moves."""
+        """Record the trace and remove ended trials; return whether any trial still runs."""
         if self.truth is not None:
             now = self.trace[-1].clone()
             now[self.index] = distances(self.weights, self.truth[self.index])
@@ -154,7 +167,7 @@ class _Walk:
         weights[gone], steps[gone], diverged[gone], settled[gone] = self.weights[which], self.taken[which].long(), grown, ~grown & by_tolerance
 
     def solution(self) -> Solution:
-        """Of all trials, in their order."""
+        """Return the results of all trials, in their order."""
         self._leave(self.alive == 1, by_tolerance=False)
         self._leave(self.alive == 0, by_tolerance=True)
         trace = torch.stack(self.trace, 1) if self.trace else self.limit.new_empty((len(self.ends[1]), 0))

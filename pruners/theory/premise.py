@@ -1,13 +1,18 @@
-"""The premise of Theorem 7.2 of "Pruning at Initialization - A Sketching Perspective" (arXiv:2305.17559), on a real net: little moves while it trains.
+"""Test on a real net of a premise of Theorem 7.2: weights and Jacobian move little in training.
 
-The theorem takes over from the theory of wide nets that the weights stay within O(1/sqrt(width)) of their start, and that the Jacobian J of the outputs does.
-Then a mask found from J_0 and theta_0 (Eq. 2) is nearly as good for theta_t. Measured, between the initial weights and those where the stage starts:
+"Pruning at Initialization - A Sketching Perspective" (arXiv:2305.17559). The theorem adopts from
+the theory of wide nets that the weights stay within O(1/sqrt(width)) of their start, and so does
+the Jacobian J of the outputs. A mask found from J_0 and theta_0 (Eq. 2) is then nearly as good for
+theta_t. Measured between the initial weights and those where the stage starts:
 
     moved       ||theta_t - theta_0|| / ||theta_0||
     jacobian    ||J_t - J_0||_F / ||J_0||_F
-    first, best, uniform   s E||J_t theta_t - J_t (theta_t . m)||^2 by Lemma 4.3 for masks found at the start, found at t, and drawn uniformly
+    first, best, uniform
+                s E||J_t theta_t - J_t (theta_t . m)||^2 by Lemma 4.3, for masks found at the start,
+                found at t, and drawn uniformly
 
-The bound itself is not evaluated: its constants are those of the limit of infinite width. Only weights (no biases) are masked; rows of J are theirs.
+The bound itself is not evaluated: its constants are those of the limit of infinite width. Only
+weights (no biases) are masked; the rows of J belong to them.
 """
 
 import copy
@@ -24,11 +29,12 @@ from pruners.base import Masks, Measurement, Task
 
 @dataclass(frozen=True)
 class Premise:
-    """Measure stage: `needs: [init]`.
+    """Measure stage: change of weights and Jacobian since the start (`needs: [init]`).
 
     Args:
-        examples: n, whose outputs are differentiated.
-        classes: outputs of each example that are. Default 2: the Jacobian has examples x classes columns.
+        examples: n, the examples whose outputs are differentiated.
+        classes: differentiated outputs per example. Default 2: the Jacobian has examples x classes
+            columns.
     """
 
     tag: ClassVar[str] = "premise"
@@ -40,7 +46,10 @@ class Premise:
             raise ValueError(f"method.examples={self.examples} and method.classes={self.classes} must be at least 1")
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
-        """Report: `moved`, `jacobian`, `first_over_best`, `uniform_over_first`. The model is not changed."""
+        """Report `moved`, `jacobian`, `first_over_best` and `uniform_over_first`.
+
+        The model is not changed.
+        """
         (start,) = task.measured.values()
         x = next(iter(islice(task.batches(self.examples), 1)))[0]
         begun = {name: start.tensors[name].to(x.device) for name in masks}
@@ -55,7 +64,7 @@ class Premise:
         return Measurement(report=dict(report))
 
     def _jacobian(self, model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor:
-        """Derivatives of the first `classes` outputs of every example by every weight, (d, n classes), float64."""
+        """Jacobian of the first `classes` outputs of every example, (d, n classes), float64."""
         training = model.training
         model.eval()
         found = jacrev(lambda some: functional_call(model, some, (x,))[:, : self.classes].flatten())(weights)
@@ -64,12 +73,15 @@ class Premise:
 
 
 def chances(jacobian: Tensor, w: Tensor) -> Tensor:
-    """Eq. 2."""
+    """Drawing probabilities of the weights (Eq. 2)."""
     score = jacobian.norm(dim=1) * w.abs()
     return score / score.sum()
 
 
 def error(jacobian: Tensor, w: Tensor, p: Tensor) -> float:
-    """s times the mean error of Algorithm 1 (Lemma 4.3); infinite where a weight that counts is never drawn."""
+    """s times the mean error of Algorithm 1 (Lemma 4.3).
+
+    It is infinite if a weight that contributes is never drawn.
+    """
     terms = (jacobian.norm(dim=1) * w).square()
     return float((terms[terms > 0] / p[terms > 0]).sum() - (jacobian.T @ w).square().sum())

@@ -1,13 +1,18 @@
-"""Magnitude pruning of students, once or again and again: "Why Lottery Ticket Wins?" (Zhang et al.), Sec. 4.1 and Fig. 6.
+"""One-shot and iterative magnitude pruning of students.
 
-Train the dense student, remove the smallest of the weights that are left (over all neurons), put the others back to W(0), train again. One level down to the
-teacher's share, `levels=1 keep=r*/d`, is Sec. 4.1: with enough examples the mask that is left is the teacher's own, "a proper student".
+"Why Lottery Ticket Wins?" (Zhang et al.), Sec. 4.1 and Fig. 6. The dense student is trained.
+Each level then removes the smallest of the remaining weights (over all neurons), resets the others
+to W(0) and trains again. One level down to the teacher's share, `levels=1 keep=r*/d`, is Sec. 4.1:
+with enough examples the resulting mask is the teacher's own, "a proper student".
 
 Left open by the paper, chosen here:
-- AGD instead of the Adam of the code that it cites, whose gradients vanish on negative weights (methods/sample_complexity.md).
-- The dense student starts as everywhere in Sec. 5, at a given distance from the teacher, in a random direction over all its weights.
-- Test error: root of the mean squared difference from the teacher's noiseless output on fresh inputs, divided by the root of its mean square.
-- Remaining weights are round(keep^level of all), exactly, ties by index.
+- AGD instead of the Adam of the code that the paper cites: that code's gradients vanish on negative
+  weights (methods/sample_complexity.md).
+- The dense student starts as in all of Sec. 5: at a given distance from the teacher, in a random
+  direction over all its weights.
+- Test error: root of the mean squared difference from the teacher's noiseless output on fresh
+  inputs, divided by the root of that output's mean square.
+- The number of remaining weights is exactly round(keep^level of all); ties are broken by index.
 """
 
 from collections.abc import Iterator
@@ -22,7 +27,8 @@ from pruners.theory.agd import Agd
 from pruners.theory.students import Regression, Teacher, check_teacher
 from pruners.theory.trials import Chunk, chunks, starts, trial_seeds
 
-Levels = tuple[Tensor, Tensor, Tensor]  # (T, 1 + levels) each: test error, share of the teacher's weights that are kept, whether all of them are
+# (T, 1 + levels) each: test error, share of the teacher's weights kept, whether all are kept
+Levels = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,12 @@ class Pruning:
 
     Args:
         teacher: dataset=gaussian_teacher with inputs = dimension: a dense student.
-        keep: share of the remaining weights that a level keeps. Default 0.8: 20 % go, as in the paper.
+        keep: share of the remaining weights that a level keeps. Default 0.8: 20 % are removed, as
+            in the paper.
         levels: Default 16: 0.8^16 = 2.8 %, the end of Fig. 6's axis.
-        distance: of W(0) from the teacher, relative.
+        distance: relative distance of W(0) from the teacher.
         trials: Default 20.
-        fresh: examples of the test.
+        fresh: number of test examples.
         chunk_mb: see pruners/theory/trials.py.
     """
 
@@ -71,7 +78,11 @@ class Pruning:
             raise ValueError("\n".join(problems))
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
-        """Series by level: `remaining` in percent, `test_error` and `test_error_std` over trials, `support_kept`, `proper`. The model lends its device."""
+        """Return series by level; only the model's device is used.
+
+        Series: `remaining` in percent, `test_error` and `test_error_std` over trials,
+        `support_kept`, `proper`.
+        """
         device, seeds = next(model.parameters()).device, trial_seeds(self.trials, task.rng)
         fresh = torch.randn((self.fresh, self.teacher.dimension), generator=Generator().manual_seed(trial_seeds(1, task.rng)[0]), dtype=torch.float64)
         parts, done = list[Levels](), 0
@@ -92,7 +103,7 @@ class Pruning:
         return Measurement(report=report, series=series)
 
     def _prune(self, chunk: Chunk, fresh: Tensor) -> Levels:
-        """Every level of the trials of a chunk, on the CPU."""
+        """Prune the trials of a chunk; return all levels, on the CPU."""
         start, support = starts(chunk, self.distance), chunk.truth != 0
         rows: list[Levels] = []
         for mask, weights in self._rounds(chunk, start):
@@ -103,7 +114,7 @@ class Pruning:
         return errors, kept, proper
 
     def _rounds(self, chunk: Chunk, start: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Mask and trained weights, dense first."""
+        """Yield mask and trained weights of each level, the dense one first."""
         mask = weights = chunk.problem.masks
         for level, count in enumerate(counts(mask[0].numel(), self.keep, self.levels)):
             mask = largest_weights(weights, mask, count) if level else mask
@@ -112,12 +123,15 @@ class Pruning:
 
 
 def counts(total: int, keep: float, levels: int) -> list[int]:
-    """Weights that remain at each level, the dense one first."""
+    """Numbers of remaining weights by level, the dense one first."""
     return [keep_count(keep**level, total) for level in range(levels + 1)]
 
 
 def largest_weights(weights: Tensor, masks: Tensor, count: int) -> Tensor:
-    """Of each trial the `count` largest weights within its mask, over all neurons: bool (T, K, d), nested in `masks`, ties to the lower index."""
+    """Keep the `count` largest weights of each trial within its mask, over all neurons.
+
+    Returns a bool (T, K, d) nested in `masks`. Ties go to the lower index.
+    """
     size = weights.abs().masked_fill(~masks, -1.0).flatten(1)  # (T, K d)
     order = size.sort(dim=1, descending=True, stable=True).indices[:, :count]
     return torch.zeros_like(size, dtype=torch.bool).scatter_(1, order, True).view_as(masks)

@@ -1,13 +1,17 @@
-"""Does a student find its teacher? Many trials of "Why Lottery Ticket Wins?" (Zhang et al., Sec. 5.1, Figs. 2 to 5), counted by how they end.
+"""Recovery of teachers by students: many trials, counted by their outcomes.
 
-A trial draws teacher, data and start anew, solves, and compares W with W*. It has
+"Why Lottery Ticket Wins?" (Zhang et al., Sec. 5.1, Figs. 2 to 5). A trial draws teacher, data and
+start anew, solves the problem, and compares W with W*. The outcomes are
 
     converged      ||W - W*||_F / ||W*||_F < success, the paper's only criterion (1e-4)
-    capped         not, and `steps` were used up: it might still have arrived
-    wrong minimum  not, and the solver's tolerance was met: it stays where it is; trials that diverged are counted here and also apart
+    capped         not converged, and all `steps` were used: it might still converge
+    wrong minimum  not converged, and the solver's tolerance was met, so it would stay there;
+                   diverged trials are counted here and also separately
 
-Left open by the paper: its set of starts is a ball; ours are exactly at `distance`, so that Fig. 2's axis is a controlled value. Its error is written with the
-2-norm, ours is Frobenius'. Rates are fitted to the logarithm of the error after the first fifth of a trial's steps.
+Left open by the paper: its set of starts is a ball. Ours are exactly at `distance`, so that the
+axis of Fig. 2 is a controlled value. The paper writes its error with the 2-norm; ours uses
+Frobenius' norm. Rates are fitted to the logarithm of the error after the first fifth of a trial's
+steps.
 """
 
 import math
@@ -31,11 +35,13 @@ class Recovery:
 
     Args:
         teacher: dataset=gaussian_teacher.
-        distance: ||W(0) - W*|| / ||W*||. Default 0.2: inside every basin that was looked at (methods/sample_complexity.md).
+        distance: ||W(0) - W*|| / ||W*||. Default 0.2: inside every basin that was examined
+            (methods/sample_complexity.md).
         trials: Default 100: the paper's.
         success: error below which a trial has converged. Default 1e-4: the paper's.
-        trace: steps between two errors that are kept, for curves and rates; 0 = none.
-        chunk_mb: megabytes of inputs solved together; None = pruners/theory/trials.py's. It changes nothing beyond rounding.
+        trace: steps between two recorded errors, for curves and rates; 0 = none.
+        chunk_mb: megabytes of inputs solved together; None = the default of
+            pruners/theory/trials.py. Results differ only by rounding.
     """
 
     tag: ClassVar[str] = "recovery"
@@ -65,7 +71,11 @@ class Recovery:
             raise ValueError("\n".join(problems))
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
-        """Series `error` and `steps` by trial; with a trace also `rate`, `iterations` and the geometric mean `error_trace`. The model lends its device."""
+        """Return outcomes as a report, and series by trial; only the model's device is used.
+
+        Series: `error` and `steps` by trial. With a trace also `rate_by_trial`, `iterations` and
+        the geometric mean `error_trace`.
+        """
         device = next(model.parameters()).device
         found, errors, energies = list[Solution](), list[Tensor](), list[Tensor]()
         for chunk in chunks(self.teacher, trial_seeds(self.trials, task.rng), device, self.chunk_mb):
@@ -84,7 +94,7 @@ class Recovery:
         return Measurement(report=report, series=series)
 
     def _setting(self) -> dict[str, Finding]:
-        """What figures draw along their axes."""
+        """The values that figures plot along their axes."""
         t = self.teacher
         return {"inputs": t.inputs, "samples": t.samples, "noise": t.noise, "distance": self.distance, "trials": self.trials}
 
@@ -100,7 +110,9 @@ class Recovery:
 
 
 def rate(trace: Tensor, steps: int, every: int) -> float | None:
-    """nu of an error that falls as nu^t: from the least-squares slope of its logarithm after the first fifth of `steps`; None for fewer than three points.
+    """Fit nu of an error that falls as nu^t; None for fewer than three points.
+
+    nu comes from the least-squares slope of the error's logarithm after the first fifth of `steps`.
 
     Args:
         trace: (looks,), the error at steps 0, every, 2 every, ...
@@ -115,12 +127,12 @@ def rate(trace: Tensor, steps: int, every: int) -> float | None:
 
 
 def _held(trace: Tensor, length: int) -> Tensor:
-    """A trace (T, looks) drawn out to `length`: who has ended stays where it is."""
+    """Extend a trace (T, looks) to `length` by repeating its last value."""
     return torch.cat([trace, trace[:, -1:].expand(-1, length - trace.shape[1])], 1)
 
 
 def _outcomes(success: Tensor, settled: Tensor, diverged: Tensor) -> dict[str, Finding]:
-    """How many trials ended how; the three add up to all."""
+    """Count the trials by outcome; converged, capped and wrong minimum add up to all."""
     wrong = ~success & (settled | diverged)
     counts = {"converged": success, "capped": ~success & ~wrong, "wrong_minimum": wrong, "diverged": diverged}
     share = {name: float(which.double().mean()) for name, which in counts.items() if name != "diverged"}
@@ -128,6 +140,6 @@ def _outcomes(success: Tensor, settled: Tensor, diverged: Tensor) -> dict[str, F
 
 
 def _statistics(error: Tensor, steps: Tensor) -> dict[str, Finding]:
-    """Of all trials, however they ended."""
+    """Statistics over all trials, whatever their outcome."""
     spread = float(error.std()) if len(error) > 1 else None
     return {"error_mean": float(error.mean()), "error_std": spread, "error_median": float(error.median()), "steps_mean": float(steps.double().mean())}

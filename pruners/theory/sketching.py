@@ -1,17 +1,25 @@
-"""The pruning error of Algorithm 1, measured against "Pruning at Initialization - A Sketching Perspective" (arXiv:2305.17559), Sec. 4.
+"""Measured pruning error of Algorithm 1, compared with the lemmas on it.
 
-X in R^(d x n) has rows of N(0, I/n); m_i = c_i / (s p_i), where c counts s draws from p; the error is ||X^T w* - X^T (w* . m)||^2. p_i ~ ||X_(i)|| |w0_i|
-(Eq. 2), uniform in Lemma 4.5. Printed (as the paper states it) and corrected (methods/mask_randomization.md, part B):
+"Pruning at Initialization - A Sketching Perspective" (arXiv:2305.17559), Sec. 4. X in R^(d x n) has
+rows of N(0, I/n). m_i = c_i / (s p_i), where c counts s draws from p. The error is
+||X^T w* - X^T (w* . m)||^2. p_i ~ ||X_(i)|| |w0_i| (Eq. 2), uniform in Lemma 4.5. The bounds as the
+paper states them (printed) and corrected (methods/mask_randomization.md, part B):
 
-    lemma | printed                                                        | corrected
-    4.1   | ((sum_k ||X_k|| |w_k|)^2 - ||X^T w||) / s                      | the last norm squared: an identity
-    4.2   | ||w||^2 / s: wrong, (sum a_k)^2 is not below sum a_k^2         | (||w||_1^2 - ||w||^2) / s
-    4.3   | sum_k (sum_j ||X_j|| |w0_j|) ||X_k||^2 w*_k^2 / (||X_k|| |w0_k| s) | less ||X^T w*||^2 / s: an identity (so in its proof)
-    4.4   | ||w0||_1 (||w*-w0||^2 / ||w0||_inf + 2 ||w*-w0||_1 + ||w0||_1) / s: wrong | the minimum of |w0_k| in place of the maximum
-    4.5   | d ||w*||^2 / s                                                 | less ||X^T w*||^2 / s: an identity given X
+    4.1  printed    ((sum_k ||X_k|| |w_k|)^2 - ||X^T w||) / s
+         corrected  the last norm squared: an identity
+    4.2  printed    ||w||^2 / s: wrong, (sum a_k)^2 is not below sum a_k^2
+         corrected  (||w||_1^2 - ||w||^2) / s
+    4.3  printed    sum_k (sum_j ||X_j|| |w0_j|) ||X_k||^2 w*_k^2 / (||X_k|| |w0_k| s)
+         corrected  less ||X^T w*||^2 / s: an identity (so in its proof)
+    4.4  printed    ||w0||_1 (||w*-w0||^2 / ||w0||_inf + 2 ||w*-w0||_1 + ||w0||_1) / s: wrong
+         corrected  the minimum of |w0_k| in place of the maximum
+    4.5  printed    d ||w*||^2 / s
+         corrected  less ||X^T w*||^2 / s: an identity given X
 
-`average=simulate` draws masks and, where the lemma averages over X, data anew each time. `average=exact` takes the mean over masks in closed form (Lemma 4.3)
-and draws data alone: for Theorem 4.4's counter-example, where one weight in thousands of masks carries the mean. `pruners/selection/pick.py` draws the counts.
+`average=simulate` draws new masks each time and, where the lemma averages over X, new data.
+`average=exact` takes the mean over masks in closed form (Lemma 4.3) and draws only data. It is
+meant for the counter-example to Theorem 4.4, where one weight in thousands of masks determines the
+mean. `pruners/selection/pick.py` draws the counts.
 """
 
 from dataclasses import dataclass
@@ -27,27 +35,29 @@ Name = Literal["lemma41", "lemma42", "lemma43", "theorem44", "lemma45"]
 Weights = Literal["gaussian", "ones"]
 Change = Literal["none", "all", "smallest"]
 Average = Literal["simulate", "exact"]
-IDENTITIES = ("lemma41", "lemma43", "lemma45")  # of these the corrected form is an equation, of the others a bound
-GIVEN = ("lemma41", "lemma43")  # these hold for one X, the others on average over X
+IDENTITIES = ("lemma41", "lemma43", "lemma45")  # corrected form is an equation, else a bound
+GIVEN = ("lemma41", "lemma43")  # hold for one X; the others hold on average over X
 SPREAD = 0.3  # of change=all
 NORMAL = 1.96  # 97.5 % quantile
 
 
 @dataclass(frozen=True)
 class Lemma:
-    """Measure stage: the error of masks against what a lemma says, for several numbers of draws.
+    """Measure stage: compare the error of masks with a lemma, for several numbers of draws.
 
     Args:
-        lemma: of Sec. 4; theorem44 is Theorem 4.4.
+        lemma: a lemma of Sec. 4; theorem44 is Theorem 4.4.
         features, examples: d and n. Default 200 and 128: those of methods/mask_randomization.md.
         draws: values of s.
         at: the s of the verdict. Default 20: as there.
         weights: w0.
-        change: of w* against w0: none; each entry times 1 + 0.3 of a Gaussian; `size` added to the smallest one (Theorem 4.4's counter-example). Not a Gaussian
-            added to all: entries with tiny p_k would then carry the mean, which no feasible number of masks shows.
-        size: of that change. Default 3.
+        change: from w0 to w*: `none`; `all`: each entry times 1 + 0.3 of a Gaussian; `smallest`:
+            `size` added to the smallest entry (Theorem 4.4's counter-example). No Gaussian is added
+            to all entries: those with tiny p_k would then determine the mean, which no feasible
+            number of masks can estimate.
+        size: the amount that `smallest` adds. Default 3.
         repeats: masks, or data sets, to average over.
-        average: see the module.
+        average: see the module's docstring.
     """
 
     tag: ClassVar[str] = "lemma"
@@ -77,7 +87,11 @@ class Lemma:
             raise ValueError("\n".join(problems))
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
-        """Series over `draws`: `measured`, `half` (of its 95 % interval), `printed`, `corrected`. Report: error / bound at `at` for both, with verdicts."""
+        """Return series over `draws` and a report with verdicts.
+
+        Series: `measured`, `half` (half-width of its 95 % interval), `printed`, `corrected`.
+        Report: error / bound at s = `at` for both bounds, with verdicts.
+        """
         w0, w = self._vectors(task.rng)
         fixed = self._data(task.rng) if self.lemma in GIVEN else None
         rows = []
@@ -92,7 +106,7 @@ class Lemma:
         return Measurement(report=self._verdicts(*rows[self.draws.index(self.at)]), series=series)
 
     def _vectors(self, rng: Generator) -> tuple[Tensor, Tensor]:
-        """w0 and w*, (d,)."""
+        """Draw w0 and w*, (d,)."""
         w0 = torch.ones(self.features, dtype=torch.float64)
         if self.weights == "gaussian":
             w0 = torch.randn(self.features, generator=rng, dtype=torch.float64)
@@ -104,11 +118,11 @@ class Lemma:
         return w0, w
 
     def _data(self, rng: Generator) -> Tensor:
-        """X, (d, n), rows of N(0, I/n)."""
+        """Draw X, (d, n), with rows of N(0, I/n)."""
         return torch.randn((self.features, self.examples), generator=rng, dtype=torch.float64) / self.examples**0.5
 
     def _once(self, fixed: Tensor | None, w0: Tensor, w: Tensor, s: int, rng: Generator) -> tuple[float, float, float]:
-        """An error and what the lemma says of it, printed and corrected."""
+        """Return one error and the lemma's printed and corrected bounds."""
         x = self._data(rng) if fixed is None else fixed
         norms = x.norm(dim=1)
         p = torch.full_like(w, 1 / self.features) if self.lemma == "lemma45" else probabilities(norms, w0)
@@ -116,7 +130,10 @@ class Lemma:
         return error, *bounds(self.lemma, x, norms, w0, w, p, s)
 
     def _verdicts(self, error: float, half: float, printed: float, corrected: float) -> dict[str, Finding]:
-        """Error / bound. A bound holds unless the whole interval is above 1; an identity if 1 is in the interval."""
+        """Report error / bound and whether the lemma holds.
+
+        A bound holds unless the whole interval is above 1, an identity if 1 is in the interval.
+        """
         report: dict[str, Finding] = {"error": error, "error_half": half, "printed": printed, "corrected": corrected}
         for name, bound in (("printed", printed), ("corrected", corrected)):
             low, high = (error - half) / bound, (error + half) / bound
@@ -138,12 +155,12 @@ def simulated_error(x: Tensor, w: Tensor, p: Tensor, s: int, rng: Generator) -> 
 
 
 def mean_error(x: Tensor, norms: Tensor, w: Tensor, p: Tensor, s: int) -> float:
-    """Its mean over masks (Lemma 4.3's identity)."""
+    """Mean of the simulated error over masks (Lemma 4.3's identity)."""
     return float(((norms * w).square() / p.where(p > 0, 1.0)).sum() - (x.T @ w).square().sum()) / s
 
 
 def bounds(lemma: str, x: Tensor, norms: Tensor, w0: Tensor, w: Tensor, p: Tensor, s: int) -> tuple[float, float]:
-    """What a lemma says of the mean error: printed, corrected."""
+    """Return a lemma's bounds on the mean error: printed, corrected."""
     output, size, change = (x.T @ w).norm(), w0.abs(), w - w0
     if lemma == "lemma41":
         whole = (norms * size).sum().square()

@@ -1,8 +1,12 @@
-"""Students of one hidden layer, many at once: outputs, losses, gradients (Zhang et al., "Why Lottery Ticket Wins?", Eq. 2).
+"""Outputs, losses and gradients of many students with one hidden layer.
 
-    f(W) = 1/(2N) sum_n ((1/K) sum_j relu(w_j . x_n) - y_n)^2,    df/dw_j = 1/(N K) sum_n e_n 1[w_j . x_n > 0] x_n,    masked
+"Why Lottery Ticket Wins?" (Zhang et al.), Eq. 2:
 
-Shapes: T trials, N examples, d inputs, K neurons. Weights are (T, K, d) with zeros outside their masks, which is the paper's augmented matrix, transposed.
+    f(W) = 1/(2N) sum_n ((1/K) sum_j relu(w_j . x_n) - y_n)^2
+    df/dw_j = 1/(N K) sum_n e_n 1[w_j . x_n > 0] x_n,    masked
+
+Shapes: T trials, N examples, d inputs, K neurons. Weights are (T, K, d) with zeros outside their
+masks: the transpose of the paper's augmented matrix.
 """
 
 from collections.abc import Sequence
@@ -14,7 +18,7 @@ from torch import Tensor
 
 
 class Problems(Protocol):
-    """Regressions to solve: what `dataset=gaussian_teacher` draws."""
+    """Regressions to solve, as `dataset=gaussian_teacher` draws them."""
 
     @property
     def inputs(self) -> Tensor: ...  # (T, N, d)
@@ -47,10 +51,10 @@ class Teacher(Protocol):
 
 
 def check_teacher(teacher: object) -> None:
-    """Refuse a data set that draws no problems.
+    """Reject a data set that draws no problems.
 
     Raises:
-        ValueError: it has images instead.
+        ValueError: the data set has no teacher.
     """
     if not hasattr(teacher, "draw"):
         name = getattr(teacher, "name", teacher)
@@ -59,7 +63,7 @@ def check_teacher(teacher: object) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Regression:
-    """What a solver sees of some problems, on the device where it works."""
+    """The solver's input for several problems, on the solver's device."""
 
     inputs: Tensor  # (T, N, d)
     targets: Tensor  # (T, N)
@@ -67,7 +71,7 @@ class Regression:
 
 
 def outputs(inputs: Tensor, weights: Tensor) -> Tensor:
-    """(T, N) from inputs (T, N, d) and weights (T, K, d): the mean over the neurons, not their sum."""
+    """Mean over the neurons, not their sum: (T, N) from inputs (T, N, d), weights (T, K, d)."""
     return torch.bmm(weights, inputs.mT).clamp(min=0).mean(1)
 
 

@@ -1,21 +1,32 @@
-"""Tensor initialisation of a student: Zhong et al., 2017 (arXiv:1706.03175), Algorithm 1, as "Why Lottery Ticket Wins?" (Zhang et al., Sec. 4) makes it sparse.
+"""Tensor initialisation of a student.
 
-With z = x.T w, m_k(s) the k-th Hermite coefficient of relu(s z) and unit directions u_j, the Hermite moments of a teacher are sums of powers of its directions:
+Zhong et al., 2017 (arXiv:1706.03175), Algorithm 1, in the sparse form of "Why Lottery Ticket Wins?"
+(Zhang et al., Sec. 4).
 
-    M_k = E[y He_k(x)] = sum_j v_j m_k(||w_j||) u_j^(o k);    m_1 = s/2,  m_2 = s/sqrt(2 pi),  m_3 = 0,  m_4 = -s/sqrt(2 pi),  v_j = 1/K
+With z = x.T w, m_k(s) the k-th Hermite coefficient of relu(s z) and unit directions u_j, the
+Hermite moments of a teacher are sums of powers of its directions:
 
-The directions span the top eigenvectors of M_2. There, M_2 is made the identity, after which the directions are orthonormal; M_4 then tells them apart, and M_1
-gives signs and lengths. Sparse: x is replaced by xt = sum_j x[Omega_j] / sqrt(K) in R^r, which is N(0, I_r) for pairwise disjoint supports; each moment is then
-multiplied by K^(-k/2).
+    M_k = E[y He_k(x)] = sum_j v_j m_k(||w_j||) u_j^(o k)
+    m_1 = s/2,  m_2 = s/sqrt(2 pi),  m_3 = 0,  m_4 = -s/sqrt(2 pi),  v_j = 1/K
 
-Deviations, each with its reason (methods/sample_complexity.md):
-- The seed paper names the third moment, which vanishes for ReLU; the fourth takes its place (Zhong et al.'s own rule). They contract it with one random vector;
-  here all of it within the span is used (K^4 numbers): a direction nearly orthogonal to that vector would drown in noise.
-- Zhong et al. decompose without whitening, since their output weights may have either sign; v_j = 1/K > 0 makes M_2 positive, and it is the far better known
-  moment. With it a million examples give directions within 0.1 in the case of methods/sample_complexity.md (nine of ten teachers; the tenth has almost
-  opposite directions); without it, 0.33 (measured).
-- Supports that overlap bias the moments and are refused, but for equal ones (r = d), where xt = x and no factor is needed.
-- One set of data for all moments unless `split` divides it in three, as the algorithm does for its proof's sake.
+The directions span the top eigenvectors of M_2. Within this span, whitening by M_2 makes the
+directions orthonormal. M_4 then separates them, and M_1 gives signs and lengths. Sparse case: x is
+replaced by xt = sum_j x[Omega_j] / sqrt(K) in R^r, which is N(0, I_r) for pairwise disjoint
+supports. Each moment is then multiplied by K^(-k/2).
+
+Deviations and their reasons (methods/sample_complexity.md):
+- The seed paper names the third moment, which vanishes for ReLU. The fourth takes its place (Zhong
+  et al.'s own rule). They contract it with one random vector. Here the whole tensor within the span
+  is used (K^4 numbers), because a direction nearly orthogonal to that vector would drown in noise.
+- Zhong et al. decompose without whitening, since their output weights may have either sign. Here
+  v_j = 1/K > 0 makes M_2 positive, and M_2 is estimated far more accurately than M_4. With
+  whitening, a million examples give directions within 0.1 in the case of
+  methods/sample_complexity.md (nine of ten teachers; the tenth has almost opposite directions);
+  without it, 0.33 (measured).
+- Overlapping supports bias the moments and raise an error. Equal supports (r = d) are allowed:
+  there xt = x and no factor is needed.
+- All moments use one set of data, unless `split` divides it in three, as the algorithm does for its
+  proof.
 """
 
 import math
@@ -25,17 +36,17 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-ROWS = 100_000  # examples at a time: bounds memory
+ROWS = 100_000  # examples per block: bounds memory
 ROOT = math.sqrt(2 * math.pi)
 
 
 @dataclass(frozen=True)
 class TensorInit:
-    """The initialisation.
+    """Tensor initialisation of one student.
 
     Args:
-        tries: random projections of the tensor of which the best decomposition is taken.
-        split: a third of the data for each moment.
+        tries: random projections of the tensor, of which the best decomposition is used.
+        split: use a different third of the data for each moment.
     """
 
     tag: ClassVar[str] = "tensor_init"
@@ -47,9 +58,10 @@ class TensorInit:
             raise ValueError(f"tries={self.tries} must be at least 1: projections to decompose by")
 
     def __call__(self, inputs: Tensor, targets: Tensor, supports: Tensor, rng: Generator) -> Tensor:
-        """W(0), (K, r): row j in the order of `supports[j]`.
+        """Compute W(0), (K, r): row j in the order of `supports[j]`.
 
-        Which neuron a direction belongs to cannot be told from disjoint supports that are added up; rows come in an arbitrary order.
+        If disjoint supports are added up, the data do not determine which direction belongs to
+        which neuron; the rows come in an arbitrary order.
 
         Args:
             inputs: (N, d) of N(0, I); targets: (N,).
@@ -66,7 +78,8 @@ class TensorInit:
         basis, values = top_basis(second_moment(*parts[0]), neurons)  # (r, K), (K,)
         tensor = fourth_moment(parts[1][0] @ basis, parts[1][1])  # (K, K, K, K)
         white = values.abs().rsqrt()
-        turned = decompose(torch.einsum("abcd,a,b,c,d->abcd", tensor, white, white, white, white), self.tries, rng)  # (K, K), orthonormal rows
+        # (K, K), orthonormal rows
+        turned = decompose(torch.einsum("abcd,a,b,c,d->abcd", tensor, white, white, white, white), self.tries, rng)
         directions = (turned / white) @ basis.T
         directions = directions / directions.norm(dim=1, keepdim=True)  # (K, r), up to sign
         first = (parts[2][1][:, None] * parts[2][0]).mean(0)  # (r,)
@@ -75,7 +88,9 @@ class TensorInit:
 
 
 def sketched(inputs: Tensor, supports: Tensor) -> tuple[Tensor, int]:
-    """The inputs whose moments are taken, (N, r), and 1 if each moment of order k carries a factor K^(-k/2), else 0.
+    """Return the inputs whose moments are taken, (N, r), and the power of their factor.
+
+    The power is 1 if each moment of order k carries a factor K^(-k/2), else 0.
 
     Raises:
         ValueError: supports overlap without being equal.
@@ -94,14 +109,17 @@ def second_moment(x: Tensor, y: Tensor) -> Tensor:
 
 
 def top_basis(moment: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Orthonormal eigenvectors (r, k) of the k largest eigenvalues by absolute value, and these (k,)."""
+    """Orthonormal eigenvectors (r, k) of the k largest |eigenvalues|, and these values (k,)."""
     values, vectors = torch.linalg.eigh(moment)
     order = values.abs().argsort(descending=True)[:k]
     return vectors[:, order], values[order]
 
 
 def fourth_moment(x: Tensor, y: Tensor) -> Tensor:
-    """E[y He_4(x)] for x (N, k) of N(0, I_k), (k, k, k, k): x^(o4) - 6 terms x x I + 3 terms I I. Sample by sample in the span: never d^4."""
+    """E[y He_4(x)] for x (N, k) of N(0, I_k), (k, k, k, k): x^(o4) - 6 terms x x I + 3 terms I I.
+
+    Samples are summed within the span, so no tensor has d^4 entries.
+    """
     k = x.shape[1]
     eye = torch.eye(k, dtype=x.dtype, device=x.device)
     raw, second = x.new_zeros((k,) * 4), (x.T * y) @ x / len(y)
@@ -115,16 +133,17 @@ def fourth_moment(x: Tensor, y: Tensor) -> Tensor:
 
 
 def decompose(tensor: Tensor, tries: int, rng: Generator) -> Tensor:
-    """Orthonormal q_j, (k, k) by rows and up to sign, of a symmetric tensor sum_j c_j q_j^(o4).
+    """Decompose a symmetric tensor sum_j c_j q_j^(o4) into orthonormal q_j.
 
-    Projected by a random matrix it gives sum_j c_j (q_j . P q_j) q_j q_j^T, whose eigenvectors are the q_j. Of `tries` projections the one is taken whose
-    eigenvectors leave the smallest residual of the tensor.
+    Returns (k, k), the q_j as rows and up to sign. A projection by a random matrix P gives
+    sum_j c_j (q_j . P q_j) q_j q_j^T, whose eigenvectors are the q_j. Of `tries` projections, the
+    one whose eigenvectors leave the smallest residual of the tensor is used.
     """
     k, best, least = tensor.shape[0], None, math.inf
     for _ in range(tries):
         seen = torch.einsum("abcd,cd->ab", tensor, torch.randn((k, k), generator=rng, dtype=torch.float64).to(tensor))
         found = torch.linalg.eigh((seen + seen.T) / 2).eigenvectors.T
-        powers = torch.stack([torch.einsum("a,b,c,d->abcd", q, q, q, q) for q in found])  # (k, k, k, k, k)
+        powers = torch.stack([torch.einsum("a,b,c,d->abcd", q, q, q, q) for q in found])  # (k,)*5
         factors = torch.einsum("jabcd,abcd->j", powers, tensor)
         residual = float((torch.einsum("j,jabcd->abcd", factors, powers) - tensor).norm())
         if residual < least:

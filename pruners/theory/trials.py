@@ -1,4 +1,4 @@
-"""Independent trials of a theory experiment: their seeds, their starts, and as many at a time as a stated memory holds."""
+"""Independent trials of a theory experiment: seeds, starts, and chunks that fit in memory."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,15 @@ from torch import Generator, Tensor
 
 from pruners.theory.students import Problems, Regression, Teacher
 
-CHUNK_MB = {"cpu": 2.0, "cuda": 4000.0}  # of inputs: on a CPU they stay in a core's cache while a thousand steps read them (measured: make bench)
+# Megabytes of inputs. On a CPU they stay in a core's cache while a thousand steps read them
+# (measured: make bench).
+CHUNK_MB = {"cpu": 2.0, "cuda": 4000.0}
 NUMBER = 8  # bytes of a float64
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Trials that are solved together, on the device where that happens."""
+    """Trials that are solved together, on the solver's device."""
 
     seeds: Sequence[int]
     problem: Regression
@@ -23,18 +25,21 @@ class Chunk:
 
 
 def trial_seeds(trials: int, rng: Generator) -> list[int]:
-    """A seed for each trial. Those of fewer trials are the first ones of more."""
+    """Draw a seed for each trial. The seeds of fewer trials are the first ones of more."""
     return [int(torch.randint(2**62, (1,), generator=rng)) for _ in range(trials)]
 
 
 def chunk_size(teacher: Teacher, device: torch.device, chunk_mb: float | None) -> int:
-    """Trials whose inputs take `chunk_mb` megabytes (None: CHUNK_MB), at least one. The peak is about three times that while a chunk is drawn."""
+    """Number of trials whose inputs take `chunk_mb` megabytes (None: CHUNK_MB), at least one.
+
+    The peak memory is about three times that while a chunk is drawn.
+    """
     most = 1e6 * (CHUNK_MB.get(device.type, CHUNK_MB["cuda"]) if chunk_mb is None else chunk_mb)
     return max(1, int(most // (NUMBER * teacher.samples * teacher.dimension)))
 
 
 def chunks(teacher: Teacher, seeds: Sequence[int], device: torch.device, chunk_mb: float | None) -> Iterator[Chunk]:
-    """The trials of these seeds, in order. How they are divided changes no number beyond rounding."""
+    """Draw the trials of these seeds, in order. The division changes numbers only by rounding."""
     size = chunk_size(teacher, device, chunk_mb)
     for first in range(0, len(seeds), size):
         some = seeds[first : first + size]
@@ -44,12 +49,15 @@ def chunks(teacher: Teacher, seeds: Sequence[int], device: torch.device, chunk_m
 
 
 def directions(seeds: Sequence[int], masks: Tensor) -> Tensor:
-    """A direction for each trial, uniform on the sphere within its mask: (T, K, d), of Frobenius norm 1."""
+    """Draw a direction for each trial, uniform on the sphere within its mask.
+
+    Returns (T, K, d), of Frobenius norm 1.
+    """
     normal = [torch.randn(masks.shape[1:], generator=Generator().manual_seed(seed ^ 1), dtype=torch.float64) for seed in seeds]
     drawn = torch.stack(normal).to(masks.device) * masks
     return drawn / drawn.flatten(1).norm(dim=1)[:, None, None]
 
 
 def starts(chunk: Chunk, distance: float) -> Tensor:
-    """W(0) at exactly `distance` * ||W*||_F from the teacher, in a random direction within the mask."""
+    """W(0) at exactly `distance` * ||W*||_F from the teacher, in a random masked direction."""
     return chunk.truth + distance * chunk.truth.flatten(1).norm(dim=1)[:, None, None] * directions(chunk.seeds, chunk.problem.masks)
