@@ -56,7 +56,8 @@ class Note:
     """A line below the table; in YAML a mapping or only the text.
 
     Args:
-        panel, network, when: the line is printed only where these are printed.
+        panel, network: the line appears only if these are printed.
+        when: the line appears only with these values of the options.
     """
 
     text: str

@@ -74,26 +74,26 @@ class MatrixTable(TableSpec):
 
     @property
     def panel_refs(self) -> list[str]:
-        """Ids of the data sets."""
+        """The ids of the data sets."""
         return [panel.ref for panel in self.panels]
 
     @property
     def method_refs(self) -> list[str]:
-        """Ids of the methods."""
+        """The ids of the methods."""
         return [method.ref for method in self.methods]
 
     @property
     def column_refs(self) -> list[str]:
-        """Ids of the columns."""
+        """The ids of the columns."""
         return [column.ref for column in self.columns]
 
     @property
     def paper_columns(self) -> Words:
-        """Columns of the paper's CSV that name a line of it."""
+        """The columns of the paper's CSV that identify a line."""
         return self.paper_line
 
     def conditions(self) -> Iterator[tuple[str, When]]:
-        """Every `when` with its key."""
+        """Yield every `when` with its key."""
         yield from super().conditions()
         yield from whens(panels=self.panels)
 
@@ -166,20 +166,20 @@ class BlocksTable(TableSpec):
 
     @property
     def panel_refs(self) -> list[str]:
-        """Labels of the blocks."""
+        """The labels of the blocks."""
         return [block.label for block in self.blocks if block.label]
 
     @property
     def method_refs(self) -> list[str]:
-        """Ids of the rows on every network."""
+        """The ids of the rows on every network."""
         return list(dict.fromkeys(row.ref_on(network) for row in self.rows for network in self.networks))
 
     @property
     def paper_columns(self) -> Words:
-        """Columns of the paper's CSV that name a line of it."""
+        """The columns of the paper's CSV that identify a line."""
         return self.paper_line
 
     def conditions(self) -> Iterator[tuple[str, When]]:
-        """Every `when` with its key."""
+        """Yield every `when` with its key."""
         yield from super().conditions()
         yield from whens(rows=self.rows)
