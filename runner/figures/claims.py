@@ -13,7 +13,7 @@
 P and S are ids. `slope` takes above, below and between: [LOW, HIGH]. A claim about a slope holds if
 the whole interval is inside the range and R2 is at least `r2`. It fails if the whole interval is
 outside the range, or inside the range with a smaller R2. Otherwise the verdict is "open". Without
-runs the verdict is "not run".
+runs, and for a slope with fewer than three points, the verdict is "not run".
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -121,7 +121,7 @@ def _legend(axes: Any, widest: int) -> None:
 
 
 def _curve(axes: Any, series: Series, style: dict[str, Any]) -> None:
-    """Draw means, and a band of one standard deviation if there are several seeds."""
+    """Draw means, with a band of one standard deviation where points have a spread."""
     points = sorted(series.points, key=lambda p: p.x)
     x, y, spread = [p.x for p in points], [p.y or 0.0 for p in points], [p.spread or 0.0 for p in points]
     marker = {"marker": "o", "markersize": 3.5} if series.kind == "curve" else {}

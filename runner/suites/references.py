@@ -147,7 +147,7 @@ def _metrics(key: str, names: Iterable[str], ending: str = "") -> Problems:
 
 
 def _rows(spec: NetworksTable) -> Problems:
-    """Check the rows named in `best_of` and findings, and that rows have a density per network."""
+    """Check the rows named in `best_of` and findings, and that densities cover all networks."""
     for row in spec.best_of:
         yield from _one("best_of", row, spec.method_refs)
     for i, finding in enumerate(spec.findings):

@@ -3,8 +3,7 @@
 runner/suites/spec.py reads the files. This module contains what tables have in common and what they
 share with figures. The layouts of tables are in schema_tables.py, figures in schema_figures.py.
 
-Claims, findings, rules and notes refer to other parts by `id`. The label of an item without an `id`
-is its id.
+Claims, findings, rules and notes refer to other parts by `id`; the default `id` is the label.
 """
 
 from collections.abc import Iterator, Mapping
