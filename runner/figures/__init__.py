@@ -1,1 +1,1 @@
-"""From records to figures: series, fitted lines, claims and pictures."""
+"""Figures from records: series, fitted lines, verdicts on claims, and pictures."""

@@ -1,13 +1,19 @@
-"""Claims of a figure as lines: claim, what was measured, confidence interval, holds or not. A figure's YAML lists them; records and fitted lines judge.
+"""Judge the claims in a figure's YAML by its fitted lines and records.
 
     claims:
-      - {claim: TEXT, panel: P, series: S, slope: {above: 0}, r2: 0.9}          of the series' fitted line (its 95 % interval by Student's t)
-      - {claim: TEXT, panel: P, series: S, below: OTHER}                        y of S is below that of OTHER at every point that both have
-      - {claim: TEXT, panel: P, series: S, lowest: [LOW, HIGH]}                 y of S is least at an x in that range; `highest`: greatest
-      - {claim: TEXT, panel: P, series: S, reads: NAME}                         NAME_measured, NAME_low, NAME_high, NAME_holds (1 or 0) of the run's report
+      # The slope of the fitted line, with its 95 % interval by Student's t.
+      - {claim: TEXT, panel: P, series: S, slope: {above: 0}, r2: 0.9}
+      # y of S is below that of OTHER at every point that both have.
+      - {claim: TEXT, panel: P, series: S, below: OTHER}
+      # y of S is least at an x in the range; `highest`: greatest.
+      - {claim: TEXT, panel: P, series: S, lowest: [LOW, HIGH]}
+      # NAME_measured, NAME_low, NAME_high and NAME_holds (1 or 0) in the run's report.
+      - {claim: TEXT, panel: P, series: S, reads: NAME}
 
-P and S are ids. `slope` takes above, below and between: [LOW, HIGH]. A claim on a slope holds if its whole interval obeys and R2 is at least `r2`; it fails if
-the interval disobeys, or obeys without a line; where it does both, the data cannot tell ("open"). What was not run has no verdict.
+P and S are ids. `slope` takes above, below and between: [LOW, HIGH]. A claim about a slope holds if
+the whole interval is inside the range and R2 is at least `r2`. It fails if the whole interval is
+outside the range, or inside the range with a smaller R2. Otherwise the verdict is "open". Without
+runs, and for a slope with fewer than three points, the verdict is "not run".
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,13 +33,13 @@ Ids = tuple[str, str]  # of panel and series
 
 
 def verdicts(claims: Sequence[FigureClaim], found: Sequence[Series], runs: Mapping[Ids, FinishedRun]) -> list[Verdict]:
-    """Every claim of a figure, judged.
+    """Judge every claim of a figure.
 
     Args:
-        runs: (panel, series) -> its run, where it has one alone.
+        runs: (panel, series) -> its run, for series with a single run.
 
     Raises:
-        ConfigError: a claim about a series that there is not.
+        ConfigError: a claim about an unknown series.
     """
     by_id = {series.key: series for series in found}
     lines = []
@@ -46,7 +52,11 @@ def verdicts(claims: Sequence[FigureClaim], found: Sequence[Series], runs: Mappi
 
 
 def judged(suite: Suite, found: Sequence[Series], find: Callable[[str], FinishedRun | None], folder: Path) -> str:
-    """Judge and write to `folder` what the figure's YAML claims; the same for a terminal, nothing where it claims nothing."""
+    """Judge the claims in the figure's YAML and write the verdicts to `folder`.
+
+    Returns:
+        The verdicts for a terminal; empty if there are no claims.
+    """
     spec = figure_spec(suite)
     left_out = {panel.ref for panel in spec.panels if not panel.networks_of(suite.networks)}
     claims = [claim for claim in spec.claims if claim.panel not in left_out]
@@ -58,7 +68,7 @@ def judged(suite: Suite, found: Sequence[Series], find: Callable[[str], Finished
 
 
 def _single_runs(suite: Suite, find: Callable[[str], FinishedRun | None]) -> dict[Ids, FinishedRun]:
-    """The runs of those series that have one alone."""
+    """The runs of the series that have a single run."""
     runs = {}
     for panel in figure_spec(suite).panels:
         for series, network, more in panel.names(suite.networks):

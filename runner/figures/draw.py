@@ -1,4 +1,7 @@
-"""A figure's series as a picture, by matplotlib without a window. The same numbers give the same bytes: no dates, no random names in SVG and PDF."""
+"""Draw the series of a figure with matplotlib, without a window.
+
+The same numbers give the same bytes: SVG and PDF files have no dates and no random names.
+"""
 
 import textwrap
 from collections.abc import Callable
@@ -11,18 +14,19 @@ from runner.figures.points import Series
 from runner.suites.schema_figures import Axis, XAxis
 
 ENDINGS = ("svg", "pdf", "png")
-# Okabe and Ito's colours, told apart by colour-blind readers too; the yellow, too pale for lines, left out.
+# Okabe and Ito's colours, which colour-blind readers can distinguish. Yellow is omitted: it is too
+# pale for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-WIDTH, HEIGHT = 5.2, 3.9  # inches of a panel
+WIDTH, HEIGHT = 5.2, 3.9  # inches per panel
 COLUMNS = 3  # panels side by side
-LABEL = 24  # letters of a legend entry of which three stand side by side
-LONG = 36  # of one beside which no other fits
-LETTERS = 17  # of the caption in an inch
-LINE = 0.14  # inches of a line of the caption
-BELOW = 0.55  # inches from the axes to their legend: room for ticks and the label
-TICKS = 8  # points of a logarithmic axis that are its ticks themselves
+LABEL = 24  # characters; legends with only shorter entries have three columns
+LONG = 36  # characters; legends with only shorter entries have two columns, others one
+LETTERS = 17  # characters of the caption per inch
+LINE = 0.14  # inches per line of the caption
+BELOW = 0.55  # inches between axes and legend, for ticks and the label
+TICKS = 8  # maximum number of points that are the ticks of a logarithmic axis
 SETTINGS: dict[str, Any] = {
-    "svg.hashsalt": "winnow",  # else the names of clip paths are random
+    "svg.hashsalt": "winnow",  # otherwise the names of clip paths are random
     "font.family": "DejaVu Sans",  # ships with matplotlib
     "font.size": 10,
     "axes.spines.top": False,
@@ -36,7 +40,7 @@ METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationD
 
 @dataclass(frozen=True)
 class Panel:
-    """Axes and what is drawn into them."""
+    """The axes of a panel and its series."""
 
     label: str
     x: XAxis
@@ -59,7 +63,8 @@ def draw(title: str, panels: list[Panel], notes: list[str], ending: str, path: P
     columns = min(len(panels), COLUMNS)
     rows = -(-len(panels) // columns)
     width = max(columns, 1.4) * WIDTH
-    with mpl.rc_context(dict[str, Any](mpl.rcParamsDefault) | SETTINGS | {"backend": "agg"}):  # type: ignore[arg-type]  # not the reader's own style
+    # Matplotlib's defaults replace the style of the user.
+    with mpl.rc_context(dict[str, Any](mpl.rcParamsDefault) | SETTINGS | {"backend": "agg"}):  # type: ignore[arg-type]
         caption = "\n".join(textwrap.fill(note, int(LETTERS * width)) for note in notes)
         figure = Figure(figsize=(width, rows * HEIGHT + 0.5 + LINE * (caption.count("\n") + 1)), layout="constrained")
         FigureCanvasAgg(figure)
@@ -71,7 +76,7 @@ def draw(title: str, panels: list[Panel], notes: list[str], ending: str, path: P
 
 
 def _fill(axes: Any, panel: Panel) -> None:
-    """Everything of one panel."""
+    """Draw one panel."""
     axes.set_title(panel.label, fontsize=10.5)
     bars = [series for series in panel.series if series.kind == "bars"]
     for series in panel.series:
@@ -96,7 +101,7 @@ def _fill(axes: Any, panel: Panel) -> None:
 
 
 def _scale(axes: Any, name: str, axis: Axis, drawn: bool) -> None:
-    """Label, scale and range of the axis `name`, x or y; an empty panel stays linear."""
+    """Set label, scale and range of the axis `name` (x or y); an empty panel stays linear."""
     getattr(axes, f"set_{name}label")(axis.label)
     if axis.scale != "linear" and drawn:
         getattr(axes, f"set_{name}scale")(axis.scale, **({} if axis.linthresh is None else {"linthresh": axis.linthresh}))
@@ -105,8 +110,8 @@ def _scale(axes: Any, name: str, axis: Axis, drawn: bool) -> None:
 
 
 def _legend(axes: Any, widest: int) -> None:
-    """Below the axes, where it hides nothing; columns fill from above, so that what belongs together stands together."""
-    if not axes.get_legend_handles_labels()[0]:  # a phase diagram's name stands at its bar
+    """Draw the legend below the axes, where it covers nothing; its columns are filled first."""
+    if not axes.get_legend_handles_labels()[0]:  # the colour bar has the name of a phase diagram
         return
     from matplotlib.transforms import offset_copy
 
@@ -116,7 +121,7 @@ def _legend(axes: Any, widest: int) -> None:
 
 
 def _curve(axes: Any, series: Series, style: dict[str, Any]) -> None:
-    """Means, and a band of a standard deviation where there are several seeds."""
+    """Draw means, with a band of one standard deviation where points have a spread."""
     points = sorted(series.points, key=lambda p: p.x)
     x, y, spread = [p.x for p in points], [p.y or 0.0 for p in points], [p.spread or 0.0 for p in points]
     marker = {"marker": "o", "markersize": 3.5} if series.kind == "curve" else {}
@@ -126,7 +131,7 @@ def _curve(axes: Any, series: Series, style: dict[str, Any]) -> None:
 
 
 def _steps(axes: Any, series: Series, style: dict[str, Any]) -> None:
-    """A histogram as filled steps."""
+    """Draw a histogram as filled steps."""
     heights, edges = [p.y for p in series.points], [*(p.x for p in series.points), series.points[-1].x_end]
     axes.stairs(heights, edges, color=style["color"], alpha=0.14, fill=True)
     axes.stairs(heights, edges, linewidth=1.5, linestyle=series.line, **style)
@@ -137,7 +142,7 @@ def _line(axes: Any, series: Series, style: dict[str, Any]) -> None:
 
 
 def _bars(axes: Any, series: Series, style: dict[str, Any], bars: list[Series]) -> None:
-    """Groups of bars, one for each point by its name; those of a series stand at the same place of each group."""
+    """Draw one group of bars per point name; a series has the same position in every group."""
     names = list(dict.fromkeys(p.name for other in bars for p in other.points))
     width = 0.8 / len(bars)
     x = [names.index(p.name) + (bars.index(series) - (len(bars) - 1) / 2) * width for p in series.points]
@@ -147,7 +152,7 @@ def _bars(axes: Any, series: Series, style: dict[str, Any], bars: list[Series]) 
 
 
 def _heat(axes: Any, series: Series, style: dict[str, Any]) -> None:
-    """Cells of a grid, black for none and white for all; one that was not run stays bare."""
+    """Draw the cells of a grid, from black (0) to white (1); cells without runs are left empty."""
     xs, ys = (sorted({p.x for p in series.points}), sorted({p.y or 0.0 for p in series.points}))
     values = [[next((p.value for p in series.points if (p.x, p.y) == (x, y)), float("nan")) for x in xs] for y in ys]
     mesh = axes.pcolormesh(xs, ys, values, cmap="gray", vmin=0.0, vmax=1.0, shading="nearest")
@@ -157,12 +162,12 @@ def _heat(axes: Any, series: Series, style: dict[str, Any]) -> None:
 
 
 def _crossed(axes: Any, series: Series, style: dict[str, Any]) -> None:
-    """Where cells pass one half."""
+    """Draw the points at which cells pass one half."""
     axes.plot([p.x for p in series.points], [p.y for p in series.points], linestyle="none", marker="o", markersize=4.5, markeredgecolor="white", **style)
 
 
 def _fitted(axes: Any, series: Series, colour: str) -> None:
-    """The least-squares line over the points' range."""
+    """Draw the least-squares line over the range of the points."""
     x = [min(p.x for p in series.points), max(p.x for p in series.points)]
     x = [x[0] * (x[1] / x[0]) ** (i / 40) if x[0] > 0 else x[0] + (x[1] - x[0]) * i / 40 for i in range(41)]
     assert series.fit is not None

@@ -1,4 +1,4 @@
-"""Lines through the points of a figure: least squares, R2, and where a phase diagram passes one half. Arithmetic alone."""
+"""Least-squares lines through the points of a figure, and the boundary of a phase diagram."""
 
 import math
 import statistics
@@ -12,7 +12,7 @@ HALF = 0.5
 
 
 def line_through(xs: Sequence[float], ys: Sequence[float]) -> Line | None:
-    """The least-squares line; None for fewer than two different x."""
+    """Fit a least-squares line; the result is None for fewer than two different x."""
     if len(set(xs)) < 2:
         return None
     x0, y0, n = statistics.fmean(xs), statistics.fmean(ys), len(xs)
@@ -23,7 +23,7 @@ def line_through(xs: Sequence[float], ys: Sequence[float]) -> Line | None:
 
 
 def fitted(points: Sequence[Point], how: str | None) -> Line | None:
-    """The line that a series asks for: linear, power, or None."""
+    """Fit the kind of line that a series requests: linear, power, or None."""
     pairs = [(p.x, p.y) for p in points if p.y is not None]
     if how is None:
         return None
@@ -34,7 +34,11 @@ def fitted(points: Sequence[Point], how: str | None) -> Line | None:
 
 
 def crossings(cells: Sequence[Point]) -> list[Point]:
-    """For each x of a grid, the y where `value` passes one half, linear between neighbours; the mean of several such places, no point where there is none."""
+    """Return, for each x of a grid, the y at which `value` passes one half.
+
+    The value is interpolated linearly between neighbours. Several such y are averaged; an x without
+    one has no point.
+    """
     found = []
     for x in dict.fromkeys(p.x for p in cells):
         column = sorted((p for p in cells if p.x == x and p.value is not None), key=lambda p: p.y or 0.0)
@@ -45,8 +49,9 @@ def crossings(cells: Sequence[Point]) -> list[Point]:
 
 
 def _crossing(low: Point, high: Point) -> list[float]:
-    """Where between two neighbours the value is one half: no place if both are on one side."""
+    """The y between two neighbours at which the value is one half; empty if there is none."""
     a, b = (low.value or 0.0) - HALF, (high.value or 0.0) - HALF
-    if a * b > 0 or a == b or (a == 0 and b != 0):  # a cell of exactly one half counts as the upper end of its interval, once
+    # A cell of exactly one half is counted once, as the upper end of its interval.
+    if a * b > 0 or a == b or (a == 0 and b != 0):
         return []
     return [(low.y or 0.0) + a / (a - b) * ((high.y or 0.0) - (low.y or 0.0))]

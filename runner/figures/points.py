@@ -8,11 +8,13 @@ from runner.suites.numbers import student
 
 @dataclass(frozen=True)
 class Line:
-    """y = intercept + slope x by least squares, or, of a power, log y = intercept + slope log x.
+    """A least-squares line: y = intercept + slope x, or log y = intercept + slope log x.
 
     Args:
-        r2: share of the variance of y (of its logarithm) that the line explains; 1 where y is constant and met.
+        r2: share of the variance of y (or of its logarithm) that the line explains; 1 if y is
+            constant.
         error: standard error of the slope; None for two points.
+        power: whether the line is fitted to logarithms.
     """
 
     slope: float
@@ -24,7 +26,7 @@ class Line:
 
     @property
     def words(self) -> str:
-        """For a legend."""
+        """The equation and R2 for a legend."""
         shown = (
             f"{math.exp(self.intercept):.3g} x^{self.slope:.3g}"
             if self.power
@@ -34,24 +36,25 @@ class Line:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % confidence interval of the slope, by Student's t; None for two points, which leave nothing to judge by."""
+        """The 95 % confidence interval of the slope by Student's t; None for two points."""
         if self.error is None:
             return None
         half = student(self.n - 2) * self.error
         return self.slope - half, self.slope + half
 
     def at(self, x: float) -> float:
-        """The line's y."""
+        """The y of the line at `x`."""
         return math.exp(self.intercept + self.slope * math.log(x)) if self.power else self.intercept + self.slope * x
 
 
 @dataclass(frozen=True)
 class Point:
-    """A number of a series as it is drawn: means over the seeds that are done.
+    """A drawn number of a series: means over the finished seeds.
 
     Args:
-        x_end: the bin's upper edge in a histogram.
-        y, spread: None for a mark; no spread for one seed.
+        y, spread: None for a mark; spread is also None for one seed.
+        x_end: the upper edge of a histogram's bin.
+        value: the value of a phase diagram's cell.
     """
 
     name: str
@@ -60,22 +63,24 @@ class Point:
     y: float | None = None
     spread: float | None = None
     x_end: float | None = None
-    value: float | None = None  # of a phase diagram's cell
+    value: float | None = None
 
 
 @dataclass(frozen=True)
 class Series:
-    """What is drawn under one entry of a panel's legend.
+    """The data of one legend entry of a panel.
 
     Args:
-        ids: of panel and series, where they have others than their labels.
+        asked: number of requested runs: points x seeds.
+        done: number of finished runs.
+        ids: the ids of panel and series; by default their labels.
     """
 
     panel: str
     label: str
     kind: str
     points: tuple[Point, ...]
-    asked: int  # points x seeds
+    asked: int
     done: int
     colour: int
     line: str
@@ -84,12 +89,12 @@ class Series:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Ids of panel and series, by which claims refer to it."""
+        """The ids of panel and series, by which claims refer to it."""
         return self.ids or (self.panel, self.label)
 
     @property
     def legend(self) -> str:
-        """Its name, its fitted line, and how much of it was not run."""
+        """The name, the fitted line, and the number of finished runs if some are missing."""
         name = self.label + (f": {self.fit.words}" if self.fit else "")
         if self.done < self.asked:
             return name + (f" ({self.done} of {self.asked} runs)" if self.done else " (not run)")

@@ -1,6 +1,7 @@
-"""Records to figures: the numbers of each series, from result.json and series.json alone; runner/figures/write.py writes them. Nothing is run here.
+"""Compute the points of each series of a figure from result.json and series.json.
 
-runner/suites/schema_figures.py says what a series of each kind reads; `points` here makes points of it.
+Nothing is run here. runner/suites/schema_figures.py defines what a series of each kind reads,
+`points` turns it into points, and runner/figures/write.py writes them.
 """
 
 from collections.abc import Sequence
@@ -16,14 +17,14 @@ from runner.suites.layouts import series_key
 from runner.suites.numbers import mean_and_spread
 from runner.suites.schema_figures import Axis, BoundarySpec, CurveSpec, FigurePanel, FigureSpec, HeatSpec, HistogramSpec, MarkSpec, SeriesSpec, TraceSpec
 
-Runs = Sequence[FinishedRun]  # of one point, one a seed; at least one
+Runs = Sequence[FinishedRun]  # of one point, one per seed; at least one
 
 
 def figure_spec(suite: Suite) -> FigureSpec:
     """The spec of a figure.
 
     Raises:
-        TypeError: it is a table.
+        TypeError: the suite is a table.
     """
     if not isinstance(suite.spec, FigureSpec):
         raise TypeError(f"{suite.name} is no figure")
@@ -31,7 +32,7 @@ def figure_spec(suite: Suite) -> FigureSpec:
 
 
 def series_of(suite: Suite, results_dir: Path) -> list[Series]:
-    """Every series of the figure with the numbers that are there."""
+    """Return every series of the figure with the existing numbers."""
     found = []
     for panel in figure_spec(suite).panels:
         shown = list(panel.networks_of(suite.networks))
@@ -44,7 +45,7 @@ def series_of(suite: Suite, results_dir: Path) -> list[Series]:
 
 
 def _series(panel: FigurePanel, spec: SeriesSpec, more: str, colour: int, cells: dict[str, Cell], accuracy: str, results_dir: Path) -> Series:
-    """A series on one network. `more`: what is added to its label and id for that network."""
+    """Build a series on one network. `more`: the suffix of its label and id for that network."""
     runs = {point: [run for job in cell.jobs if (run := find_run(job.run_id, results_dir)) and run.tells(spec.reads)] for point, cell in cells.items()}
     found = [point for name, there in runs.items() if there for point in points(spec, name, there, panel, accuracy)]
     found = crossings(found) if isinstance(spec, BoundarySpec) else found
@@ -55,18 +56,18 @@ def _series(panel: FigurePanel, spec: SeriesSpec, more: str, colour: int, cells:
 
 @singledispatch
 def points(spec: SeriesSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str) -> list[Point]:
-    """What the runs of one point of a series become; none where no run has a number.
+    """Turn the runs of one point of a series into points; empty if no run has a number.
 
     Args:
-        name: of the point.
-        accuracy: which accuracy `accuracy` stands for.
+        name: the name of the point.
+        accuracy: the key for which `accuracy` stands.
     """
     raise TypeError(f"{type(spec).__name__} has no points")
 
 
 @points.register(CurveSpec)
 def _at(spec: CurveSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str) -> list[Point]:
-    """A point of a curve or a bar."""
+    """Return the point of a curve or a bar."""
     key = accuracy if spec.y == "accuracy" else spec.y
     pairs = [(_literal(name) if panel.x.key is None else run.number(panel.x.key), run.number(key, spec.item)) for run in runs]
     pairs = [(x, y) for x, y in pairs if x is not None and y is not None]
@@ -79,13 +80,16 @@ def _at(spec: CurveSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: st
 
 
 def _along(axis: Axis, values: list[float]) -> float:
-    """Where runs stand along an axis."""
+    """The mean coordinate of runs along an axis."""
     mean = mean_and_spread(values)[0]
     return float(mean if axis.power is None else mean**axis.power) * axis.times
 
 
 def _literal(name: str) -> float:
-    """The value of a point that no field of the record stands for: of `train.epochs=5`, 5; of a word, its place does not matter."""
+    """The value in a point's name, for an axis without a key: 5 for `train.epochs=5`.
+
+    The result is 0 for a word, whose coordinate is not used.
+    """
     try:
         return float(name.partition("=")[2])
     except ValueError:
@@ -95,21 +99,21 @@ def _literal(name: str) -> float:
 @points.register(HeatSpec)
 @points.register(BoundarySpec)
 def _cell(spec: HeatSpec | BoundarySpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str) -> list[Point]:
-    """A cell of a phase diagram."""
+    """Return the cell of a phase diagram."""
     x, y = (_along(axis, [run.number(axis.key or "") for run in runs]) for axis in (panel.x, panel.y))
     return [Point(name, len(runs), x, y, value=mean_and_spread([run.number(spec.value) for run in runs])[0])]
 
 
 @points.register(TraceSpec)
 def _trace(spec: TraceSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str) -> list[Point]:
-    """Points where some seed has a number: a training that diverged has none from some epoch on."""
+    """Return points where some seed has a number; a diverged training has none after some epoch."""
     xs, ys = _alike(spec.x, runs), zip(*(run.numbers(spec.y) for run in runs), strict=True)
     return [Point(name, len(there), x, *mean_and_spread(there)) for x, y in zip(xs, ys, strict=True) if (there := [v for v in y if v is not None])]
 
 
 @points.register(HistogramSpec)
 def _histogram(spec: HistogramSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str) -> list[Point]:
-    """A point for each bin; empty ends are left out, so that the axis shows what is there."""
+    """Return a point for each bin, without the empty bins at both ends."""
     edges, heights = _alike(spec.x, runs), [run.numbers(spec.y) for run in runs]
     bins = zip(edges, edges[1:], zip(*heights, strict=True), strict=False)
     found = [Point(name, len(runs), low, *mean_and_spread(list(y)), x_end=high) for low, high, y in bins]
@@ -119,16 +123,16 @@ def _histogram(spec: HistogramSpec, name: str, runs: Runs, panel: FigurePanel, a
 
 @points.register(MarkSpec)
 def _mark(spec: MarkSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str) -> list[Point]:
-    """Where the runs have it, on average; nowhere if none has."""
+    """Return the mean position over the runs; empty if no run has one."""
     values = [x for run in runs if (x := run.number(spec.x, spec.item)) is not None]
     return [Point(name, len(values), mean_and_spread(values)[0] * spec.times + spec.plus)] if values else []
 
 
 def _alike(key: str, runs: Runs) -> list[float]:
-    """A list that all seeds have in common.
+    """Return a list that is equal for all seeds.
 
     Raises:
-        ConfigError: they differ, so that there is no mean over them.
+        ConfigError: the lists differ, so they have no mean.
     """
     first: list[float] = runs[0].numbers(key)
     for run in runs[1:]:

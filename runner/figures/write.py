@@ -1,4 +1,4 @@
-"""A figure as files: its picture in three formats, the numbers of its series as CSV, and what to say about it."""
+"""Write figures to files: a picture in three formats, and the numbers of the series as CSV."""
 
 import csv
 import io
@@ -16,11 +16,11 @@ from runner.suites.titles import origins, title
 from runner.tables.text import MISSING
 
 COLUMNS = ("figure", "panel", "series", "draw", "point", "n", "x", "x_end", "y", "y_std")
-VALUE = "value"  # a column more, for phase diagrams
+VALUE = "value"  # an additional column for phase diagrams
 
 
 def notes(suite: Suite, found: list[Series], results_dir: Path) -> list[str]:
-    """What a reader has to know: seeds, the YAML's notes, devices, mixed code, what was not run."""
+    """Return the notes: seeds, the YAML's notes, devices, mixed code, missing runs."""
     done = {job.run_id: run.record for job in suite.jobs if (run := find_run(job.run_id, results_dir))}
     seeds = sorted({len(cell.jobs) for cell in suite.cells.values() if cell.jobs})
     spread = ": means over seeds, bands and bars ± standard deviation" if seeds[-1:] > [1] else ""
@@ -39,7 +39,7 @@ def notes(suite: Suite, found: list[Series], results_dir: Path) -> list[str]:
 
 
 def as_csv(suite: Suite, found: list[Series]) -> str:
-    """A line for every number that is drawn."""
+    """Format a CSV with one line per drawn number."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     cells = any(p.value is not None for series in found for p in series.points)
@@ -52,7 +52,7 @@ def as_csv(suite: Suite, found: list[Series]) -> str:
 
 
 def as_text(suite: Suite, found: list[Series], results_dir: Path) -> str:
-    """For a terminal: what was drawn, and what could not be."""
+    """Format a summary for a terminal: the drawn series, the missing ones, and the notes."""
     lines = [title(suite), ""]
     for panel in dict.fromkeys(series.panel for series in found):
         lines += [panel, *(f"  {s.label}: {_summary(s)}" for s in found if s.panel == panel)]
@@ -60,7 +60,7 @@ def as_text(suite: Suite, found: list[Series], results_dir: Path) -> str:
 
 
 def _summary(series: Series) -> str:
-    """The ends of a curve, the size of a histogram, the place of a mark."""
+    """Summarise a series: ends of a curve, size of a histogram, position of a mark."""
     if not series.points:
         return "none" if series.done else f"{MISSING} ({series.asked} runs to do)"
     first, last = series.points[0], series.points[-1]
@@ -76,7 +76,10 @@ def _summary(series: Series) -> str:
 
 
 def write_figure(suite: Suite, results_dir: Path) -> str:
-    """Draw the figure in every format to <results_dir>/figures, its numbers beside it as CSV; what to say about it.
+    """Write the figure in every format, its numbers and its verdicts to <results_dir>/figures.
+
+    Returns:
+        The summary and the verdicts for a terminal.
 
     Raises:
         ConfigError: matplotlib is not installed, or a run lacks what is drawn.

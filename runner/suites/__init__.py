@@ -1,1 +1,1 @@
-"""Tables and figures as they are configured: typed YAML, cells, the runs behind each cell, verdicts."""
+"""Configured tables and figures: typed YAML, cells, the runs behind each cell, verdicts."""

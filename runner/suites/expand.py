@@ -1,6 +1,7 @@
-"""A table or figure as cells: which runs stand behind each entry. A cell is a configuration; its seeds are runs that differ by the seed alone.
+"""Expand tables and figures into cells: the runs behind each entry.
 
-The entries of a figure are the points of its series (runner/figures/series.py draws them).
+A cell is one configuration; its runs differ by the seed alone. The entries of a figure are the
+points of its series, which runner/figures/series.py draws.
 """
 
 from collections.abc import Sequence
@@ -25,23 +26,28 @@ NOTHING = object()
 
 @dataclass(frozen=True)
 class Cell:
-    """An entry of the table: what is run for it.
+    """An entry of the table and its runs.
 
     Args:
-        candidates: sets of jobs that differ by seed alone: one set, or those of which the best is printed; none when the row's method does not exist yet.
-        value: what the configuration says, for an entry that needs no run.
+        candidates: sets of jobs that differ by the seed alone: one set, or several of which the
+            best is printed. Empty when the row's method does not exist yet.
+        missing: why it has no runs, for a method that does not exist yet.
+        paper: the names of its line in the paper's CSV.
+        value: the value in the configuration, for an entry that needs no run.
         quoted: whether the paper took its number from elsewhere.
+        labels: its printed label along each axis.
+        ids: its id along each axis, by which claims refer to it.
     """
 
     row: str
     network: str
     candidates: tuple[tuple[PlannedRun, ...], ...] = ()
     missing: str | None = None
-    paper: tuple[str, ...] = ()  # what names its line in the paper's CSV
+    paper: tuple[str, ...] = ()
     value: str | None = None
     quoted: bool = False
-    labels: dict[str, str] = field(default_factory=dict)  # what stands for it along each axis, as printed
-    ids: dict[str, str] = field(default_factory=dict)  # the same as claims refer to it
+    labels: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
 
     @property
     def jobs(self) -> tuple[PlannedRun, ...]:
@@ -51,15 +57,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Suite:
-    """A table or figure as asked for, with its runs.
+    """A requested table or figure with its runs.
 
     Args:
-        original: its spec, on the data set of the paper.
-        spec: the same on the data set that was asked.
+        original: its spec on the paper's data set.
+        spec: its spec on the requested data set.
         options: the value of each of its options.
-        networks: printed name -> model, those that were chosen.
-        cells: by row and column.
-        given: the overrides that all its runs were given.
+        networks: printed name -> model of the chosen networks.
+        cells: its cells by row and column.
+        given: the overrides that apply to all its runs.
     """
 
     name: str
@@ -79,21 +85,23 @@ class Suite:
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """Keys of the rows, in order."""
+        """Keys of the rows in order."""
         return tuple(dict.fromkeys(row for row, _ in self.cells))
 
     @property
     def jobs(self) -> list[PlannedRun]:
-        """Every run, each once."""
+        """All runs without duplicates."""
         unique = {job.run_id: job for cell in self.cells.values() for job in cell.jobs}
         return list(unique.values())
 
 
 def parse_arguments(words: list[str]) -> tuple[list[str], dict[str, list[str]], list[str]]:
-    """Command-line words as table names, selections (`models`, `seeds`, `table.KEY`: lists) and overrides for every run.
+    """Split command-line words into table names, selections and overrides for every run.
+
+    Selections are lists under `models`, `seeds` and `table.KEY`.
 
     Raises:
-        ConfigError: no table named.
+        ConfigError: no table is named.
     """
     names = [n for word in words if "=" not in word for n in word.split(",") if n]
     pairs = [word for word in words if "=" in word]
@@ -111,9 +119,10 @@ def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], compos
     """The table or figure `name` or `name@dataset` with its runs.
 
     Args:
-        chosen: `models` keeps some networks, `seeds` replaces the seeds, `table.KEY` sets an option of the table.
-        overrides: further overrides for every run; they win.
-        composer: of tables expanded before, which saves composing again what they share.
+        chosen: `models` keeps some networks, `seeds` replaces the seeds, `table.KEY` sets an
+            option of the table.
+        overrides: further overrides for every run; they take precedence.
+        composer: the composer of tables expanded before, so that what they share is composed once.
 
     Raises:
         ConfigError: unknown table, data set, model, seed or override.
@@ -128,10 +137,10 @@ def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], compos
 
 
 def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[str]) -> list[Suite]:
-    """Several tables; an option `table.KEY` goes to those that have it.
+    """Expand several tables; an option `table.KEY` applies to those that have it.
 
     Raises:
-        ConfigError: as of `expand`; an option that none of them has.
+        ConfigError: as in `expand`; an option that none of the tables has.
     """
     composer, known = Composer(), {name: options_of(read_spec(stem)) for name in names if (stem := name.partition("@")[0]) in table_names() + figure_names()}
     owned = {f"table.{key}" for options in known.values() for key in options}
@@ -144,14 +153,15 @@ def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[s
 
 
 def expand_spec(original: SuiteSpec, name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer) -> Suite:
-    """`expand` of a spec that is read already."""
+    """Expand a spec that has been read; as `expand`."""
     stem, _, variant = name.partition("@")
     options, spec = choose_options(original, variant or None, chosen), on_variant(original, variant or None)
     networks = _choose_networks(spec.networks, chosen.get("models"))
     seeds = _seeds(chosen.get("seeds")) or list(spec.seeds)
     layout, page = lay_out(spec, options, networks)
     cells, taken, told_apart = dict[Key, Cell](), set[str](), dict[tuple[str, ...], dict[str, str]]()
-    own = {word for word in overrides if word.startswith(("method.", "start."))}  # options of one method: for the rows that have them
+    # Options of a method apply to the rows that have them.
+    own = {word for word in overrides if word.startswith(("method.", "start."))}
     for cell in layout:
         fitting = _fitting(cell.words, own, composer)
         taken |= fitting
@@ -164,13 +174,17 @@ def expand_spec(original: SuiteSpec, name: str, chosen: dict[str, list[str]], ov
 
 
 def _refuse_equal_entries(table: str, cell: CellSpec, words: list[str], told_apart: dict[tuple[str, ...], dict[str, str]]) -> None:
-    """Overrides win; one that reaches along an axis of the table would fill differently labelled entries with one run.
+    """Raise an error if the overrides make this entry equal to an earlier one.
+
+    Overrides take precedence, so an override along an axis of the table would fill entries with
+    different labels by one run.
 
     Args:
-        told_apart: words of the entries before this one, with the overrides -> settings without them; this entry is added.
+        told_apart: for each earlier entry, its words with the overrides -> its settings without
+            them; this entry is added.
 
     Raises:
-        ConfigError: an entry before has the same words, and had others without the overrides.
+        ConfigError: an earlier entry has the same words, and different words without the overrides.
     """
     density = {"density": " ".join(map(str, cell.densities))} if cell.densities else {}
     before, after = density | _settings(cell.words), tuple(sorted("=".join(pair) for pair in (density | _settings(words)).items()))
@@ -182,7 +196,7 @@ def _refuse_equal_entries(table: str, cell: CellSpec, words: list[str], told_apa
 
 
 def _fitting(row: tuple[str, ...], options: set[str], composer: Composer) -> set[str]:
-    """The options `method.KEY=VALUE` and `start.KEY=VALUE` that the row's method has."""
+    """Return the options `method.KEY=VALUE` and `start.KEY=VALUE` that the row's method has."""
     if not options or not has_method(_method(row)):
         return set()
     cfg = composer.config(_last_wins(list(row)))
@@ -194,7 +208,7 @@ def _method(words: Sequence[str]) -> str:
 
 
 def _cell(cell: CellSpec, words: list[str], seeds: list[int], composer: Composer) -> Cell:
-    """One candidate for each density; `density` among the words wins over them."""
+    """Build a cell with one candidate per density; `density` in `words` overrides them all."""
     row, network, method = cell.key[0], cell.network, _method(words)
     if cell.reads:
         found = [read_setting(key, _last_wins([*cell.words, *more, *words[len(cell.words) :]]), composer) for key, more in cell.reads]
@@ -208,13 +222,13 @@ def _cell(cell: CellSpec, words: list[str], seeds: list[int], composer: Composer
 
 
 def _jobs(words: list[str], seeds: list[int], composer: Composer) -> tuple[PlannedRun, ...]:
-    """A run for each seed."""
+    """Plan one run per seed."""
     runs = build_seeds(composer.plain(words), seeds)
     return plan_runs(runs, [(*words, f"seed={run.seed}") for run in runs])
 
 
 def _last_wins(words: list[str]) -> list[str]:
-    """One override per key: Hydra refuses to choose a group twice."""
+    """Keep the last override of each key: Hydra rejects two choices of one group."""
     return [f"{key}={value}" for key, value in _settings(words).items()]
 
 

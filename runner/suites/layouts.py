@@ -1,7 +1,8 @@
-"""Where a table's entries stand and what makes each of them: cell specs and the lines of the printed page. Nothing here composes or runs.
+"""Layouts of tables: the cell specs and the lines of the printed page.
 
-Every layout takes the merged spec (runner/suites/spec.py), the values of the table's options, and the networks that were chosen. Layouts whose lines of the
-paper's CSV are named in the YAML are in layouts_blocks.py.
+Nothing is composed or run here. Every layout takes the merged spec (runner/suites/spec.py), the
+values of the table's options, and the chosen networks. Layouts whose YAML names the lines of the
+paper's CSV are in layouts_blocks.py.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,16 +19,17 @@ from runner.suites.schema_blocks import BlocksTable, MatrixTable
 from runner.suites.schema_figures import FigureSpec
 from runner.suites.schema_tables import AxisName, GridMethod, GridPanel, GridTable, NetworksTable, SettingsTable
 
-STUBS: Mapping[AxisName, str] = {"network": "Model", "density": "Density", "method": "Model"}  # heads of the columns that hold labels
+# Heads of the columns that hold labels.
+STUBS: Mapping[AxisName, str] = {"network": "Model", "density": "Density", "method": "Model"}
 
 
 def lay_out(spec: SuiteSpec, options: Mapping[str, str], networks: Mapping[str, str]) -> tuple[list[CellSpec], Page]:
-    """The cell specs of a table or figure and its page.
+    """Return the cell specs of a table or figure and its page.
 
     Args:
-        spec: merged with the variant that was asked.
-        options: value of each option of the table.
-        networks: printed name -> model, those that were chosen.
+        spec: the spec, merged with the requested variant.
+        options: the value of each option of the table.
+        networks: printed name -> model of the chosen networks.
     """
     match spec:
         case NetworksTable():
@@ -73,7 +75,7 @@ class _At:
     """A value along an axis of a grid.
 
     Args:
-        value: a network's printed name, a density or a method.
+        value: the printed name of a network, a density or a method.
     """
 
     label: str
@@ -81,7 +83,7 @@ class _At:
 
 
 def _axis(spec: GridTable, name: AxisName, options: Mapping[str, str], networks: Mapping[str, str]) -> list[_At]:
-    """What stands along an axis."""
+    """The values along an axis."""
     if name == "network":
         return [_At(network, network) for network in networks]
     if name == "density":
@@ -100,14 +102,15 @@ def _grid(spec: GridTable, options: Mapping[str, str], networks: Mapping[str, st
             for key, column in zip(keys, columns, strict=True):
                 at = dict(zip((*spec.rows, *spec.columns), (*row, *column), strict=True))
                 cells.append(_grid_cell(key, at, panel, spec, options, networks))
-            same = above is not None and len(row) > 1 and above[0].label == row[0].label  # a net's name is printed once for its lines
+            # The name of a network is printed once for all its lines.
+            same = above is not None and len(row) > 1 and above[0].label == row[0].label
             labels = ("" if same else row[0].label, *(at.label for at in row[1:]))
             lines.append(Line(labels, tuple((key, ACCURACY) for key in keys)))
     return cells, Page(tuple(_grid_heads(spec, columns)), tuple(lines), spec.paper_columns)
 
 
 def _grid_heads(spec: GridTable, columns: list[tuple[_At, ...]]) -> Iterator[tuple[tuple[str, int], ...]]:
-    """A header line for each axis of the columns; labels over equal neighbours are printed once."""
+    """Yield a header line for each axis of the columns; a label that spans columns appears once."""
     stubs = tuple((STUBS[axis], 1) for axis in spec.rows)
     for depth, axis in enumerate(spec.columns):
         labels = [column[depth].label for column in columns]
@@ -134,7 +137,7 @@ def _grid_cell(key: Key, at: Mapping[AxisName, _At], panel: GridPanel, spec: Gri
 
 
 def _settings(spec: SettingsTable, options: Mapping[str, str]) -> tuple[list[CellSpec], Page]:
-    """A line for each hyper-parameter: nothing is run for it."""
+    """Lay out one line per hyper-parameter; nothing is run."""
     cells, lines = [], list[Line]()
     for group in spec.groups:
         for i, row in enumerate(row for row in group if applies(row.when, options)):
@@ -148,7 +151,7 @@ def _settings(spec: SettingsTable, options: Mapping[str, str]) -> tuple[list[Cel
 
 
 def _figure(spec: FigureSpec, options: Mapping[str, str], networks: Mapping[str, str]) -> tuple[list[CellSpec], Page]:
-    """Rows are the series of the panels, columns their points; there is no page."""
+    """Lay out the series of the panels as rows and their points as columns; the page is empty."""
     cells = []
     for panel in spec.panels:
         for series, network, _ in panel.names(networks):
@@ -161,5 +164,5 @@ def _figure(spec: FigureSpec, options: Mapping[str, str], networks: Mapping[str,
 
 
 def series_key(panel: str, series: str, network: str) -> str:
-    """The row of a figure's series among its cells, by the ids of panel and series."""
+    """The row key of a series in a figure's cells, from the ids of panel and series."""
     return f"{panel} {series} {network}"

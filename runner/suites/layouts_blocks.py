@@ -1,4 +1,4 @@
-"""Layouts whose entries name their line of the paper's CSV in the YAML: matrix and blocks."""
+"""The matrix and blocks layouts, whose YAML names each entry's line of the paper's CSV."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -12,7 +12,10 @@ from runner.suites.schema_blocks import Block, BlockColumn, BlockRow, BlocksTabl
 
 
 def matrix(spec: MatrixTable, options: Mapping[str, str], networks: Mapping[str, str]) -> tuple[list[CellSpec], Page]:
-    """Rows are methods on data sets (`panels`) and nets; what names an entry's line in the CSV is said by its data set, method and column together."""
+    """Lay out methods on data sets (`panels`) and networks as rows.
+
+    The data set, method and column of an entry together name its line in the paper's CSV.
+    """
     shown: Shown = Parts(spec.parts, spec.paper_number) if spec.parts else ACCURACY
     cells, lines = [], []
     for panel, method, network in product((p for p in spec.panels if applies(p.when, options)), spec.methods, networks):
@@ -38,7 +41,7 @@ def matrix(spec: MatrixTable, options: Mapping[str, str], networks: Mapping[str,
 
 
 def matrix_line(spec: MatrixTable, panel: MatrixPanel, method: MatrixMethod, column: MatrixColumn, network: str) -> dict[str, str]:
-    """Columns of the paper's CSV -> what an entry's line has there."""
+    """The line of an entry in the paper's CSV: column -> text."""
     return {"architecture": spec.paper_networks.get(network, network)} | panel.paper | method.paper | column.paper
 
 
@@ -46,7 +49,7 @@ def matrix_line(spec: MatrixTable, panel: MatrixPanel, method: MatrixMethod, col
 
 
 def blocks(spec: BlocksTable, options: Mapping[str, str], networks: Mapping[str, str]) -> tuple[list[CellSpec], Page]:
-    """The rows come again in each block, which has a network or a density of its own."""
+    """Lay out the rows once per block; each block has its own network or density."""
     cells, lines = list[CellSpec](), list[Line]()
     for block in (block for block in spec.blocks if block.network is None or block.network in networks):
         lines += [Line((block.label,))] if block.label else []
@@ -59,7 +62,11 @@ def blocks(spec: BlocksTable, options: Mapping[str, str], networks: Mapping[str,
 
 
 def _block_entries(found: list[CellSpec], columns: tuple[BlockColumn, ...]) -> tuple[tuple[tuple[str, str], Shown] | None, ...]:
-    """A column without a density shows more of the row's first entry; a dense net has one entry, under the first column."""
+    """The entries of a row, one per column.
+
+    A column without a density shows a further number of the row's first entry. A dense network has
+    one entry, in the first column.
+    """
     by_density = {cell.key[1]: cell.key for cell in found}
     first = found[0].key
     keys = [first if column.density is None else by_density.get(_at(column.density), first if i == 0 else None) for i, column in enumerate(columns)]
@@ -67,7 +74,7 @@ def _block_entries(found: list[CellSpec], columns: tuple[BlockColumn, ...]) -> t
 
 
 def _block_row(row: BlockRow, block: Block, spec: BlocksTable, options: Mapping[str, str], networks: Mapping[str, str]) -> list[CellSpec]:
-    """A cell spec for each density of a row in a block."""
+    """Return a cell spec for each density of a row in a block."""
     network = block.network or next(iter(networks))
     label, ref = row.label.format(network=network), row.ref_on(network)
     name = ", ".join(filter(None, (block.label or network, label, row.name)))
@@ -93,14 +100,14 @@ def _block_row(row: BlockRow, block: Block, spec: BlocksTable, options: Mapping[
 
 
 def densities_of(row: BlockRow, block: Block, spec: BlocksTable) -> list[float | None]:
-    """The densities of a row in a block: none, those of the columns, or that of the block."""
+    """The densities of a row in a block: [None] if dense, those of the columns, or the block's."""
     if row.dense:
         return [None]
     return [column.density for column in spec.columns if column.density is not None] or [block.density]
 
 
 def block_line(row: BlockRow, block: Block, network: str, density: float | None) -> dict[str, str]:
-    """Columns of the paper's CSV -> what an entry's line has there."""
+    """The line of an entry in the paper's CSV: column -> text."""
     sparsity = "" if density is None else f"{1 - density:g}"
     return {"architecture": network, "sparsity": sparsity} | block.paper | row.paper
 

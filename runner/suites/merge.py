@@ -1,4 +1,4 @@
-"""A table or figure on other data: the spec with what its variant says instead."""
+"""Merge the spec of a table or figure with its variant on another data set."""
 
 from dataclasses import fields, replace
 from typing import Any, TypeVar
@@ -10,10 +10,11 @@ ELSEWHERE = ("nets", "options", "where")  # keys of a variant that do not replac
 
 
 def on_variant(spec: S, variant: str | None) -> S:
-    """The spec as it is on the data set `variant`; itself for None.
+    """Return the spec on the data set `variant`; for None, the spec itself.
 
-    A variant has its own overrides and networks, and may have its own seeds, panels and claims. Its rules are added to those of the table or replace them, as
-    the layout says (`adds_rules`).
+    A variant has its own overrides and networks, and may have its own seeds, panels and claims. Its
+    rules are added to those of the table if the layout sets `adds_rules`; otherwise they replace
+    them.
     """
     if variant is None:
         return spec

@@ -1,4 +1,8 @@
-"""Metrics of a printed table. A new column is one object in METRICS: the YAML of a table names it, the page and the CSV print it."""
+"""Metrics of printed tables.
+
+A new column is one object in METRICS. A table's YAML refers to it by name; the page and the CSV
+print it.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,8 +17,8 @@ class Sample:
 
     Args:
         spread: standard deviation over the seeds; None for one seed.
-        sign: what the paper prints between mean and deviation.
-        short: a mark on an entry with fewer seeds than asked; empty otherwise.
+        sign: the text that the paper prints between mean and deviation.
+        short: the mark of an entry with fewer seeds than requested; empty otherwise.
         epoch_kind: `search` or `train`, as in the records.
     """
 
@@ -27,13 +31,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Printed:
-    """The paper's number.
+    """A number of the paper.
 
     Args:
-        text: as in the paper's CSV, not empty.
+        text: the number as in the paper's CSV; not empty.
         line: the whole line of the CSV.
         sign: as in `Sample`.
-        quoted: a mark on a number that the paper took from elsewhere; empty otherwise.
+        quoted: the mark of a number that the paper took from elsewhere; empty otherwise.
     """
 
     text: str
@@ -47,17 +51,19 @@ class Metric:
     """A number that tables print.
 
     Args:
-        name: as tables' YAML names it.
-        heading: of its column.
-        value: the number of a record, None where it has none.
-        text: our number as the paper prints it.
-        paper_column: of the paper's CSV.
-        paper_text: the paper's number as the paper prints it.
+        name: its name in the YAML of tables.
+        heading: the heading of its column.
+        value: returns the number of a record, or None if the record has none.
+        text: formats our number as the paper prints it.
+        paper_column: its column of the paper's CSV.
+        paper_text: formats the paper's number as the paper prints it.
         points: whether it is in percent, so that the difference to the paper's number is printed.
-        compared: whether the paper's number stands beside ours.
+        compared: whether the paper's number is printed beside ours.
         csv, paper_csv: columns of our CSV with our and with the paper's number; empty for none.
-        always: whether these columns are in the CSV of every table, or of those tables that print the metric.
-        caption: what stands for it in the line that explains the entries, for a metric that `table.metric` can choose.
+        always: whether these columns are in the CSV of every table; otherwise they are in the CSV
+            of tables that print the metric.
+        caption: its description in the line that explains the entries. It is set for the metrics
+            that `table.metric` can choose.
     """
 
     name: str
@@ -75,7 +81,7 @@ class Metric:
 
 
 def _field(name: str) -> Callable[[Record], float | None]:
-    """A number of the record itself."""
+    """Return a function that reads the top-level field `name` of a record."""
 
     def read(record: Record) -> float | None:
         value: float | None = record[name]
@@ -85,18 +91,18 @@ def _field(name: str) -> Callable[[Record], float | None]:
 
 
 def _overlap(record: Record) -> float | None:
-    """Share of entries that two masks have in common, in percent."""
+    """The share of entries that two masks have in common, in percent."""
     share = record["report"].get("overlap_magnitude")
     return None if share is None else 100 * share
 
 
 def _epochs_before(record: Record) -> float | None:
-    """Epochs that the paper does not count."""
+    """The epochs that the paper does not count."""
     return int(record["epochs_total"] - record["epochs"])
 
 
 def _points(sample: Sample) -> str:
-    """Percent, with the deviation over several seeds."""
+    """Format a percentage, with the deviation if there are several seeds."""
     spread = "" if sample.spread is None else f"{sample.sign}{sample.spread:.2f}"
     return f"{sample.mean:.2f}{spread}{sample.short}"
 
@@ -122,7 +128,7 @@ def _cost(sample: Sample) -> str:
 
 
 def _epochs_of(epochs: str, kind: str) -> str:
-    """Epochs as the jackpots paper prints them: of training (T) or of the search for a mask (S)."""
+    """Format epochs as the jackpots paper does: of training (T) or of the mask search (S)."""
     return f"{epochs} ({'S' if kind == 'search' else 'T'})"
 
 
@@ -162,7 +168,7 @@ ACCURACY = Metric(
 )
 METRICS = (
     Metric("sparsity", "Sparsity", _field("sparsity"), _sparsity, "sparsity", csv="sparsity", paper_csv="paper_sparsity", always=True),
-    ACCURACY,  # in tables it stands for the accuracy that `table.metric` chooses
+    ACCURACY,  # in tables, the accuracy that `table.metric` chooses
     Metric("epochs", "Epoch", _field("epochs"), _whole, "epochs", _papers_whole, csv="epochs", paper_csv="paper_epochs", always=True),
     Metric("runtime_s", "Runtime (s)", _field("runtime_s"), _seconds, "runtime_s", _papers_whole, csv="runtime_s", paper_csv="paper_runtime_s", always=True),
     replace(
@@ -201,10 +207,10 @@ METRICS = (
 
 
 def find_metric(name: str) -> Metric:
-    """The metric of that name; names in YAML are checked when it is read.
+    """Return the metric of that name. Names in YAML are checked when the file is read.
 
     Raises:
-        KeyError: there is none.
+        KeyError: no metric has this name.
     """
     for metric in METRICS:
         if metric.name == name:
@@ -213,10 +219,10 @@ def find_metric(name: str) -> Metric:
 
 
 def metric_names() -> list[str]:
-    """Names that a column may have."""
+    """The names that a column may have."""
     return [metric.name for metric in METRICS]
 
 
 def accuracy_names() -> list[str]:
-    """Names of the accuracies, which `table.metric` can choose from."""
+    """The names of the accuracies that `table.metric` can choose."""
     return [metric.name for metric in METRICS if metric.caption]

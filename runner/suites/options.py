@@ -6,29 +6,30 @@ from runner.errors import ConfigError, one_of
 from runner.suites.schema import SuiteSpec, Words
 from runner.suites.schema_tables import NetworksTable
 
-# Of every table: key -> values, the default first. `select_on` is offered where a row chooses among densities.
+# Options of every table: key -> values, the default first. `select_on` is available only where a
+# row chooses among densities.
 OPTIONS: Mapping[str, Words] = {"select_on": ("validation", "test"), "metric": ("accuracy", "accuracy_best")}
 
 
 def all_options(spec: SuiteSpec) -> dict[str, Words]:
-    """Every option that a `when` of a table or figure can ask for: key -> values."""
+    """All options that a `when` of a table or figure may name: key -> values."""
     return {**OPTIONS, **spec.options}
 
 
 def options_of(spec: SuiteSpec) -> dict[str, Words]:
-    """The options that a table or figure offers: key -> values, the default first."""
+    """The options of a table or figure on the command line: key -> values, the default first."""
     chooses = isinstance(spec, NetworksTable) and spec.best_of
     return {key: values for key, values in OPTIONS.items() if key != "select_on" or chooses} | spec.options
 
 
 def choose_options(spec: SuiteSpec, variant: str | None, chosen: Mapping[str, list[str]]) -> dict[str, str]:
-    """The value of every option: of the command line, else of the variant, else the default.
+    """Return the value of every option: from the command line, else the variant, else the default.
 
     Args:
-        chosen: `table.KEY` -> values, of which the last wins; other keys are left alone.
+        chosen: `table.KEY` -> values, of which the last is used; other keys are ignored.
 
     Raises:
-        ConfigError: an option or a value that there is not.
+        ConfigError: an unknown option or value.
     """
     preset = spec.elsewhere[variant].options if variant else {}
     given = {key.removeprefix("table."): values[-1] for key, values in chosen.items() if key.startswith("table.")}

@@ -1,4 +1,7 @@
-"""A printed page: its header lines and lines, and where each entry stands. runner/suites/layouts.py lays them out, runner/tables/render.py prints them."""
+"""The printed page: its header lines, its lines, and the position of each entry.
+
+runner/suites/layouts.py builds pages, and runner/tables/render.py prints them.
+"""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +13,11 @@ Key = tuple[str, str]  # row and column of an entry
 
 @dataclass(frozen=True)
 class Parts:
-    """Several numbers side by side in an entry, and the column of the paper's CSV with the number beside them."""
+    """Several numbers side by side in an entry.
+
+    Args:
+        paper_number: the column of the paper's CSV with the number beside them.
+    """
 
     parts: tuple[Part, ...]
     paper_number: str
@@ -18,7 +25,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Setting:
-    """A value of the configuration."""
+    """An entry that prints a value of the configuration."""
 
 
 Shown = Metric | Parts | Setting  # what an entry prints
@@ -26,16 +33,17 @@ Shown = Metric | Parts | Setting  # what an entry prints
 
 @dataclass(frozen=True)
 class CellSpec:
-    """An entry before anything is composed.
+    """An entry before composition.
 
     Args:
-        words: the overrides that make it, without a density; the later ones win.
-        densities: candidates, of which the best is printed; none for a method that takes no density.
-        paper: what names its line in the paper's CSV.
+        words: its overrides, without a density; later ones take precedence.
+        densities: candidates, of which the best is printed; empty for a method without a density.
+        paper: the names of its line in the paper's CSV.
         quoted: whether the paper took its number from elsewhere.
-        labels: what stands for it along each axis (panel, network, method, density, column), as printed.
-        ids: the same as claims refer to it: two entries that differ in one are compared.
-        reads: instead of runs: (what is read, under which further words) of the configuration, runner/suites/settings.py.
+        labels: its printed label along each axis (panel, network, method, density, column).
+        ids: its id along each axis; claims compare two entries that differ in one of them.
+        reads: pairs (key, further overrides) to read from the configuration, for an entry without
+            runs (runner/suites/settings.py).
     """
 
     key: Key
@@ -51,9 +59,10 @@ class CellSpec:
 
 @dataclass(frozen=True)
 class Line:
-    """A printed line: labels, then in each column what an entry shows, or None.
+    """A printed line: its labels, then for each column an entry and what it shows, or None.
 
-    Without entries it heads a panel. A rule stands above such a line, and where a group begins.
+    A line without entries is the head of a panel. A rule is printed above such a line, and above
+    the first line of a group (`begins`).
     """
 
     labels: tuple[str, ...]
@@ -62,7 +71,7 @@ class Line:
 
     @property
     def ruled(self) -> bool:
-        """Whether a rule stands above it."""
+        """Whether a rule is printed above it."""
         return self.begins or not self.entries
 
 
@@ -71,7 +80,7 @@ class Page:
     """The printed form of a table.
 
     Args:
-        heads: header lines from above, each of (text, columns that it spans).
+        heads: header lines from top to bottom; each consists of pairs (text, number of columns).
         paper: columns of the paper's CSV whose values are `CellSpec.paper`.
     """
 
@@ -81,10 +90,10 @@ class Page:
 
     @property
     def labels(self) -> int:
-        """Columns that hold labels."""
+        """The number of columns that hold labels."""
         return next(len(line.labels) for line in self.lines if line.entries)
 
     @property
     def shown(self) -> list[Shown]:
-        """What its entries print."""
+        """What its entries show, in order."""
         return [at[1] for line in self.lines for at in line.entries if at]

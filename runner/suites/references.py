@@ -1,6 +1,7 @@
-"""References of a table's or figure's YAML to what it does not have: each is a message with its key, what there is, and the nearest spelling.
+"""Check the references inside the YAML of tables and figures.
 
-Keys and types are checked before (runner/config/typed.py); what Hydra composes is checked by Hydra.
+An unknown name produces a message with its key, the known names and the nearest spelling. Keys and
+types are checked before (runner/config/typed.py); Hydra checks what it composes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,12 +24,13 @@ from runner.suites.schema_figures import FigurePanel, FigureSpec
 from runner.suites.schema_tables import GridTable, NetworksTable, SettingsTable
 
 Problems = Iterator[str]
-Named = Block | BlockRow | MatrixColumn | MatrixMethod | MatrixPanel  # items that name lines of the paper's CSV
+# Items that name lines of the paper's CSV.
+Named = Block | BlockRow | MatrixColumn | MatrixMethod | MatrixPanel
 T = TypeVar("T")
 
 
 def unknown_references(spec: SuiteSpec) -> list[str]:
-    """Every reference of the spec to what is not there."""
+    """Return a message for every unknown reference in the spec."""
     checks: list[Problems] = [_options(spec), _rules(spec)]
     if isinstance(spec, TableSpec):
         checks += [_notes(spec), _table_claims(spec), _paper_csv(spec)]
@@ -47,14 +49,14 @@ def unknown_references(spec: SuiteSpec) -> list[str]:
 
 
 def _one(key: str, value: str | None, choices: Iterable[str]) -> Problems:
-    """The message for a name that is none of the choices; None names nothing."""
+    """Yield a message if `value` is not one of the choices; None is always valid."""
     choices = list(dict.fromkeys(choices))
     if value is not None and value not in choices:
         yield one_of(key, value, choices) if choices else f"{key}={value}: there are none"
 
 
 def _forms(spec: SuiteSpec) -> list[tuple[str, SuiteSpec]]:
-    """The spec and its variants, merged, with the key under which a variant stands."""
+    """The spec and its merged variants, each with the key of the variant in the YAML."""
     return [("", spec), *((f"elsewhere.{name}.", on_variant(spec, name)) for name in spec.elsewhere)]
 
 
@@ -62,7 +64,7 @@ def _forms(spec: SuiteSpec) -> list[tuple[str, SuiteSpec]]:
 
 
 def _conditions(spec: SuiteSpec) -> Iterator[tuple[str, When]]:
-    """Every `when` of the spec and of its variants, with its key."""
+    """Yield every `when` of the spec and of its variants with its key."""
     yield from spec.conditions()
     for name, variant in spec.elsewhere.items():
         claims = (variant.claims or ()) if isinstance(variant, TableVariant) else ()
@@ -70,7 +72,11 @@ def _conditions(spec: SuiteSpec) -> Iterator[tuple[str, When]]:
 
 
 def _options(spec: SuiteSpec) -> Problems:
-    """Every `when` names an option and one of its values; options decide something; variants give values that they have."""
+    """Check the options.
+
+    Every `when` names an option and one of its values, some `when` uses each option, and variants
+    set options to values that they have.
+    """
     known = all_options(spec)
     for key, when in _conditions(spec):
         for option, value in when.items():
@@ -91,7 +97,7 @@ def _options(spec: SuiteSpec) -> Problems:
 
 
 def _rules(spec: SuiteSpec) -> Problems:
-    """Every rule of `where` is for an entry: one of the whole table, or of the variant that has the rule."""
+    """Check that every rule of `where` can match an entry of the table or of the rule's variant."""
     yield from _rules_of("where", spec.where, [form for _, form in _forms(spec)] if spec.adds_rules else [spec])
     for name, variant in spec.elsewhere.items():
         yield from _rules_of(f"elsewhere.{name}.where", variant.where, [on_variant(spec, name)])
@@ -109,7 +115,7 @@ def _rules_of(key: str, rules: tuple[Rule, ...], forms: list[SuiteSpec]) -> Prob
 
 
 def _no_rules(spec: SettingsTable) -> Problems:
-    """Nothing is run for settings, so that rules would do nothing."""
+    """Check that a table of settings has no rules: nothing is run, so they would have no effect."""
     if any(rule.overrides for rule in spec.where):
         yield "where: nothing is run for this table, so that its overrides do nothing; a row has `under`"
 
@@ -141,7 +147,7 @@ def _metrics(key: str, names: Iterable[str], ending: str = "") -> Problems:
 
 
 def _rows(spec: NetworksTable) -> Problems:
-    """Rows that `best_of` and findings name; a density for each network."""
+    """Check the rows named in `best_of` and findings, and that densities cover all networks."""
     for row in spec.best_of:
         yield from _one("best_of", row, spec.method_refs)
     for i, finding in enumerate(spec.findings):
@@ -153,7 +159,7 @@ def _rows(spec: NetworksTable) -> Problems:
 
 
 def _paper_csv(spec: TableSpec) -> Problems:
-    """The paper's numbers: a file, and the columns by which entries name their lines."""
+    """Check that the paper's CSV exists and has the columns that name the lines of entries."""
     if spec.number is None:
         return
     path = papers_csv(spec)
@@ -174,19 +180,19 @@ def _paper_csv(spec: TableSpec) -> Problems:
 
 
 def _printed(key: str, value: str, column: str, path: Path) -> Problems:
-    """The message for a name that no line of the paper's CSV has in `column`."""
+    """Yield a message if no line of the paper's CSV has `value` in `column`."""
     known = list(dict.fromkeys(line[column] for line in lines_of(path)))
     if value not in known:
         yield f"{key}={value} is no {column} of {path.relative_to(ROOT)}: {', '.join(known)}{nearest(value, known)}"
 
 
 def _numbered(key: str, items: Iterable[T]) -> Iterator[tuple[str, T]]:
-    """The items of a list with their keys."""
+    """Return the items of a list with their keys."""
     return ((f"{key}.{i}", item) for i, item in enumerate(items))
 
 
 def _paper_names(spec: TableSpec, items: Iterable[tuple[str, Named]]) -> Problems:
-    """What the `paper` of an item says are columns of the paper's CSV."""
+    """Check that the keys of each item's `paper` are columns of the paper's CSV."""
     if spec.number is not None and (path := papers_csv(spec)).is_file():
         for key, item in items:
             for name in item.paper:
@@ -194,14 +200,14 @@ def _paper_names(spec: TableSpec, items: Iterable[tuple[str, Named]]) -> Problem
 
 
 def _unnamed(paper_line: Iterable[str], named: Mapping[str, str], entry: str) -> Problems:
-    """Names of `paper_line` that an entry does not say."""
+    """Yield a message for each name of `paper_line` that an entry does not define."""
     for name in paper_line:
         if name not in named:
             yield f"paper_line={name}: `paper` of {entry} has {', '.join(named)}{nearest(name, named)}"
 
 
 def _matrix(spec: MatrixTable) -> Problems:
-    """Every entry names its line; networks are named that there are."""
+    """Check that every entry names its line and that all named networks exist."""
     for network in spec.paper_networks:
         yield from _one("paper_networks", network, (name for _, form in _forms(spec) for name in form.networks))
     for _, name, _, _ in Formatter().parse(spec.row):
@@ -217,7 +223,7 @@ def _matrix(spec: MatrixTable) -> Problems:
 
 
 def _blocks(spec: BlocksTable) -> Problems:
-    """Every entry names its line and has a density; networks are named that there are."""
+    """Check that every entry names its line and has a density, and that named networks exist."""
     networks = list(dict.fromkeys(name for _, form in _forms(spec) for name in form.networks))
     yield from _paper_names(spec, _numbered("rows", spec.rows))
     yield from _paper_names(spec, _numbered("blocks", spec.blocks))
@@ -233,7 +239,7 @@ def _blocks(spec: BlocksTable) -> Problems:
 
 
 def _figure(spec: FigureSpec) -> Problems:
-    """Panels and series have ids of their own; claims name them; panels name networks of the figure."""
+    """Check that ids of panels and series are unique and that claims and panels name known ones."""
     for prefix, form in _forms(spec):
         assert isinstance(form, FigureSpec)
         by_ref = {panel.ref: panel for panel in form.panels}
@@ -253,7 +259,7 @@ def _figure(spec: FigureSpec) -> Problems:
 
 
 def _series(panel: FigurePanel, spec: FigureSpec) -> list[str]:
-    """Ids of a panel's series as claims name them: with the network where there are several."""
+    """The ids of a panel's series in claims: with the network if the panel shows several."""
     return [series.ref + more for series, _, more in panel.names(spec.networks)]
 
 

@@ -1,8 +1,9 @@
-"""What the YAML of tables and figures may say, as frozen dataclasses: a key is a field. runner/suites/spec.py reads them.
+"""The schema of the YAML of tables and figures as frozen dataclasses; each key is a field.
 
-Here is what tables have in common, and what they share with figures; runner/suites/schema_tables.py has the layouts of tables, schema_figures.py figures.
+runner/suites/spec.py reads the files. This module contains what tables have in common and what they
+share with figures. The layouts of tables are in schema_tables.py, figures in schema_figures.py.
 
-Where one part refers to another (claims, findings, rules, notes), it names an `id`. An item without an `id` of its own has its label for one.
+Claims, findings, rules and notes refer to other parts by `id`; the default `id` is the label.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,17 +25,17 @@ class Item:
 
     @property
     def ref(self) -> str:
-        """The name by which other parts refer to it."""
+        """The id by which other parts refer to it."""
         return self.id or self.label
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Overrides for some entries. A key that is left out matches all.
+    """Overrides for some entries. An omitted key matches all entries.
 
     Args:
-        method: what the id of a method (in a figure, of a series) begins with.
-        title: what the title of the page says where the rule holds.
+        method: a prefix of the id of a method; in a figure, of a series.
+        title: text for the title of the page where the rule applies.
     """
 
     overrides: Words
@@ -45,16 +46,17 @@ class Rule:
     title: str = ""
 
     def matches(self, panel: str | None, network: str, method: str) -> bool:
-        """Whether it is for this entry, its `when` aside."""
+        """Whether it matches this entry; `when` is not considered."""
         return self.panel in (None, panel) and self.network in (None, network) and method.startswith(self.method)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """A line below the table, in YAML also as its text alone.
+    """A line below the table; in YAML a mapping or only the text.
 
     Args:
-        panel, network, when: it stands where this is printed.
+        panel, network: the line appears only if these are printed.
+        when: the line appears only with these values of the options.
     """
 
     text: str
@@ -64,25 +66,25 @@ class Note:
 
     @classmethod
     def from_plain(cls, value: Any, key: str) -> "Note":
-        """Of a text or a mapping."""
+        """Build a note from a text or a mapping."""
         return build(cls, value, key) if isinstance(value, dict) else cls(text=coerce(value, str, key))
 
 
 @dataclass(frozen=True)
 class Rivals:
-    """The ids that a claim compares its entry with, in YAML one or a list."""
+    """The ids that a claim compares its entry with; in YAML one id or a list."""
 
     ids: Words
 
     @classmethod
     def from_plain(cls, value: Any, key: str) -> "Rivals":
-        """Of an id or a list of them."""
+        """Build rivals from an id or a list of ids."""
         return cls(coerce([value] if isinstance(value, str) else value, Words, key))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableClaim:
-    """An entry is better than its rivals: ids of methods or of columns."""
+    """The claim that an entry is better than its rivals, by ids of methods or of columns."""
 
     claim: str
     entry: str
@@ -92,7 +94,7 @@ class TableClaim:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A line of the appendix: what the runs of a row report at `key`."""
+    """A line of the appendix: the values at `key` in the reports of a row's runs."""
 
     row: str
     key: str
@@ -104,9 +106,9 @@ class Part:
     """One of several numbers side by side in an entry.
 
     Args:
-        of: its factors: findings of the run by name, and numbers.
-        before: printed in front of it.
-        none: printed where a finding is none.
+        of: its factors: names of values in the run's report, and numbers.
+        before: text printed in front of it.
+        none: text printed where a value is None.
     """
 
     name: str
@@ -117,10 +119,10 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """The same table on other data, NAME@DATASET: what it says instead of the table.
+    """The same table on another data set, NAME@DATASET: the keys that replace those of the table.
 
     Args:
-        nets: how the title tells that the networks are other ones.
+        nets: text in the title when the networks differ from the paper's.
         options: values for the options of the table.
     """
 
@@ -144,14 +146,15 @@ class SuiteSpec:
     """What tables and figures have in common.
 
     Args:
-        number: the paper's; our own tables have none.
+        number: its number in the paper; None for our own tables.
         networks: printed name -> model.
         options: KEY of `table.KEY=VALUE` -> its values, the default first.
-        elsewhere: data set -> the variant on it.
+        elsewhere: data set -> the variant on that data set.
     """
 
     drawn: ClassVar[bool] = False
-    adds_rules: ClassVar[bool] = False  # whether a variant's rules are added to those of the table; otherwise they replace them
+    # Whether a variant's rules are added to those of the table; otherwise they replace them.
+    adds_rules: ClassVar[bool] = False
     paper: str
     title: str
     layout: str
@@ -165,26 +168,26 @@ class SuiteSpec:
 
     @property
     def heading(self) -> str:
-        """The paper's number and title; without a number the title alone."""
+        """The paper's number and title, or only the title if there is no number."""
         return f"{self.kind} {self.number}: {self.title}" if self.number is not None else self.title
 
     @property
     def kind(self) -> str:
-        """What the paper calls it."""
+        """The word before its number, as in the paper."""
         return "Table"
 
     @property
     def panel_refs(self) -> list[str]:
-        """Ids of its panels."""
+        """The ids of its panels."""
         return []
 
     @property
     def method_refs(self) -> list[str]:
-        """Ids of its methods; of a figure, of its series."""
+        """The ids of its methods; for a figure, of its series."""
         return []
 
     def conditions(self) -> Iterator[tuple[str, When]]:
-        """Every `when` with its key."""
+        """Yield every `when` with its key."""
         yield from whens(where=self.where)
 
 
@@ -193,9 +196,9 @@ class TableSpec(SuiteSpec):
     """What all tables have in common.
 
     Args:
-        sign: printed between mean and deviation.
-        decimals: of differences to the paper's numbers.
-        entry: what the numbers of an entry are, instead of accuracies.
+        sign: text printed between mean and deviation.
+        decimals: number of decimals of differences to the paper's numbers.
+        entry: description of the numbers of an entry, if they are not accuracies.
         anomalies: notes on the paper's own numbers.
     """
 
@@ -210,22 +213,22 @@ class TableSpec(SuiteSpec):
 
     @property
     def column_refs(self) -> list[str]:
-        """Ids of the columns that claims may name."""
+        """The ids of the columns that claims may name."""
         return []
 
     @property
     def paper_columns(self) -> Words:
-        """Columns of the paper's CSV that name a line of it."""
+        """The columns of the paper's CSV that identify a line."""
         return ()
 
     def conditions(self) -> Iterator[tuple[str, When]]:
-        """Every `when` with its key."""
+        """Yield every `when` with its key."""
         yield from super().conditions()
         yield from whens(notes=self.notes, anomalies=self.anomalies, claims=self.claims)
 
 
 def whens(**parts: tuple[Any, ...]) -> Iterator[tuple[str, When]]:
-    """The conditions of lists of items that have a `when`."""
+    """Yield the `when` of every item of the given lists with its key."""
     for name, items in parts.items():
         for i, item in enumerate(items):
             yield f"{name}.{i}.when", item.when

@@ -1,4 +1,7 @@
-"""Layouts of tables whose entries name their line of the paper's CSV in the YAML (`paper_line`): matrix and blocks."""
+"""Schema of the matrix and blocks layouts.
+
+Their YAML names the line of each entry in the paper's CSV (`paper_line`).
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +14,7 @@ from runner.suites.schema import Item, Part, TableSpec, TableVariant, When, Word
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixPanel(Item):
-    """A data set, with what names its lines in the paper's CSV: column -> text."""
+    """A data set. `paper`: the names of its lines in the paper's CSV, column -> text."""
 
     overrides: Words
     paper: dict[str, str]
@@ -21,7 +24,7 @@ class MatrixPanel(Item):
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixMethod(Item):
-    """A method, with what names its lines in the paper's CSV."""
+    """A method. `paper`: the names of its lines in the paper's CSV, column -> text."""
 
     overrides: Words
     paper: dict[str, str] = field(default_factory=dict)
@@ -29,7 +32,7 @@ class MatrixMethod(Item):
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixColumn(Item):
-    """A value of an option, with what names its lines in the paper's CSV."""
+    """A value of an option. `paper`: the names of its lines in the paper's CSV, column -> text."""
 
     overrides: Words
     paper: dict[str, str]
@@ -44,16 +47,16 @@ class MatrixVariant(TableVariant):
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixTable(TableSpec):
-    """Layout `matrix`: a row for each method on each data set, a column for each value of an option.
+    """Layout `matrix`: one row per method and data set, one column per value of an option.
 
     Args:
-        row: label of a row, with {method} and {dataset}.
-        stub: head of the labels.
-        over: a header line above: over the labels and over the columns.
-        paper_line: columns of the paper's CSV that name a line of it.
-        paper_networks: printed name of a network -> its name in the paper's CSV, if another.
+        row: template of a row's label, with {method} and {dataset}.
+        stub: the head of the labels.
+        over: a further header line on top: its text over the labels and over the columns.
+        paper_line: the columns of the paper's CSV that identify a line.
+        paper_networks: printed name of a network -> its name in the paper's CSV, if different.
         parts: numbers side by side in an entry, instead of the accuracy.
-        paper_number: column of the paper's CSV with the number beside `parts`.
+        paper_number: the column of the paper's CSV with the number beside `parts`.
     """
 
     adds_rules: ClassVar[bool] = True
@@ -71,26 +74,26 @@ class MatrixTable(TableSpec):
 
     @property
     def panel_refs(self) -> list[str]:
-        """Ids of the data sets."""
+        """The ids of the data sets."""
         return [panel.ref for panel in self.panels]
 
     @property
     def method_refs(self) -> list[str]:
-        """Ids of the methods."""
+        """The ids of the methods."""
         return [method.ref for method in self.methods]
 
     @property
     def column_refs(self) -> list[str]:
-        """Ids of the columns."""
+        """The ids of the columns."""
         return [column.ref for column in self.columns]
 
     @property
     def paper_columns(self) -> Words:
-        """Columns of the paper's CSV that name a line of it."""
+        """The columns of the paper's CSV that identify a line."""
         return self.paper_line
 
     def conditions(self) -> Iterator[tuple[str, When]]:
-        """Every `when` with its key."""
+        """Yield every `when` with its key."""
         yield from super().conditions()
         yield from whens(panels=self.panels)
 
@@ -100,7 +103,7 @@ class MatrixTable(TableSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """The rows once, with a network or a density of their own. `label`: printed above them."""
+    """One repetition of the rows with its own network or density. `label`: printed above it."""
 
     label: str = ""
     network: str | None = None
@@ -111,7 +114,11 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockColumn:
-    """A number of the runs at `density`, or of those of the row's first entry. `metric`: a name of runner/suites/metrics.py."""
+    """A column with a metric of the runs at `density`, or of the row's first entry.
+
+    Args:
+        metric: a name in runner/suites/metrics.py.
+    """
 
     label: str
     metric: str
@@ -123,10 +130,10 @@ class BlockRow(Item):
     """A method.
 
     Args:
-        label: may contain {network}.
-        name: tells apart rows with one label.
-        dense: nothing is pruned: one entry, without the block's overrides.
-        quoted: the paper took its numbers from elsewhere.
+        label: its printed name, which may contain {network}.
+        name: distinguishes rows with the same label.
+        dense: whether nothing is pruned; the row then has one entry, without the block's overrides.
+        quoted: whether the paper took its numbers from elsewhere.
     """
 
     overrides: Words
@@ -137,17 +144,17 @@ class BlockRow(Item):
     when: When = field(default_factory=dict)
 
     def ref_on(self, network: str) -> str:
-        """Its id in a block of that network; without one of its own, label and name."""
+        """The id in a block with that network; by default label and name."""
         return self.id or ", ".join(filter(None, (self.label.format(network=network), self.name)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlocksTable(TableSpec):
-    """Layout of the jackpots paper: the rows come again in each block.
+    """Layout `blocks`, of the jackpots paper: the rows are repeated in each block.
 
     Args:
-        stub: head of the labels.
-        paper_line: columns of the paper's CSV that name a line of it.
+        stub: the head of the labels.
+        paper_line: the columns of the paper's CSV that identify a line.
     """
 
     adds_rules: ClassVar[bool] = True
@@ -159,20 +166,20 @@ class BlocksTable(TableSpec):
 
     @property
     def panel_refs(self) -> list[str]:
-        """Labels of the blocks."""
+        """The labels of the blocks."""
         return [block.label for block in self.blocks if block.label]
 
     @property
     def method_refs(self) -> list[str]:
-        """Ids of the rows on every network."""
+        """The ids of the rows on every network."""
         return list(dict.fromkeys(row.ref_on(network) for row in self.rows for network in self.networks))
 
     @property
     def paper_columns(self) -> Words:
-        """Columns of the paper's CSV that name a line of it."""
+        """The columns of the paper's CSV that identify a line."""
         return self.paper_line
 
     def conditions(self) -> Iterator[tuple[str, When]]:
-        """Every `when` with its key."""
+        """Yield every `when` with its key."""
         yield from super().conditions()
         yield from whens(rows=self.rows)

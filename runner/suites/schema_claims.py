@@ -1,4 +1,7 @@
-"""Claims of a figure as frozen dataclasses: predictions about its series. runner/figures/claims.py judges them."""
+"""Schema of a figure's claims, which are predictions about its series.
+
+runner/figures/claims.py judges them.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -10,7 +13,7 @@ from runner.errors import ConfigError, nearest
 
 @dataclass(frozen=True, kw_only=True)
 class FigureClaim:
-    """A prediction about a series. Each kind is a class, by the key that only it has."""
+    """A prediction about a series. Each kind is a class and has one key that no other kind has."""
 
     claim: str
     panel: str
@@ -18,7 +21,7 @@ class FigureClaim:
 
     @classmethod
     def from_plain(cls, value: Any, key: str) -> "FigureClaim":
-        """The claim of the kind that its keys ask for."""
+        """Build the kind of claim that has the keys of `value`."""
         if not isinstance(value, dict):
             raise ConfigError(f"{key}={excerpt(value)} must be a mapping")
         kinds = [kind for name, kind in CLAIMS.items() if name in value]
@@ -31,7 +34,7 @@ class FigureClaim:
 
 @dataclass(frozen=True, kw_only=True)
 class Slope:
-    """What a slope must be: above, below or between two numbers."""
+    """The range of a slope: above, below or between two numbers."""
 
     above: float = -float("inf")
     below: float = float("inf")
@@ -39,13 +42,13 @@ class Slope:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Its least and its largest value."""
+        """The lower and the upper end of the range."""
         return self.between or (self.above, self.below)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlopeClaim(FigureClaim):
-    """The slope of its fitted line, and the least R2 of that line."""
+    """The slope of the series' fitted line is in a range, and the line's R2 is at least `r2`."""
 
     slope: Slope
     r2: float = 0.0
@@ -53,28 +56,28 @@ class SlopeClaim(FigureClaim):
 
 @dataclass(frozen=True, kw_only=True)
 class BelowClaim(FigureClaim):
-    """Its y is below that of another series of the panel at every point that both have."""
+    """The series' y is below that of another series of the panel at every point that both have."""
 
     below: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class LowestClaim(FigureClaim):
-    """Its y is least at an x in that range."""
+    """The series' y is least at an x in this range."""
 
     lowest: tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class HighestClaim(FigureClaim):
-    """Its y is greatest at an x in that range."""
+    """The series' y is greatest at an x in this range."""
 
     highest: tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportClaim(FigureClaim):
-    """What its run reports itself: NAME_measured, NAME_low, NAME_high and NAME_holds (1 or 0)."""
+    """A verdict in the run's report: NAME_measured, NAME_low, NAME_high and NAME_holds (1 or 0)."""
 
     reads: str
 

@@ -1,8 +1,8 @@
-"""What the YAML of a figure may say, as frozen dataclasses. runner/figures/series.py turns the runs behind a series into points.
+"""Schema of figures. runner/figures/series.py turns the runs of a series into points.
 
-A series has overrides, which make its runs, and a kind (`draw`), which says what is read of them. What is read: a field of the record, of its report, or a
-list of series.json; `history.KEY` is the list of KEY over the epochs of the run's last training (metrics.jsonl): epoch, lr, train_loss, test_loss, accuracy,
-val_accuracy.
+A series has overrides for its runs and a kind (`draw`), which defines what is read: fields of the
+record or of its report, or lists of series.json. `history.KEY` is the list of KEY (epoch, lr,
+train_loss, test_loss, accuracy, val_accuracy) over the run's last training (metrics.jsonl).
 """
 
 from collections.abc import Mapping
@@ -24,14 +24,15 @@ LineStyle = Literal["solid", "dashed", "dotted", "dashdot"]
 class Points:
     """The points of a series: name -> overrides.
 
-    In YAML `{KEY: [VALUE, ...]}`, of several keys a grid; or `{WORDS: {VALUE: [overrides], ...}}` for what is no key: the words name the points.
+    In YAML `{KEY: [VALUE, ...]}`, where several keys form a grid; or `{WORDS: {VALUE: [overrides],
+    ...}}` for points with arbitrary overrides, named WORDS=VALUE.
     """
 
     overrides: Mapping[str, Words]
 
     @classmethod
     def from_plain(cls, value: Any, key: str) -> "Points":
-        """Of one of the two forms."""
+        """Build points from either form."""
         if not isinstance(value, dict) or not value:
             raise ConfigError(f"{key}={excerpt(value)} must be a mapping: {{KEY: [VALUE, ...]}} or {{WORDS: {{VALUE: [overrides]}}}}")
         if len(value) == 1 and isinstance(first := next(iter(value.values())), dict):
@@ -44,7 +45,7 @@ class Points:
         return cls({" ".join(words): words for words in grid})
 
 
-ONE_POINT = Points({"=": ()})  # of a series without points: made by its own overrides
+ONE_POINT = Points({"=": ()})  # for a series without points
 
 
 # --- axes
@@ -55,10 +56,10 @@ class Axis:
     """An axis of a panel.
 
     Args:
-        key: what stands along it, of the record; without one the value in the point's name.
-        power, times: (key)^power times `times`.
-        linthresh: of a symlog scale, where its linear part ends.
-        range: its ends.
+        key: field of the record along the axis; by default the value in the point's name.
+        power, times: the coordinate is `times` * key^power.
+        linthresh: end of the linear part of a symlog scale.
+        range: lower and upper end.
     """
 
     label: str
@@ -72,7 +73,7 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class AxisMark:
-    """A thin vertical line that belongs to no run."""
+    """A thin vertical line at a fixed position."""
 
     at: float
     label: str
@@ -90,11 +91,11 @@ class XAxis(Axis):
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesSpec(Item):
-    """A series of a panel. Each kind is a class, by its `draw`, with what it reads of the runs.
+    """A series of a panel. Each kind (`draw`) is a class with the keys that it reads from runs.
 
     Args:
-        points: its own, instead of those of its panel.
-        colour: number of its colour; without one its place in the panel.
+        points: points that replace those of the panel.
+        colour: number of its colour; by default its position in the panel.
     """
 
     overrides: Words
@@ -105,7 +106,7 @@ class SeriesSpec(Item):
 
     @classmethod
     def from_plain(cls, value: Any, key: str) -> "SeriesSpec":
-        """The series of the kind that its `draw` names."""
+        """Build the kind of series that `draw` names."""
         kind = value.get("draw", "curve") if isinstance(value, dict) else ""
         if kind not in KINDS:
             raise ConfigError(one_of(f"{key}.draw", kind, KINDS) if kind else f"{key}={excerpt(value)} must be a mapping")
@@ -113,24 +114,24 @@ class SeriesSpec(Item):
 
     @property
     def reads(self) -> Words:
-        """Keys of lists that a run may lack: its x and y."""
+        """The keys of x and y that a run may lack."""
         return ()
 
     @property
     def fitted(self) -> Fit | None:
-        """The line that is drawn through its points."""
+        """The kind of line that is fitted to its points."""
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurveSpec(SeriesSpec):
-    """A point for each of its points: a number of each run, mean and deviation over seeds.
+    """One number per run; each point is drawn as mean and deviation over seeds.
 
     Args:
-        y: what is read; `accuracy` is the one that `table.metric` chooses.
-        item: which number, of a list.
-        spread: of one run, the deviation over its own trials.
-        fit: a least-squares line, drawn and named with its R2; `power`: of the logarithms.
+        y: the key that is read; `accuracy` is the accuracy that `table.metric` chooses.
+        item: index of the number, if the key is a list.
+        spread: key of the deviation over the trials of a single run.
+        fit: least-squares line, with R2 in the legend; `power` fits the logarithms.
     """
 
     y: str
@@ -140,23 +141,23 @@ class CurveSpec(SeriesSpec):
 
     @property
     def reads(self) -> Words:
-        """Its y."""
+        """The key of y."""
         return (self.y,)
 
     @property
     def fitted(self) -> Fit | None:
-        """What `fit` says."""
+        """The kind of line in `fit`."""
         return self.fit
 
 
 @dataclass(frozen=True, kw_only=True)
 class BarsSpec(CurveSpec):
-    """The same side by side, named by the point."""
+    """The same numbers as bars side by side, labelled by the point."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TraceSpec(SeriesSpec):
-    """Arrays of one run: x and y are lists."""
+    """A curve over lists of a run: x and y are keys of lists."""
 
     x: str
     y: str
@@ -164,31 +165,31 @@ class TraceSpec(SeriesSpec):
 
     @property
     def reads(self) -> Words:
-        """Its x and y."""
+        """The keys of x and y."""
         return self.x, self.y
 
     @property
     def fitted(self) -> Fit | None:
-        """What `fit` says."""
+        """The kind of line in `fit`."""
         return self.fit
 
 
 @dataclass(frozen=True, kw_only=True)
 class HistogramSpec(SeriesSpec):
-    """x: edges (n + 1), y: heights (n), both lists."""
+    """A histogram; x is the key of the n + 1 edges, y of the n heights."""
 
     x: str
     y: str
 
     @property
     def reads(self) -> Words:
-        """Its x and y."""
+        """The keys of x and y."""
         return self.x, self.y
 
 
 @dataclass(frozen=True, kw_only=True)
 class MarkSpec(SeriesSpec):
-    """A vertical line at x, times `times` plus `plus`. `item`: which number, of a list."""
+    """A vertical line at `times` * x + `plus`. `item`: index of the number, if x is a list."""
 
     x: str
     item: int | None = None
@@ -197,7 +198,7 @@ class MarkSpec(SeriesSpec):
 
     @property
     def reads(self) -> Words:
-        """Its x."""
+        """The key of x."""
         return (self.x,)
 
 
@@ -210,14 +211,14 @@ class HeatSpec(SeriesSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class BoundarySpec(SeriesSpec):
-    """Of such cells: for each x, the y where `value` passes one half. Its line is linear unless `fit` says otherwise."""
+    """The boundary in a phase diagram: for each x, the y at which `value` passes one half."""
 
     value: str
     fit: Fit = "linear"
 
     @property
     def fitted(self) -> Fit | None:
-        """What `fit` says."""
+        """The kind of line in `fit`."""
         return self.fit
 
 
@@ -234,7 +235,7 @@ KINDS: Mapping[str, type[SeriesSpec]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class FigurePanel(Item):
-    """Axes and what is drawn into them. `networks`: printed names of those that it shows; all without it."""
+    """Axes and their series. `networks`: printed names of the networks shown; by default all."""
 
     x: XAxis
     y: Axis
@@ -244,15 +245,15 @@ class FigurePanel(Item):
     points: Points | None = None
 
     def networks_of(self, networks: Mapping[str, str]) -> dict[str, str]:
-        """Those of the figure's networks that it shows."""
+        """The networks of the figure that the panel shows."""
         return {name: model for name, model in networks.items() if self.networks is None or name in self.networks}
 
     def points_of(self, series: SeriesSpec) -> Mapping[str, Words]:
-        """The points of one of its series: name -> overrides."""
+        """The points of one of the panel's series: name -> overrides."""
         return (series.points or self.points or ONE_POINT).overrides
 
     def names(self, networks: Mapping[str, str]) -> list[tuple[SeriesSpec, str, str]]:
-        """Its series on each network that it shows, with that network and what is added to label and id where there are several."""
+        """Triples (series, network, suffix of label and id); no suffix if one network is shown."""
         shown = self.networks_of(networks)
         return [(series, name, f", {name}" if len(shown) > 1 else "") for series in self.series for name in shown]
 
@@ -270,7 +271,7 @@ class FigureVariant(Variant):
 
 @dataclass(frozen=True, kw_only=True)
 class FigureSpec(SuiteSpec):
-    """A figure. `what`: what the paper calls it."""
+    """A figure. `what`: the word before its number, as in the paper."""
 
     drawn: ClassVar[bool] = True
     panels: tuple[FigurePanel, ...]
@@ -281,15 +282,15 @@ class FigureSpec(SuiteSpec):
 
     @property
     def kind(self) -> str:
-        """What the paper calls it."""
+        """The word before its number, as in the paper."""
         return self.what
 
     @property
     def panel_refs(self) -> list[str]:
-        """Ids of the panels."""
+        """The ids of the panels."""
         return [panel.ref for panel in self.panels]
 
     @property
     def method_refs(self) -> list[str]:
-        """Ids of the series."""
+        """The ids of the series."""
         return [series.ref for panel in self.panels for series in panel.series]

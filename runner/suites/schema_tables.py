@@ -1,4 +1,7 @@
-"""Layouts of tables as frozen dataclasses, each with the keys of that layout alone; matrix and blocks are in schema_blocks.py. layouts.py lays them out."""
+"""Schema of the table layouts, each with the keys that only it has.
+
+The matrix and blocks layouts are in schema_blocks.py. layouts.py lays out the tables.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +16,7 @@ AxisName = Literal["network", "density", "method"]
 
 @dataclass(frozen=True, kw_only=True)
 class Row(Item):
-    """A method. `density`: one for each network of the table; none for a method that takes none."""
+    """A method. `density`: one per network of the table; empty for a method without a density."""
 
     overrides: Words
     density: tuple[float, ...] = ()
@@ -21,10 +24,10 @@ class Row(Item):
 
 @dataclass(frozen=True, kw_only=True)
 class NetworksTable(TableSpec):
-    """Layout of the IMC paper: a row for each method, several metrics for each network.
+    """Layout `networks`, of the IMC paper: one row per method, several metrics per network.
 
     Args:
-        metrics: names of runner/suites/metrics.py.
+        metrics: names in runner/suites/metrics.py.
         best_of: id of a row -> densities, of which the best is printed.
     """
 
@@ -35,12 +38,12 @@ class NetworksTable(TableSpec):
 
     @property
     def method_refs(self) -> list[str]:
-        """Ids of the rows."""
+        """The ids of the rows."""
         return [row.ref for row in self.rows]
 
     @property
     def paper_columns(self) -> Words:
-        """Method and network."""
+        """The columns of the paper's CSV that identify a line: method and network."""
         return "method", "architecture"
 
 
@@ -57,7 +60,7 @@ class GridPanel(Item):
 
 @dataclass(frozen=True, kw_only=True)
 class GridMethod(Item):
-    """A method. `paper`: method and variant in the paper's CSV; without it the label, and none."""
+    """A method. `paper`: method and variant in the paper's CSV; by default label and no variant."""
 
     overrides: Words
     paper: tuple[str, str] | None = None
@@ -73,7 +76,11 @@ class GridVariant(TableVariant):
 
 @dataclass(frozen=True, kw_only=True)
 class GridTable(TableSpec):
-    """Layout of the sketching paper: panels one below the other; networks, densities and methods along `rows` and `columns`."""
+    """Layout `grid`, of the sketching paper: panels one below the other.
+
+    Args:
+        rows, columns: the axes along each side. Network, density and method each appear once.
+    """
 
     adds_rules: ClassVar[bool] = True
     panels: tuple[GridPanel, ...]
@@ -84,27 +91,27 @@ class GridTable(TableSpec):
     elsewhere: Mapping[str, GridVariant] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse axes that are missing or there twice."""
+        """Raise ValueError for missing or duplicate axes."""
         if sorted((*self.rows, *self.columns)) != ["density", "method", "network"]:
             raise ValueError(f"rows={list(self.rows)} and columns={list(self.columns)} must be network, density and method, each once")
 
     @property
     def panel_refs(self) -> list[str]:
-        """Ids of the data sets."""
+        """The ids of the data sets."""
         return [panel.ref for panel in self.panels]
 
     @property
     def method_refs(self) -> list[str]:
-        """Ids of the methods."""
+        """The ids of the methods."""
         return [method.ref for method in self.methods]
 
     @property
     def paper_columns(self) -> Words:
-        """Columns of the paper's CSV that name a line of it."""
+        """The columns of the paper's CSV that identify a line."""
         return "dataset", "architecture", "method", "variant", "density"
 
     def conditions(self) -> Iterator[tuple[str, When]]:
-        """Every `when` with its key."""
+        """Yield every `when` with its key."""
         yield from super().conditions()
         yield from whens(methods=self.methods)
 
@@ -114,7 +121,12 @@ class GridTable(TableSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class SettingRow(Item):
-    """A hyper-parameter. `reads`: its key in the configuration; `under`: overrides, under each of which it is read."""
+    """A hyper-parameter.
+
+    Args:
+        reads: its key in the configuration.
+        under: sets of overrides; the value is read once under each set.
+    """
 
     reads: str
     under: tuple[Words, ...] = ((),)
@@ -123,17 +135,17 @@ class SettingRow(Item):
 
 @dataclass(frozen=True, kw_only=True)
 class SettingsTable(TableSpec):
-    """Layout `settings`: a line for each hyper-parameter, in groups; nothing is run."""
+    """Layout `settings`: one line per hyper-parameter, in groups; nothing is run."""
 
     groups: tuple[tuple[SettingRow, ...], ...]
 
     @property
     def paper_columns(self) -> Words:
-        """Columns of the paper's CSV that name a line of it."""
+        """The columns of the paper's CSV that identify a line."""
         return ("parameter",)
 
     def conditions(self) -> Iterator[tuple[str, When]]:
-        """Every `when` with its key."""
+        """Yield every `when` with its key."""
         yield from super().conditions()
         for i, group in enumerate(self.groups):
             yield from ((f"groups.{i}.{key}", when) for key, when in whens(rows=group))

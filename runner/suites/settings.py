@@ -1,4 +1,7 @@
-"""Hyper-parameters of a configuration as a paper's table prints them: read from what Hydra composes, so that nothing printed can differ from what would run."""
+"""Format hyper-parameters of a configuration as a paper's table prints them.
+
+They are read from the composed configuration, so printed values equal those of a run.
+"""
 
 from typing import Any
 
@@ -10,13 +13,15 @@ from runner.errors import ConfigError
 
 
 def read_setting(key: str, words: list[str], composer: Composer) -> str:
-    """The value at `key` (as in `method.lipschitz.p`), or for the key `images` how many are trained and tested on.
+    """Return the value at `key`, e.g. `method.lipschitz.p`.
+
+    The key `images` gives the numbers of training and test images.
 
     Args:
-        words: the overrides in force.
+        words: the overrides of the configuration.
 
     Raises:
-        ConfigError: no such key, or no such configuration.
+        ConfigError: an unknown key, or an invalid configuration.
     """
     plain = composer.plain(words)
     if key == "images":
@@ -32,5 +37,5 @@ def read_setting(key: str, words: list[str], composer: Composer) -> str:
 
 
 def _thousands(count: int) -> str:
-    """50000 as 50K; what is no whole number of thousands in full."""
+    """Format 50000 as 50K; a number that is not a multiple of 1000 is written in full."""
     return f"{count // 1000}K" if count >= 1000 and count % 1000 == 0 else f"{count:,}"

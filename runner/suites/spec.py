@@ -1,4 +1,7 @@
-"""The door: the YAML of tables and figures is read here, checked, and becomes what runner/suites/schema.py says. Nothing here composes."""
+"""Read and check the YAML of tables and figures, and build the specs of runner/suites/schema.py.
+
+Nothing is composed here.
+"""
 
 from collections.abc import Mapping
 from functools import cache
@@ -27,28 +30,30 @@ LAYOUTS: Mapping[str, type[SuiteSpec]] = {
 
 
 def table_names() -> list[str]:
-    """Tables that have a configuration."""
+    """The tables that have a configuration, sorted."""
     return sorted(path.stem for path in (CONF / "table").glob("*.yaml"))
 
 
 def figure_names() -> list[str]:
-    """Figures that have a configuration."""
+    """The figures that have a configuration, sorted."""
     return sorted(path.stem for path in (CONF / "figure").glob("*.yaml"))
 
 
 def variants_of(stem: str) -> list[str]:
-    """Data sets on which there is a variant of a table or figure."""
+    """The data sets for which a table or figure has a variant."""
     return list(read_spec(stem).elsewhere)
 
 
 def read_spec(stem: str) -> SuiteSpec:
-    """A table's or figure's YAML.
+    """Read the YAML of a table or figure.
 
-    `like` names others of which it is a variant: what it does not say is theirs, of several the last one's. `row_densities` are those of the rows of another
-    table: by the row's id, `others` for the rest of the rows that have any.
+    `like` names other files as a base: missing keys are taken from them, and the last one takes
+    precedence. `row_densities` sets the densities of rows by id; `others` is for the remaining
+    rows that have densities.
 
     Raises:
-        ConfigError: every mistake in the file, or in one that it is like: unknown and missing keys, wrong types, references to what there is not.
+        ConfigError: every mistake in the file or in one named by `like`: unknown and missing keys,
+            wrong types, unknown references.
     """
     return _read(CONF, stem)
 
@@ -65,11 +70,11 @@ def _path(conf: Path, stem: str) -> Path:
 
 
 def parse(own: dict[str, Any], file: str, conf: Path | None = None) -> SuiteSpec:
-    """A table or figure from the plain dicts of its file.
+    """Build a table or figure from the plain dicts of its file.
 
     Args:
-        file: its name for messages.
-        conf: where those are that it is like.
+        file: the file name for messages.
+        conf: the folder of the files that `like` names; by default CONF.
 
     Raises:
         ConfigError: as `read_spec`.
@@ -80,7 +85,7 @@ def parse(own: dict[str, Any], file: str, conf: Path | None = None) -> SuiteSpec
     except ConfigError as error:
         raise _in(file, error) from None
     for name in above:
-        _read(conf, name)  # its mistakes are told under its own name
+        _read(conf, name)  # reports mistakes under the name of that file
     try:
         return _build(merge(own, conf))
     except ConfigError as error:
@@ -88,7 +93,7 @@ def parse(own: dict[str, Any], file: str, conf: Path | None = None) -> SuiteSpec
 
 
 def _build(plain: dict[str, Any]) -> SuiteSpec:
-    """A spec from plain dicts that have everything."""
+    """Build a spec from complete plain dicts."""
     layout: Any = plain.get("layout")
     if layout not in LAYOUTS:
         raise ConfigError(one_of("layout", layout, LAYOUTS))
@@ -106,17 +111,17 @@ def _in(file: str, error: ConfigError) -> ConfigError:
 
 
 def plain_of(conf: Path, stem: str) -> dict[str, Any]:
-    """A file as plain dicts, alone; shared by all that read it: look, do not change."""
+    """The plain dicts of one file. The result is cached and must not be modified."""
     return _load(_path(conf, stem))
 
 
 def merged(conf: Path, stem: str) -> dict[str, Any]:
-    """A file as plain dicts, over those that it is like."""
+    """The plain dicts of a file, merged over the files that `like` names."""
     return merge(plain_of(conf, stem), conf)
 
 
 def merge(own: dict[str, Any], conf: Path) -> dict[str, Any]:
-    """What a file says, over those that it is like.
+    """Merge the plain dicts of a file over the files that `like` names.
 
     Raises:
         ConfigError: a mistake in `like` or `row_densities`.
@@ -129,7 +134,7 @@ def merge(own: dict[str, Any], conf: Path) -> dict[str, Any]:
 
 
 def _above(own: dict[str, Any], conf: Path) -> tuple[str, ...]:
-    """The tables that one is like, the last of which wins."""
+    """The names in `like`; the last one takes precedence."""
     given = own.get("like", ())
     found: tuple[str, ...] = coerce((given,) if isinstance(given, str) else given, tuple[str, ...], "like")
     names = sorted(path.stem for kind in ("table", "figure") for path in (conf / kind).glob("*.yaml"))
@@ -139,7 +144,7 @@ def _above(own: dict[str, Any], conf: Path) -> tuple[str, ...]:
 
 
 def _with_densities(rows: list[dict[str, Any]], plain: Any) -> list[dict[str, Any]]:
-    """The rows with the densities of `row_densities`."""
+    """Return the rows with the densities of `row_densities`."""
     given = coerce(plain, dict[str, tuple[float, ...]], "row_densities")
     pruned = [row.get("id") or row["label"] for row in rows if "density" in row]
     for name in given:
@@ -152,6 +157,6 @@ def _with_densities(rows: list[dict[str, Any]], plain: Any) -> list[dict[str, An
 
 @cache
 def _load(path: Path) -> dict[str, Any]:
-    """A file as plain dicts, shared by all that read it: look, do not change."""
+    """The plain dicts of a file. The result is cached and must not be modified."""
     plain: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(path), resolve=True)  # type: ignore[assignment]
     return plain

@@ -1,4 +1,4 @@
-"""What stands above a table or figure: the paper's title, how our setting differs from the paper's, and where the records come from."""
+"""Titles of tables and figures, differences to the paper's setting, and origins of the records."""
 
 import json
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from typing import Any
 from runner.suites.expand import Suite
 from runner.suites.rules import applies
 
-# Settings that a page tells in words where they matter, or that are the machine's.
+# Settings that the page describes in words where they matter, or that depend on the machine.
 TOLD = ("dataset", "dataset.size", "train.scale", "train_fraction", "train.precision", "train.test_every", "logger")
 
 
 def title(suite: Suite) -> str:
-    """The paper's title, and what differs from its setting."""
+    """Return the paper's title with the differences to the paper's setting."""
     original, runs = suite.original, [job.run for job in suite.jobs]
     notes = []
     if suite.variant and not any(word in original.overrides for word in {f"dataset={run.dataset.name}" for run in runs}):
@@ -32,19 +32,19 @@ def title(suite: Suite) -> str:
 
 
 def _nets(suite: Suite) -> str:
-    """How its networks differ from the paper's."""
+    """Describe how the networks differ from the paper's."""
     if suite.drawn:
         return ", ".join(suite.networks)
     return suite.original.elsewhere[suite.variant].nets if suite.variant else "other nets"
 
 
 def _given(suite: Suite) -> list[str]:
-    """Settings from the command line that are part of what was run and that nothing else on the page tells."""
+    """The command-line settings that affect the runs and that nothing else on the page shows."""
     return [word for word in suite.given if (key := word.partition("=")[0]) not in TOLD and not key.startswith(("env.", "hydra"))]
 
 
 def _padding(suite: Suite) -> list[str]:
-    """Which networks see images on a larger black border, unless all see the data set's own."""
+    """Describe which networks use images padded with black; empty if none does."""
     sizes: dict[int, list[str]] = {}
     for cell in suite.cells.values():
         for job in cell.jobs[:1]:
@@ -54,7 +54,7 @@ def _padding(suite: Suite) -> list[str]:
 
 
 def origins(records: list[dict[str, Any]]) -> list[str]:
-    """Where the records come from: device, code, precision, and whether they mix several."""
+    """Describe the devices, code versions and precision of the records, and any mixture of them."""
     lines = []
     sources: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
         ("device", lambda r: f"{r['provenance']['device_name']}, {r['provenance']['threads']} thread(s)"),
@@ -62,7 +62,7 @@ def origins(records: list[dict[str, Any]]) -> list[str]:
         ("precision", lambda r: r["provenance"]["precision"]),
     ]
     for what, of in sources:
-        if what == "NUMERICS":  # kinds differ between methods; only one kind with two numbers is a mixture
+        if what == "NUMERICS":  # two numbers of one kind are a mixture
             kinds: dict[str, set[int]] = {}
             for record in records:
                 for kind, number in record["provenance"]["numerics"].items():

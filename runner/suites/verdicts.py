@@ -1,4 +1,4 @@
-"""Verdicts on the claims of a table or figure, as lines of a small table and as files."""
+"""Verdicts on the claims of a table or figure: lines of a small table, and files."""
 
 import csv
 import io
@@ -13,12 +13,12 @@ from runner.files import atomically
 COLUMNS = ("claim", "what was measured", "95 % confidence interval", "holds")
 HOLDS, FAILS, OPEN, UNKNOWN = "holds", "does not hold", "open", "not run"
 
-WIDTH = 70  # letters of a claim's line in the table
+WIDTH = 70  # characters per line of a claim in the table
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A line of the table."""
+    """A line of the table of verdicts."""
 
     claim: str
     measured: str = "–"
@@ -27,17 +27,17 @@ class Verdict:
 
     @property
     def row(self) -> tuple[str, str, str, str]:
-        """As COLUMNS."""
+        """The cells in the order of COLUMNS."""
         return self.claim, self.measured, self.interval, self.holds
 
 
 def as_table(lines: Sequence[Verdict]) -> str:
-    """For a terminal."""
+    """Format the verdicts for a terminal."""
     return tabulate([line.row for line in lines], headers=COLUMNS, maxcolwidths=[WIDTH, None, None, None])
 
 
 def write_claims(lines: Sequence[Verdict], folder: Path, name: str) -> None:
-    """<name>.claims.{txt,md,csv} in `folder`."""
+    """Write the verdicts to <name>.claims.{txt,md,csv} in `folder`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([COLUMNS, *(line.row for line in lines)])

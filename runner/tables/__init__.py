@@ -1,1 +1,1 @@
-"""From records to tables: entries, metrics, and the pages in five formats."""
+"""Tables from records: entries, verdicts on claims, and pages in five formats."""

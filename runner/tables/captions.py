@@ -1,4 +1,4 @@
-"""What stands above and below a printed table: the paper's title and how its setting differs from ours, notes, what methods found."""
+"""The text below a printed table: the caption, notes, and findings of the methods."""
 
 from itertools import product
 from typing import Any
@@ -18,7 +18,7 @@ QUOTED = "{}: as quoted by the paper from others' work, on nets and recipes that
 
 
 def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
-    """What a reader has to know: what the numbers are, seeds, devices, mixed code, missing rows."""
+    """Return the caption: meaning of the numbers, seeds, devices, mixed code, missing rows."""
     records = [record for entry in found.values() for record in entry.records]
     asked = {len(jobs) for entry in found.values() for jobs in entry.cell.candidates}
     lines = [_entry_line(suite, "/".join(map(str, sorted(asked)))), *_seldom_tested(suite), *_notes(suite), *origins(records)]
@@ -34,7 +34,7 @@ def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
 
 
 def _entry_line(suite: Suite, seeds: str) -> str:
-    """What the numbers of an entry are: the YAML's `entry`, or accuracy."""
+    """Describe the numbers of an entry: the YAML's `entry`, or accuracy."""
     if entry := table_spec(suite).entry:
         return f"{entry}{f', means over n={seeds} seeds' if seeds else ''}."
     timed = "; runtime: seconds of all the method's stages, mean" if find_metric("runtime_s") in metrics(suite) else ""
@@ -45,7 +45,7 @@ def _entry_line(suite: Suite, seeds: str) -> str:
 
 
 def _seldom_tested(suite: Suite) -> list[str]:
-    """What a best epoch is the best of, unless every epoch was tested."""
+    """State among which epochs the best was chosen; empty if every epoch was tested."""
     every = sorted({stage.recipe.test_every for job in suite.jobs for stage in job.run.stages if stage.recipe} - {1})
     if suite.options["metric"] != "accuracy_best" or not every:
         return []
@@ -53,7 +53,10 @@ def _seldom_tested(suite: Suite) -> list[str]:
 
 
 def _notes(suite: Suite) -> list[str]:
-    """The notes of the table's YAML that hold for the panels, networks and options printed here, and whose numbers stand beside another data set's."""
+    """Return the notes for the panels, networks and options on this page.
+
+    These are notes of the table's YAML and, on another data set, the origin of the paper's numbers.
+    """
     spec = table_spec(suite)
     lines = [
         note.text
@@ -67,7 +70,7 @@ def _notes(suite: Suite) -> list[str]:
 
 
 def findings(suite: Suite, found: dict[Key, Entry]) -> list[str]:
-    """Lines of the appendix: what methods found by themselves, from the records' reports."""
+    """Return the lines of the appendix: values that methods found, from the records' reports."""
     lines = []
     if isinstance(suite.spec, NetworksTable):
         labels = {row.ref: row.label for row in suite.spec.rows}
@@ -79,7 +82,7 @@ def findings(suite: Suite, found: dict[Key, Entry]) -> list[str]:
 
 
 def _choice(key: Key, entry: Entry) -> str:
-    """What was tried for an entry, and what was chosen."""
+    """Describe the sparsities that were tried for an entry and the one that was chosen."""
     tried = ", ".join(f"{1 - density:.2f}: {MISSING if mean is None else f'{mean:.2f}'}" for density, mean in entry.tried.items())
     chosen = f"{1 - (entry.jobs[0].run.density or 1):.2f} chosen" if entry.jobs else "none chosen, no sparsity is done with all seeds"
     return f"{', '.join(key)}: {chosen} of {tried}"

@@ -1,12 +1,17 @@
-"""What the entries of a table say of each other: a paper's comparative claims, judged by our own records in pairs.
+"""Judge a paper's comparative claims about a table by pairs of our own records.
 
     claims:
-      - {claim: TEXT, entry: ID, above: ID or [ID, ...]}     a method or a column; `when` as for other parts of a YAML
+      - {claim: TEXT, entry: ID, above: ID or [ID, ...]}
 
-A pair is two runs of one seed in cells that differ by these ids alone. Each net of each panel has a line: the mean difference in points over its densities
-and seeds, its 95 % interval by Student's t over the pairs, and a verdict. The claim holds if the whole interval is above zero and fails if it is below; else
-the seeds cannot tell ("open"). Densities of one seed share their initial weights, so pairs are not quite independent: intervals are rather too short. Nor are
-they widened for the number of comparisons: of twenty between equals, one is expected to get a verdict.
+The ids are methods or columns; `when` is as in other parts of a YAML. A pair is two runs of one
+seed in cells that differ by these ids alone. Each network of each panel has a line: the mean
+difference in points over its densities and seeds, its 95 % interval by Student's t over the pairs,
+and a verdict. The claim holds if the whole interval is above zero and fails if it is below zero.
+Otherwise the verdict is "open".
+
+Runs of one seed at several densities share their initial weights. Pairs are therefore not fully
+independent, and intervals are somewhat too short. Intervals are not corrected for the number of
+comparisons: of twenty comparisons between equals, one is expected to get a verdict.
 """
 
 import statistics
@@ -20,19 +25,20 @@ from runner.suites.verdicts import FAILS, HOLDS, OPEN, Verdict
 from runner.tables.entries import Entry, table_spec
 
 AXES = ("method", "column")  # along which entries are compared
-EQUAL = 1e-9  # points; accuracies of few test images can differ equally in every pair, which is no estimate of how they spread
-APART = ("panel", "network")  # axes whose values have verdicts of their own
+# Points. Accuracies on few test images can differ equally in all pairs, which gives no spread.
+EQUAL = 1e-9
+APART = ("panel", "network")  # axes whose values have separate verdicts
 
 
 def compared(suite: Suite, found: dict[Key, Entry]) -> list[Verdict]:
-    """Every claim of a table on every rival and net, judged."""
+    """Judge every claim of a table for every rival and network."""
     claims = [claim for claim in table_spec(suite).claims if applies(claim.when, suite.options)]
     entries = list(found.values())
     return [verdict for claim in claims for rival in claim.above.ids for verdict in _against(claim.claim, claim.entry, rival, entries)]
 
 
 def _against(claim: str, ref: str, rival: str, entries: list[Entry]) -> list[Verdict]:
-    """A line for each net of each panel that has both."""
+    """Return a verdict for each network of each panel that has both entries."""
     pairs: dict[tuple[str, ...], list[float]] = {}
     names = {entry.cell.ids[axis]: entry.cell.labels[axis] for entry in entries for axis in AXES if axis in entry.cell.ids}
     for axis in AXES:
@@ -50,12 +56,12 @@ def _key(ids: dict[str, str]) -> tuple[tuple[str, str], ...]:
 
 
 def _named(where: tuple[str, ...], several: list[bool]) -> list[str]:
-    """Those of panel and network that tell lines apart."""
+    """The panel and network, if the lines differ in them."""
     return [name for name, tells in zip(where, several, strict=True) if tells]
 
 
 def _differences(entry: Entry, other: Entry) -> list[float]:
-    """Accuracy of `entry` minus that of `other`, in points, for every seed that both have."""
+    """The accuracy of `entry` minus that of `other` in points, for every seed that both have."""
     ours, theirs = (_by_seed(each) for each in (entry, other))
     return [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
 
@@ -79,4 +85,4 @@ def _judge(claim: str, differences: list[float]) -> Verdict:
 
 
 def _signed(points: float) -> str:
-    return f"{round(points, 2) + 0.0:+.2f}"  # adding zero, so that no rounding error prints -0.00
+    return f"{round(points, 2) + 0.0:+.2f}"  # adding zero turns -0.00 into 0.00

@@ -1,4 +1,4 @@
-"""Records to tables, in the papers' own layout: ours beside the paper's number. Nothing is run here, and no number is typed in."""
+"""Fill the entries of tables from records and the paper's CSV. Nothing is run here."""
 
 import statistics
 from dataclasses import dataclass, field, replace
@@ -13,21 +13,23 @@ from runner.suites.page import Key
 from runner.suites.papers import lines_of, papers_csv
 from runner.suites.schema import TableSpec
 
-SELECT = {"validation": "val_accuracy", "test": "accuracy"}  # table.select_on -> what the best candidate is chosen by
+# table.select_on -> the field of the record by which the best candidate is chosen.
+SELECT = {"validation": "val_accuracy", "test": "accuracy"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One network's part of a row: what is printed of it, and what it was chosen from.
+    """A cell with its records and the paper's line.
 
     Args:
-        jobs: one run a seed: the cell's only set, or the best of several.
-        records: of those that are done.
-        paper: the paper's line.
-        accuracy: which accuracy is printed, as `table.metric` chooses.
-        sign: between mean and deviation, as the paper prints it.
-        done: run id -> record, of all candidates.
-        tried: density asked -> the mean by which candidates were compared, None for one that is not done; empty where there was no choice.
+        jobs: one run per seed: the cell's only set, or the best of several.
+        records: the records of the finished runs among `jobs`.
+        paper: the line of the paper's CSV.
+        accuracy: the accuracy that `table.metric` chooses.
+        sign: the text that the paper prints between mean and deviation.
+        done: run id -> record, for all candidates.
+        tried: requested density -> the mean by which candidates were compared, or None for an
+            unfinished candidate; empty if there was no choice.
     """
 
     cell: Cell
@@ -40,11 +42,11 @@ class Entry:
     tried: dict[float, float | None] = field(default_factory=dict)
 
     def number(self, record: dict[str, Any], metric: Metric) -> float | None:
-        """A record's number for a metric of the page; `accuracy` is the one that was chosen."""
+        """Return a record's number for a metric; ACCURACY stands for the chosen accuracy."""
         return (self.accuracy if metric is ACCURACY else metric).value(record)
 
     def values(self, metric: Metric) -> list[float]:
-        """The metric of every record that has it."""
+        """Return the numbers of a metric from all records that have it."""
         found = [self.number(record, metric) for record in self.records]
         return [value for value in found if value is not None]
 
@@ -56,7 +58,7 @@ def metrics(suite: Suite) -> list[Metric]:
 
 
 def entries(suite: Suite, results_dir: Path) -> dict[Key, Entry]:
-    """Every entry of the table with the records that are there."""
+    """Return every entry of the table with the existing records."""
     printed = _paper_lines(suite)
     return {key: _entry(cell, printed.get(cell.paper, {}), suite, results_dir) for key, cell in suite.cells.items()}
 
@@ -65,7 +67,7 @@ def table_spec(suite: Suite) -> TableSpec:
     """The spec of a table.
 
     Raises:
-        TypeError: it is a figure.
+        TypeError: the suite is a figure.
     """
     if not isinstance(suite.spec, TableSpec):
         raise TypeError(f"{suite.name} is no table")
@@ -73,7 +75,11 @@ def table_spec(suite: Suite) -> TableSpec:
 
 
 def _entry(cell: Cell, paper: dict[str, str], suite: Suite, results_dir: Path) -> Entry:
-    """The cell's runs, or the best of its candidates: highest mean over all seeds, ties to the larger sparsity (design.md, section 6)."""
+    """Build the entry of a cell; of several candidates, the best is chosen.
+
+    The best candidate has the highest mean over all seeds; ties go to the larger sparsity
+    (design.md, section 6).
+    """
     done = {job.run_id: r for job in cell.jobs if (r := find_record(job.run_id, results_dir))}
     sets = [tuple(done[job.run_id] for job in jobs if job.run_id in done) for jobs in cell.candidates]
     whole = Entry(cell, cell.jobs, sets[0] if sets else (), paper, find_metric(suite.options["metric"]), table_spec(suite).sign, done)
@@ -90,13 +96,16 @@ def _entry(cell: Cell, paper: dict[str, str], suite: Suite, results_dir: Path) -
 
 
 def _mean_of(records: tuple[dict[str, Any], ...], key: str) -> float | None:
-    """Mean of a metric over records; None when one of them lacks it."""
+    """The mean of a metric over records; None if a record lacks it."""
     values = [record[key] for record in records]
     return statistics.fmean(values) if values and None not in values else None
 
 
 def _paper_lines(suite: Suite) -> dict[tuple[str, ...], dict[str, str]]:
-    """What names a line of the paper's table -> the line, numbers as printed; nothing for a table of ours, which has no number."""
+    """The lines of the paper's CSV by the names that identify them, with numbers as printed.
+
+    The result is empty for our own tables, which have no number.
+    """
     if suite.spec.number is None:
         return {}
     return {tuple(line[column] for column in suite.page.paper): line for line in lines_of(papers_csv(table_spec(suite)))}

@@ -1,4 +1,4 @@
-"""A table as text, Markdown, LaTeX, HTML and CSV, in the paper's layout: title, two header lines, rows in the paper's order."""
+"""Render tables as text, Markdown, LaTeX, HTML and CSV in the paper's layout."""
 
 import html
 import re
@@ -37,12 +37,12 @@ SIGNS = {
     ">": "$>$",
     "|": "$|$",
 }  # in LaTeX
-WRAP = 18  # characters of a column's head before a terminal breaks it
+WRAP = 18  # maximum characters per line of a column's head in a terminal
 Entries = dict[Key, Entry]
 
 
 def _rows(suite: Suite, found: Entries) -> list[list[str]]:
-    """The printed lines; a panel's head is a line with empty cells."""
+    """The printed lines; the head of a panel is a line with empty cells."""
     width = max(len(line.labels) + len(line.entries) for line in suite.page.lines)
     decimals = table_spec(suite).decimals
     rows = [[*line.labels, *(full(found[at[0]], at[1], decimals) if at else MISSING for at in line.entries)] for line in suite.page.lines]
@@ -50,18 +50,18 @@ def _rows(suite: Suite, found: Entries) -> list[list[str]]:
 
 
 def _ruled(suite: Suite, rows: Sequence[Any], rule: Any) -> list[Any]:
-    """The printed lines with a rule above every panel or group but the first."""
+    """Insert a rule above every panel or group except the first."""
     above = [rule if i and line.ruled else None for i, line in enumerate(suite.page.lines)]
     return [item for pair in zip(above, rows, strict=True) for item in pair if item is not None]
 
 
 def _heads(suite: Suite) -> list[list[str]]:
-    """The header lines; a text over several columns stands over the first of them."""
+    """The header lines; a text that spans several columns is in the first of them."""
     return [[text if i == 0 else "" for text, span in head for i in range(span)] for head in suite.page.heads]
 
 
 def as_text(suite: Suite, found: Entries) -> str:
-    """For a terminal."""
+    """Format the table for a terminal."""
     above = _heads(suite)
     heads = ["\n".join(texts) for texts in zip(*above, strict=True)] if len(above) > 1 else ["\n".join(wrap(text, WRAP)) for text in above[0]]
     body = tabulate(_ruled(suite, _rows(suite, found), SEPARATING_LINE), headers=heads, tablefmt="simple", disable_numparse=True)
@@ -70,7 +70,7 @@ def as_text(suite: Suite, found: Entries) -> str:
 
 
 def as_markdown(suite: Suite, found: Entries) -> str:
-    """A pipe table; Markdown has one header line, so a second one is the first row."""
+    """Format a pipe table; Markdown has one header line, so further ones become rows."""
     first, *others = _heads(suite)
     rows = [row if line.entries else [f"**{row[0]}**", *row[1:]] for line, row in zip(suite.page.lines, _rows(suite, found), strict=True)]
     body = tabulate([*([f"**{cell}**" for cell in head] for head in others), *rows], headers=first, tablefmt="pipe", disable_numparse=True)
@@ -79,7 +79,10 @@ def as_markdown(suite: Suite, found: Entries) -> str:
 
 
 def as_latex(suite: Suite, found: Entries) -> str:
-    """booktabs; needs \\usepackage{booktabs}. Text is escaped; ±, χ and the dash are LaTeX's own."""
+    """Format a LaTeX table, which needs \\usepackage{booktabs}.
+
+    Text is escaped, and the characters of SIGNS become LaTeX commands.
+    """
     labels, columns = suite.page.labels, len(_heads(suite)[0])
     body = [_tex_row(line, row) for line, row in zip(suite.page.lines, _rows(suite, found), strict=True)]
     lines = [
@@ -99,13 +102,13 @@ def as_latex(suite: Suite, found: Entries) -> str:
 
 
 def _tex_row(line: Line, row: list[str]) -> str:
-    """A printed line; a panel's head spans it."""
+    """Format a printed line; the head of a panel spans all columns."""
     cells = [_tex(cell) for cell in row] if line.entries else [f"\\multicolumn{{{len(row)}}}{{l}}{{{_tex(row[0])}}}"]
     return " & ".join(cells) + " \\\\"
 
 
 def _tex_head(head: tuple[tuple[str, int], ...]) -> list[str]:
-    """A header line, and rules under the texts that span several columns."""
+    """Format a header line, with rules under the texts that span several columns."""
     cells = [_tex(text) if span == 1 else f"\\multicolumn{{{span}}}{{c}}{{{_tex(text)}}}" for text, span in head]
     ends = list(accumulate(span for _, span in head))
     rules = "".join(f"\\cmidrule(lr){{{end - span + 1}-{end}}}" for (_, span), end in zip(head, ends, strict=True) if span > 1)
@@ -119,7 +122,7 @@ def _tex(text: str) -> str:
 
 
 def as_html(suite: Suite, found: Entries) -> str:
-    """A table element with two header rows, a heading above and the notes below."""
+    """Format a heading, a table element and the notes."""
     over = [[text for text, span in head for _ in range(span)] for head in suite.page.heads]
     columns = pd.MultiIndex.from_tuples(list(zip(*over, strict=True))) if len(over) > 1 else over[0]
     body = pd.DataFrame(_rows(suite, found), columns=columns).to_html(index=False, border=0)
@@ -128,7 +131,7 @@ def as_html(suite: Suite, found: Entries) -> str:
 
 
 def as_csv(suite: Suite, found: Entries) -> str:
-    """Long form: a line for every row, network and seed."""
+    """Format the long form: one line per row, network and seed."""
     return str(pd.DataFrame(long_form(suite, found)).to_csv(index=False))
 
 
@@ -140,7 +143,11 @@ def _write(path: Path, text: str) -> None:
 
 
 def write_table(suite: Suite, results_dir: Path) -> str:
-    """Write the table in every format, and the verdicts on its claims, to <results_dir>/tables; the text of both."""
+    """Write the table in every format and the verdicts on its claims to <results_dir>/tables.
+
+    Returns:
+        The text of the table and of the verdicts.
+    """
     found = entries(suite, results_dir)
     for ending, render in FORMATS.items():
         text = render(suite, found)
@@ -152,13 +159,16 @@ def write_table(suite: Suite, results_dir: Path) -> str:
 
 
 def long_form(suite: Suite, found: Entries) -> list[dict[str, Any]]:
-    """A line for every row, network and seed, measured or not, with the paper's numbers: for the CSV."""
+    """The lines of the CSV: one per row, network and seed, with the paper's numbers.
+
+    Unfinished runs have lines, too.
+    """
     further = [metric for metric in metrics(suite) if metric.csv and not metric.always]
     return [_csv_line(suite, key, entry, job, further) for key, entry in found.items() for job in entry.cell.jobs or (None,)]
 
 
 def _csv_line(suite: Suite, key: Key, entry: Entry, job: PlannedRun | None, further: list[Metric]) -> dict[str, Any]:
-    """The line of one run; of an entry without runs its only one."""
+    """The line of one run, or the only line of an entry without runs."""
     network = entry.cell.network
     record = entry.done.get(job.run_id, {}) if job else {}
     return {
@@ -179,7 +189,7 @@ def _csv_line(suite: Suite, key: Key, entry: Entry, job: PlannedRun | None, furt
 
 
 def _measured(suite: Suite, record: dict[str, Any], further: list[Metric]) -> dict[str, Any]:
-    """What a run measured; empty texts for one that is not done."""
+    """The numbers of a run; empty texts for an unfinished run."""
     always = {metric.csv: metric.value(record) if record else "" for metric in METRICS if metric.always}
     more = {metric.csv: metric.value(record) if record else "" for metric in further}
     parts = suite.spec.parts if isinstance(suite.spec, MatrixTable) else ()

@@ -1,4 +1,4 @@
-"""An entry as the page prints it: our number, the paper's, and their difference."""
+"""Format entries of the page: our number, the paper's number, and their difference."""
 
 import math
 import statistics
@@ -11,13 +11,13 @@ from runner.suites.schema import Part
 from runner.tables.entries import Entry
 
 MISSING = "–"
-DIFFERS = " ≠"  # after a value that is not the paper's
+DIFFERS = " ≠"  # after a value that differs from the paper's
 
-DAGGER = "†"  # after a number that the paper quotes
+DAGGER = "†"  # after a number that the paper quotes from other work
 
 
 def full(entry: Entry, what: Shown, decimals: int = 1) -> str:
-    """`ours [paper's]`; for a metric in points also the difference, to `decimals`."""
+    """Format `ours [paper's]`; metrics in points also have the difference, to `decimals`."""
     match what:
         case Parts():
             return f"{_parts(entry, what.parts)} [{_papers_bound(entry, what.paper_number)}]"
@@ -32,7 +32,7 @@ def full(entry: Entry, what: Shown, decimals: int = 1) -> str:
 
 
 def ours(entry: Entry, metric: Metric) -> str:
-    """Our number as the paper prints that metric; `–` when nothing was measured."""
+    """Format our number as the paper prints the metric; `–` if nothing was measured."""
     values = entry.values(metric)
     if not values:
         return MISSING
@@ -41,19 +41,19 @@ def ours(entry: Entry, metric: Metric) -> str:
 
 
 def _short(entry: Entry) -> str:
-    """A mark on an entry with fewer seeds than asked."""
+    """The mark of an entry with fewer seeds than requested; empty otherwise."""
     n, asked = len(entry.records), len(entry.jobs)
     return "" if n == asked else f" (n={n} of {asked})"
 
 
 def papers(entry: Entry, metric: Metric) -> str:
-    """The paper's number as printed; `–` when it has none."""
+    """The paper's number as printed; `–` if it has none."""
     text = entry.paper.get(metric.paper_column, "")
     return metric.paper_text(Printed(text, entry.paper, entry.sign, DAGGER if entry.cell.quoted else "")) if text else MISSING
 
 
 def difference(entry: Entry, metric: Metric) -> float | None:
-    """Our mean minus the paper's, in points; None when either is missing."""
+    """Our mean minus the paper's, in points; None if either is missing."""
     values, text = entry.values(metric), entry.paper.get(metric.paper_column)
     return statistics.fmean(values) - float(text) if values and text else None
 
@@ -62,13 +62,16 @@ def difference(entry: Entry, metric: Metric) -> float | None:
 
 
 def part_of(part: Part, record: dict[str, Any]) -> float | None:
-    """A part of an entry: the product of findings and numbers; None where a finding is none or was not finite."""
+    """A part of an entry: the product of its factors.
+
+    The result is None if a factor in the report is missing, None, or was not finite.
+    """
     factors = [record["report"].get(name) if isinstance(name, str) else name for name in part.of]
     return None if None in factors else math.prod(factors)
 
 
 def _parts(entry: Entry, parts: tuple[Part, ...]) -> str:
-    """Our numbers side by side, each the mean over seeds."""
+    """Format our numbers side by side, each as the mean over seeds."""
     if not entry.records:
         return MISSING
     text = ""
@@ -80,7 +83,7 @@ def _parts(entry: Entry, parts: tuple[Part, ...]) -> str:
 
 
 def _papers_bound(entry: Entry, column: str) -> str:
-    """The paper's number as it prints powers of ten, `<` before a bound."""
+    """Format the paper's number with powers of ten as printed, and `<` before a bound."""
     text = entry.paper.get(column, "")
     bound = "< " if entry.paper.get("relation") == "<" else ""
     return bound + power(text) if text else MISSING
