@@ -1,4 +1,7 @@
-"""Products with the Hessian in the benchmark, against curvlinops' and PyHessian's, and a spectrum against PyHessian's."""
+"""Benchmarks of Hessian-vector products and of a spectrum.
+
+Products are compared with curvlinops' and PyHessian's, the spectrum with PyHessian's.
+"""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -17,7 +20,10 @@ SPECTRUM_STEPS = 10
 
 
 def hessian_duels(device: torch.device) -> Iterator[Duel]:
-    """One product with the Hessian over 512 images; all three agree to rounding (tests/pruners/test_hessian.py)."""
+    """Yield comparisons of one product with the Hessian over 512 images, and of a spectrum.
+
+    The products of all three agree to rounding (tests/pruners/test_hessian.py).
+    """
     model = net(1, 8, device)
     batches = [(x.to(device), y.to(device)) for x, y in pairs(images_of(512, 1, 8))]
     masks, options = full_masks(model), HessianOptions(batch_size=BATCH)
@@ -27,10 +33,11 @@ def hessian_duels(device: torch.device) -> Iterator[Duel]:
     work = "a Hessian-vector product, ResNet-20, 512 x 1x8x8"
     yield Duel(work, "curvlinops'", lambda: ours.matvec(v), _curvlinops_product(model, list(masks), batches, v))
     if not bench_spectrum.has_pyhessian():
-        return  # bench_spectrum.lines says so
+        return  # bench_spectrum.lines reports it
     yield Duel(work, "PyHessian's (over all parameters)", lambda: ours.matvec(v), _pyhessian_product(model, batches))
     yield Duel(f"{work}, all parameters", "PyHessian's", lambda: everything.matvec(w), _pyhessian_product(model, batches))
-    whole = [(torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches]))]  # PyHessian's faster way: it keeps the graph of a single batch
+    # PyHessian is faster with a single batch, since it keeps the graph of that batch.
+    whole = [(torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches]))]
     steps, spectra = SPECTRUM_STEPS, (bench_spectrum.ours, bench_spectrum.theirs)
     mine, rival = (lambda f=f, b=b: f(model, b, steps, 1) for f, b in zip(spectra, (batches, whole), strict=True))
     yield Duel(f"a spectrum of {steps} products, all else as before", "PyHessian's (density, with linalg.eigh for torch.eig)", mine, rival)

@@ -1,8 +1,11 @@
-"""What methods that measure the Hessian before they prune cost, in epochs of training: the bench's part on their stages, found by what they are made of.
+"""Cost of methods that measure the Hessian before pruning, in epochs of training.
 
-A spectrum of 500 products takes minutes, so a stated part is measured and scaled by counts: STEPS Lanczos steps of one probe, whose intervals say what a
-product takes and whose beginning what is paid once; the Lipschitz constant with one random direction on one mini-batch, scaled by images. Left out is what
-reorthogonalising against a longer basis takes: on ResNet-20 a hundredth of a product. Values of weights and images do not change the work.
+Methods are found by the components of their stages. A spectrum of 500 products takes minutes, so a
+stated part is measured and scaled by counts. For the spectrum, this part is STEPS Lanczos steps of
+one probe: their intervals give the time of a product, and the start gives the one-time cost. For
+the Lipschitz constant, it is one random direction on one mini-batch, scaled by images. The cost of
+reorthogonalising against a longer basis is not included: on ResNet-20 it is a hundredth of a
+product. Values of weights and images do not change the work.
 """
 
 import copy
@@ -28,7 +31,7 @@ SETTING = ["dataset=cifar10", "model=resnet20"]
 
 @dataclass(frozen=True)
 class Stages:
-    """What a method measures before it prunes, and the pruning, with its own options."""
+    """The measurements of a method before it prunes, and the pruning, with the method's options."""
 
     method: str
     lipschitz: Lipschitz
@@ -38,18 +41,18 @@ class Stages:
 
 @dataclass(frozen=True)
 class Cost:
-    """Epochs of training that each stage takes, and how much of it was measured."""
+    """Epochs of training that each stage takes, and the measured share of the products."""
 
     method: str
     lipschitz: float
     spectrum: float
     prune: float
-    products: int  # of the spectrum, all of them
-    measured: int  # of these
+    products: int  # Hessian-vector products of the whole spectrum
+    measured: int  # those that were measured
 
     @property
     def total(self) -> float:
-        """All three."""
+        """Epochs of all three stages."""
         return self.lipschitz + self.spectrum + self.prune
 
     def __str__(self) -> str:
@@ -59,11 +62,11 @@ class Cost:
 
 
 def methods() -> Iterator[Stages]:
-    """Every method that prunes by a spectrum and a Lipschitz constant."""
+    """Yield the stages of every method that prunes by a spectrum and a Lipschitz constant."""
     for name in method_names():
         try:
             run = build_run(compose_config([f"method={name}", *SETTING]))
-        except ConfigError:  # it needs a density
+        except ConfigError:  # the method requires a density
             continue
         yield from _stages(name, run)
 
@@ -78,20 +81,20 @@ def _stages(name: str, run: Run) -> Iterator[Stages]:
 
 
 def stage_cost(stages: Stages, model: nn.Module, batch: Batch, epoch: Callable[[], object], images: int, rounds: int) -> Cost:
-    """The median of some rounds, each of which trains and measures turn by turn.
+    """Return the median cost over `rounds`, each of which trains and measures in turn.
 
     Args:
-        batch: the images of the Hessian and their labels, on the device of the net.
-        epoch: trains that net on `images` images.
+        batch: the images of the Hessian and their labels, on the device of the network.
+        epoch: trains the network on `images` images.
     """
-    epoch()  # warms up
+    epoch()  # warm-up
     found = [one_round(stages, model, batch, epoch, images) for _ in range(rounds)]
     lipschitz, spectrum, prune = (statistics.median(values) for values in zip(*found, strict=True))
     return Cost(stages.method, lipschitz, spectrum, prune, _work(stages.spectrum, model).products, STEPS)
 
 
 def one_round(stages: Stages, model: nn.Module, batch: Batch, epoch: Callable[[], object], images: int) -> tuple[float, float, float]:
-    """Epochs that the whole of each stage takes: the Lipschitz constant, the spectrum, the mask."""
+    """Return the epochs of each whole stage: the Lipschitz constant, the spectrum, the mask."""
     found = {"init": Measurement({name: p.detach() + 1 for name, p in model.named_parameters()})}
     masks, marks = full_masks(model), [time.perf_counter()]
 
@@ -112,17 +115,22 @@ def one_round(stages: Stages, model: nn.Module, batch: Batch, epoch: Callable[[]
 
 
 def extrapolated(laps: list[float], rest: float, products: int) -> float:
-    """Seconds of a spectrum of so many products, from those of its first few, the first with all preparations, and of what comes after the last."""
+    """Return the estimated seconds of a spectrum of `products` products.
+
+    Args:
+        laps: seconds of its first products; the first one includes all preparations.
+        rest: seconds after the last product.
+    """
     return laps[0] + statistics.median(laps[1:]) * (products - 1) + rest
 
 
 def part_of_lipschitz(whole: Lipschitz) -> Lipschitz:
-    """One direction on one mini-batch."""
+    """Return the same measurement with one direction on one mini-batch."""
     return replace(whole, directions=1, hessian=replace(whole.hessian, n_samples=whole.hessian.batch_size))
 
 
 def part_of_spectrum(whole: Spectrum) -> Spectrum:
-    """The first Lanczos steps of one probe."""
+    """Return the same measurement with the first Lanczos steps of one probe."""
     return replace(whole, spectrum=replace(whole.spectrum, steps=STEPS, probes=1))
 
 

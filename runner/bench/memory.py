@@ -1,7 +1,8 @@
-"""The bench's part on memory: what making masks for VGG-19 takes at its peak beyond the network itself, in multiples of the network's weights.
+"""Peak memory of making masks for VGG-19 beyond the network, in multiples of its weights.
 
-Every method that scores once and needs no trained net is measured, on random images of CIFAR's shape, each in a process of its own. Run as
-`python -m runner.bench_memory METHOD` it makes the masks of one and says on its last line what that took.
+Every method that scores once and needs no trained network is measured on random images of CIFAR's
+shape, each in a separate process. `python -m runner.bench.memory METHOD` makes the masks of one
+method and prints the memory on its last line.
 """
 
 import json
@@ -28,7 +29,10 @@ SETTING = [f"density={DENSITY}", "model=vgg19", "dataset=cifar10"]
 
 
 def measured() -> Iterator[tuple[str, float]]:
-    """(method, peak memory / bytes of the network's parameters) of every method that scores once."""
+    """Yield (method, peak memory / bytes of the network's parameters).
+
+    Covers every method that scores once.
+    """
     for name in method_names():
         if _pruner(name) is not None:
             done = subprocess.run([sys.executable, "-m", "runner.bench.memory", name], cwd=CONF.parent, capture_output=True, text=True, check=True)
@@ -41,7 +45,10 @@ def _run(name: str) -> Run:
 
 
 def _pruner(name: str) -> Pruner | None:
-    """What makes the masks of a method, or None if it takes no density, begins with another stage or scores in rounds."""
+    """Return the component that makes a method's masks, or None for methods not measured.
+
+    These are the methods that take no density, start with another stage or score in rounds.
+    """
     try:
         first = _run(name).stages[0]
     except ConfigError:
@@ -52,7 +59,7 @@ def _pruner(name: str) -> Pruner | None:
 
 
 def main(name: str) -> None:
-    """Make a method's masks once and print the bytes of the parameters and those that were taken at the peak."""
+    """Make a method's masks once; print the bytes of the parameters and those taken at the peak."""
     run, pruner = _run(name), _pruner(name)
     assert pruner is not None
     info = run.dataset.info()
@@ -69,7 +76,11 @@ def main(name: str) -> None:
 
 
 def resident(peak: bool = False) -> int:
-    """Resident memory of this process in bytes. Asking for what is resident now also makes Linux forget the largest so far; elsewhere only that is known."""
+    """Return the resident memory of this process in bytes, now or at its peak.
+
+    On Linux, a call for the current value also resets the peak. Elsewhere only the peak is
+    available.
+    """
     status = Path("/proc/self/status")
     if not status.is_file():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,7 +1,9 @@
-"""The bench's part on planning: expansion against a composition for each job, and 29 tables over ten thousand finished runs, in time and memory.
+"""Benchmarks of planning: time and memory of expanding tables.
 
-The tables are stand-ins for those of the four papers: rows of the methods that exist at many densities. Run as `python -m runner.bench_plan DIR` it plans and
-prints what `make_tables` left in DIR, and says on its last line what that took.
+One table is expanded and compared with a composition for each job. Then 29 tables over ten thousand
+finished runs are planned and printed. They stand in for those of the four papers: rows of the
+existing methods at many densities. `python -m runner.bench.planning DIR` plans and prints the
+tables that `make_tables` wrote to DIR; its last line gives time and memory.
 """
 
 import json
@@ -29,7 +31,7 @@ from runner.suites.spec import parse
 from runner.tables.render import write_table
 
 TABLES, SEEDS = 29, 3
-SETTINGS = (  # data set, its two nets
+SETTINGS = (  # data set, its two networks
     ("cifar10", ("resnet20_w32", "resnet32_w32")),
     ("cifar100", ("resnet20_w32", "resnet32_w32")),
     ("fashion_mnist", ("resnet20", "lenet_300_100")),
@@ -39,7 +41,11 @@ SETTINGS = (  # data set, its two nets
 
 @dataclass(frozen=True)
 class Measured:
-    """What planning and printing took: seconds from the start of the process, its processor time in seconds, its largest resident memory in bytes."""
+    """Time and memory of planning and printing.
+
+    `planned` and `printed` are seconds since the start of the process, `cpu` is its processor time
+    in seconds, and `peak` its largest resident memory in bytes.
+    """
 
     planned: float
     printed: float
@@ -48,18 +54,21 @@ class Measured:
 
 
 def expanded() -> list[str]:
-    """Run ids of a table's jobs, as every command on tables makes them."""
+    """Return the run ids of a table's jobs as every command on tables computes them."""
     return [job.run_id for job in expand("imc_table01@digits", {"models": ["resnet20"], "seeds": list("01234")}, []).jobs]
 
 
 def composed() -> list[str]:
-    """The same, each job composed in full."""
+    """Return the same run ids, with each job composed in full."""
     jobs = expand("imc_table01@digits", {"models": ["resnet20"], "seeds": list("01234")}, []).jobs
     return [run_id(build_run(compose_config(list(job.overrides)))) for job in jobs]
 
 
 def make_tables(folder: Path, records: int) -> None:
-    """Specifications of the tables, and a record for each of the first `records` of their runs, as large as a real one."""
+    """Write specifications of the tables and a record for each of their first `records` runs.
+
+    Each record is as large as a real one.
+    """
     rows = -(-records // (TABLES * SEEDS * 2))
     paper = next((CONF.parent / "results" / "published" / "runs").glob("*/result.json"))
     pattern: dict[str, Any] = json.loads(paper.read_text())
@@ -77,7 +86,7 @@ def make_tables(folder: Path, records: int) -> None:
 
 
 def _spec(published: Suite, number: int, rows: int) -> dict[str, Any]:
-    """A table's YAML: `rows` rows of the methods that are there, on two nets."""
+    """Return a table's YAML: `rows` rows of the existing methods on two networks."""
     dataset, nets = SETTINGS[number % len(SETTINGS)]
     spec = published.spec
     assert isinstance(spec, NetworksTable)
@@ -86,7 +95,7 @@ def _spec(published: Suite, number: int, rows: int) -> dict[str, Any]:
         **{"paper": spec.paper, "number": spec.number, "title": spec.title, "layout": spec.layout, "metrics": list(spec.metrics)},
         "seeds": list(range(SEEDS)),
         "overrides": [f"dataset={dataset}", "train=quick", f"train_fraction={1 - number / 100}"],
-        "networks": dict(zip(spec.networks, nets, strict=True)),  # under the paper's names
+        "networks": dict(zip(spec.networks, nets, strict=True)),  # keyed by the paper's names
         "rows": [{"label": f"row {i}", "overrides": kinds[i % len(kinds)], "density": [round(0.99 - 0.9 * i / rows, 4)] * 2} for i in range(rows)],
     }
 
@@ -106,7 +115,7 @@ def measure(folder: Path) -> Measured:
 
 
 def main(folder: Path) -> None:
-    """What `make plan` and `make tables` do, on the tables in `folder`."""
+    """Do the work of `make plan` and `make tables` on the tables in `folder`."""
     machine = Machine(torch.device("cpu"), folder / "results", folder / "cache", folder / "data", 60.0, "none")
     tables = _tables(folder)
     show_tables(tables, machine, 1, Console(highlight=False))
@@ -117,7 +126,11 @@ def main(folder: Path) -> None:
 
 
 def _peak() -> int:
-    """Largest resident memory of this process in bytes. Linux counts the parent's in ru_maxrss until the child's program begins, so its own mark is read."""
+    """Return the largest resident memory of this process in bytes.
+
+    On Linux, ru_maxrss includes the parent's memory until the child's program starts, so VmHWM is
+    read instead.
+    """
     status = Path("/proc/self/status")
     marks = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else []
     return int(marks[0]) * 1024 if marks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

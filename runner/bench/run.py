@@ -1,11 +1,19 @@
-"""Speed, each time as a ratio against a rival or a limit measured in the same run, turn by turn: absolute times say little about another machine.
+"""Speed as ratios to a rival or limit, measured in the same run in alternation.
 
-Rows: our training loop against the loop that a tutorial shows (a DataLoader that transforms image by image), and against its own limit (the bare steps on
-one batch that is there already); bf16 against fp32; Hessian-vector products against PyHessian's and curvlinops'; every method that scores with data against
-training steps on the same images; steps of every mask search against training steps of the same net; trials of theory experiments together against one
-after another; expanding a table against composing each of its jobs. Below: planning and printing 29 tables over 10,000 records; peak memory of making masks and
-of trials; what measuring a Hessian before pruning takes, in epochs; error and memory of a spectrum beside PyHessian's. The throughput of training is kept for
-the estimates of `make plan`.
+Absolute times say little about another machine. Rows of the table:
+
+- our training loop against a tutorial's loop (a DataLoader that transforms image by image), and
+  against its own limit (the bare steps on one batch already in memory);
+- bf16 against fp32;
+- Hessian-vector products against PyHessian's and curvlinops';
+- every method that scores with data against training steps on the same images;
+- steps of every mask search against training steps of the same network;
+- trials of theory experiments solved together against one after another;
+- expanding a table against composing each of its jobs.
+
+Below the table: planning and printing 29 tables over 10,000 records; peak memory of making masks
+and of trials; the cost in epochs of measuring a Hessian before pruning; error and memory of a
+spectrum beside PyHessian's. The training throughput is saved for the estimates of `make plan`.
 """
 
 import statistics
@@ -36,14 +44,16 @@ from runner.planning.costs import BENCH, save_bench
 from runner.records.provenance import device_name
 
 RECORDS = 10_000
-STAGE_ROUNDS = 3  # at most: each takes half a minute
+STAGE_ROUNDS = 3  # at most; each takes half a minute
 
 
 def bench(arguments: list[str], console: Console) -> int:
-    """Print every duel's ratio and what plans take; keep the throughput. Arguments: rounds=N (default 5), threads=N, env.cache_dir=DIR.
+    """Print the ratio of every comparison and the cost of plans; save the throughput.
+
+    Arguments: rounds=N (default 5), threads=N, env.cache_dir=DIR.
 
     Raises:
-        ConfigError: another argument, or a value that is no whole number from 1 up.
+        ConfigError: another argument, or a value that is not a whole number from 1 up.
     """
     options = {"rounds": 5, "threads": torch.get_num_threads()}
     env = [word for word in arguments if word.startswith("env.cache_dir=")]
@@ -60,7 +70,7 @@ def bench(arguments: list[str], console: Console) -> int:
     for column in ("work", "rival or limit", "times as fast", "all rounds"):
         table.add_column(column)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyHessian's and curvlinops' own
+        warnings.simplefilter("ignore")  # warnings of PyHessian and curvlinops
         for duel in track(list(all_duels(device)), "measuring", console=console, transient=True):
             ratios = run_duel(duel, options["rounds"])
             table.add_row(duel.work, duel.rival_is, f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}")
@@ -74,7 +84,7 @@ def bench(arguments: list[str], console: Console) -> int:
 
 
 def _plans(console: Console) -> None:
-    """Time and memory of plans and tables over many records, in a process of their own."""
+    """Print time and memory of plans and tables over many records, in a separate process."""
     with tempfile.TemporaryDirectory() as folder, console.status("planning"):
         make_tables(Path(folder), RECORDS)
         took = measure(Path(folder))
@@ -86,7 +96,7 @@ def _plans(console: Console) -> None:
 
 
 def _masks(console: Console) -> None:
-    """Peak memory of making masks, in multiples of the network's weights."""
+    """Print the peak memory of trials and, in multiples of the network's weights, of masks."""
     with console.status("making masks"):
         ratios = list(bench_memory.measured())
     each = ", ".join(f"{name} {ratio:.1f}" for name, ratio in ratios)
@@ -96,7 +106,7 @@ def _masks(console: Console) -> None:
 
 
 def _stages(device: torch.device, rounds: int, console: Console) -> None:
-    """What comes before retraining where a Hessian is measured, in epochs."""
+    """Print the cost, in epochs, of the stages before retraining that measure a Hessian."""
     trained = images_of(2 * BATCH, 3, 32)
     for stages in bench_stages.methods():
         shown = images_of(stages.spectrum.hessian.n_samples, 3, 32)
@@ -108,7 +118,7 @@ def _stages(device: torch.device, rounds: int, console: Console) -> None:
 
 
 def _spectrum(console: Console) -> None:
-    """Error and memory of our spectrum and of PyHessian's."""
+    """Print error and memory of our spectrum and of PyHessian's."""
     with console.status("estimating spectra"):
         said = list(bench_spectrum.lines(bench_spectrum.errors(), bench_spectrum.memory()))
     for line in said:
@@ -116,7 +126,10 @@ def _spectrum(console: Console) -> None:
 
 
 def _keep_throughput(device: torch.device, threads: set[int], cache_dir: Path, console: Console) -> None:
-    """Measure training and save it by number of threads: tables are run with one thread a job on CPUs."""
+    """Measure the training throughput and save it by number of threads.
+
+    On CPUs, tables run with one thread per job.
+    """
     for n in sorted(threads):
         torch.set_num_threads(n)
         rows = list(throughput(device))
@@ -127,7 +140,7 @@ def _keep_throughput(device: torch.device, threads: set[int], cache_dir: Path, c
 
 
 def all_duels(device: torch.device) -> Iterator[Duel]:
-    """Every row of the table, in order. Images are random: values do not change the work."""
+    """Yield every row of the table in order. Images are random: values do not change the work."""
     yield from training_duels(device)
     yield from hessian_duels(device)
     data = images_of(EXAMPLES, 3, 32)

@@ -1,4 +1,7 @@
-"""What pruning by scores costs, in training steps: rows of `make bench` for every method of conf/method that scores with data, found by what it is made of."""
+"""Cost of pruning by scores, in training steps: rows of `make bench`.
+
+There is a row for every method of conf/method that scores with data, found by its components.
+"""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -20,7 +23,10 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Contest:
-    """A pruning and the training steps that it is measured against: as many as it has rounds, on the images that it sees."""
+    """A pruning and the training steps that it is compared with.
+
+    There are as many steps as the pruning has rounds, on the same images.
+    """
 
     work: str
     limit: str
@@ -29,11 +35,11 @@ class Contest:
 
 
 def score_contests(net: nn.Module, batch: Batch) -> Iterator[Contest]:
-    """One for every method that composes a score that needs data.
+    """Yield one contest for every method composed of a score that needs data.
 
     Args:
         net: an untrained ResNet-20; each contest works on copies.
-        batch: EXAMPLES images (N, C, H, W) and their labels on the device of the net.
+        batch: EXAMPLES images (N, C, H, W) and their labels on the device of the network.
     """
     for name in method_names():
         pruner = _score_pruner(name)
@@ -51,7 +57,7 @@ def score_contests(net: nn.Module, batch: Batch) -> Iterator[Contest]:
 
 
 def _score_pruner(name: str) -> ScorePruner | None:
-    """The method's pruner, if it is a score with options and can prune a net that was not trained."""
+    """Return the method's pruner if it prunes an untrained network by scores, else None."""
     rule = compose_config([f"method={name}"]).method.density
     run = build_run(compose_config([f"method={name}", *([] if rule == "refused" else [f"density={DENSITY}"])]))
     return next((stage.component for stage in run.stages if isinstance(stage.component, ScorePruner) and stage.start.stage == "init"), None)
@@ -68,7 +74,7 @@ def _task(batch: Batch) -> Task:
 
 
 def _pruning(pruner: ScorePruner, net: nn.Module, task: Task) -> Callable[[], object]:
-    """The whole stage: scores, counts, picks and zeros."""
+    """Return a function that runs the whole stage: scores, counts, selection and zeroing."""
 
     def work() -> None:
         model = copy.deepcopy(net)  # a thousandth of the work
@@ -78,7 +84,7 @@ def _pruning(pruner: ScorePruner, net: nn.Module, task: Task) -> Callable[[], ob
 
 
 def _training(net: nn.Module, batch: Batch, steps: int) -> Callable[[], object]:
-    """Forward, backward, SGD step."""
+    """Return a function that runs `steps` times forward, backward and SGD step."""
     model, (x, y) = copy.deepcopy(net).train(), batch
     x, y = x.to(next(model.parameters()).device), y.to(next(model.parameters()).device)
     opt = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)

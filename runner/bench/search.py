@@ -1,4 +1,7 @@
-"""What a mask search costs, in training steps of the same net: rows of `make bench` for every method of conf/method with a stage that searches."""
+"""Cost of a mask search, in training steps of the same network: rows of `make bench`.
+
+There is a row for every method of conf/method with a search stage, on every network.
+"""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -20,16 +23,20 @@ from runner.spec.rng import stream
 from runner.spec.run import Stage
 
 DENSITY, BATCH = 0.1, 128
-NETS = (  # net, image size, channels, steps of the epoch, whose end (a search may rank all scores there) is part of the time
+# Network, image size, channels, steps of the epoch. The end of the epoch, where a search may rank
+# all scores, is part of the time.
+NETS = (
     (ResNetCifar("resnet20", depth=20, width=16), 32, 3, 4),
     (Vgg("vgg11_small", depth=11, width=32, pools=3), 32, 3, 4),
-    (Vgg("vgg11_small", depth=11, width=32, pools=3), 8, 1, 12),  # most weights for its work: of 4 short steps an epoch's end would be a good part
+    # Has the most weights for its work: after only 4 short steps, the end of the epoch would take a
+    # large share.
+    (Vgg("vgg11_small", depth=11, width=32, pools=3), 8, 1, 12),
 )
 
 
 @dataclass(frozen=True)
 class Race:
-    """As many steps of a search and of a training, through the same loop, on the same images."""
+    """A search and a training of equally many steps, in the same loop on the same images."""
 
     work: str
     limit: str
@@ -38,7 +45,7 @@ class Race:
 
 
 def races(device: torch.device, nets: tuple[tuple[ResNetCifar | Vgg, int, int, int], ...] = NETS) -> Iterator[Race]:
-    """One for every method that searches, and every net."""
+    """Yield one race for every method that searches and every network."""
     stages = {name: stage for name in method_names() if (stage := _search_stage(name)) is not None}
     for make, size, channels, steps in nets:
         net = make(channels, 10, size, stream(0, "bench", "weights")).to(memory_format=torch.channels_last).to(device)
@@ -51,19 +58,24 @@ def races(device: torch.device, nets: tuple[tuple[ResNetCifar | Vgg, int, int, i
 
 
 def _search_stage(name: str) -> Stage | None:
-    """The method's stage that searches for a mask, if it has one."""
+    """Return the method's stage that searches for a mask, or None if it has none."""
     rule = compose_config([f"method={name}"]).method.density
     run = build_run(compose_config([f"method={name}", *([] if rule == "refused" else [f"density={DENSITY}"])]))
     return next((stage for stage in run.stages if stage.kind == "search"), None)
 
 
 def _epoch(net: nn.Module, stage: Stage, data: Split, searching: bool) -> Callable[[], object]:
-    """An epoch of the loop that every run uses, at the stage's own settings, of the search or of a training; what the search does once is done before."""
+    """Return a function that runs an epoch of the search or of a training.
+
+    Both run in the loop that every run uses. The stage's settings apply except for epochs, batch
+    size, learning rate and warmup. One-time work of the search is done beforehand.
+    """
     model, device = copy.deepcopy(net).train(), next(net.parameters()).device
     steps = len(data.labels) // BATCH
     mean, std = (torch.full((data.images.shape[1],), value, device=device) for value in (0.5, 0.25))
     batches = Batches(data.to(device), mean, std, 255.0, BATCH, "none", 0, "bench")
-    feeds = Loaders(batches, lambda: [(x[:1], y[:1]) for x, y in batches.epoch(0, steps - 1)])  # one image: evaluation is no part of a step
+    # One image: evaluation is not part of a step.
+    feeds = Loaders(batches, lambda: [(x[:1], y[:1]) for x, y in batches.epoch(0, steps - 1)])
     assert stage.recipe is not None
     recipe = replace(stage.recipe, epochs=1, batch_size=BATCH, lr=0.1, warmup=0.0)
     masking: Masking = FixedMasking(full_masks(model))
@@ -74,5 +86,5 @@ def _epoch(net: nn.Module, stage: Stage, data: Split, searching: bool) -> Callab
 
 
 def _no_pass() -> Iterator[tuple[Tensor, Tensor]]:
-    """No images but those of the steps."""
+    """Yield nothing: the search gets only the images of its steps."""
     yield from ()

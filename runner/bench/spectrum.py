@@ -1,9 +1,13 @@
-"""The Hessian's spectrum beside PyHessian's estimator of it: how far each is from the exact one at as many products, and how much memory each step takes.
+"""The Hessian's spectrum compared with PyHessian's estimate of it.
 
-PyHessian's `density` ends in torch.eig, which torch no longer has: it is called as it is, with torch.linalg.eigh in that place, which for its symmetric matrix
-of a few dozen rows is the same thing. Its Lanczos run is its own: single vectors in a list, each new one made orthogonal to all before it, once.
+Two things are measured: the distance of each to the exact spectrum after equally many products, and
+the memory of each step. PyHessian's `density` calls torch.eig, which torch no longer has. It is
+called unchanged, with torch.linalg.eigh in that place, which is equivalent for its symmetric matrix
+of a few dozen rows. PyHessian's own Lanczos run keeps single vectors in a list and orthogonalises
+each new one against all before it, once.
 
-Run as `python -m runner.bench_spectrum WHOSE STEPS` it takes so many Lanczos steps and says on its last line what memory that took.
+`python -m runner.bench.spectrum WHOSE STEPS` takes STEPS Lanczos steps and prints their memory on
+its last line; WHOSE is "ours" or "theirs".
 """
 
 import copy
@@ -29,15 +33,16 @@ from runner.data.digits import read_digits
 from runner.paths import CONF
 from runner.spec.rng import stream
 
-STEPS, PROBES = 50, 10  # of the accuracy; the defaults of the spectrum stage
+STEPS, PROBES = 50, 10  # for the accuracy; the defaults of the spectrum stage
 SHORT, LONG = 2, 50  # Lanczos steps of the two runs whose memory is compared
-IMAGES, TRAINED, HIDDEN = 512, 100, 12  # of the net whose exact spectrum is cheap, 910 parameters: images, steps of SGD, hidden units
+# Of the network with a cheap exact spectrum (910 parameters): images, SGD steps, hidden units.
+IMAGES, TRAINED, HIDDEN = 512, 100, 12
 MISSING = "PyHessian is not installed, so its rows are left out; to have them: pip install --no-deps pyhessian==0.1"
 OURS, THEIRS = "ours", "theirs"
 
 
 def has_pyhessian() -> bool:
-    """Whether it can be imported."""
+    """Whether PyHessian can be imported."""
     try:
         importlib.import_module("pyhessian")
     except ImportError:
@@ -54,7 +59,7 @@ class Ritz:
 
 
 def ours(model: nn.Module, batches: list[Batch], steps: int, probes: int) -> Ritz:
-    """Our Lanczos runs over all parameters, as PyHessian takes them."""
+    """Estimate the spectrum by our Lanczos runs over all parameters, as in PyHessian."""
     operator = HessianOperator(model, full_masks(model), batches, F.cross_entropy, HessianOptions(params="all"))
     rng = stream(0, "bench", "probes")
     runs = [krylov(operator.matvec, signs(operator.dimension, rng, operator.point), steps) for _ in range(probes)]
@@ -62,7 +67,10 @@ def ours(model: nn.Module, batches: list[Batch], steps: int, probes: int) -> Rit
 
 
 def theirs(model: nn.Module, batches: list[Batch], steps: int, probes: int) -> Ritz:
-    """PyHessian's Lanczos runs. With one batch it keeps the graph of the gradient between products, with more it cannot."""
+    """Estimate the spectrum by PyHessian's Lanczos runs.
+
+    It can keep the graph of the gradient between products only with a single batch.
+    """
     from pyhessian import hessian
 
     one = {"data": batches[0]} if len(batches) == 1 else {"dataloader": batches}
@@ -75,7 +83,10 @@ def theirs(model: nn.Module, batches: list[Batch], steps: int, probes: int) -> R
 
 @contextmanager
 def symmetric_eig() -> Iterator[None]:
-    """torch.eig as it was, for symmetric matrices: eigenvalues (m, 2), real and imaginary parts, and eigenvectors (m, m)."""
+    """Restore torch.eig for symmetric matrices inside the context.
+
+    It returns eigenvalues (m, 2), real and imaginary parts, and eigenvectors (m, m).
+    """
 
     def eig(matrix: Tensor, eigenvectors: bool = False) -> tuple[Tensor, Tensor]:
         values, vectors = torch.linalg.eigh(matrix.double())
@@ -93,21 +104,24 @@ def symmetric_eig() -> Iterator[None]:
 
 
 def distance(one: Ritz, other: Ritz) -> float:
-    """The area between two cumulative distributions (Wasserstein-1)."""
+    """Return the area between the two cumulative distributions (Wasserstein-1)."""
     values, order = torch.cat([one.values, other.values]).sort()
     above = torch.cat([one.weights, -other.weights])[order].cumsum(0)
     return float((above[:-1].abs() * values.diff()).sum())
 
 
 def exact(model: nn.Module, batches: list[Batch]) -> Ritz:
-    """Every eigenvalue, from the whole matrix in float64."""
+    """Return all eigenvalues, from the whole matrix in float64."""
     operator = HessianOperator(model, full_masks(model), batches, F.cross_entropy, HessianOptions(params="all", dtype="float64"))
     values, _, _ = exact_spectrum(as_matrix(operator.matvec, operator.point))
     return Ritz(values, torch.full_like(values, 1 / len(values)))
 
 
 def errors() -> dict[str, float]:
-    """Distance to the exact spectrum, as a share of its range, of each estimator after STEPS x PROBES products on a small trained net."""
+    """Return each estimator's distance to the exact spectrum, as a share of its range.
+
+    Each takes STEPS x PROBES products on a small trained network.
+    """
     model, batches = small_net()
     truth = exact(model, batches)
     found = {OURS: ours, **({THEIRS: theirs} if has_pyhessian() else {})}
@@ -116,7 +130,7 @@ def errors() -> dict[str, float]:
 
 
 def lines(error: dict[str, float], taken: dict[str, float]) -> Iterator[str]:
-    """What there is to say about `errors` and `memory`, or that a rival is missing."""
+    """Yield the report on `errors` and `memory`, and a note if PyHessian is missing."""
     ratio = f", PyHessian's {error[THEIRS]:.2g}: {error[THEIRS] / error[OURS]:.1f} times ours" if THEIRS in error else ""
     yield (
         f"spectrum of an MLP with 910 parameters, {PROBES} x {STEPS} products: distance (Wasserstein-1) to the exact one {error[OURS]:.2g} of its range{ratio}"
@@ -128,7 +142,10 @@ def lines(error: dict[str, float], taken: dict[str, float]) -> Iterator[str]:
 
 
 def small_net() -> tuple[nn.Module, list[Batch]]:
-    """An MLP of 910 parameters after some steps on scikit-learn's digits, and the images, in one batch, that its Hessian is of."""
+    """Return a trained MLP of 910 parameters and the images of its Hessian, in one batch.
+
+    It is trained for TRAINED steps on scikit-learn's digits.
+    """
     split = read_digits().train
     x, y = split.images[:IMAGES].float() / 8 - 1, split.labels[:IMAGES]
     with torch.random.fork_rng():
@@ -144,7 +161,10 @@ def small_net() -> tuple[nn.Module, list[Batch]]:
 
 
 def memory() -> dict[str, float]:
-    """Memory at the peak that a Lanczos step adds, in multiples of the network's weights, each estimator in processes of its own. Closed form: one vector."""
+    """Return the peak memory that a Lanczos step adds, in multiples of the network's weights.
+
+    Each estimator runs in its own processes. Closed form: one vector.
+    """
     found = {}
     for whose in (OURS, *([THEIRS] if has_pyhessian() else [])):
         (weights, long), (_, short) = (_in_a_process(whose, steps) for steps in (LONG, SHORT))
@@ -160,7 +180,10 @@ def _in_a_process(whose: str, steps: int) -> tuple[int, int]:
 
 
 def main(whose: str, steps: int) -> None:
-    """One Lanczos run on ResNet-20 of width 32, few and small images, so that vectors are what takes memory; bytes of the weights, and at the peak."""
+    """Run Lanczos once on ResNet-20 of width 32; print bytes of the weights and at the peak.
+
+    Images are few and small, so that vectors take most of the memory.
+    """
     model = ResNetCifar("net", depth=20, width=32)(1, 10, 8, stream(0, "bench", "weights"))
     batch = (torch.randn(16, 1, 8, 8, generator=Generator().manual_seed(0)), torch.arange(16) % 10)
     before = resident()

@@ -1,4 +1,4 @@
-"""Two ways to do the same work, timed turn by turn: the benchmark's ratios."""
+"""Timing of two ways to do the same work, in alternation: the benchmark's ratios."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,10 @@ import torch
 
 @dataclass(frozen=True)
 class Duel:
-    """Two ways to do the same work; the ratio is the rival's time over ours, so that more is better."""
+    """Two ways to do the same work.
+
+    The ratio is the rival's time over ours, so larger is better.
+    """
 
     work: str
     rival_is: str
@@ -18,7 +21,10 @@ class Duel:
 
 
 def run_duel(duel: Duel, rounds: int) -> list[float]:
-    """Rival's seconds / ours for each round; who begins alternates, one round before goes uncounted."""
+    """Return the rival's seconds / ours for each round.
+
+    The order alternates between rounds; a first warm-up round is not counted.
+    """
     ratios = []
     for i in range(rounds + 1):
         order = (duel.ours, duel.rival) if i % 2 else (duel.rival, duel.ours)
@@ -28,7 +34,7 @@ def run_duel(duel: Duel, rounds: int) -> list[float]:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes, on a GPU too."""
+    """Return the seconds that `work` takes, including its work on a GPU."""
     begun = time.perf_counter()
     work()
     if torch.cuda.is_available():

@@ -1,4 +1,7 @@
-"""Training in the benchmark: our loop against the loop that a tutorial shows, and against its own bare steps; bf16 against fp32; the throughput for plans."""
+"""Training in the benchmark: our loop against a tutorial's loop and its own bare steps.
+
+Also measured: bf16 against fp32, and the throughput for plans.
+"""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -26,31 +29,35 @@ from runner.spec.rng import stream
 from runner.spec.run import Recipe
 
 BATCH = 128
-IMAGES = ((8, 1, 10 * BATCH, "none"), (32, 3, 4 * BATCH, "crop_flip"))  # size, channels, images of an epoch, augmentation
+# Size, channels, images of an epoch, augmentation.
+IMAGES = ((8, 1, 10 * BATCH, "none"), (32, 3, 4 * BATCH, "crop_flip"))
 RESNET20 = ResNetCifar("resnet20", depth=20, width=16)
 MEAN, STD = torch.tensor([0.5]), torch.tensor([0.25])
 
 
 def training_duels(device: torch.device) -> Iterator[Duel]:
-    """An epoch of our loop against others'."""
+    """Yield comparisons of an epoch of our loop with rivals and limits."""
     for size, channels, images, augment in IMAGES:
         data = images_of(images, channels, size)
         work = f"an epoch of ResNet-20, {channels}x{size}x{size}"
         epoch = epoch_of(data, augment, device)
         yield Duel(work, "a DataLoader's, image by image", epoch, _textbook_epoch(data, augment, device))
         yield Duel(work, "limit: its bare steps on one batch", epoch, _bare_steps(data, device))
-        if size == 8 and device.type == "cpu":  # the last stage sees images of 2x2
+        if size == 8 and device.type == "cpu":  # the input of the last stage is 2x2
             ours, theirs = _bare_steps(data, device), _bare_steps(data, device, nn.Conv2d)
             yield Duel(f"bare steps of ResNet-20, {channels}x{size}x{size}", "with PyTorch's 3x3 convolutions", ours, theirs)
         if has_bf16(device):
             yield Duel(f"{work}, bf16", "the same in fp32", epoch_of(data, augment, device, "bf16"), epoch)
-    if device.type == "cpu" and has_bf16(device):  # its last block sees images of 4x4
+    if device.type == "cpu" and has_bf16(device):  # the input of the last block is 4x4
         ours, theirs = (_bare_steps(data, device, convolution, Vgg("vgg11_small", depth=11, width=32, pools=3), "bf16") for convolution in (Conv3x3, nn.Conv2d))
         yield Duel("bare steps of VGG-11 at half width, 3x32x32, bf16", "with PyTorch's 3x3 convolutions", ours, theirs)
 
 
 def throughput(device: torch.device, rounds: int = 3) -> Iterator[dict[str, Any]]:
-    """Images and multiply-accumulates per second of training, the median of some epochs."""
+    """Yield images and multiply-accumulates per second of training.
+
+    Each is the median of `rounds` epochs.
+    """
     for size, channels, images, augment in IMAGES:
         data, forward = images_of(images, channels, size), multiply_accumulates(net(channels, size, device), (channels, size, size))[0]
         for precision in ("fp32", *(["bf16"] if has_bf16(device) else [])):
@@ -61,29 +68,32 @@ def throughput(device: torch.device, rounds: int = 3) -> Iterator[dict[str, Any]
 
 
 def net(channels: int, size: int, device: torch.device, make: ResNetCifar | Vgg = RESNET20) -> nn.Module:
-    """A net for these images."""
+    """Return a network for images of this size and number of channels."""
     net = make(channels, 10, size, stream(0, "bench", "weights"))
     return net.to(memory_format=torch.channels_last).to(device)
 
 
 def images_of(count: int, channels: int, size: int) -> Split:
-    """Random images and labels."""
+    """Return random images and labels."""
     rng = stream(0, "bench", "images")
     return Split(torch.randint(256, (count, channels, size, size), generator=rng, dtype=torch.uint8), torch.randint(10, (count,), generator=rng))
 
 
 def normalised(data: Split) -> Tensor:
-    """Images as a net sees them, (n, channels, size, size)."""
+    """Return normalised images, (n, channels, size, size)."""
     return (data.images.float() / 255 - MEAN[0]) / STD[0]
 
 
 def pairs(data: Split) -> list[tuple[Tensor, Tensor]]:
-    """Batches of images and labels."""
+    """Return batches of normalised images and labels."""
     return list(zip(normalised(data).split(BATCH), data.labels.split(BATCH), strict=True))
 
 
 def epoch_of(data: Split, augment: str, device: torch.device, precision: str = "fp32") -> Callable[[], object]:
-    """One epoch of the training loop that every run uses; nothing is evaluated, which the rivals do not do either."""
+    """Return a function that runs one epoch of the training loop of every run.
+
+    Nothing is evaluated, as in the rivals' loops.
+    """
     channels, size = data.images.shape[1], data.images.shape[2]
     model, recipe = net(channels, size, device), Recipe(epochs=1, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=5e-4, precision=precision)
     mean, std = MEAN.repeat(channels).to(device), STD.repeat(channels).to(device)
@@ -94,7 +104,7 @@ def epoch_of(data: Split, augment: str, device: torch.device, precision: str = "
 def _bare_steps(
     data: Split, device: torch.device, convolution: type[nn.Conv2d] = Conv3x3, make: ResNetCifar | Vgg = RESNET20, precision: str = "fp32"
 ) -> Callable[[], object]:
-    """Forward, backward, step; no data, no hooks, no bookkeeping."""
+    """Return a function that runs training steps without data, hooks or bookkeeping."""
     channels, size = data.images.shape[1], data.images.shape[2]
     model, recipe = net(channels, size, device, make), Recipe(epochs=1, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=5e-4)
     for module in model.modules():
@@ -119,7 +129,7 @@ def _bare_steps(
 
 
 class _PerImage(TensorDataset):
-    """What published code does: each image is cropped, mirrored and normalised on its own."""
+    """Crops, mirrors and normalises each image separately, as published code does."""
 
     augment = "none"
 
@@ -133,7 +143,10 @@ class _PerImage(TensorDataset):
 
 
 def _textbook_epoch(data: Split, augment: str, device: torch.device) -> Callable[[], object]:
-    """The loop of PyTorch's tutorials, single process, memory in PyTorch's default format."""
+    """Return a function that runs an epoch of the loop of PyTorch's tutorials.
+
+    It uses a single process and PyTorch's default memory format.
+    """
     channels, size = data.images.shape[1], data.images.shape[2]
     model = net(channels, size, device).to(memory_format=torch.contiguous_format)
     opt = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
@@ -155,7 +168,7 @@ def _textbook_epoch(data: Split, augment: str, device: torch.device) -> Callable
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether bf16 can be trained here."""
+    """Whether bf16 training is possible on the device."""
     try:
         check_precision("bf16", device)
     except ConfigError:

@@ -1,4 +1,4 @@
-"""Augmentation as pure functions of images or sizes and of random numbers that come in as arguments."""
+"""Augmentation as pure functions of images or image sizes and of random numbers passed in."""
 
 import math
 from dataclasses import dataclass
@@ -7,34 +7,44 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-AUGMENTS = ("none", "crop_flip")  # crop_flip: random crop of the image padded by 4 zeros on each side, then a horizontal flip with probability 1/2
+# crop_flip: random crop of the image padded by 4 zeros on each side, then a horizontal flip with
+# probability 1/2.
+AUGMENTS = ("none", "crop_flip")
 MARGIN = 4  # zeros around an image before it is cropped
-ATTEMPTS = 10  # random boxes that `box` tries before it takes the middle
-DRAWS = 2 * ATTEMPTS + 3  # uniform numbers that one image takes: area and ratio of each attempt, the place of the box, and the flip
+ATTEMPTS = 10  # random boxes that `box` tries before it returns the central one
+# Uniform numbers per image: area and ratio of each attempt, position of the box (2), flip (1).
+DRAWS = 2 * ATTEMPTS + 3
 
 
 def crop_flip(images: Tensor, rng: Generator) -> Tensor:
-    """Each image (B, C, H, W), padded by 4 zeros, cropped back to H x W at one of 81 offsets, then mirrored with probability 1/2; channels_last."""
+    """Return randomly cropped and mirrored images (B, C, H, W), channels_last.
+
+    Each image is padded by 4 zeros on each side, cropped back to H x W at one of 81 offsets, and
+    mirrored with probability 1/2.
+    """
     count, channels, height, width = images.shape
     device = images.device
-    top, left = torch.randint(2 * MARGIN + 1, (2, count, 1), generator=rng).to(device)  # (B, 1) each
+    top, left = torch.randint(2 * MARGIN + 1, (2, count, 1), generator=rng).to(device)  # (B, 1)
     mirrored = torch.randint(2, (count, 1), generator=rng).bool().to(device)
-    rows = top + torch.arange(height, device=device)  # (B, H), places in the padded image
+    rows = top + torch.arange(height, device=device)  # (B, H), rows of the padded image
     across = torch.arange(width, device=device)
     columns = left + torch.where(mirrored, across.flip(0), across)  # (B, W)
     padded = F.pad(images, (MARGIN,) * 4).permute(0, 2, 3, 1)  # (B, H + 8, W + 8, C)
     image = torch.arange(count, device=device)[:, None, None]
-    places = (image * padded.shape[1] + rows[:, :, None]) * padded.shape[2] + columns[:, None, :]  # (B, H, W)
-    # One index_select of whole pixels: faster than two gathers, and its result is channels_last already.
+    # Flat pixel indices (B, H, W).
+    places = (image * padded.shape[1] + rows[:, :, None]) * padded.shape[2] + columns[:, None, :]
+    # One index_select of whole pixels is faster than two gathers and returns channels_last.
     return padded.reshape(-1, channels).index_select(0, places.flatten()).view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
 class ResizedCrop:
-    """A box of random area and aspect ratio, scaled to the net's size, then a horizontal flip with probability 1/2 (Szegedy et al., 2015, section 6).
+    """A random box scaled to the network's input size, then a horizontal flip with probability 1/2.
+
+    The box has random area and aspect ratio (Szegedy et al., 2015, section 6).
 
     Args:
-        area: smallest and largest share of the image.
+        area: smallest and largest share of the image's area.
         ratio: smallest and largest width / height; its logarithm is uniform.
     """
 
@@ -42,10 +52,13 @@ class ResizedCrop:
     ratio: tuple[float, float]
 
     def box(self, width: int, height: int, draws: Tensor) -> tuple[int, int, int, int]:
-        """Left, top, width and height of the box: the first of ten random ones that fits the image, else the largest in the middle that the ratios allow.
+        """Return left, top, width and height of the box.
+
+        The box is the first of ten random ones that fits the image, otherwise the largest central
+        one that `ratio` allows.
 
         Args:
-            draws: uniform numbers in [0, 1), float64 (DRAWS,). The last is not used here: it is the flip's.
+            draws: uniform numbers in [0, 1), float64 (DRAWS,). The last one is for `flips`.
         """
         u: list[float] = draws.tolist()
         low, high = (math.log(r) for r in self.ratio)

@@ -1,4 +1,4 @@
-"""What a data set is: two splits, each one tensor or files that are decoded when needed, and the one error that says what is missing and how to get it."""
+"""Interfaces of data sets: splits in memory or in files, metadata, and the error for bad files."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,20 +13,25 @@ from runner.data.augment import AUGMENTS, crop_flip
 from runner.data.sources import Source
 
 Device = torch.device | str
-Wanted = Iterable[tuple[Tensor, Generator | None]]  # for each batch: places of its images (B,), and what augments them, None for nothing
+# For each batch: indices of its images (B,) and the augmentation's generator, None for none.
+Wanted = Iterable[tuple[Tensor, Generator | None]]
 
 
 class Images(Protocol):
-    """One part of a data set, unnormalised: all that batches are made of. Its pixels lie in memory (`Split`) or in files (runner/data/files.py)."""
+    """One part of a data set, from which batches are made; not normalised.
 
-    augments: ClassVar[tuple[str, ...]]  # the choices of `dataset.augment`
+    Its pixels lie in memory (`Split`) or in files (runner/data/files.py). `read` yields uint8
+    images (B, C, H, W) and labels (B,) on the device.
+    """
+
+    augments: ClassVar[tuple[str, ...]]  # accepted values of `dataset.augment`
 
     @property
     def labels(self) -> Tensor: ...  # int64 (N,)
     def __len__(self) -> int: ...
-    def to(self, device: Device, workers: int = 0) -> "Images": ...  # `workers`: processes that decode images, where any are decoded
-    def take(self, indices: Tensor) -> "Images": ...  # the images at the given places, in the given order
-    def read(self, wanted: Wanted, augment: str) -> Iterator[tuple[Tensor, Tensor]]: ...  # uint8 images (B, C, H, W) and labels (B,), on the device
+    def to(self, device: Device, workers: int = 0) -> "Images": ...  # workers: decoding processes
+    def take(self, indices: Tensor) -> "Images": ...  # the images at these indices, in order
+    def read(self, wanted: Wanted, augment: str) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,15 +46,15 @@ class Split:
         return len(self.labels)
 
     def to(self, device: Device, workers: int = 0) -> "Split":
-        """The same split on another device. There is nothing to decode, so no worker is needed."""
+        """Return the split on another device; `workers` is ignored, since nothing is decoded."""
         return Split(self.images.to(device), self.labels.to(device))
 
     def take(self, indices: Tensor) -> "Split":
-        """The images at the given places, in the given order."""
+        """Return the images at the given indices, in the given order."""
         return Split(self.images[indices], self.labels[indices])
 
     def read(self, wanted: Wanted, augment: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """The wanted batches, cropped and mirrored where a generator comes with the places."""
+        """Yield the requested batches, cropped and mirrored where a generator is given."""
         for places, rng in wanted:
             part = self.take(places)
             yield (part.images if rng is None else crop_flip(part.images, rng)), part.labels
@@ -57,19 +62,22 @@ class Split:
 
 @dataclass(frozen=True)
 class Info:
-    """What is known of a data set without reading a file."""
+    """Metadata of a data set, available without reading a file."""
 
     channels: int
     size: int  # height and width after padding
     classes: int
-    train: int  # images of the official training split; `train_fraction` and `dataset.validation` take theirs from it
+    train: int  # images of the official training split, before `train_fraction` and `validation`
     test: int
-    images: bool = True  # False: there are none, a theory experiment draws its own numbers
+    images: bool = True  # False: no images; a theory experiment draws its own numbers
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A data set as a run uses it: reduced, held out and padded, not yet normalised (that is done by the batch)."""
+    """The data of a run: reduced, held out and padded.
+
+    Pixels are not normalised yet; this happens batch by batch.
+    """
 
     name: str
     train: Images
@@ -79,11 +87,16 @@ class Data:
     std: Tensor  # float32 (C,)
     scale: float  # pixel / scale is in [0, 1]: 255, or 16 for digits
     classes: int
-    augment: str  # one of the splits' own
-    checksum: str  # SHA-256 of the official arrays, whatever files they came from and whatever part is used; of names and sizes of files that stay files
+    augment: str  # one of the splits' `augments`
+    # SHA-256 of the official arrays, regardless of the source files and of the part in use. For
+    # images that stay files: of their names, labels and sizes.
+    checksum: str
 
     def to(self, device: Device, workers: int = 0) -> "Data":
-        """The same data with every tensor on another device; `workers` processes decode the images that are files."""
+        """Return the data with every tensor on another device.
+
+        `workers` processes decode images that are files.
+        """
         train, test = self.train.to(device, workers), self.test.to(device, workers)
         held_out = self.validation.to(device, workers) if self.validation is not None else None
         return replace(self, train=train, validation=held_out, test=test, mean=self.mean.to(device), std=self.std.to(device))
@@ -91,7 +104,7 @@ class Data:
 
 @dataclass(frozen=True, eq=False)
 class Official:
-    """The two official splits as their files hold them, before padding and subsets."""
+    """The two official splits as stored in their files, before padding and subsets."""
 
     train: Split
     test: Split
@@ -120,17 +133,21 @@ class DataSet(Protocol):
     @property
     def source(self) -> Source: ...  # where the files come from
     @property
-    def stands_for(self) -> str | None: ...  # the papers' data set in whose place small experiments use this one
+    def stands_for(self) -> str | None: ...  # the papers' data set that it replaces in small runs
 
     def info(self) -> Info: ...
-    def places(self, data_dir: Path) -> list[Path]: ...  # where the files are looked for, first place first
-    def verify(self, data_dir: Path) -> None: ...  # like check, but the error names only the problem
-    def check(self, data_dir: Path) -> None: ...  # raises DataError unless all files are there and intact
+    def places(self, data_dir: Path) -> list[Path]: ...  # folders searched for the files, in order
+    def verify(self, data_dir: Path) -> None: ...  # like check; the error states only the problem
+    def check(self, data_dir: Path) -> None: ...  # DataError unless all files exist and are intact
     def load(self, data_dir: Path, train_fraction: float) -> Data: ...
 
 
 class DataError(ValueError):
-    """Files of a data set are missing or damaged. A reader names the problem alone; `explained` (image_set.py) adds where, how, and what is ready."""
+    """Files of a data set are missing or damaged.
+
+    A reader states only the problem; `explained` (image_set.py) adds where the files belong, how to
+    get them, and which data sets are ready.
+    """
 
     def __init__(self, problem: str, name: str = "", places: Sequence[Path] = (), get: Sequence[str] = (), ready: Sequence[str] = ()) -> None:
         self.problem = problem

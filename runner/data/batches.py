@@ -1,6 +1,7 @@
-"""Batches made on the device: seeded order, augmentation and normalisation by the batch, resumable at any step to the bit.
+"""Batches made on the device: seeded order, then augmentation and normalisation of each batch.
 
-Whatever is random in a step comes from a stream of its own, named after epoch and step, so a position needs no state but its two numbers.
+Iteration resumes at any step with bitwise identical batches. Random numbers come from streams named
+after epoch and step, so these two numbers are the whole state.
 """
 
 from collections.abc import Iterator
@@ -20,12 +21,12 @@ Batch = tuple[Tensor, Tensor]  # float32 channels_last (B, C, H, W), int64 (B,)
 class Batches:
     """The training batches of one stage."""
 
-    split: Images  # on the device where the batches are wanted
+    split: Images  # on the device of the batches
     mean: Tensor  # (C,), of pixels in [0, 1]; on that device
     std: Tensor  # (C,)
     scale: float
     batch_size: int
-    augment: str  # one of the split's own
+    augment: str  # one of the split's `augments`
     seed: int
     stage: str
 
@@ -37,11 +38,14 @@ class Batches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch; the last may be smaller than the others."""
+        """Number of batches in an epoch; the last one may be smaller than the others."""
         return -(-len(self.split) // self.batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch from `first_step` on: the same ones that a pass from its beginning reaches there."""
+        """Return the batches of one epoch from `first_step` on.
+
+        They equal those of a pass from the beginning of the epoch.
+        """
         if not 0 <= first_step <= self.steps_per_epoch:
             raise ValueError(f"first_step={first_step} must be from 0 to {self.steps_per_epoch}, the steps of an epoch")
         return self._epoch(epoch, first_step)
@@ -53,33 +57,42 @@ class Batches:
             yield normalised(images, self.mean, self.std, self.scale), labels
 
     def _draws(self, epoch: int, step: int) -> Generator | None:
-        """What augments the images of a step; None where nothing does."""
+        """The generator that augments the images of a step; None without augmentation."""
         return None if self.augment == "none" else stream(self.seed, self.stage, f"augment/{epoch}/{step}")
 
 
 def evaluation_batches(split: Images, mean: Tensor, std: Tensor, scale: float, batch_size: int) -> Iterator[Batch]:
-    """The whole split in its own order, not augmented."""
+    """Yield the whole split in its own order, not augmented."""
     return _in_order(split, torch.arange(len(split), device=split.labels.device), mean, std, scale, batch_size)
 
 
 def scoring_pass(split: Images, mean: Tensor, std: Tensor, scale: float, batch_size: int, seed: int, stage: str) -> Iterator[Batch]:
-    """A shuffled pass, not augmented, for scores and measurements: the same arguments give the same pass, whatever was drawn before."""
+    """Yield a shuffled pass without augmentation, for scores and measurements.
+
+    Equal arguments give equal passes, whatever was drawn before.
+    """
     return _in_order(split, shuffled(split, stream(seed, stage, "scoring")), mean, std, scale, batch_size)
 
 
 def _in_order(split: Images, order: Tensor, mean: Tensor, std: Tensor, scale: float, batch_size: int) -> Iterator[Batch]:
-    """The images at the places `order` (M,), not augmented."""
+    """Yield the images at the indices `order` (M,), not augmented."""
     for images, labels in split.read(((places, None) for places in order.split(batch_size)), "none"):
         yield normalised(images, mean, std, scale), labels
 
 
 def shuffled(split: Images, rng: Generator) -> Tensor:
-    """A permutation (N,) on the device of the split's labels. Drawn on the CPU, so that every device sees the same order."""
+    """Return a permutation (N,) on the device of the split's labels.
+
+    It is drawn on the CPU, so that the order is the same for every device.
+    """
     return torch.randperm(len(split), generator=rng).to(split.labels.device)
 
 
 def normalised(images: Tensor, mean: Tensor, std: Tensor, scale: float) -> Tensor:
-    """(images / scale - mean) / std per channel, float32, channels_last; as one multiplication and one addition."""
+    """Return (images / scale - mean) / std per channel, float32, channels_last.
+
+    Computed as one multiplication and one addition.
+    """
     factor, offset = 1 / (scale * std), -mean / std  # (C,)
     x = images.to(torch.float32, memory_format=torch.channels_last)
     return x.mul_(factor[:, None, None]).add_(offset[:, None, None])

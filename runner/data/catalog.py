@@ -1,4 +1,4 @@
-"""The data sets of images that there are: the classes of runner/data that declare a tag."""
+"""The image data sets: the classes of runner/data that declare a tag."""
 
 from pathlib import Path
 
@@ -7,24 +7,24 @@ from runner.registry import find_class, tags
 
 
 def data_sets() -> list[DataSet]:
-    """Every data set of images with default options, ordered by classes, image size and name."""
+    """All image data sets with default options, ordered by classes, image size and name."""
     found: list[DataSet] = [find_class(tag)() for tag in tags("runner.data")]
     infos = [(component.info(), component) for component in found]
     return [component for info, component in sorted(infos, key=lambda pair: (pair[0].classes, pair[0].size, pair[1].name)) if info.images]
 
 
 def names() -> list[str]:
-    """Names of all data sets of images."""
+    """Names of all image data sets."""
     return [component.name for component in data_sets()]
 
 
 def ready(data_dir: Path) -> list[str]:
-    """Names of the data sets whose files are all there and intact."""
+    """Names of the data sets whose files are all present and intact."""
     return [component.name for component in data_sets() if is_ready(component, data_dir)]
 
 
 def is_ready(component: DataSet, data_dir: Path) -> bool:
-    """Whether the files of a data set are all there and intact."""
+    """Whether the files of a data set are all present and intact."""
     try:
         component.verify(data_dir)
     except DataError:

@@ -1,4 +1,4 @@
-"""Files with known checksums: read whole, or refused with both checksums."""
+"""Reads files with known checksums; on a mismatch, the error shows both checksums."""
 
 import hashlib
 from pathlib import Path
@@ -12,7 +12,7 @@ def digest(content: bytes, like: str) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Contents of a file that exists; a `DataError` when the system refuses."""
+    """Return the contents of a file; raise `DataError` if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -27,7 +27,7 @@ def damaged(path: Path, content: bytes, expected: str) -> DataError:
 
 
 def read_verified(path: Path, expected: str) -> bytes:
-    """Contents of a file whose checksum (MD5 or SHA-256) is the expected one."""
+    """Return the contents of a file; raise `DataError` unless its MD5 or SHA-256 is `expected`."""
     content = read_bytes(path)
     if digest(content, like=expected) != expected:
         raise damaged(path, content, expected)

@@ -1,4 +1,7 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009) in the pickled batches of the official Python archives, laid out as torchvision does."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): pickled batches of the official Python archives.
+
+Files are laid out as by torchvision.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +14,8 @@ from runner.data.constants import IMAGENET, MNIST_RGB, Constants
 from runner.data.image_set import ImageSet
 from runner.data.sources import TorchvisionArchive, torchvision_class
 
-GRASP10: Constants = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))  # alecwangcq/GraSP utils/data_utils.py; not the true std
+# alecwangcq/GraSP utils/data_utils.py; not the true std
+GRASP10: Constants = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 HALF: Constants = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # EkdeepSLubana/flowandprune
 
 
@@ -27,9 +31,11 @@ class Cifar10(ImageSet):
     source: ClassVar[TorchvisionArchive] = TorchvisionArchive("CIFAR10")
     normalisations: ClassVar[Mapping[str, Constants]] = {
         "grasp": GRASP10,  # also JingtongSu (sanity-check), rethinking
-        "synflow": ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262)),  # ganguli-lab/Synaptic-Flow Utils/load.py
+        # ganguli-lab/Synaptic-Flow Utils/load.py
+        "synflow": ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262)),
         "open_lth": IMAGENET,  # facebookresearch/open_lth datasets/cifar10.py: ImageNet's constants
-        "continuous_sparsification": ((125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)),  # lolemacs
+        # lolemacs
+        "continuous_sparsification": ((125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)),
         "flow_prune": HALF,
         "mnist": MNIST_RGB,
     }
@@ -71,7 +77,7 @@ class Cifar100(ImageSet):
 
 
 def published(source: TorchvisionArchive, labels_key: str) -> Layout:
-    """torchvision's list of files and MD5 checksums."""
+    """The files and MD5 checksums that torchvision lists."""
     listed = torchvision_class(source.name)
     meta = {listed.meta["filename"]: listed.meta["md5"]}
     return Layout(dict(listed.train_list), dict(listed.test_list), meta, listed.meta["key"], labels_key)

@@ -1,6 +1,6 @@
 """The file format of CIFAR-10 and CIFAR-100: dictionaries pickled by Python 2.
 
-They are read without running the code that a pickle may hold.
+The reader never runs code that a pickle may contain.
 """
 
 import codecs
@@ -20,7 +20,7 @@ from runner.data.checksums import read_verified
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of one of the two data sets, by name, with their checksums, and the keys inside."""
+    """The files of one of the two data sets with their checksums, and the keys inside."""
 
     train: Mapping[str, str]  # file name -> MD5 or SHA-256
     test: Mapping[str, str]
@@ -34,14 +34,14 @@ class Layout:
 
 
 def verify_files(folder: Path, layout: Layout) -> None:
-    """Raise a `DataError` unless all files are there and intact."""
+    """Raise a `DataError` unless all files are present and intact."""
     _require_all(folder, layout)
     for name, checksum in layout.files().items():
         read_verified(folder / name, checksum)
 
 
 def read_official(folder: Path, layout: Layout) -> Official:
-    """Both splits, the training files one after the other."""
+    """Return both splits; training files are concatenated in order."""
     _require_all(folder, layout)
     classes = sum(len(_entry(folder / name, checksum, layout.names_key)[layout.names_key]) for name, checksum in layout.meta.items())
     return Official(_read_split(folder, layout.train, layout.labels_key, classes), _read_split(folder, layout.test, layout.labels_key, classes))
@@ -54,7 +54,7 @@ def _require_all(folder: Path, layout: Layout) -> None:
 
 
 def _read_split(folder: Path, files: Mapping[str, str], labels_key: str, classes: int) -> Split:
-    """Images (N, 3, 32, 32) and labels (N,) of the files, joined in their order."""
+    """Return images (N, 3, 32, 32) and labels (N,) of the files, concatenated in order."""
     images, labels = [], []
     for name, checksum in files.items():
         entry = _entry(folder / name, checksum, "data", labels_key)
@@ -68,7 +68,7 @@ def _read_split(folder: Path, files: Mapping[str, str], labels_key: str, classes
 
 
 def _entry(path: Path, checksum: str, *keys: str) -> dict[str, Any]:
-    """The dictionary pickled in an intact file; it has the given keys."""
+    """Return the dictionary pickled in an intact file, which must contain the given keys."""
     content = read_verified(path, checksum)
     try:
         entry = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
@@ -80,10 +80,15 @@ def _entry(path: Path, checksum: str, *keys: str) -> dict[str, Any]:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Reads numbers, text, lists, dictionaries and numpy arrays; a pickle that names anything else is refused, so that it can run no code."""
+    """Unpickler limited to numbers, text, lists, dictionaries and numpy arrays.
+
+    A pickle that names anything else raises an error, so it cannot run code.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
-        reconstruct = np.empty(0).__reduce__()[0]  # numpy's own, wherever this version keeps it; the official files use the name of 2009
+        # numpy's own function, whose location depends on the version; the official files use its
+        # name of 2009.
+        reconstruct = np.empty(0).__reduce__()[0]
         admitted: dict[tuple[str, str], Any] = {
             ("numpy.core.multiarray", "_reconstruct"): reconstruct,
             ("numpy._core.multiarray", "_reconstruct"): reconstruct,

@@ -1,8 +1,10 @@
-"""Data sets of many JPEG files: decoded once to uint8 and kept as one safetensors file, so that a run reads one file instead of a hundred thousand.
+"""Decodes data sets of many JPEG files once to uint8 and keeps them as one safetensors file.
 
-The kept file names its source, a digest over names, sizes and times of the files, and holds the checksum of its arrays. Where either does not fit (files have
-changed, the kept file is damaged), or where it cannot be read, the images are decoded again. It is written under a temporary name and renamed. A lock lets one
-process decode while the others wait; correctness does not rest on it.
+A run then reads one file instead of a hundred thousand. The kept file holds a digest over names,
+sizes and times of its source files, and the checksum of its arrays. If either differs (files have
+changed, the kept file is damaged), or if the file cannot be read, the images are decoded again. It
+is written under a temporary name and renamed. A lock lets one process decode while the others wait;
+correctness does not depend on it.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,13 +26,15 @@ Decode = Callable[[Path, int], Tensor]  # file and size -> uint8 (3, size, size)
 
 
 def decoded_once(kept: Path, source: str, train: Labelled, test: Labelled, size: int, decode: Decode | None = None) -> Official:
-    """The images of the kept file if it was made from `source`; otherwise decoded, with progress on stderr, and kept.
+    """Return the images of the kept file if it was made from `source`; else decode and keep them.
+
+    Decoding prints progress on stderr.
 
     Args:
-        kept: the file that holds the decoded images, here or later.
+        kept: the file of decoded images, created if necessary.
         source: a digest that changes when the images do.
         size: height and width of the decoded images.
-        decode: how a file becomes pixels; by default it must have that size (`pixels`).
+        decode: reads a file as pixels; the default (`pixels`) requires images of that size.
 
     Raises:
         DataError: an image is damaged or has another size.
@@ -39,7 +43,7 @@ def decoded_once(kept: Path, source: str, train: Labelled, test: Labelled, size:
         return official
     try:
         with held(kept.with_name(f".{kept.stem}.lock"), lambda holder: say(f"waiting for {kept}, which {holder} makes")):
-            official = _read(kept, source)  # whoever held the lock before may have made it
+            official = _read(kept, source)  # the previous holder may have made it
             if official is None:
                 official = _decode(kept, train, test, size, decode or pixels)
                 clear_leftovers(kept.parent, kept.name)
@@ -50,7 +54,7 @@ def decoded_once(kept: Path, source: str, train: Labelled, test: Labelled, size:
 
 
 def _read(kept: Path, source: str) -> Official | None:
-    """What the file holds, or None unless it was made from `source` and is whole."""
+    """Return the contents of the file, or None unless it is intact and was made from `source`."""
     try:
         with safe_open(kept, "pt") as file:
             about = file.metadata() or {}
@@ -70,13 +74,13 @@ def _write(kept: Path, source: str, official: Official) -> None:
 
     def write(path: Path) -> None:
         save_file(tensors, path, about)
-        path.chmod(0o644)  # safetensors lets only the owner read; folders of data are shared
+        path.chmod(0o644)  # safetensors permits only the owner to read; data folders are shared
 
     atomically(kept, write)
 
 
 def _decode(kept: Path, train: Labelled, test: Labelled, size: int, decode: Decode) -> Official:
-    """Both splits, (N, 3, size, size) each, in the given order."""
+    """Return both splits, images (N, 3, size, size) each, in the given order."""
     total = len(train) + len(test)
     decoded = counted((decode(path, size) for path, _ in (*train, *test)), total, f"decoding {total:,} images, once, into {kept}", "images")
 
@@ -90,10 +94,10 @@ def _decode(kept: Path, train: Labelled, test: Labelled, size: int, decode: Deco
 
 
 def pixels(path: Path, size: int) -> Tensor:
-    """One JPEG as uint8 (3, size, size); grey images become red, green and blue alike.
+    """Return one JPEG as uint8 (3, size, size); grey images get three equal channels.
 
     Raises:
-        DataError: the file is damaged, no JPEG, or of another size.
+        DataError: the file is damaged, not a JPEG, or of another size.
     """
     image = rgb(path)
     if image.size != (size, size):
@@ -102,7 +106,7 @@ def pixels(path: Path, size: int) -> Tensor:
 
 
 def rgb(path: Path, formats: tuple[str, ...] = ("JPEG",)) -> Image.Image:
-    """One image file, decoded, in red, green and blue.
+    """Return one image file decoded to RGB.
 
     Raises:
         DataError: the file is damaged or of another format.
@@ -110,7 +114,8 @@ def rgb(path: Path, formats: tuple[str, ...] = ("JPEG",)) -> Image.Image:
     try:
         with Image.open(path, formats=formats) as image:
             return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises for damaged files
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # Pillow raises these for damaged files.
         raise DataError(f"{path} is no intact JPEG ({error}); delete it and unpack the archive again") from error
 
 

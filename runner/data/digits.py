@@ -1,6 +1,7 @@
-"""digits: the 1,797 images of handwritten digits that scikit-learn ships (8x8, levels 0 to 16; UCI Optical Recognition of Handwritten Digits, its test part).
+"""digits: the 1,797 images of handwritten digits that scikit-learn ships.
 
-There is no official split: ours is fixed, stratified, 1,437 / 360 (decisions.md 5).
+They have 8x8 pixels with levels 0 to 16 (UCI Optical Recognition of Handwritten Digits, its test
+part). There is no official split: ours is fixed, stratified, 1,437 / 360 (decisions.md 5).
 """
 
 import importlib.util
@@ -17,7 +18,8 @@ from runner.data.split import TEST, stratified_order
 
 FILE = "datasets/data/digits.csv.gz"  # in scikit-learn's package
 TEST_IMAGES = 360
-CHECKSUM = "c69effc4f783e5a283aad5df68589e22363891b23f32621021ae20865aef41bf"  # of the split arrays, made with scikit-learn 1.x
+# SHA-256 of the split arrays, made with scikit-learn 1.x.
+CHECKSUM = "c69effc4f783e5a283aad5df68589e22363891b23f32621021ae20865aef41bf"
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,12 @@ class Digits(ImageSet):
     stands_for: ClassVar[str] = "cifar10"
 
     def verify(self, data_dir: Path) -> None:
-        """Only whether scikit-learn is there; `read` compares the checksum."""
+        """Check only that scikit-learn is installed; `read` compares the checksum."""
         if importlib.util.find_spec("sklearn") is None:
             raise DataError("scikit-learn, which ships these images, is not installed; run make setup")
 
     def read(self, data_dir: Path) -> Official:
-        """scikit-learn's images under our fixed split."""
+        """Return scikit-learn's images in our fixed split."""
         self.verify(data_dir)
         official = read_digits()
         if official.checksum() != CHECKSUM:
@@ -45,7 +47,10 @@ class Digits(ImageSet):
 
 
 def read_digits() -> Official:
-    """scikit-learn's images under our fixed split: the first 360 of one stratified order are the test images."""
+    """Return scikit-learn's images in our fixed split, without comparing the checksum.
+
+    The first 360 images of one stratified order are the test images.
+    """
     levels, labels = np.split(_rows().astype(np.int64), [64], axis=1)
     whole = Split(torch.from_numpy(levels.astype(np.uint8)).reshape(-1, 1, 8, 8), torch.from_numpy(labels[:, 0]))
     order = stratified_order(whole.labels, TEST)
@@ -53,11 +58,15 @@ def read_digits() -> Official:
 
 
 def _rows() -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
-    """(1797, 65): 64 levels of an image, and its label. Read from scikit-learn's own file, since importing scikit-learn takes every run seconds."""
+    """Return an array (1797, 65): the 64 levels of each image and its label.
+
+    It is read from scikit-learn's file, since importing scikit-learn would take seconds in every
+    run.
+    """
     spec = importlib.util.find_spec("sklearn")
     places = (Path(folder) / FILE for folder in (spec.submodule_search_locations if spec else None) or ())
     if file := next((place for place in places if place.is_file()), None):
         return np.loadtxt(file, delimiter=",")
-    from sklearn.datasets import load_digits  # a release that keeps it elsewhere
+    from sklearn.datasets import load_digits  # for a release that keeps the file elsewhere
 
     return np.column_stack(load_digits(return_X_y=True))

@@ -1,4 +1,4 @@
-"""Make a data set ready (`make data`, scripts/fetch_data.py), or say what to do without a network."""
+"""Make a data set ready (`make data`, scripts/fetch_data.py), or explain how without a network."""
 
 import io
 import socket
@@ -10,15 +10,15 @@ from runner.data.catalog import data_sets, is_ready, ready
 from runner.data.sources import Download
 from runner.errors import ConfigError, one_of
 
-PATIENCE = 30.0  # seconds without an answer after which a server counts as absent
+PATIENCE = 30.0  # seconds without an answer after which a server counts as unreachable
 
 
 def fetch(name: str, data_dir: Path) -> str:
-    """Make the data set ready and say where it is.
+    """Make the data set ready and return a message that names its folder.
 
     Raises:
         ConfigError: there is no such data set, or the folder cannot be written.
-        DataError: it could not be fetched, or what was fetched is damaged.
+        DataError: the files could not be fetched, or they are damaged.
     """
     by_name = {component.name: component for component in data_sets()}
     if name not in by_name:
@@ -29,13 +29,14 @@ def fetch(name: str, data_dir: Path) -> str:
             _download(name, component.source, data_dir)
         component.check(data_dir)
     if component.source.prepares:
-        component.load(data_dir, 1.0)  # lists and decodes the images now, not in the first run, and finds damaged ones
+        # List and decode the images now, not in the first run; this also finds damaged ones.
+        component.load(data_dir, 1.0)
     places = [str(place) for place in component.places(data_dir) if place.is_dir()]
     return f"{name} is ready{': ' + places[0] if places else ''}; use it with dataset={name}"
 
 
 def _download(name: str, source: Download, data_dir: Path) -> None:
-    """Have torchvision fetch and unpack the files; its own chatter is dropped, its progress bar is not."""
+    """Fetch and unpack the files with torchvision, showing only its progress bar."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -52,7 +53,11 @@ def _download(name: str, source: Download, data_dir: Path) -> None:
 
 
 def no_network(name: str, source: Download, data_dir: Path, reason: str) -> str:
-    """What to do by hand: the official files with their MD5, the folder that they belong in, and what is ready without them."""
+    """Return instructions for getting the files by hand.
+
+    They list the official files with their MD5, the folder of the files, and the data sets that are
+    ready.
+    """
     lines = [f"{name} could not be fetched: no network, or the server does not answer ({reason})", "  by hand:    on a machine with a network get"]
     lines += [f"                {line}" for line in source.files(data_dir)]
     if source.package:

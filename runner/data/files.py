@@ -1,7 +1,9 @@
-"""Images that stay files, for data sets that do not fit in memory: decoded, cropped and scaled when a batch needs them, by worker processes.
+"""Image files that worker processes decode, crop and scale when a batch needs them.
 
-What is random is drawn in the main process, a row of uniform numbers for every image, so that nothing depends on which worker decodes it or how many there are.
-Batches go to the workers in pieces: whole ones would leave most workers idle before the first step, and be decoded for nothing after the last.
+For data sets that do not fit in memory. Random numbers are drawn in the main process, one row of
+uniform numbers per image, so results do not depend on the number of workers or on which one decodes
+an image. Batches go to the workers in pieces. With whole batches, most workers would be idle before
+the first step and decode images for nothing after the last.
 """
 
 from collections import deque
@@ -21,13 +23,17 @@ from runner.data.base import DataError, Device, Wanted
 from runner.data.decoded import as_tensor, rgb
 
 CROPS = {
-    "resized_crop": ResizedCrop(area=(0.08, 1.0), ratio=(3 / 4, 4 / 3)),  # Szegedy et al., torchvision's default, GraSP
-    "resized_crop_open_lth": ResizedCrop(area=(0.1, 1.0), ratio=(0.8, 1.25)),  # facebookresearch/open_lth
+    # Szegedy et al., torchvision's default, GraSP
+    "resized_crop": ResizedCrop(area=(0.08, 1.0), ratio=(3 / 4, 4 / 3)),
+    # facebookresearch/open_lth
+    "resized_crop_open_lth": ResizedCrop(area=(0.1, 1.0), ratio=(0.8, 1.25)),
 }
-FORMATS = ("JPEG", "PNG")  # one training image of ILSVRC-2012 is a PNG under a JPEG's name
-MARGIN = 256 / 224  # an image that is not augmented is scaled to this much more than the crop in its middle
+# One training image of ILSVRC-2012 is a PNG with a JPEG's file name.
+FORMATS = ("JPEG", "PNG")
+# Scaled size / crop size of an image that is not augmented; the crop is central.
+MARGIN = 256 / 224
 PIECE = 32  # images that a worker decodes at a time
-Piece = tuple[Tensor, Tensor | None]  # places (P,) and what augments them (P, DRAWS)
+Piece = tuple[Tensor, Tensor | None]  # indices (P,) and random numbers for augmentation (P, DRAWS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,37 +41,42 @@ class Files:
     """One part of a data set as image files."""
 
     folder: Path
-    names: np.ndarray  # bytes (N,): paths inside `folder`; one array, since workers would copy a million strings page by page
-    labels: Tensor  # int64 (N,), on the CPU wherever the images go
+    # bytes (N,): paths inside `folder`. One array, since workers would copy a million strings page
+    # by page.
+    names: np.ndarray
+    labels: Tensor  # int64 (N,), always on the CPU
     size: int  # height and width of the decoded images
     device: Device = "cpu"
-    workers: int = 0  # processes that decode; 0 = this one
+    workers: int = 0  # processes that decode; 0 = the main process
     augments: ClassVar[tuple[str, ...]] = ("none", *CROPS)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: Device, workers: int = 0) -> "Files":
-        """The same files, their images decoded by `workers` and delivered on another device."""
+        """Return the same files, decoded by `workers` processes and delivered on `device`."""
         return replace(self, device=device, workers=workers)
 
     def take(self, indices: Tensor) -> "Files":
-        """The files at the given places, in the given order."""
+        """Return the files at the given indices, in the given order."""
         return replace(self, names=self.names[indices.numpy()], labels=self.labels[indices])
 
     def read(self, wanted: Wanted, augment: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """The wanted batches: with a generator each image by the crop named `augment`, without one by the crop in the middle.
+        """Yield the requested batches.
+
+        With a generator, each image is augmented by the crop named `augment`; without one, it is
+        scaled and cropped centrally.
 
         Raises:
             DataError: a file is missing or damaged.
         """
-        ahead: deque[Tensor] = deque()  # places of the batches that workers have begun
+        ahead: deque[Tensor] = deque()  # indices of the batches that workers have started
         loader = DataLoader(
             _Decoder(self, augment),
             batch_size=None,
             sampler=_pieces(wanted, ahead),
             num_workers=self.workers,
-            generator=Generator(),  # else torch's global generator would be drawn from, once for every pass
+            generator=Generator(),  # else every pass would draw from torch's global generator
         )
         done: list[Tensor] = []
         for piece in loader:
@@ -78,7 +89,7 @@ class Files:
 
 
 def _pieces(wanted: Wanted, ahead: "deque[Tensor]") -> Iterator[Piece]:
-    """What workers are asked for, in order."""
+    """Yield the pieces for the workers in order; append the indices of each batch to `ahead`."""
     for places, rng in wanted:
         ahead.append(places)
         parts = places.split(PIECE)
@@ -89,7 +100,10 @@ def _pieces(wanted: Wanted, ahead: "deque[Tensor]") -> Iterator[Piece]:
 
 
 class _Decoder(Dataset[Tensor | str]):
-    """What a worker does with a piece. A damaged file comes back as text: torch would wrap an exception in the worker's traceback."""
+    """Decodes a piece in a worker.
+
+    A damaged file is returned as text: torch would wrap an exception in the worker's traceback.
+    """
 
     def __init__(self, files: Files, augment: str) -> None:
         self.files, self.crop = files, CROPS.get(augment)
@@ -110,14 +124,20 @@ class _Decoder(Dataset[Tensor | str]):
 
 
 def randomly_cropped(image: Image.Image, size: int, crop: ResizedCrop, draws: Tensor) -> Image.Image:
-    """A random box of the image, scaled to `size` x `size` (bilinear), mirrored or not; `draws` are uniform numbers (DRAWS,)."""
+    """Crop a random box, scale it to `size` x `size` (bilinear), and mirror it or not.
+
+    `draws` are uniform numbers (DRAWS,).
+    """
     left, top, width, height = crop.box(image.width, image.height, draws)
     scaled = image.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BILINEAR)
     return scaled.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if crop.flips(draws) else scaled
 
 
 def middle(image: Image.Image, short: int, size: int) -> Image.Image:
-    """The image scaled (bilinear) until its shorter side is `short`, then `size` x `size` pixels (no more than `short`) from its middle."""
+    """Scale an image (bilinear) and return its central `size` x `size` pixels.
+
+    The shorter side of the scaled image is `short`, which is at least `size`.
+    """
     width, height = (short * side // min(image.size) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))

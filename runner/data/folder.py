@@ -1,7 +1,9 @@
-"""Lists a folder of classes, <part>/<class>/<image>.JPEG as torchvision's ImageFolder reads it, and keeps the list: ImageNet has 1.3 million files.
+"""Lists a folder of classes, <part>/<class>/<image>.JPEG as in torchvision's ImageFolder.
 
-The kept list holds the times of the folders of all classes, which change when a file comes or goes; then the folders are listed again. A file that is
-overwritten in place keeps its line. Nobody publishes checksums of the single files, so names, sizes and counts are looked at; decoding shows the rest.
+The list is kept, since ImageNet has 1.3 million files. It contains the modification times of all
+class folders, which change when a file is added or removed; then the folders are listed again. A
+file overwritten in place keeps its entry. No checksums of the single files are published, so names,
+sizes and counts are checked; decoding finds the other damage.
 """
 
 import hashlib
@@ -20,7 +22,7 @@ from runner.files import atomically
 
 PARTS = ("train", "val")
 WNID = re.compile(r"n\d{8}")
-SHOWN = 3  # of many names in a message
+SHOWN = 3  # names of a long list that a message shows
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,7 @@ class Listing:
     """The images of one part, by class and name."""
 
     names: np.ndarray  # bytes (N,): paths inside the folder
-    labels: np.ndarray  # int64 (N,): places of the classes in alphabetical order
+    labels: np.ndarray  # int64 (N,): class indices in alphabetical order
     bytes: np.ndarray  # int64 (N,)
 
     def digest(self) -> str:
@@ -39,15 +41,15 @@ class Listing:
         return found.hexdigest()
 
     def take(self, places: np.ndarray) -> "Listing":
-        """The images at the given places."""
+        """Return the images at the given indices."""
         return Listing(*(getattr(self, f.name)[places] for f in fields(self)))
 
 
 def classes(folder: Path, expected: Info) -> list[str]:
-    """Names of all classes (WordNet ids) in alphabetical order; no image is looked for.
+    """Return the names of all classes (WordNet ids) in alphabetical order; images are not checked.
 
     Raises:
-        DataError: a part is missing, the number of classes is another, or the parts have different ones.
+        DataError: a part is missing, the number of classes is wrong, or the parts' classes differ.
     """
     if missing := [part for part in PARTS if not (folder / part).is_dir()]:
         raise DataError(f"there is no {' and no '.join(f'{folder / part}/' for part in missing)}")
@@ -63,10 +65,12 @@ def classes(folder: Path, expected: Info) -> list[str]:
 
 
 def listed_once(folder: Path, kept: Path, expected: Info) -> dict[str, Listing]:
-    """Every image of both parts, from the kept list if no folder has changed since; otherwise listed, with progress on stderr, and kept.
+    """Return every image of both parts, from the kept list if no folder has changed since.
+
+    Otherwise the folders are listed, with progress on stderr, and the list is kept.
 
     Raises:
-        DataError: the layout is another, images are missing, too many or empty.
+        DataError: the layout is wrong, or images are missing, too many or empty.
     """
     names = classes(folder, expected)
     stamps = {part: np.array([(folder / part / name).stat().st_mtime_ns for name in names]) for part in PARTS}
@@ -87,13 +91,13 @@ def _list(folder: Path, names: list[str]) -> dict[str, Listing]:
 
 
 def _scan(folder: Path, inside: str) -> list[tuple[str, int]]:
-    """Path inside the folder and bytes of each JPEG of one class, by name."""
+    """Return (path inside the folder, bytes) of each JPEG of one class, sorted by name."""
     with os.scandir(folder / inside) as entries:
         return sorted((f"{inside}/{entry.name}", entry.stat().st_size) for entry in entries if entry.name.endswith(".JPEG"))
 
 
 def _listing(by_class: list[list[tuple[str, int]]]) -> Listing:
-    """The images of one part, from those of each of its classes."""
+    """Join the images of all classes of one part."""
     names = [path.encode() for images in by_class for path, _ in images]
     labels = [label for label, images in enumerate(by_class) for _ in images]
     sizes = [size for images in by_class for _, size in images]
@@ -108,7 +112,7 @@ def _check(folder: Path, found: Listing, expected: int) -> None:
 
 
 def _read(kept: Path, names: list[str], stamps: Mapping[str, np.ndarray]) -> dict[str, Listing] | None:
-    """The kept list, or None unless it is whole and of these folders at these times."""
+    """Return the kept list, or None unless it is intact and matches these folders and times."""
     try:
         with np.load(kept, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -123,7 +127,7 @@ def _write(kept: Path, names: list[str], stamps: Mapping[str, np.ndarray], found
     arrays |= {f"{part}.times": times for part, times in stamps.items()} | {"classes": np.array(names)}
 
     def write(path: Path) -> None:
-        with path.open("wb") as file:  # given a name, numpy would append .npz to it
+        with path.open("wb") as file:  # np.savez would append .npz to a name
             np.savez(file, **arrays)
 
     try:
@@ -133,5 +137,5 @@ def _write(kept: Path, names: list[str], stamps: Mapping[str, np.ndarray], found
 
 
 def _some(names: list[str]) -> str:
-    """The first few names, and how many more there are."""
+    """Return the first few names and the number of the others."""
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")

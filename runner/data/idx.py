@@ -1,7 +1,7 @@
-"""MNIST's file format: four IDX files (LeCun et al., 1998), packed or not, with known checksums.
+"""MNIST's file format: four IDX files (LeCun et al., 1998), gzipped or not, with known checksums.
 
-A file packed anew has another MD5 than the published one. So a packed file whose MD5 is not the
-published one is judged by its contents.
+A file compressed again has another MD5 than the published one. So a gzipped file whose MD5 is not
+the published one is checked by its contents.
 """
 
 import gzip
@@ -23,19 +23,25 @@ CLASSES = 10
 
 
 def read_official(folders: Sequence[Path], checksums: Mapping[str, str]) -> Official:
-    """Both splits from the first folder that has each file. `checksums`: see `unpacked`."""
+    """Return both splits, each file from the first folder that has it.
+
+    `checksums`: see `unpacked`.
+    """
     images, labels, test_images, test_labels = (parse_idx(path, unpacked(path, checksums)) for path in find_files(folders))
     return Official(_split(images, labels, "train"), _split(test_images, test_labels, "t10k"))
 
 
 def verify_files(folders: Sequence[Path], checksums: Mapping[str, str]) -> None:
-    """Raise a `DataError` unless all four files are there and intact."""
+    """Raise a `DataError` unless all four files are present and intact."""
     for path in find_files(folders):
         unpacked(path, checksums)
 
 
 def find_files(folders: Sequence[Path]) -> list[Path]:
-    """Paths of the four files in the order of FILES; in each folder the packed file comes before the unpacked one."""
+    """Return the paths of the four files in the order of FILES.
+
+    In each folder, the gzipped file takes precedence over the unpacked one.
+    """
     found = {name: [path for folder in folders for path in (folder / f"{name}.gz", folder / name) if path.is_file()] for name in FILES}
     missing = [f"{name}.gz" for name, paths in found.items() if not paths]
     if missing:
@@ -44,7 +50,10 @@ def find_files(folders: Sequence[Path]) -> list[Path]:
 
 
 def unpacked(path: Path, checksums: Mapping[str, str]) -> bytes:
-    """Unpacked contents of a file that is intact: itself, or what is packed in it, has the checksum listed under the name."""
+    """Return the unpacked contents of a file; raise `DataError` unless it is intact.
+
+    A file is intact if it, or the file inside it, has the checksum listed under its name.
+    """
     raw = read_bytes(path)
     packed = path.suffix == ".gz"
     intact = digest(raw, like=checksums[path.name]) == checksums[path.name]
@@ -61,7 +70,11 @@ def unpacked(path: Path, checksums: Mapping[str, str]) -> bytes:
 
 
 def parse_idx(path: Path, content: bytes) -> Tensor:
-    """The uint8 array of an IDX file: two zero bytes, type 8, the number of dimensions, then each as a big-endian 32-bit number."""
+    """Return the uint8 array of an IDX file.
+
+    The header is two zero bytes, type 8, the number of dimensions, and each dimension as a
+    big-endian 32-bit number.
+    """
     if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
         raise DataError(f"{path} is not an IDX file of bytes: it starts with {content[:4].hex() or 'nothing'}, expected 000008 and the number of dimensions")
     start = 4 + 4 * content[3]

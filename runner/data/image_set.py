@@ -1,4 +1,4 @@
-"""What all data sets of images share: options, checks, messages, padding and normalisation."""
+"""The base class of image data sets: options, checks, messages, padding and normalisation."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -24,13 +24,13 @@ COMPUTED = "computed"  # as a value of dataset.normalise: mean and std of the tr
 
 @dataclass(frozen=True)
 class ImageSet(ABC):
-    """Options of a data set, checked when it is made, and what follows from its class constants.
+    """Options of a data set, checked on construction, and methods based on its class constants.
 
     A data set is a frozen dataclass that adds its `tag`, a default for `name`, the class constants
     that differ from those below, and `read` and `verify`.
 
     Args:
-        name: its name in records; the default of the class, and no other.
+        name: its name in records; must be the class's default.
         size: height and width of the images; None = their own.
         validation: share of the training images that is held out.
         augment: one of `augments`.
@@ -43,18 +43,22 @@ class ImageSet(ABC):
     augment: str = "none"
     normalise: str = COMPUTED
 
-    native: ClassVar[Info]  # the data set as its files hold it
-    folder: ClassVar[str | None] = None  # of its files, inside the folder of all data sets; None = it has no files of ours
+    native: ClassVar[Info]  # the data set as stored in its files
+    # Of the files, inside the folder of all data sets; None = no files in that folder.
+    folder: ClassVar[str | None] = None
     source: ClassVar[Source] = Included()
     scale: ClassVar[float] = 255.0  # pixel / scale is in [0, 1]
-    smallest: ClassVar[int | None] = None  # size that images can be scaled down to; None = they are padded, never scaled
+    # Smallest size that images can be scaled to; None = they are padded, never scaled.
+    smallest: ClassVar[int | None] = None
     augments: ClassVar[tuple[str, ...]] = AUGMENTS
     computes: ClassVar[bool] = True  # mean and std can be computed
-    normalisations: ClassVar[Mapping[str, Constants]] = {}  # published constants by the choice that names their source
-    stands_for: ClassVar[str | None] = None  # the papers' data set in whose place small experiments use this one
+    # Published constants, keyed by the choice that names their source.
+    normalisations: ClassVar[Mapping[str, Constants]] = {}
+    # The papers' data set that this one replaces in small experiments.
+    stands_for: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
-        """Refuse bad values of the options."""
+        """Raise `ValueError` if an option is invalid."""
         (name,) = (f.default for f in fields(self) if f.name == "name")
         if self.smallest is None:
             check_size(self.size, self.native, self.native.size, "images are padded, never cut")
@@ -70,42 +74,44 @@ class ImageSet(ABC):
             raise ValueError(one_of("dataset.normalise", self.normalise, normalisations))
 
     def info(self) -> Info:
-        """Shape and counts at the size asked for."""
+        """Shape and counts at the requested size."""
         return replace(self.native, size=self.size or self.native.size)
 
     def places(self, data_dir: Path) -> list[Path]:
-        """The folders in which the files are looked for, first place first."""
+        """Folders that are searched for the files, in order."""
         return [data_dir / self.folder] if self.folder else []
 
     @abstractmethod
     def verify(self, data_dir: Path) -> None:
-        """Check that all files are there and intact, as far as a quick look can tell.
+        """Check that all files are present and intact, as far as a quick check can tell.
 
         Raises:
-            DataError: names the problem alone.
+            DataError: states only the problem.
         """
 
     def check(self, data_dir: Path) -> None:
-        """Like `verify`, but the error also says where the files belong and how to get them."""
+        """Run `verify`, but the error also states where the files belong and how to get them."""
         with explained(self, data_dir):
             self.verify(data_dir)
 
     def read(self, data_dir: Path) -> Official:
-        """The official splits from the files, not padded, the same for all options but `size`.
+        """Return the official splits from the files, not padded.
+
+        Of all options, only `size` can change them.
 
         Raises:
-            DataError: names the problem alone.
+            DataError: states only the problem.
         """
         raise NotImplementedError(f"{type(self).__name__} reads no images into memory; it has to implement read or load")
 
     def load(self, data_dir: Path, train_fraction: float) -> Data:
-        """The data of a run, with `train_fraction` of the training images."""
+        """Return the data of a run, with `train_fraction` of the training images."""
         with explained(self, data_dir):
             official = self.read(data_dir)
         return self.prepare(official, train_fraction)
 
     def prepare(self, official: Official, train_fraction: float) -> Data:
-        """The data of a run, padded, normalised, reduced and with a part held out.
+        """Return the data of a run: padded, reduced, with held-out part, mean and std.
 
         Computed statistics are those of the whole official training split, so that no subset
         changes a test input.
@@ -116,14 +122,14 @@ class ImageSet(ABC):
         return Data(self.name, used, held_out, test, mean, std, self.scale, self.native.classes, self.augment, official.checksum())
 
     def constants(self) -> tuple[Tensor, Tensor]:
-        """The published mean and std (C,) that `normalise` names."""
+        """Return the published mean and std (C,) that `normalise` names."""
         mean, std = self.normalisations[self.normalise]
         return torch.tensor(mean), torch.tensor(std)
 
 
 @contextmanager
 def explained(component: DataSet, data_dir: Path) -> Iterator[None]:
-    """Complete a `DataError` raised inside: where files belong, how to get them, what is ready."""
+    """Add to a `DataError` where the files belong, how to get them, and what is ready."""
     try:
         yield
     except DataError as error:

@@ -1,10 +1,14 @@
-"""ImageNet (ILSVRC-2012; Russakovsky et al., 2015): 1,281,167 training and 50,000 validation images of 1,000 classes, which are the test set.
+"""ImageNet (ILSVRC-2012; Russakovsky et al., 2015), 1,000 classes.
 
-<data_dir>/imagenet/train/<class>/*.JPEG, <data_dir>/imagenet/val/<class>/*.JPEG    as torchvision's ImageNet unpacks the official archives
-<data_dir>/imagenet.index                      the list of all images (runner/data/folder.py)
+There are 1,281,167 training images; the 50,000 validation images are the test set.
 
-Images are decoded when a batch needs them (runner/data/files.py). Statistics of 1.3 million images would take hours: the constants that all code uses are the
-default, against decisions.md 5. Synaptic-Flow's grey and coloured augmentation is not offered.
+<data_dir>/imagenet/train/<class>/*.JPEG and <data_dir>/imagenet/val/<class>/*.JPEG
+                            as torchvision's ImageNet unpacks the official archives
+<data_dir>/imagenet.index   the list of all images (runner/data/folder.py)
+
+Images are decoded when a batch needs them (runner/data/files.py). Statistics of 1.3 million images
+would take hours. So the default is the constants that all code uses, a deviation from
+decisions.md 5. Synaptic-Flow's grey and coloured augmentation is not available.
 """
 
 import hashlib
@@ -24,7 +28,7 @@ from runner.data.prepare import parts
 from runner.data.sources import ByHand
 
 NATIVE = Info(channels=3, size=224, classes=1000, train=1_281_167, test=50_000)
-SMALLEST = 16  # pixels; smaller images have lost what they show
+SMALLEST = 16  # pixels; smaller images are no longer recognisable
 FOLDER, INDEX = "imagenet", "imagenet.index"
 SOURCE = ByHand(
     FOLDER,
@@ -53,11 +57,11 @@ class Imagenet(ImageSet):
     normalisations: ClassVar[Mapping[str, Constants]] = {"imagenet": IMAGENET}
 
     def verify(self, data_dir: Path) -> None:
-        """Look for the folders of all classes. `load` lists the images, which takes longer."""
+        """Check that the folders of all classes exist; `load` lists the images (slower)."""
         classes(data_dir / self.folder, self.native)
 
     def load(self, data_dir: Path, train_fraction: float) -> Data:
-        """List the files; the first time, that takes a while. Nothing is decoded."""
+        """List the files, which takes a while the first time. Nothing is decoded."""
         folder, size = data_dir / self.folder, self.info().size
         with explained(self, data_dir):
             found = listed_once(folder, data_dir / INDEX, self.native)

@@ -1,9 +1,10 @@
-"""The subset of ImageNet that is the second reading of the IMC paper's "ImageNet" of 100,000 / 10,000 images.
+"""A subset of ImageNet: the second reading of the IMC paper's "ImageNet".
 
-The paper names neither classes nor size nor how they were drawn (decisions.md 11). Of every class we
-take 100 training images and 10 of its 50 validation images: the first in numpy's RandomState
-permutation, seeded with (2012, 0 for train or 1 for val, class), of the names in alphabetical order.
-Classes do not depend on each other. Images are scaled like Tiny-ImageNet's, 64 x 64, from the middle.
+That data set has 100,000 / 10,000 images. The paper states neither classes nor size nor how images
+were drawn (decisions.md 11). Of every class we take 100 training images and 10 of its 50 validation
+images: the first in numpy's RandomState permutation, seeded with (2012, 0 for train or 1 for val,
+class), of the names in alphabetical order. Draws of different classes are independent. Images are
+scaled like Tiny-ImageNet's, 64 x 64, from the middle.
 
 <data_dir>/imagenet/                           ImageNet's own folder (runner/data/imagenet.py)
 <data_dir>/imagenet_subset-<size>.safetensors  the subset, decoded once (runner/data/decoded.py)
@@ -45,11 +46,11 @@ class ImagenetSubset(ImageSet):
     normalisations: ClassVar[Mapping[str, Constants]] = {"imagenet": IMAGENET}
 
     def verify(self, data_dir: Path) -> None:
-        """Look for the folders of all classes, as for the whole of ImageNet."""
+        """Check that the folders of all classes exist, as for the whole of ImageNet."""
         classes(data_dir / self.folder, self.whole)
 
     def read(self, data_dir: Path) -> Official:
-        """Both splits, drawn; the first time, the images are decoded."""
+        """Return both splits of the subset; the images are decoded the first time."""
         folder, info = data_dir / self.folder, self.info()
         found = listed_once(folder, data_dir / INDEX, self.whole)
         chosen = {part: drawn(found[part], n // info.classes, i) for i, (part, n) in enumerate(zip(PARTS, (info.train, info.test), strict=True))}
@@ -59,10 +60,10 @@ class ImagenetSubset(ImageSet):
 
 
 def drawn(found: Listing, each: int, part: int) -> Listing:
-    """`each` images of every class, in the order of their names.
+    """Draw `each` images of every class, in the order of their names.
 
     Raises:
-        DataError: a class has fewer.
+        DataError: a class has fewer images.
     """
     places = []
     for label in np.unique(found.labels):
@@ -75,5 +76,8 @@ def drawn(found: Listing, each: int, part: int) -> Listing:
 
 
 def scaled(path: Path, size: int) -> Tensor:
-    """One image as uint8 (3, size, size): its shorter side scaled to `size`, the middle of the longer one."""
+    """Return one image as uint8 (3, size, size).
+
+    Its shorter side is scaled to `size`, and the longer one is cropped centrally.
+    """
     return as_tensor(middle(rgb(path, FORMATS), size, size))

@@ -9,13 +9,13 @@ from runner.data.split import hold_out, subset
 
 
 def check_size(size: int | None, native: Info, smallest: int, why: str) -> None:
-    """Refuse a `dataset.size` that is neither null nor a whole number from `smallest` up."""
+    """Raise `ValueError` unless `dataset.size` is null or a whole number from `smallest` up."""
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < smallest):
         raise ValueError(f"dataset.size={size} must be null (its own {native.size}) or a whole number of at least {smallest}: {why}")
 
 
 def parts(train: Images, train_fraction: float, validation: float) -> tuple[Images, Images | None]:
-    """What is trained on, and what is held out of it, if anything."""
+    """Return the images for training and those held out, None if nothing is held out."""
     used = train if train_fraction == 1 else train.take(subset(train.labels, train_fraction))
     if not validation:
         return used, None
@@ -24,15 +24,22 @@ def parts(train: Images, train_fraction: float, validation: float) -> tuple[Imag
 
 
 def pad(split: Split, size: int | None) -> Split:
-    """Images (N, C, H, W) centred on a square of zeros, raw black; where the margin is odd, right and bottom get the extra pixel."""
+    """Centre images (N, C, H, W) on a square of zeros, raw black.
+
+    If the margin is odd, right and bottom get the extra pixel.
+    """
     missing = (size or split.images.shape[-1]) - split.images.shape[-1]
     before, after = missing // 2, missing - missing // 2
     return Split(F.pad(split.images, (before, after, before, after)), split.labels) if missing else split
 
 
 def statistics(images: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Mean and std (C,) of uint8 images (N, C, H, W) divided by `scale`: exact, from 256-bin histograms in float64, rounded to float32 at the end."""
-    histograms = torch.stack([torch.bincount(images[:, c].flatten(), minlength=256) for c in range(images.shape[1])]).double()  # (C, 256)
+    """Return mean and std (C,) of uint8 images (N, C, H, W) divided by `scale`.
+
+    They are exact: computed from 256-bin histograms in float64, then rounded to float32.
+    """
+    # (C, 256)
+    histograms = torch.stack([torch.bincount(images[:, c].flatten(), minlength=256) for c in range(images.shape[1])]).double()
     shares, levels = histograms / histograms.sum(1, keepdim=True), torch.arange(256, dtype=torch.float64) / scale
     mean = shares @ levels
     std = (shares * (levels - mean[:, None]) ** 2).sum(1).sqrt()

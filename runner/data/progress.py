@@ -1,4 +1,4 @@
-"""Progress of work that is done once for a data set, as lines on standard error."""
+"""Progress lines on standard error for work that is done once for a data set."""
 
 import sys
 import time
@@ -10,15 +10,15 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 def say(text: str) -> None:
-    """One line on standard error."""
+    """Print one line on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def counted(items: Iterable[T], total: int, title: str, unit: str) -> Iterator[T]:
-    """The items, which are made one by one while lines on standard error tell how many are done.
+    """Yield the items as they are made, and print progress lines on standard error.
 
     Args:
-        total: how many there are.
+        total: number of items.
         title: what is done, printed before the first item is made.
         unit: what the items are, in the plural.
     """

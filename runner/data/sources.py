@@ -1,4 +1,4 @@
-"""Where the files of a data set come from: each class of runner/data has a `source`."""
+"""Sources of data set files: each class of runner/data has a `source`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,21 +9,23 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 class Source(Protocol):
     """How the files of a data set get to this machine."""
 
-    prepares: ClassVar[bool]  # the first `load` lists or decodes all images and keeps the result; `make data` does that at once
+    # Whether the first `load` lists or decodes all images and keeps the result; `make data` does
+    # that in advance.
+    prepares: ClassVar[bool]
 
-    def ways(self, name: str, data_dir: Path) -> list[str]: ...  # to get the files of the data set `name`, for messages
+    def ways(self, name: str, data_dir: Path) -> list[str]: ...  # how to get the files, in messages
 
 
 @runtime_checkable
 class Download(Source, Protocol):
     """A source that `make data` can fetch from."""
 
-    then: ClassVar[str]  # what `make data` does with files that were put there by hand
+    then: ClassVar[str]  # what `make data` does with files that the user has put there
 
     @property
     def package(self) -> str | None: ...  # Debian's package with the same files
     def fetch(self, data_dir: Path) -> None: ...  # raises OSError or RuntimeError
-    def files(self, data_dir: Path) -> list[str]: ...  # a line for each official file: address, MD5, where it goes
+    def files(self, data_dir: Path) -> list[str]: ...  # a line per official file: URL, MD5, folder
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,13 @@ class Included:
     prepares: ClassVar[bool] = False
 
     def ways(self, name: str, data_dir: Path) -> list[str]:
-        """`make data` tells whether they are there."""
+        """`make data`, which checks for the files, and `make setup`."""
         return [f"make data DATASET={name}", "make setup"]
 
 
 @dataclass(frozen=True)
 class ByHand:
-    """Files that nobody may hand on: the user gets them.
+    """Files that may not be redistributed: the user gets them.
 
     Args:
         folder: where they belong, inside the folder of all data sets.
@@ -70,8 +72,9 @@ class Archive:
         return fetched(name, self.package)
 
     def fetch(self, data_dir: Path) -> None:
-        """Download, verify and unpack it."""
-        from torchvision.datasets.utils import download_and_extract_archive  # here: importing torchvision takes seconds
+        """Download, verify and unpack the archive."""
+        # Imported here, since importing torchvision takes seconds.
+        from torchvision.datasets.utils import download_and_extract_archive
 
         download_and_extract_archive(self.url, data_dir, filename=self.url.rpartition("/")[2], md5=self.md5)
 
@@ -82,7 +85,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class TorchvisionFiles:
-    """Single files that a class of torchvision.datasets fetches; `name` is that class."""
+    """Single files that the class `name` of torchvision.datasets fetches."""
 
     name: str
     package: str | None = None
@@ -94,7 +97,7 @@ class TorchvisionFiles:
         return fetched(name, self.package)
 
     def fetch(self, data_dir: Path) -> None:
-        """Have torchvision download the files."""
+        """Download the files with torchvision."""
         torchvision_class(self.name)(data_dir, download=True)
 
     def files(self, data_dir: Path) -> list[str]:
@@ -105,7 +108,7 @@ class TorchvisionFiles:
 
 @dataclass(frozen=True)
 class TorchvisionArchive:
-    """One archive that a class of torchvision.datasets fetches and unpacks; `name` is that class."""
+    """One archive that the class `name` of torchvision.datasets fetches and unpacks."""
 
     name: str
     package: str | None = None
@@ -117,11 +120,11 @@ class TorchvisionArchive:
         return fetched(name, self.package)
 
     def fetch(self, data_dir: Path) -> None:
-        """Have torchvision download and unpack the archive."""
+        """Download and unpack the archive with torchvision."""
         torchvision_class(self.name)(data_dir, download=True)
 
     def files(self, data_dir: Path) -> list[str]:
-        """The archive that torchvision names."""
+        """The archive that torchvision lists."""
         source = torchvision_class(self.name)
         return [f"{source.url}  (md5 {source.tgz_md5}), unpacked in {data_dir}/, which makes {data_dir / source.base_folder}/"]
 

@@ -1,16 +1,21 @@
-"""Stratified, nested subsets of the training split, and the part that is held out for validation.
+"""Stratified, nested subsets of the training split, and its part held out for validation.
 
-One rule makes both. Each class is shuffled once by a fixed permutation (numpy's RandomState, whose streams are frozen for ever); its j-th image of n
-(j = 0, 1, ...) gets the key (j + 1/2) / n; all images are sorted by key, ties by class index. A subset of m images is the first m of this one order.
+One rule gives both. A fixed permutation shuffles each class once (numpy's RandomState, whose
+streams never change). Image j of n of a class (j = 0, 1, ...) gets the key (j + 1/2) / n. All
+images are sorted by key, ties by class index. A subset of m images is the first m of this order.
 
-Nested: subsets are prefixes of the same sequence, so the smaller is contained in the larger whatever the remainders are. (Largest remainders, recomputed for
-each m, are not nested: a class can lose an image when m grows, the Alabama paradox.)
+Nested: subsets are prefixes of the same sequence, so the larger contains the smaller whatever the
+remainders are. (Largest remainders, recomputed for each m, are not nested: a class can lose an
+image when m grows, the Alabama paradox.)
 
-Stratified: m images hold, of a class with share p = n / N, more than p m - 1 and fewer than p m + 1, hence floor or ceiling of p m, and exactly p m where that
-is whole. Proof: for a threshold t on the keys a class holds n t + e with |e| <= 1/2 (ties shift an e within the same bound). Summing over C classes,
-m = N t + sum(e), so the count minus p m is e - p sum(e) = (1 - p) e - p (sum of the other e), at most (1 - p) / 2 + p (C - 1) / 2 = (1 + p (C - 2)) / 2,
-which is below 1 while p < 1 / (C - 2). Every data set here obeys that (MNIST's largest class: 0.1124 < 1/8) but one: in ImageNet p is at most 1,300 of
-1,281,167 with C = 1,000, and the bound 1.007.
+Stratified: m images contain, of a class with share p = n / N, more than p m - 1 and fewer than
+p m + 1, hence floor or ceiling of p m, and exactly p m where that is whole. Proof: for a threshold
+t on the keys, a class contains n t + e images with |e| <= 1/2 (ties shift an e within the same
+bound). Summing over C classes gives m = N t + sum(e). So the count minus p m is e - p sum(e) =
+(1 - p) e - p (sum of the other e). This is at most (1 - p) / 2 + p (C - 1) / 2 =
+(1 + p (C - 2)) / 2, which is below 1 while p < 1 / (C - 2). Every data set here satisfies that
+(MNIST's largest class: 0.1124 < 1/8) except ImageNet, where p is at most 1,300 of 1,281,167 with
+C = 1,000, and the bound is 1.007.
 """
 
 import math
@@ -19,11 +24,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SUBSET, VALIDATION, TEST = 0, 1, 2  # seeds of the three orders: `train_fraction`, `dataset.validation`, the test split of digits
+# Seeds of the three orders: `train_fraction`, `dataset.validation`, the test split of digits.
+SUBSET, VALIDATION, TEST = 0, 1, 2
 
 
 def stratified_order(labels: Tensor, seed: int) -> Tensor:
-    """All indices (N,), int64, ordered such that every prefix is stratified. `labels` (N,) are class indices."""
+    """Return all indices (N,), int64, ordered such that every prefix is stratified.
+
+    `labels` (N,) are class indices.
+    """
     classes = labels.cpu().numpy()
     draws = np.random.RandomState(seed)
     keys = np.empty(len(classes))
@@ -34,7 +43,9 @@ def stratified_order(labels: Tensor, seed: int) -> Tensor:
 
 
 def subset(labels: Tensor, fraction: float) -> Tensor:
-    """Sorted indices of round(fraction * N) images, stratified; contained in the subset of every larger fraction.
+    """Return sorted indices of round(fraction * N) images, stratified.
+
+    The subset of every larger fraction contains them.
 
     Raises:
         ValueError: `train_fraction` is outside (0, 1] or leaves a class without an image.
@@ -52,16 +63,22 @@ def subset(labels: Tensor, fraction: float) -> Tensor:
 
 
 def training_images(total: int, fraction: float, held_out: float) -> int:
-    """Images that are trained on, of `total` official ones, after `subset` and `hold_out`: known without reading a file."""
+    """Return the number of images that are trained on, after `subset` and `hold_out`.
+
+    It follows from `total`, the official number, without reading a file.
+    """
     used = round(fraction * total)
     return used - round(held_out * used)
 
 
 def hold_out(labels: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
-    """Sorted indices (training, validation) of a split: round(fraction * N) images are held out, stratified, the same for every seed of a run.
+    """Return sorted indices (training, validation) of a split, the same for every seed of a run.
+
+    round(fraction * N) images are held out, stratified.
 
     Raises:
-        ValueError: `dataset.validation` is outside [0, 1) or leaves a class without a training or a validation image.
+        ValueError: `dataset.validation` is outside [0, 1) or leaves a class without a training or a
+            validation image.
     """
     check_held_out(fraction)
     order = stratified_order(labels, VALIDATION)
@@ -78,7 +95,7 @@ def hold_out(labels: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
 
 
 def check_held_out(fraction: float) -> None:
-    """Refuse a share to hold out that is outside [0, 1)."""
+    """Raise `ValueError` unless the share to hold out is in [0, 1)."""
     if not is_number(fraction) or not 0 <= fraction < 1:
         raise ValueError(f"dataset.validation={fraction} must be in [0, 1): it is the share of the training images held out; 0 holds out none")
 
@@ -89,12 +106,12 @@ def is_number(value: object) -> bool:
 
 
 def absent_classes(labels: Tensor, part: Tensor) -> str:
-    """The classes of `labels` that `part` lacks, as text; empty when it has all."""
+    """Return the classes of `labels` that `part` lacks, as text; empty when it has all."""
     return ", ".join(str(label) for label in sorted(set(labels.tolist()) - set(part.tolist())))
 
 
 def smallest(labels: Tensor) -> float:
-    """The smallest fraction that keeps an image of every class, rounded up to four digits after the point."""
+    """Return the smallest fraction that keeps all classes, rounded up to four decimals."""
     order = labels[stratified_order(labels, SUBSET)].numpy()
     needed = max(int(np.flatnonzero(order == label)[0]) for label in np.unique(order)) + 1
     return min(math.ceil(needed / len(labels) * 10_000) / 10_000, 1.0)

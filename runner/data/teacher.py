@@ -1,12 +1,15 @@
-"""gaussian_teacher: sparse one-hidden-layer teachers on Gaussian inputs (Zhang et al., "Why Lottery Ticket Wins?", Sec. 5).
+"""gaussian_teacher: sparse one-hidden-layer teachers on Gaussian inputs.
 
     y = (1/K) sum_j relu(w*_j . x[Omega*_j]) + xi,    x ~ N(0, I_d),    xi ~ N(0, sigma^2)
 
-Nothing is read or kept: every trial of a theory experiment draws its own supports, weights, inputs and noise, in float64. There are no images, so no
-net of the runner trains on it. Supports: indices without replacement, independent for each neuron; weights: uniform on [-0.5, 0.5].
+Source: Zhang et al., "Why Lottery Ticket Wins?", Sec. 5. Nothing is read or stored: every trial of
+a theory experiment draws its own supports, weights, inputs and noise, in float64. There are no
+images, so no network of the runner trains on it. Supports: indices without replacement, independent
+for each neuron. Weights: uniform on [-0.5, 0.5].
 
-Left open by the paper: sigma / E_y is taken with each trial's own E_y, the root of the mean square of its noiseless outputs. The student's supports contain
-the teacher's (Sec. 2); the further ones are uniform too.
+Left open by the paper: sigma / E_y uses each trial's own E_y, the root mean square of its noiseless
+outputs. The student's supports contain the teacher's (Sec. 2); the additional indices are uniform
+too.
 """
 
 import hashlib
@@ -26,7 +29,7 @@ HALF_WIDTH = 0.5  # of the teacher's weights
 
 @dataclass(frozen=True, eq=False)
 class Problems:
-    """As many regressions as there are trials T, all of the same sizes, in float64 on the CPU."""
+    """Regression problems of T trials, all of the same sizes, in float64 on the CPU."""
 
     inputs: Tensor  # (T, N, d)
     targets: Tensor  # (T, N), with noise
@@ -40,10 +43,10 @@ class GaussianTeacher:
     """A distribution of teachers; fields: conf/dataset/gaussian_teacher.yaml.
 
     Args:
-        dimension: d, inputs there are.
+        dimension: d, number of inputs.
         neurons: K, of the teacher and of every student.
-        inputs: r, inputs that a neuron of the student sees.
-        teacher_inputs: r*, inputs that a neuron of the teacher sees; None = r.
+        inputs: r, inputs of each neuron of the student.
+        teacher_inputs: r*, inputs of each neuron of the teacher; None = r.
         samples: N, training examples of a trial.
         noise: sigma / E_y.
     """
@@ -82,38 +85,42 @@ class GaussianTeacher:
 
     @property
     def seen(self) -> int:
-        """r*, inputs that a neuron of the teacher sees."""
+        """r*, inputs of each neuron of the teacher."""
         return self.inputs if self.teacher_inputs is None else self.teacher_inputs
 
     def info(self) -> Info:
-        """An example is an image of d channels and one pixel; one output, a number."""
+        """An example counts as an image of d channels and one pixel; the output is one number."""
         return Info(channels=self.dimension, size=1, classes=1, train=self.samples, test=0, images=False)
 
     def places(self, data_dir: Path) -> list[Path]:
-        """No files."""
+        """Return no folders: there are no files."""
         return []
 
     def verify(self, data_dir: Path) -> None:
-        """Nothing can be missing."""
+        """Do nothing: there are no files."""
 
     def check(self, data_dir: Path) -> None:
-        """Nothing can be missing."""
+        """Do nothing: there are no files."""
 
     def load(self, data_dir: Path, train_fraction: float) -> Data:
-        """A data set without images; what it stands for is in its checksum."""
+        """Return a data set without images; its checksum stands for the way trials are drawn."""
         nothing = Split(torch.empty((0, self.dimension, 1, 1), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
         zeros = torch.zeros(self.dimension)
         checksum = hashlib.sha256(b"gaussian_teacher: drawn, version 1").hexdigest()
         return Data(self.name, nothing, None, nothing, zeros, zeros + 1, 1.0, 1, "none", checksum)
 
     def draw(self, seeds: Sequence[int]) -> Problems:
-        """A trial for each seed, whatever the other seeds are: the same numbers in any batch. Another noise or N leaves the teacher as it is."""
+        """Draw a trial for each seed, independent of the other seeds and of the batch.
+
+        Another noise or N does not change the teacher.
+        """
         inputs, targets, weights, masks, energy = (torch.stack(parts) for parts in zip(*map(self._trial, seeds), strict=True))
         return Problems(inputs, targets, weights, masks, energy)
 
     def _trial(self, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         rng, shape = Generator().manual_seed(seed), (self.neurons, self.dimension)
-        order = torch.rand(shape, generator=rng, dtype=torch.float64).argsort(1).argsort(1)  # (K, d), the place of each input in a random order
+        # (K, d), rank of each input in a random order
+        order = torch.rand(shape, generator=rng, dtype=torch.float64).argsort(1).argsort(1)
         weights = HALF_WIDTH * (2 * torch.rand(shape, generator=rng, dtype=torch.float64) - 1)
         weights.masked_fill_(order >= self.seen, 0.0)
         inputs = torch.randn((self.samples, self.dimension), generator=rng, dtype=torch.float64)

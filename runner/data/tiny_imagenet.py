@@ -1,10 +1,16 @@
-"""Tiny-ImageNet (Stanford CS231n, 2015): 200 classes of ImageNet at 64x64, 500 training and 50 validation images each, as JPEG files in the official layout.
+"""Tiny-ImageNet (Stanford CS231n, 2015): 200 classes of ImageNet at 64x64, as JPEG files.
 
-<data_dir>/tiny-imagenet-200/    wnids.txt, train/<class>/images/<class>_<i>.JPEG, val/images/val_<i>.JPEG, val/val_annotations.txt (file, class, box)
+There are 500 training and 50 validation images of each class, in the official layout:
+
+<data_dir>/tiny-imagenet-200/    wnids.txt, train/<class>/images/<class>_<i>.JPEG,
+                                 val/images/val_<i>.JPEG,
+                                 val/val_annotations.txt (file, class, box)
 <data_dir>/tiny-imagenet-200.safetensors    all images, decoded once (runner/data/decoded.py)
 
-The official validation images are the test set, the unlabelled test images are never used. Classes are numbered in alphabetical order, as torchvision's
-ImageFolder does, for both splits. Nobody publishes checksums of the single files, so `verify` looks at names, counts and labels; decoding shows the rest.
+The official validation images are the test set; the unlabelled test images are never used. Classes
+are numbered in alphabetical order for both splits, as in torchvision's ImageFolder. No checksums of
+the single files are published, so `verify` checks names, counts and labels; decoding finds damaged
+images.
 """
 
 import hashlib
@@ -24,7 +30,7 @@ from runner.data.image_set import ImageSet
 from runner.data.sources import Archive
 
 FOLDER = "tiny-imagenet-200"
-SHOWN = 3  # of many names in a message
+SHOWN = 3  # names of a long list that a message shows
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class TinyImagenet(ImageSet):
     augment: str = "crop_flip"
     native: ClassVar[Info] = Info(channels=3, size=64, classes=200, train=100_000, test=10_000)
     folder: ClassVar[str] = FOLDER
-    source: ClassVar[Archive] = Archive(  # 248,100,043 bytes; the MD5 as many independent public loaders list it, all alike
+    source: ClassVar[Archive] = Archive(  # 248,100,043 bytes; MD5 as in many independent loaders
         "http://cs231n.stanford.edu/tiny-imagenet-200.zip", md5="90528d7ca1a48142e341f4ef8d21d0de"
     )
     normalisations: ClassVar[Mapping[str, Constants]] = {
@@ -52,7 +58,7 @@ class TinyImagenet(ImageSet):
         list_files(data_dir / self.folder, self.native)
 
     def read(self, data_dir: Path) -> Official:
-        """Both splits; the first time, the images are decoded."""
+        """Return both splits; the images are decoded the first time."""
         folder = data_dir / self.folder
         listing = list_files(folder, self.native)
         train, test = ([(folder / image.path, image.label) for image in part] for part in (listing.train, listing.test))
@@ -61,17 +67,17 @@ class TinyImagenet(ImageSet):
 
 @dataclass(frozen=True)
 class Listed:
-    """One image: its path inside the folder, its class index, and what tells whether it has changed."""
+    """One image: its path inside the folder, class index, and size and time to detect changes."""
 
     path: str
     label: int
     bytes: int
-    changed: int  # seconds since 1970; archives keep no fractions
+    changed: int  # modification time in seconds since 1970; archives keep no fractions
 
 
 @dataclass(frozen=True)
 class Listing:
-    """All images of the folder: training images by class and name, test images in the order of the annotations."""
+    """All images: training images by class and name, test images in annotation order."""
 
     train: list[Listed]
     test: list[Listed]
@@ -83,10 +89,11 @@ class Listing:
 
 
 def list_files(folder: Path, expected: Info) -> Listing:
-    """Every image with its class index.
+    """List every image with its class index.
 
     Raises:
-        DataError: files are missing, too many or empty, or the lists of classes and labels do not fit them.
+        DataError: files are missing, too many or empty, or do not match the lists of classes and
+            labels.
     """
     _require([name for name in ("wnids.txt", "train", "val/images", "val/val_annotations.txt") if not (folder / name).exists()])
     classes = _classes(folder / "wnids.txt", expected.classes)
@@ -94,7 +101,7 @@ def list_files(folder: Path, expected: Info) -> Listing:
 
 
 def _classes(path: Path, count: int) -> dict[str, int]:
-    """Class names (WordNet ids) with their indices, in alphabetical order; the file has them in another."""
+    """Map class names (WordNet ids), sorted alphabetically unlike in the file, to their indices."""
     names = read_bytes(path).decode(errors="replace").split()
     strange = [name for name in names if not re.fullmatch(r"n\d{8}", name)]
     if strange:
@@ -130,7 +137,10 @@ def _test(folder: Path, classes: dict[str, int], each: int) -> list[Listed]:
 
 
 def _annotations(path: Path, classes: dict[str, int]) -> dict[str, int]:
-    """Path inside the folder -> class index, in the order of the lines: file name, class and box, with tabs between."""
+    """Map paths inside the folder to class indices, in the order of the lines.
+
+    A line contains file name, class and box, separated by tabs.
+    """
     labels: dict[str, int] = {}
     for number, line in enumerate(read_bytes(path).decode(errors="replace").splitlines(), start=1):
         name, *rest = line.split("\t")
@@ -146,7 +156,10 @@ def _annotations(path: Path, classes: dict[str, int]) -> dict[str, int]:
 
 
 def _images(folder: Path, inside: str) -> dict[str, tuple[int, int]]:
-    """Path of each JPEG in a sub-folder, by name -> (bytes, seconds); no file is opened."""
+    """Map the path of each JPEG in a sub-folder, sorted by name, to (bytes, seconds).
+
+    No file is opened.
+    """
     with os.scandir(folder / inside) as entries:
         found = {f"{inside}/{entry.name}": entry.stat() for entry in entries if entry.name.endswith(".JPEG")}
     empty = [path for path, status in found.items() if status.st_size == 0]
@@ -161,5 +174,5 @@ def _require(missing: Sequence[str], hint: str = "") -> None:
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
+    """Return the first few names and the number of the others."""
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
