@@ -75,7 +75,7 @@ class Masking(Protocol):
     # tensors that replace parameters in the forward pass
     def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]: ...
 
-    # called when the gradients are computed, before the optimizer's step
+    # called between the backward pass and the optimizer's step
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None: ...
 
     # called after the optimizer's step

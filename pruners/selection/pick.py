@@ -110,7 +110,7 @@ class Sketch:
     """Algorithm 1: s independent draws with replacement from p = score / sum.
 
     m_i = c_i / (s p_i), where c_i is the number of times i was drawn. The number of distinct
-    weights drawn is random. s is chosen so that its expectation, the sum of 1 - (1 - p_i)^s, is
+    weights drawn is random. s is chosen so that the expected number, the sum of 1 - (1 - p_i)^s, is
     nearest to k. A layer that has to keep all its positive scores, or more, keeps exactly these
     with the factor 1: the limit of infinitely many draws.
 

@@ -1,4 +1,4 @@
-"""Densities of the pruning rounds: the option group `schedule`, and `method.rounds`.
+"""Densities of the pruning rounds: the option group `schedule`, also for training between rounds.
 
 A schedule is `(density) -> densities`, decreasing to `density` (for `Levels` with last=nearest: to
 the level nearest to it).
@@ -21,8 +21,7 @@ class Once:
 
 @dataclass(frozen=True)
 class Levels:
-    """Iterative pruning: every level keeps the same share of the remaining weights
-    (methods/imp.md).
+    """Iterative pruning: every level keeps the same share of what is left (methods/imp.md).
 
     Args:
         keep: that share. Default 0.8 (decisions.md 23); the IMC paper's tables follow 0.9.

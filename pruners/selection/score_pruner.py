@@ -149,7 +149,8 @@ class ScorePruner:
         masks = before.masks
         scores = self.score(model, masks, self._batches(model, task), task.loss, task.rng)
         _refuse_overflow(scores, type(self.score).__name__)
-        scores = {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}  # pruned stays pruned
+        # pruned stays pruned
+        scores = {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}
         # Rounds of a pick that is not exact may leave fewer weights than the next one requests.
         keep = self.allocate(scores, masks, task.density if pick.exact else min(task.density, density(masks)))
         picked = {name: pick(s.flatten(), keep[name], task.rng).view_as(s) for name, s in scores.items()}
