@@ -44,8 +44,7 @@ class Task:
     """Everything a method may use besides the network. The runner builds one per stage."""
 
     loss: LossFn  # mean over the batch, without weight decay
-    # batch size -> a seeded, shuffled pass over the unaugmented training set; the same at every
-    # call
+    # batch size -> a seeded, shuffled pass over the unaugmented training set, always the same
     batches: Callable[[int], Iterable[Batch]]
     density: float | None  # kept / prunable to reach; None = the method determines it
     steps: int  # optimizer steps of this stage; 0 = one-shot

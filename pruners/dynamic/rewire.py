@@ -27,7 +27,7 @@ from pruners.base import PAPER_IMAGES, Finding, Masks, Task, largest
 
 @dataclass(frozen=True)
 class UpdateSchedule:
-    """Times at which connections are rewired: `method.rhythm`.
+    """Schedule of the rewiring updates: `method.rhythm`.
 
     Args:
         period: between two updates: `100it`, `1ep`, or a plain number of epochs.
@@ -138,8 +138,7 @@ def distinct(n: int, k: int, rng: Generator) -> Tensor:
     """k distinct integers in [0, n), drawn without replacement."""
     if 4 * k >= n:
         return torch.randperm(n, generator=rng)[:k]
-    # In the order of drawing; repeated numbers are skipped. This takes k draws, and a permutation
-    # n.
+    # In the order of drawing, without repeats. This takes k draws; a permutation takes n.
     drawn: dict[int, None] = {}
     while len(drawn) < k:
         drawn.update(dict.fromkeys(torch.randint(n, (k,), generator=rng).tolist()))

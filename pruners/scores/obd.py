@@ -125,8 +125,7 @@ def first(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
             return
 
 
-# Only torch.func differentiates here. Gradients of the model's own biases would build a needless
-# graph.
+# Only torch.func differentiates here; the model's own biases would build a needless graph.
 @torch.no_grad()
 def _add_squares(total: Scores, model: nn.Module, x: Tensor, labels: Tensor, shares: Tensor, loss: LossFn) -> None:
     """Add to `total` the squared gradient of each image's own loss, times its share."""

@@ -75,8 +75,8 @@ class Erk:
 class SmartRatio:
     """Hand-designed layer budgets that decrease with depth ("sanity-check").
 
-    Su et al., 2020, arXiv:2009.11094; their code, decisions.md 17. Layer i of n has the ratio (n -
-    i)^2 + (n - i), which is divided by (i + 1)^2 for nets other than ResNets. Densities are
+    Su et al., 2020, arXiv:2009.11094; their code, decisions.md 17. Layer i of n has the ratio
+    (n - i)^2 + (n - i), which is divided by (i + 1)^2 for nets other than ResNets. Densities are
     proportional to these ratios. What exceeds a layer's size goes to the next layers. The last
     linear layer has its own density, independent of the net's.
 

@@ -1,4 +1,6 @@
-"""Densities of the pruning rounds: the option group `schedule`, also for training between rounds.
+"""Densities of the pruning rounds: the option group `schedule`.
+
+Methods that train between rounds also use these schedules.
 
 A schedule is `(density) -> densities`, decreasing to `density` (for `Levels` with last=nearest: to
 the level nearest to it).
