@@ -8,9 +8,9 @@ weights: alpha sign(w) and noise are added to the gradient, and a weight dies wh
 longer its position's.
 
 Choices and deviations (methods/deep_r.md; decisions.md 29: the authors' settings):
-- Noise and alpha are added to the gradient. With plain SGD this is the authors' code, lr * noise *
-  N(0, 1). Their paper has sqrt(2 lr T) N(0, 1) on theta. Under the momentum of the tables' recipe,
-  both act through it.
+- Noise and alpha are added to the gradient. With plain SGD this is the authors' code,
+  lr * noise * N(0, 1). Their paper has sqrt(2 lr T) N(0, 1) on theta. Under the momentum of the
+  tables' recipe, both act through it.
 - Connections at the start have the signs of the initial weights; all other signs are drawn. Counts
   are exact at the start, where the authors draw with replacement.
 - No weight decay on prunable weights: alpha is the prior (the authors; Intel's CIFAR settings too).

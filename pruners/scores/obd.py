@@ -8,8 +8,8 @@ Choice of the diagonal (methods/obd.md; decisions.md 29): Monte-Carlo Fisher. Fo
 y is drawn from the net's own softmax, and h_kk is the mean of (dL(y)/dw_k)^2 over images. Its
 expectation is the diagonal of the generalised Gauss-Newton matrix (`ggn`: the sum over all classes
 c of p_c (dL(c)/dw_k)^2), which is never negative. The original's recursion back through the layers
-also drops the cross terms between units. `hutchinson` uses the Hessian itself, as the mean of z *
-Hz over random signs z; negative entries count as zero.
+also drops the cross terms between units. `hutchinson` uses the Hessian itself, as the mean of
+z * Hz over random signs z; negative entries count as zero.
 
 Choices: BatchNorm uses running statistics, because batch statistics couple the images. Images are
 not augmented. Labels are drawn; with the true labels, gradients vanish with the training loss. The

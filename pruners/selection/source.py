@@ -6,8 +6,8 @@ Noise is drawn in normalised space, where the training set has mean 0 and varian
 7), and anew in each pruning round ("Pruning at Initialization - A Sketching Perspective",
 arXiv:2305.17559, Sec. 8). Its generator is derived from the seed of the stage's stream and does not
 advance that stream. The paper specifies no labels for its noise; ours are uniform over the classes.
-A source with `trains = True` can also replace a whole training set. A source with `labelled =
-False` gives a single image with a meaningless label, for scores that read no labels.
+A source with `trains = True` can also replace a whole training set. A source with
+`labelled = False` gives a single image with a meaningless label, for scores that read no labels.
 """
 
 import hashlib
