@@ -1,7 +1,10 @@
-"""What a pruning method is: a callable `(model, masks, task) -> Masking`, and the few tools that all methods share.
+"""Interfaces of pruning methods, and the functions that all methods share.
 
-A method never trains and never touches a file: it gets a network, the masks so far and a `Task`, and returns how masks act from now on. The runner's
-single training loop calls the three hooks of the `Masking`. A measurement (spectrum, Lipschitz constant) is the same call with a `Measurement` as result.
+A pruning method is a callable `(model, masks, task) -> Masking`. It never trains and never accesses
+files: it receives a network, the current masks and a `Task`, and returns a `Masking` that defines
+how masks act from then on. The runner's single training loop calls the three hooks of the
+`Masking`. A measurement (spectrum, Lipschitz constant) has the same signature and returns a
+`Measurement`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -20,12 +23,16 @@ LossFn = Callable[[Tensor, Tensor], Tensor]  # logits (B, C), labels (B,) -> sca
 
 
 def no_progress(done: int, total: int, what: str) -> None:
-    """The progress callback of a task that nobody watches."""
+    """Do nothing: the default progress callback of a `Task`."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a measure stage found: tensors for later stages, findings for the record, finite numbers for pictures (series.json)."""
+    """Result of a measure stage.
+
+    `tensors` are for later stages, `report` is for the record, and `series` holds finite numbers
+    for plots (series.json).
+    """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     report: dict[str, Finding] = field(default_factory=dict)
@@ -34,83 +41,104 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Task:
-    """What a method may use besides the network; the runner builds one per stage."""
+    """Everything a method may use besides the network. The runner builds one per stage."""
 
     loss: LossFn  # mean over the batch, without weight decay
-    batches: Callable[[int], Iterable[Batch]]  # batch size -> a seeded, shuffled pass over the unaugmented training set; every call gives the same pass
-    density: float | None  # kept / prunable to reach; None = the method finds it
+    # batch size -> a seeded, shuffled pass over the unaugmented training set, always the same
+    batches: Callable[[int], Iterable[Batch]]
+    density: float | None  # kept / prunable to reach; None = the method determines it
     steps: int  # optimizer steps of this stage; 0 = one-shot
     rng: Generator  # this stage's own CPU stream, never the global one
-    round: int = 0  # pruning rounds that this stage has done: noise is drawn anew in each
-    measured: Mapping[str, Measurement] = field(default_factory=dict)  # stage name -> what earlier measure stages found
-    epochs: int = 0  # that `steps` make
-    tick: Callable[[int, int, str], None] = no_progress  # (done, total, what is counted): call it in anything longer than two seconds
+    round: int = 0  # pruning rounds completed in this stage; each draws new noise
+    # stage name -> results of earlier measure stages
+    measured: Mapping[str, Measurement] = field(default_factory=dict)
+    epochs: int = 0  # that `steps` amount to
+    # (done, total, what is counted): call it in anything that takes longer than two seconds
+    tick: Callable[[int, int, str], None] = no_progress
     image: tuple[int, int, int] = (1, 1, 1)  # (C, H, W) of an input
     classes: int = 2
 
 
 class Masking(Protocol):
-    """How masks act while one stage trains: a dataclass of tensors, numbers and generators, so it can be saved and resumed."""
+    """How masks act while one stage trains.
+
+    Implementations are dataclasses of tensors, numbers and generators, so that they can be saved
+    and resumed.
+    """
 
     masks: Masks  # always the current hard masks
     trainable: dict[str, Tensor]  # extra leaves to optimise (popup scores); {} for most
     train_weights: bool  # False: weights stay as they are (mask search)
     report: dict[str, Finding]  # what the method found, e.g. {"lipschitz": 39.2, "literal_k": None}
 
-    def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]: ...  # replaces parameters in the forward pass
+    # tensors that replace parameters in the forward pass
+    def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]: ...
 
-    def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None: ...  # gradients are there
+    # called between the backward pass and the optimizer's step
+    def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None: ...
 
-    def after_step(self, model: nn.Module, step: int) -> None: ...  # tensors have moved
+    # called after the optimizer's step
+    def after_step(self, model: nn.Module, step: int) -> None: ...
 
 
 @runtime_checkable
 class Observed(Protocol):
-    """A masking that keeps numbers of its training for pictures; they become the run's series.json."""
+    """A masking that records numbers for plots; they become the run's series.json."""
 
     @property
-    def series(self) -> dict[str, list[float]]: ...  # finite, e.g. a number for each step
+    def series(self) -> dict[str, list[float]]: ...  # finite, e.g. one number per step
 
 
 class Pruner(Protocol):
-    """A pruning method. It may change weights (pruned ones become exact zeros) but nothing else of the model."""
+    """A pruning method.
+
+    It may change weights (pruned ones become exact zeros), but nothing else of the model.
+    """
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Masking: ...
 
 
 @runtime_checkable
 class Approximate(Protocol):
-    """A pruner that can tell whether its count is exact; of one that cannot, it has to be."""
+    """A pruner that declares whether its count is exact. Any other pruner must be exact."""
 
     @property
-    def exact(self) -> bool: ...  # False: the density is reached in expectation alone, and the runner does not insist
+    def exact(self) -> bool: ...  # False: reached in expectation only, so not checked
 
 
 class Measure(Protocol):
-    """A measurement. It leaves the model bit-identical: weights, gradients, BatchNorm statistics, training flag."""
+    """A measurement.
+
+    It leaves the model bit-identical: weights, gradients, BatchNorm statistics, training flag.
+    """
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement: ...
 
 
-GRADIENT, PRODUCT = 3, 6  # forward passes that a gradient costs (a backward pass is two), and a product with the Hessian, which is a gradient of a gradient
-PAPER_IMAGES = 50_000  # training images behind a duration in iterations: the papers that give one train on CIFAR (decisions.md 9)
+# Costs in forward passes: of a gradient (a backward pass costs two), and of a product with the
+# Hessian (the gradient of a gradient).
+GRADIENT, PRODUCT = 3, 6
+# Training images behind a duration in iterations: the papers that state one train on CIFAR
+# (decisions.md 9).
+PAPER_IMAGES = 50_000
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a measurement will take, for plans. Nothing is decided by it."""
+    """Cost of a measurement, for plans only."""
 
-    images: int  # that pass through the net, counted each time
-    passes: int  # forward passes of one image that all of it equals
+    images: int  # passed through the net, with repetitions
+    passes: int  # total cost, in forward passes of one image
     products: int = 0  # Hessian-vector products
-    floats: int = 0  # float32 numbers that it leaves in the cache
+    floats: int = 0  # float32 numbers written to the cache
 
 
 @runtime_checkable
 class Foreseen(Protocol):
-    """A measurement that can tell beforehand what it will take; plans name the others as not counted."""
+    """A measurement that can state its cost in advance. Plans list the others as not counted."""
 
-    def work(self, prunable: int, parameters: int, images: int) -> Work: ...  # sizes of the net, images of the training set
+    # sizes of the net, and the number of images in the training set
+    def work(self, prunable: int, parameters: int, images: int) -> Work: ...
 
 
 @dataclass
@@ -121,28 +149,30 @@ class FixedMasking:
     trainable: dict[str, Tensor] = field(default_factory=dict)
     train_weights: bool = True
     report: dict[str, Finding] = field(default_factory=dict)
-    factors: dict[str, Tensor] = field(default_factory=dict)  # by which the weights are multiplied once, where the training under these masks begins
+    # the weights are multiplied by these once, when training under these masks begins
+    factors: dict[str, Tensor] = field(default_factory=dict)
 
     def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
-        """Nothing to replace: the parameters already hold exact zeros."""
+        """Return {}: pruned parameters are already exact zeros, so nothing is replaced."""
         return {}
 
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
-        """Clear the gradients of pruned weights, else momentum and clipping would see them."""
+        """Clear the gradients of pruned weights, so that momentum and clipping ignore them."""
         for name, mask in self.masks.items():
             grad = model.get_parameter(name).grad
             if grad is not None:
                 grad.masked_fill_(~mask, 0.0)
 
     def after_step(self, model: nn.Module, step: int) -> None:
-        """Momentum kept from before pruning could still move a pruned weight: set it back to zero."""
+        """Set pruned weights to zero: momentum from before pruning could still move them."""
         apply_masks(model, self.masks)
 
 
 def prunable_names(model: nn.Module) -> list[str]:
-    """Names of the prunable parameters in the model's order: weights of conv and linear layers (decisions.md 2).
+    """Names of the prunable parameters, in the model's order.
 
-    First, last and shortcut layers are included; biases and BatchNorm never are.
+    These are the weights of conv and linear layers (decisions.md 2), including first, last and
+    shortcut layers. Biases and BatchNorm are never prunable.
     """
     prunable = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
     return [f"{name}.weight" if name else "weight" for name, module in model.named_modules() if isinstance(module, prunable)]
@@ -155,9 +185,10 @@ def full_masks(model: nn.Module) -> Masks:
 
 @torch.no_grad()
 def apply_masks(model: nn.Module, masks: Masks) -> None:
-    """Set every pruned weight of `model` to exact zero, in place: the one place that does."""
+    """Set every pruned weight of `model` to exact zero, in place."""
     for name, mask in masks.items():
-        model.get_parameter(name).masked_fill_(~mask, 0.0)  # a product would leave -0.0, and NaN where a weight has overflowed
+        # A multiplication would leave -0.0, and NaN where a weight has overflowed.
+        model.get_parameter(name).masked_fill_(~mask, 0.0)
 
 
 def count_kept(masks: Masks) -> int:
@@ -166,7 +197,10 @@ def count_kept(masks: Masks) -> int:
 
 
 def without_classifier(model: nn.Module, masks: Masks) -> Masks:
-    """Those of `masks` that are not the model's last linear layer's, which the jackpots paper leaves dense and does not count (decisions.md 2)."""
+    """Return `masks` without the mask of the model's last linear layer.
+
+    The jackpots paper keeps that layer dense and does not count it (decisions.md 2).
+    """
     last = next((name for name in reversed(prunable_names(model)) if model.get_parameter(name).dim() == 2), None)
     return {name: mask for name, mask in masks.items() if name != last}
 
@@ -182,7 +216,7 @@ def density(masks: Masks) -> float:
 
 
 def keep_count(density: float, prunable: int) -> int:
-    """How many weights a density keeps: round(density * prunable) (decisions.md 4).
+    """Number of weights that a density keeps: round(density * prunable) (decisions.md 4).
 
     Raises:
         ValueError: the density is outside (0, 1] or keeps no weight at all.
@@ -196,10 +230,14 @@ def keep_count(density: float, prunable: int) -> int:
 
 
 def largest(scores: Tensor, k: int) -> Tensor:
-    """Which k of `scores` (n,) are the largest: bool (n,) with exactly k True, ties to the lower index; k from 0 to n, no NaN."""
+    """Bool (n,) with True at the k largest of `scores` (n,).
+
+    Exactly k entries are True; ties go to the lower index. `k` is from 0 to n, and no score is NaN.
+    """
     if not k:
         return torch.zeros_like(scores, dtype=torch.bool)
-    # The threshold without a sort, which takes ten times as long (measured); topk's own choice among ties is undefined.
+    # A threshold needs no sort, which takes ten times as long (measured). topk's own choice among
+    # ties is undefined.
     threshold = torch.topk(scores, k, sorted=False).values.min()
     kept = scores > threshold
     ties = (scores == threshold).nonzero().flatten()  # (t,), rising

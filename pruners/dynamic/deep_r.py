@@ -1,21 +1,25 @@
-"""Deep R, deep rewiring: sparse from the first step; at every step, connections that would change their sign die and random ones are born (Bellec et al.,
-2018, arXiv:1711.05136, Algorithm 1).
+"""Deep R, deep rewiring: at every step, connections that would change sign are replaced at random.
 
-Position k has a sign s_k for ever; it is active while theta_k > 0, with the weight w_k = s_k theta_k. Active ones: theta <- theta - lr (dL/dtheta + alpha +
-noise). Those with theta <= 0 afterwards die; as many dormant positions, drawn uniformly, are born with theta = 1e-12. In weights: the gradient gets alpha
-sign(w) and noise, and a weight dies whose sign is no longer its position's.
+The net is sparse from the first step (Bellec et al., 2018, arXiv:1711.05136, Algorithm 1). Position
+k has a fixed sign s_k. It is active while theta_k > 0, with the weight w_k = s_k theta_k. Active
+positions are updated by theta <- theta - lr (dL/dtheta + alpha + noise). Those with theta <= 0
+afterwards die. As many dormant positions, drawn uniformly, are born with theta = 1e-12. In terms of
+weights: alpha sign(w) and noise are added to the gradient, and a weight dies when its sign is no
+longer its position's.
 
 Choices and deviations (methods/deep_r.md; decisions.md 29: the authors' settings):
-- Noise and alpha are added to the gradient: with plain SGD that is the authors' code, lr * noise * N(0, 1). Their paper has sqrt(2 lr T) N(0, 1) on theta.
-  Under the momentum of the tables' recipe both act through it.
-- Signs of the connections at the start are those of the initial weights; all others are drawn. Exact counts at the start, where the authors draw with
-  replacement.
+- Noise and alpha are added to the gradient. With plain SGD this is the authors' code,
+  lr * noise * N(0, 1). Their paper has sqrt(2 lr T) N(0, 1) on theta. Under the momentum of the
+  tables' recipe, both act through it.
+- Connections at the start have the signs of the initial weights; all other signs are drawn. Counts
+  are exact at the start, where the authors draw with replacement.
 - No weight decay on prunable weights: alpha is the prior (the authors; Intel's CIFAR settings too).
-- Momentum of what dies and what is born is cleared. Every layer has its own count (`budget`).
-- rule=flip is Intel's variant: no sign of its own, a weight dies when the step has flipped its sign; births begin at 0, never where one just died unless a
-  layer has no other room, so that a new weight's first step decides its sign. Its temperatures 1e-5, 1e-8, 1e-12, 1e-15 are noise=sqrt(2 * 0.01 * 1e-5) with
-  cooling=quarters.
-- After `stop`, training is plain: no noise, no alpha, no death.
+- Momentum of connections that die or are born is cleared. Every layer has its own count (`budget`).
+- rule=flip is Intel's variant: positions have no fixed sign, and a weight dies when the step has
+  flipped its sign. New weights begin at 0, so that their first step decides their sign. They never
+  take the place of one that just died unless the layer has no other room. Its temperatures 1e-5,
+  1e-8, 1e-12, 1e-15 are noise=sqrt(2 * 0.01 * 1e-5) with cooling=quarters.
+- After `stop`, training is plain: no noise, no alpha, no deaths.
 """
 
 from dataclasses import dataclass, field
@@ -31,7 +35,8 @@ from pruners.dynamic.rewire import grow, no_change, refused_stop, reset_momentum
 from pruners.selection.allocate import apportion
 
 BIRTH = 1e-12  # theta of a new connection: the authors' code
-COOLING = {"none": (1.0,), "quarters": (1.0, 10**-1.5, 10**-3.5, 10**-5)}  # square roots of Intel's temperatures, the first one being 1
+# Square roots of Intel's temperatures, relative to the first one.
+COOLING = {"none": (1.0,), "quarters": (1.0, 10**-1.5, 10**-3.5, 10**-5)}
 Rule = Literal["signed", "flip"]
 Cooling = Literal["none", "quarters"]
 Budget = Literal["layer", "global"]
@@ -39,7 +44,11 @@ Budget = Literal["layer", "global"]
 
 @dataclass
 class DeepRMasking:
-    """Masks that change after every step before `last`. `signs` are -1, 0 or 1 by position (int8); the momentum of `changed` is yet to be reset."""
+    """Masks that change after every step before `last`.
+
+    `signs` are -1, 0 or 1 by position (int8). `changed` marks positions whose momentum is to be
+    reset.
+    """
 
     masks: Masks
     signs: dict[str, Tensor]
@@ -59,7 +68,7 @@ class DeepRMasking:
     report: dict[str, Finding] = field(default_factory=lambda: {"rewired": 0})
 
     def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
-        """Nothing to replace: dormant weights are zeros."""
+        """Return {}: dormant weights are zeros, so nothing is replaced."""
         return {}
 
     def deviation(self, step: int) -> float:
@@ -69,7 +78,11 @@ class DeepRMasking:
 
     @torch.no_grad()
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
-        """Dormant connections have no gradient and no momentum; active ones get the pull to zero and noise, and lose the optimizer's weight decay."""
+        """Add the pull to zero and the noise to the gradients of active connections.
+
+        Dormant connections get no gradient and no momentum. The optimizer's weight decay is
+        cancelled on prunable weights unless `weight_decay` is set.
+        """
         FixedMasking(self.masks).before_step(model, opt, step)
         reset_momentum(model, opt, self.changed)
         self.changed = no_change(self.masks)
@@ -79,7 +92,7 @@ class DeepRMasking:
             if weight.grad is None:
                 continue
             if not self.weight_decay:
-                weight.grad.sub_(weight, alpha=decays[id(weight)])  # which the optimizer adds again
+                weight.grad.sub_(weight, alpha=decays[id(weight)])  # the optimizer adds it again
             if step < self.last:
                 weight.grad.add_(weight.sign(), alpha=self.l1)
                 noise = self.deviation(step) * torch.randn(int(mask.sum()), generator=self.rng)
@@ -89,7 +102,10 @@ class DeepRMasking:
 
     @torch.no_grad()
     def after_step(self, model: nn.Module, step: int) -> None:
-        """Dormant weights stay zeros; what has crossed zero dies, as many are born."""
+        """Keep dormant weights at zero and replace active weights that have crossed zero.
+
+        As many connections are born as die.
+        """
         apply_masks(model, self.masks)
         if step >= self.last:
             return
@@ -108,7 +124,11 @@ class DeepRMasking:
         self.report["rewired"] = int(self.report["rewired"] or 0) + sum(births.values())
 
     def _births(self, deaths: dict[str, int]) -> dict[str, int]:
-        """How many connections each layer gets: as many as it has lost, or of all that were lost a share after the connections that it had at the start."""
+        """Number of new connections of each layer.
+
+        With budget=layer, this is the layer's number of deaths. With budget=global, it is a share
+        of all deaths, in proportion to the layer's connections at the start.
+        """
         if self.budget == "layer":
             return deaths
         total, whole = sum(deaths.values()), sum(self.budgets.values())
@@ -119,7 +139,11 @@ class DeepRMasking:
 
 
 def crossed(weights: Tensor, signs: Tensor, rule: str) -> Tensor:
-    """Which weights have lost their sign (bool of their shape). A weight of exactly zero has with rule=signed; with rule=flip it is one that was just born."""
+    """Which weights have lost their sign: bool of their shape.
+
+    A weight of exactly zero has lost it with rule=signed. With rule=flip it has not: it was just
+    born.
+    """
     product = weights * signs
     return product <= 0 if rule == "signed" else product < 0
 
@@ -131,11 +155,13 @@ class DeepR:
     Args:
         rule: `signed`, the authors', or `flip`, Intel's.
         l1: alpha, the pull to zero. Default 1e-5: the authors' and Intel's.
-        noise: standard deviation of the noise on gradients, at first. Default 1e-5: the authors' code.
-        cooling: of the noise. Default none: the authors'.
-        stop: share of the training after which nothing is rewired any more. Default 1: the authors'.
-        budget: `layer`: every layer keeps its count; `global`: only the total stays, as in the authors' second script.
-        weight_decay: whether prunable weights have the training's weight decay besides.
+        noise: initial standard deviation of the noise on gradients. Default 1e-5: the authors'
+            code.
+        cooling: decrease of the noise. Default none: the authors'.
+        stop: share of the training after which rewiring ends. Default 1: the authors'.
+        budget: `layer`: every layer keeps its count; `global`: only the total is constant, as in
+            the authors' second script.
+        weight_decay: whether the training's weight decay also applies to prunable weights.
     """
 
     tag: ClassVar[str] = "deep_r"
@@ -160,7 +186,10 @@ class DeepR:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> DeepRMasking:
-        """A masking that starts from `masks`; an active weight of exactly zero becomes a new connection, the others are not changed.
+        """A masking that starts from `masks`.
+
+        With rule=signed, an active weight of exactly zero becomes a new connection; no other weight
+        changes.
 
         Raises:
             ValueError: the task does not train.

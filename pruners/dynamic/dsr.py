@@ -1,18 +1,25 @@
-"""DSR, dynamic sparse reparameterization: sparse from the first step; weights below one threshold give way to random connections, and layers whose weights are
-large gain at the cost of the others (Mostafa & Wang, 2019, arXiv:1902.05967, Algorithm 1).
+"""DSR, dynamic sparse reparameterization: random rewiring across layers, by one adaptive threshold.
 
-After every period: in all layers active weights with |w| < H go, k in all; H is doubled when k < 0.9 N_p and halved when k > 1.1 N_p, for the next time; k
-connections come, layer l getting k R_l / sum R with R_l its connections that are left, uniformly at random where there was none before.
+The net is sparse from the first step (Mostafa & Wang, 2019, arXiv:1902.05967, Algorithm 1). After
+every period, active weights with |w| < H are removed in all layers, k in total. For the next
+update, H is doubled if k < 0.9 N_p and halved if k > 1.1 N_p. Then k connections are added: layer l
+gets k R_l / sum R, where R_l is its number of remaining connections, at uniformly random positions
+that had none before. Layers whose weights are large therefore grow at the expense of the others.
 
 Choices and deviations (methods/dsr.md):
-- N_p is a share of all connections (`drop_fraction`): the authors give numbers for each net, 400,000 for ResNet-50, 20,000 for WRN-28-2, which is 14 % of them
-  at density 0.1 and 7 % at 0.2.
-- The period is doubled at 12.5 %, 40 % and 70 % of the steps: their CIFAR schedule (epochs 25, 80 and 140 of 200).
-- Shares are rounded by largest remainders (decisions.md 4), where the authors leave the rest to a random layer. What a full layer cannot take goes to the
-  others.
-- A layer keeps at least its largest weight, as in the authors' code. Only when no layer has room left do connections come back where they just went.
-- Momentum of what goes and what comes is cleared; the authors' code leaves it, so that a new weight may start away from zero.
-- Of the layers that the authors keep dense on CIFAR, first, shortcut and last, only the last one stays so here (`method.pruner`).
+- N_p is a share of all connections (`drop_fraction`). The authors give numbers for each net:
+  400,000 for ResNet-50, and 20,000 for WRN-28-2, which is 14 % of them at density 0.1 and 7 % at
+  0.2.
+- The period is doubled at 12.5 %, 40 % and 70 % of the steps: their CIFAR schedule (epochs 25, 80
+  and 140 of 200).
+- Shares are rounded by largest remainders (decisions.md 4); the authors give the rest to a random
+  layer. Connections that a full layer cannot take go to the others.
+- A layer keeps at least its largest weight, as in the authors' code. Positions just removed are
+  used again only if the layers have too little other room.
+- Momentum of removed and new connections is cleared. The authors' code keeps it, so that a new
+  weight may start away from zero.
+- On CIFAR the authors keep the first, the shortcut and the last layers dense; here only the last
+  one stays dense (`method.pruner`).
 """
 
 from dataclasses import dataclass, field
@@ -27,19 +34,22 @@ from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks, count_
 from pruners.dynamic.rewire import UpdateSchedule, count_up, grow, no_change, reset_momentum
 from pruners.selection.allocate import apportion
 
-DOUBLINGS = (0.125, 0.4, 0.7)  # shares of the training from which on the period is twice as long
-TOLERANCE = 0.1  # of N_p, within which the threshold stays
+DOUBLINGS = (0.125, 0.4, 0.7)  # shares of the training at which the period doubles
+TOLERANCE = 0.1  # relative to N_p; within it, the threshold is kept
 
 
 @dataclass
 class DsrMasking:
-    """Masks that change after every `periods` steps, before `last` steps are done. the momentum of `changed` is yet to be reset."""
+    """Masks that change at the end of each period, before `last` steps are done.
+
+    `changed` marks positions whose momentum is to be reset.
+    """
 
     masks: Masks
     changed: Masks
     rng: Generator
-    periods: list[int]  # one longer than `doublings`
-    doublings: list[float]  # steps after which the next period counts
+    periods: list[int]  # one entry more than `doublings`
+    doublings: list[float]  # steps after which the next period applies
     last: float
     drop_fraction: float
     threshold: float
@@ -48,11 +58,11 @@ class DsrMasking:
     report: dict[str, Finding] = field(default_factory=lambda: {"updates": 0, "rewired": 0})
 
     def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
-        """Nothing to replace: pruned weights are zeros."""
+        """Return {}: pruned weights are zeros, so nothing is replaced."""
         return {}
 
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
-        """Clear the gradients of pruned weights, and momentum where the last update changed something."""
+        """Clear gradients of pruned weights, and momentum where the last update made a change."""
         FixedMasking(self.masks).before_step(model, opt, step)
         reset_momentum(model, opt, self.changed)
         self.changed = no_change(self.masks)
@@ -64,7 +74,7 @@ class DsrMasking:
 
     @torch.no_grad()
     def after_step(self, model: nn.Module, step: int) -> None:
-        """Pruned weights stay zeros; at the end of a period, an update."""
+        """Keep pruned weights at zero; at the end of a period, rewire."""
         apply_masks(model, self.masks)
         if not self.due(step + 1):
             return
@@ -83,7 +93,10 @@ class DsrMasking:
 
 
 def below(weights: Tensor, mask: Tensor, threshold: float) -> Tensor:
-    """The active weights of a layer that are smaller than the threshold, but for the largest one when that is all of them: bool of its shape."""
+    """Active weights of a layer that are smaller than the threshold: bool of its shape.
+
+    If these are all its active weights, the largest one is left out.
+    """
     gone = mask & (weights.abs() < threshold)
     if torch.equal(gone, mask) and gone.any():
         gone &= ~largest(weights.abs().masked_fill(~mask, -torch.inf).flatten(), 1).view(mask.shape)
@@ -91,14 +104,17 @@ def below(weights: Tensor, mask: Tensor, threshold: float) -> Tensor:
 
 
 def adapted(threshold: float, gone: int, goal: float) -> float:
-    """The next threshold, after this one has dropped `gone` weights where `goal` were wanted."""
+    """The next threshold, if this one has removed `gone` weights and the goal was `goal`."""
     if gone > (1 + TOLERANCE) * goal:
         return threshold / 2
     return 2 * threshold if gone < (1 - TOLERANCE) * goal else threshold
 
 
 def shares(before: Masks, kept: Masks) -> dict[str, int]:
-    """How many connections each layer gets, as many in all as have gone: in proportion to what is left of it, as far as it has room."""
+    """Number of new connections of each layer, as many in total as were removed.
+
+    They are proportional to the layers' remaining connections, limited by the room in each layer.
+    """
     lost = count_kept(before) - count_kept(kept)
     alive = {name: int(mask.sum()) for name, mask in kept.items() if mask.any()}
     room = {name: int((~before[name]).sum()) for name in alive}
@@ -114,8 +130,10 @@ class Dsr:
     """Rewiring across layers by an adaptive threshold, from the masks of an earlier stage.
 
     Args:
-        rhythm: Default 100 iterations, longer later on (DOUBLINGS), until 95 % of the steps: the authors' on CIFAR.
-        drop_fraction: N_p, as a share of all connections. Default 0.15, near the authors' at density 0.1.
+        rhythm: Default 100 iterations, later longer (DOUBLINGS), until 95 % of the steps: the
+            authors' on CIFAR.
+        drop_fraction: N_p, as a share of all connections. Default 0.15, near the authors' at
+            density 0.1.
         threshold: H at the start. Default 1e-3: the authors'.
     """
 
@@ -134,7 +152,9 @@ class Dsr:
             raise ValueError("\n".join(problems))
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> DsrMasking:
-        """A masking that starts from `masks`, whose total count stays; the model is not changed.
+        """A masking that starts from `masks` and keeps their total count.
+
+        The model is not changed.
 
         Raises:
             ValueError: the task does not train.

@@ -1,12 +1,16 @@
-"""What the methods that rewire a sparse net while it trains share (SET, RigL, Deep-R, DSR): how often, which connections go and come, what momentum forgets.
+"""Functions shared by the methods that rewire a sparse net during training: SET, RigL, Deep R, DSR.
 
-The number of connections never changes. Random choices are drawn on the CPU from the stage's own stream, so that every device and every process of a team sees
-the same. Positions are those of the flattened parameter; ties go to the lower index, as everywhere (decisions.md 4).
+They define when to rewire, which connections to remove and add, and which momentum to reset. The
+number of connections never changes. Random choices are drawn on the CPU from the stage's own
+stream, so that every device and every process of a team gets the same result. Positions are those
+of the flattened parameter; ties go to the lower index, as everywhere (decisions.md 4).
 
-A period is the paper's, as every duration: one in iterations is its share of an epoch of 50,000 images and shrinks with train.scale and the training set
-(decisions.md 9), one in epochs is at least one epoch. One deviation from that rule: a period in iterations is never cut to fewer than `shortest` steps (nor to
-more than the paper's number), because new connections begin at zero and need steps before they are compared with old ones (methods/set.md, pitfall 5), and
-because RigL's updates take the place of a step: at every step of a short run, nothing would train.
+A period is the paper's, like every duration. One in iterations is its share of an epoch of 50,000
+images and shrinks with train.scale and the training set (decisions.md 9). One in epochs is at least
+one epoch. One deviation: a period in iterations is never cut to fewer than `shortest` steps, or
+than the paper's number if that is smaller. New connections begin at zero and need steps before they
+are compared with old ones (methods/set.md, pitfall 5). RigL's updates replace a step, so that an
+update at every step of a short run would leave nothing to train.
 """
 
 import math
@@ -23,13 +27,16 @@ from pruners.base import PAPER_IMAGES, Finding, Masks, Task, largest
 
 @dataclass(frozen=True)
 class UpdateSchedule:
-    """When connections are rewired: `method.rhythm`.
+    """Schedule of the rewiring updates: `method.rhythm`.
 
     Args:
         period: between two updates: `100it`, `1ep`, or a plain number of epochs.
-        stop: share of the training after which nothing is rewired any more; 1 = until the end, with no update after the last step.
-        epochs, batch_size: of the paper's training, which `period` belongs to: train.epochs and train.batch_size.
-        shortest: steps that a period in iterations has at least, if the paper's has them. Default 10: ours.
+        stop: share of the training after which rewiring ends; 1 = at the end of training, with no
+            update after the last step.
+        epochs, batch_size: train.epochs and train.batch_size of the paper, to which `period`
+            refers.
+        shortest: minimum steps of a period in iterations, unless the paper's number is smaller.
+            Default 10: ours.
     """
 
     tag: ClassVar[str] = "update_schedule"
@@ -49,7 +56,8 @@ class UpdateSchedule:
         if problems:
             raise ValueError("\n".join(problems))
         written = str(self.period)
-        object.__setattr__(self, "period", f"{written}ep" if written.isdigit() else written)  # one identity for 1 and 1ep
+        # `1` and `1ep` have one identity
+        object.__setattr__(self, "period", f"{written}ep" if written.isdigit() else written)
 
     def steps(self, task: Task, factor: int = 1) -> int:
         """Steps of this run between two updates when the paper's period is multiplied by `factor`.
@@ -68,18 +76,21 @@ class UpdateSchedule:
 
 
 def refused_stop(key: str, stop: float) -> list[str]:
-    """The message for a share of the training that is none; empty if it is one."""
+    """Error message for a share of the training outside [0, 1]; empty if it is valid."""
     return [] if 0 <= stop <= 1 else [f"{key}={stop:g} must be in [0, 1]: the share of the training after which nothing is rewired any more"]
 
 
 def no_change(masks: Masks) -> Masks:
-    """No position of any mask, as bool tensors like the masks."""
+    """Masks with no position marked: bool tensors like `masks`."""
     return {name: torch.zeros_like(mask) for name, mask in masks.items()}
 
 
 @torch.no_grad()
 def reset_momentum(model: nn.Module, opt: Optimizer, where: Masks) -> None:
-    """Set the optimizer's memory (momentum) of these positions to zero: a connection that has gone or come has no past."""
+    """Set the optimizer's state (momentum) at these positions to zero.
+
+    A connection that was removed or added has no history.
+    """
     for name, positions in where.items():
         parameter = model.get_parameter(name)
         for state in opt.state.get(parameter, {}).values():
@@ -88,27 +99,30 @@ def reset_momentum(model: nn.Module, opt: Optimizer, where: Masks) -> None:
 
 
 def count_up(report: dict[str, Finding], before: Masks, after: Masks) -> None:
-    """One more update in the report, in place, and the connections that are there now and were not before."""
+    """Add one update and its number of new connections to `report`, in place."""
     new = sum(int((mask & ~before[name]).sum()) for name, mask in after.items())
     for key, more in (("updates", 1), ("rewired", new)):
         report[key] = int(report[key] or 0) + more
 
 
 def weakest(weights: Tensor, active: Tensor, k: int) -> Tensor:
-    """Which k of the `active` (bool) weights of any shape are closest to zero: bool of that shape. Weights that are not finite go last."""
-    lowest = torch.finfo(weights.dtype).min  # above the -inf of what is not active
+    """Which k of the `active` (bool) weights are closest to zero: bool of their shape.
+
+    The weights may have any shape. Those that are not finite come last.
+    """
+    lowest = torch.finfo(weights.dtype).min  # above the -inf of inactive positions
     closeness = torch.nan_to_num(-weights.abs(), nan=lowest, neginf=lowest)
     return largest(closeness.masked_fill(~active, -torch.inf).flatten(), k).view(active.shape)
 
 
 def grow(free: Tensor, k: int, rng: Generator, reserve: Tensor | None = None) -> Tensor:
-    """k of the True positions of `free`, each set of k equally likely: bool of its shape.
+    """k random True positions of `free`, each set of k equally likely: bool of its shape.
 
     Args:
-        reserve: positions, none of them in `free`, that are drawn from when `free` has fewer than k.
+        reserve: positions outside `free` that are drawn from if `free` has fewer than k.
 
     Raises:
-        ValueError: there are fewer than k positions in all.
+        ValueError: there are fewer than k positions in total.
     """
     places = free.flatten().nonzero().flatten()
     if k > len(places):
@@ -121,10 +135,11 @@ def grow(free: Tensor, k: int, rng: Generator, reserve: Tensor | None = None) ->
 
 
 def distinct(n: int, k: int, rng: Generator) -> Tensor:
-    """k different whole numbers below n, drawn without replacement."""
+    """k distinct integers in [0, n), drawn without replacement."""
     if 4 * k >= n:
         return torch.randperm(n, generator=rng)[:k]
-    drawn: dict[int, None] = {}  # in the order of drawing; numbers that were drawn before are passed over. k draws, where a permutation takes n
+    # In the order of drawing, without repeats. This takes k draws; a permutation takes n.
+    drawn: dict[int, None] = {}
     while len(drawn) < k:
         drawn.update(dict.fromkeys(torch.randint(n, (k,), generator=rng).tolist()))
     return torch.tensor(list(drawn)[:k], dtype=torch.long)

@@ -1,18 +1,25 @@
-"""RigL: sparse from the first step; every so often the smallest weights give way to the connections with the largest gradients (Evci et al., 2020,
-arXiv:1911.11134, Algorithm 1).
+"""RigL: periodically replace the smallest weights by the connections with the largest gradients.
 
-At step t, a multiple of the period before T_end, in each layer of K weights: n = floor(f K) with f = alpha / 2 (1 + cos(pi t / T_end)); the n active weights
-of smallest size go; the n positions with the largest |dL/dw| of the current batch come, among all that are not active then. The update takes the place of the
+The net is sparse from the first step (Evci et al., 2020, arXiv:1911.11134, Algorithm 1). At step t,
+a multiple of the period before T_end, in each layer of K weights: n = floor(f K) with f = alpha / 2
+(1 + cos(pi t / T_end)). The n active weights of smallest magnitude are removed. Then the n inactive
+positions with the largest |dL/dw| of the current batch are added. The update replaces the
 optimizer's step.
 
 Choices and deviations (methods/rigl.md; decisions.md 29):
-- A position that goes may come back at once, and then keeps its value and momentum: Algorithm 1's sets can be read both ways, the authors' code allows it.
-  Other new connections begin at zero, without momentum; what goes leaves none behind either.
-- No noise on the scores that decide what goes: the authors' code adds N(0, 1e-5) to all positions, and then can keep one that is not active. Ties go by index.
-- The first update is at step 0, as the authors' code counts, on the gradients of the initial net; the paper's text does not say.
-- Gradients are those of one batch, averaged over all processes. Exact counts: the layers keep what `allocate` gave them.
-- The classifier stays dense (`method.pruner`), as in the jackpots paper's tables; the authors rewire it too.
-- Biases and BatchNorm wait at update steps too, as in the authors' code, where no gradient is applied at all; running statistics move on.
+- A removed position may be added again at once, and then keeps its value and momentum: Algorithm
+  1's sets can be read both ways, and the authors' code allows it. Other new connections begin at
+  zero, without momentum. Removed ones leave no momentum behind either.
+- No noise on the scores for removal. The authors' code adds N(0, 1e-5) to all positions, and can
+  then keep an inactive one. Ties go by index.
+- The first update is at step 0, as the authors' code counts, on the gradients of the initial net;
+  the paper's text does not specify it.
+- Gradients are those of one batch, averaged over all processes. Exact counts: the layers keep the
+  counts of `allocate`.
+- The classifier stays dense (`method.pruner`), as in the jackpots paper's tables; the authors
+  rewire it too.
+- Biases and BatchNorm parameters are not updated at these steps either, as in the authors' code,
+  where no gradient is applied at all. Running statistics are updated.
 """
 
 import math
@@ -43,16 +50,22 @@ class RigLMasking:
     report: dict[str, Finding] = field(default_factory=lambda: {"updates": 0, "rewired": 0})
 
     def fraction(self, step: int) -> float:
-        """The share of a layer's connections that an update at this step drops."""
+        """Share of a layer's connections that an update at this step removes."""
         return self.drop_fraction / 2 * (1 + math.cos(math.pi * step / self.last)) if self.decay == "cosine" else self.drop_fraction
 
     def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
-        """Nothing to replace: pruned weights are zeros, so that their gradients are those of the dense net."""
+        """Return {}: nothing is replaced.
+
+        Pruned weights are zeros, so that their gradients are those of the dense net.
+        """
         return {}
 
     @torch.no_grad()
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
-        """An update, after which the optimizer finds no gradient and moves nothing; otherwise clear the gradients of pruned weights."""
+        """Rewire at update steps; at other steps, clear the gradients of pruned weights.
+
+        An update removes all gradients, so that the optimizer changes nothing.
+        """
         if step % self.period or step >= self.last:
             FixedMasking(self.masks).before_step(model, opt, step)
             return
@@ -65,19 +78,23 @@ class RigLMasking:
         count_up(self.report, before, self.masks)
 
     def after_step(self, model: nn.Module, step: int) -> None:
-        """Pruned weights stay zeros."""
+        """Keep pruned weights at zero."""
         apply_masks(model, self.masks)
 
 
 def rewired(weights: Tensor, gradients: Tensor, mask: Tensor, n: int) -> Tensor:
-    """The layer's next mask: without its n smallest weights, with the n positions of largest gradient among those that are not active then."""
+    """The layer's next mask: its n smallest weights are replaced by n new positions.
+
+    The new positions are those of largest gradient among all that are inactive after the removal.
+    """
     kept = mask & ~weakest(weights, mask, n)
-    strength = torch.nan_to_num(gradients.abs(), nan=0.0)  # a training that diverges goes on, and its record says so
+    # A diverging training continues, and its record reports it.
+    strength = torch.nan_to_num(gradients.abs(), nan=0.0)
     return kept | largest(strength.masked_fill(kept, -torch.inf).flatten(), n).view(mask.shape)
 
 
 def _values(model: nn.Module, name: str) -> tuple[Tensor, Tensor]:
-    """A parameter and its gradient, which is zero for one that the loss does not depend on."""
+    """A parameter and its gradient, which is zero if the loss does not depend on it."""
     parameter = model.get_parameter(name)
     return parameter.detach(), torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
@@ -88,8 +105,10 @@ class RigL:
 
     Args:
         rhythm: Default 100 iterations, until 75 % of the steps: the paper's (decisions.md 29).
-        drop_fraction: alpha, of a layer's connections at step 0. Default 0.3: the paper's.
-        decay: of that share: `cosine` to zero at the last update, the paper's, or `constant`, the authors' command line.
+        drop_fraction: alpha, the share of a layer's connections at step 0. Default 0.3: the
+            paper's.
+        decay: of that share: `cosine` to zero at the last update (the paper's), or `constant` (the
+            authors' command line).
     """
 
     tag: ClassVar[str] = "rigl"
@@ -107,7 +126,9 @@ class RigL:
             raise ValueError("\n".join(problems))
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> RigLMasking:
-        """A masking that starts from `masks`, whose counts in each layer stay; the model is not changed.
+        """A masking that starts from `masks` and keeps the count of each layer.
+
+        The model is not changed.
 
         Raises:
             ValueError: the task does not train.

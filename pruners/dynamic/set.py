@@ -1,18 +1,23 @@
-"""SET, sparse evolutionary training: sparse from the first step; after every epoch the weakest connections give way to random ones (Mocanu et al., 2018,
-arXiv:1707.04780, Algorithm 1).
+"""SET, sparse evolutionary training: after every epoch, replace the weakest connections at random.
 
-In each layer: the zeta share of the positive weights that are closest to zero goes, and the zeta share of the negative ones; as many connections come,
-uniformly at random among all positions that are not active then. Layers never exchange connections.
+The net is sparse from the first step (Mocanu et al., 2018, arXiv:1707.04780, Algorithm 1). In each
+layer, a share zeta of the positive weights, those closest to zero, is removed, and the same share
+of the negative ones. As many connections are added, uniformly at random among all positions that
+are then inactive. Layers never exchange connections.
 
 Choices and deviations (methods/set.md; decisions.md 29: the authors' settings):
-- New weights are 0, as in the authors' mask-based code; N(0, 0.1^2) in their sparse one: `grow_std`.
-- Positions that go may come back at once (at zero), as in the authors' code: `allow_regrow`.
-- Momentum of what goes and what comes is cleared; the authors' code rebuilds its optimizer every epoch, which clears all of it.
-- No update after the last step. An active weight that is exactly zero counts as positive, so it goes first. A layer that is full has nothing to choose: it
-  stays.
-- The start has exact counts, from `allocate`: the same density in every layer unless told. The authors draw every entry by itself, with densities after
-  Erdos-Renyi on their nets of linear layers (allocate=erk).
-- The classifier stays dense (`method.pruner`), as the authors' output layer and the jackpots paper's.
+- New weights are 0, as in the authors' mask-based code; N(0, 0.1^2) in their sparse one:
+  `grow_std`.
+- Removed positions may be added again at once (at zero), as in the authors' code: `allow_regrow`.
+- Momentum of removed and new connections is cleared. The authors' code rebuilds its optimizer every
+  epoch, which clears all momentum.
+- No update follows the last step. An active weight of exactly zero counts as positive, so it is
+  removed first. A full layer has no other positions and is left unchanged.
+- The start has exact counts from `allocate`: by default the same density in every layer. The
+  authors draw every entry independently, with densities after Erdos-Renyi on their nets of linear
+  layers (allocate=erk).
+- The classifier stays dense (`method.pruner`), like the authors' output layer and the jackpots
+  paper's.
 """
 
 import math
@@ -29,7 +34,10 @@ from pruners.dynamic.rewire import UpdateSchedule, count_up, grow, no_change, re
 
 @dataclass
 class SetMasking:
-    """Masks that change after every `period` steps, before `last` steps are done. the momentum of `changed` is yet to be reset."""
+    """Masks that change after every `period` steps, before `last` steps are done.
+
+    `changed` marks positions whose momentum is to be reset.
+    """
 
     masks: Masks
     changed: Masks
@@ -45,18 +53,18 @@ class SetMasking:
     report: dict[str, Finding] = field(default_factory=lambda: {"updates": 0, "rewired": 0})
 
     def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
-        """Nothing to replace: pruned weights are zeros."""
+        """Return {}: pruned weights are zeros, so nothing is replaced."""
         return {}
 
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
-        """Clear the gradients of pruned weights, and momentum where the last update changed something."""
+        """Clear gradients of pruned weights, and momentum where the last update made a change."""
         FixedMasking(self.masks).before_step(model, opt, step)
         reset_momentum(model, opt, self.changed)
         self.changed = no_change(self.masks)
 
     @torch.no_grad()
     def after_step(self, model: nn.Module, step: int) -> None:
-        """Pruned weights stay zeros; at the end of a period, an update."""
+        """Keep pruned weights at zero; at the end of a period, rewire."""
         apply_masks(model, self.masks)
         done = step + 1
         if done % self.period or done >= self.last:
@@ -68,7 +76,7 @@ class SetMasking:
             gone = dropped(weight, mask, self.drop_fraction, self.per_sign, self.allow_regrow)
             kept = mask & ~gone
             grown = grow(~kept if self.allow_regrow else ~mask, int(gone.sum()), self.rng)
-            weight.masked_fill_(grown, 0.0)  # a connection that comes back starts anew
+            weight.masked_fill_(grown, 0.0)  # a connection that is added again starts at zero
             if self.grow_std:
                 weight[grown] = self.grow_std * torch.randn(int(grown.sum()), generator=self.rng).to(weight)
             self.masks[name] = kept | grown
@@ -78,11 +86,12 @@ class SetMasking:
 
 
 def dropped(weights: Tensor, mask: Tensor, fraction: float, per_sign: bool, allow_regrow: bool = True) -> Tensor:
-    """The active weights of a layer that go: bool of its shape.
+    """The active weights of a layer to remove: bool of its shape.
 
     Args:
-        per_sign: floor(fraction * n) of the n positive weights and of the negative ones, else of all.
-        allow_regrow: False: no more than there are positions outside `mask`.
+        per_sign: remove floor(fraction * n) of the n positive weights and of the n negative ones;
+            False: of all weights.
+        allow_regrow: False: remove at most as many as there are positions outside `mask`.
     """
     room = int((~mask).sum())
     gone = torch.zeros_like(mask)
@@ -100,10 +109,12 @@ class SparseEvolution:
 
     Args:
         rhythm: Default every epoch, until the end: the authors'.
-        drop_fraction: zeta, of a layer's connections. Default 0.3: the authors'. Intel's code has 0.07 to 0.14 every few hundred iterations.
-        per_sign: that share of the positive and of the negative weights each, the authors' rule; False: of the smallest in size, as all others do.
+        drop_fraction: zeta, the share of a layer's connections. Default 0.3: the authors'. Intel's
+            code has 0.07 to 0.14 every few hundred iterations.
+        per_sign: remove that share of the positive and of the negative weights each, the authors'
+            rule; False: of the smallest in magnitude, as all others do.
         grow_std: standard deviation of new weights. Default 0.
-        allow_regrow: whether a position that goes may come back at once.
+        allow_regrow: whether a removed position may be added again at once.
     """
 
     tag: ClassVar[str] = "set"
@@ -123,7 +134,9 @@ class SparseEvolution:
             raise ValueError("\n".join(problems))
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> SetMasking:
-        """A masking that starts from `masks`, whose counts in each layer stay; the model is not changed.
+        """A masking that starts from `masks` and keeps the count of each layer.
+
+        The model is not changed.
 
         Raises:
             ValueError: the task does not train.

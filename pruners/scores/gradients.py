@@ -1,4 +1,4 @@
-"""Gradients by parameter name, and the guard that keeps a scored model bit-identical."""
+"""Gradients by parameter name, and a guard that keeps a scored model bit-identical."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,10 +13,13 @@ BATCHNORM_MODES = ("train", "eval")
 
 @contextmanager
 def undisturbed(model: nn.Module, bn: str = "eval") -> Iterator[None]:
-    """Run a block in BatchNorm mode `bn` and leave the model as it was: buffers, training flags, gradients and requires_grad.
+    """Run a block in BatchNorm mode `bn`, then restore the model.
+
+    Buffers, training flags, gradients and requires_grad are restored.
 
     Args:
-        bn: `train` normalises by the batch, `eval` by the running statistics. The whole model is put into that mode.
+        bn: `train` normalises with batch statistics, `eval` with running statistics. The whole
+            model is put into that mode.
     """
     if bn not in BATCHNORM_MODES:
         raise ValueError(f"bn={bn!r} must be one of {', '.join(BATCHNORM_MODES)}")
@@ -41,9 +44,10 @@ def undisturbed(model: nn.Module, bn: str = "eval") -> Iterator[None]:
 
 
 def mean_gradients(model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, bn: str = "eval") -> Scores:
-    """Gradient of the mean loss over all examples of `batches`, for every masked parameter; keys and shapes of `masks`.
+    """Gradient of the mean loss over all examples of `batches`; keys and shapes of `masks`.
 
-    Batches of unequal size weigh by their size, so that chunks give what one large batch gives (in eval mode). The model is left as it was.
+    Batches are weighted by their size, so that chunks give the same result as one large batch (in
+    eval mode). The model is left unchanged.
 
     Raises:
         ValueError: `batches` is empty.

@@ -1,19 +1,25 @@
 """GraSP: gradient signal preservation (Wang et al., 2020, arXiv:2002.07376, Eq. 8).
 
-S = -w * Hg, with g the gradient and H the Hessian of the loss at logits / temperature; the weights with the largest S go first. A score here is w * Hg = -S:
-larger = keep. It is signed, and what it says about a weight below zero is that the gradient's norm grows without it.
+S = -w * Hg, where g is the gradient and H the Hessian of the loss at logits / temperature. The
+paper prunes the weights with the largest S. A score here is w * Hg = -S: larger = keep. It is
+signed: removing a weight with a negative score increases the gradient's norm.
 
 Deviations and choices (methods/grasp.md):
-- g and Hg are taken over the same batches (the authors' way; Synaptic-Flow's port draws others for the second pass) as gradients of the mean over all their
-  examples. The authors sum over chunks of equal size, which scales every score by the number of chunks squared.
-- A chunk is a whole batch in the order of the shuffled pass. The authors sort by class and cut in halves, so that with batch statistics each half is
-  normalised by the other classes' absence; they did it for memory.
-- Exact counts; the authors keep one weight more, and their division by |sum of S| cannot change a rank.
-- BatchNorm uses batch statistics, on a copy (decisions.md 19, the authors' mode); the port's default is `bn: eval`.
-- `linear: xavier` draws the linear layers of the scored copy anew, as the authors do because they initialise these with N(0, 0.01^2) (model.init=fan_out).
-  Default as_is: with model.init=fan_in they have a scale of their own.
-- The paper on sketching does not say how a signed score becomes a probability; `map` has three ways. It acts before allocate counts: `positive` leaves the
-  counts of the global threshold as they are where that is above zero, `shifted` and `absolute` change them.
+- g and Hg are computed on the same batches, as the authors do (Synaptic-Flow's port draws others
+  for the second pass), as gradients of the mean over all their examples. The authors sum over
+  chunks of equal size, which scales every score by the number of chunks squared.
+- A chunk is a whole batch in the order of the shuffled pass. The authors sort by class and cut
+  batches in halves to save memory, so that the batch statistics of each half lack the other
+  classes.
+- Exact counts. The authors keep one weight more. Their division by |sum of S| cannot change a rank.
+- BatchNorm uses batch statistics, on a copy (decisions.md 19, the authors' mode). The port's
+  default is `bn: eval`.
+- `linear: xavier` redraws the linear layers of the scored copy, as the authors do because they
+  initialise these with N(0, 0.01^2) (model.init=fan_out). Default as_is: with model.init=fan_in
+  they have a scale of their own.
+- The sketching paper does not specify how a signed score becomes a probability; `map` offers three
+  ways. It is applied before allocate counts. `positive` preserves the counts of the global
+  threshold where that is above zero; `shifted` and `absolute` change them.
 """
 
 import copy
@@ -37,11 +43,15 @@ class Grasp:
     """w * Hg, the negative of the paper's S.
 
     Args:
-        batches: of the source, both for g and for Hg. Default 1: the authors' on CIFAR-10, with source=balanced's ten images of each class.
+        batches: batches of the source, used for both g and Hg. Default 1: the authors' on CIFAR-10,
+            with source=balanced's ten images of each class.
         temperature: divides the logits. Default 200: authors' code.
-        bn: BatchNorm normalises by the batch (`train`) or by its running statistics (`eval`). Default train (decisions.md 19).
-        linear: score with the linear layers' weights (`as_is`), or with a Xavier normal draw in their place (`xavier`: authors' code).
-        map: `signed`; or non-negative for pick=proportional: `positive` max(0, .), `shifted` by the layer's minimum, `absolute`.
+        bn: BatchNorm normalises with batch statistics (`train`) or running statistics (`eval`).
+            Default train (decisions.md 19).
+        linear: score with the linear layers' weights (`as_is`), or with a Xavier normal draw
+            instead (`xavier`: authors' code).
+        map: `signed`; or non-negative for pick=proportional: `positive` max(0, .), `shifted` by the
+            layer's minimum, `absolute`.
     """
 
     tag: ClassVar[str] = "grasp"
@@ -65,7 +75,9 @@ class Grasp:
             raise ValueError("\n".join(problems))
 
     def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
-        """Score every prunable weight; same keys and shapes as `masks`. The model is not changed; `rng` is drawn from with linear=xavier alone.
+        """Score every prunable weight; same keys and shapes as `masks`.
+
+        The model is not changed. `rng` is used only with linear=xavier.
 
         Raises:
             ValueError: `batches` is empty.
@@ -82,7 +94,11 @@ class Grasp:
         return {name: mapped(values, masks[name], self.map) for name, values in signed.items()}
 
     def _scored_net(self, model: nn.Module, masks: Masks, rng: Generator) -> nn.Module:
-        """A copy: contiguous, since the double backward of a convolution is a third slower in channels_last (measured, methods/imc.md 7)."""
+        """Contiguous copy of the model, with new linear weights if linear=xavier.
+
+        In channels_last, the double backward of a convolution is a third slower (measured,
+        methods/imc.md 7).
+        """
         net = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
         if self.linear == "xavier":
             for layer in (m for m in net.modules() if isinstance(m, nn.Linear)):
@@ -95,9 +111,10 @@ class Grasp:
 
 
 def hessian_gradient(net: nn.Module, gradients: Scores, batches: list[Batch], loss: LossFn) -> Scores:
-    """H g by double backward for the parameters that `gradients` names: H of the mean loss over all examples of `batches`, g constant.
+    """H g by double backward, for the parameters that `gradients` names.
 
-    In train mode it moves the running statistics of `net`.
+    H is the Hessian of the mean loss over all examples of `batches`; g is constant. In train mode,
+    the running statistics of `net` change.
     """
     parameters = [net.get_parameter(name) for name in gradients]
     examples = sum(len(y) for _, y in batches)
@@ -105,14 +122,18 @@ def hessian_gradient(net: nn.Module, gradients: Scores, batches: list[Batch], lo
     for x, y in batches:
         share = loss(net(x), y) * (len(y) / examples)
         grads = torch.autograd.grad(share, parameters, create_graph=True, materialize_grads=True)
-        along = torch.stack([(g * grad).sum() for g, grad in zip(gradients.values(), grads, strict=True)]).sum()  # <g, gradient of the share>
+        # <g, gradient of the share>
+        along = torch.stack([(g * grad).sum() for g, grad in zip(gradients.values(), grads, strict=True)]).sum()
         if along.requires_grad:  # a loss linear in every weight has no curvature
             total = [t + p for t, p in zip(total, torch.autograd.grad(along, parameters, materialize_grads=True), strict=True)]
     return dict(zip(gradients, total, strict=True))
 
 
 def mapped(values: Tensor, mask: Tensor, how: Map) -> Tensor:
-    """Signed scores of a layer as the option `map` wants them; the minimum is over the weights in `mask`."""
+    """Signed scores of a layer, transformed by the option `map`.
+
+    The minimum is taken over the weights in `mask`.
+    """
     if how == "positive":
         return values.clamp(min=0)
     if how == "absolute":

@@ -1,15 +1,19 @@
-"""OBD, Optimal Brain Damage: on a trained net, remove the weights whose loss rises least to second order (LeCun, Denker & Solla, NeurIPS 1989).
+"""OBD, Optimal Brain Damage: prune the weights whose removal raises the loss least to second order.
 
-score_k = h_kk w_k^2 / 2, with h_kk the diagonal of a curvature of the mean training loss, whose gradient is taken to be zero and whose other entries are
-dropped.
+It applies to a trained net (LeCun, Denker & Solla, NeurIPS 1989). score_k = h_kk w_k^2 / 2, with
+h_kk the diagonal of a curvature of the mean training loss. The gradient is taken to be zero, and
+the other entries of the curvature are dropped.
 
-Which diagonal (methods/obd.md; decisions.md 29): Monte-Carlo Fisher. For each image a label y is drawn from the net's own softmax, and h_kk is the mean of
-(dL(y)/dw_k)^2 over images. Its expectation is the diagonal of the generalised Gauss-Newton matrix (`ggn`: the sum over all classes c of p_c (dL(c)/dw_k)^2),
-which is never negative; the original's recursion back through the layers also drops the cross terms between units. `hutchinson` is the Hessian itself, as the
-mean of z * Hz over random signs z; negative entries count as zero.
+Choice of the diagonal (methods/obd.md; decisions.md 29): Monte-Carlo Fisher. For each image a label
+y is drawn from the net's own softmax, and h_kk is the mean of (dL(y)/dw_k)^2 over images. Its
+expectation is the diagonal of the generalised Gauss-Newton matrix (`ggn`: the sum over all classes
+c of p_c (dL(c)/dw_k)^2), which is never negative. The original's recursion back through the layers
+also drops the cross terms between units. `hutchinson` uses the Hessian itself, as the mean of
+z * Hz over random signs z; negative entries count as zero.
 
-Choices: BatchNorm by its running statistics, since a batch's couple the images; images not augmented; labels that are drawn, not the true ones, whose
-gradients vanish with the training loss; the curvature of weight decay left out, as is usual. Fisher and Gauss-Newton assume cross-entropy.
+Choices: BatchNorm uses running statistics, because batch statistics couple the images. Images are
+not augmented. Labels are drawn; with the true labels, gradients vanish with the training loss. The
+curvature of weight decay is omitted, as is usual. Fisher and Gauss-Newton assume cross-entropy.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,17 +30,18 @@ from pruners.curvature.lanczos import signs
 from pruners.scores.gradients import undisturbed
 
 Estimator = Literal["mc_fisher", "ggn", "hutchinson"]
-AT_ONCE = 2**25  # numbers in the gradients of single images that are held at a time: 128 MiB
+AT_ONCE = 2**25  # numbers in the per-image gradients held at a time: 128 MiB
 
 
 @dataclass(frozen=True)
 class Obd:
-    """h_kk w_k^2 / 2.
+    """OBD score h_kk w_k^2 / 2.
 
     Args:
         estimator: of h: `mc_fisher`, `ggn`, or `hutchinson` (the Hessian).
-        images: training images in the mean, all of them if there are fewer. Default 5,000 (methods/obd.md).
-        draws: labels for an image (mc_fisher). Default 1.
+        images: training images in the mean, all of them if there are fewer. Default 5,000
+            (methods/obd.md).
+        draws: labels drawn per image (mc_fisher). Default 1.
         probes: random sign vectors (hutchinson). Default 100; 50 to 300 are usual.
     """
 
@@ -55,12 +60,16 @@ class Obd:
             raise ValueError("\n".join(problems))
 
     def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
-        """Score every prunable weight; same keys and shapes as `masks`, in the loss' unit, >= 0. The model is not changed; labels or signs come from `rng`."""
+        """Score every prunable weight; same keys and shapes as `masks`, >= 0.
+
+        The unit is that of the loss. The model is not changed. Labels or signs are drawn from
+        `rng`.
+        """
         diagonal = self.diagonal(model, masks, batches, loss, rng)
         return {name: h * model.get_parameter(name).detach() ** 2 / 2 for name, h in diagonal.items()}
 
     def diagonal(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
-        """h_kk, keys and shapes of `masks`, >= 0.
+        """Diagonal h_kk of the curvature; keys and shapes of `masks`, >= 0.
 
         Raises:
             ValueError: there is no image.
@@ -80,7 +89,9 @@ class Obd:
 
     @torch.no_grad()
     def _labels(self, model: nn.Module, x: Tensor, rng: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Labels (B,) of a batch and what each counts (B,): draws from the net's softmax, or every class by its probability.
+        """Labels (B,) of a batch and their weights (B,).
+
+        The labels are draws from the net's softmax, or every class weighted by its probability.
 
         Raises:
             FloatingPointError: the net's outputs are NaN or infinite.
@@ -105,7 +116,7 @@ class Obd:
 
 
 def first(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
-    """Batches until there are `images`, the last one cut to them."""
+    """Batches up to a total of `images` images; the last batch is cut to fit."""
     left = images
     for x, y in batches:
         yield x[:left], y[:left]
@@ -114,7 +125,8 @@ def first(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
             return
 
 
-@torch.no_grad()  # of the weights alone: the biases are the model's own, and would drag a graph along
+# Only torch.func differentiates here; the model's own biases would build a needless graph.
+@torch.no_grad()
 def _add_squares(total: Scores, model: nn.Module, x: Tensor, labels: Tensor, shares: Tensor, loss: LossFn) -> None:
     """Add to `total` the squared gradient of each image's own loss, times its share."""
     weights = {name: model.get_parameter(name).detach() for name in total}

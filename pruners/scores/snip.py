@@ -1,14 +1,18 @@
-"""SNIP: single-shot pruning by connection sensitivity (Lee et al., 2019, arXiv:1810.02340; g_j as in arXiv:2305.17559, Sec. 6).
+"""SNIP: single-shot pruning by connection sensitivity (Lee et al., 2019, arXiv:1810.02340).
 
-s_j = |dL(m * w; B) / dm_j| at m = 1, which is |w_j * dL/dw_j|: no mask tensor is needed.
+s_j = |dL(m * w; B) / dm_j| at m = 1, which is |w_j * dL/dw_j|: no mask tensor is needed (g_j as in
+arXiv:2305.17559, Sec. 6).
 
 Deviations and choices (methods/snip.md):
-- The paper divides by the sum of the scores; that cannot change a rank, so it is left out.
-- Weights of conv and linear layers alone; snip-public also scores biases, which start at zero and therefore all go.
-- The weights that are scored are the ones trained afterwards; snip-public trains another draw.
-- BatchNorm uses batch statistics while scoring, on a copy of its state (decisions.md 19; sanity-check's port). snip-public and Synaptic-Flow's port score in
-  inference mode with untrained statistics, where BatchNorm does nothing: `bn: eval`.
-- Several batches: the gradient of the mean over all their examples. The ports sum batch means, so that a short last batch weighs as much as a full one.
+- The paper divides by the sum of the scores. This cannot change a rank and is omitted.
+- Only weights of conv and linear layers are scored. snip-public also scores biases, which start at
+  zero and are therefore all pruned.
+- The scored weights are the ones trained afterwards; snip-public trains another draw.
+- BatchNorm uses batch statistics while scoring, on a copy of its state (decisions.md 19;
+  sanity-check's port). snip-public and Synaptic-Flow's port score in inference mode with untrained
+  statistics, where BatchNorm has no effect: `bn: eval`.
+- Several batches: the gradient of the mean over all their examples. The ports sum batch means, so
+  that a short last batch weighs as much as a full one.
 - Pruning batches are not augmented, as in snip-public; the ports augment.
 """
 
@@ -29,7 +33,8 @@ class Snip:
 
     Args:
         batches: mini-batches to average over. Default 1, the authors' setting.
-        bn: BatchNorm normalises by the batch (`train`) or by its running statistics (`eval`). Default train (decisions.md 19); the authors' is eval.
+        bn: BatchNorm normalises with batch statistics (`train`) or running statistics (`eval`).
+            Default train (decisions.md 19); the authors' is eval.
     """
 
     tag: ClassVar[str] = "snip"
@@ -44,6 +49,10 @@ class Snip:
             raise ValueError(f"method.score.bn={self.bn!r} must be one of {', '.join(BATCHNORM_MODES)}")
 
     def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
-        """Score every prunable weight; same keys and shapes as `masks`, no unit, >= 0. The model is not changed, `rng` not used."""
-        grads = mean_gradients(model, masks, islice(batches, self.batches), loss, self.bn)  # dict, shapes of `masks`
+        """Score every prunable weight; same keys and shapes as `masks`, no unit, >= 0.
+
+        The model is not changed. `rng` is not used.
+        """
+        # dict, shapes of `masks`
+        grads = mean_gradients(model, masks, islice(batches, self.batches), loss, self.bn)
         return {name: (model.get_parameter(name).detach() * grad).abs() for name, grad in grads.items()}

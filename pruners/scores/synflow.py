@@ -1,14 +1,20 @@
 """SynFlow: iterative synaptic flow pruning (Tanaka et al., 2020, arXiv:2006.05467).
 
-R = sum over the outputs of f(x; |w| * m) for an input of ones, s_j = |w_j * dR/dw_j| in the net of absolute values: what flows through weight j. Scores
-are computed anew after each of many small prunings (schedule=exponential), which keeps a way from the input to the output open.
+R = sum over the outputs of f(x; |w| * m) for an input of ones. s_j = |w_j * dR/dw_j| in the net of
+absolute values is the flow through weight j. Scores are recomputed after each of many small
+prunings (schedule=exponential), which keeps a path from the input to the output open.
 
 Deviations and choices (methods/synflow.md):
-- float64 (decisions.md 20). The authors' float32 overflows on deep or wide nets: R is 1e45 on a ResNet-32 of width 32 and float32 ends at 3e38.
-- Exact counts with ties by index; the authors prune ties at the threshold and accept to be off by up to 5.
-- BatchNorm in eval mode with the absolute values of scale and shift, but a running mean of zero. On a net that was never trained it is zero; the authors
-  take its absolute value, which on a trained net (start=dense) subtracts a positive constant, silences units and breaks the conservation of the flow.
-- Other sources than ones: R is the sum over all examples of `batches` mini-batches, with the signs that the inputs have.
+- float64 (decisions.md 20). The authors' float32 overflows on deep or wide nets: R is 1e45 on a
+  ResNet-32 of width 32, and the maximum of float32 is 3e38.
+- Exact counts with ties by index. The authors prune ties at the threshold and accept a count that
+  is off by up to 5.
+- BatchNorm runs in eval mode with the absolute values of scale and shift, but with a running mean
+  of zero, which it is on an untrained net. The authors take its absolute value. On a trained net
+  (start=dense), this subtracts a positive constant, silences units and breaks the conservation of
+  the flow.
+- Sources other than ones: R is the sum over all examples of `batches` mini-batches, and the inputs
+  keep their signs.
 """
 
 from collections.abc import Iterable
@@ -31,7 +37,7 @@ class SynFlow:
     """Synaptic flow |w * dR/dw| through the net of absolute values.
 
     Args:
-        batches: mini-batches to sum over. Default 1: source=ones has one, of one image.
+        batches: mini-batches to sum over. Default 1: source=ones has one batch of one image.
         dtype: of R and its gradients. Default float64 (decisions.md 20); the authors' is float32.
     """
 
@@ -51,7 +57,9 @@ class SynFlow:
             raise ValueError("\n".join(problems))
 
     def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
-        """Score every prunable weight; same keys and shapes as `masks`, of type `dtype`, >= 0. The model is not changed; labels, `loss`, `rng` are not used.
+        """Score every prunable weight; same keys and shapes as `masks`, of type `dtype`, >= 0.
+
+        The model is not changed. Labels, `loss` and `rng` are not used.
 
         Raises:
             ValueError: `batches` is empty.
@@ -71,7 +79,10 @@ class SynFlow:
 
 
 def absolute_tensors(model: nn.Module, masks: Masks, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Copies of all floating-point parameters and buffers by name: absolute values in `dtype`, pruned weights zero, BatchNorm's running means zero."""
+    """Absolute values of all floating-point parameters and buffers by name, copied in `dtype`.
+
+    Pruned weights and BatchNorm's running means are zero.
+    """
     named = [*model.named_parameters(), *model.named_buffers()]
     tensors = {name: t.detach().to(dtype).abs() for name, t in named if t.is_floating_point()}
     for name, mask in masks.items():

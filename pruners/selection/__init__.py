@@ -1,1 +1,1 @@
-"""From scores to masks: what data a score sees, how many weights a layer keeps, which, and in how many rounds."""
+"""From scores to masks: data sources, layer budgets, choice of weights, pruning rounds."""

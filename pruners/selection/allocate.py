@@ -1,6 +1,8 @@
-"""How many weights each layer keeps: the option group `allocate`. An allocation is `(scores, masks, density) -> {name: count}`.
+"""Number of weights that each layer keeps: the option group `allocate`.
 
-The counts add up to exactly round(density * prunable) (decisions.md 4), and none exceeds the weights that its layer still has: what is pruned stays pruned.
+An allocation is `(scores, masks, density) -> {name: count}`. The counts add up to exactly
+round(density * prunable) (decisions.md 4). No count exceeds the number of weights left in its
+layer: pruned weights stay pruned.
 """
 
 import math
@@ -16,7 +18,10 @@ from pruners.base import Masks, Scores, count_kept, count_prunable, keep_count, 
 
 @dataclass(frozen=True)
 class Global:
-    """The counts of the global top K: one threshold for all layers. Ties go to the earlier layer, and inside it to the lower index."""
+    """The counts of the global top K: one threshold for all layers.
+
+    Ties go to the earlier layer, and within a layer to the lower index.
+    """
 
     tag: ClassVar[str] = "global"
 
@@ -33,7 +38,7 @@ class Global:
 class Layer:
     """The same density in every layer, to within one weight.
 
-    A layer that has fewer weights left than its share keeps them all; the others share what that leaves.
+    A layer with fewer weights left than its share keeps them all; the others share the difference.
     """
 
     tag: ClassVar[str] = "layer"
@@ -47,10 +52,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Erk:
-    """Erdos-Renyi-Kernel: a layer's density is proportional to sum(shape) / prod(shape), so small layers stay denser (RigL, arXiv:1911.11134, Sec. 3).
+    """Erdos-Renyi-Kernel: a layer's density is proportional to sum(shape) / prod(shape).
 
-    For a linear layer this is SET's Erdos-Renyi, (n_in + n_out) / (n_in n_out). A layer that would need more weights than it has keeps them all, and the
-    factor of the others grows until the total is met. The authors do so for one largest density at a time: the same result, as the factor only grows. They
+    Small layers therefore stay denser (RigL, arXiv:1911.11134, Sec. 3). For a linear layer this is
+    SET's Erdos-Renyi, (n_in + n_out) / (n_in n_out). A layer that would need more weights than it
+    has keeps them all, and the factor of the others grows until the total is met. The authors do so
+    for one largest density at a time; the result is the same, because the factor only grows. They
     round the number of pruned weights of each layer down; here the total is exact (decisions.md 4).
     """
 
@@ -66,16 +73,21 @@ class Erk:
 
 @dataclass(frozen=True)
 class SmartRatio:
-    """Layer budgets made by hand, falling with depth ("sanity-check", Su et al., 2020, arXiv:2009.11094; their code, decisions.md 17).
+    """Hand-designed layer budgets that decrease with depth ("sanity-check").
 
-    Layer i of n weighs (n - i)^2 + (n - i); for nets other than ResNets that is divided by (i + 1)^2. Densities are proportional to these weights, what a layer
-    cannot take goes to the next ones. The last linear layer has a density of its own, whatever the net's.
+    Su et al., 2020, arXiv:2009.11094; their code, decisions.md 17. Layer i of n has the ratio
+    (n - i)^2 + (n - i), which is divided by (i + 1)^2 for nets other than ResNets. Densities are
+    proportional to these ratios. What exceeds a layer's size goes to the next layers. The last
+    linear layer has its own density, independent of the net's.
 
-    Deviations: the total is exact (decisions.md 4), each layer within one weight of the authors' rule, which rounds down. Their code knows one linear layer;
-    of several, all but the last are treated like convolutions. What not even all other layers can take goes to the last one: their code loses it.
+    Deviations: the total is exact (decisions.md 4), and each layer is within one weight of the
+    authors' rule, which rounds down. Their code handles one linear layer; of several, all but the
+    last are treated like convolutions. What exceeds the size of all other layers goes to the last
+    linear one; their code drops it.
 
     Args:
-        net: the net's name, which decides on the division as in the authors' code: a name with "resnet" in it has none.
+        net: the net's name. As in the authors' code, a name that contains "resnet" omits the
+            division.
         linear: density of the last linear layer. Default 0.3, the authors'.
     """
 
@@ -91,7 +103,7 @@ class SmartRatio:
         """Weights to keep in each layer, in the order of `masks`.
 
         Raises:
-            ValueError: the last linear layer leaves nothing to the others.
+            ValueError: the last linear layer leaves no weights for the others.
         """
         total = weights_to_keep(masks, density)
         sizes = {name: mask.numel() for name, mask in masks.items()}
@@ -109,14 +121,20 @@ class SmartRatio:
         return apportion({name: shares[name] for name in masks}, {name: int(mask.sum()) for name, mask in masks.items()}, total)
 
     def _shares(self, sizes: Mapping[str, int], layers: int, goal: int) -> dict[str, Fraction]:
-        """Weights of each layer, possibly more than it has; they add up to `goal`. `layers` counts the last linear one too."""
+        """Weights of each layer, possibly more than it has; they add up to `goal`.
+
+        `layers` also counts the last linear layer.
+        """
         ratios = [Fraction((layers - i) ** 2 + layers - i, 1 if "resnet" in self.net else (i + 1) ** 2) for i in range(len(sizes))]
         all_of_it = sum((r * n for r, n in zip(ratios, sizes.values(), strict=True)), start=Fraction(0))
         return {name: r * n * goal / all_of_it for r, (name, n) in zip(ratios, sizes.items(), strict=True)}
 
 
 def _spilled(shares: Mapping[str, Fraction], sizes: Mapping[str, int]) -> tuple[dict[str, Fraction], Fraction]:
-    """`shares` with what exceeds a layer's size passed on to the next ones, each filled before the one behind it; and what no layer could take."""
+    """Cut `shares` to the layers' sizes, and return the surplus that no layer could take.
+
+    What exceeds a layer's size goes to the layers after it, each filled before the next.
+    """
     filled, surplus = {}, Fraction(0)
     for name, share in shares.items():
         filled[name] = min(share + surplus, Fraction(sizes[name]))
@@ -128,7 +146,7 @@ def weights_to_keep(masks: Masks, density: float) -> int:
     """round(density * prunable), if that many weights are left.
 
     Raises:
-        ValueError: the density keeps none, or more than earlier pruning has left.
+        ValueError: the density keeps no weight, or more than earlier pruning has left.
     """
     total, left = keep_count(density, count_prunable(masks)), count_kept(masks)
     if total > left:
@@ -137,11 +155,14 @@ def weights_to_keep(masks: Masks, density: float) -> int:
 
 
 def apportion(shares: Mapping[str, Fraction], limits: Mapping[str, int], total: int) -> dict[str, int]:
-    """Whole numbers near `shares` that add up to `total`: floors first, the rest to the largest remainders, ties to the earlier name.
+    """Integers near `shares` that add up to `total`, each at most its limit.
+
+    Shares are rounded down. The rest goes to the largest remainders, ties to the earlier name.
 
     Args:
-        shares: >= 0, adding up to `total` within one half: a density's shares add up to density * prunable, `total` is that rounded.
-        limits: no number exceeds its limit. Shares above it are cut to it, and the remaining shares grow in proportion.
+        shares: >= 0, adding up to `total` within one half: the shares of a density add up to
+            density * prunable, and `total` is that number rounded.
+        limits: upper bounds. Shares above them are cut, and the other shares grow in proportion.
     """
     shares = dict(shares)
     while over := [name for name, share in shares.items() if share > limits[name]]:

@@ -1,13 +1,19 @@
-"""Which weights a layer keeps: the option group `pick`. A pick is `(scores (n,), k, rng) -> (n,)`: bool with exactly k True, or the factors of Algorithm 1.
+"""Choice of the weights that a layer keeps: the option group `pick`.
 
-Pruned weights have the score -inf and are never picked: `k` is at most the number of the others. Random picks draw on the CPU, so that every device sees the
-same numbers, and compute in float64: scores may span more than thirty decades (SynFlow's do).
+A pick is `(scores (n,), k, rng) -> (n,)`: bool with exactly k True, or the factors of Algorithm 1.
+Pruned weights have the score -inf and are never picked: `k` is at most the number of the others.
+Random picks draw on the CPU, so that every device gets the same numbers. They compute in float64,
+because scores may span more than thirty decades (SynFlow's do).
 
-Randomised masks are those of "Pruning at Initialization - A Sketching Perspective" (arXiv:2305.17559, Algorithm 1 and Sec. 8). What it leaves open, and what
-we chose (methods/mask_randomization.md, decisions.md 21):
-- "according to the scores", for a set, is successive sampling: draw, renormalise, draw again, without replacement.
-- A layer with fewer positive scores than weights to keep keeps them all; the rest is uniform among its zero scores.
-- Sec. 8 has binary masks: no factors 1 / (s p). `Sketch` is Algorithm 1 itself, with replacement, layer by layer, with or without them.
+Randomised masks are those of "Pruning at Initialization - A Sketching Perspective"
+(arXiv:2305.17559, Algorithm 1 and Sec. 8). Our choices where the paper is not specific
+(methods/mask_randomization.md, decisions.md 21):
+- "according to the scores", for a set, means successive sampling: draw, renormalise, draw again,
+  without replacement.
+- A layer with fewer positive scores than weights to keep keeps all of these; the rest is drawn
+  uniformly among its zero scores.
+- Sec. 8 uses binary masks, without the factors 1 / (s p). `Sketch` is Algorithm 1 itself: with
+  replacement, layer by layer, with or without the factors.
 """
 
 import math
@@ -20,7 +26,7 @@ from torch import Generator, Tensor
 
 from pruners.base import largest
 
-MOST_DRAWS = 2**53  # whole numbers beyond are not exact in float64
+MOST_DRAWS = 2**53  # larger integers are not exact in float64
 Scaling = Literal["none", "init"]
 
 
@@ -32,38 +38,44 @@ class Top:
     exact: ClassVar[bool] = True
 
     def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor:
-        """Bool (n,) with exactly k True, also where fewer than k scores are positive. `rng` is not used."""
+        """Bool (n,) with exactly k True, even if fewer scores are positive. `rng` is not used."""
         return largest(scores, k)
 
     def findings(self, scores: Tensor, k: int) -> dict[str, float]:
-        """Nothing to tell."""
+        """Return {}: there is nothing to report."""
         return {}
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Any k weights that are left, all equally likely: layerwise rearrangement of what another pick would keep."""
+    """Any k of the remaining weights, all equally likely.
+
+    This rearranges, within each layer, what another pick would keep.
+    """
 
     tag: ClassVar[str] = "uniform"
     exact: ClassVar[bool] = True
 
     def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor:
-        """Bool (n,) with exactly k True. Of the scores, only whether they are -inf counts."""
+        """Bool (n,) with exactly k True. Scores matter only by being -inf or not."""
         return _largest(_gumbel(len(scores), rng), scores.cpu() > -torch.inf, k).to(scores.device)
 
     def findings(self, scores: Tensor, k: int) -> dict[str, float]:
-        """Nothing to tell."""
+        """Return {}: there is nothing to report."""
         return {}
 
 
 @dataclass(frozen=True)
 class Proportional:
-    """k draws without replacement, each weight with probability score / sum of the scores still there (Plackett-Luce).
+    """k draws without replacement, in proportion to the remaining scores (Plackett-Luce).
 
-    Drawn as the k largest of gamma log s + Gumbel noise, which has the same law. Not torch.multinomial: that refuses more than 2**24 categories.
+    Each draw takes a weight with probability score / sum of the remaining scores. The result is
+    computed as the k largest of gamma log s + Gumbel noise, which has the same distribution.
+    torch.multinomial is not used: it rejects more than 2**24 categories.
 
     Args:
-        gamma: probabilities follow score ** gamma. Default 1, the paper's; 0 is `uniform`, and large values tend to `top`.
+        gamma: probabilities follow score ** gamma. Default 1, the paper's; 0 equals `uniform`, and
+            large values approach `top`.
     """
 
     tag: ClassVar[str] = "proportional"
@@ -75,7 +87,7 @@ class Proportional:
             raise ValueError(f"pick.gamma={self.gamma} must be 0 or more, and finite: 1 follows the scores, 0 ignores them, large values tend to pick=top")
 
     def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor:
-        """Bool (n,) with exactly k True. Scaling the scores changes nothing.
+        """Bool (n,) with exactly k True, independent of the scores' scale.
 
         Raises:
             ValueError: a score is negative.
@@ -83,23 +95,28 @@ class Proportional:
         given = _probable(scores, "proportional")
         positive = given > 0
         keys = torch.where(positive, self.gamma * given.log(), 0.0) + _gumbel(len(given), rng)
-        first = positive.int() if self.gamma else torch.zeros(len(given), dtype=torch.int)  # zeros wait until no positive score is left; 0 ** 0 is 1
+        # Zero scores are drawn only when no positive score is left; with gamma=0 they are not
+        # special, since 0 ** 0 is 1.
+        first = positive.int() if self.gamma else torch.zeros(len(given), dtype=torch.int)
         return _largest(keys, first + (given > -torch.inf).int(), k).to(scores.device)
 
     def findings(self, scores: Tensor, k: int) -> dict[str, float]:
-        """Weights that were kept by lot, because too few scores were positive."""
+        """Number of zero-score weights kept because too few scores were positive."""
         return {"zero_scores_kept": max(0, k - int((scores > 0).sum())) if self.gamma else 0}
 
 
 @dataclass(frozen=True)
 class Sketch:
-    """Algorithm 1: s independent draws with replacement from p = score / sum; m_i = c_i / (s p_i), where c_i is how often i was drawn.
+    """Algorithm 1: s independent draws with replacement from p = score / sum.
 
-    The number of different weights drawn is random. s is the one whose expected number, the sum of 1 - (1 - p_i)^s, is nearest to k. A layer that has to keep
-    all its positive scores, or more, keeps these with the factor 1: the limit of infinitely many draws.
+    m_i = c_i / (s p_i), where c_i is the number of times i was drawn. The number of distinct
+    weights drawn is random. s is chosen so that the expected number, the sum of 1 - (1 - p_i)^s, is
+    nearest to k. A layer that has to keep all its positive scores, or more, keeps exactly these
+    with the factor 1: the limit of infinitely many draws.
 
     Args:
-        scaling: `none` keeps the mask binary, as the paper's experiments do; `init` multiplies the weights that training starts from by m, once.
+        scaling: `none` keeps the mask binary, as in the paper's experiments; `init` multiplies the
+            weights from which training starts by m, once.
     """
 
     tag: ClassVar[str] = "sketch"
@@ -111,7 +128,7 @@ class Sketch:
             raise ValueError(f"pick.scaling={self.scaling!r} must be one of {', '.join(get_args(Scaling))}")
 
     def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor:
-        """(n,), bool for scaling=none, else m in float64; k of its entries are expected not to be zero.
+        """(n,): bool for scaling=none, else m in float64; k non-zero entries are expected.
 
         Raises:
             ValueError: a score is negative.
@@ -125,7 +142,7 @@ class Sketch:
         return (m if self.scaling == "init" else m > 0).to(scores.device)
 
     def findings(self, scores: Tensor, k: int) -> dict[str, float]:
-        """How many weights were to be expected, and the draws that this took."""
+        """Expected number of kept weights, and the number of draws."""
         p = self._probabilities(scores)
         positive = int((p > 0).sum())
         draws = draws_for(p, k) if k < positive else 0
@@ -133,18 +150,25 @@ class Sketch:
 
     @staticmethod
     def _probabilities(scores: Tensor) -> Tensor:
-        given = _probable(scores, "sketch").clamp(min=0)  # what is pruned is never drawn
+        given = _probable(scores, "sketch").clamp(min=0)  # pruned weights are never drawn
         most = given.max() if len(given) else 0
-        return given / most / (given / most).sum() if most > 0 else given  # divided twice: the sum of scores may overflow
+        # Divided twice, because the sum of the scores may overflow.
+        return given / most / (given / most).sum() if most > 0 else given
 
 
 def expected_support(p: Tensor, draws: int) -> float:
-    """How many different entries `draws` independent draws from `p` (n,) hit on average: the sum of 1 - (1 - p_i)^draws."""
+    """Expected number of distinct entries in `draws` independent draws from `p` (n,).
+
+    It equals the sum of 1 - (1 - p_i)^draws.
+    """
     return float(-torch.expm1(draws * torch.log1p(-p[p > 0])).sum()) if draws else 0.0
 
 
 def draws_for(p: Tensor, k: int) -> int:
-    """The number of draws from `p` (n,) whose expected support is nearest to `k`, by bisection; at most 2**53, where p leaves some entries next to nothing."""
+    """Number of draws from `p` (n,) whose expected support is nearest to `k`, by bisection.
+
+    It is at most 2**53, which is reached when some entries of p are almost zero.
+    """
     few, many = k, max(k, 1)  # the support is at most the number of draws
     while expected_support(p, many) < k and many < MOST_DRAWS:
         few, many = many, min(2 * many, MOST_DRAWS)
@@ -155,7 +179,11 @@ def draws_for(p: Tensor, k: int) -> int:
 
 
 def _probable(scores: Tensor, pick: str) -> Tensor:
-    """The scores in float64 on the CPU, if they can be probabilities; -inf stays."""
+    """Scores in float64 on the CPU, checked to be non-negative or -inf.
+
+    Raises:
+        ValueError: a score is negative.
+    """
     given = scores.detach().cpu().double()
     negative = given[(given < 0) & (given > -torch.inf)]
     if len(negative):
@@ -167,12 +195,15 @@ def _probable(scores: Tensor, pick: str) -> Tensor:
 
 
 def _gumbel(n: int, rng: Generator) -> Tensor:
-    """Independent standard Gumbel noise (n,): the negative logarithm of an exponential variable, itself made of U in [0, 1)."""
+    """Independent standard Gumbel noise (n,).
+
+    It is the negative logarithm of an exponential variable, which is computed from U in [0, 1).
+    """
     return -torch.log(-torch.log1p(-torch.rand(n, generator=rng, dtype=torch.float64)))
 
 
 def _largest(keys: Tensor, rank: Tensor, k: int) -> Tensor:
-    """Bool (n,): the k entries of the highest rank, among equal ranks of the largest key."""
+    """Bool (n,): the k entries of highest rank, and of largest key among equal ranks."""
     order = torch.sort(keys, descending=True, stable=True).indices
     order = order[torch.sort(rank[order].int(), descending=True, stable=True).indices]
     kept = torch.zeros(len(keys), dtype=torch.bool)
@@ -181,9 +212,14 @@ def _largest(keys: Tensor, rank: Tensor, k: int) -> Tensor:
 
 
 def draw_counts(draws: int, p: Tensor, rng: Generator) -> Tensor:
-    """How often each entry of `p` (n,) is hit by `draws` independent draws, in float64. Its time does not grow with the draws."""
+    """Number of times that `draws` draws from `p` (n,) hit each entry, in float64.
+
+    The draws are independent. The running time does not grow with their number.
+    """
     seed = int(torch.randint(2**62, (1,), generator=rng))
-    order = torch.sort(p, stable=True).indices  # rising: NumPy subtracts what it has gone through from 1, and small ones would drown after large ones
+    # Rising order: NumPy subtracts processed probabilities from 1, and small ones after large ones
+    # would be lost.
+    order = torch.sort(p, stable=True).indices
     counts = torch.zeros_like(p)
     counts[order] = torch.from_numpy(np.random.default_rng(seed).multinomial(draws, p[order].numpy())).double()
     return counts

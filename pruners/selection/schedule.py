@@ -1,6 +1,9 @@
-"""By which densities pruning goes down: the option group `schedule`, and the rounds of methods that train in between.
+"""Densities of the pruning rounds: the option group `schedule`.
 
-A schedule is `(density) -> densities`, falling, the last one being `density` (for `Levels` with last=nearest: the level nearest to it).
+Methods that train between rounds also use these schedules.
+
+A schedule is `(density) -> densities`, decreasing to `density` (for `Levels` with last=nearest: to
+the level nearest to it).
 """
 
 from dataclasses import dataclass
@@ -9,7 +12,7 @@ from typing import ClassVar, Literal
 
 @dataclass(frozen=True)
 class Once:
-    """One shot."""
+    """One-shot pruning: a single round."""
 
     tag: ClassVar[str] = "once"
 
@@ -23,8 +26,9 @@ class Levels:
     """Iterative pruning: every level keeps the same share of what is left (methods/imp.md).
 
     Args:
-        keep: that share. Default 0.8 (decisions.md 23); the IMC paper's tables obey 0.9.
-        last: `exact` cuts the last level to the density that was asked; `nearest` ends at the level nearest to it, which then is the density reached.
+        keep: that share. Default 0.8 (decisions.md 23); the IMC paper's tables follow 0.9.
+        last: `exact` sets the last level to the requested density; `nearest` ends at the level
+            nearest to it, which then is the density reached.
     """
 
     tag: ClassVar[str] = "levels"
@@ -39,7 +43,8 @@ class Levels:
         """keep, keep^2, ... down to `density`; at least one level."""
         levels = [self.keep]
         while levels[-1] > density * (1 + 1e-9):
-            levels.append(float(f"{self.keep ** (len(levels) + 1):.12g}"))  # 0.8**2 is 0.6400000000000001, and whoever asks for 0.64 means that level
+            # 0.8**2 is 0.6400000000000001; rounding makes the density 0.64 match that level.
+            levels.append(float(f"{self.keep ** (len(levels) + 1):.12g}"))
         if self.last == "exact":
             return [*levels[:-1], density]
         above, below = [1.0, *levels][-2:]
@@ -48,10 +53,12 @@ class Levels:
 
 @dataclass(frozen=True)
 class FrontLoaded:
-    """Flow&Prune's rounds: after round k of n, n d / (n d + k (1 - d)) of the weights remain; the first rounds take most (methods/flow_and_prune.md).
+    """Flow&Prune's rounds: n d / (n d + k (1 - d)) of the weights remain after round k of n.
+
+    The first rounds prune the most weights (methods/flow_and_prune.md).
 
     Args:
-        rounds: n. Default 25: the authors' README; their paper also has 1 and 5.
+        rounds: n. Default 25: the authors' README; their paper also uses 1 and 5.
     """
 
     tag: ClassVar[str] = "front_loaded"
@@ -69,7 +76,9 @@ class FrontLoaded:
 
 @dataclass(frozen=True)
 class Exponential:
-    """density ** (i / iterations) for i = 1 ... iterations: each round keeps the same share of what is left (SynFlow; methods/synflow.md).
+    """density ** (i / iterations) for i = 1 ... iterations (SynFlow; methods/synflow.md).
+
+    Each round keeps the same share of the remaining weights.
 
     Args:
         iterations: rounds. Default 100: SynFlow's published runs (its authors' command line has 1).
@@ -83,5 +92,5 @@ class Exponential:
             raise ValueError(f"schedule.iterations={self.iterations} must be at least 1: rounds of pruning, 100 for SynFlow")
 
     def __call__(self, density: float) -> list[float]:
-        """`iterations` densities, falling; the last one is `density` itself."""
+        """`iterations` densities, decreasing; the last one is `density` itself."""
         return [density ** (i / self.iterations) for i in range(1, self.iterations + 1)]

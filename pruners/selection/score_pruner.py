@@ -1,7 +1,8 @@
-"""Score, then select: the pruner behind every method that ranks weights, with its five orthogonal options as fields (style.md, section 2).
+"""Score, then select: the pruner behind every method that ranks weights.
 
-A score is `(model, masks, batches, loss, rng) -> Scores` and leaves the model bit-identical; `rng` is the stage's stream, for scores that are themselves
-random.
+Its five orthogonal options are fields (style.md, section 2). A score is `(model, masks, batches,
+loss, rng) -> Scores` and leaves the model bit-identical. `rng` is the stage's random stream, for
+scores that are themselves random.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +20,7 @@ Classifier = Literal["pruned", "dense"]
 
 
 class Score(Protocol):
-    """How much each weight is worth."""
+    """A score for each weight; larger = more worth keeping."""
 
     @property
     def needs_data(self) -> bool: ...  # False: `batches` is empty
@@ -29,37 +30,44 @@ class Score(Protocol):
 
 @runtime_checkable
 class Mapped(Protocol):
-    """A score of both signs, unless its option `map` is another than `signed`."""
+    """A score that has both signs if its option `map` is `signed`."""
 
     @property
     def map(self) -> str: ...
 
 
 class Pick(Protocol):
-    """Which weights of a layer stay."""
+    """Choice of the weights of a layer that are kept."""
 
     @property
     def exact(self) -> bool: ...  # False: k is the expected number of weights kept
 
-    def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor: ...  # (n,): bool, or factors of the weights, of which 0 prunes
+    # (n,): bool, or factors of the weights, where 0 prunes
+    def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor: ...
 
-    def findings(self, scores: Tensor, k: int) -> dict[str, float]: ...  # for the record, summed over the layers
+    # for the record, summed over the layers
+    def findings(self, scores: Tensor, k: int) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)
 class ScorePruner:
-    """score -> allocate -> pick, once for each density of the schedule. Final: configure it, never subclass it.
+    """score -> allocate -> pick, once for each density of the schedule.
+
+    Final: configure this class, never subclass it.
 
     Args:
         score: larger = keep (pruners/scores/magnitude.py, pruners/scores/snip.py, ...).
-        source: (task) -> batches that the score sees; None for scores that need no data.
+        source: (task) -> batches for the score; None for scores that need no data.
         allocate: (scores, masks, density) -> weights to keep in each layer, exact in total.
-        pick: (scores (n,), k, rng) -> bool (n,) with exactly k True, or what `Pick` allows besides.
-        schedule: density -> densities on the way down, the last one being it.
-        when: a random pick draws in `each` round (decisions.md 21), in the `final` one alone, with the top kept before, or in `oneshot`, which scores and
-            draws once, whatever the schedule. With one round there is no choice.
-        classifier: `dense`: the last linear layer is neither pruned nor counted, so that a density is that of the others, as in the jackpots paper
-            (decisions.md 2); `pruned`: it is a layer like the others.
+        pick: (scores (n,), k, rng) -> bool (n,) with exactly k True, or another result that `Pick`
+            allows.
+        schedule: density -> decreasing densities that end at it.
+        when: when a random pick draws: in `each` round (decisions.md 21); in the `final` round
+            only, with the top kept before; or in `oneshot`, which scores and draws once, whatever
+            the schedule. With a schedule of one round, only `each` is valid.
+        classifier: `dense`: the last linear layer is neither pruned nor counted, so that a density
+            is that of the other layers, as in the jackpots paper (decisions.md 2). `pruned`: it is
+            treated like the other layers.
     """
 
     tag: ClassVar[str] = "score_pruner"
@@ -109,12 +117,14 @@ class ScorePruner:
         return self.pick.exact
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FixedMasking:
-        """Masks of exactly round(task.density * prunable) weights, all inside `masks` (those of the layers to prune); the pruned weights of `model` are zeros.
+        """Prune to masks of exactly round(task.density * prunable) weights, all inside `masks`.
 
-        With a pick that is not exact, of that many weights in expectation.
+        Only the masks of layers to prune are returned. The pruned weights of `model` become zeros.
+        With a pick that is not exact, the number of weights is an expectation.
 
         Raises:
-            ValueError: no density, one that cannot be reached from `masks`, no layer to prune, or scores that the pick cannot take.
+            ValueError: there is no density, it cannot be reached from `masks`, there is no layer to
+                prune, or the pick rejects the scores.
             FloatingPointError: a score is NaN or infinite.
         """
         if task.density is None:
@@ -139,8 +149,9 @@ class ScorePruner:
         masks = before.masks
         scores = self.score(model, masks, self._batches(model, task), task.loss, task.rng)
         _refuse_overflow(scores, type(self.score).__name__)
-        scores = {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}  # pruned stays pruned
-        # Rounds of a pick that is not exact may leave fewer weights than the next one asks for.
+        # pruned stays pruned
+        scores = {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}
+        # Rounds of a pick that is not exact may leave fewer weights than the next one requests.
         keep = self.allocate(scores, masks, task.density if pick.exact else min(task.density, density(masks)))
         picked = {name: pick(s.flatten(), keep[name], task.rng).view_as(s) for name, s in scores.items()}
         factors = {name: m * before.factors.get(name, 1.0) for name, m in picked.items() if m.is_floating_point()}
@@ -149,16 +160,19 @@ class ScorePruner:
         return FixedMasking({name: m != 0 for name, m in picked.items()}, report=report, factors=factors)
 
     def _batches(self, model: nn.Module, task: Task) -> Iterator[Batch]:
-        """What the source gives, on the model's device: noise is drawn on the CPU."""
+        """Batches of the source, on the model's device: noise is drawn on the CPU."""
         device = next(model.parameters()).device
         return ((x.to(device), y.to(device)) for x, y in (self.source(task) if self.source else ()))
 
 
 def _refuse_overflow(scores: Scores, what: str) -> None:
-    """NaN compares as false with everything, so that a threshold would keep or drop it by accident; an infinite score has no rank among others.
+    """Raise an error if a score is NaN or infinite.
+
+    NaN compares as false with everything, so a threshold would keep or drop it arbitrarily. An
+    infinite score has no rank among others.
 
     Raises:
-        FloatingPointError: naming the first layer that is not finite.
+        FloatingPointError: names the first layer that is not finite.
     """
     for name, values in scores.items():
         bad = values.numel() - int(values.isfinite().sum())

@@ -1,9 +1,13 @@
-"""What data a score sees: the option group `source`. A source is `(task) -> batches`; in one pruning round, every call gives the same batches.
+"""Data that a score uses: the option group `source`.
 
-Noise is drawn in normalised space, where the training set has mean 0 and variance 1 (decisions.md 7), and anew in each pruning round ("Pruning at
-Initialization - A Sketching Perspective", arXiv:2305.17559, Sec. 8). Its generator follows from the seed of the stage's stream, which it leaves where it is.
-The paper gives no labels for its noise; ours are uniform over the classes. A source with `trains = True` can also stand in for a whole training set; one with
-`labelled = False` gives a single image whose label means nothing, for scores that read none.
+A source is `(task) -> batches`. Within one pruning round, every call gives the same batches.
+
+Noise is drawn in normalised space, where the training set has mean 0 and variance 1 (decisions.md
+7), and anew in each pruning round ("Pruning at Initialization - A Sketching Perspective",
+arXiv:2305.17559, Sec. 8). Its generator is derived from the seed of the stage's stream and does not
+advance that stream. The paper specifies no labels for its noise; ours are uniform over the classes.
+A source with `trains = True` can also replace a whole training set. A source with
+`labelled = False` gives a single image with a meaningless label, for scores that read no labels.
 """
 
 import hashlib
@@ -17,7 +21,8 @@ from torch.nn import functional as F
 
 from pruners.base import Batch, Task
 
-PASS = 64  # batches in a pass of noise: more than a score asks for, and an end for one that takes all
+# batches in a pass of noise: more than a score needs, and finite for one that reads all of them
+PASS = 64
 Location = Literal["pixel", "coordinate"]
 
 
@@ -26,7 +31,8 @@ class Train:
     """Training images and their labels, shuffled once, not augmented.
 
     Args:
-        batch_size: Default 256 (sketching paper, Sec. 8); snip-public has 100 on MNIST and 128 on CIFAR.
+        batch_size: Default 256 (sketching paper, Sec. 8); snip-public has 100 on MNIST and 128 on
+            CIFAR.
     """
 
     tag: ClassVar[str] = "training_images"
@@ -64,13 +70,15 @@ class Normal:
 
 @dataclass(frozen=True)
 class SparseNormal:
-    """N(0, 1) at each place in one image of the batch, which is drawn for that place alone; exact zeros in the others (Sec. 6 and 8).
+    """N(0, 1) at each place in one random image of the batch; exact zeros in the others.
 
-    Zero is the mean colour, not black: the theory has one non-zero entry in each row of the data.
+    The image is drawn independently for each place (Sec. 6 and 8). Zero is the mean colour, not
+    black: in the theory, each row of the data has one non-zero entry.
 
     Args:
         batch_size: Default 256 (Sec. 8).
-        location: a place is a `pixel` with all its channels (the paper's words, decisions.md 22) or a `coordinate`, one channel of a pixel (its theory).
+        location: a place is a `pixel` with all its channels (the paper's words, decisions.md 22) or
+            a `coordinate`, one channel of a pixel (its theory).
     """
 
     tag: ClassVar[str] = "sparse_normal"
@@ -97,9 +105,11 @@ class SparseNormal:
 
 @dataclass(frozen=True)
 class Chi:
-    """One image of independent chi variables: the norm of n standard normal ones at every pixel and channel, in place of SynFlow's ones (Sec. 5 and 8).
+    """One image of independent chi variables, in place of SynFlow's ones (Sec. 5 and 8).
 
-    The theory has entries of variance 1/n, so a norm smaller by sqrt(n); SynFlow's scores are homogeneous in the input, and the text leaves it out.
+    Every pixel and channel is the norm of n standard normal variables. In the theory, entries have
+    variance 1/n, so the norm is smaller by sqrt(n). The paper's text omits this factor; SynFlow's
+    scores are homogeneous in the input.
 
     Args:
         n: degrees of freedom. Default 128 (Sec. 8): mean 11.29, standard deviation 0.71.
@@ -121,7 +131,7 @@ class Chi:
 
 @dataclass(frozen=True)
 class Ones:
-    """One image of ones, with label 0: what SynFlow sees."""
+    """One image of ones, with label 0: SynFlow's input."""
 
     tag: ClassVar[str] = "ones"
     labelled: ClassVar[bool] = False
@@ -133,10 +143,13 @@ class Ones:
 
 @dataclass(frozen=True)
 class Balanced:
-    """Training images with as many of each class in every batch, in the order of the shuffled pass, not augmented.
+    """Training images with equally many of each class in every batch, not augmented.
+
+    The images follow the order of the shuffled pass.
 
     Args:
-        per_class: images of each class in a batch. Default 10: GraSP's on CIFAR (5 on CIFAR-100 with ResNet-32, 1 on Tiny-ImageNet; methods/grasp.md).
+        per_class: images of each class in a batch. Default 10: GraSP's on CIFAR (5 on CIFAR-100
+            with ResNet-32, 1 on Tiny-ImageNet; methods/grasp.md).
     """
 
     tag: ClassVar[str] = "balanced"
@@ -167,7 +180,10 @@ class Balanced:
             raise ValueError(f"source.per_class={self.per_class}: {there}; take fewer per class, or source=train")
 
     def _first_of_each(self, labels: Tensor, classes: int) -> Tensor | None:
-        """Bool (n,): the first per_class of every class among `labels` (n,); None where a class has fewer."""
+        """Bool (n,): the first per_class entries of every class among `labels` (n,).
+
+        None if a class has fewer.
+        """
         so_far = F.one_hot(labels, classes).cumsum(dim=0)  # (n, classes)
         if not len(labels) or int(so_far[-1].min()) < self.per_class:
             return None
@@ -175,9 +191,10 @@ class Balanced:
 
 
 def noise_stream(task: Task) -> Generator:
-    """A generator of its own for the noise of this stage and pruning round."""
+    """Separate generator for the noise of this stage and pruning round."""
     digest = hashlib.sha256(f"{task.rng.initial_seed()}/source/{task.round}".encode()).digest()
-    return Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)  # manual_seed takes a signed 64-bit number
+    # manual_seed takes a signed 64-bit number
+    return Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def _labels(count: int, task: Task, rng: Generator) -> Tensor:
