@@ -3,8 +3,8 @@
 H (Eq. 15 of IMC, Zhang et al., NeurIPS 2021) is the Hessian of the mean loss over the first
 `n_samples` images of the stage's seeded pass, without weight decay, at the current weights. The
 paper leaves samples, parameters and BatchNorm mode open: they are options (methods/imc.md, section
-5). Products use double backward (Pearlmutter's trick), exact up to rounding. The caller's model is
-never changed.
+5). A product is the gradient of a gradient (Pearlmutter's trick by double backward), exact up to
+rounding. All work is done on a copy: the caller's model is never changed.
 """
 
 import copy
@@ -39,8 +39,7 @@ class HessianOptions:
             BatchNorm, as in PyHessian).
         n_samples: training images in the mean; the whole training set if it is smaller. Default
             512: our measurements, absent from the paper.
-        batch_size: images per pass; changes numbers only by rounding in eval mode. Default 128:
-            Table 16.
+        batch_size: images per pass; in eval mode it changes only rounding. Default 128: Table 16.
         mode: BatchNorm uses running (`eval`) or batch statistics (`train`: `batch_size` matters).
         dtype: of the products and of Lanczos.
     """
@@ -262,9 +261,7 @@ class _LayerTracer(fx.Tracer):
 
 
 def _pair(model: nn.Module, node: fx.Node) -> tuple[Any, nn.Conv2d | None, str]:
-    """The BatchNorm that `node` calls, its private input convolution, and that one's weight
-    name.
-    """
+    """`node`'s BatchNorm, the convolution feeding only it, its weight name; None if absent."""
     before = node.args[0] if node.args else None
     if node.op != "call_module" or not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
         return None, None, ""
