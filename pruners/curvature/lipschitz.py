@@ -10,8 +10,9 @@ Our choices where the paper specifies nothing (methods/imc.md, sections 1, 2 and
 - B = max|W0 - W*|, the largest change of any weight in the training that led to W*; V = W*.
 - 8 directions, of which the largest N counts: one direction gives an average over directions and
   not a norm.
-- Always float64, because Delta^2 = 1e-4 amplifies float32's rounding ten-thousandfold.
+- float64 by default, because Delta^2 = 1e-4 amplifies float32's rounding ten-thousandfold.
 - L and the parameters are those of H.
+
 We could not reproduce the paper's 1e-12: a second difference has no such values (section 2).
 `eq23_no_root` omits the p-th root, which is a possible explanation. `hessian_diff` is |H(V) -
 H(W*)|, the constant on the segment itself, by Lanczos.
@@ -108,10 +109,10 @@ class Lipschitz:
             problems.append("method.lipschitz.V=wstar: estimator=hessian_diff compares H(V) with H(W*), which are equal there; take init, midpoint or box")
         if problems:
             raise ValueError("\n".join(problems))
-        # This stage ignores H's dtype; with the default, changing it does not repeat the measurement.
+        # H's dtype is not used here; the default lets runs that differ in it share one result.
         object.__setattr__(self, "hessian", replace(self.hessian, dtype=HessianOptions().dtype))
         if self.norm == "max":
-            object.__setattr__(self, "p", Lipschitz.p)  # not used; the default lets such runs share one result
+            object.__setattr__(self, "p", Lipschitz.p)  # not used: such runs share one result
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Estimate K at the model's weights W*; the model is not changed."""
