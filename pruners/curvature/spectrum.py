@@ -63,9 +63,7 @@ class SpectrumOptions:
 
 @dataclass(frozen=True)
 class Found:
-    """Result of an estimator: values and weights (probes, m), and vectors (d,) over the
-    parameters.
-    """
+    """Result of an estimator: values, weights (probes, m); vectors (d,) over the parameters."""
 
     values: Tensor
     weights: Tensor
