@@ -11,8 +11,7 @@ noisy for a small subspace. The diagonal of H comes from the first product of ea
 cost. The cost is that of the products H z: probes * steps.
 
 Coordinates whose rows of H are exact zeros (dead units) have leverage 0 on a hard curved or `abs`
-side: they rank below every direction that affects the loss. `leverage_ratio` may therefore be below
-1.
+side: they rank below every direction that affects the loss. `leverage_ratio` may then be below 1.
 Other estimators: `dense` (exact), `lanczos_extremes` (one run; converged Ritz values count as
 single eigenvalues), `diag` (H approximated by its diagonal).
 """

@@ -66,8 +66,9 @@ class SoftMasking:
 
     @torch.no_grad()
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
-        """Add the gradient of the penalty on the sum of all masks: penalty * c * b * sigmoid'(b
-        s).
+        """Add the gradient of the penalty on the sum of all masks.
+
+        It is penalty * c * b * sigmoid'(b s).
         """
         b = self.temperature(step)
         for s in self.trainable.values():
@@ -137,8 +138,7 @@ class Ticket:
     stage: str = "search"
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FixedMasking:
-        """Masks of the largest scores, exactly round(task.density * prunable), or of all positive
-        scores.
+        """Masks of the round(task.density * prunable) largest scores, or of all positive scores.
 
         Raises:
             ValueError: no score is positive and no density was given.

@@ -114,9 +114,7 @@ def searched(model: nn.Module, masks: Masks, classifier: Classifier) -> Masks:
 
 
 def top(scores: Scores, keep: dict[str, int], like: Scores) -> Masks:
-    """Masks of each layer's largest scores, in the memory format of `like`; ties to the lower
-    index.
-    """
+    """Masks of each layer's largest scores, in `like`'s memory format; ties to the lower index."""
     return {name: torch.empty_like(like[name], dtype=torch.bool).copy_(largest(s.flatten(), keep[name]).view(s.shape)) for name, s in scores.items()}
 
 

@@ -145,8 +145,9 @@ class SrPopup:
         return Restriction(self.quota, self.exponent, self.pairs)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> PopupMasking:
-        """Masks of exactly round(task.density * prunable) searched weights; the model is not
-        changed.
+        """Masks of exactly round(task.density * prunable) weights, of the searched ones.
+
+        The model is not changed.
 
         Raises:
             ValueError: no density, weights that are pruned already, or no layer to search.
