@@ -2,15 +2,15 @@
 
 IMC (NeurIPS 2021), Theorem 5 and step 5 of section 3.3: A = -H, eigenvalues ascending, the first k
 from the top with lambda_{k+1} - lambda_k > 4K; W- has dimension k, and the sparsity is k / d.
-`literal_k` is this scan. It is always reported.
+`literal_k` is this scan and is always reported.
 
 Deviations (methods/imc.md, sections 2, 3 and 5; decisions.md 14): on every net that we measured the
-printed rule finds no gap, or k = d - 1, or a handful of outliers. The density therefore comes from
-`rule`, by default `smoothed_sign`: one minus the mass on H > 0 of the density that PyHessian would
-plot, in which each Ritz value is a Gaussian of variance sigma2 * max(1, range). This is not a gap;
-it is our reading. k is d times a mass, averaged over the probes, because a few dozen Ritz values do
-not give d eigenvalues. With the dense estimator k is a count. `range` is that of each probe's own
-Ritz values.
+printed rule finds no gap, or k = d - 1, or a handful of outliers. The sparsity therefore comes from
+`rule`, by default `smoothed_sign`: one minus the mass on H > 0 of the spectral density that
+PyHessian would plot, in which each Ritz value is a Gaussian of variance sigma2 * max(1, range).
+This is not a gap; it is our reading. k is d times a mass, averaged over the probes, because a few
+dozen Ritz values do not give d eigenvalues. With the dense estimator k is a count. `range` is that
+of each probe's own Ritz values.
 """
 
 from collections.abc import Callable

@@ -39,7 +39,8 @@ class HessianOptions:
             BatchNorm, as in PyHessian).
         n_samples: training images in the mean; the whole training set if it is smaller. Default
             512: our measurements, absent from the paper.
-        batch_size: images per pass; in eval mode it changes only rounding. Default 128: Table 16.
+        batch_size: images per pass; in eval mode it affects only memory, time and rounding. Default
+            128: Table 16.
         mode: BatchNorm uses running (`eval`) or batch statistics (`train`: `batch_size` matters).
         dtype: of the products and of Lanczos.
     """
@@ -63,7 +64,7 @@ class HessianOptions:
 
 
 def fixed_batches(task: Task, options: HessianOptions) -> list[Batch]:
-    """The first n_samples (at most all) of the task's pass, in mini-batches.
+    """The first n_samples of the task's pass, or all if there are fewer, in mini-batches.
 
     Raises:
         ValueError: the training set is empty.
@@ -82,7 +83,7 @@ class HessianOperator:
         masks: their names select the `prunable` parameters; their values are not used, as IMC
             measures the dense W*.
         batches: the fixed samples; mini-batches are weighted by their size.
-        cache_bytes: estimated size of the graphs to keep; the others are rebuilt per product.
+        cache_bytes: keep double-backward graphs up to this estimated size; rebuild the others.
 
     Raises:
         FloatingPointError: a weight is NaN or infinite.
@@ -171,7 +172,7 @@ class HessianOperator:
         return self._product(self._graphs[i] if kept else self._gradients(i), pieces, kept)
 
     def _start_workers(self) -> ThreadPoolExecutor | None:
-        """One thread per mini-batch, at most one per core; None if not useful.
+        """A pool of one thread per mini-batch, at most one per core; None where it does not help.
 
         For small images this beats all threads on one convolution (measured). Not in train mode,
         which updates shared running statistics, nor on a GPU, which has its own queue.
@@ -180,7 +181,7 @@ class HessianOperator:
         workers = min(cores, len(self.batches))
         if workers < 2 or self.point.is_cuda or self.options.mode == "train":
             return None
-        return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(cores // workers,))  # per worker
+        return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(cores // workers,))  # sets only the worker's number
 
     def _cached_graphs(self) -> dict[int, list[Tensor]]:
         per_sample = GRAPH_FACTOR * self._saved_bytes() / len(self.batches[0][1])
@@ -273,8 +274,8 @@ def _pair(model: nn.Module, node: fx.Node) -> tuple[Any, nn.Conv2d | None, str]:
 def pyhessian_check(operator: HessianOperator, rng: Generator) -> dict[str, float]:
     """Top eigenvalue and trace of the same H by PyHessian, the paper's own estimator.
 
-    Its density() fails on current torch. PyHessian sets eval mode, leaves gradients with graphs and
-    draws from the global generator: both are protected by copies.
+    Its density() fails on current torch and is not called. PyHessian sets eval mode, leaves gradients
+    with graphs and draws from the global generator: it gets copies of the model and the generator.
 
     Raises:
         ValueError: PyHessian is not installed.
@@ -288,7 +289,7 @@ def pyhessian_check(operator: HessianOperator, rng: Generator) -> dict[str, floa
     on_gpu = operator.point.is_cuda
     seed = int(torch.randint(2**31, (1,), generator=rng))
     with torch.random.fork_rng(devices=[operator.point.device] if on_gpu else []), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # create_graph's reference cycle
+        warnings.simplefilter("ignore")  # about create_graph's reference cycle
         torch.manual_seed(seed)
         theirs = hessian(model, operator.loss, data=data, cuda=on_gpu)
         values, _ = theirs.eigenvalues(top_n=1)

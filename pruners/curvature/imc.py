@@ -1,4 +1,4 @@
-"""IMC: Inertial-Manifold Compression, section 3.3 of its paper: the prune stage.
+"""Prune stage of IMC (Inertial-Manifold Compression), section 3.3 of the paper.
 
 Zhang et al., NeurIPS 2021, "Validating the Lottery Ticket Hypothesis with Inertial Manifold
 Theory". The stage takes k from the measured spectrum (Eq. 15-17; `pruners/curvature/gap.py`), then
@@ -37,7 +37,7 @@ class MaskOptions:
             subspace: `leverage_x_w2` l * w^2, `leverage` l, `projected_weight` |Pi W*|, `diag` h,
             `obd` h * w^2 / 2, `magnitude` |w|, `random`.
         subspace: in which the leverage is taken (pruners/curvature/spectrum.py). The paper's text
-            has `flat`.
+            uses `flat`.
         scope: rank over all layers (`global`), or within each `layer`; all layers then have the
             same density.
         min_layer_keep: share of each layer that stays whatever the scores, in [0, 1].
@@ -185,7 +185,7 @@ def layer_counts(alive: dict[str, int], kept: int, floors: dict[str, int]) -> di
 def proportional(sizes: dict[str, int], total: int) -> dict[str, int]:
     """Divide `total` in proportion to `sizes`, by largest remainders.
 
-    Of equal remainders, the earlier layer's is served first.
+    Equal remainders are resolved in favour of the earlier layer.
     """
     everything = sum(sizes.values())
     shares = {name: divmod(total * n, everything) for name, n in sizes.items()}

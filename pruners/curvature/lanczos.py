@@ -21,8 +21,8 @@ def lanczos(matvec: MatVec, start: Tensor, steps: int, reorth: str = "full") -> 
 
     Returns:
         Diagonal alpha (m,) and off-diagonal beta (m,), float64 on the CPU, and the basis (m, d).
-            beta[-1] couples to a step that is not taken: it is the residual. m < steps if the space
-            is exhausted (`start` is an eigenvector, or H has few distinct eigenvalues).
+        beta[-1] couples to a step that is not taken: it is the residual. m < steps if the space is
+        exhausted (`start` is an eigenvector, or H has few distinct eigenvalues).
     """
     steps = min(steps, start.numel())
     basis = start.new_empty(steps, start.numel())

@@ -14,8 +14,8 @@ Our choices where the paper specifies nothing (methods/imc.md, sections 1, 2 and
 - L and the parameters are those of H.
 
 We could not reproduce the paper's 1e-12: a second difference has no such values (section 2).
-`eq23_no_root` omits the p-th root, which is a possible explanation. `hessian_diff` is |H(V) -
-H(W*)|, the constant on the segment itself, by Lanczos.
+`eq23_no_root` omits the p-th root, which is a possible explanation. `hessian_diff` is the constant
+on the segment itself, |H(V) - H(W*)|, by Lanczos.
 """
 
 from collections.abc import Callable

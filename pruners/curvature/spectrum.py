@@ -3,12 +3,15 @@
 IMC (NeurIPS 2021) names PyHessian and gives no details; PyHessian cannot give a spectrum of d
 eigenvalues. Ours (methods/imc.md, sections 4, 5 and 7) is stochastic Lanczos quadrature
 (pruners/curvature/lanczos.py). It takes a probe z of signs and `steps` steps with full
-reorthogonalisation done twice. The results are Ritz values theta_j and weights tau_j with z'f(H)z /
-d = sum_j tau_j f(theta_j), and f(H)z from the same basis. The leverage is l_i = [f(H)]_ii. For the
-smoothed step it is the mean over probes of z * f(H)z, and its sum equals the d - k of `gap` up to
-rounding. For a hard cut it is the mean of (sqrt(f)(H) z)^2, which is never negative and far less
-noisy for a small subspace. The diagonal of H comes from the first product of each probe at no extra
-cost. The cost is that of the products H z: probes * steps.
+reorthogonalisation done twice. The results are Ritz values theta_j and weights tau_j with
+
+    z'f(H)z / d = sum_j tau_j f(theta_j),
+
+and f(H)z from the same basis. The leverage is l_i = [f(H)]_ii. For the smoothed step it is the mean
+over probes of z * f(H)z, and its sum equals the d - k of `gap` up to rounding. For a hard cut it is
+the mean of (sqrt(f)(H) z)^2, which is never negative and far less noisy for a small subspace. The
+diagonal of H comes from the first product of each probe at no extra cost. Almost all time is spent
+on the products H z: probes * steps.
 
 Coordinates whose rows of H are exact zeros (dead units) have leverage 0 on a hard curved or `abs`
 side: they rank below every direction that affects the loss. `leverage_ratio` may then be below 1.

@@ -38,8 +38,8 @@ class Init:
     """The first mask, and the relaxed masks m that produce it.
 
     Args:
-        criterion: scores whose largest the first mask keeps; kept weights have m = 1, the others m
-            = eta (Eq. 8). `random` gives a random mask. `uniform` is a different start: m itself is
+        criterion: scores that decide the first mask: the largest are kept, with m = 1; the others
+            have m = eta (Eq. 8). `random` gives a random mask. `uniform` is a different start: m is
             drawn from U(0, 1), and its largest entries are kept (Sec. 3.2; "w/o M" of Table 7).
         eta: m of pruned weights. Default 0.99: the paper's. The authors' first version had 0.95.
         budgets: scores that decide how many weights each layer keeps: the `magnitude`s, or those of

@@ -145,7 +145,7 @@ class SrPopup:
         return Restriction(self.quota, self.exponent, self.pairs)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> PopupMasking:
-        """Masks of exactly round(task.density * prunable) weights, of the searched ones.
+        """Masks of exactly round(task.density * prunable) of the searched weights.
 
         The model is not changed.
 
@@ -175,7 +175,7 @@ class EdgePopup:
         check(self.allocate, self.classifier, self.init.problems())
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> PopupMasking:
-        """Return the same as SrPopup."""
+        """Masks as in SrPopup, without a limit on the number of swaps."""
         begun = begin(model, masks, task, self.allocate, self.init, self.classifier)
         return popup(model, begun, Restriction(quota="all"), task)
 

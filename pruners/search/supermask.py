@@ -49,7 +49,7 @@ class SupermaskMasking:
         trainable: parameter name -> s, of the parameter's shape and memory format.
         largest: the mask of the largest weights in the same budgets, for Eq. 7 of the jackpots
             paper.
-        rng: source of the masks, on the net's device.
+        rng: generator that draws the masks, on the net's device.
         agreed, expected: (epochs,): Eq. 7, and the mean of p, after each epoch.
         done: number of completed steps. A step that is not completed draws a mask; a completed one
             uses the hard mask, as evaluation requires.
@@ -102,9 +102,7 @@ class SupermaskMasking:
 
     @torch.no_grad()
     def after_step(self, model: nn.Module, step: int) -> None:
-        """At the end of an epoch, harden the mask, recompute the statistics, and record the
-        results.
-        """
+        """At the end of an epoch, harden the mask, recompute the statistics and record results."""
         self.done = step + 1
         if self.done % self.epoch_steps:
             return
@@ -155,7 +153,7 @@ class Supermask:
         check(self.allocate, self.classifier, problems)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> SupermaskMasking:
-        """Masks of exactly round(task.density * prunable) weights, of the searched ones.
+        """Masks of exactly round(task.density * prunable) of the searched weights.
 
         The model is not changed.
 

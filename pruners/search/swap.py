@@ -1,5 +1,4 @@
-"""One step of a mask search in one layer: the weights on the wrong side of the top k, and the
-swaps.
+"""One step of a mask search in one layer: weights on the wrong side of the top k, and swaps.
 
 "Lottery Jackpots Exist in Pre-trained Models" (Zhang et al., arXiv:2104.08700), Eqs. 28 to 30 and
 32. Phi* are the kept weights that are no longer among the k largest scores; Psi* are the pruned
@@ -7,7 +6,8 @@ weights that now are. Both sets have the same size; q_t pairs of them swap.
 
 Eq. 28 as printed takes the |Psi|-th largest score for the boundary. It has to be the |Psi|-th
 smallest, as in the authors' code. Of equal scores the one with the lower index counts as the
-larger, so that Phi* and Psi* have the same size; the authors' code then does nothing in that layer.
+larger, so that Phi* and Psi* always have the same size; where ties make the sizes differ, the
+authors' code does nothing in that layer.
 
 Scores and masks stay on their device; only counts reach the host. Only a sample and ties are
 sorted: a selection costs a few comparisons per weight.
@@ -25,7 +25,7 @@ from torch import Generator, Tensor
 Quota = Literal["falling", "rising", "one", "all", "none"]
 Pairs = Literal["largest", "smallest", "random"]
 FEW = 1 << 14  # below this number of scores no sample is taken
-EVERY = 61  # stride of the sample; must not divide or be a multiple of a row's length
+EVERY = 61  # stride of the sample; not a multiple of the length of a row
 
 
 @dataclass(frozen=True)
@@ -161,13 +161,13 @@ def by_topk(values: Tensor, k: int) -> Tensor:
 def by_sample(values: np.ndarray, k: int) -> np.ndarray:
     """`kth_largest` for NumPy, in a tenth of topk's time (measured).
 
-    A sample gives an interval that contains the result; only the values in it are partitioned.
+    A sample gives an interval for the result; only the values in it are partitioned.
     """
     n = len(values)
     if n >= FEW:
         sample = np.sort(values[::EVERY])
         m = len(sample)
-        # Three standard errors; a result outside the interval is found by the full partition.
+        # Three standard errors; a result outside this interval is found by a full partition.
         place, spread = m * (n - k) / n, 3 * sqrt(m * (k / n) * (1 - k / n)) + 1
         low, high = sample[max(0, int(place - spread))], sample[min(m - 1, int(place + spread))]
         above = int(np.count_nonzero(values > high))
