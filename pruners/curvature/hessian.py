@@ -274,8 +274,8 @@ def _pair(model: nn.Module, node: fx.Node) -> tuple[Any, nn.Conv2d | None, str]:
 def pyhessian_check(operator: HessianOperator, rng: Generator) -> dict[str, float]:
     """Top eigenvalue and trace of the same H by PyHessian, the paper's own estimator.
 
-    Its density() fails on current torch and is not called. PyHessian sets eval mode, leaves gradients
-    with graphs and draws from the global generator: it gets copies of the model and the generator.
+    Its density() fails on current torch and is not called. PyHessian sets eval mode, leaves
+    gradients with graphs and draws from the global generator, so it gets copies of both.
 
     Raises:
         ValueError: PyHessian is not installed.

@@ -103,16 +103,16 @@ def swap(kept: Tensor, scores: Tensor, k: int, restriction: Restriction, step: i
 def flat(tensor: Tensor) -> Tensor:
     """A tensor's entries (n,) in memory order, as a view.
 
-    Convolutions are channels-last, and reordering them would cost more than all other operations
+    Convolution weights are channels-last; reordering them would cost more than all other operations
     here.
     """
     return tensor.permute(_slowest_first(tensor)).view(-1)
 
 
 def candidate_pairs(kept: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Places in `flat` of Psi*, pruned weights among the k largest scores, and Phi*, the reverse.
+    """Places in `flat` of the candidates Psi* and Phi*, which have the same size (Eq. 28).
 
-    Phi* are kept weights that are not among the k largest scores. Both have the same size (Eq. 28).
+    Psi* are pruned weights among the k largest scores, Phi* kept weights that are not.
 
     Raises:
         FloatingPointError: a score is NaN.
@@ -134,9 +134,10 @@ def candidate_pairs(kept: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tenso
 
 
 def largest_of(values: Tensor, places: Tensor, q: int, like: Tensor) -> Tensor:
-    """The elements of `places` with the q largest of `values`, both (c,); q from 0 to c.
+    """Indices in `values` (c,) of the q largest, q from 0 to c.
 
-    Of equal values those with the lower index are taken; `flat(like)` defines the index of a place.
+    Of equal values those with the lower index in the tensor `like` are taken. `places` (c,) are the
+    positions of the values in `flat(like)`.
     """
     if not q:
         return places[:0]
