@@ -39,8 +39,7 @@ class HessianOptions:
             BatchNorm, as in PyHessian).
         n_samples: training images in the mean; the whole training set if it is smaller. Default
             512: our measurements, absent from the paper.
-        batch_size: images per pass; in eval mode it affects only memory, time and rounding. Default
-            128: Table 16.
+        batch_size: images per pass; with `eval` only cost and rounding vary. Default 128: Table 16.
         mode: BatchNorm uses running (`eval`) or batch statistics (`train`: `batch_size` matters).
         dtype: of the products and of Lanczos.
     """
@@ -197,7 +196,8 @@ class HessianOperator:
         return list(torch.autograd.grad(self.value(i), self.parameters, create_graph=True, materialize_grads=True))
 
     def _product(self, gradients: list[Tensor], pieces: list[Tensor], keep_graph: bool) -> Sequence[Tensor]:
-        pairs = [(g, v) for g, v in zip(gradients, pieces, strict=True) if g.requires_grad]  # constant where the loss is linear
+        # A gradient is constant where the loss is linear in the parameter.
+        pairs = [(g, v) for g, v in zip(gradients, pieces, strict=True) if g.requires_grad]
         if not pairs:
             return [torch.zeros_like(p) for p in self.parameters]
         g, v = zip(*pairs, strict=True)

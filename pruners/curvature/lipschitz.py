@@ -120,7 +120,8 @@ class Lipschitz:
             return Measurement(report={"lipschitz": self.const, "lipschitz_n": None})
         options = replace(self.hessian, dtype=self.dtype)
         operator = HessianOperator(model, masks, fixed_batches(task, options), task.loss, options)
-        move = operator.flatten(_initial(task, operator.names)) - operator.point  # U at the start of training, (d,)
+        # U at the start of training, (d,)
+        move = operator.flatten(_initial(task, operator.names)) - operator.point
         box = float(move.abs().max() if self.B == "linf" else move.norm())
         found: list[float] = []
         centre = operator.gradient(self._point(operator.point, move, box, task)) if self.estimator != "hessian_diff" and self.V != "box" else None
