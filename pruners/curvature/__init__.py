@@ -1,1 +1,1 @@
-"""The Hessian: products, Lanczos, spectra, the Lipschitz constant of its entries, and the IMC mask."""
+"""Hessian products, Lanczos, spectra, the Lipschitz constant, and the IMC mask."""

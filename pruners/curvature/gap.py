@@ -1,12 +1,16 @@
-"""Where IMC cuts the spectrum: from Ritz values and weights to k, the number of directions (and weights) to prune.
+"""IMC's cut of the spectrum: the number k of directions (and weights) to prune, from Ritz values.
 
-IMC (NeurIPS 2021), Theorem 5 and step 5 of section 3.3: A = -H, eigenvalues ascending, the first k from the top with lambda_{k+1} - lambda_k > 4K; W- has
-dimension k, sparsity k / d. `literal_k` is that scan and is always reported.
+IMC (NeurIPS 2021), Theorem 5 and step 5 of section 3.3: A = -H, eigenvalues ascending, the first k
+from the top with lambda_{k+1} - lambda_k > 4K; W- has dimension k, and the sparsity is k / d.
+`literal_k` is this scan and is always reported.
 
-Deviations (methods/imc.md, sections 2, 3 and 5; decisions.md 14): on every net that we measured the printed rule finds no gap at all, or k = d - 1, or a
-handful of outliers, so the density comes from `rule`, by default `smoothed_sign`: one minus the mass on H > 0 of the density that PyHessian would draw, each
-Ritz value a Gaussian of variance sigma2 * max(1, range). It is not a gap, and we call it our reading. k is d times a mass, averaged over the probes, for d
-eigenvalues cannot be had from a few dozen Ritz values; with the dense estimator it is a count. `range` is that of a probe's own Ritz values.
+Deviations (methods/imc.md, sections 2, 3 and 5; decisions.md 14): on every net that we measured the
+printed rule finds no gap, or k = d - 1, or a handful of outliers. The sparsity therefore comes from
+`rule`, by default `smoothed_sign`: one minus the mass on H > 0 of the spectral density that
+PyHessian would plot, in which each Ritz value is a Gaussian of variance sigma2 * max(1, range).
+This is not a gap; it is our reading. k is d times a mass, averaged over the probes, because a few
+dozen Ritz values do not give d eigenvalues. With the dense estimator k is a count. `range` is that
+of each probe's own Ritz values.
 """
 
 from collections.abc import Callable
@@ -21,29 +25,33 @@ from pruners.curvature.hessian import not_among
 
 RULES = ("smoothed_sign", "literal", "resolution_merged", "effective_rank", "sign", "largest_gap", "fixed")
 SUBSPACES = ("smoothed_curved", "curved", "flat", "abs")
-DEGENERATE = 0.01  # k below this share of d, or above one minus it, is no cut
+DEGENERATE = 0.01  # a k below this share of d, or above one minus it, is rejected
 
 
 def smoothing_width(values: Tensor, sigma2: float) -> Tensor:
-    """sigma of the Gaussians that stand for values (..., m): (..., 1), with the range taken over the last axis."""
+    """Standard deviation (..., 1) of the Gaussians that smooth the values (..., m).
+
+    The range is taken over the last axis.
+    """
     spread = (values.amax(-1, keepdim=True) - values.amin(-1, keepdim=True)).clamp(min=1.0)
     return (sigma2 * spread).sqrt()
 
 
 def smoothed_step(values: Tensor, sigma2: float) -> Tensor:
-    """f(x) = Phi(x / sigma): the share of each value's Gaussian above zero. (..., m)."""
+    """f(x) = Phi(x / sigma), the share of each value's Gaussian that is above zero: (..., m)."""
     return torch.special.ndtr(values / smoothing_width(values, sigma2))
 
 
 def hard_step(keys: Tensor, weights: Tensor, share: float, tie: float = 0.0) -> Tensor:
-    """f in [0, 1] that takes the largest keys until their weights sum to `share`; the value at the cut, and its ties, are taken in part.
+    """f in [0, 1] that takes the largest keys until their weights sum to `share`.
 
-    Ties share alike, so that the result does not depend on how the eigenvectors of a degenerate space were rotated.
+    The values at the cut are taken in part. Tied values get equal parts, so that the result does
+    not depend on the rotation of the eigenvectors of a degenerate space.
 
     Args:
-        keys: what to rank by, any shape; -inf ranks last.
+        keys: ranking keys, any shape; -inf ranks last.
         weights: same shape, >= 0, summing to 1.
-        tie: neighbours that differ by no more than this are one group.
+        tie: neighbours that differ by no more than this form one group.
     """
     key, order = keys.flatten().sort(descending=True, stable=True)
     weight = weights.flatten()[order]
@@ -58,14 +66,20 @@ def hard_step(keys: Tensor, weights: Tensor, share: float, tie: float = 0.0) -> 
 
 
 def ranking(values: Tensor, subspace: str) -> Tensor:
-    """Keys for `hard_step`: steepest first (`curved`), most negative first (`flat`, the paper's W+), largest magnitude first (`abs`)."""
+    """Keys for `hard_step` by subspace.
+
+    `curved` ranks the steepest first, `flat` (the paper's W+) the most negative first, `abs` the
+    largest magnitude first.
+    """
     return {"curved": values, "flat": -values, "abs": values.abs()}[subspace]
 
 
 def scan_k(values: Tensor, weights: Tensor, d: int, threshold: float) -> float | None:
-    """The scan of step 5 for one probe: weight d * sum(tau) of the H-values above the first gap larger than `threshold`, from the smallest H-value up.
+    """The scan of step 5 for one probe: d times the weight above the first gap > `threshold`.
 
-    A = -H ascending reads the H-values downwards, so its top is the smallest H-value, and the k values below A's gap are the steep ones above H's.
+    The scan runs over the H-values from the smallest up. A = -H ascending reads the H-values
+    downwards, so its top is the smallest H-value, and the k values below A's gap are the steep ones
+    above H's. None if there is no such gap.
     """
     order = values.argsort(stable=True)
     theta, tau = values[order], weights[order]
@@ -74,32 +88,41 @@ def scan_k(values: Tensor, weights: Tensor, d: int, threshold: float) -> float |
 
 
 def literal_k(values: Tensor, weights: Tensor, d: int, lipschitz: float) -> int | None:
-    """The paper's k: first gap of -H from the top larger than 4K, averaged over the probes that have one; None when no probe has.
+    """The paper's k: the first gap of -H from the top that is larger than 4K.
+
+    The mean over the probes that have such a gap; None if none has.
 
     Args:
-        values, weights: (probes, m) Ritz values of H and their weights; each row of weights sums to 1.
+        values, weights: (probes, m) Ritz values of H and their weights; each row of weights sums to
+            1.
     """
     return _mean_k([scan_k(v, w, d, 4 * lipschitz) for v, w in zip(values, weights, strict=True)])
 
 
 def literal_probes(values: Tensor, weights: Tensor, lipschitz: float) -> int:
-    """Number of probes in which some gap passes the literal rule."""
+    """Number of probes with a gap that passes the literal rule."""
     return sum(scan_k(v, w, 1, 4 * lipschitz) is not None for v, w in zip(values, weights, strict=True))
 
 
 def smoothed_k(values: Tensor, weights: Tensor, d: int, sigma2: float) -> int:
-    """k = d * (1 - mean over probes of sum_j tau_j f(theta_j)), f = `smoothed_step`: flat and negative directions, counted softly."""
+    """k = d * (1 - mean over probes of sum_j tau_j f(theta_j)), f = `smoothed_step`.
+
+    This is a soft count of the flat and negative directions.
+    """
     return round(d * (1.0 - float((weights * smoothed_step(values, sigma2)).sum(-1).mean())))
 
 
 def resolution_k(values: Tensor, weights: Tensor, d: int) -> int | None:
-    """The scan with a threshold of range / m instead of 4K: m Ritz values cannot tell apart what lies closer, so closer values are one."""
+    """k by the scan with a threshold of range / m in place of 4K.
+
+    m Ritz values cannot resolve smaller distances, so closer values count as one.
+    """
     m = values.shape[-1]
     return _mean_k([scan_k(v, w, d, float(v.max() - v.min()) / m) for v, w in zip(values, weights, strict=True)])
 
 
 def largest_gap_k(values: Tensor, weights: Tensor, d: int) -> int | None:
-    """The steep values above the widest gap; of equal gaps, the first from the top of -H."""
+    """Number of steep values above the widest gap; of equal gaps, the first from the top of -H."""
     found = []
     for v, w in zip(values, weights, strict=True):
         order = v.argsort(stable=True)
@@ -109,7 +132,7 @@ def largest_gap_k(values: Tensor, weights: Tensor, d: int) -> int | None:
 
 
 def flat_k(values: Tensor, weights: Tensor, d: int, below: Tensor | float) -> int:
-    """d * mean mass of the values at or below a threshold: prunes the flat and negative side."""
+    """k = d * mean mass of the values at or below a threshold: the flat and negative side."""
     return round(d * float((weights * (values <= below)).sum(-1).mean()))
 
 
@@ -119,10 +142,10 @@ def _mean_k(found: list[float | None]) -> int | None:
 
 
 def measured_lipschitz(task: Task) -> float:
-    """K, as the stage `lipschitz` found it.
+    """K as measured by the stage `lipschitz`.
 
     Raises:
-        ValueError: the stage does not have it at hand.
+        ValueError: the stage's measurement is not available.
     """
     found = task.measured.get("lipschitz")
     if found is None:
@@ -135,12 +158,15 @@ class Gap:
     """How many directions to prune: `method.gap`.
 
     Args:
-        rule: `smoothed_sign` (default, our reading), `literal` (the paper's scan), `resolution_merged` and `largest_gap` (scans too: k counts the steep side),
-            `sign` (H <= 0), `effective_rank` (H <= tau * lambda_max), `fixed` (`sparsity`).
+        rule: `smoothed_sign` (default, our reading), `literal` (the paper's scan),
+            `resolution_merged` and `largest_gap` (also scans: k counts the steep side), `sign` (H
+            <= 0), `effective_rank` (H <= tau * lambda_max), `fixed` (`sparsity`).
         sigma2: variance of the smoothing as a share of the spectrum's range. Default: PyHessian's.
         tau: for `effective_rank`.
-        sparsity: pruned share for `fixed`, and for `on_degenerate=fixed`. The paper's: 0.47 and 0.45 (CIFAR-10), 0.18 and 0.29 (CIFAR-100).
-        on_degenerate: k that is missing, below 1 % or above 99 % of d: stop (`error`), or prune `sparsity` instead (`fixed`).
+        sparsity: pruned share for `fixed`, and for `on_degenerate=fixed`. The paper's: 0.47 and
+            0.45 (CIFAR-10), 0.18 and 0.29 (CIFAR-100).
+        on_degenerate: if k is missing, below 1 % or above 99 % of d: raise an error (`error`), or
+            prune `sparsity` instead (`fixed`).
     """
 
     tag: ClassVar[str] = "gap"
@@ -167,7 +193,7 @@ class Gap:
         return self.rule == "literal"
 
     def find(self, values: Tensor, weights: Tensor, d: int, lipschitz: float) -> int | None:
-        """k by the rule, before any check; values and weights (probes, m)."""
+        """k by the rule, before any check; values and weights have shape (probes, m)."""
         rules: dict[str, Callable[[], int | None]] = {
             "smoothed_sign": lambda: smoothed_k(values, weights, d, self.sigma2),
             "literal": lambda: literal_k(values, weights, d, lipschitz),
@@ -180,7 +206,7 @@ class Gap:
         return rules[self.rule]()
 
     def cut(self, values: Tensor, weights: Tensor, d: int, lipschitz: float, density: float | None = None) -> tuple[int, str]:
-        """k to prune of d, and the rule that gave it. A given density means `fixed`.
+        """k to prune of d, and the rule that gave it. A given density implies `fixed`.
 
         Raises:
             ValueError: the cut is degenerate and `on_degenerate` is `error`.

@@ -1,8 +1,10 @@
-"""Hessian-vector products of the training loss: H of Eq. 15 of IMC (Zhang et al., NeurIPS 2021), matrix-free, on fixed samples.
+"""Hessian-vector products of the training loss on fixed samples, matrix-free.
 
-H is the Hessian of the mean loss over the first `n_samples` images of the stage's seeded pass, without weight decay, at the weights that the model has. The
-paper leaves open which samples, which parameters and which BatchNorm mode; these are the options (methods/imc.md, section 5). A product is a gradient of a
-gradient (Pearlmutter's trick by double backward), exact up to rounding. Everything runs on a private copy of the model: the caller's is never touched.
+H (Eq. 15 of IMC, Zhang et al., NeurIPS 2021) is the Hessian of the mean loss over the first
+`n_samples` images of the stage's seeded pass, without weight decay, at the current weights. The
+paper leaves samples, parameters and BatchNorm mode open: they are options (methods/imc.md, section
+5). A product is the gradient of a gradient (Pearlmutter's trick by double backward), exact up to
+rounding. All work is done on a copy: the caller's model is never changed.
 """
 
 import copy
@@ -18,25 +20,27 @@ from torch import Generator, Tensor, fx, nn
 
 from pruners.base import Batch, LossFn, Masks, Task
 
-CACHE_BYTES = 2 * 1024**3  # double-backward graphs up to this estimated size are kept between products; it changes speed and memory, no number
-GRAPH_FACTOR = 3  # a double-backward graph holds two to three times what the forward pass saves (methods/imc.md, section 7)
+CACHE_BYTES = 2 * 1024**3  # of double-backward graphs kept; affects only speed and memory
+GRAPH_FACTOR = 3  # graph size / bytes saved by forward: 2 to 3 (methods/imc.md, section 7)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def not_among(key: str, value: object, choices: tuple[str, ...]) -> list[str]:
-    """The message for an option that is none of its choices; empty if it is one."""
+    """Error message for a value that is not among `choices`, in a list; empty for a valid value."""
     return [] if value in choices else [f"{key}={value!r} must be one of {', '.join(choices)}"]
 
 
 @dataclass(frozen=True)
 class HessianOptions:
-    """Which Hessian: `method.hessian`.
+    """Which Hessian is measured: `method.hessian`.
 
     Args:
-        params: `prunable` (conv and linear weights; the masks choose among these) or `all` (biases and BatchNorm too, as PyHessian takes it).
-        n_samples: training images in the mean; the whole training set if it is smaller. Default 512: our measurements, absent from the paper.
-        batch_size: images in one pass; no effect on the numbers beyond rounding (in eval mode), only on memory and time. Default 128: Table 16.
-        mode: BatchNorm by running (`eval`) or batch statistics (`train`; then `batch_size` does matter).
+        params: `prunable` (conv and linear weights that have a mask) or `all` (also biases and
+            BatchNorm, as in PyHessian).
+        n_samples: training images in the mean; the whole training set if it is smaller. Default
+            512: our measurements, absent from the paper.
+        batch_size: images per pass; with `eval` only cost and rounding vary. Default 128: Table 16.
+        mode: BatchNorm uses running (`eval`) or batch statistics (`train`: `batch_size` matters).
         dtype: of the products and of Lanczos.
     """
 
@@ -59,7 +63,7 @@ class HessianOptions:
 
 
 def fixed_batches(task: Task, options: HessianOptions) -> list[Batch]:
-    """The first n_samples of the task's pass (fewer if the training set is smaller), cut in mini-batches.
+    """The first n_samples of the task's pass, or all if there are fewer, in mini-batches.
 
     Raises:
         ValueError: the training set is empty.
@@ -72,12 +76,13 @@ def fixed_batches(task: Task, options: HessianOptions) -> list[Batch]:
 
 
 class HessianOperator:
-    """The Hessian of the mean loss over fixed samples as products H v, on a private copy of the model.
+    """Products H v with the Hessian of the mean loss over fixed samples, on a copy of the model.
 
     Args:
-        masks: their names choose the parameters when `options.params` is `prunable`; their values are not used (IMC measures the dense W*).
-        batches: the fixed samples; mini-batches weigh by their size.
-        cache_bytes: keep the double-backward graphs of as many mini-batches as fit in this estimate; the others are built anew for every product.
+        masks: their names select the `prunable` parameters; their values are not used, as IMC
+            measures the dense W*.
+        batches: the fixed samples; mini-batches are weighted by their size.
+        cache_bytes: keep double-backward graphs up to this estimated size; rebuild the others.
 
     Raises:
         FloatingPointError: a weight is NaN or infinite.
@@ -85,7 +90,7 @@ class HessianOperator:
 
     def __init__(self, model: nn.Module, masks: Masks, batches: list[Batch], loss: LossFn, options: HessianOptions, cache_bytes: int = CACHE_BYTES) -> None:
         dtype = DTYPES[options.dtype]
-        # Contiguous, not channels_last: the double backward of a convolution is a third slower there (measured, methods/imc.md 7).
+        # Double backward of convolutions is a third slower in channels_last (methods/imc.md 7).
         self.model = copy.deepcopy(model).to(dtype=dtype).to(memory_format=torch.contiguous_format).train(options.mode == "train")
         self.loss, self.options = loss, options
         self.batches = [(x.to(dtype).contiguous() if x.is_floating_point() else x, y) for x, y in batches]
@@ -102,29 +107,30 @@ class HessianOperator:
         if not self.point.isfinite().all():
             raise FloatingPointError("the weights are NaN or infinite, so they have no Hessian: their training has diverged; take a smaller train.lr")
         self.unfolded = copy.deepcopy(self.model)  # the same net with its BatchNorm layers
-        # With s per output channel, W' = s W and a bias do what BatchNorm does in eval mode, and H = s H' s: a fifth faster (measured), equal up to rounding.
+        # W' = s W (s per output channel) and a bias replace eval-mode BatchNorm, and H = s H' s:
+        # a fifth faster (measured), equal up to rounding.
         scales = fold_batchnorm(self.model) if options.mode == "eval" and options.params == "prunable" else {}
         ones = {name: torch.ones_like(p) for name, p in zip(self.names, self.parameters, strict=True)}
         self._scale = self.flatten(ones | {name: ones[name] * s for name, s in scales.items() if name in ones})  # (d,)
         self._cache_bytes = cache_bytes
         self._workers = self._start_workers()
         self._gradient_here: Tensor | None = None  # at `point`
-        self._graphs: dict[int, list[Tensor]] | None = None  # mini-batch -> its gradients with their graph; made by the first product
+        self._graphs: dict[int, list[Tensor]] | None = None  # mini-batch -> gradients
 
     def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """One vector (d,) in this surface's order, type and device; other entries of `tensors` are left out."""
+        """Concatenate this operator's parameters from `tensors` (d,), in its dtype and device."""
         return torch.cat([tensors[name].reshape(-1).to(p) for name, p in zip(self.names, self.parameters, strict=True)])
 
     def split(self, v: Tensor) -> dict[str, Tensor]:
-        """A vector (d,) as views by parameter name."""
+        """Split a vector (d,) into views by parameter name."""
         return dict(zip(self.names, self._pieces(v), strict=True))
 
     def gradient(self, point: Tensor) -> Tensor:
         """Gradient (d,) of the mean loss at the weights `point` (d,)."""
         here = torch.equal(point, self.point)
         if here and self._gradient_here is not None:
-            return self._gradient_here.clone()  # every direction of Eq. 23 asks for it again
-        self._graphs = None  # they hold on to the weights, which move
+            return self._gradient_here.clone()  # reused for each direction of Eq. 23
+        self._graphs = None  # the graphs reference the weights
         self._move(point)
         total = self._scale * self._sum(lambda i: torch.autograd.grad(self.value(i), self.parameters, materialize_grads=True))
         self._move(self.point)
@@ -132,7 +138,7 @@ class HessianOperator:
         return total
 
     def at(self, point: Tensor) -> "HessianOperator":
-        """The same Hessian at the weights `point` (d,), on a copy of its own."""
+        """The same Hessian at the weights `point` (d,), on its own copy of the model."""
         other = HessianOperator(self.unfolded, dict.fromkeys(self.names, self.point), self.batches, self.loss, self.options, self._cache_bytes)
         other.point, other._gradient_here = point.clone(), None
         other._move(point)
@@ -151,7 +157,7 @@ class HessianOperator:
         return self._scale * self._sum(lambda i: self._share(i, pieces))
 
     def _sum(self, share: Callable[[int], Sequence[Tensor]]) -> Tensor:
-        """The sum (d,) of every mini-batch's share, in their order, whichever worker was first."""
+        """Sum (d,) of all mini-batches' shares, always added in the same order."""
         numbers = range(len(self.batches))
         total = torch.zeros_like(self.point)
         for part in self._workers.map(share, numbers) if self._workers else map(share, numbers):
@@ -165,15 +171,16 @@ class HessianOperator:
         return self._product(self._graphs[i] if kept else self._gradients(i), pieces, kept)
 
     def _start_workers(self) -> ThreadPoolExecutor | None:
-        """A thread per mini-batch as far as there are cores: on small images one thread each is faster than all of them on one convolution (measured).
+        """A pool of one thread per mini-batch, at most one per core; None where it does not help.
 
-        Not in train mode, where mini-batches update the same running statistics, and not on a GPU, which has its own queue.
+        For small images this beats all threads on one convolution (measured). Not in train mode,
+        which updates shared running statistics, nor on a GPU, which has its own queue.
         """
         cores = torch.get_num_threads()
         workers = min(cores, len(self.batches))
         if workers < 2 or self.point.is_cuda or self.options.mode == "train":
             return None
-        return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(cores // workers,))  # sets the worker's own number alone
+        return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(cores // workers,))  # sets only the worker's number
 
     def _cached_graphs(self) -> dict[int, list[Tensor]]:
         per_sample = GRAPH_FACTOR * self._saved_bytes() / len(self.batches[0][1])
@@ -189,14 +196,15 @@ class HessianOperator:
         return list(torch.autograd.grad(self.value(i), self.parameters, create_graph=True, materialize_grads=True))
 
     def _product(self, gradients: list[Tensor], pieces: list[Tensor], keep_graph: bool) -> Sequence[Tensor]:
-        pairs = [(g, v) for g, v in zip(gradients, pieces, strict=True) if g.requires_grad]  # a loss linear in a parameter leaves a constant
+        # A gradient is constant where the loss is linear in the parameter.
+        pairs = [(g, v) for g, v in zip(gradients, pieces, strict=True) if g.requires_grad]
         if not pairs:
             return [torch.zeros_like(p) for p in self.parameters]
         g, v = zip(*pairs, strict=True)
         return torch.autograd.grad(g, self.parameters, v, retain_graph=keep_graph, materialize_grads=True)
 
     def _saved_bytes(self) -> int:
-        """Bytes that the forward pass of the first mini-batch keeps for its backward pass, each storage once."""
+        """Bytes that the first mini-batch's forward pass saves, each storage counted once."""
         seen: dict[int, int] = {}
 
         def note(t: Tensor) -> Tensor:
@@ -218,16 +226,16 @@ class HessianOperator:
 
 @torch.no_grad()
 def fold_batchnorm(model: nn.Module) -> dict[str, Tensor]:
-    """Fold BatchNorm in eval mode into the convolutions before it, in place: the function stays, up to rounding.
+    """Fold eval-mode BatchNorm into the preceding convolutions, in place; equal up to rounding.
 
-    Only where the layer follows its convolution directly and nothing else reads between them, seen by tracing; a net that cannot be traced stays as it is.
+    Only if the convolution's output has no other use; a net that cannot be traced is unchanged.
 
     Returns:
-        Weight name -> factor (out, 1, 1, 1) of each convolution that took one in.
+        Weight name -> factor (out, 1, 1, 1) of each convolution that was scaled.
     """
     try:
         graph = _LayerTracer().trace(model)
-    except (fx.proxy.TraceError, RuntimeError, TypeError):  # control flow that depends on data, len(x) and the like
+    except (fx.proxy.TraceError, RuntimeError, TypeError):  # data-dependent branches, len(x), ...
         return {}
     scales: dict[str, Tensor] = {}
     calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
@@ -247,14 +255,14 @@ def fold_batchnorm(model: nn.Module) -> dict[str, Tensor]:
 
 
 class _LayerTracer(fx.Tracer):
-    """Sees a convolution of ours (models/conv.py) as one node, like PyTorch's: its forward branches on the image size, which cannot be traced."""
+    """Traces our convolutions (models/conv.py), which branch on the image size, as leaves."""
 
     def is_leaf_module(self, m: nn.Module, qualified_name: str) -> bool:
         return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, qualified_name)
 
 
 def _pair(model: nn.Module, node: fx.Node) -> tuple[Any, nn.Conv2d | None, str]:
-    """The BatchNorm layer that `node` calls, the convolution that alone feeds it, and the name of its weight; None for what there is not."""
+    """`node`'s BatchNorm, the convolution feeding only it, its weight name; None if absent."""
     before = node.args[0] if node.args else None
     if node.op != "call_module" or not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
         return None, None, ""
@@ -264,15 +272,16 @@ def _pair(model: nn.Module, node: fx.Node) -> tuple[Any, nn.Conv2d | None, str]:
 
 
 def pyhessian_check(operator: HessianOperator, rng: Generator) -> dict[str, float]:
-    """PyHessian's top eigenvalue and trace of the same H: the paper's own estimator, beside ours. Its density() is never called: it fails on today's torch.
+    """Top eigenvalue and trace of the same H by PyHessian, the paper's own estimator.
 
-    PyHessian puts the model in eval mode, leaves gradients that hold their graph and draws from the global generator, so it gets copies of both.
+    Its density() fails on current torch and is not called. PyHessian sets eval mode, leaves
+    gradients with graphs and draws from the global generator, so it gets copies of both.
 
     Raises:
-        ValueError: it is not installed.
+        ValueError: PyHessian is not installed.
     """
     try:
-        from pyhessian import hessian  # here, not above: optional and slow to import
+        from pyhessian import hessian  # optional and slow to import
     except ImportError as error:
         raise ValueError("method.spectrum.check=pyhessian needs PyHessian: pip install pyhessian, or take method.spectrum.check=none") from error
     model = copy.deepcopy(operator.unfolded)
@@ -280,11 +289,11 @@ def pyhessian_check(operator: HessianOperator, rng: Generator) -> dict[str, floa
     on_gpu = operator.point.is_cuda
     seed = int(torch.randint(2**31, (1,), generator=rng))
     with torch.random.fork_rng(devices=[operator.point.device] if on_gpu else []), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the reference cycle of create_graph: the copy is dropped below
+        warnings.simplefilter("ignore")  # about create_graph's reference cycle
         torch.manual_seed(seed)
         theirs = hessian(model, operator.loss, data=data, cuda=on_gpu)
         values, _ = theirs.eigenvalues(top_n=1)
         traces = theirs.trace()
     for p in model.parameters():
-        p.grad = None  # breaks that cycle
+        p.grad = None  # breaks the reference cycle
     return {"pyhessian_lambda_max": float(values[0]), "pyhessian_trace": float(sum(traces) / len(traces))}

@@ -1,11 +1,16 @@
-"""IMC: Inertial-Manifold Compression (Zhang et al., NeurIPS 2021, "Validating the Lottery Ticket Hypothesis with Inertial Manifold Theory"), section 3.3.
+"""Prune stage of IMC (Inertial-Manifold Compression), section 3.3 of the paper.
 
-The prune stage: k from the measured spectrum (Eq. 15-17; `pruners/curvature/gap.py`), then which d - k weights stay. Two measure stages come before it:
-`lipschitz` (K of Eq. 22 and 23) and `spectrum`. Reported beside every result: k and the paper's own k (`literal_k`, None when no gap of -H exceeds 4K).
+Zhang et al., NeurIPS 2021, "Validating the Lottery Ticket Hypothesis with Inertial Manifold
+Theory". The stage takes k from the measured spectrum (Eq. 15-17; `pruners/curvature/gap.py`), then
+selects the d - k weights that stay. Two measure stages come before it: `lipschitz` (K of Eq. 22 and
+23) and `spectrum`. The report contains k and the paper's own k (`literal_k`, None when no gap of -H
+exceeds 4K).
 
-Deviations (methods/imc.md, sections 1 to 5; decisions.md 14): the paper does not say how a subspace becomes a mask on coordinates; ours ranks weights by their
-leverage in the kept subspace, times w^2 by default. Its text keeps the flat side of the spectrum, W+; measured, that is worse than random (section 4), so the
-default keeps the curved side, smoothed. The scan as printed finds no cut to prune by, hence `gap.rule`. Call the default "IMC (our reading)" in every table.
+Deviations (methods/imc.md, sections 1 to 5; decisions.md 14): the paper does not say how a subspace
+becomes a mask on coordinates. Ours ranks weights by their leverage in the kept subspace, by default
+times w^2. The paper's text keeps the flat side of the spectrum, W+. In our measurements this is
+worse than random (section 4), so the default keeps the curved side, smoothed. The scan as printed
+finds no usable cut, hence `gap.rule`. Call the default "IMC (our reading)" in every table.
 """
 
 import math
@@ -28,10 +33,13 @@ class MaskOptions:
     """Which weights stay: `method.mask`.
 
     Args:
-        rule: with l the leverage, h the Hessian's diagonal, Pi the kept subspace: `leverage_x_w2` l * w^2, `leverage` l, `projected_weight` |Pi W*|, `diag` h,
+        rule: score of a weight w, where l is the leverage, h the Hessian's diagonal and Pi the kept
+            subspace: `leverage_x_w2` l * w^2, `leverage` l, `projected_weight` |Pi W*|, `diag` h,
             `obd` h * w^2 / 2, `magnitude` |w|, `random`.
-        subspace: whose leverage (pruners/curvature/spectrum.py). `flat` is the paper's text.
-        scope: rank over all layers, or within each `layer`, which then all have the same density.
+        subspace: in which the leverage is taken (pruners/curvature/spectrum.py). The paper's text
+            uses `flat`.
+        scope: rank over all layers (`global`), or within each `layer`; all layers then have the
+            same density.
         min_layer_keep: share of each layer that stays whatever the scores, in [0, 1].
     """
 
@@ -53,20 +61,24 @@ class MaskOptions:
 
 @dataclass(frozen=True)
 class Imc:
-    """Prune stage: needs the measurements `spectrum` and `lipschitz`. A given density wins over `gap`."""
+    """Prune stage of IMC.
+
+    It needs the measurements `spectrum` and `lipschitz`. A given density overrides `gap`.
+    """
 
     tag: ClassVar[str] = "imc"
     gap: Gap = field(default_factory=Gap)
     mask: MaskOptions = field(default_factory=MaskOptions)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FixedMasking:
-        """Prune `model` to the found or given density; the report says what was found."""
+        """Prune `model` to the found or given density, and report the findings."""
         spectrum, lipschitz = _measured_spectrum(task), measured_lipschitz(task)
         values, weights = spectrum.tensors["ritz_values"], spectrum.tensors["ritz_weights"]
         d, prunable = int(spectrum.report["dimension"]), count_prunable(masks)  # type: ignore[arg-type]
         k, rule = self.gap.cut(values, weights, d, lipschitz, task.density)
         density = 1 - k / d if task.density is None else task.density
-        kept = d - k if d == prunable else keep_count(density, prunable)  # params=all: the share found among all, of the prunable weights
+        # With params=all, the share found among all parameters applies to the prunable weights.
+        kept = d - k if d == prunable else keep_count(density, prunable)
         scores = self._scores(model, masks, spectrum, task)
         chosen = select(scores, masks, kept, self.mask.scope, self.mask.min_layer_keep)
         apply_masks(model, chosen)
@@ -85,7 +97,7 @@ class Imc:
 
     @torch.no_grad()
     def _scores(self, model: nn.Module, masks: Masks, spectrum: Measurement, task: Task) -> Scores:
-        """Scores by the rule, keys and shapes of `masks`."""
+        """Scores by the rule, with the keys and shapes of `masks`."""
         if self.mask.rule.startswith("leverage") or self.mask.rule == "projected_weight":
             found = spectrum.report.get("subspace")
             if found != self.mask.subspace:
@@ -119,14 +131,17 @@ def _measured_spectrum(task: Task) -> Measurement:
 
 
 def select(scores: Scores, masks: Masks, kept: int, scope: str = "global", min_layer_keep: float = 0.0) -> Masks:
-    """Masks with exactly `kept` True in all, the largest scores; ties go to the lower index. What `masks` has pruned stays pruned.
+    """Masks of the `kept` largest scores over all layers; ties go to the lower index.
+
+    Exactly `kept` entries are True. Weights that `masks` has pruned stay pruned.
 
     Args:
         scope: `layer` gives every layer the same density, by largest remainders.
-        min_layer_keep: share of each layer's weights, rounded up, that stays (or all that `masks` left, if fewer).
+        min_layer_keep: share of each layer's weights, rounded up, that stays (or all unpruned ones,
+            if there are fewer).
 
     Raises:
-        ValueError: fewer weights are left than asked, or the layers' minima exceed `kept`.
+        ValueError: fewer than `kept` weights are left, or the layers' minima exceed `kept`.
     """
     flat = {name: s.masked_fill(~masks[name], -torch.inf).flatten() for name, s in scores.items()}
     alive = {name: int(mask.sum()) for name, mask in masks.items()}
@@ -153,7 +168,11 @@ def best(scores: Tensor, n: int) -> Tensor:
 
 
 def layer_counts(alive: dict[str, int], kept: int, floors: dict[str, int]) -> dict[str, int]:
-    """Weights to keep in each layer at one density; a floor that rounding missed is made good by the layer with most to spare."""
+    """Number of weights to keep in each layer at one density.
+
+    Where rounding falls below a floor, the layer with the largest surplus over its own floor gives
+    up weights.
+    """
     counts = proportional(alive, kept)
     for name, floor in floors.items():
         while counts[name] < floor:
@@ -164,7 +183,10 @@ def layer_counts(alive: dict[str, int], kept: int, floors: dict[str, int]) -> di
 
 
 def proportional(sizes: dict[str, int], total: int) -> dict[str, int]:
-    """`total` shared out in proportion to `sizes`, by largest remainders; of equal remainders, the earlier layer's counts first."""
+    """Divide `total` in proportion to `sizes`, by largest remainders.
+
+    Equal remainders are resolved in favour of the earlier layer.
+    """
     everything = sum(sizes.values())
     shares = {name: divmod(total * n, everything) for name, n in sizes.items()}
     counts = {name: whole for name, (whole, _) in shares.items()}

@@ -1,8 +1,9 @@
-"""Lanczos: the eigenvalues of a symmetric matrix as far as a few dozen products with it show them. Pure functions of tensors.
+"""Lanczos: approximate eigenvalues of a symmetric matrix from a few dozen products with it.
 
-Used for the Hessian of IMC (pruners/curvature/spectrum.py). Textbook three-term recurrence (Golub and Van Loan, section 10.1), with full
-reorthogonalisation done twice:
-without it, converged eigenvalues come back as ghost copies, and counts and gaps are wrong (methods/imc.md, section 7).
+Used for the Hessian of IMC (pruners/curvature/spectrum.py). Textbook three-term recurrence (Golub
+and Van Loan, section 10.1), with full reorthogonalisation done twice. Without it, converged
+eigenvalues return as ghost copies, and counts and gaps are wrong (methods/imc.md, section 7). All
+functions are pure functions of tensors.
 """
 
 from collections.abc import Callable
@@ -12,13 +13,16 @@ import torch
 from torch import Generator, Tensor
 
 MatVec = Callable[[Tensor], Tensor]
-CONVERGED = 1e-4  # a Ritz value whose residual is below this share of the range counts as an eigenvalue
+CONVERGED = 1e-4  # residual / range up to which a Ritz value counts as an eigenvalue
 
 
 def lanczos(matvec: MatVec, start: Tensor, steps: int, reorth: str = "full") -> tuple[Tensor, Tensor, Tensor]:
-    """The tridiagonal matrix of H in the Krylov space of `start`: diagonal alpha (m,), off-diagonal beta (m,), float64 on the CPU, and the basis (m, d).
+    """The tridiagonal matrix of H in the Krylov space of `start`, and a basis of that space.
 
-    beta[-1] couples to a step not taken: the residual. m < steps if the space is exhausted (an eigenvector as start, a few distinct eigenvalues).
+    Returns:
+        Diagonal alpha (m,) and off-diagonal beta (m,), float64 on the CPU, and the basis (m, d).
+        beta[-1] couples to a step that is not taken: it is the residual. m < steps if the space is
+        exhausted (`start` is an eigenvector, or H has few distinct eigenvalues).
     """
     steps = min(steps, start.numel())
     basis = start.new_empty(steps, start.numel())
@@ -45,7 +49,14 @@ def lanczos(matvec: MatVec, start: Tensor, steps: int, reorth: str = "full") -> 
 
 @dataclass(frozen=True)
 class Krylov:
-    """One Lanczos run: Ritz values `theta` (m,) ascending, their weights `tau` (m,), the eigenvectors (m, m) of its tridiagonal matrix, the basis (m, d)."""
+    """One Lanczos run from a start vector, diagonalised.
+
+    Args:
+        theta: Ritz values (m,), ascending.
+        tau: their weights (m,).
+        vectors: eigenvectors (m, m) of the tridiagonal matrix.
+        basis: of the Krylov space, (m, d).
+    """
 
     theta: Tensor
     tau: Tensor
@@ -59,42 +70,55 @@ class Krylov:
         return self.lift(self.vectors @ (f * self.vectors[0])) * self.norm
 
     def padded(self, m: int) -> tuple[Tensor, Tensor]:
-        """theta and tau with m entries: copies of the smallest value with weight 0 in front, which add no mass and no gap."""
+        """theta and tau padded to m entries, which adds no mass and no gap.
+
+        The padding, in front, consists of copies of the smallest value with weight 0.
+        """
         missing = m - len(self.theta)
         return torch.cat([self.theta[:1].repeat(missing), self.theta]), torch.cat([self.tau.new_zeros(missing), self.tau])
 
     @property
     def converged(self) -> Tensor:
-        """Which Ritz values are eigenvalues to good accuracy, (m,) bool: the residual |H y - theta y| is residual * |last entry|."""
+        """Which Ritz values are eigenvalues to good accuracy, (m,) bool.
+
+        The residual |H y - theta y| is `residual` * |last entry of the eigenvector|.
+        """
         return self.residual * self.vectors[-1].abs() <= CONVERGED * (self.theta[-1] - self.theta[0])
 
     def lift(self, coefficients: Tensor) -> Tensor:
-        """Coefficients (..., m) in the basis as vectors (..., d)."""
+        """Map coefficients (..., m) in the basis to vectors (..., d)."""
         return coefficients.to(self.basis) @ self.basis
 
 
 def krylov(matvec: MatVec, start: Tensor, steps: int, reorth: str = "full") -> Krylov:
-    """Lanczos from `start`, diagonalised."""
+    """Run Lanczos from `start` and diagonalise the result."""
     alpha, beta, basis = lanczos(matvec, start, steps, reorth)
     theta, vectors = torch.linalg.eigh(torch.diag(alpha) + torch.diag(beta[:-1], 1) + torch.diag(beta[:-1], -1))
     return Krylov(theta, vectors[0] ** 2, vectors, basis, float(start.norm()), float(beta[-1]))
 
 
 def signs(d: int, rng: Generator, like: Tensor) -> Tensor:
-    """A Rademacher probe (d,): drawn on the CPU, so that every device sees the same."""
+    """A Rademacher probe (d,), drawn on the CPU so that it is the same on every device."""
     return (torch.randint(0, 2, (d,), generator=rng) * 2 - 1).to(like)
 
 
 def as_matrix(matvec: MatVec, like: Tensor) -> Tensor:
-    """The operator as a symmetric matrix (d, d), column by column, in the type and on the device of `like` (d,)."""
+    """The operator as a symmetric matrix (d, d), built column by column.
+
+    It has the dtype and the device of `like` (d,).
+    """
     columns = torch.stack([matvec(unit) for unit in torch.eye(len(like), dtype=like.dtype, device=like.device)])
     return (columns + columns.T) / 2
 
 
 def exact_spectrum(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Eigenvalues (d,), eigenvectors (d, d) in columns, and which of them belong to dead coordinates (d,), of a symmetric matrix; float64 on the CPU.
+    """Eigenvalues and eigenvectors of a symmetric matrix, and which belong to dead coordinates.
 
-    Zero rows are set apart before the decomposition, so that their eigenvectors are exactly the coordinates; they come last.
+    Zero rows are separated before the decomposition, so that their eigenvectors are exactly the
+    coordinates; they come last.
+
+    Returns:
+        Eigenvalues (d,), eigenvectors (d, d) in columns, dead (d,) bool; float64 on the CPU.
     """
     h = h.detach().double().cpu()
     alive = (h != 0).any(1)

@@ -1,11 +1,21 @@
-"""The Lipschitz constant K of the nonlinear term F(U), U = W - W*, of IMC (NeurIPS 2021), section 3.2: K = 2 B N, Eq. 22, with N from Eq. 23,
+"""The Lipschitz constant K of IMC's nonlinear term F(U), U = W - W* (NeurIPS 2021, section 3.2).
 
-    N = || [g(V + Delta M / |M|_p) - 2 g(V) + g(V - Delta M / |M|_p)] / Delta^2 ||_p,   g = grad L,  M random normal.
+K = 2 B N (Eq. 22), with N from Eq. 23:
 
-Left open by the paper, chosen here (methods/imc.md, sections 1, 2 and 5): B = max|W0 - W*|, the largest move of any weight in W*'s own training; V = W*;
-8 directions of which the largest counts, for one gives an average over directions and not a norm; float64 always, since Delta^2 = 1e-4 lifts float32's
-rounding ten-thousandfold; L and the parameters as for H. We could not reproduce the paper's 1e-12: a second difference has no such values (section 2).
-`eq23_no_root` leaves out the p-th root, which may be what happened; `hessian_diff` is |H(V) - H(W*)|, the constant on the segment itself, by Lanczos.
+    N = || [g(V + Delta M / |M|_p) - 2 g(V) + g(V - Delta M / |M|_p)] / Delta^2 ||_p,
+
+where g = grad L and M is random normal.
+
+Our choices where the paper specifies nothing (methods/imc.md, sections 1, 2 and 5):
+- B = max|W0 - W*|, the largest change of any weight in the training that led to W*; V = W*.
+- 8 directions, of which the largest N counts: one direction gives an average over directions and
+  not a norm.
+- float64 by default, because Delta^2 = 1e-4 amplifies float32's rounding ten-thousandfold.
+- L and the parameters are those of H.
+
+We could not reproduce the paper's 1e-12: a second difference has no such values (section 2).
+`eq23_no_root` omits the p-th root, which is a possible explanation. `hessian_diff` is the constant
+on the segment itself, |H(V) - H(W*)|, by Lanczos.
 """
 
 from collections.abc import Callable
@@ -19,18 +29,21 @@ from pruners.base import GRADIENT, PRODUCT, Finding, Masks, Measurement, Task, W
 from pruners.curvature.hessian import DTYPES, HessianOperator, HessianOptions, fixed_batches, not_among
 from pruners.curvature.lanczos import krylov
 
-KINKS = ("Relu", "Threshold", "HardTanh", "Hardtanh", "MaxPool", "AbsBackward", "Clamp")  # what autograd calls layers whose gradient jumps
+# Autograd's names of operations with a discontinuous gradient.
+KINKS = ("Relu", "Threshold", "HardTanh", "Hardtanh", "MaxPool", "AbsBackward", "Clamp")
 NOTE = "non-smooth: K diverges as delta -> 0"
-POWER_STEPS = 30  # Lanczos steps for |H(V) - H(W*)|: the top eigenvalue of a net's Hessian has converged long before
+POWER_STEPS = 30  # Lanczos steps for |H(V) - H(W*)|; its top eigenvalue converges long before
 REDUCE: dict[str, Callable[[Tensor], Tensor]] = {"max": torch.max, "mean": torch.mean, "median": torch.median}
 
 
 def second_difference(grad: Callable[[Tensor], Tensor], v: Tensor, direction: Tensor, delta: float, p: float = 2.0, centre: Tensor | None = None) -> Tensor:
-    """[g(V + s) - 2 g(V) + g(V - s)] / Delta^2 with s = Delta M / |M|_p: the vector inside the norm of Eq. 23, shape (d,).
+    """[g(V + s) - 2 g(V) + g(V - s)] / Delta^2 with s = Delta M / |M|_p, shape (d,).
+
+    This is the vector inside the norm of Eq. 23.
 
     Args:
         grad: the gradient as a function of the weights (d,).
-        v, direction: V and M, (d,); float64 unless you want to see rounding.
+        v, direction: V and M, (d,); use float64 to avoid rounding errors.
         centre: g(V), if it is known already.
     """
     step = delta * direction / direction.norm(p)
@@ -38,19 +51,24 @@ def second_difference(grad: Callable[[Tensor], Tensor], v: Tensor, direction: Te
 
 
 def norm_of(q: Tensor, p: float, root: bool = True) -> float:
-    """|q|_p, or without its root sum |q_i|^p."""
+    """|q|_p, or sum |q_i|^p without the root."""
     return float(q.norm(p)) if root else float((q.abs() ** p).sum())
 
 
 @dataclass(frozen=True)
 class Lipschitz:
-    """Measure stage: K and what it is made of. `method.lipschitz`; needs the initial weights as `task.measured["init"]` (needs: [init]).
+    """Measure stage for K and its factors: `method.lipschitz`.
+
+    The stage needs the initial weights as `task.measured["init"]` (needs: [init]).
 
     Args:
-        estimator: `eq23` (the paper's), `eq23_no_root` (diagnostic), `hessian_diff`, `const` (K is `const`: 0 or the paper's 1e-12).
+        estimator: `eq23` (the paper's), `eq23_no_root` (diagnostic), `hessian_diff`, `const` (K is
+            `const`: 0 or the paper's 1e-12).
         p, delta: norm and step of Eq. 23; the paper's 2 and 0.01.
-        norm: `p`, or `max` for p = infinity, which the paper's sweep tries (appendix A.5) and identities cannot hold as a number; `p` is not used then.
-        directions: random directions, each with its own V if that is random; `reduce` makes one number of theirs.
+        norm: `p`, or `max` for p = infinity, which is part of the paper's sweep (appendix A.5) and
+            which identities cannot represent as a number; `p` is then not used.
+        directions: number of random directions, each with its own V if V is random; `reduce`
+            combines their results into one number.
         V: the point: `wstar`, `init`, `midpoint` of the two, `box` (uniform in W* +- B).
         B: `linf` = max|W0 - W*| (the paper's l-infinity bound) or `l2`, the length of that vector.
         hessian: which samples, parameters and mode; its dtype is replaced by `dtype`.
@@ -91,18 +109,19 @@ class Lipschitz:
             problems.append("method.lipschitz.V=wstar: estimator=hessian_diff compares H(V) with H(W*), which are equal there; take init, midpoint or box")
         if problems:
             raise ValueError("\n".join(problems))
-        # The dtype of H is no matter of this stage: left at its default, so that changing it measures nothing again.
+        # H's dtype is not used here; the default lets runs that differ in it share one result.
         object.__setattr__(self, "hessian", replace(self.hessian, dtype=HessianOptions().dtype))
         if self.norm == "max":
             object.__setattr__(self, "p", Lipschitz.p)  # not used: such runs share one result
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
-        """Estimate K at the model's weights, W*; the model is not changed."""
+        """Estimate K at the model's weights W*; the model is not changed."""
         if self.estimator == "const":
             return Measurement(report={"lipschitz": self.const, "lipschitz_n": None})
         options = replace(self.hessian, dtype=self.dtype)
         operator = HessianOperator(model, masks, fixed_batches(task, options), task.loss, options)
-        move = operator.flatten(_initial(task, operator.names)) - operator.point  # U at the start of training, (d,)
+        # U at the start of training, (d,)
+        move = operator.flatten(_initial(task, operator.names)) - operator.point
         box = float(move.abs().max() if self.B == "linf" else move.norm())
         found: list[float] = []
         centre = operator.gradient(self._point(operator.point, move, box, task)) if self.estimator != "hessian_diff" and self.V != "box" else None
@@ -114,10 +133,15 @@ class Lipschitz:
         return Measurement(report=self._report(torch.tensor(found, dtype=torch.float64), box) | _note(operator))
 
     def _runs(self) -> int:
-        return 1 if self.estimator == "hessian_diff" and self.V != "box" else self.directions  # a norm at a given point has no direction to vary
+        # The norm of H(V) - H(W*) at a fixed V does not depend on a direction.
+        return 1 if self.estimator == "hessian_diff" and self.V != "box" else self.directions
 
     def work(self, prunable: int, parameters: int, images: int) -> Work:
-        """What `__call__` takes: three gradients a direction, that in the middle once if all directions share it; two products a Lanczos step."""
+        """Work of `__call__`.
+
+        `eq23` takes three gradients per direction (the central one only once if all directions
+        share V), `hessian_diff` two products per Lanczos step.
+        """
         n = min(self.hessian.n_samples, images)
         if self.estimator == "const":
             return Work(0, 0)
@@ -157,7 +181,10 @@ class Lipschitz:
 
 
 def _normal(like: Tensor, task: Task) -> Tensor:
-    """A standard normal vector, drawn in float64 on the CPU, so that every device and type sees the same."""
+    """A standard normal vector, drawn in float64 on the CPU.
+
+    It is thus the same for every device and dtype.
+    """
     return torch.randn(len(like), generator=task.rng, dtype=torch.float64).to(like)
 
 
@@ -169,7 +196,7 @@ def _initial(task: Task, names: list[str]) -> dict[str, Tensor]:
 
 
 def _note(operator: HessianOperator) -> dict[str, Finding]:
-    """A warning for nets whose gradient jumps, read off the graph of the loss."""
+    """A warning for nets with a discontinuous gradient, as found in the graph of the loss."""
     seen, queue = set(), [operator.value(0).grad_fn]
     while queue:
         node = queue.pop()

@@ -1,14 +1,22 @@
-"""The Hessian's spectrum and the leverage of every weight, by Lanczos on Hessian-vector products (IMC, NeurIPS 2021, section 3.3, step 3).
+"""The Hessian's spectrum and the leverage of every weight, by Lanczos (IMC, section 3.3, step 3).
 
-The paper names PyHessian and no more; a spectrum of d eigenvalues cannot be had that way. Ours (methods/imc.md, sections 4, 5 and 7) is stochastic Lanczos
-quadrature (pruners/curvature/lanczos.py): a probe z of signs, `steps` steps with full reorthogonalisation done twice, Ritz values theta_j and weights tau_j
-with z'f(H)z / d = sum_j tau_j f(theta_j), and f(H)z from the same basis. The leverage l_i = [f(H)]_ii is the mean over probes of z * f(H)z for the smoothed
-step, whose sum then equals the d - k of `gap` up to rounding, and of (sqrt(f)(H) z)^2 for a hard cut, which is never negative and far less noisy when the
-subspace is small. The diagonal of H comes free from the first product of each probe. H z costs everything here: probes * steps products.
+IMC (NeurIPS 2021) names PyHessian and gives no details; PyHessian cannot give a spectrum of d
+eigenvalues. Ours (methods/imc.md, sections 4, 5 and 7) is stochastic Lanczos quadrature
+(pruners/curvature/lanczos.py). It takes a probe z of signs and `steps` steps with full
+reorthogonalisation done twice. The results are Ritz values theta_j and weights tau_j with
 
-Coordinates whose rows of H are exact zeros (dead units) have leverage 0 on a hard curved or `abs` side: they rank below every direction that the loss sees
-(so `leverage_ratio` may end below 1 there).
-Other estimators: `dense` (exact), `lanczos_extremes` (one run; converged Ritz values count as single eigenvalues), `diag` (H taken as its diagonal).
+    z'f(H)z / d = sum_j tau_j f(theta_j),
+
+and f(H)z from the same basis. The leverage is l_i = [f(H)]_ii. For the smoothed step it is the mean
+over probes of z * f(H)z, and its sum equals the d - k of `gap` up to rounding. For a hard cut it is
+the mean of (sqrt(f)(H) z)^2, which is never negative and far less noisy for a small subspace. The
+diagonal of H comes from the first product of each probe at no extra cost. Almost all time is spent
+on the products H z: probes * steps.
+
+Coordinates whose rows of H are exact zeros (dead units) have leverage 0 on a hard curved or `abs`
+side: they rank below every direction that affects the loss. `leverage_ratio` may then be below 1.
+Other estimators: `dense` (exact), `lanczos_extremes` (one run; converged Ritz values count as
+single eigenvalues), `diag` (H approximated by its diagonal).
 """
 
 from dataclasses import dataclass, field
@@ -28,13 +36,15 @@ UNIT = "Hessian-vector products"
 
 @dataclass(frozen=True)
 class SpectrumOptions:
-    """How the spectrum is estimated: `method.spectrum`. Defaults: our measurements (methods/imc.md, section 3), absent from the paper.
+    """How the spectrum is estimated: `method.spectrum`.
+
+    Defaults: our measurements (methods/imc.md, section 3), absent from the paper.
 
     Args:
-        steps: Lanczos steps of a run; no more than d are taken.
+        steps: Lanczos steps of a run; at most d are taken.
         probes: random sign vectors to average over (`slq`, `diag`; `lanczos_extremes` takes one).
-        reorth: `none` shows what goes wrong without: ghost copies of the outliers.
-        check: `pyhessian` reports its top eigenvalue and trace beside ours.
+        reorth: `full`, or `none`, which demonstrates ghost copies of the outliers.
+        check: `pyhessian` reports PyHessian's top eigenvalue and trace beside ours.
     """
 
     tag: ClassVar[str] = "spectrum_options"
@@ -55,7 +65,7 @@ class SpectrumOptions:
 
 @dataclass(frozen=True)
 class Found:
-    """What an estimator gives: values and weights (probes, m), and vectors (d,) over the parameters."""
+    """Result of an estimator: values, weights (probes, m); vectors (d,) over the parameters."""
 
     values: Tensor
     weights: Tensor
@@ -68,13 +78,17 @@ class Found:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Measure stage: Ritz values and weights, leverage, diagonal. Fields that change nothing are set to their defaults, so that such runs share one result.
+    """Measure stage: Ritz values and weights, leverage, diagonal.
+
+    Fields that do not affect the result are set to their defaults, so that such runs share one
+    result.
 
     Args:
-        subspace: `smoothed_curved` (f = Phi(x / sigma), whatever the density), or a hard cut of dimension d - k: `curved` (steepest directions), `flat` (most
-            negative first: the W+ of the paper's text), `abs` (largest magnitude). The same value as `method.mask.subspace`.
-        gap, density: choose k for a hard cut; only `gap.sigma2` counts for the smoothed one.
-        mask_rule: `projected_weight` asks for f(H)W* too.
+        subspace: `smoothed_curved` (f = Phi(x / sigma), whatever the density), or a hard cut of
+            dimension d - k: `curved` (steepest directions), `flat` (most negative first: the W+ of
+            the paper's text), `abs` (largest magnitude). Must equal `method.mask.subspace`.
+        gap, density: determine k for a hard cut; the smoothed one uses only `gap.sigma2`.
+        mask_rule: `projected_weight` also measures f(H)W*.
     """
 
     tag: ClassVar[str] = "spectrum"
@@ -111,7 +125,7 @@ class Spectrum:
         return Measurement(tensors, report)
 
     def work(self, prunable: int, parameters: int, images: int) -> Work:
-        """What `__call__` takes, without `check`; a Krylov space that is exhausted early takes less."""
+        """Work of `__call__`, without `check`; less if a Krylov space is exhausted early."""
         s, d = self.spectrum, parameters if self.hessian.params == "all" else prunable
         products, n = self._products(d), min(self.hessian.n_samples, images)
         rows, columns = {"slq": (s.probes, min(s.steps, d)), "lanczos_extremes": (1, min(s.steps, d))}.get(s.estimator, (1, d))
@@ -119,7 +133,7 @@ class Spectrum:
         return Work(products * n, products * n * PRODUCT, products, floats=d * (3 if self.mask_rule else 2) + ritz)
 
     def _products(self, d: int) -> int:
-        """Products with H in d dimensions."""
+        """Number of products with H in d dimensions."""
         s, runs = self.spectrum, bool(self.mask_rule)
         steps = min(s.steps, d)
         return {"slq": (s.probes + runs) * steps, "lanczos_extremes": (1 + runs) * steps, "dense": d, "diag": s.probes}[s.estimator]
@@ -138,7 +152,7 @@ class Spectrum:
             dead &= product == 0
             traces.append(float(torch.dot(z.double(), product.double())))
             rows.append(run.padded(min(s.steps, d)))
-            if hard:  # its cut needs all probes first, so every basis is kept: probes * steps * d numbers
+            if hard:  # the cut needs all probes, so all bases are kept: probes * steps * d numbers
                 runs.append(run)
             else:
                 f = smoothed_step(run.theta, self.gap.sigma2)
@@ -165,9 +179,10 @@ class Spectrum:
         rest = run.tau * ~sure
         weights = torch.where(sure, 1.0 / d, rest * (1 - int(sure.sum()) / d) / rest.sum())
         f = self._steps(run.theta[None], weights[None], d, task)[0]
-        vectors = run.lift(run.vectors[:, sure].T)  # (converged, d): eigenvectors, exact leverage
+        vectors = run.lift(run.vectors[:, sure].T)  # eigenvectors (converged, d): exact leverage
         leverage = f[sure].to(vectors) @ vectors**2
-        z_rest, f_rest = run.apply((~sure).double()), run.apply(f * ~sure)  # the probe without them estimates the rest
+        # The probe without these eigenvectors estimates the rest.
+        z_rest, f_rest = run.apply((~sure).double()), run.apply(f * ~sure)
         leverage += z_rest * f_rest * float(weights[~sure].sum() / rest.sum())
         projected = self._project(operator, matvec, run.theta, f) if self.mask_rule else None
         trace = torch.tensor([float(torch.dot(z.double(), product.double()))])
@@ -179,7 +194,8 @@ class Spectrum:
             raise ValueError(f"method.spectrum.estimator=dense takes up to {DENSE_LIMIT:,} parameters, this net has {d:,}: take method.spectrum.estimator=slq")
         h = as_matrix(_counted(operator, task, self._products(d)), operator.point)
         values, vectors, dead = exact_spectrum(h)
-        tie = max(torch.finfo(h.dtype).eps, 1e-12) * float(values.abs().max())  # eigenvalues closer than rounding are one
+        # Eigenvalues whose distance is within rounding count as equal.
+        tie = max(torch.finfo(h.dtype).eps, 1e-12) * float(values.abs().max())
         weights = torch.full((1, d), 1.0 / d, dtype=torch.float64)
         f = self._steps(values[None], weights, d, task, dead, tie)[0]
         projected = vectors @ (f * (vectors.T @ operator.point.double().cpu())) if self.mask_rule else None
@@ -201,10 +217,11 @@ class Spectrum:
         return Found(diagonal.sort().values[None], weights, f, float(f.sum()), diagonal, torch.stack([p.sum() for p in products]), projected)
 
     def _steps(self, values: Tensor, weights: Tensor, d: int, task: Task, dead: Tensor | None = None, tie: float = 0.0) -> Tensor:
-        """f at the Ritz values, (probes, m): the smoothed step, or the hard cut that keeps d - k dimensions.
+        """f at the Ritz values, (probes, m): the smoothed step, or a hard cut of d - k dimensions.
 
         Args:
-            dead: values that belong to dead coordinates, (m,): they come last on the curved and the `abs` side.
+            dead: values that belong to dead coordinates, (m,); they rank last for `curved` and
+                `abs`.
         """
         if self.subspace == "smoothed_curved":
             return smoothed_step(values, self.gap.sigma2)
@@ -216,7 +233,10 @@ class Spectrum:
         return hard_step(keys, weights / len(weights), (d - k) / d, tie)
 
     def _project(self, operator: HessianOperator, matvec: MatVec, values: Tensor, f: Tensor) -> Tensor:
-        """f(H) W*, shape (d,), by one more run; a hard cut falls where f falls below half of its largest value."""
+        """f(H) W*, shape (d,), by one more run.
+
+        A hard cut is placed where f falls below half of its largest value.
+        """
         run = krylov(matvec, operator.point, self.spectrum.steps, self.spectrum.reorth)
         if self.subspace == "smoothed_curved":
             return run.apply(smoothed_step(run.theta, self.gap.sigma2))
@@ -238,7 +258,7 @@ def _counted(operator: HessianOperator, task: Task, total: int) -> MatVec:
 
 
 def _with_product(matvec: MatVec, z: Tensor, s: SpectrumOptions) -> tuple[Krylov, Tensor]:
-    """A Lanczos run from z, and H z, which is its first product."""
+    """A Lanczos run from z, and H z, which is the run's first product."""
     first: list[Tensor] = []
 
     def keeping(v: Tensor) -> Tensor:
@@ -252,7 +272,10 @@ def _with_product(matvec: MatVec, z: Tensor, s: SpectrumOptions) -> tuple[Krylov
 
 
 def _projector_leverage(runs: list[Krylov], f: Tensor) -> Tensor:
-    """Mean over probes of (sqrt(f)(H) z)^2, shape (d,): the value at the cut is taken in part, and the sum is that of tau * f, times d."""
+    """Mean over probes of (sqrt(f)(H) z)^2, shape (d,).
+
+    The value at the cut is taken in part. The sum is d times that of tau * f.
+    """
     return sum((run.apply(row[-len(run.theta) :].sqrt()) ** 2 for run, row in zip(runs, f, strict=True)), torch.zeros(())) / len(runs)
 
 
@@ -262,6 +285,7 @@ def summary(found: Found) -> dict[str, Finding]:
     per_probe = {"lambda_max": found.values.amax(-1), "lambda_min": found.values.amin(-1), "trace": found.traces, "negative_share": negative}
     total = float(found.leverage.double().sum())
     report: dict[str, Finding] = {name: float(t.mean()) for name, t in per_probe.items()}
-    report |= {"lambda_max": float(found.values.max()), "lambda_min": float(found.values.min())}  # Ritz values lie inside the spectrum
+    # Ritz values lie inside the spectrum, so the extremes over all probes are the best estimates.
+    report |= {"lambda_max": float(found.values.max()), "lambda_min": float(found.values.min())}
     report |= {f"{name}_sd": float(t.double().std(correction=0)) if len(t) > 1 else None for name, t in per_probe.items()}
     return report | {"leverage_sum": total, "leverage_ratio": total / found.dimension if found.dimension else None}

@@ -1,15 +1,20 @@
-"""Continuous Sparsification (Savarese, Silva & Maire, 2020, arXiv:1912.04427): a soft mask learned with the weights by an annealed sigmoid, then cut.
+"""Continuous Sparsification: a soft mask learned with the weights by an annealed sigmoid, then cut.
 
-Search: every prunable weight w has a score s, all s0 at first, and the net computes with w * c * sigmoid(b s), c = 1 / sigmoid(s0), so that every mask is 1 at
-the start. Loss: cross-entropy + penalty * sum of all masks. The temperature b is final_temperature^(e / (E - 1)) in epoch e of E. Ticket: c * 1[s > 0] on the
-weights rewound to an early epoch.
+Savarese, Silva & Maire, 2020, arXiv:1912.04427. Search: every prunable weight w has a score s,
+initially s0, and the net computes with w * c * sigmoid(b s). c = 1 / sigmoid(s0) makes every mask 1
+at the start. Loss: cross-entropy + penalty * sum of all masks. The temperature b is
+final_temperature^(e / (E - 1)) in epoch e of E. Ticket: c * 1[s > 0] on the weights rewound to an
+early epoch.
 
 Deviations and choices (methods/continuous_sparsification.md; decisions.md 16):
 - All prunable weights have a mask; the authors' code has none on 1x1 shortcuts and the classifier.
-- One round, as the IMC paper's 320 epochs say (a search and a retraining of 160 each); the authors' default is three of 85.
-- density=D: the D * N largest scores, in place of s > 0; what s > 0 gives is reported beside it (`attained_density`). Without a density, s > 0 decides.
-- The factor c stays on the kept weights, as in the authors' code: with s0 = 0 the retrained net computes with twice its weights.
-- The net's initialiser is ours, where the authors take Xavier's normal (decisions.md 3).
+- One round, which matches the IMC paper's 320 epochs (a search and a retraining of 160 each); the
+  authors' default is three rounds of 85.
+- density=D selects the D * N largest scores, in place of s > 0; the density of s > 0 is reported
+  beside it (`attained_density`). Without a density, s > 0 decides.
+- The factor c stays on the kept weights, as in the authors' code: with s0 = 0 the retrained net
+  computes with twice its weights.
+- The net has our initialiser; the authors use Xavier's normal (decisions.md 3).
 """
 
 from dataclasses import dataclass, field
@@ -29,10 +34,10 @@ class SoftMasking:
     """Weights times an annealed sigmoid of their scores.
 
     Args:
-        masks: s > 0, always current.
+        masks: s > 0, always up to date.
         trainable: parameter name -> s, of the parameter's shape.
         allowed: weights that were not pruned before.
-        epoch_steps, epochs: of the search.
+        epoch_steps, epochs: steps per epoch and epochs of the search.
     """
 
     masks: Masks
@@ -47,7 +52,7 @@ class SoftMasking:
     report: dict[str, Finding] = field(default_factory=dict)
 
     def temperature(self, step: int) -> float:
-        """b of a step: 1 in the first epoch, final_temperature in the last."""
+        """b at a step: 1 in the first epoch, final_temperature in the last."""
         epoch = step // self.epoch_steps
         return self.final_temperature ** (epoch / (self.epochs - 1)) if self.epochs > 1 else 1.0
 
@@ -61,7 +66,10 @@ class SoftMasking:
 
     @torch.no_grad()
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
-        """Add the gradient of the penalty on the sum of all masks: penalty * c * b * sigmoid'(b s)."""
+        """Add the gradient of the penalty on the sum of all masks.
+
+        It is penalty * c * b * sigmoid'(b s).
+        """
         b = self.temperature(step)
         for s in self.trainable.values():
             gate = torch.sigmoid(b * s)
@@ -70,7 +78,7 @@ class SoftMasking:
 
     @torch.no_grad()
     def after_step(self, model: nn.Module, step: int) -> None:
-        """The hard masks follow the scores."""
+        """Update the hard masks from the scores."""
         self.masks = {name: (s > 0) & self.allowed[name] for name, s in self.trainable.items()}
 
 
@@ -79,7 +87,7 @@ class SoftSearch:
     """The search stage.
 
     Args:
-        s0: all scores at the start. Larger = denser. Default 0.0: authors' code.
+        s0: initial value of all scores. A larger s0 gives denser nets. Default 0.0: authors' code.
         penalty: lambda of the L1 penalty. Default 1e-8: authors' code.
         final_temperature: b in the last epoch. Default 200: authors' code.
     """
@@ -120,20 +128,20 @@ class SoftSearch:
 
 @dataclass(frozen=True)
 class Ticket:
-    """The cut: s > 0, or the largest scores when a density is asked.
+    """The cut: s > 0, or the largest scores if a density is given.
 
     Args:
-        stage: the search stage whose scores it reads.
+        stage: the search stage that provides the scores.
     """
 
     tag: ClassVar[str] = "soft_ticket"
     stage: str = "search"
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FixedMasking:
-        """Masks of exactly round(task.density * prunable) weights, or of those with a positive score.
+        """Masks of the round(task.density * prunable) largest scores, or of all positive scores.
 
         Raises:
-            ValueError: no score is positive and no density was asked.
+            ValueError: no score is positive and no density was given.
         """
         scores = {name: s.to(masks[name].device) for name, s in task.measured[self.stage].tensors.items()}
         attained = {name: s > 0 for name, s in scores.items()}
@@ -152,7 +160,7 @@ class Ticket:
 
 @dataclass
 class FactorMasking:
-    """Masks that no longer change, on weights that the net multiplies by a constant."""
+    """Fixed masks on weights that the net multiplies by a constant."""
 
     masks: Masks
     factor: float
@@ -169,26 +177,26 @@ class FactorMasking:
         FixedMasking(self.masks).before_step(model, opt, step)
 
     def after_step(self, model: nn.Module, step: int) -> None:
-        """Pruned weights stay zeros."""
+        """Set pruned weights to zero."""
         apply_masks(model, self.masks)
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """Retraining of the ticket with the search's factor c on every prunable weight.
+    """Retraining of the ticket, with every prunable weight multiplied by the search's factor c.
 
     Args:
-        s0: of the search.
+        s0: the search's s0.
     """
 
     tag: ClassVar[str] = "scaled"
     s0: float = 0.0
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FactorMasking:
-        """Masks that do not change, and the factor 1 / sigmoid(s0)."""
+        """Fixed masks and the factor 1 / sigmoid(s0)."""
         return FactorMasking(dict(masks), factor(self.s0))
 
 
 def factor(s0: float) -> float:
-    """c = 1 / sigmoid(s0), which makes the mask 1 at the start."""
+    """c = 1 / sigmoid(s0), which makes every mask 1 at the start."""
     return 1 / float(torch.sigmoid(torch.tensor(s0, dtype=torch.float64)))

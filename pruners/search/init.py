@@ -1,11 +1,14 @@
-"""Where a mask search begins: which layers it searches, how many weights each keeps for good, and its first mask.
+"""Start of a mask search: the layers to search, the weights to keep in each, and the first mask.
 
-"Lottery Jackpots Exist in Pre-trained Models" (Zhang et al., arXiv:2104.08700), Sec. 3.3 and Eq. 8. The paper writes of one net-wide p; the authors' code has
-one net-wide threshold on |w|, which fixes how many weights each layer keeps, and everything after that is layer by layer. So it is here (decisions.md 26). The
-classifier is not pruned and not counted: a density is that of all other conv and linear layers.
+"Lottery Jackpots Exist in Pre-trained Models" (Zhang et al., arXiv:2104.08700), Sec. 3.3 and Eq. 8.
+The paper describes one net-wide p. The authors' code has one net-wide threshold on |w|, which fixes
+how many weights each layer keeps; all later steps work layer by layer. This module follows the code
+(decisions.md 26). The classifier is neither pruned nor counted: a density is that of all other conv
+and linear layers.
 
-Left open by the paper, chosen here: a first mask of SNIP, GraSP or chance (Fig. 5) has the layer budgets of magnitude unless told otherwise, so that searches
-differ in nothing but their start. The authors' code turns rates back into counts with int(); here the total is exact (decisions.md 4).
+Our choices where the paper specifies nothing: a first mask from SNIP, GraSP or chance (Fig. 5) has
+by default the layer budgets of magnitude, so that searches differ only in their start. The authors'
+code converts rates to counts with int(); here the total is exact (decisions.md 4).
 """
 
 from collections.abc import Callable, Iterable
@@ -26,18 +29,21 @@ Criterion = Literal["magnitude", "snip", "grasp", "random", "uniform"]
 Budgets = Literal["magnitude", "criterion"]
 Classifier = Literal["dense", "searched"]
 CRITERIA: dict[str, Callable[..., Scores]] = {"magnitude": Magnitude(), "snip": Snip(), "grasp": Grasp(), "random": Random(), "uniform": Random()}
-SOURCES: dict[str, Callable[[Task], Iterable[Batch]]] = {"snip": Train(), "grasp": Balanced()}  # these methods' own
+# Training images for the scores, as in the methods themselves.
+SOURCES: dict[str, Callable[[Task], Iterable[Batch]]] = {"snip": Train(), "grasp": Balanced()}
 
 
 @dataclass(frozen=True)
 class Init:
-    """The first mask, and the relaxed masks m that make it.
+    """The first mask, and the relaxed masks m that produce it.
 
     Args:
-        criterion: whose largest scores the first mask keeps, with m = 1, against m = eta of the others (Eq. 8); `random` is a mask by chance. `uniform` is
-            another start: m itself is drawn from U(0, 1), and its largest are kept (Sec. 3.2; "w/o M" of Table 7).
+        criterion: scores that decide the first mask: the largest are kept, with m = 1; the others
+            have m = eta (Eq. 8). `random` gives a random mask. `uniform` is a different start: m is
+            drawn from U(0, 1), and its largest entries are kept (Sec. 3.2; "w/o M" of Table 7).
         eta: m of pruned weights. Default 0.99: the paper's. The authors' first version had 0.95.
-        budgets: which scores decide how many weights each layer keeps: the `magnitude`s, or those of the `criterion`.
+        budgets: scores that decide how many weights each layer keeps: the `magnitude`s, or those of
+            the `criterion`.
     """
 
     tag: ClassVar[str] = "search_init"
@@ -46,7 +52,7 @@ class Init:
     budgets: Budgets = "magnitude"
 
     def problems(self) -> list[str]:
-        """What is wrong with the options, a line each."""
+        """Messages about invalid options, one line each."""
         chosen = {"criterion": (self.criterion, get_args(Criterion)), "budgets": (self.budgets, get_args(Budgets))}
         found = [f"method.search.init.{key}={value!r} must be one of {', '.join(among)}" for key, (value, among) in chosen.items() if value not in among]
         if not 0 <= self.eta < 1:
@@ -63,7 +69,7 @@ class Init:
         keep = allocate(size if self.budgets == "magnitude" else scores, masks, task.density)
         if self.criterion == "uniform":
             relaxed = {name: torch.empty_like(s).copy_(scores[name]) for name, s in size.items()}
-            first = top(relaxed, keep, size)  # not of the float64 scores: rounding makes ties
+            first = top(relaxed, keep, size)  # not the float64 scores, as rounding makes ties
         else:
             first = top(scores, keep, size)
             relaxed = {name: torch.full_like(s, self.eta).masked_fill_(first[name], 1.0) for name, s in size.items()}
@@ -78,7 +84,14 @@ class Init:
 
 @dataclass(frozen=True)
 class Begun:
-    """Weights to keep in each layer for good, first mask, relaxed masks in the weights' memory format, and the mask of the largest weights in these budgets."""
+    """The start of a search.
+
+    Args:
+        keep: number of weights that each layer keeps throughout.
+        masks: the first mask.
+        relaxed: relaxed masks in the weights' memory format.
+        largest: the mask of the largest weights in the same budgets.
+    """
 
     keep: dict[str, int]
     masks: Masks
@@ -101,11 +114,11 @@ def searched(model: nn.Module, masks: Masks, classifier: Classifier) -> Masks:
 
 
 def top(scores: Scores, keep: dict[str, int], like: Scores) -> Masks:
-    """Masks of each layer's largest scores in the memory format of `like`; ties to the lower index."""
+    """Masks of each layer's largest scores, in `like`'s memory format; ties to the lower index."""
     return {name: torch.empty_like(like[name], dtype=torch.bool).copy_(largest(s.flatten(), keep[name]).view(s.shape)) for name, s in scores.items()}
 
 
 def overlap(one: Masks, other: Masks) -> Tensor:
-    """Share of entries in which two masks agree (Eq. 7), as a float64 tensor () on their device."""
+    """Share of entries in which two masks agree (Eq. 7): a float64 tensor () on their device."""
     differ = torch.stack([(one[name] ^ other[name]).sum() for name in one]).sum()
     return 1 - differ.double() / count_prunable(one)

@@ -1,19 +1,25 @@
-"""Lottery jackpots' search with short restriction (SR-popup), and edge-popup: a mask is searched in a net whose weights stay as they are.
+"""Mask searches on frozen weights: lottery jackpots' SR-popup (short restriction), and edge-popup.
 
-"Lottery Jackpots Exist in Pre-trained Models" (Zhang et al., arXiv:2104.08700), Alg. 1. Every searched weight w has a relaxed mask m; the net computes with
-w on the kept set Phi and with 0 elsewhere (Eq. 27), and the gradient passes straight through, dL/dm = dL/dw_eff * w, for pruned weights too (Eq. 6). After each
-step of SGD on m some of the weights that are on the wrong side of the layer's top k swap (pruners/search/swap.py). Edge-popup (Ramanujan et al., 2020,
-arXiv:1911.13299) in that paper's reading is the search in which all of them swap: then Phi is the top k of m after every step (Eq. 5).
+"Lottery Jackpots Exist in Pre-trained Models" (Zhang et al., arXiv:2104.08700), Alg. 1. Every
+searched weight w has a relaxed mask m. The net computes with w on the kept set Phi and with 0
+elsewhere (Eq. 27). The gradient passes straight through, dL/dm = dL/dw_eff * w, also for pruned
+weights (Eq. 6). After each SGD step on m, some of the weights that are on the wrong side of the
+layer's top k swap (pruners/search/swap.py). In that paper's reading, edge-popup (Ramanujan et al.,
+2020, arXiv:1911.13299) is the search in which all of them swap: Phi is then the top k of m after
+every step (Eq. 5).
 
-Weights, biases and BatchNorm's gamma and beta stay bit-identical; BatchNorm's running statistics move. Deviations and choices (methods/sr_popup.md,
-methods/edge_popup.md; decisions.md 26):
-- Eq. 29's ceiling is on the number of pairs and t counts iterations from 0, so that all candidates of the first step swap. The published code rounds the rate
-  up, which restricts nothing: quota=all is what it runs.
-- No epoch at all (epochs=0) is the first mask on the net as it was trained, BatchNorm's statistics too: row 0 of the paper's Table 6. quota=none with n epochs
-  is the same mask with statistics taken anew.
-- The learning rate falls with every iteration (train's cosine), in the authors' code with every epoch. Their code reports the best epoch, our tables the last.
-- Edge-popup here: signed scores, pre-trained weights, layer budgets from magnitude and an affine BatchNorm that does not learn, as the jackpots paper uses it;
-  its authors take |score|, random weights, the same density in every layer and BatchNorm without gamma and beta.
+Weights, biases and BatchNorm's gamma and beta stay bit-identical; BatchNorm's running statistics
+change. Deviations and choices (methods/sr_popup.md, methods/edge_popup.md; decisions.md 26):
+- Eq. 29's ceiling applies to the number of pairs and t counts iterations from 0, so that all
+  candidates of the first step swap. The published code rounds the rate up, which restricts nothing:
+  it runs quota=all.
+- Zero epochs (epochs=0) give the first mask on the net as trained, with its BatchNorm statistics:
+  row 0 of the paper's Table 6. quota=none with n epochs gives the same mask with new statistics.
+- The learning rate falls every iteration (train's cosine), in the authors' code every epoch. Their
+  code reports the best epoch, our tables the last.
+- Edge-popup here has signed scores, pre-trained weights, layer budgets from magnitude and an affine
+  BatchNorm that does not learn, as in the jackpots paper. Its authors use |score|, random weights,
+  the same density in every layer and BatchNorm without gamma and beta.
 """
 
 from dataclasses import dataclass, field
@@ -29,7 +35,10 @@ from pruners.search.swap import Pairs, Quota, Restriction, flat, swap
 
 
 class StraightThrough(torch.autograd.Function):
-    """`effective` in the forward pass, whatever the scores are; dL/dscores = dL/deffective * weight in the backward pass (Eq. 6)."""
+    """Returns `effective`; the gradient is dL/dscores = dL/deffective * weight (Eq. 6).
+
+    The forward pass does not depend on the scores.
+    """
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, effective: Tensor, weight: Tensor) -> Tensor:
@@ -44,15 +53,17 @@ class StraightThrough(torch.autograd.Function):
 
 @dataclass
 class PopupMasking:
-    """Frozen weights under a mask that follows its scores.
+    """Frozen weights under a mask that is updated from its scores.
 
     Args:
-        masks: Phi of each searched layer, always current; as many True as at the start.
+        masks: Phi of each searched layer, always up to date; the number of True entries is
+            constant.
         trainable: parameter name -> m, of the parameter's shape and memory format.
         effective: the weights under the masks, with exact zeros.
         largest: the mask of the largest weights in the same budgets, for Eq. 7.
         rng: for random pairs.
-        counts: (steps, 2): pairs that swapped in a step and pairs that could have, over all layers.
+        counts: (steps, 2): number of pairs that swapped in a step and of candidate pairs, over all
+            layers.
         agreed: (epochs,): Eq. 7 between `masks` and `largest` after each epoch.
         quota, exponent, pairs: the restriction (pruners/search/swap.py).
     """
@@ -72,15 +83,15 @@ class PopupMasking:
     report: dict[str, Finding] = field(default_factory=dict)
 
     def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
-        """Weights under the masks, through which a gradient reaches every score."""
+        """Weights under the masks, with a gradient to every score."""
         return {name: StraightThrough.apply(m, self.effective[name], model.get_parameter(name).detach()) for name, m in self.trainable.items()}
 
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
-        """The gradients are the scores' already."""
+        """Do nothing: the gradients are already those of the scores."""
 
     @torch.no_grad()
     def after_step(self, model: nn.Module, step: int) -> None:
-        """Swap what the scores say and the restriction allows; count."""
+        """Swap the pairs that the restriction allows, and record their number and the overlap."""
         moved = [self._swap(model.get_parameter(name), name, step) for name, k in self.keep.items() if 0 < k < self.masks[name].numel()]
         self.counts[step] = torch.tensor([sum(numbers) for numbers in zip(*moved, strict=True)] or [0, 0])
         per_epoch = len(self.counts) // len(self.agreed)
@@ -89,7 +100,7 @@ class PopupMasking:
             self.report = {"overlap_magnitude": float(self.agreed[step // per_epoch]), "swaps": int(self.counts[:, 0].sum())}
 
     def _swap(self, weight: Tensor, name: str, step: int) -> tuple[int, int]:
-        """One layer's swaps, in place; their number, and that of the candidates."""
+        """Swap one layer's pairs in place; return the number of swaps and of candidates."""
         mask, restriction = self.masks[name], Restriction(self.quota, self.exponent, self.pairs)
         found = swap(mask, self.trainable[name], self.keep[name], restriction, step, len(self.counts), self.rng)
         kept, effective = flat(mask), flat(self.effective[name])
@@ -99,7 +110,7 @@ class PopupMasking:
 
     @property
     def series(self) -> dict[str, list[float]]:
-        """By step: pairs swapped, pairs that could have (over all layers); by epoch: overlap with the magnitude mask."""
+        """Swapped pairs and candidate pairs by step; overlap with the magnitude mask by epoch."""
         swaps, candidates = self.counts.double().T.tolist()
         return {"swaps": swaps, "candidates": candidates, "overlap_magnitude": self.agreed.tolist()}
 
@@ -109,10 +120,12 @@ class SrPopup:
     """The search stage of SR-popup.
 
     Args:
-        allocate: scores, masks, density -> weights to keep in each layer. The authors' default: one threshold for the net.
+        allocate: scores, masks, density -> weights to keep in each layer. The authors' default: one
+            threshold for the net.
         init: the first mask.
         quota, exponent, pairs: how many pairs swap in a step, and which (pruners/search/swap.py).
-        classifier: `dense`: the last linear layer is neither pruned nor counted, the authors' way; `searched`: it is a layer like the others.
+        classifier: `dense`: the last linear layer is neither pruned nor counted, as in the authors'
+            code; `searched`: it is treated as the other layers.
     """
 
     tag: ClassVar[str] = "sr_popup"
@@ -122,7 +135,7 @@ class SrPopup:
     exponent: int = 4
     pairs: Pairs = "largest"
     classifier: Classifier = "dense"
-    begins_with_mask: ClassVar[bool] = True  # so that a search of no epochs has a result
+    begins_with_mask: ClassVar[bool] = True  # so that a search of zero epochs has a result
 
     def __post_init__(self) -> None:
         check(self.allocate, self.classifier, [*self.init.problems(), *self._restriction.problems()])
@@ -132,7 +145,9 @@ class SrPopup:
         return Restriction(self.quota, self.exponent, self.pairs)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> PopupMasking:
-        """Masks of exactly round(task.density * prunable) of the searched weights; the model is not changed.
+        """Masks of exactly round(task.density * prunable) of the searched weights.
+
+        The model is not changed.
 
         Raises:
             ValueError: no density, weights that are pruned already, or no layer to search.
@@ -160,16 +175,16 @@ class EdgePopup:
         check(self.allocate, self.classifier, self.init.problems())
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> PopupMasking:
-        """As SrPopup's."""
+        """Masks as in SrPopup, without a limit on the number of swaps."""
         begun = begin(model, masks, task, self.allocate, self.init, self.classifier)
         return popup(model, begun, Restriction(quota="all"), task)
 
 
 def check(allocate: Allocate | None, classifier: str, problems: list[str]) -> None:
-    """Refuse the options of a search.
+    """Check the options of a search.
 
     Raises:
-        ValueError: with a line for each problem.
+        ValueError: there are problems; the message has one line for each.
     """
     if allocate is None:
         problems = [*problems, "allocate=none: a mask search fixes how many weights each layer keeps; leave allocate=... out, or take allocate=global"]
@@ -183,7 +198,7 @@ def begin(model: nn.Module, masks: Masks, task: Task, allocate: Allocate, init: 
     """Budgets and first mask of the layers to search.
 
     Raises:
-        ValueError: as SrPopup's.
+        ValueError: as in SrPopup.
     """
     if task.density is None:
         raise ValueError("density is missing: a mask search keeps the weights of each layer at the number that it starts with, e.g. density=0.1")
@@ -191,12 +206,13 @@ def begin(model: nn.Module, masks: Masks, task: Task, allocate: Allocate, init: 
 
 
 def popup(model: nn.Module, begun: Begun, restriction: Restriction, task: Task) -> PopupMasking:
-    """The masking of a search that has begun."""
+    """The masking of a search from its start `begun`."""
     device = next(model.parameters()).device
     return PopupMasking(
         masks=begun.masks,
         trainable={name: m.requires_grad_() for name, m in begun.relaxed.items()},
-        effective={name: model.get_parameter(name).detach().clone().masked_fill_(~mask, 0.0) for name, mask in begun.masks.items()},  # clone keeps the format
+        # clone keeps the memory format
+        effective={name: model.get_parameter(name).detach().clone().masked_fill_(~mask, 0.0) for name, mask in begun.masks.items()},
         largest=begun.largest,
         keep=begun.keep,
         rng=task.rng,
@@ -205,5 +221,5 @@ def popup(model: nn.Module, begun: Begun, restriction: Restriction, task: Task) 
         quota=restriction.quota,
         exponent=restriction.exponent,
         pairs=restriction.pairs,
-        report={"overlap_magnitude": float(overlap(begun.masks, begun.largest)), "swaps": 0},  # as it stands after no step
+        report={"overlap_magnitude": float(overlap(begun.masks, begun.largest)), "swaps": 0},
     )

@@ -1,15 +1,22 @@
-"""Supermasks by Bernoulli sampling (Zhou, Lan, Liu & Yosinski, 2019, arXiv:1905.01067): in each step the net computes with a random mask that can be learned.
+"""Supermasks by Bernoulli sampling: each step of the search computes with a random, learnable mask.
 
-Every searched weight w has a logit s, p = sigmoid(s). A step draws b ~ Bernoulli(p) and computes with w * b; the gradient passes as if b were p:
-dL/ds = dL/dw_eff * w * p (1 - p). Weights, biases and BatchNorm's gamma and beta stay bit-identical.
+Zhou, Lan, Liu & Yosinski, 2019, arXiv:1905.01067. Every searched weight w has a logit s, p =
+sigmoid(s). A step draws b ~ Bernoulli(p) and computes with w * b. The gradient passes as if b were
+p: dL/ds = dL/dw_eff * w * p (1 - p). Weights, biases and BatchNorm's gamma and beta stay
+bit-identical.
 
-Deviations and choices (methods/supermask_zhou.md; decisions.md 29). The method has no knob for a density; "Lottery Jackpots Exist in Pre-trained Models"
-(arXiv:2104.08700, Table 5) reports it at 10 % and does not say how:
-- Logits start at log(k / (1 - k)) of the share k that their layer keeps under one threshold on |w|; at the end of each epoch the largest logits of each layer
-  make the mask, exactly, and what is evaluated is that mask, where the authors evaluate draws.
-- BatchNorm's running statistics average over random masks in the search, so they are taken anew with the hard mask before each evaluation.
-- The learning rate is the authors' 100 (conf/method/zhou.yaml), without weight decay, which would pull p to 1/2. The paper's own 0.1 does not move a logit.
-- Pre-trained weights; the authors' signed constants would replace them, and `round_mask` is not built. Dynamic scaling is `scaling=dynamic`.
+Deviations and choices (methods/supermask_zhou.md; decisions.md 29). The method has no parameter for
+the density. "Lottery Jackpots Exist in Pre-trained Models" (arXiv:2104.08700, Table 5) reports it
+at 10 % and does not describe how:
+- Logits start at log(k / (1 - k)), where k is the share that their layer keeps under one threshold
+  on |w|. At the end of each epoch the largest logits of each layer form the mask, in exactly that
+  number. This mask is evaluated; the authors evaluate draws.
+- BatchNorm's running statistics average over random masks in the search, so they are recomputed
+  with the hard mask before each evaluation.
+- The learning rate is the authors' 100 (conf/method/zhou.yaml), without weight decay, which would
+  pull p to 1/2. With the paper's own 0.1 the logits do not move.
+- Pre-trained weights. The authors' signed constants would replace them, and `round_mask` is not
+  built. Dynamic scaling is `scaling=dynamic`.
 """
 
 import math
@@ -37,13 +44,16 @@ class SupermaskMasking:
     """Frozen weights under masks that are drawn anew in each step.
 
     Args:
-        masks: the largest logits of each layer, as they were at the end of the last epoch; as many True as at the start.
+        masks: the largest logits of each layer at the end of the last epoch; the number of True
+            entries is constant.
         trainable: parameter name -> s, of the parameter's shape and memory format.
-        largest: the mask of the largest weights in the same budgets, for Eq. 7 of the jackpots paper.
-        rng: on the device of the net, of which the masks are drawn.
+        largest: the mask of the largest weights in the same budgets, for Eq. 7 of the jackpots
+            paper.
+        rng: generator that draws the masks, on the net's device.
         agreed, expected: (epochs,): Eq. 7, and the mean of p, after each epoch.
-        done: steps that are over. A step that is not draws; one that is gets the hard mask: that is what evaluation asks for.
-        batches: what the statistics are taken over.
+        done: number of completed steps. A step that is not completed draws a mask; a completed one
+            uses the hard mask, as evaluation requires.
+        batches: images for the BatchNorm statistics.
     """
 
     masks: Masks
@@ -61,30 +71,38 @@ class SupermaskMasking:
     report: dict[str, Finding] = field(default_factory=dict)
 
     def __post_init__(self, batches: Callable[[], Iterable[Batch]]) -> None:
-        self._batches = batches  # no field: it is no state
+        self._batches = batches  # not a field, because it is not state
 
     def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
-        """Weights under a draw, through which a gradient reaches every logit; under the hard mask once the step is over."""
+        """Weights under a drawn mask with a gradient to every logit, or under the hard mask.
+
+        The hard mask is used for a step that is already completed.
+        """
         if step < self.done:
             return {name: self._effective(model.get_parameter(name).detach(), mask)[0] for name, mask in self.masks.items()}
         return {name: self._drawn(model.get_parameter(name).detach(), torch.sigmoid(s)) for name, s in self.trainable.items()}
 
     def _drawn(self, weight: Tensor, p: Tensor) -> Tensor:
-        noise = torch.rand(p.numel(), generator=self.rng, device=p.device, dtype=p.dtype).as_strided(p.shape, p.stride())  # in the order of memory
+        # In memory order.
+        noise = torch.rand(p.numel(), generator=self.rng, device=p.device, dtype=p.dtype).as_strided(p.shape, p.stride())
         effective, scaled = self._effective(weight, noise < p)
         return StraightThrough.apply(p, effective, scaled)
 
     def _effective(self, weight: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The weights under a mask, and without it, both scaled: n / ones, if scaling is dynamic, keeps the layer's sum of |w| in expectation."""
+        """The weights with and without the mask, both scaled.
+
+        With dynamic scaling the factor is n / ones, which preserves the layer's sum of |w| in
+        expectation.
+        """
         scaled = weight * (mask.numel() / mask.sum().clamp(min=1)) if self.scaling == "dynamic" else weight
         return torch.where(mask, scaled, 0.0), scaled
 
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
-        """The gradients are the logits' already."""
+        """Do nothing: the gradients are already those of the logits."""
 
     @torch.no_grad()
     def after_step(self, model: nn.Module, step: int) -> None:
-        """At the end of an epoch: harden the mask, take the statistics anew, note what was reached."""
+        """At the end of an epoch, harden the mask, recompute the statistics and record results."""
         self.done = step + 1
         if self.done % self.epoch_steps:
             return
@@ -100,7 +118,7 @@ class SupermaskMasking:
 
     @property
     def series(self) -> dict[str, list[float]]:
-        """By epoch: overlap with the magnitude mask, mean of p."""
+        """Overlap with the magnitude mask and mean of p, by epoch."""
         return {"overlap_magnitude": self.agreed.tolist(), "expected_density": self.expected.tolist()}
 
 
@@ -109,11 +127,15 @@ class Supermask:
     """The search stage.
 
     Args:
-        allocate: scores, masks, density -> weights to keep in each layer, by the magnitudes. Default in YAML: one threshold for the net, as for other searches.
-        scaling: `dynamic` multiplies a layer's weights by n / ones drawn, the authors' option. Default none.
-        statistics: batches of training images, at most one pass, of which BatchNorm's statistics are taken with the hard mask. Default 100.
-        batch_size: of these. Default 256: the jackpots paper's in training.
-        classifier: `dense`: the last linear layer is neither pruned nor counted, as in other searches; `searched`: the authors' way.
+        allocate: scores, masks, density -> weights to keep in each layer, by the magnitudes.
+            Default in YAML: one threshold for the net, as for other searches.
+        scaling: `dynamic` multiplies a layer's weights by n / number of ones drawn, the authors'
+            option. Default none.
+        statistics: number of batches of training images, at most one pass, over which BatchNorm's
+            statistics are recomputed with the hard mask. Default 100.
+        batch_size: of these batches. Default 256: the jackpots paper's in training.
+        classifier: `dense`: the last linear layer is neither pruned nor counted, as in other
+            searches; `searched`: the authors' way.
     """
 
     tag: ClassVar[str] = "supermask"
@@ -131,10 +153,13 @@ class Supermask:
         check(self.allocate, self.classifier, problems)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> SupermaskMasking:
-        """Masks of exactly round(task.density * prunable) of the searched weights; the model is not changed.
+        """Masks of exactly round(task.density * prunable) of the searched weights.
+
+        The model is not changed.
 
         Raises:
-            ValueError: no density, a stage that does not train, weights that are pruned already, or no layer to search.
+            ValueError: no density, a stage that does not train, weights that are pruned already, or
+                no layer to search.
         """
         if task.epochs < 1:
             raise ValueError("a supermask learns logits while the net computes: its stage is of kind search, of at least one epoch")
@@ -160,14 +185,20 @@ class Supermask:
 
 
 def logit(kept: int, size: int) -> float:
-    """log(k / (1 - k)) of k = kept / size; a layer kept or pruned as a whole gets the logit of half a weight less or more, which is finite."""
+    """log(k / (1 - k)) of k = kept / size, always finite.
+
+    A layer that is kept or pruned as a whole gets the logit of half a weight less or more.
+    """
     k = min(max(kept, 0.5), size - 0.5) / size
     return math.log(k / (1 - k))
 
 
 @contextmanager
 def fresh_statistics(model: nn.Module) -> Iterator[None]:
-    """A block whose forward passes make BatchNorm's running statistics, each batch counting alike; everything else is put back as it was."""
+    """Context in which forward passes recompute BatchNorm's running statistics.
+
+    Each batch has the same weight. All other state is restored on exit.
+    """
     flags = {module: module.training for module in model.modules()}
     layers = [module for module in model.modules() if isinstance(module, BATCHNORMS)]
     momentum = {layer: layer.momentum for layer in layers}

@@ -1,12 +1,16 @@
-"""One step of a mask search in one layer: which weights have come to the wrong side of the top k, and which of them change sides.
+"""One step of a mask search in one layer: weights on the wrong side of the top k, and swaps.
 
-"Lottery Jackpots Exist in Pre-trained Models" (Zhang et al., arXiv:2104.08700), Eqs. 28 to 30 and 32. Kept weights that are no longer among the k largest
-scores (Phi*) and pruned weights that now are (Psi*) are equally many; q_t pairs of them swap.
+"Lottery Jackpots Exist in Pre-trained Models" (Zhang et al., arXiv:2104.08700), Eqs. 28 to 30 and
+32. Phi* are the kept weights that are no longer among the k largest scores; Psi* are the pruned
+weights that now are. Both sets have the same size; q_t pairs of them swap.
 
-Eq. 28 as printed takes the |Psi|-th largest score for the boundary; it has to be the |Psi|-th smallest, as the authors' code has it. Of equal scores the lower
-index counts as the larger: Phi* and Psi* stay equally many, where the authors' code then does nothing in that layer.
+Eq. 28 as printed takes the |Psi|-th largest score for the boundary. It has to be the |Psi|-th
+smallest, as in the authors' code. Of equal scores the one with the lower index counts as the
+larger, so that Phi* and Psi* always have the same size; where ties make the sizes differ, the
+authors' code does nothing in that layer.
 
-Scores and masks stay on their device, the host learns counts alone. Nothing is sorted but a sample and ties: a selection costs a few comparisons a weight.
+Scores and masks stay on their device; only counts reach the host. Only a sample and ties are
+sorted: a selection costs a few comparisons per weight.
 """
 
 from dataclasses import dataclass
@@ -20,8 +24,8 @@ from torch import Generator, Tensor
 
 Quota = Literal["falling", "rising", "one", "all", "none"]
 Pairs = Literal["largest", "smallest", "random"]
-FEW = 1 << 14  # scores that are not worth a sample
-EVERY = 61  # of the scores one in so many is in the sample; no multiple of the length of a row
+FEW = 1 << 14  # below this number of scores no sample is taken
+EVERY = 61  # stride of the sample; not a multiple of the length of a row
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,13 @@ class Restriction:
     """How many pairs may swap in a step, and which.
 
     Args:
-        quota: `falling`: ceil(|Psi*| (1 - t/t_f)^exponent), Eq. 29. `rising`: ceil(|Psi*| (t/t_f)^exponent), Eq. 32. `one` pair and `all` are the two readings
-            of the paper's constant schedule, which it calls q_t = 1 and the same as edge-popup. `none`: the mask never changes.
+        quota: `falling`: ceil(|Psi*| (1 - t/t_f)^exponent), Eq. 29. `rising`: ceil(|Psi*|
+            (t/t_f)^exponent), Eq. 32. `one` pair and `all` are the two readings of the paper's
+            constant schedule, which it describes as q_t = 1 and as equal to edge-popup. `none`: the
+            mask never changes.
         exponent: Default 4: Eq. 29.
-        pairs: those with the `largest` expected drop of the loss (Eq. 30: the largest scores of Psi*, the smallest of Phi*), the `smallest`, or `random` ones
-            (Table 8).
+        pairs: those with the `largest` expected decrease of the loss (Eq. 30: the largest scores of
+            Psi*, the smallest of Phi*), the `smallest`, or `random` ones (Table 8).
     """
 
     quota: Quota = "falling"
@@ -41,7 +47,7 @@ class Restriction:
     pairs: Pairs = "largest"
 
     def problems(self) -> list[str]:
-        """What is wrong with the options, a line each."""
+        """Messages about invalid options, one line each."""
         chosen = {"quota": (self.quota, get_args(Quota)), "pairs": (self.pairs, get_args(Pairs))}
         found = [f"method.search.{key}={value!r} must be one of {', '.join(among)}" for key, (value, among) in chosen.items() if value not in among]
         if self.exponent < 1:
@@ -53,7 +59,7 @@ class Restriction:
         return found
 
     def allowed(self, candidates: int, step: int, steps: int) -> int:
-        """q_t of `candidates` pairs in step 0, 1, ... of `steps`; exact, whatever the numbers."""
+        """q_t of `candidates` pairs in step 0, 1, ... of `steps`, in exact arithmetic."""
         shares = {"falling": Fraction(steps - step, steps), "rising": Fraction(step, steps)}
         if self.quota in shares:
             return ceil(candidates * shares[self.quota] ** self.exponent)
@@ -62,7 +68,12 @@ class Restriction:
 
 @dataclass(frozen=True)
 class Swap:
-    """Places in `flat` of the weights that enter the mask and that leave it, equally many, and how many could have."""
+    """The swaps of one step, as places in `flat`.
+
+    Args:
+        enter, leave: places of the weights that enter and leave the mask, equally many.
+        candidates: number of pairs that could have swapped.
+    """
 
     enter: Tensor
     leave: Tensor
@@ -70,11 +81,12 @@ class Swap:
 
 
 def swap(kept: Tensor, scores: Tensor, k: int, restriction: Restriction, step: int, steps: int, rng: Generator) -> Swap:
-    """The swaps of one step (Eqs. 28 to 30). Nothing is changed.
+    """The swaps of one step (Eqs. 28 to 30). The arguments are not changed.
 
     Args:
-        kept: bool with k True, 0 < k < its entries; scores: float; of one shape and memory format.
-        rng: for random pairs; nothing is drawn for others.
+        kept: bool with k True entries, 0 < k < number of entries.
+        scores: float, of the shape and memory format of `kept`.
+        rng: for random pairs; not used otherwise.
     """
     values = flat(scores)
     enter, leave = candidate_pairs(kept, scores, k)
@@ -89,19 +101,26 @@ def swap(kept: Tensor, scores: Tensor, k: int, restriction: Restriction, step: i
 
 
 def flat(tensor: Tensor) -> Tensor:
-    """A tensor's entries (n,) in the order of memory, sharing it: convolutions are channels-last, and reordering them would cost more than all else here."""
+    """A tensor's entries (n,) in memory order, as a view.
+
+    Convolution weights are channels-last; reordering them would cost more than all other operations
+    here.
+    """
     return tensor.permute(_slowest_first(tensor)).view(-1)
 
 
 def candidate_pairs(kept: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Places in `flat` of pruned weights that are among the k largest scores, Psi*, and of kept ones that are not, Phi*: equally many (Eq. 28).
+    """Places in `flat` of the candidates Psi* and Phi*, which have the same size (Eq. 28).
+
+    Psi* are pruned weights among the k largest scores, Phi* kept weights that are not.
 
     Raises:
         FloatingPointError: a score is NaN.
     """
     values, now = flat(scores), flat(kept)
     boundary = kth_largest(values, k)
-    wrong = (values >= boundary).logical_xor_(now).nonzero().flatten()  # the k largest and those that equal the k-th, against the kept
+    # Kept weights compared with the k largest, including those equal to the k-th.
+    wrong = (values >= boundary).logical_xor_(now).nonzero().flatten()
     was = now[wrong]
     enter, leave = wrong[~was], wrong[was]
     surplus = len(enter) - len(leave)
@@ -115,7 +134,11 @@ def candidate_pairs(kept: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tenso
 
 
 def largest_of(values: Tensor, places: Tensor, q: int, like: Tensor) -> Tensor:
-    """Which of `values` (c,) are the q largest, q from 0 to c; of equal ones those with the lower index, of which `places` (c,) in `flat(like)` tell."""
+    """Indices in `values` (c,) of the q largest, q from 0 to c.
+
+    Of equal values those with the lower index in the tensor `like` are taken. `places` (c,) are the
+    positions of the values in `flat(like)`.
+    """
     if not q:
         return places[:0]
     boundary = kth_largest(values, q)
@@ -129,19 +152,24 @@ def kth_largest(values: Tensor, k: int) -> Tensor:
 
 
 def by_topk(values: Tensor, k: int) -> Tensor:
-    """`kth_largest` without leaving the device."""
+    """`kth_largest` without a transfer to the host."""
     small = k <= len(values) // 2
-    few = torch.topk(values, k if small else len(values) + 1 - k, largest=small, sorted=False).values  # kthvalue has no deterministic form on CUDA
+    # torch.kthvalue has no deterministic CUDA implementation.
+    few = torch.topk(values, k if small else len(values) + 1 - k, largest=small, sorted=False).values
     return few.min() if small else few.max()
 
 
 def by_sample(values: np.ndarray, k: int) -> np.ndarray:
-    """`kth_largest` for NumPy, a tenth of topk's time (measured): a sample tells between which values it lies, and only what is there is partitioned."""
+    """`kth_largest` for NumPy, in a tenth of topk's time (measured).
+
+    A sample gives an interval for the result; only the values in it are partitioned.
+    """
     n = len(values)
     if n >= FEW:
         sample = np.sort(values[::EVERY])
         m = len(sample)
-        place, spread = m * (n - k) / n, 3 * sqrt(m * (k / n) * (1 - k / n)) + 1  # three standard errors: what lies outside is looked for below
+        # Three standard errors; a result outside this interval is found by a full partition.
+        place, spread = m * (n - k) / n, 3 * sqrt(m * (k / n) * (1 - k / n)) + 1
         low, high = sample[max(0, int(place - spread))], sample[min(m - 1, int(place + spread))]
         above = int(np.count_nonzero(values > high))
         between = values[(values >= low) & (values <= high)]
@@ -151,21 +179,24 @@ def by_sample(values: np.ndarray, k: int) -> np.ndarray:
 
 
 def _most(values: Tensor, places: Tensor, q: int, like: Tensor, smallest: bool) -> Tensor:
-    """Of `places`, the q with the largest values, or the smallest; of equal values the lower index is the larger."""
+    """The q `places` with the largest (or smallest) values.
+
+    Of equal values, the one with the lower index counts as the larger.
+    """
     chosen = torch.full_like(places, smallest, dtype=torch.bool)
     chosen[largest_of(values[places], places, len(places) - q if smallest else q, like)] = not smallest
     return places[chosen]
 
 
 def _slowest_first(tensor: Tensor) -> list[int]:
-    """Dimensions by how far apart in memory neighbours are."""
+    """Dimensions by decreasing stride."""
     if tensor.is_contiguous():
         return list(range(tensor.dim()))
     return sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
 
 
 def _index(places: Tensor, tensor: Tensor) -> Tensor:
-    """Places in memory -> indices of the flattened tensor."""
+    """Convert places in memory to indices of the flattened tensor."""
     index = torch.zeros_like(places)
     for d in reversed(_slowest_first(tensor)):
         index += places % tensor.shape[d] * tensor.shape[d + 1 :].numel()
