@@ -251,4 +251,5 @@ def test_none_makes_an_option_null_for_whoever_refers_to_it(group: str) -> None:
     "path", sorted(p for g in ("source", "allocate", "pick", "schedule") for p in (CONF / g).glob("*.yaml")), ids=lambda p: f"{p.parent.name}-{p.stem}"
 )
 def test_option_files_are_short(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 5 and "#" in path.read_text()
+    values = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    assert len(values) <= 4 and "#" in path.read_text()  # comments take the lines that 100 columns need
