@@ -1,4 +1,4 @@
-# `make help` lists the targets. Every target that runs Python sets the environment up first when it is missing.
+# `make help` lists the targets. Targets that run Python first create a missing environment.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
@@ -12,7 +12,7 @@ ARGS ?=
 
 .PHONY: help setup demo test test-slow test-fashion slurm-test lint format data tables figures report reproduce publish plan cache rekey bench clean
 
-help: ## this list
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/ready: pyproject.toml
@@ -24,63 +24,63 @@ $(VENV)/ready: pyproject.toml
 	$(RUN) -c 'import torch, torchvision, hydra, pandas, sklearn, safetensors; print("ready: torch", torch.__version__)'
 	touch $@
 
-setup: $(VENV)/ready ## make .venv and install everything from pyproject.toml
+setup: $(VENV)/ready ## create .venv and install the dependencies in pyproject.toml
 
-demo: $(VENV)/ready ## the main job: Table 1 of the IMC paper, thirteen methods on embedded real images (ResNet-20)
+demo: $(VENV)/ready ## run Table 1 of the IMC paper: thirteen methods on the embedded digits (ResNet-20)
 	$(RUN) scripts/reproduce.py imc_table01@digits models=resnet20 train=quick seeds=0 $(ARGS)
 
-test: $(VENV)/ready ## the test suite
+test: $(VENV)/ready ## run the test suite
 	$(RUN) -m pytest -n auto --dist loadgroup -m 'not slow and not fashion and not slurm' $(ARGS)
 
-test-slow: $(VENV)/ready ## the tests that take minutes
+test-slow: $(VENV)/ready ## run the tests that take minutes
 	$(RUN) -m pytest -m slow $(ARGS)
 
-test-fashion: $(VENV)/ready ## the tests on the real Fashion-MNIST files (apt-get install dataset-fashion-mnist)
+test-fashion: $(VENV)/ready ## run the tests on the Fashion-MNIST files (apt-get install dataset-fashion-mnist)
 	$(RUN) -m pytest -m fashion $(ARGS)
 
-slurm-test: $(VENV)/ready ## a sweep through a real Slurm on this machine (apt-get install slurm-wlm munge; as root)
+slurm-test: $(VENV)/ready ## run a sweep with Slurm on this machine (as root; apt-get install slurm-wlm munge)
 	$(BIN)/pip install --quiet --disable-pip-version-check 'submitit>=1.5'
 	$(RUN) -m pytest -m slurm $(ARGS)
 
-lint: $(VENV)/ready ## ruff, mypy, and the borders between rooms (import-linter)
+lint: $(VENV)/ready ## run ruff, mypy and import-linter (allowed imports between packages)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/ready ## put the code into its format
+format: $(VENV)/ready ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-data: $(VENV)/ready ## fetch a data set: make data DATASET=cifar10
+data: $(VENV)/ready ## download and verify a data set: make data DATASET=cifar10
 	$(RUN) scripts/fetch_data.py $(DATASET) $(ARGS)
 
-plan: $(VENV)/ready ## what a table will cost and what is there: make plan TABLE=imc_table01@digits
+plan: $(VENV)/ready ## print the cost of a table and the state of its runs: make plan TABLE=imc_table01@digits
 	$(RUN) scripts/plan.py $(TABLE) $(ARGS)
 
-reproduce: $(VENV)/ready ## run what a table misses, then print it: make reproduce TABLE=imc_table01 ARGS="models=resnet20 seeds=0"
+reproduce: $(VENV)/ready ## run the missing runs of a table, then print it: make reproduce TABLE=imc_table01 ARGS="models=resnet20 seeds=0"
 	$(RUN) scripts/reproduce.py $(TABLE) $(ARGS)
 
-tables: $(VENV)/ready ## print tables from the records that are there, and write them to results/tables
+tables: $(VENV)/ready ## print tables from the available records and write them to results/tables
 	$(RUN) scripts/tables.py $(TABLE) $(ARGS)
 
-figures: $(VENV)/ready ## draw figures from the records that are there, to results/figures; all of them, or make figures TABLE=sketching_figure02
+figures: $(VENV)/ready ## draw figures from the available records to results/figures: all, or make figures TABLE=sketching_figure02
 	$(RUN) scripts/figures.py $(if $(filter file,$(origin TABLE)),,$(TABLE)) $(ARGS)
 
-report: $(VENV)/ready ## all tables and figures that were written, with verdicts and what is missing, on one page: results/report.html
+report: $(VENV)/ready ## write a page with all tables, figures, verdicts and missing entries: results/report.html
 	$(RUN) scripts/report.py $(ARGS)
 
-publish: $(VENV)/ready ## ship the records behind a table or figure, measured by committed code, in results/published; TABLE and ARGS as for reproduce
+publish: $(VENV)/ready ## copy the records of a table or figure to results/published (measured by committed code); TABLE, ARGS as for reproduce
 	$(RUN) scripts/publish.py $(TABLE) $(ARGS)
 
-cache: $(VENV)/ready ## what the cache holds and what has no use any more; removes that with ARGS="remove=true"
+cache: $(VENV)/ready ## list the contents of the cache and what is unused; ARGS="remove=true" removes what is unused
 	$(RUN) scripts/cache.py $(ARGS)
 
-rekey: $(VENV)/ready ## give results and cache of version 0.1.0 the identities that they have now; nothing is computed again
+rekey: $(VENV)/ready ## convert results and cache of version 0.1.0 to the current identities without computing anything
 	$(RUN) scripts/rekey.py $(ARGS)
 
-bench: $(VENV)/ready ## speed as ratios against a rival measured in the same run; kept for the hours of make plan
+bench: $(VENV)/ready ## measure speed as ratios to a rival in the same run; save the throughput for make plan
 	$(RUN) scripts/bench.py $(ARGS)
 
-clean: ## remove the environment and caches of tools; records and the stage cache stay
+clean: ## remove the environment and the caches of tools; keep records and the stage cache
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
