@@ -22,7 +22,7 @@ from runner.config.compose import Composer
 from runner.config.request import environment
 from runner.display.sizes import readable
 from runner.errors import ConfigError
-from runner.records.find import results_roots
+from runner.records.find import read_record, results_roots
 from runner.spec.identity import stage_keys
 from runner.suites.expand import expand, parse_arguments
 from runner.suites.spec import figure_names, table_names, variants_of
@@ -96,8 +96,8 @@ def used_keys(results: Iterable[Path], words: list[str]) -> tuple[set[str], set[
     recorded, broken = set[str](), 0
     for root in results:
         for folder in (root / "runs").glob("*"):
-            if (folder / "result.json").is_file():
-                recorded |= {stage["key"] for stage in json.loads((folder / "result.json").read_text())["stages"]}
+            if record := read_record(folder):
+                recorded |= {stage["key"] for stage in record["stages"]}
             elif (folder / "config.yaml").is_file():
                 try:
                     recorded |= set(stage_keys(load_run(folder / "config.yaml")).values())

@@ -18,8 +18,8 @@ from runner.commands.write import write
 from runner.errors import ConfigError
 from runner.files import atomically
 from runner.paths import PUBLISHED
+from runner.records.find import RECORD, find_folder, read_record
 from runner.records.read import HISTORY
-from runner.spec.planned import PlannedRun
 from runner.suites.expand import Suite, parse_arguments
 from runner.suites.schema_figures import FigureSpec
 
@@ -36,7 +36,7 @@ def publish(words: list[str], console: Console, published: Path = PUBLISHED) -> 
     tables, machine, _ = load(words)
     chosen = [word for word in words if "=" in word and not word.startswith("env.")]
     for table in tables:
-        folders = [_folder(job, (machine.results_dir, published)) for job in table.jobs]
+        folders = [find_folder(job.run_id, (machine.results_dir, published)) for job in table.jobs]
         _refuse(table, folders)
         for folder in folders:
             if folder:
@@ -58,11 +58,6 @@ def page_name(line: str, listed: list[str]) -> str:
     return name if line == next(other for other in listed if other.split()[0] == name) else "+".join([name, *words])
 
 
-def _folder(job: PlannedRun, roots: tuple[Path, ...]) -> Path | None:
-    """The folder of the run's record in the first root that has it, else None."""
-    return next((folder for root in roots if ((folder := root / "runs" / job.run_id) / "result.json").is_file()), None)
-
-
 def _refuse(table: Suite, folders: list[Path | None]) -> None:
     """Check that all runs of the table are done and were measured with committed code.
 
@@ -72,7 +67,8 @@ def _refuse(table: Suite, folders: list[Path | None]) -> None:
     undone = sum(folder is None for folder in folders)
     if undone:
         raise ConfigError(f"{table.name}: {undone} of {len(folders)} runs are not done; make reproduce TABLE={table.name} with the same ARGS, then publish")
-    dirty = [folder.name for folder in folders if folder and json.loads((folder / "result.json").read_text())["provenance"]["git_dirty"] is not False]
+    records = [record for folder in folders if folder and (record := read_record(folder))]
+    dirty = [record["run_id"] for record in records if record["provenance"]["git_dirty"] is not False]
     if dirty:
         raise ConfigError(f"{table.name}: {len(dirty)} runs were measured by uncommitted code, e.g. {dirty[0]}; run them again from a clean checkout")
 
@@ -91,7 +87,7 @@ def _copy(folder: Path, target: Path, history: bool) -> None:
     """
     if folder == target:
         return
-    for name in ("config.yaml", "series.json", "result.json"):
+    for name in ("config.yaml", "series.json", RECORD):
         if (folder / name).is_file():
             text = (folder / name).read_text()
             atomically(target / name, partial(_write, text=text))

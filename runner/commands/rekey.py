@@ -26,6 +26,7 @@ from runner.config.build import build_run
 from runner.config.compose import compose_config
 from runner.errors import ConfigError
 from runner.files import write_json
+from runner.records.find import read_record
 from runner.spec.identity import Identity, identify, tag_of
 from runner.spec.run import Recipe, Run, Stage
 
@@ -117,7 +118,7 @@ def _rekey_run(folder: Path, done: Rekeyed) -> None:
     if folder.name == new.run_id:
         return
     former = former_identity(run)
-    record = json.loads(path.read_text(encoding="utf-8")) if (path := folder / "result.json").is_file() else None
+    record = read_record(folder)
     if not _agrees(folder.name, former, record):
         done.kept.append(folder.name)
         return

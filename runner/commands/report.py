@@ -7,7 +7,6 @@ other file and no network.
 
 import base64
 import csv
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from runner.config.compose import compose_config
 from runner.errors import ConfigError
 from runner.files import atomically
 from runner.paths import CONF
-from runner.records.find import results_roots
+from runner.records.find import all_records, results_roots
 from runner.suites.spec import figure_names, read_spec, table_names
 from runner.suites.verdicts import FAILS, HOLDS, OPEN, UNKNOWN
 
@@ -136,8 +135,7 @@ def _picture(path: Path, name: str) -> str:
 
 def provenance(roots: list[Path]) -> list[str]:
     """A summary of the provenance of all records, one sentence per item."""
-    paths = {path.parent.name: path for root in reversed(roots) for path in root.glob("runs/*/result.json")}
-    records = [json.loads(path.read_text()) for path in paths.values()]
+    records = list({record["run_id"]: record for root in reversed(roots) for record in all_records(root)}.values())
     if not records:
         return ["No run is done yet."]
     made = [record["provenance"] for record in records]

@@ -1,8 +1,6 @@
 """Access to the trained network and masks of a finished run."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from torch import Generator, nn
 
@@ -11,6 +9,7 @@ from runner.config.build import load_run
 from runner.engine.record import final_stage
 from runner.engine.store import Store
 from runner.errors import nearest
+from runner.records.find import finished_runs, read_record, record_path
 from runner.spec.identity import stage_keys
 
 
@@ -23,13 +22,13 @@ def load_ticket(run_id: str, results_dir: str | Path = "results", cache_dir: str
         FileNotFoundError: `results_dir` has no such finished run, the run is a measurement only, or
             `cache_dir` no longer has its weights.
     """
-    folder = Path(results_dir) / "runs" / run_id
-    if not (folder / "result.json").is_file():
-        others = sorted(path.parent.name for path in folder.parent.glob("*/result.json"))
+    folder = record_path(Path(results_dir), run_id).parent
+    record = read_record(folder)
+    if record is None:
+        others = finished_runs(Path(results_dir))
         some = "".join(f"\n  {name}" for name in others[:10])
         raise FileNotFoundError(f"run_id={run_id} is not finished under {folder.parent}{nearest(run_id, others)}; {len(others)} runs are{some}")
     run = load_run(folder / "config.yaml")
-    record: dict[str, Any] = json.loads((folder / "result.json").read_text())
     name = final_stage(run)
     if name is None:
         raise FileNotFoundError(f"run_id={run_id} is a measurement alone: it left numbers in its record and in series.json, but no net")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import ConfigError
-from runner.records.find import results_roots
+from runner.records.find import find_folder, read_record, results_roots
 
 HISTORY = "history."  # prefix of the history's keys
 
@@ -58,12 +58,12 @@ class FinishedRun:
 
 def find_run(run_id: str, results_dir: Path) -> FinishedRun | None:
     """A finished run from the `results_roots`; None if no root has it."""
-    for root in results_roots(results_dir):
-        folder = root / "runs" / run_id
-        if (folder / "result.json").is_file():
-            series = json.loads(numbers.read_text()) if (numbers := folder / "series.json").is_file() else {}
-            return FinishedRun(json.loads((folder / "result.json").read_text()), {**_history(folder / "metrics.jsonl"), **series})
-    return None
+    folder = find_folder(run_id, results_roots(results_dir))
+    record = read_record(folder) if folder else None
+    if folder is None or record is None:
+        return None
+    series = json.loads(numbers.read_text()) if (numbers := folder / "series.json").is_file() else {}
+    return FinishedRun(record, {**_history(folder / "metrics.jsonl"), **series})
 
 
 def _history(path: Path) -> dict[str, list[Any]]:
