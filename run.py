@@ -61,7 +61,11 @@ def main() -> None:
 def planned_here(words: list[str]) -> list[str]:
     """The overrides, without the launcher's if env.plan=true: this process makes the plan."""
     plans = any(re.fullmatch(r"env\.plan=(true|yes|on|1)", word, re.IGNORECASE) for word in words)
-    return [word for word in words if not (plans and word.startswith(("hydra/launcher=", "hydra.launcher.")))]
+    return [
+        word
+        for word in words
+        if not (plans and word.startswith(("hydra/launcher=", "hydra.launcher.")))
+    ]
 
 
 if __name__ == "__main__":

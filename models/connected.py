@@ -12,7 +12,9 @@ GATE = "SqueezeExcitation"  # by name: importing torchvision takes a second, few
 
 
 @torch.no_grad()
-def reached_outputs(model: nn.Module, masks: dict[str, Tensor], shape: tuple[int, int, int]) -> tuple[int, int]:
+def reached_outputs(
+    model: nn.Module, masks: dict[str, Tensor], shape: tuple[int, int, int]
+) -> tuple[int, int]:
     """Return (outputs connected to some input by a path of kept weights, all outputs).
 
     An image of ones passes through a copy of the model. The copy's weights are the masks as 0 and

@@ -31,7 +31,11 @@ class Conv3x3(nn.Conv2d):
         if self.stride == (1, 1) and x.device.type == "cpu":
             if x.shape[2:] == (2, 2):
                 return _on_two_by_two(x, self.weight, self.bias)
-            if x.shape[2:].numel() <= TINY and self.in_channels >= WIDE and torch.is_autocast_enabled("cpu"):
+            if (
+                x.shape[2:].numel() <= TINY
+                and self.in_channels >= WIDE
+                and torch.is_autocast_enabled("cpu")
+            ):
                 return _by_neighbourhoods(x, self.weight, self.bias)
         return super().forward(x)
 
@@ -43,7 +47,9 @@ def _on_two_by_two(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     taps = weight.permute(0, 2, 3, 1)  # (O, 3, 3, I)
     # weights of each output pixel, (O, 2, 2, I)
-    seen = [taps[:, 1 - row : 3 - row, 1 - column : 3 - column] for row in (0, 1) for column in (0, 1)]
+    seen = [
+        taps[:, 1 - row : 3 - row, 1 - column : 3 - column] for row in (0, 1) for column in (0, 1)
+    ]
     matrix = torch.stack(seen).reshape(4 * len(weight), -1)
     flat = x.permute(0, 2, 3, 1).reshape(len(x), -1)  # (B, 4 I), no copy of a channels-last x
     out = F.linear(flat, matrix, None if bias is None else bias.repeat(4))
@@ -57,5 +63,15 @@ def _by_neighbourhoods(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
     """
     height, width = x.shape[2:]
     padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
-    seen = torch.cat([padded[:, row : row + height, column : column + width] for row in range(3) for column in range(3)], dim=3)  # (B, H, W, 9 I)
-    return F.linear(seen, weight.permute(0, 2, 3, 1).reshape(len(weight), -1), bias).permute(0, 3, 1, 2)
+    # (B, H, W, 9 I)
+    seen = torch.cat(
+        [
+            padded[:, row : row + height, column : column + width]
+            for row in range(3)
+            for column in range(3)
+        ],
+        dim=3,
+    )
+    return F.linear(seen, weight.permute(0, 2, 3, 1).reshape(len(weight), -1), bias).permute(
+        0, 3, 1, 2
+    )

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 
-def multiply_accumulates(model: nn.Module, shape: tuple[int, int, int], masks: dict[str, Tensor] | None = None) -> tuple[int, int]:
+def multiply_accumulates(
+    model: nn.Module, shape: tuple[int, int, int], masks: dict[str, Tensor] | None = None
+) -> tuple[int, int]:
     """Return (dense, non-zero) multiply-accumulates per example.
 
     One image of zeros passes through a copy on the CPU; the model is not changed.
@@ -35,11 +37,22 @@ def multiply_accumulates(model: nn.Module, shape: tuple[int, int, int], masks: d
             module.register_forward_hook(partial(_note_positions, name, positions))
     with torch.no_grad():
         shadow(torch.zeros((1, *shape), dtype=next(shadow.parameters()).dtype))
-    kept = {name: int(masks[name].count_nonzero()) if masks and name in masks else size for name, size in weights.items()}
-    return sum(weights[n] * p for n, p in positions.items()), sum(kept[n] * p for n, p in positions.items())
+    kept = {
+        name: int(masks[name].count_nonzero()) if masks and name in masks else size
+        for name, size in weights.items()
+    }
+    return sum(weights[n] * p for n, p in positions.items()), sum(
+        kept[n] * p for n, p in positions.items()
+    )
 
 
-def _note_positions(name: str, positions: dict[str, int], module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+def _note_positions(
+    name: str,
+    positions: dict[str, int],
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    output: Tensor,
+) -> None:
     """Forward hook: add the number of positions at which the layer's whole weight is applied.
 
     For a convolution's output (1, C, H, W) it is H x W.

@@ -9,11 +9,12 @@ projection, which has no SiLU; 1x1 convolution to 1792 channels; global average;
 BatchNorm has eps 1e-5 and momentum 0.1.
 
 Images: the authors use 380x380. The jackpots paper evaluates all its ImageNet nets at 224 after
-scaling to 256 (methods/experiments.md), so `dataset.size` keeps its default; `dataset.size=380` is
+scaling to 256 (docs/tables.md), so `dataset.size` keeps its default; `dataset.size=380` is
 the authors' size. At 224, torchvision's weights, trained for 380, score less than their published
 83.4 %.
 
-All conv weights are prunable (decisions.md 2; the paper does not say). They include the depthwise
+All conv weights are prunable (docs/decisions.md 2; the paper does not say). They include the
+depthwise
 weights and those of squeeze-and-excitation, which are 1x1 convolutions with a bias. Parameters keep
 torchvision's names.
 
@@ -24,7 +25,8 @@ seeds it and every checkpoint stores it, so runs repeat and resume bit for bit. 
 torchrun would draw the same numbers, so this combination raises an error.
 
 Deviations: for images that do not have three channels, the stem gets their number of channels; no
-published weights fit then. The default initialiser is the project's (decisions.md 3). torchvision's
+published weights fit then. The default initialiser is the project's (docs/decisions.md 3).
+torchvision's
 own is `model.init=fan_out` in convolutions (without dividing by groups) and U(+-1/sqrt(classes)) in
 the linear layer.
 """
@@ -42,9 +44,13 @@ STEM = 48  # channels
 
 def network(channels: int, classes: int, dropout: float, stochastic_depth: float) -> nn.Module:
     """Build torchvision's module; logits are (B, classes)."""
-    model: nn.Module = efficientnet_b4(num_classes=classes, dropout=dropout, stochastic_depth_prob=stochastic_depth)
+    model: nn.Module = efficientnet_b4(
+        num_classes=classes, dropout=dropout, stochastic_depth_prob=stochastic_depth
+    )
     if channels != 3:
-        model.get_submodule("features.0").register_module("0", nn.Conv2d(channels, STEM, 3, stride=2, padding=1, bias=False))
+        model.get_submodule("features.0").register_module(
+            "0", nn.Conv2d(channels, STEM, 3, stride=2, padding=1, bias=False)
+        )
     return model
 
 
@@ -71,8 +77,12 @@ class EfficientNetB4:
 
     def __post_init__(self) -> None:
         problems = [
-            f"model.{key}={value:g} must be in [0, 1): a probability, {usual} in torchvision's training"
-            for key, value, usual in (("dropout", self.dropout, 0.4), ("stochastic_depth", self.stochastic_depth, 0.2))
+            f"model.{key}={value:g} must be in [0, 1): a probability, {usual} in torchvision's"
+            " training"
+            for key, value, usual in (
+                ("dropout", self.dropout, 0.4),
+                ("stochastic_depth", self.stochastic_depth, 0.2),
+            )
             if not 0 <= value < 1
         ]
         if problems:
@@ -85,4 +95,6 @@ class EfficientNetB4:
         It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
         """
         refuse_small(self.name, size, self.smallest)
-        return fresh(lambda: network(channels, classes, self.dropout, self.stochastic_depth), self.init, rng)
+        return fresh(
+            lambda: network(channels, classes, self.dropout, self.stochastic_depth), self.init, rng
+        )

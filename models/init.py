@@ -34,21 +34,27 @@ def _normal(weight: Tensor, variance: float, rng: Generator) -> Tensor:
 def fan_in(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
     """Kaiming normal, sigma^2 = 2 / fan_in, for conv and linear; BatchNorm 1.
 
-    He et al., 2015, Eq. 10. The project's default (decisions.md 3) and that of Synaptic-Flow's
+    He et al., 2015, Eq. 10. The project's default (docs/decisions.md 3) and that of Synaptic-Flow's
     `lottery` models.
     """
-    return torch.ones(weight.shape) if isinstance(module, NORMS) else _normal(weight, 2 / _fan_in(weight), rng)
+    return (
+        torch.ones(weight.shape)
+        if isinstance(module, NORMS)
+        else _normal(weight, 2 / _fan_in(weight), rng)
+    )
 
 
 def fan_out(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
     """Conv Kaiming normal, sigma^2 = 2 / fan_out; linear N(0, 0.01^2); BatchNorm 1.
 
     From alecwangcq/GraSP and JingtongSu/sanity-checking-pruning. Magnitude pruning at init empties
-    the linear layer below a density of 62 % on ResNet-20 (methods/magnitude.md).
+    the linear layer below a density of 62 % on ResNet-20 (docs/methods/magnitude.md).
     """
     if isinstance(module, NORMS):
         return torch.ones(weight.shape)
-    return _normal(weight, 0.01**2 if isinstance(module, nn.Linear) else 2 / _fan_out(module, weight), rng)
+    return _normal(
+        weight, 0.01**2 if isinstance(module, nn.Linear) else 2 / _fan_out(module, weight), rng
+    )
 
 
 def open_lth(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
@@ -57,7 +63,11 @@ def open_lth(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
     From facebookresearch/open_lth, its default for all models. One deviation: open_lth leaves conv
     and linear biases at PyTorch's U(+-1/sqrt(fan_in)); here they are zero, as for all initialisers.
     """
-    return torch.rand(weight.shape, generator=rng) if isinstance(module, NORMS) else _normal(weight, 2 / _fan_in(weight), rng)
+    return (
+        torch.rand(weight.shape, generator=rng)
+        if isinstance(module, NORMS)
+        else _normal(weight, 2 / _fan_in(weight), rng)
+    )
 
 
 def lenet_snip(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
@@ -70,7 +80,9 @@ def lenet_snip(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
     if isinstance(module, NORMS):
         return torch.ones(weight.shape)
     std = math.sqrt(1 / _fan_in(weight)) / TRUNCATED_STD
-    return nn.init.trunc_normal_(torch.empty(weight.shape), 0.0, std, -2 * std, 2 * std, generator=rng)
+    return nn.init.trunc_normal_(
+        torch.empty(weight.shape), 0.0, std, -2 * std, 2 * std, generator=rng
+    )
 
 
 def synflow_tiny(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
@@ -79,7 +91,7 @@ def synflow_tiny(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
     From Synaptic-Flow's Tiny-ImageNet ResNets; the linear law is PyTorch's default. One deviation:
     Synaptic-Flow leaves linear biases at PyTorch's default, the same law; here they are zero, as
     for all initialisers. Magnitude pruning at init empties the linear layer of ResNet-18 below a
-    density of 7.7 % (methods/magnitude.md).
+    density of 7.7 % (docs/methods/magnitude.md).
     """
     if isinstance(module, NORMS):
         return torch.ones(weight.shape)
@@ -89,7 +101,9 @@ def synflow_tiny(module: nn.Module, weight: Tensor, rng: Generator) -> Tensor:
     return _normal(weight, 2 / _fan_out(module, weight), rng)
 
 
-INITIALISERS: dict[str, Callable[[nn.Module, Tensor, Generator], Tensor]] = {f.__name__: f for f in (fan_in, fan_out, open_lth, lenet_snip, synflow_tiny)}
+INITIALISERS: dict[str, Callable[[nn.Module, Tensor, Generator], Tensor]] = {
+    f.__name__: f for f in (fan_in, fan_out, open_lth, lenet_snip, synflow_tiny)
+}
 
 
 def check_init(name: str) -> None:
@@ -121,7 +135,9 @@ def initialise(model: nn.Module, name: str, rng: Generator) -> None:
         if not any(True for _ in module.parameters(recurse=False)):
             continue
         if not isinstance(module, (*CONVOLUTIONS, nn.Linear, *NORMS)):
-            raise TypeError(f"model.init={name} does not know what to draw for {path} ({type(module).__name__})")
+            raise TypeError(
+                f"model.init={name} does not know what to draw for {path} ({type(module).__name__})"
+            )
         # On meta tensors PyTorch would load its compiler, which takes seconds, to draw nothing.
         if module.weight is not None and not module.weight.is_meta:
             module.weight.copy_(INITIALISERS[name](module, module.weight, rng))
@@ -146,4 +162,7 @@ def refuse_small(name: str, size: int, smallest: int) -> None:
         ValueError: the image is too small; the message gives model, key, smallest size and remedy.
     """
     if size < smallest:
-        raise ValueError(f"model={name} takes images of {smallest}x{smallest} and up, dataset.size={size} is smaller: dataset.size=32 centres them on black")
+        raise ValueError(
+            f"model={name} takes images of {smallest}x{smallest} and up, dataset.size={size} is"
+            " smaller: dataset.size=32 centres them on black"
+        )

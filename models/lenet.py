@@ -2,7 +2,7 @@
 
 LeCun et al., 1998, Gradient-based learning applied to document recognition. Counts for 28x28x1 and
 10 classes: LeNet-300-100 266,610 parameters, LeNet-5 431,080 (caffe) or 44,426 (lecun1998);
-methods/models.md.
+docs/networks.md.
 
 Deviations: the first linear layer adapts to the image size, so other sizes work too. `caffe` is
 namhoonlee/snip-public's: max-pooling, and no ReLU after the convolutions. `lecun1998` has the layer
@@ -45,7 +45,9 @@ class LeNet300:
 
         It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
         """
-        return fresh(lambda: perceptron(channels * size * size, (300, 100), classes), self.init, rng)
+        return fresh(
+            lambda: perceptron(channels * size * size, (300, 100), classes), self.init, rng
+        )
 
 
 def _caffe(channels: int, classes: int, side: int) -> nn.Sequential:
@@ -103,7 +105,9 @@ class LeNet5:
 
     def __post_init__(self) -> None:
         if self.variant not in get_args(Variant):
-            raise ValueError(f"model.variant={self.variant!r} must be one of {', '.join(get_args(Variant))}")
+            raise ValueError(
+                f"model.variant={self.variant!r} must be one of {', '.join(get_args(Variant))}"
+            )
         check_init(self.init)
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:

@@ -43,7 +43,10 @@ class Mlp:
 
     def __post_init__(self) -> None:
         if any(width < 1 for width in self.hidden):
-            raise ValueError(f"model.hidden={list(self.hidden)} must be widths of at least 1, e.g. model.hidden=[300,300]")
+            raise ValueError(
+                f"model.hidden={list(self.hidden)} must be widths of at least 1, e.g."
+                " model.hidden=[300,300]"
+            )
         check_init(self.init)
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
@@ -51,4 +54,6 @@ class Mlp:
 
         It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
         """
-        return fresh(lambda: perceptron(channels * size * size, self.hidden, classes), self.init, rng)
+        return fresh(
+            lambda: perceptron(channels * size * size, self.hidden, classes), self.init, rng
+        )

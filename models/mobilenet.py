@@ -9,7 +9,8 @@ classes and 224x224 (the paper: 4.2 M and 569 M).
 Choices:
 - Table 1 gives the last depthwise convolution stride 2 and its block an output of 7x7, which
   exclude each other. Stride 1 is used, as in all implementations.
-- Depthwise weights are prunable, as all conv weights are (decisions.md 2; the jackpots paper does
+- Depthwise weights are prunable, as all conv weights are (docs/decisions.md 2; the jackpots paper
+does
   not say). They are 44,640 of 4,209,088 and larger than the others at initialization, so one global
   threshold on magnitudes rarely removes them.
 - ReLU as printed, not the ReLU6 of later code.
@@ -28,12 +29,26 @@ from models.init import check_init, fresh, refuse_small
 
 STEM = 32  # channels at width 1
 # channels at width 1, stride of the depthwise convolution
-BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
+BLOCKS = (
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+    *[(512, 1)] * 5,
+    (1024, 2),
+    (1024, 1),
+)
 
 
-def _convolved(inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:
+def _convolved(
+    inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1
+) -> nn.Sequential:
     """conv-BN-ReLU that keeps the image's size, or halves it with stride 2."""
-    conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
+    conv = nn.Conv2d(
+        inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False
+    )
     return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(outputs), relu=nn.ReLU()))
 
 
@@ -47,7 +62,10 @@ class MobileNet(nn.Module):
         for i, (at_one, stride) in enumerate(BLOCKS, start=1):
             outputs = int(at_one * width)
             layers[f"block{i}"] = nn.Sequential(
-                OrderedDict(depthwise=_convolved(inputs, inputs, 3, stride, groups=inputs), pointwise=_convolved(inputs, outputs, 1, 1))
+                OrderedDict(
+                    depthwise=_convolved(inputs, inputs, 3, stride, groups=inputs),
+                    pointwise=_convolved(inputs, outputs, 1, 1),
+                )
             )
             inputs = outputs
         self.features = nn.Sequential(layers)
@@ -78,7 +96,8 @@ class MobileNetV1:
     def __post_init__(self) -> None:
         if self.width <= 0 or not (STEM * self.width).is_integer():
             raise ValueError(
-                f"model.width={self.width:g} must be positive and give the stem whole channels ({STEM} x width): 1, 0.75, 0.5 or 0.25 in the paper"
+                f"model.width={self.width:g} must be positive and give the stem whole channels"
+                f" ({STEM} x width): 1, 0.75, 0.5 or 0.25 in the paper"
             )
         check_init(self.init)
 

@@ -3,10 +3,10 @@
 He et al., 2016, arXiv:1512.03385, Sec. 4.2. Stem conv3x3-BN-ReLU; stages of w, 2w, 4w channels with
 strides 1, 2, 2; block = conv3x3(stride)-BN-ReLU-conv3x3-BN, add, ReLU; global average; one linear
 layer with bias. Convolutions have no bias; BatchNorm has eps 1e-5 and momentum 0.1. Parameter
-counts: methods/models.md.
+counts: docs/networks.md.
 
 Deviations: He et al. use option A. B is the default here because open_lth, Synaptic-Flow, GraSP,
-sanity-check and rethinking-network-pruning use it (decisions.md 6). Synaptic-Flow's frozen
+sanity-check and rethinking-network-pruning use it (docs/decisions.md 6). Synaptic-Flow's frozen
 per-channel scales of identity shortcuts are left out: they are 1, never trained and never pruned.
 """
 
@@ -86,7 +86,9 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """The network; `ResNetCifar` describes and builds it. Logits are (B, classes)."""
 
-    def __init__(self, channels: int, classes: int, blocks: int, width: int, shortcut: Shortcut) -> None:
+    def __init__(
+        self, channels: int, classes: int, blocks: int, width: int, shortcut: Shortcut
+    ) -> None:
         super().__init__()
         self.conv1 = Conv3x3(channels, width)
         self.bn1 = nn.BatchNorm2d(width)
@@ -130,11 +132,18 @@ class ResNetCifar:
 
     def __post_init__(self) -> None:
         if self.depth < 8 or self.depth % 6 != 2:
-            raise ValueError(f"model.depth={self.depth} must be 6n+2 with n >= 1: 8, 14, 20, 32, 44, 56, 110")
+            raise ValueError(
+                f"model.depth={self.depth} must be 6n+2 with n >= 1: 8, 14, 20, 32, 44, 56, 110"
+            )
         if self.width < 1:
-            raise ValueError(f"model.width={self.width} must be at least 1: channels of the first stage, 16 in the paper")
+            raise ValueError(
+                f"model.width={self.width} must be at least 1: channels of the first stage, 16 in"
+                " the paper"
+            )
         if self.shortcut not in get_args(Shortcut):
-            raise ValueError(f"model.shortcut={self.shortcut!r} must be one of {', '.join(get_args(Shortcut))}")
+            raise ValueError(
+                f"model.shortcut={self.shortcut!r} must be one of {', '.join(get_args(Shortcut))}"
+            )
         check_init(self.init)
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
@@ -144,4 +153,8 @@ class ResNetCifar:
         """
         refuse_small(self.name, size, self.smallest)
         blocks = (self.depth - 2) // 6
-        return fresh(lambda: CifarResNet(channels, classes, blocks, self.width, self.shortcut), self.init, rng)
+        return fresh(
+            lambda: CifarResNet(channels, classes, blocks, self.width, self.shortcut),
+            self.init,
+            rng,
+        )

@@ -4,12 +4,13 @@ He et al., 2016, arXiv:1512.03385, Table 1. Stem conv7x7/2-BN-ReLU and 3x3/2 max
 bottlenecks of 256, 512, 1024, 2048 channels; global average; one linear layer with bias. In a
 bottleneck that halves the image, the 3x3 convolution has the stride; in the paper the first 1x1
 convolution has it. The jackpots paper's ResNet-50 is torchvision's net, judging by its accuracy
-(methods/experiments.md). Shortcuts where the shape changes are 1x1 convolutions with BatchNorm
+(docs/tables.md). Shortcuts where the shape changes are 1x1 convolutions with BatchNorm
 (option B). Convolutions have no bias; BatchNorm has eps 1e-5 and momentum 0.1. Parameter counts:
-methods/models.md.
+docs/networks.md.
 
 Deviations: for images that do not have three channels, the stem gets their number of channels; no
-published weights fit then. The default initialiser is the project's (decisions.md 3). torchvision's
+published weights fit then. The default initialiser is the project's (docs/decisions.md 3).
+torchvision's
 own law is `model.init=synflow_tiny`, except for the linear bias, which is zero here.
 """
 

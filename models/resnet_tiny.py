@@ -3,16 +3,16 @@
 He et al., 2016, arXiv:1512.03385, Table 1, without the large stem. Stem conv3x3-BN-ReLU at full
 size, no max-pooling; stages of w, 2w, 4w, 8w channels with strides 1, 2, 2, 2, two basic blocks
 each, option B shortcuts; global average; one linear layer with bias. Convolutions have no bias;
-BatchNorm has eps 1e-5 and momentum 0.1. Parameter counts: methods/models.md.
+BatchNorm has eps 1e-5 and momentum 0.1. Parameter counts: docs/networks.md.
 
 `wide_resnet18_tiny` is genuinely doubled (w = 128). Synaptic-Flow's net of that name equals
 ResNet-18: its width factor applies only to bottleneck blocks, of which there are none
-(methods/models.md). Table 3 of the sketching paper therefore most likely compares ResNet-18 with
+(docs/networks.md). Table 3 of the sketching paper therefore most likely compares ResNet-18 with
 itself.
 
 Deviations: Synaptic-Flow's frozen per-channel scales of identity shortcuts are left out: they are
 1, never trained and never pruned. Its initialiser is `model.init=synflow_tiny`; the default is the
-project's (decisions.md 3).
+project's (docs/decisions.md 3).
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,9 @@ class TinyResNet(nn.Module):
 
     @staticmethod
     def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-        return nn.Sequential(BasicBlock(inputs, outputs, stride, "B"), BasicBlock(outputs, outputs, 1, "B"))
+        return nn.Sequential(
+            BasicBlock(inputs, outputs, stride, "B"), BasicBlock(outputs, outputs, 1, "B")
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.bn1(self.conv1(x)))  # (B, w, H, W)
@@ -67,7 +69,10 @@ class ResNetTiny:
 
     def __post_init__(self) -> None:
         if self.width < 1:
-            raise ValueError(f"model.width={self.width} must be at least 1: channels of the first stage, 64 in the paper")
+            raise ValueError(
+                f"model.width={self.width} must be at least 1: channels of the first stage, 64 in"
+                " the paper"
+            )
         check_init(self.init)
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:

@@ -52,5 +52,8 @@ class Student:
             ValueError: `classes` is not 1.
         """
         if classes != 1:
-            raise ValueError(f"model={self.name} gives one number, not {classes} classes: it goes with dataset=gaussian_teacher")
+            raise ValueError(
+                f"model={self.name} gives one number, not {classes} classes: it goes with"
+                " dataset=gaussian_teacher"
+            )
         return fresh(lambda: _Student(channels * size * size, self.neurons), self.init, rng)

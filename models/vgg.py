@@ -3,12 +3,12 @@
 Simonyan and Zisserman, 2015, arXiv:1409.1556, Table 1; BatchNorm and one linear layer as in pruning
 papers. Blocks of conv3x3(pad 1)-BN-ReLU of w, 2w, 4w, 8w, 8w channels, a 2x2 max-pooling after each
 of the first `pools` blocks, the average over the remaining image, one linear layer 8w -> classes.
-BatchNorm has eps 1e-5 and momentum 0.1. Parameter counts: methods/models.md.
+BatchNorm has eps 1e-5 and momentum 0.1. Parameter counts: docs/networks.md.
 
 Number of poolings:
 - Four: alecwangcq/GraSP, JingtongSu/sanity-checking-pruning, Synaptic-Flow's `lottery` nets,
   open_lth's `cifar_vgg_*`. They average over 2x2 pixels at the end (4x4 at 64x64).
-- Five: the jackpots paper's net (methods/experiments.md), which reduces 32x32 to 1x1 pixel.
+- Five: the jackpots paper's net (docs/tables.md), which reduces 32x32 to 1x1 pixel.
 - Three: our own small net, for 8x8 and up.
 
 Deviations: the average covers the whole remaining image, so every size from 2**pools up works.
@@ -34,7 +34,9 @@ FACTORS = (1, 2, 4, 8, 8)  # channels of each block / width
 class VggNet(nn.Module):
     """The network; `Vgg` describes and builds it. Logits are (B, classes)."""
 
-    def __init__(self, channels: int, classes: int, depth: int, width: int, pools: int, bias: bool) -> None:
+    def __init__(
+        self, channels: int, classes: int, depth: int, width: int, pools: int, bias: bool
+    ) -> None:
         super().__init__()
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         inputs = channels
@@ -80,12 +82,19 @@ class Vgg:
 
     def __post_init__(self) -> None:
         if self.depth not in LAYERS:
-            raise ValueError(f"model.depth={self.depth} must be one of {', '.join(map(str, LAYERS))}: the layers with weights")
+            raise ValueError(
+                f"model.depth={self.depth} must be one of {', '.join(map(str, LAYERS))}: the layers"
+                " with weights"
+            )
         if self.width < 1:
-            raise ValueError(f"model.width={self.width} must be at least 1: channels of the first block, 64 in the paper")
+            raise ValueError(
+                f"model.width={self.width} must be at least 1: channels of the first block, 64 in"
+                " the paper"
+            )
         if not 0 <= self.pools <= self.deepest:
             raise ValueError(
-                f"model.pools={self.pools} must be from 0 to {self.deepest}: a 2x2 max-pooling behind each of the first blocks, 4 in most pruning papers"
+                f"model.pools={self.pools} must be from 0 to {self.deepest}: a 2x2 max-pooling"
+                " behind each of the first blocks, 4 in most pruning papers"
             )
         check_init(self.init)
 
@@ -100,4 +109,8 @@ class Vgg:
         It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
         """
         refuse_small(self.name, size, self.smallest)
-        return fresh(lambda: VggNet(channels, classes, self.depth, self.width, self.pools, self.bias), self.init, rng)
+        return fresh(
+            lambda: VggNet(channels, classes, self.depth, self.width, self.pools, self.bias),
+            self.init,
+            rng,
+        )

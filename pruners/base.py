@@ -119,7 +119,7 @@ class Measure(Protocol):
 # Hessian (the gradient of a gradient).
 GRADIENT, PRODUCT = 3, 6
 # Training images behind a duration in iterations: the papers that state one train on CIFAR
-# (decisions.md 9).
+# (docs/decisions.md 9).
 PAPER_IMAGES = 50_000
 
 
@@ -171,16 +171,23 @@ class FixedMasking:
 def prunable_names(model: nn.Module) -> list[str]:
     """Names of the prunable parameters, in the model's order.
 
-    These are the weights of conv and linear layers (decisions.md 2), including first, last and
+    These are the weights of conv and linear layers (docs/decisions.md 2), including first, last and
     shortcut layers. Biases and BatchNorm are never prunable.
     """
     prunable = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-    return [f"{name}.weight" if name else "weight" for name, module in model.named_modules() if isinstance(module, prunable)]
+    return [
+        f"{name}.weight" if name else "weight"
+        for name, module in model.named_modules()
+        if isinstance(module, prunable)
+    ]
 
 
 def full_masks(model: nn.Module) -> Masks:
     """Masks that keep every prunable weight, on the device of the model."""
-    return {name: torch.ones_like(model.get_parameter(name), dtype=torch.bool) for name in prunable_names(model)}
+    return {
+        name: torch.ones_like(model.get_parameter(name), dtype=torch.bool)
+        for name in prunable_names(model)
+    }
 
 
 @torch.no_grad()
@@ -199,9 +206,12 @@ def count_kept(masks: Masks) -> int:
 def without_classifier(model: nn.Module, masks: Masks) -> Masks:
     """Return `masks` without the mask of the model's last linear layer.
 
-    The jackpots paper keeps that layer dense and does not count it (decisions.md 2).
+    The jackpots paper keeps that layer dense and does not count it (docs/decisions.md 2).
     """
-    last = next((name for name in reversed(prunable_names(model)) if model.get_parameter(name).dim() == 2), None)
+    last = next(
+        (name for name in reversed(prunable_names(model)) if model.get_parameter(name).dim() == 2),
+        None,
+    )
     return {name: mask for name, mask in masks.items() if name != last}
 
 
@@ -216,16 +226,21 @@ def density(masks: Masks) -> float:
 
 
 def keep_count(density: float, prunable: int) -> int:
-    """Number of weights that a density keeps: round(density * prunable) (decisions.md 4).
+    """Number of weights that a density keeps: round(density * prunable) (docs/decisions.md 4).
 
     Raises:
         ValueError: the density is outside (0, 1] or keeps no weight at all.
     """
     if not 0 < density <= 1:
-        raise ValueError(f"density={density} must be in (0, 1]: it is kept / prunable; sparsity = 1 - density")
+        raise ValueError(
+            f"density={density} must be in (0, 1]: it is kept / prunable; sparsity = 1 - density"
+        )
     kept = round(density * prunable)
     if kept < 1:
-        raise ValueError(f"density={density} keeps none of {prunable:,} prunable weights; the smallest density that keeps one is {1 / prunable:.2g}")
+        raise ValueError(
+            f"density={density} keeps none of {prunable:,} prunable weights; the smallest density"
+            f" that keeps one is {1 / prunable:.2g}"
+        )
     return kept
 
 

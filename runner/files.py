@@ -77,7 +77,12 @@ def clear_leftovers(folder: Path, name: str = "*") -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` atomically as indented JSON."""
-    atomically(path, lambda p: p.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"))
+    atomically(
+        path,
+        lambda p: p.write_text(
+            json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        ),
+    )
 
 
 def _holder(path: Path) -> str:

@@ -13,7 +13,14 @@ from functools import cache
 from pathlib import Path
 
 # packages and modules that contain components
-PACKAGES = ("pruners", "models", "runner.data", "runner.display.loggers", "runner.spec.lr_schedule", "runner.launch")
+PACKAGES = (
+    "pruners",
+    "models",
+    "runner.data",
+    "runner.display.loggers",
+    "runner.spec.lr_schedule",
+    "runner.launch",
+)
 
 
 class UnknownTag(LookupError):
@@ -36,7 +43,11 @@ def find_class(tag: str) -> type:
 
 def tags(package: str = "") -> list[str]:
     """All tags that components declare, sorted; with `package`, only those of its modules."""
-    return sorted(tag for tag, (module, _) in _sources().items() if not package or f"{module}.".startswith(f"{package}."))
+    return sorted(
+        tag
+        for tag, (module, _) in _sources().items()
+        if not package or f"{module}.".startswith(f"{package}.")
+    )
 
 
 @cache
@@ -50,7 +61,10 @@ def _sources() -> dict[str, tuple[str, str]]:
     for module, path in _modules():
         for name, tag in declared(path.read_text(encoding="utf-8")):
             if tag in found:
-                raise ValueError(f"tag {tag!r} is declared twice: by {'.'.join(found[tag])} and by {module}.{name}; every component needs its own")
+                raise ValueError(
+                    f"tag {tag!r} is declared twice: by {'.'.join(found[tag])} and by"
+                    f" {module}.{name}; every component needs its own"
+                )
             found[tag] = module, name
     return found
 
@@ -61,7 +75,11 @@ def declared(source: str) -> Iterator[tuple[str, str]]:
         return
     for node in ast.parse(source).body:
         for item in node.body if isinstance(node, ast.ClassDef) else ():
-            named = isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.target.id == "tag"
+            named = (
+                isinstance(item, ast.AnnAssign)
+                and isinstance(item.target, ast.Name)
+                and item.target.id == "tag"
+            )
             if isinstance(node, ast.ClassDef) and named and isinstance(item.value, ast.Constant):  # type: ignore[attr-defined]
                 yield node.name, str(item.value.value)  # type: ignore[attr-defined]
 

@@ -1,4 +1,5 @@
-"""Shared fixtures. Every test writes under its own temporary directory; nothing of ours is mocked."""
+"""Shared fixtures. Every test writes under its own temporary directory; nothing of ours is
+mocked."""
 
 import json
 import os
@@ -12,23 +13,44 @@ import torch
 from forked import run_forked
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = ["dataset=digits", "model=mlp", "train.scale=0.0125", "env.device=cpu", "env.threads=1", "env.progress=none"]  # two epochs on a net of layers alone
+# two epochs on a net of layers alone
+SMALL = [
+    "dataset=digits",
+    "model=mlp",
+    "train.scale=0.0125",
+    "env.device=cpu",
+    "env.threads=1",
+    "env.progress=none",
+]
 
-torch.set_num_threads(1)  # pytest runs a worker per core; and one thread count gives one set of last bits
+# pytest runs a worker per core; and one thread count gives one set of last bits
+torch.set_num_threads(1)
 
 
 @pytest.fixture
 def dirs(tmp_path: Path) -> list[str]:
     """Overrides that keep a run inside the test's directory."""
-    return [f"env.results_dir={tmp_path / 'results'}", f"env.cache_dir={tmp_path / 'cache'}", f"env.data_dir={tmp_path / 'data'}"]
+    return [
+        f"env.results_dir={tmp_path / 'results'}",
+        f"env.cache_dir={tmp_path / 'cache'}",
+        f"env.data_dir={tmp_path / 'data'}",
+    ]
 
 
 @pytest.fixture
-def command(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, dirs: list[str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+def command(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, dirs: list[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `python run.py <words>` in the test's directory, as a user would."""
 
     def run(*words: str, own_dirs: bool = True) -> subprocess.CompletedProcess[str]:
-        return run_forked([*words, *(dirs if own_dirs else [])], tmp_path, environment(), tmp_path_factory.mktemp("said"), timeout=300)
+        return run_forked(
+            [*words, *(dirs if own_dirs else [])],
+            tmp_path,
+            environment(),
+            tmp_path_factory.mktemp("said"),
+            timeout=300,
+        )
 
     return run
 
@@ -40,4 +62,7 @@ def environment() -> dict[str, str]:
 
 def records(tmp_path: Path) -> list[dict[str, Any]]:
     """Every record that the test's runs wrote."""
-    return [json.loads(path.read_text()) for path in sorted((tmp_path / "results" / "runs").glob("*/result.json"))]
+    return [
+        json.loads(path.read_text())
+        for path in sorted((tmp_path / "results" / "runs").glob("*/result.json"))
+    ]

@@ -1,4 +1,5 @@
-"""`python run.py ...` in a fork of a process that has imported it already: a fresh state for each command, without the seconds in which torch is imported."""
+"""`python run.py ...` in a fork of a process that has imported it already: a fresh state for each
+command, without the seconds in which torch is imported."""
 
 import multiprocessing
 import os
@@ -9,10 +10,13 @@ from pathlib import Path
 
 RUN = Path(__file__).resolve().parent.parent / "run.py"
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["runner.commands.run", "runner.config.hydra_errors", "hydra"])  # nothing is computed there, so that a fork finds no threads
+# nothing is computed there, so that a fork finds no threads
+FORKS.set_forkserver_preload(["runner.commands.run", "runner.config.hydra_errors", "hydra"])
 
 
-def run_forked(words: list[str], folder: Path, environment: dict[str, str], said: Path, timeout: float) -> "subprocess.CompletedProcess[str]":
+def run_forked(
+    words: list[str], folder: Path, environment: dict[str, str], said: Path, timeout: float
+) -> "subprocess.CompletedProcess[str]":
     """Exit code and output of `python run.py <words>` in `folder`.
 
     Args:

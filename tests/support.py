@@ -23,11 +23,19 @@ COMPOSER = Composer()
 
 def machine(folder: Path, results: str = "results", cache: str = "cache") -> Machine:
     """The CPU, with directories under `folder`."""
-    return Machine(torch.device("cpu"), folder / results, folder / cache, folder / "data", checkpoint_seconds=60.0, progress="none")
+    return Machine(
+        torch.device("cpu"),
+        folder / results,
+        folder / cache,
+        folder / "data",
+        checkpoint_seconds=60.0,
+        progress="none",
+    )
 
 
 def compose_run(*words: str) -> Run:
-    """The run of a command line, composed as tables compose theirs, which is faster than in full."""
+    """The run of a command line, composed as tables compose theirs, which is faster than in
+    full."""
     return build_plain(COMPOSER.plain(list(words)))
 
 
@@ -39,7 +47,9 @@ def compose_run_in_full(*words: str) -> Run:
 def perform_run(run: Run, where: Machine) -> tuple[dict[str, Any], dict[str, Artefact]]:
     """Run every stage; the record, and each stage's artefact by name."""
     identity = run_id(run)
-    watcher = Watcher(where.results_dir / "runs" / identity, display("none", Console()), {"run_id": identity})
+    watcher = Watcher(
+        where.results_dir / "runs" / identity, display("none", Console()), {"run_id": identity}
+    )
     bench = RunContext(run, where, Store(where.cache_dir), watcher)
     record = perform(bench, identity)
     return record, {stage.name: bench.store.load(bench.keys[stage.name]) for stage in run.stages}
@@ -49,16 +59,23 @@ def picture(number: int) -> Image.Image:
     """Noise of its own size and seed, smooth enough for JPEG."""
     draws = np.random.RandomState(number)
     width, height = draws.randint(40, 90, size=2)
-    return Image.fromarray(draws.randint(0, 256, (6, 5, 3)).astype(np.uint8)).resize((int(width), int(height)), Image.Resampling.BICUBIC)
+    return Image.fromarray(draws.randint(0, 256, (6, 5, 3)).astype(np.uint8)).resize(
+        (int(width), int(height)), Image.Resampling.BICUBIC
+    )
 
 
 def image_folder(folder: Path, train: dict[str, int], val: dict[str, int]) -> None:
-    """So many images of each class in `folder`/train and `folder`/val; one is grey, one a PNG under a JPEG's name, one CMYK, as in the official archives."""
+    """So many images of each class in `folder`/train and `folder`/val; one is grey, one a PNG under
+    a JPEG's name, one CMYK, as in the official archives."""
     number = 0
     for part, counts in (("train", train), ("val", val)):
         for name, count in counts.items():
             (folder / part / name).mkdir(parents=True)
             for i in range(count):
-                mode, kind = {1: ("L", "JPEG"), 2: ("RGB", "PNG"), 3: ("CMYK", "JPEG")}.get(number, ("RGB", "JPEG"))
-                picture(number).convert(mode).save(folder / part / name / f"{name}_{i}.JPEG", format=kind)
+                mode, kind = {1: ("L", "JPEG"), 2: ("RGB", "PNG"), 3: ("CMYK", "JPEG")}.get(
+                    number, ("RGB", "JPEG")
+                )
+                picture(number).convert(mode).save(
+                    folder / part / name / f"{name}_{i}.JPEG", format=kind
+                )
                 number += 1

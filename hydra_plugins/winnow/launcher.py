@@ -23,14 +23,18 @@ class WinnowLauncher(Launcher):
         self.config: DictConfig | None = None
         self.context: HydraContext | None = None
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
         """Store the configuration and the context, which compose the jobs.
 
         The task function is not used: each job is a separate command.
         """
         self.config, self.context = config, hydra_context
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
         """Check every job, run those that are not done, and print the failed ones.
 
         Raises:
@@ -48,6 +52,11 @@ class WinnowLauncher(Launcher):
             problem = "hydra.sweeper.max_batch_size: this launcher takes a sweep's jobs all at once"
             raise ConfigError(f"{problem}; {cls.at_a_time}")
         overrides = [list(words) for words in job_overrides]
-        configs = [self.context.config_loader.load_sweep_config(self.config, words) for words in overrides]
+        configs = [
+            self.context.config_loader.load_sweep_config(self.config, words) for words in overrides
+        ]
         run_sweep(make_launcher(cls, own_options(self.node)), configs, overrides)
-        return [JobReturn(overrides=words, _return_value=0, status=JobStatus.COMPLETED) for words in job_overrides]
+        return [
+            JobReturn(overrides=words, _return_value=0, status=JobStatus.COMPLETED)
+            for words in job_overrides
+        ]

@@ -53,16 +53,29 @@ class CriteriaOverlap:
         `overlap_expected` for a random mask, and the same findings with `overlap_own_`.
         """
         net, ours = unpruned(model, task), {name: mask.cpu() for name, mask in masks.items()}
-        budgets, everything = {name: int(mask.sum()) for name, mask in ours.items()}, {name: torch.ones_like(mask) for name, mask in ours.items()}
+        budgets, everything = (
+            {name: int(mask.sum()) for name, mask in ours.items()},
+            {name: torch.ones_like(mask) for name, mask in ours.items()},
+        )
         report: dict[str, Finding] = {}
         for criterion in COMPARED:
             scores = scores_of(criterion, net, masks, task)
             own = Global()(scores, everything, density(ours))
-            report[f"overlap_{criterion}"] = together(layers(ours, top(scores, budgets, scores))).agree
-            report[f"overlap_own_{criterion}"] = together(layers(ours, top(scores, own, scores))).agree
+            report[f"overlap_{criterion}"] = together(
+                layers(ours, top(scores, budgets, scores))
+            ).agree
+            report[f"overlap_own_{criterion}"] = together(
+                layers(ours, top(scores, own, scores))
+            ).agree
         inside = [compare(mask, mask).random for mask in ours.values()]
         whole = together([compare(mask, mask) for mask in ours.values()])
-        return Measurement(report={**report, "overlap_expected": together(inside).agree, "overlap_own_expected": whole.random.agree})
+        return Measurement(
+            report={
+                **report,
+                "overlap_expected": together(inside).agree,
+                "overlap_own_expected": whole.random.agree,
+            }
+        )
 
 
 def scores_of(criterion: Criterion, net: nn.Module, masks: Masks, task: Task) -> Scores:
@@ -72,9 +85,14 @@ def scores_of(criterion: Criterion, net: nn.Module, masks: Masks, task: Task) ->
     """
     device = next(net.parameters()).device
     source = SOURCES.get(criterion)
-    batches: Iterable[Batch] = ((x.to(device), y.to(device)) for x, y in (source(task) if source else ()))
+    batches: Iterable[Batch] = (
+        (x.to(device), y.to(device)) for x, y in (source(task) if source else ())
+    )
     everything = {name: torch.ones_like(mask) for name, mask in masks.items()}
-    return {name: s.cpu().contiguous() for name, s in CRITERIA[criterion](net, everything, batches, task.loss, task.rng).items()}
+    return {
+        name: s.cpu().contiguous()
+        for name, s in CRITERIA[criterion](net, everything, batches, task.loss, task.rng).items()
+    }
 
 
 def layers(ours: Masks, theirs: Masks) -> list[Counts]:

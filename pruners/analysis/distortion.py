@@ -13,7 +13,7 @@ epsilon is d'Hd / 2 for the change d of v. Its diagonal part varies in proportio
 off-diagonal part in proportion to q^2. The exponent of a power law therefore shows which of the two
 dominates.
 
-Left open by the paper, chosen here (methods/experiments.md):
+Left open by the paper, chosen here (docs/tables.md):
 - Pairs are drawn over the net: q of all kept and q of all pruned weights, without repetition and
   with equal probability, because the paper's Phi and Psi are those of the net. The search itself
   swaps within layers, and not at random.
@@ -59,8 +59,16 @@ class Distortion:
     images: int = 1_024
 
     def __post_init__(self) -> None:
-        sizes = {"counts": (min(self.counts, default=0), 1), "draws": (self.draws, 2), "images": (self.images, 1)}
-        problems = [f"portrait.measure.{key}={getattr(self, key)} must be at least {least}" for key, (value, least) in sizes.items() if value < least]
+        sizes = {
+            "counts": (min(self.counts, default=0), 1),
+            "draws": (self.draws, 2),
+            "images": (self.images, 1),
+        }
+        problems = [
+            f"portrait.measure.{key}={getattr(self, key)} must be at least {least}"
+            for key, (value, least) in sizes.items()
+            if value < least
+        ]
         if problems:
             raise ValueError("\n".join(problems))
 
@@ -76,21 +84,41 @@ class Distortion:
         Raises:
             ValueError: the masks keep everything, or nothing.
         """
-        swaps = prepared(model, masks, unmasked(task), _batches(model, task, self.images), task.loss)
+        swaps = prepared(
+            model, masks, unmasked(task), _batches(model, task, self.images), task.loss
+        )
         counts = [q for q in self.counts if q <= min(len(swaps.kept), len(swaps.pruned))]
         if not counts:
-            raise ValueError(f"portrait=distortion swaps kept for pruned weights, but {len(swaps.kept):,} are kept and {len(swaps.pruned):,} pruned")
+            raise ValueError(
+                f"portrait=distortion swaps kept for pruned weights, but {len(swaps.kept):,} are"
+                f" kept and {len(swaps.pruned):,} pruned"
+            )
         errors, promises = [], []
         for i, q in enumerate(counts):
-            found = swaps.draw(q, self.draws, task.rng, lambda done, i=i: task.tick(i * self.draws + done, len(counts) * self.draws, "swaps"))  # type: ignore[misc]
+            found = swaps.draw(
+                q,
+                self.draws,
+                task.rng,
+                lambda done, i=i: task.tick(
+                    i * self.draws + done, len(counts) * self.draws, "swaps"
+                ),
+            )  # type: ignore[misc]
             errors.append(found[:, 0])
             promises.append(found[:, 1])
         variances = [float(e.var()) for e in errors]
-        series = {"distortion_q": [float(q) for q in counts], "distortion_mean": [float(e.mean()) for e in errors]}
+        series = {
+            "distortion_q": [float(q) for q in counts],
+            "distortion_mean": [float(e.mean()) for e in errors],
+        }
         series |= {"distortion_std": [v**0.5 for v in variances], "distortion_variance": variances}
-        series |= {f"distortion_q{round(100 * share):02d}": [float(e.quantile(share)) for e in errors] for share in QUANTILES}
+        series |= {
+            f"distortion_q{round(100 * share):02d}": [float(e.quantile(share)) for e in errors]
+            for share in QUANTILES
+        }
         series |= {"distortion_promise_std": [float(p.std()) for p in promises]}
-        series |= {"distortion_broken": [broken(e, p) for e, p in zip(errors, promises, strict=True)]}
+        series |= {
+            "distortion_broken": [broken(e, p) for e, p in zip(errors, promises, strict=True)]
+        }
         report: dict[str, Finding] = {"distortion_exponent": exponent(counts, variances)}
         return Measurement(report=report, series=series)
 
@@ -129,7 +157,10 @@ class Swaps:
 
         `enter` (q,) are indices of pruned weights, `leave` (q,) of kept ones.
         """
-        return float((self.gradient[enter] * self.weights[enter]).sum() - (self.gradient[leave] * self.weights[leave]).sum())
+        return float(
+            (self.gradient[enter] * self.weights[enter]).sum()
+            - (self.gradient[leave] * self.weights[leave]).sum()
+        )
 
     def change(self, enter: Tensor, leave: Tensor) -> float:
         """Actual change of the loss."""
@@ -142,18 +173,27 @@ class Swaps:
         """epsilon (Eq. 24)."""
         return self.change(enter, leave) - self.promise(enter, leave)
 
-    def draw(self, q: int, draws: int, rng: Generator, tick: Callable[[int], None] = lambda done: None) -> Tensor:
+    def draw(
+        self, q: int, draws: int, rng: Generator, tick: Callable[[int], None] = lambda done: None
+    ) -> Tensor:
         """Draw random swaps of q pairs; return epsilon and promise of each, (draws, 2)."""
-        leave, enter = (places[_choose(len(places), q, draws, rng).to(places.device)] for places in (self.kept, self.pruned))
+        leave, enter = (
+            places[_choose(len(places), q, draws, rng).to(places.device)]
+            for places in (self.kept, self.pruned)
+        )
         found = torch.zeros(draws, 2, dtype=torch.float64)
         for i in range(draws):
             promised = self.promise(enter[i], leave[i])
-            found[i] = torch.tensor([self.change(enter[i], leave[i]) - promised, promised], dtype=torch.float64)
+            found[i] = torch.tensor(
+                [self.change(enter[i], leave[i]) - promised, promised], dtype=torch.float64
+            )
             tick(i + 1)
         return found
 
 
-def prepared(model: nn.Module, masks: Masks, weights: dict[str, Tensor], batches: list[Batch], loss: LossFn) -> Swaps:
+def prepared(
+    model: nn.Module, masks: Masks, weights: dict[str, Tensor], batches: list[Batch], loss: LossFn
+) -> Swaps:
     """Put a copy of the net under its masks, with a loss on a fixed set of batches.
 
     Args:
@@ -172,13 +212,16 @@ def prepared(model: nn.Module, masks: Masks, weights: dict[str, Tensor], batches
 
     @torch.no_grad()
     def value() -> float:
-        return sum(float(loss(net(x), y)) * len(y) for x, y in batches) / sum(len(y) for _, y in batches)
+        return sum(float(loss(net(x), y)) * len(y) for x, y in batches) / sum(
+            len(y) for _, y in batches
+        )
 
     w, kept = vector(weights).double(), vector(masks)
     effective = torch.where(kept, w, 0.0)
     if not torch.equal(vector({name: net.get_parameter(name) for name in names}), effective):
         raise ValueError(
-            "the pruned net's weights are not those of the unpruned one: portrait=distortion is for masks that were found in one net, in one round"
+            "the pruned net's weights are not those of the unpruned one: portrait=distortion is for"
+            " masks that were found in one net, in one round"
         )
     write(net, names, effective)
     gradient = vector(mean_gradients(net, masks, batches, loss, "eval"))
@@ -190,7 +233,9 @@ def prepared(model: nn.Module, masks: Masks, weights: dict[str, Tensor], batches
 def write(net: nn.Module, names: tuple[str, ...], values: Tensor) -> None:
     """Copy a vector over these parameters into the net."""
     parameters = [net.get_parameter(name) for name in names]
-    for parameter, part in zip(parameters, values.split([p.numel() for p in parameters]), strict=True):
+    for parameter, part in zip(
+        parameters, values.split([p.numel() for p in parameters]), strict=True
+    ):
         parameter.copy_(part.view(parameter.shape))
 
 
@@ -210,7 +255,10 @@ def exponent(counts: list[int], variances: list[float]) -> float | None:
     """
     if len(counts) < 2 or min(variances) <= 0:
         return None
-    x, y = (torch.tensor([math.log(v) for v in values], dtype=torch.float64) for values in (counts, variances))
+    x, y = (
+        torch.tensor([math.log(v) for v in values], dtype=torch.float64)
+        for values in (counts, variances)
+    )
     x, y = x - x.mean(), y - y.mean()
     return float((x * y).sum() / (x * x).sum())
 
@@ -219,7 +267,9 @@ def _batches(model: nn.Module, task: Task, images: int) -> list[Batch]:
     """The first training images in the stage's own order, float64, on the model's device."""
     device = next(model.parameters()).device
     x, y = next(iter(task.batches(images)))
-    return list(zip(x.to(device, torch.float64).split(TOGETHER), y.to(device).split(TOGETHER), strict=True))
+    return list(
+        zip(x.to(device, torch.float64).split(TOGETHER), y.to(device).split(TOGETHER), strict=True)
+    )
 
 
 def _choose(total: int, q: int, draws: int, rng: Generator) -> Tensor:

@@ -29,7 +29,18 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Generator, Tensor, nn
 
-from pruners.base import Batch, Finding, Masks, Measurement, Scores, Task, Work, count_kept, count_prunable, full_masks
+from pruners.base import (
+    Batch,
+    Finding,
+    Masks,
+    Measurement,
+    Scores,
+    Task,
+    Work,
+    count_kept,
+    count_prunable,
+    full_masks,
+)
 
 DRAWS = 4_000_000  # indices per draw: bounds memory
 Counts = Literal["ticket", "uniform"]
@@ -49,7 +60,10 @@ class Bins:
 
     def __post_init__(self) -> None:
         if self.bins < 0 or not self.low < self.high:
-            raise ValueError(f"portrait.measure: low={self.low:g}, high={self.high:g}, bins={self.bins} must be rising and 0 or more: a histogram's range")
+            raise ValueError(
+                f"portrait.measure: low={self.low:g}, high={self.high:g}, bins={self.bins} must be"
+                " rising and 0 or more: a histogram's range"
+            )
 
     @property
     def edges(self) -> Tensor:
@@ -104,8 +118,14 @@ class Weights:
         origin, histogram = unmasked(task), Bins(self.low, self.high, self.bins)
         kept = torch.cat([origin[name].to(mask.device)[mask] for name, mask in masks.items()])
         share = histogram.count(kept) / max(len(kept), 1)
-        report: dict[str, Finding] = {"weights_outside": 1 - float(share.sum()), "weights_mean_abs": float(kept.double().abs().mean())}
-        return Measurement(report=report, series={"weight_edges": histogram.edges.tolist(), "weight_share": share.tolist()})
+        report: dict[str, Finding] = {
+            "weights_outside": 1 - float(share.sum()),
+            "weights_mean_abs": float(kept.double().abs().mean()),
+        }
+        return Measurement(
+            report=report,
+            series={"weight_edges": histogram.edges.tolist(), "weight_share": share.tolist()},
+        )
 
     def work(self, prunable: int, parameters: int, images: int) -> Work:
         """No pass through the net."""
@@ -137,7 +157,10 @@ class ScoresBefore:
     def __post_init__(self) -> None:
         Bins(self.low, self.high, self.bins)
         if self.sample < 1:
-            raise ValueError(f"portrait.measure.sample={self.sample} must be at least 1: weights to draw, 1000 in the paper")
+            raise ValueError(
+                f"portrait.measure.sample={self.sample} must be at least 1: weights to draw, 1000"
+                " in the paper"
+            )
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Return series of counts: `score_edges` (bins + 1), `score_all` and `score_kept` (bins).
@@ -148,14 +171,24 @@ class ScoresBefore:
         drawn = torch.randperm(total, generator=task.rng)[: self.sample]
         fresh = unpruned(model, task)
         device = next(fresh.parameters()).device
-        batches = ((x.to(device), y.to(device)) for x, y in (self.source(task) if self.source else ()))
+        batches = (
+            (x.to(device), y.to(device)) for x, y in (self.source(task) if self.source else ())
+        )
         scores = self.score(fresh, full_masks(fresh), batches, task.loss, task.rng)
         chosen = torch.cat([scores[name].flatten().double().cpu() for name in masks])[drawn]
         kept = torch.cat([mask.flatten().cpu() for mask in masks.values()])[drawn]
         shares = chosen / chosen.sum()
-        series = {"score_edges": histogram.edges, "score_all": histogram.count(shares), "score_kept": histogram.count(shares[kept])}
+        series = {
+            "score_edges": histogram.edges,
+            "score_all": histogram.count(shares),
+            "score_kept": histogram.count(shares[kept]),
+        }
         outside = len(drawn) - int(series["score_all"].sum())
-        report: dict[str, Finding] = {"scores_drawn": len(drawn), "scores_kept": int(kept.sum()), "scores_outside": outside}
+        report: dict[str, Finding] = {
+            "scores_drawn": len(drawn),
+            "scores_kept": int(kept.sum()),
+            "scores_outside": outside,
+        }
         return Measurement(report=report, series={name: t.tolist() for name, t in series.items()})
 
 
@@ -181,7 +214,10 @@ class Norms:
     def __post_init__(self) -> None:
         Bins(self.low, self.high, self.bins)
         if self.masks < 2 or self.counts not in get_args(Counts):
-            raise ValueError(f"portrait.measure: masks={self.masks} must be at least 2, counts={self.counts} one of {', '.join(get_args(Counts))}")
+            raise ValueError(
+                f"portrait.measure: masks={self.masks} must be at least 2, counts={self.counts} one"
+                f" of {', '.join(get_args(Counts))}"
+            )
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Return series with one entry per layer, in the model's order.
@@ -191,7 +227,11 @@ class Norms:
         """
         origin, histogram = unmasked(task), Bins(self.low, self.high, self.bins)
         density = count_kept(masks) / count_prunable(masks)
-        series: dict[str, list[float]] = {"ticket_norm": [], "random_norm": [], "random_norm_std": []}
+        series: dict[str, list[float]] = {
+            "ticket_norm": [],
+            "random_norm": [],
+            "random_norm_std": [],
+        }
         for layer, (name, mask) in enumerate(masks.items()):
             weight = origin[name].double().cpu()
             kept = int(mask.sum()) if self.counts == "ticket" else round(density * mask.numel())
@@ -201,7 +241,9 @@ class Norms:
             series["random_norm_std"].append(float(norms.std()))
             if self.bins:
                 series[f"random_share_{layer}"] = (histogram.count(norms) / self.masks).tolist()
-        return Measurement(series={**series, **({"norm_edges": histogram.edges.tolist()} if self.bins else {})})
+        return Measurement(
+            series={**series, **({"norm_edges": histogram.edges.tolist()} if self.bins else {})}
+        )
 
     def work(self, prunable: int, parameters: int, images: int) -> Work:
         """No pass through the net."""
@@ -215,7 +257,10 @@ def unmasked(task: Task) -> dict[str, Tensor]:
         ValueError: there is no such stage, or several.
     """
     if len(task.measured) != 1:
-        raise ValueError(f"a portrait needs exactly one stage with weights (needs: [init]), not {', '.join(task.measured) or 'none'}")
+        raise ValueError(
+            "a portrait needs exactly one stage with weights (needs: [init]), not"
+            f" {', '.join(task.measured) or 'none'}"
+        )
     (found,) = task.measured.values()
     return dict(found.tensors)
 
@@ -229,7 +274,13 @@ def unpruned(model: nn.Module, task: Task) -> nn.Module:
     return fresh
 
 
-def subset_sums(values: Tensor, size: int, subsets: int, rng: Generator, tick: Callable[[int, int, str], None] | None = None) -> Tensor:
+def subset_sums(
+    values: Tensor,
+    size: int,
+    subsets: int,
+    rng: Generator,
+    tick: Callable[[int, int, str], None] | None = None,
+) -> Tensor:
     """Sums of `values` (n,), all >= 0, over random subsets of `size` entries: (subsets,).
 
     Subsets are drawn without replacement. The smaller of the subset and its complement is drawn

@@ -58,7 +58,12 @@ def compare(one: Tensor, other: Tensor) -> Counts:
 
 def together(parts: list[Counts]) -> Counts:
     """Add up the counts of several layers to those of one net; also for expected counts."""
-    return Counts(sum(c.n for c in parts), sum(c.a for c in parts), sum(c.b for c in parts), sum(c.both for c in parts))
+    return Counts(
+        sum(c.n for c in parts),
+        sum(c.a for c in parts),
+        sum(c.b for c in parts),
+        sum(c.both for c in parts),
+    )
 
 
 def magnitude_masks(weights: dict[str, Tensor], masks: Masks, within: bool) -> Masks:
@@ -71,11 +76,16 @@ def magnitude_masks(weights: dict[str, Tensor], masks: Masks, within: bool) -> M
     """
     sizes = {name: weights[name].detach().cpu().abs().flatten() for name in masks}
     if any(bool(size.isnan().any()) for size in sizes.values()):
-        raise FloatingPointError("weights that are not numbers have no magnitude mask: their training has diverged; take a smaller train.lr")
+        raise FloatingPointError(
+            "weights that are not numbers have no magnitude mask: their training has diverged; take"
+            " a smaller train.lr"
+        )
     if within:
         chosen = [largest(size, int(masks[name].sum())) for name, size in sizes.items()]
     else:
-        kept = largest(torch.cat([*sizes.values()]), sum(int(mask.sum()) for mask in masks.values()))
+        kept = largest(
+            torch.cat([*sizes.values()]), sum(int(mask.sum()) for mask in masks.values())
+        )
         chosen = list(kept.split([size.numel() for size in sizes.values()]))
     return {name: mask.view(masks[name].shape) for name, mask in zip(sizes, chosen, strict=True)}
 
@@ -99,16 +109,30 @@ class Overlap:
         """
         weights, ours = unmasked(task), {name: mask.cpu() for name, mask in masks.items()}
         report: dict[str, Finding] = {}
-        series = {"overlap_size": [float(m.numel()) for m in ours.values()], "overlap_count": [float(m.sum()) for m in ours.values()]}
+        series = {
+            "overlap_size": [float(m.numel()) for m in ours.values()],
+            "overlap_count": [float(m.sum()) for m in ours.values()],
+        }
         for prefix, within in (("overlap_", False), ("overlap_layer_", True)):
             theirs = magnitude_masks(weights, ours, within)
             layers = [compare(ours[name], theirs[name]) for name in ours]
             random = [layer.random for layer in layers]
             net = together(layers)
             chance = together(random) if within else net.random
-            report |= {f"{prefix}kept": net.kept, f"{prefix}agree": net.agree, f"{prefix}kept_random": chance.kept, f"{prefix}agree_random": chance.agree}
-            series |= {f"{prefix}kept": [c.kept for c in layers], f"{prefix}agree": [c.agree for c in layers]}
-            series |= {f"{prefix}kept_random": [c.kept for c in random], f"{prefix}agree_random": [c.agree for c in random]}
+            report |= {
+                f"{prefix}kept": net.kept,
+                f"{prefix}agree": net.agree,
+                f"{prefix}kept_random": chance.kept,
+                f"{prefix}agree_random": chance.agree,
+            }
+            series |= {
+                f"{prefix}kept": [c.kept for c in layers],
+                f"{prefix}agree": [c.agree for c in layers],
+            }
+            series |= {
+                f"{prefix}kept_random": [c.kept for c in random],
+                f"{prefix}agree_random": [c.agree for c in random],
+            }
         return Measurement(report=report, series=series)
 
     def work(self, prunable: int, parameters: int, images: int) -> Work:

@@ -29,12 +29,18 @@ class Prefixed:
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
-            raise ValueError(f"portrait: name={self.name!r} of a measurement must be a word: it begins the names of its findings")
+            raise ValueError(
+                f"portrait: name={self.name!r} of a measurement must be a word: it begins the names"
+                " of its findings"
+            )
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Return the measurement with prefixed names; the model is not changed."""
         found = self.measure(model, masks, task)
-        tensors, report, series = ({f"{self.name}_{key}": value for key, value in part.items()} for part in (found.tensors, found.report, found.series))
+        tensors, report, series = (
+            {f"{self.name}_{key}": value for key, value in part.items()}
+            for part in (found.tensors, found.report, found.series)
+        )
         return Measurement(tensors, report, series)  # type: ignore[arg-type]
 
     def work(self, prunable: int, parameters: int, images: int) -> Work:

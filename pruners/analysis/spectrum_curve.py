@@ -1,6 +1,6 @@
 """The density of the Hessian's spectrum as PyHessian plots it, and the position of cuts in it.
 
-IMC (NeurIPS 2021), section 3.3; methods/imc.md, 3.
+IMC (NeurIPS 2021), section 3.3; docs/methods/imc.md, 3.
 
 Each Ritz value theta_j of a probe becomes a Gaussian of weight tau_j and variance
 sigma2 * max(1, range), where range is that of the probe's own values, as in the rule
@@ -52,15 +52,29 @@ class SpectrumPortrait:
 
     def __post_init__(self) -> None:
         if not (self.sigma2 > 0 and 0 < self.linear < self.limit and self.per_decade >= 1):
-            given = f"sigma2={self.sigma2:g}, linear={self.linear:g}, limit={self.limit:g}, per_decade={self.per_decade}"
-            raise ValueError(f"portrait.measure: {given}: needs sigma2 > 0, 0 < linear < limit and at least one bin")
+            given = (
+                f"sigma2={self.sigma2:g}, linear={self.linear:g}, limit={self.limit:g},"
+                f" per_decade={self.per_decade}"
+            )
+            raise ValueError(
+                f"portrait.measure: {given}: needs sigma2 > 0, 0 < linear < limit and at least"
+                " one bin"
+            )
 
     @property
     def edges(self) -> Tensor:
         """Edges of the bins, increasing and symmetric about the edge 0; float64."""
-        steps = max(1, round(self.per_decade * float(torch.tensor(self.limit / self.linear, dtype=torch.float64).log10())))
+        steps = max(
+            1,
+            round(
+                self.per_decade
+                * float(torch.tensor(self.limit / self.linear, dtype=torch.float64).log10())
+            ),
+        )
         near = torch.linspace(0, self.linear, self.per_decade + 1, dtype=torch.float64)
-        far = self.linear * (self.limit / self.linear) ** (torch.arange(1, steps + 1, dtype=torch.float64) / steps)
+        far = self.linear * (self.limit / self.linear) ** (
+            torch.arange(1, steps + 1, dtype=torch.float64) / steps
+        )
         positive = torch.cat([near[1:], far])
         return torch.cat([-positive.flip(0), near[:1], positive])
 
@@ -72,13 +86,19 @@ class SpectrumPortrait:
         mass below it. `literal_cut` has literal_k / d above it; it is None if no gap passes the
         paper's scan.
         """
-        values, weights = (_found(task, "spectrum").tensors[name].double() for name in ("ritz_values", "ritz_weights"))
+        values, weights = (
+            _found(task, "spectrum").tensors[name].double()
+            for name in ("ritz_values", "ritz_weights")
+        )
         below = self.mass_below(values, weights, self.edges)
         density = below.diff() / self.edges.diff()
         report: dict[str, Finding] = {"spectrum_outside": float(1 - below[-1] + below[0])}
         if "prune" in task.measured:
             report |= self._cuts(values, weights, _found(task, "prune"))
-        return Measurement(report=report, series={"spectrum_edges": self.edges.tolist(), "spectrum_density": density.tolist()})
+        return Measurement(
+            report=report,
+            series={"spectrum_edges": self.edges.tolist(), "spectrum_density": density.tolist()},
+        )
 
     def mass_below(self, values: Tensor, weights: Tensor, points: Tensor) -> Tensor:
         """Share of the smoothed spectrum below each of `points` (n,), mean over probes: (n,).
@@ -94,7 +114,10 @@ class SpectrumPortrait:
 
         If a whole interval has this property, its middle.
         """
-        return (self._reaches(values, weights, share - TIE) + self._reaches(values, weights, share + TIE)) / 2
+        return (
+            self._reaches(values, weights, share - TIE)
+            + self._reaches(values, weights, share + TIE)
+        ) / 2
 
     def _reaches(self, values: Tensor, weights: Tensor, share: float) -> float:
         """The smallest eigenvalue with `share` below it, by bisection: the mass is monotone."""
@@ -102,7 +125,9 @@ class SpectrumPortrait:
         low, high = float(values.min()) - reach, float(values.max()) + reach
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            under = float(self.mass_below(values, weights, torch.tensor([middle], dtype=torch.float64)))
+            under = float(
+                self.mass_below(values, weights, torch.tensor([middle], dtype=torch.float64))
+            )
             low, high = (middle, high) if under < share else (low, middle)
         return high
 
@@ -110,9 +135,19 @@ class SpectrumPortrait:
         """Upper end of the pruned flat share k / d, and start of the paper's k steep directions."""
         k, literal, d = (pruned.report.get(name) for name in ("k", "literal_k", "dimension"))
         if not isinstance(k, int) or not isinstance(d, int):
-            raise ValueError("the stage 'prune' tells no k of d dimensions: portrait=spectrum is for methods that cut the Hessian's spectrum (method=imc)")
+            raise ValueError(
+                "the stage 'prune' tells no k of d dimensions: portrait=spectrum is for methods"
+                " that cut the Hessian's spectrum (method=imc)"
+            )
         cut = self.quantile(values, weights, k / d)
-        return {"spectrum_cut": cut, "literal_cut": self.quantile(values, weights, 1 - literal / d) if isinstance(literal, int) else None}
+        return {
+            "spectrum_cut": cut,
+            "literal_cut": (
+                self.quantile(values, weights, 1 - literal / d)
+                if isinstance(literal, int)
+                else None
+            ),
+        }
 
     def work(self, prunable: int, parameters: int, images: int) -> Work:
         """No pass through the net."""
@@ -121,5 +156,8 @@ class SpectrumPortrait:
 
 def _found(task: Task, stage: str) -> Measurement:
     if stage not in task.measured:
-        raise ValueError(f"a picture of the spectrum needs the stage {stage!r}, which this one does not have at hand (needs: [spectrum, prune])")
+        raise ValueError(
+            f"a picture of the spectrum needs the stage {stage!r}, which this one does not have at"
+            " hand (needs: [spectrum, prune])"
+        )
     return task.measured[stage]

@@ -4,7 +4,7 @@ IMC (NeurIPS 2021), Theorem 5 and step 5 of section 3.3: A = -H, eigenvalues asc
 from the top with lambda_{k+1} - lambda_k > 4K; W- has dimension k, and the sparsity is k / d.
 `literal_k` is this scan and is always reported.
 
-Deviations (methods/imc.md, sections 2, 3 and 5; decisions.md 14): on every net that we measured the
+Deviations (docs/methods/imc.md; docs/decisions.md 14): on every net that we measured the
 printed rule finds no gap, or k = d - 1, or a handful of outliers. The sparsity therefore comes from
 `rule`, by default `smoothed_sign`: one minus the mass on H > 0 of the spectral density that
 PyHessian would plot, in which each Ritz value is a Gaussian of variance sigma2 * max(1, range).
@@ -23,7 +23,15 @@ from torch import Tensor
 from pruners.base import Task, keep_count
 from pruners.curvature.hessian import not_among
 
-RULES = ("smoothed_sign", "literal", "resolution_merged", "effective_rank", "sign", "largest_gap", "fixed")
+RULES = (
+    "smoothed_sign",
+    "literal",
+    "resolution_merged",
+    "effective_rank",
+    "sign",
+    "largest_gap",
+    "fixed",
+)
 SUBSPACES = ("smoothed_curved", "curved", "flat", "abs")
 DEGENERATE = 0.01  # a k below this share of d, or above one minus it, is rejected
 
@@ -101,7 +109,9 @@ def literal_k(values: Tensor, weights: Tensor, d: int, lipschitz: float) -> int 
 
 def literal_probes(values: Tensor, weights: Tensor, lipschitz: float) -> int:
     """Number of probes with a gap that passes the literal rule."""
-    return sum(scan_k(v, w, 1, 4 * lipschitz) is not None for v, w in zip(values, weights, strict=True))
+    return sum(
+        scan_k(v, w, 1, 4 * lipschitz) is not None for v, w in zip(values, weights, strict=True)
+    )
 
 
 def smoothed_k(values: Tensor, weights: Tensor, d: int, sigma2: float) -> int:
@@ -118,7 +128,12 @@ def resolution_k(values: Tensor, weights: Tensor, d: int) -> int | None:
     m Ritz values cannot resolve smaller distances, so closer values count as one.
     """
     m = values.shape[-1]
-    return _mean_k([scan_k(v, w, d, float(v.max() - v.min()) / m) for v, w in zip(values, weights, strict=True)])
+    return _mean_k(
+        [
+            scan_k(v, w, d, float(v.max() - v.min()) / m)
+            for v, w in zip(values, weights, strict=True)
+        ]
+    )
 
 
 def largest_gap_k(values: Tensor, weights: Tensor, d: int) -> int | None:
@@ -127,7 +142,11 @@ def largest_gap_k(values: Tensor, weights: Tensor, d: int) -> int | None:
     for v, w in zip(values, weights, strict=True):
         order = v.argsort(stable=True)
         gaps = v[order].diff()
-        found.append(d * float(w[order][int(gaps.argmax()) + 1 :].sum()) if len(gaps) and gaps.max() > 0 else None)
+        found.append(
+            d * float(w[order][int(gaps.argmax()) + 1 :].sum())
+            if len(gaps) and gaps.max() > 0
+            else None
+        )
     return _mean_k(found)
 
 
@@ -149,7 +168,10 @@ def measured_lipschitz(task: Task) -> float:
     """
     found = task.measured.get("lipschitz")
     if found is None:
-        raise ValueError("this stage compares gaps with the Lipschitz constant: it needs the measure stage 'lipschitz' (needs: [lipschitz])")
+        raise ValueError(
+            "this stage compares gaps with the Lipschitz constant: it needs the measure stage"
+            " 'lipschitz' (needs: [lipschitz])"
+        )
     return float(found.report["lipschitz"])  # type: ignore[arg-type]
 
 
@@ -177,13 +199,25 @@ class Gap:
     on_degenerate: str = "error"
 
     def __post_init__(self) -> None:
-        problems = not_among("method.gap.rule", self.rule, RULES) + not_among("method.gap.on_degenerate", self.on_degenerate, ("error", "fixed"))
-        problems += [f"method.gap.{name}={getattr(self, name)} must be positive" for name in ("sigma2", "tau") if not getattr(self, name) > 0]
+        problems = not_among("method.gap.rule", self.rule, RULES) + not_among(
+            "method.gap.on_degenerate", self.on_degenerate, ("error", "fixed")
+        )
+        problems += [
+            f"method.gap.{name}={getattr(self, name)} must be positive"
+            for name in ("sigma2", "tau")
+            if not getattr(self, name) > 0
+        ]
         if self.sparsity is not None and not 0 <= self.sparsity < 1:
-            problems.append(f"method.gap.sparsity={self.sparsity} must be in [0, 1): it is the pruned share, 0.47 keeps density=0.53")
+            problems.append(
+                f"method.gap.sparsity={self.sparsity} must be in [0, 1): it is the pruned share,"
+                " 0.47 keeps density=0.53"
+            )
         for key in ("rule", "on_degenerate"):
             if getattr(self, key) == "fixed" and self.sparsity is None:
-                problems.append(f"method.gap.sparsity is missing: method.gap.{key}=fixed prunes that share, e.g. method.gap.sparsity=0.47")
+                problems.append(
+                    f"method.gap.sparsity is missing: method.gap.{key}=fixed prunes that share,"
+                    " e.g. method.gap.sparsity=0.47"
+                )
         if problems:
             raise ValueError("\n".join(problems))
 
@@ -198,14 +232,23 @@ class Gap:
             "smoothed_sign": lambda: smoothed_k(values, weights, d, self.sigma2),
             "literal": lambda: literal_k(values, weights, d, lipschitz),
             "resolution_merged": lambda: resolution_k(values, weights, d),
-            "effective_rank": lambda: flat_k(values, weights, d, self.tau * values.amax(-1, keepdim=True)),
+            "effective_rank": lambda: flat_k(
+                values, weights, d, self.tau * values.amax(-1, keepdim=True)
+            ),
             "sign": lambda: flat_k(values, weights, d, 0.0),
             "largest_gap": lambda: largest_gap_k(values, weights, d),
             "fixed": lambda: self._fixed(d),
         }
         return rules[self.rule]()
 
-    def cut(self, values: Tensor, weights: Tensor, d: int, lipschitz: float, density: float | None = None) -> tuple[int, str]:
+    def cut(
+        self,
+        values: Tensor,
+        weights: Tensor,
+        d: int,
+        lipschitz: float,
+        density: float | None = None,
+    ) -> tuple[int, str]:
         """k to prune of d, and the rule that gave it. A given density implies `fixed`.
 
         Raises:
@@ -224,8 +267,10 @@ class Gap:
         found = "no gap" if k is None else f"k = {k:,}, sparsity {k / d:.4f}"
         threshold = f" with 4K = {4 * lipschitz:.3g}" if self.needs_lipschitz else ""
         raise ValueError(
-            f"method.gap.rule={self.rule} found {found}, of d = {d:,}{threshold}: outside 1 to 99 %, no cut to prune by. "
-            f"Ways out: method.gap.on_degenerate=fixed method.gap.sparsity=0.47, another method.gap.rule ({', '.join(RULES)}), or density=0.53"
+            f"method.gap.rule={self.rule} found {found}, of d = {d:,}{threshold}: outside 1 to 99"
+            " %, no cut to prune by. Ways out: method.gap.on_degenerate=fixed"
+            f" method.gap.sparsity=0.47, another method.gap.rule ({', '.join(RULES)}), or"
+            " density=0.53"
         )
 
     def _fixed(self, d: int) -> int:

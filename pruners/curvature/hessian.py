@@ -2,7 +2,8 @@
 
 H (Eq. 15 of IMC, Zhang et al., NeurIPS 2021) is the Hessian of the mean loss over the first
 `n_samples` images of the stage's seeded pass, without weight decay, at the current weights. The
-paper leaves samples, parameters and BatchNorm mode open: they are options (methods/imc.md, section
+paper leaves samples, parameters and BatchNorm mode open: they are options (docs/methods/imc.md,
+section
 5). A product is the gradient of a gradient (Pearlmutter's trick by double backward), exact up to
 rounding. All work is done on a copy: the caller's model is never changed.
 """
@@ -21,7 +22,7 @@ from torch import Generator, Tensor, fx, nn
 from pruners.base import Batch, LossFn, Masks, Task
 
 CACHE_BYTES = 2 * 1024**3  # of double-backward graphs kept; affects only speed and memory
-GRAPH_FACTOR = 3  # graph size / bytes saved by forward: 2 to 3 (methods/imc.md, section 7)
+GRAPH_FACTOR = 3  # graph size / bytes saved by forward: 2 to 3 (docs/methods/imc.md)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -88,14 +89,33 @@ class HessianOperator:
         FloatingPointError: a weight is NaN or infinite.
     """
 
-    def __init__(self, model: nn.Module, masks: Masks, batches: list[Batch], loss: LossFn, options: HessianOptions, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: list[Batch],
+        loss: LossFn,
+        options: HessianOptions,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
         dtype = DTYPES[options.dtype]
-        # Double backward of convolutions is a third slower in channels_last (methods/imc.md 7).
-        self.model = copy.deepcopy(model).to(dtype=dtype).to(memory_format=torch.contiguous_format).train(options.mode == "train")
+        # Double backward of convolutions is a third slower in channels_last (docs/methods/imc.md).
+        self.model = (
+            copy.deepcopy(model)
+            .to(dtype=dtype)
+            .to(memory_format=torch.contiguous_format)
+            .train(options.mode == "train")
+        )
         self.loss, self.options = loss, options
-        self.batches = [(x.to(dtype).contiguous() if x.is_floating_point() else x, y) for x, y in batches]
+        self.batches = [
+            (x.to(dtype).contiguous() if x.is_floating_point() else x, y) for x, y in batches
+        ]
         self.samples = sum(len(y) for _, y in batches)
-        chosen = set(masks) if options.params == "prunable" else {name for name, _ in self.model.named_parameters()}
+        chosen = (
+            set(masks)
+            if options.params == "prunable"
+            else {name for name, _ in self.model.named_parameters()}
+        )
         for name, p in self.model.named_parameters():
             p.grad = None
             p.requires_grad_(name in chosen)
@@ -103,15 +123,30 @@ class HessianOperator:
         self.parameters = [self.model.get_parameter(name) for name in self.names]
         self._sizes = [p.numel() for p in self.parameters]
         self.dimension = sum(self._sizes)
-        self.point = self.flatten({name: p.detach() for name, p in zip(self.names, self.parameters, strict=True)})  # (d,)
+        # (d,)
+        self.point = self.flatten(
+            {name: p.detach() for name, p in zip(self.names, self.parameters, strict=True)}
+        )
         if not self.point.isfinite().all():
-            raise FloatingPointError("the weights are NaN or infinite, so they have no Hessian: their training has diverged; take a smaller train.lr")
+            raise FloatingPointError(
+                "the weights are NaN or infinite, so they have no Hessian: their training has"
+                " diverged; take a smaller train.lr"
+            )
         self.unfolded = copy.deepcopy(self.model)  # the same net with its BatchNorm layers
         # W' = s W (s per output channel) and a bias replace eval-mode BatchNorm, and H = s H' s:
         # a fifth faster (measured), equal up to rounding.
-        scales = fold_batchnorm(self.model) if options.mode == "eval" and options.params == "prunable" else {}
-        ones = {name: torch.ones_like(p) for name, p in zip(self.names, self.parameters, strict=True)}
-        self._scale = self.flatten(ones | {name: ones[name] * s for name, s in scales.items() if name in ones})  # (d,)
+        scales = (
+            fold_batchnorm(self.model)
+            if options.mode == "eval" and options.params == "prunable"
+            else {}
+        )
+        ones = {
+            name: torch.ones_like(p) for name, p in zip(self.names, self.parameters, strict=True)
+        }
+        # (d,)
+        self._scale = self.flatten(
+            ones | {name: ones[name] * s for name, s in scales.items() if name in ones}
+        )
         self._cache_bytes = cache_bytes
         self._workers = self._start_workers()
         self._gradient_here: Tensor | None = None  # at `point`
@@ -119,7 +154,12 @@ class HessianOperator:
 
     def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Concatenate this operator's parameters from `tensors` (d,), in its dtype and device."""
-        return torch.cat([tensors[name].reshape(-1).to(p) for name, p in zip(self.names, self.parameters, strict=True)])
+        return torch.cat(
+            [
+                tensors[name].reshape(-1).to(p)
+                for name, p in zip(self.names, self.parameters, strict=True)
+            ]
+        )
 
     def split(self, v: Tensor) -> dict[str, Tensor]:
         """Split a vector (d,) into views by parameter name."""
@@ -132,14 +172,23 @@ class HessianOperator:
             return self._gradient_here.clone()  # reused for each direction of Eq. 23
         self._graphs = None  # the graphs reference the weights
         self._move(point)
-        total = self._scale * self._sum(lambda i: torch.autograd.grad(self.value(i), self.parameters, materialize_grads=True))
+        total = self._scale * self._sum(
+            lambda i: torch.autograd.grad(self.value(i), self.parameters, materialize_grads=True)
+        )
         self._move(self.point)
         self._gradient_here = total.clone() if here else self._gradient_here
         return total
 
     def at(self, point: Tensor) -> "HessianOperator":
         """The same Hessian at the weights `point` (d,), on its own copy of the model."""
-        other = HessianOperator(self.unfolded, dict.fromkeys(self.names, self.point), self.batches, self.loss, self.options, self._cache_bytes)
+        other = HessianOperator(
+            self.unfolded,
+            dict.fromkeys(self.names, self.point),
+            self.batches,
+            self.loss,
+            self.options,
+            self._cache_bytes,
+        )
         other.point, other._gradient_here = point.clone(), None
         other._move(point)
         return other
@@ -180,7 +229,10 @@ class HessianOperator:
         workers = min(cores, len(self.batches))
         if workers < 2 or self.point.is_cuda or self.options.mode == "train":
             return None
-        return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(cores // workers,))  # sets only the worker's number
+        # sets only the worker's number
+        return ThreadPoolExecutor(
+            workers, initializer=torch.set_num_threads, initargs=(cores // workers,)
+        )
 
     def _cached_graphs(self) -> dict[int, list[Tensor]]:
         per_sample = GRAPH_FACTOR * self._saved_bytes() / len(self.batches[0][1])
@@ -193,15 +245,23 @@ class HessianOperator:
         return graphs
 
     def _gradients(self, i: int) -> list[Tensor]:
-        return list(torch.autograd.grad(self.value(i), self.parameters, create_graph=True, materialize_grads=True))
+        return list(
+            torch.autograd.grad(
+                self.value(i), self.parameters, create_graph=True, materialize_grads=True
+            )
+        )
 
-    def _product(self, gradients: list[Tensor], pieces: list[Tensor], keep_graph: bool) -> Sequence[Tensor]:
+    def _product(
+        self, gradients: list[Tensor], pieces: list[Tensor], keep_graph: bool
+    ) -> Sequence[Tensor]:
         # A gradient is constant where the loss is linear in the parameter.
         pairs = [(g, v) for g, v in zip(gradients, pieces, strict=True) if g.requires_grad]
         if not pairs:
             return [torch.zeros_like(p) for p in self.parameters]
         g, v = zip(*pairs, strict=True)
-        return torch.autograd.grad(g, self.parameters, v, retain_graph=keep_graph, materialize_grads=True)
+        return torch.autograd.grad(
+            g, self.parameters, v, retain_graph=keep_graph, materialize_grads=True
+        )
 
     def _saved_bytes(self) -> int:
         """Bytes that the first mini-batch's forward pass saves, each storage counted once."""
@@ -216,7 +276,9 @@ class HessianOperator:
         return sum(seen.values())
 
     def _pieces(self, v: Tensor) -> list[Tensor]:
-        return [piece.view_as(p) for piece, p in zip(v.split(self._sizes), self.parameters, strict=True)]
+        return [
+            piece.view_as(p) for piece, p in zip(v.split(self._sizes), self.parameters, strict=True)
+        ]
 
     @torch.no_grad()
     def _move(self, point: Tensor) -> None:
@@ -241,9 +303,19 @@ def fold_batchnorm(model: nn.Module) -> dict[str, Tensor]:
     calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
     for node in graph.nodes:
         bn, conv, name = _pair(model, node)
-        if bn is None or conv is None or calls[str(node.target)] > 1 or calls[name.removesuffix(".weight")] > 1:
+        if (
+            bn is None
+            or conv is None
+            or calls[str(node.target)] > 1
+            or calls[name.removesuffix(".weight")] > 1
+        ):
             continue
-        gamma, beta = (bn.weight, bn.bias) if bn.affine else (torch.ones_like(bn.running_mean), torch.zeros_like(bn.running_mean))  # (out,)
+        # (out,)
+        gamma, beta = (
+            (bn.weight, bn.bias)
+            if bn.affine
+            else (torch.ones_like(bn.running_mean), torch.zeros_like(bn.running_mean))
+        )
         factor = gamma * (bn.running_var + bn.eps).rsqrt()
         before = 0.0 if conv.bias is None else conv.bias
         conv.weight.mul_(factor[:, None, None, None])
@@ -264,10 +336,19 @@ class _LayerTracer(fx.Tracer):
 def _pair(model: nn.Module, node: fx.Node) -> tuple[Any, nn.Conv2d | None, str]:
     """`node`'s BatchNorm, the convolution feeding only it, its weight name; None if absent."""
     before = node.args[0] if node.args else None
-    if node.op != "call_module" or not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
+    if (
+        node.op != "call_module"
+        or not isinstance(before, fx.Node)
+        or before.op != "call_module"
+        or len(before.users) > 1
+    ):
         return None, None, ""
     bn, conv = model.get_submodule(str(node.target)), model.get_submodule(str(before.target))
-    fits = isinstance(bn, nn.BatchNorm2d) and bn.running_var is not None and isinstance(conv, nn.Conv2d)
+    fits = (
+        isinstance(bn, nn.BatchNorm2d)
+        and bn.running_var is not None
+        and isinstance(conv, nn.Conv2d)
+    )
     return (bn, conv, f"{before.target}.weight") if fits else (None, None, "")  # type: ignore[return-value]
 
 
@@ -283,12 +364,18 @@ def pyhessian_check(operator: HessianOperator, rng: Generator) -> dict[str, floa
     try:
         from pyhessian import hessian  # optional and slow to import
     except ImportError as error:
-        raise ValueError("method.spectrum.check=pyhessian needs PyHessian: pip install pyhessian, or take method.spectrum.check=none") from error
+        raise ValueError(
+            "method.spectrum.check=pyhessian needs PyHessian: pip install pyhessian, or take"
+            " method.spectrum.check=none"
+        ) from error
     model = copy.deepcopy(operator.unfolded)
     data = tuple(torch.cat(parts) for parts in zip(*operator.batches, strict=True))
     on_gpu = operator.point.is_cuda
     seed = int(torch.randint(2**31, (1,), generator=rng))
-    with torch.random.fork_rng(devices=[operator.point.device] if on_gpu else []), warnings.catch_warnings():
+    with (
+        torch.random.fork_rng(devices=[operator.point.device] if on_gpu else []),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # about create_graph's reference cycle
         torch.manual_seed(seed)
         theirs = hessian(model, operator.loss, data=data, cuda=on_gpu)
@@ -296,4 +383,7 @@ def pyhessian_check(operator: HessianOperator, rng: Generator) -> dict[str, floa
         traces = theirs.trace()
     for p in model.parameters():
         p.grad = None  # breaks the reference cycle
-    return {"pyhessian_lambda_max": float(values[0]), "pyhessian_trace": float(sum(traces) / len(traces))}
+    return {
+        "pyhessian_lambda_max": float(values[0]),
+        "pyhessian_trace": float(sum(traces) / len(traces)),
+    }

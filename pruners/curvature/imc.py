@@ -6,7 +6,7 @@ selects the d - k weights that stay. Two measure stages come before it: `lipschi
 23) and `spectrum`. The report contains k and the paper's own k (`literal_k`, None when no gap of -H
 exceeds 4K).
 
-Deviations (methods/imc.md, sections 1 to 5; decisions.md 14): the paper does not say how a subspace
+Deviations (docs/methods/imc.md; docs/decisions.md 14): the paper does not say how a subspace
 becomes a mask on coordinates. Ours ranks weights by their leverage in the kept subspace, by default
 times w^2. The paper's text keeps the flat side of the spectrum, W+. In our measurements this is
 worse than random (section 4), so the default keeps the curved side, smoothed. The scan as printed
@@ -21,8 +21,26 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pruners.base import Finding, FixedMasking, Masks, Measurement, Scores, Task, apply_masks, count_kept, count_prunable, keep_count
-from pruners.curvature.gap import SUBSPACES, Gap, literal_k, literal_probes, measured_lipschitz, smoothed_k
+from pruners.base import (
+    Finding,
+    FixedMasking,
+    Masks,
+    Measurement,
+    Scores,
+    Task,
+    apply_masks,
+    count_kept,
+    count_prunable,
+    keep_count,
+)
+from pruners.curvature.gap import (
+    SUBSPACES,
+    Gap,
+    literal_k,
+    literal_probes,
+    measured_lipschitz,
+    smoothed_k,
+)
 from pruners.curvature.hessian import not_among
 
 RULES = ("leverage_x_w2", "leverage", "projected_weight", "diag", "obd", "magnitude", "random")
@@ -54,7 +72,10 @@ class MaskOptions:
         problems += not_among("method.mask.subspace", self.subspace, SUBSPACES)
         problems += not_among("method.mask.scope", self.scope, ("global", "layer"))
         if not 0 <= self.min_layer_keep <= 1:
-            problems.append(f"method.mask.min_layer_keep={self.min_layer_keep} must be in [0, 1]: it is a share of each layer")
+            problems.append(
+                f"method.mask.min_layer_keep={self.min_layer_keep} must be in [0, 1]: it is a share"
+                " of each layer"
+            )
         if problems:
             raise ValueError("\n".join(problems))
 
@@ -92,8 +113,17 @@ class Imc:
             "lipschitz": lipschitz,
             "mask_rule": self.mask.rule,
         }
-        passed_on = ("leverage_ratio", "lambda_max", "lambda_min", "trace", "negative_share", "dimension")
-        return FixedMasking(chosen, report=report | {name: spectrum.report.get(name) for name in passed_on})
+        passed_on = (
+            "leverage_ratio",
+            "lambda_max",
+            "lambda_min",
+            "trace",
+            "negative_share",
+            "dimension",
+        )
+        return FixedMasking(
+            chosen, report=report | {name: spectrum.report.get(name) for name in passed_on}
+        )
 
     @torch.no_grad()
     def _scores(self, model: nn.Module, masks: Masks, spectrum: Measurement, task: Task) -> Scores:
@@ -101,11 +131,17 @@ class Imc:
         if self.mask.rule.startswith("leverage") or self.mask.rule == "projected_weight":
             found = spectrum.report.get("subspace")
             if found != self.mask.subspace:
-                raise ValueError(f"method.mask.subspace={self.mask.subspace}, but the spectrum was measured for {found}: they must be one value")
+                raise ValueError(
+                    f"method.mask.subspace={self.mask.subspace}, but the spectrum was measured for"
+                    f" {found}: they must be one value"
+                )
 
         def of(kind: str, name: str) -> Tensor:
             if f"{kind}/{name}" not in spectrum.tensors:
-                raise ValueError(f"the spectrum has no {kind} for {name}: measure it with mask_rule={self.mask.rule}")
+                raise ValueError(
+                    f"the spectrum has no {kind} for {name}: measure it with"
+                    f" mask_rule={self.mask.rule}"
+                )
             return spectrum.tensors[f"{kind}/{name}"].to(masks[name].device)
 
         def weight(name: str) -> Tensor:
@@ -118,7 +154,11 @@ class Imc:
             "diag": lambda name: of("diagonal", name),
             "obd": lambda name: of("diagonal", name) * weight(name) ** 2 / 2,
             "magnitude": lambda name: weight(name).abs(),
-            "random": lambda name: torch.rand(masks[name].shape, generator=task.rng).to(masks[name].device),
+            "random": (
+                lambda name: torch.rand(masks[name].shape, generator=task.rng).to(
+                    masks[name].device
+                )
+            ),
         }
         return {name: rules[self.mask.rule](name) for name in masks}
 
@@ -126,11 +166,15 @@ class Imc:
 def _measured_spectrum(task: Task) -> Measurement:
     found = task.measured.get("spectrum")
     if found is None:
-        raise ValueError("IMC prunes by a measured spectrum: give the prune stage needs: [spectrum, lipschitz]")
+        raise ValueError(
+            "IMC prunes by a measured spectrum: give the prune stage needs: [spectrum, lipschitz]"
+        )
     return found
 
 
-def select(scores: Scores, masks: Masks, kept: int, scope: str = "global", min_layer_keep: float = 0.0) -> Masks:
+def select(
+    scores: Scores, masks: Masks, kept: int, scope: str = "global", min_layer_keep: float = 0.0
+) -> Masks:
     """Masks of the `kept` largest scores over all layers; ties go to the lower index.
 
     Exactly `kept` entries are True. Weights that `masks` has pruned stay pruned.
@@ -147,17 +191,23 @@ def select(scores: Scores, masks: Masks, kept: int, scope: str = "global", min_l
     alive = {name: int(mask.sum()) for name, mask in masks.items()}
     if kept > count_kept(masks):
         raise ValueError(f"cannot keep {kept:,} weights: only {count_kept(masks):,} are left")
-    floors = {name: min(math.ceil(min_layer_keep * s.numel()), alive[name]) for name, s in flat.items()}
+    floors = {
+        name: min(math.ceil(min_layer_keep * s.numel()), alive[name]) for name, s in flat.items()
+    }
     if sum(floors.values()) > kept:
         raise ValueError(
-            f"method.mask.min_layer_keep={min_layer_keep} keeps {sum(floors.values()):,} weights, but the density only {kept:,}: lower it or raise the density"
+            f"method.mask.min_layer_keep={min_layer_keep} keeps {sum(floors.values()):,} weights,"
+            f" but the density only {kept:,}: lower it or raise the density"
         )
     if scope == "layer":
         floors = layer_counts(alive, kept, floors)
     chosen = {name: best(s, floors[name]) for name, s in flat.items()}
     pool = torch.cat([s.masked_fill(chosen[name], -torch.inf) for name, s in flat.items()])
     rest = best(pool, kept - sum(floors.values())).split([s.numel() for s in flat.values()])
-    return {name: (chosen[name] | extra).view_as(masks[name]) for name, extra in zip(flat, rest, strict=True)}
+    return {
+        name: (chosen[name] | extra).view_as(masks[name])
+        for name, extra in zip(flat, rest, strict=True)
+    }
 
 
 def best(scores: Tensor, n: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 Used for the Hessian of IMC (pruners/curvature/spectrum.py). Textbook three-term recurrence (Golub
 and Van Loan, section 10.1), with full reorthogonalisation done twice. Without it, converged
-eigenvalues return as ghost copies, and counts and gaps are wrong (methods/imc.md, section 7). All
+eigenvalues return as ghost copies, and counts and gaps are wrong (docs/methods/imc.md). All
 functions are pure functions of tensors.
 """
 
@@ -16,7 +16,9 @@ MatVec = Callable[[Tensor], Tensor]
 CONVERGED = 1e-4  # residual / range up to which a Ritz value counts as an eigenvalue
 
 
-def lanczos(matvec: MatVec, start: Tensor, steps: int, reorth: str = "full") -> tuple[Tensor, Tensor, Tensor]:
+def lanczos(
+    matvec: MatVec, start: Tensor, steps: int, reorth: str = "full"
+) -> tuple[Tensor, Tensor, Tensor]:
     """The tridiagonal matrix of H in the Krylov space of `start`, and a basis of that space.
 
     Returns:
@@ -75,7 +77,9 @@ class Krylov:
         The padding, in front, consists of copies of the smallest value with weight 0.
         """
         missing = m - len(self.theta)
-        return torch.cat([self.theta[:1].repeat(missing), self.theta]), torch.cat([self.tau.new_zeros(missing), self.tau])
+        return torch.cat([self.theta[:1].repeat(missing), self.theta]), torch.cat(
+            [self.tau.new_zeros(missing), self.tau]
+        )
 
     @property
     def converged(self) -> Tensor:
@@ -83,7 +87,9 @@ class Krylov:
 
         The residual |H y - theta y| is `residual` * |last entry of the eigenvector|.
         """
-        return self.residual * self.vectors[-1].abs() <= CONVERGED * (self.theta[-1] - self.theta[0])
+        return self.residual * self.vectors[-1].abs() <= CONVERGED * (
+            self.theta[-1] - self.theta[0]
+        )
 
     def lift(self, coefficients: Tensor) -> Tensor:
         """Map coefficients (..., m) in the basis to vectors (..., d)."""
@@ -93,7 +99,9 @@ class Krylov:
 def krylov(matvec: MatVec, start: Tensor, steps: int, reorth: str = "full") -> Krylov:
     """Run Lanczos from `start` and diagonalise the result."""
     alpha, beta, basis = lanczos(matvec, start, steps, reorth)
-    theta, vectors = torch.linalg.eigh(torch.diag(alpha) + torch.diag(beta[:-1], 1) + torch.diag(beta[:-1], -1))
+    theta, vectors = torch.linalg.eigh(
+        torch.diag(alpha) + torch.diag(beta[:-1], 1) + torch.diag(beta[:-1], -1)
+    )
     return Krylov(theta, vectors[0] ** 2, vectors, basis, float(start.norm()), float(beta[-1]))
 
 
@@ -107,7 +115,9 @@ def as_matrix(matvec: MatVec, like: Tensor) -> Tensor:
 
     It has the dtype and the device of `like` (d,).
     """
-    columns = torch.stack([matvec(unit) for unit in torch.eye(len(like), dtype=like.dtype, device=like.device)])
+    columns = torch.stack(
+        [matvec(unit) for unit in torch.eye(len(like), dtype=like.dtype, device=like.device)]
+    )
     return (columns + columns.T) / 2
 
 

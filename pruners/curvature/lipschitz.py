@@ -6,7 +6,7 @@ K = 2 B N (Eq. 22), with N from Eq. 23:
 
 where g = grad L and M is random normal.
 
-Our choices where the paper specifies nothing (methods/imc.md, sections 1, 2 and 5):
+Our choices where the paper specifies nothing (docs/methods/imc.md):
 - B = max|W0 - W*|, the largest change of any weight in the training that led to W*; V = W*.
 - 8 directions, of which the largest N counts: one direction gives an average over directions and
   not a norm.
@@ -26,17 +26,34 @@ import torch
 from torch import Tensor, nn
 
 from pruners.base import GRADIENT, PRODUCT, Finding, Masks, Measurement, Task, Work
-from pruners.curvature.hessian import DTYPES, HessianOperator, HessianOptions, fixed_batches, not_among
+from pruners.curvature.hessian import (
+    DTYPES,
+    HessianOperator,
+    HessianOptions,
+    fixed_batches,
+    not_among,
+)
 from pruners.curvature.lanczos import krylov
 
 # Autograd's names of operations with a discontinuous gradient.
 KINKS = ("Relu", "Threshold", "HardTanh", "Hardtanh", "MaxPool", "AbsBackward", "Clamp")
 NOTE = "non-smooth: K diverges as delta -> 0"
 POWER_STEPS = 30  # Lanczos steps for |H(V) - H(W*)|; its top eigenvalue converges long before
-REDUCE: dict[str, Callable[[Tensor], Tensor]] = {"max": torch.max, "mean": torch.mean, "median": torch.median}
+REDUCE: dict[str, Callable[[Tensor], Tensor]] = {
+    "max": torch.max,
+    "mean": torch.mean,
+    "median": torch.median,
+}
 
 
-def second_difference(grad: Callable[[Tensor], Tensor], v: Tensor, direction: Tensor, delta: float, p: float = 2.0, centre: Tensor | None = None) -> Tensor:
+def second_difference(
+    grad: Callable[[Tensor], Tensor],
+    v: Tensor,
+    direction: Tensor,
+    delta: float,
+    p: float = 2.0,
+    centre: Tensor | None = None,
+) -> Tensor:
     """[g(V + s) - 2 g(V) + g(V - s)] / Delta^2 with s = Delta M / |M|_p, shape (d,).
 
     This is the vector inside the norm of Eq. 23.
@@ -47,7 +64,9 @@ def second_difference(grad: Callable[[Tensor], Tensor], v: Tensor, direction: Te
         centre: g(V), if it is known already.
     """
     step = delta * direction / direction.norm(p)
-    return (grad(v + step) - 2 * (grad(v) if centre is None else centre) + grad(v - step)) / delta**2
+    return (
+        grad(v + step) - 2 * (grad(v) if centre is None else centre) + grad(v - step)
+    ) / delta**2
 
 
 def norm_of(q: Tensor, p: float, root: bool = True) -> float:
@@ -88,17 +107,28 @@ class Lipschitz:
     norm: str = "p"
 
     def __post_init__(self) -> None:
-        problems = not_among("method.lipschitz.estimator", self.estimator, ("eq23", "eq23_no_root", "hessian_diff", "const"))
+        problems = not_among(
+            "method.lipschitz.estimator",
+            self.estimator,
+            ("eq23", "eq23_no_root", "hessian_diff", "const"),
+        )
         problems += not_among("method.lipschitz.reduce", self.reduce, tuple(REDUCE))
         problems += not_among("method.lipschitz.V", self.V, ("wstar", "init", "midpoint", "box"))
         problems += not_among("method.lipschitz.B", self.B, ("linf", "l2"))
         problems += not_among("method.lipschitz.dtype", self.dtype, tuple(DTYPES))
         problems += not_among("method.lipschitz.norm", self.norm, ("p", "max"))
         if not 1 <= self.p < float("inf"):
-            wayout = "; for p = infinity take method.lipschitz.norm=max" if self.p == float("inf") else ""
+            wayout = (
+                "; for p = infinity take method.lipschitz.norm=max"
+                if self.p == float("inf")
+                else ""
+            )
             problems.append(f"method.lipschitz.p={self.p} must be a number from 1 up{wayout}")
         if self.norm == "max" and self.estimator == "eq23_no_root":
-            problems.append("method.lipschitz.norm=max: estimator=eq23_no_root sums |q|^p, which p = infinity has not; take estimator=eq23 or norm=p")
+            problems.append(
+                "method.lipschitz.norm=max: estimator=eq23_no_root sums |q|^p, which p = infinity"
+                " has not; take estimator=eq23 or norm=p"
+            )
         if not self.delta > 0:
             problems.append(f"method.lipschitz.delta={self.delta} must be positive")
         if self.directions < 1:
@@ -106,7 +136,10 @@ class Lipschitz:
         if not 0 <= self.const < float("inf"):
             problems.append(f"method.lipschitz.const={self.const} must be 0 or a positive number")
         if self.estimator == "hessian_diff" and self.V == "wstar":
-            problems.append("method.lipschitz.V=wstar: estimator=hessian_diff compares H(V) with H(W*), which are equal there; take init, midpoint or box")
+            problems.append(
+                "method.lipschitz.V=wstar: estimator=hessian_diff compares H(V) with H(W*), which"
+                " are equal there; take init, midpoint or box"
+            )
         if problems:
             raise ValueError("\n".join(problems))
         # H's dtype is not used here; the default lets runs that differ in it share one result.
@@ -124,13 +157,23 @@ class Lipschitz:
         move = operator.flatten(_initial(task, operator.names)) - operator.point
         box = float(move.abs().max() if self.B == "linf" else move.norm())
         found: list[float] = []
-        centre = operator.gradient(self._point(operator.point, move, box, task)) if self.estimator != "hessian_diff" and self.V != "box" else None
+        centre = (
+            operator.gradient(self._point(operator.point, move, box, task))
+            if self.estimator != "hessian_diff" and self.V != "box"
+            else None
+        )
         runs = self._runs()
         for i in range(runs):
             point = self._point(operator.point, move, box, task)
-            found.append(self._hessian_diff(operator, point, task) if self.estimator == "hessian_diff" else self._eq23(operator, point, centre, task))
+            found.append(
+                self._hessian_diff(operator, point, task)
+                if self.estimator == "hessian_diff"
+                else self._eq23(operator, point, centre, task)
+            )
             task.tick(i + 1, runs, "directions")
-        return Measurement(report=self._report(torch.tensor(found, dtype=torch.float64), box) | _note(operator))
+        return Measurement(
+            report=self._report(torch.tensor(found, dtype=torch.float64), box) | _note(operator)
+        )
 
     def _runs(self) -> int:
         # The norm of H(V) - H(W*) at a fixed V does not depend on a direction.
@@ -152,7 +195,9 @@ class Lipschitz:
         gradients = 3 * self.directions if self.V == "box" else 2 * self.directions + 1
         return Work(gradients * n, gradients * n * GRADIENT)
 
-    def _eq23(self, operator: HessianOperator, point: Tensor, centre: Tensor | None, task: Task) -> float:
+    def _eq23(
+        self, operator: HessianOperator, point: Tensor, centre: Tensor | None, task: Task
+    ) -> float:
         p = self.p if self.norm == "p" else float("inf")
         q = second_difference(operator.gradient, point, _normal(point, task), self.delta, p, centre)
         return norm_of(q, p, root=self.estimator == "eq23")
@@ -160,12 +205,16 @@ class Lipschitz:
     def _hessian_diff(self, operator: HessianOperator, point: Tensor, task: Task) -> float:
         """Largest |eigenvalue| of H(V) - H(W*)."""
         there = operator.at(point)
-        ritz = krylov(lambda v: there.matvec(v) - operator.matvec(v), _normal(point, task), POWER_STEPS).theta
+        ritz = krylov(
+            lambda v: there.matvec(v) - operator.matvec(v), _normal(point, task), POWER_STEPS
+        ).theta
         return float(ritz.abs().max())
 
     def _point(self, wstar: Tensor, move: Tensor, box: float, task: Task) -> Tensor:
         if self.V == "box":
-            return wstar + box * (2 * torch.rand(len(wstar), generator=task.rng, dtype=torch.float64).to(wstar) - 1)
+            return wstar + box * (
+                2 * torch.rand(len(wstar), generator=task.rng, dtype=torch.float64).to(wstar) - 1
+            )
         return wstar + {"wstar": 0.0, "init": 1.0, "midpoint": 0.5}[self.V] * move
 
     def _report(self, found: Tensor, box: float) -> dict[str, Finding]:
@@ -191,7 +240,10 @@ def _normal(like: Tensor, task: Task) -> Tensor:
 def _initial(task: Task, names: list[str]) -> dict[str, Tensor]:
     found = task.measured.get("init")
     if found is None or any(name not in found.tensors for name in names):
-        raise ValueError("the Lipschitz constant needs B = max|W0 - W*|, and the initial weights are not at hand: give the stage needs: [init]")
+        raise ValueError(
+            "the Lipschitz constant needs B = max|W0 - W*|, and the initial weights are not at"
+            " hand: give the stage needs: [init]"
+        )
     return dict(found.tensors)
 
 

@@ -1,7 +1,7 @@
 """The Hessian's spectrum and the leverage of every weight, by Lanczos (IMC, section 3.3, step 3).
 
 IMC (NeurIPS 2021) names PyHessian and gives no details; PyHessian cannot give a spectrum of d
-eigenvalues. Ours (methods/imc.md, sections 4, 5 and 7) is stochastic Lanczos quadrature
+eigenvalues. Ours (docs/methods/imc.md) is stochastic Lanczos quadrature
 (pruners/curvature/lanczos.py). It takes a probe z of signs and `steps` steps with full
 reorthogonalisation done twice. The results are Ritz values theta_j and weights tau_j with
 
@@ -26,8 +26,21 @@ import torch
 from torch import Tensor, nn
 
 from pruners.base import PRODUCT, Finding, Masks, Measurement, Task, Work
-from pruners.curvature.gap import SUBSPACES, Gap, hard_step, measured_lipschitz, ranking, smoothed_step
-from pruners.curvature.hessian import HessianOperator, HessianOptions, fixed_batches, not_among, pyhessian_check
+from pruners.curvature.gap import (
+    SUBSPACES,
+    Gap,
+    hard_step,
+    measured_lipschitz,
+    ranking,
+    smoothed_step,
+)
+from pruners.curvature.hessian import (
+    HessianOperator,
+    HessianOptions,
+    fixed_batches,
+    not_among,
+    pyhessian_check,
+)
 from pruners.curvature.lanczos import Krylov, MatVec, as_matrix, exact_spectrum, krylov, signs
 
 DENSE_LIMIT = 5000  # parameters; a 5000 x 5000 float64 matrix and its eigenvectors take 400 MB
@@ -38,7 +51,7 @@ UNIT = "Hessian-vector products"
 class SpectrumOptions:
     """How the spectrum is estimated: `method.spectrum`.
 
-    Defaults: our measurements (methods/imc.md, section 3), absent from the paper.
+    Defaults: our measurements (docs/methods/imc.md), absent from the paper.
 
     Args:
         steps: Lanczos steps of a run; at most d are taken.
@@ -55,10 +68,18 @@ class SpectrumOptions:
     check: str = "none"
 
     def __post_init__(self) -> None:
-        problems = not_among("method.spectrum.estimator", self.estimator, ("slq", "dense", "lanczos_extremes", "diag"))
+        problems = not_among(
+            "method.spectrum.estimator",
+            self.estimator,
+            ("slq", "dense", "lanczos_extremes", "diag"),
+        )
         problems += not_among("method.spectrum.reorth", self.reorth, ("full", "none"))
         problems += not_among("method.spectrum.check", self.check, ("none", "pyhessian"))
-        problems += [f"method.spectrum.{n}={getattr(self, n)} must be at least 1" for n in ("steps", "probes") if getattr(self, n) < 1]
+        problems += [
+            f"method.spectrum.{n}={getattr(self, n)} must be at least 1"
+            for n in ("steps", "probes")
+            if getattr(self, n) < 1
+        ]
         if problems:
             raise ValueError("\n".join(problems))
 
@@ -102,7 +123,10 @@ class Spectrum:
     def __post_init__(self) -> None:
         problems = not_among("method.mask.subspace", self.subspace, SUBSPACES)
         if self.spectrum.check == "pyhessian" and self.hessian.mode == "train":
-            problems.append("method.spectrum.check=pyhessian: PyHessian measures in eval mode only; take method.hessian.mode=eval")
+            problems.append(
+                "method.spectrum.check=pyhessian: PyHessian measures in eval mode only; take"
+                " method.hessian.mode=eval"
+            )
         if problems:
             raise ValueError("\n".join(problems))
         if self.subspace == "smoothed_curved":
@@ -113,13 +137,30 @@ class Spectrum:
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Measure H at the model's weights; the model is not changed."""
-        operator = HessianOperator(model, masks, fixed_batches(task, self.hessian), task.loss, self.hessian)
-        estimate = {"slq": self._slq, "dense": self._dense, "lanczos_extremes": self._extremes, "diag": self._diag}[self.spectrum.estimator]
+        operator = HessianOperator(
+            model, masks, fixed_batches(task, self.hessian), task.loss, self.hessian
+        )
+        estimate = {
+            "slq": self._slq,
+            "dense": self._dense,
+            "lanczos_extremes": self._extremes,
+            "diag": self._diag,
+        }[self.spectrum.estimator]
         found = estimate(operator, task)
-        by_name = {"leverage": found.leverage, "diagonal": found.diagonal} | ({} if found.projected is None else {"projected": found.projected})
-        tensors = {f"{kind}/{name}": t.float().cpu() for kind, v in by_name.items() for name, t in operator.split(v.to(operator.point)).items()}
+        by_name = {"leverage": found.leverage, "diagonal": found.diagonal} | (
+            {} if found.projected is None else {"projected": found.projected}
+        )
+        tensors = {
+            f"{kind}/{name}": t.float().cpu()
+            for kind, v in by_name.items()
+            for name, t in operator.split(v.to(operator.point)).items()
+        }
         tensors |= {"ritz_values": found.values, "ritz_weights": found.weights}
-        report = summary(found) | {"dimension": operator.dimension, "samples": operator.samples, "subspace": self.subspace}
+        report = summary(found) | {
+            "dimension": operator.dimension,
+            "samples": operator.samples,
+            "subspace": self.subspace,
+        }
         if self.spectrum.check == "pyhessian":
             report |= pyhessian_check(operator, task.rng)
         return Measurement(tensors, report)
@@ -128,15 +169,28 @@ class Spectrum:
         """Work of `__call__`, without `check`; less if a Krylov space is exhausted early."""
         s, d = self.spectrum, parameters if self.hessian.params == "all" else prunable
         products, n = self._products(d), min(self.hessian.n_samples, images)
-        rows, columns = {"slq": (s.probes, min(s.steps, d)), "lanczos_extremes": (1, min(s.steps, d))}.get(s.estimator, (1, d))
+        rows, columns = {
+            "slq": (s.probes, min(s.steps, d)),
+            "lanczos_extremes": (1, min(s.steps, d)),
+        }.get(s.estimator, (1, d))
         ritz = 4 * rows * columns  # two float64 each: value and weight
-        return Work(products * n, products * n * PRODUCT, products, floats=d * (3 if self.mask_rule else 2) + ritz)
+        return Work(
+            products * n,
+            products * n * PRODUCT,
+            products,
+            floats=d * (3 if self.mask_rule else 2) + ritz,
+        )
 
     def _products(self, d: int) -> int:
         """Number of products with H in d dimensions."""
         s, runs = self.spectrum, bool(self.mask_rule)
         steps = min(s.steps, d)
-        return {"slq": (s.probes + runs) * steps, "lanczos_extremes": (1 + runs) * steps, "dense": d, "diag": s.probes}[s.estimator]
+        return {
+            "slq": (s.probes + runs) * steps,
+            "lanczos_extremes": (1 + runs) * steps,
+            "dense": d,
+            "diag": s.probes,
+        }[s.estimator]
 
     def _slq(self, operator: HessianOperator, task: Task) -> Found:
         s, d, point = self.spectrum, operator.dimension, operator.point
@@ -144,7 +198,11 @@ class Spectrum:
         hard = self.subspace != "smoothed_curved"
         runs: list[Krylov] = []
         rows, traces, dimensions = [], [], []
-        leverage, diagonal, dead = torch.zeros_like(point), torch.zeros_like(point), torch.ones_like(point, dtype=torch.bool)
+        leverage, diagonal, dead = (
+            torch.zeros_like(point),
+            torch.zeros_like(point),
+            torch.ones_like(point, dtype=torch.bool),
+        )
         for _ in range(s.probes):
             z = signs(d, task.rng, point)
             run, product = _with_product(matvec, z, s)
@@ -166,7 +224,15 @@ class Spectrum:
                 leverage[dead] = 0.0
             dimensions = [d * float((weights * f).sum(-1).mean())]
         projected = self._project(operator, matvec, values, f) if self.mask_rule else None
-        return Found(values, weights, leverage, sum(dimensions) / len(dimensions), diagonal, torch.tensor(traces), projected)
+        return Found(
+            values,
+            weights,
+            leverage,
+            sum(dimensions) / len(dimensions),
+            diagonal,
+            torch.tensor(traces),
+            projected,
+        )
 
     def _extremes(self, operator: HessianOperator, task: Task) -> Found:
         s, d = self.spectrum, operator.dimension
@@ -186,25 +252,50 @@ class Spectrum:
         leverage += z_rest * f_rest * float(weights[~sure].sum() / rest.sum())
         projected = self._project(operator, matvec, run.theta, f) if self.mask_rule else None
         trace = torch.tensor([float(torch.dot(z.double(), product.double()))])
-        return Found(run.theta[None], weights[None], leverage, d * float(weights @ f), z * product, trace, projected)
+        return Found(
+            run.theta[None],
+            weights[None],
+            leverage,
+            d * float(weights @ f),
+            z * product,
+            trace,
+            projected,
+        )
 
     def _dense(self, operator: HessianOperator, task: Task) -> Found:
         d = operator.dimension
         if d > DENSE_LIMIT:
-            raise ValueError(f"method.spectrum.estimator=dense takes up to {DENSE_LIMIT:,} parameters, this net has {d:,}: take method.spectrum.estimator=slq")
+            raise ValueError(
+                f"method.spectrum.estimator=dense takes up to {DENSE_LIMIT:,} parameters, this net"
+                f" has {d:,}: take method.spectrum.estimator=slq"
+            )
         h = as_matrix(_counted(operator, task, self._products(d)), operator.point)
         values, vectors, dead = exact_spectrum(h)
         # Eigenvalues whose distance is within rounding count as equal.
         tie = max(torch.finfo(h.dtype).eps, 1e-12) * float(values.abs().max())
         weights = torch.full((1, d), 1.0 / d, dtype=torch.float64)
         f = self._steps(values[None], weights, d, task, dead, tie)[0]
-        projected = vectors @ (f * (vectors.T @ operator.point.double().cpu())) if self.mask_rule else None
+        projected = (
+            vectors @ (f * (vectors.T @ operator.point.double().cpu())) if self.mask_rule else None
+        )
         diagonal = h.diagonal().double().cpu()
-        return Found(values[None], weights, vectors**2 @ f, float(f.sum()), diagonal, diagonal.sum()[None], projected)
+        return Found(
+            values[None],
+            weights,
+            vectors**2 @ f,
+            float(f.sum()),
+            diagonal,
+            diagonal.sum()[None],
+            projected,
+        )
 
     def _diag(self, operator: HessianOperator, task: Task) -> Found:
         s, d = self.spectrum, operator.dimension
-        matvec, products, dead = _counted(operator, task, self._products(d)), [], torch.ones_like(operator.point, dtype=torch.bool)
+        matvec, products, dead = (
+            _counted(operator, task, self._products(d)),
+            [],
+            torch.ones_like(operator.point, dtype=torch.bool),
+        )
         for _ in range(s.probes):
             z = signs(d, task.rng, operator.point)
             product = matvec(z)
@@ -214,9 +305,25 @@ class Spectrum:
         weights = torch.full((1, d), 1.0 / d, dtype=torch.float64)
         f = self._steps(diagonal[None], weights, d, task, dead.cpu())[0]
         projected = f * operator.point.double().cpu() if self.mask_rule else None
-        return Found(diagonal.sort().values[None], weights, f, float(f.sum()), diagonal, torch.stack([p.sum() for p in products]), projected)
+        return Found(
+            diagonal.sort().values[None],
+            weights,
+            f,
+            float(f.sum()),
+            diagonal,
+            torch.stack([p.sum() for p in products]),
+            projected,
+        )
 
-    def _steps(self, values: Tensor, weights: Tensor, d: int, task: Task, dead: Tensor | None = None, tie: float = 0.0) -> Tensor:
+    def _steps(
+        self,
+        values: Tensor,
+        weights: Tensor,
+        d: int,
+        task: Task,
+        dead: Tensor | None = None,
+        tie: float = 0.0,
+    ) -> Tensor:
         """f at the Ritz values, (probes, m): the smoothed step, or a hard cut of d - k dimensions.
 
         Args:
@@ -226,13 +333,17 @@ class Spectrum:
         if self.subspace == "smoothed_curved":
             return smoothed_step(values, self.gap.sigma2)
         needs_k = self.gap.needs_lipschitz and self.density is None
-        k, _ = self.gap.cut(values, weights, d, measured_lipschitz(task) if needs_k else 0.0, self.density)
+        k, _ = self.gap.cut(
+            values, weights, d, measured_lipschitz(task) if needs_k else 0.0, self.density
+        )
         keys = ranking(values, self.subspace)
         if dead is not None and self.subspace != "flat":
             keys = keys.masked_fill(dead, -torch.inf)
         return hard_step(keys, weights / len(weights), (d - k) / d, tie)
 
-    def _project(self, operator: HessianOperator, matvec: MatVec, values: Tensor, f: Tensor) -> Tensor:
+    def _project(
+        self, operator: HessianOperator, matvec: MatVec, values: Tensor, f: Tensor
+    ) -> Tensor:
         """f(H) W*, shape (d,), by one more run.
 
         A hard cut is placed where f falls below half of its largest value.
@@ -276,16 +387,30 @@ def _projector_leverage(runs: list[Krylov], f: Tensor) -> Tensor:
 
     The value at the cut is taken in part. The sum is d times that of tau * f.
     """
-    return sum((run.apply(row[-len(run.theta) :].sqrt()) ** 2 for run, row in zip(runs, f, strict=True)), torch.zeros(())) / len(runs)
+    return sum(
+        (run.apply(row[-len(run.theta) :].sqrt()) ** 2 for run, row in zip(runs, f, strict=True)),
+        torch.zeros(()),
+    ) / len(runs)
 
 
 def summary(found: Found) -> dict[str, Finding]:
     """Findings for the record; `_sd` is the spread over probes, None for a single one."""
     negative = (found.weights * (found.values < 0)).sum(-1)
-    per_probe = {"lambda_max": found.values.amax(-1), "lambda_min": found.values.amin(-1), "trace": found.traces, "negative_share": negative}
+    per_probe = {
+        "lambda_max": found.values.amax(-1),
+        "lambda_min": found.values.amin(-1),
+        "trace": found.traces,
+        "negative_share": negative,
+    }
     total = float(found.leverage.double().sum())
     report: dict[str, Finding] = {name: float(t.mean()) for name, t in per_probe.items()}
     # Ritz values lie inside the spectrum, so the extremes over all probes are the best estimates.
     report |= {"lambda_max": float(found.values.max()), "lambda_min": float(found.values.min())}
-    report |= {f"{name}_sd": float(t.double().std(correction=0)) if len(t) > 1 else None for name, t in per_probe.items()}
-    return report | {"leverage_sum": total, "leverage_ratio": total / found.dimension if found.dimension else None}
+    report |= {
+        f"{name}_sd": float(t.double().std(correction=0)) if len(t) > 1 else None
+        for name, t in per_probe.items()
+    }
+    return report | {
+        "leverage_sum": total,
+        "leverage_ratio": total / found.dimension if found.dimension else None,
+    }

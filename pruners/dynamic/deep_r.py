@@ -7,7 +7,7 @@ afterwards die. As many dormant positions, drawn uniformly, are born with theta 
 weights: alpha sign(w) and noise are added to the gradient, and a weight dies when its sign is no
 longer its position's.
 
-Choices and deviations (methods/deep_r.md; decisions.md 29: the authors' settings):
+Choices and deviations (docs/methods/deep_r.md; docs/decisions.md 29: the authors' settings):
 - Noise and alpha are added to the gradient. With plain SGD this is the authors' code,
   lr * noise * N(0, 1). Their paper has sqrt(2 lr T) N(0, 1) on theta. Under the momentum of the
   tables' recipe, both act through it.
@@ -86,7 +86,11 @@ class DeepRMasking:
         FixedMasking(self.masks).before_step(model, opt, step)
         reset_momentum(model, opt, self.changed)
         self.changed = no_change(self.masks)
-        decays = {id(p): group.get("weight_decay", 0.0) for group in opt.param_groups for p in group["params"]}
+        decays = {
+            id(p): group.get("weight_decay", 0.0)
+            for group in opt.param_groups
+            for p in group["params"]
+        }
         for name, mask in self.masks.items():
             weight = model.get_parameter(name)
             if weight.grad is None:
@@ -109,14 +113,21 @@ class DeepRMasking:
         apply_masks(model, self.masks)
         if step >= self.last:
             return
-        dead = {name: mask & crossed(model.get_parameter(name), self.signs[name], self.rule) for name, mask in self.masks.items()}
+        dead = {
+            name: mask & crossed(model.get_parameter(name), self.signs[name], self.rule)
+            for name, mask in self.masks.items()
+        }
         deaths = {name: int(gone.sum()) for name, gone in dead.items()}
         births = self._births(deaths)
         for name, mask in self.masks.items():
             if not deaths[name] and not births[name]:
                 continue
             kept, weight = mask & ~dead[name], model.get_parameter(name)
-            born = grow(~kept, births[name], self.rng) if self.rule == "signed" else grow(~mask, births[name], self.rng, reserve=dead[name])
+            born = (
+                grow(~kept, births[name], self.rng)
+                if self.rule == "signed"
+                else grow(~mask, births[name], self.rng, reserve=dead[name])
+            )
             weight.masked_fill_(~kept, 0.0)
             if self.rule == "signed":
                 weight.copy_(torch.where(born, BIRTH * self.signs[name], weight))
@@ -134,7 +145,9 @@ class DeepRMasking:
         total, whole = sum(deaths.values()), sum(self.budgets.values())
         able = {name: budget for name, budget in self.budgets.items() if budget}
         room = {name: int((~self.masks[name]).sum()) + deaths[name] for name in able}
-        shared = apportion({name: Fraction(total * budget, whole) for name, budget in able.items()}, room, total)
+        shared = apportion(
+            {name: Fraction(total * budget, whole) for name, budget in able.items()}, room, total
+        )
         return {name: shared.get(name, 0) for name in deaths}
 
 
@@ -177,10 +190,16 @@ class DeepR:
         problems = refused_stop("method.rewire.stop", self.stop)
         for key, choices in (("rule", Rule), ("cooling", Cooling), ("budget", Budget)):
             if getattr(self, key) not in get_args(choices):
-                problems.append(f"method.rewire.{key}={getattr(self, key)!r} must be one of {', '.join(get_args(choices))}")
+                problems.append(
+                    f"method.rewire.{key}={getattr(self, key)!r} must be one of"
+                    f" {', '.join(get_args(choices))}"
+                )
         for key in ("l1", "noise"):
             if getattr(self, key) < 0:
-                problems.append(f"method.rewire.{key}={getattr(self, key):g} must be 0 or more: it is added to gradients")
+                problems.append(
+                    f"method.rewire.{key}={getattr(self, key):g} must be 0 or more: it is added to"
+                    " gradients"
+                )
         if problems:
             raise ValueError("\n".join(problems))
 
@@ -195,11 +214,23 @@ class DeepR:
             ValueError: the task does not train.
         """
         if task.steps < 1:
-            raise ValueError("Deep R rewires connections while the net trains: its stage is of kind train")
-        signs = {name: torch.randint(0, 2, mask.shape, generator=task.rng).mul(2).sub(1).to(mask.device, torch.int8) for name, mask in masks.items()}
+            raise ValueError(
+                "Deep R rewires connections while the net trains: its stage is of kind train"
+            )
+        signs = {
+            name: (
+                torch.randint(0, 2, mask.shape, generator=task.rng)
+                .mul(2)
+                .sub(1)
+                .to(mask.device, torch.int8)
+            )
+            for name, mask in masks.items()
+        }
         for name, mask in masks.items():
             weight = model.get_parameter(name)
-            signs[name] = torch.where(mask & (weight != 0), weight.sign(), signs[name]).to(torch.int8)
+            signs[name] = torch.where(mask & (weight != 0), weight.sign(), signs[name]).to(
+                torch.int8
+            )
             if self.rule == "signed":
                 weight.copy_(torch.where(mask & (weight == 0), BIRTH * signs[name], weight))
         return DeepRMasking(

@@ -6,13 +6,14 @@ update, H is doubled if k < 0.9 N_p and halved if k > 1.1 N_p. Then k connection
 gets k R_l / sum R, where R_l is its number of remaining connections, at uniformly random positions
 that had none before. Layers whose weights are large therefore grow at the expense of the others.
 
-Choices and deviations (methods/dsr.md):
+Choices and deviations (docs/methods/dsr.md):
 - N_p is a share of all connections (`drop_fraction`). The authors give numbers for each net:
   400,000 for ResNet-50, and 20,000 for WRN-28-2, which is 14 % of them at density 0.1 and 7 % at
   0.2.
 - The period is doubled at 12.5 %, 40 % and 70 % of the steps: their CIFAR schedule (epochs 25, 80
   and 140 of 200).
-- Shares are rounded by largest remainders (decisions.md 4); the authors give the rest to a random
+- Shares are rounded by largest remainders (docs/decisions.md 4); the authors give the rest to a
+random
   layer. Connections that a full layer cannot take go to the others.
 - A layer keeps at least its largest weight, as in the authors' code. Positions just removed are
   used again only if the layers have too little other room.
@@ -79,11 +80,19 @@ class DsrMasking:
         if not self.due(step + 1):
             return
         before = self.masks
-        gone = {name: below(model.get_parameter(name), mask, self.threshold) for name, mask in before.items()}
+        gone = {
+            name: below(model.get_parameter(name), mask, self.threshold)
+            for name, mask in before.items()
+        }
         kept = {name: mask & ~gone[name] for name, mask in before.items()}
         births = shares(before, kept)
-        self.threshold = adapted(self.threshold, count_kept(gone), self.drop_fraction * count_kept(before))
-        grown = {name: grow(~mask, births[name], self.rng, reserve=gone[name]) for name, mask in before.items()}
+        self.threshold = adapted(
+            self.threshold, count_kept(gone), self.drop_fraction * count_kept(before)
+        )
+        grown = {
+            name: grow(~mask, births[name], self.rng, reserve=gone[name])
+            for name, mask in before.items()
+        }
         self.masks = {name: kept[name] | grown[name] for name in before}
         self.changed = {name: gone[name] | grown[name] for name in before}
         for name, positions in self.changed.items():
@@ -121,7 +130,9 @@ def shares(before: Masks, kept: Masks) -> dict[str, int]:
     if sum(room.values()) < lost:
         room = {name: int((~kept[name]).sum()) for name in alive}
     whole = sum(alive.values())
-    counts = apportion({name: Fraction(lost * left, whole) for name, left in alive.items()}, room, lost)
+    counts = apportion(
+        {name: Fraction(lost * left, whole) for name, left in alive.items()}, room, lost
+    )
     return {name: counts.get(name, 0) for name in before}
 
 
@@ -145,9 +156,15 @@ class Dsr:
     def __post_init__(self) -> None:
         problems = []
         if not 0 <= self.drop_fraction <= 1:
-            problems.append(f"method.rewire.drop_fraction={self.drop_fraction:g} must be in [0, 1]: a share of all connections")
+            problems.append(
+                f"method.rewire.drop_fraction={self.drop_fraction:g} must be in [0, 1]: a share of"
+                " all connections"
+            )
         if self.threshold <= 0:
-            problems.append(f"method.rewire.threshold={self.threshold:g} must be positive: it is only doubled and halved")
+            problems.append(
+                f"method.rewire.threshold={self.threshold:g} must be positive: it is only doubled"
+                " and halved"
+            )
         if problems:
             raise ValueError("\n".join(problems))
 

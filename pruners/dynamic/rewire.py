@@ -3,13 +3,14 @@
 They define when to rewire, which connections to remove and add, and which momentum to reset. The
 number of connections never changes. Random choices are drawn on the CPU from the stage's own
 stream, so that every device and every process of a team gets the same result. Positions are those
-of the flattened parameter; ties go to the lower index, as everywhere (decisions.md 4).
+of the flattened parameter; ties go to the lower index, as everywhere (docs/decisions.md 4).
 
 A period is the paper's, like every duration. One in iterations is its share of an epoch of 50,000
-images and shrinks with train.scale and the training set (decisions.md 9). One in epochs is at least
+images and shrinks with train.scale and the training set (docs/decisions.md 9). One in epochs is at
+least
 one epoch. One deviation: a period in iterations is never cut to fewer than `shortest` steps, or
 than the paper's number if that is smaller. New connections begin at zero and need steps before they
-are compared with old ones (methods/set.md, pitfall 5). RigL's updates replace a step, so that an
+are compared with old ones (docs/methods/set.md). RigL's updates replace a step, so that an
 update at every step of a short run would leave nothing to train.
 """
 
@@ -49,9 +50,15 @@ class UpdateSchedule:
     def __post_init__(self) -> None:
         problems = []
         if not re.fullmatch(r"[1-9]\d*(it|ep)?", str(self.period)):
-            problems.append(f"method.rhythm.period={self.period!r} must be a number of iterations or epochs, at least one: 100it, 1ep")
+            problems.append(
+                f"method.rhythm.period={self.period!r} must be a number of iterations or epochs, at"
+                " least one: 100it, 1ep"
+            )
         if self.shortest < 1:
-            problems.append(f"method.rhythm.shortest={self.shortest} must be at least 1: steps between two updates")
+            problems.append(
+                f"method.rhythm.shortest={self.shortest} must be at least 1: steps between two"
+                " updates"
+            )
         problems += refused_stop("method.rhythm.stop", self.stop)
         if problems:
             raise ValueError("\n".join(problems))
@@ -66,7 +73,9 @@ class UpdateSchedule:
             ValueError: the task does not train.
         """
         if task.epochs < 1:
-            raise ValueError("this method rewires connections while the net trains: its stage is of kind train")
+            raise ValueError(
+                "this method rewires connections while the net trains: its stage is of kind train"
+            )
         number, unit = factor * int(str(self.period)[:-2]), str(self.period)[-2:]
         scale, per_epoch = task.epochs / self.epochs, task.steps // task.epochs
         if unit == "ep":
@@ -77,7 +86,14 @@ class UpdateSchedule:
 
 def refused_stop(key: str, stop: float) -> list[str]:
     """Error message for a share of the training outside [0, 1]; empty if it is valid."""
-    return [] if 0 <= stop <= 1 else [f"{key}={stop:g} must be in [0, 1]: the share of the training after which nothing is rewired any more"]
+    return (
+        []
+        if 0 <= stop <= 1
+        else [
+            f"{key}={stop:g} must be in [0, 1]: the share of the training after which nothing is"
+            " rewired any more"
+        ]
+    )
 
 
 def no_change(masks: Masks) -> Masks:

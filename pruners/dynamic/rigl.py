@@ -6,7 +6,7 @@ a multiple of the period before T_end, in each layer of K weights: n = floor(f K
 positions with the largest |dL/dw| of the current batch are added. The update replaces the
 optimizer's step.
 
-Choices and deviations (methods/rigl.md; decisions.md 29):
+Choices and deviations (docs/methods/rigl.md; docs/decisions.md 29):
 - A removed position may be added again at once, and then keeps its value and momentum: Algorithm
   1's sets can be read both ways, and the authors' code allows it. Other new connections begin at
   zero, without momentum. Removed ones leave no momentum behind either.
@@ -51,7 +51,11 @@ class RigLMasking:
 
     def fraction(self, step: int) -> float:
         """Share of a layer's connections that an update at this step removes."""
-        return self.drop_fraction / 2 * (1 + math.cos(math.pi * step / self.last)) if self.decay == "cosine" else self.drop_fraction
+        return (
+            self.drop_fraction / 2 * (1 + math.cos(math.pi * step / self.last))
+            if self.decay == "cosine"
+            else self.drop_fraction
+        )
 
     def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
         """Return {}: nothing is replaced.
@@ -70,7 +74,10 @@ class RigLMasking:
             FixedMasking(self.masks).before_step(model, opt, step)
             return
         fraction, before = self.fraction(step), self.masks
-        self.masks = {name: rewired(*_values(model, name), mask, math.floor(fraction * int(mask.sum()))) for name, mask in before.items()}
+        self.masks = {
+            name: rewired(*_values(model, name), mask, math.floor(fraction * int(mask.sum())))
+            for name, mask in before.items()
+        }
         apply_masks(model, self.masks)
         reset_momentum(model, opt, {name: mask ^ before[name] for name, mask in self.masks.items()})
         for parameter in model.parameters():
@@ -96,7 +103,9 @@ def rewired(weights: Tensor, gradients: Tensor, mask: Tensor, n: int) -> Tensor:
 def _values(model: nn.Module, name: str) -> tuple[Tensor, Tensor]:
     """A parameter and its gradient, which is zero if the loss does not depend on it."""
     parameter = model.get_parameter(name)
-    return parameter.detach(), torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    return parameter.detach(), (
+        torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    )
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ class RigL:
     """Rewiring by weights and gradients, from the masks of an earlier stage.
 
     Args:
-        rhythm: Default 100 iterations, until 75 % of the steps: the paper's (decisions.md 29).
+        rhythm: Default 100 iterations, until 75 % of the steps: the paper's (docs/decisions.md 29).
         drop_fraction: alpha, the share of a layer's connections at step 0. Default 0.3: the
             paper's.
         decay: of that share: `cosine` to zero at the last update (the paper's), or `constant` (the
@@ -119,9 +128,14 @@ class RigL:
     def __post_init__(self) -> None:
         problems = []
         if not 0 <= self.drop_fraction <= 1:
-            problems.append(f"method.rewire.drop_fraction={self.drop_fraction:g} must be in [0, 1]: a share of each layer's connections")
+            problems.append(
+                f"method.rewire.drop_fraction={self.drop_fraction:g} must be in [0, 1]: a share of"
+                " each layer's connections"
+            )
         if self.decay not in get_args(Decay):
-            problems.append(f"method.rewire.decay={self.decay!r} must be one of {', '.join(get_args(Decay))}")
+            problems.append(
+                f"method.rewire.decay={self.decay!r} must be one of {', '.join(get_args(Decay))}"
+            )
         if problems:
             raise ValueError("\n".join(problems))
 
@@ -133,4 +147,10 @@ class RigL:
         Raises:
             ValueError: the task does not train.
         """
-        return RigLMasking(dict(masks), self.rhythm.steps(task), self.rhythm.stop * task.steps, self.drop_fraction, self.decay)
+        return RigLMasking(
+            dict(masks),
+            self.rhythm.steps(task),
+            self.rhythm.stop * task.steps,
+            self.drop_fraction,
+            self.decay,
+        )

@@ -5,7 +5,7 @@ layer, a share zeta of the positive weights, those closest to zero, is removed, 
 of the negative ones. As many connections are added, uniformly at random among all positions that
 are then inactive. Layers never exchange connections.
 
-Choices and deviations (methods/set.md; decisions.md 29: the authors' settings):
+Choices and deviations (docs/methods/set.md; docs/decisions.md 29: the authors' settings):
 - New weights are 0, as in the authors' mask-based code; N(0, 0.1^2) in their sparse one:
   `grow_std`.
 - Removed positions may be added again at once (at zero), as in the authors' code: `allow_regrow`.
@@ -29,7 +29,14 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks
-from pruners.dynamic.rewire import UpdateSchedule, count_up, grow, no_change, reset_momentum, weakest
+from pruners.dynamic.rewire import (
+    UpdateSchedule,
+    count_up,
+    grow,
+    no_change,
+    reset_momentum,
+    weakest,
+)
 
 
 @dataclass
@@ -78,14 +85,18 @@ class SetMasking:
             grown = grow(~kept if self.allow_regrow else ~mask, int(gone.sum()), self.rng)
             weight.masked_fill_(grown, 0.0)  # a connection that is added again starts at zero
             if self.grow_std:
-                weight[grown] = self.grow_std * torch.randn(int(grown.sum()), generator=self.rng).to(weight)
+                weight[grown] = self.grow_std * torch.randn(
+                    int(grown.sum()), generator=self.rng
+                ).to(weight)
             self.masks[name] = kept | grown
             self.changed[name] = gone | grown
         apply_masks(model, self.masks)
         count_up(self.report, before, self.masks)
 
 
-def dropped(weights: Tensor, mask: Tensor, fraction: float, per_sign: bool, allow_regrow: bool = True) -> Tensor:
+def dropped(
+    weights: Tensor, mask: Tensor, fraction: float, per_sign: bool, allow_regrow: bool = True
+) -> Tensor:
     """The active weights of a layer to remove: bool of its shape.
 
     Args:
@@ -127,9 +138,15 @@ class SparseEvolution:
     def __post_init__(self) -> None:
         problems = []
         if not 0 <= self.drop_fraction <= 1:
-            problems.append(f"method.rewire.drop_fraction={self.drop_fraction:g} must be in [0, 1]: a share of each layer's connections")
+            problems.append(
+                f"method.rewire.drop_fraction={self.drop_fraction:g} must be in [0, 1]: a share of"
+                " each layer's connections"
+            )
         if self.grow_std < 0:
-            problems.append(f"method.rewire.grow_std={self.grow_std:g} must be 0 or more: the standard deviation of new weights")
+            problems.append(
+                f"method.rewire.grow_std={self.grow_std:g} must be 0 or more: the standard"
+                " deviation of new weights"
+            )
         if problems:
             raise ValueError("\n".join(problems))
 

@@ -43,7 +43,9 @@ def undisturbed(model: nn.Module, bn: str = "eval") -> Iterator[None]:
             p.requires_grad_(learns[name])
 
 
-def mean_gradients(model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, bn: str = "eval") -> Scores:
+def mean_gradients(
+    model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, bn: str = "eval"
+) -> Scores:
     """Gradient of the mean loss over all examples of `batches`; keys and shapes of `masks`.
 
     Batches are weighted by their size, so that chunks give the same result as one large batch (in
@@ -58,8 +60,12 @@ def mean_gradients(model: nn.Module, masks: Masks, batches: Iterable[Batch], los
     with undisturbed(model, bn):
         parameters = [model.get_parameter(name).requires_grad_(True) for name in names]
         for x, y in batches:
-            grads = torch.autograd.grad(loss(model(x), y) * len(y), parameters, materialize_grads=True)
-            total = list(grads) if total is None else [t + g for t, g in zip(total, grads, strict=True)]
+            grads = torch.autograd.grad(
+                loss(model(x), y) * len(y), parameters, materialize_grads=True
+            )
+            total = (
+                list(grads) if total is None else [t + g for t, g in zip(total, grads, strict=True)]
+            )
             examples += len(y)
     if total is None:
         raise ValueError("there is no batch to take a gradient of: the source gave none")

@@ -4,7 +4,7 @@ S = -w * Hg, where g is the gradient and H the Hessian of the loss at logits / t
 paper prunes the weights with the largest S. A score here is w * Hg = -S: larger = keep. It is
 signed: removing a weight with a negative score increases the gradient's norm.
 
-Deviations and choices (methods/grasp.md):
+Deviations and choices (docs/methods/grasp.md):
 - g and Hg are computed on the same batches, as the authors do (Synaptic-Flow's port draws others
   for the second pass), as gradients of the mean over all their examples. The authors sum over
   chunks of equal size, which scales every score by the number of chunks squared.
@@ -12,7 +12,7 @@ Deviations and choices (methods/grasp.md):
   batches in halves to save memory, so that the batch statistics of each half lack the other
   classes.
 - Exact counts. The authors keep one weight more. Their division by |sum of S| cannot change a rank.
-- BatchNorm uses batch statistics, on a copy (decisions.md 19, the authors' mode). The port's
+- BatchNorm uses batch statistics, on a copy (docs/decisions.md 19, the authors' mode). The port's
   default is `bn: eval`.
 - `linear: xavier` redraws the linear layers of the scored copy, as the authors do because they
   initialise these with N(0, 0.01^2) (model.init=fan_out). Default as_is: with model.init=fan_in
@@ -47,7 +47,7 @@ class Grasp:
             with source=balanced's ten images of each class.
         temperature: divides the logits. Default 200: authors' code.
         bn: BatchNorm normalises with batch statistics (`train`) or running statistics (`eval`).
-            Default train (decisions.md 19).
+            Default train (docs/decisions.md 19).
         linear: score with the linear layers' weights (`as_is`), or with a Xavier normal draw
             instead (`xavier`: authors' code).
         map: `signed`; or non-negative for pick=proportional: `positive` max(0, .), `shifted` by the
@@ -65,16 +65,26 @@ class Grasp:
     def __post_init__(self) -> None:
         choices = {"bn": BATCHNORM_MODES, "linear": get_args(Linear), "map": get_args(Map)}
         problems = [
-            f"method.score.{key}={getattr(self, key)!r} must be one of {', '.join(among)}" for key, among in choices.items() if getattr(self, key) not in among
+            f"method.score.{key}={getattr(self, key)!r} must be one of {', '.join(among)}"
+            for key, among in choices.items()
+            if getattr(self, key) not in among
         ]
         if self.batches < 1:
-            problems.append(f"method.score.batches={self.batches} must be at least 1: GraSP needs a gradient (conf/method/grasp.yaml)")
+            problems.append(
+                f"method.score.batches={self.batches} must be at least 1: GraSP needs a gradient"
+                " (conf/method/grasp.yaml)"
+            )
         if not 0 < self.temperature < float("inf"):
-            problems.append(f"method.score.temperature={self.temperature:g} must be positive: it divides the logits, 200 in the authors' code")
+            problems.append(
+                f"method.score.temperature={self.temperature:g} must be positive: it divides the"
+                " logits, 200 in the authors' code"
+            )
         if problems:
             raise ValueError("\n".join(problems))
 
-    def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
+    def __call__(
+        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+    ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`.
 
         The model is not changed. `rng` is used only with linear=xavier.
@@ -90,14 +100,16 @@ class Grasp:
 
         gradients = mean_gradients(net, masks, data, tempered, self.bn)
         products = hessian_gradient(net.train(self.bn == "train"), gradients, data, tempered)
-        signed = {name: net.get_parameter(name).detach() * product for name, product in products.items()}
+        signed = {
+            name: net.get_parameter(name).detach() * product for name, product in products.items()
+        }
         return {name: mapped(values, masks[name], self.map) for name, values in signed.items()}
 
     def _scored_net(self, model: nn.Module, masks: Masks, rng: Generator) -> nn.Module:
         """Contiguous copy of the model, with new linear weights if linear=xavier.
 
         In channels_last, the double backward of a convolution is a third slower (measured,
-        methods/imc.md 7).
+        docs/methods/imc.md).
         """
         net = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
         if self.linear == "xavier":
@@ -110,7 +122,9 @@ class Grasp:
         return net
 
 
-def hessian_gradient(net: nn.Module, gradients: Scores, batches: list[Batch], loss: LossFn) -> Scores:
+def hessian_gradient(
+    net: nn.Module, gradients: Scores, batches: list[Batch], loss: LossFn
+) -> Scores:
     """H g by double backward, for the parameters that `gradients` names.
 
     H is the Hessian of the mean loss over all examples of `batches`; g is constant. In train mode,
@@ -123,9 +137,18 @@ def hessian_gradient(net: nn.Module, gradients: Scores, batches: list[Batch], lo
         share = loss(net(x), y) * (len(y) / examples)
         grads = torch.autograd.grad(share, parameters, create_graph=True, materialize_grads=True)
         # <g, gradient of the share>
-        along = torch.stack([(g * grad).sum() for g, grad in zip(gradients.values(), grads, strict=True)]).sum()
+        along = torch.stack(
+            [(g * grad).sum() for g, grad in zip(gradients.values(), grads, strict=True)]
+        ).sum()
         if along.requires_grad:  # a loss linear in every weight has no curvature
-            total = [t + p for t, p in zip(total, torch.autograd.grad(along, parameters, materialize_grads=True), strict=True)]
+            total = [
+                t + p
+                for t, p in zip(
+                    total,
+                    torch.autograd.grad(along, parameters, materialize_grads=True),
+                    strict=True,
+                )
+            ]
     return dict(zip(gradients, total, strict=True))
 
 

@@ -1,4 +1,5 @@
-"""Magnitude and random scores, which use no data (methods/magnitude.md, methods/random.md).
+"""Magnitude and random scores, which use no data (docs/methods/magnitude.md,
+docs/methods/random.md).
 
 Magnitude, s_j = |w_j|: at initialization, this is the "Magnitude" row of Sketching Table 2
 (ganguli-lab/Synaptic-Flow, `Mag`). On a trained net (start=dense), it is one-shot magnitude pruning
@@ -31,7 +32,9 @@ class Magnitude:
     tag: ClassVar[str] = "magnitude"
     needs_data: ClassVar[bool] = False
 
-    def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
+    def __call__(
+        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+    ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`, >= 0.
 
         Data, `loss` and `rng` are not used.
@@ -46,11 +49,16 @@ class Random:
     tag: ClassVar[str] = "random"
     needs_data: ClassVar[bool] = False
 
-    def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
+    def __call__(
+        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+    ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`, in [0, 1).
 
         The scores depend only on the masks' shapes and on `rng`.
         """
         # float32 has 2**24 values: a net of 2e7 weights would have ties, which the index decides
         # instead of chance.
-        return {name: torch.rand(mask.shape, generator=rng, dtype=torch.float64).to(mask.device) for name, mask in masks.items()}
+        return {
+            name: torch.rand(mask.shape, generator=rng, dtype=torch.float64).to(mask.device)
+            for name, mask in masks.items()
+        }

@@ -4,7 +4,8 @@ It applies to a trained net (LeCun, Denker & Solla, NeurIPS 1989). score_k = h_k
 h_kk the diagonal of a curvature of the mean training loss. The gradient is taken to be zero, and
 the other entries of the curvature are dropped.
 
-Choice of the diagonal (methods/obd.md; decisions.md 29): Monte-Carlo Fisher. For each image a label
+Choice of the diagonal (docs/methods/obd.md; docs/decisions.md 29): Monte-Carlo Fisher. For each
+image a label
 y is drawn from the net's own softmax, and h_kk is the mean of (dL(y)/dw_k)^2 over images. Its
 expectation is the diagonal of the generalised Gauss-Newton matrix (`ggn`: the sum over all classes
 c of p_c (dL(c)/dw_k)^2), which is never negative. The original's recursion back through the layers
@@ -40,7 +41,7 @@ class Obd:
     Args:
         estimator: of h: `mc_fisher`, `ggn`, or `hutchinson` (the Hessian).
         images: training images in the mean, all of them if there are fewer. Default 5,000
-            (methods/obd.md).
+            (docs/methods/obd.md).
         draws: labels drawn per image (mc_fisher). Default 1.
         probes: random sign vectors (hutchinson). Default 100; 50 to 300 are usual.
     """
@@ -53,22 +54,35 @@ class Obd:
     needs_data: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        problems = [f"method.score.{key}={getattr(self, key)} must be at least 1" for key in ("images", "draws", "probes") if getattr(self, key) < 1]
+        problems = [
+            f"method.score.{key}={getattr(self, key)} must be at least 1"
+            for key in ("images", "draws", "probes")
+            if getattr(self, key) < 1
+        ]
         if self.estimator not in get_args(Estimator):
-            problems.append(f"method.score.estimator={self.estimator!r} must be one of {', '.join(get_args(Estimator))}")
+            problems.append(
+                f"method.score.estimator={self.estimator!r} must be one of"
+                f" {', '.join(get_args(Estimator))}"
+            )
         if problems:
             raise ValueError("\n".join(problems))
 
-    def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
+    def __call__(
+        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+    ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`, >= 0.
 
         The unit is that of the loss. The model is not changed. Labels or signs are drawn from
         `rng`.
         """
         diagonal = self.diagonal(model, masks, batches, loss, rng)
-        return {name: h * model.get_parameter(name).detach() ** 2 / 2 for name, h in diagonal.items()}
+        return {
+            name: h * model.get_parameter(name).detach() ** 2 / 2 for name, h in diagonal.items()
+        }
 
-    def diagonal(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
+    def diagonal(
+        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+    ) -> Scores:
         """Diagonal h_kk of the curvature; keys and shapes of `masks`, >= 0.
 
         Raises:
@@ -88,7 +102,9 @@ class Obd:
         return {name: t / count for name, t in total.items()}
 
     @torch.no_grad()
-    def _labels(self, model: nn.Module, x: Tensor, rng: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def _labels(
+        self, model: nn.Module, x: Tensor, rng: Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Labels (B,) of a batch and their weights (B,).
 
         The labels are draws from the net's softmax, or every class weighted by its probability.
@@ -98,14 +114,26 @@ class Obd:
         """
         p = model(x).softmax(1)  # (B, C)
         if not p.isfinite().all():
-            raise FloatingPointError("the net's outputs are NaN or infinite, so no label can be drawn: its training has diverged; take a smaller train.lr")
+            raise FloatingPointError(
+                "the net's outputs are NaN or infinite, so no label can be drawn: its training has"
+                " diverged; take a smaller train.lr"
+            )
         if self.estimator == "ggn":
-            yield from ((torch.full_like(column, c, dtype=torch.long), column) for c, column in enumerate(p.unbind(1)))
+            yield from (
+                (torch.full_like(column, c, dtype=torch.long), column)
+                for c, column in enumerate(p.unbind(1))
+            )
             return
-        for column in torch.multinomial(p.cpu(), self.draws, replacement=True, generator=rng).to(x.device).unbind(1):
+        for column in (
+            torch.multinomial(p.cpu(), self.draws, replacement=True, generator=rng)
+            .to(x.device)
+            .unbind(1)
+        ):
             yield column, torch.full_like(column, 1 / self.draws, dtype=p.dtype)
 
-    def _hutchinson(self, model: nn.Module, masks: Masks, batches: list[Batch], loss: LossFn, rng: Generator) -> Scores:
+    def _hutchinson(
+        self, model: nn.Module, masks: Masks, batches: list[Batch], loss: LossFn, rng: Generator
+    ) -> Scores:
         operator = HessianOperator(model, masks, batches, loss, HessianOptions())
         total = torch.zeros_like(operator.point)
         for _ in range(self.probes):
@@ -127,7 +155,9 @@ def first(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
 
 # Only torch.func differentiates here; the model's own biases would build a needless graph.
 @torch.no_grad()
-def _add_squares(total: Scores, model: nn.Module, x: Tensor, labels: Tensor, shares: Tensor, loss: LossFn) -> None:
+def _add_squares(
+    total: Scores, model: nn.Module, x: Tensor, labels: Tensor, shares: Tensor, loss: LossFn
+) -> None:
     """Add to `total` the squared gradient of each image's own loss, times its share."""
     weights = {name: model.get_parameter(name).detach() for name in total}
 
@@ -136,6 +166,8 @@ def _add_squares(total: Scores, model: nn.Module, x: Tensor, labels: Tensor, sha
 
     at_once = max(1, AT_ONCE // max(1, sum(w.numel() for w in weights.values())))
     per_image = vmap(grad(own), in_dims=(None, 0, 0))
-    for images, some, share in zip(x.split(at_once), labels.split(at_once), shares.split(at_once), strict=True):
+    for images, some, share in zip(
+        x.split(at_once), labels.split(at_once), shares.split(at_once), strict=True
+    ):
         for name, g in per_image(weights, images, some).items():  # (b, *shape)
             total[name] += torch.einsum("b,b...->...", share.to(g), g**2)

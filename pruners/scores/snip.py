@@ -3,12 +3,12 @@
 s_j = |dL(m * w; B) / dm_j| at m = 1, which is |w_j * dL/dw_j|: no mask tensor is needed (g_j as in
 arXiv:2305.17559, Sec. 6).
 
-Deviations and choices (methods/snip.md):
+Deviations and choices (docs/methods/snip.md):
 - The paper divides by the sum of the scores. This cannot change a rank and is omitted.
 - Only weights of conv and linear layers are scored. snip-public also scores biases, which start at
   zero and are therefore all pruned.
 - The scored weights are the ones trained afterwards; snip-public trains another draw.
-- BatchNorm uses batch statistics while scoring, on a copy of its state (decisions.md 19;
+- BatchNorm uses batch statistics while scoring, on a copy of its state (docs/decisions.md 19;
   sanity-check's port). snip-public and Synaptic-Flow's port score in inference mode with untrained
   statistics, where BatchNorm has no effect: `bn: eval`.
 - Several batches: the gradient of the mean over all their examples. The ports sum batch means, so
@@ -34,7 +34,7 @@ class Snip:
     Args:
         batches: mini-batches to average over. Default 1, the authors' setting.
         bn: BatchNorm normalises with batch statistics (`train`) or running statistics (`eval`).
-            Default train (decisions.md 19); the authors' is eval.
+            Default train (docs/decisions.md 19); the authors' is eval.
     """
 
     tag: ClassVar[str] = "snip"
@@ -44,15 +44,24 @@ class Snip:
 
     def __post_init__(self) -> None:
         if self.batches < 1:
-            raise ValueError(f"method.score.batches={self.batches} must be at least 1: SNIP needs a gradient (conf/method/snip.yaml)")
+            raise ValueError(
+                f"method.score.batches={self.batches} must be at least 1: SNIP needs a gradient"
+                " (conf/method/snip.yaml)"
+            )
         if self.bn not in BATCHNORM_MODES:
-            raise ValueError(f"method.score.bn={self.bn!r} must be one of {', '.join(BATCHNORM_MODES)}")
+            raise ValueError(
+                f"method.score.bn={self.bn!r} must be one of {', '.join(BATCHNORM_MODES)}"
+            )
 
-    def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
+    def __call__(
+        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+    ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`, no unit, >= 0.
 
         The model is not changed. `rng` is not used.
         """
         # dict, shapes of `masks`
         grads = mean_gradients(model, masks, islice(batches, self.batches), loss, self.bn)
-        return {name: (model.get_parameter(name).detach() * grad).abs() for name, grad in grads.items()}
+        return {
+            name: (model.get_parameter(name).detach() * grad).abs() for name, grad in grads.items()
+        }

@@ -4,8 +4,9 @@ R = sum over the outputs of f(x; |w| * m) for an input of ones. s_j = |w_j * dR/
 absolute values is the flow through weight j. Scores are recomputed after each of many small
 prunings (schedule=exponential), which keeps a path from the input to the output open.
 
-Deviations and choices (methods/synflow.md):
-- float64 (decisions.md 20). The authors' float32 overflows on deep or wide nets: R is 1e45 on a
+Deviations and choices (docs/methods/synflow.md):
+- float64 (docs/decisions.md 20). The authors' float32 overflows on deep or wide nets: R is 1e45 on
+a
   ResNet-32 of width 32, and the maximum of float32 is 3e38.
 - Exact counts with ties by index. The authors prune ties at the threshold and accept a count that
   is off by up to 5.
@@ -38,7 +39,8 @@ class SynFlow:
 
     Args:
         batches: mini-batches to sum over. Default 1: source=ones has one batch of one image.
-        dtype: of R and its gradients. Default float64 (decisions.md 20); the authors' is float32.
+        dtype: of R and its gradients. Default float64 (docs/decisions.md 20); the authors' is
+        float32.
     """
 
     tag: ClassVar[str] = "synflow"
@@ -50,13 +52,20 @@ class SynFlow:
     def __post_init__(self) -> None:
         problems = []
         if self.batches < 1:
-            problems.append(f"method.score.batches={self.batches} must be at least 1: SynFlow needs an input, if only of ones (conf/method/synflow.yaml)")
+            problems.append(
+                f"method.score.batches={self.batches} must be at least 1: SynFlow needs an input,"
+                " if only of ones (conf/method/synflow.yaml)"
+            )
         if self.dtype not in get_args(Precision):
-            problems.append(f"method.score.dtype={self.dtype!r} must be one of {', '.join(get_args(Precision))}")
+            problems.append(
+                f"method.score.dtype={self.dtype!r} must be one of {', '.join(get_args(Precision))}"
+            )
         if problems:
             raise ValueError("\n".join(problems))
 
-    def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
+    def __call__(
+        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+    ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`, of type `dtype`, >= 0.
 
         The model is not changed. Labels, `loss` and `rng` are not used.
@@ -64,7 +73,9 @@ class SynFlow:
         Raises:
             ValueError: `batches` is empty.
         """
-        tensors = absolute_tensors(model, masks, torch.float64 if self.dtype == "float64" else torch.float32)
+        tensors = absolute_tensors(
+            model, masks, torch.float64 if self.dtype == "float64" else torch.float32
+        )
         weights = {name: tensors[name].requires_grad_(True) for name in masks}
         flow: Scores = {}
         with undisturbed(model, "eval"):
@@ -72,7 +83,10 @@ class SynFlow:
                 inputs = x.to(next(iter(weights.values())))  # device and type
                 total = functional_call(model, tensors, (inputs,)).sum()  # R of these examples
                 grads = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
-                flow = {name: flow.get(name, 0) + grad for name, grad in zip(weights, grads, strict=True)}
+                flow = {
+                    name: flow.get(name, 0) + grad
+                    for name, grad in zip(weights, grads, strict=True)
+                }
         if not flow:
             raise ValueError("there is no input to send through the net: the source gave none")
         return {name: (weight.detach() * flow[name]).abs() for name, weight in weights.items()}

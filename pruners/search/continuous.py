@@ -6,7 +6,7 @@ at the start. Loss: cross-entropy + penalty * sum of all masks. The temperature 
 final_temperature^(e / (E - 1)) in epoch e of E. Ticket: c * 1[s > 0] on the weights rewound to an
 early epoch.
 
-Deviations and choices (methods/continuous_sparsification.md; decisions.md 16):
+Deviations and choices (docs/methods/continuous_sparsification.md; docs/decisions.md 16):
 - All prunable weights have a mask; the authors' code has none on 1x1 shortcuts and the classifier.
 - One round, which matches the IMC paper's 320 epochs (a search and a retraining of 160 each); the
   authors' default is three rounds of 85.
@@ -14,7 +14,7 @@ Deviations and choices (methods/continuous_sparsification.md; decisions.md 16):
   beside it (`attained_density`). Without a density, s > 0 decides.
 - The factor c stays on the kept weights, as in the authors' code: with s0 = 0 the retrained net
   computes with twice its weights.
-- The net has our initialiser; the authors use Xavier's normal (decisions.md 3).
+- The net has our initialiser; the authors use Xavier's normal (docs/decisions.md 3).
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +24,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks, count_kept, count_prunable, density
+from pruners.base import (
+    Finding,
+    FixedMasking,
+    Masks,
+    Task,
+    apply_masks,
+    count_kept,
+    count_prunable,
+    density,
+)
 from pruners.selection.allocate import Global
 from pruners.selection.pick import Top
 
@@ -58,7 +67,11 @@ class SoftMasking:
 
     def soft(self, name: str, step: int) -> Tensor:
         """The soft mask c * sigmoid(b s) of a parameter, differentiable in s."""
-        return factor(self.s0) * torch.sigmoid(self.temperature(step) * self.trainable[name]) * self.allowed[name]
+        return (
+            factor(self.s0)
+            * torch.sigmoid(self.temperature(step) * self.trainable[name])
+            * self.allowed[name]
+        )
 
     def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
         """Every prunable weight times its soft mask."""
@@ -100,9 +113,15 @@ class SoftSearch:
     def __post_init__(self) -> None:
         problems = []
         if self.penalty < 0:
-            problems.append(f"method.search.penalty={self.penalty:g} must be 0 or more: it multiplies the sum of all masks in the loss")
+            problems.append(
+                f"method.search.penalty={self.penalty:g} must be 0 or more: it multiplies the sum"
+                " of all masks in the loss"
+            )
         if self.final_temperature < 1:
-            problems.append(f"method.search.final_temperature={self.final_temperature:g} must be at least 1, the temperature of the first epoch")
+            problems.append(
+                f"method.search.final_temperature={self.final_temperature:g} must be at least 1,"
+                " the temperature of the first epoch"
+            )
         if problems:
             raise ValueError("\n".join(problems))
 
@@ -113,10 +132,16 @@ class SoftSearch:
             ValueError: the task does not train.
         """
         if task.epochs < 1:
-            raise ValueError("Continuous Sparsification learns its masks while the net trains: its stage is of kind search")
+            raise ValueError(
+                "Continuous Sparsification learns its masks while the net trains: its stage is of"
+                " kind search"
+            )
         return SoftMasking(
             masks={name: torch.full_like(mask, self.s0 > 0) & mask for name, mask in masks.items()},
-            trainable={name: torch.full(mask.shape, self.s0, device=mask.device, requires_grad=True) for name, mask in masks.items()},
+            trainable={
+                name: torch.full(mask.shape, self.s0, device=mask.device, requires_grad=True)
+                for name, mask in masks.items()
+            },
             allowed=dict(masks),
             epoch_steps=task.steps // task.epochs,
             epochs=task.epochs,
@@ -143,17 +168,27 @@ class Ticket:
         Raises:
             ValueError: no score is positive and no density was given.
         """
-        scores = {name: s.to(masks[name].device) for name, s in task.measured[self.stage].tensors.items()}
+        scores = {
+            name: s.to(masks[name].device) for name, s in task.measured[self.stage].tensors.items()
+        }
         attained = {name: s > 0 for name, s in scores.items()}
         report: dict[str, Finding] = {"attained_density": density(attained)}
         if task.density is None:
             if not count_kept(attained):
-                raise ValueError(f"the search ended with no positive score among {count_prunable(attained):,}: raise method.search.s0, or give a density")
+                raise ValueError(
+                    f"the search ended with no positive score among {count_prunable(attained):,}:"
+                    " raise method.search.s0, or give a density"
+                )
             kept = attained
         else:
             keep, top = Global()(scores, masks, task.density), Top()
-            kept = {name: top(s.flatten(), keep[name], task.rng).view_as(s) for name, s in scores.items()}
-            report["moved_by_density"] = sum(int((kept[name] ^ attained[name]).sum()) for name in kept) / count_prunable(kept)
+            kept = {
+                name: top(s.flatten(), keep[name], task.rng).view_as(s)
+                for name, s in scores.items()
+            }
+            report["moved_by_density"] = sum(
+                int((kept[name] ^ attained[name]).sum()) for name in kept
+            ) / count_prunable(kept)
         apply_masks(model, kept)
         return FixedMasking(kept, report=report)
 

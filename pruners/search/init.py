@@ -3,12 +3,13 @@
 "Lottery Jackpots Exist in Pre-trained Models" (Zhang et al., arXiv:2104.08700), Sec. 3.3 and Eq. 8.
 The paper describes one net-wide p. The authors' code has one net-wide threshold on |w|, which fixes
 how many weights each layer keeps; all later steps work layer by layer. This module follows the code
-(decisions.md 26). The classifier is neither pruned nor counted: a density is that of all other conv
+(docs/decisions.md 26). The classifier is neither pruned nor counted: a density is that of all other
+conv
 and linear layers.
 
 Our choices where the paper specifies nothing: a first mask from SNIP, GraSP or chance (Fig. 5) has
 by default the layer budgets of magnitude, so that searches differ only in their start. The authors'
-code converts rates to counts with int(); here the total is exact (decisions.md 4).
+code converts rates to counts with int(); here the total is exact (docs/decisions.md 4).
 """
 
 from collections.abc import Callable, Iterable
@@ -18,7 +19,16 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from pruners.base import Batch, Masks, Scores, Task, count_kept, count_prunable, largest, without_classifier
+from pruners.base import (
+    Batch,
+    Masks,
+    Scores,
+    Task,
+    count_kept,
+    count_prunable,
+    largest,
+    without_classifier,
+)
 from pruners.scores.grasp import Grasp
 from pruners.scores.magnitude import Magnitude, Random
 from pruners.scores.snip import Snip
@@ -28,7 +38,13 @@ Allocate = Callable[[Scores, Masks, float], dict[str, int]]
 Criterion = Literal["magnitude", "snip", "grasp", "random", "uniform"]
 Budgets = Literal["magnitude", "criterion"]
 Classifier = Literal["dense", "searched"]
-CRITERIA: dict[str, Callable[..., Scores]] = {"magnitude": Magnitude(), "snip": Snip(), "grasp": Grasp(), "random": Random(), "uniform": Random()}
+CRITERIA: dict[str, Callable[..., Scores]] = {
+    "magnitude": Magnitude(),
+    "snip": Snip(),
+    "grasp": Grasp(),
+    "random": Random(),
+    "uniform": Random(),
+}
 # Training images for the scores, as in the methods themselves.
 SOURCES: dict[str, Callable[[Task], Iterable[Batch]]] = {"snip": Train(), "grasp": Balanced()}
 
@@ -53,12 +69,25 @@ class Init:
 
     def problems(self) -> list[str]:
         """Messages about invalid options, one line each."""
-        chosen = {"criterion": (self.criterion, get_args(Criterion)), "budgets": (self.budgets, get_args(Budgets))}
-        found = [f"method.search.init.{key}={value!r} must be one of {', '.join(among)}" for key, (value, among) in chosen.items() if value not in among]
+        chosen = {
+            "criterion": (self.criterion, get_args(Criterion)),
+            "budgets": (self.budgets, get_args(Budgets)),
+        }
+        found = [
+            f"method.search.init.{key}={value!r} must be one of {', '.join(among)}"
+            for key, (value, among) in chosen.items()
+            if value not in among
+        ]
         if not 0 <= self.eta < 1:
-            found.append(f"method.search.init.eta={self.eta:g} must be in [0, 1): kept weights start at 1, pruned ones below; 0.99 in the paper")
+            found.append(
+                f"method.search.init.eta={self.eta:g} must be in [0, 1): kept weights start at 1,"
+                " pruned ones below; 0.99 in the paper"
+            )
         if self.criterion == "uniform" and self.eta != Init.eta:
-            found.append(f"method.search.init.eta={self.eta:g}: criterion=uniform draws all relaxed masks; leave eta out, or take criterion=random")
+            found.append(
+                f"method.search.init.eta={self.eta:g}: criterion=uniform draws all relaxed masks;"
+                " leave eta out, or take criterion=random"
+            )
         return found
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task, allocate: Allocate) -> "Begun":
@@ -72,7 +101,10 @@ class Init:
             first = top(relaxed, keep, size)  # not the float64 scores, as rounding makes ties
         else:
             first = top(scores, keep, size)
-            relaxed = {name: torch.full_like(s, self.eta).masked_fill_(first[name], 1.0) for name, s in size.items()}
+            relaxed = {
+                name: torch.full_like(s, self.eta).masked_fill_(first[name], 1.0)
+                for name, s in size.items()
+            }
         return Begun(keep, first, relaxed, top(size, keep, size))
 
     def _scores(self, model: nn.Module, masks: Masks, task: Task) -> Scores:
@@ -106,16 +138,29 @@ def searched(model: nn.Module, masks: Masks, classifier: Classifier) -> Masks:
         ValueError: some weights are pruned already, or no layer is left.
     """
     if count_kept(masks) != count_prunable(masks):
-        raise ValueError("a mask search chooses among all weights of its start, but some are pruned already: start it from a dense net")
+        raise ValueError(
+            "a mask search chooses among all weights of its start, but some are pruned already:"
+            " start it from a dense net"
+        )
     found = without_classifier(model, masks) if classifier == "dense" else masks
     if not found:
-        raise ValueError("method.search.classifier=dense leaves no layer to search: this net has one layer; take method.search.classifier=searched")
+        raise ValueError(
+            "method.search.classifier=dense leaves no layer to search: this net has one layer; take"
+            " method.search.classifier=searched"
+        )
     return found
 
 
 def top(scores: Scores, keep: dict[str, int], like: Scores) -> Masks:
     """Masks of each layer's largest scores, in `like`'s memory format; ties to the lower index."""
-    return {name: torch.empty_like(like[name], dtype=torch.bool).copy_(largest(s.flatten(), keep[name]).view(s.shape)) for name, s in scores.items()}
+    return {
+        name: (
+            torch.empty_like(like[name], dtype=torch.bool).copy_(
+                largest(s.flatten(), keep[name]).view(s.shape)
+            )
+        )
+        for name, s in scores.items()
+    }
 
 
 def overlap(one: Masks, other: Masks) -> Tensor:

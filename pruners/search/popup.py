@@ -9,7 +9,8 @@ layer's top k swap (pruners/search/swap.py). In that paper's reading, edge-popup
 every step (Eq. 5).
 
 Weights, biases and BatchNorm's gamma and beta stay bit-identical; BatchNorm's running statistics
-change. Deviations and choices (methods/sr_popup.md, methods/edge_popup.md; decisions.md 26):
+change. Deviations and choices (docs/methods/sr_popup.md, docs/methods/edge_popup.md;
+docs/decisions.md 26):
 - Eq. 29's ceiling applies to the number of pairs and t counts iterations from 0, so that all
   candidates of the first step swap. The published code rounds the rate up, which restricts nothing:
   it runs quota=all.
@@ -84,7 +85,10 @@ class PopupMasking:
 
     def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
         """Weights under the masks, with a gradient to every score."""
-        return {name: StraightThrough.apply(m, self.effective[name], model.get_parameter(name).detach()) for name, m in self.trainable.items()}
+        return {
+            name: StraightThrough.apply(m, self.effective[name], model.get_parameter(name).detach())
+            for name, m in self.trainable.items()
+        }
 
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
         """Do nothing: the gradients are already those of the scores."""
@@ -92,17 +96,34 @@ class PopupMasking:
     @torch.no_grad()
     def after_step(self, model: nn.Module, step: int) -> None:
         """Swap the pairs that the restriction allows, and record their number and the overlap."""
-        moved = [self._swap(model.get_parameter(name), name, step) for name, k in self.keep.items() if 0 < k < self.masks[name].numel()]
-        self.counts[step] = torch.tensor([sum(numbers) for numbers in zip(*moved, strict=True)] or [0, 0])
+        moved = [
+            self._swap(model.get_parameter(name), name, step)
+            for name, k in self.keep.items()
+            if 0 < k < self.masks[name].numel()
+        ]
+        self.counts[step] = torch.tensor(
+            [sum(numbers) for numbers in zip(*moved, strict=True)] or [0, 0]
+        )
         per_epoch = len(self.counts) // len(self.agreed)
         if (step + 1) % per_epoch == 0:
             self.agreed[step // per_epoch] = overlap(self.masks, self.largest)
-            self.report = {"overlap_magnitude": float(self.agreed[step // per_epoch]), "swaps": int(self.counts[:, 0].sum())}
+            self.report = {
+                "overlap_magnitude": float(self.agreed[step // per_epoch]),
+                "swaps": int(self.counts[:, 0].sum()),
+            }
 
     def _swap(self, weight: Tensor, name: str, step: int) -> tuple[int, int]:
         """Swap one layer's pairs in place; return the number of swaps and of candidates."""
         mask, restriction = self.masks[name], Restriction(self.quota, self.exponent, self.pairs)
-        found = swap(mask, self.trainable[name], self.keep[name], restriction, step, len(self.counts), self.rng)
+        found = swap(
+            mask,
+            self.trainable[name],
+            self.keep[name],
+            restriction,
+            step,
+            len(self.counts),
+            self.rng,
+        )
         kept, effective = flat(mask), flat(self.effective[name])
         kept[found.enter], kept[found.leave] = True, False
         effective[found.enter], effective[found.leave] = flat(weight)[found.enter], 0.0
@@ -138,7 +159,9 @@ class SrPopup:
     begins_with_mask: ClassVar[bool] = True  # so that a search of zero epochs has a result
 
     def __post_init__(self) -> None:
-        check(self.allocate, self.classifier, [*self.init.problems(), *self._restriction.problems()])
+        check(
+            self.allocate, self.classifier, [*self.init.problems(), *self._restriction.problems()]
+        )
 
     @property
     def _restriction(self) -> Restriction:
@@ -187,21 +210,40 @@ def check(allocate: Allocate | None, classifier: str, problems: list[str]) -> No
         ValueError: there are problems; the message has one line for each.
     """
     if allocate is None:
-        problems = [*problems, "allocate=none: a mask search fixes how many weights each layer keeps; leave allocate=... out, or take allocate=global"]
+        problems = [
+            *problems,
+            (
+                "allocate=none: a mask search fixes how many weights each layer keeps; leave"
+                " allocate=... out, or take allocate=global"
+            ),
+        ]
     if classifier not in ("dense", "searched"):
-        problems = [*problems, f"method.search.classifier={classifier!r} must be one of dense, searched"]
+        problems = [
+            *problems,
+            f"method.search.classifier={classifier!r} must be one of dense, searched",
+        ]
     if problems:
         raise ValueError("\n".join(problems))
 
 
-def begin(model: nn.Module, masks: Masks, task: Task, allocate: Allocate, init: Init, classifier: Classifier) -> Begun:
+def begin(
+    model: nn.Module,
+    masks: Masks,
+    task: Task,
+    allocate: Allocate,
+    init: Init,
+    classifier: Classifier,
+) -> Begun:
     """Budgets and first mask of the layers to search.
 
     Raises:
         ValueError: as in SrPopup.
     """
     if task.density is None:
-        raise ValueError("density is missing: a mask search keeps the weights of each layer at the number that it starts with, e.g. density=0.1")
+        raise ValueError(
+            "density is missing: a mask search keeps the weights of each layer at the number that"
+            " it starts with, e.g. density=0.1"
+        )
     return init(model, searched(model, masks, classifier), task, allocate)
 
 
@@ -212,7 +254,10 @@ def popup(model: nn.Module, begun: Begun, restriction: Restriction, task: Task) 
         masks=begun.masks,
         trainable={name: m.requires_grad_() for name, m in begun.relaxed.items()},
         # clone keeps the memory format
-        effective={name: model.get_parameter(name).detach().clone().masked_fill_(~mask, 0.0) for name, mask in begun.masks.items()},
+        effective={
+            name: model.get_parameter(name).detach().clone().masked_fill_(~mask, 0.0)
+            for name, mask in begun.masks.items()
+        },
         largest=begun.largest,
         keep=begun.keep,
         rng=task.rng,

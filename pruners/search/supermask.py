@@ -5,7 +5,7 @@ sigmoid(s). A step draws b ~ Bernoulli(p) and computes with w * b. The gradient 
 p: dL/ds = dL/dw_eff * w * p (1 - p). Weights, biases and BatchNorm's gamma and beta stay
 bit-identical.
 
-Deviations and choices (methods/supermask_zhou.md; decisions.md 29). The method has no parameter for
+Deviations and choices (docs/methods/zhou.md; docs/decisions.md 29). The method has no parameter for
 the density. "Lottery Jackpots Exist in Pre-trained Models" (arXiv:2104.08700, Table 5) reports it
 at 10 % and does not describe how:
 - Logits start at log(k / (1 - k)), where k is the share that their layer keeps under one threshold
@@ -79,12 +79,20 @@ class SupermaskMasking:
         The hard mask is used for a step that is already completed.
         """
         if step < self.done:
-            return {name: self._effective(model.get_parameter(name).detach(), mask)[0] for name, mask in self.masks.items()}
-        return {name: self._drawn(model.get_parameter(name).detach(), torch.sigmoid(s)) for name, s in self.trainable.items()}
+            return {
+                name: self._effective(model.get_parameter(name).detach(), mask)[0]
+                for name, mask in self.masks.items()
+            }
+        return {
+            name: self._drawn(model.get_parameter(name).detach(), torch.sigmoid(s))
+            for name, s in self.trainable.items()
+        }
 
     def _drawn(self, weight: Tensor, p: Tensor) -> Tensor:
         # In memory order.
-        noise = torch.rand(p.numel(), generator=self.rng, device=p.device, dtype=p.dtype).as_strided(p.shape, p.stride())
+        noise = torch.rand(
+            p.numel(), generator=self.rng, device=p.device, dtype=p.dtype
+        ).as_strided(p.shape, p.stride())
         effective, scaled = self._effective(weight, noise < p)
         return StraightThrough.apply(p, effective, scaled)
 
@@ -94,7 +102,11 @@ class SupermaskMasking:
         With dynamic scaling the factor is n / ones, which preserves the layer's sum of |w| in
         expectation.
         """
-        scaled = weight * (mask.numel() / mask.sum().clamp(min=1)) if self.scaling == "dynamic" else weight
+        scaled = (
+            weight * (mask.numel() / mask.sum().clamp(min=1))
+            if self.scaling == "dynamic"
+            else weight
+        )
         return torch.where(mask, scaled, 0.0), scaled
 
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
@@ -113,13 +125,21 @@ class SupermaskMasking:
                 for x, _ in self._batches():
                     functional_call(model, self.weights(model, step), (x,))
         self.agreed[epoch] = overlap(self.masks, self.largest)
-        self.expected[epoch] = torch.stack([torch.sigmoid(s).double().sum() for s in self.trainable.values()]).sum() / count_prunable(self.masks)
-        self.report = {"overlap_magnitude": float(self.agreed[epoch]), "expected_density": float(self.expected[epoch])}
+        self.expected[epoch] = torch.stack(
+            [torch.sigmoid(s).double().sum() for s in self.trainable.values()]
+        ).sum() / count_prunable(self.masks)
+        self.report = {
+            "overlap_magnitude": float(self.agreed[epoch]),
+            "expected_density": float(self.expected[epoch]),
+        }
 
     @property
     def series(self) -> dict[str, list[float]]:
         """Overlap with the magnitude mask and mean of p, by epoch."""
-        return {"overlap_magnitude": self.agreed.tolist(), "expected_density": self.expected.tolist()}
+        return {
+            "overlap_magnitude": self.agreed.tolist(),
+            "expected_density": self.expected.tolist(),
+        }
 
 
 @dataclass(frozen=True)
@@ -147,7 +167,11 @@ class Supermask:
 
     def __post_init__(self) -> None:
         sizes = {"statistics": (self.statistics, 1), "batch_size": (self.batch_size, 2)}
-        problems = [f"method.search.{key}={value} must be at least {least}" for key, (value, least) in sizes.items() if value < least]
+        problems = [
+            f"method.search.{key}={value} must be at least {least}"
+            for key, (value, least) in sizes.items()
+            if value < least
+        ]
         if self.scaling not in ("none", "dynamic"):
             problems.append(f"method.search.scaling={self.scaling!r} must be one of none, dynamic")
         check(self.allocate, self.classifier, problems)
@@ -162,13 +186,22 @@ class Supermask:
                 no layer to search.
         """
         if task.epochs < 1:
-            raise ValueError("a supermask learns logits while the net computes: its stage is of kind search, of at least one epoch")
+            raise ValueError(
+                "a supermask learns logits while the net computes: its stage is of kind search, of"
+                " at least one epoch"
+            )
         begun = begin(model, masks, task, self.allocate, Init(), self.classifier)
         device = next(model.parameters()).device
-        logits = {name: torch.full_like(m, logit(begun.keep[name], m.numel())).requires_grad_() for name, m in begun.relaxed.items()}
+        logits = {
+            name: torch.full_like(m, logit(begun.keep[name], m.numel())).requires_grad_()
+            for name, m in begun.relaxed.items()
+        }
 
         def batches() -> Iterator[Batch]:
-            return ((x.to(device), y.to(device)) for x, y in islice(task.batches(self.batch_size), self.statistics))
+            return (
+                (x.to(device), y.to(device))
+                for x, y in islice(task.batches(self.batch_size), self.statistics)
+            )
 
         return SupermaskMasking(
             masks=top(logits, begun.keep, logits),
@@ -202,7 +235,11 @@ def fresh_statistics(model: nn.Module) -> Iterator[None]:
     flags = {module: module.training for module in model.modules()}
     layers = [module for module in model.modules() if isinstance(module, BATCHNORMS)]
     momentum = {layer: layer.momentum for layer in layers}
-    counted = {layer: layer.num_batches_tracked.clone() for layer in layers if layer.num_batches_tracked is not None}
+    counted = {
+        layer: layer.num_batches_tracked.clone()
+        for layer in layers
+        if layer.num_batches_tracked is not None
+    }
     model.eval()
     for layer in layers:
         layer.reset_running_stats()

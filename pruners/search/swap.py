@@ -49,13 +49,25 @@ class Restriction:
     def problems(self) -> list[str]:
         """Messages about invalid options, one line each."""
         chosen = {"quota": (self.quota, get_args(Quota)), "pairs": (self.pairs, get_args(Pairs))}
-        found = [f"method.search.{key}={value!r} must be one of {', '.join(among)}" for key, (value, among) in chosen.items() if value not in among]
+        found = [
+            f"method.search.{key}={value!r} must be one of {', '.join(among)}"
+            for key, (value, among) in chosen.items()
+            if value not in among
+        ]
         if self.exponent < 1:
-            found.append(f"method.search.exponent={self.exponent} must be at least 1, 4 in the paper")
+            found.append(
+                f"method.search.exponent={self.exponent} must be at least 1, 4 in the paper"
+            )
         if self.exponent != Restriction.exponent and self.quota in ("one", "all", "none"):
-            found.append(f"method.search.exponent={self.exponent}: quota={self.quota} has none; leave it out, or take quota=falling")
+            found.append(
+                f"method.search.exponent={self.exponent}: quota={self.quota} has none; leave it"
+                " out, or take quota=falling"
+            )
         if self.quota in ("all", "none") and self.pairs != "largest":
-            found.append(f"method.search.pairs={self.pairs}: with quota={self.quota} there is nothing to choose; leave it out, or take quota=falling")
+            found.append(
+                f"method.search.pairs={self.pairs}: with quota={self.quota} there is nothing to"
+                " choose; leave it out, or take quota=falling"
+            )
         return found
 
     def allowed(self, candidates: int, step: int, steps: int) -> int:
@@ -80,7 +92,15 @@ class Swap:
     candidates: int
 
 
-def swap(kept: Tensor, scores: Tensor, k: int, restriction: Restriction, step: int, steps: int, rng: Generator) -> Swap:
+def swap(
+    kept: Tensor,
+    scores: Tensor,
+    k: int,
+    restriction: Restriction,
+    step: int,
+    steps: int,
+    rng: Generator,
+) -> Swap:
     """The swaps of one step (Eqs. 28 to 30). The arguments are not changed.
 
     Args:
@@ -93,10 +113,16 @@ def swap(kept: Tensor, scores: Tensor, k: int, restriction: Restriction, step: i
     candidates = len(enter)
     q = restriction.allowed(candidates, step, steps)
     if q < candidates and restriction.pairs == "random":
-        enter, leave = (places[torch.randperm(candidates, generator=rng)[:q].to(places.device)] for places in (enter, leave))
+        enter, leave = (
+            places[torch.randperm(candidates, generator=rng)[:q].to(places.device)]
+            for places in (enter, leave)
+        )
     elif q < candidates:
         low = restriction.pairs == "smallest"
-        enter, leave = _most(values, enter, q, kept, smallest=low), _most(values, leave, q, kept, smallest=not low)
+        enter, leave = (
+            _most(values, enter, q, kept, smallest=low),
+            _most(values, leave, q, kept, smallest=not low),
+        )
     return Swap(enter, leave, candidates)
 
 
@@ -127,9 +153,15 @@ def candidate_pairs(kept: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tenso
     if surplus:
         ties = (values == boundary).nonzero().flatten()
         last = ties[_index(ties, kept).argsort()][len(ties) - surplus :]
-        enter, leave = enter[torch.isin(enter, last, invert=True)], torch.cat([leave, last[now[last]]])
+        enter, leave = (
+            enter[torch.isin(enter, last, invert=True)],
+            torch.cat([leave, last[now[last]]]),
+        )
     if len(enter) != len(leave):
-        raise FloatingPointError(f"a score of a layer of {kept.numel():,} weights is NaN: the search has diverged; a smaller train.lr may help")
+        raise FloatingPointError(
+            f"a score of a layer of {kept.numel():,} weights is NaN: the search has diverged; a"
+            " smaller train.lr may help"
+        )
     return enter, leave
 
 
@@ -148,14 +180,20 @@ def largest_of(values: Tensor, places: Tensor, q: int, like: Tensor) -> Tensor:
 
 def kth_largest(values: Tensor, k: int) -> Tensor:
     """The k-th largest of `values` (n,), as a tensor () on their device; k from 1 to n."""
-    return torch.from_numpy(by_sample(values.detach().numpy(), k)) if values.device.type == "cpu" else by_topk(values, k)
+    return (
+        torch.from_numpy(by_sample(values.detach().numpy(), k))
+        if values.device.type == "cpu"
+        else by_topk(values, k)
+    )
 
 
 def by_topk(values: Tensor, k: int) -> Tensor:
     """`kth_largest` without a transfer to the host."""
     small = k <= len(values) // 2
     # torch.kthvalue has no deterministic CUDA implementation.
-    few = torch.topk(values, k if small else len(values) + 1 - k, largest=small, sorted=False).values
+    few = torch.topk(
+        values, k if small else len(values) + 1 - k, largest=small, sorted=False
+    ).values
     return few.min() if small else few.max()
 
 
@@ -184,7 +222,9 @@ def _most(values: Tensor, places: Tensor, q: int, like: Tensor, smallest: bool) 
     Of equal values, the one with the lower index counts as the larger.
     """
     chosen = torch.full_like(places, smallest, dtype=torch.bool)
-    chosen[largest_of(values[places], places, len(places) - q if smallest else q, like)] = not smallest
+    chosen[
+        largest_of(values[places], places, len(places) - q if smallest else q, like)
+    ] = not smallest
     return places[chosen]
 
 

@@ -1,7 +1,7 @@
 """Number of weights that each layer keeps: the option group `allocate`.
 
 An allocation is `(scores, masks, density) -> {name: count}`. The counts add up to exactly
-round(density * prunable) (decisions.md 4). No count exceeds the number of weights left in its
+round(density * prunable) (docs/decisions.md 4). No count exceeds the number of weights left in its
 layer: pruned weights stay pruned.
 """
 
@@ -29,7 +29,9 @@ class Global:
         """Weights to keep in each layer, in the order of `masks`."""
         total = weights_to_keep(masks, density)
         # Pruned weights sort behind all others, and `total` never reaches them.
-        flat = torch.cat([scores[name].masked_fill(~mask, -torch.inf).flatten() for name, mask in masks.items()])
+        flat = torch.cat(
+            [scores[name].masked_fill(~mask, -torch.inf).flatten() for name, mask in masks.items()]
+        )
         layers = largest(flat, total).split([mask.numel() for mask in masks.values()])
         return {name: int(layer.sum()) for name, layer in zip(masks, layers, strict=True)}
 
@@ -58,7 +60,8 @@ class Erk:
     SET's Erdos-Renyi, (n_in + n_out) / (n_in n_out). A layer that would need more weights than it
     has keeps them all, and the factor of the others grows until the total is met. The authors do so
     for one largest density at a time; the result is the same, because the factor only grows. They
-    round the number of pruned weights of each layer down; here the total is exact (decisions.md 4).
+    round the number of pruned weights of each layer down; here the total is exact
+    (docs/decisions.md 4).
     """
 
     tag: ClassVar[str] = "erk"
@@ -67,7 +70,10 @@ class Erk:
         """Weights to keep in each layer, in the order of `masks`."""
         total = weights_to_keep(masks, density)
         lengths = {name: sum(mask.shape) for name, mask in masks.items()}
-        shares = {name: Fraction(total * length, sum(lengths.values())) for name, length in lengths.items()}
+        shares = {
+            name: Fraction(total * length, sum(lengths.values()))
+            for name, length in lengths.items()
+        }
         return apportion(shares, {name: int(mask.sum()) for name, mask in masks.items()}, total)
 
 
@@ -75,12 +81,12 @@ class Erk:
 class SmartRatio:
     """Hand-designed layer budgets that decrease with depth ("sanity-check").
 
-    Su et al., 2020, arXiv:2009.11094; their code, decisions.md 17. Layer i of n has the ratio
+    Su et al., 2020, arXiv:2009.11094; their code, docs/decisions.md 17. Layer i of n has the ratio
     (n - i)^2 + (n - i), which is divided by (i + 1)^2 for nets other than ResNets. Densities are
     proportional to these ratios. What exceeds a layer's size goes to the next layers. The last
     linear layer has its own density, independent of the net's.
 
-    Deviations: the total is exact (decisions.md 4), and each layer is within one weight of the
+    Deviations: the total is exact (docs/decisions.md 4), and each layer is within one weight of the
     authors' rule, which rounds down. Their code handles one linear layer; of several, all but the
     last are treated like convolutions. What exceeds the size of all other layers goes to the last
     linear one; their code drops it.
@@ -97,7 +103,10 @@ class SmartRatio:
 
     def __post_init__(self) -> None:
         if not 0 <= self.linear <= 1:
-            raise ValueError(f"allocate.linear={self.linear} must be in [0, 1]: the density of the last linear layer, 0.3 in the authors' code")
+            raise ValueError(
+                f"allocate.linear={self.linear} must be in [0, 1]: the density of the last linear"
+                " layer, 0.3 in the authors' code"
+            )
 
     def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
         """Weights to keep in each layer, in the order of `masks`.
@@ -111,26 +120,41 @@ class SmartRatio:
         linear = int(self.linear * sizes[last]) if last else 0
         if linear >= total:
             raise ValueError(
-                f"density={density:g} keeps {total:,} weights, but the last linear layer alone takes {linear:,} (allocate.linear={self.linear:g}): "
-                "raise density, or lower allocate.linear"
+                f"density={density:g} keeps {total:,} weights, but the last linear layer alone"
+                f" takes {linear:,} (allocate.linear={self.linear:g}): raise density, or lower"
+                " allocate.linear"
             )
         others = {name: n for name, n in sizes.items() if name != last}
         shares, lost = _spilled(self._shares(others, len(sizes), total - linear), others)
         if last:
             shares[last] = linear + lost
-        return apportion({name: shares[name] for name in masks}, {name: int(mask.sum()) for name, mask in masks.items()}, total)
+        return apportion(
+            {name: shares[name] for name in masks},
+            {name: int(mask.sum()) for name, mask in masks.items()},
+            total,
+        )
 
     def _shares(self, sizes: Mapping[str, int], layers: int, goal: int) -> dict[str, Fraction]:
         """Weights of each layer, possibly more than it has; they add up to `goal`.
 
         `layers` also counts the last linear layer.
         """
-        ratios = [Fraction((layers - i) ** 2 + layers - i, 1 if "resnet" in self.net else (i + 1) ** 2) for i in range(len(sizes))]
-        all_of_it = sum((r * n for r, n in zip(ratios, sizes.values(), strict=True)), start=Fraction(0))
-        return {name: r * n * goal / all_of_it for r, (name, n) in zip(ratios, sizes.items(), strict=True)}
+        ratios = [
+            Fraction((layers - i) ** 2 + layers - i, 1 if "resnet" in self.net else (i + 1) ** 2)
+            for i in range(len(sizes))
+        ]
+        all_of_it = sum(
+            (r * n for r, n in zip(ratios, sizes.values(), strict=True)), start=Fraction(0)
+        )
+        return {
+            name: r * n * goal / all_of_it
+            for r, (name, n) in zip(ratios, sizes.items(), strict=True)
+        }
 
 
-def _spilled(shares: Mapping[str, Fraction], sizes: Mapping[str, int]) -> tuple[dict[str, Fraction], Fraction]:
+def _spilled(
+    shares: Mapping[str, Fraction], sizes: Mapping[str, int]
+) -> tuple[dict[str, Fraction], Fraction]:
     """Cut `shares` to the layers' sizes, and return the surplus that no layer could take.
 
     What exceeds a layer's size goes to the layers after it, each filled before the next.
@@ -150,11 +174,16 @@ def weights_to_keep(masks: Masks, density: float) -> int:
     """
     total, left = keep_count(density, count_prunable(masks)), count_kept(masks)
     if total > left:
-        raise ValueError(f"density={density:g} asks for {total:,} weights but earlier pruning left {left:,}: masks only shrink, take a lower density")
+        raise ValueError(
+            f"density={density:g} asks for {total:,} weights but earlier pruning left {left:,}:"
+            " masks only shrink, take a lower density"
+        )
     return total
 
 
-def apportion(shares: Mapping[str, Fraction], limits: Mapping[str, int], total: int) -> dict[str, int]:
+def apportion(
+    shares: Mapping[str, Fraction], limits: Mapping[str, int], total: int
+) -> dict[str, int]:
     """Integers near `shares` that add up to `total`, each at most its limit.
 
     Shares are rounded down. The rest goes to the largest remainders, ties to the earlier name.
@@ -169,7 +198,9 @@ def apportion(shares: Mapping[str, Fraction], limits: Mapping[str, int], total: 
         shares.update({name: Fraction(limits[name]) for name in over})
         free = [name for name, share in shares.items() if share < limits[name]]
         rest = total - sum(share for name, share in shares.items() if name not in free)
-        scale = rest / sum((shares[name] for name in free), start=Fraction(0)) if free else Fraction(1)
+        scale = (
+            rest / sum((shares[name] for name in free), start=Fraction(0)) if free else Fraction(1)
+        )
         shares.update({name: shares[name] * scale for name in free})
     counts = {name: math.floor(share) for name, share in shares.items()}
     by_remainder = sorted(shares, key=lambda name: counts[name] - shares[name])  # stable

@@ -7,7 +7,7 @@ because scores may span more than thirty decades (SynFlow's do).
 
 Randomised masks are those of "Pruning at Initialization - A Sketching Perspective"
 (arXiv:2305.17559, Algorithm 1 and Sec. 8). Our choices where the paper is not specific
-(methods/mask_randomization.md, decisions.md 21):
+(docs/methods/mask_randomization.md, docs/decisions.md 21):
 - "according to the scores", for a set, means successive sampling: draw, renormalise, draw again,
   without replacement.
 - A layer with fewer positive scores than weights to keep keeps all of these; the rest is drawn
@@ -84,7 +84,10 @@ class Proportional:
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma < math.inf:
-            raise ValueError(f"pick.gamma={self.gamma} must be 0 or more, and finite: 1 follows the scores, 0 ignores them, large values tend to pick=top")
+            raise ValueError(
+                f"pick.gamma={self.gamma} must be 0 or more, and finite: 1 follows the scores, 0"
+                " ignores them, large values tend to pick=top"
+            )
 
     def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor:
         """Bool (n,) with exactly k True, independent of the scores' scale.
@@ -125,7 +128,9 @@ class Sketch:
 
     def __post_init__(self) -> None:
         if self.scaling not in get_args(Scaling):
-            raise ValueError(f"pick.scaling={self.scaling!r} must be one of {', '.join(get_args(Scaling))}")
+            raise ValueError(
+                f"pick.scaling={self.scaling!r} must be one of {', '.join(get_args(Scaling))}"
+            )
 
     def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor:
         """(n,): bool for scaling=none, else m in float64; k non-zero entries are expected.
@@ -146,7 +151,10 @@ class Sketch:
         p = self._probabilities(scores)
         positive = int((p > 0).sum())
         draws = draws_for(p, k) if k < positive else 0
-        return {"expected_kept": expected_support(p, draws) if k < positive else positive, "draws": draws}
+        return {
+            "expected_kept": expected_support(p, draws) if k < positive else positive,
+            "draws": draws,
+        }
 
     @staticmethod
     def _probabilities(scores: Tensor) -> Tensor:
@@ -188,8 +196,9 @@ def _probable(scores: Tensor, pick: str) -> Tensor:
     negative = given[(given < 0) & (given > -torch.inf)]
     if len(negative):
         raise ValueError(
-            f"pick={pick} takes scores for probabilities, but {len(negative):,} are negative (the lowest is {float(negative.min()):g}): "
-            "map a score of both signs to non-negative ones (method.score.map, where the method has it), or take pick=top or pick=uniform"
+            f"pick={pick} takes scores for probabilities, but {len(negative):,} are negative (the"
+            f" lowest is {float(negative.min()):g}): map a score of both signs to non-negative ones"
+            " (method.score.map, where the method has it), or take pick=top or pick=uniform"
         )
     return given
 
@@ -221,5 +230,7 @@ def draw_counts(draws: int, p: Tensor, rng: Generator) -> Tensor:
     # would be lost.
     order = torch.sort(p, stable=True).indices
     counts = torch.zeros_like(p)
-    counts[order] = torch.from_numpy(np.random.default_rng(seed).multinomial(draws, p[order].numpy())).double()
+    counts[order] = torch.from_numpy(
+        np.random.default_rng(seed).multinomial(draws, p[order].numpy())
+    ).double()
     return counts

@@ -23,10 +23,10 @@ class Once:
 
 @dataclass(frozen=True)
 class Levels:
-    """Iterative pruning: every level keeps the same share of what is left (methods/imp.md).
+    """Iterative pruning: every level keeps the same share of what is left (docs/methods/imp.md).
 
     Args:
-        keep: that share. Default 0.8 (decisions.md 23); the IMC paper's tables follow 0.9.
+        keep: that share. Default 0.8 (docs/decisions.md 23); the IMC paper's tables follow 0.9.
         last: `exact` sets the last level to the requested density; `nearest` ends at the level
             nearest to it, which then is the density reached.
     """
@@ -37,7 +37,10 @@ class Levels:
 
     def __post_init__(self) -> None:
         if not 0 < self.keep < 1:
-            raise ValueError(f"method.keep={self.keep:g} must be between 0 and 1: the share of the remaining weights that a level keeps")
+            raise ValueError(
+                f"method.keep={self.keep:g} must be between 0 and 1: the share of the remaining"
+                " weights that a level keeps"
+            )
 
     def __call__(self, density: float) -> list[float]:
         """keep, keep^2, ... down to `density`; at least one level."""
@@ -55,7 +58,7 @@ class Levels:
 class FrontLoaded:
     """Flow&Prune's rounds: n d / (n d + k (1 - d)) of the weights remain after round k of n.
 
-    The first rounds prune the most weights (methods/flow_and_prune.md).
+    The first rounds prune the most weights (docs/methods/flow_prune.md).
 
     Args:
         rounds: n. Default 25: the authors' README; their paper also uses 1 and 5.
@@ -76,7 +79,7 @@ class FrontLoaded:
 
 @dataclass(frozen=True)
 class Exponential:
-    """density ** (i / iterations) for i = 1 ... iterations (SynFlow; methods/synflow.md).
+    """density ** (i / iterations) for i = 1 ... iterations (SynFlow; docs/methods/synflow.md).
 
     Each round keeps the same share of the remaining weights.
 
@@ -89,7 +92,10 @@ class Exponential:
 
     def __post_init__(self) -> None:
         if self.iterations < 1:
-            raise ValueError(f"schedule.iterations={self.iterations} must be at least 1: rounds of pruning, 100 for SynFlow")
+            raise ValueError(
+                f"schedule.iterations={self.iterations} must be at least 1: rounds of pruning, 100"
+                " for SynFlow"
+            )
 
     def __call__(self, density: float) -> list[float]:
         """`iterations` densities, decreasing; the last one is `density` itself."""

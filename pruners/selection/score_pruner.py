@@ -1,6 +1,6 @@
 """Score, then select: the pruner behind every method that ranks weights.
 
-Its five orthogonal options are fields (style.md, section 2). A score is `(model, masks, batches,
+Its five orthogonal options are fields. A score is `(model, masks, batches,
 loss, rng) -> Scores` and leaves the model bit-identical. `rng` is the stage's random stream, for
 scores that are themselves random.
 """
@@ -12,7 +12,18 @@ from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 import torch
 from torch import Generator, Tensor, nn
 
-from pruners.base import Batch, Finding, FixedMasking, LossFn, Masks, Scores, Task, apply_masks, density, without_classifier
+from pruners.base import (
+    Batch,
+    Finding,
+    FixedMasking,
+    LossFn,
+    Masks,
+    Scores,
+    Task,
+    apply_masks,
+    density,
+    without_classifier,
+)
 from pruners.selection.pick import Proportional, Sketch, Top
 
 When = Literal["each", "final", "oneshot"]
@@ -25,7 +36,9 @@ class Score(Protocol):
     @property
     def needs_data(self) -> bool: ...  # False: `batches` is empty
 
-    def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores: ...
+    def __call__(
+        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+    ) -> Scores: ...
 
 
 @runtime_checkable
@@ -62,11 +75,12 @@ class ScorePruner:
         pick: (scores (n,), k, rng) -> bool (n,) with exactly k True, or another result that `Pick`
             allows.
         schedule: density -> decreasing densities that end at it.
-        when: when a random pick draws: in `each` round (decisions.md 21); in the `final` round
+        when: when a random pick draws: in `each` round (docs/decisions.md 21); in the `final` round
             only, with the top kept before; or in `oneshot`, which scores and draws once, whatever
             the schedule. With a schedule of one round, only `each` is valid.
         classifier: `dense`: the last linear layer is neither pruned nor counted, so that a density
-            is that of the other layers, as in the jackpots paper (decisions.md 2). `pruned`: it is
+            is that of the other layers, as in the jackpots paper (docs/decisions.md 2). `pruned`:
+            it is
             treated like the other layers.
     """
 
@@ -81,20 +95,39 @@ class ScorePruner:
 
     def __post_init__(self) -> None:
         problems = [
-            f"{group}=none: this method selects weights by score and cannot do without; leave {group}=... out, or take {group}={default}"
+            f"{group}=none: this method selects weights by score and cannot do without; leave"
+            f" {group}=... out, or take {group}={default}"
             for group, default in (("allocate", "global"), ("pick", "top"), ("schedule", "once"))
             if getattr(self, group) is None
         ]
         if self.source is None and self.score.needs_data:
-            problems.append(f"source=none: {type(self.score).__name__} is computed from data; leave source=... out for the method's own, or take source=train")
-        if isinstance(self.score, Mapped) and self.score.map == "signed" and isinstance(self.pick, (Proportional, Sketch)):
+            problems.append(
+                f"source=none: {type(self.score).__name__} is computed from data; leave source=..."
+                " out for the method's own, or take source=train"
+            )
+        if (
+            isinstance(self.score, Mapped)
+            and self.score.map == "signed"
+            and isinstance(self.pick, (Proportional, Sketch))
+        ):
             pick, score = type(self.pick).__name__.lower(), type(self.score).__name__
-            problems.append(f"pick={pick} takes scores for probabilities, but {score}'s have both signs: add method.score.map=positive, or take pick=top")
-        if getattr(self.score, "needs_labels", self.score.needs_data) and not getattr(self.source, "labelled", True):
+            problems.append(
+                f"pick={pick} takes scores for probabilities, but {score}'s have both signs: add"
+                " method.score.map=positive, or take pick=top"
+            )
+        if getattr(self.score, "needs_labels", self.score.needs_data) and not getattr(
+            self.source, "labelled", True
+        ):
             source, score = type(self.source).__name__.lower(), type(self.score).__name__
-            problems.append(f"source={source} is one image without a label, but {score} reads labels: take source=train, normal or sparse_normal")
+            problems.append(
+                f"source={source} is one image without a label, but {score} reads labels: take"
+                " source=train, normal or sparse_normal"
+            )
         if self.classifier not in get_args(Classifier):
-            problems.append(f"method.pruner.classifier={self.classifier!r} must be one of {', '.join(get_args(Classifier))}")
+            problems.append(
+                f"method.pruner.classifier={self.classifier!r} must be one of"
+                f" {', '.join(get_args(Classifier))}"
+            )
         problems += self._check_when()
         if problems:
             raise ValueError("\n".join(problems))
@@ -106,9 +139,15 @@ class ScorePruner:
             return []
         problems = []
         if isinstance(self.pick, Top):
-            problems.append(f"method.pruner.when={self.when}: pick=top draws nothing; leave it out, or take a random pick, e.g. pick=proportional")
+            problems.append(
+                f"method.pruner.when={self.when}: pick=top draws nothing; leave it out, or take a"
+                " random pick, e.g. pick=proportional"
+            )
         if len(self.schedule(0.5)) == 1:
-            problems.append(f"method.pruner.when={self.when}: the schedule has one round, so all are the same; leave it out, or take a schedule of many rounds")
+            problems.append(
+                f"method.pruner.when={self.when}: the schedule has one round, so all are the same;"
+                " leave it out, or take a schedule of many rounds"
+            )
         return problems
 
     @property
@@ -128,22 +167,39 @@ class ScorePruner:
             FloatingPointError: a score is NaN or infinite.
         """
         if task.density is None:
-            raise ValueError("density is missing: a method that ranks weights prunes to the density that you give, e.g. density=0.1 keeps a tenth")
+            raise ValueError(
+                "density is missing: a method that ranks weights prunes to the density that you"
+                " give, e.g. density=0.1 keeps a tenth"
+            )
         if self.classifier == "dense":
             masks = without_classifier(model, masks)
         if not masks:
-            raise ValueError("method.pruner.classifier=dense leaves no layer to prune: this net has one layer; take method.pruner.classifier=pruned")
-        densities = self.schedule(task.density)[-1:] if self.when == "oneshot" else self.schedule(task.density)
+            raise ValueError(
+                "method.pruner.classifier=dense leaves no layer to prune: this net has one layer;"
+                " take method.pruner.classifier=pruned"
+            )
+        densities = (
+            self.schedule(task.density)[-1:]
+            if self.when == "oneshot"
+            else self.schedule(task.density)
+        )
         masking = FixedMasking(masks)
         for done, goal in enumerate(densities, start=1):
             draws = self.when != "final" or done == len(densities)
-            masking = self._round(model, masking, replace(task, density=goal, round=done - 1), self.pick if draws else Top())
+            masking = self._round(
+                model,
+                masking,
+                replace(task, density=goal, round=done - 1),
+                self.pick if draws else Top(),
+            )
             apply_masks(model, masking.masks)
             if len(densities) > 1:
                 task.tick(done, len(densities), "pruning rounds")
         return masking
 
-    def _round(self, model: nn.Module, before: FixedMasking, task: Task, pick: Pick) -> FixedMasking:
+    def _round(
+        self, model: nn.Module, before: FixedMasking, task: Task, pick: Pick
+    ) -> FixedMasking:
         """Score, allocate and pick once, down to task.density."""
         assert task.density is not None
         masks = before.masks
@@ -152,12 +208,22 @@ class ScorePruner:
         # pruned stays pruned
         scores = {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}
         # Rounds of a pick that is not exact may leave fewer weights than the next one requests.
-        keep = self.allocate(scores, masks, task.density if pick.exact else min(task.density, density(masks)))
-        picked = {name: pick(s.flatten(), keep[name], task.rng).view_as(s) for name, s in scores.items()}
-        factors = {name: m * before.factors.get(name, 1.0) for name, m in picked.items() if m.is_floating_point()}
+        keep = self.allocate(
+            scores, masks, task.density if pick.exact else min(task.density, density(masks))
+        )
+        picked = {
+            name: pick(s.flatten(), keep[name], task.rng).view_as(s) for name, s in scores.items()
+        }
+        factors = {
+            name: m * before.factors.get(name, 1.0)
+            for name, m in picked.items()
+            if m.is_floating_point()
+        }
         found = [pick.findings(s.flatten(), keep[name]) for name, s in scores.items()]
         report: dict[str, Finding] = {key: sum(layer[key] for layer in found) for key in found[0]}
-        return FixedMasking({name: m != 0 for name, m in picked.items()}, report=report, factors=factors)
+        return FixedMasking(
+            {name: m != 0 for name, m in picked.items()}, report=report, factors=factors
+        )
 
     def _batches(self, model: nn.Module, task: Task) -> Iterator[Batch]:
         """Batches of the source, on the model's device: noise is drawn on the CPU."""
@@ -177,4 +243,7 @@ def _refuse_overflow(scores: Scores, what: str) -> None:
     for name, values in scores.items():
         bad = values.numel() - int(values.isfinite().sum())
         if bad:
-            raise FloatingPointError(f"{bad:,} of {values.numel():,} {what} scores of {name} are NaN or infinite: the weights or the gradients have overflowed")
+            raise FloatingPointError(
+                f"{bad:,} of {values.numel():,} {what} scores of {name} are NaN or infinite: the"
+                " weights or the gradients have overflowed"
+            )

@@ -2,7 +2,8 @@
 
 A source is `(task) -> batches`. Within one pruning round, every call gives the same batches.
 
-Noise is drawn in normalised space, where the training set has mean 0 and variance 1 (decisions.md
+Noise is drawn in normalised space, where the training set has mean 0 and variance 1
+(docs/decisions.md
 7), and anew in each pruning round ("Pruning at Initialization - A Sketching Perspective",
 arXiv:2305.17559, Sec. 8). Its generator is derived from the seed of the stage's stream and does not
 advance that stream. The paper specifies no labels for its noise; ours are uniform over the classes.
@@ -65,7 +66,10 @@ class Normal:
         """Batches of noise (B, C, H, W) with labels (B,)."""
         rng = noise_stream(task)
         for _ in range(PASS):
-            yield torch.randn(self.batch_size, *task.image, generator=rng), _labels(self.batch_size, task, rng)
+            yield (
+                torch.randn(self.batch_size, *task.image, generator=rng),
+                _labels(self.batch_size, task, rng),
+            )
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ class SparseNormal:
 
     Args:
         batch_size: Default 256 (Sec. 8).
-        location: a place is a `pixel` with all its channels (the paper's words, decisions.md 22) or
+        location: a place is a `pixel` with all its channels (the paper's words, docs/decisions.md
+        22) or
             a `coordinate`, one channel of a pixel (its theory).
     """
 
@@ -89,7 +94,9 @@ class SparseNormal:
     def __post_init__(self) -> None:
         _refuse_single(self.batch_size)
         if self.location not in get_args(Location):
-            raise ValueError(f"source.location={self.location!r} must be one of {', '.join(get_args(Location))}")
+            raise ValueError(
+                f"source.location={self.location!r} must be one of {', '.join(get_args(Location))}"
+            )
 
     def __call__(self, task: Task) -> Iterator[Batch]:
         """Batches of sparse noise (B, C, H, W) with labels (B,)."""
@@ -121,7 +128,10 @@ class Chi:
 
     def __post_init__(self) -> None:
         if self.n < 1:
-            raise ValueError(f"source.n={self.n} must be at least 1: the degrees of freedom of the chi distribution, 128 in the paper")
+            raise ValueError(
+                f"source.n={self.n} must be at least 1: the degrees of freedom of the chi"
+                " distribution, 128 in the paper"
+            )
 
     def __call__(self, task: Task) -> Iterable[Batch]:
         """One batch: inputs (1, C, H, W), labels (1,)."""
@@ -149,7 +159,7 @@ class Balanced:
 
     Args:
         per_class: images of each class in a batch. Default 10: GraSP's on CIFAR (5 on CIFAR-100
-            with ResNet-32, 1 on Tiny-ImageNet; methods/grasp.md).
+            with ResNet-32, 1 on Tiny-ImageNet; docs/methods/grasp.md).
     """
 
     tag: ClassVar[str] = "balanced"
@@ -157,7 +167,10 @@ class Balanced:
 
     def __post_init__(self) -> None:
         if self.per_class < 1:
-            raise ValueError(f"source.per_class={self.per_class} must be at least 1: images of each class in a batch")
+            raise ValueError(
+                f"source.per_class={self.per_class} must be at least 1: images of each class in a"
+                " batch"
+            )
 
     def __call__(self, task: Task) -> Iterator[Batch]:
         """Batches of per_class * classes images until a class runs out.
@@ -168,7 +181,9 @@ class Balanced:
         images, labels = None, torch.empty(0, dtype=torch.int64)
         given = 0
         for x, y in task.batches(self.per_class * task.classes):
-            images, labels = (x, y) if images is None else (torch.cat([images, x]), torch.cat([labels, y]))
+            images, labels = (
+                (x, y) if images is None else (torch.cat([images, x]), torch.cat([labels, y]))
+            )
             while (chosen := self._first_of_each(labels, task.classes)) is not None:
                 yield images[chosen], labels[chosen]
                 given += 1
@@ -177,7 +192,9 @@ class Balanced:
             counts = torch.bincount(labels, minlength=task.classes)
             rarest = int(counts.argmin())
             there = f"class {rarest} has {int(counts[rarest])} training images"
-            raise ValueError(f"source.per_class={self.per_class}: {there}; take fewer per class, or source=train")
+            raise ValueError(
+                f"source.per_class={self.per_class}: {there}; take fewer per class, or source=train"
+            )
 
     def _first_of_each(self, labels: Tensor, classes: int) -> Tensor | None:
         """Bool (n,): the first per_class entries of every class among `labels` (n,).
@@ -203,4 +220,6 @@ def _labels(count: int, task: Task, rng: Generator) -> Tensor:
 
 def _refuse_single(batch_size: int) -> None:
     if batch_size < 2:
-        raise ValueError(f"source.batch_size={batch_size} must be at least 2: BatchNorm needs two examples")
+        raise ValueError(
+            f"source.batch_size={batch_size} must be at least 2: BatchNorm needs two examples"
+        )

@@ -43,7 +43,10 @@ class Premise:
 
     def __post_init__(self) -> None:
         if self.examples < 1 or self.classes < 1:
-            raise ValueError(f"method.examples={self.examples} and method.classes={self.classes} must be at least 1")
+            raise ValueError(
+                f"method.examples={self.examples} and method.classes={self.classes} must be at"
+                " least 1"
+            )
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Report `moved`, `jacobian`, `first_over_best` and `uniform_over_first`.
@@ -55,19 +58,41 @@ class Premise:
         begun = {name: start.tensors[name].to(x.device) for name in masks}
         now = {name: model.get_parameter(name).detach() for name in masks}
         origin = copy.deepcopy(model)
-        origin.load_state_dict({**model.state_dict(), **{n: t for n, t in start.tensors.items() if n in model.state_dict()}})
+        origin.load_state_dict(
+            {
+                **model.state_dict(),
+                **{n: t for n, t in start.tensors.items() if n in model.state_dict()},
+            }
+        )
         j0, jt = self._jacobian(origin, begun, x), self._jacobian(model, now, x)  # (d, n classes)
-        w0, w = (torch.cat([t.flatten() for t in tensors.values()]).double() for tensors in (begun, now))
-        errors = {name: error(jt, w, p) for name, p in (("first", chances(j0, w0)), ("best", chances(jt, w)), ("uniform", torch.full_like(w, 1 / len(w))))}
-        report = {"moved": float((w - w0).norm() / w0.norm()), "jacobian": float((jt - j0).norm() / j0.norm())}
-        report |= {"first_over_best": errors["first"] / errors["best"], "uniform_over_first": errors["uniform"] / errors["first"]}
+        w0, w = (
+            torch.cat([t.flatten() for t in tensors.values()]).double() for tensors in (begun, now)
+        )
+        errors = {
+            name: error(jt, w, p)
+            for name, p in (
+                ("first", chances(j0, w0)),
+                ("best", chances(jt, w)),
+                ("uniform", torch.full_like(w, 1 / len(w))),
+            )
+        }
+        report = {
+            "moved": float((w - w0).norm() / w0.norm()),
+            "jacobian": float((jt - j0).norm() / j0.norm()),
+        }
+        report |= {
+            "first_over_best": errors["first"] / errors["best"],
+            "uniform_over_first": errors["uniform"] / errors["first"],
+        }
         return Measurement(report=dict(report))
 
     def _jacobian(self, model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor:
         """Jacobian of the first `classes` outputs of every example, (d, n classes), float64."""
         training = model.training
         model.eval()
-        found = jacrev(lambda some: functional_call(model, some, (x,))[:, : self.classes].flatten())(weights)
+        found = jacrev(
+            lambda some: functional_call(model, some, (x,))[:, : self.classes].flatten()
+        )(weights)
         model.train(training)
         return torch.cat([j.detach().flatten(1) for j in found.values()], 1).T.double()
 

@@ -7,7 +7,7 @@ with enough examples the resulting mask is the teacher's own, "a proper student"
 
 Left open by the paper, chosen here:
 - AGD instead of the Adam of the code that the paper cites: that code's gradients vanish on negative
-  weights (methods/sample_complexity.md).
+  weights (docs/methods/sample_complexity.md).
 - The dense student starts as in all of Sec. 5: at a given distance from the teacher, in a random
   direction over all its weights.
 - Test error: root of the mean squared difference from the teacher's noiseless output on fresh
@@ -63,17 +63,37 @@ class Pruning:
         problems = [
             f"{key}={getattr(self, key.rpartition('.')[2], '')} must be {what}"
             for key, ok, what in (
-                ("method.keep", 0 < self.keep < 1, "in (0, 1): the share of the remaining weights that a level keeps"),
-                ("method.levels", self.levels >= 1 and (not 0 < self.keep < 1 or round(self.keep**self.levels * total) >= 1), "at least 1, and leave a weight"),
-                ("method.distance", self.distance >= 0, "0 or more: of the start from the teacher, relative"),
+                (
+                    "method.keep",
+                    0 < self.keep < 1,
+                    "in (0, 1): the share of the remaining weights that a level keeps",
+                ),
+                (
+                    "method.levels",
+                    self.levels >= 1
+                    and (not 0 < self.keep < 1 or round(self.keep**self.levels * total) >= 1),
+                    "at least 1, and leave a weight",
+                ),
+                (
+                    "method.distance",
+                    self.distance >= 0,
+                    "0 or more: of the start from the teacher, relative",
+                ),
                 ("method.trials", self.trials >= 1, "at least 1"),
                 ("method.fresh", self.fresh >= 1, "at least 1: examples of the test"),
-                ("method.chunk_mb", self.chunk_mb is None or self.chunk_mb > 0, "positive: megabytes of inputs solved together"),
+                (
+                    "method.chunk_mb",
+                    self.chunk_mb is None or self.chunk_mb > 0,
+                    "positive: megabytes of inputs solved together",
+                ),
             )
             if not ok
         ]
         if self.teacher.inputs != self.teacher.dimension:
-            problems.append(f"dataset.inputs={self.teacher.inputs} must be dataset.dimension={self.teacher.dimension}: pruning starts from a dense student")
+            problems.append(
+                f"dataset.inputs={self.teacher.inputs} must be"
+                f" dataset.dimension={self.teacher.dimension}: pruning starts from a dense student"
+            )
         if problems:
             raise ValueError("\n".join(problems))
 
@@ -84,7 +104,11 @@ class Pruning:
         `support_kept`, `proper`.
         """
         device, seeds = next(model.parameters()).device, trial_seeds(self.trials, task.rng)
-        fresh = torch.randn((self.fresh, self.teacher.dimension), generator=Generator().manual_seed(trial_seeds(1, task.rng)[0]), dtype=torch.float64)
+        fresh = torch.randn(
+            (self.fresh, self.teacher.dimension),
+            generator=Generator().manual_seed(trial_seeds(1, task.rng)[0]),
+            dtype=torch.float64,
+        )
         parts, done = list[Levels](), 0
         for chunk in chunks(self.teacher, seeds, device, self.chunk_mb):
             parts.append(self._prune(chunk, fresh.to(device)))
@@ -94,12 +118,31 @@ class Pruning:
         total = self.teacher.neurons * self.teacher.dimension
         remaining = [100 * count / total for count in counts(total, self.keep, self.levels)]
         spread = errors.std(0).tolist() if self.trials > 1 else [0.0] * errors.shape[1]
-        series = {"remaining": remaining, "test_error": errors.mean(0).tolist(), "test_error_std": spread}
-        series |= {"support_kept": kept.mean(0).tolist(), "proper": proper.double().mean(0).tolist()}
+        series = {
+            "remaining": remaining,
+            "test_error": errors.mean(0).tolist(),
+            "test_error_std": spread,
+        }
+        series |= {
+            "support_kept": kept.mean(0).tolist(),
+            "proper": proper.double().mean(0).tolist(),
+        }
         best = int(errors.mean(0).argmin())
-        report: dict[str, Finding] = {"samples": self.teacher.samples, "noise": self.teacher.noise, "trials": self.trials}
-        report |= {"error_dense": series["test_error"][0], "error_best": series["test_error"][best], "remaining_best": remaining[best]}
-        report |= {"error_last": series["test_error"][-1], "support_kept_last": series["support_kept"][-1], "proper_last": series["proper"][-1]}
+        report: dict[str, Finding] = {
+            "samples": self.teacher.samples,
+            "noise": self.teacher.noise,
+            "trials": self.trials,
+        }
+        report |= {
+            "error_dense": series["test_error"][0],
+            "error_best": series["test_error"][best],
+            "remaining_best": remaining[best],
+        }
+        report |= {
+            "error_last": series["test_error"][-1],
+            "support_kept_last": series["support_kept"][-1],
+            "proper_last": series["proper"][-1],
+        }
         return Measurement(report=report, series=series)
 
     def _prune(self, chunk: Chunk, fresh: Tensor) -> Levels:
@@ -109,7 +152,13 @@ class Pruning:
         for mask, weights in self._rounds(chunk, start):
             kept = (mask & support).flatten(1).sum(1)
             whole = support.flatten(1).sum(1)
-            rows.append((test_error(weights, chunk.truth, fresh).cpu(), (kept / whole).cpu(), (kept == whole).cpu()))
+            rows.append(
+                (
+                    test_error(weights, chunk.truth, fresh).cpu(),
+                    (kept / whole).cpu(),
+                    (kept == whole).cpu(),
+                )
+            )
         errors, kept, proper = (torch.stack(column, 1) for column in zip(*rows, strict=True))
         return errors, kept, proper
 
@@ -118,7 +167,9 @@ class Pruning:
         mask = weights = chunk.problem.masks
         for level, count in enumerate(counts(mask[0].numel(), self.keep, self.levels)):
             mask = largest_weights(weights, mask, count) if level else mask
-            weights = self.solver(Regression(chunk.problem.inputs, chunk.problem.targets, mask), start * mask).weights
+            weights = self.solver(
+                Regression(chunk.problem.inputs, chunk.problem.targets, mask), start * mask
+            ).weights
             yield mask, weights
 
 

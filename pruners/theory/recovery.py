@@ -36,7 +36,7 @@ class Recovery:
     Args:
         teacher: dataset=gaussian_teacher.
         distance: ||W(0) - W*|| / ||W*||. Default 0.2: inside every basin that was examined
-            (methods/sample_complexity.md).
+            (docs/methods/sample_complexity.md).
         trials: Default 100: the paper's.
         success: error below which a trial has converged. Default 1e-4: the paper's.
         trace: steps between two recorded errors, for curves and rates; 0 = none.
@@ -59,11 +59,23 @@ class Recovery:
         problems = [
             f"method.{key}={getattr(self, key):g} must be {what}"
             for key, ok, what in (
-                ("distance", self.distance >= 0, "0 or more: of the start from the teacher, relative"),
+                (
+                    "distance",
+                    self.distance >= 0,
+                    "0 or more: of the start from the teacher, relative",
+                ),
                 ("trials", self.trials >= 1, "at least 1"),
-                ("success", self.success > 0, "positive: the relative error below which a trial has converged"),
+                (
+                    "success",
+                    self.success > 0,
+                    "positive: the relative error below which a trial has converged",
+                ),
                 ("trace", self.trace >= 0, "0 or more: steps between two errors that are kept"),
-                ("chunk_mb", self.chunk_mb is None or self.chunk_mb > 0, "positive: megabytes of inputs solved together"),
+                (
+                    "chunk_mb",
+                    self.chunk_mb is None or self.chunk_mb > 0,
+                    "positive: megabytes of inputs solved together",
+                ),
             )
             if not ok
         ]
@@ -78,14 +90,24 @@ class Recovery:
         """
         device = next(model.parameters()).device
         found, errors, energies = list[Solution](), list[Tensor](), list[Tensor]()
-        for chunk in chunks(self.teacher, trial_seeds(self.trials, task.rng), device, self.chunk_mb):
-            found.append(self.solver(chunk.problem, starts(chunk, self.distance), chunk.truth, self.trace))
+        for chunk in chunks(
+            self.teacher, trial_seeds(self.trials, task.rng), device, self.chunk_mb
+        ):
+            found.append(
+                self.solver(chunk.problem, starts(chunk, self.distance), chunk.truth, self.trace)
+            )
             errors.append(distances(found[-1].weights, chunk.truth).cpu())
             energies.append(chunk.energy.cpu())
             task.tick(sum(map(len, errors)), self.trials, "trials")
         error, steps = torch.cat(errors), torch.cat([s.steps.cpu() for s in found])
-        settled, diverged = (torch.cat([getattr(s, name).cpu() for s in found]) for name in ("settled", "diverged"))
-        report = self._setting() | _outcomes(error < self.success, settled, diverged) | _statistics(error, steps)
+        settled, diverged = (
+            torch.cat([getattr(s, name).cpu() for s in found]) for name in ("settled", "diverged")
+        )
+        report = (
+            self._setting()
+            | _outcomes(error < self.success, settled, diverged)
+            | _statistics(error, steps)
+        )
         report["energy"] = float(torch.cat(energies).mean())
         series = {"error": error.tolist(), "steps": [float(n) for n in steps]}
         if self.trace:
@@ -96,17 +118,32 @@ class Recovery:
     def _setting(self) -> dict[str, Finding]:
         """The values that figures plot along their axes."""
         t = self.teacher
-        return {"inputs": t.inputs, "samples": t.samples, "noise": t.noise, "distance": self.distance, "trials": self.trials}
+        return {
+            "inputs": t.inputs,
+            "samples": t.samples,
+            "noise": t.noise,
+            "distance": self.distance,
+            "trials": self.trials,
+        }
 
-    def _curves(self, found: list[Solution], steps: Tensor) -> tuple[dict[str, Finding], dict[str, list[float]]]:
+    def _curves(
+        self, found: list[Solution], steps: Tensor
+    ) -> tuple[dict[str, Finding], dict[str, list[float]]]:
         longest = max(s.trace.shape[1] for s in found)
         traces = torch.cat([_held(s.trace.cpu(), longest) for s in found])  # (trials, looks)
         rates = [rate(trace, int(n), self.trace) for trace, n in zip(traces, steps, strict=True)]
         known = torch.tensor([r for r in rates if r is not None], dtype=torch.float64)
-        report: dict[str, Finding] = {"rate": float(known.mean()) if len(known) else None, "rates_fitted": len(known)}
+        report: dict[str, Finding] = {
+            "rate": float(known.mean()) if len(known) else None,
+            "rates_fitted": len(known),
+        }
         report["rate_std"] = float(known.std()) if len(known) > 1 else None
         looks = [float(i * self.trace) for i in range(longest)]
-        return report, {"iterations": looks, "error_trace": traces.clamp(min=1e-300).log().mean(0).exp().tolist(), "rate_by_trial": known.tolist()}
+        return report, {
+            "iterations": looks,
+            "error_trace": traces.clamp(min=1e-300).log().mean(0).exp().tolist(),
+            "rate_by_trial": known.tolist(),
+        }
 
 
 def rate(trace: Tensor, steps: int, every: int) -> float | None:
@@ -134,12 +171,27 @@ def _held(trace: Tensor, length: int) -> Tensor:
 def _outcomes(success: Tensor, settled: Tensor, diverged: Tensor) -> dict[str, Finding]:
     """Count the trials by outcome; converged, capped and wrong minimum add up to all."""
     wrong = ~success & (settled | diverged)
-    counts = {"converged": success, "capped": ~success & ~wrong, "wrong_minimum": wrong, "diverged": diverged}
-    share = {name: float(which.double().mean()) for name, which in counts.items() if name != "diverged"}
-    return {**{name: int(which.sum()) for name, which in counts.items()}, **{f"{name}_share": value for name, value in share.items()}}
+    counts = {
+        "converged": success,
+        "capped": ~success & ~wrong,
+        "wrong_minimum": wrong,
+        "diverged": diverged,
+    }
+    share = {
+        name: float(which.double().mean()) for name, which in counts.items() if name != "diverged"
+    }
+    return {
+        **{name: int(which.sum()) for name, which in counts.items()},
+        **{f"{name}_share": value for name, value in share.items()},
+    }
 
 
 def _statistics(error: Tensor, steps: Tensor) -> dict[str, Finding]:
     """Statistics over all trials, whatever their outcome."""
     spread = float(error.std()) if len(error) > 1 else None
-    return {"error_mean": float(error.mean()), "error_std": spread, "error_median": float(error.median()), "steps_mean": float(steps.double().mean())}
+    return {
+        "error_mean": float(error.mean()),
+        "error_std": spread,
+        "error_median": float(error.median()),
+        "steps_mean": float(steps.double().mean()),
+    }

@@ -3,7 +3,7 @@
 "Pruning at Initialization - A Sketching Perspective" (arXiv:2305.17559), Sec. 4. X in R^(d x n) has
 rows of N(0, I/n). m_i = c_i / (s p_i), where c counts s draws from p. The error is
 ||X^T w* - X^T (w* . m)||^2. p_i ~ ||X_(i)|| |w0_i| (Eq. 2), uniform in Lemma 4.5. The bounds as the
-paper states them (printed) and corrected (methods/mask_randomization.md, part B):
+paper states them (printed) and corrected (docs/methods/mask_randomization.md):
 
     4.1  printed    ((sum_k ||X_k|| |w_k|)^2 - ||X^T w||) / s
          corrected  the last norm squared: an identity
@@ -47,7 +47,8 @@ class Lemma:
 
     Args:
         lemma: a lemma of Sec. 4; theorem44 is Theorem 4.4.
-        features, examples: d and n. Default 200 and 128: those of methods/mask_randomization.md.
+        features, examples: d and n. Default 200 and 128: those of
+        docs/methods/mask_randomization.md.
         draws: values of s.
         at: the s of the verdict. Default 20: as there.
         weights: w0.
@@ -76,13 +77,24 @@ class Lemma:
     def __post_init__(self) -> None:
         choices = (("lemma", Name), ("weights", Weights), ("change", Change), ("average", Average))
         problems = [
-            f"method.{key}={getattr(self, key)} must be one of {', '.join(get_args(kind))}" for key, kind in choices if getattr(self, key) not in get_args(kind)
+            f"method.{key}={getattr(self, key)} must be one of {', '.join(get_args(kind))}"
+            for key, kind in choices
+            if getattr(self, key) not in get_args(kind)
         ]
-        problems += [f"method.{key}={getattr(self, key)} must be at least 2" for key in ("features", "examples", "repeats") if getattr(self, key) < 2]
+        problems += [
+            f"method.{key}={getattr(self, key)} must be at least 2"
+            for key in ("features", "examples", "repeats")
+            if getattr(self, key) < 2
+        ]
         if not self.draws or min(self.draws) < 1 or self.at not in self.draws:
-            problems.append(f"method.draws={list(self.draws)} must be numbers of at least 1, method.at={self.at} among them")
+            problems.append(
+                f"method.draws={list(self.draws)} must be numbers of at least 1,"
+                f" method.at={self.at} among them"
+            )
         if self.lemma in ("lemma41", "lemma42") and self.change != "none":
-            problems.append(f"method.change={self.change}: {self.lemma} is about w0 itself; method.change=none")
+            problems.append(
+                f"method.change={self.change}: {self.lemma} is about w0 itself; method.change=none"
+            )
         if problems:
             raise ValueError("\n".join(problems))
 
@@ -97,12 +109,20 @@ class Lemma:
         rows = []
         for i, s in enumerate(self.draws):
             found = [self._once(fixed, w0, w, s, task.rng) for _ in range(self.repeats)]
-            error, printed, corrected = (torch.tensor(column, dtype=torch.float64) for column in zip(*found, strict=True))
+            error, printed, corrected = (
+                torch.tensor(column, dtype=torch.float64) for column in zip(*found, strict=True)
+            )
             half = NORMAL * float(error.std()) / self.repeats**0.5
             rows.append((float(error.mean()), half, float(printed.mean()), float(corrected.mean())))
             task.tick(i + 1, len(self.draws), "numbers of draws")
         names = ("measured", "half", "printed", "corrected")
-        series = {"draws": [float(s) for s in self.draws], **{name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}}
+        series = {
+            "draws": [float(s) for s in self.draws],
+            **{
+                name: list(column)
+                for name, column in zip(names, zip(*rows, strict=True), strict=True)
+            },
+        }
         return Measurement(report=self._verdicts(*rows[self.draws.index(self.at)]), series=series)
 
     def _vectors(self, rng: Generator) -> tuple[Tensor, Tensor]:
@@ -119,26 +139,51 @@ class Lemma:
 
     def _data(self, rng: Generator) -> Tensor:
         """Draw X, (d, n), with rows of N(0, I/n)."""
-        return torch.randn((self.features, self.examples), generator=rng, dtype=torch.float64) / self.examples**0.5
+        return (
+            torch.randn((self.features, self.examples), generator=rng, dtype=torch.float64)
+            / self.examples**0.5
+        )
 
-    def _once(self, fixed: Tensor | None, w0: Tensor, w: Tensor, s: int, rng: Generator) -> tuple[float, float, float]:
+    def _once(
+        self, fixed: Tensor | None, w0: Tensor, w: Tensor, s: int, rng: Generator
+    ) -> tuple[float, float, float]:
         """Return one error and the lemma's printed and corrected bounds."""
         x = self._data(rng) if fixed is None else fixed
         norms = x.norm(dim=1)
-        p = torch.full_like(w, 1 / self.features) if self.lemma == "lemma45" else probabilities(norms, w0)
-        error = mean_error(x, norms, w, p, s) if self.average == "exact" else simulated_error(x, w, p, s, rng)
+        p = (
+            torch.full_like(w, 1 / self.features)
+            if self.lemma == "lemma45"
+            else probabilities(norms, w0)
+        )
+        error = (
+            mean_error(x, norms, w, p, s)
+            if self.average == "exact"
+            else simulated_error(x, w, p, s, rng)
+        )
         return error, *bounds(self.lemma, x, norms, w0, w, p, s)
 
-    def _verdicts(self, error: float, half: float, printed: float, corrected: float) -> dict[str, Finding]:
+    def _verdicts(
+        self, error: float, half: float, printed: float, corrected: float
+    ) -> dict[str, Finding]:
         """Report error / bound and whether the lemma holds.
 
         A bound holds unless the whole interval is above 1, an identity if 1 is in the interval.
         """
-        report: dict[str, Finding] = {"error": error, "error_half": half, "printed": printed, "corrected": corrected}
+        report: dict[str, Finding] = {
+            "error": error,
+            "error_half": half,
+            "printed": printed,
+            "corrected": corrected,
+        }
         for name, bound in (("printed", printed), ("corrected", corrected)):
             low, high = (error - half) / bound, (error + half) / bound
             equal = self.lemma in IDENTITIES and (name == "corrected" or self.lemma == "lemma41")
-            report |= {f"{name}_measured": error / bound, f"{name}_low": low, f"{name}_high": high, f"{name}_holds": int(low <= 1 and (high >= 1 or not equal))}
+            report |= {
+                f"{name}_measured": error / bound,
+                f"{name}_low": low,
+                f"{name}_high": high,
+                f"{name}_holds": int(low <= 1 and (high >= 1 or not equal)),
+            }
         return report
 
 
@@ -159,7 +204,9 @@ def mean_error(x: Tensor, norms: Tensor, w: Tensor, p: Tensor, s: int) -> float:
     return float(((norms * w).square() / p.where(p > 0, 1.0)).sum() - (x.T @ w).square().sum()) / s
 
 
-def bounds(lemma: str, x: Tensor, norms: Tensor, w0: Tensor, w: Tensor, p: Tensor, s: int) -> tuple[float, float]:
+def bounds(
+    lemma: str, x: Tensor, norms: Tensor, w0: Tensor, w: Tensor, p: Tensor, s: int
+) -> tuple[float, float]:
     """Return a lemma's bounds on the mean error: printed, corrected."""
     output, size, change = (x.T @ w).norm(), w0.abs(), w - w0
     if lemma == "lemma41":
@@ -168,9 +215,14 @@ def bounds(lemma: str, x: Tensor, norms: Tensor, w0: Tensor, w: Tensor, p: Tenso
     elif lemma == "lemma42":
         pair = w0.square().sum(), size.sum() ** 2 - w0.square().sum()
     elif lemma in ("lemma43", "lemma45"):
-        whole = ((norms * w).square() / p).sum() if lemma == "lemma43" else len(w) * w.square().sum()
+        whole = (
+            ((norms * w).square() / p).sum() if lemma == "lemma43" else len(w) * w.square().sum()
+        )
         exact = ((norms * w).square() / p).sum() - output**2
         pair = whole, exact
     else:
-        pair = tuple(size.sum() * (change.square().sum() / by + 2 * change.abs().sum() + size.sum()) for by in (size.max(), size.min()))  # type: ignore[assignment]
+        pair = tuple(
+            size.sum() * (change.square().sum() / by + 2 * change.abs().sum() + size.sum())
+            for by in (size.max(), size.min())
+        )  # type: ignore[assignment]
     return float(pair[0]) / s, float(pair[1]) / s

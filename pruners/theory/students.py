@@ -58,7 +58,10 @@ def check_teacher(teacher: object) -> None:
     """
     if not hasattr(teacher, "draw"):
         name = getattr(teacher, "name", teacher)
-        raise ValueError(f"dataset={name} has no teacher: a theory experiment takes dataset=gaussian_teacher model=student")
+        raise ValueError(
+            f"dataset={name} has no teacher: a theory experiment takes dataset=gaussian_teacher"
+            " model=student"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +88,11 @@ def gradients(problem: Regression, weights: Tensor) -> Tensor:
     before = torch.bmm(weights, problem.inputs.mT)  # (T, K, N)
     errors = before.clamp(min=0).mean(1) - problem.targets  # (T, N)
     examples, neurons = problem.targets.shape[1], weights.shape[1]
-    return torch.bmm((before > 0) * errors[:, None], problem.inputs) * problem.masks / (examples * neurons)
+    return (
+        torch.bmm((before > 0) * errors[:, None], problem.inputs)
+        * problem.masks
+        / (examples * neurons)
+    )
 
 
 def distances(weights: Tensor, truth: Tensor) -> Tensor:

@@ -14,14 +14,15 @@ directions orthonormal. M_4 then separates them, and M_1 gives signs and lengths
 replaced by xt = sum_j x[Omega_j] / sqrt(K) in R^r, which is N(0, I_r) for pairwise disjoint
 supports. Each moment is then multiplied by K^(-k/2).
 
-Deviations and their reasons (methods/sample_complexity.md):
+Deviations and their reasons (docs/methods/sample_complexity.md):
 - The seed paper names the third moment, which vanishes for ReLU. The fourth takes its place (Zhong
   et al.'s own rule). They contract it with one random vector. Here the whole tensor within the span
   is used (K^4 numbers), because a direction nearly orthogonal to that vector would drown in noise.
 - Zhong et al. decompose without whitening, since their output weights may have either sign. Here
   v_j = 1/K > 0 makes M_2 positive, and M_2 is estimated far more accurately than M_4. With
   whitening, a million examples give directions within 0.1 in the case of
-  methods/sample_complexity.md (nine of ten teachers; the tenth has almost opposite directions);
+  docs/methods/sample_complexity.md (nine of ten teachers; the tenth has almost opposite
+  directions);
   without it, 0.33 (measured).
 - Overlapping supports bias the moments and raise an error. Equal supports (r = d) are allowed:
   there xt = x and no factor is needed.
@@ -73,13 +74,22 @@ class TensorInit:
         added, power = sketched(inputs, supports)
         neurons, size = supports.shape
         if size < neurons:
-            raise ValueError(f"r={size} must be at least K={neurons}: as many directions cannot be told apart in fewer dimensions")
-        parts = list(zip(added.chunk(3), targets.chunk(3), strict=True)) if self.split else [(added, targets)] * 3
+            raise ValueError(
+                f"r={size} must be at least K={neurons}: as many directions cannot be told apart in"
+                " fewer dimensions"
+            )
+        parts = (
+            list(zip(added.chunk(3), targets.chunk(3), strict=True))
+            if self.split
+            else [(added, targets)] * 3
+        )
         basis, values = top_basis(second_moment(*parts[0]), neurons)  # (r, K), (K,)
         tensor = fourth_moment(parts[1][0] @ basis, parts[1][1])  # (K, K, K, K)
         white = values.abs().rsqrt()
         # (K, K), orthonormal rows
-        turned = decompose(torch.einsum("abcd,a,b,c,d->abcd", tensor, white, white, white, white), self.tries, rng)
+        turned = decompose(
+            torch.einsum("abcd,a,b,c,d->abcd", tensor, white, white, white, white), self.tries, rng
+        )
         directions = (turned / white) @ basis.T
         directions = directions / directions.norm(dim=1, keepdim=True)  # (K, r), up to sign
         first = (parts[2][1][:, None] * parts[2][0]).mean(0)  # (r,)
@@ -99,7 +109,10 @@ def sketched(inputs: Tensor, supports: Tensor) -> tuple[Tensor, int]:
     if all(bool((row.sort().values == supports[0].sort().values).all()) for row in supports):
         return inputs[:, supports[0]], 0
     if len(supports.flatten().unique()) < supports.numel():
-        raise ValueError("supports overlap: the sum of their inputs is then not isotropic, which biases the moments; they must be disjoint, or all equal")
+        raise ValueError(
+            "supports overlap: the sum of their inputs is then not isotropic, which biases the"
+            " moments; they must be disjoint, or all equal"
+        )
     return sum(inputs[:, row] for row in supports) / math.sqrt(neurons), 1  # type: ignore[return-value]
 
 
@@ -141,7 +154,11 @@ def decompose(tensor: Tensor, tries: int, rng: Generator) -> Tensor:
     """
     k, best, least = tensor.shape[0], None, math.inf
     for _ in range(tries):
-        seen = torch.einsum("abcd,cd->ab", tensor, torch.randn((k, k), generator=rng, dtype=torch.float64).to(tensor))
+        seen = torch.einsum(
+            "abcd,cd->ab",
+            tensor,
+            torch.randn((k, k), generator=rng, dtype=torch.float64).to(tensor),
+        )
         found = torch.linalg.eigh((seen + seen.T) / 2).eigenvectors.T
         powers = torch.stack([torch.einsum("a,b,c,d->abcd", q, q, q, q) for q in found])  # (k,)*5
         factors = torch.einsum("jabcd,abcd->j", powers, tensor)

@@ -38,13 +38,17 @@ def chunk_size(teacher: Teacher, device: torch.device, chunk_mb: float | None) -
     return max(1, int(most // (NUMBER * teacher.samples * teacher.dimension)))
 
 
-def chunks(teacher: Teacher, seeds: Sequence[int], device: torch.device, chunk_mb: float | None) -> Iterator[Chunk]:
+def chunks(
+    teacher: Teacher, seeds: Sequence[int], device: torch.device, chunk_mb: float | None
+) -> Iterator[Chunk]:
     """Draw the trials of these seeds, in order. The division changes numbers only by rounding."""
     size = chunk_size(teacher, device, chunk_mb)
     for first in range(0, len(seeds), size):
         some = seeds[first : first + size]
         drawn: Problems = teacher.draw(some)
-        problem = Regression(drawn.inputs.to(device), drawn.targets.to(device), drawn.masks.to(device))
+        problem = Regression(
+            drawn.inputs.to(device), drawn.targets.to(device), drawn.masks.to(device)
+        )
         yield Chunk(some, problem, drawn.weights.to(device), drawn.energy.to(device))
 
 
@@ -53,11 +57,18 @@ def directions(seeds: Sequence[int], masks: Tensor) -> Tensor:
 
     Returns (T, K, d), of Frobenius norm 1.
     """
-    normal = [torch.randn(masks.shape[1:], generator=Generator().manual_seed(seed ^ 1), dtype=torch.float64) for seed in seeds]
+    normal = [
+        torch.randn(
+            masks.shape[1:], generator=Generator().manual_seed(seed ^ 1), dtype=torch.float64
+        )
+        for seed in seeds
+    ]
     drawn = torch.stack(normal).to(masks.device) * masks
     return drawn / drawn.flatten(1).norm(dim=1)[:, None, None]
 
 
 def starts(chunk: Chunk, distance: float) -> Tensor:
     """W(0) at exactly `distance` * ||W*||_F from the teacher, in a random masked direction."""
-    return chunk.truth + distance * chunk.truth.flatten(1).norm(dim=1)[:, None, None] * directions(chunk.seeds, chunk.problem.masks)
+    return chunk.truth + distance * chunk.truth.flatten(1).norm(dim=1)[:, None, None] * directions(
+        chunk.seeds, chunk.problem.masks
+    )

@@ -17,7 +17,16 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 from torch import Generator, nn
 
-from pruners.base import Batch, Foreseen, Measurement, Pruner, Task, Work, count_prunable, full_masks
+from pruners.base import (
+    Batch,
+    Foreseen,
+    Measurement,
+    Pruner,
+    Task,
+    Work,
+    count_prunable,
+    full_masks,
+)
 from pruners.curvature.lipschitz import Lipschitz
 from pruners.curvature.spectrum import Spectrum
 from runner.config.build import build_run
@@ -56,9 +65,18 @@ class Cost:
         return self.lipschitz + self.spectrum + self.prune
 
     def __str__(self) -> str:
-        parts = f"Lipschitz constant {self.lipschitz:.2f}, spectrum {self.spectrum:.2f}, mask {self.prune:.3f}"
-        how = f"measured: {self.measured} of {self.products} Hessian-vector products, one direction on one mini-batch; scaled by counts"
-        return f"method={self.method}, its stages before retraining, ResNet-20: {self.total:.1f} epochs of {EPOCH:,} images 3x32x32 ({parts}; {how})"
+        parts = (
+            f"Lipschitz constant {self.lipschitz:.2f}, spectrum {self.spectrum:.2f}, mask"
+            f" {self.prune:.3f}"
+        )
+        how = (
+            f"measured: {self.measured} of {self.products} Hessian-vector products, one direction"
+            " on one mini-batch; scaled by counts"
+        )
+        return (
+            f"method={self.method}, its stages before retraining, ResNet-20: {self.total:.1f}"
+            f" epochs of {EPOCH:,} images 3x32x32 ({parts}; {how})"
+        )
 
 
 def methods() -> Iterator[Stages]:
@@ -75,12 +93,25 @@ def _stages(name: str, run: Run) -> Iterator[Stages]:
     by_name = {stage.name: stage.component for stage in run.stages}
     for stage in run.stages:
         needs = [by_name.get(need) for need in stage.needs]
-        lipschitz, spectrum = (next((c for c in needs if isinstance(c, kind)), None) for kind in (Lipschitz, Spectrum))
-        if stage.kind == "prune" and isinstance(lipschitz, Lipschitz) and isinstance(spectrum, Spectrum):
+        lipschitz, spectrum = (
+            next((c for c in needs if isinstance(c, kind)), None) for kind in (Lipschitz, Spectrum)
+        )
+        if (
+            stage.kind == "prune"
+            and isinstance(lipschitz, Lipschitz)
+            and isinstance(spectrum, Spectrum)
+        ):
             yield Stages(name, lipschitz, spectrum, stage.component)
 
 
-def stage_cost(stages: Stages, model: nn.Module, batch: Batch, epoch: Callable[[], object], images: int, rounds: int) -> Cost:
+def stage_cost(
+    stages: Stages,
+    model: nn.Module,
+    batch: Batch,
+    epoch: Callable[[], object],
+    images: int,
+    rounds: int,
+) -> Cost:
     """Return the median cost over `rounds`, each of which trains and measures in turn.
 
     Args:
@@ -90,10 +121,14 @@ def stage_cost(stages: Stages, model: nn.Module, batch: Batch, epoch: Callable[[
     epoch()  # warm-up
     found = [one_round(stages, model, batch, epoch, images) for _ in range(rounds)]
     lipschitz, spectrum, prune = (statistics.median(values) for values in zip(*found, strict=True))
-    return Cost(stages.method, lipschitz, spectrum, prune, _work(stages.spectrum, model).products, STEPS)
+    return Cost(
+        stages.method, lipschitz, spectrum, prune, _work(stages.spectrum, model).products, STEPS
+    )
 
 
-def one_round(stages: Stages, model: nn.Module, batch: Batch, epoch: Callable[[], object], images: int) -> tuple[float, float, float]:
+def one_round(
+    stages: Stages, model: nn.Module, batch: Batch, epoch: Callable[[], object], images: int
+) -> tuple[float, float, float]:
     """Return the epochs of each whole stage: the Lipschitz constant, the spectrum, the mask."""
     found = {"init": Measurement({name: p.detach() + 1 for name, p in model.named_parameters()})}
     masks, marks = full_masks(model), [time.perf_counter()]
@@ -108,10 +143,18 @@ def one_round(stages: Stages, model: nn.Module, batch: Batch, epoch: Callable[[]
     found["lipschitz"] = part(model, masks, _task(batch, found))
     lipschitz = lap() * _work(stages.lipschitz, model).passes / _work(part, model).passes
     laps: list[float] = []
-    found["spectrum"] = part_of_spectrum(stages.spectrum)(model, masks, replace(_task(batch, found), tick=lambda done, total, what: laps.append(lap())))
+    found["spectrum"] = part_of_spectrum(stages.spectrum)(
+        model,
+        masks,
+        replace(_task(batch, found), tick=lambda done, total, what: laps.append(lap())),
+    )
     rest = lap()
     stages.pruner(copy.deepcopy(model), masks, _task(batch, found))
-    return lipschitz / unit, extrapolated(laps, rest, _work(stages.spectrum, model).products) / unit, lap() / unit
+    return (
+        lipschitz / unit,
+        extrapolated(laps, rest, _work(stages.spectrum, model).products) / unit,
+        lap() / unit,
+    )
 
 
 def extrapolated(laps: list[float], rest: float, products: int) -> float:
@@ -126,7 +169,9 @@ def extrapolated(laps: list[float], rest: float, products: int) -> float:
 
 def part_of_lipschitz(whole: Lipschitz) -> Lipschitz:
     """Return the same measurement with one direction on one mini-batch."""
-    return replace(whole, directions=1, hessian=replace(whole.hessian, n_samples=whole.hessian.batch_size))
+    return replace(
+        whole, directions=1, hessian=replace(whole.hessian, n_samples=whole.hessian.batch_size)
+    )
 
 
 def part_of_spectrum(whole: Spectrum) -> Spectrum:
@@ -135,7 +180,9 @@ def part_of_spectrum(whole: Spectrum) -> Spectrum:
 
 
 def _work(component: Foreseen, model: nn.Module) -> Work:
-    return component.work(count_prunable(full_masks(model)), sum(p.numel() for p in model.parameters()), EPOCH)
+    return component.work(
+        count_prunable(full_masks(model)), sum(p.numel() for p in model.parameters()), EPOCH
+    )
 
 
 def _task(batch: Batch, found: dict[str, Measurement]) -> Task:
@@ -145,4 +192,13 @@ def _task(batch: Batch, found: dict[str, Measurement]) -> Task:
     def batches(size: int) -> Iterator[Batch]:
         return zip(x.split(size), y.split(size), strict=True)
 
-    return Task(F.cross_entropy, batches, DENSITY, steps=0, rng=Generator().manual_seed(0), measured=found, image=shape, classes=10)
+    return Task(
+        F.cross_entropy,
+        batches,
+        DENSITY,
+        steps=0,
+        rng=Generator().manual_seed(0),
+        measured=found,
+        image=shape,
+        classes=10,
+    )

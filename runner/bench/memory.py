@@ -35,7 +35,13 @@ def measured() -> Iterator[tuple[str, float]]:
     """
     for name in method_names():
         if _pruner(name) is not None:
-            done = subprocess.run([sys.executable, "-m", "runner.bench.memory", name], cwd=CONF.parent, capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [sys.executable, "-m", "runner.bench.memory", name],
+                cwd=CONF.parent,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
             weights, taken = json.loads(done.stdout.splitlines()[-1])
             yield name, taken / weights
 
@@ -54,7 +60,9 @@ def _pruner(name: str) -> Pruner | None:
     except ConfigError:
         return None
     schedule = getattr(first.component, "schedule", None) if first.kind == "prune" else None
-    pruner: Pruner | None = first.component if schedule is not None and len(schedule(DENSITY)) == 1 else None
+    pruner: Pruner | None = (
+        first.component if schedule is not None and len(schedule(DENSITY)) == 1 else None
+    )
     return pruner
 
 
@@ -64,15 +72,32 @@ def main(name: str) -> None:
     assert pruner is not None
     info = run.dataset.info()
     model = run.model(info.channels, info.classes, info.size, stream(0, "bench", "weights"))
-    images = torch.randn(IMAGES, info.channels, info.size, info.size, generator=stream(0, "bench", "images"))
+    images = torch.randn(
+        IMAGES, info.channels, info.size, info.size, generator=stream(0, "bench", "images")
+    )
     labels = torch.arange(IMAGES) % info.classes
     shape = (info.channels, info.size, info.size)
     rng = stream(0, "bench", "prune")
-    task = Task(F.cross_entropy, lambda size: zip(images.split(size), labels.split(size), strict=True), DENSITY, 0, rng, image=shape, classes=info.classes)
+    task = Task(
+        F.cross_entropy,
+        lambda size: zip(images.split(size), labels.split(size), strict=True),
+        DENSITY,
+        0,
+        rng,
+        image=shape,
+        classes=info.classes,
+    )
     masks, before = full_masks(model), resident()
     made = pruner(model, masks, task)
     assert count_kept(made.masks) < count_kept(masks)
-    print(json.dumps([sum(p.numel() * p.element_size() for p in model.parameters()), resident(peak=True) - before]))
+    print(
+        json.dumps(
+            [
+                sum(p.numel() * p.element_size() for p in model.parameters()),
+                resident(peak=True) - before,
+            ]
+        )
+    )
 
 
 def resident(peak: bool = False) -> int:
@@ -83,7 +108,9 @@ def resident(peak: bool = False) -> int:
     """
     status = Path("/proc/self/status")
     if not status.is_file():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+            1 if sys.platform == "darwin" else 1024
+        )
     if not peak:
         Path("/proc/self/clear_refs").write_text("5")
     (mark,) = re.findall(r"VmHWM:\s+(\d+) kB" if peak else r"VmRSS:\s+(\d+) kB", status.read_text())

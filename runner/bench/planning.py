@@ -55,7 +55,12 @@ class Measured:
 
 def expanded() -> list[str]:
     """Return the run ids of a table's jobs as every command on tables computes them."""
-    return [job.run_id for job in expand("imc_table01@digits", {"models": ["resnet20"], "seeds": list("01234")}, []).jobs]
+    return [
+        job.run_id
+        for job in expand(
+            "imc_table01@digits", {"models": ["resnet20"], "seeds": list("01234")}, []
+        ).jobs
+    ]
 
 
 def composed() -> list[str]:
@@ -79,9 +84,18 @@ def make_tables(folder: Path, records: int) -> None:
     for i, job in enumerate(jobs[:records]):
         path = folder / "results" / "runs" / job.run_id / "result.json"
         path.parent.mkdir(parents=True)
-        stages = [{**pattern["stages"][-1], "name": name, "key": key} for name, key in job.keys.items()]
+        stages = [
+            {**pattern["stages"][-1], "name": name, "key": key} for name, key in job.keys.items()
+        ]
         run = job.run
-        own = {"run_id": job.run_id, "method": run.method, "model": run.model.name, "dataset": run.dataset.name, "seed": run.seed, "accuracy": 90 + i % 7}
+        own = {
+            "run_id": job.run_id,
+            "method": run.method,
+            "model": run.model.name,
+            "dataset": run.dataset.name,
+            "seed": run.seed,
+            "accuracy": 90 + i % 7,
+        }
         path.write_text(json.dumps({**pattern, **own, "stages": stages}, indent=1))
 
 
@@ -90,33 +104,61 @@ def _spec(published: Suite, number: int, rows: int) -> dict[str, Any]:
     dataset, nets = SETTINGS[number % len(SETTINGS)]
     spec = published.spec
     assert isinstance(spec, NetworksTable)
-    kinds = [list(row.overrides) for row in spec.rows if row.density and published.cells[row.label, "ResNet-20"].jobs]
+    kinds = [
+        list(row.overrides)
+        for row in spec.rows
+        if row.density and published.cells[row.label, "ResNet-20"].jobs
+    ]
     return {
-        **{"paper": spec.paper, "number": spec.number, "title": spec.title, "layout": spec.layout, "metrics": list(spec.metrics)},
+        **{
+            "paper": spec.paper,
+            "number": spec.number,
+            "title": spec.title,
+            "layout": spec.layout,
+            "metrics": list(spec.metrics),
+        },
         "seeds": list(range(SEEDS)),
         "overrides": [f"dataset={dataset}", "train=quick", f"train_fraction={1 - number / 100}"],
         "networks": dict(zip(spec.networks, nets, strict=True)),  # keyed by the paper's names
-        "rows": [{"label": f"row {i}", "overrides": kinds[i % len(kinds)], "density": [round(0.99 - 0.9 * i / rows, 4)] * 2} for i in range(rows)],
+        "rows": [
+            {
+                "label": f"row {i}",
+                "overrides": kinds[i % len(kinds)],
+                "density": [round(0.99 - 0.9 * i / rows, 4)] * 2,
+            }
+            for i in range(rows)
+        ],
     }
 
 
 def _tables(folder: Path) -> list[Suite]:
     composer = Composer()
-    specs = [parse(plain, f"tables.json, number {i}") for i, plain in enumerate(json.loads((folder / "tables.json").read_text()))]
+    specs = [
+        parse(plain, f"tables.json, number {i}")
+        for i, plain in enumerate(json.loads((folder / "tables.json").read_text()))
+    ]
     return [expand_spec(spec, f"table{i:02d}", {}, [], composer) for i, spec in enumerate(specs)]
 
 
 def measure(folder: Path) -> Measured:
     """Plan and print the tables in `folder` in a fresh process."""
     begun = time.time()
-    done = subprocess.run([sys.executable, "-m", "runner.bench.planning", str(folder)], cwd=CONF.parent, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "runner.bench.planning", str(folder)],
+        cwd=CONF.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     planned, printed, cpu, peak = json.loads(done.stdout.splitlines()[-1])
     return Measured(planned - begun, printed - begun, cpu, peak)
 
 
 def main(folder: Path) -> None:
     """Do the work of `make plan` and `make tables` on the tables in `folder`."""
-    machine = Machine(torch.device("cpu"), folder / "results", folder / "cache", folder / "data", 60.0, "none")
+    machine = Machine(
+        torch.device("cpu"), folder / "results", folder / "cache", folder / "data", 60.0, "none"
+    )
     tables = _tables(folder)
     show_tables(tables, machine, 1, Console(highlight=False))
     planned = time.time()
@@ -133,7 +175,12 @@ def _peak() -> int:
     """
     status = Path("/proc/self/status")
     marks = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else []
-    return int(marks[0]) * 1024 if marks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return (
+        int(marks[0]) * 1024
+        if marks
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == "darwin" else 1024)
+    )
 
 
 if __name__ == "__main__":

@@ -35,7 +35,15 @@ from runner.bench.planning import composed, expanded, make_tables, measure
 from runner.bench.scores import EXAMPLES, score_contests
 from runner.bench.search import races
 from runner.bench.timing import Duel, run_duel
-from runner.bench.training import BATCH, epoch_of, images_of, net, normalised, throughput, training_duels
+from runner.bench.training import (
+    BATCH,
+    epoch_of,
+    images_of,
+    net,
+    normalised,
+    throughput,
+    training_duels,
+)
 from runner.bench.trials import trial_contest, trial_memory
 from runner.config.compose import compose_config
 from runner.display.sizes import readable
@@ -62,24 +70,36 @@ def bench(arguments: list[str], console: Console) -> int:
         if word in env:
             continue
         if key not in options or not value.isdigit() or int(value) < 1:
-            raise ConfigError(f"{word}: the bench takes rounds=N and threads=N, whole numbers from 1 up")
+            raise ConfigError(
+                f"{word}: the bench takes rounds=N and threads=N, whole numbers from 1 up"
+            )
         options[key] = int(value)
     torch.set_num_threads(options["threads"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    table = Table(title=f"{device_name(device)}, {options['threads']} threads, {options['rounds']} rounds", title_justify="left")
+    table = Table(
+        title=f"{device_name(device)}, {options['threads']} threads, {options['rounds']} rounds",
+        title_justify="left",
+    )
     for column in ("work", "rival or limit", "times as fast", "all rounds"):
         table.add_column(column)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings of PyHessian and curvlinops
         for duel in track(list(all_duels(device)), "measuring", console=console, transient=True):
             ratios = run_duel(duel, options["rounds"])
-            table.add_row(duel.work, duel.rival_is, f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}")
+            table.add_row(
+                duel.work,
+                duel.rival_is,
+                f"{statistics.median(ratios):.2f}",
+                f"{min(ratios):.2f} to {max(ratios):.2f}",
+            )
     console.print(table)
     _plans(console)
     _masks(console)
     _stages(device, min(options["rounds"], STAGE_ROUNDS), console)
     _spectrum(console)
-    _keep_throughput(device, {1, options["threads"]}, Path(compose_config(env).env.cache_dir), console)
+    _keep_throughput(
+        device, {1, options["threads"]}, Path(compose_config(env).env.cache_dir), console
+    )
     return 0
 
 
@@ -89,8 +109,9 @@ def _plans(console: Console) -> None:
         make_tables(Path(folder), RECORDS)
         took = measure(Path(folder))
     console.print(
-        f"29 tables (stand-ins) over {RECORDS:,} records: planned after {took.planned:.1f} s, printed after {took.printed:.1f} s, "
-        f"{took.cpu:.1f} s of processor time, peak memory {readable(took.peak)}",
+        f"29 tables (stand-ins) over {RECORDS:,} records: planned after {took.planned:.1f} s,"
+        f" printed after {took.printed:.1f} s, {took.cpu:.1f} s of processor time, peak memory"
+        f" {readable(took.peak)}",
         soft_wrap=True,
     )
 
@@ -101,8 +122,16 @@ def _masks(console: Console) -> None:
         ratios = list(bench_memory.measured())
     each = ", ".join(f"{name} {ratio:.1f}" for name, ratio in ratios)
     inputs, taken = trial_memory()
-    console.print(f"trials of theory experiments on a CPU: {readable(inputs)} of inputs at a time, peak memory {readable(taken)}", soft_wrap=True)
-    console.print(f"masks of VGG-19 (20 M weights, 3x32x32), peak memory beside the network in multiples of it: {each}", soft_wrap=True)
+    console.print(
+        f"trials of theory experiments on a CPU: {readable(inputs)} of inputs at a time, peak"
+        f" memory {readable(taken)}",
+        soft_wrap=True,
+    )
+    console.print(
+        "masks of VGG-19 (20 M weights, 3x32x32), peak memory beside the network in multiples of"
+        f" it: {each}",
+        soft_wrap=True,
+    )
 
 
 def _stages(device: torch.device, rounds: int, console: Console) -> None:
@@ -113,7 +142,14 @@ def _stages(device: torch.device, rounds: int, console: Console) -> None:
         x = normalised(shown).to(device, memory_format=torch.channels_last)
         with console.status(f"measuring stages of method={stages.method}"):
             epoch = epoch_of(trained, "crop_flip", device)
-            cost = bench_stages.stage_cost(stages, net(3, 32, device), (x, shown.labels.to(device)), epoch, len(trained), rounds)
+            cost = bench_stages.stage_cost(
+                stages,
+                net(3, 32, device),
+                (x, shown.labels.to(device)),
+                epoch,
+                len(trained),
+                rounds,
+            )
         console.print(str(cost), soft_wrap=True)
 
 
@@ -125,7 +161,9 @@ def _spectrum(console: Console) -> None:
         console.print(line, soft_wrap=True)
 
 
-def _keep_throughput(device: torch.device, threads: set[int], cache_dir: Path, console: Console) -> None:
+def _keep_throughput(
+    device: torch.device, threads: set[int], cache_dir: Path, console: Console
+) -> None:
     """Measure the training throughput and save it by number of threads.
 
     On CPUs, tables run with one thread per job.
@@ -135,7 +173,11 @@ def _keep_throughput(device: torch.device, threads: set[int], cache_dir: Path, c
         rows = list(throughput(device))
         save_bench(cache_dir, device_name(device), n, rows)
         for row in rows:
-            console.print(f"{n} thread(s), {row['work']}: {row['images_per_s']:,.0f} images/s, {row['macs_per_s']:.3g} multiply-accumulates/s", soft_wrap=True)
+            console.print(
+                f"{n} thread(s), {row['work']}: {row['images_per_s']:,.0f} images/s,"
+                f" {row['macs_per_s']:.3g} multiply-accumulates/s",
+                soft_wrap=True,
+            )
     console.print(f"kept for make plan in {cache_dir / BENCH}")
 
 

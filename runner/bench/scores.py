@@ -51,7 +51,11 @@ def score_contests(net: nn.Module, batch: Batch) -> Iterator[Contest]:
         assert pruner.source is not None
         seen = next(iter(pruner.source(task)))
         shape = "x".join(map(str, seen[0].shape))
-        work = f"method={name}, ResNet-20, {rounds} rounds on {shape}" if rounds > 1 else f"method={name}, ResNet-20 on {shape}"
+        work = (
+            f"method={name}, ResNet-20, {rounds} rounds on {shape}"
+            if rounds > 1
+            else f"method={name}, ResNet-20 on {shape}"
+        )
         limit = f"limit: {rounds} training step{'s' if rounds > 1 else ''} on the same images, fp32"
         yield Contest(work, limit, _pruning(pruner, net, task), _training(net, seen, rounds))
 
@@ -59,8 +63,17 @@ def score_contests(net: nn.Module, batch: Batch) -> Iterator[Contest]:
 def _score_pruner(name: str) -> ScorePruner | None:
     """Return the method's pruner if it prunes an untrained network by scores, else None."""
     rule = compose_config([f"method={name}"]).method.density
-    run = build_run(compose_config([f"method={name}", *([] if rule == "refused" else [f"density={DENSITY}"])]))
-    return next((stage.component for stage in run.stages if isinstance(stage.component, ScorePruner) and stage.start.stage == "init"), None)
+    run = build_run(
+        compose_config([f"method={name}", *([] if rule == "refused" else [f"density={DENSITY}"])])
+    )
+    return next(
+        (
+            stage.component
+            for stage in run.stages
+            if isinstance(stage.component, ScorePruner) and stage.start.stage == "init"
+        ),
+        None,
+    )
 
 
 def _task(batch: Batch) -> Task:
@@ -70,7 +83,15 @@ def _task(batch: Batch) -> Task:
         return zip(x.split(size), y.split(size), strict=True)
 
     shape = (x.shape[1], x.shape[2], x.shape[3])
-    return Task(F.cross_entropy, batches, DENSITY, steps=0, rng=Generator().manual_seed(0), image=shape, classes=10)
+    return Task(
+        F.cross_entropy,
+        batches,
+        DENSITY,
+        steps=0,
+        rng=Generator().manual_seed(0),
+        image=shape,
+        classes=10,
+    )
 
 
 def _pruning(pruner: ScorePruner, net: nn.Module, task: Task) -> Callable[[], object]:

@@ -44,23 +44,41 @@ class Race:
     steps: Callable[[], object]
 
 
-def races(device: torch.device, nets: tuple[tuple[ResNetCifar | Vgg, int, int, int], ...] = NETS) -> Iterator[Race]:
+def races(
+    device: torch.device, nets: tuple[tuple[ResNetCifar | Vgg, int, int, int], ...] = NETS
+) -> Iterator[Race]:
     """Yield one race for every method that searches and every network."""
     stages = {name: stage for name in method_names() if (stage := _search_stage(name)) is not None}
     for make, size, channels, steps in nets:
-        net = make(channels, 10, size, stream(0, "bench", "weights")).to(memory_format=torch.channels_last).to(device)
+        net = (
+            make(channels, 10, size, stream(0, "bench", "weights"))
+            .to(memory_format=torch.channels_last)
+            .to(device)
+        )
         rng = stream(0, "bench", "images")
-        images = torch.randint(256, (steps * BATCH, channels, size, size), generator=rng, dtype=torch.uint8)
+        images = torch.randint(
+            256, (steps * BATCH, channels, size, size), generator=rng, dtype=torch.uint8
+        )
         data = Split(images, torch.randint(10, (steps * BATCH,), generator=rng))
         for name, stage in stages.items():
-            search, training = _epoch(net, stage, data, searching=True), _epoch(net, stage, data, searching=False)
-            yield Race(f"{steps} steps of method={name}, {make.name}, {BATCH}x{channels}x{size}x{size}", "limit: as many training steps", search, training)
+            search, training = (
+                _epoch(net, stage, data, searching=True),
+                _epoch(net, stage, data, searching=False),
+            )
+            yield Race(
+                f"{steps} steps of method={name}, {make.name}, {BATCH}x{channels}x{size}x{size}",
+                "limit: as many training steps",
+                search,
+                training,
+            )
 
 
 def _search_stage(name: str) -> Stage | None:
     """Return the method's stage that searches for a mask, or None if it has none."""
     rule = compose_config([f"method={name}"]).method.density
-    run = build_run(compose_config([f"method={name}", *([] if rule == "refused" else [f"density={DENSITY}"])]))
+    run = build_run(
+        compose_config([f"method={name}", *([] if rule == "refused" else [f"density={DENSITY}"])])
+    )
     return next((stage for stage in run.stages if stage.kind == "search"), None)
 
 
@@ -80,7 +98,14 @@ def _epoch(net: nn.Module, stage: Stage, data: Split, searching: bool) -> Callab
     recipe = replace(stage.recipe, epochs=1, batch_size=BATCH, lr=0.1, warmup=0.0)
     masking: Masking = FixedMasking(full_masks(model))
     if searching:
-        task = Task(F.cross_entropy, lambda size: _no_pass(), DENSITY, steps=steps, epochs=1, rng=stream(0, "bench", "search"))
+        task = Task(
+            F.cross_entropy,
+            lambda size: _no_pass(),
+            DENSITY,
+            steps=steps,
+            epochs=1,
+            rng=stream(0, "bench", "search"),
+        )
         masking = stage.component(model, full_masks(model), task)
     return lambda: train(model, masking, recipe, feeds, F.cross_entropy, LoopOptions())
 

@@ -37,7 +37,10 @@ STEPS, PROBES = 50, 10  # for the accuracy; the defaults of the spectrum stage
 SHORT, LONG = 2, 50  # Lanczos steps of the two runs whose memory is compared
 # Of the network with a cheap exact spectrum (910 parameters): images, SGD steps, hidden units.
 IMAGES, TRAINED, HIDDEN = 512, 100, 12
-MISSING = "PyHessian is not installed, so its rows are left out; to have them: pip install --no-deps pyhessian==0.1"
+MISSING = (
+    "PyHessian is not installed, so its rows are left out; to have them: pip install --no-deps"
+    " pyhessian==0.1"
+)
 OURS, THEIRS = "ours", "theirs"
 
 
@@ -60,10 +63,17 @@ class Ritz:
 
 def ours(model: nn.Module, batches: list[Batch], steps: int, probes: int) -> Ritz:
     """Estimate the spectrum by our Lanczos runs over all parameters, as in PyHessian."""
-    operator = HessianOperator(model, full_masks(model), batches, F.cross_entropy, HessianOptions(params="all"))
+    operator = HessianOperator(
+        model, full_masks(model), batches, F.cross_entropy, HessianOptions(params="all")
+    )
     rng = stream(0, "bench", "probes")
-    runs = [krylov(operator.matvec, signs(operator.dimension, rng, operator.point), steps) for _ in range(probes)]
-    return Ritz(torch.cat([run.theta for run in runs]), torch.cat([run.tau for run in runs]) / probes)
+    runs = [
+        krylov(operator.matvec, signs(operator.dimension, rng, operator.point), steps)
+        for _ in range(probes)
+    ]
+    return Ritz(
+        torch.cat([run.theta for run in runs]), torch.cat([run.tau for run in runs]) / probes
+    )
 
 
 def theirs(model: nn.Module, batches: list[Batch], steps: int, probes: int) -> Ritz:
@@ -78,7 +88,10 @@ def theirs(model: nn.Module, batches: list[Batch], steps: int, probes: int) -> R
     with symmetric_eig(), torch.random.fork_rng():
         torch.manual_seed(0)
         values, weights = estimator.density(iter=steps, n_v=probes)
-    return Ritz(torch.tensor(values, dtype=torch.float64).flatten(), torch.tensor(weights, dtype=torch.float64).flatten() / probes)
+    return Ritz(
+        torch.tensor(values, dtype=torch.float64).flatten(),
+        torch.tensor(weights, dtype=torch.float64).flatten() / probes,
+    )
 
 
 @contextmanager
@@ -112,7 +125,13 @@ def distance(one: Ritz, other: Ritz) -> float:
 
 def exact(model: nn.Module, batches: list[Batch]) -> Ritz:
     """Return all eigenvalues, from the whole matrix in float64."""
-    operator = HessianOperator(model, full_masks(model), batches, F.cross_entropy, HessianOptions(params="all", dtype="float64"))
+    operator = HessianOperator(
+        model,
+        full_masks(model),
+        batches,
+        F.cross_entropy,
+        HessianOptions(params="all", dtype="float64"),
+    )
     values, _, _ = exact_spectrum(as_matrix(operator.matvec, operator.point))
     return Ritz(values, torch.full_like(values, 1 / len(values)))
 
@@ -126,17 +145,32 @@ def errors() -> dict[str, float]:
     truth = exact(model, batches)
     found = {OURS: ours, **({THEIRS: theirs} if has_pyhessian() else {})}
     spread = float(truth.values.max() - truth.values.min())
-    return {whose: distance(estimate(model, batches, STEPS, PROBES), truth) / spread for whose, estimate in found.items()}
+    return {
+        whose: distance(estimate(model, batches, STEPS, PROBES), truth) / spread
+        for whose, estimate in found.items()
+    }
 
 
 def lines(error: dict[str, float], taken: dict[str, float]) -> Iterator[str]:
     """Yield the report on `errors` and `memory`, and a note if PyHessian is missing."""
-    ratio = f", PyHessian's {error[THEIRS]:.2g}: {error[THEIRS] / error[OURS]:.1f} times ours" if THEIRS in error else ""
-    yield (
-        f"spectrum of an MLP with 910 parameters, {PROBES} x {STEPS} products: distance (Wasserstein-1) to the exact one {error[OURS]:.2g} of its range{ratio}"
+    ratio = (
+        f", PyHessian's {error[THEIRS]:.2g}: {error[THEIRS] / error[OURS]:.1f} times ours"
+        if THEIRS in error
+        else ""
     )
-    ratio = f", PyHessian's {taken[THEIRS]:.2f}: {taken[THEIRS] / taken[OURS]:.2f} times ours" if THEIRS in taken else ""
-    yield f"memory that a Lanczos step adds, in multiples of the weights (closed form of the basis, m x d x 4 bytes: 1 a step): {taken[OURS]:.2f}{ratio}"
+    yield (
+        f"spectrum of an MLP with 910 parameters, {PROBES} x {STEPS} products: distance"
+        f" (Wasserstein-1) to the exact one {error[OURS]:.2g} of its range{ratio}"
+    )
+    ratio = (
+        f", PyHessian's {taken[THEIRS]:.2f}: {taken[THEIRS] / taken[OURS]:.2f} times ours"
+        if THEIRS in taken
+        else ""
+    )
+    yield (
+        "memory that a Lanczos step adds, in multiples of the weights (closed form of the basis, m"
+        f" x d x 4 bytes: 1 a step): {taken[OURS]:.2f}{ratio}"
+    )
     if THEIRS not in error:
         yield MISSING
 
@@ -188,7 +222,14 @@ def main(whose: str, steps: int) -> None:
     batch = (torch.randn(16, 1, 8, 8, generator=Generator().manual_seed(0)), torch.arange(16) % 10)
     before = resident()
     {OURS: ours, THEIRS: theirs}[whose](model, [batch], steps, 1)
-    print(json.dumps([sum(p.numel() * p.element_size() for p in model.parameters()), resident(peak=True) - before]))
+    print(
+        json.dumps(
+            [
+                sum(p.numel() * p.element_size() for p in model.parameters()),
+                resident(peak=True) - before,
+            ]
+        )
+    )
 
 
 if __name__ == "__main__":

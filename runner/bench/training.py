@@ -41,16 +41,35 @@ def training_duels(device: torch.device) -> Iterator[Duel]:
         data = images_of(images, channels, size)
         work = f"an epoch of ResNet-20, {channels}x{size}x{size}"
         epoch = epoch_of(data, augment, device)
-        yield Duel(work, "a DataLoader's, image by image", epoch, _textbook_epoch(data, augment, device))
+        yield Duel(
+            work, "a DataLoader's, image by image", epoch, _textbook_epoch(data, augment, device)
+        )
         yield Duel(work, "limit: its bare steps on one batch", epoch, _bare_steps(data, device))
         if size == 8 and device.type == "cpu":  # the input of the last stage is 2x2
             ours, theirs = _bare_steps(data, device), _bare_steps(data, device, nn.Conv2d)
-            yield Duel(f"bare steps of ResNet-20, {channels}x{size}x{size}", "with PyTorch's 3x3 convolutions", ours, theirs)
+            yield Duel(
+                f"bare steps of ResNet-20, {channels}x{size}x{size}",
+                "with PyTorch's 3x3 convolutions",
+                ours,
+                theirs,
+            )
         if has_bf16(device):
-            yield Duel(f"{work}, bf16", "the same in fp32", epoch_of(data, augment, device, "bf16"), epoch)
+            yield Duel(
+                f"{work}, bf16", "the same in fp32", epoch_of(data, augment, device, "bf16"), epoch
+            )
     if device.type == "cpu" and has_bf16(device):  # the input of the last block is 4x4
-        ours, theirs = (_bare_steps(data, device, convolution, Vgg("vgg11_small", depth=11, width=32, pools=3), "bf16") for convolution in (Conv3x3, nn.Conv2d))
-        yield Duel("bare steps of VGG-11 at half width, 3x32x32, bf16", "with PyTorch's 3x3 convolutions", ours, theirs)
+        ours, theirs = (
+            _bare_steps(
+                data, device, convolution, Vgg("vgg11_small", depth=11, width=32, pools=3), "bf16"
+            )
+            for convolution in (Conv3x3, nn.Conv2d)
+        )
+        yield Duel(
+            "bare steps of VGG-11 at half width, 3x32x32, bf16",
+            "with PyTorch's 3x3 convolutions",
+            ours,
+            theirs,
+        )
 
 
 def throughput(device: torch.device, rounds: int = 3) -> Iterator[dict[str, Any]]:
@@ -59,15 +78,24 @@ def throughput(device: torch.device, rounds: int = 3) -> Iterator[dict[str, Any]
     Each is the median of `rounds` epochs.
     """
     for size, channels, images, augment in IMAGES:
-        data, forward = images_of(images, channels, size), multiply_accumulates(net(channels, size, device), (channels, size, size))[0]
+        data, forward = (
+            images_of(images, channels, size),
+            multiply_accumulates(net(channels, size, device), (channels, size, size))[0],
+        )
         for precision in ("fp32", *(["bf16"] if has_bf16(device) else [])):
             work = epoch_of(data, augment, device, precision)
             speed = images / statistics.median([seconds(work) for _ in range(rounds + 1)][1:])
-            about = {"work": f"ResNet-20, {channels}x{size}x{size}, {precision}", "precision": precision, "macs_per_image": forward}
+            about = {
+                "work": f"ResNet-20, {channels}x{size}x{size}, {precision}",
+                "precision": precision,
+                "macs_per_image": forward,
+            }
             yield {**about, "images_per_s": speed, "macs_per_s": speed * forward * GRADIENT}
 
 
-def net(channels: int, size: int, device: torch.device, make: ResNetCifar | Vgg = RESNET20) -> nn.Module:
+def net(
+    channels: int, size: int, device: torch.device, make: ResNetCifar | Vgg = RESNET20
+) -> nn.Module:
     """Return a network for images of this size and number of channels."""
     net = make(channels, 10, size, stream(0, "bench", "weights"))
     return net.to(memory_format=torch.channels_last).to(device)
@@ -76,7 +104,10 @@ def net(channels: int, size: int, device: torch.device, make: ResNetCifar | Vgg 
 def images_of(count: int, channels: int, size: int) -> Split:
     """Return random images and labels."""
     rng = stream(0, "bench", "images")
-    return Split(torch.randint(256, (count, channels, size, size), generator=rng, dtype=torch.uint8), torch.randint(10, (count,), generator=rng))
+    return Split(
+        torch.randint(256, (count, channels, size, size), generator=rng, dtype=torch.uint8),
+        torch.randint(10, (count,), generator=rng),
+    )
 
 
 def normalised(data: Split) -> Tensor:
@@ -89,24 +120,43 @@ def pairs(data: Split) -> list[tuple[Tensor, Tensor]]:
     return list(zip(normalised(data).split(BATCH), data.labels.split(BATCH), strict=True))
 
 
-def epoch_of(data: Split, augment: str, device: torch.device, precision: str = "fp32") -> Callable[[], object]:
+def epoch_of(
+    data: Split, augment: str, device: torch.device, precision: str = "fp32"
+) -> Callable[[], object]:
     """Return a function that runs one epoch of the training loop of every run.
 
     Nothing is evaluated, as in the rivals' loops.
     """
     channels, size = data.images.shape[1], data.images.shape[2]
-    model, recipe = net(channels, size, device), Recipe(epochs=1, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=5e-4, precision=precision)
+    model, recipe = (
+        net(channels, size, device),
+        Recipe(
+            epochs=1, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=5e-4, precision=precision
+        ),
+    )
     mean, std = MEAN.repeat(channels).to(device), STD.repeat(channels).to(device)
-    nothing = Loaders(Batches(data.to(device), mean, std, 255.0, BATCH, augment, 0, "bench"), lambda: pairs(Split(data.images[:1], data.labels[:1]).to(device)))
-    return lambda: train(model, FixedMasking(full_masks(model)), recipe, nothing, F.cross_entropy, LoopOptions())
+    nothing = Loaders(
+        Batches(data.to(device), mean, std, 255.0, BATCH, augment, 0, "bench"),
+        lambda: pairs(Split(data.images[:1], data.labels[:1]).to(device)),
+    )
+    return lambda: train(
+        model, FixedMasking(full_masks(model)), recipe, nothing, F.cross_entropy, LoopOptions()
+    )
 
 
 def _bare_steps(
-    data: Split, device: torch.device, convolution: type[nn.Conv2d] = Conv3x3, make: ResNetCifar | Vgg = RESNET20, precision: str = "fp32"
+    data: Split,
+    device: torch.device,
+    convolution: type[nn.Conv2d] = Conv3x3,
+    make: ResNetCifar | Vgg = RESNET20,
+    precision: str = "fp32",
 ) -> Callable[[], object]:
     """Return a function that runs training steps without data, hooks or bookkeeping."""
     channels, size = data.images.shape[1], data.images.shape[2]
-    model, recipe = net(channels, size, device, make), Recipe(epochs=1, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=5e-4)
+    model, recipe = (
+        net(channels, size, device, make),
+        Recipe(epochs=1, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=5e-4),
+    )
     for module in model.modules():
         if isinstance(module, Conv3x3):
             module.__class__ = convolution  # type: ignore[assignment]
@@ -137,7 +187,9 @@ class _PerImage(TensorDataset):
         image, label = super().__getitem__(index)
         if self.augment == "crop_flip":
             top, left = np.random.randint(9, size=2)
-            image = F.pad(image, (4,) * 4)[:, top : top + image.shape[1], left : left + image.shape[2]]
+            image = F.pad(image, (4,) * 4)[
+                :, top : top + image.shape[1], left : left + image.shape[2]
+            ]
             image = image.flip(-1) if np.random.rand() < 0.5 else image
         return (image.float() / 255 - MEAN[0]) / STD[0], label
 

@@ -19,7 +19,7 @@ from runner.bench.scores import Contest
 from runner.data.teacher import GaussianTeacher
 from runner.paths import CONF
 
-# methods/sample_complexity.md: the middle of Fig. 4.
+# docs/methods/sample_complexity.md: the middle of Fig. 4.
 TEACHER = GaussianTeacher(dimension=100, neurons=5, inputs=100, samples=400)
 TRIALS = {"cpu": 16, "cuda": 400}
 SOLVER = Agd(steps=150, tolerance=0.0)  # equally many steps for every trial
@@ -29,8 +29,16 @@ def trial_contest(device: torch.device) -> Contest:
     """Return the contest between chunks and one trial after another, on `device`."""
     trials, steps = TRIALS.get(device.type, TRIALS["cuda"]), SOLVER.steps
     sizes = f"d = {TEACHER.dimension}, K = {TEACHER.neurons}, N = {TEACHER.samples}"
-    work = f"{trials} trials of AGD, {sizes}, {steps} steps, {chunk_size(TEACHER, device, None)} at a time"
-    return Contest(work, "the same, one after another", solving(device, trials, None), solving(device, trials, 1e-6))
+    work = (
+        f"{trials} trials of AGD, {sizes}, {steps} steps, {chunk_size(TEACHER, device, None)} at a"
+        " time"
+    )
+    return Contest(
+        work,
+        "the same, one after another",
+        solving(device, trials, None),
+        solving(device, trials, 1e-6),
+    )
 
 
 def solving(device: torch.device, trials: int, chunk_mb: float | None) -> Callable[[], object]:
@@ -40,7 +48,9 @@ def solving(device: torch.device, trials: int, chunk_mb: float | None) -> Callab
     """
     drawn = list(chunks(TEACHER, range(trials), device, chunk_mb))
     begun = [starts(chunk, 0.2) for chunk in drawn]
-    return lambda: [SOLVER(chunk.problem, start).weights for chunk, start in zip(drawn, begun, strict=True)]
+    return lambda: [
+        SOLVER(chunk.problem, start).weights for chunk, start in zip(drawn, begun, strict=True)
+    ]
 
 
 def trial_memory() -> tuple[int, int]:
@@ -48,7 +58,13 @@ def trial_memory() -> tuple[int, int]:
 
     The peak covers drawing and solving chunks, beyond the memory that the process had before.
     """
-    done = subprocess.run([sys.executable, "-m", "runner.bench.trials"], cwd=CONF.parent, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "runner.bench.trials"],
+        cwd=CONF.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     inputs, taken = json.loads(done.stdout.splitlines()[-1])
     return inputs, taken
 
@@ -63,7 +79,11 @@ def main() -> None:
     before = resident()
     for chunk in chunks(TEACHER, range(TRIALS["cpu"]), cpu, None):
         short(chunk.problem, starts(chunk, 0.2))
-    print(json.dumps([NUMBER * size * TEACHER.samples * TEACHER.dimension, resident(peak=True) - before]))
+    print(
+        json.dumps(
+            [NUMBER * size * TEACHER.samples * TEACHER.dimension, resident(peak=True) - before]
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -25,8 +25,14 @@ def launcher(words: list[str]) -> tuple[Launcher, list[str]]:
     cls, options = read_launcher(name)
     plain = set(options) if name == DEFAULT else set[str]()
     own = {key for key, _ in pairs if key in plain or key.startswith(PREFIX)}
-    given = OmegaConf.from_dotlist([f"{key.removeprefix(PREFIX)}={value}" for key, value in pairs if key in own])
-    rest = [word for word, (key, _) in zip(words, pairs, strict=True) if key not in own | {"hydra/launcher"}]
+    given = OmegaConf.from_dotlist(
+        [f"{key.removeprefix(PREFIX)}={value}" for key, value in pairs if key in own]
+    )
+    rest = [
+        word
+        for word, (key, _) in zip(words, pairs, strict=True)
+        if key not in own | {"hydra/launcher"}
+    ]
     chosen: Any = OmegaConf.to_container(OmegaConf.merge(options, given))
     return make_launcher(cls, chosen, "" if plain else PREFIX), rest
 

@@ -75,7 +75,9 @@ def _size(path: Path) -> tuple[int, float]:
     """Size in bytes of a file or of a folder's files, and the time of the last change."""
     files = [path, *path.iterdir()] if path.is_dir() else [path]
     states = [file.stat() for file in files]
-    return sum(s.st_size for s, file in zip(states, files, strict=True) if file.is_file()), max(s.st_mtime for s in states)
+    return sum(s.st_size for s, file in zip(states, files, strict=True) if file.is_file()), max(
+        s.st_mtime for s in states
+    )
 
 
 def _kind(path: Path) -> str:
@@ -108,7 +110,9 @@ def used_keys(results: Iterable[Path], words: list[str]) -> tuple[set[str], set[
 
 def _table_keys(words: list[str]) -> set[str]:
     named = [word for word in words if "=" not in word]
-    names, chosen, overrides = parse_arguments([*(named or _every_table()), *(word for word in words if "=" in word)])
+    names, chosen, overrides = parse_arguments(
+        [*(named or _every_table()), *(word for word in words if "=" in word)]
+    )
     composer = Composer()
     tables = [expand(name, chosen, overrides, composer) for name in names]
     return {key for table in tables for job in table.jobs for key in job.keys.values()}
@@ -148,10 +152,17 @@ def upkeep(words: list[str], console: Console) -> int:
     Raises:
         ConfigError: an invalid word.
     """
-    own = {key: value for key, _, value in (word.partition("=") for word in words) if key in ("remove", "results")}
+    own = {
+        key: value
+        for key, _, value in (word.partition("=") for word in words)
+        if key in ("remove", "results")
+    }
     rest = [word for word in words if word.partition("=")[0] not in own]
     if own.get("remove", "false") not in ("true", "false"):
-        raise ConfigError(f"remove={own['remove']} must be true or false; false, the default, shows what would be removed")
+        raise ConfigError(
+            f"remove={own['remove']} must be true or false; false, the default, shows what would be"
+            " removed"
+        )
     env = environment(rest)
     cache_dir, results_dir = env.cache_dir, env.results_dir
     others = _others(own.get("results", ""))
@@ -159,10 +170,14 @@ def upkeep(words: list[str], console: Console) -> int:
     found = list(items(cache_dir, recorded | tabled))
     _show(found, cache_dir, recorded, console)
     if broken:
-        console.print(f"{broken} unfinished runs cannot be read by this code: their stages count as unused")
+        console.print(
+            f"{broken} unfinished runs cannot be read by this code: their stages count as unused"
+        )
     doomed = [item for item in found if item.removable]
     console.print(
-        f"no use for {len(doomed):,} of {len(found):,}, {readable(sum(item.size for item in doomed))}; records looked at: {_folders(results_dir, others)}"
+        f"no use for {len(doomed):,} of {len(found):,},"
+        f" {readable(sum(item.size for item in doomed))}; records looked at:"
+        f" {_folders(results_dir, others)}"
     )
     if own.get("remove") == "true":
         return _remove(doomed, cache_dir, console)
@@ -178,12 +193,17 @@ def _others(names: str) -> list[Path]:
     others = [Path(name) for name in names.split(",") if name]
     for folder in others:
         if not folder.is_dir():
-            raise ConfigError(f"results={folder} is no directory: name directories whose records use this cache, results=DIR[,DIR]")
+            raise ConfigError(
+                f"results={folder} is no directory: name directories whose records use this cache,"
+                " results=DIR[,DIR]"
+            )
     return others
 
 
 def _folders(results_dir: Path, others: list[Path]) -> str:
-    return ", ".join(str(path) for path in (results_dir, *others)) + ("" if others else '; does another directory use this cache, say so: ARGS="results=DIR"')
+    return ", ".join(str(path) for path in (results_dir, *others)) + (
+        "" if others else '; does another directory use this cache, say so: ARGS="results=DIR"'
+    )
 
 
 def _remove(doomed: list[Item], cache_dir: Path, console: Console) -> int:
@@ -204,16 +224,29 @@ def _line(item: Item) -> str:
 
 def _show(found: list[Item], cache_dir: Path, recorded: set[str], console: Console) -> None:
     """Print the sizes of used and unused items in two tables: by kind and by age."""
-    by_kind: dict[str, Callable[[Item], bool]] = {kind: partial(_is_kind, kind) for kind in sorted({item.kind for item in found})}
-    by_age: dict[str, Callable[[Item], bool]] = {age: partial(_is_age, age) for age in (*(name for _, name in AGES), OLDER)}
+    by_kind: dict[str, Callable[[Item], bool]] = {
+        kind: partial(_is_kind, kind) for kind in sorted({item.kind for item in found})
+    }
+    by_age: dict[str, Callable[[Item], bool]] = {
+        age: partial(_is_age, age) for age in (*(name for _, name in AGES), OLDER)
+    }
     for title, rows in ((f"{cache_dir} by kind", by_kind), ("by age", by_age)):
         grid = Grid(title=title, title_justify="left")
         for column in ("", "number", "size", "of records", "of tables alone", "no use"):
             grid.add_column(column, justify="left" if not column else "right")
         for name, belongs in {**rows, "all": lambda item: True}.items():
             part = [item for item in found if belongs(item)]
-            uses = (lambda i: i.key in recorded, lambda i: i.used and i.key not in recorded, lambda i: i.removable)
-            grid.add_row(name, f"{len(part):,}", _sum(part), *(_sum(item for item in part if use(item)) for use in uses))
+            uses = (
+                lambda i: i.key in recorded,
+                lambda i: i.used and i.key not in recorded,
+                lambda i: i.removable,
+            )
+            grid.add_row(
+                name,
+                f"{len(part):,}",
+                _sum(part),
+                *(_sum(item for item in part if use(item)) for use in uses),
+            )
         console.print(grid)
 
 

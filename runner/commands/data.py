@@ -13,9 +13,17 @@ from runner.errors import ConfigError
 
 def main(argv: Sequence[str]) -> int:
     """Download and verify one data set; return 0, or print one message and return 2."""
-    parser = argparse.ArgumentParser(prog="scripts/fetch_data.py", description="Fetch a data set, unless it is there, and verify its checksums.")
+    parser = argparse.ArgumentParser(
+        prog="scripts/fetch_data.py",
+        description="Fetch a data set, unless it is there, and verify its checksums.",
+    )
     parser.add_argument("name", metavar="DATASET", help=", ".join(names()))
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of all data sets (default: data)")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=Path("data"),
+        help="folder of all data sets (default: data)",
+    )
     args = parser.parse_args(argv)
     try:
         print(fetch(args.name, args.data_dir))

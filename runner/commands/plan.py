@@ -19,7 +19,9 @@ def show_tables(tables: list[Suite], machine: Machine, threads: int, console: Co
         console.print(line, soft_wrap=True)
     for line in without_runs(tables):
         console.print(line, soft_wrap=True)
-    for missing in sorted({cell.missing for table in tables for cell in table.cells.values() if cell.missing}):
+    for missing in sorted(
+        {cell.missing for table in tables for cell in table.cells.values() if cell.missing}
+    ):
         console.print(f"missing: {missing}")
 
 
@@ -27,12 +29,17 @@ def without_runs(tables: list[Suite]) -> Iterator[str]:
     """One line for each table that needs no runs."""
     for table in tables:
         if all(cell.value is not None for cell in table.cells.values()):
-            yield f"{table.name} needs no runs: its entries are read from the configuration (make tables TABLE={table.name})"
+            yield (
+                f"{table.name} needs no runs: its entries are read from the configuration (make"
+                f" tables TABLE={table.name})"
+            )
 
 
 def show_plan(words: list[str], console: Console) -> int:
     """Print which runs the tables need and which are done, without running any."""
     chosen, words = launcher(words)
     tables, machine, threads = load(words)
-    show_tables(tables, machine, chosen.job_threads(machine, threads) or torch.get_num_threads(), console)
+    show_tables(
+        tables, machine, chosen.job_threads(machine, threads) or torch.get_num_threads(), console
+    )
     return 0

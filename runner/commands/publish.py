@@ -1,7 +1,8 @@
 """Publish tables and figures: copy their records to results/published, write pages and the index.
 
 All runs of a table must be done, with committed code. Pages are named after the table; the pages of
-a second setting of the same table add the words of that setting. tests/test_published.py compares
+a second setting of the same table add the words of that setting. tests/repository/test_published.py
+compares
 the published files with the index.
 """
 
@@ -43,7 +44,11 @@ def publish(words: list[str], console: Console, published: Path = PUBLISHED) -> 
                 _copy(folder, published / "runs" / folder.name, _reads_history(table))
         line = " ".join([table.name, *chosen])
         listed = _index(published / "index.yaml", "figures" if table.drawn else "tables", line)
-        console.print(write(replace(table, name=page_name(line, listed)), published), markup=False, soft_wrap=True)
+        console.print(
+            write(replace(table, name=page_name(line, listed)), published),
+            markup=False,
+            soft_wrap=True,
+        )
     console.print(f"published in {published}: {', '.join(names)}")
     return 0
 
@@ -55,7 +60,11 @@ def page_name(line: str, listed: list[str]) -> str:
     joined by plus signs.
     """
     name, *words = line.split()
-    return name if line == next(other for other in listed if other.split()[0] == name) else "+".join([name, *words])
+    return (
+        name
+        if line == next(other for other in listed if other.split()[0] == name)
+        else "+".join([name, *words])
+    )
 
 
 def _refuse(table: Suite, folders: list[Path | None]) -> None:
@@ -66,18 +75,31 @@ def _refuse(table: Suite, folders: list[Path | None]) -> None:
     """
     undone = sum(folder is None for folder in folders)
     if undone:
-        raise ConfigError(f"{table.name}: {undone} of {len(folders)} runs are not done; make reproduce TABLE={table.name} with the same ARGS, then publish")
+        raise ConfigError(
+            f"{table.name}: {undone} of {len(folders)} runs are not done; make reproduce"
+            f" TABLE={table.name} with the same ARGS, then publish"
+        )
     records = [record for folder in folders if folder and (record := read_record(folder))]
-    dirty = [record["run_id"] for record in records if record["provenance"]["git_dirty"] is not False]
+    dirty = [
+        record["run_id"] for record in records if record["provenance"]["git_dirty"] is not False
+    ]
     if dirty:
-        raise ConfigError(f"{table.name}: {len(dirty)} runs were measured by uncommitted code, e.g. {dirty[0]}; run them again from a clean checkout")
+        raise ConfigError(
+            f"{table.name}: {len(dirty)} runs were measured by uncommitted code, e.g. {dirty[0]};"
+            " run them again from a clean checkout"
+        )
 
 
 def _reads_history(table: Suite) -> bool:
     """Whether the figure draws values of each epoch."""
     if not isinstance(table.spec, FigureSpec):
         return False
-    return any(key.startswith(HISTORY) for panel in table.spec.panels for series in panel.series for key in series.reads)
+    return any(
+        key.startswith(HISTORY)
+        for panel in table.spec.panels
+        for series in panel.series
+        for key in series.reads
+    )
 
 
 def _copy(folder: Path, target: Path, history: bool) -> None:
@@ -111,7 +133,11 @@ def _index(path: Path, section: str, line: str) -> list[str]:
     begin = end = lines.index(f"{section}:") + 1
     while end < len(lines) and lines[end].startswith(" "):
         end += 1
-    listed = [found.partition("#")[0].strip().removeprefix("- ") for found in lines[begin:end] if not found.strip().startswith("#")]
+    listed = [
+        found.partition("#")[0].strip().removeprefix("- ")
+        for found in lines[begin:end]
+        if not found.strip().startswith("#")
+    ]
     if line in listed:
         return listed
     text = "\n".join([*lines[:end], f"  - {line}", *lines[end:]]) + "\n"

@@ -30,7 +30,9 @@ from runner.records.find import read_record
 from runner.spec.identity import Identity, identify, tag_of
 from runner.spec.run import Recipe, Run, Stage
 
-FORMER_NAMES: dict[str, str] = OmegaConf.to_container(OmegaConf.load(Path(__file__).with_name("former_names.yaml")))  # type: ignore[assignment]
+FORMER_NAMES: dict[str, str] = OmegaConf.to_container(
+    OmegaConf.load(Path(__file__).with_name("former_names.yaml"))
+)  # type: ignore[assignment]
 TARGET = re.compile(r"^(?P<before>[ -]*_target_: )(?P<name>[\w.]+)$", re.MULTILINE)
 RENEWED = ("config.yaml", "result.json", "status.json")  # files that name identities or classes
 
@@ -82,11 +84,15 @@ def rekey_results(results_dir: Path, console: Console | None = None) -> Rekeyed:
     """Re-key the runs in `results_dir`/runs and the run ids in `results_dir`/tables/*.csv."""
     done = Rekeyed()
     folders = sorted(path.parent for path in (results_dir / "runs").glob("*/config.yaml"))
-    for folder in track(folders, "re-keying", console=console, transient=True, disable=console is None):
+    for folder in track(
+        folders, "re-keying", console=console, transient=True, disable=console is None
+    ):
         _rekey_run(folder, done)
     for path in sorted((results_dir / "tables").glob("*.csv")):
         text = path.read_text(encoding="utf-8")
-        changed = re.sub(r"[\w.]+(?:-[\w.]+){4,}", lambda found: done.runs.get(found[0], found[0]), text)
+        changed = re.sub(
+            r"[\w.]+(?:-[\w.]+){4,}", lambda found: done.runs.get(found[0], found[0]), text
+        )
         if changed != text:
             path.write_text(changed, encoding="utf-8")
     return done
@@ -130,7 +136,9 @@ def _rekey_run(folder: Path, done: Rekeyed) -> None:
 def _agrees(name: str, former: Identity, record: dict[str, Any] | None) -> bool:
     """Whether a configuration's former identities equal those of its folder and its record."""
     stages = record["stages"] if record else []
-    return name == former.run_id and all(former.keys.get(stage["name"]) == stage["key"] for stage in stages)
+    return name == former.run_id and all(
+        former.keys.get(stage["name"]) == stage["key"] for stage in stages
+    )
 
 
 def _write_anew(folder: Path, config: str, new: Identity) -> None:
@@ -155,7 +163,11 @@ def _write_anew(folder: Path, config: str, new: Identity) -> None:
 
 def _renewed(content: dict[str, Any], new: Identity) -> dict[str, Any]:
     """The content of a record or status file with its new identities."""
-    stages = {"stages": [{**stage, "key": new.keys[stage["name"]]} for stage in content["stages"]]} if "stages" in content else {}
+    stages = (
+        {"stages": [{**stage, "key": new.keys[stage["name"]]} for stage in content["stages"]]}
+        if "stages" in content
+        else {}
+    )
     return {**content, "run_id": new.run_id, **stages}
 
 
@@ -168,14 +180,24 @@ def rekey(words: list[str], console: Console) -> int:
     Raises:
         ConfigError: any other word.
     """
-    if other := [word for word in words if not word.startswith(("env.results_dir=", "env.cache_dir="))]:
-        raise ConfigError(f"{' '.join(other)}: rekey takes env.results_dir=DIR and env.cache_dir=DIR alone")
+    if other := [
+        word for word in words if not word.startswith(("env.results_dir=", "env.cache_dir="))
+    ]:
+        raise ConfigError(
+            f"{' '.join(other)}: rekey takes env.results_dir=DIR and env.cache_dir=DIR alone"
+        )
     env = compose_config(words).env
     done = rekey_results(Path(env.results_dir), console)
     stages = rekey_cache(Path(env.cache_dir), done.keys)
-    console.print(f"{len(done.runs):,} runs in {env.results_dir} and {stages:,} stages in {env.cache_dir} have their new identities", soft_wrap=True)
+    console.print(
+        f"{len(done.runs):,} runs in {env.results_dir} and {stages:,} stages in {env.cache_dir}"
+        " have their new identities",
+        soft_wrap=True,
+    )
     for name in _first(done.kept):
-        console.print(f"left as it is, its configuration does not give this identity: {name}", soft_wrap=True)
+        console.print(
+            f"left as it is, its configuration does not give this identity: {name}", soft_wrap=True
+        )
     return 0
 
 

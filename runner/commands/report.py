@@ -74,7 +74,10 @@ def report(words: list[str], console: Console) -> int:
         ConfigError: a word other than env.results_dir=DIR, or jinja2 is not installed.
     """
     if other := [word for word in words if not word.startswith("env.results_dir=")]:
-        raise ConfigError(f"{' '.join(other)}: the report takes env.results_dir=DIR alone; it shows all tables and figures that were written there")
+        raise ConfigError(
+            f"{' '.join(other)}: the report takes env.results_dir=DIR alone; it shows all tables"
+            " and figures that were written there"
+        )
     try:
         import jinja2
     except ImportError as error:
@@ -84,20 +87,29 @@ def report(words: list[str], console: Console) -> int:
     roots = results_roots(target.parent)
     titles: dict[str, str] = OmegaConf.to_container(OmegaConf.load(CONF / "papers.yaml"))  # type: ignore[assignment]
     papers = {title: list(entries_of(paper, roots)) for paper, title in titles.items()}
-    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        TEMPLATE.read_text(encoding="utf-8")
+    )
     text = page.render(papers=papers, provenance=provenance(roots), verdicts=VERDICTS)
     atomically(target, partial(_write, text=text))
     entries = [entry for found in papers.values() for entry in found]
     there = sum(bool(entry.shown) for entry in entries)
     judged = sum((shown.verdicts for entry in entries for shown in entry.shown), Counter[str]())
-    console.print(f"{there} of {len(entries)} tables and figures have been measured, in whole or in part; claims: {counted(judged)}", soft_wrap=True)
+    console.print(
+        f"{there} of {len(entries)} tables and figures have been measured, in whole or in part;"
+        f" claims: {counted(judged)}",
+        soft_wrap=True,
+    )
     console.print(f"written to {target}", soft_wrap=True)
     return 0
 
 
 def counted(judged: Counter[str]) -> str:
     """The numbers of verdicts as text, in the order of VERDICTS."""
-    return ", ".join(f"{verdict} {judged[verdict]}" for verdict in VERDICTS if judged[verdict]) or "none judged"
+    return (
+        ", ".join(f"{verdict} {judged[verdict]}" for verdict in VERDICTS if judged[verdict])
+        or "none judged"
+    )
 
 
 def entries_of(paper: str, roots: list[Path]) -> Iterator[Entry]:
@@ -105,7 +117,11 @@ def entries_of(paper: str, roots: list[Path]) -> Iterator[Entry]:
 
     Tables come before figures, and both before additional ones without a number in the paper.
     """
-    specs = {name: read_spec(name) for name in [*table_names(), *figure_names()] if name.partition("_")[0] == paper}
+    specs = {
+        name: read_spec(name)
+        for name in [*table_names(), *figure_names()]
+        if name.partition("_")[0] == paper
+    }
     for name, spec in sorted(specs.items(), key=lambda item: item[1].number is None):
         yield Entry(name, spec.heading, f"make reproduce TABLE={name}", tuple(_shown(name, roots)))
 
@@ -120,8 +136,16 @@ def _shown(name: str, roots: list[Path]) -> Iterator[Shown]:
                 found.setdefault(path.stem, path)
     for stem, path in sorted(found.items()):
         claims = path.with_name(f"{stem}.claims.csv")
-        rows = list(csv.reader(claims.read_text(encoding="utf-8").splitlines()))[1:] if claims.is_file() else []
-        yield Shown(stem, _picture(path, stem) if path.suffix == ".svg" else _table(path), tuple(map(tuple, rows)))
+        rows = (
+            list(csv.reader(claims.read_text(encoding="utf-8").splitlines()))[1:]
+            if claims.is_file()
+            else []
+        )
+        yield Shown(
+            stem,
+            _picture(path, stem) if path.suffix == ".svg" else _table(path),
+            tuple(map(tuple, rows)),
+        )
 
 
 def _table(path: Path) -> str:
@@ -130,12 +154,19 @@ def _table(path: Path) -> str:
 
 
 def _picture(path: Path, name: str) -> str:
-    return f'<img alt="{name}" src="data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}">'
+    return (
+        f'<img alt="{name}"'
+        f' src="data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}">'
+    )
 
 
 def provenance(roots: list[Path]) -> list[str]:
     """A summary of the provenance of all records, one sentence per item."""
-    records = list({record["run_id"]: record for root in reversed(roots) for record in all_records(root)}.values())
+    records = list(
+        {
+            record["run_id"]: record for root in reversed(roots) for record in all_records(root)
+        }.values()
+    )
     if not records:
         return ["No run is done yet."]
     made = [record["provenance"] for record in records]
@@ -143,9 +174,19 @@ def provenance(roots: list[Path]) -> list[str]:
     devices = Counter(origin["device_name"] for origin in made)
     dirty = sum(origin["git_dirty"] is not False for origin in made)
     return [
-        f"{len(records):,} runs, finished {days[0]} to {days[-1]}, by {len({origin['git_sha'] for origin in made})} versions of the code.",
-        "Devices: " + ", ".join(f"{device} ({count:,} runs)" for device, count in devices.most_common()) + ".",
-        "Data sets: " + ", ".join(f"{name} ({count:,})" for name, count in Counter(record["dataset"] for record in records).most_common()) + ".",
+        (
+            f"{len(records):,} runs, finished {days[0]} to {days[-1]}, by"
+            f" {len({origin['git_sha'] for origin in made})} versions of the code."
+        ),
+        "Devices: "
+        + ", ".join(f"{device} ({count:,} runs)" for device, count in devices.most_common())
+        + ".",
+        "Data sets: "
+        + ", ".join(
+            f"{name} ({count:,})"
+            for name, count in Counter(record["dataset"] for record in records).most_common()
+        )
+        + ".",
         *([f"{dirty:,} runs were measured by code that was not committed."] if dirty else []),
     ]
 

@@ -14,4 +14,8 @@ def write(table: Suite, results_dir: Path) -> str:
 
 def written(table: Suite, results_dir: Path) -> str:
     """The paths of the written files, as a pattern."""
-    return f"{results_dir / 'figures' / table.name}.{{svg,pdf,png,csv}}" if table.drawn else f"{results_dir / 'tables' / table.name}.{{txt,md,tex,csv,html}}"
+    return (
+        f"{results_dir / 'figures' / table.name}.{{svg,pdf,png,csv}}"
+        if table.drawn
+        else f"{results_dir / 'tables' / table.name}.{{txt,md,tex,csv,html}}"
+    )

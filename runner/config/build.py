@@ -41,7 +41,10 @@ def load_run(path: Path) -> Run:
 def build_plain(raw: dict[str, Any], *, finished: bool = False) -> Run:
     """`build_run` for a configuration of plain dicts and lists with unresolved references."""
     if "name" not in raw["method"]:
-        raise ConfigError(f"this choice of method is a part of others and has no name of its own; take method={'|'.join(method_names())}")
+        raise ConfigError(
+            "this choice of method is a part of others and has no name of its own; take"
+            f" method={'|'.join(method_names())}"
+        )
     return _build(resolve(raw), finished)
 
 
@@ -72,7 +75,10 @@ def _build(resolved: Resolved, finished: bool = False) -> Run:
     stages = build_stages(resolved, parts["model"], finished)
     if not parts["dataset"].info().images and any(stage.kind != "measure" for stage in stages):
         problem = f"dataset={parts['dataset'].name} has no images to train or prune on"
-        raise ConfigError(f"{problem}, it is drawn by theory experiments: take method=theory/... with it, or another data set with method={method['name']}")
+        raise ConfigError(
+            f"{problem}, it is drawn by theory experiments: take method=theory/... with it, or"
+            f" another data set with method={method['name']}"
+        )
     names = [stage.name for stage in stages]
     return Run(
         method=method["name"],
@@ -81,7 +87,9 @@ def _build(resolved: Resolved, finished: bool = False) -> Run:
         density=values["density"],
         train_fraction=values["train_fraction"],
         scale=values["train"]["scale"],
-        epoch_column=tuple(name for listed in method["epoch_column"] for name in rounds_of(listed, names)),
+        epoch_column=tuple(
+            name for listed in method["epoch_column"] for name in rounds_of(listed, names)
+        ),
         stages=stages,
         **parts,
     )

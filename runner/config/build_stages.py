@@ -62,7 +62,9 @@ def build_stages(resolved: Resolved, model: Any, finished: bool = False) -> tupl
                 broken.add(name)
                 continue
             if name in built.stages:
-                raise ConfigError(f"{stage.place}.name={name} is the name of an earlier stage: give it a new name")
+                raise ConfigError(
+                    f"{stage.place}.name={name} is the name of an earlier stage: give it a new name"
+                )
             _add_stage(node, stage.place, built)
         except ValueError as error:  # ConfigError is one
             problems += str(error).splitlines()
@@ -77,7 +79,9 @@ def _written(resolved: Resolved) -> list[Placed]:
     values = resolved.values
     # config.yaml of old runs has no portrait
     groups = {group: values.get(group, {}).get("stages") or [] for group in ("method", "portrait")}
-    listed = [stage for group, stages in groups.items() for stage in placed(stages, f"{group}.stages")]
+    listed = [
+        stage for group, stages in groups.items() for stage in placed(stages, f"{group}.stages")
+    ]
     present = [stage for stage in listed if stage.node.get("given", True) is not None]
     return expand_rounds(present, values["density"], values["train"]["scale"], resolved.origins.key)
 
@@ -92,15 +96,30 @@ def _add_stage(node: StageNode, place: str, built: _Built) -> None:
     start = _build_start(node.start or StartNode(), built, key(f"{place}.start.rewind"))
     for name in filter(None, [node.masks, *node.needs]):
         if name not in earlier and name != "init":
-            raise ConfigError(f"{place} ({node.name}) needs {name!r}, which is no earlier stage: {', '.join(earlier) or 'there is none'}")
-    weights = None if node.weights is None else weights_of(key(f"{place}.weights"), node.weights, built.model, built.finished)
+            raise ConfigError(
+                f"{place} ({node.name}) needs {name!r}, which is no earlier stage:"
+                f" {', '.join(earlier) or 'there is none'}"
+            )
+    weights = (
+        None
+        if node.weights is None
+        else weights_of(key(f"{place}.weights"), node.weights, built.model, built.finished)
+    )
     kind = LOAD if weights else node.kind
     trains = kind in ("train", "search")
-    component = None if node.component is None else construct(node.component, key(f"{place}.{node.slot}"), key)
+    component = (
+        None
+        if node.component is None
+        else construct(node.component, key(f"{place}.{node.slot}"), key)
+    )
     recipe = _build_recipe(node, built, start, place) if trains else None
     if recipe and not recipe.epochs:
         _refuse_no_epochs(node, component, key(f"{place}.epochs"))
-    data = construct(node.data, key(f"{place}.data"), key) if trains and node.data is not None else None
+    data = (
+        construct(node.data, key(f"{place}.data"), key)
+        if trains and node.data is not None
+        else None
+    )
     _refuse_untrainable(data, key(f"{place}.data"))
     built.stages[node.name] = Stage(
         name=node.name,
@@ -125,8 +144,15 @@ def _refuse_no_epochs(node: StageNode, component: Any, key: str) -> None:
         ConfigError: the stage is a training, or a search that learns its first mask.
     """
     if node.kind != "search" or not getattr(component, "begins_with_mask", False):
-        what = "would train nothing" if node.kind == "train" else "has no mask before it has learned one"
-        raise ConfigError(f"{key}=0: stage {node.name!r} {what}; take 1 or more (0, a first mask alone, is for searches that begin with a criterion's mask)")
+        what = (
+            "would train nothing"
+            if node.kind == "train"
+            else "has no mask before it has learned one"
+        )
+        raise ConfigError(
+            f"{key}=0: stage {node.name!r} {what}; take 1 or more (0, a first mask alone, is for"
+            " searches that begin with a criterion's mask)"
+        )
 
 
 def _refuse_untrainable(data: Any, key: str) -> None:
@@ -136,8 +162,13 @@ def _refuse_untrainable(data: Any, key: str) -> None:
         ConfigError: the source gives a single image or the training images themselves.
     """
     if data is not None and not getattr(data, "trains", False):
-        problem = f"{key}={type(data).__name__.lower()}: nets are trained on it here, which takes noise with labels"
-        raise ConfigError(f"{problem}: {key}=normal or {key}=sparse_normal; leave it out for the training images")
+        problem = (
+            f"{key}={type(data).__name__.lower()}: nets are trained on it here, which takes noise"
+            " with labels"
+        )
+        raise ConfigError(
+            f"{problem}: {key}=normal or {key}=sparse_normal; leave it out for the training images"
+        )
 
 
 def _build_start(node: StartNode, built: _Built, key: str) -> Start:
@@ -151,29 +182,50 @@ def _build_start(node: StartNode, built: _Built, key: str) -> Start:
     """
     earlier, ends, stage, rewind = built.stages, built.ends, node.from_, node.rewind
     if stage not in ("init", "reinit", *earlier):
-        raise ConfigError(f"start.from={stage} is no earlier stage: init, reinit{''.join(', ' + n for n in earlier)}")
+        raise ConfigError(
+            f"start.from={stage} is no earlier stage: init,"
+            f" reinit{''.join(', ' + n for n in earlier)}"
+        )
     if rewind is None:
         return Start(stage, resume=node.resume, advance=node.advance)
     epoch = point_of(key, rewind, built.train["batch_size"])
     if stage not in ends:
-        raise ConfigError(f"{key}={rewind}: there is no trained stage to rewind to; take start=dense, or leave retrain out")
+        raise ConfigError(
+            f"{key}={rewind}: there is no trained stage to rewind to; take start=dense, or leave"
+            " retrain out"
+        )
     if earlier[stage].weights:
-        problem = f"{key}={rewind}: start.weights gives stage {stage!r} the end of a training, not its first epochs"
-        raise ConfigError(f"{problem}; take retrain=finetune or retrain=reinit, or leave start.weights out: then the net is trained")
+        problem = (
+            f"{key}={rewind}: start.weights gives stage {stage!r} the end of a training, not its"
+            " first epochs"
+        )
+        raise ConfigError(
+            f"{problem}; take retrain=finetune or retrain=reinit, or leave start.weights out: then"
+            " the net is trained"
+        )
     if epoch > ends[stage]:
-        problem = f"{key}={rewind} is after the end of stage {stage!r}, which trains {ends[stage]} epochs"
+        problem = (
+            f"{key}={rewind} is after the end of stage {stage!r}, which trains {ends[stage]} epochs"
+        )
         raise ConfigError(f"{problem}: take 0ep to {ends[stage]}ep, or train it for longer")
     end = earlier[stage].recipe.end  # type: ignore[union-attr]
     point = end if epoch == ends[stage] else min(scaled_point(epoch, built.train["scale"]), end)
     if node.advance and not float(point).is_integer():
-        raise ConfigError(f"retrain.resume_schedule=true goes on with the schedule at a whole epoch, but {key}={rewind} is {point:g} epochs here")
+        raise ConfigError(
+            "retrain.resume_schedule=true goes on with the schedule at a whole epoch, but"
+            f" {key}={rewind} is {point:g} epochs here"
+        )
     # With a masking, the end has the weights that the net computed with, a snapshot the parameters.
     replaced = earlier[stage].component is not None
-    return Start(stage, epoch=None if point == end and not replaced else point, advance=node.advance)
+    return Start(
+        stage, epoch=None if point == end and not replaced else point, advance=node.advance
+    )
 
 
 def _paper_epochs(node: StageNode, built: _Built, place: str) -> int:
-    return epochs_of(built.key(f"{place}.epochs"), built.train["epochs"] if node.epochs is None else node.epochs)
+    return epochs_of(
+        built.key(f"{place}.epochs"), built.train["epochs"] if node.epochs is None else node.epochs
+    )
 
 
 def _build_recipe(node: StageNode, built: _Built, start: Start, place: str) -> Recipe:
@@ -198,12 +250,19 @@ def _build_recipe(node: StageNode, built: _Built, start: Start, place: str) -> R
             batch_size=node.batch_size or train["batch_size"],
             momentum=float(train["momentum"]),
             weight_decay=float(train["weight_decay"]),
-            lr_schedule=named_schedule(node.lr_schedule or train["lr_schedule"], "train.lr_schedule"),
+            lr_schedule=named_schedule(
+                node.lr_schedule or train["lr_schedule"], "train.lr_schedule"
+            ),
             precision=train["precision"],
             first_epoch=first,
-            last_epoch=first + node.segment if node.segment and first + node.segment < epochs else None,
+            last_epoch=(
+                first + node.segment if node.segment and first + node.segment < epochs else None
+            ),
             # config.yaml of old runs has neither warmup nor test_every
-            warmup=scaled_point(point_of("train.warmup", train.get("warmup", 0), train["batch_size"]), train["scale"]),
+            warmup=scaled_point(
+                point_of("train.warmup", train.get("warmup", 0), train["batch_size"]),
+                train["scale"],
+            ),
             nesterov=node.nesterov,
             trainable_decay=node.trainable_decay,
             test_every=train.get("test_every", 1),
@@ -226,7 +285,10 @@ def _first_epoch(node: StageNode, built: _Built, start: Start, place: str) -> in
     first = int(start.epoch) if start.epoch is not None else built.reached[start.stage]
     paper, before = _paper_epochs(node, built, place), built.ends[start.stage]
     if start.resume and first and paper <= before:
-        raise ConfigError(f"retrain=finetune goes on where {start.stage!r} ended, after {before} epochs, but train.epochs={paper}: raise it")
+        raise ConfigError(
+            f"retrain=finetune goes on where {start.stage!r} ended, after {before} epochs, but"
+            f" train.epochs={paper}: raise it"
+        )
     return first
 
 
@@ -234,4 +296,7 @@ def _named_by_key(problems: list[str], node: StageNode, built: _Built, place: st
     """A recipe's messages; the stage's own settings are named by the key that sets them."""
     own = [name for name in ("lr", "lr_schedule", "batch_size") if getattr(node, name) is not None]
     keys = {f"train.{name}=": f"{built.key(f'{place}.{name}')}=" for name in own}
-    return [next((line.replace(old, new, 1) for old, new in keys.items() if line.startswith(old)), line) for line in problems]
+    return [
+        next((line.replace(old, new, 1) for old, new in keys.items() if line.startswith(old)), line)
+        for line in problems
+    ]

@@ -14,17 +14,32 @@ def check_values(values: dict[str, Any]) -> list[str]:
     density, rule = values["density"], values["method"].get("density")
     name, why = values["method"].get("name"), values["method"].get("why", {})
     if density is not None and not 0 < density <= 1:
-        problems.append(f"density={density:g} must be in (0, 1]: it is kept / prunable, and sparsity = 1 - density")
+        problems.append(
+            f"density={density:g} must be in (0, 1]: it is kept / prunable, and sparsity = 1 -"
+            " density"
+        )
     if density is None and rule == "required":
-        problems.append(f"density is missing: method={name} prunes to the density that you give, e.g. density=0.1 keeps a tenth of the weights")
+        problems.append(
+            f"density is missing: method={name} prunes to the density that you give, e.g."
+            " density=0.1 keeps a tenth of the weights"
+        )
     if density is not None and rule == "refused":
-        problems.append(f"density={density:g}: method={name} takes no density, {why.get('density', 'it sets its own')}; leave it out or take another method")
+        problems.append(
+            f"density={density:g}: method={name} takes no density,"
+            f" {why.get('density', 'it sets its own')}; leave it out or take another method"
+        )
     if values["seed"] < 0:
         problems.append(f"seed={values['seed']} must be 0 or more")
     if not 0 < values["train_fraction"] <= 1:
-        problems.append(f"train_fraction={values['train_fraction']:g} must be in (0, 1]: the share of the training images that is used")
+        problems.append(
+            f"train_fraction={values['train_fraction']:g} must be in (0, 1]: the share of the"
+            " training images that is used"
+        )
     if not 0 < values["train"]["scale"] < float("inf"):
-        problems.append(f"train.scale={values['train']['scale']:g} must be positive: it multiplies every duration, 1 is the paper's")
+        problems.append(
+            f"train.scale={values['train']['scale']:g} must be positive: it multiplies every"
+            " duration, 1 is the paper's"
+        )
     if values["train"]["epochs"] < 1:
         problems.append(f"train.epochs={values['train']['epochs']} must be at least 1")
     return problems
@@ -36,21 +51,35 @@ def check_options(resolved: Resolved) -> list[str]:
     These are option groups that it does not use, and invalid combinations of `start` and `retrain`.
     """
     values, method = resolved.values, resolved.values["method"]
-    declared, read = set(method.get("uses", ())), resolved.origins.groups_read("method") & set(OPTION_GROUPS)
+    declared, read = (
+        set(method.get("uses", ())),
+        resolved.origins.groups_read("method") & set(OPTION_GROUPS),
+    )
     problems = _misdeclared(method["name"], declared, read)
     for group in OPTION_GROUPS:
         if _is_set(values[group]) and group not in declared | read:
             reason = method.get("why", {}).get(group, "it has no such choice")
-            problems.append(f"{group} is not an option of method={method['name']}: {reason}. Leave {group}=... out")
+            problems.append(
+                f"{group} is not an option of method={method['name']}: {reason}. Leave"
+                f" {group}=... out"
+            )
     start, retrain = values["start"].get("name"), values["retrain"].get("name")
     needed = method.get("start", start)
     if start != needed:
-        problems.append(f"start={start}: method={method['name']} {method['why']['start']}; leave start=... out")
+        problems.append(
+            f"start={start}: method={method['name']} {method['why']['start']}; leave start=... out"
+        )
     if start == "init" and retrain != "none" and not any(p.startswith("retrain") for p in problems):
-        problem = f"retrain={retrain}: method={method['name']} prunes at initialization here, so there is nothing to {retrain}"
+        problem = (
+            f"retrain={retrain}: method={method['name']} prunes at initialization here, so there is"
+            f" nothing to {retrain}"
+        )
         problems.append(f"{problem}; add start=dense, or leave retrain out")
     if start not in (None, "init") and retrain == "none" and method.get("retrain") != "optional":
-        problems.append(f"retrain=none: start={start} prunes a trained net; say how it is retrained: reinit, rewind or finetune")
+        problems.append(
+            f"retrain=none: start={start} prunes a trained net; say how it is retrained: reinit,"
+            " rewind or finetune"
+        )
     return problems
 
 
@@ -65,5 +94,12 @@ def _misdeclared(name: str, declared: set[str], read: set[str]) -> list[str]:
 
     A choice of such a group would be refused or have no effect.
     """
-    lacking = [f"method.uses of method={name} lacks {group}, which the method refers to: add it" for group in sorted(read - declared)]
-    return lacking + [f"method.uses of method={name} has {group}, which the method does not refer to: leave it out" for group in sorted(declared - read)]
+    lacking = [
+        f"method.uses of method={name} lacks {group}, which the method refers to: add it"
+        for group in sorted(read - declared)
+    ]
+    return lacking + [
+        f"method.uses of method={name} has {group}, which the method does not refer to: leave"
+        " it out"
+        for group in sorted(declared - read)
+    ]

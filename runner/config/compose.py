@@ -90,7 +90,11 @@ class Composer:
                 cfg[chosen[word]] = copy.deepcopy(self._base(word)[chosen[word]])
         except ConfigError:
             return compose_config(words)  # for the message of the whole command line
-        return cfg if self._set(cfg, [word for word in words if word not in groups]) else compose_config(words)
+        return (
+            cfg
+            if self._set(cfg, [word for word in words if word not in groups])
+            else compose_config(words)
+        )
 
     def _base(self, *groups: str) -> DictConfig:
         if groups not in self.bases:
@@ -118,9 +122,13 @@ def touched(group: str) -> bool:
     It does if a file outside `conf/<group>` sets its keys or chooses it, or if one of its own files
     sets keys elsewhere.
     """
-    outside = [path for path in CONF.rglob("*.yaml") if path.parent.name not in (group, "table", "figure")]
+    outside = [
+        path for path in CONF.rglob("*.yaml") if path.parent.name not in (group, "table", "figure")
+    ]
     inside = (path.read_text() for path in (CONF / group).glob("*.yaml"))
-    return any(re.search(rf"^{group}:|/{group}\b", path.read_text(), re.MULTILINE) for path in outside) or any("@package" in text for text in inside)
+    return any(
+        re.search(rf"^{group}:|/{group}\b", path.read_text(), re.MULTILINE) for path in outside
+    ) or any("@package" in text for text in inside)
 
 
 def method_names() -> list[str]:

@@ -25,18 +25,32 @@ def translate(error: Exception, conf: str, words: list[str]) -> str | None:
     if isinstance(error, ConfigError):
         return "\nerror: ".join(error.messages)
     if isinstance(error, OverrideParseException):
-        return f"{error.override!r} is not an override: write key=value, e.g. density=0.1 ({str(error).splitlines()[0]})"
+        return (
+            f"{error.override!r} is not an override: write key=value, e.g. density=0.1"
+            f" ({str(error).splitlines()[0]})"
+        )
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error, conf, words)
     if isinstance(error, ValueError) and _raised_by_hydra(error):  # flags that exclude each other
         return str(error)
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return None
-    cause = next((e for e in _causes(error) if isinstance(e, OmegaConfBaseException) and getattr(e, "full_key", None)), None)
+    cause = next(
+        (
+            e
+            for e in _causes(error)
+            if isinstance(e, OmegaConfBaseException) and getattr(e, "full_key", None)
+        ),
+        None,
+    )
     text = str(error).strip()
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
-        return _unknown_key(unknown[1], conf, words) if not unknown[1].startswith("hydra.") else _unknown_hydra_key(unknown[1], conf, words)
+        return (
+            _unknown_key(unknown[1], conf, words)
+            if not unknown[1].startswith("hydra.")
+            else _unknown_hydra_key(unknown[1], conf, words)
+        )
     if cause is not None:
         return _wrong_value(str(cause.full_key), str(cause).splitlines()[0])
     return " ".join(line.strip() for line in text.splitlines()[:2])
@@ -53,23 +67,40 @@ def refuse_key_changes(words: list[str]) -> None:
     Raises:
         ConfigError: with a message for each such override.
     """
-    wrong = [word for word in words if re.match(r"(\+|~)", word) and not word.lstrip("+~").startswith("hydra")]
+    wrong = [
+        word
+        for word in words
+        if re.match(r"(\+|~)", word) and not word.lstrip("+~").startswith("hydra")
+    ]
     if wrong:
-        raise ConfigError(*(f"{w}: it adds or deletes a key, but nothing reads keys other than those of --cfg job; write {w.lstrip('+~')}" for w in wrong))
+        raise ConfigError(
+            *(
+                f"{w}: it adds or deletes a key, but nothing reads keys other than those of --cfg"
+                f" job; write {w.lstrip('+~')}"
+                for w in wrong
+            )
+        )
 
 
 def _wrong_value(key: str, text: str) -> str:
     """The message for a value that OmegaConf refuses."""
-    wanted = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false", "String": "a word"}
+    wanted = {
+        "Float": "a number",
+        "Integer": "a whole number",
+        "Boolean": "true or false",
+        "String": "a word",
+    }
     found = re.match(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text)
-    return f"{key}={found[1]} must be {wanted.get(found[2], found[2])}" if found else f"{key}: {text}"
+    return (
+        f"{key}={found[1]} must be {wanted.get(found[2], found[2])}" if found else f"{key}: {text}"
+    )
 
 
 def _unknown_choice(error: MissingConfigException, conf: str, words: list[str]) -> str:
     missing = error.missing_cfg_file
     path = missing if isinstance(missing, str) else (missing or ["?"])[0]
     group, _, name = path.rpartition("/")
-    options = [o for o in (error.options or []) if not o.startswith("_")]
+    options = [o for o in error.options or [] if not o.startswith("_")]
     if not group:
         return _unknown_key(name, conf, words)
     return one_of(group, name, options)
@@ -84,20 +115,35 @@ def _unknown_key(key: str, conf: str, words: list[str]) -> str:
         shown = ", ".join(siblings)
         # the same name under another key: for lr_schedule, train.lr_schedule
         elsewhere = [k for k in keys if k.rpartition(".")[2] == last]
-        guess = f"; did you mean {elsewhere[0]!r}?" if elsewhere else nearest(last, siblings) or nearest(key, keys)
+        guess = (
+            f"; did you mean {elsewhere[0]!r}?"
+            if elsewhere
+            else nearest(last, siblings) or nearest(key, keys)
+        )
         return f"{key} is not a key; {parent or 'the top level'} has: {shown}{guess}"
     return f"{key} is not a key{nearest(key, keys)}; see --cfg job for all of them"
 
 
 def _unknown_hydra_key(key: str, conf: str, words: list[str]) -> str:
     """The message for an unknown `hydra.` key; for a launcher it lists the keys of its file."""
-    name = next((word.partition("=")[2] for word in reversed(words) if word.startswith("hydra/launcher=")), None)
+    name = next(
+        (word.partition("=")[2] for word in reversed(words) if word.startswith("hydra/launcher=")),
+        None,
+    )
     path = Path(conf, "hydra", "launcher", f"{name}.yaml")
     if not key.startswith("hydra.launcher.") or not path.is_file():
-        launchers = "; a launcher's options need hydra/launcher=" + "|".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-        return f"{key} is not a key; see --cfg hydra for Hydra's own{launchers if key.startswith('hydra.launcher.') else ''}"
+        launchers = "; a launcher's options need hydra/launcher=" + "|".join(
+            sorted(p.stem for p in path.parent.glob("*.yaml"))
+        )
+        return (
+            f"{key} is not a key; see --cfg hydra for Hydra's"
+            f" own{launchers if key.startswith('hydra.launcher.') else ''}"
+        )
     options = [str(option) for option in OmegaConf.load(path) if not str(option).startswith("_")]
-    return f"{key} is not a key; hydra/launcher={name} has: {', '.join(options)}{nearest(key.rpartition('.')[2], options)}"
+    return (
+        f"{key} is not a key; hydra/launcher={name} has:"
+        f" {', '.join(options)}{nearest(key.rpartition('.')[2], options)}"
+    )
 
 
 def _all_keys(conf: str, words: list[str]) -> list[str]:

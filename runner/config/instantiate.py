@@ -36,9 +36,13 @@ def construct(node: Any, key: str, alias: Alias = same) -> Any:
     if not isinstance(node, dict):
         return node
     if "_target_" not in node:
-        return {name: construct(value, alias(f"{key}.{name}"), alias) for name, value in node.items()}
+        return {
+            name: construct(value, alias(f"{key}.{name}"), alias) for name, value in node.items()
+        }
     cls = locate(node["_target_"], key)
-    return build(cls, {name: value for name, value in node.items() if name != "_target_"}, key, alias)
+    return build(
+        cls, {name: value for name, value in node.items() if name != "_target_"}, key, alias
+    )
 
 
 def build(cls: type, options: Mapping[str, Any], key: str, alias: Alias = same) -> Any:
@@ -76,9 +80,15 @@ def locate(tag: str, key: str) -> type:
     try:
         cls = find_class(tag)
     except UnknownTag:
-        raise ConfigError(f"{key}._target_={tag} is no component's tag{nearest(tag, tags())}; a component declares its own: tag: ClassVar[str]") from None
+        raise ConfigError(
+            f"{key}._target_={tag} is no component's tag{nearest(tag, tags())}; a component"
+            " declares its own: tag: ClassVar[str]"
+        ) from None
     except ImportError as error:
         raise ConfigError(f"{key}._target_={tag} cannot be imported: {error}") from error
     if not is_dataclass(cls):
-        raise ConfigError(f"{key}._target_={tag} is not a dataclass: options must be fields, so that they are checked and hashed")
+        raise ConfigError(
+            f"{key}._target_={tag} is not a dataclass: options must be fields, so that they are"
+            " checked and hashed"
+        )
     return cls

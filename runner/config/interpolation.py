@@ -50,7 +50,11 @@ class Origins:
 
     def groups_read(self, place: str) -> set[str]:
         """Top-level keys to which the values at and below `place` refer."""
-        inside = (targets for at, targets in self.read.items() if at == place or at.startswith(f"{place}."))
+        inside = (
+            targets
+            for at, targets in self.read.items()
+            if at == place or at.startswith(f"{place}.")
+        )
         return {target.partition(".")[0] for targets in inside for target in targets}
 
 
@@ -76,7 +80,9 @@ def resolve(raw: Mapping[str, Any]) -> Resolved:
         ConfigError: a reference to a missing key, or a circular reference.
     """
     walk = _Walk(raw)
-    values = {key: walk.value(key, node) for key, node in raw.items() if key not in NOT_PART_OF_A_RUN}
+    values = {
+        key: walk.value(key, node) for key, node in raw.items() if key not in NOT_PART_OF_A_RUN
+    }
     if walk.absent:
         raise ConfigError(*(_absent(key, places, raw) for key, places in walk.absent.items()))
     return Resolved(values, Origins(walk.whole, walk.read))
@@ -157,13 +163,24 @@ def _absent(key: str, places: list[str], raw: Mapping[str, Any]) -> str:
     Example: a portrait reads method.score, and the chosen method ranks no weights.
     """
     group, _, inner = key.partition(".")
-    askers = [f"{name}={_name(raw[name])}" for name in dict.fromkeys(place.partition(".")[0] for place in places) if isinstance(raw[name], dict)]
+    askers = [
+        f"{name}={_name(raw[name])}"
+        for name in dict.fromkeys(place.partition(".")[0] for place in places)
+        if isinstance(raw[name], dict)
+    ]
     files = {path.stem: OmegaConf.load(path) for path in sorted((CONF / group).glob("*.yaml"))}
     # a file writes its keys in the group's package (`inner`) or in the global one (`key`)
-    having = [name for name, file in files.items() if any(OmegaConf.select(file, written) is not None for written in (inner, key))]
+    having = [
+        name
+        for name, file in files.items()
+        if any(OmegaConf.select(file, written) is not None for written in (inner, key))
+    ]
     lacking = f"{group}={_name(raw[group])}" if isinstance(raw.get(group), dict) else group
     asker = " and ".join(askers) or places[0]
-    return f"{asker} reads {key}, which {lacking} does not have; choices that have it: {group}={'|'.join(having)}"
+    return (
+        f"{asker} reads {key}, which {lacking} does not have; choices that have it:"
+        f" {group}={'|'.join(having)}"
+    )
 
 
 def _name(node: Mapping[str, Any]) -> Any:

@@ -31,7 +31,9 @@ def named_schedule(name: str, key: str) -> LrSchedule:
         return _read(name)
     except FileNotFoundError:
         names = schedule_names()
-        raise ConfigError(f"{key}={name} must be one of {', '.join(names)}{nearest(str(name), names)}") from None
+        raise ConfigError(
+            f"{key}={name} must be one of {', '.join(names)}{nearest(str(name), names)}"
+        ) from None
 
 
 @cache

@@ -46,7 +46,9 @@ def placed(items: Sequence[Any], place: str) -> Iterator[Placed]:
             yield Placed(f"{place}.{i}", item)
 
 
-def expand_rounds(items: Sequence[Placed], density: float | None, scale: float, alias: Alias) -> list[Placed]:
+def expand_rounds(
+    items: Sequence[Placed], density: float | None, scale: float, alias: Alias
+) -> list[Placed]:
     """The stages with every `repeat` expanded into rounds.
 
     Args:
@@ -65,20 +67,32 @@ def expand_rounds(items: Sequence[Placed], density: float | None, scale: float, 
             made.append(Placed(item.place, _renamed(item.node, names, made)))
             continue
         group = list(placed(item.node["stages"], f"{item.place}.stages"))
-        densities = _densities(item.node["repeat"], density, scale, alias(f"{item.place}.repeat"), alias)
+        densities = _densities(
+            item.node["repeat"], density, scale, alias(f"{item.place}.repeat"), alias
+        )
         for round_, reached in enumerate(densities, start=1):
             last = item.node.get("last", {}) if round_ == len(densities) else {}
             for stage in group:
                 name = stage.node["name"]
                 one = _renamed({**stage.node, **last.get(name, {})}, names, made)
-                made.append(Placed(stage.place, {**one, "name": f"{name}{round_}", "density": reached, "round": round_}))
+                made.append(
+                    Placed(
+                        stage.place,
+                        {**one, "name": f"{name}{round_}", "density": reached, "round": round_},
+                    )
+                )
                 names[name] = f"{name}{round_}"
     return made
 
 
-def _densities(node: Node, density: float | None, scale: float, key: str, alias: Alias) -> list[float]:
+def _densities(
+    node: Node, density: float | None, scale: float, key: str, alias: Alias
+) -> list[float]:
     if density is None:
-        raise ConfigError("density is missing: rounds of pruning go down to the density that you give, e.g. density=0.1 keeps a tenth of the weights")
+        raise ConfigError(
+            "density is missing: rounds of pruning go down to the density that you give, e.g."
+            " density=0.1 keeps a tenth of the weights"
+        )
     if type(node.get("rounds")) is int:  # the component refuses other types
         node = {**node, "rounds": scaled(node["rounds"], scale)}
     densities: list[float] = construct(node, key, alias)(density)
@@ -88,11 +102,21 @@ def _densities(node: Node, density: float | None, scale: float, key: str, alias:
 def _renamed(node: Node, names: dict[str, str], made: list[Placed]) -> Node:
     """The stage with its references to other stages replaced by the names of the stages made."""
     before = made[-1].node["name"] if made else "init"
-    pruned = next((stage.node["name"] for stage in reversed(made) if stage.node.get("kind") in ("prune", "search")), PRUNED)
+    pruned = next(
+        (
+            stage.node["name"]
+            for stage in reversed(made)
+            if stage.node.get("kind") in ("prune", "search")
+        ),
+        PRUNED,
+    )
     known = {**names, PREVIOUS: before, PRUNED: pruned}
     changed: Node = {}
     if node.get("start"):
-        changed["start"] = {**node["start"], **({"from": known.get(name, name)} if (name := node["start"].get("from")) else {})}
+        changed["start"] = {
+            **node["start"],
+            **({"from": known.get(name, name)} if (name := node["start"].get("from")) else {}),
+        }
     if node.get("masks"):
         changed["masks"] = known.get(node["masks"], node["masks"])
     if node.get("needs"):

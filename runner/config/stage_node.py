@@ -86,7 +86,9 @@ def read_stage(stage: Placed, density: float | None, alias: Alias) -> StageNode:
     Raises:
         ConfigError: with every problem found.
     """
-    return typed.build(StageNode, {"density": density, **stage.node}, stage.place, alias, _as_written)
+    return typed.build(
+        StageNode, {"density": density, **stage.node}, stage.place, alias, _as_written
+    )
 
 
 def _as_written(value: Any, key: str, alias: Alias) -> Any:

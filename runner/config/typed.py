@@ -37,7 +37,13 @@ def refuse(value: Any, key: str, alias: Alias) -> Any:
     raise ConfigError(f"{key}={value!r} has a value that is not expected here")
 
 
-def build(cls: type[T], options: Mapping[str, Any], key: str, alias: Alias = same, fallback: Fallback = refuse) -> T:
+def build(
+    cls: type[T],
+    options: Mapping[str, Any],
+    key: str,
+    alias: Alias = same,
+    fallback: Fallback = refuse,
+) -> T:
     """An instance of the dataclass `cls`; fields that are dataclasses are built from plain dicts.
 
     Args:
@@ -55,13 +61,21 @@ def build(cls: type[T], options: Mapping[str, Any], key: str, alias: Alias = sam
     for name, value in options.items():
         if name not in known:
             takes = f"{key or 'this file'} takes {', '.join(known) or 'none'}"
-            problems.append(f"{below(key, name)} is not an option; {takes}{nearest(str(name), known)}")
+            problems.append(
+                f"{below(key, name)} is not an option; {takes}{nearest(str(name), known)}"
+            )
             continue
         try:
-            values[known[name].name] = coerce(value, hints[known[name].name], alias(below(key, name)), alias, fallback)
+            values[known[name].name] = coerce(
+                value, hints[known[name].name], alias(below(key, name)), alias, fallback
+            )
         except ConfigError as error:
             problems.extend(error.messages)
-    missing = [n for n, f in known.items() if n not in options and f.default is MISSING and f.default_factory is MISSING]
+    missing = [
+        n
+        for n, f in known.items()
+        if n not in options and f.default is MISSING and f.default_factory is MISSING
+    ]
     problems += [f"{below(key, name)} is missing: give it a value" for name in missing]
     if not problems:
         try:
@@ -91,7 +105,9 @@ def excerpt(value: Any) -> str:
     return text if len(text) <= EXCERPT else f"{text[: EXCERPT - 3]}..."
 
 
-def coerce(value: Any, hint: Any, key: str, alias: Alias = same, fallback: Fallback = refuse) -> Any:
+def coerce(
+    value: Any, hint: Any, key: str, alias: Alias = same, fallback: Fallback = refuse
+) -> Any:
     """Convert `value` to the annotated type.
 
     Ints become floats, lists become tuples and dicts become dataclasses. Any other value must have
@@ -107,14 +123,29 @@ def coerce(value: Any, hint: Any, key: str, alias: Alias = same, fallback: Fallb
         origin = get_origin(option) or option
         if hasattr(origin, "from_plain"):
             return origin.from_plain(value, key)
-        if isinstance(origin, type) and is_dataclass(origin) and isinstance(value, dict) and "_target_" not in value:
+        if (
+            isinstance(origin, type)
+            and is_dataclass(origin)
+            and isinstance(value, dict)
+            and "_target_" not in value
+        ):
             return build(origin, value, key, alias, fallback)
         if origin is tuple and isinstance(value, (list, tuple)) and _fits(option, value):
             inner = get_args(option)[0] if get_args(option) else Any
-            return tuple(_each([(f"{key}.{i}", v) for i, v in enumerate(value)], inner, alias, fallback))
+            return tuple(
+                _each([(f"{key}.{i}", v) for i, v in enumerate(value)], inner, alias, fallback)
+            )
         if origin in (dict, Mapping) and isinstance(value, dict):
             inner = get_args(option)[1] if get_args(option) else Any
-            return dict(zip(map(str, value), _each([(f"{key}.{name}", v) for name, v in value.items()], inner, alias, fallback), strict=True))
+            return dict(
+                zip(
+                    map(str, value),
+                    _each(
+                        [(f"{key}.{name}", v) for name, v in value.items()], inner, alias, fallback
+                    ),
+                    strict=True,
+                )
+            )
         if origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
         if origin in (int, str, bool) and type(value) is origin:
@@ -163,5 +194,16 @@ def _name(hint: Any) -> str:
         return "null"
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(str(a) for a in get_args(hint))
-    kinds = {"int": "a whole number", "float": "a number", "str": "a word", "bool": "true or false", "dict": "a mapping", "Mapping": "a mapping"}
-    return "a mapping" if is_dataclass(hint) else kinds.get(getattr(get_origin(hint) or hint, "__name__", ""), "a list")
+    kinds = {
+        "int": "a whole number",
+        "float": "a number",
+        "str": "a word",
+        "bool": "true or false",
+        "dict": "a mapping",
+        "Mapping": "a mapping",
+    }
+    return (
+        "a mapping"
+        if is_dataclass(hint)
+        else kinds.get(getattr(get_origin(hint) or hint, "__name__", ""), "a list")
+    )

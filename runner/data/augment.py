@@ -34,7 +34,12 @@ def crop_flip(images: Tensor, rng: Generator) -> Tensor:
     # Flat pixel indices (B, H, W).
     places = (image * padded.shape[1] + rows[:, :, None]) * padded.shape[2] + columns[:, None, :]
     # One index_select of whole pixels is faster than two gathers and returns channels_last.
-    return padded.reshape(-1, channels).index_select(0, places.flatten()).view(count, height, width, channels).permute(0, 3, 1, 2)
+    return (
+        padded.reshape(-1, channels)
+        .index_select(0, places.flatten())
+        .view(count, height, width, channels)
+        .permute(0, 3, 1, 2)
+    )
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,14 @@ class Data:
         """
         train, test = self.train.to(device, workers), self.test.to(device, workers)
         held_out = self.validation.to(device, workers) if self.validation is not None else None
-        return replace(self, train=train, validation=held_out, test=test, mean=self.mean.to(device), std=self.std.to(device))
+        return replace(
+            self,
+            train=train,
+            validation=held_out,
+            test=test,
+            mean=self.mean.to(device),
+            std=self.std.to(device),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +156,14 @@ class DataError(ValueError):
     get them, and which data sets are ready.
     """
 
-    def __init__(self, problem: str, name: str = "", places: Sequence[Path] = (), get: Sequence[str] = (), ready: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        problem: str,
+        name: str = "",
+        places: Sequence[Path] = (),
+        get: Sequence[str] = (),
+        ready: Sequence[str] = (),
+    ) -> None:
         self.problem = problem
         lines = [f"dataset={name} cannot be used: {problem}" if name else problem]
         if places:
@@ -157,5 +171,7 @@ class DataError(ValueError):
         if get:
             lines.append(f"  to get it:  {', or '.join(get)}")
         if name:
-            lines.append(f"  ready now:  {', '.join(f'dataset={other}' for other in ready) or 'none'}")
+            lines.append(
+                f"  ready now:  {', '.join(f'dataset={other}' for other in ready) or 'none'}"
+            )
         super().__init__("\n".join(lines))

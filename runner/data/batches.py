@@ -47,36 +47,58 @@ class Batches:
         They equal those of a pass from the beginning of the epoch.
         """
         if not 0 <= first_step <= self.steps_per_epoch:
-            raise ValueError(f"first_step={first_step} must be from 0 to {self.steps_per_epoch}, the steps of an epoch")
+            raise ValueError(
+                f"first_step={first_step} must be from 0 to {self.steps_per_epoch}, the steps of an"
+                " epoch"
+            )
         return self._epoch(epoch, first_step)
 
     def _epoch(self, epoch: int, first_step: int) -> Iterator[Batch]:
         order = shuffled(self.split, stream(self.seed, self.stage, f"order/{epoch}"))
-        wanted = ((order[step * self.batch_size : (step + 1) * self.batch_size], self._draws(epoch, step)) for step in range(first_step, self.steps_per_epoch))
+        wanted = (
+            (order[step * self.batch_size : (step + 1) * self.batch_size], self._draws(epoch, step))
+            for step in range(first_step, self.steps_per_epoch)
+        )
         for images, labels in self.split.read(wanted, self.augment):
             yield normalised(images, self.mean, self.std, self.scale), labels
 
     def _draws(self, epoch: int, step: int) -> Generator | None:
         """The generator that augments the images of a step; None without augmentation."""
-        return None if self.augment == "none" else stream(self.seed, self.stage, f"augment/{epoch}/{step}")
+        return (
+            None
+            if self.augment == "none"
+            else stream(self.seed, self.stage, f"augment/{epoch}/{step}")
+        )
 
 
-def evaluation_batches(split: Images, mean: Tensor, std: Tensor, scale: float, batch_size: int) -> Iterator[Batch]:
+def evaluation_batches(
+    split: Images, mean: Tensor, std: Tensor, scale: float, batch_size: int
+) -> Iterator[Batch]:
     """Yield the whole split in its own order, not augmented."""
-    return _in_order(split, torch.arange(len(split), device=split.labels.device), mean, std, scale, batch_size)
+    return _in_order(
+        split, torch.arange(len(split), device=split.labels.device), mean, std, scale, batch_size
+    )
 
 
-def scoring_pass(split: Images, mean: Tensor, std: Tensor, scale: float, batch_size: int, seed: int, stage: str) -> Iterator[Batch]:
+def scoring_pass(
+    split: Images, mean: Tensor, std: Tensor, scale: float, batch_size: int, seed: int, stage: str
+) -> Iterator[Batch]:
     """Yield a shuffled pass without augmentation, for scores and measurements.
 
     Equal arguments give equal passes, whatever was drawn before.
     """
-    return _in_order(split, shuffled(split, stream(seed, stage, "scoring")), mean, std, scale, batch_size)
+    return _in_order(
+        split, shuffled(split, stream(seed, stage, "scoring")), mean, std, scale, batch_size
+    )
 
 
-def _in_order(split: Images, order: Tensor, mean: Tensor, std: Tensor, scale: float, batch_size: int) -> Iterator[Batch]:
+def _in_order(
+    split: Images, order: Tensor, mean: Tensor, std: Tensor, scale: float, batch_size: int
+) -> Iterator[Batch]:
     """Yield the images at the indices `order` (M,), not augmented."""
-    for images, labels in split.read(((places, None) for places in order.split(batch_size)), "none"):
+    for images, labels in split.read(
+        ((places, None) for places in order.split(batch_size)), "none"
+    ):
         yield normalised(images, mean, std, scale), labels
 
 

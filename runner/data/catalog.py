@@ -10,7 +10,13 @@ def data_sets() -> list[DataSet]:
     """All image data sets with default options, ordered by classes, image size and name."""
     found: list[DataSet] = [find_class(tag)() for tag in tags("runner.data")]
     infos = [(component.info(), component) for component in found]
-    return [component for info, component in sorted(infos, key=lambda pair: (pair[0].classes, pair[0].size, pair[1].name)) if info.images]
+    return [
+        component
+        for info, component in sorted(
+            infos, key=lambda pair: (pair[0].classes, pair[0].size, pair[1].name)
+        )
+        if info.images
+    ]
 
 
 def names() -> list[str]:

@@ -8,7 +8,11 @@ from runner.data.base import DataError
 
 def digest(content: bytes, like: str) -> str:
     """Hexadecimal checksum of the kind of `like`: MD5 has 32 digits, SHA-256 has 64."""
-    return hashlib.md5(content, usedforsecurity=False).hexdigest() if len(like) == 32 else hashlib.sha256(content).hexdigest()
+    return (
+        hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if len(like) == 32
+        else hashlib.sha256(content).hexdigest()
+    )
 
 
 def read_bytes(path: Path) -> bytes:
@@ -23,7 +27,10 @@ def damaged(path: Path, content: bytes, expected: str) -> DataError:
     """The error for a file whose checksum is wrong."""
     kind = "MD5" if len(expected) == 32 else "SHA-256"
     found = digest(content, like=expected)
-    return DataError(f"{path} is corrupt or truncated ({len(content):,} bytes): {kind} is {found}, expected {expected}; delete it and fetch it again")
+    return DataError(
+        f"{path} is corrupt or truncated ({len(content):,} bytes): {kind} is {found}, expected"
+        f" {expected}; delete it and fetch it again"
+    )
 
 
 def read_verified(path: Path, expected: str) -> bytes:

@@ -35,7 +35,10 @@ class Cifar10(ImageSet):
         "synflow": ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262)),
         "open_lth": IMAGENET,  # facebookresearch/open_lth datasets/cifar10.py: ImageNet's constants
         # lolemacs
-        "continuous_sparsification": ((125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)),
+        "continuous_sparsification": (
+            (125.3 / 255, 123.0 / 255, 113.9 / 255),
+            (63.0 / 255, 62.1 / 255, 66.7 / 255),
+        ),
         "flow_prune": HALF,
         "mnist": MNIST_RGB,
     }
@@ -80,4 +83,6 @@ def published(source: TorchvisionArchive, labels_key: str) -> Layout:
     """The files and MD5 checksums that torchvision lists."""
     listed = torchvision_class(source.name)
     meta = {listed.meta["filename"]: listed.meta["md5"]}
-    return Layout(dict(listed.train_list), dict(listed.test_list), meta, listed.meta["key"], labels_key)
+    return Layout(
+        dict(listed.train_list), dict(listed.test_list), meta, listed.meta["key"], labels_key
+    )

@@ -43,8 +43,14 @@ def verify_files(folder: Path, layout: Layout) -> None:
 def read_official(folder: Path, layout: Layout) -> Official:
     """Return both splits; training files are concatenated in order."""
     _require_all(folder, layout)
-    classes = sum(len(_entry(folder / name, checksum, layout.names_key)[layout.names_key]) for name, checksum in layout.meta.items())
-    return Official(_read_split(folder, layout.train, layout.labels_key, classes), _read_split(folder, layout.test, layout.labels_key, classes))
+    classes = sum(
+        len(_entry(folder / name, checksum, layout.names_key)[layout.names_key])
+        for name, checksum in layout.meta.items()
+    )
+    return Official(
+        _read_split(folder, layout.train, layout.labels_key, classes),
+        _read_split(folder, layout.test, layout.labels_key, classes),
+    )
 
 
 def _require_all(folder: Path, layout: Layout) -> None:
@@ -59,9 +65,20 @@ def _read_split(folder: Path, files: Mapping[str, str], labels_key: str, classes
     for name, checksum in files.items():
         entry = _entry(folder / name, checksum, "data", labels_key)
         rows, targets = entry["data"], np.asarray(entry[labels_key])
-        rows_fit = isinstance(rows, np.ndarray) and rows.dtype == np.uint8 and rows.shape == (len(targets), 3072)
-        if not rows_fit or targets.dtype.kind != "i" or not 0 <= targets.min() <= targets.max() < classes:
-            raise DataError(f"{folder / name} does not hold uint8 rows of 3,072 values, each with a label from 0 to {classes - 1}")
+        rows_fit = (
+            isinstance(rows, np.ndarray)
+            and rows.dtype == np.uint8
+            and rows.shape == (len(targets), 3072)
+        )
+        if (
+            not rows_fit
+            or targets.dtype.kind != "i"
+            or not 0 <= targets.min() <= targets.max() < classes
+        ):
+            raise DataError(
+                f"{folder / name} does not hold uint8 rows of 3,072 values, each with a label from"
+                f" 0 to {classes - 1}"
+            )
         images.append(torch.from_numpy(rows.reshape(-1, 3, 32, 32).copy()))
         labels.append(torch.from_numpy(targets.astype(np.int64)))
     return Split(torch.cat(images), torch.cat(labels))
@@ -72,7 +89,15 @@ def _entry(path: Path, checksum: str, *keys: str) -> dict[str, Any]:
     content = read_verified(path, checksum)
     try:
         entry = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        IndexError,
+        KeyError,
+        AttributeError,
+    ) as error:
         raise DataError(f"{path} is not a CIFAR batch: {error}") from error
     if not isinstance(entry, dict) or not set(keys) <= set(entry):
         raise DataError(f"{path} is not a CIFAR batch: it lacks {' and '.join(keys)}")
@@ -97,5 +122,7 @@ class _ArrayUnpickler(pickle.Unpickler):
             ("_codecs", "encode"): codecs.encode,  # how Python 3 writes bytes for Python 2
         }
         if (module, name) not in admitted:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which such a file has no use for")
+            raise pickle.UnpicklingError(
+                f"it asks for {module}.{name}, which such a file has no use for"
+            )
         return admitted[module, name]

@@ -25,7 +25,14 @@ Labelled = Sequence[tuple[Path, int]]  # image files with their class indices
 Decode = Callable[[Path, int], Tensor]  # file and size -> uint8 (3, size, size)
 
 
-def decoded_once(kept: Path, source: str, train: Labelled, test: Labelled, size: int, decode: Decode | None = None) -> Official:
+def decoded_once(
+    kept: Path,
+    source: str,
+    train: Labelled,
+    test: Labelled,
+    size: int,
+    decode: Decode | None = None,
+) -> Official:
     """Return the images of the kept file if it was made from `source`; else decode and keep them.
 
     Decoding prints progress on stderr.
@@ -42,7 +49,10 @@ def decoded_once(kept: Path, source: str, train: Labelled, test: Labelled, size:
     if (official := _read(kept, source)) is not None:
         return official
     try:
-        with held(kept.with_name(f".{kept.stem}.lock"), lambda holder: say(f"waiting for {kept}, which {holder} makes")):
+        with held(
+            kept.with_name(f".{kept.stem}.lock"),
+            lambda holder: say(f"waiting for {kept}, which {holder} makes"),
+        ):
             official = _read(kept, source)  # the previous holder may have made it
             if official is None:
                 official = _decode(kept, train, test, size, decode or pixels)
@@ -60,7 +70,10 @@ def _read(kept: Path, source: str) -> Official | None:
             about = file.metadata() or {}
             if about.get("source") != source:
                 return None
-            parts = [Split(file.get_tensor(f"{part}.images"), file.get_tensor(f"{part}.labels")) for part in ("train", "test")]
+            parts = [
+                Split(file.get_tensor(f"{part}.images"), file.get_tensor(f"{part}.labels"))
+                for part in ("train", "test")
+            ]
     except (OSError, SafetensorError):
         return None
     official = Official(*parts)
@@ -69,7 +82,11 @@ def _read(kept: Path, source: str) -> Official | None:
 
 def _write(kept: Path, source: str, official: Official) -> None:
     parts = {"train": official.train, "test": official.test}
-    tensors = {f"{name}.{what}": getattr(part, what) for name, part in parts.items() for what in ("images", "labels")}
+    tensors = {
+        f"{name}.{what}": getattr(part, what)
+        for name, part in parts.items()
+        for what in ("images", "labels")
+    }
     about = {"source": source, "checksum": official.checksum()}
 
     def write(path: Path) -> None:
@@ -82,7 +99,12 @@ def _write(kept: Path, source: str, official: Official) -> None:
 def _decode(kept: Path, train: Labelled, test: Labelled, size: int, decode: Decode) -> Official:
     """Return both splits, images (N, 3, size, size) each, in the given order."""
     total = len(train) + len(test)
-    decoded = counted((decode(path, size) for path, _ in (*train, *test)), total, f"decoding {total:,} images, once, into {kept}", "images")
+    decoded = counted(
+        (decode(path, size) for path, _ in (*train, *test)),
+        total,
+        f"decoding {total:,} images, once, into {kept}",
+        "images",
+    )
 
     def split(part: Labelled) -> Split:
         images = torch.empty((len(part), 3, size, size), dtype=torch.uint8)
@@ -116,7 +138,9 @@ def rgb(path: Path, formats: tuple[str, ...] = ("JPEG",)) -> Image.Image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         # Pillow raises these for damaged files.
-        raise DataError(f"{path} is no intact JPEG ({error}); delete it and unpack the archive again") from error
+        raise DataError(
+            f"{path} is no intact JPEG ({error}); delete it and unpack the archive again"
+        ) from error
 
 
 def as_tensor(image: Image.Image) -> Tensor:

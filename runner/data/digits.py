@@ -1,7 +1,7 @@
 """digits: the 1,797 images of handwritten digits that scikit-learn ships.
 
 They have 8x8 pixels with levels 0 to 16 (UCI Optical Recognition of Handwritten Digits, its test
-part). There is no official split: ours is fixed, stratified, 1,437 / 360 (decisions.md 5).
+part). There is no official split: ours is fixed, stratified, 1,437 / 360 (docs/decisions.md 5).
 """
 
 import importlib.util
@@ -35,14 +35,19 @@ class Digits(ImageSet):
     def verify(self, data_dir: Path) -> None:
         """Check only that scikit-learn is installed; `read` compares the checksum."""
         if importlib.util.find_spec("sklearn") is None:
-            raise DataError("scikit-learn, which ships these images, is not installed; run make setup")
+            raise DataError(
+                "scikit-learn, which ships these images, is not installed; run make setup"
+            )
 
     def read(self, data_dir: Path) -> Official:
         """Return scikit-learn's images in our fixed split."""
         self.verify(data_dir)
         official = read_digits()
         if official.checksum() != CHECKSUM:
-            raise DataError(f"scikit-learn's digits have changed: SHA-256 is {official.checksum()}, expected {CHECKSUM}")
+            raise DataError(
+                f"scikit-learn's digits have changed: SHA-256 is {official.checksum()}, expected"
+                f" {CHECKSUM}"
+            )
         return official
 
 
@@ -52,9 +57,15 @@ def read_digits() -> Official:
     The first 360 images of one stratified order are the test images.
     """
     levels, labels = np.split(_rows().astype(np.int64), [64], axis=1)
-    whole = Split(torch.from_numpy(levels.astype(np.uint8)).reshape(-1, 1, 8, 8), torch.from_numpy(labels[:, 0]))
+    whole = Split(
+        torch.from_numpy(levels.astype(np.uint8)).reshape(-1, 1, 8, 8),
+        torch.from_numpy(labels[:, 0]),
+    )
     order = stratified_order(whole.labels, TEST)
-    return Official(train=whole.take(order[TEST_IMAGES:].sort().values), test=whole.take(order[:TEST_IMAGES].sort().values))
+    return Official(
+        train=whole.take(order[TEST_IMAGES:].sort().values),
+        test=whole.take(order[:TEST_IMAGES].sort().values),
+    )
 
 
 def _rows() -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
@@ -64,7 +75,9 @@ def _rows() -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
     run.
     """
     spec = importlib.util.find_spec("sklearn")
-    places = (Path(folder) / FILE for folder in (spec.submodule_search_locations if spec else None) or ())
+    places = (
+        Path(folder) / FILE for folder in (spec.submodule_search_locations if spec else None) or ()
+    )
     if file := next((place for place in places if place.is_file()), None):
         return np.loadtxt(file, delimiter=",")
     from sklearn.datasets import load_digits  # for a release that keeps the file elsewhere

@@ -40,14 +40,18 @@ def _download(name: str, source: Download, data_dir: Path) -> None:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"--data-dir={data_dir} cannot be written: {error.strerror}; choose another folder") from error
+        raise ConfigError(
+            f"--data-dir={data_dir} cannot be written: {error.strerror}; choose another folder"
+        ) from error
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)
     try:
         with redirect_stdout(io.StringIO()):
             source.fetch(data_dir)
     except (OSError, RuntimeError) as error:
-        raise DataError(no_network(name, source, data_dir, str(error).strip().splitlines()[-1])) from error
+        raise DataError(
+            no_network(name, source, data_dir, str(error).strip().splitlines()[-1])
+        ) from error
     finally:
         socket.setdefaulttimeout(patience)
 
@@ -58,9 +62,17 @@ def no_network(name: str, source: Download, data_dir: Path, reason: str) -> str:
     They list the official files with their MD5, the folder of the files, and the data sets that are
     ready.
     """
-    lines = [f"{name} could not be fetched: no network, or the server does not answer ({reason})", "  by hand:    on a machine with a network get"]
+    lines = [
+        f"{name} could not be fetched: no network, or the server does not answer ({reason})",
+        "  by hand:    on a machine with a network get",
+    ]
     lines += [f"                {line}" for line in source.files(data_dir)]
     if source.package:
         lines.append(f"              or install Debian's package: apt-get install {source.package}")
     lines += [f"              then run    make data DATASET={name}    again, to {source.then}"]
-    return "\n".join([*lines, f"  ready now:  {', '.join(f'dataset={other}' for other in ready(data_dir)) or 'none'}"])
+    return "\n".join(
+        [
+            *lines,
+            f"  ready now:  {', '.join(f'dataset={other}' for other in ready(data_dir)) or 'none'}",
+        ]
+    )

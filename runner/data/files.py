@@ -96,7 +96,11 @@ def _pieces(wanted: Wanted, ahead: "deque[Tensor]") -> Iterator[Piece]:
         if rng is None:
             yield from ((part, None) for part in parts)
         else:
-            yield from zip(parts, torch.rand(len(places), DRAWS, generator=rng, dtype=torch.float64).split(PIECE), strict=True)
+            yield from zip(
+                parts,
+                torch.rand(len(places), DRAWS, generator=rng, dtype=torch.float64).split(PIECE),
+                strict=True,
+            )
 
 
 class _Decoder(Dataset[Tensor | str]):
@@ -111,7 +115,12 @@ class _Decoder(Dataset[Tensor | str]):
     def __getitem__(self, piece: Piece) -> Tensor | str:
         places, draws = piece
         try:
-            return torch.stack([self._image(int(place), None if draws is None else draws[i]) for i, place in enumerate(places)])
+            return torch.stack(
+                [
+                    self._image(int(place), None if draws is None else draws[i])
+                    for i, place in enumerate(places)
+                ]
+            )
         except DataError as error:
             return error.problem
 
@@ -123,13 +132,17 @@ class _Decoder(Dataset[Tensor | str]):
         return as_tensor(randomly_cropped(image, size, self.crop, draws))
 
 
-def randomly_cropped(image: Image.Image, size: int, crop: ResizedCrop, draws: Tensor) -> Image.Image:
+def randomly_cropped(
+    image: Image.Image, size: int, crop: ResizedCrop, draws: Tensor
+) -> Image.Image:
     """Crop a random box, scale it to `size` x `size` (bilinear), and mirror it or not.
 
     `draws` are uniform numbers (DRAWS,).
     """
     left, top, width, height = crop.box(image.width, image.height, draws)
-    scaled = image.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BILINEAR)
+    scaled = image.crop((left, top, left + width, top + height)).resize(
+        (size, size), Image.Resampling.BILINEAR
+    )
     return scaled.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if crop.flips(draws) else scaled
 
 
@@ -140,4 +153,6 @@ def middle(image: Image.Image, short: int, size: int) -> Image.Image:
     """
     width, height = (short * side // min(image.size) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
-    return image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+    return image.resize((width, height), Image.Resampling.BILINEAR).crop(
+        (left, top, left + size, top + size)
+    )

@@ -53,12 +53,31 @@ def classes(folder: Path, expected: Info) -> list[str]:
     """
     if missing := [part for part in PARTS if not (folder / part).is_dir()]:
         raise DataError(f"there is no {' and no '.join(f'{folder / part}/' for part in missing)}")
-    found = {part: {entry.name for entry in os.scandir(folder / part) if WNID.fullmatch(entry.name) and entry.is_dir()} for part in PARTS}
+    found = {
+        part: {
+            entry.name
+            for entry in os.scandir(folder / part)
+            if WNID.fullmatch(entry.name) and entry.is_dir()
+        }
+        for part in PARTS
+    }
     for part, names in found.items():
         if len(names) != expected.classes:
-            loose = any(entry.name.endswith(".JPEG") for entry in os.scandir(folder / part)) if not names else False
-            hint = f": the images lie in {part}/ itself and have to be moved into folders of their classes" if loose else ""
-            raise DataError(f"{folder / part} holds {len(names):,} folders named as WordNet ids (n01440764), expected {expected.classes:,}{hint}")
+            loose = (
+                any(entry.name.endswith(".JPEG") for entry in os.scandir(folder / part))
+                if not names
+                else False
+            )
+            hint = (
+                f": the images lie in {part}/ itself and have to be moved into folders of their"
+                " classes"
+                if loose
+                else ""
+            )
+            raise DataError(
+                f"{folder / part} holds {len(names):,} folders named as WordNet ids (n01440764),"
+                f" expected {expected.classes:,}{hint}"
+            )
     if strange := sorted(found["train"] ^ found["val"]):
         raise DataError(f"train and val have different classes: {_some(strange)}")
     return sorted(found["train"])
@@ -73,7 +92,10 @@ def listed_once(folder: Path, kept: Path, expected: Info) -> dict[str, Listing]:
         DataError: the layout is wrong, or images are missing, too many or empty.
     """
     names = classes(folder, expected)
-    stamps = {part: np.array([(folder / part / name).stat().st_mtime_ns for name in names]) for part in PARTS}
+    stamps = {
+        part: np.array([(folder / part / name).stat().st_mtime_ns for name in names])
+        for part in PARTS
+    }
     found = _read(kept, names, stamps)
     if found is None:
         found = _list(folder, names)
@@ -86,14 +108,20 @@ def listed_once(folder: Path, kept: Path, expected: Info) -> dict[str, Listing]:
 def _list(folder: Path, names: list[str]) -> dict[str, Listing]:
     total = len(PARTS) * len(names)
     scanned = (_scan(folder, f"{part}/{name}") for part in PARTS for name in names)
-    images = counted(scanned, total, f"listing the images of {total:,} folders in {folder}, once", "folders")
+    images = counted(
+        scanned, total, f"listing the images of {total:,} folders in {folder}, once", "folders"
+    )
     return {part: _listing([next(images) for _ in names]) for part in PARTS}
 
 
 def _scan(folder: Path, inside: str) -> list[tuple[str, int]]:
     """Return (path inside the folder, bytes) of each JPEG of one class, sorted by name."""
     with os.scandir(folder / inside) as entries:
-        return sorted((f"{inside}/{entry.name}", entry.stat().st_size) for entry in entries if entry.name.endswith(".JPEG"))
+        return sorted(
+            (f"{inside}/{entry.name}", entry.stat().st_size)
+            for entry in entries
+            if entry.name.endswith(".JPEG")
+        )
 
 
 def _listing(by_class: list[list[tuple[str, int]]]) -> Listing:
@@ -101,30 +129,56 @@ def _listing(by_class: list[list[tuple[str, int]]]) -> Listing:
     names = [path.encode() for images in by_class for path, _ in images]
     labels = [label for label, images in enumerate(by_class) for _ in images]
     sizes = [size for images in by_class for _, size in images]
-    return Listing(np.array(names, dtype="S"), np.array(labels, dtype=np.int64), np.array(sizes, dtype=np.int64))
+    return Listing(
+        np.array(names, dtype="S"),
+        np.array(labels, dtype=np.int64),
+        np.array(sizes, dtype=np.int64),
+    )
 
 
 def _check(folder: Path, found: Listing, expected: int) -> None:
     if empty := [name.decode() for name in found.names[found.bytes == 0]]:
-        raise DataError(f"{_some(empty)} {'is' if len(empty) == 1 else 'are'} empty; unpack the archive again")
+        raise DataError(
+            f"{_some(empty)} {'is' if len(empty) == 1 else 'are'} empty; unpack the archive again"
+        )
     if len(found.names) != expected:
-        raise DataError(f"{folder} holds {len(found.names):,} images (*.JPEG in folders of classes), expected {expected:,}; unpack the archive again")
+        raise DataError(
+            f"{folder} holds {len(found.names):,} images (*.JPEG in folders of classes), expected"
+            f" {expected:,}; unpack the archive again"
+        )
 
 
-def _read(kept: Path, names: list[str], stamps: Mapping[str, np.ndarray]) -> dict[str, Listing] | None:
+def _read(
+    kept: Path, names: list[str], stamps: Mapping[str, np.ndarray]
+) -> dict[str, Listing] | None:
     """Return the kept list, or None unless it is intact and matches these folders and times."""
     try:
         with np.load(kept, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        same = arrays["classes"].tolist() == names and all(np.array_equal(arrays[f"{part}.times"], stamps[part]) for part in PARTS)
-        return {part: Listing(*(arrays[f"{part}.{f.name}"] for f in fields(Listing))) for part in PARTS} if same else None
+        same = arrays["classes"].tolist() == names and all(
+            np.array_equal(arrays[f"{part}.times"], stamps[part]) for part in PARTS
+        )
+        return (
+            {
+                part: Listing(*(arrays[f"{part}.{f.name}"] for f in fields(Listing)))
+                for part in PARTS
+            }
+            if same
+            else None
+        )
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
 
 
-def _write(kept: Path, names: list[str], stamps: Mapping[str, np.ndarray], found: Mapping[str, Listing]) -> None:
-    arrays = {f"{part}.{f.name}": getattr(found[part], f.name) for part in PARTS for f in fields(Listing)}
-    arrays |= {f"{part}.times": times for part, times in stamps.items()} | {"classes": np.array(names)}
+def _write(
+    kept: Path, names: list[str], stamps: Mapping[str, np.ndarray], found: Mapping[str, Listing]
+) -> None:
+    arrays = {
+        f"{part}.{f.name}": getattr(found[part], f.name) for part in PARTS for f in fields(Listing)
+    }
+    arrays |= {f"{part}.times": times for part, times in stamps.items()} | {
+        "classes": np.array(names)
+    }
 
     def write(path: Path) -> None:
         with path.open("wb") as file:  # np.savez would append .npz to a name
@@ -138,4 +192,6 @@ def _write(kept: Path, names: list[str], stamps: Mapping[str, np.ndarray], found
 
 def _some(names: list[str]) -> str:
     """Return the first few names and the number of the others."""
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
+    return ", ".join(names[:SHOWN]) + (
+        f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    )

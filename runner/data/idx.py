@@ -18,7 +18,12 @@ from torch import Tensor
 from runner.data.base import DataError, Official, Split
 from runner.data.checksums import damaged, digest, read_bytes
 
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 CLASSES = 10
 
 
@@ -27,7 +32,9 @@ def read_official(folders: Sequence[Path], checksums: Mapping[str, str]) -> Offi
 
     `checksums`: see `unpacked`.
     """
-    images, labels, test_images, test_labels = (parse_idx(path, unpacked(path, checksums)) for path in find_files(folders))
+    images, labels, test_images, test_labels = (
+        parse_idx(path, unpacked(path, checksums)) for path in find_files(folders)
+    )
     return Official(_split(images, labels, "train"), _split(test_images, test_labels, "t10k"))
 
 
@@ -42,7 +49,15 @@ def find_files(folders: Sequence[Path]) -> list[Path]:
 
     In each folder, the gzipped file takes precedence over the unpacked one.
     """
-    found = {name: [path for folder in folders for path in (folder / f"{name}.gz", folder / name) if path.is_file()] for name in FILES}
+    found = {
+        name: [
+            path
+            for folder in folders
+            for path in (folder / f"{name}.gz", folder / name)
+            if path.is_file()
+        ]
+        for name in FILES
+    }
     missing = [f"{name}.gz" for name, paths in found.items() if not paths]
     if missing:
         raise DataError(f"missing {', '.join(missing)}")
@@ -76,20 +91,33 @@ def parse_idx(path: Path, content: bytes) -> Tensor:
     big-endian 32-bit number.
     """
     if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
-        raise DataError(f"{path} is not an IDX file of bytes: it starts with {content[:4].hex() or 'nothing'}, expected 000008 and the number of dimensions")
+        raise DataError(
+            f"{path} is not an IDX file of bytes: it starts with {content[:4].hex() or 'nothing'},"
+            " expected 000008 and the number of dimensions"
+        )
     start = 4 + 4 * content[3]
     shape = struct.unpack(f">{content[3]}I", content[4:start])
     if len(content) - start != math.prod(shape):
-        raise DataError(f"{path} holds {len(content) - start:,} values, but its header says {' x '.join(map(str, shape))}")
-    return torch.from_numpy(np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy())
+        raise DataError(
+            f"{path} holds {len(content) - start:,} values, but its header says"
+            f" {' x '.join(map(str, shape))}"
+        )
+    return torch.from_numpy(
+        np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy()
+    )
 
 
 def _split(images: Tensor, labels: Tensor, part: str) -> Split:
     """One split from images (N, H, H) and labels (N,) in 0 ... 9."""
     square = images.dim() == 3 and images.shape[1] == images.shape[2]
-    if not square or labels.shape != images.shape[:1] or len(labels) == 0 or int(labels.max()) >= CLASSES:
+    if (
+        not square
+        or labels.shape != images.shape[:1]
+        or len(labels) == 0
+        or int(labels.max()) >= CLASSES
+    ):
         raise DataError(
-            f"the {part} files do not fit together: images {tuple(images.shape)}, labels {tuple(labels.shape)}, "
-            f"expected (N, H, H), (N,) and classes 0 to {CLASSES - 1}"
+            f"the {part} files do not fit together: images {tuple(images.shape)}, labels"
+            f" {tuple(labels.shape)}, expected (N, H, H), (N,) and classes 0 to {CLASSES - 1}"
         )
     return Split(images.unsqueeze(1), labels.long())

@@ -65,7 +65,10 @@ class ImageSet(ABC):
         else:
             check_size(self.size, self.native, self.smallest, "images are scaled to it")
         if self.name != name:
-            raise ValueError(f"dataset.name={self.name} must stay {name}: it is the data set's name in records; dataset=NAME chooses another data set")
+            raise ValueError(
+                f"dataset.name={self.name} must stay {name}: it is the data set's name in records;"
+                " dataset=NAME chooses another data set"
+            )
         check_held_out(self.validation)
         if self.augment not in self.augments:
             raise ValueError(one_of("dataset.augment", self.augment, self.augments))
@@ -102,7 +105,9 @@ class ImageSet(ABC):
         Raises:
             DataError: states only the problem.
         """
-        raise NotImplementedError(f"{type(self).__name__} reads no images into memory; it has to implement read or load")
+        raise NotImplementedError(
+            f"{type(self).__name__} reads no images into memory; it has to implement read or load"
+        )
 
     def load(self, data_dir: Path, train_fraction: float) -> Data:
         """Return the data of a run, with `train_fraction` of the training images."""
@@ -117,9 +122,22 @@ class ImageSet(ABC):
         changes a test input.
         """
         train, test = pad(official.train, self.size), pad(official.test, self.size)
-        mean, std = statistics(train.images, self.scale) if self.normalise == COMPUTED else self.constants()
+        mean, std = (
+            statistics(train.images, self.scale) if self.normalise == COMPUTED else self.constants()
+        )
         used, held_out = parts(train, train_fraction, self.validation)
-        return Data(self.name, used, held_out, test, mean, std, self.scale, self.native.classes, self.augment, official.checksum())
+        return Data(
+            self.name,
+            used,
+            held_out,
+            test,
+            mean,
+            std,
+            self.scale,
+            self.native.classes,
+            self.augment,
+            official.checksum(),
+        )
 
     def constants(self) -> tuple[Tensor, Tensor]:
         """Return the published mean and std (C,) that `normalise` names."""
@@ -134,4 +152,6 @@ def explained(component: DataSet, data_dir: Path) -> Iterator[None]:
         yield
     except DataError as error:
         ways = component.source.ways(component.name, data_dir)
-        raise DataError(error.problem, component.name, component.places(data_dir), ways, ready(data_dir)) from error
+        raise DataError(
+            error.problem, component.name, component.places(data_dir), ways, ready(data_dir)
+        ) from error

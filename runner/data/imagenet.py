@@ -8,7 +8,7 @@ There are 1,281,167 training images; the 50,000 validation images are the test s
 
 Images are decoded when a batch needs them (runner/data/files.py). Statistics of 1.3 million images
 would take hours. So the default is the constants that all code uses, a deviation from
-decisions.md 5. Synaptic-Flow's grey and coloured augmentation is not available.
+docs/decisions.md 5. Synaptic-Flow's grey and coloured augmentation is not available.
 """
 
 import hashlib
@@ -33,9 +33,16 @@ FOLDER, INDEX = "imagenet", "imagenet.index"
 SOURCE = ByHand(
     FOLDER,
     lines=(
-        "link a folder that has train/<class>/*.JPEG and val/<class>/*.JPEG:  ln -s /where/it/is {folder}",
-        "with an account at https://image-net.org put ILSVRC2012_devkit_t12.tar.gz, ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar into {folder}/ "
-        "and unpack them:  python -c \"from torchvision.datasets import ImageNet; [ImageNet('{folder}', part) for part in ('train', 'val')]\"",
+        (
+            "link a folder that has train/<class>/*.JPEG and val/<class>/*.JPEG:  ln -s"
+            " /where/it/is {folder}"
+        ),
+        (
+            "with an account at https://image-net.org put ILSVRC2012_devkit_t12.tar.gz,"
+            " ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar into {folder}/ and unpack them: "
+            " python -c \"from torchvision.datasets import ImageNet; [ImageNet('{folder}', part)"
+            " for part in ('train', 'val')]\""
+        ),
     ),
 )
 
@@ -65,8 +72,24 @@ class Imagenet(ImageSet):
         folder, size = data_dir / self.folder, self.info().size
         with explained(self, data_dir):
             found = listed_once(folder, data_dir / INDEX, self.native)
-        train, test = (Files(folder, found[part].names, torch.from_numpy(found[part].labels), size) for part in PARTS)
+        train, test = (
+            Files(folder, found[part].names, torch.from_numpy(found[part].labels), size)
+            for part in PARTS
+        )
         used, held_out = parts(train, train_fraction, self.validation)
         mean, std = self.constants()
-        checksum = hashlib.sha256("".join(found[part].digest() for part in PARTS).encode()).hexdigest()
-        return Data(self.name, used, held_out, test, mean, std, self.scale, self.native.classes, self.augment, checksum)
+        checksum = hashlib.sha256(
+            "".join(found[part].digest() for part in PARTS).encode()
+        ).hexdigest()
+        return Data(
+            self.name,
+            used,
+            held_out,
+            test,
+            mean,
+            std,
+            self.scale,
+            self.native.classes,
+            self.augment,
+            checksum,
+        )

@@ -1,7 +1,8 @@
 """A subset of ImageNet: the second reading of the IMC paper's "ImageNet".
 
 That data set has 100,000 / 10,000 images. The paper states neither classes nor size nor how images
-were drawn (decisions.md 11). Of every class we take 100 training images and 10 of its 50 validation
+were drawn (docs/decisions.md 11). Of every class we take 100 training images and 10 of its 50
+validation
 images: the first in numpy's RandomState permutation, seeded with (2012, 0 for train or 1 for val,
 class), of the names in alphabetical order. Draws of different classes are independent. Images are
 scaled like Tiny-ImageNet's, 64 x 64, from the middle.
@@ -53,10 +54,28 @@ class ImagenetSubset(ImageSet):
         """Return both splits of the subset; the images are decoded the first time."""
         folder, info = data_dir / self.folder, self.info()
         found = listed_once(folder, data_dir / INDEX, self.whole)
-        chosen = {part: drawn(found[part], n // info.classes, i) for i, (part, n) in enumerate(zip(PARTS, (info.train, info.test), strict=True))}
-        source = hashlib.sha256("".join(chosen[part].digest() for part in PARTS).encode()).hexdigest()
-        train, test = ([(folder / name.decode(), int(label)) for name, label in zip(c.names, c.labels, strict=True)] for c in chosen.values())
-        return decoded_once(data_dir / f"{self.name}-{info.size}.safetensors", source, train, test, info.size, scaled)
+        chosen = {
+            part: drawn(found[part], n // info.classes, i)
+            for i, (part, n) in enumerate(zip(PARTS, (info.train, info.test), strict=True))
+        }
+        source = hashlib.sha256(
+            "".join(chosen[part].digest() for part in PARTS).encode()
+        ).hexdigest()
+        train, test = (
+            [
+                (folder / name.decode(), int(label))
+                for name, label in zip(c.names, c.labels, strict=True)
+            ]
+            for c in chosen.values()
+        )
+        return decoded_once(
+            data_dir / f"{self.name}-{info.size}.safetensors",
+            source,
+            train,
+            test,
+            info.size,
+            scaled,
+        )
 
 
 def drawn(found: Listing, each: int, part: int) -> Listing:
@@ -69,7 +88,10 @@ def drawn(found: Listing, each: int, part: int) -> Listing:
     for label in np.unique(found.labels):
         members = np.flatnonzero(found.labels == label)
         if len(members) < each:
-            raise DataError(f"the class of {found.names[members[0]].decode()} has {len(members)} images, of which {each} are to be drawn")
+            raise DataError(
+                f"the class of {found.names[members[0]].decode()} has {len(members)} images, of"
+                f" which {each} are to be drawn"
+            )
         order = np.random.RandomState((SEED, part, int(label))).permutation(len(members))
         places.append(members[np.sort(order[:each])])
     return found.take(np.concatenate(places))

@@ -66,7 +66,9 @@ class FashionMnist(ImageSet):
     name: str = "fashion_mnist"
     native: ClassVar[Info] = NATIVE
     folder: ClassVar[str] = "FashionMNIST/raw"
-    source: ClassVar[TorchvisionFiles] = TorchvisionFiles("FashionMNIST", package="dataset-fashion-mnist")
+    source: ClassVar[TorchvisionFiles] = TorchvisionFiles(
+        "FashionMNIST", package="dataset-fashion-mnist"
+    )
     # rahulvigneswaran applies MNIST's constants.
     normalisations: ClassVar[Mapping[str, Constants]] = {"mnist": MNIST}
     stands_for: ClassVar[str] = "cifar10"

@@ -10,8 +10,13 @@ from runner.data.split import hold_out, subset
 
 def check_size(size: int | None, native: Info, smallest: int, why: str) -> None:
     """Raise `ValueError` unless `dataset.size` is null or a whole number from `smallest` up."""
-    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < smallest):
-        raise ValueError(f"dataset.size={size} must be null (its own {native.size}) or a whole number of at least {smallest}: {why}")
+    if size is not None and (
+        not isinstance(size, int) or isinstance(size, bool) or size < smallest
+    ):
+        raise ValueError(
+            f"dataset.size={size} must be null (its own {native.size}) or a whole number of at"
+            f" least {smallest}: {why}"
+        )
 
 
 def parts(train: Images, train_fraction: float, validation: float) -> tuple[Images, Images | None]:
@@ -30,7 +35,11 @@ def pad(split: Split, size: int | None) -> Split:
     """
     missing = (size or split.images.shape[-1]) - split.images.shape[-1]
     before, after = missing // 2, missing - missing // 2
-    return Split(F.pad(split.images, (before, after, before, after)), split.labels) if missing else split
+    return (
+        Split(F.pad(split.images, (before, after, before, after)), split.labels)
+        if missing
+        else split
+    )
 
 
 def statistics(images: Tensor, scale: float) -> tuple[Tensor, Tensor]:
@@ -39,10 +48,18 @@ def statistics(images: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     They are exact: computed from 256-bin histograms in float64, then rounded to float32.
     """
     # (C, 256)
-    histograms = torch.stack([torch.bincount(images[:, c].flatten(), minlength=256) for c in range(images.shape[1])]).double()
-    shares, levels = histograms / histograms.sum(1, keepdim=True), torch.arange(256, dtype=torch.float64) / scale
+    histograms = torch.stack(
+        [torch.bincount(images[:, c].flatten(), minlength=256) for c in range(images.shape[1])]
+    ).double()
+    shares, levels = (
+        histograms / histograms.sum(1, keepdim=True),
+        torch.arange(256, dtype=torch.float64) / scale,
+    )
     mean = shares @ levels
     std = (shares * (levels - mean[:, None]) ** 2).sum(1).sqrt()
     if not bool((std > 0).all()):
-        raise DataError(f"a channel of the training images is constant (std {std.tolist()}), so it cannot be normalised")
+        raise DataError(
+            f"a channel of the training images is constant (std {std.tolist()}), so it cannot be"
+            " normalised"
+        )
     return mean.float(), std.float()

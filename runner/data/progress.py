@@ -28,5 +28,8 @@ def counted(items: Iterable[T], total: int, title: str, unit: str) -> Iterator[T
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now
-            say(f"{title}: {done}/{total} {unit}, {now - begun:.0f} s, about {(now - begun) / done * (total - done):.0f} s left")
+            say(
+                f"{title}: {done}/{total} {unit}, {now - begun:.0f} s, about"
+                f" {(now - begun) / done * (total - done):.0f} s left"
+            )
         yield item

@@ -76,7 +76,9 @@ class Archive:
         # Imported here, since importing torchvision takes seconds.
         from torchvision.datasets.utils import download_and_extract_archive
 
-        download_and_extract_archive(self.url, data_dir, filename=self.url.rpartition("/")[2], md5=self.md5)
+        download_and_extract_archive(
+            self.url, data_dir, filename=self.url.rpartition("/")[2], md5=self.md5
+        )
 
     def files(self, data_dir: Path) -> list[str]:
         """The archive."""
@@ -103,7 +105,10 @@ class TorchvisionFiles:
     def files(self, data_dir: Path) -> list[str]:
         """The files that torchvision lists."""
         source = torchvision_class(self.name)
-        return [f"{source.mirrors[0]}{file}  (md5 {md5}), into {data_dir / self.name / 'raw'}/" for file, md5 in source.resources]
+        return [
+            f"{source.mirrors[0]}{file}  (md5 {md5}), into {data_dir / self.name / 'raw'}/"
+            for file, md5 in source.resources
+        ]
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,10 @@ class TorchvisionArchive:
     def files(self, data_dir: Path) -> list[str]:
         """The archive that torchvision lists."""
         source = torchvision_class(self.name)
-        return [f"{source.url}  (md5 {source.tgz_md5}), unpacked in {data_dir}/, which makes {data_dir / source.base_folder}/"]
+        return [
+            f"{source.url}  (md5 {source.tgz_md5}), unpacked in {data_dir}/, which makes"
+            f" {data_dir / source.base_folder}/"
+        ]
 
 
 def fetched(name: str, package: str | None) -> list[str]:

@@ -51,13 +51,17 @@ def subset(labels: Tensor, fraction: float) -> Tensor:
         ValueError: `train_fraction` is outside (0, 1] or leaves a class without an image.
     """
     if not is_number(fraction) or not 0 < fraction <= 1:
-        raise ValueError(f"train_fraction={fraction} must be in (0, 1]: it is the share of the training images used; 1.0 uses all of them")
+        raise ValueError(
+            f"train_fraction={fraction} must be in (0, 1]: it is the share of the training images"
+            " used; 1.0 uses all of them"
+        )
     indices = stratified_order(labels, SUBSET)[: round(fraction * len(labels))]
     missing = absent_classes(labels, labels[indices])
     if missing:
         raise ValueError(
-            f"train_fraction={fraction} keeps {len(indices):,} of {len(labels):,} training images: none of class {missing} is left; "
-            f"the smallest that keeps one of each is train_fraction={smallest(labels):g}"
+            f"train_fraction={fraction} keeps {len(indices):,} of {len(labels):,} training images:"
+            f" none of class {missing} is left; the smallest that keeps one of each is"
+            f" train_fraction={smallest(labels):g}"
         )
     return indices.sort().values
 
@@ -88,8 +92,10 @@ def hold_out(labels: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
         missing = absent_classes(labels, labels[part]) if fraction else ""
         if missing:
             raise ValueError(
-                f"dataset.validation={fraction} splits {len(labels):,} training images into {len(kept):,} and {len(held):,} held out: no {what} image of "
-                f"class {missing} is left; choose a value nearer to 0.5, a larger train_fraction, or dataset.validation=0"
+                f"dataset.validation={fraction} splits {len(labels):,} training images into"
+                f" {len(kept):,} and {len(held):,} held out: no {what} image of class {missing} is"
+                " left; choose a value nearer to 0.5, a larger train_fraction, or"
+                " dataset.validation=0"
             )
     return kept.sort().values, held.sort().values
 
@@ -97,7 +103,10 @@ def hold_out(labels: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
 def check_held_out(fraction: float) -> None:
     """Raise `ValueError` unless the share to hold out is in [0, 1)."""
     if not is_number(fraction) or not 0 <= fraction < 1:
-        raise ValueError(f"dataset.validation={fraction} must be in [0, 1): it is the share of the training images held out; 0 holds out none")
+        raise ValueError(
+            f"dataset.validation={fraction} must be in [0, 1): it is the share of the training"
+            " images held out; 0 holds out none"
+        )
 
 
 def is_number(value: object) -> bool:

@@ -70,11 +70,29 @@ class GaussianTeacher:
         problems = [
             f"dataset.{key}={getattr(self, key)} must be {what}"
             for key, ok, what in (
-                ("name", self.name == "gaussian_teacher", "gaussian_teacher: it is the data's name in records"),
+                (
+                    "name",
+                    self.name == "gaussian_teacher",
+                    "gaussian_teacher: it is the data's name in records",
+                ),
                 ("dimension", self.dimension >= 1, "at least 1: inputs there are"),
                 ("neurons", self.neurons >= 1, "at least 1"),
-                ("inputs", 1 <= self.inputs <= self.dimension, f"from 1 to dataset.dimension={self.dimension}: inputs that a student's neuron sees"),
-                ("teacher_inputs", 1 <= self.seen <= self.inputs, f"from 1 to dataset.inputs={self.inputs}: the student sees what the teacher does"),
+                (
+                    "inputs",
+                    1 <= self.inputs <= self.dimension,
+                    (
+                        f"from 1 to dataset.dimension={self.dimension}: inputs that a student's"
+                        " neuron sees"
+                    ),
+                ),
+                (
+                    "teacher_inputs",
+                    1 <= self.seen <= self.inputs,
+                    (
+                        f"from 1 to dataset.inputs={self.inputs}: the student sees what the teacher"
+                        " does"
+                    ),
+                ),
                 ("samples", self.samples >= 1, "at least 1"),
                 ("noise", 0 <= self.noise < float("inf"), "0 or more: sigma / E_y"),
             )
@@ -90,7 +108,9 @@ class GaussianTeacher:
 
     def info(self) -> Info:
         """An example counts as an image of d channels and one pixel; the output is one number."""
-        return Info(channels=self.dimension, size=1, classes=1, train=self.samples, test=0, images=False)
+        return Info(
+            channels=self.dimension, size=1, classes=1, train=self.samples, test=0, images=False
+        )
 
     def places(self, data_dir: Path) -> list[Path]:
         """Return no folders: there are no files."""
@@ -104,7 +124,10 @@ class GaussianTeacher:
 
     def load(self, data_dir: Path, train_fraction: float) -> Data:
         """Return a data set without images; its checksum stands for the way trials are drawn."""
-        nothing = Split(torch.empty((0, self.dimension, 1, 1), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
+        nothing = Split(
+            torch.empty((0, self.dimension, 1, 1), dtype=torch.uint8),
+            torch.empty(0, dtype=torch.int64),
+        )
         zeros = torch.zeros(self.dimension)
         checksum = hashlib.sha256(b"gaussian_teacher: drawn, version 1").hexdigest()
         return Data(self.name, nothing, None, nothing, zeros, zeros + 1, 1.0, 1, "none", checksum)
@@ -114,7 +137,9 @@ class GaussianTeacher:
 
         Another noise or N does not change the teacher.
         """
-        inputs, targets, weights, masks, energy = (torch.stack(parts) for parts in zip(*map(self._trial, seeds), strict=True))
+        inputs, targets, weights, masks, energy = (
+            torch.stack(parts) for parts in zip(*map(self._trial, seeds), strict=True)
+        )
         return Problems(inputs, targets, weights, masks, energy)
 
     def _trial(self, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

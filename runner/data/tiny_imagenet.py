@@ -61,8 +61,17 @@ class TinyImagenet(ImageSet):
         """Return both splits; the images are decoded the first time."""
         folder = data_dir / self.folder
         listing = list_files(folder, self.native)
-        train, test = ([(folder / image.path, image.label) for image in part] for part in (listing.train, listing.test))
-        return decoded_once(folder.with_name(f"{self.folder}.safetensors"), listing.digest(), train, test, self.native.size)
+        train, test = (
+            [(folder / image.path, image.label) for image in part]
+            for part in (listing.train, listing.test)
+        )
+        return decoded_once(
+            folder.with_name(f"{self.folder}.safetensors"),
+            listing.digest(),
+            train,
+            test,
+            self.native.size,
+        )
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,11 @@ class Listing:
 
     def digest(self) -> str:
         """SHA-256 over paths, labels, sizes and times: changes when an image or a label does."""
-        lines = (f"{part} {image}\n" for part, images in (("train", self.train), ("test", self.test)) for image in images)
+        lines = (
+            f"{part} {image}\n"
+            for part, images in (("train", self.train), ("test", self.test))
+            for image in images
+        )
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -95,9 +108,18 @@ def list_files(folder: Path, expected: Info) -> Listing:
         DataError: files are missing, too many or empty, or do not match the lists of classes and
             labels.
     """
-    _require([name for name in ("wnids.txt", "train", "val/images", "val/val_annotations.txt") if not (folder / name).exists()])
+    _require(
+        [
+            name
+            for name in ("wnids.txt", "train", "val/images", "val/val_annotations.txt")
+            if not (folder / name).exists()
+        ]
+    )
     classes = _classes(folder / "wnids.txt", expected.classes)
-    return Listing(_train(folder, classes, expected.train // expected.classes), _test(folder, classes, expected.test // expected.classes))
+    return Listing(
+        _train(folder, classes, expected.train // expected.classes),
+        _test(folder, classes, expected.test // expected.classes),
+    )
 
 
 def _classes(path: Path, count: int) -> dict[str, int]:
@@ -107,17 +129,34 @@ def _classes(path: Path, count: int) -> dict[str, int]:
     if strange:
         raise DataError(f"{path} lists {_some(strange)}: not WordNet ids such as n01443537")
     if len(names) != count or len(set(names)) != count:
-        raise DataError(f"{path} lists {len(set(names))} different classes in {len(names)} lines, expected {count}")
+        raise DataError(
+            f"{path} lists {len(set(names))} different classes in {len(names)} lines, expected"
+            f" {count}"
+        )
     return {name: index for index, name in enumerate(sorted(names))}
 
 
 def _train(folder: Path, classes: dict[str, int], each: int) -> list[Listed]:
-    _require([f"train/{name}/images" for name in classes if not (folder / "train" / name / "images").is_dir()])
+    _require(
+        [
+            f"train/{name}/images"
+            for name in classes
+            if not (folder / "train" / name / "images").is_dir()
+        ]
+    )
     found = {name: _images(folder, f"train/{name}/images") for name in classes}
-    wrong = [f"train/{name}/images holds {len(images)}" for name, images in found.items() if len(images) != each]
+    wrong = [
+        f"train/{name}/images holds {len(images)}"
+        for name, images in found.items()
+        if len(images) != each
+    ]
     if wrong:
         raise DataError(f"{_some(wrong)} images, expected {each} in each class")
-    return [Listed(path, classes[name], *stamp) for name, images in found.items() for path, stamp in images.items()]
+    return [
+        Listed(path, classes[name], *stamp)
+        for name, images in found.items()
+        for path, stamp in images.items()
+    ]
 
 
 def _test(folder: Path, classes: dict[str, int], each: int) -> list[Listed]:
@@ -125,14 +164,22 @@ def _test(folder: Path, classes: dict[str, int], each: int) -> list[Listed]:
     found = _images(folder, "val/images")
     missing = [path for path in labels if path not in found]
     moved = any((folder / "val" / name).is_dir() for name in classes)
-    hint = "; a helper of other code has moved them into folders of classes: unpack the archive again" if moved else ""
+    hint = (
+        "; a helper of other code has moved them into folders of classes: unpack the archive again"
+        if moved
+        else ""
+    )
     _require(missing, hint)
     if unlabelled := [path for path in found if path not in labels]:
         raise DataError(f"val/val_annotations.txt gives no class for {_some(unlabelled)}")
     counts = Counter(labels.values())
-    wrong = [f"{name} has {counts[index]}" for name, index in classes.items() if counts[index] != each]
+    wrong = [
+        f"{name} has {counts[index]}" for name, index in classes.items() if counts[index] != each
+    ]
     if wrong:
-        raise DataError(f"val/val_annotations.txt: class {_some(wrong)} images, expected {each} of each class")
+        raise DataError(
+            f"val/val_annotations.txt: class {_some(wrong)} images, expected {each} of each class"
+        )
     return [Listed(path, label, *found[path]) for path, label in labels.items()]
 
 
@@ -146,7 +193,10 @@ def _annotations(path: Path, classes: dict[str, int]) -> dict[str, int]:
         name, *rest = line.split("\t")
         image = f"val/images/{name}"
         if not rest or not re.fullmatch(r"[\w-]+\.JPEG", name):
-            raise DataError(f"{path}, line {number}: {line[:60]!r} is not an image, its class and its box with tabs between")
+            raise DataError(
+                f"{path}, line {number}: {line[:60]!r} is not an image, its class and its box with"
+                " tabs between"
+            )
         if rest[0] not in classes:
             raise DataError(f"{path}, line {number}: class {rest[0]!r} is not in wnids.txt")
         if image in labels:
@@ -161,10 +211,16 @@ def _images(folder: Path, inside: str) -> dict[str, tuple[int, int]]:
     No file is opened.
     """
     with os.scandir(folder / inside) as entries:
-        found = {f"{inside}/{entry.name}": entry.stat() for entry in entries if entry.name.endswith(".JPEG")}
+        found = {
+            f"{inside}/{entry.name}": entry.stat()
+            for entry in entries
+            if entry.name.endswith(".JPEG")
+        }
     empty = [path for path, status in found.items() if status.st_size == 0]
     if empty:
-        raise DataError(f"{_some(empty)} {'is' if len(empty) == 1 else 'are'} empty; unpack the archive again")
+        raise DataError(
+            f"{_some(empty)} {'is' if len(empty) == 1 else 'are'} empty; unpack the archive again"
+        )
     return {path: (found[path].st_size, int(found[path].st_mtime)) for path in sorted(found)}
 
 
@@ -175,4 +231,6 @@ def _require(missing: Sequence[str], hint: str = "") -> None:
 
 def _some(names: Sequence[str]) -> str:
     """Return the first few names and the number of the others."""
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
+    return ", ".join(names[:SHOWN]) + (
+        f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    )

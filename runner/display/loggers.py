@@ -46,7 +46,11 @@ class Logger(Protocol):
 
 def scalars(stage: str, row: Row) -> dict[str, float]:
     """The numbers of an epoch by `<stage>/<key>`, without values that were not measured."""
-    return {f"{stage}/{key}": float(value) for key, value in row.items() if key != "epoch" and isinstance(value, (int, float))}
+    return {
+        f"{stage}/{key}": float(value)
+        for key, value in row.items()
+        if key != "epoch" and isinstance(value, (int, float))
+    }
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,10 @@ class WandB:
                 settings=settings,
             )
         except wandb.Error as error:
-            raise ConfigError(f"logger=wandb: {error}; `wandb login` once, or logger.mode=offline and `wandb sync` later") from error
+            raise ConfigError(
+                f"logger=wandb: {error}; `wandb login` once, or logger.mode=offline and `wandb"
+                " sync` later"
+            ) from error
         return _Tracked(run, set())
 
 
@@ -178,10 +185,19 @@ class _Tracked:
 
     def close(self, record: Row | None) -> None:
         if record:
-            self.run.summary.update({f"record/{key}": value for key, value in record.items() if isinstance(value, (int, float, str))})
+            self.run.summary.update(
+                {
+                    f"record/{key}": value
+                    for key, value in record.items()
+                    if isinstance(value, (int, float, str))
+                }
+            )
         self.run.finish(exit_code=0 if record else 1)
 
 
 def _need(package: str) -> None:
     if find_spec(package) is None:
-        raise ConfigError(f"logger={package}: the package {package} is not installed; pip install 'winnow[{package}]', or logger=none")
+        raise ConfigError(
+            f"logger={package}: the package {package} is not installed; pip install"
+            f" 'winnow[{package}]', or logger=none"
+        )

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from runner.display.loggers import Log, Nothing
 from runner.files import atomically, write_json
@@ -82,7 +90,11 @@ class Lines:
             return
         self.last = now
         left = (now - self.begun) / done * (total - done)
-        self.console.print(f"{self.title}: {done}/{total} {what}, {now - self.begun:.0f} s, about {left:.0f} s left", highlight=False)
+        self.console.print(
+            f"{self.title}: {done}/{total} {what}, {now - self.begun:.0f} s, about {left:.0f} s"
+            " left",
+            highlight=False,
+        )
 
     def close(self) -> None:
         """Do nothing."""
@@ -105,7 +117,11 @@ def display(mode: str, console: Console) -> Display:
     """The display for a mode; `auto` selects the bar on a terminal and lines elsewhere."""
     if mode == "none":
         return Quiet()
-    return Bar(console) if mode == "bar" or (mode == "auto" and console.is_terminal) else Lines(console)
+    return (
+        Bar(console)
+        if mode == "bar" or (mode == "auto" and console.is_terminal)
+        else Lines(console)
+    )
 
 
 class Watcher:
@@ -115,8 +131,21 @@ class Watcher:
     each epoch to the logger once.
     """
 
-    def __init__(self, folder: Path, shown: Display, about: dict[str, Any], writes: bool = True, log: Log = NO_LOG) -> None:
-        self.folder, self.shown, self.about, self.writes, self.log = folder, shown, about, writes, log
+    def __init__(
+        self,
+        folder: Path,
+        shown: Display,
+        about: dict[str, Any],
+        writes: bool = True,
+        log: Log = NO_LOG,
+    ) -> None:
+        self.folder, self.shown, self.about, self.writes, self.log = (
+            folder,
+            shown,
+            about,
+            writes,
+            log,
+        )
         self.logged: set[tuple[str, int]] = set()
         self.history: list[dict[str, Any]] = []
         self.written = 0.0
@@ -144,7 +173,9 @@ class Watcher:
 
     def restore(self, stage: str, rows: list[dict[str, Any]]) -> None:
         """Insert the history of a cached stage, or the part of a stage before a resume."""
-        self.history = [row for row in self.history if row["stage"] != stage] + [{"stage": stage, **row} for row in rows]
+        self.history = [row for row in self.history if row["stage"] != stage] + [
+            {"stage": stage, **row} for row in rows
+        ]
         self._tell(stage, rows)
 
     def finish(self, status: str, record: dict[str, Any] | None = None) -> None:
@@ -163,7 +194,10 @@ class Watcher:
         if not self.writes or (not force and now - self.written < SECONDS_BETWEEN_STATUS):
             return
         self.written = now
-        write_json(self.folder / "status.json", {**self.about, "status": status, **self.current, "updated": round(now, 1)})
+        write_json(
+            self.folder / "status.json",
+            {**self.about, "status": status, **self.current, "updated": round(now, 1)},
+        )
         write_lines(self.folder / "metrics.jsonl", self.history)
 
 

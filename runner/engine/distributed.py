@@ -54,7 +54,11 @@ class ProcessGroup:
 
         Parameters and their names do not change.
         """
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model) if self.size > 1 and self.device.type == "cuda" else model
+        return (
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            if self.size > 1 and self.device.type == "cuda"
+            else model
+        )
 
     def wrap(self, model: nn.Module, masking: Masking) -> nn.Module:
         """The module to call in training: the model, or DistributedDataParallel around it.
@@ -65,7 +69,9 @@ class ProcessGroup:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
         # Where a masking replaces weights, some of the model's own may not be in the graph.
-        return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=bool(masking.trainable))
+        return DistributedDataParallel(
+            model, device_ids=ids, find_unused_parameters=bool(masking.trainable)
+        )
 
     def average_gradients(self, tensors: Iterable[Tensor]) -> None:
         """Average the gradients of a masking's trainables.
@@ -97,7 +103,11 @@ class ProcessGroup:
 
     def any(self, flag: bool) -> bool:
         """Whether `flag` is true in any process."""
-        return flag if self.size == 1 else bool(self.total(torch.tensor([float(flag)], device=self.device)).item())
+        return (
+            flag
+            if self.size == 1
+            else bool(self.total(torch.tensor([float(flag)], device=self.device)).item())
+        )
 
     def broadcast_decision(self, question: Callable[[], bool]) -> bool:
         """The first process' answer to `question`, on all processes.
@@ -153,7 +163,10 @@ def join(device: torch.device) -> ProcessGroup:
     rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     if device.type == "cuda":
         if local >= torch.cuda.device_count():
-            raise ConfigError(f"--nproc-per-node: process {local + 1} of this machine has no CUDA device, there are {torch.cuda.device_count()}")
+            raise ConfigError(
+                f"--nproc-per-node: process {local + 1} of this machine has no CUDA device, there"
+                f" are {torch.cuda.device_count()}"
+            )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
@@ -169,13 +182,23 @@ def check_shareable(model: nn.Module, team: ProcessGroup) -> None:
         ConfigError: layers that draw random numbers, because all processes would draw the same;
             BatchNorm on CPUs, because torch synchronises it on CUDA only.
     """
-    if team.size > 1 and any(getattr(m, "p", 0) for m in model.modules() if isinstance(m, nn.Dropout) or type(m).__name__ == "StochasticDepth"):
+    if team.size > 1 and any(
+        getattr(m, "p", 0)
+        for m in model.modules()
+        if isinstance(m, nn.Dropout) or type(m).__name__ == "StochasticDepth"
+    ):
         raise ConfigError(
-            f"torchrun with {team.size} processes: this net draws random numbers while it trains, and all processes would draw the same ones for their shares; "
-            "run it without torchrun, or take model.dropout=0 model.stochastic_depth=0"
+            f"torchrun with {team.size} processes: this net draws random numbers while it trains,"
+            " and all processes would draw the same ones for their shares; run it without"
+            " torchrun, or take model.dropout=0 model.stochastic_depth=0"
         )
-    if team.size > 1 and team.device.type != "cuda" and any(isinstance(m, BATCHNORMS) for m in model.modules()):
+    if (
+        team.size > 1
+        and team.device.type != "cuda"
+        and any(isinstance(m, BATCHNORMS) for m in model.modules())
+    ):
         raise ConfigError(
-            f"torchrun with {team.size} processes on the CPU: this net has BatchNorm, whose statistics torch synchronises on CUDA alone; "
-            "run it without torchrun, or take a net without BatchNorm (mlp, lenet5, lenet_300_100)"
+            f"torchrun with {team.size} processes on the CPU: this net has BatchNorm, whose"
+            " statistics torch synchronises on CUDA alone; run it without torchrun, or take a net"
+            " without BatchNorm (mlp, lenet5, lenet_300_100)"
         )

@@ -22,7 +22,13 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[Batch], weights: dict[str, Tensor], autocast: torch.autocast, team: ProcessGroup = ALONE) -> Evaluation:
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    weights: dict[str, Tensor],
+    autocast: torch.autocast,
+    team: ProcessGroup = ALONE,
+) -> Evaluation:
     """Evaluate in eval mode; the model's training flag is restored.
 
     Each process evaluates its share of each batch; the result covers all of them.
@@ -46,5 +52,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], weights: dict[str, Tens
             loss += each * float(F.cross_entropy(logits, y, reduction="sum"))
             count += each * len(y)
     model.train(training)
-    count, hits, hits5, loss = team.total(torch.tensor([count, hits, hits5, loss], dtype=torch.float64, device=team.device)).tolist()
+    count, hits, hits5, loss = team.total(
+        torch.tensor([count, hits, hits5, loss], dtype=torch.float64, device=team.device)
+    ).tolist()
     return Evaluation(100 * hits / count, 100 * hits5 / count, loss / count)

@@ -67,7 +67,12 @@ def _finish(attempt: _Attempt) -> int:
     """Lock the run's folder, find or compute the record, print its summary; the exit code."""
     path, team, console = attempt.record, attempt.machine.team, attempt.console
     if not team.broadcast_decision(path.is_file):
-        with team.lead(held(path.with_name(".lock"), lambda holder: console.print(f"waiting for {attempt.run_id}, which {holder} runs"))):
+        with team.lead(
+            held(
+                path.with_name(".lock"),
+                lambda holder: console.print(f"waiting for {attempt.run_id}, which {holder} runs"),
+            )
+        ):
             if not team.broadcast_decision(path.is_file) and (code := _compute(attempt)):
                 return code
     if team.first:
@@ -80,13 +85,19 @@ def _compute(attempt: _Attempt) -> int:
     machine, folder, first = attempt.machine, attempt.record.parent, attempt.machine.team.first
     if first:
         clear_leftovers(folder)
-        atomically(folder / "config.yaml", lambda p: p.write_text(attempt.request.config.text, encoding="utf-8"))
+        atomically(
+            folder / "config.yaml",
+            lambda p: p.write_text(attempt.request.config.text, encoding="utf-8"),
+        )
     log = attempt.logger.open(folder, attempt.run_id, attempt.request.config) if first else NO_LOG
     shown = display(machine.progress, attempt.console)
     watcher = Watcher(folder, shown, {"run_id": attempt.run_id}, writes=first, log=log)
     try:
         with asked_to_stop() as stop:
-            record = perform(RunContext(attempt.request.run, machine, Store(machine.cache_dir), watcher, stop), attempt.run_id)
+            record = perform(
+                RunContext(attempt.request.run, machine, Store(machine.cache_dir), watcher, stop),
+                attempt.run_id,
+            )
         if first:
             write_json(attempt.record, record)
             (folder / "traceback.txt").unlink(missing_ok=True)
@@ -96,13 +107,20 @@ def _compute(attempt: _Attempt) -> int:
         shown.close()
         stop.pass_on()
         if first:
-            print(f"stopped: {attempt.run_id} is checkpointed; the same command goes on from there", file=sys.stderr)
+            print(
+                f"stopped: {attempt.run_id} is checkpointed; the same command goes on from there",
+                file=sys.stderr,
+            )
         return EXIT_STOPPED
     except Exception as error:
         atomically(folder / "traceback.txt", lambda p: p.write_text(traceback.format_exc()))
         watcher.finish("failed")
         shown.close()
-        print(f"failed: {attempt.run_id}: {type(error).__name__}: {error}\n  where: {folder / 'traceback.txt'}", file=sys.stderr)
+        print(
+            f"failed: {attempt.run_id}: {type(error).__name__}: {error}\n  where:"
+            f" {folder / 'traceback.txt'}",
+            file=sys.stderr,
+        )
         return EXIT_FAILED
     finally:
         shown.close()
@@ -116,13 +134,17 @@ def perform(context: RunContext, identity: str) -> dict[str, Any]:
     for stage in context.run.stages:
         meta, cached = run_stage(context, stage)
         context.watcher.restore(stage.name, meta["history"])
-        stages.append({**meta, "name": stage.name, "key": context.keys[stage.name], "cached": cached})
+        stages.append(
+            {**meta, "name": stage.name, "key": context.keys[stage.name], "cached": cached}
+        )
         if context.machine.team.any(context.stop()):
             raise Stopped
     series = {name: numbers for meta in stages for name, numbers in meta.get("series", {}).items()}
     if series and context.machine.team.first:
         # Written before the record, whose presence means that the run is complete.
-        write_json(record_path(context.machine.results_dir, identity).with_name("series.json"), series)
+        write_json(
+            record_path(context.machine.results_dir, identity).with_name("series.json"), series
+        )
     return make_record(context, stages, identity, time.monotonic() - begun, started, _now())
 
 

@@ -30,7 +30,12 @@ def load(context: RunContext, stage: Stage) -> Artefact:
     model.load_state_dict(fitting(stage.weights, model.state_dict(), context.run))
     test, _ = context.held_out()
     found = evaluate(model, test(), {}, torch.autocast(context.machine.device.type, enabled=False))
-    report: dict[str, Finding] = {ORIGIN: stage.weights.content, ACCURACY: found.accuracy, TOP5: found.top5, LOSS: found.loss}
+    report: dict[str, Finding] = {
+        ORIGIN: stage.weights.content,
+        ACCURACY: found.accuracy,
+        TOP5: found.top5,
+        LOSS: found.loss,
+    }
     return Artefact(
         weights={name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
         masks=full_masks(model),

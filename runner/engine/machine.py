@@ -40,17 +40,32 @@ def prepare(env: Environment) -> Machine:
         ConfigError: an invalid value, a missing CUDA device, or a directory that cannot be written.
     """
     chosen = (("device", env.device, DEVICES), ("progress", env.progress, MODES))
-    problems = [one_of(f"env.{key}", value, choices) for key, value, choices in chosen if value not in choices]
+    problems = [
+        one_of(f"env.{key}", value, choices)
+        for key, value, choices in chosen
+        if value not in choices
+    ]
     if env.device == "cuda" and not torch.cuda.is_available():
-        problems.append("env.device=cuda: torch sees no CUDA device here; take env.device=cpu, or auto, which uses what there is")
+        problems.append(
+            "env.device=cuda: torch sees no CUDA device here; take env.device=cpu, or auto, which"
+            " uses what there is"
+        )
     if env.threads is not None and env.threads < 1:
         problems.append(f"env.threads={env.threads} must be at least 1, or null for torch's choice")
     if env.checkpoint_seconds < 0:
-        problems.append(f"env.checkpoint_seconds={env.checkpoint_seconds:g} must be 0 (after every step) or more")
+        problems.append(
+            f"env.checkpoint_seconds={env.checkpoint_seconds:g} must be 0 (after every step) or"
+            " more"
+        )
     if env.workers is not None and env.workers < 0:
-        problems.append(f"env.workers={env.workers} must be 0 (the run's own process decodes images) or more, or null for one a thread")
+        problems.append(
+            f"env.workers={env.workers} must be 0 (the run's own process decodes images) or more,"
+            " or null for one a thread"
+        )
     folders = (("results_dir", env.results_dir), ("cache_dir", env.cache_dir))
-    problems += [message for key, folder in folders if (message := _unwritable(f"env.{key}", folder))]
+    problems += [
+        message for key, folder in folders if (message := _unwritable(f"env.{key}", folder))
+    ]
     if problems:
         raise ConfigError(*problems)
     if env.threads is not None:
@@ -79,9 +94,16 @@ def check_precision(precision: str, device: torch.device) -> None:
     """
     if precision != "bf16":
         return
-    native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else cpu_has_bf16(_cpu_flags())
+    native = (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if device.type == "cuda"
+        else cpu_has_bf16(_cpu_flags())
+    )
     if not native:
-        raise ConfigError(f"train.precision=bf16: this {device.type} has no bf16 instructions (emulation is slower than fp32); take train.precision=fp32")
+        raise ConfigError(
+            f"train.precision=bf16: this {device.type} has no bf16 instructions (emulation is"
+            " slower than fp32); take train.precision=fp32"
+        )
 
 
 def cpu_has_bf16(flags: set[str]) -> bool:
@@ -97,7 +119,12 @@ def _cpu_flags() -> set[str]:
     if not info.is_file():
         # macOS on Apple silicon has no such file.
         return {"bf16"} if platform.machine() == "arm64" else set()
-    return {word for line in info.read_text().splitlines() if line.lower().startswith(("flags", "features")) for word in line.split(":", 1)[1].split()}
+    return {
+        word
+        for line in info.read_text().splitlines()
+        if line.lower().startswith(("flags", "features"))
+        for word in line.split(":", 1)[1].split()
+    }
 
 
 def _unwritable(key: str, path: Path) -> str | None:
@@ -111,5 +138,8 @@ def _unwritable(key: str, path: Path) -> str | None:
         probe.write_text("")
         probe.unlink()
     except OSError as error:
-        return f"{key}={path} cannot be written: {error.strerror}; name another directory with {key}=DIR"
+        return (
+            f"{key}={path} cannot be written: {error.strerror}; name another directory with"
+            f" {key}=DIR"
+        )
     return None

@@ -36,7 +36,9 @@ class Sgd(torch.optim.SGD):
     def __init__(self, groups: list[dict[str, object]], **settings: Any) -> None:
         for method in vars(torch.optim.Optimizer).values():
             if inspect.isfunction(method) and method is not inspect.unwrap(method):
-                inspect.unwrap(method).__dict__.setdefault("__dynamo_disable", inspect.unwrap(method))
+                inspect.unwrap(method).__dict__.setdefault(
+                    "__dynamo_disable", inspect.unwrap(method)
+                )
         super().__init__(groups, **settings)
 
 
@@ -49,13 +51,25 @@ def make_optimizer(model: nn.Module, masking: Masking, recipe: Recipe) -> torch.
     if masking.train_weights:
         groups.append({"params": list(model.parameters())})
     if masking.trainable:
-        groups.append({"params": list(masking.trainable.values()), "weight_decay": recipe.decay_of_trainables})
-    return Sgd(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)
+        groups.append(
+            {"params": list(masking.trainable.values()), "weight_decay": recipe.decay_of_trainables}
+        )
+    return Sgd(
+        groups,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+    )
 
 
 def momentum_by_name(model: nn.Module, opt: torch.optim.SGD) -> dict[str, Tensor]:
     """The momentum buffers of the network's parameters, by parameter name."""
-    return {name: opt.state[p]["momentum_buffer"] for name, p in model.named_parameters() if opt.state.get(p, {}).get("momentum_buffer") is not None}
+    return {
+        name: opt.state[p]["momentum_buffer"]
+        for name, p in model.named_parameters()
+        if opt.state.get(p, {}).get("momentum_buffer") is not None
+    }
 
 
 def carry_momentum(model: nn.Module, opt: torch.optim.SGD, momentum: dict[str, Tensor]) -> None:

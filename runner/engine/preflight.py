@@ -29,13 +29,19 @@ def check(run: Run, machine: Machine) -> None:
             problems += error.messages
     info, model = run.dataset.info(), None
     try:
-        model = run.model(info.channels, info.classes, info.size, stream(run.seed, "init", "weights"))
+        model = run.model(
+            info.channels, info.classes, info.size, stream(run.seed, "init", "weights")
+        )
         check_shareable(model, machine.team)
         if run.density is not None:
             keep_count(run.density, count_prunable(full_masks(model)))
     except ValueError as error:
         problems += str(error).splitlines()
-    missing = set() if record_path(machine.results_dir, run_id(run)).is_file() else {step["name"] for step in plan(run, machine) if not step["cached"]}
+    missing = (
+        set()
+        if record_path(machine.results_dir, run_id(run)).is_file()
+        else {step["name"] for step in plan(run, machine) if not step["cached"]}
+    )
     if missing:
         try:
             run.dataset.check(machine.data_dir)

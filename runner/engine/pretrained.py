@@ -37,13 +37,32 @@ def fitting(weights: Weights, expected: State, run: Run) -> State:
     name, dataset, classes = run.model.name, run.dataset.name, run.dataset.info().classes
     # Checked before a download.
     if weights.path is None and (told := len(_entry(weights).meta["categories"])) != classes:
-        problem = f"{_said(weights)}: torchvision's weights of {name} tell {told} classes apart, dataset={dataset} has {classes}"
-        raise ConfigError(f"{problem}; take dataset=imagenet, or leave start.weights out: then the net is trained")
+        problem = (
+            f"{_said(weights)}: torchvision's weights of {name} tell {told} classes apart,"
+            f" dataset={dataset} has {classes}"
+        )
+        raise ConfigError(
+            f"{problem}; take dataset=imagenet, or leave start.weights out: then the net is trained"
+        )
     state = _unwrapped(_read(weights), weights)
-    state |= {counter: tensor for counter, tensor in expected.items() if counter.endswith(COUNTER) and counter not in state}
+    state |= {
+        counter: tensor
+        for counter, tensor in expected.items()
+        if counter.endswith(COUNTER) and counter not in state
+    }
     lines = _misfits(state, expected)
     if lines:
-        raise ConfigError("\n".join([f"{_said(weights)} does not fit model={name} on dataset={dataset} ({classes} classes)", *lines]))
+        raise ConfigError(
+            "\n".join(
+                [
+                    (
+                        f"{_said(weights)} does not fit model={name} on dataset={dataset}"
+                        f" ({classes} classes)"
+                    ),
+                    *lines,
+                ]
+            )
+        )
     return {parameter: state[parameter].to(tensor.dtype) for parameter, tensor in expected.items()}
 
 
@@ -58,8 +77,15 @@ def _misfits(state: State, expected: State) -> list[str]:
             if name in state and state[name].shape != tensor.shape
         ],
     }
-    more = {kind: f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "" for kind, names in kinds.items()}
-    return [f"  {kind}: {', '.join(names[:SHOWN])}{more[kind]}" for kind, names in kinds.items() if names]
+    more = {
+        kind: f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        for kind, names in kinds.items()
+    }
+    return [
+        f"  {kind}: {', '.join(names[:SHOWN])}{more[kind]}"
+        for kind, names in kinds.items()
+        if names
+    ]
 
 
 def _entry(weights: Weights) -> Any:
@@ -78,10 +104,18 @@ def _read(weights: Weights) -> Any:
     try:
         if weights.path and weights.content != f"sha256:{digest(path)}":
             raise ConfigError(f"{_said(weights)} has changed since the run began; begin again")
-        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        return (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except pickle.UnpicklingError as error:
-        problem = f"{_said(weights)} is no file of torch's, or holds more than tensors and plain values"
-        raise ConfigError(f"{problem}; save the state dict alone: torch.save(model.state_dict(), PATH)") from error
+        problem = (
+            f"{_said(weights)} is no file of torch's, or holds more than tensors and plain values"
+        )
+        raise ConfigError(
+            f"{problem}; save the state dict alone: torch.save(model.state_dict(), PATH)"
+        ) from error
     except (OSError, EOFError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"{_said(weights)} cannot be read: {_reason(error)}") from error
 
@@ -95,10 +129,19 @@ def _unwrapped(found: Any, weights: Weights) -> State:
     for name in WRAPPERS:
         if isinstance(found, dict) and isinstance(found.get(name), dict):
             found = found[name]
-    if not isinstance(found, dict) or not found or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
-        raise ConfigError(f"{_said(weights)} holds no state dict: expected names and tensors, alone or under {' or '.join(WRAPPERS)}")
+    if (
+        not isinstance(found, dict)
+        or not found
+        or not all(isinstance(tensor, torch.Tensor) for tensor in found.values())
+    ):
+        raise ConfigError(
+            f"{_said(weights)} holds no state dict: expected names and tensors, alone or under"
+            f" {' or '.join(WRAPPERS)}"
+        )
     parallel = all(name.startswith(PARALLEL) for name in found)
-    return {name.removeprefix(PARALLEL) if parallel else name: tensor for name, tensor in found.items()}
+    return {
+        name.removeprefix(PARALLEL) if parallel else name: tensor for name, tensor in found.items()
+    }
 
 
 def downloaded(url: str) -> Path:
@@ -117,7 +160,10 @@ def downloaded(url: str) -> Path:
             if not path.is_file():
                 _download(url, path, prefix)
     if not digest(path).startswith(prefix):
-        raise ConfigError(f"start.weights={TORCHVISION}: {path} is damaged or another file, its SHA-256 should begin with {prefix}; delete it")
+        raise ConfigError(
+            f"start.weights={TORCHVISION}: {path} is damaged or another file, its SHA-256 should"
+            f" begin with {prefix}; delete it"
+        )
     return path
 
 
@@ -128,8 +174,9 @@ def _download(url: str, path: Path, prefix: str) -> None:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
     except (OSError, RuntimeError) as error:
         raise ConfigError(
-            f"start.weights={TORCHVISION}: {url} could not be fetched ({_reason(error)})\n"
-            f"  on a machine with a network download it, and put it at {path} here: then the same command finds it; or name it, start.weights=PATH"
+            f"start.weights={TORCHVISION}: {url} could not be fetched ({_reason(error)})\n  on a"
+            f" machine with a network download it, and put it at {path} here: then the same command"
+            " finds it; or name it, start.weights=PATH"
         ) from error
     finally:
         socket.setdefaulttimeout(patience)

@@ -1,4 +1,4 @@
-"""The record of a finished run, one JSON file: design.md, section 4."""
+"""The record of a finished run, one JSON file: docs/records.md."""
 
 from typing import Any
 
@@ -17,7 +17,14 @@ UNIT = "multiply-accumulates per example"  # of `flops`
 NOT_COMPARED = ("runtime_s", "wall_s", "provenance")
 
 
-def make_record(context: RunContext, stages: list[dict[str, Any]], identity: str, wall_s: float, started: str, finished: str) -> dict[str, Any]:
+def make_record(
+    context: RunContext,
+    stages: list[dict[str, Any]],
+    identity: str,
+    wall_s: float,
+    started: str,
+    finished: str,
+) -> dict[str, Any]:
     """The record of a run whose stages are all done.
 
     Args:
@@ -46,7 +53,13 @@ def make_record(context: RunContext, stages: list[dict[str, Any]], identity: str
         "scale": run.scale,
         "runtime_s": round(sum(meta["seconds"] for meta in stages), 3),
         "wall_s": round(wall_s, 3),
-        "stages": [{**{k: m[k] for k in ("name", "key", "cached", "epochs")}, "seconds": round(m["seconds"], 3)} for m in stages],
+        "stages": [
+            {
+                **{k: m[k] for k in ("name", "key", "cached", "epochs")},
+                "seconds": round(m["seconds"], 3),
+            }
+            for m in stages
+        ],
         "report": {k: v for meta in stages for k, v in meta["report"].items()},
         "provenance": {**_provenance(context, stages), "started": started, "finished": finished},
     }
@@ -58,9 +71,18 @@ def _check_density(run: Run, counts: dict[str, Any], identity: str) -> None:
     Raises:
         RuntimeError: the densities differ although all stages are exact.
     """
-    pruned_to = next((stage.density for stage in reversed(run.stages) if stage.density is not None), run.density)
-    if pruned_to is not None and all(stage.exact for stage in run.stages) and counts["kept"] != keep_count(pruned_to, counts["prunable"]):
-        raise RuntimeError(f"run {identity} ends with {counts['kept']} weights instead of {keep_count(pruned_to, counts['prunable'])} (density={pruned_to:g})")
+    pruned_to = next(
+        (stage.density for stage in reversed(run.stages) if stage.density is not None), run.density
+    )
+    if (
+        pruned_to is not None
+        and all(stage.exact for stage in run.stages)
+        and counts["kept"] != keep_count(pruned_to, counts["prunable"])
+    ):
+        raise RuntimeError(
+            f"run {identity} ends with {counts['kept']} weights instead of"
+            f" {keep_count(pruned_to, counts['prunable'])} (density={pruned_to:g})"
+        )
 
 
 def _accuracies(history: list[dict[str, Any]]) -> dict[str, float | None]:
@@ -71,7 +93,9 @@ def _accuracies(history: list[dict[str, Any]]) -> dict[str, float | None]:
     last = history[-1] if history else {}
     return {
         "accuracy": last.get("accuracy"),
-        "accuracy_best": max((row["accuracy"] for row in history if row["accuracy"] is not None), default=None),
+        "accuracy_best": max(
+            (row["accuracy"] for row in history if row["accuracy"] is not None), default=None
+        ),
         "accuracy_top5": last.get("accuracy_top5"),
         "test_loss": last.get("test_loss"),
         "val_accuracy": last.get("val_accuracy"),
@@ -111,7 +135,11 @@ def _counts(context: RunContext) -> dict[str, Any]:
     if final is None:
         dense, _ = multiply_accumulates(model, (info.channels, info.size, info.size))
         nothing = dict.fromkeys(("density", "sparsity", "kept"))
-        return {**nothing, "prunable": count_prunable(full_masks(model)), "flops": {"dense": dense, "nonzero": None, "unit": UNIT}}
+        return {
+            **nothing,
+            "prunable": count_prunable(full_masks(model)),
+            "flops": {"dense": dense, "nonzero": None, "unit": UNIT},
+        }
     masks = context.store.load(context.keys[final]).masks or full_masks(model)
     kept, prunable = count_kept(masks), count_prunable(masks)
     dense, nonzero = multiply_accumulates(model, (info.channels, info.size, info.size), masks)
@@ -133,6 +161,12 @@ def final_stage(run: Run) -> str | None:
 
 
 def comparable(record: dict[str, Any]) -> dict[str, Any]:
-    """The part of a record that a repeated run must reproduce exactly (design.md, section 4)."""
+    """The part of a record that a repeated run must reproduce exactly (docs/records.md)."""
     kept = {key: value for key, value in record.items() if key not in NOT_COMPARED}
-    return {**kept, "stages": [{k: v for k, v in stage.items() if k not in ("seconds", "cached")} for stage in record["stages"]]}
+    return {
+        **kept,
+        "stages": [
+            {k: v for k, v in stage.items() if k not in ("seconds", "cached")}
+            for stage in record["stages"]
+        ],
+    }

@@ -49,7 +49,10 @@ def asked_to_stop() -> Iterator[StopRequest]:
     request = StopRequest()
     if threading.current_thread() is threading.main_thread():
         theirs = [number for number in SCHEDULERS_SIGNALS if callable(signal.getsignal(number))]
-        request.before = {number: signal.signal(number, request.ask) for number in (signal.SIGTERM, signal.SIGINT, *theirs)}
+        request.before = {
+            number: signal.signal(number, request.ask)
+            for number in (signal.SIGTERM, signal.SIGINT, *theirs)
+        }
     try:
         yield request
     finally:

@@ -13,7 +13,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.connected import empty_layers, reached_outputs
-from pruners.base import Finding, FixedMasking, Masking, Masks, Measurement, Observed, apply_masks, count_kept, count_prunable, full_masks, keep_count
+from pruners.base import (
+    Finding,
+    FixedMasking,
+    Masking,
+    Masks,
+    Measurement,
+    Observed,
+    apply_masks,
+    count_kept,
+    count_prunable,
+    full_masks,
+    keep_count,
+)
 from runner.engine.checkpoint import State
 from runner.engine.context import RunContext
 from runner.engine.loading import load
@@ -27,7 +39,9 @@ from runner.spec.run import Run, Stage, snapshots_wanted, trains
 
 def is_cached(run: Run, stage: Stage, store: Store, key: str) -> bool:
     """Whether the stage's artefact and all snapshots that this run rewinds to are in the cache."""
-    return store.has(key) and all(store.has_snapshot(key, e) for e in snapshots_wanted(run).get(stage.name, ()))
+    return store.has(key) and all(
+        store.has_snapshot(key, e) for e in snapshots_wanted(run).get(stage.name, ())
+    )
 
 
 def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
@@ -37,18 +51,30 @@ def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
     if team.broadcast_decision(lambda: is_cached(context.run, stage, store, key)):
         return store.meta(key), True
     waiting = f"waiting for {stage.name}, which {{}} computes"
-    with team.lead(store.lock(key, lambda holder: context.watcher.stage(stage.name, waiting.format(holder), 0, ""))):
+    with team.lead(
+        store.lock(
+            key, lambda holder: context.watcher.stage(stage.name, waiting.format(holder), 0, "")
+        )
+    ):
         if team.broadcast_decision(lambda: is_cached(context.run, stage, store, key)):
             return store.meta(key), True
         epochs = trains(stage)
-        what = f"{epochs} epochs" if epochs else {"measure": "measuring", "prune": "pruning", "load": "loading and testing"}.get(stage.kind, stage.kind)
+        what = (
+            f"{epochs} epochs"
+            if epochs
+            else {"measure": "measuring", "prune": "pruning", "load": "loading and testing"}.get(
+                stage.kind, stage.kind
+            )
+        )
         context.watcher.stage(stage.name, f"{stage.name} ({what})", 0, "steps" if epochs else "")
         if team.broadcast_decision(lambda: store.has(key)):
             _add_snapshots(context, stage)
         elif team.first or stage.recipe:  # only training is distributed
             _compute(context, stage)
             # Snapshots can be missing if the training resumed from another run's checkpoint.
-            if epochs and not team.broadcast_decision(lambda: is_cached(context.run, stage, store, key)):
+            if epochs and not team.broadcast_decision(
+                lambda: is_cached(context.run, stage, store, key)
+            ):
                 _add_snapshots(context, stage)
         if team.first:
             store.checkpoint_path(key).unlink(missing_ok=True)
@@ -58,9 +84,22 @@ def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
 def _compute(context: RunContext, stage: Stage) -> None:
     """Compute a stage and store its artefact."""
     context.seed_layers(stage)
-    artefact = {"train": _train, "search": _train, "prune": _prune, "measure": _measure, "load": load}[stage.kind](context, stage)
-    artefact.meta["report"] = {name: finite(v) if isinstance(v, float) else v for name, v in artefact.meta["report"].items()}
-    artefact.meta |= {"stage": stage.name, "kind": stage.kind, "dataset_checksum": context.data.checksum}
+    artefact = {
+        "train": _train,
+        "search": _train,
+        "prune": _prune,
+        "measure": _measure,
+        "load": load,
+    }[stage.kind](context, stage)
+    artefact.meta["report"] = {
+        name: finite(v) if isinstance(v, float) else v
+        for name, v in artefact.meta["report"].items()
+    }
+    artefact.meta |= {
+        "stage": stage.name,
+        "kind": stage.kind,
+        "dataset_checksum": context.data.checksum,
+    }
     if context.machine.team.first:
         context.store.save(context.keys[stage.name], artefact)
 
@@ -73,8 +112,17 @@ def _train(context: RunContext, stage: Stage) -> Artefact:
     last = stage.recipe.end * context.batches(stage).steps_per_epoch - 1  # type: ignore[union-attr]
     _make_effective(model, masking, last)
     check_masked(model, masking.masks, stage)
-    report = masking.report | _divergence(stage, done.history) | _cut_off_now(context, stage, model, masking.masks)
-    meta = {"report": report, "seconds": done.seconds + setup, "epochs": trains(stage), "history": done.history}
+    report = (
+        masking.report
+        | _divergence(stage, done.history)
+        | _cut_off_now(context, stage, model, masking.masks)
+    )
+    meta = {
+        "report": report,
+        "seconds": done.seconds + setup,
+        "epochs": trains(stage),
+        "history": done.history,
+    }
     return Artefact(
         weights=_state(model),
         masks=masking.masks,
@@ -101,7 +149,9 @@ def _divergence(stage: Stage, history: list[dict[str, Any]]) -> dict[str, Findin
 
     A diverged training is a valid result. A row of epoch 0 has no training loss.
     """
-    epoch = next((row["epoch"] for row in history if row["train_loss"] is None and row["epoch"]), None)
+    epoch = next(
+        (row["epoch"] for row in history if row["train_loss"] is None and row["epoch"]), None
+    )
     return {} if epoch is None else {f"{DIVERGED}{stage.name}": epoch}
 
 
@@ -115,11 +165,20 @@ def _ready_to_train(context: RunContext, stage: Stage) -> tuple[nn.Module, Maski
     return model, stage.component(model, masks, context.task(stage, steps)), momentum
 
 
-def _fit(context: RunContext, stage: Stage, model: nn.Module, masking: Masking, momentum: State, stop_after: int | None) -> Trained:
+def _fit(
+    context: RunContext,
+    stage: Stage,
+    model: nn.Module,
+    masking: Masking,
+    momentum: State,
+    stop_after: int | None,
+) -> Trained:
     assert stage.recipe is not None
     total = stage.recipe.end
     options = LoopOptions(
-        checkpoint=context.store.checkpoint_path(context.keys[stage.name]) if stop_after is None else None,
+        checkpoint=(
+            context.store.checkpoint_path(context.keys[stage.name]) if stop_after is None else None
+        ),
         every=context.machine.checkpoint_seconds,
         stop=context.stop,
         epoch_done=lambda row: context.watcher.epoch(row, total),
@@ -127,7 +186,17 @@ def _fit(context: RunContext, stage: Stage, model: nn.Module, masking: Masking, 
         team=context.machine.team,
     )
     snapshots = snapshots_wanted(context.run).get(stage.name, frozenset())
-    return train(model, masking, stage.recipe, context.loaders(stage), F.cross_entropy, options, momentum=momentum, snapshots=snapshots, stop_after=stop_after)
+    return train(
+        model,
+        masking,
+        stage.recipe,
+        context.loaders(stage),
+        F.cross_entropy,
+        options,
+        momentum=momentum,
+        snapshots=snapshots,
+        stop_after=stop_after,
+    )
 
 
 def _add_snapshots(context: RunContext, stage: Stage) -> None:
@@ -137,7 +206,14 @@ def _add_snapshots(context: RunContext, stage: Stage) -> None:
     """
     context.seed_layers(stage)
     model, masking, momentum = _ready_to_train(context, stage)
-    done = _fit(context, stage, model, masking, momentum, math.ceil(max(snapshots_wanted(context.run)[stage.name])))
+    done = _fit(
+        context,
+        stage,
+        model,
+        masking,
+        momentum,
+        math.ceil(max(snapshots_wanted(context.run)[stage.name])),
+    )
     for epoch, state in done.snapshots.items() if context.machine.team.first else ():
         context.store.add_snapshot(context.keys[stage.name], epoch, state)
 
@@ -170,7 +246,9 @@ def _cut_off(model: nn.Module, masks: Masks, image: tuple[int, int, int]) -> dic
     return findings | ({EMPTY: empty} if empty else {})
 
 
-def _cut_off_now(context: RunContext, stage: Stage, model: nn.Module, masks: Masks) -> dict[str, Finding]:
+def _cut_off_now(
+    context: RunContext, stage: Stage, model: nn.Module, masks: Masks
+) -> dict[str, Finding]:
     """The findings of `_cut_off` after a training that has changed the masks of a prune stage.
 
     They replace that stage's findings; None where one no longer applies.
@@ -203,7 +281,10 @@ def _series(stage: Stage, series: dict[str, list[float]]) -> dict[str, Any]:
     """
     for name, numbers in series.items():
         if not all(map(math.isfinite, numbers)):
-            raise FloatingPointError(f"stage {stage.name!r}: series {name} is not finite: the weights or what was computed of them have overflowed")
+            raise FloatingPointError(
+                f"stage {stage.name!r}: series {name} is not finite: the weights or what was"
+                " computed of them have overflowed"
+            )
     return {"series": series} if series else {}
 
 
@@ -215,7 +296,11 @@ def _at_start(context: RunContext, stage: Stage) -> tuple[nn.Module, Masks, Stat
     if start.stage not in ("init", "reinit"):
         parent = store.load(context.keys[start.stage])
         epoch_zero = start.epoch == 0
-        weights = store.snapshot(context.keys[start.stage], start.epoch) if start.epoch else parent.weights
+        weights = (
+            store.snapshot(context.keys[start.stage], start.epoch)
+            if start.epoch
+            else parent.weights
+        )
         if not epoch_zero:
             model.load_state_dict(weights)
         masks = parent.masks or masks
@@ -228,7 +313,10 @@ def _at_start(context: RunContext, stage: Stage) -> tuple[nn.Module, Masks, Stat
             _rescale(model, pruned.findings)
     masks = {name: mask.to(context.machine.device) for name, mask in masks.items()}
     apply_masks(model, masks)
-    momentum = {name: m.to(context.machine.device) * masks[name] if name in masks else m for name, m in momentum.items()}
+    momentum = {
+        name: m.to(context.machine.device) * masks[name] if name in masks else m
+        for name, m in momentum.items()
+    }
     return model, masks, momentum
 
 
@@ -252,10 +340,19 @@ def check_masked(model: nn.Module, masks: Masks, stage: Stage) -> None:
         # Indexed rather than multiplied by the mask: NaN times 0 is NaN.
         alive = int(torch.count_nonzero(model.get_parameter(name).detach()[~mask]))
         if alive:
-            raise RuntimeError(f"stage {stage.name!r}: {alive} pruned weights of {name} are not zero")
-    if stage.density is not None and stage.exact and count_kept(masks) != keep_count(stage.density, count_prunable(masks)):
+            raise RuntimeError(
+                f"stage {stage.name!r}: {alive} pruned weights of {name} are not zero"
+            )
+    if (
+        stage.density is not None
+        and stage.exact
+        and count_kept(masks) != keep_count(stage.density, count_prunable(masks))
+    ):
         wanted = keep_count(stage.density, count_prunable(masks))
-        raise RuntimeError(f"stage {stage.name!r} kept {count_kept(masks):,} weights instead of {wanted:,} (density={stage.density:g})")
+        raise RuntimeError(
+            f"stage {stage.name!r} kept {count_kept(masks):,} weights instead of {wanted:,}"
+            f" (density={stage.density:g})"
+        )
 
 
 def _state(model: nn.Module) -> State:
@@ -265,4 +362,13 @@ def _state(model: nn.Module) -> State:
 def plan(run: Run, machine: Machine, keys: dict[str, str] | None = None) -> list[dict[str, Any]]:
     """One row per stage: name, kind, key, epochs, cached. No stage is run."""
     store, keys = Store(machine.cache_dir), keys or stage_keys(run)
-    return [{"name": s.name, "kind": s.kind, "key": keys[s.name], "epochs": trains(s), "cached": is_cached(run, s, store, keys[s.name])} for s in run.stages]
+    return [
+        {
+            "name": s.name,
+            "kind": s.kind,
+            "key": keys[s.name],
+            "epochs": trains(s),
+            "cached": is_cached(run, s, store, keys[s.name]),
+        }
+        for s in run.stages
+    ]

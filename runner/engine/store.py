@@ -113,7 +113,9 @@ class Store:
 
     def add_snapshot(self, key: str, epoch: float, state: State) -> None:
         """Add a snapshot to a finished stage."""
-        atomically(self.path(key) / _snapshot_name(epoch), lambda path: save_file(_plain(state), path))
+        atomically(
+            self.path(key) / _snapshot_name(epoch), lambda path: save_file(_plain(state), path)
+        )
 
     def checkpoint_path(self, key: str) -> Path:
         """Path of the checkpoint of an unfinished training."""

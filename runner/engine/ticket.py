@@ -13,7 +13,9 @@ from runner.records.find import finished_runs, read_record, record_path
 from runner.spec.identity import stage_keys
 
 
-def load_ticket(run_id: str, results_dir: str | Path = "results", cache_dir: str | Path = ".cache") -> tuple[nn.Module, Masks]:
+def load_ticket(
+    run_id: str, results_dir: str | Path = "results", cache_dir: str | Path = ".cache"
+) -> tuple[nn.Module, Masks]:
     """The trained network of a finished run and its masks by parameter name (True = kept).
 
     The network is on the CPU and in eval mode.
@@ -27,16 +29,29 @@ def load_ticket(run_id: str, results_dir: str | Path = "results", cache_dir: str
     if record is None:
         others = finished_runs(Path(results_dir))
         some = "".join(f"\n  {name}" for name in others[:10])
-        raise FileNotFoundError(f"run_id={run_id} is not finished under {folder.parent}{nearest(run_id, others)}; {len(others)} runs are{some}")
+        raise FileNotFoundError(
+            f"run_id={run_id} is not finished under {folder.parent}{nearest(run_id, others)};"
+            f" {len(others)} runs are{some}"
+        )
     run = load_run(folder / "config.yaml")
     name = final_stage(run)
     if name is None:
-        raise FileNotFoundError(f"run_id={run_id} is a measurement alone: it left numbers in its record and in series.json, but no net")
+        raise FileNotFoundError(
+            f"run_id={run_id} is a measurement alone: it left numbers in its record and in"
+            " series.json, but no net"
+        )
     key = next(stage["key"] for stage in record["stages"] if stage["name"] == name)
     store = Store(Path(cache_dir))
     if not store.has(key):
-        again = "run it again" if stage_keys(run)[name] == key else "its NUMERICS are older than this code's"
-        raise FileNotFoundError(f"run_id={run_id}: the weights of stage {name!r} are not in {store.path(key)}; name their cache_dir, or {again}")
+        again = (
+            "run it again"
+            if stage_keys(run)[name] == key
+            else "its NUMERICS are older than this code's"
+        )
+        raise FileNotFoundError(
+            f"run_id={run_id}: the weights of stage {name!r} are not in {store.path(key)}; name"
+            f" their cache_dir, or {again}"
+        )
     artefact = store.load(key)
     info = run.dataset.info()
     model: nn.Module = run.model(info.channels, info.classes, info.size, Generator())

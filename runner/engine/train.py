@@ -20,7 +20,13 @@ from torch.func import functional_call
 
 from pruners.base import Batch, LossFn, Masking, density, no_progress
 from runner.data.batches import Batches
-from runner.engine.checkpoint import State, load_checkpoint, masking_state, restore_masking, save_checkpoint
+from runner.engine.checkpoint import (
+    State,
+    load_checkpoint,
+    masking_state,
+    restore_masking,
+    save_checkpoint,
+)
 from runner.engine.distributed import ALONE, ProcessGroup
 from runner.engine.evaluate import Evaluation, evaluate
 from runner.engine.optim import carry_momentum, learning_rate, make_optimizer, momentum_by_name
@@ -102,17 +108,23 @@ def train(
     device = next(model.parameters()).device
     opt = make_optimizer(model, masking, recipe)
     carry_momentum(model, opt, momentum or {})
-    done = Trained(epoch=recipe.first_epoch, loss_sum=torch.zeros((), dtype=torch.float64, device=device))
+    done = Trained(
+        epoch=recipe.first_epoch, loss_sum=torch.zeros((), dtype=torch.float64, device=device)
+    )
     _resume(options, model, opt, masking, done)
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
     clock = _Clock(time.monotonic() - done.seconds)
-    trainee = _Trainee(model, options.team.wrap(model, masking), masking, opt, loss, autocast, options.team)
+    trainee = _Trainee(
+        model, options.team.wrap(model, masking), masking, opt, loss, autocast, options.team
+    )
     while done.epoch < (stop_after or recipe.end):
         _train_epoch(trainee, recipe, loaders.training, options, snapshots, done, clock)
         _end_epoch(trainee, recipe, loaders, done)
         options.epoch_done(done.history[-1])
     if not recipe.epochs:  # evaluates the first masking only; there is no training loss
-        done.history.append(_row(trainee, trainee.evaluate(loaders, -1), epoch=0, lr=0.0, train_loss=None))
+        done.history.append(
+            _row(trainee, trainee.evaluate(loaders, -1), epoch=0, lr=0.0, train_loss=None)
+        )
         options.epoch_done(done.history[-1])
     done.momentum = momentum_by_name(model, opt)
     done.seconds = clock.seconds
@@ -172,10 +184,20 @@ class _Trainee:
         """Evaluations on the test images, and on held-out training images (None without any)."""
         weights = self.masking.weights(self.model, step)
         test = evaluate(self.model, loaders.test(), weights, self.autocast, self.team)
-        return test, evaluate(self.model, loaders.validation(), weights, self.autocast, self.team) if loaders.validation else None
+        return test, evaluate(
+            self.model, loaders.validation(), weights, self.autocast, self.team
+        ) if loaders.validation else None
 
 
-def _train_epoch(trainee: _Trainee, recipe: Recipe, batches: Batches, options: LoopOptions, snapshots: frozenset[float], done: Trained, clock: _Clock) -> None:
+def _train_epoch(
+    trainee: _Trainee,
+    recipe: Recipe,
+    batches: Batches,
+    options: LoopOptions,
+    snapshots: frozenset[float],
+    done: Trained,
+    clock: _Clock,
+) -> None:
     """Train the remaining steps of the current epoch; updates `done`.
 
     Raises:
@@ -192,9 +214,17 @@ def _train_epoch(trainee: _Trainee, recipe: Recipe, batches: Batches, options: L
         done.seen += len(batch[1])
         done.step += 1
         for point in (p for p in snapshots if max(1, round(p * per_epoch)) == step + 1):
-            done.snapshots[point] = {name: t.detach().cpu().clone() for name, t in trainee.model.state_dict().items()}
-        options.tick(step + 1 - recipe.first_epoch * per_epoch, recipe.trained_epochs * per_epoch, "steps")
-        if options.checkpoint and team.first and (stop or time.monotonic() - clock.saved >= options.every):
+            done.snapshots[point] = {
+                name: t.detach().cpu().clone() for name, t in trainee.model.state_dict().items()
+            }
+        options.tick(
+            step + 1 - recipe.first_epoch * per_epoch, recipe.trained_epochs * per_epoch, "steps"
+        )
+        if (
+            options.checkpoint
+            and team.first
+            and (stop or time.monotonic() - clock.saved >= options.every)
+        ):
             done.seconds = clock.seconds
             _save(options.checkpoint, trainee.model, trainee.opt, trainee.masking, done)
             clock.saved = time.monotonic()
@@ -205,7 +235,10 @@ def _train_epoch(trainee: _Trainee, recipe: Recipe, batches: Batches, options: L
 def _end_epoch(trainee: _Trainee, recipe: Recipe, loaders: Loaders, done: Trained) -> None:
     """Evaluate if the recipe requires it, append a history row, advance `done.epoch`."""
     last = (done.epoch + 1) * loaders.training.steps_per_epoch - 1
-    lr, loss = learning_rate(recipe, last, loaders.training.steps_per_epoch), finite(float(done.loss_sum) / done.seen)
+    lr, loss = (
+        learning_rate(recipe, last, loaders.training.steps_per_epoch),
+        finite(float(done.loss_sum) / done.seen),
+    )
     done.epoch += 1
     found = trainee.evaluate(loaders, last) if recipe.tests(done.epoch) else (None, None)
     done.history.append(_row(trainee, found, epoch=done.epoch, lr=lr, train_loss=loss))
@@ -213,7 +246,9 @@ def _end_epoch(trainee: _Trainee, recipe: Recipe, loaders: Loaders, done: Traine
     done.loss_sum.zero_()
 
 
-def _row(trainee: _Trainee, found: tuple[Evaluation | None, Evaluation | None], **known: Any) -> dict[str, Any]:
+def _row(
+    trainee: _Trainee, found: tuple[Evaluation | None, Evaluation | None], **known: Any
+) -> dict[str, Any]:
     """A history row: values `known` from training, and those `found` on the held-out sets.
 
     None where a set was not tested.
@@ -233,7 +268,9 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _save(path: Path, model: nn.Module, opt: torch.optim.Optimizer, masking: Masking, done: Trained) -> None:
+def _save(
+    path: Path, model: nn.Module, opt: torch.optim.Optimizer, masking: Masking, done: Trained
+) -> None:
     save_checkpoint(
         path,
         {
@@ -247,7 +284,13 @@ def _save(path: Path, model: nn.Module, opt: torch.optim.Optimizer, masking: Mas
     )
 
 
-def _resume(options: LoopOptions, model: nn.Module, opt: torch.optim.Optimizer, masking: Masking, done: Trained) -> None:
+def _resume(
+    options: LoopOptions,
+    model: nn.Module,
+    opt: torch.optim.Optimizer,
+    masking: Masking,
+    done: Trained,
+) -> None:
     """Restore the state of the checkpoint, if there is one.
 
     `options.epoch_done` is called for the epochs of earlier sessions.

@@ -26,13 +26,22 @@ from runner.figures.series import figure_spec
 from runner.records.read import FinishedRun
 from runner.suites.expand import Suite
 from runner.suites.layouts import series_key
-from runner.suites.schema_claims import BelowClaim, FigureClaim, HighestClaim, LowestClaim, ReportClaim, SlopeClaim
+from runner.suites.schema_claims import (
+    BelowClaim,
+    FigureClaim,
+    HighestClaim,
+    LowestClaim,
+    ReportClaim,
+    SlopeClaim,
+)
 from runner.suites.verdicts import FAILS, HOLDS, OPEN, Verdict, as_table, write_claims
 
 Ids = tuple[str, str]  # of panel and series
 
 
-def verdicts(claims: Sequence[FigureClaim], found: Sequence[Series], runs: Mapping[Ids, FinishedRun]) -> list[Verdict]:
+def verdicts(
+    claims: Sequence[FigureClaim], found: Sequence[Series], runs: Mapping[Ids, FinishedRun]
+) -> list[Verdict]:
     """Judge every claim of a figure.
 
     Args:
@@ -46,12 +55,18 @@ def verdicts(claims: Sequence[FigureClaim], found: Sequence[Series], runs: Mappi
     for claim in claims:
         for name in (claim.series, *([claim.below] if isinstance(claim, BelowClaim) else [])):
             if (claim.panel, name) not in by_id:
-                raise ConfigError(one_of("claims.series", name, [ref for panel, ref in by_id if panel == claim.panel]))
+                raise ConfigError(
+                    one_of(
+                        "claims.series", name, [ref for panel, ref in by_id if panel == claim.panel]
+                    )
+                )
         lines.append(_judge(claim, by_id, runs.get((claim.panel, claim.series))))
     return lines
 
 
-def judged(suite: Suite, found: Sequence[Series], find: Callable[[str], FinishedRun | None], folder: Path) -> str:
+def judged(
+    suite: Suite, found: Sequence[Series], find: Callable[[str], FinishedRun | None], folder: Path
+) -> str:
     """Judge the claims in the figure's YAML and write the verdicts to `folder`.
 
     Returns:
@@ -73,7 +88,9 @@ def _single_runs(suite: Suite, find: Callable[[str], FinishedRun | None]) -> dic
     for panel in figure_spec(suite).panels:
         for series, network, more in panel.names(suite.networks):
             row = series_key(panel.ref, series.ref, network)
-            jobs = [job for point in panel.points_of(series) for job in suite.cells[row, point].jobs]
+            jobs = [
+                job for point in panel.points_of(series) for job in suite.cells[row, point].jobs
+            ]
             if len(jobs) == 1 and (run := find(jobs[0].run_id)):
                 runs[panel.ref, series.ref + more] = run
     return runs
@@ -91,7 +108,11 @@ def _judge(claim: FigureClaim, by_id: Mapping[Ids, Series], run: FinishedRun | N
         case HighestClaim():
             return _of_extreme(claim.claim, series, "greatest", max, *claim.highest)
         case ReportClaim():
-            return Verdict(claim.claim) if run is None else _of_report(claim.claim, run.record["report"], claim.reads)
+            return (
+                Verdict(claim.claim)
+                if run is None
+                else _of_report(claim.claim, run.record["report"], claim.reads)
+            )
     raise TypeError(f"{type(claim).__name__} has no judge")
 
 
@@ -104,30 +125,51 @@ def _of_slope(claim: SlopeClaim, series: Series) -> Verdict:
     inside, outside = least <= low and high <= most, high < least or low > most
     straight = line.r2 >= claim.r2
     shown = f"slope {line.slope:.3g}, R² = {line.r2:.3f}, {line.n} points"
-    return Verdict(claim.claim, shown, f"[{low:.3g}, {high:.3g}]", HOLDS if inside and straight else FAILS if inside or outside else OPEN)
+    return Verdict(
+        claim.claim,
+        shown,
+        f"[{low:.3g}, {high:.3g}]",
+        HOLDS if inside and straight else FAILS if inside or outside else OPEN,
+    )
 
 
 def _of_order(claim: str, series: Series, other: Series) -> Verdict:
     theirs = {p.x: p.y for p in other.points}
-    pairs = [(p.y, theirs[p.x]) for p in series.points if p.y is not None and theirs.get(p.x) is not None]
+    pairs = [
+        (p.y, theirs[p.x]) for p in series.points if p.y is not None and theirs.get(p.x) is not None
+    ]
     if not pairs:
         return Verdict(claim)
     gaps = [(b or 0.0) - a for a, b in pairs]
     below = sum(gap > 0 for gap in gaps)
-    return Verdict(claim, f"{below} of {len(gaps)} points, mean gap {sum(gaps) / len(gaps):.3g}", "–", HOLDS if below == len(gaps) else FAILS)
+    return Verdict(
+        claim,
+        f"{below} of {len(gaps)} points, mean gap {sum(gaps) / len(gaps):.3g}",
+        "–",
+        HOLDS if below == len(gaps) else FAILS,
+    )
 
 
-def _of_extreme(claim: str, series: Series, word: str, pick: Callable[..., Point], low: float, high: float) -> Verdict:
+def _of_extreme(
+    claim: str, series: Series, word: str, pick: Callable[..., Point], low: float, high: float
+) -> Verdict:
     known = [p for p in series.points if p.y is not None]
     if not known:
         return Verdict(claim)
     best = pick(known, key=lambda p: p.y or 0.0)
-    return Verdict(claim, f"{word}, {best.y:.3g}, at {best.x:.3g}", "–", HOLDS if low <= best.x <= high else FAILS)
+    return Verdict(
+        claim,
+        f"{word}, {best.y:.3g}, at {best.x:.3g}",
+        "–",
+        HOLDS if low <= best.x <= high else FAILS,
+    )
 
 
 def _of_report(claim: str, report: dict[str, Any], name: str) -> Verdict:
     try:
-        measured, low, high, holds = (report[f"{name}_{part}"] for part in ("measured", "low", "high", "holds"))
+        measured, low, high, holds = (
+            report[f"{name}_{part}"] for part in ("measured", "low", "high", "holds")
+        )
     except KeyError as error:
         raise ConfigError(f"claims.reads={name}: the run's report has no {error}") from error
     return Verdict(claim, f"{measured:.4g}", f"[{low:.4g}, {high:.4g}]", HOLDS if holds else FAILS)

@@ -16,10 +16,19 @@ def line_through(xs: Sequence[float], ys: Sequence[float]) -> Line | None:
     if len(set(xs)) < 2:
         return None
     x0, y0, n = statistics.fmean(xs), statistics.fmean(ys), len(xs)
-    xx, xy, yy = (sum((a - a0) * (b - b0) for a, b in zip(u, v, strict=True)) for u, a0, v, b0 in ((xs, x0, xs, x0), (xs, x0, ys, y0), (ys, y0, ys, y0)))
+    xx, xy, yy = (
+        sum((a - a0) * (b - b0) for a, b in zip(u, v, strict=True))
+        for u, a0, v, b0 in ((xs, x0, xs, x0), (xs, x0, ys, y0), (ys, y0, ys, y0))
+    )
     slope = xy / xx
     left = sum((y - y0 - slope * (x - x0)) ** 2 for x, y in zip(xs, ys, strict=True))
-    return Line(slope, y0 - slope * x0, 1 - left / yy if yy else 1.0, n, math.sqrt(left / (n - 2) / xx) if n > 2 else None)
+    return Line(
+        slope,
+        y0 - slope * x0,
+        1 - left / yy if yy else 1.0,
+        n,
+        math.sqrt(left / (n - 2) / xx) if n > 2 else None,
+    )
 
 
 def fitted(points: Sequence[Point], how: str | None) -> Line | None:
@@ -41,10 +50,14 @@ def crossings(cells: Sequence[Point]) -> list[Point]:
     """
     found = []
     for x in dict.fromkeys(p.x for p in cells):
-        column = sorted((p for p in cells if p.x == x and p.value is not None), key=lambda p: p.y or 0.0)
+        column = sorted(
+            (p for p in cells if p.x == x and p.value is not None), key=lambda p: p.y or 0.0
+        )
         passed = [y for low, high in pairwise(column) for y in _crossing(low, high)]
         if passed:
-            found.append(replace(column[0], name=column[0].name, y=statistics.fmean(passed), value=None))
+            found.append(
+                replace(column[0], name=column[0].name, y=statistics.fmean(passed), value=None)
+            )
     return found
 
 

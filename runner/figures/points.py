@@ -44,7 +44,11 @@ class Line:
 
     def at(self, x: float) -> float:
         """The y of the line at `x`."""
-        return math.exp(self.intercept + self.slope * math.log(x)) if self.power else self.intercept + self.slope * x
+        return (
+            math.exp(self.intercept + self.slope * math.log(x))
+            if self.power
+            else self.intercept + self.slope * x
+        )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,18 @@ from runner.records.read import FinishedRun, find_run
 from runner.suites.expand import Cell, Suite
 from runner.suites.layouts import series_key
 from runner.suites.numbers import mean_and_spread
-from runner.suites.schema_figures import Axis, BoundarySpec, CurveSpec, FigurePanel, FigureSpec, HeatSpec, HistogramSpec, MarkSpec, SeriesSpec, TraceSpec
+from runner.suites.schema_figures import (
+    Axis,
+    BoundarySpec,
+    CurveSpec,
+    FigurePanel,
+    FigureSpec,
+    HeatSpec,
+    HistogramSpec,
+    MarkSpec,
+    SeriesSpec,
+    TraceSpec,
+)
 
 Runs = Sequence[FinishedRun]  # of one point, one per seed; at least one
 
@@ -37,25 +48,63 @@ def series_of(suite: Suite, results_dir: Path) -> list[Series]:
     for panel in figure_spec(suite).panels:
         shown = list(panel.networks_of(suite.networks))
         for spec, network, more in panel.names(suite.networks):
-            cells = {point: suite.cells[series_key(panel.ref, spec.ref, network), point] for point in panel.points_of(spec)}
+            cells = {
+                point: suite.cells[series_key(panel.ref, spec.ref, network), point]
+                for point in panel.points_of(spec)
+            }
             number = panel.series.index(spec) if spec.colour is None else spec.colour
             colour = number + len(panel.series) * shown.index(network)
-            found.append(_series(panel, spec, more, colour, cells, suite.options["metric"], results_dir))
+            found.append(
+                _series(panel, spec, more, colour, cells, suite.options["metric"], results_dir)
+            )
     return found
 
 
-def _series(panel: FigurePanel, spec: SeriesSpec, more: str, colour: int, cells: dict[str, Cell], accuracy: str, results_dir: Path) -> Series:
+def _series(
+    panel: FigurePanel,
+    spec: SeriesSpec,
+    more: str,
+    colour: int,
+    cells: dict[str, Cell],
+    accuracy: str,
+    results_dir: Path,
+) -> Series:
     """Build a series on one network. `more`: the suffix of its label and id for that network."""
-    runs = {point: [run for job in cell.jobs if (run := find_run(job.run_id, results_dir)) and run.tells(spec.reads)] for point, cell in cells.items()}
-    found = [point for name, there in runs.items() if there for point in points(spec, name, there, panel, accuracy)]
+    runs = {
+        point: [
+            run
+            for job in cell.jobs
+            if (run := find_run(job.run_id, results_dir)) and run.tells(spec.reads)
+        ]
+        for point, cell in cells.items()
+    }
+    found = [
+        point
+        for name, there in runs.items()
+        if there
+        for point in points(spec, name, there, panel, accuracy)
+    ]
     found = crossings(found) if isinstance(spec, BoundarySpec) else found
     asked, done = sum(len(cell.jobs) for cell in cells.values()), sum(map(len, runs.values()))
     line, ids = fitted(found, spec.fitted), (panel.ref, spec.ref + more)
-    return Series(panel.label, spec.label + more, spec.draw, tuple(found), asked, done, colour, spec.line, line, ids)
+    return Series(
+        panel.label,
+        spec.label + more,
+        spec.draw,
+        tuple(found),
+        asked,
+        done,
+        colour,
+        spec.line,
+        line,
+        ids,
+    )
 
 
 @singledispatch
-def points(spec: SeriesSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str) -> list[Point]:
+def points(
+    spec: SeriesSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str
+) -> list[Point]:
     """Turn the runs of one point of a series into points; empty if no run has a number.
 
     Args:
@@ -69,7 +118,13 @@ def points(spec: SeriesSpec, name: str, runs: Runs, panel: FigurePanel, accuracy
 def _at(spec: CurveSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str) -> list[Point]:
     """Return the point of a curve or a bar."""
     key = accuracy if spec.y == "accuracy" else spec.y
-    pairs = [(_literal(name) if panel.x.key is None else run.number(panel.x.key), run.number(key, spec.item)) for run in runs]
+    pairs = [
+        (
+            _literal(name) if panel.x.key is None else run.number(panel.x.key),
+            run.number(key, spec.item),
+        )
+        for run in runs
+    ]
     pairs = [(x, y) for x, y in pairs if x is not None and y is not None]
     if not pairs:
         return []
@@ -98,25 +153,47 @@ def _literal(name: str) -> float:
 
 @points.register(HeatSpec)
 @points.register(BoundarySpec)
-def _cell(spec: HeatSpec | BoundarySpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str) -> list[Point]:
+def _cell(
+    spec: HeatSpec | BoundarySpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str
+) -> list[Point]:
     """Return the cell of a phase diagram."""
-    x, y = (_along(axis, [run.number(axis.key or "") for run in runs]) for axis in (panel.x, panel.y))
-    return [Point(name, len(runs), x, y, value=mean_and_spread([run.number(spec.value) for run in runs])[0])]
+    x, y = (
+        _along(axis, [run.number(axis.key or "") for run in runs]) for axis in (panel.x, panel.y)
+    )
+    return [
+        Point(
+            name,
+            len(runs),
+            x,
+            y,
+            value=mean_and_spread([run.number(spec.value) for run in runs])[0],
+        )
+    ]
 
 
 @points.register(TraceSpec)
-def _trace(spec: TraceSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str) -> list[Point]:
+def _trace(
+    spec: TraceSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str
+) -> list[Point]:
     """Return points where some seed has a number; a diverged training has none after some epoch."""
     xs, ys = _alike(spec.x, runs), zip(*(run.numbers(spec.y) for run in runs), strict=True)
-    return [Point(name, len(there), x, *mean_and_spread(there)) for x, y in zip(xs, ys, strict=True) if (there := [v for v in y if v is not None])]
+    return [
+        Point(name, len(there), x, *mean_and_spread(there))
+        for x, y in zip(xs, ys, strict=True)
+        if (there := [v for v in y if v is not None])
+    ]
 
 
 @points.register(HistogramSpec)
-def _histogram(spec: HistogramSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str) -> list[Point]:
+def _histogram(
+    spec: HistogramSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str
+) -> list[Point]:
     """Return a point for each bin, without the empty bins at both ends."""
     edges, heights = _alike(spec.x, runs), [run.numbers(spec.y) for run in runs]
     bins = zip(edges, edges[1:], zip(*heights, strict=True), strict=False)
-    found = [Point(name, len(runs), low, *mean_and_spread(list(y)), x_end=high) for low, high, y in bins]
+    found = [
+        Point(name, len(runs), low, *mean_and_spread(list(y)), x_end=high) for low, high, y in bins
+    ]
     full = [i for i, point in enumerate(found) if point.y]
     return found[full[0] : full[-1] + 1] if full else found
 
@@ -125,7 +202,11 @@ def _histogram(spec: HistogramSpec, name: str, runs: Runs, panel: FigurePanel, a
 def _mark(spec: MarkSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str) -> list[Point]:
     """Return the mean position over the runs; empty if no run has one."""
     values = [x for run in runs if (x := run.number(spec.x, spec.item)) is not None]
-    return [Point(name, len(values), mean_and_spread(values)[0] * spec.times + spec.plus)] if values else []
+    return (
+        [Point(name, len(values), mean_and_spread(values)[0] * spec.times + spec.plus)]
+        if values
+        else []
+    )
 
 
 def _alike(key: str, runs: Runs) -> list[float]:
@@ -137,5 +218,8 @@ def _alike(key: str, runs: Runs) -> list[float]:
     first: list[float] = runs[0].numbers(key)
     for run in runs[1:]:
         if run.numbers(key) != first:
-            raise ConfigError(f"{key} of {run.record['run_id']} differs from that of {runs[0].record['run_id']}: seeds drawn together share their axis")
+            raise ConfigError(
+                f"{key} of {run.record['run_id']} differs from that of {runs[0].record['run_id']}:"
+                " seeds drawn together share their axis"
+            )
     return first

@@ -21,12 +21,20 @@ VALUE = "value"  # an additional column for phase diagrams
 
 def notes(suite: Suite, found: list[Series], results_dir: Path) -> list[str]:
     """Return the notes: seeds, the YAML's notes, devices, mixed code, missing runs."""
-    done = {job.run_id: run.record for job in suite.jobs if (run := find_run(job.run_id, results_dir))}
+    done = {
+        job.run_id: run.record for job in suite.jobs if (run := find_run(job.run_id, results_dir))
+    }
     seeds = sorted({len(cell.jobs) for cell in suite.cells.values() if cell.jobs})
     spread = ": means over seeds, bands and bars ± standard deviation" if seeds[-1:] > [1] else ""
-    trials = sorted({record["report"]["trials"] for record in done.values() if "trials" in record["report"]})
+    trials = sorted(
+        {record["report"]["trials"] for record in done.values() if "trials" in record["report"]}
+    )
     each = f" Each run: {'/'.join(map(str, trials))} independent trials." if trials else ""
-    lines = [f"n={'/'.join(map(str, seeds))} seed{'s' if seeds[-1:] > [1] else ''}{spread}.{each}", *figure_spec(suite).notes, *origins(list(done.values()))]
+    lines = [
+        f"n={'/'.join(map(str, seeds))} seed{'s' if seeds[-1:] > [1] else ''}{spread}.{each}",
+        *figure_spec(suite).notes,
+        *origins(list(done.values())),
+    ]
     absent: dict[str, list[str]] = {}
     for series in found:
         if not series.done:
@@ -35,7 +43,9 @@ def notes(suite: Suite, found: list[Series], results_dir: Path) -> list[str]:
     unwritten = sorted({cell.missing for cell in suite.cells.values() if cell.missing})
     lines += [f"No method yet: {'; '.join(unwritten)}."] if unwritten else []
     undone = len(suite.jobs) - len(done)
-    return lines + ([f"{undone} runs are not done: make reproduce TABLE={suite.name}"] if undone else [])
+    return lines + (
+        [f"{undone} runs are not done: make reproduce TABLE={suite.name}"] if undone else []
+    )
 
 
 def as_csv(suite: Suite, found: list[Series]) -> str:
@@ -46,7 +56,19 @@ def as_csv(suite: Suite, found: list[Series]) -> str:
     writer.writerow((*COLUMNS, VALUE) if cells else COLUMNS)
     for series in found:
         for p in series.points:
-            row = (suite.name, series.panel, series.label, series.kind, p.name, p.n, p.x, p.x_end, p.y, p.spread, *((p.value,) if cells else ()))
+            row = (
+                suite.name,
+                series.panel,
+                series.label,
+                series.kind,
+                p.name,
+                p.n,
+                p.x,
+                p.x_end,
+                p.y,
+                p.spread,
+                *((p.value,) if cells else ()),
+            )
             writer.writerow(["" if value is None else value for value in row])
     return text.getvalue()
 
@@ -66,13 +88,22 @@ def _summary(series: Series) -> str:
     first, last = series.points[0], series.points[-1]
     runs = "" if series.done == series.asked else f"; {series.done} of {series.asked} runs"
     if series.kind == "heat":
-        return f"{len(series.points)} cells, mean {sum(p.value or 0 for p in series.points) / len(series.points):.3g}{runs}"
+        return (
+            f"{len(series.points)} cells, mean"
+            f" {sum(p.value or 0 for p in series.points) / len(series.points):.3g}{runs}"
+        )
     runs = f"; {series.fit.words}{runs}" if series.fit else runs
     if series.kind == "mark":
         return f"{first.x:.4g}{runs}"
     if series.kind == "histogram":
-        return f"{len(series.points)} bins from {first.x:g} to {last.x_end:g}, {sum(p.y or 0 for p in series.points):.4g} in all{runs}"
-    return f"{len(series.points)} points, {first.y:.4g} at {first.x:.4g} to {last.y:.4g} at {last.x:.4g}{runs}"
+        return (
+            f"{len(series.points)} bins from {first.x:g} to {last.x_end:g},"
+            f" {sum(p.y or 0 for p in series.points):.4g} in all{runs}"
+        )
+    return (
+        f"{len(series.points)} points, {first.y:.4g} at {first.x:.4g} to {last.y:.4g} at"
+        f" {last.x:.4g}{runs}"
+    )
 
 
 def write_figure(suite: Suite, results_dir: Path) -> str:
@@ -86,10 +117,23 @@ def write_figure(suite: Suite, results_dir: Path) -> str:
     """
     found = series_of(suite, results_dir)
     shown = [panel for panel in figure_spec(suite).panels if panel.networks_of(suite.networks)]
-    panels = [Panel(panel.label, panel.x, panel.y, [series for series in found if series.key[0] == panel.ref]) for panel in shown]
+    panels = [
+        Panel(
+            panel.label,
+            panel.x,
+            panel.y,
+            [series for series in found if series.key[0] == panel.ref],
+        )
+        for panel in shown
+    ]
     folder = results_dir / "figures"
     numbers = as_csv(suite, found)
     atomically(folder / f"{suite.name}.csv", lambda path: path.write_text(numbers))
     for ending in ENDINGS:
-        atomically(folder / f"{suite.name}.{ending}", partial(draw, title(suite), panels, notes(suite, found, results_dir), ending))
-    return as_text(suite, found, results_dir) + judged(suite, found, partial(find_run, results_dir=results_dir), folder)
+        atomically(
+            folder / f"{suite.name}.{ending}",
+            partial(draw, title(suite), panels, notes(suite, found, results_dir), ending),
+        )
+    return as_text(suite, found, results_dir) + judged(
+        suite, found, partial(find_run, results_dir=results_dir), folder
+    )

@@ -44,20 +44,41 @@ class GpuQueue:
     grace_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        problems = [one_of("on_error", self.on_error, ON_ERROR)] if self.on_error not in ON_ERROR else []
-        problems += too_small(self, {"slots": 1, "jobs_per_gpu": 1, "min_free_gb": 0, "grace_seconds": 0})
+        problems = (
+            [one_of("on_error", self.on_error, ON_ERROR)] if self.on_error not in ON_ERROR else []
+        )
+        problems += too_small(
+            self, {"slots": 1, "jobs_per_gpu": 1, "min_free_gb": 0, "grace_seconds": 0}
+        )
         if problems:
             raise ConfigError(*problems)
 
-    def run(self, jobs: Sequence[QueueJob], machine: Machine, threads: int | None, console: Console) -> tuple[int, str]:
+    def run(
+        self, jobs: Sequence[QueueJob], machine: Machine, threads: int | None, console: Console
+    ) -> tuple[int, str]:
         """`Launcher.run`."""
         missing = [job for job in jobs if not job.done()]
         slots = self.slots_on(machine, threads)
         try:
-            ended = run_queue(missing, slots, console, on_error=self.on_error, grace_seconds=self.grace_seconds, min_free_gb=self.min_free_gb)
+            ended = run_queue(
+                missing,
+                slots,
+                console,
+                on_error=self.on_error,
+                grace_seconds=self.grace_seconds,
+                min_free_gb=self.min_free_gb,
+            )
         except Interrupted as stop:
             failed = summary([outcome for outcome in stop.ended if not outcome.stopped], missing)
-            return EXIT_STOPPED, "\n".join([*filter(None, [failed]), "stopped: the running jobs are checkpointed; the same command goes on from there"])
+            return EXIT_STOPPED, "\n".join(
+                [
+                    *filter(None, [failed]),
+                    (
+                        "stopped: the running jobs are checkpointed; the same command goes on from"
+                        " there"
+                    ),
+                ]
+            )
         message = summary(ended, missing)
         return (EXIT_FAILED if message else 0), message
 
@@ -68,4 +89,6 @@ class GpuQueue:
     def slots_on(self, machine: Machine, threads: int | None) -> list[Slot]:
         """The slots on the machine's type of device; `threads` as for `run`."""
         cards = torch.cuda.device_count() if machine.device.type == "cuda" else 0
-        return machine_slots(cards, slots=self.slots, jobs_per_gpu=self.jobs_per_gpu, threads=threads)
+        return machine_slots(
+            cards, slots=self.slots, jobs_per_gpu=self.jobs_per_gpu, threads=threads
+        )

@@ -74,7 +74,14 @@ class Running:
         """Kill the rest of the process group and return the job's outcome."""
         self.kill(signal.SIGKILL)
         code = self.process.wait()
-        return Outcome(self.job, code, time.time() - self.begun, self.job.done(), how, last_message(self.job.log, self.offset))
+        return Outcome(
+            self.job,
+            code,
+            time.time() - self.begun,
+            self.job.done(),
+            how,
+            last_message(self.job.log, self.offset),
+        )
 
 
 @dataclass(frozen=True)
@@ -110,11 +117,21 @@ class Outcome:
         if self.how:
             return self.how
         if self.code < 0:
-            name = signal.Signals(-self.code).name if -self.code in set(signal.Signals) else f"signal {-self.code}"
-            return f"killed by {name}" + (" (out of memory? the kernel's log says)" if -self.code == signal.SIGKILL else "")
+            name = (
+                signal.Signals(-self.code).name
+                if -self.code in set(signal.Signals)
+                else f"signal {-self.code}"
+            )
+            return f"killed by {name}" + (
+                " (out of memory? the kernel's log says)" if -self.code == signal.SIGKILL else ""
+            )
         if self.code == 0:
-            return "done" if self.recorded else "ended with exit code 0, but there is no result.json"
-        return {2: "refused (exit 2)", STOPPED: "stopped at a checkpoint"}.get(self.code, f"failed (exit {self.code})")
+            return (
+                "done" if self.recorded else "ended with exit code 0, but there is no result.json"
+            )
+        return {2: "refused (exit 2)", STOPPED: "stopped at a checkpoint"}.get(
+            self.code, f"failed (exit {self.code})"
+        )
 
 
 def start(job: QueueJob, slot: Slot) -> Running:
@@ -129,11 +146,20 @@ def start(job: QueueJob, slot: Slot) -> Running:
     own = {word.partition("=")[0] for word in job.command}
     overrides = [override for override in slot.overrides if override.partition("=")[0] not in own]
     offset = begin_log(job.log, job.again or shlex.join(job.command))
-    wrapper = (sys.executable, "-I", "-S", str(DIE_WITH_PARENT), str(os.getpid())) if sys.platform.startswith("linux") else ()
+    wrapper = (
+        (sys.executable, "-I", "-S", str(DIE_WITH_PARENT), str(os.getpid()))
+        if sys.platform.startswith("linux")
+        else ()
+    )
     environment = {**os.environ, **slot.environment}
     with job.log.open("ab") as file:
         process = subprocess.Popen(
-            [*wrapper, *job.command, *overrides], stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True
+            [*wrapper, *job.command, *overrides],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=environment,
+            start_new_session=True,
         )
     return Running(job, slot, process, offset)
 
@@ -156,7 +182,11 @@ def last_message(log: Path, offset: int) -> str:
         return "(it printed nothing)"
     with log.open("rb") as file:
         file.seek(max(offset, file.seek(0, os.SEEK_END) - TAIL))
-        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        lines = [
+            line.strip()
+            for line in file.read().decode(errors="replace").splitlines()
+            if line.strip()
+        ]
     named = [line for line in lines if line.startswith(("failed:", "error:", "stopped:"))]
     return (named or lines or ["(it printed nothing)"])[-1][:300]
 
@@ -169,7 +199,16 @@ def shared_first(jobs: list[QueueJob]) -> list[QueueJob]:
     """
     claims = {id(job): job.claims() for job in jobs}
     uses = Counter(item for items in claims.values() for item in items)
-    return sorted(jobs, key=lambda job: -sum(uses[item.partition("@")[0]] - 1 for item in claims[id(job)] if item.partition("@")[0] in uses))
+    return sorted(
+        jobs,
+        key=lambda job: (
+            -sum(
+                uses[item.partition("@")[0]] - 1
+                for item in claims[id(job)]
+                if item.partition("@")[0] in uses
+            )
+        ),
+    )
 
 
 def read_json(path: Path) -> dict[str, Any]:

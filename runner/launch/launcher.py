@@ -31,7 +31,9 @@ class Launcher(Protocol):
     tag: ClassVar[str]
     at_a_time: ClassVar[str]  # the option for concurrent jobs, for an error message
 
-    def run(self, jobs: Sequence[QueueJob], machine: Machine, threads: int | None, console: Console) -> tuple[int, str]:
+    def run(
+        self, jobs: Sequence[QueueJob], machine: Machine, threads: int | None, console: Console
+    ) -> tuple[int, str]:
         """Run the jobs that are not done and wait for them.
 
         Args:
@@ -87,10 +89,15 @@ def launcher_class(node: Mapping[str, Any]) -> type[Launcher]:
     try:
         return find_class(tag)
     except UnknownTag:
-        raise ConfigError(f"{PREFIX}{TAG_KEY}={tag} is the tag of no launcher; its class in runner/launch declares one: tag: ClassVar[str]") from None
+        raise ConfigError(
+            f"{PREFIX}{TAG_KEY}={tag} is the tag of no launcher; its class in runner/launch"
+            " declares one: tag: ClassVar[str]"
+        ) from None
 
 
-def make_launcher(cls: type[Launcher], options: Mapping[str, Any], prefix: str = PREFIX) -> Launcher:
+def make_launcher(
+    cls: type[Launcher], options: Mapping[str, Any], prefix: str = PREFIX
+) -> Launcher:
     """Create a launcher with these options.
 
     Args:

@@ -26,7 +26,11 @@ class Monitor:
 
     def __init__(self, console: Console, slots: int) -> None:
         self.console, self.slots = console, slots
-        self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self.live = (
+            Live(console=console, auto_refresh=False, transient=True)
+            if console.is_terminal
+            else None
+        )
         self.looked = 0.0
         self.paces: dict[str, Pace] = {}
 
@@ -36,7 +40,12 @@ class Monitor:
                 self.live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         with contextlib.suppress(OSError):
             if self.live:
                 self.live.stop()
@@ -53,7 +62,10 @@ class Monitor:
     def ended(self, outcome: Outcome) -> None:
         """Print how a job ended."""
         if outcome.failed:
-            self.say(f"{outcome.describe()} after {span(outcome.seconds)}: {outcome.job.name}: {outcome.message}")
+            self.say(
+                f"{outcome.describe()} after {span(outcome.seconds)}: {outcome.job.name}:"
+                f" {outcome.message}"
+            )
             return
         record = read_json(outcome.job.folder / "result.json")
         known = record.get("accuracy") is not None and record.get("density") is not None
@@ -65,9 +77,14 @@ class Monitor:
         if self.live and time.monotonic() - self.looked >= SECONDS_BETWEEN_LOOKS:
             self.looked = time.monotonic()
             with contextlib.suppress(OSError):
-                self.live.update(Group(*map(Text, self.lines(running, ended, waiting, time.time()))), refresh=True)
+                self.live.update(
+                    Group(*map(Text, self.lines(running, ended, waiting, time.time()))),
+                    refresh=True,
+                )
 
-    def lines(self, running: list[Running], ended: list[Outcome], waiting: int, now: float) -> list[str]:
+    def lines(
+        self, running: list[Running], ended: list[Outcome], waiting: int, now: float
+    ) -> list[str]:
         """One line for each running job, and one for the whole queue."""
         found = []
         for item in running:
@@ -78,7 +95,10 @@ class Monitor:
             found.append(job_line(item.job.name, now - item.begun, status, pace.left(status)))
         good = [outcome.seconds for outcome in ended if not outcome.failed]
         left = time_left(good, [now - item.begun for item in running], waiting, self.slots)
-        counts = f"{len(good)} done, {len(running)} running, {len(ended) - len(good)} failed, {waiting} to do"
+        counts = (
+            f"{len(good)} done, {len(running)} running, {len(ended) - len(good)} failed, {waiting}"
+            " to do"
+        )
         return [*found, counts if left is None else f"{counts}, about {span(left)} left"]
 
 
@@ -100,7 +120,11 @@ class Pace:
         epochs = status["epoch"] - self.first["epoch"]
         if epochs < 1:
             return None
-        return float((status["updated"] - self.first["updated"]) / epochs * (status["epochs"] - status["epoch"]))
+        return float(
+            (status["updated"] - self.first["updated"])
+            / epochs
+            * (status["epochs"] - status["epoch"])
+        )
 
 
 def job_line(name: str, seconds: float, status: dict[str, Any], left: float | None) -> str:

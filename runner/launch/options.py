@@ -11,7 +11,13 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from runner.errors import ConfigError, nearest
 
 T = TypeVar("T")
-WANTED = {bool: "true or false", int: "a whole number", float: "a number", dict: "a mapping, e.g. '{account: lab}'", str: "a word"}
+WANTED = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    dict: "a mapping, e.g. '{account: lab}'",
+    str: "a word",
+}
 
 
 def options_from(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
@@ -30,7 +36,9 @@ def options_from(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
     kinds = {f.name: hints[f.name] for f in fields(cls)}  # type: ignore[arg-type]
     for name, value in values.items():
         if name not in kinds:
-            problems.append(f"{prefix}{name} is not an option: {', '.join(kinds)}{nearest(name, kinds)}")
+            problems.append(
+                f"{prefix}{name} is not an option: {', '.join(kinds)}{nearest(name, kinds)}"
+            )
             continue
         choices = get_args(kinds[name]) if get_origin(kinds[name]) is not dict else (kinds[name],)
         kind = next(iter(get_origin(choice) or choice for choice in choices), kinds[name])
@@ -38,7 +46,9 @@ def options_from(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
         try:
             given[name] = None if optional and value in (None, "null") else _typed(value, kind)
         except (TypeError, ValueError):
-            problems.append(f"{prefix}{name}={value} must be {WANTED[kind]}" + (" or null" if optional else ""))
+            problems.append(
+                f"{prefix}{name}={value} must be {WANTED[kind]}" + (" or null" if optional else "")
+            )
     try:
         found = cls(**given)
     except ConfigError as error:
@@ -49,7 +59,11 @@ def options_from(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
 
 
 def _typed(value: Any, kind: Any) -> Any:
-    if isinstance(value, bool) != (kind is bool) or (kind is int and isinstance(value, float)) or (kind is dict) != isinstance(value, Mapping):
+    if (
+        isinstance(value, bool) != (kind is bool)
+        or (kind is int and isinstance(value, float))
+        or (kind is dict) != isinstance(value, Mapping)
+    ):
         raise TypeError
     return kind(value)
 
@@ -57,4 +71,8 @@ def _typed(value: Any, kind: Any) -> Any:
 def too_small(options: Any, least: dict[str, float]) -> list[str]:
     """One message for each value that is below its minimum or NaN."""
     values = {name: getattr(options, name) for name in least}
-    return [f"{name}={value:g} must be at least {least[name]}" for name, value in values.items() if value is not None and not value >= least[name]]
+    return [
+        f"{name}={value:g} must be at least {least[name]}"
+        for name, value in values.items()
+        if value is not None and not value >= least[name]
+    ]

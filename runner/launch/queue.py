@@ -52,7 +52,11 @@ def run_queue(
     Raises:
         Interrupted: the queue received a stop signal, and its jobs have ended.
     """
-    pending, running, ended = shared_first([job for job in jobs if not job.done()]), list[Running](), list[Outcome]()
+    pending, running, ended = (
+        shared_first([job for job in jobs if not job.done()]),
+        list[Running](),
+        list[Outcome](),
+    )
     with _stop_signals() as signals, Monitor(console, len(slots)) as monitor:
         enough_memory = FreeMemory(min_free_gb, monitor.say)
         try:
@@ -61,7 +65,13 @@ def run_queue(
                     raise Interrupted(ended)
                 if on_error == "stop" and any(outcome.failed for outcome in ended):
                     pending.clear()
-                _begin(pending, running, ended, [slot for slot in _free(slots, running) if pending and enough_memory(slot)], monitor)
+                _begin(
+                    pending,
+                    running,
+                    ended,
+                    [slot for slot in _free(slots, running) if pending and enough_memory(slot)],
+                    monitor,
+                )
                 time.sleep(POLL)
                 for item in [r for r in running if r.process.poll() is not None]:
                     running.remove(item)
@@ -72,7 +82,13 @@ def run_queue(
     return ended
 
 
-def _begin(pending: list[QueueJob], running: list[Running], ended: list[Outcome], free: list[Slot], monitor: Monitor) -> None:
+def _begin(
+    pending: list[QueueJob],
+    running: list[Running],
+    ended: list[Outcome],
+    free: list[Slot],
+    monitor: Monitor,
+) -> None:
     """Start pending jobs in the free slots."""
     for slot in free:
         job = _next(pending, running)
@@ -112,7 +128,9 @@ def _note(outcome: Outcome, ended: list[Outcome], monitor: Monitor) -> None:
     monitor.ended(outcome)
 
 
-def _end(running: list[Running], ended: list[Outcome], grace: float, signals: list[int], monitor: Monitor) -> None:
+def _end(
+    running: list[Running], ended: list[Outcome], grace: float, signals: list[int], monitor: Monitor
+) -> None:
     """Send SIGTERM to the jobs, so that they write a checkpoint and end.
 
     Jobs still running after the grace period, or after a second stop signal, are killed.
@@ -142,7 +160,9 @@ def _stop_signals() -> Iterator[list[int]]:
     """
     received: list[int] = []
     own = threading.current_thread() is threading.main_thread()
-    numbers = [number for number in STOPPING if own and signal.getsignal(number) is not signal.SIG_IGN]
+    numbers = [
+        number for number in STOPPING if own and signal.getsignal(number) is not signal.SIG_IGN
+    ]
     before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in numbers}
     try:
         yield received
@@ -166,9 +186,16 @@ def summary(ended: list[Outcome], jobs: list[QueueJob]) -> str:
     names = {outcome.job.name for outcome in failed}
     left = sum(not job.done() and job.name not in names for job in jobs)
     others = f" and {left} more that are left" if left else ""
-    lines = [f"{len(failed)} of {len(jobs)} jobs failed; the same command again runs only these{others}"]
+    lines = [
+        f"{len(failed)} of {len(jobs)} jobs failed; the same command again runs only these{others}"
+    ]
     for outcome in failed:
         again = outcome.job.again or shlex.join(outcome.job.command)
         message = [f"  said:  {outcome.message}"] if outcome.message else []
-        lines += [f"failed: {outcome.job.name}: {outcome.describe()}", *message, f"  log:   {outcome.job.log}", f"  again: {again}"]
+        lines += [
+            f"failed: {outcome.job.name}: {outcome.describe()}",
+            *message,
+            f"  log:   {outcome.job.log}",
+            f"  again: {again}",
+        ]
     return "\n".join(lines)

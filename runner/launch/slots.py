@@ -52,7 +52,14 @@ def gpu_ids(visible: str | None, listing: str, count: int = 0) -> list[str]:
     return found + ([card] if card else [])
 
 
-def slots_of(gpus: list[str], cores: int, *, slots: int | None = None, jobs_per_gpu: int = 1, threads: int | None = None) -> list[Slot]:
+def slots_of(
+    gpus: list[str],
+    cores: int,
+    *,
+    slots: int | None = None,
+    jobs_per_gpu: int = 1,
+    threads: int | None = None,
+) -> list[Slot]:
     """GPU slots if there are GPUs, else CPU slots with cores / slots threads each.
 
     GPU slots are ordered so that each GPU gets one job before any GPU gets a second.
@@ -63,10 +70,21 @@ def slots_of(gpus: list[str], cores: int, *, slots: int | None = None, jobs_per_
         threads: env.threads if the user has set it.
     """
     if gpus:
-        return [Slot({"CUDA_VISIBLE_DEVICES": name}, ("env.device=cuda",), name) for _ in range(jobs_per_gpu) for name in gpus]
+        return [
+            Slot({"CUDA_VISIBLE_DEVICES": name}, ("env.device=cuda",), name)
+            for _ in range(jobs_per_gpu)
+            for name in gpus
+        ]
     count = slots or max(1, cores // (threads or 1))
     each = threads or max(1, cores // count)
-    return [Slot({"OMP_NUM_THREADS": str(each), "CUDA_VISIBLE_DEVICES": ""}, (f"env.threads={each}",), threads=each) for _ in range(count)]
+    return [
+        Slot(
+            {"OMP_NUM_THREADS": str(each), "CUDA_VISIBLE_DEVICES": ""},
+            (f"env.threads={each}",),
+            threads=each,
+        )
+        for _ in range(count)
+    ]
 
 
 def free_gb(listing: str, gpu: str) -> float | None:
@@ -82,14 +100,20 @@ def free_gb(listing: str, gpu: str) -> float | None:
     return None
 
 
-def machine_slots(cards: int, *, slots: int | None = None, jobs_per_gpu: int = 1, threads: int | None = None) -> list[Slot]:
+def machine_slots(
+    cards: int, *, slots: int | None = None, jobs_per_gpu: int = 1, threads: int | None = None
+) -> list[Slot]:
     """The slots of this machine; see `slots_of`.
 
     Args:
         cards: number of GPUs that torch finds; 0 if the jobs are to run on the CPU.
     """
-    gpus = gpu_ids(os.environ.get("CUDA_VISIBLE_DEVICES"), _nvidia_smi("-L"), cards) if cards else []
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpus = (
+        gpu_ids(os.environ.get("CUDA_VISIBLE_DEVICES"), _nvidia_smi("-L"), cards) if cards else []
+    )
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return slots_of(gpus, cores, slots=slots, jobs_per_gpu=jobs_per_gpu, threads=threads)
 
 
@@ -105,7 +129,9 @@ class FreeMemory:
         if slot.gpu is None or not self.least:
             return True
         if time.monotonic() - self.listed_at >= MEMORY_SECONDS:
-            self.listing = _nvidia_smi("--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits")
+            self.listing = _nvidia_smi(
+                "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"
+            )
             self.listed_at = time.monotonic()
         free = free_gb(self.listing, slot.gpu)
         enough = free is None or free >= self.least
@@ -117,6 +143,8 @@ class FreeMemory:
 
 def _nvidia_smi(*arguments: str) -> str:
     try:
-        return subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, timeout=30, check=True).stdout
+        return subprocess.run(
+            ["nvidia-smi", *arguments], capture_output=True, text=True, timeout=30, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return ""

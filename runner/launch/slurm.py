@@ -65,17 +65,29 @@ class Slurm:
     extra: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        least = {"timeout_min": 1, "cpus_per_task": 1, "gpus_per_node": 0, "array_parallelism": 1, "max_num_timeout": 0, "signal_delay_s": 1, "poll_s": 0.1}
+        least = {
+            "timeout_min": 1,
+            "cpus_per_task": 1,
+            "gpus_per_node": 0,
+            "array_parallelism": 1,
+            "max_num_timeout": 0,
+            "signal_delay_s": 1,
+            "poll_s": 0.1,
+        }
         problems = too_small(self, least)
         if not problems and self.timeout_min * 60 < self.signal_delay_s + EARLY + START:
             problems.append(
-                f"signal_delay_s={self.signal_delay_s} leaves a job of timeout_min={self.timeout_min} no time: Slurm may warn {EARLY} s sooner, and a job "
-                f"takes some {START} s to start; at most {self.timeout_min * 60 - EARLY - START}, or a larger timeout_min"
+                f"signal_delay_s={self.signal_delay_s} leaves a job of"
+                f" timeout_min={self.timeout_min} no time: Slurm may warn {EARLY} s sooner, and a"
+                f" job takes some {START} s to start; at most"
+                f" {self.timeout_min * 60 - EARLY - START}, or a larger timeout_min"
             )
         if problems:
             raise ConfigError(*problems)
 
-    def run(self, jobs: Sequence[QueueJob], machine: Machine, threads: int | None, console: Console) -> tuple[int, str]:
+    def run(
+        self, jobs: Sequence[QueueJob], machine: Machine, threads: int | None, console: Console
+    ) -> tuple[int, str]:
         """Submit the jobs that are not done and wait for them; see `Launcher.run`.
 
         Raises:
@@ -89,7 +101,13 @@ class Slurm:
         try:
             ended = _wait(dict(zip(ids, missing, strict=True)), self.poll_s, console)
         except KeyboardInterrupt:
-            return EXIT_WAITING, f"no longer waiting; the jobs go on. To stop them: scancel {ids[0].partition('_')[0]}"
+            return (
+                EXIT_WAITING,
+                (
+                    "no longer waiting; the jobs go on. To stop them: scancel"
+                    f" {ids[0].partition('_')[0]}"
+                ),
+            )
         message = summary(ended, missing)
         return (EXIT_FAILED if message else 0), message
 
@@ -99,9 +117,22 @@ class Slurm:
 
     def parameters(self) -> dict[str, Any]:
         """The options under submitit's names."""
-        plain = {name: value for name, value in asdict(self).items() if name in ("timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb")}
-        slurm = {"slurm_partition": self.partition, "slurm_array_parallelism": self.array_parallelism, "slurm_signal_delay_s": self.signal_delay_s}
-        found = {**plain, **slurm, "slurm_job_name": "winnow", "slurm_additional_parameters": self.extra or None}
+        plain = {
+            name: value
+            for name, value in asdict(self).items()
+            if name in ("timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb")
+        }
+        slurm = {
+            "slurm_partition": self.partition,
+            "slurm_array_parallelism": self.array_parallelism,
+            "slurm_signal_delay_s": self.signal_delay_s,
+        }
+        found = {
+            **plain,
+            **slurm,
+            "slurm_job_name": "winnow",
+            "slurm_additional_parameters": self.extra or None,
+        }
         return {name: value for name, value in found.items() if value is not None}
 
 
@@ -115,7 +146,10 @@ class RemoteRun:
 
     def __call__(self) -> int:
         """Start or resume the run; return the exit code of run.py."""
-        begin_log(self.log, f"{self.again} (Slurm job {os.environ.get('SLURM_JOB_ID')} on {socket.gethostname()})")
+        begin_log(
+            self.log,
+            f"{self.again} (Slurm job {os.environ.get('SLURM_JOB_ID')} on {socket.gethostname()})",
+        )
         with self.log.open("ab") as file:  # the log beside the record, as with every launcher
             for stream in (1, 2):
                 os.dup2(file.fileno(), stream)
@@ -133,12 +167,21 @@ def _submit(jobs: list[QueueJob], options: Slurm) -> list[str]:
     try:
         import submitit  # optional
     except ImportError as error:
-        raise ConfigError("hydra/launcher=slurm needs submitit: pip install 'winnow[slurm]'") from error
+        raise ConfigError(
+            "hydra/launcher=slurm needs submitit: pip install 'winnow[slurm]'"
+        ) from error
     folder = jobs[0].folder.parent.parent / "slurm"
     try:
-        executor = submitit.AutoExecutor(folder=folder.resolve() / "%j", cluster="slurm", slurm_max_num_timeout=options.max_num_timeout)
+        executor = submitit.AutoExecutor(
+            folder=folder.resolve() / "%j",
+            cluster="slurm",
+            slurm_max_num_timeout=options.max_num_timeout,
+        )
     except RuntimeError as error:
-        raise ConfigError("hydra/launcher=slurm: there is no Slurm on this machine (sbatch is not in PATH); take hydra/launcher=gpu_queue") from error
+        raise ConfigError(
+            "hydra/launcher=slurm: there is no Slurm on this machine (sbatch is not in PATH); take"
+            " hydra/launcher=gpu_queue"
+        ) from error
     executor.update_parameters(**options.parameters())
     with executor.batch():
         found = [executor.submit(remote_run(job, options)) for job in jobs]
@@ -151,7 +194,11 @@ def remote_run(job: QueueJob, options: Slurm) -> RemoteRun:
     The overrides follow the interpreter and run.py in the job's command.
     """
     overrides = job.command[2:]
-    threads = () if any(override.startswith("env.threads=") for override in overrides) else (f"env.threads={options.cpus_per_task}",)
+    threads = (
+        ()
+        if any(override.startswith("env.threads=") for override in overrides)
+        else (f"env.threads={options.cpus_per_task}",)
+    )
     job.folder.mkdir(parents=True, exist_ok=True)
     return RemoteRun((*overrides, *threads), job.log.resolve(), job.again)
 
@@ -160,7 +207,10 @@ def _wait(jobs: dict[str, QueueJob], poll: float, console: Console) -> list[Outc
     """Wait until every job has left the queue; a job is done if its record exists."""
     begun, missed, ended = time.time(), dict.fromkeys(jobs, 0), list[Outcome]()
     # Offsets in the logs at which this attempt's output begins.
-    before = {identity: job.log.stat().st_size if job.log.is_file() else 0 for identity, job in jobs.items()}
+    before = {
+        identity: job.log.stat().st_size if job.log.is_file() else 0
+        for identity, job in jobs.items()
+    }
     while jobs:
         time.sleep(poll)
         queued = queued_jobs(list(jobs))
@@ -172,8 +222,19 @@ def _wait(jobs: dict[str, QueueJob], poll: float, console: Console) -> list[Outc
                 continue
             job = jobs.pop(identity)
             how = "" if job.done() else "left Slurm's queue without a result"
-            ended.append(Outcome(job, 0, time.time() - begun, not how, how, last_message(job.log, before[identity])))
-            print_lines(console, f"{'failed' if how else 'done'}: {job.name} (Slurm job {identity})")
+            ended.append(
+                Outcome(
+                    job,
+                    0,
+                    time.time() - begun,
+                    not how,
+                    how,
+                    last_message(job.log, before[identity]),
+                )
+            )
+            print_lines(
+                console, f"{'failed' if how else 'done'}: {job.name} (Slurm job {identity})"
+            )
         for identity in queued & missed.keys():
             missed[identity] = 0
     return ended

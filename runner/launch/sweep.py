@@ -42,7 +42,9 @@ def run_sweep(launcher: Launcher, configs: list[DictConfig], overrides: list[lis
         raise SweepEnded(code)
 
 
-def checked_jobs(configs: list[DictConfig], overrides: list[list[str]]) -> tuple[list[QueueJob], Machine]:
+def checked_jobs(
+    configs: list[DictConfig], overrides: list[list[str]]
+) -> tuple[list[QueueJob], Machine]:
     """One job for each different run of a sweep, and the machine that the jobs share.
 
     Raises:
@@ -73,8 +75,9 @@ def swept_environment(configs: list[DictConfig]) -> list[str]:
         values = list(dict.fromkeys(str(cfg.env[key]) for cfg in configs))
         if len(values) > 1:
             found.append(
-                f"env.{key}={','.join(values)}: env.* is this machine and no part of a run, so these would be the same runs; "
-                f"the jobs of one launcher share one env.{key}: give it one value, or make a sweep for each"
+                f"env.{key}={','.join(values)}: env.* is this machine and no part of a run, so"
+                f" these would be the same runs; the jobs of one launcher share one env.{key}: give"
+                " it one value, or make a sweep for each"
             )
     return found
 
@@ -82,17 +85,29 @@ def swept_environment(configs: list[DictConfig]) -> list[str]:
 def counted(jobs: list[QueueJob], requested: int) -> str:
     """A text with the number of runs, of finished runs and of runs to do."""
     todo = sum(not job.done() for job in jobs)
-    equal = f" ({requested - len(jobs)} more asked for are equal to one of these)" if requested > len(jobs) else ""
+    equal = (
+        f" ({requested - len(jobs)} more asked for are equal to one of these)"
+        if requested > len(jobs)
+        else ""
+    )
     return f"{len(jobs)} runs, {len(jobs) - todo} done, {todo} to do{equal}"
 
 
 def make_job(run: Run, machine: Machine, overrides: list[str]) -> QueueJob:
     """The command `python run.py OVERRIDES` as a job."""
     path = record_path(machine.results_dir, run_id(run))
-    own = {f"env.{key}": f"env.{key}={getattr(machine, key)}" for key in ("results_dir", "cache_dir", "data_dir")} | {"env.progress": "env.progress=lines"}
+    own = {
+        f"env.{key}": f"env.{key}={getattr(machine, key)}"
+        for key in ("results_dir", "cache_dir", "data_dir")
+    } | {"env.progress": "env.progress=lines"}
     plain = [override for override in overrides if override.partition("=")[0] not in own]
     store, keys = Store(machine.cache_dir), stage_keys(run)
-    points = {f"{keys[name]}@{epoch}" for name, epochs in snapshots_wanted(run).items() if name in keys for epoch in epochs}
+    points = {
+        f"{keys[name]}@{epoch}"
+        for name, epochs in snapshots_wanted(run).items()
+        if name in keys
+        for epoch in epochs
+    }
 
     def there(item: str) -> bool:
         key, _, epoch = item.partition("@")

@@ -150,12 +150,20 @@ class Rates:
         return f"estimate from {source} on {self.device_name}, {self.threads} thread(s)"
 
 
-def past_rates(records: Iterable[dict[str, Any]], device_name: str, threads: int, cache_dir: Path | None = None) -> Rates:
+def past_rates(
+    records: Iterable[dict[str, Any]], device_name: str, threads: int, cache_dir: Path | None = None
+) -> Rates:
     """The speed of finished runs on the same device with the same number of threads.
 
     The throughput that `make bench` measured is included, for when there are no such runs.
     """
-    rates = Rates(device_name, threads, bench=read_bench(cache_dir).get(f"{device_name}, {threads} threads", []) if cache_dir else [])
+    rates = Rates(
+        device_name,
+        threads,
+        bench=read_bench(cache_dir).get(f"{device_name}, {threads} threads", [])
+        if cache_dir
+        else [],
+    )
     images = {component.name: component.info().train for component in data_sets()}
     seen: set[str] = set()  # a shared stage was computed once
     for record in records:
@@ -171,9 +179,17 @@ def past_rates(records: Iterable[dict[str, Any]], device_name: str, threads: int
                 continue
             seen.add(stage["key"])
             if not stage["epochs"]:
-                rates.others.setdefault((precision, record["method"], family(stage["name"])), Rate()).add(stage["seconds"], forward)
+                rates.others.setdefault(
+                    (precision, record["method"], family(stage["name"])), Rate()
+                ).add(stage["seconds"], forward)
                 continue
-            macs = stage["epochs"] * images[record["dataset"]] * record["train_fraction"] * GRADIENT * forward
+            macs = (
+                stage["epochs"]
+                * images[record["dataset"]]
+                * record["train_fraction"]
+                * GRADIENT
+                * forward
+            )
             for key in ((precision,), (precision, record["model"], record["dataset"])):
                 rates.training.setdefault(key, Rate()).add(stage["seconds"], macs)
     return rates
@@ -184,7 +200,9 @@ def shipped_rates(records: list[dict[str, Any]]) -> Rates:
 
     It is used for the first plan on a machine without measurements.
     """
-    machines = Counter((record["provenance"]["device_name"], record["provenance"]["threads"]) for record in records)
+    machines = Counter(
+        (record["provenance"]["device_name"], record["provenance"]["threads"]) for record in records
+    )
     if not machines:
         return Rates("none", 0)
     (name, threads), _ = machines.most_common(1)[0]
@@ -200,4 +218,6 @@ def read_bench(cache_dir: Path) -> dict[str, list[dict[str, Any]]]:
 
 def save_bench(cache_dir: Path, device_name: str, threads: int, rows: list[dict[str, Any]]) -> None:
     """Save a device's throughput; the entries of other devices stay."""
-    write_json(cache_dir / BENCH, {**read_bench(cache_dir), f"{device_name}, {threads} threads": rows})
+    write_json(
+        cache_dir / BENCH, {**read_bench(cache_dir), f"{device_name}, {threads} threads": rows}
+    )

@@ -26,7 +26,11 @@ def show(planned: list[tuple[PlannedRun, Machine]], threads: int, console: Conso
     found, machine = survey(planned), planned[0][1]
     if len(planned) == 1:
         ((job, _),) = planned
-        console.print(plan_table(job.run_id, plan(job.run, machine, job.keys), found.states[job.run_id] == "done"))
+        console.print(
+            plan_table(
+                job.run_id, plan(job.run, machine, job.keys), found.states[job.run_id] == "done"
+            )
+        )
     for line in lines(found, machine, threads):
         console.print(line, soft_wrap=True)
 
@@ -35,13 +39,23 @@ def lines(found: Survey, machine: Machine, threads: int) -> Iterator[str]:
     """The lines of a plan."""
     count = Counter(found.states.values())
     rest = len(found.states) - count["done"] - count["running"]
-    parts = ", ".join(f"{name} {count[name]}" for name in STATES[2:] if count[name] and rest != count[name])
+    parts = ", ".join(
+        f"{name} {count[name]}" for name in STATES[2:] if count[name] and rest != count[name]
+    )
     only = next((f", all {name}" for name in STATES[2:5] if rest and rest == count[name]), "")
-    yield f"runs: {len(found.states)}; done {count['done']}, running {count['running']}, to do {rest}" + (f" ({parts})" if parts else only)
+    yield (
+        f"runs: {len(found.states)}; done {count['done']}, running {count['running']}, to do {rest}"
+        + (f" ({parts})" if parts else only)
+    )
     for name in STATES[1:5]:
-        yield from _named(name, [identity for identity, s in found.states.items() if s == name], machine)
+        yield from _named(
+            name, [identity for identity, s in found.states.items() if s == name], machine
+        )
     shared = sum(n > 1 for n in found.uses.values())
-    yield f"stages: {found.uses.total()} in all runs, {len(found.uses)} different, {shared} shared by several runs"
+    yield (
+        f"stages: {found.uses.total()} in all runs, {len(found.uses)} different, {shared} shared by"
+        " several runs"
+    )
     yield found.line
     costs = [(item, item.cost) for item in found.needed.values()]
     yield from _work(costs)
@@ -62,13 +76,22 @@ def _work(costs: list[tuple[Needed, Cost]]) -> Iterator[str]:
     training = [cost for item, cost in costs if item.stage.recipe]
     measuring = [cost for item, cost in costs if not item.stage.recipe and cost.passes is not None]
     products = sum(cost.products for cost in measuring)
-    yield f"images: {sum(c.images for c in training):,} to train on, {sum(c.images for c in measuring):,} to measure on" + (
-        f" ({products:,} Hessian-vector products)" if products else ""
-    )
-    blind = sorted({f"{item.run.method}'s {family(item.stage.name)}" for item, cost in costs if cost.passes is None})
     yield (
-        f"multiply-accumulates: {sum(c.macs for c in training):.4g} to train (epochs x images x 3 forward passes), {sum(c.macs for c in measuring):.4g} to "
-        f"measure; not counted: {', '.join(['evaluation', *blind])}"
+        f"images: {sum(c.images for c in training):,} to train on,"
+        f" {sum(c.images for c in measuring):,} to measure on"
+        + (f" ({products:,} Hessian-vector products)" if products else "")
+    )
+    blind = sorted(
+        {
+            f"{item.run.method}'s {family(item.stage.name)}"
+            for item, cost in costs
+            if cost.passes is None
+        }
+    )
+    yield (
+        f"multiply-accumulates: {sum(c.macs for c in training):.4g} to train (epochs x images x 3"
+        f" forward passes), {sum(c.macs for c in measuring):.4g} to measure; not counted:"
+        f" {', '.join(['evaluation', *blind])}"
     )
 
 
@@ -76,19 +99,26 @@ def _time(costs: list[tuple[Needed, Cost]], machine: Machine, threads: int) -> s
     """A line with the estimated time of the needed stages, one after another."""
     if not costs:
         return "time: nothing to compute"
-    own = past_rates(all_records(machine.results_dir), device_name(machine.device), threads, machine.cache_dir)
+    own = past_rates(
+        all_records(machine.results_dir), device_name(machine.device), threads, machine.cache_dir
+    )
     if (seconds := _seconds(costs, own)) is not None:
         return f"time: {_hours(seconds)} one after another ({own.origin})"
     other = shipped_rates(list(all_records(PUBLISHED)))
     if (seconds := _seconds(costs, other)) is not None:
-        return f"time: {_hours(seconds)} one after another ({other.origin}, which we ship; make bench measures this machine)"
+        return (
+            f"time: {_hours(seconds)} one after another ({other.origin}, which we ship; make bench"
+            " measures this machine)"
+        )
     return f"time: {UNKNOWN}"
 
 
 def _seconds(costs: list[tuple[Any, Cost]], rates: Rates) -> float | None:
     """Estimated seconds in total; None if a stage of known cost has no estimate."""
     seconds = [rates.seconds(item.run, item.stage, item.net, cost) for item, cost in costs]
-    if any(s is None and cost.passes is not None for s, (_, cost) in zip(seconds, costs, strict=True)):
+    if any(
+        s is None and cost.passes is not None for s, (_, cost) in zip(seconds, costs, strict=True)
+    ):
         return None
     return sum(s or 0.0 for s in seconds)
 
@@ -96,7 +126,11 @@ def _seconds(costs: list[tuple[Any, Cost]], rates: Rates) -> float | None:
 def _hours(seconds: float) -> str:
     if seconds >= 3.6e6:
         return f"about {seconds / 3600:,.0f} hours"
-    return f"about {seconds / 3600:.3g} hours" if seconds >= 360 else f"about {seconds:.2g} seconds, {seconds / 3600:.2g} hours"
+    return (
+        f"about {seconds / 3600:.3g} hours"
+        if seconds >= 360
+        else f"about {seconds:.2g} seconds, {seconds / 3600:.2g} hours"
+    )
 
 
 def plan_table(identity: str, steps: list[dict[str, Any]], done: bool) -> Table:
@@ -105,5 +139,11 @@ def plan_table(identity: str, steps: list[dict[str, Any]], done: bool) -> Table:
     for column in ("stage", "kind", "epochs", "key", "state"):
         table.add_column(column)
     for step in steps:
-        table.add_row(step["name"], step["kind"], str(step["epochs"]), step["key"][:12], "cached" if step["cached"] else "to compute")
+        table.add_row(
+            step["name"],
+            step["kind"],
+            str(step["epochs"]),
+            step["key"][:12],
+            "cached" if step["cached"] else "to compute",
+        )
     return table

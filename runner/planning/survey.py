@@ -44,8 +44,11 @@ class Survey:
 
     @property
     def line(self) -> str:
-        """The line with requested and needed epochs (design.md, section 6)."""
-        return f"epochs: asked {self.asked}, needed {sum(trains(item.stage) for item in self.needed.values())}"
+        """The line with requested and needed epochs (docs/tables.md)."""
+        return (
+            f"epochs: asked {self.asked}, needed"
+            f" {sum(trains(item.stage) for item in self.needed.values())}"
+        )
 
 
 def survey(planned: list[tuple[PlannedRun, Machine]]) -> Survey:

@@ -22,7 +22,15 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    names = (
+        [
+            line.split(":", 1)[1].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        if info.is_file()
+        else []
+    )
     return names[0] if names else platform.processor() or platform.machine()
 
 
@@ -34,7 +42,10 @@ def provenance(device: torch.device, processes: int) -> dict[str, Any]:
     """
     return {
         **git_state(),
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in PACKAGES},
+        },
         "device": device.type,
         "device_name": device_name(device),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
@@ -60,7 +71,13 @@ def git_state() -> dict[str, Any]:
 
     def git(*words: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=10, check=True)
+            done = subprocess.run(
+                ["git", "-C", str(ROOT), *words],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.strip()
@@ -68,4 +85,7 @@ def git_state() -> dict[str, Any]:
     # an installed wheel can be inside another project's checkout
     inside = git("rev-parse", "--show-toplevel") == str(ROOT)
     status = git("status", "--porcelain", "--", *CODE) if inside else None
-    return {"git_sha": git("rev-parse", "HEAD") if inside else None, "git_dirty": None if status is None else bool(status)}
+    return {
+        "git_sha": git("rev-parse", "HEAD") if inside else None,
+        "git_dirty": None if status is None else bool(status),
+    }

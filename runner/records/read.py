@@ -26,7 +26,9 @@ class FinishedRun:
 
     def tells(self, keys: Sequence[str]) -> bool:
         """Whether the run has a history, or `keys` need none. Published records can lack it."""
-        return not any(key.startswith(HISTORY) for key in keys) or any(key.startswith(HISTORY) for key in self.series)
+        return not any(key.startswith(HISTORY) for key in keys) or any(
+            key.startswith(HISTORY) for key in self.series
+        )
 
     def number(self, key: str, item: int | None = None) -> Any:
         """A number of the record or its report, None for null; with `item`, an item of `numbers`.
@@ -53,7 +55,10 @@ class FinishedRun:
         for source in sources:
             if key in source:
                 return source[key]
-        raise ConfigError(f"{self.record['run_id']} has no {key}, which the figure draws: neither series.json nor the record; run it again, or mend the YAML")
+        raise ConfigError(
+            f"{self.record['run_id']} has no {key}, which the figure draws: neither series.json nor"
+            " the record; run it again, or mend the YAML"
+        )
 
 
 def find_run(run_id: str, results_dir: Path) -> FinishedRun | None:
@@ -62,7 +67,9 @@ def find_run(run_id: str, results_dir: Path) -> FinishedRun | None:
     record = read_record(folder) if folder else None
     if folder is None or record is None:
         return None
-    series = json.loads(numbers.read_text()) if (numbers := folder / "series.json").is_file() else {}
+    series = (
+        json.loads(numbers.read_text()) if (numbers := folder / "series.json").is_file() else {}
+    )
     return FinishedRun(record, {**_history(folder / "metrics.jsonl"), **series})
 
 

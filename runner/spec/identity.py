@@ -43,7 +43,10 @@ def tag_of(cls: type) -> str:
     """
     tag = vars(cls).get("tag")
     if not isinstance(tag, str):
-        raise TypeError(f'{cls.__qualname__} has no canonical form: declare tag: ClassVar[str] = "..." in the class')
+        raise TypeError(
+            f'{cls.__qualname__} has no canonical form: declare tag: ClassVar[str] = "..." in the'
+            " class"
+        )
     return tag
 
 
@@ -60,7 +63,11 @@ def canonical(value: Any, naming: Naming = tag_of) -> Any:
         TypeError: a type without a canonical form.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        kept = {f.name: canonical(getattr(value, f.name), naming) for f in fields(value) if f.compare and not _is_default(f, getattr(value, f.name), naming)}
+        kept = {
+            f.name: canonical(getattr(value, f.name), naming)
+            for f in fields(value)
+            if f.compare and not _is_default(f, getattr(value, f.name), naming)
+        }
         return {"class": naming(type(value)), **kept}
     if isinstance(value, dict):
         return {str(k): canonical(v, naming) for k, v in value.items()}
@@ -70,7 +77,10 @@ def canonical(value: Any, naming: Naming = tag_of) -> Any:
         return int(value)  # 1.0 and 1 are the same setting
     if value is None or isinstance(value, SCALARS):
         return value
-    raise TypeError(f"{value!r} has no canonical form: use numbers, strings, lists, dicts and dataclasses of these")
+    raise TypeError(
+        f"{value!r} has no canonical form: use numbers, strings, lists, dicts and dataclasses of"
+        " these"
+    )
 
 
 def digest(value: Any) -> str:
@@ -98,23 +108,48 @@ def identify_all(runs: Sequence[Run], naming: Naming = tag_of) -> list[Identity]
 
     A stage object that several runs share, as the runs of several seeds do, is serialized once.
     """
-    texts = {id(stage): _compact(stage, naming) for stage in {id(s): s for run in runs for s in run.stages}.values()}
+    texts = {
+        id(stage): _compact(stage, naming)
+        for stage in {id(s): s for run in runs for s in run.stages}.values()
+    }
     shared = {id(part): _compact(part, naming) for run in runs for part in (run.dataset, run.model)}
-    return [_identity(run, [texts[id(stage)] for stage in run.stages], shared[id(run.dataset)], shared[id(run.model)]) for run in runs]
+    return [
+        _identity(
+            run,
+            [texts[id(stage)] for stage in run.stages],
+            shared[id(run.dataset)],
+            shared[id(run.model)],
+        )
+        for run in runs
+    ]
 
 
 def _identity(run: Run, stages: list[str], dataset: str, model: str) -> Identity:
     """The identity of a run, from its parts as canonical JSON."""
-    data = {"dataset": dataset, "model": model, "train_fraction": _compact(run.train_fraction), "seed": _compact(run.seed)}
+    data = {
+        "dataset": dataset,
+        "model": model,
+        "train_fraction": _compact(run.train_fraction),
+        "seed": _compact(run.seed),
+    }
     base = _joined(data)
     keys: dict[str, str] = {}
     for stage, text in zip(run.stages, stages, strict=True):
         parents = {name: keys[name] for name in stage.parents}
-        parts = {"base": base, "stage": text, "parents": _compact(parents), "numerics": _compact(NUMERICS[stage.kind])}
+        parts = {
+            "base": base,
+            "stage": text,
+            "parents": _compact(parents),
+            "numerics": _compact(NUMERICS[stage.kind]),
+        }
         keys[stage.name] = _sha(_joined(parts))[:32]
     numerics = {kind: NUMERICS[kind] for kind in {stage.kind for stage in run.stages}}
     plain = {"method": run.method, "density": run.density, "scale": run.scale, "numerics": numerics}
-    whole = {name: _compact(value) for name, value in plain.items()} | data | {"stages": f"[{','.join(stages)}]"}
+    whole = (
+        {name: _compact(value) for name, value in plain.items()}
+        | data
+        | {"stages": f"[{','.join(stages)}]"}
+    )
     return Identity(f"{_prefix(run)}-{_sha(_joined(whole))[:12]}", keys)
 
 
@@ -135,11 +170,19 @@ def _sha(text: str) -> str:
 
 
 def _compact(value: Any, naming: Naming = tag_of) -> str:
-    return json.dumps(canonical(value, naming), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(
+        canonical(value, naming), sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
 
 
 def _is_default(f: Field[Any], value: Any, naming: Naming) -> bool:
-    default = f.default if f.default is not MISSING else f.default_factory() if f.default_factory is not MISSING else MISSING
+    default = (
+        f.default
+        if f.default is not MISSING
+        else f.default_factory()
+        if f.default_factory is not MISSING
+        else MISSING
+    )
     if default is MISSING or value is default:
         return default is not MISSING
     if isinstance(value, SCALARS) != isinstance(default, SCALARS):

@@ -42,7 +42,9 @@ class Step:
 
     def __post_init__(self) -> None:
         if wrong := [drop for drop in self.drops if not _is_share(drop)]:
-            raise ValueError(f"drops={', '.join(wrong)} must be fractions between 0 and 1, e.g. 1/2")
+            raise ValueError(
+                f"drops={', '.join(wrong)} must be fractions between 0 and 1, e.g. 1/2"
+            )
         if not self.factor > 0:
             raise ValueError(f"factor={self.factor:g} must be positive")
 

@@ -29,4 +29,7 @@ def plan_run(run: Run, overrides: tuple[str, ...] = ()) -> PlannedRun:
 
 def plan_runs(runs: Sequence[Run], overrides: Sequence[tuple[str, ...]]) -> tuple[PlannedRun, ...]:
     """Each run with its identity. Stages that runs share are serialized once."""
-    return tuple(PlannedRun(run, words, of.run_id, of.keys) for run, words, of in zip(runs, overrides, identify_all(runs), strict=True))
+    return tuple(
+        PlannedRun(run, words, of.run_id, of.keys)
+        for run, words, of in zip(runs, overrides, identify_all(runs), strict=True)
+    )

@@ -13,7 +13,10 @@ from runner.spec.run import Weights
 
 # A value of start.weights, and the prefix of an entry's name in `Weights.content`.
 TORCHVISION = "torchvision"
-OTHERS = "start.weights=null, the default, trains the net; start.weights=torchvision takes what torchvision publishes for it, where it does"
+OTHERS = (
+    "start.weights=null, the default, trains the net; start.weights=torchvision takes what"
+    " torchvision publishes for it, where it does"
+)
 
 
 def weights_of(key: str, value: Any, model: Any, finished: bool = False) -> Weights:
@@ -30,18 +33,28 @@ def weights_of(key: str, value: Any, model: Any, finished: bool = False) -> Weig
             this net.
     """
     if not isinstance(value, str):
-        raise ConfigError(f"{key}={value} must be null (the net is trained), {TORCHVISION}, or the name of a file (*.safetensors, or torch's *.pt, *.pth)")
+        raise ConfigError(
+            f"{key}={value} must be null (the net is trained), {TORCHVISION}, or the name of a file"
+            " (*.safetensors, or torch's *.pt, *.pth)"
+        )
     if value == TORCHVISION:
         entry = getattr(model, "torchvision", None)
         if entry is None:
-            problem = f"{key}={TORCHVISION}: torchvision publishes no weights for model={model.name}, but for resnet50 and efficientnet_b4"
-            raise ConfigError(f"{problem}; name a file, {key}=PATH, or leave {key} out: then the net is trained")
+            problem = (
+                f"{key}={TORCHVISION}: torchvision publishes no weights for model={model.name}, but"
+                " for resnet50 and efficientnet_b4"
+            )
+            raise ConfigError(
+                f"{problem}; name a file, {key}=PATH, or leave {key} out: then the net is trained"
+            )
         return Weights(f"{TORCHVISION}:{entry}")
     path = Path(value).expanduser()
     if not path.is_file():
         if finished:
             return Weights("sha256:unknown", value)
-        raise ConfigError(f"{key}={value}: there is no such file{nearest(value, [TORCHVISION])}; {OTHERS}")
+        raise ConfigError(
+            f"{key}={value}: there is no such file{nearest(value, [TORCHVISION])}; {OTHERS}"
+        )
     try:
         return Weights(f"sha256:{digest(path)}", value)
     except OSError as error:

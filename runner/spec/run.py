@@ -98,12 +98,26 @@ class Recipe:
                 (
                     "momentum",
                     self.momentum > 0 or not self.nesterov,
-                    "above 0: this method's momentum is Nesterov's (method.nesterov=false takes the plain one)",
+                    (
+                        "above 0: this method's momentum is Nesterov's (method.nesterov=false takes"
+                        " the plain one)"
+                    ),
                 ),
                 ("weight_decay", self.weight_decay >= 0, "0 or more"),
-                ("test_every", self.test_every >= 0, "0 or more: epochs from one test to the next, 0 = the last epoch of each stage alone"),
+                (
+                    "test_every",
+                    self.test_every >= 0,
+                    (
+                        "0 or more: epochs from one test to the next, 0 = the last epoch of each"
+                        " stage alone"
+                    ),
+                ),
                 ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-                ("warmup", 0 <= self.warmup < max(self.epochs, 1), f"0ep or more, and shorter than the training ({self.epochs} epochs)"),
+                (
+                    "warmup",
+                    0 <= self.warmup < max(self.epochs, 1),
+                    f"0ep or more, and shorter than the training ({self.epochs} epochs)",
+                ),
             )
             if not ok
         ]
@@ -192,7 +206,10 @@ class Run:
     def precision(self) -> str:
         """Precision of the last training, or of the measurement if the run trains nothing."""
         own = (getattr(stage.component, "precision", "fp32") for stage in reversed(self.stages))
-        return next((stage.recipe.precision for stage in reversed(self.stages) if stage.recipe), next(own, "fp32"))
+        return next(
+            (stage.recipe.precision for stage in reversed(self.stages) if stage.recipe),
+            next(own, "fp32"),
+        )
 
     def stage(self, name: str) -> Stage:
         """The stage of that name."""

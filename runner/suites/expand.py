@@ -105,9 +105,16 @@ def parse_arguments(words: list[str]) -> tuple[list[str], dict[str, list[str]], 
     """
     names = [n for word in words if "=" not in word for n in word.split(",") if n]
     pairs = [word for word in words if "=" in word]
-    chosen = {key: value.split(",") for key, _, value in (p.partition("=") for p in pairs) if _selects(key)}
+    chosen = {
+        key: value.split(",")
+        for key, _, value in (p.partition("=") for p in pairs)
+        if _selects(key)
+    }
     if not names:
-        raise ConfigError(f"TABLE is missing: {', '.join(table_names())}, with @digits and the like for another data set")
+        raise ConfigError(
+            f"TABLE is missing: {', '.join(table_names())}, with @digits and the like for another"
+            " data set"
+        )
     return names, chosen, [p for p in pairs if not _selects(p.partition("=")[0])]
 
 
@@ -115,7 +122,9 @@ def _selects(key: str) -> bool:
     return key in ("models", "seeds") or key.startswith("table.")
 
 
-def expand(name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer | None = None) -> Suite:
+def expand(
+    name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer | None = None
+) -> Suite:
     """The table or figure `name` or `name@dataset` with its runs.
 
     Args:
@@ -142,24 +151,48 @@ def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[s
     Raises:
         ConfigError: as in `expand`; an option that none of the tables has.
     """
-    composer, known = Composer(), {name: options_of(read_spec(stem)) for name in names if (stem := name.partition("@")[0]) in table_names() + figure_names()}
+    composer, known = (
+        Composer(),
+        {
+            name: options_of(read_spec(stem))
+            for name in names
+            if (stem := name.partition("@")[0]) in table_names() + figure_names()
+        },
+    )
     owned = {f"table.{key}" for options in known.values() for key in options}
 
     def fitting(name: str) -> dict[str, list[str]]:
         has = known.get(name, {})
-        return {key: value for key, value in chosen.items() if key not in owned or key.removeprefix("table.") in has}
+        return {
+            key: value
+            for key, value in chosen.items()
+            if key not in owned or key.removeprefix("table.") in has
+        }
 
     return [expand(name, fitting(name), overrides, composer) for name in names]
 
 
-def expand_spec(original: SuiteSpec, name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer) -> Suite:
+def expand_spec(
+    original: SuiteSpec,
+    name: str,
+    chosen: dict[str, list[str]],
+    overrides: list[str],
+    composer: Composer,
+) -> Suite:
     """Expand a spec that has been read; as `expand`."""
     stem, _, variant = name.partition("@")
-    options, spec = choose_options(original, variant or None, chosen), on_variant(original, variant or None)
+    options, spec = (
+        choose_options(original, variant or None, chosen),
+        on_variant(original, variant or None),
+    )
     networks = _choose_networks(spec.networks, chosen.get("models"))
     seeds = _seeds(chosen.get("seeds")) or list(spec.seeds)
     layout, page = lay_out(spec, options, networks)
-    cells, taken, told_apart = dict[Key, Cell](), set[str](), dict[tuple[str, ...], dict[str, str]]()
+    cells, taken, told_apart = (
+        dict[Key, Cell](),
+        set[str](),
+        dict[tuple[str, ...], dict[str, str]](),
+    )
     # Options of a method apply to the rows that have them.
     own = {word for word in overrides if word.startswith(("method.", "start."))}
     for cell in layout:
@@ -169,11 +202,17 @@ def expand_spec(original: SuiteSpec, name: str, chosen: dict[str, list[str]], ov
         _refuse_equal_entries(stem, cell, words, told_apart)
         cells[cell.key] = _cell(cell, words, seeds, composer)
     if own - taken:
-        raise ConfigError(*(f"{word}: no method of {stem} has this option" for word in sorted(own - taken)))
-    return Suite(name, original, spec, variant or None, options, page, networks, cells, tuple(overrides))
+        raise ConfigError(
+            *(f"{word}: no method of {stem} has this option" for word in sorted(own - taken))
+        )
+    return Suite(
+        name, original, spec, variant or None, options, page, networks, cells, tuple(overrides)
+    )
 
 
-def _refuse_equal_entries(table: str, cell: CellSpec, words: list[str], told_apart: dict[tuple[str, ...], dict[str, str]]) -> None:
+def _refuse_equal_entries(
+    table: str, cell: CellSpec, words: list[str], told_apart: dict[tuple[str, ...], dict[str, str]]
+) -> None:
     """Raise an error if the overrides make this entry equal to an earlier one.
 
     Overrides take precedence, so an override along an axis of the table would fill entries with
@@ -187,12 +226,24 @@ def _refuse_equal_entries(table: str, cell: CellSpec, words: list[str], told_apa
         ConfigError: an earlier entry has the same words, and different words without the overrides.
     """
     density = {"density": " ".join(map(str, cell.densities))} if cell.densities else {}
-    before, after = density | _settings(cell.words), tuple(sorted("=".join(pair) for pair in (density | _settings(words)).items()))
+    before, after = (
+        density | _settings(cell.words),
+        tuple(sorted("=".join(pair) for pair in (density | _settings(words)).items())),
+    )
     other = told_apart.setdefault(after, before)
     keys = [key for key in _settings(words) if before.get(key) != other.get(key)]
     if keys and not cell.reads:
-        values = {key: " and ".join(each.get(key, "the default") for each in (other, before)) for key in keys}
-        raise ConfigError(*(f"{key}={_settings(words)[key]}: entries of {table} differ in it ({values[key]}); leave it out" for key in keys))
+        values = {
+            key: " and ".join(each.get(key, "the default") for each in (other, before))
+            for key in keys
+        }
+        raise ConfigError(
+            *(
+                f"{key}={_settings(words)[key]}: entries of {table} differ in it ({values[key]});"
+                " leave it out"
+                for key in keys
+            )
+        )
 
 
 def _fitting(row: tuple[str, ...], options: set[str], composer: Composer) -> set[str]:
@@ -200,7 +251,11 @@ def _fitting(row: tuple[str, ...], options: set[str], composer: Composer) -> set
     if not options or not has_method(_method(row)):
         return set()
     cfg = composer.config(_last_wins(list(row)))
-    return {word for word in options if OmegaConf.select(cfg, word.partition("=")[0], default=NOTHING) is not NOTHING}
+    return {
+        word
+        for word in options
+        if OmegaConf.select(cfg, word.partition("=")[0], default=NOTHING) is not NOTHING
+    }
 
 
 def _method(words: Sequence[str]) -> str:
@@ -211,14 +266,29 @@ def _cell(cell: CellSpec, words: list[str], seeds: list[int], composer: Composer
     """Build a cell with one candidate per density; `density` in `words` overrides them all."""
     row, network, method = cell.key[0], cell.network, _method(words)
     if cell.reads:
-        found = [read_setting(key, _last_wins([*cell.words, *more, *words[len(cell.words) :]]), composer) for key, more in cell.reads]
+        found = [
+            read_setting(key, _last_wins([*cell.words, *more, *words[len(cell.words) :]]), composer)
+            for key, more in cell.reads
+        ]
         return Cell(row, network, paper=cell.paper, value=", ".join(dict.fromkeys(found)))
     if not has_method(method):
-        return Cell(row, network, missing=f"method={method} does not exist yet", paper=cell.paper, quoted=cell.quoted, labels=cell.labels, ids=cell.ids)
-    candidates = [_last_wins([f"density={density}", *words]) for density in cell.densities] or [_last_wins(words)]
+        return Cell(
+            row,
+            network,
+            missing=f"method={method} does not exist yet",
+            paper=cell.paper,
+            quoted=cell.quoted,
+            labels=cell.labels,
+            ids=cell.ids,
+        )
+    candidates = [_last_wins([f"density={density}", *words]) for density in cell.densities] or [
+        _last_wins(words)
+    ]
     unique = {tuple(candidate): candidate for candidate in candidates}.values()
     jobs = tuple(_jobs(candidate, seeds, composer) for candidate in unique)
-    return Cell(row, network, jobs, paper=cell.paper, quoted=cell.quoted, labels=cell.labels, ids=cell.ids)
+    return Cell(
+        row, network, jobs, paper=cell.paper, quoted=cell.quoted, labels=cell.labels, ids=cell.ids
+    )
 
 
 def _jobs(words: list[str], seeds: list[int], composer: Composer) -> tuple[PlannedRun, ...]:
@@ -239,10 +309,15 @@ def _settings(words: Sequence[str]) -> dict[str, str]:
 def _choose_networks(networks: dict[str, str], wanted: list[str] | None) -> dict[str, str]:
     if wanted is None or not networks:
         return networks
-    plain = {label.lower().replace("-", ""): label for label in networks} | {model: label for label, model in networks.items()}
+    plain = {label.lower().replace("-", ""): label for label in networks} | {
+        model: label for label, model in networks.items()
+    }
     unknown = [word for word in wanted if word not in plain]
     if unknown:
-        raise ConfigError(f"models={','.join(unknown)}: this table has {', '.join(networks.values())}{nearest(unknown[0], networks.values())}")
+        raise ConfigError(
+            f"models={','.join(unknown)}: this table has"
+            f" {', '.join(networks.values())}{nearest(unknown[0], networks.values())}"
+        )
     keep = {plain[word] for word in wanted}
     return {label: model for label, model in networks.items() if label in keep}
 
@@ -253,5 +328,7 @@ def _seeds(words: list[str] | None) -> list[int]:
     except ValueError:
         seeds = [-1]
     if any(seed < 0 for seed in seeds):
-        raise ConfigError(f"seeds={','.join(words or [])} must be whole numbers of 0 or more, e.g. seeds=0,1,2")
+        raise ConfigError(
+            f"seeds={','.join(words or [])} must be whole numbers of 0 or more, e.g. seeds=0,1,2"
+        )
     return seeds

@@ -17,13 +17,22 @@ from runner.suites.rules import applies, rule_overrides
 from runner.suites.schema import SuiteSpec
 from runner.suites.schema_blocks import BlocksTable, MatrixTable
 from runner.suites.schema_figures import FigureSpec
-from runner.suites.schema_tables import AxisName, GridMethod, GridPanel, GridTable, NetworksTable, SettingsTable
+from runner.suites.schema_tables import (
+    AxisName,
+    GridMethod,
+    GridPanel,
+    GridTable,
+    NetworksTable,
+    SettingsTable,
+)
 
 # Heads of the columns that hold labels.
 STUBS: Mapping[AxisName, str] = {"network": "Model", "density": "Density", "method": "Model"}
 
 
-def lay_out(spec: SuiteSpec, options: Mapping[str, str], networks: Mapping[str, str]) -> tuple[list[CellSpec], Page]:
+def lay_out(
+    spec: SuiteSpec, options: Mapping[str, str], networks: Mapping[str, str]
+) -> tuple[list[CellSpec], Page]:
     """Return the cell specs of a table or figure and its page.
 
     Args:
@@ -50,20 +59,46 @@ def lay_out(spec: SuiteSpec, options: Mapping[str, str], networks: Mapping[str, 
 # --- networks
 
 
-def _by_network(spec: NetworksTable, options: Mapping[str, str], networks: Mapping[str, str]) -> tuple[list[CellSpec], Page]:
+def _by_network(
+    spec: NetworksTable, options: Mapping[str, str], networks: Mapping[str, str]
+) -> tuple[list[CellSpec], Page]:
     order, metrics = list(spec.networks), [find_metric(name) for name in spec.metrics]
-    held_out = ["dataset.validation=0.1"] if spec.best_of and options["select_on"] == "validation" else []
+    held_out = (
+        ["dataset.validation=0.1"] if spec.best_of and options["select_on"] == "validation" else []
+    )
     cells = []
     for row, (network, model) in product(spec.rows, networks.items()):
-        words = (*spec.overrides, *rule_overrides(spec, options, None, network, row.ref), *held_out, f"model={model}", *row.overrides)
+        words = (
+            *spec.overrides,
+            *rule_overrides(spec, options, None, network, row.ref),
+            *held_out,
+            f"model={model}",
+            *row.overrides,
+        )
         densities = spec.best_of.get(row.ref) or row.density[order.index(network) :][:1]
-        labels, ids = {"network": network, "method": row.label}, {"network": network, "method": row.ref}
-        cells.append(CellSpec((row.label, network), network, words, densities, (row.label, network), labels=labels, ids=ids))
+        labels, ids = (
+            {"network": network, "method": row.label},
+            {"network": network, "method": row.ref},
+        )
+        cells.append(
+            CellSpec(
+                (row.label, network),
+                network,
+                words,
+                densities,
+                (row.label, network),
+                labels=labels,
+                ids=ids,
+            )
+        )
     heads = (
         (("Neural Network", 1), *((name, len(metrics)) for name in networks)),
         (("Metric", 1), *((metric.heading, 1) for _ in networks for metric in metrics)),
     )
-    lines = tuple(Line((r.label,), tuple(((r.label, n), m) for n in networks for m in metrics)) for r in spec.rows)
+    lines = tuple(
+        Line((r.label,), tuple(((r.label, n), m) for n in networks for m in metrics))
+        for r in spec.rows
+    )
     return cells, Page(heads, lines, spec.paper_columns)
 
 
@@ -82,7 +117,9 @@ class _At:
     value: Any
 
 
-def _axis(spec: GridTable, name: AxisName, options: Mapping[str, str], networks: Mapping[str, str]) -> list[_At]:
+def _axis(
+    spec: GridTable, name: AxisName, options: Mapping[str, str], networks: Mapping[str, str]
+) -> list[_At]:
     """The values along an axis."""
     if name == "network":
         return [_At(network, network) for network in networks]
@@ -91,8 +128,13 @@ def _axis(spec: GridTable, name: AxisName, options: Mapping[str, str], networks:
     return [_At(method.label, method) for method in spec.methods if applies(method.when, options)]
 
 
-def _grid(spec: GridTable, options: Mapping[str, str], networks: Mapping[str, str]) -> tuple[list[CellSpec], Page]:
-    rows, columns = (list(product(*(_axis(spec, name, options, networks) for name in side))) for side in (spec.rows, spec.columns))
+def _grid(
+    spec: GridTable, options: Mapping[str, str], networks: Mapping[str, str]
+) -> tuple[list[CellSpec], Page]:
+    rows, columns = (
+        list(product(*(_axis(spec, name, options, networks) for name in side)))
+        for side in (spec.rows, spec.columns)
+    )
     cells, lines = [], list[Line]()
     for panel in spec.panels:
         lines += [Line((panel.label,))] if len(spec.panels) > 1 else []
@@ -109,7 +151,9 @@ def _grid(spec: GridTable, options: Mapping[str, str], networks: Mapping[str, st
     return cells, Page(tuple(_grid_heads(spec, columns)), tuple(lines), spec.paper_columns)
 
 
-def _grid_heads(spec: GridTable, columns: list[tuple[_At, ...]]) -> Iterator[tuple[tuple[str, int], ...]]:
+def _grid_heads(
+    spec: GridTable, columns: list[tuple[_At, ...]]
+) -> Iterator[tuple[tuple[str, int], ...]]:
     """Yield a header line for each axis of the columns; a label that spans columns appears once."""
     stubs = tuple((STUBS[axis], 1) for axis in spec.rows)
     for depth, axis in enumerate(spec.columns):
@@ -118,10 +162,20 @@ def _grid_heads(spec: GridTable, columns: list[tuple[_At, ...]]) -> Iterator[tup
             width = len(columns) // len(dict.fromkeys(labels))
             yield (*stubs, *((label, width) for label in dict.fromkeys(labels)))
         else:
-            yield (*(stubs if len(spec.columns) == 1 else tuple((STUBS[axis], 1) for _ in stubs)), *((label, 1) for label in labels))
+            yield (
+                *(stubs if len(spec.columns) == 1 else tuple((STUBS[axis], 1) for _ in stubs)),
+                *((label, 1) for label in labels),
+            )
 
 
-def _grid_cell(key: Key, at: Mapping[AxisName, _At], panel: GridPanel, spec: GridTable, options: Mapping[str, str], networks: Mapping[str, str]) -> CellSpec:
+def _grid_cell(
+    key: Key,
+    at: Mapping[AxisName, _At],
+    panel: GridPanel,
+    spec: GridTable,
+    options: Mapping[str, str],
+    networks: Mapping[str, str],
+) -> CellSpec:
     method: GridMethod = at["method"].value
     network, density = at["network"].label, at["density"]
     words = (
@@ -129,8 +183,21 @@ def _grid_cell(key: Key, at: Mapping[AxisName, _At], panel: GridPanel, spec: Gri
         *rule_overrides(spec, options, panel.ref, network, method.ref),
     )
     paper = (panel.paper, network, *(method.paper or (method.label, "")), f"{density.value:g}")
-    labels = {"panel": panel.label, "network": network, "method": method.label, "density": density.label}
-    return CellSpec(key, network, words, (density.value,), paper, labels=labels, ids=labels | {"panel": panel.ref, "method": method.ref})
+    labels = {
+        "panel": panel.label,
+        "network": network,
+        "method": method.label,
+        "density": density.label,
+    }
+    return CellSpec(
+        key,
+        network,
+        words,
+        (density.value,),
+        paper,
+        labels=labels,
+        ids=labels | {"panel": panel.ref, "method": method.ref},
+    )
 
 
 # --- settings
@@ -142,7 +209,15 @@ def _settings(spec: SettingsTable, options: Mapping[str, str]) -> tuple[list[Cel
     for group in spec.groups:
         for i, row in enumerate(row for row in group if applies(row.when, options)):
             key = row.label, "Value"
-            cells.append(CellSpec(key, "", spec.overrides, paper=(row.label,), reads=tuple((row.reads, words) for words in row.under)))
+            cells.append(
+                CellSpec(
+                    key,
+                    "",
+                    spec.overrides,
+                    paper=(row.label,),
+                    reads=tuple((row.reads, words) for words in row.under),
+                )
+            )
             lines.append(Line((row.label,), ((key, Setting()),), begins=i == 0))
     return cells, Page(((("Parameter", 1), ("Value", 1)),), tuple(lines), spec.paper_columns)
 
@@ -150,7 +225,9 @@ def _settings(spec: SettingsTable, options: Mapping[str, str]) -> tuple[list[Cel
 # --- figures
 
 
-def _figure(spec: FigureSpec, options: Mapping[str, str], networks: Mapping[str, str]) -> tuple[list[CellSpec], Page]:
+def _figure(
+    spec: FigureSpec, options: Mapping[str, str], networks: Mapping[str, str]
+) -> tuple[list[CellSpec], Page]:
     """Lay out the series of the panels as rows and their points as columns; the page is empty."""
     cells = []
     for panel in spec.panels:
@@ -158,7 +235,14 @@ def _figure(spec: FigureSpec, options: Mapping[str, str], networks: Mapping[str,
             row = series_key(panel.ref, series.ref, network)
             rules = rule_overrides(spec, options, panel.ref, network, series.ref)
             for point, words in panel.points_of(series).items():
-                own = (*spec.overrides, f"model={networks[network]}", *panel.overrides, *series.overrides, *rules, *words)
+                own = (
+                    *spec.overrides,
+                    f"model={networks[network]}",
+                    *panel.overrides,
+                    *series.overrides,
+                    *rules,
+                    *words,
+                )
                 cells.append(CellSpec((row, point), network, own))
     return cells, Page((), (), ())
 

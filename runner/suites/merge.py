@@ -19,5 +19,11 @@ def on_variant(spec: S, variant: str | None) -> S:
     if variant is None:
         return spec
     other = spec.elsewhere[variant]
-    own: dict[str, Any] = {f.name: getattr(other, f.name) for f in fields(other) if f.name not in ELSEWHERE}
-    return replace(spec, **{key: value for key, value in own.items() if value is not None}, where=(*(spec.where if spec.adds_rules else ()), *other.where))
+    own: dict[str, Any] = {
+        f.name: getattr(other, f.name) for f in fields(other) if f.name not in ELSEWHERE
+    }
+    return replace(
+        spec,
+        **{key: value for key, value in own.items() if value is not None},
+        where=(*(spec.where if spec.adds_rules else ()), *other.where),
+    )

@@ -8,7 +8,10 @@ from runner.suites.schema_tables import NetworksTable
 
 # Options of every table: key -> values, the default first. `select_on` is available only where a
 # row chooses among densities.
-OPTIONS: Mapping[str, Words] = {"select_on": ("validation", "test"), "metric": ("accuracy", "accuracy_best")}
+OPTIONS: Mapping[str, Words] = {
+    "select_on": ("validation", "test"),
+    "metric": ("accuracy", "accuracy_best"),
+}
 
 
 def all_options(spec: SuiteSpec) -> dict[str, Words]:
@@ -19,10 +22,14 @@ def all_options(spec: SuiteSpec) -> dict[str, Words]:
 def options_of(spec: SuiteSpec) -> dict[str, Words]:
     """The options of a table or figure on the command line: key -> values, the default first."""
     chooses = isinstance(spec, NetworksTable) and spec.best_of
-    return {key: values for key, values in OPTIONS.items() if key != "select_on" or chooses} | spec.options
+    return {
+        key: values for key, values in OPTIONS.items() if key != "select_on" or chooses
+    } | spec.options
 
 
-def choose_options(spec: SuiteSpec, variant: str | None, chosen: Mapping[str, list[str]]) -> dict[str, str]:
+def choose_options(
+    spec: SuiteSpec, variant: str | None, chosen: Mapping[str, list[str]]
+) -> dict[str, str]:
     """Return the value of every option: from the command line, else the variant, else the default.
 
     Args:
@@ -32,11 +39,18 @@ def choose_options(spec: SuiteSpec, variant: str | None, chosen: Mapping[str, li
         ConfigError: an unknown option or value.
     """
     preset = spec.elsewhere[variant].options if variant else {}
-    given = {key.removeprefix("table."): values[-1] for key, values in chosen.items() if key.startswith("table.")}
+    given = {
+        key.removeprefix("table."): values[-1]
+        for key, values in chosen.items()
+        if key.startswith("table.")
+    }
     offered = options_of(spec)
     for key, value in given.items():
         if key not in offered:
-            raise ConfigError(f"table.{key} is no option of this table: {', '.join(f'table.{name}' for name in offered)}")
+            raise ConfigError(
+                f"table.{key} is no option of this table:"
+                f" {', '.join(f'table.{name}' for name in offered)}"
+            )
         if value not in offered[key]:
             raise ConfigError(one_of(f"table.{key}", value, offered[key]))
     return {key: values[0] for key, values in all_options(spec).items()} | preset | given

@@ -18,7 +18,15 @@ from runner.suites.metrics import accuracy_names, metric_names
 from runner.suites.options import OPTIONS, all_options
 from runner.suites.papers import header, lines_of, papers_csv
 from runner.suites.schema import Rule, SuiteSpec, TableSpec, TableVariant, When, whens
-from runner.suites.schema_blocks import Block, BlockRow, BlocksTable, MatrixColumn, MatrixMethod, MatrixPanel, MatrixTable
+from runner.suites.schema_blocks import (
+    Block,
+    BlockRow,
+    BlocksTable,
+    MatrixColumn,
+    MatrixMethod,
+    MatrixPanel,
+    MatrixTable,
+)
 from runner.suites.schema_claims import BelowClaim
 from runner.suites.schema_figures import FigurePanel, FigureSpec
 from runner.suites.schema_tables import GridTable, NetworksTable, SettingsTable
@@ -40,7 +48,10 @@ def unknown_references(spec: SuiteSpec) -> list[str]:
         case MatrixTable():
             checks += [_matrix(spec)]
         case BlocksTable():
-            checks += [_metrics("columns", [column.metric for column in spec.columns], ".metric"), _blocks(spec)]
+            checks += [
+                _metrics("columns", [column.metric for column in spec.columns], ".metric"),
+                _blocks(spec),
+            ]
         case SettingsTable():
             checks += [_no_rules(spec)]
         case FigureSpec():
@@ -57,7 +68,10 @@ def _one(key: str, value: str | None, choices: Iterable[str]) -> Problems:
 
 def _forms(spec: SuiteSpec) -> list[tuple[str, SuiteSpec]]:
     """The spec and its merged variants, each with the key of the variant in the YAML."""
-    return [("", spec), *((f"elsewhere.{name}.", on_variant(spec, name)) for name in spec.elsewhere)]
+    return [
+        ("", spec),
+        *((f"elsewhere.{name}.", on_variant(spec, name)) for name in spec.elsewhere),
+    ]
 
 
 # --- options and rules
@@ -68,7 +82,9 @@ def _conditions(spec: SuiteSpec) -> Iterator[tuple[str, When]]:
     yield from spec.conditions()
     for name, variant in spec.elsewhere.items():
         claims = (variant.claims or ()) if isinstance(variant, TableVariant) else ()
-        yield from whens(**{f"elsewhere.{name}.where": variant.where, f"elsewhere.{name}.claims": claims})
+        yield from whens(
+            **{f"elsewhere.{name}.where": variant.where, f"elsewhere.{name}.claims": claims}
+        )
 
 
 def _options(spec: SuiteSpec) -> Problems:
@@ -82,10 +98,15 @@ def _options(spec: SuiteSpec) -> Problems:
         for option, value in when.items():
             yield from _one(key, option, known)
             yield from _one(f"{key}.{option}", value, known.get(option, (value,)))
-    used = list(dict.fromkeys([*OPTIONS, *(option for _, when in _conditions(spec) for option in when)]))
+    used = list(
+        dict.fromkeys([*OPTIONS, *(option for _, when in _conditions(spec) for option in when)])
+    )
     for option, values in spec.options.items():
         if option not in used:
-            yield f"options.{option} decides nothing: no `when` asks for it; known are {', '.join(used)}{nearest(option, used)}"
+            yield (
+                f"options.{option} decides nothing: no `when` asks for it; known are"
+                f" {', '.join(used)}{nearest(option, used)}"
+            )
         if not values:
             yield f"options.{option} has no values"
     for value in spec.options.get("metric", ()):
@@ -93,12 +114,16 @@ def _options(spec: SuiteSpec) -> Problems:
     for name, variant in spec.elsewhere.items():
         for option, value in variant.options.items():
             yield from _one(f"elsewhere.{name}.options", option, known)
-            yield from _one(f"elsewhere.{name}.options.{option}", value, known.get(option, (value,)))
+            yield from _one(
+                f"elsewhere.{name}.options.{option}", value, known.get(option, (value,))
+            )
 
 
 def _rules(spec: SuiteSpec) -> Problems:
     """Check that every rule of `where` can match an entry of the table or of the rule's variant."""
-    yield from _rules_of("where", spec.where, [form for _, form in _forms(spec)] if spec.adds_rules else [spec])
+    yield from _rules_of(
+        "where", spec.where, [form for _, form in _forms(spec)] if spec.adds_rules else [spec]
+    )
     for name, variant in spec.elsewhere.items():
         yield from _rules_of(f"elsewhere.{name}.where", variant.where, [on_variant(spec, name)])
 
@@ -107,17 +132,29 @@ def _rules_of(key: str, rules: tuple[Rule, ...], forms: list[SuiteSpec]) -> Prob
     methods = list(dict.fromkeys(ref for form in forms for ref in form.method_refs))
     beginnings = [ref.split()[0] for ref in methods]
     for i, rule in enumerate(rules):
-        yield from _one(f"{key}.{i}.panel", rule.panel, (ref for form in forms for ref in form.panel_refs))
-        yield from _one(f"{key}.{i}.network", rule.network, (network for form in forms for network in form.networks))
+        yield from _one(
+            f"{key}.{i}.panel", rule.panel, (ref for form in forms for ref in form.panel_refs)
+        )
+        yield from _one(
+            f"{key}.{i}.network",
+            rule.network,
+            (network for form in forms for network in form.networks),
+        )
         if rule.method and not any(ref.startswith(rule.method) for ref in methods):
             like = nearest(rule.method, [*beginnings, *methods])
-            yield f"{key}.{i}.method={rule.method} begins no id of a method: {', '.join(methods) or 'there are none'}{like}"
+            yield (
+                f"{key}.{i}.method={rule.method} begins no id of a method:"
+                f" {', '.join(methods) or 'there are none'}{like}"
+            )
 
 
 def _no_rules(spec: SettingsTable) -> Problems:
     """Check that a table of settings has no rules: nothing is run, so they would have no effect."""
     if any(rule.overrides for rule in spec.where):
-        yield "where: nothing is run for this table, so that its overrides do nothing; a row has `under`"
+        yield (
+            "where: nothing is run for this table, so that its overrides do nothing; a row has"
+            " `under`"
+        )
 
 
 # --- tables
@@ -127,8 +164,14 @@ def _notes(spec: TableSpec) -> Problems:
     forms = [form for _, form in _forms(spec)]
     for name, notes in (("notes", spec.notes), ("anomalies", spec.anomalies)):
         for i, note in enumerate(notes):
-            yield from _one(f"{name}.{i}.panel", note.panel, (ref for form in forms for ref in form.panel_refs))
-            yield from _one(f"{name}.{i}.network", note.network, (network for form in forms for network in form.networks))
+            yield from _one(
+                f"{name}.{i}.panel", note.panel, (ref for form in forms for ref in form.panel_refs)
+            )
+            yield from _one(
+                f"{name}.{i}.network",
+                note.network,
+                (network for form in forms for network in form.networks),
+            )
 
 
 def _table_claims(spec: TableSpec) -> Problems:
@@ -155,7 +198,10 @@ def _rows(spec: NetworksTable) -> Problems:
     most = max(len(form.networks) for _, form in _forms(spec))
     for i, row_ in enumerate(spec.rows):
         if row_.density and len(row_.density) < most:
-            yield f"rows.{i}.density={list(row_.density)} must have a value for each of {most} networks"
+            yield (
+                f"rows.{i}.density={list(row_.density)} must have a value for each of {most}"
+                " networks"
+            )
 
 
 def _paper_csv(spec: TableSpec) -> Problems:
@@ -183,7 +229,10 @@ def _printed(key: str, value: str, column: str, path: Path) -> Problems:
     """Yield a message if no line of the paper's CSV has `value` in `column`."""
     known = list(dict.fromkeys(line[column] for line in lines_of(path)))
     if value not in known:
-        yield f"{key}={value} is no {column} of {path.relative_to(ROOT)}: {', '.join(known)}{nearest(value, known)}"
+        yield (
+            f"{key}={value} is no {column} of {path.relative_to(ROOT)}:"
+            f" {', '.join(known)}{nearest(value, known)}"
+        )
 
 
 def _numbered(key: str, items: Iterable[T]) -> Iterator[tuple[str, T]]:
@@ -203,13 +252,18 @@ def _unnamed(paper_line: Iterable[str], named: Mapping[str, str], entry: str) ->
     """Yield a message for each name of `paper_line` that an entry does not define."""
     for name in paper_line:
         if name not in named:
-            yield f"paper_line={name}: `paper` of {entry} has {', '.join(named)}{nearest(name, named)}"
+            yield (
+                f"paper_line={name}: `paper` of {entry} has"
+                f" {', '.join(named)}{nearest(name, named)}"
+            )
 
 
 def _matrix(spec: MatrixTable) -> Problems:
     """Check that every entry names its line and that all named networks exist."""
     for network in spec.paper_networks:
-        yield from _one("paper_networks", network, (name for _, form in _forms(spec) for name in form.networks))
+        yield from _one(
+            "paper_networks", network, (name for _, form in _forms(spec) for name in form.networks)
+        )
     for _, name, _, _ in Formatter().parse(spec.row):
         yield from _one("row", name, ("method", "dataset"))
     yield from _paper_names(spec, _numbered("methods", spec.methods))
@@ -217,9 +271,13 @@ def _matrix(spec: MatrixTable) -> Problems:
     for prefix, form in _forms(spec):
         assert isinstance(form, MatrixTable)
         yield from _paper_names(spec, _numbered(f"{prefix}panels", form.panels))
-        for panel, method, column, network in product(form.panels, form.methods, form.columns, form.networks):
+        for panel, method, column, network in product(
+            form.panels, form.methods, form.columns, form.networks
+        ):
             named = matrix_line(form, panel, method, column, network)
-            yield from _unnamed(form.paper_line, named, f"{panel.label}, {method.label}, {column.label}")
+            yield from _unnamed(
+                form.paper_line, named, f"{panel.label}, {method.label}, {column.label}"
+            )
 
 
 def _blocks(spec: BlocksTable) -> Problems:
@@ -232,7 +290,9 @@ def _blocks(spec: BlocksTable) -> Problems:
         for j, row in enumerate(spec.rows):
             if not row.dense and None in densities_of(row, block, spec):
                 yield f"blocks.{i}.density is missing: no column has one"
-            yield from _unnamed(spec.paper_line, block_line(row, block, "", None), f"rows.{j} in blocks.{i}")
+            yield from _unnamed(
+                spec.paper_line, block_line(row, block, "", None), f"rows.{j} in blocks.{i}"
+            )
 
 
 # --- figures

@@ -10,7 +10,13 @@ def applies(when: When, options: Mapping[str, str]) -> bool:
     return all(options[key] == value for key, value in when.items())
 
 
-def rule_overrides(spec: SuiteSpec, options: Mapping[str, str], panel: str | None, network: str, method: str) -> list[str]:
+def rule_overrides(
+    spec: SuiteSpec, options: Mapping[str, str], panel: str | None, network: str, method: str
+) -> list[str]:
     """Return the overrides of the rules that match an entry, by the ids of its panel and method."""
-    rules = (rule for rule in spec.where if rule.matches(panel, network, method) and applies(rule.when, options))
+    rules = (
+        rule
+        for rule in spec.where
+        if rule.matches(panel, network, method) and applies(rule.when, options)
+    )
     return [word for rule in rules for word in rule.overrides]

@@ -47,7 +47,11 @@ class Rule:
 
     def matches(self, panel: str | None, network: str, method: str) -> bool:
         """Whether it matches this entry; `when` is not considered."""
-        return self.panel in (None, panel) and self.network in (None, network) and method.startswith(self.method)
+        return (
+            self.panel in (None, panel)
+            and self.network in (None, network)
+            and method.startswith(self.method)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +71,9 @@ class Note:
     @classmethod
     def from_plain(cls, value: Any, key: str) -> "Note":
         """Build a note from a text or a mapping."""
-        return build(cls, value, key) if isinstance(value, dict) else cls(text=coerce(value, str, key))
+        return (
+            build(cls, value, key) if isinstance(value, dict) else cls(text=coerce(value, str, key))
+        )
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,9 @@ class BlocksTable(TableSpec):
     @property
     def method_refs(self) -> list[str]:
         """The ids of the rows on every network."""
-        return list(dict.fromkeys(row.ref_on(network) for row in self.rows for network in self.networks))
+        return list(
+            dict.fromkeys(row.ref_on(network) for row in self.rows for network in self.networks)
+        )
 
     @property
     def paper_columns(self) -> Words:

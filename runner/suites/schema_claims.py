@@ -28,7 +28,12 @@ class FigureClaim:
         if len(kinds) == 1:
             return build(kinds[0], value, key)
         known = dict.fromkeys(f.name for kind in CLAIMS.values() for f in fields(kind))
-        unknown = [f"{key}.{name} is not an option; {key} takes {', '.join(known)}{nearest(str(name), known)}" for name in value if name not in known]
+        unknown = [
+            f"{key}.{name} is not an option; {key} takes"
+            f" {', '.join(known)}{nearest(str(name), known)}"
+            for name in value
+            if name not in known
+        ]
         raise ConfigError(*unknown, f"{key} must have one of {', '.join(CLAIMS)}")
 
 

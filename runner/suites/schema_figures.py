@@ -34,14 +34,25 @@ class Points:
     def from_plain(cls, value: Any, key: str) -> "Points":
         """Build points from either form."""
         if not isinstance(value, dict) or not value:
-            raise ConfigError(f"{key}={excerpt(value)} must be a mapping: {{KEY: [VALUE, ...]}} or {{WORDS: {{VALUE: [overrides]}}}}")
+            raise ConfigError(
+                f"{key}={excerpt(value)} must be a mapping: {{KEY: [VALUE, ...]}} or {{WORDS:"
+                " {VALUE: [overrides]}}"
+            )
         if len(value) == 1 and isinstance(first := next(iter(value.values())), dict):
             words = next(iter(value))
-            return cls({f"{words}={name}": coerce(each, Words, f"{key}.{words}.{name}") for name, each in first.items()})
+            return cls(
+                {
+                    f"{words}={name}": coerce(each, Words, f"{key}.{words}.{name}")
+                    for name, each in first.items()
+                }
+            )
         for name, values in value.items():
             if not isinstance(values, list):
                 raise ConfigError(f"{key}.{name}={excerpt(values)} must be a list of values")
-        grid = (tuple(f"{name}={v}" for name, v in zip(value, values, strict=True)) for values in product(*value.values()))
+        grid = (
+            tuple(f"{name}={v}" for name, v in zip(value, values, strict=True))
+            for values in product(*value.values())
+        )
         return cls({" ".join(words): words for words in grid})
 
 
@@ -109,7 +120,11 @@ class SeriesSpec(Item):
         """Build the kind of series that `draw` names."""
         kind = value.get("draw", "curve") if isinstance(value, dict) else ""
         if kind not in KINDS:
-            raise ConfigError(one_of(f"{key}.draw", kind, KINDS) if kind else f"{key}={excerpt(value)} must be a mapping")
+            raise ConfigError(
+                one_of(f"{key}.draw", kind, KINDS)
+                if kind
+                else f"{key}={excerpt(value)} must be a mapping"
+            )
         return build(KINDS[kind], value, key)
 
     @property
@@ -246,7 +261,11 @@ class FigurePanel(Item):
 
     def networks_of(self, networks: Mapping[str, str]) -> dict[str, str]:
         """The networks of the figure that the panel shows."""
-        return {name: model for name, model in networks.items() if self.networks is None or name in self.networks}
+        return {
+            name: model
+            for name, model in networks.items()
+            if self.networks is None or name in self.networks
+        }
 
     def points_of(self, series: SeriesSpec) -> Mapping[str, Words]:
         """The points of one of the panel's series: name -> overrides."""
@@ -255,7 +274,11 @@ class FigurePanel(Item):
     def names(self, networks: Mapping[str, str]) -> list[tuple[SeriesSpec, str, str]]:
         """Triples (series, network, suffix of label and id); no suffix if one network is shown."""
         shown = self.networks_of(networks)
-        return [(series, name, f", {name}" if len(shown) > 1 else "") for series in self.series for name in shown]
+        return [
+            (series, name, f", {name}" if len(shown) > 1 else "")
+            for series in self.series
+            for name in shown
+        ]
 
 
 # --- the figure

@@ -93,7 +93,10 @@ class GridTable(TableSpec):
     def __post_init__(self) -> None:
         """Raise ValueError for missing or duplicate axes."""
         if sorted((*self.rows, *self.columns)) != ["density", "method", "network"]:
-            raise ValueError(f"rows={list(self.rows)} and columns={list(self.columns)} must be network, density and method, each once")
+            raise ValueError(
+                f"rows={list(self.rows)} and columns={list(self.columns)} must be network, density"
+                " and method, each once"
+            )
 
     @property
     def panel_refs(self) -> list[str]:

@@ -31,7 +31,9 @@ def read_setting(key: str, words: list[str], composer: Composer) -> str:
     node: Any = resolve(plain).values
     for word in key.split("."):
         if not isinstance(node, dict) or word not in node:
-            raise ConfigError(f"{key} is no key of this configuration, which the table prints: mend its YAML")
+            raise ConfigError(
+                f"{key} is no key of this configuration, which the table prints: mend its YAML"
+            )
         node = node[word]
     return f"{node:g}" if isinstance(node, float) else str(node).removesuffix("ep")
 

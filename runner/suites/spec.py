@@ -130,14 +130,22 @@ def merge(own: dict[str, Any], conf: Path) -> dict[str, Any]:
     for name in _above(own, conf):
         plain |= merged(conf, name)
     plain |= {key: value for key, value in own.items() if key not in ("like", "row_densities")}
-    return plain if "row_densities" not in own else {**plain, "rows": _with_densities(plain.get("rows", []), own["row_densities"])}
+    return (
+        plain
+        if "row_densities" not in own
+        else {**plain, "rows": _with_densities(plain.get("rows", []), own["row_densities"])}
+    )
 
 
 def _above(own: dict[str, Any], conf: Path) -> tuple[str, ...]:
     """The names in `like`; the last one takes precedence."""
     given = own.get("like", ())
-    found: tuple[str, ...] = coerce((given,) if isinstance(given, str) else given, tuple[str, ...], "like")
-    names = sorted(path.stem for kind in ("table", "figure") for path in (conf / kind).glob("*.yaml"))
+    found: tuple[str, ...] = coerce(
+        (given,) if isinstance(given, str) else given, tuple[str, ...], "like"
+    )
+    names = sorted(
+        path.stem for kind in ("table", "figure") for path in (conf / kind).glob("*.yaml")
+    )
     if problems := [one_of("like", name, names) for name in found if name not in names]:
         raise ConfigError(*problems)
     return found
@@ -151,8 +159,15 @@ def _with_densities(rows: list[dict[str, Any]], plain: Any) -> list[dict[str, An
         if name not in ("others", *pruned):
             raise ConfigError(one_of("row_densities", name, ["others", *pruned]))
     if "others" not in given and not set(pruned) <= set(given):
-        raise ConfigError("row_densities.others is missing: give it a value for the rows that are not named")
-    return [{**row, "density": given.get(row.get("id") or row["label"], given.get("others"))} if "density" in row else row for row in rows]
+        raise ConfigError(
+            "row_densities.others is missing: give it a value for the rows that are not named"
+        )
+    return [
+        {**row, "density": given.get(row.get("id") or row["label"], given.get("others"))}
+        if "density" in row
+        else row
+        for row in rows
+    ]
 
 
 @cache

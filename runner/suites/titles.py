@@ -8,25 +8,42 @@ from runner.suites.expand import Suite
 from runner.suites.rules import applies
 
 # Settings that the page describes in words where they matter, or that depend on the machine.
-TOLD = ("dataset", "dataset.size", "train.scale", "train_fraction", "train.precision", "train.test_every", "logger")
+TOLD = (
+    "dataset",
+    "dataset.size",
+    "train.scale",
+    "train_fraction",
+    "train.precision",
+    "train.test_every",
+    "logger",
+)
 
 
 def title(suite: Suite) -> str:
     """Return the paper's title with the differences to the paper's setting."""
     original, runs = suite.original, [job.run for job in suite.jobs]
     notes = []
-    if suite.variant and not any(word in original.overrides for word in {f"dataset={run.dataset.name}" for run in runs}):
+    if suite.variant and not any(
+        word in original.overrides for word in {f"dataset={run.dataset.name}" for run in runs}
+    ):
         notes.append(f"here on {', '.join(sorted({run.dataset.name for run in runs}))}")
-    if suite.networks != {name: model for name, model in original.networks.items() if name in suite.networks}:
+    if suite.networks != {
+        name: model for name, model in original.networks.items() if name in suite.networks
+    }:
         notes.append(_nets(suite))
-    notes += [rule.title for rule in suite.spec.where if rule.title and applies(rule.when, suite.options)]
+    notes += [
+        rule.title for rule in suite.spec.where if rule.title and applies(rule.when, suite.options)
+    ]
     notes += _padding(suite)
     scales = {run.scale for run in runs}
     if scales - {1.0}:
         notes.append("every duration x " + ", ".join(f"{s:.4g}" for s in sorted(scales)))
     shares = sorted({run.train_fraction for run in runs})
     if shares and shares[0] < 1 and f"train_fraction={shares[0]:g}" not in original.overrides:
-        notes.append(" to ".join(f"{share:.0%}" for share in dict.fromkeys((shares[0], shares[-1]))) + " of the training images")
+        notes.append(
+            " to ".join(f"{share:.0%}" for share in dict.fromkeys((shares[0], shares[-1])))
+            + " of the training images"
+        )
     notes += _given(suite)
     return suite.spec.heading + (f" ({'; '.join(notes)})" if notes else "")
 
@@ -40,7 +57,11 @@ def _nets(suite: Suite) -> str:
 
 def _given(suite: Suite) -> list[str]:
     """The command-line settings that affect the runs and that nothing else on the page shows."""
-    return [word for word in suite.given if (key := word.partition("=")[0]) not in TOLD and not key.startswith(("env.", "hydra"))]
+    return [
+        word
+        for word in suite.given
+        if (key := word.partition("=")[0]) not in TOLD and not key.startswith(("env.", "hydra"))
+    ]
 
 
 def _padding(suite: Suite) -> list[str]:
@@ -49,7 +70,11 @@ def _padding(suite: Suite) -> list[str]:
     for cell in suite.cells.values():
         for job in cell.jobs[:1]:
             sizes.setdefault(getattr(job.run.dataset, "size", None) or 0, []).append(cell.network)
-    padded = {size: "" if len(sizes) == 1 else f" for {', '.join(dict.fromkeys(networks))}" for size, networks in sizes.items() if size}
+    padded = {
+        size: "" if len(sizes) == 1 else f" for {', '.join(dict.fromkeys(networks))}"
+        for size, networks in sizes.items()
+        if size
+    }
     return [f"padded to {size}x{size}{whose}" for size, whose in sorted(padded.items())]
 
 
@@ -57,7 +82,10 @@ def origins(records: list[dict[str, Any]]) -> list[str]:
     """Describe the devices, code versions and precision of the records, and any mixture of them."""
     lines = []
     sources: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
-        ("device", lambda r: f"{r['provenance']['device_name']}, {r['provenance']['threads']} thread(s)"),
+        (
+            "device",
+            lambda r: f"{r['provenance']['device_name']}, {r['provenance']['threads']} thread(s)",
+        ),
         ("NUMERICS", lambda r: json.dumps(r["provenance"]["numerics"])),
         ("precision", lambda r: r["provenance"]["precision"]),
     ]
@@ -67,8 +95,18 @@ def origins(records: list[dict[str, Any]]) -> list[str]:
             for record in records:
                 for kind, number in record["provenance"]["numerics"].items():
                     kinds.setdefault(kind, set()).add(number)
-            lines += [f"Mixed code versions: NUMERICS of {kind} are {sorted(n)}." for kind, n in kinds.items() if len(n) > 1]
+            lines += [
+                f"Mixed code versions: NUMERICS of {kind} are {sorted(n)}."
+                for kind, n in kinds.items()
+                if len(n) > 1
+            ]
             continue
         values = sorted({str(of(record)) for record in records})
-        lines += [f"{what.capitalize()}: {values[0]}."] if len(values) == 1 else [f"Mixes {what}s: {'; '.join(values)}."] if values else []
+        lines += (
+            [f"{what.capitalize()}: {values[0]}."]
+            if len(values) == 1
+            else [f"Mixes {what}s: {'; '.join(values)}."]
+            if values
+            else []
+        )
     return lines

@@ -33,7 +33,9 @@ class Verdict:
 
 def as_table(lines: Sequence[Verdict]) -> str:
     """Format the verdicts for a terminal."""
-    return tabulate([line.row for line in lines], headers=COLUMNS, maxcolwidths=[WIDTH, None, None, None])
+    return tabulate(
+        [line.row for line in lines], headers=COLUMNS, maxcolwidths=[WIDTH, None, None, None]
+    )
 
 
 def write_claims(lines: Sequence[Verdict], folder: Path, name: str) -> None:
@@ -41,6 +43,13 @@ def write_claims(lines: Sequence[Verdict], folder: Path, name: str) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([COLUMNS, *(line.row for line in lines)])
-    forms = {"txt": as_table(lines) + "\n", "md": tabulate([line.row for line in lines], headers=COLUMNS, tablefmt="github") + "\n", "csv": text.getvalue()}
+    forms = {
+        "txt": as_table(lines) + "\n",
+        "md": tabulate([line.row for line in lines], headers=COLUMNS, tablefmt="github") + "\n",
+        "csv": text.getvalue(),
+    }
     for ending, content in forms.items():
-        atomically(folder / f"{name}.claims.{ending}", lambda path, content=content: path.write_text(content))  # type: ignore[misc]
+        atomically(
+            folder / f"{name}.claims.{ending}",
+            lambda path, content=content: path.write_text(content),
+        )  # type: ignore[misc]

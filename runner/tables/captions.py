@@ -13,21 +13,39 @@ from runner.suites.titles import origins
 from runner.tables.entries import Entry, metrics, table_spec
 from runner.tables.text import DAGGER, MISSING
 
-JUDGES = {"validation": "a tenth of the training images, which these runs hold out", "test": "the test images themselves"}
-QUOTED = "{}: as quoted by the paper from others' work, on nets and recipes that are not quite these; the number beside it is our own run."
+JUDGES = {
+    "validation": "a tenth of the training images, which these runs hold out",
+    "test": "the test images themselves",
+}
+QUOTED = (
+    "{}: as quoted by the paper from others' work, on nets and recipes that are not quite these;"
+    " the number beside it is our own run."
+)
 
 
 def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
     """Return the caption: meaning of the numbers, seeds, devices, mixed code, missing rows."""
     records = [record for entry in found.values() for record in entry.records]
     asked = {len(jobs) for entry in found.values() for jobs in entry.cell.candidates}
-    lines = [_entry_line(suite, "/".join(map(str, sorted(asked)))), *_seldom_tested(suite), *_notes(suite), *origins(records)]
-    lines += [QUOTED.format(DAGGER)] if any(entry.cell.quoted and entry.paper for entry in found.values()) else []
+    lines = [
+        _entry_line(suite, "/".join(map(str, sorted(asked)))),
+        *_seldom_tested(suite),
+        *_notes(suite),
+        *origins(records),
+    ]
+    lines += (
+        [QUOTED.format(DAGGER)]
+        if any(entry.cell.quoted and entry.paper for entry in found.values())
+        else []
+    )
     absent = sorted({entry.cell.missing for entry in found.values() if entry.cell.missing})
     lines += ["Missing: " + "; ".join(absent) + "."] if absent else []
     if any(entry.tried for entry in found.values()):
         on = suite.options["select_on"]
-        lines.append(f"Sparsities chosen by mean accuracy on {JUDGES[on]} (table.select_on={on}), ties to the larger; all tried are in the appendix.")
+        lines.append(
+            f"Sparsities chosen by mean accuracy on {JUDGES[on]} (table.select_on={on}), ties to"
+            " the larger; all tried are in the appendix."
+        )
     undone = sum(len(entry.cell.jobs) - len(entry.done) for entry in found.values())
     lines += [f"{undone} runs are not done: make reproduce TABLE={suite.name}"] if undone else []
     return lines
@@ -37,19 +55,30 @@ def _entry_line(suite: Suite, seeds: str) -> str:
     """Describe the numbers of an entry: the YAML's `entry`, or accuracy."""
     if entry := table_spec(suite).entry:
         return f"{entry}{f', means over n={seeds} seeds' if seeds else ''}."
-    timed = "; runtime: seconds of all the method's stages, mean" if find_metric("runtime_s") in metrics(suite) else ""
+    timed = (
+        "; runtime: seconds of all the method's stages, mean"
+        if find_metric("runtime_s") in metrics(suite)
+        else ""
+    )
     return (
-        f"Each entry: ours [the paper's]; accuracy: {find_metric(suite.options['metric']).caption} in percent, mean ± standard deviation over "
-        f"n={seeds} seeds [the paper's, difference]{timed}."
+        f"Each entry: ours [the paper's]; accuracy: {find_metric(suite.options['metric']).caption}"
+        f" in percent, mean ± standard deviation over n={seeds} seeds [the paper's,"
+        f" difference]{timed}."
     )
 
 
 def _seldom_tested(suite: Suite) -> list[str]:
     """State among which epochs the best was chosen; empty if every epoch was tested."""
-    every = sorted({stage.recipe.test_every for job in suite.jobs for stage in job.run.stages if stage.recipe} - {1})
+    every = sorted(
+        {stage.recipe.test_every for job in suite.jobs for stage in job.run.stages if stage.recipe}
+        - {1}
+    )
     if suite.options["metric"] != "accuracy_best" or not every:
         return []
-    return [f"The best epoch is the best of those that were tested (train.test_every={', '.join(map(str, every))})."]
+    return [
+        "The best epoch is the best of those that were tested"
+        f" (train.test_every={', '.join(map(str, every))})."
+    ]
 
 
 def _notes(suite: Suite) -> list[str]:
@@ -61,11 +90,16 @@ def _notes(suite: Suite) -> list[str]:
     lines = [
         note.text
         for note in (*spec.notes, *spec.anomalies)
-        if note.panel in (None, *spec.panel_refs) and note.network in (None, *suite.networks) and applies(note.when, suite.options)
+        if note.panel in (None, *spec.panel_refs)
+        and note.network in (None, *suite.networks)
+        and applies(note.when, suite.options)
     ]
     if suite.variant and "dataset" in suite.page.paper:
         at = suite.page.paper.index("dataset")
-        lines.append(f"The paper's numbers are those for {', '.join(dict.fromkeys(cell.paper[at] for cell in suite.cells.values()))}.")
+        lines.append(
+            "The paper's numbers are those for"
+            f" {', '.join(dict.fromkeys(cell.paper[at] for cell in suite.cells.values()))}."
+        )
     return lines
 
 
@@ -75,7 +109,10 @@ def findings(suite: Suite, found: dict[Key, Entry]) -> list[str]:
     if isinstance(suite.spec, NetworksTable):
         labels = {row.ref: row.label for row in suite.spec.rows}
         for item, network in product(suite.spec.findings, suite.networks):
-            values = [record["report"].get(item.key) for record in found[labels[item.row], network].records]
+            values = [
+                record["report"].get(item.key)
+                for record in found[labels[item.row], network].records
+            ]
             if values:
                 lines.append(f"{item.label}, {network}: {_finding(values)}")
     return lines + [_choice(key, entry) for key, entry in found.items() if entry.tried]
@@ -83,14 +120,23 @@ def findings(suite: Suite, found: dict[Key, Entry]) -> list[str]:
 
 def _choice(key: Key, entry: Entry) -> str:
     """Describe the sparsities that were tried for an entry and the one that was chosen."""
-    tried = ", ".join(f"{1 - density:.2f}: {MISSING if mean is None else f'{mean:.2f}'}" for density, mean in entry.tried.items())
-    chosen = f"{1 - (entry.jobs[0].run.density or 1):.2f} chosen" if entry.jobs else "none chosen, no sparsity is done with all seeds"
+    tried = ", ".join(
+        f"{1 - density:.2f}: {MISSING if mean is None else f'{mean:.2f}'}"
+        for density, mean in entry.tried.items()
+    )
+    chosen = (
+        f"{1 - (entry.jobs[0].run.density or 1):.2f} chosen"
+        if entry.jobs
+        else "none chosen, no sparsity is done with all seeds"
+    )
     return f"{', '.join(key)}: {chosen} of {tried}"
 
 
 def _finding(values: list[Any]) -> str:
     numbers = [float(v) for v in values if isinstance(v, (int, float))]
     if len(numbers) < len(values):
-        return ", ".join("none" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in values)
+        return ", ".join(
+            "none" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in values
+        )
     mean, spread = mean_and_spread(numbers)
     return f"{mean:.4g}" + (f" ± {float(f'{spread:.2g}'):g}" if spread is not None else "")

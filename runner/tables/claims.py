@@ -34,21 +34,41 @@ def compared(suite: Suite, found: dict[Key, Entry]) -> list[Verdict]:
     """Judge every claim of a table for every rival and network."""
     claims = [claim for claim in table_spec(suite).claims if applies(claim.when, suite.options)]
     entries = list(found.values())
-    return [verdict for claim in claims for rival in claim.above.ids for verdict in _against(claim.claim, claim.entry, rival, entries)]
+    return [
+        verdict
+        for claim in claims
+        for rival in claim.above.ids
+        for verdict in _against(claim.claim, claim.entry, rival, entries)
+    ]
 
 
 def _against(claim: str, ref: str, rival: str, entries: list[Entry]) -> list[Verdict]:
     """Return a verdict for each network of each panel that has both entries."""
     pairs: dict[tuple[str, ...], list[float]] = {}
-    names = {entry.cell.ids[axis]: entry.cell.labels[axis] for entry in entries for axis in AXES if axis in entry.cell.ids}
+    names = {
+        entry.cell.ids[axis]: entry.cell.labels[axis]
+        for entry in entries
+        for axis in AXES
+        if axis in entry.cell.ids
+    }
     for axis in AXES:
-        theirs = {_key(entry.cell.ids): entry for entry in entries if entry.cell.ids.get(axis) == rival}
+        theirs = {
+            _key(entry.cell.ids): entry for entry in entries if entry.cell.ids.get(axis) == rival
+        }
         for entry in (entry for entry in entries if entry.cell.ids.get(axis) == ref):
             other = theirs.get(_key({**entry.cell.ids, axis: rival}))
             if other is not None:
-                pairs.setdefault(tuple(entry.cell.labels.get(name, "") for name in APART), []).extend(_differences(entry, other))
+                pairs.setdefault(
+                    tuple(entry.cell.labels.get(name, "") for name in APART), []
+                ).extend(_differences(entry, other))
     several = [len({where[i] for where in pairs}) > 1 for i in range(len(APART))]
-    return [_judge(f"{claim}: {', '.join([*_named(where, several), f'{names[ref]} - {names[rival]}'])}", found) for where, found in pairs.items()]
+    return [
+        _judge(
+            f"{claim}: {', '.join([*_named(where, several), f'{names[ref]} - {names[rival]}'])}",
+            found,
+        )
+        for where, found in pairs.items()
+    ]
 
 
 def _key(ids: dict[str, str]) -> tuple[tuple[str, str], ...]:
@@ -81,7 +101,12 @@ def _judge(claim: str, differences: list[float]) -> Verdict:
         return Verdict(claim, shown if n == 1 else f"{shown}, all equal", holds=OPEN)
     half = student(n - 1) * statistics.stdev(differences) / n**0.5
     low, high = mean - half, mean + half
-    return Verdict(claim, shown, f"[{_signed(low)}, {_signed(high)}]", HOLDS if low > 0 else FAILS if high < 0 else OPEN)
+    return Verdict(
+        claim,
+        shown,
+        f"[{_signed(low)}, {_signed(high)}]",
+        HOLDS if low > 0 else FAILS if high < 0 else OPEN,
+    )
 
 
 def _signed(points: float) -> str:

@@ -60,7 +60,10 @@ def metrics(suite: Suite) -> list[Metric]:
 def entries(suite: Suite, results_dir: Path) -> dict[Key, Entry]:
     """Return every entry of the table with the existing records."""
     printed = _paper_lines(suite)
-    return {key: _entry(cell, printed.get(cell.paper, {}), suite, results_dir) for key, cell in suite.cells.items()}
+    return {
+        key: _entry(cell, printed.get(cell.paper, {}), suite, results_dir)
+        for key, cell in suite.cells.items()
+    }
 
 
 def table_spec(suite: Suite) -> TableSpec:
@@ -78,17 +81,32 @@ def _entry(cell: Cell, paper: dict[str, str], suite: Suite, results_dir: Path) -
     """Build the entry of a cell; of several candidates, the best is chosen.
 
     The best candidate has the highest mean over all seeds; ties go to the larger sparsity
-    (design.md, section 6).
+    (docs/tables.md).
     """
     done = {job.run_id: r for job in cell.jobs if (r := find_record(job.run_id, results_dir))}
-    sets = [tuple(done[job.run_id] for job in jobs if job.run_id in done) for jobs in cell.candidates]
-    whole = Entry(cell, cell.jobs, sets[0] if sets else (), paper, find_metric(suite.options["metric"]), table_spec(suite).sign, done)
+    sets = [
+        tuple(done[job.run_id] for job in jobs if job.run_id in done) for jobs in cell.candidates
+    ]
+    whole = Entry(
+        cell,
+        cell.jobs,
+        sets[0] if sets else (),
+        paper,
+        find_metric(suite.options["metric"]),
+        table_spec(suite).sign,
+        done,
+    )
     if len(sets) < 2:
         return whole
     on = SELECT[suite.options["select_on"]]
-    means = [_mean_of(records, on) if len(records) == len(jobs) else None for records, jobs in zip(sets, cell.candidates, strict=True)]
+    means = [
+        _mean_of(records, on) if len(records) == len(jobs) else None
+        for records, jobs in zip(sets, cell.candidates, strict=True)
+    ]
     densities = [jobs[0].run.density or 1.0 for jobs in cell.candidates]
-    best = max(range(len(sets)), key=lambda i: (means[i] is not None, means[i] or 0.0, -densities[i]))
+    best = max(
+        range(len(sets)), key=lambda i: (means[i] is not None, means[i] or 0.0, -densities[i])
+    )
     tried = dict(zip(densities, means, strict=True))
     if means[best] is None:
         return replace(whole, jobs=(), records=(), tried=tried)
@@ -108,4 +126,7 @@ def _paper_lines(suite: Suite) -> dict[tuple[str, ...], dict[str, str]]:
     """
     if suite.spec.number is None:
         return {}
-    return {tuple(line[column] for column in suite.page.paper): line for line in lines_of(papers_csv(table_spec(suite)))}
+    return {
+        tuple(line[column] for column in suite.page.paper): line
+        for line in lines_of(papers_csv(table_spec(suite)))
+    }

@@ -45,7 +45,13 @@ def _rows(suite: Suite, found: Entries) -> list[list[str]]:
     """The printed lines; the head of a panel is a line with empty cells."""
     width = max(len(line.labels) + len(line.entries) for line in suite.page.lines)
     decimals = table_spec(suite).decimals
-    rows = [[*line.labels, *(full(found[at[0]], at[1], decimals) if at else MISSING for at in line.entries)] for line in suite.page.lines]
+    rows = [
+        [
+            *line.labels,
+            *(full(found[at[0]], at[1], decimals) if at else MISSING for at in line.entries),
+        ]
+        for line in suite.page.lines
+    ]
     return [row + [""] * (width - len(row)) for row in rows]
 
 
@@ -57,14 +63,26 @@ def _ruled(suite: Suite, rows: Sequence[Any], rule: Any) -> list[Any]:
 
 def _heads(suite: Suite) -> list[list[str]]:
     """The header lines; a text that spans several columns is in the first of them."""
-    return [[text if i == 0 else "" for text, span in head for i in range(span)] for head in suite.page.heads]
+    return [
+        [text if i == 0 else "" for text, span in head for i in range(span)]
+        for head in suite.page.heads
+    ]
 
 
 def as_text(suite: Suite, found: Entries) -> str:
     """Format the table for a terminal."""
     above = _heads(suite)
-    heads = ["\n".join(texts) for texts in zip(*above, strict=True)] if len(above) > 1 else ["\n".join(wrap(text, WRAP)) for text in above[0]]
-    body = tabulate(_ruled(suite, _rows(suite, found), SEPARATING_LINE), headers=heads, tablefmt="simple", disable_numparse=True)
+    heads = (
+        ["\n".join(texts) for texts in zip(*above, strict=True)]
+        if len(above) > 1
+        else ["\n".join(wrap(text, WRAP)) for text in above[0]]
+    )
+    body = tabulate(
+        _ruled(suite, _rows(suite, found), SEPARATING_LINE),
+        headers=heads,
+        tablefmt="simple",
+        disable_numparse=True,
+    )
     notes = [*caption(suite, found), *(f"Appendix: {line}" for line in findings(suite, found))]
     return "\n".join([title(suite), "", body, "", *notes]) + "\n"
 
@@ -72,8 +90,16 @@ def as_text(suite: Suite, found: Entries) -> str:
 def as_markdown(suite: Suite, found: Entries) -> str:
     """Format a pipe table; Markdown has one header line, so further ones become rows."""
     first, *others = _heads(suite)
-    rows = [row if line.entries else [f"**{row[0]}**", *row[1:]] for line, row in zip(suite.page.lines, _rows(suite, found), strict=True)]
-    body = tabulate([*([f"**{cell}**" for cell in head] for head in others), *rows], headers=first, tablefmt="pipe", disable_numparse=True)
+    rows = [
+        row if line.entries else [f"**{row[0]}**", *row[1:]]
+        for line, row in zip(suite.page.lines, _rows(suite, found), strict=True)
+    ]
+    body = tabulate(
+        [*([f"**{cell}**" for cell in head] for head in others), *rows],
+        headers=first,
+        tablefmt="pipe",
+        disable_numparse=True,
+    )
     notes = [*caption(suite, found), *(f"Appendix: {line}" for line in findings(suite, found))]
     return f"**{title(suite)}**\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
 
@@ -84,7 +110,9 @@ def as_latex(suite: Suite, found: Entries) -> str:
     Text is escaped, and the characters of SIGNS become LaTeX commands.
     """
     labels, columns = suite.page.labels, len(_heads(suite)[0])
-    body = [_tex_row(line, row) for line, row in zip(suite.page.lines, _rows(suite, found), strict=True)]
+    body = [
+        _tex_row(line, row) for line, row in zip(suite.page.lines, _rows(suite, found), strict=True)
+    ]
     lines = [
         "\\begin{table}",
         "\\centering",
@@ -103,20 +131,39 @@ def as_latex(suite: Suite, found: Entries) -> str:
 
 def _tex_row(line: Line, row: list[str]) -> str:
     """Format a printed line; the head of a panel spans all columns."""
-    cells = [_tex(cell) for cell in row] if line.entries else [f"\\multicolumn{{{len(row)}}}{{l}}{{{_tex(row[0])}}}"]
+    cells = (
+        [_tex(cell) for cell in row]
+        if line.entries
+        else [f"\\multicolumn{{{len(row)}}}{{l}}{{{_tex(row[0])}}}"]
+    )
     return " & ".join(cells) + " \\\\"
 
 
 def _tex_head(head: tuple[tuple[str, int], ...]) -> list[str]:
     """Format a header line, with rules under the texts that span several columns."""
-    cells = [_tex(text) if span == 1 else f"\\multicolumn{{{span}}}{{c}}{{{_tex(text)}}}" for text, span in head]
+    cells = [
+        _tex(text) if span == 1 else f"\\multicolumn{{{span}}}{{c}}{{{_tex(text)}}}"
+        for text, span in head
+    ]
     ends = list(accumulate(span for _, span in head))
-    rules = "".join(f"\\cmidrule(lr){{{end - span + 1}-{end}}}" for (_, span), end in zip(head, ends, strict=True) if span > 1)
+    rules = "".join(
+        f"\\cmidrule(lr){{{end - span + 1}-{end}}}"
+        for (_, span), end in zip(head, ends, strict=True)
+        if span > 1
+    )
     return [" & ".join(cells) + " \\\\", *([rules] if rules else [])]
 
 
 def _tex(text: str) -> str:
-    for plain, escaped in (("\\", "\\textbackslash "), ("&", "\\&"), ("%", "\\%"), ("_", "\\_"), ("#", "\\#"), ("$", "\\$"), *SIGNS.items()):
+    for plain, escaped in (
+        ("\\", "\\textbackslash "),
+        ("&", "\\&"),
+        ("%", "\\%"),
+        ("_", "\\_"),
+        ("#", "\\#"),
+        ("$", "\\$"),
+        *SIGNS.items(),
+    ):
         text = text.replace(plain, escaped)
     return re.sub(r"\^(-?\w+)", r"$^{\1}$", text)
 
@@ -126,7 +173,10 @@ def as_html(suite: Suite, found: Entries) -> str:
     over = [[text for text, span in head for _ in range(span)] for head in suite.page.heads]
     columns = pd.MultiIndex.from_tuples(list(zip(*over, strict=True))) if len(over) > 1 else over[0]
     body = pd.DataFrame(_rows(suite, found), columns=columns).to_html(index=False, border=0)
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in [*caption(suite, found), *findings(suite, found)])
+    notes = "".join(
+        f"<li>{html.escape(note)}</li>"
+        for note in [*caption(suite, found), *findings(suite, found)]
+    )
     return f"<h3>{html.escape(title(suite))}</h3>\n{body}\n<ul>{notes}</ul>\n"
 
 
@@ -135,7 +185,13 @@ def as_csv(suite: Suite, found: Entries) -> str:
     return str(pd.DataFrame(long_form(suite, found)).to_csv(index=False))
 
 
-FORMATS: dict[str, Callable[[Suite, Entries], str]] = {"txt": as_text, "md": as_markdown, "tex": as_latex, "csv": as_csv, "html": as_html}
+FORMATS: dict[str, Callable[[Suite, Entries], str]] = {
+    "txt": as_text,
+    "md": as_markdown,
+    "tex": as_latex,
+    "csv": as_csv,
+    "html": as_html,
+}
 
 
 def _write(path: Path, text: str) -> None:
@@ -164,10 +220,16 @@ def long_form(suite: Suite, found: Entries) -> list[dict[str, Any]]:
     Unfinished runs have lines, too.
     """
     further = [metric for metric in metrics(suite) if metric.csv and not metric.always]
-    return [_csv_line(suite, key, entry, job, further) for key, entry in found.items() for job in entry.cell.jobs or (None,)]
+    return [
+        _csv_line(suite, key, entry, job, further)
+        for key, entry in found.items()
+        for job in entry.cell.jobs or (None,)
+    ]
 
 
-def _csv_line(suite: Suite, key: Key, entry: Entry, job: PlannedRun | None, further: list[Metric]) -> dict[str, Any]:
+def _csv_line(
+    suite: Suite, key: Key, entry: Entry, job: PlannedRun | None, further: list[Metric]
+) -> dict[str, Any]:
     """The line of one run, or the only line of an entry without runs."""
     network = entry.cell.network
     record = entry.done.get(job.run_id, {}) if job else {}
@@ -183,23 +245,41 @@ def _csv_line(suite: Suite, key: Key, entry: Entry, job: PlannedRun | None, furt
         "run_id": job.run_id if job else "",
         **_measured(suite, record, further),
         **_papers(suite, entry, further),
-        **({"value": entry.cell.value, "paper_value": entry.paper.get("value", "")} if entry.cell.value is not None else {}),
-        "missing": entry.cell.missing or ("" if record or entry.cell.value is not None else "not run"),
+        **(
+            {"value": entry.cell.value, "paper_value": entry.paper.get("value", "")}
+            if entry.cell.value is not None
+            else {}
+        ),
+        "missing": entry.cell.missing
+        or ("" if record or entry.cell.value is not None else "not run"),
     }
 
 
 def _measured(suite: Suite, record: dict[str, Any], further: list[Metric]) -> dict[str, Any]:
     """The numbers of a run; empty texts for an unfinished run."""
-    always = {metric.csv: metric.value(record) if record else "" for metric in METRICS if metric.always}
+    always = {
+        metric.csv: metric.value(record) if record else "" for metric in METRICS if metric.always
+    }
     more = {metric.csv: metric.value(record) if record else "" for metric in further}
     parts = suite.spec.parts if isinstance(suite.spec, MatrixTable) else ()
-    return {**always, "scale": record.get("scale", ""), **more, **{part.name: part_of(part, record) if record else "" for part in parts}}
+    return {
+        **always,
+        "scale": record.get("scale", ""),
+        **more,
+        **{part.name: part_of(part, record) if record else "" for part in parts},
+    }
 
 
 def _papers(suite: Suite, entry: Entry, further: list[Metric]) -> dict[str, str]:
     """The paper's numbers for an entry."""
-    always = {metric.paper_csv: entry.paper.get(metric.paper_column, "") for metric in METRICS if metric.always and metric.paper_csv}
+    always = {
+        metric.paper_csv: entry.paper.get(metric.paper_column, "")
+        for metric in METRICS
+        if metric.always and metric.paper_csv
+    }
     more = {metric.paper_csv: entry.paper.get(metric.paper_column, "") for metric in further}
     bound = suite.spec.paper_number if isinstance(suite.spec, MatrixTable) else ""
-    bounds = {f"paper_{name}": entry.paper[name] for name in ("relation", bound) if name in entry.paper}
+    bounds = {
+        f"paper_{name}": entry.paper[name] for name in ("relation", bound) if name in entry.paper
+    }
     return {**always, "paper_accuracy_std": entry.paper.get("accuracy_std", ""), **more, **bounds}

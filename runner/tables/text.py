@@ -23,7 +23,9 @@ def full(entry: Entry, what: Shown, decimals: int = 1) -> str:
             return f"{_parts(entry, what.parts)} [{_papers_bound(entry, what.paper_number)}]"
         case Setting():
             theirs = entry.paper.get("value", MISSING)
-            return f"{entry.cell.value} [{theirs}]" + (DIFFERS if entry.cell.value != theirs else "")
+            return f"{entry.cell.value} [{theirs}]" + (
+                DIFFERS if entry.cell.value != theirs else ""
+            )
         case Metric() if not what.compared:
             return ours(entry, what)
     gap = difference(entry, what) if what.points else None
@@ -37,7 +39,9 @@ def ours(entry: Entry, metric: Metric) -> str:
     if not values:
         return MISSING
     mean, spread = mean_and_spread(values)
-    return metric.text(Sample(mean, spread, entry.sign, _short(entry), entry.records[0]["epoch_kind"]))
+    return metric.text(
+        Sample(mean, spread, entry.sign, _short(entry), entry.records[0]["epoch_kind"])
+    )
 
 
 def _short(entry: Entry) -> str:
@@ -49,7 +53,13 @@ def _short(entry: Entry) -> str:
 def papers(entry: Entry, metric: Metric) -> str:
     """The paper's number as printed; `–` if it has none."""
     text = entry.paper.get(metric.paper_column, "")
-    return metric.paper_text(Printed(text, entry.paper, entry.sign, DAGGER if entry.cell.quoted else "")) if text else MISSING
+    return (
+        metric.paper_text(
+            Printed(text, entry.paper, entry.sign, DAGGER if entry.cell.quoted else "")
+        )
+        if text
+        else MISSING
+    )
 
 
 def difference(entry: Entry, metric: Metric) -> float | None:
@@ -78,7 +88,9 @@ def _parts(entry: Entry, parts: tuple[Part, ...]) -> str:
     for part in parts:
         values = [part_of(part, record) for record in entry.records]
         numbers = [value for value in values if value is not None]
-        text += part.before + (shown(statistics.fmean(numbers)) if len(numbers) == len(values) else part.none)
+        text += part.before + (
+            shown(statistics.fmean(numbers)) if len(numbers) == len(values) else part.none
+        )
     return text + _short(entry)
 
 

@@ -15,7 +15,10 @@ MEAN, STD = torch.tensor([0.5, 0.25, 0.125]), torch.tensor([0.25, 0.5, 0.125])
 
 def numbered(count: int, size: int = 8) -> Split:
     rng = torch.Generator().manual_seed(3)
-    return Split(torch.randint(0, 256, (count, 3, size, size), generator=rng, dtype=torch.uint8), torch.arange(count))
+    return Split(
+        torch.randint(0, 256, (count, 3, size, size), generator=rng, dtype=torch.uint8),
+        torch.arange(count),
+    )
 
 
 def batches(augment: str = "crop_flip", count: int = 23, batch_size: int = 5) -> Batches:
@@ -23,7 +26,9 @@ def batches(augment: str = "crop_flip", count: int = 23, batch_size: int = 5) ->
 
 
 def same(one: list, other: list) -> bool:
-    return len(one) == len(other) and all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(one, other, strict=True))
+    return len(one) == len(other) and all(
+        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(one, other, strict=True)
+    )
 
 
 def test_an_epoch_shows_every_image_once_and_keeps_the_last_partial_batch() -> None:
@@ -35,9 +40,16 @@ def test_an_epoch_shows_every_image_once_and_keeps_the_last_partial_batch() -> N
 
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(128, 391), (100, 500), (64, 782)])
-def test_steps_of_fifty_thousand_images_are_those_of_the_published_code(batch_size: int, steps: int) -> None:
-    split = Split(torch.zeros(50_000, 1, 1, 1, dtype=torch.uint8), torch.zeros(50_000, dtype=torch.long))
-    assert Batches(split, MEAN, STD, 255.0, batch_size, "none", seed=0, stage="dense").steps_per_epoch == steps
+def test_steps_of_fifty_thousand_images_are_those_of_the_published_code(
+    batch_size: int, steps: int
+) -> None:
+    split = Split(
+        torch.zeros(50_000, 1, 1, 1, dtype=torch.uint8), torch.zeros(50_000, dtype=torch.long)
+    )
+    assert (
+        Batches(split, MEAN, STD, 255.0, batch_size, "none", seed=0, stage="dense").steps_per_epoch
+        == steps
+    )
 
 
 @pytest.mark.parametrize("first_step", range(6))
@@ -50,7 +62,11 @@ def test_epochs_seeds_and_stages_differ_and_each_repeats() -> None:
     made = batches()
     whole = list(made.epoch(1))
     assert same(whole, list(batches().epoch(1)))
-    for other in (made.epoch(2), replace(made, seed=8).epoch(1), replace(made, stage="retrain").epoch(1)):
+    for other in (
+        made.epoch(2),
+        replace(made, seed=8).epoch(1),
+        replace(made, stage="retrain").epoch(1),
+    ):
         assert not same(whole, list(other))
 
 
@@ -60,8 +76,11 @@ def test_the_order_of_two_epochs_differs() -> None:
 
 
 def test_two_steps_of_an_epoch_are_augmented_differently() -> None:
-    split = Split(numbered(1).images.expand(10, -1, -1, -1), torch.zeros(10, dtype=torch.long))  # ten equal images: the batches differ by augmentation alone
-    (one, _), (other, _) = Batches(split, MEAN, STD, 255.0, 5, "crop_flip", seed=7, stage="dense").epoch(0)
+    # ten equal images: the batches differ by augmentation alone
+    split = Split(numbered(1).images.expand(10, -1, -1, -1), torch.zeros(10, dtype=torch.long))
+    (one, _), (other, _) = Batches(
+        split, MEAN, STD, 255.0, 5, "crop_flip", seed=7, stage="dense"
+    ).epoch(0)
     assert not torch.equal(one, other)
 
 
@@ -82,7 +101,9 @@ def test_every_augmented_image_is_one_of_81_crops_mirrored_or_not_and_all_162_oc
     image = numbered(1).images
     padded = F.pad(image, (4, 4, 4, 4))
     crops = [padded[0, :, top : top + 8, left : left + 8] for top in range(9) for left in range(9)]
-    allowed = {view.contiguous().numpy().tobytes() for crop in crops for view in (crop, crop.flip(2))}
+    allowed = {
+        view.contiguous().numpy().tobytes() for crop in crops for view in (crop, crop.flip(2))
+    }
     assert len(allowed) == 162
     augmented = crop_flip(image.expand(4000, -1, -1, -1), torch.Generator().manual_seed(0))
     counts: dict[bytes, int] = {}
@@ -97,15 +118,23 @@ def test_every_augmented_image_is_one_of_81_crops_mirrored_or_not_and_all_162_oc
 def test_each_augmented_image_of_a_batch_comes_from_its_own_source() -> None:
     images = torch.arange(1, 51, dtype=torch.uint8)[:, None, None, None].expand(50, 3, 8, 8)
     augmented = crop_flip(images, torch.Generator().manual_seed(1))
-    assert all(set(view.unique().tolist()) <= {0, number} and view.max() == number for number, view in enumerate(augmented, start=1))
+    assert all(
+        set(view.unique().tolist()) <= {0, number} and view.max() == number
+        for number, view in enumerate(augmented, start=1)
+    )
 
 
 def test_the_border_is_black_before_normalisation() -> None:
-    # A white image: its pixels become (1 - mean) / std, the border that a crop brings in becomes -mean / std.
-    split = Split(torch.full((40, 3, 8, 8), 255, dtype=torch.uint8), torch.zeros(40, dtype=torch.long))
+    # A white image: its pixels become (1 - mean) / std, the border that a crop brings in becomes
+    # -mean / std.
+    split = Split(
+        torch.full((40, 3, 8, 8), 255, dtype=torch.uint8), torch.zeros(40, dtype=torch.long)
+    )
     x, _ = next(Batches(split, MEAN, STD, 255.0, 40, "crop_flip", seed=0, stage="dense").epoch(0))
     for channel, (mean, std) in enumerate(zip(MEAN.tolist(), STD.tolist(), strict=True)):
-        assert x[:, channel].unique().tolist() == pytest.approx([-mean / std, (1 - mean) / std], rel=1e-6)
+        assert x[:, channel].unique().tolist() == pytest.approx(
+            [-mean / std, (1 - mean) / std], rel=1e-6
+        )
 
 
 def test_batches_are_float_channels_last_and_normalised() -> None:
@@ -127,10 +156,14 @@ def test_evaluation_goes_through_the_split_in_its_own_order() -> None:
 
 def test_a_scoring_pass_is_shuffled_never_augmented_and_repeats() -> None:
     split = numbered(23)
-    passes = [list(scoring_pass(split, MEAN, STD, 255.0, 10, seed=1, stage="prune")) for _ in range(2)]
+    passes = [
+        list(scoring_pass(split, MEAN, STD, 255.0, 10, seed=1, stage="prune")) for _ in range(2)
+    ]
     order = torch.cat([y for _, y in passes[0]])
     assert same(*passes)
     assert order.tolist() != list(range(23)) and sorted(order.tolist()) == list(range(23))
     plain = torch.cat([x for x, _ in evaluation_batches(split, MEAN, STD, 255.0, 23)])
     assert torch.equal(torch.cat([x for x, _ in passes[0]]), plain[order])
-    assert not same(passes[0], list(scoring_pass(split, MEAN, STD, 255.0, 10, seed=2, stage="prune")))
+    assert not same(
+        passes[0], list(scoring_pass(split, MEAN, STD, 255.0, 10, seed=2, stage="prune"))
+    )

@@ -1,4 +1,5 @@
-"""CIFAR: small files of our own, pickled as Python 2 and Python 3 do, whole, damaged, missing, hostile."""
+"""CIFAR: small files of our own, pickled as Python 2 and Python 3 do, whole, damaged, missing,
+hostile."""
 
 import codecs
 import hashlib
@@ -19,7 +20,8 @@ from runner.data.cifar_batches import Layout
 
 
 class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
-    """Writes what Python 2's cPickle wrote in 2009: strings as byte strings, numpy under its old name."""
+    """Writes what Python 2's cPickle wrote in 2009: strings as byte strings, numpy under its old
+    name."""
 
     dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 
@@ -50,8 +52,17 @@ def write_cifar(folder: Path, python2: bool = True, **changed: Any) -> Layout:
     """Two training batches of 4, a test batch of 3, four classes."""
     folder.mkdir(exist_ok=True)
     entries: dict[str, Any] = {
-        name: {"batch_label": name, "labels": [(start + i) % 4 for i in range(count)], "data": rows(start, count), "filenames": ["a.png"] * count}
-        for name, start, count in (("data_batch_1", 0, 4), ("data_batch_2", 4, 4), ("test_batch", 8, 3))
+        name: {
+            "batch_label": name,
+            "labels": [(start + i) % 4 for i in range(count)],
+            "data": rows(start, count),
+            "filenames": ["a.png"] * count,
+        }
+        for name, start, count in (
+            ("data_batch_1", 0, 4),
+            ("data_batch_2", 4, 4),
+            ("test_batch", 8, 3),
+        )
     }
     entries["batches.meta"] = {"label_names": ["cat", "dog", "car", "sea"], "num_vis": 3072}
     checksums = {}
@@ -60,7 +71,13 @@ def write_cifar(folder: Path, python2: bool = True, **changed: Any) -> Layout:
         (folder / name).write_bytes(content)
         checksums[name] = hashlib.md5(content).hexdigest()
     train = {name: checksums[name] for name in ("data_batch_1", "data_batch_2")}
-    return Layout(train, {"test_batch": checksums["test_batch"]}, {"batches.meta": checksums["batches.meta"]}, "label_names", "labels")
+    return Layout(
+        train,
+        {"test_batch": checksums["test_batch"]},
+        {"batches.meta": checksums["batches.meta"]},
+        "label_names",
+        "labels",
+    )
 
 
 def rows(start: int, count: int) -> np.ndarray:
@@ -80,7 +97,11 @@ def test_cifar_batches_are_read_and_joined_in_order(tmp_path: Path, python2: boo
 def test_our_python_2_files_look_like_the_official_ones(tmp_path: Path) -> None:
     write_cifar(tmp_path)
     content = (tmp_path / "data_batch_1").read_bytes()
-    assert b"cnumpy.core.multiarray\n_reconstruct\n" in content and b"_codecs" not in content and content[:2] == b"\x80\x02"
+    assert (
+        b"cnumpy.core.multiarray\n_reconstruct\n" in content
+        and b"_codecs" not in content
+        and content[:2] == b"\x80\x02"
+    )
 
 
 @pytest.mark.parametrize("name", ["data_batch_2", "test_batch", "batches.meta"])
@@ -89,7 +110,13 @@ def test_a_damaged_cifar_file_is_named_with_both_checksums(tmp_path: Path, name:
     harmed = (tmp_path / name).read_bytes()[:-3]
     (tmp_path / name).write_bytes(harmed)
     for read in (cifar_batches.read_official, cifar_batches.verify_files):
-        with pytest.raises(DataError, match=f"{name} is corrupt or truncated .* MD5 is {hashlib.md5(harmed).hexdigest()}, expected {layout.files()[name]}"):
+        with pytest.raises(
+            DataError,
+            match=(
+                f"{name} is corrupt or truncated .* MD5 is {hashlib.md5(harmed).hexdigest()},"
+                f" expected {layout.files()[name]}"
+            ),
+        ):
             read(tmp_path, layout)
 
 
@@ -120,7 +147,9 @@ def test_missing_cifar_files_are_all_named(tmp_path: Path) -> None:
 )
 def test_a_file_that_is_no_cifar_batch_is_refused(tmp_path: Path, entry: Any) -> None:
     with pytest.raises(DataError, match="test_batch (does not hold|is not a CIFAR batch)"):
-        cifar_batches.read_official(tmp_path, write_cifar(tmp_path, python2=False, test_batch=entry))
+        cifar_batches.read_official(
+            tmp_path, write_cifar(tmp_path, python2=False, test_batch=entry)
+        )
 
 
 class Evil:
@@ -128,12 +157,17 @@ class Evil:
         return (os.mkdir, ("evil-was-here",))
 
 
-def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickle_that_would_run_code_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"test_batch is not a CIFAR batch: it asks for \w+\.mkdir"):
-        cifar_batches.read_official(tmp_path, write_cifar(tmp_path, test_batch=pickle.dumps(Evil(), protocol=2)))
+        cifar_batches.read_official(
+            tmp_path, write_cifar(tmp_path, test_batch=pickle.dumps(Evil(), protocol=2))
+        )
     assert not (tmp_path / "evil-was-here").exists()
-    assert codecs.encode("x", "latin1") == b"x"  # the one function that a batch may name beside numpy's is harmless
+    # the one function that a batch may name beside numpy's is harmless
+    assert codecs.encode("x", "latin1") == b"x"
 
 
 def test_an_unreadable_path_is_an_error_of_ours(tmp_path: Path) -> None:

@@ -17,22 +17,44 @@ ROOT = Path(__file__).parents[2]
 
 def fetch(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The real script, with a proxy that nobody answers: no network."""
-    dead = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    dead = dict.fromkeys(
+        ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"
+    )
     environment = {**os.environ, **dead, "no_proxy": "", "NO_PROXY": "", "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, str(ROOT / "scripts" / "fetch_data.py"), *arguments], capture_output=True, text=True, env=environment, timeout=120)
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "fetch_data.py"), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "file", "md5"),
     [
         ("cifar10", "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
-        ("tiny_imagenet", "http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de"),
+        (
+            "tiny_imagenet",
+            "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+            "90528d7ca1a48142e341f4ef8d21d0de",
+        ),
     ],
 )
-def test_fetching_without_a_network_says_what_to_do_by_hand(tmp_path: Path, name: str, file: str, md5: str) -> None:
+def test_fetching_without_a_network_says_what_to_do_by_hand(
+    tmp_path: Path, name: str, file: str, md5: str
+) -> None:
     result = fetch(name, "--data-dir", str(tmp_path))
     assert result.returncode == 2 and "Traceback" not in result.stderr and result.stdout == ""
-    for part in (f"{name} could not be fetched: no network", file, md5, str(tmp_path), f"make data DATASET={name}", "ready now:", "dataset=digits"):
+    for part in (
+        f"{name} could not be fetched: no network",
+        file,
+        md5,
+        str(tmp_path),
+        f"make data DATASET={name}",
+        "ready now:",
+        "dataset=digits",
+    ):
         assert part in result.stderr
 
 
@@ -40,14 +62,29 @@ def test_the_message_by_hand_names_every_file_its_folder_and_debian_s_package() 
     name, folder = "fashion_mnist", Path("/nowhere")
     source = {component.name: component.source for component in data_sets()}[name]
     assert isinstance(source, Download)
-    site, place = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com", "into /nowhere/FashionMNIST/raw/"
+    site, place = (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        "into /nowhere/FashionMNIST/raw/",
+    )
     assert no_network(name, source, folder, "timed out").splitlines()[:-1] == [
         "fashion_mnist could not be fetched: no network, or the server does not answer (timed out)",
         "  by hand:    on a machine with a network get",
-        f"                {site}/train-images-idx3-ubyte.gz  (md5 8d4fb7e6c68d591d4c3dfef9ec88bf0d), {place}",
-        f"                {site}/train-labels-idx1-ubyte.gz  (md5 25c81989df183df01b3e8a0aad5dffbe), {place}",
-        f"                {site}/t10k-images-idx3-ubyte.gz  (md5 bef4ecab320f06d8554ea6380940ec79), {place}",
-        f"                {site}/t10k-labels-idx1-ubyte.gz  (md5 bb300cfdad3c16e7a12a480ee83cd310), {place}",
+        (
+            f"                {site}/train-images-idx3-ubyte.gz  (md5"
+            f" 8d4fb7e6c68d591d4c3dfef9ec88bf0d), {place}"
+        ),
+        (
+            f"                {site}/train-labels-idx1-ubyte.gz  (md5"
+            f" 25c81989df183df01b3e8a0aad5dffbe), {place}"
+        ),
+        (
+            f"                {site}/t10k-images-idx3-ubyte.gz  (md5"
+            f" bef4ecab320f06d8554ea6380940ec79), {place}"
+        ),
+        (
+            f"                {site}/t10k-labels-idx1-ubyte.gz  (md5"
+            f" bb300cfdad3c16e7a12a480ee83cd310), {place}"
+        ),
         "              or install Debian's package: apt-get install dataset-fashion-mnist",
         "              then run    make data DATASET=fashion_mnist    again, to verify them",
     ]
@@ -58,13 +95,19 @@ def test_an_archive_that_is_not_the_official_one_is_not_unpacked(tmp_path: Path)
         archive.writestr("tiny-imagenet-200/wnids.txt", "n00000001\n")
     result = fetch("tiny_imagenet", "--data-dir", str(tmp_path))
     assert result.returncode == 2 and "Traceback" not in result.stderr
-    assert "tiny_imagenet could not be fetched" in result.stderr and not (tmp_path / "tiny-imagenet-200").exists()
+    assert (
+        "tiny_imagenet could not be fetched" in result.stderr
+        and not (tmp_path / "tiny-imagenet-200").exists()
+    )
 
 
 def test_fetching_an_unknown_name_offers_the_nearest() -> None:
     result = fetch("cifar1O")
     assert result.returncode == 2 and result.stderr.count("\n") == 1
-    assert "DATASET=cifar1O is not a choice" in result.stderr and "did you mean 'cifar10'?" in result.stderr
+    assert (
+        "DATASET=cifar1O is not a choice" in result.stderr
+        and "did you mean 'cifar10'?" in result.stderr
+    )
 
 
 def test_what_is_ready_is_not_fetched() -> None:

@@ -1,4 +1,5 @@
-"""MNIST and Fashion-MNIST: small files of our own in the true IDX format, whole, damaged, missing."""
+"""MNIST and Fashion-MNIST: small files of our own in the true IDX format, whole, damaged,
+missing."""
 
 import gzip
 import hashlib
@@ -29,13 +30,17 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def write_idx(folder: Path, packed: bool, arrays: dict[str, np.ndarray] = ARRAYS) -> dict[str, str]:
-    """Write the four files; the checksums as they are published: MD5 of the packed files, SHA-256 of the unpacked ones."""
+    """Write the four files; the checksums as they are published: MD5 of the packed files, SHA-256
+    of the unpacked ones."""
     folder.mkdir(parents=True, exist_ok=True)
     checksums = {}
     for name, array in arrays.items():
         content, zipped = idx(array), gzip.compress(idx(array), mtime=1)
         (folder / (f"{name}.gz" if packed else name)).write_bytes(zipped if packed else content)
-        checksums |= {f"{name}.gz": hashlib.md5(zipped).hexdigest(), name: hashlib.sha256(content).hexdigest()}
+        checksums |= {
+            f"{name}.gz": hashlib.md5(zipped).hexdigest(),
+            name: hashlib.sha256(content).hexdigest(),
+        }
     return checksums
 
 
@@ -52,7 +57,10 @@ def test_the_first_folder_wins_and_a_file_may_come_from_the_second(tmp_path: Pat
     checksums = write_idx(tmp_path / "a", packed=False)
     write_idx(tmp_path / "b", packed=True)
     (tmp_path / "a" / FILES[1]).unlink()
-    assert idx_files.find_files([tmp_path / "a", tmp_path / "b"])[:2] == [tmp_path / "a" / FILES[0], tmp_path / "b" / f"{FILES[1]}.gz"]
+    assert idx_files.find_files([tmp_path / "a", tmp_path / "b"])[:2] == [
+        tmp_path / "a" / FILES[0],
+        tmp_path / "b" / f"{FILES[1]}.gz",
+    ]
     idx_files.verify_files([tmp_path / "a", tmp_path / "b"], checksums)
 
 
@@ -66,33 +74,54 @@ def test_a_file_packed_anew_is_judged_by_its_contents(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("harm", ["truncated", "corrupt", "empty", "other"])
-def test_a_damaged_idx_file_is_named_with_both_checksums(tmp_path: Path, packed: bool, harm: str) -> None:
+def test_a_damaged_idx_file_is_named_with_both_checksums(
+    tmp_path: Path, packed: bool, harm: str
+) -> None:
     checksums = write_idx(tmp_path, packed)
     path = tmp_path / (f"{FILES[2]}.gz" if packed else FILES[2])
     content = bytearray(path.read_bytes())
     content[-12] ^= 255
-    harmed = {"truncated": path.read_bytes()[:-20], "corrupt": bytes(content), "empty": b"", "other": gzip.compress(b"other") if packed else b"other"}[harm]
+    harmed = {
+        "truncated": path.read_bytes()[:-20],
+        "corrupt": bytes(content),
+        "empty": b"",
+        "other": gzip.compress(b"other") if packed else b"other",
+    }[harm]
     path.write_bytes(harmed)
     found = (hashlib.md5 if packed else hashlib.sha256)(harmed).hexdigest()
     for read in (idx_files.read_official, idx_files.verify_files):
-        with pytest.raises(DataError, match=f"{path} is corrupt or truncated .* is {found}, expected {checksums[path.name]}"):
+        with pytest.raises(
+            DataError,
+            match=f"{path} is corrupt or truncated .* is {found}, expected {checksums[path.name]}",
+        ):
             read([tmp_path], checksums)
 
 
-@pytest.mark.parametrize("content", [b"", b"\0\0\x08", b"\0\0\x0d\x01\0\0\0\x01\0", b"\0\0\x08\x01\0\0\0\x05\0"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0\0\x08", b"\0\0\x0d\x01\0\0\0\x01\0", b"\0\0\x08\x01\0\0\0\x05\0"]
+)
 def test_contents_that_are_no_idx_array_are_refused(content: bytes) -> None:
-    with pytest.raises(DataError, match="file is not an IDX file of bytes|file holds 1 values, but its header says 5"):
+    with pytest.raises(
+        DataError,
+        match="file is not an IDX file of bytes|file holds 1 values, but its header says 5",
+    ):
         idx_files.parse_idx(Path("file"), content)
 
 
-@pytest.mark.parametrize("labels", [np.full(20, 10, np.uint8), np.zeros(19, np.uint8), np.zeros((20, 1), np.uint8)])
-def test_labels_that_do_not_fit_their_images_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    "labels", [np.full(20, 10, np.uint8), np.zeros(19, np.uint8), np.zeros((20, 1), np.uint8)]
+)
+def test_labels_that_do_not_fit_their_images_are_refused(
+    tmp_path: Path, labels: np.ndarray
+) -> None:
     checksums = write_idx(tmp_path, packed=False, arrays=ARRAYS | {FILES[1]: labels})
     with pytest.raises(DataError, match="train files do not fit together"):
         idx_files.read_official([tmp_path], checksums)
 
 
-def test_the_message_says_what_is_missing_where_it_was_looked_for_how_to_get_it_and_what_is_ready(tmp_path: Path) -> None:
+def test_the_message_says_what_is_missing_where_it_was_looked_for_how_to_get_it_and_what_is_ready(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(DataError) as caught:
         Cifar10().load(tmp_path, 1.0)
     what, where, how, others = str(caught.value).splitlines()
@@ -108,12 +137,21 @@ def test_a_damaged_fashion_file_is_not_passed_over_for_debian_s(tmp_path: Path) 
     with pytest.raises(DataError) as caught:
         FashionMnist().check(tmp_path)
     message = str(caught.value)
-    assert f"{folder / FILES[0]}.gz is corrupt or truncated" in message and "8d4fb7e6c68d591d4c3dfef9ec88bf0d" in message  # torchvision's MD5
-    assert "apt-get install dataset-fashion-mnist" in message and "/usr/share/datasets/fashion-mnist" in message
+    # torchvision's MD5
+    assert (
+        f"{folder / FILES[0]}.gz is corrupt or truncated" in message
+        and "8d4fb7e6c68d591d4c3dfef9ec88bf0d" in message
+    )
+    assert (
+        "apt-get install dataset-fashion-mnist" in message
+        and "/usr/share/datasets/fashion-mnist" in message
+    )
 
 
 def test_mnist_in_no_folder_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="missing train-images-idx3-ubyte.gz, .*t10k-labels-idx1-ubyte.gz"):
+    with pytest.raises(
+        DataError, match="missing train-images-idx3-ubyte.gz, .*t10k-labels-idx1-ubyte.gz"
+    ):
         Mnist().check(tmp_path)
     assert "mnist" not in ready(tmp_path) and set(ready(tmp_path)) <= set(names())
 
@@ -121,8 +159,21 @@ def test_mnist_in_no_folder_is_missing(tmp_path: Path) -> None:
 @pytest.mark.fashion
 def test_fashion_mnist_has_its_published_counts_and_statistics(tmp_path: Path) -> None:
     data = FashionMnist().load(tmp_path, train_fraction=1.0)
-    assert data.train.images.shape == (60_000, 1, 28, 28) and data.test.images.shape == (10_000, 1, 28, 28)
-    assert data.train.labels.bincount().tolist() == [6000] * 10 and data.test.labels.bincount().tolist() == [1000] * 10
-    assert data.mean.item() == pytest.approx(0.2860, abs=5e-5) and data.std.item() == pytest.approx(0.3530, abs=5e-5)
-    assert FashionMnist().load(tmp_path, train_fraction=0.1).train.labels.bincount().tolist() == [600] * 10
+    assert data.train.images.shape == (60_000, 1, 28, 28) and data.test.images.shape == (
+        10_000,
+        1,
+        28,
+        28,
+    )
+    assert (
+        data.train.labels.bincount().tolist() == [6000] * 10
+        and data.test.labels.bincount().tolist() == [1000] * 10
+    )
+    assert data.mean.item() == pytest.approx(0.2860, abs=5e-5) and data.std.item() == pytest.approx(
+        0.3530, abs=5e-5
+    )
+    assert (
+        FashionMnist().load(tmp_path, train_fraction=0.1).train.labels.bincount().tolist()
+        == [600] * 10
+    )
     assert "fashion_mnist" in ready(tmp_path)

@@ -1,4 +1,5 @@
-"""ImageNet and its subset: a small folder in torchvision's layout, with real JPEGs; lazily decoded batches against torchvision's transforms."""
+"""ImageNet and its subset: a small folder in torchvision's layout, with real JPEGs; lazily decoded
+batches against torchvision's transforms."""
 
 import os
 import re
@@ -33,7 +34,8 @@ from runner.errors import Stopped
 from runner.spec.rng import stream
 
 WNIDS = ["n01000000", "n02000000", "n03000000"]
-TRAIN = {"n01000000": 5, "n02000000": 7, "n03000000": 6}  # ImageNet's classes are not of one size either
+# ImageNet's classes are not of one size either
+TRAIN = {"n01000000": 5, "n02000000": 7, "n03000000": 6}
 SMALL = Info(channels=3, size=32, classes=3, train=18, test=9)
 
 
@@ -53,7 +55,8 @@ class SmallSubset(ImagenetSubset):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """train and val under tmp_path/imagenet; one image is grey, one a PNG under a JPEG's name, one CMYK, as in the official archives."""
+    """train and val under tmp_path/imagenet; one image is grey, one a PNG under a JPEG's name, one
+    CMYK, as in the official archives."""
     image_folder(tmp_path / FOLDER, TRAIN, dict.fromkeys(WNIDS, 3))
     (tmp_path / FOLDER / "train" / "n01000000.tar").write_text("an archive that was left behind")
     return tmp_path / FOLDER
@@ -65,11 +68,15 @@ def load(folder: Path, fraction: float = 1.0, **options: object) -> Data:
 
 def batches(data: Data, workers: int = 0, batch_size: int = 7, seed: int = 0) -> Batches:
     data = data.to("cpu", workers)
-    return Batches(data.train, data.mean, data.std, data.scale, batch_size, data.augment, seed, "dense")
+    return Batches(
+        data.train, data.mean, data.std, data.scale, batch_size, data.augment, seed, "dense"
+    )
 
 
 def same(one: list, other: list) -> bool:
-    return len(one) == len(other) and all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(one, other, strict=True))
+    return len(one) == len(other) and all(
+        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(one, other, strict=True)
+    )
 
 
 def pixels(x: torch.Tensor, data: Data) -> torch.Tensor:
@@ -77,25 +84,43 @@ def pixels(x: torch.Tensor, data: Data) -> torch.Tensor:
     return ((x * data.std[:, None, None] + data.mean[:, None, None]) * 255).round().to(torch.uint8)
 
 
-def test_test_images_are_those_of_torchvision_s_transforms_in_the_order_of_its_folder_reader(folder: Path) -> None:
+def test_test_images_are_those_of_torchvision_s_transforms_in_the_order_of_its_folder_reader(
+    folder: Path,
+) -> None:
     data = load(folder)
     shown = list(evaluation_batches(data.test, data.mean, data.std, data.scale, 4))
-    resize = transforms.Compose([transforms.Resize(round(32 * 256 / 224)), transforms.CenterCrop(32), transforms.PILToTensor()])
+    resize = transforms.Compose(
+        [
+            transforms.Resize(round(32 * 256 / 224)),
+            transforms.CenterCrop(32),
+            transforms.PILToTensor(),
+        ]
+    )
     theirs = [resize(image) for image, _ in ImageFolder(str(folder / "val"))]
-    assert [len(y) for _, y in shown] == [4, 4, 1] and torch.cat([y for _, y in shown]).tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert [len(y) for _, y in shown] == [4, 4, 1] and torch.cat(
+        [y for _, y in shown]
+    ).tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert torch.equal(pixels(torch.cat([x for x, _ in shown]), data), torch.stack(theirs))
-    assert data.mean.tolist() == pytest.approx([0.485, 0.456, 0.406]) and data.std.tolist() == pytest.approx([0.229, 0.224, 0.225])
+    assert data.mean.tolist() == pytest.approx(
+        [0.485, 0.456, 0.406]
+    ) and data.std.tolist() == pytest.approx([0.229, 0.224, 0.225])
 
 
 def test_official_test_images_are_resized_to_256_and_cropped_to_224() -> None:
     image = picture(5).resize((500, 375))
     theirs = transforms.CenterCrop(224)(transforms.Resize(256)(image))
     assert np.array_equal(np.array(middle(image, 256, 224)), np.array(theirs))
-    assert Imagenet().info() == Info(channels=3, size=224, classes=1000, train=1_281_167, test=50_000)
-    assert ImagenetSubset().info() == Info(channels=3, size=64, classes=1000, train=100_000, test=10_000)
+    assert Imagenet().info() == Info(
+        channels=3, size=224, classes=1000, train=1_281_167, test=50_000
+    )
+    assert ImagenetSubset().info() == Info(
+        channels=3, size=64, classes=1000, train=100_000, test=10_000
+    )
 
 
-def test_an_augmented_image_is_its_box_scaled_as_torchvision_scales_it_and_mirrored_or_not(folder: Path) -> None:
+def test_an_augmented_image_is_its_box_scaled_as_torchvision_scales_it_and_mirrored_or_not(
+    folder: Path,
+) -> None:
     data = load(folder)
     x, y = next(batches(data, batch_size=18).epoch(0))
     theirs = list(ImageFolder(str(folder / "train")))
@@ -105,7 +130,9 @@ def test_an_augmented_image_is_its_box_scaled_as_torchvision_scales_it_and_mirro
         image, _ = theirs[place]
         left, top, width, height = CROPS["resized_crop"].box(*image.size, u)
         cut = transforms.functional.resized_crop(image, top, left, height, width, [32, 32])
-        expected = transforms.functional.pil_to_tensor(transforms.functional.hflip(cut) if u[-1] < 0.5 else cut)
+        expected = transforms.functional.pil_to_tensor(
+            transforms.functional.hflip(cut) if u[-1] < 0.5 else cut
+        )
         assert torch.equal(shown, expected)
     assert y.tolist() == [theirs[place][1] for place in order.tolist()]
 
@@ -118,7 +145,10 @@ def test_batches_do_not_depend_on_the_number_of_workers(folder: Path) -> None:
         and same(alone, list(batches(data, workers=1).epoch(2)))
         and same(alone, list(batches(data, workers=3).epoch(2)))
     )
-    test, scoring = ([list(f(data.to("cpu", w))) for w in (0, 2)] for f in (lambda d: evaluation_batches(d.test, d.mean, d.std, 255.0, 5), passed))
+    test, scoring = (
+        [list(f(data.to("cpu", w))) for w in (0, 2)]
+        for f in (lambda d: evaluation_batches(d.test, d.mean, d.std, 255.0, 5), passed)
+    )
     assert same(*test) and same(*scoring)
 
 
@@ -126,7 +156,9 @@ def passed(data: Data) -> list:
     return list(scoring_pass(data.train, data.mean, data.std, 255.0, 5, seed=1, stage="prune"))
 
 
-def test_a_batch_of_several_pieces_holds_each_image_once_and_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_of_several_pieces_holds_each_image_once_and_in_order(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = load(folder)
     whole = list(batches(data, batch_size=10).epoch(0))
     monkeypatch.setattr("runner.data.files.PIECE", 3)
@@ -134,18 +166,25 @@ def test_a_batch_of_several_pieces_holds_each_image_once_and_in_order(folder: Pa
 
 
 @pytest.mark.parametrize("first_step", range(4))
-def test_an_epoch_resumed_at_any_step_equals_its_tail_to_the_bit_and_draws_from_no_global_stream(folder: Path, first_step: int) -> None:
+def test_an_epoch_resumed_at_any_step_equals_its_tail_to_the_bit_and_draws_from_no_global_stream(
+    folder: Path, first_step: int
+) -> None:
     data = load(folder)
     whole = list(batches(data).epoch(1))
     torch.manual_seed(first_step)
     before = torch.get_rng_state()
-    assert same(list(batches(data, workers=first_step % 2).epoch(1, first_step)), whole[first_step:])
+    assert same(
+        list(batches(data, workers=first_step % 2).epoch(1, first_step)), whole[first_step:]
+    )
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_epochs_steps_and_seeds_are_augmented_differently_and_scoring_is_not_augmented(folder: Path) -> None:
+def test_epochs_steps_and_seeds_are_augmented_differently_and_scoring_is_not_augmented(
+    folder: Path,
+) -> None:
     data = load(folder)
-    one = replace(data, train=data.train.take(torch.zeros(8, dtype=torch.long)))  # eight times the same image: batches differ by augmentation alone
+    # eight times the same image: batches differ by augmentation alone
+    one = replace(data, train=data.train.take(torch.zeros(8, dtype=torch.long)))
     (a, _), (b, _) = batches(one, batch_size=4).epoch(0)
     (c, _), _ = batches(one, batch_size=4).epoch(1)
     (d, _), _ = batches(one, batch_size=4, seed=1).epoch(0)
@@ -155,12 +194,16 @@ def test_epochs_steps_and_seeds_are_augmented_differently_and_scoring_is_not_aug
 
 
 def test_the_crop_that_is_asked_for_is_the_one_that_is_used(folder: Path) -> None:
-    made = [next(batches(load(folder, augment=name)).epoch(0))[0] for name in ("resized_crop", "resized_crop_open_lth", "none")]
+    made = [
+        next(batches(load(folder, augment=name)).epoch(0))[0]
+        for name in ("resized_crop", "resized_crop_open_lth", "none")
+    ]
     assert not torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
     data = load(folder, augment="none")
     order = torch.cat([y for _, y in batches(data).epoch(0)])
     assert torch.equal(
-        torch.cat([x for x, _ in batches(data).epoch(0)]).sum((1, 2, 3)).sort().values, torch.cat([x for x, _ in passed(data)]).sum((1, 2, 3)).sort().values
+        torch.cat([x for x, _ in batches(data).epoch(0)]).sum((1, 2, 3)).sort().values,
+        torch.cat([x for x, _ in passed(data)]).sum((1, 2, 3)).sort().values,
     )
     assert sorted(order.tolist()) == [0] * 5 + [1] * 7 + [2] * 6
 
@@ -170,21 +213,37 @@ def test_subsets_and_held_out_images_are_files_of_the_training_set(folder: Path)
     assert isinstance(data.train, Files) and isinstance(data.validation, Files)
     assert (len(data.train), len(data.validation), len(data.test)) == (12, 6, 9)
     together = sorted([*data.train.names.tolist(), *data.validation.names.tolist()])
-    assert together == sorted(f"train/{name}/{name}_{i}.JPEG".encode() for name, count in TRAIN.items() for i in range(count))
-    assert data.validation.labels.bincount().tolist() == [2, 2, 2] and data.checksum == load(folder, 0.5).checksum
+    assert together == sorted(
+        f"train/{name}/{name}_{i}.JPEG".encode()
+        for name, count in TRAIN.items()
+        for i in range(count)
+    )
+    assert (
+        data.validation.labels.bincount().tolist() == [2, 2, 2]
+        and data.checksum == load(folder, 0.5).checksum
+    )
 
 
-def test_the_list_is_kept_until_a_file_comes_or_goes(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_list_is_kept_until_a_file_comes_or_goes(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     first = load(folder)
-    assert "listing the images of 6 folders" in capfd.readouterr().err and (folder.parent / INDEX).is_file()
+    assert (
+        "listing the images of 6 folders" in capfd.readouterr().err
+        and (folder.parent / INDEX).is_file()
+    )
     assert load(folder).checksum == first.checksum and capfd.readouterr().err == ""
-    (folder / "val" / WNIDS[0] / f"{WNIDS[0]}_0.JPEG").rename(folder / "val" / WNIDS[0] / "other.JPEG")
+    (folder / "val" / WNIDS[0] / f"{WNIDS[0]}_0.JPEG").rename(
+        folder / "val" / WNIDS[0] / "other.JPEG"
+    )
     assert load(folder).checksum != first.checksum and "listing" in capfd.readouterr().err
     (folder.parent / INDEX).write_bytes(b"PK\x03\x04 damaged")
     assert len(load(folder).train) == 18 and "listing" in capfd.readouterr().err
 
 
-def test_a_place_that_cannot_be_written_costs_the_list_and_nothing_else(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_place_that_cannot_be_written_costs_the_list_and_nothing_else(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (folder.parent / INDEX / "in the way").mkdir(parents=True)
     assert len(load(folder).train) == 18
     assert f"{INDEX} cannot be written" in capfd.readouterr().err
@@ -200,20 +259,45 @@ def flat_val(folder: Path) -> None:
 LAYOUT: list[tuple[Callable[[Path], object], str]] = [
     (shutil.rmtree, r"there is no \S+/imagenet/train/ and no \S+/imagenet/val/"),
     (lambda folder: shutil.rmtree(folder / "val"), r"there is no \S+/val/"),
-    (flat_val, r"val holds 0 folders named as WordNet ids \(n01440764\), expected 3: the images lie in val/ itself and have to be moved"),
-    (lambda folder: (folder / "train" / WNIDS[0]).rename(folder / "train" / "tench"), "train holds 2 folders named as WordNet ids .* expected 3$"),
-    (lambda folder: (folder / "val" / WNIDS[0]).rename(folder / "val" / "n09000000"), "train and val have different classes: n01000000, n09000000"),
+    (
+        flat_val,
+        (
+            r"val holds 0 folders named as WordNet ids \(n01440764\), expected 3: the images lie in"
+            r" val/ itself and have to be moved"
+        ),
+    ),
+    (
+        lambda folder: (folder / "train" / WNIDS[0]).rename(folder / "train" / "tench"),
+        "train holds 2 folders named as WordNet ids .* expected 3$",
+    ),
+    (
+        lambda folder: (folder / "val" / WNIDS[0]).rename(folder / "val" / "n09000000"),
+        "train and val have different classes: n01000000, n09000000",
+    ),
 ]
 IMAGES: list[tuple[Callable[[Path], object], str]] = [
-    (lambda folder: (folder / "train" / WNIDS[1] / f"{WNIDS[1]}_0.JPEG").unlink(), r"train holds 17 images \(\*\.JPEG in folders of classes\), expected 18"),
-    (lambda folder: picture(1).save(folder / "val" / WNIDS[1] / "more.JPEG"), "val holds 10 images .* expected 9"),
-    (lambda folder: (folder / "val" / WNIDS[1] / f"{WNIDS[1]}_0.JPEG").write_bytes(b""), r"val/n02000000/n02000000_0\.JPEG is empty"),
+    (
+        lambda folder: (folder / "train" / WNIDS[1] / f"{WNIDS[1]}_0.JPEG").unlink(),
+        r"train holds 17 images \(\*\.JPEG in folders of classes\), expected 18",
+    ),
+    (
+        lambda folder: picture(1).save(folder / "val" / WNIDS[1] / "more.JPEG"),
+        "val holds 10 images .* expected 9",
+    ),
+    (
+        lambda folder: (folder / "val" / WNIDS[1] / f"{WNIDS[1]}_0.JPEG").write_bytes(b""),
+        r"val/n02000000/n02000000_0\.JPEG is empty",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("harm", "message"), LAYOUT + IMAGES, ids=[message[:30] for _, message in LAYOUT + IMAGES])
+@pytest.mark.parametrize(
+    ("harm", "message"), LAYOUT + IMAGES, ids=[message[:30] for _, message in LAYOUT + IMAGES]
+)
 @pytest.mark.parametrize("component", [SmallImagenet, SmallSubset])
-def test_a_folder_that_is_not_as_it_should_be_is_refused_with_the_way_out(folder: Path, harm: Callable[[Path], object], message: str, component: type) -> None:
+def test_a_folder_that_is_not_as_it_should_be_is_refused_with_the_way_out(
+    folder: Path, harm: Callable[[Path], object], message: str, component: type
+) -> None:
     assert classes(folder, SMALL) == WNIDS
     harm(folder)
     uses = [lambda: component().load(folder.parent, 1.0)]
@@ -224,37 +308,67 @@ def test_a_folder_that_is_not_as_it_should_be_is_refused_with_the_way_out(folder
             use()
         assert re.search(message, caught.value.problem)
         said = str(caught.value)
-        assert said.startswith(f"dataset={component().name} cannot be used: ") and f"ln -s /where/it/is {folder}" in said and "image-net.org" in said
+        assert (
+            said.startswith(f"dataset={component().name} cannot be used: ")
+            and f"ln -s /where/it/is {folder}" in said
+            and "image-net.org" in said
+        )
         assert "make data" not in said and "dataset=digits" in said
     assert "imagenet" not in ready(folder.parent)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_damaged_image_is_named_in_one_line_when_it_is_decoded(folder: Path, workers: int) -> None:
+def test_a_damaged_image_is_named_in_one_line_when_it_is_decoded(
+    folder: Path, workers: int
+) -> None:
     path = folder / "train" / WNIDS[2] / f"{WNIDS[2]}_1.JPEG"
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(DataError, match=rf"^{re.escape(str(path))} is no intact JPEG \(.*\); delete it and unpack the archive again$"):
+    with pytest.raises(
+        DataError,
+        match=(
+            rf"^{re.escape(str(path))} is no intact JPEG \(.*\); delete it and unpack the archive"
+            r" again$"
+        ),
+    ):
         list(batches(load(folder), workers).epoch(0))
 
 
 def test_bad_options_are_refused() -> None:
     for options, message in (
-        ({"size": 8}, r"dataset\.size=8 must be null \(its own 224\) or a whole number of at least 16"),
-        ({"augment": "crop_flip"}, r"dataset\.augment=crop_flip is not a choice: none, resized_crop, resized_crop_open_lth"),
+        (
+            {"size": 8},
+            r"dataset\.size=8 must be null \(its own 224\) or a whole number of at least 16",
+        ),
+        (
+            {"augment": "crop_flip"},
+            (
+                r"dataset\.augment=crop_flip is not a choice: none, resized_crop,"
+                r" resized_crop_open_lth"
+            ),
+        ),
         ({"normalise": "computed"}, r"dataset\.normalise=computed is not a choice: imagenet"),
     ):
         with pytest.raises(ValueError, match=message):
             Imagenet(**options)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="dataset.augment=resized_crop is not a choice: none, crop_flip"):
+    with pytest.raises(
+        ValueError, match="dataset.augment=resized_crop is not a choice: none, crop_flip"
+    ):
         ImagenetSubset(augment="resized_crop")
 
 
-def test_the_subset_holds_so_many_of_each_class_from_the_right_part_and_is_drawn_by_the_documented_rule(folder: Path) -> None:
+def test_the_subset_holds_so_many_of_each_class_from_the_right_part_and_is_drawn_by_the_documented_rule(
+    folder: Path,
+) -> None:
     data = SmallSubset().load(folder.parent, 1.0)
-    assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([0] * 4 + [1] * 4 + [2] * 4, [0, 0, 1, 1, 2, 2])
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == (
+        [0] * 4 + [1] * 4 + [2] * 4,
+        [0, 0, 1, 1, 2, 2],
+    )
     found = [path for path, _ in drawn_by_the_rule(folder)]
     for split, paths in ((data.train, found[:12]), (data.test, found[12:])):
-        crop = transforms.Compose([transforms.Resize(16), transforms.CenterCrop(16), transforms.PILToTensor()])
+        crop = transforms.Compose(
+            [transforms.Resize(16), transforms.CenterCrop(16), transforms.PILToTensor()]
+        )
         expected = torch.stack([crop(Image.open(path).convert("RGB")) for path in paths])
         assert torch.equal(split.images, expected)  # type: ignore[attr-defined]
 
@@ -272,7 +386,9 @@ def drawn_by_the_rule(folder: Path) -> list[tuple[Path, int]]:
 
 def test_the_subset_s_classes_are_drawn_independently(folder: Path) -> None:
     def names(images: int) -> list[bytes]:
-        found = drawn(listed_once(folder, folder.parent / INDEX, replace(SMALL, train=images))["train"], 4, 0)
+        found = drawn(
+            listed_once(folder, folder.parent / INDEX, replace(SMALL, train=images))["train"], 4, 0
+        )
         return found.names[found.labels > 0].tolist()
 
     before = names(18)
@@ -280,43 +396,83 @@ def test_the_subset_s_classes_are_drawn_independently(folder: Path) -> None:
     assert names(19) == before and len(before) == 8
 
 
-def test_the_subset_is_decoded_once_for_each_size_and_pads_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_subset_is_decoded_once_for_each_size_and_pads_nothing(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     first = SmallSubset().load(folder.parent, 1.0)
     assert capfd.readouterr().err.count("decoding 18 images") == 1
-    again, larger = SmallSubset().load(folder.parent, 1.0), SmallSubset(size=24).load(folder.parent, 1.0)
-    assert capfd.readouterr().err.count("decoding") == 1 and again.checksum == first.checksum != larger.checksum
-    assert larger.train.images.shape == (12, 3, 24, 24) and bool((larger.train.images[:, :, -1] > 0).any())  # type: ignore[attr-defined]
-    assert sorted(path.name for path in folder.parent.glob("*.safetensors")) == ["imagenet_subset-16.safetensors", "imagenet_subset-24.safetensors"]
+    again, larger = (
+        SmallSubset().load(folder.parent, 1.0),
+        SmallSubset(size=24).load(folder.parent, 1.0),
+    )
+    assert (
+        capfd.readouterr().err.count("decoding") == 1
+        and again.checksum == first.checksum != larger.checksum
+    )
+    assert larger.train.images.shape == (12, 3, 24, 24) and bool(
+        (larger.train.images[:, :, -1] > 0).any()
+    )  # type: ignore[attr-defined]
+    assert sorted(path.name for path in folder.parent.glob("*.safetensors")) == [
+        "imagenet_subset-16.safetensors",
+        "imagenet_subset-24.safetensors",
+    ]
 
 
 def test_a_class_with_too_few_images_is_named(folder: Path) -> None:
     class Greedy(SmallSubset):
         native: ClassVar[Info] = Info(channels=3, size=16, classes=3, train=18, test=6)
 
-    with pytest.raises(DataError, match=r"the class of train/n01000000/n01000000_0\.JPEG has 5 images, of which 6 are to be drawn"):
+    with pytest.raises(
+        DataError,
+        match=(
+            r"the class of train/n01000000/n01000000_0\.JPEG has 5 images, of which 6 are to be"
+            r" drawn"
+        ),
+    ):
         Greedy().load(folder.parent, 1.0)
 
 
 def test_nothing_there_is_said_before_anything_is_listed(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         Imagenet().check(tmp_path)
-    assert caught.value.problem == f"there is no {tmp_path / FOLDER / 'train'}/ and no {tmp_path / FOLDER / 'val'}/"
+    assert (
+        caught.value.problem
+        == f"there is no {tmp_path / FOLDER / 'train'}/ and no {tmp_path / FOLDER / 'val'}/"
+    )
     assert NATIVE.train == 1_281_167 and list(os.scandir(tmp_path)) == []
 
 
-def test_a_run_is_the_same_whatever_decodes_its_images_and_wherever_it_was_interrupted(folder: Path, tmp_path: Path) -> None:
-    run = compose_run("method=snip", "density=0.5", "model=resnet20", "dataset=imagenet", "dataset.size=32", "train.scale=0.0125", "train.batch_size=5")
+def test_a_run_is_the_same_whatever_decodes_its_images_and_wherever_it_was_interrupted(
+    folder: Path, tmp_path: Path
+) -> None:
+    run = compose_run(
+        "method=snip",
+        "density=0.5",
+        "model=resnet20",
+        "dataset=imagenet",
+        "dataset.size=32",
+        "train.scale=0.0125",
+        "train.batch_size=5",
+    )
     run = replace(run, dataset=SmallImagenet())
     (tmp_path / "data").symlink_to(tmp_path)
     alone = perform_run(run, machine(tmp_path, cache="alone"))
     where = replace(machine(tmp_path, cache="stopped"), workers=2)
-    stopped = RunContext(run, where, Store(where.cache_dir), Watcher(tmp_path / "status", display("none", Console()), {}), stop=lambda: True)
+    stopped = RunContext(
+        run,
+        where,
+        Store(where.cache_dir),
+        Watcher(tmp_path / "status", display("none", Console()), {}),
+        stop=lambda: True,
+    )
     for stage in run.stages[:-1]:
         run_stage(replace(stopped, stop=lambda: False), stage)
     with pytest.raises(Stopped):
         run_stage(stopped, run.stages[-1])
     resumed = perform_run(run, where)
-    assert alone[0]["provenance"]["dataset_checksum"] == resumed[0]["provenance"]["dataset_checksum"]
+    assert (
+        alone[0]["provenance"]["dataset_checksum"] == resumed[0]["provenance"]["dataset_checksum"]
+    )
     assert alone[0]["accuracy"] == resumed[0]["accuracy"] and alone[0]["epochs"] == 2
     for name, weight in alone[1]["train"].weights.items():
         assert torch.equal(weight, resumed[1]["train"].weights[name])

@@ -1,4 +1,5 @@
-"""What all data sets share: options, padding, statistics, assembling; and digits, which is always there."""
+"""What all data sets share: options, padding, statistics, assembling; and digits, which is always
+there."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -26,7 +27,9 @@ CONF = Path(__file__).parents[2] / "conf" / "dataset"
 NOWHERE = Path("there-is-no-such-folder")
 
 
-def random_split(count: int, seed: int, channels: int = 3, size: int = 32, classes: int = 10) -> Split:
+def random_split(
+    count: int, seed: int, channels: int = 3, size: int = 32, classes: int = 10
+) -> Split:
     rng = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (count, channels, size, size), generator=rng, dtype=torch.uint8)
     return Split(images, torch.arange(count) % classes)
@@ -42,18 +45,34 @@ def test_yaml_and_component_agree_on_every_field(name: str) -> None:
 
 
 def test_every_data_set_of_images_is_found() -> None:
-    made = [construct(OmegaConf.to_container(OmegaConf.load(path)), "dataset") for path in CONF.glob("*.yaml")]
-    assert sorted(names()) == sorted(component.name for component in made if component.info().images)
+    made = [
+        construct(OmegaConf.to_container(OmegaConf.load(path)), "dataset")
+        for path in CONF.glob("*.yaml")
+    ]
+    assert sorted(names()) == sorted(
+        component.name for component in made if component.info().images
+    )
     assert "gaussian_teacher" not in names() and "gaussian_teacher" in tags("runner.data")
 
 
 def test_data_sets_come_from_few_classes_to_many_and_from_small_images_to_large() -> None:
-    known = ["digits", "fashion_mnist", "mnist", "cifar10", "cifar100", "tiny_imagenet", "imagenet_subset", "imagenet"]
+    known = [
+        "digits",
+        "fashion_mnist",
+        "mnist",
+        "cifar10",
+        "cifar100",
+        "tiny_imagenet",
+        "imagenet_subset",
+        "imagenet",
+    ]
     assert [name for name in names() if name in known] == known
 
 
 def test_the_tags_of_a_package_are_those_of_its_modules_alone() -> None:
-    assert set(tags("runner.data")) < set(tags()) and {"digits", "gaussian_teacher"} <= set(tags("runner.data"))
+    assert set(tags("runner.data")) < set(tags()) and {"digits", "gaussian_teacher"} <= set(
+        tags("runner.data")
+    )
     assert tags("runner.data.mnist") == ["fashion_mnist", "mnist"] and tags("runner.dat") == []
 
 
@@ -63,8 +82,18 @@ def test_published_constants_have_one_number_per_channel(component: ImageSet) ->
         assert len(mean) == len(std) == component.info().channels
 
 
-@pytest.mark.parametrize(("name", "paper"), [("digits", "cifar10"), ("mnist", "cifar10"), ("cifar100", "cifar100"), ("imagenet_subset", "imagenet_subset")])
-def test_the_paper_s_command_has_the_data_set_that_a_small_one_stands_for(name: str, paper: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "paper"),
+    [
+        ("digits", "cifar10"),
+        ("mnist", "cifar10"),
+        ("cifar100", "cifar100"),
+        ("imagenet_subset", "imagenet_subset"),
+    ],
+)
+def test_the_paper_s_command_has_the_data_set_that_a_small_one_stands_for(
+    name: str, paper: str
+) -> None:
     request = read_request(compose_config(["method=snip", "density=0.1", f"dataset={name}"]))
     assert f" dataset={paper} " in paper_command(request)
 
@@ -77,13 +106,20 @@ def test_a_data_set_that_implements_neither_read_nor_load_says_so() -> None:
         def verify(self, data_dir: Path) -> None:
             """Nothing to verify."""
 
-    with pytest.raises(NotImplementedError, match="Empty reads no images into memory; it has to implement read or load"):
+    with pytest.raises(
+        NotImplementedError,
+        match="Empty reads no images into memory; it has to implement read or load",
+    ):
         dataclass(frozen=True)(Empty)().load(NOWHERE, 1.0)
 
 
 def test_info_is_known_without_files_and_tells_the_padded_size() -> None:
     assert Digits().info() == Info(channels=1, size=8, classes=10, train=1437, test=360)
-    assert Mnist(size=32).info() == FashionMnist(size=32).info() == Info(channels=1, size=32, classes=10, train=60_000, test=10_000)
+    assert (
+        Mnist(size=32).info()
+        == FashionMnist(size=32).info()
+        == Info(channels=1, size=32, classes=10, train=60_000, test=10_000)
+    )
     assert Cifar10().info() == Info(channels=3, size=32, classes=10, train=50_000, test=10_000)
     assert Cifar100().info() == Info(channels=3, size=32, classes=100, train=50_000, test=10_000)
 
@@ -91,27 +127,53 @@ def test_info_is_known_without_files_and_tells_the_padded_size() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 7}, r"dataset\.size=7 must be null \(its own 32\) or a whole number of at least 32"),
+        (
+            {"size": 7},
+            r"dataset\.size=7 must be null \(its own 32\) or a whole number of at least 32",
+        ),
         ({"size": 40.5}, r"dataset\.size=40\.5 must be"),
         ({"size": "big"}, r"dataset\.size=big must be"),
         ({"validation": 1.0}, r"dataset\.validation=1\.0 must be in \[0, 1\)"),
-        ({"augment": "cropflip"}, r"dataset\.augment=cropflip is not a choice: none, crop_flip; did you mean 'crop_flip'\?"),
-        ({"normalise": "sinflow"}, r"dataset\.normalise=sinflow is not a choice: computed, grasp, .* did you mean 'synflow'\?"),
+        (
+            {"augment": "cropflip"},
+            (
+                r"dataset\.augment=cropflip is not a choice: none, crop_flip; did you mean"
+                r" 'crop_flip'\?"
+            ),
+        ),
+        (
+            {"normalise": "sinflow"},
+            (
+                r"dataset\.normalise=sinflow is not a choice: computed, grasp, .* did you mean"
+                r" 'synflow'\?"
+            ),
+        ),
         ({"name": "mine"}, r"dataset\.name=mine must stay cifar10"),
     ],
 )
-def test_a_bad_option_is_refused_when_the_component_is_made(options: dict[str, Any], message: str) -> None:
+def test_a_bad_option_is_refused_when_the_component_is_made(
+    options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         Cifar10(**options)
 
 
 def test_padding_centres_the_image_on_zeros() -> None:
-    split = pad(Split(torch.full((1, 1, 2, 2), 9, dtype=torch.uint8), torch.zeros(1, dtype=torch.long)), 5)
-    assert split.images[0, 0].tolist() == [[0, 0, 0, 0, 0], [0, 9, 9, 0, 0], [0, 9, 9, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
+    split = pad(
+        Split(torch.full((1, 1, 2, 2), 9, dtype=torch.uint8), torch.zeros(1, dtype=torch.long)), 5
+    )
+    assert split.images[0, 0].tolist() == [
+        [0, 0, 0, 0, 0],
+        [0, 9, 9, 0, 0],
+        [0, 9, 9, 0, 0],
+        [0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0],
+    ]
 
 
 def test_statistics_of_a_worked_example() -> None:
-    # Channel 0: 0, 0, 4, 4 of 16 -> mean 1/8, std 1/8. Channel 1: 0, 0, 0, 16 -> mean 1/4, variance 3/16.
+    # Channel 0: 0, 0, 4, 4 of 16 -> mean 1/8, std 1/8. Channel 1: 0, 0, 0, 16 -> mean 1/4, variance
+    # 3/16.
     images = torch.tensor([[[[0, 0], [4, 4]], [[0, 0], [0, 16]]]], dtype=torch.uint8)
     mean, std = statistics(images, 16.0)
     assert mean.tolist() == [0.125, 0.25]
@@ -155,16 +217,25 @@ def test_digits_hold_the_fixed_stratified_split_with_levels_up_to_sixteen() -> N
     assert data.train.images.dtype == torch.uint8 and data.train.labels.dtype == torch.int64
     assert int(data.train.images.max()) == 16 == data.scale
     whole = data.train.labels.bincount() + data.test.labels.bincount()
-    assert whole.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # the counts in scikit-learn's documentation
+    # the counts in scikit-learn's documentation
+    assert whole.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert (data.test.labels.bincount() - whole * 360 / 1797).abs().max() < 1
     assert data.validation is None
 
 
-def test_digits_are_scikit_learns_read_from_its_file_or_by_its_own_function(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digits_are_scikit_learns_read_from_its_file_or_by_its_own_function(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     own = read_digits()
     images, labels = load_digits(return_X_y=True)
-    found = [(row.flatten().tolist(), int(label)) for part in (own.train, own.test) for row, label in zip(part.images, part.labels, strict=True)]
-    assert sorted(found) == sorted((row.astype(int).tolist(), int(label)) for row, label in zip(images, labels, strict=True))
+    found = [
+        (row.flatten().tolist(), int(label))
+        for part in (own.train, own.test)
+        for row, label in zip(part.images, part.labels, strict=True)
+    ]
+    assert sorted(found) == sorted(
+        (row.astype(int).tolist(), int(label)) for row, label in zip(images, labels, strict=True)
+    )
     monkeypatch.setattr("runner.data.digits.FILE", "moved.csv.gz")
     assert read_digits().checksum() == own.checksum()
 

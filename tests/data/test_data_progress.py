@@ -5,10 +5,15 @@ import pytest
 from runner.data import progress
 
 
-def test_items_pass_through_in_order_and_lines_tell_how_many_are_done(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 1.0, 6.0, 7.0, 12.0])  # begun, then after each item: lines are due at 5 s and 5 s after that line
+def test_items_pass_through_in_order_and_lines_tell_how_many_are_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # begun, then after each item: lines are due at 5 s and 5 s after that line
+    now = iter([0.0, 1.0, 6.0, 7.0, 12.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
-    assert list(progress.counted(iter("abcd"), 4, "decoding 4 images, once, into [FILE]", "images")) == ["a", "b", "c", "d"]
+    assert list(
+        progress.counted(iter("abcd"), 4, "decoding 4 images, once, into [FILE]", "images")
+    ) == ["a", "b", "c", "d"]
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [

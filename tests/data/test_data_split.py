@@ -1,4 +1,5 @@
-"""Subsets and the held-out part: exact counts, nested, stratified, and refused when a class would be empty."""
+"""Subsets and the held-out part: exact counts, nested, stratified, and refused when a class would
+be empty."""
 
 from math import ceil, floor
 
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from runner.data.split import hold_out, stratified_order, subset
 
 fractions = st.floats(0.05, 1.0)
-class_sizes = st.lists(st.integers(60, 75), min_size=2, max_size=12)  # shares below 1 / (C - 2), as in every data set here
+# shares below 1 / (C - 2), as in every data set here
+class_sizes = st.lists(st.integers(60, 75), min_size=2, max_size=12)
 
 
 def labels_of(sizes: list[int]) -> torch.Tensor:
@@ -20,7 +22,9 @@ def labels_of(sizes: list[int]) -> torch.Tensor:
 
 @settings(max_examples=40, deadline=None)
 @given(class_sizes, fractions, fractions)
-def test_a_smaller_subset_is_contained_in_a_larger_one_and_both_have_exact_counts(sizes: list[int], one: float, other: float) -> None:
+def test_a_smaller_subset_is_contained_in_a_larger_one_and_both_have_exact_counts(
+    sizes: list[int], one: float, other: float
+) -> None:
     labels = labels_of(sizes)
     small, large = (subset(labels, fraction) for fraction in sorted((one, other)))
     assert set(small.tolist()) <= set(large.tolist())
@@ -30,13 +34,19 @@ def test_a_smaller_subset_is_contained_in_a_larger_one_and_both_have_exact_count
 
 @settings(max_examples=40, deadline=None)
 @given(class_sizes)
-def test_every_prefix_of_the_order_holds_floor_or_ceiling_of_each_class_s_share(sizes: list[int]) -> None:
+def test_every_prefix_of_the_order_holds_floor_or_ceiling_of_each_class_s_share(
+    sizes: list[int],
+) -> None:
     labels = labels_of(sizes)
     order = labels[stratified_order(labels, seed=0)]
     counts = torch.nn.functional.one_hot(order, len(sizes)).cumsum(0)
     for m in range(1, len(labels) + 1):
         for label, size in enumerate(sizes):
-            assert floor(m * size / len(labels)) <= int(counts[m - 1, label]) <= ceil(m * size / len(labels))
+            assert (
+                floor(m * size / len(labels))
+                <= int(counts[m - 1, label])
+                <= ceil(m * size / len(labels))
+            )
 
 
 def test_balanced_classes_have_equal_counts_and_fraction_one_keeps_all() -> None:
@@ -77,12 +87,17 @@ def test_a_held_out_share_outside_its_range_is_refused(fraction: float) -> None:
 
 def test_a_subset_that_empties_a_class_is_refused_and_the_offered_fraction_works() -> None:
     labels = torch.arange(10).repeat(50)
-    with pytest.raises(ValueError, match=r"train_fraction=0\.01 keeps 5 of 500 .* class 5, 6, 7, 8, 9 .* train_fraction=0\.02"):
+    with pytest.raises(
+        ValueError,
+        match=r"train_fraction=0\.01 keeps 5 of 500 .* class 5, 6, 7, 8, 9 .* train_fraction=0\.02",
+    ):
         subset(labels, 0.01)
     assert len(subset(labels, 0.02)) == 10
 
 
 @pytest.mark.parametrize(("fraction", "what"), [(0.001, "validation"), (0.999, "training")])
 def test_a_held_out_share_that_empties_a_class_is_refused(fraction: float, what: str) -> None:
-    with pytest.raises(ValueError, match=f"dataset.validation={fraction} .* no {what} image of class"):
+    with pytest.raises(
+        ValueError, match=f"dataset.validation={fraction} .* no {what} image of class"
+    ):
         hold_out(torch.arange(10).repeat(50), fraction)

@@ -1,4 +1,5 @@
-"""Tiny-ImageNet: a small folder in the official layout, with real JPEGs, whole, incomplete, wrongly labelled, damaged; and the file of decoded images."""
+"""Tiny-ImageNet: a small folder in the official layout, with real JPEGs, whole, incomplete, wrongly
+labelled, damaged; and the file of decoded images."""
 
 import os
 import shutil
@@ -40,7 +41,8 @@ def picture(number: int, grey: bool = False) -> Image.Image:
 
 
 def write_folder(data_dir: Path) -> Path:
-    """The official layout: 4 training images a class, the last of them grey, 2 validation images a class."""
+    """The official layout: 4 training images a class, the last of them grey, 2 validation images a
+    class."""
     folder = data_dir / FOLDER
     (folder / "val" / "images").mkdir(parents=True)
     (folder / "wnids.txt").write_text("".join(f"{name}\n" for name in WNIDS))
@@ -62,20 +64,33 @@ def load(data_dir: Path):  # type: ignore[no-untyped-def]
     return SmallTinyImagenet().load(data_dir, 1.0)
 
 
-def test_images_and_labels_come_in_alphabetical_order_of_the_classes_for_both_splits(tmp_path: Path) -> None:
+def test_images_and_labels_come_in_alphabetical_order_of_the_classes_for_both_splits(
+    tmp_path: Path,
+) -> None:
     write_folder(tmp_path)
     data = load(tmp_path)
-    assert (data.train.images.shape, data.test.images.shape, data.classes) == ((12, 3, 16, 16), (6, 3, 16, 16), 3)
+    assert (data.train.images.shape, data.test.images.shape, data.classes) == (
+        (12, 3, 16, 16),
+        (6, 3, 16, 16),
+        3,
+    )
     assert data.train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4  # n01, n02, n03
-    assert data.test.labels.tolist() == [2, 0, 1, 2, 0, 1]  # val_0 is of n03, the last of the alphabet
-    assert data.train.images.dtype == torch.uint8 and data.train.labels.dtype == data.test.labels.dtype == torch.int64
-    # n01 is the second line of wnids.txt: its pictures are 4 to 7. JPEG at quality 95 moves a smooth image by a few levels.
+    # val_0 is of n03, the last of the alphabet
+    assert data.test.labels.tolist() == [2, 0, 1, 2, 0, 1]
+    assert (
+        data.train.images.dtype == torch.uint8
+        and data.train.labels.dtype == data.test.labels.dtype == torch.int64
+    )
+    # n01 is the second line of wnids.txt: its pictures are 4 to 7. JPEG at quality 95 moves a
+    # smooth image by a few levels.
     for split, place, number in ((data.train, 1, 5), (data.test, 0, 20), (data.test, 4, 24)):
         drawn = torch.from_numpy(np.array(picture(number))).permute(2, 0, 1).int()
         assert (split.images[place].int() - drawn).abs().max() <= 12
 
 
-def test_training_images_are_those_that_torchvision_s_folder_reader_gives_to_published_code(tmp_path: Path) -> None:
+def test_training_images_are_those_that_torchvision_s_folder_reader_gives_to_published_code(
+    tmp_path: Path,
+) -> None:
     folder = write_folder(tmp_path)
     data = load(tmp_path)
     theirs = ImageFolder(str(folder / "train"))
@@ -89,7 +104,11 @@ def test_grey_images_become_rgb_with_three_equal_channels(tmp_path: Path) -> Non
     with Image.open(folder / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_3.JPEG") as image:
         assert image.mode == "L"
     grey = load(tmp_path).train.images[[3, 7, 11]]
-    assert torch.equal(grey[:, 0], grey[:, 1]) and torch.equal(grey[:, 0], grey[:, 2]) and grey.float().std() > 0
+    assert (
+        torch.equal(grey[:, 0], grey[:, 1])
+        and torch.equal(grey[:, 0], grey[:, 2])
+        and grey.float().std() > 0
+    )
 
 
 def test_normalisation_comes_from_the_training_images(tmp_path: Path) -> None:
@@ -97,7 +116,9 @@ def test_normalisation_comes_from_the_training_images(tmp_path: Path) -> None:
     data = load(tmp_path)
     values = data.train.images.double() / 255
     torch.testing.assert_close(data.mean.double(), values.mean((0, 2, 3)), rtol=1e-6, atol=0)
-    torch.testing.assert_close(data.std.double(), values.std((0, 2, 3), correction=0), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        data.std.double(), values.std((0, 2, 3), correction=0), rtol=1e-6, atol=0
+    )
     rounded = SmallTinyImagenet(normalise="synflow").load(tmp_path, 1.0)
     assert rounded.mean.tolist() == pytest.approx([0.480, 0.448, 0.397])
 
@@ -106,23 +127,44 @@ def test_subsets_padding_and_augmented_batches_work_as_for_every_data_set(tmp_pa
     write_folder(tmp_path)
     data = SmallTinyImagenet(size=20, validation=0.5).load(tmp_path, 1.0)
     assert data.validation is not None and (len(data.train), len(data.validation)) == (6, 6)
-    assert data.train.labels.bincount().tolist() == [2, 2, 2] and data.train.images.shape[2:] == (20, 20)
-    x, y = next(Batches(data.train, data.mean, data.std, data.scale, 6, data.augment, seed=0, stage="dense").epoch(0))
-    assert data.augment == "crop_flip" and x.shape == (6, 3, 20, 20) and sorted(y.tolist()) == [0, 0, 1, 1, 2, 2]
+    assert data.train.labels.bincount().tolist() == [2, 2, 2] and data.train.images.shape[2:] == (
+        20,
+        20,
+    )
+    x, y = next(
+        Batches(
+            data.train, data.mean, data.std, data.scale, 6, data.augment, seed=0, stage="dense"
+        ).epoch(0)
+    )
+    assert (
+        data.augment == "crop_flip"
+        and x.shape == (6, 3, 20, 20)
+        and sorted(y.tolist()) == [0, 0, 1, 1, 2, 2]
+    )
 
 
-def test_the_second_load_reads_the_kept_file_and_not_the_images(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_second_load_reads_the_kept_file_and_not_the_images(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = write_folder(tmp_path)
     first = load(tmp_path)
-    assert "decoding 18 images, once" in capfd.readouterr().err and sorted(tmp_path.glob("tiny*")) == [folder, tmp_path / KEPT]
-    assert (tmp_path / KEPT).stat().st_mode & 0o444 == 0o444  # others who share the folder read it too
+    assert "decoding 18 images, once" in capfd.readouterr().err and sorted(
+        tmp_path.glob("tiny*")
+    ) == [folder, tmp_path / KEPT]
+    # others who share the folder read it too
+    assert (tmp_path / KEPT).stat().st_mode & 0o444 == 0o444
     image = folder / "val" / "images" / "val_0.JPEG"
     status = image.stat()
-    image.write_bytes(b"x" * status.st_size)  # no JPEG any more, of the same size and time: opening it would fail
+    # no JPEG any more, of the same size and time: opening it would fail
+    image.write_bytes(b"x" * status.st_size)
     os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
     second = load(tmp_path)
     assert capfd.readouterr().err == "" and first.checksum == second.checksum
-    assert all(torch.equal(getattr(a, w), getattr(b, w)) for a, b in ((first.train, second.train), (first.test, second.test)) for w in ("images", "labels"))
+    assert all(
+        torch.equal(getattr(a, w), getattr(b, w))
+        for a, b in ((first.train, second.train), (first.test, second.test))
+        for w in ("images", "labels")
+    )
 
 
 def change_an_image(folder: Path) -> None:
@@ -141,42 +183,80 @@ def swap_two_labels(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [change_an_image, swap_two_labels])
-def test_a_kept_file_of_other_images_or_labels_is_made_anew(tmp_path: Path, capfd: pytest.CaptureFixture[str], change: Callable[[Path], None]) -> None:
+def test_a_kept_file_of_other_images_or_labels_is_made_anew(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], change: Callable[[Path], None]
+) -> None:
     folder = write_folder(tmp_path)
     before = load(tmp_path)
     change(folder)
     after = load(tmp_path)
-    assert capfd.readouterr().err.count("decoding 18 images") == 2 and after.checksum != before.checksum
+    assert (
+        capfd.readouterr().err.count("decoding 18 images") == 2
+        and after.checksum != before.checksum
+    )
     (tmp_path / KEPT).unlink()
     assert load(tmp_path).checksum == after.checksum
 
 
-@pytest.mark.parametrize("damage", [lambda raw: raw[:-100], lambda raw: b"", lambda raw: raw[:-50] + bytes(50), lambda raw: b"no safetensors" * 100])
-def test_a_damaged_kept_file_is_made_anew(tmp_path: Path, capfd: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: raw[:-100],
+        lambda raw: b"",
+        lambda raw: raw[:-50] + bytes(50),
+        lambda raw: b"no safetensors" * 100,
+    ],
+)
+def test_a_damaged_kept_file_is_made_anew(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes]
+) -> None:
     write_folder(tmp_path)
     before = load(tmp_path)
     (tmp_path / KEPT).write_bytes(damage((tmp_path / KEPT).read_bytes()))
     assert load(tmp_path).checksum == before.checksum == load(tmp_path).checksum
-    assert capfd.readouterr().err.count("decoding") == 2  # the first load and the second, not the third
+    # the first load and the second, not the third
+    assert capfd.readouterr().err.count("decoding") == 2
 
 
-def test_a_place_that_cannot_be_written_costs_the_kept_file_and_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_place_that_cannot_be_written_costs_the_kept_file_and_nothing_else(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     write_folder(tmp_path)
     (tmp_path / KEPT / "in the way").mkdir(parents=True)
     data = load(tmp_path)
     said = capfd.readouterr().err
-    assert f"{KEPT} cannot be written" in said and said.count("decoding") == 1 and len(data.train) == 12
+    assert (
+        f"{KEPT} cannot be written" in said
+        and said.count("decoding") == 1
+        and len(data.train) == 12
+    )
     assert [path.name for path in tmp_path.glob(f".{KEPT}.*")] == []  # no temporary file stays
 
 
-def test_two_processes_that_load_at_once_get_the_same_images_and_leave_one_file(tmp_path: Path) -> None:
+def test_two_processes_that_load_at_once_get_the_same_images_and_leave_one_file(
+    tmp_path: Path,
+) -> None:
     write_folder(tmp_path)
-    code = f"from pathlib import Path; from test_data_tiny_imagenet import load; print(load(Path({str(tmp_path)!r})).checksum)"
+    code = (
+        "from pathlib import Path; from test_data_tiny_imagenet import load;"
+        f" print(load(Path({str(tmp_path)!r})).checksum)"
+    )
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "data")))
     line = [sys.executable, "-c", code]
-    running = [subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**environment(), "PYTHONPATH": paths}) for _ in range(2)]
+    running = [
+        subprocess.Popen(
+            line,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**environment(), "PYTHONPATH": paths},
+        )
+        for _ in range(2)
+    ]
     said = [process.communicate(timeout=120) for process in running]
-    assert len({out for out, _ in said}) == 1 and said[0][0].strip() == load(tmp_path).checksum, said
+    assert len({out for out, _ in said}) == 1 and said[0][0].strip() == load(tmp_path).checksum, (
+        said
+    )
     assert sum(err.count("decoding") for _, err in said) == 1
     assert [path.name for path in tmp_path.iterdir() if "safetensors" in path.name] == [KEPT]
 
@@ -185,9 +265,16 @@ def test_nothing_there_is_said_with_the_command_that_gets_it(tmp_path: Path) -> 
     with pytest.raises(DataError) as caught:
         TinyImagenet().check(tmp_path)
     what, where, how, others = str(caught.value).splitlines()
-    assert what == "dataset=tiny_imagenet cannot be used: missing wnids.txt, train, val/images and 1 more"
+    assert (
+        what
+        == "dataset=tiny_imagenet cannot be used: missing wnids.txt, train, val/images and 1 more"
+    )
     assert str(tmp_path / FOLDER) in where and "make data DATASET=tiny_imagenet" in how
-    assert "dataset=digits" in others and "tiny" not in others and "tiny_imagenet" not in ready(tmp_path)
+    assert (
+        "dataset=digits" in others
+        and "tiny" not in others
+        and "tiny_imagenet" not in ready(tmp_path)
+    )
 
 
 def edited(path: str, edit: Callable[[str], str]) -> Callable[[Path], object]:
@@ -208,23 +295,63 @@ WRONG: list[tuple[Callable[[Path], object], str]] = [
     (removed("wnids.txt"), r"missing wnids\.txt$"),
     (removed(ANNOTATIONS), r"missing val/val_annotations\.txt$"),
     (lambda folder: shutil.rmtree(folder / "train" / WNIDS[2]), r"missing train/n02000000/images$"),
-    (removed(f"train/{WNIDS[1]}/images/{WNIDS[1]}_2.JPEG"), r"train/n01000000/images holds 3 images, expected 4 in each class"),
-    (lambda folder: picture(1).save(folder / "train" / WNIDS[1] / "images" / "more.JPEG"), "train/n01000000/images holds 5 images, expected 4"),
-    (lambda folder: (folder / "train" / WNIDS[1] / "images" / f"{WNIDS[1]}_2.JPEG").write_bytes(b""), r"n01000000_2\.JPEG is empty; unpack the archive again"),
+    (
+        removed(f"train/{WNIDS[1]}/images/{WNIDS[1]}_2.JPEG"),
+        r"train/n01000000/images holds 3 images, expected 4 in each class",
+    ),
+    (
+        lambda folder: picture(1).save(folder / "train" / WNIDS[1] / "images" / "more.JPEG"),
+        "train/n01000000/images holds 5 images, expected 4",
+    ),
+    (
+        lambda folder: (folder / "train" / WNIDS[1] / "images" / f"{WNIDS[1]}_2.JPEG").write_bytes(
+            b""
+        ),
+        r"n01000000_2\.JPEG is empty; unpack the archive again",
+    ),
     (removed("val/images/val_5.JPEG"), r"missing val/images/val_5\.JPEG$"),
-    (lambda folder: picture(1).save(folder / "val" / "images" / "val_6.JPEG"), r"gives no class for val/images/val_6\.JPEG"),
-    (move_into_classes, r"missing val/images/val_0\.JPEG; a helper of other code has moved them .* unpack the archive again"),
-    (edited("wnids.txt", lambda text: text.replace("n02000000\n", "")), r"wnids\.txt lists 2 different classes in 2 lines, expected 3"),
-    (edited("wnids.txt", lambda text: text.replace("n02000000", "n01000000")), r"wnids\.txt lists 2 different classes in 3 lines, expected 3"),
-    (edited("wnids.txt", lambda text: text.replace("n02000000", "../secret")), r"wnids\.txt lists \.\./secret: not WordNet ids such as n01443537"),
+    (
+        lambda folder: picture(1).save(folder / "val" / "images" / "val_6.JPEG"),
+        r"gives no class for val/images/val_6\.JPEG",
+    ),
+    (
+        move_into_classes,
+        (
+            r"missing val/images/val_0\.JPEG; a helper of other code has moved them .* unpack the"
+            r" archive again"
+        ),
+    ),
+    (
+        edited("wnids.txt", lambda text: text.replace("n02000000\n", "")),
+        r"wnids\.txt lists 2 different classes in 2 lines, expected 3",
+    ),
+    (
+        edited("wnids.txt", lambda text: text.replace("n02000000", "n01000000")),
+        r"wnids\.txt lists 2 different classes in 3 lines, expected 3",
+    ),
+    (
+        edited("wnids.txt", lambda text: text.replace("n02000000", "../secret")),
+        r"wnids\.txt lists \.\./secret: not WordNet ids such as n01443537",
+    ),
     (
         edited(ANNOTATIONS, lambda text: text.replace("val_2.JPEG\t", "val_2.JPEG ")),
         r"val_annotations\.txt, line 3: 'val_2\.JPEG n02000000.* is not an image, its",
     ),
-    (edited(ANNOTATIONS, lambda text: text.replace("val_2", "../val_2")), r"line 3: '\.\./val_2\.JPEG.* is not an image"),
+    (
+        edited(ANNOTATIONS, lambda text: text.replace("val_2", "../val_2")),
+        r"line 3: '\.\./val_2\.JPEG.* is not an image",
+    ),
     (edited(ANNOTATIONS, lambda text: text + "\n"), r"line 7: '' is not an image"),
-    (edited(ANNOTATIONS, lambda text: text.replace("val_1.JPEG\tn01000000", "val_1.JPEG\tn09999999")), r"line 2: class 'n09999999' is not in wnids\.txt"),
-    (edited(ANNOTATIONS, lambda text: text.replace("val_4", "val_1")), r"line 5: val_1\.JPEG has a class already"),
+    (
+        edited(
+            ANNOTATIONS, lambda text: text.replace("val_1.JPEG\tn01000000", "val_1.JPEG\tn09999999")
+        ),
+        r"line 2: class 'n09999999' is not in wnids\.txt",
+    ),
+    (
+        edited(ANNOTATIONS, lambda text: text.replace("val_4", "val_1")),
+        r"line 5: val_1\.JPEG has a class already",
+    ),
     (
         edited(ANNOTATIONS, lambda text: text.replace("val_0.JPEG\tn03", "val_0.JPEG\tn01")),
         r"class n01000000 has 3, n03000000 has 1 images, expected 2 of each class",
@@ -233,7 +360,9 @@ WRONG: list[tuple[Callable[[Path], object], str]] = [
 
 
 @pytest.mark.parametrize(("harm", "message"), WRONG, ids=[message[:40] for _, message in WRONG])
-def test_a_folder_that_is_not_as_it_should_be_is_refused_by_check_and_load(tmp_path: Path, harm: Callable[[Path], object], message: str) -> None:
+def test_a_folder_that_is_not_as_it_should_be_is_refused_by_check_and_load(
+    tmp_path: Path, harm: Callable[[Path], object], message: str
+) -> None:
     folder = write_folder(tmp_path)
     list_files(folder, SMALL)
     harm(folder)
@@ -242,11 +371,15 @@ def test_a_folder_that_is_not_as_it_should_be_is_refused_by_check_and_load(tmp_p
     for use in (SmallTinyImagenet().check, load):
         with pytest.raises(DataError) as caught:
             use(tmp_path)
-        assert str(caught.value).startswith("dataset=tiny_imagenet cannot be used: ") and "make data DATASET=tiny_imagenet" in str(caught.value)
+        assert str(caught.value).startswith(
+            "dataset=tiny_imagenet cannot be used: "
+        ) and "make data DATASET=tiny_imagenet" in str(caught.value)
 
 
 @pytest.mark.parametrize("harm", ["truncated", "text", "png", "size"])
-def test_a_damaged_image_is_named_when_it_is_decoded_and_nothing_is_kept(tmp_path: Path, harm: str) -> None:
+def test_a_damaged_image_is_named_when_it_is_decoded_and_nothing_is_kept(
+    tmp_path: Path, harm: str
+) -> None:
     folder = write_folder(tmp_path)
     path = folder / "train" / WNIDS[2] / "images" / f"{WNIDS[2]}_0.JPEG"
     if harm == "truncated":
@@ -254,12 +387,20 @@ def test_a_damaged_image_is_named_when_it_is_decoded_and_nothing_is_kept(tmp_pat
     elif harm == "text":
         path.write_text("not found")
     else:
-        (picture(1) if harm == "png" else picture(1).resize((15, 16))).save(path, format="PNG" if harm == "png" else "JPEG")
-    said = "has 15x16 pixels, expected 16x16" if harm == "size" else r"is no intact JPEG \(.*\); delete it and unpack the archive again"
+        (picture(1) if harm == "png" else picture(1).resize((15, 16))).save(
+            path, format="PNG" if harm == "png" else "JPEG"
+        )
+    said = (
+        "has 15x16 pixels, expected 16x16"
+        if harm == "size"
+        else r"is no intact JPEG \(.*\); delete it and unpack the archive again"
+    )
     with pytest.raises(DataError, match=rf"{WNIDS[2]}_0\.JPEG {said}"):
         load(tmp_path)
     assert not (tmp_path / KEPT).exists()
 
 
 def test_the_official_size_is_what_the_papers_use() -> None:
-    assert TinyImagenet().info() == Info(channels=3, size=64, classes=200, train=100_000, test=10_000)
+    assert TinyImagenet().info() == Info(
+        channels=3, size=64, classes=200, train=100_000, test=10_000
+    )

@@ -1,4 +1,5 @@
-"""Paths through masks: worked by hand, against a search over every path, and around empty layers of residual nets."""
+"""Paths through masks: worked by hand, against a search over every path, and around empty layers of
+residual nets."""
 
 import copy
 import itertools
@@ -16,7 +17,11 @@ from models.resnet_cifar import ResNetCifar
 def ones(model: nn.Module) -> dict[str, Tensor]:
     """Masks that keep all."""
     layers = (nn.Conv2d, nn.Linear)
-    return {f"{path}.weight": torch.ones_like(m.weight, dtype=torch.bool) for path, m in model.named_modules() if isinstance(m, layers)}
+    return {
+        f"{path}.weight": torch.ones_like(m.weight, dtype=torch.bool)
+        for path, m in model.named_modules()
+        if isinstance(m, layers)
+    }
 
 
 def net(hidden: tuple[int, ...] = (3, 2)) -> nn.Module:
@@ -29,17 +34,25 @@ def resnet(depth: int = 8, width: int = 4, shortcut: str = "B") -> nn.Module:
 
 
 def searched(masks: dict[str, Tensor]) -> int:
-    """Outputs of a perceptron that some path of kept weights ends in: every combination of units, one by one."""
+    """Outputs of a perceptron that some path of kept weights ends in: every combination of units,
+    one by one."""
     layers = [mask.tolist() for mask in masks.values()]  # [out][in]
     widths = [len(layers[0][0]), *(len(layer) for layer in layers)]
-    ends = {path[-1] for path in itertools.product(*map(range, widths)) if all(w[b][a] for w, a, b in zip(layers, path, path[1:], strict=False))}
+    ends = {
+        path[-1]
+        for path in itertools.product(*map(range, widths))
+        if all(w[b][a] for w, a, b in zip(layers, path, path[1:], strict=False))
+    }
     return len(ends)
 
 
 def test_an_output_counts_when_a_path_of_kept_weights_ends_in_it() -> None:
-    # Input 1 -> hidden 2 -> hidden 0 -> outputs 0 and 2. Hidden 1 of the second layer reaches output 1, but nothing reaches it.
+    # Input 1 -> hidden 2 -> hidden 0 -> outputs 0 and 2. Hidden 1 of the second layer reaches
+    # output 1, but nothing reaches it.
     masks = {name: torch.zeros_like(mask) for name, mask in ones(net()).items()}
-    masks["fc1.weight"][2, 1] = masks["fc2.weight"][0, 2] = masks["fc3.weight"][0, 0] = masks["fc3.weight"][2, 0] = masks["fc3.weight"][1, 1] = True
+    masks["fc1.weight"][2, 1] = masks["fc2.weight"][0, 2] = masks["fc3.weight"][0, 0] = masks[
+        "fc3.weight"
+    ][2, 0] = masks["fc3.weight"][1, 1] = True
     assert reached_outputs(net(), masks, (1, 2, 2)) == (2, 3)
     masks["fc2.weight"][0, 2] = False
     assert reached_outputs(net(), masks, (1, 2, 2)) == (0, 3) and empty_layers(masks) == 1
@@ -49,22 +62,37 @@ def test_an_output_counts_when_a_path_of_kept_weights_ends_in_it() -> None:
 def test_the_count_equals_a_search_over_all_paths(density: float) -> None:
     rng, model, found = Generator().manual_seed(int(100 * density)), net(), set()
     for _ in range(25):
-        masks = {name: torch.rand(mask.shape, generator=rng) < density for name, mask in ones(model).items()}
+        masks = {
+            name: torch.rand(mask.shape, generator=rng) < density
+            for name, mask in ones(model).items()
+        }
         found.add(searched(masks))
         assert reached_outputs(model, masks, (1, 2, 2)) == (searched(masks), 3)
     assert len(found) > 1  # the masks differ in what they cut off
 
 
-@pytest.mark.parametrize("model", [resnet(), resnet(shortcut="A"), resnet(110, 16), LeNet5("l")(1, 10, 28, Generator())], ids=["B", "A", "deep", "lenet5"])
-def test_full_masks_reach_every_output_whatever_depth_biases_and_statistics(model: nn.Module) -> None:
+@pytest.mark.parametrize(
+    "model",
+    [resnet(), resnet(shortcut="A"), resnet(110, 16), LeNet5("l")(1, 10, 28, Generator())],
+    ids=["B", "A", "deep", "lenet5"],
+)
+def test_full_masks_reach_every_output_whatever_depth_biases_and_statistics(
+    model: nn.Module,
+) -> None:
     with torch.no_grad():
         for tensor in model.state_dict().values():
-            tensor.fill_(-3)  # signs, biases, shifts and statistics say nothing about paths; a net of values 3 would overflow
-    assert reached_outputs(model, ones(model), (1, 28, 28) if isinstance(model, nn.Sequential) else (1, 8, 8)) == (10, 10)
+            # signs, biases, shifts and statistics say nothing about paths; a net of values 3 would
+            # overflow
+            tensor.fill_(-3)
+    assert reached_outputs(
+        model, ones(model), (1, 28, 28) if isinstance(model, nn.Sequential) else (1, 8, 8)
+    ) == (10, 10)
     assert empty_layers(ones(model)) == 0
 
 
-def test_a_block_without_weights_is_bridged_by_its_shortcut_and_a_stage_without_both_is_not() -> None:
+def test_a_block_without_weights_is_bridged_by_its_shortcut_and_a_stage_without_both_is_not() -> (
+    None
+):
     masks = ones(resnet())
     masks["stage1.0.conv2.weight"][:] = False  # identity beside it
     assert reached_outputs(resnet(), masks, (1, 8, 8)) == (10, 10) and empty_layers(masks) == 1
@@ -89,4 +117,6 @@ def test_the_model_is_not_touched() -> None:
     before, flags = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
     reached_outputs(model, ones(model), (1, 8, 8))
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    assert [m.training for m in model.modules()] == flags and not any(m._forward_hooks for m in model.modules())
+    assert [m.training for m in model.modules()] == flags and not any(
+        m._forward_hooks for m in model.modules()
+    )

@@ -1,4 +1,5 @@
-"""3x3 convolutions against PyTorch's own, on images of 2x2 and others: values, gradients, and gradients of gradients."""
+"""3x3 convolutions against PyTorch's own, on images of 2x2 and others: values, gradients, and
+gradients of gradients."""
 
 import pytest
 import torch
@@ -17,8 +18,13 @@ def drawn(*shape: int, seed: int) -> Tensor:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(2, 2), (1, 2), (2, 1), (1, 1), (3, 2), (4, 4)])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_values_and_gradients_of_both_orders_are_pytorchs(size: tuple[int, int], stride: int, bias: bool, layout: torch.memory_format) -> None:
-    ours, theirs = Conv3x3(3, 5, stride=stride, bias=bias).double(), nn.Conv2d(3, 5, 3, stride=stride, padding=1, bias=bias).double()
+def test_values_and_gradients_of_both_orders_are_pytorchs(
+    size: tuple[int, int], stride: int, bias: bool, layout: torch.memory_format
+) -> None:
+    ours, theirs = (
+        Conv3x3(3, 5, stride=stride, bias=bias).double(),
+        nn.Conv2d(3, 5, 3, stride=stride, padding=1, bias=bias).double(),
+    )
     assert ours.extra_repr() == theirs.extra_repr()
     found = []
     for conv in (ours, theirs):
@@ -36,11 +42,15 @@ def test_values_and_gradients_of_both_orders_are_pytorchs(size: tuple[int, int],
 
 
 def test_a_two_by_two_image_by_hand() -> None:
-    # taps 1 to 9 in reading order on the image 1 10 / 100 1000: an output pixel sees the image through the taps that lie on it
+    # taps 1 to 9 in reading order on the image 1 10 / 100 1000: an output pixel sees the image
+    # through the taps that lie on it
     conv = Conv3x3(1, 1)
     conv.weight.data.copy_(torch.arange(1.0, 10).reshape(1, 1, 3, 3))
     image = torch.tensor([[1.0, 10.0], [100.0, 1000.0]])[None, None]
-    assert conv(image)[0, 0].tolist() == [[5 + 60 + 800 + 9000, 4 + 50 + 700 + 8000], [2 + 30 + 500 + 6000, 1 + 20 + 400 + 5000]]
+    assert conv(image)[0, 0].tolist() == [
+        [5 + 60 + 800 + 9000, 4 + 50 + 700 + 8000],
+        [2 + 30 + 500 + 6000, 1 + 20 + 400 + 5000],
+    ]
 
 
 def test_replaced_weights_forward_derivatives_and_autocast_work_on_two_by_two() -> None:
@@ -55,19 +65,31 @@ def test_replaced_weights_forward_derivatives_and_autocast_work_on_two_by_two() 
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("size", [(1, 3), (3, 2), (3, 3), (4, 4)])
-def test_a_wide_layer_on_a_tiny_image_is_pytorchs_in_bf16(size: tuple[int, int], bias: bool) -> None:
+def test_a_wide_layer_on_a_tiny_image_is_pytorchs_in_bf16(
+    size: tuple[int, int], bias: bool
+) -> None:
     conv = Conv3x3(WIDE, 5, bias=bias)
-    inputs = [drawn(4, WIDE, *size, seed=9), drawn(5, WIDE, 3, 3, seed=1), *([drawn(5, seed=2)] if bias else [])]
-    # small whole numbers: bf16 has them exactly and float32 their sums, so that only the results are rounded
+    inputs = [
+        drawn(4, WIDE, *size, seed=9),
+        drawn(5, WIDE, 3, 3, seed=1),
+        *([drawn(5, seed=2)] if bias else []),
+    ]
+    # small whole numbers: bf16 has them exactly and float32 their sums, so that only the results
+    # are rounded
     ours = [t.round().float().requires_grad_() for t in inputs]
     theirs = [t.detach().double().requires_grad_() for t in ours]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = functional_call(conv, dict(zip(("weight", "bias"), ours[1:], strict=False)), (ours[0],))
+        out = functional_call(
+            conv, dict(zip(("weight", "bias"), ours[1:], strict=False)), (ours[0],)
+        )
     expected = F.conv2d(*theirs, padding=1)
     assert out.dtype == torch.bfloat16
     assert out.is_contiguous(memory_format=torch.channels_last)
     weighing = drawn(*out.shape, seed=3).round()
     found = [out, *torch.autograd.grad(out, ours, weighing.bfloat16())]
-    for one, other in zip(found, [expected, *torch.autograd.grad(expected, theirs, weighing)], strict=True):
+    for one, other in zip(
+        found, [expected, *torch.autograd.grad(expected, theirs, weighing)], strict=True
+    ):
         assert one.shape == other.shape
-        torch.testing.assert_close(one.double(), other.detach(), rtol=2**-8, atol=0)  # half a unit in the last place of bf16 is 2**-9
+        # half a unit in the last place of bf16 is 2**-9
+        torch.testing.assert_close(one.double(), other.detach(), rtol=2**-8, atol=0)

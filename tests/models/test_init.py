@@ -15,18 +15,22 @@ def seeded(seed: int) -> Generator:
 
 
 def small_net() -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(64, 96, 3), nn.BatchNorm2d(96), nn.Flatten(), nn.Linear(400, 300))
+    return nn.Sequential(
+        nn.Conv2d(64, 96, 3), nn.BatchNorm2d(96), nn.Flatten(), nn.Linear(400, 300)
+    )
 
 
 def assert_variance(weight: Tensor, variance: float) -> None:
-    # The sample variance of n normal draws has the standard deviation variance * sqrt(2 / n); of a cut normal less.
+    # The sample variance of n normal draws has the standard deviation variance * sqrt(2 / n); of a
+    # cut normal less.
     weight = weight.detach()
     n = weight.numel()
     assert abs(float(weight.mean())) < 5 * math.sqrt(variance / n)
     assert abs(float(weight.var()) - variance) < 5 * variance * math.sqrt(2 / n)
 
 
-# Conv 64 -> 96, 3x3: fan_in 64 * 9 = 576, fan_out 96 * 9 = 864. Linear 400 -> 300: fan_in 400; a uniform law on +-b has the variance b^2 / 3.
+# Conv 64 -> 96, 3x3: fan_in 64 * 9 = 576, fan_out 96 * 9 = 864. Linear 400 -> 300: fan_in 400; a
+# uniform law on +-b has the variance b^2 / 3.
 @pytest.mark.parametrize(
     ("name", "conv", "linear"),
     [
@@ -37,15 +41,20 @@ def assert_variance(weight: Tensor, variance: float) -> None:
         ("synflow_tiny", 2 / 864, 1 / 1200),
     ],
 )
-def test_weights_have_the_variance_that_their_initialiser_names(name: str, conv: float, linear: float) -> None:
+def test_weights_have_the_variance_that_their_initialiser_names(
+    name: str, conv: float, linear: float
+) -> None:
     model = small_net()
     initialise(model, name, seeded(0))
     assert_variance(model[0].weight, conv)
     assert_variance(model[3].weight, linear)
 
 
-# Conv 512 -> 1024, 3x3, in 64 groups of 8 -> 16: fan_in 8 * 9 = 72, fan_out 16 * 9 = 144. A depthwise layer has 9 of either.
-@pytest.mark.parametrize(("name", "variance"), [("fan_in", 2 / 72), ("fan_out", 2 / 144), ("synflow_tiny", 2 / 144)])
+# Conv 512 -> 1024, 3x3, in 64 groups of 8 -> 16: fan_in 8 * 9 = 72, fan_out 16 * 9 = 144. A
+# depthwise layer has 9 of either.
+@pytest.mark.parametrize(
+    ("name", "variance"), [("fan_in", 2 / 72), ("fan_out", 2 / 144), ("synflow_tiny", 2 / 144)]
+)
 def test_fans_of_a_grouped_convolution_are_those_of_a_group(name: str, variance: float) -> None:
     layer = nn.Conv2d(512, 1024, 3, groups=64)
     initialise(layer, name, seeded(0))
@@ -57,7 +66,13 @@ def test_biases_and_shifts_are_zero_and_statistics_fresh(name: str) -> None:
     model = small_net()
     model[1](torch.randn(8, 96, 2, 2) + 1)  # moves the running statistics
     initialise(model, name, seeded(0))
-    for tensor in (model[0].bias, model[1].bias, model[3].bias, model[1].running_mean, model[1].num_batches_tracked):
+    for tensor in (
+        model[0].bias,
+        model[1].bias,
+        model[3].bias,
+        model[1].running_mean,
+        model[1].num_batches_tracked,
+    ):
         assert not tensor.any()
     assert torch.equal(model[1].running_var, torch.ones(96))
 
@@ -79,7 +94,8 @@ def test_open_lth_draws_batchnorm_scales_uniformly_from_zero_to_one() -> None:
 
 
 def test_lenet_snip_cuts_at_two_standard_deviations_of_the_uncut_normal() -> None:
-    # A standard normal cut at +-2 has the standard deviation 0.8796, so the cut lies at 2 * sqrt(1 / 400) / 0.8796 = 0.11368.
+    # A standard normal cut at +-2 has the standard deviation 0.8796, so the cut lies at 2 * sqrt(1
+    # / 400) / 0.8796 = 0.11368.
     linear = nn.Linear(400, 300)
     initialise(linear, "lenet_snip", seeded(0))
     assert 0.113 < float(linear.weight.detach().abs().max()) <= 0.11369
@@ -90,7 +106,8 @@ def test_synflow_tiny_draws_the_linear_layer_uniformly_up_to_one_over_the_root_o
     initialise(linear, "synflow_tiny", seeded(0))
     weight = linear.weight.detach()
     assert 0.0499 < float(weight.max()) <= 0.05 and -0.05 <= float(weight.min()) < -0.0499
-    assert abs(float((weight.abs() < 0.025).double().mean()) - 0.5) < 4 * (0.25 / 120_000) ** 0.5  # half of a uniform law lies in its inner half
+    # half of a uniform law lies in its inner half
+    assert abs(float((weight.abs() < 0.025).double().mean()) - 0.5) < 4 * (0.25 / 120_000) ** 0.5
 
 
 def test_draws_come_in_the_order_of_the_parameters() -> None:
@@ -100,7 +117,10 @@ def test_draws_come_in_the_order_of_the_parameters() -> None:
     conv = torch.empty(5, 1, 3, 3).normal_(0, math.sqrt(2 / 9), generator=rng)
     scale = torch.rand(5, generator=rng)
     linear = torch.empty(7, 50).normal_(0, math.sqrt(2 / 50), generator=rng)
-    assert all(torch.equal(a, b) for a, b in ((model[0].weight, conv), (model[1].weight, scale), (model[2].weight, linear)))
+    assert all(
+        torch.equal(a, b)
+        for a, b in ((model[0].weight, conv), (model[1].weight, scale), (model[2].weight, linear))
+    )
 
 
 @pytest.mark.parametrize("name", INITIALISERS)
@@ -117,10 +137,17 @@ def test_equal_seeds_give_equal_weights_and_other_seeds_do_not(name: str) -> Non
 def test_memory_format_precision_and_device_do_not_change_the_draws() -> None:
     plain = small_net()
     initialise(plain, "fan_in", seeded(5))
-    others = [small_net().to(memory_format=torch.channels_last), small_net().double(), *([small_net().cuda()] if torch.cuda.is_available() else [])]
+    others = [
+        small_net().to(memory_format=torch.channels_last),
+        small_net().double(),
+        *([small_net().cuda()] if torch.cuda.is_available() else []),
+    ]
     for other in others:
         initialise(other, "fan_in", seeded(5))
-        assert all(torch.equal(a, b.cpu().float()) for a, b in zip(plain.parameters(), other.parameters(), strict=True))
+        assert all(
+            torch.equal(a, b.cpu().float())
+            for a, b in zip(plain.parameters(), other.parameters(), strict=True)
+        )
 
 
 def test_building_a_model_leaves_the_global_random_stream_alone() -> None:
@@ -130,8 +157,17 @@ def test_building_a_model_leaves_the_global_random_stream_alone() -> None:
 
 
 def test_an_unknown_initialiser_is_refused_with_the_choices() -> None:
-    for refuse in (lambda: initialise(nn.Linear(2, 2), "xavier", seeded(0)), lambda: ResNetCifar("r", init="xavier")):
-        with pytest.raises(ValueError, match=r"^model.init='xavier' must be one of fan_in, fan_out, open_lth, lenet_snip, synflow_tiny$"):
+    for refuse in (
+        lambda: initialise(nn.Linear(2, 2), "xavier", seeded(0)),
+        lambda: ResNetCifar("r", init="xavier"),
+    ):
+        with pytest.raises(
+            ValueError,
+            match=(
+                r"^model.init='xavier' must be one of fan_in, fan_out, open_lth, lenet_snip,"
+                r" synflow_tiny$"
+            ),
+        ):
             refuse()
 
 

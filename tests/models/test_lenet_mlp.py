@@ -1,4 +1,4 @@
-"""LeNets and the perceptron: parameter counts of methods/models.md, shapes, refusals."""
+"""LeNets and the perceptron: parameter counts of docs/networks.md, shapes, refusals."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -21,7 +21,9 @@ def build(component: Any, channels: int = 1, classes: int = 10, size: int = 28) 
 
 
 def counts(model: nn.Module) -> tuple[int, int]:
-    return sum(p.numel() for p in model.parameters()), sum(model.get_parameter(n).numel() for n in prunable_names(model))
+    return sum(p.numel() for p in model.parameters()), sum(
+        model.get_parameter(n).numel() for n in prunable_names(model)
+    )
 
 
 @pytest.mark.parametrize(
@@ -38,9 +40,16 @@ def test_parameter_counts_on_28x28_grey_images(component: Any, expected: tuple[i
     assert counts(build(component)) == expected
 
 
-@pytest.mark.parametrize("component", [LeNet300("l"), LeNet5("l"), LeNet5("l", variant="lecun1998"), Mlp("m"), Mlp("m", hidden=(5,))])
-@pytest.mark.parametrize(("channels", "size", "classes"), [(1, 28, 10), (3, 32, 100), (3, 16, 200), (1, 33, 7)])
-def test_the_first_linear_layer_follows_the_image(component: Any, channels: int, size: int, classes: int) -> None:
+@pytest.mark.parametrize(
+    "component",
+    [LeNet300("l"), LeNet5("l"), LeNet5("l", variant="lecun1998"), Mlp("m"), Mlp("m", hidden=(5,))],
+)
+@pytest.mark.parametrize(
+    ("channels", "size", "classes"), [(1, 28, 10), (3, 32, 100), (3, 16, 200), (1, 33, 7)]
+)
+def test_the_first_linear_layer_follows_the_image(
+    component: Any, channels: int, size: int, classes: int
+) -> None:
     model = build(component, channels, classes, size)
     assert model.training and model(torch.randn(2, channels, size, size)).shape == (2, classes)
 
@@ -52,7 +61,12 @@ def test_linear_nets_take_digits_at_their_own_size(component: Any) -> None:
 
 def test_submodules_have_readable_names() -> None:
     assert prunable_names(build(Mlp("m"))) == ["fc1.weight", "fc2.weight", "fc3.weight"]
-    assert prunable_names(build(LeNet5("l"))) == ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"]
+    assert prunable_names(build(LeNet5("l"))) == [
+        "conv1.weight",
+        "conv2.weight",
+        "fc1.weight",
+        "fc2.weight",
+    ]
 
 
 def test_a_perceptron_computes_what_it_says() -> None:
@@ -66,23 +80,48 @@ def test_a_perceptron_computes_what_it_says() -> None:
 
 
 def test_caffe_lenet_has_no_relu_between_its_convolutions_and_the_other_has() -> None:
-    names = [[name for name, _ in build(LeNet5("l", variant=v)).named_children()] for v in ("caffe", "lecun1998")]  # type: ignore[arg-type]
+    names = [
+        [name for name, _ in build(LeNet5("l", variant=v)).named_children()]
+        for v in ("caffe", "lecun1998")
+    ]  # type: ignore[arg-type]
     assert names[0] == ["conv1", "pool1", "conv2", "pool2", "flatten", "fc1", "relu1", "fc2"]
-    assert names[1] == ["conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "flatten", "fc1", "relu3", "fc2", "relu4", "fc3"]
+    assert names[1] == [
+        "conv1",
+        "relu1",
+        "pool1",
+        "conv2",
+        "relu2",
+        "pool2",
+        "flatten",
+        "fc1",
+        "relu3",
+        "fc2",
+        "relu4",
+        "fc3",
+    ]
 
 
 @pytest.mark.parametrize("variant", ["caffe", "lecun1998"])
 def test_lenet5_refuses_digits_at_8x8_with_the_way_out(variant: str) -> None:
     component = LeNet5("lenet5", variant=variant)  # type: ignore[arg-type]
     for size in (8, component.smallest - 1):
-        with pytest.raises(ValueError, match=rf"model=lenet5 takes images of 16x16 and up, dataset.size={size} is smaller: dataset.size=32"):
+        with pytest.raises(
+            ValueError,
+            match=(
+                rf"model=lenet5 takes images of 16x16 and up, dataset.size={size} is smaller:"
+                r" dataset.size=32"
+            ),
+        ):
             build(component, size=size)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LeNet5("l", variant="1998"), "model.variant='1998' must be one of caffe, lecun1998"),  # type: ignore[arg-type]
+        (
+            lambda: LeNet5("l", variant="1998"),
+            "model.variant='1998' must be one of caffe, lecun1998",
+        ),  # type: ignore[arg-type]
         (lambda: Mlp("m", hidden=(3, 0)), r"model.hidden=\[3, 0\] must be widths of at least 1"),
         (lambda: Mlp("m", init="x"), "model.init='x' must be one of"),
         (lambda: LeNet300("l", init="x"), "model.init='x' must be one of"),
@@ -94,10 +133,17 @@ def test_options_that_give_no_net_are_refused(make: Any, message: str) -> None:
         make()
 
 
-@pytest.mark.parametrize(("name", "cls", "size"), [("lenet_300_100", LeNet300, 28), ("lenet5", LeNet5, 28), ("mlp", Mlp, 8), ("mlp", Mlp, 28)])
-def test_configurations_list_every_field_and_state_their_counts(name: str, cls: Any, size: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "cls", "size"),
+    [("lenet_300_100", LeNet300, 28), ("lenet5", LeNet5, 28), ("mlp", Mlp, 8), ("mlp", Mlp, 28)],
+)
+def test_configurations_list_every_field_and_state_their_counts(
+    name: str, cls: Any, size: int
+) -> None:
     path = CONF / f"{name}.yaml"
     options: Any = OmegaConf.to_container(OmegaConf.load(path))
     assert options.pop("_target_") == cls.tag
     assert list(options) == [f.name for f in fields(cls)] and options["name"] == name
-    assert all(f"{count:,}" in path.read_text() for count in counts(build(cls(**options), size=size)))
+    assert all(
+        f"{count:,}" in path.read_text() for count in counts(build(cls(**options), size=size))
+    )

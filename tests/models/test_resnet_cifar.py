@@ -1,4 +1,4 @@
-"""CIFAR ResNets: the parameter counts of methods/models.md, shapes, shortcuts, refusals."""
+"""CIFAR ResNets: the parameter counts of docs/networks.md, shapes, shortcuts, refusals."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -14,12 +14,23 @@ from pruners.base import prunable_names
 CONF = Path(__file__).parents[2] / "conf" / "model"
 
 
-def build(depth: int, width: int, shortcut: str = "B", classes: int = 10, channels: int = 3, size: int = 32) -> nn.Module:
-    return ResNetCifar("net", depth, width, shortcut)(channels, classes, size, Generator().manual_seed(0))  # type: ignore[arg-type]
+def build(
+    depth: int,
+    width: int,
+    shortcut: str = "B",
+    classes: int = 10,
+    channels: int = 3,
+    size: int = 32,
+) -> nn.Module:
+    return ResNetCifar("net", depth, width, shortcut)(
+        channels, classes, size, Generator().manual_seed(0)
+    )  # type: ignore[arg-type]
 
 
 def counts(model: nn.Module) -> tuple[int, int]:
-    return sum(p.numel() for p in model.parameters()), sum(model.get_parameter(n).numel() for n in prunable_names(model))
+    return sum(p.numel() for p in model.parameters()), sum(
+        model.get_parameter(n).numel() for n in prunable_names(model)
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,39 +54,57 @@ def counts(model: nn.Module) -> tuple[int, int]:
         (20, 16, "B-noBN", 10, 272_474 - 2 * (32 + 64), 270_896),
     ],
 )
-def test_parameter_counts_are_those_of_the_published_nets(depth: int, width: int, shortcut: str, classes: int, total: int, prunable: int) -> None:
+def test_parameter_counts_are_those_of_the_published_nets(
+    depth: int, width: int, shortcut: str, classes: int, total: int, prunable: int
+) -> None:
     assert counts(build(depth, width, shortcut, classes)) == (total, prunable)
 
 
 def test_stem_shortcuts_and_output_have_the_published_sizes() -> None:
     sizes = {n: build(20, 16).get_parameter(n).numel() for n in prunable_names(build(20, 16))}
     assert (sizes["conv1.weight"], sizes["fc.weight"]) == (432, 640)
-    assert [n for n in sizes if "shortcut" in n] == ["stage2.0.shortcut.conv.weight", "stage3.0.shortcut.conv.weight"]
+    assert [n for n in sizes if "shortcut" in n] == [
+        "stage2.0.shortcut.conv.weight",
+        "stage3.0.shortcut.conv.weight",
+    ]
     assert sum(size for n, size in sizes.items() if "shortcut" in n) == 2_560
 
 
-@pytest.mark.parametrize(("depth", "shortcut", "layers"), [(20, "A", 20), (20, "B", 22), (32, "B", 34), (32, "A", 32), (20, "B-noBN", 22)])
+@pytest.mark.parametrize(
+    ("depth", "shortcut", "layers"),
+    [(20, "A", 20), (20, "B", 22), (32, "B", 34), (32, "A", 32), (20, "B-noBN", 22)],
+)
 def test_weight_layers(depth: int, shortcut: str, layers: int) -> None:
     assert len(prunable_names(build(depth, 4, shortcut))) == layers
 
 
 @pytest.mark.parametrize("shortcut", ["A", "B", "B-noBN"])
-@pytest.mark.parametrize(("channels", "size", "classes"), [(1, 8, 10), (3, 32, 100), (1, 28, 10), (3, 9, 200)])
-def test_logits_have_one_column_per_class_for_any_image_size(shortcut: str, channels: int, size: int, classes: int) -> None:
+@pytest.mark.parametrize(
+    ("channels", "size", "classes"), [(1, 8, 10), (3, 32, 100), (1, 28, 10), (3, 9, 200)]
+)
+def test_logits_have_one_column_per_class_for_any_image_size(
+    shortcut: str, channels: int, size: int, classes: int
+) -> None:
     model = build(8, 4, shortcut, classes, channels, size)
     assert model(torch.randn(3, channels, size, size)).shape == (3, classes)
 
 
 def test_the_network_comes_on_the_cpu_in_float32_and_training_mode() -> None:
     model = build(8, 4)
-    assert model.training and {(p.dtype, p.device.type, p.requires_grad) for p in model.parameters()} == {(torch.float32, "cpu", True)}
-    assert {(m.eps, m.momentum) for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {(1e-5, 0.1)}
+    assert model.training and {
+        (p.dtype, p.device.type, p.requires_grad) for p in model.parameters()
+    } == {(torch.float32, "cpu", True)}
+    assert {(m.eps, m.momentum) for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {
+        (1e-5, 0.1)
+    }
 
 
 def test_stages_halve_the_image_and_double_the_channels() -> None:
     model, shapes = build(14, 4), {}
     for name in ("stage1", "stage2", "stage3"):
-        model.get_submodule(name).register_forward_hook(lambda m, i, out, name=name: shapes.update({name: tuple(out.shape)}))
+        model.get_submodule(name).register_forward_hook(
+            lambda m, i, out, name=name: shapes.update({name: tuple(out.shape)})
+        )
     model(torch.randn(2, 3, 32, 32))
     assert shapes == {"stage1": (2, 4, 32, 32), "stage2": (2, 8, 16, 16), "stage3": (2, 16, 8, 8)}
 
@@ -85,7 +114,9 @@ def test_shortcut_a_has_no_parameters_takes_every_second_pixel_and_pads_channels
     x = torch.arange(18.0).view(1, 2, 3, 3)  # rows 0 1 2, 3 4 5, 6 7 8 and the same plus nine
     zero = [[0.0, 0.0], [0.0, 0.0]]
     assert not list(shortcut.parameters())
-    assert shortcut(x).tolist() == [[zero, [[0.0, 2.0], [6.0, 8.0]], [[9.0, 11.0], [15.0, 17.0]], zero]]
+    assert shortcut(x).tolist() == [
+        [zero, [[0.0, 2.0], [6.0, 8.0]], [[9.0, 11.0], [15.0, 17.0]], zero]
+    ]
 
 
 def test_a_block_whose_convolutions_are_zero_passes_its_input_through() -> None:
@@ -98,7 +129,12 @@ def test_a_block_whose_convolutions_are_zero_passes_its_input_through() -> None:
 
 def test_images_that_are_too_small_are_refused_with_the_way_out() -> None:
     component = ResNetCifar("resnet20")
-    with pytest.raises(ValueError, match=r"model=resnet20 takes images of 8x8 and up, dataset.size=7 is smaller: dataset.size=32"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"model=resnet20 takes images of 8x8 and up, dataset.size=7 is smaller: dataset.size=32"
+        ),
+    ):
         component(1, 10, component.smallest - 1, Generator())
 
 
@@ -118,7 +154,13 @@ def test_options_that_give_no_net_are_refused(options: dict, message: str) -> No
 
 @pytest.mark.parametrize(
     ("name", "total"),
-    [("resnet20", 272_474), ("resnet32", 466_906), ("resnet20_w32", 1_084_586), ("resnet32_w32", 1_860_522), ("resnet32_w32a", 1_849_898)],
+    [
+        ("resnet20", 272_474),
+        ("resnet32", 466_906),
+        ("resnet20_w32", 1_084_586),
+        ("resnet32_w32", 1_860_522),
+        ("resnet32_w32a", 1_849_898),
+    ],
 )
 def test_configurations_list_every_field_and_state_their_counts(name: str, total: int) -> None:
     path = CONF / f"{name}.yaml"
@@ -134,14 +176,21 @@ def test_configurations_list_every_field_and_state_their_counts(name: str, total
 def test_gradients_of_narrow_and_wide_nets_are_those_of_float64(width: int) -> None:
     """The strided shortcuts of narrow nets were wrong, or crashed, on CPUs with AVX2."""
     rng = Generator().manual_seed(1)
-    images, labels = torch.randn(29, 1, 8, 8, generator=rng, dtype=torch.float64), torch.randint(0, 10, (29,), generator=rng)
+    images, labels = (
+        torch.randn(29, 1, 8, 8, generator=rng, dtype=torch.float64),
+        torch.randint(0, 10, (29,), generator=rng),
+    )
     found = []
     for dtype in (torch.float64, torch.float32):
         net = build(8, width, channels=1, size=8).to(dtype=dtype, memory_format=torch.channels_last)
         for _ in range(3):  # what is written past a buffer may be seen later only
             net.zero_grad()
-            nn.functional.cross_entropy(net(images.to(dtype, memory_format=torch.channels_last)), labels).backward()
-        found.append({name: p.grad.double() for name, p in net.named_parameters() if p.grad is not None})
+            nn.functional.cross_entropy(
+                net(images.to(dtype, memory_format=torch.channels_last)), labels
+            ).backward()
+        found.append(
+            {name: p.grad.double() for name, p in net.named_parameters() if p.grad is not None}
+        )
     for name, exact in found[0].items():
         assert (found[1][name] - exact).norm() <= 1e-4 * exact.norm() + 1e-6, name
 

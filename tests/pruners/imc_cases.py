@@ -1,4 +1,5 @@
-"""Small problems whose Hessian is known or cheap to have in full, shared by the tests of IMC's parts."""
+"""Small problems whose Hessian is known or cheap to have in full, shared by the tests of IMC's
+parts."""
 
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -13,7 +14,8 @@ from pruners.base import Batch, Measurement, Task
 
 
 class Constant(nn.Module):
-    """Logits that are the weights themselves, for every sample: a loss of the logits is then a function of the weights."""
+    """Logits that are the weights themselves, for every sample: a loss of the logits is then a
+    function of the weights."""
 
     def __init__(self, w: Tensor) -> None:
         super().__init__()
@@ -36,17 +38,34 @@ def quartic(logits: Tensor, _: Tensor) -> Tensor:
 
 def symmetric(values: Tensor, seed: int = 0) -> Tensor:
     """A random symmetric matrix with these eigenvalues, float64."""
-    q, _ = torch.linalg.qr(torch.randn(len(values), len(values), generator=Generator().manual_seed(seed), dtype=torch.float64))
+    q, _ = torch.linalg.qr(
+        torch.randn(
+            len(values), len(values), generator=Generator().manual_seed(seed), dtype=torch.float64
+        )
+    )
     return q @ torch.diag(values.double()) @ q.T
 
 
-def make_task(x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy, seed: int = 0, **more: Any) -> Task:
+def make_task(
+    x: Tensor,
+    y: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    seed: int = 0,
+    **more: Any,
+) -> Task:
     """A one-shot task over these samples, in their order."""
 
     def batches(size: int) -> Iterable[Batch]:
         return zip(x.split(size), y.split(size), strict=True)
 
-    return Task(loss=loss, batches=batches, density=more.pop("density", None), steps=0, rng=Generator().manual_seed(seed), **more)
+    return Task(
+        loss=loss,
+        batches=batches,
+        density=more.pop("density", None),
+        steps=0,
+        rng=Generator().manual_seed(seed),
+        **more,
+    )
 
 
 def constant_task(loss: Callable[[Tensor, Tensor], Tensor], samples: int = 6, **more: Any) -> Task:
@@ -70,10 +89,18 @@ def mlp(seed: int = 0) -> nn.Module:
 
 
 def conv_bn(seed: int = 0) -> nn.Module:
-    """A conv, BatchNorm, ReLU and a linear layer: 36 + 160 weights, with running statistics that have seen data."""
+    """A conv, BatchNorm, ReLU and a linear layer: 36 + 160 weights, with running statistics that
+    have seen data."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 10))
+        net = nn.Sequential(
+            nn.Conv2d(1, 4, 3, 2, 1),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.AvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(16, 10),
+        )
         net(digits()[0])
     return net
 
@@ -106,8 +133,13 @@ def unchanged(before: dict[str, Any], model: nn.Module) -> bool:
     """Whether the model equals its snapshot."""
     now = snapshot(model)
     states = all(torch.equal(before["state"][name], t) for name, t in now["state"].items())
-    grads = all((a is None) == (b is None) and (a is None or torch.equal(a, b)) for a, b in zip(before["grads"], now["grads"], strict=True))
-    return states and grads and all(before[key] == now[key] for key in ("strides", "flags", "learns"))
+    grads = all(
+        (a is None) == (b is None) and (a is None or torch.equal(a, b))
+        for a, b in zip(before["grads"], now["grads"], strict=True)
+    )
+    return (
+        states and grads and all(before[key] == now[key] for key in ("strides", "flags", "learns"))
+    )
 
 
 def initial(model: nn.Module) -> Measurement:

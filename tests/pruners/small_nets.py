@@ -1,4 +1,5 @@
-"""What the tests of scores share: tiny nets with given weights, tasks on given data, and a photograph of everything that scoring must not change."""
+"""What the tests of scores share: tiny nets with given weights, tasks on given data, and a
+photograph of everything that scoring must not change."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -48,7 +49,13 @@ def l1_loss(outputs: Tensor, labels: Tensor) -> Tensor:
     return (outputs.flatten() - labels).abs().mean()
 
 
-def task(density: float | None, data: Batch | None = None, loss: LossFn = F.cross_entropy, seed: int = 0, **more: Any) -> Task:
+def task(
+    density: float | None,
+    data: Batch | None = None,
+    loss: LossFn = F.cross_entropy,
+    seed: int = 0,
+    **more: Any,
+) -> Task:
     """A one-shot task on `data`, in batches in their given order."""
     x, y = images() if data is None else data
 
@@ -59,9 +66,19 @@ def task(density: float | None, data: Batch | None = None, loss: LossFn = F.cros
 
 
 def pruner(score: Any, batch_size: int = 256, **options: Any) -> ScorePruner:
-    """A score with the options of its method's YAML: training data if it needs any, global, top, once."""
+    """A score with the options of its method's YAML: training data if it needs any, global, top,
+    once."""
     source = Train(batch_size) if score.needs_data else None
-    return ScorePruner(**{"score": score, "source": source, "allocate": Global(), "pick": Top(), "schedule": Once(), **options})
+    return ScorePruner(
+        **{
+            "score": score,
+            "source": source,
+            "allocate": Global(),
+            "pick": Top(),
+            "schedule": Once(),
+            **options,
+        }
+    )
 
 
 def masks_of(score: Any, model: nn.Module, density: float, seed: int = 0, **options: Any) -> Masks:
@@ -83,21 +100,41 @@ def jaccard(one: Masks, other: Masks) -> float:
 
 
 def photograph(model: nn.Module) -> Callable[[], bool]:
-    """Remembers weights, buffers, gradients, training flags and requires_grad; the result says whether all are as they were, to the bit."""
+    """Remembers weights, buffers, gradients, training flags and requires_grad; the result says
+    whether all are as they were, to the bit."""
 
     def state() -> dict[str, Any]:
-        tensors: dict[str, Any] = {name: t.detach().clone() for name, t in model.state_dict().items()}
-        grads = {f"{name}.grad": None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
-        flags = {f"{name}.flags": (p.requires_grad, p.is_leaf) for name, p in model.named_parameters()}
-        return {**tensors, **grads, **flags, **{f"{name}.training": m.training for name, m in model.named_modules()}}
+        tensors: dict[str, Any] = {
+            name: t.detach().clone() for name, t in model.state_dict().items()
+        }
+        grads = {
+            f"{name}.grad": None if p.grad is None else p.grad.clone()
+            for name, p in model.named_parameters()
+        }
+        flags = {
+            f"{name}.flags": (p.requires_grad, p.is_leaf) for name, p in model.named_parameters()
+        }
+        return {
+            **tensors,
+            **grads,
+            **flags,
+            **{f"{name}.training": m.training for name, m in model.named_modules()},
+        }
 
     before, global_stream = state(), torch.get_rng_state()
 
     def unchanged() -> bool:
         after = state()
         same = [
-            torch.equal(before[k], v) if isinstance(v, Tensor) and isinstance(before[k], Tensor) else before[k] is v or before[k] == v for k, v in after.items()
+            torch.equal(before[k], v)
+            if isinstance(v, Tensor) and isinstance(before[k], Tensor)
+            else before[k] is v or before[k] == v
+            for k, v in after.items()
         ]
-        return before.keys() == after.keys() and all(same) and torch.equal(torch.get_rng_state(), global_stream)
+        return (
+            before.keys() == after.keys()
+            and all(same)
+            and torch.equal(torch.get_rng_state(), global_stream)
+        )
 
     return unchanged

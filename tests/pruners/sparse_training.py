@@ -1,4 +1,5 @@
-"""What the tests of rewiring methods share: a sparse net, a training of some steps that can be watched, and a run that is stopped again and again."""
+"""What the tests of rewiring methods share: a sparse net, a training of some steps that can be
+watched, and a run that is stopped again and again."""
 
 import copy
 from collections.abc import Callable
@@ -26,7 +27,8 @@ Watch = Callable[[int, SGD], None]  # step, optimizer
 
 def every(steps: int, stop: float = 1.0) -> UpdateSchedule:
     """An update every so many steps, in a task of `training`."""
-    return UpdateSchedule(f"{steps}it", stop, epochs=1, batch_size=500, shortest=1)  # 100 steps an epoch, as `training` has
+    # 100 steps an epoch, as `training` has
+    return UpdateSchedule(f"{steps}it", stop, epochs=1, batch_size=500, shortest=1)
 
 
 def training(seed: int = 0) -> Task:
@@ -55,7 +57,8 @@ def walk(
     lr: float = 0.1,
     decay: float = 5e-4,
 ) -> SGD:
-    """Train as the loop does; `before`, `between` and `after` see the net with its gradients, before the optimizer's step, and after the last hook."""
+    """Train as the loop does; `before`, `between` and `after` see the net with its gradients,
+    before the optimizer's step, and after the last hook."""
     opt = SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=decay)
     for step in range(steps):
         x, y = images(32, seed=step)
@@ -81,12 +84,17 @@ def copied(masks: Masks) -> Masks:
     return copy.deepcopy(masks)
 
 
-def stopped_again_and_again(words: list[str], folder: Path, every: int) -> tuple[dict[str, Artefact], dict[str, Artefact], int]:
-    """The stages of an undisturbed run and of one that is stopped after every so many steps, and how often that was."""
+def stopped_again_and_again(
+    words: list[str], folder: Path, every: int
+) -> tuple[dict[str, Artefact], dict[str, Artefact], int]:
+    """The stages of an undisturbed run and of one that is stopped after every so many steps, and
+    how often that was."""
     run = compose_run(*words)
     _, whole = perform_run(run, machine(folder, cache="whole"))
     where = machine(folder, cache="parts")
-    bench = RunContext(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {}))  # type: ignore[arg-type]
+    bench = RunContext(
+        run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
+    )  # type: ignore[arg-type]
     asked = iter(range(1, 100_000))
     bench.stop = lambda: next(asked) % every == 0
     stops = 0
@@ -97,11 +105,20 @@ def stopped_again_and_again(words: list[str], folder: Path, every: int) -> tuple
                 break
             except Stopped:
                 stops += 1
-    return whole, {stage.name: bench.store.load(bench.keys[stage.name]) for stage in run.stages}, stops
+    return (
+        whole,
+        {stage.name: bench.store.load(bench.keys[stage.name]) for stage in run.stages},
+        stops,
+    )
 
 
 def same(one: Artefact, other: Artefact) -> bool:
     """Whether two artefacts are equal to the bit: weights, masks, momentum, findings, history."""
-    pairs = [(getattr(one, part), getattr(other, part)) for part in ("weights", "masks", "optimizer")]
-    equal = all(a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items()) for a, b in pairs)
+    pairs = [
+        (getattr(one, part), getattr(other, part)) for part in ("weights", "masks", "optimizer")
+    ]
+    equal = all(
+        a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
+        for a, b in pairs
+    )
     return equal and all(one.meta[key] == other.meta[key] for key in ("report", "history"))

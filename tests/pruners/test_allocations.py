@@ -1,4 +1,6 @@
-"""Layer budgets by rule: ERK (methods/rigl.md, set.md) and smart ratio (methods/sanity_check.md), each against its closed formula or its authors' steps."""
+"""Layer budgets by rule: ERK (docs/methods/rigl.md, set.md) and smart ratio
+(docs/methods/sanity_check.md),
+each against its closed formula or its authors' steps."""
 
 import math
 from fractions import Fraction
@@ -15,7 +17,12 @@ from pruners.selection.allocate import Erk, SmartRatio
 check = settings(deadline=None, max_examples=150, derandomize=True)
 Shape = tuple[int, ...]
 shapes = st.lists(
-    st.one_of(st.tuples(*[st.integers(1, 12)] * 2), st.tuples(st.integers(1, 8), st.integers(1, 8), st.just(3), st.just(3))), min_size=1, max_size=7
+    st.one_of(
+        st.tuples(*[st.integers(1, 12)] * 2),
+        st.tuples(st.integers(1, 8), st.integers(1, 8), st.just(3), st.just(3)),
+    ),
+    min_size=1,
+    max_size=7,
 )
 
 
@@ -24,13 +31,17 @@ def full(*sizes: Shape) -> Masks:
 
 
 def erk_densities(sizes: list[Shape], total: int) -> list[Fraction]:
-    """RigL's own way: one layer at a time, that of the largest density, is made dense, and the factor solved again."""
+    """RigL's own way: one layer at a time, that of the largest density, is made dense, and the
+    factor solved again."""
     dense: set[int] = set()
     while True:
         rest = total - sum(math.prod(sizes[i]) for i in dense)
         lengths = sum(sum(shape) for i, shape in enumerate(sizes) if i not in dense)
         factor = Fraction(rest, lengths) if lengths else Fraction(0)
-        found = [Fraction(1) if i in dense else factor * sum(shape) / math.prod(shape) for i, shape in enumerate(sizes)]
+        found = [
+            Fraction(1) if i in dense else factor * sum(shape) / math.prod(shape)
+            for i, shape in enumerate(sizes)
+        ]
         if max(found) <= 1:
             return found
         dense.add(max((i for i in range(len(sizes)) if i not in dense), key=lambda i: found[i]))
@@ -38,7 +49,9 @@ def erk_densities(sizes: list[Shape], total: int) -> list[Fraction]:
 
 @check
 @given(shapes, st.floats(0.01, 1.0))
-def test_erk_is_within_one_weight_of_the_authors_densities_and_exact_in_total(sizes: list[Shape], density: float) -> None:
+def test_erk_is_within_one_weight_of_the_authors_densities_and_exact_in_total(
+    sizes: list[Shape], density: float
+) -> None:
     prunable = sum(map(math.prod, sizes))
     if round(density * prunable) < 1:
         return
@@ -50,7 +63,8 @@ def test_erk_is_within_one_weight_of_the_authors_densities_and_exact_in_total(si
 
 
 def test_erk_reproduces_rigls_resnet20() -> None:
-    # methods/rigl.md: ResNet-20 without shortcut convolutions, first layer and classifier included.
+    # docs/methods/rigl.md: ResNet-20 without shortcut convolutions, first layer and classifier
+    # included.
     stage = {16: (16, 16), 32: (32, 32), 64: (64, 64)}
     sizes: list[Shape] = [(16, 3, 3, 3)]
     for width, count in ((16, 6), (32, 5), (64, 5)):
@@ -59,14 +73,25 @@ def test_erk_reproduces_rigls_resnet20() -> None:
         sizes += [(*stage[width], 3, 3)] * count
     sizes.append((10, 64))
     expected = {
-        0.1: {(16, 3): 1.0, (16, 16): 0.3027, (32, 16): 0.2151, (32, 32): 0.1394, (64, 32): 0.1016, (64, 64): 0.0667, (10, 64): 1.0},
+        0.1: {
+            (16, 3): 1.0,
+            (16, 16): 0.3027,
+            (32, 16): 0.2151,
+            (32, 32): 0.1394,
+            (64, 32): 0.1016,
+            (64, 64): 0.0667,
+            (10, 64): 1.0,
+        },
         0.5: {(16, 16): 1.0, (32, 16): 1.0, (32, 32): 0.7762, (64, 32): 0.5655, (64, 64): 0.3715},
     }
     for density, by_layer in expected.items():
         counts = Erk()({}, full(*sizes), density)
         for shape, count in zip(sizes, counts.values(), strict=True):
             if shape[:2] in by_layer:
-                assert abs(count / math.prod(shape) - by_layer[shape[:2]]) < 1 / math.prod(shape) + 5e-5
+                assert (
+                    abs(count / math.prod(shape) - by_layer[shape[:2]])
+                    < 1 / math.prod(shape) + 5e-5
+                )
 
 
 def test_erk_of_linear_layers_is_erdos_renyi() -> None:
@@ -75,7 +100,9 @@ def test_erk_of_linear_layers_is_erdos_renyi() -> None:
 
 
 def test_erk_of_equal_layers_is_the_same_density_everywhere() -> None:
-    assert list(Erk()({}, full((8, 8, 3, 3), (8, 8, 3, 3), (8, 8, 3, 3)), 0.25).values()) == [144] * 3
+    assert (
+        list(Erk()({}, full((8, 8, 3, 3), (8, 8, 3, 3), (8, 8, 3, 3)), 0.25).values()) == [144] * 3
+    )
 
 
 def test_erk_stays_inside_what_earlier_pruning_left() -> None:
@@ -88,7 +115,8 @@ def test_erk_stays_inside_what_earlier_pruning_left() -> None:
 
 
 def smart(sizes: list[int], linear: int, p: float, resnet: bool = True) -> list[int]:
-    """The authors' steps 1 to 5 with their roundings, of convolutions and one linear layer (methods/sanity_check.md)."""
+    """The authors' steps 1 to 5 with their roundings, of convolutions and one linear layer
+    (docs/methods/sanity_check.md)."""
     n = len(sizes) + 1
     total = sum(sizes) + linear
     r = [float((n - i) ** 2 + (n - i)) / (1 if resnet else (i + 1) ** 2) for i in range(len(sizes))]
@@ -105,13 +133,18 @@ def smart(sizes: list[int], linear: int, p: float, resnet: bool = True) -> list[
         r[i] = min(r[i], 1.0)
         if not surplus:
             break
-    return [size if ratio >= 1 else int(ratio * size) for size, ratio in zip(sizes, r, strict=True)] + [int(0.3 * linear)]
+    return [
+        size if ratio >= 1 else int(ratio * size) for size, ratio in zip(sizes, r, strict=True)
+    ] + [int(0.3 * linear)]
 
 
 def exactly(sizes: list[int], linear: int, total: int, resnet: bool = True) -> list[Fraction]:
-    """The same rule without rounding, for `total` weights: what does not fit is poured into the next layer that has room."""
+    """The same rule without rounding, for `total` weights: what does not fit is poured into the
+    next layer that has room."""
     n, taken = len(sizes) + 1, int(0.3 * linear)
-    ratio = [Fraction((n - i) ** 2 + (n - i), 1 if resnet else (i + 1) ** 2) for i in range(len(sizes))]
+    ratio = [
+        Fraction((n - i) ** 2 + (n - i), 1 if resnet else (i + 1) ** 2) for i in range(len(sizes))
+    ]
     unit = Fraction(total - taken) / sum(r * size for r, size in zip(ratio, sizes, strict=True))
     poured, spill = [], Fraction(0)
     for r, size in zip(ratio, sizes, strict=True):
@@ -121,25 +154,69 @@ def exactly(sizes: list[int], linear: int, total: int, resnet: bool = True) -> l
     return [*poured, taken + spill]
 
 
-VGG19 = [27 * 64, 9 * 64 * 64, 9 * 64 * 128, 9 * 128 * 128, 9 * 128 * 256, *[9 * 256 * 256] * 3, 9 * 256 * 512, *[9 * 512 * 512] * 7]
+VGG19 = [
+    27 * 64,
+    9 * 64 * 64,
+    9 * 64 * 128,
+    9 * 128 * 128,
+    9 * 128 * 256,
+    *[9 * 256 * 256] * 3,
+    9 * 256 * 512,
+    *[9 * 512 * 512] * 7,
+]
 
 
 def net_sizes(net: str) -> tuple[list[int], int]:
     if net == "vgg19":
         return VGG19, 5120
     depth, width = {"resnet20": (20, 16), "resnet20_w32": (20, 32), "resnet32_w32": (32, 32)}[net]
-    sizes = [mask.numel() for mask in full_masks(ResNetCifar(net, depth=depth, width=width)(3, 10, 32, torch.Generator())).values()]
+    sizes = [
+        mask.numel()
+        for mask in full_masks(
+            ResNetCifar(net, depth=depth, width=width)(3, 10, 32, torch.Generator())
+        ).values()
+    ]
     return sizes[:-1], sizes[-1]
 
 
 def net_masks(net: str) -> Masks:
     sizes, linear = net_sizes(net)
-    return {**{f"conv{i}": torch.ones(1, size, 1, 1, dtype=torch.bool) for i, size in enumerate(sizes)}, "fc": torch.ones(10, linear // 10, dtype=torch.bool)}
+    return {
+        **{f"conv{i}": torch.ones(1, size, 1, 1, dtype=torch.bool) for i, size in enumerate(sizes)},
+        "fc": torch.ones(10, linear // 10, dtype=torch.bool),
+    }
 
 
-# The table of methods/sanity_check.md: net, p -> kept by the authors' rule, then keep ratios in percent: the first ones, and the last ones before fc.
+# The table of docs/methods/sanity_check.md: net, p -> kept by the authors' rule, then keep ratios
+# in percent: the first ones, and the last ones before fc.
 REFERENCE: dict[tuple[str, float], tuple[int, list[float], list[float]]] = {
-    ("resnet20", 0.98): (5_406, [13.9, 12.8, 11.6, 10.5, 9.5, 8.5, 7.5, 6.6, 5.8, 4.9, 4.3, 3.6, 3.0, 2.5, 2.0, 1.5, 1.1, 0.8, 0.6, 0.3, 0.2], []),
+    ("resnet20", 0.98): (
+        5_406,
+        [
+            13.9,
+            12.8,
+            11.6,
+            10.5,
+            9.5,
+            8.5,
+            7.5,
+            6.6,
+            5.8,
+            4.9,
+            4.3,
+            3.6,
+            3.0,
+            2.5,
+            2.0,
+            1.5,
+            1.1,
+            0.8,
+            0.6,
+            0.3,
+            0.2,
+        ],
+        [],
+    ),
     ("resnet20", 0.90): (27_077, [72.0, 65.8, 59.9], [1.7, 0.9]),
     ("resnet20", 0.47): (143_567, [100.0] * 17, [26.9, 15.2, 9.1, 4.6]),
     ("resnet20", 0.10): (243_801, [100.0] * 20, [27.7]),
@@ -147,8 +224,16 @@ REFERENCE: dict[tuple[str, float], tuple[int, list[float], list[float]]] = {
     ("resnet32_w32", 0.98): (37_094, [15.7, 14.9, 14.1], [0.2, 0.1]),
     ("resnet32_w32", 0.90): (185_541, [79.7, 75.3, 70.8], [0.8, 0.4]),
     ("resnet32_w32", 0.45): (1_020_560, [100.0] * 26, [73.0, 20.7, 15.5, 11.1, 7.4, 4.4, 2.2]),
-    ("vgg19", 0.98): (400_474, [100, 100, 83.8, 26.3, 14.6, 8.7, 5.4, 3.5, 2.2, 1.4, 0.9, 0.6, 0.4, 0.2, 0.1, 0.04], []),
-    ("vgg19", 0.90): (2_002_392, [100.0] * 6, [31.8, 17.3, 11.2, 7.2, 4.7, 2.9, 1.8, 1.0, 0.5, 0.2]),
+    ("vgg19", 0.98): (
+        400_474,
+        [100, 100, 83.8, 26.3, 14.6, 8.7, 5.4, 3.5, 2.2, 1.4, 0.9, 0.6, 0.4, 0.2, 0.1, 0.04],
+        [],
+    ),
+    ("vgg19", 0.90): (
+        2_002_392,
+        [100.0] * 6,
+        [31.8, 17.3, 11.2, 7.2, 4.7, 2.9, 1.8, 1.0, 0.5, 0.2],
+    ),
 }
 
 
@@ -159,33 +244,43 @@ def test_smart_ratio_gives_the_reference_table(net: str, p: float) -> None:
     counts = list(SmartRatio(net)({}, net_masks(net), 1 - p).values())
     assert sum(counts) == round((1 - p) * (sum(sizes) + linear)) and counts[-1] == int(0.3 * linear)
     assert 0 <= sum(counts) - kept <= len(counts) + 1  # the authors lose what they round down
-    printed = [(i, ratio) for i, ratio in enumerate(front)] + [(i - len(back) + len(sizes), ratio) for i, ratio in enumerate(back)]
+    printed = [(i, ratio) for i, ratio in enumerate(front)] + [
+        (i - len(back) + len(sizes), ratio) for i, ratio in enumerate(back)
+    ]
     for i, ratio in printed:
         assert (
-            abs(counts[i] - ratio / 100 * sizes[i]) <= 1 + (5e-4 if ratio >= 0.1 else 1e-4) * sizes[i]
+            abs(counts[i] - ratio / 100 * sizes[i])
+            <= 1 + (5e-4 if ratio >= 0.1 else 1e-4) * sizes[i]
         )  # within one weight of what was printed; 0.04 was cut, not rounded
 
 
 @pytest.mark.parametrize(("net", "p"), REFERENCE)
-def test_smart_ratio_is_within_one_weight_of_the_rule_and_near_the_authors_roundings(net: str, p: float) -> None:
+def test_smart_ratio_is_within_one_weight_of_the_rule_and_near_the_authors_roundings(
+    net: str, p: float
+) -> None:
     sizes, linear = net_sizes(net)
     counts = list(SmartRatio(net)({}, net_masks(net), 1 - p).values())
     rule = exactly(sizes, linear, sum(counts), "resnet" in net)
     assert all(abs(count - share) < 1 for count, share in zip(counts, rule, strict=True))
     theirs = smart(sizes, linear, p, "resnet" in net)
-    overflowed = sum(share == size for share, size in zip(rule, sizes, strict=False))  # a surplus is rounded down in each of these layers on its way
+    # a surplus is rounded down in each of these layers on its way
+    overflowed = sum(share == size for share, size in zip(rule, sizes, strict=False))
     assert abs(sum(theirs) - REFERENCE[net, p][0]) <= overflowed
     assert all(abs(a - b) <= 1 + overflowed for a, b in zip(counts, theirs, strict=True))
 
 
 @check
 @given(shapes, st.floats(0.35, 1.0), st.sampled_from(["resnet20", "vgg19"]))
-def test_smart_ratio_is_exact_and_inside_every_layer(convolutions: list[Shape], density: float, net: str) -> None:
+def test_smart_ratio_is_exact_and_inside_every_layer(
+    convolutions: list[Shape], density: float, net: str
+) -> None:
     masks = full(*convolutions, (5, 4))
     counts = list(SmartRatio(net)({}, masks, density).values())
     sizes = [mask.numel() for mask in masks.values()]
     total = round(density * sum(sizes))
-    assert sum(counts) == total and all(0 <= count <= size for count, size in zip(counts, sizes, strict=True))
+    assert sum(counts) == total and all(
+        0 <= count <= size for count, size in zip(counts, sizes, strict=True)
+    )
     rule = exactly(sizes[:-1], 20, total, net == "resnet20")
     assert all(abs(count - share) < 1 for count, share in zip(counts, rule, strict=True))
     if total <= sum(sizes[:-1]) + 6:
@@ -198,19 +293,31 @@ def test_smart_ratio_keeps_less_the_deeper_the_layer() -> None:
 
 
 def test_smart_ratio_gives_the_last_layer_what_no_other_can_take() -> None:
-    # 36 of 36 + 40 at density 0.8: 61 kept, 12 of them in fc by its ratio; the convolution takes 36, so fc gets 25.
+    # 36 of 36 + 40 at density 0.8: 61 kept, 12 of them in fc by its ratio; the convolution takes
+    # 36, so fc gets 25.
     assert list(SmartRatio("resnet")({}, full((2, 2, 3, 3), (10, 4)), 0.8).values()) == [36, 25]
 
 
 def test_smart_ratio_of_several_linear_layers_treats_the_last_one_alone_as_the_classifier() -> None:
-    # Three layers: weights 12 and 6 for the first two. 10 x 30 is 300, of it 90 kept; 1,000 kept in all, so 910 to 2,000 and 3,000: 12 x 2 to 6 x 3.
-    counts = list(SmartRatio("resnet")({}, full((50, 40), (60, 50), (10, 30)), 1000 / 5300).values())
+    # Three layers: weights 12 and 6 for the first two. 10 x 30 is 300, of it 90 kept; 1,000 kept in
+    # all, so 910 to 2,000 and 3,000: 12 x 2 to 6 x 3.
+    counts = list(
+        SmartRatio("resnet")({}, full((50, 40), (60, 50), (10, 30)), 1000 / 5300).values()
+    )
     assert counts == [520, 390, 90]
 
 
 def test_a_density_that_the_last_layer_uses_up_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"density=0.1 keeps 8 weights, but the last linear layer alone takes 12 \(allocate.linear=0.3\).*lower"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"density=0.1 keeps 8 weights, but the last linear layer alone takes 12"
+            r" \(allocate.linear=0.3\).*lower"
+        ),
+    ):
         SmartRatio("resnet")({}, full((2, 2, 3, 3), (10, 4)), 0.1)
-    assert list(SmartRatio("resnet", linear=0.1)({}, full((2, 2, 3, 3), (10, 4)), 0.1).values()) == [4, 4]
+    assert list(
+        SmartRatio("resnet", linear=0.1)({}, full((2, 2, 3, 3), (10, 4)), 0.1).values()
+    ) == [4, 4]
     with pytest.raises(ValueError, match="allocate.linear=1.5"):
         SmartRatio("resnet", linear=1.5)

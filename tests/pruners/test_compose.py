@@ -24,7 +24,9 @@ class Given:
     scores: tuple[float, ...]
     needs_data: ClassVar[bool] = False
 
-    def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator) -> Scores:
+    def __call__(
+        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+    ) -> Scores:
         assert not list(batches)  # no source, no data
         return {name: torch.tensor(self.scores).view(mask.shape) for name, mask in masks.items()}
 
@@ -39,14 +41,22 @@ SCORES = [Random(), Magnitude(), Snip(bn="train"), Snip(bn="eval")]
 @pytest.mark.parametrize("allocate", [Global(), Layer()])
 @pytest.mark.parametrize("score", SCORES)
 @pytest.mark.parametrize("density", [1.0, 0.37, 0.01])
-def test_every_score_reaches_its_density_exactly_and_zeroes_what_is_pruned(score: Any, allocate: Any, density: float) -> None:
+def test_every_score_reaches_its_density_exactly_and_zeroes_what_is_pruned(
+    score: Any, allocate: Any, density: float
+) -> None:
     model, untouched = resnet(), resnet()
     masking = pruner(score, allocate=allocate)(model, full_masks(model), task(density))
     assert count_kept(masking.masks) == round(density * count_prunable(masking.masks))
     for name, parameter in model.named_parameters():
         before = untouched.get_parameter(name)
-        assert torch.equal(parameter, before * masking.masks[name] if name in masking.masks else before)
-    assert list(masking.masks) == list(full_masks(model)) and masking.train_weights and not masking.trainable
+        assert torch.equal(
+            parameter, before * masking.masks[name] if name in masking.masks else before
+        )
+    assert (
+        list(masking.masks) == list(full_masks(model))
+        and masking.train_weights
+        and not masking.trainable
+    )
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -59,7 +69,10 @@ def test_nothing_but_pruned_weights_changes(score: Any) -> None:
 
 @pytest.mark.parametrize("score", SCORES)
 def test_equal_seeds_give_equal_masks(score: Any) -> None:
-    one, other = (pruner(score)(model, full_masks(model), task(0.3, seed=5)).masks for model in (resnet(), resnet()))
+    one, other = (
+        pruner(score)(model, full_masks(model), task(0.3, seed=5)).masks
+        for model in (resnet(), resnet())
+    )
     assert same_masks(one, other)
 
 
@@ -73,16 +86,30 @@ def test_masks_shrink_from_round_to_round_and_progress_is_told(score: Any) -> No
         needs_data: ClassVar[bool] = score.needs_data
 
         def __call__(self, model: nn.Module, masks: Masks, *rest: Any) -> Scores:
-            assert all(not model.get_parameter(name)[~mask].any() for name, mask in masks.items())  # each round sees the last one's zeros
+            # each round sees the last one's zeros
+            assert all(not model.get_parameter(name)[~mask].any() for name, mask in masks.items())
             found.append(masks)
             return score(model, masks, *rest)
 
     model = resnet()
     report = lambda *words: told.append(words)  # noqa: E731
-    found.append(pruner(Watched(), schedule=rounds(0.6, 0.3))(model, full_masks(model), task(0.1, tick=report)).masks)
+    found.append(
+        pruner(Watched(), schedule=rounds(0.6, 0.3))(
+            model, full_masks(model), task(0.1, tick=report)
+        ).masks
+    )
     n = count_prunable(found[0])
-    assert [count_kept(masks) for masks in found] == [n, round(0.6 * n), round(0.3 * n), round(0.1 * n)]
-    assert all(not (later[name] & ~earlier[name]).any() for earlier, later in zip(found, found[1:], strict=False) for name in later)
+    assert [count_kept(masks) for masks in found] == [
+        n,
+        round(0.6 * n),
+        round(0.3 * n),
+        round(0.1 * n),
+    ]
+    assert all(
+        not (later[name] & ~earlier[name]).any()
+        for earlier, later in zip(found, found[1:], strict=False)
+        for name in later
+    )
     assert told == [(1, 3, "pruning rounds"), (2, 3, "pruning rounds"), (3, 3, "pruning rounds")]
 
 
@@ -107,18 +134,25 @@ def test_what_is_pruned_stays_pruned_however_high_its_score() -> None:
     given = {"weight": torch.tensor([[False, False, True, True]])}
     masking = pruner(Given((9.0, 8.0, 7.0, 6.0)))(model, given, task(0.5))
     assert masking.masks["weight"].tolist() == [[False, False, True, True]]
-    assert given["weight"].tolist() == [[False, False, True, True]] and masking.masks["weight"] is not given["weight"]
+    assert (
+        given["weight"].tolist() == [[False, False, True, True]]
+        and masking.masks["weight"] is not given["weight"]
+    )
 
 
 def test_negative_scores_rank_below_zero_and_the_count_stays_exact() -> None:
     model = linear([[1.0, 1.0, 1.0, 1.0]])
-    assert pruner(Given((-3.0, 0.0, -1.0, -2.0)))(model, full_masks(model), task(0.75)).masks["weight"].tolist() == [[False, True, True, True]]
+    assert pruner(Given((-3.0, 0.0, -1.0, -2.0)))(model, full_masks(model), task(0.75)).masks[
+        "weight"
+    ].tolist() == [[False, True, True, True]]
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_scores_that_are_not_finite_are_refused_and_nothing_is_pruned(bad: float) -> None:
     model = linear([[1.0, 1.0, 1.0]])
-    with pytest.raises(FloatingPointError, match="1 of 3 Given scores of weight are NaN or infinite"):
+    with pytest.raises(
+        FloatingPointError, match="1 of 3 Given scores of weight are NaN or infinite"
+    ):
         pruner(Given((1.0, bad, 2.0)))(model, full_masks(model), task(0.5))
     assert model.weight.tolist() == [[1.0, 1.0, 1.0]]
 
@@ -136,16 +170,38 @@ def test_a_diverged_network_is_refused_by_magnitude_too() -> None:
     [
         (Snip(), {"source": None}, "source=none: Snip is computed from data.* source=train"),
         (Magnitude(), {"allocate": None}, "allocate=none: .* allocate=global"),
-        (Magnitude(), {"classifier": "kept"}, "method.pruner.classifier='kept' must be one of pruned, dense"),
+        (
+            Magnitude(),
+            {"classifier": "kept"},
+            "method.pruner.classifier='kept' must be one of pruned, dense",
+        ),
         (Magnitude(), {"pick": None}, "pick=none: .* pick=top"),
         (Magnitude(), {"schedule": None}, "schedule=none: .* schedule=once"),
-        (Magnitude(), {"when": "final", "pick": Proportional()}, "method.pruner.when=final: the schedule has one round"),
-        (Magnitude(), {"when": "oneshot", "pick": Proportional()}, "method.pruner.when=oneshot: the schedule has one round"),
-        (Magnitude(), {"when": "final", "schedule": lambda d: [0.9, d]}, "method.pruner.when=final: pick=top draws nothing"),
-        (Magnitude(), {"when": "never"}, "method.pruner.when='never' must be one of each, final, oneshot"),
+        (
+            Magnitude(),
+            {"when": "final", "pick": Proportional()},
+            "method.pruner.when=final: the schedule has one round",
+        ),
+        (
+            Magnitude(),
+            {"when": "oneshot", "pick": Proportional()},
+            "method.pruner.when=oneshot: the schedule has one round",
+        ),
+        (
+            Magnitude(),
+            {"when": "final", "schedule": lambda d: [0.9, d]},
+            "method.pruner.when=final: pick=top draws nothing",
+        ),
+        (
+            Magnitude(),
+            {"when": "never"},
+            "method.pruner.when='never' must be one of each, final, oneshot",
+        ),
     ],
 )
-def test_missing_options_are_refused_before_anything_runs(score: Any, options: dict[str, Any], message: str) -> None:
+def test_missing_options_are_refused_before_anything_runs(
+    score: Any, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         pruner(score, **options)
 
@@ -153,7 +209,12 @@ def test_missing_options_are_refused_before_anything_runs(score: Any, options: d
 def test_all_missing_options_are_named_at_once() -> None:
     with pytest.raises(ValueError) as caught:
         pruner(Snip(), source=None, allocate=None, pick=None, schedule=None)
-    assert [line.partition("=")[0] for line in str(caught.value).splitlines()] == ["allocate", "pick", "schedule", "source"]
+    assert [line.partition("=")[0] for line in str(caught.value).splitlines()] == [
+        "allocate",
+        "pick",
+        "schedule",
+        "source",
+    ]
 
 
 def test_a_missing_density_is_refused() -> None:
@@ -164,7 +225,9 @@ def test_a_missing_density_is_refused() -> None:
 def test_the_random_score_draws_from_the_stream_of_its_task() -> None:
     model, rng = mlp(), seeded(11)
     expected = torch.rand((30, 64), generator=rng, dtype=torch.float64)
-    scores = Random()(model, full_masks(model), (), nn.functional.cross_entropy, task(0.5, seed=11).rng)
+    scores = Random()(
+        model, full_masks(model), (), nn.functional.cross_entropy, task(0.5, seed=11).rng
+    )
     assert torch.equal(scores["fc1.weight"], expected)
 
 
@@ -182,7 +245,11 @@ class Signed:
 @pytest.mark.parametrize("pick", [Proportional(), Sketch()])
 def test_a_score_of_both_signs_has_to_be_mapped_before_it_is_drawn_by(pick: Any) -> None:
     with pytest.raises(
-        ValueError, match=r"pick=(proportional|sketch) takes scores for probabilities, but Signed's have both signs: add method.score.map=positive"
+        ValueError,
+        match=(
+            r"pick=(proportional|sketch) takes scores for probabilities, but Signed's have both"
+            r" signs: add method.score.map=positive"
+        ),
     ):
         pruner(Signed(), pick=pick)
     for score, allowed in ((Signed("positive"), pick), (Signed(), Top()), (Signed(), Uniform())):
@@ -203,7 +270,9 @@ def rounds_of(pick: Any, when: str, *densities: float, seed: int = 2) -> list[Ma
 
     model = resnet()
     schedule = rounds(*densities) if densities else lambda density: [density]
-    last = pruner(Watched(), pick=pick, when=when, schedule=schedule)(model, full_masks(model), task(0.1, seed=seed)).masks
+    last = pruner(Watched(), pick=pick, when=when, schedule=schedule)(
+        model, full_masks(model), task(0.1, seed=seed)
+    ).masks
     return [*seen, last]
 
 
@@ -211,8 +280,17 @@ def rounds_of(pick: Any, when: str, *densities: float, seed: int = 2) -> list[Ma
 def test_a_random_pick_draws_in_each_round_among_what_the_last_one_left(pick: Any) -> None:
     hard, drawn = (rounds_of(p, "each", 0.6, 0.3) for p in (Top(), pick))
     n = count_prunable(hard[0])
-    assert [count_kept(masks) for masks in drawn] == [n, round(0.6 * n), round(0.3 * n), round(0.1 * n)]
-    assert all(not (later[name] & ~earlier[name]).any() for earlier, later in zip(drawn, drawn[1:], strict=False) for name in later)
+    assert [count_kept(masks) for masks in drawn] == [
+        n,
+        round(0.6 * n),
+        round(0.3 * n),
+        round(0.1 * n),
+    ]
+    assert all(
+        not (later[name] & ~earlier[name]).any()
+        for earlier, later in zip(drawn, drawn[1:], strict=False)
+        for name in later
+    )
     assert not same_masks(drawn[1], hard[1])
 
 
@@ -220,8 +298,11 @@ def test_a_random_pick_draws_in_each_round_among_what_the_last_one_left(pick: An
 def test_in_the_final_round_alone_it_draws_among_what_the_top_left(pick: Any) -> None:
     hard, drawn = (rounds_of(p, when, 0.6, 0.3) for p, when in ((Top(), "each"), (pick, "final")))
     assert all(same_masks(one, other) for one, other in zip(hard[:-1], drawn[:-1], strict=True))
-    assert not same_masks(hard[-1], drawn[-1]) and not any((drawn[-1][name] & ~drawn[-2][name]).any() for name in drawn[-1])
-    assert [int(m.sum()) for m in drawn[-1].values()] == [int(m.sum()) for m in hard[-1].values()]  # scores do not change between rounds
+    assert not same_masks(hard[-1], drawn[-1]) and not any(
+        (drawn[-1][name] & ~drawn[-2][name]).any() for name in drawn[-1]
+    )
+    # scores do not change between rounds
+    assert [int(m.sum()) for m in drawn[-1].values()] == [int(m.sum()) for m in hard[-1].values()]
 
 
 @pytest.mark.parametrize("pick", [Proportional(), Uniform(), Sketch()])
@@ -235,9 +316,17 @@ def test_algorithm_1_goes_through_many_rounds_and_its_factors_multiply() -> None
     densities = [0.9 * 0.99**i for i in range(12)]
     for seed in range(5):
         model = mlp((5,))
-        masking = pruner(Magnitude(), pick=Sketch(scaling="init"), schedule=lambda d: densities)(model, full_masks(model), task(0.8, seed=seed))
+        masking = pruner(Magnitude(), pick=Sketch(scaling="init"), schedule=lambda d: densities)(
+            model, full_masks(model), task(0.8, seed=seed)
+        )
         assert 0 < count_kept(masking.masks) < count_prunable(masking.masks)
-        assert all(torch.equal(factor != 0, masking.masks[name]) for name, factor in masking.factors.items()) and len(masking.factors) == 2
+        assert (
+            all(
+                torch.equal(factor != 0, masking.masks[name])
+                for name, factor in masking.factors.items()
+            )
+            and len(masking.factors) == 2
+        )
         assert set(masking.report) == {"expected_kept", "draws"}
 
 
@@ -249,20 +338,32 @@ def test_noise_is_drawn_anew_in_each_round() -> None:
         needs_data: ClassVar[bool] = True
         needs_labels: ClassVar[bool] = False
 
-        def __call__(self, model: nn.Module, masks: Masks, batches: Iterable[Batch], *rest: Any) -> Scores:
+        def __call__(
+            self, model: nn.Module, masks: Masks, batches: Iterable[Batch], *rest: Any
+        ) -> Scores:
             inputs.append(next(iter(batches))[0])
             return Magnitude()(model, masks, (), *rest)
 
     for source in (Chi(), Normal(batch_size=4)):
         inputs.clear()
         model = mlp()
-        pruner(Watched(), source=source, schedule=rounds(0.6, 0.3))(model, full_masks(model), task(0.1, image=(1, 8, 8)))
-        assert len(inputs) == 3 and not torch.equal(inputs[0], inputs[1]) and not torch.equal(inputs[1], inputs[2])
+        pruner(Watched(), source=source, schedule=rounds(0.6, 0.3))(
+            model, full_masks(model), task(0.1, image=(1, 8, 8))
+        )
+        assert (
+            len(inputs) == 3
+            and not torch.equal(inputs[0], inputs[1])
+            and not torch.equal(inputs[1], inputs[2])
+        )
         assert torch.equal(inputs[0], next(iter(source(task(0.1, image=(1, 8, 8)))))[0])
 
 
 def test_only_picks_that_keep_exact_counts_are_held_to_them() -> None:
-    assert pruner(Magnitude()).exact and pruner(Magnitude(), pick=Proportional()).exact and not pruner(Magnitude(), pick=Sketch()).exact
+    assert (
+        pruner(Magnitude()).exact
+        and pruner(Magnitude(), pick=Proportional()).exact
+        and not pruner(Magnitude(), pick=Sketch()).exact
+    )
 
 
 # --- layers that a paper leaves out
@@ -271,15 +372,20 @@ def test_only_picks_that_keep_exact_counts_are_held_to_them() -> None:
 def test_a_dense_classifier_is_neither_pruned_nor_counted() -> None:
     model = mlp()  # 1,920 + 600 + 200 weights
     found = pruner(Magnitude(), classifier="dense")(model, full_masks(model), task(0.1))
-    assert list(found.masks) == ["fc1.weight", "fc2.weight"] and count_kept(found.masks) == 252  # a tenth of 2,520
+    # a tenth of 2,520
+    assert list(found.masks) == ["fc1.weight", "fc2.weight"] and count_kept(found.masks) == 252
     assert model.get_parameter("fc3.weight").all()
     other = mlp()
     whole = pruner(Magnitude(), classifier="pruned")(other, full_masks(other), task(0.1))
-    assert same_masks(whole.masks, masks_of(Magnitude(), mlp(), 0.1)) and count_kept(whole.masks) == 272
+    assert (
+        same_masks(whole.masks, masks_of(Magnitude(), mlp(), 0.1))
+        and count_kept(whole.masks) == 272
+    )
 
 
 def test_the_classifier_is_the_models_last_linear_layer_in_later_rounds_too() -> None:
-    # What a stage hands to the next one has no classifier any more: its last linear layer is not another classifier.
+    # What a stage hands to the next one has no classifier any more: its last linear layer is not
+    # another classifier.
     model = mlp()
     once = pruner(Magnitude(), classifier="dense")(model, full_masks(model), task(0.5))
     twice = pruner(Magnitude(), classifier="dense")(model, once.masks, task(0.1))
@@ -288,5 +394,11 @@ def test_the_classifier_is_the_models_last_linear_layer_in_later_rounds_too() ->
 
 def test_a_net_of_a_classifier_alone_is_refused_with_the_way_out() -> None:
     model = mlp(())
-    with pytest.raises(ValueError, match="method.pruner.classifier=dense leaves no layer to prune: .* take method.pruner.classifier=pruned"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            "method.pruner.classifier=dense leaves no layer to prune: .* take"
+            " method.pruner.classifier=pruned"
+        ),
+    ):
         pruner(Magnitude(), classifier="dense")(model, full_masks(model), task(0.5))

@@ -1,4 +1,6 @@
-"""Continuous Sparsification (methods/continuous_sparsification.md): the formula against autograd, the search and its ticket against what the paper says."""
+"""Continuous Sparsification (docs/methods/continuous_sparsification.md): the formula against
+autograd,
+the search and its ticket against what the paper says."""
 
 import json
 import math
@@ -30,22 +32,38 @@ from runner.spec.identity import stage_keys
 from runner.spec.run import Recipe, Run
 
 EPOCHS, PER_EPOCH = 5, 4
-SMALL = ["method=continuous_sparsification", "dataset=digits", "model=resnet20", "model.depth=8", "model.width=4", "train.scale=0.0125"]  # two epochs
+# two epochs
+SMALL = [
+    "method=continuous_sparsification",
+    "dataset=digits",
+    "model=resnet20",
+    "model.depth=8",
+    "model.width=4",
+    "train.scale=0.0125",
+]
 
 
 def search(model: nn.Module, masks: Any = None, **options: Any) -> SoftMasking:
     """The masking of a search of five epochs of four steps."""
     about = task(None, epochs=EPOCHS)
-    return SoftSearch(**options)(model, masks or full_masks(model), type(about)(**{**vars(about), "steps": EPOCHS * PER_EPOCH}))
+    return SoftSearch(**options)(
+        model,
+        masks or full_masks(model),
+        type(about)(**{**vars(about), "steps": EPOCHS * PER_EPOCH}),
+    )
 
 
 def cut(scores: dict[str, Tensor], model: nn.Module, density: float | None = None) -> Any:
-    return Ticket()(model, full_masks(model), task(density, measured={"search": Measurement(tensors=scores)}))
+    return Ticket()(
+        model, full_masks(model), task(density, measured={"search": Measurement(tensors=scores)})
+    )
 
 
 def random_scores(model: nn.Module) -> dict[str, Tensor]:
     rng = seeded(3)
-    return {name: torch.randn(mask.shape, generator=rng) for name, mask in full_masks(model).items()}
+    return {
+        name: torch.randn(mask.shape, generator=rng) for name, mask in full_masks(model).items()
+    }
 
 
 # --- the soft mask
@@ -57,25 +75,40 @@ def test_at_the_first_step_the_net_computes_as_without_masks(s0: float, training
     model, (x, _) = resnet().double().train(training), images()
     masking = search(model, s0=s0)
     for name, weight in masking.weights(model, 0).items():
-        torch.testing.assert_close(weight, model.get_parameter(name), rtol=1e-6, atol=0)  # scores are float32
+        # scores are float32
+        torch.testing.assert_close(weight, model.get_parameter(name), rtol=1e-6, atol=0)
     twin = resnet().double().train(training)
-    torch.testing.assert_close(functional_call(model, masking.weights(model, 0), (x.double(),)), twin(x.double()), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        functional_call(model, masking.weights(model, 0), (x.double(),)),
+        twin(x.double()),
+        rtol=1e-5,
+        atol=1e-6,
+    )
     if s0 == 0:  # 2 * 1/2 is exact
-        assert all(torch.equal(weight, model.get_parameter(name)) for name, weight in masking.weights(model, 0).items())
+        assert all(
+            torch.equal(weight, model.get_parameter(name))
+            for name, weight in masking.weights(model, 0).items()
+        )
 
 
 def test_every_prunable_weight_has_a_score_and_the_model_is_not_changed() -> None:
     model = resnet()
     before = {name: t.clone() for name, t in model.state_dict().items()}
     masking = search(model, s0=0.1)
-    assert {name: s.shape for name, s in masking.trainable.items()} == {name: mask.shape for name, mask in full_masks(model).items()}
-    assert all((s == 0.1).all() and s.requires_grad and s.is_leaf for s in masking.trainable.values())
+    assert {name: s.shape for name, s in masking.trainable.items()} == {
+        name: mask.shape for name, mask in full_masks(model).items()
+    }
+    assert all(
+        (s == 0.1).all() and s.requires_grad and s.is_leaf for s in masking.trainable.values()
+    )
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
     assert count_kept(masking.masks) == count_prunable(masking.masks)
     assert count_kept(search(model, s0=0.0).masks) == 0  # s > 0, and no score is
 
 
-def test_the_temperature_rises_from_1_to_the_last_by_equal_factors_and_is_constant_in_an_epoch() -> None:
+def test_the_temperature_rises_from_1_to_the_last_by_equal_factors_and_is_constant_in_an_epoch() -> (
+    None
+):
     masking = search(mlp())
     values = [masking.temperature(step) for step in range(EPOCHS * PER_EPOCH)]
     by_epoch = [values[epoch * PER_EPOCH : (epoch + 1) * PER_EPOCH] for epoch in range(EPOCHS)]
@@ -94,30 +127,44 @@ def test_a_search_of_one_epoch_stays_at_temperature_1() -> None:
 @pytest.mark.parametrize("s0", [-0.2, 0.0, 0.3])
 @pytest.mark.parametrize("step", [0, PER_EPOCH, EPOCHS * PER_EPOCH - 1])
 def test_the_gradient_of_a_score_is_that_of_the_whole_loss(step: int, s0: float) -> None:
-    # dL/ds = (dL/dw_eff * w + lambda) c b sigmoid'(b s), against autograd of cross-entropy + lambda * sum of c sigmoid(b s), all in float64.
+    # dL/ds = (dL/dw_eff * w + lambda) c b sigmoid'(b s), against autograd of cross-entropy + lambda
+    # * sum of c sigmoid(b s), all in float64.
     penalty, model, (x, y) = 0.01, mlp().double(), images()
     masking = search(model, s0=s0, penalty=penalty, final_temperature=5.0)
-    masking.trainable = {name: (0.3 * s).double().requires_grad_() for name, s in random_scores(model).items()}
-    F.cross_entropy(functional_call(model, masking.weights(model, step), (x.double(),)), y).backward()
+    masking.trainable = {
+        name: (0.3 * s).double().requires_grad_() for name, s in random_scores(model).items()
+    }
+    F.cross_entropy(
+        functional_call(model, masking.weights(model, step), (x.double(),)), y
+    ).backward()
     masking.before_step(model, torch.optim.SGD(model.parameters()), step)
 
     b, c = 5.0 ** ((step // PER_EPOCH) / (EPOCHS - 1)), 1 + math.exp(-s0)
     scores = {name: s.detach().clone().requires_grad_() for name, s in masking.trainable.items()}
     soft = {name: c / (1 + torch.exp(-b * s)) for name, s in scores.items()}
-    effective = {name: (model.get_parameter(name).detach() * m) for name, m in soft.items()}
-    whole = F.cross_entropy(functional_call(model, effective, (x.double(),)), y) + penalty * torch.stack([m.sum() for m in soft.values()]).sum()
+    effective = {name: model.get_parameter(name).detach() * m for name, m in soft.items()}
+    whole = (
+        F.cross_entropy(functional_call(model, effective, (x.double(),)), y)
+        + penalty * torch.stack([m.sum() for m in soft.values()]).sum()
+    )
     by_autograd = torch.autograd.grad(whole, list(scores.values()))
     for (name, s), expected in zip(masking.trainable.items(), by_autograd, strict=True):
         assert s.grad is not None
         torch.testing.assert_close(s.grad, expected, rtol=1e-8, atol=1e-14)
         weight = model.get_parameter(name)  # dL/dw = dL/dw_eff * m: the weights learn as well
         assert weight.grad is not None
-        formula = (weight.grad / soft[name].detach() * weight.detach() + penalty) * c * b * (soft[name].detach() / c) * (1 - soft[name].detach() / c)
+        formula = (
+            (weight.grad / soft[name].detach() * weight.detach() + penalty)
+            * c
+            * b
+            * (soft[name].detach() / c)
+            * (1 - soft[name].detach() / c)
+        )
         torch.testing.assert_close(s.grad, formula, rtol=1e-8, atol=1e-14)
 
 
 def test_without_a_gradient_and_a_penalty_scores_do_not_move_though_weights_decay() -> None:
-    (stage, *_) = compose_run(*SMALL).stages
+    stage, *_ = compose_run(*SMALL).stages
     assert stage.recipe is not None and stage.recipe.weight_decay > 0
     model = mlp()
     masking = search(model, s0=0.3, penalty=0.0)
@@ -136,14 +183,18 @@ def test_without_a_gradient_and_a_penalty_scores_do_not_move_though_weights_deca
 def test_the_penalty_pulls_every_score_down() -> None:
     model = mlp()
     masking = search(model, s0=0.3, penalty=1.0)
-    opt = make_optimizer(model, masking, Recipe(epochs=1, lr=0.1, batch_size=2, momentum=0.0, weight_decay=0.0))
+    opt = make_optimizer(
+        model, masking, Recipe(epochs=1, lr=0.1, batch_size=2, momentum=0.0, weight_decay=0.0)
+    )
     for s in masking.trainable.values():
         s.grad = torch.zeros_like(s)
     masking.before_step(model, opt, 0)
     opt.step()
     sigmoid = 1 / (1 + math.exp(-0.3))
     expected = 0.3 - 0.1 * (1 - sigmoid)  # c * sigmoid * (1 - sigmoid) with c = 1 / sigmoid
-    assert all(torch.allclose(s.detach(), torch.tensor(expected)) for s in masking.trainable.values())
+    assert all(
+        torch.allclose(s.detach(), torch.tensor(expected)) for s in masking.trainable.values()
+    )
 
 
 def test_weights_pruned_before_stay_out_of_the_soft_net() -> None:
@@ -152,7 +203,10 @@ def test_weights_pruned_before_stay_out_of_the_soft_net() -> None:
     masks["fc1.weight"][:, :10] = False
     masking = search(model, masks, s0=0.2)
     masking.after_step(model, 0)
-    assert not masking.weights(model, 0)["fc1.weight"][:, :10].any() and not masking.masks["fc1.weight"][:, :10].any()
+    assert (
+        not masking.weights(model, 0)["fc1.weight"][:, :10].any()
+        and not masking.masks["fc1.weight"][:, :10].any()
+    )
     assert masking.masks["fc1.weight"][:, 10:].all()
 
 
@@ -164,7 +218,11 @@ def test_the_ticket_keeps_positive_scores_and_a_score_of_zero_is_pruned() -> Non
     scores = {name: torch.full(mask.shape, -1.0) for name, mask in full_masks(model).items()}
     scores["fc1.weight"][0, :3] = torch.tensor([0.5, 0.0, 1e-30])
     found = cut(scores, model)
-    assert count_kept(found.masks) == 2 and found.masks["fc1.weight"][0, :3].tolist() == [True, False, True]
+    assert count_kept(found.masks) == 2 and found.masks["fc1.weight"][0, :3].tolist() == [
+        True,
+        False,
+        True,
+    ]
     assert found.report == {"attained_density": 2 / 148}  # 64 x 2 + 2 x 10
     assert torch.count_nonzero(model.get_parameter("fc1.weight")) == 2
 
@@ -175,28 +233,44 @@ def test_a_density_takes_exactly_the_largest_scores(density: float) -> None:
     scores = random_scores(model)
     found = cut(scores, model, density)
     flat = torch.cat([s.flatten() for s in scores.values()])
-    wanted = set(sorted(range(len(flat)), key=lambda i: (-float(flat[i]), i))[: round(density * len(flat))])  # no tensor sorts here
+    # no tensor sorts here
+    wanted = set(
+        sorted(range(len(flat)), key=lambda i: (-float(flat[i]), i))[: round(density * len(flat))]
+    )
     mask = torch.cat([m.flatten() for m in found.masks.values()])
     assert set(mask.nonzero().flatten().tolist()) == wanted
     natural = int((flat > 0).sum())
-    assert found.report == {"attained_density": natural / len(flat), "moved_by_density": abs(natural - len(wanted)) / len(flat)}
+    assert found.report == {
+        "attained_density": natural / len(flat),
+        "moved_by_density": abs(natural - len(wanted)) / len(flat),
+    }
 
 
 def test_equal_scores_are_cut_by_index() -> None:
     model = mlp((2,))
-    found = cut({name: torch.zeros(mask.shape) for name, mask in full_masks(model).items()}, model, 0.5)
-    assert torch.cat([m.flatten() for m in found.masks.values()]).tolist() == [True] * 74 + [False] * 74
+    found = cut(
+        {name: torch.zeros(mask.shape) for name, mask in full_masks(model).items()}, model, 0.5
+    )
+    assert (
+        torch.cat([m.flatten() for m in found.masks.values()]).tolist()
+        == [True] * 74 + [False] * 74
+    )
 
 
 def test_a_search_that_leaves_no_positive_score_says_what_to_do() -> None:
     model = mlp()
-    with pytest.raises(ValueError, match="no positive score among 2,720: raise method.search.s0, or give a density"):
+    with pytest.raises(
+        ValueError, match="no positive score among 2,720: raise method.search.s0, or give a density"
+    ):
         cut({name: torch.zeros(mask.shape) for name, mask in full_masks(model).items()}, model)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"penalty": -1.0}, "method.search.penalty=-1 must be 0 or more"), ({"final_temperature": 0.5}, "method.search.final_temperature=0.5 must be at least 1")],
+    [
+        ({"penalty": -1.0}, "method.search.penalty=-1 must be 0 or more"),
+        ({"final_temperature": 0.5}, "method.search.final_temperature=0.5 must be at least 1"),
+    ],
 )
 def test_options_that_make_no_search_are_refused(options: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
@@ -213,11 +287,19 @@ def test_a_search_that_does_not_train_is_refused() -> None:
 
 def bench(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
-    return RunContext(run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {}))  # type: ignore[arg-type]
+    return RunContext(
+        run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
+    )  # type: ignore[arg-type]
 
 
 def test_the_papers_run_is_one_search_and_one_training_of_160_epochs_with_nesterov() -> None:
-    run = compose_run("method=continuous_sparsification", "dataset=digits", "model=mlp", "train=imc", "density=0.53")
+    run = compose_run(
+        "method=continuous_sparsification",
+        "dataset=digits",
+        "model=mlp",
+        "train=imc",
+        "density=0.53",
+    )
     assert [(s.name, s.kind, s.recipe.trained_epochs if s.recipe else 0) for s in run.stages] == [
         ("search", "search", 160),
         ("prune", "prune", 0),
@@ -229,13 +311,17 @@ def test_the_papers_run_is_one_search_and_one_training_of_160_epochs_with_nester
 
 
 def test_one_search_serves_every_density() -> None:
-    first, second, none = (stage_keys(compose_run(*SMALL, *words)) for words in (["density=0.5"], ["density=0.1"], []))
+    first, second, none = (
+        stage_keys(compose_run(*SMALL, *words)) for words in (["density=0.5"], ["density=0.1"], [])
+    )
     assert first["search"] == second["search"] == none["search"]
     assert len({first["prune"], second["prune"], none["prune"]}) == 3
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunContext, dict[str, Any], dict[str, Any]]:
+def done(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[RunContext, dict[str, Any], dict[str, Any]]:
     """A run at half density with s0 = 0.2, its record and its artefacts."""
     folder = tmp_path_factory.mktemp("continuous")
     run = compose_run(*SMALL, "density=0.5", "method.search.s0=0.2")
@@ -254,13 +340,17 @@ def test_retraining_computes_with_c_times_the_rewound_weights(done: Any) -> None
         assert torch.equal(tensor, early[name] if mask is None else early[name] * mask), name
     assert momentum == {} and masking.trainable == {}
     for name, weight in masking.weights(model, 0).items():
-        torch.testing.assert_close(weight, c * early[name] * artefacts["prune"].masks[name], rtol=1e-6, atol=0)
+        torch.testing.assert_close(
+            weight, c * early[name] * artefacts["prune"].masks[name], rtol=1e-6, atol=0
+        )
     assert set(masking.weights(model, 0)) == set(artefacts["prune"].masks)
 
 
 def test_the_cut_takes_the_largest_scores_of_the_search(done: Any) -> None:
     _, record, artefacts = done
-    scores = torch.cat([artefacts["search"].findings[name].flatten() for name in artefacts["prune"].masks])
+    scores = torch.cat(
+        [artefacts["search"].findings[name].flatten() for name in artefacts["prune"].masks]
+    )
     mask = torch.cat([m.flatten() for m in artefacts["prune"].masks.values()])
     assert int(mask.sum()) == round(0.5 * len(mask)) == record["kept"]
     assert float(scores[mask].min()) >= float(scores[~mask].max())
@@ -278,37 +368,59 @@ def test_pruned_weights_stay_zero_and_masks_do_not_change_in_retraining(done: An
 
 
 def test_momentum_zero_is_refused_because_nesterovs_needs_some() -> None:
-    with pytest.raises(ConfigError, match="train.momentum=0.0 must be above 0: .*method.nesterov=false"):
+    with pytest.raises(
+        ConfigError, match="train.momentum=0.0 must be above 0: .*method.nesterov=false"
+    ):
         compose_run(*SMALL, "train.momentum=0")
     assert compose_run(*SMALL, "train.momentum=0", "method.nesterov=false").stages
 
 
-def test_rewinding_to_the_end_of_the_search_takes_its_weights_and_not_what_the_soft_net_computed_with(tmp_path: Path) -> None:
-    where = bench(compose_run(*SMALL, "train.scale=0.00625", "density=0.5", "method.search.s0=0.2"), tmp_path)  # one epoch, which is the rewinding point too
+def test_rewinding_to_the_end_of_the_search_takes_its_weights_and_not_what_the_soft_net_computed_with(
+    tmp_path: Path,
+) -> None:
+    # one epoch, which is the rewinding point too
+    where = bench(
+        compose_run(*SMALL, "train.scale=0.00625", "density=0.5", "method.search.s0=0.2"), tmp_path
+    )
     for stage in where.run.stages[:2]:
         run_stage(where, stage)
     model, _, _ = _ready_to_train(where, where.run.stage("train"))
     search_, ticket = where.store.load(where.keys["search"]), where.store.load(where.keys["prune"])
-    soft = {name: (1 + math.exp(-0.2)) * torch.sigmoid(s) for name, s in search_.findings.items()}  # at temperature 1
+    # at temperature 1
+    soft = {name: (1 + math.exp(-0.2)) * torch.sigmoid(s) for name, s in search_.findings.items()}
     for name, mask in ticket.masks.items():
         both = mask & search_.masks[name]
-        torch.testing.assert_close((model.get_parameter(name) * soft[name])[both], search_.weights[name][both], rtol=1e-5, atol=1e-9)
-        assert both.any() and not torch.allclose(model.get_parameter(name)[both], search_.weights[name][both], rtol=1e-4, atol=0)
+        torch.testing.assert_close(
+            (model.get_parameter(name) * soft[name])[both],
+            search_.weights[name][both],
+            rtol=1e-5,
+            atol=1e-9,
+        )
+        assert both.any() and not torch.allclose(
+            model.get_parameter(name)[both], search_.weights[name][both], rtol=1e-4, atol=0
+        )
 
 
 @pytest.mark.parametrize(
-    ("words", "said"), [(["method.rewind=half"], "method.rewind='half'"), (["method.rewind=200ep"], "method.rewind=200ep is after the end")]
+    ("words", "said"),
+    [
+        (["method.rewind=half"], "method.rewind='half'"),
+        (["method.rewind=200ep"], "method.rewind=200ep is after the end"),
+    ],
 )
 def test_a_rewinding_point_that_is_none_is_named_by_its_key(words: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         compose_run(*SMALL, *words)
 
 
-def test_a_search_and_a_retraining_stopped_in_the_middle_go_on_to_the_same_bits(done: Any, tmp_path: Path) -> None:
+def test_a_search_and_a_retraining_stopped_in_the_middle_go_on_to_the_same_bits(
+    done: Any, tmp_path: Path
+) -> None:
     _, record, artefacts = done
     where = bench(done[0].run, tmp_path)
     steps = iter(range(1, 10_000))
-    where.stop = lambda: next(steps) % 11 == 0  # 15 steps an epoch: in the middle, and in both epochs
+    # 15 steps an epoch: in the middle, and in both epochs
+    where.stop = lambda: next(steps) % 11 == 0
     stopped = 0
     for stage in where.run.stages:
         while True:
@@ -322,7 +434,10 @@ def test_a_search_and_a_retraining_stopped_in_the_middle_go_on_to_the_same_bits(
         found = where.store.load(where.keys[name])
         for part in ("weights", "masks", "findings", "optimizer"):
             one, other = getattr(found, part), getattr(expected, part)
-            assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one), (name, part)
+            assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one), (
+                name,
+                part,
+            )
     assert where.store.meta(where.keys["train"])["history"][-1]["accuracy"] == record["accuracy"]
 
 
@@ -330,18 +445,33 @@ def test_the_stored_weights_are_those_that_the_net_computed_with(tmp_path: Path)
     words = [*SMALL, "train.scale=0.025", "method.search.s0=0.2", "density=0.6"]  # four epochs
     places = {f"env.{kind}_dir": tmp_path / kind for kind in ("results", "cache", "data")}
     before = torch.backends.cudnn.deterministic
-    cfg = compose_config([*words, "env.device=cpu", "env.threads=1", "env.progress=none", *(f"{k}={v}" for k, v in places.items())])
+    cfg = compose_config(
+        [
+            *words,
+            "env.device=cpu",
+            "env.threads=1",
+            "env.progress=none",
+            *(f"{k}={v}" for k, v in places.items()),
+        ]
+    )
     assert run_config(cfg) == 0
     torch.backends.cudnn.deterministic = before
     (path,) = (tmp_path / "results").glob("runs/*/result.json")
     record = json.loads(path.read_text())
     model, masks = load_ticket(path.parent.name, tmp_path / "results", tmp_path / "cache")
     data = bench(build_run(cfg), tmp_path).data
-    x = (data.test.images.float() / data.scale - data.mean.view(1, -1, 1, 1)) / data.std.view(1, -1, 1, 1)
+    x = (data.test.images.float() / data.scale - data.mean.view(1, -1, 1, 1)) / data.std.view(
+        1, -1, 1, 1
+    )
     with torch.no_grad():
         logits = model(x)
-    assert record["accuracy"] == pytest.approx(100 * int((logits.argmax(1) == data.test.labels).sum()) / len(x), abs=1e-9)
-    assert record["test_loss"] == pytest.approx(float(F.cross_entropy(logits, data.test.labels)), rel=1e-5)  # which no factor leaves alone
+    assert record["accuracy"] == pytest.approx(
+        100 * int((logits.argmax(1) == data.test.labels).sum()) / len(x), abs=1e-9
+    )
+    # which no factor leaves alone
+    assert record["test_loss"] == pytest.approx(
+        float(F.cross_entropy(logits, data.test.labels)), rel=1e-5
+    )
     assert count_kept(masks) == record["kept"]
 
 

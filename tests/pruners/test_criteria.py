@@ -1,4 +1,5 @@
-"""Overlap with the masks of other criteria: by hand, against the first masks of searches, against chance; and portraits of finished searches."""
+"""Overlap with the masks of other criteria: by hand, against the first masks of searches, against
+chance; and portraits of finished searches."""
 
 from math import sqrt
 from pathlib import Path
@@ -24,16 +25,22 @@ SMALL = [*NET, "train.scale=0.0625", "method.batch_size=64", "start=init"]
 def measured(model: nn.Module, masks: Masks) -> dict[str, Finding]:
     origin = Measurement({name: model.get_parameter(name).detach().clone() for name in masks})
     apply_masks(model, masks)
-    return CriteriaOverlap()(model, masks, task(None, images(300), classes=10, measured={"origin": origin})).report
+    return CriteriaOverlap()(
+        model, masks, task(None, images(300), classes=10, measured={"origin": origin})
+    ).report
 
 
 def test_magnitude_and_snip_by_hand() -> None:
-    # Layer 1: w = (4, -3, 2, 1). L = |w . x - y| with x = (1, 1, 4, 8): the score of SNIP is |w x| = (4, 3, 8, 8). The mask keeps 3 and 2.
+    # Layer 1: w = (4, -3, 2, 1). L = |w . x - y| with x = (1, 1, 4, 8): the score of SNIP is |w x|
+    # = (4, 3, 8, 8). The mask keeps 3 and 2.
     model = nn.Sequential(linear([[4.0, -3.0, 2.0, 1.0]]))
     masks = {"0.weight": torch.tensor([[False, True, True, False]])}
-    data = (torch.tensor([[1.0, 1.0, 4.0, 8.0]] * 10), torch.zeros(10, dtype=torch.int64))  # ten, for GraSP
+    # ten, for GraSP
+    data = (torch.tensor([[1.0, 1.0, 4.0, 8.0]] * 10), torch.zeros(10, dtype=torch.int64))
     origin = {"origin": Measurement({"0.weight": model.get_parameter("0.weight").detach().clone()})}
-    about = task(None, data, loss=lambda out, y: (out.flatten() - y).abs().mean(), measured=origin, classes=1)
+    about = task(
+        None, data, loss=lambda out, y: (out.flatten() - y).abs().mean(), measured=origin, classes=1
+    )
     apply_masks(model, masks)
     unchanged = photograph(model)
     found = CriteriaOverlap()(model, masks, about).report
@@ -45,13 +52,17 @@ def test_magnitude_and_snip_by_hand() -> None:
 
 @pytest.mark.parametrize("criterion", [name for name in COMPARED if name != "random"])
 @pytest.mark.parametrize("budgets", ["magnitude", "criterion"])
-def test_the_first_mask_of_a_search_overlaps_wholly_with_its_own_criterion(criterion: Any, budgets: Any) -> None:
+def test_the_first_mask_of_a_search_overlaps_wholly_with_its_own_criterion(
+    criterion: Any, budgets: Any
+) -> None:
     model = mlp()
     about = task(0.2, images(300), classes=10)
     first = Init(criterion, budgets=budgets)(model, full_masks(model), about, Global()).masks
     found = measured(model, first)
     assert found[f"overlap_{criterion}"] == 1.0
-    assert (found[f"overlap_own_{criterion}"] == 1.0) == (budgets == "criterion" or criterion == "magnitude")
+    assert (found[f"overlap_own_{criterion}"] == 1.0) == (
+        budgets == "criterion" or criterion == "magnitude"
+    )
     others = [name for name in COMPARED if name != criterion]
     assert all(0 < found[f"overlap_{name}"] < 1 for name in others)  # type: ignore[operator]
 
@@ -64,14 +75,23 @@ def test_a_mask_of_chance_overlaps_as_much_as_is_expected(allocate: Any) -> None
     found = measured(model, first)
     counts = {name: (mask.numel(), int(mask.sum())) for name, mask in first.items()}
     total, kept = sum(n for n, _ in counts.values()), sum(k for _, k in counts.values())
-    # The weights that two sets of k of n share have the variance k^2 (n - k)^2 / n^2 (n - 1); two entries disagree for each that is not shared.
+    # The weights that two sets of k of n share have the variance k^2 (n - k)^2 / n^2 (n - 1); two
+    # entries disagree for each that is not shared.
     both = sum(k * k / n for n, k in counts.values())
-    error = 2 * sqrt(sum(k * k * (n - k) ** 2 / (n * n * (n - 1)) for n, k in counts.values())) / total
+    error = (
+        2 * sqrt(sum(k * k * (n - k) ** 2 / (n * n * (n - 1)) for n, k in counts.values())) / total
+    )
     assert found["overlap_expected"] == pytest.approx(1 - 2 * (kept - both) / total, abs=1e-12)
-    assert found["overlap_own_expected"] == pytest.approx(1 - 2 * (kept - kept * kept / total) / total, abs=1e-12)
-    assert found["overlap_own_expected"] == pytest.approx(0.82, abs=1e-4)  # the paper's number for 90 %
+    assert found["overlap_own_expected"] == pytest.approx(
+        1 - 2 * (kept - kept * kept / total) / total, abs=1e-12
+    )
+    # the paper's number for 90 %
+    assert found["overlap_own_expected"] == pytest.approx(0.82, abs=1e-4)
     whole = 2 * sqrt(kept * kept * (total - kept) ** 2 / (total * total * (total - 1))) / total
-    for name, expected, allowed in (("overlap", "overlap_expected", error), ("overlap_own", "overlap_own_expected", whole)):
+    for name, expected, allowed in (
+        ("overlap", "overlap_expected", error),
+        ("overlap_own", "overlap_own_expected", whole),
+    ):
         assert found[f"{name}_random"] == pytest.approx(found[expected], abs=4 * allowed)  # type: ignore[arg-type]
 
 
@@ -84,31 +104,53 @@ def test_a_search_has_every_portrait_that_a_pruned_net_has(portrait: str, tmp_pa
     assert run.stage("portrait").masks == "search"
     made, artefacts = perform_run(run, machine(tmp_path))
     assert artefacts["portrait"].meta.get("series") or artefacts["portrait"].meta["report"]
-    if portrait == "overlap":  # another way to the same: the weights in order of magnitude, position by position
+    # another way to the same: the weights in order of magnitude, position by position
+    if portrait == "overlap":
         masks, origin = artefacts["search"].masks, artefacts["origin"].findings
-        ranked = torch.cat([origin[name].abs().flatten() for name in masks]).argsort(descending=True, stable=True)
+        ranked = torch.cat([origin[name].abs().flatten() for name in masks]).argsort(
+            descending=True, stable=True
+        )
         kept = torch.cat([mask.flatten() for mask in masks.values()])
-        assert made["report"]["overlap_kept"] == pytest.approx(int(kept[ranked[: made["kept"]]].sum()) / made["kept"])
+        assert made["report"]["overlap_kept"] == pytest.approx(
+            int(kept[ranked[: made["kept"]]].sum()) / made["kept"]
+        )
         assert made["report"]["overlap_kept_random"] == pytest.approx(made["density"])
 
 
 @pytest.mark.parametrize("method", ["edge_popup", "zhou"])
-def test_the_measured_overlap_with_magnitude_is_the_one_that_the_search_found(method: str, tmp_path: Path) -> None:
+def test_the_measured_overlap_with_magnitude_is_the_one_that_the_search_found(
+    method: str, tmp_path: Path
+) -> None:
     words = [f"method={method}", "density=0.2", *SMALL]
     plain, _ = perform_run(compose_run(*words), machine(tmp_path))
     made, artefacts = perform_run(compose_run(*words, "portrait=criteria"), machine(tmp_path))
-    assert artefacts["portrait"].meta["report"]["overlap_magnitude"] == pytest.approx(plain["report"]["overlap_magnitude"], abs=1e-12)
+    assert artefacts["portrait"].meta["report"]["overlap_magnitude"] == pytest.approx(
+        plain["report"]["overlap_magnitude"], abs=1e-12
+    )
     assert {f"overlap_{name}" for name in COMPARED} <= set(made["report"])
 
 
 def test_magnitude_without_a_search_is_magnitude(tmp_path: Path) -> None:
-    report = perform_run(compose_run("method=sr_popup", "density=0.2", *SMALL, "method.epochs=0", "portrait=criteria"), machine(tmp_path))[0]["report"]
+    report = perform_run(
+        compose_run(
+            "method=sr_popup", "density=0.2", *SMALL, "method.epochs=0", "portrait=criteria"
+        ),
+        machine(tmp_path),
+    )[0]["report"]
     assert report["overlap_magnitude"] == report["overlap_own_magnitude"] == 1.0
 
 
 def test_pruning_methods_keep_the_stage_and_the_runs_that_they_had() -> None:
     imp = compose_run("method=imp", "density=0.5", "portrait=overlap", "train=imc")
-    assert imp.stage("portrait").masks == "prune4" and run_id(imp) == "imp-resnet20-digits-d0.5-s0-44f636cdd5cb"
-    assert compose_run("method=continuous_sparsification", "density=0.5", "portrait=norms").stage("portrait").masks == "prune"
+    assert (
+        imp.stage("portrait").masks == "prune4"
+        and run_id(imp) == "imp-resnet20-digits-d0.5-s0-44f636cdd5cb"
+    )
+    assert (
+        compose_run("method=continuous_sparsification", "density=0.5", "portrait=norms")
+        .stage("portrait")
+        .masks
+        == "prune"
+    )
     with pytest.raises(ConfigError, match="needs 'pruned', which is no earlier stage: dense"):
         compose_run("method=dense", "portrait=weights")

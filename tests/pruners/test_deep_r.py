@@ -1,4 +1,5 @@
-"""Deep R (methods/deep_r.md): the step of theta against its formula, the sign rule, total connectivity, births; Intel's variant; whole runs."""
+"""Deep R (docs/methods/deep_r.md): the step of theta against its formula, the sign rule, total
+connectivity, births; Intel's variant; whole runs."""
 
 import math
 from pathlib import Path
@@ -6,7 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from small_nets import linear
-from sparse_training import copied, momentum, same, sparse_mlp, stopped_again_and_again, training, walk
+from sparse_training import (
+    copied,
+    momentum,
+    same,
+    sparse_mlp,
+    stopped_again_and_again,
+    training,
+    walk,
+)
 from support import compose_run, machine, perform_run
 from torch import Tensor
 from torch.optim import SGD
@@ -25,11 +34,23 @@ SMALL = [
     "density=0.2",
 ]  # two epochs of 15 steps
 RULES = ["signed", "flip"]
-INTEL = ["method.rewire.rule=flip", "method.rewire.noise=0.000447", "method.rewire.cooling=quarters", "method.rewire.stop=0.95"]
+INTEL = [
+    "method.rewire.rule=flip",
+    "method.rewire.noise=0.000447",
+    "method.rewire.cooling=quarters",
+    "method.rewire.stop=0.95",
+]
 
 
-def moved(rule: str, options: dict[str, object], weights: list[float], gradient: list[float], lr: float = 0.1) -> tuple[Tensor, Tensor]:
-    """Weights and masks of a layer after one step of plain SGD on these gradients; its zeros are dormant."""
+def moved(
+    rule: str,
+    options: dict[str, object],
+    weights: list[float],
+    gradient: list[float],
+    lr: float = 0.1,
+) -> tuple[Tensor, Tensor]:
+    """Weights and masks of a layer after one step of plain SGD on these gradients; its zeros are
+    dormant."""
     model = linear([weights])
     masking = DeepR(rule=rule, **options)(model, {"weight": model.weight.detach() != 0}, training())  # type: ignore[arg-type]
     opt = SGD(model.parameters(), lr=lr)
@@ -44,11 +65,23 @@ def moved(rule: str, options: dict[str, object], weights: list[float], gradient:
 
 
 def test_a_connection_that_crosses_zero_dies_and_a_dormant_one_is_born_in_its_place() -> None:
-    # w - lr g: 0.5 - 0.1, -0.2 + 0.3 (crosses), 0.3 - 0.4 (crosses), -0.4 - 0.1; without alpha and noise.
-    weights, mask = moved("flip", {"l1": 0.0, "noise": 0.0}, [0.5, -0.2, 0.3, -0.4, 0.0, 0.0], [1.0, -3.0, 4.0, 1.0, 5.0, 5.0])
-    assert mask.tolist() == [True, False, False, True, True, True]  # births are never where one just died
+    # w - lr g: 0.5 - 0.1, -0.2 + 0.3 (crosses), 0.3 - 0.4 (crosses), -0.4 - 0.1; without alpha and
+    # noise.
+    weights, mask = moved(
+        "flip",
+        {"l1": 0.0, "noise": 0.0},
+        [0.5, -0.2, 0.3, -0.4, 0.0, 0.0],
+        [1.0, -3.0, 4.0, 1.0, 5.0, 5.0],
+    )
+    # births are never where one just died
+    assert mask.tolist() == [True, False, False, True, True, True]
     assert weights.tolist() == pytest.approx([0.4, 0.0, 0.0, -0.5, 0.0, 0.0])
-    weights, mask = moved("signed", {"l1": 0.0, "noise": 0.0}, [0.5, -0.2, 0.3, -0.4, 0.0, 0.0], [1.0, -3.0, 4.0, 1.0, 5.0, 5.0])
+    weights, mask = moved(
+        "signed",
+        {"l1": 0.0, "noise": 0.0},
+        [0.5, -0.2, 0.3, -0.4, 0.0, 0.0],
+        [1.0, -3.0, 4.0, 1.0, 5.0, 5.0],
+    )
     assert int(mask.sum()) == 4 and mask[0] and mask[3]
     born = weights[mask & (weights.abs() < 0.1)]
     assert len(born) == 2 and torch.equal(born.abs(), torch.full((2,), 1e-12))
@@ -59,13 +92,17 @@ def test_a_connection_that_crosses_zero_dies_and_a_dormant_one_is_born_in_its_pl
 def test_alpha_pulls_every_active_weight_towards_zero_and_no_dormant_one(rule: str) -> None:
     weights, mask = moved(rule, {"l1": 0.25, "noise": 0.0}, [0.5, -0.2, 0.0], [1.0, 2.0, 9.0])
     assert mask.tolist() == [True, True, False]
-    assert weights.tolist() == pytest.approx([0.5 - 0.1 * (1.0 + 0.25), -0.2 - 0.1 * (2.0 - 0.25), 0.0])
+    assert weights.tolist() == pytest.approx(
+        [0.5 - 0.1 * (1.0 + 0.25), -0.2 - 0.1 * (2.0 - 0.25), 0.0]
+    )
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_noise_on_active_weights_is_lr_times_its_deviation(rule: str) -> None:
     n, lr, noise = 4000, 0.1, 0.02
-    weights, mask = moved(rule, {"l1": 0.0, "noise": noise}, [1.0] * n + [0.0] * n, [0.0] * 2 * n, lr)
+    weights, mask = moved(
+        rule, {"l1": 0.0, "noise": noise}, [1.0] * n + [0.0] * n, [0.0] * 2 * n, lr
+    )
     steps = weights[:n] - 1
     assert mask[:n].all() and not weights[n:].any()
     assert abs(float(steps.mean())) < 4 * lr * noise / math.sqrt(n)
@@ -78,23 +115,32 @@ def test_cooling_is_intels_four_temperatures() -> None:
     masking = DeepR(rule="flip", noise=deviation, cooling="quarters")(model, masks, training())
     temperatures = [masking.deviation(step) ** 2 / 0.02 for step in (0, 24, 25, 49, 50, 74, 75, 99)]
     assert temperatures == pytest.approx([1e-5, 1e-5, 1e-8, 1e-8, 1e-12, 1e-12, 1e-15, 1e-15])
-    assert {DeepR(noise=0.1)(model, masks, training()).deviation(step) for step in range(100)} == {0.1}
+    assert {DeepR(noise=0.1)(model, masks, training()).deviation(step) for step in range(100)} == {
+        0.1
+    }
 
 
 def test_prunable_weights_have_no_decay_unless_asked() -> None:
     for weight_decay, factor in ((False, 1.0), (True, 1 - 0.1 * 0.5)):
         model = linear([[0.5, -0.25, 0.0]])
-        masking = DeepR(l1=0.0, noise=0.0, weight_decay=weight_decay)(model, {"weight": model.weight.detach() != 0}, training())
+        masking = DeepR(l1=0.0, noise=0.0, weight_decay=weight_decay)(
+            model, {"weight": model.weight.detach() != 0}, training()
+        )
         opt = SGD(model.parameters(), lr=0.1, weight_decay=0.5)
         model.weight.grad = torch.zeros(1, 3)
         masking.before_step(model, opt, 0)
         opt.step()
         masking.after_step(model, 0)
-        assert model.weight.detach()[0].tolist() == pytest.approx([0.5 * factor, -0.25 * factor, 0.0], rel=1e-6)
+        assert model.weight.detach()[0].tolist() == pytest.approx(
+            [0.5 * factor, -0.25 * factor, 0.0], rel=1e-6
+        )
 
 
 def test_a_weight_of_zero_has_crossed_only_where_positions_have_signs() -> None:
-    weights, signs = torch.tensor([0.5, -0.5, 0.5, 0.0, math.nan]), torch.tensor([1, 1, -1, 1, 1], dtype=torch.int8)
+    weights, signs = (
+        torch.tensor([0.5, -0.5, 0.5, 0.0, math.nan]),
+        torch.tensor([1, 1, -1, 1, 1], dtype=torch.int8),
+    )
     assert crossed(weights, signs, "signed").tolist() == [False, True, True, True, False]
     assert crossed(weights, signs, "flip").tolist() == [False, True, True, False, False]
 
@@ -104,7 +150,9 @@ def test_a_weight_of_zero_has_crossed_only_where_positions_have_signs() -> None:
 
 @pytest.mark.parametrize("budget", ["layer", "global"])
 @pytest.mark.parametrize("rule", RULES)
-def test_connectivity_is_constant_after_every_step_and_dormant_weights_are_dead(rule: str, budget: str) -> None:
+def test_connectivity_is_constant_after_every_step_and_dormant_weights_are_dead(
+    rule: str, budget: str
+) -> None:
     model, masks = sparse_mlp()
     masking = DeepR(rule=rule, budget=budget, l1=1e-3, noise=1e-3)(model, masks, training())  # type: ignore[arg-type]
     signs = {n: s.clone() for n, s in masking.signs.items()}
@@ -112,12 +160,21 @@ def test_connectivity_is_constant_after_every_step_and_dormant_weights_are_dead(
     total, layers, deaths = count_kept(masks), set(), 0
 
     def watch(step: int, opt: SGD) -> None:
-        before.update({n: (m.clone(), model.get_parameter(n).detach().clone()) for n, m in masking.masks.items()})
+        before.update(
+            {
+                n: (m.clone(), model.get_parameter(n).detach().clone())
+                for n, m in masking.masks.items()
+            }
+        )
 
     def between(step: int, opt: SGD) -> None:
         for n, mask in masking.masks.items():
             grad = model.get_parameter(n).grad
-            assert grad is not None and not grad[~mask].any() and not momentum(opt, model, n)[~mask].any()
+            assert (
+                grad is not None
+                and not grad[~mask].any()
+                and not momentum(opt, model, n)[~mask].any()
+            )
 
     def after(step: int, opt: SGD) -> None:
         nonlocal deaths
@@ -168,17 +225,25 @@ def test_signs_of_the_start_are_the_nets_and_the_others_are_drawn_evenly() -> No
     model, masks = sparse_mlp()
     masking = DeepR()(model, copied(masks), training())
     for n, mask in masks.items():
-        assert torch.equal(masking.signs[n][mask].float(), model.get_parameter(n).detach()[mask].sign())
+        assert torch.equal(
+            masking.signs[n][mask].float(), model.get_parameter(n).detach()[mask].sign()
+        )
     drawn = torch.cat([masking.signs[n][~mask] for n, mask in masks.items()]).float()
-    assert set(drawn.tolist()) == {-1.0, 1.0} and abs(float(drawn.sum())) < 4 * math.sqrt(len(drawn))
+    assert set(drawn.tolist()) == {-1.0, 1.0} and abs(float(drawn.sum())) < 4 * math.sqrt(
+        len(drawn)
+    )
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_without_alpha_noise_and_rate_nothing_is_rewired_and_alpha_makes_turnover(rule: str) -> None:
+def test_without_alpha_noise_and_rate_nothing_is_rewired_and_alpha_makes_turnover(
+    rule: str,
+) -> None:
     model, masks = sparse_mlp()
     still = DeepR(rule=rule, l1=0.0, noise=0.0)(model, copied(masks), training())  # type: ignore[arg-type]
     walk(model, still, 10, lr=0.0)
-    assert all(torch.equal(still.masks[n], masks[n]) for n in masks) and still.report["rewired"] == 0
+    assert (
+        all(torch.equal(still.masks[n], masks[n]) for n in masks) and still.report["rewired"] == 0
+    )
     turnover = []
     for l1 in (0.0, 0.01, 0.1):
         model, masks = sparse_mlp()
@@ -192,9 +257,17 @@ def test_without_alpha_noise_and_rate_nothing_is_rewired_and_alpha_makes_turnove
 def test_from_the_stop_on_it_is_plain_sparse_training(rule: str) -> None:
     model, masks = sparse_mlp()
     twin, _ = sparse_mlp()
-    walk(model, DeepR(rule=rule, stop=0.0, l1=0.1, noise=0.1, weight_decay=True)(model, copied(masks), training()), 15)  # type: ignore[arg-type]
+    walk(
+        model,
+        DeepR(rule=rule, stop=0.0, l1=0.1, noise=0.1, weight_decay=True)(
+            model, copied(masks), training()
+        ),
+        15,
+    )  # type: ignore[arg-type]
     walk(twin, FixedMasking(copied(masks)), 15)
-    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
+    assert all(
+        torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True)
+    )
     masking = DeepR(rule=rule, stop=0.1, l1=0.01)(model, masks, training())  # type: ignore[arg-type]
     history = []
     walk(model, masking, 20, after=lambda step, opt: history.append(copied(masking.masks)))
@@ -206,9 +279,18 @@ def test_births_of_the_whole_net_follow_the_counts_at_the_start_and_the_room_tha
     model, masks = sparse_mlp()
     masking = DeepR(budget="global")(model, masks, training())
     masking.budgets = {"fc1.weight": 300, "fc2.weight": 200, "fc3.weight": 100}
-    assert masking._births({"fc1.weight": 30, "fc2.weight": 0, "fc3.weight": 0}) == {"fc1.weight": 15, "fc2.weight": 10, "fc3.weight": 5}
+    assert masking._births({"fc1.weight": 30, "fc2.weight": 0, "fc3.weight": 0}) == {
+        "fc1.weight": 15,
+        "fc2.weight": 10,
+        "fc3.weight": 5,
+    }
     masking.masks["fc2.weight"].fill_(True)  # full: what it cannot take goes to the others, 3 to 1
-    assert masking._births({"fc1.weight": 38, "fc2.weight": 2, "fc3.weight": 0}) == {"fc1.weight": 29, "fc2.weight": 2, "fc3.weight": 9}  # 28.5 and 9.5
+    # 28.5 and 9.5
+    assert masking._births({"fc1.weight": 38, "fc2.weight": 2, "fc3.weight": 0}) == {
+        "fc1.weight": 29,
+        "fc2.weight": 2,
+        "fc3.weight": 9,
+    }
 
 
 @pytest.mark.parametrize(
@@ -230,21 +312,44 @@ def test_options_that_make_no_step_are_refused(options: dict[str, object], said:
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["method.rewire.rule=flip", "method.rewire.noise=0.000447", "method.rewire.cooling=quarters", "method.rewire.stop=0.95"]]
+    "words",
+    [
+        [],
+        [
+            "method.rewire.rule=flip",
+            "method.rewire.noise=0.000447",
+            "method.rewire.cooling=quarters",
+            "method.rewire.stop=0.95",
+        ],
+    ],
 )
 def test_a_run_keeps_its_connectivity_and_rewires(words: list[str], tmp_path: Path) -> None:
     run = compose_run(*SMALL, *words)
     if not words:
-        assert run.stage("train").component == DeepR() and run.stage("prune").component.allocate == Layer()
+        assert (
+            run.stage("train").component == DeepR()
+            and run.stage("prune").component.allocate == Layer()
+        )
     record, artefacts = perform_run(run, machine(tmp_path))
     last = artefacts["train"].masks
     assert [int(m.sum()) for m in last.values()] == [205, 32]
-    assert record["kept"] == round(0.2 * count_prunable(last)) and record["label"] == "Deep-R" and record["report"]["rewired"] > 10
+    assert (
+        record["kept"] == round(0.2 * count_prunable(last))
+        and record["label"] == "Deep-R"
+        and record["report"]["rewired"] > 10
+    )
     for n, mask in last.items():
-        assert not artefacts["train"].weights[n][~mask].any() and not artefacts["train"].optimizer[n][~mask].any()
+        assert (
+            not artefacts["train"].weights[n][~mask].any()
+            and not artefacts["train"].optimizer[n][~mask].any()
+        )
 
 
-@pytest.mark.parametrize("words", [[], ["method.rewire.rule=flip", "method.rewire.budget=global"]], ids=["signed", "flip"])
+@pytest.mark.parametrize(
+    "words",
+    [[], ["method.rewire.rule=flip", "method.rewire.budget=global"]],
+    ids=["signed", "flip"],
+)
 def test_a_run_stopped_anywhere_goes_on_to_the_same_bits(words: list[str], tmp_path: Path) -> None:
     whole, parts, stops = stopped_again_and_again([*SMALL, *words], tmp_path, every=4)
     assert stops >= 6 and all(same(whole[name], parts[name]) for name in whole)

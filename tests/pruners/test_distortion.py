@@ -1,4 +1,5 @@
-"""Distortion error: closed forms where the loss is quadratic, finite differences where it is not, and every pair of a tiny net against random draws."""
+"""Distortion error: closed forms where the loss is quadratic, finite differences where it is not,
+and every pair of a tiny net against random draws."""
 
 import math
 from itertools import product
@@ -20,7 +21,8 @@ def squared(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def quadratic(n: int, examples: Tensor, kept: int, loss: LossFn = squared) -> tuple[Swaps, Tensor]:
-    """A linear net of n random weights that keeps the first `kept`, its inputs the rows of `examples` (b, n); the swaps, and H of the squared loss."""
+    """A linear net of n random weights that keeps the first `kept`, its inputs the rows of
+    `examples` (b, n); the swaps, and H of the squared loss."""
     model = linear(torch.randn(1, n, generator=seeded(1)).tolist(), torch.float64)
     weights = model.get_parameter("weight").detach().clone()
     masks = {"weight": (torch.arange(n) < kept)[None]}
@@ -35,7 +37,8 @@ def gaussian(rows: int, columns: int) -> Tensor:
 
 
 def test_a_swap_by_hand() -> None:
-    # L = (v . x - y)^2 / 2 with x = (1, 2), y = 1, w = (3, 5); the first is kept: v = (3, 0), L = 2, dL/dv = (v . x - y) x = (2, 4).
+    # L = (v . x - y)^2 / 2 with x = (1, 2), y = 1, w = (3, 5); the first is kept: v = (3, 0), L =
+    # 2, dL/dv = (v . x - y) x = (2, 4).
     model = linear([[3.0, 0.0]])
     swaps = prepared(
         model,
@@ -56,14 +59,19 @@ def test_of_a_quadratic_loss_the_error_is_half_of_d_h_d(q: int) -> None:
     swaps, hessian = quadratic(40, gaussian(25, 40), kept=10)
     rng = seeded(q)
     for _ in range(20):
-        leave, enter = swaps.kept[torch.randperm(10, generator=rng)[:q]], swaps.pruned[torch.randperm(30, generator=rng)[:q]]
+        leave, enter = (
+            swaps.kept[torch.randperm(10, generator=rng)[:q]],
+            swaps.pruned[torch.randperm(30, generator=rng)[:q]],
+        )
         d = torch.zeros(40, dtype=torch.float64)
         d[enter], d[leave] = swaps.weights[enter], -swaps.weights[leave]
         assert swaps.error(enter, leave) == pytest.approx(float(d @ hessian @ d) / 2, rel=1e-10)
 
 
 def test_where_the_loss_is_linear_there_is_no_error() -> None:
-    swaps, _ = quadratic(40, gaussian(25, 40), kept=10, loss=lambda outputs, targets: outputs.mean())
+    swaps, _ = quadratic(
+        40, gaussian(25, 40), kept=10, loss=lambda outputs, targets: outputs.mean()
+    )
     assert float(swaps.draw(5, 20, seeded())[:, 0].abs().max()) < 1e-13
 
 
@@ -74,26 +82,47 @@ def test_no_swap_changes_nothing() -> None:
 
 def test_random_swaps_of_one_pair_have_the_mean_and_the_variance_of_all_pairs() -> None:
     swaps, _ = quadratic(12, gaussian(9, 12), kept=4)
-    every = torch.tensor([swaps.error(torch.tensor([j]), torch.tensor([i])) for i, j in product(range(4), range(4, 12))], dtype=torch.float64)
+    every = torch.tensor(
+        [
+            swaps.error(torch.tensor([j]), torch.tensor([i]))
+            for i, j in product(range(4), range(4, 12))
+        ],
+        dtype=torch.float64,
+    )
     drawn = swaps.draw(1, 4_000, seeded(5))[:, 0]
     centred = every - every.mean()
-    assert float(drawn.mean()) == pytest.approx(float(every.mean()), abs=4 * float(every.std() / 4_000**0.5))
+    assert float(drawn.mean()) == pytest.approx(
+        float(every.mean()), abs=4 * float(every.std() / 4_000**0.5)
+    )
     error = float(((centred**4).mean() - (centred**2).mean() ** 2).sqrt() / 4_000**0.5)
     assert float(drawn.var()) == pytest.approx(float((centred**2).mean()), abs=4 * error)
 
 
 @pytest.mark.parametrize(("curvature", "power"), [("diagonal", 1.0), ("rank one", 2.0)])
-def test_independent_weights_make_the_variance_grow_with_q_and_coupled_ones_with_its_square(curvature: str, power: float) -> None:
-    # Diagonal H: a sum of q terms of each kind, drawn independently but for repetition. H = 1 1': half the square of a sum whose variance grows with q, so
-    # that, once it is normal, the variance is half the square of that. Nine sums of 400: an error of 7 % each makes one of 0.03 of the slope.
+def test_independent_weights_make_the_variance_grow_with_q_and_coupled_ones_with_its_square(
+    curvature: str, power: float
+) -> None:
+    # Diagonal H: a sum of q terms of each kind, drawn independently but for repetition. H = 1 1':
+    # half the square of a sum whose variance grows with q, so that, once it is normal, the variance
+    # is half the square of that. Nine sums of 400: an error of 7 % each makes one of 0.03 of the
+    # slope.
     n, counts = 2_000, [8, 32, 128]
-    swaps, _ = quadratic(n, torch.eye(n, dtype=torch.float64) if curvature == "diagonal" else torch.ones(1, n, dtype=torch.float64), kept=1_000)
+    swaps, _ = quadratic(
+        n,
+        torch.eye(n, dtype=torch.float64)
+        if curvature == "diagonal"
+        else torch.ones(1, n, dtype=torch.float64),
+        kept=1_000,
+    )
     variances = [float(swaps.draw(q, 400, seeded(q))[:, 0].var()) for q in counts]
     slope = exponent(counts, variances)
     assert slope is not None
-    kurtosis = 3.75 if curvature == "diagonal" else 15  # of the error: a sum of 16 chi-squares of one degree of freedom, at q = 8; one such
-    error = math.sqrt((kurtosis - 1) / 400) / (math.log(4) * math.sqrt(2))  # of a slope through three points, log 4 apart
-    assert slope == pytest.approx(power, abs=4 * error + 0.06)  # and what drawing without repetition, of 1,000, takes from the largest q
+    # of the error: a sum of 16 chi-squares of one degree of freedom, at q = 8; one such
+    kurtosis = 3.75 if curvature == "diagonal" else 15
+    # of a slope through three points, log 4 apart
+    error = math.sqrt((kurtosis - 1) / 400) / (math.log(4) * math.sqrt(2))
+    # and what drawing without repetition, of 1,000, takes from the largest q
+    assert slope == pytest.approx(power, abs=4 * error + 0.06)
 
 
 def test_the_exponent_is_the_slope_of_logarithms() -> None:
@@ -104,15 +133,20 @@ def test_the_exponent_is_the_slope_of_logarithms() -> None:
 
 def test_a_promise_is_broken_where_the_error_takes_it_away() -> None:
     errors, promises = torch.tensor([0.5, 2.0, -1.0, 9.0]), torch.tensor([-1.0, -1.0, -1.0, 1.0])
-    assert broken(errors, promises) == pytest.approx(1 / 3)  # 0.5 < 1 and -1 < 1 keep it, the last promises nothing
+    # 0.5 < 1 and -1 < 1 keep it, the last promises nothing
+    assert broken(errors, promises) == pytest.approx(1 / 3)
     assert broken(errors, -promises.abs() * 0) == 0.0
 
 
 def masked_resnet() -> tuple[nn.Module, Masks, dict[str, Tensor]]:
     model = resnet()
-    model(torch.randn(64, 1, 8, 8, generator=seeded(7)))  # so that the running statistics are no zeros and ones
+    # so that the running statistics are no zeros and ones
+    model(torch.randn(64, 1, 8, 8, generator=seeded(7)))
     weights = {name: model.get_parameter(name).detach().clone() for name in full_masks(model)}
-    masks = {name: torch.rand(w.shape, generator=seeded(i)) < 0.3 for i, (name, w) in enumerate(weights.items())}
+    masks = {
+        name: torch.rand(w.shape, generator=seeded(i)) < 0.3
+        for i, (name, w) in enumerate(weights.items())
+    }
     apply_masks(model, masks)
     return model, masks, weights
 
@@ -120,9 +154,16 @@ def masked_resnet() -> tuple[nn.Module, Masks, dict[str, Tensor]]:
 def test_the_promise_is_the_slope_of_the_loss_along_the_swap() -> None:
     model, masks, weights = masked_resnet()
     x, y = images(64)
-    swaps = prepared(model, masks, weights, [(x[:40].double(), y[:40]), (x[40:].double(), y[40:])], F.cross_entropy)
+    swaps = prepared(
+        model,
+        masks,
+        weights,
+        [(x[:40].double(), y[:40]), (x[40:].double(), y[40:])],
+        F.cross_entropy,
+    )
     direct = model.double().eval()
-    assert swaps.base == pytest.approx(F.cross_entropy(direct(x.double()), y).item(), rel=1e-12)  # batches of unequal size weigh by their size
+    # batches of unequal size weigh by their size
+    assert swaps.base == pytest.approx(F.cross_entropy(direct(x.double()), y).item(), rel=1e-12)
     leave, enter = swaps.kept[::50], swaps.pruned[::50][: len(swaps.kept[::50])]
     d = torch.zeros_like(swaps.effective)
     d[enter], d[leave] = swaps.weights[enter], -swaps.weights[leave]
@@ -145,33 +186,74 @@ def test_the_stage_measures_every_q_that_the_net_has_and_leaves_it_alone() -> No
     assert all(len(values) == 3 for values in found.series.values())
     ordered = [found.series[f"distortion_q{share}"] for share in ("05", "25", "50", "75", "95")]
     assert all(list(column) == sorted(column) for column in zip(*ordered, strict=True))
-    assert found.series["distortion_std"] == pytest.approx([v**0.5 for v in found.series["distortion_variance"]])
+    assert found.series["distortion_std"] == pytest.approx(
+        [v**0.5 for v in found.series["distortion_variance"]]
+    )
     again = measure(model, masks, task(None, images(64), measured=origin))
     assert again.series == found.series
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
-    with pytest.raises(ValueError, match="draws=1 must be at least 2(.|\n)*images=0 must be at least 1"):
+    with pytest.raises(
+        ValueError, match="draws=1 must be at least 2(.|\n)*images=0 must be at least 1"
+    ):
         Distortion(draws=1, images=0)
     with pytest.raises(ValueError, match=r"counts=\(\) must be at least 1"):
         Distortion(counts=())
-    half, ones = {"weight": torch.tensor([[True, False]])}, (torch.ones(1, 2).double(), torch.ones(1))
-    with pytest.raises(ValueError, match="weights are not those of the unpruned one"):  # the kept one was 2 before
-        prepared(linear([[3.0, 0.0]]), half, {"weight": torch.tensor([[2.0, 5.0]])}, [ones], squared)
+    half, ones = (
+        {"weight": torch.tensor([[True, False]])},
+        (torch.ones(1, 2).double(), torch.ones(1)),
+    )
+    # the kept one was 2 before
+    with pytest.raises(ValueError, match="weights are not those of the unpruned one"):
+        prepared(
+            linear([[3.0, 0.0]]), half, {"weight": torch.tensor([[2.0, 5.0]])}, [ones], squared
+        )
     model = resnet()
     with pytest.raises(ValueError, match="0 pruned"):
-        Distortion()(model, full_masks(model), task(None, measured={"origin": Measurement({n: model.get_parameter(n) for n in full_masks(model)})}))
+        Distortion()(
+            model,
+            full_masks(model),
+            task(
+                None,
+                measured={
+                    "origin": Measurement({n: model.get_parameter(n) for n in full_masks(model)})
+                },
+            ),
+        )
 
 
 def test_a_search_is_measured_at_its_end_in_float64(tmp_path: Path) -> None:
-    small = ["dataset=digits", "model=resnet20", "model.depth=8", "model.width=4", "train_fraction=0.3", "train.scale=0.0625", "method.batch_size=64"]
-    words = ["method=sr_popup", "density=0.2", "start=init", *small, "portrait=distortion", "portrait.measure.draws=4", "portrait.measure.images=100"]
+    small = [
+        "dataset=digits",
+        "model=resnet20",
+        "model.depth=8",
+        "model.width=4",
+        "train_fraction=0.3",
+        "train.scale=0.0625",
+        "method.batch_size=64",
+    ]
+    words = [
+        "method=sr_popup",
+        "density=0.2",
+        "start=init",
+        *small,
+        "portrait=distortion",
+        "portrait.measure.draws=4",
+        "portrait.measure.images=100",
+    ]
     run = compose_run(*words)
     portrait = run.stage("portrait")
-    assert (portrait.start.stage, portrait.needs, portrait.component.counts) == ("search", ("origin",), (1, 10, 100, 1_000, 10_000))
+    assert (portrait.start.stage, portrait.needs, portrait.component.counts) == (
+        "search",
+        ("origin",),
+        (1, 10, 100, 1_000, 10_000),
+    )
     made, artefacts = perform_run(run, machine(tmp_path))
     series = artefacts["portrait"].meta["series"]
     assert series["distortion_q"] == [1, 10, 100] and made["kept"] < 1_000
-    assert made["report"]["distortion_exponent"] == pytest.approx(exponent([1, 10, 100], series["distortion_variance"]))
+    assert made["report"]["distortion_exponent"] == pytest.approx(
+        exponent([1, 10, 100], series["distortion_variance"])
+    )
     work = portrait.component.work(1, 1, 431)
     assert (work.images, work.passes) == (100 * (4 * 5 + 2), 100 * (4 * 5 + 1 + 3))

@@ -1,11 +1,22 @@
-"""DSR (methods/dsr.md): one update worked by hand, the threshold's adaptation, the constant total, growth by what is left; whole runs."""
+"""DSR (docs/methods/dsr.md): one update worked by hand, the threshold's adaptation, the constant
+total,
+growth by what is left; whole runs."""
 
 import math
 from pathlib import Path
 
 import pytest
 import torch
-from sparse_training import copied, every, momentum, same, sparse_mlp, stopped_again_and_again, training, walk
+from sparse_training import (
+    copied,
+    every,
+    momentum,
+    same,
+    sparse_mlp,
+    stopped_again_and_again,
+    training,
+    walk,
+)
 from support import compose_run, machine, perform_run
 from torch import nn
 from torch.optim import SGD
@@ -30,7 +41,11 @@ def two_layers() -> tuple[nn.Sequential, Masks]:
     model = nn.Sequential(nn.Linear(8, 1, bias=False), nn.Linear(1, 12, bias=False))
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[0.5, -0.3, 0.05, 0.2, 0, 0, 0, 0]]))
-        model[1].weight.copy_(torch.tensor([[0.01], [-0.02], [0.9], [0.03], [-0.8], [0.04], [0], [0], [0], [0], [0], [0]]))
+        model[1].weight.copy_(
+            torch.tensor(
+                [[0.01], [-0.02], [0.9], [0.03], [-0.8], [0.04], [0], [0], [0], [0], [0], [0]]
+            )
+        )
     return model, {f"{i}.weight": model[i].weight.detach() != 0 for i in (0, 1)}
 
 
@@ -38,29 +53,53 @@ def two_layers() -> tuple[nn.Sequential, Masks]:
 
 
 def test_an_update_worked_by_hand() -> None:
-    # H = 0.1 drops 1 of 4 and 4 of 6, in all 5; N_p = 0.2 * 10 = 2 < 5 / 1.1, so H is halved. Left are 3 and 2: of the 5 that come, 3 go to the first layer.
+    # H = 0.1 drops 1 of 4 and 4 of 6, in all 5; N_p = 0.2 * 10 = 2 < 5 / 1.1, so H is halved. Left
+    # are 3 and 2: of the 5 that come, 3 go to the first layer.
     model, masks = two_layers()
     masking = Dsr(every(1), drop_fraction=0.2, threshold=0.1)(model, masks, training())
     masking.after_step(model, 0)
     first, second = masking.masks.values()
     assert first[0, [0, 1, 3]].all() and not first[0, 2] and int(first.sum()) == 3 + 3
-    assert second[[2, 4], 0].all() and not second[[0, 1, 3, 5], 0].any() and int(second.sum()) == 2 + 2
-    assert masking.threshold == 0.05 and masking.report == {"updates": 1, "rewired": 5, "threshold": 0.05}
+    assert (
+        second[[2, 4], 0].all() and not second[[0, 1, 3, 5], 0].any() and int(second.sum()) == 2 + 2
+    )
+    assert masking.threshold == 0.05 and masking.report == {
+        "updates": 1,
+        "rewired": 5,
+        "threshold": 0.05,
+    }
     assert model[0].weight.detach()[0].tolist() == pytest.approx([0.5, -0.3, 0.0, 0.2, 0, 0, 0, 0])
     assert float(model[1].weight.detach().abs().sum()) == pytest.approx(1.7)
-    # The next one, at H = 0.05: the five new ones are still zero and go, nothing else; 5 > 2.2 halves H again. 3 and 2 are left, but the first layer has two
-    # positions alone that are not where one just went: 2 come there and 3 in the second.
+    # The next one, at H = 0.05: the five new ones are still zero and go, nothing else; 5 > 2.2
+    # halves H again. 3 and 2 are left, but the first layer has two positions alone that are not
+    # where one just went: 2 come there and 3 in the second.
     old = copied(masking.masks)
     masking.after_step(model, 1)
-    assert [int(m.sum()) for m in masking.masks.values()] == [3 + 2, 2 + 3] and masking.threshold == 0.025
-    assert all(not (m & old[n] & (model.get_parameter(n) == 0)).any() for n, m in masking.masks.items())
+    assert [int(m.sum()) for m in masking.masks.values()] == [
+        3 + 2,
+        2 + 3,
+    ] and masking.threshold == 0.025
+    assert all(
+        not (m & old[n] & (model.get_parameter(n) == 0)).any() for n, m in masking.masks.items()
+    )
 
 
 @pytest.mark.parametrize(
     ("gone", "goal", "expected"),
-    [(12, 10.0, 0.5), (11, 10.0, 1.0), (10, 10.0, 1.0), (9, 10.0, 1.0), (8, 10.0, 2.0), (0, 10.0, 2.0), (1, 0.0, 0.5), (0, 0.0, 1.0)],
+    [
+        (12, 10.0, 0.5),
+        (11, 10.0, 1.0),
+        (10, 10.0, 1.0),
+        (9, 10.0, 1.0),
+        (8, 10.0, 2.0),
+        (0, 10.0, 2.0),
+        (1, 0.0, 0.5),
+        (0, 0.0, 1.0),
+    ],
 )
-def test_the_threshold_moves_by_factors_of_two_outside_a_tenth_of_the_goal(gone: int, goal: float, expected: float) -> None:
+def test_the_threshold_moves_by_factors_of_two_outside_a_tenth_of_the_goal(
+    gone: int, goal: float, expected: float
+) -> None:
     assert adapted(1.0, gone, goal) == expected
 
 
@@ -68,7 +107,8 @@ def test_a_layer_keeps_its_largest_weight() -> None:
     weights, mask = torch.tensor([[0.1, -0.4, 0.3, 0.0]]), torch.tensor([[True, True, True, False]])
     assert below(weights, mask, 1.0).tolist() == [[True, False, True, False]]
     assert below(weights, mask, 0.35).tolist() == [[True, False, True, False]]
-    assert below(weights, mask, 0.3).tolist() == [[True, False, False, False]]  # not what equals the threshold
+    # not what equals the threshold
+    assert below(weights, mask, 0.3).tolist() == [[True, False, False, False]]
     assert not below(weights, torch.zeros_like(mask), 1.0).any()
 
 
@@ -82,7 +122,8 @@ def test_connections_come_in_proportion_to_what_is_left_as_far_as_there_is_room(
     layers = {"a": counts(30, 100, 4), "b": counts(10, 100, 8), "c": counts(20, 100, 0)}
     before, kept = {n: b for n, (b, _) in layers.items()}, {n: k for n, (_, k) in layers.items()}
     assert shares(before, kept) == {"a": 6, "b": 2, "c": 4}
-    layers["a"] = counts(30, 1, 4)  # one free position: five of its six go to the others, 1 to 2; 11 * (1/3, 2/3) = 3.67 and 7.33
+    # one free position: five of its six go to the others, 1 to 2; 11 * (1/3, 2/3) = 3.67 and 7.33
+    layers["a"] = counts(30, 1, 4)
     before, kept = {n: b for n, (b, _) in layers.items()}, {n: k for n, (_, k) in layers.items()}
     assert shares(before, kept) == {"a": 1, "b": 4, "c": 7}
 
@@ -91,7 +132,8 @@ def test_a_full_layer_gets_nothing_and_a_full_net_gets_back_what_it_lost() -> No
     layers = {"a": counts(30, 0, 4), "b": counts(10, 20, 2)}
     before, kept = {n: b for n, (b, _) in layers.items()}, {n: k for n, (_, k) in layers.items()}
     assert shares(before, kept) == {"a": 0, "b": 6}
-    layers = {"a": counts(30, 0, 4), "b": counts(10, 0, 2), "c": counts(0, 5, 0)}  # of an empty layer nothing is left to grow by
+    # of an empty layer nothing is left to grow by
+    layers = {"a": counts(30, 0, 4), "b": counts(10, 0, 2), "c": counts(0, 5, 0)}
     before, kept = {n: b for n, (b, _) in layers.items()}, {n: k for n, (_, k) in layers.items()}
     assert shares(before, kept) == {"a": 4, "b": 2, "c": 0}
     assert shares(before, copied(before)) == {"a": 0, "b": 0, "c": 0}
@@ -115,14 +157,20 @@ def test_the_total_is_constant_layers_are_not_and_only_updates_change_anything()
     def after(step: int, opt: SGD) -> None:
         nonlocal threshold, updates
         changed = any(not torch.equal(m, old[n]) for n, m in masking.masks.items())
-        due = (step + 1) % (3 if step + 1 < 12.5 else 6 if step + 1 < 40 else 12 if step + 1 < 70 else 24) == 0 and step + 1 < 100
+        due = (step + 1) % (
+            3 if step + 1 < 12.5 else 6 if step + 1 < 40 else 12 if step + 1 < 70 else 24
+        ) == 0 and step + 1 < 100
         assert changed <= due and count_kept(masking.masks) == count_kept(masks)
         if due:
             updates += 1
             for n, mask in masking.masks.items():
                 stayed, gone, grown = mask & old[n], old[n] & ~mask, mask & ~old[n]
                 value = model.get_parameter(n).detach()
-                assert not value[grown].any() and float(value[stayed].abs().min()) >= threshold and not value[gone].any()
+                assert (
+                    not value[grown].any()
+                    and float(value[stayed].abs().min()) >= threshold
+                    and not value[gone].any()
+                )
                 fresh[n] = grown
             assert masking.threshold / threshold in (0.5, 1.0, 2.0)
             threshold = masking.threshold
@@ -138,7 +186,8 @@ def test_the_total_is_constant_layers_are_not_and_only_updates_change_anything()
 
 
 def test_the_threshold_settles_where_a_share_of_the_weights_goes() -> None:
-    # Weights drawn anew for every update from N(0, 1): |w| < H has the share erf(H / sqrt 2), which for 0.15 is H = 0.189.
+    # Weights drawn anew for every update from N(0, 1): |w| < H has the share erf(H / sqrt 2), which
+    # for 0.15 is H = 0.189.
     model = nn.Linear(200, 100, bias=False)
     masks = {"weight": torch.rand(100, 200) < 0.5}
     masking = Dsr(every(1), drop_fraction=0.15)(model, masks, training())
@@ -178,12 +227,17 @@ def test_it_stops_and_then_is_plain_sparse_training() -> None:
     walk(model, masking, 15)
     walk(twin, FixedMasking(copied(masks)), 15)
     assert masking.report["updates"] == 0
-    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
+    assert all(
+        torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"drop_fraction": 1.1}, r"method.rewire.drop_fraction=1.1 must be in \[0, 1\]"), ({"threshold": 0.0}, "method.rewire.threshold=0 must be positive")],
+    [
+        ({"drop_fraction": 1.1}, r"method.rewire.drop_fraction=1.1 must be in \[0, 1\]"),
+        ({"threshold": 0.0}, "method.rewire.threshold=0 must be positive"),
+    ],
 )
 def test_options_that_make_no_update_are_refused(options: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
@@ -196,12 +250,23 @@ def test_options_that_make_no_update_are_refused(options: dict[str, float], said
 def test_the_papers_periods_double_three_times() -> None:
     run = compose_run("method=dsr", "dataset=cifar10", "model=resnet20", "train=imc", "density=0.1")
     rewire = run.stage("train").component
-    assert rewire == Dsr(rewire.rhythm) and (rewire.rhythm.stop, run.stage("prune").component.allocate) == (0.95, Layer())
+    assert rewire == Dsr(rewire.rhythm) and (
+        rewire.rhythm.stop,
+        run.stage("prune").component.allocate,
+    ) == (0.95, Layer())
     model, masks = sparse_mlp()
     about = training()
     masking = rewire(model, masks, type(about)(**{**vars(about), "epochs": 160, "steps": 80_000}))
-    assert masking.periods == [100, 200, 400, 800] and masking.doublings == [10_000, 32_000, 56_000] and masking.last == 76_000
-    assert [t for t in (9_900, 9_950, 10_100, 10_200, 32_200, 32_400, 56_400, 56_800, 75_200, 76_000) if masking.due(t)] == [
+    assert (
+        masking.periods == [100, 200, 400, 800]
+        and masking.doublings == [10_000, 32_000, 56_000]
+        and masking.last == 76_000
+    )
+    assert [
+        t
+        for t in (9_900, 9_950, 10_100, 10_200, 32_200, 32_400, 56_400, 56_800, 75_200, 76_000)
+        if masking.due(t)
+    ] == [
         9_900,
         10_200,
         32_400,
@@ -211,15 +276,30 @@ def test_the_papers_periods_double_three_times() -> None:
 
 
 def test_a_run_keeps_the_total_and_moves_connections_between_layers(tmp_path: Path) -> None:
-    record, artefacts = perform_run(compose_run(*SMALL, "method.rewire.threshold=0.05"), machine(tmp_path))
+    record, artefacts = perform_run(
+        compose_run(*SMALL, "method.rewire.threshold=0.05"), machine(tmp_path)
+    )
     first, last = artefacts["prune"].masks, artefacts["train"].masks
-    assert [int(m.sum()) for m in first.values()] == [205, 32] != [int(m.sum()) for m in last.values()]
-    assert record["kept"] == count_kept(last) == round(0.2 * count_prunable(last)) and record["label"] == "Dynamic Sparse"
-    assert record["report"]["updates"] == 5 and record["report"]["threshold"] > 0  # after 10, 20, ... 50 of 60 steps
+    assert (
+        [int(m.sum()) for m in first.values()] == [205, 32] != [int(m.sum()) for m in last.values()]
+    )
+    assert (
+        record["kept"] == count_kept(last) == round(0.2 * count_prunable(last))
+        and record["label"] == "Dynamic Sparse"
+    )
+    # after 10, 20, ... 50 of 60 steps
+    assert record["report"]["updates"] == 5 and record["report"]["threshold"] > 0
     for n, mask in last.items():
-        assert not artefacts["train"].weights[n][~mask].any() and not artefacts["train"].optimizer[n][~mask].any()
+        assert (
+            not artefacts["train"].weights[n][~mask].any()
+            and not artefacts["train"].optimizer[n][~mask].any()
+        )
 
 
-def test_a_run_stopped_right_after_updates_and_between_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    whole, parts, stops = stopped_again_and_again([*SMALL, "method.rewire.threshold=0.05"], tmp_path, every=5)
+def test_a_run_stopped_right_after_updates_and_between_goes_on_to_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    whole, parts, stops = stopped_again_and_again(
+        [*SMALL, "method.rewire.threshold=0.05"], tmp_path, every=5
+    )
     assert stops >= 10 and all(same(whole[name], parts[name]) for name in whole)

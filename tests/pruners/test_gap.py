@@ -8,7 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pruners.curvature.gap import Gap, hard_step, largest_gap_k, literal_k, literal_probes, ranking, resolution_k, scan_k, smoothed_k, smoothed_step
+from pruners.curvature.gap import (
+    Gap,
+    hard_step,
+    largest_gap_k,
+    literal_k,
+    literal_probes,
+    ranking,
+    resolution_k,
+    scan_k,
+    smoothed_k,
+    smoothed_step,
+)
 
 
 def row(*values: float) -> Tensor:
@@ -28,12 +39,14 @@ whole_spectra = st.lists(st.integers(-50, 50), min_size=2, max_size=30)
 
 
 def test_a_planted_gap_is_found() -> None:
-    # -H ascending: -9, -8, -1, 0, 1. Gaps from the top: 1, 1, 7. With 4K = 4 only the 7 passes: two steep directions lie below it.
+    # -H ascending: -9, -8, -1, 0, 1. Gaps from the top: 1, 1, 7. With 4K = 4 only the 7 passes: two
+    # steep directions lie below it.
     assert literal(row(8, 0, -1, 1, 9), 1.0) == 2
 
 
 def test_no_gap_above_4k_gives_none() -> None:
-    assert literal(row(8, 0, -1, 1, 9), 7 / 4) is None  # strictly larger: a gap of exactly 4K does not pass
+    # strictly larger: a gap of exactly 4K does not pass
+    assert literal(row(8, 0, -1, 1, 9), 7 / 4) is None
 
 
 def test_k_of_zero_keeps_one_direction() -> None:
@@ -52,7 +65,9 @@ def test_the_first_k_from_the_top_is_the_largest(spectrum: list[int], k: float) 
 
 
 @given(whole_spectra, st.floats(0, 20), st.integers(-100, 100))
-def test_a_shift_of_the_spectrum_changes_no_literal_k(spectrum: list[int], k: float, shift: int) -> None:
+def test_a_shift_of_the_spectrum_changes_no_literal_k(
+    spectrum: list[int], k: float, shift: int
+) -> None:
     values = row(*map(float, spectrum))  # whole numbers: the shift is exact
     assert literal(values + shift, k) == literal(values, k)
     assert largest_gap_k(values + shift, even(values), 9) == largest_gap_k(values, even(values), 9)
@@ -67,7 +82,8 @@ def test_masses_lie_between_nothing_and_everything(spectrum: list[int]) -> None:
 
 
 def test_weights_count_directions_and_probes_are_averaged() -> None:
-    # d = 100. Probe 1: the gap is below the value with weight 0.3, so k = 30; probe 2: 0.2 + 0.2 -> 40; probe 3 has no gap.
+    # d = 100. Probe 1: the gap is below the value with weight 0.3, so k = 30; probe 2: 0.2 + 0.2 ->
+    # 40; probe 3 has no gap.
     values = torch.tensor([[0.0, 1.0, 9.0], [0.0, 9.0, 9.5], [0.0, 1.0, 2.0]], dtype=torch.float64)
     weights = torch.tensor([[0.5, 0.2, 0.3], [0.6, 0.2, 0.2], [0.2, 0.2, 0.6]], dtype=torch.float64)
     assert scan_k(values[0], weights[0], 100, 4.0) == pytest.approx(30)
@@ -92,7 +108,8 @@ def test_largest_gap_prunes_the_steep_side() -> None:
 
 
 def test_resolution_merges_values_closer_than_range_over_m() -> None:
-    # Range 10, m = 5: gaps up to 2 are none. From the top of -H (the smallest value): 1, 1, 2, 6 -> the last passes, above it one value.
+    # Range 10, m = 5: gaps up to 2 are none. From the top of -H (the smallest value): 1, 1, 2, 6 ->
+    # the last passes, above it one value.
     values = row(0, 1, 2, 4, 10)
     assert resolution_k(values, even(values), 5) == 1
 
@@ -101,7 +118,8 @@ def test_smoothed_step_is_the_normal_distribution_function() -> None:
     # Range 20 - 0 = 20 > 1: variance 0.05 * 20 = 1. Phi(0) = 1/2, Phi(1) = 0.8413447.
     f = smoothed_step(row(0, 1, 20), 0.05)
     torch.testing.assert_close(f, row(0.5, 0.8413447460685429, 1.0))
-    torch.testing.assert_close(smoothed_step(row(0, 0.1), 0.01), row(0.5, 0.8413447460685429))  # a range below 1 counts as 1
+    # a range below 1 counts as 1
+    torch.testing.assert_close(smoothed_step(row(0, 0.1), 0.01), row(0.5, 0.8413447460685429))
 
 
 def test_smoothed_sign_counts_zeros_half() -> None:
@@ -112,14 +130,21 @@ def test_smoothed_sign_counts_zeros_half() -> None:
 def test_hard_step_takes_the_largest_until_the_share_is_reached() -> None:
     keys = row(3, 1, 2)
     weights = row(0.2, 0.5, 0.3)
-    torch.testing.assert_close(hard_step(keys, weights, 0.35), row(1, 0, 0.5))  # all of 0.2, half of 0.3
+    # all of 0.2, half of 0.3
+    torch.testing.assert_close(hard_step(keys, weights, 0.35), row(1, 0, 0.5))
     torch.testing.assert_close(hard_step(keys, weights, 1.0), row(1, 1, 1))
 
 
 def test_hard_step_shares_the_cut_among_ties() -> None:
-    torch.testing.assert_close(hard_step(row(5, 1, 1, 1), even(row(5, 1, 1, 1)), 0.5), row(1, 1 / 3, 1 / 3, 1 / 3))
-    torch.testing.assert_close(hard_step(row(5, 1, 1 + 1e-9, 0), even(row(5, 1, 1, 1)), 0.5, tie=1e-6), row(1, 0.5, 0.5, 0))
-    torch.testing.assert_close(hard_step(row(5, -math.inf, 1, -math.inf), even(row(5, 1, 1, 1)), 0.75), row(1, 0.5, 1, 0.5))
+    torch.testing.assert_close(
+        hard_step(row(5, 1, 1, 1), even(row(5, 1, 1, 1)), 0.5), row(1, 1 / 3, 1 / 3, 1 / 3)
+    )
+    torch.testing.assert_close(
+        hard_step(row(5, 1, 1 + 1e-9, 0), even(row(5, 1, 1, 1)), 0.5, tie=1e-6), row(1, 0.5, 0.5, 0)
+    )
+    torch.testing.assert_close(
+        hard_step(row(5, -math.inf, 1, -math.inf), even(row(5, 1, 1, 1)), 0.75), row(1, 0.5, 1, 0.5)
+    )
 
 
 @given(st.lists(st.integers(-9, 9), min_size=1, max_size=20), st.floats(0.01, 1))
@@ -132,7 +157,10 @@ def test_hard_step_keeps_exactly_its_share(keys: list[int], share: float) -> Non
 
 def test_subspaces_rank_by_their_side() -> None:
     values = row(-3, 1, 2)
-    assert [ranking(values, s).argsort(descending=True).flatten().tolist() for s in ("curved", "flat", "abs")] == [[2, 1, 0], [0, 1, 2], [0, 2, 1]]
+    assert [
+        ranking(values, s).argsort(descending=True).flatten().tolist()
+        for s in ("curved", "flat", "abs")
+    ] == [[2, 1, 0], [0, 1, 2], [0, 2, 1]]
 
 
 @pytest.mark.parametrize(
@@ -144,21 +172,29 @@ def test_subspaces_rank_by_their_side() -> None:
         (Gap(rule="literal"), row(*([0.0] * 199 + [900.0])), "k = 1,"),
     ],
 )
-def test_a_degenerate_cut_is_an_error_that_names_the_ways_out(gap: Gap, values: Tensor, found: str) -> None:
+def test_a_degenerate_cut_is_an_error_that_names_the_ways_out(
+    gap: Gap, values: Tensor, found: str
+) -> None:
     with pytest.raises(ValueError, match=found) as error:
         gap.cut(values, even(values), values.shape[-1], 100.0)
-    assert all(way in str(error.value) for way in ("method.gap.on_degenerate=fixed", "density=0.53", f"method.gap.rule={gap.rule}"))
+    assert all(
+        way in str(error.value)
+        for way in ("method.gap.on_degenerate=fixed", "density=0.53", f"method.gap.rule={gap.rule}")
+    )
 
 
 def test_a_degenerate_cut_can_fall_back_on_a_fixed_sparsity() -> None:
     values = row(*range(100))
-    assert Gap(rule="literal", on_degenerate="fixed", sparsity=0.47).cut(values, even(values), 100, 1e3) == (47, "fixed")
+    assert Gap(rule="literal", on_degenerate="fixed", sparsity=0.47).cut(
+        values, even(values), 100, 1e3
+    ) == (47, "fixed")
 
 
 def test_a_given_density_overrides_every_rule() -> None:
     values = row(*range(100))
     assert Gap(rule="literal").cut(values, even(values), 100, 1e3, density=0.53) == (47, "fixed")
-    assert Gap().cut(values, even(values), 100, 1e3, density=0.001 * 8) == (99, "fixed")  # as extreme as you like
+    # as extreme as you like
+    assert Gap().cut(values, even(values), 100, 1e3, density=0.001 * 8) == (99, "fixed")
 
 
 def test_a_fixed_sparsity_prunes_that_share() -> None:
@@ -176,10 +212,18 @@ def test_bad_options_are_named_with_their_full_key() -> None:
     with pytest.raises(ValueError) as error:
         Gap(rule="first", sigma2=0.0, sparsity=1.0, on_degenerate="stop")
     assert str(error.value).splitlines() == [
-        "method.gap.rule='first' must be one of smoothed_sign, literal, resolution_merged, effective_rank, sign, largest_gap, fixed",
+        (
+            "method.gap.rule='first' must be one of smoothed_sign, literal, resolution_merged,"
+            " effective_rank, sign, largest_gap, fixed"
+        ),
         "method.gap.on_degenerate='stop' must be one of error, fixed",
         "method.gap.sigma2=0.0 must be positive",
-        "method.gap.sparsity=1.0 must be in [0, 1): it is the pruned share, 0.47 keeps density=0.53",
+        (
+            "method.gap.sparsity=1.0 must be in [0, 1): it is the pruned share, 0.47 keeps"
+            " density=0.53"
+        ),
     ]
-    with pytest.raises(ValueError, match=r"method\.gap\.sparsity is missing: method\.gap\.rule=fixed"):
+    with pytest.raises(
+        ValueError, match=r"method\.gap\.sparsity is missing: method\.gap\.rule=fixed"
+    ):
         Gap(rule="fixed")

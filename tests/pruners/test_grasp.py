@@ -1,23 +1,53 @@
-"""GraSP (methods/grasp.md, invariants 1 to 7) and the class-balanced source."""
+"""GraSP (docs/methods/grasp.md) and the class-balanced source."""
 
 from typing import Any
 
 import pytest
 import torch
-from small_nets import images, kept_by_layer, linear, masks_of, mlp, photograph, pruner, resnet, same_masks, seeded, task
+from small_nets import (
+    images,
+    kept_by_layer,
+    linear,
+    masks_of,
+    mlp,
+    photograph,
+    pruner,
+    resnet,
+    same_masks,
+    seeded,
+    task,
+)
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from pruners.base import Batch, LossFn, Masks, Scores, count_kept, count_prunable, full_masks, prunable_names
+from pruners.base import (
+    Batch,
+    LossFn,
+    Masks,
+    Scores,
+    count_kept,
+    count_prunable,
+    full_masks,
+    prunable_names,
+)
 from pruners.scores.gradients import mean_gradients
 from pruners.scores.grasp import Grasp, hessian_gradient, mapped
 from pruners.selection.source import Balanced, Train
 
 
-def score(model: nn.Module, *batches: Batch, loss: LossFn = F.cross_entropy, masks: Masks | None = None, seed: int = 0, **options: Any) -> Scores:
+def score(
+    model: nn.Module,
+    *batches: Batch,
+    loss: LossFn = F.cross_entropy,
+    masks: Masks | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Scores:
     given = full_masks(model) if masks is None else masks
-    return Grasp(**{"batches": len(batches), **options})(model, given, iter(batches), loss, seeded(seed))
+    return Grasp(**{"batches": len(batches), **options})(
+        model, given, iter(batches), loss, seeded(seed)
+    )
 
 
 def doubled(batch: Batch) -> Batch:
@@ -31,7 +61,9 @@ def tanh_net() -> nn.Module:
 
 
 def few() -> Batch:
-    return torch.randn(6, 5, dtype=torch.float64, generator=seeded(1)), torch.tensor([0, 1, 2, 0, 1, 2])
+    return torch.randn(6, 5, dtype=torch.float64, generator=seeded(1)), torch.tensor(
+        [0, 1, 2, 0, 1, 2]
+    )
 
 
 def flat(scores: Scores) -> Tensor:
@@ -41,20 +73,29 @@ def flat(scores: Scores) -> Tensor:
 # --- the score
 
 
-def test_on_a_quadratic_loss_the_score_is_the_weight_times_the_squared_curvature_times_the_weight() -> None:
-    # L = (a1 w1^2 + a2 w2^2) / 2 by outputs w_i sqrt(a_i): g = A w, Hg = A^2 w, w * Hg = a^2 w^2. a = (1, 4), w = (3, -1): (9, 16). Magnitude keeps the other.
+def test_on_a_quadratic_loss_the_score_is_the_weight_times_the_squared_curvature_times_the_weight() -> (
+    None
+):
+    # L = (a1 w1^2 + a2 w2^2) / 2 by outputs w_i sqrt(a_i): g = A w, Hg = A^2 w, w * Hg = a^2 w^2. a
+    # = (1, 4), w = (3, -1): (9, 16). Magnitude keeps the other.
     model, x = linear([[3.0, -1.0]]), torch.diag(torch.tensor([1.0, 2.0]))
     half_squares = lambda outputs, labels: (outputs**2).sum() / 2  # noqa: E731
     data = (x, torch.zeros(2))
-    assert score(model, data, loss=half_squares, temperature=1.0)["weight"].tolist() == [[9.0, 16.0]]
-    masking = pruner(Grasp(temperature=1.0))(model, full_masks(model), task(0.5, data, half_squares))
+    assert score(model, data, loss=half_squares, temperature=1.0)["weight"].tolist() == [
+        [9.0, 16.0]
+    ]
+    masking = pruner(Grasp(temperature=1.0))(
+        model, full_masks(model), task(0.5, data, half_squares)
+    )
     assert masking.masks["weight"].tolist() == [[False, True]]
 
 
 def test_the_kept_weights_are_those_of_the_smallest_s_and_s_is_signed() -> None:
-    # Two weights in a row, f = b a x, L = f^2 / 2, x = 1: with a = 1, b = 2, g = (a b^2, b a^2) = (4, 2) and H = [[b^2, 2ab], [2ab, a^2]] = [[4, 4], [4, 1]].
-    # Hg = (24, 18), w * Hg = (24, 36). At a = 0 both vanish. A third weight c that the output subtracts, f = b a x - c with c = 1: f = 1, g = (2, 1, -1),
-    # H = [[4, 3, -2], [3, 1, -1], [-2, -1, 1]] (d2f/dadb = 1 adds f): Hg = (13, 8, -6), w * Hg = (13, 16, -6). S = (-13, -16, 6): c goes first, then a.
+    # Two weights in a row, f = b a x, L = f^2 / 2, x = 1: with a = 1, b = 2, g = (a b^2, b a^2) =
+    # (4, 2) and H = [[b^2, 2ab], [2ab, a^2]] = [[4, 4], [4, 1]]. Hg = (24, 18), w * Hg = (24, 36).
+    # At a = 0 both vanish. A third weight c that the output subtracts, f = b a x - c with c = 1: f
+    # = 1, g = (2, 1, -1), H = [[4, 3, -2], [3, 1, -1], [-2, -1, 1]] (d2f/dadb = 1 adds f): Hg =
+    # (13, 8, -6), w * Hg = (13, 16, -6). S = (-13, -16, 6): c goes first, then a.
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -63,11 +104,20 @@ def test_the_kept_weights_are_those_of_the_smallest_s_and_s_is_signed() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.b(self.a(x)) - self.c(x)
 
-    data, half_square = (torch.ones(1, 1), torch.zeros(1)), lambda outputs, labels: (outputs**2).sum() / 2
-    assert flat(score(Net(), data, loss=half_square, temperature=1.0)).tolist() == [13.0, 16.0, -6.0]
+    data, half_square = (
+        (torch.ones(1, 1), torch.zeros(1)),
+        lambda outputs, labels: (outputs**2).sum() / 2,
+    )
+    assert flat(score(Net(), data, loss=half_square, temperature=1.0)).tolist() == [
+        13.0,
+        16.0,
+        -6.0,
+    ]
     for density, kept in ((2 / 3, [1, 1, 0]), (1 / 3, [0, 1, 0])):
         model = Net()
-        masks = pruner(Grasp(temperature=1.0))(model, full_masks(model), task(density, data, half_square)).masks
+        masks = pruner(Grasp(temperature=1.0))(
+            model, full_masks(model), task(density, data, half_square)
+        ).masks
         assert kept_by_layer(masks) == kept
 
 
@@ -80,13 +130,20 @@ def test_scores_equal_those_of_an_explicit_hessian(temperature: float) -> None:
 
     def loss_at(theta: Tensor) -> Tensor:
         parts = theta.split([shape.numel() for shape in shapes])
-        weights = {name: part.view(shape) for name, part, shape in zip(names, parts, shapes, strict=True)}
+        weights = {
+            name: part.view(shape) for name, part, shape in zip(names, parts, shapes, strict=True)
+        }
         logits = functional_call(model, weights, (x,)) / temperature
         return -logits.log_softmax(dim=1)[range(6), y].mean()
 
     hessian = torch.autograd.functional.hessian(loss_at, start)  # (32, 32)
     gradient = torch.autograd.functional.jacobian(loss_at, start)
-    torch.testing.assert_close(flat(score(model, (x, y), temperature=temperature)), start * (hessian @ gradient), rtol=1e-10, atol=0)
+    torch.testing.assert_close(
+        flat(score(model, (x, y), temperature=temperature)),
+        start * (hessian @ gradient),
+        rtol=1e-10,
+        atol=0,
+    )
 
 
 def test_hg_equals_the_central_difference_of_the_gradient_along_g() -> None:
@@ -101,7 +158,9 @@ def test_hg_equals_the_central_difference_of_the_gradient_along_g() -> None:
                 moved.get_parameter(name).add_(sign * step * g[name])
         sides.append(mean_gradients(moved, masks, [data], F.cross_entropy))
     for name, product in hessian_gradient(model, g, [data], F.cross_entropy).items():
-        torch.testing.assert_close(product, (sides[0][name] - sides[1][name]) / (2 * step), rtol=1e-4, atol=1e-9)
+        torch.testing.assert_close(
+            product, (sides[0][name] - sides[1][name]) / (2 * step), rtol=1e-4, atol=1e-9
+        )
 
 
 def test_scores_add_up_to_the_quadratic_form_of_weights_and_gradient() -> None:
@@ -109,11 +168,18 @@ def test_scores_add_up_to_the_quadratic_form_of_weights_and_gradient() -> None:
     g = mean_gradients(model, full_masks(model), [data], F.cross_entropy)
     weights = {name: model.get_parameter(name).detach() for name in g}
     hw = hessian_gradient(model, weights, [data], F.cross_entropy)  # H w, so that w' H g = g' H w
-    assert abs(float(flat(score(model, data, temperature=1.0)).sum()) - float(flat(g) @ flat(hw))) < 1e-12
+    assert (
+        abs(float(flat(score(model, data, temperature=1.0)).sum()) - float(flat(g) @ flat(hw)))
+        < 1e-12
+    )
 
 
 def test_a_weight_that_the_loss_does_not_reach_and_a_loss_without_curvature_score_zero() -> None:
-    found = score(linear([[1.0, 2.0]]), (torch.tensor([[1.0, 4.0]]), torch.tensor([0.0])), loss=lambda outputs, labels: outputs.sum())
+    found = score(
+        linear([[1.0, 2.0]]),
+        (torch.tensor([[1.0, 4.0]]), torch.tensor([0.0])),
+        loss=lambda outputs, labels: outputs.sum(),
+    )
     assert found["weight"].tolist() == [[0.0, 0.0]]
     model, (x, y) = mlp(), images()
     x.view(-1, 64)[:, 5] = 0
@@ -148,7 +214,8 @@ def test_chunks_of_any_size_give_what_one_batch_gives_in_eval_mode() -> None:
 
 
 def test_the_temperature_scales_all_scores_alike_when_it_is_high() -> None:
-    # Far up the softmax is uniform and L = log 3 + (mean f - f_y) / T + O(1/T^2): g ~ 1/T and H ~ 1/T, by the curvature of f itself.
+    # Far up the softmax is uniform and L = log 3 + (mean f - f_y) / T + O(1/T^2): g ~ 1/T and H ~
+    # 1/T, by the curvature of f itself.
     model, data = tanh_net(), few()
     one, other = (flat(score(model, data, temperature=t)) for t in (1e6, 2e6))
     torch.testing.assert_close(one / 4, other, rtol=1e-3, atol=0)
@@ -169,9 +236,12 @@ def test_scoring_leaves_the_model_bit_identical(options: dict[str, Any]) -> None
     assert unchanged() and all(s.any() and not s.requires_grad for s in found.values())
 
 
-def test_in_train_mode_the_scores_of_a_filter_before_batchnorm_add_up_to_minus_its_squared_gradient() -> None:
-    # Batch statistics undo the scale of filter w: L(c w) = L(w), so its gradient g_w is homogeneous of degree -1 and all others do not move with c.
-    # Hence H (w, 0) = (-g_w, 0), and the sum of w * Hg over the filter is g . H (w, 0) = -|g_w|^2. Running statistics do not do that.
+def test_in_train_mode_the_scores_of_a_filter_before_batchnorm_add_up_to_minus_its_squared_gradient() -> (
+    None
+):
+    # Batch statistics undo the scale of filter w: L(c w) = L(w), so its gradient g_w is homogeneous
+    # of degree -1 and all others do not move with c. Hence H (w, 0) = (-g_w, 0), and the sum of w *
+    # Hg over the filter is g . H (w, 0) = -|g_w|^2. Running statistics do not do that.
     model, (x, y) = resnet().double(), doubled(images())
     for bn, holds in (("train", True), ("eval", False)):
         g = mean_gradients(model, full_masks(model), [(x, y)], F.cross_entropy, bn)["conv1.weight"]
@@ -207,7 +277,9 @@ def test_no_batch_is_refused() -> None:
 
 @pytest.mark.parametrize("density", [0.9, 0.5, 0.1, 0.02])
 @pytest.mark.parametrize("bn", ["train", "eval"])
-def test_the_kept_count_is_exact_and_no_removed_weight_has_a_smaller_s(bn: str, density: float) -> None:
+def test_the_kept_count_is_exact_and_no_removed_weight_has_a_smaller_s(
+    bn: str, density: float
+) -> None:
     masks = masks_of(Grasp(bn=bn), resnet(), density, source=Train(256))  # type: ignore[arg-type]
     assert count_kept(masks) == round(density * count_prunable(masks))
     s = -flat(score(resnet(), images(), bn=bn))
@@ -216,13 +288,24 @@ def test_the_kept_count_is_exact_and_no_removed_weight_has_a_smaller_s(bn: str, 
 
 
 def test_equal_seeds_give_equal_masks() -> None:
-    assert same_masks(masks_of(Grasp(linear="xavier"), resnet(), 0.3, seed=1), masks_of(Grasp(linear="xavier"), resnet(), 0.3, seed=1))
+    assert same_masks(
+        masks_of(Grasp(linear="xavier"), resnet(), 0.3, seed=1),
+        masks_of(Grasp(linear="xavier"), resnet(), 0.3, seed=1),
+    )
 
 
-def test_xavier_draws_the_linear_layers_anew_for_the_score_alone_and_keeps_pruned_weights_out() -> None:
+def test_xavier_draws_the_linear_layers_anew_for_the_score_alone_and_keeps_pruned_weights_out() -> (
+    None
+):
     model, data = resnet(), images()
-    one, other, own = score(model, data, linear="xavier", seed=1), score(model, data, linear="xavier", seed=2), score(model, data)
-    assert not torch.equal(one["fc.weight"], other["fc.weight"]) and not torch.equal(one["fc.weight"], own["fc.weight"])
+    one, other, own = (
+        score(model, data, linear="xavier", seed=1),
+        score(model, data, linear="xavier", seed=2),
+        score(model, data),
+    )
+    assert not torch.equal(one["fc.weight"], other["fc.weight"]) and not torch.equal(
+        one["fc.weight"], own["fc.weight"]
+    )
     masks = full_masks(model)
     masks["fc.weight"][:, :3] = False
     assert not score(model, data, linear="xavier", masks=masks)["fc.weight"][:, :3].any()
@@ -236,7 +319,9 @@ def test_weights_that_have_overflowed_stop_the_stage_naming_the_layer() -> None:
     model = mlp()
     with torch.no_grad():
         model.fc2.weight.mul_(1e38)
-    with pytest.raises(FloatingPointError, match=r"Grasp scores of fc\d.weight are NaN or infinite"):
+    with pytest.raises(
+        FloatingPointError, match=r"Grasp scores of fc\d.weight are NaN or infinite"
+    ):
         masks_of(Grasp(), model, 0.3)
     assert all(model.get_parameter(name).any() for name in prunable_names(model))
 
@@ -250,11 +335,17 @@ def test_maps_make_signed_scores_non_negative_as_the_note_defines_them() -> None
     assert mapped(values, mask, "positive").tolist() == [0.0, 3.0, 0.0, 0.0]
     assert mapped(values, mask, "shifted").tolist() == [0.0, 7.0, 0.0, 3.0]
     assert mapped(values, mask, "absolute").tolist() == [4.0, 3.0, 0.0, 1.0]
-    assert mapped(torch.zeros(2), torch.zeros(2, dtype=torch.bool), "shifted").tolist() == [0.0, 0.0]  # nothing left
+    # nothing left
+    assert mapped(torch.zeros(2), torch.zeros(2, dtype=torch.bool), "shifted").tolist() == [
+        0.0,
+        0.0,
+    ]
 
 
 def test_the_positive_part_leaves_the_mask_of_the_threshold_where_that_is_positive() -> None:
-    signed, positive, absolute = (masks_of(Grasp(map=how), resnet(), 0.1) for how in ("signed", "positive", "absolute"))  # type: ignore[arg-type]
+    signed, positive, absolute = (
+        masks_of(Grasp(map=how), resnet(), 0.1) for how in ("signed", "positive", "absolute")
+    )  # type: ignore[arg-type]
     assert same_masks(signed, positive) and not same_masks(signed, absolute)
 
 
@@ -266,15 +357,33 @@ def test_balanced_batches_hold_as_many_of_each_class_in_the_order_of_the_pass() 
     y = torch.tensor([0, 0, 1, 0, 2, 0, 2, 1, 2, 1, 1, 2])
     x = torch.arange(12.0).view(12, 1, 1, 1)
     for size in (1, 2):
-        given = [places.flatten().tolist() for places, _ in Balanced(size)(task(0.5, (x, y), classes=3))]
-        assert given == {1: [[0, 2, 4], [1, 6, 7], [3, 8, 9], [5, 10, 11]], 2: [[0, 1, 2, 4, 6, 7], [3, 5, 8, 9, 10, 11]]}[size]
+        given = [
+            places.flatten().tolist() for places, _ in Balanced(size)(task(0.5, (x, y), classes=3))
+        ]
+        assert (
+            given
+            == {
+                1: [[0, 2, 4], [1, 6, 7], [3, 8, 9], [5, 10, 11]],
+                2: [[0, 1, 2, 4, 6, 7], [3, 5, 8, 9, 10, 11]],
+            }[size]
+        )
     for places, labels in Balanced(2)(task(0.5, (x, y), classes=3)):
-        assert torch.equal(labels, y[places.flatten().long()]) and torch.bincount(labels).tolist() == [2, 2, 2]
+        assert torch.equal(labels, y[places.flatten().long()]) and torch.bincount(
+            labels
+        ).tolist() == [2, 2, 2]
 
 
 def test_a_class_with_too_few_images_is_named() -> None:
-    with pytest.raises(ValueError, match="source.per_class=3: class 1 has 2 training images; take fewer per class, or source=train"):
-        list(Balanced(3)(task(0.5, (torch.zeros(6, 1), torch.tensor([0, 0, 0, 1, 1, 0])), classes=2)))
+    with pytest.raises(
+        ValueError,
+        match=(
+            "source.per_class=3: class 1 has 2 training images; take fewer per class, or"
+            " source=train"
+        ),
+    ):
+        list(
+            Balanced(3)(task(0.5, (torch.zeros(6, 1), torch.tensor([0, 0, 0, 1, 1, 0])), classes=2))
+        )
     with pytest.raises(ValueError, match="source.per_class=0 must be at least 1"):
         Balanced(0)
 
@@ -288,8 +397,15 @@ def test_the_default_source_feeds_ten_images_of_each_class() -> None:
         return F.cross_entropy(logits, labels)
 
     model = mlp()
-    pruner(Grasp(), source=Balanced())(model, full_masks(model), task(0.3, (x, y), loss, classes=10))
-    assert len(seen) == 2 and torch.equal(seen[0], seen[1]) and torch.bincount(seen[0]).tolist() == [10] * 10  # once for g, once for Hg
+    pruner(Grasp(), source=Balanced())(
+        model, full_masks(model), task(0.3, (x, y), loss, classes=10)
+    )
+    # once for g, once for Hg
+    assert (
+        len(seen) == 2
+        and torch.equal(seen[0], seen[1])
+        and torch.bincount(seen[0]).tolist() == [10] * 10
+    )
 
 
 @pytest.mark.parametrize(

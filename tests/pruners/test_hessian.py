@@ -1,17 +1,36 @@
-"""Hessian-vector products: against known matrices, finite differences, autodiff of another kind, curvlinops and PyHessian."""
+"""Hessian-vector products: against known matrices, finite differences, autodiff of another kind,
+curvlinops and PyHessian."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from curvlinops import HessianLinearOperator
-from imc_cases import Constant, constant_task, conv_bn, digits, make_task, mlp, quadratic, snapshot, symmetric, train, unchanged
+from imc_cases import (
+    Constant,
+    constant_task,
+    conv_bn,
+    digits,
+    make_task,
+    mlp,
+    quadratic,
+    snapshot,
+    symmetric,
+    train,
+    unchanged,
+)
 from small_nets import resnet, seeded
 from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad, jvp
 
 from pruners.base import full_masks
-from pruners.curvature.hessian import HessianOperator, HessianOptions, fixed_batches, fold_batchnorm, pyhessian_check
+from pruners.curvature.hessian import (
+    HessianOperator,
+    HessianOptions,
+    fixed_batches,
+    fold_batchnorm,
+    pyhessian_check,
+)
 from pruners.curvature.lanczos import as_matrix
 
 DOUBLE = HessianOptions(dtype="float64")
@@ -19,7 +38,9 @@ DOUBLE = HessianOptions(dtype="float64")
 
 def operator(model: nn.Module, options: HessianOptions = DOUBLE, **more: int) -> HessianOperator:
     task = make_task(*digits())
-    return HessianOperator(model, full_masks(model), fixed_batches(task, options), task.loss, options, **more)
+    return HessianOperator(
+        model, full_masks(model), fixed_batches(task, options), task.loss, options, **more
+    )
 
 
 def vector(d: int, seed: int = 0) -> Tensor:
@@ -44,11 +65,17 @@ def test_product_equals_the_central_difference_of_gradients() -> None:
 def test_product_equals_the_forward_derivative_of_the_gradient() -> None:
     model = conv_bn()
     h = operator(model)
-    fixed = {name: t.double() for name, t in model.state_dict().items() if name not in h.names and t.is_floating_point()}
+    fixed = {
+        name: t.double()
+        for name, t in model.state_dict().items()
+        if name not in h.names and t.is_floating_point()
+    }
     x, y = digits()
 
     def loss(weights: dict[str, Tensor]) -> Tensor:
-        return F.cross_entropy(functional_call(h.unfolded.eval(), {**fixed, **weights}, (x.double(),)), y)
+        return F.cross_entropy(
+            functional_call(h.unfolded.eval(), {**fixed, **weights}, (x.double(),)), y
+        )
 
     v = vector(h.dimension)
     _, expected = jvp(grad(loss), (h.split(h.point),), (h.split(v),))
@@ -60,7 +87,12 @@ def test_product_equals_curvlinops(params: str) -> None:
     model = train(mlp()).double()
     h = operator(model, HessianOptions(params=params, dtype="float64"))
     x, y = digits()
-    theirs = HessianLinearOperator(model, nn.CrossEntropyLoss(), [model.get_parameter(name) for name in h.names], [(x.double(), y)])
+    theirs = HessianLinearOperator(
+        model,
+        nn.CrossEntropyLoss(),
+        [model.get_parameter(name) for name in h.names],
+        [(x.double(), y)],
+    )
     v = vector(h.dimension)
     torch.testing.assert_close(h.matvec(v), torch.as_tensor(theirs @ v).double())
 
@@ -77,7 +109,9 @@ def test_mini_batches_of_any_size_give_the_same_hessian(batch_size: int, cache_b
     v = vector(196)
     expected = operator(conv_bn()).matvec(v)
     assert expected.abs().max() > 0.1
-    cut = operator(conv_bn(), HessianOptions(dtype="float64", batch_size=batch_size), cache_bytes=cache_bytes)
+    cut = operator(
+        conv_bn(), HessianOptions(dtype="float64", batch_size=batch_size), cache_bytes=cache_bytes
+    )
     torch.testing.assert_close(cut.matvec(v), expected)
 
 
@@ -85,7 +119,8 @@ def test_keeping_graphs_changes_no_bit() -> None:
     v = vector(196).float()
     options = HessianOptions(batch_size=150)
     kept, rebuilt = operator(conv_bn(), options), operator(conv_bn(), options, cache_bytes=0)
-    some = operator(conv_bn(), options, cache_bytes=kept._saved_bytes() * 3)  # room for the first mini-batch
+    # room for the first mini-batch
+    some = operator(conv_bn(), options, cache_bytes=kept._saved_bytes() * 3)
     for _ in range(2):
         assert torch.equal(kept.matvec(v), rebuilt.matvec(v))
         assert torch.equal(some.matvec(v), rebuilt.matvec(v))
@@ -109,12 +144,19 @@ def test_the_callers_model_is_left_bit_for_bit(mode: str) -> None:
 
 def test_memory_format_of_the_model_does_not_matter() -> None:
     v = vector(196)
-    torch.testing.assert_close(operator(conv_bn().to(memory_format=torch.channels_last)).matvec(v), operator(conv_bn()).matvec(v))
+    torch.testing.assert_close(
+        operator(conv_bn().to(memory_format=torch.channels_last)).matvec(v),
+        operator(conv_bn()).matvec(v),
+    )
 
 
 def test_batch_statistics_give_another_hessian() -> None:
     v = vector(196)
-    assert not torch.allclose(operator(conv_bn(), HessianOptions(mode="train", dtype="float64")).matvec(v), operator(conv_bn()).matvec(v), rtol=1e-3)
+    assert not torch.allclose(
+        operator(conv_bn(), HessianOptions(mode="train", dtype="float64")).matvec(v),
+        operator(conv_bn()).matvec(v),
+        rtol=1e-3,
+    )
 
 
 def test_a_gradient_elsewhere_does_not_move_the_hessian() -> None:
@@ -139,13 +181,18 @@ def test_flatten_and_split_are_inverse() -> None:
     h = operator(conv_bn())
     v = vector(h.dimension)
     assert torch.equal(h.flatten(h.split(v)), v)
-    assert {name: t.shape for name, t in h.split(v).items()} == {"0.weight": (4, 1, 3, 3), "5.weight": (10, 16)}
+    assert {name: t.shape for name, t in h.split(v).items()} == {
+        "0.weight": (4, 1, 3, 3),
+        "5.weight": (10, 16),
+    }
 
 
 def test_a_loss_linear_in_the_weights_has_no_curvature() -> None:
     model = Constant(torch.ones(3))
     task = constant_task(lambda logits, _: logits.sum(1).mean())
-    h = HessianOperator(model, full_masks(model), fixed_batches(task, HessianOptions()), task.loss, HessianOptions())
+    h = HessianOperator(
+        model, full_masks(model), fixed_batches(task, HessianOptions()), task.loss, HessianOptions()
+    )
     assert h.matvec(torch.ones(3)).tolist() == [0, 0, 0]
 
 
@@ -154,7 +201,14 @@ def test_the_fixed_samples_are_the_first_of_the_pass() -> None:
     batches = fixed_batches(make_task(x, y), HessianOptions(n_samples=10, batch_size=4))
     assert [len(labels) for _, labels in batches] == [4, 4, 2]
     assert torch.equal(torch.cat([images for images, _ in batches]), x[:10])
-    assert sum(len(labels) for _, labels in fixed_batches(make_task(x, y), HessianOptions(n_samples=10_000))) == 400  # no more there
+    # no more there
+    assert (
+        sum(
+            len(labels)
+            for _, labels in fixed_batches(make_task(x, y), HessianOptions(n_samples=10_000))
+        )
+        == 400
+    )
 
 
 def test_pyhessian_agrees_on_top_eigenvalue_and_trace() -> None:
@@ -163,17 +217,21 @@ def test_pyhessian_agrees_on_top_eigenvalue_and_trace() -> None:
     found = pyhessian_check(h, Generator().manual_seed(0))
     exact = torch.linalg.eigvalsh(as_matrix(h.matvec, h.point))
     assert found["pyhessian_lambda_max"] == pytest.approx(float(exact[-1]), rel=0.01)
-    assert found["pyhessian_trace"] == pytest.approx(float(exact.sum()), rel=0.15)  # its own tolerance, 100 probes at most
+    # its own tolerance, 100 probes at most
+    assert found["pyhessian_trace"] == pytest.approx(float(exact.sum()), rel=0.15)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_pyhessian_density_still_fails_on_this_torch() -> None:
-    # Once this test fails, PyHessian's own density works again and can serve as an oracle for `smoothed_sign`.
+    # Once this test fails, PyHessian's own density works again and can serve as an oracle for
+    # `smoothed_sign`.
     from pyhessian import hessian
 
     x, y = digits()
     with pytest.raises(RuntimeError, match="torch.linalg.eig"), np.errstate(all="ignore"):
-        hessian(mlp(), nn.CrossEntropyLoss(), data=(x[:50], y[:50]), cuda=False).density(iter=5, n_v=1)
+        hessian(mlp(), nn.CrossEntropyLoss(), data=(x[:50], y[:50]), cuda=False).density(
+            iter=5, n_v=1
+        )
 
 
 def test_bad_options_are_named_with_their_full_key_and_all_at_once() -> None:
@@ -187,8 +245,11 @@ def test_bad_options_are_named_with_their_full_key_and_all_at_once() -> None:
     ]
 
 
-def test_folded_batchnorm_gives_the_same_products_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Oracle: the same operator on the net with its BatchNorm layers; statistics and affine parameters are off their initial values, one gamma is 0.
+def test_folded_batchnorm_gives_the_same_products_and_gradients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Oracle: the same operator on the net with its BatchNorm layers; statistics and affine
+    # parameters are off their initial values, one gamma is 0.
     model = train(resnet())
     with torch.no_grad():
         for bn in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
@@ -201,16 +262,25 @@ def test_folded_batchnorm_gives_the_same_products_and_gradients(monkeypatch: pyt
     assert any(isinstance(m, nn.BatchNorm2d) for m in whole.model.modules())
     v, elsewhere = vector(whole.dimension), whole.point + 0.01 * vector(whole.dimension, 1)
     torch.testing.assert_close(folded.matvec(v), whole.matvec(v), rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(folded.gradient(elsewhere), whole.gradient(elsewhere), rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(folded.at(elsewhere).matvec(v), whole.at(elsewhere).matvec(v), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        folded.gradient(elsewhere), whole.gradient(elsewhere), rtol=1e-9, atol=1e-9
+    )
+    torch.testing.assert_close(
+        folded.at(elsewhere).matvec(v), whole.at(elsewhere).matvec(v), rtol=1e-9, atol=1e-9
+    )
 
 
 class SharedConv(nn.Module):
-    """One convolution called twice, with a BatchNorm layer behind each call: neither may be folded."""
+    """One convolution called twice, with a BatchNorm layer behind each call: neither may be
+    folded."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.one, self.two = nn.Conv2d(1, 1, 3, padding=1, bias=False), nn.BatchNorm2d(1), nn.BatchNorm2d(1)
+        self.conv, self.one, self.two = (
+            nn.Conv2d(1, 1, 3, padding=1, bias=False),
+            nn.BatchNorm2d(1),
+            nn.BatchNorm2d(1),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.two(self.conv(self.one(self.conv(x)))).flatten(1)

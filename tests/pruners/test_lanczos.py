@@ -14,7 +14,12 @@ def probe(d: int, seed: int = 0) -> Tensor:
 
 def outliers_and_bulk(d: int = 300) -> tuple[Tensor, Tensor]:
     """Three outliers far above a bulk, as in a net's Hessian: its values and the matrix."""
-    values = torch.cat([torch.linspace(0, 0.05, d - 3, dtype=torch.float64), torch.tensor([3.0, 5.0, 10.0], dtype=torch.float64)])
+    values = torch.cat(
+        [
+            torch.linspace(0, 0.05, d - 3, dtype=torch.float64),
+            torch.tensor([3.0, 5.0, 10.0], dtype=torch.float64),
+        ]
+    )
     return values, symmetric(values)
 
 
@@ -23,14 +28,17 @@ def test_as_many_steps_as_dimensions_give_eigh() -> None:
     run = krylov(lambda v: a @ v, probe(30), 30)
     values, vectors = torch.linalg.eigh(a)
     torch.testing.assert_close(run.theta, values)
-    torch.testing.assert_close(run.tau, (vectors.T @ probe(30)) ** 2 / 30)  # tau_j = (v_j'z)^2 / |z|^2
+    # tau_j = (v_j'z)^2 / |z|^2
+    torch.testing.assert_close(run.tau, (vectors.T @ probe(30)) ** 2 / 30)
 
 
 def test_a_function_of_the_matrix_equals_eigh() -> None:
     a, z = symmetric(torch.linspace(-2, 7, 30)), probe(30)
     run = krylov(lambda v: a @ v, z, 30)
     values, vectors = torch.linalg.eigh(a)
-    torch.testing.assert_close(run.apply(torch.exp(-run.theta)), vectors @ (torch.exp(-values) * (vectors.T @ z)))
+    torch.testing.assert_close(
+        run.apply(torch.exp(-run.theta)), vectors @ (torch.exp(-values) * (vectors.T @ z))
+    )
 
 
 def test_the_tridiagonal_matrix_is_the_projection_onto_an_orthonormal_basis() -> None:
@@ -46,7 +54,9 @@ def test_m_steps_are_exact_for_polynomials_of_degree_2m_minus_1(power: int) -> N
     # Gauss quadrature: z'H^p z / d = sum tau theta^p for p <= 7 with m = 4.
     a, z = symmetric(torch.linspace(-1, 2, 25)), probe(25)
     run = krylov(lambda v: a @ v, z, 4)
-    assert float(run.tau @ run.theta**power) == pytest.approx(float(z @ torch.linalg.matrix_power(a, power) @ z) / 25)
+    assert float(run.tau @ run.theta**power) == pytest.approx(
+        float(z @ torch.linalg.matrix_power(a, power) @ z) / 25
+    )
 
 
 def test_weights_sum_to_one_and_the_extremes_lie_inside_the_spectrum() -> None:
@@ -68,7 +78,9 @@ def test_without_reorthogonalisation_ghosts_of_the_outliers_appear() -> None:
     assert max(copies("none")) > 1  # an eigenvalue that is there once is found several times
 
 
-@pytest.mark.parametrize(("values", "distinct"), [([4.0] * 6, 1), ([0.0] * 6, 1), ([1.0, 1, 1, 5, 5, 9], 3)])
+@pytest.mark.parametrize(
+    ("values", "distinct"), [([4.0] * 6, 1), ([0.0] * 6, 1), ([1.0, 1, 1, 5, 5, 9], 3)]
+)
 def test_an_exhausted_krylov_space_ends_the_run(values: list[float], distinct: int) -> None:
     a = symmetric(torch.tensor(values))
     run = krylov(lambda v: a @ v, probe(6), 6)
@@ -96,7 +108,8 @@ def test_converged_ritz_values_are_eigenvalues() -> None:
     run = krylov(lambda v: a @ v, probe(300), 15)
     found = run.theta[run.converged]
     assert {3, 5, 10} <= {round(float(t), 6) for t in found}
-    assert float((found[:, None] - values).abs().min(1).values.max()) < 1e-3  # each is within its residual, 1e-4 of the range, of an eigenvalue
+    # each is within its residual, 1e-4 of the range, of an eigenvalue
+    assert float((found[:, None] - values).abs().min(1).values.max()) < 1e-3
     assert not run.converged.all()
 
 
@@ -104,7 +117,9 @@ def test_float32_gives_the_outliers_too() -> None:
     _, a = outliers_and_bulk()
     run = krylov(lambda v: a.float() @ v, probe(300).float(), 50)
     assert (run.theta.dtype, run.basis.dtype) == (torch.float64, torch.float32)
-    torch.testing.assert_close(run.theta[-3:], torch.tensor([3.0, 5.0, 10.0], dtype=torch.float64), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        run.theta[-3:], torch.tensor([3.0, 5.0, 10.0], dtype=torch.float64), rtol=1e-5, atol=0
+    )
 
 
 def test_probes_are_signs_and_repeat_under_a_seed() -> None:
@@ -122,9 +137,15 @@ def test_the_matrix_of_an_operator_is_its_columns_made_symmetric() -> None:
 
 def test_zero_rows_are_set_apart_with_coordinates_as_eigenvectors() -> None:
     h = torch.zeros(5, 5)
-    h[torch.tensor([0, 2, 4])[:, None], torch.tensor([0, 2, 4])] = symmetric(torch.tensor([-1.0, 0.0, 2.0])).float()
+    h[torch.tensor([0, 2, 4])[:, None], torch.tensor([0, 2, 4])] = symmetric(
+        torch.tensor([-1.0, 0.0, 2.0])
+    ).float()
     values, vectors, dead = exact_spectrum(h)
-    torch.testing.assert_close(values, torch.tensor([-1.0, 0, 2, 0, 0], dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        values, torch.tensor([-1.0, 0, 2, 0, 0], dtype=torch.float64), atol=1e-6, rtol=0
+    )
     assert dead.tolist() == [False, False, False, True, True]
     assert vectors[:, 3:].T.tolist() == [[0, 1, 0, 0, 0], [0, 0, 0, 1, 0]]
-    torch.testing.assert_close(vectors @ torch.diag(values) @ vectors.T, h.double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        vectors @ torch.diag(values) @ vectors.T, h.double(), atol=1e-6, rtol=0
+    )

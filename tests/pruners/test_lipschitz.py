@@ -6,7 +6,21 @@ from typing import Any
 
 import pytest
 import torch
-from imc_cases import Constant, constant_task, conv_bn, digits, initial, make_task, mlp, quadratic, quartic, snapshot, symmetric, train, unchanged
+from imc_cases import (
+    Constant,
+    constant_task,
+    conv_bn,
+    digits,
+    initial,
+    make_task,
+    mlp,
+    quadratic,
+    quartic,
+    snapshot,
+    symmetric,
+    train,
+    unchanged,
+)
 from torch import Generator, Tensor
 
 from pruners.base import Measurement, full_masks
@@ -14,7 +28,8 @@ from pruners.curvature.hessian import HessianOptions
 from pruners.curvature.lipschitz import NOTE, Lipschitz, norm_of, second_difference
 
 WSTAR = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
-W0 = torch.tensor([1.5, -2.0, 0.0, 2.0], dtype=torch.float64)  # U = (0.5, 0, -0.5, -1): B = 1, its length sqrt(1.5)
+# U = (0.5, 0, -0.5, -1): B = 1, its length sqrt(1.5)
+W0 = torch.tensor([1.5, -2.0, 0.0, 2.0], dtype=torch.float64)
 
 
 def normal(d: int, seed: int) -> Tensor:
@@ -24,7 +39,9 @@ def normal(d: int, seed: int) -> Tensor:
 def on_quartic(lipschitz: Lipschitz, **more: Any) -> dict[str, Any]:
     model = Constant(WSTAR)
     measured = {"init": Measurement(tensors={"layer.weight": W0[:, None]})}
-    return lipschitz(model, full_masks(model), constant_task(quartic, **{"measured": measured, **more})).report
+    return lipschitz(
+        model, full_masks(model), constant_task(quartic, **{"measured": measured, **more})
+    ).report
 
 
 @pytest.mark.parametrize("delta", [1e-3, 0.01, 1.0])
@@ -32,15 +49,21 @@ def on_quartic(lipschitz: Lipschitz, **more: Any) -> dict[str, Any]:
 def test_a_quadratic_has_no_second_difference(delta: float, p: float) -> None:
     a, v = symmetric(torch.linspace(-1, 4, 30)), normal(30, 1)
     q = second_difference(lambda w: a @ w, v, normal(30, 2), delta, p)
-    assert float(q.abs().max()) <= 10 * torch.finfo(torch.float64).eps * float((a @ v).norm()) / delta**2
+    assert (
+        float(q.abs().max())
+        <= 10 * torch.finfo(torch.float64).eps * float((a @ v).norm()) / delta**2
+    )
 
 
 @pytest.mark.parametrize("delta", [0.01, 0.3, 10.0])
 @pytest.mark.parametrize("p", [1, 2, 3.5, 10, math.inf])
 def test_a_quartic_gives_six_w_m_squared_for_every_step_and_norm(delta: float, p: float) -> None:
-    # g = w^3: (w + s)^3 - 2 w^3 + (w - s)^3 = 6 w s^2, and s = delta m with m = M / |M|_p, so q = 6 w m^2.
+    # g = w^3: (w + s)^3 - 2 w^3 + (w - s)^3 = 6 w s^2, and s = delta m with m = M / |M|_p, so q = 6
+    # w m^2.
     w, direction = normal(8, 1), normal(8, 2)
-    m = direction / (direction.abs().max() if p == math.inf else (direction.abs() ** p).sum() ** (1 / p))
+    m = direction / (
+        direction.abs().max() if p == math.inf else (direction.abs() ** p).sum() ** (1 / p)
+    )
     q = second_difference(lambda v: v**3, w, direction, delta, p)
     torch.testing.assert_close(q, 6 * w * m**2, rtol=1e-6, atol=1e-9)
     expected = q.abs().max() if p == math.inf else (q.abs() ** p).sum() ** (1 / p)
@@ -59,7 +82,9 @@ def test_a_known_centre_changes_nothing() -> None:
         return w**3
 
     w, m = normal(8, 1), normal(8, 2)
-    assert torch.equal(second_difference(cube, w, m, 0.01, centre=cube(w)), second_difference(cube, w, m, 0.01))
+    assert torch.equal(
+        second_difference(cube, w, m, 0.01, centre=cube(w)), second_difference(cube, w, m, 0.01)
+    )
 
 
 @pytest.mark.parametrize(("box", "b"), [("linf", 1.0), ("l2", math.sqrt(1.5))])
@@ -76,7 +101,9 @@ def test_the_stage_gives_two_b_n(box: str, b: float) -> None:
 def test_the_largest_norm_is_p_of_infinity() -> None:
     m = normal(4, 0)
     found = on_quartic(Lipschitz(directions=1, norm="max"))
-    assert found["lipschitz_n"] == pytest.approx(float((6 * WSTAR * (m / m.abs().max()) ** 2).abs().max()), rel=1e-6)
+    assert found["lipschitz_n"] == pytest.approx(
+        float((6 * WSTAR * (m / m.abs().max()) ** 2).abs().max()), rel=1e-6
+    )
     assert Lipschitz(norm="max", p=5) == Lipschitz(norm="max")  # p is not used
     with pytest.raises(ValueError, match="take method.lipschitz.norm=max"):
         Lipschitz(p=math.inf)
@@ -84,15 +111,20 @@ def test_the_largest_norm_is_p_of_infinity() -> None:
         Lipschitz(norm="max", estimator="eq23_no_root")
 
 
-@pytest.mark.parametrize(("where", "point"), [("wstar", WSTAR), ("init", W0), ("midpoint", (WSTAR + W0) / 2)])
+@pytest.mark.parametrize(
+    ("where", "point"), [("wstar", WSTAR), ("init", W0), ("midpoint", (WSTAR + W0) / 2)]
+)
 def test_v_is_where_the_option_says(where: str, point: Tensor) -> None:
     m = normal(4, 0)
     found = on_quartic(Lipschitz(directions=1, V=where))
-    assert found["lipschitz_n"] == pytest.approx(float((6 * point * (m / m.norm()) ** 2).norm()), rel=1e-6)
+    assert found["lipschitz_n"] == pytest.approx(
+        float((6 * point * (m / m.norm()) ** 2).norm()), rel=1e-6
+    )
 
 
 def test_a_random_v_stays_in_the_box() -> None:
-    # |6 v m^2| <= 6 max|v_i| with |m| = 1, and max|v_i| <= max|w_i| + B = 4; every direction has a V of its own.
+    # |6 v m^2| <= 6 max|v_i| with |m| = 1, and max|v_i| <= max|w_i| + B = 4; every direction has a
+    # V of its own.
     found = on_quartic(Lipschitz(directions=20, V="box"))
     assert 0 < found["lipschitz_min"] < found["lipschitz_max"] <= 24
 
@@ -107,14 +139,20 @@ def test_directions_are_reduced_and_their_spread_reported() -> None:
     for reduce, n in expected.items():
         found = on_quartic(Lipschitz(directions=5, reduce=reduce))
         assert found["lipschitz_n"] == pytest.approx(n, rel=1e-6)
-        assert (found["lipschitz_min"], found["lipschitz_max"]) == pytest.approx((min(each), max(each)), rel=1e-6)
-        assert found["lipschitz_sd"] == pytest.approx(float(torch.tensor(each).std(correction=0)), rel=1e-4)
+        assert (found["lipschitz_min"], found["lipschitz_max"]) == pytest.approx(
+            (min(each), max(each)), rel=1e-6
+        )
+        assert found["lipschitz_sd"] == pytest.approx(
+            float(torch.tensor(each).std(correction=0)), rel=1e-4
+        )
 
 
 def test_the_diagnostic_leaves_out_the_root() -> None:
     m = normal(4, 0)
     q = 6 * WSTAR * (m / m.norm(3)) ** 2
-    assert on_quartic(Lipschitz(estimator="eq23_no_root", directions=1, p=3))["lipschitz_n"] == pytest.approx(float((q.abs() ** 3).sum()), rel=1e-6)
+    assert on_quartic(Lipschitz(estimator="eq23_no_root", directions=1, p=3))[
+        "lipschitz_n"
+    ] == pytest.approx(float((q.abs() ** 3).sum()), rel=1e-6)
 
 
 def test_the_hessian_difference_is_the_spectral_norm() -> None:
@@ -126,8 +164,13 @@ def test_the_hessian_difference_is_the_spectral_norm() -> None:
 
 def test_the_hessian_of_a_quadratic_does_not_change() -> None:
     model = Constant(WSTAR)
-    task = constant_task(quadratic(symmetric(torch.arange(4.0))), measured={"init": Measurement(tensors={"layer.weight": W0[:, None]})})
-    assert Lipschitz(estimator="hessian_diff", V="midpoint")(model, full_masks(model), task).report["lipschitz"] == pytest.approx(0, abs=1e-12)
+    task = constant_task(
+        quadratic(symmetric(torch.arange(4.0))),
+        measured={"init": Measurement(tensors={"layer.weight": W0[:, None]})},
+    )
+    assert Lipschitz(estimator="hessian_diff", V="midpoint")(model, full_masks(model), task).report[
+        "lipschitz"
+    ] == pytest.approx(0, abs=1e-12)
 
 
 def test_a_constant_needs_nothing_and_is_returned() -> None:
@@ -141,22 +184,36 @@ def test_missing_initial_weights_are_an_error_that_says_what_to_do() -> None:
 
 def test_float32_reads_noise_where_float64_reads_zero() -> None:
     model = Constant(WSTAR)
-    task = constant_task(quadratic(symmetric(torch.linspace(1, 9, 4))), measured={"init": Measurement(tensors={"layer.weight": W0[:, None]})})
-    single, double = (Lipschitz(dtype=dtype)(model, full_masks(model), task).report["lipschitz"] for dtype in ("float32", "float64"))
+    task = constant_task(
+        quadratic(symmetric(torch.linspace(1, 9, 4))),
+        measured={"init": Measurement(tensors={"layer.weight": W0[:, None]})},
+    )
+    single, double = (
+        Lipschitz(dtype=dtype)(model, full_masks(model), task).report["lipschitz"]
+        for dtype in ("float32", "float64")
+    )
     assert double < 1e-8
     assert single > 1e3 * double
 
 
 def test_a_net_with_kinks_is_noted_and_grows_as_the_step_shrinks() -> None:
     def found(model: torch.nn.Module, delta: float) -> dict[str, Any]:
-        task = make_task(*digits(), measured={"init": initial(conv_bn(1) if isinstance(model[0], torch.nn.Conv2d) else mlp(1))})
+        task = make_task(
+            *digits(),
+            measured={
+                "init": initial(conv_bn(1) if isinstance(model[0], torch.nn.Conv2d) else mlp(1))
+            },
+        )
         return Lipschitz(directions=2, delta=delta)(model, full_masks(model), task).report
 
     smooth, kinked = train(mlp()), train(conv_bn())
     assert found(smooth, 0.01)["lipschitz_note"] is None
     assert found(kinked, 0.01)["lipschitz_note"] == NOTE
-    assert found(smooth, 1e-3)["lipschitz"] == pytest.approx(found(smooth, 0.01)["lipschitz"], rel=0.01)
-    # It grows as long as some of the 400 images has a kink within the step; below 1e-4 none has, and what is left belongs to one smooth piece.
+    assert found(smooth, 1e-3)["lipschitz"] == pytest.approx(
+        found(smooth, 0.01)["lipschitz"], rel=0.01
+    )
+    # It grows as long as some of the 400 images has a kink within the step; below 1e-4 none has,
+    # and what is left belongs to one smooth piece.
     assert found(kinked, 1e-3)["lipschitz"] > 10 * found(kinked, 0.1)["lipschitz"]
 
 
@@ -173,15 +230,29 @@ def test_mini_batches_and_the_dtype_of_the_hessian_do_not_matter() -> None:
     model = mlp()
 
     def k(lipschitz: Lipschitz) -> float:
-        return lipschitz(model, full_masks(model), make_task(*digits(), measured={"init": initial(mlp(1))})).report["lipschitz"]
+        return lipschitz(
+            model, full_masks(model), make_task(*digits(), measured={"init": initial(mlp(1))})
+        ).report["lipschitz"]
 
-    assert k(Lipschitz(hessian=HessianOptions(batch_size=37))) == pytest.approx(k(Lipschitz()), rel=1e-6)
+    assert k(Lipschitz(hessian=HessianOptions(batch_size=37))) == pytest.approx(
+        k(Lipschitz()), rel=1e-6
+    )
     assert Lipschitz(hessian=HessianOptions(dtype="float64")) == Lipschitz()
 
 
 def test_bad_options_are_named_with_their_full_key() -> None:
     with pytest.raises(ValueError) as error:
-        Lipschitz(estimator="eq22", p=0.5, delta=0.0, directions=0, reduce="min", V="w0", B="l1", dtype="half", const=-1.0)
+        Lipschitz(
+            estimator="eq22",
+            p=0.5,
+            delta=0.0,
+            directions=0,
+            reduce="min",
+            V="w0",
+            B="l1",
+            dtype="half",
+            const=-1.0,
+        )
     assert str(error.value).splitlines() == [
         "method.lipschitz.estimator='eq22' must be one of eq23, eq23_no_root, hessian_diff, const",
         "method.lipschitz.reduce='min' must be one of max, mean, median",

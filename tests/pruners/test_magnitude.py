@@ -1,10 +1,22 @@
-"""Magnitude pruning (methods/magnitude.md, invariants 1 to 7)."""
+"""Magnitude pruning (docs/methods/magnitude.md)."""
 
 import math
 
 import pytest
 import torch
-from small_nets import images, kept_by_layer, linear, masks_of, mlp, photograph, pruner, resnet, same_masks, seeded, task
+from small_nets import (
+    images,
+    kept_by_layer,
+    linear,
+    masks_of,
+    mlp,
+    photograph,
+    pruner,
+    resnet,
+    same_masks,
+    seeded,
+    task,
+)
 from torch import nn
 
 from models.resnet_cifar import ResNetCifar
@@ -23,7 +35,10 @@ def weights(model: nn.Module, masks: Masks) -> list[tuple[torch.Tensor, torch.Te
 
 def expected_counts(threshold: float, sizes: list[int], sigmas: list[float]) -> list[float]:
     """Weights above `threshold` in layers of normal weights: n erfc(t / (sigma sqrt 2))."""
-    return [n * math.erfc(threshold / (sigma * math.sqrt(2))) for n, sigma in zip(sizes, sigmas, strict=True)]
+    return [
+        n * math.erfc(threshold / (sigma * math.sqrt(2)))
+        for n, sigma in zip(sizes, sigmas, strict=True)
+    ]
 
 
 def solve_threshold(kept: float, sizes: list[int], sigmas: list[float]) -> float:
@@ -31,7 +46,9 @@ def solve_threshold(kept: float, sizes: list[int], sigmas: list[float]) -> float
     low, high = 0.0, 10.0
     for _ in range(100):
         middle = (low + high) / 2
-        low, high = (middle, high) if sum(expected_counts(middle, sizes, sigmas)) > kept else (low, middle)
+        low, high = (
+            (middle, high) if sum(expected_counts(middle, sizes, sigmas)) > kept else (low, middle)
+        )
     return low
 
 
@@ -42,10 +59,19 @@ def layers(model: nn.Module) -> tuple[list[int], list[float]]:
 
 
 def test_magnitude_keeps_the_largest_absolute_values_over_all_layers() -> None:
-    # |w| = 3, 1 | 2, 5: half of four keeps 3 and 5; the same share in every layer would keep 3 and 5 too, so a third layer shows the difference.
+    # |w| = 3, 1 | 2, 5: half of four keeps 3 and 5; the same share in every layer would keep 3 and
+    # 5 too, so a third layer shows the difference.
     model = nn.Sequential(linear([[-3.0, 1.0]]), linear([[2.0], [-5.0]]), linear([[0.5, 0.25]]))
-    assert [m.flatten().tolist() for m in masks_of(Magnitude(), model, 0.5).values()] == [[True, False], [True, True], [False, False]]
-    assert [w.flatten().tolist() for w in model.parameters()] == [[-3.0, 0.0], [2.0, -5.0], [0.0, 0.0]]
+    assert [m.flatten().tolist() for m in masks_of(Magnitude(), model, 0.5).values()] == [
+        [True, False],
+        [True, True],
+        [False, False],
+    ]
+    assert [w.flatten().tolist() for w in model.parameters()] == [
+        [-3.0, 0.0],
+        [2.0, -5.0],
+        [0.0, 0.0],
+    ]
 
 
 @pytest.mark.parametrize("density", [0.9, 0.5, 0.1, 0.02])
@@ -55,7 +81,9 @@ def test_every_kept_weight_is_at_least_as_large_as_every_pruned_one(density: flo
     masks = masks_of(Magnitude(), model, density)
     assert count_kept(masks) == round(density * count_prunable(masks))
     pairs = weights(before, masks)
-    assert min(w[m].min() for w, m in pairs if m.any()) >= max(w[~m].max() for w, m in pairs if not m.all())
+    assert min(w[m].min() for w, m in pairs if m.any()) >= max(
+        w[~m].max() for w, m in pairs if not m.all()
+    )
 
 
 def test_with_allocate_layer_the_rule_holds_inside_every_layer() -> None:
@@ -70,7 +98,12 @@ def test_the_mask_does_not_depend_on_signs_scale_data_or_seed() -> None:
     with torch.no_grad():
         for i, parameter in enumerate(changed.parameters()):
             parameter.mul_(4.0 * (-1) ** i)  # a power of two: exact
-    assert same_masks(one, pruner(Magnitude())(changed, full_masks(changed), task(0.3, data=images(seed=7), seed=8)).masks)
+    assert same_masks(
+        one,
+        pruner(Magnitude())(
+            changed, full_masks(changed), task(0.3, data=images(seed=7), seed=8)
+        ).masks,
+    )
 
 
 def test_masks_of_smaller_densities_lie_inside_those_of_larger_ones() -> None:
@@ -84,7 +117,12 @@ def test_layer_counts_at_init_follow_the_law_of_the_initialiser(density: float) 
     model = resnet20()
     sizes, sigmas = layers(model)
     t = solve_threshold(density * sum(sizes), sizes, sigmas)
-    for kept, n, expected in zip(kept_by_layer(masks_of(Magnitude(), model, density)), sizes, expected_counts(t, sizes, sigmas), strict=True):
+    for kept, n, expected in zip(
+        kept_by_layer(masks_of(Magnitude(), model, density)),
+        sizes,
+        expected_counts(t, sizes, sigmas),
+        strict=True,
+    ):
         assert abs(kept - expected) <= 5 * math.sqrt(expected * (1 - expected / n))
 
 
@@ -95,21 +133,27 @@ def test_a_tenth_of_resnet20_keeps_288_of_the_432_weights_of_the_first_convoluti
     assert round(t, 4) == 0.1172 and round(expected_counts(t, sizes, sigmas)[0]) == 288
     before = resnet20()
     masks = masks_of(Magnitude(), model, 0.1)
-    assert abs(min(float(w[m].min()) for w, m in weights(before, masks)) - 0.1172) < 0.001  # the threshold really found
+    # the threshold really found
+    assert abs(min(float(w[m].min()) for w, m in weights(before, masks)) - 0.1172) < 0.001
     assert abs(kept_by_layer(masks)[0] - 288) <= 5 * math.sqrt(288 * (1 - 288 / 432))
 
 
 def test_fan_out_initialisation_loses_the_classifier_and_fan_in_does_not() -> None:
-    # methods/magnitude.md: with linear N(0, 0.01^2) the classifier is emptied below a density of 62 %.
+    # docs/methods/magnitude.md: with linear N(0, 0.01^2) the classifier is emptied below a density
+    # of 62 %.
     assert kept_by_layer(masks_of(Magnitude(), resnet20("fan_out"), 0.5))[-1] == 0
     assert kept_by_layer(masks_of(Magnitude(), resnet20("fan_in"), 0.02))[-1] > 0
 
 
 def test_zero_weights_go_first_and_an_empty_layer_is_no_obstacle() -> None:
     model = nn.Sequential(linear([[0.0, 0.0, 0.0]]), linear([[4.0], [0.0], [1e-30]]))
-    assert [m.flatten().tolist() for m in masks_of(Magnitude(), model, 1 / 3).values()] == [[False] * 3, [True, False, True]]
+    assert [m.flatten().tolist() for m in masks_of(Magnitude(), model, 1 / 3).values()] == [
+        [False] * 3,
+        [True, False, True],
+    ]
     all_zero = linear([[0.0, 0.0, 0.0, 0.0]])
-    assert masks_of(Magnitude(), all_zero, 0.5)["weight"].tolist() == [[True, True, False, False]]  # ties by index, count exact
+    # ties by index, count exact
+    assert masks_of(Magnitude(), all_zero, 0.5)["weight"].tolist() == [[True, True, False, False]]
 
 
 def test_scoring_leaves_the_model_alone_and_gives_no_view_of_its_weights() -> None:

@@ -1,4 +1,5 @@
-"""OBD (methods/obd.md): its diagonals against explicit matrices, its saliency against the loss itself and a sort, invariances, whole runs."""
+"""OBD (docs/methods/obd.md): its diagonals against explicit matrices, its saliency against the loss
+itself and a sort, invariances, whole runs."""
 
 import math
 from pathlib import Path
@@ -36,15 +37,26 @@ def tiny(dtype: torch.dtype = torch.float64) -> nn.Module:
 
 def points(count: int = 24) -> Batch:
     rng = seeded(1)
-    return torch.randn(count, 4, generator=rng).double(), torch.randint(0, 3, (count,), generator=rng)
+    return torch.randn(count, 4, generator=rng).double(), torch.randint(
+        0, 3, (count,), generator=rng
+    )
 
 
 def cut(data: Batch, size: int) -> list[Batch]:
     return list(zip(data[0].split(size), data[1].split(size), strict=True))
 
 
-def diagonal(estimator: str, model: nn.Module, data: list[Batch], loss: LossFn = F.cross_entropy, seed: int = 0, **options: int) -> Diagonal:
-    return Obd(estimator=estimator, **options).diagonal(model, full_masks(model), data, loss, seeded(seed))  # type: ignore[arg-type]
+def diagonal(
+    estimator: str,
+    model: nn.Module,
+    data: list[Batch],
+    loss: LossFn = F.cross_entropy,
+    seed: int = 0,
+    **options: int,
+) -> Diagonal:
+    return Obd(estimator=estimator, **options).diagonal(
+        model, full_masks(model), data, loss, seeded(seed)
+    )  # type: ignore[arg-type]
 
 
 def flat(tensors: Diagonal) -> Tensor:
@@ -52,12 +64,16 @@ def flat(tensors: Diagonal) -> Tensor:
 
 
 def explicit(model: nn.Module, data: Batch, loss: LossFn) -> tuple[Tensor, Tensor]:
-    """Jacobian of the outputs (N, C, d) and Hessian of the mean loss (d, d) over the prunable weights, by autograd of a function of one vector."""
+    """Jacobian of the outputs (N, C, d) and Hessian of the mean loss (d, d) over the prunable
+    weights, by autograd of a function of one vector."""
     names, (x, y) = list(full_masks(model)), data
     sizes = [model.get_parameter(n).numel() for n in names]
 
     def outputs(v: Tensor) -> Tensor:
-        weights = {n: piece.view_as(model.get_parameter(n)) for n, piece in zip(names, v.split(sizes), strict=True)}
+        weights = {
+            n: piece.view_as(model.get_parameter(n))
+            for n, piece in zip(names, v.split(sizes), strict=True)
+        }
         return functional_call(model, weights, (x,))
 
     point = flat({n: model.get_parameter(n).detach() for n in names})
@@ -89,29 +105,46 @@ def test_of_a_linear_net_gauss_newton_is_the_hessian() -> None:
     torch.manual_seed(0)
     model, data = nn.Linear(4, 3).double(), points()
     _, hessian = explicit(model, data, F.cross_entropy)
-    torch.testing.assert_close(flat(diagonal("ggn", model, cut(data, 24))), hessian.diagonal(), rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(
+        flat(diagonal("ggn", model, cut(data, 24))), hessian.diagonal(), rtol=1e-10, atol=1e-14
+    )
 
 
 def test_monte_carlo_fisher_is_within_four_standard_errors_of_its_expectation() -> None:
     model, data, draws = tiny(), points(), 500
-    found, expected = flat(diagonal("mc_fisher", model, cut(data, 24), draws=draws)), gauss_newton(model, data).diagonal().detach()
-    # Variance of one draw for one image: sum_c p_c g_c^4 - (sum_c p_c g_c^2)^2, by single gradients.
+    found, expected = (
+        flat(diagonal("mc_fisher", model, cut(data, 24), draws=draws)),
+        gauss_newton(model, data).diagonal().detach(),
+    )
+    # Variance of one draw for one image: sum_c p_c g_c^4 - (sum_c p_c g_c^2)^2, by single
+    # gradients.
     p, moments = model(data[0]).detach().softmax(1), torch.zeros(2, 24, 35, dtype=torch.float64)
     for i in range(24):
         for c in range(3):
             loss = F.cross_entropy(model(data[0][i : i + 1]), torch.tensor([c]))
-            g = torch.cat([g.flatten() for g in torch.autograd.grad(loss, [model.get_parameter(n) for n in full_masks(model)])])
+            g = torch.cat(
+                [
+                    g.flatten()
+                    for g in torch.autograd.grad(
+                        loss, [model.get_parameter(n) for n in full_masks(model)]
+                    )
+                ]
+            )
             moments[0, i] += p[i, c] * g.detach() ** 2
             moments[1, i] += p[i, c] * g.detach() ** 4
     torch.testing.assert_close(moments[0].mean(0), expected)
     error = ((moments[1] - moments[0] ** 2).detach().sum(0) / draws).sqrt() / 24
     assert float(((found - expected).abs() / error).max()) < 4
-    assert not torch.equal(found, flat(diagonal("mc_fisher", model, cut(data, 24), draws=draws, seed=1)))
+    assert not torch.equal(
+        found, flat(diagonal("mc_fisher", model, cut(data, 24), draws=draws, seed=1))
+    )
 
 
 def test_labels_are_drawn_from_the_net_and_the_true_ones_are_not_looked_at() -> None:
     model, (x, y) = tiny(), points()
-    one, other = (flat(diagonal("mc_fisher", model, cut((x, labels), 24))) for labels in (y, (y + 1) % 3))
+    one, other = (
+        flat(diagonal("mc_fisher", model, cut((x, labels), 24))) for labels in (y, (y + 1) % 3)
+    )
     assert torch.equal(one, other)
 
 
@@ -133,14 +166,18 @@ def test_images_are_counted_and_the_last_batch_is_cut() -> None:
     assert [len(labels) for _, labels in first(cut((x, y), 10), 24)] == [10, 10, 4]
     assert [len(labels) for _, labels in first(cut((x, y), 10), 20)] == [10, 10]
     found = flat(diagonal("ggn", model, cut((x, y), 10), images=13))
-    torch.testing.assert_close(found, gauss_newton(model, (x[:13], y[:13])).diagonal(), rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(
+        found, gauss_newton(model, (x[:13], y[:13])).diagonal(), rtol=1e-10, atol=1e-14
+    )
 
 
 def test_convolutions_and_batchnorm_by_one_image_at_a_time() -> None:
     # Slow and obvious: a backward pass for each image and class, in float64 and eval mode.
     model, (x, y) = resnet().double(), images(6)
     model(x.double())  # other statistics than the initial ones
-    scores = Obd("ggn")(model, full_masks(model), cut((x.double(), y), 4), F.cross_entropy, seeded(0))
+    scores = Obd("ggn")(
+        model, full_masks(model), cut((x.double(), y), 4), F.cross_entropy, seeded(0)
+    )
     model.eval()
     names = list(full_masks(model))
     total = {n: torch.zeros_like(model.get_parameter(n)) for n in names}
@@ -148,24 +185,34 @@ def test_convolutions_and_batchnorm_by_one_image_at_a_time() -> None:
         p = model(image[None])[0].softmax(0).detach()
         for c in range(10):
             loss = F.cross_entropy(model(image[None]), torch.tensor([c]))
-            for n, g in zip(names, torch.autograd.grad(loss, [model.get_parameter(n) for n in names]), strict=True):
+            for n, g in zip(
+                names,
+                torch.autograd.grad(loss, [model.get_parameter(n) for n in names]),
+                strict=True,
+            ):
                 total[n] += p[c] * g**2 / 6
     for n in names:
-        torch.testing.assert_close(scores[n], total[n] * model.get_parameter(n).detach() ** 2 / 2, rtol=1e-9, atol=1e-18)
+        torch.testing.assert_close(
+            scores[n], total[n] * model.get_parameter(n).detach() ** 2 / 2, rtol=1e-9, atol=1e-18
+        )
 
 
 # --- the saliency
 
 
 def test_removing_a_weight_alone_raises_a_quadratic_loss_by_exactly_its_score() -> None:
-    # Loss mean (w.x - y)^2 with orthogonal inputs: the Hessian is diagonal, so that Hutchinson's products are exact. At the optimum w = (3, 1, 2).
+    # Loss mean (w.x - y)^2 with orthogonal inputs: the Hessian is diagonal, so that Hutchinson's
+    # products are exact. At the optimum w = (3, 1, 2).
     x = torch.diag(torch.tensor([1.0, 4.0, 2.0]))
     w = torch.tensor([3.0, 1.0, 2.0])
     model, y = linear([w.tolist()]), x @ w
     mse: LossFn = lambda out, labels: (out.flatten() - labels).square().mean()  # noqa: E731
-    scores = Obd("hutchinson", probes=1)(model, full_masks(model), [(x, y)], mse, seeded(0))["weight"][0]
+    scores = Obd("hutchinson", probes=1)(model, full_masks(model), [(x, y)], mse, seeded(0))[
+        "weight"
+    ][0]
     rises = [float(mse(x @ torch.where(torch.arange(3) == k, 0.0, w), y)) for k in range(3)]
-    assert rises == pytest.approx([3.0, 16 / 3, 16 / 3])  # x_k^2 w_k^2 / 3: magnitude would remove the second weight first
+    # x_k^2 w_k^2 / 3: magnitude would remove the second weight first
+    assert rises == pytest.approx([3.0, 16 / 3, 16 / 3])
     assert scores.tolist() == pytest.approx(rises)
 
 
@@ -173,7 +220,9 @@ def test_the_largest_saliencies_stay_whatever_the_layer() -> None:
     model = mlp((20,))
     scores = Obd("ggn")(model, full_masks(model), [images()], F.cross_entropy, seeded(0))
     values = flat(scores).tolist()
-    wanted = set(sorted(range(len(values)), key=lambda i: (-values[i], i))[: round(0.3 * len(values))])
+    wanted = set(
+        sorted(range(len(values)), key=lambda i: (-values[i], i))[: round(0.3 * len(values))]
+    )
     masks = masks_of(Obd("ggn"), model, 0.3)
     assert set(flat(masks).nonzero().flatten().tolist()) == wanted
 
@@ -184,8 +233,17 @@ def test_equal_curvature_is_the_magnitude_mask() -> None:
     x = torch.randint(0, 2, (16, 6), generator=seeded(0)).float() * 2 - 1
     h = diagonal("ggn", model, [(x, torch.zeros(16, dtype=torch.long))])["weight"]
     torch.testing.assert_close(h, h[:1, :1].expand(2, 6))
-    scores = Obd("ggn")(model, full_masks(model), [(x, torch.zeros(16, dtype=torch.long))], F.cross_entropy, seeded(0))["weight"]
-    assert scores.flatten().argsort().tolist() == model.weight.detach().abs().flatten().argsort().tolist()
+    scores = Obd("ggn")(
+        model,
+        full_masks(model),
+        [(x, torch.zeros(16, dtype=torch.long))],
+        F.cross_entropy,
+        seeded(0),
+    )["weight"]
+    assert (
+        scores.flatten().argsort().tolist()
+        == model.weight.detach().abs().flatten().argsort().tolist()
+    )
 
 
 def test_scores_are_zero_for_zero_weights_and_for_what_a_dead_unit_is_fed() -> None:
@@ -195,12 +253,17 @@ def test_scores_are_zero_for_zero_weights_and_for_what_a_dead_unit_is_fed() -> N
         model.get_parameter("fc1.bias")[3] = -1e4  # never active
         model.get_parameter("fc1.weight")[4, :7] = 0.0
     scores = Obd()(model, full_masks(model), [images()], F.cross_entropy, seeded(0))
-    assert not scores["fc1.weight"][3].any() and not scores["fc2.weight"][:, 3].any() and not scores["fc1.weight"][4, :7].any()
+    assert (
+        not scores["fc1.weight"][3].any()
+        and not scores["fc2.weight"][:, 3].any()
+        and not scores["fc1.weight"][4, :7].any()
+    )
     assert all((s >= 0).all() and s.any() for s in scores.values())
 
 
 def test_scaling_a_filter_before_batchnorm_changes_no_score_of_it() -> None:
-    # In eval mode: the running statistics scale along, mean by c and variance by c^2; eps is next to nothing.
+    # In eval mode: the running statistics scale along, mean by c and variance by c^2; eps is next
+    # to nothing.
     one, other = resnet().double().train(), resnet().double().train()
     with torch.no_grad():
         other.get_parameter("conv1.weight")[2] *= 3.0
@@ -209,7 +272,12 @@ def test_scaling_a_filter_before_batchnorm_changes_no_score_of_it() -> None:
             if isinstance(module, nn.BatchNorm2d):
                 module.eps, module.momentum = 1e-15, 1.0
         model(images(64)[0].double())
-    a, b = (Obd("ggn")(m, full_masks(m), [(images()[0].double(), images()[1])], F.cross_entropy, seeded(0)) for m in (one, other))
+    a, b = (
+        Obd("ggn")(
+            m, full_masks(m), [(images()[0].double(), images()[1])], F.cross_entropy, seeded(0)
+        )
+        for m in (one, other)
+    )
     torch.testing.assert_close(a["conv1.weight"], b["conv1.weight"], rtol=1e-9, atol=1e-18)
     assert a["conv1.weight"][2].any()
 
@@ -219,14 +287,21 @@ def test_scoring_leaves_no_trace_and_repeats_under_its_seed(estimator: str) -> N
     model = resnet()
     unchanged = photograph(model)
     score = Obd(estimator=estimator, probes=2)  # type: ignore[arg-type]
-    first_, second = (score(model, full_masks(model), cut(images(), 10), F.cross_entropy, seeded(3)) for _ in range(2))
+    first_, second = (
+        score(model, full_masks(model), cut(images(), 10), F.cross_entropy, seeded(3))
+        for _ in range(2)
+    )
     assert unchanged() and not any(s.requires_grad for s in first_.values())
-    assert all(torch.equal(s, second[n]) for n, s in first_.items()) and list(first_) == list(full_masks(model))
+    assert all(torch.equal(s, second[n]) for n, s in first_.items()) and list(first_) == list(
+        full_masks(model)
+    )
 
 
 def test_another_seed_draws_other_labels() -> None:
     assert not same_masks(masks_of(Obd(), mlp(), 0.1, seed=0), masks_of(Obd(), mlp(), 0.1, seed=1))
-    assert same_masks(masks_of(Obd("ggn"), mlp(), 0.1, seed=0), masks_of(Obd("ggn"), mlp(), 0.1, seed=1))
+    assert same_masks(
+        masks_of(Obd("ggn"), mlp(), 0.1, seed=0), masks_of(Obd("ggn"), mlp(), 0.1, seed=1)
+    )
 
 
 def test_without_an_image_there_is_no_score() -> None:
@@ -238,7 +313,9 @@ def test_a_net_that_has_diverged_is_refused() -> None:
     model = mlp()
     with torch.no_grad():
         model.get_parameter("fc1.weight").fill_(math.inf)
-    with pytest.raises(FloatingPointError, match="its training has diverged; take a smaller train.lr"):
+    with pytest.raises(
+        FloatingPointError, match="its training has diverged; take a smaller train.lr"
+    ):
         Obd()(model, full_masks(model), [images()], F.cross_entropy, seeded(0))
 
 
@@ -246,8 +323,14 @@ def test_a_net_that_has_diverged_is_refused() -> None:
     ("options", "said"),
     [
         ({"images": 0}, "method.score.images=0 must be at least 1"),
-        ({"draws": 0, "probes": 0}, "method.score.draws=0 must be at least 1\nmethod.score.probes=0"),
-        ({"estimator": "fisher"}, "method.score.estimator='fisher' must be one of mc_fisher, ggn, hutchinson"),
+        (
+            {"draws": 0, "probes": 0},
+            "method.score.draws=0 must be at least 1\nmethod.score.probes=0",
+        ),
+        (
+            {"estimator": "fisher"},
+            "method.score.estimator='fisher' must be one of mc_fisher, ggn, hutchinson",
+        ),
     ],
 )
 def test_options_that_make_no_score_are_refused(options: dict[str, object], said: str) -> None:
@@ -260,24 +343,49 @@ def test_options_that_make_no_score_are_refused(options: dict[str, object], said
 
 def test_a_run_trains_prunes_once_and_fine_tunes_for_the_papers_160_epochs_from_its_rate() -> None:
     run = compose_run("method=obd", "dataset=cifar10", "model=resnet20", "train=imc", "density=0.1")
-    assert [s.name for s in run.stages] == ["dense", "prune", "train"] and run.stage("prune").component.score == Obd()
+    assert [s.name for s in run.stages] == ["dense", "prune", "train"] and run.stage(
+        "prune"
+    ).component.score == Obd()
     train = run.stage("train")
     assert train.start == Start("dense") and train.masks == "prune" and train.recipe is not None
     assert (train.recipe.epochs, train.recipe.lr, run.epoch_column) == (160, 0.1, ("train",))
-    gentle = compose_run("method=obd", "dataset=cifar10", "model=resnet20", "train=imc", "density=0.1", "retrain.lr_factor=0.1").stage("train").recipe
+    gentle = (
+        compose_run(
+            "method=obd",
+            "dataset=cifar10",
+            "model=resnet20",
+            "train=imc",
+            "density=0.1",
+            "retrain.lr_factor=0.1",
+        )
+        .stage("train")
+        .recipe
+    )
     assert gentle is not None and gentle.lr == pytest.approx(0.01)
 
 
 def test_a_net_that_was_not_trained_is_refused() -> None:
-    with pytest.raises(ConfigError, match="start=init: method=obd takes the net to be at a minimum of its loss, so it prunes a trained one"):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            "start=init: method=obd takes the net to be at a minimum of its loss, so it prunes a"
+            " trained one"
+        ),
+    ):
         compose_run(*SMALL, "start=init")
 
 
 def test_a_run_prunes_the_trained_weights_and_keeps_the_masks(tmp_path: Path) -> None:
     record, artefacts = perform_run(compose_run(*SMALL), machine(tmp_path))
     masks: Masks = artefacts["prune"].masks
-    assert record["kept"] == count_kept(masks) == round(0.2 * count_prunable(masks)) and record["label"] == "OBD"
+    assert (
+        record["kept"] == count_kept(masks) == round(0.2 * count_prunable(masks))
+        and record["label"] == "OBD"
+    )
     assert (record["epochs"], record["epochs_total"]) == (2, 4)
     for n, mask in masks.items():
         assert torch.equal(artefacts["prune"].weights[n], artefacts["dense"].weights[n] * mask)
-        assert torch.equal(artefacts["train"].masks[n], mask) and not artefacts["train"].weights[n][~mask].any()
+        assert (
+            torch.equal(artefacts["train"].masks[n], mask)
+            and not artefacts["train"].weights[n][~mask].any()
+        )

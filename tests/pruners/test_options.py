@@ -32,8 +32,13 @@ def layered(draw: st.DrawFn, pruned: bool = True) -> tuple[Scores, Masks]:
     """Up to five layers of up to 40 weights, scores with many ties, some weights already pruned."""
     sizes = draw(st.lists(st.integers(1, 40), min_size=1, max_size=5))
     rng = seeded(draw(st.integers(0, 2**20)))
-    scores = {f"layer{i}": torch.randint(-3, 4, (n,), generator=rng).float() for i, n in enumerate(sizes)}
-    masks = {name: (torch.rand(s.shape, generator=rng) < 0.7) | (not pruned) for name, s in scores.items()}
+    scores = {
+        f"layer{i}": torch.randint(-3, 4, (n,), generator=rng).float() for i, n in enumerate(sizes)
+    }
+    masks = {
+        name: (torch.rand(s.shape, generator=rng) < 0.7) | (not pruned)
+        for name, s in scores.items()
+    }
     return scores, masks
 
 
@@ -55,43 +60,71 @@ def attainable(masks: Masks, density: float) -> bool:
 
 def test_global_counts_the_largest_scores_wherever_they_are() -> None:
     # The best five of nine: 9, 8, 7, 6, 5.
-    assert Global()(values([9, 1, 8], [7, 6, 5], [2, 3, 4]), flags([1, 1, 1], [1, 1, 1], [1, 1, 1]), 5 / 9) == {"a": 2, "b": 3, "c": 0}
+    assert Global()(
+        values([9, 1, 8], [7, 6, 5], [2, 3, 4]), flags([1, 1, 1], [1, 1, 1], [1, 1, 1]), 5 / 9
+    ) == {"a": 2, "b": 3, "c": 0}
 
 
 def test_global_gives_ties_to_the_earlier_layer() -> None:
-    assert Global()(values([1, 1, 1], [1, 1, 1]), flags([1, 1, 1], [1, 1, 1]), 4 / 6) == {"a": 3, "b": 1}
+    assert Global()(values([1, 1, 1], [1, 1, 1]), flags([1, 1, 1], [1, 1, 1]), 4 / 6) == {
+        "a": 3,
+        "b": 1,
+    }
 
 
 def test_global_never_counts_what_is_pruned_even_where_its_score_is_the_best() -> None:
-    assert Global()(values([9, 9, -5], [-7, 1, 0]), flags([0, 0, 1], [1, 1, 0]), 0.5) == {"a": 1, "b": 2}
+    assert Global()(values([9, 9, -5], [-7, 1, 0]), flags([0, 0, 1], [1, 1, 0]), 0.5) == {
+        "a": 1,
+        "b": 2,
+    }
 
 
 @check
 @given(layered(), densities)
-def test_global_counts_equal_a_sort_by_score_and_position(net: tuple[Scores, Masks], density: float) -> None:
+def test_global_counts_equal_a_sort_by_score_and_position(
+    net: tuple[Scores, Masks], density: float
+) -> None:
     scores, masks = net
     if not attainable(masks, density):
         return
-    alive = [(-float(s), i, j, name) for i, name in enumerate(scores) for j, s in enumerate(scores[name]) if masks[name][j]]
+    alive = [
+        (-float(s), i, j, name)
+        for i, name in enumerate(scores)
+        for j, s in enumerate(scores[name])
+        if masks[name][j]
+    ]
     best = [name for *_, name in sorted(alive)[: wanted(masks, density)]]
     assert Global()(scores, masks, density) == {name: best.count(name) for name in scores}
 
 
 @check
 @given(layered(), densities)
-def test_global_and_top_together_keep_the_global_top_k_inside_the_masks(net: tuple[Scores, Masks], density: float) -> None:
+def test_global_and_top_together_keep_the_global_top_k_inside_the_masks(
+    net: tuple[Scores, Masks], density: float
+) -> None:
     scores, masks = net
     if not attainable(masks, density):
         return
-    alive = sorted((-float(s), i, j, name) for i, name in enumerate(scores) for j, s in enumerate(scores[name]) if masks[name][j])
+    alive = sorted(
+        (-float(s), i, j, name)
+        for i, name in enumerate(scores)
+        for j, s in enumerate(scores[name])
+        if masks[name][j]
+    )
     best = {(name, j) for _, _, j, name in alive[: wanted(masks, density)]}
     keep = Global()(scores, masks, density)
-    picked = {name: Top()(s.masked_fill(~masks[name], -torch.inf), keep[name], seeded()) for name, s in scores.items()}
-    assert {(name, j) for name, mask in picked.items() for j in mask.nonzero().flatten().tolist()} == best
+    picked = {
+        name: Top()(s.masked_fill(~masks[name], -torch.inf), keep[name], seeded())
+        for name, s in scores.items()
+    }
+    assert {
+        (name, j) for name, mask in picked.items() for j in mask.nonzero().flatten().tolist()
+    } == best
 
 
 def test_layer_shares_by_size_and_gives_the_rest_to_the_largest_remainders() -> None:
-    # Density 1/4 of 3 + 5 + 6 = 14: round(3.5) = 4 (to even). Shares 0.75, 1.25, 1.5: floors 0, 1, 1; the two left go to a (0.75), then c (0.5).
+    # Density 1/4 of 3 + 5 + 6 = 14: round(3.5) = 4 (to even). Shares 0.75, 1.25, 1.5: floors 0, 1,
+    # 1; the two left go to a (0.75), then c (0.5).
     assert Layer()({}, flags([1] * 3, [1] * 5, [1] * 6), 0.25) == {"a": 1, "b": 1, "c": 2}
 
 
@@ -100,14 +133,19 @@ def test_layer_breaks_equal_remainders_by_order() -> None:
     assert Layer()({}, flags([1] * 3, [1] * 3, [1] * 3), 0.5) == {"a": 2, "b": 1, "c": 1}
 
 
-def test_a_layer_with_fewer_weights_left_than_its_share_keeps_them_and_the_others_take_over() -> None:
-    # Half of 4 + 4 + 8 is 8, shares 2, 2, 4, but a has one weight left: the other 7 go to b and c as 7/3 and 14/3, so 2 and 4, and the rest to c (2/3).
+def test_a_layer_with_fewer_weights_left_than_its_share_keeps_them_and_the_others_take_over() -> (
+    None
+):
+    # Half of 4 + 4 + 8 is 8, shares 2, 2, 4, but a has one weight left: the other 7 go to b and c
+    # as 7/3 and 14/3, so 2 and 4, and the rest to c (2/3).
     assert Layer()({}, flags([1, 0, 0, 0], [1] * 4, [1] * 8), 0.5) == {"a": 1, "b": 2, "c": 5}
 
 
 @check
 @given(layered(pruned=False), densities)
-def test_layer_is_exact_in_total_and_within_one_weight_of_the_density_in_every_layer(net: tuple[Scores, Masks], density: float) -> None:
+def test_layer_is_exact_in_total_and_within_one_weight_of_the_density_in_every_layer(
+    net: tuple[Scores, Masks], density: float
+) -> None:
     scores, masks = net
     if not attainable(masks, density):
         return
@@ -120,7 +158,9 @@ def test_layer_is_exact_in_total_and_within_one_weight_of_the_density_in_every_l
 
 @check
 @given(layered(), densities)
-def test_layer_stays_exact_and_inside_the_masks_after_earlier_pruning(net: tuple[Scores, Masks], density: float) -> None:
+def test_layer_stays_exact_and_inside_the_masks_after_earlier_pruning(
+    net: tuple[Scores, Masks], density: float
+) -> None:
     scores, masks = net
     if not attainable(masks, density):
         return
@@ -130,8 +170,13 @@ def test_layer_stays_exact_and_inside_the_masks_after_earlier_pruning(net: tuple
 
 
 @check
-@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=6), st.integers(0, 60))
-def test_apportion_is_exact_under_any_weights_and_limits(layers: list[tuple[int, int]], total: int) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=6),
+    st.integers(0, 60),
+)
+def test_apportion_is_exact_under_any_weights_and_limits(
+    layers: list[tuple[int, int]], total: int
+) -> None:
     weights, limits = ([layer[i] for layer in layers] for i in (0, 1))
     if sum(weight > 0 for weight in weights) < len(weights) or total > sum(limits):
         return
@@ -152,7 +197,9 @@ def test_apportion_is_exact_under_any_weights_and_limits(layers: list[tuple[int,
         (1.5, r"density=1.5 must be in \(0, 1\]"),
     ],
 )
-def test_densities_that_cannot_be_reached_are_refused(allocate: Global | Layer, density: float, message: str) -> None:
+def test_densities_that_cannot_be_reached_are_refused(
+    allocate: Global | Layer, density: float, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         allocate(values([1, 2, 3], [4, 5, 6]), flags([1, 0, 0], [0, 0, 1]), density)
 
@@ -165,8 +212,12 @@ def test_top_takes_the_largest_and_among_equals_the_first() -> None:
 
 
 @check
-@given(st.lists(st.sampled_from([0.0, 1.0, -2.0, 3.5, -math.inf]), min_size=1, max_size=60), st.data())
-def test_top_picks_exactly_k_and_nothing_better_is_left(scores: list[float], data: st.DataObject) -> None:
+@given(
+    st.lists(st.sampled_from([0.0, 1.0, -2.0, 3.5, -math.inf]), min_size=1, max_size=60), st.data()
+)
+def test_top_picks_exactly_k_and_nothing_better_is_left(
+    scores: list[float], data: st.DataObject
+) -> None:
     k = data.draw(st.integers(0, len(scores)))
     picked = Top()(torch.tensor(scores), k, seeded()).nonzero().flatten().tolist()
     assert picked == sorted(sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:k])
@@ -194,11 +245,20 @@ def test_train_gives_the_training_set_in_batches_the_same_on_every_call() -> Non
 
 COMBINATIONS = [  # words -> what each option becomes
     ("method=snip source=normal", {"source": Normal()}),
-    ("method=snip pick=proportional source=sparse_normal", {"source": SparseNormal(), "pick": Proportional()}),
-    ("method=snip source=sparse_normal source.location=coordinate", {"source": SparseNormal(location="coordinate")}),
+    (
+        "method=snip pick=proportional source=sparse_normal",
+        {"source": SparseNormal(), "pick": Proportional()},
+    ),
+    (
+        "method=snip source=sparse_normal source.location=coordinate",
+        {"source": SparseNormal(location="coordinate")},
+    ),
     ("method=synflow source=chi source.n=64", {"source": Chi(64)}),
     ("method=snip allocate=smart_ratio", {"allocate": SmartRatio("mlp")}),
-    ("method=snip allocate=smart_ratio allocate.net=resnet allocate.linear=0.5", {"allocate": SmartRatio("resnet", 0.5)}),
+    (
+        "method=snip allocate=smart_ratio allocate.net=resnet allocate.linear=0.5",
+        {"allocate": SmartRatio("resnet", 0.5)},
+    ),
     ("method=snip pick=uniform", {"pick": Uniform()}),
     ("method=magnitude pick=proportional pick.gamma=2", {"pick": Proportional(2.0)}),
     ("method=magnitude pick=sketch pick.scaling=init", {"pick": Sketch("init")}),
@@ -207,7 +267,9 @@ COMBINATIONS = [  # words -> what each option becomes
 ]
 
 
-@pytest.mark.parametrize(("words", "options"), COMBINATIONS, ids=[words for words, _ in COMBINATIONS])
+@pytest.mark.parametrize(
+    ("words", "options"), COMBINATIONS, ids=[words for words, _ in COMBINATIONS]
+)
 def test_options_combine_on_the_command_line(words: str, options: dict[str, Any]) -> None:
     pruner = compose_run(*words.split(), "density=0.1", "model=mlp").stage("prune").component
     assert {name: getattr(pruner, name) for name in options} == options and pruner.when == "each"
@@ -216,15 +278,33 @@ def test_options_combine_on_the_command_line(words: str, options: dict[str, Any]
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("method=magnitude source=normal", "source is not an option of method=magnitude: it looks at the weights alone"),
-        ("method=sanity_check source=ones", "source is not an option of method=sanity_check: it looks at nothing"),
+        (
+            "method=magnitude source=normal",
+            "source is not an option of method=magnitude: it looks at the weights alone",
+        ),
+        (
+            "method=sanity_check source=ones",
+            "source is not an option of method=sanity_check: it looks at nothing",
+        ),
         ("method=imc pick=proportional", "pick is not an option of method=imc"),
         ("method=snip source=none", "source=none: Snip is computed from data"),
-        ("method=snip pick=proportional method.pruner.when=final", "method.pruner.when=final: the schedule has one round"),
-        ("method=snip pick=sketch pick.scaling=always", "pick.scaling='always' must be one of none, init"),
+        (
+            "method=snip pick=proportional method.pruner.when=final",
+            "method.pruner.when=final: the schedule has one round",
+        ),
+        (
+            "method=snip pick=sketch pick.scaling=always",
+            "pick.scaling='always' must be one of none, init",
+        ),
         ("method=snip pick=proportional pick.gamma=-1", "pick.gamma=-1.0 must be 0 or more"),
-        ("method=snip source=sparse_normal source.location=image", "source.location='image' must be one of pixel, coordinate"),
-        ("method=random allocate=smart_ratio allocate.linear=3", "allocate.linear=3.0 must be in [0, 1]"),
+        (
+            "method=snip source=sparse_normal source.location=image",
+            "source.location='image' must be one of pixel, coordinate",
+        ),
+        (
+            "method=random allocate=smart_ratio allocate.linear=3",
+            "allocate.linear=3.0 must be in [0, 1]",
+        ),
     ],
 )
 def test_options_that_make_no_sense_are_refused_with_the_reason(words: str, message: str) -> None:
@@ -235,7 +315,9 @@ def test_options_that_make_no_sense_are_refused_with_the_reason(words: str, mess
 
 def test_an_option_at_its_default_changes_no_identity() -> None:
     plain = ["method=snip", "density=0.1", "model=mlp"]
-    assert run_id(compose_run(*plain)) == run_id(compose_run(*plain, "method.pruner.when=each", "source=train", "pick=top"))
+    assert run_id(compose_run(*plain)) == run_id(
+        compose_run(*plain, "method.pruner.when=each", "source=train", "pick=top")
+    )
     assert run_id(compose_run(*plain)) != run_id(compose_run(*plain, "pick=uniform"))
 
 
@@ -248,8 +330,13 @@ def test_none_makes_an_option_null_for_whoever_refers_to_it(group: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(p for g in ("source", "allocate", "pick", "schedule") for p in (CONF / g).glob("*.yaml")), ids=lambda p: f"{p.parent.name}-{p.stem}"
+    "path",
+    sorted(
+        p for g in ("source", "allocate", "pick", "schedule") for p in (CONF / g).glob("*.yaml")
+    ),
+    ids=lambda p: f"{p.parent.name}-{p.stem}",
 )
 def test_option_files_are_short(path: Path) -> None:
     values = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-    assert len(values) <= 4 and "#" in path.read_text()  # comments take the lines that 100 columns need
+    # comments take the lines that 100 columns need
+    assert len(values) <= 4 and "#" in path.read_text()

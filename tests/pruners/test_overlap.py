@@ -1,4 +1,5 @@
-"""Overlap of masks: by hand, random expectations against every mask that there is, and on finished runs of every method that prunes."""
+"""Overlap of masks: by hand, random expectations against every mask that there is, and on finished
+runs of every method that prunes."""
 
 from itertools import combinations, product
 from math import sqrt
@@ -28,41 +29,78 @@ def bits(text: str) -> Tensor:
 def measured(weights: dict[str, list[float]], masks: dict[str, str]) -> Measurement:
     origin = {name: torch.tensor([row]) for name, row in weights.items()}
     model = nn.Sequential(*(linear([row]) for row in weights.values()))
-    found: Measurement = Overlap()(model, {name: bits(m) for name, m in masks.items()}, task(None, measured={"origin": Measurement(origin)}))
+    found: Measurement = Overlap()(
+        model,
+        {name: bits(m) for name, m in masks.items()},
+        task(None, measured={"origin": Measurement(origin)}),
+    )
     return found
 
 
 def test_overlap_by_hand() -> None:
-    # Two layers of 4 and 6 weights; the mask keeps 2 + 2. The four largest of all are 9, 8, 7, 6: three in layer 1, one in layer 2.
-    found = measured({"0.weight": [9.0, -8.0, 7.0, 1.0], "1.weight": [6.0, 5.0, -4.0, 3.0, 2.0, 0.0]}, {"0.weight": "1010", "1.weight": "010100"})
+    # Two layers of 4 and 6 weights; the mask keeps 2 + 2. The four largest of all are 9, 8, 7, 6:
+    # three in layer 1, one in layer 2.
+    found = measured(
+        {"0.weight": [9.0, -8.0, 7.0, 1.0], "1.weight": [6.0, 5.0, -4.0, 3.0, 2.0, 0.0]},
+        {"0.weight": "1010", "1.weight": "010100"},
+    )
     r, s = found.report, found.series
     # Over the net: both keep 9 and 7, of 4. Of 10 entries, those of 8, 6, 5 and 3 differ.
     assert (r["overlap_kept"], r["overlap_agree"]) == (2 / 4, pytest.approx(1 - 4 / 10))
-    assert (r["overlap_kept_random"], r["overlap_agree_random"]) == (pytest.approx(4 / 10), pytest.approx(1 - (8 - 2 * 1.6) / 10))  # 4 * 4 / 10 = 1.6
+    # 4 * 4 / 10 = 1.6
+    assert (r["overlap_kept_random"], r["overlap_agree_random"]) == (
+        pytest.approx(4 / 10),
+        pytest.approx(1 - (8 - 2 * 1.6) / 10),
+    )
     assert s["overlap_size"] == [4, 6] and s["overlap_count"] == [2, 2]
     assert s["overlap_kept"] == [1.0, 0.0] and s["overlap_agree"] == pytest.approx([3 / 4, 3 / 6])
-    assert s["overlap_kept_random"] == pytest.approx([3 / 4, 1 / 6])  # of the two, 2 * 3 / 4 and 2 * 1 / 6
+    # of the two, 2 * 3 / 4 and 2 * 1 / 6
+    assert s["overlap_kept_random"] == pytest.approx([3 / 4, 1 / 6])
     # Within layers: 9, 8 against 9, 7; 6, 5 against 5, 3.
     assert (r["overlap_layer_kept"], r["overlap_layer_agree"]) == (2 / 4, pytest.approx(1 - 4 / 10))
-    assert s["overlap_layer_kept"] == [0.5, 0.5] and s["overlap_layer_kept_random"] == pytest.approx([2 / 4, 2 / 6])
+    assert s["overlap_layer_kept"] == [0.5, 0.5] and s[
+        "overlap_layer_kept_random"
+    ] == pytest.approx([2 / 4, 2 / 6])
     assert r["overlap_layer_kept_random"] == pytest.approx((2 * 2 / 4 + 2 * 2 / 6) / 4)
 
 
 def test_a_layer_of_which_nothing_is_kept_counts_as_no_overlap() -> None:
-    found = measured({"0.weight": [3.0, 2.0], "1.weight": [1.0, 0.5]}, {"0.weight": "11", "1.weight": "00"})
-    assert found.series["overlap_kept"] == [1.0, 0.0] and found.series["overlap_agree"] == [1.0, 1.0]
+    found = measured(
+        {"0.weight": [3.0, 2.0], "1.weight": [1.0, 0.5]}, {"0.weight": "11", "1.weight": "00"}
+    )
+    assert found.series["overlap_kept"] == [1.0, 0.0] and found.series["overlap_agree"] == [
+        1.0,
+        1.0,
+    ]
     assert found.report["overlap_kept"] == 1.0
 
 
 def test_equal_magnitudes_go_to_the_lower_index() -> None:
-    weights, masks = {"a": torch.tensor([1.0, -1.0, 1.0]), "b": torch.tensor([1.0])}, {"a": torch.tensor([False, True, True]), "b": torch.tensor([True])}
-    assert {n: m.tolist() for n, m in magnitude_masks(weights, masks, within=False).items()} == {"a": [True, True, True], "b": [False]}
-    assert {n: m.tolist() for n, m in magnitude_masks(weights, masks, within=True).items()} == {"a": [True, True, False], "b": [True]}
+    weights, masks = (
+        {"a": torch.tensor([1.0, -1.0, 1.0]), "b": torch.tensor([1.0])},
+        {"a": torch.tensor([False, True, True]), "b": torch.tensor([True])},
+    )
+    assert {n: m.tolist() for n, m in magnitude_masks(weights, masks, within=False).items()} == {
+        "a": [True, True, True],
+        "b": [False],
+    }
+    assert {n: m.tolist() for n, m in magnitude_masks(weights, masks, within=True).items()} == {
+        "a": [True, True, False],
+        "b": [True],
+    }
 
 
 def every_mask(n: int, a: int, other: Tensor) -> list[Counts]:
     """All masks that keep a of n, each compared with another."""
-    return [compare(torch.zeros(n, dtype=torch.bool).index_fill(0, torch.tensor(kept, dtype=torch.long), True), other) for kept in combinations(range(n), a)]
+    return [
+        compare(
+            torch.zeros(n, dtype=torch.bool).index_fill(
+                0, torch.tensor(kept, dtype=torch.long), True
+            ),
+            other,
+        )
+        for kept in combinations(range(n), a)
+    ]
 
 
 @pytest.mark.parametrize(("n", "a", "b"), [(6, 3, 2), (7, 1, 5), (5, 5, 2), (6, 0, 4)])
@@ -84,7 +122,11 @@ def test_random_layers_together_are_the_means_over_every_pair_of_layers() -> Non
 
 def test_weights_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(FloatingPointError, match="no magnitude mask"):
-        magnitude_masks({"a": torch.tensor([1.0, float("nan")])}, {"a": torch.tensor([True, False])}, within=False)
+        magnitude_masks(
+            {"a": torch.tensor([1.0, float("nan")])},
+            {"a": torch.tensor([True, False])},
+            within=False,
+        )
 
 
 def words_of(method: str) -> list[str]:
@@ -94,10 +136,16 @@ def words_of(method: str) -> list[str]:
 def kinds(stages: list[Any]) -> set[str]:
     """Kinds of the stages that a method writes itself, those of repeated groups too."""
     nodes = [stage for stage in stages if isinstance(stage, dict)]
-    return {node["kind"] for node in nodes if "kind" in node}.union(*(kinds(node["stages"]) for node in nodes if "repeat" in node))
+    return {node["kind"] for node in nodes if "kind" in node}.union(
+        *(kinds(node["stages"]) for node in nodes if "repeat" in node)
+    )
 
 
-PRUNING = [name for name in method_names() if "prune" in kinds(COMPOSER.plain([f"method={name}"])["method"]["stages"])]
+PRUNING = [
+    name
+    for name in method_names()
+    if "prune" in kinds(COMPOSER.plain([f"method={name}"])["method"]["stages"])
+]
 
 
 def test_most_methods_prune() -> None:
@@ -106,12 +154,18 @@ def test_most_methods_prune() -> None:
 
 @pytest.mark.parametrize("method", PRUNING)
 def test_every_method_that_prunes_has_an_overlap(method: str, tmp_path: Path) -> None:
-    small = ["method.spectrum.steps=5", "method.spectrum.probes=1", "method.lipschitz.directions=1"] if method == "imc" else []
+    small = (
+        ["method.spectrum.steps=5", "method.spectrum.probes=1", "method.lipschitz.directions=1"]
+        if method == "imc"
+        else []
+    )
     made, artefacts = perform_run(compose_run(*words_of(method), *small), machine(tmp_path))
     masks: Masks = [found.masks for name, found in artefacts.items() if family(name) == "prune"][-1]
     origin = artefacts["origin"].findings
     # Another way to the same: the weights in order of magnitude, position by position.
-    ranked = torch.cat([origin[name].abs().flatten() for name in masks]).argsort(descending=True, stable=True)
+    ranked = torch.cat([origin[name].abs().flatten() for name in masks]).argsort(
+        descending=True, stable=True
+    )
     kept = torch.cat([mask.flatten() for mask in masks.values()])
     k = int(kept.sum())
     assert k == made["kept"]
@@ -126,14 +180,23 @@ def overlap(*words: str, at: Path) -> dict[str, Any]:
 
 def test_magnitude_overlaps_wholly_and_a_random_mask_as_much_as_is_expected(tmp_path: Path) -> None:
     whole = overlap(*words_of("magnitude"), "start=dense", "retrain=reinit", at=tmp_path)
-    assert (whole["overlap_kept"], whole["overlap_agree"], whole["overlap_layer_kept"], whole["overlap_layer_agree"]) == (1, 1, 1, 1)
+    assert (
+        whole["overlap_kept"],
+        whole["overlap_agree"],
+        whole["overlap_layer_kept"],
+        whole["overlap_layer_agree"],
+    ) == (1, 1, 1, 1)
     chance = overlap(*words_of("random"), at=tmp_path)
     n = 64 * 300  # at least: the error of a hypergeometric share is below sqrt(p (1 - p) / k)
-    assert chance["overlap_kept"] == pytest.approx(chance["overlap_kept_random"], abs=4 * sqrt(0.3 * 0.7 / (0.3 * n)))
+    assert chance["overlap_kept"] == pytest.approx(
+        chance["overlap_kept_random"], abs=4 * sqrt(0.3 * 0.7 / (0.3 * n))
+    )
 
 
 def test_the_portrait_moves_no_stage_and_no_run_without_it() -> None:
     words = words_of("imp")
     plain, portrayed = compose_run(*words[:-1]), compose_run(*words)
-    assert stage_keys(portrayed).items() >= stage_keys(plain).items() and run_id(plain) != run_id(portrayed)
+    assert stage_keys(portrayed).items() >= stage_keys(plain).items() and run_id(plain) != run_id(
+        portrayed
+    )
     assert run_id(compose_run(*words[:-1], "portrait=none")) == run_id(plain)

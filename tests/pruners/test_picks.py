@@ -1,4 +1,5 @@
-"""Random picks: successive sampling (methods/mask_randomization.md, part A), Algorithm 1 (part B), uniform places, and how the runner takes a random count."""
+"""Random picks: successive sampling (docs/methods/mask_randomization.md), Algorithm 1 (part B),
+uniform places, and how the runner takes a random count."""
 
 import itertools
 import math
@@ -30,22 +31,40 @@ def vector(*scores: float) -> Tensor:
 
 def frequencies(pick: Any, scores: Tensor, k: int, seeds: int) -> Tensor:
     """How often each entry is kept, as a share of `seeds`."""
-    return sum((pick(scores, k, seeded(s)).double() for s in range(seeds)), torch.zeros(len(scores), dtype=torch.float64)) / seeds
+    return (
+        sum(
+            (pick(scores, k, seeded(s)).double() for s in range(seeds)),
+            torch.zeros(len(scores), dtype=torch.float64),
+        )
+        / seeds
+    )
 
 
 def within(measured: Tensor, expected: Tensor, tries: int) -> bool:
     """Frequencies of events of these probabilities, within four standard errors."""
-    return bool(((measured - expected).abs() <= 4 * (expected * (1 - expected) / tries).sqrt()).all())
+    return bool(
+        ((measured - expected).abs() <= 4 * (expected * (1 - expected) / tries).sqrt()).all()
+    )
 
 
 @check
-@given(st.lists(st.sampled_from([0.0, 1e-30, 1.0, 3.5, 1e30, GONE]), min_size=1, max_size=60), st.integers(0, 2**20), st.data())
-def test_a_random_pick_keeps_exactly_k_of_those_left_and_zeros_last(scores: list[float], seed: int, data: st.DataObject) -> None:
+@given(
+    st.lists(st.sampled_from([0.0, 1e-30, 1.0, 3.5, 1e30, GONE]), min_size=1, max_size=60),
+    st.integers(0, 2**20),
+    st.data(),
+)
+def test_a_random_pick_keeps_exactly_k_of_those_left_and_zeros_last(
+    scores: list[float], seed: int, data: st.DataObject
+) -> None:
     given_scores = vector(*scores)
     k = data.draw(st.integers(0, int((given_scores > GONE).sum())))
     for pick in (Uniform(), Proportional(), Proportional(gamma=0.0), Proportional(gamma=2.0)):
         kept = pick(given_scores, k, seeded(seed))
-        assert kept.dtype == torch.bool and int(kept.sum()) == k and not kept[given_scores == GONE].any()
+        assert (
+            kept.dtype == torch.bool
+            and int(kept.sum()) == k
+            and not kept[given_scores == GONE].any()
+        )
         if isinstance(pick, Proportional) and pick.gamma and kept[given_scores == 0].any():
             assert kept[given_scores > 0].all()
 
@@ -60,14 +79,20 @@ def test_two_of_three_weights_are_kept_as_plackett_and_luce_say() -> None:
     p = [1 / 7, 2 / 7, 4 / 7]
     expected = [p[i] + sum(p[j] * p[i] / (1 - p[j]) for j in range(3) if j != i) for i in range(3)]
     assert sum(expected) == pytest.approx(2)
-    assert within(frequencies(Proportional(), vector(1.0, 2.0, 4.0), 2, 10_000), vector(*expected), 10_000)
+    assert within(
+        frequencies(Proportional(), vector(1.0, 2.0, 4.0), 2, 10_000), vector(*expected), 10_000
+    )
 
 
 def test_sets_of_two_follow_both_orders_of_drawing_them() -> None:
-    # P({i, j}) = p_i p_j / (1 - p_i) + p_j p_i / (1 - p_j), over all six pairs of four weights, squared scores by gamma=2.
+    # P({i, j}) = p_i p_j / (1 - p_i) + p_j p_i / (1 - p_j), over all six pairs of four weights,
+    # squared scores by gamma=2.
     scores, tries = [1.0, 2.0, 3.0, 4.0], 6_000
     p = [s**2 / 30 for s in scores]
-    found = Counter(tuple(Proportional(gamma=2.0)(vector(*scores), 2, seeded(s)).nonzero().flatten().tolist()) for s in range(tries))
+    found = Counter(
+        tuple(Proportional(gamma=2.0)(vector(*scores), 2, seeded(s)).nonzero().flatten().tolist())
+        for s in range(tries)
+    )
     pairs = list(itertools.combinations(range(4), 2))
     expected = vector(*(p[i] * p[j] * (1 / (1 - p[i]) + 1 / (1 - p[j])) for i, j in pairs))
     assert float(expected.sum()) == pytest.approx(1)
@@ -83,8 +108,12 @@ def test_sets_of_two_follow_both_orders_of_drawing_them() -> None:
     ],
 )
 def test_equal_chances_give_every_subset_equally_often(pick: Any, scores: list[float]) -> None:
-    # Ten pairs of five, 5,000 draws: chi-squared of 9 degrees of freedom has mean 9 and variance 18.
-    found = Counter(tuple(pick(vector(*scores), 2, seeded(s)).nonzero().flatten().tolist()) for s in range(5_000))
+    # Ten pairs of five, 5,000 draws: chi-squared of 9 degrees of freedom has mean 9 and variance
+    # 18.
+    found = Counter(
+        tuple(pick(vector(*scores), 2, seeded(s)).nonzero().flatten().tolist())
+        for s in range(5_000)
+    )
     chi2 = sum((found[pair] - 500) ** 2 / 500 for pair in itertools.combinations(range(5), 2))
     assert abs(chi2 - 9) < 4 * math.sqrt(18)
 
@@ -105,19 +134,27 @@ def test_larger_scores_are_kept_more_often() -> None:
 def test_scaling_the_scores_changes_nothing(factor: float) -> None:
     scores = torch.rand(2_000, generator=seeded(), dtype=torch.float64) ** 8
     for seed in range(5):
-        assert torch.equal(Proportional()(scores, 300, seeded(seed)), Proportional()(factor * scores, 300, seeded(seed)))
+        assert torch.equal(
+            Proportional()(scores, 300, seeded(seed)),
+            Proportional()(factor * scores, 300, seeded(seed)),
+        )
 
 
 def test_gamma_leads_from_uniform_places_to_the_largest_scores() -> None:
     scores = torch.rand(500, generator=seeded(1), dtype=torch.float64)
     assert torch.equal(Proportional(gamma=1e7)(scores, 60, seeded()), Top()(scores, 60, seeded()))
-    assert torch.equal(Proportional(gamma=0.0)(scores, 60, seeded()), Uniform()(scores, 60, seeded()))
-    means = [scores[Proportional(gamma=g)(scores, 60, seeded())].mean() for g in (0.0, 1.0, 4.0, 1e7)]
+    assert torch.equal(
+        Proportional(gamma=0.0)(scores, 60, seeded()), Uniform()(scores, 60, seeded())
+    )
+    means = [
+        scores[Proportional(gamma=g)(scores, 60, seeded())].mean() for g in (0.0, 1.0, 4.0, 1e7)
+    ]
     assert means == sorted(means)
 
 
 def test_where_too_few_scores_are_positive_the_rest_is_a_lot_among_the_zeros_left() -> None:
-    scores = vector(0.0, 2.0, GONE, 0.0, 5.0, 0.0, 0.0, GONE)  # two positive, four zeros: four kept are both and two zeros, each half the time
+    # two positive, four zeros: four kept are both and two zeros, each half the time
+    scores = vector(0.0, 2.0, GONE, 0.0, 5.0, 0.0, 0.0, GONE)
     rates = frequencies(Proportional(), scores, 4, 2_000)
     assert (rates[[1, 4]] == 1).all() and (rates[[2, 7]] == 0).all()
     assert within(rates[[0, 3, 5, 6]], vector(0.5, 0.5, 0.5, 0.5), 2_000)
@@ -126,23 +163,39 @@ def test_where_too_few_scores_are_positive_the_rest_is_a_lot_among_the_zeros_lef
 
 
 def test_scores_may_span_more_decades_than_a_ratio_can_say() -> None:
-    # 1e-200 / 1e150 is zero even in double precision; of the two small ones the second is kept three times in four.
+    # 1e-200 / 1e150 is zero even in double precision; of the two small ones the second is kept
+    # three times in four.
     rates = frequencies(Proportional(), vector(1e-200, 3e-200, 1e150), 2, 4_000)
     assert rates[2] == 1 and within(rates[:2], vector(0.25, 0.75), 4_000)
 
 
 def test_single_precision_scores_are_drawn_in_double_precision() -> None:
     scores = torch.tensor([1e-38, 3e-38, 1e38])
-    assert torch.equal(Proportional()(scores, 2, seeded(3)), Proportional()(scores.double(), 2, seeded(3)))
+    assert torch.equal(
+        Proportional()(scores, 2, seeded(3)), Proportional()(scores.double(), 2, seeded(3))
+    )
 
 
 @pytest.mark.parametrize("pick", [Proportional(), Sketch()])
 def test_negative_scores_are_no_probabilities(pick: Any) -> None:
-    with pytest.raises(ValueError, match=r"pick=\w+ takes scores for probabilities, but 2 are negative \(the lowest is -3\).*method\.score.*pick=top"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"pick=\w+ takes scores for probabilities, but 2 are negative \(the lowest is"
+            r" -3\).*method\.score.*pick=top"
+        ),
+    ):
         pick(vector(1.0, -3.0, GONE, -1.0), 1, seeded())
 
 
-@pytest.mark.parametrize(("options", "message"), [({"gamma": -1.0}, "pick.gamma=-1.0"), ({"gamma": math.inf}, "pick.gamma=inf"), ({"gamma": math.nan}, "nan")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gamma": -1.0}, "pick.gamma=-1.0"),
+        ({"gamma": math.inf}, "pick.gamma=inf"),
+        ({"gamma": math.nan}, "nan"),
+    ],
+)
 def test_powers_that_are_none_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Proportional(**options)
@@ -150,15 +203,22 @@ def test_powers_that_are_none_are_refused(options: dict[str, float], message: st
 
 @pytest.mark.parametrize("score", [Random(), Magnitude(), Snip()])
 @pytest.mark.parametrize("pick", [Proportional(), Uniform()])
-def test_counts_per_layer_are_those_of_the_threshold_and_places_are_not(score: Any, pick: Any) -> None:
-    hard, drawn, again = (masks_of(score, resnet(), 0.2, seed=6, pick=p) for p in (Top(), pick, pick))
+def test_counts_per_layer_are_those_of_the_threshold_and_places_are_not(
+    score: Any, pick: Any
+) -> None:
+    hard, drawn, again = (
+        masks_of(score, resnet(), 0.2, seed=6, pick=p) for p in (Top(), pick, pick)
+    )
     assert kept_by_layer(drawn) == kept_by_layer(hard)
     assert not same_masks(drawn, hard) and same_masks(drawn, again)
 
 
 def test_a_whole_layer_and_none_of_it_can_be_asked_for() -> None:
     for pick in (Uniform(), Proportional(), Sketch()):
-        assert pick(vector(1.0, 2.0, 3.0), 3, seeded()).all() and not pick(vector(1.0, 2.0, 3.0), 0, seeded()).any()
+        assert (
+            pick(vector(1.0, 2.0, 3.0), 3, seeded()).all()
+            and not pick(vector(1.0, 2.0, 3.0), 0, seeded()).any()
+        )
         assert pick(vector(), 0, seeded()).shape == (0,)
 
 
@@ -167,14 +227,19 @@ def test_a_whole_layer_and_none_of_it_can_be_asked_for() -> None:
 
 def test_the_expected_support_is_the_mean_over_all_sequences_of_draws() -> None:
     p = [0.5, 0.3, 0.2]
-    every = sum(math.prod(p[i] for i in draws) * len(set(draws)) for draws in itertools.product(range(3), repeat=4))
+    every = sum(
+        math.prod(p[i] for i in draws) * len(set(draws))
+        for draws in itertools.product(range(3), repeat=4)
+    )
     assert expected_support(vector(*p), 4) == pytest.approx(every, rel=1e-12)
     assert expected_support(vector(*p), 0) == 0 and expected_support(vector(1.0), 7) == 1
 
 
 @check
 @given(st.lists(st.floats(1e-3, 1.0), min_size=2, max_size=20), st.data())
-def test_the_number_of_draws_is_the_one_whose_support_is_nearest(weights: list[float], data: st.DataObject) -> None:
+def test_the_number_of_draws_is_the_one_whose_support_is_nearest(
+    weights: list[float], data: st.DataObject
+) -> None:
     p = vector(*weights) / sum(weights)
     k = data.draw(st.integers(1, len(weights) - 1))
     draws = draws_for(p, k)
@@ -192,16 +257,27 @@ def test_moments_of_algorithm_1_are_those_of_its_formulas() -> None:
     assert ((m.mean(dim=0) - 1).abs() < 4 * (variance / tries).sqrt()).all()
     products = (m - 1)[:, :, None] * (m - 1)[:, None, :]
     expected = torch.diag(variance) - (1 - torch.eye(5, dtype=torch.float64)) / draws
-    assert ((products.mean(dim=0) - expected).abs() < 4 * products.std(dim=0) / math.sqrt(tries)).all()
+    assert (
+        (products.mean(dim=0) - expected).abs() < 4 * products.std(dim=0) / math.sqrt(tries)
+    ).all()
     support = (m > 0).sum(dim=1).double()
-    assert abs(float(support.mean()) - expected_support(p, draws)) < 4 * float(support.std()) / math.sqrt(tries)
+    assert abs(float(support.mean()) - expected_support(p, draws)) < 4 * float(
+        support.std()
+    ) / math.sqrt(tries)
     assert torch.allclose(m * draws * p, (m * draws * p).round())  # whole counts, s of them
-    assert torch.allclose((m * draws * p).sum(dim=1), torch.full((tries,), float(draws), dtype=torch.float64))
+    assert torch.allclose(
+        (m * draws * p).sum(dim=1), torch.full((tries,), float(draws), dtype=torch.float64)
+    )
 
 
 def test_the_error_of_algorithm_1_is_that_of_the_corrected_lemmas() -> None:
-    # E |X'w - X'(w m)|^2 = ((sum of |X_k| |w_k|)^2 - |X'w|^2) / s at the optimal p of Eq. 2; Lemma 4.3 for any p.
-    x, w, tries = torch.randn(12, 5, generator=seeded(1), dtype=torch.float64), torch.randn(12, generator=seeded(2), dtype=torch.float64), 2_000
+    # E |X'w - X'(w m)|^2 = ((sum of |X_k| |w_k|)^2 - |X'w|^2) / s at the optimal p of Eq. 2; Lemma
+    # 4.3 for any p.
+    x, w, tries = (
+        torch.randn(12, 5, generator=seeded(1), dtype=torch.float64),
+        torch.randn(12, generator=seeded(2), dtype=torch.float64),
+        2_000,
+    )
     norms = x.norm(dim=1)
     for scores in (norms * w.abs(), torch.ones(12, dtype=torch.float64)):
         p = scores / scores.sum()
@@ -211,7 +287,9 @@ def test_the_error_of_algorithm_1_is_that_of_the_corrected_lemmas() -> None:
         expected = float((norms**2 * w**2 / p).sum() - (w @ x).square().sum()) / draws
         assert abs(float(errors.mean()) - expected) < 4 * float(errors.std()) / math.sqrt(tries)
     optimal = norms * w.abs()
-    assert float((norms**2 * w**2 / (optimal / optimal.sum())).sum()) == pytest.approx(float(optimal.sum()) ** 2)
+    assert float((norms**2 * w**2 / (optimal / optimal.sum())).sum()) == pytest.approx(
+        float(optimal.sum()) ** 2
+    )
 
 
 def test_without_scaling_algorithm_1_leaves_the_support_of_the_same_draw() -> None:
@@ -220,7 +298,9 @@ def test_without_scaling_algorithm_1_leaves_the_support_of_the_same_draw() -> No
     scores[5:8] = 0.0
     for seed in range(20):
         factors = Sketch(scaling="init")(scores, 15, seeded(seed))
-        assert torch.equal(Sketch()(scores, 15, seeded(seed)), factors > 0) and not factors[:8].any()
+        assert (
+            torch.equal(Sketch()(scores, 15, seeded(seed)), factors > 0) and not factors[:8].any()
+        )
 
 
 def test_a_layer_that_keeps_all_its_positive_scores_is_the_limit_of_many_draws() -> None:
@@ -244,29 +324,53 @@ def test_only_the_words_of_its_scalings_are_options_of_algorithm_1() -> None:
 
 def test_algorithm_1_reaches_its_density_in_the_mean() -> None:
     # The sum over layers of expected supports is K to within half a weight a layer.
-    counts = torch.tensor([float(count_kept(masks_of(Magnitude(), mlp(), 0.2, seed=s, pick=Sketch()))) for s in range(60)])
+    counts = torch.tensor(
+        [
+            float(count_kept(masks_of(Magnitude(), mlp(), 0.2, seed=s, pick=Sketch())))
+            for s in range(60)
+        ]
+    )
     assert len(set(counts.tolist())) > 10
     assert abs(float(counts.mean()) - 0.2 * 2720) < 1.5 + 4 * float(counts.std()) / math.sqrt(60)
 
 
 def test_a_run_with_algorithm_1_records_what_was_expected_and_what_was_kept(tmp_path: Path) -> None:
-    record, artefacts = perform_run(compose_run("method=magnitude", "density=0.2", "pick=sketch", *TINY), machine(tmp_path))
+    record, artefacts = perform_run(
+        compose_run("method=magnitude", "density=0.2", "pick=sketch", *TINY), machine(tmp_path)
+    )
     kept, prunable = count_kept(artefacts["train"].masks), count_prunable(artefacts["train"].masks)
-    assert (record["kept"], record["density"], record["density_target"]) == (kept, kept / prunable, 0.2)
+    assert (record["kept"], record["density"], record["density_target"]) == (
+        kept,
+        kept / prunable,
+        0.2,
+    )
     assert kept != round(0.2 * prunable)  # with this seed
-    assert abs(record["report"]["expected_kept"] - 0.2 * prunable) < 1.5 and record["report"]["draws"] > kept
+    assert (
+        abs(record["report"]["expected_kept"] - 0.2 * prunable) < 1.5
+        and record["report"]["draws"] > kept
+    )
 
 
 def test_a_run_whose_count_is_exact_says_nothing_of_expectations(tmp_path: Path) -> None:
-    record, _ = perform_run(compose_run("method=magnitude", "density=0.2", "pick=proportional", *TINY), machine(tmp_path))
-    assert record["kept"] == round(0.2 * record["prunable"]) and record["report"] == {"zero_scores_kept": 0}
+    record, _ = perform_run(
+        compose_run("method=magnitude", "density=0.2", "pick=proportional", *TINY),
+        machine(tmp_path),
+    )
+    assert record["kept"] == round(0.2 * record["prunable"]) and record["report"] == {
+        "zero_scores_kept": 0
+    }
 
 
 def test_factors_multiply_the_weights_that_training_starts_from(tmp_path: Path) -> None:
     # At a vanishing learning rate a trained weight is where training began.
     still = ["train.lr=1e-30", "train.momentum=0"]
     plain, scaled = (
-        perform_run(compose_run("method=magnitude", "density=0.2", "pick=sketch", f"pick.scaling={s}", *TINY, *still), machine(tmp_path))[1]
+        perform_run(
+            compose_run(
+                "method=magnitude", "density=0.2", "pick=sketch", f"pick.scaling={s}", *TINY, *still
+            ),
+            machine(tmp_path),
+        )[1]
         for s in ("none", "init")
     )
     for name, mask in plain["train"].masks.items():
@@ -274,4 +378,7 @@ def test_factors_multiply_the_weights_that_training_starts_from(tmp_path: Path) 
         factors = scaled["prune"].findings[name]
         assert torch.equal(scaled["train"].masks[name], mask) and torch.equal(factors > 0, mask)
         assert torch.equal(begun, initial * factors.to(initial)) and not torch.equal(begun, initial)
-    assert all(artefacts["train"].weights["fc1.bias"].abs().max() < 1e-25 for artefacts in (plain, scaled))  # no weight, so no factor
+    # no weight, so no factor
+    assert all(
+        artefacts["train"].weights["fc1.bias"].abs().max() < 1e-25 for artefacts in (plain, scaled)
+    )

@@ -1,4 +1,5 @@
-"""SR-popup and edge-popup (methods/sr_popup.md, edge_popup.md): the algorithm against lists in float64, the gradient by hand, and what must stay as it is."""
+"""SR-popup and edge-popup (docs/methods/sr_popup.md, edge_popup.md): the algorithm against lists in
+float64, the gradient by hand, and what must stay as it is."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,15 +30,23 @@ RECIPE = Recipe(epochs=EPOCHS, lr=0.1, batch_size=32, momentum=0.9, weight_decay
 
 
 def about(density: float = 0.3, seed: int = 0, steps: int = STEPS, epochs: int = EPOCHS) -> Task:
-    return replace(task(density, (images(160)[0], torch.arange(160) % 10), seed=seed), steps=steps, epochs=epochs, classes=10)
+    return replace(
+        task(density, (images(160)[0], torch.arange(160) % 10), seed=seed),
+        steps=steps,
+        epochs=epochs,
+        classes=10,
+    )
 
 
-def begin(model: nn.Module, search: Any = None, density: float = 0.3, seed: int = 0) -> PopupMasking:
+def begin(
+    model: nn.Module, search: Any = None, density: float = 0.3, seed: int = 0
+) -> PopupMasking:
     return (search or SrPopup(Global()))(model, full_masks(model), about(density, seed))
 
 
 def trained(model: nn.Module, masking: PopupMasking, lr: float = 0.1) -> Iterator[int]:
-    """Steps of the search, as the runner's loop does them, yielding after each; batches differ from step to step."""
+    """Steps of the search, as the runner's loop does them, yielding after each; batches differ from
+    step to step."""
     opt = make_optimizer(model, masking, replace(RECIPE, lr=lr))
     for step in range(STEPS):
         x, y = images(32, seed=step)
@@ -64,12 +73,24 @@ def test_the_search_starts_at_the_magnitude_mask_of_all_layers_but_the_classifie
     names = [name for name in full_masks(model) if name != "fc.weight"]
     assert list(masking.masks) == list(masking.trainable) == names
     sizes = torch.cat([model.get_parameter(name).detach().abs().flatten() for name in names])
-    kept = set(sorted(range(len(sizes)), key=lambda i: (-float(sizes[i]), i))[: round(0.2 * len(sizes))])
-    assert set(torch.cat([masking.masks[name].flatten() for name in names]).nonzero().flatten().tolist()) == kept
+    kept = set(
+        sorted(range(len(sizes)), key=lambda i: (-float(sizes[i]), i))[: round(0.2 * len(sizes))]
+    )
+    assert (
+        set(
+            torch.cat([masking.masks[name].flatten() for name in names])
+            .nonzero()
+            .flatten()
+            .tolist()
+        )
+        == kept
+    )
     for name, m in masking.trainable.items():
         assert set(m.unique().tolist()) == {1.0, float(torch.tensor(0.99))}
         assert torch.equal(m == 1, masking.masks[name])
-        assert torch.equal(masking.weights(model, 0)[name], model.get_parameter(name) * masking.masks[name])
+        assert torch.equal(
+            masking.weights(model, 0)[name], model.get_parameter(name) * masking.masks[name]
+        )
 
 
 @pytest.mark.parametrize("criterion", ["snip", "grasp", "random", "uniform"])
@@ -77,7 +98,11 @@ def test_another_start_has_the_same_budgets_and_its_own_order(criterion: Any) ->
     model = resnet()
     by_size = begin(model)
     masking = begin(model, SrPopup(Global(), init=Init(criterion)))
-    assert masking.keep == by_size.keep == {name: int(mask.sum()) for name, mask in masking.masks.items()}
+    assert (
+        masking.keep
+        == by_size.keep
+        == {name: int(mask.sum()) for name, mask in masking.masks.items()}
+    )
     assert on(masking.largest) == on(by_size.masks) != on(masking.masks)
     own = about()
     layers = {name: mask for name, mask in full_masks(model).items() if name != "fc.weight"}
@@ -89,7 +114,10 @@ def test_another_start_has_the_same_budgets_and_its_own_order(criterion: Any) ->
     elif criterion == "random":
         overlap = sum(int((masking.masks[n] & by_size.masks[n]).sum()) for n in layers)
         expected = [k * k / layers[n].numel() for n, k in masking.keep.items()]
-        variance = sum(e * (1 - k / layers[n].numel()) ** 2 for e, (n, k) in zip(expected, masking.keep.items(), strict=True))
+        variance = sum(
+            e * (1 - k / layers[n].numel()) ** 2
+            for e, (n, k) in zip(expected, masking.keep.items(), strict=True)
+        )
         assert abs(overlap - sum(expected)) < 4 * max(variance, 1) ** 0.5
         return
     else:
@@ -119,16 +147,24 @@ def test_a_searched_classifier_counts_like_other_layers() -> None:
 # --- the gradient
 
 
-def test_the_gradient_of_a_score_is_that_of_its_weight_times_the_weight_and_pruned_ones_have_it_too() -> None:
-    # Back-propagation by hand through 64 - 12 - 10 in float64: dL/dm = dL/dW_eff * W, W_eff = W * mask.
+def test_the_gradient_of_a_score_is_that_of_its_weight_times_the_weight_and_pruned_ones_have_it_too() -> (
+    None
+):
+    # Back-propagation by hand through 64 - 12 - 10 in float64: dL/dm = dL/dW_eff * W, W_eff = W *
+    # mask.
     model, (x, y) = mlp((12,)).double(), images()
     masking = begin(model, density=0.4)
     F.cross_entropy(functional_call(model, masking.weights(model, 0), (x.double(),)), y).backward()
-    w1, b1, w2, b2 = (model.get_parameter(name).detach() for name in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"))
+    w1, b1, w2, b2 = (
+        model.get_parameter(name).detach()
+        for name in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")
+    )
     mask, inputs = masking.masks["fc1.weight"], x.double().flatten(1)  # (32, 64)
     hidden = inputs @ (w1 * mask).T + b1  # (32, 12)
     logits = hidden.clamp(min=0) @ w2.T + b2  # (32, 10)
-    errors = (logits.exp() / logits.exp().sum(1, keepdim=True) - torch.eye(10, dtype=torch.float64)[y]) / len(y)
+    errors = (
+        logits.exp() / logits.exp().sum(1, keepdim=True) - torch.eye(10, dtype=torch.float64)[y]
+    ) / len(y)
     expected = ((errors @ w2) * (hidden > 0)).T @ inputs * w1
     found = masking.trainable["fc1.weight"].grad
     assert found is not None
@@ -140,11 +176,15 @@ def test_the_gradient_of_a_score_is_that_of_its_weight_times_the_weight_and_prun
 
 
 def test_two_steps_worked_by_hand() -> None:
-    # Weights 6..1, three kept, m = 1 or 0.99. Inputs x with x w = d make dL/dm = d (the output lies above the label), so a step of SGD at 0.1 gives m - 0.1 d.
-    # Step 0: m = .97 1 1 1.02 .99 .99: the fourth would enter, the first leave; ceil(1 * 1) = 1 pair.
-    # Step 1: m = .97 .95 .98 1.02 1.03 1.00: top three are the last; fifth and sixth would enter, second and third leave; ceil(2 * (1/2)^4) = 1 pair.
+    # Weights 6..1, three kept, m = 1 or 0.99. Inputs x with x w = d make dL/dm = d (the output lies
+    # above the label), so a step of SGD at 0.1 gives m - 0.1 d. Step 0: m = .97 1 1 1.02 .99 .99:
+    # the fourth would enter, the first leave; ceil(1 * 1) = 1 pair. Step 1: m = .97 .95 .98 1.02
+    # 1.03 1.00: top three are the last; fifth and sixth would enter, second and third leave; ceil(2
+    # * (1/2)^4) = 1 pair.
     model = linear([[6.0, 5.0, 4.0, 3.0, 2.0, 1.0]])
-    masking = SrPopup(Global(), classifier="searched")(model, full_masks(model), about(0.5, steps=2, epochs=1))
+    masking = SrPopup(Global(), classifier="searched")(
+        model, full_masks(model), about(0.5, steps=2, epochs=1)
+    )
     opt = torch.optim.SGD(masking.trainable.values(), lr=0.1)
     for step, (d, kept) in enumerate(
         [
@@ -158,13 +198,23 @@ def test_two_steps_worked_by_hand() -> None:
         opt.zero_grad()
         masking.after_step(model, step)
         assert masking.masks["weight"].tolist() == [kept]
-        assert masking.weights(model, step + 1)["weight"].tolist() == [[w if on else 0.0 for w, on in zip([6.0, 5.0, 4.0, 3.0, 2.0, 1.0], kept, strict=True)]]
-    assert masking.series == {"swaps": [1.0, 1.0], "candidates": [1.0, 2.0], "overlap_magnitude": [1 - 4 / 6]}  # magnitude keeps the first three
+        assert masking.weights(model, step + 1)["weight"].tolist() == [
+            [w if on else 0.0 for w, on in zip([6.0, 5.0, 4.0, 3.0, 2.0, 1.0], kept, strict=True)]
+        ]
+    # magnitude keeps the first three
+    assert masking.series == {
+        "swaps": [1.0, 1.0],
+        "candidates": [1.0, 2.0],
+        "overlap_magnitude": [1 - 4 / 6],
+    }
     assert masking.report == {"overlap_magnitude": 1 - 4 / 6, "swaps": 2}
 
 
-def by_lists(model: nn.Module, start: PopupMasking, share: Any, lr: float) -> Iterator[dict[str, set[int]]]:
-    """Alg. 1 with lists: its own gradients, SGD with momentum and decay written out, Eqs. 28 to 30 by sorted."""
+def by_lists(
+    model: nn.Module, start: PopupMasking, share: Any, lr: float
+) -> Iterator[dict[str, set[int]]]:
+    """Alg. 1 with lists: its own gradients, SGD with momentum and decay written out, Eqs. 28 to 30
+    by sorted."""
     phi, keep = on(start.masks), start.keep
     m = {name: s.detach().clone() for name, s in start.trainable.items()}
     speed = {name: torch.zeros_like(s) for name, s in m.items()}
@@ -174,8 +224,13 @@ def by_lists(model: nn.Module, start: PopupMasking, share: Any, lr: float) -> It
         for name in m:
             mask = torch.zeros(m[name].numel(), dtype=m[name].dtype)
             mask[list(phi[name])] = 1
-            effective[name] = (model.get_parameter(name).detach() * mask.view(m[name].shape)).requires_grad_()
-        grads = torch.autograd.grad(F.cross_entropy(functional_call(model, effective, (x.to(mask.dtype),)), y), list(effective.values()))
+            effective[name] = (
+                model.get_parameter(name).detach() * mask.view(m[name].shape)
+            ).requires_grad_()
+        grads = torch.autograd.grad(
+            F.cross_entropy(functional_call(model, effective, (x.to(mask.dtype),)), y),
+            list(effective.values()),
+        )
         for name, grad in zip(m, grads, strict=True):
             step = grad * model.get_parameter(name).detach() + 5e-4 * m[name]
             speed[name] = 0.9 * speed[name] + step if t else step
@@ -183,22 +238,38 @@ def by_lists(model: nn.Module, start: PopupMasking, share: Any, lr: float) -> It
             values = m[name].flatten().tolist()
             falling = sorted(range(len(values)), key=lambda i: (-values[i], i))
             top = set(falling[: keep[name]])
-            enter, leave = [i for i in falling if i in top - phi[name]], [i for i in falling if i in phi[name] - top]
+            enter, leave = (
+                [i for i in falling if i in top - phi[name]],
+                [i for i in falling if i in phi[name] - top],
+            )
             q = ceil(len(enter) * share(t))
             phi[name] = phi[name] - set(leave[len(leave) - q :]) | set(enter[:q])
         yield {name: set(kept) for name, kept in phi.items()}
 
 
-@pytest.mark.parametrize("search", [SrPopup(Global()), SrPopup(Global(), quota="all"), EdgePopup(Global()), SrPopup(Global(), quota="rising", exponent=2)])
+@pytest.mark.parametrize(
+    "search",
+    [
+        SrPopup(Global()),
+        SrPopup(Global(), quota="all"),
+        EdgePopup(Global()),
+        SrPopup(Global(), quota="rising", exponent=2),
+    ],
+)
 def test_every_step_is_that_of_the_algorithm_written_with_lists(search: Any) -> None:
     model = mlp().double()  # no BatchNorm, so that the reference may use the same net
-    shares = {"falling": lambda t: Fraction(STEPS - t, STEPS) ** 4, "rising": lambda t: Fraction(t, STEPS) ** 2, "all": lambda t: Fraction(1)}
+    shares = {
+        "falling": lambda t: Fraction(STEPS - t, STEPS) ** 4,
+        "rising": lambda t: Fraction(t, STEPS) ** 2,
+        "all": lambda t: Fraction(1),
+    }
     masking = begin(model, search)
     lr = 2.0 if isinstance(search, EdgePopup) else 0.1  # scores between 0 and 1 are further apart
     reference = by_lists(model, begin(model, search), shares[getattr(search, "quota", "all")], lr)
     for _ in trained(model, masking, lr):
         assert on(masking.masks) == next(reference)
-    assert masking.counts[:, 1].min() > 0  # in each step some could swap: else the test shows little
+    # in each step some could swap: else the test shows little
+    assert masking.counts[:, 1].min() > 0
 
 
 def test_edge_popup_keeps_the_largest_scores_of_each_layer_after_every_step() -> None:
@@ -208,7 +279,9 @@ def test_edge_popup_keeps_the_largest_scores_of_each_layer_after_every_step() ->
     for step in trained(model, masking):
         for name, m in masking.trainable.items():
             values = m.flatten().tolist()
-            assert on(masking.masks)[name] == set(sorted(range(len(values)), key=lambda i: (-values[i], i))[: masking.keep[name]])
+            assert on(masking.masks)[name] == set(
+                sorted(range(len(values)), key=lambda i: (-values[i], i))[: masking.keep[name]]
+            )
         assert masking.counts[step, 0] == masking.counts[step, 1]
     assert on(masking.masks) != first
 
@@ -216,14 +289,25 @@ def test_edge_popup_keeps_the_largest_scores_of_each_layer_after_every_step() ->
 def test_without_a_quota_the_mask_never_changes_though_scores_move() -> None:
     model = resnet()
     masking = begin(model, SrPopup(Global(), quota="none"))
-    first, scores = on(masking.masks), {name: m.detach().clone() for name, m in masking.trainable.items()}
+    first, scores = (
+        on(masking.masks),
+        {name: m.detach().clone() for name, m in masking.trainable.items()},
+    )
     for _ in trained(model, masking):
         assert on(masking.masks) == first
     assert all(not torch.equal(m, scores[name]) for name, m in masking.trainable.items())
     assert masking.counts[:, 0].sum() == 0 < masking.counts[:, 1].sum()
 
 
-@pytest.mark.parametrize("search", [SrPopup(Global()), SrPopup(Global(), pairs="random"), SrPopup(Global(), pairs="smallest"), SrPopup(Global(), quota="one")])
+@pytest.mark.parametrize(
+    "search",
+    [
+        SrPopup(Global()),
+        SrPopup(Global(), pairs="random"),
+        SrPopup(Global(), pairs="smallest"),
+        SrPopup(Global(), quota="one"),
+    ],
+)
 def test_each_layer_keeps_its_number_and_never_swaps_more_than_its_quota(search: SrPopup) -> None:
     model = resnet().to(memory_format=torch.channels_last)
     masking = begin(model, search)
@@ -234,13 +318,21 @@ def test_each_layer_keeps_its_number_and_never_swaps_more_than_its_quota(search:
             values = masking.trainable[name].flatten().tolist()
             top = set(sorted(range(len(values)), key=lambda i: (-values[i], i))[:k])
             candidates = len(top - before[name])
-            q = min(1, candidates) if search.quota == "one" else ceil(candidates * Fraction(STEPS - step, STEPS) ** 4)
+            q = (
+                min(1, candidates)
+                if search.quota == "one"
+                else ceil(candidates * Fraction(STEPS - step, STEPS) ** 4)
+            )
             assert len(now[name]) == k
             assert len(now[name] - before[name]) == len(before[name] - now[name]) == q
-            assert now[name] - before[name] <= top and not (before[name] - now[name]) & top  # no swap but of candidates
+            # no swap but of candidates
+            assert now[name] - before[name] <= top and not (before[name] - now[name]) & top
             total, restricted = total + q, restricted + (q < candidates)
         assert int(masking.counts[step, 0]) == total
-        assert all(torch.equal(w, model.get_parameter(n) * masking.masks[n]) for n, w in masking.weights(model, step).items())
+        assert all(
+            torch.equal(w, model.get_parameter(n) * masking.masks[n])
+            for n, w in masking.weights(model, step).items()
+        )
         before = now
     assert restricted > 0
 
@@ -250,11 +342,17 @@ def test_nothing_trains_but_the_scores_and_statistics_move() -> None:
     before = {name: t.clone() for name, t in model.state_dict().items()}
     masking = begin(model)
     opt = make_optimizer(model, masking, RECIPE)
-    assert [id(p) for group in opt.param_groups for p in group["params"]] == [id(m) for m in masking.trainable.values()]
+    assert [id(p) for group in opt.param_groups for p in group["params"]] == [
+        id(m) for m in masking.trainable.values()
+    ]
     assert opt.param_groups[0]["weight_decay"] == 5e-4  # of the scores
     list(trained(model, masking))
     moved = {name for name, t in model.state_dict().items() if not torch.equal(t, before[name])}
-    assert moved == {name for name in before if name.split(".")[-1] in ("running_mean", "running_var", "num_batches_tracked")}
+    assert moved == {
+        name
+        for name in before
+        if name.split(".")[-1] in ("running_mean", "running_var", "num_batches_tracked")
+    }
 
 
 def test_overlap_is_equation_7_with_the_magnitude_mask() -> None:
@@ -262,8 +360,14 @@ def test_overlap_is_equation_7_with_the_magnitude_mask() -> None:
     masking = begin(model, EdgePopup(Global()))
     list(trained(model, masking))
     same = sum(int((masking.masks[n] == begin(model).masks[n]).sum()) for n in masking.masks)
-    assert masking.series["overlap_magnitude"][-1] == masking.report["overlap_magnitude"] == pytest.approx(same / 2520, abs=1e-12)
-    assert len(masking.series["overlap_magnitude"]) == EPOCHS and len(masking.series["swaps"]) == STEPS
+    assert (
+        masking.series["overlap_magnitude"][-1]
+        == masking.report["overlap_magnitude"]
+        == pytest.approx(same / 2520, abs=1e-12)
+    )
+    assert (
+        len(masking.series["overlap_magnitude"]) == EPOCHS and len(masking.series["swaps"]) == STEPS
+    )
     assert masking.report["swaps"] == sum(masking.series["swaps"])
 
 
@@ -271,7 +375,10 @@ def test_a_density_of_one_keeps_every_weight_and_searches_nothing() -> None:
     model = mlp()
     masking = begin(model, density=1.0)
     list(trained(model, masking))
-    assert count_kept(masking.masks) == 2520 and masking.report == {"overlap_magnitude": 1.0, "swaps": 0}
+    assert count_kept(masking.masks) == 2520 and masking.report == {
+        "overlap_magnitude": 1.0,
+        "swaps": 0,
+    }
     assert all(torch.equal(w, model.get_parameter(n)) for n, w in masking.weights(model, 0).items())
 
 
@@ -281,14 +388,40 @@ def test_a_density_of_one_keeps_every_weight_and_searches_nothing() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: SrPopup(None), "allocate=none: a mask search fixes how many weights each layer keeps"),
-        (lambda: SrPopup(Global(), init=Init("norm")), "method.search.init.criterion='norm' must be one of magnitude, snip, grasp, random, uniform"),
-        (lambda: SrPopup(Global(), init=Init(eta=1.0)), r"method.search.init.eta=1 must be in \[0, 1\)"),
-        (lambda: EdgePopup(Global(), init=Init("uniform", eta=0.5)), "eta=0.5: criterion=uniform draws all relaxed masks"),
-        (lambda: EdgePopup(Global(), classifier="pruned"), "method.search.classifier='pruned' must be one of dense, searched"),
+        (
+            lambda: SrPopup(None),
+            "allocate=none: a mask search fixes how many weights each layer keeps",
+        ),
+        (
+            lambda: SrPopup(Global(), init=Init("norm")),
+            (
+                "method.search.init.criterion='norm' must be one of magnitude, snip, grasp, random,"
+                " uniform"
+            ),
+        ),
+        (
+            lambda: SrPopup(Global(), init=Init(eta=1.0)),
+            r"method.search.init.eta=1 must be in \[0, 1\)",
+        ),
+        (
+            lambda: EdgePopup(Global(), init=Init("uniform", eta=0.5)),
+            "eta=0.5: criterion=uniform draws all relaxed masks",
+        ),
+        (
+            lambda: EdgePopup(Global(), classifier="pruned"),
+            "method.search.classifier='pruned' must be one of dense, searched",
+        ),
         (lambda: begin(linear([[1.0, 2.0]])), "classifier=dense leaves no layer to search"),
-        (lambda: SrPopup(Global())(mlp(), full_masks(mlp()), replace(about(), density=None)), "density is missing"),
-        (lambda: SrPopup(Global())(mlp(), {n: torch.zeros_like(m) for n, m in full_masks(mlp()).items()}, about()), "some are pruned already"),
+        (
+            lambda: SrPopup(Global())(mlp(), full_masks(mlp()), replace(about(), density=None)),
+            "density is missing",
+        ),
+        (
+            lambda: SrPopup(Global())(
+                mlp(), {n: torch.zeros_like(m) for n, m in full_masks(mlp()).items()}, about()
+            ),
+            "some are pruned already",
+        ),
     ],
 )
 def test_what_is_no_search_is_refused(make: Any, said: str) -> None:
@@ -302,8 +435,12 @@ def test_two_problems_are_told_at_once() -> None:
 
 
 def test_ties_of_untouched_scores_are_broken_by_the_index_of_the_tensor_in_channels_last() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 2, 2, bias=False), nn.Flatten(), nn.Linear(2, 2)).to(memory_format=torch.channels_last)
-    masking = SrPopup(Global(), quota="all")(model, full_masks(model), about(0.5, steps=2, epochs=1))
+    model = nn.Sequential(nn.Conv2d(3, 2, 2, bias=False), nn.Flatten(), nn.Linear(2, 2)).to(
+        memory_format=torch.channels_last
+    )
+    masking = SrPopup(Global(), quota="all")(
+        model, full_masks(model), about(0.5, steps=2, epochs=1)
+    )
     with torch.no_grad():
         masking.trainable["0.weight"].fill_(1.0)  # all equal: the first twelve of 24 stay
     masking.after_step(model, 0)

@@ -1,4 +1,5 @@
-"""Portraits: histograms and norms worked by hand, random masks against the moments of sampling without replacement."""
+"""Portraits: histograms and norms worked by hand, random masks against the moments of sampling
+without replacement."""
 
 from dataclasses import MISSING, fields
 from typing import Any
@@ -21,12 +22,16 @@ PORTRAITS = ("weights", "scores", "norms")
 
 
 def net() -> nn.Module:
-    """Two layers: 3, -4, 0 and 12 under a mask that keeps 3, -4 | 12; -5 is what the mask takes away."""
+    """Two layers: 3, -4, 0 and 12 under a mask that keeps 3, -4 | 12; -5 is what the mask takes
+    away."""
     return nn.Sequential(linear([[3.0, -4.0], [0.0, -5.0]]), linear([[12.0, 1.0]]))
 
 
 def masks() -> Masks:
-    return {"0.weight": torch.tensor([[True, True], [True, False]]), "1.weight": torch.tensor([[True, False]])}
+    return {
+        "0.weight": torch.tensor([[True, True], [True, False]]),
+        "1.weight": torch.tensor([[True, False]]),
+    }
 
 
 def measured(measure: Any, model: nn.Module, kept: Masks, seed: int = 0) -> Measurement:
@@ -35,7 +40,9 @@ def measured(measure: Any, model: nn.Module, kept: Masks, seed: int = 0) -> Meas
     with torch.no_grad():
         for name, mask in kept.items():
             model.get_parameter(name).mul_(mask)
-    found: Measurement = measure(model, kept, task(None, seed=seed, measured={"init": Measurement(origin)}))
+    found: Measurement = measure(
+        model, kept, task(None, seed=seed, measured={"init": Measurement(origin)})
+    )
     return found
 
 
@@ -49,14 +56,21 @@ def test_a_bin_has_its_lower_edge_and_the_last_one_both() -> None:
 
 
 def test_the_weights_of_all_layers_make_one_histogram_of_shares() -> None:
-    found = measured(Weights(-6.0, 6.0, 4), net(), masks())  # kept: 3, -4, 0 and 12, which lies outside
-    assert found.series == {"weight_edges": [-6, -3, 0, 3, 6], "weight_share": [0.25, 0.0, 0.25, 0.25]}
+    # kept: 3, -4, 0 and 12, which lies outside
+    found = measured(Weights(-6.0, 6.0, 4), net(), masks())
+    assert found.series == {
+        "weight_edges": [-6, -3, 0, 3, 6],
+        "weight_share": [0.25, 0.0, 0.25, 0.25],
+    }
     assert found.report == {"weights_outside": 0.25, "weights_mean_abs": 19 / 4}
 
 
 def test_scores_are_those_before_pruning_divided_by_their_sum() -> None:
-    found = measured(ScoresBefore(Magnitude(), None, sample=6, low=0.0, high=0.5, bins=5), net(), masks())
-    # All six are drawn: |w| = 3, 4, 0, 5, 12, 1 of 25, that is 0.12, 0.16, 0, 0.2, 0.48, 0.04; without 0.2 and 0.04 for the mask.
+    found = measured(
+        ScoresBefore(Magnitude(), None, sample=6, low=0.0, high=0.5, bins=5), net(), masks()
+    )
+    # All six are drawn: |w| = 3, 4, 0, 5, 12, 1 of 25, that is 0.12, 0.16, 0, 0.2, 0.48, 0.04;
+    # without 0.2 and 0.04 for the mask.
     assert found.series["score_all"] == [2, 2, 1, 0, 1]
     assert found.series["score_kept"] == [1, 2, 0, 0, 1]
     assert found.report == {"scores_drawn": 6, "scores_kept": 4, "scores_outside": 0}
@@ -65,7 +79,11 @@ def test_scores_are_those_before_pruning_divided_by_their_sum() -> None:
 def test_another_mask_sees_the_same_weights_drawn_and_another_seed_others() -> None:
     measure = ScoresBefore(Magnitude(), None, sample=2, low=0.0, high=1.0, bins=100)
     full = {name: torch.ones_like(mask) for name, mask in masks().items()}
-    draws = [measured(measure, net(), kept, seed).series["score_all"] for seed in range(20) for kept in (masks(), full)]
+    draws = [
+        measured(measure, net(), kept, seed).series["score_all"]
+        for seed in range(20)
+        for kept in (masks(), full)
+    ]
     assert draws[::2] == draws[1::2]
     assert len({tuple(d) for d in draws}) > 1
 
@@ -83,11 +101,17 @@ def test_the_norm_of_a_ticket_by_hand() -> None:
 
 def test_uniform_counts_keep_the_same_share_of_every_layer() -> None:
     model = nn.Sequential(linear([[1.0] * 8]), linear([[2.0] * 4]))
-    kept = {"0.weight": torch.tensor([[True] * 6 + [False] * 2]), "1.weight": torch.zeros(1, 4, dtype=torch.bool)}
-    series = measured(Norms(masks=3, counts="uniform"), model, kept).series  # half of the 12: 4 ones, 2 twos
+    kept = {
+        "0.weight": torch.tensor([[True] * 6 + [False] * 2]),
+        "1.weight": torch.zeros(1, 4, dtype=torch.bool),
+    }
+    # half of the 12: 4 ones, 2 twos
+    series = measured(Norms(masks=3, counts="uniform"), model, kept).series
     assert series["random_norm"] == pytest.approx([2.0, 8**0.5])
     assert series["random_norm_std"] == pytest.approx([0.0, 0.0])
-    assert measured(Norms(masks=3), net_of_ones(), kept).series["random_norm"] == pytest.approx([6**0.5, 0.0])
+    assert measured(Norms(masks=3), net_of_ones(), kept).series["random_norm"] == pytest.approx(
+        [6**0.5, 0.0]
+    )
 
 
 def net_of_ones() -> nn.Module:
@@ -98,7 +122,8 @@ def test_the_histogram_of_random_masks_holds_them_all() -> None:
     series = measured(Norms(masks=40, low=0.0, high=20.0, bins=20), net(), masks()).series
     assert series["norm_edges"] == [float(i) for i in range(21)]
     assert sum(series["random_share_0"]) == sum(series["random_share_1"]) == pytest.approx(1.0)
-    assert series["random_share_1"][1] + series["random_share_1"][12] == pytest.approx(1.0)  # 1 or 12, nothing else
+    # 1 or 12, nothing else
+    assert series["random_share_1"][1] + series["random_share_1"][12] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("size", [1, 7, 20, 33, 39])
@@ -106,15 +131,19 @@ def test_the_sums_have_mean_and_variance_of_sampling_without_replacement(size: i
     values, subsets = torch.rand(40, generator=seeded(3), dtype=torch.float64) ** 2, 20_000
     sums = subset_sums(values, size, subsets, seeded(size))
     share = size / len(values)
-    variance = size * (1 - share) * float(values.var())  # var: of the finite population, divided by n - 1
-    assert float(sums.mean()) == pytest.approx(share * float(values.sum()), abs=4 * (variance / subsets) ** 0.5)
+    # var: of the finite population, divided by n - 1
+    variance = size * (1 - share) * float(values.var())
+    assert float(sums.mean()) == pytest.approx(
+        share * float(values.sum()), abs=4 * (variance / subsets) ** 0.5
+    )
     fourth = float(((sums - sums.mean()) ** 4).mean())
     error = ((fourth - variance**2) / subsets) ** 0.5  # of a sample variance
     assert float(sums.var()) == pytest.approx(variance, abs=4 * error)
 
 
 def test_every_subset_is_equally_likely() -> None:
-    values = torch.tensor([1.0, 10.0, 100.0, 1000.0, 10000.0], dtype=torch.float64)  # a sum names its subset
+    # a sum names its subset
+    values = torch.tensor([1.0, 10.0, 100.0, 1000.0, 10000.0], dtype=torch.float64)
     counts = subset_sums(values, 2, 20_000, seeded()).round().unique(return_counts=True)[1]
     assert len(counts) == 10
     assert all(abs(int(n) - 2000) < 4 * (20_000 * 0.1 * 0.9) ** 0.5 for n in counts)
@@ -122,20 +151,31 @@ def test_every_subset_is_equally_likely() -> None:
 
 @pytest.mark.parametrize(("size", "total"), [(0, 0.0), (4, 10.0)])
 def test_nothing_and_everything_have_one_sum(size: int, total: float) -> None:
-    assert subset_sums(torch.tensor([1.0, 2.0, 3.0, 4.0]), size, 3, seeded()).tolist() == [total] * 3
+    assert (
+        subset_sums(torch.tensor([1.0, 2.0, 3.0, 4.0]), size, 3, seeded()).tolist() == [total] * 3
+    )
 
 
 def test_more_subsets_than_are_drawn_at_a_time_all_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pruners.analysis.histograms.DRAWS", 30)  # ten subsets of three at a time
     sums = subset_sums(torch.arange(10.0), 3, 25, seeded())
-    assert len(sums) == 25 and set(sums.tolist()) <= {float(s) for s in range(3, 25)}  # 0 + 1 + 2 to 7 + 8 + 9
+    # 0 + 1 + 2 to 7 + 8 + 9
+    assert len(sums) == 25 and set(sums.tolist()) <= {float(s) for s in range(3, 25)}
     assert len(set(sums.tolist())) > 5
 
 
 # --- wrong options, identity
 
 
-@pytest.mark.parametrize("wrong", [lambda: Bins(1.0, 1.0, 3), lambda: Weights(bins=-1), lambda: Norms(masks=1), lambda: Norms(counts="all")])  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: Bins(1.0, 1.0, 3),
+        lambda: Weights(bins=-1),
+        lambda: Norms(masks=1),
+        lambda: Norms(counts="all"),
+    ],
+)  # type: ignore[arg-type]
 def test_impossible_options_are_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="portrait.measure"):
         wrong()
@@ -152,13 +192,18 @@ def test_a_portrait_changes_no_stage_of_the_method_and_its_absence_no_run() -> N
     assert run_id(compose_run(*words, "portrait=none")) == run_id(plain)
     for portrait in PORTRAITS:
         run = compose_run(*words, f"portrait={portrait}")
-        assert [stage.name for stage in run.stages] == [*(stage.name for stage in plain.stages), "portrait"]
+        assert [stage.name for stage in run.stages] == [
+            *(stage.name for stage in plain.stages),
+            "portrait",
+        ]
         assert stage_keys(plain).items() <= stage_keys(run).items()
         assert run_id(run) != run_id(plain)
 
 
 def test_rewound_norms_are_those_of_the_weights_that_the_ticket_goes_back_to() -> None:
-    run = compose_run("method=imp", "density=0.5", *MLP, "portrait=norms_rewound", "retrain.rewind=80ep")
+    run = compose_run(
+        "method=imp", "density=0.5", *MLP, "portrait=norms_rewound", "retrain.rewind=80ep"
+    )
     origin, portrait = run.stages[-2:]
     assert (origin.start.stage, origin.start.epoch, type(origin.component)) == ("dense", 1, Origin)
     assert (portrait.needs, portrait.masks) == (("origin",), run.stages[-4].name)
@@ -168,9 +213,13 @@ def test_rewound_norms_are_those_of_the_weights_that_the_ticket_goes_back_to() -
 
 @pytest.mark.parametrize("portrait", PORTRAITS)
 def test_yaml_lists_every_option_with_the_default_of_its_class(portrait: str) -> None:
-    cfg: Any = OmegaConf.to_container(compose_config(["method=synflow", "density=0.1", f"portrait={portrait}"]), resolve=True)
+    cfg: Any = OmegaConf.to_container(
+        compose_config(["method=synflow", "density=0.1", f"portrait={portrait}"]), resolve=True
+    )
     options = cfg["portrait"]["measure"]
     target = options.pop("_target_")
     (cls,) = [c for c in (Weights, ScoresBefore, Norms) if target == c.tag]
     assert set(options) == {f.name for f in fields(cls)}
-    assert {f.name: f.default for f in fields(cls) if f.default not in (MISSING, None)} == {n: v for n, v in options.items() if n not in ("score", "source")}
+    assert {f.name: f.default for f in fields(cls) if f.default not in (MISSING, None)} == {
+        n: v for n, v in options.items() if n not in ("score", "source")
+    }

@@ -14,13 +14,22 @@ W0 = torch.tensor([1.5, -2.0, 0.0, 2.0], dtype=torch.float64)  # max|W0 - W*| = 
 
 def measured(measure: Lipschitz | Prefixed) -> Measurement:
     model = Constant(WSTAR)
-    return measure(model, full_masks(model), constant_task(quartic, measured={"init": Measurement(tensors={"layer.weight": W0[:, None]})}))
+    return measure(
+        model,
+        full_masks(model),
+        constant_task(
+            quartic, measured={"init": Measurement(tensors={"layer.weight": W0[:, None]})}
+        ),
+    )
 
 
 def test_findings_begin_with_the_name_and_stay_what_they_are() -> None:
     plain = measured(Lipschitz(directions=2)).report
     named = measured(Prefixed("other", Lipschitz(directions=2))).report
-    assert named == {f"other_{key}": value for key, value in plain.items()} and "other_lipschitz" in named
+    assert (
+        named == {f"other_{key}": value for key, value in plain.items()}
+        and "other_lipschitz" in named
+    )
 
 
 def test_the_artefact_is_the_square_of_the_estimate_over_the_same_directions_for_p_2() -> None:
@@ -28,7 +37,11 @@ def test_the_artefact_is_the_square_of_the_estimate_over_the_same_directions_for
     estimate = measured(Lipschitz()).report
     artefact = measured(Prefixed("artefact", Lipschitz(estimator="eq23_no_root"))).report
     n = estimate["lipschitz_n"]
-    assert isinstance(n, float) and artefact["artefact_lipschitz"] == pytest.approx(2 * n**2, rel=1e-12) and estimate["lipschitz"] == pytest.approx(2 * n)
+    assert (
+        isinstance(n, float)
+        and artefact["artefact_lipschitz"] == pytest.approx(2 * n**2, rel=1e-12)
+        and estimate["lipschitz"] == pytest.approx(2 * n)
+    )
 
 
 def test_tensors_and_series_are_renamed_too_and_the_work_is_that_of_the_measurement() -> None:
@@ -41,7 +54,11 @@ def test_tensors_and_series_are_renamed_too_and_the_work_is_that_of_the_measurem
 
     named = Prefixed("x", Everything())
     found = named(torch.nn.Linear(1, 1), {}, constant_task(quartic))
-    assert (found.tensors, found.report, found.series) == ({"x_a": torch.ones(1)}, {"x_b": 2}, {"x_c": [3.0]})
+    assert (found.tensors, found.report, found.series) == (
+        {"x_a": torch.ones(1)},
+        {"x_b": 2},
+        {"x_c": [3.0]},
+    )
     assert isinstance(named, Foreseen) and named.work(1, 2, 3) == Work(1, 2, 3)
 
 

@@ -1,10 +1,23 @@
-"""Random pruning: a uniformly random subset of exactly K weights (methods/random.md, invariants 1 to 4 and 6)."""
+"""Random pruning: a uniformly random subset of exactly K weights (docs/methods/random.md
+to 4 and 6)."""
 
 import math
 
 import pytest
 import torch
-from small_nets import images, jaccard, kept_by_layer, masks_of, mlp, photograph, pruner, resnet, same_masks, seeded, task
+from small_nets import (
+    images,
+    jaccard,
+    kept_by_layer,
+    masks_of,
+    mlp,
+    photograph,
+    pruner,
+    resnet,
+    same_masks,
+    seeded,
+    task,
+)
 from torch import nn
 
 from models.resnet_cifar import ResNetCifar
@@ -14,15 +27,26 @@ from pruners.selection.allocate import Layer
 
 
 @pytest.mark.parametrize("density", [1, 0.9, 0.5, 0.1, 0.02])
-def test_the_kept_count_is_exact_where_the_density_does_not_divide_the_weights(density: float) -> None:
-    model = nn.Sequential(nn.Linear(7, 11), nn.Linear(11, 3), nn.Linear(3, 1))  # 77 + 33 + 3 = 113, a prime
-    assert count_kept(masks_of(Random(), model, density)) == {1: 113, 0.9: 102, 0.5: 56, 0.1: 11, 0.02: 2}[density]
+def test_the_kept_count_is_exact_where_the_density_does_not_divide_the_weights(
+    density: float,
+) -> None:
+    # 77 + 33 + 3 = 113, a prime
+    model = nn.Sequential(nn.Linear(7, 11), nn.Linear(11, 3), nn.Linear(3, 1))
+    assert (
+        count_kept(masks_of(Random(), model, density))
+        == {1: 113, 0.9: 102, 0.5: 56, 0.1: 11, 0.02: 2}[density]
+    )
 
 
 def test_kept_counts_per_layer_are_hypergeometric_over_two_hundred_seeds() -> None:
     # N = 1920 + 600 + 200, K = 272: mean K n/N, variance K n/N (1 - n/N)(N - K)/(N - 1).
     model, sizes, total, kept = mlp(), torch.tensor([1920.0, 600.0, 200.0]), 2720, 272
-    counts = torch.tensor([kept_by_layer(pruner(Random())(model, full_masks(model), task(0.1, seed=s)).masks) for s in range(200)])
+    counts = torch.tensor(
+        [
+            kept_by_layer(pruner(Random())(model, full_masks(model), task(0.1, seed=s)).masks)
+            for s in range(200)
+        ]
+    )
     mean = kept * sizes / total
     std = (mean * (1 - sizes / total) * (total - kept) / (total - 1)).sqrt()
     z = (counts - mean) / std
@@ -32,7 +56,8 @@ def test_kept_counts_per_layer_are_hypergeometric_over_two_hundred_seeds() -> No
 
 
 def test_every_weight_is_kept_equally_often() -> None:
-    # 400 seeds, density 1/4: each of 60 positions is kept 100 +- 8.7 times; 5 standard deviations for the farthest of 60.
+    # 400 seeds, density 1/4: each of 60 positions is kept 100 +- 8.7 times; 5 standard deviations
+    # for the farthest of 60.
     model = nn.Linear(20, 3)
     counts = sum(masks_of(Random(), model, 0.25, seed=s)["weight"].int() for s in range(400))
     assert (counts - 100).abs().max() < 5 * math.sqrt(400 * 0.25 * 0.75)  # type: ignore[union-attr]
@@ -44,7 +69,9 @@ def test_the_mask_depends_on_shapes_density_and_seed_alone() -> None:
     with torch.no_grad():
         for parameter in redrawn.parameters():
             parameter.mul_(-7)
-    other_data = pruner(Random())(redrawn, full_masks(redrawn), task(0.3, data=images(seed=9), seed=4)).masks
+    other_data = pruner(Random())(
+        redrawn, full_masks(redrawn), task(0.3, data=images(seed=9), seed=4)
+    ).masks
     assert same_masks(one, other_data)
 
 
@@ -62,7 +89,14 @@ def test_density_one_keeps_everything() -> None:
     assert torch.equal(model.fc1.weight, before)
 
 
-@pytest.mark.parametrize(("density", "message"), [(0.0, r"density=0.0 must be in \(0, 1\]"), (1e-5, "density=1e-05 keeps none of 2,720"), (1.5, "must be in")])
+@pytest.mark.parametrize(
+    ("density", "message"),
+    [
+        (0.0, r"density=0.0 must be in \(0, 1\]"),
+        (1e-5, "density=1e-05 keeps none of 2,720"),
+        (1.5, "must be in"),
+    ],
+)
 def test_a_density_that_keeps_nothing_or_too_much_is_refused(density: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         masks_of(Random(), mlp(), density)
@@ -85,13 +119,23 @@ def test_scoring_leaves_the_model_and_the_global_stream_alone_and_advances_its_o
 
 def test_scores_have_no_ties_where_single_precision_would() -> None:
     # A million float32 draws from 2**24 values hold about 30,000 pairs; float64 has 2**53.
-    scores = Random()(nn.Linear(1000, 1000), {"weight": torch.ones(1000, 1000, dtype=torch.bool)}, (), nn.functional.cross_entropy, seeded())
+    scores = Random()(
+        nn.Linear(1000, 1000),
+        {"weight": torch.ones(1000, 1000, dtype=torch.bool)},
+        (),
+        nn.functional.cross_entropy,
+        seeded(),
+    )
     assert scores["weight"].unique().numel() == 1_000_000
 
 
 def test_two_percent_of_resnet20_leaves_no_layer_empty() -> None:
-    # Expected: 8.6 of the stem's 432, 10.2 of the smallest shortcut's 512, 12.8 of the classifier's 640.
+    # Expected: 8.6 of the stem's 432, 10.2 of the smallest shortcut's 512, 12.8 of the classifier's
+    # 640.
     model = ResNetCifar("resnet20")(3, 10, 32, seeded())
-    counts = torch.tensor([kept_by_layer(masks_of(Random(), model, 0.02, seed=s)) for s in range(10)], dtype=torch.float)
+    counts = torch.tensor(
+        [kept_by_layer(masks_of(Random(), model, 0.02, seed=s)) for s in range(10)],
+        dtype=torch.float,
+    )
     assert counts.min() > 0
     assert abs(float(counts[:, 0].mean()) - 8.64) < 4 * math.sqrt(8.64 / 10)

@@ -1,4 +1,6 @@
-"""RigL (methods/rigl.md): its update worked by hand and against sorting, what it must not move, when it happens, whole runs."""
+"""RigL (docs/methods/rigl.md): its update worked by hand and against sorting, what it must not
+move,
+when it happens, whole runs."""
 
 import math
 from dataclasses import replace
@@ -7,7 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from small_nets import linear, resnet, seeded, task
-from sparse_training import copied, every, momentum, same, sparse_mlp, stopped_again_and_again, training, walk
+from sparse_training import (
+    copied,
+    every,
+    momentum,
+    same,
+    sparse_mlp,
+    stopped_again_and_again,
+    training,
+    walk,
+)
 from support import compose_run, machine, perform_run
 from torch.optim import SGD
 
@@ -19,7 +30,14 @@ from pruners.selection.pick import Top
 from pruners.selection.schedule import Once
 from pruners.selection.score_pruner import ScorePruner
 
-RUN = ["method=rigl", "method.pruner.classifier=pruned", "dataset=digits", "train.scale=0.0125", "density=0.2"]  # two epochs of 15 steps
+# two epochs of 15 steps
+RUN = [
+    "method=rigl",
+    "method.pruner.classifier=pruned",
+    "dataset=digits",
+    "train.scale=0.0125",
+    "density=0.2",
+]
 SMALL = [*RUN, "model=mlp", "model.hidden=[16]"]
 
 
@@ -27,7 +45,8 @@ SMALL = [*RUN, "model=mlp", "model.hidden=[16]"]
 
 
 def test_the_smallest_weight_goes_and_the_largest_gradient_comes() -> None:
-    # Active are the first four; -0.1 is the smallest. Of the positions without a connection then, the fifth has the largest gradient.
+    # Active are the first four; -0.1 is the smallest. Of the positions without a connection then,
+    # the fifth has the largest gradient.
     weights = torch.tensor([1.0, -0.1, 0.2, 0.3, 0.0, 0.0])
     gradients = torch.tensor([9.0, 0.5, 0.1, 9.0, -0.7, 0.6])
     mask = torch.tensor([True, True, True, True, False, False])
@@ -44,7 +63,9 @@ def test_a_position_that_goes_comes_back_when_its_gradient_is_the_largest() -> N
 
 def test_a_full_layer_gets_back_what_it_drops() -> None:
     mask = torch.ones(3, 4, dtype=torch.bool)
-    assert rewired(torch.randn(3, 4, generator=seeded(0)), torch.randn(3, 4, generator=seeded(1)), mask, 5).all()
+    assert rewired(
+        torch.randn(3, 4, generator=seeded(0)), torch.randn(3, 4, generator=seeded(1)), mask, 5
+    ).all()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -63,7 +84,12 @@ def test_an_update_is_that_of_two_sorts(seed: int) -> None:
 
 def test_gradients_that_are_no_numbers_leave_the_count_exact() -> None:
     mask = torch.tensor([True, True, False, False, False])
-    found = rewired(torch.tensor([1.0, 2.0, 0.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, math.nan, math.inf, 1.0]), mask, 1)
+    found = rewired(
+        torch.tensor([1.0, 2.0, 0.0, 0.0, 0.0]),
+        torch.tensor([0.0, 0.0, math.nan, math.inf, 1.0]),
+        mask,
+        1,
+    )
     assert found.tolist() == [False, True, False, True, False]
 
 
@@ -76,7 +102,10 @@ def test_an_update_moves_masks_and_nothing_else() -> None:
     seen: dict[str, object] = {}
 
     def before(step: int, opt: SGD) -> None:
-        seen["masks"], seen["grads"] = copied(masking.masks), {n: p.grad.clone() for n, p in model.named_parameters()}  # type: ignore[union-attr]
+        seen["masks"], seen["grads"] = (
+            copied(masking.masks),
+            {n: p.grad.clone() for n, p in model.named_parameters()},
+        )  # type: ignore[union-attr]
         seen["weights"] = {n: p.detach().clone() for n, p in model.named_parameters()}
         seen["momentum"] = {n: momentum(opt, model, n).clone() for n, _ in model.named_parameters()}
 
@@ -89,7 +118,9 @@ def test_an_update_moves_masks_and_nothing_else() -> None:
             fraction = 0.15 * (1 + math.cos(math.pi * step / 100))
             for n, p in model.named_parameters():
                 if n not in masks:  # biases wait
-                    assert torch.equal(p.detach(), weights[n]) and torch.equal(momentum(opt, model, n), past[n])  # type: ignore[index]
+                    assert torch.equal(p.detach(), weights[n]) and torch.equal(
+                        momentum(opt, model, n), past[n]
+                    )  # type: ignore[index]
                     continue
                 new, was = masking.masks[n], old[n]  # type: ignore[index]
                 count = int(was.sum())
@@ -97,37 +128,50 @@ def test_an_update_moves_masks_and_nothing_else() -> None:
                 stayed, grown, gone = new & was, new & ~was, was & ~new
                 assert int(grown.sum()) == int(gone.sum()) <= math.floor(fraction * count)
                 assert step == 0 or grown.any() or n == "fc3.weight"
-                assert torch.equal(p.detach()[stayed], weights[n][stayed]) and torch.equal(momentum(opt, model, n)[stayed], past[n][stayed])  # type: ignore[index]
+                assert torch.equal(p.detach()[stayed], weights[n][stayed]) and torch.equal(
+                    momentum(opt, model, n)[stayed], past[n][stayed]
+                )  # type: ignore[index]
                 assert not p.detach()[~stayed].any() and not momentum(opt, model, n)[~stayed].any()
                 strength = grads[n].abs()  # type: ignore[index]
                 if grown.any():
                     assert float(strength[grown].min()) >= float(strength[~new].max())
-                    assert float(weights[n].abs()[gone].max()) <= float(weights[n].abs()[stayed].median())  # type: ignore[index]
+                    assert float(weights[n].abs()[gone].max()) <= float(
+                        weights[n].abs()[stayed].median()
+                    )  # type: ignore[index]
         for n, mask in masking.masks.items():
-            assert not model.get_parameter(n).detach()[~mask].any() and not momentum(opt, model, n)[~mask].any()
+            assert (
+                not model.get_parameter(n).detach()[~mask].any()
+                and not momentum(opt, model, n)[~mask].any()
+            )
 
     walk(model, masking, 21, before=before, after=after)
     assert masking.report["updates"] == 6
 
 
 def test_gradients_of_pruned_weights_are_those_of_the_dense_net() -> None:
-    # One linear layer with loss = sum of outputs: dL/dW has the inputs in every row, whatever the mask.
+    # One linear layer with loss = sum of outputs: dL/dW has the inputs in every row, whatever the
+    # mask.
     model = linear([[0.5, 0.0, 0.3, 0.0]])
     masks = {"weight": torch.tensor([[True, False, True, False]])}
     masking = RigL(every(1), drop_fraction=0.5, decay="constant")(model, masks, training())
     model(torch.tensor([[1.0, 2.0, 3.0, 7.0]])).sum().backward()
     masking.before_step(model, SGD(model.parameters(), lr=1.0), 1)
-    assert masking.masks["weight"].tolist() == [[True, False, False, True]]  # 0.3 goes, the input of 7 comes
+    # 0.3 goes, the input of 7 comes
+    assert masking.masks["weight"].tolist() == [[True, False, False, True]]
     assert model.weight.tolist() == [[0.5, 0.0, 0.0, 0.0]] and model.weight.grad is None
 
 
 def test_the_share_falls_by_a_cosine_to_zero_at_the_last_update() -> None:
     model, masks = sparse_mlp()
     masking = RigL(every(5, stop=0.75), drop_fraction=0.4)(model, masks, training())
-    assert [masking.fraction(step) for step in (0, 25, 50, 75)] == pytest.approx([0.4, 0.2 * (1 + math.cos(math.pi / 3)), 0.2 * (1 - 0.5), 0.0], abs=1e-12)
+    assert [masking.fraction(step) for step in (0, 25, 50, 75)] == pytest.approx(
+        [0.4, 0.2 * (1 + math.cos(math.pi / 3)), 0.2 * (1 - 0.5), 0.0], abs=1e-12
+    )
     shares = [masking.fraction(step) for step in range(76)]
     assert all(a > b for a, b in zip(shares, shares[1:], strict=False))
-    constant = RigL(every(5, stop=0.75), drop_fraction=0.4, decay="constant")(model, masks, training())
+    constant = RigL(every(5, stop=0.75), drop_fraction=0.4, decay="constant")(
+        model, masks, training()
+    )
     assert {constant.fraction(step) for step in range(75)} == {0.4}
 
 
@@ -141,7 +185,9 @@ def test_there_is_no_update_from_the_stop_on() -> None:
     assert all(torch.equal(history[15][n], late[n]) for late in history[15:] for n in masks)
 
 
-def test_without_a_share_to_drop_it_is_static_sparse_training_but_for_the_steps_of_its_updates() -> None:
+def test_without_a_share_to_drop_it_is_static_sparse_training_but_for_the_steps_of_its_updates() -> (
+    None
+):
     model, masks = sparse_mlp()
     twin, _ = sparse_mlp()
     masking = RigL(every(7), drop_fraction=0.0)(model, masks, training())
@@ -155,13 +201,21 @@ def test_without_a_share_to_drop_it_is_static_sparse_training_but_for_the_steps_
 
     walk(model, masking, 20)
     walk(twin, Waiting(copied(masks)), 20)
-    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
-    assert all(torch.equal(masking.masks[n], masks[n]) for n in masks) and masking.report["rewired"] == 0
+    assert all(
+        torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True)
+    )
+    assert (
+        all(torch.equal(masking.masks[n], masks[n]) for n in masks)
+        and masking.report["rewired"] == 0
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"drop_fraction": 1.2}, r"method.rewire.drop_fraction=1.2 must be in \[0, 1\]"), ({"decay": "linear"}, "decay='linear' must be one of cosine, constant")],
+    [
+        ({"drop_fraction": 1.2}, r"method.rewire.drop_fraction=1.2 must be in \[0, 1\]"),
+        ({"decay": "linear"}, "decay='linear' must be one of cosine, constant"),
+    ],
 )
 def test_options_that_make_no_update_are_refused(options: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
@@ -172,23 +226,47 @@ def test_options_that_make_no_update_are_refused(options: dict[str, object], sai
 
 
 def test_it_starts_from_erks_counts() -> None:
-    # Per layer K = eps * sum(shape) of 32,16: 64-16: 80, 16-10: 26; at density 0.2 of 1,184, 237 weights: 237 * 80 / 106 = 178.9 and 58.1, both possible.
+    # Per layer K = eps * sum(shape) of 32,16: 64-16: 80, 16-10: 26; at density 0.2 of 1,184, 237
+    # weights: 237 * 80 / 106 = 178.9 and 58.1, both possible.
     run = compose_run(*SMALL)
     stage = run.stage("prune").component
     assert stage == ScorePruner(Random(), None, Erk(), Top(), Once())
     assert run.stage("train").component == RigL(run.stage("train").component.rhythm)
     model = run.model(1, 10, 8, seeded(0))
-    assert [int(m.sum()) for m in stage(model, full_masks(model), task(0.2)).masks.values()] == [179, 58]
+    assert [int(m.sum()) for m in stage(model, full_masks(model), task(0.2)).masks.values()] == [
+        179,
+        58,
+    ]
 
 
 def test_erk_gives_the_papers_densities_of_resnet20() -> None:
-    # methods/rigl.md: s = 0.9, shortcuts without weights: eps 18.3561. conv1 and fc full.
-    shapes = {"conv1": (16, 3, 3, 3), **{f"a{i}": (16, 16, 3, 3) for i in range(6)}, "b0": (32, 16, 3, 3), **{f"b{i}": (32, 32, 3, 3) for i in range(1, 6)}}
-    shapes |= {"c0": (64, 32, 3, 3), **{f"c{i}": (64, 64, 3, 3) for i in range(1, 6)}, "fc": (10, 64)}
+    # docs/methods/rigl.md: s = 0.9, shortcuts without weights: eps 18.3561. conv1 and fc full.
+    shapes = {
+        "conv1": (16, 3, 3, 3),
+        **{f"a{i}": (16, 16, 3, 3) for i in range(6)},
+        "b0": (32, 16, 3, 3),
+        **{f"b{i}": (32, 32, 3, 3) for i in range(1, 6)},
+    }
+    shapes |= {
+        "c0": (64, 32, 3, 3),
+        **{f"c{i}": (64, 64, 3, 3) for i in range(1, 6)},
+        "fc": (10, 64),
+    }
     masks = {name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()}
     counts = Erk()({}, masks, 0.1)
-    found = {name: counts[name] / masks[name].numel() for name in ("conv1", "a0", "b0", "b1", "c0", "c1", "fc")}
-    expected = {"conv1": 1.0, "a0": 0.3027, "b0": 0.2151, "b1": 0.1394, "c0": 0.1016, "c1": 0.0667, "fc": 1.0}
+    found = {
+        name: counts[name] / masks[name].numel()
+        for name in ("conv1", "a0", "b0", "b1", "c0", "c1", "fc")
+    }
+    expected = {
+        "conv1": 1.0,
+        "a0": 0.3027,
+        "b0": 0.2151,
+        "b1": 0.1394,
+        "c0": 0.1016,
+        "c1": 0.0667,
+        "fc": 1.0,
+    }
     assert found == pytest.approx(expected, abs=4e-4)
     assert sum(counts.values()) == round(0.1 * sum(m.numel() for m in masks.values()))
 
@@ -197,18 +275,36 @@ def test_erk_gives_the_papers_densities_of_resnet20() -> None:
 
 
 def test_the_papers_run_updates_every_100_steps_until_three_quarters() -> None:
-    run = compose_run("method=rigl", "dataset=cifar10", "model=resnet20", "train=imc", "train.batch_size=128", "density=0.1")
+    run = compose_run(
+        "method=rigl",
+        "dataset=cifar10",
+        "model=resnet20",
+        "train=imc",
+        "train.batch_size=128",
+        "density=0.1",
+    )
     stage = run.stage("train")
-    assert [s.name for s in run.stages] == ["prune", "train"] and stage.start.stage == "init" and stage.masks == "prune"
+    assert (
+        [s.name for s in run.stages] == ["prune", "train"]
+        and stage.start.stage == "init"
+        and stage.masks == "prune"
+    )
     steps = 160 * 391
     model = resnet()
-    masking = stage.component(model, full_masks(model), replace(training(), epochs=160, steps=steps))
+    masking = stage.component(
+        model, full_masks(model), replace(training(), epochs=160, steps=steps)
+    )
     assert (masking.period, masking.last) == (100, 0.75 * steps)
     assert len([t for t in range(steps) if t % masking.period == 0 and t < masking.last]) == 470
 
 
-@pytest.mark.parametrize("model", [["model=mlp", "model.hidden=[16]"], ["model=resnet20", "model.depth=8", "model.width=4"]])
-def test_a_run_keeps_every_layers_count_and_ends_with_other_connections(model: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "model",
+    [["model=mlp", "model.hidden=[16]"], ["model=resnet20", "model.depth=8", "model.width=4"]],
+)
+def test_a_run_keeps_every_layers_count_and_ends_with_other_connections(
+    model: list[str], tmp_path: Path
+) -> None:
     record, artefacts = perform_run(compose_run(*RUN, *model), machine(tmp_path))
     first, last = artefacts["prune"].masks, artefacts["train"].masks
     assert [int(m.sum()) for m in last.values()] == [int(m.sum()) for m in first.values()]
@@ -217,7 +313,10 @@ def test_a_run_keeps_every_layers_count_and_ends_with_other_connections(model: l
     assert record["report"]["updates"] == 3  # at 0, 10 and 20 of 30 steps, the last before 22.5
     assert record["report"]["rewired"] > 0
     for n, mask in last.items():
-        assert not artefacts["train"].weights[n][~mask].any() and not artefacts["train"].optimizer[n][~mask].any()
+        assert (
+            not artefacts["train"].weights[n][~mask].any()
+            and not artefacts["train"].optimizer[n][~mask].any()
+        )
     assert record["epochs"] == record["epochs_total"] == 2 and record["label"] == "RigL"
 
 

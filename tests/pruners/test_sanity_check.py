@@ -1,4 +1,5 @@
-"""sanity_check as composed: smart ratio at random places (methods/sanity_check.md, invariants 4, 5 and 7), and the layerwise-rearrange control."""
+"""sanity_check as composed: smart ratio at random places (docs/methods/sanity_check.md
+and 7), and the layerwise-rearrange control."""
 
 import copy
 import math
@@ -34,9 +35,16 @@ def test_masks_depend_on_shapes_density_and_seed_alone() -> None:
 
 
 def test_places_are_uniform_in_every_layer() -> None:
-    # Over 300 seeds each place is kept K_i / n_i of the time; 5 standard deviations for the farthest of 2,720.
-    component, model = compose_run("method=sanity_check", "density=0.3", *NET).stage("prune").component, mlp()
-    masks = [component(copy.deepcopy(model), full_masks(model), task(0.3, seed=s)).masks for s in range(300)]
+    # Over 300 seeds each place is kept K_i / n_i of the time; 5 standard deviations for the
+    # farthest of 2,720.
+    component, model = (
+        compose_run("method=sanity_check", "density=0.3", *NET).stage("prune").component,
+        mlp(),
+    )
+    masks = [
+        component(copy.deepcopy(model), full_masks(model), task(0.3, seed=s)).masks
+        for s in range(300)
+    ]
     for name, mask in masks[0].items():
         share = int(mask.sum()) / mask.numel()
         found = sum(m[name].double() for m in masks) / 300
@@ -63,20 +71,31 @@ def test_the_hybrid_keeps_the_same_counts_and_the_largest_weights_of_each_layer(
 
 @pytest.mark.parametrize("method", ["snip", "magnitude"])
 def test_rearranging_keeps_the_counts_of_a_method_and_none_of_its_places(method: str) -> None:
-    hard, control = (masks_by([f"method={method}", *words], resnet(), 0.2, seed=3) for words in ([], ["pick=uniform"]))
+    hard, control = (
+        masks_by([f"method={method}", *words], resnet(), 0.2, seed=3)
+        for words in ([], ["pick=uniform"])
+    )
     assert kept_by_layer(control) == kept_by_layer(hard) and not same_masks(control, hard)
 
 
-@pytest.mark.parametrize(("net", "divided"), [("resnet20", False), ("mlp", True), ("lenet_300_100", True)])
+@pytest.mark.parametrize(
+    ("net", "divided"), [("resnet20", False), ("mlp", True), ("lenet_300_100", True)]
+)
 def test_the_net_decides_on_the_form_of_the_rule(net: str, divided: bool) -> None:
     run = compose_run("method=sanity_check", "density=0.3", "dataset=digits", f"model={net}")
     assert run.stage("prune").component.allocate.net == net
     equal = {f"layer{i}": torch.ones(10, 10, dtype=torch.bool) for i in range(5)}
     counts = list(run.stage("prune").component.allocate({}, equal, 0.1).values())
-    # Weights 30, 20, 12, 6 share 20 kept beside 30 of the last layer: 8.8, 5.9, 3.5, 1.8; divided by 1, 4, 9, 16: 30, 5, 1.33, 0.375.
+    # Weights 30, 20, 12, 6 share 20 kept beside 30 of the last layer: 8.8, 5.9, 3.5, 1.8; divided
+    # by 1, 4, 9, 16: 30, 5, 1.33, 0.375.
     assert counts == ([16, 3, 1, 0, 30] if divided else [9, 6, 3, 2, 30])
 
 
 def test_a_run_reaches_its_density_exactly(tmp_path: Path) -> None:
-    record, artefacts = perform_run(compose_run("method=sanity_check", "density=0.53", *NET), machine(tmp_path))
-    assert record["kept"] == count_kept(artefacts["train"].masks) == round(0.53 * record["prunable"]) and record["label"] == "sanity-check"
+    record, artefacts = perform_run(
+        compose_run("method=sanity_check", "density=0.53", *NET), machine(tmp_path)
+    )
+    assert (
+        record["kept"] == count_kept(artefacts["train"].masks) == round(0.53 * record["prunable"])
+        and record["label"] == "sanity-check"
+    )

@@ -1,4 +1,6 @@
-"""Densities on the way down, by hand: levels of iterative pruning (methods/imp.md), Flow&Prune's front-loaded rounds (methods/flow_and_prune.md)."""
+"""Densities on the way down, by hand: levels of iterative pruning (docs/methods/imp.md),
+Flow&Prune's
+front-loaded rounds (docs/methods/flow_prune.md)."""
 
 from fractions import Fraction
 from typing import Any
@@ -18,13 +20,15 @@ def test_one_shot_goes_straight_to_the_density() -> None:
 def test_levels_keep_the_same_share_each_and_the_last_is_cut_to_the_density() -> None:
     # 0.8, 0.64, 0.512, 0.4096; the next would be 0.32768, below 0.4
     assert Levels(0.8)(0.4) == [0.8, 0.64, 0.512, 0.4096, 0.4]
-    assert Levels(0.8)(0.1) == pytest.approx([*(0.8**j for j in range(1, 11)), 0.1], rel=1e-11)  # 0.8^10 = 0.107, 0.8^11 = 0.086
+    # 0.8^10 = 0.107, 0.8^11 = 0.086
+    assert Levels(0.8)(0.1) == pytest.approx([*(0.8**j for j in range(1, 11)), 0.1], rel=1e-11)
 
 
 @pytest.mark.parametrize("last", ["exact", "nearest"])
 @pytest.mark.parametrize("keep", [0.5, 0.8, 0.9])
 def test_a_density_that_is_a_level_needs_just_the_levels_down_to_it(keep: float, last: Any) -> None:
-    # Powers of 0.8 and 0.9 are no exact floats: 0.8 * 0.8 is a little more than 0.64, which a plain comparison would cut by once more.
+    # Powers of 0.8 and 0.9 are no exact floats: 0.8 * 0.8 is a little more than 0.64, which a plain
+    # comparison would cut by once more.
     for count in range(1, 25):
         asked = float(Fraction(str(keep)) ** count)  # the float nearest to the power
         assert len(Levels(keep, last)(asked)) == count
@@ -34,7 +38,8 @@ def test_a_density_that_is_a_level_needs_just_the_levels_down_to_it(keep: float,
 
 @pytest.mark.parametrize("keep", [0.8, 0.9, 0.75])
 def test_levels_of_a_density_are_a_prefix_of_those_of_a_lower_one(keep: float) -> None:
-    # To the bit, since a level's density is part of its cache key; also where the higher one was typed as the decimal number that a level is.
+    # To the bit, since a level's density is part of its cache key; also where the higher one was
+    # typed as the decimal number that a level is.
     lowest = Levels(keep)(0.02)
     for asked in (0.6, 0.31, 0.05):
         levels = Levels(keep)(asked)
@@ -61,7 +66,7 @@ def test_the_nearest_level_ends_the_rounds(keep: float, asked: float, count: int
 
 
 def test_sparsities_of_the_imc_papers_lth_rows_take_the_trainings_that_it_prints() -> None:
-    # methods/imp.md: sparsity 1 - 0.9^J, epochs 160 (J + 1)
+    # docs/methods/imp.md: sparsity 1 - 0.9^J, epochs 160 (J + 1)
     printed = {0.10: 320, 0.19: 480, 0.27: 640, 0.34: 800, 0.41: 960, 0.47: 1120, 0.52: 1280}
     for sparsity, epochs in printed.items():
         levels = Levels(0.9, "nearest")(1 - sparsity)
@@ -72,7 +77,9 @@ def test_sparsities_of_the_imc_papers_lth_rows_take_the_trainings_that_it_prints
 @pytest.mark.parametrize("keep", [0.2, 0.8, 0.95])
 def test_levels_fall_to_exactly_what_was_asked(keep: float, density: float) -> None:
     levels = Levels(keep)(density)
-    assert levels[-1] == density and all(a > b for a, b in zip([1.0, *levels], levels, strict=False))
+    assert levels[-1] == density and all(
+        a > b for a, b in zip([1.0, *levels], levels, strict=False)
+    )
 
 
 def test_density_1_is_one_level_that_takes_nothing() -> None:
@@ -94,8 +101,14 @@ def removed(densities: list[float]) -> list[float]:
 
 
 def test_the_first_rounds_take_most_as_in_the_authors_example() -> None:
-    # methods/flow_and_prune.md: p = 0.75 in 5 rounds
-    assert [round(share, 4) for share in removed(FrontLoaded(5)(0.25))] == [0.375, 0.2727, 0.2143, 0.1765, 0.15]
+    # docs/methods/flow_prune.md: p = 0.75 in 5 rounds
+    assert [round(share, 4) for share in removed(FrontLoaded(5)(0.25))] == [
+        0.375,
+        0.2727,
+        0.2143,
+        0.1765,
+        0.15,
+    ]
 
 
 @pytest.mark.parametrize("rounds", [1, 5, 25])
@@ -104,7 +117,8 @@ def test_round_k_takes_p_of_kp_plus_n_times_1_minus_p(density: float, rounds: in
     p, left = 1 - Fraction(str(density)), Fraction(1)
     densities = FrontLoaded(rounds)(density)
     for k, found in enumerate(densities, start=1):
-        left *= 1 - p / (k * p + rounds * (1 - p))  # the share that the spec gives, in exact numbers
+        # the share that the spec gives, in exact numbers
+        left *= 1 - p / (k * p + rounds * (1 - p))
         assert found == pytest.approx(float(left), rel=1e-14)
     assert left == 1 - p and densities[-1] == density and len(densities) == rounds
     shares = removed(densities)

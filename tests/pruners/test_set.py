@@ -1,4 +1,6 @@
-"""SET (methods/set.md): which connections go and come, worked by hand and by statistics; what new ones start with; when; whole runs."""
+"""SET (docs/methods/set.md): which connections go and come, worked by hand and by statistics; what
+new
+ones start with; when; whole runs."""
 
 import math
 from pathlib import Path
@@ -6,7 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from small_nets import linear, seeded
-from sparse_training import copied, every, momentum, same, sparse_mlp, stopped_again_and_again, training, walk
+from sparse_training import (
+    copied,
+    every,
+    momentum,
+    same,
+    sparse_mlp,
+    stopped_again_and_again,
+    training,
+    walk,
+)
 from support import compose_run, machine, perform_run
 from torch.optim import SGD
 
@@ -29,23 +40,53 @@ SMALL = [
 
 
 def test_of_each_sign_its_share_closest_to_zero_goes() -> None:
-    # Five positive: a share of 0.4 takes 0.1 and 0.2; three negative: floor(1.2) takes -0.3. By size alone floor(3.2) would take 0.1, 0.2 and -0.3 as well ...
+    # Five positive: a share of 0.4 takes 0.1 and 0.2; three negative: floor(1.2) takes -0.3. By
+    # size alone floor(3.2) would take 0.1, 0.2 and -0.3 as well ...
     weights = torch.tensor([0.5, 0.1, 0.9, 0.2, 0.7, -0.8, -0.3, -0.4, 0.0])
     mask = weights != 0
     gone = [False, True, False, True, False, False, True, False, False]
     assert dropped(weights, mask, 0.4, per_sign=True).tolist() == gone
     assert dropped(weights, mask, 0.4, per_sign=False).tolist() == gone
-    # ... but not of the same weights with smaller negative ones: the two rules differ where signs are unbalanced.
+    # ... but not of the same weights with smaller negative ones: the two rules differ where signs
+    # are unbalanced.
     weights = torch.tensor([0.5, 0.1, 0.9, 0.2, 0.7, -0.08, -0.03, -0.04, 0.0])
     assert dropped(weights, mask, 0.4, per_sign=True).tolist() == gone
-    assert dropped(weights, mask, 0.4, per_sign=False).tolist() == [False, False, False, False, False, True, True, True, False]
+    assert dropped(weights, mask, 0.4, per_sign=False).tolist() == [
+        False,
+        False,
+        False,
+        False,
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_layers_of_one_sign_and_connections_that_are_still_zero_are_no_special_case() -> None:
     mask = torch.tensor([True, True, True, True, False])
-    assert dropped(torch.tensor([0.5, 0.2, 0.9, 0.7, 0.0]), mask, 0.5, per_sign=True).tolist() == [True, True, False, False, False]
-    assert dropped(-torch.tensor([0.5, 0.2, 0.9, 0.7, 0.0]), mask, 0.5, per_sign=True).tolist() == [True, True, False, False, False]
-    assert dropped(torch.tensor([0.5, 0.0, 0.0, 0.7, 0.0]), mask, 0.5, per_sign=True).tolist() == [False, True, True, False, False]
+    assert dropped(torch.tensor([0.5, 0.2, 0.9, 0.7, 0.0]), mask, 0.5, per_sign=True).tolist() == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert dropped(-torch.tensor([0.5, 0.2, 0.9, 0.7, 0.0]), mask, 0.5, per_sign=True).tolist() == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert dropped(torch.tensor([0.5, 0.0, 0.0, 0.7, 0.0]), mask, 0.5, per_sign=True).tolist() == [
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("fraction", [0.07, 0.29, 0.3, 0.5])
@@ -53,7 +94,8 @@ def test_the_count_is_the_floor_of_the_share_however_it_is_written(fraction: flo
     mask = torch.ones(101, dtype=torch.bool)
     mask[0] = False
     weights = torch.rand(101, generator=seeded(0)) + 0.1
-    assert int(dropped(weights, mask, fraction, per_sign=True).sum()) == int(100 * fraction + 0.5)  # all are positive; 0.29 * 100 is 28.999999999999996
+    # all are positive; 0.29 * 100 is 28.999999999999996
+    assert int(dropped(weights, mask, fraction, per_sign=True).sum()) == int(100 * fraction + 0.5)
 
 
 def test_a_full_layer_stays_and_without_regrowth_no_more_go_than_there_is_room() -> None:
@@ -68,15 +110,20 @@ def test_a_full_layer_stays_and_without_regrowth_no_more_go_than_there_is_room()
 # --- an update while the net trains
 
 
-@pytest.mark.parametrize("options", [{}, {"per_sign": False}, {"allow_regrow": False}, {"grow_std": 0.1}], ids=str)
-def test_an_update_keeps_counts_and_new_connections_begin_without_a_past(options: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"per_sign": False}, {"allow_regrow": False}, {"grow_std": 0.1}], ids=str
+)
+def test_an_update_keeps_counts_and_new_connections_begin_without_a_past(
+    options: dict[str, object],
+) -> None:
     model, masks = sparse_mlp()
     masking = SparseEvolution(every(4), **options)(model, masks, training())  # type: ignore[arg-type]
     old = copied(masks)
     rewired = 0
 
     def between(step: int, opt: SGD) -> None:
-        for n, mask in masking.masks.items():  # momentum of what went or came is zero when the optimizer looks at it
+        # momentum of what went or came is zero when the optimizer looks at it
+        for n, mask in masking.masks.items():
             assert not momentum(opt, model, n)[~mask].any()
             if step and step % 4 == 0:
                 assert not momentum(opt, model, n)[mask & ~before[n]].any()
@@ -97,7 +144,8 @@ def test_an_update_keeps_counts_and_new_connections_begin_without_a_past(options
             if options.get("allow_regrow") is False:
                 assert int(gone.sum()) >= limit - 1  # a floor for each sign
             if options.get("grow_std"):
-                assert value[grown].all() and float(value[grown].abs().max()) < 0.6  # six standard deviations
+                # six standard deviations
+                assert value[grown].all() and float(value[grown].abs().max()) < 0.6
             else:
                 assert not value[grown].any()
         if (step + 1) % 4 == 0:
@@ -112,11 +160,18 @@ def test_an_update_keeps_counts_and_new_connections_begin_without_a_past(options
 def test_what_goes_is_smaller_than_what_stays_in_each_sign() -> None:
     model = linear([[0.5, 0.1, 0.9, 0.2, -0.8, -0.3, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]])
     masks = {"weight": model.weight.detach() != 0}
-    masking = SparseEvolution(every(1), drop_fraction=0.5, allow_regrow=False)(model, masks, training())
+    masking = SparseEvolution(every(1), drop_fraction=0.5, allow_regrow=False)(
+        model, masks, training()
+    )
     masking.after_step(model, 0)
     kept = model.weight.detach()[0]
-    assert kept[:6].tolist() == pytest.approx([0.5, 0.0, 0.9, 0.0, -0.8, 0.0]) and not kept[6:].any()
-    assert masking.masks["weight"][0, :6].tolist() == [True, False, True, False, True, False] and int(masking.masks["weight"].sum()) == 6
+    assert (
+        kept[:6].tolist() == pytest.approx([0.5, 0.0, 0.9, 0.0, -0.8, 0.0]) and not kept[6:].any()
+    )
+    assert (
+        masking.masks["weight"][0, :6].tolist() == [True, False, True, False, True, False]
+        and int(masking.masks["weight"].sum()) == 6
+    )
 
 
 def test_a_position_that_comes_back_at_once_is_zero() -> None:
@@ -124,7 +179,9 @@ def test_a_position_that_comes_back_at_once_is_zero() -> None:
     outcomes = set()
     for seed in range(20):
         model = linear([[0.7, 0.0]])
-        masking = SparseEvolution(every(1), drop_fraction=1.0)(model, {"weight": torch.tensor([[True, False]])}, training(seed))
+        masking = SparseEvolution(every(1), drop_fraction=1.0)(
+            model, {"weight": torch.tensor([[True, False]])}, training(seed)
+        )
         masking.after_step(model, 0)
         outcomes.add(tuple(masking.masks["weight"][0].tolist()))
         assert not model.weight.detach().any()
@@ -132,12 +189,15 @@ def test_a_position_that_comes_back_at_once_is_zero() -> None:
 
 
 def test_connections_grow_uniformly_among_all_free_positions() -> None:
-    # 40 positions, 10 connections of which 5 stay: 5 come among the 35 others, each with probability 1/7.
+    # 40 positions, 10 connections of which 5 stay: 5 come among the 35 others, each with
+    # probability 1/7.
     weights = [[float(10 - i) if i < 10 else 0.0 for i in range(40)]]
     counts, draws = torch.zeros(40), 2000
     for seed in range(draws):
         model = linear(weights)
-        masking = SparseEvolution(every(1), drop_fraction=0.5)(model, {"weight": torch.arange(40)[None] < 10}, training(seed))
+        masking = SparseEvolution(every(1), drop_fraction=0.5)(
+            model, {"weight": torch.arange(40)[None] < 10}, training(seed)
+        )
         masking.after_step(model, 0)
         counts += masking.masks["weight"][0]
     assert (counts[:5] == draws).all()
@@ -148,11 +208,15 @@ def test_connections_grow_uniformly_among_all_free_positions() -> None:
 def test_new_weights_have_the_standard_deviation_that_was_asked() -> None:
     model = linear([[1.0] * 4000 + [0.0] * 4000])
     masks = {"weight": model.weight.detach() != 0}
-    masking = SparseEvolution(every(1), drop_fraction=1.0, grow_std=0.1, allow_regrow=False)(model, masks, training())
+    masking = SparseEvolution(every(1), drop_fraction=1.0, grow_std=0.1, allow_regrow=False)(
+        model, masks, training()
+    )
     masking.after_step(model, 0)
     new = model.weight.detach()[0, 4000:]
     assert new.all() and not model.weight.detach()[0, :4000].any()
-    assert abs(float(new.mean())) < 4 * 0.1 / math.sqrt(4000) and abs(float(new.std()) - 0.1) < 4 * 0.1 / math.sqrt(8000)
+    assert abs(float(new.mean())) < 4 * 0.1 / math.sqrt(4000) and abs(
+        float(new.std()) - 0.1
+    ) < 4 * 0.1 / math.sqrt(8000)
 
 
 def test_one_seed_gives_one_growth_and_another_seed_another() -> None:
@@ -171,20 +235,26 @@ def test_without_a_share_to_drop_it_is_static_sparse_training() -> None:
     twin, _ = sparse_mlp()
     walk(model, SparseEvolution(every(3), drop_fraction=0.0)(model, copied(masks), training()), 10)
     walk(twin, FixedMasking(copied(masks)), 10)
-    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
+    assert all(
+        torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize(("stop", "updates"), [(1.0, 9), (0.5, 4), (0.0, 0)])
 def test_nothing_changes_at_the_stop_nor_after_the_last_step(stop: float, updates: int) -> None:
     model, masks = sparse_mlp()
-    masking = SparseEvolution(every(10, stop))(model, masks, training())  # after 10, 20, ... of 100 steps
+    # after 10, 20, ... of 100 steps
+    masking = SparseEvolution(every(10, stop))(model, masks, training())
     walk(model, masking, 100)
     assert masking.report["updates"] == updates
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"drop_fraction": -0.1}, r"method.rewire.drop_fraction=-0.1 must be in \[0, 1\]"), ({"grow_std": -1.0}, "method.rewire.grow_std=-1 must be 0 or more")],
+    [
+        ({"drop_fraction": -0.1}, r"method.rewire.drop_fraction=-0.1 must be in \[0, 1\]"),
+        ({"grow_std": -1.0}, "method.rewire.grow_std=-1 must be 0 or more"),
+    ],
 )
 def test_options_that_make_no_update_are_refused(options: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
@@ -197,17 +267,34 @@ def test_options_that_make_no_update_are_refused(options: dict[str, float], said
 def test_a_run_has_the_authors_settings_and_keeps_every_layers_count(tmp_path: Path) -> None:
     run = compose_run(*SMALL)
     rewire = run.stage("train").component
-    assert (rewire.rhythm.period, rewire.rhythm.stop, rewire) == ("1ep", 1.0, SparseEvolution(rewire.rhythm))
+    assert (rewire.rhythm.period, rewire.rhythm.stop, rewire) == (
+        "1ep",
+        1.0,
+        SparseEvolution(rewire.rhythm),
+    )
     assert run.stage("prune").component.allocate == Layer()
     record, artefacts = perform_run(run, machine(tmp_path))
     first, last = artefacts["prune"].masks, artefacts["train"].masks
-    assert [int(m.sum()) for m in last.values()] == [int(m.sum()) for m in first.values()] == [205, 32]  # a fifth of 1,024 and of 160
-    assert record["report"]["updates"] == 3 and record["report"]["rewired"] > 100  # after the epochs but the last
-    assert record["kept"] == count_kept(last) == round(0.2 * count_prunable(last)) and record["label"] == "SET"
+    # a fifth of 1,024 and of 160
+    assert (
+        [int(m.sum()) for m in last.values()] == [int(m.sum()) for m in first.values()] == [205, 32]
+    )
+    # after the epochs but the last
+    assert record["report"]["updates"] == 3 and record["report"]["rewired"] > 100
+    assert (
+        record["kept"] == count_kept(last) == round(0.2 * count_prunable(last))
+        and record["label"] == "SET"
+    )
     for n, mask in last.items():
-        assert not artefacts["train"].weights[n][~mask].any() and not artefacts["train"].optimizer[n][~mask].any()
+        assert (
+            not artefacts["train"].weights[n][~mask].any()
+            and not artefacts["train"].optimizer[n][~mask].any()
+        )
 
 
-def test_a_run_stopped_right_after_updates_and_between_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    whole, parts, stops = stopped_again_and_again(SMALL, tmp_path, every=5)  # of 15 steps an epoch: also where momentum has yet to be cleared
+def test_a_run_stopped_right_after_updates_and_between_goes_on_to_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    # of 15 steps an epoch: also where momentum has yet to be cleared
+    whole, parts, stops = stopped_again_and_again(SMALL, tmp_path, every=5)
     assert stops >= 10 and all(same(whole[name], parts[name]) for name in whole)

@@ -1,4 +1,6 @@
-"""Data that sources make: noise, sparse noise, chi variables, ones (methods/snip.md, "Variants"; methods/synflow.md, "chi variant")."""
+"""Data that sources make: noise, sparse noise, chi variables, ones (docs/methods/snip.md,
+"Variants";
+docs/methods/synflow.md, "chi variant")."""
 
 import math
 from pathlib import Path
@@ -30,8 +32,11 @@ def first(source: Any, given: Task | None = None) -> Batch:
     return next(iter(source(stage() if given is None else given)))
 
 
-def standard_errors(values: Tensor, mean: float, variance: float, fourth: float) -> tuple[float, float]:
-    """How far the mean and the variance of independent `values` are from these moments, in standard errors; `fourth` is the central one."""
+def standard_errors(
+    values: Tensor, mean: float, variance: float, fourth: float
+) -> tuple[float, float]:
+    """How far the mean and the variance of independent `values` are from these moments, in standard
+    errors; `fourth` is the central one."""
     n = values.numel()
     spread = (values.double() - mean).square().mean()
     return (
@@ -62,7 +67,9 @@ def test_a_source_repeats_itself_within_a_round_and_leaves_its_stream_alone(sour
 def test_noise_differs_by_seed_and_round_and_not_by_data(source: Any) -> None:
     x = first(source)[0]
     assert torch.equal(first(source, stage(data=images(seed=9)))[0], x)
-    assert not torch.equal(first(source, stage(seed=1))[0], x) and not torch.equal(first(source, stage(round=1))[0], x)
+    assert not torch.equal(first(source, stage(seed=1))[0], x) and not torch.equal(
+        first(source, stage(round=1))[0], x
+    )
 
 
 def test_noise_is_standard_normal_in_every_coordinate_with_equally_likely_labels() -> None:
@@ -72,7 +79,10 @@ def test_noise_is_standard_normal_in_every_coordinate_with_equally_likely_labels
     assert max(standard_errors(values, 0.0, 1.0, 3.0)) < 4
     assert (values.mean(dim=0).abs() < 5 / math.sqrt(1024)).all()  # of 192 coordinates
     labels = torch.cat([y for _, y in batches])
-    assert labels.dtype == torch.int64 and abs(chi_squared(torch.bincount(labels, minlength=CLASSES).double())) < 4
+    assert (
+        labels.dtype == torch.int64
+        and abs(chi_squared(torch.bincount(labels, minlength=CLASSES).double())) < 4
+    )
     assert not torch.equal(batches[0][0], batches[1][0])
 
 
@@ -98,16 +108,20 @@ def test_sparse_noise_is_standard_normal_where_it_is_and_in_any_image_alike() ->
     assert max(standard_errors(values, 0.0, 1.0, 3.0)) < 4
     owners = torch.cat([(x[:, 0] != 0).int().argmax(dim=0).flatten() for x, _ in batches])
     assert abs(chi_squared(torch.bincount(owners, minlength=8).double())) < 4
-    per_image = torch.cat([(x[:, 0] != 0).sum(dim=(1, 2)) for x, _ in batches])  # Binomial(64, 1/8): variance 7
+    # Binomial(64, 1/8): variance 7
+    per_image = torch.cat([(x[:, 0] != 0).sum(dim=(1, 2)) for x, _ in batches])
     assert abs(float(per_image.double().var()) - 7) < 4 * 7 * math.sqrt(2 / len(per_image))
 
 
 def test_snip_of_a_linear_model_on_sparse_noise_is_weight_times_row_norm() -> None:
-    # f = w.x, l1 loss, one non-zero a row of X: s_j = |w_j| |X_j| / n exactly (methods/snip.md).
+    # f = w.x, l1 loss, one non-zero a row of X: s_j = |w_j| |X_j| / n exactly
+    # (docs/methods/snip.md).
     weights = torch.linspace(-2, 3, 16)
     model, source = linear([weights.tolist()]), SparseNormal(batch_size=8)
     x, _ = first(source, task(0.5, image=(1, 1, 16)))
-    found = Snip()(model, full_masks(model), [(x.flatten(1), torch.full((8,), -1e3))], l1_loss, task(0.5).rng)["weight"]
+    found = Snip()(
+        model, full_masks(model), [(x.flatten(1), torch.full((8,), -1e3))], l1_loss, task(0.5).rng
+    )["weight"]
     assert torch.allclose(found[0], weights.abs() * x.flatten(1).norm(dim=0) / 8, rtol=1e-6)
 
 
@@ -121,7 +135,8 @@ def test_chi_variables_have_the_moments_of_the_chi_distribution(n: int) -> None:
     assert x.shape == (1, 3, 64, 64) and y.tolist() == [0] and (x > 0).all()
     assert max(standard_errors(x, mean, variance, central)) < 4
     if n == 128:
-        assert (round(mean, 4), round(math.sqrt(variance), 4)) == (11.2916, 0.7064)  # methods/synflow.md
+        # docs/methods/synflow.md
+        assert (round(mean, 4), round(math.sqrt(variance), 4)) == (11.2916, 0.7064)
 
 
 def test_ones_are_one_image_of_ones() -> None:
@@ -136,7 +151,9 @@ def test_scores_on_noise_depend_on_the_seed_and_on_no_image(source: Any) -> None
 
     def found(seed: int, data: Batch) -> Any:
         model = mlp()
-        return pruner(Snip(), **options)(model, full_masks(model), task(0.2, data=data, seed=seed, **image)).masks
+        return pruner(Snip(), **options)(
+            model, full_masks(model), task(0.2, data=data, seed=seed, **image)
+        ).masks
 
     assert same_masks(found(1, images(seed=1)), found(1, images(seed=2)))
     assert not same_masks(found(1, images(seed=1)), found(2, images(seed=1)))
@@ -146,13 +163,21 @@ def test_more_batches_of_noise_are_more_noise() -> None:
     image = {"image": (1, 8, 8), "classes": 10}
     model = mlp()
     one, two = (
-        Snip(batches=b)(model, full_masks(model), Normal(batch_size=16)(task(0.5, **image)), nn.functional.cross_entropy, task(0.5).rng) for b in (1, 2)
+        Snip(batches=b)(
+            model,
+            full_masks(model),
+            Normal(batch_size=16)(task(0.5, **image)),
+            nn.functional.cross_entropy,
+            task(0.5).rng,
+        )
+        for b in (1, 2)
     )
     assert not torch.equal(one["fc1.weight"], two["fc1.weight"])
 
 
 def test_inputs_come_to_the_device_of_the_model() -> None:
-    elsewhere = nn.Linear(4, 2, device="meta")  # the one device besides the CPU that every machine has
+    # the one device besides the CPU that every machine has
+    elsewhere = nn.Linear(4, 2, device="meta")
     batches = list(pruner(Snip(), source=Normal(batch_size=2))._batches(elsewhere, stage()))
     assert batches and all(x.device.type == y.device.type == "meta" for x, y in batches)
 
@@ -162,7 +187,10 @@ def test_inputs_come_to_the_device_of_the_model() -> None:
     [
         (lambda: Normal(batch_size=1), "source.batch_size=1 must be at least 2"),
         (lambda: SparseNormal(batch_size=0), "source.batch_size=0 must be at least 2"),
-        (lambda: SparseNormal(location="image"), "source.location='image' must be one of pixel, coordinate"),  # type: ignore[arg-type]
+        (
+            lambda: SparseNormal(location="image"),
+            "source.location='image' must be one of pixel, coordinate",
+        ),  # type: ignore[arg-type]
         (lambda: Chi(0), "source.n=0 must be at least 1"),
     ],
 )
@@ -172,9 +200,18 @@ def test_options_that_make_no_data_are_refused(make: Any, message: str) -> None:
 
 
 def test_a_stage_knows_the_shape_of_its_images_and_the_number_of_classes(tmp_path: Path) -> None:
-    run = compose_run("method=snip", "source=normal", "density=0.1", "dataset=digits", "dataset.size=16", "model=mlp")
+    run = compose_run(
+        "method=snip",
+        "source=normal",
+        "density=0.1",
+        "dataset=digits",
+        "dataset.size=16",
+        "model=mlp",
+    )
     where = machine(tmp_path)
-    bench = RunContext(run, where, Store(where.cache_dir), Watcher(tmp_path / "run", display("none", None), {}))  # type: ignore[arg-type]
+    bench = RunContext(
+        run, where, Store(where.cache_dir), Watcher(tmp_path / "run", display("none", None), {})
+    )  # type: ignore[arg-type]
     given = bench.task(run.stage("prune"), steps=0)
     assert (given.image, given.classes, given.round) == ((1, 16, 16), 10, 0)
     x, y = first(Normal(), given)

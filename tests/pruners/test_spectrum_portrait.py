@@ -1,4 +1,5 @@
-"""The picture of a spectrum: bins by hand, masses by the error function, cuts planted; and the same mass below zero as the rule that prunes by it."""
+"""The picture of a spectrum: bins by hand, masses by the error function, cuts planted; and the same
+mass below zero as the rule that prunes by it."""
 
 import math
 from pathlib import Path
@@ -25,17 +26,30 @@ def ritz(probes: int = 3, m: int = 20, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Made-up Ritz values between -2 and 8, and weights that sum to one for each probe."""
     rng = Generator().manual_seed(seed)
     weights = torch.rand(probes, m, generator=rng, dtype=torch.float64)
-    return (torch.rand(probes, m, generator=rng, dtype=torch.float64) * 10 - 2).sort().values, weights / weights.sum(-1, keepdim=True)
+    return (
+        torch.rand(probes, m, generator=rng, dtype=torch.float64) * 10 - 2
+    ).sort().values, weights / weights.sum(-1, keepdim=True)
 
 
-def drawn(portrait: SpectrumPortrait, values: Tensor, weights: Tensor, **report: Any) -> Measurement:
+def drawn(
+    portrait: SpectrumPortrait, values: Tensor, weights: Tensor, **report: Any
+) -> Measurement:
     found = {"spectrum": Measurement({"ritz_values": values, "ritz_weights": weights})}
-    return portrait(nn.Linear(1, 1), {}, constant_task(quartic, measured=found | ({"prune": Measurement(report=report)} if report else {})))
+    return portrait(
+        nn.Linear(1, 1),
+        {},
+        constant_task(
+            quartic, measured=found | ({"prune": Measurement(report=report)} if report else {})
+        ),
+    )
 
 
 def masses(found: Measurement) -> list[float]:
     edges, density = found.series["spectrum_edges"], found.series["spectrum_density"]
-    return [height * (high - low) for height, low, high in zip(density, edges[:-1], edges[1:], strict=True)]
+    return [
+        height * (high - low)
+        for height, low, high in zip(density, edges[:-1], edges[1:], strict=True)
+    ]
 
 
 def test_bins_are_equal_near_zero_and_grow_by_a_factor_beyond() -> None:
@@ -47,26 +61,37 @@ def test_bins_are_equal_near_zero_and_grow_by_a_factor_beyond() -> None:
 
 
 def test_one_eigenvalue_is_a_gaussian_whose_masses_are_those_of_the_error_function() -> None:
-    # The range of one value is 0, taken as 1: sigma = sqrt(1e-4) = 0.01, so that 0.005, 0.01, 0.0316 are 0.5, 1 and 3.16 sigma away.
+    # The range of one value is 0, taken as 1: sigma = sqrt(1e-4) = 0.01, so that 0.005, 0.01,
+    # 0.0316 are 0.5, 1 and 3.16 sigma away.
     found = drawn(COARSE, torch.zeros(1, 1), torch.ones(1, 1))
     half = [math.erf(s / 2**0.5) / 2 for s in (0.0, 0.5, 1.0, 10**0.5)]
-    assert masses(found)[10:13] == pytest.approx([b - a for a, b in zip(half, half[1:], strict=False)], rel=1e-9)
+    assert masses(found)[10:13] == pytest.approx(
+        [b - a for a, b in zip(half, half[1:], strict=False)], rel=1e-9
+    )
     assert masses(found)[7:10] == pytest.approx(masses(found)[10:13][::-1], rel=1e-9)
     assert found.report == {"spectrum_outside": pytest.approx(0.0, abs=1e-12)}
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_density_integrates_to_one_and_below_zero_to_the_share_that_the_smoothed_rule_prunes(seed: int) -> None:
+def test_the_density_integrates_to_one_and_below_zero_to_the_share_that_the_smoothed_rule_prunes(
+    seed: int,
+) -> None:
     values, weights = ritz(seed=seed)
     found = drawn(SpectrumPortrait(), values, weights)
     assert sum(masses(found)) == pytest.approx(1.0, abs=1e-12)
-    below = sum(mass for mass, high in zip(masses(found), found.series["spectrum_edges"][1:], strict=True) if high <= 0)
+    below = sum(
+        mass
+        for mass, high in zip(masses(found), found.series["spectrum_edges"][1:], strict=True)
+        if high <= 0
+    )
     d = 10**9
     assert below == pytest.approx(smoothed_k(values, weights, d, 1e-5) / d, abs=1e-9)
 
 
 def test_what_lies_beyond_the_outermost_edges_is_counted() -> None:
-    found = drawn(COARSE, torch.tensor([[-500.0, 0.0, 1.0, 2000.0]]), torch.tensor([[0.1, 0.3, 0.4, 0.2]]))
+    found = drawn(
+        COARSE, torch.tensor([[-500.0, 0.0, 1.0, 2000.0]]), torch.tensor([[0.1, 0.3, 0.4, 0.2]])
+    )
     assert found.report["spectrum_outside"] == pytest.approx(0.3)
     assert sum(masses(found)) == pytest.approx(0.7)
 
@@ -74,7 +99,8 @@ def test_what_lies_beyond_the_outermost_edges_is_counted() -> None:
 def test_the_cuts_stand_between_the_eigenvalues_that_they_part() -> None:
     values, weights = torch.tensor([[-1.0, 0.0, 2.0, 5.0]]), torch.full((1, 4), 0.25)
     report = drawn(SpectrumPortrait(), values, weights, k=1, literal_k=1, dimension=4).report
-    assert report["spectrum_cut"] == pytest.approx(-0.5)  # one of four on the flat side is pruned: the middle of the gap
+    # one of four on the flat side is pruned: the middle of the gap
+    assert report["spectrum_cut"] == pytest.approx(-0.5)
     assert report["literal_cut"] == pytest.approx(3.5)  # the scan prunes the steepest one
     none = drawn(SpectrumPortrait(), values, weights, k=3, literal_k=None, dimension=4).report
     assert none["spectrum_cut"] == pytest.approx(3.5) and none["literal_cut"] is None
@@ -84,10 +110,14 @@ def test_the_cuts_stand_between_the_eigenvalues_that_they_part() -> None:
 def test_a_quantile_has_its_share_below(share: float) -> None:
     values, weights = ritz()
     at = SpectrumPortrait().quantile(values, weights, share)
-    assert float(SpectrumPortrait().mass_below(values, weights, torch.tensor([at], dtype=torch.float64))) == pytest.approx(share, abs=2e-9)
+    assert float(
+        SpectrumPortrait().mass_below(values, weights, torch.tensor([at], dtype=torch.float64))
+    ) == pytest.approx(share, abs=2e-9)
 
 
-@pytest.mark.parametrize("wrong", [{"sigma2": 0.0}, {"linear": 0.0}, {"linear": 5.0, "limit": 1.0}, {"per_decade": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"sigma2": 0.0}, {"linear": 0.0}, {"linear": 5.0, "limit": 1.0}, {"per_decade": 0}]
+)
 def test_impossible_bins_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="portrait.measure"):
         SpectrumPortrait(**wrong)
@@ -106,11 +136,26 @@ def test_a_method_without_a_spectrum_has_no_picture_of_it() -> None:
 
 
 def test_the_picture_is_that_of_the_record_and_moves_no_stage(tmp_path: Path) -> None:
-    words = ["method=imc", *MLP, "train.lr=0.01", "method.spectrum.steps=12", "method.spectrum.probes=3", "method.lipschitz.directions=1"]
+    words = [
+        "method=imc",
+        *MLP,
+        "train.lr=0.01",
+        "method.spectrum.steps=12",
+        "method.spectrum.probes=3",
+        "method.lipschitz.directions=1",
+    ]
     plain, portrayed = compose_run(*words), compose_run(*words, "portrait=spectrum")
     assert stage_keys(portrayed).items() >= stage_keys(plain).items()
     made, artefacts = perform_run(portrayed, machine(tmp_path))
     found = Measurement(series=artefacts["portrait"].meta["series"])
-    below = sum(mass for mass, high in zip(masses(found), found.series["spectrum_edges"][1:], strict=True) if high <= 0)
-    assert below == pytest.approx(1 - made["report"]["smoothed_density"], abs=0.51 / made["prunable"])  # k is a whole number there
-    assert made["report"]["spectrum_cut"] == pytest.approx(0.0, abs=1e-3)  # the rule that found k splits at 0
+    below = sum(
+        mass
+        for mass, high in zip(masses(found), found.series["spectrum_edges"][1:], strict=True)
+        if high <= 0
+    )
+    # k is a whole number there
+    assert below == pytest.approx(
+        1 - made["report"]["smoothed_density"], abs=0.51 / made["prunable"]
+    )
+    # the rule that found k splits at 0
+    assert made["report"]["spectrum_cut"] == pytest.approx(0.0, abs=1e-3)

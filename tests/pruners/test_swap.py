@@ -1,4 +1,5 @@
-"""Swaps of a mask search (arXiv:2104.08700, Eqs. 28 to 30, 32): against sets and sorted lists, closed formulas, examples worked by hand."""
+"""Swaps of a mask search (arXiv:2104.08700, Eqs. 28 to 30, 32): against sets and sorted lists,
+closed formulas, examples worked by hand."""
 
 from fractions import Fraction
 from math import ceil, sqrt
@@ -28,8 +29,11 @@ def indices(places: Tensor, like: Tensor) -> set[int]:
     return set(mark.flatten().nonzero().flatten().tolist())
 
 
-def by_lists(kept: Tensor, scores: Tensor, q: Any, low: bool = False) -> tuple[set[int], set[int], int]:
-    """Eqs. 28 to 30 with Python's sorted: who enters, who leaves, how many pairs could; of equal scores the lower index counts as the larger."""
+def by_lists(
+    kept: Tensor, scores: Tensor, q: Any, low: bool = False
+) -> tuple[set[int], set[int], int]:
+    """Eqs. 28 to 30 with Python's sorted: who enters, who leaves, how many pairs could; of equal
+    scores the lower index counts as the larger."""
     values, phi = scores.flatten().tolist(), set(kept.flatten().nonzero().flatten().tolist())
     falling = sorted(range(len(values)), key=lambda i: (-values[i], i))
     top = set(falling[: len(phi)])
@@ -42,21 +46,38 @@ def by_lists(kept: Tensor, scores: Tensor, q: Any, low: bool = False) -> tuple[s
 
 @st.composite
 def layers(draw: Any) -> tuple[Tensor, Tensor]:
-    """A convolution's scores of few values, so with many ties, in either memory format, and a mask."""
+    """A convolution's scores of few values, so with many ties, in either memory format, and a
+    mask."""
     shape = draw(st.tuples(*[st.integers(1, 4)] * 4))
     n = int(np.prod(shape))
-    values = draw(st.lists(st.integers(0, draw(st.sampled_from([1, 3, 50]))), min_size=n, max_size=n))
+    values = draw(
+        st.lists(st.integers(0, draw(st.sampled_from([1, 3, 50]))), min_size=n, max_size=n)
+    )
     kept = draw(st.sets(st.integers(0, n - 1), min_size=1))
     mask = torch.zeros(n, dtype=torch.bool)
     mask[list(kept)] = True
     form = draw(st.sampled_from([torch.contiguous_format, torch.channels_last]))
-    return mask.view(shape).contiguous(memory_format=form), torch.tensor(values, dtype=torch.float32).view(shape).contiguous(memory_format=form)
+    return mask.view(shape).contiguous(memory_format=form), torch.tensor(
+        values, dtype=torch.float32
+    ).view(shape).contiguous(memory_format=form)
 
 
-@given(layers(), st.integers(0, 9), st.sampled_from(["largest", "smallest"]), st.sampled_from(["falling", "rising", "one", "all", "none"]))
-def test_swaps_are_those_of_sorted_lists_also_with_ties_and_in_any_memory_format(case: Any, step: int, pairs: Any, quota: Any) -> None:
+@given(
+    layers(),
+    st.integers(0, 9),
+    st.sampled_from(["largest", "smallest"]),
+    st.sampled_from(["falling", "rising", "one", "all", "none"]),
+)
+def test_swaps_are_those_of_sorted_lists_also_with_ties_and_in_any_memory_format(
+    case: Any, step: int, pairs: Any, quota: Any
+) -> None:
     kept, scores = case
-    shares = {"falling": Fraction(10 - step, 10) ** 4, "rising": Fraction(step, 10) ** 4, "all": Fraction(1), "none": Fraction(0)}
+    shares = {
+        "falling": Fraction(10 - step, 10) ** 4,
+        "rising": Fraction(step, 10) ** 4,
+        "all": Fraction(1),
+        "none": Fraction(0),
+    }
 
     def q(n: int) -> int:
         return min(n, 1) if quota == "one" else ceil(n * shares[quota])
@@ -70,7 +91,10 @@ def test_swaps_are_those_of_sorted_lists_also_with_ties_and_in_any_memory_format
 
 
 def test_without_ties_candidates_are_those_beyond_the_boundary_of_equation_28() -> None:
-    scores, kept = torch.randperm(1000, generator=seeded(1)).float(), torch.zeros(1000, dtype=torch.bool)
+    scores, kept = (
+        torch.randperm(1000, generator=seeded(1)).float(),
+        torch.zeros(1000, dtype=torch.bool),
+    )
     kept[torch.randperm(1000, generator=seeded(2))[:100]] = True
     enter, leave = candidate_pairs(kept, scores, 100)
     tau = scores.sort().values[900 - 1]  # the |Psi|-th smallest
@@ -80,10 +104,15 @@ def test_without_ties_candidates_are_those_beyond_the_boundary_of_equation_28() 
 
 
 def test_a_quota_swaps_the_pairs_that_promise_most() -> None:
-    # Kept: 0, 1, 2, 3. Top 4: 4 (9), 5 (8), 6 (7), 0 (6). Psi* = {4, 5, 6}, Phi* = {1, 2, 3} with scores 5, 1, 3. ceil(3 (1 - 1/2)) = 2.
+    # Kept: 0, 1, 2, 3. Top 4: 4 (9), 5 (8), 6 (7), 0 (6). Psi* = {4, 5, 6}, Phi* = {1, 2, 3} with
+    # scores 5, 1, 3. ceil(3 (1 - 1/2)) = 2.
     kept, scores = layer([6.0, 5.0, 1.0, 3.0, 9.0, 8.0, 7.0, 0.0], [0, 1, 2, 3])
     found = swap(kept, scores, 4, Restriction("falling", 1), 1, 2, seeded())
-    assert (set(found.enter.tolist()), set(found.leave.tolist()), found.candidates) == ({4, 5}, {2, 3}, 3)
+    assert (set(found.enter.tolist()), set(found.leave.tolist()), found.candidates) == (
+        {4, 5},
+        {2, 3},
+        3,
+    )
     found = swap(kept, scores, 4, Restriction("falling", 1, "smallest"), 1, 2, seeded())
     assert (set(found.enter.tolist()), set(found.leave.tolist())) == ({5, 6}, {1, 3})
 
@@ -104,18 +133,48 @@ def test_random_pairs_are_as_many_and_every_candidate_is_as_likely() -> None:
 
 def test_the_quota_follows_its_formula_exactly() -> None:
     falling = Restriction()
-    assert [falling.allowed(10_000, t, 10) for t in range(11)] == [10_000, 6561, 4096, 2401, 1296, 625, 256, 81, 16, 1, 0]
-    assert [Restriction("rising").allowed(10_000, t, 10) for t in range(11)] == [0, 1, 16, 81, 256, 625, 1296, 2401, 4096, 6561, 10_000]
-    assert falling.allowed(10_001, 1, 10) == 6562  # 6561.6561: the ceiling is on the number of pairs, not on the rate
+    assert [falling.allowed(10_000, t, 10) for t in range(11)] == [
+        10_000,
+        6561,
+        4096,
+        2401,
+        1296,
+        625,
+        256,
+        81,
+        16,
+        1,
+        0,
+    ]
+    assert [Restriction("rising").allowed(10_000, t, 10) for t in range(11)] == [
+        0,
+        1,
+        16,
+        81,
+        256,
+        625,
+        1296,
+        2401,
+        4096,
+        6561,
+        10_000,
+    ]
+    # 6561.6561: the ceiling is on the number of pairs, not on the rate
+    assert falling.allowed(10_001, 1, 10) == 6562
     assert falling.allowed(1, 5879, 5880) == 1 and falling.allowed(0, 0, 10) == 0
     assert [Restriction("one").allowed(n, 0, 10) for n in (0, 1, 7)] == [0, 1, 1]
     assert (Restriction("all").allowed(7, 9, 10), Restriction("none").allowed(7, 0, 10)) == (7, 0)
 
 
 @given(st.integers(0, 2_000_000), st.integers(1, 6000), st.integers(1, 8))
-def test_the_quota_never_grows_starts_at_all_and_ends_at_none(candidates: int, steps: int, exponent: int) -> None:
+def test_the_quota_never_grows_starts_at_all_and_ends_at_none(
+    candidates: int, steps: int, exponent: int
+) -> None:
     restriction = Restriction("falling", exponent)
-    points = [restriction.allowed(candidates, t, steps) for t in sorted({0, steps // 3, steps // 2, steps - 1, steps})]
+    points = [
+        restriction.allowed(candidates, t, steps)
+        for t in sorted({0, steps // 3, steps // 2, steps - 1, steps})
+    ]
     assert points == sorted(points, reverse=True) and points[0] == candidates and points[-1] == 0
 
 
@@ -123,10 +182,19 @@ def test_the_quota_never_grows_starts_at_all_and_ends_at_none(candidates: int, s
 @pytest.mark.parametrize("kind", ["normal", "two values", "rising", "constant"])
 def test_both_selections_find_what_sorting_finds(n: int, kind: str) -> None:
     normal = torch.randn(n, generator=seeded(n))
-    values = {"normal": normal, "two values": torch.where(normal > 1.2, 1.0, 0.99), "rising": torch.arange(float(n)), "constant": torch.ones(n)}[kind]
+    values = {
+        "normal": normal,
+        "two values": torch.where(normal > 1.2, 1.0, 0.99),
+        "rising": torch.arange(float(n)),
+        "constant": torch.ones(n),
+    }[kind]
     ordered = values.sort(descending=True).values
     for k in sorted({1, 2, n // 10, n // 2, n // 2 + 1, n - 1, n} & set(range(1, n + 1))):
-        assert float(by_sample(values.numpy(), k)) == float(by_topk(values, k)) == float(ordered[k - 1]), k
+        assert (
+            float(by_sample(values.numpy(), k))
+            == float(by_topk(values, k))
+            == float(ordered[k - 1])
+        ), k
 
 
 def test_a_sample_that_misleads_costs_time_and_nothing_else() -> None:
@@ -138,12 +206,16 @@ def test_a_sample_that_misleads_costs_time_and_nothing_else() -> None:
 
 def test_a_score_that_is_no_number_is_refused() -> None:
     kept, scores = layer([1.0, float("nan"), 3.0, 4.0], [0, 1])
-    with pytest.raises(FloatingPointError, match="NaN: the search has diverged; a smaller train.lr may help"):
+    with pytest.raises(
+        FloatingPointError, match="NaN: the search has diverged; a smaller train.lr may help"
+    ):
         candidate_pairs(kept, scores, 2)
 
 
 def test_flat_shares_the_memory_of_convolutions_that_are_channels_last() -> None:
-    weight = torch.arange(2 * 3 * 2 * 2.0).view(2, 3, 2, 2).contiguous(memory_format=torch.channels_last)
+    weight = (
+        torch.arange(2 * 3 * 2 * 2.0).view(2, 3, 2, 2).contiguous(memory_format=torch.channels_last)
+    )
     assert flat(weight).data_ptr() == weight.data_ptr()
     assert flat(weight)[:3].tolist() == weight[0, :, 0, 0].tolist() == [0, 4, 8]
     assert flat(weight.contiguous()).tolist() == list(range(24))
@@ -152,10 +224,16 @@ def test_flat_shares_the_memory_of_convolutions_that_are_channels_last() -> None
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"quota": "ours"}, "method.search.quota='ours' must be one of falling, rising, one, all, none"),
+        (
+            {"quota": "ours"},
+            "method.search.quota='ours' must be one of falling, rising, one, all, none",
+        ),
         ({"pairs": "best"}, "method.search.pairs='best' must be one of largest, smallest, random"),
         ({"exponent": 0}, "method.search.exponent=0 must be at least 1"),
-        ({"quota": "all", "pairs": "random"}, "method.search.pairs=random: with quota=all there is nothing to choose"),
+        (
+            {"quota": "all", "pairs": "random"},
+            "method.search.pairs=random: with quota=all there is nothing to choose",
+        ),
         ({"quota": "one", "exponent": 2}, "method.search.exponent=2: quota=one has none"),
     ],
 )

@@ -1,4 +1,4 @@
-"""SynFlow (methods/synflow.md, invariants 1 to 9)."""
+"""SynFlow (docs/methods/synflow.md)."""
 
 import copy
 import itertools
@@ -12,7 +12,16 @@ from torch.nn import functional as F
 
 from models.connected import reached_outputs
 from models.resnet_cifar import ResNetCifar
-from pruners.base import Masks, Scores, Task, apply_masks, count_kept, count_prunable, full_masks, prunable_names
+from pruners.base import (
+    Masks,
+    Scores,
+    Task,
+    apply_masks,
+    count_kept,
+    count_prunable,
+    full_masks,
+    prunable_names,
+)
 from pruners.scores.synflow import SynFlow
 from pruners.selection.schedule import Exponential, Once
 from pruners.selection.source import Ones, Train
@@ -20,9 +29,13 @@ from pruners.selection.source import Ones, Train
 ONES = (torch.ones(1, 1, 8, 8), torch.zeros(1, dtype=torch.int64))
 
 
-def flow(model: nn.Module, masks: Masks | None = None, inputs: Tensor = ONES[0], **options: Any) -> Scores:
+def flow(
+    model: nn.Module, masks: Masks | None = None, inputs: Tensor = ONES[0], **options: Any
+) -> Scores:
     batch = (inputs, torch.zeros(len(inputs), dtype=torch.int64))
-    return SynFlow(**options)(model, full_masks(model) if masks is None else masks, [batch], F.cross_entropy, seeded())
+    return SynFlow(**options)(
+        model, full_masks(model) if masks is None else masks, [batch], F.cross_entropy, seeded()
+    )
 
 
 def total(model: nn.Module, inputs: Tensor = ONES[0]) -> float:
@@ -39,7 +52,12 @@ def sums(found: Scores) -> dict[str, float]:
 
 
 def synflow(
-    model: nn.Module, density: float, iterations: int = 100, score: SynFlow | None = None, source: Any = None, image: tuple[int, int, int] = (1, 8, 8)
+    model: nn.Module,
+    density: float,
+    iterations: int = 100,
+    score: SynFlow | None = None,
+    source: Any = None,
+    image: tuple[int, int, int] = (1, 8, 8),
 ) -> Masks:
     method = pruner(score or SynFlow(), source=source or Ones(), schedule=Exponential(iterations))
     return method(model, full_masks(model), task(density, image=image)).masks
@@ -54,8 +72,11 @@ def resnet20(seed: int = 0) -> nn.Module:
 
 
 def test_the_score_of_a_weight_is_the_sum_over_the_paths_through_it() -> None:
-    # x -> 2 hidden -> 2 outputs, all absolute: |W1| = [1 2 / 3 0], |W2| = [1 4 / 2 1]. Path (i, h, o) carries |W1[h, i]| |W2[o, h]|.
-    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2, bias=False))
+    # x -> 2 hidden -> 2 outputs, all absolute: |W1| = [1 2 / 3 0], |W2| = [1 4 / 2 1]. Path (i, h,
+    # o) carries |W1[h, i]| |W2[o, h]|.
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2, bias=False)
+    )
     with torch.no_grad():
         model[1].weight.copy_(torch.tensor([[-1.0, 2.0], [3.0, 0.0]]))
         model[3].weight.copy_(torch.tensor([[1.0, -4.0], [-2.0, 1.0]]))
@@ -69,24 +90,35 @@ def test_scores_equal_an_enumeration_of_all_paths_of_a_masked_net_with_biases() 
     model, rng = mlp((3, 4)).double(), seeded(3)
     model.fc1 = nn.Linear(5, 3, dtype=torch.float64)
     x = torch.rand(1, 1, 1, 5, generator=rng) + 0.1
-    masks = {name: torch.rand(model.get_parameter(name).shape, generator=rng) < 0.7 for name in prunable_names(model)}
-    layers = [(model.get_parameter(name).detach().abs() * mask).tolist() for name, mask in masks.items()]
+    masks = {
+        name: torch.rand(model.get_parameter(name).shape, generator=rng) < 0.7
+        for name in prunable_names(model)
+    }
+    layers = [
+        (model.get_parameter(name).detach().abs() * mask).tolist() for name, mask in masks.items()
+    ]
     expected = [[[0.0] * len(row) for row in layer] for layer in layers]
     with torch.no_grad():
         for layer in (model.fc1, model.fc2, model.fc3):
             layer.bias.uniform_(-1, 1)
     biases = [layer.bias.abs().tolist() for layer in (model.fc1, model.fc2, model.fc3)]
-    starts = [((i,), float(x[0, 0, 0, i]), 0) for i in range(5)] + [((h,), bias, depth + 1) for depth in (0, 1) for h, bias in enumerate(biases[depth])]
+    starts = [((i,), float(x[0, 0, 0, i]), 0) for i in range(5)] + [
+        ((h,), bias, depth + 1) for depth in (0, 1) for h, bias in enumerate(biases[depth])
+    ]
     for start, value, depth in starts:  # a path begins at an input or at a hidden unit's bias
         for rest in itertools.product(*(range(len(layer)) for layer in layers[depth:])):
-            edges = [(depth + i, b, a) for i, (a, b) in enumerate(itertools.pairwise((*start, *rest)))]
+            edges = [
+                (depth + i, b, a) for i, (a, b) in enumerate(itertools.pairwise((*start, *rest)))
+            ]
             carried = value
             for layer, b, a in edges:
                 carried *= layers[layer][b][a]
             for layer, b, a in edges:
                 expected[layer][b][a] += carried
     for found, wanted in zip(flow(model, masks, x).values(), expected, strict=True):
-        torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.float64), rtol=1e-12, atol=0)
+        torch.testing.assert_close(
+            found, torch.tensor(wanted, dtype=torch.float64), rtol=1e-12, atol=0
+        )
 
 
 def test_scores_equal_finite_differences_of_the_flow_by_the_mask() -> None:
@@ -112,20 +144,36 @@ def test_every_layer_of_a_sequential_net_carries_the_whole_flow() -> None:
 
 def test_what_enters_a_hidden_unit_leaves_it() -> None:
     found = flow(mlp())
-    torch.testing.assert_close(found["fc1.weight"].sum(dim=1), found["fc2.weight"].sum(dim=0), rtol=1e-12, atol=0)
-    torch.testing.assert_close(found["fc2.weight"].sum(dim=1), found["fc3.weight"].sum(dim=0), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        found["fc1.weight"].sum(dim=1), found["fc2.weight"].sum(dim=0), rtol=1e-12, atol=0
+    )
+    torch.testing.assert_close(
+        found["fc2.weight"].sum(dim=1), found["fc3.weight"].sum(dim=0), rtol=1e-12, atol=0
+    )
 
 
-def test_a_residual_net_carries_the_whole_flow_at_both_ends_and_shares_it_with_shortcuts_between() -> None:
+def test_a_residual_net_carries_the_whole_flow_at_both_ends_and_shares_it_with_shortcuts_between() -> (
+    None
+):
     model = resnet()
     with torch.no_grad():
         model.bn1.weight.uniform_(-2, 2)
     flows, whole = sums(flow(model)), total(model)
-    assert abs(flows["conv1.weight"] / whole - 1) < 1e-12 and abs(flows["fc.weight"] / whole - 1) < 1e-12
+    assert (
+        abs(flows["conv1.weight"] / whole - 1) < 1e-12
+        and abs(flows["fc.weight"] / whole - 1) < 1e-12
+    )
     for stage in (1, 2, 3):
-        block = {part: flows.get(f"stage{stage}.0.{part}.weight", 0.0) for part in ("conv1", "conv2", "shortcut.conv")}
+        block = {
+            part: flows.get(f"stage{stage}.0.{part}.weight", 0.0)
+            for part in ("conv1", "conv2", "shortcut.conv")
+        }
         assert abs(block["conv1"] / block["conv2"] - 1) < 1e-12
-        assert (block["conv2"] < whole) if stage == 1 else abs((block["conv2"] + block["shortcut.conv"]) / whole - 1) < 1e-12
+        assert (
+            (block["conv2"] < whole)
+            if stage == 1
+            else abs((block["conv2"] + block["shortcut.conv"]) / whole - 1) < 1e-12
+        )
 
 
 def test_a_bias_adds_to_the_flow_behind_it_alone() -> None:
@@ -141,7 +189,9 @@ def test_running_means_do_not_count_so_that_the_flow_is_conserved_on_a_trained_n
     for _ in range(3):
         model(images()[0])  # moves mean and variance
     flows = sums(flow(model))
-    assert model.bn1.running_mean.any() and abs(flows["conv1.weight"] / flows["fc.weight"] - 1) < 1e-12
+    assert (
+        model.bn1.running_mean.any() and abs(flows["conv1.weight"] / flows["fc.weight"] - 1) < 1e-12
+    )
 
 
 # --- what it ignores
@@ -153,7 +203,11 @@ def test_scores_do_not_depend_on_signs_and_follow_the_scale_of_the_input() -> No
         for parameter in flipped.parameters():
             parameter.mul_(torch.randint(0, 2, parameter.shape, generator=seeded(1)) * 2 - 1)
     one, other, triple = flow(model), flow(flipped), flow(model, inputs=4 * ONES[0])
-    assert all(torch.equal(one[name], other[name]) and torch.equal(triple[name], 4 * one[name]) for name in one)  # 4 is a power of two: exact
+    # 4 is a power of two: exact
+    assert all(
+        torch.equal(one[name], other[name]) and torch.equal(triple[name], 4 * one[name])
+        for name in one
+    )
 
 
 def test_the_mask_ignores_a_scale_that_the_next_layer_takes_back() -> None:
@@ -195,13 +249,19 @@ def test_signed_inputs_are_summed_over_examples_and_batches() -> None:
         (torch.tensor([[99.0, 99.0]]), torch.zeros(1)),
     ]
     masks = full_masks(model)
-    assert SynFlow(batches=1)(model, masks, iter(batches), F.cross_entropy, seeded())["weight"].tolist() == [[6.0, 1.5]]
-    assert SynFlow(batches=2)(model, masks, iter(batches), F.cross_entropy, seeded())["weight"].tolist() == [[6.0, 1.0]]
+    assert SynFlow(batches=1)(model, masks, iter(batches), F.cross_entropy, seeded())[
+        "weight"
+    ].tolist() == [[6.0, 1.5]]
+    assert SynFlow(batches=2)(model, masks, iter(batches), F.cross_entropy, seeded())[
+        "weight"
+    ].tolist() == [[6.0, 1.0]]
 
 
 def test_training_images_and_noise_serve_as_inputs() -> None:
     data = images(16)
-    masking = pruner(SynFlow(), source=Train(8), schedule=Exponential(5))(resnet(), full_masks(resnet()), task(0.1, data))
+    masking = pruner(SynFlow(), source=Train(8), schedule=Exponential(5))(
+        resnet(), full_masks(resnet()), task(0.1, data)
+    )
     assert count_kept(masking.masks) == round(0.1 * count_prunable(masking.masks))
     drawn: list[Tensor] = []
 
@@ -210,7 +270,8 @@ def test_training_images_and_noise_serve_as_inputs() -> None:
         return [(drawn[-1], ONES[1])]
 
     assert count_kept(synflow(resnet(), 0.1, 5, source=chi)) == count_kept(masking.masks)
-    assert len(drawn) == 5 and not torch.equal(drawn[0], drawn[1])  # a source is asked anew in every round
+    # a source is asked anew in every round
+    assert len(drawn) == 5 and not torch.equal(drawn[0], drawn[1])
 
 
 def test_float32_is_an_option_and_its_scores_agree_with_float64_where_nothing_overflows() -> None:
@@ -222,18 +283,23 @@ def test_float32_is_an_option_and_its_scores_agree_with_float64_where_nothing_ov
 
 def test_float32_overflows_on_a_deep_net_and_the_stage_stops_there_naming_the_layer() -> None:
     deep = ResNetCifar("deep", depth=44, width=16)(1, 10, 8, seeded())
-    with pytest.raises(FloatingPointError, match=r"SynFlow scores of conv1.weight are NaN or infinite"):
+    with pytest.raises(
+        FloatingPointError, match=r"SynFlow scores of conv1.weight are NaN or infinite"
+    ):
         synflow(deep, 0.1, 1, SynFlow(dtype="float32"))
     assert all(s.isfinite().all() for s in flow(deep).values())
     assert all(deep.get_parameter(name).all() for name in full_masks(deep))  # nothing was pruned
 
 
 def test_differences_that_float32_cannot_hold_decide_the_mask() -> None:
-    # Both layers have scores 1 + e and 1, with e = 1e-12: in float32 they tie and the first layer would keep both.
+    # Both layers have scores 1 + e and 1, with e = 1e-12: in float32 they tie and the first layer
+    # would keep both.
     model = nn.Linear(2, 1, bias=False, dtype=torch.float64)
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[1.0, 1.0 + 1e-12]], dtype=torch.float64))
-    assert masks_of(SynFlow(), model, 0.5, source=lambda _: [(torch.ones(1, 2), ONES[1])])["weight"].tolist() == [[False, True]]
+    assert masks_of(SynFlow(), model, 0.5, source=lambda _: [(torch.ones(1, 2), ONES[1])])[
+        "weight"
+    ].tolist() == [[False, True]]
 
 
 # --- pruning
@@ -246,21 +312,32 @@ def test_on_resnet20_the_count_is_known_and_no_output_is_lost(density: float, ke
     assert count_prunable(masks) == 270_896 and count_kept(masks) == kept
     trunk = {name: int(mask.sum()) for name, mask in masks.items() if "shortcut" not in name}
     assert min(trunk.values()) > 0 and reached_outputs(model, masks, (3, 32, 32)) == (10, 10)
-    if density == 0.1:  # methods/synflow.md, 7: every convolution of the trunk about alike, whatever its size
+    # docs/methods/synflow.md: every convolution of the trunk about alike, whatever its size
+    if density == 0.1:
         assert all(1_150 <= count <= 1_850 for name, count in trunk.items() if "stage" in name)
 
 
 def test_one_shot_collapses_the_last_stage_of_resnet20() -> None:
     masks = synflow(resnet20(), 0.1, 1, image=(3, 32, 32))
     assert count_kept(masks) == 27_090
-    assert sum(int(mask.sum()) for name, mask in masks.items() if "stage3" in name and "shortcut" not in name) < 1_000  # of 202,752
+    # of 202,752
+    assert (
+        sum(
+            int(mask.sum())
+            for name, mask in masks.items()
+            if "stage3" in name and "shortcut" not in name
+        )
+        < 1_000
+    )
 
 
 def test_masks_are_nested_and_the_flow_only_shrinks() -> None:
     model, densities = resnet(), Exponential(12)(0.02)
     masks, before = full_masks(model), total(model)
     for density in densities:
-        smaller = pruner(SynFlow(), source=Ones(), schedule=Once())(model, masks, task(density, image=(1, 8, 8))).masks
+        smaller = pruner(SynFlow(), source=Ones(), schedule=Once())(
+            model, masks, task(density, image=(1, 8, 8))
+        ).masks
         assert count_kept(smaller) == round(density * count_prunable(masks))
         assert not any((smaller[name] & ~masks[name]).any() for name in masks)
         masks, after = smaller, total(model)
@@ -271,7 +348,10 @@ def test_masks_are_nested_and_the_flow_only_shrinks() -> None:
 
 def test_pruned_weights_carry_nothing_even_before_they_are_set_to_zero() -> None:
     model = resnet()
-    masks = {name: torch.rand(mask.shape, generator=seeded(2)) < 0.6 for name, mask in full_masks(model).items()}
+    masks = {
+        name: torch.rand(mask.shape, generator=seeded(2)) < 0.6
+        for name, mask in full_masks(model).items()
+    }
     found = flow(model, masks)
     assert all(not found[name][~mask].any() for name, mask in masks.items())
     apply_masks(model, masks)
@@ -281,7 +361,9 @@ def test_pruned_weights_carry_nothing_even_before_they_are_set_to_zero() -> None
 # --- options
 
 
-def test_the_exponential_schedule_keeps_the_same_share_in_every_round_and_ends_at_the_density() -> None:
+def test_the_exponential_schedule_keeps_the_same_share_in_every_round_and_ends_at_the_density() -> (
+    None
+):
     assert Exponential(2)(0.25) == [0.5, 0.25]
     for density in (0.1, 0.02, 0.53, 1.0):
         found = Exponential()(density)
@@ -297,7 +379,11 @@ def test_ones_are_one_image_of_the_data_sets_shape() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"batches": 0}, "batches=0 must be at least 1"), ({"dtype": "float16"}, "dtype='float16' must be one of float32, float64")]
+    ("options", "message"),
+    [
+        ({"batches": 0}, "batches=0 must be at least 1"),
+        ({"dtype": "float16"}, "dtype='float16' must be one of float32, float64"),
+    ],
 )
 def test_options_that_make_no_score_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,5 @@
-"""Teachers, students and accelerated gradient descent: finite differences, fixed points, gradient descent by hand, trials alone and together."""
+"""Teachers, students and accelerated gradient descent: finite differences, fixed points, gradient
+descent by hand, trials alone and together."""
 
 import math
 
@@ -27,7 +28,9 @@ def slow_agd(x: Tensor, y: Tensor, mask: Tensor, start: Tensor, solver: Agd) -> 
     before, now = start, start
     for step in range(1, solver.steps + 1):
         w = now.clone().requires_grad_()
-        loss = (sum((x @ w[j]).relu() for j in range(len(w))) / len(w) - y).square().sum() / (2 * len(y))
+        loss = (sum((x @ w[j]).relu() for j in range(len(w))) / len(w) - y).square().sum() / (
+            2 * len(y)
+        )
         (grad,) = torch.autograd.grad(loss, w)
         after = now - solver.eta * grad * mask + solver.beta * (now - before)
         small = float((after - now).norm()) < solver.tolerance * float(now.norm())
@@ -43,8 +46,14 @@ def slow_agd(x: Tensor, y: Tensor, mask: Tensor, start: Tensor, solver: Agd) -> 
 def test_teachers_see_r_star_of_the_students_r_inputs_and_weights_are_uniform() -> None:
     drawn = SMALL.draw(range(300))
     assert drawn.inputs.dtype == drawn.targets.dtype == drawn.weights.dtype == torch.float64
-    assert (drawn.masks.sum(2) == 6).all() and ((drawn.weights != 0).sum(2) == 4).all() and (drawn.weights[~drawn.masks] == 0).all()
-    kept = drawn.weights[drawn.weights != 0]  # 3,600 of variance 1/12; the standard error of a variance of uniform numbers is sqrt((1/80 - 1/144) / n)
+    assert (
+        (drawn.masks.sum(2) == 6).all()
+        and ((drawn.weights != 0).sum(2) == 4).all()
+        and (drawn.weights[~drawn.masks] == 0).all()
+    )
+    # 3,600 of variance 1/12; the standard error of a variance of uniform numbers is sqrt((1/80 -
+    # 1/144) / n)
+    kept = drawn.weights[drawn.weights != 0]
     assert float(kept.abs().max()) <= 0.5
     assert abs(float(kept.square().mean()) - 1 / 12) < 4 * math.sqrt((1 / 80 - 1 / 144) / len(kept))
     shares = drawn.masks.double().mean((0, 1))  # each input is seen by half of the 900 neurons
@@ -57,27 +66,40 @@ def test_targets_are_the_mean_of_the_neurons_and_noise_has_the_level_asked() -> 
     by_hand = sum((drawn.inputs[0] @ drawn.weights[0, j]).clamp(min=0) for j in range(3)) / 3
     assert float(drawn.energy[0]) == pytest.approx(float(by_hand.square().mean().sqrt()), rel=1e-12)
     noise = drawn.targets[0] - by_hand
-    assert float(noise.std() / drawn.energy[0]) == pytest.approx(0.1, abs=4 * 0.1 / math.sqrt(2 * 20_000))
+    assert float(noise.std() / drawn.energy[0]) == pytest.approx(
+        0.1, abs=4 * 0.1 / math.sqrt(2 * 20_000)
+    )
     quiet = GaussianTeacher(dimension=12, neurons=3, inputs=6, samples=20_000).draw([7])
-    assert torch.equal(quiet.targets[0], by_hand) or torch.allclose(quiet.targets[0], by_hand, atol=1e-14)
+    assert torch.equal(quiet.targets[0], by_hand) or torch.allclose(
+        quiet.targets[0], by_hand, atol=1e-14
+    )
     assert torch.equal(quiet.weights, drawn.weights)  # another noise, the same teacher
 
 
 @pytest.mark.parametrize(("dimension", "inputs", "energy"), [(300, 20, 0.62), (500, 100, 1.37)])
-def test_outputs_have_the_energy_that_was_measured_before(dimension: int, inputs: int, energy: float) -> None:
-    # methods/sample_complexity.md, K = 5. Sums of five half-normals: mean^2 + variance, with ||w||^2 about r / 12.
+def test_outputs_have_the_energy_that_was_measured_before(
+    dimension: int, inputs: int, energy: float
+) -> None:
+    # docs/methods/sample_complexity.md, K = 5. Sums of five half-normals: mean^2 + variance, with
+    # ||w||^2 about r / 12.
     drawn = GaussianTeacher(dimension=dimension, inputs=inputs, samples=400).draw(range(20))
     assert float(drawn.energy.mean()) == pytest.approx(energy, rel=0.05)
 
 
 def test_a_trial_does_not_depend_on_those_beside_it() -> None:
     together, alone = SMALL.draw([5, 6, 7]), SMALL.draw([6])
-    assert torch.equal(together.inputs[1], alone.inputs[0]) and torch.equal(together.weights[1], alone.weights[0])
+    assert torch.equal(together.inputs[1], alone.inputs[0]) and torch.equal(
+        together.weights[1], alone.weights[0]
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"inputs": 101}, "from 1 to dataset.dimension=100"), ({"teacher_inputs": 30}, "from 1 to dataset.inputs=20"), ({"noise": -1.0}, "dataset.noise=-1")],
+    [
+        ({"inputs": 101}, "from 1 to dataset.dimension=100"),
+        ({"teacher_inputs": 30}, "from 1 to dataset.inputs=20"),
+        ({"noise": -1.0}, "dataset.noise=-1"),
+    ],
 )
 def test_impossible_teachers_are_refused(options: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
@@ -91,11 +113,17 @@ def test_gradients_are_those_of_finite_differences() -> None:
     drawn = SMALL.draw([0, 1])
     problem, w = regression(drawn), near(drawn, 0.7, [0, 1])
     found, h = gradients(problem, w), 1e-6
-    for index in [(0, 0, 1), (0, 2, 11), (1, 1, 4), *[tuple(map(int, i)) for i in drawn.masks.nonzero()[:20]]]:
+    for index in [
+        (0, 0, 1),
+        (0, 2, 11),
+        (1, 1, 4),
+        *[tuple(map(int, i)) for i in drawn.masks.nonzero()[:20]],
+    ]:
         step = torch.zeros_like(w)
         step[index] = h
         slope = (losses(problem, w + step) - losses(problem, w - step))[index[0]] / (2 * h)
-        # The loss is quadratic between kinks; a kink within h of a point moves the difference by less than |e x^2| h.
+        # The loss is quadratic between kinks; a kink within h of a point moves the difference by
+        # less than |e x^2| h.
         expected = float(slope) if bool(drawn.masks[index]) else 0.0
         assert float(found[index]) == pytest.approx(expected, abs=1e-6)
 
@@ -110,20 +138,33 @@ def test_the_teacher_is_a_fixed_point() -> None:
     drawn = SMALL.draw(range(4))
     assert float(gradients(regression(drawn), drawn.weights).flatten(1).norm(dim=1).max()) < 1e-12
     found = Agd(steps=500)(regression(drawn), drawn.weights)
-    assert found.settled.all() and (found.steps == 1).all() and torch.allclose(found.weights, drawn.weights, rtol=0, atol=1e-12)
+    assert (
+        found.settled.all()
+        and (found.steps == 1).all()
+        and torch.allclose(found.weights, drawn.weights, rtol=0, atol=1e-12)
+    )
 
 
 # --- the solver
 
 
-@pytest.mark.parametrize("solver", [Agd(eta=2.0, beta=0.9, steps=130), Agd(eta=0.5, beta=0.0, steps=70), Agd(eta=2.0, beta=0.5, steps=4000)])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        Agd(eta=2.0, beta=0.9, steps=130),
+        Agd(eta=0.5, beta=0.0, steps=70),
+        Agd(eta=2.0, beta=0.5, steps=4000),
+    ],
+)
 def test_the_solver_is_the_algorithm_a_neuron_at_a_time(solver: Agd) -> None:
     seeds = [3, 4, 5]
     drawn = SMALL.draw(seeds)
     start = near(drawn, 0.3, seeds)
     found = solver(regression(drawn), start)
     for i in range(3):
-        weights, steps = slow_agd(drawn.inputs[i], drawn.targets[i], drawn.masks[i], start[i], solver)
+        weights, steps = slow_agd(
+            drawn.inputs[i], drawn.targets[i], drawn.masks[i], start[i], solver
+        )
         assert torch.allclose(found.weights[i], weights, rtol=0, atol=1e-9)
         assert int(found.steps[i]) == steps and bool(found.settled[i]) == (steps < solver.steps)
         assert (found.weights[i][~drawn.masks[i]] == 0).all()
@@ -135,7 +176,11 @@ def test_without_momentum_it_is_gradient_descent() -> None:
     found = Agd(eta=0.7, beta=0.0, steps=25, tolerance=0.0)(problem, w)
     for _ in range(25):
         w = w - 0.7 * gradients(problem, w)
-    assert torch.allclose(found.weights, w, rtol=0, atol=1e-12) and int(found.steps[0]) == 25 and not found.settled[0]
+    assert (
+        torch.allclose(found.weights, w, rtol=0, atol=1e-12)
+        and int(found.steps[0]) == 25
+        and not found.settled[0]
+    )
 
 
 def test_trials_together_end_as_each_alone() -> None:
@@ -147,10 +192,13 @@ def test_trials_together_end_as_each_alone() -> None:
     for i in range(len(seeds)):
         one = Regression(drawn.inputs[i : i + 1], drawn.targets[i : i + 1], drawn.masks[i : i + 1])
         alone = solver(one, start[i : i + 1], drawn.weights[i : i + 1], trace=30)
-        assert int(alone.steps[0]) == int(together.steps[i]) and torch.allclose(alone.weights[0], together.weights[i], rtol=0, atol=1e-10)
+        assert int(alone.steps[0]) == int(together.steps[i]) and torch.allclose(
+            alone.weights[0], together.weights[i], rtol=0, atol=1e-10
+        )
         looks = alone.trace.shape[1]
         assert torch.allclose(alone.trace[0], together.trace[i, :looks], rtol=1e-6, atol=1e-12)
-        assert (together.trace[i, looks:] == together.trace[i, looks - 1]).all()  # who has ended stays
+        # who has ended stays
+        assert (together.trace[i, looks:] == together.trace[i, looks - 1]).all()
 
 
 def test_a_trace_holds_the_distances_on_the_way() -> None:
@@ -158,7 +206,17 @@ def test_a_trace_holds_the_distances_on_the_way() -> None:
     drawn = SMALL.draw(seeds)
     start = near(drawn, 0.3, seeds)
     trace = Agd(steps=60, tolerance=0.0)(regression(drawn), start, drawn.weights, trace=20).trace
-    stops = [0.3, *(float(distances(Agd(steps=n, tolerance=0.0)(regression(drawn), start).weights, drawn.weights)) for n in (20, 40, 60))]
+    stops = [
+        0.3,
+        *(
+            float(
+                distances(
+                    Agd(steps=n, tolerance=0.0)(regression(drawn), start).weights, drawn.weights
+                )
+            )
+            for n in (20, 40, 60)
+        ),
+    ]
     assert trace[0].tolist() == pytest.approx(stops, rel=1e-9)
 
 
@@ -185,7 +243,9 @@ def test_inputs_that_no_neuron_sees_are_left_out() -> None:
     seen, columns = narrowed(regression(drawn))
     assert seen.inputs.shape[2] == int(drawn.masks.any(1).sum(1).max()) <= 6
     w = near(drawn, 0.2, list(range(6)))
-    assert torch.allclose(outputs(seen.inputs, w.gather(2, columns)), outputs(drawn.inputs, w), atol=1e-13)
+    assert torch.allclose(
+        outputs(seen.inputs, w.gather(2, columns)), outputs(drawn.inputs, w), atol=1e-13
+    )
 
 
 # --- starts and chunks
@@ -195,12 +255,16 @@ def test_starts_are_exactly_at_their_distance_and_within_the_masks() -> None:
     drawn = SMALL.draw(range(5))
     w = near(drawn, 0.35, list(range(5)))
     assert distances(w, drawn.weights).tolist() == pytest.approx([0.35] * 5, rel=1e-12)
-    assert (w[~drawn.masks] == 0).all() and not torch.equal(w[0] - drawn.weights[0], w[1] - drawn.weights[1])
+    assert (w[~drawn.masks] == 0).all() and not torch.equal(
+        w[0] - drawn.weights[0], w[1] - drawn.weights[1]
+    )
 
 
 def test_chunks_fit_the_memory_stated_and_hold_every_trial_once() -> None:
     each = 8 * 200 * 12 / 1e6  # megabytes of a trial's inputs
     parts = list(chunks(SMALL, list(range(10)), torch.device("cpu"), 3.5 * each))
-    assert [len(part.seeds) for part in parts] == [3, 3, 3, 1] and [s for part in parts for s in part.seeds] == list(range(10))
+    assert [len(part.seeds) for part in parts] == [3, 3, 3, 1] and [
+        s for part in parts for s in part.seeds
+    ] == list(range(10))
     assert torch.equal(torch.cat([part.truth for part in parts]), SMALL.draw(range(10)).weights)
     assert len(next(chunks(SMALL, [0, 1], torch.device("cpu"), each / 10)).seeds) == 1  # never none

@@ -1,4 +1,5 @@
-"""Whether students find their teachers: outcomes, monotone success, noise, rates, and a theory run through the runner."""
+"""Whether students find their teachers: outcomes, monotone success, noise, rates, and a theory run
+through the runner."""
 
 import json
 from pathlib import Path
@@ -19,21 +20,33 @@ from runner.errors import ConfigError
 from runner.spec.identity import run_id, stage_keys
 
 SIZES = {"dimension": 20, "neurons": 3}
-WORDS = ["method=theory/recovery", "dataset=gaussian_teacher", "model=student", "dataset.dimension=12", "dataset.neurons=3", "dataset.inputs=4"]
+WORDS = [
+    "method=theory/recovery",
+    "dataset=gaussian_teacher",
+    "model=student",
+    "dataset.dimension=12",
+    "dataset.neurons=3",
+    "dataset.inputs=4",
+]
 WORDS += ["dataset.samples=80", "method.trials=6"]
 
 
 def task(seed: int = 0) -> Task:
-    return Task(lambda a, b: a.sum(), lambda n: [], None, steps=0, rng=Generator().manual_seed(seed))
+    return Task(
+        lambda a, b: a.sum(), lambda n: [], None, steps=0, rng=Generator().manual_seed(seed)
+    )
 
 
 def measured(teacher: GaussianTeacher, **options: Any) -> dict[str, Any]:
-    found = Recovery(teacher, **{"trials": 20, **options})(Student("s", 3)(teacher.dimension, 1, 1, Generator()), {}, task())
+    found = Recovery(teacher, **{"trials": 20, **options})(
+        Student("s", 3)(teacher.dimension, 1, 1, Generator()), {}, task()
+    )
     return {**found.report, **found.series}
 
 
 def test_outcomes_add_up_and_follow_their_definitions() -> None:
-    teacher = GaussianTeacher(**SIZES, inputs=15, samples=70)  # 45 unknowns: some are found, some are not
+    # 45 unknowns: some are found, some are not
+    teacher = GaussianTeacher(**SIZES, inputs=15, samples=70)
     found = measured(teacher, solver=Agd(steps=600))
     success = [error < 1e-4 for error in found["error"]]
     capped = [not ok and n == 600 for ok, n in zip(success, found["steps"], strict=True)]
@@ -48,10 +61,15 @@ def test_fewer_examples_than_weights_settle_somewhere_else() -> None:
 
 
 def test_success_does_not_fall_with_examples_nor_rise_with_inputs_and_distance() -> None:
-    # 40 trials a cell; a share may move against the trend by chance: by no more than 0.1 (methods/sample_complexity.md).
+    # 40 trials a cell; a share may move against the trend by chance: by no more than 0.1
+    # (docs/methods/sample_complexity.md).
     def share(inputs: int, samples: int, distance: float) -> float:
         teacher = GaussianTeacher(**SIZES, inputs=inputs, samples=samples)
-        return float(measured(teacher, trials=40, distance=distance, solver=Agd(steps=2000))["converged_share"])
+        return float(
+            measured(teacher, trials=40, distance=distance, solver=Agd(steps=2000))[
+                "converged_share"
+            ]
+        )
 
     by_samples = [share(10, n, 0.2) for n in (20, 35, 50, 120)]
     by_inputs = [share(r, 50, 0.2) for r in (4, 10, 14, 20)]
@@ -63,9 +81,14 @@ def test_success_does_not_fall_with_examples_nor_rise_with_inputs_and_distance()
 
 
 def test_the_error_is_proportional_to_the_noise() -> None:
-    errors = [measured(GaussianTeacher(**SIZES, inputs=6, samples=300, noise=noise))["error_mean"] for noise in (1e-4, 1e-3, 1e-2)]
+    errors = [
+        measured(GaussianTeacher(**SIZES, inputs=6, samples=300, noise=noise))["error_mean"]
+        for noise in (1e-4, 1e-3, 1e-2)
+    ]
     # The same problems, so the error is linear in the noise but for neurons that switch.
-    assert errors[1] / errors[0] == pytest.approx(10, rel=0.02) and errors[2] / errors[1] == pytest.approx(10, rel=0.1)
+    assert errors[1] / errors[0] == pytest.approx(10, rel=0.02) and errors[2] / errors[
+        1
+    ] == pytest.approx(10, rel=0.1)
 
 
 def test_a_rate_is_the_slope_of_the_logarithm_after_the_first_fifth() -> None:
@@ -77,9 +100,14 @@ def test_a_rate_is_the_slope_of_the_logarithm_after_the_first_fifth() -> None:
 
 def test_momentum_is_faster_by_about_one_over_one_minus_beta() -> None:
     teacher = GaussianTeacher(**SIZES, inputs=6, samples=400)
-    plain, heavy = (measured(teacher, trials=10, trace=10, solver=Agd(eta=0.2, beta=beta)) for beta in (0.0, 0.5))
+    plain, heavy = (
+        measured(teacher, trials=10, trace=10, solver=Agd(eta=0.2, beta=beta))
+        for beta in (0.0, 0.5)
+    )
     ratio = torch.tensor(heavy["rate"]).log() / torch.tensor(plain["rate"]).log()
-    assert plain["rates_fitted"] == heavy["rates_fitted"] == 10 and float(ratio) == pytest.approx(2, rel=0.1)
+    assert plain["rates_fitted"] == heavy["rates_fitted"] == 10 and float(ratio) == pytest.approx(
+        2, rel=0.1
+    )
 
 
 def test_chunks_change_nothing_but_rounding() -> None:
@@ -91,30 +119,68 @@ def test_chunks_change_nothing_but_rounding() -> None:
 # --- through the runner
 
 
-def test_a_theory_run_is_a_record_whose_training_fields_are_null_and_repeats(tmp_path: Path) -> None:
+def test_a_theory_run_is_a_record_whose_training_fields_are_null_and_repeats(
+    tmp_path: Path,
+) -> None:
     run = compose_run(*WORDS)
     record, artefacts = perform_run(run, machine(tmp_path))
     again, _ = perform_run(run, machine(tmp_path, cache="other"))
-    for key in ("accuracy", "accuracy_best", "accuracy_top5", "test_loss", "val_accuracy", "density", "sparsity", "kept", "density_target"):
+    for key in (
+        "accuracy",
+        "accuracy_best",
+        "accuracy_top5",
+        "test_loss",
+        "val_accuracy",
+        "density",
+        "sparsity",
+        "kept",
+        "density_target",
+    ):
         assert record[key] is None, key
     assert record["provenance"]["precision"] == "fp64"
-    assert (record["prunable"], record["flops"]["dense"], record["epochs"], record["epochs_total"]) == (36, 36, 0, 0)
+    assert (
+        record["prunable"],
+        record["flops"]["dense"],
+        record["epochs"],
+        record["epochs_total"],
+    ) == (36, 36, 0, 0)
     assert record["report"] == again["report"] and record["report"]["trials"] == 6
-    series = json.loads((tmp_path / "results" / "runs" / record["run_id"] / "series.json").read_text())
+    series = json.loads(
+        (tmp_path / "results" / "runs" / record["run_id"] / "series.json").read_text()
+    )
     assert len(series["error"]) == 6
 
 
 def test_seeds_and_settings_make_other_runs_and_the_memory_too() -> None:
     run = compose_run(*WORDS)
-    others = [compose_run(*WORDS, word) for word in ("seed=1", "dataset.noise=0.1", "method.solver.eta=1", "method.distance=0.3", "method.chunk_mb=1")]
-    assert len({run_id(r) for r in [run, *others]}) == len({stage_keys(r)["trials"] for r in [run, *others]}) == 6
+    others = [
+        compose_run(*WORDS, word)
+        for word in (
+            "seed=1",
+            "dataset.noise=0.1",
+            "method.solver.eta=1",
+            "method.distance=0.3",
+            "method.chunk_mb=1",
+        )
+    ]
+    assert (
+        len({run_id(r) for r in [run, *others]})
+        == len({stage_keys(r)["trials"] for r in [run, *others]})
+        == 6
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["method=theory/recovery", "dataset=digits", "model=mlp"], "dataset=digits has no teacher: a theory experiment takes dataset=gaussian_teacher"),
-        (["method=snip", "density=0.1", "dataset=gaussian_teacher", "model=student"], "has no images to train or prune on"),
+        (
+            ["method=theory/recovery", "dataset=digits", "model=mlp"],
+            "dataset=digits has no teacher: a theory experiment takes dataset=gaussian_teacher",
+        ),
+        (
+            ["method=snip", "density=0.1", "dataset=gaussian_teacher", "model=student"],
+            "has no images to train or prune on",
+        ),
         ([*WORDS, "method.solver.beta=1"], r"method.solver.beta=1 must be in \[0, 1\)"),
         ([*WORDS, "density=0.5"], "takes no density"),
         ([*WORDS, "dataset.inputs=13"], "from 1 to dataset.dimension=12"),
@@ -135,4 +201,6 @@ def test_a_measurement_has_no_ticket(tmp_path: Path) -> None:
     (folder / "result.json").write_text(json.dumps(record))
     OmegaConf.save(compose_config(WORDS), folder / "config.yaml", resolve=True)
     with pytest.raises(FileNotFoundError, match="is a measurement alone"):
-        load_ticket(record["run_id"], results_dir=tmp_path / "results", cache_dir=tmp_path / "cache")
+        load_ticket(
+            record["run_id"], results_dir=tmp_path / "results", cache_dir=tmp_path / "cache"
+        )

@@ -1,4 +1,5 @@
-"""Tensor initialisation: moments against their closed form, decomposition of exact tensors, and the stated case within 0.2 of the true directions."""
+"""Tensor initialisation: moments against their closed form, decomposition of exact tensors, and the
+stated case within 0.2 of the true directions."""
 
 import math
 
@@ -6,65 +7,99 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from pruners.theory.tensor import TensorInit, decompose, fourth_moment, second_moment, sketched, top_basis
+from pruners.theory.tensor import (
+    TensorInit,
+    decompose,
+    fourth_moment,
+    second_moment,
+    sketched,
+    top_basis,
+)
 
 ROOT = math.sqrt(2 * math.pi)
 
 
-def teacher(supports: Tensor, dimension: int, examples: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def teacher(
+    supports: Tensor, dimension: int, examples: int, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs (N, d), targets (N,), weights (K, r) uniform on [-0.5, 0.5]."""
     rng = Generator().manual_seed(seed)
     weights = torch.rand(supports.shape, generator=rng, dtype=torch.float64) - 0.5
     x = torch.randn((examples, dimension), generator=rng, dtype=torch.float64)
-    y = torch.stack([(x[:, row] @ w).clamp(min=0) for row, w in zip(supports, weights, strict=True)]).mean(0)
+    y = torch.stack(
+        [(x[:, row] @ w).clamp(min=0) for row, w in zip(supports, weights, strict=True)]
+    ).mean(0)
     return x, y, weights
 
 
 def gaps(found: Tensor, truth: Tensor) -> list[float]:
     """Distance of each true direction from the nearest one found, each used once (two neurons)."""
     u, v = (w / w.norm(dim=1, keepdim=True) for w in (found, truth))
-    orders = [[float((u[i] - v[j]).norm()) for j, i in enumerate(order)] for order in ([0, 1], [1, 0])]
+    orders = [
+        [float((u[i] - v[j]).norm()) for j, i in enumerate(order)] for order in ([0, 1], [1, 0])
+    ]
     return min(orders, key=max)
 
 
 def test_the_stated_case_is_within_a_fifth_of_the_true_directions() -> None:
-    supports = torch.arange(12).view(2, 6)  # K = 2, disjoint; methods/sample_complexity.md
-    for seed in (1, 2, 3):  # teacher 0 is left out: its directions are almost opposite, cosine -0.95, and even moments cannot tell u from -u
+    supports = torch.arange(12).view(2, 6)  # K = 2, disjoint; docs/methods/sample_complexity.md
+    # teacher 0 is left out: its directions are almost opposite, cosine -0.95, and even moments
+    # cannot tell u from -u
+    for seed in (1, 2, 3):
         x, y, weights = teacher(supports, 12, 1_000_000, seed)
         found = TensorInit()(x, y, supports, Generator().manual_seed(0))
         assert max(gaps(found, weights)) < 0.2
-        assert sorted(found.norm(dim=1).tolist()) == pytest.approx(sorted(weights.norm(dim=1).tolist()), rel=0.1)
+        assert sorted(found.norm(dim=1).tolist()) == pytest.approx(
+            sorted(weights.norm(dim=1).tolist()), rel=0.1
+        )
 
 
 def test_equal_supports_are_zhongs_own_case() -> None:
     supports = torch.arange(6).expand(2, 6)
     x, y, weights = teacher(supports, 6, 1_000_000, 3)
-    assert max(gaps(TensorInit(split=True)(x, y, supports, Generator().manual_seed(0)), weights)) < 0.2
+    assert (
+        max(gaps(TensorInit(split=True)(x, y, supports, Generator().manual_seed(0)), weights)) < 0.2
+    )
 
 
 def test_moments_are_those_of_a_relu_in_one_direction() -> None:
-    # y = relu(s u.x): M2 = s / sqrt(2 pi) u u^T, M4 = -s / sqrt(2 pi) u^(o4). Monte Carlo, four standard errors of each entry's own spread.
+    # y = relu(s u.x): M2 = s / sqrt(2 pi) u u^T, M4 = -s / sqrt(2 pi) u^(o4). Monte Carlo, four
+    # standard errors of each entry's own spread.
     n, s = 400_000, 0.8
     u = torch.tensor([0.6, 0.8], dtype=torch.float64)
     x = torch.randn((n, 2), generator=Generator().manual_seed(0), dtype=torch.float64)
     y = (s * (x @ u)).clamp(min=0)
-    parts2 = torch.stack([second_moment(a, b) for a, b in zip(x.chunk(100), y.chunk(100), strict=True)])
-    parts4 = torch.stack([fourth_moment(a, b) for a, b in zip(x.chunk(100), y.chunk(100), strict=True)])
-    for parts, closed in ((parts2, s / ROOT * torch.outer(u, u)), (parts4, -s / ROOT * torch.einsum("a,b,c,d->abcd", u, u, u, u))):
+    parts2 = torch.stack(
+        [second_moment(a, b) for a, b in zip(x.chunk(100), y.chunk(100), strict=True)]
+    )
+    parts4 = torch.stack(
+        [fourth_moment(a, b) for a, b in zip(x.chunk(100), y.chunk(100), strict=True)]
+    )
+    for parts, closed in (
+        (parts2, s / ROOT * torch.outer(u, u)),
+        (parts4, -s / ROOT * torch.einsum("a,b,c,d->abcd", u, u, u, u)),
+    ):
         assert ((parts.mean(0) - closed).abs() < 4 * parts.std(0) / 10).all()
 
 
 def test_the_fourth_moment_of_single_examples_by_hand() -> None:
     x, y = torch.tensor([[2.0, 1.0]], dtype=torch.float64), torch.tensor([1.0], dtype=torch.float64)
     found = fourth_moment(x, y)
-    # He_4(2) = 16 - 24 + 3 = -5; He_3(2) He_1(1) = (8 - 6) 1 = 2; He_2(2) He_2(1) = 3 * 0 = 0; He_4(1) = 1 - 6 + 3 = -2.
-    assert [float(found[i]) for i in ((0, 0, 0, 0), (0, 0, 0, 1), (1, 0, 0, 0), (0, 1, 1, 0), (1, 1, 1, 1))] == [-5, 2, 2, 0, -2]
+    # He_4(2) = 16 - 24 + 3 = -5; He_3(2) He_1(1) = (8 - 6) 1 = 2; He_2(2) He_2(1) = 3 * 0 = 0;
+    # He_4(1) = 1 - 6 + 3 = -2.
+    assert [
+        float(found[i])
+        for i in ((0, 0, 0, 0), (0, 0, 0, 1), (1, 0, 0, 0), (0, 1, 1, 0), (1, 1, 1, 1))
+    ] == [-5, 2, 2, 0, -2]
 
 
 def test_exact_tensors_are_taken_apart() -> None:
     rng = Generator().manual_seed(0)
     q, _ = torch.linalg.qr(torch.randn((4, 4), generator=rng, dtype=torch.float64))
-    tensor = sum(c * torch.einsum("a,b,c,d->abcd", v, v, v, v) for c, v in zip((1.0, -2.0, 0.5, 1.5), q, strict=True))
+    tensor = sum(
+        c * torch.einsum("a,b,c,d->abcd", v, v, v, v)
+        for c, v in zip((1.0, -2.0, 0.5, 1.5), q, strict=True)
+    )
     found = decompose(tensor, 5, rng)  # type: ignore[arg-type]
     assert (found @ q.T).abs().max(0).values.tolist() == pytest.approx([1] * 4, abs=1e-6)
 

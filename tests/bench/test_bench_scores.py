@@ -1,0 +1,51 @@
+"""The bench's rows about scores: found by what methods are made of, and doing the work that they
+name."""
+
+import re
+
+import torch
+from torch import Generator, nn
+
+from models.resnet_cifar import ResNetCifar
+from pruners.selection.score_pruner import ScorePruner
+from runner.bench.scores import EXAMPLES, score_contests
+from runner.config.build import build_run
+from runner.config.compose import compose_config
+
+
+def net() -> nn.Module:
+    return ResNetCifar("net", depth=8, width=4)(1, 10, 8, Generator().manual_seed(0))
+
+
+def test_every_method_whose_score_needs_data_is_measured_against_as_many_steps_as_it_has_rounds() -> (
+    None
+):
+    y = torch.arange(EXAMPLES) % 10
+    model, batch = net(), (torch.randn(EXAMPLES, 1, 8, 8, generator=Generator().manual_seed(0)), y)
+    before = [p.detach().clone() for p in model.parameters()]
+    contests = {re.match(r"method=(\w+)", c.work)[1]: c for c in score_contests(model, batch)}  # type: ignore[index]
+    assert {"snip", "grasp", "synflow"} <= set(contests) and not {
+        "random",
+        "magnitude",
+        "dense",
+        "imc",
+    } & set(contests)
+    assert (
+        "100 rounds on 1x1x8x8" in contests["synflow"].work
+        and "100 training steps" in contests["synflow"].limit
+    )
+    assert all(
+        f"on {EXAMPLES}x1x8x8" in contests[name].work and "1 training step " in contests[name].limit
+        for name in ("snip", "grasp")
+    )
+    for name in ("snip", "grasp"):
+        contests[name].prune()
+        contests[name].steps()
+    # they work on copies
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def test_the_methods_measured_are_score_pruners() -> None:
+    for name in ("snip", "grasp", "synflow"):
+        run = build_run(compose_config([f"method={name}", "density=0.1"]))
+        assert isinstance(run.stage("prune").component, ScorePruner)

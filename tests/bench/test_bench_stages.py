@@ -1,0 +1,90 @@
+"""The bench's rows about stages that measure a Hessian: found by what methods are made of, measured
+in part, scaled by counts."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Generator, nn
+
+from models.resnet_cifar import ResNetCifar
+from pruners.base import count_prunable, full_masks
+from pruners.curvature.imc import Imc
+from runner.bench.hessian_stages import (
+    EPOCH,
+    STEPS,
+    Stages,
+    extrapolated,
+    methods,
+    one_round,
+    part_of_lipschitz,
+    part_of_spectrum,
+    stage_cost,
+)
+
+
+def net() -> nn.Module:
+    return ResNetCifar("net", depth=8, width=2)(1, 10, 8, Generator().manual_seed(0))
+
+
+def images(count: int = 512) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(count, 1, 8, 8, generator=Generator().manual_seed(1)), torch.arange(
+        count
+    ) % 10
+
+
+def found() -> Stages:
+    (stages,) = methods()
+    return stages
+
+
+def test_the_method_that_measures_before_it_prunes_is_found_with_its_default_options() -> None:
+    stages = found()
+    assert stages.method == "imc" and isinstance(stages.pruner, Imc)
+    assert (
+        stages.spectrum.spectrum.steps,
+        stages.spectrum.spectrum.probes,
+        stages.lipschitz.directions,
+    ) == (50, 10, 8)
+    assert stages.spectrum.hessian.n_samples == stages.lipschitz.hessian.n_samples == 512
+
+
+def test_a_spectrum_is_extrapolated_from_its_first_products() -> None:
+    # 7 s to prepare and for the first product, then 2 s each, 0.5 s for the eigenvalues: 500
+    # products take 7 + 499 x 2 + 0.5.
+    assert extrapolated([7.0, 1.9, 2.5, 2.0], 0.5, 500) == 1005.5
+
+
+def test_the_parts_are_what_the_row_says_and_their_work_is_in_proportion() -> None:
+    stages, model = found(), net()
+    d = count_prunable(full_masks(model))
+    lipschitz, spectrum = part_of_lipschitz(stages.lipschitz), part_of_spectrum(stages.spectrum)
+    # 8 directions: 17 gradients of 512 images; one: 3 of 128.
+    assert (
+        stages.lipschitz.work(d, d, EPOCH).images == 17 * 512
+        and lipschitz.work(d, d, EPOCH).images == 3 * 128
+    )
+    assert (
+        stages.spectrum.work(d, d, EPOCH).products == 500
+        and spectrum.work(d, d, EPOCH).products == STEPS
+    )
+    assert replace(spectrum, spectrum=stages.spectrum.spectrum) == stages.spectrum
+
+
+def test_a_round_trains_once_beside_what_it_measures_and_leaves_the_net_alone() -> None:
+    model, before = net(), [p.detach().clone() for p in net().parameters()]
+    trained: list[int] = []
+
+    costs = one_round(found(), model, images(), lambda: trained.append(1), 500)
+    assert trained == [1] and len(costs) == 3 and all(cost > 0 for cost in costs)
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def test_the_row_states_what_was_measured() -> None:
+    trained: list[int] = []
+    cost = stage_cost(found(), net(), images(), lambda: trained.append(1), 500, rounds=2)
+    assert len(trained) == 3  # one of them warms up
+    assert cost.total == pytest.approx(cost.lipschitz + cost.spectrum + cost.prune)
+    assert f"measured: {STEPS} of 500 Hessian-vector products" in str(cost) and "method=imc" in str(
+        cost
+    )

@@ -1,0 +1,29 @@
+"""The bench's row about theory experiments: both sides do the same work, and the memory stated is
+that of chunks."""
+
+import torch
+
+from pruners.theory.trials import chunk_size
+from runner.bench.trials import SOLVER, TEACHER, solving, trial_contest, trial_memory
+
+CPU = torch.device("cpu")
+
+
+def test_both_sides_solve_the_same_trials() -> None:
+    together, alone = (torch.cat(solving(CPU, 5, size)()) for size in (None, 1e-6))  # type: ignore[call-overload]
+    assert together.shape == (5, 5, 100) and torch.allclose(together, alone, rtol=0, atol=1e-9)
+
+
+def test_the_row_says_what_it_does() -> None:
+    contest = trial_contest(CPU)
+    assert (
+        f"d = 100, K = 5, N = 400, {SOLVER.steps} steps, {chunk_size(TEACHER, CPU, None)} at a time"
+        in contest.work
+    )
+
+
+def test_memory_is_bounded_by_the_chunk_not_by_the_trials() -> None:
+    inputs, taken = trial_memory()
+    assert 0.5e6 < inputs <= 2e6  # pruners/theory/trials.py: two megabytes on a CPU
+    # sixteen trials in one chunk would hold 5 MB of inputs; allocators keep some more
+    assert 0 < taken < 60e6

@@ -1,0 +1,199 @@
+"""Losing a process loses no work: SIGKILL at random moments, SIGTERM, two processes at once, warm
+against cold."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import ROOT, SMALL, environment
+from safetensors.torch import load_file
+from support import compose_run, machine, perform_run
+
+from runner.engine.record import comparable, final_stage
+
+RUN = [
+    "method=imc",
+    "density=0.3",
+    "retrain=finetune",
+    *SMALL,
+    "train.scale=0.05",
+    "method.spectrum.probes=2",
+    "method.spectrum.steps=5",
+]
+
+
+def start(folder: Path, *words: str, name: str = "killed") -> subprocess.Popen[bytes]:
+    own = [
+        f"env.results_dir={folder / name}",
+        f"env.cache_dir={folder / (name + '-cache')}",
+        "env.checkpoint_seconds=0",
+    ]
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "run.py"), *RUN, *own, *words],
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env=environment(),
+        )
+
+
+def record(folder: Path, name: str) -> dict[str, Any]:
+    (path,) = (folder / name / "runs").glob("*/result.json")
+    return dict(json.loads(path.read_text()))
+
+
+def tensors(folder: Path, name: str, found: dict[str, Any]) -> dict[str, torch.Tensor]:
+    key = next(s["key"] for s in found["stages"] if s["name"] == final_stage(compose_run(*RUN)))
+    stage = folder / f"{name}-cache" / "stages" / key
+    return {
+        f"{part}/{k}": v
+        for part in ("weights", "masks", "optimizer")
+        for k, v in load_file(stage / f"{part}.safetensors").items()
+    }
+
+
+def written_since(cache: Path, moment: float) -> bool:
+    """Whether a checkpoint or an artefact is younger than that; files may be renamed meanwhile."""
+    for path in cache.rglob("*"):
+        try:
+            if path.suffix in (".pt", ".safetensors") and path.stat().st_mtime > moment:
+                return True
+        except FileNotFoundError:
+            continue
+    return False
+
+
+def test_killed_at_ten_random_moments_and_started_again_it_ends_as_if_left_alone(
+    tmp_path: Path,
+) -> None:
+    # 80 epochs with a checkpoint after every step: longer than ten kills leave it time for
+    long = ["train.scale=0.5"]
+    assert start(tmp_path, *long, name="alone").wait(timeout=300) == 0, (
+        tmp_path / "log"
+    ).read_text()
+    dice, kills, at_work = random.Random(0), 0, 0
+    while kills < 10:
+        process = start(tmp_path, *long)
+        begun = time.time()
+        while (
+            process.poll() is None
+            and kills < 8
+            and not written_since(tmp_path / "killed-cache", begun)
+        ):
+            # it imports, it reads images; two of the ten are killed at some moment of that
+            time.sleep(0.01)
+        time.sleep(dice.uniform(0, 1))
+        if process.poll() is not None:  # a fast machine got to the end: go on with an empty cache
+            assert process.returncode == 0, (tmp_path / "log").read_text()
+            for path in (tmp_path / "killed", tmp_path / "killed-cache"):
+                path.rename(path.with_name(f"{path.name}-after-{kills}-{dice.random()}"))
+            continue
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+        at_work += written_since(tmp_path / "killed-cache", begun)
+    assert at_work >= 8
+    assert start(tmp_path, *long).wait(timeout=300) == 0, (tmp_path / "log").read_text()
+    a, b = record(tmp_path, "alone"), record(tmp_path, "killed")
+    assert comparable(a) == comparable(b)
+    left, right = tensors(tmp_path, "alone", a), tensors(tmp_path, "killed", b)
+    assert left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+    left_behind = [
+        path
+        for path in tmp_path.glob("killed*/**/*")
+        if path.match("checkpoints/*") or path.match("tmp/*") or len(path.suffix) == 33
+    ]
+    assert not left_behind  # no checkpoint, no half-written file
+
+
+def test_sigterm_checkpoints_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    long = ["train.scale=0.5"]
+    process = start(tmp_path, *long)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("killed-cache/checkpoints/*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(timeout=60) == 143
+    status = json.loads(next(tmp_path.glob("killed/runs/*/status.json")).read_text())
+    assert status["status"] == "stopped"
+    assert start(tmp_path, *long).wait(timeout=300) == 0
+    assert start(tmp_path, *long, name="alone").wait(timeout=300) == 0
+    assert comparable(record(tmp_path, "killed")) == comparable(record(tmp_path, "alone"))
+
+
+def test_sigterm_ends_a_measurement_that_would_go_on_for_hours(tmp_path: Path) -> None:
+    process = start(tmp_path, "method.spectrum.probes=1000000")
+    deadline = time.monotonic() + 120
+    while (
+        not any(
+            '"spectrum"' in path.read_text() for path in tmp_path.glob("killed/runs/*/status.json")
+        )
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(timeout=60) == 143, (tmp_path / "log").read_text()
+
+
+def test_sigterm_ends_a_whole_sweep(tmp_path: Path) -> None:
+    process = start(tmp_path, "-m", "train.scale=0.5", "seed=0,1")
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("killed-cache/checkpoints/*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(timeout=60) == 143, (tmp_path / "log").read_text()
+    # the second job was not begun
+    assert [
+        path.parent.name.split("-")[4] for path in tmp_path.glob("killed/runs/*/status.json")
+    ] == ["s0"]
+
+
+def test_two_processes_on_one_run_give_one_result_and_no_error(tmp_path: Path) -> None:
+    both = [start(tmp_path, name="shared") for _ in range(2)]
+    assert [process.wait(timeout=300) for process in both] == [0, 0], (tmp_path / "log").read_text()
+    found = record(tmp_path, "shared")
+    assert found["status"] == "done"
+    log = (tmp_path / "log").read_text()
+    # one waited for the other
+    assert f"process {both[0].pid}" in log or f"process {both[1].pid}" in log
+    assert start(tmp_path, name="alone").wait(timeout=300) == 0
+    assert comparable(found) == comparable(record(tmp_path, "alone"))
+
+
+def test_warm_equals_cold_to_the_bit(tmp_path: Path) -> None:
+    run = compose_run(*RUN)
+    cold, first = perform_run(run, machine(tmp_path, results="a", cache="one"))
+    warm, again = perform_run(run, machine(tmp_path, results="b", cache="one"))
+    fresh, anew = perform_run(run, machine(tmp_path, results="c", cache="two"))
+    assert [s["cached"] for s in cold["stages"]] == [False] * len(run.stages) and [
+        s["cached"] for s in warm["stages"]
+    ] == [True] * len(run.stages)
+    assert comparable(cold) == comparable(warm) == comparable(fresh)
+    assert warm["runtime_s"] == cold["runtime_s"]  # what the method costs on its own, cached or not
+    for name in first:
+        for part in ("weights", "masks", "optimizer", "findings"):
+            for tensor, value in getattr(first[name], part).items():
+                assert torch.equal(value, getattr(again[name], part)[tensor]) and torch.equal(
+                    value, getattr(anew[name], part)[tensor]
+                )
+
+
+def test_a_partly_warm_cache_gives_the_same_numbers(tmp_path: Path) -> None:
+    other = compose_run(*RUN, "retrain=rewind")  # shares W*, its measurements and the mask
+    run = compose_run(*RUN)
+    cold, _ = perform_run(run, machine(tmp_path, cache="cold"))
+    before, _ = perform_run(other, machine(tmp_path, results="other", cache="partly"))
+    warm, _ = perform_run(run, machine(tmp_path, cache="partly"))
+    assert [s["cached"] for s in warm["stages"]] == [True] * (len(run.stages) - 1) + [False]
+    seconds = [s["seconds"] for s in warm["stages"]]
+    # what a cached stage once cost counts
+    assert seconds[:-1] == [s["seconds"] for s in before["stages"]][:-1] and min(seconds) > 0
+    assert abs(warm["runtime_s"] - sum(seconds)) <= 0.001 * len(seconds)  # each is rounded
+    assert comparable(warm) == comparable(cold)

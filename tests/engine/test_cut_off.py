@@ -1,0 +1,105 @@
+"""What a prune stage says of masks that cut the network off, in the record and in the closing
+panel; what it does not say of others."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from support import compose_run, machine, perform_run
+
+from pruners.base import count_kept
+from runner.config.compose import compose_config
+from runner.config.request import read_request
+from runner.display.summary import cut_off, summary
+
+FINDINGS = {"connected", "outputs_reached", "empty_layers"}
+SMALL = ["dataset=digits", "train.scale=0.00625"]
+
+
+def said(words: list[str], record: dict[str, Any]) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(summary(record, Path("result.json"), read_request(compose_config(words))))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "prunable weights" in text
+    return text
+
+
+def test_masks_that_leave_no_path_end_in_a_record_that_says_so(tmp_path: Path) -> None:
+    # At fan_out the linear layer, N(0, 0.01^2), has the smallest weights by far and loses them all
+    # (docs/methods/magnitude.md).
+    words = [
+        "method=magnitude",
+        "density=0.1",
+        "model=resnet20",
+        "model.width=4",
+        "model.init=fan_out",
+        *SMALL,
+    ]
+    record, artefacts = perform_run(compose_run(*words), machine(tmp_path))
+    empty = [name for name, mask in artefacts["prune"].masks.items() if not mask.any()]
+    assert "fc.weight" in empty and record["kept"] == count_kept(artefacts["prune"].masks)
+    assert {key: record["report"][key] for key in FINDINGS} == {
+        "connected": 0,
+        "outputs_reached": 0,
+        "empty_layers": len(empty),
+    }
+    assert "warning: mask" in said(
+        words, record
+    ) and "no path of kept weights leads from the input to any output" in said(words, record)
+
+
+@pytest.mark.parametrize("method", ["snip", "synflow"])
+def test_masks_with_every_output_reached_and_no_empty_layer_add_nothing(
+    method: str, tmp_path: Path
+) -> None:
+    words = [f"method={method}", "density=0.3", "model=lenet_300_100", *SMALL]
+    record, _ = perform_run(compose_run(*words), machine(tmp_path))
+    assert not FINDINGS & set(record["report"]) and "warning" not in said(words, record)
+
+
+def test_a_residual_net_bridges_empty_layers_and_the_warning_counts_the_outputs_that_are_left(
+    tmp_path: Path,
+) -> None:
+    words = ["method=synflow", "density=0.02", "model=resnet20", "model.width=4", *SMALL]
+    record, artefacts = perform_run(compose_run(*words), machine(tmp_path))
+    masks = artefacts["prune"].masks
+    # the other classes have lost every weight of theirs
+    left = int(masks["fc.weight"].any(dim=1).sum())
+    empty = [name for name, mask in masks.items() if not mask.any()]
+    assert 0 < left < 10 and empty
+    assert record["report"] == {"outputs_reached": left, "empty_layers": len(empty)}
+    assert f"to {left} of the outputs alone" in said(words, record)
+
+
+def test_an_empty_layer_alone_is_no_warning() -> None:
+    assert cut_off({"report": {}}) == {}
+    assert cut_off({"report": {"empty_layers": 2}}) == {}
+
+
+@pytest.mark.parametrize("method", ["set", "dsr"])
+def test_masks_that_change_in_training_are_judged_at_its_end(method: str, tmp_path: Path) -> None:
+    # A tenth of 1,184 weights, at random, leaves outputs that no input reaches; at the end there
+    # are other connections.
+    words = [
+        f"method={method}",
+        "method.pruner.classifier=pruned",
+        "density=0.1",
+        "model=mlp",
+        "model.hidden=[16]",
+        "train.scale=0.05",
+        "dataset=digits",
+    ]
+    record, artefacts = perform_run(compose_run(*words), machine(tmp_path))
+    reached = {}
+    for name in ("prune", "train"):
+        # (16, 64), (10, 16)
+        hidden, outputs = (mask.float() for mask in artefacts[name].masks.values())
+        # outputs with a path of two weights from some input
+        reached[name] = int(((outputs @ hidden).sum(1) > 0).sum())
+    assert reached["prune"] < 10 and reached["prune"] != reached["train"]
+    assert record["report"]["outputs_reached"] == (
+        None if reached["train"] == 10 else reached["train"]
+    )
+    assert ("warning" in said(words, record)) == (reached["train"] < 10)

@@ -1,0 +1,98 @@
+"""What a machine can do: bf16 where the processor has it, refused where it would be emulated; the
+provenance of a record."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SMALL, records
+
+from runner.engine.machine import cpu_has_bf16, prepare
+from runner.records.provenance import device_name
+from runner.spec.request import Environment
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.parametrize(
+    ("processor", "flags", "native"),
+    [
+        ("Cooper Lake, Zen 4", "fpu avx2 avx512f avx512_bf16", True),
+        ("Sapphire Rapids", "avx512f amx_bf16 amx_tile amx_int8", True),
+        ("Neoverse V1", "fp asimd i8mm bf16", True),
+        ("Zen 3", "fpu avx avx2 fma f16c", False),
+        ("Skylake-X", "avx512f avx512bw avx512vl", False),
+        ("Neoverse N1", "fp asimd fphp asimdhp", False),
+    ],
+)
+def test_bf16_is_native_where_the_flags_say_so(processor: str, flags: str, native: bool) -> None:
+    assert cpu_has_bf16(set(flags.split())) is native
+
+
+def test_bf16_trains_here_or_is_refused_with_the_way_out(command: Command, tmp_path: Path) -> None:
+    done = command("method=snip", "density=0.5", *SMALL, "train.precision=bf16")
+    listed = Path("/proc/cpuinfo")
+    if listed.is_file() and "bf16" in listed.read_text():  # avx512_bf16, amx_bf16, bf16
+        assert done.returncode == 0, done.stderr
+        (record,) = records(tmp_path)
+        assert record["provenance"]["precision"] == "bf16"
+        assert record["accuracy"] > 15  # chance is 10; two epochs
+    else:
+        assert done.returncode == 2
+        assert "train.precision=bf16" in done.stderr and "train.precision=fp32" in done.stderr
+
+
+def test_a_held_out_part_and_a_smaller_training_set_are_in_the_record(
+    command: Command, tmp_path: Path
+) -> None:
+    done = command("method=dense", *SMALL, "train_fraction=0.5", "dataset.validation=0.1")
+    assert done.returncode == 0, done.stderr
+    (record,) = records(tmp_path)
+    assert record["train_fraction"] == 0.5
+    # 718 of 1,437 training images, 72 of them held out: an accuracy on them is a multiple of 100 /
+    # 72.
+    assert record["val_accuracy"] * 72 / 100 == pytest.approx(
+        round(record["val_accuracy"] * 72 / 100), abs=1e-9
+    )
+    assert record["accuracy"] * 360 / 100 == pytest.approx(
+        round(record["accuracy"] * 360 / 100), abs=1e-9
+    )
+
+
+def test_a_record_says_what_it_was_measured_on(command: Command, tmp_path: Path) -> None:
+    done = command("method=dense", *SMALL)
+    assert done.returncode == 0, done.stderr
+    (record,) = records(tmp_path)
+    found = record["provenance"]
+    assert (found["threads"], found["device_name"]) == (1, device_name(torch.device("cpu")))
+    assert found["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert len(found["dataset_checksum"]) == 64 and set(found["numerics"]) == {"train"}
+    assert found["started"] <= found["finished"]
+
+
+def test_every_environment_problem_is_named_by_its_key(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    env = Environment(
+        device="tpu",
+        threads=0,
+        workers=-1,
+        results_dir=tmp_path / "file" / "results",
+        cache_dir=tmp_path / "cache",
+        data_dir=Path("data"),
+        plan=False,
+        checkpoint_seconds=-1.0,
+        progress="loud",
+    )
+    with pytest.raises(ValueError) as error:
+        prepare(env)
+    for key in (
+        "env.device=tpu",
+        "env.threads=0",
+        "env.workers=-1",
+        "env.results_dir=",
+        "env.checkpoint_seconds=-1",
+        "env.progress=loud",
+    ):
+        assert key in str(error.value)

@@ -1,0 +1,259 @@
+"""Two processes train as one does: the same batches, the same losses up to the order of sums; real
+processes that talk through gloo."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from conftest import ROOT, SMALL, environment
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+from torchvision.ops import StochasticDepth
+
+from pruners.base import Finding, Masks, full_masks
+from runner.data.base import Split
+from runner.data.batches import Batches, evaluation_batches
+from runner.engine.distributed import ALONE, ProcessGroup, check_shareable
+from runner.engine.record import comparable
+from runner.engine.train import Loaders, LoopOptions, Trained, train
+from runner.errors import ConfigError
+from runner.spec.run import Recipe
+
+TOLERANCE = 1e-5  # relative: float32 sums in another order, over two epochs
+
+
+def torchrun(folder: Path, *words: str, name: str) -> subprocess.Popen[str]:
+    own = [
+        f"env.results_dir={folder / name}",
+        f"env.cache_dir={folder / (name + '-cache')}",
+        "env.checkpoint_seconds=0",
+    ]
+    line = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--rdzv-backend=c10d",
+        "--rdzv-endpoint=localhost:0",
+    ]
+    return subprocess.Popen(
+        [*line, str(ROOT / "run.py"), *SMALL, *own, *words],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=300)
+    return said
+
+
+def record(folder: Path, name: str) -> dict[str, Any]:
+    (path,) = (folder / name / "runs").glob("*/result.json")
+    return dict(json.loads(path.read_text()))
+
+
+def history(folder: Path, name: str) -> list[dict[str, Any]]:
+    (path,) = (folder / name / "runs").glob("*/metrics.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@given(st.integers(1, 40), st.integers(1, 8))
+def test_shares_of_a_batch_are_the_batch(count: int, size: int) -> None:
+    batch = torch.arange(float(count))[:, None], torch.arange(count)
+    found = [ProcessGroup(rank, size).share(batch) for rank in range(size)]
+    assert sum(share for _, share in found) == pytest.approx(1.0)
+    labels = torch.cat([y for (_, y), _ in found])
+    assert labels.tolist() == list(range(count)) * (size if count < size else 1)
+    assert all(torch.equal(x[:, 0].long(), y) for (x, y), _ in found)
+    # the loss of the whole batch is the shares' mean losses, each times its share
+    assert sum(share * float(x.mean()) for (x, _), share in found) == pytest.approx((count - 1) / 2)
+
+
+TEAMS = {
+    "weights": ["method=magnitude", "density=0.3", "start=dense", "retrain=finetune"],
+    # the gradients of its gates are averaged too
+    "weights and gates": ["method=continuous_sparsification", "density=0.3", "train.lr=0.02"],
+    # every process has to grow the same ones
+    "connections by their gradients": ["method=rigl", "density=0.3"],
+    # frozen weights: most parameters have no gradient, and masks swap alike in all processes
+    "scores alone": ["method=sr_popup", "density=0.3"],
+}
+
+
+@pytest.mark.parametrize("words", TEAMS.values(), ids=TEAMS)
+def test_two_processes_give_the_losses_of_one_and_one_record(
+    words: list[str], tmp_path: Path, command: Any
+) -> None:
+    words = [*words, "train_fraction=0.5"]  # 718 images: the last batch of an epoch has 18
+    process = torchrun(tmp_path, *words, name="two")
+    said = finish(process)
+    assert process.returncode == 0, said
+    assert said.count("test accuracy") == 1  # the first process speaks
+    alone = command(*SMALL, *words)
+    assert alone.returncode == 0, alone.stderr
+    one, two = record(tmp_path, "results"), record(tmp_path, "two")
+    assert (two["provenance"]["processes"], one["provenance"]["processes"]) == (2, 1)
+    assert two["run_id"] == one["run_id"] and two["kept"] == one["kept"]
+    for a, b in zip(history(tmp_path, "results"), history(tmp_path, "two"), strict=True):
+        assert (b["train_loss"], b["test_loss"]) == pytest.approx(
+            (a["train_loss"], a["test_loss"]), rel=TOLERANCE
+        )
+    key = one["stages"][-1]["key"]
+    left, right = (
+        load_file(tmp_path / cache / "stages" / key / "weights.safetensors")
+        for cache in ("cache", "two-cache")
+    )
+    for name in left:
+        torch.testing.assert_close(left[name], right[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_stopped_team_goes_on_to_the_record_of_an_undisturbed_one(tmp_path: Path) -> None:
+    words = ["method=dense", "train.scale=0.1"]
+    assert torchrun(tmp_path, *words, name="alone").wait(timeout=300) == 0
+    process = torchrun(tmp_path, *words, name="stopped")
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("stopped-cache/checkpoints/*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    finish(process)
+    assert process.returncode != 0
+    assert (
+        json.loads(next(tmp_path.glob("stopped/runs/*/status.json")).read_text())["status"]
+        == "stopped"
+    )
+    again = torchrun(tmp_path, *words, name="stopped")
+    assert again.wait(timeout=300) == 0
+    assert comparable(record(tmp_path, "stopped")) == comparable(record(tmp_path, "alone"))
+
+
+def test_batchnorm_on_cpus_is_refused_before_any_work(tmp_path: Path) -> None:
+    process = torchrun(tmp_path, "model=resnet20", "method=dense", name="two")
+    said = finish(process)
+    assert process.returncode != 0
+    assert said.count("error: torchrun with 2 processes on the CPU: this net has BatchNorm") == 1
+    assert not list(tmp_path.glob("two/runs/*/result.json")) and not list(
+        tmp_path.glob("two-cache/stages/*")
+    )
+
+
+def test_a_net_that_draws_while_it_trains_is_refused_with_the_way_out() -> None:
+    drawing = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
+    check_shareable(drawing, ALONE)
+    check_shareable(nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.0)), ProcessGroup(0, 2))
+    for net in (drawing, nn.Sequential(StochasticDepth(0.2, "row"))):
+        with pytest.raises(
+            ConfigError,
+            match=(
+                r"^torchrun with 2 processes: this net draws .* model.dropout=0"
+                r" model.stochastic_depth=0$"
+            ),
+        ):
+            check_shareable(net, ProcessGroup(0, 2))
+
+
+# --- a masking with trainables of its own
+
+
+@dataclass
+class Popup:
+    """Scores train, weights do not; the gradients that the hook sees are kept."""
+
+    masks: Masks
+    trainable: dict[str, Tensor]
+    train_weights: bool = False
+    report: dict[str, Finding] = field(default_factory=dict)
+    seen: list[Tensor] = field(default_factory=list)
+
+    def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
+        return {
+            "fc.weight": model.get_parameter("fc.weight") * torch.sigmoid(self.trainable["scores"])
+        }
+
+    def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
+        grad, dense = self.trainable["scores"].grad, model.get_parameter("fc.weight").grad
+        assert grad is not None and dense is not None
+        self.seen += [grad.clone(), dense.clone()]
+
+    def after_step(self, model: nn.Module, step: int) -> None:
+        pass
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.flatten(1))
+
+
+def search(team: ProcessGroup) -> tuple[Trained, Popup]:
+    """Three epochs over 11 images in batches of 5, 5 and 1: the last one is smaller than a team of
+    two."""
+    rng = Generator().manual_seed(1)
+    images = Split(
+        torch.randint(0, 17, (11, 1, 4, 4), generator=rng, dtype=torch.uint8),
+        torch.randint(0, 3, (11,), generator=rng),
+    )
+    mean, std = torch.tensor([0.5]), torch.tensor([0.25])
+    feeds = Loaders(
+        Batches(images, mean, std, 16.0, 5, "none", 0, "search"),
+        lambda: evaluation_batches(images, mean, std, 16.0, 4),
+    )
+    model = Net()
+    masking = Popup(full_masks(model), {"scores": torch.zeros(3, 16, requires_grad=True)})
+    recipe = Recipe(epochs=3, lr=0.5, batch_size=5, momentum=0.9, weight_decay=0.0)
+    return train(model, masking, recipe, feeds, F.cross_entropy, LoopOptions(team=team)), masking
+
+
+def _member(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    done, masking = search(ProcessGroup(rank, 2))
+    torch.save(
+        {
+            "scores": masking.trainable["scores"].detach(),
+            "seen": masking.seen,
+            "history": done.history,
+        },
+        Path(folder) / f"{rank}.pt",
+    )
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_a_teams_hooks_see_the_gradients_of_the_whole_batch(tmp_path: Path) -> None:
+    done, masking = search(ALONE)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    mp.spawn(_member, args=(str(tmp_path),), nprocs=2)
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        torch.testing.assert_close(
+            found["scores"], masking.trainable["scores"].detach(), rtol=TOLERANCE, atol=1e-7
+        )
+        assert len(found["seen"]) == len(masking.seen) == 2 * 9
+        for theirs, ours in zip(found["seen"], masking.seen, strict=True):
+            torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-7)
+        for theirs, ours in zip(found["history"], done.history, strict=True):
+            assert {k: theirs[k] for k, v in ours.items() if v is not None} == pytest.approx(
+                {k: v for k, v in ours.items() if v is not None}, rel=TOLERANCE
+            )

@@ -1,0 +1,726 @@
+"""The training loop: schedules and steps worked by hand, masks, resuming to the bit at every
+step."""
+
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from support import compose_run, machine, perform_run
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+
+from pruners.base import Batch, Finding, FixedMasking, Masks, apply_masks, full_masks
+from runner.data.base import Split
+from runner.data.batches import Batches, evaluation_batches
+from runner.engine.evaluate import evaluate
+from runner.engine.optim import learning_rate
+from runner.engine.stages import check_masked
+from runner.engine.train import Loaders, LoopOptions, Trained, train
+from runner.errors import Stopped
+from runner.spec.lr_schedule import Constant, Cosine
+from runner.spec.run import Recipe, Stage
+
+Array = NDArray[np.float64]
+MEAN, STD, SCALE = torch.tensor([0.5]), torch.tensor([0.25]), 16.0
+NO_CAST = torch.autocast("cpu", enabled=False)
+
+
+def recipe(epochs: int = 2, **options: Any) -> Recipe:
+    return Recipe(
+        **{
+            "epochs": epochs,
+            "lr": 0.1,
+            "batch_size": 5,
+            "momentum": 0.9,
+            "weight_decay": 0.01,
+            **options,
+        }
+    )
+
+
+def split(count: int, seed: int) -> Split:
+    """Grey images of 4x4 and labels of three classes."""
+    rng = Generator().manual_seed(seed)
+    return Split(
+        torch.randint(0, 17, (count, 1, 4, 4), generator=rng, dtype=torch.uint8),
+        torch.randint(0, 3, (count,), generator=rng),
+    )
+
+
+TRAIN, TEST, VALIDATION = split(18, 0), split(12, 1), split(7, 2)
+
+
+def feeds(batch_size: int = 5, validation: bool = False) -> Loaders:
+    """18 training images in batches of 5, 5, 5 and 3."""
+
+    def passes(part: Split) -> Any:
+        return lambda: evaluation_batches(part, MEAN, STD, SCALE, 1000)
+
+    return Loaders(
+        Batches(TRAIN, MEAN, STD, SCALE, batch_size, "none", 3, "dense"),
+        passes(TEST),
+        passes(VALIDATION) if validation else None,
+    )
+
+
+def linear(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(OrderedDict(flat=nn.Flatten(), fc=nn.Linear(16, 3)))
+
+
+def half_masks(model: nn.Module, seed: int = 5) -> Masks:
+    rng = Generator().manual_seed(seed)
+    return {
+        name: torch.rand(mask.shape, generator=rng) < 0.5
+        for name, mask in full_masks(model).items()
+    }
+
+
+def fit(
+    model: nn.Module,
+    how: Recipe,
+    masking: Any = None,
+    data: Loaders | None = None,
+    session: LoopOptions | None = None,
+    **options: Any,
+) -> Trained:
+    return train(
+        model,
+        masking or FixedMasking(full_masks(model)),
+        how,
+        data or feeds(),
+        F.cross_entropy,
+        session or LoopOptions(),
+        **options,
+    )
+
+
+# --- learning rates
+
+PAPER = recipe(160, batch_size=100)  # 50,000 images in batches of 100: 500 steps an epoch
+
+
+@pytest.mark.parametrize(
+    ("epoch", "step", "lr"),
+    [
+        (0, 0, 0.1),
+        (79, 499, 0.1),
+        (80, 0, 0.01),
+        (119, 499, 0.01),
+        (120, 0, 0.001),
+        (159, 499, 0.001),
+    ],
+)  # IMC appendix A.4: 0.1, divided by ten at 1/2 and 3/4 of the 160 epochs
+def test_the_step_schedule_divides_by_ten_at_epochs_80_and_120_of_160(
+    epoch: int, step: int, lr: float
+) -> None:
+    assert learning_rate(PAPER, epoch * 500 + step, 500) == pytest.approx(lr, rel=1e-12)
+
+
+def test_the_configured_paper_training_has_that_schedule() -> None:
+    (stage,) = compose_run("method=dense", "train=imc", "dataset=digits", "model=mlp").stages
+    assert stage.recipe is not None
+    rates = [learning_rate(stage.recipe, epoch * 500, 500) for epoch in range(160)]
+    assert rates == pytest.approx([0.1] * 80 + [0.01] * 40 + [0.001] * 40, rel=1e-12)
+
+
+def test_the_step_schedule_drops_at_the_first_step_that_is_past_half_of_an_odd_number() -> None:
+    rates = [learning_rate(recipe(1), step, 5) for step in range(5)]  # 1/2 of 5 is 2.5, 3/4 is 3.75
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.01, 0.001], rel=1e-12)
+
+
+def test_the_cosine_schedule_goes_from_lr_to_almost_zero() -> None:
+    rates = [learning_rate(recipe(2, lr_schedule=Cosine()), step, 4) for step in range(8)]
+    # lr / 2 (1 + cos(pi step / 8)): cos of 0, 22.5, ..., 157.5 degrees
+    by_hand = [
+        0.1,
+        0.0961939766,
+        0.0853553391,
+        0.0691341716,
+        0.05,
+        0.0308658284,
+        0.0146446609,
+        0.0038060234,
+    ]
+    assert rates == pytest.approx(by_hand, abs=1e-10)
+
+
+def test_the_constant_schedule_stays() -> None:
+    assert {
+        learning_rate(recipe(3, lr=0.05, lr_schedule=Constant()), step, 7) for step in range(21)
+    } == {0.05}
+
+
+def test_a_stage_that_resumes_goes_on_in_the_middle_of_its_schedule() -> None:
+    done = fit(linear(), recipe(4, first_epoch=2))
+    assert [row["epoch"] for row in done.history] == [3, 4]
+    # 1/2 and 3/4 of four epochs are behind it
+    assert [row["lr"] for row in done.history] == pytest.approx([0.01, 0.001], rel=1e-12)
+
+
+# --- one step and many, against float64
+
+
+def by_hand(
+    model: nn.Module,
+    how: Recipe,
+    masks: Masks | None = None,
+    momentum: dict[str, Tensor] | None = None,
+) -> tuple[Array, ...]:
+    """Weights, biases and their momentum after softmax regression by SGD with momentum and weight
+    decay, in NumPy and float64."""
+    w, b = (p.detach().double().numpy().copy() for p in model.parameters())
+    keep = masks["fc.weight"].numpy() if masks else np.ones_like(w, dtype=bool)
+    w *= keep
+    vw, vb = (
+        (momentum[n].double().numpy().copy() for n in ("fc.weight", "fc.bias"))
+        if momentum
+        else (np.zeros_like(w), np.zeros_like(b))
+    )
+    vw *= keep
+    training = feeds(how.batch_size).training
+    total, step = how.epochs * training.steps_per_epoch, how.first_epoch * training.steps_per_epoch
+    for epoch in range(how.first_epoch, how.epochs):
+        for x, y in training.epoch(epoch):
+            inputs = x.flatten(1).double().numpy()
+            logits = inputs @ w.T + b
+            p = np.exp(logits - logits.max(1, keepdims=True))
+            p /= p.sum(1, keepdims=True)
+            error = (p - np.eye(3)[y.numpy()]) / len(y)
+            gw, gb = error.T @ inputs * keep, error.sum(0)
+            lr = how.lr * (1.0 if step < total / 2 else 0.1 if step < total * 3 / 4 else 0.01)
+            vw = how.momentum * vw + gw + how.weight_decay * w
+            # on biases too (conf/train/imc.yaml)
+            vb = how.momentum * vb + gb + how.weight_decay * b
+            w, b = w - lr * vw, b - lr * vb
+            step += 1
+    return w, b, vw, vb
+
+
+def agrees(model: nn.Module, momentum: dict[str, Tensor], expected: tuple[Array, ...]) -> None:
+    """Weights, biases and whatever momentum there is."""
+    found = [
+        model.get_parameter("fc.weight"),
+        model.get_parameter("fc.bias"),
+        *(momentum[name] for name in ("fc.weight", "fc.bias") if name in momentum),
+    ]
+    for tensor, values in zip(found, expected, strict=False):
+        np.testing.assert_allclose(tensor.detach().numpy(), values, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"momentum": 0.0}, {"weight_decay": 0.0}, {"lr": 0.3, "epochs": 5}, {"batch_size": 18}],
+    ids=str,
+)
+def test_steps_are_sgd_with_momentum_and_weight_decay(options: dict[str, Any]) -> None:
+    how = recipe(**options)
+    model, twin = linear(), linear()
+    done = fit(model, how, data=feeds(how.batch_size))
+    agrees(model, done.momentum, by_hand(twin, how))
+    assert set(done.momentum) == ({"fc.weight", "fc.bias"} if how.momentum else set())
+
+
+def test_masked_weights_stay_zero_and_the_others_train_as_if_they_were_not_there() -> None:
+    model, twin = linear(), linear()
+    masks = half_masks(model)
+    apply_masks(model, masks)
+    done = fit(model, recipe(4), FixedMasking(masks))
+    agrees(model, done.momentum, by_hand(twin, recipe(4), masks))
+    pruned = ~masks["fc.weight"]
+    assert torch.count_nonzero(model.get_parameter("fc.weight")[pruned]) == 0
+    assert torch.count_nonzero(done.momentum["fc.weight"][pruned]) == 0
+    check_masked(model, masks, Stage("train", "train"))
+
+
+def test_momentum_that_was_carried_in_moves_kept_weights_and_no_pruned_one() -> None:
+    model, twin = linear(), linear()
+    masks = half_masks(model)
+    apply_masks(model, masks)
+    rng = Generator().manual_seed(8)
+    momentum = {name: torch.randn(p.shape, generator=rng) for name, p in model.named_parameters()}
+    given = {name: m.clone() for name, m in momentum.items()}
+    done = fit(model, recipe(3, first_epoch=1), FixedMasking(masks), momentum=momentum)
+    kept = {
+        "fc.weight": done.momentum["fc.weight"] * masks["fc.weight"],
+        "fc.bias": done.momentum["fc.bias"],
+    }
+    agrees(model, kept, by_hand(twin, recipe(3, first_epoch=1), masks, momentum))
+    assert torch.count_nonzero(model.get_parameter("fc.weight")[~masks["fc.weight"]]) == 0
+    # the caller's tensors are not the optimizer's
+    assert all(torch.equal(momentum[name], given[name]) for name in given)
+
+
+# --- history
+
+
+def test_losses_and_accuracies_of_an_epoch_are_those_of_every_example_once() -> None:
+    model = linear()
+    # weights do not move: every batch sees the same net
+    (row,) = fit(model, recipe(1, lr=1e-30, momentum=0.0), data=feeds(validation=True)).history
+    values = {}
+    for name, part in (("train", TRAIN), ("test", TEST), ("validation", VALIDATION)):
+        inputs = (part.images.double() / 16 - 0.5) / 0.25
+        logits = (
+            inputs.flatten(1) @ model.get_parameter("fc.weight").detach().double().T
+            + model.get_parameter("fc.bias").detach().double()
+        )
+        chance = logits.softmax(1)[torch.arange(len(part)), part.labels]
+        values[name] = (
+            float(-chance.log().mean()),
+            100 * float((logits.argmax(1) == part.labels).double().mean()),
+        )
+    assert (row["train_loss"], row["test_loss"]) == pytest.approx(
+        (values["train"][0], values["test"][0]), rel=1e-6
+    )
+    assert (row["accuracy"], row["val_accuracy"]) == pytest.approx(
+        (values["test"][1], values["validation"][1]), rel=1e-12
+    )
+    assert row["accuracy_top5"] == 100.0  # three classes
+    assert (row["epoch"], row["density"]) == (1, 1.0)
+    assert fit(linear(), recipe(1)).history[0]["val_accuracy"] is None
+
+
+def test_evaluation_counts_hits_among_the_first_and_the_first_five() -> None:
+    # Image i gives the logits 0, 1, ..., 5, so that class 5 is first and class 0 is sixth.
+    logits = torch.arange(6.0).repeat(4, 1)
+    found = evaluate(
+        nn.Identity(),
+        [(logits[:3], torch.tensor([5, 5, 1])), (logits[3:], torch.tensor([0]))],
+        {},
+        NO_CAST,
+    )
+    total = math.log(sum(math.exp(i) for i in range(6)))
+    assert (found.accuracy, found.top5) == (50.0, 75.0)
+    assert found.loss == pytest.approx(total - (5 + 5 + 1 + 0) / 4, rel=1e-6)
+
+
+def test_evaluation_uses_running_statistics_and_leaves_the_training_flag() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(2, affine=False))
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    for training in (True, False):
+        model.train(training)
+        found = evaluate(
+            model, [(torch.tensor([[3.0, 2.0], [9.0, 1.0]]), torch.tensor([0, 1]))], {}, NO_CAST
+        )
+        # statistics of the batch would give (-1, 1) and (1, -1), and no hit
+        assert found.accuracy == 50.0
+        assert model.training is training
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
+def test_a_training_that_diverges_has_no_loss_in_its_history_and_still_ends() -> None:
+    rows: list[dict[str, Any]] = []
+    done = fit(linear(), recipe(3, lr=1e30), session=LoopOptions(epoch_done=rows.append))
+    assert [row["train_loss"] for row in done.history] == [None] * 3
+    assert [row["test_loss"] for row in done.history] == [None] * 3
+    assert all(0 <= row["accuracy"] <= 100 for row in done.history)
+    assert json.loads(json.dumps(rows, allow_nan=False)) == done.history  # NaN is no JSON
+
+
+def test_progress_counts_the_steps_of_this_stage() -> None:
+    seen: list[tuple[int, int, str]] = []
+    fit(
+        linear(),
+        recipe(4, first_epoch=2),
+        session=LoopOptions(tick=lambda *step: seen.append(step)),
+    )
+    assert seen == [(step, 8, "steps") for step in range(1, 9)]  # four batches an epoch
+
+
+# --- resuming
+
+
+@dataclass
+class Rewiring:
+    """Everything that a masking may hold: a generator, a trainable of its own, masks and numbers
+    that change as it trains."""
+
+    masks: Masks
+    rng: Generator
+    trainable: dict[str, Tensor]
+    train_weights: bool = True
+    report: dict[str, Finding] = field(default_factory=dict)
+    steps: int = 0
+    drawn: list[float] = field(default_factory=list)
+    ages: dict[str, Tensor] = field(default_factory=dict)
+
+    def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
+        return {
+            "first.weight": model.get_parameter("first.weight")
+            * torch.sigmoid(self.trainable["gate"])[:, None]
+        }
+
+    def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
+        for name, mask in self.masks.items():
+            grad = model.get_parameter(name).grad
+            assert grad is not None
+            grad.add_(torch.randn(grad.shape, generator=self.rng), alpha=0.01).masked_fill_(
+                ~mask, 0.0
+            )
+
+    def after_step(self, model: nn.Module, step: int) -> None:
+        self.steps += 1
+        if self.steps % 3 == 0:
+            self.masks = {
+                name: torch.rand(mask.shape, generator=self.rng) < 0.7
+                for name, mask in self.masks.items()
+            }
+            self.drawn.append(float(torch.rand((), generator=self.rng)))
+            self.report["rewired"] = self.steps
+        self.ages = {
+            name: mask.int() + self.ages.get(name, 0) * mask for name, mask in self.masks.items()
+        }
+        apply_masks(model, self.masks)
+
+
+def deep(seed: int) -> nn.Module:
+    """BatchNorm has buffers, dropout draws from torch's own stream."""
+    torch.manual_seed(seed)
+    layers = OrderedDict(
+        flat=nn.Flatten(),
+        first=nn.Linear(16, 6),
+        norm=nn.BatchNorm1d(6),
+        relu=nn.ReLU(),
+        drop=nn.Dropout(0.3),
+        last=nn.Linear(6, 3, bias=False),
+    )
+    return nn.Sequential(layers)
+
+
+def rewiring(model: nn.Module, seed: int) -> Rewiring:
+    rng = Generator().manual_seed(seed)
+    return Rewiring(
+        half_masks(model, seed), rng, {"gate": torch.randn(6, generator=rng).requires_grad_()}
+    )
+
+
+def outcome(model: nn.Module, masking: Rewiring, done: Trained) -> dict[str, Any]:
+    """All that a training leaves, but for the seconds."""
+    return {
+        **{f"model/{name}": t for name, t in model.state_dict().items()},
+        **{f"masks/{name}": t for name, t in masking.masks.items()},
+        **{f"ages/{name}": t for name, t in masking.ages.items()},
+        **{f"momentum/{name}": t for name, t in done.momentum.items()},
+        **{
+            f"snapshot/{epoch}/{name}": t
+            for epoch, state in done.snapshots.items()
+            for name, t in state.items()
+        },
+        "gate": masking.trainable["gate"].detach(),
+        "generator": masking.rng.get_state(),
+        "torch": torch.get_rng_state(),
+        "plain": (done.history, done.epoch, masking.report, masking.steps, masking.drawn),
+    }
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(v, other[k]) if isinstance(v, Tensor) else v == other[k] for k, v in one.items()
+    )
+
+
+def go_on(session: LoopOptions, seed: int) -> dict[str, Any]:
+    """A new process would build all of this anew; other seeds show that everything comes from the
+    checkpoint."""
+    model = deep(seed)
+    masking = rewiring(model, seed)
+    torch.manual_seed(seed)
+    return outcome(
+        model,
+        masking,
+        fit(
+            model,
+            recipe(2, lr_schedule=Cosine()),
+            masking,
+            session=session,
+            snapshots=frozenset({1}),
+        ),
+    )
+
+
+STEPS = 8  # two epochs of four batches
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> dict[str, Any]:
+    return go_on(LoopOptions(), seed=0)
+
+
+def stop_at(step: int) -> Any:
+    calls = iter(range(1, 100))
+    return lambda: next(calls) == step
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+def test_a_training_stopped_at_any_step_goes_on_to_the_same_bits(
+    step: int, tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
+    file = tmp_path / "checkpoint.pt"
+    with pytest.raises(Stopped):
+        go_on(LoopOptions(checkpoint=file, stop=stop_at(step)), seed=0)
+    rows: list[dict[str, Any]] = []
+    assert same(
+        go_on(LoopOptions(checkpoint=file, epoch_done=rows.append), seed=100 + step), uninterrupted
+    )
+    # those of the session before are told again: to metrics.jsonl and to a logger that begin anew
+    assert [row["epoch"] for row in rows] == [1, 2]
+
+
+def test_a_training_stopped_after_every_step_ends_with_the_same_bits(
+    tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
+    for seed in range(STEPS):
+        with pytest.raises(Stopped):
+            go_on(LoopOptions(checkpoint=tmp_path / "c.pt", stop=lambda: True), seed)
+    assert same(
+        go_on(LoopOptions(checkpoint=tmp_path / "c.pt", stop=lambda: True), seed=99), uninterrupted
+    )
+
+
+def test_checkpoints_and_callbacks_change_no_bit(
+    tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
+    assert same(
+        go_on(LoopOptions(checkpoint=tmp_path / "c.pt", every=0.0, tick=lambda *_: None), seed=0),
+        uninterrupted,
+    )
+    assert (tmp_path / "c.pt").is_file()
+    assert not same(go_on(LoopOptions(), seed=1), uninterrupted)  # what the comparison can see
+
+
+def test_a_killed_training_goes_on_from_its_last_checkpoint(
+    tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def die(done: int, total: int, what: str) -> None:
+        if done == 6:  # before the checkpoint of this step
+            raise Killed
+
+    with pytest.raises(Killed):
+        go_on(LoopOptions(checkpoint=tmp_path / "c.pt", every=0.0, tick=die), seed=0)
+    assert same(go_on(LoopOptions(checkpoint=tmp_path / "c.pt"), seed=5), uninterrupted)
+
+
+def test_a_training_without_a_checkpoint_file_can_be_stopped_too() -> None:
+    ticks: list[int] = []
+    with pytest.raises(Stopped):
+        fit(
+            linear(),
+            recipe(),
+            session=LoopOptions(stop=stop_at(3), tick=lambda done, total, what: ticks.append(done)),
+        )
+    assert ticks == [1, 2, 3]
+
+
+def test_seconds_of_all_sessions_are_added(tmp_path: Path) -> None:
+    file = tmp_path / "c.pt"
+    with pytest.raises(Stopped):
+        fit(linear(), recipe(), session=LoopOptions(checkpoint=file, stop=stop_at(3)))
+    state = torch.load(file, weights_only=True)
+    first = state["done"]["seconds"]
+    assert first > 0
+    state["done"]["seconds"] = 5000.0 + first  # as if the first session had been long
+    torch.save(state, file)
+    with pytest.raises(Stopped):
+        fit(linear(), recipe(), session=LoopOptions(checkpoint=file, stop=stop_at(2)))
+    second = torch.load(file, weights_only=True)["done"]["seconds"]
+    done = fit(linear(), recipe(), session=LoopOptions(checkpoint=file))
+    assert 5000.0 + first < second < done.seconds < 6000.0
+
+
+@dataclass
+class Several:
+    """A masking with its generators, a schedule and an optional tensor in containers."""
+
+    masks: Masks
+    rngs: list[Generator]
+    pair: tuple[Generator, float]
+    nested: dict[str, list[Tensor]]
+    trainable: dict[str, Tensor] = field(default_factory=dict)
+    train_weights: bool = True
+    report: dict[str, Finding] = field(default_factory=dict)
+
+    def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
+        return {}
+
+    def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
+        noise = sum(torch.randn(3, 16, generator=rng) for rng in (*self.rngs, self.pair[0]))
+        grad = model.get_parameter("fc.weight").grad
+        assert grad is not None and isinstance(noise, Tensor)
+        grad.add_(noise * self.pair[1])
+        self.nested["seen"].append(noise[0].clone())
+
+    def after_step(self, model: nn.Module, step: int) -> None:
+        pass
+
+
+def test_generators_and_tensors_inside_lists_and_tuples_resume_too(tmp_path: Path) -> None:
+    def finish(session: LoopOptions, seed: int) -> tuple[dict[str, Tensor], Several]:
+        model = linear()
+        first, second, third = (Generator().manual_seed(seed + i) for i in range(3))
+        masking = Several(full_masks(model), [first, second], (third, 0.1), {"seen": []})
+        fit(model, recipe(1), masking, session=session)
+        return model.state_dict(), masking
+
+    weights, masking = finish(LoopOptions(), seed=0)
+    with pytest.raises(Stopped):
+        finish(LoopOptions(checkpoint=tmp_path / "c.pt", stop=stop_at(2)), seed=0)
+    resumed, other = finish(LoopOptions(checkpoint=tmp_path / "c.pt"), seed=50)
+    assert all(torch.equal(t, resumed[name]) for name, t in weights.items())
+    assert torch.equal(torch.stack(masking.nested["seen"]), torch.stack(other.nested["seen"]))
+
+
+# --- what else a stage may ask for
+
+
+@pytest.mark.parametrize(
+    ("every", "tested"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (3, [3, 5]), (7, [5]), (0, [5])]
+)
+def test_only_some_epochs_are_tested_and_the_last_always_and_nothing_else_changes(
+    every: int, tested: list[int]
+) -> None:
+    passes, data = [], feeds(validation=True)
+
+    def counted() -> Iterable[Batch]:
+        passes.append(1)
+        return data.test()
+
+    often = deep(0)
+    all_rows = fit(often, recipe(5), data=data).history
+    seldom = deep(0)
+    rows = fit(
+        seldom, recipe(5, test_every=every), data=Loaders(data.training, counted, data.validation)
+    ).history
+    nothing = dict.fromkeys(("test_loss", "accuracy", "accuracy_top5", "val_accuracy"))
+    assert rows == [row if row["epoch"] in tested else row | nothing for row in all_rows]
+    assert len(passes) == len(tested)
+    assert same(often.state_dict(), seldom.state_dict())
+
+
+def test_a_run_tested_at_its_end_alone_has_the_accuracy_of_one_tested_always(
+    tmp_path: Path,
+) -> None:
+    words = ("method=dense", "model=mlp", "model.hidden=[8]", "train.scale=0.02")  # three epochs
+    always, _ = perform_run(compose_run(*words), machine(tmp_path))
+    seldom, artefacts = perform_run(compose_run(*words, "train.test_every=0"), machine(tmp_path))
+    assert seldom["run_id"] != always["run_id"]  # what it knows is less, so it is no substitute
+    assert (seldom["epochs"], seldom["accuracy"], seldom["test_loss"]) == (
+        3,
+        always["accuracy"],
+        always["test_loss"],
+    )
+    assert seldom["accuracy_best"] == seldom["accuracy"]
+    rows = artefacts["dense"].meta["history"]
+    assert [row["accuracy"] for row in rows] == [None, None, seldom["accuracy"]]
+    assert all(row["train_loss"] > 0 for row in rows)
+
+
+def test_a_snapshot_is_the_state_after_that_epoch_of_the_full_schedule() -> None:
+    model = deep(0)
+    done = fit(model, recipe(3, lr_schedule=Cosine()), snapshots=frozenset({1, 3}))
+    assert set(done.snapshots) == {1, 3}
+    assert same(done.snapshots[3], model.state_dict())
+    early = deep(0)
+    part = fit(early, recipe(3, lr_schedule=Cosine()), stop_after=1)
+    assert same(done.snapshots[1], early.state_dict())
+    assert part.history == done.history[:1]
+    assert not same(done.snapshots[1], done.snapshots[3])
+    assert not any(t.requires_grad for t in done.snapshots[1].values())
+
+
+def test_one_training_is_the_same_as_its_two_halves_with_momentum_carried_over() -> None:
+    whole, halves = linear(), linear()
+    done = fit(whole, recipe(4))
+    first = fit(halves, recipe(4), stop_after=2)
+    second = fit(halves, recipe(4, first_epoch=2), momentum=first.momentum)
+    assert same(whole.state_dict(), halves.state_dict())
+    assert same(done.momentum, second.momentum)
+    assert first.history + second.history == done.history
+
+
+@dataclass
+class Search:
+    """A mask search: scores train, weights do not."""
+
+    masks: Masks
+    trainable: dict[str, Tensor]
+    train_weights: bool = False
+    report: dict[str, Finding] = field(default_factory=dict)
+
+    def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
+        scores = self.trainable["scores"]
+        assert scores.grad is None or not scores.grad.any()  # gradients of the step before are gone
+        return {"fc.weight": model.get_parameter("fc.weight").detach() * scores}
+
+    def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
+        pass
+
+    def after_step(self, model: nn.Module, step: int) -> None:
+        pass
+
+
+def test_a_mask_search_moves_its_scores_and_leaves_the_weights() -> None:
+    model = linear()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    scores = torch.ones(3, 16, requires_grad=True)
+    done = fit(model, recipe(4), Search(full_masks(model), {"scores": scores}))
+    assert same(before, model.state_dict()) and done.momentum == {}
+    assert torch.count_nonzero(scores != 1) > 0
+    # the same net with the scores as its weights does as well: evaluation saw the replaced weights
+    twin = linear()
+    with torch.no_grad():
+        twin.get_parameter("fc.weight").mul_(scores)
+    found = evaluate(twin, list[Batch](feeds().test()), {}, NO_CAST)
+    assert (done.history[-1]["accuracy"], done.history[-1]["test_loss"]) == pytest.approx(
+        (found.accuracy, found.loss), rel=1e-6
+    )
+
+
+def test_hooks_are_called_in_order_with_the_step_of_the_whole_schedule() -> None:
+    calls: list[tuple[str, int]] = []
+
+    @dataclass
+    class Listening(FixedMasking):
+        def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
+            calls.append(("weights", step))
+            assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+            return {}
+
+        def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
+            calls.append(("before", step))
+            assert all(p.grad is not None for p in model.parameters())
+
+        def after_step(self, model: nn.Module, step: int) -> None:
+            calls.append(("after", step))
+
+    model = linear()
+    fit(model, recipe(2, first_epoch=1), Listening(full_masks(model)))
+    steps: Iterable[int] = range(4, 8)
+    assert calls == [(what, step) for step in steps for what in ("weights", "before", "after")] + [
+        ("weights", 7)
+    ]  # the last one is for the evaluation, as in the last step
+
+
+def test_a_gradient_of_none_lets_a_parameter_rest() -> None:
+    @dataclass
+    class Resting(FixedMasking):
+        def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
+            model.get_parameter("fc.weight").grad = None
+
+    model = linear()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    fit(model, recipe(2), Resting(full_masks(model)))  # weight decay rests as well
+    assert torch.equal(model.get_parameter("fc.weight"), before["fc.weight"])
+    assert not torch.equal(model.get_parameter("fc.bias"), before["fc.bias"])

@@ -1,0 +1,119 @@
+"""A real Slurm of one node under one directory: munged, slurmctld and slurmd as root, started for
+the tests and stopped after them."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "sinfo")
+
+CONF = """\
+ClusterName=winnow
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+# A requeued job waits until its old credential has expired: two minutes by default.
+AuthInfo=socket={root}/munge.socket,cred_expire=5
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
+StateSaveLocation={root}/state
+SlurmdSpoolDir={root}/spool
+SlurmctldPidFile={root}/slurmctld.pid
+SlurmdPidFile={root}/slurmd.pid
+SlurmctldLogFile={root}/slurmctld.log
+SlurmdLogFile={root}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerType=sched/backfill
+MpiDefault=none
+ReturnToService=2
+JobRequeue=1
+KillWait=30
+MinJobAge=3600
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} State=UNKNOWN
+PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def missing() -> list[str]:
+    """Programs of Slurm and munge that are not installed."""
+    return [name for name in PROGRAMS if shutil.which(name) is None]
+
+
+@contextmanager
+def slurm(root: Path) -> Iterator[dict[str, str]]:
+    """Slurm's daemons under `root`; the environment in which its commands find them.
+
+    Raises:
+        RuntimeError: the node did not become idle.
+    """
+    for name in ("state", "spool"):
+        (root / name).mkdir(parents=True)
+    host = socket.gethostname().partition(".")[0]
+    (root / "slurm.conf").write_text(
+        CONF.format(host=host, root=root, ports=_free_ports(2), cores=os.cpu_count())
+    )
+    (root / "munge.key").write_bytes(os.urandom(128))
+    (root / "munge.key").chmod(0o600)
+    environment = {**os.environ, "SLURM_CONF": str(root / "slurm.conf")}
+    munge = [f"--{what}-file={root / what}" for what in ("pid", "log", "seed")]
+    daemons = [
+        [
+            "munged",
+            "--foreground",
+            "--force",
+            f"--key-file={root / 'munge.key'}",
+            f"--socket={root / 'munge.socket'}",
+            *munge,
+        ],
+        ["slurmctld", "-D", "-c"],
+        ["slurmd", "-D", "-N", host],
+    ]
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        for line in daemons:
+            with (root / f"{line[0]}.out").open("wb") as out:
+                running.append(
+                    subprocess.Popen(
+                        line, env=environment, stdout=out, stderr=out, start_new_session=True
+                    )
+                )
+            time.sleep(1)
+        _wait_for_node(environment, root)
+        yield environment
+    finally:
+        subprocess.run(["scancel", "--user=root"], env=environment, capture_output=True)
+        for process in reversed(running):
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def _wait_for_node(environment: dict[str, str], root: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        state = subprocess.run(
+            ["sinfo", "--noheader", "--format=%T"], env=environment, capture_output=True, text=True
+        )
+        if state.stdout.strip() == "idle":
+            return
+        time.sleep(0.5)
+    logs = "\n".join(path.read_text(errors="replace")[-2000:] for path in root.glob("*.log"))
+    raise RuntimeError(f"the node is not idle after a minute: {state.stdout}{state.stderr}\n{logs}")
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports

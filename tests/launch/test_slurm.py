@@ -1,0 +1,160 @@
+"""A sweep through a real Slurm: eight jobs, one requeued in the middle, one that runs out of time,
+some that fail. `make slurm-test` runs this."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import missing, slurm
+from conftest import ROOT, SMALL, environment
+
+from runner.engine.record import comparable
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    if missing():
+        pytest.fail(f"not installed: {', '.join(missing())}; apt-get install slurm-wlm munge")
+    with slurm(tmp_path_factory.mktemp("slurm") / "cluster") as env:
+        yield {**environment(), **env}
+
+
+def own(folder: Path, name: str) -> list[str]:
+    return [f"env.results_dir={folder / name}", f"env.cache_dir={folder / (name + '-cache')}"]
+
+
+def sweep(cluster: dict[str, str], folder: Path, *words: str) -> subprocess.Popen[str]:
+    options = [
+        "hydra/launcher=slurm",
+        "hydra.launcher.cpus_per_task=1",
+        "hydra.launcher.poll_s=0.5",
+    ]
+    line = [
+        sys.executable,
+        str(ROOT / "run.py"),
+        "-m",
+        *SMALL,
+        *options,
+        *own(folder, "slurm"),
+        *words,
+    ]
+    return subprocess.Popen(
+        line, cwd=folder, env=cluster, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def alone(folder: Path, *words: str) -> None:
+    line = [sys.executable, str(ROOT / "run.py"), "-m", *SMALL, *own(folder, "alone"), *words]
+    subprocess.run(
+        line, cwd=folder, env=environment(), check=True, capture_output=True, timeout=1500
+    )
+
+
+def by_id(folder: Path, name: str) -> dict[str, Any]:
+    return {
+        path.parent.name: comparable(json.loads(path.read_text()))
+        for path in (folder / name / "runs").glob("*/result.json")
+    }
+
+
+def wait_for(found: Callable[[], Any], what: str) -> Any:
+    """Poll until something is so. The limit is for a test that would hang, not a measurement."""
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
+        if value := found():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"{what}: it never became so")
+
+
+def log_of(folder: Path) -> str:
+    return "".join(path.read_text() for path in folder.glob("slurm/runs/*/run.log"))
+
+
+def submitted_to(process: subprocess.Popen[str]) -> str:
+    """The Slurm array of a sweep, read off what it prints."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("submitted as Slurm jobs "):
+            return line.split()[4].partition("_")[0]
+    raise AssertionError("nothing was submitted: " + "".join(lines))
+
+
+def test_eight_jobs_of_which_one_is_preempted_and_four_fail(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    short = [
+        "method.spectrum.probes=1",
+        "method.spectrum.steps=3",
+        "train.scale=0.5",
+        "env.checkpoint_seconds=0",
+    ]
+    words = ["method=imc", "method.gap.rule=smoothed_sign,literal", "seed=0,1,2,3", *short]
+    process = sweep(cluster, tmp_path, *words)
+    array = submitted_to(process)
+    wait_for(lambda: list(tmp_path.glob("slurm-cache/checkpoints/*.pt")), "a checkpoint")
+    subprocess.run(["scontrol", "requeue", f"{array}_0"], env=cluster, check=True)
+    said, _ = process.communicate(timeout=1500)
+    assert process.returncode == 1, said
+    assert said.count("done: imc-mlp") == 4
+    assert "4 of 8 jobs failed" in said and "method.gap.rule=literal" in said
+    assert (
+        said.count(": left Slurm's queue without a result\n") == 4
+        and said.count("  again: python run.py ") == 4
+    )
+    logs = log_of(tmp_path)
+    assert logs.count("method.gap.rule=literal found no gap") >= 4
+    assert "is checkpointed; the same command goes on from there" in logs  # the preempted one
+    alone(tmp_path, *[word.replace(",literal", "") for word in words])
+    assert (
+        by_id(tmp_path, "slurm") == by_id(tmp_path, "alone") and len(by_id(tmp_path, "alone")) == 4
+    )
+
+
+def test_a_job_out_of_time_checkpoints_is_queued_again_and_goes_on(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    # A limit of one minute with a warning five seconds before it, which Slurm, looking every 30
+    # seconds, gives 25 to 55 seconds after the start: long before the end of 960 epochs with a
+    # checkpoint after every step. Then the limit is raised: one requeue shows what it has to.
+    words = ["method=dense", "train.scale=6", "env.checkpoint_seconds=0"]
+    process = sweep(
+        cluster, tmp_path, *words, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=5"
+    )
+    job = submitted_to(process)
+    wait_for(
+        lambda: f"Requeued job {job}" in log_of(tmp_path) or process.poll() is not None, "a requeue"
+    )
+    assert process.poll() is None, log_of(tmp_path)
+    status = json.loads(next(tmp_path.glob("slurm/runs/*/status.json")).read_text())
+    assert status["status"] == "stopped" and 0 < status["epoch"] < 960
+    subprocess.run(["scontrol", "update", f"jobid={job}", "timelimit=60"], env=cluster, check=True)
+    said, _ = process.communicate(timeout=1500)
+    log = log_of(tmp_path)
+    assert process.returncode == 0, said + log
+    # two attempts, each after its dated line
+    assert log.count("==== ") == 2 and "this job is timed-out" in log
+    steps = re.search(r"(\d+)/14400 steps", log[log.rindex("==== ") :])
+    # the second went on where the first was
+    assert steps is not None and int(steps[1]) >= status["epoch"] * 15, log
+    alone(tmp_path, *words[:-1])
+    assert (
+        by_id(tmp_path, "slurm") == by_id(tmp_path, "alone") and len(by_id(tmp_path, "alone")) == 1
+    )
+
+
+def test_a_second_call_submits_nothing(cluster: dict[str, str], tmp_path: Path) -> None:
+    for expected in ("1 runs, 0 done, 1 to do", "1 runs, 1 done, 0 to do"):
+        said, _ = sweep(cluster, tmp_path, "method=random", "density=0.5").communicate(timeout=600)
+        assert expected in said, said
+        assert ("submitted" in said) == expected.endswith("1 to do")

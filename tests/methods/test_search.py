@@ -1,0 +1,449 @@
+"""Runs that search for a mask: what they are made of, that a trained net's weights stay to the bit,
+that a stopped search goes on to the same bits."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import compose_run, machine, perform_run
+
+from models.resnet_cifar import ResNetCifar
+from models.vgg import Vgg
+from runner.bench.search import races
+from runner.config.compose import compose_config, method_names
+from runner.config.request import read_request
+from runner.display.progress import Watcher, display
+from runner.display.summary import paper_command
+from runner.engine.context import RunContext
+from runner.engine.stages import plan, run_stage
+from runner.engine.store import Store
+from runner.errors import ConfigError, Stopped
+from runner.planning.costs import measure_net, stage_cost
+from runner.planning.survey import survey
+from runner.spec.identity import stage_keys
+from runner.spec.lr_schedule import Cosine, Step
+from runner.spec.planned import plan_run
+from runner.spec.run import Run
+
+SEARCHES = ["sr_popup", "edge_popup", "zhou"]
+NET = ["dataset=digits", "model=resnet20", "model.depth=8", "model.width=4", "train_fraction=0.3"]
+# ten epochs of training, two of search
+SMALL = [*NET, "train.scale=0.0625", "method.batch_size=64"]
+
+
+def bench(run: Run, folder: Path) -> RunContext:
+    where = machine(folder)
+    return RunContext(
+        run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
+    )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_the_papers_run_trains_160_epochs_and_searches_30(name: str) -> None:
+    run = compose_run(f"method={name}", "train=jackpots", "density=0.1", "dataset=cifar10")
+    dense, search = run.stages
+    assert (dense.name, dense.kind, search.kind, search.start.stage) == (
+        "dense",
+        "train",
+        "search",
+        "dense",
+    )
+    assert dense.recipe is not None and search.recipe is not None
+    training = (
+        dense.recipe.epochs,
+        dense.recipe.lr,
+        dense.recipe.lr_schedule,
+        dense.recipe.batch_size,
+        dense.recipe.weight_decay,
+    )
+    assert training == (160, 0.1, Step(), 128, 5e-4)
+    r = search.recipe
+    assert (r.epochs, r.lr_schedule, r.batch_size, r.momentum, r.nesterov) == (
+        30,
+        Cosine(),
+        256,
+        0.9,
+        False,
+    )
+    assert (r.lr, r.decay_of_trainables) == ((100.0, 0.0) if name == "zhou" else (0.1, 5e-4))
+    assert (
+        stage_keys(run)["dense"]
+        == stage_keys(compose_run("method=dense", "train=jackpots", "dataset=cifar10"))["dense"]
+    )
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_the_search_has_a_learning_rate_of_its_own(name: str) -> None:
+    """train.lr is that of what trains weights: the net before the search, and fine-tuning after
+    it."""
+    words = [f"method={name}", "train=jackpots", "density=0.1", "retrain=finetune"]
+    papers = 100.0 if name == "zhou" else 0.1
+    for given, expected in (
+        (["train.lr=0.02"], (0.02, papers, 0.02)),
+        (["method.lr=0.5"], (0.1, 0.5, 0.1)),
+    ):
+        assert (
+            tuple(stage.recipe.lr for stage in compose_run(*words, *given).stages if stage.recipe)
+            == expected
+        )
+    keys = [stage_keys(compose_run(*words, *more)) for more in ([], ["method.lr=0.5"])]
+    assert keys[0]["dense"] == keys[1]["dense"] and keys[0]["search"] != keys[1]["search"]
+
+
+def test_ablations_and_lengths_share_the_trained_net_and_nothing_else() -> None:
+    words = [
+        ["method.epochs=10"],
+        ["method.search.quota=all"],
+        ["method.search.pairs=random"],
+        ["method.search.init.criterion=uniform"],
+        ["allocate=layer"],
+    ]
+    keys = [
+        stage_keys(compose_run("method=sr_popup", "density=0.1", *more)) for more in [[], *words]
+    ]
+    assert len({k["dense"] for k in keys}) == 1 and len({k["search"] for k in keys}) == 1 + len(
+        words
+    )
+
+
+def test_a_search_among_initial_weights_trains_nothing_before() -> None:
+    (search,) = compose_run("method=sr_popup", "density=0.1", "start=init").stages
+    assert (search.kind, search.start.stage) == ("search", "init")
+
+
+def test_fine_tuning_is_a_stage_of_its_own_from_the_end_of_the_search() -> None:
+    run = compose_run("method=sr_popup", "density=0.1", "train=jackpots", "retrain=finetune")
+    assert [stage.name for stage in run.stages] == ["dense", "search", "train"]
+    tuned = run.stage("train")
+    assert (tuned.start.stage, tuned.masks, tuned.kind, tuned.component) == (
+        "search",
+        "search",
+        "train",
+        None,
+    )
+    assert tuned.recipe is not None and (
+        tuned.recipe.epochs,
+        tuned.recipe.lr,
+        tuned.recipe.lr_schedule,
+        tuned.recipe.batch_size,
+    ) == (150, 0.1, Cosine(), 256)
+    assert run.epoch_column == ("search",)
+    again = compose_run("method=sr_popup", "density=0.1", "retrain=rewind").stage("train")
+    assert (again.start.stage, again.masks) == ("dense", "search") and again.start.epoch is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["start=init", "retrain=finetune"], "there is nothing to finetune"),
+        (["allocate=none"], "allocate=none: a mask search fixes how many weights each layer keeps"),
+        (["method.lr=0"], "method.lr=0.0 must be positive"),
+        (["method.lr_schedule=linear"], "method.lr_schedule=linear must be one of"),
+        (["method.batch_size=1"], "method.batch_size=1 must be at least 2"),
+        (["train.lr=0"], "train.lr=0.0 must be positive"),
+        (["method.search.quota=ours"], "method.search.quota='ours' must be one of"),
+        (["method.search.init.eta=1"], "method.search.init.eta=1 must be in"),
+        (
+            ["source=normal"],
+            (
+                "source is not an option of method=sr_popup: each criterion of the first mask has"
+                " its own"
+            ),
+        ),
+        (
+            ["pick=uniform"],
+            "pick is not an option of method=sr_popup: a layer keeps the largest scores",
+        ),
+    ],
+)
+def test_what_a_search_cannot_be_is_told_with_its_key(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        compose_run("method=sr_popup", "density=0.1", *words)
+    with pytest.raises(ConfigError, match="density is missing"):
+        compose_run("method=sr_popup")
+
+
+def test_the_papers_command_names_its_own_training() -> None:
+    cfg = compose_config(["method=sr_popup", "density=0.1"])
+    assert "train=jackpots" in paper_command(read_request(cfg))
+    assert "train=imc" in paper_command(
+        read_request(compose_config(["method=snip", "density=0.1"]))
+    )
+
+
+@pytest.fixture(scope="module", params=SEARCHES)
+def done(
+    request: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Run, Path, dict[str, Any], dict[str, Any]]:
+    """A run at density 0.2 with its fine-tuning, its folder, record and artefacts."""
+    folder = tmp_path_factory.mktemp(request.param)
+    run = compose_run(f"method={request.param}", "density=0.2", "retrain=finetune", *SMALL)
+    return (run, folder, *perform_run(run, machine(folder)))
+
+
+def test_a_search_leaves_the_trained_weights_to_the_bit(done: Any) -> None:
+    _, _, record, artefacts = done
+    dense, search = artefacts["dense"], artefacts["search"]
+    assert "fc.weight" not in search.masks and set(search.masks) == set(dense.masks) - {"fc.weight"}
+    for name, tensor in search.weights.items():
+        if name in search.masks:
+            expected = dense.weights[name].masked_fill(~search.masks[name], 0.0)
+            assert torch.equal(tensor, expected) and (tensor != 0).sum() == search.masks[name].sum()
+        elif name.split(".")[-1] in ("running_mean", "running_var"):
+            assert not torch.equal(tensor, dense.weights[name]), name
+        elif not name.endswith("num_batches_tracked"):
+            assert torch.equal(tensor, dense.weights[name]), name  # biases, gamma, beta, classifier
+    assert set(search.findings) == set(search.masks) and not search.optimizer
+    kept, prunable = (
+        sum(int(f(m)) for m in search.masks.values()) for f in (torch.sum, torch.numel)
+    )
+    assert (
+        (record["kept"], record["prunable"])
+        == (round(0.2 * prunable), prunable)
+        == (kept, prunable)
+    )
+
+
+def test_the_record_counts_the_epochs_of_the_search_and_all_of_them(done: Any) -> None:
+    run, folder, record, artefacts = done
+    assert (record["epochs"], record["epoch_kind"], record["epochs_total"]) == (
+        2,
+        "search",
+        10 + 2 + 9,
+    )
+    steps = 2 * -(-len(bench(run, folder).data.train) // 64)
+    (path,) = folder.glob("results/runs/*/series.json")
+    series = json.loads(path.read_text())
+    assert (
+        len(series["overlap_magnitude"]) == 2
+        and series["overlap_magnitude"][-1] == record["report"]["overlap_magnitude"]
+    )
+    if "swaps" in series:
+        assert len(series["swaps"]) == len(series["candidates"]) == steps
+        assert sum(series["swaps"]) == record["report"]["swaps"] and all(
+            s <= c for s, c in zip(series["swaps"], series["candidates"], strict=True)
+        )
+    for name, mask in artefacts["train"].masks.items():  # fine-tuning trains what the search kept
+        assert (
+            torch.equal(mask, artefacts["search"].masks[name])
+            and not artefacts["train"].weights[name][~mask].any()
+        )
+        assert not torch.equal(artefacts["train"].weights[name], artefacts["search"].weights[name])
+
+
+def test_a_search_stopped_in_the_middle_goes_on_to_the_same_bits(done: Any, tmp_path: Path) -> None:
+    run, _, _, artefacts = done
+    where = bench(run, tmp_path)
+    run_stage(where, run.stage("dense"))
+    asked, stopped = iter(range(1, 10_000)), 0
+    where.stop = lambda: next(asked) % 4 == 0  # in the middle of both epochs and at the last step
+    while True:
+        try:
+            run_stage(where, run.stage("search"))
+            break
+        except Stopped:
+            stopped += 1
+    assert stopped >= 3
+    found = where.store.load(where.keys["search"])
+    for part in ("weights", "masks", "findings"):
+        one, other = getattr(found, part), getattr(artefacts["search"], part)
+        assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one), part
+    assert (found.meta["series"], found.meta["report"]) == (
+        artefacts["search"].meta["series"],
+        artefacts["search"].meta["report"],
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["method.search.pairs=random"],
+        ["method.search.init.criterion=uniform", "method.search.quota=rising"],
+    ],
+)
+def test_random_choices_go_on_to_the_same_bits_too(words: list[str], tmp_path: Path) -> None:
+    run = compose_run("method=sr_popup", "density=0.2", "start=init", *SMALL, *words)
+    _, expected = perform_run(run, machine(tmp_path / "whole"))
+    where = bench(run, tmp_path / "parts")
+    asked = iter(range(1, 10_000))
+    where.stop = lambda: next(asked) % 5 == 0
+    while True:
+        try:
+            run_stage(where, run.stage("search"))
+            break
+        except Stopped:
+            continue
+    found = where.store.load(where.keys["search"])
+    assert all(torch.equal(found.masks[n], m) for n, m in expected["search"].masks.items())
+    assert found.meta["series"] == expected["search"].meta["series"]
+
+
+def test_fine_tuning_begins_with_the_weights_that_the_search_leaves(tmp_path: Path) -> None:
+    run = compose_run(
+        "method=sr_popup",
+        "density=0.2",
+        "retrain=finetune",
+        "retrain.lr_factor=1e-9",
+        "method.tuning.epochs=1",
+        "start=pretrained",
+        *SMALL,
+    )
+    _, artefacts = perform_run(run, machine(tmp_path))
+    # a step of 1e-10 moves nothing; the scores m, up to 1, would
+    for name in artefacts["search"].masks:
+        assert torch.allclose(
+            artefacts["train"].weights[name], artefacts["search"].weights[name], rtol=0, atol=1e-7
+        ), name
+
+
+# --- no epoch at all
+
+
+@pytest.mark.parametrize("method", ["sr_popup", "edge_popup"])
+@pytest.mark.parametrize("criterion", ["magnitude", "snip", "grasp", "random"])
+def test_no_epoch_is_the_first_mask_on_the_net_as_it_was_trained(
+    method: str, criterion: str, tmp_path: Path
+) -> None:
+    words = [
+        f"method={method}",
+        "density=0.3",
+        "method.epochs=0",
+        f"method.search.init.criterion={criterion}",
+        *SMALL,
+    ]
+    run = compose_run(*words)
+    made, artefacts = perform_run(run, machine(tmp_path))
+    dense, search = artefacts["dense"], artefacts["search"]
+    ranked = torch.cat([dense.weights[name].abs().flatten() for name in search.masks]).argsort(
+        descending=True, stable=True
+    )
+    kept = torch.cat([mask.flatten() for mask in search.masks.values()])
+    # another way to the global magnitude mask, and Eq. 7 of a mask with itself
+    if criterion == "magnitude":
+        assert (
+            bool(kept[ranked[: made["kept"]]].all()) and made["report"]["overlap_magnitude"] == 1.0
+        )
+    else:
+        assert (
+            not bool(kept[ranked[: made["kept"]]].all()) and made["report"]["overlap_magnitude"] < 1
+        )
+    for name, tensor in search.weights.items():  # running statistics too
+        assert torch.equal(
+            tensor,
+            (
+                dense.weights[name].masked_fill(~search.masks[name], 0.0)
+                if name in search.masks
+                else dense.weights[name]
+            ),
+        ), name
+    # Tested once, in eval mode, by hand.
+    info = run.dataset.info()
+    net = run.model(info.channels, info.classes, info.size, torch.Generator()).to(
+        memory_format=torch.channels_last
+    )
+    net.load_state_dict(search.weights)
+    with torch.no_grad():
+        right = torch.cat(
+            [
+                net.eval()(x).argmax(1) == y
+                for x, y in bench(run, tmp_path).loaders(run.stage("search")).test()
+            ]
+        )
+    assert made["accuracy"] == pytest.approx(100 * float(right.double().mean()))
+    assert (made["epochs"], made["epoch_kind"], made["epochs_total"], made["report"]["swaps"]) == (
+        0,
+        "search",
+        10,
+        0,
+    )
+    (history,) = search.meta["history"]
+    assert (history["epoch"], history["train_loss"]) == (0, None) and "diverged_search" not in made[
+        "report"
+    ]
+
+
+def test_zero_stays_zero_whatever_the_scale_and_one_stays_one() -> None:
+    found = [
+        compose_run("method=sr_popup", "density=0.1", f"method.epochs={n}", f"train.scale={s}")
+        .stage("search")
+        .recipe
+        for n in (0, 1)
+        for s in (0.001, 10)
+    ]
+    assert [recipe.epochs for recipe in found if recipe] == [0, 0, 1, 10]
+
+
+def test_re_estimated_statistics_are_all_that_tells_a_quota_of_none_from_no_epoch(
+    tmp_path: Path,
+) -> None:
+    words = ["method=sr_popup", "density=0.3", *SMALL]
+    _, none = perform_run(compose_run(*words, "method.epochs=0"), machine(tmp_path))
+    _, more = perform_run(compose_run(*words, "method.search.quota=none"), machine(tmp_path))
+    one, other = none["search"], more["search"]
+    assert all(torch.equal(mask, other.masks[name]) for name, mask in one.masks.items())
+    changed = {
+        name.split(".")[-1]
+        for name, tensor in one.weights.items()
+        if not torch.equal(tensor, other.weights[name])
+    }
+    assert changed == {"running_mean", "running_var", "num_batches_tracked"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["method=zhou", "method.epochs=0"],
+            "method.epochs=0: stage 'search' has no mask before it has learned one",
+        ),
+        (
+            ["method=sr_popup", "method.tuning.epochs=0", "retrain=finetune"],
+            "method.tuning.epochs=0: stage 'train' would train nothing",
+        ),
+        (
+            ["method=sr_popup", "method.epochs=-1"],
+            "epochs='-1' is not a number of epochs|epochs=-1 is not",
+        ),
+        (["method=edge_popup", "train.epochs=0"], "train.epochs=0 must be at least 1"),
+    ],
+)
+def test_what_cannot_have_no_epoch_says_so_at_once(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as refused:
+        compose_run("density=0.1", *words)
+    assert len(refused.value.messages) == 1
+
+
+def test_a_plan_counts_no_epoch_for_a_search_of_none(tmp_path: Path) -> None:
+    run = compose_run("method=sr_popup", "density=0.3", "method.epochs=0", *SMALL)
+    rows = {row["name"]: row["epochs"] for row in plan(run, machine(tmp_path))}
+    assert rows == {"dense": 10, "search": 0}
+    net = measure_net(run.dataset, run.model)
+    assert (
+        stage_cost(run, run.stage("search"), net, 0).images,
+        survey([(plan_run(run), machine(tmp_path))]).line,
+    ) == (0, "epochs: asked 10, needed 10")
+
+
+# --- rows of the bench
+
+
+def test_every_method_that_searches_races_against_training_steps() -> None:
+    nets = (
+        (ResNetCifar("net", depth=8, width=4), 8, 1, 2),
+        (Vgg("vgg", depth=11, width=2, pools=2), 8, 3, 3),
+    )
+    found = list(races(torch.device("cpu"), nets))
+    named = {re.search(r"method=(\w+), (\w+)", race.work).groups() for race in found}  # type: ignore[union-attr]
+    searching = {
+        name for name in method_names() if name in SEARCHES or name == "continuous_sparsification"
+    }
+    assert named == {(method, net) for method in searching for net in ("net", "vgg")} and len(
+        found
+    ) == len(named)
+    for race in found[:4]:
+        assert race.work.startswith("2 steps of ") and race.limit == "limit: as many training steps"
+        race.search()
+        race.steps()

@@ -1,0 +1,203 @@
+"""The borders between rooms hold, the runner names no method, and nothing heavy is loaded before it
+is needed."""
+
+import ast
+import builtins
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, environment
+
+from runner.config.compose import method_names
+
+RUNNER = sorted(ROOT.glob("runner/**/*.py"))
+# Words of every day: a method's name only where something is compared with it. The others stand
+# nowhere in the runner's code.
+EVERYDAY = {"dense", "random", "set"}
+ALLOWED = {  # file -> names in it that mean something else
+    "runner/display/summary.py": {"imc"},  # train=imc, the training settings
+    # Normalisation constants are named after the code that published them.
+    "runner/data/cifar.py": {"synflow", "grasp", "flow_prune", "continuous_sparsification"},
+    "runner/data/mnist.py": {"grasp"},
+    "runner/data/tiny_imagenet.py": {"synflow", "grasp"},
+}
+
+
+def test_the_contracts_between_rooms_hold() -> None:
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [lint, "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_an_import_that_looks_for_types_alone_is_no_way_around_the_contracts() -> None:
+    assert not [
+        path
+        for path in [*RUNNER, *ROOT.glob("pruners/**/*.py")]
+        if "TYPE_CHECKING" in path.read_text()
+    ]
+
+
+SOURCES = sorted(
+    [
+        ROOT / "run.py",
+        *RUNNER,
+        *ROOT.glob("pruners/**/*.py"),
+        *ROOT.glob("models/*.py"),
+        *ROOT.glob("hydra_plugins/**/*.py"),
+    ]
+)
+# lines at most; a longer function gives its reason in its docstring, `Long because ...`
+MODULE, FUNCTION = 300, 40
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_and_functions_are_short_enough_to_be_read_at_once(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MODULE
+    functions = [
+        node
+        for node in ast.walk(parsed(path))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    long = [
+        f
+        for f in functions
+        if (f.end_lineno or 0) - f.lineno >= FUNCTION
+        and "Long because" not in (ast.get_docstring(f) or "")
+    ]
+    assert not [f"{f.name}: {(f.end_lineno or 0) - f.lineno + 1} lines" for f in long]
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def docstrings(tree: ast.Module) -> set[int]:
+    owners = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+    ]
+    return {
+        id(node.body[0].value)
+        for node in owners
+        if node.body and isinstance(node.body[0], ast.Expr)
+    }
+
+
+def strings(tree: ast.AST, exempt: set[int]) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in exempt
+        ):
+            yield node.value
+
+
+def identifiers(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        for name in ("id", "attr", "name", "arg", "asname", "module"):
+            if isinstance(value := getattr(node, name, None), str):
+                yield from value.split(".")
+
+
+def compared(tree: ast.AST) -> Iterator[str]:
+    """Strings that something is compared with, looked up by or matched against."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            yield from strings(
+                ast.Module([ast.Expr(c) for c in (node.left, *node.comparators)], []), set()
+            )
+        elif isinstance(node, ast.MatchValue):
+            yield from strings(node, set())
+
+
+def methods_named(tree: ast.Module, names: set[str]) -> set[str]:
+    """The method names that the code of a file says."""
+    words = {
+        word for text in strings(tree, docstrings(tree)) for word in re.findall(r"\w+", text)
+    } | set(identifiers(tree))
+    settings = {
+        name
+        for text in strings(tree, docstrings(tree))
+        for name in re.findall(r"method=(\w+)", text)
+    }
+    return (names - EVERYDAY) & words | names & (set(compared(tree)) | settings)
+
+
+@pytest.mark.parametrize("path", RUNNER, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_runner_names_no_method(path: Path) -> None:
+    place = path.relative_to(ROOT).as_posix()
+    assert methods_named(parsed(path), set(method_names())) - ALLOWED.get(place, set()) == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ('if name == "imc": pass', {"imc"}),
+        ('if name in ("dense", "x"): pass', {"dense"}),
+        ('match name:\n    case "random":\n        pass', {"random"}),
+        ('words = ["method=dense"]', {"dense"}),
+        ('message = f"prune with snip at {density}"', {"snip"}),
+        ("from pruners.curvature.imc import Imc", {"imc"}),
+        ("def snip(): pass", {"snip"}),
+        ("imc.run(magnitude=1)", {"imc", "magnitude"}),
+        ('"""SNIP and imc, in a docstring."""', set[str]()),
+        ('counts = {"dense": 1}; snippet = "imcs"; random = 3', set[str]()),
+    ],
+)
+def test_a_method_named_in_code_would_be_found(code: str, found: set[str]) -> None:
+    assert methods_named(ast.parse(code), {"imc", "snip", "magnitude", "dense", "random"}) == found
+
+
+def test_the_everyday_words_are_words_of_python_or_of_this_field() -> None:
+    assert {
+        word for word in EVERYDAY if word in dir(builtins) or word in sys.stdlib_module_names
+    } == {"random", "set"}
+    assert set(ALLOWED) <= {path.relative_to(ROOT).as_posix() for path in RUNNER}
+
+
+LAZY = [
+    "torch",
+    "torchvision",
+    "pandas",
+    "sklearn",
+    "pyhessian",
+    "matplotlib",
+    "safetensors",
+    "numpy",
+]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "run",
+        "runner",
+        "runner.config.compose",
+        "runner.config.hydra_errors",
+        "runner.config.schema",
+    ],
+)
+def test_the_command_line_loads_nothing_heavy_before_it_runs(module: str) -> None:
+    code = f"import sys, {module}\nprint(*sorted(set({LAZY}) & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stdout + done.stderr

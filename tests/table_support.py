@@ -1,0 +1,111 @@
+"""Records, printed tables and plans that the tests of several rooms need."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import ROOT
+from rich.console import Console
+from support import COMPOSER
+
+from runner.commands.plan import show_tables
+from runner.engine.machine import Machine
+from runner.spec.planned import PlannedRun
+from runner.suites.expand import Suite, expand
+from runner.tables.render import write_table
+
+
+def record(job: PlannedRun, accuracy: float | None, **more: Any) -> dict[str, Any]:
+    """A finished run's record, as runner/engine/record.py writes it."""
+    run = job.run
+    density = run.density or 1.0
+    return {
+        "schema": 1,
+        "run_id": job.run_id,
+        "status": "done",
+        "method": run.method,
+        "label": run.label,
+        "dataset": run.dataset.name,
+        "train_fraction": run.train_fraction,
+        "model": run.model.name,
+        "seed": run.seed,
+        "density_target": run.density,
+        "density": density,
+        "sparsity": 1 - density,
+        "prunable": 100,
+        "kept": round(100 * density),
+        "flops": {"dense": 1, "nonzero": 1, "unit": "multiply-accumulates per example"},
+        "accuracy": accuracy,
+        "accuracy_best": None if accuracy is None else accuracy + 1,
+        "accuracy_top5": None,
+        "test_loss": 0.5,
+        "val_accuracy": None,
+        "epochs": 2,
+        "epochs_total": 3,
+        "epoch_kind": "train",
+        "scale": run.scale,
+        "runtime_s": 100.0,
+        "wall_s": 1.0,
+        "stages": [
+            {"name": s.name, "key": "0" * 32, "cached": False, "epochs": 1, "seconds": 1.0}
+            for s in run.stages
+        ],
+        "report": {},
+        "provenance": {
+            "device_name": "cpu A",
+            "threads": 1,
+            "numerics": dict.fromkeys(sorted({s.kind for s in run.stages}), 1),
+            "precision": "fp32",
+        },
+        **more,
+    }
+
+
+def write(results: Path, *records: dict[str, Any]) -> None:
+    for item in records:
+        folder = results / "runs" / item["run_id"]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "result.json").write_text(json.dumps(item))
+
+
+def printed(table: Suite, results: Path) -> tuple[dict[str, list[str]], str]:
+    """The cells of every row in the Markdown form, and the whole text form."""
+    text = write_table(table, results)
+    lines = (results / "tables" / f"{table.name}.md").read_text().splitlines()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in lines
+        if line.startswith("|")
+    ]
+    return {row[0]: row[1:] for row in rows[3:]}, text  # two header lines and the rule between them
+
+
+def console_text(show_it: Callable[[Console], Any]) -> str:
+    out = io.StringIO()
+    show_it(Console(file=out, width=300, highlight=False))
+    return out.getvalue()
+
+
+def paper(number: int) -> list[dict[str, str]]:
+    with (ROOT / "results" / "paper" / f"imc_table{number:02d}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def expanded(number: int, variant: str = "", **chosen: list[str]) -> Suite:
+    return expand(
+        f"imc_table{number:02d}{variant}",
+        {key.replace("__", "."): value for key, value in chosen.items()},
+        [],
+        COMPOSER,
+    )
+
+
+def plan_of(table: Suite, folder: Path) -> str:
+    where = Machine(
+        torch.device("cpu"), folder / "results", folder / "cache", folder / "data", 60.0, "none"
+    )
+    return console_text(lambda console: show_tables([table], where, 1, console))

@@ -1,0 +1,150 @@
+"""Comparative claims of tables: pairs, intervals and verdicts worked by hand; every claim of every
+YAML names entries that the table has."""
+
+from pathlib import Path
+
+import pytest
+from table_support import record, write
+
+from runner.errors import ConfigError
+from runner.paths import CONF
+from runner.suites.expand import Suite, expand
+from runner.suites.layouts import lay_out
+from runner.suites.merge import on_variant
+from runner.suites.options import choose_options
+from runner.suites.rules import applies
+from runner.suites.schema import TableSpec
+from runner.suites.spec import merged, parse, read_spec, table_names
+from runner.tables.claims import compared
+from runner.tables.entries import entries
+from runner.tables.render import write_table
+
+SMALL = ["train.scale=0.0125"]
+
+
+def table(name: str, *models: str) -> Suite:
+    return expand(
+        name, {"seeds": ["0", "1", "2"]} | ({"models": list(models)} if models else {}), SMALL
+    )
+
+
+def measure(
+    found: Suite, results: Path, accuracies: dict[tuple[str, str], list[float]]
+) -> list[tuple[str, str, str, str]]:
+    """Records of these entries, one a seed; the table's verdicts."""
+    for key, values in accuracies.items():
+        write(
+            results,
+            *(
+                record(job, value)
+                for job, value in zip(found.cells[key].jobs, values, strict=False)
+            ),
+        )
+    return [verdict.row for verdict in compared(found, entries(found, results))]
+
+
+@pytest.mark.parametrize(
+    ("snip", "shown", "interval", "verdict"),
+    [
+        # differences 1, 2, 1: 4/3 -+ 4.303 sqrt(1/3) / sqrt(3)
+        ([91.0, 92.0, 93.0], "+1.33 points, 3 pairs", "[-0.10, +2.77]", "open"),
+        # 1, 1.1, 0.9: 1 -+ 4.303 x 0.1 / sqrt(3)
+        ([91.0, 91.1, 92.9], "+1.00 points, 3 pairs", "[+0.75, +1.25]", "holds"),
+        ([89.0, 88.9, 91.1], "-1.00 points, 3 pairs", "[-1.25, -0.75]", "does not hold"),
+        # 1, 2: 1.5 -+ 12.706 x sqrt(1/2) / sqrt(2)
+        ([91.0, 92.0], "+1.50 points, 2 pairs", "[-4.85, +7.85]", "open"),
+        # no spread to judge by
+        ([91.1, 91.1, 93.1], "+1.10 points, 3 pairs, all equal", "–", "open"),
+        # a mean of -0.0003 is no negative number to two decimals
+        ([90.1, 89.9, 91.999], "+0.00 points, 3 pairs", "[-0.25, +0.25]", "open"),
+        ([91.0], "+1.00 points, 1 pair", "–", "open"),  # one seed tells nothing about seeds
+        ([], "–", "–", "not run"),
+    ],
+)
+def test_a_row_is_compared_with_another_seed_by_seed(
+    snip: list[float], shown: str, interval: str, verdict: str, tmp_path: Path
+) -> None:
+    accuracies = {("SNIP", "ResNet-20"): snip, ("sanity-check", "ResNet-20"): [90.0, 90.0, 92.0]}
+    rows = measure(table("imc_table01@digits", "resnet20"), tmp_path, accuracies)
+    assert rows[-1] == (
+        "random places in each layer lose to scores: SNIP - sanity-check",
+        shown,
+        interval,
+        verdict,
+    )
+    assert {row[3] for row in rows[:-1]} == {"not run"}
+
+
+def test_each_net_has_its_own_verdict_and_densities_are_taken_together(tmp_path: Path) -> None:
+    rows = measure(
+        table("imc_table01@digits"),
+        tmp_path / "nets",
+        {
+            (row, f"ResNet-{depth}"): values
+            for row, values in (("SNIP", [91.0, 92.0]), ("sanity-check", [90.0, 90.0]))
+            for depth in (20, 32)
+        },
+    )
+    assert [row[0] for row in rows[-2:]] == [
+        f"random places in each layer lose to scores: ResNet-{depth}, SNIP - sanity-check"
+        for depth in (20, 32)
+    ]
+    assert {row[1] for row in rows[-2:]} == {"+1.50 points, 2 pairs"}
+    sketching = table("sketching_table04@digits", "resnet20")
+    ours, theirs = "digits SNIP + sparse data + rand. mask", "digits SNIP (supervised)"
+    (row,) = measure(
+        sketching,
+        tmp_path / "densities",
+        {
+            (name, f"ResNet-20 {density} %"): [accuracy]
+            for density, pair in ((10, (92.0, 91.0)), (2, (90.0, 88.0)))
+            for name, accuracy in zip((ours, theirs), pair, strict=True)
+        },
+    )
+    assert row[1:] == ("+1.50 points, 2 pairs", "[-4.85, +7.85]", "open")
+
+
+def test_columns_are_compared_too_and_the_printed_page_has_the_verdicts(tmp_path: Path) -> None:
+    found = table("jackpots_table07@digits", "resnet32_w32a")
+    rows = measure(
+        found,
+        tmp_path,
+        {("Top-1 acc.", "SR"): [95.0, 95.0, 95.0], ("Top-1 acc.", "w/o S"): [94.0, 93.9, 94.1]},
+    )
+    assert rows == [
+        ("both parts help: SR - w/o M", "–", "–", "not run"),
+        ("both parts help: SR - w/o S", "+1.00 points, 3 pairs", "[+0.75, +1.25]", "holds"),
+    ]
+    text = write_table(found, tmp_path)
+    assert "both parts help: SR - w/o S  +1.00 points, 3 pairs" in text
+    assert {path.name for path in (tmp_path / "tables").glob("*.claims.*")} == {
+        f"{found.name}.claims.{ending}" for ending in ("txt", "md", "csv")
+    }
+    # it claims nothing
+    assert "claims" not in write_table(table("imc_table05@digits", "resnet20"), tmp_path)
+
+
+def test_a_claim_about_no_entry_is_refused() -> None:
+    plain = merged(CONF, "jackpots_table07") | {
+        "claims": [{"claim": "both parts help", "entry": "SR", "above": "w/o T"}]
+    }
+    with pytest.raises(
+        ConfigError,
+        match=(
+            "claims.0.above=w/o T is not a choice: Top-1 acc., w/o M, w/o S, SR; did you mean"
+            " 'w/o M'"
+        ),
+    ):
+        parse(plain, "jackpots_table07.yaml")
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_every_claim_names_entries_that_its_table_has(name: str) -> None:
+    spec = read_spec(name)
+    for variant in (None, *spec.elsewhere):
+        own, options = on_variant(spec, variant), choose_options(spec, variant, {})
+        cells, _ = lay_out(own, options, own.networks)
+        ids = {ref for cell in cells for ref in cell.ids.values()}
+        assert isinstance(own, TableSpec)
+        for claim in (claim for claim in own.claims if applies(claim.when, options)):
+            assert {claim.entry, *claim.above.ids} <= ids

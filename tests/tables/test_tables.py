@@ -1,0 +1,515 @@
+"""Tables: our numbers worked by hand from records, the paper's as its CSV has them, and nothing
+that does not belong."""
+
+import csv
+import html
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SMALL
+from support import compose_run, machine, perform_run
+from table_support import printed, record, write
+
+from runner.errors import ConfigError
+from runner.spec.planned import PlannedRun
+from runner.suites.expand import Suite, expand, parse_arguments
+from runner.suites.schema_tables import NetworksTable
+from runner.suites.titles import title
+from runner.tables.render import write_table
+
+# nobody publishes records of it: a table of this setting has those that the test writes
+SCALE = "train.scale=0.0123"
+PAPER = ROOT / "results" / "paper" / "imc_table01.csv"
+METRICS = ("Sparsity", "Accuracy", "Epoch", "Runtime (s)")
+
+
+@pytest.fixture(scope="module")
+def table() -> Suite:
+    return expand("imc_table01@digits", {"models": ["resnet20"]}, [SCALE])
+
+
+@pytest.fixture(scope="module")
+def whole() -> Suite:
+    """The paper's own setting, both networks."""
+    return expand("imc_table01", {}, [])
+
+
+def jobs(table: Suite, row: str) -> list[PlannedRun]:
+    network = next(iter(table.networks))
+    return list(table.cells[row, network].jobs)
+
+
+def paper_lines() -> list[dict[str, str]]:
+    with PAPER.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# --- our numbers
+
+
+def test_an_entry_is_mean_and_sample_deviation_over_seeds_with_the_papers_number_and_the_difference(
+    table: Suite, tmp_path: Path
+) -> None:
+    seconds = (100.0, 200.0, 1000.0)
+    runs = [
+        record(job, accuracy, runtime_s=s)
+        for job, accuracy, s in zip(jobs(table, "SNIP"), (90.0, 92.0, 97.0), seconds, strict=True)
+    ]
+    write(tmp_path, *runs)
+    rows, text = printed(table, tmp_path)
+    # mean 93; deviations -3, -1, 4; squares 9 + 1 + 16 = 26; 26 / 2 = 13; sqrt 13 = 3.6056. The
+    # paper: 92.4 at 0.47, 160 epochs, 2,675 s.
+    assert rows["SNIP"] == ["0.47 [0.47]", "93.00 ± 3.61 [92.4, +0.6]", "2 [160]", "433 [2,675]"]
+    assert "93.00 ± 3.61 [92.4, +0.6]" in text
+
+
+def test_a_single_seed_has_no_deviation(tmp_path: Path) -> None:
+    single = expand("imc_table01@digits", {"models": ["resnet20"], "seeds": ["4"]}, [SCALE])
+    (job,) = jobs(single, "Baseline")
+    write(tmp_path, record(job, 90.125, runtime_s=12345.6, epochs=1120))
+    rows, text = printed(single, tmp_path)
+    assert rows["Baseline"] == ["0 [0]", "90.12 [94.6, -4.5]", "1,120 [160]", "12,346 [1,956]"]
+    assert "over n=1 seeds" in text
+
+
+def test_an_entry_with_fewer_seeds_than_asked_says_so(table: Suite, tmp_path: Path) -> None:
+    first, second, _ = jobs(table, "SNIP")
+    write(tmp_path, record(first, 90.0), record(second, 92.0))
+    rows, text = printed(table, tmp_path)
+    assert rows["SNIP"][1] == "91.00 ± 1.41 (n=2 of 3) [92.4, -1.4]"  # sqrt((1 + 1) / 1)
+    assert (
+        f"{len(table.jobs) - 2} runs are not done: make reproduce TABLE=imc_table01@digits" in text
+    )
+
+
+def test_what_was_not_measured_prints_as_a_dash(table: Suite, tmp_path: Path) -> None:
+    rows, text = printed(table, tmp_path)
+    for line in paper_lines():
+        if line["architecture"] == "ResNet-20":
+            assert [cell.partition(" ")[0] for cell in rows[line["method"]]] == ["–"] * 4
+    assert f"{len(table.jobs)} runs are not done" in text
+
+
+def test_a_short_runtime_keeps_a_decimal(table: Suite, tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        *(
+            record(job, 50.0, runtime_s=s)
+            for job, s in zip(jobs(table, "SNIP"), (1.0, 2.0, 4.0), strict=True)
+        ),
+    )
+    rows, _ = printed(table, tmp_path)
+    assert rows["SNIP"][3] == "2.3 [2,675]"
+
+
+def test_a_run_that_failed_or_is_not_finished_does_not_count(table: Suite, tmp_path: Path) -> None:
+    done, failed, running = jobs(table, "SNIP")
+    write(tmp_path, record(done, 90.0))
+    # what runner/engine/execute.py leaves of these
+    for job, status in ((failed, "failed"), (running, "running")):
+        folder = tmp_path / "runs" / job.run_id
+        folder.mkdir()
+        (folder / "status.json").write_text(
+            json.dumps({"run_id": job.run_id, "status": status, "accuracy": 10.0})
+        )
+        (folder / "metrics.jsonl").write_text(
+            json.dumps({"stage": "train", "epoch": 1, "accuracy": 10.0}) + "\n"
+        )
+        (folder / "traceback.txt").write_text("ValueError")
+        (folder / f".result.json.{'a' * 32}").write_text(json.dumps(record(job, 10.0)))
+    rows, _ = printed(table, tmp_path)
+    assert rows["SNIP"][1] == "90.00 (n=1 of 3) [92.4, -2.4]"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["dataset=mnist"],
+        ["dataset.size=16"],
+        ["train.scale=0.0124"],
+        ["train_fraction=0.5"],
+        ["train.lr=0.2"],
+        ["model.width=8"],
+        ["method.score.batches=2"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_records_of_another_setting_are_not_in_the_table(
+    words: list[str], table: Suite, tmp_path: Path
+) -> None:
+    other = expand("imc_table01@digits", {"models": ["resnet20"]}, [SCALE, *words])
+    strangers, own = jobs(other, "SNIP"), jobs(table, "SNIP")
+    write(tmp_path, *(record(job, 99.0) for job in strangers))
+    rows, _ = printed(table, tmp_path)
+    assert rows["SNIP"][1] == "– [92.4]"
+    write(tmp_path, record(own[0], 70.0))
+    rows, _ = printed(table, tmp_path)
+    assert rows["SNIP"][1] == "70.00 (n=1 of 3) [92.4, -22.4]"
+    rows, _ = printed(other, tmp_path)
+    assert rows["SNIP"][1] == "99.00 ± 0.00 [92.4, +6.6]"
+
+
+def test_records_of_other_seeds_are_not_in_the_table(table: Suite, tmp_path: Path) -> None:
+    more = expand("imc_table01@digits", {"models": ["resnet20"], "seeds": ["2", "3", "4"]}, [SCALE])
+    write(tmp_path, *(record(job, 80.0 + job.run.seed) for job in jobs(more, "SNIP")))
+    rows, _ = printed(table, tmp_path)
+    assert rows["SNIP"][1].startswith("82.00 (n=1 of 3)")  # seed 2 is in both
+
+
+def test_the_record_of_these_tests_has_the_fields_of_a_real_one(
+    table: Suite, tmp_path: Path
+) -> None:
+    real, _ = perform_run(compose_run("method=dense", *SMALL), machine(tmp_path))
+    ours = record(jobs(table, "Baseline")[0], 90.0)
+    assert ours.keys() == real.keys()
+    assert ours["provenance"].keys() <= real["provenance"].keys()
+    assert ours["stages"][0].keys() == real["stages"][0].keys()
+
+
+# --- the paper's numbers and layout
+
+
+def test_the_papers_numbers_are_those_of_its_csv_in_every_cell(
+    whole: Suite, tmp_path: Path
+) -> None:
+    rows, _ = printed(whole, tmp_path)
+    lines = paper_lines()
+    # thirteen rows in the paper's order
+    assert len(lines) == 26 and list(rows) == list(dict.fromkeys(line["method"] for line in lines))
+    for line in lines:
+        cells = rows[line["method"]][{"ResNet-20": 0, "ResNet-32": 4}[line["architecture"]] :][:4]
+        shown = [re.search(r"\[(\d[\d,]*(?:\.\d+)?)", cell) for cell in cells]
+        numbers = [match[1] for match in shown if match]
+        assert numbers == [
+            line["sparsity"],
+            line["accuracy_mean"],
+            f"{int(line['epochs']):,}",
+            f"{int(line['runtime_s']):,}",
+        ]
+
+
+def test_known_cells_of_the_paper_are_where_it_prints_them(whole: Suite, tmp_path: Path) -> None:
+    rows, _ = printed(whole, tmp_path)
+    inside = {
+        row: [re.findall(r"\[([\d.]+(?:,\d{3})*)", cell)[0] for cell in cells]
+        for row, cells in rows.items()
+    }
+    assert inside["Baseline"] == ["0", "94.6", "160", "1,956", "0", "95.0", "160", "4,233"]
+    assert inside["LTH+Rewinding"] == [
+        "0.47",
+        "92.5",
+        "1,120",
+        "24,477",
+        "0.47",
+        "93.6",
+        "1,120",
+        "100,328",
+    ]
+    assert inside["Continuous Sparsification"] == [
+        "0.47",
+        "92.2",
+        "320",
+        "5,298",
+        "0.44",
+        "92.9",
+        "320",
+        "7,490",
+    ]
+    assert inside["IMC-FineTuning"] == [
+        "0.47",
+        "94.6",
+        "160",
+        "3,205",
+        "0.45",
+        "95.1",
+        "160",
+        "4,607",
+    ]
+
+
+def test_every_row_is_run_at_the_sparsity_that_the_paper_prints(whole: Suite) -> None:
+    assert isinstance(whole.spec, NetworksTable)
+    asked = {row.label: row.density for row in whole.spec.rows}
+    for line in paper_lines():
+        density = asked[line["method"]]
+        if line["sparsity"] == "0":
+            assert density == ()
+            continue
+        i = list(whole.networks).index(line["architecture"])
+        assert round(1 - density[i], 10) == float(line["sparsity"])
+        for job in whole.cells[line["method"], line["architecture"]].jobs:
+            assert job.run.density == density[i]
+
+
+def test_the_papers_setting_is_what_its_table_runs(whole: Suite) -> None:
+    assert list(whole.cells) == [(line["method"], line["architecture"]) for line in paper_lines()]
+    assert {
+        (job.run.dataset.name, job.run.scale, job.run.train_fraction) for job in whole.jobs
+    } == {("cifar10", 1.0, 1.0)}
+    for cell in whole.cells.values():
+        assert {job.run.model.name for job in cell.jobs} <= {
+            {"ResNet-20": "resnet20_w32", "ResNet-32": "resnet32_w32"}[cell.network]
+        }
+        assert [job.run.seed for job in cell.jobs] in ([], [0, 1, 2])
+
+
+def test_title_and_two_header_lines_are_the_papers(whole: Suite, tmp_path: Path) -> None:
+    lines = write_table(whole, tmp_path).splitlines()
+    assert lines[0] == "Table 1: Accuracy with found sparsity by our IMC method on CIFAR-10"
+    assert lines[1] == ""
+    assert lines[2].split() == ["Neural", "Network", "ResNet-20", "ResNet-32"]
+    assert re.split(r"\s{2,}", lines[3].strip()) == ["Metric", *METRICS, *METRICS]
+    # a network's name stands over the first of its columns
+    assert lines[2].index("ResNet-20") == lines[3].index("Sparsity")
+    assert lines[2].index("ResNet-32") == lines[3].rindex("Sparsity")
+    assert set(lines[4]) == {"-", " "}
+    assert lines[18] == "" and all(lines[5:18])  # thirteen rows
+
+
+def test_a_table_from_another_data_set_net_or_schedule_says_so_in_its_title(tmp_path: Path) -> None:
+    def title(*words: str) -> str:
+        return write_table(
+            expand("imc_table01@digits", {"models": ["resnet20"], "seeds": ["0"]}, list(words)),
+            tmp_path,
+        ).splitlines()[0]
+
+    start = (
+        "Table 1: Accuracy with found sparsity by our IMC method on CIFAR-10 (here on digits;"
+        " width-16 nets; "
+    )
+    assert title() == start + "every duration x 0.1875)"
+    assert title("train.scale=1", "train_fraction=0.1") == start + "10% of the training images)"
+    assert (
+        title("train.batch_size=32", "train.scale=0.5", "env.threads=1")
+        == start + "every duration x 0.5; train.batch_size=32)"
+    )
+    assert (
+        title("train.scale=0.5", "dataset.size=16")
+        == start + "padded to 16x16; every duration x 0.5)"
+    )
+
+
+def test_notes_name_devices_code_versions_and_rows_that_do_not_exist_yet(
+    table: Suite, tmp_path: Path
+) -> None:
+    first, second, third = jobs(table, "SNIP")
+    write(tmp_path, record(first, 90.0), record(second, 91.0))
+    _, text = printed(table, tmp_path)
+    assert (
+        "Device: cpu A, 1 thread(s)." in text
+        and "Precision: fp32." in text
+        and "Mixes" not in text
+        and "Mixed" not in text
+    )
+    provenance = {
+        "device_name": "gpu B",
+        "threads": 2,
+        "numerics": {"train": 2, "prune": 1},
+        "precision": "bf16",
+    }
+    write(tmp_path, record(third, 92.0, provenance=provenance))
+    _, text = printed(table, tmp_path)
+    assert "Mixes devices: cpu A, 1 thread(s); gpu B, 2 thread(s)." in text
+    assert "Mixes precisions: bf16; fp32." in text
+    assert (
+        "Mixed code versions: NUMERICS of train are [1, 2]." in text
+        and "NUMERICS of prune" not in text
+    )
+    for cell in table.cells.values():
+        assert (cell.missing is None) == bool(cell.jobs)
+        assert cell.missing is None or cell.missing in text
+
+
+def test_two_kinds_of_stages_are_no_mixture_of_code_versions(table: Suite, tmp_path: Path) -> None:
+    (dense, *_), (snip, *_) = jobs(table, "Baseline"), jobs(table, "SNIP")
+    write(tmp_path, record(dense, 90.0), record(snip, 90.0))
+    _, text = printed(table, tmp_path)
+    assert "Mixed code versions" not in text
+
+
+def test_the_appendix_shows_what_methods_found(table: Suite, tmp_path: Path) -> None:
+    runs = jobs(table, "IMC-Rewinding")
+    reports = [
+        {"smoothed_density": d, "literal_k": k, "lipschitz": 12.5}
+        for d, k in ((0.5, None), (0.52, 3), (0.57, None))
+    ]
+    write(
+        tmp_path,
+        *(record(job, 90.0, report=report) for job, report in zip(runs, reports, strict=True)),
+    )
+    _, text = printed(table, tmp_path)
+    # mean 0.53; deviations -0.03, -0.01, 0.04; sqrt(0.0026 / 2) = 0.0361
+    assert "Appendix: density that our gap rule finds, ResNet-20: 0.53 ± 0.036" in text
+    assert "ResNet-20: none, 3, none" in text
+    assert "Appendix: K of Eq. 23, ResNet-20: 12.5 ± 0" in text
+
+
+# --- other forms
+
+
+def test_the_csv_has_a_line_for_every_row_network_and_seed(table: Suite, tmp_path: Path) -> None:
+    first, *_ = jobs(table, "SNIP")
+    write(tmp_path, record(first, 90.25))
+    printed(table, tmp_path)
+    lines = list(
+        csv.DictReader(io.StringIO((tmp_path / "tables" / "imc_table01@digits.csv").read_text()))
+    )
+    assert len(lines) == sum(len(cell.jobs) or 1 for cell in table.cells.values())
+    assert list(dict.fromkeys(line["row"] for line in lines)) == list(
+        dict.fromkeys(line["method"] for line in paper_lines())
+    )
+    measured = [line for line in lines if line["accuracy"]]
+    assert [
+        (m["run_id"], m["seed"], m["accuracy"], m["paper_accuracy"], m["missing"]) for m in measured
+    ] == [(first.run_id, "0", "90.25", "92.4", "")]
+    assert {
+        line["missing"] for line in lines if line["row"] == "SNIP" and not line["accuracy"]
+    } == {"not run"}
+    assert all(line["paper_epochs"] in ("160", "320", "1120") for line in lines)
+
+
+def test_latex_and_html_have_the_same_cells_and_escape_their_own_signs(
+    whole: Suite, tmp_path: Path
+) -> None:
+    rows, _ = printed(whole, tmp_path)
+    tex = (tmp_path / "tables" / "imc_table01.tex").read_text()
+    body = tex[tex.index("\\midrule") : tex.index("\\bottomrule")].splitlines()[1:]
+    assert len(body) == 13 and body[1].startswith("Flow\\&Prune & ")
+    for line, (name, cells) in zip(body, rows.items(), strict=True):
+        assert line.removesuffix(" \\\\").replace("\\&", "+").replace("--", "–").replace(
+            "$\\pm$", "±"
+        ).split(" & ") == [name.replace("&", "+"), *cells]
+    assert tex.count("\\multicolumn{4}{c}") == 2 and "\\cmidrule(lr){2-5}\\cmidrule(lr){6-9}" in tex
+    assert not re.search(r"(?<!\\)[%#_]", tex.replace("\\_", ""))
+    page = (tmp_path / "tables" / "imc_table01.html").read_text()
+    found = [html.unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", page)]
+    assert found == [cell for name, cells in rows.items() for cell in (name, *cells)]
+    assert "Flow&amp;Prune" in page and page.count("<tr") == 15  # two header rows
+
+
+def test_writing_a_table_twice_gives_the_same_files(table: Suite, tmp_path: Path) -> None:
+    write(tmp_path, record(jobs(table, "SNIP")[0], 90.0))
+    contents = []
+    for _ in range(2):
+        write_table(table, tmp_path)
+        contents.append({path.name: path.read_bytes() for path in (tmp_path / "tables").iterdir()})
+    assert contents[0] == contents[1]
+    endings = ("txt", "md", "tex", "csv", "html", "claims.txt", "claims.md", "claims.csv")
+    assert set(contents[0]) == {f"imc_table01@digits.{ending}" for ending in endings}
+
+
+# --- which runs
+
+
+def test_rows_of_a_cell_differ_by_the_seed_alone(table: Suite) -> None:
+    for cell in table.cells.values():
+        assert len({job.run_id for job in cell.jobs}) == len(cell.jobs)
+        assert len({str({**vars(job.run), "seed": None}) for job in cell.jobs}) <= 1
+
+
+def test_the_command_of_a_job_makes_that_run(table: Suite) -> None:
+    for row in ("Baseline", "SNIP", "IMC-FineTuning"):
+        for job in jobs(table, row)[:2]:
+            assert compose_run(*job.overrides) == job.run
+
+
+def test_an_option_of_one_method_goes_to_the_rows_that_have_it(table: Suite) -> None:
+    other = expand(
+        "imc_table01@digits", {"models": ["resnet20"]}, [SCALE, "method.gap.sigma2=2.0e-5"]
+    )
+    for place, cell in table.cells.items():
+        same = [job.run_id for job in cell.jobs] == [job.run_id for job in other.cells[place].jobs]
+        assert same == (not place[0].startswith("IMC-") or not cell.jobs)
+    with pytest.raises(
+        ConfigError, match="method.gap.sigma=1: no method of imc_table01 has this option"
+    ):
+        expand("imc_table01@digits", {"models": ["resnet20"]}, ["method.gap.sigma=1"])
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "said"),
+    [
+        ("imc_table1", {}, "TABLE=imc_table1 is not a choice: .*did you mean 'imc_table01'"),
+        (
+            "imc_table01@digit",
+            {},
+            "TABLE=imc_table01@=digit|digit is not a choice: digits, fashion_mnist",
+        ),
+        (
+            "imc_table01@digits",
+            {"models": ["resnet21"]},
+            "models=resnet21: this table has resnet20, resnet32; did you mean 'resnet20'",
+        ),
+        ("imc_table01@digits", {"seeds": ["0", "x"]}, "seeds=0,x must be whole numbers"),
+        ("imc_table01@digits", {"seeds": ["-1"]}, "seeds=-1 must be whole numbers of 0 or more"),
+    ],
+)
+def test_a_table_that_cannot_be_made_is_refused_with_its_choices(
+    name: str, chosen: dict[str, list[str]], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        expand(name, chosen, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "said"),
+    [
+        (
+            "imc_figure04@digits",
+            "method.hessian.n_samples=128",
+            (
+                "method.hessian.n_samples=128: entries of imc_figure04 differ in it (16 and 32);"
+                " leave it out"
+            ),
+        ),
+        # the default is a point of its own
+        ("imc_figure02@digits", "method.wstar.epochs=20", "(the default and 20)"),
+        (
+            "imc_figure01@digits",
+            "density=0.5",
+            "density=0.5: entries of imc_figure01 differ in it (0.73 and 0.68)",
+        ),
+        ("sketching_table02@digits", "density=0.1", "(0.1 and 0.05)"),
+    ],
+)
+def test_an_override_that_would_fill_entries_of_different_labels_with_one_run_is_refused(
+    name: str, override: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        expand(name, {}, [override])
+
+
+def test_words_of_a_command_are_tables_selections_and_overrides() -> None:
+    words = [
+        "imc_table01@digits,imc_table02",
+        "models=resnet20,resnet32",
+        "train.scale=0.1",
+        "seeds=0,1",
+        "imc_table03",
+        "model.hidden=[1,2]",
+    ]
+    names, chosen, overrides = parse_arguments(words)
+    assert names == ["imc_table01@digits", "imc_table02", "imc_table03"]
+    assert chosen == {"models": ["resnet20", "resnet32"], "seeds": ["0", "1"]}
+    assert overrides == ["train.scale=0.1", "model.hidden=[1,2]"]
+    with pytest.raises(ConfigError, match="TABLE is missing"):
+        parse_arguments(["seeds=0"])
+
+
+def test_networks_can_be_chosen_by_model_or_by_printed_name() -> None:
+    for word in ("resnet32", "resnet32_w32"):
+        table = expand("imc_table01", {"models": [word], "seeds": ["0"]}, [])
+        assert table.networks == {"ResNet-32": "resnet32_w32"}
+        (job,) = table.cells["SNIP", "ResNet-32"].jobs
+        # the second of the row's densities, though it is the only network
+        assert job.run.density == 0.55
+
+
+def test_a_title_names_the_least_and_the_largest_share_of_the_training_images() -> None:
+    # 240 to 958 of 1,437
+    assert "; 17% to 67% of the training images)" in title(
+        expand("samples_figure07@digits", {}, [])
+    )
