@@ -52,9 +52,8 @@ def test_both_estimators_match_the_exact_spectrums_ends_and_trace(estimate, batc
     d, probes = len(truth.values), 40
     assert d == sum(p.numel() for p in model.parameters()) == 43
     found = estimate(model, parts, 20, probes)
-    assert len(found.values) == len(found.weights) == 20 * probes and float(
-        found.weights.sum()
-    ) == pytest.approx(1, abs=1e-4)
+    assert len(found.values) == len(found.weights) == 20 * probes
+    assert float(found.weights.sum()) == pytest.approx(1, abs=1e-4)
     for end in (torch.min, torch.max):
         assert float(end(found.values)) == pytest.approx(float(end(truth.values)), abs=1e-4)
     # Hutchinson: for random signs z, the variance of z'Hz is twice the sum of the squared
@@ -67,10 +66,8 @@ def test_both_estimators_match_the_exact_spectrums_ends_and_trace(estimate, batc
 
 def test_the_exact_spectrum_is_that_of_torchs_hessian() -> None:
     model = perceptron(3, [], 2).double()
-    x, y = (
-        torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)),
-        torch.arange(6) % 2,
-    )
+    x = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(6) % 2
     weight, bias = (p.detach() for p in model.parameters())
     flat = torch.cat([weight.flatten(), bias])
     h = torch.autograd.functional.hessian(
@@ -85,9 +82,8 @@ def test_torch_eig_exists_only_during_the_call() -> None:
     before = vars(torch).get("eig")
     with symmetric_eig():
         values, vectors = torch.eig(torch.tensor([[2.0, 1.0], [1.0, 2.0]]), eigenvectors=True)
-    assert values.tolist() == [pytest.approx([1, 0]), pytest.approx([3, 0])] and vectors[
-        0
-    ].square().tolist() == pytest.approx([0.5, 0.5])
+    assert values.tolist() == [pytest.approx([1, 0]), pytest.approx([3, 0])]
+    assert vectors[0].square().tolist() == pytest.approx([0.5, 0.5])
     assert vars(torch).get("eig") is before
 
 
@@ -111,10 +107,7 @@ def test_without_pyhessian_its_rows_are_replaced_by_an_install_hint(
 
 def test_the_rows_print_pyhessians_numbers_as_multiples_of_ours() -> None:
     error, taken = lines({OURS: 0.002, THEIRS: 0.006}, {OURS: 1.25, THEIRS: 1.5})
-    assert (
-        "0.002 of its range, PyHessian's 0.006: 3.0 times ours" in error
-        and "1.25, PyHessian's 1.50: 1.20 times ours" in taken
-    )
-    assert "0.002 of its range" in next(
-        lines({OURS: 0.002}, {OURS: 1.25})
-    ) and "PyHessian's" not in next(lines({OURS: 0.002}, {OURS: 1.25}))
+    assert "0.002 of its range, PyHessian's 0.006: 3.0 times ours" in error
+    assert "1.25, PyHessian's 1.50: 1.20 times ours" in taken
+    assert "0.002 of its range" in next(lines({OURS: 0.002}, {OURS: 1.25}))
+    assert "PyHessian's" not in next(lines({OURS: 0.002}, {OURS: 1.25}))

@@ -59,14 +59,10 @@ def test_the_measured_parts_have_the_stated_share_of_the_work() -> None:
     d = count_prunable(full_masks(model))
     lipschitz, spectrum = part_of_lipschitz(stages.lipschitz), part_of_spectrum(stages.spectrum)
     # 8 directions take 17 gradients of 512 images; one direction takes 3 of 128.
-    assert (
-        stages.lipschitz.work(d, d, EPOCH).images == 17 * 512
-        and lipschitz.work(d, d, EPOCH).images == 3 * 128
-    )
-    assert (
-        stages.spectrum.work(d, d, EPOCH).products == 500
-        and spectrum.work(d, d, EPOCH).products == STEPS
-    )
+    assert stages.lipschitz.work(d, d, EPOCH).images == 17 * 512
+    assert lipschitz.work(d, d, EPOCH).images == 3 * 128
+    assert stages.spectrum.work(d, d, EPOCH).products == 500
+    assert spectrum.work(d, d, EPOCH).products == STEPS
     assert replace(spectrum, spectrum=stages.spectrum.spectrum) == stages.spectrum
 
 
@@ -84,6 +80,5 @@ def test_the_row_states_what_was_measured() -> None:
     cost = stage_cost(found(), net(), images(), lambda: trained.append(1), 500, rounds=2)
     assert len(trained) == 3  # including one warm-up
     assert cost.total == pytest.approx(cost.lipschitz + cost.spectrum + cost.prune)
-    assert f"measured: {STEPS} of 500 Hessian-vector products" in str(cost) and "method=imc" in str(
-        cost
-    )
+    assert f"measured: {STEPS} of 500 Hessian-vector products" in str(cost)
+    assert "method=imc" in str(cost)

@@ -96,11 +96,9 @@ def test_cifar_batches_are_read_and_joined_in_order(tmp_path: Path, python2: boo
 def test_the_python_2_files_of_these_tests_resemble_the_official_ones(tmp_path: Path) -> None:
     write_cifar(tmp_path)
     content = (tmp_path / "data_batch_1").read_bytes()
-    assert (
-        b"cnumpy.core.multiarray\n_reconstruct\n" in content
-        and b"_codecs" not in content
-        and content[:2] == b"\x80\x02"
-    )
+    assert b"cnumpy.core.multiarray\n_reconstruct\n" in content
+    assert b"_codecs" not in content
+    assert content[:2] == b"\x80\x02"
 
 
 @pytest.mark.parametrize("name", ["data_batch_2", "test_batch", "batches.meta"])

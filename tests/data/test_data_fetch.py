@@ -62,10 +62,8 @@ def test_the_manual_instructions_list_every_file_its_folder_and_debians_package(
     name, folder = "fashion_mnist", Path("/nowhere")
     source = {component.name: component.source for component in data_sets()}[name]
     assert isinstance(source, Download)
-    site, place = (
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
-        "into /nowhere/FashionMNIST/raw/",
-    )
+    site = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+    place = "into /nowhere/FashionMNIST/raw/"
     assert no_network(name, source, folder, "timed out").splitlines()[:-1] == [
         "fashion_mnist could not be fetched: no network, or the server does not answer (timed out)",
         "  by hand:    on a machine with a network get",
@@ -95,19 +93,15 @@ def test_an_archive_with_another_checksum_is_not_unpacked(tmp_path: Path) -> Non
         archive.writestr("tiny-imagenet-200/wnids.txt", "n00000001\n")
     result = fetch("tiny_imagenet", "--data-dir", str(tmp_path))
     assert result.returncode == 2 and "Traceback" not in result.stderr
-    assert (
-        "tiny_imagenet could not be fetched" in result.stderr
-        and not (tmp_path / "tiny-imagenet-200").exists()
-    )
+    assert "tiny_imagenet could not be fetched" in result.stderr
+    assert not (tmp_path / "tiny-imagenet-200").exists()
 
 
 def test_an_unknown_name_gets_a_suggestion() -> None:
     result = fetch("cifar1O")
     assert result.returncode == 2 and result.stderr.count("\n") == 1
-    assert (
-        "DATASET=cifar1O is not a choice" in result.stderr
-        and "did you mean 'cifar10'?" in result.stderr
-    )
+    assert "DATASET=cifar1O is not a choice" in result.stderr
+    assert "did you mean 'cifar10'?" in result.stderr
 
 
 def test_a_data_set_that_is_ready_is_not_fetched() -> None:

@@ -139,14 +139,10 @@ def test_a_damaged_fashion_file_is_not_replaced_by_debians(tmp_path: Path) -> No
         FashionMnist().check(tmp_path)
     message = str(caught.value)
     # the MD5 of torchvision
-    assert (
-        f"{folder / FILES[0]}.gz is corrupt or truncated" in message
-        and "8d4fb7e6c68d591d4c3dfef9ec88bf0d" in message
-    )
-    assert (
-        "apt-get install dataset-fashion-mnist" in message
-        and "/usr/share/datasets/fashion-mnist" in message
-    )
+    assert f"{folder / FILES[0]}.gz is corrupt or truncated" in message
+    assert "8d4fb7e6c68d591d4c3dfef9ec88bf0d" in message
+    assert "apt-get install dataset-fashion-mnist" in message
+    assert "/usr/share/datasets/fashion-mnist" in message
 
 
 def test_mnist_without_files_is_missing(tmp_path: Path) -> None:
@@ -160,19 +156,12 @@ def test_mnist_without_files_is_missing(tmp_path: Path) -> None:
 @pytest.mark.fashion
 def test_fashion_mnist_has_its_published_counts_and_statistics(tmp_path: Path) -> None:
     data = FashionMnist().load(tmp_path, train_fraction=1.0)
-    assert data.train.images.shape == (60_000, 1, 28, 28) and data.test.images.shape == (
-        10_000,
-        1,
-        28,
-        28,
-    )
-    assert (
-        data.train.labels.bincount().tolist() == [6000] * 10
-        and data.test.labels.bincount().tolist() == [1000] * 10
-    )
-    assert data.mean.item() == pytest.approx(0.2860, abs=5e-5) and data.std.item() == pytest.approx(
-        0.3530, abs=5e-5
-    )
+    assert data.train.images.shape == (60_000, 1, 28, 28)
+    assert data.test.images.shape == (10_000, 1, 28, 28)
+    assert data.train.labels.bincount().tolist() == [6000] * 10
+    assert data.test.labels.bincount().tolist() == [1000] * 10
+    assert data.mean.item() == pytest.approx(0.2860, abs=5e-5)
+    assert data.std.item() == pytest.approx(0.3530, abs=5e-5)
     assert (
         FashionMnist().load(tmp_path, train_fraction=0.1).train.labels.bincount().tolist()
         == [600] * 10

@@ -83,9 +83,7 @@ def pixels(x: torch.Tensor, data: Data) -> torch.Tensor:
     return ((x * data.std[:, None, None] + data.mean[:, None, None]) * 255).round().to(torch.uint8)
 
 
-def test_test_images_equal_torchvisions_transforms_and_folder_order(
-    folder: Path,
-) -> None:
+def test_test_images_equal_torchvisions_transforms_and_folder_order(folder: Path) -> None:
     data = load(folder)
     shown = list(evaluation_batches(data.test, data.mean, data.std, data.scale, 4))
     resize = transforms.Compose(
@@ -96,13 +94,11 @@ def test_test_images_equal_torchvisions_transforms_and_folder_order(
         ]
     )
     theirs = [resize(image) for image, _ in ImageFolder(str(folder / "val"))]
-    assert [len(y) for _, y in shown] == [4, 4, 1] and torch.cat(
-        [y for _, y in shown]
-    ).tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert [len(y) for _, y in shown] == [4, 4, 1]
+    assert torch.cat([y for _, y in shown]).tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert torch.equal(pixels(torch.cat([x for x, _ in shown]), data), torch.stack(theirs))
-    assert data.mean.tolist() == pytest.approx(
-        [0.485, 0.456, 0.406]
-    ) and data.std.tolist() == pytest.approx([0.229, 0.224, 0.225])
+    assert data.mean.tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert data.std.tolist() == pytest.approx([0.229, 0.224, 0.225])
 
 
 def test_official_test_images_are_resized_to_256_and_cropped_to_224() -> None:
@@ -117,9 +113,7 @@ def test_official_test_images_are_resized_to_256_and_cropped_to_224() -> None:
     )
 
 
-def test_augmented_images_equal_torchvisions_resized_crop_and_flip(
-    folder: Path,
-) -> None:
+def test_augmented_images_equal_torchvisions_resized_crop_and_flip(folder: Path) -> None:
     data = load(folder)
     x, y = next(batches(data, batch_size=18).epoch(0))
     theirs = list(ImageFolder(str(folder / "train")))
@@ -139,11 +133,9 @@ def test_augmented_images_equal_torchvisions_resized_crop_and_flip(
 def test_batches_do_not_depend_on_the_number_of_workers(folder: Path) -> None:
     data = load(folder)
     alone = list(batches(data).epoch(2))
-    assert (
-        [len(y) for _, y in alone] == [7, 7, 4]
-        and same(alone, list(batches(data, workers=1).epoch(2)))
-        and same(alone, list(batches(data, workers=3).epoch(2)))
-    )
+    assert [len(y) for _, y in alone] == [7, 7, 4]
+    assert same(alone, list(batches(data, workers=1).epoch(2)))
+    assert same(alone, list(batches(data, workers=3).epoch(2)))
     test, scoring = (
         [list(f(data.to("cpu", w))) for w in (0, 2)]
         for f in (lambda d: evaluation_batches(d.test, d.mean, d.std, 255.0, 5), passed)
@@ -178,9 +170,7 @@ def test_an_epoch_resumed_at_any_step_equals_its_tail_without_the_global_generat
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_augmentation_depends_on_epoch_step_and_seed_and_scoring_has_none(
-    folder: Path,
-) -> None:
+def test_augmentation_depends_on_epoch_step_and_seed_and_scoring_has_none(folder: Path) -> None:
     data = load(folder)
     # eight copies of one image: batches differ only in augmentation
     one = replace(data, train=data.train.take(torch.zeros(8, dtype=torch.long)))
@@ -217,20 +207,16 @@ def test_subsets_and_held_out_images_are_files_of_the_training_set(folder: Path)
         for name, count in TRAIN.items()
         for i in range(count)
     )
-    assert (
-        data.validation.labels.bincount().tolist() == [2, 2, 2]
-        and data.checksum == load(folder, 0.5).checksum
-    )
+    assert data.validation.labels.bincount().tolist() == [2, 2, 2]
+    assert data.checksum == load(folder, 0.5).checksum
 
 
 def test_the_list_of_files_is_cached_until_a_file_is_added_or_removed(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first = load(folder)
-    assert (
-        "listing the images of 6 folders" in capfd.readouterr().err
-        and (folder.parent / INDEX).is_file()
-    )
+    assert "listing the images of 6 folders" in capfd.readouterr().err
+    assert (folder.parent / INDEX).is_file()
     assert load(folder).checksum == first.checksum and capfd.readouterr().err == ""
     (folder / "val" / WNIDS[0] / f"{WNIDS[0]}_0.JPEG").rename(
         folder / "val" / WNIDS[0] / "other.JPEG"
@@ -307,11 +293,9 @@ def test_an_invalid_folder_is_rejected_with_a_solution(
             use()
         assert re.search(message, caught.value.problem)
         printed = str(caught.value)
-        assert (
-            printed.startswith(f"dataset={component().name} cannot be used: ")
-            and f"ln -s /where/it/is {folder}" in printed
-            and "image-net.org" in printed
-        )
+        assert printed.startswith(f"dataset={component().name} cannot be used: ")
+        assert f"ln -s /where/it/is {folder}" in printed
+        assert "image-net.org" in printed
         assert "make data" not in printed and "dataset=digits" in printed
     assert "imagenet" not in ready(folder.parent)
 
@@ -355,9 +339,7 @@ def test_invalid_options_are_rejected() -> None:
         ImagenetSubset(augment="resized_crop")
 
 
-def test_the_subset_has_equal_classes_and_is_drawn_by_the_documented_rule(
-    folder: Path,
-) -> None:
+def test_the_subset_has_equal_classes_and_is_drawn_by_the_documented_rule(folder: Path) -> None:
     data = SmallSubset().load(folder.parent, 1.0)
     assert (data.train.labels.tolist(), data.test.labels.tolist()) == (
         [0] * 4 + [1] * 4 + [2] * 4,
@@ -400,17 +382,12 @@ def test_the_subset_is_decoded_once_for_each_size_without_padding(
 ) -> None:
     first = SmallSubset().load(folder.parent, 1.0)
     assert capfd.readouterr().err.count("decoding 18 images") == 1
-    again, larger = (
-        SmallSubset().load(folder.parent, 1.0),
-        SmallSubset(size=24).load(folder.parent, 1.0),
-    )
-    assert (
-        capfd.readouterr().err.count("decoding") == 1
-        and again.checksum == first.checksum != larger.checksum
-    )
-    assert larger.train.images.shape == (12, 3, 24, 24) and bool(
-        (larger.train.images[:, :, -1] > 0).any()
-    )  # type: ignore[attr-defined]
+    again = SmallSubset().load(folder.parent, 1.0)
+    larger = SmallSubset(size=24).load(folder.parent, 1.0)
+    assert capfd.readouterr().err.count("decoding") == 1
+    assert again.checksum == first.checksum != larger.checksum
+    assert larger.train.images.shape == (12, 3, 24, 24)  # type: ignore[attr-defined]
+    assert bool((larger.train.images[:, :, -1] > 0).any())  # type: ignore[attr-defined]
     assert sorted(path.name for path in folder.parent.glob("*.safetensors")) == [
         "imagenet_subset-16.safetensors",
         "imagenet_subset-24.safetensors",

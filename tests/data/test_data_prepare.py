@@ -69,9 +69,8 @@ def test_data_sets_are_sorted_by_number_of_classes_and_image_size() -> None:
 
 
 def test_tags_of_a_package_are_those_of_its_modules() -> None:
-    assert set(tags("runner.data")) < set(tags()) and {"digits", "gaussian_teacher"} <= set(
-        tags("runner.data")
-    )
+    assert set(tags("runner.data")) < set(tags())
+    assert {"digits", "gaussian_teacher"} <= set(tags("runner.data"))
     assert tags("runner.data.mnist") == ["fashion_mnist", "mnist"] and tags("runner.dat") == []
 
 

@@ -67,9 +67,7 @@ def load(data_dir: Path):  # type: ignore[no-untyped-def]
     return SmallTinyImagenet().load(data_dir, 1.0)
 
 
-def test_classes_are_in_alphabetical_order_in_both_splits(
-    tmp_path: Path,
-) -> None:
+def test_classes_are_in_alphabetical_order_in_both_splits(tmp_path: Path) -> None:
     write_folder(tmp_path)
     data = load(tmp_path)
     assert (data.train.images.shape, data.test.images.shape, data.classes) == (
@@ -80,10 +78,8 @@ def test_classes_are_in_alphabetical_order_in_both_splits(
     assert data.train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4  # n01, n02, n03
     # val_0 belongs to n03, the last class in alphabetical order
     assert data.test.labels.tolist() == [2, 0, 1, 2, 0, 1]
-    assert (
-        data.train.images.dtype == torch.uint8
-        and data.train.labels.dtype == data.test.labels.dtype == torch.int64
-    )
+    assert data.train.images.dtype == torch.uint8
+    assert data.train.labels.dtype == data.test.labels.dtype == torch.int64
     # n01 is the second line of wnids.txt: its pictures are 4 to 7. JPEG at quality 95 changes a
     # smooth image by a few levels.
     for split, place, number in ((data.train, 1, 5), (data.test, 0, 20), (data.test, 4, 24)):
@@ -91,9 +87,7 @@ def test_classes_are_in_alphabetical_order_in_both_splits(
         assert (split.images[place].int() - drawn).abs().max() <= 12
 
 
-def test_training_images_equal_those_of_torchvisions_folder_reader(
-    tmp_path: Path,
-) -> None:
+def test_training_images_equal_those_of_torchvisions_folder_reader(tmp_path: Path) -> None:
     folder = write_folder(tmp_path)
     data = load(tmp_path)
     theirs = ImageFolder(str(folder / "train"))
@@ -107,11 +101,9 @@ def test_grey_images_become_rgb_with_three_equal_channels(tmp_path: Path) -> Non
     with Image.open(folder / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_3.JPEG") as image:
         assert image.mode == "L"
     grey = load(tmp_path).train.images[[3, 7, 11]]
-    assert (
-        torch.equal(grey[:, 0], grey[:, 1])
-        and torch.equal(grey[:, 0], grey[:, 2])
-        and grey.float().std() > 0
-    )
+    assert torch.equal(grey[:, 0], grey[:, 1])
+    assert torch.equal(grey[:, 0], grey[:, 2])
+    assert grey.float().std() > 0
 
 
 def test_normalisation_comes_from_the_training_images(tmp_path: Path) -> None:
@@ -130,20 +122,16 @@ def test_subsets_padding_and_augmentation_work_as_for_every_data_set(tmp_path: P
     write_folder(tmp_path)
     data = SmallTinyImagenet(size=20, validation=0.5).load(tmp_path, 1.0)
     assert data.validation is not None and (len(data.train), len(data.validation)) == (6, 6)
-    assert data.train.labels.bincount().tolist() == [2, 2, 2] and data.train.images.shape[2:] == (
-        20,
-        20,
-    )
+    assert data.train.labels.bincount().tolist() == [2, 2, 2]
+    assert data.train.images.shape[2:] == (20, 20)
     x, y = next(
         Batches(
             data.train, data.mean, data.std, data.scale, 6, data.augment, seed=0, stage="dense"
         ).epoch(0)
     )
-    assert (
-        data.augment == "crop_flip"
-        and x.shape == (6, 3, 20, 20)
-        and sorted(y.tolist()) == [0, 0, 1, 1, 2, 2]
-    )
+    assert data.augment == "crop_flip"
+    assert x.shape == (6, 3, 20, 20)
+    assert sorted(y.tolist()) == [0, 0, 1, 1, 2, 2]
 
 
 def test_the_second_load_reads_the_cache_and_no_image(
@@ -151,9 +139,8 @@ def test_the_second_load_reads_the_cache_and_no_image(
 ) -> None:
     folder = write_folder(tmp_path)
     first = load(tmp_path)
-    assert "decoding 18 images, once" in capfd.readouterr().err and sorted(
-        tmp_path.glob("tiny*")
-    ) == [folder, tmp_path / KEPT]
+    assert "decoding 18 images, once" in capfd.readouterr().err
+    assert sorted(tmp_path.glob("tiny*")) == [folder, tmp_path / KEPT]
     # users who share the folder can read it
     assert (tmp_path / KEPT).stat().st_mode & 0o444 == 0o444
     image = folder / "val" / "images" / "val_0.JPEG"
@@ -193,10 +180,8 @@ def test_a_cache_of_other_images_or_labels_is_rebuilt(
     before = load(tmp_path)
     change(folder)
     after = load(tmp_path)
-    assert (
-        capfd.readouterr().err.count("decoding 18 images") == 2
-        and after.checksum != before.checksum
-    )
+    assert capfd.readouterr().err.count("decoding 18 images") == 2
+    assert after.checksum != before.checksum
     (tmp_path / KEPT).unlink()
     assert load(tmp_path).checksum == after.checksum
 
@@ -228,15 +213,13 @@ def test_an_unwritable_cache_prints_a_warning_and_images_are_still_loaded(
     (tmp_path / KEPT / "in the way").mkdir(parents=True)
     data = load(tmp_path)
     err = capfd.readouterr().err
-    assert (
-        f"{KEPT} cannot be written" in err and err.count("decoding") == 1 and len(data.train) == 12
-    )
+    assert f"{KEPT} cannot be written" in err
+    assert err.count("decoding") == 1
+    assert len(data.train) == 12
     assert [path.name for path in tmp_path.glob(f".{KEPT}.*")] == []  # no temporary file stays
 
 
-def test_two_simultaneous_loads_get_the_same_images_and_leave_one_cache(
-    tmp_path: Path,
-) -> None:
+def test_two_simultaneous_loads_get_the_same_images_and_leave_one_cache(tmp_path: Path) -> None:
     write_folder(tmp_path)
     code = (
         "from pathlib import Path; from test_data_tiny_imagenet import load;"
@@ -255,9 +238,8 @@ def test_two_simultaneous_loads_get_the_same_images_and_leave_one_cache(
         for _ in range(2)
     ]
     outputs = [process.communicate(timeout=120) for process in running]
-    assert len({out for out, _ in outputs}) == 1 and outputs[0][0].strip() == load(tmp_path).checksum, (
-        outputs
-    )
+    assert len({out for out, _ in outputs}) == 1, outputs
+    assert outputs[0][0].strip() == load(tmp_path).checksum, outputs
     assert sum(err.count("decoding") for _, err in outputs) == 1
     assert [path.name for path in tmp_path.iterdir() if "safetensors" in path.name] == [KEPT]
 
@@ -271,11 +253,9 @@ def test_a_missing_folder_is_reported_with_the_command_that_fetches_it(tmp_path:
         == "dataset=tiny_imagenet cannot be used: missing wnids.txt, train, val/images and 1 more"
     )
     assert str(tmp_path / FOLDER) in where and "make data DATASET=tiny_imagenet" in how
-    assert (
-        "dataset=digits" in others
-        and "tiny" not in others
-        and "tiny_imagenet" not in ready(tmp_path)
-    )
+    assert "dataset=digits" in others
+    assert "tiny" not in others
+    assert "tiny_imagenet" not in ready(tmp_path)
 
 
 def edited(path: str, edit: Callable[[str], str]) -> Callable[[Path], object]:
@@ -372,9 +352,8 @@ def test_check_and_load_reject_an_invalid_folder(
     for use in (SmallTinyImagenet().check, load):
         with pytest.raises(DataError) as caught:
             use(tmp_path)
-        assert str(caught.value).startswith(
-            "dataset=tiny_imagenet cannot be used: "
-        ) and "make data DATASET=tiny_imagenet" in str(caught.value)
+        assert str(caught.value).startswith("dataset=tiny_imagenet cannot be used: ")
+        assert "make data DATASET=tiny_imagenet" in str(caught.value)
 
 
 @pytest.mark.parametrize("harm", ["truncated", "text", "png", "size"])

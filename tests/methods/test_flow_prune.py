@@ -98,10 +98,8 @@ def test_densities_follow_the_closed_form_of_25_rounds() -> None:
         "method=flow_prune", "density=0.53", "train=imc", "dataset=digits", "model=mlp"
     )
     found = [stage.density for stage in run.stages if stage.kind == "prune"]
-    assert (
-        found == pytest.approx([remaining(0.53, 25, k) for k in range(1, 26)], rel=1e-12)
-        and found[-1] == 0.53
-    )
+    assert found == pytest.approx([remaining(0.53, 25, k) for k in range(1, 26)], rel=1e-12)
+    assert found[-1] == 0.53
 
 
 def test_runs_of_all_densities_share_the_epoch_before_pruning() -> None:
@@ -136,10 +134,8 @@ def test_each_round_trains_under_the_previous_masks_and_prunes_the_smallest_weig
         flow, pruned = artefacts[f"flow{k}"], artefacts[f"prune{k}"].masks
         before = artefacts[f"prune{k - 1}"].masks if k > 1 else full_masks(where.fresh_model())
         for name, mask in before.items():
-            assert (
-                torch.equal(flow.masks[name], mask)
-                and torch.count_nonzero(flow.weights[name][~mask]) == 0
-            )
+            assert torch.equal(flow.masks[name], mask)
+            assert torch.count_nonzero(flow.weights[name][~mask]) == 0
         left = min(
             float(flow.weights[name][mask].abs().min())
             for name, mask in pruned.items()

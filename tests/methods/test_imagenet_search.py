@@ -67,10 +67,8 @@ def test_a_search_in_published_weights_runs_from_files_to_a_record(
         round(0.2 * SEARCHED[name]),
     )
     assert (record["epochs"], record["epochs_total"], record["epoch_kind"]) == (1, 1, "search")
-    assert (
-        0 <= record["accuracy"] <= record["accuracy_top5"] <= 100
-        and 0 <= record["report"]["pretrained_accuracy_top5"] <= 100
-    )
+    assert 0 <= record["accuracy"] <= record["accuracy_top5"] <= 100
+    assert 0 <= record["report"]["pretrained_accuracy_top5"] <= 100
     assert record["report"]["swaps"] > 0
 
     ticket = Store(tmp_path / "cache").load(

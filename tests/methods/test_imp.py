@@ -85,9 +85,8 @@ def test_masks_are_nested_and_each_level_has_its_exact_count(
     _, record, artefacts = runs[variant]
     masks = [artefacts[f"prune{level}"].masks for level in (1, 2, 3)]
     prunable = count_prunable(masks[0])
-    assert [count_kept(m) for m in masks] == [round(d * prunable) for d in DENSITIES] and record[
-        "kept"
-    ] == count_kept(masks[2])
+    assert [count_kept(m) for m in masks] == [round(d * prunable) for d in DENSITIES]
+    assert record["kept"] == count_kept(masks[2])
     for before, after in pairwise(masks):
         assert all(torch.equal(after[name] & before[name], after[name]) for name in after)
     for level in (1, 2, 3):
@@ -122,26 +121,20 @@ def test_pruned_weights_are_zero_after_the_last_step_of_every_level(
     for level in (1, 2, 3):
         ticket = artefacts[f"train{level}"]
         for name, mask in ticket.masks.items():
-            assert (
-                torch.count_nonzero(ticket.weights[name][~mask]) == 0
-                and torch.count_nonzero(ticket.optimizer[name][~mask]) == 0
-            )
+            assert torch.count_nonzero(ticket.weights[name][~mask]) == 0
+            assert torch.count_nonzero(ticket.optimizer[name][~mask]) == 0
 
 
 # --- initial weights of a level
 
 
-def test_rewinding_restores_the_early_state_under_each_levels_mask(
-    runs: dict[str, Done],
-) -> None:
+def test_rewinding_restores_the_early_state_under_each_levels_mask(runs: dict[str, Done]) -> None:
     where, _, artefacts = runs["rewind"]
     # 10 of 160 epochs, scaled to 0.125 epochs: at least one epoch
     early = where.store.snapshot(where.keys["dense"], 1)
-    assert (
-        any("running_mean" in name for name in early)
-        and early["fc.bias"].any()
-        and not same(early, artefacts["dense"].weights)
-    )
+    assert any("running_mean" in name for name in early)
+    assert early["fc.bias"].any()
+    assert not same(early, artefacts["dense"].weights)
     for level in (1, 2, 3):
         state, momentum = starts(where, level)
         assert same(state, masked(early, artefacts[f"prune{level}"].masks)) and momentum == {}
@@ -264,22 +257,18 @@ def test_a_resumed_schedule_continues_at_the_rewinding_point(tmp_path: Path) -> 
     )
     _, artefacts = perform_run(run, machine(tmp_path))
     stage = run.stage("train1")
-    assert stage.recipe is not None and (
-        stage.recipe.first_epoch,
-        stage.recipe.trained_epochs,
-        stage.recipe.epochs,
-    ) == (4, 4, 8)
+    assert stage.recipe is not None
+    assert (stage.recipe.first_epoch, stage.recipe.trained_epochs, stage.recipe.epochs) == (4, 4, 8)
     assert first_rate(stage) == pytest.approx(0.01, rel=1e-12)  # the second half of the schedule
     history = artefacts["train1"].meta["history"]
-    assert [row["epoch"] for row in history] == [5, 6, 7, 8] and [
-        row["lr"] for row in history
-    ] == pytest.approx([0.01, 0.01, 0.001, 0.001], rel=1e-12)
+    assert [row["epoch"] for row in history] == [5, 6, 7, 8]
+    assert [row["lr"] for row in history] == pytest.approx([0.01, 0.01, 0.001, 0.001], rel=1e-12)
     where = bench(run, tmp_path)
     state, momentum = starts(where, 1)
-    assert (
-        same(state, masked(where.store.snapshot(where.keys["dense"], 4), artefacts["prune1"].masks))
-        and momentum == {}
+    assert same(
+        state, masked(where.store.snapshot(where.keys["dense"], 4), artefacts["prune1"].masks)
     )
+    assert momentum == {}
 
 
 # --- rewinding to iterations
@@ -342,10 +331,8 @@ def test_the_snapshot_is_exact_although_the_training_is_stopped_around_it(
             )  # type: ignore[misc]
     where = bench(run, tmp_path)
     run_stage(where, run.stages[0])
-    found, expected = (
-        where.store.snapshot(where.keys["dense"], 0.511509),
-        after_steps(run, tmp_path, 6),
-    )
+    found = where.store.snapshot(where.keys["dense"], 0.511509)
+    expected = after_steps(run, tmp_path, 6)
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-6, atol=1e-7)
     other = after_steps(run, tmp_path, 7)

@@ -106,9 +106,8 @@ def test_ablations_and_durations_of_the_search_share_only_the_trained_net() -> N
         stage_keys(compose_run("method=sr_popup", "density=0.1", *more))
         for more in [[], *overrides]
     ]
-    assert len({k["dense"] for k in keys}) == 1 and len({k["search"] for k in keys}) == 1 + len(
-        overrides
-    )
+    assert len({k["dense"] for k in keys}) == 1
+    assert len({k["search"] for k in keys}) == 1 + len(overrides)
 
 
 def test_a_search_in_initial_weights_has_no_training_before() -> None:
@@ -126,7 +125,8 @@ def test_fine_tuning_is_a_separate_stage_after_the_search() -> None:
         "train",
         None,
     )
-    assert tuned.recipe is not None and (
+    assert tuned.recipe is not None
+    assert (
         tuned.recipe.epochs,
         tuned.recipe.lr,
         tuned.recipe.lr_schedule,
@@ -221,20 +221,15 @@ def test_the_record_counts_the_epochs_of_the_search_and_of_all_stages(done: Any)
     steps = 2 * -(-len(bench(run, folder).data.train) // 64)
     (path,) = folder.glob("results/runs/*/series.json")
     series = json.loads(path.read_text())
-    assert (
-        len(series["overlap_magnitude"]) == 2
-        and series["overlap_magnitude"][-1] == record["report"]["overlap_magnitude"]
-    )
+    assert len(series["overlap_magnitude"]) == 2
+    assert series["overlap_magnitude"][-1] == record["report"]["overlap_magnitude"]
     if "swaps" in series:
         assert len(series["swaps"]) == len(series["candidates"]) == steps
-        assert sum(series["swaps"]) == record["report"]["swaps"] and all(
-            s <= c for s, c in zip(series["swaps"], series["candidates"], strict=True)
-        )
+        assert sum(series["swaps"]) == record["report"]["swaps"]
+        assert all(s <= c for s, c in zip(series["swaps"], series["candidates"], strict=True))
     for name, mask in artefacts["train"].masks.items():  # fine-tuning trains the kept weights
-        assert (
-            torch.equal(mask, artefacts["search"].masks[name])
-            and not artefacts["train"].weights[name][~mask].any()
-        )
+        assert torch.equal(mask, artefacts["search"].masks[name])
+        assert not artefacts["train"].weights[name][~mask].any()
         assert not torch.equal(artefacts["train"].weights[name], artefacts["search"].weights[name])
 
 
@@ -329,13 +324,11 @@ def test_a_search_of_no_epoch_is_the_first_mask_on_the_trained_net(
     kept = torch.cat([mask.flatten() for mask in search.masks.values()])
     # independent of the search: the global magnitude mask, and Eq. 7 of a mask with itself
     if criterion == "magnitude":
-        assert (
-            bool(kept[ranked[: made["kept"]]].all()) and made["report"]["overlap_magnitude"] == 1.0
-        )
+        assert bool(kept[ranked[: made["kept"]]].all())
+        assert made["report"]["overlap_magnitude"] == 1.0
     else:
-        assert (
-            not bool(kept[ranked[: made["kept"]]].all()) and made["report"]["overlap_magnitude"] < 1
-        )
+        assert not bool(kept[ranked[: made["kept"]]].all())
+        assert made["report"]["overlap_magnitude"] < 1
     for name, tensor in search.weights.items():  # running statistics included
         assert torch.equal(
             tensor,
@@ -366,9 +359,8 @@ def test_a_search_of_no_epoch_is_the_first_mask_on_the_trained_net(
         0,
     )
     (history,) = search.meta["history"]
-    assert (history["epoch"], history["train_loss"]) == (0, None) and "diverged_search" not in made[
-        "report"
-    ]
+    assert (history["epoch"], history["train_loss"]) == (0, None)
+    assert "diverged_search" not in made["report"]
 
 
 def test_zero_epochs_stay_zero_and_one_stays_at_least_one_at_every_scale() -> None:
@@ -382,9 +374,7 @@ def test_zero_epochs_stay_zero_and_one_stays_at_least_one_at_every_scale() -> No
     assert [recipe.epochs for recipe in found if recipe] == [0, 0, 1, 10]
 
 
-def test_a_quota_of_none_differs_from_no_epoch_only_in_statistics(
-    tmp_path: Path,
-) -> None:
+def test_a_quota_of_none_differs_from_no_epoch_only_in_statistics(tmp_path: Path) -> None:
     overrides = ["method=sr_popup", "density=0.3", *SMALL]
     _, none = perform_run(compose_run(*overrides, "method.epochs=0"), machine(tmp_path))
     _, more = perform_run(compose_run(*overrides, "method.search.quota=none"), machine(tmp_path))
@@ -448,13 +438,10 @@ def test_every_search_method_is_compared_with_training_steps() -> None:
     searching = {
         name for name in method_names() if name in SEARCHES or name == "continuous_sparsification"
     }
-    assert listed == {(method, net) for method in searching for net in ("net", "vgg")} and len(
-        found
-    ) == len(listed)
+    assert listed == {(method, net) for method in searching for net in ("net", "vgg")}
+    assert len(found) == len(listed)
     for comparison in found[:4]:
-        assert (
-            comparison.work.startswith("2 steps of ")
-            and comparison.limit == "limit: as many training steps"
-        )
+        assert comparison.work.startswith("2 steps of ")
+        assert comparison.limit == "limit: as many training steps"
         comparison.search()
         comparison.steps()

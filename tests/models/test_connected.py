@@ -49,9 +49,9 @@ def test_an_output_is_reached_if_a_path_of_kept_weights_ends_in_it() -> None:
     # Input 1 -> hidden 2 -> hidden 0 -> outputs 0 and 2. Hidden 1 of the second layer is connected
     # to output 1, but to no input.
     masks = {name: torch.zeros_like(mask) for name, mask in ones(net()).items()}
-    masks["fc1.weight"][2, 1] = masks["fc2.weight"][0, 2] = masks["fc3.weight"][0, 0] = masks[
-        "fc3.weight"
-    ][2, 0] = masks["fc3.weight"][1, 1] = True
+    masks["fc1.weight"][2, 1] = True
+    masks["fc2.weight"][0, 2] = True
+    masks["fc3.weight"][[0, 2, 1], [0, 0, 1]] = True
     assert reached_outputs(net(), masks, (1, 2, 2)) == (2, 3)
     masks["fc2.weight"][0, 2] = False
     assert reached_outputs(net(), masks, (1, 2, 2)) == (0, 3) and empty_layers(masks) == 1
@@ -114,6 +114,5 @@ def test_the_model_is_unchanged() -> None:
     before, flags = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
     reached_outputs(model, ones(model), (1, 8, 8))
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    assert [m.training for m in model.modules()] == flags and not any(
-        m._forward_hooks for m in model.modules()
-    )
+    assert [m.training for m in model.modules()] == flags
+    assert not any(m._forward_hooks for m in model.modules())

@@ -20,10 +20,8 @@ def drawn(*shape: int, seed: int) -> Tensor:
 def test_values_and_gradients_of_both_orders_equal_pytorchs(
     size: tuple[int, int], stride: int, bias: bool, layout: torch.memory_format
 ) -> None:
-    ours, theirs = (
-        Conv3x3(3, 5, stride=stride, bias=bias).double(),
-        nn.Conv2d(3, 5, 3, stride=stride, padding=1, bias=bias).double(),
-    )
+    ours = Conv3x3(3, 5, stride=stride, bias=bias).double()
+    theirs = nn.Conv2d(3, 5, 3, stride=stride, padding=1, bias=bias).double()
     assert ours.extra_repr() == theirs.extra_repr()
     found = []
     for conv in (ours, theirs):

@@ -167,10 +167,8 @@ def test_multiply_accumulates_follow_the_closed_formula(
         expected,
         expected,
     )
-    assert (
-        round(expected / 1e6, 1) == millions
-        and f"{millions:,} M" in (CONF / f"{name}.yaml").read_text()
-    )
+    assert round(expected / 1e6, 1) == millions
+    assert f"{millions:,} M" in (CONF / f"{name}.yaml").read_text()
     assert published is None or abs(expected / 1e9 - published) < 0.005
 
 
@@ -213,9 +211,8 @@ def test_torchvisions_weights_match_by_name_and_shape_and_its_entry_exists(
     with torch.device("meta"):
         expected = theirs().state_dict()
     found = shape_only(component(name)).state_dict()
-    assert {n: t.shape for n, t in found.items()} == {
-        n: t.shape for n, t in expected.items()
-    } and list(found) == list(expected)
+    assert {n: t.shape for n, t in found.items()} == {n: t.shape for n, t in expected.items()}
+    assert list(found) == list(expected)
     published = torchvision.models.get_weight(KINDS[name].torchvision)  # type: ignore[attr-defined]
     assert published.meta["num_params"] == counts(shape_only(component(name)))[0]
 

@@ -93,9 +93,10 @@ def test_logits_have_one_column_per_class_for_any_image_size(
 
 def test_the_network_is_on_the_cpu_in_float32_and_training_mode() -> None:
     model = build(8, 4)
-    assert model.training and {
-        (p.dtype, p.device.type, p.requires_grad) for p in model.parameters()
-    } == {(torch.float32, "cpu", True)}
+    assert model.training
+    assert {(p.dtype, p.device.type, p.requires_grad) for p in model.parameters()} == {
+        (torch.float32, "cpu", True)
+    }
     assert {(m.eps, m.momentum) for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {
         (1e-5, 0.1)
     }
@@ -180,10 +181,8 @@ def test_configurations_list_every_field_and_state_their_counts(name: str, total
 def test_gradients_of_narrow_and_wide_nets_equal_those_in_float64(width: int) -> None:
     """Strided shortcuts of narrow nets had wrong gradients, or crashed, on CPUs with AVX2."""
     rng = Generator().manual_seed(1)
-    images, labels = (
-        torch.randn(29, 1, 8, 8, generator=rng, dtype=torch.float64),
-        torch.randint(0, 10, (29,), generator=rng),
-    )
+    images = torch.randn(29, 1, 8, 8, generator=rng, dtype=torch.float64)
+    labels = torch.randint(0, 10, (29,), generator=rng)
     found = []
     for dtype in (torch.float64, torch.float32):
         net = build(8, width, channels=1, size=8).to(dtype=dtype, memory_format=torch.channels_last)

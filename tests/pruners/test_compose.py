@@ -52,11 +52,9 @@ def test_every_score_reaches_its_density_exactly_and_zeroes_what_is_pruned(
         assert torch.equal(
             parameter, before * masking.masks[name] if name in masking.masks else before
         )
-    assert (
-        list(masking.masks) == list(full_masks(model))
-        and masking.train_weights
-        and not masking.trainable
-    )
+    assert list(masking.masks) == list(full_masks(model))
+    assert masking.train_weights
+    assert not masking.trainable
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -99,12 +97,7 @@ def test_masks_shrink_from_round_to_round_and_each_round_reports_progress(score:
         ).masks
     )
     n = count_prunable(found[0])
-    assert [count_kept(masks) for masks in found] == [
-        n,
-        round(0.6 * n),
-        round(0.3 * n),
-        round(0.1 * n),
-    ]
+    assert [count_kept(masks) for masks in found] == [round(d * n) for d in (1, 0.6, 0.3, 0.1)]
     assert all(
         not (later[name] & ~earlier[name]).any()
         for earlier, later in zip(found, found[1:], strict=False)
@@ -136,17 +129,14 @@ def test_a_pruned_weight_stays_pruned_despite_a_high_score() -> None:
     given = {"weight": torch.tensor([[False, False, True, True]])}
     masking = pruner(Given((9.0, 8.0, 7.0, 6.0)))(model, given, task(0.5))
     assert masking.masks["weight"].tolist() == [[False, False, True, True]]
-    assert (
-        given["weight"].tolist() == [[False, False, True, True]]
-        and masking.masks["weight"] is not given["weight"]
-    )
+    assert given["weight"].tolist() == [[False, False, True, True]]
+    assert masking.masks["weight"] is not given["weight"]
 
 
 def test_negative_scores_rank_below_zero_and_the_count_is_exact() -> None:
     model = linear([[1.0, 1.0, 1.0, 1.0]])
-    assert pruner(Given((-3.0, 0.0, -1.0, -2.0)))(model, full_masks(model), task(0.75)).masks[
-        "weight"
-    ].tolist() == [[False, True, True, True]]
+    masking = pruner(Given((-3.0, 0.0, -1.0, -2.0)))(model, full_masks(model), task(0.75))
+    assert masking.masks["weight"].tolist() == [[False, True, True, True]]
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
@@ -284,12 +274,7 @@ def test_a_random_pick_of_each_round_draws_inside_the_masks_of_the_previous_roun
 ) -> None:
     hard, drawn = (rounds_of(p, "each", 0.6, 0.3) for p in (Top(), pick))
     n = count_prunable(hard[0])
-    assert [count_kept(masks) for masks in drawn] == [
-        n,
-        round(0.6 * n),
-        round(0.3 * n),
-        round(0.1 * n),
-    ]
+    assert [count_kept(masks) for masks in drawn] == [round(d * n) for d in (1, 0.6, 0.3, 0.1)]
     assert all(
         not (later[name] & ~earlier[name]).any()
         for earlier, later in zip(drawn, drawn[1:], strict=False)
@@ -302,9 +287,8 @@ def test_a_random_pick_of_each_round_draws_inside_the_masks_of_the_previous_roun
 def test_when_final_draws_only_in_the_last_round_inside_the_top_picks_masks(pick: Any) -> None:
     hard, drawn = (rounds_of(p, when, 0.6, 0.3) for p, when in ((Top(), "each"), (pick, "final")))
     assert all(same_masks(one, other) for one, other in zip(hard[:-1], drawn[:-1], strict=True))
-    assert not same_masks(hard[-1], drawn[-1]) and not any(
-        (drawn[-1][name] & ~drawn[-2][name]).any() for name in drawn[-1]
-    )
+    assert not same_masks(hard[-1], drawn[-1])
+    assert not any((drawn[-1][name] & ~drawn[-2][name]).any() for name in drawn[-1])
     # scores do not change between rounds
     assert [int(m.sum()) for m in drawn[-1].values()] == [int(m.sum()) for m in hard[-1].values()]
 
@@ -324,13 +308,11 @@ def test_algorithm_1_runs_many_rounds_and_multiplies_their_factors() -> None:
             model, full_masks(model), task(0.8, seed=seed)
         )
         assert 0 < count_kept(masking.masks) < count_prunable(masking.masks)
-        assert (
-            all(
-                torch.equal(factor != 0, masking.masks[name])
-                for name, factor in masking.factors.items()
-            )
-            and len(masking.factors) == 2
+        assert all(
+            torch.equal(factor != 0, masking.masks[name])
+            for name, factor in masking.factors.items()
         )
+        assert len(masking.factors) == 2
         assert set(masking.report) == {"expected_kept", "draws"}
 
 
@@ -354,20 +336,16 @@ def test_noise_is_redrawn_in_each_round() -> None:
         pruner(Watched(), source=source, schedule=rounds(0.6, 0.3))(
             model, full_masks(model), task(0.1, image=(1, 8, 8))
         )
-        assert (
-            len(inputs) == 3
-            and not torch.equal(inputs[0], inputs[1])
-            and not torch.equal(inputs[1], inputs[2])
-        )
+        assert len(inputs) == 3
+        assert not torch.equal(inputs[0], inputs[1])
+        assert not torch.equal(inputs[1], inputs[2])
         assert torch.equal(inputs[0], next(iter(source(task(0.1, image=(1, 8, 8)))))[0])
 
 
 def test_only_picks_with_exact_counts_are_marked_exact() -> None:
-    assert (
-        pruner(Magnitude()).exact
-        and pruner(Magnitude(), pick=Proportional()).exact
-        and not pruner(Magnitude(), pick=Sketch()).exact
-    )
+    assert pruner(Magnitude()).exact
+    assert pruner(Magnitude(), pick=Proportional()).exact
+    assert not pruner(Magnitude(), pick=Sketch()).exact
 
 
 # --- layers that a paper does not prune
@@ -381,10 +359,8 @@ def test_a_dense_classifier_is_neither_pruned_nor_counted() -> None:
     assert model.get_parameter("fc3.weight").all()
     other = mlp()
     whole = pruner(Magnitude(), classifier="pruned")(other, full_masks(other), task(0.1))
-    assert (
-        same_masks(whole.masks, masks_of(Magnitude(), mlp(), 0.1))
-        and count_kept(whole.masks) == 272
-    )
+    assert same_masks(whole.masks, masks_of(Magnitude(), mlp(), 0.1))
+    assert count_kept(whole.masks) == 272
 
 
 def test_the_dense_classifier_is_the_models_last_linear_layer_in_later_rounds_too() -> None:

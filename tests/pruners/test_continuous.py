@@ -202,10 +202,8 @@ def test_weights_pruned_before_are_absent_from_the_soft_net() -> None:
     masks["fc1.weight"][:, :10] = False
     masking = search(model, masks, s0=0.2)
     masking.after_step(model, 0)
-    assert (
-        not masking.weights(model, 0)["fc1.weight"][:, :10].any()
-        and not masking.masks["fc1.weight"][:, :10].any()
-    )
+    assert not masking.weights(model, 0)["fc1.weight"][:, :10].any()
+    assert not masking.masks["fc1.weight"][:, :10].any()
     assert masking.masks["fc1.weight"][:, 10:].all()
 
 
@@ -217,11 +215,8 @@ def test_the_ticket_keeps_positive_scores_and_prunes_a_score_of_zero() -> None:
     scores = {name: torch.full(mask.shape, -1.0) for name, mask in full_masks(model).items()}
     scores["fc1.weight"][0, :3] = torch.tensor([0.5, 0.0, 1e-30])
     found = cut(scores, model)
-    assert count_kept(found.masks) == 2 and found.masks["fc1.weight"][0, :3].tolist() == [
-        True,
-        False,
-        True,
-    ]
+    assert count_kept(found.masks) == 2
+    assert found.masks["fc1.weight"][0, :3].tolist() == [True, False, True]
     assert found.report == {"attained_density": 2 / 148}  # 64 x 2 + 2 x 10
     assert torch.count_nonzero(model.get_parameter("fc1.weight")) == 2
 
@@ -396,7 +391,8 @@ def test_rewinding_to_the_end_of_the_search_restores_weights_without_the_soft_ma
             rtol=1e-5,
             atol=1e-9,
         )
-        assert both.any() and not torch.allclose(
+        assert both.any()
+        assert not torch.allclose(
             model.get_parameter(name)[both], search_.weights[name][both], rtol=1e-4, atol=0
         )
 
@@ -434,10 +430,8 @@ def test_a_search_and_a_retraining_resume_to_identical_bits(done: Any, tmp_path:
         found = where.store.load(where.keys[name])
         for part in ("weights", "masks", "findings", "optimizer"):
             one, other = getattr(found, part), getattr(expected, part)
-            assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one), (
-                name,
-                part,
-            )
+            assert one.keys() == other.keys(), (name, part)
+            assert all(torch.equal(one[k], other[k]) for k in one), (name, part)
     assert where.store.meta(where.keys["train"])["history"][-1]["accuracy"] == record["accuracy"]
 
 

@@ -141,10 +141,8 @@ def test_a_search_of_no_epoch_has_the_magnitude_mask(tmp_path: Path) -> None:
 
 def test_portraits_of_pruning_methods_keep_their_stage_and_run_id() -> None:
     imp = compose_run("method=imp", "density=0.5", "portrait=overlap", "train=imc")
-    assert (
-        imp.stage("portrait").masks == "prune4"
-        and run_id(imp) == "imp-resnet20-digits-d0.5-s0-44f636cdd5cb"
-    )
+    assert imp.stage("portrait").masks == "prune4"
+    assert run_id(imp) == "imp-resnet20-digits-d0.5-s0-44f636cdd5cb"
     assert (
         compose_run("method=continuous_sparsification", "density=0.5", "portrait=norms")
         .stage("portrait")

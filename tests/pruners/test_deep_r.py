@@ -136,10 +136,8 @@ def test_prunable_weights_have_no_decay_by_default() -> None:
 
 
 def test_a_weight_of_zero_has_crossed_only_under_the_signed_rule() -> None:
-    weights, signs = (
-        torch.tensor([0.5, -0.5, 0.5, 0.0, math.nan]),
-        torch.tensor([1, 1, -1, 1, 1], dtype=torch.int8),
-    )
+    weights = torch.tensor([0.5, -0.5, 0.5, 0.0, math.nan])
+    signs = torch.tensor([1, 1, -1, 1, 1], dtype=torch.int8)
     assert crossed(weights, signs, "signed").tolist() == [False, True, True, True, False]
     assert crossed(weights, signs, "flip").tolist() == [False, True, True, False, False]
 
@@ -169,11 +167,9 @@ def test_connectivity_is_constant_after_every_step_and_dormant_weights_are_zero(
     def between(step: int, opt: SGD) -> None:
         for n, mask in masking.masks.items():
             grad = model.get_parameter(n).grad
-            assert (
-                grad is not None
-                and not grad[~mask].any()
-                and not momentum(opt, model, n)[~mask].any()
-            )
+            assert grad is not None
+            assert not grad[~mask].any()
+            assert not momentum(opt, model, n)[~mask].any()
 
     def after(step: int, opt: SGD) -> None:
         nonlocal deaths
@@ -228,9 +224,8 @@ def test_initial_signs_are_those_of_the_net_and_dormant_signs_are_drawn_evenly()
             masking.signs[n][mask].float(), model.get_parameter(n).detach()[mask].sign()
         )
     drawn = torch.cat([masking.signs[n][~mask] for n, mask in masks.items()]).float()
-    assert set(drawn.tolist()) == {-1.0, 1.0} and abs(float(drawn.sum())) < 4 * math.sqrt(
-        len(drawn)
-    )
+    assert set(drawn.tolist()) == {-1.0, 1.0}
+    assert abs(float(drawn.sum())) < 4 * math.sqrt(len(drawn))
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -240,9 +235,8 @@ def test_nothing_is_rewired_without_alpha_noise_and_rate_and_alpha_raises_turnov
     model, masks = sparse_mlp()
     still = DeepR(rule=rule, l1=0.0, noise=0.0)(model, copied(masks), training())  # type: ignore[arg-type]
     walk(model, still, 10, lr=0.0)
-    assert (
-        all(torch.equal(still.masks[n], masks[n]) for n in masks) and still.report["rewired"] == 0
-    )
+    assert all(torch.equal(still.masks[n], masks[n]) for n in masks)
+    assert still.report["rewired"] == 0
     turnover = []
     for l1 in (0.0, 0.01, 0.1):
         model, masks = sparse_mlp()
@@ -325,23 +319,17 @@ def test_invalid_options_are_rejected(options: dict[str, object], message: str) 
 def test_a_run_keeps_its_connectivity_and_rewires(overrides: list[str], tmp_path: Path) -> None:
     run = compose_run(*SMALL, *overrides)
     if not overrides:
-        assert (
-            run.stage("train").component == DeepR()
-            and run.stage("prune").component.allocate == Layer()
-        )
+        assert run.stage("train").component == DeepR()
+        assert run.stage("prune").component.allocate == Layer()
     record, artefacts = perform_run(run, machine(tmp_path))
     last = artefacts["train"].masks
     assert [int(m.sum()) for m in last.values()] == [205, 32]
-    assert (
-        record["kept"] == round(0.2 * count_prunable(last))
-        and record["label"] == "Deep-R"
-        and record["report"]["rewired"] > 10
-    )
+    assert record["kept"] == round(0.2 * count_prunable(last))
+    assert record["label"] == "Deep-R"
+    assert record["report"]["rewired"] > 10
     for n, mask in last.items():
-        assert (
-            not artefacts["train"].weights[n][~mask].any()
-            and not artefacts["train"].optimizer[n][~mask].any()
-        )
+        assert not artefacts["train"].weights[n][~mask].any()
+        assert not artefacts["train"].optimizer[n][~mask].any()
 
 
 @pytest.mark.parametrize(

@@ -59,10 +59,8 @@ def test_the_error_of_a_quadratic_loss_is_half_of_d_h_d(q: int) -> None:
     swaps, hessian = quadratic(40, gaussian(25, 40), kept=10)
     rng = seeded(q)
     for _ in range(20):
-        leave, enter = (
-            swaps.kept[torch.randperm(10, generator=rng)[:q]],
-            swaps.pruned[torch.randperm(30, generator=rng)[:q]],
-        )
+        leave = swaps.kept[torch.randperm(10, generator=rng)[:q]]
+        enter = swaps.pruned[torch.randperm(30, generator=rng)[:q]]
         d = torch.zeros(40, dtype=torch.float64)
         d[enter], d[leave] = swaps.weights[enter], -swaps.weights[leave]
         assert swaps.error(enter, leave) == pytest.approx(float(d @ hessian @ d) / 2, rel=1e-10)
@@ -199,10 +197,8 @@ def test_impossible_measurements_are_rejected() -> None:
         Distortion(draws=1, images=0)
     with pytest.raises(ValueError, match=r"counts=\(\) must be at least 1"):
         Distortion(counts=())
-    half, ones = (
-        {"weight": torch.tensor([[True, False]])},
-        (torch.ones(1, 2).double(), torch.ones(1)),
-    )
+    half = {"weight": torch.tensor([[True, False]])}
+    ones = (torch.ones(1, 2).double(), torch.ones(1))
     # the kept one was 2 before
     with pytest.raises(ValueError, match="weights are not those of the unpruned one"):
         prepared(

@@ -59,14 +59,11 @@ def test_updates_equal_an_example_worked_by_hand() -> None:
     masking.after_step(model, 0)
     first, second = masking.masks.values()
     assert first[0, [0, 1, 3]].all() and not first[0, 2] and int(first.sum()) == 3 + 3
-    assert (
-        second[[2, 4], 0].all() and not second[[0, 1, 3, 5], 0].any() and int(second.sum()) == 2 + 2
-    )
-    assert masking.threshold == 0.05 and masking.report == {
-        "updates": 1,
-        "rewired": 5,
-        "threshold": 0.05,
-    }
+    assert second[[2, 4], 0].all()
+    assert not second[[0, 1, 3, 5], 0].any()
+    assert int(second.sum()) == 2 + 2
+    assert masking.threshold == 0.05
+    assert masking.report == {"updates": 1, "rewired": 5, "threshold": 0.05}
     assert model[0].weight.detach()[0].tolist() == pytest.approx([0.5, -0.3, 0.0, 0.2, 0, 0, 0, 0])
     assert float(model[1].weight.detach().abs().sum()) == pytest.approx(1.7)
     # The second update, at H = 0.05, drops exactly the five new connections, which are still zero;
@@ -74,10 +71,8 @@ def test_updates_equal_an_example_worked_by_hand() -> None:
     # and were not just dropped: 2 grow there and 3 in the second.
     old = copied(masking.masks)
     masking.after_step(model, 1)
-    assert [int(m.sum()) for m in masking.masks.values()] == [
-        3 + 2,
-        2 + 3,
-    ] and masking.threshold == 0.025
+    assert [int(m.sum()) for m in masking.masks.values()] == [3 + 2, 2 + 3]
+    assert masking.threshold == 0.025
     assert all(
         not (m & old[n] & (model.get_parameter(n) == 0)).any() for n, m in masking.masks.items()
     )
@@ -165,11 +160,9 @@ def test_the_total_is_constant_while_layers_change_only_at_updates() -> None:
             for n, mask in masking.masks.items():
                 stayed, gone, grown = mask & old[n], old[n] & ~mask, mask & ~old[n]
                 value = model.get_parameter(n).detach()
-                assert (
-                    not value[grown].any()
-                    and float(value[stayed].abs().min()) >= threshold
-                    and not value[gone].any()
-                )
+                assert not value[grown].any()
+                assert float(value[stayed].abs().min()) >= threshold
+                assert not value[gone].any()
                 fresh[n] = grown
             assert masking.threshold / threshold in (0.5, 1.0, 2.0)
             threshold = masking.threshold
@@ -249,29 +242,16 @@ def test_invalid_options_are_rejected(options: dict[str, float], message: str) -
 def test_the_papers_periods_double_three_times() -> None:
     run = compose_run("method=dsr", "dataset=cifar10", "model=resnet20", "train=imc", "density=0.1")
     rewire = run.stage("train").component
-    assert rewire == Dsr(rewire.rhythm) and (
-        rewire.rhythm.stop,
-        run.stage("prune").component.allocate,
-    ) == (0.95, Layer())
+    assert rewire == Dsr(rewire.rhythm)
+    assert (rewire.rhythm.stop, run.stage("prune").component.allocate) == (0.95, Layer())
     model, masks = sparse_mlp()
     about = training()
     masking = rewire(model, masks, type(about)(**{**vars(about), "epochs": 160, "steps": 80_000}))
-    assert (
-        masking.periods == [100, 200, 400, 800]
-        and masking.doublings == [10_000, 32_000, 56_000]
-        and masking.last == 76_000
-    )
-    assert [
-        t
-        for t in (9_900, 9_950, 10_100, 10_200, 32_200, 32_400, 56_400, 56_800, 75_200, 76_000)
-        if masking.due(t)
-    ] == [
-        9_900,
-        10_200,
-        32_400,
-        56_800,
-        75_200,
-    ]
+    assert masking.periods == [100, 200, 400, 800]
+    assert masking.doublings == [10_000, 32_000, 56_000]
+    assert masking.last == 76_000
+    steps = (9_900, 9_950, 10_100, 10_200, 32_200, 32_400, 56_400, 56_800, 75_200, 76_000)
+    assert [t for t in steps if masking.due(t)] == [9_900, 10_200, 32_400, 56_800, 75_200]
 
 
 def test_a_run_keeps_the_total_and_moves_connections_between_layers(tmp_path: Path) -> None:
@@ -282,22 +262,16 @@ def test_a_run_keeps_the_total_and_moves_connections_between_layers(tmp_path: Pa
     assert (
         [int(m.sum()) for m in first.values()] == [205, 32] != [int(m.sum()) for m in last.values()]
     )
-    assert (
-        record["kept"] == count_kept(last) == round(0.2 * count_prunable(last))
-        and record["label"] == "Dynamic Sparse"
-    )
+    assert record["kept"] == count_kept(last) == round(0.2 * count_prunable(last))
+    assert record["label"] == "Dynamic Sparse"
     # after 10, 20, ... 50 of 60 steps
     assert record["report"]["updates"] == 5 and record["report"]["threshold"] > 0
     for n, mask in last.items():
-        assert (
-            not artefacts["train"].weights[n][~mask].any()
-            and not artefacts["train"].optimizer[n][~mask].any()
-        )
+        assert not artefacts["train"].weights[n][~mask].any()
+        assert not artefacts["train"].optimizer[n][~mask].any()
 
 
-def test_a_run_stopped_at_and_between_updates_resumes_to_identical_bits(
-    tmp_path: Path,
-) -> None:
+def test_a_run_stopped_at_and_between_updates_resumes_to_identical_bits(tmp_path: Path) -> None:
     whole, parts, stops = stopped_again_and_again(
         [*SMALL, "method.rewire.threshold=0.05"], tmp_path, every=5
     )

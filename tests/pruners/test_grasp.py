@@ -80,9 +80,8 @@ def test_the_score_on_a_quadratic_loss_is_w_times_a_squared_w() -> None:
     model, x = linear([[3.0, -1.0]]), torch.diag(torch.tensor([1.0, 2.0]))
     half_squares = lambda outputs, labels: (outputs**2).sum() / 2  # noqa: E731
     data = (x, torch.zeros(2))
-    assert score(model, data, loss=half_squares, temperature=1.0)["weight"].tolist() == [
-        [9.0, 16.0]
-    ]
+    scores = score(model, data, loss=half_squares, temperature=1.0)
+    assert scores["weight"].tolist() == [[9.0, 16.0]]
     masking = pruner(Grasp(temperature=1.0))(
         model, full_masks(model), task(0.5, data, half_squares)
     )
@@ -103,15 +102,10 @@ def test_the_weights_with_the_smallest_signed_s_are_kept() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.b(self.a(x)) - self.c(x)
 
-    data, half_square = (
-        (torch.ones(1, 1), torch.zeros(1)),
-        lambda outputs, labels: (outputs**2).sum() / 2,
-    )
-    assert flat(score(Net(), data, loss=half_square, temperature=1.0)).tolist() == [
-        13.0,
-        16.0,
-        -6.0,
-    ]
+    data = (torch.ones(1, 1), torch.zeros(1))
+    half_square = lambda outputs, labels: (outputs**2).sum() / 2  # noqa: E731
+    scores = score(Net(), data, loss=half_square, temperature=1.0)
+    assert flat(scores).tolist() == [13.0, 16.0, -6.0]
     for density, kept in ((2 / 3, [1, 1, 0]), (1 / 3, [0, 1, 0])):
         model = Net()
         masks = pruner(Grasp(temperature=1.0))(
@@ -296,14 +290,11 @@ def test_equal_seeds_give_equal_masks() -> None:
 
 def test_xavier_redraws_linear_layers_for_the_score_only_and_masks_the_redrawn_weights() -> None:
     model, data = resnet(), images()
-    one, other, own = (
-        score(model, data, linear="xavier", seed=1),
-        score(model, data, linear="xavier", seed=2),
-        score(model, data),
-    )
-    assert not torch.equal(one["fc.weight"], other["fc.weight"]) and not torch.equal(
-        one["fc.weight"], own["fc.weight"]
-    )
+    one = score(model, data, linear="xavier", seed=1)
+    other = score(model, data, linear="xavier", seed=2)
+    own = score(model, data)
+    assert not torch.equal(one["fc.weight"], other["fc.weight"])
+    assert not torch.equal(one["fc.weight"], own["fc.weight"])
     masks = full_masks(model)
     masks["fc.weight"][:, :3] = False
     assert not score(model, data, linear="xavier", masks=masks)["fc.weight"][:, :3].any()
@@ -334,10 +325,8 @@ def test_maps_make_signed_scores_non_negative() -> None:
     assert mapped(values, mask, "shifted").tolist() == [0.0, 7.0, 0.0, 3.0]
     assert mapped(values, mask, "absolute").tolist() == [4.0, 3.0, 0.0, 1.0]
     # no weight is left
-    assert mapped(torch.zeros(2), torch.zeros(2, dtype=torch.bool), "shifted").tolist() == [
-        0.0,
-        0.0,
-    ]
+    empty = mapped(torch.zeros(2), torch.zeros(2, dtype=torch.bool), "shifted")
+    assert empty.tolist() == [0.0, 0.0]
 
 
 def test_the_positive_map_gives_the_signed_mask_while_the_threshold_is_positive() -> None:
@@ -366,9 +355,8 @@ def test_balanced_batches_have_equal_class_counts_in_the_order_of_the_pass() -> 
             }[size]
         )
     for places, labels in Balanced(2)(task(0.5, (x, y), classes=3)):
-        assert torch.equal(labels, y[places.flatten().long()]) and torch.bincount(
-            labels
-        ).tolist() == [2, 2, 2]
+        assert torch.equal(labels, y[places.flatten().long()])
+        assert torch.bincount(labels).tolist() == [2, 2, 2]
 
 
 def test_a_class_with_too_few_images_is_named() -> None:
@@ -399,11 +387,9 @@ def test_the_default_source_has_ten_images_of_each_class() -> None:
         model, full_masks(model), task(0.3, (x, y), loss, classes=10)
     )
     # one pass for g, one for Hg
-    assert (
-        len(seen) == 2
-        and torch.equal(seen[0], seen[1])
-        and torch.bincount(seen[0]).tolist() == [10] * 10
-    )
+    assert len(seen) == 2
+    assert torch.equal(seen[0], seen[1])
+    assert torch.bincount(seen[0]).tolist() == [10] * 10
 
 
 @pytest.mark.parametrize(

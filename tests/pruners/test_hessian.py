@@ -276,11 +276,9 @@ class SharedConv(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.one, self.two = (
-            nn.Conv2d(1, 1, 3, padding=1, bias=False),
-            nn.BatchNorm2d(1),
-            nn.BatchNorm2d(1),
-        )
+        self.conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+        self.one = nn.BatchNorm2d(1)
+        self.two = nn.BatchNorm2d(1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.two(self.conv(self.one(self.conv(x)))).flatten(1)

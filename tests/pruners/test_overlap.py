@@ -58,9 +58,8 @@ def test_overlap_equals_an_example_worked_by_hand() -> None:
     assert s["overlap_kept_random"] == pytest.approx([3 / 4, 1 / 6])
     # Within layers: 9, 8 against 9, 7; 6, 5 against 5, 3.
     assert (r["overlap_layer_kept"], r["overlap_layer_agree"]) == (2 / 4, pytest.approx(1 - 4 / 10))
-    assert s["overlap_layer_kept"] == [0.5, 0.5] and s[
-        "overlap_layer_kept_random"
-    ] == pytest.approx([2 / 4, 2 / 6])
+    assert s["overlap_layer_kept"] == [0.5, 0.5]
+    assert s["overlap_layer_kept_random"] == pytest.approx([2 / 4, 2 / 6])
     assert r["overlap_layer_kept_random"] == pytest.approx((2 * 2 / 4 + 2 * 2 / 6) / 4)
 
 
@@ -68,18 +67,14 @@ def test_an_empty_layer_has_overlap_zero() -> None:
     found = measured(
         {"0.weight": [3.0, 2.0], "1.weight": [1.0, 0.5]}, {"0.weight": "11", "1.weight": "00"}
     )
-    assert found.series["overlap_kept"] == [1.0, 0.0] and found.series["overlap_agree"] == [
-        1.0,
-        1.0,
-    ]
+    assert found.series["overlap_kept"] == [1.0, 0.0]
+    assert found.series["overlap_agree"] == [1.0, 1.0]
     assert found.report["overlap_kept"] == 1.0
 
 
 def test_ties_in_magnitude_go_to_the_lower_index() -> None:
-    weights, masks = (
-        {"a": torch.tensor([1.0, -1.0, 1.0]), "b": torch.tensor([1.0])},
-        {"a": torch.tensor([False, True, True]), "b": torch.tensor([True])},
-    )
+    weights = {"a": torch.tensor([1.0, -1.0, 1.0]), "b": torch.tensor([1.0])}
+    masks = {"a": torch.tensor([False, True, True]), "b": torch.tensor([True])}
     assert {n: m.tolist() for n, m in magnitude_masks(weights, masks, within=False).items()} == {
         "a": [True, True, True],
         "b": [False],
@@ -198,7 +193,6 @@ def test_the_magnitude_mask_overlaps_fully_and_a_random_mask_as_much_as_expected
 def test_the_portrait_changes_no_key_of_other_stages_and_no_run_without_it() -> None:
     overrides = overrides_of("imp")
     plain, analysed = compose_run(*overrides[:-1]), compose_run(*overrides)
-    assert stage_keys(analysed).items() >= stage_keys(plain).items() and run_id(plain) != run_id(
-        analysed
-    )
+    assert stage_keys(analysed).items() >= stage_keys(plain).items()
+    assert run_id(plain) != run_id(analysed)
     assert run_id(compose_run(*overrides[:-1], "portrait=none")) == run_id(plain)

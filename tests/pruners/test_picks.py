@@ -62,11 +62,9 @@ def test_a_random_pick_keeps_exactly_k_remaining_weights_and_zeros_last(
     k = data.draw(st.integers(0, int((given_scores > GONE).sum())))
     for pick in (Uniform(), Proportional(), Proportional(gamma=0.0), Proportional(gamma=2.0)):
         kept = pick(given_scores, k, seeded(seed))
-        assert (
-            kept.dtype == torch.bool
-            and int(kept.sum()) == k
-            and not kept[given_scores == GONE].any()
-        )
+        assert kept.dtype == torch.bool
+        assert int(kept.sum()) == k
+        assert not kept[given_scores == GONE].any()
         if isinstance(pick, Proportional) and pick.gamma and kept[given_scores == 0].any():
             assert kept[given_scores > 0].all()
 
@@ -215,10 +213,8 @@ def test_layer_counts_are_those_of_the_top_pick_and_places_are_not(score: Any, p
 
 def test_a_pick_may_keep_a_whole_layer_or_none_of_it() -> None:
     for pick in (Uniform(), Proportional(), Sketch()):
-        assert (
-            pick(vector(1.0, 2.0, 3.0), 3, seeded()).all()
-            and not pick(vector(1.0, 2.0, 3.0), 0, seeded()).any()
-        )
+        assert pick(vector(1.0, 2.0, 3.0), 3, seeded()).all()
+        assert not pick(vector(1.0, 2.0, 3.0), 0, seeded()).any()
         assert pick(vector(), 0, seeded()).shape == (0,)
 
 
@@ -273,11 +269,9 @@ def test_moments_of_algorithm_1_follow_its_formulas() -> None:
 def test_the_error_of_algorithm_1_follows_the_corrected_lemmas() -> None:
     # E |X'w - X'(w m)|^2 = ((sum of |X_k| |w_k|)^2 - |X'w|^2) / s at the optimal p of Eq. 2; Lemma
     # 4.3 for any p.
-    x, w, tries = (
-        torch.randn(12, 5, generator=seeded(1), dtype=torch.float64),
-        torch.randn(12, generator=seeded(2), dtype=torch.float64),
-        2_000,
-    )
+    x = torch.randn(12, 5, generator=seeded(1), dtype=torch.float64)
+    w = torch.randn(12, generator=seeded(2), dtype=torch.float64)
+    tries = 2_000
     norms = x.norm(dim=1)
     for scores in (norms * w.abs(), torch.ones(12, dtype=torch.float64)):
         p = scores / scores.sum()
@@ -298,9 +292,8 @@ def test_algorithm_1_without_scaling_has_the_support_of_the_same_draw() -> None:
     scores[5:8] = 0.0
     for seed in range(20):
         factors = Sketch(scaling="init")(scores, 15, seeded(seed))
-        assert (
-            torch.equal(Sketch()(scores, 15, seeded(seed)), factors > 0) and not factors[:8].any()
-        )
+        assert torch.equal(Sketch()(scores, 15, seeded(seed)), factors > 0)
+        assert not factors[:8].any()
 
 
 def test_a_layer_that_keeps_all_positive_scores_is_the_limit_of_many_draws() -> None:
@@ -345,10 +338,8 @@ def test_a_run_with_algorithm_1_records_the_expected_and_the_kept_count(tmp_path
         0.2,
     )
     assert kept != round(0.2 * prunable)  # with this seed
-    assert (
-        abs(record["report"]["expected_kept"] - 0.2 * prunable) < 1.5
-        and record["report"]["draws"] > kept
-    )
+    assert abs(record["report"]["expected_kept"] - 0.2 * prunable) < 1.5
+    assert record["report"]["draws"] > kept
 
 
 def test_a_run_with_an_exact_count_records_no_expectation(tmp_path: Path) -> None:
@@ -356,9 +347,8 @@ def test_a_run_with_an_exact_count_records_no_expectation(tmp_path: Path) -> Non
         compose_run("method=magnitude", "density=0.2", "pick=proportional", *TINY),
         machine(tmp_path),
     )
-    assert record["kept"] == round(0.2 * record["prunable"]) and record["report"] == {
-        "zero_scores_kept": 0
-    }
+    assert record["kept"] == round(0.2 * record["prunable"])
+    assert record["report"] == {"zero_scores_kept": 0}
 
 
 def test_factors_multiply_the_initial_weights_of_the_training(tmp_path: Path) -> None:
@@ -377,9 +367,8 @@ def test_factors_multiply_the_initial_weights_of_the_training(tmp_path: Path) ->
         initial, rescaled = plain["train"].weights[name], scaled["train"].weights[name]
         factors = scaled["prune"].findings[name]
         assert torch.equal(scaled["train"].masks[name], mask) and torch.equal(factors > 0, mask)
-        assert torch.equal(rescaled, initial * factors.to(initial)) and not torch.equal(
-            rescaled, initial
-        )
+        assert torch.equal(rescaled, initial * factors.to(initial))
+        assert not torch.equal(rescaled, initial)
     # biases have no factor
     assert all(
         artefacts["train"].weights["fc1.bias"].abs().max() < 1e-25 for artefacts in (plain, scaled)

@@ -238,10 +238,8 @@ def by_lists(
             values = m[name].flatten().tolist()
             falling = sorted(range(len(values)), key=lambda i: (-values[i], i))
             top = set(falling[: keep[name]])
-            enter, leave = (
-                [i for i in falling if i in top - phi[name]],
-                [i for i in falling if i in phi[name] - top],
-            )
+            enter = [i for i in falling if i in top - phi[name]]
+            leave = [i for i in falling if i in phi[name] - top]
             q = ceil(len(enter) * share(t))
             phi[name] = phi[name] - set(leave[len(leave) - q :]) | set(enter[:q])
         yield {name: set(kept) for name, kept in phi.items()}
@@ -291,10 +289,8 @@ def test_edge_popup_keeps_the_largest_scores_of_each_layer_after_every_step() ->
 def test_a_quota_of_none_never_changes_the_mask_though_scores_move() -> None:
     model = resnet()
     masking = begin(model, SrPopup(Global(), quota="none"))
-    first, scores = (
-        on(masking.masks),
-        {name: m.detach().clone() for name, m in masking.trainable.items()},
-    )
+    first = on(masking.masks)
+    scores = {name: m.detach().clone() for name, m in masking.trainable.items()}
     for _ in trained(model, masking):
         assert on(masking.masks) == first
     assert all(not torch.equal(m, scores[name]) for name, m in masking.trainable.items())
@@ -367,9 +363,8 @@ def test_the_overlap_is_equation_7_with_the_magnitude_mask() -> None:
         == masking.report["overlap_magnitude"]
         == pytest.approx(same / 2520, abs=1e-12)
     )
-    assert (
-        len(masking.series["overlap_magnitude"]) == EPOCHS and len(masking.series["swaps"]) == STEPS
-    )
+    assert len(masking.series["overlap_magnitude"]) == EPOCHS
+    assert len(masking.series["swaps"]) == STEPS
     assert masking.report["swaps"] == sum(masking.series["swaps"])
 
 
@@ -377,10 +372,8 @@ def test_a_density_of_one_keeps_every_weight_without_a_search() -> None:
     model = mlp()
     masking = begin(model, density=1.0)
     list(trained(model, masking))
-    assert count_kept(masking.masks) == 2520 and masking.report == {
-        "overlap_magnitude": 1.0,
-        "swaps": 0,
-    }
+    assert count_kept(masking.masks) == 2520
+    assert masking.report == {"overlap_magnitude": 1.0, "swaps": 0}
     assert all(torch.equal(w, model.get_parameter(n)) for n, w in masking.weights(model, 0).items())
 
 

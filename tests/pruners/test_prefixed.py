@@ -26,10 +26,8 @@ def measured(measure: Lipschitz | Prefixed) -> Measurement:
 def test_findings_get_the_prefix_and_keep_their_values() -> None:
     plain = measured(Lipschitz(directions=2)).report
     prefixed = measured(Prefixed("other", Lipschitz(directions=2))).report
-    assert (
-        prefixed == {f"other_{key}": value for key, value in plain.items()}
-        and "other_lipschitz" in prefixed
-    )
+    assert prefixed == {f"other_{key}": value for key, value in plain.items()}
+    assert "other_lipschitz" in prefixed
 
 
 def test_the_estimate_without_root_is_the_square_of_the_estimate_for_p_2() -> None:
@@ -37,11 +35,9 @@ def test_the_estimate_without_root_is_the_square_of_the_estimate_for_p_2() -> No
     estimate = measured(Lipschitz()).report
     artefact = measured(Prefixed("artefact", Lipschitz(estimator="eq23_no_root"))).report
     n = estimate["lipschitz_n"]
-    assert (
-        isinstance(n, float)
-        and artefact["artefact_lipschitz"] == pytest.approx(2 * n**2, rel=1e-12)
-        and estimate["lipschitz"] == pytest.approx(2 * n)
-    )
+    assert isinstance(n, float)
+    assert artefact["artefact_lipschitz"] == pytest.approx(2 * n**2, rel=1e-12)
+    assert estimate["lipschitz"] == pytest.approx(2 * n)
 
 
 def test_tensors_and_series_are_prefixed_and_the_work_is_that_of_the_measurement() -> None:

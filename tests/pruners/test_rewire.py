@@ -122,11 +122,9 @@ def test_the_reserve_is_used_once_no_free_position_is_left() -> None:
     rng = seeded(0)
     assert not (grow(free, 2, rng, reserve) & ~free).any()
     grown = grow(free, 4, rng, reserve)
-    assert (
-        int(grown.sum()) == 4
-        and (grown & free).equal(free)
-        and not (grown & ~free & ~reserve).any()
-    )
+    assert int(grown.sum()) == 4
+    assert (grown & free).equal(free)
+    assert not (grown & ~free & ~reserve).any()
     with pytest.raises(ValueError, match="2 free positions for 3 new connections"):
         grow(free, 3, rng)
 

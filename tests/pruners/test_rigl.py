@@ -100,10 +100,8 @@ def test_an_update_step_changes_masks_and_no_kept_weight() -> None:
     seen: dict[str, object] = {}
 
     def before(step: int, opt: SGD) -> None:
-        seen["masks"], seen["grads"] = (
-            copied(masking.masks),
-            {n: p.grad.clone() for n, p in model.named_parameters()},
-        )  # type: ignore[union-attr]
+        seen["masks"] = copied(masking.masks)  # type: ignore[union-attr]
+        seen["grads"] = {n: p.grad.clone() for n, p in model.named_parameters()}  # type: ignore[union-attr]
         seen["weights"] = {n: p.detach().clone() for n, p in model.named_parameters()}
         seen["momentum"] = {n: momentum(opt, model, n).clone() for n, _ in model.named_parameters()}
 
@@ -116,9 +114,8 @@ def test_an_update_step_changes_masks_and_no_kept_weight() -> None:
             fraction = 0.15 * (1 + math.cos(math.pi * step / 100))
             for n, p in model.named_parameters():
                 if n not in masks:  # biases do not change in an update step
-                    assert torch.equal(p.detach(), weights[n]) and torch.equal(
-                        momentum(opt, model, n), past[n]
-                    )  # type: ignore[index]
+                    assert torch.equal(p.detach(), weights[n])  # type: ignore[index]
+                    assert torch.equal(momentum(opt, model, n), past[n])  # type: ignore[index]
                     continue
                 new, was = masking.masks[n], old[n]  # type: ignore[index]
                 count = int(was.sum())
@@ -126,9 +123,8 @@ def test_an_update_step_changes_masks_and_no_kept_weight() -> None:
                 stayed, grown, gone = new & was, new & ~was, was & ~new
                 assert int(grown.sum()) == int(gone.sum()) <= math.floor(fraction * count)
                 assert step == 0 or grown.any() or n == "fc3.weight"
-                assert torch.equal(p.detach()[stayed], weights[n][stayed]) and torch.equal(
-                    momentum(opt, model, n)[stayed], past[n][stayed]
-                )  # type: ignore[index]
+                assert torch.equal(p.detach()[stayed], weights[n][stayed])  # type: ignore[index]
+                assert torch.equal(momentum(opt, model, n)[stayed], past[n][stayed])  # type: ignore[index]
                 assert not p.detach()[~stayed].any() and not momentum(opt, model, n)[~stayed].any()
                 strength = grads[n].abs()  # type: ignore[index]
                 if grown.any():
@@ -137,10 +133,8 @@ def test_an_update_step_changes_masks_and_no_kept_weight() -> None:
                         weights[n].abs()[stayed].median()
                     )  # type: ignore[index]
         for n, mask in masking.masks.items():
-            assert (
-                not model.get_parameter(n).detach()[~mask].any()
-                and not momentum(opt, model, n)[~mask].any()
-            )
+            assert not model.get_parameter(n).detach()[~mask].any()
+            assert not momentum(opt, model, n)[~mask].any()
 
     walk(model, masking, 21, before=before, after=after)
     assert masking.report["updates"] == 6
@@ -199,10 +193,8 @@ def test_a_drop_fraction_of_zero_is_static_training_without_the_update_steps() -
     assert all(
         torch.equal(p, q) for p, q in zip(model.parameters(), static.parameters(), strict=True)
     )
-    assert (
-        all(torch.equal(masking.masks[n], masks[n]) for n in masks)
-        and masking.report["rewired"] == 0
-    )
+    assert all(torch.equal(masking.masks[n], masks[n]) for n in masks)
+    assert masking.report["rewired"] == 0
 
 
 @pytest.mark.parametrize(
@@ -228,10 +220,8 @@ def test_initial_masks_have_erk_counts() -> None:
     assert stage == ScorePruner(Random(), None, Erk(), Top(), Once())
     assert run.stage("train").component == RigL(run.stage("train").component.rhythm)
     model = run.model(1, 10, 8, seeded(0))
-    assert [int(m.sum()) for m in stage(model, full_masks(model), task(0.2)).masks.values()] == [
-        179,
-        58,
-    ]
+    masks = stage(model, full_masks(model), task(0.2)).masks
+    assert [int(m.sum()) for m in masks.values()] == [179, 58]
 
 
 def test_erk_gives_the_papers_densities_of_resnet20() -> None:
@@ -279,11 +269,9 @@ def test_the_papers_run_updates_every_100_steps_until_three_quarters() -> None:
         "density=0.1",
     )
     stage = run.stage("train")
-    assert (
-        [s.name for s in run.stages] == ["prune", "train"]
-        and stage.start.stage == "init"
-        and stage.masks == "prune"
-    )
+    assert [s.name for s in run.stages] == ["prune", "train"]
+    assert stage.start.stage == "init"
+    assert stage.masks == "prune"
     steps = 160 * 391
     model = resnet()
     masking = stage.component(
@@ -308,10 +296,8 @@ def test_a_run_keeps_every_layers_count_and_ends_with_other_connections(
     assert record["report"]["updates"] == 3  # at 0, 10 and 20 of 30 steps, the last before 22.5
     assert record["report"]["rewired"] > 0
     for n, mask in last.items():
-        assert (
-            not artefacts["train"].weights[n][~mask].any()
-            and not artefacts["train"].optimizer[n][~mask].any()
-        )
+        assert not artefacts["train"].weights[n][~mask].any()
+        assert not artefacts["train"].optimizer[n][~mask].any()
     assert record["epochs"] == record["epochs_total"] == 2 and record["label"] == "RigL"
 
 

@@ -31,19 +31,15 @@ def test_masks_depend_only_on_shapes_density_and_seed() -> None:
     assert same_masks(
         masks_by(overrides, resnet(), 0.3, seed=1), masks_by(overrides, other, 0.3, seed=1)
     )
-    one, two = (
-        masks_by(overrides, resnet(), 0.3, seed=1),
-        masks_by(overrides, resnet(), 0.3, seed=2),
-    )
+    one = masks_by(overrides, resnet(), 0.3, seed=1)
+    two = masks_by(overrides, resnet(), 0.3, seed=2)
     assert kept_by_layer(one) == kept_by_layer(two) and not same_masks(one, two)
 
 
 def test_places_are_uniform_in_every_layer() -> None:
     # Each place is kept in K_i / n_i of 300 seeds; 5 standard deviations for the maximum of 2,720.
-    component, model = (
-        compose_run("method=sanity_check", "density=0.3", *NET).stage("prune").component,
-        mlp(),
-    )
+    component = compose_run("method=sanity_check", "density=0.3", *NET).stage("prune").component
+    model = mlp()
     masks = [
         component(copy.deepcopy(model), full_masks(model), task(0.3, seed=s)).masks
         for s in range(300)
@@ -102,5 +98,5 @@ def test_a_run_reaches_its_density_exactly(tmp_path: Path) -> None:
     )
     assert (
         record["kept"] == count_kept(artefacts["train"].masks) == round(0.53 * record["prunable"])
-        and record["label"] == "sanity-check"
     )
+    assert record["label"] == "sanity-check"

@@ -78,9 +78,8 @@ def test_sparsities_of_the_imc_papers_lth_rows_take_the_printed_number_of_traini
 @pytest.mark.parametrize("keep", [0.2, 0.8, 0.95])
 def test_levels_fall_to_exactly_the_requested_density(keep: float, density: float) -> None:
     levels = Levels(keep)(density)
-    assert levels[-1] == density and all(
-        a > b for a, b in zip([1.0, *levels], levels, strict=False)
-    )
+    assert levels[-1] == density
+    assert all(a > b for a, b in zip([1.0, *levels], levels, strict=False))
 
 
 def test_density_1_is_one_level_that_prunes_nothing() -> None:

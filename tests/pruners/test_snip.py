@@ -128,11 +128,9 @@ def test_scores_are_finite_nonnegative_and_zero_without_gradient() -> None:
         model.fc1.bias[2] = -1e6
     found = score(model, (x, y))
     assert all(s.isfinite().all() and (s >= 0).all() for s in found.values())
-    assert (
-        not found["fc1.weight"][:, 5].any()
-        and not found["fc1.weight"][2].any()
-        and not found["fc2.weight"][:, 2].any()
-    )
+    assert not found["fc1.weight"][:, 5].any()
+    assert not found["fc1.weight"][2].any()
+    assert not found["fc2.weight"][:, 2].any()
     assert list(found) == ["fc1.weight", "fc2.weight", "fc3.weight"]  # biases are not scored
     total = sum(s.sum() for s in found.values())
     assert abs(float(sum((s / total).sum() for s in found.values())) - 1) < 1e-5
@@ -197,11 +195,9 @@ def test_scoring_leaves_the_model_bit_identical(bn: str) -> None:
     model.conv1.weight.grad = torch.ones_like(model.conv1.weight)
     unchanged = photograph(model)
     found = score(model, images(), bn=bn)
-    assert (
-        unchanged()
-        and found["fc.weight"].any()
-        and not any(s.requires_grad for s in found.values())
-    )
+    assert unchanged()
+    assert found["fc.weight"].any()
+    assert not any(s.requires_grad for s in found.values())
 
 
 def test_batchnorm_mode_changes_the_scores() -> None:

@@ -70,9 +70,8 @@ def test_a_source_repeats_within_a_round_and_leaves_the_stages_generator_unchang
 def test_noise_depends_on_seed_and_round_and_not_on_data(source: Any) -> None:
     x = first(source)[0]
     assert torch.equal(first(source, stage(data=images(seed=9)))[0], x)
-    assert not torch.equal(first(source, stage(seed=1))[0], x) and not torch.equal(
-        first(source, stage(round=1))[0], x
-    )
+    assert not torch.equal(first(source, stage(seed=1))[0], x)
+    assert not torch.equal(first(source, stage(round=1))[0], x)
 
 
 def test_noise_is_standard_normal_with_uniform_labels() -> None:
@@ -82,10 +81,8 @@ def test_noise_is_standard_normal_with_uniform_labels() -> None:
     assert max(standard_errors(values, 0.0, 1.0, 3.0)) < 4
     assert (values.mean(dim=0).abs() < 5 / math.sqrt(1024)).all()  # of 192 coordinates
     labels = torch.cat([y for _, y in batches])
-    assert (
-        labels.dtype == torch.int64
-        and abs(chi_squared(torch.bincount(labels, minlength=CLASSES).double())) < 4
-    )
+    assert labels.dtype == torch.int64
+    assert abs(chi_squared(torch.bincount(labels, minlength=CLASSES).double())) < 4
     assert not torch.equal(batches[0][0], batches[1][0])
 
 

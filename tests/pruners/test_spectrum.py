@@ -229,10 +229,8 @@ LONG = replace(SLQ, spectrum=SpectrumOptions(steps=20))
 def test_the_smoothed_projected_weight_is_the_smoothed_step_of_h_times_the_weights(
     like: Spectrum,
 ) -> None:
-    h, w = (
-        symmetric(torch.linspace(-1, 3, 20)),
-        torch.randn(20, generator=Generator().manual_seed(1), dtype=torch.float64),
-    )
+    h = symmetric(torch.linspace(-1, 3, 20))
+    w = torch.randn(20, generator=Generator().manual_seed(1), dtype=torch.float64)
     values, vectors = torch.linalg.eigh(h)
     found = measure(replace(like, density=0.5, mask_rule="projected_weight"), h, w)
     expected = vectors @ (smoothed_step(values, 1e-5) * (vectors.T @ w))
@@ -250,10 +248,8 @@ def test_the_projected_weight_is_the_projector_times_the_weights(
 ) -> None:
     """Ten probes place the cut with a standard deviation of 1.4 eigenvalues; for every cut, the
     projection must be that onto the eigenvectors on its side."""
-    h, w = (
-        symmetric(torch.linspace(-1, 3, 20)),
-        torch.randn(20, generator=Generator().manual_seed(1), dtype=torch.float64),
-    )
+    h = symmetric(torch.linspace(-1, 3, 20))
+    w = torch.randn(20, generator=Generator().manual_seed(1), dtype=torch.float64)
     _, vectors = torch.linalg.eigh(h)  # eigenvalues ascend
     ranked = vectors.flip(1) if subspace == "curved" else vectors
     found = flat(

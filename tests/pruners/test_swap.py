@@ -90,10 +90,8 @@ def test_swaps_equal_sorted_lists_with_ties_and_in_any_memory_format(
 
 
 def test_candidates_without_ties_lie_beyond_the_boundary_of_equation_28() -> None:
-    scores, kept = (
-        torch.randperm(1000, generator=seeded(1)).float(),
-        torch.zeros(1000, dtype=torch.bool),
-    )
+    scores = torch.randperm(1000, generator=seeded(1)).float()
+    kept = torch.zeros(1000, dtype=torch.bool)
     kept[torch.randperm(1000, generator=seeded(2))[:100]] = True
     enter, leave = candidate_pairs(kept, scores, 100)
     tau = scores.sort().values[900 - 1]  # the |Psi|-th smallest

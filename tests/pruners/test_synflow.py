@@ -158,10 +158,8 @@ def test_the_outer_layers_of_a_residual_net_have_the_total_flow_and_blocks_share
     with torch.no_grad():
         model.bn1.weight.uniform_(-2, 2)
     flows, whole = sums(flow(model)), total(model)
-    assert (
-        abs(flows["conv1.weight"] / whole - 1) < 1e-12
-        and abs(flows["fc.weight"] / whole - 1) < 1e-12
-    )
+    assert abs(flows["conv1.weight"] / whole - 1) < 1e-12
+    assert abs(flows["fc.weight"] / whole - 1) < 1e-12
     for stage in (1, 2, 3):
         block = {
             part: flows.get(f"stage{stage}.0.{part}.weight", 0.0)
@@ -188,9 +186,8 @@ def test_running_means_do_not_affect_the_flow_of_a_trained_net() -> None:
     for _ in range(3):
         model(images()[0])  # moves the running mean and variance
     flows = sums(flow(model))
-    assert (
-        model.bn1.running_mean.any() and abs(flows["conv1.weight"] / flows["fc.weight"] - 1) < 1e-12
-    )
+    assert model.bn1.running_mean.any()
+    assert abs(flows["conv1.weight"] / flows["fc.weight"] - 1) < 1e-12
 
 
 # --- invariances
@@ -248,12 +245,9 @@ def test_signed_inputs_are_summed_over_examples_and_batches() -> None:
         (torch.tensor([[99.0, 99.0]]), torch.zeros(1)),
     ]
     masks = full_masks(model)
-    assert SynFlow(batches=1)(model, masks, iter(batches), F.cross_entropy, seeded())[
-        "weight"
-    ].tolist() == [[6.0, 1.5]]
-    assert SynFlow(batches=2)(model, masks, iter(batches), F.cross_entropy, seeded())[
-        "weight"
-    ].tolist() == [[6.0, 1.0]]
+    for count, expected in ((1, [[6.0, 1.5]]), (2, [[6.0, 1.0]])):
+        scores = SynFlow(batches=count)(model, masks, iter(batches), F.cross_entropy, seeded())
+        assert scores["weight"].tolist() == expected
 
 
 def test_training_images_and_noise_can_be_inputs() -> None:
@@ -296,9 +290,8 @@ def test_differences_below_float32_resolution_decide_the_mask() -> None:
     model = nn.Linear(2, 1, bias=False, dtype=torch.float64)
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[1.0, 1.0 + 1e-12]], dtype=torch.float64))
-    assert masks_of(SynFlow(), model, 0.5, source=lambda _: [(torch.ones(1, 2), ONES[1])])[
-        "weight"
-    ].tolist() == [[False, True]]
+    masks = masks_of(SynFlow(), model, 0.5, source=lambda _: [(torch.ones(1, 2), ONES[1])])
+    assert masks["weight"].tolist() == [[False, True]]
 
 
 # --- pruning

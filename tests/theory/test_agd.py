@@ -46,11 +46,9 @@ def slow_agd(x: Tensor, y: Tensor, mask: Tensor, start: Tensor, solver: Agd) -> 
 def test_teachers_use_r_star_of_the_r_inputs_and_uniform_weights() -> None:
     drawn = SMALL.draw(range(300))
     assert drawn.inputs.dtype == drawn.targets.dtype == drawn.weights.dtype == torch.float64
-    assert (
-        (drawn.masks.sum(2) == 6).all()
-        and ((drawn.weights != 0).sum(2) == 4).all()
-        and (drawn.weights[~drawn.masks] == 0).all()
-    )
+    assert (drawn.masks.sum(2) == 6).all()
+    assert ((drawn.weights != 0).sum(2) == 4).all()
+    assert (drawn.weights[~drawn.masks] == 0).all()
     # 3,600 weights of variance 1/12; the standard error of a variance of uniform numbers is
     # sqrt((1/80 - 1/144) / n)
     kept = drawn.weights[drawn.weights != 0]
@@ -86,9 +84,8 @@ def test_outputs_have_the_energy_of_the_note(dimension: int, inputs: int, energy
 
 def test_a_trial_does_not_depend_on_the_other_trials_of_its_batch() -> None:
     together, alone = SMALL.draw([5, 6, 7]), SMALL.draw([6])
-    assert torch.equal(together.inputs[1], alone.inputs[0]) and torch.equal(
-        together.weights[1], alone.weights[0]
-    )
+    assert torch.equal(together.inputs[1], alone.inputs[0])
+    assert torch.equal(together.weights[1], alone.weights[0])
 
 
 @pytest.mark.parametrize(
@@ -136,11 +133,9 @@ def test_the_teacher_is_a_fixed_point() -> None:
     drawn = SMALL.draw(range(4))
     assert float(gradients(regression(drawn), drawn.weights).flatten(1).norm(dim=1).max()) < 1e-12
     found = Agd(steps=500)(regression(drawn), drawn.weights)
-    assert (
-        found.settled.all()
-        and (found.steps == 1).all()
-        and torch.allclose(found.weights, drawn.weights, rtol=0, atol=1e-12)
-    )
+    assert found.settled.all()
+    assert (found.steps == 1).all()
+    assert torch.allclose(found.weights, drawn.weights, rtol=0, atol=1e-12)
 
 
 # --- the solver
@@ -174,11 +169,9 @@ def test_the_solver_without_momentum_is_gradient_descent() -> None:
     found = Agd(eta=0.7, beta=0.0, steps=25, tolerance=0.0)(problem, w)
     for _ in range(25):
         w = w - 0.7 * gradients(problem, w)
-    assert (
-        torch.allclose(found.weights, w, rtol=0, atol=1e-12)
-        and int(found.steps[0]) == 25
-        and not found.settled[0]
-    )
+    assert torch.allclose(found.weights, w, rtol=0, atol=1e-12)
+    assert int(found.steps[0]) == 25
+    assert not found.settled[0]
 
 
 def test_trials_in_a_batch_end_like_single_trials() -> None:
@@ -190,9 +183,8 @@ def test_trials_in_a_batch_end_like_single_trials() -> None:
     for i in range(len(seeds)):
         one = Regression(drawn.inputs[i : i + 1], drawn.targets[i : i + 1], drawn.masks[i : i + 1])
         alone = solver(one, start[i : i + 1], drawn.weights[i : i + 1], trace=30)
-        assert int(alone.steps[0]) == int(together.steps[i]) and torch.allclose(
-            alone.weights[0], together.weights[i], rtol=0, atol=1e-10
-        )
+        assert int(alone.steps[0]) == int(together.steps[i])
+        assert torch.allclose(alone.weights[0], together.weights[i], rtol=0, atol=1e-10)
         records = alone.trace.shape[1]
         assert torch.allclose(alone.trace[0], together.trace[i, :records], rtol=1e-6, atol=1e-12)
         # the trace of a finished trial stays constant
@@ -253,17 +245,15 @@ def test_starts_have_exactly_the_requested_distance_and_respect_the_masks() -> N
     drawn = SMALL.draw(range(5))
     w = near(drawn, 0.35, list(range(5)))
     assert distances(w, drawn.weights).tolist() == pytest.approx([0.35] * 5, rel=1e-12)
-    assert (w[~drawn.masks] == 0).all() and not torch.equal(
-        w[0] - drawn.weights[0], w[1] - drawn.weights[1]
-    )
+    assert (w[~drawn.masks] == 0).all()
+    assert not torch.equal(w[0] - drawn.weights[0], w[1] - drawn.weights[1])
 
 
 def test_chunks_fit_the_stated_memory_and_contain_every_trial_once() -> None:
     each = 8 * 200 * 12 / 1e6  # megabytes of a trial's inputs
     parts = list(chunks(SMALL, list(range(10)), torch.device("cpu"), 3.5 * each))
-    assert [len(part.seeds) for part in parts] == [3, 3, 3, 1] and [
-        s for part in parts for s in part.seeds
-    ] == list(range(10))
+    assert [len(part.seeds) for part in parts] == [3, 3, 3, 1]
+    assert [s for part in parts for s in part.seeds] == list(range(10))
     assert torch.equal(torch.cat([part.truth for part in parts]), SMALL.draw(range(10)).weights)
     assert (
         len(next(chunks(SMALL, [0, 1], torch.device("cpu"), each / 10)).seeds) == 1

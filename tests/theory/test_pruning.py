@@ -36,11 +36,9 @@ def test_pruning_below_the_teachers_share_fails_and_is_reported() -> None:
     found = measured(DENSE, keep=0.5, levels=4, trials=6, fresh=500)  # 18, 9, 4 (4.5), 2 of 36
     assert found["remaining"] == pytest.approx([100, 50, 25, 100 * 4 / 36, 100 * 2 / 36])
     assert found["test_error"][2] < 1e-4 < 0.05 < found["test_error"][3] < found["test_error"][4]
-    assert (
-        found["support_kept"][3] == pytest.approx(4 / 9)
-        and found["proper_last"] == 0
-        and found["remaining_best"] >= 25
-    )
+    assert found["support_kept"][3] == pytest.approx(4 / 9)
+    assert found["proper_last"] == 0
+    assert found["remaining_best"] >= 25
 
 
 def test_levels_equal_one_trial_written_by_hand() -> None:

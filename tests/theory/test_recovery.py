@@ -85,9 +85,8 @@ def test_the_error_is_proportional_to_the_noise() -> None:
         for noise in (1e-4, 1e-3, 1e-2)
     ]
     # The problems are the same, so the error is linear in the noise except for switching neurons.
-    assert errors[1] / errors[0] == pytest.approx(10, rel=0.02) and errors[2] / errors[
-        1
-    ] == pytest.approx(10, rel=0.1)
+    assert errors[1] / errors[0] == pytest.approx(10, rel=0.02)
+    assert errors[2] / errors[1] == pytest.approx(10, rel=0.1)
 
 
 def test_a_rate_is_the_slope_of_the_logarithm_after_the_first_fifth() -> None:
@@ -104,9 +103,8 @@ def test_momentum_speeds_up_convergence_by_about_one_over_one_minus_beta() -> No
         for beta in (0.0, 0.5)
     )
     ratio = torch.tensor(heavy["rate"]).log() / torch.tensor(plain["rate"]).log()
-    assert plain["rates_fitted"] == heavy["rates_fitted"] == 10 and float(ratio) == pytest.approx(
-        2, rel=0.1
-    )
+    assert plain["rates_fitted"] == heavy["rates_fitted"] == 10
+    assert float(ratio) == pytest.approx(2, rel=0.1)
 
 
 def test_chunks_change_only_rounding() -> None:
@@ -118,9 +116,7 @@ def test_chunks_change_only_rounding() -> None:
 # --- through the runner
 
 
-def test_a_theory_run_repeats_and_its_record_has_no_training_fields(
-    tmp_path: Path,
-) -> None:
+def test_a_theory_run_repeats_and_its_record_has_no_training_fields(tmp_path: Path) -> None:
     run = compose_run(*RUN)
     record, artefacts = perform_run(run, machine(tmp_path))
     again, _ = perform_run(run, machine(tmp_path, cache="other"))

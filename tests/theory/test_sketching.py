@@ -34,12 +34,10 @@ def measured(lemma: str, **options: Any) -> dict[str, Any]:
 
 
 def test_the_moments_of_algorithm_1_are_those_of_a_multinomial() -> None:
-    p, s, n, rng = (
-        torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64),
-        4,
-        20_000,
-        Generator().manual_seed(0),
-    )
+    p = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    s = 4
+    n = 20_000
+    rng = Generator().manual_seed(0)
     m = torch.stack([draw_counts(s, p, rng) for _ in range(n)]) / (s * p)
     spread = m.std(0) / math.sqrt(n)
     assert ((m.mean(0) - 1).abs() < 4 * spread).all()
@@ -58,10 +56,8 @@ def test_the_moments_of_algorithm_1_are_those_of_a_multinomial() -> None:
 def test_the_closed_form_of_the_mean_error_equals_a_sum_over_all_masks() -> None:
     # Two features, two draws: the four pairs of draws with their probabilities.
     x = torch.tensor([[1.0, 2.0], [0.5, -1.0]], dtype=torch.float64)
-    w, p = (
-        torch.tensor([2.0, -3.0], dtype=torch.float64),
-        torch.tensor([0.25, 0.75], dtype=torch.float64),
-    )
+    w = torch.tensor([2.0, -3.0], dtype=torch.float64)
+    p = torch.tensor([0.25, 0.75], dtype=torch.float64)
     whole = 0.0
     for a in (0, 1):
         for b in (0, 1):
@@ -75,10 +71,8 @@ def test_the_closed_form_of_the_mean_error_equals_a_sum_over_all_masks() -> None
 
 def test_bounds_equal_examples_worked_by_hand() -> None:
     x = torch.tensor([[3.0, 4.0], [0.0, 2.0]], dtype=torch.float64)  # norms 5 and 2
-    w0, w = (
-        torch.tensor([1.0, -2.0], dtype=torch.float64),
-        torch.tensor([1.0, 1.0], dtype=torch.float64),
-    )
+    w0 = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    w = torch.tensor([1.0, 1.0], dtype=torch.float64)
     norms, s = x.norm(dim=1), 2
     p = probabilities(norms, w0)
     assert p.tolist() == pytest.approx([5 / 9, 4 / 9])
@@ -100,9 +94,8 @@ def test_lemma_42_fails_as_printed_and_holds_when_corrected() -> None:
     found = measured("lemma42", weights="ones", draws=(20,), repeats=400)
     assert (found["printed"][0], found["corrected"][0]) == (pytest.approx(10), pytest.approx(1990))
     assert found["measured"][0] == pytest.approx(1982, abs=2 * found["half"][0] + 1)
-    assert (found["printed_holds"], found["corrected_holds"]) == (0, 1) and found[
-        "printed_low"
-    ] > 100
+    assert (found["printed_holds"], found["corrected_holds"]) == (0, 1)
+    assert found["printed_low"] > 100
 
 
 def test_theorem_44_has_a_counterexample_and_holds_when_corrected() -> None:
@@ -184,24 +177,19 @@ def test_the_premise_compares_the_initial_and_the_final_net() -> None:
         task(measured={"init": start}, batches=lambda n: [(x, torch.zeros(1))]),
     ).report
     # J = diag(2 w1 x1, x2): initially diag(2, 2), finally diag(6, 2).
-    assert found["moved"] == pytest.approx(2 / 17**0.5) and found["jacobian"] == pytest.approx(
-        4 / 8**0.5
-    )
-    jt, w = (
-        torch.diag(torch.tensor([6.0, 2.0], dtype=torch.float64)),
-        torch.tensor([3.0, 4.0], dtype=torch.float64),
-    )
+    assert found["moved"] == pytest.approx(2 / 17**0.5)
+    assert found["jacobian"] == pytest.approx(4 / 8**0.5)
+    jt = torch.diag(torch.tensor([6.0, 2.0], dtype=torch.float64))
+    w = torch.tensor([3.0, 4.0], dtype=torch.float64)
     first = chances(
         torch.diag(torch.tensor([2.0, 2.0], dtype=torch.float64)),
         torch.tensor([1.0, 4.0], dtype=torch.float64),
     )
-    assert first.tolist() == pytest.approx([0.2, 0.8]) and chances(jt, w).tolist() == pytest.approx(
-        [18 / 26, 8 / 26]
-    )
+    assert first.tolist() == pytest.approx([0.2, 0.8])
+    assert chances(jt, w).tolist() == pytest.approx([18 / 26, 8 / 26])
     # 18^2 / p1 + 8^2 / p2 - (18^2 + 8^2): 324 / 0.2 + 64 / 0.8 - 388 = 1312; best 26^2 - 388 = 288;
     # uniform 388.
     assert jacobian_error(jt, w, first) == pytest.approx(1312)
-    assert found["first_over_best"] == pytest.approx(1312 / 288) and found[
-        "uniform_over_first"
-    ] == pytest.approx(388 / 1312)
+    assert found["first_over_best"] == pytest.approx(1312 / 288)
+    assert found["uniform_over_first"] == pytest.approx(388 / 1312)
     assert model.layer.weight.tolist() == [[3.0, 4.0]] and model.layer.weight.grad is None
