@@ -1,5 +1,4 @@
-"""Properties that every method of conf/method/*.yaml must have; a new YAML is tested
-automatically."""
+"""Properties of every method: each conf/method/*.yaml is tested automatically."""
 
 import copy
 from dataclasses import MISSING, fields, is_dataclass

@@ -1,5 +1,4 @@
-"""Iterative magnitude pruning (docs/methods/imp.md): masks, rewinding and durations of all
-levels."""
+"""Iterative magnitude pruning (docs/methods/imp.md): masks, rewinding, durations."""
 
 import math
 from collections.abc import Callable

@@ -1,5 +1,4 @@
-"""Runs of mask searches: their stages, unchanged trained weights, resuming, searches of no
-epoch."""
+"""Runs of mask searches: stages, unchanged weights, resuming, searches of no epoch."""
 
 import json
 import re

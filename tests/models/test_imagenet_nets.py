@@ -1,5 +1,4 @@
-"""ResNet-50, MobileNet-V1, EfficientNet-B4: published counts, costs, forward passes, bad
-options."""
+"""ResNet-50, MobileNet-V1, EfficientNet-B4: published counts, costs and forward passes."""
 
 from dataclasses import fields
 from pathlib import Path

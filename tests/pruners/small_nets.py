@@ -97,7 +97,7 @@ def jaccard(one: Masks, other: Masks) -> float:
     return both / (count_kept(one) + count_kept(other) - both)
 
 
-def photograph(model: nn.Module) -> Callable[[], bool]:
+def state_check(model: nn.Module) -> Callable[[], bool]:
     """Copy weights, buffers, gradients, training flags and requires_grad; the returned function
     reports whether all are unchanged, to the bit."""
 

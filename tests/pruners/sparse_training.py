@@ -45,7 +45,7 @@ def nothing(step: int, opt: SGD) -> None:
     """An observer that does nothing."""
 
 
-def walk(
+def train_steps(
     model: nn.Module,
     masking: Masking,
     steps: int,
@@ -83,7 +83,7 @@ def copied(masks: Masks) -> Masks:
     return copy.deepcopy(masks)
 
 
-def stopped_again_and_again(
+def run_with_stops(
     words: list[str], folder: Path, every: int
 ) -> tuple[dict[str, Artefact], dict[str, Artefact], int]:
     """The stages of an uninterrupted run and of one that is stopped after every `every` steps, and

@@ -6,7 +6,17 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from small_nets import linear, masks_of, mlp, photograph, pruner, resnet, same_masks, seeded, task
+from small_nets import (
+    linear,
+    masks_of,
+    mlp,
+    pruner,
+    resnet,
+    same_masks,
+    seeded,
+    state_check,
+    task,
+)
 from torch import Generator, nn
 
 from pruners.base import Batch, LossFn, Masks, Scores, count_kept, count_prunable, full_masks
@@ -60,7 +70,7 @@ def test_every_score_reaches_its_density_exactly_and_zeroes_what_is_pruned(
 @pytest.mark.parametrize("score", SCORES)
 def test_pruning_changes_only_pruned_weights(score: Any) -> None:
     model = resnet()
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     pruner(score)(model, full_masks(model), task(1.0))  # density 1: no weight may change
     assert unchanged()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_nets import images, linear, mlp, photograph, task
+from small_nets import images, linear, mlp, state_check, task
 from support import compose_run, machine, perform_run
 from torch import nn
 
@@ -41,7 +41,7 @@ def test_magnitude_and_snip_by_hand() -> None:
         None, data, loss=lambda out, y: (out.flatten() - y).abs().mean(), measured=origin, classes=1
     )
     apply_masks(model, masks)
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     found = CriteriaOverlap()(model, masks, about).report
     assert unchanged()
     assert found["overlap_magnitude"] == 1 - 2 / 4  # 4 and 3 against 3 and 2

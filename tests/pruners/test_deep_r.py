@@ -9,11 +9,11 @@ from small_nets import linear
 from sparse_training import (
     copied,
     momentum,
+    run_with_stops,
     same,
     sparse_mlp,
-    stopped_again_and_again,
+    train_steps,
     training,
-    walk,
 )
 from support import compose_run, machine, perform_run
 from torch import Tensor
@@ -189,7 +189,7 @@ def test_connectivity_is_constant_after_every_step_and_dormant_weights_are_zero(
                 assert not (value * was)[mask & old].lt(0).any()
                 assert not value[born].any() and not (born & died).any()
 
-    walk(model, masking, 30, before=watch, between=between, after=after)
+    train_steps(model, masking, 30, before=watch, between=between, after=after)
     assert (len(layers) == 1) == (budget == "layer")
     assert masking.report["rewired"] > 50  # type: ignore[operator]
     if rule == "flip":
@@ -212,7 +212,7 @@ def test_born_and_dead_connections_have_no_momentum_at_the_next_step(rule: str) 
             ever[n] |= mask
         old.update(copied(masking.masks))
 
-    walk(model, masking, 60, between=between, lr=0.3)
+    train_steps(model, masking, 60, between=between, lr=0.3)
     assert again > 0
 
 
@@ -234,14 +234,14 @@ def test_nothing_is_rewired_without_alpha_noise_and_rate_and_alpha_raises_turnov
 ) -> None:
     model, masks = sparse_mlp()
     still = DeepR(rule=rule, l1=0.0, noise=0.0)(model, copied(masks), training())  # type: ignore[arg-type]
-    walk(model, still, 10, lr=0.0)
+    train_steps(model, still, 10, lr=0.0)
     assert all(torch.equal(still.masks[n], masks[n]) for n in masks)
     assert still.report["rewired"] == 0
     turnover = []
     for l1 in (0.0, 0.01, 0.1):
         model, masks = sparse_mlp()
         masking = DeepR(rule=rule, l1=l1, noise=0.0)(model, masks, training())  # type: ignore[arg-type]
-        walk(model, masking, 30)
+        train_steps(model, masking, 30)
         turnover.append(masking.report["rewired"])
     assert 2 * turnover[0] < min(turnover[1:])  # type: ignore[operator, type-var]
 
@@ -250,20 +250,20 @@ def test_nothing_is_rewired_without_alpha_noise_and_rate_and_alpha_raises_turnov
 def test_after_the_stop_training_is_plain_sparse_training(rule: str) -> None:
     model, masks = sparse_mlp()
     static, _ = sparse_mlp()
-    walk(
+    train_steps(
         model,
         DeepR(rule=rule, stop=0.0, l1=0.1, noise=0.1, weight_decay=True)(
             model, copied(masks), training()
         ),
         15,
     )  # type: ignore[arg-type]
-    walk(static, FixedMasking(copied(masks)), 15)
+    train_steps(static, FixedMasking(copied(masks)), 15)
     assert all(
         torch.equal(p, q) for p, q in zip(model.parameters(), static.parameters(), strict=True)
     )
     masking = DeepR(rule=rule, stop=0.1, l1=0.01)(model, masks, training())  # type: ignore[arg-type]
     history = []
-    walk(model, masking, 20, after=lambda step, opt: history.append(copied(masking.masks)))
+    train_steps(model, masking, 20, after=lambda step, opt: history.append(copied(masking.masks)))
     assert any(not torch.equal(history[0][n], history[9][n]) for n in masks)
     assert all(torch.equal(history[9][n], late[n]) for late in history[10:] for n in masks)
 
@@ -340,5 +340,5 @@ def test_a_run_keeps_its_connectivity_and_rewires(overrides: list[str], tmp_path
 def test_a_run_stopped_anywhere_resumes_to_identical_bits(
     overrides: list[str], tmp_path: Path
 ) -> None:
-    whole, parts, stops = stopped_again_and_again([*SMALL, *overrides], tmp_path, every=4)
+    whole, parts, stops = run_with_stops([*SMALL, *overrides], tmp_path, every=4)
     assert stops >= 6 and all(same(whole[name], parts[name]) for name in whole)

@@ -1,5 +1,4 @@
-"""Distortion error: closed forms of quadratic losses, finite differences, all pairs of tiny
-nets."""
+"""Distortion error: closed forms of quadratic losses, finite differences, pairs of tiny nets."""
 
 import math
 from itertools import product
@@ -7,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_nets import images, linear, photograph, resnet, seeded, task
+from small_nets import images, linear, resnet, seeded, state_check, task
 from support import compose_run, machine, perform_run
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -174,7 +173,7 @@ def test_the_predicted_decrease_is_the_slope_of_the_loss_along_the_swap() -> Non
 def test_the_stage_measures_every_possible_q_and_leaves_the_net_unchanged() -> None:
     model, masks, weights = masked_resnet()
     kept = sum(int(m.sum()) for m in masks.values())
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     origin = {"origin": Measurement(weights)}
     measure = Distortion(counts=(1, 10, kept, kept + 1, 10_000), draws=5, images=40)
     found = measure(model, masks, task(None, images(64), measured=origin))

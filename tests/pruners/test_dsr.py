@@ -9,11 +9,11 @@ from sparse_training import (
     copied,
     every,
     momentum,
+    run_with_stops,
     same,
     sparse_mlp,
-    stopped_again_and_again,
+    train_steps,
     training,
-    walk,
 )
 from support import compose_run, machine, perform_run
 from torch import nn
@@ -172,7 +172,7 @@ def test_the_total_is_constant_while_layers_change_only_at_updates() -> None:
         old.update(copied(masking.masks))
         assert all(not model.get_parameter(n).detach()[~m].any() for n, m in masking.masks.items())
 
-    walk(model, masking, 100, between=between, after=after)
+    train_steps(model, masking, 100, between=between, after=after)
     assert updates == masking.report["updates"] and updates > 10 and len(layers) > 3
     assert masking.report["threshold"] == threshold
 
@@ -216,8 +216,8 @@ def test_after_the_stop_training_is_plain_sparse_training() -> None:
     model, masks = sparse_mlp()
     static, _ = sparse_mlp()
     masking = Dsr(every(4, stop=0.0), threshold=10.0)(model, copied(masks), training())
-    walk(model, masking, 15)
-    walk(static, FixedMasking(copied(masks)), 15)
+    train_steps(model, masking, 15)
+    train_steps(static, FixedMasking(copied(masks)), 15)
     assert masking.report["updates"] == 0
     assert all(
         torch.equal(p, q) for p, q in zip(model.parameters(), static.parameters(), strict=True)
@@ -272,7 +272,7 @@ def test_a_run_keeps_the_total_and_moves_connections_between_layers(tmp_path: Pa
 
 
 def test_a_run_stopped_at_and_between_updates_resumes_to_identical_bits(tmp_path: Path) -> None:
-    whole, parts, stops = stopped_again_and_again(
+    whole, parts, stops = run_with_stops(
         [*SMALL, "method.rewire.threshold=0.05"], tmp_path, every=5
     )
     assert stops >= 10 and all(same(whole[name], parts[name]) for name in whole)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_nets import images, l1_loss, linear, photograph, resnet
+from small_nets import images, l1_loss, linear, resnet, state_check
 from torch import nn
 from torch.nn import functional as F
 
@@ -53,7 +53,7 @@ def test_the_guard_sets_the_mode_and_restores_the_model(bn: str) -> None:
     model = resnet()
     model.get_submodule("stage3").eval()
     model.fc.weight.requires_grad_(False)
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     with undisturbed(model, bn):
         assert all(m.training == (bn == "train") for m in model.modules())
         model.fc.weight.requires_grad_(True)
@@ -72,7 +72,7 @@ def test_the_guard_restores_gradients_that_backward_adds_to() -> None:
 
 def test_the_guard_restores_the_model_after_an_error() -> None:
     model = resnet()
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     with pytest.raises(RuntimeError, match="on purpose"), undisturbed(model, "train"):
         model(images()[0])
         raise RuntimeError("on purpose")

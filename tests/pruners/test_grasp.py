@@ -1,5 +1,4 @@
-"""GraSP (docs/methods/grasp.md): the score against explicit Hessians, its maps, balanced
-batches."""
+"""GraSP (docs/methods/grasp.md): scores against explicit Hessians, maps, balanced batches."""
 
 from typing import Any
 
@@ -11,11 +10,11 @@ from small_nets import (
     linear,
     masks_of,
     mlp,
-    photograph,
     pruner,
     resnet,
     same_masks,
     seeded,
+    state_check,
     task,
 )
 from torch import Tensor, nn
@@ -224,7 +223,7 @@ def test_scoring_leaves_the_model_bit_identical(options: dict[str, Any]) -> None
     model.fc.bias.requires_grad_(False)
     model.fc.weight.requires_grad_(False)  # it must be scored nevertheless
     model.conv1.weight.grad = torch.ones_like(model.conv1.weight)
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     found = score(model, images(), **options)
     assert unchanged() and all(s.any() and not s.requires_grad for s in found.values())
 

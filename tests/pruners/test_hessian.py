@@ -1,5 +1,4 @@
-"""Hessian-vector products against matrices, finite differences, torch.func, curvlinops,
-PyHessian."""
+"""Hessian-vector products against matrices, finite differences, curvlinops and PyHessian."""
 
 import numpy as np
 import pytest

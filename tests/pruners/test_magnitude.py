@@ -10,11 +10,11 @@ from small_nets import (
     linear,
     masks_of,
     mlp,
-    photograph,
     pruner,
     resnet,
     same_masks,
     seeded,
+    state_check,
     task,
 )
 from torch import nn
@@ -158,7 +158,7 @@ def test_zero_weights_are_pruned_first_and_an_empty_layer_is_allowed() -> None:
 
 def test_scoring_leaves_the_model_unchanged_and_returns_no_view_of_its_weights() -> None:
     model = resnet()
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     scores = Magnitude()(model, full_masks(model), (), nn.functional.cross_entropy, seeded())
     for score in scores.values():
         score.fill_(7.0)

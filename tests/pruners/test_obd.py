@@ -1,12 +1,21 @@
-"""OBD (docs/methods/obd.md): diagonals, saliencies and invariances against references; whole
-runs."""
+"""OBD (docs/methods/obd.md): diagonals, saliencies, invariances, and whole runs."""
 
 import math
 from pathlib import Path
 
 import pytest
 import torch
-from small_nets import images, linear, masks_of, mlp, photograph, resnet, same_masks, seeded, task
+from small_nets import (
+    images,
+    linear,
+    masks_of,
+    mlp,
+    resnet,
+    same_masks,
+    seeded,
+    state_check,
+    task,
+)
 from support import compose_run, machine, perform_run
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -279,7 +288,7 @@ def test_the_scale_of_a_filter_before_batchnorm_does_not_change_its_scores() -> 
 @pytest.mark.parametrize("estimator", ["mc_fisher", "ggn", "hutchinson"])
 def test_scoring_leaves_the_model_unchanged_and_repeats_under_its_seed(estimator: str) -> None:
     model = resnet()
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     score = Obd(estimator=estimator, probes=2)  # type: ignore[arg-type]
     first_, second = (
         score(model, full_masks(model), cut(images(), 10), F.cross_entropy, seeded(3))

@@ -1,5 +1,4 @@
-"""Overlap with magnitude masks: worked examples, exact expectations, runs of all pruning
-methods."""
+"""Overlap with magnitude masks: worked examples, exact expectations, runs of pruning methods."""
 
 from itertools import combinations, product
 from math import sqrt

@@ -11,11 +11,11 @@ from sparse_training import (
     copied,
     every,
     momentum,
+    run_with_stops,
     same,
     sparse_mlp,
-    stopped_again_and_again,
+    train_steps,
     training,
-    walk,
 )
 from support import compose_run, machine, perform_run
 from torch.optim import SGD
@@ -136,7 +136,7 @@ def test_an_update_step_changes_masks_and_no_kept_weight() -> None:
             assert not model.get_parameter(n).detach()[~mask].any()
             assert not momentum(opt, model, n)[~mask].any()
 
-    walk(model, masking, 21, before=before, after=after)
+    train_steps(model, masking, 21, before=before, after=after)
     assert masking.report["updates"] == 6
 
 
@@ -170,7 +170,7 @@ def test_no_update_happens_after_the_stop() -> None:
     model, masks = sparse_mlp()
     masking = RigL(every(5, stop=0.2), decay="constant")(model, masks, training())
     history: list[dict[str, torch.Tensor]] = []
-    walk(model, masking, 40, after=lambda step, opt: history.append(copied(masking.masks)))
+    train_steps(model, masking, 40, after=lambda step, opt: history.append(copied(masking.masks)))
     assert masking.report["updates"] == 4  # at 0, 5, 10 and 15 of the 20 steps
     assert any(not torch.equal(history[14][n], history[15][n]) for n in masks)
     assert all(torch.equal(history[15][n], late[n]) for late in history[15:] for n in masks)
@@ -188,8 +188,8 @@ def test_a_drop_fraction_of_zero_is_static_training_without_the_update_steps() -
                 for p in model.parameters():
                     p.grad = None
 
-    walk(model, masking, 20)
-    walk(static, SkippingUpdates(copied(masks)), 20)
+    train_steps(model, masking, 20)
+    train_steps(static, SkippingUpdates(copied(masks)), 20)
     assert all(
         torch.equal(p, q) for p, q in zip(model.parameters(), static.parameters(), strict=True)
     )
@@ -302,5 +302,5 @@ def test_a_run_keeps_every_layers_count_and_ends_with_other_connections(
 
 
 def test_a_run_stopped_between_updates_resumes_to_identical_bits(tmp_path: Path) -> None:
-    whole, parts, stops = stopped_again_and_again(SMALL, tmp_path, every=4)
+    whole, parts, stops = run_with_stops(SMALL, tmp_path, every=4)
     assert stops >= 6 and all(same(whole[name], parts[name]) for name in whole)

@@ -1,5 +1,4 @@
-"""SET (docs/methods/set.md): dropped and grown connections, by hand and by statistics; whole
-runs."""
+"""SET (docs/methods/set.md): dropped and grown connections, their statistics, whole runs."""
 
 import math
 from pathlib import Path
@@ -11,11 +10,11 @@ from sparse_training import (
     copied,
     every,
     momentum,
+    run_with_stops,
     same,
     sparse_mlp,
-    stopped_again_and_again,
+    train_steps,
     training,
-    walk,
 )
 from support import compose_run, machine, perform_run
 from torch.optim import SGD
@@ -128,7 +127,7 @@ def test_an_update_keeps_counts_and_new_connections_start_at_zero_without_moment
         old.update(copied(masking.masks))
 
     before = copied(masks)
-    walk(model, masking, 22, between=between, after=after)
+    train_steps(model, masking, 22, between=between, after=after)
     assert masking.report == {"updates": 5, "rewired": rewired} and rewired > 100
 
 
@@ -195,7 +194,7 @@ def test_growth_depends_on_the_seed() -> None:
     for seed in (1, 1, 2):
         model, masks = sparse_mlp()
         masking = SparseEvolution(every(5))(model, masks, training(seed))
-        walk(model, masking, 12)
+        train_steps(model, masking, 12)
         ends.append(masking.masks)
     assert all(torch.equal(ends[0][n], ends[1][n]) for n in masks)
     assert any(not torch.equal(ends[0][n], ends[2][n]) for n in masks)
@@ -204,8 +203,10 @@ def test_growth_depends_on_the_seed() -> None:
 def test_a_drop_fraction_of_zero_is_static_sparse_training() -> None:
     model, masks = sparse_mlp()
     static, _ = sparse_mlp()
-    walk(model, SparseEvolution(every(3), drop_fraction=0.0)(model, copied(masks), training()), 10)
-    walk(static, FixedMasking(copied(masks)), 10)
+    train_steps(
+        model, SparseEvolution(every(3), drop_fraction=0.0)(model, copied(masks), training()), 10
+    )
+    train_steps(static, FixedMasking(copied(masks)), 10)
     assert all(
         torch.equal(p, q) for p, q in zip(model.parameters(), static.parameters(), strict=True)
     )
@@ -218,7 +219,7 @@ def test_masks_change_neither_after_the_stop_nor_after_the_last_step(
     model, masks = sparse_mlp()
     # after 10, 20, ... of 100 steps
     masking = SparseEvolution(every(10, stop))(model, masks, training())
-    walk(model, masking, 100)
+    train_steps(model, masking, 100)
     assert masking.report["updates"] == updates
 
 
@@ -263,5 +264,5 @@ def test_a_run_has_the_authors_settings_and_keeps_every_layers_count(tmp_path: P
 
 def test_a_run_stopped_at_and_between_updates_resumes_to_identical_bits(tmp_path: Path) -> None:
     # 15 steps an epoch; some stops lie between an update and the reset of momentum
-    whole, parts, stops = stopped_again_and_again(SMALL, tmp_path, every=5)
+    whole, parts, stops = run_with_stops(SMALL, tmp_path, every=5)
     assert stops >= 10 and all(same(whole[name], parts[name]) for name in whole)

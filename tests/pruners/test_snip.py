@@ -10,11 +10,11 @@ from small_nets import (
     linear,
     masks_of,
     mlp,
-    photograph,
     pruner,
     resnet,
     same_masks,
     seeded,
+    state_check,
     task,
 )
 from torch import Tensor, nn
@@ -193,7 +193,7 @@ def test_scoring_leaves_the_model_bit_identical(bn: str) -> None:
     model.fc.bias.requires_grad_(False)
     model.fc.weight.requires_grad_(False)  # it must be scored nevertheless
     model.conv1.weight.grad = torch.ones_like(model.conv1.weight)
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     found = score(model, images(), bn=bn)
     assert unchanged()
     assert found["fc.weight"].any()

@@ -1,5 +1,4 @@
-"""The density of a spectrum for figures: bins, masses of Gaussians, cuts, and its record in a
-run."""
+"""Densities of spectra for figures: bins, masses of Gaussians, cuts, and their records."""
 
 import math
 from pathlib import Path

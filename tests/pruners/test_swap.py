@@ -1,5 +1,4 @@
-"""Swaps of a mask search (arXiv:2104.08700, Eqs. 28 to 30, 32) against sorted lists and
-formulas."""
+"""Swaps of a mask search (arXiv:2104.08700, Eqs. 28 to 30, 32) against sorted lists."""
 
 from fractions import Fraction
 from math import ceil, sqrt

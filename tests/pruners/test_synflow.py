@@ -1,5 +1,4 @@
-"""SynFlow (docs/methods/synflow.md): path sums, conservation of flow, data-free inputs,
-schedule."""
+"""SynFlow (docs/methods/synflow.md): path sums, conservation of flow, inputs, schedule."""
 
 import copy
 import itertools
@@ -7,7 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from small_nets import images, masks_of, mlp, photograph, pruner, resnet, same_masks, seeded, task
+from small_nets import (
+    images,
+    masks_of,
+    mlp,
+    pruner,
+    resnet,
+    same_masks,
+    seeded,
+    state_check,
+    task,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -224,7 +233,7 @@ def test_scoring_leaves_the_model_bit_identical() -> None:
     model.get_submodule("stage2").eval()
     model.fc.weight.requires_grad_(False)
     model.conv1.weight.grad = torch.ones_like(model.conv1.weight)
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     found = flow(model)
     assert unchanged() and all(s.any() and not s.requires_grad for s in found.values())
     synflow(model, 1.0, 3)  # density 1

@@ -1,5 +1,4 @@
-"""Teachers, students and accelerated gradient descent: gradients, fixed points, independent
-trials."""
+"""Teachers, students and accelerated gradient descent: gradients, fixed points, trials."""
 
 import math
 
