@@ -1,4 +1,4 @@
-"""Rows about scores: the methods that they list, and the work of both sides."""
+"""Benchmark rows about scores: the methods that they list, and the work of both sides."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Rows about spectra: distances by hand, both estimators against an exact spectrum, memory."""
+"""Benchmark of spectra: distances by hand, both estimators against an exact spectrum, memory."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Rows about stages that measure a Hessian: their method, partial measurement, extrapolation."""
+"""Benchmark rows about Hessian stages: their method, partial measurement, extrapolation."""
 
 from dataclasses import replace
 

@@ -20,11 +20,8 @@ from runner.data.batches import Batches
 from runner.data.catalog import ready
 from runner.data.tiny_imagenet import FOLDER, TinyImagenet, list_files
 
-WNIDS = [
-    "n03000000",
-    "n01000000",
-    "n02000000",
-]  # in the order of wnids.txt, which is not alphabetical
+# in the order of wnids.txt, which is not alphabetical
+WNIDS = ["n03000000", "n01000000", "n02000000"]
 SMALL = Info(channels=3, size=16, classes=3, train=12, test=6)
 KEPT = f"{FOLDER}.safetensors"
 

@@ -151,7 +151,7 @@ def test_noise_is_standard_normal_in_normalised_space_with_uniform_labels(tmp_pa
     means = images.double().mean(dim=0).flatten()
     # no pixel has a mean of its own, unlike in digits; there are 64
     assert float(means.abs().max()) < 4.5 / math.sqrt(len(images))
-    for digit in range(10):  # neither has a class
+    for digit in range(10):  # no class has a mean of its own either
         assert abs(float(images[labels == digit].double().mean())) < 4 / math.sqrt(
             64 * int((labels == digit).sum())
         )

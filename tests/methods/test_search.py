@@ -196,9 +196,8 @@ def test_a_search_leaves_the_trained_weights_unchanged_bit_for_bit(done: Any) ->
         elif name.split(".")[-1] in ("running_mean", "running_var"):
             assert not torch.equal(tensor, dense.weights[name]), name
         elif not name.endswith("num_batches_tracked"):
-            assert torch.equal(tensor, dense.weights[name]), (
-                name
-            )  # biases, BatchNorm's gamma and beta, classifier
+            # biases, BatchNorm's gamma and beta, classifier
+            assert torch.equal(tensor, dense.weights[name]), name
     assert set(search.findings) == set(search.masks) and not search.optimizer
     kept, prunable = (
         sum(int(f(m)) for m in search.masks.values()) for f in (torch.sum, torch.numel)

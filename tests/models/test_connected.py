@@ -80,8 +80,8 @@ def test_full_masks_reach_every_output_for_any_depth_biases_and_statistics(
 ) -> None:
     with torch.no_grad():
         for tensor in model.state_dict().values():
-            # Signs, biases, shifts and statistics do not affect paths; without care, a net of
-            # values 3 overflows.
+            # Signs, biases, shifts and statistics do not affect paths. A forward pass with weights
+            # of 3 would overflow.
             tensor.fill_(-3)
     assert reached_outputs(
         model, ones(model), (1, 28, 28) if isinstance(model, nn.Sequential) else (1, 8, 8)

@@ -28,7 +28,7 @@ def resnet(depth: int, width: int, shortcut: str = "B") -> nn.Module:
         (32, 32, "A", 274.6),
     ],
 )
-def test_resnets_have_the_cost_of_the_note(
+def test_resnets_have_the_documented_cost(
     depth: int, width: int, shortcut: str, millions: float
 ) -> None:
     dense, nonzero = multiply_accumulates(resnet(depth, width, shortcut), (3, 32, 32))

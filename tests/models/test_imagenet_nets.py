@@ -265,9 +265,8 @@ def test_an_empty_depthwise_layer_disconnects_mobilenet() -> None:
     masks = full_masks(model)
     masks["features.block4.depthwise.conv.weight"][1:] = False
     assert reached_outputs(model, masks, (3, 32, 32)) == (10, 10)  # one channel remains
-    masks["features.block4.pointwise.conv.weight"][:, 0] = (
-        False  # which the next layer no longer reads
-    )
+    # the next layer no longer reads that channel
+    masks["features.block4.pointwise.conv.weight"][:, 0] = False
     assert reached_outputs(model, masks, (3, 32, 32)) == (0, 10)
 
 

@@ -114,9 +114,8 @@ def test_stages_halve_the_image_and_double_the_channels() -> None:
 
 def test_shortcut_a_has_no_parameters_subsamples_pixels_and_pads_channels() -> None:
     shortcut = SubsampleAndPad(2)
-    x = torch.arange(18.0).view(
-        1, 2, 3, 3
-    )  # rows 0 1 2, 3 4 5, 6 7 8 and, in channel 2, the same plus nine
+    # rows 0 1 2, 3 4 5, 6 7 8; in the second channel the same plus nine
+    x = torch.arange(18.0).view(1, 2, 3, 3)
     zero = [[0.0, 0.0], [0.0, 0.0]]
     assert not list(shortcut.parameters())
     assert shortcut(x).tolist() == [

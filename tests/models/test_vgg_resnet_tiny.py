@@ -134,7 +134,7 @@ def test_multiply_accumulates_follow_the_closed_formula(
     )
 
 
-def test_vgg19_on_cifar_has_the_cost_of_the_note() -> None:
+def test_vgg19_on_cifar_has_the_documented_cost() -> None:
     assert round(vgg_cost(4, 32, 10) / 1e9, 3) == 0.398  # docs/tables.md
 
 

@@ -188,8 +188,8 @@ def net_masks(net: str) -> Masks:
     }
 
 
-# The table of docs/methods/sanity_check.md: net, p -> number kept by the authors' rule, then keep
-# ratios in percent: of the first layers, and of the last layers before fc.
+# net, p -> number kept by the authors' rule (docs/methods/sanity_check.md shows some of them), then
+# keep ratios in percent: of the first layers, and of the last layers before fc.
 REFERENCE: dict[tuple[str, float], tuple[int, list[float], list[float]]] = {
     ("resnet20", 0.98): (
         5_406,
@@ -249,10 +249,9 @@ def test_smart_ratio_reproduces_the_reference_table(net: str, p: float) -> None:
         (i - len(back) + len(sizes), ratio) for i, ratio in enumerate(back)
     ]
     for i, ratio in printed:
-        assert (
-            abs(counts[i] - ratio / 100 * sizes[i])
-            <= 1 + (5e-4 if ratio >= 0.1 else 1e-4) * sizes[i]
-        )  # within one weight of the printed ratio; 0.04 was truncated, not rounded
+        # within one weight of the printed ratio; 0.04 was truncated, not rounded
+        rounding = 5e-4 if ratio >= 0.1 else 1e-4
+        assert abs(counts[i] - ratio / 100 * sizes[i]) <= 1 + rounding * sizes[i]
 
 
 @pytest.mark.parametrize(("net", "p"), REFERENCE)

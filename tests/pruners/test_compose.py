@@ -51,7 +51,7 @@ SCORES = [Random(), Magnitude(), Snip(bn="train"), Snip(bn="eval")]
 @pytest.mark.parametrize("allocate", [Global(), Layer()])
 @pytest.mark.parametrize("score", SCORES)
 @pytest.mark.parametrize("density", [1.0, 0.37, 0.01])
-def test_every_score_reaches_its_density_exactly_and_zeroes_what_is_pruned(
+def test_every_score_reaches_its_density_exactly_and_zeroes_pruned_weights(
     score: Any, allocate: Any, density: float
 ) -> None:
     model, untouched = resnet(), resnet()

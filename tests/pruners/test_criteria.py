@@ -29,7 +29,7 @@ def measured(model: nn.Module, masks: Masks) -> dict[str, Finding]:
     ).report
 
 
-def test_magnitude_and_snip_by_hand() -> None:
+def test_overlap_with_magnitude_and_snip_equals_an_example_worked_by_hand() -> None:
     # Layer 1: w = (4, -3, 2, 1). L = |w . x - y| with x = (1, 1, 4, 8): the score of SNIP is |w x|
     # = (4, 3, 8, 8). The mask keeps 3 and 2.
     model = nn.Sequential(linear([[4.0, -3.0, 2.0, 1.0]]))

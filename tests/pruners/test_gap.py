@@ -195,7 +195,7 @@ def test_a_given_density_overrides_every_rule() -> None:
     assert Gap().cut(values, even(values), 100, 1e3, density=0.001 * 8) == (99, "fixed")
 
 
-def test_a_fixed_sparsity_prunes_that_share() -> None:
+def test_the_fixed_rule_prunes_the_given_sparsity() -> None:
     assert Gap(rule="fixed", sparsity=0.47).cut(row(0), row(1), 1000, 0.0) == (470, "fixed")
 
 

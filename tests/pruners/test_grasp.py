@@ -303,7 +303,7 @@ def test_xavier_redraws_linear_layers_for_the_score_only_and_masks_the_redrawn_w
     assert all(torch.equal(one[name], s) for name, s in score(model, data).items())
 
 
-def test_overflown_weights_raise_an_error_that_names_the_layer() -> None:
+def test_overflowed_weights_raise_an_error_that_names_the_layer() -> None:
     model = mlp()
     with torch.no_grad():
         model.fc2.weight.mul_(1e38)

@@ -88,7 +88,7 @@ def test_a_precomputed_centre_gives_the_same_result() -> None:
 
 
 @pytest.mark.parametrize(("box", "b"), [("linf", 1.0), ("l2", math.sqrt(1.5))])
-def test_the_stage_gives_two_b_n(box: str, b: float) -> None:
+def test_the_lipschitz_constant_is_two_b_n(box: str, b: float) -> None:
     m = normal(4, 0)  # the stage's first draw
     n = float((6 * WSTAR * (m / m.norm()) ** 2).norm())
     found = on_quartic(Lipschitz(directions=1, B=box))
@@ -154,7 +154,7 @@ def test_the_estimator_without_root_sums_the_powers() -> None:
     assert found["lipschitz_n"] == pytest.approx(float((q.abs() ** 3).sum()), rel=1e-6)
 
 
-def test_the_hessian_difference_is_the_spectral_norm() -> None:
+def test_the_hessian_difference_is_measured_in_the_spectral_norm() -> None:
     # H = diag(3 w^2): |H(W0) - H(W*)| = 3 max|w0^2 - w*^2| = 3 * 5.
     found = on_quartic(Lipschitz(estimator="hessian_diff", V="init"))
     assert found["lipschitz"] == pytest.approx(15.0)

@@ -262,9 +262,8 @@ def test_every_step_matches_the_algorithm_written_with_lists(search: Any) -> Non
         "all": lambda t: Fraction(1),
     }
     masking = begin(model, search)
-    lr = (
-        2.0 if isinstance(search, EdgePopup) else 0.1
-    )  # its scores between 0 and 1 are further apart
+    # scores of edge-popup lie between 0 and 1, further apart
+    lr = 2.0 if isinstance(search, EdgePopup) else 0.1
     reference = by_lists(model, begin(model, search), shares[getattr(search, "quota", "all")], lr)
     for _ in trained(model, masking, lr):
         assert on(masking.masks) == next(reference)

@@ -140,7 +140,7 @@ def test_the_weakest_are_the_smallest_active_weights_with_ties_by_index() -> Non
     assert weakest(weights, active, 0).sum() == 0 and weakest(weights, active, 5).equal(active)
 
 
-def test_overflown_weights_are_dropped_last_and_counts_stay_exact() -> None:
+def test_overflowed_weights_are_dropped_last_and_counts_stay_exact() -> None:
     weights = torch.tensor([math.nan, 2.0, -math.inf, 1.0, 7.0])
     active = torch.tensor([True, True, True, True, False])
     assert weakest(weights, active, 2).tolist() == [False, True, False, True, False]

@@ -225,7 +225,8 @@ def test_initial_masks_have_erk_counts() -> None:
 
 
 def test_erk_gives_the_papers_densities_of_resnet20() -> None:
-    # docs/methods/rigl.md: s = 0.9, shortcuts without weights: eps 18.3561. conv1 and fc are full.
+    # The paper's net (docs/methods/rigl.md) has shortcuts without weights. At s = 0.9 the solution
+    # is eps = 18.3561, with conv1 and fc full.
     shapes = {
         "conv1": (16, 3, 3, 3),
         **{f"a{i}": (16, 16, 3, 3) for i in range(6)},

@@ -1,6 +1,6 @@
 """Generated inputs: noise, sparse noise, chi variables, ones; their distributions and their shapes.
 
-Sources: docs/methods/snip.md and docs/methods/synflow.md (variants).
+Sources: docs/methods/snip.md and docs/methods/synflow.md.
 """
 
 import math

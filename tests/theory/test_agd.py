@@ -74,7 +74,7 @@ def test_targets_are_the_mean_of_the_neurons_with_the_requested_noise() -> None:
 
 
 @pytest.mark.parametrize(("dimension", "inputs", "energy"), [(300, 20, 0.62), (500, 100, 1.37)])
-def test_outputs_have_the_energy_of_the_note(dimension: int, inputs: int, energy: float) -> None:
+def test_outputs_have_the_documented_energy(dimension: int, inputs: int, energy: float) -> None:
     # docs/methods/sample_complexity.md, K = 5. Sums of five half-normals: mean^2 + variance, with
     # ||w||^2 about r / 12.
     drawn = GaussianTeacher(dimension=dimension, inputs=inputs, samples=400).draw(range(20))
@@ -254,6 +254,5 @@ def test_chunks_fit_the_stated_memory_and_contain_every_trial_once() -> None:
     assert [len(part.seeds) for part in parts] == [3, 3, 3, 1]
     assert [s for part in parts for s in part.seeds] == list(range(10))
     assert torch.equal(torch.cat([part.truth for part in parts]), SMALL.draw(range(10)).weights)
-    assert (
-        len(next(chunks(SMALL, [0, 1], torch.device("cpu"), each / 10)).seeds) == 1
-    )  # at least one
+    smallest = next(chunks(SMALL, [0, 1], torch.device("cpu"), each / 10))
+    assert len(smallest.seeds) == 1  # at least one trial
