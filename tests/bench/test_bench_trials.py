@@ -1,4 +1,4 @@
-"""The benchmark row about theory experiments: equal work on both sides, and memory bounded by chunks."""
+"""The benchmark row about theory experiments: equal work on both sides, memory bound by chunks."""
 
 import torch
 

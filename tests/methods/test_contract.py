@@ -95,21 +95,21 @@ def test_runs_repeat_under_their_seed_and_differ_under_another(name: str, tmp_pa
 def test_scoring_and_measuring_leave_the_model_unchanged(name: str, tmp_path: Path) -> None:
     run = compose_run(*BATCHNORM, *with_density(name, 0.4))
     where = machine(tmp_path)
-    bench = RunContext(
+    context = RunContext(
         run, where, Store(where.cache_dir), Watcher(tmp_path / "run", display("none", None), {})
     )  # type: ignore[arg-type]
     for stage in run.stages:
         if stage.component is not None and stage.kind in ("prune", "measure"):
-            model = bench.fresh_model()
+            model = context.fresh_model()
             flags, before = [m.training for m in model.modules()], copy.deepcopy(model.state_dict())
-            found = stage.component(model, full_masks(model), bench.task(stage, steps=0))
+            found = stage.component(model, full_masks(model), context.task(stage, steps=0))
             masks = found.masks if stage.kind == "prune" else {}
             for tensor, value in model.state_dict().items():
                 expected = before[tensor] * masks[tensor] if tensor in masks else before[tensor]
                 assert torch.equal(value, expected), tensor
             assert [m.training for m in model.modules()] == flags
             assert all(p.grad is None and p.requires_grad for p in model.parameters())
-        run_stage(bench, stage)  # later stages need its artefact
+        run_stage(context, stage)  # later stages need its artefact
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -30,7 +30,7 @@ SMALL = [
 ]
 
 
-def bench(run: Run, folder: Path) -> RunContext:
+def context(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
     return RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
@@ -44,7 +44,7 @@ def done(
     """A run of five epochs; the first three end with pruning."""
     folder = tmp_path_factory.mktemp("flow")
     run = compose_run(*SMALL, "density=0.4", "method.rounds=96")  # x 0.03125: three
-    return bench(run, folder), *perform_run(run, machine(folder))
+    return context(run, folder), *perform_run(run, machine(folder))
 
 
 def remaining(density: float, rounds: int, k: int) -> float:

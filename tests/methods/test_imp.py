@@ -33,7 +33,7 @@ VARIANTS = ("rewind", "reinit", "finetune")
 Done = tuple[RunContext, dict[str, Any], dict[str, Artefact]]
 
 
-def bench(run: Run, folder: Path, stop: Callable[[], bool] = lambda: False) -> RunContext:
+def context(run: Run, folder: Path, stop: Callable[[], bool] = lambda: False) -> RunContext:
     where = machine(folder)
     return RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {}), stop
@@ -46,7 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
     folder, found = tmp_path_factory.mktemp("imp"), {}
     for variant in VARIANTS:
         run = compose_run("method=imp", "density=0.6", f"retrain={variant}", *SMALL)
-        found[variant] = (bench(run, folder), *perform_run(run, machine(folder)))
+        found[variant] = (context(run, folder), *perform_run(run, machine(folder)))
     return found
 
 
@@ -141,7 +141,9 @@ def test_rewinding_restores_the_early_state_under_each_levels_mask(runs: dict[st
 
 
 def test_rewinding_to_epoch_0_is_the_original_lottery_ticket(tmp_path: Path) -> None:
-    where = bench(compose_run("method=imp", "density=0.8", "retrain.rewind=0ep", *SMALL), tmp_path)
+    where = context(
+        compose_run("method=imp", "density=0.8", "retrain.rewind=0ep", *SMALL), tmp_path
+    )
     for stage in where.run.stages[:2]:
         run_stage(where, stage)
     state, _ = starts(where, 1)
@@ -262,7 +264,7 @@ def test_a_resumed_schedule_continues_at_the_rewinding_point(tmp_path: Path) -> 
     history = artefacts["train1"].meta["history"]
     assert [row["epoch"] for row in history] == [5, 6, 7, 8]
     assert [row["lr"] for row in history] == pytest.approx([0.01, 0.01, 0.001, 0.001], rel=1e-12)
-    where = bench(run, tmp_path)
+    where = context(run, tmp_path)
     state, momentum = starts(where, 1)
     assert same(
         state, masked(where.store.snapshot(where.keys["dense"], 4), artefacts["prune1"].masks)
@@ -306,7 +308,7 @@ def test_iterations_are_the_same_share_of_the_run_as_in_the_paper(
 
 def after_steps(run: Run, folder: Path, count: int) -> dict[str, Tensor]:
     """The dense net after `count` steps of torch's own optimizer."""
-    where = bench(run, folder)
+    where = context(run, folder)
     model = where.fresh_model().train()
     opt = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     for _, (x, y) in zip(range(count), where.batches(run.stage("dense")).epoch(0), strict=False):
@@ -325,10 +327,10 @@ def test_the_snapshot_is_exact_although_the_training_is_stopped_around_it(
         calls = iter(range(1, 10_000))
         with pytest.raises(Stopped):
             run_stage(
-                bench(run, tmp_path, lambda calls=calls, steps=steps: next(calls) == steps),
+                context(run, tmp_path, lambda calls=calls, steps=steps: next(calls) == steps),
                 run.stages[0],
             )  # type: ignore[misc]
-    where = bench(run, tmp_path)
+    where = context(run, tmp_path)
     run_stage(where, run.stages[0])
     found = where.store.snapshot(where.keys["dense"], 0.511509)
     expected = after_steps(run, tmp_path, 6)
@@ -341,7 +343,7 @@ def test_the_snapshot_is_exact_although_the_training_is_stopped_around_it(
 def test_a_rewinding_point_requested_after_the_training_is_recomputed(tmp_path: Path) -> None:
     first, second = compose_run(*ITERATIONS, "retrain.rewind=10ep"), compose_run(*ITERATIONS)
     for run in (first, second):
-        where = bench(run, tmp_path)
+        where = context(run, tmp_path)
         run_stage(where, run.stages[0])
     for name, tensor in after_steps(second, tmp_path, 6).items():
         torch.testing.assert_close(
@@ -356,8 +358,8 @@ def test_a_rewinding_point_is_recomputed_after_resuming_a_checkpoint_without_it(
     first, second = compose_run(*ITERATIONS, "retrain.rewind=160ep"), compose_run(*ITERATIONS)
     calls = iter(range(1, 10_000))
     with pytest.raises(Stopped):
-        run_stage(bench(first, tmp_path, lambda: next(calls) == 30), first.stages[0])
-    where = bench(second, tmp_path)
+        run_stage(context(first, tmp_path, lambda: next(calls) == 30), first.stages[0])
+    where = context(second, tmp_path)
     for stage in second.stages:
         run_stage(where, stage)
     for name, tensor in after_steps(second, tmp_path, 6).items():

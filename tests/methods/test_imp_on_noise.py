@@ -55,7 +55,7 @@ class Loud(Digits):
         return replace(data, train=split, mean=data.mean * 7, std=data.std / 2)
 
 
-def bench(run: Run, folder: Path) -> RunContext:
+def context(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
     return RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", Console()), {})
@@ -65,7 +65,7 @@ def bench(run: Run, folder: Path) -> RunContext:
 def seen(run: Run, name: str, folder: Path, epoch: int = 0) -> tuple[Tensor, Tensor]:
     """All inputs of a training in an epoch, sorted by the first rows: images (N, C, H, W), labels
     (N,)."""
-    batches = list(bench(run, folder).batches(run.stage(name)).epoch(epoch))
+    batches = list(context(run, folder).batches(run.stage(name)).epoch(epoch))
     images, labels = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
     order = sorted(range(len(images)), key=lambda i: (images[i].flatten().tolist(), int(labels[i])))
     return images[order], labels[order]
@@ -127,13 +127,13 @@ def test_noise_is_one_fixed_set_of_the_training_sets_size_at_every_level(tmp_pat
             again = seen(run, name, tmp_path, epoch)
             assert torch.equal(again[0], first[0]) and torch.equal(again[1], first[1])
     orders = [
-        next(iter(bench(run, tmp_path).batches(run.stage(name)).epoch(0)))[0] for name in SEEN
+        next(iter(context(run, tmp_path).batches(run.stage(name)).epoch(0)))[0] for name in SEEN
     ]
     assert not torch.equal(orders[0], orders[1])  # every training shuffles it
     assert not torch.equal(seen(compose_run(*NOISE, "seed=1"), "dense", tmp_path)[0], first[0])
     assert (
         len(seen(compose_run(*NOISE, "train_fraction=0.5"), "dense", tmp_path)[0])
-        == bench(compose_run(*NOISE, "train_fraction=0.5"), tmp_path).data.train.images.shape[0]
+        == context(compose_run(*NOISE, "train_fraction=0.5"), tmp_path).data.train.images.shape[0]
     )
 
 
@@ -171,7 +171,7 @@ def test_the_last_training_sees_only_the_training_images(tmp_path: Path) -> None
     images, labels = seen(run, "train3", tmp_path)
     supervised = seen(compose_run(*SEARCH), "dense", tmp_path)
     assert torch.equal(images, supervised[0]) and torch.equal(labels, supervised[1])
-    data = bench(run, tmp_path).data
+    data = context(run, tmp_path).data
     plain = (
         data.train.images.double() / 16 - data.mean.double().view(1, -1, 1, 1)
     ) / data.std.double().view(1, -1, 1, 1)
@@ -198,7 +198,7 @@ def test_the_last_training_starts_from_the_rewinding_point_of_the_training_on_no
     still = replace(last, recipe=replace(last.recipe, lr=1e-30))
     where = machine(tmp_path)
     _, found = perform_run(replace(run, stages=(*run.stages[:-1], still)), where)
-    point = Store(where.cache_dir).snapshot(bench(run, tmp_path).keys["dense"], last.start.epoch)
+    point = Store(where.cache_dir).snapshot(context(run, tmp_path).keys["dense"], last.start.epoch)
     kept = found["prune3"].masks
     for name, weight in found["train3"].weights.items():
         assert torch.allclose(

@@ -33,7 +33,7 @@ NET = ["dataset=digits", "model=resnet20", "model.depth=8", "model.width=4", "tr
 SMALL = [*NET, "train.scale=0.0625", "method.batch_size=64"]
 
 
-def bench(run: Run, folder: Path) -> RunContext:
+def context(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
     return RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
@@ -216,7 +216,7 @@ def test_the_record_counts_the_epochs_of_the_search_and_of_all_stages(done: Any)
         "search",
         10 + 2 + 9,
     )
-    steps = 2 * -(-len(bench(run, folder).data.train) // 64)
+    steps = 2 * -(-len(context(run, folder).data.train) // 64)
     (path,) = folder.glob("results/runs/*/series.json")
     series = json.loads(path.read_text())
     assert len(series["overlap_magnitude"]) == 2
@@ -235,7 +235,7 @@ def test_a_search_stopped_in_the_middle_resumes_to_identical_bits(
     done: Any, tmp_path: Path
 ) -> None:
     run, _, _, artefacts = done
-    where = bench(run, tmp_path)
+    where = context(run, tmp_path)
     run_stage(where, run.stage("dense"))
     calls, stopped = iter(range(1, 10_000)), 0
     where.stop = lambda: next(calls) % 4 == 0  # in the middle of both epochs and at the last step
@@ -266,7 +266,7 @@ def test_a_search_stopped_in_the_middle_resumes_to_identical_bits(
 def test_random_choices_resume_to_identical_bits(overrides: list[str], tmp_path: Path) -> None:
     run = compose_run("method=sr_popup", "density=0.2", "start=init", *SMALL, *overrides)
     _, expected = perform_run(run, machine(tmp_path / "whole"))
-    where = bench(run, tmp_path / "parts")
+    where = context(run, tmp_path / "parts")
     calls = iter(range(1, 10_000))
     where.stop = lambda: next(calls) % 5 == 0
     while True:
@@ -346,7 +346,7 @@ def test_a_search_of_no_epoch_is_the_first_mask_on_the_trained_net(
         right = torch.cat(
             [
                 net.eval()(x).argmax(1) == y
-                for x, y in bench(run, tmp_path).loaders(run.stage("search")).test()
+                for x, y in context(run, tmp_path).loaders(run.stage("search")).test()
             ]
         )
     assert made["accuracy"] == pytest.approx(100 * float(right.double().mean()))

@@ -84,29 +84,29 @@ def copied(masks: Masks) -> Masks:
 
 
 def run_with_stops(
-    words: list[str], folder: Path, every: int
+    overrides: list[str], folder: Path, every: int
 ) -> tuple[dict[str, Artefact], dict[str, Artefact], int]:
     """The stages of an uninterrupted run and of one that is stopped after every `every` steps, and
     the number of stops."""
-    run = compose_run(*words)
+    run = compose_run(*overrides)
     _, whole = perform_run(run, machine(folder, cache="whole"))
     where = machine(folder, cache="parts")
-    bench = RunContext(
+    context = RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
     )  # type: ignore[arg-type]
     steps = iter(range(1, 100_000))
-    bench.stop = lambda: next(steps) % every == 0
+    context.stop = lambda: next(steps) % every == 0
     stops = 0
     for stage in run.stages:
         while True:
             try:
-                run_stage(bench, stage)
+                run_stage(context, stage)
                 break
             except Stopped:
                 stops += 1
     return (
         whole,
-        {stage.name: bench.store.load(bench.keys[stage.name]) for stage in run.stages},
+        {stage.name: context.store.load(context.keys[stage.name]) for stage in run.stages},
         stops,
     )
 

@@ -100,7 +100,7 @@ def test_masks_shrink_from_round_to_round_and_each_round_reports_progress(score:
             return score(model, masks, *rest)
 
     model = resnet()
-    report = lambda *words: reports.append(words)  # noqa: E731
+    report = lambda *args: reports.append(args)  # noqa: E731
     found.append(
         pruner(Watched(), schedule=rounds(0.6, 0.3))(
             model, full_masks(model), task(0.1, tick=report)
@@ -120,7 +120,7 @@ def test_one_shot_reports_no_rounds() -> None:
     reports: list[Any] = []
     model = mlp()
     pruner(Magnitude())(
-        model, full_masks(model), task(0.5, tick=lambda *words: reports.append(words))
+        model, full_masks(model), task(0.5, tick=lambda *args: reports.append(args))
     )
     assert not reports
 

@@ -279,7 +279,7 @@ def test_a_search_stage_that_does_not_train_is_rejected() -> None:
 # --- whole runs
 
 
-def bench(run: Run, folder: Path) -> RunContext:
+def context(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
     return RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
@@ -321,7 +321,7 @@ def done(
     folder = tmp_path_factory.mktemp("continuous")
     run = compose_run(*SMALL, "density=0.5", "method.search.s0=0.2")
     record, artefacts = perform_run(run, machine(folder))
-    return bench(run, folder), record, artefacts
+    return context(run, folder), record, artefacts
 
 
 def test_retraining_uses_c_times_the_rewound_weights(done: Any) -> None:
@@ -374,7 +374,7 @@ def test_rewinding_to_the_end_of_the_search_restores_weights_without_the_soft_ma
     tmp_path: Path,
 ) -> None:
     # one epoch, whose end is also the rewinding point
-    where = bench(
+    where = context(
         compose_run(*SMALL, "train.scale=0.00625", "density=0.5", "method.search.s0=0.2"), tmp_path
     )
     for stage in where.run.stages[:2]:
@@ -413,7 +413,7 @@ def test_an_invalid_rewinding_point_is_reported_with_its_key(
 
 def test_a_search_and_a_retraining_resume_to_identical_bits(done: Any, tmp_path: Path) -> None:
     _, record, artefacts = done
-    where = bench(done[0].run, tmp_path)
+    where = context(done[0].run, tmp_path)
     steps = iter(range(1, 10_000))
     # 15 steps an epoch: stops in the middle of both epochs
     where.stop = lambda: next(steps) % 11 == 0
@@ -453,7 +453,7 @@ def test_load_ticket_returns_the_weights_that_the_run_evaluated(tmp_path: Path) 
     (path,) = (tmp_path / "results").glob("runs/*/result.json")
     record = json.loads(path.read_text())
     model, masks = load_ticket(path.parent.name, tmp_path / "results", tmp_path / "cache")
-    data = bench(build_run(cfg), tmp_path).data
+    data = context(build_run(cfg), tmp_path).data
     x = (data.test.images.float() / data.scale - data.mean.view(1, -1, 1, 1)) / data.std.view(
         1, -1, 1, 1
     )

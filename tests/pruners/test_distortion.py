@@ -227,7 +227,7 @@ def test_a_search_is_measured_at_its_end_in_float64(tmp_path: Path) -> None:
         "train.scale=0.0625",
         "method.batch_size=64",
     ]
-    words = [
+    overrides = [
         "method=sr_popup",
         "density=0.2",
         "start=init",
@@ -236,7 +236,7 @@ def test_a_search_is_measured_at_its_end_in_float64(tmp_path: Path) -> None:
         "portrait.measure.draws=4",
         "portrait.measure.images=100",
     ]
-    run = compose_run(*words)
+    run = compose_run(*overrides)
     portrait = run.stage("portrait")
     assert (portrait.start.stage, portrait.needs, portrait.component.counts) == (
         "search",

@@ -209,10 +209,10 @@ def test_a_task_contains_the_image_shape_and_the_number_of_classes(tmp_path: Pat
         "model=mlp",
     )
     where = machine(tmp_path)
-    bench = RunContext(
+    context = RunContext(
         run, where, Store(where.cache_dir), Watcher(tmp_path / "run", display("none", None), {})
     )  # type: ignore[arg-type]
-    given = bench.task(run.stage("prune"), steps=0)
+    given = context.task(run.stage("prune"), steps=0)
     assert (given.image, given.classes, given.round) == ((1, 16, 16), 10, 0)
     x, y = first(Normal(), given)
     assert x.shape == (256, 1, 16, 16) and set(y.tolist()) == set(range(10))
