@@ -228,9 +228,7 @@ def test_scoring_leaves_the_model_bit_identical(options: dict[str, Any]) -> None
     assert unchanged() and all(s.any() and not s.requires_grad for s in found.values())
 
 
-def test_scores_of_a_filter_before_batchnorm_sum_to_minus_its_squared_gradient_in_train_mode() -> (
-    None
-):
+def test_scores_before_train_mode_batchnorm_sum_to_minus_the_squared_gradient() -> None:
     # Batch statistics cancel the scale of filter w: L(c w) = L(w), so its gradient g_w is
     # homogeneous of degree -1 and all other gradients do not depend on c. Hence H (w, 0) = (-g_w,
     # 0), and the sum of w * Hg over the filter is g . H (w, 0) = -|g_w|^2. This does not hold for
