@@ -83,10 +83,8 @@ def test_what_would_be_removed_is_shown_and_nothing_is_touched(place: Path) -> N
     before, unused = files(place), artefact(place, OTHERS, "dense")
     text = keep_up(place)
     assert files(place) == before
-    assert (
-        f"would remove train {unused}, 1.0 MB, 0.0 days old" in text
-        and text.count("would remove") == 1
-    )
+    assert f"would remove train {unused}, 1.0 MB, 0.0 days old" in text
+    assert text.count("would remove") == 1
     assert f"no use for 1 of 3, {readable(size(unused))}" in text
     assert 'Nothing was removed. To remove these: make cache ARGS="remove=true"' in text
 
@@ -108,11 +106,9 @@ def test_sizes_are_those_on_the_disk_by_kind_and_by_age(place: Path) -> None:
         # and some text
         assert rows[kind][:3] == [str(len(paths)), readable(sum(sizes)), readable(sizes[0])]
         assert rows[kind][4] == readable(sum(sizes[1:]))
-    assert (
-        rows["under 30 days"][:2] == ["1", readable(size(old))]
-        and rows["under a day"][0] == "2"
-        and rows["older"][0] == "0"
-    )
+    assert rows["under 30 days"][:2] == ["1", readable(size(old))]
+    assert rows["under a day"][0] == "2"
+    assert rows["older"][0] == "0"
     assert rows["all"][:2] == ["3", readable(size(place / "cache" / "stages"))]
     # and the folders
     assert sum(item.size for item in found(place).values()) == pytest.approx(
@@ -169,9 +165,8 @@ def test_the_checkpoint_of_a_run_under_way_or_interrupted_stays(place: Path) -> 
         assert process.poll() is None and time.monotonic() - begun < 120
         time.sleep(0.05)
     text = keep_up(place, "remove=true")  # whose record directory it does not know
-    assert (
-        f"kept, a process holds its lock: checkpoint {checkpoint}" in text and checkpoint.is_file()
-    )
+    assert f"kept, a process holds its lock: checkpoint {checkpoint}" in text
+    assert checkpoint.is_file()
     process.send_signal(signal.SIGKILL)
     process.wait()
     # the run goes on from it
@@ -190,9 +185,8 @@ def test_leftovers_go_after_a_day_and_damaged_artefacts_at_once(place: Path) -> 
     broken, kept = artefact(place, OTHERS, "dense"), artefact(place, MINE, "train")
     (broken / "stage.json").unlink()
     text = keep_up(place, "remove=true")
-    assert "removed leftover" in text and [path.name for path in tmp.iterdir()] == [
-        "b" * 32 + "-young"
-    ]
+    assert "removed leftover" in text
+    assert [path.name for path in tmp.iterdir()] == ["b" * 32 + "-young"]
     assert f"removed damaged {broken}" in text and not broken.exists() and kept.exists()
 
 
@@ -204,11 +198,9 @@ def test_many_artefacts_are_listed_without_reading_a_tensor(place: Path) -> None
         (folder / "stage.json").write_text(meta)
         (folder / "weights.safetensors").write_bytes(b"no tensor")
     listed = found(place)
-    assert (
-        len(listed) == 2003
-        and listed[f"{7:032x}"].kind == "train"
-        and listed[f"{7:032x}"].removable
-    )
+    assert len(listed) == 2003
+    assert listed[f"{7:032x}"].kind == "train"
+    assert listed[f"{7:032x}"].removable
     assert "no use for 2,001 of 2,003" in keep_up(place)
 
 
@@ -238,9 +230,7 @@ def test_the_command_answers_bad_input_with_one_message(tmp_path: Path) -> None:
         text=True,
         env=environment(),
     )
-    assert (
-        (done.returncode, done.stdout) == (2, "")
-        and done.stderr.startswith("error: remove=1 must be true or false")
-        and done.stderr.count("\n") == 1
-    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: remove=1 must be true or false")
+    assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())

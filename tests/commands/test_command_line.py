@@ -266,9 +266,8 @@ def test_plan_runs_nothing_and_counts_epochs(command: Command, tmp_path: Path) -
     assert done.returncode == 0
     # W*: one epoch, at least; then two of 160 x 0.0125
     assert "epochs: asked 3, needed 3" in done.stdout
-    assert not list(tmp_path.glob("cache/stages/*")) and not list(
-        tmp_path.glob("results/runs/*/result.json")
-    )
+    assert not list(tmp_path.glob("cache/stages/*"))
+    assert not list(tmp_path.glob("results/runs/*/result.json"))
 
 
 def test_multirun_makes_a_record_for_each_combination(command: Command, tmp_path: Path) -> None:

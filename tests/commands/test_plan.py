@@ -338,22 +338,16 @@ def test_measurements_foresee_their_products_gradients_and_bytes(
         assert costs[stage.name].bytes <= size < costs[stage.name].bytes + 2_000
     lipschitz, spectrum = costs["lipschitz"], costs["spectrum"]
     assert lipschitz.products + spectrum.products == count["products"]
-    assert (
-        spectrum.images == 64 * spectrum.products
-        and spectrum.macs == 6 * spectrum.images * net.forward
-    )
+    assert spectrum.images == 64 * spectrum.products
+    assert spectrum.macs == 6 * spectrum.images * net.forward
     if not lipschitz.products:  # a gradient is three forward passes
-        assert (
-            lipschitz.passes == 3 * lipschitz.images
-            and lipschitz.images == 64 * count["gradients"] // 2
-        )
+        assert lipschitz.passes == 3 * lipschitz.images
+        assert lipschitz.images == 64 * count["gradients"] // 2
 
 
 def test_disk_is_what_a_run_leaves_in_the_cache(tmp_path: Path) -> None:
-    run, where = (
-        compose_run("method=magnitude", "density=0.5", "start=dense", "retrain=rewind", *SMALL),
-        machine(tmp_path),
-    )
+    run = compose_run("method=magnitude", "density=0.5", "start=dense", "retrain=rewind", *SMALL)
+    where = machine(tmp_path)
     assert snapshots_wanted(run) == {"dense": {1}}
     foreseen = {
         key: item.cost.bytes for key, item in survey([(plan_run(run), where)]).needed.items()
@@ -435,13 +429,10 @@ def test_a_sweeps_plan_is_one_and_counts_shared_and_finished_stages_once(
     assert "stages: 12 in all runs, 10 different, 2 shared by several runs\n" in first.stdout
     assert f"images: {12 * 1437:,} to train on, 0 to measure on\n" in first.stdout
     assert "not counted: evaluation, magnitude's prune, random's prune\n" in first.stdout
-    assert (
-        "time: about " in first.stdout
-        and ", which we ship; make bench measures this machine)\n" in first.stdout
-    )
-    assert not (tmp_path / "cache" / "stages").exists() and not list(
-        tmp_path.glob("results/runs/*")
-    )
+    assert "time: about " in first.stdout
+    assert ", which we ship; make bench measures this machine)\n" in first.stdout
+    assert not (tmp_path / "cache" / "stages").exists()
+    assert not list(tmp_path.glob("results/runs/*"))
     where = machine(tmp_path)
     run = compose_run("method=magnitude", "density=0.5", "start=dense", *SMALL)
     record, _ = perform_run(run, where)
@@ -461,11 +452,9 @@ def test_a_sweeps_plan_is_one_and_counts_shared_and_finished_stages_once(
 
 def test_a_bad_job_of_a_planned_sweep_is_named_and_gives_exit_code_2(command: Command) -> None:
     done = command("-m", "method=snip", "density=0.5,1e-6", *SMALL, "env.plan=true")
-    assert (
-        done.returncode == 2
-        and done.stderr.count("error:") == 1
-        and "keeps none of 112,200" in done.stderr
-    )
+    assert done.returncode == 2
+    assert done.stderr.count("error:") == 1
+    assert "keeps none of 112,200" in done.stderr
     assert "epochs: asked 2, needed 2\n" in done.stdout  # of the good one
 
 
@@ -572,10 +561,8 @@ def test_hours_come_from_past_records_on_the_same_device_else_from_the_bench(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = machine(tmp_path)
-    run, next_seed = (
-        compose_run("method=dense", *SMALL),
-        compose_run("method=dense", *SMALL, "seed=1"),
-    )
+    run = compose_run("method=dense", *SMALL)
+    next_seed = compose_run("method=dense", *SMALL, "seed=1")
     record, _ = perform_run(run, where)
     name, threads = record["provenance"]["device_name"], record["provenance"]["threads"]
     cost = stage_cost(next_seed, next_seed.stages[0], MLP, 0)

@@ -122,10 +122,8 @@ def test_a_table_without_runs_is_a_page_too(
         tmp_path,
     )
     page = shown(tmp_path)
-    assert (
-        "LTH+Rewinding" in page.articles["imc_table01@digits"]
-        and "No run is done yet." in page.text
-    )
+    assert "LTH+Rewinding" in page.articles["imc_table01@digits"]
+    assert "No run is done yet." in page.text
 
 
 def test_what_we_ship_makes_a_report_with_all_of_it(tmp_path: Path) -> None:

@@ -253,10 +253,8 @@ def test_quick_is_the_papers_training_at_thirty_epochs_of_hundred_and_sixty() ->
 
 
 def test_scale_changes_durations_and_nothing_else() -> None:
-    whole, short = (
-        compose_run(*IMC, "retrain=finetune"),
-        compose_run(*IMC, "retrain=finetune", "train.scale=0.1"),
-    )
+    whole = compose_run(*IMC, "retrain=finetune")
+    short = compose_run(*IMC, "retrain=finetune", "train.scale=0.1")
     for a, b in zip(whole.stages, short.stages, strict=True):
         assert (a.name, a.kind, a.start, a.masks, a.needs, a.density, a.component) == (
             b.name,
@@ -370,9 +368,8 @@ def test_every_training_names_itself_and_can_be_run(path: Any) -> None:
     cfg = compose_config(["method=dense", "dataset=digits", "model=mlp", f"train={path.stem}"])
     assert cfg.train.name == path.stem
     (stage,) = build_run(cfg).stages
-    assert stage.recipe is not None and stage.recipe.epochs == max(
-        1, round(cfg.train.epochs * cfg.train.scale)
-    )
+    assert stage.recipe is not None
+    assert stage.recipe.epochs == max(1, round(cfg.train.epochs * cfg.train.scale))
 
 
 @pytest.mark.parametrize("group", ["dataset", "model", "method", "train"])

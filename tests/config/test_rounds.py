@@ -278,11 +278,9 @@ def test_problems_are_named_by_the_keys_that_a_user_sets(words: list[str], said:
 
 def test_a_familys_stages_are_all_its_rounds() -> None:
     names = ["dense", "prune1", "train1", "prune12", "train12", "trainer", "end"]
-    assert (
-        rounds_of("train", names) == ["train1", "train12"]
-        and rounds_of("dense", names) == ["dense"]
-        and rounds_of("tra", names) == []
-    )
+    assert rounds_of("train", names) == ["train1", "train12"]
+    assert rounds_of("dense", names) == ["dense"]
+    assert rounds_of("tra", names) == []
     assert [family(name) for name in names] == [
         "dense",
         "prune",

@@ -77,9 +77,8 @@ def test_tensorboard_has_every_number_of_every_epoch_also_of_stages_from_the_cac
         if not tag.startswith("record/")
     }
     expected = told(folder)
-    assert {tag.partition("/")[0] for tag in found} == {"dense", "train"} and set(found) == set(
-        expected
-    )
+    assert {tag.partition("/")[0] for tag in found} == {"dense", "train"}
+    assert set(found) == set(expected)
     for tag, points in expected.items():
         assert [epoch for epoch, _ in found[tag]] == [epoch for epoch, _ in points] == [1, 2]
         # float32 in the file
@@ -153,10 +152,8 @@ def test_wandb_has_them_too_and_the_record_as_its_summary(tmp_path: Path) -> Non
         for item in r.summary.update
     }
     record = json.loads((folder / "result.json").read_text())
-    assert (
-        json.loads(summary["record/accuracy"]) == record["accuracy"]
-        and json.loads(summary["record/kept"]) == record["kept"]
-    )
+    assert json.loads(summary["record/accuracy"]) == record["accuracy"]
+    assert json.loads(summary["record/kept"]) == record["kept"]
     assert next(r.run.run_id for r in records if r.HasField("run")) == record["run_id"]
 
 
@@ -167,11 +164,9 @@ def test_wandb_without_a_login_stops_before_any_work_with_the_way_out(
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     assert run_config(command(tmp_path, "logger=wandb")) == EXIT_CONFIG
     error = capsys.readouterr().err
-    assert (
-        error.startswith("error: logger=wandb: ")
-        and "wandb login" in error
-        and "logger.mode=offline" in error
-    )
+    assert error.startswith("error: logger=wandb: ")
+    assert "wandb login" in error
+    assert "logger.mode=offline" in error
     assert not list((tmp_path / "cache").glob("stages/*"))
 
 

@@ -172,17 +172,15 @@ def test_warm_equals_cold_to_the_bit(tmp_path: Path) -> None:
     cold, first = perform_run(run, machine(tmp_path, results="a", cache="one"))
     warm, again = perform_run(run, machine(tmp_path, results="b", cache="one"))
     fresh, anew = perform_run(run, machine(tmp_path, results="c", cache="two"))
-    assert [s["cached"] for s in cold["stages"]] == [False] * len(run.stages) and [
-        s["cached"] for s in warm["stages"]
-    ] == [True] * len(run.stages)
+    assert [s["cached"] for s in cold["stages"]] == [False] * len(run.stages)
+    assert [s["cached"] for s in warm["stages"]] == [True] * len(run.stages)
     assert comparable(cold) == comparable(warm) == comparable(fresh)
     assert warm["runtime_s"] == cold["runtime_s"]  # what the method costs on its own, cached or not
     for name in first:
         for part in ("weights", "masks", "optimizer", "findings"):
             for tensor, value in getattr(first[name], part).items():
-                assert torch.equal(value, getattr(again[name], part)[tensor]) and torch.equal(
-                    value, getattr(anew[name], part)[tensor]
-                )
+                assert torch.equal(value, getattr(again[name], part)[tensor])
+                assert torch.equal(value, getattr(anew[name], part)[tensor])
 
 
 def test_a_partly_warm_cache_gives_the_same_numbers(tmp_path: Path) -> None:

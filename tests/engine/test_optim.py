@@ -170,9 +170,8 @@ def test_weights_that_do_not_train_are_in_no_group() -> None:
         FixedMasking({}, trainable={"weight": scores}, train_weights=False),
         recipe(trainable_decay=0.0),
     )
-    assert [[p is scores for p in group["params"]] for group in opt.param_groups] == [
-        [True]
-    ] and opt.param_groups[0]["weight_decay"] == 0.0
+    assert [[p is scores for p in group["params"]] for group in opt.param_groups] == [[True]]
+    assert opt.param_groups[0]["weight_decay"] == 0.0
 
 
 # --- where a stage ends

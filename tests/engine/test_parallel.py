@@ -149,9 +149,8 @@ def test_batchnorm_on_cpus_is_refused_before_any_work(tmp_path: Path) -> None:
     said = finish(process)
     assert process.returncode != 0
     assert said.count("error: torchrun with 2 processes on the CPU: this net has BatchNorm") == 1
-    assert not list(tmp_path.glob("two/runs/*/result.json")) and not list(
-        tmp_path.glob("two-cache/stages/*")
-    )
+    assert not list(tmp_path.glob("two/runs/*/result.json"))
+    assert not list(tmp_path.glob("two-cache/stages/*"))
 
 
 def test_a_net_that_draws_while_it_trains_is_refused_with_the_way_out() -> None:

@@ -196,9 +196,8 @@ def test_a_snapshot_can_be_added_to_a_finished_stage(tmp_path: Path) -> None:
     state = {"fc.weight": torch.full((3, 4), 2.0), "norm.steps": torch.tensor(3)}
     store.add_snapshot(KEY, 3, state)
     assert store.has_snapshot(KEY, 3) and equal(store.snapshot(KEY, 3), state)
-    assert equal(store.snapshot(KEY, 1), saved.snapshots[1]) and equal(
-        store.load(KEY).weights, saved.weights
-    )
+    assert equal(store.snapshot(KEY, 1), saved.snapshots[1])
+    assert equal(store.load(KEY).weights, saved.weights)
     assert not [name for name in files(store.path(KEY)) if name.startswith(".")]
 
 
@@ -214,11 +213,9 @@ with Store(Path(sys.argv[1])).lock(sys.argv[2], lambda holder: print(f"waits for
 
 def test_a_second_process_waits_and_is_told_who_computes(tmp_path: Path) -> None:
     first = start(HOLD, tmp_path, KEY)
-    assert (
-        first.stdin is not None
-        and first.stdout is not None
-        and first.stdout.readline() == "holds\n"
-    )
+    assert first.stdin is not None
+    assert first.stdout is not None
+    assert first.stdout.readline() == "holds\n"
     second = start(HOLD, tmp_path, KEY)
     assert second.stdin is not None and second.stdout is not None
     assert second.stdout.readline() == f"waits for process {first.pid} on {socket.gethostname()}\n"
@@ -379,11 +376,9 @@ def test_a_checkpoint_comes_back_with_its_tensors_and_plain_values(tmp_path: Pat
     save_checkpoint(path, state)
     loaded = load_checkpoint(path)
     assert loaded is not None
-    assert (
-        equal(loaded["model"], state["model"])
-        and torch.equal(loaded["rng"], state["rng"])
-        and loaded["done"] == done
-    )
+    assert equal(loaded["model"], state["model"])
+    assert torch.equal(loaded["rng"], state["rng"])
+    assert loaded["done"] == done
     path.unlink()
     assert load_checkpoint(path) is None
 

@@ -73,9 +73,8 @@ def test_weights_times_masks_give_the_accuracy_of_the_record(
 ) -> None:
     model, masks = runner.load_ticket(*places[name])
     found = record(places[name])
-    assert list(masks) == list(full_masks(model)) and all(
-        mask.dtype == torch.bool for mask in masks.values()
-    )
+    assert list(masks) == list(full_masks(model))
+    assert all(mask.dtype == torch.bool for mask in masks.values())
     assert (count_kept(masks), sum(mask.numel() for mask in masks.values())) == (
         found["kept"],
         found["prunable"],
@@ -151,9 +150,7 @@ def test_weights_that_were_cleared_are_missed_by_their_path(
     with pytest.raises(FileNotFoundError) as caught:
         runner.load_ticket(identity, results, tmp_path / "elsewhere")
     said = str(caught.value)
-    assert (
-        identity in said
-        and "'dense'" in said
-        and str(tmp_path / "elsewhere" / "stages") in said
-        and "run it again" in said
-    )
+    assert identity in said
+    assert "'dense'" in said
+    assert str(tmp_path / "elsewhere" / "stages") in said
+    assert "run it again" in said

@@ -85,9 +85,11 @@ def test_a_file_is_what_it_holds_wherever_it_lies(file: Path, tmp_path: Path) ->
     assert (run_id(one), stage_keys(one), one) == (run_id(same), stage_keys(same), same)
     assert all(stage_keys(one)[name] != stage_keys(else_)[name] for name in ("dense", "search"))
     content = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
-    assert one.stage("dense").weights == Weights(content) and canonical(
-        one.stage("dense").weights
-    ) == {"class": "pretrained_weights", "content": content}
+    assert one.stage("dense").weights == Weights(content)
+    assert canonical(one.stage("dense").weights) == {
+        "class": "pretrained_weights",
+        "content": content,
+    }
     assert (one.stage("dense").kind, one.stage("dense").recipe) == ("load", None)
     shutil.copy(other, file)
     assert stage_keys(compose_run(*words(file))) == stage_keys(else_)
@@ -317,10 +319,8 @@ def test_a_published_file_is_fetched_once_and_held_to_the_checksum_in_its_name(
     for path in (right, wrong):
         path.write_bytes(content)
     found = downloaded(right.as_uri())
-    assert (
-        found == tmp_path / "torch" / "hub" / "checkpoints" / right.name
-        and found.read_bytes() == content
-    )
+    assert found == tmp_path / "torch" / "hub" / "checkpoints" / right.name
+    assert found.read_bytes() == content
     right.unlink()
     assert downloaded(right.as_uri()) == found  # it is there now
     with pytest.raises(ConfigError, match=r"could not be fetched \(invalid hash value"):
@@ -363,9 +363,8 @@ def test_a_run_s_own_net_as_a_file_gives_the_same_search_to_the_bit(
     )
     for part in ("weights", "masks"):
         one, other = getattr(found["search"], part), getattr(artefacts["search"], part)
-        assert one.keys() == other.keys() and all(
-            torch.equal(one[name], other[name]) for name in one
-        )
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
     for key in (
         "accuracy",
         "accuracy_top5",
@@ -388,7 +387,8 @@ def test_a_run_s_own_net_as_a_file_gives_the_same_search_to_the_bit(
     assert [(stage["name"], stage["epochs"]) for stage in record["stages"]] == [
         ("dense", 0),
         ("search", 2),
-    ] and record["epochs_total"] == 2
+    ]
+    assert record["epochs_total"] == 2
     assert record["provenance"]["numerics"] == {"load": 1, "search": 1}
 
 
@@ -444,9 +444,8 @@ def test_every_method_that_prunes_a_trained_net_can_load_it_instead(
     dense, *rest = compose_run(
         f"method={method}", "density=0.2", *given, *NET, f"start.weights={file}"
     ).stages
-    assert (dense.kind, dense.name, dense.recipe) == ("load", "dense", None) and any(
-        stage.start.stage == "dense" for stage in rest
-    )
+    assert (dense.kind, dense.name, dense.recipe) == ("load", "dense", None)
+    assert any(stage.start.stage == "dense" for stage in rest)
 
 
 def test_plans_count_no_work_for_loading(file: Path) -> None:

@@ -94,25 +94,20 @@ def test_every_figure_expands_on_all_its_data_and_every_panel_can_be_told_apart(
         (name, None),
         *((f"{name}@{variant}", variant) for variant in variants_of(name)),
     ):
-        figure, panels = (
-            expand(form, {"seeds": ["0"]}, [], composer),
-            on_variant(spec, variant).panels,
-        )
+        figure = expand(form, {"seeds": ["0"]}, [], composer)
+        panels = on_variant(spec, variant).panels
         assert len({panel.label for panel in panels}) == len(panels)
-        assert (
-            figure.drawn
-            and figure.jobs
-            and len(series_of(figure, Path("/nowhere")))
-            == sum(len(panel.series) for panel in panels)
+        assert figure.drawn
+        assert figure.jobs
+        assert len(series_of(figure, Path("/nowhere"))) == sum(
+            len(panel.series) for panel in panels
         )
 
 
 def test_a_level_is_a_run_and_series_of_the_same_run_share_it(figure: Suite) -> None:
     assert len(figure.jobs) == 2 * 21  # 20 levels and the one with 10,000 masks, two seeds
-    first, last = (
-        jobs(figure, A, "lt layer 1", "density=0.8")[0],
-        jobs(figure, A, "lt layer 1", "density=0.0115")[0],
-    )
+    first = jobs(figure, A, "lt layer 1", "density=0.8")[0]
+    last = jobs(figure, A, "lt layer 1", "density=0.0115")[0]
     assert jobs(figure, A, "random layer 3", "density=0.8")[0].run_id == first.run_id
     prunes = [stage.density for stage in last.run.stages if stage.kind == "prune"]
     assert prunes == pytest.approx([0.8**level for level in range(1, 21)], rel=1e-11)
@@ -129,10 +124,8 @@ def test_the_plan_takes_a_figures_name(tmp_path: Path, capsys: pytest.CaptureFix
     shown = capsys.readouterr().out
     # One epoch a training (1.23 % of 40): the dense net and 20 levels; each prefix of the chain
     # asks for its own.
-    assert (
-        "runs: 21; done 0" in shown
-        and f"epochs: asked {sum(range(2, 22)) + 21}, needed 21" in shown
-    )
+    assert "runs: 21; done 0" in shown
+    assert f"epochs: asked {sum(range(2, 22)) + 21}, needed 21" in shown
 
 
 def test_an_unknown_figure_is_refused_with_the_nearest_name() -> None:
@@ -226,14 +219,11 @@ def test_what_was_not_run_is_named_in_the_legend_the_caption_and_the_terminal(
     assert legends[B, "lt layer 1"] == "lt layer 1 (not run)"
     assert (
         f"Missing in {B}: random layer 1, lt layer 1, random layer 2, lt layer 2, random layer 3,"
-        " lt layer 3."
-        in text
-        and f"Missing in {A}" not in text
+        " lt layer 3." in text
     )
-    assert (
-        "41 runs are not done: make reproduce TABLE=sketching_figure02@digits" in text
-        and "lt layer 1: – (2 runs to do)" in text
-    )
+    assert f"Missing in {A}" not in text
+    assert "41 runs are not done: make reproduce TABLE=sketching_figure02@digits" in text
+    assert "lt layer 1: – (2 runs to do)" in text
 
 
 def history(results: Path, job: PlannedRun, stages: dict[str, list[dict[str, Any]]]) -> None:
@@ -373,10 +363,8 @@ def test_a_record_that_came_without_its_history_counts_as_not_run_in_the_trace_a
         write(tmp_path, job, {"steps": [0.0], "losses": [1.0]}, report=REPORT)
     text = write_figure(small, tmp_path)
     legends = {(s.panel, s.label): s.legend for s in series_of(small, tmp_path)}
-    assert (
-        legends["histories", "SNIP, MLP"] == "SNIP, MLP (not run)"
-        and legends["traces", "SNIP, MLP"] == "SNIP, MLP"
-    )
+    assert legends["histories", "SNIP, MLP"] == "SNIP, MLP (not run)"
+    assert legends["traces", "SNIP, MLP"] == "SNIP, MLP"
     assert "Missing in histories: SNIP, MLP, SNIP, LeNet." in text
 
 
@@ -404,12 +392,10 @@ def test_named_points_stand_at_their_values_and_marks_where_the_runs_or_the_yaml
     assert {float(row["x"]) for row in lines(tmp_path, small, "found, MLP", "named points")} == {
         3.0
     }
-    assert (
-        lines(tmp_path, small, "sought, MLP", "named points") == [] and "sought, MLP: none" in text
-    )
-    assert "a mark of nobody" in (
-        tmp_path / "figures" / f"{small.name}.svg"
-    ).read_text() and "sought, MLP (none)" in {s.legend for s in series_of(small, tmp_path)}
+    assert lines(tmp_path, small, "sought, MLP", "named points") == []
+    assert "sought, MLP: none" in text
+    assert "a mark of nobody" in (tmp_path / "figures" / f"{small.name}.svg").read_text()
+    assert "sought, MLP (none)" in {s.legend for s in series_of(small, tmp_path)}
 
 
 # --- pictures
@@ -435,11 +421,9 @@ def test_the_same_records_give_the_same_bytes(figure: Suite, tmp_path: Path) -> 
         )
     assert set(pictures[0]) == {".csv", ".pdf", ".png", ".svg"}
     assert pictures[0] == pictures[1]
-    assert (
-        pictures[0][".png"].startswith(b"\x89PNG")
-        and pictures[0][".pdf"].startswith(b"%PDF")
-        and b"<svg" in pictures[0][".svg"]
-    )
+    assert pictures[0][".png"].startswith(b"\x89PNG")
+    assert pictures[0][".pdf"].startswith(b"%PDF")
+    assert b"<svg" in pictures[0][".svg"]
     assert b"Date" not in pictures[0][".pdf"] and b"dc:date" not in pictures[0][".svg"]
 
 

@@ -159,10 +159,8 @@ def test_losses_of_every_epoch_make_the_convergence_figure(tmp_path: Path) -> No
         ]
         (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
     text = write_figure(drawn, tmp_path)
-    assert (
-        text.count("2 points, 2 at 1 to 1 at 2") == 3 * 5
-        and text.count("2 points, 50 at 1 to 50 at 2") == 3 * 5
-    )
+    assert text.count("2 points, 2 at 1 to 1 at 2") == 3 * 5
+    assert text.count("2 points, 50 at 1 to 50 at 2") == 3 * 5
 
 
 def test_the_spectrum_adds_one_measurement_to_the_runs_of_table_1() -> None:
@@ -266,13 +264,9 @@ def test_the_sweep_prints_what_to_choose_by(tmp_path: Path) -> None:
         )
         (folder / "result.json").write_text(json.dumps(made))
     text = write_table(table, tmp_path)
-    assert (
-        text.startswith("Hyperparameter sweep of IMC-Rewinding on CIFAR-10")
-        and "accuracy on held-out training images at the last epoch" in text
-    )
+    assert text.startswith("Hyperparameter sweep of IMC-Rewinding on CIFAR-10")
+    assert "accuracy on held-out training images at the last epoch" in text
     (line,) = (line for line in text.splitlines() if line.startswith("learning rate 0.05"))
     assert "60.05" in line and "11.0" not in line
-    assert (
-        "k of the paper's scan, p = 5, ResNet-20: none" in text
-        and "K, ∆ = 0.1, ResNet-20: 3" in text
-    )
+    assert "k of the paper's scan, p = 5, ResNet-20: none" in text
+    assert "K, ∆ = 0.1, ResNet-20: 3" in text

@@ -77,10 +77,8 @@ def trained(run: Run) -> list[Stage]:
 def test_runs_and_epochs_in_small(
     small: dict[int, Suite], number: int, runs: int, epochs: int
 ) -> None:
-    assert (
-        sum(SEARCHES[e] for e in (5, 10, 30, 60, 100)) == 39
-        and sum(SEARCHES[e] for e in (10, 30, 60, 100, 160)) == 68
-    )
+    assert sum(SEARCHES[e] for e in (5, 10, 30, 60, 100)) == 39
+    assert sum(SEARCHES[e] for e in (10, 30, 60, 100, 160)) == 68
     assert (len(small[number].jobs), needed(small[number])) == (runs, epochs)
 
 
@@ -114,7 +112,8 @@ def test_all_figures_share_the_trained_nets(small: dict[int, Suite]) -> None:
         if "dense" in job.keys
     }
     (recipe,) = recipes
-    assert recipe is not None and (
+    assert recipe is not None
+    assert (
         recipe.epochs,
         recipe.lr_schedule,
         recipe.batch_size,
@@ -130,9 +129,8 @@ def test_resnet50_comes_with_its_weights_wherever_it_is_searched(whole: dict[int
         if each.run.model.name == "resnet50" and each.run.stages[-1].start.stage != "init"
     ]
     loaded = [run for run in runs if any(stage.name == "search" for stage in run.stages)]
-    assert len(loaded) == 5 + 11 + 90 + 20 and all(
-        run.stage("dense").kind == "load" for run in loaded
-    )
+    assert len(loaded) == 5 + 11 + 90 + 20
+    assert all(run.stage("dense").kind == "load" for run in loaded)
 
 
 def test_weights_decay_less_on_imagenet(whole: dict[int, Suite]) -> None:
@@ -153,11 +151,9 @@ def test_every_point_spends_its_epochs_with_a_cosine_of_its_own(
     for (row, point), cell in whole[number].cells.items():
         run = cell.jobs[0].run
         *before, last = trained(run)
-        assert (
-            last.recipe is not None
-            and point == f"epochs={last.recipe.epochs}"
-            and last.recipe.lr_schedule == Cosine()
-        )
+        assert last.recipe is not None
+        assert point == f"epochs={last.recipe.epochs}"
+        assert last.recipe.lr_schedule == Cosine()
         # ResNet-50's is loaded
         assert [stage.name for stage in before] == (
             [] if number == 1 or run.method == "snip" else ["dense"]
@@ -207,10 +203,8 @@ def test_the_two_kinds_of_subnets_differ_in_their_weights_alone(small: dict[int,
         job(small[2], "ResNet-32", label, "ResNet-32", "density=0.1").run
         for label in ("trained weights (jackpots)", "random weights")
     )
-    assert (
-        one.stage("search").component == other.stage("search").component
-        and one.stage("search").recipe == other.stage("search").recipe
-    )
+    assert one.stage("search").component == other.stage("search").component
+    assert one.stage("search").recipe == other.stage("search").recipe
     assert (one.stage("search").start.stage, other.stage("search").start.stage) == ("dense", "init")
 
 
@@ -226,14 +220,10 @@ def test_masks_of_criteria_are_searches_of_no_epoch_or_of_no_swap(small: dict[in
             for panel in ("(a) statistics of the dense net", "(b) statistics taken anew")
         )
         assert (trains(bare.stage("search")), trains(anew.stage("search"))) == (0, 6)
-        assert (
-            bare.stage("search").component.init == anew.stage("search").component.init
-            and bare.stage("search").component.init.criterion == criterion
-        )
-        assert (
-            anew.stage("search").component.quota == "none"
-            and bare.stage("search").component.init.budgets == "criterion"
-        )
+        assert bare.stage("search").component.init == anew.stage("search").component.init
+        assert bare.stage("search").component.init.criterion == criterion
+        assert anew.stage("search").component.quota == "none"
+        assert bare.stage("search").component.init.budgets == "criterion"
     jackpots = {
         job(small[3], panel, "Jackpot", "ResNet-32", "density=0.1").run_id
         for panel in ("(a) statistics of the dense net", "(b) statistics taken anew")
@@ -267,7 +257,8 @@ def test_fine_tuning_takes_150_epochs_from_the_end_of_the_search(whole: dict[int
     )
     assert plain.keys["search"] == tuned.keys["search"] and "train" not in plain.keys
     stage = tuned.run.stage("train")
-    assert stage.recipe is not None and (
+    assert stage.recipe is not None
+    assert (
         stage.recipe.epochs,
         stage.recipe.lr,
         stage.recipe.lr_schedule,
@@ -399,7 +390,8 @@ def test_losses_of_the_search_are_compared_epoch_by_epoch(
         made(tmp_path, each, losses=[2.0 - eta - 0.1 * i for i in range(6)])
     write_figure(small[9], tmp_path)
     found = claims(tmp_path, small[9])
-    assert len(found) == 6 and all(
+    assert len(found) == 6
+    assert all(
         line["holds"] == "holds" and line["what was measured"].startswith("6 of 6 points")
         for line in found
     )

@@ -47,7 +47,8 @@ def test_a_line_worked_by_hand() -> None:
     # x 0 1 2 3, y 1 3 2 4: means 1.5 and 2.5, Sxx 5, Sxy 4, Syy 5: slope 0.8, intercept 1.3,
     # residual 5 - 3.2 = 1.8, R2 = 0.64, error sqrt(1.8 / 2 / 5).
     line = line_through([0, 1, 2, 3], [1, 3, 2, 4])
-    assert line is not None and (line.slope, line.intercept, line.r2) == (
+    assert line is not None
+    assert (line.slope, line.intercept, line.r2) == (
         pytest.approx(0.8),
         pytest.approx(1.3),
         pytest.approx(0.64),
@@ -62,22 +63,18 @@ def test_a_line_worked_by_hand() -> None:
 
 def test_two_points_make_a_line_without_an_interval_and_one_makes_none() -> None:
     line = line_through([1, 2], [5, 3])
-    assert (
-        line is not None
-        and (line.slope, line.r2, line.interval) == (-2, 1, None)
-        and line.words == "7 - 2 x, R² = 1.000"
-    )
+    assert line is not None
+    assert (line.slope, line.r2, line.interval) == (-2, 1, None)
+    assert line.words == "7 - 2 x, R² = 1.000"
     assert line_through([1, 1], [5, 3]) is None
 
 
 def test_a_power_is_a_line_of_logarithms() -> None:
     line = fitted([Point("", 1, x, 3 * x**1.5) for x in (1.0, 10.0, 100.0)], "power")
-    assert (
-        line is not None
-        and line.slope == pytest.approx(1.5)
-        and line.at(4) == pytest.approx(24)
-        and line.words == "3 x^1.5, R² = 1.000"
-    )
+    assert line is not None
+    assert line.slope == pytest.approx(1.5)
+    assert line.at(4) == pytest.approx(24)
+    assert line.words == "3 x^1.5, R² = 1.000"
 
 
 # --- boundaries
@@ -108,14 +105,10 @@ def claim(series: Series, *others: Series, run: FinishedRun | None = None, **rul
 def test_a_slope_is_judged_by_its_whole_interval_and_by_its_line() -> None:
     up, noisy = curve([1.0, 2.1, 2.9, 4.0], fit="linear"), curve([1.0, 3.0, 2.0, 1.5], fit="linear")
     assert claim(up, slope={"above": 0}, r2=0.9) == HOLDS and claim(up, slope={"below": 0}) == FAILS
-    assert (
-        claim(up, slope={"between": [0.9, 1.1]}) == OPEN
-        and claim(up, slope={"between": [0.7, 1.3]}) == HOLDS
-    )
-    assert (
-        claim(noisy, slope={"above": 0}) == OPEN
-        and claim(noisy, slope={"above": 0}, r2=0.9) == OPEN
-    )
+    assert claim(up, slope={"between": [0.9, 1.1]}) == OPEN
+    assert claim(up, slope={"between": [0.7, 1.3]}) == HOLDS
+    assert claim(noisy, slope={"above": 0}) == OPEN
+    assert claim(noisy, slope={"above": 0}, r2=0.9) == OPEN
     # it rises, but not along a line
     assert claim(curve([1.0, 2.1, 2.9, 4.0], fit="linear"), slope={"above": 0}, r2=0.9999) == FAILS
     # two points leave no interval
@@ -125,14 +118,10 @@ def test_a_slope_is_judged_by_its_whole_interval_and_by_its_line() -> None:
 
 def test_orders_minima_and_reports_are_judged() -> None:
     low, high = curve([1.0, 2.0, 3.0]), curve([2.0, 3.0, 2.5], "t")
-    assert (
-        claim(low, high, below="t") == FAILS
-        and claim(curve([1.0, 2.0, 2.4]), high, below="t") == HOLDS
-    )
-    assert (
-        claim(low, highest=[0.5, 1.5]) == FAILS
-        and claim(curve([3.0, 5.0, 2.0]), highest=[1.5, 2.5]) == HOLDS
-    )
+    assert claim(low, high, below="t") == FAILS
+    assert claim(curve([1.0, 2.0, 2.4]), high, below="t") == HOLDS
+    assert claim(low, highest=[0.5, 1.5]) == FAILS
+    assert claim(curve([3.0, 5.0, 2.0]), highest=[1.5, 2.5]) == HOLDS
     assert claim(low, lowest=[0.5, 1.5]) == HOLDS and claim(low, lowest=[2, 3]) == FAILS
     report = {"lemma_measured": 3.0, "lemma_low": 2.5, "lemma_high": 3.5}
     for holds, said in ((1, HOLDS), (0, FAILS)):
@@ -167,9 +156,8 @@ def figure() -> Suite:
 def test_a_grid_has_a_run_for_each_cell_which_its_panels_share(figure: Suite) -> None:
     assert len(figure.jobs) == 5 * 9
     sizes = {(job.run.dataset.inputs, job.run.dataset.samples) for job in figure.jobs}
-    assert len(sizes) == 45 and {
-        s.component.trials for job in figure.jobs for s in job.run.stages
-    } == {3}
+    assert len(sizes) == 45
+    assert {s.component.trials for job in figure.jobs for s in job.run.stages} == {3}
 
 
 def test_cells_and_boundary_are_drawn_and_judged_from_records(

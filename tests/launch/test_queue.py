@@ -639,11 +639,9 @@ def test_a_terminal_shows_a_line_for_each_running_job_and_one_for_all(tmp_path: 
     assert [outcome.failed for outcome in ended] == [False]
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.getvalue()).replace("\r", "\n")
     assert re.search(r"snip-mlp  \d+ s  train  epoch 3/30  91\.50 %", plain)
-    assert (
-        "0 done, 1 running, 0 failed, 0 to do" in plain
-        and "done after" in plain
-        and "snip-mlp: 91.50 % at density 0.250" in plain
-    )
+    assert "0 done, 1 running, 0 failed, 0 to do" in plain
+    assert "done after" in plain
+    assert "snip-mlp: 91.50 % at density 0.250" in plain
     assert "earlier" not in plain
 
 
@@ -890,11 +888,9 @@ def test_a_sweep_names_the_job_that_fails_and_finishes_the_others(tmp_path: Path
         f"  said:  failed: {failed}: ValueError: method.gap.rule=literal found no gap"
     )
     assert closing[3] == f"  log:   {tmp_path / 'results' / 'runs' / failed / 'run.log'}"
-    assert (
-        closing[4].startswith("  again: python run.py ")
-        and "method.gap.rule=literal" in closing[4]
-        and "launcher" not in closing[4]
-    )
+    assert closing[4].startswith("  again: python run.py ")
+    assert "method.gap.rule=literal" in closing[4]
+    assert "launcher" not in closing[4]
     assert all(log.count("==== ") == 1 for log in logs(tmp_path).values())  # equal runs once
     # the other job made it
     assert [stage["cached"] for stage in record["stages"] if stage["name"] == "wstar"] == [True]
@@ -973,10 +969,8 @@ def test_slurm_takes_a_sweep_s_jobs_all_at_once_too(tmp_path: Path) -> None:
         "this launcher takes a sweep's jobs all at once; hydra.launcher.array_parallelism says how"
         " many run at a time"
     )
-    assert (
-        finish(process) == f"error: hydra.sweeper.max_batch_size: {hint}\n"
-        and process.returncode == 2
-    )
+    assert finish(process) == f"error: hydra.sweeper.max_batch_size: {hint}\n"
+    assert process.returncode == 2
 
 
 def test_sigterm_stops_every_job_at_a_checkpoint_and_leaves_none_behind(tmp_path: Path) -> None:
@@ -1102,9 +1096,7 @@ def test_reproduce_prints_the_table_names_what_failed_and_ends_with_1(tmp_path: 
     # of thirteen rows
     assert 1 <= sum(line.startswith("begun: ") for line in said.splitlines()) < 13
     closing = said[said.index(" jobs failed; the same command again runs only these") :]
-    assert (
-        closing.count("\nfailed: ") == 1
-        and "NaN or infinite" in closing
-        and "  log:   " in closing
-        and "  again: python run.py " in closing
-    )
+    assert closing.count("\nfailed: ") == 1
+    assert "NaN or infinite" in closing
+    assert "  log:   " in closing
+    assert "  again: python run.py " in closing

@@ -108,17 +108,14 @@ def test_eight_jobs_of_which_one_is_preempted_and_four_fail(
     assert process.returncode == 1, said
     assert said.count("done: imc-mlp") == 4
     assert "4 of 8 jobs failed" in said and "method.gap.rule=literal" in said
-    assert (
-        said.count(": left Slurm's queue without a result\n") == 4
-        and said.count("  again: python run.py ") == 4
-    )
+    assert said.count(": left Slurm's queue without a result\n") == 4
+    assert said.count("  again: python run.py ") == 4
     logs = log_of(tmp_path)
     assert logs.count("method.gap.rule=literal found no gap") >= 4
     assert "is checkpointed; the same command goes on from there" in logs  # the preempted one
     alone(tmp_path, *[word.replace(",literal", "") for word in words])
-    assert (
-        by_id(tmp_path, "slurm") == by_id(tmp_path, "alone") and len(by_id(tmp_path, "alone")) == 4
-    )
+    assert by_id(tmp_path, "slurm") == by_id(tmp_path, "alone")
+    assert len(by_id(tmp_path, "alone")) == 4
 
 
 def test_a_job_out_of_time_checkpoints_is_queued_again_and_goes_on(
@@ -148,9 +145,8 @@ def test_a_job_out_of_time_checkpoints_is_queued_again_and_goes_on(
     # the second went on where the first was
     assert steps is not None and int(steps[1]) >= status["epoch"] * 15, log
     alone(tmp_path, *words[:-1])
-    assert (
-        by_id(tmp_path, "slurm") == by_id(tmp_path, "alone") and len(by_id(tmp_path, "alone")) == 1
-    )
+    assert by_id(tmp_path, "slurm") == by_id(tmp_path, "alone")
+    assert len(by_id(tmp_path, "alone")) == 1
 
 
 def test_a_second_call_submits_nothing(cluster: dict[str, str], tmp_path: Path) -> None:

@@ -634,7 +634,8 @@ def test_a_note_a_rival_and_points_have_short_forms() -> None:
         == Note.from_plain({"text": "as it is"}, "notes.0")
     )
     spec = read_spec("imc_table01")
-    assert isinstance(spec, NetworksTable) and [len(claim.above.ids) for claim in spec.claims] == [
+    assert isinstance(spec, NetworksTable)
+    assert [len(claim.above.ids) for claim in spec.claims] == [
         9,
         1,
     ]
@@ -656,20 +657,15 @@ def test_a_series_is_of_the_kind_that_it_draws() -> None:
         MarkSpec,
     ]
     five = read_spec("imc_figure05")
-    assert isinstance(five, FigureSpec) and {
-        type(series) for panel in five.panels for series in panel.series
-    } == {TraceSpec}
+    assert isinstance(five, FigureSpec)
+    assert {type(series) for panel in five.panels for series in panel.series} == {TraceSpec}
 
 
 def test_a_variants_rules_are_added_or_replace_those_of_the_table_as_before() -> None:
-    grid, networks = (
-        expand("sketching_table01@digits", {"seeds": ["0"]}, []),
-        expand("imc_table03@digits", {"seeds": ["0"]}, []),
-    )
-    assert (
-        isinstance(grid.original, GridTable)
-        and len(grid.spec.where) == len(grid.original.where) + 1
-    )
+    grid = expand("sketching_table01@digits", {"seeds": ["0"]}, [])
+    networks = expand("imc_table03@digits", {"seeds": ["0"]}, [])
+    assert isinstance(grid.original, GridTable)
+    assert len(grid.spec.where) == len(grid.original.where) + 1
     assert len(networks.original.where) == 2 and networks.spec.where == ()
 
 
@@ -699,9 +695,8 @@ def test_claims_and_rules_follow_ids_and_labels_are_printed_alone() -> None:
         )
         for spec in (named, replace(read_spec("sketching_table04"), where=()))
     ]
-    assert suites[0].page == suites[1].page and [job.run_id for job in suites[0].jobs] == [
-        job.run_id for job in suites[1].jobs
-    ]
+    assert suites[0].page == suites[1].page
+    assert [job.run_id for job in suites[0].jobs] == [job.run_id for job in suites[1].jobs]
     assert {cell.ids["method"] for cell in suites[0].cells.values()} == {"m0", "m1"}
     assert {cell.labels["method"] for cell in suites[0].cells.values()} == {
         "SNIP (supervised)",

@@ -186,9 +186,8 @@ def test_the_csv_has_every_candidate_and_says_which_is_printed(
 def test_candidates_are_the_grid_of_decisions_and_the_levels_of_the_lth_rows() -> None:
     table = expand("imc_table02", {"models": ["resnet20"]}, [])
     # the rest as in Table 1
-    assert (
-        len(table.rows) == 13 and table.spec.title == "Sparsity with highest accuracy on CIFAR-10"
-    )
+    assert len(table.rows) == 13
+    assert table.spec.title == "Sparsity with highest accuracy on CIFAR-10"
     for row in ("SNIP", "Flow&Prune", "Continuous Sparsification"):
         assert [jobs[0].run.density for jobs in table.cells[row, "ResNet-20"].candidates] == GRID
     for row in ("LTH+Reinitialization", "LTH+Rewinding", "LTH+FineTuning"):
@@ -216,9 +215,8 @@ def test_choosing_on_validation_holds_out_a_tenth_in_every_run_and_choosing_on_t
     table: Suite,
 ) -> None:
     on_test = chosen(select_on="test")
-    assert {job.run.dataset.validation for job in table.jobs} == {0.1} and {
-        job.run.dataset.validation for job in on_test.jobs
-    } == {0.0}
+    assert {job.run.dataset.validation for job in table.jobs} == {0.1}
+    assert {job.run.dataset.validation for job in on_test.jobs} == {0.0}
     assert not {job.run_id for job in table.jobs} & {job.run_id for job in on_test.jobs}
     first = expand("imc_table01@digits", {"models": ["resnet20"], "seeds": ["0", "1"]}, [SCALE])
     shared = {job.run_id for job in first.jobs} & {job.run_id for job in on_test.jobs}
@@ -352,10 +350,8 @@ def test_an_option_that_a_table_does_not_have_is_refused(
 
 
 def test_among_several_tables_an_option_goes_to_those_that_have_it() -> None:
-    names, choice = (
-        ["imc_table01@digits", "imc_table02@digits"],
-        {"models": ["resnet20"], "seeds": ["0"]},
-    )
+    names = ["imc_table01@digits", "imc_table02@digits"]
+    choice = {"models": ["resnet20"], "seeds": ["0"]}
     first, second = expand_all(names, {**choice, "table.select_on": ["test"]}, [])
     assert first.jobs == expand(names[0], choice, []).jobs and second.options["select_on"] == "test"
     with pytest.raises(ConfigError, match="table.select is no option"):

@@ -63,15 +63,12 @@ def test_table_5_trains_w_star_for_each_of_its_epochs_and_rewinds_to_the_tenth_o
         wstar, retraining = job.run.stage("wstar"), job.run.stage("train")
         assert wstar.recipe and retraining.recipe
         assert (wstar.recipe.epochs, wstar.recipe.lr_schedule) == (int(column), Constant())
-        assert (
-            job.run.density == densities[job.run.dataset.name]
-            and job.run.model.name == "resnet20_w32"
-        )
+        assert job.run.density == densities[job.run.dataset.name]
+        assert job.run.model.name == "resnet20_w32"
         if row.startswith("IMC-Rewinding"):
             # None: its end
-            assert retraining.start.stage == "wstar" and retraining.start.epoch == (
-                None if int(column) <= 10 else 10
-            )
+            assert retraining.start.stage == "wstar"
+            assert retraining.start.epoch == (None if int(column) <= 10 else 10)
         if row.startswith("IMC-FineTuning"):
             assert retraining.start.resume and retraining.recipe.trained_epochs == 160 - int(column)
     assert [row for row, _ in table.cells][::5] == [
@@ -105,7 +102,8 @@ def test_table_5_prints_two_decimals_in_the_papers_places(tmp_path: Path) -> Non
         == "Table 5: Accuracy with varying training epochs (here on digits; width-16 nets; every"
         " duration x 0.19)"
     )
-    assert text[2].split() == ["Neural", "Network", "Accuracy"] and text[3].split() == [
+    assert text[2].split() == ["Neural", "Network", "Accuracy"]
+    assert text[3].split() == [
         "Training",
         "epochs",
         *map(str, EPOCHS),
@@ -145,10 +143,8 @@ def test_w_star_and_its_constant_are_those_of_the_imc_rows_of_table_1() -> None:
     # computed once for both tables
     assert (job.keys["wstar"], job.keys["lipschitz"]) == (imc.keys["wstar"], imc.keys["lipschitz"])
     other = lipschitz.cells["CIFAR-10", "5"].jobs[0]
-    assert (
-        other.keys["wstar"] == job.keys["wstar"]
-        and other.keys["lipschitz"] != job.keys["lipschitz"]
-    )
+    assert other.keys["wstar"] == job.keys["wstar"]
+    assert other.keys["lipschitz"] != job.keys["lipschitz"]
 
 
 @pytest.mark.parametrize(
@@ -184,16 +180,12 @@ def test_tables_14_and_15_measure_at_the_papers_p_and_delta_and_train_w_star_onc
         )
     text = plan_of(table, tmp_path)
     # ten epochs a data set
-    assert (
-        f"runs: {3 * len(values)};" in text
-        and f"epochs: asked {30 * len(values)}, needed 30\n" in text
-    )
+    assert f"runs: {3 * len(values)};" in text
+    assert f"epochs: asked {30 * len(values)}, needed 30\n" in text
     # two measurements of eight directions, the middle once, over 512 images
     gradients = 3 * len(values) * 2 * (2 * 8 + 1) * 512
-    assert (
-        f"images: {10 * 200_000:,} to train on, {gradients:,} to measure on" in text
-        and "not counted: evaluation\n" in text
-    )
+    assert f"images: {10 * 200_000:,} to train on, {gradients:,} to measure on" in text
+    assert "not counted: evaluation\n" in text
 
 
 def found(k: float | None, spread: float | None, artefact: float | None) -> dict[str, Any]:
@@ -267,10 +259,8 @@ def test_fewer_seeds_than_asked_are_marked_and_none_is_a_dash(tmp_path: Path) ->
     table = small("imc_table15")
     write(tmp_path, record(table.cells["digits", "1"].jobs[1], 50.0, report=found(2.0, 0.5, 0.001)))
     text = write_table(table, tmp_path)
-    assert (
-        "2.00 ± 0.500 | 1.00 × 10^-3 (n=1 of 2) [5.93 × 10^-24]" in text
-        and "– [1.39 × 10^-22]" in text
-    )
+    assert "2.00 ± 0.500 | 1.00 × 10^-3 (n=1 of 2) [5.93 × 10^-24]" in text
+    assert "– [1.39 × 10^-22]" in text
     assert "9 runs are not done: make reproduce TABLE=imc_table15@digits" in text
 
 
@@ -284,10 +274,9 @@ def test_powers_of_ten_are_those_of_latex_and_html(tmp_path: Path) -> None:
     tex, page = file(table, tmp_path, "tex"), file(table, tmp_path, "html")
     assert (
         "1.50 $\\times$ 10$^{-12}$ $\\pm$ 2.00 $|$ 3.00 $\\times$ 10$^{8}$ [6.17 $\\times$"
-        " 10$^{-12}$]"
-        in tex
-        and "$\\Delta$ & 0.01 & 0.05" in tex
+        " 10$^{-12}$]" in tex
     )
+    assert "$\\Delta$ & 0.01 & 0.05" in tex
     assert not set("×∆≠^<|>") & set(
         tex.replace("$^{", "").replace("$|$", "").replace("$<$", "").replace("$>$", "")
     )
@@ -361,11 +350,9 @@ def test_a_real_run_has_every_finding_that_the_tables_print(tmp_path: Path) -> N
     )
     assert report["box"] == pytest.approx(move, rel=1e-6)
     assert report["lipschitz"] == pytest.approx(2 * move * report["lipschitz_n"], rel=1e-6)
-    assert (
-        report["artefact_lipschitz"] > 0
-        and report["lipschitz_sd"] >= 0
-        and done["epochs_total"] == 1
-    )
+    assert report["artefact_lipschitz"] > 0
+    assert report["lipschitz_sd"] >= 0
+    assert done["epochs_total"] == 1
     assert done["kept"] == done["prunable"] and done["accuracy"] is not None
 
 
@@ -397,16 +384,16 @@ def test_table_16_prints_the_papers_value_beside_the_configurations(tmp_path: Pa
     for line in lines:  # where we have the paper's value, nothing is marked
         assert rows[line["parameter"]] == [f"{line['value']} [{line['value']}]"]
     text = write_table(table, tmp_path).splitlines()
-    assert text[0] == "Table 16: Hyperparameter Settings" and text[2].split() == [
+    assert text[0] == "Table 16: Hyperparameter Settings"
+    assert text[2].split() == [
         "Parameter",
         "Value",
     ]
     starts = [i for i, line in enumerate(text) if line.startswith("---")]
     # two lines between rules: five groups of two
     assert [b - a for a, b in zip(starts, starts[1:], strict=False)] == [3] * 4
-    assert file(table, tmp_path, "tex").count("\\midrule") == 5 and "$\\Delta$" in file(
-        table, tmp_path, "tex"
-    )
+    assert file(table, tmp_path, "tex").count("\\midrule") == 5
+    assert "$\\Delta$" in file(table, tmp_path, "tex")
     found = {
         line["row"]: (line["value"], line["paper_value"])
         for line in csv.DictReader(io.StringIO(file(table, tmp_path, "csv")))
@@ -487,9 +474,8 @@ def test_variants_in_small_have_one_data_set(tmp_path: Path) -> None:
     for number, rows in ((5, 3), (14, 1), (15, 1)):
         for variant, name in (("digits", "digits"), ("fashion_mnist", "Fashion-MNIST")):
             table = expanded(number, f"@{variant}", seeds=["0"])
-            assert {job.run.dataset.name for job in table.jobs} == {variant} and {
-                job.run.model.name for job in table.jobs
-            } == {"resnet20"}
+            assert {job.run.dataset.name for job in table.jobs} == {variant}
+            assert {job.run.model.name for job in table.jobs} == {"resnet20"}
             assert {job.run.train_fraction for job in table.jobs} == {
                 1.0 if variant == "digits" else 0.1
             }

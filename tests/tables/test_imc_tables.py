@@ -35,9 +35,8 @@ def test_a_table_runs_at_the_sparsities_that_the_paper_prints_on_its_data(number
     assert {(job.run.dataset.name, job.run.train_fraction) for job in table.jobs} == {DATA[number]}
     for line in lines:
         (jobs,) = table.cells[line["method"], line["architecture"]].candidates
-        assert [job.run.seed for job in jobs] == [0, 1, 2] and {job.run.scale for job in jobs} == {
-            1.0
-        }
+        assert [job.run.seed for job in jobs] == [0, 1, 2]
+        assert {job.run.scale for job in jobs} == {1.0}
         asked = {job.run.density for job in jobs}
         assert asked == (
             {None} if line["sparsity"] == "0" else {round(1 - float(line["sparsity"]), 10)}
@@ -69,10 +68,8 @@ def test_epochs_of_a_table_are_those_counted_by_hand(
 def test_a_table_of_highest_accuracies_tries_what_table_2_tries_on_the_other_ones_data(
     best: int, found: int, tmp_path: Path
 ) -> None:
-    table, fixed = (
-        expanded(best, models=["resnet20"], seeds=["0"]),
-        expanded(found, models=["resnet20"], seeds=["0"]),
-    )
+    table = expanded(best, models=["resnet20"], seeds=["0"])
+    fixed = expanded(found, models=["resnet20"], seeds=["0"])
     second = expanded(2, models=["resnet20"], seeds=["0"])
     assert {
         (job.run.dataset.name, job.run.train_fraction, job.run.dataset.validation)
@@ -109,11 +106,9 @@ def test_a_table_in_small_keeps_rows_densities_and_share_of_the_images(
     scales = {job.run.scale for job in small.jobs}
     assert scales == ({30 / 160} if share == 1 else {1.0} if variant == "digits" else {0.1})
     title = write_table(small, tmp_path).splitlines()[0]
-    assert (
-        f"here on {variant}; width-16 nets" in title
-        and "Tiny" not in title
-        and "of the training images" not in title
-    )
+    assert f"here on {variant}; width-16 nets" in title
+    assert "Tiny" not in title
+    assert "of the training images" not in title
     assert title.count("reduced training samples") == (share < 1)
 
 
@@ -153,10 +148,8 @@ def test_imagenet_has_two_readings(number: int) -> None:
 @pytest.mark.parametrize("model", ["resnet20_w32", "resnet32_w32"])
 def test_the_nets_take_images_of_64_pixels(model: str) -> None:
     (job,) = [j for j in expanded(3, models=[model], seeds=["0"]).jobs if j.run.density is None]
-    net, small = (
-        measure_net(job.run.dataset, job.run.model),
-        measure_net(expanded(6, models=[model]).jobs[0].run.dataset, job.run.model),
-    )
+    net = measure_net(job.run.dataset, job.run.model)
+    small = measure_net(expanded(6, models=[model]).jobs[0].run.dataset, job.run.model)
     # the pooling at the end is global: the same net but for 100 more outputs of 128 weights; every
     # convolution sees four times as many places
     assert net.prunable - small.prunable == 100 * 128
@@ -175,14 +168,13 @@ def test_what_several_tables_give_the_last_one_has_and_densities_go_to_rows_that
         return {row.label: row.density for row in spec(number).rows}
 
     assert rows(11) == rows(10) != rows(8) != rows(1)
-    assert (
-        rows(10)["Baseline"] == ()
-        and rows(10)["SNIP"] == (0.65, 0.55)
-        and rows(10)["LTH+FineTuning"] == (0.66, 0.53)
-    )
+    assert rows(10)["Baseline"] == ()
+    assert rows(10)["SNIP"] == (0.65, 0.55)
+    assert rows(10)["LTH+FineTuning"] == (0.66, 0.53)
     assert rows(1)["SNIP"] == (0.53, 0.55)  # another table's densities change nothing here
     assert not spec(10).best_of
-    assert spec(11).best_of == spec(2).best_of and spec(11).overrides == (
+    assert spec(11).best_of == spec(2).best_of
+    assert spec(11).overrides == (
         "train=imc",
         "train_fraction=0.1",
     )

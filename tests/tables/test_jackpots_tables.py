@@ -103,15 +103,13 @@ def test_an_entry_runs_the_method_the_rate_the_net_and_the_epochs_of_its_line(
         for cell in behind(tables[number], line):
             ((job,),) = cell.candidates
             run = job.run
-            assert (
-                run.dataset.name == DATA[line["dataset"]] and cell.network == line["architecture"]
-            )
+            assert run.dataset.name == DATA[line["dataset"]]
+            assert cell.network == line["architecture"]
             if line["method"] in DENSE:
                 assert run.method in ("dense", "sr_popup") and run.density in (None, 1.0)
                 continue
-            assert run.method == METHODS[line["method"]] and run.density == pytest.approx(
-                1 - float(line["sparsity"]), abs=1e-12
-            )
+            assert run.method == METHODS[line["method"]]
+            assert run.density == pytest.approx(1 - float(line["sparsity"]), abs=1e-12)
             epochs = sum(
                 run.stage(name).recipe.epochs for name in run.epoch_column if run.stage(name).recipe
             )  # type: ignore[union-attr]
@@ -162,10 +160,8 @@ def test_columns_of_the_ablations_are_the_options_that_they_name(tables: dict[in
         "uniform",
         "falling",
     )
-    assert (
-        searched(7, "w/o S") == searched(9, "Constant (all)")
-        and searched(7, "w/o S").quota == "all"
-    )
+    assert searched(7, "w/o S") == searched(9, "Constant (all)")
+    assert searched(7, "w/o S").quota == "all"
     assert (searched(8, "Inverse").pairs, searched(8, "Random").pairs) == ("smallest", "random")
     assert (searched(9, "Constant (one)").quota, searched(9, "Inverse").quota) == ("one", "rising")
 
@@ -184,10 +180,8 @@ def test_a_page_worked_by_hand(tmp_path: Path) -> None:
     table = asked(
         "jackpots_table01@digits", "train.scale=0.0821", models=["resnet32_w32a"], seeds=["0", "1"]
     )
-    jackpots, rival = (
-        table.cells["ResNet-32, Jackpot (Ours), 10", "0.1"].jobs,
-        table.cells["ResNet-32, SET", "0.1"].jobs,
-    )
+    jackpots = table.cells["ResNet-32, Jackpot (Ours), 10", "0.1"].jobs
+    rival = table.cells["ResNet-32, SET", "0.1"].jobs
     counted = {"epochs": 10, "epochs_total": 170, "epoch_kind": "search"}
     # mean 94.5, deviation 1 / sqrt(2)
     write(tmp_path, record(jackpots[0], 94.0, **counted), record(jackpots[1], 95.0, **counted))
@@ -210,10 +204,8 @@ def test_a_page_worked_by_hand(tmp_path: Path) -> None:
 
 
 def test_top_five_and_overlap_are_printed_beside_the_papers(tmp_path: Path) -> None:
-    third, sixth = (
-        asked("jackpots_table03@digits", "train.scale=0.0821"),
-        asked("jackpots_table06@digits", "train.scale=0.0821"),
-    )
+    third = asked("jackpots_table03@digits", "train.scale=0.0821")
+    sixth = asked("jackpots_table06@digits", "train.scale=0.0821")
     (thirty,) = third.cells["90%, Jackpot (Ours), 30", "0.1"].jobs
     (ten,) = sixth.cells["ResNet-32, 10", "0.1"].jobs
     write(
@@ -238,8 +230,6 @@ def test_the_ablations_paper_numbers_stand_beside_the_net_that_they_fit(tmp_path
     ]
     assert "Top-1 acc., ResNet-32 – [94.01 ± 0.11] – [93.69 ± 0.07] – [94.30 ± 0.07]" in lines
     assert "Top-1 acc., VGGNet-19 – [–] – [–] – [–]" in lines
-    assert (
-        lines[0].startswith("Table 7: Ablation study")
-        and "VGGNet-19 is vgg11_small" in lines[0]
-        and "padded to 32x32 for VGGNet-19" in lines[0]
-    )
+    assert lines[0].startswith("Table 7: Ablation study")
+    assert "VGGNet-19 is vgg11_small" in lines[0]
+    assert "padded to 32x32 for VGGNet-19" in lines[0]

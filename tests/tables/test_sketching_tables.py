@@ -162,11 +162,9 @@ def test_known_cells_of_the_paper_are_where_it_prints_them(
     # chance, printed without deviation
     assert inside(one[11][6]) == "1.00" and one[11][:2] == ["", "2 %"]
     assert inside(one[14][9]) == "51.76±0.36"
-    assert (
-        inside(two[3][6]) == "10.0"
-        and inside(two[12][6]) == "1.0±0.0"
-        and two[3][0] == two[12][0] == "Random"
-    )
+    assert inside(two[3][6]) == "10.0"
+    assert inside(two[12][6]) == "1.0±0.0"
+    assert two[3][0] == two[12][0] == "Random"
     assert inside(three[1][2]) == "58.3" and inside(three[6][3]) == "55.54"
     assert inside(four[6][3]) == "56.05±13.97"
 
@@ -195,7 +193,8 @@ def test_networks_and_densities_are_two_header_lines(
     number: int, tables: dict[int, Suite], tmp_path: Path
 ) -> None:
     first, second, *rest = grid(tables[number], tmp_path)
-    assert first == ["Model", "VGG-19", "", "", "ResNet-20", "", ""] and second == [
+    assert first == ["Model", "VGG-19", "", "", "ResNet-20", "", ""]
+    assert second == [
         "Density",
         *DENSITIES,
         *DENSITIES,
@@ -220,9 +219,8 @@ def test_the_terminal_form_has_heads_over_their_columns_and_a_rule_between_the_p
         body = {1: 6, 2: 8}[number]
         # after the head; after the first panel's name and rows
         assert rules == [2 + depth, 2 + depth + 1 + 1 + body]
-        assert (
-            lines[rules[0] + 1].strip() == "CIFAR-10" and lines[rules[1] + 1].strip() == "CIFAR-100"
-        )
+        assert lines[rules[0] + 1].strip() == "CIFAR-10"
+        assert lines[rules[1] + 1].strip() == "CIFAR-100"
     two = terminal(tables[2], tmp_path)
     assert two[2].index("ResNet-20") == two[3].rindex("10 %") == two[6].index("– [85.04±0.12]")
 
@@ -339,9 +337,8 @@ def test_imp_goes_back_to_the_papers_iterations_at_every_level(tables: dict[int,
             assert [s.start.epoch for s in trainings] == pytest.approx(
                 [REWINDING[panel, cell.network] / 391] * len(trainings), abs=1e-6
             )
-            assert trainings[-1].data is None and all(
-                s.data == run.stages[0].data for s in trainings[:-1]
-            )
+            assert trainings[-1].data is None
+            assert all(s.data == run.stages[0].data for s in trainings[:-1])
     assert seen == set(REWINDING)
 
 
@@ -404,10 +401,8 @@ def test_the_missing_crossings_of_width_and_method_can_be_asked_for(
     for (panel, _), models in widths(table).items():
         assert models == ({model} if panel == "CIFAR-100" else {"resnet20"})
     text = write_table(table, tmp_path)
-    assert (
-        f"has {width} filters in its first stage everywhere (table.width={width})" in text
-        and text.count("filters in its first stage") == 1
-    )
+    assert f"has {width} filters in its first stage everywhere (table.width={width})" in text
+    assert text.count("filters in its first stage") == 1
 
 
 def test_controls_are_hidden_unless_asked_for_and_then_labelled_without_a_number_of_the_paper(
@@ -593,16 +588,12 @@ def test_notes_name_the_choices_that_the_numbers_rest_on(
         for text in (one, two, three, four)
     )
     assert "method.pruner.when=each" in one and "method.pruner.when=each" in three
-    assert (
-        "method.score.map=positive" in two and "the last level is cut to the exact density" in two
+    assert "method.score.map=positive" in two
+    assert "the last level is cut to the exact density" in two
+    assert all(
+        "ResNet-20 on CIFAR-100" in text and "table.width=16" in text for text in (one, two, four)
     )
-    assert (
-        all(
-            "ResNet-20 on CIFAR-100" in text and "table.width=16" in text
-            for text in (one, two, four)
-        )
-        and "CIFAR" not in three
-    )
+    assert "CIFAR" not in three
 
 
 @pytest.mark.parametrize(
