@@ -252,7 +252,9 @@ panels:
     y: {label: "accuracy [%]", range: [0, 100]}
     overrides: [density=0.5]
     points: {train.lr: [0.1, 0.01]}
-    series: [{label: SNIP, y: accuracy, overrides: [method=snip]}, {label: later, y: accuracy, overrides: [method=nonesuch]}]
+    series:
+      - {label: SNIP, y: accuracy, overrides: [method=snip]}
+      - {label: later, y: accuracy, overrides: [method=nonesuch]}
   - label: bars
     x: {label: learning rate}
     y: {label: K}
@@ -268,7 +270,8 @@ panels:
     x: {label: epoch}
     y: {label: loss, scale: log}
     overrides: [density=0.5]
-    series: [{label: SNIP, draw: trace, x: history.epoch, y: history.train_loss, overrides: [method=snip]}]
+    series:
+      - {label: SNIP, draw: trace, x: history.epoch, y: history.train_loss, overrides: [method=snip]}
   - label: named points
     x: {label: points, mark: {at: 0.25, label: a mark of nobody}}
     y: {label: K}
