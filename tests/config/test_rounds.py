@@ -65,8 +65,8 @@ def test_a_repeated_group_expands_to_the_stages_written_by_hand() -> None:
         },
     ]
     rewind = {"from": "dense", "rewind": "10ep"}
-    # The levels are 0.5, 0.25 and the exact density, 0.2. In `needs` of `train`, its own name refers
-    # to the previous round. The first round has none, so the name is unchanged.
+    # The levels are 0.5, 0.25 and the exact density, 0.2. In `needs` of `train`, its own name is
+    # the previous round. The first round has none, so that the name is unchanged.
     assert expand(items) == [
         {"name": "dense", "kind": "train"},
         {"name": "prune1", "kind": "prune", "start": {"from": "dense"}, "density": 0.5, "round": 1},

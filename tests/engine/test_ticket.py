@@ -125,9 +125,9 @@ def test_an_unknown_run_id_gives_an_error_with_the_nearest_id_and_the_folder(
     with pytest.raises(FileNotFoundError) as caught:
         runner.load_ticket(wrong, results, cache)
     message = str(caught.value)
-    assert (wrong in message)
-    assert (str(results / "runs") in message)
-    assert (f"did you mean '{identity}'" in message)
+    assert wrong in message
+    assert str(results / "runs") in message
+    assert f"did you mean '{identity}'" in message
 
 
 def test_a_run_id_without_a_near_match_gives_an_error_with_the_ids_found(

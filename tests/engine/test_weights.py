@@ -532,8 +532,8 @@ def test_a_rewinding_point_computed_later_equals_that_of_the_original_training(
         "train.scale=0.02",
     )
     run = replace(run, model=Dropping())
-    together = (make_context(run, tmp_path / "together"))
-    apart = (make_context(run, tmp_path / "apart"))
+    together = make_context(run, tmp_path / "together")
+    apart = make_context(run, tmp_path / "apart")
     run_stage(together, run.stage("dense"))
     run_stage(
         make_context(replace(run, stages=run.stages[:1]), tmp_path / "apart"), run.stage("dense")
