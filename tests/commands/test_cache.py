@@ -26,12 +26,10 @@ from runner.files import held
 from runner.spec.identity import run_id, stage_keys
 from runner.suites.expand import expand
 
-MINE = ["method=snip", "density=0.5", *SMALL]  # prune and train, its record in results
-OTHERS = [
-    "method=dense",
-    *SMALL,
-    "seed=1",
-]  # in the same cache, with its record in another directory
+# prune and train, with the record in results
+MINE = ["method=snip", "density=0.5", *SMALL]
+# a run in the same cache, with its record in another directory
+OTHERS = ["method=dense", *SMALL, "seed=1"]
 
 
 @pytest.fixture(scope="module")

@@ -55,13 +55,14 @@ from runner.suites.expand import expand, expand_spec
 from runner.suites.schema_tables import NetworksTable
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+# 64 x 300 + 300 x 300 + 300 x 10 weights, and 610 biases
 MLP = Net(
     parameters=112_810,
     prunable=112_200,
     weight_bytes=451_240,
     momentum_bytes=451_240,
     forward=112_200,
-)  # 64 x 300 + 300 x 300 + 300 x 10, and 610 biases
+)
 DENSE = 2 * 1437 * 3 * 112_200  # multiply-accumulates of two epochs on digits
 
 LINES = [  # command lines, in several orders and notations
@@ -508,7 +509,7 @@ def epochs_of_table(name: str) -> tuple[int, int]:
     imc_table01.
     """
     exists, many = set(method_names()), name == "imc_table02"
-    asked = needed = sum(
+    requested = needed = sum(
         160 * (GRID if many and row != "Baseline" else 1)
         for row, method in METHOD.items()
         if method in exists
@@ -518,13 +519,13 @@ def epochs_of_table(name: str) -> tuple[int, int]:
     # J + 1 trainings; the three variants share the dense net with the baseline, and the stages of a
     # level are a prefix of those of the next
     if "imp" in exists:
-        asked += 3 * 160 * (sum(level + 1 for level in LEVELS) if many else 7)
+        requested += 3 * 160 * (sum(level + 1 for level in LEVELS) if many else 7)
         needed += 3 * 160 * (7 if many else 6)
     if "continuous_sparsification" in exists:  # a search without a density, and a retraining
-        asked += (GRID if many else 1) * (160 + 160)
+        requested += (GRID if many else 1) * (160 + 160)
         needed += 160 + (GRID if many else 1) * 160
     # ten epochs to W*, which the rows share, then 160; fine-tuning continues with 150
-    return asked + 170 + 170 + 160, needed + 10 + 160 + 160 + 150
+    return requested + 170 + 170 + 160, needed + 10 + 160 + 160 + 150
 
 
 @pytest.mark.parametrize(
@@ -537,14 +538,16 @@ def test_tables_are_planned_without_data_and_missing_methods_are_listed(
         lambda console: show_plan([",".join(names), "models=resnet20", "seeds=0", *dirs], console)
     )
     # the runs of imc_table02 hold out a tenth of the images, so the tables share no stage
-    asked, needed = (sum(counts) for counts in zip(*map(epochs_of_table, names), strict=True))
-    assert f"epochs: asked {asked}, needed {needed}\n" in text and text.count("epochs: asked") == 1
+    requested, needed = (sum(counts) for counts in zip(*map(epochs_of_table, names), strict=True))
+    assert (
+        f"epochs: asked {requested}, needed {needed}\n" in text and text.count("epochs: asked") == 1
+    )
     assert (
         needed
         <= {"imc_table01": 0.92, "imc_table02": 0.49, "imc_table01,imc_table02": 0.56}[
             ",".join(names)
         ]
-        * asked
+        * requested
     )
     images = sum(
         epochs_of_table(name)[1] * (45_000 if name == "imc_table02" else 50_000) for name in names

@@ -170,7 +170,7 @@ def test_a_warm_cache_gives_the_same_bits_as_a_cold_cache(tmp_path: Path) -> Non
     run = compose_run(*RUN)
     cold, first = perform_run(run, machine(tmp_path, results="a", cache="one"))
     warm, again = perform_run(run, machine(tmp_path, results="b", cache="one"))
-    fresh, anew = perform_run(run, machine(tmp_path, results="c", cache="two"))
+    fresh, recomputed = perform_run(run, machine(tmp_path, results="c", cache="two"))
     assert [s["cached"] for s in cold["stages"]] == [False] * len(run.stages)
     assert [s["cached"] for s in warm["stages"]] == [True] * len(run.stages)
     assert comparable(cold) == comparable(warm) == comparable(fresh)
@@ -179,7 +179,7 @@ def test_a_warm_cache_gives_the_same_bits_as_a_cold_cache(tmp_path: Path) -> Non
         for part in ("weights", "masks", "optimizer", "findings"):
             for tensor, value in getattr(first[name], part).items():
                 assert torch.equal(value, getattr(again[name], part)[tensor])
-                assert torch.equal(value, getattr(anew[name], part)[tensor])
+                assert torch.equal(value, getattr(recomputed[name], part)[tensor])
 
 
 def test_a_partly_warm_cache_gives_the_same_numbers(tmp_path: Path) -> None:

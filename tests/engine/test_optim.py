@@ -126,21 +126,23 @@ def test_weights_and_trainables_are_updated_as_by_two_torch_optimizers(
     model = nn.Linear(3, 2)
     scores = torch.linspace(-1, 1, 6).view(2, 3).requires_grad_()
     masking = FixedMasking(full_masks(model), trainable={"weight": scores})
-    twins = [p.detach().clone().requires_grad_() for p in model.parameters()]
-    twin_scores = scores.detach().clone().requires_grad_()
+    references = [p.detach().clone().requires_grad_() for p in model.parameters()]
+    reference_scores = scores.detach().clone().requires_grad_()
     ours = make_optimizer(model, masking, recipe(nesterov=nesterov, trainable_decay=decay))
     theirs = [
-        torch.optim.SGD(twins, lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=nesterov),
+        torch.optim.SGD(references, lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=nesterov),
         torch.optim.SGD(
-            [twin_scores],
+            [reference_scores],
             lr=0.1,
             momentum=0.9,
             weight_decay=0.01 if decay is None else decay,
             nesterov=nesterov,
         ),
     ]
-    pairs = [*zip(model.parameters(), twins, strict=True), (scores, twin_scores)]
-    drawn = [gradients(tuple(twin.shape), 5, seed) for seed, (_, twin) in enumerate(pairs)]
+    pairs = [*zip(model.parameters(), references, strict=True), (scores, reference_scores)]
+    drawn = [
+        gradients(tuple(reference.shape), 5, seed) for seed, (_, reference) in enumerate(pairs)
+    ]
     for step in range(5):
         for (one, other), its in zip(pairs, drawn, strict=True):
             one.grad, other.grad = its[step].clone(), its[step].clone()

@@ -722,9 +722,9 @@ def test_hooks_are_called_in_order_with_the_step_in_the_whole_schedule() -> None
     model = linear()
     fit(model, recipe(2, first_epoch=1), Listening(full_masks(model)))
     steps: Iterable[int] = range(4, 8)
-    assert calls == [(what, step) for step in steps for what in ("weights", "before", "after")] + [
-        ("weights", 7)
-    ]  # the last call is for the evaluation, with the last step
+    in_steps = [(what, step) for step in steps for what in ("weights", "before", "after")]
+    # the last call is for the evaluation, with the last step
+    assert calls == [*in_steps, ("weights", 7)]
 
 
 def test_a_parameter_with_gradient_none_is_not_updated() -> None:

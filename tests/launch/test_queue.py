@@ -208,11 +208,12 @@ BEHAVIOUR = {
 PRELUDE = """
 import json, os, pathlib, resource, signal, subprocess, sys, time
 F = pathlib.Path(sys.argv[1])
-BEGUN = time.monotonic()
+STARTED = time.monotonic()
 with (F / "attempts").open("a") as file:
     file.write(f"{os.getpid()}\\n")
 def done(**more):
-    (F / "result.json").write_text(json.dumps({"begun": BEGUN, "ended": time.monotonic(), **more}))
+    times = {"started": STARTED, "ended": time.monotonic()}
+    (F / "result.json").write_text(json.dumps({**times, **more}))
 def until(name):
     end = time.monotonic() + 120
     while not (F.parent / name).exists():
@@ -297,7 +298,7 @@ def test_twenty_jobs_finish_although_four_fail_in_different_ways(tmp_path: Path)
     spans = [json.loads((job.folder / "result.json").read_text()) for job in jobs if job.done()]
     assert len(spans) == 20
     # at most two at a time
-    assert max(sum(a["begun"] <= b["begun"] < a["ended"] for a in spans) for b in spans) <= 2
+    assert max(sum(a["started"] <= b["started"] < a["ended"] for a in spans) for b in spans) <= 2
     output = summary(ended, jobs)
     assert output.startswith("4 of 24 jobs failed; the same command again runs only these\n")
     killed = "killed by SIGKILL (out of memory? the kernel's log says)"
@@ -522,7 +523,7 @@ def test_each_job_uses_only_the_gpu_of_its_slot(tmp_path: Path) -> None:
             small_job(
                 tmp_path,
                 f"job{i}",
-                "done(gpu=os.environ['CUDA_VISIBLE_DEVICES'], words=sys.argv[2:])",
+                "done(gpu=os.environ['CUDA_VISIBLE_DEVICES'], overrides=sys.argv[2:])",
             )
             for i in range(8)
         ],
@@ -530,10 +531,13 @@ def test_each_job_uses_only_the_gpu_of_its_slot(tmp_path: Path) -> None:
     )
     spans = [json.loads((tmp_path / name / "result.json").read_text()) for name in ended]
     assert {span["gpu"] for span in spans} == {"3", "MIG-a"} and len(spans) == 8
-    assert [span["words"] for span in spans] == [["env.device=cuda"]] * 8
+    assert [span["overrides"] for span in spans] == [["env.device=cuda"]] * 8
     for one in spans:
         assert (
-            sum(s["gpu"] == one["gpu"] and s["begun"] <= one["begun"] < s["ended"] for s in spans)
+            sum(
+                s["gpu"] == one["gpu"] and s["started"] <= one["started"] < s["ended"]
+                for s in spans
+            )
             <= 2
         )
     assert "begun: job0 on GPU 3" in output
@@ -546,8 +550,8 @@ def test_a_job_waits_for_free_memory_on_its_gpu(
     tool = tmp_path / "bin" / "nvidia-smi"
     tool.parent.mkdir()
     tool.write_text(
-        f'#!/bin/sh\n[ -e "{tmp_path}/asked" ] && echo "0, GPU-a, 40960" || echo "0, GPU-a,'
-        f' 1024"\ntouch "{tmp_path}/asked"\n'
+        f'#!/bin/sh\n[ -e "{tmp_path}/called" ] && echo "0, GPU-a, 40960" || echo "0, GPU-a,'
+        f' 1024"\ntouch "{tmp_path}/called"\n'
     )
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
@@ -664,7 +668,7 @@ def test_a_console_that_cannot_be_written_does_not_stop_the_jobs(tmp_path: Path)
 DRIVER = f"""
 import os, sys
 from pathlib import Path
-sys.path.insert(0, {str(ROOT / "tests")!r})
+sys.path[:0] = {[str(ROOT / "tests"), str(Path(__file__).parent)]!r}
 from test_queue import small_job, plain_slots
 from rich.console import Console
 from runner.launch.queue import Interrupted, run_queue
@@ -906,11 +910,12 @@ def test_a_sweep_reports_the_failed_job_and_finishes_the_others(tmp_path: Path) 
     started = [
         line for line in output.splitlines() if line.startswith(("begun", "failed (exit 1) after"))
     ]
+    # the second job does not wait after W* exists
     assert [line.partition(":")[0] for line in started] == [
         "begun",
         "begun",
         "failed (exit 1) after " + started[2].split()[4] + " s",
-    ]  # the second job does not wait after W* exists
+    ]
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,8 @@ def csv_lines(results: Path) -> list[dict[str, str]]:
 def test_the_candidate_with_the_highest_mean_validation_accuracy_is_printed(
     table: Suite, tmp_path: Path
 ) -> None:
-    # Validation means: 80, (79 + 83) / 2 = 81, (84 + 76) / 2 = 80. The best single seed, at 0.7, and
-    # the best test accuracy, at 0.9, have no effect.
+    # Validation means: 80, (79 + 83) / 2 = 81, (84 + 76) / 2 = 80. The best single seed, at 0.7,
+    # and the best test accuracy, at 0.9, have no effect.
     results = {
         0.9: ((80.0, 99.0), (80.0, 99.0)),
         0.8: ((79.0, 70.0), (83.0, 74.0)),

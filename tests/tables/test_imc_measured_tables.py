@@ -444,9 +444,8 @@ def test_used_images_are_counted_and_different_values_are_all_printed() -> None:
     spec = read_spec("imc_table16")
     assert isinstance(spec, SettingsTable)
     table = expand_spec(replace(spec, groups=((row,),)), "imc_table16", {}, [], Composer())
-    assert (
-        table.cells["images", "Value"].value == "50K/10K, 60K/10K"
-    )  # equal values are printed once
+    # equal values are printed once
+    assert table.cells["images", "Value"].value == "50K/10K, 60K/10K"
 
 
 def test_plan_and_reproduce_report_that_table_16_requires_no_runs(
