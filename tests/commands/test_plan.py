@@ -406,9 +406,8 @@ def test_states_of_runs_are_read_from_records_status_files_and_locks(
     assert "runs: 4; done 1, running 0, to do 3 (failed 1, stopped 1, new 1)\n" in text
     assert f"failed: {tmp_path / 'results' / 'runs' / run_id(runs[1]) / 'traceback.txt'}\n" in text
     assert state(where.results_dir, "no-such-run") == "new"
-    assert not (
-        tmp_path / "results" / "runs" / run_id(runs[3])
-    ).exists()  # the query creates no folder
+    # the query creates no folder
+    assert not (tmp_path / "results" / "runs" / run_id(runs[3])).exists()
 
 
 def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
@@ -539,9 +538,8 @@ def test_tables_are_planned_without_data_and_missing_methods_are_listed(
     )
     # the runs of imc_table02 hold out a tenth of the images, so the tables share no stage
     requested, needed = (sum(counts) for counts in zip(*map(epochs_of_table, names), strict=True))
-    assert (
-        f"epochs: asked {requested}, needed {needed}\n" in text and text.count("epochs: asked") == 1
-    )
+    assert f"epochs: asked {requested}, needed {needed}\n" in text
+    assert text.count("epochs: asked") == 1
     assert (
         needed
         <= {"imc_table01": 0.92, "imc_table02": 0.49, "imc_table01,imc_table02": 0.56}[

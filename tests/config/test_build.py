@@ -57,7 +57,7 @@ def errors_of(cfg: DictConfig) -> list[str]:
 
 def test_a_dense_run_is_one_training_with_the_settings_of_the_paper() -> None:
     run = compose_run("method=dense", *PAPER, "seed=7", "train_fraction=0.5")
-    # IMC appendix A.4 and Table 16; docs/decisions.md, item 8
+    # IMC appendix A.4 and Table 16; docs/decisions.md 8
     recipe = Recipe(
         epochs=160,
         lr=0.1,
@@ -135,7 +135,7 @@ RETRAIN = {  # overrides -> start of the last training, its first epoch, its lea
     # the end of the stage requires no snapshot
     ("retrain=rewind", "retrain.rewind=160ep"): (Start("dense"), 0, 0.1),
     ("retrain=reinit",): (Start("reinit"), 0, 0.1),
-    # 160 epochs from lr 0.01: docs/decisions.md, item 12
+    # 160 epochs from lr 0.01: docs/decisions.md 12
     ("retrain=finetune",): (Start("dense"), 0, 0.01),
 }
 
@@ -172,7 +172,7 @@ def test_start_dense_rewinds_to_the_epoch_of_the_paper_by_default() -> None:
     [
         ("rewind", ("wstar", "prune"), Start("wstar"), 0),
         ("reinit", ("prune",), Start("reinit"), 0),
-        # continues in the schedule of the paper: docs/decisions.md, item 13
+        # continues in the schedule of the paper: docs/decisions.md 13
         ("finetune", ("wstar", "prune"), Start("wstar", resume=True), 10),
     ],
 )

@@ -38,14 +38,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Fin
     before = torch.backends.cudnn.deterministic
     for name, overrides in RUNS.items():
         results, cache = folder / name / "results", folder / "cache"
-        assert (
-            run_config(
-                compose_config(
-                    [*overrides, *SMALL, f"env.results_dir={results}", f"env.cache_dir={cache}"]
-                )
-            )
-            == 0
-        )
+        dirs = [f"env.results_dir={results}", f"env.cache_dir={cache}"]
+        assert run_config(compose_config([*overrides, *SMALL, *dirs])) == 0
         (path,) = results.glob("runs/*/result.json")
         found[name] = (path.parent.name, results, cache)
     yield found

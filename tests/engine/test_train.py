@@ -597,7 +597,7 @@ def test_generators_and_tensors_inside_lists_and_tuples_are_resumed(tmp_path: Pa
 @pytest.mark.parametrize(
     ("every", "tested"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (3, [3, 5]), (7, [5]), (0, [5])]
 )
-def test_test_every_selects_the_tested_epochs_and_changes_nothing_else(
+def test_the_option_test_every_selects_the_tested_epochs_and_changes_nothing_else(
     every: int, tested: list[int]
 ) -> None:
     passes, data = [], make_loaders(validation=True)

@@ -83,10 +83,8 @@ def test_figures_share_the_runs_of_table_1(form: str, number: int) -> None:
     first = next(iter(drawn.cells))[0].rsplit(" IMC-")[0]
     (network,) = drawn.networks
     for method in METHODS if number != 3 else METHODS[1:2]:
-        ours, (theirs,) = (
-            drawn.cells[f"{first} {method} {network}", FIGURES[number]].jobs[0],
-            table.cells[method, "ResNet-20"].jobs,
-        )
+        ours = drawn.cells[f"{first} {method} {network}", FIGURES[number]].jobs[0]
+        (theirs,) = table.cells[method, "ResNet-20"].jobs
         assert ours.run_id == theirs.run_id and ours.keys == theirs.keys
 
 

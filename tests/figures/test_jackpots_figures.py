@@ -63,7 +63,7 @@ def trained(run: Run) -> list[Stage]:
     [
         (1, 4 * 5, DENSE + 4 * 39),
         (2, 2 * 2 * 6, 2 * (DENSE + 2 * 6 * 19)),
-        # six epochs for criteria with new statistics, none for those of the dense net
+        # six epochs for criteria with statistics taken anew, none with those of the dense net
         (3, 6 + 2 * 4 * 6, DENSE + 6 * 6 + 4 * 6 * 6),
         (4, 2 * 6, DENSE + 6 * 19 + 6 * 6),
         (5, 2 * 7, 2 * (DENSE + 6 * 6 + 56)),

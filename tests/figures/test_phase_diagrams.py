@@ -124,14 +124,8 @@ def test_claims_about_orders_extrema_and_reports_have_verdicts() -> None:
     assert claim(low, lowest=[0.5, 1.5]) == HOLDS and claim(low, lowest=[2, 3]) == FAILS
     report = {"lemma_measured": 3.0, "lemma_low": 2.5, "lemma_high": 3.5}
     for holds, verdict in ((1, HOLDS), (0, FAILS)):
-        assert (
-            claim(
-                low,
-                run=FinishedRun({"run_id": "r", "report": {**report, "lemma_holds": holds}}),
-                reads="lemma",
-            )
-            == verdict
-        )
+        run = FinishedRun({"run_id": "r", "report": {**report, "lemma_holds": holds}})
+        assert claim(low, run=run, reads="lemma") == verdict
     assert claim(low, reads="lemma") == UNKNOWN
 
 

@@ -963,11 +963,8 @@ def test_an_invalid_sweep_gives_a_one_line_error_and_starts_no_job(
     )
     output = finish(process)
     assert process.returncode == 2, output
-    assert (
-        output.startswith("error: ")
-        and output.count("error: ") == 1
-        and len(output.splitlines()) == 1
-    ), output
+    assert output.startswith("error: "), output
+    assert output.count("error: ") == len(output.splitlines()) == 1, output
     assert all(part in output for part in parts), output
     assert not list(tmp_path.glob("results/runs/*"))
 

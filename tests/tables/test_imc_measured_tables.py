@@ -132,10 +132,8 @@ def test_every_number_of_table_5_is_beside_the_corresponding_entry(tmp_path: Pat
 
 def test_table_14_shares_w_star_and_its_constant_with_table_1() -> None:
     lipschitz, first = expanded(14, seeds=["0"]), expanded(1, models=["resnet20"], seeds=["0"])
-    (job,), (imc,) = (
-        lipschitz.cells["CIFAR-10", "2"].jobs,
-        first.cells["IMC-Rewinding", "ResNet-20"].jobs,
-    )
+    (job,) = lipschitz.cells["CIFAR-10", "2"].jobs
+    (imc,) = first.cells["IMC-Rewinding", "ResNet-20"].jobs
     assert list(job.keys) == ["wstar", "lipschitz", "artefact"]
     # both tables share these stages
     assert (job.keys["wstar"], job.keys["lipschitz"]) == (imc.keys["wstar"], imc.keys["lipschitz"])

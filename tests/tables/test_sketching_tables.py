@@ -272,7 +272,7 @@ def test_every_entry_runs_density_method_source_and_pick_of_its_labels(
         assert {stage.component.pick for stage in prunes} == {pick}
         assert (run.stages[0].data if method == "imp" else prunes[0].component.source) == source
         last = run.stages[-1].recipe
-        # the settings of the paper: docs/decisions.md, item 8
+        # the settings of the paper: docs/decisions.md 8
         assert last is not None and last.first_epoch == 0
         assert (last.epochs, last.lr, last.batch_size, last.weight_decay, last.momentum) == (
             160,
