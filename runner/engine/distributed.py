@@ -54,11 +54,10 @@ class ProcessGroup:
 
         Parameters and their names do not change.
         """
-        return (
-            nn.SyncBatchNorm.convert_sync_batchnorm(model)
-            if self.size > 1 and self.device.type == "cuda"
-            else model
-        )
+        if self.size == 1 or self.device.type != "cuda":
+            return model
+        convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
+        return convert(model)
 
     def wrap(self, model: nn.Module, masking: Masking) -> nn.Module:
         """The module to call in training: the model, or DistributedDataParallel around it.
@@ -103,11 +102,9 @@ class ProcessGroup:
 
     def any(self, flag: bool) -> bool:
         """Whether `flag` is true in any process."""
-        return (
-            flag
-            if self.size == 1
-            else bool(self.total(torch.tensor([float(flag)], device=self.device)).item())
-        )
+        if self.size == 1:
+            return flag
+        return bool(self.total(torch.tensor([float(flag)], device=self.device)).item())
 
     def broadcast_decision(self, question: Callable[[], bool]) -> bool:
         """The first process' answer to `question`, on all processes.
