@@ -97,7 +97,7 @@ def _in_order(
 ) -> Iterator[Batch]:
     """Yield the images at the indices `order` (M,), not augmented."""
     for images, labels in split.read(
-        ((places, None) for places in order.split(batch_size)), "none"
+        ((places, None) for places in torch.split(order, batch_size)), "none"
     ):
         yield normalised(images, mean, std, scale), labels
 

@@ -92,15 +92,12 @@ def _pieces(wanted: Wanted, ahead: "deque[Tensor]") -> Iterator[Piece]:
     """Yield the pieces for the workers in order; append the indices of each batch to `ahead`."""
     for places, rng in wanted:
         ahead.append(places)
-        parts = places.split(PIECE)
+        parts = torch.split(places, PIECE)
         if rng is None:
             yield from ((part, None) for part in parts)
         else:
-            yield from zip(
-                parts,
-                torch.rand(len(places), DRAWS, generator=rng, dtype=torch.float64).split(PIECE),
-                strict=True,
-            )
+            draws = torch.rand(len(places), DRAWS, generator=rng, dtype=torch.float64)
+            yield from zip(parts, torch.split(draws, PIECE), strict=True)
 
 
 class _Decoder(Dataset[Tensor | str]):
