@@ -127,16 +127,16 @@ class ImageSet(ABC):
         )
         used, held_out = parts(train, train_fraction, self.validation)
         return Data(
-            self.name,
-            used,
-            held_out,
-            test,
-            mean,
-            std,
-            self.scale,
-            self.native.classes,
-            self.augment,
-            official.checksum(),
+            name=self.name,
+            train=used,
+            validation=held_out,
+            test=test,
+            mean=mean,
+            std=std,
+            scale=self.scale,
+            classes=self.native.classes,
+            augment=self.augment,
+            checksum=official.checksum(),
         )
 
     def constants(self) -> tuple[Tensor, Tensor]:

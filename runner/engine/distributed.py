@@ -179,23 +179,24 @@ def check_shareable(model: nn.Module, team: ProcessGroup) -> None:
         ConfigError: layers that draw random numbers, because all processes would draw the same;
             BatchNorm on CPUs, because torch synchronises it on CUDA only.
     """
-    if team.size > 1 and any(
-        getattr(m, "p", 0)
-        for m in model.modules()
-        if isinstance(m, nn.Dropout) or type(m).__name__ == "StochasticDepth"
-    ):
+    if team.size == 1:
+        return
+    if any(_draws(layer) for layer in model.modules()):
         raise ConfigError(
             f"torchrun with {team.size} processes: this net draws random numbers while it trains,"
             " and all processes would draw the same ones for their shares; run it without"
             " torchrun, or take model.dropout=0 model.stochastic_depth=0"
         )
-    if (
-        team.size > 1
-        and team.device.type != "cuda"
-        and any(isinstance(m, BATCHNORMS) for m in model.modules())
-    ):
+    normalises = any(isinstance(layer, BATCHNORMS) for layer in model.modules())
+    if normalises and team.device.type != "cuda":
         raise ConfigError(
             f"torchrun with {team.size} processes on the CPU: this net has BatchNorm, whose"
             " statistics torch synchronises on CUDA alone; run it without torchrun, or take a net"
             " without BatchNorm (mlp, lenet5, lenet_300_100)"
         )
+
+
+def _draws(layer: nn.Module) -> bool:
+    """Whether a layer draws random numbers in training."""
+    random = isinstance(layer, nn.Dropout) or type(layer).__name__ == "StochasticDepth"
+    return random and getattr(layer, "p", 0) > 0

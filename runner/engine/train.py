@@ -140,13 +140,13 @@ def _make_trainee(
 class _Clock:
     """Times of a training: its start, moved back by earlier sessions, and its last checkpoint."""
 
-    begun: float
+    started: float
     saved: float = field(default_factory=time.monotonic)
 
     @property
     def seconds(self) -> float:
         """Duration of the training so far, over all its sessions."""
-        return time.monotonic() - self.begun
+        return time.monotonic() - self.started
 
 
 def _train_epoch(

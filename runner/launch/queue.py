@@ -97,7 +97,7 @@ class _Queue:
                 self._end(Outcome(job, 1, 0.0, False, f"could not be started: {error}"))
             else:
                 self.running.append(item)
-                self.monitor.begun(item)
+                self.monitor.started(item)
 
     def _next(self) -> QueueJob | None:
         """The first pending job that needs no stage which a running job is about to compute.

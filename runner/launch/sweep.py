@@ -84,12 +84,8 @@ def swept_environment(configs: list[DictConfig]) -> list[str]:
 
 def counted(jobs: list[QueueJob], requested: int) -> str:
     """A text with the number of runs, of finished runs and of runs to do."""
-    todo = sum(not job.done() for job in jobs)
-    equal = (
-        f" ({requested - len(jobs)} more asked for are equal to one of these)"
-        if requested > len(jobs)
-        else ""
-    )
+    todo, repeated = sum(not job.done() for job in jobs), requested - len(jobs)
+    equal = f" ({repeated} more that were requested are equal to one of these)" if repeated else ""
     return f"{len(jobs)} runs, {len(jobs) - todo} done, {todo} to do{equal}"
 
 

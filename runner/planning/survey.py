@@ -45,10 +45,8 @@ class Survey:
     @property
     def line(self) -> str:
         """The line with requested and needed epochs (docs/tables.md)."""
-        return (
-            f"epochs: asked {self.asked}, needed"
-            f" {sum(trains(item.stage) for item in self.needed.values())}"
-        )
+        needed = sum(trains(item.stage) for item in self.needed.values())
+        return f"epochs: asked {self.asked}, needed {needed}"
 
 
 def survey(planned: list[tuple[PlannedRun, Machine]]) -> Survey:
@@ -88,12 +86,12 @@ def _checked(run: Run, machine: Machine, nets: dict[Any, Net]) -> Net:
     for stage in run.stages:
         if stage.recipe:
             check_precision(stage.recipe.precision, machine.device)
-    place = run.model, run.dataset
-    if place not in nets:
-        nets[place] = measure_net(run.dataset, run.model)
+    key = run.model, run.dataset
+    if key not in nets:
+        nets[key] = measure_net(run.dataset, run.model)
     if run.density is not None:
         try:
-            keep_count(run.density, nets[place].prunable)
+            keep_count(run.density, nets[key].prunable)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-    return nets[place]
+    return nets[key]
