@@ -188,7 +188,7 @@ def upkeep(words: list[str], console: Console) -> int:
         )
     doomed = [item for item in found if item.removable]
     console.print(
-        f"no use for {len(doomed):,} of {len(found):,}, {_sum(doomed)}; records looked at:"
+        f"unused: {len(doomed):,} of {len(found):,}, {_sum(doomed)}; records searched:"
         f" {_folders(env.results_dir, options.others)}"
     )
     if options.remove:
@@ -206,14 +206,14 @@ def _others(names: str) -> list[Path]:
     for folder in others:
         if not folder.is_dir():
             raise ConfigError(
-                f"results={folder} is no directory: name directories whose records use this cache,"
-                " results=DIR[,DIR]"
+                f"results={folder} is not a directory: results=DIR[,DIR] names directories whose"
+                " records use this cache"
             )
     return others
 
 
 def _folders(results_dir: Path, others: list[Path]) -> str:
-    hint = "" if others else '; does another directory use this cache, say so: ARGS="results=DIR"'
+    hint = "" if others else '; if another directory uses this cache, add ARGS="results=DIR"'
     return ", ".join(str(path) for path in (results_dir, *others)) + hint
 
 
@@ -241,7 +241,7 @@ def _show(found: list[Item], cache_dir: Path, recorded: set[str], console: Conso
     }
     for title, rows in ((f"{cache_dir} by kind", kinds), ("by age", ages)):
         grid = Grid(title=title, title_justify="left")
-        for column in ("", "number", "size", "of records", "of tables alone", "no use"):
+        for column in ("", "number", "size", "of records", "of tables only", "unused"):
             grid.add_column(column, justify="left" if not column else "right")
         for name, part in {**rows, "all": found}.items():
             grid.add_row(

@@ -75,7 +75,7 @@ def report(words: list[str], console: Console) -> int:
     """
     if other := [word for word in words if not word.startswith("env.results_dir=")]:
         raise ConfigError(
-            f"{' '.join(other)}: the report takes env.results_dir=DIR alone; it shows all tables"
+            f"{' '.join(other)}: the report accepts only env.results_dir=DIR; it shows all tables"
             " and figures that were written there"
         )
     try:

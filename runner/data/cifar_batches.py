@@ -77,8 +77,8 @@ def _read_split(folder: Path, files: Mapping[str, str], labels_key: str, classes
         rows, targets = entry["data"], np.asarray(entry[labels_key])
         if not (_are_images(rows, len(targets)) and _are_classes(targets, classes)):
             raise DataError(
-                f"{folder / name} does not hold uint8 rows of 3,072 values, each with a label from"
-                f" 0 to {classes - 1}"
+                f"{folder / name} does not contain uint8 rows of 3,072 values, each with a label"
+                f" from 0 to {classes - 1}"
             )
         images.append(torch.from_numpy(rows.reshape(-1, 3, 32, 32).copy()))
         labels.append(torch.from_numpy(targets.astype(np.int64)))
@@ -126,6 +126,6 @@ class _ArrayUnpickler(pickle.Unpickler):
         }
         if (module, name) not in admitted:
             raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}, which such a file has no use for"
+                f"it refers to {module}.{name}, which such a file never contains"
             )
         return admitted[module, name]

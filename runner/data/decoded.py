@@ -133,7 +133,7 @@ def rgb(path: Path, formats: tuple[str, ...] = ("JPEG",)) -> Image.Image:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         # Pillow raises these for damaged files.
         raise DataError(
-            f"{path} is no intact JPEG ({error}); delete it and unpack the archive again"
+            f"{path} is not an intact JPEG ({error}); delete it and unpack the archive again"
         ) from error
 
 

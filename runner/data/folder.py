@@ -77,7 +77,7 @@ def _loose_images(folder: Path, part: str) -> str:
     """A hint if the images of `part` are not in folders of classes; else empty."""
     if not any(entry.name.endswith(".JPEG") for entry in os.scandir(folder / part)):
         return ""
-    return f": the images lie in {part}/ itself and have to be moved into folders of their classes"
+    return f": the images are in {part}/ itself; move them into folders of their classes"
 
 
 def listed_once(folder: Path, kept: Path, expected: Info) -> dict[str, Listing]:

@@ -106,7 +106,7 @@ class ImageSet(ABC):
             DataError: states only the problem.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} reads no images into memory; it has to implement read or load"
+            f"{type(self).__name__} reads no images into memory; it must implement read or load"
         )
 
     def load(self, data_dir: Path, train_fraction: float) -> Data:

@@ -80,8 +80,8 @@ def drawn(found: Listing, each: int, part: int) -> Listing:
         members = np.flatnonzero(found.labels == label)
         if len(members) < each:
             raise DataError(
-                f"the class of {found.names[members[0]].decode()} has {len(members)} images, of"
-                f" which {each} are to be drawn"
+                f"the class of {found.names[members[0]].decode()} has {len(members)} images,"
+                f" but {each} are required"
             )
         order = np.random.RandomState((SEED, part, int(label))).permutation(len(members))
         chosen.append(members[np.sort(order[:each])])

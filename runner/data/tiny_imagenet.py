@@ -173,13 +173,13 @@ def _annotations(path: Path, classes: dict[str, int]) -> dict[str, int]:
         image = f"val/images/{name}"
         if not rest or not re.fullmatch(r"[\w-]+\.JPEG", name):
             raise DataError(
-                f"{path}, line {number}: {line[:60]!r} is not an image, its class and its box with"
-                " tabs between"
+                f"{path}, line {number}: {line[:60]!r} is not an image, its class and its box,"
+                " separated by tabs"
             )
         if rest[0] not in classes:
             raise DataError(f"{path}, line {number}: class {rest[0]!r} is not in wnids.txt")
         if image in labels:
-            raise DataError(f"{path}, line {number}: {name} has a class already")
+            raise DataError(f"{path}, line {number}: {name} already has a class")
         labels[image] = classes[rest[0]]
     return labels
 

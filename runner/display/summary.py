@@ -71,7 +71,7 @@ def _density(record: dict[str, Any]) -> dict[str, str]:
         return {}
     if target is None:
         target = "found by the method" if kept < record["prunable"] else "every weight"
-    return {"density": f"{record['density']:.4f} ({kept:,} kept); asked: {target}"}
+    return {"density": f"{record['density']:.4f} ({kept:,} kept); requested: {target}"}
 
 
 def _accuracy(record: dict[str, Any]) -> str:
@@ -137,7 +137,7 @@ def cut_off(record: dict[str, Any]) -> dict[str, str]:
         problem = "no path of kept weights leads from the input to any output: the net cannot learn"
     else:
         problem = (
-            f"paths of kept weights lead from the input to {report[REACHED]} of the outputs alone"
+            f"paths of kept weights lead from the input to only {report[REACHED]} of the outputs"
         )
     return {"warning: mask": f"{problem}; a larger density may help"}
 

@@ -185,13 +185,13 @@ def check_shareable(model: nn.Module, team: ProcessGroup) -> None:
         raise ConfigError(
             f"torchrun with {team.size} processes: this net draws random numbers while it trains,"
             " and all processes would draw the same ones for their shares; run it without"
-            " torchrun, or take model.dropout=0 model.stochastic_depth=0"
+            " torchrun, or use model.dropout=0 model.stochastic_depth=0"
         )
     normalises = any(isinstance(layer, BATCHNORMS) for layer in model.modules())
     if normalises and team.device.type != "cuda":
         raise ConfigError(
             f"torchrun with {team.size} processes on the CPU: this net has BatchNorm, whose"
-            " statistics torch synchronises on CUDA alone; run it without torchrun, or take a net"
+            " statistics torch synchronises on CUDA only; run it without torchrun, or use a net"
             " without BatchNorm (mlp, lenet5, lenet_300_100)"
         )
 

@@ -119,7 +119,7 @@ def _compute(attempt: _Attempt) -> int:
 
 
 def _report_stop(attempt: _Attempt) -> None:
-    line = f"stopped: {attempt.run_id} is checkpointed; the same command goes on from there"
+    line = f"stopped: {attempt.run_id} wrote a checkpoint; repeat the command to continue"
     print(line, file=sys.stderr)
 
 

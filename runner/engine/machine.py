@@ -69,8 +69,8 @@ def _invalid(env: Environment) -> Iterator[str]:
             yield one_of(f"env.{key}", value, choices)
     if env.device == "cuda" and not torch.cuda.is_available():
         yield (
-            "env.device=cuda: torch sees no CUDA device here; take env.device=cpu, or auto, which"
-            " uses what there is"
+            "env.device=cuda: torch finds no CUDA device; use env.device=cpu, or auto, which uses"
+            " the available device"
         )
     if env.threads is not None and env.threads < 1:
         yield f"env.threads={env.threads} must be at least 1, or null for torch's choice"
@@ -80,7 +80,7 @@ def _invalid(env: Environment) -> Iterator[str]:
     if env.workers is not None and env.workers < 0:
         yield (
             f"env.workers={env.workers} must be 0 (the run's own process decodes images) or more,"
-            " or null for one a thread"
+            " or null for one per thread"
         )
 
 
@@ -106,7 +106,7 @@ def check_precision(precision: str, device: torch.device) -> None:
     if not native:
         raise ConfigError(
             f"train.precision=bf16: this {device.type} has no bf16 instructions (emulation is"
-            " slower than fp32); take train.precision=fp32"
+            " slower than fp32); use train.precision=fp32"
         )
 
 
@@ -143,7 +143,7 @@ def _unwritable(key: str, path: Path) -> str | None:
         probe.unlink()
     except OSError as error:
         return (
-            f"{key}={path} cannot be written: {error.strerror}; name another directory with"
+            f"{key}={path} cannot be written: {error.strerror}; choose another directory with"
             f" {key}=DIR"
         )
     return None

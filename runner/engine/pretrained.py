@@ -39,8 +39,8 @@ def fitting(weights: Weights, expected: State, run: Run) -> State:
     if weights.path is None and (own := len(_entry(weights).meta["categories"])) != classes:
         raise ConfigError(
             f"{_override(weights)}: torchvision's weights of {name} are for {own} classes,"
-            f" dataset={dataset} has {classes}; take dataset=imagenet, or omit start.weights: then"
-            " the net is trained"
+            f" dataset={dataset} has {classes}; use dataset=imagenet, or omit start.weights to"
+            " train the network"
         )
     state = _unwrapped(_read(weights), weights)
     counters = {key: tensor for key, tensor in expected.items() if key.endswith(COUNTER)}
@@ -55,8 +55,8 @@ def _misfits(state: State, expected: State) -> list[str]:
     """One line for each kind of mismatch, with up to `SHOWN` names."""
     kinds = {
         "missing": [name for name in expected if name not in state],
-        "unknown to the net": [name for name in state if name not in expected],
-        "of another shape": [
+        "not in the network": [name for name in state if name not in expected],
+        "with another shape": [
             f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
             for name, tensor in expected.items()
             if name in state and state[name].shape != tensor.shape
@@ -85,7 +85,9 @@ def _read(weights: Weights) -> Any:
     path = Path(weights.path).expanduser() if weights.path else downloaded(_entry(weights).url)
     try:
         if weights.path and weights.content != f"sha256:{digest(path)}":
-            raise ConfigError(f"{_override(weights)} has changed since the run began; begin again")
+            raise ConfigError(
+                f"{_override(weights)} has changed since the run started; start the run again"
+            )
         return (
             load_file(path)
             if path.suffix == ".safetensors"
@@ -93,7 +95,7 @@ def _read(weights: Weights) -> Any:
         )
     except pickle.UnpicklingError as error:
         raise ConfigError(
-            f"{_override(weights)} is not a file of torch, or holds more than tensors and plain"
+            f"{_override(weights)} is not a file of torch, or contains more than tensors and plain"
             " values; save the state dict alone: torch.save(model.state_dict(), PATH)"
         ) from error
     except (OSError, EOFError, RuntimeError, SafetensorError) as error:
@@ -112,8 +114,8 @@ def _unwrapped(found: Any, weights: Weights) -> State:
     tensors = isinstance(found, dict) and all(isinstance(t, torch.Tensor) for t in found.values())
     if not tensors or not found:
         raise ConfigError(
-            f"{_override(weights)} holds no state dict: expected names and tensors, alone or under"
-            f" {' or '.join(WRAPPERS)}"
+            f"{_override(weights)} contains no state dict: expected names and tensors, alone or"
+            f" under {' or '.join(WRAPPERS)}"
         )
     parallel = all(name.startswith(PARALLEL) for name in found)
     return {
@@ -138,7 +140,7 @@ def downloaded(url: str) -> Path:
                 _download(url, path, prefix)
     if not digest(path).startswith(prefix):
         raise ConfigError(
-            f"start.weights={TORCHVISION}: {path} is damaged or another file, its SHA-256 should"
+            f"start.weights={TORCHVISION}: {path} is damaged or another file: its SHA-256 should"
             f" begin with {prefix}; delete it"
         )
     return path
@@ -151,9 +153,9 @@ def _download(url: str, path: Path, prefix: str) -> None:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
     except (OSError, RuntimeError) as error:
         raise ConfigError(
-            f"start.weights={TORCHVISION}: {url} could not be fetched ({_reason(error)})\n  on a"
-            f" machine with a network download it, and put it at {path} here: then the same command"
-            " finds it; or name it, start.weights=PATH"
+            f"start.weights={TORCHVISION}: {url} could not be downloaded ({_reason(error)})\n "
+            f" download it on a machine with network access, put it at {path} and repeat the"
+            " command; or use start.weights=PATH"
         ) from error
     finally:
         socket.setdefaulttimeout(patience)

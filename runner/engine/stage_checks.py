@@ -58,7 +58,7 @@ def series_entry(stage: Stage, series: dict[str, list[float]]) -> dict[str, Any]
     for name, numbers in series.items():
         if not all(map(math.isfinite, numbers)):
             raise FloatingPointError(
-                f"stage {stage.name!r}: series {name} is not finite: the weights or what was"
-                " computed of them have overflowed"
+                f"stage {stage.name!r}: series {name} is not finite: the weights, or numbers"
+                " computed from them, have overflowed"
             )
     return {"series": series} if series else {}

@@ -33,15 +33,15 @@ def load_ticket(
     name = final_stage(run)
     if name is None:
         raise FileNotFoundError(
-            f"run_id={run_id} is a measurement alone: it left numbers in its record and in"
-            " series.json, but no net"
+            f"run_id={run_id} only measures: there are numbers in its record and in series.json,"
+            " but no network"
         )
     key = next(stage["key"] for stage in record["stages"] if stage["name"] == name)
     if not store.has(key):
         current = stage_keys(run)[name] == key
-        again = "run it again" if current else "its NUMERICS are older than this code's"
+        again = "run it again" if current else "use the code of its time: its NUMERICS are older"
         raise FileNotFoundError(
-            f"run_id={run_id}: the weights of stage {name!r} are not in {store.path(key)}; name"
+            f"run_id={run_id}: the weights of stage {name!r} are not in {store.path(key)}; pass"
             f" their cache_dir, or {again}"
         )
     artefact, info = store.load(key), run.dataset.info()

@@ -19,7 +19,7 @@ from runner.launch.slots import Slot, machine_slots
 
 ON_ERROR = ("continue", "stop")
 LEAST = {"slots": 1, "jobs_per_gpu": 1, "min_free_gb": 0, "grace_seconds": 0}
-STOPPED = "stopped: the running jobs are checkpointed; the same command goes on from there"
+STOPPED = "stopped: the running jobs wrote checkpoints; repeat the command to continue"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class GpuQueue:
     """
 
     tag: ClassVar[str] = "gpu_queue"
-    at_a_time: ClassVar[str] = "hydra.launcher.slots says how many run at a time"
+    at_a_time: ClassVar[str] = "hydra.launcher.slots sets how many run at a time"
     slots: int | None = None
     jobs_per_gpu: int = 1
     min_free_gb: float = 0.0

@@ -133,7 +133,9 @@ class _Queue:
         before = min(1, len(signals))
         if self.running:
             count = len(self.running)
-            self.monitor.say(f"stopping {count} jobs at a checkpoint; once more to kill them")
+            self.monitor.say(
+                f"stopping {count} jobs at a checkpoint; repeat the signal to kill them"
+            )
         for item in self.running:
             item.kill(signal.SIGTERM)
         since = time.monotonic()
@@ -144,7 +146,7 @@ class _Queue:
                 if alive and not over:
                     continue
                 self.running.remove(item)
-                how = "killed before it had written a checkpoint" if alive else ""
+                how = "killed before it wrote a checkpoint" if alive else ""
                 self._end(item.finish(how))
             time.sleep(POLL / 10)
 
@@ -182,17 +184,17 @@ def summary(ended: list[Outcome], jobs: list[QueueJob]) -> str:
         return ""
     names = {outcome.job.name for outcome in failed}
     left = sum(not job.done() and job.name not in names for job in jobs)
-    others = f" and {left} more that are left" if left else ""
+    others = f" and {left} more that have not run" if left else ""
     lines = [
-        f"{len(failed)} of {len(jobs)} jobs failed; the same command again runs only these{others}"
+        f"{len(failed)} of {len(jobs)} jobs failed; repeat the command to run only these{others}"
     ]
     for outcome in failed:
         again = outcome.job.again or shlex.join(outcome.job.command)
-        message = [f"  said:  {outcome.message}"] if outcome.message else []
+        message = [f"  output: {outcome.message}"] if outcome.message else []
         lines += [
             f"failed: {outcome.job.name}: {outcome.describe()}",
             *message,
-            f"  log:   {outcome.job.log}",
-            f"  again: {again}",
+            f"  log:    {outcome.job.log}",
+            f"  repeat: {again}",
         ]
     return "\n".join(lines)

@@ -52,7 +52,7 @@ class Slurm:
     """
 
     tag: ClassVar[str] = "slurm"
-    at_a_time: ClassVar[str] = "hydra.launcher.array_parallelism says how many run at a time"
+    at_a_time: ClassVar[str] = "hydra.launcher.array_parallelism sets how many run at a time"
     timeout_min: int = 240
     cpus_per_task: int = 4
     gpus_per_node: int | None = None
@@ -79,7 +79,7 @@ class Slurm:
             problems.append(
                 f"signal_delay_s={self.signal_delay_s} leaves a job of"
                 f" timeout_min={self.timeout_min} no time: Slurm may warn {EARLY} s sooner, and a"
-                f" job takes some {START} s to start; at most"
+                f" job takes about {START} s to start; use at most"
                 f" {self.timeout_min * 60 - EARLY - START}, or a larger timeout_min"
             )
         if problems:
@@ -102,7 +102,10 @@ class Slurm:
             ended = _wait(dict(zip(ids, missing, strict=True)), self.poll_s, console)
         except KeyboardInterrupt:
             array = ids[0].partition("_")[0]
-            return EXIT_WAITING, f"no longer waiting; the jobs go on. To stop them: scancel {array}"
+            return (
+                EXIT_WAITING,
+                f"no longer waiting; the jobs continue. To stop them: scancel {array}",
+            )
         message = summary(ended, missing)
         return (EXIT_FAILED if message else 0), message
 
@@ -167,7 +170,7 @@ def _submit(jobs: list[QueueJob], options: Slurm) -> list[str]:
         )
     except RuntimeError as error:
         raise ConfigError(
-            "hydra/launcher=slurm: there is no Slurm on this machine (sbatch is not in PATH); take"
+            "hydra/launcher=slurm: there is no Slurm on this machine (sbatch is not in PATH); use"
             " hydra/launcher=gpu_queue"
         ) from error
     executor.update_parameters(**options.parameters())

@@ -75,9 +75,9 @@ def swept_environment(configs: list[DictConfig]) -> list[str]:
         values = list(dict.fromkeys(str(cfg.env[key]) for cfg in configs))
         if len(values) > 1:
             found.append(
-                f"env.{key}={','.join(values)}: env.* is this machine and no part of a run, so"
-                f" these would be the same runs; the jobs of one launcher share one env.{key}: give"
-                " it one value, or make a sweep for each"
+                f"env.{key}={','.join(values)}: env.* describes this machine and is not part of a"
+                f" run, so these would be the same runs; give env.{key} one value, or start one"
+                " sweep for each value"
             )
     return found
 

@@ -97,8 +97,8 @@ def _time(costs: list[tuple[Needed, Cost]], machine: Machine, threads: int) -> s
     other = shipped_rates(list(all_records(PUBLISHED)))
     if (seconds := _seconds(costs, other)) is not None:
         return (
-            f"time: {_hours(seconds)} one after another ({other.origin}, which we ship; make bench"
-            " measures this machine)"
+            f"time: {_hours(seconds)} one after another ({other.origin}, published with this"
+            " repository; run make bench to measure this machine)"
         )
     return f"time: {UNKNOWN}"
 
