@@ -87,7 +87,7 @@ def test_what_would_be_removed_is_shown_and_nothing_is_touched(place: Path) -> N
         f"would remove train {unused}, 1.0 MB, 0.0 days old" in text
         and text.count("would remove") == 1
     )
-    assert f"no use for 1 of 3, {readable(size(unused))}" in text
+    assert f"unused: 1 of 3, {readable(size(unused))}" in text
     assert 'Nothing was removed. To remove these: make cache ARGS="remove=true"' in text
 
 
@@ -127,7 +127,7 @@ def test_only_what_has_no_use_is_removed_and_tickets_still_load(place: Path) -> 
     assert not unused.exists() and not list((place / "cache" / "tmp").iterdir())
     _, masks = load_ticket(run_id(compose_run(*MINE)), place / "results", place / "cache")
     assert sum(int(mask.sum()) for mask in masks.values()) == 56_100  # half of 112,200
-    assert "no use for 0 of 2, 0 bytes" in keep_up(place, "remove=true")
+    assert "unused: 0 of 2, 0 bytes" in keep_up(place, "remove=true")
 
 
 def test_another_directorys_records_count_when_it_is_named(place: Path) -> None:
@@ -209,14 +209,14 @@ def test_many_artefacts_are_listed_without_reading_a_tensor(place: Path) -> None
         and listed[f"{7:032x}"].kind == "train"
         and listed[f"{7:032x}"].removable
     )
-    assert "no use for 2,001 of 2,003" in keep_up(place)
+    assert "unused: 2,001 of 2,003" in keep_up(place)
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["remove=maybe"], "remove=maybe must be true or false"),
-        (["results=nowhere"], "results=nowhere is no directory"),
+        (["results=nowhere"], "results=nowhere is not a directory"),
         (["imc_table1"], "TABLE=imc_table1 is not a choice.*did you mean 'imc_table01'"),
         (["sed=1"], "sed is not a key.*did you mean 'seed'"),
     ],

@@ -265,7 +265,7 @@ def test_plan_runs_nothing_and_counts_epochs(command: Command, tmp_path: Path) -
     done = command(*words, "env.plan=true")
     assert done.returncode == 0
     # W*: one epoch, at least; then two of 160 x 0.0125
-    assert "epochs: asked 3, needed 3" in done.stdout
+    assert "epochs: requested 3, needed 3" in done.stdout
     assert not list(tmp_path.glob("cache/stages/*")) and not list(
         tmp_path.glob("results/runs/*/result.json")
     )

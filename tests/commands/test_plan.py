@@ -429,7 +429,7 @@ def test_a_sweeps_plan_is_one_and_counts_shared_and_finished_stages_once(
     # each run: two epochs dense, two after pruning; the dense net of a seed serves both methods: 4
     # x 4, and 2 x 2 + 4 x 2
     assert [line for line in first.stdout.splitlines() if line.startswith("epochs:")] == [
-        "epochs: asked 16, needed 12"
+        "epochs: requested 16, needed 12"
     ]
     assert "runs: 4; done 0, running 0, to do 4\n" in first.stdout
     assert "stages: 12 in all runs, 10 different, 2 shared by several runs\n" in first.stdout
@@ -437,7 +437,8 @@ def test_a_sweeps_plan_is_one_and_counts_shared_and_finished_stages_once(
     assert "not counted: evaluation, magnitude's prune, random's prune\n" in first.stdout
     assert (
         "time: about " in first.stdout
-        and ", which we ship; make bench measures this machine)\n" in first.stdout
+        and ", published with this repository; run make bench to measure this machine)\n"
+        in first.stdout
     )
     assert not (tmp_path / "cache" / "stages").exists() and not list(
         tmp_path.glob("results/runs/*")
@@ -455,8 +456,8 @@ def test_a_sweeps_plan_is_one_and_counts_shared_and_finished_stages_once(
     ]
     again = console_text(lambda console: show([(job, where) for job in jobs], 1, console))
     # magnitude of seed 0 is done and its dense net serves random: 2; of seed 1 all: 2 + 2 + 2
-    assert "epochs: asked 16, needed 8\n" in again and "done 1, running 0, to do 3\n" in again
-    assert survey([(plan_run(run), where)]).line == "epochs: asked 4, needed 0"
+    assert "epochs: requested 16, needed 8\n" in again and "done 1, running 0, to do 3\n" in again
+    assert survey([(plan_run(run), where)]).line == "epochs: requested 4, needed 0"
 
 
 def test_a_bad_job_of_a_planned_sweep_is_named_and_gives_exit_code_2(command: Command) -> None:
@@ -466,7 +467,7 @@ def test_a_bad_job_of_a_planned_sweep_is_named_and_gives_exit_code_2(command: Co
         and done.stderr.count("error:") == 1
         and "keeps none of 112,200" in done.stderr
     )
-    assert "epochs: asked 2, needed 2\n" in done.stdout  # of the good one
+    assert "epochs: requested 2, needed 2\n" in done.stdout  # of the good one
 
 
 def test_a_tables_plan_refuses_what_no_run_could_start_with(
@@ -535,7 +536,10 @@ def test_tables_are_planned_without_their_data_and_say_what_is_missing(
     )
     # the runs of imc_table02 hold a tenth of the images out, so the tables share nothing
     asked, needed = (sum(counts) for counts in zip(*map(epochs_of_table, names), strict=True))
-    assert f"epochs: asked {asked}, needed {needed}\n" in text and text.count("epochs: asked") == 1
+    assert (
+        f"epochs: requested {asked}, needed {needed}\n" in text
+        and text.count("epochs: requested") == 1
+    )
     assert (
         needed
         <= {"imc_table01": 0.92, "imc_table02": 0.49, "imc_table01,imc_table02": 0.56}[
@@ -696,7 +700,7 @@ def test_planning_reads_no_tensor_and_leaves_none(tmp_path: Path) -> None:
     before = sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects())
     text = console_text(lambda console: show([(job, where) for job in jobs], 1, console))
     gc.collect()
-    assert "done 1, running 0, to do 1\n" in text and "epochs: asked 4, needed 2\n" in text
+    assert "done 1, running 0, to do 1\n" in text and "epochs: requested 4, needed 2\n" in text
     assert sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects()) <= before
 
 

@@ -141,6 +141,6 @@ def test_what_we_ship_makes_a_report_with_all_of_it(tmp_path: Path) -> None:
 
 def test_other_words_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match="models=resnet20: the report takes env.results_dir=DIR alone"
+        ConfigError, match="models=resnet20: the report accepts only env.results_dir=DIR"
     ):
         report(["models=resnet20"], Console(quiet=True))

@@ -108,7 +108,7 @@ def test_a_data_set_that_implements_neither_read_nor_load_says_so() -> None:
 
     with pytest.raises(
         NotImplementedError,
-        match="Empty reads no images into memory; it has to implement read or load",
+        match="Empty reads no images into memory; it must implement read or load",
     ):
         dataclass(frozen=True)(Empty)().load(NOWHERE, 1.0)
 

@@ -70,7 +70,7 @@ def test_a_residual_net_bridges_empty_layers_and_the_warning_counts_the_outputs_
     empty = [name for name, mask in masks.items() if not mask.any()]
     assert 0 < left < 10 and empty
     assert record["report"] == {"outputs_reached": left, "empty_layers": len(empty)}
-    assert f"to {left} of the outputs alone" in said(words, record)
+    assert f"to only {left} of the outputs" in said(words, record)
 
 
 def test_an_empty_layer_alone_is_no_warning() -> None:

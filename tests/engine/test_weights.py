@@ -202,7 +202,7 @@ MISFITS: list[tuple[Callable[[Path], object], list[str]]] = [
             "does not fit model=resnet20",
             "missing: stage2.0.conv1.weight, ",
             "more",
-            "unknown to the net: head.weight",
+            "not in the network: head.weight",
         ],
     ),
     (
@@ -212,18 +212,18 @@ MISFITS: list[tuple[Callable[[Path], object], list[str]]] = [
         [
             "dataset=digits (10 classes)",
             (
-                "of another shape: fc.weight (1000, 16) instead of (10, 16), fc.bias (1000,)"
+                "with another shape: fc.weight (1000, 16) instead of (10, 16), fc.bias (1000,)"
                 " instead of (10,)"
             ),
         ],
     ),
     (
         lambda path: torch.save({"state_dict": Unsafe()}, path),
-        ["holds more than tensors and plain values", "torch.save(model.state_dict(), PATH)"],
+        ["contains more than tensors and plain values", "torch.save(model.state_dict(), PATH)"],
     ),
     (
         lambda path: torch.save([torch.zeros(3)], path),
-        ["holds no state dict", "state_dict or model"],
+        ["contains no state dict", "state_dict or model"],
     ),
     (lambda path: path.write_bytes(b"PK\x03\x04 nothing"), ["cannot be read"]),
     (lambda path: path.write_bytes(b""), ["cannot be read"]),
@@ -284,7 +284,7 @@ def test_torchvision_s_classes_and_a_missing_network_are_told_before_any_work(
     ]
     assert run_config(compose_config([*given, "dataset=digits", "dataset.size=32"])) == 2
     assert (
-        "torchvision's weights of resnet50 tell 1000 classes apart, dataset=digits has 10; take"
+        "torchvision's weights of resnet50 are for 1000 classes, dataset=digits has 10; use"
         " dataset=imagenet" in capfd.readouterr().err
     )
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
@@ -296,12 +296,9 @@ def test_torchvision_s_classes_and_a_missing_network_are_told_before_any_work(
     (message,) = caught.value.messages
     assert message.startswith(
         "start.weights=torchvision: https://download.pytorch.org/models/resnet50-0676ba61.pth could"
-        " not be fetched ("
+        " not be downloaded ("
     )
-    assert (
-        f"put it at {place} here: then the same command finds it; or name it, start.weights=PATH"
-        in message
-    )
+    assert f"put it at {place} and repeat the command; or use start.weights=PATH" in message
 
 
 def test_a_published_file_is_fetched_once_and_held_to_the_checksum_in_its_name(
@@ -323,13 +320,13 @@ def test_a_published_file_is_fetched_once_and_held_to_the_checksum_in_its_name(
     )
     right.unlink()
     assert downloaded(right.as_uri()) == found  # it is there now
-    with pytest.raises(ConfigError, match=r"could not be fetched \(invalid hash value"):
+    with pytest.raises(ConfigError, match=r"could not be downloaded \(invalid hash value"):
         downloaded(wrong.as_uri())
     found.write_bytes(content[:-1])
     with pytest.raises(
         ConfigError,
         match=(
-            f"is damaged or another file, its SHA-256 should begin with {right.stem[4:]}; delete it"
+            f"is damaged or another file: its SHA-256 should begin with {right.stem[4:]}; delete it"
         ),
     ):
         downloaded(right.as_uri())
@@ -464,7 +461,7 @@ def test_plans_count_no_work_for_loading(file: Path) -> None:
 def test_a_file_that_changes_under_a_run_is_noticed(file: Path, tmp_path: Path) -> None:
     run = compose_run(*words(file))
     save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
-    with pytest.raises(ConfigError, match="has changed since the run began"):
+    with pytest.raises(ConfigError, match="has changed since the run started"):
         perform_run(run, machine(tmp_path))
 
 

@@ -131,7 +131,7 @@ def test_the_plan_takes_a_figures_name(tmp_path: Path, capsys: pytest.CaptureFix
     # asks for its own.
     assert (
         "runs: 21; done 0" in shown
-        and f"epochs: asked {sum(range(2, 22)) + 21}, needed 21" in shown
+        and f"epochs: requested {sum(range(2, 22)) + 21}, needed 21" in shown
     )
 
 

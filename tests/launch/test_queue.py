@@ -146,7 +146,7 @@ def test_a_launcher_is_a_file_whose_keys_are_the_options_of_its_class_at_their_d
 
 def test_a_file_that_names_no_launcher_s_class_is_refused() -> None:
     with pytest.raises(
-        ConfigError, match="hydra.launcher._launcher_=slrm is the tag of no launcher"
+        ConfigError, match="hydra.launcher._launcher_=slrm is not the tag of a launcher"
     ):
         launcher_class({"_launcher_": "slrm"})
 
@@ -301,8 +301,8 @@ def test_of_24_jobs_four_die_in_four_ways_and_twenty_finish(tmp_path: Path) -> N
     # two at a time, never more
     assert max(sum(a["begun"] <= b["begun"] < a["ended"] for a in spans) for b in spans) <= 2
     said = summary(ended, jobs)
-    assert said.startswith("4 of 24 jobs failed; the same command again runs only these\n")
-    killed = "killed by SIGKILL (out of memory? the kernel's log says)"
+    assert said.startswith("4 of 24 jobs failed; repeat the command to run only these\n")
+    killed = "killed by SIGKILL (out of memory? see the kernel's log)"
     for name, how, last in (
         ("job05", "failed (exit 1)", "RuntimeError: broken"),
         ("job09", "failed (exit 3)", "(it printed nothing)"),
@@ -310,8 +310,8 @@ def test_of_24_jobs_four_die_in_four_ways_and_twenty_finish(tmp_path: Path) -> N
         ("job17", "failed (exit 1)", "MemoryError"),
     ):
         assert (
-            f"failed: {name}: {how}\n  said:  {last}\n  log:   {tmp_path / name / 'run.log'}\n "
-            f" again: again {name}" in said
+            f"failed: {name}: {how}\n  output: {last}\n  log:    {tmp_path / name / 'run.log'}\n "
+            f" repeat: again {name}" in said
         )
     again = run_queue(small_jobs(tmp_path, 24, {9: "sys.exit(3)"}), plain_slots(2), quiet())
     assert sorted(outcome.job.name for outcome in again) == ["job05", "job09", "job13", "job17"]
@@ -376,7 +376,7 @@ def test_the_log_holds_every_attempt_after_a_dated_line_and_the_summary_quotes_t
     ]
     run_all_of(jobs, plain_slots(1))
     ended, _ = run_all_of(jobs, plain_slots(1))
-    assert "  said:  failed: attempt 2\n" in summary(list(ended.values()), jobs)
+    assert "  output: failed: attempt 2\n" in summary(list(ended.values()), jobs)
     lines = jobs[0].log.read_text().splitlines()
     # two lines of words after each
     assert all(
@@ -394,7 +394,7 @@ def test_on_error_stop_begins_no_further_job(tmp_path: Path) -> None:
     ended = run_queue(jobs, plain_slots(1), quiet(), on_error="stop")
     assert [(outcome.job.name, outcome.code) for outcome in ended] == [("job00", 0), ("job01", 7)]
     assert (
-        "1 of 6 jobs failed; the same command again runs only these and 4 more that are left"
+        "1 of 6 jobs failed; repeat the command to run only these and 4 more that have not run"
         in summary(ended, jobs)
     )
     assert not (tmp_path / "job02").exists()
@@ -468,10 +468,10 @@ def test_a_job_is_held_back_while_a_running_one_is_about_to_make_what_it_needs_a
     ]
     ended, said = run_all_of(jobs, plain_slots(2))
     assert {name: outcome.message for name, outcome in ended.items() if outcome.failed} == {}
-    assert [line for line in said.splitlines() if line.startswith("begun")] == [
-        "begun: first",
-        "begun: other",
-        "begun: second",
+    assert [line for line in said.splitlines() if line.startswith("started")] == [
+        "started: first",
+        "started: other",
+        "started: second",
     ]
 
 
@@ -538,7 +538,7 @@ def test_each_job_sees_the_card_of_its_slot_alone(tmp_path: Path) -> None:
             sum(s["gpu"] == one["gpu"] and s["begun"] <= one["begun"] < s["ended"] for s in spans)
             <= 2
         )
-    assert "begun: job0 on GPU 3" in said
+    assert "started: job0 on GPU 3" in said
 
 
 def test_a_job_waits_for_memory_on_its_card(
@@ -559,7 +559,7 @@ def test_a_job_waits_for_memory_on_its_card(
     assert not ended["large"].failed
     assert said.splitlines()[:2] == [
         "waiting: GPU 0 has 1.0 GiB free, min_free_gb=8",
-        "begun: large on GPU 0",
+        "started: large on GPU 0",
     ]
 
 
@@ -732,7 +732,7 @@ def test_a_signal_stops_the_jobs_at_a_checkpoint_and_kills_those_that_do_not_lis
     assert (tmp_path / "polite" / "checkpoint").exists() and not (tmp_path / "waits").exists()
     assert sorted((tmp_path / "outcomes").read_text().splitlines()) == [
         "polite: stopped at a checkpoint",
-        "stubborn: killed before it had written a checkpoint",
+        "stubborn: killed before it wrote a checkpoint",
     ]
     child = int((tmp_path / "stubborn" / "child").read_text())
     eventually(
@@ -879,7 +879,7 @@ def test_a_sweep_names_the_job_that_fails_and_finishes_the_others(tmp_path: Path
     )
     said = finish(process)
     assert process.returncode == 1, said
-    assert "2 runs, 0 done, 2 to do (2 more asked for are equal to one of these)" in said
+    assert "2 runs, 0 done, 2 to do (2 more that were requested are equal to one of these)" in said
     assert "1 of 2 jobs failed" in said and "Traceback" not in said
     (record,) = records(tmp_path)
     assert record["report"]["gap_rule"] == "smoothed_sign"
@@ -887,11 +887,11 @@ def test_a_sweep_names_the_job_that_fails_and_finishes_the_others(tmp_path: Path
     closing = said[said.index("1 of 2 jobs failed") :].splitlines()
     assert closing[1] == f"failed: {failed}: failed (exit 1)"
     assert closing[2].startswith(
-        f"  said:  failed: {failed}: ValueError: method.gap.rule=literal found no gap"
+        f"  output: failed: {failed}: ValueError: method.gap.rule=literal found no gap"
     )
-    assert closing[3] == f"  log:   {tmp_path / 'results' / 'runs' / failed / 'run.log'}"
+    assert closing[3] == f"  log:    {tmp_path / 'results' / 'runs' / failed / 'run.log'}"
     assert (
-        closing[4].startswith("  again: python run.py ")
+        closing[4].startswith("  repeat: python run.py ")
         and "method.gap.rule=literal" in closing[4]
         and "launcher" not in closing[4]
     )
@@ -899,11 +899,11 @@ def test_a_sweep_names_the_job_that_fails_and_finishes_the_others(tmp_path: Path
     # the other job made it
     assert [stage["cached"] for stage in record["stages"] if stage["name"] == "wstar"] == [True]
     begun = [
-        line for line in said.splitlines() if line.startswith(("begun", "failed (exit 1) after"))
+        line for line in said.splitlines() if line.startswith(("started", "failed (exit 1) after"))
     ]
     assert [line.partition(":")[0] for line in begun] == [
-        "begun",
-        "begun",
+        "started",
+        "started",
         "failed (exit 1) after " + begun[2].split()[4] + " s",
     ]  # W* was there: no longer held back
 
@@ -934,7 +934,7 @@ def test_a_sweep_names_the_job_that_fails_and_finishes_the_others(tmp_path: Path
         (["hydra.swep.dir=x"], ["hydra.swep", "--cfg hydra"]),
         (
             ["hydra.sweeper.max_batch_size=2"],
-            ["hydra.sweeper.max_batch_size", "hydra.launcher.slots says how many run at a time"],
+            ["hydra.sweeper.max_batch_size", "hydra.launcher.slots sets how many run at a time"],
         ),
         (["env.threads=1,2"], ["env.threads=1,2: env.* is this machine", "give it one value"]),
         (
@@ -985,7 +985,7 @@ def test_sigterm_stops_every_job_at_a_checkpoint_and_leaves_none_behind(tmp_path
     process.terminate()
     said = finish(process)
     assert process.returncode == 143, said
-    assert "the same command goes on from there" in said and "failed:" not in said
+    assert "repeat the command to continue" in said and "failed:" not in said
     assert not children_at_work(tmp_path)
     states = [
         json.loads(path.read_text())["status"]
@@ -1100,11 +1100,11 @@ def test_reproduce_prints_the_table_names_what_failed_and_ends_with_1(tmp_path: 
     assert process.returncode == 1, said
     assert "Accuracy with found sparsity by our IMC method" in said
     # of thirteen rows
-    assert 1 <= sum(line.startswith("begun: ") for line in said.splitlines()) < 13
-    closing = said[said.index(" jobs failed; the same command again runs only these") :]
+    assert 1 <= sum(line.startswith("started: ") for line in said.splitlines()) < 13
+    closing = said[said.index(" jobs failed; repeat the command to run only these") :]
     assert (
         closing.count("\nfailed: ") == 1
         and "NaN or infinite" in closing
-        and "  log:   " in closing
-        and "  again: python run.py " in closing
+        and "  log:    " in closing
+        and "  repeat: python run.py " in closing
     )

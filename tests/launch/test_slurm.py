@@ -110,11 +110,11 @@ def test_eight_jobs_of_which_one_is_preempted_and_four_fail(
     assert "4 of 8 jobs failed" in said and "method.gap.rule=literal" in said
     assert (
         said.count(": left Slurm's queue without a result\n") == 4
-        and said.count("  again: python run.py ") == 4
+        and said.count("  repeat: python run.py ") == 4
     )
     logs = log_of(tmp_path)
     assert logs.count("method.gap.rule=literal found no gap") >= 4
-    assert "is checkpointed; the same command goes on from there" in logs  # the preempted one
+    assert "wrote a checkpoint; repeat the command to continue" in logs  # the preempted one
     alone(tmp_path, *[word.replace(",literal", "") for word in words])
     assert (
         by_id(tmp_path, "slurm") == by_id(tmp_path, "alone") and len(by_id(tmp_path, "alone")) == 4

@@ -424,7 +424,7 @@ def test_a_plan_counts_no_epoch_for_a_search_of_none(tmp_path: Path) -> None:
     assert (
         stage_cost(run, run.stage("search"), net, 0).images,
         survey([(plan_run(run), machine(tmp_path))]).line,
-    ) == (0, "epochs: asked 10, needed 10")
+    ) == (0, "epochs: requested 10, needed 10")
 
 
 # --- rows of the bench

@@ -88,7 +88,7 @@ def test_epochs_of_table_5_are_those_counted_by_hand(tmp_path: Path) -> None:
     asked = 3 * (3 * wstar + 5 * 160 + 5 * 160 + (5 * 160 - wstar))
     text = plan_of(expanded(5, seeds=["0"]), tmp_path)
     assert (asked, needed) == (7740, 7200)
-    assert "runs: 45;" in text and f"epochs: asked {asked}, needed {needed}\n" in text
+    assert "runs: 45;" in text and f"epochs: requested {asked}, needed {needed}\n" in text
     # a third of the epochs each
     assert f"images: {needed // 3 * (50_000 + 100_000 + 50_000):,} to train on" in text
 
@@ -186,7 +186,7 @@ def test_tables_14_and_15_measure_at_the_papers_p_and_delta_and_train_w_star_onc
     # ten epochs a data set
     assert (
         f"runs: {3 * len(values)};" in text
-        and f"epochs: asked {30 * len(values)}, needed 30\n" in text
+        and f"epochs: requested {30 * len(values)}, needed 30\n" in text
     )
     # two measurements of eight directions, the middle once, over 512 images
     gradients = 3 * len(values) * 2 * (2 * 8 + 1) * 512

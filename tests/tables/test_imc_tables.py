@@ -61,7 +61,7 @@ def test_epochs_of_a_table_are_those_counted_by_hand(
         asked = 6 * 160 + 3 * 160 * (level + 1) + 2 * 160 + 170 + 170 + 160
         text = plan_of(expanded(number, models=[model], seeds=["0"]), tmp_path)
         dataset, share = DATA[number]
-        assert "runs: 13;" in text and f"epochs: asked {asked}, needed {needed}\n" in text
+        assert "runs: 13;" in text and f"epochs: requested {asked}, needed {needed}\n" in text
         assert f"images: {round(needed * share * IMAGES[dataset]):,} to train on" in text
 
 
@@ -86,7 +86,7 @@ def test_a_table_of_highest_accuracies_tries_what_table_2_tries_on_the_other_one
             assert tried == [jobs[0].run.density for jobs in second.cells[place].candidates]
     # 1 + 6 x 10 + 3 x 7 + 3; as in Table 2: tests/commands/test_plan.py counts its epochs by hand
     text = plan_of(table, tmp_path)
-    assert "runs: 85;" in text and "epochs: asked 28660, needed 13751\n" in text
+    assert "runs: 85;" in text and "epochs: requested 28660, needed 13751\n" in text
     assert len(expanded(best).jobs) == 2 * 3 * 85  # nets, seeds
 
 
