@@ -667,7 +667,7 @@ def test_a_terminal_that_is_gone_stops_no_work(tmp_path: Path) -> None:
 DRIVER = f"""
 import os, sys
 from pathlib import Path
-sys.path.insert(0, {str(ROOT / "tests")!r})
+sys.path[:0] = [{str(ROOT / "tests")!r}, {str(ROOT / "tests" / "launch")!r}]
 from test_queue import small_job, plain_slots
 from rich.console import Console
 from runner.launch.queue import Interrupted, run_queue
