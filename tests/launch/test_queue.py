@@ -936,7 +936,10 @@ def test_a_sweep_names_the_job_that_fails_and_finishes_the_others(tmp_path: Path
             ["hydra.sweeper.max_batch_size=2"],
             ["hydra.sweeper.max_batch_size", "hydra.launcher.slots sets how many run at a time"],
         ),
-        (["env.threads=1,2"], ["env.threads=1,2: env.* is this machine", "give it one value"]),
+        (
+            ["env.threads=1,2"],
+            ["env.threads=1,2: env.* describes this machine", "give env.threads one value"],
+        ),
         (
             ["hydra/launcher=gpu_queu"],
             ["hydra/launcher=gpu_queu is not a choice", "did you mean 'gpu_queue'"],
