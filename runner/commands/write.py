@@ -14,8 +14,6 @@ def write(table: Suite, results_dir: Path) -> str:
 
 def written(table: Suite, results_dir: Path) -> str:
     """The paths of the written files, as a pattern."""
-    return (
-        f"{results_dir / 'figures' / table.name}.{{svg,pdf,png,csv}}"
-        if table.drawn
-        else f"{results_dir / 'tables' / table.name}.{{txt,md,tex,csv,html}}"
-    )
+    if table.drawn:
+        return f"{results_dir / 'figures' / table.name}.{{svg,pdf,png,csv}}"
+    return f"{results_dir / 'tables' / table.name}.{{txt,md,tex,csv,html}}"

@@ -88,7 +88,7 @@ def test_without_remove_the_command_lists_unused_stages_and_changes_no_file(
     assert files(workspace) == before
     assert f"would remove train {unused}, 1.0 MB, 0.0 days old" in text
     assert text.count("would remove") == 1
-    assert f"no use for 1 of 3, {readable(size(unused))}" in text
+    assert f"unused: 1 of 3, {readable(size(unused))}" in text
     assert 'Nothing was removed. To remove these: make cache ARGS="remove=true"' in text
 
 
@@ -126,7 +126,7 @@ def test_only_unused_stages_are_removed_and_tickets_still_load(workspace: Path) 
     assert not unused.exists() and not list((workspace / "cache" / "tmp").iterdir())
     _, masks = load_ticket(run_id(compose_run(*MINE)), workspace / "results", workspace / "cache")
     assert sum(int(mask.sum()) for mask in masks.values()) == 56_100  # half of 112,200
-    assert "no use for 0 of 2, 0 bytes" in run_cache(workspace, "remove=true")
+    assert "unused: 0 of 2, 0 bytes" in run_cache(workspace, "remove=true")
 
 
 def test_stages_of_records_in_another_results_directory_are_kept(workspace: Path) -> None:
@@ -210,14 +210,14 @@ def test_many_artefacts_are_listed_without_reading_a_tensor(workspace: Path) -> 
     assert len(listed) == 2003
     assert listed[f"{7:032x}"].kind == "train"
     assert listed[f"{7:032x}"].removable
-    assert "no use for 2,001 of 2,003" in run_cache(workspace)
+    assert "unused: 2,001 of 2,003" in run_cache(workspace)
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["remove=maybe"], "remove=maybe must be true or false"),
-        (["results=nowhere"], "results=nowhere is no directory"),
+        (["results=nowhere"], "results=nowhere is not a directory"),
         (["imc_table1"], "TABLE=imc_table1 is not a choice.*did you mean 'imc_table01'"),
         (["sed=1"], "sed is not a key.*did you mean 'seed'"),
     ],

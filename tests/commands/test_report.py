@@ -136,6 +136,6 @@ def test_the_report_contains_all_published_pages(tmp_path: Path) -> None:
 
 def test_other_arguments_give_an_error(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match="models=resnet20: the report takes env.results_dir=DIR alone"
+        ConfigError, match="models=resnet20: the report accepts only env.results_dir=DIR"
     ):
         report(["models=resnet20"], Console(quiet=True))

@@ -158,7 +158,9 @@ def test_a_pickle_that_would_run_code_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"test_batch is not a CIFAR batch: it asks for \w+\.mkdir"):
+    with pytest.raises(
+        DataError, match=r"test_batch is not a CIFAR batch: it refers to \w+\.mkdir"
+    ):
         cifar_batches.read_official(
             tmp_path, write_cifar(tmp_path, test_batch=pickle.dumps(Evil(), protocol=2))
         )

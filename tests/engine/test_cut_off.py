@@ -68,7 +68,7 @@ def test_the_warning_counts_the_outputs_that_a_residual_net_still_reaches(
     empty = [name for name, mask in masks.items() if not mask.any()]
     assert 0 < left < 10 and empty
     assert record["report"] == {"outputs_reached": left, "empty_layers": len(empty)}
-    assert f"to {left} of the outputs alone" in printed(overrides, record)
+    assert f"to only {left} of the outputs" in printed(overrides, record)
 
 
 def test_an_empty_layer_alone_gives_no_warning() -> None:

@@ -22,7 +22,7 @@ from runner.data.base import Split
 from runner.data.batches import Batches, evaluation_batches
 from runner.engine.evaluate import evaluate
 from runner.engine.optim import learning_rate
-from runner.engine.stages import check_masked
+from runner.engine.stage_checks import check_masked
 from runner.engine.train import Loaders, LoopOptions, Trained, train
 from runner.errors import Stopped
 from runner.spec.lr_schedule import Constant, Cosine

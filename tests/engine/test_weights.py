@@ -199,7 +199,7 @@ MISFITS: list[tuple[Callable[[Path], object], list[str]]] = [
             "does not fit model=resnet20",
             "missing: stage2.0.conv1.weight, ",
             "more",
-            "unknown to the net: head.weight",
+            "not in the network: head.weight",
         ],
     ),
     (
@@ -209,18 +209,18 @@ MISFITS: list[tuple[Callable[[Path], object], list[str]]] = [
         [
             "dataset=digits (10 classes)",
             (
-                "of another shape: fc.weight (1000, 16) instead of (10, 16), fc.bias (1000,)"
+                "with another shape: fc.weight (1000, 16) instead of (10, 16), fc.bias (1000,)"
                 " instead of (10,)"
             ),
         ],
     ),
     (
         lambda path: torch.save({"state_dict": Unsafe()}, path),
-        ["holds more than tensors and plain values", "torch.save(model.state_dict(), PATH)"],
+        ["contains more than tensors and plain values", "torch.save(model.state_dict(), PATH)"],
     ),
     (
         lambda path: torch.save([torch.zeros(3)], path),
-        ["holds no state dict", "state_dict or model"],
+        ["contains no state dict", "state_dict or model"],
     ),
     (lambda path: path.write_bytes(b"PK\x03\x04 nothing"), ["cannot be read"]),
     (lambda path: path.write_bytes(b""), ["cannot be read"]),
@@ -281,7 +281,7 @@ def test_a_wrong_number_of_classes_and_a_failed_download_give_errors_before_any_
     ]
     assert run_config(compose_config([*overrides, "dataset=digits", "dataset.size=32"])) == 2
     assert (
-        "torchvision's weights of resnet50 tell 1000 classes apart, dataset=digits has 10; take"
+        "torchvision's weights of resnet50 are for 1000 classes, dataset=digits has 10; use"
         " dataset=imagenet" in capfd.readouterr().err
     )
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
@@ -293,12 +293,9 @@ def test_a_wrong_number_of_classes_and_a_failed_download_give_errors_before_any_
     (message,) = caught.value.messages
     assert message.startswith(
         "start.weights=torchvision: https://download.pytorch.org/models/resnet50-0676ba61.pth could"
-        " not be fetched ("
+        " not be downloaded ("
     )
-    assert (
-        f"put it at {place} here: then the same command finds it; or name it, start.weights=PATH"
-        in message
-    )
+    assert f"put it at {place} and repeat the command; or use start.weights=PATH" in message
 
 
 def test_a_published_file_is_downloaded_once_and_its_checksum_is_verified(
@@ -318,13 +315,13 @@ def test_a_published_file_is_downloaded_once_and_its_checksum_is_verified(
     assert found.read_bytes() == content
     right.unlink()
     assert downloaded(right.as_uri()) == found  # the downloaded file is used
-    with pytest.raises(ConfigError, match=r"could not be fetched \(invalid hash value"):
+    with pytest.raises(ConfigError, match=r"could not be downloaded \(invalid hash value"):
         downloaded(wrong.as_uri())
     found.write_bytes(content[:-1])
     with pytest.raises(
         ConfigError,
         match=(
-            f"is damaged or another file, its SHA-256 should begin with {right.stem[4:]}; delete it"
+            f"is damaged or another file: its SHA-256 should begin with {right.stem[4:]}; delete it"
         ),
     ):
         downloaded(right.as_uri())
@@ -460,7 +457,7 @@ def test_plans_count_no_images_for_loading(file: Path) -> None:
 def test_a_file_that_changes_during_a_run_gives_an_error(file: Path, tmp_path: Path) -> None:
     run = compose_run(*with_weights(file))
     save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
-    with pytest.raises(ConfigError, match="has changed since the run began"):
+    with pytest.raises(ConfigError, match="has changed since the run started"):
         perform_run(run, machine(tmp_path))
 
 

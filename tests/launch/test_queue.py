@@ -144,7 +144,7 @@ def test_each_launcher_file_lists_the_options_of_its_class_with_their_defaults(
 
 def test_an_unknown_launcher_tag_gives_an_error() -> None:
     with pytest.raises(
-        ConfigError, match="hydra.launcher._launcher_=slrm is the tag of no launcher"
+        ConfigError, match="hydra.launcher._launcher_=slrm is not the tag of a launcher"
     ):
         launcher_class({"_launcher_": "slrm"})
 
@@ -300,8 +300,8 @@ def test_twenty_jobs_finish_although_four_fail_in_different_ways(tmp_path: Path)
     # at most two at a time
     assert max(sum(a["started"] <= b["started"] < a["ended"] for a in spans) for b in spans) <= 2
     output = summary(ended, jobs)
-    assert output.startswith("4 of 24 jobs failed; the same command again runs only these\n")
-    killed = "killed by SIGKILL (out of memory? the kernel's log says)"
+    assert output.startswith("4 of 24 jobs failed; repeat the command to run only these\n")
+    killed = "killed by SIGKILL (out of memory? see the kernel's log)"
     for name, how, last in (
         ("job05", "failed (exit 1)", "RuntimeError: broken"),
         ("job09", "failed (exit 3)", "(it printed nothing)"),
@@ -309,8 +309,8 @@ def test_twenty_jobs_finish_although_four_fail_in_different_ways(tmp_path: Path)
         ("job17", "failed (exit 1)", "MemoryError"),
     ):
         assert (
-            f"failed: {name}: {how}\n  said:  {last}\n  log:   {tmp_path / name / 'run.log'}\n "
-            f" again: again {name}" in output
+            f"failed: {name}: {how}\n  output: {last}\n  log:    {tmp_path / name / 'run.log'}\n "
+            f" repeat: again {name}" in output
         )
     again = run_queue(small_jobs(tmp_path, 24, {9: "sys.exit(3)"}), plain_slots(2), quiet())
     assert sorted(outcome.job.name for outcome in again) == ["job05", "job09", "job13", "job17"]
@@ -375,7 +375,7 @@ def test_the_log_contains_all_attempts_and_the_summary_quotes_the_last(
     ]
     run_all_of(jobs, plain_slots(1))
     ended, _ = run_all_of(jobs, plain_slots(1))
-    assert "  said:  failed: attempt 2\n" in summary(list(ended.values()), jobs)
+    assert "  output: failed: attempt 2\n" in summary(list(ended.values()), jobs)
     lines = jobs[0].log.read_text().splitlines()
     # each attempt prints two lines
     assert all(
@@ -393,7 +393,7 @@ def test_on_error_stop_starts_no_further_job(tmp_path: Path) -> None:
     ended = run_queue(jobs, plain_slots(1), quiet(), on_error="stop")
     assert [(outcome.job.name, outcome.code) for outcome in ended] == [("job00", 0), ("job01", 7)]
     assert (
-        "1 of 6 jobs failed; the same command again runs only these and 4 more that are left"
+        "1 of 6 jobs failed; repeat the command to run only these and 4 more that have not run"
         in summary(ended, jobs)
     )
     assert not (tmp_path / "job02").exists()
@@ -467,10 +467,10 @@ def test_a_job_waits_only_until_a_running_job_has_computed_their_shared_stage(
     ]
     ended, output = run_all_of(jobs, plain_slots(2))
     assert {name: outcome.message for name, outcome in ended.items() if outcome.failed} == {}
-    assert [line for line in output.splitlines() if line.startswith("begun")] == [
-        "begun: first",
-        "begun: other",
-        "begun: second",
+    assert [line for line in output.splitlines() if line.startswith("started")] == [
+        "started: first",
+        "started: other",
+        "started: second",
     ]
 
 
@@ -540,7 +540,7 @@ def test_each_job_uses_only_the_gpu_of_its_slot(tmp_path: Path) -> None:
             )
             <= 2
         )
-    assert "begun: job0 on GPU 3" in output
+    assert "started: job0 on GPU 3" in output
 
 
 def test_a_job_waits_for_free_memory_on_its_gpu(
@@ -561,7 +561,7 @@ def test_a_job_waits_for_free_memory_on_its_gpu(
     assert not ended["large"].failed
     assert output.splitlines()[:2] == [
         "waiting: GPU 0 has 1.0 GiB free, min_free_gb=8",
-        "begun: large on GPU 0",
+        "started: large on GPU 0",
     ]
 
 
@@ -668,7 +668,7 @@ def test_a_console_that_cannot_be_written_does_not_stop_the_jobs(tmp_path: Path)
 DRIVER = f"""
 import os, sys
 from pathlib import Path
-sys.path[:0] = {[str(ROOT / "tests"), str(Path(__file__).parent)]!r}
+sys.path[:0] = = [{[str(ROOT / "tests"), str(Path(__file__).parent)]!r}
 from test_queue import small_job, plain_slots
 from rich.console import Console
 from runner.launch.queue import Interrupted, run_queue
@@ -742,7 +742,7 @@ def test_a_signal_stops_jobs_at_a_checkpoint_and_kills_jobs_that_ignore_it(
     assert (tmp_path / "polite" / "checkpoint").exists() and not (tmp_path / "waits").exists()
     assert sorted((tmp_path / "outcomes").read_text().splitlines()) == [
         "polite: stopped at a checkpoint",
-        "stubborn: killed before it had written a checkpoint",
+        "stubborn: killed before it wrote a checkpoint",
     ]
     child = int((tmp_path / "stubborn" / "child").read_text())
     eventually(
@@ -890,7 +890,7 @@ def test_a_sweep_reports_the_failed_job_and_finishes_the_others(tmp_path: Path) 
     )
     output = finish(process)
     assert process.returncode == 1, output
-    assert "2 runs, 0 done, 2 to do (2 more asked for are equal to one of these)" in output
+    assert "2 runs, 0 done, 2 to do (2 more that were requested are equal to one of these)" in output
     assert "1 of 2 jobs failed" in output and "Traceback" not in output
     (record,) = records(tmp_path)
     assert record["report"]["gap_rule"] == "smoothed_sign"
@@ -898,22 +898,22 @@ def test_a_sweep_reports_the_failed_job_and_finishes_the_others(tmp_path: Path) 
     closing = output[output.index("1 of 2 jobs failed") :].splitlines()
     assert closing[1] == f"failed: {failed}: failed (exit 1)"
     assert closing[2].startswith(
-        f"  said:  failed: {failed}: ValueError: method.gap.rule=literal found no gap"
+        f"  output: failed: {failed}: ValueError: method.gap.rule=literal found no gap"
     )
-    assert closing[3] == f"  log:   {tmp_path / 'results' / 'runs' / failed / 'run.log'}"
-    assert closing[4].startswith("  again: python run.py ")
+    assert closing[3] == f"  log:    {tmp_path / 'results' / 'runs' / failed / 'run.log'}"
+    assert closing[4].startswith("  repeat: python run.py ")
     assert "method.gap.rule=literal" in closing[4]
     assert "launcher" not in closing[4]
     assert all(log.count("==== ") == 1 for log in logs(tmp_path).values())  # equal runs run once
     # the other job computed it
     assert [stage["cached"] for stage in record["stages"] if stage["name"] == "wstar"] == [True]
     started = [
-        line for line in output.splitlines() if line.startswith(("begun", "failed (exit 1) after"))
+        line for line in output.splitlines() if line.startswith(("started", "failed (exit 1) after"))
     ]
     # the second job does not wait after W* exists
     assert [line.partition(":")[0] for line in started] == [
-        "begun",
-        "begun",
+        "started",
+        "started",
         "failed (exit 1) after " + started[2].split()[4] + " s",
     ]
 
@@ -944,9 +944,12 @@ def test_a_sweep_reports_the_failed_job_and_finishes_the_others(tmp_path: Path) 
         (["hydra.swep.dir=x"], ["hydra.swep", "--cfg hydra"]),
         (
             ["hydra.sweeper.max_batch_size=2"],
-            ["hydra.sweeper.max_batch_size", "hydra.launcher.slots says how many run at a time"],
+            ["hydra.sweeper.max_batch_size", "hydra.launcher.slots sets how many run at a time"],
         ),
-        (["env.threads=1,2"], ["env.threads=1,2: env.* is this machine", "give it one value"]),
+        (
+            ["env.threads=1,2"],
+            ["env.threads=1,2: env.* describes this machine", "give env.threads one value"],
+        ),
         (
             ["hydra/launcher=gpu_queu"],
             ["hydra/launcher=gpu_queu is not a choice", "did you mean 'gpu_queue'"],
@@ -990,7 +993,7 @@ def test_sigterm_stops_all_jobs_at_a_checkpoint_and_leaves_no_process(tmp_path: 
     process.terminate()
     output = finish(process)
     assert process.returncode == 143, output
-    assert "the same command goes on from there" in output and "failed:" not in output
+    assert "repeat the command to continue" in output and "failed:" not in output
     assert not children_at_work(tmp_path)
     states = [
         json.loads(path.read_text())["status"]
@@ -1109,9 +1112,9 @@ def test_reproduce_prints_the_table_and_the_failed_runs_and_exits_with_1(tmp_pat
     assert process.returncode == 1, output
     assert "Accuracy with found sparsity by our IMC method" in output
     # the table has thirteen rows
-    assert 1 <= sum(line.startswith("begun: ") for line in output.splitlines()) < 13
-    closing = output[output.index(" jobs failed; the same command again runs only these") :]
+    assert 1 <= sum(line.startswith("started: ") for line in output.splitlines()) < 13
+    closing = output[output.index(" jobs failed; repeat the command to run only these") :]
     assert closing.count("\nfailed: ") == 1
     assert "NaN or infinite" in closing
-    assert "  log:   " in closing
-    assert "  again: python run.py " in closing
+    assert "  log:    " in closing
+    assert "  repeat: python run.py " in closing

@@ -108,10 +108,10 @@ def test_a_preempted_job_resumes_and_failed_jobs_are_reported(
     assert output.count("done: imc-mlp") == 4
     assert "4 of 8 jobs failed" in output and "method.gap.rule=literal" in output
     assert output.count(": left Slurm's queue without a result\n") == 4
-    assert output.count("  again: python run.py ") == 4
+    assert output.count("  repeat: python run.py ") == 4
     logs = log_of(tmp_path)
     assert logs.count("method.gap.rule=literal found no gap") >= 4
-    assert "is checkpointed; the same command goes on from there" in logs  # the preempted job
+    assert "wrote a checkpoint; repeat the command to continue" in logs  # the preempted job
     alone(tmp_path, *[word.replace(",literal", "") for word in overrides])
     assert by_id(tmp_path, "slurm") == by_id(tmp_path, "alone")
     assert len(by_id(tmp_path, "alone")) == 4
