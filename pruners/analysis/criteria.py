@@ -27,7 +27,7 @@ from typing import ClassVar, get_args
 import torch
 from torch import nn
 
-from pruners.analysis.histograms import unpruned
+from pruners.analysis.origin import unpruned
 from pruners.analysis.overlap import Counts, compare, together
 from pruners.base import Batch, Finding, Masks, Measurement, Scores, Task, density
 from pruners.search.init import CRITERIA, SOURCES, Criterion, top

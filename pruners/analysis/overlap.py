@@ -22,7 +22,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pruners.analysis.histograms import unmasked
+from pruners.analysis.origin import unmasked
 from pruners.base import Finding, Masks, Measurement, Task, Work, largest
 
 

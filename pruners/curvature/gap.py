@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pruners.base import Task, keep_count
-from pruners.curvature.hessian import not_among
+from pruners.curvature.options import not_among
 
 RULES = (
     "smoothed_sign",

@@ -41,7 +41,7 @@ from pruners.curvature.gap import (
     measured_lipschitz,
     smoothed_k,
 )
-from pruners.curvature.hessian import not_among
+from pruners.curvature.options import not_among
 
 RULES = ("leverage_x_w2", "leverage", "projected_weight", "diag", "obd", "magnitude", "random")
 

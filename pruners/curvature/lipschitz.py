@@ -26,14 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from pruners.base import GRADIENT, PRODUCT, Finding, Masks, Measurement, Task, Work
-from pruners.curvature.hessian import (
-    DTYPES,
-    HessianOperator,
-    HessianOptions,
-    fixed_batches,
-    not_among,
-)
+from pruners.curvature.hessian import HessianOperator, fixed_batches
 from pruners.curvature.lanczos import krylov
+from pruners.curvature.options import DTYPES, HessianOptions, not_among
 
 # Autograd's names of operations with a discontinuous gradient.
 KINKS = ("Relu", "Threshold", "HardTanh", "Hardtanh", "MaxPool", "AbsBackward", "Clamp")

@@ -217,22 +217,7 @@ class DeepR:
             raise ValueError(
                 "Deep R rewires connections while the net trains: its stage is of kind train"
             )
-        signs = {
-            name: (
-                torch.randint(0, 2, mask.shape, generator=task.rng)
-                .mul(2)
-                .sub(1)
-                .to(mask.device, torch.int8)
-            )
-            for name, mask in masks.items()
-        }
-        for name, mask in masks.items():
-            weight = model.get_parameter(name)
-            signs[name] = torch.where(mask & (weight != 0), weight.sign(), signs[name]).to(
-                torch.int8
-            )
-            if self.rule == "signed":
-                weight.copy_(torch.where(mask & (weight == 0), BIRTH * signs[name], weight))
+        signs = self._first_signs(model, masks, task.rng)
         return DeepRMasking(
             masks=dict(masks),
             signs=signs,
@@ -248,3 +233,21 @@ class DeepR:
             budget=self.budget,
             weight_decay=self.weight_decay,
         )
+
+    def _first_signs(self, model: nn.Module, masks: Masks, rng: Generator) -> dict[str, Tensor]:
+        """Signs of the active weights; those of other positions are drawn.
+
+        With rule=signed, active weights of exactly zero become new connections, in place.
+        """
+        signs = {
+            name: (torch.randint(0, 2, mask.shape, generator=rng) * 2 - 1).to(
+                mask.device, torch.int8
+            )
+            for name, mask in masks.items()
+        }
+        for name, mask in masks.items():
+            weight, drawn = model.get_parameter(name), signs[name]
+            signs[name] = torch.where(mask & (weight != 0), weight.sign(), drawn).to(torch.int8)
+            if self.rule == "signed":
+                weight.copy_(torch.where(mask & (weight == 0), BIRTH * signs[name], weight))
+        return signs

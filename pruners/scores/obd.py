@@ -26,8 +26,9 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from pruners.base import Batch, LossFn, Masks, Scores
-from pruners.curvature.hessian import HessianOperator, HessianOptions
+from pruners.curvature.hessian import HessianOperator
 from pruners.curvature.lanczos import signs
+from pruners.curvature.options import HessianOptions
 from pruners.scores.gradients import undisturbed
 
 Estimator = Literal["mc_fisher", "ggn", "hutchinson"]

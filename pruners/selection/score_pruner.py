@@ -80,8 +80,7 @@ class ScorePruner:
             the schedule. With a schedule of one round, only `each` is valid.
         classifier: `dense`: the last linear layer is neither pruned nor counted, so that a density
             is that of the other layers, as in the jackpots paper (docs/decisions.md 2). `pruned`:
-            it is
-            treated like the other layers.
+            it is treated like the other layers.
     """
 
     tag: ClassVar[str] = "score_pruner"
@@ -178,20 +177,14 @@ class ScorePruner:
                 "method.pruner.classifier=dense leaves no layer to prune: this net has one layer;"
                 " take method.pruner.classifier=pruned"
             )
-        densities = (
-            self.schedule(task.density)[-1:]
-            if self.when == "oneshot"
-            else self.schedule(task.density)
-        )
+        densities = self.schedule(task.density)
+        if self.when == "oneshot":
+            densities = densities[-1:]
         masking = FixedMasking(masks)
         for done, goal in enumerate(densities, start=1):
             draws = self.when != "final" or done == len(densities)
-            masking = self._round(
-                model,
-                masking,
-                replace(task, density=goal, round=done - 1),
-                self.pick if draws else Top(),
-            )
+            this_round = replace(task, density=goal, round=done - 1)
+            masking = self._round(model, masking, this_round, self.pick if draws else Top())
             apply_masks(model, masking.masks)
             if len(densities) > 1:
                 task.tick(done, len(densities), "pruning rounds")

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruners.base import full_masks
-from pruners.curvature.hessian import HessianOperator, HessianOptions
+from pruners.curvature.hessian import HessianOperator
+from pruners.curvature.options import HessianOptions
 from runner.bench import spectrum as bench_spectrum
 from runner.bench.timing import Duel
 from runner.bench.training import BATCH, images_of, net, pairs

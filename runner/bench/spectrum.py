@@ -26,8 +26,9 @@ from torch import Generator, Tensor, nn
 from models.mlp import perceptron
 from models.resnet_cifar import ResNetCifar
 from pruners.base import Batch, full_masks
-from pruners.curvature.hessian import HessianOperator, HessianOptions
+from pruners.curvature.hessian import HessianOperator
 from pruners.curvature.lanczos import as_matrix, exact_spectrum, krylov, signs
+from pruners.curvature.options import HessianOptions
 from runner.bench.memory import resident
 from runner.data.digits import read_digits
 from runner.paths import CONF
