@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import torch
 import torch.nn.functional as F
 from torch import Generator, nn
 
@@ -65,10 +66,8 @@ class Cost:
         return self.lipschitz + self.spectrum + self.prune
 
     def __str__(self) -> str:
-        parts = (
-            f"Lipschitz constant {self.lipschitz:.2f}, spectrum {self.spectrum:.2f}, mask"
-            f" {self.prune:.3f}"
-        )
+        lipschitz, spectrum, mask = self.lipschitz, self.spectrum, self.prune
+        parts = f"Lipschitz constant {lipschitz:.2f}, spectrum {spectrum:.2f}, mask {mask:.3f}"
         how = (
             f"measured: {self.measured} of {self.products} Hessian-vector products, one direction"
             " on one mini-batch; scaled by counts"
@@ -93,14 +92,9 @@ def _stages(name: str, run: Run) -> Iterator[Stages]:
     by_name = {stage.name: stage.component for stage in run.stages}
     for stage in run.stages:
         needs = [by_name.get(need) for need in stage.needs]
-        lipschitz, spectrum = (
-            next((c for c in needs if isinstance(c, kind)), None) for kind in (Lipschitz, Spectrum)
-        )
-        if (
-            stage.kind == "prune"
-            and isinstance(lipschitz, Lipschitz)
-            and isinstance(spectrum, Spectrum)
-        ):
+        lipschitz = next((c for c in needs if isinstance(c, Lipschitz)), None)
+        spectrum = next((c for c in needs if isinstance(c, Spectrum)), None)
+        if stage.kind == "prune" and lipschitz and spectrum:
             yield Stages(name, lipschitz, spectrum, stage.component)
 
 
@@ -190,7 +184,7 @@ def _task(batch: Batch, found: dict[str, Measurement]) -> Task:
     shape = (x.shape[1], x.shape[2], x.shape[3])
 
     def batches(size: int) -> Iterator[Batch]:
-        return zip(x.split(size), y.split(size), strict=True)
+        return zip(torch.split(x, size), torch.split(y, size), strict=True)
 
     return Task(
         F.cross_entropy,
