@@ -12,7 +12,7 @@ from support import compose_run, machine, perform_run
 
 from models.resnet_cifar import ResNetCifar
 from models.vgg import Vgg
-from runner.bench.search import races
+from runner.bench.search import search_comparisons
 from runner.config.compose import compose_config, method_names
 from runner.config.request import read_request
 from runner.display.progress import Watcher, display
@@ -430,20 +430,23 @@ def test_a_plan_counts_no_epoch_for_a_search_of_none(tmp_path: Path) -> None:
 # --- rows of the bench
 
 
-def test_every_method_that_searches_races_against_training_steps() -> None:
+def test_every_method_that_searches_is_compared_with_training_steps() -> None:
     nets = (
         (ResNetCifar("net", depth=8, width=4), 8, 1, 2),
         (Vgg("vgg", depth=11, width=2, pools=2), 8, 3, 3),
     )
-    found = list(races(torch.device("cpu"), nets))
-    named = {re.search(r"method=(\w+), (\w+)", race.work).groups() for race in found}  # type: ignore[union-attr]
+    found = list(search_comparisons(torch.device("cpu"), nets))
+    named = {re.search(r"method=(\w+), (\w+)", comparison.work).groups() for comparison in found}  # type: ignore[union-attr]
     searching = {
         name for name in method_names() if name in SEARCHES or name == "continuous_sparsification"
     }
     assert named == {(method, net) for method in searching for net in ("net", "vgg")} and len(
         found
     ) == len(named)
-    for race in found[:4]:
-        assert race.work.startswith("2 steps of ") and race.limit == "limit: as many training steps"
-        race.search()
-        race.steps()
+    for comparison in found[:4]:
+        assert (
+            comparison.work.startswith("2 steps of ")
+            and comparison.baseline == "limit: as many training steps"
+        )
+        comparison.run()
+        comparison.run_baseline()
