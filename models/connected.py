@@ -51,7 +51,7 @@ def _through_the_gate(module: Any, inputs: tuple[Tensor], output: Tensor) -> Ten
     """
     (flow,) = inputs  # (1, C, H, W)
     # (1, C, 1, 1); the SiLU between fc1 and fc2, left out here, keeps signs
-    gate = module.fc2(module.fc1(module.avgpool(flow)))
+    gate: Tensor = module.fc2(module.fc1(module.avgpool(flow)))
     return (flow + gate).sign()
 
 

@@ -73,7 +73,8 @@ class MobileNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # (B, 1024w, ceil(H/32), ceil(W/32)) -> (B, classes)
-        return self.fc(self.features(x).mean(dim=(2, 3)))
+        logits: Tensor = self.fc(self.features(x).mean(dim=(2, 3)))
+        return logits
 
 
 @dataclass(frozen=True)

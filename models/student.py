@@ -18,7 +18,8 @@ class _Student(nn.Module):
         self.hidden = nn.Linear(inputs, neurons, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.hidden(x.flatten(1)).relu().mean(1, keepdim=True)  # (B, 1)
+        hidden: Tensor = self.hidden(x.flatten(1))
+        return hidden.relu().mean(1, keepdim=True)  # (B, 1)
 
 
 @dataclass(frozen=True)

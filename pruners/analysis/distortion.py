@@ -35,7 +35,7 @@ from torch import Generator, Tensor, nn
 
 from pruners.analysis.origin import unmasked
 from pruners.analysis.subsets import draw_subsets
-from pruners.base import GRADIENT, Batch, LossFn, Masks, Measurement, Task, Work
+from pruners.base import GRADIENT, Batch, LossFn, Masks, Measurement, Task, Work, in_batches
 from pruners.scores.gradients import mean_gradients
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -241,9 +241,8 @@ def prepared(
 def write(net: nn.Module, names: tuple[str, ...], values: Tensor) -> None:
     """Copy a vector over these parameters into the net."""
     parameters = [net.get_parameter(name) for name in names]
-    for parameter, part in zip(
-        parameters, values.split([p.numel() for p in parameters]), strict=True
-    ):
+    parts = torch.split(values, [p.numel() for p in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
         parameter.copy_(part.view(parameter.shape))
 
 
@@ -275,9 +274,7 @@ def _batches(model: nn.Module, task: Task, images: int) -> list[Batch]:
     """The first training images in the stage's own order, float64, on the model's device."""
     device = next(model.parameters()).device
     x, y = next(iter(task.batches(images)))
-    return list(
-        zip(x.to(device, torch.float64).split(TOGETHER), y.to(device).split(TOGETHER), strict=True)
-    )
+    return list(in_batches(x.to(device, torch.float64), y.to(device), TOGETHER))
 
 
 def _choose(total: int, q: int, draws: int, rng: Generator) -> Tensor:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from pruners.analysis.origin import unmasked
-from pruners.base import Finding, Masks, Measurement, Task, Work, largest
+from pruners.base import Finding, Masks, Measurement, Task, Work, count_kept, largest
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,8 @@ def magnitude_masks(weights: dict[str, Tensor], masks: Masks, within: bool) -> M
     if within:
         chosen = [largest(size, int(masks[name].sum())) for name, size in sizes.items()]
     else:
-        kept = largest(
-            torch.cat([*sizes.values()]), sum(int(mask.sum()) for mask in masks.values())
-        )
-        chosen = list(kept.split([size.numel() for size in sizes.values()]))
+        kept = largest(torch.cat([*sizes.values()]), count_kept(masks))
+        chosen = list(torch.split(kept, [size.numel() for size in sizes.values()]))
     return {name: mask.view(masks[name].shape) for name, mask in zip(sizes, chosen, strict=True)}
 
 

@@ -106,7 +106,7 @@ class SpectrumPortrait:
         `values` and `weights` are (probes, m).
         """
         width = smoothing_width(values, self.sigma2)[..., None]  # (probes, 1, 1)
-        shares = torch.special.ndtr((points - values[..., None]) / width)  # (probes, m, n)
+        shares: Tensor = torch.special.ndtr((points - values[..., None]) / width)  # (probes, m, n)
         return (weights[..., None] * shares).sum(-2).mean(0)
 
     def quantile(self, values: Tensor, weights: Tensor, share: float) -> float:

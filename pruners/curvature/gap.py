@@ -47,7 +47,8 @@ def smoothing_width(values: Tensor, sigma2: float) -> Tensor:
 
 def smoothed_step(values: Tensor, sigma2: float) -> Tensor:
     """f(x) = Phi(x / sigma), the share of each value's Gaussian that is above zero: (..., m)."""
-    return torch.special.ndtr(values / smoothing_width(values, sigma2))
+    shares: Tensor = torch.special.ndtr(values / smoothing_width(values, sigma2))
+    return shares
 
 
 def hard_step(keys: Tensor, weights: Tensor, share: float, tie: float = 0.0) -> Tensor:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
-from pruners.base import Batch, LossFn, Masks, Task
+from pruners.base import Batch, LossFn, Masks, Task, in_batches
 from pruners.curvature.batchnorm import fold_batchnorm
 from pruners.curvature.options import DTYPES, HessianOptions
 
@@ -32,7 +32,7 @@ def fixed_batches(task: Task, options: HessianOptions) -> list[Batch]:
     if first is None:
         raise ValueError("there is no training image to take a Hessian of: the data set gave none")
     x, y = (t[: options.n_samples] for t in first)
-    return list(zip(*(torch.split(t, options.batch_size) for t in (x, y)), strict=True))
+    return list(in_batches(x, y, options.batch_size))
 
 
 class HessianOperator:

@@ -203,10 +203,11 @@ def select(
         floors = layer_counts(alive, kept, floors)
     chosen = {name: best(s, floors[name]) for name, s in flat.items()}
     pool = torch.cat([s.masked_fill(chosen[name], -torch.inf) for name, s in flat.items()])
-    rest = best(pool, kept - sum(floors.values())).split([s.numel() for s in flat.values()])
+    rest = best(pool, kept - sum(floors.values()))
+    extras = torch.split(rest, [s.numel() for s in flat.values()])
     return {
         name: (chosen[name] | extra).view_as(masks[name])
-        for name, extra in zip(flat, rest, strict=True)
+        for name, extra in zip(flat, extras, strict=True)
     }
 
 

@@ -120,16 +120,11 @@ class Obd:
                 " diverged; take a smaller train.lr"
             )
         if self.estimator == "ggn":
-            yield from (
-                (torch.full_like(column, c, dtype=torch.long), column)
-                for c, column in enumerate(p.unbind(1))
-            )
+            for c, column in enumerate(p.unbind(1)):
+                yield torch.full_like(column, c, dtype=torch.long), column
             return
-        for column in (
-            torch.multinomial(p.cpu(), self.draws, replacement=True, generator=rng)
-            .to(x.device)
-            .unbind(1)
-        ):
+        drawn = torch.multinomial(p.cpu(), self.draws, replacement=True, generator=rng)
+        for column in drawn.to(x.device).unbind(1):
             yield column, torch.full_like(column, 1 / self.draws, dtype=p.dtype)
 
     def _hutchinson(
@@ -167,8 +162,7 @@ def _add_squares(
 
     at_once = max(1, AT_ONCE // max(1, sum(w.numel() for w in weights.values())))
     per_image = vmap(grad(own), in_dims=(None, 0, 0))
-    for images, some, share in zip(
-        x.split(at_once), labels.split(at_once), shares.split(at_once), strict=True
-    ):
+    parts = (torch.split(t, at_once) for t in (x, labels, shares))
+    for images, some, share in zip(*parts, strict=True):
         for name, g in per_image(weights, images, some).items():  # (b, *shape)
             total[name] += torch.einsum("b,b...->...", share.to(g), g**2)

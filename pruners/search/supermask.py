@@ -89,12 +89,11 @@ class SupermaskMasking:
         }
 
     def _drawn(self, weight: Tensor, p: Tensor) -> Tensor:
-        # In memory order.
-        noise = torch.rand(
-            p.numel(), generator=self.rng, device=p.device, dtype=p.dtype
-        ).as_strided(p.shape, p.stride())
+        numbers = torch.rand(p.numel(), generator=self.rng, device=p.device, dtype=p.dtype)
+        noise = numbers.as_strided(p.shape, p.stride())  # in memory order
         effective, scaled = self._effective(weight, noise < p)
-        return StraightThrough.apply(p, effective, scaled)
+        drawn: Tensor = StraightThrough.apply(p, effective, scaled)
+        return drawn
 
     def _effective(self, weight: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The weights with and without the mask, both scaled.

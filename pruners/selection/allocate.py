@@ -32,7 +32,7 @@ class Global:
         flat = torch.cat(
             [scores[name].masked_fill(~mask, -torch.inf).flatten() for name, mask in masks.items()]
         )
-        layers = largest(flat, total).split([mask.numel() for mask in masks.values()])
+        layers = torch.split(largest(flat, total), [mask.numel() for mask in masks.values()])
         return {name: int(layer.sum()) for name, layer in zip(masks, layers, strict=True)}
 
 

@@ -99,7 +99,7 @@ class Premise:
 
 def chances(jacobian: Tensor, w: Tensor) -> Tensor:
     """Drawing probabilities of the weights (Eq. 2)."""
-    score = jacobian.norm(dim=1) * w.abs()
+    score: Tensor = jacobian.norm(dim=1) * w.abs()
     return score / score.sum()
 
 

@@ -180,4 +180,5 @@ def largest_weights(weights: Tensor, masks: Tensor, count: int) -> Tensor:
 def test_error(weights: Tensor, truth: Tensor, fresh: Tensor) -> Tensor:
     """Relative error of the output on inputs `fresh` (N, d) for each trial, (T,)."""
     theirs, ours = ((w @ fresh.T).clamp(min=0).mean(1) for w in (truth, weights))  # (T, N)
-    return (ours - theirs).norm(dim=1) / theirs.norm(dim=1)
+    relative: Tensor = (ours - theirs).norm(dim=1) / theirs.norm(dim=1)
+    return relative

@@ -139,10 +139,8 @@ class Lemma:
 
     def _data(self, rng: Generator) -> Tensor:
         """Draw X, (d, n), with rows of N(0, I/n)."""
-        return (
-            torch.randn((self.features, self.examples), generator=rng, dtype=torch.float64)
-            / self.examples**0.5
-        )
+        shape, scale = (self.features, self.examples), float(self.examples**0.5)
+        return torch.randn(shape, generator=rng, dtype=torch.float64) / scale
 
     def _once(
         self, fixed: Tensor | None, w0: Tensor, w: Tensor, s: int, rng: Generator

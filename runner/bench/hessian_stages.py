@@ -13,8 +13,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
-import torch
 import torch.nn.functional as F
 from torch import Generator, nn
 
@@ -27,6 +27,7 @@ from pruners.base import (
     Work,
     count_prunable,
     full_masks,
+    in_batches,
 )
 from pruners.curvature.lipschitz import Lipschitz
 from pruners.curvature.spectrum import Spectrum
@@ -183,12 +184,9 @@ def _task(batch: Batch, found: dict[str, Measurement]) -> Task:
     x, y = batch
     shape = (x.shape[1], x.shape[2], x.shape[3])
 
-    def batches(size: int) -> Iterator[Batch]:
-        return zip(torch.split(x, size), torch.split(y, size), strict=True)
-
     return Task(
         F.cross_entropy,
-        batches,
+        partial(in_batches, x, y),
         DENSITY,
         steps=0,
         rng=Generator().manual_seed(0),

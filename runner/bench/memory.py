@@ -11,12 +11,13 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from pruners.base import Batch, Pruner, Task, count_kept, full_masks
+from pruners.base import Pruner, Task, count_kept, full_masks, in_batches
 from runner.config.build import build_run
 from runner.config.compose import compose_config, method_names
 from runner.errors import ConfigError
@@ -76,10 +77,7 @@ def main(name: str) -> None:
     images = torch.randn(IMAGES, *shape, generator=stream(0, "bench", "images"))
     labels = torch.arange(IMAGES) % info.classes
     rng = stream(0, "bench", "prune")
-
-    def batches(size: int) -> Iterator[Batch]:
-        return zip(torch.split(images, size), torch.split(labels, size), strict=True)
-
+    batches = partial(in_batches, images, labels)
     task = Task(F.cross_entropy, batches, DENSITY, 0, rng, image=shape, classes=info.classes)
     masks, before = full_masks(model), resident()
     made = pruner(model, masks, task)

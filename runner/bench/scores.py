@@ -6,12 +6,13 @@ There is a row for every method of conf/method that scores with data, found by i
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from pruners.base import Task, full_masks
+from pruners.base import Task, full_masks, in_batches
 from pruners.selection.score_pruner import ScorePruner
 from pruners.selection.source import Train
 from runner.bench.timing import Comparison
@@ -59,13 +60,10 @@ def _score_pruner(name: str) -> ScorePruner | None:
 def _task(batch: Batch) -> Task:
     x, y = batch
 
-    def batches(size: int) -> Iterator[Batch]:
-        return zip(torch.split(x, size), torch.split(y, size), strict=True)
-
     shape = (x.shape[1], x.shape[2], x.shape[3])
     return Task(
         F.cross_entropy,
-        batches,
+        partial(in_batches, x, y),
         DENSITY,
         steps=0,
         rng=Generator().manual_seed(0),

@@ -18,7 +18,7 @@ from models.conv import Conv3x3
 from models.count import multiply_accumulates
 from models.resnet_cifar import ResNetCifar
 from models.vgg import Vgg
-from pruners.base import GRADIENT, FixedMasking, full_masks
+from pruners.base import GRADIENT, FixedMasking, full_masks, in_batches
 from runner.bench.timing import Comparison, seconds
 from runner.data.base import Split
 from runner.data.batches import Batches
@@ -109,7 +109,7 @@ def normalised(data: Split) -> Tensor:
 
 def pairs(data: Split) -> list[tuple[Tensor, Tensor]]:
     """Return batches of normalised images and labels."""
-    return list(zip(*(torch.split(t, BATCH) for t in (normalised(data), data.labels)), strict=True))
+    return list(in_batches(normalised(data), data.labels, BATCH))
 
 
 def epoch_of(
