@@ -54,7 +54,7 @@ class Student:
         """
         if classes != 1:
             raise ValueError(
-                f"model={self.name} gives one number, not {classes} classes: it goes with"
+                f"model={self.name} has one output, not {classes} classes: it requires"
                 " dataset=gaussian_teacher"
             )
         return fresh(lambda: _Student(channels * size * size, self.neurons), self.init, rng)

@@ -53,20 +53,15 @@ class CriteriaOverlap:
         `overlap_expected` for a random mask, and the same findings with `overlap_own_`.
         """
         net, ours = unpruned(model, task), {name: mask.cpu() for name, mask in masks.items()}
-        budgets, everything = (
-            {name: int(mask.sum()) for name, mask in ours.items()},
-            {name: torch.ones_like(mask) for name, mask in ours.items()},
-        )
+        budgets = {name: int(mask.sum()) for name, mask in ours.items()}
+        everything = {name: torch.ones_like(mask) for name, mask in ours.items()}
         report: dict[str, Finding] = {}
         for criterion in COMPARED:
             scores = scores_of(criterion, net, masks, task)
             own = Global()(scores, everything, density(ours))
-            report[f"overlap_{criterion}"] = together(
-                layers(ours, top(scores, budgets, scores))
-            ).agree
-            report[f"overlap_own_{criterion}"] = together(
-                layers(ours, top(scores, own, scores))
-            ).agree
+            for prefix, keep in (("overlap_", budgets), ("overlap_own_", own)):
+                counts = together(layers(ours, top(scores, keep, scores)))
+                report[prefix + criterion] = counts.agree
         inside = [compare(mask, mask).random for mask in ours.values()]
         whole = together([compare(mask, mask) for mask in ours.values()])
         return Measurement(

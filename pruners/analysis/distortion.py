@@ -98,8 +98,8 @@ class Distortion:
         draws = []
         for i, q in enumerate(counts):
             before, total = i * self.draws, len(counts) * self.draws
-            tick = partial(_tick, task, before, total)
-            draws.append(swaps.draw(q, self.draws, task.rng, tick))
+            progress = partial(_report, task, before, total)
+            draws.append(swaps.draw(q, self.draws, task.rng, progress))
         errors, promises = [d[:, 0] for d in draws], [d[:, 1] for d in draws]
         variances = [float(e.var()) for e in errors]
         return Measurement(
@@ -113,7 +113,7 @@ class Distortion:
         return Work(images=batch * (tests + 1), passes=batch * (tests + GRADIENT))
 
 
-def _tick(task: Task, before: int, total: int, done: int) -> None:
+def _report(task: Task, before: int, total: int, done: int) -> None:
     task.tick(before + done, total, "swaps")
 
 
@@ -182,7 +182,11 @@ class Swaps:
         return self.change(enter, leave) - self.promise(enter, leave)
 
     def draw(
-        self, q: int, draws: int, rng: Generator, tick: Callable[[int], None] = lambda done: None
+        self,
+        q: int,
+        draws: int,
+        rng: Generator,
+        progress: Callable[[int], None] = lambda done: None,
     ) -> Tensor:
         """Draw random swaps of q pairs; return epsilon and promise of each, (draws, 2)."""
         leave, enter = (
@@ -195,7 +199,7 @@ class Swaps:
             found[i] = torch.tensor(
                 [self.change(enter[i], leave[i]) - promised, promised], dtype=torch.float64
             )
-            tick(i + 1)
+            progress(i + 1)
         return found
 
 

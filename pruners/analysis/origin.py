@@ -33,7 +33,7 @@ def unmasked(task: Task) -> dict[str, Tensor]:
     """
     if len(task.measured) != 1:
         raise ValueError(
-            "a portrait needs exactly one stage with weights (needs: [init]), not"
+            "portrait: this measurement needs exactly one stage with weights (needs: [init]), not"
             f" {', '.join(task.measured) or 'none'}"
         )
     (found,) = task.measured.values()

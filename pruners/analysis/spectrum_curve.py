@@ -30,7 +30,7 @@ TIE = 1e-9
 
 
 @dataclass(frozen=True)
-class SpectrumPortrait:
+class SpectrumCurve:
     """Measure stage: density of the Hessian's spectrum over eigenvalues.
 
     It needs the stage `spectrum` and, for the cuts, `prune` (needs: [spectrum, prune]).
@@ -136,7 +136,7 @@ class SpectrumPortrait:
         k, literal, d = (pruned.report.get(name) for name in ("k", "literal_k", "dimension"))
         if not isinstance(k, int) or not isinstance(d, int):
             raise ValueError(
-                "the stage 'prune' tells no k of d dimensions: portrait=spectrum is for methods"
+                "the stage 'prune' reports no k of d dimensions: portrait=spectrum is for methods"
                 " that cut the Hessian's spectrum (method=imc)"
             )
         cut = self.quantile(values, weights, k / d)
@@ -157,7 +157,6 @@ class SpectrumPortrait:
 def _found(task: Task, stage: str) -> Measurement:
     if stage not in task.measured:
         raise ValueError(
-            f"a picture of the spectrum needs the stage {stage!r}, which this one does not have at"
-            " hand (needs: [spectrum, prune])"
+            f"portrait=spectrum needs the results of the stage {stage!r} (needs: [spectrum, prune])"
         )
     return task.measured[stage]

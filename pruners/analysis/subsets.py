@@ -13,7 +13,7 @@ def subset_sums(
     size: int,
     subsets: int,
     rng: Generator,
-    tick: Callable[[int, int, str], None] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> Tensor:
     """Sums of `values` (n,), all >= 0, over random subsets of `size` entries: (subsets,).
 
@@ -26,8 +26,8 @@ def subset_sums(
     for begin in range(0, subsets, rows):
         drawn = draw_subsets(total, few, min(rows, subsets - begin), rng)
         sums.append(values[drawn].sum(dim=1))
-        if tick:
-            tick(min(begin + rows, subsets), subsets, "random masks")
+        if progress:
+            progress(min(begin + rows, subsets), subsets, "random masks")
     found = torch.cat(sums)
     return found if few == size else (values.sum() - found).clamp(min=0)
 

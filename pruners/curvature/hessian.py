@@ -30,7 +30,7 @@ def fixed_batches(task: Task, options: HessianOptions) -> list[Batch]:
     """
     first = next(iter(task.batches(options.n_samples)), None)
     if first is None:
-        raise ValueError("there is no training image to take a Hessian of: the data set gave none")
+        raise ValueError("a Hessian needs at least one training image: the data set is empty")
     x, y = (t[: options.n_samples] for t in first)
     return list(in_batches(x, y, options.batch_size))
 

@@ -123,11 +123,10 @@ class DeepRMasking:
             if not deaths[name] and not births[name]:
                 continue
             kept, weight = mask & ~dead[name], model.get_parameter(name)
-            born = (
-                grow(~kept, births[name], self.rng)
-                if self.rule == "signed"
-                else grow(~mask, births[name], self.rng, reserve=dead[name])
-            )
+            if self.rule == "signed":
+                born = grow(~kept, births[name], self.rng)
+            else:
+                born = grow(~mask, births[name], self.rng, reserve=dead[name])
             weight.masked_fill_(~kept, 0.0)
             if self.rule == "signed":
                 weight.copy_(torch.where(born, BIRTH * self.signs[name], weight))
@@ -145,9 +144,8 @@ class DeepRMasking:
         total, whole = sum(deaths.values()), sum(self.budgets.values())
         able = {name: budget for name, budget in self.budgets.items() if budget}
         room = {name: int((~self.masks[name]).sum()) + deaths[name] for name in able}
-        shared = apportion(
-            {name: Fraction(total * budget, whole) for name, budget in able.items()}, room, total
-        )
+        fair = {name: Fraction(total * budget, whole) for name, budget in able.items()}
+        shared = apportion(fair, room, total)
         return {name: shared.get(name, 0) for name in deaths}
 
 

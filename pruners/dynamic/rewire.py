@@ -7,10 +7,9 @@ of the flattened parameter; ties go to the lower index, as everywhere (docs/deci
 
 A period is the paper's, like every duration. One in iterations is its share of an epoch of 50,000
 images and shrinks with train.scale and the training set (docs/decisions.md 9). One in epochs is at
-least
-one epoch. One deviation: a period in iterations is never cut to fewer than `shortest` steps, or
-than the paper's number if that is smaller. New connections begin at zero and need steps before they
-are compared with old ones (docs/methods/set.md). RigL's updates replace a step, so that an
+least one epoch. One deviation: a period in iterations is never cut to fewer than `shortest` steps,
+or than the paper's number if that is smaller. New connections begin at zero and need steps before
+they are compared with old ones (docs/methods/set.md). RigL's updates replace a step, so that an
 update at every step of a short run would leave nothing to train.
 """
 
@@ -86,14 +85,11 @@ class UpdateSchedule:
 
 def refused_stop(key: str, stop: float) -> list[str]:
     """Error message for a share of the training outside [0, 1]; empty if it is valid."""
-    return (
-        []
-        if 0 <= stop <= 1
-        else [
-            f"{key}={stop:g} must be in [0, 1]: the share of the training after which nothing is"
-            " rewired any more"
-        ]
-    )
+    if 0 <= stop <= 1:
+        return []
+    return [
+        f"{key}={stop:g} must be in [0, 1]: the share of the training after which rewiring ends"
+    ]
 
 
 def no_change(masks: Masks) -> Masks:

@@ -5,12 +5,11 @@ h_kk the diagonal of a curvature of the mean training loss. The gradient is take
 the other entries of the curvature are dropped.
 
 Choice of the diagonal (docs/methods/obd.md; docs/decisions.md 29): Monte-Carlo Fisher. For each
-image a label
-y is drawn from the net's own softmax, and h_kk is the mean of (dL(y)/dw_k)^2 over images. Its
-expectation is the diagonal of the generalised Gauss-Newton matrix (`ggn`: the sum over all classes
-c of p_c (dL(c)/dw_k)^2), which is never negative. The original's recursion back through the layers
-also drops the cross terms between units. `hutchinson` uses the Hessian itself, as the mean of
-z * Hz over random signs z; negative entries count as zero.
+image a label y is drawn from the net's own softmax, and h_kk is the mean of (dL(y)/dw_k)^2 over
+images. Its expectation is the diagonal of the generalised Gauss-Newton matrix (`ggn`: the sum over
+all classes c of p_c (dL(c)/dw_k)^2), which is never negative. The original's recursion back through
+the layers also drops the cross terms between units. `hutchinson` uses the Hessian itself, as the
+mean of z * Hz over random signs z; negative entries count as zero.
 
 Choices: BatchNorm uses running statistics, because batch statistics couple the images. Images are
 not augmented. Labels are drawn; with the true labels, gradients vanish with the training loss. The
@@ -91,7 +90,7 @@ class Obd:
         """
         chosen = list(first(batches, self.images))
         if not chosen:
-            raise ValueError("there is no image to take a curvature of: the source gave none")
+            raise ValueError("a curvature needs at least one image: the source is empty")
         if self.estimator == "hutchinson":
             return self._hutchinson(model, masks, chosen, loss, rng)
         total = {name: torch.zeros_like(model.get_parameter(name)) for name in masks}

@@ -175,8 +175,8 @@ def weights_to_keep(masks: Masks, density: float) -> int:
     total, left = keep_count(density, count_prunable(masks)), count_kept(masks)
     if total > left:
         raise ValueError(
-            f"density={density:g} asks for {total:,} weights but earlier pruning left {left:,}:"
-            " masks only shrink, take a lower density"
+            f"density={density:g} requires {total:,} weights, but earlier pruning left {left:,}:"
+            " masks only shrink; take a lower density"
         )
     return total
 

@@ -3,12 +3,12 @@
 A source is `(task) -> batches`. Within one pruning round, every call gives the same batches.
 
 Noise is drawn in normalised space, where the training set has mean 0 and variance 1
-(docs/decisions.md
-7), and anew in each pruning round ("Pruning at Initialization - A Sketching Perspective",
-arXiv:2305.17559, Sec. 8). Its generator is derived from the seed of the stage's stream and does not
-advance that stream. The paper specifies no labels for its noise; ours are uniform over the classes.
-A source with `trains = True` can also replace a whole training set. A source with
-`labelled = False` gives a single image with a meaningless label, for scores that read no labels.
+(docs/decisions.md 7), and anew in each pruning round ("Pruning at Initialization - A Sketching
+Perspective", arXiv:2305.17559, Sec. 8). Its generator is derived from the seed of the stage's
+stream and does not advance that stream. The paper specifies no labels for its noise; ours are
+uniform over the classes. A source with `trains = True` can also replace a whole training set. A
+source with `labelled = False` gives a single image with a meaningless label, for scores that read
+no labels.
 """
 
 import hashlib
@@ -82,8 +82,7 @@ class SparseNormal:
     Args:
         batch_size: Default 256 (Sec. 8).
         location: a place is a `pixel` with all its channels (the paper's words, docs/decisions.md
-        22) or
-            a `coordinate`, one channel of a pixel (its theory).
+            22) or a `coordinate`, one channel of a pixel (its theory).
     """
 
     tag: ClassVar[str] = "sparse_normal"

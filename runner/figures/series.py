@@ -85,14 +85,14 @@ def _series(
         for point in points(spec, name, there, panel, accuracy)
     ]
     found = crossings(found) if isinstance(spec, BoundarySpec) else found
-    asked, done = sum(len(cell.jobs) for cell in cells.values()), sum(map(len, runs.values()))
+    requested, done = sum(len(cell.jobs) for cell in cells.values()), sum(map(len, runs.values()))
     line, ids = fitted(found, spec.fitted), (panel.ref, spec.ref + more)
     return Series(
         panel.label,
         spec.label + more,
         spec.draw,
         tuple(found),
-        asked,
+        requested,
         done,
         colour,
         spec.line,

@@ -84,15 +84,15 @@ def as_text(suite: Suite, found: list[Series], results_dir: Path) -> str:
 def _summary(series: Series) -> str:
     """Summarise a series: ends of a curve, size of a histogram, position of a mark."""
     if not series.points:
-        return "none" if series.done else f"{MISSING} ({series.asked} runs to do)"
+        return "none" if series.done else f"{MISSING} ({series.requested} runs to do)"
     first, last = series.points[0], series.points[-1]
-    runs = "" if series.done == series.asked else f"; {series.done} of {series.asked} runs"
+    runs = "" if series.done == series.requested else f"; {series.done} of {series.requested} runs"
     if series.kind == "heat":
         return (
             f"{len(series.points)} cells, mean"
             f" {sum(p.value or 0 for p in series.points) / len(series.points):.3g}{runs}"
         )
-    runs = f"; {series.fit.words}{runs}" if series.fit else runs
+    runs = f"; {series.fit.equation}{runs}" if series.fit else runs
     if series.kind == "mark":
         return f"{first.x:.4g}{runs}"
     if series.kind == "histogram":

@@ -18,7 +18,7 @@ JUDGES = {
     "test": "the test images themselves",
 }
 QUOTED = (
-    "{}: as quoted by the paper from others' work, on nets and recipes that are not quite these;"
+    "{}: quoted by the paper from others' work, on nets and recipes that differ from these;"
     " the number beside it is our own run."
 )
 
@@ -26,9 +26,9 @@ QUOTED = (
 def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
     """Return the caption: meaning of the numbers, seeds, devices, mixed code, missing rows."""
     records = [record for entry in found.values() for record in entry.records]
-    asked = {len(jobs) for entry in found.values() for jobs in entry.cell.candidates}
+    requested = {len(jobs) for entry in found.values() for jobs in entry.cell.candidates}
     lines = [
-        _entry_line(suite, "/".join(map(str, sorted(asked)))),
+        _entry_line(suite, "/".join(map(str, sorted(requested)))),
         *_seldom_tested(suite),
         *_notes(suite),
         *origins(records),

@@ -77,7 +77,7 @@ def _key(ids: dict[str, str]) -> tuple[tuple[str, str], ...]:
 
 def _named(where: tuple[str, ...], several: list[bool]) -> list[str]:
     """The panel and network, if the lines differ in them."""
-    return [name for name, tells in zip(where, several, strict=True) if tells]
+    return [name for name, differs in zip(where, several, strict=True) if differs]
 
 
 def _differences(entry: Entry, other: Entry) -> list[float]:

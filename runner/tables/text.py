@@ -46,8 +46,8 @@ def ours(entry: Entry, metric: Metric) -> str:
 
 def _short(entry: Entry) -> str:
     """The mark of an entry with fewer seeds than requested; empty otherwise."""
-    n, asked = len(entry.records), len(entry.jobs)
-    return "" if n == asked else f" (n={n} of {asked})"
+    n, requested = len(entry.records), len(entry.jobs)
+    return "" if n == requested else f" (n={n} of {requested})"
 
 
 def papers(entry: Entry, metric: Metric) -> str:
