@@ -57,7 +57,7 @@ def test_a_line_worked_by_hand() -> None:
     assert line.interval == pytest.approx(
         (0.8 - 4.303 * math.sqrt(0.18), 0.8 + 4.303 * math.sqrt(0.18))
     )
-    assert line.words == "1.3 + 0.8 x, R² = 0.640"
+    assert line.equation == "1.3 + 0.8 x, R² = 0.640"
 
 
 def test_two_points_make_a_line_without_an_interval_and_one_makes_none() -> None:
@@ -65,7 +65,7 @@ def test_two_points_make_a_line_without_an_interval_and_one_makes_none() -> None
     assert (
         line is not None
         and (line.slope, line.r2, line.interval) == (-2, 1, None)
-        and line.words == "7 - 2 x, R² = 1.000"
+        and line.equation == "7 - 2 x, R² = 1.000"
     )
     assert line_through([1, 1], [5, 3]) is None
 
@@ -76,7 +76,7 @@ def test_a_power_is_a_line_of_logarithms() -> None:
         line is not None
         and line.slope == pytest.approx(1.5)
         and line.at(4) == pytest.approx(24)
-        and line.words == "3 x^1.5, R² = 1.000"
+        and line.equation == "3 x^1.5, R² = 1.000"
     )
 
 

@@ -247,7 +247,7 @@ def test_a_score_of_both_signs_has_to_be_mapped_before_it_is_drawn_by(pick: Any)
     with pytest.raises(
         ValueError,
         match=(
-            r"pick=(proportional|sketch) takes scores for probabilities, but Signed's have both"
+            r"pick=(proportional|sketch) uses scores as probabilities, but Signed's have both"
             r" signs: add method.score.map=positive"
         ),
     ):

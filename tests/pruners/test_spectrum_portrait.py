@@ -12,14 +12,14 @@ from imc_cases import constant_task, quartic
 from support import compose_run, machine, perform_run
 from torch import Generator, Tensor, nn
 
-from pruners.analysis.spectrum_curve import SpectrumPortrait
+from pruners.analysis.spectrum_curve import SpectrumCurve
 from pruners.base import Measurement
 from pruners.curvature.gap import smoothed_k
 from runner.errors import ConfigError
 from runner.spec.identity import stage_keys
 
 MLP = [w for w in SMALL if not w.startswith("env.")]
-COARSE = SpectrumPortrait(sigma2=1e-4, linear=0.01, limit=100.0, per_decade=2)
+COARSE = SpectrumCurve(sigma2=1e-4, linear=0.01, limit=100.0, per_decade=2)
 
 
 def ritz(probes: int = 3, m: int = 20, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -31,9 +31,7 @@ def ritz(probes: int = 3, m: int = 20, seed: int = 0) -> tuple[Tensor, Tensor]:
     ).sort().values, weights / weights.sum(-1, keepdim=True)
 
 
-def drawn(
-    portrait: SpectrumPortrait, values: Tensor, weights: Tensor, **report: Any
-) -> Measurement:
+def drawn(portrait: SpectrumCurve, values: Tensor, weights: Tensor, **report: Any) -> Measurement:
     found = {"spectrum": Measurement({"ritz_values": values, "ritz_weights": weights})}
     return portrait(
         nn.Linear(1, 1),
@@ -77,7 +75,7 @@ def test_the_density_integrates_to_one_and_below_zero_to_the_share_that_the_smoo
     seed: int,
 ) -> None:
     values, weights = ritz(seed=seed)
-    found = drawn(SpectrumPortrait(), values, weights)
+    found = drawn(SpectrumCurve(), values, weights)
     assert sum(masses(found)) == pytest.approx(1.0, abs=1e-12)
     below = sum(
         mass
@@ -98,20 +96,20 @@ def test_what_lies_beyond_the_outermost_edges_is_counted() -> None:
 
 def test_the_cuts_stand_between_the_eigenvalues_that_they_part() -> None:
     values, weights = torch.tensor([[-1.0, 0.0, 2.0, 5.0]]), torch.full((1, 4), 0.25)
-    report = drawn(SpectrumPortrait(), values, weights, k=1, literal_k=1, dimension=4).report
+    report = drawn(SpectrumCurve(), values, weights, k=1, literal_k=1, dimension=4).report
     # one of four on the flat side is pruned: the middle of the gap
     assert report["spectrum_cut"] == pytest.approx(-0.5)
     assert report["literal_cut"] == pytest.approx(3.5)  # the scan prunes the steepest one
-    none = drawn(SpectrumPortrait(), values, weights, k=3, literal_k=None, dimension=4).report
+    none = drawn(SpectrumCurve(), values, weights, k=3, literal_k=None, dimension=4).report
     assert none["spectrum_cut"] == pytest.approx(3.5) and none["literal_cut"] is None
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.97])
 def test_a_quantile_has_its_share_below(share: float) -> None:
     values, weights = ritz()
-    at = SpectrumPortrait().quantile(values, weights, share)
+    at = SpectrumCurve().quantile(values, weights, share)
     assert float(
-        SpectrumPortrait().mass_below(values, weights, torch.tensor([at], dtype=torch.float64))
+        SpectrumCurve().mass_below(values, weights, torch.tensor([at], dtype=torch.float64))
     ) == pytest.approx(share, abs=2e-9)
 
 
@@ -120,14 +118,14 @@ def test_a_quantile_has_its_share_below(share: float) -> None:
 )
 def test_impossible_bins_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="portrait.measure"):
-        SpectrumPortrait(**wrong)
+        SpectrumCurve(**wrong)
 
 
 def test_without_a_spectrum_or_a_cut_in_it_the_message_says_what_is_missing() -> None:
     with pytest.raises(ValueError, match=r"needs: \[spectrum, prune\]"):
-        SpectrumPortrait()(nn.Linear(1, 1), {}, constant_task(quartic))
-    with pytest.raises(ValueError, match="tells no k"):
-        drawn(SpectrumPortrait(), *ritz(), found_density=0.5)
+        SpectrumCurve()(nn.Linear(1, 1), {}, constant_task(quartic))
+    with pytest.raises(ValueError, match="reports no k"):
+        drawn(SpectrumCurve(), *ritz(), found_density=0.5)
 
 
 def test_a_method_without_a_spectrum_has_no_picture_of_it() -> None:

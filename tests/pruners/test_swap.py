@@ -232,9 +232,9 @@ def test_flat_shares_the_memory_of_convolutions_that_are_channels_last() -> None
         ({"exponent": 0}, "method.search.exponent=0 must be at least 1"),
         (
             {"quota": "all", "pairs": "random"},
-            "method.search.pairs=random: with quota=all there is nothing to choose",
+            "method.search.pairs=random: quota=all leaves no choice",
         ),
-        ({"quota": "one", "exponent": 2}, "method.search.exponent=2: quota=one has none"),
+        ({"quota": "one", "exponent": 2}, "method.search.exponent=2: quota=one has no exponent"),
     ],
 )
 def test_options_that_cannot_be_are_named(options: Any, said: str) -> None:
