@@ -75,8 +75,8 @@ class EfficientNetB4:
 
     def __post_init__(self) -> None:
         problems = [
-            f"model.{key}={value:g} must be in [0, 1): a probability, {usual} in torchvision's"
-            " training"
+            f"model.{key}={value:g} must be in [0, 1):"
+            f" a probability, {usual} in torchvision's training"
             for key, value, usual in (
                 ("dropout", self.dropout, 0.4),
                 ("stochastic_depth", self.stochastic_depth, 0.2),

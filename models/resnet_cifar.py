@@ -138,8 +138,8 @@ class ResNetCifar:
             )
         if self.width < 1:
             raise ValueError(
-                f"model.width={self.width} must be at least 1: channels of the first stage, 16 in"
-                " the paper"
+                f"model.width={self.width} must be at least 1:"
+                " channels of the first stage, 16 in the paper"
             )
         if self.shortcut not in get_args(Shortcut):
             raise ValueError(

@@ -71,8 +71,8 @@ class ResNetTiny:
     def __post_init__(self) -> None:
         if self.width < 1:
             raise ValueError(
-                f"model.width={self.width} must be at least 1: channels of the first stage, 64 in"
-                " the paper"
+                f"model.width={self.width} must be at least 1:"
+                " channels of the first stage, 64 in the paper"
             )
         check_init(self.init)
 

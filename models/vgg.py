@@ -84,13 +84,13 @@ class Vgg:
     def __post_init__(self) -> None:
         if self.depth not in LAYERS:
             raise ValueError(
-                f"model.depth={self.depth} must be one of {', '.join(map(str, LAYERS))}: the layers"
-                " with weights"
+                f"model.depth={self.depth} must be one of {', '.join(map(str, LAYERS))}:"
+                " the layers with weights"
             )
         if self.width < 1:
             raise ValueError(
-                f"model.width={self.width} must be at least 1: channels of the first block, 64 in"
-                " the paper"
+                f"model.width={self.width} must be at least 1:"
+                " channels of the first block, 64 in the paper"
             )
         if not 0 <= self.pools <= self.deepest:
             raise ValueError(

@@ -143,8 +143,8 @@ class ScoresBefore:
         Bins(self.low, self.high, self.bins)
         if self.sample < 1:
             raise ValueError(
-                f"portrait.measure.sample={self.sample} must be at least 1: weights to draw, 1000"
-                " in the paper"
+                f"portrait.measure.sample={self.sample} must be at least 1:"
+                " weights to draw, 1000 in the paper"
             )
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:

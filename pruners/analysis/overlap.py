@@ -77,8 +77,8 @@ def magnitude_masks(weights: dict[str, Tensor], masks: Masks, within: bool) -> M
     sizes = {name: weights[name].detach().cpu().abs().flatten() for name in masks}
     if any(bool(size.isnan().any()) for size in sizes.values()):
         raise FloatingPointError(
-            "weights that are not numbers have no magnitude mask: their training has diverged; take"
-            " a smaller train.lr"
+            "weights that are not numbers have no magnitude mask: their training has diverged;"
+            " take a smaller train.lr"
         )
     if within:
         chosen = [largest(size, int(masks[name].sum())) for name, size in sizes.items()]

@@ -57,8 +57,8 @@ class SpectrumCurve:
                 f" per_decade={self.per_decade}"
             )
             raise ValueError(
-                f"portrait.measure: {given}: needs sigma2 > 0, 0 < linear < limit and at least"
-                " one bin"
+                f"portrait.measure: {given}:"
+                " needs sigma2 > 0, 0 < linear < limit and at least one bin"
             )
 
     @property

@@ -73,8 +73,8 @@ class MaskOptions:
         problems += not_among("method.mask.scope", self.scope, ("global", "layer"))
         if not 0 <= self.min_layer_keep <= 1:
             problems.append(
-                f"method.mask.min_layer_keep={self.min_layer_keep} must be in [0, 1]: it is a share"
-                " of each layer"
+                f"method.mask.min_layer_keep={self.min_layer_keep} must be in [0, 1]:"
+                " it is a share of each layer"
             )
         if problems:
             raise ValueError("\n".join(problems))

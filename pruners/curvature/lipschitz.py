@@ -233,8 +233,8 @@ def _initial(task: Task, names: list[str]) -> dict[str, Tensor]:
     found = task.measured.get("init")
     if found is None or any(name not in found.tensors for name in names):
         raise ValueError(
-            "the Lipschitz constant needs the initial weights for B = max|W0 - W*|: give the stage"
-            " needs: [init]"
+            "the Lipschitz constant needs the initial weights for B = max|W0 - W*|:"
+            " give the stage needs: [init]"
         )
     return dict(found.tensors)
 

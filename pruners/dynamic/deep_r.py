@@ -195,8 +195,8 @@ class DeepR:
         for key in ("l1", "noise"):
             if getattr(self, key) < 0:
                 problems.append(
-                    f"method.rewire.{key}={getattr(self, key):g} must be 0 or more: it is added to"
-                    " gradients"
+                    f"method.rewire.{key}={getattr(self, key):g} must be 0 or more:"
+                    " it is added to gradients"
                 )
         if problems:
             raise ValueError("\n".join(problems))

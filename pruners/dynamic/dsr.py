@@ -154,13 +154,13 @@ class Dsr:
         problems = []
         if not 0 <= self.drop_fraction <= 1:
             problems.append(
-                f"method.rewire.drop_fraction={self.drop_fraction:g} must be in [0, 1]: a share of"
-                " all connections"
+                f"method.rewire.drop_fraction={self.drop_fraction:g} must be in [0, 1]:"
+                " a share of all connections"
             )
         if self.threshold <= 0:
             problems.append(
-                f"method.rewire.threshold={self.threshold:g} must be positive: it is only doubled"
-                " and halved"
+                f"method.rewire.threshold={self.threshold:g} must be positive:"
+                " it is only doubled and halved"
             )
         if problems:
             raise ValueError("\n".join(problems))

@@ -55,8 +55,8 @@ class UpdateSchedule:
             )
         if self.shortest < 1:
             problems.append(
-                f"method.rhythm.shortest={self.shortest} must be at least 1: steps between two"
-                " updates"
+                f"method.rhythm.shortest={self.shortest} must be at least 1:"
+                " steps between two updates"
             )
         problems += refused_stop("method.rhythm.stop", self.stop)
         if problems:

@@ -121,8 +121,8 @@ class SmartRatio:
         if linear >= total:
             raise ValueError(
                 f"density={density:g} keeps {total:,} weights, but the last linear layer alone"
-                f" takes {linear:,} (allocate.linear={self.linear:g}): raise density, or lower"
-                " allocate.linear"
+                f" takes {linear:,} (allocate.linear={self.linear:g}):"
+                " raise density, or lower allocate.linear"
             )
         others = {name: n for name, n in sizes.items() if name != last}
         shares, lost = _spilled(self._shares(others, len(sizes), total - linear), others)

@@ -167,8 +167,8 @@ class Balanced:
     def __post_init__(self) -> None:
         if self.per_class < 1:
             raise ValueError(
-                f"source.per_class={self.per_class} must be at least 1: images of each class in a"
-                " batch"
+                f"source.per_class={self.per_class} must be at least 1:"
+                " images of each class in a batch"
             )
 
     def __call__(self, task: Task) -> Iterator[Batch]:

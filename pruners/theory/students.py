@@ -59,8 +59,8 @@ def check_teacher(teacher: object) -> None:
     if not hasattr(teacher, "draw"):
         name = getattr(teacher, "name", teacher)
         raise ValueError(
-            f"dataset={name} has no teacher: a theory experiment takes dataset=gaussian_teacher"
-            " model=student"
+            f"dataset={name} has no teacher:"
+            " a theory experiment takes dataset=gaussian_teacher model=student"
         )
 
 

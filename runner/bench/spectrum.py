@@ -39,8 +39,8 @@ SHORT, LONG = 2, 50  # Lanczos steps of the two runs whose memory is compared
 # Of the network with a cheap exact spectrum (910 parameters): images, SGD steps, hidden units.
 IMAGES, TRAINED, HIDDEN = 512, 100, 12
 MISSING = (
-    "PyHessian is not installed, so its rows are left out; to have them: pip install --no-deps"
-    " pyhessian==0.1"
+    "PyHessian is not installed, so its rows are left out; to have them:"
+    " pip install --no-deps pyhessian==0.1"
 )
 OURS, THEIRS = "ours", "theirs"
 

@@ -27,11 +27,11 @@ class Line:
     @property
     def equation(self) -> str:
         """The equation and R2 for a legend."""
-        shown = (
-            f"{math.exp(self.intercept):.3g} x^{self.slope:.3g}"
-            if self.power
-            else f"{self.intercept:.3g} {'+' if self.slope >= 0 else '-'} {abs(self.slope):.3g} x"
-        )
+        if self.power:
+            shown = f"{math.exp(self.intercept):.3g} x^{self.slope:.3g}"
+        else:
+            sign = "+" if self.slope >= 0 else "-"
+            shown = f"{self.intercept:.3g} {sign} {abs(self.slope):.3g} x"
         return f"{shown}, R² = {self.r2:.3f}"
 
     @property
@@ -44,11 +44,9 @@ class Line:
 
     def at(self, x: float) -> float:
         """The y of the line at `x`."""
-        return (
-            math.exp(self.intercept + self.slope * math.log(x))
-            if self.power
-            else self.intercept + self.slope * x
-        )
+        if self.power:
+            return math.exp(self.intercept + self.slope * math.log(x))
+        return self.intercept + self.slope * x
 
 
 @dataclass(frozen=True)
