@@ -52,12 +52,12 @@ class SpectrumCurve:
 
     def __post_init__(self) -> None:
         if not (self.sigma2 > 0 and 0 < self.linear < self.limit and self.per_decade >= 1):
-            given = (
+            options = (
                 f"sigma2={self.sigma2:g}, linear={self.linear:g}, limit={self.limit:g},"
                 f" per_decade={self.per_decade}"
             )
             raise ValueError(
-                f"portrait.measure: {given}:"
+                f"portrait.measure: {options}:"
                 " needs sigma2 > 0, 0 < linear < limit and at least one bin"
             )
 

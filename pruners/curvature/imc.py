@@ -58,7 +58,7 @@ class MaskOptions:
             uses `flat`.
         scope: rank over all layers (`global`), or within each `layer`; all layers then have the
             same density.
-        min_layer_keep: share of each layer that stays whatever the scores, in [0, 1].
+        min_layer_keep: share of each layer that stays for any scores, in [0, 1].
     """
 
     tag: ClassVar[str] = "imc_mask"

@@ -29,7 +29,7 @@ class Spectrum:
     result.
 
     Args:
-        subspace: `smoothed_curved` (f = Phi(x / sigma), whatever the density), or a hard cut of
+        subspace: `smoothed_curved` (f = Phi(x / sigma), for any density), or a hard cut of
             dimension d - k: `curved` (steepest directions), `flat` (most negative first: the W+ of
             the paper's text), `abs` (largest magnitude). Must equal `method.mask.subspace`.
         gap, density: determine k for a hard cut; the smoothed one uses only `gap.sigma2`.

@@ -108,7 +108,7 @@ class DeepRMasking:
     def after_step(self, model: nn.Module, step: int) -> None:
         """Keep dormant weights at zero and replace active weights that have crossed zero.
 
-        As many connections are born as die.
+        The number of new connections equals the number removed.
         """
         apply_masks(model, self.masks)
         if step >= self.last:
@@ -152,8 +152,8 @@ class DeepRMasking:
 def crossed(weights: Tensor, signs: Tensor, rule: str) -> Tensor:
     """Which weights have lost their sign: bool of their shape.
 
-    A weight of exactly zero has lost it with rule=signed. With rule=flip it has not: it was just
-    born.
+    With rule=signed, a weight of exactly zero has lost its sign. With rule=flip it has not, because
+    it is a new connection.
     """
     product = weights * signs
     return product <= 0 if rule == "signed" else product < 0

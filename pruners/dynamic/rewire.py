@@ -2,7 +2,7 @@
 
 They define when to rewire, which connections to remove and add, and which momentum to reset. The
 number of connections never changes. Random choices are drawn on the CPU from the stage's own
-stream, so that every device and every process of a team gets the same result. Positions are those
+stream, so that every device and every process of a run gets the same result. Positions are those
 of the flattened parameter; ties go to the lower index, as everywhere (docs/decisions.md 4).
 
 A period is the paper's, like every duration. One in iterations is its share of an epoch of 50,000

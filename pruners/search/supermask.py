@@ -41,7 +41,7 @@ BATCHNORMS = nn.modules.batchnorm._BatchNorm
 
 @dataclass
 class SupermaskMasking:
-    """Frozen weights under masks that are drawn anew in each step.
+    """Frozen weights under masks that are drawn in each step.
 
     Args:
         masks: the largest logits of each layer at the end of the last epoch; the number of True

@@ -1,4 +1,4 @@
-"""Score, then select: the pruner behind every method that ranks weights.
+"""Score, then select: the pruner of every method that ranks weights.
 
 Its five orthogonal options are fields. A score is `(model, masks, batches, loss, rng) -> Scores`
 and leaves the model bit-identical. `rng` is the stage's random stream, for scores that are
@@ -76,8 +76,8 @@ class ScorePruner:
             allows.
         schedule: density -> decreasing densities that end at it.
         when: when a random pick draws: in `each` round (docs/decisions.md 21); in the `final` round
-            only, with the top kept before; or in `oneshot`, which scores and draws once, whatever
-            the schedule. With a schedule of one round, only `each` is valid.
+            only, with the top kept before; or in `oneshot`, which scores and draws once for
+            any schedule. With a schedule of one round, only `each` is valid.
         classifier: `dense`: the last linear layer is neither pruned nor counted, so that a density
             is that of the other layers, as in the jackpots paper (docs/decisions.md 2). `pruned`:
             it is treated like the other layers.

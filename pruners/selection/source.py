@@ -178,16 +178,16 @@ class Balanced:
             ValueError: the training set cannot fill one batch.
         """
         images, labels = None, torch.empty(0, dtype=torch.int64)
-        given = 0
+        batches = 0
         for x, y in task.batches(self.per_class * task.classes):
             images, labels = (
                 (x, y) if images is None else (torch.cat([images, x]), torch.cat([labels, y]))
             )
             while (chosen := self._first_of_each(labels, task.classes)) is not None:
                 yield images[chosen], labels[chosen]
-                given += 1
+                batches += 1
                 images, labels = images[~chosen], labels[~chosen]
-        if not given:
+        if not batches:
             counts = torch.bincount(labels, minlength=task.classes)
             rarest = int(counts.argmin())
             there = f"class {rarest} has {int(counts[rarest])} training images"

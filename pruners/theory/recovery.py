@@ -187,7 +187,7 @@ def _outcomes(success: Tensor, settled: Tensor, diverged: Tensor) -> dict[str, F
 
 
 def _statistics(error: Tensor, steps: Tensor) -> dict[str, Finding]:
-    """Statistics over all trials, whatever their outcome."""
+    """Statistics over all trials, of any outcome."""
     spread = float(error.std()) if len(error) > 1 else None
     return {
         "error_mean": float(error.mean()),

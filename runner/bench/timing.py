@@ -9,7 +9,7 @@ import torch
 
 @dataclass(frozen=True)
 class Comparison:
-    """A piece of our work, and the baseline that it is timed against.
+    """Our work and the baseline that it is timed against.
 
     Args:
         work: description of our work.
