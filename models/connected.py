@@ -20,8 +20,8 @@ def reached_outputs(
     An image of ones passes through a copy of the model. The copy's weights are the masks as 0 and
     1; it has no biases, and BatchNorm is the identity. After every layer with weights, positive
     values are set to 1, so that no depth overflows. Shortcuts around an empty layer count. Gates
-    (squeeze-and-excitation) count as well: a gate's product depends on all inputs of the
-    gate, even if the multiplied values are constant. The model is not changed.
+    (squeeze-and-excitation) count as well: a gate's product depends on all inputs of the gate, even
+    if the multiplied values are constant. The model is not changed.
 
     Args:
         shape: of one input, (C, H, W).

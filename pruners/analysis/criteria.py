@@ -8,8 +8,8 @@ of two masks is the share of entries that agree (Eq. 7, printed as 1 - |h1 - h2|
 masks is always high. The overlap of independent random masks is therefore reported as
 well: if A keeps a and B keeps b of n weights, |A and B| has the mean a b / n.
 
-The paper does not specify whether a criterion keeps as many weights of each layer as the jackpot does.
-Both cases are measured:
+The paper does not specify whether a criterion keeps as many weights of each layer as the jackpot
+does. Both cases are measured:
 - with the mask's own budgets: the criterion only chooses positions. For a search that started from
   magnitude, `overlap_magnitude` equals the finding of that name.
 - with the criterion's own budgets (`own_`): the largest of its scores over all layers that the mask

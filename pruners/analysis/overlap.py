@@ -11,9 +11,9 @@ The finished mask is compared with the mask of the largest |w| of the weights th
 
 There are two measures. One is the share of the kept weights that both keep, |A and B| / |A|. The
 other is the share of mask entries that agree, 1 - |A xor B| / n ("Lottery Jackpots Exist in
-Pre-trained Models", Eq. 7), which is high for any two sparse masks. If A keeps a and B
-keeps b of n weights and one of them is drawn at random, |A and B| is hypergeometric with mean
-a b / n. The expected overlap is computed from this mean, without sampling.
+Pre-trained Models", Eq. 7), which is high for any two sparse masks. If A keeps a and B keeps b of n
+weights and one of them is drawn at random, |A and B| is hypergeometric with mean a b / n. The
+expected overlap is computed from this mean, without sampling.
 """
 
 from dataclasses import dataclass
