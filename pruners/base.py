@@ -54,7 +54,7 @@ class Task:
     measured: Mapping[str, Measurement] = field(default_factory=dict)
     epochs: int = 0  # that `steps` amount to
     # (done, total, what is counted): call it in anything that takes longer than two seconds
-    tick: Callable[[int, int, str], None] = no_progress
+    progress: Callable[[int, int, str], None] = no_progress
     image: tuple[int, int, int] = (1, 1, 1)  # (C, H, W) of an input
     classes: int = 2
 

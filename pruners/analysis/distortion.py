@@ -114,7 +114,7 @@ class Distortion:
 
 
 def _report(task: Task, before: int, total: int, done: int) -> None:
-    task.tick(before + done, total, "swaps")
+    task.progress(before + done, total, "swaps")
 
 
 def _series(

@@ -220,7 +220,8 @@ class Norms:
         for layer, (name, mask) in enumerate(masks.items()):
             weight = origin[name].double().cpu()
             kept = int(mask.sum()) if self.counts == "ticket" else round(density * mask.numel())
-            norms = subset_sums(weight.flatten() ** 2, kept, self.masks, task.rng, task.tick).sqrt()
+            squares = weight.flatten() ** 2
+            norms = subset_sums(squares, kept, self.masks, task.rng, task.progress).sqrt()
             series["ticket_norm"].append(float(weight[mask.cpu()].norm()))
             series["random_norm"].append(float(norms.mean()))
             series["random_norm_std"].append(float(norms.std()))

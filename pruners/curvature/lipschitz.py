@@ -162,7 +162,7 @@ class Lipschitz:
                 if self.estimator == "hessian_diff"
                 else self._eq23(operator, point, centre, task)
             )
-            task.tick(i + 1, runs, "directions")
+            task.progress(i + 1, runs, "directions")
         return Measurement(
             report=self._report(torch.tensor(found, dtype=torch.float64), box) | _note(operator)
         )

@@ -129,7 +129,7 @@ def _counted(operator: HessianOperator, task: Task, total: int) -> MatVec:
         nonlocal done
         product = operator.matvec(v)
         done += 1
-        task.tick(done, total, UNIT)
+        task.progress(done, total, UNIT)
         return product
 
     return matvec

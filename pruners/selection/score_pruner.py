@@ -183,7 +183,7 @@ class ScorePruner:
             masking = self._round(model, masking, this_round, self.pick if draws else Top())
             apply_masks(model, masking.masks)
             if len(densities) > 1:
-                task.tick(done, len(densities), "pruning rounds")
+                task.progress(done, len(densities), "pruning rounds")
         return masking
 
     def _round(

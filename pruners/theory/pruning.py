@@ -104,7 +104,7 @@ class Pruning:
         for chunk in chunks(self.teacher, seeds, device, self.chunk_mb):
             parts.append(self._prune(chunk, fresh.to(device)))
             done += len(chunk.seeds)
-            task.tick(done, self.trials, "trials")
+            task.progress(done, self.trials, "trials")
         errors, kept, proper = (torch.cat(columns) for columns in zip(*parts, strict=True))
         return self._measurement(errors, kept, proper)
 

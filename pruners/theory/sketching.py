@@ -114,7 +114,7 @@ class Lemma:
             )
             half = NORMAL * float(error.std()) / self.repeats**0.5
             rows.append((float(error.mean()), half, float(printed.mean()), float(corrected.mean())))
-            task.tick(i + 1, len(self.draws), "numbers of draws")
+            task.progress(i + 1, len(self.draws), "numbers of draws")
         names = ("measured", "half", "printed", "corrected")
         series = {
             "draws": [float(s) for s in self.draws],

@@ -141,7 +141,7 @@ def one_round(
     found["spectrum"] = part_of_spectrum(stages.spectrum)(
         model,
         masks,
-        replace(_task(batch, found), tick=lambda done, total, what: laps.append(lap())),
+        replace(_task(batch, found), progress=lambda done, total, what: laps.append(lap())),
     )
     rest = lap()
     stages.pruner(copy.deepcopy(model), masks, _task(batch, found))

@@ -95,7 +95,7 @@ def test_masks_shrink_from_round_to_round_and_progress_is_told(score: Any) -> No
     report = lambda *words: told.append(words)  # noqa: E731
     found.append(
         pruner(Watched(), schedule=rounds(0.6, 0.3))(
-            model, full_masks(model), task(0.1, tick=report)
+            model, full_masks(model), task(0.1, progress=report)
         ).masks
     )
     n = count_prunable(found[0])
@@ -116,7 +116,9 @@ def test_masks_shrink_from_round_to_round_and_progress_is_told(score: Any) -> No
 def test_one_shot_reports_no_rounds() -> None:
     told: list[Any] = []
     model = mlp()
-    pruner(Magnitude())(model, full_masks(model), task(0.5, tick=lambda *words: told.append(words)))
+    pruner(Magnitude())(
+        model, full_masks(model), task(0.5, progress=lambda *words: told.append(words))
+    )
     assert not told
 
 
