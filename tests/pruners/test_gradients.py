@@ -44,7 +44,7 @@ def test_a_parameter_that_the_loss_does_not_reach_has_gradient_zero() -> None:
 
 
 def test_no_batch_is_refused() -> None:
-    with pytest.raises(ValueError, match="no batch"):
+    with pytest.raises(ValueError, match="at least one batch"):
         mean_gradients(linear([[1.0]]), {"weight": torch.ones(1, 1, dtype=torch.bool)}, [], l1_loss)
 
 

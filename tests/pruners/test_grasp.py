@@ -268,7 +268,7 @@ def test_both_passes_see_the_same_batches_and_no_more_are_read_than_asked() -> N
 
 
 def test_no_batch_is_refused() -> None:
-    with pytest.raises(ValueError, match="no batch"):
+    with pytest.raises(ValueError, match="at least one batch"):
         score(mlp(), batches=1)
 
 

@@ -391,5 +391,5 @@ def test_options_that_make_no_score_are_refused(options: dict[str, Any], message
 
 
 def test_no_input_is_refused() -> None:
-    with pytest.raises(ValueError, match="no input"):
+    with pytest.raises(ValueError, match="at least one input"):
         SynFlow()(mlp(), full_masks(mlp()), [], F.cross_entropy, seeded())
