@@ -121,7 +121,7 @@ class RunContext:
             epochs=trains(stage) if steps else 0,
             rng=stream(self.run.seed, stage.name, "method"),
             measured={name: self._measured(name) for name in stage.needs},
-            tick=self._tick,
+            progress=self._tick,
             image=(info.channels, info.size, info.size),
             classes=info.classes,
         )

@@ -263,11 +263,11 @@ INVALID: dict[str, tuple[list[str], str]] = {  # line -> parts of the error, a l
         "method=synflow schedule.iterations=1",
     ),
     "method=synflow schedule=none": (
-        ["schedule=none", "cannot do without", "schedule=once"],
+        ["schedule=none", "requires it", "schedule=once"],
         "method=synflow schedule=once",
     ),
     "method=snip allocate=none": (
-        ["allocate=none", "cannot do without", "allocate=global"],
+        ["allocate=none", "requires it", "allocate=global"],
         "method=snip allocate=global",
     ),
     "method=synflow method.score.dtype=half": (
@@ -348,7 +348,7 @@ INVALID: dict[str, tuple[list[str], str]] = {  # line -> parts of the error, a l
         ["pick is not an option of method=deep_r", "starts from random connections"],
         "method=deep_r",
     ),
-    "method=rigl allocate=none": (["allocate=none", "cannot do without"], "method=rigl"),
+    "method=rigl allocate=none": (["allocate=none", "requires it"], "method=rigl"),
     "method=rigl method.rhythm.period=0it": (
         ["method.rhythm.period='0it'", "100it, 1ep"],
         "method=rigl method.rhythm.period=1",

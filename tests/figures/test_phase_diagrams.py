@@ -57,14 +57,14 @@ def test_a_fitted_line_agrees_with_one_worked_by_hand() -> None:
     assert line.interval == pytest.approx(
         (0.8 - 4.303 * math.sqrt(0.18), 0.8 + 4.303 * math.sqrt(0.18))
     )
-    assert line.words == "1.3 + 0.8 x, R² = 0.640"
+    assert line.equation == "1.3 + 0.8 x, R² = 0.640"
 
 
 def test_two_points_give_a_line_without_an_interval_and_one_gives_none() -> None:
     line = line_through([1, 2], [5, 3])
     assert line is not None
     assert (line.slope, line.r2, line.interval) == (-2, 1, None)
-    assert line.words == "7 - 2 x, R² = 1.000"
+    assert line.equation == "7 - 2 x, R² = 1.000"
     assert line_through([1, 1], [5, 3]) is None
 
 
@@ -73,7 +73,7 @@ def test_a_power_is_fitted_as_a_line_of_logarithms() -> None:
     assert line is not None
     assert line.slope == pytest.approx(1.5)
     assert line.at(4) == pytest.approx(24)
-    assert line.words == "3 x^1.5, R² = 1.000"
+    assert line.equation == "3 x^1.5, R² = 1.000"
 
 
 # --- boundaries
