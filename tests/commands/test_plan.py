@@ -441,7 +441,10 @@ def test_the_plan_of_a_sweep_counts_shared_stages_once_and_omits_finished_ones(
     assert f"images: {12 * 1437:,} to train on, 0 to measure on\n" in first.stdout
     assert "not counted: evaluation, magnitude's prune, random's prune\n" in first.stdout
     assert "time: about " in first.stdout
-    assert ", published with this repository; run make bench to measure this machine)\n" in first.stdout
+    assert (
+        ", published with this repository; run make bench to measure this machine)\n"
+        in first.stdout
+    )
     assert not (tmp_path / "cache" / "stages").exists()
     assert not list(tmp_path.glob("results/runs/*"))
     where = machine(tmp_path)

@@ -890,7 +890,9 @@ def test_a_sweep_reports_the_failed_job_and_finishes_the_others(tmp_path: Path) 
     )
     output = finish(process)
     assert process.returncode == 1, output
-    assert "2 runs, 0 done, 2 to do (2 more that were requested are equal to one of these)" in output
+    assert (
+        "2 runs, 0 done, 2 to do (2 more that were requested are equal to one of these)" in output
+    )
     assert "1 of 2 jobs failed" in output and "Traceback" not in output
     (record,) = records(tmp_path)
     assert record["report"]["gap_rule"] == "smoothed_sign"
@@ -908,7 +910,9 @@ def test_a_sweep_reports_the_failed_job_and_finishes_the_others(tmp_path: Path) 
     # the other job computed it
     assert [stage["cached"] for stage in record["stages"] if stage["name"] == "wstar"] == [True]
     started = [
-        line for line in output.splitlines() if line.startswith(("started", "failed (exit 1) after"))
+        line
+        for line in output.splitlines()
+        if line.startswith(("started", "failed (exit 1) after"))
     ]
     # the second job does not wait after W* exists
     assert [line.partition(":")[0] for line in started] == [
