@@ -51,10 +51,8 @@ def check_options(resolved: Resolved) -> list[str]:
     These are option groups that it does not use, and invalid combinations of `start` and `retrain`.
     """
     values, method = resolved.values, resolved.values["method"]
-    declared, read = (
-        set(method.get("uses", ())),
-        resolved.origins.groups_read("method") & set(OPTION_GROUPS),
-    )
+    declared = set(method.get("uses", ()))
+    read = resolved.origins.groups_read("method") & set(OPTION_GROUPS)
     problems = _misdeclared(method["name"], declared, read)
     for group in OPTION_GROUPS:
         if _is_set(values[group]) and group not in declared | read:

@@ -90,11 +90,8 @@ class Composer:
                 cfg[chosen[word]] = copy.deepcopy(self._base(word)[chosen[word]])
         except ConfigError:
             return compose_config(words)  # for the message of the whole command line
-        return (
-            cfg
-            if self._set(cfg, [word for word in words if word not in groups])
-            else compose_config(words)
-        )
+        values = [word for word in words if word not in groups]
+        return cfg if self._set(cfg, values) else compose_config(words)
 
     def _base(self, *groups: str) -> DictConfig:
         if groups not in self.bases:

@@ -35,24 +35,14 @@ def translate(error: Exception, conf: str, words: list[str]) -> str | None:
         return str(error)
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return None
-    cause = next(
-        (
-            e
-            for e in _causes(error)
-            if isinstance(e, OmegaConfBaseException) and getattr(e, "full_key", None)
-        ),
-        None,
-    )
     text = str(error).strip()
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
-        return (
-            _unknown_key(unknown[1], conf, words)
-            if not unknown[1].startswith("hydra.")
-            else _unknown_hydra_key(unknown[1], conf, words)
-        )
-    if cause is not None:
-        return _wrong_value(str(cause.full_key), str(cause).splitlines()[0])
+        describe = _unknown_hydra_key if unknown[1].startswith("hydra.") else _unknown_key
+        return describe(unknown[1], conf, words)
+    for cause in _causes(error):
+        if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
+            return _wrong_value(str(cause.full_key), str(cause).splitlines()[0])
     return " ".join(line.strip() for line in text.splitlines()[:2])
 
 
@@ -67,12 +57,8 @@ def refuse_key_changes(words: list[str]) -> None:
     Raises:
         ConfigError: with a message for each such override.
     """
-    wrong = [
-        word
-        for word in words
-        if re.match(r"(\+|~)", word) and not word.lstrip("+~").startswith("hydra")
-    ]
-    if wrong:
+    changes = [word for word in words if word.startswith(("+", "~"))]
+    if wrong := [word for word in changes if not word.lstrip("+~").startswith("hydra")]:
         raise ConfigError(
             *(
                 f"{w}: it adds or deletes a key, but nothing reads keys other than those of --cfg"
@@ -114,12 +100,10 @@ def _unknown_key(key: str, conf: str, words: list[str]) -> str:
     if siblings:
         shown = ", ".join(siblings)
         # the same name under another key: for lr_schedule, train.lr_schedule
-        elsewhere = [k for k in keys if k.rpartition(".")[2] == last]
-        guess = (
-            f"; did you mean {elsewhere[0]!r}?"
-            if elsewhere
-            else nearest(last, siblings) or nearest(key, keys)
-        )
+        namesakes = [k for k in keys if k.rpartition(".")[2] == last]
+        guess = nearest(last, siblings) or nearest(key, keys)
+        if namesakes:
+            guess = f"; did you mean {namesakes[0]!r}?"
         return f"{key} is not a key; {parent or 'the top level'} has: {shown}{guess}"
     return f"{key} is not a key{nearest(key, keys)}; see --cfg job for all of them"
 
@@ -132,13 +116,11 @@ def _unknown_hydra_key(key: str, conf: str, words: list[str]) -> str:
     )
     path = Path(conf, "hydra", "launcher", f"{name}.yaml")
     if not key.startswith("hydra.launcher.") or not path.is_file():
-        launchers = "; a launcher's options need hydra/launcher=" + "|".join(
-            sorted(p.stem for p in path.parent.glob("*.yaml"))
-        )
-        return (
-            f"{key} is not a key; see --cfg hydra for Hydra's"
-            f" own{launchers if key.startswith('hydra.launcher.') else ''}"
-        )
+        message = f"{key} is not a key; see --cfg hydra for Hydra's own"
+        if not key.startswith("hydra.launcher."):
+            return message
+        launchers = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        return f"{message}; a launcher's options need hydra/launcher={'|'.join(launchers)}"
     options = [str(option) for option in OmegaConf.load(path) if not str(option).startswith("_")]
     return (
         f"{key} is not a key; hydra/launcher={name} has:"

@@ -3,23 +3,23 @@
 from collections.abc import Mapping
 
 from runner.errors import ConfigError, one_of
-from runner.suites.schema import SuiteSpec, Words
+from runner.suites.schema import Names, SuiteSpec
 from runner.suites.schema_tables import NetworksTable
 
 # Options of every table: key -> values, the default first. `select_on` is available only where a
 # row chooses among densities.
-OPTIONS: Mapping[str, Words] = {
+OPTIONS: Mapping[str, Names] = {
     "select_on": ("validation", "test"),
     "metric": ("accuracy", "accuracy_best"),
 }
 
 
-def all_options(spec: SuiteSpec) -> dict[str, Words]:
+def all_options(spec: SuiteSpec) -> dict[str, Names]:
     """All options that a `when` of a table or figure may name: key -> values."""
     return {**OPTIONS, **spec.options}
 
 
-def options_of(spec: SuiteSpec) -> dict[str, Words]:
+def options_of(spec: SuiteSpec) -> dict[str, Names]:
     """The options of a table or figure on the command line: key -> values, the default first."""
     chooses = isinstance(spec, NetworksTable) and spec.best_of
     return {

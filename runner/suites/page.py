@@ -6,7 +6,7 @@ runner/suites/layouts.py builds pages, and runner/tables/render.py prints them.
 from dataclasses import dataclass, field
 
 from runner.suites.metrics import Metric
-from runner.suites.schema import Part, Words
+from runner.suites.schema import Names, Overrides, Part
 
 Key = tuple[str, str]  # row and column of an entry
 
@@ -48,10 +48,10 @@ class CellSpec:
 
     key: Key
     network: str
-    words: Words
+    words: Overrides
     densities: tuple[float, ...] = ()
-    paper: Words = ()
-    reads: tuple[tuple[str, Words], ...] = ()
+    paper: Names = ()
+    reads: tuple[tuple[str, Overrides], ...] = ()
     quoted: bool = False
     labels: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Page:
 
     heads: tuple[tuple[tuple[str, int], ...], ...]
     lines: tuple[Line, ...]
-    paper: Words
+    paper: Names
 
     @property
     def labels(self) -> int:

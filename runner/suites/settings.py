@@ -27,7 +27,8 @@ def read_setting(key: str, words: list[str], composer: Composer) -> str:
     if key == "images":
         run = build_plain(plain)
         info = run.dataset.info()
-        return f"{_thousands(training_images(info.train, run.train_fraction, run.dataset.validation))}/{_thousands(info.test)}"
+        trained = training_images(info.train, run.train_fraction, run.dataset.validation)
+        return f"{_thousands(trained)}/{_thousands(info.test)}"
     node: Any = resolve(plain).values
     for word in key.split("."):
         if not isinstance(node, dict) or word not in node:

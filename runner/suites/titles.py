@@ -102,11 +102,8 @@ def origins(records: list[dict[str, Any]]) -> list[str]:
             ]
             continue
         values = sorted({str(of(record)) for record in records})
-        lines += (
-            [f"{what.capitalize()}: {values[0]}."]
-            if len(values) == 1
-            else [f"Mixes {what}s: {'; '.join(values)}."]
-            if values
-            else []
-        )
+        if len(values) == 1:
+            lines.append(f"{what.capitalize()}: {values[0]}.")
+        elif values:
+            lines.append(f"Mixes {what}s: {'; '.join(values)}.")
     return lines
