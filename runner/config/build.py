@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from runner.config.build_stages import build_stages
 from runner.config.check import check_options, check_values
 from runner.config.compose import method_names
 from runner.config.instantiate import construct
 from runner.config.interpolation import Resolved, resolve
+from runner.config.plain import read_plain, to_plain
 from runner.errors import ConfigError
 from runner.spec.run import Run, rounds_of
 
@@ -26,7 +27,7 @@ def build_run(cfg: DictConfig, *, finished: bool = False) -> Run:
     Raises:
         ConfigError: with one message for every problem found.
     """
-    return build_plain(OmegaConf.to_container(cfg, resolve=False), finished=finished)  # type: ignore[arg-type]
+    return build_plain(to_plain(cfg, resolve=False), finished=finished)
 
 
 def load_run(path: Path) -> Run:
@@ -35,7 +36,7 @@ def load_run(path: Path) -> Run:
     Raises:
         KeyError, TypeError, ValueError: another version of the code, with other options, wrote it.
     """
-    return build_run(OmegaConf.load(path), finished=True)  # type: ignore[arg-type]
+    return build_plain(read_plain(path, resolve=False), finished=True)
 
 
 def build_plain(raw: dict[str, Any], *, finished: bool = False) -> Run:

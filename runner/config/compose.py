@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.hydra_errors import refuse_key_changes, translate
+from runner.config.plain import to_plain
 from runner.config.schema import register
 from runner.errors import ConfigError
 from runner.paths import CONF
@@ -30,7 +31,8 @@ def compose_config(overrides: list[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("config", overrides=overrides)
+            cfg: DictConfig = compose("config", overrides=overrides)
+            return cfg
     except Exception as error:
         message = translate(error, str(CONF), overrides)
         if message is None:
@@ -69,12 +71,12 @@ class Composer:
         rest = tuple(word for word in words if not re.match(r"density=[\d.e+-]+$", word))
         if rest not in self.settings:
             cfg = self.config(list(rest))
-            self.settings[rest] = cfg, OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
+            self.settings[rest] = cfg, to_plain(cfg, resolve=False)
         cfg, plain = self.settings[rest]
         if len(rest) == len(words):
             return plain
         if not self._set(cfg, [word for word in words if word not in rest]):
-            return OmegaConf.to_container(compose_config(words), resolve=False)  # type: ignore[return-value]
+            return to_plain(compose_config(words), resolve=False)
         return {**plain, "density": cfg.density}  # converted to its type in runner/config/schema.py
 
     def config(self, words: list[str]) -> DictConfig:

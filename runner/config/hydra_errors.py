@@ -5,6 +5,7 @@ A message has the key, the value, the choices and the nearest spelling. No torch
 
 import re
 import traceback
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner.config.plain import to_plain
 from runner.errors import ConfigError, nearest, one_of
 
 
@@ -135,18 +137,14 @@ def _all_keys(conf: str, words: list[str]) -> list[str]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(conf, version_base="1.3"):
         cfg = compose("config", overrides=chosen)
-    found: list[str] = []
+    return list(_keys_below(to_plain(cfg, resolve=False)))
 
-    def walk(node: Any, prefix: str) -> None:
-        for name in node:
-            key = f"{prefix}{name}"
-            found.append(key)
-            child = OmegaConf.to_container(node)[name]  # type: ignore[index]
-            if isinstance(child, dict):
-                walk(OmegaConf.create(child), key + ".")
 
-    walk(cfg, "")
-    return found
+def _keys_below(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, child in node.items():
+        yield f"{prefix}{name}"
+        if isinstance(child, dict):
+            yield from _keys_below(child, f"{prefix}{name}.")
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

@@ -66,13 +66,7 @@ def build(
         ConfigError: every problem found: unknown or missing field, value of the wrong type, value
             refused by the class.
     """
-    _, known = _declared(cls)  # type: ignore[arg-type]  # mypy: a generic type is unhashable
     values, problems = _field_values(cls, options, key, alias, fallback)
-    problems += [
-        f"{below(key, name)} is missing: give it a value"
-        for name, f in known.items()
-        if name not in options and f.default is MISSING and f.default_factory is MISSING
-    ]
     if not problems:
         try:
             return cls(**values)
@@ -99,6 +93,11 @@ def _field_values(
             values[field] = coerce(value, hints[field], alias(place), alias, fallback)
         except ConfigError as error:
             problems += error.messages
+    problems += [
+        f"{below(key, name)} is missing: give it a value"
+        for name, f in known.items()
+        if name not in options and f.default is MISSING and f.default_factory is MISSING
+    ]
     return values, problems
 
 

@@ -164,7 +164,7 @@ class Stage:
     def parents(self) -> tuple[str, ...]:
         """Names of the earlier stages that this one reads."""
         names = (self.start.stage, self.masks, *self.needs)
-        return tuple(dict.fromkeys(n for n in names if n not in (None, "init", "reinit")))  # type: ignore[misc]
+        return tuple(dict.fromkeys(n for n in names if n not in (None, "init", "reinit")))
 
     @property
     def exact(self) -> bool:

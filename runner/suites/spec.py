@@ -8,8 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from runner.config.plain import read_plain
 from runner.config.typed import build, coerce
 from runner.errors import ConfigError, one_of
 from runner.paths import CONF
@@ -148,7 +147,9 @@ def _above(own: dict[str, Any], conf: Path) -> tuple[str, ...]:
 
 def _with_densities(rows: list[dict[str, Any]], plain: Any) -> list[dict[str, Any]]:
     """Return the rows with the densities of `row_densities`."""
-    densities = coerce(plain, dict[str, tuple[float, ...]], "row_densities")
+    densities: dict[str, tuple[float, ...]] = coerce(
+        plain, dict[str, tuple[float, ...]], "row_densities"
+    )
     pruned = [row.get("id") or row["label"] for row in rows if "density" in row]
     for name in densities:
         if name not in ("others", *pruned):
@@ -167,5 +168,4 @@ def _with_densities(rows: list[dict[str, Any]], plain: Any) -> list[dict[str, An
 @cache
 def _load(path: Path) -> dict[str, Any]:
     """The plain dicts of a file. The result is cached and must not be modified."""
-    plain: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(path), resolve=True)  # type: ignore[assignment]
-    return plain
+    return read_plain(path, resolve=True)
