@@ -12,7 +12,7 @@ from runner.config.build_start import build_start
 from runner.config.built_stages import BuiltStages
 from runner.config.instantiate import construct
 from runner.config.interpolation import Resolved
-from runner.config.repeat import Placed, expand_rounds, placed
+from runner.config.repeat import Node, Placed, expand_rounds, placed
 from runner.config.stage_node import StageNode, StartNode, read_stage
 from runner.config.typed import Alias
 from runner.errors import ConfigError
@@ -32,7 +32,7 @@ def build_stages(resolved: Resolved, model: Any, finished: bool = False) -> tupl
     """
     built, problems = BuiltStages(resolved, model, finished), list[str]()
     broken: set[str] = set()  # stages with a problem; those that read them are not checked
-    for stage in _written(resolved):
+    for stage in _written(resolved, finished):
         name = str(stage.node.get("name"))
         try:
             node = read_stage(stage, resolved.values["density"], built.key)
@@ -52,7 +52,7 @@ def build_stages(resolved: Resolved, model: Any, finished: bool = False) -> tupl
     return tuple(built.stages.values())
 
 
-def _written(resolved: Resolved) -> list[Placed]:
+def _written(resolved: Resolved, finished: bool) -> list[Placed]:
     """Every stage to build, with repeated groups expanded into rounds."""
     values = resolved.values
     # config.yaml of old runs has no portrait
@@ -60,8 +60,15 @@ def _written(resolved: Resolved) -> list[Placed]:
     listed = [
         stage for group, stages in groups.items() for stage in placed(stages, f"{group}.stages")
     ]
-    present = [stage for stage in listed if stage.node.get("given", True) is not None]
+    if finished:
+        listed = [Placed(stage.place, _renamed(stage.node)) for stage in listed]
+    present = [stage for stage in listed if stage.node.get("if", True) is not None]
     return expand_rounds(present, values["density"], values["train"]["scale"], resolved.origins.key)
+
+
+def _renamed(node: Node) -> Node:
+    """A stage of a finished run with today's names of its keys: `if` was called `given`."""
+    return {"if" if key == "given" else key: value for key, value in node.items()}
 
 
 def _add_stage(node: StageNode, place: str, built: BuiltStages) -> None:

@@ -83,7 +83,7 @@ def check_options(resolved: Resolved) -> list[str]:
 
 def _is_set(node: Any) -> bool:
     """Whether an option group has a choice other than none (or `init`, the default of `start`)."""
-    chosen = node.get("name", "given") if isinstance(node, dict) else node
+    chosen = node.get("name", "unnamed") if isinstance(node, dict) else node
     return chosen not in (None, "none", "init")
 
 

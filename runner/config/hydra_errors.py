@@ -19,8 +19,8 @@ from runner.config.plain import to_plain
 from runner.errors import ConfigError, nearest, one_of
 
 
-def translate(error: Exception, conf: str, words: list[str]) -> str | None:
-    """The message for an error in the command line `words`.
+def translate(error: Exception, conf: str, overrides: list[str]) -> str | None:
+    """The message for an error in the command line `overrides`.
 
     Returns None for any other error: a bug keeps its traceback.
     """
@@ -32,7 +32,7 @@ def translate(error: Exception, conf: str, words: list[str]) -> str | None:
             f" ({str(error).splitlines()[0]})"
         )
     if isinstance(error, MissingConfigException):
-        return _unknown_choice(error, conf, words)
+        return _unknown_choice(error, conf, overrides)
     if isinstance(error, ValueError) and _raised_by_hydra(error):  # flags that exclude each other
         return str(error)
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
@@ -41,7 +41,7 @@ def translate(error: Exception, conf: str, words: list[str]) -> str | None:
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         describe = _unknown_hydra_key if unknown[1].startswith("hydra.") else _unknown_key
-        return describe(unknown[1], conf, words)
+        return describe(unknown[1], conf, overrides)
     for cause in _causes(error):
         if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
             return _wrong_value(str(cause.full_key), str(cause).splitlines()[0])
@@ -53,14 +53,14 @@ def _raised_by_hydra(error: Exception) -> bool:
     return bool(frames) and str(frames[-1][0].f_globals.get("__name__", "")).startswith("hydra.")
 
 
-def refuse_key_changes(words: list[str]) -> None:
+def refuse_key_changes(overrides: list[str]) -> None:
     """Refuse overrides that add or delete keys: the code reads existing keys only.
 
     Raises:
         ConfigError: with a message for each such override.
     """
-    changes = [word for word in words if word.startswith(("+", "~"))]
-    if wrong := [word for word in changes if not word.lstrip("+~").startswith("hydra")]:
+    changes = [each for each in overrides if each.startswith(("+", "~"))]
+    if wrong := [each for each in changes if not each.lstrip("+~").startswith("hydra")]:
         raise ConfigError(
             *(
                 f"{w}: it adds or deletes a key, but nothing reads keys other than those of --cfg"
@@ -84,19 +84,19 @@ def _wrong_value(key: str, text: str) -> str:
     )
 
 
-def _unknown_choice(error: MissingConfigException, conf: str, words: list[str]) -> str:
+def _unknown_choice(error: MissingConfigException, conf: str, overrides: list[str]) -> str:
     missing = error.missing_cfg_file
     path = missing if isinstance(missing, str) else (missing or ["?"])[0]
     group, _, name = path.rpartition("/")
     options = [o for o in error.options or [] if not o.startswith("_")]
     if not group:
-        return _unknown_key(name, conf, words)
+        return _unknown_key(name, conf, overrides)
     return one_of(group, name, options)
 
 
-def _unknown_key(key: str, conf: str, words: list[str]) -> str:
+def _unknown_key(key: str, conf: str, overrides: list[str]) -> str:
     # `key` can be a folder of conf that is no group of a run; composing it would fail
-    keys = _all_keys(conf, [word for word in words if word.partition("=")[0] != key])
+    keys = _all_keys(conf, [each for each in overrides if each.partition("=")[0] != key])
     parent, _, last = key.rpartition(".")
     siblings = [k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == parent]
     if siblings:
@@ -110,10 +110,14 @@ def _unknown_key(key: str, conf: str, words: list[str]) -> str:
     return f"{key} is not a key{nearest(key, keys)}; see --cfg job for all of them"
 
 
-def _unknown_hydra_key(key: str, conf: str, words: list[str]) -> str:
+def _unknown_hydra_key(key: str, conf: str, overrides: list[str]) -> str:
     """The message for an unknown `hydra.` key; for a launcher it lists the keys of its file."""
     name = next(
-        (word.partition("=")[2] for word in reversed(words) if word.startswith("hydra/launcher=")),
+        (
+            each.partition("=")[2]
+            for each in reversed(overrides)
+            if each.startswith("hydra/launcher=")
+        ),
         None,
     )
     path = Path(conf, "hydra", "launcher", f"{name}.yaml")
@@ -130,10 +134,10 @@ def _unknown_hydra_key(key: str, conf: str, words: list[str]) -> str:
     )
 
 
-def _all_keys(conf: str, words: list[str]) -> list[str]:
-    """All dotted keys of the configuration that the groups among `words` select."""
+def _all_keys(conf: str, overrides: list[str]) -> list[str]:
+    """All dotted keys of the configuration that the groups among `overrides` select."""
     groups = {path.name for path in Path(conf).iterdir() if path.is_dir()}
-    chosen = [word for word in words if word.partition("=")[0] in groups and "," not in word]
+    chosen = [each for each in overrides if each.partition("=")[0] in groups and "," not in each]
     GlobalHydra.instance().clear()
     with initialize_config_dir(conf, version_base="1.3"):
         cfg = compose("config", overrides=chosen)

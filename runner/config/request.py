@@ -36,10 +36,10 @@ def environment_of(cfg: DictConfig) -> Environment:
     return Environment(**{**env, **folders})
 
 
-def environment(words: list[str]) -> Environment:
-    """The environment that a command line's `env.*` words select; other words are ignored.
+def environment(overrides: list[str]) -> Environment:
+    """The environment that the `env.*` overrides select; other overrides are ignored.
 
     Raises:
         ConfigError: an unknown key of env, or a value of the wrong type.
     """
-    return environment_of(compose_config([word for word in words if word.startswith("env.")]))
+    return environment_of(compose_config([each for each in overrides if each.startswith("env.")]))

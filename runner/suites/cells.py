@@ -14,7 +14,7 @@ from runner.config.compose import Composer, has_method
 from runner.errors import ConfigError
 from runner.spec.planned import PlannedRun, plan_runs
 from runner.suites.page import CellSpec
-from runner.suites.settings import read_setting
+from runner.suites.read_setting import read_setting
 
 NOTHING = object()
 
@@ -78,11 +78,11 @@ def make_cell(
     Raises:
         ConfigError: an invalid configuration.
     """
-    own, method = [*spec.words, *overrides], _method([*spec.words, *overrides])
+    own, method = [*spec.overrides, *overrides], _method([*spec.overrides, *overrides])
     cell = Cell(spec.key[0], spec.network, paper=spec.paper)
     if spec.reads:
         values = [
-            read_setting(key, _last_wins([*spec.words, *more, *overrides]), composer)
+            read_setting(key, _last_wins([*spec.overrides, *more, *overrides]), composer)
             for key, more in spec.reads
         ]
         return replace(cell, value=", ".join(dict.fromkeys(values)))
@@ -115,8 +115,8 @@ def refuse_equal_entries(
             overrides.
     """
     density = {"density": " ".join(map(str, cell.densities))} if cell.densities else {}
-    settings = _settings([*cell.words, *overrides])
-    before = density | _settings(cell.words)
+    settings = _settings([*cell.overrides, *overrides])
+    before = density | _settings(cell.overrides)
     after = tuple(sorted("=".join(pair) for pair in (density | settings).items()))
     other = earlier.setdefault(after, before)
     keys = [key for key in settings if before.get(key) != other.get(key)]
@@ -151,4 +151,4 @@ def _last_wins(overrides: Sequence[str]) -> list[str]:
 
 def _settings(overrides: Sequence[str]) -> dict[str, str]:
     """Key -> value of the last override of that key."""
-    return {word.partition("=")[0]: word.partition("=")[2] for word in overrides}
+    return {key: value for key, _, value in (each.partition("=") for each in overrides)}

@@ -24,7 +24,7 @@ class Suite:
         options: the value of each of its options.
         networks: printed name -> model of the chosen networks.
         cells: its cells by row and column.
-        given: the overrides that apply to all its runs.
+        overrides: those that apply to all its runs.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Suite:
     page: Page
     networks: dict[str, str]
     cells: dict[Key, Cell] = field(default_factory=dict)
-    given: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
 
     @property
     def drawn(self) -> bool:
@@ -54,27 +54,29 @@ class Suite:
         return list(unique.values())
 
 
-def parse_arguments(words: list[str]) -> tuple[list[str], dict[str, list[str]], list[str]]:
-    """Split command-line words into table names, selections and overrides for every run.
+def parse_arguments(arguments: list[str]) -> tuple[list[str], dict[str, list[str]], list[str]]:
+    """Split command-line arguments into table names, selections and overrides for every run.
 
     Selections are lists under `models`, `seeds` and `table.KEY`.
 
     Raises:
         ConfigError: no table is named.
     """
-    names = [n for word in words if "=" not in word for n in word.split(",") if n]
-    pairs = [word for word in words if "=" in word]
-    chosen = {
-        key: value.split(",")
-        for key, _, value in (p.partition("=") for p in pairs)
-        if _selects(key)
-    }
+    names = [n for argument in arguments if "=" not in argument for n in argument.split(",") if n]
     if not names:
         raise ConfigError(
             f"TABLE is missing: {', '.join(table_names())}, with @digits and the like for another"
             " data set"
         )
-    return names, chosen, [p for p in pairs if not _selects(p.partition("=")[0])]
+    chosen: dict[str, list[str]] = {}
+    overrides: list[str] = []
+    for argument in arguments:
+        key, sign, value = argument.partition("=")
+        if sign and _selects(key):
+            chosen[key] = value.split(",")
+        elif sign:
+            overrides.append(argument)
+    return names, chosen, overrides
 
 
 def _selects(key: str) -> bool:
@@ -99,8 +101,8 @@ def expand(
     if stem not in (names := table_names() + figure_names()):
         raise ConfigError(one_of("TABLE", stem, names))
     spec = read_spec(stem)
-    if variant and variant not in spec.elsewhere:
-        raise ConfigError(one_of(f"TABLE={stem}@", variant, spec.elsewhere))
+    if variant and variant not in spec.variants:
+        raise ConfigError(one_of(f"TABLE={stem}@", variant, spec.variants))
     return expand_spec(spec, name, chosen, overrides, composer or Composer())
 
 
@@ -144,46 +146,47 @@ def expand_spec(
     seeds = _seeds(chosen.get("seeds")) or list(spec.seeds)
     layout, page = lay_out(spec, options, networks)
     # Options of a method apply to the rows that have them.
-    optional = {word for word in overrides if word.startswith(("method.", "start."))}
+    optional = {each for each in overrides if each.startswith(("method.", "start."))}
     cells: dict[Key, Cell] = {}
     used: set[str] = set()
     earlier: dict[tuple[str, ...], dict[str, str]] = {}
     for cell in layout:
-        fitting = fitting_options(cell.words, optional, composer)
+        fitting = fitting_options(cell.overrides, optional, composer)
         used |= fitting
-        further = [word for word in overrides if word not in optional - fitting]
+        further = [each for each in overrides if each not in optional - fitting]
         refuse_equal_entries(stem, cell, further, earlier)
         cells[cell.key] = make_cell(cell, further, seeds, composer)
     if unused := sorted(optional - used):
-        raise ConfigError(*(f"{word}: no method of {stem} has this option" for word in unused))
+        raise ConfigError(*(f"{option}: no method of {stem} has this option" for option in unused))
     return Suite(
         name, original, spec, variant or None, options, page, networks, cells, tuple(overrides)
     )
 
 
-def _choose_networks(networks: dict[str, str], wanted: list[str] | None) -> dict[str, str]:
-    if wanted is None or not networks:
+def _choose_networks(networks: dict[str, str], requested: list[str] | None) -> dict[str, str]:
+    """The requested networks, named by model or by printed name; all if none is requested."""
+    if requested is None or not networks:
         return networks
-    plain = {label.lower().replace("-", ""): label for label in networks} | {
-        model: label for label, model in networks.items()
-    }
-    unknown = [word for word in wanted if word not in plain]
-    if unknown:
+    labels = {label.lower().replace("-", ""): label for label in networks}
+    labels |= {model: label for label, model in networks.items()}
+    if unknown := [name for name in requested if name not in labels]:
         raise ConfigError(
             f"models={','.join(unknown)}: this table has"
             f" {', '.join(networks.values())}{nearest(unknown[0], networks.values())}"
         )
-    keep = {plain[word] for word in wanted}
+    keep = {labels[name] for name in requested}
     return {label: model for label, model in networks.items() if label in keep}
 
 
-def _seeds(words: list[str] | None) -> list[int]:
+def _seeds(requested: list[str] | None) -> list[int]:
+    """The requested seeds; empty if none is requested."""
     try:
-        seeds = [int(word) for word in words or []]
+        seeds = [int(text) for text in requested or []]
     except ValueError:
         seeds = [-1]
     if any(seed < 0 for seed in seeds):
         raise ConfigError(
-            f"seeds={','.join(words or [])} must be whole numbers of 0 or more, e.g. seeds=0,1,2"
+            f"seeds={','.join(requested or [])} must be whole numbers of 0 or more, e.g."
+            " seeds=0,1,2"
         )
     return seeds

@@ -84,7 +84,7 @@ def _network_cell(
     row: Row, network: str, model: str, spec: NetworksTable, options: Mapping[str, str]
 ) -> CellSpec:
     chooses = spec.best_of and options["select_on"] == "validation"
-    words = (
+    overrides = (
         *spec.overrides,
         *rule_overrides(spec, options, None, network, row.ref),
         *(["dataset.validation=0.1"] if chooses else []),
@@ -95,7 +95,7 @@ def _network_cell(
     return CellSpec(
         key=(row.label, network),
         network=network,
-        words=words,
+        overrides=overrides,
         densities=spec.best_of.get(row.ref) or row.density[position : position + 1],
         paper=(row.label, network),
         labels={"network": network, "method": row.label},
@@ -177,7 +177,7 @@ def _grid_cell(
 ) -> CellSpec:
     method: GridMethod = at["method"].value
     network, density = at["network"].label, at["density"]
-    words = (
+    overrides = (
         *(*spec.overrides, *panel.overrides, f"model={networks[network]}", *method.overrides),
         *rule_overrides(spec, options, panel.ref, network, method.ref),
     )
@@ -191,7 +191,7 @@ def _grid_cell(
     return CellSpec(
         key,
         network,
-        words,
+        overrides,
         (density.value,),
         paper,
         labels=labels,
@@ -226,10 +226,10 @@ def _figure(
         for series, network, _ in panel.names(networks):
             row = series_key(panel.ref, series.ref, network)
             rules = rule_overrides(spec, options, panel.ref, network, series.ref)
-            for point, words in panel.points_of(series).items():
-                own = (*panel.overrides, *series.overrides, *rules, *words)
+            for point, own in panel.points_of(series).items():
+                overrides = (*panel.overrides, *series.overrides, *rules, *own)
                 shared = (*spec.overrides, f"model={networks[network]}")
-                cells.append(CellSpec((row, point), network, (*shared, *own)))
+                cells.append(CellSpec((row, point), network, (*shared, *overrides)))
     return cells, Page((), (), ())
 
 

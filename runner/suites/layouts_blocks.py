@@ -54,7 +54,7 @@ def _matrix_cell(
     spec: MatrixTable,
     options: Mapping[str, str],
 ) -> CellSpec:
-    words = (
+    overrides = (
         *(*spec.overrides, *panel.overrides, f"model={model}", *method.overrides),
         *column.overrides,
         *rule_overrides(spec, options, panel.ref, network, method.ref),
@@ -69,7 +69,7 @@ def _matrix_cell(
     return CellSpec(
         key=key,
         network=network,
-        words=words,
+        overrides=overrides,
         densities=() if panel.density is None else (panel.density,),
         paper=tuple(line[name] for name in spec.paper_line),
         labels=labels,
@@ -141,7 +141,7 @@ def _block_row(
     network = block.network or next(iter(networks))
     label, ref = row.label.format(network=network), row.ref_on(network)
     name = ", ".join(filter(None, (block.label or network, label, row.name)))
-    words = (
+    overrides = (
         *(*spec.overrides, *(() if row.dense else block.overrides), f"model={networks[network]}"),
         *row.overrides,
         *rule_overrides(spec, options, block.label or None, network, ref),
@@ -158,7 +158,7 @@ def _block_row(
         cell = CellSpec(
             key=(name, _at(density)),
             network=network,
-            words=words,
+            overrides=overrides,
             densities=() if density is None else (density,),
             paper=tuple(line[key].format(network=network) for key in spec.paper_line),
             quoted=row.quoted,

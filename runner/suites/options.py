@@ -38,14 +38,14 @@ def choose_options(
     Raises:
         ConfigError: an unknown option or value.
     """
-    preset = spec.elsewhere[variant].options if variant else {}
-    given = {
+    preset = spec.variants[variant].options if variant else {}
+    requested = {
         key.removeprefix("table."): values[-1]
         for key, values in chosen.items()
         if key.startswith("table.")
     }
     offered = options_of(spec)
-    for key, value in given.items():
+    for key, value in requested.items():
         if key not in offered:
             raise ConfigError(
                 f"table.{key} is no option of this table:"
@@ -53,4 +53,4 @@ def choose_options(
             )
         if value not in offered[key]:
             raise ConfigError(one_of(f"table.{key}", value, offered[key]))
-    return {key: values[0] for key, values in all_options(spec).items()} | preset | given
+    return {key: values[0] for key, values in all_options(spec).items()} | preset | requested

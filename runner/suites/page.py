@@ -36,19 +36,19 @@ class CellSpec:
     """An entry before composition.
 
     Args:
-        words: its overrides, without a density; later ones take precedence.
+        overrides: its own, without a density; later ones take precedence.
         densities: candidates, of which the best is printed; empty for a method without a density.
         paper: the names of its line in the paper's CSV.
         quoted: whether the paper took its number from elsewhere.
         labels: its printed label along each axis (panel, network, method, density, column).
         ids: its id along each axis; claims compare two entries that differ in one of them.
         reads: pairs (key, further overrides) to read from the configuration, for an entry without
-            runs (runner/suites/settings.py).
+            runs (runner/suites/read_setting.py).
     """
 
     key: Key
     network: str
-    words: Overrides
+    overrides: Overrides
     densities: tuple[float, ...] = ()
     paper: Names = ()
     reads: tuple[tuple[str, Overrides], ...] = ()

@@ -33,10 +33,10 @@ def unknown_references(spec: SuiteSpec) -> list[str]:
 def _conditions(spec: SuiteSpec) -> Iterator[tuple[str, When]]:
     """Yield every `when` of the spec and of its variants with its key."""
     yield from spec.conditions()
-    for name, variant in spec.elsewhere.items():
+    for name, variant in spec.variants.items():
         claims = (variant.claims or ()) if isinstance(variant, TableVariant) else ()
         yield from whens(
-            **{f"elsewhere.{name}.where": variant.where, f"elsewhere.{name}.claims": claims}
+            **{f"variants.{name}.where": variant.where, f"variants.{name}.claims": claims}
         )
 
 
@@ -64,11 +64,11 @@ def _options(spec: SuiteSpec) -> Problems:
             yield f"options.{option} has no values"
     for value in spec.options.get("metric", ()):
         yield from check_name("options.metric", value, accuracy_names())
-    for name, variant in spec.elsewhere.items():
+    for name, variant in spec.variants.items():
         for option, value in variant.options.items():
-            yield from check_name(f"elsewhere.{name}.options", option, known)
+            yield from check_name(f"variants.{name}.options", option, known)
             yield from check_name(
-                f"elsewhere.{name}.options.{option}", value, known.get(option, (value,))
+                f"variants.{name}.options.{option}", value, known.get(option, (value,))
             )
 
 
@@ -77,8 +77,8 @@ def _rules(spec: SuiteSpec) -> Problems:
     yield from _rules_of(
         "where", spec.where, [form for _, form in forms_of(spec)] if spec.adds_rules else [spec]
     )
-    for name, variant in spec.elsewhere.items():
-        yield from _rules_of(f"elsewhere.{name}.where", variant.where, [on_variant(spec, name)])
+    for name, variant in spec.variants.items():
+        yield from _rules_of(f"variants.{name}.where", variant.where, [on_variant(spec, name)])
 
 
 def _rules_of(key: str, rules: tuple[Rule, ...], forms: list[SuiteSpec]) -> Problems:

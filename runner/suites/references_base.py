@@ -20,5 +20,5 @@ def forms_of(spec: SuiteSpec) -> list[tuple[str, SuiteSpec]]:
     """The spec and its merged variants, each with the key of the variant in the YAML."""
     return [
         ("", spec),
-        *((f"elsewhere.{name}.", on_variant(spec, name)) for name in spec.elsewhere),
+        *((f"variants.{name}.", on_variant(spec, name)) for name in spec.variants),
     ]

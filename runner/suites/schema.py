@@ -156,7 +156,7 @@ class SuiteSpec:
         number: its number in the paper; None for our own tables.
         networks: printed name -> model.
         options: KEY of `table.KEY=VALUE` -> its values, the default first.
-        elsewhere: data set -> the variant on that data set.
+        variants: data set -> the variant on that data set.
     """
 
     drawn: ClassVar[bool] = False
@@ -171,7 +171,7 @@ class SuiteSpec:
     number: int | str | None = None
     options: dict[str, Names] = field(default_factory=dict)
     where: tuple[Rule, ...] = ()
-    elsewhere: Mapping[str, Variant] = field(default_factory=dict)
+    variants: Mapping[str, Variant] = field(default_factory=dict)
 
     @property
     def heading(self) -> str:
@@ -216,7 +216,7 @@ class TableSpec(SuiteSpec):
     notes: tuple[Note, ...] = ()
     anomalies: tuple[Note, ...] = ()
     claims: tuple[TableClaim, ...] = ()
-    elsewhere: Mapping[str, TableVariant] = field(default_factory=dict)
+    variants: Mapping[str, TableVariant] = field(default_factory=dict)
 
     @property
     def column_refs(self) -> list[str]:

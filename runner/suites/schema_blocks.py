@@ -70,7 +70,7 @@ class MatrixTable(TableSpec):
     paper_networks: dict[str, str] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
     paper_number: str = ""
-    elsewhere: Mapping[str, MatrixVariant] = field(default_factory=dict)
+    variants: Mapping[str, MatrixVariant] = field(default_factory=dict)
 
     @property
     def panel_refs(self) -> list[str]:

@@ -117,7 +117,7 @@ class FigureSpec(SuiteSpec):
     what: str = "Figure"
     notes: tuple[str, ...] = ()
     claims: tuple[FigureClaim, ...] = ()
-    elsewhere: Mapping[str, FigureVariant] = field(default_factory=dict)
+    variants: Mapping[str, FigureVariant] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:

@@ -37,10 +37,10 @@ class Points:
                 " {VALUE: [overrides]}}"
             )
         if len(value) == 1 and isinstance(first := next(iter(value.values())), dict):
-            words = next(iter(value))
+            kind = next(iter(value))
             return cls(
                 {
-                    f"{words}={name}": coerce(each, Overrides, f"{key}.{words}.{name}")
+                    f"{kind}={name}": coerce(each, Overrides, f"{key}.{kind}.{name}")
                     for name, each in first.items()
                 }
             )
@@ -51,7 +51,7 @@ class Points:
             tuple(f"{name}={v}" for name, v in zip(value, values, strict=True))
             for values in product(*value.values())
         )
-        return cls({" ".join(words): words for words in grid})
+        return cls({" ".join(overrides): overrides for overrides in grid})
 
 
 ONE_POINT = Points({"=": ()})  # for a series without points

@@ -97,7 +97,7 @@ class GridTable(TableSpec):
     densities: tuple[float, ...]
     rows: tuple[AxisName, ...]
     columns: tuple[AxisName, ...]
-    elsewhere: Mapping[str, GridVariant] = field(default_factory=dict)
+    variants: Mapping[str, GridVariant] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise ValueError for missing or duplicate axes."""

@@ -19,6 +19,7 @@ from runner.suites.schema_figures import FigureSpec
 from runner.suites.schema_tables import GridTable, NetworksTable, SettingsTable
 
 KINDS = ("table", "figure")  # folders of conf
+RENAMED = {"elsewhere": "variants"}  # former keys
 LAYOUTS: Mapping[str, type[SuiteSpec]] = {
     "networks": NetworksTable,
     "grid": GridTable,
@@ -41,7 +42,7 @@ def figure_names() -> list[str]:
 
 def variants_of(stem: str) -> list[str]:
     """The data sets for which a table or figure has a variant."""
-    return list(read_spec(stem).elsewhere)
+    return list(read_spec(stem).variants)
 
 
 def read_spec(stem: str) -> SuiteSpec:
@@ -94,6 +95,10 @@ def parse(own: dict[str, Any], file: str, conf: Path | None = None) -> SuiteSpec
 
 def _build(plain: dict[str, Any]) -> SuiteSpec:
     """Build a spec from complete plain dicts."""
+    if renamed := [key for key in RENAMED if key in plain]:
+        raise ConfigError(
+            *(f"{key} is now called {RENAMED[key]}: rename the key" for key in renamed)
+        )
     layout: Any = plain.get("layout")
     if layout not in LAYOUTS:
         raise ConfigError(one_of("layout", layout, LAYOUTS))

@@ -547,3 +547,13 @@ def test_stages_may_be_lists_inside_the_list() -> None:
         [[{"name": "one", "kind": "train"}], [[{"name": "two", "kind": "train", "epochs": "3ep"}]]],
     )
     assert shape(build_run(cfg)) == [("one", "train", (), 160), ("two", "train", (), 3)]
+
+
+def test_a_finished_run_may_write_the_former_key_of_a_condition() -> None:
+    cfg = config("method=sr_popup", "density=0.1", "dataset=digits")
+    run = build_run(cfg)
+    (stage,) = [stage for stage in cfg.method.stages if "if" in stage]
+    assert stage["if"] is None
+    stage["given"] = stage.pop("if")
+    assert build_run(OmegaConf.create(OmegaConf.to_yaml(cfg, resolve=True)), finished=True) == run
+    assert any("given is not an option" in message for message in refused(cfg))

@@ -32,7 +32,7 @@ NAMES = [*table_names(), *figure_names()]
 Place = tuple[str | int, ...]  # keys and positions that lead to a node
 # what stands directly under these are names of the author's choice; points are overrides, which
 # Hydra checks
-FREE = ("networks", "points", "elsewhere")
+FREE = ("networks", "points", "variants")
 
 
 def refused(plain: dict[str, Any], file: str = "conf/table/x.yaml") -> list[str]:
@@ -91,7 +91,7 @@ def test_every_file_loads_with_all_its_variants(name: str) -> None:
     spec = read_spec(name)
     assert isinstance(spec, FigureSpec if name in figure_names() else TableSpec)
     assert variants_of(name) == list(
-        plain_of(CONF, name).get("elsewhere", merged(CONF, name).get("elsewhere", {}))
+        plain_of(CONF, name).get("variants", merged(CONF, name).get("variants", {}))
     )
 
 
@@ -155,9 +155,9 @@ def test_every_misspelt_key_is_refused_with_its_file(name: str) -> None:
         ),
         (
             "imc_table01",
-            ("elsewhere", "digits", "network"),
+            ("variants", "digits", "network"),
             {},
-            r"^elsewhere.digits.network is not an option; .*; did you mean 'networks'\?$",
+            r"^variants.digits.network is not an option; .*; did you mean 'networks'\?$",
         ),
         ("imc_table01", ("panels",), [], r"^panels is not an option; "),  # a key of another layout
         (
@@ -424,10 +424,10 @@ def test_a_wrong_type_and_a_missing_key_are_refused(
         ),
         (
             "jackpots_table01",
-            ("elsewhere", "digits", "where", 0, "network"),
+            ("variants", "digits", "where", 0, "network"),
             "VGGNet",
             (
-                "elsewhere.digits.where.0.network=VGGNet is not a choice: VGGNet-19, ResNet-32; did"
+                "variants.digits.where.0.network=VGGNet is not a choice: VGGNet-19, ResNet-32; did"
                 " you mean 'VGGNet-19'?"
             ),
         ),
@@ -488,9 +488,9 @@ def test_a_wrong_type_and_a_missing_key_are_refused(
         ),
         (
             "jackpots_table03",
-            ("elsewhere", "digits", "options"),
+            ("variants", "digits", "options"),
             {"weights": "owns"},
-            "elsewhere.digits.options.weights=owns is not a choice: {}; did you mean 'own'?",
+            "variants.digits.options.weights=owns is not a choice: {}; did you mean 'own'?",
         ),
         (
             "imc_table16",
@@ -500,9 +500,9 @@ def test_a_wrong_type_and_a_missing_key_are_refused(
         ),
         (
             "imc_table01",
-            ("elsewhere", "digits", "claims"),
+            ("variants", "digits", "claims"),
             [{"claim": "c", "entry": "SNIPS", "above": "GraSP"}],
-            "elsewhere.digits.claims.0.entry=SNIPS is not a choice: {}; did you mean 'SNIP'?",
+            "variants.digits.claims.0.entry=SNIPS is not a choice: {}; did you mean 'SNIP'?",
         ),
         # the paper's CSV and metrics
         ("imc_table01", ("number",), 99, "number=99: results/paper/imc_table99.csv does not exist"),
@@ -752,3 +752,8 @@ def test_a_column_of_any_metric_can_be_printed(tmp_path: Path) -> None:
         "Metric",
         *(metric.heading for metric in METRICS),
     ]
+
+
+def test_the_former_key_of_variants_is_answered_with_the_new_one() -> None:
+    plain = misspelt(plain_of(CONF, "imc_table01"), "variants", "elsewhere")
+    assert refused(plain) == ["elsewhere is now called variants: rename the key"]

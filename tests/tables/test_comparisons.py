@@ -141,7 +141,7 @@ def test_a_claim_about_no_entry_is_refused() -> None:
 @pytest.mark.parametrize("name", table_names())
 def test_every_claim_names_entries_that_its_table_has(name: str) -> None:
     spec = read_spec(name)
-    for variant in (None, *spec.elsewhere):
+    for variant in (None, *spec.variants):
         own, options = on_variant(spec, variant), choose_options(spec, variant, {})
         cells, _ = lay_out(own, options, own.networks)
         ids = {ref for cell in cells for ref in cell.ids.values()}
