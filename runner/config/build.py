@@ -43,7 +43,7 @@ def build_plain(raw: dict[str, Any], *, finished: bool = False) -> Run:
     """`build_run` for a configuration of plain dicts and lists with unresolved references."""
     if "name" not in raw["method"]:
         raise ConfigError(
-            "this choice of method is a part of others and has no name of its own; take"
+            "this choice of method is a part that several methods share, not a method; take"
             f" method={'|'.join(method_names())}"
         )
     return _build(resolve(raw), finished)
@@ -75,10 +75,10 @@ def _build(resolved: Resolved, finished: bool = False) -> Run:
     method = values["method"]
     stages = build_stages(resolved, parts["model"], finished)
     if not parts["dataset"].info().images and any(stage.kind != "measure" for stage in stages):
-        problem = f"dataset={parts['dataset'].name} has no images to train or prune on"
         raise ConfigError(
-            f"{problem}, it is drawn by theory experiments: take method=theory/... with it, or"
-            f" another data set with method={method['name']}"
+            f"dataset={parts['dataset'].name} has no images to train or prune on: only theory"
+            f" experiments draw it; take method=theory/... with it, or another data set with"
+            f" method={method['name']}"
         )
     names = [stage.name for stage in stages]
     return Run(

@@ -51,7 +51,7 @@ def _epochs(node: StageNode, built: BuiltStages, start: Start, place: str) -> tu
     epochs = scaled(paper, built.train["scale"])
     if first > epochs or (start.advance and first == epochs > 1):  # exempt: a training of one epoch
         problem = f"stage {node.name!r} begins after {first} epochs of a training of {epochs}"
-        raise ConfigError(f"{problem}: fewer rounds, or a larger train.epochs or train.scale")
+        raise ConfigError(f"{problem}: take fewer rounds, or a larger train.epochs or train.scale")
     # Scaled durations are at least 1, so the first part of a short run can take all its epochs.
     return first, max(epochs, first + 1) if paper else 0
 
@@ -71,7 +71,7 @@ def _first_epoch(node: StageNode, built: BuiltStages, start: Start, place: str) 
     paper, before = built.paper_epochs(node, place), built.ends[start.stage]
     if start.resume and first and paper <= before:
         raise ConfigError(
-            f"retrain=finetune goes on where {start.stage!r} ended, after {before} epochs, but"
+            f"retrain=finetune continues stage {start.stage!r} after its {before} epochs, but"
             f" train.epochs={paper}: raise it"
         )
     return first

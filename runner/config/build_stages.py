@@ -118,7 +118,7 @@ def _refuse_unknown_stages(node: StageNode, place: str, earlier: Mapping[str, St
     for name in filter(None, [node.masks, *node.needs]):
         if name not in earlier and name != "init":
             raise ConfigError(
-                f"{place} ({node.name}) needs {name!r}, which is no earlier stage:"
+                f"{place} ({node.name}) needs {name!r}, which is not an earlier stage:"
                 f" {', '.join(earlier) or 'there is none'}"
             )
 
@@ -130,14 +130,10 @@ def _refuse_no_epochs(node: StageNode, component: Any, key: str) -> None:
         ConfigError: the stage is a training, or a search that learns its first mask.
     """
     if node.kind != "search" or not getattr(component, "begins_with_mask", False):
-        what = (
-            "would train nothing"
-            if node.kind == "train"
-            else "has no mask before it has learned one"
-        )
+        what = "would train nothing" if node.kind == "train" else "has to learn its first mask"
         raise ConfigError(
-            f"{key}=0: stage {node.name!r} {what}; take 1 or more (0, a first mask alone, is for"
-            " searches that begin with a criterion's mask)"
+            f"{key}=0: stage {node.name!r} {what}; take 1 or more (only searches that begin with a"
+            " criterion's mask accept 0)"
         )
 
 
@@ -152,11 +148,8 @@ def _build_data(node: StageNode, key: str, alias: Alias) -> Any:
         return None
     data = construct(node.data, key, alias)
     if not getattr(data, "trains", False):
-        problem = (
-            f"{key}={type(data).__name__.lower()}: nets are trained on it here, which takes noise"
-            " with labels"
-        )
         raise ConfigError(
-            f"{problem}: {key}=normal or {key}=sparse_normal; leave it out for the training images"
+            f"{key}={type(data).__name__.lower()} is not a training set: take noise with labels,"
+            f" {key}=normal or {key}=sparse_normal, or leave it out for the training images"
         )
     return data

@@ -19,7 +19,7 @@ def build_start(node: StartNode, built: BuiltStages, key: str) -> Start:
     earlier, stage = built.stages, node.from_
     if stage not in ("init", "reinit", *earlier):
         raise ConfigError(
-            f"start.from={stage} is no earlier stage: {', '.join(('init', 'reinit', *earlier))}"
+            f"start.from={stage} is not an earlier stage: {', '.join(('init', 'reinit', *earlier))}"
         )
     if node.rewind is None:
         return Start(stage, resume=node.resume, advance=node.advance)
@@ -32,7 +32,7 @@ def build_start(node: StartNode, built: BuiltStages, key: str) -> Start:
     )
     if node.advance and not float(point).is_integer():
         raise ConfigError(
-            "retrain.resume_schedule=true goes on with the schedule at a whole epoch, but"
+            "retrain.resume_schedule=true continues the schedule at a whole epoch, but"
             f" {key}={node.rewind} is {point:g} epochs here"
         )
     # With a masking, the end has the weights that the net computed with, a snapshot the parameters.
@@ -53,13 +53,10 @@ def _recipe_at(setting: str, epoch: float, stage: str, built: BuiltStages) -> Re
     """
     source = built.stages.get(stage)
     if source is not None and source.weights:
-        problem = (
-            f"{setting}: start.weights gives stage {stage!r} the end of a training, not its first"
-            " epochs"
-        )
         raise ConfigError(
-            f"{problem}; take retrain=finetune or retrain=reinit, or leave start.weights out: then"
-            " the net is trained"
+            f"{setting}: start.weights loads the end of a training into stage {stage!r}, not its"
+            " first epochs; take retrain=finetune or retrain=reinit, or leave start.weights out to"
+            " train the net"
         )
     if source is None or source.recipe is None:
         raise ConfigError(
@@ -69,5 +66,5 @@ def _recipe_at(setting: str, epoch: float, stage: str, built: BuiltStages) -> Re
     end = built.ends[stage]
     if epoch > end:
         problem = f"{setting} is after the end of stage {stage!r}, which trains {end} epochs"
-        raise ConfigError(f"{problem}: take 0ep to {end}ep, or train it for longer")
+        raise ConfigError(f"{problem}: take 0ep to {end}ep, or a longer training")
     return source.recipe

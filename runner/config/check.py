@@ -75,7 +75,7 @@ def check_options(resolved: Resolved) -> list[str]:
         problems.append(f"{problem}; add start=dense, or leave retrain out")
     if start not in (None, "init") and retrain == "none" and method.get("retrain") != "optional":
         problems.append(
-            f"retrain=none: start={start} prunes a trained net; say how it is retrained: reinit,"
+            f"retrain=none: start={start} prunes a trained net; choose how it is retrained: reinit,"
             " rewind or finetune"
         )
     return problems

@@ -63,8 +63,8 @@ def refuse_key_changes(overrides: list[str]) -> None:
     if wrong := [each for each in changes if not each.lstrip("+~").startswith("hydra")]:
         raise ConfigError(
             *(
-                f"{w}: it adds or deletes a key, but nothing reads keys other than those of --cfg"
-                f" job; write {w.lstrip('+~')}"
+                f"{w} adds or deletes a key, but only the keys of --cfg job are read; write"
+                f" {w.lstrip('+~')}"
                 for w in wrong
             )
         )

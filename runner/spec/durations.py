@@ -48,5 +48,5 @@ def point_of(key: str, value: int | str, batch_size: int) -> float:
         return epochs_of(key, value)
     except ValueError:
         raise ValueError(
-            f"{key}={value!r} is no point in training: write 10ep, 10 or 2000it"
+            f"{key}={value!r} is not a point in training: write 10ep, 10 or 2000it"
         ) from None

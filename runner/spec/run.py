@@ -16,10 +16,8 @@ KINDS = ("train", "prune", "search", "measure")  # as YAML writes them
 LOAD = "load"  # a training whose weights are loaded instead
 PRECISIONS = ("fp32", "bf16")
 # What `Recipe` requires of its settings, for messages.
-NESTEROV = (
-    "above 0: this method's momentum is Nesterov's (method.nesterov=false takes the plain one)"
-)
-EVERY = "0 or more: epochs from one test to the next, 0 = the last epoch of each stage alone"
+NESTEROV = "above 0: this method uses Nesterov momentum (method.nesterov=false uses plain momentum)"
+EVERY = "0 or more: epochs between two tests; 0 tests only after the last epoch of each stage"
 
 
 @dataclass(frozen=True)

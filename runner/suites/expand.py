@@ -65,8 +65,8 @@ def parse_arguments(arguments: list[str]) -> tuple[list[str], dict[str, list[str
     names = [n for argument in arguments if "=" not in argument for n in argument.split(",") if n]
     if not names:
         raise ConfigError(
-            f"TABLE is missing: {', '.join(table_names())}, with @digits and the like for another"
-            " data set"
+            f"TABLE is missing: {', '.join(table_names())}; NAME@DATASET is a table on another data"
+            " set, e.g. imc_table01@digits"
         )
     chosen: dict[str, list[str]] = {}
     overrides: list[str] = []

@@ -48,7 +48,7 @@ def choose_options(
     for key, value in requested.items():
         if key not in offered:
             raise ConfigError(
-                f"table.{key} is no option of this table:"
+                f"table.{key} is not an option of this table:"
                 f" {', '.join(f'table.{name}' for name in offered)}"
             )
         if value not in offered[key]:

@@ -33,7 +33,8 @@ def read_setting(key: str, overrides: list[str], composer: Composer) -> str:
     for name in key.split("."):
         if not isinstance(node, dict) or name not in node:
             raise ConfigError(
-                f"{key} is no key of this configuration, which the table prints: mend its YAML"
+                f"{key}, which the table prints, is not a key of this configuration: correct the"
+                " YAML of the table"
             )
         node = node[name]
     return f"{node:g}" if isinstance(node, float) else str(node).removesuffix("ep")

@@ -57,7 +57,7 @@ def _options(spec: SuiteSpec) -> Problems:
     for option, values in spec.options.items():
         if option not in used:
             yield (
-                f"options.{option} decides nothing: no `when` asks for it; known are"
+                f"options.{option} has no effect: no `when` refers to it; they refer to"
                 f" {', '.join(used)}{nearest(option, used)}"
             )
         if not values:
@@ -96,6 +96,6 @@ def _rules_of(key: str, rules: tuple[Rule, ...], forms: list[SuiteSpec]) -> Prob
         if rule.method and not any(ref.startswith(rule.method) for ref in methods):
             like = nearest(rule.method, [*beginnings, *methods])
             yield (
-                f"{key}.{i}.method={rule.method} begins no id of a method:"
+                f"{key}.{i}.method={rule.method} is not the beginning of a method's id:"
                 f" {', '.join(methods) or 'there are none'}{like}"
             )

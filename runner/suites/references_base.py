@@ -13,7 +13,8 @@ def check_name(key: str, value: str | None, choices: Iterable[str]) -> Problems:
     """Yield a message if `value` is not one of the choices; None is always valid."""
     choices = list(dict.fromkeys(choices))
     if value is not None and value not in choices:
-        yield one_of(key, value, choices) if choices else f"{key}={value}: there are none"
+        none = f"{key}={value} is not a choice: there are none"
+        yield one_of(key, value, choices) if choices else none
 
 
 def forms_of(spec: SuiteSpec) -> list[tuple[str, SuiteSpec]]:

@@ -32,4 +32,4 @@ def _series(panel: FigurePanel, spec: FigureSpec) -> list[str]:
 
 def _twice(key: str, refs: list[str]) -> Problems:
     for ref in dict.fromkeys(ref for ref in refs if refs.count(ref) > 1):
-        yield f"{key}: {ref} is there twice; give one an id of its own"
+        yield f"{key}: {ref} appears twice; give each its own id"

@@ -143,7 +143,7 @@ def _unnamed(paper_line: Iterable[str], named: Mapping[str, str], entry: str) ->
     for name in paper_line:
         if name not in named:
             yield (
-                f"paper_line={name}: `paper` of {entry} has"
+                f"paper_line={name} is missing in `paper` of {entry}, which has"
                 f" {', '.join(named)}{nearest(name, named)}"
             )
 
@@ -194,6 +194,6 @@ def _no_rules(spec: SettingsTable) -> Problems:
     """Check that a table of settings has no rules: nothing is run, so they would have no effect."""
     if any(rule.overrides for rule in spec.where):
         yield (
-            "where: nothing is run for this table, so that its overrides do nothing; a row has"
-            " `under`"
+            "where: its overrides have no effect, since nothing is run for this table; use `under`"
+            " of a row"
         )

@@ -22,8 +22,8 @@ LineStyle = Literal["solid", "dashed", "dotted", "dashdot"]
 class Points:
     """The points of a series: name -> overrides.
 
-    In YAML `{KEY: [VALUE, ...]}`, where several keys form a grid; or `{WORDS: {VALUE: [overrides],
-    ...}}` for points with arbitrary overrides, named WORDS=VALUE.
+    In YAML `{KEY: [VALUE, ...]}`, where several keys form a grid; or `{NAME: {VALUE: [overrides],
+    ...}}` for points with arbitrary overrides, named NAME=VALUE.
     """
 
     overrides: Mapping[str, Overrides]
@@ -33,7 +33,7 @@ class Points:
         """Build points from either form."""
         if not isinstance(value, dict) or not value:
             raise ConfigError(
-                f"{key}={excerpt(value)} must be a mapping: {{KEY: [VALUE, ...]}} or {{WORDS:"
+                f"{key}={excerpt(value)} must be a mapping: {{KEY: [VALUE, ...]}} or {{NAME:"
                 " {VALUE: [overrides]}}"
             )
         if len(value) == 1 and isinstance(first := next(iter(value.values())), dict):
