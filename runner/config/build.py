@@ -77,7 +77,7 @@ def _build(resolved: Resolved, finished: bool = False) -> Run:
     if not parts["dataset"].info().images and any(stage.kind != "measure" for stage in stages):
         raise ConfigError(
             f"dataset={parts['dataset'].name} has no images to train or prune on: only theory"
-            f" experiments draw it; take method=theory/... with it, or another data set with"
+            " experiments draw it; take method=theory/... with it, or another data set with"
             f" method={method['name']}"
         )
     names = [stage.name for stage in stages]

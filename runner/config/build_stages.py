@@ -141,7 +141,7 @@ def _build_data(node: StageNode, key: str, alias: Alias) -> Any:
     """The synthetic training set of the stage; None = the data set's images.
 
     Raises:
-        ConfigError: the source is no training set (its `trains` is not True): it gives a single
+        ConfigError: the source is not a training set (its `trains` is not True): it gives a single
             image or the training images themselves.
     """
     if node.data is None:

@@ -95,7 +95,7 @@ def _unknown_choice(error: MissingConfigException, conf: str, overrides: list[st
 
 
 def _unknown_key(key: str, conf: str, overrides: list[str]) -> str:
-    # `key` can be a folder of conf that is no group of a run; composing it would fail
+    # `key` can be a folder of conf that is not a group of a run; composing it would fail
     keys = _all_keys(conf, [each for each in overrides if each.partition("=")[0] != key])
     parent, _, last = key.rpartition(".")
     siblings = [k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == parent]

@@ -75,7 +75,7 @@ def locate(tag: str, key: str) -> type:
     """The component class that declares `tag`.
 
     Raises:
-        ConfigError: no class declares it, the class cannot be imported, or it is no dataclass.
+        ConfigError: no class declares it, the class cannot be imported, or it is not a dataclass.
     """
     try:
         cls = find_class(tag)

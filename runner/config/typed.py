@@ -30,7 +30,7 @@ NO_FIT = object()  # the result for a value that does not have the requested typ
 T = TypeVar("T")
 # Place of a node -> the key by which a user sets it; they differ if the node was interpolated.
 Alias = Callable[[str], str]
-# Builds a value whose annotation is no plain type: (value, key, alias) -> object.
+# Builds a value whose annotation is not a plain type: (value, key, alias) -> object.
 Fallback = Callable[[Any, str, Alias], Any]
 
 
@@ -146,7 +146,7 @@ def coerce(
 
 
 def _convert(value: Any, option: Any, key: str, alias: Alias, fallback: Fallback) -> Any:
-    """Convert `value` to one type, which is no union; NO_FIT if the value has another type."""
+    """Convert `value` to one type, which is not a union; NO_FIT if the value has another type."""
     origin = get_origin(option) or option
     if hasattr(origin, "from_plain"):
         return origin.from_plain(value, key)
@@ -192,7 +192,7 @@ def _each(items: list[tuple[str, Any]], hint: Any, alias: Alias, fallback: Fallb
     """Convert (key, value) pairs to one type.
 
     Raises:
-        ConfigError: every problem up to and including the first in a value that is no dict.
+        ConfigError: every problem up to and including the first in a value that is not a dict.
     """
     found: list[Any] = []
     problems: list[str] = []

@@ -55,7 +55,7 @@ class RunRequest:
         highlights: findings of the method that the closing summary shows.
         paper_training: the choice of `train` that is the method's own setting; None = that of the
             first paper.
-        paper_command: the command that runs the paper's setting, if it is no `python run.py`.
+        paper_command: the command that runs the paper's setting, if it is not `python run.py`.
     """
 
     run: Run

@@ -120,7 +120,7 @@ def _printed(key: str, value: str, column: str, path: Path) -> Problems:
     known = list(dict.fromkeys(line[column] for line in lines_of(path)))
     if value not in known:
         yield (
-            f"{key}={value} is no {column} of {path.relative_to(ROOT)}:"
+            f"{key}={value} is not in column {column} of {path.relative_to(ROOT)}:"
             f" {', '.join(known)}{nearest(value, known)}"
         )
 
