@@ -423,15 +423,15 @@ NODES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a tag that no class has": (
         {"_target_": "mpl"},
-        "model._target_=mpl is no component's tag; did you mean 'mlp'?",
+        "model._target_=mpl is not the tag of a component; did you mean 'mlp'?",
     ),
     "a path in place of a tag": (
         {"_target_": "models.mlp.Mlp"},
-        "model._target_=models.mlp.Mlp is no component's tag",
+        "model._target_=models.mlp.Mlp is not the tag of a component",
     ),
     "anything that can be imported": (
         {"_target_": "os.system"},
-        "model._target_=os.system is no component's tag",
+        "model._target_=os.system is not the tag of a component",
     ),
 }
 
@@ -487,22 +487,22 @@ STAGES: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
     ),
     "start from nowhere": (
         [{"name": "dense", "kind": "train", "start": {"from": "wstar"}}],
-        ["start.from=wstar", "no earlier stage", "init, reinit"],
+        ["start.from=wstar", "not an earlier stage", "init, reinit"],
     ),
     "start from a later stage": (
         [
             {"name": "one", "kind": "train", "start": {"from": "two"}},
             {"name": "two", "kind": "train"},
         ],
-        ["start.from=two", "no earlier stage"],
+        ["start.from=two", "not an earlier stage"],
     ),
     "masks from nowhere": (
         [{"name": "dense", "kind": "train", "masks": "prune"}],
-        ["method.stages.0 (dense)", "'prune'", "no earlier stage"],
+        ["method.stages.0 (dense)", "'prune'", "not an earlier stage"],
     ),
     "measurement from nowhere": (
         [{"name": "dense", "kind": "train", "needs": ["spectrum"]}],
-        ["method.stages.0 (dense)", "'spectrum'", "no earlier stage"],
+        ["method.stages.0 (dense)", "'spectrum'", "not an earlier stage"],
     ),
     "no duration": (
         [{"name": "dense", "kind": "train", "epochs": "soon"}],

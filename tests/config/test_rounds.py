@@ -226,11 +226,11 @@ def test_rounds_without_a_density_say_what_is_missing() -> None:
         ),
         (
             ["method=flow_prune", "density=0.5", "method.rounds=161", "train=imc"],
-            "begins after 160 epochs of a training of 160: fewer rounds",
+            "begins after 160 epochs of a training of 160: take fewer rounds",
         ),
         (
             ["method=flow_prune", "density=0.5", "method.rounds=160", "train=imc"],
-            "stage 'train' begins after 160 epochs of a training of 160: fewer rounds",
+            "stage 'train' begins after 160 epochs of a training of 160: take fewer rounds",
         ),
         (
             ["method=imp", "density=0.5", "retrain.rewind=200ep"],
@@ -238,7 +238,7 @@ def test_rounds_without_a_density_say_what_is_missing() -> None:
         ),
         (
             ["method=imp", "density=0.5", "retrain.rewind=2.5ep"],
-            "^retrain.rewind='2.5ep' is no point in training",
+            "^retrain.rewind='2.5ep' is not a point in training",
         ),
         (
             ["method=imp", "density=0.5", "retrain.resume_schedule=true", "retrain.rewind=2001it"],

@@ -102,7 +102,10 @@ def test_warm_up_makes_another_run_and_none_the_same_one() -> None:
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("5 epochs", "train.warmup='5 epochs' is no point in training: write 10ep, 10 or 2000it"),
+        (
+            "5 epochs",
+            "train.warmup='5 epochs' is not a point in training: write 10ep, 10 or 2000it",
+        ),
         ("160ep", "train.warmup=160 must be 0ep or more, and shorter than the training"),
     ],
 )
@@ -187,7 +190,7 @@ def test_a_segment_ends_inside_its_schedule() -> None:
 def test_nesterov_needs_momentum() -> None:
     with pytest.raises(
         ValueError,
-        match=r"train.momentum=0.0 must be above 0: this method's momentum is Nesterov's",
+        match=r"train.momentum=0.0 must be above 0: this method uses Nesterov momentum",
     ):
         recipe(momentum=0.0, nesterov=True)
     assert recipe(momentum=0.0).momentum == 0

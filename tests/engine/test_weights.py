@@ -110,7 +110,7 @@ def test_torchvision_s_weights_are_an_entry_by_name_for_the_nets_that_have_one()
     with pytest.raises(
         ConfigError,
         match=(
-            "publishes no weights for model=mobilenet_v1, but for resnet50 and efficientnet_b4;"
+            "publishes no weights for model=mobilenet_v1, only for resnet50 and efficientnet_b4;"
             " name a file"
         ),
     ):
@@ -261,8 +261,8 @@ def test_loaded_weights_have_no_early_epochs_to_rewind_to(file: Path) -> None:
     with pytest.raises(
         ConfigError,
         match=(
-            "start.rewind=10ep: start.weights gives stage 'dense' the end of a training, .* take"
-            " retrain=finetune or"
+            "start.rewind=10ep: start.weights loads the end of a training into stage 'dense', .*"
+            " take retrain=finetune or"
         ),
     ):
         compose_run(*words(file, "retrain=rewind"))

@@ -397,7 +397,7 @@ def test_re_estimated_statistics_are_all_that_tells_a_quota_of_none_from_no_epoc
     [
         (
             ["method=zhou", "method.epochs=0"],
-            "method.epochs=0: stage 'search' has no mask before it has learned one",
+            "method.epochs=0: stage 'search' has to learn its first mask",
         ),
         (
             ["method=sr_popup", "method.tuning.epochs=0", "retrain=finetune"],

@@ -152,5 +152,5 @@ def test_pruning_methods_keep_the_stage_and_the_runs_that_they_had() -> None:
         .masks
         == "prune"
     )
-    with pytest.raises(ConfigError, match="needs 'pruned', which is no earlier stage: dense"):
+    with pytest.raises(ConfigError, match="needs 'pruned', which is not an earlier stage: dense"):
         compose_run("method=dense", "portrait=weights")

@@ -306,7 +306,7 @@ def test_an_unknown_key_is_refused_with_the_nearest(
             ("panels", 0, "points"),
             [1],
             (
-                "panels.0.points=[1] must be a mapping: {KEY: [VALUE, ...]} or {WORDS: {VALUE:"
+                "panels.0.points=[1] must be a mapping: {KEY: [VALUE, ...]} or {NAME: {VALUE:"
                 " [overrides]}}"
             ),
         ),
@@ -420,7 +420,10 @@ def test_a_wrong_type_and_a_missing_key_are_refused(
             "sketching_table01",
             ("where", 0, "method"),
             "SNIB",
-            "where.0.method=SNIB begins no id of a method: SynFlow, {}; did you mean 'SNIP'?",
+            (
+                "where.0.method=SNIB is not the beginning of a method's id: SynFlow, {}; did you"
+                " mean 'SNIP'?"
+            ),
         ),
         (
             "jackpots_table01",
@@ -478,7 +481,7 @@ def test_a_wrong_type_and_a_missing_key_are_refused(
             "imc_table01",
             ("options",),
             {"metrc": ["accuracy"]},
-            "options.metrc decides nothing: {}; did you mean 'metric'?",
+            "options.metrc has no effect: {}; did you mean 'metric'?",
         ),
         (
             "imc_table01",
@@ -496,7 +499,7 @@ def test_a_wrong_type_and_a_missing_key_are_refused(
             "imc_table16",
             ("where",),
             [{"overrides": ["train.lr=1"]}],
-            "where: nothing is run for this table, so that its overrides do nothing{}",
+            "where: its overrides have no effect, since nothing is run for this table{}",
         ),
         (
             "imc_table01",
@@ -516,7 +519,10 @@ def test_a_wrong_type_and_a_missing_key_are_refused(
             "imc_table05",
             ("methods", 0, "paper"),
             {},
-            "paper_line=method: `paper` of CIFAR-10, IMC-Reinitialization, 5 has {}",
+            (
+                "paper_line=method is missing in `paper` of CIFAR-10, IMC-Reinitialization, 5,"
+                " which has {}"
+            ),
         ),
         (
             "imc_table14",
@@ -553,8 +559,8 @@ def test_a_wrong_type_and_a_missing_key_are_refused(
             ("networks",),
             {"ResNet20": "resnet20"},
             (
-                "networks=ResNet20 is no architecture of results/paper/imc_table01.csv: {}; did you"
-                " mean 'ResNet-20'?"
+                "networks=ResNet20 is not in column architecture of results/paper/imc_table01.csv:"
+                " {}; did you mean 'ResNet-20'?"
             ),
         ),
         # figures
@@ -586,7 +592,7 @@ def test_a_wrong_type_and_a_missing_key_are_refused(
             "imc_figure01",
             ("panels", 0, "series", 1, "label"),
             "IMC-Reinitialization",
-            "panels.0.series: IMC-Reinitialization is there twice; give one an id of its own",
+            "panels.0.series: IMC-Reinitialization appears twice; give each its own id",
         ),
     ],
 )
