@@ -99,7 +99,7 @@ def paper_command(request: RunRequest) -> str:
     dropped = ("env", "train", "train_fraction", "dataset", "model", "logger", "hydra", "method")
     kept = [
         word
-        for word in request.words
+        for word in request.overrides
         if not re.match(rf"({'|'.join(dropped)})=|(env|train|dataset|model|hydra)\.", word)
     ]
     size = run.model.name + ("_w32" if run.model.name in ("resnet20", "resnet32") else "")

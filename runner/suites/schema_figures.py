@@ -6,19 +6,7 @@ from typing import ClassVar, Literal
 
 from runner.suites.schema import Item, Names, Overrides, SuiteSpec, Variant
 from runner.suites.schema_claims import FigureClaim
-from runner.suites.schema_series import (  # noqa: F401  # the kinds: until their users import them from there
-    ONE_POINT,
-    BarsSpec,
-    BoundarySpec,
-    CurveSpec,
-    HeatSpec,
-    HistogramSpec,
-    LineStyle,
-    MarkSpec,
-    Points,
-    SeriesSpec,
-    TraceSpec,
-)
+from runner.suites.schema_series import ONE_POINT, Points, SeriesSpec
 
 Scale = Literal["linear", "log", "symlog"]
 

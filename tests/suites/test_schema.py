@@ -16,7 +16,8 @@ from runner.suites.metrics import METRICS, find_metric
 from runner.suites.options import choose_options
 from runner.suites.schema import Note, TableSpec
 from runner.suites.schema_blocks import BlocksTable, MatrixTable
-from runner.suites.schema_figures import CurveSpec, FigureSpec, MarkSpec, Points, TraceSpec
+from runner.suites.schema_figures import FigureSpec
+from runner.suites.schema_series import CurveSpec, MarkSpec, Points, TraceSpec
 from runner.suites.schema_tables import GridTable, NetworksTable
 from runner.suites.spec import (
     figure_names,
