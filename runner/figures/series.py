@@ -1,6 +1,6 @@
 """Compute the points of each series of a figure from result.json and series.json.
 
-Nothing is run here. runner/suites/schema_figures.py defines what a series of each kind reads,
+Nothing is run here. runner/suites/schema_series.py defines what a series of each kind reads,
 `points` turns it into points, and runner/figures/write.py writes them.
 """
 
@@ -12,15 +12,14 @@ from runner.errors import ConfigError
 from runner.figures.fits import crossings, fitted
 from runner.figures.points import Point, Series
 from runner.records.read import FinishedRun, find_run
-from runner.suites.expand import Cell, Suite
+from runner.suites.cells import Cell
+from runner.suites.expand import Suite
 from runner.suites.layouts import series_key
 from runner.suites.numbers import mean_and_spread
-from runner.suites.schema_figures import (
-    Axis,
+from runner.suites.schema_figures import Axis, FigurePanel, FigureSpec
+from runner.suites.schema_series import (
     BoundarySpec,
     CurveSpec,
-    FigurePanel,
-    FigureSpec,
     HeatSpec,
     HistogramSpec,
     MarkSpec,

@@ -7,7 +7,8 @@ from typing import Any
 
 from runner.records.find import find_record
 from runner.spec.planned import PlannedRun
-from runner.suites.expand import Cell, Suite
+from runner.suites.cells import Cell
+from runner.suites.expand import Suite
 from runner.suites.metrics import ACCURACY, METRICS, Metric, find_metric
 from runner.suites.page import Key
 from runner.suites.papers import lines_of, papers_csv

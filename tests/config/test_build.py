@@ -421,15 +421,15 @@ NODES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a tag that no class has": (
         {"_target_": "mpl"},
-        "model._target_=mpl is no component's tag; did you mean 'mlp'?",
+        "model._target_=mpl is not the tag of a component; did you mean 'mlp'?",
     ),
     "a path in place of a tag": (
         {"_target_": "models.mlp.Mlp"},
-        "model._target_=models.mlp.Mlp is no component's tag",
+        "model._target_=models.mlp.Mlp is not the tag of a component",
     ),
     "anything that can be imported": (
         {"_target_": "os.system"},
-        "model._target_=os.system is no component's tag",
+        "model._target_=os.system is not the tag of a component",
     ),
 }
 
@@ -485,22 +485,22 @@ STAGES: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
     ),
     "start from nowhere": (
         [{"name": "dense", "kind": "train", "start": {"from": "wstar"}}],
-        ["start.from=wstar", "no earlier stage", "init, reinit"],
+        ["start.from=wstar", "not an earlier stage", "init, reinit"],
     ),
     "start from a later stage": (
         [
             {"name": "one", "kind": "train", "start": {"from": "two"}},
             {"name": "two", "kind": "train"},
         ],
-        ["start.from=two", "no earlier stage"],
+        ["start.from=two", "not an earlier stage"],
     ),
     "masks from nowhere": (
         [{"name": "dense", "kind": "train", "masks": "prune"}],
-        ["method.stages.0 (dense)", "'prune'", "no earlier stage"],
+        ["method.stages.0 (dense)", "'prune'", "not an earlier stage"],
     ),
     "measurement from nowhere": (
         [{"name": "dense", "kind": "train", "needs": ["spectrum"]}],
-        ["method.stages.0 (dense)", "'spectrum'", "no earlier stage"],
+        ["method.stages.0 (dense)", "'spectrum'", "not an earlier stage"],
     ),
     "no duration": (
         [{"name": "dense", "kind": "train", "epochs": "soon"}],
@@ -545,3 +545,13 @@ def test_nested_lists_of_stages_are_flattened() -> None:
         [[{"name": "one", "kind": "train"}], [[{"name": "two", "kind": "train", "epochs": "3ep"}]]],
     )
     assert shape(build_run(cfg)) == [("one", "train", (), 160), ("two", "train", (), 3)]
+
+
+def test_a_finished_run_may_write_the_former_key_of_a_condition() -> None:
+    cfg = config("method=sr_popup", "density=0.1", "dataset=digits")
+    run = build_run(cfg)
+    (stage,) = [stage for stage in cfg.method.stages if "if" in stage]
+    assert stage["if"] is None
+    stage["given"] = stage.pop("if")
+    assert build_run(OmegaConf.create(OmegaConf.to_yaml(cfg, resolve=True)), finished=True) == run
+    assert any("given is not an option" in message for message in refused(cfg))

@@ -227,11 +227,11 @@ def test_rounds_without_a_density_give_an_error() -> None:
         ),
         (
             ["method=flow_prune", "density=0.5", "method.rounds=161", "train=imc"],
-            "begins after 160 epochs of a training of 160: fewer rounds",
+            "begins after 160 epochs of a training of 160: take fewer rounds",
         ),
         (
             ["method=flow_prune", "density=0.5", "method.rounds=160", "train=imc"],
-            "stage 'train' begins after 160 epochs of a training of 160: fewer rounds",
+            "stage 'train' begins after 160 epochs of a training of 160: take fewer rounds",
         ),
         (
             ["method=imp", "density=0.5", "retrain.rewind=200ep"],
@@ -239,7 +239,7 @@ def test_rounds_without_a_density_give_an_error() -> None:
         ),
         (
             ["method=imp", "density=0.5", "retrain.rewind=2.5ep"],
-            "^retrain.rewind='2.5ep' is no point in training",
+            "^retrain.rewind='2.5ep' is not a point in training",
         ),
         (
             ["method=imp", "density=0.5", "retrain.resume_schedule=true", "retrain.rewind=2001it"],

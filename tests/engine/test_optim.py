@@ -101,7 +101,10 @@ def test_warm_up_changes_the_stage_keys_unless_it_is_zero() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("5 epochs", "train.warmup='5 epochs' is no point in training: write 10ep, 10 or 2000it"),
+        (
+            "5 epochs",
+            "train.warmup='5 epochs' is not a point in training: write 10ep, 10 or 2000it",
+        ),
         ("160ep", "train.warmup=160 must be 0ep or more, and shorter than the training"),
     ],
 )
@@ -187,7 +190,7 @@ def test_a_stage_may_end_before_its_schedule() -> None:
 def test_nesterov_requires_momentum() -> None:
     with pytest.raises(
         ValueError,
-        match=r"train.momentum=0.0 must be above 0: this method's momentum is Nesterov's",
+        match=r"train.momentum=0.0 must be above 0: this method uses Nesterov momentum",
     ):
         recipe(momentum=0.0, nesterov=True)
     assert recipe(momentum=0.0).momentum == 0

@@ -113,7 +113,7 @@ def test_torchvision_weights_are_identified_by_their_published_name() -> None:
     with pytest.raises(
         ConfigError,
         match=(
-            "publishes no weights for model=mobilenet_v1, but for resnet50 and efficientnet_b4;"
+            "publishes no weights for model=mobilenet_v1, only for resnet50 and efficientnet_b4;"
             " name a file"
         ),
     ):
@@ -258,8 +258,8 @@ def test_rewinding_with_loaded_weights_gives_an_error(file: Path) -> None:
     with pytest.raises(
         ConfigError,
         match=(
-            "start.rewind=10ep: start.weights gives stage 'dense' the end of a training, .* take"
-            " retrain=finetune or"
+            "start.rewind=10ep: start.weights loads the end of a training into stage 'dense', .*"
+            " take retrain=finetune or"
         ),
     ):
         compose_run(*with_weights(file, "retrain=rewind"))

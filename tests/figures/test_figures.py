@@ -248,7 +248,7 @@ layout: figure
 seeds: [0, 1]
 overrides: [dataset=digits, train=imc, train.scale=0.0123]
 networks: {MLP: mlp, LeNet: lenet_300_100}
-elsewhere: {}
+variants: {}
 panels:
   - label: curves
     x: {label: learning rate, scale: log}

@@ -391,7 +391,7 @@ def test_a_quota_of_none_differs_from_no_epoch_only_in_statistics(tmp_path: Path
     [
         (
             ["method=zhou", "method.epochs=0"],
-            "method.epochs=0: stage 'search' has no mask before it has learned one",
+            "method.epochs=0: stage 'search' has to learn its first mask",
         ),
         (
             ["method=sr_popup", "method.tuning.epochs=0", "retrain=finetune"],

@@ -15,7 +15,8 @@ from runner.suites.metrics import METRICS, find_metric
 from runner.suites.options import choose_options
 from runner.suites.schema import Note, TableSpec
 from runner.suites.schema_blocks import BlocksTable, MatrixTable
-from runner.suites.schema_figures import CurveSpec, FigureSpec, MarkSpec, Points, TraceSpec
+from runner.suites.schema_figures import FigureSpec
+from runner.suites.schema_series import CurveSpec, MarkSpec, Points, TraceSpec
 from runner.suites.schema_tables import GridTable, NetworksTable
 from runner.suites.spec import (
     figure_names,
@@ -31,7 +32,7 @@ NAMES = [*table_names(), *figure_names()]
 NodePath = tuple[str | int, ...]  # keys and positions that lead to a node
 # the keys directly below these are names that the author chooses; points are overrides, which Hydra
 # checks
-FREE = ("networks", "points", "elsewhere")
+FREE = ("networks", "points", "variants")
 
 
 def errors_of(plain: dict[str, Any], file: str = "conf/table/x.yaml") -> list[str]:
@@ -90,7 +91,7 @@ def test_every_file_loads_with_all_its_variants(name: str) -> None:
     spec = read_spec(name)
     assert isinstance(spec, FigureSpec if name in figure_names() else TableSpec)
     assert variants_of(name) == list(
-        plain_of(CONF, name).get("elsewhere", merged(CONF, name).get("elsewhere", {}))
+        plain_of(CONF, name).get("variants", merged(CONF, name).get("variants", {}))
     )
 
 
@@ -154,9 +155,9 @@ def test_every_misspelt_key_gives_an_error_with_its_file(name: str) -> None:
         ),
         (
             "imc_table01",
-            ("elsewhere", "digits", "network"),
+            ("variants", "digits", "network"),
             {},
-            r"^elsewhere.digits.network is not an option; .*; did you mean 'networks'\?$",
+            r"^variants.digits.network is not an option; .*; did you mean 'networks'\?$",
         ),
         ("imc_table01", ("panels",), [], r"^panels is not an option; "),  # a key of another layout
         (
@@ -305,7 +306,7 @@ def test_an_unknown_key_gives_an_error_with_the_nearest_key(
             ("panels", 0, "points"),
             [1],
             (
-                "panels.0.points=[1] must be a mapping: {KEY: [VALUE, ...]} or {WORDS: {VALUE:"
+                "panels.0.points=[1] must be a mapping: {KEY: [VALUE, ...]} or {NAME: {VALUE:"
                 " [overrides]}}"
             ),
         ),
@@ -419,14 +420,17 @@ def test_a_wrong_type_and_a_missing_key_give_an_error(
             "sketching_table01",
             ("where", 0, "method"),
             "SNIB",
-            "where.0.method=SNIB begins no id of a method: SynFlow, {}; did you mean 'SNIP'?",
+            (
+                "where.0.method=SNIB is not the beginning of a method's id: SynFlow, {}; did you"
+                " mean 'SNIP'?"
+            ),
         ),
         (
             "jackpots_table01",
-            ("elsewhere", "digits", "where", 0, "network"),
+            ("variants", "digits", "where", 0, "network"),
             "VGGNet",
             (
-                "elsewhere.digits.where.0.network=VGGNet is not a choice: VGGNet-19, ResNet-32; did"
+                "variants.digits.where.0.network=VGGNet is not a choice: VGGNet-19, ResNet-32; did"
                 " you mean 'VGGNet-19'?"
             ),
         ),
@@ -477,7 +481,7 @@ def test_a_wrong_type_and_a_missing_key_give_an_error(
             "imc_table01",
             ("options",),
             {"metrc": ["accuracy"]},
-            "options.metrc decides nothing: {}; did you mean 'metric'?",
+            "options.metrc has no effect: {}; did you mean 'metric'?",
         ),
         (
             "imc_table01",
@@ -487,21 +491,21 @@ def test_a_wrong_type_and_a_missing_key_give_an_error(
         ),
         (
             "jackpots_table03",
-            ("elsewhere", "digits", "options"),
+            ("variants", "digits", "options"),
             {"weights": "owns"},
-            "elsewhere.digits.options.weights=owns is not a choice: {}; did you mean 'own'?",
+            "variants.digits.options.weights=owns is not a choice: {}; did you mean 'own'?",
         ),
         (
             "imc_table16",
             ("where",),
             [{"overrides": ["train.lr=1"]}],
-            "where: nothing is run for this table, so that its overrides do nothing{}",
+            "where: its overrides have no effect, since nothing is run for this table{}",
         ),
         (
             "imc_table01",
-            ("elsewhere", "digits", "claims"),
+            ("variants", "digits", "claims"),
             [{"claim": "c", "entry": "SNIPS", "above": "GraSP"}],
-            "elsewhere.digits.claims.0.entry=SNIPS is not a choice: {}; did you mean 'SNIP'?",
+            "variants.digits.claims.0.entry=SNIPS is not a choice: {}; did you mean 'SNIP'?",
         ),
         # the paper's CSV and metrics
         ("imc_table01", ("number",), 99, "number=99: results/paper/imc_table99.csv does not exist"),
@@ -515,7 +519,10 @@ def test_a_wrong_type_and_a_missing_key_give_an_error(
             "imc_table05",
             ("methods", 0, "paper"),
             {},
-            "paper_line=method: `paper` of CIFAR-10, IMC-Reinitialization, 5 has {}",
+            (
+                "paper_line=method is missing in `paper` of CIFAR-10, IMC-Reinitialization, 5,"
+                " which has {}"
+            ),
         ),
         (
             "imc_table14",
@@ -552,8 +559,8 @@ def test_a_wrong_type_and_a_missing_key_give_an_error(
             ("networks",),
             {"ResNet20": "resnet20"},
             (
-                "networks=ResNet20 is no architecture of results/paper/imc_table01.csv: {}; did you"
-                " mean 'ResNet-20'?"
+                "networks=ResNet20 is not in column architecture of results/paper/imc_table01.csv:"
+                " {}; did you mean 'ResNet-20'?"
             ),
         ),
         # figures
@@ -585,7 +592,7 @@ def test_a_wrong_type_and_a_missing_key_give_an_error(
             "imc_figure01",
             ("panels", 0, "series", 1, "label"),
             "IMC-Reinitialization",
-            "panels.0.series: IMC-Reinitialization is there twice; give one an id of its own",
+            "panels.0.series: IMC-Reinitialization appears twice; give each its own id",
         ),
     ],
 )
@@ -746,3 +753,8 @@ def test_every_metric_can_be_a_column(tmp_path: Path) -> None:
         "Metric",
         *(metric.heading for metric in METRICS),
     ]
+
+
+def test_the_former_key_of_variants_is_answered_with_the_new_one() -> None:
+    plain = misspelt(plain_of(CONF, "imc_table01"), "variants", "elsewhere")
+    assert refused(plain) == ["elsewhere is now called variants: rename the key"]

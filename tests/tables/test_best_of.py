@@ -327,12 +327,12 @@ def test_a_table_inherits_missing_keys_from_another_table() -> None:
         (
             "imc_table02",
             {"table.select": ["test"]},
-            "table.select is no option of this table: table.select_on, table.metric",
+            "table.select is not an option of this table: table.select_on, table.metric",
         ),
         (
             "imc_table01",
             {"table.select_on": ["test"]},
-            "table.select_on is no option of this table: table.metric$",
+            "table.select_on is not an option of this table: table.metric$",
         ),
         (
             "imc_table02",
@@ -358,7 +358,7 @@ def test_an_option_for_several_tables_applies_to_those_that_have_it() -> None:
     choice = {"models": ["resnet20"], "seeds": ["0"]}
     first, second = expand_all(names, {**choice, "table.select_on": ["test"]}, [])
     assert first.jobs == expand(names[0], choice, []).jobs and second.options["select_on"] == "test"
-    with pytest.raises(ConfigError, match="table.select is no option"):
+    with pytest.raises(ConfigError, match="table.select is not an option"):
         expand_all(names, {**choice, "table.select": ["test"]}, [])
     with pytest.raises(ConfigError, match="TABLE=imc_table99 is not a choice"):
         expand_all(["imc_table01", "imc_table99"], choice, [])

@@ -140,7 +140,7 @@ def test_a_claim_about_a_missing_entry_gives_an_error() -> None:
 @pytest.mark.parametrize("name", table_names())
 def test_every_claim_refers_to_entries_of_its_table(name: str) -> None:
     spec = read_spec(name)
-    for variant in (None, *spec.elsewhere):
+    for variant in (None, *spec.variants):
         own, options = on_variant(spec, variant), choose_options(spec, variant, {})
         cells, _ = lay_out(own, options, own.networks)
         ids = {ref for cell in cells for ref in cell.ids.values()}

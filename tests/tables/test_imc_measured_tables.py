@@ -19,8 +19,8 @@ from runner.errors import ConfigError
 from runner.spec.lr_schedule import Constant
 from runner.suites.expand import Suite, expand, expand_spec
 from runner.suites.numbers import power, shown
+from runner.suites.read_setting import read_setting
 from runner.suites.schema_tables import SettingRow, SettingsTable
-from runner.suites.settings import read_setting
 from runner.suites.spec import read_spec
 from runner.tables.render import write_table
 

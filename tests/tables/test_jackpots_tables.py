@@ -10,7 +10,8 @@ from table_support import record, write
 
 from pruners.search.popup import SrPopup
 from runner.config.compose import Composer
-from runner.suites.expand import Cell, Suite, expand
+from runner.suites.cells import Cell
+from runner.suites.expand import Suite, expand
 from runner.suites.metrics import ACCURACY
 from runner.tables.entries import entries
 from runner.tables.render import write_table

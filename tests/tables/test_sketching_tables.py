@@ -619,12 +619,15 @@ def test_notes_list_the_choices_that_affect_the_numbers(
         (
             "sketching_table01",
             {"table.select_on": ["test"]},
-            "table.select_on is no option of this table: table.metric, table.controls, table.width",
+            (
+                "table.select_on is not an option of this table: table.metric, table.controls,"
+                " table.width"
+            ),
         ),
         (
             "sketching_table03",
             {"table.width": ["32"]},
-            "table.width is no option of this table: table.metric, table.controls$",
+            "table.width is not an option of this table: table.metric, table.controls$",
         ),
         (
             "sketching_table03@fashion_mnist",

@@ -12,29 +12,31 @@ from runner.data.split import training_images
 from runner.errors import ConfigError
 
 
-def read_setting(key: str, words: list[str], composer: Composer) -> str:
+def read_setting(key: str, overrides: list[str], composer: Composer) -> str:
     """Return the value at `key`, e.g. `method.lipschitz.p`.
 
     The key `images` gives the numbers of training and test images.
 
     Args:
-        words: the overrides of the configuration.
+        overrides: the overrides of the configuration.
 
     Raises:
         ConfigError: an unknown key, or an invalid configuration.
     """
-    plain = composer.plain(words)
+    plain = composer.plain(overrides)
     if key == "images":
         run = build_plain(plain)
         info = run.dataset.info()
-        return f"{_thousands(training_images(info.train, run.train_fraction, run.dataset.validation))}/{_thousands(info.test)}"
+        trained = training_images(info.train, run.train_fraction, run.dataset.validation)
+        return f"{_thousands(trained)}/{_thousands(info.test)}"
     node: Any = resolve(plain).values
-    for word in key.split("."):
-        if not isinstance(node, dict) or word not in node:
+    for name in key.split("."):
+        if not isinstance(node, dict) or name not in node:
             raise ConfigError(
-                f"{key} is no key of this configuration, which the table prints: mend its YAML"
+                f"{key}, which the table prints, is not a key of this configuration: correct the"
+                " YAML of the table"
             )
-        node = node[word]
+        node = node[name]
     return f"{node:g}" if isinstance(node, float) else str(node).removesuffix("ep")
 
 

@@ -1,0 +1,16 @@
+"""Configurations as plain dicts, lists and scalars."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+
+def to_plain(cfg: DictConfig | ListConfig, *, resolve: bool) -> dict[str, Any]:
+    """The configuration as plain dicts; with `resolve`, references are replaced."""
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=resolve))
+
+
+def read_plain(path: Path, *, resolve: bool) -> dict[str, Any]:
+    """The plain dicts of a YAML file."""
+    return to_plain(OmegaConf.load(path), resolve=resolve)
