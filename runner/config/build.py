@@ -35,7 +35,12 @@ def load_run(path: Path) -> Run:
     Raises:
         KeyError, TypeError, ValueError: another version of the code, with other options, wrote it.
     """
-    return build_run(OmegaConf.load(path), finished=True)  # type: ignore[arg-type]
+    return parse_run(path.read_text(encoding="utf-8"))
+
+
+def parse_run(text: str) -> Run:
+    """`load_run` for the text of a configuration, YAML or JSON."""
+    return build_run(OmegaConf.create(text), finished=True)  # type: ignore[arg-type]
 
 
 def build_plain(raw: dict[str, Any], *, finished: bool = False) -> Run:

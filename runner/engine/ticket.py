@@ -5,11 +5,11 @@ from pathlib import Path
 from torch import Generator, nn
 
 from pruners.base import Masks
-from runner.config.build import load_run
+from runner.config.build import parse_run
 from runner.engine.record import final_stage
 from runner.engine.store import Store
 from runner.errors import nearest
-from runner.records.find import finished_runs, read_record, record_path
+from runner.records.find import finished_runs, run_in
 from runner.spec.identity import stage_keys
 
 
@@ -24,23 +24,23 @@ def load_ticket(
         FileNotFoundError: `results_dir` has no such finished run, the run is a measurement only, or
             `cache_dir` no longer has its weights.
     """
-    folder = record_path(Path(results_dir), run_id).parent
-    record = read_record(folder)
-    if record is None:
+    finished = run_in([Path(results_dir)], run_id)
+    if finished is None:
         others = finished_runs(Path(results_dir))
         some = "".join(f"\n  {name}" for name in others[:10])
+        runs = Path(results_dir) / "runs"
         raise FileNotFoundError(
-            f"run_id={run_id} is not finished under {folder.parent}{nearest(run_id, others)};"
+            f"run_id={run_id} is not finished under {runs}{nearest(run_id, others)};"
             f" {len(others)} runs are{some}"
         )
-    run = load_run(folder / "config.yaml")
+    run = parse_run(finished.config)
     name = final_stage(run)
     if name is None:
         raise FileNotFoundError(
             f"run_id={run_id} is a measurement alone: it left numbers in its record and in"
             " series.json, but no net"
         )
-    key = next(stage["key"] for stage in record["stages"] if stage["name"] == name)
+    key = next(stage["key"] for stage in finished.record["stages"] if stage["name"] == name)
     store = Store(Path(cache_dir))
     if not store.has(key):
         again = (
