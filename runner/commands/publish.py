@@ -37,7 +37,7 @@ from runner.spec.planned import PlannedRun
 from runner.suites.expand import Suite, parse_arguments
 
 ALL = "all"  # the word for every line of the index
-KEPT = (".md", ".csv")  # forms of pages; a PNG is kept where there is one, for a document shows it
+KEPT = ("md", "csv")  # forms of tables and verdicts
 
 
 def publish(words: list[str], console: Console, published: Path = PUBLISHED) -> int:
@@ -160,12 +160,13 @@ def _config(run: StoredRun) -> dict[str, Any]:
 
 
 def _write_page(page: Suite, folder: Path) -> str:
-    """Write the published forms of a table or figure; return its text for a terminal."""
-    shown = {path for path in folder.glob("*.png") if path.stem == page.name}
-    text = write(page, folder.parent)
-    for path in {*folder.glob(f"{page.name}.*")} - shown:
-        if path.suffix not in KEPT:
-            path.unlink()
+    """Write the published forms of a table or figure; return its text for a terminal.
+
+    A picture is drawn again if it is published already: only those that a document shows are.
+    """
+    pictures = ["png"] if (folder / f"{page.name}.png").is_file() else []
+    text = write(page, folder.parent, KEPT, pictures)
+    (folder / f"{page.name}.claims.txt").unlink(missing_ok=True)
     return text
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from rich.console import Console
+from rich.progress import track
 
 from runner.commands.write import write
 from runner.config.build import build_plain
@@ -128,8 +130,11 @@ def published_lines(published: Path) -> Iterator[PublishedLine]:
         yield from (published_line(words, listed, composer) for words in listed)
 
 
-def write_pages(published: Path, results_dir: Path) -> None:
-    """Print the tables and draw the figures of the index, in every form, to `results_dir`."""
-    for line in published_lines(published):
+def write_pages(published: Path, results_dir: Path, console: Console) -> None:
+    """Write the published tables as HTML, figures as SVG, and verdicts to `results_dir`."""
+    total = sum(map(len, read_index(published).values()))
+    for line in track(
+        published_lines(published), "published pages", total, console=console, transient=True
+    ):
         if line.page:
-            write(line.page, results_dir)
+            write(line.page, results_dir, ["html"], ["svg"])

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -106,8 +107,11 @@ def _summary(series: Series) -> str:
     )
 
 
-def write_figure(suite: Suite, results_dir: Path) -> str:
-    """Write the figure in every format, its numbers and its verdicts to <results_dir>/figures.
+def write_figure(suite: Suite, results_dir: Path, endings: Collection[str] = ENDINGS) -> str:
+    """Write the figure's pictures, its numbers and its verdicts to <results_dir>/figures.
+
+    Args:
+        endings: formats of the pictures, some of ENDINGS.
 
     Returns:
         The summary and the verdicts for a terminal.
@@ -129,7 +133,7 @@ def write_figure(suite: Suite, results_dir: Path) -> str:
     folder = results_dir / "figures"
     numbers = as_csv(suite, found)
     atomically(folder / f"{suite.name}.csv", lambda path: path.write_text(numbers))
-    for ending in ENDINGS:
+    for ending in endings:
         atomically(
             folder / f"{suite.name}.{ending}",
             partial(draw, title(suite), panels, notes(suite, found, results_dir), ending),
