@@ -10,23 +10,28 @@ DATASET ?= fashion_mnist
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test test-slow test-fashion slurm-test lint format data tables figures report reproduce publish plan cache rekey bench clean
+.PHONY: help setup demo test test-slow test-fashion slurm-test lint lock format data tables \
+  figures report reproduce publish plan cache rekey bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(VENV)/ready: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info < (3, 14) else f"Winnow needs Python 3.10 to 3.13; this is {sys.version.split()[0]}: make setup PYTHON=python3.12")'
+$(VENV)/ready: pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 14) \
+	  else f"Winnow needs Python 3.10 to 3.13; this is {v[0]}.{v[1]}: make setup PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
 	@echo "installing torch and the rest into $(VENV): some minutes, about 6 GB on Linux"
-	$(BIN)/pip install --disable-pip-version-check --progress-bar off -e '.[dev,figures,report,tensorboard,wandb]' 2>&1 | sed -nE '/^ *(Collecting|Building|Installing|Successfully|ERROR|error)/p' | cut -c1-120
-	$(RUN) -c 'import torch, torchvision, hydra, pandas, sklearn, safetensors; print("ready: torch", torch.__version__)'
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off -c requirements.lock \
+	  -e '.[dev,figures,report,tensorboard,wandb]' 2>&1 \
+	  | sed -nE '/^ *(Collecting|Building|Installing|Successfully|ERROR|error)/p' | cut -c1-120
+	$(RUN) -c 'import torch, torchvision, hydra, pandas, sklearn, safetensors; \
+	  print("ready: torch", torch.__version__)'
 	touch $@
 
-setup: $(VENV)/ready ## create .venv and install the dependencies in pyproject.toml
+setup: $(VENV)/ready ## create .venv with the versions in requirements.lock
 
-demo: $(VENV)/ready ## run Table 1 of the IMC paper: thirteen methods on the embedded digits (ResNet-20)
+demo: $(VENV)/ready ## run Table 1 of the IMC paper: thirteen methods on digits
 	$(RUN) scripts/reproduce.py imc_table01@digits models=resnet20 train=quick seeds=0 $(ARGS)
 
 test: $(VENV)/ready ## run the test suite
@@ -35,11 +40,11 @@ test: $(VENV)/ready ## run the test suite
 test-slow: $(VENV)/ready ## run the tests that take minutes
 	$(RUN) -m pytest -m slow $(ARGS)
 
-test-fashion: $(VENV)/ready ## run the tests on the Fashion-MNIST files (apt-get install dataset-fashion-mnist)
+test-fashion: $(VENV)/ready ## run the tests on the Fashion-MNIST files
 	$(RUN) -m pytest -m fashion $(ARGS)
 
-slurm-test: $(VENV)/ready ## run a sweep with Slurm on this machine (as root; apt-get install slurm-wlm munge)
-	$(BIN)/pip install --quiet --disable-pip-version-check 'submitit>=1.5'
+slurm-test: $(VENV)/ready ## run a sweep with Slurm on this machine (as root)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[slurm]'
 	$(RUN) -m pytest -m slurm $(ARGS)
 
 lint: $(VENV)/ready ## run ruff, mypy and import-linter (allowed imports between packages)
@@ -48,6 +53,11 @@ lint: $(VENV)/ready ## run ruff, mypy and import-linter (allowed imports between
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+lock: $(VENV)/ready ## renew requirements.lock from pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --no-annotate \
+	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+
 format: $(VENV)/ready ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -55,31 +65,31 @@ format: $(VENV)/ready ## format the code
 data: $(VENV)/ready ## download and verify a data set: make data DATASET=cifar10
 	$(RUN) scripts/fetch_data.py $(DATASET) $(ARGS)
 
-plan: $(VENV)/ready ## print the cost of a table and the state of its runs: make plan TABLE=imc_table01@digits
+plan: $(VENV)/ready ## print the cost of a table: make plan TABLE=imc_table01@digits
 	$(RUN) scripts/plan.py $(TABLE) $(ARGS)
 
-reproduce: $(VENV)/ready ## run the missing runs of a table, then print it: make reproduce TABLE=imc_table01 ARGS="models=resnet20 seeds=0"
+reproduce: $(VENV)/ready ## run what a table lacks, print it: TABLE=imc_table01 ARGS="seeds=0"
 	$(RUN) scripts/reproduce.py $(TABLE) $(ARGS)
 
-tables: $(VENV)/ready ## print tables from the available records and write them to results/tables
+tables: $(VENV)/ready ## print tables from records, write them to results/tables
 	$(RUN) scripts/tables.py $(TABLE) $(ARGS)
 
-figures: $(VENV)/ready ## draw figures from the available records to results/figures: all, or make figures TABLE=sketching_figure02
+figures: $(VENV)/ready ## draw figures from records: all, or TABLE=sketching_figure02
 	$(RUN) scripts/figures.py $(if $(filter file,$(origin TABLE)),,$(TABLE)) $(ARGS)
 
-report: $(VENV)/ready ## write a page with all tables, figures, verdicts and missing entries: results/report.html
+report: $(VENV)/ready ## write a page of all tables, figures and verdicts: results/report.html
 	$(RUN) scripts/report.py $(ARGS)
 
-publish: $(VENV)/ready ## copy the records of a table or figure to results/published (measured by committed code); TABLE, ARGS as for reproduce
+publish: $(VENV)/ready ## copy a table's or figure's records to results/published
 	$(RUN) scripts/publish.py $(TABLE) $(ARGS)
 
-cache: $(VENV)/ready ## list the contents of the cache and what is unused; ARGS="remove=true" removes what is unused
+cache: $(VENV)/ready ## list the cache; ARGS="remove=true" removes what is unused
 	$(RUN) scripts/cache.py $(ARGS)
 
-rekey: $(VENV)/ready ## convert results and cache of version 0.1.0 to the current identities without computing anything
+rekey: $(VENV)/ready ## convert results and cache of version 0.1.0; computes nothing
 	$(RUN) scripts/rekey.py $(ARGS)
 
-bench: $(VENV)/ready ## measure speed as ratios to a rival in the same run; save the throughput for make plan
+bench: $(VENV)/ready ## measure speed as ratios to rivals; save the throughput for plans
 	$(RUN) scripts/bench.py $(ARGS)
 
 clean: ## remove the environment and the caches of tools; keep records and the stage cache
