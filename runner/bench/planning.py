@@ -23,7 +23,8 @@ from runner.commands.plan import show_tables
 from runner.config.build import build_run
 from runner.config.compose import Composer, compose_config
 from runner.engine.machine import Machine
-from runner.paths import CONF
+from runner.paths import CONF, PUBLISHED
+from runner.records.find import all_records
 from runner.spec.identity import run_id
 from runner.suites.expand import Suite, expand, expand_spec
 from runner.suites.schema_tables import NetworksTable
@@ -74,8 +75,7 @@ def make_tables(folder: Path, records: int) -> None:
     Each record is as large as a real one.
     """
     rows = -(-records // (TABLES * SEEDS * 2))
-    paper = next((CONF.parent / "results" / "published" / "runs").glob("*/result.json"))
-    pattern: dict[str, Any] = json.loads(paper.read_text())
+    pattern = next(all_records(PUBLISHED))
     published = expand("imc_table01", {"seeds": ["0"]}, [])
     specs = [_spec(published, number, rows) for number in range(TABLES)]
     (folder / "tables.json").write_text(json.dumps(specs))

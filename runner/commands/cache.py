@@ -22,7 +22,7 @@ from runner.config.compose import Composer
 from runner.config.request import environment
 from runner.display.sizes import readable
 from runner.errors import ConfigError
-from runner.records.find import read_record, results_roots
+from runner.records.find import all_records, results_roots
 from runner.spec.identity import stage_keys
 from runner.suites.expand import expand, parse_arguments
 from runner.suites.spec import figure_names, table_names, variants_of
@@ -96,10 +96,9 @@ def used_keys(results: Iterable[Path], words: list[str]) -> tuple[set[str], set[
     """
     recorded, broken = set[str](), 0
     for root in results:
+        recorded |= {stage["key"] for record in all_records(root) for stage in record["stages"]}
         for folder in (root / "runs").glob("*"):
-            if record := read_record(folder):
-                recorded |= {stage["key"] for stage in record["stages"]}
-            elif (folder / "config.yaml").is_file():
+            if (folder / "config.yaml").is_file() and not (folder / "result.json").is_file():
                 try:
                     recorded |= set(stage_keys(load_run(folder / "config.yaml")).values())
                 except (KeyError, TypeError, ValueError):  # written by an older version of the code

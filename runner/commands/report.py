@@ -1,8 +1,8 @@
 """An HTML page of all results: tables, figures, verdicts on the papers' claims, missing entries.
 
-It collects the output of `make reproduce`, `make tables`, `make figures` and `make publish`, and
-runs nothing. Results of this machine take precedence over published ones. The page requires no
-other file and no network.
+It collects the output of `make reproduce`, `make tables` and `make figures`, prints and draws the
+published tables and figures from their records, and runs nothing. Results of this machine take
+precedence over published ones. The page requires no other file and no network.
 """
 
 import base64
@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from runner.commands.published import write_pages
 from runner.config.compose import compose_config
 from runner.errors import ConfigError
 from runner.files import atomically
@@ -86,7 +88,11 @@ def report(words: list[str], console: Console) -> int:
     target = Path(env["results_dir"]) / "report.html"
     roots = results_roots(target.parent)
     titles: dict[str, str] = OmegaConf.to_container(OmegaConf.load(CONF / "papers.yaml"))  # type: ignore[assignment]
-    papers = {title: list(entries_of(paper, roots)) for paper, title in titles.items()}
+    with TemporaryDirectory() as pages:
+        for root in roots[1:]:
+            write_pages(root, Path(pages), console)
+        written = [roots[0], Path(pages), *roots[1:]]
+        papers = {title: list(entries_of(paper, written)) for paper, title in titles.items()}
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         TEMPLATE.read_text(encoding="utf-8")
     )

@@ -12,7 +12,7 @@ from runner.config.check import check_options, check_values
 from runner.config.compose import method_names
 from runner.config.instantiate import construct
 from runner.config.interpolation import Resolved, resolve
-from runner.config.plain import read_plain, to_plain
+from runner.config.plain import parse_plain, to_plain
 from runner.errors import ConfigError
 from runner.spec.run import Run, rounds_of
 
@@ -36,7 +36,12 @@ def load_run(path: Path) -> Run:
     Raises:
         KeyError, TypeError, ValueError: another version of the code, with other options, wrote it.
     """
-    return build_plain(read_plain(path, resolve=False), finished=True)
+    return parse_run(path.read_text(encoding="utf-8"))
+
+
+def parse_run(text: str) -> Run:
+    """`load_run` for the text of a configuration, YAML or JSON."""
+    return build_plain(parse_plain(text, resolve=False), finished=True)
 
 
 def build_plain(raw: dict[str, Any], *, finished: bool = False) -> Run:

@@ -13,4 +13,9 @@ def to_plain(cfg: DictConfig | ListConfig, *, resolve: bool) -> dict[str, Any]:
 
 def read_plain(path: Path, *, resolve: bool) -> dict[str, Any]:
     """The plain dicts of a YAML file."""
-    return to_plain(OmegaConf.load(path), resolve=resolve)
+    return parse_plain(path.read_text(encoding="utf-8"), resolve=resolve)
+
+
+def parse_plain(text: str, *, resolve: bool) -> dict[str, Any]:
+    """The plain dicts of a YAML or JSON text."""
+    return to_plain(OmegaConf.create(text), resolve=resolve)

@@ -25,7 +25,7 @@ from runner.engine.stages import run_stage
 from runner.engine.store import Store
 from runner.errors import EXIT_FAILED, EXIT_STOPPED, Stopped
 from runner.files import atomically, clear_leftovers, held, write_json
-from runner.records.find import record_path
+from runner.records.folders import record_path
 from runner.spec.identity import run_id
 from runner.spec.request import RunRequest
 

@@ -10,7 +10,7 @@ from runner.engine.machine import Machine, check_precision
 from runner.engine.pretrained import fitting
 from runner.engine.stages import plan
 from runner.errors import ConfigError
-from runner.records.find import record_path
+from runner.records.folders import record_path
 from runner.spec.identity import run_id
 from runner.spec.rng import stream
 from runner.spec.run import Run

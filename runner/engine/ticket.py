@@ -5,11 +5,11 @@ from pathlib import Path
 from torch import Generator, nn
 
 from pruners.base import Masks
-from runner.config.build import load_run
+from runner.config.build import parse_run
 from runner.engine.record import final_stage
 from runner.engine.store import Store
 from runner.errors import nearest
-from runner.records.find import finished_runs, read_record, record_path
+from runner.records.find import finished_runs, run_in
 from runner.spec.identity import stage_keys
 
 
@@ -25,18 +25,17 @@ def load_ticket(
             `cache_dir` no longer has its weights.
     """
     results, store = Path(results_dir), Store(Path(cache_dir))
-    folder = record_path(results, run_id).parent
-    record = read_record(folder)
-    if record is None:
-        raise FileNotFoundError(_unfinished(run_id, folder.parent, finished_runs(results)))
-    run = load_run(folder / "config.yaml")
+    finished = run_in([results], run_id)
+    if finished is None:
+        raise FileNotFoundError(_unfinished(run_id, results / "runs", finished_runs(results)))
+    run = parse_run(finished.config)
     name = final_stage(run)
     if name is None:
         raise FileNotFoundError(
             f"run_id={run_id} only measures: there are numbers in its record and in series.json,"
             " but no network"
         )
-    key = next(stage["key"] for stage in record["stages"] if stage["name"] == name)
+    key = next(stage["key"] for stage in finished.record["stages"] if stage["name"] == name)
     if not store.has(key):
         current = stage_keys(run)[name] == key
         again = "run it again" if current else "use the code of its time: its NUMERICS are older"

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -101,8 +102,11 @@ def _summary(series: Series) -> str:
     return f"{len(series.points)} points, {ends}{runs}"
 
 
-def write_figure(suite: Suite, results_dir: Path) -> str:
-    """Write the figure in every format, its numbers and its verdicts to <results_dir>/figures.
+def write_figure(suite: Suite, results_dir: Path, endings: Collection[str] = ENDINGS) -> str:
+    """Write the figure's pictures, its numbers and its verdicts to <results_dir>/figures.
+
+    Args:
+        endings: formats of the pictures, some of ENDINGS.
 
     Returns:
         The summary and the verdicts for a terminal.
@@ -120,7 +124,7 @@ def write_figure(suite: Suite, results_dir: Path) -> str:
     numbers = as_csv(suite, found)
     atomically(folder / f"{suite.name}.csv", lambda path: path.write_text(numbers))
     text = notes(suite, found, results_dir)
-    for ending in ENDINGS:
+    for ending in endings:
         picture = partial(draw, title(suite), panels, text, ending)
         atomically(folder / f"{suite.name}.{ending}", picture)
     return as_text(suite, found, results_dir) + judged(

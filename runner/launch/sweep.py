@@ -18,7 +18,7 @@ from runner.errors import ConfigError, SweepEnded
 from runner.launch.jobs import QueueJob
 from runner.launch.launcher import Launcher, print_lines
 from runner.paths import RUN_PY
-from runner.records.find import record_path
+from runner.records.folders import record_path
 from runner.spec.identity import run_id, stage_keys
 from runner.spec.run import Run, snapshots_wanted
 

@@ -13,7 +13,8 @@ from runner.engine.stages import plan
 from runner.paths import PUBLISHED
 from runner.planning.costs import UNKNOWN, Cost, Rates, past_rates, shipped_rates
 from runner.planning.survey import Needed, Survey, survey
-from runner.records.find import STATES, all_records, record_path
+from runner.records.find import STATES, all_records
+from runner.records.folders import record_path
 from runner.records.provenance import device_name
 from runner.spec.planned import PlannedRun
 from runner.spec.run import family

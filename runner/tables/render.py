@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -193,15 +193,18 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def write_table(suite: Suite, results_dir: Path) -> str:
-    """Write the table in every format and the verdicts on its claims to <results_dir>/tables.
+def write_table(suite: Suite, results_dir: Path, endings: Collection[str] = tuple(FORMATS)) -> str:
+    """Write the table and the verdicts on its claims to <results_dir>/tables.
+
+    Args:
+        endings: the formats of the table, some of FORMATS.
 
     Returns:
         The text of the table and of the verdicts.
     """
     found = entries(suite, results_dir)
-    for ending, render in FORMATS.items():
-        text = render(suite, found)
+    for ending in endings:
+        text = FORMATS[ending](suite, found)
         atomically(results_dir / "tables" / f"{suite.name}.{ending}", partial(_write, text=text))
     lines = compared(suite, found)
     if lines:

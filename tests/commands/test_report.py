@@ -6,12 +6,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from rich.console import Console
 
 from runner.commands import report as module
+from runner.commands.published import page_name, read_index
 from runner.commands.report import report
 from runner.errors import ConfigError
+from runner.paths import PUBLISHED
+from runner.records.find import finished_runs
 from runner.suites.expand import expand
 from runner.suites.spec import figure_names, table_names
 from runner.tables.render import write_table
@@ -124,14 +126,13 @@ def test_a_table_without_runs_has_a_page(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_report_contains_all_published_pages(tmp_path: Path) -> None:
-    page = make_report(tmp_path)
-    published = ROOT / "results" / "published"
-    assert set(page.articles) == {
-        path.stem
-        for pattern in ("tables/*.html", "figures/*.svg")
-        for path in published.glob(pattern)
-    }
-    assert f"{len(list(published.glob('runs/*/result.json'))):,} runs" in page.text
+    page, index = make_report(tmp_path), read_index(PUBLISHED)
+    sections = [index["tables"], index["figures"]]
+    names = {page_name(line, listed) for listed in sections for line in listed}
+    assert set(page.articles) == names
+    figures = {page_name(line, index["figures"]) for line in index["figures"]}
+    assert set(page.images) == figures
+    assert f"{len(finished_runs(PUBLISHED)):,} runs" in page.text
 
 
 def test_other_arguments_give_an_error(tmp_path: Path) -> None:
