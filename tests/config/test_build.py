@@ -554,4 +554,4 @@ def test_a_finished_run_may_write_the_former_key_of_a_condition() -> None:
     assert stage["if"] is None
     stage["given"] = stage.pop("if")
     assert build_run(OmegaConf.create(OmegaConf.to_yaml(cfg, resolve=True)), finished=True) == run
-    assert any("given is not an option" in message for message in refused(cfg))
+    assert any("given is not an option" in message for message in errors_of(cfg))

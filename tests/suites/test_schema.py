@@ -756,5 +756,5 @@ def test_every_metric_can_be_a_column(tmp_path: Path) -> None:
 
 
 def test_the_former_key_of_variants_is_answered_with_the_new_one() -> None:
-    plain = misspelt(plain_of(CONF, "imc_table01"), "variants", "elsewhere")
-    assert refused(plain) == ["elsewhere is now called variants: rename the key"]
+    plain = with_key_renamed(plain_of(CONF, "imc_table01"), "variants", "elsewhere")
+    assert errors_of(plain) == ["elsewhere is now called variants: rename the key"]
