@@ -193,7 +193,7 @@ def test_levels_do_not_scale() -> None:
 def test_rounds_without_a_density_say_what_is_missing() -> None:
     with pytest.raises(
         ConfigError,
-        match="density is missing: rounds of pruning go down to the density that you give",
+        match="density is missing: rounds of pruning end at the density that you give",
     ):
         expand([{"repeat": LEVELS, "stages": [{"name": "prune"}]}], density=None)
 
