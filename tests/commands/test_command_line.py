@@ -33,7 +33,7 @@ BAD = {  # case -> command line, parts of the error
     ),
     "a part of methods": (
         ["method=base/score"],
-        ["has no name of its own", "method=continuous_sparsification|", "|snip|"],
+        ["that several methods share", "method=continuous_sparsification|", "|snip|"],
     ),
     "rewind too late": (
         ["method=imc", "retrain=rewind", "retrain.rewind=20ep"],

@@ -194,7 +194,7 @@ def test_levels_are_not_scaled() -> None:
 def test_rounds_without_a_density_give_an_error() -> None:
     with pytest.raises(
         ConfigError,
-        match="density is missing: rounds of pruning go down to the density that you give",
+        match="density is missing: rounds of pruning end at the density that you give",
     ):
         expand([{"repeat": LEVELS, "stages": [{"name": "prune"}]}], density=None)
 
