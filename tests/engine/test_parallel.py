@@ -206,8 +206,8 @@ class Net(nn.Module):
         return self.fc(x.flatten(1))
 
 
-def search(team: ProcessGroup) -> tuple[Trained, Popup]:
-    """Three epochs over 11 images in batches of 5, 5 and 1: the last one is smaller than a team of
+def search(group: ProcessGroup) -> tuple[Trained, Popup]:
+    """Three epochs over 11 images in batches of 5, 5 and 1: the last one is smaller than a group of
     two."""
     rng = Generator().manual_seed(1)
     images = Split(
@@ -222,7 +222,7 @@ def search(team: ProcessGroup) -> tuple[Trained, Popup]:
     model = Net()
     masking = Popup(full_masks(model), {"scores": torch.zeros(3, 16, requires_grad=True)})
     recipe = Recipe(epochs=3, lr=0.5, batch_size=5, momentum=0.9, weight_decay=0.0)
-    return train(model, masking, recipe, feeds, F.cross_entropy, LoopOptions(team=team)), masking
+    return train(model, masking, recipe, feeds, F.cross_entropy, LoopOptions(group=group)), masking
 
 
 def _member(rank: int, folder: str) -> None:
