@@ -22,7 +22,7 @@ def read_request(cfg: DictConfig) -> RunRequest:
         run=build_run(cfg),
         environment=environment_of(cfg),
         config=SavedConfig(OmegaConf.to_yaml(cfg, resolve=True), _plain(cfg)),
-        words=tuple(HydraConfig.get().overrides.task) if HydraConfig.initialized() else (),
+        overrides=tuple(HydraConfig.get().overrides.task) if HydraConfig.initialized() else (),
         highlights=tuple(method.get("highlights", ())),
         paper_training=method.get("paper"),
         paper_command=method.get("paper_command"),

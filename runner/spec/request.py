@@ -51,7 +51,7 @@ class RunRequest:
 
     Args:
         config: the whole configuration, with `env` and `logger`.
-        words: the overrides that the user typed.
+        overrides: those that the user typed.
         highlights: findings of the method that the closing summary shows.
         paper_training: the choice of `train` that is the method's own setting; None = that of the
             first paper.
@@ -61,7 +61,7 @@ class RunRequest:
     run: Run
     environment: Environment
     config: SavedConfig
-    words: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     highlights: tuple[str, ...] = ()
     paper_training: str | None = None
     paper_command: str | None = None
