@@ -89,12 +89,12 @@ def _epochs(record: dict[str, Any]) -> str:
 def paper_command(request: RunRequest) -> str:
     """The command for the paper's setting of this run.
 
-    It contains the words that the user typed, with the paper's data, net and training.
+    It contains the overrides that the user typed, with the paper's data, net and training.
     """
     if request.paper_command is not None:  # a theory experiment: the command for its figure
         return request.paper_command
     run = request.run
-    kept = [word for word in request.words if not OWN_SETTING.match(word)]
+    kept = [override for override in request.overrides if not OWN_SETTING.match(override)]
     dataset = run.dataset.stands_for or run.dataset.name
     chosen = {
         "method": run.method,
@@ -102,8 +102,8 @@ def paper_command(request: RunRequest) -> str:
         "dataset": dataset,
         "train": request.paper_training or PAPER_TRAINING,
     }
-    words = [f"{key}={value}" for key, value in chosen.items()]
-    return "python run.py " + shlex.join([*words, *kept])
+    settings = [f"{key}={value}" for key, value in chosen.items()]
+    return "python run.py " + shlex.join([*settings, *kept])
 
 
 def diverged(record: dict[str, Any]) -> dict[str, Any]:

@@ -172,25 +172,25 @@ def join(device: torch.device) -> ProcessGroup:
     return ProcessGroup(rank, size, device)
 
 
-def check_shareable(model: nn.Module, team: ProcessGroup) -> None:
+def check_shareable(model: nn.Module, group: ProcessGroup) -> None:
     """Reject models with which several processes would not compute what one process computes.
 
     Raises:
         ConfigError: layers that draw random numbers, because all processes would draw the same;
             BatchNorm on CPUs, because torch synchronises it on CUDA only.
     """
-    if team.size == 1:
+    if group.size == 1:
         return
     if any(_draws(layer) for layer in model.modules()):
         raise ConfigError(
-            f"torchrun with {team.size} processes: this net draws random numbers while it trains,"
+            f"torchrun with {group.size} processes: this net draws random numbers while it trains,"
             " and all processes would draw the same ones for their shares; run it without"
             " torchrun, or use model.dropout=0 model.stochastic_depth=0"
         )
     normalises = any(isinstance(layer, BATCHNORMS) for layer in model.modules())
-    if normalises and team.device.type != "cuda":
+    if normalises and group.device.type != "cuda":
         raise ConfigError(
-            f"torchrun with {team.size} processes on the CPU: this net has BatchNorm, whose"
+            f"torchrun with {group.size} processes on the CPU: this net has BatchNorm, whose"
             " statistics torch synchronises on CUDA only; run it without torchrun, or use a net"
             " without BatchNorm (mlp, lenet5, lenet_300_100)"
         )

@@ -65,16 +65,16 @@ class _Attempt:
 
 def _finish(attempt: _Attempt) -> int:
     """Lock the run's folder, find or compute the record, print its summary; the exit code."""
-    path, team, console = attempt.record, attempt.machine.team, attempt.console
-    if not team.broadcast_decision(path.is_file):
+    path, group, console = attempt.record, attempt.machine.group, attempt.console
+    if not group.broadcast_decision(path.is_file):
 
         def waiting(holder: str) -> None:
             console.print(f"waiting for {attempt.run_id}, which {holder} runs")
 
-        with team.lead(held(path.with_name(".lock"), waiting)):
-            if not team.broadcast_decision(path.is_file) and (code := _compute(attempt)):
+        with group.lead(held(path.with_name(".lock"), waiting)):
+            if not group.broadcast_decision(path.is_file) and (code := _compute(attempt)):
                 return code
-    if team.first:
+    if group.first:
         console.print(summary(json.loads(path.read_text()), path, attempt.request))
     return 0
 
@@ -82,7 +82,7 @@ def _finish(attempt: _Attempt) -> int:
 def _compute(attempt: _Attempt) -> int:
     """Compute and write the record; the exit code. The status becomes done, stopped or failed."""
     request, machine, folder = attempt.request, attempt.machine, attempt.record.parent
-    first = machine.team.first
+    first = machine.group.first
     log: Log = NO_LOG
     if first:
         clear_leftovers(folder)
@@ -137,10 +137,10 @@ def perform(context: RunContext, identity: str) -> dict[str, Any]:
         context.watcher.restore(stage.name, meta["history"])
         key = context.keys[stage.name]
         stages.append({**meta, "name": stage.name, "key": key, "cached": cached})
-        if context.machine.team.any(context.stop()):
+        if context.machine.group.any(context.stop()):
             raise Stopped
     series = {name: numbers for meta in stages for name, numbers in meta.get("series", {}).items()}
-    if series and context.machine.team.first:
+    if series and context.machine.group.first:
         # Written before the record, whose presence means that the run is complete.
         path = record_path(context.machine.results_dir, identity)
         write_json(path.with_name("series.json"), series)

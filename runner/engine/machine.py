@@ -30,7 +30,7 @@ class Machine:
     data_dir: Path
     checkpoint_seconds: float
     progress: str
-    team: ProcessGroup = ALONE  # the processes that torchrun started
+    group: ProcessGroup = ALONE  # the processes that torchrun started
     workers: int = 0  # processes that decode images
 
 
@@ -48,15 +48,15 @@ def prepare(env: Environment) -> Machine:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     cuda = env.device == "cuda" or (env.device == "auto" and torch.cuda.is_available())
-    team = join(torch.device("cuda" if cuda else "cpu"))
+    group = join(torch.device("cuda" if cuda else "cpu"))
     return Machine(
-        device=team.device,
+        device=group.device,
         results_dir=env.results_dir,
         cache_dir=env.cache_dir,
         data_dir=env.data_dir,
         checkpoint_seconds=env.checkpoint_seconds,
-        progress=env.progress if team.first else "none",
-        team=team,
+        progress=env.progress if group.first else "none",
+        group=group,
         workers=min(MOST_WORKERS, torch.get_num_threads()) if env.workers is None else env.workers,
     )
 

@@ -68,7 +68,7 @@ def _check_network(model: nn.Module, run: Run, machine: Machine) -> None:
     Raises:
         ValueError: they cannot, or it does not.
     """
-    check_shareable(model, machine.team)
+    check_shareable(model, machine.group)
     if run.density is not None:
         keep_count(run.density, count_prunable(full_masks(model)))
 

@@ -111,7 +111,7 @@ def _provenance(context: RunContext, stages: list[dict[str, Any]]) -> dict[str, 
     """Provenance of the record's numbers, without the times."""
     run = context.run
     return {
-        **provenance(context.machine.device, context.machine.team.size),
+        **provenance(context.machine.device, context.machine.group.size),
         "numerics": {kind: NUMERICS[kind] for kind in sorted({s.kind for s in run.stages})},
         "precision": run.precision,
         "dataset_checksum": stages[-1]["dataset_checksum"],

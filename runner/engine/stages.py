@@ -33,10 +33,10 @@ def is_cached(run: Run, stage: Stage, store: Store, key: str) -> bool:
 
 def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
     """Compute the stage unless it is cached; return its metadata and whether it was cached."""
-    key, store, team = context.keys[stage.name], context.store, context.machine.team
+    key, store, group = context.keys[stage.name], context.store, context.machine.group
 
     def cached() -> bool:
-        return team.broadcast_decision(lambda: is_cached(context.run, stage, store, key))
+        return group.broadcast_decision(lambda: is_cached(context.run, stage, store, key))
 
     def waiting(holder: str) -> None:
         title = f"waiting for {stage.name}, which {holder} computes"
@@ -44,21 +44,21 @@ def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
 
     if cached():
         return store.meta(key), True
-    with team.lead(store.lock(key, waiting)):
+    with group.lead(store.lock(key, waiting)):
         if cached():
             return store.meta(key), True
         epochs = trains(stage)
         activity = f"{epochs} epochs" if epochs else ACTIVITIES.get(stage.kind, stage.kind)
         title = f"{stage.name} ({activity})"
         context.watcher.stage(stage.name, title, 0, "steps" if epochs else "")
-        if team.broadcast_decision(lambda: store.has(key)):
+        if group.broadcast_decision(lambda: store.has(key)):
             add_snapshots(context, stage)
-        elif team.first or stage.recipe:  # only training is distributed
+        elif group.first or stage.recipe:  # only training is distributed
             _compute(context, stage)
             # Snapshots can be missing if the training resumed from another run's checkpoint.
             if epochs and not cached():
                 add_snapshots(context, stage)
-        if team.first:
+        if group.first:
             store.checkpoint_path(key).unlink(missing_ok=True)
     return store.meta(key), False
 
@@ -74,7 +74,7 @@ def _compute(context: RunContext, stage: Stage) -> None:
         "kind": stage.kind,
         "dataset_checksum": context.data.checksum,
     }
-    if context.machine.team.first:
+    if context.machine.group.first:
         context.store.save(context.keys[stage.name], artefact)
 
 

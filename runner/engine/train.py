@@ -62,7 +62,7 @@ class LoopOptions:
     stop: Callable[[], bool] = lambda: False
     epoch_done: Callable[[dict[str, Any]], None] = lambda row: None
     tick: Callable[[int, int, str], None] = no_progress
-    team: ProcessGroup = ALONE  # the processes that train together
+    group: ProcessGroup = ALONE  # the processes that train together
 
 
 def _zero(device: torch.device | None = None) -> Tensor:
@@ -109,7 +109,7 @@ def train(
     Raises:
         Stopped: `options.stop` returned True; the checkpoint is on disk.
     """
-    trainee = _make_trainee(model, masking, recipe, loss, options.team)
+    trainee = _make_trainee(model, masking, recipe, loss, options.group)
     carry_momentum(model, trainee.opt, momentum or {})
     device = next(model.parameters()).device
     done = Trained(epoch=recipe.first_epoch, loss_sum=_zero(device))
@@ -129,11 +129,11 @@ def train(
 
 
 def _make_trainee(
-    model: nn.Module, masking: Masking, recipe: Recipe, loss: LossFn, team: ProcessGroup
+    model: nn.Module, masking: Masking, recipe: Recipe, loss: LossFn, group: ProcessGroup
 ) -> Trainee:
     opt, device = make_optimizer(model, masking, recipe), next(model.parameters()).device
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
-    return Trainee(model, team.wrap(model, masking), masking, opt, loss, autocast, team)
+    return Trainee(model, group.wrap(model, masking), masking, opt, loss, autocast, group)
 
 
 @dataclass
@@ -163,14 +163,14 @@ def _train_epoch(
     Raises:
         Stopped: `options.stop` returned True; the checkpoint is on disk.
     """
-    per_epoch, team = batches.steps_per_epoch, trainee.team
-    path = options.checkpoint if team.first else None  # only the first process saves
+    per_epoch, group = batches.steps_per_epoch, trainee.group
+    path = options.checkpoint if group.first else None  # only the first process saves
     trainee.model.train()
     for batch in batches.epoch(done.epoch, done.step):
         step = done.epoch * per_epoch + done.step
-        for group in trainee.opt.param_groups:
-            group["lr"] = learning_rate(recipe, step, per_epoch)
-        mean_loss, stop = team.tally(trainee.step(batch, step).double(), options.stop())
+        for parameters in trainee.opt.param_groups:
+            parameters["lr"] = learning_rate(recipe, step, per_epoch)
+        mean_loss, stop = group.tally(trainee.step(batch, step).double(), options.stop())
         done.loss_sum += mean_loss * len(batch[1])
         done.seen += len(batch[1])
         done.step += 1
@@ -203,12 +203,12 @@ def _evaluations(
     trainee: Trainee, loaders: Loaders, step: int
 ) -> tuple[Evaluation, Evaluation | None]:
     """Evaluations on the test images, and on held-out training images (None without any)."""
-    model, autocast, team = trainee.model, trainee.autocast, trainee.team
+    model, autocast, group = trainee.model, trainee.autocast, trainee.group
     weights = trainee.masking.weights(model, step)
-    test = evaluate(model, loaders.test(), weights, autocast, team)
+    test = evaluate(model, loaders.test(), weights, autocast, group)
     if loaders.validation is None:
         return test, None
-    return test, evaluate(model, loaders.validation(), weights, autocast, team)
+    return test, evaluate(model, loaders.validation(), weights, autocast, group)
 
 
 def _row(

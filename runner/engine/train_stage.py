@@ -58,7 +58,7 @@ def add_snapshots(context: RunContext, stage: Stage) -> None:
     model, masking, momentum = ready_to_train(context, stage)
     last = math.ceil(max(snapshots_wanted(context.run)[stage.name]))
     done = _fit(context, stage, model, masking, momentum, stop_after=last)
-    for epoch, state in done.snapshots.items() if context.machine.team.first else ():
+    for epoch, state in done.snapshots.items() if context.machine.group.first else ():
         context.store.add_snapshot(context.keys[stage.name], epoch, state)
 
 
@@ -90,7 +90,7 @@ def _fit(
         stop=context.stop,
         epoch_done=lambda row: context.watcher.epoch(row, total),
         tick=context.watcher.tick,
-        team=context.machine.team,
+        group=context.machine.group,
     )
     return train(
         model,

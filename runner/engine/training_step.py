@@ -23,25 +23,25 @@ class Trainee:
     opt: torch.optim.SGD
     loss: LossFn
     autocast: torch.autocast
-    team: ProcessGroup
+    group: ProcessGroup
 
     def step(self, batch: Batch, step: int) -> Tensor:
         """Take one optimizer step between the masking's hooks, which see averaged gradients.
 
         Returns this process' part of the batch's mean loss, detached.
         """
-        (x, y), share = self.team.share(batch)
+        (x, y), share = self.group.share(batch)
         inside = "" if self.net is self.model else "module."
         replaced = {inside + name: w for name, w in self.masking.weights(self.model, step).items()}
         with self.autocast:
             logits = functional_call(self.net, replaced, (x,)) if replaced else self.net(x)
         # The average over processes is the loss of the whole batch.
-        value = self.team.size * share * self.loss(logits.float(), y)
+        value = self.group.size * share * self.loss(logits.float(), y)
         torch.autograd.backward(value)
-        self.team.average_gradients(self.masking.trainable.values())
+        self.group.average_gradients(self.masking.trainable.values())
         self.masking.before_step(self.model, self.opt, step)
         self.opt.step()
         self.masking.after_step(self.model, step)
         self.model.zero_grad()
         self.opt.zero_grad()  # the trainables are not parameters of the model
-        return value.detach() / self.team.size
+        return value.detach() / self.group.size

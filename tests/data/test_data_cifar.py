@@ -143,7 +143,7 @@ def test_all_missing_cifar_files_are_listed(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_is_no_cifar_batch_is_rejected(tmp_path: Path, entry: Any) -> None:
-    with pytest.raises(DataError, match="test_batch (does not hold|is not a CIFAR batch)"):
+    with pytest.raises(DataError, match="test_batch (does not contain|is not a CIFAR batch)"):
         cifar_batches.read_official(
             tmp_path, write_cifar(tmp_path, python2=False, test_batch=entry)
         )
