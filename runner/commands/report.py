@@ -83,7 +83,7 @@ def report(words: list[str], console: Console) -> int:
     try:
         import jinja2
     except ImportError as error:
-        raise ConfigError("make report needs jinja2: pip install 'winnow[report]'") from error
+        raise ConfigError("make report needs jinja2: pip install -e '.[report]'") from error
     env: dict[str, Any] = OmegaConf.to_container(compose_config(words).env, resolve=True)  # type: ignore[assignment]
     target = Path(env["results_dir"]) / "report.html"
     roots = results_roots(target.parent)

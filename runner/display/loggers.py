@@ -194,5 +194,5 @@ def _need(package: str) -> None:
     if find_spec(package) is None:
         raise ConfigError(
             f"logger={package}: the package {package} is not installed; pip install"
-            f" 'winnow[{package}]', or logger=none"
+            f" -e '.[{package}]', or logger=none"
         )

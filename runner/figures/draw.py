@@ -71,7 +71,7 @@ def draw(title: str, panels: list[Panel], notes: list[str], ending: str, path: P
     except ImportError as error:
         raise ConfigError(
             "figures need matplotlib, which is not installed:"
-            " pip install 'winnow[figures]', or make setup"
+            " pip install -e '.[figures]', or make setup"
         ) from error
     columns = min(len(panels), COLUMNS)
     rows = -(-len(panels) // columns)

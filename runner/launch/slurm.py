@@ -159,7 +159,7 @@ def _submit(jobs: list[QueueJob], options: Slurm) -> list[str]:
         import submitit  # optional
     except ImportError as error:
         raise ConfigError(
-            "hydra/launcher=slurm needs submitit: pip install 'winnow[slurm]'"
+            "hydra/launcher=slurm needs submitit: pip install -e '.[slurm]'"
         ) from error
     folder = jobs[0].folder.parent.parent / "slurm"
     try:

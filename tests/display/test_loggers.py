@@ -176,7 +176,7 @@ def test_a_missing_logger_package_gives_an_error_with_the_pip_command(
     monkeypatch.setattr(loggers, "find_spec", lambda package: None)
     assert run_config(command(tmp_path, f"logger={name}")) == EXIT_CONFIG
     assert (
-        f"logger={name}: the package {name} is not installed; pip install 'winnow[{name}]'"
+        f"logger={name}: the package {name} is not installed; pip install -e '.[{name}]'"
         in capsys.readouterr().err
     )
 

@@ -222,7 +222,9 @@ def search(group: ProcessGroup) -> tuple[Trained, Popup]:
     model = Net()
     masking = Popup(full_masks(model), {"scores": torch.zeros(3, 16, requires_grad=True)})
     recipe = Recipe(epochs=3, lr=0.5, batch_size=5, momentum=0.9, weight_decay=0.0)
-    return train(model, masking, recipe, loaders, F.cross_entropy, LoopOptions(group=group)), masking
+    return train(
+        model, masking, recipe, loaders, F.cross_entropy, LoopOptions(group=group)
+    ), masking
 
 
 def _member(rank: int, folder: str) -> None:

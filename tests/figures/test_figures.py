@@ -437,7 +437,7 @@ def test_without_matplotlib_the_error_contains_the_pip_command(
     figure: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # makes `import matplotlib` fail
-    with pytest.raises(ConfigError, match=r"pip install 'winnow\[figures\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[figures\]'"):
         write_figure(figure, tmp_path)
 
 
