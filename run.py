@@ -6,6 +6,7 @@ Composes the configuration, reports invalid input in one message and calls runne
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -24,7 +25,7 @@ def main() -> None:
     Exit codes: 0 done, 1 failed, 2 bad input, 143 stopped at a checkpoint.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises; translated below
-    arguments = planned_here(sys.argv[1:])
+    arguments = accepted(sys.argv[1:])
     # Flags first: argparse reads no overrides after a flag that follows one.
     sys.argv[1:] = sorted(arguments, key=lambda each: each not in ("-m", "--multirun"))
     codes: list[int] = []
@@ -38,10 +39,9 @@ def main() -> None:
         if codes[-1] == EXIT_STOPPED:
             sys.exit(EXIT_STOPPED)  # a stopped sweep does not start its next job
 
-    from runner.config.hydra_errors import refuse_key_changes, translate
+    from runner.config.hydra_errors import translate
 
     try:
-        refuse_key_changes(arguments)
         job()
         if planned:
             from runner.commands.run import show_plan
@@ -56,6 +56,26 @@ def main() -> None:
         print(f"error: {message}", file=sys.stderr)
         sys.exit(EXIT_CONFIG)
     sys.exit(max(codes, default=0))
+
+
+def accepted(words: list[str]) -> list[str]:
+    """The words of the command line, checked, with `--config-dir` as an override.
+
+    On a problem it prints the message and exits with code 2.
+    """
+    from runner.config.overrides import check_words, with_search_path
+    from runner.errors import ConfigError, complain
+
+    try:
+        Path.cwd()
+        words = with_search_path(words)
+        check_words(words)
+        return planned_here(words)
+    except FileNotFoundError:
+        complain(ConfigError("the working directory no longer exists: change to one that does"))
+    except ConfigError as error:
+        complain(error)
+    sys.exit(EXIT_CONFIG)
 
 
 def planned_here(arguments: list[str]) -> list[str]:

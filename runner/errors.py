@@ -29,10 +29,10 @@ class Stopped(Exception):
 def nearest(word: str, choices: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the choice with the spelling nearest to `word`, or an empty string.
 
-    Leading zeros of numbers are ignored: table1 equals table01.
+    Capitals, dashes and leading zeros of numbers are ignored: Table-1 equals table_01.
     """
-    plain = {choice: LEADING_ZEROS.sub("", choice) for choice in choices}
-    word = LEADING_ZEROS.sub("", word)
+    plain = {choice: _plain(choice) for choice in choices}
+    word = _plain(word)
 
     def likeness(choice: str) -> tuple[float, int]:
         ratio = difflib.SequenceMatcher(None, word, plain[choice]).ratio()
@@ -40,6 +40,10 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
     best = max(plain, key=likeness, default="")
     return f"; did you mean {best!r}?" if best and likeness(best)[0] >= LIKE else ""
+
+
+def _plain(word: str) -> str:
+    return LEADING_ZEROS.sub("", word.lower().replace("-", "_"))
 
 
 def one_of(key: str, value: object, choices: Iterable[str]) -> str:

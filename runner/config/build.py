@@ -7,14 +7,15 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from runner.config.build_stages import build_stages
-from runner.config.check import check_options, check_values
+from runner.config.build_stages import build_stages, written_names
+from runner.config.check import check_images, check_options, check_values
 from runner.config.compose import method_names
+from runner.config.group_nodes import check_groups
 from runner.config.instantiate import construct
 from runner.config.interpolation import Resolved, resolve
 from runner.config.plain import parse_plain, to_plain
 from runner.errors import ConfigError
-from runner.spec.run import Run, rounds_of
+from runner.spec.run import Run, Stage, family, rounds_of
 
 
 def build_run(cfg: DictConfig, *, finished: bool = False) -> Run:
@@ -68,7 +69,11 @@ def build_seeds(raw: dict[str, Any], seeds: Sequence[int]) -> list[Run]:
 
 def _build(resolved: Resolved, finished: bool = False) -> Run:
     values = resolved.values
-    problems = [*check_values(values), *([] if finished else check_options(resolved))]
+    problems = check_values(values)
+    if not finished:
+        problems += check_groups(values, resolved.origins.key)
+    if not problems and not finished:
+        problems += check_options(resolved)
     parts: dict[str, Any] = {}
     for key in ("dataset", "model"):
         try:
@@ -85,17 +90,35 @@ def _build(resolved: Resolved, finished: bool = False) -> Run:
             " experiments draw it; take method=theory/... with it, or another data set with"
             f" method={method['name']}"
         )
-    names = [stage.name for stage in stages]
-    return Run(
+    run = Run(
         method=method["name"],
         label=method["label"],
         seed=values["seed"],
         density=values["density"],
         train_fraction=values["train_fraction"],
         scale=values["train"]["scale"],
-        epoch_column=tuple(
-            name for listed in method["epoch_column"] for name in rounds_of(listed, names)
-        ),
+        epoch_column=_epoch_column(method["epoch_column"], stages, resolved),
         stages=stages,
         **parts,
     )
+    if not finished and (problems := check_images(run)):
+        raise ConfigError(*problems)
+    return run
+
+
+def _epoch_column(
+    listed: Sequence[str], stages: Sequence[Stage], resolved: Resolved
+) -> tuple[str, ...]:
+    """The stages that the papers' Epoch column counts; those that this run leaves out are skipped.
+
+    Raises:
+        ConfigError: the method has no such stage.
+    """
+    present = [stage.name for stage in stages]
+    known = {*map(family, present), *present, *written_names(resolved)}
+    if unknown := [name for name in listed if name not in known]:
+        raise ConfigError(
+            f"method.epoch_column={','.join(unknown)} is no stage of"
+            f" method={resolved.values['method']['name']}: {', '.join(sorted(known))}"
+        )
+    return tuple(name for each in listed for name in rounds_of(each, present))

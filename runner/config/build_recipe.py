@@ -16,26 +16,26 @@ def build_recipe(node: StageNode, built: BuiltStages, start: Start, place: str) 
             key that sets it.
     """
     train, (first, epochs) = built.train, _epochs(node, built, start, place)
-    # config.yaml of old runs has neither warmup nor test_every
-    warmup = point_of("train.warmup", train.get("warmup", 0), train["batch_size"])
+    warmup = point_of("train.warmup", train.warmup, train.batch_size)
     last = first + node.segment if node.segment else epochs
     try:
         return Recipe(
             epochs=epochs,
-            lr=(float(train["lr"]) if node.lr is None else node.lr) * node.lr_factor,
-            batch_size=node.batch_size or train["batch_size"],
-            momentum=float(train["momentum"]),
-            weight_decay=float(train["weight_decay"]),
+            lr=(train.lr if node.lr is None else node.lr) * node.lr_factor,
+            batch_size=train.batch_size if node.batch_size is None else node.batch_size,
+            momentum=train.momentum,
+            weight_decay=train.weight_decay,
             lr_schedule=named_schedule(
-                node.lr_schedule or train["lr_schedule"], "train.lr_schedule"
+                train.lr_schedule if node.lr_schedule is None else node.lr_schedule,
+                "train.lr_schedule",
             ),
-            precision=train["precision"],
+            precision=train.precision,
             first_epoch=first,
             last_epoch=last if last < epochs else None,
-            warmup=scaled_point(warmup, train["scale"]),
+            warmup=scaled_point(warmup, train.scale),
             nesterov=node.nesterov,
             trainable_decay=node.trainable_decay,
-            test_every=train.get("test_every", 1),
+            test_every=train.test_every,
         )
     except ValueError as error:
         raise ConfigError(*_named_by_key(str(error).splitlines(), node, built, place)) from None
@@ -48,7 +48,7 @@ def _epochs(node: StageNode, built: BuiltStages, start: Start, place: str) -> tu
         ConfigError: no epochs are left to train.
     """
     first, paper = _first_epoch(node, built, start, place), built.paper_epochs(node, place)
-    epochs = scaled(paper, built.train["scale"])
+    epochs = scaled(paper, built.train.scale)
     if first > epochs or (start.advance and first == epochs > 1):  # exempt: a training of one epoch
         problem = f"stage {node.name!r} begins after {first} epochs of a training of {epochs}"
         raise ConfigError(f"{problem}: take fewer rounds, or a larger train.epochs or train.scale")

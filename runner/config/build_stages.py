@@ -32,7 +32,8 @@ def build_stages(resolved: Resolved, model: Any, finished: bool = False) -> tupl
     """
     built, problems = BuiltStages(resolved, model, finished), list[str]()
     broken: set[str] = set()  # stages with a problem; those that read them are not checked
-    for stage in _written(resolved, finished):
+    present, left_out = _written(resolved, finished)
+    for stage in present:
         name = str(stage.node.get("name"))
         try:
             node = read_stage(stage, resolved.values["density"], built.key)
@@ -47,13 +48,41 @@ def build_stages(resolved: Resolved, model: Any, finished: bool = False) -> tupl
         except ValueError as error:  # ConfigError is one
             problems += str(error).splitlines()
             broken.add(name)
+    made = tuple(built.stages.values())
+    if not problems and not finished:
+        problems = _problems_of(left_out, built)
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
-    return tuple(built.stages.values())
+    return made
 
 
-def _written(resolved: Resolved, finished: bool) -> list[Placed]:
-    """Every stage to build, with repeated groups expanded into rounds."""
+def _problems_of(left_out: list[Placed], built: BuiltStages) -> list[str]:
+    """The problems of stages that this run leaves out: their options are checked all the same."""
+    problems: list[str] = []
+    for stage in left_out:
+        try:
+            node = read_stage(stage, built.resolved.values["density"], built.key)
+            _add_stage(node, stage.place, built)
+        except ValueError as error:
+            problems += str(error).splitlines()
+    return problems
+
+
+def written_names(resolved: Resolved) -> set[str]:
+    """The names of all stages of a method as its YAML writes them, those left out included."""
+    stages = resolved.values["method"].get("stages") or []
+    outer = list(placed(stages, "method.stages"))
+    inner = [
+        stage
+        for group in outer
+        if "repeat" in group.node
+        for stage in placed(group.node["stages"], group.place)
+    ]
+    return {str(stage.node["name"]) for stage in (*outer, *inner) if "name" in stage.node}
+
+
+def _written(resolved: Resolved, finished: bool) -> tuple[list[Placed], list[Placed]]:
+    """Every stage to build, with repeated groups expanded into rounds, and the stages left out."""
     values = resolved.values
     # config.yaml of old runs has no portrait
     groups = {group: values.get(group, {}).get("stages") or [] for group in ("method", "portrait")}
@@ -62,8 +91,10 @@ def _written(resolved: Resolved, finished: bool) -> list[Placed]:
     ]
     if finished:
         listed = [Placed(stage.place, _renamed(stage.node)) for stage in listed]
-    present = [stage for stage in listed if stage.node.get("if", True) is not None]
-    return expand_rounds(present, values["density"], values["train"]["scale"], resolved.origins.key)
+    left_out = [stage for stage in listed if stage.node.get("if", True) is None]
+    present = [stage for stage in listed if stage not in left_out]
+    scale = float(values["train"]["scale"])
+    return expand_rounds(present, values["density"], scale, resolved.origins.key), left_out
 
 
 def _renamed(node: Node) -> Node:

@@ -23,12 +23,12 @@ def build_start(node: StartNode, built: BuiltStages, key: str) -> Start:
         )
     if node.rewind is None:
         return Start(stage, resume=node.resume, advance=node.advance)
-    epoch = point_of(key, node.rewind, built.train["batch_size"])
+    epoch = point_of(key, node.rewind, built.train.batch_size)
     recipe = _recipe_at(f"{key}={node.rewind}", epoch, stage, built)
     point = (
         recipe.end
         if epoch == built.ends[stage]
-        else min(scaled_point(epoch, built.train["scale"]), recipe.end)
+        else min(scaled_point(epoch, built.train.scale), recipe.end)
     )
     if node.advance and not float(point).is_integer():
         raise ConfigError(

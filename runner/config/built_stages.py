@@ -1,8 +1,10 @@
 """The stages of a run built so far, against which the next stage is checked."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from runner.config.group_nodes import TrainNode, read_train
 from runner.config.interpolation import Resolved
 from runner.config.stage_node import StageNode
 from runner.spec.durations import epochs_of
@@ -27,11 +29,10 @@ class BuiltStages:
     ends: dict[str, int] = field(default_factory=dict)
     reached: dict[str, int] = field(default_factory=dict)
 
-    @property
-    def train(self) -> dict[str, Any]:
+    @cached_property
+    def train(self) -> TrainNode:
         """The `train` group: settings that all training stages share."""
-        train: dict[str, Any] = self.resolved.values["train"]
-        return train
+        return read_train(self.resolved.values)
 
     def key(self, place: str) -> str:
         """The key by which a user sets the value at `place`."""
@@ -39,5 +40,5 @@ class BuiltStages:
 
     def paper_epochs(self, node: StageNode, place: str) -> int:
         """The epochs of a stage in the paper's numbers, before scaling."""
-        epochs = self.train["epochs"] if node.epochs is None else node.epochs
+        epochs = self.train.epochs if node.epochs is None else node.epochs
         return epochs_of(self.key(f"{place}.epochs"), epochs)

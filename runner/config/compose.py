@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.config.hydra_errors import refuse_key_changes, translate
+from runner.config.hydra_errors import translate
+from runner.config.overrides import check_overrides, conf_folders
 from runner.config.plain import to_plain
 from runner.config.schema import register
 from runner.errors import ConfigError
@@ -27,7 +29,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
         ConfigError: one message, as on the command line.
     """
     register()
-    refuse_key_changes(overrides)
+    check_overrides(overrides)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -83,6 +85,7 @@ class Composer:
         """As `compose_config`; the caller may modify the result."""
         if any(re.search(r"^[+~]|^hydra|[@$]", each) for each in overrides):
             return compose_config(overrides)
+        check_overrides(overrides)
         chosen = {each: each.partition("=")[0] for each in overrides}
         groups = [each for each, key in chosen.items() if (CONF / key).is_dir()]
         own = [each for each in groups if chosen[each] in self.apart]
@@ -135,9 +138,9 @@ def method_names() -> list[str]:
     return sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 
 
-def has_method(name: str) -> bool:
-    """Whether `method=name` can be chosen.
+def has_method(name: str, overrides: Sequence[str] = ()) -> bool:
+    """Whether `method=name` can be chosen, given the user's own folders among `overrides`.
 
     Theory experiments, which prune nothing, have a folder of their own: theory/recovery.
     """
-    return (CONF / "method" / f"{name}.yaml").is_file()
+    return any((conf / "method" / f"{name}.yaml").is_file() for conf in conf_folders(overrides))

@@ -5,7 +5,7 @@ A message has the key, the value, the choices and the nearest spelling. No torch
 
 import re
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner.config.overrides import command, conf_folders, search_path
 from runner.config.plain import to_plain
+from runner.config.synonyms import other_choice, other_key
 from runner.errors import ConfigError, nearest, one_of
 
 
@@ -38,6 +40,11 @@ def translate(error: Exception, conf: str, overrides: list[str]) -> str | None:
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return None
     text = str(error).strip()
+    if ambiguous := re.match(r"Ambiguous value for argument '(.*)'", text):
+        return (
+            f"{ambiguous[1]} has several values, which is a sweep: write"
+            f" {command(['-m', *overrides])}"
+        )
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         describe = _unknown_hydra_key if unknown[1].startswith("hydra.") else _unknown_key
@@ -51,23 +58,6 @@ def translate(error: Exception, conf: str, overrides: list[str]) -> str | None:
 def _raised_by_hydra(error: Exception) -> bool:
     frames = list(traceback.walk_tb(error.__traceback__))
     return bool(frames) and str(frames[-1][0].f_globals.get("__name__", "")).startswith("hydra.")
-
-
-def refuse_key_changes(overrides: list[str]) -> None:
-    """Refuse overrides that add or delete keys: the code reads existing keys only.
-
-    Raises:
-        ConfigError: with a message for each such override.
-    """
-    changes = [each for each in overrides if each.startswith(("+", "~"))]
-    if wrong := [each for each in changes if not each.lstrip("+~").startswith("hydra")]:
-        raise ConfigError(
-            *(
-                f"{w} adds or deletes a key, but only the keys of --cfg job are read; write"
-                f" {w.lstrip('+~')}"
-                for w in wrong
-            )
-        )
 
 
 def _wrong_value(key: str, text: str) -> str:
@@ -91,10 +81,15 @@ def _unknown_choice(error: MissingConfigException, conf: str, overrides: list[st
     options = [o for o in error.options or [] if not o.startswith("_")]
     if not group:
         return _unknown_key(name, conf, overrides)
+    if other := other_choice(group, name):
+        return f"{group}={name} is not a choice; it is called {group}={other} here"
     return one_of(group, name, options)
 
 
 def _unknown_key(key: str, conf: str, overrides: list[str]) -> str:
+    value = next((each.partition("=")[2] for each in overrides if each.startswith(f"{key}=")), "")
+    if known := _known_by(key, value, conf_folders(overrides)):
+        return known
     # `key` can be a folder of conf that is not a group of a run; composing it would fail
     keys = _all_keys(conf, [each for each in overrides if each.partition("=")[0] != key])
     parent, _, last = key.rpartition(".")
@@ -108,6 +103,31 @@ def _unknown_key(key: str, conf: str, overrides: list[str]) -> str:
             guess = f"; did you mean {namesakes[0]!r}?"
         return f"{key} is not a key; {parent or 'the top level'} has: {shown}{guess}"
     return f"{key} is not a key{nearest(key, keys)}; see --cfg job for all of them"
+
+
+def _known_by(key: str, value: str, folders: Sequence[Path]) -> str | None:
+    """The message for a key that exists under another name or in another command."""
+    if key in ("sparsity", "prune_ratio", "pruning_ratio"):
+        share = _number(value)
+        density = "1 - sparsity" if share is None else f"{round(1 - share, 12):g}"
+        return f"{key}={value} is not a key: the share that is kept is set, density={density}"
+    if key in ("table", "figure"):
+        return (
+            f"{key}={value} is many runs, not one: make reproduce TABLE={value or 'NAME'} runs"
+            f" them, and make plan TABLE={value or 'NAME'} prints their cost"
+        )
+    if other := other_key(key):
+        return f"{key}={value} is not a key; write {other}={value or 'VALUE'}"
+    if any((folder / key).is_dir() for folder in folders[1:]):
+        return f"{key}={value} is a choice of your own group; write +{key}={value}"
+    return None
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _unknown_hydra_key(key: str, conf: str, overrides: list[str]) -> str:
@@ -137,7 +157,9 @@ def _unknown_hydra_key(key: str, conf: str, overrides: list[str]) -> str:
 def _all_keys(conf: str, overrides: list[str]) -> list[str]:
     """All dotted keys of the configuration that the groups among `overrides` select."""
     groups = {path.name for path in Path(conf).iterdir() if path.is_dir()}
-    chosen = [each for each in overrides if each.partition("=")[0] in groups and "," not in each]
+    chosen = search_path(overrides) + [
+        each for each in overrides if each.partition("=")[0] in groups and "," not in each
+    ]
     GlobalHydra.instance().clear()
     with initialize_config_dir(conf, version_base="1.3"):
         cfg = compose("config", overrides=chosen)

@@ -51,9 +51,23 @@ def build(cls: type, options: Mapping[str, Any], key: str, alias: Alias = same) 
     Raises:
         ConfigError: every problem found.
     """
-    component: Any = typed.build(cls, options, key, alias, construct)
+    component: Any = typed.build(cls, options, key, alias, _part)
     _require_tags(component, key)
     return component
+
+
+def _part(node: Any, key: str, alias: Alias) -> Any:
+    """The component of an option whose annotation is an interface.
+
+    Raises:
+        ConfigError: the value describes no component. A class refuses None itself, with a hint.
+    """
+    if node is not None and not (isinstance(node, dict) and "_target_" in node):
+        raise ConfigError(
+            f"{key}={typed.excerpt(node)} is not a component: leave {key}=... out, or name a"
+            " choice of an option group"
+        )
+    return construct(node, key, alias)
 
 
 def _require_tags(component: Any, key: str) -> None:

@@ -87,9 +87,10 @@ def read_stage(stage: Placed, density: float | None, alias: Alias) -> StageNode:
         ConfigError: with every problem found.
     """
     return typed.build(
-        StageNode, {"density": density, **stage.node}, stage.place, alias, _as_written
+        StageNode, {"density": density, **stage.node}, stage.place, alias, as_written
     )
 
 
-def _as_written(value: Any, key: str, alias: Alias) -> Any:
+def as_written(value: Any, key: str, alias: Alias) -> Any:
+    """`value` itself: components are built later."""
     return value

@@ -6,25 +6,35 @@ method `from_plain(value, key)`, which builds it from a short form, or builds th
 value's keys select.
 """
 
+import math
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from runner.errors import ConfigError, nearest
 
 EXCERPT = 80  # characters of a value in a message
-PLAIN = (int, float, str, bool, tuple, dict, Mapping, Literal, type(None))
+PLAIN = (int, float, str, bool, Path, tuple, dict, Mapping, Literal, type(None))
 NAMES = {  # of types in messages
     "NoneType": "null",
     "int": "a whole number",
     "float": "a number",
     "str": "a word",
     "bool": "true or false",
+    "Path": "the path of a file or folder",
     "dict": "a mapping",
     "Mapping": "a mapping",
 }
+# The words of YAML 1.1 and of OmegaConf for truth values, in lower case.
+WORDS = {
+    **dict.fromkeys(("true", "yes", "y", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "n", "off", "0"), False),
+}
+LARGEST = 3.4028234663852886e38  # of float32, in which nets and optimizers compute
+MOST = 2**63 - 1  # largest whole number of torch
 NO_FIT = object()  # the result for a value that does not have the requested type
 
 T = TypeVar("T")
@@ -126,8 +136,9 @@ def coerce(
 ) -> Any:
     """Convert `value` to the annotated type.
 
-    Ints become floats, lists become tuples and dicts become dataclasses. Any other value must have
-    the type already.
+    Ints become floats, lists become tuples, dicts become dataclasses, words become paths, and the
+    words of `WORDS` truth values. Any other value must have the type already. Numbers must be
+    finite and fit in float32 or in 64 bits.
 
     Raises:
         ConfigError: the value has another type.
@@ -139,7 +150,9 @@ def coerce(
         converted = _convert(value, option, key, alias, fallback)
         if converted is not NO_FIT:
             return converted
-    if fallback is refuse or all((get_origin(o) or o) in PLAIN for o in options):
+    plain = all((get_origin(o) or o) in PLAIN or is_dataclass(o) for o in options)
+    component = isinstance(value, dict) and "_target_" in value
+    if fallback is refuse or (plain and not component):
         wanted = " or ".join(_name(o) for o in options)
         raise ConfigError(f"{key}={excerpt(value)} must be {wanted}")
     return fallback(value, key, alias)
@@ -164,20 +177,44 @@ def _convert(value: Any, option: Any, key: str, alias: Alias, fallback: Fallback
         inner = get_args(option)[0] if get_args(option) else Any
         items = [(f"{key}.{i}", item) for i, item in enumerate(value)]
         return tuple(_each(items, inner, alias, fallback))
-    return _convert_scalar(value, option)
+    return _convert_scalar(value, option, key)
 
 
-def _convert_scalar(value: Any, option: Any) -> Any:
-    """Convert a scalar to a number, text, truth value or literal; NO_FIT if it is none of them."""
+def _convert_scalar(value: Any, option: Any, key: str) -> Any:
+    """Convert a scalar to a number, text, truth value or literal; NO_FIT if it is none of them.
+
+    Raises:
+        ConfigError: a number that is not finite or too large.
+    """
     origin = get_origin(option) or option
-    if origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+    if origin in (int, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _number(value, origin, key)
+    if origin is bool and not isinstance(value, float):
+        return WORDS.get(str(value).lower(), NO_FIT)
+    if origin is Path and isinstance(value, str) and value:
+        return Path(value)
     fits = (
         value in get_args(option)
         if origin is Literal
-        else origin in (int, str, bool) and type(value) is origin
+        else origin is str and type(value) is str
     )
     return value if fits else NO_FIT
+
+
+def _number(value: int | float, kind: type, key: str) -> Any:
+    """The number as an int or a float; NO_FIT for a float where an int is wanted.
+
+    Raises:
+        ConfigError: it is not finite, or too large.
+    """
+    if kind is int and not isinstance(value, int):
+        return NO_FIT
+    if isinstance(value, int) and abs(value) > MOST:
+        raise ConfigError(f"{key}={excerpt(value)} must be a whole number of at most {MOST}")
+    if not abs(value) <= LARGEST:
+        what = "a finite number" if not math.isfinite(value) else "at most 3.4e38 in size"
+        raise ConfigError(f"{key}={value} must be {what}: it is computed with in float32")
+    return kind(value)
 
 
 def _fits(hint: Any, value: list[Any] | tuple[Any, ...]) -> bool:

@@ -11,10 +11,11 @@ from typing import Any, ClassVar, Protocol
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from runner.config import typed
+from runner.config.typed import Alias
 from runner.engine.machine import Machine
 from runner.errors import ConfigError, one_of
 from runner.launch.jobs import QueueJob
-from runner.launch.options import options_from
 from runner.paths import CONF
 from runner.registry import UnknownTag, find_class
 
@@ -106,7 +107,19 @@ def make_launcher(
     Raises:
         ConfigError: one message per unknown option, value of the wrong type and value out of range.
     """
-    return options_from(cls, dict(options), prefix)
+    plain = {
+        name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        for name, value in options.items()
+    }
+    try:
+        return typed.build(cls, plain, prefix.rstrip("."), fallback=_as_written)
+    except ConfigError as error:  # the class names its options without the prefix
+        messages = (each.removeprefix(prefix) for each in error.messages)
+        raise ConfigError(*(f"{prefix}{each}" for each in messages)) from None
+
+
+def _as_written(value: Any, key: str, alias: Alias) -> Any:
+    return value
 
 
 def own_options(node: Mapping[str, Any]) -> dict[str, Any]:

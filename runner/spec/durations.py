@@ -6,8 +6,11 @@ from pruners.base import PAPER_IMAGES
 
 
 def scaled(duration: int, scale: float) -> int:
-    """A number of a paper's epochs, scaled: round(duration * scale), at least 1; 0 stays 0."""
-    return max(1, round(duration * scale)) if duration else 0
+    """A number of a paper's epochs, scaled: round(duration * scale), at least 1.
+
+    0 stays 0, and a negative number stays, for the component that refuses it.
+    """
+    return max(1, round(duration * scale)) if duration > 0 else duration
 
 
 def scaled_point(duration: float, scale: float) -> float:

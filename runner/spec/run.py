@@ -7,7 +7,7 @@ set, model, pruner, measurement) are frozen dataclasses of the packages `runner.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from pruners.base import Approximate
 from runner.spec.lr_schedule import LrSchedule, Step
@@ -54,6 +54,39 @@ class Weights:
     path: str | None = field(default=None, compare=False)
 
 
+class Settings(Protocol):
+    """The settings that `train` and the recipe of a stage have in common."""
+
+    @property
+    def lr(self) -> float: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def momentum(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def test_every(self) -> int: ...
+    @property
+    def precision(self) -> str: ...
+
+
+def invalid_settings(settings: Settings) -> list[str]:
+    """One message for each setting that is out of its range."""
+    return [
+        f"train.{key}={getattr(settings, key)} must be {what}"
+        for key, ok, what in (
+            ("lr", settings.lr > 0, "positive"),
+            ("batch_size", settings.batch_size >= 2, "at least 2: BatchNorm needs two examples"),
+            ("momentum", 0 <= settings.momentum < 1, "in [0, 1)"),
+            ("weight_decay", settings.weight_decay >= 0, "0 or more"),
+            ("test_every", settings.test_every >= 0, EVERY),
+            ("precision", settings.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+        )
+        if not ok
+    ]
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Training settings of one stage. Durations are in epochs actually run (scaled).
@@ -89,17 +122,11 @@ class Recipe:
     test_every: int = 1
 
     def __post_init__(self) -> None:
-        problems = [
+        problems = invalid_settings(self) + [
             f"train.{key}={getattr(self, key)} must be {what}"
             for key, ok, what in (
                 ("epochs", self.epochs >= 0, "0 or more"),
-                ("lr", self.lr > 0, "positive"),
-                ("batch_size", self.batch_size >= 2, "at least 2: BatchNorm needs two examples"),
-                ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
                 ("momentum", self.momentum > 0 or not self.nesterov, NESTEROV),
-                ("weight_decay", self.weight_decay >= 0, "0 or more"),
-                ("test_every", self.test_every >= 0, EVERY),
-                ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
                 (
                     "warmup",
                     0 <= self.warmup < max(self.epochs, 1),

@@ -25,9 +25,8 @@ from runner.engine.record import comparable
 from runner.errors import ConfigError
 from runner.launch.gpu_queue import GpuQueue
 from runner.launch.jobs import Outcome, QueueJob, shared_first
-from runner.launch.launcher import launcher_class, launcher_names, read_launcher
+from runner.launch.launcher import launcher_class, launcher_names, make_launcher, read_launcher
 from runner.launch.monitor import Monitor, Pace, job_line, span, time_left
-from runner.launch.options import options_from
 from runner.launch.queue import run_queue, summary
 from runner.launch.slots import Slot, free_gb, gpu_ids, slots_of
 from runner.launch.slurm import Slurm
@@ -115,9 +114,9 @@ def test_launcher_options_are_parsed_and_invalid_ones_give_errors() -> None:
     assert launcher(overrides) == (Slurm(partition="gpu", extra={"qos": "low"}), ["imc_table01"])
     for wrong, message in (
         (["slots=0"], "slots=0 must be at least 1"),
-        (["slots=two"], "slots=two must be a whole number or null"),
+        (["slots=two"], "slots='two' must be a whole number or null"),
         (["slots=1.5"], "slots=1.5 must be a whole number"),
-        (["min_free_gb=nan"], "min_free_gb=nan must be at least 0"),
+        (["min_free_gb=nan"], "min_free_gb=nan must be a finite number"),
         (["on_error=stopp"], "did you mean 'stop'"),
         (
             ["hydra/launcher=slrm"],
@@ -161,24 +160,28 @@ def test_plans_use_the_number_of_threads_of_a_job(tmp_path: Path) -> None:
 
 def test_all_invalid_options_are_reported_with_their_keys() -> None:
     with pytest.raises(ConfigError) as caught:
-        options_from(
-            GpuQueue,
-            {"slots": 0, "jobs_per_gpu": "two", "min_free_gb": True, "grace": 3},
-            "hydra.launcher.",
+        make_launcher(
+            GpuQueue, {"slots": 1.5, "jobs_per_gpu": "two", "min_free_gb": True, "grace": 3}
         )
     assert [message.split(" ")[0] for message in caught.value.messages] == [
-        "hydra.launcher.jobs_per_gpu=two",
+        "hydra.launcher.slots=1.5",
+        "hydra.launcher.jobs_per_gpu='two'",
         "hydra.launcher.min_free_gb=True",
         "hydra.launcher.grace",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        make_launcher(GpuQueue, {"slots": 0, "min_free_gb": -1.0})
+    assert [message.split(" ")[0] for message in caught.value.messages] == [
         "hydra.launcher.slots=0",
+        "hydra.launcher.min_free_gb=-1",
     ]
 
 
 def test_an_omegaconf_mapping_is_accepted_as_an_option() -> None:
-    found = options_from(Slurm, {"extra": OmegaConf.create({"qos": "low"})})
-    assert found.extra == {"qos": "low"} and type(found.extra) is dict
-    with pytest.raises(ConfigError, match="extra=low must be a mapping"):
-        options_from(Slurm, {"extra": "low"})
+    found = make_launcher(Slurm, {"extra": OmegaConf.create({"qos": "low"})})
+    assert isinstance(found, Slurm) and found.extra == {"qos": "low"} and type(found.extra) is dict
+    with pytest.raises(ConfigError, match="extra='low' must be a mapping"):
+        make_launcher(Slurm, {"extra": "low"})
 
 
 def test_the_slurm_signal_delay_must_leave_time_for_the_job() -> None:

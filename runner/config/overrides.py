@@ -1,0 +1,203 @@
+"""The words of a command line before Hydra sees them: own folders, and what is refused.
+
+`--config-dir D` becomes the override `hydra.searchpath=[file://D]`. It thereby reaches whatever
+repeats a command line: sweeps, launchers, plans, tables and printed commands.
+"""
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from runner.config.synonyms import other_key
+from runner.errors import ConfigError
+from runner.paths import CONF
+
+SEARCH = "hydra.searchpath"
+OWN_FOLDER = ("--config-dir", "-cd")
+SWEEP = ("-m", "--multirun")
+HYDRA_FLAGS = (  # of `python run.py --hydra-help`; other words with a dash are none of Hydra's
+    "--help --hydra-help --version --cfg --resolve --package --run --multirun --shell-completion"
+    " --config-path --config-name --config-dir --experimental-rerun --info"
+).split()
+# Keys below a group that its file alone sets: they say what the choice is. `*` is any group.
+BY_FILE = {
+    "*": {"name", "_target_"},
+    "method": {
+        "density",
+        "uses",
+        "why",
+        "start",
+        "retrain",
+        "stages",
+        "paper",
+        "paper_command",
+    },
+    "start": {"trained", "before", "finetune.from"},
+    "retrain": {"label", "start"},
+    "portrait": {"stages"},
+}
+
+
+def with_search_path(words: Sequence[str]) -> list[str]:
+    """The words with every `--config-dir D` as an override.
+
+    Raises:
+        ConfigError: the folder is missing, or the flag is given twice.
+    """
+    rest: list[str] = []
+    folders: list[str] = []
+    waiting = iter(words)
+    for word in waiting:
+        flag, sign, value = word.partition("=")
+        if flag in OWN_FOLDER:
+            folders.append(value if sign else next(waiting, ""))
+        else:
+            rest.append(word)
+    if len(folders) > 1:
+        raise ConfigError(f"--config-dir is given twice: {' and '.join(folders)}; give it once")
+    for folder in folders:
+        if not Path(folder).is_dir() or not folder:
+            raise ConfigError(
+                f"--config-dir={folder}: there is no such folder; it contains groups of your own,"
+                " e.g. method/mine.yaml"
+            )
+        text = f"file://{Path(folder).absolute()}"
+        escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+        rest.append(f"{SEARCH}=['{escaped}']")
+    return rest
+
+
+def search_path(overrides: Iterable[str]) -> list[str]:
+    """The override that names own folders, in a list; empty if there is none."""
+    return [each for each in overrides if each.startswith(f"{SEARCH}=")]
+
+
+def conf_folders(overrides: Iterable[str]) -> list[Path]:
+    """Winnow's configuration folder and those of the user."""
+    own = [value for each in search_path(overrides) for value in _value(each) or []]
+    return [CONF, *(Path(str(each).removeprefix("file://")) for each in own)]
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Refuse a command line that Hydra would misread or accept in silence.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    sweeps = any(word in SWEEP or word == "hydra.mode=MULTIRUN" for word in words)
+    problems = [*_with_dashes(words), *given_twice(words)]
+    launchers = [w for w in words if w.startswith(("hydra/launcher=", "hydra.launcher."))]
+    if launchers and not sweeps:
+        problems.append(
+            f"{launchers[0]}: only a sweep has a launcher, and without -m this is one run; write"
+            f" {command(['-m', *words])}"
+        )
+    if problems:
+        raise ConfigError(*problems)
+    check_overrides([word for word in words if not word.startswith("-")])
+
+
+def command(words: Sequence[str]) -> str:
+    """The command line to type for these words."""
+    return shlex.join(["python", "run.py", *words])
+
+
+def given_twice(words: Iterable[str]) -> list[str]:
+    """A message for each key with several values; Hydra would take the last."""
+    values: dict[str, list[str]] = {}
+    for word in words:
+        key, sign, value = word.partition("=")
+        if sign and not key.startswith("-"):
+            values.setdefault(key.lstrip("+~"), []).append(value)
+    return [
+        f"{key} is given {len(found)} times: {' and '.join(f'{key}={v}' for v in found)}; leave all"
+        " but one out"
+        for key, found in values.items()
+        if len(found) > 1
+    ]
+
+
+def _with_dashes(words: Sequence[str]) -> Iterator[str]:
+    """A message for each override with dashes, e.g. --density=0.1 or --density 0.1."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        key, sign, value = word.partition("=")
+        if not re.fullmatch(r"--\w[\w./-]*", key) or key in HYDRA_FLAGS:
+            continue
+        if not sign:
+            value = following if following and "=" not in following else "VALUE"
+        plain = key.removeprefix("--").replace("-", "_")
+        yield f"{word}: values have no dashes; write {other_key(plain) or plain}={value}"
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse overrides that add or delete keys, and those of keys that only a file sets.
+
+    Raises:
+        ConfigError: with a message for each such override.
+    """
+    folders = conf_folders(overrides)
+    problems = [
+        f"{each} adds or deletes a key, but only the keys of --cfg job are read; write"
+        f" {each.lstrip('+~')}"
+        for each in overrides
+        if each.startswith(("+", "~"))
+        and not each.lstrip("+~").startswith("hydra")
+        and not _adds_group(each, folders)
+    ]
+    for each in overrides:
+        for key in _keys(each):
+            if _by_file(key):
+                group = key.partition(".")[0]
+                problems.append(
+                    f"{each}: {key} says what {group}=NAME is, so only the file of that choice"
+                    f" sets it; choose another with {group}=NAME, or write a file of your own"
+                    " (--config-dir)"
+                )
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
+
+
+def _adds_group(override: str, folders: Sequence[Path]) -> bool:
+    """Whether it chooses from a group of the user's that Winnow lacks, e.g. +experiment=a."""
+    group = override.lstrip("+").partition("=")[0].partition("@")[0]
+    if not override.startswith("+") or (CONF / group).is_dir():
+        return False
+    return any((folder / group).is_dir() for folder in folders)
+
+
+def _keys(override: str) -> Iterator[str]:
+    """The dotted keys that an override sets, those inside a mapping included."""
+    key, _, text = override.lstrip("+~").partition("=")
+    yield key
+    if "{" in text:
+        yield from (f"{key}.{below}" for below in _below(_value(override)))
+
+
+def _below(value: Any) -> Iterator[str]:
+    for name, item in value.items() if isinstance(value, dict) else ():
+        yield str(name)
+        yield from (f"{name}.{below}" for below in _below(item))
+
+
+def _value(override: str) -> Any:
+    """The value as Hydra reads it; None if it cannot, which Hydra reports itself."""
+    try:
+        (parsed,) = OverridesParser.create().parse_overrides([override])
+        return None if parsed.is_sweep_override() else parsed.value()
+    except HydraException:
+        return None
+
+
+def _by_file(key: str) -> bool:
+    group, _, inner = key.partition(".")
+    words = inner.split(".")
+    if group in ("hydra", "env") or not inner:
+        return False
+    fixed = BY_FILE["*"] if (CONF / group).is_dir() else set[str]()
+    starts = {".".join(words[:count]) for count in range(1, len(words) + 1)}
+    return words[0] in fixed or "_target_" in words or bool(starts & BY_FILE.get(group, set()))
