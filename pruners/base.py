@@ -106,6 +106,23 @@ class Approximate(Protocol):
     def exact(self) -> bool: ...  # False: reached in expectation only, so not checked
 
 
+@runtime_checkable
+class Reads(Protocol):
+    """A component that reads the findings of certain stages; its stage's `needs` must list them."""
+
+    @property
+    def reads(self) -> tuple[str, ...]: ...
+
+
+@runtime_checkable
+class Budgeted(Protocol):
+    """A pruner that can check, before any work, that a net can be pruned to a density."""
+
+    def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
+        """Raise `ValueError` if the density leaves a layer with an impossible number of weights."""
+        ...
+
+
 class Measure(Protocol):
     """A measurement.
 

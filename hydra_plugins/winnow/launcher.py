@@ -42,6 +42,7 @@ class WinnowLauncher(Launcher):
             SweepEnded: some jobs failed or the sweep was stopped.
         """
         # Imported here because Hydra imports every plugin, even for --help.
+        from runner.config.overrides import search_path
         from runner.errors import ConfigError
         from runner.launch.launcher import launcher_class, make_launcher, own_options
         from runner.launch.sweep import run_sweep
@@ -51,9 +52,11 @@ class WinnowLauncher(Launcher):
         if self.config.hydra.sweeper.get("max_batch_size") is not None:
             problem = "hydra.sweeper.max_batch_size: this launcher takes a sweep's jobs all at once"
             raise ConfigError(f"{problem}; {cls.at_a_time}")
-        overrides = [list(job) for job in job_overrides]
+        own = search_path(self.config.hydra.overrides.hydra)
+        overrides = [[*own, *job] for job in job_overrides]
         configs = [
-            self.context.config_loader.load_sweep_config(self.config, job) for job in overrides
+            self.context.config_loader.load_sweep_config(self.config, list(job))
+            for job in job_overrides
         ]
         run_sweep(make_launcher(cls, own_options(self.node)), configs, overrides)
         return [

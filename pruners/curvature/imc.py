@@ -41,9 +41,7 @@ from pruners.curvature.gap import (
     measured_lipschitz,
     smoothed_k,
 )
-from pruners.curvature.options import not_among
-
-RULES = ("leverage_x_w2", "leverage", "projected_weight", "diag", "obd", "magnitude", "random")
+from pruners.curvature.options import MASK_RULES, not_among
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class MaskOptions:
     min_layer_keep: float = 0.0
 
     def __post_init__(self) -> None:
-        problems = not_among("method.mask.rule", self.rule, RULES)
+        problems = not_among("method.mask.rule", self.rule, MASK_RULES)
         problems += not_among("method.mask.subspace", self.subspace, SUBSPACES)
         problems += not_among("method.mask.scope", self.scope, ("global", "layer"))
         if not 0 <= self.min_layer_keep <= 1:

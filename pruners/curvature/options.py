@@ -5,6 +5,15 @@ from typing import ClassVar
 
 import torch
 
+MASK_RULES = (
+    "leverage_x_w2",
+    "leverage",
+    "projected_weight",
+    "diag",
+    "obd",
+    "magnitude",
+    "random",
+)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 

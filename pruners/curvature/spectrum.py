@@ -15,7 +15,7 @@ from pruners.curvature.estimators import ESTIMATORS, Estimate, Problem, Step
 from pruners.curvature.gap import SUBSPACES, Gap, measured_lipschitz
 from pruners.curvature.hessian import HessianOperator, fixed_batches
 from pruners.curvature.lanczos import MatVec
-from pruners.curvature.options import HessianOptions, SpectrumOptions, not_among
+from pruners.curvature.options import MASK_RULES, HessianOptions, SpectrumOptions, not_among
 from pruners.curvature.pyhessian_check import pyhessian_check
 
 UNIT = "Hessian-vector products"
@@ -46,6 +46,9 @@ class Spectrum:
 
     def __post_init__(self) -> None:
         problems = not_among("method.mask.subspace", self.subspace, SUBSPACES)
+        problems += not_among("method.mask.rule", self.mask_rule, ("", *MASK_RULES))
+        if self.density is not None and not 0 < self.density <= 1:
+            problems.append(f"density={self.density:g} must be in (0, 1]")
         if self.spectrum.check == "pyhessian" and self.hessian.mode == "train":
             problems.append(
                 "method.spectrum.check=pyhessian: PyHessian measures in eval mode only; take"

@@ -53,11 +53,16 @@ class UpdateSchedule:
                 f"method.rhythm.period={self.period!r} must be a number of iterations or epochs, at"
                 " least one: 100it, 1ep"
             )
-        if self.shortest < 1:
-            problems.append(
-                f"method.rhythm.shortest={self.shortest} must be at least 1:"
-                " steps between two updates"
-            )
+        least = {
+            "epochs": "the paper's epochs, to which the period refers",
+            "batch_size": "images a step of the paper's, to which the period refers",
+            "shortest": "steps between two updates",
+        }
+        problems += [
+            f"method.rhythm.{key}={getattr(self, key)} must be at least 1: {what}"
+            for key, what in least.items()
+            if getattr(self, key) < 1
+        ]
         problems += refused_stop("method.rhythm.stop", self.stop)
         if problems:
             raise ValueError("\n".join(problems))

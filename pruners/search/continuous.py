@@ -162,6 +162,11 @@ class Ticket:
     tag: ClassVar[str] = "soft_ticket"
     stage: str = "search"
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The stages whose findings it reads (pruners.base.Reads)."""
+        return (self.stage,)
+
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FixedMasking:
         """Masks of the round(task.density * prunable) largest scores, or of all positive scores.
 

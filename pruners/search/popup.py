@@ -33,6 +33,7 @@ from torch.optim import Optimizer
 from pruners.base import Finding, Masks, Task
 from pruners.search.init import Allocate, Classifier, Init, Initial, overlap, searched
 from pruners.search.swap import Pairs, Quota, Restriction, flat, swap
+from pruners.selection.allocate import check_counts
 
 
 class StraightThrough(torch.autograd.Function):
@@ -163,6 +164,10 @@ class SrPopup:
             self.allocate, self.classifier, [*self.init.problems(), *self._restriction.problems()]
         )
 
+    def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
+        """`pruners.base.Budgeted.check_budget`."""
+        check_counts(self.allocate, searched(model, masks, self.classifier), density)
+
     @property
     def _restriction(self) -> Restriction:
         return Restriction(self.quota, self.exponent, self.pairs)
@@ -196,6 +201,10 @@ class EdgePopup:
 
     def __post_init__(self) -> None:
         check(self.allocate, self.classifier, self.init.problems())
+
+    def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
+        """`pruners.base.Budgeted.check_budget`."""
+        check_counts(self.allocate, searched(model, masks, self.classifier), density)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> PopupMasking:
         """Masks as in SrPopup, without a limit on the number of swaps."""

@@ -32,8 +32,9 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 
 from pruners.base import Batch, Finding, Masks, Task, count_prunable
-from pruners.search.init import Allocate, Classifier, Init, overlap, top
+from pruners.search.init import Allocate, Classifier, Init, overlap, searched, top
 from pruners.search.popup import StraightThrough, begin, check
+from pruners.selection.allocate import check_counts
 
 Scaling = Literal["none", "dynamic"]
 BATCHNORMS = nn.modules.batchnorm._BatchNorm
@@ -174,6 +175,10 @@ class Supermask:
         if self.scaling not in ("none", "dynamic"):
             problems.append(f"method.search.scaling={self.scaling!r} must be one of none, dynamic")
         check(self.allocate, self.classifier, problems)
+
+    def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
+        """`pruners.base.Budgeted.check_budget`."""
+        check_counts(self.allocate, searched(model, masks, self.classifier), density)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> SupermaskMasking:
         """Masks of exactly round(task.density * prunable) of the searched weights.

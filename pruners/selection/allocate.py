@@ -16,6 +16,16 @@ import torch
 from pruners.base import Masks, Scores, count_kept, count_prunable, keep_count, largest
 
 
+def check_counts(allocate: object, masks: Masks, density: float) -> None:
+    """Check that an allocation that reads no scores gives every layer a possible number.
+
+    Raises:
+        ValueError: as the allocation.
+    """
+    if isinstance(allocate, (Layer, Erk, SmartRatio)):
+        allocate({}, masks, density)
+
+
 @dataclass(frozen=True)
 class Global:
     """The counts of the global top K: one threshold for all layers.

@@ -6,8 +6,12 @@ A schedule is `(density) -> densities`, decreasing to `density` (for `Levels` wi
 the level nearest to it).
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
+
+MOST_TRAININGS = 1_000  # rounds that train; the longest published chain has 44
+MOST_ROUNDS = 100_000  # rounds that only score
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,18 @@ class Levels:
             )
 
     def __call__(self, density: float) -> list[float]:
-        """keep, keep^2, ... down to `density`; at least one level."""
+        """keep, keep^2, ... down to `density`; at least one level.
+
+        Raises:
+            ValueError: that takes too many levels.
+        """
+        rounds = math.ceil(math.log(density) / math.log(self.keep))
+        if rounds > MOST_TRAININGS:
+            raise ValueError(
+                f"method.keep={self.keep} takes {rounds:,} rounds, each with a training, to"
+                f" density={density:g}: at most {MOST_TRAININGS:,} are accepted, so take a lower"
+                " method.keep"
+            )
         levels = [self.keep]
         while levels[-1] > density * (1 + 1e-9):
             # 0.8**2 is 0.6400000000000001; rounding makes the density 0.64 match that level.
@@ -68,8 +83,11 @@ class FrontLoaded:
     rounds: int = 25
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"method.rounds={self.rounds} must be at least 1")
+        if not 1 <= self.rounds <= MOST_TRAININGS:
+            raise ValueError(
+                f"method.rounds={self.rounds} must be 1 to {MOST_TRAININGS:,}: epochs that end with"
+                " pruning (train.scale multiplies them)"
+            )
 
     def __call__(self, density: float) -> list[float]:
         """The densities after each round."""
@@ -91,10 +109,10 @@ class Exponential:
     iterations: int = 100
 
     def __post_init__(self) -> None:
-        if self.iterations < 1:
+        if not 1 <= self.iterations <= MOST_ROUNDS:
             raise ValueError(
-                f"schedule.iterations={self.iterations} must be at least 1:"
-                " rounds of pruning, 100 for SynFlow"
+                f"schedule.iterations={self.iterations} must be at least 1, and at most"
+                f" {MOST_ROUNDS:,}: rounds of pruning, 100 for SynFlow"
             )
 
     def __call__(self, density: float) -> list[float]:

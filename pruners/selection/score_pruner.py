@@ -24,6 +24,7 @@ from pruners.base import (
     density,
     without_classifier,
 )
+from pruners.selection.allocate import check_counts
 from pruners.selection.pick import Proportional, Sketch, Top
 
 When = Literal["each", "final", "oneshot"]
@@ -99,6 +100,8 @@ class ScorePruner:
             for group, default in (("allocate", "global"), ("pick", "top"), ("schedule", "once"))
             if getattr(self, group) is None
         ]
+        if self.score is None:
+            raise ValueError("method.pruner.score=None: this method ranks weights by a score")
         if self.source is None and self.score.needs_data:
             problems.append(
                 f"source=none: {type(self.score).__name__} is computed from data; leave source=..."
@@ -144,6 +147,13 @@ class ScorePruner:
                 " leave it out, or take a schedule of many rounds"
             )
         return problems
+
+    def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
+        """`pruners.base.Budgeted.check_budget`."""
+        if self.classifier == "dense":
+            masks = without_classifier(model, masks)
+        if masks:
+            check_counts(self.allocate, masks, density)
 
     @property
     def exact(self) -> bool:

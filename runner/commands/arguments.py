@@ -4,8 +4,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from runner.config.overrides import given_twice, with_search_path
 from runner.config.request import environment
 from runner.engine.machine import Machine, prepare
+from runner.errors import ConfigError
 from runner.launch.launcher import DEFAULT, PREFIX, Launcher, make_launcher, read_launcher
 from runner.spec.planned import PlannedRun
 from runner.suites.expand import Suite, expand_all, parse_arguments
@@ -20,6 +22,9 @@ def launcher(words: list[str]) -> tuple[Launcher, list[str]]:
     Raises:
         ConfigError: an unknown launcher or option, or a value of the wrong type or out of range.
     """
+    words = with_search_path(words)
+    if problems := given_twice(words):
+        raise ConfigError(*problems)
     pairs = [word.partition("=")[::2] for word in words]
     name = dict(pairs).get("hydra/launcher", DEFAULT)
     cls, options = read_launcher(name)

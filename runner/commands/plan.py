@@ -19,9 +19,6 @@ def show_tables(tables: list[Suite], machine: Machine, threads: int, console: Co
         console.print(line, soft_wrap=True)
     for line in without_runs(tables):
         console.print(line, soft_wrap=True)
-    cells = [cell for table in tables for cell in table.cells.values()]
-    for missing in sorted({cell.missing for cell in cells if cell.missing}):
-        console.print(f"missing: {missing}")
 
 
 def without_runs(tables: list[Suite]) -> Iterator[str]:

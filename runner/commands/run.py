@@ -4,7 +4,7 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
-from runner.config.request import read_request
+from runner.config.request import environment_of, read_request
 from runner.engine.execute import execute
 from runner.engine.machine import Machine, prepare
 from runner.errors import guarded
@@ -24,9 +24,9 @@ def run_config(cfg: DictConfig, planned: Planned | None = None) -> int:
         planned: list to which a planned run is appended, for one plan of several runs; None = print
             the plan of this run.
     """
-    if cfg.env.plan:
-        return guarded(lambda: _plan(cfg, planned))
-    return guarded(lambda: execute(read_request(cfg)))
+    return guarded(
+        lambda: _plan(cfg, planned) if environment_of(cfg).plan else execute(read_request(cfg))
+    )
 
 
 def show_plan(planned: Planned) -> int:

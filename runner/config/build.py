@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from runner.config.build_stages import build_stages, written_names
-from runner.config.check import check_images, check_options, check_values
+from runner.config.check import check_options, check_values
 from runner.config.compose import method_names
 from runner.config.group_nodes import check_groups
 from runner.config.instantiate import construct
@@ -71,9 +71,7 @@ def _build(resolved: Resolved, finished: bool = False) -> Run:
     values = resolved.values
     problems = check_values(values)
     if not finished:
-        problems += check_groups(values, resolved.origins.key)
-    if not problems and not finished:
-        problems += check_options(resolved)
+        problems += check_groups(values, resolved.origins.key) or check_options(resolved)
     parts: dict[str, Any] = {}
     for key in ("dataset", "model"):
         try:
@@ -90,24 +88,21 @@ def _build(resolved: Resolved, finished: bool = False) -> Run:
             " experiments draw it; take method=theory/... with it, or another data set with"
             f" method={method['name']}"
         )
-    run = Run(
+    return Run(
         method=method["name"],
         label=method["label"],
         seed=values["seed"],
         density=values["density"],
         train_fraction=values["train_fraction"],
         scale=values["train"]["scale"],
-        epoch_column=_epoch_column(method["epoch_column"], stages, resolved),
+        epoch_column=_epoch_column(method["epoch_column"], stages, resolved, finished),
         stages=stages,
         **parts,
     )
-    if not finished and (problems := check_images(run)):
-        raise ConfigError(*problems)
-    return run
 
 
 def _epoch_column(
-    listed: Sequence[str], stages: Sequence[Stage], resolved: Resolved
+    listed: Sequence[str], stages: Sequence[Stage], resolved: Resolved, finished: bool
 ) -> tuple[str, ...]:
     """The stages that the papers' Epoch column counts; those that this run leaves out are skipped.
 
@@ -116,7 +111,7 @@ def _epoch_column(
     """
     present = [stage.name for stage in stages]
     known = {*map(family, present), *present, *written_names(resolved)}
-    if unknown := [name for name in listed if name not in known]:
+    if unknown := [name for name in listed if name not in known and not finished]:
         raise ConfigError(
             f"method.epoch_column={','.join(unknown)} is no stage of"
             f" method={resolved.values['method']['name']}: {', '.join(sorted(known))}"

@@ -7,6 +7,7 @@ before it.
 from collections.abc import Mapping
 from typing import Any
 
+from pruners.base import Reads
 from runner.config.build_recipe import build_recipe
 from runner.config.build_start import build_start
 from runner.config.built_stages import BuiltStages
@@ -109,7 +110,9 @@ def _add_stage(node: StageNode, place: str, built: BuiltStages) -> None:
         ValueError: with every problem of the first part that is invalid.
     """
     key = built.key
-    start = build_start(node.start or StartNode(), built, key(f"{place}.start.rewind"))
+    start = build_start(
+        node.start or StartNode(), built, key(f"{place}.start.rewind"), key(f"{place}.start.from")
+    )
     _refuse_unknown_stages(node, place, built.stages)
     weights = None
     if node.weights is not None:
@@ -118,6 +121,8 @@ def _add_stage(node: StageNode, place: str, built: BuiltStages) -> None:
     component = None
     if node.component is not None:
         component = construct(node.component, key(f"{place}.{node.slot}"), key)
+        if isinstance(component, Reads):
+            _refuse_unread(component.reads, node, key(f"{place}.{node.slot}"))
     recipe, data = None, None
     if kind in ("train", "search"):
         recipe = build_recipe(node, built, start, place)
@@ -151,6 +156,20 @@ def _refuse_unknown_stages(node: StageNode, place: str, earlier: Mapping[str, St
             raise ConfigError(
                 f"{place} ({node.name}) needs {name!r}, which is not an earlier stage:"
                 f" {', '.join(earlier) or 'there is none'}"
+            )
+
+
+def _refuse_unread(reads: tuple[str, ...], node: StageNode, key: str) -> None:
+    """Refuse a component that reads the findings of a stage that its own stage does not need.
+
+    Raises:
+        ConfigError: for the first such stage.
+    """
+    for name in reads:
+        if name not in node.needs:
+            raise ConfigError(
+                f"{key}.stage={name!r} is not among the stages that stage {node.name!r} needs:"
+                f" {', '.join(node.needs) or 'none'}"
             )
 
 

@@ -7,20 +7,19 @@ from runner.spec.durations import point_of, scaled_point
 from runner.spec.run import Recipe, Start
 
 
-def build_start(node: StartNode, built: BuiltStages, key: str) -> Start:
+def build_start(node: StartNode, built: BuiltStages, key: str, set_by: str = "") -> Start:
     """The stage's `Start`, with its rewinding point scaled.
 
     Args:
         key: the key that sets the rewinding point, for messages.
+        set_by: the key that sets the stage, for messages.
 
     Raises:
         ConfigError: there is no such stage, or the rewinding point cannot be taken from it.
     """
     earlier, stage = built.stages, node.from_
     if stage not in ("init", "reinit", *earlier):
-        raise ConfigError(
-            f"start.from={stage} is not an earlier stage: {', '.join(('init', 'reinit', *earlier))}"
-        )
+        raise ConfigError(_no_such_stage(stage, built, set_by))
     if node.rewind is None:
         return Start(stage, resume=node.resume, advance=node.advance)
     epoch = point_of(key, node.rewind, built.train.batch_size)
@@ -39,6 +38,19 @@ def build_start(node: StartNode, built: BuiltStages, key: str) -> Start:
     replaced = earlier[stage].component is not None
     at_end = point == recipe.end and not replaced
     return Start(stage, epoch=None if at_end else point, advance=node.advance)
+
+
+def _no_such_stage(stage: str, built: BuiltStages, set_by: str) -> str:
+    """The message for a stage that a method does not have; a choice of `start` may name it."""
+    earlier = ", ".join(("init", "reinit", *built.stages))
+    values = built.resolved.values
+    if not set_by.startswith("start."):
+        return f"start.from={stage} is not an earlier stage: {earlier}"
+    start, method = values["start"].get("name"), values["method"].get("name")
+    return (
+        f"start={start} continues from stage {stage!r}, which method={method} does not have"
+        f" ({earlier}); choose another start, e.g. start=dense"
+    )
 
 
 def _recipe_at(setting: str, epoch: float, stage: str, built: BuiltStages) -> Recipe:

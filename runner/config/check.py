@@ -1,11 +1,8 @@
 """Checks that need no component: ranges of values, and options that the method does not use."""
 
-import math
 from typing import Any
 
 from runner.config.interpolation import Resolved
-from runner.data.split import training_images
-from runner.spec.run import Run
 
 # A method declares in `uses` which of these groups it refers to.
 OPTION_GROUPS = ("source", "allocate", "pick", "schedule", "start", "retrain")
@@ -39,31 +36,6 @@ def check_values(values: dict[str, Any]) -> list[str]:
             " training images that is used"
         )
     return problems
-
-
-def check_images(run: Run) -> list[str]:
-    """A message if a share of the training images has fewer images than classes."""
-    info = run.dataset.info()
-    used = training_images(info.train, run.train_fraction, 0.0)
-    held_out = used - training_images(info.train, run.train_fraction, run.dataset.validation)
-    if used < info.classes:
-        return [
-            f"train_fraction={run.train_fraction:g} keeps {used:,} of {info.train:,} training"
-            f" images, fewer than the {info.classes:,} classes: take"
-            f" train_fraction={_rounded_up(info.classes / info.train):g} or more"
-        ]
-    if run.dataset.validation and min(held_out, used - held_out) < info.classes:
-        return [
-            f"dataset.validation={run.dataset.validation:g} splits {used:,} training images into"
-            f" {used - held_out:,} and {held_out:,} held out, but there are {info.classes:,}"
-            " classes: choose a value nearer to 0.5, a larger train_fraction, or"
-            " dataset.validation=0"
-        ]
-    return []
-
-
-def _rounded_up(share: float) -> float:
-    return min(math.ceil(share * 10_000) / 10_000, 1.0)
 
 
 def check_options(resolved: Resolved) -> list[str]:
@@ -119,6 +91,6 @@ def _misdeclared(name: str, declared: set[str], read: set[str]) -> list[str]:
     ]
     return lacking + [
         f"method.uses of method={name} has {group}, which the method does not refer to: leave"
-        " it out"
+        f" it out (if an override replaced the reference, set {group}=... instead)"
         for group in sorted(declared - read)
     ]

@@ -133,9 +133,10 @@ def touched(group: str) -> bool:
     ) or any("@package" in text for text in inside)
 
 
-def method_names() -> list[str]:
-    """Names of the methods in conf/method, sorted."""
-    return sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+def method_names(overrides: Sequence[str] = ()) -> list[str]:
+    """Names of the methods in conf/method and the user's own folders among `overrides`, sorted."""
+    folders = conf_folders(overrides)
+    return sorted({path.stem for each in folders for path in (each / "method").glob("*.yaml")})
 
 
 def has_method(name: str, overrides: Sequence[str] = ()) -> bool:

@@ -92,11 +92,11 @@ def locate(tag: str, key: str) -> type:
         ConfigError: no class declares it, the class cannot be imported, or it is not a dataclass.
     """
     try:
-        cls = find_class(tag)
+        cls = find_class(str(tag))
     except UnknownTag:
         raise ConfigError(
-            f"{key}._target_={tag} is not the tag of a component{nearest(tag, tags())}; a class"
-            " declares its tag with tag: ClassVar[str]"
+            f"{key}._target_={tag} is not the tag of a component{nearest(str(tag), tags())}; a"
+            " class declares its tag with tag: ClassVar[str]"
         ) from None
     except ImportError as error:
         raise ConfigError(f"{key}._target_={tag} cannot be imported: {error}") from error

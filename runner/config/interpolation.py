@@ -168,12 +168,15 @@ def _absent(key: str, places: list[str], raw: Mapping[str, Any]) -> str:
         for name in dict.fromkeys(place.partition(".")[0] for place in places)
         if isinstance(raw[name], dict)
     ]
-    files = {path.stem: OmegaConf.load(path) for path in sorted((CONF / group).glob("*.yaml"))}
+    files = {
+        path.stem: OmegaConf.to_container(OmegaConf.load(path))
+        for path in sorted((CONF / group).glob("*.yaml"))
+    }
     # a file writes its keys in the group's package (`inner`) or in the global one (`key`)
     having = [
         name
         for name, file in files.items()
-        if any(OmegaConf.select(file, written) is not None for written in (inner, key))
+        if any(_select(file, written) is not None for written in (inner, key))
     ]
     lacking = f"{group}={_name(raw[group])}" if isinstance(raw.get(group), dict) else group
     reader = " and ".join(readers) or places[0]
@@ -181,6 +184,13 @@ def _absent(key: str, places: list[str], raw: Mapping[str, Any]) -> str:
         f"{reader} reads {key}, which {lacking} does not have; choices that have it:"
         f" {group}={'|'.join(having)}"
     )
+
+
+def _select(node: Any, key: str) -> Any:
+    """The value at a dotted key, with references left as they are; None if there is none."""
+    for word in key.split("."):
+        node = node.get(word) if isinstance(node, dict) else None
+    return node
 
 
 def _name(node: Mapping[str, Any]) -> Any:

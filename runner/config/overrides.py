@@ -20,10 +20,11 @@ from runner.paths import CONF
 SEARCH = "hydra.searchpath"
 OWN_FOLDER = ("--config-dir", "-cd")
 SWEEP = ("-m", "--multirun")
-HYDRA_FLAGS = (  # of `python run.py --hydra-help`; other words with a dash are none of Hydra's
-    "--help --hydra-help --version --cfg --resolve --package --run --multirun --shell-completion"
-    " --config-path --config-name --config-dir --experimental-rerun --info"
-).split()
+# A word with two dashes that is not among Hydra's flags (--hydra-help) is meant as a value.
+HYDRA_FLAGS = re.compile(
+    r"--(help|hydra-help|version|cfg|resolve|package|run|multirun|shell-completion|config-path"
+    r"|config-name|config-dir|experimental-rerun|info)"
+)
 # Keys below a group that its file alone sets: they say what the choice is. `*` is any group.
 BY_FILE = {
     "*": {"name", "_target_"},
@@ -126,7 +127,7 @@ def _with_dashes(words: Sequence[str]) -> Iterator[str]:
     """A message for each override with dashes, e.g. --density=0.1 or --density 0.1."""
     for word, following in zip(words, [*words[1:], ""], strict=True):
         key, sign, value = word.partition("=")
-        if not re.fullmatch(r"--\w[\w./-]*", key) or key in HYDRA_FLAGS:
+        if not re.fullmatch(r"--\w[\w./-]*", key) or HYDRA_FLAGS.fullmatch(key):
             continue
         if not sign:
             value = following if following and "=" not in following else "VALUE"

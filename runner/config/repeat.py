@@ -16,7 +16,7 @@ mask, which work for every method (conf/portrait), refer to it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runner.config.instantiate import construct
@@ -93,9 +93,15 @@ def _densities(
             "density is missing: rounds of pruning end at the density that you give, e.g."
             " density=0.1 keeps a tenth of the weights"
         )
-    if type(node.get("rounds")) is int:  # the component refuses other types
-        node = {**node, "rounds": scaled(node["rounds"], scale)}
-    densities: list[float] = construct(node, key, alias)(density)
+    schedule = construct(node, key, alias)
+    if not callable(schedule):
+        raise ConfigError(f"{key}={schedule!r} is not a schedule of densities")
+    try:
+        if "rounds" in node:
+            schedule = replace(schedule, rounds=scaled(schedule.rounds, scale))
+        densities: list[float] = schedule(density)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     return densities
 
 

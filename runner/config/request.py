@@ -1,12 +1,12 @@
 """Build a command's `RunRequest` and `Environment` from a composed configuration."""
 
-from pathlib import Path
-
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from runner.config import typed
 from runner.config.build import build_run
 from runner.config.compose import compose_config
+from runner.config.overrides import SEARCH, search_path
 from runner.config.plain import to_plain
 from runner.spec.request import Environment, RunRequest, SavedConfig
 
@@ -22,18 +22,26 @@ def read_request(cfg: DictConfig) -> RunRequest:
         run=build_run(cfg),
         environment=environment_of(cfg),
         config=SavedConfig(OmegaConf.to_yaml(cfg, resolve=True), to_plain(cfg, resolve=True)),
-        overrides=tuple(HydraConfig.get().overrides.task) if HydraConfig.initialized() else (),
+        overrides=_typed_by_user() if HydraConfig.initialized() else (),
         highlights=tuple(method.get("highlights", ())),
         paper_training=method.get("paper"),
         paper_command=method.get("paper_command"),
     )
 
 
+def _typed_by_user() -> tuple[str, ...]:
+    """The overrides of this job, with the one that names the user's own folders."""
+    overrides = HydraConfig.get().overrides
+    return (*search_path(overrides.hydra), *overrides.task)
+
+
 def environment_of(cfg: DictConfig) -> Environment:
-    """The `env` group of a composed configuration."""
-    env = to_plain(cfg.env, resolve=True)
-    folders = {key: Path(env[key]) for key in ("results_dir", "cache_dir", "data_dir")}
-    return Environment(**{**env, **folders})
+    """The `env` group of a composed configuration.
+
+    Raises:
+        ConfigError: a value of the wrong type.
+    """
+    return typed.build(Environment, to_plain(cfg.env, resolve=True), "env")
 
 
 def environment(overrides: list[str]) -> Environment:
@@ -42,4 +50,8 @@ def environment(overrides: list[str]) -> Environment:
     Raises:
         ConfigError: an unknown key of env, or a value of the wrong type.
     """
-    return environment_of(compose_config([each for each in overrides if each.startswith("env.")]))
+    return environment_of(
+        compose_config(
+            [each for each in overrides if each.startswith(("env.", "env=", f"{SEARCH}="))]
+        )
+    )

@@ -39,7 +39,7 @@ class EnvConfig:
     results_dir: str = MISSING
     cache_dir: str = MISSING
     data_dir: str = MISSING
-    plan: bool = False
+    plan: Any = False  # typed by Environment, like all booleans
     checkpoint_seconds: float = MISSING
     progress: str = MISSING
 

@@ -9,12 +9,14 @@ from runner.paths import CONF
 
 def other_key(word: str) -> str | None:
     """The key that `word` may mean; None if no synonym is known."""
-    return _read()["keys"].get(word.lower())
+    found: str | None = _read()["keys"].get(word.lower())
+    return found
 
 
 def other_choice(group: str, word: str) -> str | None:
     """The choice of a group that `word` may mean; None if no synonym is known."""
-    return _read()["choices"].get(group, {}).get(word.lower().replace("-", "_"))
+    names: dict[str, str] = _read()["choices"].get(group, {})
+    return names.get(word.lower().replace("-", "_"))
 
 
 @cache

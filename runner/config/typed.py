@@ -193,11 +193,7 @@ def _convert_scalar(value: Any, option: Any, key: str) -> Any:
         return WORDS.get(str(value).lower(), NO_FIT)
     if origin is Path and isinstance(value, str) and value:
         return Path(value)
-    fits = (
-        value in get_args(option)
-        if origin is Literal
-        else origin is str and type(value) is str
-    )
+    fits = value in get_args(option) if origin is Literal else origin is str and type(value) is str
     return value if fits else NO_FIT
 
 
@@ -212,8 +208,9 @@ def _number(value: int | float, kind: type, key: str) -> Any:
     if isinstance(value, int) and abs(value) > MOST:
         raise ConfigError(f"{key}={excerpt(value)} must be a whole number of at most {MOST}")
     if not abs(value) <= LARGEST:
-        what = "a finite number" if not math.isfinite(value) else "at most 3.4e38 in size"
-        raise ConfigError(f"{key}={value} must be {what}: it is computed with in float32")
+        finite = "at most 3.4e38 in size, the limit of float32"
+        what = finite if math.isfinite(value) else "a finite number"
+        raise ConfigError(f"{key}={value} must be {what}")
     return kind(value)
 
 

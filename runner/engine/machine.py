@@ -3,6 +3,7 @@
 Nothing here is part of a run's identity; all of it is recorded.
 """
 
+import math
 import os
 import platform
 from collections.abc import Iterator
@@ -72,14 +73,15 @@ def _invalid(env: Environment) -> Iterator[str]:
             "env.device=cuda: torch finds no CUDA device; use env.device=cpu, or auto, which uses"
             " the available device"
         )
-    if env.threads is not None and env.threads < 1:
-        yield f"env.threads={env.threads} must be at least 1, or null for torch's choice"
-    if env.checkpoint_seconds < 0:
+    most = max(256, 4 * (os.cpu_count() or 1))
+    if env.threads is not None and not 1 <= env.threads <= most:
+        yield f"env.threads={env.threads} must be 1 to {most}, or null for torch's choice"
+    if not 0 <= env.checkpoint_seconds < math.inf:
         seconds = f"env.checkpoint_seconds={env.checkpoint_seconds:g}"
-        yield f"{seconds} must be 0 (after every step) or more"
-    if env.workers is not None and env.workers < 0:
+        yield f"{seconds} must be 0 (after every step) or more, in seconds"
+    if env.workers is not None and not 0 <= env.workers <= most:
         yield (
-            f"env.workers={env.workers} must be 0 (the run's own process decodes images) or more,"
+            f"env.workers={env.workers} must be 0 (the run's own process decodes images) to {most},"
             " or null for one per thread"
         )
 

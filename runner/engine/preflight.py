@@ -1,10 +1,12 @@
 """Checks of a run before any work is done."""
 
+import math
 from collections.abc import Iterator
 
 from torch import nn
 
-from pruners.base import count_prunable, full_masks, keep_count
+from pruners.base import Budgeted, count_prunable, full_masks, keep_count
+from runner.data.split import training_images
 from runner.engine.distributed import check_shareable
 from runner.engine.machine import Machine, check_precision
 from runner.engine.pretrained import fitting
@@ -25,7 +27,7 @@ def check(run: Run, machine: Machine) -> None:
     Raises:
         ConfigError: with one message for each problem.
     """
-    problems = [*_precision_problems(run, machine)]
+    problems = [*_precision_problems(run, machine), *_image_problems(run)]
     model: nn.Module | None = None
     try:
         model = _network(run)
@@ -56,6 +58,28 @@ def _precision_problems(run: Run, machine: Machine) -> Iterator[str]:
             yield from error.messages
 
 
+def _image_problems(run: Run) -> Iterator[str]:
+    """A message if a share of the training images has fewer images than classes."""
+    info = run.dataset.info()
+    if not info.images:
+        return
+    used = training_images(info.train, run.train_fraction, 0.0)
+    left = training_images(info.train, run.train_fraction, run.dataset.validation)
+    if used < info.classes:
+        least = min(math.ceil(info.classes / info.train * 10_000) / 10_000, 1.0)
+        yield (
+            f"train_fraction={run.train_fraction:g} keeps {used:,} of {info.train:,} training"
+            f" images, fewer than the {info.classes:,} classes: take train_fraction={least:g} or"
+            " more"
+        )
+    elif run.dataset.validation and min(used - left, left) < info.classes:
+        yield (
+            f"dataset.validation={run.dataset.validation:g} splits {used:,} training images into"
+            f" {left:,} and {used - left:,} held out, but there are {info.classes:,} classes:"
+            " choose a value nearer to 0.5, a larger train_fraction, or dataset.validation=0"
+        )
+
+
 def _network(run: Run) -> nn.Module:
     info, rng = run.dataset.info(), stream(run.seed, "init", "weights")
     model: nn.Module = run.model(info.channels, info.classes, info.size, rng)
@@ -71,6 +95,9 @@ def _check_network(model: nn.Module, run: Run, machine: Machine) -> None:
     check_shareable(model, machine.group)
     if run.density is not None:
         keep_count(run.density, count_prunable(full_masks(model)))
+    for stage in run.stages:
+        if stage.density is not None and isinstance(stage.component, Budgeted):
+            stage.component.check_budget(model, full_masks(model), stage.density)
 
 
 def _missing_stages(run: Run, machine: Machine) -> set[str]:

@@ -41,8 +41,6 @@ def notes(suite: Suite, found: list[Series], results_dir: Path) -> list[str]:
         if not series.done:
             absent.setdefault(series.panel, []).append(series.label)
     lines += [f"Missing in {panel}: {', '.join(labels)}." for panel, labels in absent.items()]
-    unwritten = sorted({cell.missing for cell in suite.cells.values() if cell.missing})
-    lines += [f"No method yet: {'; '.join(unwritten)}."] if unwritten else []
     undone = len(suite.jobs) - len(done)
     return lines + (
         [f"{undone} runs are not done: make reproduce TABLE={suite.name}"] if undone else []

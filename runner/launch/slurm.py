@@ -69,6 +69,7 @@ class Slurm:
             "timeout_min": 1,
             "cpus_per_task": 1,
             "gpus_per_node": 0,
+            "mem_gb": 0.1,
             "array_parallelism": 1,
             "max_num_timeout": 0,
             "signal_delay_s": 1,

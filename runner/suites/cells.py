@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from omegaconf import OmegaConf
 
 from runner.config.build import build_seeds
-from runner.config.compose import Composer, has_method
-from runner.errors import ConfigError
+from runner.config.compose import Composer, has_method, method_names
+from runner.errors import ConfigError, one_of
 from runner.spec.planned import PlannedRun, plan_runs
 from runner.suites.page import CellSpec
 from runner.suites.read_setting import read_setting
@@ -25,8 +25,7 @@ class Cell:
 
     Args:
         candidates: sets of runs that differ by the seed alone: one set, or several of which the
-            best is printed. Empty when the row's method does not exist yet.
-        missing: why it has no runs, for a method that does not exist yet.
+            best is printed. Empty for an entry that needs no run.
         paper: the names of its line in the paper's CSV.
         value: the value in the configuration, for an entry that needs no run.
         quoted: whether the paper took its number from elsewhere.
@@ -37,7 +36,6 @@ class Cell:
     row: str
     network: str
     candidates: tuple[tuple[PlannedRun, ...], ...] = ()
-    missing: str | None = None
     paper: tuple[str, ...] = ()
     value: str | None = None
     quoted: bool = False
@@ -57,7 +55,7 @@ def fitting_options(overrides: Sequence[str], options: set[str], composer: Compo
         overrides: those of the entry.
         options: the options to choose from.
     """
-    if not options or not has_method(_method(overrides)):
+    if not options or not has_method(_method(overrides), overrides):
         return set()
     cfg = composer.config(_last_wins(overrides))
     return {
@@ -87,8 +85,8 @@ def make_cell(
         ]
         return replace(cell, value=", ".join(dict.fromkeys(values)))
     cell = replace(cell, quoted=spec.quoted, labels=spec.labels, ids=spec.ids)
-    if not has_method(method):
-        return replace(cell, missing=f"method={method} does not exist yet")
+    if not has_method(method, own):
+        raise ConfigError(one_of("method", method, method_names(own)))
     candidates = [[f"density={density}", *own] for density in spec.densities] or [own]
     unique = dict.fromkeys(tuple(_last_wins(candidate)) for candidate in candidates)
     return replace(cell, candidates=tuple(_plan(each, seeds, composer) for each in unique))

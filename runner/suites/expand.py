@@ -1,8 +1,10 @@
 """Expand tables and figures into cells with their runs."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from runner.config.compose import Composer
+from runner.config.overrides import given_twice, with_search_path
 from runner.errors import ConfigError, nearest, one_of
 from runner.spec.planned import PlannedRun
 from runner.suites.cells import Cell, fitting_options, make_cell, refuse_equal_entries
@@ -60,8 +62,11 @@ def parse_arguments(arguments: list[str]) -> tuple[list[str], dict[str, list[str
     Selections are lists under `models`, `seeds` and `table.KEY`.
 
     Raises:
-        ConfigError: no table is named.
+        ConfigError: no table is named, a key is given twice, or a key is none of a table's.
     """
+    arguments = with_search_path(arguments)
+    if problems := [*given_twice(arguments), *_with_dashes_or_seed(arguments)]:
+        raise ConfigError(*problems)
     names = [n for argument in arguments if "=" not in argument for n in argument.split(",") if n]
     if not names:
         raise ConfigError(
@@ -77,6 +82,16 @@ def parse_arguments(arguments: list[str]) -> tuple[list[str], dict[str, list[str
         elif sign:
             overrides.append(argument)
     return names, chosen, overrides
+
+
+def _with_dashes_or_seed(arguments: list[str]) -> Iterator[str]:
+    """A message for each argument that would have no effect on a table."""
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key == "seed":
+            yield f"{argument}: a table has several seeds; write seeds={value}, e.g. seeds=0,1,2"
+        if argument.startswith("-"):
+            yield f"{argument}: values have no dashes; write KEY=VALUE, e.g. seeds=0"
 
 
 def _selects(key: str) -> bool:

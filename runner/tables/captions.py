@@ -24,7 +24,7 @@ QUOTED = (
 
 
 def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
-    """Return the caption: meaning of the numbers, seeds, devices, mixed code, missing rows."""
+    """Return the caption: meaning of the numbers, seeds, devices, mixed code."""
     records = [record for entry in found.values() for record in entry.records]
     requested = {len(jobs) for entry in found.values() for jobs in entry.cell.candidates}
     lines = [
@@ -35,8 +35,6 @@ def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
     ]
     if any(entry.cell.quoted and entry.paper for entry in found.values()):
         lines.append(QUOTED.format(DAGGER))
-    absent = sorted({entry.cell.missing for entry in found.values() if entry.cell.missing})
-    lines += ["Missing: " + "; ".join(absent) + "."] if absent else []
     if any(entry.tried for entry in found.values()):
         on = suite.options["select_on"]
         lines.append(

@@ -246,7 +246,7 @@ def _csv_line(
         **_measured(suite, record, further),
         **_papers(suite, entry, further),
         **values,
-        "missing": entry.cell.missing or ("" if record or value is not None else "not run"),
+        "missing": "" if record or value is not None else "not run",
     }
 
 

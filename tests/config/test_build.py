@@ -544,6 +544,7 @@ def test_nested_lists_of_stages_are_flattened() -> None:
         "method.stages",
         [[{"name": "one", "kind": "train"}], [[{"name": "two", "kind": "train", "epochs": "3ep"}]]],
     )
+    cfg.method.epoch_column = ["one"]
     assert shape(build_run(cfg)) == [("one", "train", (), 160), ("two", "train", (), 3)]
 
 

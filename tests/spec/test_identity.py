@@ -320,7 +320,7 @@ def test_raising_the_numerics_of_a_kind_changes_its_stages_and_their_descendants
 def test_label_epoch_column_and_logger_do_not_change_the_identity() -> None:
     run = compose_run(*IMC)
     renamed = replace(run, label="IMC, our reading", epoch_column=("wstar", "train"))
-    logged = compose_run(*IMC, "logger.name=another")
+    logged = compose_run(*IMC, "logger=wandb", "logger.project=another")
     for other in (renamed, logged):
         assert (run_id(other), stage_keys(other)) == (run_id(run), stage_keys(run))
 

@@ -1,0 +1,202 @@
+"""Command lines that Hydra would misread, and own configuration folders."""
+
+from pathlib import Path
+
+import pytest
+from support import compose_run, machine
+
+from runner.commands.arguments import launcher
+from runner.config.compose import Composer, compose_config, has_method
+from runner.config.overrides import check_words, conf_folders, with_search_path
+from runner.config.synonyms import other_choice, other_key
+from runner.engine.preflight import check
+from runner.errors import ConfigError, nearest
+from runner.paths import CONF
+from runner.spec.identity import run_id
+from runner.suites.expand import expand, parse_arguments
+
+REFUSED = {  # words -> what the one message contains
+    "density=0.1,0.2 seed=0,1,2 density=0.5 -m": ["density=0.1,0.2 and density=0.5"],
+    "method=snip method=grasp": ["method=snip and method=grasp"],
+    "seed=0 seed=0": ["seed is given 2 times"],
+    "--density=0.1": ["write density=0.1"],
+    "--density 0.1": ["write density=0.1"],
+    "--lr=0.1": ["write train.lr=0.1"],
+    "hydra/launcher=gpu_queue seed=0": ["python run.py -m hydra/launcher=gpu_queue seed=0"],
+    "model=mlp model.name=resnet20": ["model.name", "model=NAME"],
+    "method=snip method.name=grasp": ["method.name", "method=NAME"],
+    "method=snip method.name=../../x": ["method.name"],
+    "start=dense start.trained=init": ["start.trained", "start=NAME"],
+    "start=dense start.finetune={from:init}": ["start.finetune.from"],
+    "method=snip method.score._target_=grasp": ["method.score._target_"],
+    "retrain=finetune retrain.label=null": ["retrain.label"],
+    "method=imc method.stages=[]": ["method.stages"],
+    "train.name=x": ["train.name"],
+    "+density=0.1": ["write density=0.1"],
+}
+COMPOSED = {  # overrides -> the message that Hydra's becomes
+    "sparsity=0.9": "density=0.1",
+    "lr=0.1": "write train.lr=0.1",
+    "method=lth": "method=imp",
+    "model=ResNet20": "did you mean 'resnet20'",
+    "dataset=CIFAR10": "did you mean 'cifar10'",
+    "method=IMC": "did you mean 'imc'",
+    "seed=0,1": "python run.py -m seed=0,1",
+    "table=imc_table01": "make reproduce TABLE=imc_table01",
+    "figure=imc_figure01": "make reproduce TABLE=imc_figure01",
+}
+INVALID = {  # overrides -> what a message contains; these once ran as another experiment
+    "method=sr_popup density=0.3 method.batch_size=0": "method.batch_size=0 must be at least 2",
+    "method=imc method.wstar.lr_schedule=false": "method.wstar.lr_schedule=False",
+    "method=sr_popup density=0.3 method.lr=true": "method.lr=True",
+    "method=flow_prune density=0.3 method.rounds=-5": "method.rounds=-5",
+    "method=flow_prune density=0.3 method.rounds=100000000": "method.rounds=100000000",
+    "method=imp density=0.3 method.keep=0.999999": "method.keep=0.999999",
+    "method=synflow density=0.3 schedule.iterations=10000000": "schedule.iterations",
+    "method=rigl density=0.3 method.rhythm.epochs=-1": "method.rhythm.epochs=-1",
+    "method=imc method.epoch_column=abc": "method.epoch_column='abc' must be a list",
+    "method=imc method.epoch_column=[abc]": "method.epoch_column=abc",
+    "train.lr=inf": "train.lr=inf must be a finite number",
+    "train.weight_decay=1e39": "train.weight_decay=1e+39 must be at most 3.4e38",
+    "method=sr_popup density=0.3 start=rounds": "choices that have it: method=imp",
+    "method=magnitude density=0.3 start=rounds": "choices that have it: method=imp",
+    "method=snip density=0.3 start=pretrained retrain=finetune": "start=dense",
+    "method=continuous_sparsification method.ticket.stage=abc": "method.ticket.stage='abc'",
+    "method=deep_r density=0.3 method.pruner.score=abc": "method.pruner.score='abc'",
+    "method=sr_popup density=0.3 method.tuning.batch_size=-1": "method.tuning.batch_size=-1",
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_a_misread_command_line_is_refused_with_the_line_to_write(line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_words(line.split())
+    (message,) = caught.value.messages
+    assert all(part in message for part in REFUSED[line]), message
+
+
+@pytest.mark.parametrize("line", COMPOSED)
+def test_other_words_for_keys_and_choices_are_translated(line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_config(line.split())
+    (message,) = caught.value.messages
+    assert COMPOSED[line] in message
+
+
+@pytest.mark.parametrize("line", INVALID)
+def test_a_value_that_would_run_another_experiment_is_refused(line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_run(*line.split())
+    assert INVALID[line] in str(caught.value)
+
+
+def test_every_synonym_leads_to_something_that_exists() -> None:
+    assert other_choice("method", "LTH") == "imp" and other_key("LR") == "train.lr"
+    assert other_choice("method", "imp") is None and other_key("density") is None
+    assert nearest("Table-1", ["table01", "x"]) == "; did you mean 'table01'?"
+
+
+@pytest.mark.parametrize("word", ["no", "off", "NO", "0", "false"])
+def test_the_words_of_yaml_for_truth_values_mean_the_same_everywhere(word: str) -> None:
+    imc = ["method=imc", "retrain=rewind", "model=mlp"]
+    default = run_id(compose_run(*imc))
+    assert run_id(compose_run(*imc, f"retrain.resume_schedule={word}")) == default
+    on = {"no": "yes", "off": "on", "NO": "YES", "0": "1", "false": "true"}[word]
+    assert run_id(compose_run(*imc, f"retrain.resume_schedule={on}")) != default
+    finetuned = ["method=imc", "model=mlp", "retrain=finetune"]
+    tuned = compose_run(*finetuned, f"start.finetune.resume={word}")
+    assert not tuned.stage("train").start.resume
+    with pytest.raises(ConfigError, match=r"retrain.resume_schedule='perhaps' must be true"):
+        compose_run(*imc, "retrain.resume_schedule=perhaps")
+
+
+def test_a_budget_that_no_layer_can_have_is_refused_before_any_work(tmp_path: Path) -> None:
+    run = compose_run("method=sanity_check", "density=0.0005", "model=resnet20")
+    with pytest.raises(ConfigError, match="raise density, or lower allocate.linear"):
+        check(run, machine(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("train_fraction=0.0001", "take train_fraction=0.007 or more"),
+        ("dataset.validation=0.001", "dataset.validation=0.001 splits 1,437"),
+    ],
+)
+def test_fewer_images_than_classes_are_refused_before_any_work(
+    setting: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(compose_run("method=dense", "model=mlp", setting), machine(tmp_path))
+
+
+def own_folder(tmp_path: Path) -> Path:
+    """A folder with a method, and a group of its own."""
+    folder = tmp_path / "my conf, own=1"
+    for group in ("method", "experiment"):
+        (folder / group).mkdir(parents=True)
+    text = (CONF / "method" / "magnitude.yaml").read_text()
+    (folder / "method" / "mine.yaml").write_text(text.replace("name: magnitude", "name: mine"))
+    (folder / "experiment" / "a.yaml").write_text("# @package _global_\ntrain: {lr: 0.05}\n")
+    return folder
+
+
+def test_an_own_folder_reaches_runs_tables_and_jobs(tmp_path: Path) -> None:
+    folder = own_folder(tmp_path)
+    for flag in (["--config-dir", str(folder)], [f"--config-dir={folder}"], ["-cd", str(folder)]):
+        words = with_search_path([*flag, "method=mine", "density=0.3", "+experiment=a"])
+        check_words(words)
+        cfg = compose_config(words)
+        assert (cfg.method.name, cfg.train.lr) == ("mine", 0.05)
+        assert conf_folders(words) == [CONF, folder]
+    assert Composer().config(words).method.name == "mine"
+    assert has_method("mine", words) and not has_method("mine")
+    _, rest = launcher(["imc_table14@digits", "seeds=0", *flag, "+experiment=a"])
+    names, chosen, overrides = parse_arguments(rest)
+    jobs = expand(names[0], chosen, overrides).jobs
+    assert jobs and all(words[-1] in job.overrides for job in jobs)
+    assert {s.recipe.lr for job in jobs for s in job.run.stages if s.recipe} == {0.05}
+
+
+def test_a_typing_error_beside_an_own_folder_gives_the_usual_message(tmp_path: Path) -> None:
+    own = with_search_path(["--config-dir", str(own_folder(tmp_path))])
+    for wrong, message in (
+        ("densty=0.1", "did you mean 'density'"),
+        ("method=mne", "did you mean 'mine'"),
+        ("experiment=a", "write \\+experiment=a"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            compose_config([*own, wrong])
+    with pytest.raises(ConfigError, match="there is no such folder"):
+        with_search_path(["--config-dir", str(tmp_path / "none")])
+
+
+def test_a_name_of_an_own_file_cannot_leave_the_results(tmp_path: Path) -> None:
+    folder = own_folder(tmp_path)
+    file = folder / "method" / "mine.yaml"
+    for name in ("../x", "a/b", ".x", ""):
+        file.write_text(file.read_text().replace("name: mine", f"name: '{name}'"))
+        words = with_search_path(["--config-dir", str(folder)])
+        with pytest.raises(ConfigError, match="method.name="):
+            compose_run(*words, "method=mine", "density=0.3")
+        file.write_text(file.read_text().replace(f"name: '{name}'", "name: mine"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("imc_table01@digits seed=0", "write seeds=0"),
+        ("imc_table01@digits seeds=0 seeds=1", "seeds=0 and seeds=1"),
+        ("imc_table01@digits --seeds=0", "values have no dashes"),
+    ],
+)
+def test_arguments_of_tables_that_would_have_no_effect_are_refused(
+    words: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_arguments(words.split())
+
+
+def test_a_misspelt_method_of_a_table_is_refused() -> None:
+    with pytest.raises(ConfigError, match="method=snipp is not a choice.*did you mean 'snip'"):
+        expand("imc_table01@digits", {"seeds": ["0"]}, ["method=snipp"])
