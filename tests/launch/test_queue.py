@@ -137,7 +137,7 @@ def test_each_launcher_file_lists_the_options_of_its_class_with_their_defaults(
     name: str,
 ) -> None:
     cls, options = read_launcher(name)
-    assert cls.tag == name and options == asdict(cls())  # type: ignore[call-overload]
+    assert cls.tag == name and options == asdict(cls())
     assert re.findall(r"hydra\.launcher\.(\w+)", cls.at_a_time)[0] in options
     assert launcher([f"hydra/launcher={name}"]) == (cls(), [])
 

@@ -112,7 +112,7 @@ def test_an_entry_runs_method_rate_net_and_epochs_of_its_line(
             assert run.density == pytest.approx(1 - float(line["sparsity"]), abs=1e-12)
             epochs = sum(
                 run.stage(name).recipe.epochs for name in run.epoch_column if run.stage(name).recipe
-            )  # type: ignore[union-attr]
+            )
             # the paper does not count the levels of LT
             assert epochs == int(line["epochs"]) or line["method"] == "LT"
             assert {run.stage(name).kind for name in run.epoch_column} == {line["epoch_kind"]}
