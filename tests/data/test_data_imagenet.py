@@ -248,7 +248,7 @@ LAYOUT: list[tuple[Callable[[Path], object], str]] = [
         flat_val,
         (
             r"val holds 0 folders named as WordNet ids \(n01440764\), expected 3: the images are in"
-            r" val/ itself and have to be moved"
+            r" val/ itself; move them into"
         ),
     ),
     (
@@ -401,8 +401,8 @@ def test_a_class_with_too_few_images_is_named(folder: Path) -> None:
     with pytest.raises(
         DataError,
         match=(
-            r"the class of train/n01000000/n01000000_0\.JPEG has 5 images, of which 6 are to be"
-            r" drawn"
+            r"the class of train/n01000000/n01000000_0\.JPEG has 5 images, but 6 are"
+            r" required"
         ),
     ):
         Greedy().load(folder.parent, 1.0)

@@ -199,7 +199,7 @@ def test_a_page_agrees_with_one_worked_by_hand(tmp_path: Path) -> None:
     )
     assert "SET 90.00 ± 0.00 [92.30†, -2.3] – [90.76†] 160 (T) [160 (T)] 0" in lines
     assert "ResNet-32 – [94.62] – – [–] –" in lines  # only below the first rate, as in the paper
-    assert any(line.startswith("†: as quoted by the paper") for line in lines)
+    assert any(line.startswith("†: quoted by the paper from") for line in lines)
     assert "92.30$\\dagger$" in (tmp_path / "tables" / "jackpots_table01@digits.tex").read_text()
     cells = list(csv.DictReader((tmp_path / "tables" / "jackpots_table01@digits.csv").open()))
     assert {
