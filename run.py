@@ -81,7 +81,7 @@ def accepted(words: list[str]) -> list[str]:
 def planned_here(arguments: list[str]) -> list[str]:
     """The overrides, without the launcher's if env.plan=true: this process makes the plan."""
     plans = any(
-        re.fullmatch(r"env\.plan=(true|yes|on|1)", each, re.IGNORECASE) for each in arguments
+        re.fullmatch(r"env\.plan=(true|yes|y|on|1)", each, re.IGNORECASE) for each in arguments
     )
     return [
         each

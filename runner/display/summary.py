@@ -17,7 +17,7 @@ PAPER_MODELS = {"resnet20": "resnet20_w32", "resnet32": "resnet32_w32"}
 # Overrides that the command for the paper's setting replaces or leaves out.
 OWN_SETTING = re.compile(
     r"(env|train|train_fraction|dataset|model|logger|hydra|method)="
-    r"|(env|train|dataset|model|hydra)\."
+    r"|(env|train|dataset|model|hydra)\.(?!searchpath=)"
 )
 
 

@@ -326,3 +326,17 @@ def test_the_bench_gives_an_error_for_an_invalid_argument() -> None:
         2,
         "error: rounds=0: the bench takes rounds=N and threads=N, whole numbers from 1 up\n",
     )
+
+
+def test_a_deleted_working_directory_gives_one_message(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    line = f'mkdir "{gone}" && cd "{gone}" && rmdir "{gone}" && exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", line, "sh", sys.executable, str(ROOT / "run.py"), "method=dense"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        "error: the working directory no longer exists: change to one that does"
+    )
