@@ -85,8 +85,8 @@ class FrontLoaded:
     def __post_init__(self) -> None:
         if not 1 <= self.rounds <= MOST_TRAININGS:
             raise ValueError(
-                f"method.rounds={self.rounds} must be 1 to {MOST_TRAININGS:,}: epochs that end with"
-                " pruning (train.scale multiplies them)"
+                f"method.rounds={self.rounds} must be at least 1, and at most"
+                f" {MOST_TRAININGS:,}: epochs that end with pruning (train.scale multiplies them)"
             )
 
     def __call__(self, density: float) -> list[float]:

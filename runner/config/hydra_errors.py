@@ -110,14 +110,14 @@ def _known_by(key: str, value: str, folders: Sequence[Path]) -> str | None:
     if key in ("sparsity", "prune_ratio", "pruning_ratio"):
         share = _number(value)
         density = "1 - sparsity" if share is None else f"{round(1 - share, 12):g}"
-        return f"{key}={value} is not a key: the share that is kept is set, density={density}"
+        return f"{key} is not a key: the share that is kept is set, density={density}"
     if key in ("table", "figure"):
         return (
             f"{key}={value} is many runs, not one: make reproduce TABLE={value or 'NAME'} runs"
             f" them, and make plan TABLE={value or 'NAME'} prints their cost"
         )
     if other := other_key(key):
-        return f"{key}={value} is not a key; write {other}={value or 'VALUE'}"
+        return f"{key} is not a key; write {other}={value or 'VALUE'}"
     if any((folder / key).is_dir() for folder in folders[1:]):
         return f"{key}={value} is a choice of your own group; write +{key}={value}"
     return None

@@ -116,7 +116,7 @@ def test_launcher_options_are_parsed_and_invalid_ones_give_errors() -> None:
         (["slots=0"], "slots=0 must be at least 1"),
         (["slots=two"], "slots='two' must be a whole number or null"),
         (["slots=1.5"], "slots=1.5 must be a whole number"),
-        (["min_free_gb=nan"], "min_free_gb=nan must be a finite number"),
+        (["min_free_gb=nan"], "min_free_gb='nan' must be a number"),
         (["on_error=stopp"], "did you mean 'stop'"),
         (
             ["hydra/launcher=slrm"],
@@ -942,7 +942,7 @@ def test_a_sweep_reports_the_failed_job_and_finishes_the_others(tmp_path: Path) 
         ),
         (
             ["hydra.launcher.jobs_per_gpu=two"],
-            ["hydra.launcher.jobs_per_gpu=two must be a whole number"],
+            ["hydra.launcher.jobs_per_gpu='two' must be a whole number"],
         ),
         (
             ["hydra.launcher.on_error=stopp"],
