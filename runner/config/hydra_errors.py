@@ -117,7 +117,7 @@ def _known_by(key: str, value: str, folders: Sequence[Path]) -> str | None:
             f" them, and make plan TABLE={value or 'NAME'} prints their cost"
         )
     if other := other_key(key):
-        return f"{key} is not a key; write {other}={value or 'VALUE'}"
+        return f"{key} is not a key; did you mean {other!r}? (write {other}={value or 'VALUE'})"
     if any((folder / key).is_dir() for folder in folders[1:]):
         return f"{key}={value} is a choice of your own group; write +{key}={value}"
     return None

@@ -124,7 +124,7 @@ def test_launcher_options_are_parsed_and_invalid_ones_give_errors() -> None:
         ),
         (
             ["hydra/launcher=slurm", "hydra.launcher.timeout=3"],
-            "hydra.launcher.timeout is not an option: .*did you mean 'timeout_min'",
+            "hydra.launcher.timeout is not an option; .*did you mean 'timeout_min'",
         ),
     ):
         with pytest.raises(ConfigError, match=message):
