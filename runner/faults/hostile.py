@@ -2,9 +2,9 @@
 
 import hashlib
 import io
+import json
 import pickle
 import re
-import shutil
 import sys
 import tarfile
 import zipfile
@@ -114,12 +114,12 @@ class Archives:
         inside, outside = home.folder / "in" / "data", home.folder / "out"
         inside.mkdir(parents=True)
         outside.mkdir()
-        file = home.folder / f"archive{suffix}"
+        file = inside / f"archive{suffix}"  # where a download would put it
         name = member.format(MARKER)
         if member.startswith("/"):
             name = str(outside / MARKER)
         pack(file, name, outside)
-        ended = call(unpack, (file.as_uri(), str(inside)), home.folder).wait()
+        ended = call(unpack, (str(file),), home.folder).wait()
         escaped = [path for path in home.folder.rglob(MARKER) if inside not in path.parents]
         verdict = Verdict.UNEQUAL if escaped else classify(ended, same=True)
         message = f"{escaped[0]} was written" if escaped else ended.last_line
@@ -143,16 +143,16 @@ def pack(file: Path, name: str, outside: Path) -> None:
         tar.addfile(info, io.BytesIO(content))
 
 
-def unpack(url: str, folder: str) -> None:
-    """Fetch an archive as a data set does. A refusal is a failure with one message."""
+def unpack(file: str) -> None:
+    """Unpack an archive as a data set does after its download. A refusal is one message."""
     from runner.data.sources import Archive
 
-    content = Path(url.removeprefix("file://")).read_bytes()
-    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    path = Path(file)
+    md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
     try:
-        Archive(url, md5).fetch(Path(folder))
+        Archive(f"http://localhost/{path.name}", md5).fetch(path.parent)
     except (OSError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, ValueError) as error:
-        raise SystemExit(f"failed: {url}: {error}") from None
+        raise SystemExit(f"failed: {path.name}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -192,9 +192,7 @@ class Labels:
             path.write_text(re.sub(r'("device_name": )"[^"]*"', rf"\1{_json(label)}", text))
         tables = home.results / "tables"
         tables.mkdir(parents=True, exist_ok=True)
-        some = ROOT / "conf" / "table"
-        stem = sorted(some.glob("*.yaml"))[0].stem
-        shutil.copy(some / f"{stem}.yaml", home.folder)
+        stem = sorted((ROOT / "conf" / "table").glob("*.yaml"))[0].stem
         (tables / f"{stem}.html").write_text("<table><tr><td>1 [2]</td></tr></table>")
         quoted = '"' + label.replace('"', '""') + '"'
         claims = f"claim,what was measured,interval,holds\n{quoted},{quoted},–,open\n"
@@ -210,6 +208,4 @@ class Labels:
 
 def _json(text: str) -> str:
     """Text as a JSON string, for the replacement of a regular expression."""
-    import json
-
     return json.dumps(text).replace("\\", "\\\\")

@@ -13,9 +13,10 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from runner.faults.trial import Ended
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELOADED = ["runner.commands.run", "runner.config.hydra_errors", "runner.faults.lab", "hydra"]
+READ_SECONDS = 5.0  # for the rest of the output after the end
 LIMIT = 300.0  # seconds for a command; a tiny run takes some
 OWN = ("WINNOW_", "HYDRA_", "SLURM_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "WANDB_")
 
@@ -65,8 +67,13 @@ USUAL = Terms()
 class Command:
     """A running command."""
 
-    def __init__(self, process: "ForkServerProcess | subprocess.Popen[bytes]", log: Path) -> None:
-        self.process, self.log = process, log
+    def __init__(
+        self,
+        process: "ForkServerProcess | subprocess.Popen[bytes]",
+        log: Path,
+        reader: threading.Thread | None = None,
+    ) -> None:
+        self.process, self.log, self.reader = process, log, reader
         assert process.pid is not None
         self.pid: int = process.pid
 
@@ -98,6 +105,8 @@ class Command:
             self.process.wait() if isinstance(
                 self.process, subprocess.Popen
             ) else self.process.join()
+        if self.reader is not None:
+            self.reader.join(READ_SECONDS)
         output = self.log.read_text(errors="replace") if self.log.is_file() else ""
         return Ended(code, output)
 
@@ -162,11 +171,22 @@ def _fork(
     log: Path,
     terms: Terms,
 ) -> Command:
+    reader = None
+    if terms.fsize is not None:  # its output must not be cut, so it goes through a pipe
+        pipe = log.with_name(f"{log.name}-pipe")
+        os.mkfifo(pipe)
+        reader = threading.Thread(target=_copy, args=(pipe, log), daemon=True)
+        reader.start()
+        terms = replace(terms, stdout=str(pipe), stderr=str(pipe))
     process = forks().Process(
         target=_child, args=(function, arguments, str(folder), str(log), terms)
     )
     process.start()
-    return Command(process, log)
+    return Command(process, log, reader)
+
+
+def _copy(pipe: Path, log: Path) -> None:
+    log.write_bytes(pipe.read_bytes())
 
 
 def _child(

@@ -103,5 +103,9 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> str:
     keys = sorted({*found, *expected})
     unlike = [key for key in keys if found.get(key) != expected.get(key)]
     return "; ".join(
-        f"{key}: {found.get(key)!s:.60} not {expected.get(key)!s:.60}" for key in unlike
+        f"{key}: {_short(found.get(key))} not {_short(expected.get(key))}" for key in unlike
     )
+
+
+def _short(value: Any) -> str:
+    return " ".join(str(value).split())[:60]
