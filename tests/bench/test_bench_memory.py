@@ -1,5 +1,4 @@
-"""The memory part of the bench: what it measures is what was taken, and it finds its methods by
-what they are."""
+"""The memory part of the benchmark: measured peaks, and the methods that it measures."""
 
 import pytest
 import torch
@@ -9,8 +8,8 @@ from runner.bench.memory import _pruner, resident
 MIB = 2**20
 
 
-def test_the_peak_counts_what_was_taken_since_the_last_look_even_if_it_was_given_back() -> None:
-    for size in (300, 100):  # the second, smaller peak is seen because the first is forgotten
+def test_the_peak_counts_freed_allocations_since_the_last_measurement() -> None:
+    for size in (300, 100):  # the second, smaller peak is measured because the first is reset
         before = resident()
         block = torch.ones(size * MIB, dtype=torch.uint8)
         del block
@@ -22,5 +21,5 @@ def test_the_peak_counts_what_was_taken_since_the_last_look_even_if_it_was_given
     ("name", "measured"),
     [("snip", True), ("magnitude", True), ("dense", False), ("synflow", False), ("imc", False)],
 )
-def test_methods_that_score_once_are_measured(name: str, measured: bool) -> None:
+def test_only_methods_that_score_once_are_measured(name: str, measured: bool) -> None:
     assert (_pruner(name) is not None) == measured

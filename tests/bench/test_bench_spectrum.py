@@ -1,5 +1,4 @@
-"""The bench's rows about the spectrum beside PyHessian's: distances by hand, both estimators
-against an exact spectrum, memory against the closed form."""
+"""Benchmark of spectra: distances by hand, both estimators against an exact spectrum, memory."""
 
 import sys
 
@@ -32,9 +31,9 @@ def ritz(values: list[float], weights: list[float]) -> Ritz:
     )
 
 
-def test_the_distance_is_the_mass_times_how_far_it_has_to_go() -> None:
+def test_the_distance_is_the_mass_times_the_distance_that_it_moves() -> None:
     assert distance(ritz([0.0], [1.0]), ritz([0.0, 1.0], [0.5, 0.5])) == pytest.approx(0.5)
-    # all of it by 2
+    # the whole mass moves by 2
     assert distance(
         ritz([3.0, -1.0], [0.25, 0.75]), ritz([1.0, 5.0], [0.75, 0.25])
     ) == pytest.approx(2.0)
@@ -43,9 +42,7 @@ def test_the_distance_is_the_mass_times_how_far_it_has_to_go() -> None:
 
 @pytest.mark.parametrize("estimate", [ours, theirs])
 @pytest.mark.parametrize("batches", [1, 2])
-def test_both_estimators_find_the_exact_spectrum_s_ends_and_its_trace(
-    estimate, batches: int
-) -> None:  # type: ignore[no-untyped-def]
+def test_both_estimators_match_the_exact_spectrums_ends_and_trace(estimate, batches: int) -> None:  # type: ignore[no-untyped-def]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = perceptron(4, [5], 3).double().float()
@@ -55,25 +52,22 @@ def test_both_estimators_find_the_exact_spectrum_s_ends_and_its_trace(
     d, probes = len(truth.values), 40
     assert d == sum(p.numel() for p in model.parameters()) == 43
     found = estimate(model, parts, 20, probes)
-    assert len(found.values) == len(found.weights) == 20 * probes and float(
-        found.weights.sum()
-    ) == pytest.approx(1, abs=1e-4)
+    assert len(found.values) == len(found.weights) == 20 * probes
+    assert float(found.weights.sum()) == pytest.approx(1, abs=1e-4)
     for end in (torch.min, torch.max):
         assert float(end(found.values)) == pytest.approx(float(end(truth.values)), abs=1e-4)
-    # Hutchinson: for signs z the variance of z'Hz is twice the sum of the squares off the diagonal,
-    # at most twice the sum of squared eigenvalues.
+    # Hutchinson: for random signs z, the variance of z'Hz is twice the sum of the squared
+    # off-diagonal entries, at most twice the sum of squared eigenvalues.
     standard_error = (2 * float((truth.values**2).sum()) / probes) ** 0.5 / d
     assert (
         abs(float((found.values * found.weights).sum() - truth.values.mean())) < 4 * standard_error
     )
 
 
-def test_the_exact_spectrum_is_that_of_torch_s_own_hessian() -> None:
+def test_the_exact_spectrum_is_that_of_torchs_hessian() -> None:
     model = perceptron(3, [], 2).double()
-    x, y = (
-        torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)),
-        torch.arange(6) % 2,
-    )
+    x = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(6) % 2
     weight, bias = (p.detach() for p in model.parameters())
     flat = torch.cat([weight.flatten(), bias])
     h = torch.autograd.functional.hessian(
@@ -84,18 +78,17 @@ def test_the_exact_spectrum_is_that_of_torch_s_own_hessian() -> None:
     )
 
 
-def test_torch_s_eig_is_back_for_the_call_alone() -> None:
+def test_torch_eig_exists_only_during_the_call() -> None:
     before = vars(torch).get("eig")
     with symmetric_eig():
         values, vectors = torch.eig(torch.tensor([[2.0, 1.0], [1.0, 2.0]]), eigenvectors=True)
-    assert values.tolist() == [pytest.approx([1, 0]), pytest.approx([3, 0])] and vectors[
-        0
-    ].square().tolist() == pytest.approx([0.5, 0.5])
+    assert values.tolist() == [pytest.approx([1, 0]), pytest.approx([3, 0])]
+    assert vectors[0].square().tolist() == pytest.approx([0.5, 0.5])
     assert vars(torch).get("eig") is before
 
 
 @pytest.mark.slow
-def test_each_lanczos_step_takes_a_vector_as_large_as_the_weights_and_little_more() -> None:
+def test_each_lanczos_step_stores_one_vector_of_the_weights_size() -> None:
     (weights, long), (_, short) = (
         bench_spectrum._in_a_process(OURS, steps) for steps in (LONG, SHORT)
     )
@@ -103,21 +96,18 @@ def test_each_lanczos_step_takes_a_vector_as_large_as_the_weights_and_little_mor
     assert 0.9 < (long - short) / weights / (LONG - SHORT) < 1.1
 
 
-def test_without_pyhessian_its_rows_are_left_out_and_the_way_to_get_it_is_said(
+def test_without_pyhessian_its_rows_are_replaced_by_an_install_hint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert has_pyhessian()
-    monkeypatch.setitem(sys.modules, "pyhessian", None)  # what an import then finds
+    monkeypatch.setitem(sys.modules, "pyhessian", None)  # makes the import fail
     assert not has_pyhessian() and set(bench_spectrum.errors()) == {OURS}
     assert list(lines({OURS: 0.5}, {OURS: 1.0}))[-1] == MISSING and "pip install" in MISSING
 
 
-def test_the_rows_give_the_rival_s_numbers_as_multiples_of_ours() -> None:
+def test_the_rows_print_pyhessians_numbers_as_multiples_of_ours() -> None:
     error, taken = lines({OURS: 0.002, THEIRS: 0.006}, {OURS: 1.25, THEIRS: 1.5})
-    assert (
-        "0.002 of its range, PyHessian's 0.006: 3.0 times ours" in error
-        and "1.25, PyHessian's 1.50: 1.20 times ours" in taken
-    )
-    assert "0.002 of its range" in next(
-        lines({OURS: 0.002}, {OURS: 1.25})
-    ) and "PyHessian's" not in next(lines({OURS: 0.002}, {OURS: 1.25}))
+    assert "0.002 of its range, PyHessian's 0.006: 3.0 times ours" in error
+    assert "1.25, PyHessian's 1.50: 1.20 times ours" in taken
+    assert "0.002 of its range" in next(lines({OURS: 0.002}, {OURS: 1.25}))
+    assert "PyHessian's" not in next(lines({OURS: 0.002}, {OURS: 1.25}))

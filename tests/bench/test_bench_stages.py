@@ -1,5 +1,4 @@
-"""The bench's rows about stages that measure a Hessian: found by what methods are made of, measured
-in part, scaled by counts."""
+"""Benchmark rows about Hessian stages: their method, partial measurement, extrapolation."""
 
 from dataclasses import replace
 
@@ -38,7 +37,7 @@ def found() -> Stages:
     return stages
 
 
-def test_the_method_that_measures_before_it_prunes_is_found_with_its_default_options() -> None:
+def test_the_method_with_measure_stages_is_found_with_its_default_options() -> None:
     stages = found()
     assert stages.method == "imc" and isinstance(stages.pruner, Imc)
     assert (
@@ -50,28 +49,24 @@ def test_the_method_that_measures_before_it_prunes_is_found_with_its_default_opt
 
 
 def test_a_spectrum_is_extrapolated_from_its_first_products() -> None:
-    # 7 s to prepare and for the first product, then 2 s each, 0.5 s for the eigenvalues: 500
+    # 7 s for the preparation and the first product, then 2 s each, 0.5 s for the eigenvalues: 500
     # products take 7 + 499 x 2 + 0.5.
     assert extrapolated([7.0, 1.9, 2.5, 2.0], 0.5, 500) == 1005.5
 
 
-def test_the_parts_are_what_the_row_says_and_their_work_is_in_proportion() -> None:
+def test_the_measured_parts_have_the_stated_share_of_the_work() -> None:
     stages, model = found(), net()
     d = count_prunable(full_masks(model))
     lipschitz, spectrum = part_of_lipschitz(stages.lipschitz), part_of_spectrum(stages.spectrum)
-    # 8 directions: 17 gradients of 512 images; one: 3 of 128.
-    assert (
-        stages.lipschitz.work(d, d, EPOCH).images == 17 * 512
-        and lipschitz.work(d, d, EPOCH).images == 3 * 128
-    )
-    assert (
-        stages.spectrum.work(d, d, EPOCH).products == 500
-        and spectrum.work(d, d, EPOCH).products == STEPS
-    )
+    # 8 directions take 17 gradients of 512 images; one direction takes 3 of 128.
+    assert stages.lipschitz.work(d, d, EPOCH).images == 17 * 512
+    assert lipschitz.work(d, d, EPOCH).images == 3 * 128
+    assert stages.spectrum.work(d, d, EPOCH).products == 500
+    assert spectrum.work(d, d, EPOCH).products == STEPS
     assert replace(spectrum, spectrum=stages.spectrum.spectrum) == stages.spectrum
 
 
-def test_a_round_trains_once_beside_what_it_measures_and_leaves_the_net_alone() -> None:
+def test_a_round_trains_once_and_leaves_the_net_unchanged() -> None:
     model, before = net(), [p.detach().clone() for p in net().parameters()]
     trained: list[int] = []
 
@@ -83,8 +78,7 @@ def test_a_round_trains_once_beside_what_it_measures_and_leaves_the_net_alone() 
 def test_the_row_states_what_was_measured() -> None:
     trained: list[int] = []
     cost = stage_cost(found(), net(), images(), lambda: trained.append(1), 500, rounds=2)
-    assert len(trained) == 3  # one of them warms up
+    assert len(trained) == 3  # including one warm-up
     assert cost.total == pytest.approx(cost.lipschitz + cost.spectrum + cost.prune)
-    assert f"measured: {STEPS} of 500 Hessian-vector products" in str(cost) and "method=imc" in str(
-        cost
-    )
+    assert f"measured: {STEPS} of 500 Hessian-vector products" in str(cost)
+    assert "method=imc" in str(cost)

@@ -1,4 +1,4 @@
-"""Batches: order, augmentation, normalisation, and resuming at any step to the bit."""
+"""Batches: order, augmentation, normalisation, and resuming at any step, bit for bit."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def same(one: list, other: list) -> bool:
     )
 
 
-def test_an_epoch_shows_every_image_once_and_keeps_the_last_partial_batch() -> None:
+def test_an_epoch_contains_every_image_once_and_keeps_the_last_partial_batch() -> None:
     made = batches()
     shown = [y for _, y in made.epoch(0)]
     assert made.steps_per_epoch == len(shown) == 5
@@ -40,9 +40,7 @@ def test_an_epoch_shows_every_image_once_and_keeps_the_last_partial_batch() -> N
 
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(128, 391), (100, 500), (64, 782)])
-def test_steps_of_fifty_thousand_images_are_those_of_the_published_code(
-    batch_size: int, steps: int
-) -> None:
+def test_steps_per_epoch_are_those_of_the_published_code(batch_size: int, steps: int) -> None:
     split = Split(
         torch.zeros(50_000, 1, 1, 1, dtype=torch.uint8), torch.zeros(50_000, dtype=torch.long)
     )
@@ -53,12 +51,12 @@ def test_steps_of_fifty_thousand_images_are_those_of_the_published_code(
 
 
 @pytest.mark.parametrize("first_step", range(6))
-def test_an_epoch_resumed_at_any_step_equals_its_tail_to_the_bit(first_step: int) -> None:
-    torch.manual_seed(first_step)  # the global stream must not matter
+def test_an_epoch_resumed_at_any_step_equals_its_tail_bit_for_bit(first_step: int) -> None:
+    torch.manual_seed(first_step)  # the global generator must not matter
     assert same(list(batches().epoch(4, first_step)), list(batches().epoch(4))[first_step:])
 
 
-def test_epochs_seeds_and_stages_differ_and_each_repeats() -> None:
+def test_epochs_depend_on_number_seed_and_stage_and_repeat() -> None:
     made = batches()
     whole = list(made.epoch(1))
     assert same(whole, list(batches().epoch(1)))
@@ -70,13 +68,13 @@ def test_epochs_seeds_and_stages_differ_and_each_repeats() -> None:
         assert not same(whole, list(other))
 
 
-def test_the_order_of_two_epochs_differs() -> None:
+def test_the_order_differs_between_epochs() -> None:
     one, other = (torch.cat([y for _, y in batches("none").epoch(epoch)]) for epoch in (1, 2))
     assert not torch.equal(one, other)
 
 
 def test_two_steps_of_an_epoch_are_augmented_differently() -> None:
-    # ten equal images: the batches differ by augmentation alone
+    # ten equal images: batches differ only in augmentation
     split = Split(numbered(1).images.expand(10, -1, -1, -1), torch.zeros(10, dtype=torch.long))
     (one, _), (other, _) = Batches(
         split, MEAN, STD, 255.0, 5, "crop_flip", seed=7, stage="dense"
@@ -85,19 +83,19 @@ def test_two_steps_of_an_epoch_are_augmented_differently() -> None:
 
 
 @pytest.mark.parametrize("first_step", [-1, 6])
-def test_a_step_outside_the_epoch_is_refused_at_once(first_step: int) -> None:
+def test_a_first_step_outside_the_epoch_is_rejected_at_once(first_step: int) -> None:
     with pytest.raises(ValueError, match=f"first_step={first_step} must be from 0 to 5"):
         batches().epoch(0, first_step)
 
 
-def test_batch_size_and_augmentation_are_checked() -> None:
+def test_invalid_batch_sizes_and_augmentations_are_rejected() -> None:
     with pytest.raises(ValueError, match="train.batch_size=0 must be at least 1"):
         batches(batch_size=0)
     with pytest.raises(ValueError, match="dataset.augment=flip is not a choice"):
         batches(augment="flip")
 
 
-def test_every_augmented_image_is_one_of_81_crops_mirrored_or_not_and_all_162_occur() -> None:
+def test_augmented_images_are_the_162_crops_with_and_without_mirroring() -> None:
     image = numbered(1).images
     padded = F.pad(image, (4, 4, 4, 4))
     crops = [padded[0, :, top : top + 8, left : left + 8] for top in range(9) for left in range(9)]
@@ -115,7 +113,7 @@ def test_every_augmented_image_is_one_of_81_crops_mirrored_or_not_and_all_162_oc
     assert abs(mirrored - 2000) < 4 * 1000**0.5  # binomial(4000, 1/2), 4 standard deviations
 
 
-def test_each_augmented_image_of_a_batch_comes_from_its_own_source() -> None:
+def test_each_augmented_image_comes_from_its_own_source() -> None:
     images = torch.arange(1, 51, dtype=torch.uint8)[:, None, None, None].expand(50, 3, 8, 8)
     augmented = crop_flip(images, torch.Generator().manual_seed(1))
     assert all(
@@ -125,8 +123,8 @@ def test_each_augmented_image_of_a_batch_comes_from_its_own_source() -> None:
 
 
 def test_the_border_is_black_before_normalisation() -> None:
-    # A white image: its pixels become (1 - mean) / std, the border that a crop brings in becomes
-    # -mean / std.
+    # A white image: its pixels become (1 - mean) / std, and the border inside a crop becomes -mean
+    # / std.
     split = Split(
         torch.full((40, 3, 8, 8), 255, dtype=torch.uint8), torch.zeros(40, dtype=torch.long)
     )
@@ -147,14 +145,14 @@ def test_batches_are_float_channels_last_and_normalised() -> None:
     assert x.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_evaluation_goes_through_the_split_in_its_own_order() -> None:
+def test_evaluation_keeps_the_order_of_the_split() -> None:
     split = numbered(23)
     made = [list(evaluation_batches(split, MEAN, STD, 255.0, 10)) for _ in range(2)]
     assert same(*made)
     assert torch.cat([y for _, y in made[0]]).tolist() == list(range(23))
 
 
-def test_a_scoring_pass_is_shuffled_never_augmented_and_repeats() -> None:
+def test_a_scoring_pass_is_shuffled_and_not_augmented_and_repeats() -> None:
     split = numbered(23)
     passes = [
         list(scoring_pass(split, MEAN, STD, 255.0, 10, seed=1, stage="prune")) for _ in range(2)

@@ -1,5 +1,4 @@
-"""CIFAR: small files of our own, pickled as Python 2 and Python 3 do, whole, damaged, missing,
-hostile."""
+"""CIFAR: small files, pickled as by Python 2 and 3; intact, damaged, missing and malicious ones."""
 
 import codecs
 import hashlib
@@ -20,7 +19,7 @@ from runner.data.cifar_batches import Layout
 
 
 class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
-    """Writes what Python 2's cPickle wrote in 2009: strings as byte strings, numpy under its old
+    """Write what Python 2's cPickle wrote in 2009: strings as bytes, and numpy under its old
     name."""
 
     dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
@@ -89,23 +88,21 @@ def test_cifar_batches_are_read_and_joined_in_order(tmp_path: Path, python2: boo
     official = cifar_batches.read_official(tmp_path, write_cifar(tmp_path, python2))
     assert official.train.labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
     assert official.test.labels.tolist() == [0, 1, 2]
-    # A row is 1,024 red values, then green, then blue, each image line by line.
+    # A row contains 1,024 red values, then green, then blue, each image line by line.
     assert official.train.images[5, 2, 3, 4] == rows(4, 4)[1, 2 * 1024 + 3 * 32 + 4]
     assert official.train.images.shape == (8, 3, 32, 32)
 
 
-def test_our_python_2_files_look_like_the_official_ones(tmp_path: Path) -> None:
+def test_the_python_2_files_of_these_tests_resemble_the_official_ones(tmp_path: Path) -> None:
     write_cifar(tmp_path)
     content = (tmp_path / "data_batch_1").read_bytes()
-    assert (
-        b"cnumpy.core.multiarray\n_reconstruct\n" in content
-        and b"_codecs" not in content
-        and content[:2] == b"\x80\x02"
-    )
+    assert b"cnumpy.core.multiarray\n_reconstruct\n" in content
+    assert b"_codecs" not in content
+    assert content[:2] == b"\x80\x02"
 
 
 @pytest.mark.parametrize("name", ["data_batch_2", "test_batch", "batches.meta"])
-def test_a_damaged_cifar_file_is_named_with_both_checksums(tmp_path: Path, name: str) -> None:
+def test_a_damaged_cifar_file_is_reported_with_both_checksums(tmp_path: Path, name: str) -> None:
     layout = write_cifar(tmp_path)
     harmed = (tmp_path / name).read_bytes()[:-3]
     (tmp_path / name).write_bytes(harmed)
@@ -120,7 +117,7 @@ def test_a_damaged_cifar_file_is_named_with_both_checksums(tmp_path: Path, name:
             read(tmp_path, layout)
 
 
-def test_missing_cifar_files_are_all_named(tmp_path: Path) -> None:
+def test_all_missing_cifar_files_are_listed(tmp_path: Path) -> None:
     layout = write_cifar(tmp_path)
     (tmp_path / "data_batch_1").unlink()
     (tmp_path / "batches.meta").unlink()
@@ -145,8 +142,8 @@ def test_missing_cifar_files_are_all_named(tmp_path: Path) -> None:
         b"",
     ],
 )
-def test_a_file_that_is_no_cifar_batch_is_refused(tmp_path: Path, entry: Any) -> None:
-    with pytest.raises(DataError, match="test_batch (does not hold|is not a CIFAR batch)"):
+def test_a_file_that_is_no_cifar_batch_is_rejected(tmp_path: Path, entry: Any) -> None:
+    with pytest.raises(DataError, match="test_batch (does not contain|is not a CIFAR batch)"):
         cifar_batches.read_official(
             tmp_path, write_cifar(tmp_path, python2=False, test_batch=entry)
         )
@@ -157,19 +154,21 @@ class Evil:
         return (os.mkdir, ("evil-was-here",))
 
 
-def test_a_pickle_that_would_run_code_is_refused(
+def test_a_pickle_that_would_run_code_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"test_batch is not a CIFAR batch: it asks for \w+\.mkdir"):
+    with pytest.raises(
+        DataError, match=r"test_batch is not a CIFAR batch: it refers to \w+\.mkdir"
+    ):
         cifar_batches.read_official(
             tmp_path, write_cifar(tmp_path, test_batch=pickle.dumps(Evil(), protocol=2))
         )
     assert not (tmp_path / "evil-was-here").exists()
-    # the one function that a batch may name beside numpy's is harmless
+    # the only function that a batch may name besides numpy's is harmless
     assert codecs.encode("x", "latin1") == b"x"
 
 
-def test_an_unreadable_path_is_an_error_of_ours(tmp_path: Path) -> None:
+def test_an_unreadable_path_raises_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         read_verified(tmp_path, "0" * 32)

@@ -1,4 +1,4 @@
-"""scripts/fetch_data.py as a user calls it, without a network."""
+"""scripts/fetch_data.py on the command line, without a network."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def fetch(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The real script, with a proxy that nobody answers: no network."""
+    """Run the script with a proxy that does not answer, that is, without a network."""
     dead = dict.fromkeys(
         ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"
     )
@@ -41,7 +41,7 @@ def fetch(*arguments: str) -> subprocess.CompletedProcess[str]:
         ),
     ],
 )
-def test_fetching_without_a_network_says_what_to_do_by_hand(
+def test_fetching_without_a_network_prints_manual_instructions(
     tmp_path: Path, name: str, file: str, md5: str
 ) -> None:
     result = fetch(name, "--data-dir", str(tmp_path))
@@ -58,14 +58,12 @@ def test_fetching_without_a_network_says_what_to_do_by_hand(
         assert part in result.stderr
 
 
-def test_the_message_by_hand_names_every_file_its_folder_and_debian_s_package() -> None:
+def test_the_manual_instructions_list_every_file_its_folder_and_debians_package() -> None:
     name, folder = "fashion_mnist", Path("/nowhere")
     source = {component.name: component.source for component in data_sets()}[name]
     assert isinstance(source, Download)
-    site, place = (
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
-        "into /nowhere/FashionMNIST/raw/",
-    )
+    site = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+    place = "into /nowhere/FashionMNIST/raw/"
     assert no_network(name, source, folder, "timed out").splitlines()[:-1] == [
         "fashion_mnist could not be fetched: no network, or the server does not answer (timed out)",
         "  by hand:    on a machine with a network get",
@@ -90,26 +88,22 @@ def test_the_message_by_hand_names_every_file_its_folder_and_debian_s_package() 
     ]
 
 
-def test_an_archive_that_is_not_the_official_one_is_not_unpacked(tmp_path: Path) -> None:
+def test_an_archive_with_another_checksum_is_not_unpacked(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "tiny-imagenet-200.zip", "w") as archive:
         archive.writestr("tiny-imagenet-200/wnids.txt", "n00000001\n")
     result = fetch("tiny_imagenet", "--data-dir", str(tmp_path))
     assert result.returncode == 2 and "Traceback" not in result.stderr
-    assert (
-        "tiny_imagenet could not be fetched" in result.stderr
-        and not (tmp_path / "tiny-imagenet-200").exists()
-    )
+    assert "tiny_imagenet could not be fetched" in result.stderr
+    assert not (tmp_path / "tiny-imagenet-200").exists()
 
 
-def test_fetching_an_unknown_name_offers_the_nearest() -> None:
+def test_an_unknown_name_gets_a_suggestion() -> None:
     result = fetch("cifar1O")
     assert result.returncode == 2 and result.stderr.count("\n") == 1
-    assert (
-        "DATASET=cifar1O is not a choice" in result.stderr
-        and "did you mean 'cifar10'?" in result.stderr
-    )
+    assert "DATASET=cifar1O is not a choice" in result.stderr
+    assert "did you mean 'cifar10'?" in result.stderr
 
 
-def test_what_is_ready_is_not_fetched() -> None:
+def test_a_data_set_that_is_ready_is_not_fetched() -> None:
     result = fetch("digits")
     assert (result.returncode, result.stderr) == (0, "") and "digits is ready" in result.stdout

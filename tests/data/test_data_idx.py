@@ -1,5 +1,4 @@
-"""MNIST and Fashion-MNIST: small files of our own in the true IDX format, whole, damaged,
-missing."""
+"""MNIST and Fashion-MNIST: small files in IDX format; intact, damaged and missing ones."""
 
 import gzip
 import hashlib
@@ -30,8 +29,8 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def write_idx(folder: Path, packed: bool, arrays: dict[str, np.ndarray] = ARRAYS) -> dict[str, str]:
-    """Write the four files; the checksums as they are published: MD5 of the packed files, SHA-256
-    of the unpacked ones."""
+    """Write the four files and return checksums as published: MD5 of packed files, SHA-256 of
+    unpacked."""
     folder.mkdir(parents=True, exist_ok=True)
     checksums = {}
     for name, array in arrays.items():
@@ -53,7 +52,9 @@ def test_idx_files_are_read_packed_and_unpacked(tmp_path: Path, packed: bool) ->
     assert official.train.labels.dtype == torch.int64
 
 
-def test_the_first_folder_wins_and_a_file_may_come_from_the_second(tmp_path: Path) -> None:
+def test_the_first_folder_takes_precedence_and_files_may_come_from_the_second(
+    tmp_path: Path,
+) -> None:
     checksums = write_idx(tmp_path / "a", packed=False)
     write_idx(tmp_path / "b", packed=True)
     (tmp_path / "a" / FILES[1]).unlink()
@@ -64,7 +65,7 @@ def test_the_first_folder_wins_and_a_file_may_come_from_the_second(tmp_path: Pat
     idx_files.verify_files([tmp_path / "a", tmp_path / "b"], checksums)
 
 
-def test_a_file_packed_anew_is_judged_by_its_contents(tmp_path: Path) -> None:
+def test_a_repacked_file_is_verified_by_its_contents(tmp_path: Path) -> None:
     checksums = write_idx(tmp_path, packed=True)
     path = tmp_path / f"{FILES[0]}.gz"
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), mtime=2))
@@ -74,7 +75,7 @@ def test_a_file_packed_anew_is_judged_by_its_contents(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("harm", ["truncated", "corrupt", "empty", "other"])
-def test_a_damaged_idx_file_is_named_with_both_checksums(
+def test_a_damaged_idx_file_is_reported_with_both_checksums(
     tmp_path: Path, packed: bool, harm: str
 ) -> None:
     checksums = write_idx(tmp_path, packed)
@@ -100,10 +101,10 @@ def test_a_damaged_idx_file_is_named_with_both_checksums(
 @pytest.mark.parametrize(
     "content", [b"", b"\0\0\x08", b"\0\0\x0d\x01\0\0\0\x01\0", b"\0\0\x08\x01\0\0\0\x05\0"]
 )
-def test_contents_that_are_no_idx_array_are_refused(content: bytes) -> None:
+def test_contents_that_are_no_idx_array_are_rejected(content: bytes) -> None:
     with pytest.raises(
         DataError,
-        match="file is not an IDX file of bytes|file holds 1 values, but its header says 5",
+        match="file is not an IDX file of bytes|file holds 1 values, but its header states 5",
     ):
         idx_files.parse_idx(Path("file"), content)
 
@@ -111,7 +112,7 @@ def test_contents_that_are_no_idx_array_are_refused(content: bytes) -> None:
 @pytest.mark.parametrize(
     "labels", [np.full(20, 10, np.uint8), np.zeros(19, np.uint8), np.zeros((20, 1), np.uint8)]
 )
-def test_labels_that_do_not_fit_their_images_are_refused(
+def test_labels_that_do_not_match_the_images_are_rejected(
     tmp_path: Path, labels: np.ndarray
 ) -> None:
     checksums = write_idx(tmp_path, packed=False, arrays=ARRAYS | {FILES[1]: labels})
@@ -119,7 +120,7 @@ def test_labels_that_do_not_fit_their_images_are_refused(
         idx_files.read_official([tmp_path], checksums)
 
 
-def test_the_message_says_what_is_missing_where_it_was_looked_for_how_to_get_it_and_what_is_ready(
+def test_the_message_lists_missing_files_their_folder_the_command_and_ready_data_sets(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(DataError) as caught:
@@ -131,24 +132,20 @@ def test_the_message_says_what_is_missing_where_it_was_looked_for_how_to_get_it_
     assert "ready now:" in others and "dataset=digits" in others and "cifar" not in others
 
 
-def test_a_damaged_fashion_file_is_not_passed_over_for_debian_s(tmp_path: Path) -> None:
+def test_a_damaged_fashion_file_is_not_replaced_by_debians(tmp_path: Path) -> None:
     folder = tmp_path / "FashionMNIST" / "raw"
     write_idx(folder, packed=True)
     with pytest.raises(DataError) as caught:
         FashionMnist().check(tmp_path)
     message = str(caught.value)
-    # torchvision's MD5
-    assert (
-        f"{folder / FILES[0]}.gz is corrupt or truncated" in message
-        and "8d4fb7e6c68d591d4c3dfef9ec88bf0d" in message
-    )
-    assert (
-        "apt-get install dataset-fashion-mnist" in message
-        and "/usr/share/datasets/fashion-mnist" in message
-    )
+    # the MD5 of torchvision
+    assert f"{folder / FILES[0]}.gz is corrupt or truncated" in message
+    assert "8d4fb7e6c68d591d4c3dfef9ec88bf0d" in message
+    assert "apt-get install dataset-fashion-mnist" in message
+    assert "/usr/share/datasets/fashion-mnist" in message
 
 
-def test_mnist_in_no_folder_is_missing(tmp_path: Path) -> None:
+def test_mnist_without_files_is_missing(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match="missing train-images-idx3-ubyte.gz, .*t10k-labels-idx1-ubyte.gz"
     ):
@@ -159,19 +156,12 @@ def test_mnist_in_no_folder_is_missing(tmp_path: Path) -> None:
 @pytest.mark.fashion
 def test_fashion_mnist_has_its_published_counts_and_statistics(tmp_path: Path) -> None:
     data = FashionMnist().load(tmp_path, train_fraction=1.0)
-    assert data.train.images.shape == (60_000, 1, 28, 28) and data.test.images.shape == (
-        10_000,
-        1,
-        28,
-        28,
-    )
-    assert (
-        data.train.labels.bincount().tolist() == [6000] * 10
-        and data.test.labels.bincount().tolist() == [1000] * 10
-    )
-    assert data.mean.item() == pytest.approx(0.2860, abs=5e-5) and data.std.item() == pytest.approx(
-        0.3530, abs=5e-5
-    )
+    assert data.train.images.shape == (60_000, 1, 28, 28)
+    assert data.test.images.shape == (10_000, 1, 28, 28)
+    assert data.train.labels.bincount().tolist() == [6000] * 10
+    assert data.test.labels.bincount().tolist() == [1000] * 10
+    assert data.mean.item() == pytest.approx(0.2860, abs=5e-5)
+    assert data.std.item() == pytest.approx(0.3530, abs=5e-5)
     assert (
         FashionMnist().load(tmp_path, train_fraction=0.1).train.labels.bincount().tolist()
         == [600] * 10

@@ -1,5 +1,4 @@
-"""ImageNet and its subset: a small folder in torchvision's layout, with real JPEGs; lazily decoded
-batches against torchvision's transforms."""
+"""ImageNet and its subset: a small folder with real JPEGs against torchvision's transforms."""
 
 import os
 import re
@@ -34,7 +33,7 @@ from runner.errors import Stopped
 from runner.spec.rng import stream
 
 WNIDS = ["n01000000", "n02000000", "n03000000"]
-# ImageNet's classes are not of one size either
+# ImageNet's classes differ in size, too
 TRAIN = {"n01000000": 5, "n02000000": 7, "n03000000": 6}
 SMALL = Info(channels=3, size=32, classes=3, train=18, test=9)
 
@@ -47,7 +46,7 @@ class SmallImagenet(Imagenet):
 
 
 class SmallSubset(ImagenetSubset):
-    """Of each of them 4 training images and 2 test images, 16x16."""
+    """4 training images and 2 test images of each of these classes, 16x16."""
 
     native: ClassVar[Info] = Info(channels=3, size=16, classes=3, train=12, test=6)
     whole: ClassVar[Info] = SMALL
@@ -55,7 +54,7 @@ class SmallSubset(ImagenetSubset):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """train and val under tmp_path/imagenet; one image is grey, one a PNG under a JPEG's name, one
+    """train and val under tmp_path/imagenet; one image is grey, one is a PNG named .JPEG, one is
     CMYK, as in the official archives."""
     image_folder(tmp_path / FOLDER, TRAIN, dict.fromkeys(WNIDS, 3))
     (tmp_path / FOLDER / "train" / "n01000000.tar").write_text("an archive that was left behind")
@@ -80,13 +79,11 @@ def same(one: list, other: list) -> bool:
 
 
 def pixels(x: torch.Tensor, data: Data) -> torch.Tensor:
-    """Normalised images as levels again."""
+    """Normalised images converted back to levels."""
     return ((x * data.std[:, None, None] + data.mean[:, None, None]) * 255).round().to(torch.uint8)
 
 
-def test_test_images_are_those_of_torchvision_s_transforms_in_the_order_of_its_folder_reader(
-    folder: Path,
-) -> None:
+def test_test_images_equal_torchvisions_transforms_and_folder_order(folder: Path) -> None:
     data = load(folder)
     shown = list(evaluation_batches(data.test, data.mean, data.std, data.scale, 4))
     resize = transforms.Compose(
@@ -97,13 +94,11 @@ def test_test_images_are_those_of_torchvision_s_transforms_in_the_order_of_its_f
         ]
     )
     theirs = [resize(image) for image, _ in ImageFolder(str(folder / "val"))]
-    assert [len(y) for _, y in shown] == [4, 4, 1] and torch.cat(
-        [y for _, y in shown]
-    ).tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert [len(y) for _, y in shown] == [4, 4, 1]
+    assert torch.cat([y for _, y in shown]).tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert torch.equal(pixels(torch.cat([x for x, _ in shown]), data), torch.stack(theirs))
-    assert data.mean.tolist() == pytest.approx(
-        [0.485, 0.456, 0.406]
-    ) and data.std.tolist() == pytest.approx([0.229, 0.224, 0.225])
+    assert data.mean.tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert data.std.tolist() == pytest.approx([0.229, 0.224, 0.225])
 
 
 def test_official_test_images_are_resized_to_256_and_cropped_to_224() -> None:
@@ -118,9 +113,7 @@ def test_official_test_images_are_resized_to_256_and_cropped_to_224() -> None:
     )
 
 
-def test_an_augmented_image_is_its_box_scaled_as_torchvision_scales_it_and_mirrored_or_not(
-    folder: Path,
-) -> None:
+def test_augmented_images_equal_torchvisions_resized_crop_and_flip(folder: Path) -> None:
     data = load(folder)
     x, y = next(batches(data, batch_size=18).epoch(0))
     theirs = list(ImageFolder(str(folder / "train")))
@@ -140,11 +133,9 @@ def test_an_augmented_image_is_its_box_scaled_as_torchvision_scales_it_and_mirro
 def test_batches_do_not_depend_on_the_number_of_workers(folder: Path) -> None:
     data = load(folder)
     alone = list(batches(data).epoch(2))
-    assert (
-        [len(y) for _, y in alone] == [7, 7, 4]
-        and same(alone, list(batches(data, workers=1).epoch(2)))
-        and same(alone, list(batches(data, workers=3).epoch(2)))
-    )
+    assert [len(y) for _, y in alone] == [7, 7, 4]
+    assert same(alone, list(batches(data, workers=1).epoch(2)))
+    assert same(alone, list(batches(data, workers=3).epoch(2)))
     test, scoring = (
         [list(f(data.to("cpu", w))) for w in (0, 2)]
         for f in (lambda d: evaluation_batches(d.test, d.mean, d.std, 255.0, 5), passed)
@@ -156,7 +147,7 @@ def passed(data: Data) -> list:
     return list(scoring_pass(data.train, data.mean, data.std, 255.0, 5, seed=1, stage="prune"))
 
 
-def test_a_batch_of_several_pieces_holds_each_image_once_and_in_order(
+def test_a_batch_decoded_in_pieces_contains_each_image_once_and_in_order(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = load(folder)
@@ -166,7 +157,7 @@ def test_a_batch_of_several_pieces_holds_each_image_once_and_in_order(
 
 
 @pytest.mark.parametrize("first_step", range(4))
-def test_an_epoch_resumed_at_any_step_equals_its_tail_to_the_bit_and_draws_from_no_global_stream(
+def test_an_epoch_resumed_at_any_step_equals_its_tail_without_the_global_generator(
     folder: Path, first_step: int
 ) -> None:
     data = load(folder)
@@ -179,11 +170,9 @@ def test_an_epoch_resumed_at_any_step_equals_its_tail_to_the_bit_and_draws_from_
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_epochs_steps_and_seeds_are_augmented_differently_and_scoring_is_not_augmented(
-    folder: Path,
-) -> None:
+def test_augmentation_depends_on_epoch_step_and_seed_and_scoring_has_none(folder: Path) -> None:
     data = load(folder)
-    # eight times the same image: batches differ by augmentation alone
+    # eight copies of one image: batches differ only in augmentation
     one = replace(data, train=data.train.take(torch.zeros(8, dtype=torch.long)))
     (a, _), (b, _) = batches(one, batch_size=4).epoch(0)
     (c, _), _ = batches(one, batch_size=4).epoch(1)
@@ -193,7 +182,7 @@ def test_epochs_steps_and_seeds_are_augmented_differently_and_scoring_is_not_aug
     assert len(torch.unique(torch.cat([x for x, _ in passed(one)]), dim=0)) == 1
 
 
-def test_the_crop_that_is_asked_for_is_the_one_that_is_used(folder: Path) -> None:
+def test_the_option_augment_selects_the_crop(folder: Path) -> None:
     made = [
         next(batches(load(folder, augment=name)).epoch(0))[0]
         for name in ("resized_crop", "resized_crop_open_lth", "none")
@@ -218,20 +207,16 @@ def test_subsets_and_held_out_images_are_files_of_the_training_set(folder: Path)
         for name, count in TRAIN.items()
         for i in range(count)
     )
-    assert (
-        data.validation.labels.bincount().tolist() == [2, 2, 2]
-        and data.checksum == load(folder, 0.5).checksum
-    )
+    assert data.validation.labels.bincount().tolist() == [2, 2, 2]
+    assert data.checksum == load(folder, 0.5).checksum
 
 
-def test_the_list_is_kept_until_a_file_comes_or_goes(
+def test_the_list_of_files_is_cached_until_a_file_is_added_or_removed(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first = load(folder)
-    assert (
-        "listing the images of 6 folders" in capfd.readouterr().err
-        and (folder.parent / INDEX).is_file()
-    )
+    assert "listing the images of 6 folders" in capfd.readouterr().err
+    assert (folder.parent / INDEX).is_file()
     assert load(folder).checksum == first.checksum and capfd.readouterr().err == ""
     (folder / "val" / WNIDS[0] / f"{WNIDS[0]}_0.JPEG").rename(
         folder / "val" / WNIDS[0] / "other.JPEG"
@@ -241,7 +226,7 @@ def test_the_list_is_kept_until_a_file_comes_or_goes(
     assert len(load(folder).train) == 18 and "listing" in capfd.readouterr().err
 
 
-def test_a_place_that_cannot_be_written_costs_the_list_and_nothing_else(
+def test_an_unwritable_cache_prints_a_warning_and_images_are_still_listed(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (folder.parent / INDEX / "in the way").mkdir(parents=True)
@@ -262,7 +247,7 @@ LAYOUT: list[tuple[Callable[[Path], object], str]] = [
     (
         flat_val,
         (
-            r"val holds 0 folders named as WordNet ids \(n01440764\), expected 3: the images lie in"
+            r"val holds 0 folders named as WordNet ids \(n01440764\), expected 3: the images are in"
             r" val/ itself and have to be moved"
         ),
     ),
@@ -295,7 +280,7 @@ IMAGES: list[tuple[Callable[[Path], object], str]] = [
     ("harm", "message"), LAYOUT + IMAGES, ids=[message[:30] for _, message in LAYOUT + IMAGES]
 )
 @pytest.mark.parametrize("component", [SmallImagenet, SmallSubset])
-def test_a_folder_that_is_not_as_it_should_be_is_refused_with_the_way_out(
+def test_an_invalid_folder_is_rejected_with_a_solution(
     folder: Path, harm: Callable[[Path], object], message: str, component: type
 ) -> None:
     assert classes(folder, SMALL) == WNIDS
@@ -307,18 +292,16 @@ def test_a_folder_that_is_not_as_it_should_be_is_refused_with_the_way_out(
         with pytest.raises(DataError) as caught:
             use()
         assert re.search(message, caught.value.problem)
-        said = str(caught.value)
-        assert (
-            said.startswith(f"dataset={component().name} cannot be used: ")
-            and f"ln -s /where/it/is {folder}" in said
-            and "image-net.org" in said
-        )
-        assert "make data" not in said and "dataset=digits" in said
+        printed = str(caught.value)
+        assert printed.startswith(f"dataset={component().name} cannot be used: ")
+        assert f"ln -s /where/it/is {folder}" in printed
+        assert "image-net.org" in printed
+        assert "make data" not in printed and "dataset=digits" in printed
     assert "imagenet" not in ready(folder.parent)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_damaged_image_is_named_in_one_line_when_it_is_decoded(
+def test_a_damaged_image_is_reported_in_one_line_when_it_is_decoded(
     folder: Path, workers: int
 ) -> None:
     path = folder / "train" / WNIDS[2] / f"{WNIDS[2]}_1.JPEG"
@@ -326,14 +309,14 @@ def test_a_damaged_image_is_named_in_one_line_when_it_is_decoded(
     with pytest.raises(
         DataError,
         match=(
-            rf"^{re.escape(str(path))} is no intact JPEG \(.*\); delete it and unpack the archive"
-            r" again$"
+            rf"^{re.escape(str(path))} is not an intact JPEG \(.*\); delete it and unpack the"
+            r" archive again$"
         ),
     ):
         list(batches(load(folder), workers).epoch(0))
 
 
-def test_bad_options_are_refused() -> None:
+def test_invalid_options_are_rejected() -> None:
     for options, message in (
         (
             {"size": 8},
@@ -356,9 +339,7 @@ def test_bad_options_are_refused() -> None:
         ImagenetSubset(augment="resized_crop")
 
 
-def test_the_subset_holds_so_many_of_each_class_from_the_right_part_and_is_drawn_by_the_documented_rule(
-    folder: Path,
-) -> None:
+def test_the_subset_has_equal_classes_and_is_drawn_by_the_documented_rule(folder: Path) -> None:
     data = SmallSubset().load(folder.parent, 1.0)
     assert (data.train.labels.tolist(), data.test.labels.tolist()) == (
         [0] * 4 + [1] * 4 + [2] * 4,
@@ -374,7 +355,7 @@ def test_the_subset_holds_so_many_of_each_class_from_the_right_part_and_is_drawn
 
 
 def drawn_by_the_rule(folder: Path) -> list[tuple[Path, int]]:
-    """conf/dataset/imagenet_subset.yaml, word for word."""
+    """The rule of conf/dataset/imagenet_subset.yaml."""
     found = []
     for part, (name, each) in enumerate((("train", 4), ("val", 2))):
         for label, wnid in enumerate(WNIDS):
@@ -384,7 +365,7 @@ def drawn_by_the_rule(folder: Path) -> list[tuple[Path, int]]:
     return found
 
 
-def test_the_subset_s_classes_are_drawn_independently(folder: Path) -> None:
+def test_the_subsets_classes_are_drawn_independently(folder: Path) -> None:
     def names(images: int) -> list[bytes]:
         found = drawn(
             listed_once(folder, folder.parent / INDEX, replace(SMALL, train=images))["train"], 4, 0
@@ -396,22 +377,17 @@ def test_the_subset_s_classes_are_drawn_independently(folder: Path) -> None:
     assert names(19) == before and len(before) == 8
 
 
-def test_the_subset_is_decoded_once_for_each_size_and_pads_nothing(
+def test_the_subset_is_decoded_once_for_each_size_without_padding(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first = SmallSubset().load(folder.parent, 1.0)
     assert capfd.readouterr().err.count("decoding 18 images") == 1
-    again, larger = (
-        SmallSubset().load(folder.parent, 1.0),
-        SmallSubset(size=24).load(folder.parent, 1.0),
-    )
-    assert (
-        capfd.readouterr().err.count("decoding") == 1
-        and again.checksum == first.checksum != larger.checksum
-    )
-    assert larger.train.images.shape == (12, 3, 24, 24) and bool(
-        (larger.train.images[:, :, -1] > 0).any()
-    )  # type: ignore[attr-defined]
+    again = SmallSubset().load(folder.parent, 1.0)
+    larger = SmallSubset(size=24).load(folder.parent, 1.0)
+    assert capfd.readouterr().err.count("decoding") == 1
+    assert again.checksum == first.checksum != larger.checksum
+    assert larger.train.images.shape == (12, 3, 24, 24)  # type: ignore[attr-defined]
+    assert bool((larger.train.images[:, :, -1] > 0).any())  # type: ignore[attr-defined]
     assert sorted(path.name for path in folder.parent.glob("*.safetensors")) == [
         "imagenet_subset-16.safetensors",
         "imagenet_subset-24.safetensors",
@@ -432,7 +408,7 @@ def test_a_class_with_too_few_images_is_named(folder: Path) -> None:
         Greedy().load(folder.parent, 1.0)
 
 
-def test_nothing_there_is_said_before_anything_is_listed(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_before_files_are_listed(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         Imagenet().check(tmp_path)
     assert (
@@ -442,9 +418,7 @@ def test_nothing_there_is_said_before_anything_is_listed(tmp_path: Path) -> None
     assert NATIVE.train == 1_281_167 and list(os.scandir(tmp_path)) == []
 
 
-def test_a_run_is_the_same_whatever_decodes_its_images_and_wherever_it_was_interrupted(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_a_run_does_not_depend_on_workers_or_interruptions(folder: Path, tmp_path: Path) -> None:
     run = compose_run(
         "method=snip",
         "density=0.5",

@@ -1,5 +1,4 @@
-"""What all data sets share: options, padding, statistics, assembling; and digits, which is always
-there."""
+"""Code shared by all data sets: options, padding, statistics, subsets; and the data set digits."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -55,7 +54,7 @@ def test_every_data_set_of_images_is_found() -> None:
     assert "gaussian_teacher" not in names() and "gaussian_teacher" in tags("runner.data")
 
 
-def test_data_sets_come_from_few_classes_to_many_and_from_small_images_to_large() -> None:
+def test_data_sets_are_sorted_by_number_of_classes_and_image_size() -> None:
     known = [
         "digits",
         "fashion_mnist",
@@ -69,10 +68,9 @@ def test_data_sets_come_from_few_classes_to_many_and_from_small_images_to_large(
     assert [name for name in names() if name in known] == known
 
 
-def test_the_tags_of_a_package_are_those_of_its_modules_alone() -> None:
-    assert set(tags("runner.data")) < set(tags()) and {"digits", "gaussian_teacher"} <= set(
-        tags("runner.data")
-    )
+def test_tags_of_a_package_are_those_of_its_modules() -> None:
+    assert set(tags("runner.data")) < set(tags())
+    assert {"digits", "gaussian_teacher"} <= set(tags("runner.data"))
     assert tags("runner.data.mnist") == ["fashion_mnist", "mnist"] and tags("runner.dat") == []
 
 
@@ -91,14 +89,12 @@ def test_published_constants_have_one_number_per_channel(component: ImageSet) ->
         ("imagenet_subset", "imagenet_subset"),
     ],
 )
-def test_the_paper_s_command_has_the_data_set_that_a_small_one_stands_for(
-    name: str, paper: str
-) -> None:
+def test_the_papers_command_replaces_a_small_data_set_by_the_papers(name: str, paper: str) -> None:
     request = read_request(compose_config(["method=snip", "density=0.1", f"dataset={name}"]))
     assert f" dataset={paper} " in paper_command(request)
 
 
-def test_a_data_set_that_implements_neither_read_nor_load_says_so() -> None:
+def test_a_data_set_without_read_and_load_raises_not_implemented() -> None:
     class Empty(ImageSet):
         native: ClassVar[Info] = Info(channels=1, size=8, classes=2, train=4, test=2)
         name: str = "empty"
@@ -108,12 +104,12 @@ def test_a_data_set_that_implements_neither_read_nor_load_says_so() -> None:
 
     with pytest.raises(
         NotImplementedError,
-        match="Empty reads no images into memory; it has to implement read or load",
+        match="Empty reads no images into memory; it must implement read or load",
     ):
         dataclass(frozen=True)(Empty)().load(NOWHERE, 1.0)
 
 
-def test_info_is_known_without_files_and_tells_the_padded_size() -> None:
+def test_info_needs_no_files_and_contains_the_padded_size() -> None:
     assert Digits().info() == Info(channels=1, size=8, classes=10, train=1437, test=360)
     assert (
         Mnist(size=32).info()
@@ -151,7 +147,7 @@ def test_info_is_known_without_files_and_tells_the_padded_size() -> None:
         ({"name": "mine"}, r"dataset\.name=mine must stay cifar10"),
     ],
 )
-def test_a_bad_option_is_refused_when_the_component_is_made(
+def test_invalid_options_are_rejected_at_construction(
     options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -171,7 +167,7 @@ def test_padding_centres_the_image_on_zeros() -> None:
     ]
 
 
-def test_statistics_of_a_worked_example() -> None:
+def test_statistics_equal_an_example_worked_by_hand() -> None:
     # Channel 0: 0, 0, 4, 4 of 16 -> mean 1/8, std 1/8. Channel 1: 0, 0, 0, 16 -> mean 1/4, variance
     # 3/16.
     images = torch.tensor([[[[0, 0], [4, 4]], [[0, 0], [0, 16]]]], dtype=torch.uint8)
@@ -185,7 +181,7 @@ def test_a_constant_channel_cannot_be_normalised() -> None:
         statistics(torch.ones(2, 1, 2, 2, dtype=torch.uint8), 255.0)
 
 
-def test_the_training_set_has_mean_zero_and_std_one_after_padding_and_before_any_subset() -> None:
+def test_the_padded_training_set_has_mean_zero_and_std_one_before_any_subset() -> None:
     official = Official(random_split(200, seed=1), random_split(50, seed=2))
     data = Cifar10(size=36, validation=0.1).prepare(official, train_fraction=0.5)
     whole = pad(official.train, 36).images.double() / 255
@@ -197,21 +193,21 @@ def test_the_training_set_has_mean_zero_and_std_one_after_padding_and_before_any
     assert data.test.images.shape == (50, 3, 36, 36)
 
 
-def test_a_source_s_constants_replace_the_statistics() -> None:
+def test_published_constants_replace_the_statistics() -> None:
     official = Official(random_split(20, seed=1), random_split(10, seed=2))
     data = Cifar10(normalise="grasp").prepare(official, train_fraction=1.0)
     assert torch.equal(data.mean, torch.tensor([0.4914, 0.4822, 0.4465]))
     assert torch.equal(data.std, torch.tensor([0.2023, 0.1994, 0.2010]))
 
 
-def test_the_checksum_names_the_official_arrays_whatever_part_is_used() -> None:
+def test_the_checksum_covers_the_official_arrays_for_every_subset() -> None:
     official = Official(random_split(40, seed=1), random_split(10, seed=2))
     whole, part = (Cifar10().prepare(official, fraction).checksum for fraction in (1.0, 0.5))
     other = replace(official, test=random_split(10, seed=3))
     assert whole == part != Cifar10().prepare(other, 1.0).checksum
 
 
-def test_digits_hold_the_fixed_stratified_split_with_levels_up_to_sixteen() -> None:
+def test_digits_have_a_fixed_stratified_split_and_levels_up_to_sixteen() -> None:
     data = Digits().load(NOWHERE, train_fraction=1.0)
     assert (data.train.images.shape, data.test.images.shape) == ((1437, 1, 8, 8), (360, 1, 8, 8))
     assert data.train.images.dtype == torch.uint8 and data.train.labels.dtype == torch.int64
@@ -223,7 +219,7 @@ def test_digits_hold_the_fixed_stratified_split_with_levels_up_to_sixteen() -> N
     assert data.validation is None
 
 
-def test_digits_are_scikit_learns_read_from_its_file_or_by_its_own_function(
+def test_digits_equal_scikit_learns_with_and_without_its_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     own = read_digits()
@@ -240,7 +236,7 @@ def test_digits_are_scikit_learns_read_from_its_file_or_by_its_own_function(
     assert read_digits().checksum() == own.checksum()
 
 
-def test_digits_reduced_and_held_out_are_disjoint_parts_of_the_same_training_set() -> None:
+def test_subset_and_held_out_part_of_digits_are_disjoint() -> None:
     data = Digits(validation=0.1, size=32).load(NOWHERE, train_fraction=0.5)
     assert data.validation is not None
     assert (len(data.train), len(data.validation)) == (718 - 72, 72)

@@ -1,14 +1,14 @@
-"""Progress lines of work that is done once for a data set."""
+"""Progress lines of the preparation of a data set."""
 
 import pytest
 
 from runner.data import progress
 
 
-def test_items_pass_through_in_order_and_lines_tell_how_many_are_done(
+def test_items_pass_in_order_and_lines_report_the_number_done(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # begun, then after each item: lines are due at 5 s and 5 s after that line
+    # the start, then the time after each item; lines are due at 5 s and 5 s after the previous line
     now = iter([0.0, 1.0, 6.0, 7.0, 12.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
     assert list(
@@ -23,7 +23,7 @@ def test_items_pass_through_in_order_and_lines_tell_how_many_are_done(
     ]
 
 
-def test_nothing_is_made_before_the_title_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_title_is_printed_before_the_first_item(capsys: pytest.CaptureFixture[str]) -> None:
     def made() -> object:
         assert capsys.readouterr().err == "listing …\n"
         yield 1

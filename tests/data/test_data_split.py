@@ -1,5 +1,4 @@
-"""Subsets and the held-out part: exact counts, nested, stratified, and refused when a class would
-be empty."""
+"""Subsets and held-out images: exact, nested and stratified; no class may become empty."""
 
 from math import ceil, floor
 
@@ -22,7 +21,7 @@ def labels_of(sizes: list[int]) -> torch.Tensor:
 
 @settings(max_examples=40, deadline=None)
 @given(class_sizes, fractions, fractions)
-def test_a_smaller_subset_is_contained_in_a_larger_one_and_both_have_exact_counts(
+def test_smaller_subsets_are_contained_in_larger_ones_and_counts_are_exact(
     sizes: list[int], one: float, other: float
 ) -> None:
     labels = labels_of(sizes)
@@ -34,7 +33,7 @@ def test_a_smaller_subset_is_contained_in_a_larger_one_and_both_have_exact_count
 
 @settings(max_examples=40, deadline=None)
 @given(class_sizes)
-def test_every_prefix_of_the_order_holds_floor_or_ceiling_of_each_class_s_share(
+def test_every_prefix_of_the_order_has_the_floor_or_ceiling_of_each_class_share(
     sizes: list[int],
 ) -> None:
     labels = labels_of(sizes)
@@ -55,7 +54,7 @@ def test_balanced_classes_have_equal_counts_and_fraction_one_keeps_all() -> None
     assert subset(labels, 1.0).tolist() == list(range(500))
 
 
-def test_the_first_images_of_a_class_follow_the_frozen_stream_of_numpy() -> None:
+def test_the_order_within_a_class_follows_numpys_frozen_stream() -> None:
     # One class of 4: RandomState(0).permutation(4) is 2, 3, 1, 0 in every version of numpy.
     assert stratified_order(torch.zeros(4, dtype=torch.long), seed=0).tolist() == [2, 3, 1, 0]
 
@@ -74,18 +73,18 @@ def test_nothing_is_held_out_at_zero() -> None:
 
 
 @pytest.mark.parametrize("fraction", [0, -0.1, 1.5, float("nan"), "abc", True])
-def test_a_training_fraction_outside_its_range_is_refused(fraction: float) -> None:
+def test_a_training_fraction_out_of_range_is_rejected(fraction: float) -> None:
     with pytest.raises(ValueError, match=rf"train_fraction={fraction} must be in \(0, 1\]"):
         subset(torch.arange(4), fraction)
 
 
 @pytest.mark.parametrize("fraction", [1, -0.1, 1.5, float("nan"), "abc"])
-def test_a_held_out_share_outside_its_range_is_refused(fraction: float) -> None:
+def test_a_held_out_share_out_of_range_is_rejected(fraction: float) -> None:
     with pytest.raises(ValueError, match=rf"dataset\.validation={fraction} must be in \[0, 1\)"):
         hold_out(torch.arange(4), fraction)
 
 
-def test_a_subset_that_empties_a_class_is_refused_and_the_offered_fraction_works() -> None:
+def test_a_subset_that_empties_a_class_is_rejected_with_a_fraction_that_works() -> None:
     labels = torch.arange(10).repeat(50)
     with pytest.raises(
         ValueError,
@@ -96,7 +95,7 @@ def test_a_subset_that_empties_a_class_is_refused_and_the_offered_fraction_works
 
 
 @pytest.mark.parametrize(("fraction", "what"), [(0.001, "validation"), (0.999, "training")])
-def test_a_held_out_share_that_empties_a_class_is_refused(fraction: float, what: str) -> None:
+def test_a_held_out_share_that_empties_a_class_is_rejected(fraction: float, what: str) -> None:
     with pytest.raises(
         ValueError, match=f"dataset.validation={fraction} .* no {what} image of class"
     ):

@@ -1,5 +1,4 @@
-"""Tiny-ImageNet: a small folder in the official layout, with real JPEGs, whole, incomplete, wrongly
-labelled, damaged; and the file of decoded images."""
+"""Tiny-ImageNet: a small folder with real JPEGs, intact and invalid, and its cache of images."""
 
 import os
 import shutil
@@ -21,7 +20,8 @@ from runner.data.batches import Batches
 from runner.data.catalog import ready
 from runner.data.tiny_imagenet import FOLDER, TinyImagenet, list_files
 
-WNIDS = ["n03000000", "n01000000", "n02000000"]  # in the file's order, which is not the alphabet's
+# in the order of wnids.txt, which is not alphabetical
+WNIDS = ["n03000000", "n01000000", "n02000000"]
 SMALL = Info(channels=3, size=16, classes=3, train=12, test=6)
 KEPT = f"{FOLDER}.safetensors"
 
@@ -33,7 +33,7 @@ class SmallTinyImagenet(TinyImagenet):
 
 
 def picture(number: int, grey: bool = False) -> Image.Image:
-    """A smooth image of its own, so that JPEG changes little."""
+    """A smooth, distinct image, so that JPEG changes little."""
     across, down = np.meshgrid(np.arange(16), np.arange(16))
     channels = [across * 8 + number * 5, down * 8 + 40, (across + down) * 4 + 100 - number * 3]
     values = np.stack(channels, axis=2).clip(0, 255).astype(np.uint8)
@@ -64,9 +64,7 @@ def load(data_dir: Path):  # type: ignore[no-untyped-def]
     return SmallTinyImagenet().load(data_dir, 1.0)
 
 
-def test_images_and_labels_come_in_alphabetical_order_of_the_classes_for_both_splits(
-    tmp_path: Path,
-) -> None:
+def test_classes_are_in_alphabetical_order_in_both_splits(tmp_path: Path) -> None:
     write_folder(tmp_path)
     data = load(tmp_path)
     assert (data.train.images.shape, data.test.images.shape, data.classes) == (
@@ -75,22 +73,18 @@ def test_images_and_labels_come_in_alphabetical_order_of_the_classes_for_both_sp
         3,
     )
     assert data.train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4  # n01, n02, n03
-    # val_0 is of n03, the last of the alphabet
+    # val_0 belongs to n03, the last class in alphabetical order
     assert data.test.labels.tolist() == [2, 0, 1, 2, 0, 1]
-    assert (
-        data.train.images.dtype == torch.uint8
-        and data.train.labels.dtype == data.test.labels.dtype == torch.int64
-    )
-    # n01 is the second line of wnids.txt: its pictures are 4 to 7. JPEG at quality 95 moves a
+    assert data.train.images.dtype == torch.uint8
+    assert data.train.labels.dtype == data.test.labels.dtype == torch.int64
+    # n01 is the second line of wnids.txt: its pictures are 4 to 7. JPEG at quality 95 changes a
     # smooth image by a few levels.
     for split, place, number in ((data.train, 1, 5), (data.test, 0, 20), (data.test, 4, 24)):
         drawn = torch.from_numpy(np.array(picture(number))).permute(2, 0, 1).int()
         assert (split.images[place].int() - drawn).abs().max() <= 12
 
 
-def test_training_images_are_those_that_torchvision_s_folder_reader_gives_to_published_code(
-    tmp_path: Path,
-) -> None:
+def test_training_images_equal_those_of_torchvisions_folder_reader(tmp_path: Path) -> None:
     folder = write_folder(tmp_path)
     data = load(tmp_path)
     theirs = ImageFolder(str(folder / "train"))
@@ -104,11 +98,9 @@ def test_grey_images_become_rgb_with_three_equal_channels(tmp_path: Path) -> Non
     with Image.open(folder / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_3.JPEG") as image:
         assert image.mode == "L"
     grey = load(tmp_path).train.images[[3, 7, 11]]
-    assert (
-        torch.equal(grey[:, 0], grey[:, 1])
-        and torch.equal(grey[:, 0], grey[:, 2])
-        and grey.float().std() > 0
-    )
+    assert torch.equal(grey[:, 0], grey[:, 1])
+    assert torch.equal(grey[:, 0], grey[:, 2])
+    assert grey.float().std() > 0
 
 
 def test_normalisation_comes_from_the_training_images(tmp_path: Path) -> None:
@@ -123,39 +115,34 @@ def test_normalisation_comes_from_the_training_images(tmp_path: Path) -> None:
     assert rounded.mean.tolist() == pytest.approx([0.480, 0.448, 0.397])
 
 
-def test_subsets_padding_and_augmented_batches_work_as_for_every_data_set(tmp_path: Path) -> None:
+def test_subsets_padding_and_augmentation_work_as_for_every_data_set(tmp_path: Path) -> None:
     write_folder(tmp_path)
     data = SmallTinyImagenet(size=20, validation=0.5).load(tmp_path, 1.0)
     assert data.validation is not None and (len(data.train), len(data.validation)) == (6, 6)
-    assert data.train.labels.bincount().tolist() == [2, 2, 2] and data.train.images.shape[2:] == (
-        20,
-        20,
-    )
+    assert data.train.labels.bincount().tolist() == [2, 2, 2]
+    assert data.train.images.shape[2:] == (20, 20)
     x, y = next(
         Batches(
             data.train, data.mean, data.std, data.scale, 6, data.augment, seed=0, stage="dense"
         ).epoch(0)
     )
-    assert (
-        data.augment == "crop_flip"
-        and x.shape == (6, 3, 20, 20)
-        and sorted(y.tolist()) == [0, 0, 1, 1, 2, 2]
-    )
+    assert data.augment == "crop_flip"
+    assert x.shape == (6, 3, 20, 20)
+    assert sorted(y.tolist()) == [0, 0, 1, 1, 2, 2]
 
 
-def test_the_second_load_reads_the_kept_file_and_not_the_images(
+def test_the_second_load_reads_the_cache_and_no_image(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_folder(tmp_path)
     first = load(tmp_path)
-    assert "decoding 18 images, once" in capfd.readouterr().err and sorted(
-        tmp_path.glob("tiny*")
-    ) == [folder, tmp_path / KEPT]
-    # others who share the folder read it too
+    assert "decoding 18 images, once" in capfd.readouterr().err
+    assert sorted(tmp_path.glob("tiny*")) == [folder, tmp_path / KEPT]
+    # users who share the folder can read it
     assert (tmp_path / KEPT).stat().st_mode & 0o444 == 0o444
     image = folder / "val" / "images" / "val_0.JPEG"
     status = image.stat()
-    # no JPEG any more, of the same size and time: opening it would fail
+    # of the same size and time, but no JPEG: opening it would fail
     image.write_bytes(b"x" * status.st_size)
     os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
     second = load(tmp_path)
@@ -183,17 +170,15 @@ def swap_two_labels(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [change_an_image, swap_two_labels])
-def test_a_kept_file_of_other_images_or_labels_is_made_anew(
+def test_a_cache_of_other_images_or_labels_is_rebuilt(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], change: Callable[[Path], None]
 ) -> None:
     folder = write_folder(tmp_path)
     before = load(tmp_path)
     change(folder)
     after = load(tmp_path)
-    assert (
-        capfd.readouterr().err.count("decoding 18 images") == 2
-        and after.checksum != before.checksum
-    )
+    assert capfd.readouterr().err.count("decoding 18 images") == 2
+    assert after.checksum != before.checksum
     (tmp_path / KEPT).unlink()
     assert load(tmp_path).checksum == after.checksum
 
@@ -207,35 +192,31 @@ def test_a_kept_file_of_other_images_or_labels_is_made_anew(
         lambda raw: b"no safetensors" * 100,
     ],
 )
-def test_a_damaged_kept_file_is_made_anew(
+def test_a_damaged_cache_is_rebuilt(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes]
 ) -> None:
     write_folder(tmp_path)
     before = load(tmp_path)
     (tmp_path / KEPT).write_bytes(damage((tmp_path / KEPT).read_bytes()))
     assert load(tmp_path).checksum == before.checksum == load(tmp_path).checksum
-    # the first load and the second, not the third
+    # the first and the second load decode, the third does not
     assert capfd.readouterr().err.count("decoding") == 2
 
 
-def test_a_place_that_cannot_be_written_costs_the_kept_file_and_nothing_else(
+def test_an_unwritable_cache_prints_a_warning_and_images_are_still_loaded(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_folder(tmp_path)
     (tmp_path / KEPT / "in the way").mkdir(parents=True)
     data = load(tmp_path)
-    said = capfd.readouterr().err
-    assert (
-        f"{KEPT} cannot be written" in said
-        and said.count("decoding") == 1
-        and len(data.train) == 12
-    )
+    err = capfd.readouterr().err
+    assert f"{KEPT} cannot be written" in err
+    assert err.count("decoding") == 1
+    assert len(data.train) == 12
     assert [path.name for path in tmp_path.glob(f".{KEPT}.*")] == []  # no temporary file stays
 
 
-def test_two_processes_that_load_at_once_get_the_same_images_and_leave_one_file(
-    tmp_path: Path,
-) -> None:
+def test_two_simultaneous_loads_get_the_same_images_and_leave_one_cache(tmp_path: Path) -> None:
     write_folder(tmp_path)
     code = (
         "from pathlib import Path; from test_data_tiny_imagenet import load;"
@@ -253,15 +234,14 @@ def test_two_processes_that_load_at_once_get_the_same_images_and_leave_one_file(
         )
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=120) for process in running]
-    assert len({out for out, _ in said}) == 1 and said[0][0].strip() == load(tmp_path).checksum, (
-        said
-    )
-    assert sum(err.count("decoding") for _, err in said) == 1
+    outputs = [process.communicate(timeout=120) for process in running]
+    assert len({out for out, _ in outputs}) == 1, outputs
+    assert outputs[0][0].strip() == load(tmp_path).checksum, outputs
+    assert sum(err.count("decoding") for _, err in outputs) == 1
     assert [path.name for path in tmp_path.iterdir() if "safetensors" in path.name] == [KEPT]
 
 
-def test_nothing_there_is_said_with_the_command_that_gets_it(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_with_the_command_that_fetches_it(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         TinyImagenet().check(tmp_path)
     what, where, how, others = str(caught.value).splitlines()
@@ -270,11 +250,9 @@ def test_nothing_there_is_said_with_the_command_that_gets_it(tmp_path: Path) -> 
         == "dataset=tiny_imagenet cannot be used: missing wnids.txt, train, val/images and 1 more"
     )
     assert str(tmp_path / FOLDER) in where and "make data DATASET=tiny_imagenet" in how
-    assert (
-        "dataset=digits" in others
-        and "tiny" not in others
-        and "tiny_imagenet" not in ready(tmp_path)
-    )
+    assert "dataset=digits" in others
+    assert "tiny" not in others
+    assert "tiny_imagenet" not in ready(tmp_path)
 
 
 def edited(path: str, edit: Callable[[str], str]) -> Callable[[Path], object]:
@@ -317,7 +295,7 @@ WRONG: list[tuple[Callable[[Path], object], str]] = [
     (
         move_into_classes,
         (
-            r"missing val/images/val_0\.JPEG; a helper of other code has moved them .* unpack the"
+            r"missing val/images/val_0\.JPEG; other code has moved them .* unpack the"
             r" archive again"
         ),
     ),
@@ -350,7 +328,7 @@ WRONG: list[tuple[Callable[[Path], object], str]] = [
     ),
     (
         edited(ANNOTATIONS, lambda text: text.replace("val_4", "val_1")),
-        r"line 5: val_1\.JPEG has a class already",
+        r"line 5: val_1\.JPEG already has a class",
     ),
     (
         edited(ANNOTATIONS, lambda text: text.replace("val_0.JPEG\tn03", "val_0.JPEG\tn01")),
@@ -360,7 +338,7 @@ WRONG: list[tuple[Callable[[Path], object], str]] = [
 
 
 @pytest.mark.parametrize(("harm", "message"), WRONG, ids=[message[:40] for _, message in WRONG])
-def test_a_folder_that_is_not_as_it_should_be_is_refused_by_check_and_load(
+def test_check_and_load_reject_an_invalid_folder(
     tmp_path: Path, harm: Callable[[Path], object], message: str
 ) -> None:
     folder = write_folder(tmp_path)
@@ -371,13 +349,12 @@ def test_a_folder_that_is_not_as_it_should_be_is_refused_by_check_and_load(
     for use in (SmallTinyImagenet().check, load):
         with pytest.raises(DataError) as caught:
             use(tmp_path)
-        assert str(caught.value).startswith(
-            "dataset=tiny_imagenet cannot be used: "
-        ) and "make data DATASET=tiny_imagenet" in str(caught.value)
+        assert str(caught.value).startswith("dataset=tiny_imagenet cannot be used: ")
+        assert "make data DATASET=tiny_imagenet" in str(caught.value)
 
 
 @pytest.mark.parametrize("harm", ["truncated", "text", "png", "size"])
-def test_a_damaged_image_is_named_when_it_is_decoded_and_nothing_is_kept(
+def test_a_damaged_image_is_named_when_decoded_and_nothing_is_cached(
     tmp_path: Path, harm: str
 ) -> None:
     folder = write_folder(tmp_path)
@@ -390,17 +367,17 @@ def test_a_damaged_image_is_named_when_it_is_decoded_and_nothing_is_kept(
         (picture(1) if harm == "png" else picture(1).resize((15, 16))).save(
             path, format="PNG" if harm == "png" else "JPEG"
         )
-    said = (
+    problem = (
         "has 15x16 pixels, expected 16x16"
         if harm == "size"
-        else r"is no intact JPEG \(.*\); delete it and unpack the archive again"
+        else r"is not an intact JPEG \(.*\); delete it and unpack the archive again"
     )
-    with pytest.raises(DataError, match=rf"{WNIDS[2]}_0\.JPEG {said}"):
+    with pytest.raises(DataError, match=rf"{WNIDS[2]}_0\.JPEG {problem}"):
         load(tmp_path)
     assert not (tmp_path / KEPT).exists()
 
 
-def test_the_official_size_is_what_the_papers_use() -> None:
+def test_the_official_size_is_64x64_with_200_classes() -> None:
     assert TinyImagenet().info() == Info(
         channels=3, size=64, classes=200, train=100_000, test=10_000
     )

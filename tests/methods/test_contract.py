@@ -1,5 +1,4 @@
-"""What every method must keep to, checked over every conf/method/*.yaml: a new method is tested by
-existing."""
+"""Properties of every method: each conf/method/*.yaml is tested automatically."""
 
 import copy
 from dataclasses import MISSING, fields, is_dataclass
@@ -50,13 +49,13 @@ def final(run: Run, artefacts: dict[str, Artefact]) -> Artefact:
 
 @pytest.mark.parametrize("density", [0.5, 0.07])
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_meets_its_density_and_pruned_weights_stay_zero(
+def test_every_method_attains_its_density_and_pruned_weights_stay_zero(
     name: str, density: float, tmp_path: Path
 ) -> None:
-    # Not at lr=0.1: this net has no BatchNorm, and some methods retrain it with a factor on its
-    # weights. 1.875 % of 160: three epochs.
+    # lr=0.05 instead of 0.1: this net has no BatchNorm, and some methods multiply weights by a
+    # factor before they retrain. 1.875 % of 160 epochs is three.
     run = compose_run(*MLP, "train.lr=0.05", "train.scale=0.01875", *with_density(name, density))
-    # else the test shows nothing
+    # without momentum and decay, weights that stay zero show nothing
     assert all(s.recipe.momentum > 0 and s.recipe.weight_decay > 0 for s in run.stages if s.recipe)
     record, artefacts = perform_run(run, machine(tmp_path))
     ticket = final(run, artefacts)
@@ -71,19 +70,17 @@ def test_every_method_meets_its_density_and_pruned_weights_stay_zero(
         assert torch.count_nonzero(ticket.weights[layer][~mask]) == 0
         if mask.any():
             assert torch.count_nonzero(ticket.weights[layer][mask]) > 0
-    assert record["accuracy"] > 15  # three epochs on digits learn something: chance is 10
+    assert record["accuracy"] > 15  # after three epochs; chance is 10
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_equal_seeds_give_equal_masks_and_weights_in_a_new_cache_and_another_seed_does_not(
-    name: str, tmp_path: Path
-) -> None:
-    words = [*MLP, "train_fraction=0.1", *with_density(name, 0.3)]
+def test_runs_repeat_under_their_seed_and_differ_under_another(name: str, tmp_path: Path) -> None:
+    overrides = [*MLP, "train_fraction=0.1", *with_density(name, 0.3)]
     first, second, other = (
-        perform_run(compose_run(*words, f"seed={seed}"), machine(tmp_path, cache=f"cache{i}"))
+        perform_run(compose_run(*overrides, f"seed={seed}"), machine(tmp_path, cache=f"cache{i}"))
         for i, seed in enumerate((3, 3, 4))
     )
-    run = compose_run(*words)
+    run = compose_run(*overrides)
     a, b, c = (final(run, artefacts) for _, artefacts in (first, second, other))
     for layer in a.masks:
         assert torch.equal(a.masks[layer], b.masks[layer])
@@ -95,34 +92,32 @@ def test_equal_seeds_give_equal_masks_and_weights_in_a_new_cache_and_another_see
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_scoring_and_measuring_leave_statistics_flags_gradients_and_kept_weights_alone(
-    name: str, tmp_path: Path
-) -> None:
+def test_scoring_and_measuring_leave_the_model_unchanged(name: str, tmp_path: Path) -> None:
     run = compose_run(*BATCHNORM, *with_density(name, 0.4))
     where = machine(tmp_path)
-    bench = RunContext(
+    context = RunContext(
         run, where, Store(where.cache_dir), Watcher(tmp_path / "run", display("none", None), {})
     )  # type: ignore[arg-type]
     for stage in run.stages:
         if stage.component is not None and stage.kind in ("prune", "measure"):
-            model = bench.fresh_model()
+            model = context.fresh_model()
             flags, before = [m.training for m in model.modules()], copy.deepcopy(model.state_dict())
-            found = stage.component(model, full_masks(model), bench.task(stage, steps=0))
+            found = stage.component(model, full_masks(model), context.task(stage, steps=0))
             masks = found.masks if stage.kind == "prune" else {}
             for tensor, value in model.state_dict().items():
                 expected = before[tensor] * masks[tensor] if tensor in masks else before[tensor]
                 assert torch.equal(value, expected), tensor
             assert [m.training for m in model.modules()] == flags
             assert all(p.grad is None and p.requires_grad for p in model.parameters())
-        run_stage(bench, stage)  # later stages read it
+        run_stage(context, stage)  # later stages need its artefact
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_identity_ignores_the_machine_and_follows_everything_else(name: str) -> None:
-    words = [*MLP, *with_density(name, 0.3)]
-    run = compose_run(*words)
+def test_run_ids_ignore_the_machine_and_depend_on_everything_else(name: str) -> None:
+    overrides = [*MLP, *with_density(name, 0.3)]
+    run = compose_run(*overrides)
     moved = compose_run(
-        *words,
+        *overrides,
         "env.device=cpu",
         "env.threads=7",
         "env.results_dir=/elsewhere",
@@ -139,7 +134,7 @@ def test_identity_ignores_the_machine_and_follows_everything_else(name: str) -> 
         "dataset.size=16",
         "train.precision=bf16",
     ]
-    identities = [run_id(compose_run(*words, change)) for change in changes]
+    identities = [run_id(compose_run(*overrides, change)) for change in changes]
     assert len({run_id(run), *identities}) == 1 + len(changes)
 
 
@@ -155,7 +150,7 @@ def components(node: Any, key: str) -> list[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_yaml_lists_every_option_with_the_default_of_its_class(name: str) -> None:
-    from runner.config.instantiate import locate  # the registry is `_target_` itself
+    from runner.config.instantiate import locate  # resolves a `_target_`
 
     method = OmegaConf.to_container(compose_config([f"method={name}", *MLP]).method, resolve=True)
     for key, node in components(method, "method"):
@@ -173,6 +168,6 @@ def test_yaml_lists_every_option_with_the_default_of_its_class(name: str) -> Non
             if is_dataclass(default):
                 expected = {g.name: getattr(default, g.name) for g in fields(default)}
                 assert node[f.name] == expected, f"{key}.{f.name}"
-            # set by the run, or by the paper that prunes all layers but one
+            # exceptions: set by the run, or by the paper that prunes all layers but one
             elif f.name not in ("density", "mask_rule", "classifier"):
                 assert node[f.name] == default, f"{key}.{f.name}"

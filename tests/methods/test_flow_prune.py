@@ -1,6 +1,4 @@
-"""Flow&Prune (docs/methods/flow_prune.md): an epoch, a little pruning, 25 times, inside one
-schedule
-of 160 epochs."""
+"""Flow&Prune (docs/methods/flow_prune.md): rounds of one epoch and one pruning in one schedule."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +13,8 @@ from pruners.base import count_kept, count_prunable, full_masks
 from runner.display.progress import Watcher, display
 from runner.engine.context import RunContext
 from runner.engine.optim import learning_rate
-from runner.engine.stages import _ready_to_train
 from runner.engine.store import Store
+from runner.engine.train_stage import ready_to_train
 from runner.spec.identity import stage_keys
 from runner.spec.run import Run
 
@@ -32,7 +30,7 @@ SMALL = [
 ]
 
 
-def bench(run: Run, folder: Path) -> RunContext:
+def context(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
     return RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
@@ -43,10 +41,10 @@ def bench(run: Run, folder: Path) -> RunContext:
 def done(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[RunContext, dict[str, Any], dict[str, Any]]:
-    """Three of five epochs end with pruning."""
+    """A run of five epochs; the first three end with pruning."""
     folder = tmp_path_factory.mktemp("flow")
     run = compose_run(*SMALL, "density=0.4", "method.rounds=96")  # x 0.03125: three
-    return bench(run, folder), *perform_run(run, machine(folder))
+    return context(run, folder), *perform_run(run, machine(folder))
 
 
 def remaining(density: float, rounds: int, k: int) -> float:
@@ -95,18 +93,16 @@ def test_epochs_are_160_and_follow_the_schedule_of_a_dense_training(rounds: int)
     )
 
 
-def test_densities_are_the_closed_form_of_25_rounds() -> None:
+def test_densities_follow_the_closed_form_of_25_rounds() -> None:
     run = compose_run(
         "method=flow_prune", "density=0.53", "train=imc", "dataset=digits", "model=mlp"
     )
     found = [stage.density for stage in run.stages if stage.kind == "prune"]
-    assert (
-        found == pytest.approx([remaining(0.53, 25, k) for k in range(1, 26)], rel=1e-12)
-        and found[-1] == 0.53
-    )
+    assert found == pytest.approx([remaining(0.53, 25, k) for k in range(1, 26)], rel=1e-12)
+    assert found[-1] == 0.53
 
 
-def test_the_epoch_before_any_pruning_serves_every_density() -> None:
+def test_runs_of_all_densities_share_the_epoch_before_pruning() -> None:
     first, second = (
         stage_keys(compose_run(*SMALL, f"density={density}")) for density in (0.5, 0.4)
     )
@@ -116,7 +112,7 @@ def test_the_epoch_before_any_pruning_serves_every_density() -> None:
 # --- a run
 
 
-def test_what_remains_after_each_round_is_the_closed_form_and_masks_only_shrink(done: Any) -> None:
+def test_densities_after_each_round_follow_the_closed_form_and_masks_only_shrink(done: Any) -> None:
     _, record, artefacts = done
     masks = [artefacts[f"prune{k}"].masks for k in (1, 2, 3)]
     total = count_prunable(masks[0])
@@ -130,7 +126,7 @@ def test_what_remains_after_each_round_is_the_closed_form_and_masks_only_shrink(
         assert torch.equal(artefacts["train"].masks[name], mask)
 
 
-def test_each_round_trains_under_the_masks_of_the_one_before_and_removes_its_smallest_weights(
+def test_each_round_trains_under_the_previous_masks_and_prunes_the_smallest_weights(
     done: Any,
 ) -> None:
     where, _, artefacts = done
@@ -138,10 +134,8 @@ def test_each_round_trains_under_the_masks_of_the_one_before_and_removes_its_sma
         flow, pruned = artefacts[f"flow{k}"], artefacts[f"prune{k}"].masks
         before = artefacts[f"prune{k - 1}"].masks if k > 1 else full_masks(where.fresh_model())
         for name, mask in before.items():
-            assert (
-                torch.equal(flow.masks[name], mask)
-                and torch.count_nonzero(flow.weights[name][~mask]) == 0
-            )
+            assert torch.equal(flow.masks[name], mask)
+            assert torch.count_nonzero(flow.weights[name][~mask]) == 0
         left = min(
             float(flow.weights[name][mask].abs().min())
             for name, mask in pruned.items()
@@ -153,15 +147,17 @@ def test_each_round_trains_under_the_masks_of_the_one_before_and_removes_its_sma
         assert len(gone) and left >= float(gone.max())
 
 
-def test_after_pruning_the_net_goes_on_from_its_weights_with_no_momentum(done: Any) -> None:
+def test_training_continues_after_pruning_from_the_pruned_weights_without_momentum(
+    done: Any,
+) -> None:
     where, _, artefacts = done
     for name, before, after in (
         ("flow2", "prune1", "flow1"),
         ("flow3", "prune2", "flow2"),
         ("train", "prune3", "flow3"),
     ):
-        model, _, momentum = _ready_to_train(where, where.run.stage(name))
-        assert momentum == {} and artefacts[after].optimizer  # though there was some
+        model, _, momentum = ready_to_train(where, where.run.stage(name))
+        assert momentum == {} and artefacts[after].optimizer  # the previous stage had momentum
         for tensor, value in model.state_dict().items():
             mask = artefacts[before].masks.get(tensor)
             trained: Tensor = artefacts[after].weights[tensor]
@@ -171,7 +167,7 @@ def test_after_pruning_the_net_goes_on_from_its_weights_with_no_momentum(done: A
             ), tensor
 
 
-def test_a_record_has_one_trainings_epochs(done: Any) -> None:
+def test_a_record_counts_the_epochs_of_one_training(done: Any) -> None:
     _, record, artefacts = done
     assert (record["epochs"], record["epochs_total"], record["epoch_kind"]) == (5, 5, "train")
     rows = [
@@ -180,7 +176,7 @@ def test_a_record_has_one_trainings_epochs(done: Any) -> None:
         for row in artefacts[name].meta["history"]
     ]
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
-    # six steps an epoch, thirty in all: /10 at the 15th, in the third epoch, and at 22.5, in the
+    # six steps an epoch, thirty in total: /10 at step 15, in the third epoch, and at 22.5, in the
     # fourth
     assert [row["lr"] for row in rows] == pytest.approx([0.1, 0.1, 0.01, 0.001, 0.001], rel=1e-12)
 

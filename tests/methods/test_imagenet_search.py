@@ -1,5 +1,4 @@
-"""The jackpots paper's ImageNet runs from end to end, on a few images in ImageNet's layout:
-published weights in a file, a search, a record, a ticket."""
+"""The jackpots paper's ImageNet runs end to end, on a few images: search, record, ticket, table."""
 
 import json
 import re
@@ -37,7 +36,7 @@ MACHINE = ["env.device=cpu", "env.threads=1", "env.workers=0", "env.progress=non
 
 @pytest.fixture(autouse=True)
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seven classes of an image or two: two steps of four."""
+    """Seven classes with one or two images each: two steps of batches of four."""
     monkeypatch.setattr(Imagenet, "native", replace(NATIVE, classes=7, train=8, test=7))
     image_folder(
         tmp_path / "data" / FOLDER,
@@ -50,8 +49,8 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_search_in_published_weights_runs_from_files_to_a_record(
     name: str, tmp_path: Path, dirs: list[str]
 ) -> None:
-    words = [*SEARCH, f"model={name}", f"start.weights={tmp_path / 'published.pth'}"]
-    given = compose_run(*words[:-1]).model(3, 7, 32, Generator().manual_seed(7))
+    overrides = [*SEARCH, f"model={name}", f"start.weights={tmp_path / 'published.pth'}"]
+    given = compose_run(*overrides[:-1]).model(3, 7, 32, Generator().manual_seed(7))
     torch.save(
         {
             "epoch": 90,
@@ -59,7 +58,7 @@ def test_a_search_in_published_weights_runs_from_files_to_a_record(
         },
         tmp_path / "published.pth",
     )
-    assert run_config(compose_config([*words, *dirs, *MACHINE])) == 0
+    assert run_config(compose_config([*overrides, *dirs, *MACHINE])) == 0
 
     record = finished(tmp_path)
     assert (record["model"], record["prunable"], record["kept"]) == (
@@ -68,10 +67,8 @@ def test_a_search_in_published_weights_runs_from_files_to_a_record(
         round(0.2 * SEARCHED[name]),
     )
     assert (record["epochs"], record["epochs_total"], record["epoch_kind"]) == (1, 1, "search")
-    assert (
-        0 <= record["accuracy"] <= record["accuracy_top5"] <= 100
-        and 0 <= record["report"]["pretrained_accuracy_top5"] <= 100
-    )
+    assert 0 <= record["accuracy"] <= record["accuracy_top5"] <= 100
+    assert 0 <= record["report"]["pretrained_accuracy_top5"] <= 100
     assert record["report"]["swaps"] > 0
 
     ticket = Store(tmp_path / "cache").load(
@@ -90,9 +87,9 @@ def test_a_search_in_published_weights_runs_from_files_to_a_record(
     assert moved == sum(1 for _ in given.buffers())
 
 
-def test_a_table_of_imagenet_is_run_and_printed(tmp_path: Path, dirs: list[str]) -> None:
-    # Every duration is one epoch, or none: two steps of a dense training, of RigL and of a search;
-    # the dense row searches for no epoch at all.
+def test_an_imagenet_table_is_run_and_printed(tmp_path: Path, dirs: list[str]) -> None:
+    # Every duration is one epoch or none: two steps each of a dense training, of RigL and of a
+    # search. The dense row has a search of no epoch.
     small = ["dataset.size=32", "train.scale=0.001", "train.batch_size=4"]
     table = expand(
         "jackpots_table04", {"models": ["mobilenet_v1"]}, [*small, "method.batch_size=4"]

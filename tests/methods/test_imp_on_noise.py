@@ -1,6 +1,7 @@
-"""Iterative magnitude pruning whose search sees noise (sketching paper, Sec. 8; docs/decisions.md
-23):
-what it sees, what it starts from, what its masks are."""
+"""Iterative magnitude pruning on noise: inputs of the search, its initial weights and its masks.
+
+Sources: sketching paper, Sec. 8; docs/decisions.md, 23.
+"""
 
 import math
 from dataclasses import dataclass, replace
@@ -22,8 +23,8 @@ from runner.engine.context import RunContext
 from runner.engine.store import Artefact, Store
 from runner.spec.run import Run, Stage
 
-# Levels 0.5, 0.25, 0.2; two epochs each; back to the weights after the first of them. 5,000 of the
-# paper's iterations (500 an epoch) are an eighth of one.
+# Levels 0.5, 0.25, 0.2; two epochs each; rewinding to the weights after the first epoch. 5,000 of
+# the paper's iterations (500 an epoch) are an eighth of an epoch here.
 SEARCH = [
     "method=imp",
     "density=0.2",
@@ -40,13 +41,13 @@ SEEN = ["dense", "train1", "train2"]  # trainings of the search; train3 is the l
 
 @dataclass(frozen=True)
 class Loud(Digits):
-    """The digits with other training images and labels: inverted, thrice as bright, every label the
-    next one. The test images stay."""
+    """The digits with other training images and labels: inverted, three times as bright, labels
+    shifted by one. The test images are unchanged."""
 
     tag: ClassVar[str] = "loud_digits"
 
     def load(self, data_dir: Path, train_fraction: float) -> Data:
-        """The same test images."""
+        """Change the training set and keep the test images."""
         data = super().load(data_dir, train_fraction)
         split = replace(
             data.train, images=(16 - data.train.images) * 3, labels=(data.train.labels + 1) % 10
@@ -54,7 +55,7 @@ class Loud(Digits):
         return replace(data, train=split, mean=data.mean * 7, std=data.std / 2)
 
 
-def bench(run: Run, folder: Path) -> RunContext:
+def context(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
     return RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", Console()), {})
@@ -62,16 +63,16 @@ def bench(run: Run, folder: Path) -> RunContext:
 
 
 def seen(run: Run, name: str, folder: Path, epoch: int = 0) -> tuple[Tensor, Tensor]:
-    """All that a training sees in an epoch, in an order of its own: images (N, C, H, W) by their
-    first rows, labels (N,)."""
-    batches = list(bench(run, folder).batches(run.stage(name)).epoch(epoch))
+    """All inputs of a training in an epoch, sorted by the first rows: images (N, C, H, W), labels
+    (N,)."""
+    batches = list(context(run, folder).batches(run.stage(name)).epoch(epoch))
     images, labels = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
     order = sorted(range(len(images)), key=lambda i: (images[i].flatten().tolist(), int(labels[i])))
     return images[order], labels[order]
 
 
 def equal(a: Artefact, b: Artefact) -> bool:
-    """Bit for bit, weights and masks."""
+    """Whether weights and masks are equal, bit for bit."""
     weights = a.weights.keys() == b.weights.keys() and all(
         torch.equal(a.weights[name], b.weights[name]) for name in a.weights
     )
@@ -82,13 +83,13 @@ def equal(a: Artefact, b: Artefact) -> bool:
     )
 
 
-def on(words: list[str], folder: Path, dataset: Any) -> dict[str, Artefact]:
-    return perform_run(replace(compose_run(*words), dataset=dataset), machine(folder))[1]
+def on(overrides: list[str], folder: Path, dataset: Any) -> dict[str, Artefact]:
+    return perform_run(replace(compose_run(*overrides), dataset=dataset), machine(folder))[1]
 
 
 @pytest.fixture(scope="module")
-def noisy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artefact]:
-    return on(NOISE, tmp_path_factory.mktemp("noisy"), Digits())
+def on_noise(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artefact]:
+    return on(NOISE, tmp_path_factory.mktemp("on_noise"), Digits())
 
 
 @pytest.fixture(scope="module")
@@ -96,30 +97,28 @@ def random_masks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artefact
     return on([*NOISE, "pick=proportional"], tmp_path_factory.mktemp("random"), Digits())
 
 
-# --- what it sees
+# --- inputs of the search
 
 
-def test_the_search_is_the_same_to_the_bit_whatever_the_training_images_are(
-    noisy: dict[str, Artefact], tmp_path: Path
+def test_the_search_does_not_depend_on_the_training_images(
+    on_noise: dict[str, Artefact], tmp_path: Path
 ) -> None:
     loud = on(NOISE, tmp_path / "noise", Loud())
     assert list(loud) == ["dense", "prune1", "train1", "prune2", "train2", "prune3", "train3"]
-    assert {name: equal(loud[name], noisy[name]) for name in loud} == {
+    assert {name: equal(loud[name], on_noise[name]) for name in loud} == {
         name: name != "train3" for name in loud
     }
     assert all(
         torch.equal(loud["train3"].masks[name], mask)
-        for name, mask in noisy["train3"].masks.items()
+        for name, mask in on_noise["train3"].masks.items()
     )
     real = [
         on(SEARCH, tmp_path / str(i), data)["dense"] for i, data in enumerate((Digits(), Loud()))
     ]
-    assert not equal(*real)  # the images of this test do make a difference where they are seen
+    assert not equal(*real)  # a search on images does depend on them
 
 
-def test_noise_is_one_fixed_set_as_large_as_the_training_set_and_the_same_at_every_level(
-    tmp_path: Path,
-) -> None:
+def test_noise_is_one_fixed_set_of_the_training_sets_size_at_every_level(tmp_path: Path) -> None:
     run = compose_run(*NOISE)
     first = seen(run, "dense", tmp_path)
     assert first[0].shape == (1437, 1, 8, 8)
@@ -128,13 +127,13 @@ def test_noise_is_one_fixed_set_as_large_as_the_training_set_and_the_same_at_eve
             again = seen(run, name, tmp_path, epoch)
             assert torch.equal(again[0], first[0]) and torch.equal(again[1], first[1])
     orders = [
-        next(iter(bench(run, tmp_path).batches(run.stage(name)).epoch(0)))[0] for name in SEEN
+        next(iter(context(run, tmp_path).batches(run.stage(name)).epoch(0)))[0] for name in SEEN
     ]
-    assert not torch.equal(orders[0], orders[1])  # shuffled for every training
+    assert not torch.equal(orders[0], orders[1])  # every training shuffles it
     assert not torch.equal(seen(compose_run(*NOISE, "seed=1"), "dense", tmp_path)[0], first[0])
     assert (
         len(seen(compose_run(*NOISE, "train_fraction=0.5"), "dense", tmp_path)[0])
-        == bench(compose_run(*NOISE, "train_fraction=0.5"), tmp_path).data.train.images.shape[0]
+        == context(compose_run(*NOISE, "train_fraction=0.5"), tmp_path).data.train.images.shape[0]
     )
 
 
@@ -150,9 +149,9 @@ def test_noise_is_standard_normal_in_normalised_space_with_uniform_labels(tmp_pa
     # chi-squared, 9 degrees of freedom
     assert float(((counts - expected) ** 2 / expected).sum()) < 9 + 4 * math.sqrt(18)
     means = images.double().mean(dim=0).flatten()
-    # no pixel has a mean of its own, as those of digits have; 64 of them
+    # no pixel has a mean of its own, unlike in digits; there are 64
     assert float(means.abs().max()) < 4.5 / math.sqrt(len(images))
-    for digit in range(10):  # nor does a class
+    for digit in range(10):  # no class has a mean of its own either
         assert abs(float(images[labels == digit].double().mean())) < 4 / math.sqrt(
             64 * int((labels == digit).sum())
         )
@@ -167,12 +166,12 @@ def test_noise_is_not_augmented_and_images_are(tmp_path: Path) -> None:
     assert not torch.equal(seen(run, "train3", tmp_path, 0)[0], seen(run, "train3", tmp_path, 1)[0])
 
 
-def test_the_last_training_sees_the_training_images_and_nothing_else(tmp_path: Path) -> None:
+def test_the_last_training_sees_only_the_training_images(tmp_path: Path) -> None:
     run = compose_run(*NOISE)
     images, labels = seen(run, "train3", tmp_path)
     supervised = seen(compose_run(*SEARCH), "dense", tmp_path)
     assert torch.equal(images, supervised[0]) and torch.equal(labels, supervised[1])
-    data = bench(run, tmp_path).data
+    data = context(run, tmp_path).data
     plain = (
         data.train.images.double() / 16 - data.mean.double().view(1, -1, 1, 1)
     ) / data.std.double().view(1, -1, 1, 1)
@@ -185,7 +184,7 @@ def test_the_last_training_sees_the_training_images_and_nothing_else(tmp_path: P
     assert torch.equal(torch.bincount(labels), torch.bincount(data.train.labels))
 
 
-# --- what it starts from
+# --- initial weights
 
 
 @pytest.mark.parametrize("masks", ["top", "proportional"])
@@ -195,12 +194,11 @@ def test_the_last_training_starts_from_the_rewinding_point_of_the_training_on_no
     run = compose_run(*NOISE, f"pick={masks}", "retrain.rewind=5000it")
     last = run.stages[-1]
     assert last.recipe is not None and last.start.stage == "dense" and last.start.epoch is not None
-    # so small that no weight moves: what is left is what it started from
+    # the rate is too small to move any weight: the final weights are the initial ones
     still = replace(last, recipe=replace(last.recipe, lr=1e-30))
-    found = perform_run(replace(run, stages=(*run.stages[:-1], still)), where := machine(tmp_path))[
-        1
-    ]
-    point = Store(where.cache_dir).snapshot(bench(run, tmp_path).keys["dense"], last.start.epoch)
+    where = machine(tmp_path)
+    _, found = perform_run(replace(run, stages=(*run.stages[:-1], still)), where)
+    point = Store(where.cache_dir).snapshot(context(run, tmp_path).keys["dense"], last.start.epoch)
     kept = found["prune3"].masks
     for name, weight in found["train3"].weights.items():
         assert torch.allclose(
@@ -209,13 +207,12 @@ def test_the_last_training_starts_from_the_rewinding_point_of_the_training_on_no
     assert any(not torch.equal(point[name], found["dense"].weights[name]) for name in point)
 
 
-def test_every_level_goes_on_from_that_point_with_the_masks_of_the_level() -> None:
+def test_every_level_starts_from_the_rewinding_point_under_its_own_masks() -> None:
     run = compose_run(*NOISE, "retrain.rewind=5000it")
     trainings: list[Stage] = [stage for stage in run.stages if stage.kind == "train"]
     assert [stage.data for stage in trainings] == [Normal(), Normal(), Normal(), None]
-    assert {stage.start for stage in trainings[1:]} == {trainings[1].start} and trainings[
-        1
-    ].start.stage == "dense"
+    assert {stage.start for stage in trainings[1:]} == {trainings[1].start}
+    assert trainings[1].start.stage == "dense"
     assert [stage.masks for stage in trainings] == [None, "prune1", "prune2", "prune3"]
     assert [stage.start.stage for stage in run.stages if stage.kind == "prune"] == [
         "dense",
@@ -224,7 +221,7 @@ def test_every_level_goes_on_from_that_point_with_the_masks_of_the_level() -> No
     ]
 
 
-# --- its masks
+# --- masks
 
 
 def test_random_masks_are_nested_and_their_counts_exact(random_masks: dict[str, Artefact]) -> None:
@@ -240,31 +237,28 @@ def test_random_masks_are_nested_and_their_counts_exact(random_masks: dict[str, 
     )
 
 
-def test_random_masks_have_the_thresholds_count_in_each_layer_and_other_weights(
-    random_masks: dict[str, Artefact], noisy: dict[str, Artefact]
+def test_random_masks_have_the_layer_counts_of_the_top_masks_and_other_weights(
+    random_masks: dict[str, Artefact], on_noise: dict[str, Artefact]
 ) -> None:
-    assert equal(random_masks["dense"], noisy["dense"])  # one dense net for both
-    drawn, top = random_masks["prune1"].masks, noisy["prune1"].masks
+    assert equal(random_masks["dense"], on_noise["dense"])  # both share the dense net
+    drawn, top = random_masks["prune1"].masks, on_noise["prune1"].masks
     assert {name: int(mask.sum()) for name, mask in drawn.items()} == {
         name: int(mask.sum()) for name, mask in top.items()
     }
-    weights = noisy["dense"].weights
+    weights = on_noise["dense"].weights
     for name, mask in drawn.items():
         assert not torch.equal(mask, top[name])
         size = weights[name].abs()
-        # draws follow the magnitudes: above uniform ones, below the top
+        # draws favour large magnitudes: the mean lies between those of uniform and of top masks
         uniform = float(size.mean())
         assert uniform < float(size[mask].mean()) < float(size[top[name]].mean())
 
 
-def test_random_masks_are_those_of_their_seed(
-    random_masks: dict[str, Artefact], tmp_path: Path
-) -> None:
+def test_random_masks_depend_on_the_seed(random_masks: dict[str, Artefact], tmp_path: Path) -> None:
     again = on([*NOISE, "pick=proportional"], tmp_path / "again", Digits())
     assert all(equal(again[name], random_masks[name]) for name in again)
-    other = on([*NOISE, "pick=proportional", "seed=1"], tmp_path / "other", Digits())[
-        "prune3"
-    ].masks
+    other = on([*NOISE, "pick=proportional", "seed=1"], tmp_path / "other", Digits())
     assert any(
-        not torch.equal(mask, random_masks["prune3"].masks[name]) for name, mask in other.items()
+        not torch.equal(mask, random_masks["prune3"].masks[name])
+        for name, mask in other["prune3"].masks.items()
     )

@@ -1,5 +1,4 @@
-"""Runs that search for a mask: what they are made of, that a trained net's weights stay to the bit,
-that a stopped search goes on to the same bits."""
+"""Runs of mask searches: stages, unchanged weights, resuming, searches of no epoch."""
 
 import json
 import re
@@ -12,7 +11,7 @@ from support import compose_run, machine, perform_run
 
 from models.resnet_cifar import ResNetCifar
 from models.vgg import Vgg
-from runner.bench.search import races
+from runner.bench.search import search_comparisons
 from runner.config.compose import compose_config, method_names
 from runner.config.request import read_request
 from runner.display.progress import Watcher, display
@@ -34,7 +33,7 @@ NET = ["dataset=digits", "model=resnet20", "model.depth=8", "model.width=4", "tr
 SMALL = [*NET, "train.scale=0.0625", "method.batch_size=64"]
 
 
-def bench(run: Run, folder: Path) -> RunContext:
+def context(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
     return RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
@@ -76,25 +75,26 @@ def test_the_papers_run_trains_160_epochs_and_searches_30(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_the_search_has_a_learning_rate_of_its_own(name: str) -> None:
-    """train.lr is that of what trains weights: the net before the search, and fine-tuning after
-    it."""
-    words = [f"method={name}", "train=jackpots", "density=0.1", "retrain=finetune"]
+def test_the_search_has_its_own_learning_rate(name: str) -> None:
+    """train.lr applies to stages that train weights: the net before the search, and fine-tuning."""
+    overrides = [f"method={name}", "train=jackpots", "density=0.1", "retrain=finetune"]
     papers = 100.0 if name == "zhou" else 0.1
     for given, expected in (
         (["train.lr=0.02"], (0.02, papers, 0.02)),
         (["method.lr=0.5"], (0.1, 0.5, 0.1)),
     ):
         assert (
-            tuple(stage.recipe.lr for stage in compose_run(*words, *given).stages if stage.recipe)
+            tuple(
+                stage.recipe.lr for stage in compose_run(*overrides, *given).stages if stage.recipe
+            )
             == expected
         )
-    keys = [stage_keys(compose_run(*words, *more)) for more in ([], ["method.lr=0.5"])]
+    keys = [stage_keys(compose_run(*overrides, *more)) for more in ([], ["method.lr=0.5"])]
     assert keys[0]["dense"] == keys[1]["dense"] and keys[0]["search"] != keys[1]["search"]
 
 
-def test_ablations_and_lengths_share_the_trained_net_and_nothing_else() -> None:
-    words = [
+def test_ablations_and_durations_of_the_search_share_only_the_trained_net() -> None:
+    overrides = [
         ["method.epochs=10"],
         ["method.search.quota=all"],
         ["method.search.pairs=random"],
@@ -102,19 +102,19 @@ def test_ablations_and_lengths_share_the_trained_net_and_nothing_else() -> None:
         ["allocate=layer"],
     ]
     keys = [
-        stage_keys(compose_run("method=sr_popup", "density=0.1", *more)) for more in [[], *words]
+        stage_keys(compose_run("method=sr_popup", "density=0.1", *more))
+        for more in [[], *overrides]
     ]
-    assert len({k["dense"] for k in keys}) == 1 and len({k["search"] for k in keys}) == 1 + len(
-        words
-    )
+    assert len({k["dense"] for k in keys}) == 1
+    assert len({k["search"] for k in keys}) == 1 + len(overrides)
 
 
-def test_a_search_among_initial_weights_trains_nothing_before() -> None:
+def test_a_search_in_initial_weights_has_no_training_before() -> None:
     (search,) = compose_run("method=sr_popup", "density=0.1", "start=init").stages
     assert (search.kind, search.start.stage) == ("search", "init")
 
 
-def test_fine_tuning_is_a_stage_of_its_own_from_the_end_of_the_search() -> None:
+def test_fine_tuning_is_a_separate_stage_after_the_search() -> None:
     run = compose_run("method=sr_popup", "density=0.1", "train=jackpots", "retrain=finetune")
     assert [stage.name for stage in run.stages] == ["dense", "search", "train"]
     tuned = run.stage("train")
@@ -124,7 +124,8 @@ def test_fine_tuning_is_a_stage_of_its_own_from_the_end_of_the_search() -> None:
         "train",
         None,
     )
-    assert tuned.recipe is not None and (
+    assert tuned.recipe is not None
+    assert (
         tuned.recipe.epochs,
         tuned.recipe.lr,
         tuned.recipe.lr_schedule,
@@ -136,7 +137,7 @@ def test_fine_tuning_is_a_stage_of_its_own_from_the_end_of_the_search() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("overrides", "message"),
     [
         (["start=init", "retrain=finetune"], "there is nothing to finetune"),
         (["allocate=none"], "allocate=none: a mask search fixes how many weights each layer keeps"),
@@ -159,14 +160,14 @@ def test_fine_tuning_is_a_stage_of_its_own_from_the_end_of_the_search() -> None:
         ),
     ],
 )
-def test_what_a_search_cannot_be_is_told_with_its_key(words: list[str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        compose_run("method=sr_popup", "density=0.1", *words)
+def test_invalid_searches_are_reported_with_their_key(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose_run("method=sr_popup", "density=0.1", *overrides)
     with pytest.raises(ConfigError, match="density is missing"):
         compose_run("method=sr_popup")
 
 
-def test_the_papers_command_names_its_own_training() -> None:
+def test_the_papers_command_contains_the_papers_training() -> None:
     cfg = compose_config(["method=sr_popup", "density=0.1"])
     assert "train=jackpots" in paper_command(read_request(cfg))
     assert "train=imc" in paper_command(
@@ -178,13 +179,13 @@ def test_the_papers_command_names_its_own_training() -> None:
 def done(
     request: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Run, Path, dict[str, Any], dict[str, Any]]:
-    """A run at density 0.2 with its fine-tuning, its folder, record and artefacts."""
+    """A run at density 0.2 with fine-tuning: the run, its folder, its record and its artefacts."""
     folder = tmp_path_factory.mktemp(request.param)
     run = compose_run(f"method={request.param}", "density=0.2", "retrain=finetune", *SMALL)
     return (run, folder, *perform_run(run, machine(folder)))
 
 
-def test_a_search_leaves_the_trained_weights_to_the_bit(done: Any) -> None:
+def test_a_search_leaves_the_trained_weights_unchanged_bit_for_bit(done: Any) -> None:
     _, _, record, artefacts = done
     dense, search = artefacts["dense"], artefacts["search"]
     assert "fc.weight" not in search.masks and set(search.masks) == set(dense.masks) - {"fc.weight"}
@@ -195,7 +196,8 @@ def test_a_search_leaves_the_trained_weights_to_the_bit(done: Any) -> None:
         elif name.split(".")[-1] in ("running_mean", "running_var"):
             assert not torch.equal(tensor, dense.weights[name]), name
         elif not name.endswith("num_batches_tracked"):
-            assert torch.equal(tensor, dense.weights[name]), name  # biases, gamma, beta, classifier
+            # biases, BatchNorm's gamma and beta, classifier
+            assert torch.equal(tensor, dense.weights[name]), name
     assert set(search.findings) == set(search.masks) and not search.optimizer
     kept, prunable = (
         sum(int(f(m)) for m in search.masks.values()) for f in (torch.sum, torch.numel)
@@ -207,39 +209,36 @@ def test_a_search_leaves_the_trained_weights_to_the_bit(done: Any) -> None:
     )
 
 
-def test_the_record_counts_the_epochs_of_the_search_and_all_of_them(done: Any) -> None:
+def test_the_record_counts_the_epochs_of_the_search_and_of_all_stages(done: Any) -> None:
     run, folder, record, artefacts = done
     assert (record["epochs"], record["epoch_kind"], record["epochs_total"]) == (
         2,
         "search",
         10 + 2 + 9,
     )
-    steps = 2 * -(-len(bench(run, folder).data.train) // 64)
+    steps = 2 * -(-len(context(run, folder).data.train) // 64)
     (path,) = folder.glob("results/runs/*/series.json")
     series = json.loads(path.read_text())
-    assert (
-        len(series["overlap_magnitude"]) == 2
-        and series["overlap_magnitude"][-1] == record["report"]["overlap_magnitude"]
-    )
+    assert len(series["overlap_magnitude"]) == 2
+    assert series["overlap_magnitude"][-1] == record["report"]["overlap_magnitude"]
     if "swaps" in series:
         assert len(series["swaps"]) == len(series["candidates"]) == steps
-        assert sum(series["swaps"]) == record["report"]["swaps"] and all(
-            s <= c for s, c in zip(series["swaps"], series["candidates"], strict=True)
-        )
-    for name, mask in artefacts["train"].masks.items():  # fine-tuning trains what the search kept
-        assert (
-            torch.equal(mask, artefacts["search"].masks[name])
-            and not artefacts["train"].weights[name][~mask].any()
-        )
+        assert sum(series["swaps"]) == record["report"]["swaps"]
+        assert all(s <= c for s, c in zip(series["swaps"], series["candidates"], strict=True))
+    for name, mask in artefacts["train"].masks.items():  # fine-tuning trains the kept weights
+        assert torch.equal(mask, artefacts["search"].masks[name])
+        assert not artefacts["train"].weights[name][~mask].any()
         assert not torch.equal(artefacts["train"].weights[name], artefacts["search"].weights[name])
 
 
-def test_a_search_stopped_in_the_middle_goes_on_to_the_same_bits(done: Any, tmp_path: Path) -> None:
+def test_a_search_stopped_in_the_middle_resumes_to_identical_bits(
+    done: Any, tmp_path: Path
+) -> None:
     run, _, _, artefacts = done
-    where = bench(run, tmp_path)
+    where = context(run, tmp_path)
     run_stage(where, run.stage("dense"))
-    asked, stopped = iter(range(1, 10_000)), 0
-    where.stop = lambda: next(asked) % 4 == 0  # in the middle of both epochs and at the last step
+    calls, stopped = iter(range(1, 10_000)), 0
+    where.stop = lambda: next(calls) % 4 == 0  # in the middle of both epochs and at the last step
     while True:
         try:
             run_stage(where, run.stage("search"))
@@ -258,18 +257,18 @@ def test_a_search_stopped_in_the_middle_goes_on_to_the_same_bits(done: Any, tmp_
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["method.search.pairs=random"],
         ["method.search.init.criterion=uniform", "method.search.quota=rising"],
     ],
 )
-def test_random_choices_go_on_to_the_same_bits_too(words: list[str], tmp_path: Path) -> None:
-    run = compose_run("method=sr_popup", "density=0.2", "start=init", *SMALL, *words)
+def test_random_choices_resume_to_identical_bits(overrides: list[str], tmp_path: Path) -> None:
+    run = compose_run("method=sr_popup", "density=0.2", "start=init", *SMALL, *overrides)
     _, expected = perform_run(run, machine(tmp_path / "whole"))
-    where = bench(run, tmp_path / "parts")
-    asked = iter(range(1, 10_000))
-    where.stop = lambda: next(asked) % 5 == 0
+    where = context(run, tmp_path / "parts")
+    calls = iter(range(1, 10_000))
+    where.stop = lambda: next(calls) % 5 == 0
     while True:
         try:
             run_stage(where, run.stage("search"))
@@ -281,7 +280,7 @@ def test_random_choices_go_on_to_the_same_bits_too(words: list[str], tmp_path: P
     assert found.meta["series"] == expected["search"].meta["series"]
 
 
-def test_fine_tuning_begins_with_the_weights_that_the_search_leaves(tmp_path: Path) -> None:
+def test_fine_tuning_starts_from_the_weights_after_the_search(tmp_path: Path) -> None:
     run = compose_run(
         "method=sr_popup",
         "density=0.2",
@@ -292,45 +291,43 @@ def test_fine_tuning_begins_with_the_weights_that_the_search_leaves(tmp_path: Pa
         *SMALL,
     )
     _, artefacts = perform_run(run, machine(tmp_path))
-    # a step of 1e-10 moves nothing; the scores m, up to 1, would
+    # a rate of 1e-10 moves no weight; starting from the scores, up to 1, would show
     for name in artefacts["search"].masks:
         assert torch.allclose(
             artefacts["train"].weights[name], artefacts["search"].weights[name], rtol=0, atol=1e-7
         ), name
 
 
-# --- no epoch at all
+# --- searches of no epoch
 
 
 @pytest.mark.parametrize("method", ["sr_popup", "edge_popup"])
 @pytest.mark.parametrize("criterion", ["magnitude", "snip", "grasp", "random"])
-def test_no_epoch_is_the_first_mask_on_the_net_as_it_was_trained(
+def test_a_search_of_no_epoch_is_the_first_mask_on_the_trained_net(
     method: str, criterion: str, tmp_path: Path
 ) -> None:
-    words = [
+    overrides = [
         f"method={method}",
         "density=0.3",
         "method.epochs=0",
         f"method.search.init.criterion={criterion}",
         *SMALL,
     ]
-    run = compose_run(*words)
+    run = compose_run(*overrides)
     made, artefacts = perform_run(run, machine(tmp_path))
     dense, search = artefacts["dense"], artefacts["search"]
     ranked = torch.cat([dense.weights[name].abs().flatten() for name in search.masks]).argsort(
         descending=True, stable=True
     )
     kept = torch.cat([mask.flatten() for mask in search.masks.values()])
-    # another way to the global magnitude mask, and Eq. 7 of a mask with itself
+    # independent of the search: the global magnitude mask, and Eq. 7 of a mask with itself
     if criterion == "magnitude":
-        assert (
-            bool(kept[ranked[: made["kept"]]].all()) and made["report"]["overlap_magnitude"] == 1.0
-        )
+        assert bool(kept[ranked[: made["kept"]]].all())
+        assert made["report"]["overlap_magnitude"] == 1.0
     else:
-        assert (
-            not bool(kept[ranked[: made["kept"]]].all()) and made["report"]["overlap_magnitude"] < 1
-        )
-    for name, tensor in search.weights.items():  # running statistics too
+        assert not bool(kept[ranked[: made["kept"]]].all())
+        assert made["report"]["overlap_magnitude"] < 1
+    for name, tensor in search.weights.items():  # running statistics included
         assert torch.equal(
             tensor,
             (
@@ -339,7 +336,7 @@ def test_no_epoch_is_the_first_mask_on_the_net_as_it_was_trained(
                 else dense.weights[name]
             ),
         ), name
-    # Tested once, in eval mode, by hand.
+    # The accuracy is that of one test in eval mode.
     info = run.dataset.info()
     net = run.model(info.channels, info.classes, info.size, torch.Generator()).to(
         memory_format=torch.channels_last
@@ -349,7 +346,7 @@ def test_no_epoch_is_the_first_mask_on_the_net_as_it_was_trained(
         right = torch.cat(
             [
                 net.eval()(x).argmax(1) == y
-                for x, y in bench(run, tmp_path).loaders(run.stage("search")).test()
+                for x, y in context(run, tmp_path).loaders(run.stage("search")).test()
             ]
         )
     assert made["accuracy"] == pytest.approx(100 * float(right.double().mean()))
@@ -360,12 +357,11 @@ def test_no_epoch_is_the_first_mask_on_the_net_as_it_was_trained(
         0,
     )
     (history,) = search.meta["history"]
-    assert (history["epoch"], history["train_loss"]) == (0, None) and "diverged_search" not in made[
-        "report"
-    ]
+    assert (history["epoch"], history["train_loss"]) == (0, None)
+    assert "diverged_search" not in made["report"]
 
 
-def test_zero_stays_zero_whatever_the_scale_and_one_stays_one() -> None:
+def test_zero_epochs_stay_zero_and_one_stays_at_least_one_at_every_scale() -> None:
     found = [
         compose_run("method=sr_popup", "density=0.1", f"method.epochs={n}", f"train.scale={s}")
         .stage("search")
@@ -376,12 +372,10 @@ def test_zero_stays_zero_whatever_the_scale_and_one_stays_one() -> None:
     assert [recipe.epochs for recipe in found if recipe] == [0, 0, 1, 10]
 
 
-def test_re_estimated_statistics_are_all_that_tells_a_quota_of_none_from_no_epoch(
-    tmp_path: Path,
-) -> None:
-    words = ["method=sr_popup", "density=0.3", *SMALL]
-    _, none = perform_run(compose_run(*words, "method.epochs=0"), machine(tmp_path))
-    _, more = perform_run(compose_run(*words, "method.search.quota=none"), machine(tmp_path))
+def test_a_quota_of_none_differs_from_no_epoch_only_in_statistics(tmp_path: Path) -> None:
+    overrides = ["method=sr_popup", "density=0.3", *SMALL]
+    _, none = perform_run(compose_run(*overrides, "method.epochs=0"), machine(tmp_path))
+    _, more = perform_run(compose_run(*overrides, "method.search.quota=none"), machine(tmp_path))
     one, other = none["search"], more["search"]
     assert all(torch.equal(mask, other.masks[name]) for name, mask in one.masks.items())
     changed = {
@@ -393,11 +387,11 @@ def test_re_estimated_statistics_are_all_that_tells_a_quota_of_none_from_no_epoc
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("overrides", "message"),
     [
         (
             ["method=zhou", "method.epochs=0"],
-            "method.epochs=0: stage 'search' has no mask before it has learned one",
+            "method.epochs=0: stage 'search' has to learn its first mask",
         ),
         (
             ["method=sr_popup", "method.tuning.epochs=0", "retrain=finetune"],
@@ -410,9 +404,11 @@ def test_re_estimated_statistics_are_all_that_tells_a_quota_of_none_from_no_epoc
         (["method=edge_popup", "train.epochs=0"], "train.epochs=0 must be at least 1"),
     ],
 )
-def test_what_cannot_have_no_epoch_says_so_at_once(words: list[str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as refused:
-        compose_run("density=0.1", *words)
+def test_stages_that_need_an_epoch_reject_zero_epochs_with_one_message(
+    overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        compose_run("density=0.1", *overrides)
     assert len(refused.value.messages) == 1
 
 
@@ -427,23 +423,23 @@ def test_a_plan_counts_no_epoch_for_a_search_of_none(tmp_path: Path) -> None:
     ) == (0, "epochs: asked 10, needed 10")
 
 
-# --- rows of the bench
+# --- rows of the benchmark
 
 
-def test_every_method_that_searches_races_against_training_steps() -> None:
+def test_every_search_method_is_compared_with_training_steps() -> None:
     nets = (
         (ResNetCifar("net", depth=8, width=4), 8, 1, 2),
         (Vgg("vgg", depth=11, width=2, pools=2), 8, 3, 3),
     )
-    found = list(races(torch.device("cpu"), nets))
-    named = {re.search(r"method=(\w+), (\w+)", race.work).groups() for race in found}  # type: ignore[union-attr]
+    found = list(search_comparisons(torch.device("cpu"), nets))
+    listed = {re.search(r"method=(\w+), (\w+)", comparison.work).groups() for comparison in found}  # type: ignore[union-attr]
     searching = {
         name for name in method_names() if name in SEARCHES or name == "continuous_sparsification"
     }
-    assert named == {(method, net) for method in searching for net in ("net", "vgg")} and len(
-        found
-    ) == len(named)
-    for race in found[:4]:
-        assert race.work.startswith("2 steps of ") and race.limit == "limit: as many training steps"
-        race.search()
-        race.steps()
+    assert listed == {(method, net) for method in searching for net in ("net", "vgg")}
+    assert len(found) == len(listed)
+    for comparison in found[:4]:
+        assert comparison.work.startswith("2 steps of ")
+        assert comparison.baseline == "limit: as many training steps"
+        comparison.run()
+        comparison.run_baseline()

@@ -1,5 +1,4 @@
-"""Paths through masks: worked by hand, against a search over every path, and around empty layers of
-residual nets."""
+"""Reachable outputs of masked nets: by hand, against a search over all paths, for residual nets."""
 
 import copy
 import itertools
@@ -25,7 +24,7 @@ def ones(model: nn.Module) -> dict[str, Tensor]:
 
 
 def net(hidden: tuple[int, ...] = (3, 2)) -> nn.Module:
-    """4 - 3 - 2 - 3 unless told."""
+    """4 - 3 - 2 - 3 by default."""
     return Mlp("mlp", hidden)(1, 3, 2, Generator().manual_seed(0))
 
 
@@ -34,8 +33,8 @@ def resnet(depth: int = 8, width: int = 4, shortcut: str = "B") -> nn.Module:
 
 
 def searched(masks: dict[str, Tensor]) -> int:
-    """Outputs of a perceptron that some path of kept weights ends in: every combination of units,
-    one by one."""
+    """The number of a perceptron's outputs at the end of a path of kept weights, by trying every
+    combination of units."""
     layers = [mask.tolist() for mask in masks.values()]  # [out][in]
     widths = [len(layers[0][0]), *(len(layer) for layer in layers)]
     ends = {
@@ -46,13 +45,13 @@ def searched(masks: dict[str, Tensor]) -> int:
     return len(ends)
 
 
-def test_an_output_counts_when_a_path_of_kept_weights_ends_in_it() -> None:
-    # Input 1 -> hidden 2 -> hidden 0 -> outputs 0 and 2. Hidden 1 of the second layer reaches
-    # output 1, but nothing reaches it.
+def test_an_output_is_reached_if_a_path_of_kept_weights_ends_in_it() -> None:
+    # Input 1 -> hidden 2 -> hidden 0 -> outputs 0 and 2. Hidden 1 of the second layer is connected
+    # to output 1, but to no input.
     masks = {name: torch.zeros_like(mask) for name, mask in ones(net()).items()}
-    masks["fc1.weight"][2, 1] = masks["fc2.weight"][0, 2] = masks["fc3.weight"][0, 0] = masks[
-        "fc3.weight"
-    ][2, 0] = masks["fc3.weight"][1, 1] = True
+    masks["fc1.weight"][2, 1] = True
+    masks["fc2.weight"][0, 2] = True
+    masks["fc3.weight"][[0, 2, 1], [0, 0, 1]] = True
     assert reached_outputs(net(), masks, (1, 2, 2)) == (2, 3)
     masks["fc2.weight"][0, 2] = False
     assert reached_outputs(net(), masks, (1, 2, 2)) == (0, 3) and empty_layers(masks) == 1
@@ -68,7 +67,7 @@ def test_the_count_equals_a_search_over_all_paths(density: float) -> None:
         }
         found.add(searched(masks))
         assert reached_outputs(model, masks, (1, 2, 2)) == (searched(masks), 3)
-    assert len(found) > 1  # the masks differ in what they cut off
+    assert len(found) > 1  # the masks disconnect different outputs
 
 
 @pytest.mark.parametrize(
@@ -76,13 +75,13 @@ def test_the_count_equals_a_search_over_all_paths(density: float) -> None:
     [resnet(), resnet(shortcut="A"), resnet(110, 16), LeNet5("l")(1, 10, 28, Generator())],
     ids=["B", "A", "deep", "lenet5"],
 )
-def test_full_masks_reach_every_output_whatever_depth_biases_and_statistics(
+def test_full_masks_reach_every_output_for_any_depth_biases_and_statistics(
     model: nn.Module,
 ) -> None:
     with torch.no_grad():
         for tensor in model.state_dict().values():
-            # signs, biases, shifts and statistics say nothing about paths; a net of values 3 would
-            # overflow
+            # Signs, biases, shifts and statistics do not affect paths. A forward pass with weights
+            # of 3 would overflow.
             tensor.fill_(-3)
     assert reached_outputs(
         model, ones(model), (1, 28, 28) if isinstance(model, nn.Sequential) else (1, 8, 8)
@@ -90,13 +89,11 @@ def test_full_masks_reach_every_output_whatever_depth_biases_and_statistics(
     assert empty_layers(ones(model)) == 0
 
 
-def test_a_block_without_weights_is_bridged_by_its_shortcut_and_a_stage_without_both_is_not() -> (
-    None
-):
+def test_a_shortcut_bridges_an_empty_block_and_an_empty_stage_disconnects_the_net() -> None:
     masks = ones(resnet())
-    masks["stage1.0.conv2.weight"][:] = False  # identity beside it
+    masks["stage1.0.conv2.weight"][:] = False  # the identity shortcut remains
     assert reached_outputs(resnet(), masks, (1, 8, 8)) == (10, 10) and empty_layers(masks) == 1
-    masks["stage2.0.shortcut.conv.weight"][:] = False  # the convolutions beside it are there
+    masks["stage2.0.shortcut.conv.weight"][:] = False  # the convolutions remain
     assert reached_outputs(resnet(), masks, (1, 8, 8)) == (10, 10) and empty_layers(masks) == 2
     masks["stage2.0.conv1.weight"][:] = False
     assert reached_outputs(resnet(), masks, (1, 8, 8)) == (0, 10) and empty_layers(masks) == 3
@@ -111,12 +108,11 @@ def test_a_bias_connects_nothing() -> None:
     assert reached_outputs(model, masks, (1, 2, 2)) == (0, 3)
 
 
-def test_the_model_is_not_touched() -> None:
+def test_the_model_is_unchanged() -> None:
     model = resnet().double()
     model.stage1.eval()
     before, flags = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
     reached_outputs(model, ones(model), (1, 8, 8))
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    assert [m.training for m in model.modules()] == flags and not any(
-        m._forward_hooks for m in model.modules()
-    )
+    assert [m.training for m in model.modules()] == flags
+    assert not any(m._forward_hooks for m in model.modules())

@@ -1,5 +1,4 @@
-"""3x3 convolutions against PyTorch's own, on images of 2x2 and others: values, gradients, and
-gradients of gradients."""
+"""3x3 convolutions against PyTorch's, also on 2x2 images: values, first and second derivatives."""
 
 import pytest
 import torch
@@ -18,13 +17,11 @@ def drawn(*shape: int, seed: int) -> Tensor:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(2, 2), (1, 2), (2, 1), (1, 1), (3, 2), (4, 4)])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_values_and_gradients_of_both_orders_are_pytorchs(
+def test_values_and_gradients_of_both_orders_equal_pytorchs(
     size: tuple[int, int], stride: int, bias: bool, layout: torch.memory_format
 ) -> None:
-    ours, theirs = (
-        Conv3x3(3, 5, stride=stride, bias=bias).double(),
-        nn.Conv2d(3, 5, 3, stride=stride, padding=1, bias=bias).double(),
-    )
+    ours = Conv3x3(3, 5, stride=stride, bias=bias).double()
+    theirs = nn.Conv2d(3, 5, 3, stride=stride, padding=1, bias=bias).double()
     assert ours.extra_repr() == theirs.extra_repr()
     found = []
     for conv in (ours, theirs):
@@ -41,9 +38,9 @@ def test_values_and_gradients_of_both_orders_are_pytorchs(
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-9)
 
 
-def test_a_two_by_two_image_by_hand() -> None:
-    # taps 1 to 9 in reading order on the image 1 10 / 100 1000: an output pixel sees the image
-    # through the taps that lie on it
+def test_a_two_by_two_image_equals_an_example_worked_by_hand() -> None:
+    # Taps 1 to 9 in reading order on the image 1 10 / 100 1000. An output pixel is the sum over the
+    # taps that lie on the image.
     conv = Conv3x3(1, 1)
     conv.weight.data.copy_(torch.arange(1.0, 10).reshape(1, 1, 3, 3))
     image = torch.tensor([[1.0, 10.0], [100.0, 1000.0]])[None, None]
@@ -53,7 +50,7 @@ def test_a_two_by_two_image_by_hand() -> None:
     ]
 
 
-def test_replaced_weights_forward_derivatives_and_autocast_work_on_two_by_two() -> None:
+def test_functional_calls_forward_derivatives_and_autocast_work_on_two_by_two() -> None:
     conv, x = Conv3x3(3, 5), drawn(4, 3, 2, 2, seed=1).float()
     weight, move = drawn(5, 3, 3, 3, seed=2).float(), drawn(5, 3, 3, 3, seed=3).float()
     out, change = jvp(lambda w: functional_call(conv, {"weight": w}, (x,)), (weight,), (move,))
@@ -65,7 +62,7 @@ def test_replaced_weights_forward_derivatives_and_autocast_work_on_two_by_two() 
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("size", [(1, 3), (3, 2), (3, 3), (4, 4)])
-def test_a_wide_layer_on_a_tiny_image_is_pytorchs_in_bf16(
+def test_a_wide_layer_on_a_tiny_image_equals_pytorchs_in_bf16(
     size: tuple[int, int], bias: bool
 ) -> None:
     conv = Conv3x3(WIDE, 5, bias=bias)
@@ -74,8 +71,8 @@ def test_a_wide_layer_on_a_tiny_image_is_pytorchs_in_bf16(
         drawn(5, WIDE, 3, 3, seed=1),
         *([drawn(5, seed=2)] if bias else []),
     ]
-    # small whole numbers: bf16 has them exactly and float32 their sums, so that only the results
-    # are rounded
+    # Small whole numbers: bf16 represents them exactly and float32 their sums, so only the results
+    # are rounded.
     ours = [t.round().float().requires_grad_() for t in inputs]
     theirs = [t.detach().double().requires_grad_() for t in ours]
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -28,7 +28,7 @@ def resnet(depth: int, width: int, shortcut: str = "B") -> nn.Module:
         (32, 32, "A", 274.6),
     ],
 )
-def test_resnets_cost_what_the_note_says(
+def test_resnets_have_the_documented_cost(
     depth: int, width: int, shortcut: str, millions: float
 ) -> None:
     dense, nonzero = multiply_accumulates(resnet(depth, width, shortcut), (3, 32, 32))
@@ -89,7 +89,7 @@ def test_a_layer_that_is_used_twice_counts_twice() -> None:
     assert multiply_accumulates(Twice(), (1, 1, 5)) == (50, 50)
 
 
-def test_counting_leaves_nothing_on_the_model() -> None:
+def test_counting_leaves_no_hook_on_the_model() -> None:
     model = resnet(8, 4)
     before = {name: t.clone() for name, t in model.state_dict().items()}
     multiply_accumulates(model, (3, 32, 32))

@@ -1,5 +1,4 @@
-"""ResNet-50, MobileNet-V1 and EfficientNet-B4: published counts, costs from closed formulas over
-the papers' tables, independent forward passes, refusals."""
+"""ResNet-50, MobileNet-V1, EfficientNet-B4: published counts, costs and forward passes."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -50,7 +49,7 @@ MOBILE = [
 
 
 def component(name: str, **changed: Any) -> Any:
-    """What a YAML of conf/model describes."""
+    """The component that a YAML of conf/model describes."""
     options: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
     del options["_target_"]
     return KINDS[name](**(options | changed))
@@ -59,7 +58,7 @@ def component(name: str, **changed: Any) -> Any:
 def shape_only(
     described: Any, classes: int = 1000, channels: int = 3, size: int = 224
 ) -> nn.Module:
-    """The network without data: drawing 25 M weights takes seconds."""
+    """The network without data, because drawing 25 M weights takes seconds."""
     with torch.device("meta"):
         return described(channels, classes, size, Generator())
 
@@ -167,14 +166,12 @@ def test_multiply_accumulates_follow_the_closed_formula(
         expected,
         expected,
     )
-    assert (
-        round(expected / 1e6, 1) == millions
-        and f"{millions:,} M" in (CONF / f"{name}.yaml").read_text()
-    )
+    assert round(expected / 1e6, 1) == millions
+    assert f"{millions:,} M" in (CONF / f"{name}.yaml").read_text()
     assert published is None or abs(expected / 1e9 - published) < 0.005
 
 
-def test_a_mask_on_a_depthwise_layer_saves_its_kept_share() -> None:
+def test_a_mask_on_a_depthwise_layer_saves_its_pruned_share() -> None:
     model = shape_only(component("mobilenet_v1"), 10)
     mask = torch.zeros(64, 1, 3, 3, dtype=torch.bool)
     mask[3] = True  # one filter of 64: block 2 halves 112x112 pixels
@@ -207,15 +204,14 @@ def test_logits_have_one_column_per_class_from_the_smallest_image_on(
         ("efficientnet_b4", torchvision.models.efficientnet_b4),
     ],
 )
-def test_torchvision_s_weights_fit_name_by_name_and_its_entry_exists(
+def test_torchvisions_weights_match_by_name_and_shape_and_its_entry_exists(
     name: str, theirs: Any
 ) -> None:
     with torch.device("meta"):
         expected = theirs().state_dict()
     found = shape_only(component(name)).state_dict()
-    assert {n: t.shape for n, t in found.items()} == {
-        n: t.shape for n, t in expected.items()
-    } and list(found) == list(expected)
+    assert {n: t.shape for n, t in found.items()} == {n: t.shape for n, t in expected.items()}
+    assert list(found) == list(expected)
     published = torchvision.models.get_weight(KINDS[name].torchvision)  # type: ignore[attr-defined]
     assert published.meta["num_params"] == counts(shape_only(component(name)))[0]
 
@@ -228,7 +224,7 @@ def normed(x: Tensor, state: dict[str, Tensor], name: str) -> Tensor:
 
 
 def depthwise(x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """One 3x3 filter a channel, as a sum over the nine shifts of the padded image."""
+    """One 3x3 filter per channel, as a sum over the nine shifts of the padded image."""
     height, width = x.shape[2:]
     padded = F.pad(x, (1, 1, 1, 1))
     shifts = [
@@ -264,33 +260,32 @@ def test_mobilenet_computes_the_layers_of_its_table() -> None:
     torch.testing.assert_close(model(x).detach(), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_an_emptied_depthwise_layer_cuts_mobilenet_in_two() -> None:
+def test_an_empty_depthwise_layer_disconnects_mobilenet() -> None:
     model = component("mobilenet_v1", width=0.25)(3, 10, 32, Generator().manual_seed(0))
     masks = full_masks(model)
     masks["features.block4.depthwise.conv.weight"][1:] = False
-    assert reached_outputs(model, masks, (3, 32, 32)) == (10, 10)  # one channel is left
-    masks["features.block4.pointwise.conv.weight"][:, 0] = False  # and nobody reads that
+    assert reached_outputs(model, masks, (3, 32, 32)) == (10, 10)  # one channel remains
+    # the next layer no longer reads that channel
+    masks["features.block4.pointwise.conv.weight"][:, 0] = False
     assert reached_outputs(model, masks, (3, 32, 32)) == (0, 10)
 
 
-def test_squeeze_and_excitation_is_a_path_of_its_own() -> None:
-    # The first block has no expansion: its depthwise layer feeds the gate and what is gated. Of
-    # these channels 0 alone gets flow, 1 alone is read.
+def test_squeeze_and_excitation_is_a_separate_path() -> None:
+    # The first block has no expansion: its depthwise layer feeds the gate and the gated channels.
+    # Only channel 0 receives input, and only channel 1 is read.
     model = component("efficientnet_b4")(3, 5, 32, Generator().manual_seed(0))
     masks = full_masks(model)
     masks["features.1.0.block.0.0.weight"][1:] = False
     masks["features.1.0.block.2.0.weight"][:] = False
     masks["features.1.0.block.2.0.weight"][:, 1] = True
     shape = (3, 32, 32)
-    # channel 1's constant, times a gate that sees channel 0
+    # channel 1 is constant, and its gate depends on channel 0
     assert reached_outputs(model, masks, shape) == (5, 5)
     masks["features.1.0.block.1.fc1.weight"][:, 0] = False
-    assert reached_outputs(model, masks, shape) == (0, 5)  # the gate no longer sees it
+    assert reached_outputs(model, masks, shape) == (0, 5)  # the gate no longer depends on channel 0
 
 
-def test_dropout_and_stochastic_depth_are_off_unless_asked_for_and_follow_torch_s_generator() -> (
-    None
-):
+def test_dropout_and_stochastic_depth_are_off_by_default_and_use_torchs_generator() -> None:
     x = torch.randn(4, 3, 32, 32, generator=Generator().manual_seed(1))
     quiet = component("efficientnet_b4")(3, 5, 32, Generator().manual_seed(0))
     before = torch.get_rng_state()
@@ -310,7 +305,7 @@ def test_dropout_and_stochastic_depth_are_off_unless_asked_for_and_follow_torch_
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_images_that_are_too_small_are_refused_with_the_way_out(name: str) -> None:
+def test_images_that_are_too_small_are_rejected_with_a_solution(name: str) -> None:
     with pytest.raises(
         ValueError,
         match=(
@@ -340,7 +335,7 @@ def test_images_that_are_too_small_are_refused_with_the_way_out(name: str) -> No
         ),  # type: ignore[misc]
     ],
 )
-def test_options_that_give_no_net_are_refused(make: Any, message: str) -> None:
+def test_invalid_options_are_rejected(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 

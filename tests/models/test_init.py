@@ -1,4 +1,4 @@
-"""Initialisers: the law of every weight, and that equal seeds give equal weights everywhere."""
+"""Initialisers: the distribution of every weight, and equal weights for equal seeds."""
 
 import math
 
@@ -21,16 +21,16 @@ def small_net() -> nn.Sequential:
 
 
 def assert_variance(weight: Tensor, variance: float) -> None:
-    # The sample variance of n normal draws has the standard deviation variance * sqrt(2 / n); of a
-    # cut normal less.
+    # The sample variance of n normal draws has the standard deviation variance * sqrt(2 / n); for a
+    # truncated normal it is smaller.
     weight = weight.detach()
     n = weight.numel()
     assert abs(float(weight.mean())) < 5 * math.sqrt(variance / n)
     assert abs(float(weight.var()) - variance) < 5 * variance * math.sqrt(2 / n)
 
 
-# Conv 64 -> 96, 3x3: fan_in 64 * 9 = 576, fan_out 96 * 9 = 864. Linear 400 -> 300: fan_in 400; a
-# uniform law on +-b has the variance b^2 / 3.
+# Conv 64 -> 96, 3x3: fan_in 64 * 9 = 576, fan_out 96 * 9 = 864. Linear 400 -> 300: fan_in 400. A
+# uniform distribution on +-b has the variance b^2 / 3.
 @pytest.mark.parametrize(
     ("name", "conv", "linear"),
     [
@@ -41,7 +41,7 @@ def assert_variance(weight: Tensor, variance: float) -> None:
         ("synflow_tiny", 2 / 864, 1 / 1200),
     ],
 )
-def test_weights_have_the_variance_that_their_initialiser_names(
+def test_weights_have_the_variance_of_their_initialiser(
     name: str, conv: float, linear: float
 ) -> None:
     model = small_net()
@@ -51,18 +51,18 @@ def test_weights_have_the_variance_that_their_initialiser_names(
 
 
 # Conv 512 -> 1024, 3x3, in 64 groups of 8 -> 16: fan_in 8 * 9 = 72, fan_out 16 * 9 = 144. A
-# depthwise layer has 9 of either.
+# depthwise layer has fan_in = fan_out = 9.
 @pytest.mark.parametrize(
     ("name", "variance"), [("fan_in", 2 / 72), ("fan_out", 2 / 144), ("synflow_tiny", 2 / 144)]
 )
-def test_fans_of_a_grouped_convolution_are_those_of_a_group(name: str, variance: float) -> None:
+def test_fans_of_a_grouped_convolution_are_those_of_one_group(name: str, variance: float) -> None:
     layer = nn.Conv2d(512, 1024, 3, groups=64)
     initialise(layer, name, seeded(0))
     assert_variance(layer.weight, variance)
 
 
 @pytest.mark.parametrize("name", INITIALISERS)
-def test_biases_and_shifts_are_zero_and_statistics_fresh(name: str) -> None:
+def test_biases_and_shifts_are_zero_and_running_statistics_are_reset(name: str) -> None:
     model = small_net()
     model[1](torch.randn(8, 96, 2, 2) + 1)  # moves the running statistics
     initialise(model, name, seeded(0))
@@ -93,20 +93,20 @@ def test_open_lth_draws_batchnorm_scales_uniformly_from_zero_to_one() -> None:
     assert_variance(scale - 0.5, 1 / 12)
 
 
-def test_lenet_snip_cuts_at_two_standard_deviations_of_the_uncut_normal() -> None:
-    # A standard normal cut at +-2 has the standard deviation 0.8796, so the cut lies at 2 * sqrt(1
-    # / 400) / 0.8796 = 0.11368.
+def test_lenet_snip_truncates_at_two_standard_deviations_of_the_normal() -> None:
+    # A standard normal truncated at +-2 has the standard deviation 0.8796, so the bound is 2 *
+    # sqrt(1 / 400) / 0.8796 = 0.11368.
     linear = nn.Linear(400, 300)
     initialise(linear, "lenet_snip", seeded(0))
     assert 0.113 < float(linear.weight.detach().abs().max()) <= 0.11369
 
 
-def test_synflow_tiny_draws_the_linear_layer_uniformly_up_to_one_over_the_root_of_fan_in() -> None:
+def test_synflow_tiny_draws_linear_weights_uniformly_within_one_over_root_fan_in() -> None:
     linear = nn.Linear(400, 300)
     initialise(linear, "synflow_tiny", seeded(0))
     weight = linear.weight.detach()
     assert 0.0499 < float(weight.max()) <= 0.05 and -0.05 <= float(weight.min()) < -0.0499
-    # half of a uniform law lies in its inner half
+    # half of a uniform distribution lies in the inner half
     assert abs(float((weight.abs() < 0.025).double().mean()) - 0.5) < 4 * (0.25 / 120_000) ** 0.5
 
 
@@ -150,13 +150,13 @@ def test_memory_format_precision_and_device_do_not_change_the_draws() -> None:
         )
 
 
-def test_building_a_model_leaves_the_global_random_stream_alone() -> None:
+def test_building_a_model_does_not_use_the_global_generator() -> None:
     before = torch.get_rng_state()
     ResNetCifar("small", depth=8, width=4)(1, 10, 8, seeded(0))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_an_unknown_initialiser_is_refused_with_the_choices() -> None:
+def test_an_unknown_initialiser_is_rejected_with_the_choices() -> None:
     for refuse in (
         lambda: initialise(nn.Linear(2, 2), "xavier", seeded(0)),
         lambda: ResNetCifar("r", init="xavier"),
@@ -171,6 +171,6 @@ def test_an_unknown_initialiser_is_refused_with_the_choices() -> None:
             refuse()
 
 
-def test_a_layer_that_no_initialiser_knows_is_refused_by_name() -> None:
+def test_a_layer_without_initialiser_is_rejected_by_name() -> None:
     with pytest.raises(TypeError, match=r"does not know what to draw for 1 \(GroupNorm\)"):
         initialise(nn.Sequential(nn.Linear(4, 4), nn.GroupNorm(2, 4)), "fan_in", seeded(0))

@@ -1,4 +1,4 @@
-"""LeNets and the perceptron: parameter counts of docs/networks.md, shapes, refusals."""
+"""LeNets and the perceptron: parameter counts of docs/networks.md, layers, invalid options."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_parameter_counts_on_28x28_grey_images(component: Any, expected: tuple[i
 @pytest.mark.parametrize(
     ("channels", "size", "classes"), [(1, 28, 10), (3, 32, 100), (3, 16, 200), (1, 33, 7)]
 )
-def test_the_first_linear_layer_follows_the_image(
+def test_the_first_linear_layer_follows_the_image_size(
     component: Any, channels: int, size: int, classes: int
 ) -> None:
     model = build(component, channels, classes, size)
@@ -55,7 +55,7 @@ def test_the_first_linear_layer_follows_the_image(
 
 
 @pytest.mark.parametrize("component", [LeNet300("l"), Mlp("m")])
-def test_linear_nets_take_digits_at_their_own_size(component: Any) -> None:
+def test_linear_nets_accept_digits_at_8x8(component: Any) -> None:
     assert build(component, size=8)(torch.randn(2, 1, 8, 8)).shape == (2, 10)
 
 
@@ -69,7 +69,7 @@ def test_submodules_have_readable_names() -> None:
     ]
 
 
-def test_a_perceptron_computes_what_it_says() -> None:
+def test_a_perceptron_computes_an_example_worked_by_hand() -> None:
     # x = (2, -1): hidden relu(2 - 1, -2 + 1) = (1, 0), output 3 * 1 + 4 * 0 + 0.5.
     model = build(Mlp("m", hidden=(2,)), classes=1, size=1, channels=2)
     with torch.no_grad():
@@ -79,7 +79,7 @@ def test_a_perceptron_computes_what_it_says() -> None:
     assert model(torch.tensor([2.0, -1.0]).view(1, 2, 1, 1)).tolist() == [[3.5]]
 
 
-def test_caffe_lenet_has_no_relu_between_its_convolutions_and_the_other_has() -> None:
+def test_only_the_lecun_variant_has_relus_between_its_convolutions() -> None:
     names = [
         [name for name, _ in build(LeNet5("l", variant=v)).named_children()]
         for v in ("caffe", "lecun1998")
@@ -102,7 +102,7 @@ def test_caffe_lenet_has_no_relu_between_its_convolutions_and_the_other_has() ->
 
 
 @pytest.mark.parametrize("variant", ["caffe", "lecun1998"])
-def test_lenet5_refuses_digits_at_8x8_with_the_way_out(variant: str) -> None:
+def test_lenet5_rejects_digits_at_8x8_with_a_solution(variant: str) -> None:
     component = LeNet5("lenet5", variant=variant)  # type: ignore[arg-type]
     for size in (8, component.smallest - 1):
         with pytest.raises(
@@ -128,7 +128,7 @@ def test_lenet5_refuses_digits_at_8x8_with_the_way_out(variant: str) -> None:
         (lambda: LeNet5("l", init="x"), "model.init='x' must be one of"),
     ],
 )
-def test_options_that_give_no_net_are_refused(make: Any, message: str) -> None:
+def test_invalid_options_are_rejected(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 

@@ -1,4 +1,4 @@
-"""CIFAR ResNets: the parameter counts of docs/networks.md, shapes, shortcuts, refusals."""
+"""CIFAR ResNets: parameter counts of docs/networks.md, shapes, shortcuts, invalid options."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -74,7 +74,9 @@ def test_stem_shortcuts_and_output_have_the_published_sizes() -> None:
     ("depth", "shortcut", "layers"),
     [(20, "A", 20), (20, "B", 22), (32, "B", 34), (32, "A", 32), (20, "B-noBN", 22)],
 )
-def test_weight_layers(depth: int, shortcut: str, layers: int) -> None:
+def test_the_number_of_weight_layers_is_the_published_one(
+    depth: int, shortcut: str, layers: int
+) -> None:
     assert len(prunable_names(build(depth, 4, shortcut))) == layers
 
 
@@ -89,11 +91,12 @@ def test_logits_have_one_column_per_class_for_any_image_size(
     assert model(torch.randn(3, channels, size, size)).shape == (3, classes)
 
 
-def test_the_network_comes_on_the_cpu_in_float32_and_training_mode() -> None:
+def test_the_network_is_on_the_cpu_in_float32_and_training_mode() -> None:
     model = build(8, 4)
-    assert model.training and {
-        (p.dtype, p.device.type, p.requires_grad) for p in model.parameters()
-    } == {(torch.float32, "cpu", True)}
+    assert model.training
+    assert {(p.dtype, p.device.type, p.requires_grad) for p in model.parameters()} == {
+        (torch.float32, "cpu", True)
+    }
     assert {(m.eps, m.momentum) for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {
         (1e-5, 0.1)
     }
@@ -109,9 +112,10 @@ def test_stages_halve_the_image_and_double_the_channels() -> None:
     assert shapes == {"stage1": (2, 4, 32, 32), "stage2": (2, 8, 16, 16), "stage3": (2, 16, 8, 8)}
 
 
-def test_shortcut_a_has_no_parameters_takes_every_second_pixel_and_pads_channels_evenly() -> None:
+def test_shortcut_a_has_no_parameters_subsamples_pixels_and_pads_channels() -> None:
     shortcut = SubsampleAndPad(2)
-    x = torch.arange(18.0).view(1, 2, 3, 3)  # rows 0 1 2, 3 4 5, 6 7 8 and the same plus nine
+    # rows 0 1 2, 3 4 5, 6 7 8; in the second channel the same plus nine
+    x = torch.arange(18.0).view(1, 2, 3, 3)
     zero = [[0.0, 0.0], [0.0, 0.0]]
     assert not list(shortcut.parameters())
     assert shortcut(x).tolist() == [
@@ -119,15 +123,15 @@ def test_shortcut_a_has_no_parameters_takes_every_second_pixel_and_pads_channels
     ]
 
 
-def test_a_block_whose_convolutions_are_zero_passes_its_input_through() -> None:
-    # relu(bn2(0) + x) = relu(x): the identity shortcut is really added.
+def test_a_block_of_zero_convolutions_is_the_identity_on_positive_inputs() -> None:
+    # relu(bn2(0) + x) = relu(x): the identity shortcut is added.
     block = build(8, 4).get_submodule("stage1.0").eval()
     nn.init.zeros_(block.get_parameter("conv2.weight"))
     x = 20 * torch.randn(2, 4, 5, 5)
     assert torch.equal(block(x), torch.relu(x))
 
 
-def test_images_that_are_too_small_are_refused_with_the_way_out() -> None:
+def test_images_that_are_too_small_are_rejected_with_a_solution() -> None:
     component = ResNetCifar("resnet20")
     with pytest.raises(
         ValueError,
@@ -147,7 +151,7 @@ def test_images_that_are_too_small_are_refused_with_the_way_out() -> None:
         ({"shortcut": "C"}, "model.shortcut='C' must be one of A, B, B-noBN"),
     ],
 )
-def test_options_that_give_no_net_are_refused(options: dict, message: str) -> None:
+def test_invalid_options_are_rejected(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ResNetCifar("net", **options)
 
@@ -173,17 +177,15 @@ def test_configurations_list_every_field_and_state_their_counts(name: str, total
 
 
 @pytest.mark.parametrize("width", [2, 4, 8, 16])
-def test_gradients_of_narrow_and_wide_nets_are_those_of_float64(width: int) -> None:
-    """The strided shortcuts of narrow nets were wrong, or crashed, on CPUs with AVX2."""
+def test_gradients_of_narrow_and_wide_nets_equal_those_in_float64(width: int) -> None:
+    """Strided shortcuts of narrow nets had wrong gradients, or crashed, on CPUs with AVX2."""
     rng = Generator().manual_seed(1)
-    images, labels = (
-        torch.randn(29, 1, 8, 8, generator=rng, dtype=torch.float64),
-        torch.randint(0, 10, (29,), generator=rng),
-    )
+    images = torch.randn(29, 1, 8, 8, generator=rng, dtype=torch.float64)
+    labels = torch.randint(0, 10, (29,), generator=rng)
     found = []
     for dtype in (torch.float64, torch.float32):
         net = build(8, width, channels=1, size=8).to(dtype=dtype, memory_format=torch.channels_last)
-        for _ in range(3):  # what is written past a buffer may be seen later only
+        for _ in range(3):  # a write past a buffer may have an effect only later
             net.zero_grad()
             nn.functional.cross_entropy(
                 net(images.to(dtype, memory_format=torch.channels_last)), labels
@@ -195,7 +197,7 @@ def test_gradients_of_narrow_and_wide_nets_are_those_of_float64(width: int) -> N
         assert (found[1][name] - exact).norm() <= 1e-4 * exact.norm() + 1e-6, name
 
 
-def test_a_narrow_projection_is_the_strided_convolution() -> None:
+def test_a_narrow_projection_equals_the_strided_convolution() -> None:
     narrow = build(8, 4).double().eval()
     images = torch.randn(3, 3, 32, 32, dtype=torch.float64, generator=Generator().manual_seed(2))
     x = narrow.stage1(torch.relu(narrow.bn1(narrow.conv1(images))))  # type: ignore[operator, union-attr]

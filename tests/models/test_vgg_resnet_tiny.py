@@ -1,5 +1,4 @@
-"""VGG and the ResNets for 64x64: the parameter counts of docs/networks.md, costs from a closed
-formula, shapes, an independent forward pass, refusals."""
+"""VGG and the ResNets for 64x64: counts of docs/networks.md, costs, forward passes, bad options."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -28,14 +27,14 @@ BIASES = 5_504  # of VGG-19's convolutions: 2 (64 + 128) + 4 (256 + 512 + 512)
 
 
 def component(name: str, **changed: Any) -> Any:
-    """What a YAML of conf/model describes."""
+    """The component that a YAML of conf/model describes."""
     options: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
     del options["_target_"]
     return KINDS[name](**(options | changed))
 
 
 def shape_only(described: Any, classes: int, channels: int = 3, size: int = 64) -> nn.Module:
-    """The network without data: drawing 45 M weights takes seconds."""
+    """The network without data, because drawing 45 M weights takes seconds."""
     with torch.device("meta"):
         return described(channels, classes, size, Generator())
 
@@ -72,7 +71,7 @@ def test_parameter_counts_are_those_of_the_published_nets(
     assert counts(shape_only(component(name, **changed), classes)) == expected
 
 
-def test_the_small_vgg_has_the_count_of_its_layers() -> None:
+def test_the_small_vgg_has_the_parameter_count_of_its_layers() -> None:
     # 3x3 convolutions 3-32-64-128-128-256-256-256-256 with bias, two BatchNorm vectors each, linear
     # 256 -> 10.
     widths = [3, 32, 64, 128, 128, 256, 256, 256, 256]
@@ -135,7 +134,7 @@ def test_multiply_accumulates_follow_the_closed_formula(
     )
 
 
-def test_vgg19_on_cifar_costs_what_the_note_says() -> None:
+def test_vgg19_on_cifar_has_the_documented_cost() -> None:
     assert round(vgg_cost(4, 32, 10) / 1e9, 3) == 0.398  # docs/tables.md
 
 
@@ -187,7 +186,7 @@ def vgg_by_functions(state: dict[str, Tensor], x: Tensor, layout: list[str]) -> 
         ("vgg11_small", 28, "cMcMccMcccc"),
     ],
 )
-def test_vgg_computes_its_layers_in_their_order(name: str, size: int, layout: str) -> None:
+def test_vgg_computes_its_layers_in_order(name: str, size: int, layout: str) -> None:
     model = component(name, width=4, init="open_lth")(
         3, 7, size, Generator().manual_seed(0)
     ).double()
@@ -233,7 +232,7 @@ def test_the_tiny_resnet_has_eighteen_layers_and_three_shortcuts_with_weights() 
     ("name", "smallest"),
     [("vgg19", 16), ("vgg19_jackpots", 32), ("vgg11_small", 8), ("resnet18_tiny", 8)],
 )
-def test_images_that_are_too_small_are_refused_with_the_way_out(name: str, smallest: int) -> None:
+def test_images_that_are_too_small_are_rejected_with_a_solution(name: str, smallest: int) -> None:
     with pytest.raises(
         ValueError,
         match=(
@@ -256,7 +255,7 @@ def test_images_that_are_too_small_are_refused_with_the_way_out(name: str, small
         (lambda: ResNetTiny("r", init="x"), "model.init='x' must be one of"),
     ],
 )
-def test_options_that_give_no_net_are_refused(make: Any, message: str) -> None:
+def test_invalid_options_are_rejected(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 

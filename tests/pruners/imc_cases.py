@@ -1,5 +1,4 @@
-"""Small problems whose Hessian is known or cheap to have in full, shared by the tests of IMC's
-parts."""
+"""Small problems with a known or cheap Hessian, shared by the tests of IMC's parts."""
 
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -14,8 +13,8 @@ from pruners.base import Batch, Measurement, Task
 
 
 class Constant(nn.Module):
-    """Logits that are the weights themselves, for every sample: a loss of the logits is then a
-    function of the weights."""
+    """Logits that equal the weights for every sample: a loss of the logits is one of the
+    weights."""
 
     def __init__(self, w: Tensor) -> None:
         super().__init__()
@@ -69,7 +68,7 @@ def make_task(
 
 
 def constant_task(loss: Callable[[Tensor, Tensor], Tensor], samples: int = 6, **more: Any) -> Task:
-    """A task whose inputs do not matter."""
+    """A task whose inputs do not affect the loss."""
     return make_task(torch.zeros(samples, 1), torch.zeros(samples, dtype=torch.long), loss, **more)
 
 
@@ -89,8 +88,7 @@ def mlp(seed: int = 0) -> nn.Module:
 
 
 def conv_bn(seed: int = 0) -> nn.Module:
-    """A conv, BatchNorm, ReLU and a linear layer: 36 + 160 weights, with running statistics that
-    have seen data."""
+    """A conv, BatchNorm, ReLU and a linear layer: 36 + 160 weights, trained running statistics."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = nn.Sequential(
@@ -119,7 +117,7 @@ def train(model: nn.Module, steps: int = 60, lr: float = 0.1) -> nn.Module:
 
 
 def snapshot(model: nn.Module) -> dict[str, Any]:
-    """Everything that a measurement must leave alone, bit for bit."""
+    """The state that a measurement must leave unchanged, bit for bit."""
     return {
         "state": {name: t.clone() for name, t in model.state_dict().items()},
         "strides": [p.stride() for p in model.parameters()],
@@ -143,5 +141,5 @@ def unchanged(before: dict[str, Any], model: nn.Module) -> bool:
 
 
 def initial(model: nn.Module) -> Measurement:
-    """What the runner hands over as `init`."""
+    """The initial weights as the measurement `init` that the runner passes."""
     return Measurement(tensors={name: p.detach().clone() for name, p in model.named_parameters()})

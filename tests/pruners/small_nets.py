@@ -1,5 +1,4 @@
-"""What the tests of scores share: tiny nets with given weights, tasks on given data, and a
-photograph of everything that scoring must not change."""
+"""Tiny nets, tasks on given data and a check for unchanged models, for the tests of scores."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,7 +30,7 @@ def linear(weight: list[list[float]], dtype: torch.dtype = torch.float32) -> nn.
 
 
 def mlp(hidden: tuple[int, ...] = (30, 20), seed: int = 0) -> nn.Module:
-    """64-30-20-10 unless told: 1,920 + 600 + 200 = 2,720 prunable weights."""
+    """64-30-20-10 by default: 1,920 + 600 + 200 = 2,720 prunable weights."""
     return Mlp("mlp", hidden)(1, 10, 8, seeded(seed))
 
 
@@ -66,8 +65,7 @@ def task(
 
 
 def pruner(score: Any, batch_size: int = 256, **options: Any) -> ScorePruner:
-    """A score with the options of its method's YAML: training data if it needs any, global, top,
-    once."""
+    """A score with its method's YAML options: training data if needed, global, top, one shot."""
     source = Train(batch_size) if score.needs_data else None
     return ScorePruner(
         **{
@@ -82,7 +80,7 @@ def pruner(score: Any, batch_size: int = 256, **options: Any) -> ScorePruner:
 
 
 def masks_of(score: Any, model: nn.Module, density: float, seed: int = 0, **options: Any) -> Masks:
-    """The masks that a method finds on `model`, which is pruned."""
+    """The masks of a method on `model`, which is pruned in place."""
     return pruner(score, **options)(model, full_masks(model), task(density, seed=seed)).masks
 
 
@@ -99,9 +97,9 @@ def jaccard(one: Masks, other: Masks) -> float:
     return both / (count_kept(one) + count_kept(other) - both)
 
 
-def photograph(model: nn.Module) -> Callable[[], bool]:
-    """Remembers weights, buffers, gradients, training flags and requires_grad; the result says
-    whether all are as they were, to the bit."""
+def state_check(model: nn.Module) -> Callable[[], bool]:
+    """Copy weights, buffers, gradients, training flags and requires_grad; the returned function
+    reports whether all are unchanged, to the bit."""
 
     def state() -> dict[str, Any]:
         tensors: dict[str, Any] = {

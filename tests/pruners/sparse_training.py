@@ -1,5 +1,4 @@
-"""What the tests of rewiring methods share: a sparse net, a training of some steps that can be
-watched, and a run that is stopped again and again."""
+"""A sparse net, an observed training and a repeatedly stopped run for tests of rewiring methods."""
 
 import copy
 from collections.abc import Callable
@@ -26,8 +25,8 @@ Watch = Callable[[int, SGD], None]  # step, optimizer
 
 
 def every(steps: int, stop: float = 1.0) -> UpdateSchedule:
-    """An update every so many steps, in a task of `training`."""
-    # 100 steps an epoch, as `training` has
+    """An update after every `steps` steps, in a task of `training`."""
+    # `training` has 100 steps an epoch
     return UpdateSchedule(f"{steps}it", stop, epochs=1, batch_size=500, shortest=1)
 
 
@@ -43,10 +42,10 @@ def sparse_mlp(density: float = 0.2, seed: int = 0) -> tuple[nn.Module, Masks]:
 
 
 def nothing(step: int, opt: SGD) -> None:
-    """A watch that sees nothing."""
+    """An observer that does nothing."""
 
 
-def walk(
+def train_steps(
     model: nn.Module,
     masking: Masking,
     steps: int,
@@ -57,8 +56,8 @@ def walk(
     lr: float = 0.1,
     decay: float = 5e-4,
 ) -> SGD:
-    """Train as the loop does; `before`, `between` and `after` see the net with its gradients,
-    before the optimizer's step, and after the last hook."""
+    """Train as the runner's loop does. `before`, `between` and `after` are called once gradients
+    exist, before the optimizer's step, and after the last hook."""
     opt = SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=decay)
     for step in range(steps):
         x, y = images(32, seed=step)
@@ -84,30 +83,30 @@ def copied(masks: Masks) -> Masks:
     return copy.deepcopy(masks)
 
 
-def stopped_again_and_again(
-    words: list[str], folder: Path, every: int
+def run_with_stops(
+    overrides: list[str], folder: Path, every: int
 ) -> tuple[dict[str, Artefact], dict[str, Artefact], int]:
-    """The stages of an undisturbed run and of one that is stopped after every so many steps, and
-    how often that was."""
-    run = compose_run(*words)
+    """The stages of an uninterrupted run and of one that is stopped after every `every` steps, and
+    the number of stops."""
+    run = compose_run(*overrides)
     _, whole = perform_run(run, machine(folder, cache="whole"))
     where = machine(folder, cache="parts")
-    bench = RunContext(
+    context = RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
     )  # type: ignore[arg-type]
-    asked = iter(range(1, 100_000))
-    bench.stop = lambda: next(asked) % every == 0
+    steps = iter(range(1, 100_000))
+    context.stop = lambda: next(steps) % every == 0
     stops = 0
     for stage in run.stages:
         while True:
             try:
-                run_stage(bench, stage)
+                run_stage(context, stage)
                 break
             except Stopped:
                 stops += 1
     return (
         whole,
-        {stage.name: bench.store.load(bench.keys[stage.name]) for stage in run.stages},
+        {stage.name: context.store.load(context.keys[stage.name]) for stage in run.stages},
         stops,
     )
 

@@ -1,6 +1,7 @@
-"""Layer budgets by rule: ERK (docs/methods/rigl.md, set.md) and smart ratio
-(docs/methods/sanity_check.md),
-each against its closed formula or its authors' steps."""
+"""Layer budgets: ERK and smart ratio agree with closed formulas and the authors' algorithms.
+
+Sources: docs/methods/rigl.md, docs/methods/set.md, docs/methods/sanity_check.md.
+"""
 
 import math
 from fractions import Fraction
@@ -31,8 +32,8 @@ def full(*sizes: Shape) -> Masks:
 
 
 def erk_densities(sizes: list[Shape], total: int) -> list[Fraction]:
-    """RigL's own way: one layer at a time, that of the largest density, is made dense, and the
-    factor solved again."""
+    """The densities by RigL's algorithm: make the densest layer dense, solve for the factor,
+    repeat."""
     dense: set[int] = set()
     while True:
         rest = total - sum(math.prod(sizes[i]) for i in dense)
@@ -49,7 +50,7 @@ def erk_densities(sizes: list[Shape], total: int) -> list[Fraction]:
 
 @check
 @given(shapes, st.floats(0.01, 1.0))
-def test_erk_is_within_one_weight_of_the_authors_densities_and_exact_in_total(
+def test_erk_matches_the_authors_densities_within_one_weight_and_is_exact_in_total(
     sizes: list[Shape], density: float
 ) -> None:
     prunable = sum(map(math.prod, sizes))
@@ -62,7 +63,7 @@ def test_erk_is_within_one_weight_of_the_authors_densities_and_exact_in_total(
         assert 0 <= count <= math.prod(shape) and abs(count - share * math.prod(shape)) < 1
 
 
-def test_erk_reproduces_rigls_resnet20() -> None:
+def test_erk_reproduces_the_densities_of_rigls_resnet20() -> None:
     # docs/methods/rigl.md: ResNet-20 without shortcut convolutions, first layer and classifier
     # included.
     stage = {16: (16, 16), 32: (32, 32), 64: (64, 64)}
@@ -95,19 +96,19 @@ def test_erk_reproduces_rigls_resnet20() -> None:
 
 
 def test_erk_of_linear_layers_is_erdos_renyi() -> None:
-    # 20 x 30 and 30 x 10 at a fifth of 900: 180 shared as 50 to 40, so 100 and 80.
+    # 20 x 30 and 30 x 10 at a fifth of 900: 180 weights split 50 : 40, so 100 and 80.
     assert list(Erk()({}, full((20, 30), (30, 10)), 0.2).values()) == [100, 80]
 
 
-def test_erk_of_equal_layers_is_the_same_density_everywhere() -> None:
+def test_erk_gives_equal_layers_equal_densities() -> None:
     assert (
         list(Erk()({}, full((8, 8, 3, 3), (8, 8, 3, 3), (8, 8, 3, 3)), 0.25).values()) == [144] * 3
     )
 
 
-def test_erk_stays_inside_what_earlier_pruning_left() -> None:
+def test_erk_stays_inside_the_masks_of_earlier_pruning() -> None:
     masks = full((20, 30), (30, 10))
-    masks["layer1"].view(-1)[50:] = False  # 50 left where its share is 80
+    masks["layer1"].view(-1)[50:] = False  # 50 weights left, below its share of 80
     assert list(Erk()({}, masks, 0.2).values()) == [130, 50]
 
 
@@ -115,7 +116,7 @@ def test_erk_stays_inside_what_earlier_pruning_left() -> None:
 
 
 def smart(sizes: list[int], linear: int, p: float, resnet: bool = True) -> list[int]:
-    """The authors' steps 1 to 5 with their roundings, of convolutions and one linear layer
+    """The authors' steps 1 to 5 with their roundings, for convolutions and one linear layer
     (docs/methods/sanity_check.md)."""
     n = len(sizes) + 1
     total = sum(sizes) + linear
@@ -139,8 +140,8 @@ def smart(sizes: list[int], linear: int, p: float, resnet: bool = True) -> list[
 
 
 def exactly(sizes: list[int], linear: int, total: int, resnet: bool = True) -> list[Fraction]:
-    """The same rule without rounding, for `total` weights: what does not fit is poured into the
-    next layer that has room."""
+    """The same rule without rounding, for `total` weights: a layer's surplus moves to the next
+    layer with room."""
     n, taken = len(sizes) + 1, int(0.3 * linear)
     ratio = [
         Fraction((n - i) ** 2 + (n - i), 1 if resnet else (i + 1) ** 2) for i in range(len(sizes))
@@ -187,8 +188,8 @@ def net_masks(net: str) -> Masks:
     }
 
 
-# The table of docs/methods/sanity_check.md: net, p -> kept by the authors' rule, then keep ratios
-# in percent: the first ones, and the last ones before fc.
+# net, p -> number kept by the authors' rule (docs/methods/sanity_check.md shows some of them), then
+# keep ratios in percent: of the first layers, and of the last layers before fc.
 REFERENCE: dict[tuple[str, float], tuple[int, list[float], list[float]]] = {
     ("resnet20", 0.98): (
         5_406,
@@ -238,32 +239,29 @@ REFERENCE: dict[tuple[str, float], tuple[int, list[float], list[float]]] = {
 
 
 @pytest.mark.parametrize(("net", "p"), REFERENCE)
-def test_smart_ratio_gives_the_reference_table(net: str, p: float) -> None:
+def test_smart_ratio_reproduces_the_reference_table(net: str, p: float) -> None:
     kept, front, back = REFERENCE[net, p]
     sizes, linear = net_sizes(net)
     counts = list(SmartRatio(net)({}, net_masks(net), 1 - p).values())
     assert sum(counts) == round((1 - p) * (sum(sizes) + linear)) and counts[-1] == int(0.3 * linear)
-    assert 0 <= sum(counts) - kept <= len(counts) + 1  # the authors lose what they round down
+    assert 0 <= sum(counts) - kept <= len(counts) + 1  # the authors' rule rounds down
     printed = [(i, ratio) for i, ratio in enumerate(front)] + [
         (i - len(back) + len(sizes), ratio) for i, ratio in enumerate(back)
     ]
     for i, ratio in printed:
-        assert (
-            abs(counts[i] - ratio / 100 * sizes[i])
-            <= 1 + (5e-4 if ratio >= 0.1 else 1e-4) * sizes[i]
-        )  # within one weight of what was printed; 0.04 was cut, not rounded
+        # within one weight of the printed ratio; 0.04 was truncated, not rounded
+        rounding = 5e-4 if ratio >= 0.1 else 1e-4
+        assert abs(counts[i] - ratio / 100 * sizes[i]) <= 1 + rounding * sizes[i]
 
 
 @pytest.mark.parametrize(("net", "p"), REFERENCE)
-def test_smart_ratio_is_within_one_weight_of_the_rule_and_near_the_authors_roundings(
-    net: str, p: float
-) -> None:
+def test_smart_ratio_matches_the_exact_rule_and_the_authors_rounding(net: str, p: float) -> None:
     sizes, linear = net_sizes(net)
     counts = list(SmartRatio(net)({}, net_masks(net), 1 - p).values())
     rule = exactly(sizes, linear, sum(counts), "resnet" in net)
     assert all(abs(count - share) < 1 for count, share in zip(counts, rule, strict=True))
     theirs = smart(sizes, linear, p, "resnet" in net)
-    # a surplus is rounded down in each of these layers on its way
+    # the surplus is rounded down in each layer that it passes
     overflowed = sum(share == size for share, size in zip(rule, sizes, strict=False))
     assert abs(sum(theirs) - REFERENCE[net, p][0]) <= overflowed
     assert all(abs(a - b) <= 1 + overflowed for a, b in zip(counts, theirs, strict=True))
@@ -271,43 +269,42 @@ def test_smart_ratio_is_within_one_weight_of_the_rule_and_near_the_authors_round
 
 @check
 @given(shapes, st.floats(0.35, 1.0), st.sampled_from(["resnet20", "vgg19"]))
-def test_smart_ratio_is_exact_and_inside_every_layer(
+def test_smart_ratio_is_exact_in_total_and_never_exceeds_a_layer(
     convolutions: list[Shape], density: float, net: str
 ) -> None:
     masks = full(*convolutions, (5, 4))
     counts = list(SmartRatio(net)({}, masks, density).values())
     sizes = [mask.numel() for mask in masks.values()]
     total = round(density * sum(sizes))
-    assert sum(counts) == total and all(
-        0 <= count <= size for count, size in zip(counts, sizes, strict=True)
-    )
+    assert sum(counts) == total
+    assert all(0 <= count <= size for count, size in zip(counts, sizes, strict=True))
     rule = exactly(sizes[:-1], 20, total, net == "resnet20")
     assert all(abs(count - share) < 1 for count, share in zip(counts, rule, strict=True))
     if total <= sum(sizes[:-1]) + 6:
-        assert counts[-1] == 6  # three tenths, whatever the density
+        assert counts[-1] == 6  # three tenths at every density
 
 
-def test_smart_ratio_keeps_less_the_deeper_the_layer() -> None:
+def test_smart_ratio_keeps_less_in_deeper_layers() -> None:
     counts = list(SmartRatio("resnet")({}, full(*[(8, 8, 3, 3)] * 9, (10, 8)), 0.3).values())
     assert counts[:-1] == sorted(counts[:-1], reverse=True)
 
 
-def test_smart_ratio_gives_the_last_layer_what_no_other_can_take() -> None:
-    # 36 of 36 + 40 at density 0.8: 61 kept, 12 of them in fc by its ratio; the convolution takes
-    # 36, so fc gets 25.
+def test_smart_ratio_moves_a_surplus_to_the_last_layer() -> None:
+    # 36 + 40 weights at density 0.8: 61 kept, 12 of them in fc by its ratio. The convolution can
+    # keep only 36, so fc keeps 25.
     assert list(SmartRatio("resnet")({}, full((2, 2, 3, 3), (10, 4)), 0.8).values()) == [36, 25]
 
 
-def test_smart_ratio_of_several_linear_layers_treats_the_last_one_alone_as_the_classifier() -> None:
-    # Three layers: weights 12 and 6 for the first two. 10 x 30 is 300, of it 90 kept; 1,000 kept in
-    # all, so 910 to 2,000 and 3,000: 12 x 2 to 6 x 3.
+def test_smart_ratio_treats_only_the_last_linear_layer_as_the_classifier() -> None:
+    # Three layers; the factors of the first two are 12 and 6. The last keeps 90 of 10 x 30 weights.
+    # The other 910 of the 1,000 kept are split 12 x 2 : 6 x 3 over 2,000 and 3,000.
     counts = list(
         SmartRatio("resnet")({}, full((50, 40), (60, 50), (10, 30)), 1000 / 5300).values()
     )
     assert counts == [520, 390, 90]
 
 
-def test_a_density_that_the_last_layer_uses_up_is_refused() -> None:
+def test_smart_ratio_rejects_a_density_that_leaves_nothing_beside_the_last_layer() -> None:
     with pytest.raises(
         ValueError,
         match=(

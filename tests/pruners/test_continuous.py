@@ -1,6 +1,7 @@
-"""Continuous Sparsification (docs/methods/continuous_sparsification.md): the formula against
-autograd,
-the search and its ticket against what the paper says."""
+"""Continuous Sparsification: its formulas against autograd, its ticket and runs as in the paper.
+
+Source: docs/methods/continuous_sparsification.md.
+"""
 
 import json
 import math
@@ -24,9 +25,10 @@ from runner.config.compose import compose_config
 from runner.display.progress import Watcher, display
 from runner.engine.context import RunContext
 from runner.engine.optim import make_optimizer
-from runner.engine.stages import _ready_to_train, run_stage
+from runner.engine.stages import run_stage
 from runner.engine.store import Store
 from runner.engine.ticket import load_ticket
+from runner.engine.train_stage import ready_to_train
 from runner.errors import ConfigError, Stopped
 from runner.spec.identity import stage_keys
 from runner.spec.run import Recipe, Run
@@ -44,7 +46,7 @@ SMALL = [
 
 
 def search(model: nn.Module, masks: Any = None, **options: Any) -> SoftMasking:
-    """The masking of a search of five epochs of four steps."""
+    """The masking of a search of five epochs with four steps each."""
     about = task(None, epochs=EPOCHS)
     return SoftSearch(**options)(
         model,
@@ -71,16 +73,16 @@ def random_scores(model: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("s0", [-0.3, -0.1, 0.0, 0.1, 0.5])
 @pytest.mark.parametrize("training", [True, False])
-def test_at_the_first_step_the_net_computes_as_without_masks(s0: float, training: bool) -> None:
+def test_the_net_at_the_first_step_equals_the_net_without_masks(s0: float, training: bool) -> None:
     model, (x, _) = resnet().double().train(training), images()
     masking = search(model, s0=s0)
     for name, weight in masking.weights(model, 0).items():
         # scores are float32
         torch.testing.assert_close(weight, model.get_parameter(name), rtol=1e-6, atol=0)
-    twin = resnet().double().train(training)
+    unmasked = resnet().double().train(training)
     torch.testing.assert_close(
         functional_call(model, masking.weights(model, 0), (x.double(),)),
-        twin(x.double()),
+        unmasked(x.double()),
         rtol=1e-5,
         atol=1e-6,
     )
@@ -91,7 +93,7 @@ def test_at_the_first_step_the_net_computes_as_without_masks(s0: float, training
         )
 
 
-def test_every_prunable_weight_has_a_score_and_the_model_is_not_changed() -> None:
+def test_every_prunable_weight_has_a_score_and_the_model_is_unchanged() -> None:
     model = resnet()
     before = {name: t.clone() for name, t in model.state_dict().items()}
     masking = search(model, s0=0.1)
@@ -103,12 +105,10 @@ def test_every_prunable_weight_has_a_score_and_the_model_is_not_changed() -> Non
     )
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
     assert count_kept(masking.masks) == count_prunable(masking.masks)
-    assert count_kept(search(model, s0=0.0).masks) == 0  # s > 0, and no score is
+    assert count_kept(search(model, s0=0.0).masks) == 0  # kept means s > 0, and every score is 0
 
 
-def test_the_temperature_rises_from_1_to_the_last_by_equal_factors_and_is_constant_in_an_epoch() -> (
-    None
-):
+def test_the_temperature_grows_by_equal_factors_between_epochs() -> None:
     masking = search(mlp())
     values = [masking.temperature(step) for step in range(EPOCHS * PER_EPOCH)]
     by_epoch = [values[epoch * PER_EPOCH : (epoch + 1) * PER_EPOCH] for epoch in range(EPOCHS)]
@@ -126,7 +126,7 @@ def test_a_search_of_one_epoch_stays_at_temperature_1() -> None:
 
 @pytest.mark.parametrize("s0", [-0.2, 0.0, 0.3])
 @pytest.mark.parametrize("step", [0, PER_EPOCH, EPOCHS * PER_EPOCH - 1])
-def test_the_gradient_of_a_score_is_that_of_the_whole_loss(step: int, s0: float) -> None:
+def test_the_gradient_of_a_score_includes_loss_and_penalty(step: int, s0: float) -> None:
     # dL/ds = (dL/dw_eff * w + lambda) c b sigmoid'(b s), against autograd of cross-entropy + lambda
     # * sum of c sigmoid(b s), all in float64.
     penalty, model, (x, y) = 0.01, mlp().double(), images()
@@ -151,7 +151,7 @@ def test_the_gradient_of_a_score_is_that_of_the_whole_loss(step: int, s0: float)
     for (name, s), expected in zip(masking.trainable.items(), by_autograd, strict=True):
         assert s.grad is not None
         torch.testing.assert_close(s.grad, expected, rtol=1e-8, atol=1e-14)
-        weight = model.get_parameter(name)  # dL/dw = dL/dw_eff * m: the weights learn as well
+        weight = model.get_parameter(name)  # dL/dw = dL/dw_eff * m: the weights are trained too
         assert weight.grad is not None
         formula = (
             (weight.grad / soft[name].detach() * weight.detach() + penalty)
@@ -163,7 +163,7 @@ def test_the_gradient_of_a_score_is_that_of_the_whole_loss(step: int, s0: float)
         torch.testing.assert_close(s.grad, formula, rtol=1e-8, atol=1e-14)
 
 
-def test_without_a_gradient_and_a_penalty_scores_do_not_move_though_weights_decay() -> None:
+def test_scores_stay_constant_without_gradient_and_penalty_while_weights_decay() -> None:
     stage, *_ = compose_run(*SMALL).stages
     assert stage.recipe is not None and stage.recipe.weight_decay > 0
     model = mlp()
@@ -180,7 +180,7 @@ def test_without_a_gradient_and_a_penalty_scores_do_not_move_though_weights_deca
     assert float(model.get_parameter("fc1.weight").detach().norm()) < float(before.norm())
 
 
-def test_the_penalty_pulls_every_score_down() -> None:
+def test_the_penalty_lowers_every_score() -> None:
     model = mlp()
     masking = search(model, s0=0.3, penalty=1.0)
     opt = make_optimizer(
@@ -197,43 +197,38 @@ def test_the_penalty_pulls_every_score_down() -> None:
     )
 
 
-def test_weights_pruned_before_stay_out_of_the_soft_net() -> None:
+def test_weights_pruned_before_are_absent_from_the_soft_net() -> None:
     model = mlp()
     masks = full_masks(model)
     masks["fc1.weight"][:, :10] = False
     masking = search(model, masks, s0=0.2)
     masking.after_step(model, 0)
-    assert (
-        not masking.weights(model, 0)["fc1.weight"][:, :10].any()
-        and not masking.masks["fc1.weight"][:, :10].any()
-    )
+    assert not masking.weights(model, 0)["fc1.weight"][:, :10].any()
+    assert not masking.masks["fc1.weight"][:, :10].any()
     assert masking.masks["fc1.weight"][:, 10:].all()
 
 
 # --- the ticket
 
 
-def test_the_ticket_keeps_positive_scores_and_a_score_of_zero_is_pruned() -> None:
+def test_the_ticket_keeps_positive_scores_and_prunes_a_score_of_zero() -> None:
     model = mlp((2,))
     scores = {name: torch.full(mask.shape, -1.0) for name, mask in full_masks(model).items()}
     scores["fc1.weight"][0, :3] = torch.tensor([0.5, 0.0, 1e-30])
     found = cut(scores, model)
-    assert count_kept(found.masks) == 2 and found.masks["fc1.weight"][0, :3].tolist() == [
-        True,
-        False,
-        True,
-    ]
+    assert count_kept(found.masks) == 2
+    assert found.masks["fc1.weight"][0, :3].tolist() == [True, False, True]
     assert found.report == {"attained_density": 2 / 148}  # 64 x 2 + 2 x 10
     assert torch.count_nonzero(model.get_parameter("fc1.weight")) == 2
 
 
 @pytest.mark.parametrize("density", [0.9, 0.53, 0.07])
-def test_a_density_takes_exactly_the_largest_scores(density: float) -> None:
+def test_a_density_keeps_exactly_the_largest_scores(density: float) -> None:
     model = resnet()
     scores = random_scores(model)
     found = cut(scores, model, density)
     flat = torch.cat([s.flatten() for s in scores.values()])
-    # no tensor sorts here
+    # the reference sorts Python numbers, not tensors
     wanted = set(
         sorted(range(len(flat)), key=lambda i: (-float(flat[i]), i))[: round(density * len(flat))]
     )
@@ -246,7 +241,7 @@ def test_a_density_takes_exactly_the_largest_scores(density: float) -> None:
     }
 
 
-def test_equal_scores_are_cut_by_index() -> None:
+def test_equal_scores_are_kept_in_index_order() -> None:
     model = mlp((2,))
     found = cut(
         {name: torch.zeros(mask.shape) for name, mask in full_masks(model).items()}, model, 0.5
@@ -257,7 +252,7 @@ def test_equal_scores_are_cut_by_index() -> None:
     )
 
 
-def test_a_search_that_leaves_no_positive_score_says_what_to_do() -> None:
+def test_a_search_without_positive_scores_raises_with_a_solution() -> None:
     model = mlp()
     with pytest.raises(
         ValueError, match="no positive score among 2,720: raise method.search.s0, or give a density"
@@ -266,18 +261,18 @@ def test_a_search_that_leaves_no_positive_score_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"penalty": -1.0}, "method.search.penalty=-1 must be 0 or more"),
         ({"final_temperature": 0.5}, "method.search.final_temperature=0.5 must be at least 1"),
     ],
 )
-def test_options_that_make_no_search_are_refused(options: dict[str, float], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_options_are_rejected(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         SoftSearch(**options)
 
 
-def test_a_search_that_does_not_train_is_refused() -> None:
+def test_a_search_stage_that_does_not_train_is_rejected() -> None:
     with pytest.raises(ValueError, match="its stage is of kind search"):
         SoftSearch()(mlp(), full_masks(mlp()), task(None))
 
@@ -285,14 +280,14 @@ def test_a_search_that_does_not_train_is_refused() -> None:
 # --- whole runs
 
 
-def bench(run: Run, folder: Path) -> RunContext:
+def context(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
     return RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
     )  # type: ignore[arg-type]
 
 
-def test_the_papers_run_is_one_search_and_one_training_of_160_epochs_with_nesterov() -> None:
+def test_the_papers_run_has_a_search_and_a_training_of_160_epochs_with_nesterov() -> None:
     run = compose_run(
         "method=continuous_sparsification",
         "dataset=digits",
@@ -310,9 +305,10 @@ def test_the_papers_run_is_one_search_and_one_training_of_160_epochs_with_nester
     assert run.stages[2].start.stage == "search" and run.stages[2].start.epoch == 2
 
 
-def test_one_search_serves_every_density() -> None:
+def test_runs_of_all_densities_share_one_search() -> None:
     first, second, none = (
-        stage_keys(compose_run(*SMALL, *words)) for words in (["density=0.5"], ["density=0.1"], [])
+        stage_keys(compose_run(*SMALL, *overrides))
+        for overrides in (["density=0.5"], ["density=0.1"], [])
     )
     assert first["search"] == second["search"] == none["search"]
     assert len({first["prune"], second["prune"], none["prune"]}) == 3
@@ -326,13 +322,13 @@ def done(
     folder = tmp_path_factory.mktemp("continuous")
     run = compose_run(*SMALL, "density=0.5", "method.search.s0=0.2")
     record, artefacts = perform_run(run, machine(folder))
-    return bench(run, folder), record, artefacts
+    return context(run, folder), record, artefacts
 
 
-def test_retraining_computes_with_c_times_the_rewound_weights(done: Any) -> None:
+def test_retraining_uses_c_times_the_rewound_weights(done: Any) -> None:
     where, _, artefacts = done
     stage = where.run.stage("train")
-    model, masking, momentum = _ready_to_train(where, stage)
+    model, masking, momentum = ready_to_train(where, stage)
     early = where.store.snapshot(where.keys["search"], 1)  # 2ep of 160, scaled to one of two
     c = 1 + math.exp(-0.2)
     for name, tensor in model.state_dict().items():  # BatchNorm's statistics and biases as well
@@ -346,7 +342,7 @@ def test_retraining_computes_with_c_times_the_rewound_weights(done: Any) -> None
     assert set(masking.weights(model, 0)) == set(artefacts["prune"].masks)
 
 
-def test_the_cut_takes_the_largest_scores_of_the_search(done: Any) -> None:
+def test_the_cut_keeps_the_largest_scores_of_the_search(done: Any) -> None:
     _, record, artefacts = done
     scores = torch.cat(
         [artefacts["search"].findings[name].flatten() for name in artefacts["prune"].masks]
@@ -355,7 +351,7 @@ def test_the_cut_takes_the_largest_scores_of_the_search(done: Any) -> None:
     assert int(mask.sum()) == round(0.5 * len(mask)) == record["kept"]
     assert float(scores[mask].min()) >= float(scores[~mask].max())
     assert record["report"]["attained_density"] == int((scores > 0).sum()) / len(scores)
-    assert len(scores.unique()) > 100  # they have learned
+    assert len(scores.unique()) > 100  # the scores were trained
 
 
 def test_pruned_weights_stay_zero_and_masks_do_not_change_in_retraining(done: Any) -> None:
@@ -367,7 +363,7 @@ def test_pruned_weights_stay_zero_and_masks_do_not_change_in_retraining(done: An
     assert (record["epochs"], record["epochs_total"]) == (4, 4)
 
 
-def test_momentum_zero_is_refused_because_nesterovs_needs_some() -> None:
+def test_zero_momentum_is_rejected_with_nesterov() -> None:
     with pytest.raises(
         ConfigError, match="train.momentum=0.0 must be above 0: .*method.nesterov=false"
     ):
@@ -375,18 +371,18 @@ def test_momentum_zero_is_refused_because_nesterovs_needs_some() -> None:
     assert compose_run(*SMALL, "train.momentum=0", "method.nesterov=false").stages
 
 
-def test_rewinding_to_the_end_of_the_search_takes_its_weights_and_not_what_the_soft_net_computed_with(
+def test_rewinding_to_the_end_of_the_search_restores_weights_without_the_soft_mask(
     tmp_path: Path,
 ) -> None:
-    # one epoch, which is the rewinding point too
-    where = bench(
+    # one epoch, whose end is also the rewinding point
+    where = context(
         compose_run(*SMALL, "train.scale=0.00625", "density=0.5", "method.search.s0=0.2"), tmp_path
     )
     for stage in where.run.stages[:2]:
         run_stage(where, stage)
-    model, _, _ = _ready_to_train(where, where.run.stage("train"))
+    model, _, _ = ready_to_train(where, where.run.stage("train"))
     search_, ticket = where.store.load(where.keys["search"]), where.store.load(where.keys["prune"])
-    # at temperature 1
+    # the soft mask at temperature 1
     soft = {name: (1 + math.exp(-0.2)) * torch.sigmoid(s) for name, s in search_.findings.items()}
     for name, mask in ticket.masks.items():
         both = mask & search_.masks[name]
@@ -396,30 +392,31 @@ def test_rewinding_to_the_end_of_the_search_takes_its_weights_and_not_what_the_s
             rtol=1e-5,
             atol=1e-9,
         )
-        assert both.any() and not torch.allclose(
+        assert both.any()
+        assert not torch.allclose(
             model.get_parameter(name)[both], search_.weights[name][both], rtol=1e-4, atol=0
         )
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("overrides", "message"),
     [
         (["method.rewind=half"], "method.rewind='half'"),
         (["method.rewind=200ep"], "method.rewind=200ep is after the end"),
     ],
 )
-def test_a_rewinding_point_that_is_none_is_named_by_its_key(words: list[str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        compose_run(*SMALL, *words)
-
-
-def test_a_search_and_a_retraining_stopped_in_the_middle_go_on_to_the_same_bits(
-    done: Any, tmp_path: Path
+def test_an_invalid_rewinding_point_is_reported_with_its_key(
+    overrides: list[str], message: str
 ) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose_run(*SMALL, *overrides)
+
+
+def test_a_search_and_a_retraining_resume_to_identical_bits(done: Any, tmp_path: Path) -> None:
     _, record, artefacts = done
-    where = bench(done[0].run, tmp_path)
+    where = context(done[0].run, tmp_path)
     steps = iter(range(1, 10_000))
-    # 15 steps an epoch: in the middle, and in both epochs
+    # 15 steps an epoch: stops in the middle of both epochs
     where.stop = lambda: next(steps) % 11 == 0
     stopped = 0
     for stage in where.run.stages:
@@ -434,20 +431,18 @@ def test_a_search_and_a_retraining_stopped_in_the_middle_go_on_to_the_same_bits(
         found = where.store.load(where.keys[name])
         for part in ("weights", "masks", "findings", "optimizer"):
             one, other = getattr(found, part), getattr(expected, part)
-            assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one), (
-                name,
-                part,
-            )
+            assert one.keys() == other.keys(), (name, part)
+            assert all(torch.equal(one[k], other[k]) for k in one), (name, part)
     assert where.store.meta(where.keys["train"])["history"][-1]["accuracy"] == record["accuracy"]
 
 
-def test_the_stored_weights_are_those_that_the_net_computed_with(tmp_path: Path) -> None:
-    words = [*SMALL, "train.scale=0.025", "method.search.s0=0.2", "density=0.6"]  # four epochs
+def test_load_ticket_returns_the_weights_that_the_run_evaluated(tmp_path: Path) -> None:
+    overrides = [*SMALL, "train.scale=0.025", "method.search.s0=0.2", "density=0.6"]  # four epochs
     places = {f"env.{kind}_dir": tmp_path / kind for kind in ("results", "cache", "data")}
     before = torch.backends.cudnn.deterministic
     cfg = compose_config(
         [
-            *words,
+            *overrides,
             "env.device=cpu",
             "env.threads=1",
             "env.progress=none",
@@ -459,7 +454,7 @@ def test_the_stored_weights_are_those_that_the_net_computed_with(tmp_path: Path)
     (path,) = (tmp_path / "results").glob("runs/*/result.json")
     record = json.loads(path.read_text())
     model, masks = load_ticket(path.parent.name, tmp_path / "results", tmp_path / "cache")
-    data = bench(build_run(cfg), tmp_path).data
+    data = context(build_run(cfg), tmp_path).data
     x = (data.test.images.float() / data.scale - data.mean.view(1, -1, 1, 1)) / data.std.view(
         1, -1, 1, 1
     )
@@ -468,7 +463,7 @@ def test_the_stored_weights_are_those_that_the_net_computed_with(tmp_path: Path)
     assert record["accuracy"] == pytest.approx(
         100 * int((logits.argmax(1) == data.test.labels).sum()) / len(x), abs=1e-9
     )
-    # which no factor leaves alone
+    # unlike the accuracy, the loss depends on the factor
     assert record["test_loss"] == pytest.approx(
         float(F.cross_entropy(logits, data.test.labels)), rel=1e-5
     )

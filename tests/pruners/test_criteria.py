@@ -1,5 +1,4 @@
-"""Overlap with the masks of other criteria: by hand, against the first masks of searches, against
-chance; and portraits of finished searches."""
+"""Overlap with masks of other criteria: worked examples, first masks of searches, random masks."""
 
 from math import sqrt
 from pathlib import Path
@@ -7,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_nets import images, linear, mlp, photograph, task
+from small_nets import images, linear, mlp, state_check, task
 from support import compose_run, machine, perform_run
 from torch import nn
 
@@ -30,7 +29,7 @@ def measured(model: nn.Module, masks: Masks) -> dict[str, Finding]:
     ).report
 
 
-def test_magnitude_and_snip_by_hand() -> None:
+def test_overlap_with_magnitude_and_snip_equals_an_example_worked_by_hand() -> None:
     # Layer 1: w = (4, -3, 2, 1). L = |w . x - y| with x = (1, 1, 4, 8): the score of SNIP is |w x|
     # = (4, 3, 8, 8). The mask keeps 3 and 2.
     model = nn.Sequential(linear([[4.0, -3.0, 2.0, 1.0]]))
@@ -42,7 +41,7 @@ def test_magnitude_and_snip_by_hand() -> None:
         None, data, loss=lambda out, y: (out.flatten() - y).abs().mean(), measured=origin, classes=1
     )
     apply_masks(model, masks)
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     found = CriteriaOverlap()(model, masks, about).report
     assert unchanged()
     assert found["overlap_magnitude"] == 1 - 2 / 4  # 4 and 3 against 3 and 2
@@ -52,7 +51,7 @@ def test_magnitude_and_snip_by_hand() -> None:
 
 @pytest.mark.parametrize("criterion", [name for name in COMPARED if name != "random"])
 @pytest.mark.parametrize("budgets", ["magnitude", "criterion"])
-def test_the_first_mask_of_a_search_overlaps_wholly_with_its_own_criterion(
+def test_the_first_mask_of_a_search_equals_the_mask_of_its_own_criterion(
     criterion: Any, budgets: Any
 ) -> None:
     model = mlp()
@@ -68,15 +67,15 @@ def test_the_first_mask_of_a_search_overlaps_wholly_with_its_own_criterion(
 
 
 @pytest.mark.parametrize("allocate", [Global(), Layer()])
-def test_a_mask_of_chance_overlaps_as_much_as_is_expected(allocate: Any) -> None:
+def test_a_random_mask_overlaps_as_much_as_expected(allocate: Any) -> None:
     model = mlp((300, 100))
-    about = task(0.1, images(300), seed=1, classes=10)  # not the seed of the measurement
+    about = task(0.1, images(300), seed=1, classes=10)  # another seed than the measurement's
     first = Init("random")(model, full_masks(model), about, allocate).masks
     found = measured(model, first)
     counts = {name: (mask.numel(), int(mask.sum())) for name, mask in first.items()}
     total, kept = sum(n for n, _ in counts.values()), sum(k for _, k in counts.values())
-    # The weights that two sets of k of n share have the variance k^2 (n - k)^2 / n^2 (n - 1); two
-    # entries disagree for each that is not shared.
+    # The overlap of two sets of k among n has the variance k^2 (n - k)^2 / n^2 (n - 1). Each weight
+    # outside the overlap makes two entries disagree.
     both = sum(k * k / n for n, k in counts.values())
     error = (
         2 * sqrt(sum(k * k * (n - k) ** 2 / (n * n * (n - 1)) for n, k in counts.values())) / total
@@ -85,7 +84,7 @@ def test_a_mask_of_chance_overlaps_as_much_as_is_expected(allocate: Any) -> None
     assert found["overlap_own_expected"] == pytest.approx(
         1 - 2 * (kept - kept * kept / total) / total, abs=1e-12
     )
-    # the paper's number for 90 %
+    # the paper's value at 90 %
     assert found["overlap_own_expected"] == pytest.approx(0.82, abs=1e-4)
     whole = 2 * sqrt(kept * kept * (total - kept) ** 2 / (total * total * (total - 1))) / total
     for name, expected, allowed in (
@@ -99,12 +98,12 @@ def test_a_mask_of_chance_overlaps_as_much_as_is_expected(allocate: Any) -> None
 
 
 @pytest.mark.parametrize("portrait", ["overlap", "criteria", "weights", "norms", "norms_rewound"])
-def test_a_search_has_every_portrait_that_a_pruned_net_has(portrait: str, tmp_path: Path) -> None:
+def test_every_portrait_works_after_a_search(portrait: str, tmp_path: Path) -> None:
     run = compose_run("method=sr_popup", "density=0.2", *SMALL, f"portrait={portrait}")
     assert run.stage("portrait").masks == "search"
     made, artefacts = perform_run(run, machine(tmp_path))
     assert artefacts["portrait"].meta.get("series") or artefacts["portrait"].meta["report"]
-    # another way to the same: the weights in order of magnitude, position by position
+    # an independent way: the weights in order of magnitude, compared position by position
     if portrait == "overlap":
         masks, origin = artefacts["search"].masks, artefacts["origin"].findings
         ranked = torch.cat([origin[name].abs().flatten() for name in masks]).argsort(
@@ -118,19 +117,19 @@ def test_a_search_has_every_portrait_that_a_pruned_net_has(portrait: str, tmp_pa
 
 
 @pytest.mark.parametrize("method", ["edge_popup", "zhou"])
-def test_the_measured_overlap_with_magnitude_is_the_one_that_the_search_found(
+def test_the_measured_overlap_with_magnitude_equals_the_one_in_the_searchs_report(
     method: str, tmp_path: Path
 ) -> None:
-    words = [f"method={method}", "density=0.2", *SMALL]
-    plain, _ = perform_run(compose_run(*words), machine(tmp_path))
-    made, artefacts = perform_run(compose_run(*words, "portrait=criteria"), machine(tmp_path))
+    overrides = [f"method={method}", "density=0.2", *SMALL]
+    plain, _ = perform_run(compose_run(*overrides), machine(tmp_path))
+    made, artefacts = perform_run(compose_run(*overrides, "portrait=criteria"), machine(tmp_path))
     assert artefacts["portrait"].meta["report"]["overlap_magnitude"] == pytest.approx(
         plain["report"]["overlap_magnitude"], abs=1e-12
     )
     assert {f"overlap_{name}" for name in COMPARED} <= set(made["report"])
 
 
-def test_magnitude_without_a_search_is_magnitude(tmp_path: Path) -> None:
+def test_a_search_of_no_epoch_has_the_magnitude_mask(tmp_path: Path) -> None:
     report = perform_run(
         compose_run(
             "method=sr_popup", "density=0.2", *SMALL, "method.epochs=0", "portrait=criteria"
@@ -140,17 +139,15 @@ def test_magnitude_without_a_search_is_magnitude(tmp_path: Path) -> None:
     assert report["overlap_magnitude"] == report["overlap_own_magnitude"] == 1.0
 
 
-def test_pruning_methods_keep_the_stage_and_the_runs_that_they_had() -> None:
+def test_portraits_of_pruning_methods_keep_their_stage_and_run_id() -> None:
     imp = compose_run("method=imp", "density=0.5", "portrait=overlap", "train=imc")
-    assert (
-        imp.stage("portrait").masks == "prune4"
-        and run_id(imp) == "imp-resnet20-digits-d0.5-s0-44f636cdd5cb"
-    )
+    assert imp.stage("portrait").masks == "prune4"
+    assert run_id(imp) == "imp-resnet20-digits-d0.5-s0-44f636cdd5cb"
     assert (
         compose_run("method=continuous_sparsification", "density=0.5", "portrait=norms")
         .stage("portrait")
         .masks
         == "prune"
     )
-    with pytest.raises(ConfigError, match="needs 'pruned', which is no earlier stage: dense"):
+    with pytest.raises(ConfigError, match="needs 'pruned', which is not an earlier stage: dense"):
         compose_run("method=dense", "portrait=weights")

@@ -1,5 +1,4 @@
-"""Deep R (docs/methods/deep_r.md): the step of theta against its formula, the sign rule, total
-connectivity, births; Intel's variant; whole runs."""
+"""Deep R (docs/methods/deep_r.md): the step, the sign rule, constant connectivity, whole runs."""
 
 import math
 from pathlib import Path
@@ -10,11 +9,11 @@ from small_nets import linear
 from sparse_training import (
     copied,
     momentum,
+    run_with_stops,
     same,
     sparse_mlp,
-    stopped_again_and_again,
+    train_steps,
     training,
-    walk,
 )
 from support import compose_run, machine, perform_run
 from torch import Tensor
@@ -49,8 +48,8 @@ def moved(
     gradient: list[float],
     lr: float = 0.1,
 ) -> tuple[Tensor, Tensor]:
-    """Weights and masks of a layer after one step of plain SGD on these gradients; its zeros are
-    dormant."""
+    """Weights and masks of a layer after one step of plain SGD with these gradients; the layer's
+    zeros are dormant."""
     model = linear([weights])
     masking = DeepR(rule=rule, **options)(model, {"weight": model.weight.detach() != 0}, training())  # type: ignore[arg-type]
     opt = SGD(model.parameters(), lr=lr)
@@ -64,16 +63,16 @@ def moved(
 # --- one step
 
 
-def test_a_connection_that_crosses_zero_dies_and_a_dormant_one_is_born_in_its_place() -> None:
-    # w - lr g: 0.5 - 0.1, -0.2 + 0.3 (crosses), 0.3 - 0.4 (crosses), -0.4 - 0.1; without alpha and
-    # noise.
+def test_a_connection_that_crosses_zero_dies_and_a_dormant_one_is_born() -> None:
+    # Without alpha and noise, w - lr g: 0.5 - 0.1, -0.2 + 0.3 (crosses), 0.3 - 0.4 (crosses), -0.4
+    # - 0.1.
     weights, mask = moved(
         "flip",
         {"l1": 0.0, "noise": 0.0},
         [0.5, -0.2, 0.3, -0.4, 0.0, 0.0],
         [1.0, -3.0, 4.0, 1.0, 5.0, 5.0],
     )
-    # births are never where one just died
+    # a position that has just died is not born again
     assert mask.tolist() == [True, False, False, True, True, True]
     assert weights.tolist() == pytest.approx([0.4, 0.0, 0.0, -0.5, 0.0, 0.0])
     weights, mask = moved(
@@ -89,7 +88,7 @@ def test_a_connection_that_crosses_zero_dies_and_a_dormant_one_is_born_in_its_pl
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_alpha_pulls_every_active_weight_towards_zero_and_no_dormant_one(rule: str) -> None:
+def test_alpha_shrinks_active_weights_and_no_dormant_ones(rule: str) -> None:
     weights, mask = moved(rule, {"l1": 0.25, "noise": 0.0}, [0.5, -0.2, 0.0], [1.0, 2.0, 9.0])
     assert mask.tolist() == [True, True, False]
     assert weights.tolist() == pytest.approx(
@@ -98,7 +97,7 @@ def test_alpha_pulls_every_active_weight_towards_zero_and_no_dormant_one(rule: s
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_noise_on_active_weights_is_lr_times_its_deviation(rule: str) -> None:
+def test_noise_on_active_weights_has_deviation_lr_times_noise(rule: str) -> None:
     n, lr, noise = 4000, 0.1, 0.02
     weights, mask = moved(
         rule, {"l1": 0.0, "noise": noise}, [1.0] * n + [0.0] * n, [0.0] * 2 * n, lr
@@ -109,7 +108,7 @@ def test_noise_on_active_weights_is_lr_times_its_deviation(rule: str) -> None:
     assert abs(float(steps.std()) - lr * noise) < 4 * lr * noise / math.sqrt(2 * n)
 
 
-def test_cooling_is_intels_four_temperatures() -> None:
+def test_cooling_has_intels_four_temperatures() -> None:
     model, masks = sparse_mlp()
     deviation = math.sqrt(2 * 0.01 * 1e-5)
     masking = DeepR(rule="flip", noise=deviation, cooling="quarters")(model, masks, training())
@@ -120,7 +119,7 @@ def test_cooling_is_intels_four_temperatures() -> None:
     }
 
 
-def test_prunable_weights_have_no_decay_unless_asked() -> None:
+def test_prunable_weights_have_no_decay_by_default() -> None:
     for weight_decay, factor in ((False, 1.0), (True, 1 - 0.1 * 0.5)):
         model = linear([[0.5, -0.25, 0.0]])
         masking = DeepR(l1=0.0, noise=0.0, weight_decay=weight_decay)(
@@ -136,11 +135,9 @@ def test_prunable_weights_have_no_decay_unless_asked() -> None:
         )
 
 
-def test_a_weight_of_zero_has_crossed_only_where_positions_have_signs() -> None:
-    weights, signs = (
-        torch.tensor([0.5, -0.5, 0.5, 0.0, math.nan]),
-        torch.tensor([1, 1, -1, 1, 1], dtype=torch.int8),
-    )
+def test_a_weight_of_zero_has_crossed_only_under_the_signed_rule() -> None:
+    weights = torch.tensor([0.5, -0.5, 0.5, 0.0, math.nan])
+    signs = torch.tensor([1, 1, -1, 1, 1], dtype=torch.int8)
     assert crossed(weights, signs, "signed").tolist() == [False, True, True, True, False]
     assert crossed(weights, signs, "flip").tolist() == [False, True, True, False, False]
 
@@ -150,7 +147,7 @@ def test_a_weight_of_zero_has_crossed_only_where_positions_have_signs() -> None:
 
 @pytest.mark.parametrize("budget", ["layer", "global"])
 @pytest.mark.parametrize("rule", RULES)
-def test_connectivity_is_constant_after_every_step_and_dormant_weights_are_dead(
+def test_connectivity_is_constant_after_every_step_and_dormant_weights_are_zero(
     rule: str, budget: str
 ) -> None:
     model, masks = sparse_mlp()
@@ -170,11 +167,9 @@ def test_connectivity_is_constant_after_every_step_and_dormant_weights_are_dead(
     def between(step: int, opt: SGD) -> None:
         for n, mask in masking.masks.items():
             grad = model.get_parameter(n).grad
-            assert (
-                grad is not None
-                and not grad[~mask].any()
-                and not momentum(opt, model, n)[~mask].any()
-            )
+            assert grad is not None
+            assert not grad[~mask].any()
+            assert not momentum(opt, model, n)[~mask].any()
 
     def after(step: int, opt: SGD) -> None:
         nonlocal deaths
@@ -188,13 +183,13 @@ def test_connectivity_is_constant_after_every_step_and_dormant_weights_are_dead(
             deaths += int(born.sum()) if rule == "flip" else 0
             if rule == "signed":
                 assert torch.equal(masking.signs[n], signs[n])
-                assert (value * signs[n])[mask].min() > 0  # theta of what is active
+                assert (value * signs[n])[mask].min() > 0  # theta of active weights
                 assert torch.equal(value[born].abs(), torch.full_like(value[born], 1e-12))
             else:
                 assert not (value * was)[mask & old].lt(0).any()
                 assert not value[born].any() and not (born & died).any()
 
-    walk(model, masking, 30, before=watch, between=between, after=after)
+    train_steps(model, masking, 30, before=watch, between=between, after=after)
     assert (len(layers) == 1) == (budget == "layer")
     assert masking.report["rewired"] > 50  # type: ignore[operator]
     if rule == "flip":
@@ -202,7 +197,7 @@ def test_connectivity_is_constant_after_every_step_and_dormant_weights_are_dead(
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_what_was_born_or_died_has_no_momentum_at_the_next_step(rule: str) -> None:
+def test_born_and_dead_connections_have_no_momentum_at_the_next_step(rule: str) -> None:
     model, masks = sparse_mlp()
     masking = DeepR(rule=rule, l1=0.0, noise=0.0)(model, masks, training())  # type: ignore[arg-type]
     ever, old = copied(masks), copied(masks)
@@ -213,15 +208,15 @@ def test_what_was_born_or_died_has_no_momentum_at_the_next_step(rule: str) -> No
         for n, mask in masking.masks.items():
             past, came = momentum(opt, model, n), mask & ~old[n]
             assert not past[came].any() and not past[~mask].any()
-            again += int((came & ever[n]).sum())  # these had momentum in an earlier life
+            again += int((came & ever[n]).sum())  # these were active before, with momentum
             ever[n] |= mask
         old.update(copied(masking.masks))
 
-    walk(model, masking, 60, between=between, lr=0.3)
+    train_steps(model, masking, 60, between=between, lr=0.3)
     assert again > 0
 
 
-def test_signs_of_the_start_are_the_nets_and_the_others_are_drawn_evenly() -> None:
+def test_initial_signs_are_those_of_the_net_and_dormant_signs_are_drawn_evenly() -> None:
     model, masks = sparse_mlp()
     masking = DeepR()(model, copied(masks), training())
     for n, mask in masks.items():
@@ -229,53 +224,51 @@ def test_signs_of_the_start_are_the_nets_and_the_others_are_drawn_evenly() -> No
             masking.signs[n][mask].float(), model.get_parameter(n).detach()[mask].sign()
         )
     drawn = torch.cat([masking.signs[n][~mask] for n, mask in masks.items()]).float()
-    assert set(drawn.tolist()) == {-1.0, 1.0} and abs(float(drawn.sum())) < 4 * math.sqrt(
-        len(drawn)
-    )
+    assert set(drawn.tolist()) == {-1.0, 1.0}
+    assert abs(float(drawn.sum())) < 4 * math.sqrt(len(drawn))
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_without_alpha_noise_and_rate_nothing_is_rewired_and_alpha_makes_turnover(
+def test_nothing_is_rewired_without_alpha_noise_and_rate_and_alpha_raises_turnover(
     rule: str,
 ) -> None:
     model, masks = sparse_mlp()
     still = DeepR(rule=rule, l1=0.0, noise=0.0)(model, copied(masks), training())  # type: ignore[arg-type]
-    walk(model, still, 10, lr=0.0)
-    assert (
-        all(torch.equal(still.masks[n], masks[n]) for n in masks) and still.report["rewired"] == 0
-    )
+    train_steps(model, still, 10, lr=0.0)
+    assert all(torch.equal(still.masks[n], masks[n]) for n in masks)
+    assert still.report["rewired"] == 0
     turnover = []
     for l1 in (0.0, 0.01, 0.1):
         model, masks = sparse_mlp()
         masking = DeepR(rule=rule, l1=l1, noise=0.0)(model, masks, training())  # type: ignore[arg-type]
-        walk(model, masking, 30)
+        train_steps(model, masking, 30)
         turnover.append(masking.report["rewired"])
     assert 2 * turnover[0] < min(turnover[1:])  # type: ignore[operator, type-var]
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_from_the_stop_on_it_is_plain_sparse_training(rule: str) -> None:
+def test_after_the_stop_training_is_plain_sparse_training(rule: str) -> None:
     model, masks = sparse_mlp()
-    twin, _ = sparse_mlp()
-    walk(
+    static, _ = sparse_mlp()
+    train_steps(
         model,
         DeepR(rule=rule, stop=0.0, l1=0.1, noise=0.1, weight_decay=True)(
             model, copied(masks), training()
         ),
         15,
     )  # type: ignore[arg-type]
-    walk(twin, FixedMasking(copied(masks)), 15)
+    train_steps(static, FixedMasking(copied(masks)), 15)
     assert all(
-        torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True)
+        torch.equal(p, q) for p, q in zip(model.parameters(), static.parameters(), strict=True)
     )
     masking = DeepR(rule=rule, stop=0.1, l1=0.01)(model, masks, training())  # type: ignore[arg-type]
     history = []
-    walk(model, masking, 20, after=lambda step, opt: history.append(copied(masking.masks)))
+    train_steps(model, masking, 20, after=lambda step, opt: history.append(copied(masking.masks)))
     assert any(not torch.equal(history[0][n], history[9][n]) for n in masks)
     assert all(torch.equal(history[9][n], late[n]) for late in history[10:] for n in masks)
 
 
-def test_births_of_the_whole_net_follow_the_counts_at_the_start_and_the_room_that_is_left() -> None:
+def test_global_births_follow_the_initial_counts_and_the_free_room() -> None:
     model, masks = sparse_mlp()
     masking = DeepR(budget="global")(model, masks, training())
     masking.budgets = {"fc1.weight": 300, "fc2.weight": 200, "fc3.weight": 100}
@@ -284,7 +277,7 @@ def test_births_of_the_whole_net_follow_the_counts_at_the_start_and_the_room_tha
         "fc2.weight": 10,
         "fc3.weight": 5,
     }
-    masking.masks["fc2.weight"].fill_(True)  # full: what it cannot take goes to the others, 3 to 1
+    masking.masks["fc2.weight"].fill_(True)  # full: its share goes to the others, 3 : 1
     # 28.5 and 9.5
     assert masking._births({"fc1.weight": 38, "fc2.weight": 2, "fc3.weight": 0}) == {
         "fc1.weight": 29,
@@ -294,7 +287,7 @@ def test_births_of_the_whole_net_follow_the_counts_at_the_start_and_the_room_tha
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"rule": "sign"}, "method.rewire.rule='sign' must be one of signed, flip"),
         ({"cooling": "fast"}, "cooling='fast' must be one of none, quarters"),
@@ -303,8 +296,8 @@ def test_births_of_the_whole_net_follow_the_counts_at_the_start_and_the_room_tha
         ({"stop": 2.0}, r"method.rewire.stop=2 must be in \[0, 1\]"),
     ],
 )
-def test_options_that_make_no_step_are_refused(options: dict[str, object], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_options_are_rejected(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         DeepR(**options)  # type: ignore[arg-type]
 
 
@@ -312,7 +305,7 @@ def test_options_that_make_no_step_are_refused(options: dict[str, object], said:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         [],
         [
@@ -323,33 +316,29 @@ def test_options_that_make_no_step_are_refused(options: dict[str, object], said:
         ],
     ],
 )
-def test_a_run_keeps_its_connectivity_and_rewires(words: list[str], tmp_path: Path) -> None:
-    run = compose_run(*SMALL, *words)
-    if not words:
-        assert (
-            run.stage("train").component == DeepR()
-            and run.stage("prune").component.allocate == Layer()
-        )
+def test_a_run_keeps_its_connectivity_and_rewires(overrides: list[str], tmp_path: Path) -> None:
+    run = compose_run(*SMALL, *overrides)
+    if not overrides:
+        assert run.stage("train").component == DeepR()
+        assert run.stage("prune").component.allocate == Layer()
     record, artefacts = perform_run(run, machine(tmp_path))
     last = artefacts["train"].masks
     assert [int(m.sum()) for m in last.values()] == [205, 32]
-    assert (
-        record["kept"] == round(0.2 * count_prunable(last))
-        and record["label"] == "Deep-R"
-        and record["report"]["rewired"] > 10
-    )
+    assert record["kept"] == round(0.2 * count_prunable(last))
+    assert record["label"] == "Deep-R"
+    assert record["report"]["rewired"] > 10
     for n, mask in last.items():
-        assert (
-            not artefacts["train"].weights[n][~mask].any()
-            and not artefacts["train"].optimizer[n][~mask].any()
-        )
+        assert not artefacts["train"].weights[n][~mask].any()
+        assert not artefacts["train"].optimizer[n][~mask].any()
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [[], ["method.rewire.rule=flip", "method.rewire.budget=global"]],
     ids=["signed", "flip"],
 )
-def test_a_run_stopped_anywhere_goes_on_to_the_same_bits(words: list[str], tmp_path: Path) -> None:
-    whole, parts, stops = stopped_again_and_again([*SMALL, *words], tmp_path, every=4)
+def test_a_run_stopped_anywhere_resumes_to_identical_bits(
+    overrides: list[str], tmp_path: Path
+) -> None:
+    whole, parts, stops = run_with_stops([*SMALL, *overrides], tmp_path, every=4)
     assert stops >= 6 and all(same(whole[name], parts[name]) for name in whole)

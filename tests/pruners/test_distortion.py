@@ -1,5 +1,4 @@
-"""Distortion error: closed forms where the loss is quadratic, finite differences where it is not,
-and every pair of a tiny net against random draws."""
+"""Distortion error: closed forms of quadratic losses, finite differences, pairs of tiny nets."""
 
 import math
 from itertools import product
@@ -7,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_nets import images, linear, photograph, resnet, seeded, task
+from small_nets import images, linear, resnet, seeded, state_check, task
 from support import compose_run, machine, perform_run
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,8 +20,8 @@ def squared(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def quadratic(n: int, examples: Tensor, kept: int, loss: LossFn = squared) -> tuple[Swaps, Tensor]:
-    """A linear net of n random weights that keeps the first `kept`, its inputs the rows of
-    `examples` (b, n); the swaps, and H of the squared loss."""
+    """A linear net of n random weights that keeps the first `kept`, with the rows of `examples` (b,
+    n) as inputs: its swaps, and H of the squared loss."""
     model = linear(torch.randn(1, n, generator=seeded(1)).tolist(), torch.float64)
     weights = model.get_parameter("weight").detach().clone()
     masks = {"weight": (torch.arange(n) < kept)[None]}
@@ -36,7 +35,7 @@ def gaussian(rows: int, columns: int) -> Tensor:
     return torch.randn(rows, columns, generator=seeded(3), dtype=torch.float64)
 
 
-def test_a_swap_by_hand() -> None:
+def test_swap_quantities_equal_an_example_worked_by_hand() -> None:
     # L = (v . x - y)^2 / 2 with x = (1, 2), y = 1, w = (3, 5); the first is kept: v = (3, 0), L =
     # 2, dL/dv = (v . x - y) x = (2, 4).
     model = linear([[3.0, 0.0]])
@@ -55,32 +54,30 @@ def test_a_swap_by_hand() -> None:
 
 
 @pytest.mark.parametrize("q", [1, 3, 7])
-def test_of_a_quadratic_loss_the_error_is_half_of_d_h_d(q: int) -> None:
+def test_the_error_of_a_quadratic_loss_is_half_of_d_h_d(q: int) -> None:
     swaps, hessian = quadratic(40, gaussian(25, 40), kept=10)
     rng = seeded(q)
     for _ in range(20):
-        leave, enter = (
-            swaps.kept[torch.randperm(10, generator=rng)[:q]],
-            swaps.pruned[torch.randperm(30, generator=rng)[:q]],
-        )
+        leave = swaps.kept[torch.randperm(10, generator=rng)[:q]]
+        enter = swaps.pruned[torch.randperm(30, generator=rng)[:q]]
         d = torch.zeros(40, dtype=torch.float64)
         d[enter], d[leave] = swaps.weights[enter], -swaps.weights[leave]
         assert swaps.error(enter, leave) == pytest.approx(float(d @ hessian @ d) / 2, rel=1e-10)
 
 
-def test_where_the_loss_is_linear_there_is_no_error() -> None:
+def test_the_error_of_a_linear_loss_is_zero() -> None:
     swaps, _ = quadratic(
         40, gaussian(25, 40), kept=10, loss=lambda outputs, targets: outputs.mean()
     )
     assert float(swaps.draw(5, 20, seeded())[:, 0].abs().max()) < 1e-13
 
 
-def test_no_swap_changes_nothing() -> None:
+def test_an_empty_swap_changes_nothing() -> None:
     swaps, _ = quadratic(40, gaussian(25, 40), kept=10)
     assert swaps.draw(0, 3, seeded()).tolist() == [[0.0, 0.0]] * 3
 
 
-def test_random_swaps_of_one_pair_have_the_mean_and_the_variance_of_all_pairs() -> None:
+def test_random_swaps_have_the_mean_and_the_variance_of_all_pairs() -> None:
     swaps, _ = quadratic(12, gaussian(9, 12), kept=4)
     every = torch.tensor(
         [
@@ -99,13 +96,12 @@ def test_random_swaps_of_one_pair_have_the_mean_and_the_variance_of_all_pairs() 
 
 
 @pytest.mark.parametrize(("curvature", "power"), [("diagonal", 1.0), ("rank one", 2.0)])
-def test_independent_weights_make_the_variance_grow_with_q_and_coupled_ones_with_its_square(
+def test_the_variance_grows_like_q_for_independent_and_like_q_squared_for_coupled_weights(
     curvature: str, power: float
 ) -> None:
-    # Diagonal H: a sum of q terms of each kind, drawn independently but for repetition. H = 1 1':
-    # half the square of a sum whose variance grows with q, so that, once it is normal, the variance
-    # is half the square of that. Nine sums of 400: an error of 7 % each makes one of 0.03 of the
-    # slope.
+    # Diagonal H: sums of q independent terms (up to repetition). H = 1 1': half the square of a sum
+    # whose variance grows with q; for a normal sum, the variance is half the square of that. Nine
+    # sums of 400: an error of 7 % each gives an error of 0.03 in the slope.
     n, counts = 2_000, [8, 32, 128]
     swaps, _ = quadratic(
         n,
@@ -117,30 +113,30 @@ def test_independent_weights_make_the_variance_grow_with_q_and_coupled_ones_with
     variances = [float(swaps.draw(q, 400, seeded(q))[:, 0].var()) for q in counts]
     slope = exponent(counts, variances)
     assert slope is not None
-    # of the error: a sum of 16 chi-squares of one degree of freedom, at q = 8; one such
+    # kurtosis: of a sum of 16 chi-squares of one degree of freedom (q = 8), and of one chi-square
     kurtosis = 3.75 if curvature == "diagonal" else 15
-    # of a slope through three points, log 4 apart
+    # standard error of a slope through three points, log 4 apart
     error = math.sqrt((kurtosis - 1) / 400) / (math.log(4) * math.sqrt(2))
-    # and what drawing without repetition, of 1,000, takes from the largest q
+    # 0.06: drawing from 1,000 without repetition lowers the variance at the largest q
     assert slope == pytest.approx(power, abs=4 * error + 0.06)
 
 
-def test_the_exponent_is_the_slope_of_logarithms() -> None:
+def test_the_exponent_is_the_slope_in_logarithms() -> None:
     assert exponent([1, 10, 100], [3.0, 30.0, 300.0]) == pytest.approx(1.0, abs=1e-12)
     assert exponent([1, 10, 100], [3.0, 300.0, 30000.0]) == pytest.approx(2.0, abs=1e-12)
     assert exponent([1, 10], [0.0, 1.0]) is None and exponent([1], [1.0]) is None
 
 
-def test_a_promise_is_broken_where_the_error_takes_it_away() -> None:
+def test_broken_is_the_share_of_predicted_decreases_that_the_error_cancels() -> None:
     errors, promises = torch.tensor([0.5, 2.0, -1.0, 9.0]), torch.tensor([-1.0, -1.0, -1.0, 1.0])
-    # 0.5 < 1 and -1 < 1 keep it, the last promises nothing
+    # 0.5 < 1 and -1 < 1 do not cancel the decrease; the last swap predicts none
     assert broken(errors, promises) == pytest.approx(1 / 3)
     assert broken(errors, -promises.abs() * 0) == 0.0
 
 
 def masked_resnet() -> tuple[nn.Module, Masks, dict[str, Tensor]]:
     model = resnet()
-    # so that the running statistics are no zeros and ones
+    # moves the running statistics away from zeros and ones
     model(torch.randn(64, 1, 8, 8, generator=seeded(7)))
     weights = {name: model.get_parameter(name).detach().clone() for name in full_masks(model)}
     masks = {
@@ -151,7 +147,7 @@ def masked_resnet() -> tuple[nn.Module, Masks, dict[str, Tensor]]:
     return model, masks, weights
 
 
-def test_the_promise_is_the_slope_of_the_loss_along_the_swap() -> None:
+def test_the_predicted_decrease_is_the_slope_of_the_loss_along_the_swap() -> None:
     model, masks, weights = masked_resnet()
     x, y = images(64)
     swaps = prepared(
@@ -162,7 +158,7 @@ def test_the_promise_is_the_slope_of_the_loss_along_the_swap() -> None:
         F.cross_entropy,
     )
     direct = model.double().eval()
-    # batches of unequal size weigh by their size
+    # batches count by their size
     assert swaps.base == pytest.approx(F.cross_entropy(direct(x.double()), y).item(), rel=1e-12)
     leave, enter = swaps.kept[::50], swaps.pruned[::50][: len(swaps.kept[::50])]
     d = torch.zeros_like(swaps.effective)
@@ -174,15 +170,15 @@ def test_the_promise_is_the_slope_of_the_loss_along_the_swap() -> None:
     assert swaps.promise(enter, leave) == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-6)
 
 
-def test_the_stage_measures_every_q_that_the_net_has_and_leaves_it_alone() -> None:
+def test_the_stage_measures_every_possible_q_and_leaves_the_net_unchanged() -> None:
     model, masks, weights = masked_resnet()
     kept = sum(int(m.sum()) for m in masks.values())
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     origin = {"origin": Measurement(weights)}
     measure = Distortion(counts=(1, 10, kept, kept + 1, 10_000), draws=5, images=40)
     found = measure(model, masks, task(None, images(64), measured=origin))
     assert unchanged()
-    assert found.series["distortion_q"] == [1, 10, kept]  # more than half of the kept ones, too
+    assert found.series["distortion_q"] == [1, 10, kept]  # q may exceed half of the kept weights
     assert all(len(values) == 3 for values in found.series.values())
     ordered = [found.series[f"distortion_q{share}"] for share in ("05", "25", "50", "75", "95")]
     assert all(list(column) == sorted(column) for column in zip(*ordered, strict=True))
@@ -193,17 +189,15 @@ def test_the_stage_measures_every_q_that_the_net_has_and_leaves_it_alone() -> No
     assert again.series == found.series
 
 
-def test_what_cannot_be_measured_is_refused() -> None:
+def test_impossible_measurements_are_rejected() -> None:
     with pytest.raises(
         ValueError, match="draws=1 must be at least 2(.|\n)*images=0 must be at least 1"
     ):
         Distortion(draws=1, images=0)
     with pytest.raises(ValueError, match=r"counts=\(\) must be at least 1"):
         Distortion(counts=())
-    half, ones = (
-        {"weight": torch.tensor([[True, False]])},
-        (torch.ones(1, 2).double(), torch.ones(1)),
-    )
+    half = {"weight": torch.tensor([[True, False]])}
+    ones = (torch.ones(1, 2).double(), torch.ones(1))
     # the kept one was 2 before
     with pytest.raises(ValueError, match="weights are not those of the unpruned one"):
         prepared(
@@ -233,7 +227,7 @@ def test_a_search_is_measured_at_its_end_in_float64(tmp_path: Path) -> None:
         "train.scale=0.0625",
         "method.batch_size=64",
     ]
-    words = [
+    overrides = [
         "method=sr_popup",
         "density=0.2",
         "start=init",
@@ -242,7 +236,7 @@ def test_a_search_is_measured_at_its_end_in_float64(tmp_path: Path) -> None:
         "portrait.measure.draws=4",
         "portrait.measure.images=100",
     ]
-    run = compose_run(*words)
+    run = compose_run(*overrides)
     portrait = run.stage("portrait")
     assert (portrait.start.stage, portrait.needs, portrait.component.counts) == (
         "search",

@@ -1,6 +1,4 @@
-"""DSR (docs/methods/dsr.md): one update worked by hand, the threshold's adaptation, the constant
-total,
-growth by what is left; whole runs."""
+"""DSR (docs/methods/dsr.md): updates worked by hand, threshold, constant total, whole runs."""
 
 import math
 from pathlib import Path
@@ -11,11 +9,11 @@ from sparse_training import (
     copied,
     every,
     momentum,
+    run_with_stops,
     same,
     sparse_mlp,
-    stopped_again_and_again,
+    train_steps,
     training,
-    walk,
 )
 from support import compose_run, machine, perform_run
 from torch import nn
@@ -37,7 +35,8 @@ SMALL = [
 
 
 def two_layers() -> tuple[nn.Sequential, Masks]:
-    """Layers of 8 and 12 positions with 4 and 6 connections; below 0.1 are one and four of them."""
+    """Layers of 8 and 12 positions with 4 and 6 connections, of which one and four are below
+    0.1."""
     model = nn.Sequential(nn.Linear(8, 1, bias=False), nn.Linear(1, 12, bias=False))
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[0.5, -0.3, 0.05, 0.2, 0, 0, 0, 0]]))
@@ -52,33 +51,28 @@ def two_layers() -> tuple[nn.Sequential, Masks]:
 # --- one update
 
 
-def test_an_update_worked_by_hand() -> None:
-    # H = 0.1 drops 1 of 4 and 4 of 6, in all 5; N_p = 0.2 * 10 = 2 < 5 / 1.1, so H is halved. Left
-    # are 3 and 2: of the 5 that come, 3 go to the first layer.
+def test_updates_equal_an_example_worked_by_hand() -> None:
+    # H = 0.1 drops 1 of 4 and 4 of 6, in total 5; N_p = 0.2 * 10 = 2 < 5 / 1.1, so H is halved. 3
+    # and 2 are left: of the 5 that grow, 3 grow in the first layer.
     model, masks = two_layers()
     masking = Dsr(every(1), drop_fraction=0.2, threshold=0.1)(model, masks, training())
     masking.after_step(model, 0)
     first, second = masking.masks.values()
     assert first[0, [0, 1, 3]].all() and not first[0, 2] and int(first.sum()) == 3 + 3
-    assert (
-        second[[2, 4], 0].all() and not second[[0, 1, 3, 5], 0].any() and int(second.sum()) == 2 + 2
-    )
-    assert masking.threshold == 0.05 and masking.report == {
-        "updates": 1,
-        "rewired": 5,
-        "threshold": 0.05,
-    }
+    assert second[[2, 4], 0].all()
+    assert not second[[0, 1, 3, 5], 0].any()
+    assert int(second.sum()) == 2 + 2
+    assert masking.threshold == 0.05
+    assert masking.report == {"updates": 1, "rewired": 5, "threshold": 0.05}
     assert model[0].weight.detach()[0].tolist() == pytest.approx([0.5, -0.3, 0.0, 0.2, 0, 0, 0, 0])
     assert float(model[1].weight.detach().abs().sum()) == pytest.approx(1.7)
-    # The next one, at H = 0.05: the five new ones are still zero and go, nothing else; 5 > 2.2
-    # halves H again. 3 and 2 are left, but the first layer has two positions alone that are not
-    # where one just went: 2 come there and 3 in the second.
+    # The second update, at H = 0.05, drops exactly the five new connections, which are still zero;
+    # 5 > 2.2 halves H again. 3 and 2 are left, but only two positions of the first layer are free
+    # and were not just dropped: 2 grow there and 3 in the second.
     old = copied(masking.masks)
     masking.after_step(model, 1)
-    assert [int(m.sum()) for m in masking.masks.values()] == [
-        3 + 2,
-        2 + 3,
-    ] and masking.threshold == 0.025
+    assert [int(m.sum()) for m in masking.masks.values()] == [3 + 2, 2 + 3]
+    assert masking.threshold == 0.025
     assert all(
         not (m & old[n] & (model.get_parameter(n) == 0)).any() for n, m in masking.masks.items()
     )
@@ -97,17 +91,17 @@ def test_an_update_worked_by_hand() -> None:
         (0, 0.0, 1.0),
     ],
 )
-def test_the_threshold_moves_by_factors_of_two_outside_a_tenth_of_the_goal(
+def test_the_threshold_doubles_or_halves_beyond_a_tenth_of_the_goal(
     gone: int, goal: float, expected: float
 ) -> None:
     assert adapted(1.0, gone, goal) == expected
 
 
-def test_a_layer_keeps_its_largest_weight() -> None:
+def test_every_layer_keeps_its_largest_weight() -> None:
     weights, mask = torch.tensor([[0.1, -0.4, 0.3, 0.0]]), torch.tensor([[True, True, True, False]])
     assert below(weights, mask, 1.0).tolist() == [[True, False, True, False]]
     assert below(weights, mask, 0.35).tolist() == [[True, False, True, False]]
-    # not what equals the threshold
+    # a weight equal to the threshold is kept
     assert below(weights, mask, 0.3).tolist() == [[True, False, False, False]]
     assert not below(weights, torch.zeros_like(mask), 1.0).any()
 
@@ -118,21 +112,21 @@ def counts(kept: int, free: int, gone: int) -> tuple[torch.Tensor, torch.Tensor]
     return before, torch.tensor([True] * kept + [False] * (gone + free))
 
 
-def test_connections_come_in_proportion_to_what_is_left_as_far_as_there_is_room() -> None:
+def test_growth_is_proportional_to_the_remaining_weights_within_the_free_room() -> None:
     layers = {"a": counts(30, 100, 4), "b": counts(10, 100, 8), "c": counts(20, 100, 0)}
     before, kept = {n: b for n, (b, _) in layers.items()}, {n: k for n, (_, k) in layers.items()}
     assert shares(before, kept) == {"a": 6, "b": 2, "c": 4}
-    # one free position: five of its six go to the others, 1 to 2; 11 * (1/3, 2/3) = 3.67 and 7.33
+    # one free position: five of its six go to the others, 1 : 2; 11 * (1/3, 2/3) = 3.67 and 7.33
     layers["a"] = counts(30, 1, 4)
     before, kept = {n: b for n, (b, _) in layers.items()}, {n: k for n, (_, k) in layers.items()}
     assert shares(before, kept) == {"a": 1, "b": 4, "c": 7}
 
 
-def test_a_full_layer_gets_nothing_and_a_full_net_gets_back_what_it_lost() -> None:
+def test_a_full_layer_grows_nothing_and_a_full_net_regrows_what_it_dropped() -> None:
     layers = {"a": counts(30, 0, 4), "b": counts(10, 20, 2)}
     before, kept = {n: b for n, (b, _) in layers.items()}, {n: k for n, (_, k) in layers.items()}
     assert shares(before, kept) == {"a": 0, "b": 6}
-    # of an empty layer nothing is left to grow by
+    # an empty layer has no remaining weights, so its share is 0
     layers = {"a": counts(30, 0, 4), "b": counts(10, 0, 2), "c": counts(0, 5, 0)}
     before, kept = {n: b for n, (b, _) in layers.items()}, {n: k for n, (_, k) in layers.items()}
     assert shares(before, kept) == {"a": 4, "b": 2, "c": 0}
@@ -142,7 +136,7 @@ def test_a_full_layer_gets_nothing_and_a_full_net_gets_back_what_it_lost() -> No
 # --- while the net trains
 
 
-def test_the_total_is_constant_layers_are_not_and_only_updates_change_anything() -> None:
+def test_the_total_is_constant_while_layers_change_only_at_updates() -> None:
     model, masks = sparse_mlp()
     masking = Dsr(every(3), threshold=0.02)(model, masks, training())
     old = copied(masks)
@@ -166,11 +160,9 @@ def test_the_total_is_constant_layers_are_not_and_only_updates_change_anything()
             for n, mask in masking.masks.items():
                 stayed, gone, grown = mask & old[n], old[n] & ~mask, mask & ~old[n]
                 value = model.get_parameter(n).detach()
-                assert (
-                    not value[grown].any()
-                    and float(value[stayed].abs().min()) >= threshold
-                    and not value[gone].any()
-                )
+                assert not value[grown].any()
+                assert float(value[stayed].abs().min()) >= threshold
+                assert not value[gone].any()
                 fresh[n] = grown
             assert masking.threshold / threshold in (0.5, 1.0, 2.0)
             threshold = masking.threshold
@@ -180,14 +172,14 @@ def test_the_total_is_constant_layers_are_not_and_only_updates_change_anything()
         old.update(copied(masking.masks))
         assert all(not model.get_parameter(n).detach()[~m].any() for n, m in masking.masks.items())
 
-    walk(model, masking, 100, between=between, after=after)
+    train_steps(model, masking, 100, between=between, after=after)
     assert updates == masking.report["updates"] and updates > 10 and len(layers) > 3
     assert masking.report["threshold"] == threshold
 
 
-def test_the_threshold_settles_where_a_share_of_the_weights_goes() -> None:
-    # Weights drawn anew for every update from N(0, 1): |w| < H has the share erf(H / sqrt 2), which
-    # for 0.15 is H = 0.189.
+def test_the_threshold_converges_to_the_drop_fraction() -> None:
+    # Weights are redrawn from N(0, 1) for every update: a share erf(H / sqrt 2) has |w| < H, so a
+    # share of 0.15 gives H = 0.189.
     model = nn.Linear(200, 100, bias=False)
     masks = {"weight": torch.rand(100, 200) < 0.5}
     masking = Dsr(every(1), drop_fraction=0.15)(model, masks, training())
@@ -204,7 +196,7 @@ def test_the_threshold_settles_where_a_share_of_the_weights_goes() -> None:
     assert 0.5 <= settled <= 2
 
 
-def test_with_nothing_to_drop_the_threshold_halves_until_the_masks_stay() -> None:
+def test_a_drop_fraction_of_zero_halves_the_threshold_until_the_masks_stay() -> None:
     model, masks = sparse_mlp()
     masking = Dsr(every(1), drop_fraction=0.0, threshold=0.1)(model, masks, training())
     with torch.no_grad():
@@ -220,27 +212,27 @@ def test_with_nothing_to_drop_the_threshold_halves_until_the_masks_stay() -> Non
     assert all(torch.equal(masking.masks[n], still[n]) for n in still) and masking.threshold == 0.05
 
 
-def test_it_stops_and_then_is_plain_sparse_training() -> None:
+def test_after_the_stop_training_is_plain_sparse_training() -> None:
     model, masks = sparse_mlp()
-    twin, _ = sparse_mlp()
+    static, _ = sparse_mlp()
     masking = Dsr(every(4, stop=0.0), threshold=10.0)(model, copied(masks), training())
-    walk(model, masking, 15)
-    walk(twin, FixedMasking(copied(masks)), 15)
+    train_steps(model, masking, 15)
+    train_steps(static, FixedMasking(copied(masks)), 15)
     assert masking.report["updates"] == 0
     assert all(
-        torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True)
+        torch.equal(p, q) for p, q in zip(model.parameters(), static.parameters(), strict=True)
     )
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"drop_fraction": 1.1}, r"method.rewire.drop_fraction=1.1 must be in \[0, 1\]"),
         ({"threshold": 0.0}, "method.rewire.threshold=0 must be positive"),
     ],
 )
-def test_options_that_make_no_update_are_refused(options: dict[str, float], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_options_are_rejected(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Dsr(every(5), **options)
 
 
@@ -250,29 +242,16 @@ def test_options_that_make_no_update_are_refused(options: dict[str, float], said
 def test_the_papers_periods_double_three_times() -> None:
     run = compose_run("method=dsr", "dataset=cifar10", "model=resnet20", "train=imc", "density=0.1")
     rewire = run.stage("train").component
-    assert rewire == Dsr(rewire.rhythm) and (
-        rewire.rhythm.stop,
-        run.stage("prune").component.allocate,
-    ) == (0.95, Layer())
+    assert rewire == Dsr(rewire.rhythm)
+    assert (rewire.rhythm.stop, run.stage("prune").component.allocate) == (0.95, Layer())
     model, masks = sparse_mlp()
     about = training()
     masking = rewire(model, masks, type(about)(**{**vars(about), "epochs": 160, "steps": 80_000}))
-    assert (
-        masking.periods == [100, 200, 400, 800]
-        and masking.doublings == [10_000, 32_000, 56_000]
-        and masking.last == 76_000
-    )
-    assert [
-        t
-        for t in (9_900, 9_950, 10_100, 10_200, 32_200, 32_400, 56_400, 56_800, 75_200, 76_000)
-        if masking.due(t)
-    ] == [
-        9_900,
-        10_200,
-        32_400,
-        56_800,
-        75_200,
-    ]
+    assert masking.periods == [100, 200, 400, 800]
+    assert masking.doublings == [10_000, 32_000, 56_000]
+    assert masking.last == 76_000
+    steps = (9_900, 9_950, 10_100, 10_200, 32_200, 32_400, 56_400, 56_800, 75_200, 76_000)
+    assert [t for t in steps if masking.due(t)] == [9_900, 10_200, 32_400, 56_800, 75_200]
 
 
 def test_a_run_keeps_the_total_and_moves_connections_between_layers(tmp_path: Path) -> None:
@@ -283,23 +262,17 @@ def test_a_run_keeps_the_total_and_moves_connections_between_layers(tmp_path: Pa
     assert (
         [int(m.sum()) for m in first.values()] == [205, 32] != [int(m.sum()) for m in last.values()]
     )
-    assert (
-        record["kept"] == count_kept(last) == round(0.2 * count_prunable(last))
-        and record["label"] == "Dynamic Sparse"
-    )
+    assert record["kept"] == count_kept(last) == round(0.2 * count_prunable(last))
+    assert record["label"] == "Dynamic Sparse"
     # after 10, 20, ... 50 of 60 steps
     assert record["report"]["updates"] == 5 and record["report"]["threshold"] > 0
     for n, mask in last.items():
-        assert (
-            not artefacts["train"].weights[n][~mask].any()
-            and not artefacts["train"].optimizer[n][~mask].any()
-        )
+        assert not artefacts["train"].weights[n][~mask].any()
+        assert not artefacts["train"].optimizer[n][~mask].any()
 
 
-def test_a_run_stopped_right_after_updates_and_between_goes_on_to_the_same_bits(
-    tmp_path: Path,
-) -> None:
-    whole, parts, stops = stopped_again_and_again(
+def test_a_run_stopped_at_and_between_updates_resumes_to_identical_bits(tmp_path: Path) -> None:
+    whole, parts, stops = run_with_stops(
         [*SMALL, "method.rewire.threshold=0.05"], tmp_path, every=5
     )
     assert stops >= 10 and all(same(whole[name], parts[name]) for name in whole)

@@ -1,4 +1,4 @@
-"""Cutting the spectrum: the literal scan, its alternatives, and the two step functions."""
+"""Cuts of a spectrum: the literal scan, the other rules, and the two step functions."""
 
 import math
 
@@ -27,7 +27,7 @@ def row(*values: float) -> Tensor:
 
 
 def even(values: Tensor) -> Tensor:
-    """The weights of exact eigenvalues."""
+    """The quadrature weights of exact eigenvalues."""
     return torch.full_like(values, 1 / values.shape[-1])
 
 
@@ -39,26 +39,26 @@ whole_spectra = st.lists(st.integers(-50, 50), min_size=2, max_size=30)
 
 
 def test_a_planted_gap_is_found() -> None:
-    # -H ascending: -9, -8, -1, 0, 1. Gaps from the top: 1, 1, 7. With 4K = 4 only the 7 passes: two
-    # steep directions lie below it.
+    # -H ascending: -9, -8, -1, 0, 1. Gaps from the top: 1, 1, 7. With 4K = 4 only the 7 is large
+    # enough; two steep directions lie below it.
     assert literal(row(8, 0, -1, 1, 9), 1.0) == 2
 
 
-def test_no_gap_above_4k_gives_none() -> None:
-    # strictly larger: a gap of exactly 4K does not pass
+def test_a_spectrum_without_a_gap_above_4k_gives_none() -> None:
+    # the comparison is strict: a gap of exactly 4K is too small
     assert literal(row(8, 0, -1, 1, 9), 7 / 4) is None
 
 
-def test_k_of_zero_keeps_one_direction() -> None:
+def test_a_constant_of_zero_keeps_one_direction() -> None:
     assert literal(row(3, 1, 2, 5, 4), 0.0) == 4
 
 
-def test_equal_eigenvalues_have_no_gap_even_for_k_zero() -> None:
+def test_equal_eigenvalues_have_no_gap_for_any_constant() -> None:
     assert literal(row(2, 2, 2), 0.0) is None
 
 
 @given(whole_spectra, st.floats(0, 20))
-def test_the_first_k_from_the_top_is_the_largest(spectrum: list[int], k: float) -> None:
+def test_the_first_gap_from_the_top_gives_the_largest_k(spectrum: list[int], k: float) -> None:
     a = sorted(-h for h in spectrum)  # the eigenvalues of -H: lambda_1 <= ... <= lambda_d
     valid = [i for i in range(1, len(a)) if a[i] - a[i - 1] > 4 * k]
     assert literal(row(*map(float, spectrum)), k) == (max(valid) if valid else None)
@@ -74,14 +74,14 @@ def test_a_shift_of_the_spectrum_changes_no_literal_k(
 
 
 @given(whole_spectra)
-def test_masses_lie_between_nothing_and_everything(spectrum: list[int]) -> None:
+def test_masses_lie_between_zero_and_the_dimension(spectrum: list[int]) -> None:
     values = row(*map(float, spectrum))
     d = values.shape[-1]
     for rule in ("smoothed_sign", "sign", "effective_rank"):
         assert 0 <= Gap(rule=rule).find(values, even(values), d, 0.0) <= d
 
 
-def test_weights_count_directions_and_probes_are_averaged() -> None:
+def test_quadrature_weights_count_directions_and_probes_are_averaged() -> None:
     # d = 100. Probe 1: the gap is below the value with weight 0.3, so k = 30; probe 2: 0.2 + 0.2 ->
     # 40; probe 3 has no gap.
     values = torch.tensor([[0.0, 1.0, 9.0], [0.0, 9.0, 9.5], [0.0, 1.0, 2.0]], dtype=torch.float64)
@@ -91,30 +91,30 @@ def test_weights_count_directions_and_probes_are_averaged() -> None:
     assert literal_probes(values, weights, 1.0) == 2
 
 
-def test_sign_prunes_flat_and_negative_directions() -> None:
+def test_the_sign_rule_prunes_flat_and_negative_directions() -> None:
     values = row(-1, 0, 1e-9, 1)
     assert Gap(rule="sign").find(values, even(values), 4, 0.0) == 2
 
 
-def test_effective_rank_counts_up_to_its_share_of_the_top() -> None:
+def test_the_effective_rank_rule_prunes_values_up_to_its_share_of_the_top() -> None:
     values = row(-1, 0, 0.5, 1, 10)
     assert Gap(rule="effective_rank", tau=0.1).find(values, even(values), 5, 0.0) == 4  # at most 1
 
 
-def test_largest_gap_prunes_the_steep_side() -> None:
+def test_the_largest_gap_rule_prunes_the_steep_side() -> None:
     values = row(0, 1, 2, 6, 7)
     assert largest_gap_k(values, even(values), 5) == 2
     assert largest_gap_k(row(1, 1), even(row(1, 1)), 2) is None
 
 
-def test_resolution_merges_values_closer_than_range_over_m() -> None:
-    # Range 10, m = 5: gaps up to 2 are none. From the top of -H (the smallest value): 1, 1, 2, 6 ->
-    # the last passes, above it one value.
+def test_the_resolution_rule_merges_values_closer_than_range_over_m() -> None:
+    # Range 10, m = 5: gaps up to 2 do not count. From the top of -H (the smallest value): 1, 1, 2,
+    # 6 -> only the last counts; one value lies above it.
     values = row(0, 1, 2, 4, 10)
     assert resolution_k(values, even(values), 5) == 1
 
 
-def test_smoothed_step_is_the_normal_distribution_function() -> None:
+def test_the_smoothed_step_is_the_normal_distribution_function() -> None:
     # Range 20 - 0 = 20 > 1: variance 0.05 * 20 = 1. Phi(0) = 1/2, Phi(1) = 0.8413447.
     f = smoothed_step(row(0, 1, 20), 0.05)
     torch.testing.assert_close(f, row(0.5, 0.8413447460685429, 1.0))
@@ -122,12 +122,12 @@ def test_smoothed_step_is_the_normal_distribution_function() -> None:
     torch.testing.assert_close(smoothed_step(row(0, 0.1), 0.01), row(0.5, 0.8413447460685429))
 
 
-def test_smoothed_sign_counts_zeros_half() -> None:
+def test_the_smoothed_sign_counts_zeros_half() -> None:
     values = row(-5, 0, 0, 0, 0, 5, 5, 5)
     assert smoothed_k(values, even(values), 8, 1e-5) == 3  # 1 + 4 / 2
 
 
-def test_hard_step_takes_the_largest_until_the_share_is_reached() -> None:
+def test_the_hard_step_takes_the_largest_values_up_to_the_share() -> None:
     keys = row(3, 1, 2)
     weights = row(0.2, 0.5, 0.3)
     # all of 0.2, half of 0.3
@@ -135,7 +135,7 @@ def test_hard_step_takes_the_largest_until_the_share_is_reached() -> None:
     torch.testing.assert_close(hard_step(keys, weights, 1.0), row(1, 1, 1))
 
 
-def test_hard_step_shares_the_cut_among_ties() -> None:
+def test_the_hard_step_splits_the_cut_evenly_among_ties() -> None:
     torch.testing.assert_close(
         hard_step(row(5, 1, 1, 1), even(row(5, 1, 1, 1)), 0.5), row(1, 1 / 3, 1 / 3, 1 / 3)
     )
@@ -148,14 +148,14 @@ def test_hard_step_shares_the_cut_among_ties() -> None:
 
 
 @given(st.lists(st.integers(-9, 9), min_size=1, max_size=20), st.floats(0.01, 1))
-def test_hard_step_keeps_exactly_its_share(keys: list[int], share: float) -> None:
+def test_the_hard_step_keeps_exactly_its_share(keys: list[int], share: float) -> None:
     values = row(*map(float, keys))
     f = hard_step(values, even(values), share)
     assert float((f * even(values)).sum()) == pytest.approx(share)
     assert bool(((f >= 0) & (f <= 1)).all())
 
 
-def test_subspaces_rank_by_their_side() -> None:
+def test_the_subspace_option_selects_the_ranking() -> None:
     values = row(-3, 1, 2)
     assert [
         ranking(values, s).argsort(descending=True).flatten().tolist()
@@ -172,9 +172,7 @@ def test_subspaces_rank_by_their_side() -> None:
         (Gap(rule="literal"), row(*([0.0] * 199 + [900.0])), "k = 1,"),
     ],
 )
-def test_a_degenerate_cut_is_an_error_that_names_the_ways_out(
-    gap: Gap, values: Tensor, found: str
-) -> None:
+def test_a_degenerate_cut_raises_with_solutions(gap: Gap, values: Tensor, found: str) -> None:
     with pytest.raises(ValueError, match=found) as error:
         gap.cut(values, even(values), values.shape[-1], 100.0)
     assert all(
@@ -183,7 +181,7 @@ def test_a_degenerate_cut_is_an_error_that_names_the_ways_out(
     )
 
 
-def test_a_degenerate_cut_can_fall_back_on_a_fixed_sparsity() -> None:
+def test_a_degenerate_cut_can_fall_back_to_a_fixed_sparsity() -> None:
     values = row(*range(100))
     assert Gap(rule="literal", on_degenerate="fixed", sparsity=0.47).cut(
         values, even(values), 100, 1e3
@@ -193,22 +191,22 @@ def test_a_degenerate_cut_can_fall_back_on_a_fixed_sparsity() -> None:
 def test_a_given_density_overrides_every_rule() -> None:
     values = row(*range(100))
     assert Gap(rule="literal").cut(values, even(values), 100, 1e3, density=0.53) == (47, "fixed")
-    # as extreme as you like
+    # an extreme density is allowed
     assert Gap().cut(values, even(values), 100, 1e3, density=0.001 * 8) == (99, "fixed")
 
 
-def test_a_fixed_sparsity_prunes_that_share() -> None:
+def test_the_fixed_rule_prunes_the_given_sparsity() -> None:
     assert Gap(rule="fixed", sparsity=0.47).cut(row(0), row(1), 1000, 0.0) == (470, "fixed")
 
 
 @settings(max_examples=20)
 @given(st.floats(0.02, 0.98))
-def test_a_sound_cut_is_returned_with_its_rule(share: float) -> None:
+def test_a_valid_cut_is_returned_with_its_rule(share: float) -> None:
     values = row(*([-1.0] * round(1000 * share) + [1.0] * (1000 - round(1000 * share))))
     assert Gap(rule="sign").cut(values, even(values), 1000, 0.0) == (round(1000 * share), "sign")
 
 
-def test_bad_options_are_named_with_their_full_key() -> None:
+def test_invalid_options_are_reported_with_their_full_key() -> None:
     with pytest.raises(ValueError) as error:
         Gap(rule="first", sigma2=0.0, sparsity=1.0, on_degenerate="stop")
     assert str(error.value).splitlines() == [

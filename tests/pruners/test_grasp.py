@@ -1,4 +1,4 @@
-"""GraSP (docs/methods/grasp.md) and the class-balanced source."""
+"""GraSP (docs/methods/grasp.md): scores against explicit Hessians, maps, balanced batches."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from small_nets import (
     linear,
     masks_of,
     mlp,
-    photograph,
     pruner,
     resnet,
     same_masks,
     seeded,
+    state_check,
     task,
 )
 from torch import Tensor, nn
@@ -73,29 +73,26 @@ def flat(scores: Scores) -> Tensor:
 # --- the score
 
 
-def test_on_a_quadratic_loss_the_score_is_the_weight_times_the_squared_curvature_times_the_weight() -> (
-    None
-):
-    # L = (a1 w1^2 + a2 w2^2) / 2 by outputs w_i sqrt(a_i): g = A w, Hg = A^2 w, w * Hg = a^2 w^2. a
-    # = (1, 4), w = (3, -1): (9, 16). Magnitude keeps the other.
+def test_the_score_on_a_quadratic_loss_is_w_times_a_squared_w() -> None:
+    # L = (a1 w1^2 + a2 w2^2) / 2 through outputs w_i sqrt(a_i): g = A w, Hg = A^2 w, w * Hg = a^2
+    # w^2. a = (1, 4), w = (3, -1): (9, 16). Magnitude would keep the other weight.
     model, x = linear([[3.0, -1.0]]), torch.diag(torch.tensor([1.0, 2.0]))
     half_squares = lambda outputs, labels: (outputs**2).sum() / 2  # noqa: E731
     data = (x, torch.zeros(2))
-    assert score(model, data, loss=half_squares, temperature=1.0)["weight"].tolist() == [
-        [9.0, 16.0]
-    ]
+    scores = score(model, data, loss=half_squares, temperature=1.0)
+    assert scores["weight"].tolist() == [[9.0, 16.0]]
     masking = pruner(Grasp(temperature=1.0))(
         model, full_masks(model), task(0.5, data, half_squares)
     )
     assert masking.masks["weight"].tolist() == [[False, True]]
 
 
-def test_the_kept_weights_are_those_of_the_smallest_s_and_s_is_signed() -> None:
+def test_the_weights_with_the_smallest_signed_s_are_kept() -> None:
     # Two weights in a row, f = b a x, L = f^2 / 2, x = 1: with a = 1, b = 2, g = (a b^2, b a^2) =
     # (4, 2) and H = [[b^2, 2ab], [2ab, a^2]] = [[4, 4], [4, 1]]. Hg = (24, 18), w * Hg = (24, 36).
     # At a = 0 both vanish. A third weight c that the output subtracts, f = b a x - c with c = 1: f
     # = 1, g = (2, 1, -1), H = [[4, 3, -2], [3, 1, -1], [-2, -1, 1]] (d2f/dadb = 1 adds f): Hg =
-    # (13, 8, -6), w * Hg = (13, 16, -6). S = (-13, -16, 6): c goes first, then a.
+    # (13, 8, -6), w * Hg = (13, 16, -6). S = (-13, -16, 6): c is pruned first, then a.
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -104,15 +101,10 @@ def test_the_kept_weights_are_those_of_the_smallest_s_and_s_is_signed() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.b(self.a(x)) - self.c(x)
 
-    data, half_square = (
-        (torch.ones(1, 1), torch.zeros(1)),
-        lambda outputs, labels: (outputs**2).sum() / 2,
-    )
-    assert flat(score(Net(), data, loss=half_square, temperature=1.0)).tolist() == [
-        13.0,
-        16.0,
-        -6.0,
-    ]
+    data = (torch.ones(1, 1), torch.zeros(1))
+    half_square = lambda outputs, labels: (outputs**2).sum() / 2  # noqa: E731
+    scores = score(Net(), data, loss=half_square, temperature=1.0)
+    assert flat(scores).tolist() == [13.0, 16.0, -6.0]
     for density, kept in ((2 / 3, [1, 1, 0]), (1 / 3, [0, 1, 0])):
         model = Net()
         masks = pruner(Grasp(temperature=1.0))(
@@ -163,7 +155,7 @@ def test_hg_equals_the_central_difference_of_the_gradient_along_g() -> None:
         )
 
 
-def test_scores_add_up_to_the_quadratic_form_of_weights_and_gradient() -> None:
+def test_scores_sum_to_the_quadratic_form_of_weights_and_gradient() -> None:
     model, data = tanh_net(), few()
     g = mean_gradients(model, full_masks(model), [data], F.cross_entropy)
     weights = {name: model.get_parameter(name).detach() for name in g}
@@ -174,7 +166,7 @@ def test_scores_add_up_to_the_quadratic_form_of_weights_and_gradient() -> None:
     )
 
 
-def test_a_weight_that_the_loss_does_not_reach_and_a_loss_without_curvature_score_zero() -> None:
+def test_weights_without_gradient_and_losses_without_curvature_score_zero() -> None:
     found = score(
         linear([[1.0, 2.0]]),
         (torch.tensor([[1.0, 4.0]]), torch.tensor([0.0])),
@@ -186,10 +178,10 @@ def test_a_weight_that_the_loss_does_not_reach_and_a_loss_without_curvature_scor
     assert not score(model, (x, y))["fc1.weight"][:, 5].any()
 
 
-# --- what it ignores
+# --- invariances
 
 
-def test_the_mask_ignores_the_scale_of_the_loss_and_the_order_of_the_images() -> None:
+def test_the_mask_does_not_depend_on_the_scale_of_the_loss_or_the_order_of_the_images() -> None:
     x, y = doubled(images())
     order, found = torch.randperm(len(y), generator=seeded(1)), []
     for data, factor in (((x, y), 1.0), ((x, y), 8.0), ((x[order], y[order]), 1.0)):
@@ -202,7 +194,7 @@ def test_the_mask_ignores_the_scale_of_the_loss_and_the_order_of_the_images() ->
     assert same_masks(found[0], found[1]) and same_masks(found[0], found[2])
 
 
-def test_chunks_of_any_size_give_what_one_batch_gives_in_eval_mode() -> None:
+def test_chunks_of_any_size_give_the_scores_of_one_batch_in_eval_mode() -> None:
     model, (x, y) = resnet().double(), doubled(images(12))
     whole = score(model, (x, y), bn="eval")
     for size in (4, 5):
@@ -213,15 +205,15 @@ def test_chunks_of_any_size_give_what_one_batch_gives_in_eval_mode() -> None:
     torch.testing.assert_close(flat(back), flat(whole), rtol=1e-8, atol=1e-18)
 
 
-def test_the_temperature_scales_all_scores_alike_when_it_is_high() -> None:
-    # Far up the softmax is uniform and L = log 3 + (mean f - f_y) / T + O(1/T^2): g ~ 1/T and H ~
-    # 1/T, by the curvature of f itself.
+def test_a_high_temperature_scales_all_scores_alike() -> None:
+    # At high temperatures the softmax is uniform and L = log 3 + (mean f - f_y) / T + O(1/T^2): g ~
+    # 1/T, and H ~ 1/T through the curvature of f itself.
     model, data = tanh_net(), few()
     one, other = (flat(score(model, data, temperature=t)) for t in (1e6, 2e6))
     torch.testing.assert_close(one / 4, other, rtol=1e-3, atol=0)
 
 
-# --- what it leaves alone
+# --- the model is unchanged
 
 
 @pytest.mark.parametrize("options", [{"bn": "train"}, {"bn": "eval"}, {"linear": "xavier"}])
@@ -229,19 +221,18 @@ def test_scoring_leaves_the_model_bit_identical(options: dict[str, Any]) -> None
     model = resnet().to(memory_format=torch.channels_last)
     model.get_submodule("stage2").eval()
     model.fc.bias.requires_grad_(False)
-    model.fc.weight.requires_grad_(False)  # scored all the same
+    model.fc.weight.requires_grad_(False)  # it must be scored nevertheless
     model.conv1.weight.grad = torch.ones_like(model.conv1.weight)
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     found = score(model, images(), **options)
     assert unchanged() and all(s.any() and not s.requires_grad for s in found.values())
 
 
-def test_in_train_mode_the_scores_of_a_filter_before_batchnorm_add_up_to_minus_its_squared_gradient() -> (
-    None
-):
-    # Batch statistics undo the scale of filter w: L(c w) = L(w), so its gradient g_w is homogeneous
-    # of degree -1 and all others do not move with c. Hence H (w, 0) = (-g_w, 0), and the sum of w *
-    # Hg over the filter is g . H (w, 0) = -|g_w|^2. Running statistics do not do that.
+def test_scores_before_train_mode_batchnorm_sum_to_minus_the_squared_gradient() -> None:
+    # Batch statistics cancel the scale of filter w: L(c w) = L(w), so its gradient g_w is
+    # homogeneous of degree -1 and all other gradients do not depend on c. Hence H (w, 0) = (-g_w,
+    # 0), and the sum of w * Hg over the filter is g . H (w, 0) = -|g_w|^2. This does not hold for
+    # running statistics.
     model, (x, y) = resnet().double(), doubled(images())
     for bn, holds in (("train", True), ("eval", False)):
         g = mean_gradients(model, full_masks(model), [(x, y)], F.cross_entropy, bn)["conv1.weight"]
@@ -252,7 +243,7 @@ def test_in_train_mode_the_scores_of_a_filter_before_batchnorm_add_up_to_minus_i
 # --- the two passes
 
 
-def test_both_passes_see_the_same_batches_and_no_more_are_read_than_asked() -> None:
+def test_both_passes_read_the_same_batches_and_no_further_ones() -> None:
     read = []
 
     def batches() -> Any:
@@ -267,8 +258,8 @@ def test_both_passes_see_the_same_batches_and_no_more_are_read_than_asked() -> N
     assert read == [0, 1] and all(torch.equal(found[name], again[name]) for name in found)
 
 
-def test_no_batch_is_refused() -> None:
-    with pytest.raises(ValueError, match="no batch"):
+def test_an_empty_pass_is_rejected() -> None:
+    with pytest.raises(ValueError, match="at least one batch"):
         score(mlp(), batches=1)
 
 
@@ -277,7 +268,7 @@ def test_no_batch_is_refused() -> None:
 
 @pytest.mark.parametrize("density", [0.9, 0.5, 0.1, 0.02])
 @pytest.mark.parametrize("bn", ["train", "eval"])
-def test_the_kept_count_is_exact_and_no_removed_weight_has_a_smaller_s(
+def test_the_kept_count_is_exact_and_kept_weights_have_the_smallest_s(
     bn: str, density: float
 ) -> None:
     masks = masks_of(Grasp(bn=bn), resnet(), density, source=Train(256))  # type: ignore[arg-type]
@@ -294,28 +285,23 @@ def test_equal_seeds_give_equal_masks() -> None:
     )
 
 
-def test_xavier_draws_the_linear_layers_anew_for_the_score_alone_and_keeps_pruned_weights_out() -> (
-    None
-):
+def test_xavier_redraws_linear_layers_for_the_score_only_and_masks_the_redrawn_weights() -> None:
     model, data = resnet(), images()
-    one, other, own = (
-        score(model, data, linear="xavier", seed=1),
-        score(model, data, linear="xavier", seed=2),
-        score(model, data),
-    )
-    assert not torch.equal(one["fc.weight"], other["fc.weight"]) and not torch.equal(
-        one["fc.weight"], own["fc.weight"]
-    )
+    one = score(model, data, linear="xavier", seed=1)
+    other = score(model, data, linear="xavier", seed=2)
+    own = score(model, data)
+    assert not torch.equal(one["fc.weight"], other["fc.weight"])
+    assert not torch.equal(one["fc.weight"], own["fc.weight"])
     masks = full_masks(model)
     masks["fc.weight"][:, :3] = False
     assert not score(model, data, linear="xavier", masks=masks)["fc.weight"][:, :3].any()
-    # The draw itself: put into the model by hand, as_is gives the same scores.
+    # the same draw, written into the model by hand, gives the same scores with linear=as_is
     with torch.no_grad():
         nn.init.xavier_normal_(model.fc.weight, generator=seeded(1))
     assert all(torch.equal(one[name], s) for name, s in score(model, data).items())
 
 
-def test_weights_that_have_overflowed_stop_the_stage_naming_the_layer() -> None:
+def test_overflowed_weights_raise_an_error_that_names_the_layer() -> None:
     model = mlp()
     with torch.no_grad():
         model.fc2.weight.mul_(1e38)
@@ -329,20 +315,18 @@ def test_weights_that_have_overflowed_stop_the_stage_naming_the_layer() -> None:
 # --- maps to non-negative scores
 
 
-def test_maps_make_signed_scores_non_negative_as_the_note_defines_them() -> None:
+def test_maps_make_signed_scores_non_negative() -> None:
     values, mask = torch.tensor([-4.0, 3.0, 0.0, -1.0]), torch.tensor([True, True, False, True])
     assert mapped(values, mask, "signed").tolist() == [-4.0, 3.0, 0.0, -1.0]
     assert mapped(values, mask, "positive").tolist() == [0.0, 3.0, 0.0, 0.0]
     assert mapped(values, mask, "shifted").tolist() == [0.0, 7.0, 0.0, 3.0]
     assert mapped(values, mask, "absolute").tolist() == [4.0, 3.0, 0.0, 1.0]
-    # nothing left
-    assert mapped(torch.zeros(2), torch.zeros(2, dtype=torch.bool), "shifted").tolist() == [
-        0.0,
-        0.0,
-    ]
+    # no weight is left
+    empty = mapped(torch.zeros(2), torch.zeros(2, dtype=torch.bool), "shifted")
+    assert empty.tolist() == [0.0, 0.0]
 
 
-def test_the_positive_part_leaves_the_mask_of_the_threshold_where_that_is_positive() -> None:
+def test_the_positive_map_gives_the_signed_mask_while_the_threshold_is_positive() -> None:
     signed, positive, absolute = (
         masks_of(Grasp(map=how), resnet(), 0.1) for how in ("signed", "positive", "absolute")
     )  # type: ignore[arg-type]
@@ -352,7 +336,7 @@ def test_the_positive_part_leaves_the_mask_of_the_threshold_where_that_is_positi
 # --- the source
 
 
-def test_balanced_batches_hold_as_many_of_each_class_in_the_order_of_the_pass() -> None:
+def test_balanced_batches_have_equal_class_counts_in_the_order_of_the_pass() -> None:
     #            0  1  2  3  4  5  6  7  8  9 10 11
     y = torch.tensor([0, 0, 1, 0, 2, 0, 2, 1, 2, 1, 1, 2])
     x = torch.arange(12.0).view(12, 1, 1, 1)
@@ -368,9 +352,8 @@ def test_balanced_batches_hold_as_many_of_each_class_in_the_order_of_the_pass() 
             }[size]
         )
     for places, labels in Balanced(2)(task(0.5, (x, y), classes=3)):
-        assert torch.equal(labels, y[places.flatten().long()]) and torch.bincount(
-            labels
-        ).tolist() == [2, 2, 2]
+        assert torch.equal(labels, y[places.flatten().long()])
+        assert torch.bincount(labels).tolist() == [2, 2, 2]
 
 
 def test_a_class_with_too_few_images_is_named() -> None:
@@ -388,7 +371,7 @@ def test_a_class_with_too_few_images_is_named() -> None:
         Balanced(0)
 
 
-def test_the_default_source_feeds_ten_images_of_each_class() -> None:
+def test_the_default_source_has_ten_images_of_each_class() -> None:
     x, y = images(400)
     seen: list[Tensor] = []
 
@@ -400,12 +383,10 @@ def test_the_default_source_feeds_ten_images_of_each_class() -> None:
     pruner(Grasp(), source=Balanced())(
         model, full_masks(model), task(0.3, (x, y), loss, classes=10)
     )
-    # once for g, once for Hg
-    assert (
-        len(seen) == 2
-        and torch.equal(seen[0], seen[1])
-        and torch.bincount(seen[0]).tolist() == [10] * 10
-    )
+    # one pass for g, one for Hg
+    assert len(seen) == 2
+    assert torch.equal(seen[0], seen[1])
+    assert torch.bincount(seen[0]).tolist() == [10] * 10
 
 
 @pytest.mark.parametrize(
@@ -418,6 +399,6 @@ def test_the_default_source_feeds_ten_images_of_each_class() -> None:
         ({"map": "square"}, "map='square' must be one of signed, positive, shifted, absolute"),
     ],
 )
-def test_options_that_make_no_score_are_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_rejected(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Grasp(**options)

@@ -1,5 +1,4 @@
-"""Hessian-vector products: against known matrices, finite differences, autodiff of another kind,
-curvlinops and PyHessian."""
+"""Hessian-vector products against matrices, finite differences, curvlinops and PyHessian."""
 
 import numpy as np
 import pytest
@@ -29,9 +28,9 @@ from pruners.curvature.hessian import (
     HessianOptions,
     fixed_batches,
     fold_batchnorm,
-    pyhessian_check,
 )
 from pruners.curvature.lanczos import as_matrix
+from pruners.curvature.pyhessian_check import pyhessian_check
 
 DOUBLE = HessianOptions(dtype="float64")
 
@@ -115,11 +114,11 @@ def test_mini_batches_of_any_size_give_the_same_hessian(batch_size: int, cache_b
     torch.testing.assert_close(cut.matvec(v), expected)
 
 
-def test_keeping_graphs_changes_no_bit() -> None:
+def test_cached_graphs_change_no_bit() -> None:
     v = vector(196).float()
     options = HessianOptions(batch_size=150)
     kept, rebuilt = operator(conv_bn(), options), operator(conv_bn(), options, cache_bytes=0)
-    # room for the first mini-batch
+    # room for the graph of the first mini-batch
     some = operator(conv_bn(), options, cache_bytes=kept._saved_bytes() * 3)
     for _ in range(2):
         assert torch.equal(kept.matvec(v), rebuilt.matvec(v))
@@ -128,12 +127,12 @@ def test_keeping_graphs_changes_no_bit() -> None:
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
-def test_the_callers_model_is_left_bit_for_bit(mode: str) -> None:
+def test_the_callers_model_is_unchanged_bit_for_bit(mode: str) -> None:
     model = conv_bn().to(memory_format=torch.channels_last).train()
-    model[0].eval()  # a mixed state
+    model[0].eval()  # a mixture of modes
     model[5].bias.requires_grad_(False)
     x, y = digits()
-    F.cross_entropy(model(x), y).backward()  # gradients are there
+    F.cross_entropy(model(x), y).backward()  # the model has gradients
     before = snapshot(model)
     h = operator(model, HessianOptions(mode=mode))
     h.matvec(torch.ones(h.dimension))
@@ -142,7 +141,7 @@ def test_the_callers_model_is_left_bit_for_bit(mode: str) -> None:
     assert unchanged(before, model)
 
 
-def test_memory_format_of_the_model_does_not_matter() -> None:
+def test_the_memory_format_of_the_model_does_not_matter() -> None:
     v = vector(196)
     torch.testing.assert_close(
         operator(conv_bn().to(memory_format=torch.channels_last)).matvec(v),
@@ -159,7 +158,7 @@ def test_batch_statistics_give_another_hessian() -> None:
     )
 
 
-def test_a_gradient_elsewhere_does_not_move_the_hessian() -> None:
+def test_gradients_of_unselected_parameters_do_not_affect_the_hessian() -> None:
     h = operator(mlp())
     v = vector(h.dimension)
     before = h.matvec(v)
@@ -169,7 +168,7 @@ def test_a_gradient_elsewhere_does_not_move_the_hessian() -> None:
     torch.testing.assert_close(h.at(h.point).matvec(v), before)
 
 
-def test_prunable_means_conv_and_linear_weights_and_all_means_all() -> None:
+def test_params_selects_conv_and_linear_weights_or_all_parameters() -> None:
     assert operator(conv_bn()).names == ["0.weight", "5.weight"]
     model = conv_bn()
     everything = operator(model, HessianOptions(params="all", dtype="float64"))
@@ -187,7 +186,7 @@ def test_flatten_and_split_are_inverse() -> None:
     }
 
 
-def test_a_loss_linear_in_the_weights_has_no_curvature() -> None:
+def test_a_loss_linear_in_the_weights_has_hessian_zero() -> None:
     model = Constant(torch.ones(3))
     task = constant_task(lambda logits, _: logits.sum(1).mean())
     h = HessianOperator(
@@ -201,7 +200,7 @@ def test_the_fixed_samples_are_the_first_of_the_pass() -> None:
     batches = fixed_batches(make_task(x, y), HessianOptions(n_samples=10, batch_size=4))
     assert [len(labels) for _, labels in batches] == [4, 4, 2]
     assert torch.equal(torch.cat([images for images, _ in batches]), x[:10])
-    # no more there
+    # the pass has no more
     assert (
         sum(
             len(labels)
@@ -217,13 +216,13 @@ def test_pyhessian_agrees_on_top_eigenvalue_and_trace() -> None:
     found = pyhessian_check(h, Generator().manual_seed(0))
     exact = torch.linalg.eigvalsh(as_matrix(h.matvec, h.point))
     assert found["pyhessian_lambda_max"] == pytest.approx(float(exact[-1]), rel=0.01)
-    # its own tolerance, 100 probes at most
+    # PyHessian's default tolerance, at most 100 probes
     assert found["pyhessian_trace"] == pytest.approx(float(exact.sum()), rel=0.15)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_pyhessian_density_still_fails_on_this_torch() -> None:
-    # Once this test fails, PyHessian's own density works again and can serve as an oracle for
+    # Once this test fails, PyHessian's density works again and can serve as an oracle for
     # `smoothed_sign`.
     from pyhessian import hessian
 
@@ -234,7 +233,7 @@ def test_pyhessian_density_still_fails_on_this_torch() -> None:
         )
 
 
-def test_bad_options_are_named_with_their_full_key_and_all_at_once() -> None:
+def test_invalid_options_are_reported_at_once_with_their_full_key() -> None:
     with pytest.raises(ValueError) as error:
         HessianOptions(params="weights", n_samples=0, mode="off", dtype="bf16")
     assert str(error.value).splitlines() == [
@@ -248,8 +247,8 @@ def test_bad_options_are_named_with_their_full_key_and_all_at_once() -> None:
 def test_folded_batchnorm_gives_the_same_products_and_gradients(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Oracle: the same operator on the net with its BatchNorm layers; statistics and affine
-    # parameters are off their initial values, one gamma is 0.
+    # Oracle: the same operator on the net with its BatchNorm layers. Statistics and affine
+    # parameters differ from their initial values, and one gamma is 0.
     model = train(resnet())
     with torch.no_grad():
         for bn in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
@@ -271,16 +270,14 @@ def test_folded_batchnorm_gives_the_same_products_and_gradients(
 
 
 class SharedConv(nn.Module):
-    """One convolution called twice, with a BatchNorm layer behind each call: neither may be
+    """A convolution that is called twice, each time followed by a BatchNorm: neither may be
     folded."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.one, self.two = (
-            nn.Conv2d(1, 1, 3, padding=1, bias=False),
-            nn.BatchNorm2d(1),
-            nn.BatchNorm2d(1),
-        )
+        self.conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+        self.one = nn.BatchNorm2d(1)
+        self.two = nn.BatchNorm2d(1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.two(self.conv(self.one(self.conv(x)))).flatten(1)

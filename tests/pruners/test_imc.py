@@ -1,4 +1,4 @@
-"""The IMC prune stage: exact counts, which weights stay, what is reported."""
+"""The IMC prune stage: exact counts, the kept weights of each rule, and the report."""
 
 import math
 from typing import Any
@@ -40,7 +40,7 @@ def known(
     k: float = 1.0,
     subspace: str = "smoothed_curved",
 ) -> tuple[nn.Module, Any]:
-    """A net of these weights, and a task with findings worked by hand: eigenvalues -1, 0, 0, 5
+    """A net of these weights and a task with findings worked by hand: eigenvalues -1, 0, 0, 5
     (smoothed: k = 2 of 4)."""
     spectrum = Measurement(
         tensors={
@@ -102,7 +102,7 @@ def test_each_rule_keeps_its_largest_scores(rule: str, expected: list[int]) -> N
     assert kept(Imc(mask=MaskOptions(rule=rule))(model, full_masks(model), task())) == expected
 
 
-def test_random_keeps_the_exact_number_and_repeats_under_a_seed() -> None:
+def test_the_random_rule_keeps_the_exact_number_and_repeats_under_a_seed() -> None:
     model, task = known(torch.ones(4), [0.5] * 4, [1.0] * 4)
     masks = [
         kept(Imc(mask=MaskOptions(rule="random"))(model, full_masks(model), task(seed=s)))
@@ -113,9 +113,9 @@ def test_random_keeps_the_exact_number_and_repeats_under_a_seed() -> None:
     assert len({tuple(m) for m in masks}) > 1
 
 
-def test_the_report_says_what_was_found() -> None:
+def test_the_report_states_the_measured_quantities() -> None:
     # Eigenvalues of -H: -5, 0, 0, 1. K = 0.1: the first gap above 0.4 from the top is 1 - 0, so k =
-    # 3. K = 1: 5 - 0 > 4, k = 1. Smoothed: mass above zero is (0 + 1/2 + 1/2 + 1) / 4.
+    # 3. K = 1: 5 - 0 > 4, k = 1. Smoothed: the mass above zero is (0 + 1/2 + 1/2 + 1) / 4.
     for k, literal in ((0.1, 3), (1.0, 1), (2.0, None)):
         model, task = known(torch.ones(4), [0.5] * 4, [1.0] * 4, k=k)
         report = Imc()(model, full_masks(model), task()).report
@@ -132,18 +132,18 @@ def test_the_report_says_what_was_found() -> None:
         ) == (0.5, 0.5, k, 1.0)
 
 
-def test_ties_go_to_the_lower_index() -> None:
+def test_ties_keep_the_lower_index() -> None:
     model, task = known(torch.ones(4), [0.5] * 4, [1.0] * 4)
     assert kept(Imc()(model, full_masks(model), task())) == [1, 1, 0, 0]
 
 
-def test_pruned_weights_become_zero_and_the_others_stay() -> None:
+def test_pruned_weights_become_zero_and_kept_weights_do_not_change() -> None:
     model, task = known(torch.tensor([1.0, -4.0, 2.0, 9.0]), [0.9, 0.5, 0.2, 0.1], [1.0] * 4)
     Imc()(model, full_masks(model), task())
     assert model.layer.weight.flatten().tolist() == [0, -4, 0, 9]
 
 
-def test_a_given_density_is_kept_exactly_whatever_the_gap() -> None:
+def test_a_given_density_is_exact_for_every_gap() -> None:
     for density, count in ((0.25, 1), (0.75, 3), (1.0, 4)):
         model, task = known(torch.ones(4), [0.5] * 4, [1.0] * 4)
         masking = Imc(Gap(rule="literal"))(model, full_masks(model), task(density=density))
@@ -155,7 +155,7 @@ def test_a_given_density_is_kept_exactly_whatever_the_gap() -> None:
         ) == ("fixed", density, 1)
 
 
-def test_the_literal_rule_stops_when_there_is_no_gap() -> None:
+def test_the_literal_rule_raises_without_a_gap() -> None:
     model, task = known(torch.ones(4), [0.5] * 4, [1.0] * 4, k=100.0)
     with pytest.raises(
         ValueError,
@@ -172,14 +172,14 @@ def test_the_literal_rule_stops_when_there_is_no_gap() -> None:
     )
 
 
-def test_a_spectrum_of_another_subspace_is_refused() -> None:
+def test_a_spectrum_of_another_subspace_is_rejected() -> None:
     model, task = known(torch.ones(4), [0.5] * 4, [1.0] * 4, subspace="flat")
     with pytest.raises(
         ValueError,
         match=r"method\.mask\.subspace=smoothed_curved, but the spectrum was measured for flat",
     ):
         Imc()(model, full_masks(model), task())
-    # does not read it
+    # this rule does not use the spectrum
     assert sum(kept(Imc(mask=MaskOptions(rule="obd"))(model, full_masks(model), task()))) == 2
 
 
@@ -190,8 +190,8 @@ def test_missing_measurements_are_named() -> None:
 
 
 def test_a_diagonal_hessian_keeps_its_steep_coordinates() -> None:
-    # Curvature 3, -1, 2, -2, 5, -3 and equal weights: the three positive ones stay, at the found
-    # density of one half.
+    # Curvature 3, -1, 2, -2, 5, -3 and equal weights: the three positive ones are kept, at the
+    # found density of one half.
     a = torch.diag(torch.tensor([3.0, -1, 2, -2, 5, -3], dtype=torch.float64))
     model = Constant(torch.ones(6, dtype=torch.float64))
     masks, task = full_masks(model), constant_task(quadratic(a))
@@ -211,7 +211,7 @@ def test_dead_units_are_pruned_first(estimator: str) -> None:
     h = torch.zeros(12, 12, dtype=torch.float64)
     h[2:10, 2:10] = symmetric(torch.linspace(0.5, 3, 8))
     w = torch.ones(12, dtype=torch.float64)
-    w[:2] = 100.0  # magnitude would keep them
+    w[:2] = 100.0  # magnitude pruning would keep them
     for rule in ("leverage_x_w2", "leverage"):
         model = Constant(w)
         spectrum = Spectrum(DOUBLE, SpectrumOptions(estimator=estimator), "curved", density=0.5)(
@@ -231,7 +231,7 @@ def test_dead_units_are_pruned_first(estimator: str) -> None:
 
 @pytest.mark.parametrize("rule", ["leverage_x_w2", "projected_weight", "obd"])
 @pytest.mark.parametrize("subspace", ["smoothed_curved", "curved", "flat", "abs"])
-def test_the_stages_together_keep_d_minus_k_and_touch_only_prunable_weights(
+def test_the_stages_together_keep_d_minus_k_and_change_only_prunable_weights(
     rule: str, subspace: str
 ) -> None:
     model = train(conv_bn(), steps=10)
@@ -266,12 +266,12 @@ def test_equal_seeds_give_equal_masks_with_the_default_estimator() -> None:
     assert 0.3 < one.report["found_density"] < 0.9
 
 
-def test_pruned_weights_stay_zero_through_momentum_and_weight_decay() -> None:
+def test_pruned_weights_stay_zero_despite_momentum_and_weight_decay() -> None:
     model = train(mlp())
     masking = full_imc(model, Imc(), density=0.3)
     opt = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
     for p in model.parameters():
-        opt.state[p]["momentum_buffer"] = torch.ones_like(p)  # kept from before pruning
+        opt.state[p]["momentum_buffer"] = torch.ones_like(p)  # as if from before pruning
     x, y = digits()
     for step in range(5):
         opt.zero_grad()
@@ -286,7 +286,7 @@ def test_pruned_weights_stay_zero_through_momentum_and_weight_decay() -> None:
 
 def layers(seed: int, *sizes: int) -> tuple[dict[str, Tensor], Masks]:
     g = Generator().manual_seed(seed)
-    # many ties
+    # integers: many ties
     scores = {f"l{i}": torch.randint(0, 4, (n,), generator=g).float() for i, n in enumerate(sizes)}
     return scores, {name: torch.ones_like(s, dtype=torch.bool) for name, s in scores.items()}
 
@@ -299,7 +299,7 @@ def layers(seed: int, *sizes: int) -> tuple[dict[str, Tensor], Masks]:
     st.floats(0, 0.3),
     st.integers(0, 99),
 )
-def test_selection_keeps_the_exact_count_and_each_layers_share(
+def test_selection_keeps_the_exact_count_and_the_minimum_share_of_each_layer(
     sizes: list[int], density: float, scope: str, share: float, seed: int
 ) -> None:
     scores, masks = layers(seed, *sizes)
@@ -312,12 +312,12 @@ def test_selection_keeps_the_exact_count_and_each_layers_share(
     chosen = select(scores, masks, count, scope, share)
     assert count_kept(chosen) == count
     assert all(int(chosen[name].sum()) >= floors[name] for name in chosen)
-    for name, mask in chosen.items():  # within a layer the kept are the largest, ties by index
+    for name, mask in chosen.items():  # a layer keeps its largest scores, ties by index
         order = scores[name].argsort(descending=True, stable=True)
         assert sorted(order[: int(mask.sum())].tolist()) == mask.nonzero().flatten().tolist()
 
 
-def test_global_selection_is_one_ranking_and_layer_selection_one_each() -> None:
+def test_global_scope_ranks_all_weights_together_and_layer_scope_each_layer() -> None:
     scores = {"a": torch.tensor([9.0, 8, 7, 6]), "b": torch.tensor([1.0, 2, 3, 4])}
     masks = {name: torch.ones(4, dtype=torch.bool) for name in scores}
     found = {
@@ -331,7 +331,7 @@ def test_global_selection_is_one_ranking_and_layer_selection_one_each() -> None:
     ]
 
 
-def test_what_is_pruned_stays_pruned() -> None:
+def test_pruned_weights_stay_pruned() -> None:
     scores = {"a": torch.tensor([9.0, 8, 7, 6])}
     masks = {"a": torch.tensor([False, True, True, True])}
     assert select(scores, masks, 2)["a"].int().tolist() == [0, 1, 1, 0]
@@ -339,15 +339,15 @@ def test_what_is_pruned_stays_pruned() -> None:
         select(scores, masks, 4)
 
 
-def test_shares_go_by_largest_remainders() -> None:
+def test_counts_are_apportioned_by_largest_remainders() -> None:
     # 10 weights over 7 : 2 : 6 of 15 -> 4.67, 1.33, 4.0 -> 5, 1, 4.
     assert proportional({"a": 7, "b": 2, "c": 6}, 10) == {"a": 5, "b": 1, "c": 4}
-    # equal remainders: the earlier layer
+    # equal remainders favour the earlier layer
     assert proportional({"a": 1, "b": 1}, 1) == {"a": 1, "b": 0}
     assert layer_counts({"a": 100, "b": 1}, 50, {"a": 10, "b": 1}) == {"a": 49, "b": 1}
 
 
-def test_bad_options_are_named_with_their_full_key() -> None:
+def test_invalid_options_are_reported_with_their_full_key() -> None:
     with pytest.raises(ValueError) as error:
         MaskOptions(rule="hessian", subspace="steep", scope="block", min_layer_keep=2.0)
     assert str(error.value).splitlines() == [

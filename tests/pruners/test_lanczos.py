@@ -1,4 +1,4 @@
-"""Lanczos against eigh and against spectra that are known."""
+"""Lanczos against eigh and against matrices with a known spectrum."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def probe(d: int, seed: int = 0) -> Tensor:
 
 
 def outliers_and_bulk(d: int = 300) -> tuple[Tensor, Tensor]:
-    """Three outliers far above a bulk, as in a net's Hessian: its values and the matrix."""
+    """The eigenvalues and the matrix of three outliers far above a bulk, as in a net's Hessian."""
     values = torch.cat(
         [
             torch.linspace(0, 0.05, d - 3, dtype=torch.float64),
@@ -23,7 +23,7 @@ def outliers_and_bulk(d: int = 300) -> tuple[Tensor, Tensor]:
     return values, symmetric(values)
 
 
-def test_as_many_steps_as_dimensions_give_eigh() -> None:
+def test_as_many_steps_as_dimensions_reproduce_eigh() -> None:
     a = symmetric(torch.linspace(-2, 7, 30) ** 3 / 50)
     run = krylov(lambda v: a @ v, probe(30), 30)
     values, vectors = torch.linalg.eigh(a)
@@ -59,7 +59,7 @@ def test_m_steps_are_exact_for_polynomials_of_degree_2m_minus_1(power: int) -> N
     )
 
 
-def test_weights_sum_to_one_and_the_extremes_lie_inside_the_spectrum() -> None:
+def test_weights_sum_to_one_and_ritz_values_lie_inside_the_spectrum() -> None:
     values, a = outliers_and_bulk()
     run = krylov(lambda v: a @ v, probe(300), 20)
     assert float(run.tau.sum()) == pytest.approx(1.0)
@@ -67,7 +67,7 @@ def test_weights_sum_to_one_and_the_extremes_lie_inside_the_spectrum() -> None:
     assert float(run.theta[0]) >= float(values.min()) - 1e-9
 
 
-def test_without_reorthogonalisation_ghosts_of_the_outliers_appear() -> None:
+def test_ghosts_of_the_outliers_appear_without_reorthogonalisation() -> None:
     _, a = outliers_and_bulk()
 
     def copies(reorth: str) -> list[int]:
@@ -75,13 +75,13 @@ def test_without_reorthogonalisation_ghosts_of_the_outliers_appear() -> None:
         return [int(((theta - top).abs() < 1e-6).sum()) for top in (3.0, 5.0, 10.0)]
 
     assert copies("full") == [1, 1, 1]
-    assert max(copies("none")) > 1  # an eigenvalue that is there once is found several times
+    assert max(copies("none")) > 1  # a simple eigenvalue appears several times
 
 
 @pytest.mark.parametrize(
     ("values", "distinct"), [([4.0] * 6, 1), ([0.0] * 6, 1), ([1.0, 1, 1, 5, 5, 9], 3)]
 )
-def test_an_exhausted_krylov_space_ends_the_run(values: list[float], distinct: int) -> None:
+def test_an_exhausted_krylov_space_ends_the_iteration(values: list[float], distinct: int) -> None:
     a = symmetric(torch.tensor(values))
     run = krylov(lambda v: a @ v, probe(6), 6)
     assert len(run.theta) == distinct
@@ -89,7 +89,7 @@ def test_an_exhausted_krylov_space_ends_the_run(values: list[float], distinct: i
     assert run.residual == 0.0
 
 
-def test_an_eigenvector_as_start_ends_after_one_step() -> None:
+def test_an_eigenvector_as_start_ends_the_iteration_after_one_step() -> None:
     a = torch.diag(torch.tensor([2.0, 3.0, 7.0], dtype=torch.float64))
     run = krylov(lambda v: a @ v, torch.tensor([0.0, 5.0, 0.0], dtype=torch.float64), 3)
     assert (run.theta.tolist(), run.tau.tolist(), run.norm) == ([3.0], [1.0], 5.0)
@@ -113,7 +113,7 @@ def test_converged_ritz_values_are_eigenvalues() -> None:
     assert not run.converged.all()
 
 
-def test_float32_gives_the_outliers_too() -> None:
+def test_float32_finds_the_outliers() -> None:
     _, a = outliers_and_bulk()
     run = krylov(lambda v: a.float() @ v, probe(300).float(), 50)
     assert (run.theta.dtype, run.basis.dtype) == (torch.float64, torch.float32)
@@ -135,7 +135,7 @@ def test_the_matrix_of_an_operator_is_its_columns_made_symmetric() -> None:
     assert as_matrix(lambda v: a @ v, torch.zeros(2)).tolist() == [[1, 3], [3, 3]]
 
 
-def test_zero_rows_are_set_apart_with_coordinates_as_eigenvectors() -> None:
+def test_zero_rows_are_separated_with_unit_vectors_as_eigenvectors() -> None:
     h = torch.zeros(5, 5)
     h[torch.tensor([0, 2, 4])[:, None], torch.tensor([0, 2, 4])] = symmetric(
         torch.tensor([-1.0, 0.0, 2.0])

@@ -1,4 +1,4 @@
-"""Eq. 23 where its value can be worked by hand: zero on a quadratic, 6 w m^2 on sum w^4 / 4."""
+"""Eq. 23 against closed forms: zero on a quadratic, 6 w m^2 on sum w^4 / 4."""
 
 import math
 from dataclasses import replace
@@ -28,7 +28,7 @@ from pruners.curvature.hessian import HessianOptions
 from pruners.curvature.lipschitz import NOTE, Lipschitz, norm_of, second_difference
 
 WSTAR = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
-# U = (0.5, 0, -0.5, -1): B = 1, its length sqrt(1.5)
+# U = (0.5, 0, -0.5, -1): B = 1, |U| = sqrt(1.5)
 W0 = torch.tensor([1.5, -2.0, 0.0, 2.0], dtype=torch.float64)
 
 
@@ -46,7 +46,7 @@ def on_quartic(lipschitz: Lipschitz, **more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("delta", [1e-3, 0.01, 1.0])
 @pytest.mark.parametrize("p", [1, 2, 5, math.inf])
-def test_a_quadratic_has_no_second_difference(delta: float, p: float) -> None:
+def test_the_second_difference_of_a_quadratic_is_zero(delta: float, p: float) -> None:
     a, v = symmetric(torch.linspace(-1, 4, 30)), normal(30, 1)
     q = second_difference(lambda w: a @ w, v, normal(30, 2), delta, p)
     assert (
@@ -57,7 +57,7 @@ def test_a_quadratic_has_no_second_difference(delta: float, p: float) -> None:
 
 @pytest.mark.parametrize("delta", [0.01, 0.3, 10.0])
 @pytest.mark.parametrize("p", [1, 2, 3.5, 10, math.inf])
-def test_a_quartic_gives_six_w_m_squared_for_every_step_and_norm(delta: float, p: float) -> None:
+def test_the_second_difference_of_a_quartic_is_six_w_m_squared(delta: float, p: float) -> None:
     # g = w^3: (w + s)^3 - 2 w^3 + (w - s)^3 = 6 w s^2, and s = delta m with m = M / |M|_p, so q = 6
     # w m^2.
     w, direction = normal(8, 1), normal(8, 2)
@@ -70,14 +70,14 @@ def test_a_quartic_gives_six_w_m_squared_for_every_step_and_norm(delta: float, p
     assert norm_of(q, p) == pytest.approx(float(expected))
 
 
-def test_the_root_is_taken_unless_left_out() -> None:
+def test_the_root_is_taken_by_default() -> None:
     q = torch.tensor([3.0, -4.0])
     assert norm_of(q, 2) == 5.0
     assert norm_of(q, 2, root=False) == 25.0
     assert norm_of(q, 1) == 7.0
 
 
-def test_a_known_centre_changes_nothing() -> None:
+def test_a_precomputed_centre_gives_the_same_result() -> None:
     def cube(w: Tensor) -> Tensor:
         return w**3
 
@@ -88,7 +88,7 @@ def test_a_known_centre_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(("box", "b"), [("linf", 1.0), ("l2", math.sqrt(1.5))])
-def test_the_stage_gives_two_b_n(box: str, b: float) -> None:
+def test_the_lipschitz_constant_is_two_b_n(box: str, b: float) -> None:
     m = normal(4, 0)  # the stage's first draw
     n = float((6 * WSTAR * (m / m.norm()) ** 2).norm())
     found = on_quartic(Lipschitz(directions=1, B=box))
@@ -98,7 +98,7 @@ def test_the_stage_gives_two_b_n(box: str, b: float) -> None:
     assert found["lipschitz_sd"] is None
 
 
-def test_the_largest_norm_is_p_of_infinity() -> None:
+def test_norm_max_is_the_limit_p_to_infinity() -> None:
     m = normal(4, 0)
     found = on_quartic(Lipschitz(directions=1, norm="max"))
     assert found["lipschitz_n"] == pytest.approx(
@@ -114,7 +114,7 @@ def test_the_largest_norm_is_p_of_infinity() -> None:
 @pytest.mark.parametrize(
     ("where", "point"), [("wstar", WSTAR), ("init", W0), ("midpoint", (WSTAR + W0) / 2)]
 )
-def test_v_is_where_the_option_says(where: str, point: Tensor) -> None:
+def test_the_option_selects_the_point_v(where: str, point: Tensor) -> None:
     m = normal(4, 0)
     found = on_quartic(Lipschitz(directions=1, V=where))
     assert found["lipschitz_n"] == pytest.approx(
@@ -123,13 +123,13 @@ def test_v_is_where_the_option_says(where: str, point: Tensor) -> None:
 
 
 def test_a_random_v_stays_in_the_box() -> None:
-    # |6 v m^2| <= 6 max|v_i| with |m| = 1, and max|v_i| <= max|w_i| + B = 4; every direction has a
-    # V of its own.
+    # |6 v m^2| <= 6 max|v_i| with |m| = 1, and max|v_i| <= max|w_i| + B = 4. Every direction draws
+    # its own V.
     found = on_quartic(Lipschitz(directions=20, V="box"))
     assert 0 < found["lipschitz_min"] < found["lipschitz_max"] <= 24
 
 
-def test_directions_are_reduced_and_their_spread_reported() -> None:
+def test_directions_are_reduced_and_their_spread_is_reported() -> None:
     generator = Generator().manual_seed(0)
     each = []
     for _ in range(5):
@@ -147,42 +147,40 @@ def test_directions_are_reduced_and_their_spread_reported() -> None:
         )
 
 
-def test_the_diagnostic_leaves_out_the_root() -> None:
+def test_the_estimator_without_root_sums_the_powers() -> None:
     m = normal(4, 0)
     q = 6 * WSTAR * (m / m.norm(3)) ** 2
-    assert on_quartic(Lipschitz(estimator="eq23_no_root", directions=1, p=3))[
-        "lipschitz_n"
-    ] == pytest.approx(float((q.abs() ** 3).sum()), rel=1e-6)
+    found = on_quartic(Lipschitz(estimator="eq23_no_root", directions=1, p=3))
+    assert found["lipschitz_n"] == pytest.approx(float((q.abs() ** 3).sum()), rel=1e-6)
 
 
-def test_the_hessian_difference_is_the_spectral_norm() -> None:
+def test_the_hessian_difference_is_measured_in_the_spectral_norm() -> None:
     # H = diag(3 w^2): |H(W0) - H(W*)| = 3 max|w0^2 - w*^2| = 3 * 5.
     found = on_quartic(Lipschitz(estimator="hessian_diff", V="init"))
     assert found["lipschitz"] == pytest.approx(15.0)
-    assert found["lipschitz_sd"] is None  # nothing random about it
+    assert found["lipschitz_sd"] is None  # the estimator is deterministic
 
 
-def test_the_hessian_of_a_quadratic_does_not_change() -> None:
+def test_the_hessian_difference_of_a_quadratic_is_zero() -> None:
     model = Constant(WSTAR)
     task = constant_task(
         quadratic(symmetric(torch.arange(4.0))),
         measured={"init": Measurement(tensors={"layer.weight": W0[:, None]})},
     )
-    assert Lipschitz(estimator="hessian_diff", V="midpoint")(model, full_masks(model), task).report[
-        "lipschitz"
-    ] == pytest.approx(0, abs=1e-12)
+    found = Lipschitz(estimator="hessian_diff", V="midpoint")(model, full_masks(model), task)
+    assert found.report["lipschitz"] == pytest.approx(0, abs=1e-12)
 
 
-def test_a_constant_needs_nothing_and_is_returned() -> None:
+def test_a_constant_is_returned_without_measurements() -> None:
     assert on_quartic(Lipschitz(estimator="const", const=1e-12), measured={})["lipschitz"] == 1e-12
 
 
-def test_missing_initial_weights_are_an_error_that_says_what_to_do() -> None:
+def test_missing_initial_weights_raise_with_a_solution() -> None:
     with pytest.raises(ValueError, match=r"needs: \[init\]"):
         on_quartic(Lipschitz(), measured={})
 
 
-def test_float32_reads_noise_where_float64_reads_zero() -> None:
+def test_float32_gives_rounding_noise_where_float64_gives_zero() -> None:
     model = Constant(WSTAR)
     task = constant_task(
         quadratic(symmetric(torch.linspace(1, 9, 4))),
@@ -196,7 +194,7 @@ def test_float32_reads_noise_where_float64_reads_zero() -> None:
     assert single > 1e3 * double
 
 
-def test_a_net_with_kinks_is_noted_and_grows_as_the_step_shrinks() -> None:
+def test_a_net_with_kinks_gets_a_note_and_its_value_grows_with_smaller_steps() -> None:
     def found(model: torch.nn.Module, delta: float) -> dict[str, Any]:
         task = make_task(
             *digits(),
@@ -212,12 +210,12 @@ def test_a_net_with_kinks_is_noted_and_grows_as_the_step_shrinks() -> None:
     assert found(smooth, 1e-3)["lipschitz"] == pytest.approx(
         found(smooth, 0.01)["lipschitz"], rel=0.01
     )
-    # It grows as long as some of the 400 images has a kink within the step; below 1e-4 none has,
-    # and what is left belongs to one smooth piece.
+    # The value grows while some of the 400 images have a kink within the step. Below 1e-4 none has,
+    # and the rest belongs to one smooth piece.
     assert found(kinked, 1e-3)["lipschitz"] > 10 * found(kinked, 0.1)["lipschitz"]
 
 
-def test_measuring_leaves_the_model_bit_for_bit() -> None:
+def test_measuring_leaves_the_model_unchanged_bit_for_bit() -> None:
     model = conv_bn()
     before = snapshot(model)
     task = make_task(*digits(), measured={"init": initial(conv_bn(1))})
@@ -240,7 +238,7 @@ def test_mini_batches_and_the_dtype_of_the_hessian_do_not_matter() -> None:
     assert Lipschitz(hessian=HessianOptions(dtype="float64")) == Lipschitz()
 
 
-def test_bad_options_are_named_with_their_full_key() -> None:
+def test_invalid_options_are_reported_with_their_full_key() -> None:
     with pytest.raises(ValueError) as error:
         Lipschitz(
             estimator="eq22",

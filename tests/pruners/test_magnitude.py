@@ -1,4 +1,4 @@
-"""Magnitude pruning (docs/methods/magnitude.md)."""
+"""Magnitude pruning (docs/methods/magnitude.md): largest weights, nested masks, layer counts."""
 
 import math
 
@@ -10,11 +10,11 @@ from small_nets import (
     linear,
     masks_of,
     mlp,
-    photograph,
     pruner,
     resnet,
     same_masks,
     seeded,
+    state_check,
     task,
 )
 from torch import nn
@@ -53,14 +53,14 @@ def solve_threshold(kept: float, sizes: list[int], sigmas: list[float]) -> float
 
 
 def layers(model: nn.Module) -> tuple[list[int], list[float]]:
-    """Sizes of the prunable layers and the standard deviations that Kaiming fan_in gives them."""
+    """Sizes of the prunable layers and the standard deviations of Kaiming fan_in."""
     shapes = [mask.shape for mask in full_masks(model).values()]
     return [s.numel() for s in shapes], [math.sqrt(2 / s[1:].numel()) for s in shapes]
 
 
 def test_magnitude_keeps_the_largest_absolute_values_over_all_layers() -> None:
-    # |w| = 3, 1 | 2, 5: half of four keeps 3 and 5; the same share in every layer would keep 3 and
-    # 5 too, so a third layer shows the difference.
+    # |w| = 3, 1 | 2, 5: half of four keeps 3 and 5. So does an equal share per layer, so a third
+    # layer makes the difference.
     model = nn.Sequential(linear([[-3.0, 1.0]]), linear([[2.0], [-5.0]]), linear([[0.5, 0.25]]))
     assert [m.flatten().tolist() for m in masks_of(Magnitude(), model, 0.5).values()] == [
         [True, False],
@@ -77,7 +77,7 @@ def test_magnitude_keeps_the_largest_absolute_values_over_all_layers() -> None:
 @pytest.mark.parametrize("density", [0.9, 0.5, 0.1, 0.02])
 def test_every_kept_weight_is_at_least_as_large_as_every_pruned_one(density: float) -> None:
     model = resnet()
-    before = resnet()  # the same draw, not pruned
+    before = resnet()  # the same draw, unpruned
     masks = masks_of(Magnitude(), model, density)
     assert count_kept(masks) == round(density * count_prunable(masks))
     pairs = weights(before, masks)
@@ -86,7 +86,7 @@ def test_every_kept_weight_is_at_least_as_large_as_every_pruned_one(density: flo
     )
 
 
-def test_with_allocate_layer_the_rule_holds_inside_every_layer() -> None:
+def test_allocate_layer_applies_the_rule_within_every_layer() -> None:
     masks = masks_of(Magnitude(), mlp(), 0.1, allocate=Layer())
     assert kept_by_layer(masks) == [192, 60, 20]
     assert all(w[m].min() >= w[~m].max() for w, m in weights(mlp(), masks))
@@ -106,14 +106,14 @@ def test_the_mask_does_not_depend_on_signs_scale_data_or_seed() -> None:
     )
 
 
-def test_masks_of_smaller_densities_lie_inside_those_of_larger_ones() -> None:
+def test_masks_of_smaller_densities_are_subsets_of_masks_of_larger_ones() -> None:
     found = [masks_of(Magnitude(), resnet(), d) for d in (0.02, 0.1, 0.5, 0.9)]
     for small, large in zip(found, found[1:], strict=False):
         assert not any((small[name] & ~large[name]).any() for name in small)
 
 
 @pytest.mark.parametrize("density", [0.5, 0.1, 0.02])
-def test_layer_counts_at_init_follow_the_law_of_the_initialiser(density: float) -> None:
+def test_layer_counts_at_init_follow_the_distribution_of_the_initialiser(density: float) -> None:
     model = resnet20()
     sizes, sigmas = layers(model)
     t = solve_threshold(density * sum(sizes), sizes, sigmas)
@@ -133,32 +133,32 @@ def test_a_tenth_of_resnet20_keeps_288_of_the_432_weights_of_the_first_convoluti
     assert round(t, 4) == 0.1172 and round(expected_counts(t, sizes, sigmas)[0]) == 288
     before = resnet20()
     masks = masks_of(Magnitude(), model, 0.1)
-    # the threshold really found
+    # the empirical threshold
     assert abs(min(float(w[m].min()) for w, m in weights(before, masks)) - 0.1172) < 0.001
     assert abs(kept_by_layer(masks)[0] - 288) <= 5 * math.sqrt(288 * (1 - 288 / 432))
 
 
-def test_fan_out_initialisation_loses_the_classifier_and_fan_in_does_not() -> None:
-    # docs/methods/magnitude.md: with linear N(0, 0.01^2) the classifier is emptied below a density
-    # of 62 %.
+def test_fan_out_initialisation_empties_the_classifier_and_fan_in_does_not() -> None:
+    # docs/methods/magnitude.md: with linear N(0, 0.01^2) the classifier is empty at densities below
+    # 62 %.
     assert kept_by_layer(masks_of(Magnitude(), resnet20("fan_out"), 0.5))[-1] == 0
     assert kept_by_layer(masks_of(Magnitude(), resnet20("fan_in"), 0.02))[-1] > 0
 
 
-def test_zero_weights_go_first_and_an_empty_layer_is_no_obstacle() -> None:
+def test_zero_weights_are_pruned_first_and_an_empty_layer_is_allowed() -> None:
     model = nn.Sequential(linear([[0.0, 0.0, 0.0]]), linear([[4.0], [0.0], [1e-30]]))
     assert [m.flatten().tolist() for m in masks_of(Magnitude(), model, 1 / 3).values()] == [
         [False] * 3,
         [True, False, True],
     ]
     all_zero = linear([[0.0, 0.0, 0.0, 0.0]])
-    # ties by index, count exact
+    # ties by index; the count is exact
     assert masks_of(Magnitude(), all_zero, 0.5)["weight"].tolist() == [[True, True, False, False]]
 
 
-def test_scoring_leaves_the_model_alone_and_gives_no_view_of_its_weights() -> None:
+def test_scoring_leaves_the_model_unchanged_and_returns_no_view_of_its_weights() -> None:
     model = resnet()
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     scores = Magnitude()(model, full_masks(model), (), nn.functional.cross_entropy, seeded())
     for score in scores.values():
         score.fill_(7.0)

@@ -1,12 +1,21 @@
-"""OBD (docs/methods/obd.md): its diagonals against explicit matrices, its saliency against the loss
-itself and a sort, invariances, whole runs."""
+"""OBD (docs/methods/obd.md): diagonals, saliencies, invariances, and whole runs."""
 
 import math
 from pathlib import Path
 
 import pytest
 import torch
-from small_nets import images, linear, masks_of, mlp, photograph, resnet, same_masks, seeded, task
+from small_nets import (
+    images,
+    linear,
+    masks_of,
+    mlp,
+    resnet,
+    same_masks,
+    seeded,
+    state_check,
+    task,
+)
 from support import compose_run, machine, perform_run
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -64,7 +73,7 @@ def flat(tensors: Diagonal) -> Tensor:
 
 
 def explicit(model: nn.Module, data: Batch, loss: LossFn) -> tuple[Tensor, Tensor]:
-    """Jacobian of the outputs (N, C, d) and Hessian of the mean loss (d, d) over the prunable
+    """Jacobian of the outputs (N, C, d) and Hessian of the mean loss (d, d) in the prunable
     weights, by autograd of a function of one vector."""
     names, (x, y) = list(full_masks(model)), data
     sizes = [model.get_parameter(n).numel() for n in names]
@@ -83,7 +92,7 @@ def explicit(model: nn.Module, data: Batch, loss: LossFn) -> tuple[Tensor, Tenso
 
 
 def gauss_newton(model: nn.Module, data: Batch) -> Tensor:
-    """The whole matrix J^T (diag p - p p^T) J of cross-entropy, mean over the images (d, d)."""
+    """The full matrix J^T (diag p - p p^T) J of cross-entropy, mean over the images (d, d)."""
     jacobian, _ = explicit(model, data, F.cross_entropy)
     p = model(data[0]).detach().softmax(1)
     outer = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]  # (N, C, C)
@@ -94,14 +103,14 @@ def gauss_newton(model: nn.Module, data: Batch) -> Tensor:
 
 
 @pytest.mark.parametrize("size", [24, 7])
-def test_gauss_newton_is_the_diagonal_of_the_whole_matrix(size: int) -> None:
+def test_gauss_newton_is_the_diagonal_of_the_full_matrix(size: int) -> None:
     model, data = tiny(), points()
     found = flat(diagonal("ggn", model, cut(data, size)))
     torch.testing.assert_close(found, gauss_newton(model, data).diagonal(), rtol=1e-10, atol=1e-14)
     assert (found >= 0).all()
 
 
-def test_of_a_linear_net_gauss_newton_is_the_hessian() -> None:
+def test_gauss_newton_of_a_linear_net_is_the_hessian() -> None:
     torch.manual_seed(0)
     model, data = nn.Linear(4, 3).double(), points()
     _, hessian = explicit(model, data, F.cross_entropy)
@@ -112,12 +121,10 @@ def test_of_a_linear_net_gauss_newton_is_the_hessian() -> None:
 
 def test_monte_carlo_fisher_is_within_four_standard_errors_of_its_expectation() -> None:
     model, data, draws = tiny(), points(), 500
-    found, expected = (
-        flat(diagonal("mc_fisher", model, cut(data, 24), draws=draws)),
-        gauss_newton(model, data).diagonal().detach(),
-    )
-    # Variance of one draw for one image: sum_c p_c g_c^4 - (sum_c p_c g_c^2)^2, by single
-    # gradients.
+    found = flat(diagonal("mc_fisher", model, cut(data, 24), draws=draws))
+    expected = gauss_newton(model, data).diagonal().detach()
+    # Variance of one draw for one image: sum_c p_c g_c^4 - (sum_c p_c g_c^2)^2, from gradients of
+    # single images and classes.
     p, moments = model(data[0]).detach().softmax(1), torch.zeros(2, 24, 35, dtype=torch.float64)
     for i in range(24):
         for c in range(3):
@@ -140,7 +147,7 @@ def test_monte_carlo_fisher_is_within_four_standard_errors_of_its_expectation() 
     )
 
 
-def test_labels_are_drawn_from_the_net_and_the_true_ones_are_not_looked_at() -> None:
+def test_labels_are_drawn_from_the_net_and_true_labels_are_not_used() -> None:
     model, (x, y) = tiny(), points()
     one, other = (
         flat(diagonal("mc_fisher", model, cut((x, labels), 24))) for labels in (y, (y + 1) % 3)
@@ -156,11 +163,11 @@ def test_hutchinson_is_the_diagonal_of_the_hessian_where_that_is_positive() -> N
     found = flat(diagonal("hutchinson", model, cut(single, 10), probes=probes)).double()
     off = hessian - torch.diag(hessian.diagonal())
     error = off.square().sum(1).sqrt() / math.sqrt(probes)  # of z_i sum_j h_ij z_j
-    assert (hessian.diagonal() < -4 * error).any()  # else the clamp is not tested
+    assert (hessian.diagonal() < -4 * error).any()  # otherwise the clamp is not tested
     assert float(((found - hessian.diagonal().clamp(min=0)).abs() / error).max()) < 4
 
 
-def test_images_are_counted_and_the_last_batch_is_cut() -> None:
+def test_the_option_images_limits_the_pass_and_cuts_the_last_batch() -> None:
     model, (x, y) = tiny(), points()
     assert [len(labels) for _, labels in first(cut((x, y), 10), 13)] == [10, 3]
     assert [len(labels) for _, labels in first(cut((x, y), 10), 24)] == [10, 10, 4]
@@ -171,10 +178,10 @@ def test_images_are_counted_and_the_last_batch_is_cut() -> None:
     )
 
 
-def test_convolutions_and_batchnorm_by_one_image_at_a_time() -> None:
-    # Slow and obvious: a backward pass for each image and class, in float64 and eval mode.
+def test_convolutions_and_batchnorm_match_a_loop_over_single_images() -> None:
+    # Slow reference: a backward pass for each image and class, in float64 and eval mode.
     model, (x, y) = resnet().double(), images(6)
-    model(x.double())  # other statistics than the initial ones
+    model(x.double())  # moves the running statistics
     scores = Obd("ggn")(
         model, full_masks(model), cut((x.double(), y), 4), F.cross_entropy, seeded(0)
     )
@@ -200,23 +207,21 @@ def test_convolutions_and_batchnorm_by_one_image_at_a_time() -> None:
 # --- the saliency
 
 
-def test_removing_a_weight_alone_raises_a_quadratic_loss_by_exactly_its_score() -> None:
-    # Loss mean (w.x - y)^2 with orthogonal inputs: the Hessian is diagonal, so that Hutchinson's
-    # products are exact. At the optimum w = (3, 1, 2).
+def test_removing_one_weight_raises_a_quadratic_loss_by_exactly_its_score() -> None:
+    # Loss mean (w.x - y)^2 with orthogonal inputs: the Hessian is diagonal, so Hutchinson's
+    # products are exact. The optimum is w = (3, 1, 2).
     x = torch.diag(torch.tensor([1.0, 4.0, 2.0]))
     w = torch.tensor([3.0, 1.0, 2.0])
     model, y = linear([w.tolist()]), x @ w
     mse: LossFn = lambda out, labels: (out.flatten() - labels).square().mean()  # noqa: E731
-    scores = Obd("hutchinson", probes=1)(model, full_masks(model), [(x, y)], mse, seeded(0))[
-        "weight"
-    ][0]
+    found = Obd("hutchinson", probes=1)(model, full_masks(model), [(x, y)], mse, seeded(0))
     rises = [float(mse(x @ torch.where(torch.arange(3) == k, 0.0, w), y)) for k in range(3)]
-    # x_k^2 w_k^2 / 3: magnitude would remove the second weight first
+    # x_k^2 w_k^2 / 3; magnitude would remove the second weight first
     assert rises == pytest.approx([3.0, 16 / 3, 16 / 3])
-    assert scores.tolist() == pytest.approx(rises)
+    assert found["weight"][0].tolist() == pytest.approx(rises)
 
 
-def test_the_largest_saliencies_stay_whatever_the_layer() -> None:
+def test_the_largest_saliencies_of_all_layers_are_kept() -> None:
     model = mlp((20,))
     scores = Obd("ggn")(model, full_masks(model), [images()], F.cross_entropy, seeded(0))
     values = flat(scores).tolist()
@@ -227,8 +232,8 @@ def test_the_largest_saliencies_stay_whatever_the_layer() -> None:
     assert set(flat(masks).nonzero().flatten().tolist()) == wanted
 
 
-def test_equal_curvature_is_the_magnitude_mask() -> None:
-    # One logit against zero with inputs of +-1: every weight has the same h.
+def test_equal_curvature_gives_the_magnitude_ranking() -> None:
+    # One logit against zero with inputs of +-1 gives every weight the same h.
     model = nn.Linear(6, 2, bias=False)
     x = torch.randint(0, 2, (16, 6), generator=seeded(0)).float() * 2 - 1
     h = diagonal("ggn", model, [(x, torch.zeros(16, dtype=torch.long))])["weight"]
@@ -246,24 +251,22 @@ def test_equal_curvature_is_the_magnitude_mask() -> None:
     )
 
 
-def test_scores_are_zero_for_zero_weights_and_for_what_a_dead_unit_is_fed() -> None:
+def test_scores_of_zero_weights_and_dead_units_are_zero() -> None:
     model = mlp((20,))
     with torch.no_grad():
         model.get_parameter("fc1.weight")[3].fill_(-1.0)
         model.get_parameter("fc1.bias")[3] = -1e4  # never active
         model.get_parameter("fc1.weight")[4, :7] = 0.0
     scores = Obd()(model, full_masks(model), [images()], F.cross_entropy, seeded(0))
-    assert (
-        not scores["fc1.weight"][3].any()
-        and not scores["fc2.weight"][:, 3].any()
-        and not scores["fc1.weight"][4, :7].any()
-    )
+    assert not scores["fc1.weight"][3].any()
+    assert not scores["fc2.weight"][:, 3].any()
+    assert not scores["fc1.weight"][4, :7].any()
     assert all((s >= 0).all() and s.any() for s in scores.values())
 
 
-def test_scaling_a_filter_before_batchnorm_changes_no_score_of_it() -> None:
-    # In eval mode: the running statistics scale along, mean by c and variance by c^2; eps is next
-    # to nothing.
+def test_the_scale_of_a_filter_before_batchnorm_does_not_change_its_scores() -> None:
+    # In eval mode the running statistics scale with the filter, mean by c and variance by c^2; eps
+    # is negligible.
     one, other = resnet().double().train(), resnet().double().train()
     with torch.no_grad():
         other.get_parameter("conv1.weight")[2] *= 3.0
@@ -283,18 +286,17 @@ def test_scaling_a_filter_before_batchnorm_changes_no_score_of_it() -> None:
 
 
 @pytest.mark.parametrize("estimator", ["mc_fisher", "ggn", "hutchinson"])
-def test_scoring_leaves_no_trace_and_repeats_under_its_seed(estimator: str) -> None:
+def test_scoring_leaves_the_model_unchanged_and_repeats_under_its_seed(estimator: str) -> None:
     model = resnet()
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     score = Obd(estimator=estimator, probes=2)  # type: ignore[arg-type]
     first_, second = (
         score(model, full_masks(model), cut(images(), 10), F.cross_entropy, seeded(3))
         for _ in range(2)
     )
     assert unchanged() and not any(s.requires_grad for s in first_.values())
-    assert all(torch.equal(s, second[n]) for n, s in first_.items()) and list(first_) == list(
-        full_masks(model)
-    )
+    assert all(torch.equal(s, second[n]) for n, s in first_.items())
+    assert list(first_) == list(full_masks(model))
 
 
 def test_another_seed_draws_other_labels() -> None:
@@ -304,12 +306,12 @@ def test_another_seed_draws_other_labels() -> None:
     )
 
 
-def test_without_an_image_there_is_no_score() -> None:
-    with pytest.raises(ValueError, match="there is no image to take a curvature of"):
+def test_an_empty_pass_is_rejected() -> None:
+    with pytest.raises(ValueError, match="a curvature needs at least one image"):
         Obd()(mlp(), full_masks(mlp()), [], task(0.1).loss, seeded(0))
 
 
-def test_a_net_that_has_diverged_is_refused() -> None:
+def test_a_diverged_net_is_rejected() -> None:
     model = mlp()
     with torch.no_grad():
         model.get_parameter("fc1.weight").fill_(math.inf)
@@ -320,7 +322,7 @@ def test_a_net_that_has_diverged_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"images": 0}, "method.score.images=0 must be at least 1"),
         (
@@ -333,19 +335,18 @@ def test_a_net_that_has_diverged_is_refused() -> None:
         ),
     ],
 )
-def test_options_that_make_no_score_are_refused(options: dict[str, object], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_options_are_rejected(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Obd(**options)  # type: ignore[arg-type]
 
 
 # --- whole runs
 
 
-def test_a_run_trains_prunes_once_and_fine_tunes_for_the_papers_160_epochs_from_its_rate() -> None:
+def test_a_run_prunes_once_and_fine_tunes_for_160_epochs_at_the_papers_rate() -> None:
     run = compose_run("method=obd", "dataset=cifar10", "model=resnet20", "train=imc", "density=0.1")
-    assert [s.name for s in run.stages] == ["dense", "prune", "train"] and run.stage(
-        "prune"
-    ).component.score == Obd()
+    assert [s.name for s in run.stages] == ["dense", "prune", "train"]
+    assert run.stage("prune").component.score == Obd()
     train = run.stage("train")
     assert train.start == Start("dense") and train.masks == "prune" and train.recipe is not None
     assert (train.recipe.epochs, train.recipe.lr, run.epoch_column) == (160, 0.1, ("train",))
@@ -364,7 +365,7 @@ def test_a_run_trains_prunes_once_and_fine_tunes_for_the_papers_160_epochs_from_
     assert gentle is not None and gentle.lr == pytest.approx(0.01)
 
 
-def test_a_net_that_was_not_trained_is_refused() -> None:
+def test_an_untrained_net_is_rejected() -> None:
     with pytest.raises(
         ConfigError,
         match=(
@@ -378,14 +379,10 @@ def test_a_net_that_was_not_trained_is_refused() -> None:
 def test_a_run_prunes_the_trained_weights_and_keeps_the_masks(tmp_path: Path) -> None:
     record, artefacts = perform_run(compose_run(*SMALL), machine(tmp_path))
     masks: Masks = artefacts["prune"].masks
-    assert (
-        record["kept"] == count_kept(masks) == round(0.2 * count_prunable(masks))
-        and record["label"] == "OBD"
-    )
+    assert record["kept"] == count_kept(masks) == round(0.2 * count_prunable(masks))
+    assert record["label"] == "OBD"
     assert (record["epochs"], record["epochs_total"]) == (2, 4)
     for n, mask in masks.items():
         assert torch.equal(artefacts["prune"].weights[n], artefacts["dense"].weights[n] * mask)
-        assert (
-            torch.equal(artefacts["train"].masks[n], mask)
-            and not artefacts["train"].weights[n][~mask].any()
-        )
+        assert torch.equal(artefacts["train"].masks[n], mask)
+        assert not artefacts["train"].weights[n][~mask].any()

@@ -1,4 +1,4 @@
-"""The orthogonal options: source, allocate, pick, schedule, and their configurations."""
+"""The orthogonal options source, allocate, pick and schedule, and their configurations."""
 
 import math
 from fractions import Fraction
@@ -29,7 +29,7 @@ densities = st.floats(0.001, 1.0)
 
 @st.composite
 def layered(draw: st.DrawFn, pruned: bool = True) -> tuple[Scores, Masks]:
-    """Up to five layers of up to 40 weights, scores with many ties, some weights already pruned."""
+    """Up to five layers of up to 40 weights; scores with many ties; some weights pruned already."""
     sizes = draw(st.lists(st.integers(1, 40), min_size=1, max_size=5))
     rng = seeded(draw(st.integers(0, 2**20)))
     scores = {
@@ -58,21 +58,21 @@ def attainable(masks: Masks, density: float) -> bool:
     return 1 <= wanted(masks, density) <= sum(int(mask.sum()) for mask in masks.values())
 
 
-def test_global_counts_the_largest_scores_wherever_they_are() -> None:
-    # The best five of nine: 9, 8, 7, 6, 5.
+def test_global_allocation_counts_the_largest_scores_of_all_layers() -> None:
+    # The largest five of nine: 9, 8, 7, 6, 5.
     assert Global()(
         values([9, 1, 8], [7, 6, 5], [2, 3, 4]), flags([1, 1, 1], [1, 1, 1], [1, 1, 1]), 5 / 9
     ) == {"a": 2, "b": 3, "c": 0}
 
 
-def test_global_gives_ties_to_the_earlier_layer() -> None:
+def test_global_allocation_gives_ties_to_the_earlier_layer() -> None:
     assert Global()(values([1, 1, 1], [1, 1, 1]), flags([1, 1, 1], [1, 1, 1]), 4 / 6) == {
         "a": 3,
         "b": 1,
     }
 
 
-def test_global_never_counts_what_is_pruned_even_where_its_score_is_the_best() -> None:
+def test_global_allocation_never_counts_pruned_weights() -> None:
     assert Global()(values([9, 9, -5], [-7, 1, 0]), flags([0, 0, 1], [1, 1, 0]), 0.5) == {
         "a": 1,
         "b": 2,
@@ -99,7 +99,7 @@ def test_global_counts_equal_a_sort_by_score_and_position(
 
 @check
 @given(layered(), densities)
-def test_global_and_top_together_keep_the_global_top_k_inside_the_masks(
+def test_global_and_top_together_keep_the_k_largest_scores_inside_the_masks(
     net: tuple[Scores, Masks], density: float
 ) -> None:
     scores, masks = net
@@ -122,28 +122,26 @@ def test_global_and_top_together_keep_the_global_top_k_inside_the_masks(
     } == best
 
 
-def test_layer_shares_by_size_and_gives_the_rest_to_the_largest_remainders() -> None:
+def test_layer_allocation_is_by_size_with_largest_remainders() -> None:
     # Density 1/4 of 3 + 5 + 6 = 14: round(3.5) = 4 (to even). Shares 0.75, 1.25, 1.5: floors 0, 1,
-    # 1; the two left go to a (0.75), then c (0.5).
+    # 1; the other two go to a (0.75), then c (0.5).
     assert Layer()({}, flags([1] * 3, [1] * 5, [1] * 6), 0.25) == {"a": 1, "b": 1, "c": 2}
 
 
-def test_layer_breaks_equal_remainders_by_order() -> None:
-    # Shares 1.5, 1.5, 1.5 of round(4.5) = 4: floors 1, 1, 1, the one left to the first.
+def test_layer_allocation_breaks_equal_remainders_by_order() -> None:
+    # Shares 1.5, 1.5, 1.5 of round(4.5) = 4: floors 1, 1, 1; the other one goes to the first layer.
     assert Layer()({}, flags([1] * 3, [1] * 3, [1] * 3), 0.5) == {"a": 2, "b": 1, "c": 1}
 
 
-def test_a_layer_with_fewer_weights_left_than_its_share_keeps_them_and_the_others_take_over() -> (
-    None
-):
-    # Half of 4 + 4 + 8 is 8, shares 2, 2, 4, but a has one weight left: the other 7 go to b and c
-    # as 7/3 and 14/3, so 2 and 4, and the rest to c (2/3).
+def test_a_layer_with_too_few_weights_left_keeps_all_and_the_others_keep_more() -> None:
+    # Half of 4 + 4 + 8 is 8: shares 2, 2, 4. But a has one weight left: the other 7 go to b and c
+    # as 7/3 and 14/3, so 2 and 4, and the remaining one to c (2/3).
     assert Layer()({}, flags([1, 0, 0, 0], [1] * 4, [1] * 8), 0.5) == {"a": 1, "b": 2, "c": 5}
 
 
 @check
 @given(layered(pruned=False), densities)
-def test_layer_is_exact_in_total_and_within_one_weight_of_the_density_in_every_layer(
+def test_layer_allocation_is_exact_in_total_and_within_one_weight_per_layer(
     net: tuple[Scores, Masks], density: float
 ) -> None:
     scores, masks = net
@@ -158,7 +156,7 @@ def test_layer_is_exact_in_total_and_within_one_weight_of_the_density_in_every_l
 
 @check
 @given(layered(), densities)
-def test_layer_stays_exact_and_inside_the_masks_after_earlier_pruning(
+def test_layer_allocation_stays_exact_and_inside_the_masks_after_earlier_pruning(
     net: tuple[Scores, Masks], density: float
 ) -> None:
     scores, masks = net
@@ -192,19 +190,19 @@ def test_apportion_is_exact_under_any_weights_and_limits(
 @pytest.mark.parametrize(
     ("density", "message"),
     [
-        (0.5, "density=0.5 asks for 3 weights but earlier pruning left 2: masks only shrink"),
+        (0.5, "density=0.5 requires 3 weights, but earlier pruning left 2: masks only shrink"),
         (0.05, "density=0.05 keeps none of 6"),
         (1.5, r"density=1.5 must be in \(0, 1\]"),
     ],
 )
-def test_densities_that_cannot_be_reached_are_refused(
+def test_unattainable_densities_are_rejected(
     allocate: Global | Layer, density: float, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         allocate(values([1, 2, 3], [4, 5, 6]), flags([1, 0, 0], [0, 0, 1]), density)
 
 
-def test_top_takes_the_largest_and_among_equals_the_first() -> None:
+def test_top_keeps_the_largest_scores_and_breaks_ties_by_index() -> None:
     scores = torch.tensor([2.0, 5.0, 2.0, -1.0, 2.0])
     assert Top()(scores, 3, seeded()).tolist() == [True, True, True, False, False]
     assert Top()(torch.zeros(4), 2, seeded()).tolist() == [True, True, False, False]
@@ -215,7 +213,7 @@ def test_top_takes_the_largest_and_among_equals_the_first() -> None:
 @given(
     st.lists(st.sampled_from([0.0, 1.0, -2.0, 3.5, -math.inf]), min_size=1, max_size=60), st.data()
 )
-def test_top_picks_exactly_k_and_nothing_better_is_left(
+def test_top_keeps_exactly_k_scores_and_none_smaller_than_a_pruned_one(
     scores: list[float], data: st.DataObject
 ) -> None:
     k = data.draw(st.integers(0, len(scores)))
@@ -223,17 +221,18 @@ def test_top_picks_exactly_k_and_nothing_better_is_left(
     assert picked == sorted(sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:k])
 
 
-def test_top_breaks_ties_by_index_in_large_layers_too() -> None:
-    # Unstable sorts show beyond the small sizes that libraries sort by insertion.
+def test_top_breaks_ties_by_index_in_large_layers() -> None:
+    # Libraries sort short arrays by insertion, which is stable: an unstable sort shows in long
+    # ones.
     picked = Top()(torch.zeros(100_000), 12_345, seeded())
     assert picked[:12_345].all() and not picked[12_345:].any()
 
 
-def test_once_goes_straight_to_the_density() -> None:
+def test_once_has_one_round_at_the_density() -> None:
     assert Once()(0.1) == [0.1]
 
 
-def test_train_gives_the_training_set_in_batches_the_same_on_every_call() -> None:
+def test_train_source_gives_the_same_batches_of_the_training_set_on_every_call() -> None:
     data = (torch.arange(5.0).view(5, 1), torch.arange(5))
     of_two = Train(batch_size=2)
     for _ in range(2):
@@ -243,7 +242,7 @@ def test_train_gives_the_training_set_in_batches_the_same_on_every_call() -> Non
         Train(batch_size=1)
 
 
-COMBINATIONS = [  # words -> what each option becomes
+COMBINATIONS = [  # overrides -> the resulting options
     ("method=snip source=normal", {"source": Normal()}),
     (
         "method=snip pick=proportional source=sparse_normal",
@@ -268,15 +267,15 @@ COMBINATIONS = [  # words -> what each option becomes
 
 
 @pytest.mark.parametrize(
-    ("words", "options"), COMBINATIONS, ids=[words for words, _ in COMBINATIONS]
+    ("overrides", "options"), COMBINATIONS, ids=[overrides for overrides, _ in COMBINATIONS]
 )
-def test_options_combine_on_the_command_line(words: str, options: dict[str, Any]) -> None:
-    pruner = compose_run(*words.split(), "density=0.1", "model=mlp").stage("prune").component
+def test_options_combine_on_the_command_line(overrides: str, options: dict[str, Any]) -> None:
+    pruner = compose_run(*overrides.split(), "density=0.1", "model=mlp").stage("prune").component
     assert {name: getattr(pruner, name) for name in options} == options and pruner.when == "each"
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         (
             "method=magnitude source=normal",
@@ -307,13 +306,13 @@ def test_options_combine_on_the_command_line(words: str, options: dict[str, Any]
         ),
     ],
 )
-def test_options_that_make_no_sense_are_refused_with_the_reason(words: str, message: str) -> None:
+def test_inapplicable_options_are_rejected_with_the_reason(overrides: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        compose_run(*words.split(), "density=0.1", "model=mlp")
-    assert any(message in said for said in caught.value.messages)
+        compose_run(*overrides.split(), "density=0.1", "model=mlp")
+    assert any(message in line for line in caught.value.messages)
 
 
-def test_an_option_at_its_default_changes_no_identity() -> None:
+def test_an_option_at_its_default_does_not_change_the_run_id() -> None:
     plain = ["method=snip", "density=0.1", "model=mlp"]
     assert run_id(compose_run(*plain)) == run_id(
         compose_run(*plain, "method.pruner.when=each", "source=train", "pick=top")
@@ -322,11 +321,11 @@ def test_an_option_at_its_default_changes_no_identity() -> None:
 
 
 @pytest.mark.parametrize("group", ["source", "allocate", "pick", "schedule"])
-def test_none_makes_an_option_null_for_whoever_refers_to_it(group: str) -> None:
+def test_the_value_none_makes_an_option_null_wherever_it_is_referenced(group: str) -> None:
     cfg = compose_config(["method=snip", "density=0.1", f"{group}=none"])
     assert cfg[group] is None and cfg.method.pruner[group] is None
     assert OmegaConf.to_container(cfg, resolve=True)["method"]["pruner"][group] is None  # type: ignore[call-overload,index]
-    assert compose_config(["method=dense"])[group] is None  # config.yaml's own default
+    assert compose_config(["method=dense"])[group] is None  # the default of config.yaml
 
 
 @pytest.mark.parametrize(
@@ -338,5 +337,5 @@ def test_none_makes_an_option_null_for_whoever_refers_to_it(group: str) -> None:
 )
 def test_option_files_are_short(path: Path) -> None:
     values = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-    # comments take the lines that 100 columns need
+    # comment lines do not count
     assert len(values) <= 4 and "#" in path.read_text()

@@ -1,5 +1,4 @@
-"""Overlap of masks: by hand, random expectations against every mask that there is, and on finished
-runs of every method that prunes."""
+"""Overlap with magnitude masks: worked examples, exact expectations, runs of pruning methods."""
 
 from itertools import combinations, product
 from math import sqrt
@@ -37,15 +36,15 @@ def measured(weights: dict[str, list[float]], masks: dict[str, str]) -> Measurem
     return found
 
 
-def test_overlap_by_hand() -> None:
-    # Two layers of 4 and 6 weights; the mask keeps 2 + 2. The four largest of all are 9, 8, 7, 6:
+def test_overlap_equals_an_example_worked_by_hand() -> None:
+    # Two layers of 4 and 6 weights; the mask keeps 2 + 2. The four largest weights are 9, 8, 7, 6:
     # three in layer 1, one in layer 2.
     found = measured(
         {"0.weight": [9.0, -8.0, 7.0, 1.0], "1.weight": [6.0, 5.0, -4.0, 3.0, 2.0, 0.0]},
         {"0.weight": "1010", "1.weight": "010100"},
     )
     r, s = found.report, found.series
-    # Over the net: both keep 9 and 7, of 4. Of 10 entries, those of 8, 6, 5 and 3 differ.
+    # Whole net: both masks keep 9 and 7, of 4. Of 10 entries, those of 8, 6, 5 and 3 differ.
     assert (r["overlap_kept"], r["overlap_agree"]) == (2 / 4, pytest.approx(1 - 4 / 10))
     # 4 * 4 / 10 = 1.6
     assert (r["overlap_kept_random"], r["overlap_agree_random"]) == (
@@ -54,32 +53,27 @@ def test_overlap_by_hand() -> None:
     )
     assert s["overlap_size"] == [4, 6] and s["overlap_count"] == [2, 2]
     assert s["overlap_kept"] == [1.0, 0.0] and s["overlap_agree"] == pytest.approx([3 / 4, 3 / 6])
-    # of the two, 2 * 3 / 4 and 2 * 1 / 6
+    # of the two kept: 2 * 3 / 4 and 2 * 1 / 6
     assert s["overlap_kept_random"] == pytest.approx([3 / 4, 1 / 6])
     # Within layers: 9, 8 against 9, 7; 6, 5 against 5, 3.
     assert (r["overlap_layer_kept"], r["overlap_layer_agree"]) == (2 / 4, pytest.approx(1 - 4 / 10))
-    assert s["overlap_layer_kept"] == [0.5, 0.5] and s[
-        "overlap_layer_kept_random"
-    ] == pytest.approx([2 / 4, 2 / 6])
+    assert s["overlap_layer_kept"] == [0.5, 0.5]
+    assert s["overlap_layer_kept_random"] == pytest.approx([2 / 4, 2 / 6])
     assert r["overlap_layer_kept_random"] == pytest.approx((2 * 2 / 4 + 2 * 2 / 6) / 4)
 
 
-def test_a_layer_of_which_nothing_is_kept_counts_as_no_overlap() -> None:
+def test_an_empty_layer_has_overlap_zero() -> None:
     found = measured(
         {"0.weight": [3.0, 2.0], "1.weight": [1.0, 0.5]}, {"0.weight": "11", "1.weight": "00"}
     )
-    assert found.series["overlap_kept"] == [1.0, 0.0] and found.series["overlap_agree"] == [
-        1.0,
-        1.0,
-    ]
+    assert found.series["overlap_kept"] == [1.0, 0.0]
+    assert found.series["overlap_agree"] == [1.0, 1.0]
     assert found.report["overlap_kept"] == 1.0
 
 
-def test_equal_magnitudes_go_to_the_lower_index() -> None:
-    weights, masks = (
-        {"a": torch.tensor([1.0, -1.0, 1.0]), "b": torch.tensor([1.0])},
-        {"a": torch.tensor([False, True, True]), "b": torch.tensor([True])},
-    )
+def test_ties_in_magnitude_go_to_the_lower_index() -> None:
+    weights = {"a": torch.tensor([1.0, -1.0, 1.0]), "b": torch.tensor([1.0])}
+    masks = {"a": torch.tensor([False, True, True]), "b": torch.tensor([True])}
     assert {n: m.tolist() for n, m in magnitude_masks(weights, masks, within=False).items()} == {
         "a": [True, True, True],
         "b": [False],
@@ -91,7 +85,7 @@ def test_equal_magnitudes_go_to_the_lower_index() -> None:
 
 
 def every_mask(n: int, a: int, other: Tensor) -> list[Counts]:
-    """All masks that keep a of n, each compared with another."""
+    """Comparisons of every mask that keeps a of n with another mask."""
     return [
         compare(
             torch.zeros(n, dtype=torch.bool).index_fill(
@@ -104,14 +98,14 @@ def every_mask(n: int, a: int, other: Tensor) -> list[Counts]:
 
 
 @pytest.mark.parametrize(("n", "a", "b"), [(6, 3, 2), (7, 1, 5), (5, 5, 2), (6, 0, 4)])
-def test_the_random_values_are_the_means_over_every_mask(n: int, a: int, b: int) -> None:
+def test_random_values_are_the_means_over_all_masks(n: int, a: int, b: int) -> None:
     every = every_mask(n, a, torch.arange(n) < b)
     expected = Counts(n, a, b, 0).random
     assert expected.kept == pytest.approx(sum(c.kept for c in every) / len(every))
     assert expected.agree == pytest.approx(sum(c.agree for c in every) / len(every))
 
 
-def test_random_layers_together_are_the_means_over_every_pair_of_layers() -> None:
+def test_random_values_of_a_net_are_the_means_over_all_pairs_of_layer_masks() -> None:
     sizes, counts, other = (4, 5), (2, 1), (torch.arange(4) < 3, torch.arange(5) < 2)
     layers = [every_mask(n, a, o) for n, a, o in zip(sizes, counts, other, strict=True)]
     every = [together(list(pair)) for pair in product(*layers)]
@@ -120,7 +114,7 @@ def test_random_layers_together_are_the_means_over_every_pair_of_layers() -> Non
     assert expected.agree == pytest.approx(sum(c.agree for c in every) / len(every))
 
 
-def test_weights_that_are_no_numbers_are_refused() -> None:
+def test_weights_that_are_nan_are_rejected() -> None:
     with pytest.raises(FloatingPointError, match="no magnitude mask"):
         magnitude_masks(
             {"a": torch.tensor([1.0, float("nan")])},
@@ -129,12 +123,12 @@ def test_weights_that_are_no_numbers_are_refused() -> None:
         )
 
 
-def words_of(method: str) -> list[str]:
+def overrides_of(method: str) -> list[str]:
     return [f"method={method}", "density=0.3", *MLP, "train.lr=0.01", "portrait=overlap"]
 
 
 def kinds(stages: list[Any]) -> set[str]:
-    """Kinds of the stages that a method writes itself, those of repeated groups too."""
+    """Kinds of the stages that a method's YAML lists, including those of repeated groups."""
     nodes = [stage for stage in stages if isinstance(stage, dict)]
     return {node["kind"] for node in nodes if "kind" in node}.union(
         *(kinds(node["stages"]) for node in nodes if "repeat" in node)
@@ -148,21 +142,21 @@ PRUNING = [
 ]
 
 
-def test_most_methods_prune() -> None:
+def test_fifteen_methods_prune() -> None:
     assert len(PRUNING) == 15  # of 20: all but dense, wstar and the three mask searches
 
 
 @pytest.mark.parametrize("method", PRUNING)
-def test_every_method_that_prunes_has_an_overlap(method: str, tmp_path: Path) -> None:
+def test_every_pruning_method_reports_its_overlap(method: str, tmp_path: Path) -> None:
     small = (
         ["method.spectrum.steps=5", "method.spectrum.probes=1", "method.lipschitz.directions=1"]
         if method == "imc"
         else []
     )
-    made, artefacts = perform_run(compose_run(*words_of(method), *small), machine(tmp_path))
+    made, artefacts = perform_run(compose_run(*overrides_of(method), *small), machine(tmp_path))
     masks: Masks = [found.masks for name, found in artefacts.items() if family(name) == "prune"][-1]
     origin = artefacts["origin"].findings
-    # Another way to the same: the weights in order of magnitude, position by position.
+    # An independent way: the weights in order of magnitude, compared position by position.
     ranked = torch.cat([origin[name].abs().flatten() for name in masks]).argsort(
         descending=True, stable=True
     )
@@ -173,30 +167,31 @@ def test_every_method_that_prunes_has_an_overlap(method: str, tmp_path: Path) ->
     assert made["report"]["overlap_kept_random"] == pytest.approx(made["density"])
 
 
-def overlap(*words: str, at: Path) -> dict[str, Any]:
-    report: dict[str, Any] = perform_run(compose_run(*words), machine(at))[0]["report"]
+def overlap(*overrides: str, at: Path) -> dict[str, Any]:
+    report: dict[str, Any] = perform_run(compose_run(*overrides), machine(at))[0]["report"]
     return report
 
 
-def test_magnitude_overlaps_wholly_and_a_random_mask_as_much_as_is_expected(tmp_path: Path) -> None:
-    whole = overlap(*words_of("magnitude"), "start=dense", "retrain=reinit", at=tmp_path)
+def test_the_magnitude_mask_overlaps_fully_and_a_random_mask_as_much_as_expected(
+    tmp_path: Path,
+) -> None:
+    whole = overlap(*overrides_of("magnitude"), "start=dense", "retrain=reinit", at=tmp_path)
     assert (
         whole["overlap_kept"],
         whole["overlap_agree"],
         whole["overlap_layer_kept"],
         whole["overlap_layer_agree"],
     ) == (1, 1, 1, 1)
-    chance = overlap(*words_of("random"), at=tmp_path)
-    n = 64 * 300  # at least: the error of a hypergeometric share is below sqrt(p (1 - p) / k)
+    chance = overlap(*overrides_of("random"), at=tmp_path)
+    n = 64 * 300  # a lower bound: the error of a hypergeometric share is below sqrt(p (1 - p) / k)
     assert chance["overlap_kept"] == pytest.approx(
         chance["overlap_kept_random"], abs=4 * sqrt(0.3 * 0.7 / (0.3 * n))
     )
 
 
-def test_the_portrait_moves_no_stage_and_no_run_without_it() -> None:
-    words = words_of("imp")
-    plain, portrayed = compose_run(*words[:-1]), compose_run(*words)
-    assert stage_keys(portrayed).items() >= stage_keys(plain).items() and run_id(plain) != run_id(
-        portrayed
-    )
-    assert run_id(compose_run(*words[:-1], "portrait=none")) == run_id(plain)
+def test_the_portrait_changes_no_key_of_other_stages_and_no_run_without_it() -> None:
+    overrides = overrides_of("imp")
+    plain, analysed = compose_run(*overrides[:-1]), compose_run(*overrides)
+    assert stage_keys(analysed).items() >= stage_keys(plain).items()
+    assert run_id(plain) != run_id(analysed)
+    assert run_id(compose_run(*overrides[:-1], "portrait=none")) == run_id(plain)

@@ -1,5 +1,7 @@
-"""Random picks: successive sampling (docs/methods/mask_randomization.md), Algorithm 1 (part B),
-uniform places, and how the runner takes a random count."""
+"""Random picks: successive sampling, Algorithm 1 and uniform places, and their counts in runs.
+
+Source: docs/methods/mask_randomization.md; Algorithm 1 is its part B.
+"""
 
 import itertools
 import math
@@ -21,7 +23,7 @@ from pruners.scores.snip import Snip
 from pruners.selection.pick import Proportional, Sketch, Top, Uniform, draws_for, expected_support
 
 check = settings(deadline=None, max_examples=150, derandomize=True)
-GONE = -math.inf  # the score of what is pruned
+GONE = -math.inf  # the score of pruned weights
 TINY = ["dataset=digits", "model=mlp", "model.hidden=[20]", "train.scale=0.00625"]
 
 
@@ -30,7 +32,7 @@ def vector(*scores: float) -> Tensor:
 
 
 def frequencies(pick: Any, scores: Tensor, k: int, seeds: int) -> Tensor:
-    """How often each entry is kept, as a share of `seeds`."""
+    """The share of `seeds` in which each entry is kept."""
     return (
         sum(
             (pick(scores, k, seeded(s)).double() for s in range(seeds)),
@@ -41,7 +43,7 @@ def frequencies(pick: Any, scores: Tensor, k: int, seeds: int) -> Tensor:
 
 
 def within(measured: Tensor, expected: Tensor, tries: int) -> bool:
-    """Frequencies of events of these probabilities, within four standard errors."""
+    """Whether frequencies of events of these probabilities agree within four standard errors."""
     return bool(
         ((measured - expected).abs() <= 4 * (expected * (1 - expected) / tries).sqrt()).all()
     )
@@ -53,28 +55,26 @@ def within(measured: Tensor, expected: Tensor, tries: int) -> bool:
     st.integers(0, 2**20),
     st.data(),
 )
-def test_a_random_pick_keeps_exactly_k_of_those_left_and_zeros_last(
+def test_a_random_pick_keeps_exactly_k_remaining_weights_and_zeros_last(
     scores: list[float], seed: int, data: st.DataObject
 ) -> None:
     given_scores = vector(*scores)
     k = data.draw(st.integers(0, int((given_scores > GONE).sum())))
     for pick in (Uniform(), Proportional(), Proportional(gamma=0.0), Proportional(gamma=2.0)):
         kept = pick(given_scores, k, seeded(seed))
-        assert (
-            kept.dtype == torch.bool
-            and int(kept.sum()) == k
-            and not kept[given_scores == GONE].any()
-        )
+        assert kept.dtype == torch.bool
+        assert int(kept.sum()) == k
+        assert not kept[given_scores == GONE].any()
         if isinstance(pick, Proportional) and pick.gamma and kept[given_scores == 0].any():
             assert kept[given_scores > 0].all()
 
 
-def test_of_two_weights_one_is_kept_as_often_as_its_share_of_the_scores() -> None:
+def test_one_of_two_weights_is_kept_with_probability_equal_to_its_share() -> None:
     expected = vector(0.2, 0.8)
     assert within(frequencies(Proportional(), vector(3.0, 12.0), 1, 10_000), expected, 10_000)
 
 
-def test_two_of_three_weights_are_kept_as_plackett_and_luce_say() -> None:
+def test_two_of_three_weights_are_kept_as_in_the_plackett_luce_model() -> None:
     # Scores 1, 2, 4: p = 1/7, 2/7, 4/7. P(i) = p_i + sum over j of p_j p_i / (1 - p_j).
     p = [1 / 7, 2 / 7, 4 / 7]
     expected = [p[i] + sum(p[j] * p[i] / (1 - p[j]) for j in range(3) if j != i) for i in range(3)]
@@ -84,7 +84,7 @@ def test_two_of_three_weights_are_kept_as_plackett_and_luce_say() -> None:
     )
 
 
-def test_sets_of_two_follow_both_orders_of_drawing_them() -> None:
+def test_pairs_have_the_probability_of_both_orders_of_drawing() -> None:
     # P({i, j}) = p_i p_j / (1 - p_i) + p_j p_i / (1 - p_j), over all six pairs of four weights,
     # squared scores by gamma=2.
     scores, tries = [1.0, 2.0, 3.0, 4.0], 6_000
@@ -107,7 +107,7 @@ def test_sets_of_two_follow_both_orders_of_drawing_them() -> None:
         (Uniform(), [0.0, 1.0, -1e9, 3.0, 1e-9]),
     ],
 )
-def test_equal_chances_give_every_subset_equally_often(pick: Any, scores: list[float]) -> None:
+def test_equal_scores_make_every_subset_equally_likely(pick: Any, scores: list[float]) -> None:
     # Ten pairs of five, 5,000 draws: chi-squared of 9 degrees of freedom has mean 9 and variance
     # 18.
     found = Counter(
@@ -118,7 +118,7 @@ def test_equal_chances_give_every_subset_equally_often(pick: Any, scores: list[f
     assert abs(chi2 - 9) < 4 * math.sqrt(18)
 
 
-def test_a_score_that_outweighs_all_others_is_always_kept() -> None:
+def test_a_dominant_score_is_always_kept() -> None:
     scores = torch.ones(50, dtype=torch.float64)
     scores[17] = 1e15
     assert frequencies(Proportional(), scores, 1, 500)[17] == 1
@@ -131,7 +131,7 @@ def test_larger_scores_are_kept_more_often() -> None:
 
 
 @pytest.mark.parametrize("factor", [3.7, 1e100, 1e-200])
-def test_scaling_the_scores_changes_nothing(factor: float) -> None:
+def test_the_scale_of_the_scores_does_not_matter(factor: float) -> None:
     scores = torch.rand(2_000, generator=seeded(), dtype=torch.float64) ** 8
     for seed in range(5):
         assert torch.equal(
@@ -140,7 +140,7 @@ def test_scaling_the_scores_changes_nothing(factor: float) -> None:
         )
 
 
-def test_gamma_leads_from_uniform_places_to_the_largest_scores() -> None:
+def test_gamma_interpolates_between_uniform_places_and_the_largest_scores() -> None:
     scores = torch.rand(500, generator=seeded(1), dtype=torch.float64)
     assert torch.equal(Proportional(gamma=1e7)(scores, 60, seeded()), Top()(scores, 60, seeded()))
     assert torch.equal(
@@ -152,8 +152,8 @@ def test_gamma_leads_from_uniform_places_to_the_largest_scores() -> None:
     assert means == sorted(means)
 
 
-def test_where_too_few_scores_are_positive_the_rest_is_a_lot_among_the_zeros_left() -> None:
-    # two positive, four zeros: four kept are both and two zeros, each half the time
+def test_zeros_are_drawn_uniformly_when_too_few_scores_are_positive() -> None:
+    # two positive, four zeros: four kept are both positive ones and each zero half of the time
     scores = vector(0.0, 2.0, GONE, 0.0, 5.0, 0.0, 0.0, GONE)
     rates = frequencies(Proportional(), scores, 4, 2_000)
     assert (rates[[1, 4]] == 1).all() and (rates[[2, 7]] == 0).all()
@@ -162,8 +162,8 @@ def test_where_too_few_scores_are_positive_the_rest_is_a_lot_among_the_zeros_lef
     assert Proportional().findings(scores, 2) == {"zero_scores_kept": 0}
 
 
-def test_scores_may_span_more_decades_than_a_ratio_can_say() -> None:
-    # 1e-200 / 1e150 is zero even in double precision; of the two small ones the second is kept
+def test_scores_may_span_more_decades_than_their_ratio_can_represent() -> None:
+    # 1e-200 / 1e150 is zero even in double precision; of the two small scores the second is kept
     # three times in four.
     rates = frequencies(Proportional(), vector(1e-200, 3e-200, 1e150), 2, 4_000)
     assert rates[2] == 1 and within(rates[:2], vector(0.25, 0.75), 4_000)
@@ -177,11 +177,11 @@ def test_single_precision_scores_are_drawn_in_double_precision() -> None:
 
 
 @pytest.mark.parametrize("pick", [Proportional(), Sketch()])
-def test_negative_scores_are_no_probabilities(pick: Any) -> None:
+def test_negative_scores_are_rejected(pick: Any) -> None:
     with pytest.raises(
         ValueError,
         match=(
-            r"pick=\w+ takes scores for probabilities, but 2 are negative \(the lowest is"
+            r"pick=\w+ uses scores as probabilities, but 2 are negative \(the lowest is"
             r" -3\).*method\.score.*pick=top"
         ),
     ):
@@ -196,16 +196,14 @@ def test_negative_scores_are_no_probabilities(pick: Any) -> None:
         ({"gamma": math.nan}, "nan"),
     ],
 )
-def test_powers_that_are_none_are_refused(options: dict[str, float], message: str) -> None:
+def test_invalid_powers_are_rejected(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Proportional(**options)
 
 
 @pytest.mark.parametrize("score", [Random(), Magnitude(), Snip()])
 @pytest.mark.parametrize("pick", [Proportional(), Uniform()])
-def test_counts_per_layer_are_those_of_the_threshold_and_places_are_not(
-    score: Any, pick: Any
-) -> None:
+def test_layer_counts_are_those_of_the_top_pick_and_places_are_not(score: Any, pick: Any) -> None:
     hard, drawn, again = (
         masks_of(score, resnet(), 0.2, seed=6, pick=p) for p in (Top(), pick, pick)
     )
@@ -213,12 +211,10 @@ def test_counts_per_layer_are_those_of_the_threshold_and_places_are_not(
     assert not same_masks(drawn, hard) and same_masks(drawn, again)
 
 
-def test_a_whole_layer_and_none_of_it_can_be_asked_for() -> None:
+def test_a_pick_may_keep_a_whole_layer_or_none_of_it() -> None:
     for pick in (Uniform(), Proportional(), Sketch()):
-        assert (
-            pick(vector(1.0, 2.0, 3.0), 3, seeded()).all()
-            and not pick(vector(1.0, 2.0, 3.0), 0, seeded()).any()
-        )
+        assert pick(vector(1.0, 2.0, 3.0), 3, seeded()).all()
+        assert not pick(vector(1.0, 2.0, 3.0), 0, seeded()).any()
         assert pick(vector(), 0, seeded()).shape == (0,)
 
 
@@ -237,7 +233,7 @@ def test_the_expected_support_is_the_mean_over_all_sequences_of_draws() -> None:
 
 @check
 @given(st.lists(st.floats(1e-3, 1.0), min_size=2, max_size=20), st.data())
-def test_the_number_of_draws_is_the_one_whose_support_is_nearest(
+def test_the_number_of_draws_has_the_nearest_expected_support(
     weights: list[float], data: st.DataObject
 ) -> None:
     p = vector(*weights) / sum(weights)
@@ -247,7 +243,7 @@ def test_the_number_of_draws_is_the_one_whose_support_is_nearest(
     assert draws >= k and distance[1] == min(distance)
 
 
-def test_moments_of_algorithm_1_are_those_of_its_formulas() -> None:
+def test_moments_of_algorithm_1_follow_its_formulas() -> None:
     # m_i = c_i / (s p_i): mean 1, variance (1 - p_i) / (s p_i), covariance -1/s.
     scores, k, tries = vector(1.0, 2.0, 3.0, 4.0, 6.0), 3, 8_000
     p = scores / 16
@@ -270,14 +266,12 @@ def test_moments_of_algorithm_1_are_those_of_its_formulas() -> None:
     )
 
 
-def test_the_error_of_algorithm_1_is_that_of_the_corrected_lemmas() -> None:
+def test_the_error_of_algorithm_1_follows_the_corrected_lemmas() -> None:
     # E |X'w - X'(w m)|^2 = ((sum of |X_k| |w_k|)^2 - |X'w|^2) / s at the optimal p of Eq. 2; Lemma
     # 4.3 for any p.
-    x, w, tries = (
-        torch.randn(12, 5, generator=seeded(1), dtype=torch.float64),
-        torch.randn(12, generator=seeded(2), dtype=torch.float64),
-        2_000,
-    )
+    x = torch.randn(12, 5, generator=seeded(1), dtype=torch.float64)
+    w = torch.randn(12, generator=seeded(2), dtype=torch.float64)
+    tries = 2_000
     norms = x.norm(dim=1)
     for scores in (norms * w.abs(), torch.ones(12, dtype=torch.float64)):
         p = scores / scores.sum()
@@ -292,38 +286,37 @@ def test_the_error_of_algorithm_1_is_that_of_the_corrected_lemmas() -> None:
     )
 
 
-def test_without_scaling_algorithm_1_leaves_the_support_of_the_same_draw() -> None:
+def test_algorithm_1_without_scaling_has_the_support_of_the_same_draw() -> None:
     scores = torch.rand(40, generator=seeded(4))
     scores[:5] = GONE
     scores[5:8] = 0.0
     for seed in range(20):
         factors = Sketch(scaling="init")(scores, 15, seeded(seed))
-        assert (
-            torch.equal(Sketch()(scores, 15, seeded(seed)), factors > 0) and not factors[:8].any()
-        )
+        assert torch.equal(Sketch()(scores, 15, seeded(seed)), factors > 0)
+        assert not factors[:8].any()
 
 
-def test_a_layer_that_keeps_all_its_positive_scores_is_the_limit_of_many_draws() -> None:
+def test_a_layer_that_keeps_all_positive_scores_is_the_limit_of_many_draws() -> None:
     scores = vector(1.0, 0.0, 5.0, GONE)
     for k in (2, 3):
         assert Sketch(scaling="init")(scores, k, seeded()).tolist() == [1.0, 0.0, 1.0, 0.0]
         assert Sketch().findings(scores, k) == {"expected_kept": 2, "draws": 0}
 
 
-def test_scores_of_many_decades_end_the_search_for_the_number_of_draws() -> None:
+def test_the_search_for_the_number_of_draws_ends_for_scores_of_many_decades() -> None:
     scores = torch.logspace(-40, 0, 60, dtype=torch.float64)
     found = Sketch().findings(scores, 59)
     assert found["draws"] > 2**52 and found["expected_kept"] < 59
-    assert int(Sketch()(scores, 59, seeded()).sum()) < 59  # no error, and no hang
+    assert int(Sketch()(scores, 59, seeded()).sum()) < 59  # it returns without an error
 
 
-def test_only_the_words_of_its_scalings_are_options_of_algorithm_1() -> None:
+def test_an_unknown_scaling_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"pick.scaling='yes' must be one of none, init"):
         Sketch(scaling="yes")  # type: ignore[arg-type]
 
 
-def test_algorithm_1_reaches_its_density_in_the_mean() -> None:
-    # The sum over layers of expected supports is K to within half a weight a layer.
+def test_algorithm_1_attains_its_density_in_the_mean() -> None:
+    # The expected supports of all layers sum to K within half a weight a layer.
     counts = torch.tensor(
         [
             float(count_kept(masks_of(Magnitude(), mlp(), 0.2, seed=s, pick=Sketch())))
@@ -334,7 +327,7 @@ def test_algorithm_1_reaches_its_density_in_the_mean() -> None:
     assert abs(float(counts.mean()) - 0.2 * 2720) < 1.5 + 4 * float(counts.std()) / math.sqrt(60)
 
 
-def test_a_run_with_algorithm_1_records_what_was_expected_and_what_was_kept(tmp_path: Path) -> None:
+def test_a_run_with_algorithm_1_records_the_expected_and_the_kept_count(tmp_path: Path) -> None:
     record, artefacts = perform_run(
         compose_run("method=magnitude", "density=0.2", "pick=sketch", *TINY), machine(tmp_path)
     )
@@ -345,24 +338,21 @@ def test_a_run_with_algorithm_1_records_what_was_expected_and_what_was_kept(tmp_
         0.2,
     )
     assert kept != round(0.2 * prunable)  # with this seed
-    assert (
-        abs(record["report"]["expected_kept"] - 0.2 * prunable) < 1.5
-        and record["report"]["draws"] > kept
-    )
+    assert abs(record["report"]["expected_kept"] - 0.2 * prunable) < 1.5
+    assert record["report"]["draws"] > kept
 
 
-def test_a_run_whose_count_is_exact_says_nothing_of_expectations(tmp_path: Path) -> None:
+def test_a_run_with_an_exact_count_records_no_expectation(tmp_path: Path) -> None:
     record, _ = perform_run(
         compose_run("method=magnitude", "density=0.2", "pick=proportional", *TINY),
         machine(tmp_path),
     )
-    assert record["kept"] == round(0.2 * record["prunable"]) and record["report"] == {
-        "zero_scores_kept": 0
-    }
+    assert record["kept"] == round(0.2 * record["prunable"])
+    assert record["report"] == {"zero_scores_kept": 0}
 
 
-def test_factors_multiply_the_weights_that_training_starts_from(tmp_path: Path) -> None:
-    # At a vanishing learning rate a trained weight is where training began.
+def test_factors_multiply_the_initial_weights_of_the_training(tmp_path: Path) -> None:
+    # At a negligible learning rate the trained weights equal the initial ones.
     still = ["train.lr=1e-30", "train.momentum=0"]
     plain, scaled = (
         perform_run(
@@ -374,11 +364,12 @@ def test_factors_multiply_the_weights_that_training_starts_from(tmp_path: Path) 
         for s in ("none", "init")
     )
     for name, mask in plain["train"].masks.items():
-        initial, begun = plain["train"].weights[name], scaled["train"].weights[name]
+        initial, rescaled = plain["train"].weights[name], scaled["train"].weights[name]
         factors = scaled["prune"].findings[name]
         assert torch.equal(scaled["train"].masks[name], mask) and torch.equal(factors > 0, mask)
-        assert torch.equal(begun, initial * factors.to(initial)) and not torch.equal(begun, initial)
-    # no weight, so no factor
+        assert torch.equal(rescaled, initial * factors.to(initial))
+        assert not torch.equal(rescaled, initial)
+    # biases have no factor
     assert all(
         artefacts["train"].weights["fc1.bias"].abs().max() < 1e-25 for artefacts in (plain, scaled)
     )

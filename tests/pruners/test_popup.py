@@ -1,5 +1,7 @@
-"""SR-popup and edge-popup (docs/methods/sr_popup.md, edge_popup.md): the algorithm against lists in
-float64, the gradient by hand, and what must stay as it is."""
+"""SR-popup and edge-popup: the search against lists in float64, its gradient, its constraints.
+
+Sources: docs/methods/sr_popup.md, docs/methods/edge_popup.md.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -45,8 +47,8 @@ def begin(
 
 
 def trained(model: nn.Module, masking: PopupMasking, lr: float = 0.1) -> Iterator[int]:
-    """Steps of the search, as the runner's loop does them, yielding after each; batches differ from
-    step to step."""
+    """Train as the runner's loop does and yield after each step; batches differ from step to
+    step."""
     opt = make_optimizer(model, masking, replace(RECIPE, lr=lr))
     for step in range(STEPS):
         x, y = images(32, seed=step)
@@ -67,7 +69,7 @@ def on(masks: Masks) -> dict[str, set[int]]:
 # --- the start
 
 
-def test_the_search_starts_at_the_magnitude_mask_of_all_layers_but_the_classifier() -> None:
+def test_the_search_starts_from_the_magnitude_mask_of_all_layers_but_the_classifier() -> None:
     model = resnet()
     masking = begin(model, density=0.2)
     names = [name for name in full_masks(model) if name != "fc.weight"]
@@ -94,7 +96,7 @@ def test_the_search_starts_at_the_magnitude_mask_of_all_layers_but_the_classifie
 
 
 @pytest.mark.parametrize("criterion", ["snip", "grasp", "random", "uniform"])
-def test_another_start_has_the_same_budgets_and_its_own_order(criterion: Any) -> None:
+def test_another_criterion_has_the_same_budgets_and_its_own_ranking(criterion: Any) -> None:
     model = resnet()
     by_size = begin(model)
     masking = begin(model, SrPopup(Global(), init=Init(criterion)))
@@ -128,7 +130,7 @@ def test_another_start_has_the_same_budgets_and_its_own_order(criterion: Any) ->
         assert on(masking.masks)[name] == set(ranks[: masking.keep[name]])
 
 
-def test_budgets_can_be_those_of_the_criterion_or_equal_in_every_layer() -> None:
+def test_budgets_can_follow_the_criterion_or_be_equal_in_every_layer() -> None:
     model = resnet()
     own = begin(model, SrPopup(Global(), init=Init("snip", budgets="criterion")))
     layers = {name: mask for name, mask in full_masks(model).items() if name != "fc.weight"}
@@ -147,10 +149,8 @@ def test_a_searched_classifier_counts_like_other_layers() -> None:
 # --- the gradient
 
 
-def test_the_gradient_of_a_score_is_that_of_its_weight_times_the_weight_and_pruned_ones_have_it_too() -> (
-    None
-):
-    # Back-propagation by hand through 64 - 12 - 10 in float64: dL/dm = dL/dW_eff * W, W_eff = W *
+def test_the_gradient_of_a_score_is_weight_times_its_gradient_even_if_pruned() -> None:
+    # Manual back-propagation through 64 - 12 - 10 in float64: dL/dm = dL/dW_eff * W, W_eff = W *
     # mask.
     model, (x, y) = mlp((12,)).double(), images()
     masking = begin(model, density=0.4)
@@ -175,12 +175,12 @@ def test_the_gradient_of_a_score_is_that_of_its_weight_times_the_weight_and_prun
 # --- the search
 
 
-def test_two_steps_worked_by_hand() -> None:
-    # Weights 6..1, three kept, m = 1 or 0.99. Inputs x with x w = d make dL/dm = d (the output lies
+def test_two_steps_equal_an_example_worked_by_hand() -> None:
+    # Weights 6..1, three kept, m = 1 or 0.99. Inputs x with x w = d give dL/dm = d (the output is
     # above the label), so a step of SGD at 0.1 gives m - 0.1 d. Step 0: m = .97 1 1 1.02 .99 .99:
-    # the fourth would enter, the first leave; ceil(1 * 1) = 1 pair. Step 1: m = .97 .95 .98 1.02
-    # 1.03 1.00: top three are the last; fifth and sixth would enter, second and third leave; ceil(2
-    # * (1/2)^4) = 1 pair.
+    # the fourth could enter, the first leave; ceil(1 * 1) = 1 pair. Step 1: m = .97 .95 .98 1.02
+    # 1.03 1.00: the top three are the last three; fifth and sixth could enter, second and third
+    # leave; ceil(2 * (1/2)^4) = 1 pair.
     model = linear([[6.0, 5.0, 4.0, 3.0, 2.0, 1.0]])
     masking = SrPopup(Global(), classifier="searched")(
         model, full_masks(model), about(0.5, steps=2, epochs=1)
@@ -213,8 +213,8 @@ def test_two_steps_worked_by_hand() -> None:
 def by_lists(
     model: nn.Module, start: PopupMasking, share: Any, lr: float
 ) -> Iterator[dict[str, set[int]]]:
-    """Alg. 1 with lists: its own gradients, SGD with momentum and decay written out, Eqs. 28 to 30
-    by sorted."""
+    """Alg. 1 with lists: gradients, SGD with momentum and decay written out, Eqs. 28 to 30 with
+    sorted."""
     phi, keep = on(start.masks), start.keep
     m = {name: s.detach().clone() for name, s in start.trainable.items()}
     speed = {name: torch.zeros_like(s) for name, s in m.items()}
@@ -238,10 +238,8 @@ def by_lists(
             values = m[name].flatten().tolist()
             falling = sorted(range(len(values)), key=lambda i: (-values[i], i))
             top = set(falling[: keep[name]])
-            enter, leave = (
-                [i for i in falling if i in top - phi[name]],
-                [i for i in falling if i in phi[name] - top],
-            )
+            enter = [i for i in falling if i in top - phi[name]]
+            leave = [i for i in falling if i in phi[name] - top]
             q = ceil(len(enter) * share(t))
             phi[name] = phi[name] - set(leave[len(leave) - q :]) | set(enter[:q])
         yield {name: set(kept) for name, kept in phi.items()}
@@ -256,19 +254,20 @@ def by_lists(
         SrPopup(Global(), quota="rising", exponent=2),
     ],
 )
-def test_every_step_is_that_of_the_algorithm_written_with_lists(search: Any) -> None:
-    model = mlp().double()  # no BatchNorm, so that the reference may use the same net
+def test_every_step_matches_the_algorithm_written_with_lists(search: Any) -> None:
+    model = mlp().double()  # no BatchNorm, so the reference can use the same net
     shares = {
         "falling": lambda t: Fraction(STEPS - t, STEPS) ** 4,
         "rising": lambda t: Fraction(t, STEPS) ** 2,
         "all": lambda t: Fraction(1),
     }
     masking = begin(model, search)
-    lr = 2.0 if isinstance(search, EdgePopup) else 0.1  # scores between 0 and 1 are further apart
+    # scores of edge-popup lie between 0 and 1, further apart
+    lr = 2.0 if isinstance(search, EdgePopup) else 0.1
     reference = by_lists(model, begin(model, search), shares[getattr(search, "quota", "all")], lr)
     for _ in trained(model, masking, lr):
         assert on(masking.masks) == next(reference)
-    # in each step some could swap: else the test shows little
+    # in each step some pairs could swap; otherwise the test shows little
     assert masking.counts[:, 1].min() > 0
 
 
@@ -286,13 +285,11 @@ def test_edge_popup_keeps_the_largest_scores_of_each_layer_after_every_step() ->
     assert on(masking.masks) != first
 
 
-def test_without_a_quota_the_mask_never_changes_though_scores_move() -> None:
+def test_a_quota_of_none_never_changes_the_mask_though_scores_move() -> None:
     model = resnet()
     masking = begin(model, SrPopup(Global(), quota="none"))
-    first, scores = (
-        on(masking.masks),
-        {name: m.detach().clone() for name, m in masking.trainable.items()},
-    )
+    first = on(masking.masks)
+    scores = {name: m.detach().clone() for name, m in masking.trainable.items()}
     for _ in trained(model, masking):
         assert on(masking.masks) == first
     assert all(not torch.equal(m, scores[name]) for name, m in masking.trainable.items())
@@ -308,7 +305,7 @@ def test_without_a_quota_the_mask_never_changes_though_scores_move() -> None:
         SrPopup(Global(), quota="one"),
     ],
 )
-def test_each_layer_keeps_its_number_and_never_swaps_more_than_its_quota(search: SrPopup) -> None:
+def test_each_layer_keeps_its_count_and_swaps_at_most_its_quota(search: SrPopup) -> None:
     model = resnet().to(memory_format=torch.channels_last)
     masking = begin(model, search)
     before, restricted = on(masking.masks), 0
@@ -325,7 +322,7 @@ def test_each_layer_keeps_its_number_and_never_swaps_more_than_its_quota(search:
             )
             assert len(now[name]) == k
             assert len(now[name] - before[name]) == len(before[name] - now[name]) == q
-            # no swap but of candidates
+            # only candidates are swapped
             assert now[name] - before[name] <= top and not (before[name] - now[name]) & top
             total, restricted = total + q, restricted + (q < candidates)
         assert int(masking.counts[step, 0]) == total
@@ -337,7 +334,7 @@ def test_each_layer_keeps_its_number_and_never_swaps_more_than_its_quota(search:
     assert restricted > 0
 
 
-def test_nothing_trains_but_the_scores_and_statistics_move() -> None:
+def test_only_scores_are_trained_and_running_statistics_move() -> None:
     model = resnet()
     before = {name: t.clone() for name, t in model.state_dict().items()}
     masking = begin(model)
@@ -355,7 +352,7 @@ def test_nothing_trains_but_the_scores_and_statistics_move() -> None:
     }
 
 
-def test_overlap_is_equation_7_with_the_magnitude_mask() -> None:
+def test_the_overlap_is_equation_7_with_the_magnitude_mask() -> None:
     model = mlp()
     masking = begin(model, EdgePopup(Global()))
     list(trained(model, masking))
@@ -365,28 +362,25 @@ def test_overlap_is_equation_7_with_the_magnitude_mask() -> None:
         == masking.report["overlap_magnitude"]
         == pytest.approx(same / 2520, abs=1e-12)
     )
-    assert (
-        len(masking.series["overlap_magnitude"]) == EPOCHS and len(masking.series["swaps"]) == STEPS
-    )
+    assert len(masking.series["overlap_magnitude"]) == EPOCHS
+    assert len(masking.series["swaps"]) == STEPS
     assert masking.report["swaps"] == sum(masking.series["swaps"])
 
 
-def test_a_density_of_one_keeps_every_weight_and_searches_nothing() -> None:
+def test_a_density_of_one_keeps_every_weight_without_a_search() -> None:
     model = mlp()
     masking = begin(model, density=1.0)
     list(trained(model, masking))
-    assert count_kept(masking.masks) == 2520 and masking.report == {
-        "overlap_magnitude": 1.0,
-        "swaps": 0,
-    }
+    assert count_kept(masking.masks) == 2520
+    assert masking.report == {"overlap_magnitude": 1.0, "swaps": 0}
     assert all(torch.equal(w, model.get_parameter(n)) for n, w in masking.weights(model, 0).items())
 
 
-# --- refusals
+# --- invalid options
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (
             lambda: SrPopup(None),
@@ -424,17 +418,17 @@ def test_a_density_of_one_keeps_every_weight_and_searches_nothing() -> None:
         ),
     ],
 )
-def test_what_is_no_search_is_refused(make: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_searches_are_rejected(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_two_problems_are_told_at_once() -> None:
+def test_two_problems_are_reported_at_once() -> None:
     with pytest.raises(ValueError, match="quota='x'(.|\n)*eta=2 must|eta=2 must(.|\n)*quota='x'"):
         SrPopup(Global(), init=Init(eta=2.0), quota="x")  # type: ignore[arg-type]
 
 
-def test_ties_of_untouched_scores_are_broken_by_the_index_of_the_tensor_in_channels_last() -> None:
+def test_ties_are_broken_by_tensor_index_in_channels_last_layout() -> None:
     model = nn.Sequential(nn.Conv2d(3, 2, 2, bias=False), nn.Flatten(), nn.Linear(2, 2)).to(
         memory_format=torch.channels_last
     )
@@ -442,6 +436,6 @@ def test_ties_of_untouched_scores_are_broken_by_the_index_of_the_tensor_in_chann
         model, full_masks(model), about(0.5, steps=2, epochs=1)
     )
     with torch.no_grad():
-        masking.trainable["0.weight"].fill_(1.0)  # all equal: the first twelve of 24 stay
+        masking.trainable["0.weight"].fill_(1.0)  # all equal: the first twelve of 24 are kept
     masking.after_step(model, 0)
     assert on(masking.masks)["0.weight"] == set(range(12))

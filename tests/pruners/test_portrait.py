@@ -1,5 +1,4 @@
-"""Portraits: histograms and norms worked by hand, random masks against the moments of sampling
-without replacement."""
+"""Histograms and norms of final masks: worked examples, and moments of random masks."""
 
 from dataclasses import MISSING, fields
 from typing import Any
@@ -11,7 +10,9 @@ from small_nets import linear, seeded, task
 from support import compose_run
 from torch import Tensor, nn
 
-from pruners.analysis.histograms import Bins, Norms, Origin, ScoresBefore, Weights, subset_sums
+from pruners.analysis.histograms import Bins, Norms, ScoresBefore, Weights
+from pruners.analysis.origin import Origin
+from pruners.analysis.subsets import subset_sums
 from pruners.base import Masks, Measurement
 from pruners.scores.magnitude import Magnitude
 from runner.config.compose import compose_config
@@ -22,8 +23,7 @@ PORTRAITS = ("weights", "scores", "norms")
 
 
 def net() -> nn.Module:
-    """Two layers: 3, -4, 0 and 12 under a mask that keeps 3, -4 | 12; -5 is what the mask takes
-    away."""
+    """Two layers, 3, -4, 0, -5 and 12, 1; the mask of `masks` keeps 3, -4, 0 | 12."""
     return nn.Sequential(linear([[3.0, -4.0], [0.0, -5.0]]), linear([[12.0, 1.0]]))
 
 
@@ -35,7 +35,8 @@ def masks() -> Masks:
 
 
 def measured(measure: Any, model: nn.Module, kept: Masks, seed: int = 0) -> Measurement:
-    """What the measurement finds when it starts from masked weights, as the runner calls it."""
+    """The measurement as the runner calls it: on masked weights, with the unmasked ones as
+    `init`."""
     origin = {name: model.get_parameter(name).detach().clone() for name in kept}
     with torch.no_grad():
         for name, mask in kept.items():
@@ -49,14 +50,14 @@ def measured(measure: Any, model: nn.Module, kept: Masks, seed: int = 0) -> Meas
 # --- histograms
 
 
-def test_a_bin_has_its_lower_edge_and_the_last_one_both() -> None:
+def test_a_bin_includes_its_lower_edge_and_the_last_bin_both() -> None:
     bins = Bins(0.0, 3.0, 3)
     assert bins.edges.tolist() == [0, 1, 2, 3]
     assert bins.count(torch.tensor([-0.1, 0.0, 0.5, 1.0, 2.0, 3.0, 3.1])).tolist() == [2, 1, 2]
 
 
-def test_the_weights_of_all_layers_make_one_histogram_of_shares() -> None:
-    # kept: 3, -4, 0 and 12, which lies outside
+def test_the_weights_of_all_layers_form_one_histogram_of_shares() -> None:
+    # kept: 3, -4, 0 and 12; 12 lies outside
     found = measured(Weights(-6.0, 6.0, 4), net(), masks())
     assert found.series == {
         "weight_edges": [-6, -3, 0, 3, 6],
@@ -65,18 +66,18 @@ def test_the_weights_of_all_layers_make_one_histogram_of_shares() -> None:
     assert found.report == {"weights_outside": 0.25, "weights_mean_abs": 19 / 4}
 
 
-def test_scores_are_those_before_pruning_divided_by_their_sum() -> None:
+def test_scores_before_pruning_are_divided_by_their_sum() -> None:
     found = measured(
         ScoresBefore(Magnitude(), None, sample=6, low=0.0, high=0.5, bins=5), net(), masks()
     )
-    # All six are drawn: |w| = 3, 4, 0, 5, 12, 1 of 25, that is 0.12, 0.16, 0, 0.2, 0.48, 0.04;
-    # without 0.2 and 0.04 for the mask.
+    # All six are drawn: |w| = 3, 4, 0, 5, 12, 1 of 25, that is 0.12, 0.16, 0, 0.2, 0.48, 0.04. The
+    # mask removes 0.2 and 0.04.
     assert found.series["score_all"] == [2, 2, 1, 0, 1]
     assert found.series["score_kept"] == [1, 2, 0, 0, 1]
     assert found.report == {"scores_drawn": 6, "scores_kept": 4, "scores_outside": 0}
 
 
-def test_another_mask_sees_the_same_weights_drawn_and_another_seed_others() -> None:
+def test_the_drawn_weights_depend_on_the_seed_and_not_on_the_mask() -> None:
     measure = ScoresBefore(Magnitude(), None, sample=2, low=0.0, high=1.0, bins=100)
     full = {name: torch.ones_like(mask) for name, mask in masks().items()}
     draws = [
@@ -91,10 +92,10 @@ def test_another_mask_sees_the_same_weights_drawn_and_another_seed_others() -> N
 # --- norms
 
 
-def test_the_norm_of_a_ticket_by_hand() -> None:
+def test_the_norms_of_a_ticket_equal_an_example_worked_by_hand() -> None:
     found = measured(Norms(masks=50), net(), masks())
     assert found.series["ticket_norm"] == [5.0, 12.0]  # 3, 4, 0 and 12
-    # Layer 2 keeps one of 12 and 1; layer 1 three of 3, 4, 0, 5: the squares 25, 34, 41 or 50.
+    # Layer 2 keeps 12 or 1; layer 1 keeps three of 3, 4, 0, 5: the squares sum to 25, 34, 41 or 50.
     assert 1 < found.series["random_norm"][1] < 12
     assert 5 < found.series["random_norm"][0] < 50**0.5
 
@@ -118,31 +119,31 @@ def net_of_ones() -> nn.Module:
     return nn.Sequential(linear([[1.0] * 8]), linear([[2.0] * 4]))
 
 
-def test_the_histogram_of_random_masks_holds_them_all() -> None:
+def test_the_histogram_of_random_masks_counts_all_masks() -> None:
     series = measured(Norms(masks=40, low=0.0, high=20.0, bins=20), net(), masks()).series
     assert series["norm_edges"] == [float(i) for i in range(21)]
     assert sum(series["random_share_0"]) == sum(series["random_share_1"]) == pytest.approx(1.0)
-    # 1 or 12, nothing else
+    # the norm is 1 or 12
     assert series["random_share_1"][1] + series["random_share_1"][12] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("size", [1, 7, 20, 33, 39])
-def test_the_sums_have_mean_and_variance_of_sampling_without_replacement(size: int) -> None:
+def test_the_sums_have_the_moments_of_sampling_without_replacement(size: int) -> None:
     values, subsets = torch.rand(40, generator=seeded(3), dtype=torch.float64) ** 2, 20_000
     sums = subset_sums(values, size, subsets, seeded(size))
     share = size / len(values)
-    # var: of the finite population, divided by n - 1
+    # values.var(): of the finite population, divided by n - 1
     variance = size * (1 - share) * float(values.var())
     assert float(sums.mean()) == pytest.approx(
         share * float(values.sum()), abs=4 * (variance / subsets) ** 0.5
     )
     fourth = float(((sums - sums.mean()) ** 4).mean())
-    error = ((fourth - variance**2) / subsets) ** 0.5  # of a sample variance
+    error = ((fourth - variance**2) / subsets) ** 0.5  # standard error of a sample variance
     assert float(sums.var()) == pytest.approx(variance, abs=4 * error)
 
 
 def test_every_subset_is_equally_likely() -> None:
-    # a sum names its subset
+    # each subset has its own sum
     values = torch.tensor([1.0, 10.0, 100.0, 1000.0, 10000.0], dtype=torch.float64)
     counts = subset_sums(values, 2, 20_000, seeded()).round().unique(return_counts=True)[1]
     assert len(counts) == 10
@@ -150,21 +151,21 @@ def test_every_subset_is_equally_likely() -> None:
 
 
 @pytest.mark.parametrize(("size", "total"), [(0, 0.0), (4, 10.0)])
-def test_nothing_and_everything_have_one_sum(size: int, total: float) -> None:
+def test_the_empty_and_the_full_subset_have_one_sum(size: int, total: float) -> None:
     assert (
         subset_sums(torch.tensor([1.0, 2.0, 3.0, 4.0]), size, 3, seeded()).tolist() == [total] * 3
     )
 
 
-def test_more_subsets_than_are_drawn_at_a_time_all_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pruners.analysis.histograms.DRAWS", 30)  # ten subsets of three at a time
+def test_subsets_drawn_in_several_chunks_are_all_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pruners.analysis.subsets.DRAWS", 30)  # ten subsets of three at a time
     sums = subset_sums(torch.arange(10.0), 3, 25, seeded())
-    # 0 + 1 + 2 to 7 + 8 + 9
+    # from 0 + 1 + 2 to 7 + 8 + 9
     assert len(sums) == 25 and set(sums.tolist()) <= {float(s) for s in range(3, 25)}
     assert len(set(sums.tolist())) > 5
 
 
-# --- wrong options, identity
+# --- invalid options, identity
 
 
 @pytest.mark.parametrize(
@@ -176,22 +177,22 @@ def test_more_subsets_than_are_drawn_at_a_time_all_come(monkeypatch: pytest.Monk
         lambda: Norms(counts="all"),
     ],
 )  # type: ignore[arg-type]
-def test_impossible_options_are_refused(wrong: Any) -> None:
+def test_invalid_options_are_rejected(wrong: Any) -> None:
     with pytest.raises(ValueError, match="portrait.measure"):
         wrong()
 
 
-def test_a_portrait_without_weights_says_what_it_needs() -> None:
+def test_a_portrait_without_weights_names_the_missing_measurement() -> None:
     with pytest.raises(ValueError, match=r"needs: \[init\]"):
         Weights()(net(), masks(), task(None))
 
 
-def test_a_portrait_changes_no_stage_of_the_method_and_its_absence_no_run() -> None:
-    words = ["method=synflow", "density=0.1", *MLP]
-    plain = compose_run(*words)
-    assert run_id(compose_run(*words, "portrait=none")) == run_id(plain)
+def test_a_portrait_changes_no_key_of_other_stages_and_no_run_without_it() -> None:
+    overrides = ["method=synflow", "density=0.1", *MLP]
+    plain = compose_run(*overrides)
+    assert run_id(compose_run(*overrides, "portrait=none")) == run_id(plain)
     for portrait in PORTRAITS:
-        run = compose_run(*words, f"portrait={portrait}")
+        run = compose_run(*overrides, f"portrait={portrait}")
         assert [stage.name for stage in run.stages] == [
             *(stage.name for stage in plain.stages),
             "portrait",
@@ -200,7 +201,7 @@ def test_a_portrait_changes_no_stage_of_the_method_and_its_absence_no_run() -> N
         assert run_id(run) != run_id(plain)
 
 
-def test_rewound_norms_are_those_of_the_weights_that_the_ticket_goes_back_to() -> None:
+def test_rewound_norms_are_those_of_the_weights_at_the_rewinding_point() -> None:
     run = compose_run(
         "method=imp", "density=0.5", *MLP, "portrait=norms_rewound", "retrain.rewind=80ep"
     )

@@ -1,5 +1,4 @@
-"""Random pruning: a uniformly random subset of exactly K weights (docs/methods/random.md
-to 4 and 6)."""
+"""Random pruning (docs/methods/random.md): a uniformly random subset of exactly K weights."""
 
 import math
 
@@ -11,11 +10,11 @@ from small_nets import (
     kept_by_layer,
     masks_of,
     mlp,
-    photograph,
     pruner,
     resnet,
     same_masks,
     seeded,
+    state_check,
     task,
 )
 from torch import nn
@@ -27,7 +26,7 @@ from pruners.selection.allocate import Layer
 
 
 @pytest.mark.parametrize("density", [1, 0.9, 0.5, 0.1, 0.02])
-def test_the_kept_count_is_exact_where_the_density_does_not_divide_the_weights(
+def test_the_kept_count_is_exact_for_a_prime_number_of_weights(
     density: float,
 ) -> None:
     # 77 + 33 + 3 = 113, a prime
@@ -50,20 +49,21 @@ def test_kept_counts_per_layer_are_hypergeometric_over_two_hundred_seeds() -> No
     mean = kept * sizes / total
     std = (mean * (1 - sizes / total) * (total - kept) / (total - 1)).sqrt()
     z = (counts - mean) / std
-    assert (z.mean(dim=0).abs() < 0.3).all()  # the standard deviation of these means is 0.07
-    assert ((z.var(dim=0) - 1).abs() < 0.5).all()  # and 0.1 of these variances
+    # the standard deviations of these means and variances are 0.07 and 0.1
+    assert (z.mean(dim=0).abs() < 0.3).all()
+    assert ((z.var(dim=0) - 1).abs() < 0.5).all()
     assert (counts.sum(dim=1) == kept).all()
 
 
 def test_every_weight_is_kept_equally_often() -> None:
     # 400 seeds, density 1/4: each of 60 positions is kept 100 +- 8.7 times; 5 standard deviations
-    # for the farthest of 60.
+    # for the maximum of 60.
     model = nn.Linear(20, 3)
     counts = sum(masks_of(Random(), model, 0.25, seed=s)["weight"].int() for s in range(400))
     assert (counts - 100).abs().max() < 5 * math.sqrt(400 * 0.25 * 0.75)  # type: ignore[union-attr]
 
 
-def test_the_mask_depends_on_shapes_density_and_seed_alone() -> None:
+def test_the_mask_depends_only_on_shapes_density_and_seed() -> None:
     one = masks_of(Random(), resnet(seed=0), 0.3, seed=4)
     redrawn = resnet(seed=1)
     with torch.no_grad():
@@ -76,13 +76,13 @@ def test_the_mask_depends_on_shapes_density_and_seed_alone() -> None:
 
 
 @pytest.mark.parametrize("density", [0.1, 0.5])
-def test_masks_of_two_seeds_overlap_as_independent_subsets_do(density: float) -> None:
-    # |A and B| is hypergeometric around d K; Jaccard d / (2 - d).
+def test_masks_of_two_seeds_overlap_as_independent_subsets(density: float) -> None:
+    # |A and B| is hypergeometric with mean d K; the Jaccard index is d / (2 - d).
     one, other = (masks_of(Random(), mlp((300, 100)), density, seed=s) for s in (0, 1))
     assert abs(jaccard(one, other) - density / (2 - density)) < 0.02
 
 
-def test_density_one_keeps_everything() -> None:
+def test_density_one_keeps_every_weight() -> None:
     model = mlp()
     before = model.fc1.weight.clone()
     assert all(mask.all() for mask in masks_of(Random(), model, 1.0).values())
@@ -97,7 +97,7 @@ def test_density_one_keeps_everything() -> None:
         (1.5, "must be in"),
     ],
 )
-def test_a_density_that_keeps_nothing_or_too_much_is_refused(density: float, message: str) -> None:
+def test_invalid_densities_are_rejected(density: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         masks_of(Random(), mlp(), density)
 
@@ -108,17 +108,18 @@ def test_allocate_layer_keeps_the_same_share_of_every_layer_at_random_places() -
     assert not same_masks(one, other)
 
 
-def test_scoring_leaves_the_model_and_the_global_stream_alone_and_advances_its_own() -> None:
+def test_scoring_advances_only_the_given_generator_and_leaves_the_model_unchanged() -> None:
     model, rng = resnet(), seeded(3)
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     first = Random()(model, full_masks(model), (), nn.functional.cross_entropy, rng)
     again = Random()(model, full_masks(model), (), nn.functional.cross_entropy, rng)
     assert unchanged()
     assert not torch.equal(first["fc.weight"], again["fc.weight"])
 
 
-def test_scores_have_no_ties_where_single_precision_would() -> None:
-    # A million float32 draws from 2**24 values hold about 30,000 pairs; float64 has 2**53.
+def test_float64_scores_have_no_ties_among_a_million_weights() -> None:
+    # A million float32 draws from 2**24 values contain about 30,000 equal pairs; float64 has 2**53
+    # values.
     scores = Random()(
         nn.Linear(1000, 1000),
         {"weight": torch.ones(1000, 1000, dtype=torch.bool)},

@@ -1,6 +1,4 @@
-"""RigL (docs/methods/rigl.md): its update worked by hand and against sorting, what it must not
-move,
-when it happens, whole runs."""
+"""RigL (docs/methods/rigl.md): updates by hand and by sorting, their times, whole runs."""
 
 import math
 from dataclasses import replace
@@ -13,11 +11,11 @@ from sparse_training import (
     copied,
     every,
     momentum,
+    run_with_stops,
     same,
     sparse_mlp,
-    stopped_again_and_again,
+    train_steps,
     training,
-    walk,
 )
 from support import compose_run, machine, perform_run
 from torch.optim import SGD
@@ -44,9 +42,9 @@ SMALL = [*RUN, "model=mlp", "model.hidden=[16]"]
 # --- one update
 
 
-def test_the_smallest_weight_goes_and_the_largest_gradient_comes() -> None:
-    # Active are the first four; -0.1 is the smallest. Of the positions without a connection then,
-    # the fifth has the largest gradient.
+def test_an_update_drops_the_smallest_weight_and_grows_the_largest_gradient() -> None:
+    # The first four are active; -0.1 is the smallest. Of the positions that are then free, the
+    # fifth has the largest gradient.
     weights = torch.tensor([1.0, -0.1, 0.2, 0.3, 0.0, 0.0])
     gradients = torch.tensor([9.0, 0.5, 0.1, 9.0, -0.7, 0.6])
     mask = torch.tensor([True, True, True, True, False, False])
@@ -54,14 +52,14 @@ def test_the_smallest_weight_goes_and_the_largest_gradient_comes() -> None:
     assert rewired(weights, gradients, mask, 2).tolist() == [True, False, False, True, True, True]
 
 
-def test_a_position_that_goes_comes_back_when_its_gradient_is_the_largest() -> None:
+def test_a_dropped_position_with_the_largest_gradient_grows_again() -> None:
     weights = torch.tensor([1.0, -0.1, 0.0, 0.0])
     gradients = torch.tensor([0.0, -0.8, 0.7, 0.1])
     mask = torch.tensor([True, True, False, False])
     assert rewired(weights, gradients, mask, 1).equal(mask)
 
 
-def test_a_full_layer_gets_back_what_it_drops() -> None:
+def test_a_full_layer_regrows_what_it_drops() -> None:
     mask = torch.ones(3, 4, dtype=torch.bool)
     assert rewired(
         torch.randn(3, 4, generator=seeded(0)), torch.randn(3, 4, generator=seeded(1)), mask, 5
@@ -69,7 +67,7 @@ def test_a_full_layer_gets_back_what_it_drops() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_an_update_is_that_of_two_sorts(seed: int) -> None:
+def test_an_update_equals_two_sorts(seed: int) -> None:
     rng = seeded(seed)
     weights, gradients = torch.randn(7, 9, generator=rng), torch.randn(7, 9, generator=rng)
     mask = torch.rand(7, 9, generator=rng) < 0.4
@@ -82,7 +80,7 @@ def test_an_update_is_that_of_two_sorts(seed: int) -> None:
     assert set(found) == kept | set(grown)
 
 
-def test_gradients_that_are_no_numbers_leave_the_count_exact() -> None:
+def test_gradients_that_are_not_finite_leave_the_count_exact() -> None:
     mask = torch.tensor([True, True, False, False, False])
     found = rewired(
         torch.tensor([1.0, 2.0, 0.0, 0.0, 0.0]),
@@ -96,16 +94,14 @@ def test_gradients_that_are_no_numbers_leave_the_count_exact() -> None:
 # --- an update while the net trains
 
 
-def test_an_update_moves_masks_and_nothing_else() -> None:
+def test_an_update_step_changes_masks_and_no_kept_weight() -> None:
     model, masks = sparse_mlp()
     masking = RigL(every(4))(model, masks, training())
     seen: dict[str, object] = {}
 
     def before(step: int, opt: SGD) -> None:
-        seen["masks"], seen["grads"] = (
-            copied(masking.masks),
-            {n: p.grad.clone() for n, p in model.named_parameters()},
-        )  # type: ignore[union-attr]
+        seen["masks"] = copied(masking.masks)  # type: ignore[union-attr]
+        seen["grads"] = {n: p.grad.clone() for n, p in model.named_parameters()}  # type: ignore[union-attr]
         seen["weights"] = {n: p.detach().clone() for n, p in model.named_parameters()}
         seen["momentum"] = {n: momentum(opt, model, n).clone() for n, _ in model.named_parameters()}
 
@@ -117,10 +113,9 @@ def test_an_update_moves_masks_and_nothing_else() -> None:
         else:
             fraction = 0.15 * (1 + math.cos(math.pi * step / 100))
             for n, p in model.named_parameters():
-                if n not in masks:  # biases wait
-                    assert torch.equal(p.detach(), weights[n]) and torch.equal(
-                        momentum(opt, model, n), past[n]
-                    )  # type: ignore[index]
+                if n not in masks:  # biases do not change in an update step
+                    assert torch.equal(p.detach(), weights[n])  # type: ignore[index]
+                    assert torch.equal(momentum(opt, model, n), past[n])  # type: ignore[index]
                     continue
                 new, was = masking.masks[n], old[n]  # type: ignore[index]
                 count = int(was.sum())
@@ -128,9 +123,8 @@ def test_an_update_moves_masks_and_nothing_else() -> None:
                 stayed, grown, gone = new & was, new & ~was, was & ~new
                 assert int(grown.sum()) == int(gone.sum()) <= math.floor(fraction * count)
                 assert step == 0 or grown.any() or n == "fc3.weight"
-                assert torch.equal(p.detach()[stayed], weights[n][stayed]) and torch.equal(
-                    momentum(opt, model, n)[stayed], past[n][stayed]
-                )  # type: ignore[index]
+                assert torch.equal(p.detach()[stayed], weights[n][stayed])  # type: ignore[index]
+                assert torch.equal(momentum(opt, model, n)[stayed], past[n][stayed])  # type: ignore[index]
                 assert not p.detach()[~stayed].any() and not momentum(opt, model, n)[~stayed].any()
                 strength = grads[n].abs()  # type: ignore[index]
                 if grown.any():
@@ -139,29 +133,26 @@ def test_an_update_moves_masks_and_nothing_else() -> None:
                         weights[n].abs()[stayed].median()
                     )  # type: ignore[index]
         for n, mask in masking.masks.items():
-            assert (
-                not model.get_parameter(n).detach()[~mask].any()
-                and not momentum(opt, model, n)[~mask].any()
-            )
+            assert not model.get_parameter(n).detach()[~mask].any()
+            assert not momentum(opt, model, n)[~mask].any()
 
-    walk(model, masking, 21, before=before, after=after)
+    train_steps(model, masking, 21, before=before, after=after)
     assert masking.report["updates"] == 6
 
 
 def test_gradients_of_pruned_weights_are_those_of_the_dense_net() -> None:
-    # One linear layer with loss = sum of outputs: dL/dW has the inputs in every row, whatever the
-    # mask.
+    # One linear layer with loss = sum of outputs: each row of dL/dW is the input, for every mask.
     model = linear([[0.5, 0.0, 0.3, 0.0]])
     masks = {"weight": torch.tensor([[True, False, True, False]])}
     masking = RigL(every(1), drop_fraction=0.5, decay="constant")(model, masks, training())
     model(torch.tensor([[1.0, 2.0, 3.0, 7.0]])).sum().backward()
     masking.before_step(model, SGD(model.parameters(), lr=1.0), 1)
-    # 0.3 goes, the input of 7 comes
+    # 0.3 is dropped, the position of input 7 grows
     assert masking.masks["weight"].tolist() == [[True, False, False, True]]
     assert model.weight.tolist() == [[0.5, 0.0, 0.0, 0.0]] and model.weight.grad is None
 
 
-def test_the_share_falls_by_a_cosine_to_zero_at_the_last_update() -> None:
+def test_the_drop_fraction_falls_by_a_cosine_to_zero_at_the_last_update() -> None:
     model, masks = sparse_mlp()
     masking = RigL(every(5, stop=0.75), drop_fraction=0.4)(model, masks, training())
     assert [masking.fraction(step) for step in (0, 25, 50, 75)] == pytest.approx(
@@ -175,72 +166,67 @@ def test_the_share_falls_by_a_cosine_to_zero_at_the_last_update() -> None:
     assert {constant.fraction(step) for step in range(75)} == {0.4}
 
 
-def test_there_is_no_update_from_the_stop_on() -> None:
+def test_no_update_happens_after_the_stop() -> None:
     model, masks = sparse_mlp()
     masking = RigL(every(5, stop=0.2), decay="constant")(model, masks, training())
     history: list[dict[str, torch.Tensor]] = []
-    walk(model, masking, 40, after=lambda step, opt: history.append(copied(masking.masks)))
+    train_steps(model, masking, 40, after=lambda step, opt: history.append(copied(masking.masks)))
     assert masking.report["updates"] == 4  # at 0, 5, 10 and 15 of the 20 steps
     assert any(not torch.equal(history[14][n], history[15][n]) for n in masks)
     assert all(torch.equal(history[15][n], late[n]) for late in history[15:] for n in masks)
 
 
-def test_without_a_share_to_drop_it_is_static_sparse_training_but_for_the_steps_of_its_updates() -> (
-    None
-):
+def test_a_drop_fraction_of_zero_is_static_training_without_the_update_steps() -> None:
     model, masks = sparse_mlp()
-    twin, _ = sparse_mlp()
+    static, _ = sparse_mlp()
     masking = RigL(every(7), drop_fraction=0.0)(model, masks, training())
 
-    class Waiting(FixedMasking):
+    class SkippingUpdates(FixedMasking):
         def before_step(self, model, opt, step):  # type: ignore[no-untyped-def]
             super().before_step(model, opt, step)
             if step % 7 == 0:
                 for p in model.parameters():
                     p.grad = None
 
-    walk(model, masking, 20)
-    walk(twin, Waiting(copied(masks)), 20)
+    train_steps(model, masking, 20)
+    train_steps(static, SkippingUpdates(copied(masks)), 20)
     assert all(
-        torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True)
+        torch.equal(p, q) for p, q in zip(model.parameters(), static.parameters(), strict=True)
     )
-    assert (
-        all(torch.equal(masking.masks[n], masks[n]) for n in masks)
-        and masking.report["rewired"] == 0
-    )
+    assert all(torch.equal(masking.masks[n], masks[n]) for n in masks)
+    assert masking.report["rewired"] == 0
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"drop_fraction": 1.2}, r"method.rewire.drop_fraction=1.2 must be in \[0, 1\]"),
         ({"decay": "linear"}, "decay='linear' must be one of cosine, constant"),
     ],
 )
-def test_options_that_make_no_update_are_refused(options: dict[str, object], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_options_are_rejected(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         RigL(every(5), **options)  # type: ignore[arg-type]
 
 
-# --- its layers
+# --- layer densities
 
 
-def test_it_starts_from_erks_counts() -> None:
-    # Per layer K = eps * sum(shape) of 32,16: 64-16: 80, 16-10: 26; at density 0.2 of 1,184, 237
-    # weights: 237 * 80 / 106 = 178.9 and 58.1, both possible.
+def test_initial_masks_have_erk_counts() -> None:
+    # Layers of 32,16: 64-16 has sum(shape) 80, 16-10 has 26. Density 0.2 of 1,184 keeps 237
+    # weights: 237 * 80 / 106 = 178.9 and 58.1, both below the layer's size.
     run = compose_run(*SMALL)
     stage = run.stage("prune").component
     assert stage == ScorePruner(Random(), None, Erk(), Top(), Once())
     assert run.stage("train").component == RigL(run.stage("train").component.rhythm)
     model = run.model(1, 10, 8, seeded(0))
-    assert [int(m.sum()) for m in stage(model, full_masks(model), task(0.2)).masks.values()] == [
-        179,
-        58,
-    ]
+    masks = stage(model, full_masks(model), task(0.2)).masks
+    assert [int(m.sum()) for m in masks.values()] == [179, 58]
 
 
 def test_erk_gives_the_papers_densities_of_resnet20() -> None:
-    # docs/methods/rigl.md: s = 0.9, shortcuts without weights: eps 18.3561. conv1 and fc full.
+    # The paper's net (docs/methods/rigl.md) has shortcuts without weights. At s = 0.9 the solution
+    # is eps = 18.3561, with conv1 and fc full.
     shapes = {
         "conv1": (16, 3, 3, 3),
         **{f"a{i}": (16, 16, 3, 3) for i in range(6)},
@@ -284,11 +270,9 @@ def test_the_papers_run_updates_every_100_steps_until_three_quarters() -> None:
         "density=0.1",
     )
     stage = run.stage("train")
-    assert (
-        [s.name for s in run.stages] == ["prune", "train"]
-        and stage.start.stage == "init"
-        and stage.masks == "prune"
-    )
+    assert [s.name for s in run.stages] == ["prune", "train"]
+    assert stage.start.stage == "init"
+    assert stage.masks == "prune"
     steps = 160 * 391
     model = resnet()
     masking = stage.component(
@@ -313,13 +297,11 @@ def test_a_run_keeps_every_layers_count_and_ends_with_other_connections(
     assert record["report"]["updates"] == 3  # at 0, 10 and 20 of 30 steps, the last before 22.5
     assert record["report"]["rewired"] > 0
     for n, mask in last.items():
-        assert (
-            not artefacts["train"].weights[n][~mask].any()
-            and not artefacts["train"].optimizer[n][~mask].any()
-        )
+        assert not artefacts["train"].weights[n][~mask].any()
+        assert not artefacts["train"].optimizer[n][~mask].any()
     assert record["epochs"] == record["epochs_total"] == 2 and record["label"] == "RigL"
 
 
-def test_a_run_stopped_between_updates_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    whole, parts, stops = stopped_again_and_again(SMALL, tmp_path, every=4)
+def test_a_run_stopped_between_updates_resumes_to_identical_bits(tmp_path: Path) -> None:
+    whole, parts, stops = run_with_stops(SMALL, tmp_path, every=4)
     assert stops >= 6 and all(same(whole[name], parts[name]) for name in whole)

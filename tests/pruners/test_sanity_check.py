@@ -1,5 +1,4 @@
-"""sanity_check as composed: smart ratio at random places (docs/methods/sanity_check.md
-and 7), and the layerwise-rearrange control."""
+"""sanity_check (docs/methods/sanity_check.md): smart ratio at random places, and its controls."""
 
 import copy
 import math
@@ -16,31 +15,31 @@ from pruners.base import Masks, count_kept, full_masks
 NET = ["dataset=digits", "model=resnet20", "model.depth=8", "model.width=4", "train.scale=0.00625"]
 
 
-def masks_by(words: list[str], model: nn.Module, density: float, seed: int = 0) -> Masks:
-    """The masks of the method that `words` compose."""
-    component = compose_run(*words, f"density={density}", *NET).stage("prune").component
+def masks_by(overrides: list[str], model: nn.Module, density: float, seed: int = 0) -> Masks:
+    """The masks of the method that `overrides` compose."""
+    component = compose_run(*overrides, f"density={density}", *NET).stage("prune").component
     masks: Masks = component(model, full_masks(model), task(density, seed=seed)).masks
     return masks
 
 
-def test_masks_depend_on_shapes_density_and_seed_alone() -> None:
+def test_masks_depend_only_on_shapes_density_and_seed() -> None:
     other = resnet(seed=5)
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.mul_(-3)
-    words = ["method=sanity_check"]
-    assert same_masks(masks_by(words, resnet(), 0.3, seed=1), masks_by(words, other, 0.3, seed=1))
-    one, two = masks_by(words, resnet(), 0.3, seed=1), masks_by(words, resnet(), 0.3, seed=2)
+    overrides = ["method=sanity_check"]
+    assert same_masks(
+        masks_by(overrides, resnet(), 0.3, seed=1), masks_by(overrides, other, 0.3, seed=1)
+    )
+    one = masks_by(overrides, resnet(), 0.3, seed=1)
+    two = masks_by(overrides, resnet(), 0.3, seed=2)
     assert kept_by_layer(one) == kept_by_layer(two) and not same_masks(one, two)
 
 
 def test_places_are_uniform_in_every_layer() -> None:
-    # Over 300 seeds each place is kept K_i / n_i of the time; 5 standard deviations for the
-    # farthest of 2,720.
-    component, model = (
-        compose_run("method=sanity_check", "density=0.3", *NET).stage("prune").component,
-        mlp(),
-    )
+    # Each place is kept in K_i / n_i of 300 seeds; 5 standard deviations for the maximum of 2,720.
+    component = compose_run("method=sanity_check", "density=0.3", *NET).stage("prune").component
+    model = mlp()
     masks = [
         component(copy.deepcopy(model), full_masks(model), task(0.3, seed=s)).masks
         for s in range(300)
@@ -51,7 +50,7 @@ def test_places_are_uniform_in_every_layer() -> None:
         assert (found - share).abs().max() <= 5 * math.sqrt(share * (1 - share) / 300)  # type: ignore[union-attr]
 
 
-def test_two_seeds_overlap_in_the_share_that_a_layer_keeps() -> None:
+def test_masks_of_two_seeds_overlap_as_independent_subsets() -> None:
     one, two = (masks_by(["method=sanity_check"], mlp((300, 100)), 0.2, seed=s) for s in (0, 1))
     for name, mask in one.items():
         kept, size = int(mask.sum()), mask.numel()
@@ -70,10 +69,12 @@ def test_the_hybrid_keeps_the_same_counts_and_the_largest_weights_of_each_layer(
 
 
 @pytest.mark.parametrize("method", ["snip", "magnitude"])
-def test_rearranging_keeps_the_counts_of_a_method_and_none_of_its_places(method: str) -> None:
+def test_pick_uniform_keeps_the_layer_counts_of_a_method_and_changes_its_places(
+    method: str,
+) -> None:
     hard, control = (
-        masks_by([f"method={method}", *words], resnet(), 0.2, seed=3)
-        for words in ([], ["pick=uniform"])
+        masks_by([f"method={method}", *overrides], resnet(), 0.2, seed=3)
+        for overrides in ([], ["pick=uniform"])
     )
     assert kept_by_layer(control) == kept_by_layer(hard) and not same_masks(control, hard)
 
@@ -81,13 +82,13 @@ def test_rearranging_keeps_the_counts_of_a_method_and_none_of_its_places(method:
 @pytest.mark.parametrize(
     ("net", "divided"), [("resnet20", False), ("mlp", True), ("lenet_300_100", True)]
 )
-def test_the_net_decides_on_the_form_of_the_rule(net: str, divided: bool) -> None:
+def test_the_architecture_selects_the_form_of_the_rule(net: str, divided: bool) -> None:
     run = compose_run("method=sanity_check", "density=0.3", "dataset=digits", f"model={net}")
     assert run.stage("prune").component.allocate.net == net
     equal = {f"layer{i}": torch.ones(10, 10, dtype=torch.bool) for i in range(5)}
     counts = list(run.stage("prune").component.allocate({}, equal, 0.1).values())
-    # Weights 30, 20, 12, 6 share 20 kept beside 30 of the last layer: 8.8, 5.9, 3.5, 1.8; divided
-    # by 1, 4, 9, 16: 30, 5, 1.33, 0.375.
+    # Weights 30, 20, 12, 6 share the 20 kept outside the last layer, which keeps 30: 8.8, 5.9, 3.5,
+    # 1.8. Divided by 1, 4, 9, 16 they are 30, 5, 1.33, 0.375.
     assert counts == ([16, 3, 1, 0, 30] if divided else [9, 6, 3, 2, 30])
 
 
@@ -97,5 +98,5 @@ def test_a_run_reaches_its_density_exactly(tmp_path: Path) -> None:
     )
     assert (
         record["kept"] == count_kept(artefacts["train"].masks) == round(0.53 * record["prunable"])
-        and record["label"] == "sanity-check"
     )
+    assert record["label"] == "sanity-check"

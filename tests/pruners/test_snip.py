@@ -1,5 +1,4 @@
-"""SNIP (docs/methods/snip.md; 7 is about sparse noise, which is not here
-yet)."""
+"""SNIP (docs/methods/snip.md): scores against closed formulas, finite differences, conservation."""
 
 from typing import Any
 
@@ -11,11 +10,11 @@ from small_nets import (
     linear,
     masks_of,
     mlp,
-    photograph,
     pruner,
     resnet,
     same_masks,
     seeded,
+    state_check,
     task,
 )
 from torch import Tensor, nn
@@ -61,7 +60,7 @@ def signed_sums(model: nn.Module) -> list[float]:
 
 def test_snip_keeps_the_weight_with_the_larger_gradient_product() -> None:
     # L = |w1 x1 + w2 x2 - y|, x = (1, 4), w = (3, 1), y = 0: dL/dw = (1, 4), so |w * dL/dw| = (3,
-    # 4). Magnitude would keep the other.
+    # 4). Magnitude would keep the other weight.
     model, data = linear([[3.0, 1.0]]), (torch.tensor([[1.0, 4.0]]), torch.tensor([0.0]))
     assert score(model, data, loss=l1_loss)["weight"].tolist() == [[3.0, 4.0]]
     masking = pruner(Snip())(model, full_masks(model), task(0.5, data, l1_loss))
@@ -78,7 +77,7 @@ def test_scores_of_a_linear_model_on_one_hot_rows_are_weight_times_input_over_n(
 
 
 @pytest.mark.parametrize("bn", ["train", "eval"])
-def test_scores_equal_the_gradient_of_the_loss_by_the_mask(bn: str) -> None:
+def test_scores_equal_the_gradient_with_respect_to_the_mask(bn: str) -> None:
     model, (x, y) = resnet().double(), images()
     masks = {
         name: torch.ones_like(model.get_parameter(name), requires_grad=True)
@@ -96,7 +95,7 @@ def test_scores_equal_the_gradient_of_the_loss_by_the_mask(bn: str) -> None:
         torch.testing.assert_close(found, by_mask[name].abs(), rtol=1e-6, atol=1e-15)
 
 
-def test_scores_equal_finite_differences_of_the_loss_by_the_mask() -> None:
+def test_scores_equal_finite_differences_with_respect_to_the_mask() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).double()
     x, y = torch.randn(6, 5, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2])
@@ -120,21 +119,19 @@ def test_scores_equal_finite_differences_of_the_loss_by_the_mask() -> None:
             )
 
 
-def test_scores_are_finite_nonnegative_and_zero_where_no_gradient_flows() -> None:
-    # Pixel 5 is always black, and hidden unit 2 never fires: their weights, and the unit's outgoing
-    # ones, have no gradient.
+def test_scores_are_finite_nonnegative_and_zero_without_gradient() -> None:
+    # Pixel 5 is always black and hidden unit 2 is never active: their weights, and the unit's
+    # outgoing weights, have no gradient.
     model, (x, y) = mlp(), images()
     x.view(-1, 64)[:, 5] = 0
     with torch.no_grad():
         model.fc1.bias[2] = -1e6
     found = score(model, (x, y))
     assert all(s.isfinite().all() and (s >= 0).all() for s in found.values())
-    assert (
-        not found["fc1.weight"][:, 5].any()
-        and not found["fc1.weight"][2].any()
-        and not found["fc2.weight"][:, 2].any()
-    )
-    assert list(found) == ["fc1.weight", "fc2.weight", "fc3.weight"]  # no bias
+    assert not found["fc1.weight"][:, 5].any()
+    assert not found["fc1.weight"][2].any()
+    assert not found["fc2.weight"][:, 2].any()
+    assert list(found) == ["fc1.weight", "fc2.weight", "fc3.weight"]  # biases are not scored
     total = sum(s.sum() for s in found.values())
     assert abs(float(sum((s / total).sum() for s in found.values())) - 1) < 1e-5
 
@@ -146,7 +143,7 @@ def test_the_kept_count_is_exact(bn: str, density: float) -> None:
     assert count_kept(masks) == round(density * count_prunable(masks))
 
 
-def test_the_mask_ignores_the_scale_of_the_loss_and_the_order_of_the_batch() -> None:
+def test_the_mask_does_not_depend_on_the_scale_of_the_loss_or_the_order_of_the_batch() -> None:
     (x, y), found = images(), []
     order = torch.randperm(len(y), generator=seeded(1))
     for data, factor in (((x, y), 1.0), ((x, y), 8.0), ((x[order], y[order]), 1.0)):
@@ -168,7 +165,7 @@ def test_signed_sums_are_equal_in_all_layers_of_a_bias_free_relu_net() -> None:
     assert abs(first) > 1e-3 and all(abs(other - first) < 1e-12 for other in others)
 
 
-def test_signed_sums_are_equal_with_eval_mode_batchnorm_of_zero_mean_too() -> None:
+def test_signed_sums_are_equal_with_eval_mode_batchnorm_of_zero_mean() -> None:
     norm = nn.BatchNorm1d(30)
     nn.init.uniform_(norm.weight, 0.5, 2.0)
     norm.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
@@ -176,9 +173,8 @@ def test_signed_sums_are_equal_with_eval_mode_batchnorm_of_zero_mean_too() -> No
     assert abs(first) > 1e-3 and all(abs(other - first) < 1e-12 for other in others)
 
 
-def test_in_train_mode_the_signed_sum_of_a_filter_before_batchnorm_vanishes() -> None:
-    # BatchNorm undoes the scale of each filter, up to its eps: scores there are large only through
-    # cancellation.
+def test_the_signed_sum_of_a_filter_before_batchnorm_vanishes_in_train_mode() -> None:
+    # BatchNorm cancels the scale of each filter, up to its eps.
     model, (x, y) = resnet().double(), images()
     grads = mean_gradients(model, full_masks(model), [(x.double(), y)], F.cross_entropy, bn="train")
     product = {name: model.get_parameter(name).detach() * grad for name, grad in grads.items()}
@@ -187,23 +183,21 @@ def test_in_train_mode_the_signed_sum_of_a_filter_before_batchnorm_vanishes() ->
         if "conv" in name:
             assert (signed < 1e-3 * absolute + 1e-9).all()
         else:
-            assert (signed > 1e-3 * absolute).any()  # the classifier has no BatchNorm behind it
+            assert (signed > 1e-3 * absolute).any()  # no BatchNorm follows the classifier
 
 
 @pytest.mark.parametrize("bn", ["train", "eval"])
 def test_scoring_leaves_the_model_bit_identical(bn: str) -> None:
     model = resnet()
-    model.get_submodule("stage2").eval()  # flags differ between modules
+    model.get_submodule("stage2").eval()  # training flags differ between modules
     model.fc.bias.requires_grad_(False)
-    model.fc.weight.requires_grad_(False)  # scored all the same
+    model.fc.weight.requires_grad_(False)  # it must be scored nevertheless
     model.conv1.weight.grad = torch.ones_like(model.conv1.weight)
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     found = score(model, images(), bn=bn)
-    assert (
-        unchanged()
-        and found["fc.weight"].any()
-        and not any(s.requires_grad for s in found.values())
-    )
+    assert unchanged()
+    assert found["fc.weight"].any()
+    assert not any(s.requires_grad for s in found.values())
 
 
 def test_batchnorm_mode_changes_the_scores() -> None:
@@ -219,9 +213,9 @@ def test_equal_seeds_give_equal_masks() -> None:
     )
 
 
-def test_several_batches_count_by_their_examples_and_no_more_are_read_than_asked() -> None:
-    # y_hat = 2x, loss |2x - y|, y far below: dL/dw = mean x. Batches (1, 2, 3) and (10): mean 4,
-    # score 8; the third would change it.
+def test_batches_count_by_their_examples_and_no_further_ones_are_read() -> None:
+    # y_hat = 2x, loss |2x - y|, y much smaller: dL/dw = mean x. Batches (1, 2, 3) and (10): mean 4,
+    # score 8. The third batch would change it.
     model, labels = linear([[2.0]]), -100.0
     batches = [
         (torch.tensor(xs).view(-1, 1), torch.full((len(xs),), labels))
@@ -238,6 +232,6 @@ def test_several_batches_count_by_their_examples_and_no_more_are_read_than_asked
         ({"bn": "batch"}, "bn='batch' must be one of train, eval"),
     ],
 )
-def test_options_that_make_no_score_are_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_rejected(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Snip(**options)

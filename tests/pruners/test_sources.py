@@ -1,6 +1,7 @@
-"""Data that sources make: noise, sparse noise, chi variables, ones (docs/methods/snip.md,
-"Variants";
-docs/methods/synflow.md, "chi variant")."""
+"""Generated inputs: noise, sparse noise, chi variables, ones; their distributions and their shapes.
+
+Sources: docs/methods/snip.md and docs/methods/synflow.md.
+"""
 
 import math
 from pathlib import Path
@@ -35,8 +36,8 @@ def first(source: Any, given: Task | None = None) -> Batch:
 def standard_errors(
     values: Tensor, mean: float, variance: float, fourth: float
 ) -> tuple[float, float]:
-    """How far the mean and the variance of independent `values` are from these moments, in standard
-    errors; `fourth` is the central one."""
+    """Deviations of the mean and the variance of independent `values` from these moments, in
+    standard errors; `fourth` is the fourth central moment."""
     n = values.numel()
     spread = (values.double() - mean).square().mean()
     return (
@@ -46,47 +47,46 @@ def standard_errors(
 
 
 def chi_squared(counts: Tensor) -> float:
-    """The statistic against equal chances, in standard deviations from its mean."""
+    """The statistic against equal probabilities, in standard deviations from its mean."""
     expected = counts.sum() / len(counts)
     degrees = len(counts) - 1
     return (float(((counts - expected) ** 2 / expected).sum()) - degrees) / math.sqrt(2 * degrees)
 
 
 @pytest.mark.parametrize("source", [*NOISE, Ones()], ids=repr)
-def test_a_source_repeats_itself_within_a_round_and_leaves_its_stream_alone(source: Any) -> None:
+def test_a_source_repeats_within_a_round_and_leaves_the_stages_generator_unchanged(
+    source: Any,
+) -> None:
     given = stage(seed=3)
     before = given.rng.get_state()
     (x, y), (again, labels) = first(source, given), first(source, given)
     assert torch.equal(x, again) and torch.equal(y, labels)
     assert torch.equal(given.rng.get_state(), before)
-    torch.rand(5, generator=given.rng)  # nor does it matter what the stage has drawn
+    torch.rand(5, generator=given.rng)  # the state of the stage's generator does not matter
     assert torch.equal(first(source, given)[0], x)
 
 
 @pytest.mark.parametrize("source", NOISE, ids=repr)
-def test_noise_differs_by_seed_and_round_and_not_by_data(source: Any) -> None:
+def test_noise_depends_on_seed_and_round_and_not_on_data(source: Any) -> None:
     x = first(source)[0]
     assert torch.equal(first(source, stage(data=images(seed=9)))[0], x)
-    assert not torch.equal(first(source, stage(seed=1))[0], x) and not torch.equal(
-        first(source, stage(round=1))[0], x
-    )
+    assert not torch.equal(first(source, stage(seed=1))[0], x)
+    assert not torch.equal(first(source, stage(round=1))[0], x)
 
 
-def test_noise_is_standard_normal_in_every_coordinate_with_equally_likely_labels() -> None:
+def test_noise_is_standard_normal_with_uniform_labels() -> None:
     batches = [batch for batch, _ in zip(Normal()(stage()), range(4), strict=False)]
     assert [(x.shape, y.shape) for x, y in batches] == [((256, *IMAGE), (256,))] * 4
     values = torch.cat([x for x, _ in batches])
     assert max(standard_errors(values, 0.0, 1.0, 3.0)) < 4
     assert (values.mean(dim=0).abs() < 5 / math.sqrt(1024)).all()  # of 192 coordinates
     labels = torch.cat([y for _, y in batches])
-    assert (
-        labels.dtype == torch.int64
-        and abs(chi_squared(torch.bincount(labels, minlength=CLASSES).double())) < 4
-    )
+    assert labels.dtype == torch.int64
+    assert abs(chi_squared(torch.bincount(labels, minlength=CLASSES).double())) < 4
     assert not torch.equal(batches[0][0], batches[1][0])
 
 
-def test_sparse_noise_has_each_pixel_in_one_image_with_all_its_channels() -> None:
+def test_sparse_noise_has_each_pixel_in_one_image_with_all_channels() -> None:
     for x, _ in zip((x for x, _ in SparseNormal()(stage())), range(3), strict=False):
         assert x.shape == (256, *IMAGE)
         assert ((x != 0).sum(dim=0) == 1).all()
@@ -98,10 +98,10 @@ def test_sparse_noise_by_coordinate_draws_an_image_for_each_channel() -> None:
     x, _ = first(SparseNormal(location="coordinate"))
     assert ((x != 0).sum(dim=0) == 1).all()
     owner = (x != 0).int().argmax(dim=0)
-    assert (owner[0] != owner[1]).float().mean() > 0.9  # equal by chance once in 256
+    assert (owner[0] != owner[1]).float().mean() > 0.9  # equal with probability 1/256
 
 
-def test_sparse_noise_is_standard_normal_where_it_is_and_in_any_image_alike() -> None:
+def test_sparse_noise_is_standard_normal_and_uniform_over_images() -> None:
     small = SparseNormal(batch_size=8)
     batches = [first(small, stage(seed=s)) for s in range(60)]
     values = torch.cat([x[x != 0] for x, _ in batches])
@@ -114,7 +114,7 @@ def test_sparse_noise_is_standard_normal_where_it_is_and_in_any_image_alike() ->
 
 
 def test_snip_of_a_linear_model_on_sparse_noise_is_weight_times_row_norm() -> None:
-    # f = w.x, l1 loss, one non-zero a row of X: s_j = |w_j| |X_j| / n exactly
+    # f = w.x, l1 loss, one non-zero in each row of X: exactly s_j = |w_j| |X_j| / n
     # (docs/methods/snip.md).
     weights = torch.linspace(-2, 3, 16)
     model, source = linear([weights.tolist()]), SparseNormal(batch_size=8)
@@ -145,7 +145,7 @@ def test_ones_are_one_image_of_ones() -> None:
 
 
 @pytest.mark.parametrize("source", [Normal(), SparseNormal()], ids=repr)
-def test_scores_on_noise_depend_on_the_seed_and_on_no_image(source: Any) -> None:
+def test_scores_on_noise_depend_on_the_seed_and_not_on_the_images(source: Any) -> None:
     options = {"source": source, "pick": Proportional()}
     image = {"image": (1, 8, 8), "classes": 10}
 
@@ -159,7 +159,7 @@ def test_scores_on_noise_depend_on_the_seed_and_on_no_image(source: Any) -> None
     assert not same_masks(found(1, images(seed=1)), found(2, images(seed=1)))
 
 
-def test_more_batches_of_noise_are_more_noise() -> None:
+def test_a_second_batch_of_noise_changes_the_scores() -> None:
     image = {"image": (1, 8, 8), "classes": 10}
     model = mlp()
     one, two = (
@@ -175,8 +175,8 @@ def test_more_batches_of_noise_are_more_noise() -> None:
     assert not torch.equal(one["fc1.weight"], two["fc1.weight"])
 
 
-def test_inputs_come_to_the_device_of_the_model() -> None:
-    # the one device besides the CPU that every machine has
+def test_inputs_move_to_the_device_of_the_model() -> None:
+    # meta: a second device that every machine has
     elsewhere = nn.Linear(4, 2, device="meta")
     batches = list(pruner(Snip(), source=Normal(batch_size=2))._batches(elsewhere, stage()))
     assert batches and all(x.device.type == y.device.type == "meta" for x, y in batches)
@@ -194,12 +194,12 @@ def test_inputs_come_to_the_device_of_the_model() -> None:
         (lambda: Chi(0), "source.n=0 must be at least 1"),
     ],
 )
-def test_options_that_make_no_data_are_refused(make: Any, message: str) -> None:
+def test_invalid_options_are_rejected(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_a_stage_knows_the_shape_of_its_images_and_the_number_of_classes(tmp_path: Path) -> None:
+def test_a_task_contains_the_image_shape_and_the_number_of_classes(tmp_path: Path) -> None:
     run = compose_run(
         "method=snip",
         "source=normal",
@@ -209,10 +209,10 @@ def test_a_stage_knows_the_shape_of_its_images_and_the_number_of_classes(tmp_pat
         "model=mlp",
     )
     where = machine(tmp_path)
-    bench = RunContext(
+    context = RunContext(
         run, where, Store(where.cache_dir), Watcher(tmp_path / "run", display("none", None), {})
     )  # type: ignore[arg-type]
-    given = bench.task(run.stage("prune"), steps=0)
+    given = context.task(run.stage("prune"), steps=0)
     assert (given.image, given.classes, given.round) == ((1, 16, 16), 10, 0)
     x, y = first(Normal(), given)
     assert x.shape == (256, 1, 16, 16) and set(y.tolist()) == set(range(10))

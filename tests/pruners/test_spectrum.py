@@ -31,7 +31,7 @@ SLQ = Spectrum(hessian=DOUBLE)
 
 
 def measure(spectrum: Spectrum, a: Tensor, w: Tensor | None = None, seed: int = 0) -> Measurement:
-    """Measured on w'Aw / 2, whose Hessian is A."""
+    """The measurement on w'Aw / 2, whose Hessian is A."""
     model = Constant(torch.ones(len(a), dtype=torch.float64) if w is None else w)
     return spectrum(model, full_masks(model), constant_task(quadratic(a), seed=seed))
 
@@ -73,12 +73,12 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
     )
 
 
-# Eigenvalues -2, -1, 1, 5 on the coordinates 3, 1, 0, 2; half of them are kept.
+# Eigenvalues -2, -1, 1, 5 on the coordinates 3, 1, 0, 2; half of the coordinates are kept.
 @pytest.mark.parametrize(
     ("subspace", "kept"), [("curved", [1, 0, 1, 0]), ("flat", [0, 1, 0, 1]), ("abs", [0, 0, 1, 1])]
 )
 @pytest.mark.parametrize("estimator", ["dense", "diag", "slq", "lanczos_extremes"])
-def test_a_diagonal_hessian_gives_the_indicator(
+def test_a_diagonal_hessian_gives_an_indicator(
     subspace: str, kept: list[int], estimator: str
 ) -> None:
     spectrum = hard(subspace, 0.5, replace(DENSE, spectrum=SpectrumOptions(estimator=estimator)))
@@ -89,7 +89,7 @@ def test_a_diagonal_hessian_gives_the_indicator(
 
 @pytest.mark.parametrize("subspace", ["curved", "flat", "abs"])
 @pytest.mark.parametrize("density", [0.1, 0.5, 0.9])
-def test_leverage_lies_in_zero_to_one_and_sums_to_the_kept_dimension(
+def test_leverage_lies_between_zero_and_one_and_sums_to_the_kept_dimension(
     subspace: str, density: float
 ) -> None:
     h = exact_hessian(train(mlp()))
@@ -112,9 +112,8 @@ def test_exact_leverage_is_the_diagonal_of_the_projector() -> None:
 
 
 @pytest.mark.parametrize("density", [0.2, 0.5, 0.8])
-def test_leverage_does_not_depend_on_the_rotation_of_a_degenerate_space(density: float) -> None:
-    # Ten equal eigenvalues in the middle; the matrix is put together from two different bases of
-    # their space.
+def test_leverage_does_not_depend_on_the_basis_of_a_degenerate_space(density: float) -> None:
+    # Ten equal eigenvalues in the middle; the two matrices use different bases of their eigenspace.
     values = torch.cat(
         [torch.full((5,), -1.0), torch.full((10,), 2.0), torch.full((5,), 7.0)]
     ).double()
@@ -184,7 +183,7 @@ def test_smoothed_slq_is_close_to_the_exact_mass_on_a_trained_net() -> None:
     assert float(flat(found, "leverage").sum()) == pytest.approx(d_minus_k, abs=1.0)  # k is rounded
 
 
-def test_smoothed_leverage_tends_to_the_exact_one() -> None:
+def test_smoothed_leverage_converges_to_the_exact_one() -> None:
     model = train(mlp())
     exact = flat(on_digits(DENSE, model), "leverage")
     few, many = (
@@ -193,7 +192,7 @@ def test_smoothed_leverage_tends_to_the_exact_one() -> None:
         )
         for n in (10, 60)
     )
-    # expected: one over the root of 6, 0.41
+    # expected ratio: 1 / sqrt(6) = 0.41
     assert float((many - exact).std()) < float((few - exact).std()) / 2
     assert rank_correlation(many, exact) > 0.8
 
@@ -210,19 +209,19 @@ def test_a_hard_cut_at_the_outliers_matches_the_exact_projector() -> None:
     assert rank_correlation(found, exact) > 0.9
 
 
-def test_lanczos_extremes_finds_the_exact_leverage_of_converged_directions() -> None:
+def test_lanczos_extremes_gives_the_exact_leverage_of_converged_directions() -> None:
     h = symmetric(torch.cat([torch.linspace(0, 0.05, 197), torch.tensor([3.0, 5.0, 10.0])]))
     long = replace(SLQ, spectrum=SpectrumOptions(estimator="lanczos_extremes", steps=30))
     expected = leverage(measure(hard("curved", 3 / 200), h))
     found = measure(hard("curved", 3 / 200, long), h)
     torch.testing.assert_close(leverage(found), expected, atol=1e-5, rtol=0)
     assert float(found.tensors["ritz_weights"].sum()) == pytest.approx(1.0)
-    assert found.tensors["ritz_weights"][0, -3:].tolist() == [1 / 200] * 3  # single eigenvalues
+    assert found.tensors["ritz_weights"][0, -3:].tolist() == [1 / 200] * 3  # simple eigenvalues
     smooth = measure(long, h)
     assert smooth.report["leverage_ratio"] == pytest.approx(1.0)
 
 
-# as many steps as dimensions: Ritz values are eigenvalues
+# with as many steps as dimensions, Ritz values are eigenvalues
 LONG = replace(SLQ, spectrum=SpectrumOptions(steps=20))
 
 
@@ -230,10 +229,8 @@ LONG = replace(SLQ, spectrum=SpectrumOptions(steps=20))
 def test_the_smoothed_projected_weight_is_the_smoothed_step_of_h_times_the_weights(
     like: Spectrum,
 ) -> None:
-    h, w = (
-        symmetric(torch.linspace(-1, 3, 20)),
-        torch.randn(20, generator=Generator().manual_seed(1), dtype=torch.float64),
-    )
+    h = symmetric(torch.linspace(-1, 3, 20))
+    w = torch.randn(20, generator=Generator().manual_seed(1), dtype=torch.float64)
     values, vectors = torch.linalg.eigh(h)
     found = measure(replace(like, density=0.5, mask_rule="projected_weight"), h, w)
     expected = vectors @ (smoothed_step(values, 1e-5) * (vectors.T @ w))
@@ -249,13 +246,11 @@ def test_the_smoothed_projected_weight_is_the_smoothed_step_of_h_times_the_weigh
 def test_the_projected_weight_is_the_projector_times_the_weights(
     subspace: str, like: Spectrum, beside: int, seed: int
 ) -> None:
-    """Ten probes place the cut by counts with a standard deviation of 1.4 eigenvalues; wherever it
-    falls, the projection is that of the ones on its side."""
-    h, w = (
-        symmetric(torch.linspace(-1, 3, 20)),
-        torch.randn(20, generator=Generator().manual_seed(1), dtype=torch.float64),
-    )
-    _, vectors = torch.linalg.eigh(h)  # ascending
+    """Ten probes place the cut with a standard deviation of 1.4 eigenvalues; for every cut, the
+    projection must be that onto the eigenvectors on its side."""
+    h = symmetric(torch.linspace(-1, 3, 20))
+    w = torch.randn(20, generator=Generator().manual_seed(1), dtype=torch.float64)
+    _, vectors = torch.linalg.eigh(h)  # eigenvalues ascend
     ranked = vectors.flip(1) if subspace == "curved" else vectors
     found = flat(
         measure(
@@ -272,7 +267,7 @@ def test_the_projected_weight_is_the_projector_times_the_weights(
     assert abs(kept - 10) <= beside
 
 
-def test_every_quantity_comes_by_parameter_name_in_its_shape() -> None:
+def test_every_quantity_has_the_parameters_names_and_shapes() -> None:
     model = conv_bn()
     found = on_digits(replace(SLQ, spectrum=SpectrumOptions(steps=5, probes=2)), model)
     shapes = {name: tuple(t.shape) for name, t in found.tensors.items()}
@@ -298,7 +293,7 @@ def test_every_quantity_comes_by_parameter_name_in_its_shape() -> None:
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
-def test_measuring_leaves_the_model_bit_for_bit(mode: str) -> None:
+def test_measuring_leaves_the_model_unchanged_bit_for_bit(mode: str) -> None:
     model = conv_bn()
     before = snapshot(model)
     on_digits(
@@ -308,7 +303,7 @@ def test_measuring_leaves_the_model_bit_for_bit(mode: str) -> None:
     assert unchanged(before, model)
 
 
-def test_equal_seeds_give_equal_bits_and_the_global_generator_plays_no_part() -> None:
+def test_equal_seeds_give_equal_bits_without_the_global_generator() -> None:
     short = replace(SLQ, spectrum=SpectrumOptions(steps=5, probes=2))
     state = torch.get_rng_state()
     one, two, other = (flat(on_digits(short, mlp(), seed=s), "leverage") for s in (0, 0, 1))
@@ -317,7 +312,7 @@ def test_equal_seeds_give_equal_bits_and_the_global_generator_plays_no_part() ->
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_what_does_not_matter_to_the_smoothed_side_is_dropped() -> None:
+def test_options_that_do_not_affect_the_smoothed_side_are_reset() -> None:
     given = Spectrum(
         gap=Gap(rule="fixed", sparsity=0.3, sigma2=1e-4), density=0.5, mask_rule="leverage"
     )
@@ -332,7 +327,7 @@ def test_what_does_not_matter_to_the_smoothed_side_is_dropped() -> None:
     assert (cut.gap.sparsity, cut.density, cut.mask_rule) == (0.3, 0.5, "projected_weight")
 
 
-def test_a_hard_cut_by_the_literal_rule_reads_k_from_the_lipschitz_stage() -> None:
+def test_a_hard_cut_by_the_literal_rule_uses_k_of_the_lipschitz_stage() -> None:
     h = symmetric(torch.cat([torch.zeros(10), torch.full((10,), 9.0)]))
     spectrum = replace(DENSE, subspace="curved", gap=Gap(rule="literal"))
     model = Constant(torch.ones(20, dtype=torch.float64))
@@ -343,17 +338,17 @@ def test_a_hard_cut_by_the_literal_rule_reads_k_from_the_lipschitz_stage() -> No
         spectrum(model, masks, constant_task(quadratic(h)))
 
 
-def test_progress_counts_products_to_the_end() -> None:
+def test_progress_counts_all_products() -> None:
     ticks: list[tuple[int, int, str]] = []
     on_digits(
         replace(SLQ, spectrum=SpectrumOptions(steps=5, probes=2)),
         mlp(),
-        tick=lambda *t: ticks.append(t),
+        progress=lambda *t: ticks.append(t),
     )
     assert ticks == [(i, 10, "Hessian-vector products") for i in range(1, 11)]
 
 
-def test_pyhessian_is_reported_beside_ours() -> None:
+def test_pyhessians_estimates_are_reported_beside_ours() -> None:
     found = on_digits(
         replace(SLQ, spectrum=SpectrumOptions(steps=20, probes=10, check="pyhessian")), train(mlp())
     ).report
@@ -361,13 +356,13 @@ def test_pyhessian_is_reported_beside_ours() -> None:
     assert found["pyhessian_trace"] == pytest.approx(found["trace"], rel=0.25)
 
 
-def test_a_single_probe_has_no_spread() -> None:
+def test_a_single_probe_has_no_standard_deviation() -> None:
     found = on_digits(replace(SLQ, spectrum=SpectrumOptions(steps=5, probes=1)), mlp()).report
     assert found["lambda_max_sd"] is None
     assert found["trace_sd"] is None
 
 
-def test_dense_refuses_large_nets_and_says_what_to_take() -> None:
+def test_the_dense_estimator_rejects_large_nets_with_a_solution() -> None:
     model = nn.Linear(501, 10)
     with pytest.raises(
         ValueError,
@@ -383,7 +378,7 @@ def test_dense_refuses_large_nets_and_says_what_to_take() -> None:
         )
 
 
-def test_bad_options_are_named_with_their_full_key() -> None:
+def test_invalid_options_are_reported_with_their_full_key() -> None:
     with pytest.raises(ValueError) as error:
         SpectrumOptions(estimator="arnoldi", steps=0, reorth="partial", check="curvlinops")
     assert str(error.value).splitlines() == [

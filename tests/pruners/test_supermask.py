@@ -1,5 +1,4 @@
-"""Supermasks (docs/methods/zhou.md): draws against their probabilities, the gradient against
-its formula in float64, the hard mask and its statistics."""
+"""Supermasks (docs/methods/zhou.md): drawn masks, their gradient, the hard mask, its statistics."""
 
 import math
 from dataclasses import replace
@@ -45,7 +44,7 @@ def step_through(model: nn.Module, masking: SupermaskMasking, lr: float = 50.0) 
         opt.zero_grad()
 
 
-def test_draws_follow_their_probabilities_and_differ_and_a_seed_repeats_them() -> None:
+def test_draws_follow_their_probabilities_and_repeat_under_a_seed() -> None:
     model, draws = mlp(), 400
     one, other = begin(model), begin(model)
     with torch.no_grad():
@@ -58,10 +57,9 @@ def test_draws_follow_their_probabilities_and_differ_and_a_seed_repeats_them() -
             torch.equal(other.weights(model, 0)["fc1.weight"] != 0, mask) for mask in seen[:3]
         )
     z = (mean - p) / (p * (1 - p) / draws).sqrt()
-    assert float(z.abs().max()) < 5  # of 1,920 the largest is around 3.5
-    assert abs(float(z.mean())) < 4 / math.sqrt(1920) and abs(
-        float((z**2).mean()) - 1
-    ) < 4 * math.sqrt(2 / 1920)
+    assert float(z.abs().max()) < 5  # the expected maximum of 1,920 is about 3.5
+    assert abs(float(z.mean())) < 4 / math.sqrt(1920)
+    assert abs(float((z**2).mean()) - 1) < 4 * math.sqrt(2 / 1920)
     assert not torch.equal(seen[0], seen[1])
     assert not torch.equal(begin(model, seed=1).weights(model, 0)["fc1.weight"] != 0, seen[0])
 
@@ -82,7 +80,7 @@ def test_the_first_draws_keep_each_layers_share() -> None:
     )
 
 
-def test_the_gradient_passes_as_if_the_draw_were_its_probability() -> None:
+def test_the_gradient_treats_the_draw_as_its_probability() -> None:
     # dL/ds = dL/dw_eff * w * p (1 - p), with the drawn b in the forward pass: by hand through 64 -
     # 12 - 10 in float64.
     model, (x, y) = mlp((12,)).double(), images()
@@ -114,7 +112,7 @@ def test_the_gradient_passes_as_if_the_draw_were_its_probability() -> None:
     assert (found[drawn == 0] != 0).any()
 
 
-def test_extreme_logits_give_the_dense_net_and_none() -> None:
+def test_extreme_logits_give_the_dense_and_the_empty_net() -> None:
     model = mlp()
     masking = begin(model)
     with torch.no_grad():
@@ -128,7 +126,7 @@ def test_extreme_logits_give_the_dense_net_and_none() -> None:
         assert not any(w.any() for w in masking.weights(model, 0).values())
 
 
-def test_a_step_that_is_over_gets_the_hard_mask_of_the_largest_logits_exactly() -> None:
+def test_completed_steps_use_the_hard_mask_of_the_largest_logits() -> None:
     model = mlp()
     masking = begin(model, density=0.3)
     step_through(model, masking)
@@ -153,7 +151,7 @@ def test_a_step_that_is_over_gets_the_hard_mask_of_the_largest_logits_exactly() 
     assert masking.report["overlap_magnitude"] == pytest.approx(same / 2520)
 
 
-def test_nothing_trains_but_the_logits_without_decay() -> None:
+def test_only_logits_are_trained_without_decay() -> None:
     model = resnet()
     before = {name: t.clone() for name, t in model.state_dict().items()}
     masking = begin(model)
@@ -165,16 +163,17 @@ def test_nothing_trains_but_the_logits_without_decay() -> None:
     assert opt.param_groups[0]["weight_decay"] == 0
     step_through(model, masking)
     moved = {name for name, t in model.state_dict().items() if not torch.equal(t, before[name])}
-    assert moved and all(
+    assert moved
+    assert all(
         name.split(".")[-1] in ("running_mean", "running_var", "num_batches_tracked")
         for name in moved
     )
     assert all(not torch.equal(s, first[name]) for name, s in masking.trainable.items())
 
 
-def test_statistics_after_an_epoch_are_the_means_over_batches_under_the_hard_mask() -> None:
+def test_statistics_after_an_epoch_are_means_over_batches_under_the_hard_mask() -> None:
     model = resnet()
-    masking = begin(model, batch_size=32)  # 80 images: 32, 32 and 16, each counting alike
+    masking = begin(model, batch_size=32)  # 80 images: 32, 32 and 16, each with equal weight
     step_through(model, masking)
     hard = model.get_parameter("conv1.weight").detach() * masking.masks["conv1.weight"]
     outputs = [F.conv2d(x, hard, padding=1).double() for x, _ in about().batches(32)]
@@ -195,7 +194,7 @@ def test_statistics_after_an_epoch_are_the_means_over_batches_under_the_hard_mas
     assert bn.momentum == 0.1 and bn.training and int(bn.num_batches_tracked) == STEPS
 
 
-def test_few_statistics_take_few_batches() -> None:
+def test_the_option_statistics_limits_the_number_of_batches() -> None:
     model = resnet()
     masking = begin(model, statistics=1, batch_size=32)
     step_through(model, masking)
@@ -210,7 +209,7 @@ def test_few_statistics_take_few_batches() -> None:
     )
 
 
-def test_dynamic_scaling_multiplies_by_the_weights_over_those_drawn() -> None:
+def test_dynamic_scaling_multiplies_by_the_inverse_of_the_drawn_share() -> None:
     model = mlp()
     masking = begin(model, scaling="dynamic")
     effective = masking.weights(model, 0)["fc1.weight"]
@@ -229,22 +228,21 @@ def test_dynamic_scaling_multiplies_by_the_weights_over_those_drawn() -> None:
     )
 
 
-def test_logits_of_whole_layers_are_finite() -> None:
-    assert logit(1, 10) == pytest.approx(-2.1972245773362196)  # log(1/9): ten per cent
+def test_logits_of_full_and_empty_layers_are_finite() -> None:
+    assert logit(1, 10) == pytest.approx(-2.1972245773362196)  # log(1/9): a density of ten per cent
     assert logit(5, 10) == 0
-    assert logit(10, 10) == pytest.approx(math.log(19)) and logit(0, 10) == pytest.approx(
-        -math.log(19)
-    )
+    assert logit(10, 10) == pytest.approx(math.log(19))
+    assert logit(0, 10) == pytest.approx(-math.log(19))
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"scaling": "static"}, "method.search.scaling='static' must be one of none, dynamic"),
         ({"statistics": 0}, "method.search.statistics=0 must be at least 1"),
         ({"batch_size": 1}, "method.search.batch_size=1 must be at least 2"),
     ],
 )
-def test_options_that_cannot_be_are_named(options: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_options_are_rejected(options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Supermask(Global(), **options)

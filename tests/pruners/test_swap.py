@@ -1,5 +1,4 @@
-"""Swaps of a mask search (arXiv:2104.08700, Eqs. 28 to 30, 32): against sets and sorted lists,
-closed formulas, examples worked by hand."""
+"""Swaps of a mask search (arXiv:2104.08700, Eqs. 28 to 30, 32) against sorted lists."""
 
 from fractions import Fraction
 from math import ceil, sqrt
@@ -23,7 +22,7 @@ def layer(scores: list[float], kept: list[int]) -> tuple[Tensor, Tensor]:
 
 
 def indices(places: Tensor, like: Tensor) -> set[int]:
-    """Places in memory as indices of the flattened tensor, by marking them."""
+    """Positions in memory as a set of indices of the flattened tensor."""
     mark = torch.zeros_like(like, dtype=torch.bool)
     flat(mark)[places] = True
     return set(mark.flatten().nonzero().flatten().tolist())
@@ -32,8 +31,8 @@ def indices(places: Tensor, like: Tensor) -> set[int]:
 def by_lists(
     kept: Tensor, scores: Tensor, q: Any, low: bool = False
 ) -> tuple[set[int], set[int], int]:
-    """Eqs. 28 to 30 with Python's sorted: who enters, who leaves, how many pairs could; of equal
-    scores the lower index counts as the larger."""
+    """Eqs. 28 to 30 with sorted lists: which weights enter and leave, and how many pairs could;
+    among equal scores, the lower index counts as the larger."""
     values, phi = scores.flatten().tolist(), set(kept.flatten().nonzero().flatten().tolist())
     falling = sorted(range(len(values)), key=lambda i: (-values[i], i))
     top = set(falling[: len(phi)])
@@ -46,8 +45,7 @@ def by_lists(
 
 @st.composite
 def layers(draw: Any) -> tuple[Tensor, Tensor]:
-    """A convolution's scores of few values, so with many ties, in either memory format, and a
-    mask."""
+    """A convolution's scores with many ties, in either memory format, and a mask."""
     shape = draw(st.tuples(*[st.integers(1, 4)] * 4))
     n = int(np.prod(shape))
     values = draw(
@@ -68,7 +66,7 @@ def layers(draw: Any) -> tuple[Tensor, Tensor]:
     st.sampled_from(["largest", "smallest"]),
     st.sampled_from(["falling", "rising", "one", "all", "none"]),
 )
-def test_swaps_are_those_of_sorted_lists_also_with_ties_and_in_any_memory_format(
+def test_swaps_equal_sorted_lists_with_ties_and_in_any_memory_format(
     case: Any, step: int, pairs: Any, quota: Any
 ) -> None:
     kept, scores = case
@@ -90,11 +88,9 @@ def test_swaps_are_those_of_sorted_lists_also_with_ties_and_in_any_memory_format
     assert torch.equal(kept, before[0]) and torch.equal(scores, before[1])
 
 
-def test_without_ties_candidates_are_those_beyond_the_boundary_of_equation_28() -> None:
-    scores, kept = (
-        torch.randperm(1000, generator=seeded(1)).float(),
-        torch.zeros(1000, dtype=torch.bool),
-    )
+def test_candidates_without_ties_lie_beyond_the_boundary_of_equation_28() -> None:
+    scores = torch.randperm(1000, generator=seeded(1)).float()
+    kept = torch.zeros(1000, dtype=torch.bool)
     kept[torch.randperm(1000, generator=seeded(2))[:100]] = True
     enter, leave = candidate_pairs(kept, scores, 100)
     tau = scores.sort().values[900 - 1]  # the |Psi|-th smallest
@@ -103,7 +99,7 @@ def test_without_ties_candidates_are_those_beyond_the_boundary_of_equation_28() 
     assert len(enter) == len(leave) > 80  # nearly all of a random mask
 
 
-def test_a_quota_swaps_the_pairs_that_promise_most() -> None:
+def test_a_quota_swaps_the_pairs_with_the_largest_gain() -> None:
     # Kept: 0, 1, 2, 3. Top 4: 4 (9), 5 (8), 6 (7), 0 (6). Psi* = {4, 5, 6}, Phi* = {1, 2, 3} with
     # scores 5, 1, 3. ceil(3 (1 - 1/2)) = 2.
     kept, scores = layer([6.0, 5.0, 1.0, 3.0, 9.0, 8.0, 7.0, 0.0], [0, 1, 2, 3])
@@ -117,7 +113,7 @@ def test_a_quota_swaps_the_pairs_that_promise_most() -> None:
     assert (set(found.enter.tolist()), set(found.leave.tolist())) == ({5, 6}, {1, 3})
 
 
-def test_random_pairs_are_as_many_and_every_candidate_is_as_likely() -> None:
+def test_random_pairs_have_the_same_number_and_equally_likely_candidates() -> None:
     kept, scores = layer([5.0, 4.0, 3.0, 2.0, 1.0] + [10.0] * 5, [0, 1, 2, 3, 4])
     draws, restriction, rng = 2000, Restriction("falling", 1, "random"), seeded(5)
     seen = torch.zeros(2, 10)
@@ -159,7 +155,7 @@ def test_the_quota_follows_its_formula_exactly() -> None:
         6561,
         10_000,
     ]
-    # 6561.6561: the ceiling is on the number of pairs, not on the rate
+    # 6561.6561: the ceiling applies to the number of pairs, not to the rate
     assert falling.allowed(10_001, 1, 10) == 6562
     assert falling.allowed(1, 5879, 5880) == 1 and falling.allowed(0, 0, 10) == 0
     assert [Restriction("one").allowed(n, 0, 10) for n in (0, 1, 7)] == [0, 1, 1]
@@ -167,7 +163,7 @@ def test_the_quota_follows_its_formula_exactly() -> None:
 
 
 @given(st.integers(0, 2_000_000), st.integers(1, 6000), st.integers(1, 8))
-def test_the_quota_never_grows_starts_at_all_and_ends_at_none(
+def test_the_quota_falls_from_all_candidates_to_none(
     candidates: int, steps: int, exponent: int
 ) -> None:
     restriction = Restriction("falling", exponent)
@@ -180,7 +176,7 @@ def test_the_quota_never_grows_starts_at_all_and_ends_at_none(
 
 @pytest.mark.parametrize("n", [1, 2, 1000, FEW, 50_021])
 @pytest.mark.parametrize("kind", ["normal", "two values", "rising", "constant"])
-def test_both_selections_find_what_sorting_finds(n: int, kind: str) -> None:
+def test_both_selection_algorithms_equal_sorting(n: int, kind: str) -> None:
     normal = torch.randn(n, generator=seeded(n))
     values = {
         "normal": normal,
@@ -197,14 +193,14 @@ def test_both_selections_find_what_sorting_finds(n: int, kind: str) -> None:
         ), k
 
 
-def test_a_sample_that_misleads_costs_time_and_nothing_else() -> None:
+def test_an_unrepresentative_sample_does_not_change_the_result() -> None:
     values = torch.zeros(2 * FEW)
-    values[::61] = 5.0  # all that the sample sees
+    values[::61] = 5.0  # exactly the sampled entries
     assert float(by_sample(values.numpy(), 3 * FEW // 2)) == 0.0
     assert float(by_sample(values.numpy(), 10)) == 5.0
 
 
-def test_a_score_that_is_no_number_is_refused() -> None:
+def test_a_score_that_is_nan_is_rejected() -> None:
     kept, scores = layer([1.0, float("nan"), 3.0, 4.0], [0, 1])
     with pytest.raises(
         FloatingPointError, match="NaN: the search has diverged; a smaller train.lr may help"
@@ -212,7 +208,7 @@ def test_a_score_that_is_no_number_is_refused() -> None:
         candidate_pairs(kept, scores, 2)
 
 
-def test_flat_shares_the_memory_of_convolutions_that_are_channels_last() -> None:
+def test_flat_shares_the_memory_of_channels_last_convolutions() -> None:
     weight = (
         torch.arange(2 * 3 * 2 * 2.0).view(2, 3, 2, 2).contiguous(memory_format=torch.channels_last)
     )
@@ -222,7 +218,7 @@ def test_flat_shares_the_memory_of_convolutions_that_are_channels_last() -> None
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (
             {"quota": "ours"},
@@ -232,11 +228,11 @@ def test_flat_shares_the_memory_of_convolutions_that_are_channels_last() -> None
         ({"exponent": 0}, "method.search.exponent=0 must be at least 1"),
         (
             {"quota": "all", "pairs": "random"},
-            "method.search.pairs=random: with quota=all there is nothing to choose",
+            "method.search.pairs=random: quota=all leaves no choice",
         ),
-        ({"quota": "one", "exponent": 2}, "method.search.exponent=2: quota=one has none"),
+        ({"quota": "one", "exponent": 2}, "method.search.exponent=2: quota=one has no exponent"),
     ],
 )
-def test_options_that_cannot_be_are_named(options: Any, said: str) -> None:
+def test_invalid_options_are_reported(options: Any, message: str) -> None:
     (problem,) = Restriction(**options).problems()
-    assert said in problem
+    assert message in problem

@@ -1,4 +1,4 @@
-"""SynFlow (docs/methods/synflow.md)."""
+"""SynFlow (docs/methods/synflow.md): path sums, conservation of flow, inputs, schedule."""
 
 import copy
 import itertools
@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from small_nets import images, masks_of, mlp, photograph, pruner, resnet, same_masks, seeded, task
+from small_nets import (
+    images,
+    masks_of,
+    mlp,
+    pruner,
+    resnet,
+    same_masks,
+    seeded,
+    state_check,
+    task,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,7 +49,7 @@ def flow(
 
 
 def total(model: nn.Module, inputs: Tensor = ONES[0]) -> float:
-    """R in the textbook way: a net of absolute values, in evaluation mode."""
+    """R by its definition: the output of a net of absolute values in evaluation mode."""
     net = copy.deepcopy(model).double().eval()
     with torch.no_grad():
         for parameter in net.parameters():
@@ -73,7 +83,7 @@ def resnet20(seed: int = 0) -> nn.Module:
 
 def test_the_score_of_a_weight_is_the_sum_over_the_paths_through_it() -> None:
     # x -> 2 hidden -> 2 outputs, all absolute: |W1| = [1 2 / 3 0], |W2| = [1 4 / 2 1]. Path (i, h,
-    # o) carries |W1[h, i]| |W2[o, h]|.
+    # o) has the value |W1[h, i]| |W2[o, h]|.
     model = nn.Sequential(
         nn.Flatten(), nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2, bias=False)
     )
@@ -105,7 +115,7 @@ def test_scores_equal_an_enumeration_of_all_paths_of_a_masked_net_with_biases() 
     starts = [((i,), float(x[0, 0, 0, i]), 0) for i in range(5)] + [
         ((h,), bias, depth + 1) for depth in (0, 1) for h, bias in enumerate(biases[depth])
     ]
-    for start, value, depth in starts:  # a path begins at an input or at a hidden unit's bias
+    for start, value, depth in starts:  # a path starts at an input or at a hidden unit's bias
         for rest in itertools.product(*(range(len(layer)) for layer in layers[depth:])):
             edges = [
                 (depth + i, b, a) for i, (a, b) in enumerate(itertools.pairwise((*start, *rest)))
@@ -121,7 +131,7 @@ def test_scores_equal_an_enumeration_of_all_paths_of_a_masked_net_with_biases() 
         )
 
 
-def test_scores_equal_finite_differences_of_the_flow_by_the_mask() -> None:
+def test_scores_equal_finite_differences_of_the_flow_with_respect_to_the_mask() -> None:
     model = resnet()
     base = total(model)
     for name in prunable_names(model):
@@ -137,12 +147,12 @@ def test_scores_equal_finite_differences_of_the_flow_by_the_mask() -> None:
 # --- conservation
 
 
-def test_every_layer_of_a_sequential_net_carries_the_whole_flow() -> None:
+def test_every_layer_of_a_sequential_net_has_the_total_flow() -> None:
     model = mlp((30, 20, 10))
     assert all(abs(s / total(model) - 1) < 1e-12 for s in sums(flow(model)).values())
 
 
-def test_what_enters_a_hidden_unit_leaves_it() -> None:
+def test_the_flow_into_a_hidden_unit_equals_the_flow_out_of_it() -> None:
     found = flow(mlp())
     torch.testing.assert_close(
         found["fc1.weight"].sum(dim=1), found["fc2.weight"].sum(dim=0), rtol=1e-12, atol=0
@@ -152,17 +162,13 @@ def test_what_enters_a_hidden_unit_leaves_it() -> None:
     )
 
 
-def test_a_residual_net_carries_the_whole_flow_at_both_ends_and_shares_it_with_shortcuts_between() -> (
-    None
-):
+def test_the_outer_layers_of_a_residual_net_have_the_total_flow_and_blocks_share_it() -> None:
     model = resnet()
     with torch.no_grad():
         model.bn1.weight.uniform_(-2, 2)
     flows, whole = sums(flow(model)), total(model)
-    assert (
-        abs(flows["conv1.weight"] / whole - 1) < 1e-12
-        and abs(flows["fc.weight"] / whole - 1) < 1e-12
-    )
+    assert abs(flows["conv1.weight"] / whole - 1) < 1e-12
+    assert abs(flows["fc.weight"] / whole - 1) < 1e-12
     for stage in (1, 2, 3):
         block = {
             part: flows.get(f"stage{stage}.0.{part}.weight", 0.0)
@@ -176,41 +182,40 @@ def test_a_residual_net_carries_the_whole_flow_at_both_ends_and_shares_it_with_s
         )
 
 
-def test_a_bias_adds_to_the_flow_behind_it_alone() -> None:
+def test_a_bias_adds_only_to_the_flow_behind_it() -> None:
     model = mlp()
     with torch.no_grad():
         model.fc3.bias.fill_(-0.5)
     assert abs(sums(flow(model))["fc3.weight"] / (total(model) - 5.0) - 1) < 1e-12
 
 
-def test_running_means_do_not_count_so_that_the_flow_is_conserved_on_a_trained_net_too() -> None:
+def test_running_means_do_not_affect_the_flow_of_a_trained_net() -> None:
     model = resnet()
     model.train()
     for _ in range(3):
-        model(images()[0])  # moves mean and variance
+        model(images()[0])  # moves the running mean and variance
     flows = sums(flow(model))
-    assert (
-        model.bn1.running_mean.any() and abs(flows["conv1.weight"] / flows["fc.weight"] - 1) < 1e-12
-    )
+    assert model.bn1.running_mean.any()
+    assert abs(flows["conv1.weight"] / flows["fc.weight"] - 1) < 1e-12
 
 
-# --- what it ignores
+# --- invariances
 
 
-def test_scores_do_not_depend_on_signs_and_follow_the_scale_of_the_input() -> None:
+def test_scores_do_not_depend_on_signs_and_scale_with_the_input() -> None:
     model, flipped = resnet(), resnet()
     with torch.no_grad():
         for parameter in flipped.parameters():
             parameter.mul_(torch.randint(0, 2, parameter.shape, generator=seeded(1)) * 2 - 1)
     one, other, triple = flow(model), flow(flipped), flow(model, inputs=4 * ONES[0])
-    # 4 is a power of two: exact
+    # a power of two is exact
     assert all(
         torch.equal(one[name], other[name]) and torch.equal(triple[name], 4 * one[name])
         for name in one
     )
 
 
-def test_the_mask_ignores_a_scale_that_the_next_layer_takes_back() -> None:
+def test_the_mask_does_not_depend_on_a_scale_that_the_next_layer_cancels() -> None:
     one, other = mlp(), mlp()
     with torch.no_grad():
         other.fc1.weight.mul_(8)
@@ -218,7 +223,7 @@ def test_the_mask_ignores_a_scale_that_the_next_layer_takes_back() -> None:
     assert same_masks(synflow(one, 0.2), synflow(other, 0.2))
 
 
-def test_the_mask_ignores_the_scale_of_the_input() -> None:
+def test_the_mask_does_not_depend_on_the_scale_of_the_input() -> None:
     scaled = lambda _: [(4 * ONES[0], ONES[1])]  # noqa: E731
     assert same_masks(synflow(resnet(), 0.1), synflow(resnet(), 0.1, source=scaled))
 
@@ -228,10 +233,10 @@ def test_scoring_leaves_the_model_bit_identical() -> None:
     model.get_submodule("stage2").eval()
     model.fc.weight.requires_grad_(False)
     model.conv1.weight.grad = torch.ones_like(model.conv1.weight)
-    unchanged = photograph(model)
+    unchanged = state_check(model)
     found = flow(model)
     assert unchanged() and all(s.any() and not s.requires_grad for s in found.values())
-    synflow(model, 1.0, 3)  # keeps all
+    synflow(model, 1.0, 3)  # density 1
     assert unchanged()
 
 
@@ -249,15 +254,12 @@ def test_signed_inputs_are_summed_over_examples_and_batches() -> None:
         (torch.tensor([[99.0, 99.0]]), torch.zeros(1)),
     ]
     masks = full_masks(model)
-    assert SynFlow(batches=1)(model, masks, iter(batches), F.cross_entropy, seeded())[
-        "weight"
-    ].tolist() == [[6.0, 1.5]]
-    assert SynFlow(batches=2)(model, masks, iter(batches), F.cross_entropy, seeded())[
-        "weight"
-    ].tolist() == [[6.0, 1.0]]
+    for count, expected in ((1, [[6.0, 1.5]]), (2, [[6.0, 1.0]])):
+        scores = SynFlow(batches=count)(model, masks, iter(batches), F.cross_entropy, seeded())
+        assert scores["weight"].tolist() == expected
 
 
-def test_training_images_and_noise_serve_as_inputs() -> None:
+def test_training_images_and_noise_can_be_inputs() -> None:
     data = images(16)
     masking = pruner(SynFlow(), source=Train(8), schedule=Exponential(5))(
         resnet(), full_masks(resnet()), task(0.1, data)
@@ -270,18 +272,18 @@ def test_training_images_and_noise_serve_as_inputs() -> None:
         return [(drawn[-1], ONES[1])]
 
     assert count_kept(synflow(resnet(), 0.1, 5, source=chi)) == count_kept(masking.masks)
-    # a source is asked anew in every round
+    # the source is called again in every round
     assert len(drawn) == 5 and not torch.equal(drawn[0], drawn[1])
 
 
-def test_float32_is_an_option_and_its_scores_agree_with_float64_where_nothing_overflows() -> None:
+def test_float32_scores_agree_with_float64_without_overflow() -> None:
     single, double = flow(resnet(), dtype="float32"), flow(resnet())
     for name in double:
         assert (single[name].dtype, double[name].dtype) == (torch.float32, torch.float64)
         torch.testing.assert_close(single[name].double(), double[name], rtol=1e-4, atol=0)
 
 
-def test_float32_overflows_on_a_deep_net_and_the_stage_stops_there_naming_the_layer() -> None:
+def test_float32_overflow_raises_an_error_that_names_the_layer() -> None:
     deep = ResNetCifar("deep", depth=44, width=16)(1, 10, 8, seeded())
     with pytest.raises(
         FloatingPointError, match=r"SynFlow scores of conv1.weight are NaN or infinite"
@@ -291,33 +293,32 @@ def test_float32_overflows_on_a_deep_net_and_the_stage_stops_there_naming_the_la
     assert all(deep.get_parameter(name).all() for name in full_masks(deep))  # nothing was pruned
 
 
-def test_differences_that_float32_cannot_hold_decide_the_mask() -> None:
-    # Both layers have scores 1 + e and 1, with e = 1e-12: in float32 they tie and the first layer
-    # would keep both.
+def test_differences_below_float32_resolution_decide_the_mask() -> None:
+    # The weights have scores 1 and 1 + e with e = 1e-12: in float32 they would tie and the first
+    # would be kept.
     model = nn.Linear(2, 1, bias=False, dtype=torch.float64)
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[1.0, 1.0 + 1e-12]], dtype=torch.float64))
-    assert masks_of(SynFlow(), model, 0.5, source=lambda _: [(torch.ones(1, 2), ONES[1])])[
-        "weight"
-    ].tolist() == [[False, True]]
+    masks = masks_of(SynFlow(), model, 0.5, source=lambda _: [(torch.ones(1, 2), ONES[1])])
+    assert masks["weight"].tolist() == [[False, True]]
 
 
 # --- pruning
 
 
 @pytest.mark.parametrize(("density", "kept"), [(0.1, 27_090), (0.02, 5_418)])
-def test_on_resnet20_the_count_is_known_and_no_output_is_lost(density: float, kept: int) -> None:
+def test_resnet20_keeps_the_exact_count_and_every_output(density: float, kept: int) -> None:
     model = resnet20()
     masks = synflow(model, density, image=(3, 32, 32))
     assert count_prunable(masks) == 270_896 and count_kept(masks) == kept
     trunk = {name: int(mask.sum()) for name, mask in masks.items() if "shortcut" not in name}
     assert min(trunk.values()) > 0 and reached_outputs(model, masks, (3, 32, 32)) == (10, 10)
-    # docs/methods/synflow.md: every convolution of the trunk about alike, whatever its size
+    # docs/methods/synflow.md: about equal counts in all convolutions of the trunk
     if density == 0.1:
         assert all(1_150 <= count <= 1_850 for name, count in trunk.items() if "stage" in name)
 
 
-def test_one_shot_collapses_the_last_stage_of_resnet20() -> None:
+def test_one_shot_empties_most_of_the_last_stage_of_resnet20() -> None:
     masks = synflow(resnet20(), 0.1, 1, image=(3, 32, 32))
     assert count_kept(masks) == 27_090
     # of 202,752
@@ -331,7 +332,7 @@ def test_one_shot_collapses_the_last_stage_of_resnet20() -> None:
     )
 
 
-def test_masks_are_nested_and_the_flow_only_shrinks() -> None:
+def test_masks_are_nested_and_the_flow_never_grows() -> None:
     model, densities = resnet(), Exponential(12)(0.02)
     masks, before = full_masks(model), total(model)
     for density in densities:
@@ -346,7 +347,7 @@ def test_masks_are_nested_and_the_flow_only_shrinks() -> None:
     assert same_masks(masks, synflow(resnet(), 0.02, 12))
 
 
-def test_pruned_weights_carry_nothing_even_before_they_are_set_to_zero() -> None:
+def test_pruned_weights_have_score_zero_even_before_they_are_set_to_zero() -> None:
     model = resnet()
     masks = {
         name: torch.rand(mask.shape, generator=seeded(2)) < 0.6
@@ -361,9 +362,7 @@ def test_pruned_weights_carry_nothing_even_before_they_are_set_to_zero() -> None
 # --- options
 
 
-def test_the_exponential_schedule_keeps_the_same_share_in_every_round_and_ends_at_the_density() -> (
-    None
-):
+def test_the_exponential_schedule_keeps_equal_shares_and_ends_at_the_density() -> None:
     assert Exponential(2)(0.25) == [0.5, 0.25]
     for density in (0.1, 0.02, 0.53, 1.0):
         found = Exponential()(density)
@@ -385,11 +384,11 @@ def test_ones_are_one_image_of_the_data_sets_shape() -> None:
         ({"dtype": "float16"}, "dtype='float16' must be one of float32, float64"),
     ],
 )
-def test_options_that_make_no_score_are_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_rejected(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SynFlow(**options)
 
 
-def test_no_input_is_refused() -> None:
-    with pytest.raises(ValueError, match="no input"):
+def test_an_empty_pass_is_rejected() -> None:
+    with pytest.raises(ValueError, match="at least one input"):
         SynFlow()(mlp(), full_masks(mlp()), [], F.cross_entropy, seeded())

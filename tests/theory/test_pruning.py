@@ -1,5 +1,4 @@
-"""Magnitude pruning of students: a proper student where examples suffice, levels worked by hand,
-exact counts and nesting, the error's definition."""
+"""Magnitude pruning of students: recovered masks, levels worked by hand, exact nested masks."""
 
 from typing import Any
 
@@ -27,24 +26,22 @@ def measured(teacher: GaussianTeacher, **options: Any) -> dict[str, Any]:
     return {**found.report, **found.series}
 
 
-def test_one_pruning_to_the_teachers_share_leaves_the_teachers_own_mask() -> None:
+def test_one_pruning_to_the_teachers_share_recovers_the_teachers_mask() -> None:
     found = measured(DENSE, keep=0.25, levels=1, trials=8, fresh=500)  # Sec. 4.1: r*/d = 3/12
     assert found["remaining"] == [100, 25] and found["proper"][1] == found["support_kept"][1] == 1
     assert max(found["test_error"]) < 1e-4
 
 
-def test_pruning_below_the_teachers_share_fails_and_says_so() -> None:
+def test_pruning_below_the_teachers_share_fails_and_is_reported() -> None:
     found = measured(DENSE, keep=0.5, levels=4, trials=6, fresh=500)  # 18, 9, 4 (4.5), 2 of 36
     assert found["remaining"] == pytest.approx([100, 50, 25, 100 * 4 / 36, 100 * 2 / 36])
     assert found["test_error"][2] < 1e-4 < 0.05 < found["test_error"][3] < found["test_error"][4]
-    assert (
-        found["support_kept"][3] == pytest.approx(4 / 9)
-        and found["proper_last"] == 0
-        and found["remaining_best"] >= 25
-    )
+    assert found["support_kept"][3] == pytest.approx(4 / 9)
+    assert found["proper_last"] == 0
+    assert found["remaining_best"] >= 25
 
 
-def test_levels_are_those_of_one_trial_done_by_hand() -> None:
+def test_levels_equal_one_trial_written_by_hand() -> None:
     measure = Pruning(
         DENSE, solver=Agd(steps=40, tolerance=0.0), keep=0.5, levels=2, trials=2, fresh=300
     )
@@ -79,7 +76,7 @@ def test_levels_are_those_of_one_trial_done_by_hand() -> None:
     )
 
 
-def test_masks_are_nested_exact_and_break_ties_by_index() -> None:
+def test_masks_are_nested_and_exact_and_break_ties_by_index() -> None:
     w = torch.tensor([[[3.0, -1.0], [1.0, 5.0]], [[1.0, 1.0], [1.0, 1.0]]])
     masks = torch.tensor([[[True, True], [True, False]], [[True, True], [True, True]]])
     kept = largest_weights(w, masks, 2)
@@ -95,7 +92,7 @@ def test_the_error_is_relative_to_the_teachers_output() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"keep": 1.0}, "method.keep"),
         ({"levels": 0}, "method.levels"),
@@ -103,8 +100,8 @@ def test_the_error_is_relative_to_the_teachers_output() -> None:
         ({"trials": 0}, "method.trials"),
     ],
 )
-def test_what_cannot_be_pruned_is_refused(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_options_are_rejected(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Pruning(DENSE, **options)
     with pytest.raises(ValueError, match="pruning starts from a dense student"):
         Pruning(GaussianTeacher())

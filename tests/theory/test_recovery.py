@@ -1,5 +1,4 @@
-"""Whether students find their teachers: outcomes, monotone success, noise, rates, and a theory run
-through the runner."""
+"""Recovery of teachers: outcomes, monotone success, noise, rates, and theory runs as records."""
 
 import json
 from pathlib import Path
@@ -20,7 +19,7 @@ from runner.errors import ConfigError
 from runner.spec.identity import run_id, stage_keys
 
 SIZES = {"dimension": 20, "neurons": 3}
-WORDS = [
+RUN = [
     "method=theory/recovery",
     "dataset=gaussian_teacher",
     "model=student",
@@ -28,7 +27,7 @@ WORDS = [
     "dataset.neurons=3",
     "dataset.inputs=4",
 ]
-WORDS += ["dataset.samples=80", "method.trials=6"]
+RUN += ["dataset.samples=80", "method.trials=6"]
 
 
 def task(seed: int = 0) -> Task:
@@ -45,7 +44,7 @@ def measured(teacher: GaussianTeacher, **options: Any) -> dict[str, Any]:
 
 
 def test_outcomes_add_up_and_follow_their_definitions() -> None:
-    # 45 unknowns: some are found, some are not
+    # 45 unknowns: some trials find the teacher, some do not
     teacher = GaussianTeacher(**SIZES, inputs=15, samples=70)
     found = measured(teacher, solver=Agd(steps=600))
     success = [error < 1e-4 for error in found["error"]]
@@ -55,13 +54,13 @@ def test_outcomes_add_up_and_follow_their_definitions() -> None:
     assert 0 < found["converged"] < 20 and found["converged_share"] == found["converged"] / 20
 
 
-def test_fewer_examples_than_weights_settle_somewhere_else() -> None:
+def test_fewer_examples_than_weights_end_in_a_wrong_minimum() -> None:
     found = measured(GaussianTeacher(**SIZES, inputs=20, samples=20), solver=Agd(tolerance=1e-5))
     assert found["converged"] == 0 and found["wrong_minimum"] > 0
 
 
-def test_success_does_not_fall_with_examples_nor_rise_with_inputs_and_distance() -> None:
-    # 40 trials a cell; a share may move against the trend by chance: by no more than 0.1
+def test_success_grows_with_examples_and_falls_with_inputs_and_distance() -> None:
+    # 40 trials a cell: a share may deviate from the trend by chance, by at most 0.1
     # (docs/methods/sample_complexity.md).
     def share(inputs: int, samples: int, distance: float) -> float:
         teacher = GaussianTeacher(**SIZES, inputs=inputs, samples=samples)
@@ -85,32 +84,30 @@ def test_the_error_is_proportional_to_the_noise() -> None:
         measured(GaussianTeacher(**SIZES, inputs=6, samples=300, noise=noise))["error_mean"]
         for noise in (1e-4, 1e-3, 1e-2)
     ]
-    # The same problems, so the error is linear in the noise but for neurons that switch.
-    assert errors[1] / errors[0] == pytest.approx(10, rel=0.02) and errors[2] / errors[
-        1
-    ] == pytest.approx(10, rel=0.1)
+    # The problems are the same, so the error is linear in the noise except for switching neurons.
+    assert errors[1] / errors[0] == pytest.approx(10, rel=0.02)
+    assert errors[2] / errors[1] == pytest.approx(10, rel=0.1)
 
 
 def test_a_rate_is_the_slope_of_the_logarithm_after_the_first_fifth() -> None:
-    looks = torch.arange(41, dtype=torch.float64) * 10
-    trace = torch.where(looks < 80, 5.0, 0.98**looks)  # 400 steps: the first 80 are not fitted
+    steps = torch.arange(41, dtype=torch.float64) * 10
+    trace = torch.where(steps < 80, 5.0, 0.98**steps)  # 400 steps: the first 80 are not fitted
     assert rate(trace, 400, 10) == pytest.approx(0.98, rel=1e-12)
     assert rate(trace, 15, 10) is None
 
 
-def test_momentum_is_faster_by_about_one_over_one_minus_beta() -> None:
+def test_momentum_speeds_up_convergence_by_about_one_over_one_minus_beta() -> None:
     teacher = GaussianTeacher(**SIZES, inputs=6, samples=400)
     plain, heavy = (
         measured(teacher, trials=10, trace=10, solver=Agd(eta=0.2, beta=beta))
         for beta in (0.0, 0.5)
     )
     ratio = torch.tensor(heavy["rate"]).log() / torch.tensor(plain["rate"]).log()
-    assert plain["rates_fitted"] == heavy["rates_fitted"] == 10 and float(ratio) == pytest.approx(
-        2, rel=0.1
-    )
+    assert plain["rates_fitted"] == heavy["rates_fitted"] == 10
+    assert float(ratio) == pytest.approx(2, rel=0.1)
 
 
-def test_chunks_change_nothing_but_rounding() -> None:
+def test_chunks_change_only_rounding() -> None:
     teacher = GaussianTeacher(**SIZES, inputs=6, samples=100)
     one, all_ = (measured(teacher, chunk_mb=size) for size in (1e-6, 100.0))
     assert one["steps"] == all_["steps"] and one["error"] == pytest.approx(all_["error"], rel=1e-4)
@@ -119,10 +116,8 @@ def test_chunks_change_nothing_but_rounding() -> None:
 # --- through the runner
 
 
-def test_a_theory_run_is_a_record_whose_training_fields_are_null_and_repeats(
-    tmp_path: Path,
-) -> None:
-    run = compose_run(*WORDS)
+def test_a_theory_run_repeats_and_its_record_has_no_training_fields(tmp_path: Path) -> None:
+    run = compose_run(*RUN)
     record, artefacts = perform_run(run, machine(tmp_path))
     again, _ = perform_run(run, machine(tmp_path, cache="other"))
     for key in (
@@ -151,10 +146,10 @@ def test_a_theory_run_is_a_record_whose_training_fields_are_null_and_repeats(
     assert len(series["error"]) == 6
 
 
-def test_seeds_and_settings_make_other_runs_and_the_memory_too() -> None:
-    run = compose_run(*WORDS)
+def test_seeds_settings_and_memory_change_the_run_id() -> None:
+    run = compose_run(*RUN)
     others = [
-        compose_run(*WORDS, word)
+        compose_run(*RUN, word)
         for word in (
             "seed=1",
             "dataset.noise=0.1",
@@ -171,7 +166,7 @@ def test_seeds_and_settings_make_other_runs_and_the_memory_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("overrides", "message"),
     [
         (
             ["method=theory/recovery", "dataset=digits", "model=mlp"],
@@ -181,26 +176,26 @@ def test_seeds_and_settings_make_other_runs_and_the_memory_too() -> None:
             ["method=snip", "density=0.1", "dataset=gaussian_teacher", "model=student"],
             "has no images to train or prune on",
         ),
-        ([*WORDS, "method.solver.beta=1"], r"method.solver.beta=1 must be in \[0, 1\)"),
-        ([*WORDS, "density=0.5"], "takes no density"),
-        ([*WORDS, "dataset.inputs=13"], "from 1 to dataset.dimension=12"),
+        ([*RUN, "method.solver.beta=1"], r"method.solver.beta=1 must be in \[0, 1\)"),
+        ([*RUN, "density=0.5"], "takes no density"),
+        ([*RUN, "dataset.inputs=13"], "from 1 to dataset.dimension=12"),
     ],
 )
-def test_what_does_not_fit_is_refused(words: list[str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        compose_run(*words)
+def test_invalid_combinations_are_rejected(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose_run(*overrides)
 
 
-def test_a_measurement_has_no_ticket(tmp_path: Path) -> None:
+def test_load_ticket_rejects_a_measurement(tmp_path: Path) -> None:
     from omegaconf import OmegaConf
 
     from runner.config.compose import compose_config
 
-    record, _ = perform_run(compose_run(*WORDS), machine(tmp_path))
+    record, _ = perform_run(compose_run(*RUN), machine(tmp_path))
     folder = tmp_path / "results" / "runs" / record["run_id"]
     (folder / "result.json").write_text(json.dumps(record))
-    OmegaConf.save(compose_config(WORDS), folder / "config.yaml", resolve=True)
-    with pytest.raises(FileNotFoundError, match="is a measurement alone"):
+    OmegaConf.save(compose_config(RUN), folder / "config.yaml", resolve=True)
+    with pytest.raises(FileNotFoundError, match="only measures"):
         load_ticket(
             record["run_id"], results_dir=tmp_path / "results", cache_dir=tmp_path / "cache"
         )

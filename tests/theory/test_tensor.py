@@ -1,5 +1,4 @@
-"""Tensor initialisation: moments against their closed form, decomposition of exact tensors, and the
-stated case within 0.2 of the true directions."""
+"""Tensor initialisation: moments in closed form, exact decompositions, recovered directions."""
 
 import math
 
@@ -33,7 +32,7 @@ def teacher(
 
 
 def gaps(found: Tensor, truth: Tensor) -> list[float]:
-    """Distance of each true direction from the nearest one found, each used once (two neurons)."""
+    """Distance of each true direction from its match among those found (two neurons)."""
     u, v = (w / w.norm(dim=1, keepdim=True) for w in (found, truth))
     orders = [
         [float((u[i] - v[j]).norm()) for j, i in enumerate(order)] for order in ([0, 1], [1, 0])
@@ -43,8 +42,8 @@ def gaps(found: Tensor, truth: Tensor) -> list[float]:
 
 def test_the_stated_case_is_within_a_fifth_of_the_true_directions() -> None:
     supports = torch.arange(12).view(2, 6)  # K = 2, disjoint; docs/methods/sample_complexity.md
-    # teacher 0 is left out: its directions are almost opposite, cosine -0.95, and even moments
-    # cannot tell u from -u
+    # Without teacher 0: its directions are almost opposite (cosine -0.95), and even moments cannot
+    # distinguish u from -u.
     for seed in (1, 2, 3):
         x, y, weights = teacher(supports, 12, 1_000_000, seed)
         found = TensorInit()(x, y, supports, Generator().manual_seed(0))
@@ -54,7 +53,7 @@ def test_the_stated_case_is_within_a_fifth_of_the_true_directions() -> None:
         )
 
 
-def test_equal_supports_are_zhongs_own_case() -> None:
+def test_equal_supports_are_zhongs_case() -> None:
     supports = torch.arange(6).expand(2, 6)
     x, y, weights = teacher(supports, 6, 1_000_000, 3)
     assert (
@@ -62,9 +61,9 @@ def test_equal_supports_are_zhongs_own_case() -> None:
     )
 
 
-def test_moments_are_those_of_a_relu_in_one_direction() -> None:
-    # y = relu(s u.x): M2 = s / sqrt(2 pi) u u^T, M4 = -s / sqrt(2 pi) u^(o4). Monte Carlo, four
-    # standard errors of each entry's own spread.
+def test_moments_of_a_relu_in_one_direction_match_their_closed_form() -> None:
+    # y = relu(s u.x): M2 = s / sqrt(2 pi) u u^T, M4 = -s / sqrt(2 pi) u^(o4). Monte Carlo within
+    # four standard errors of each entry.
     n, s = 400_000, 0.8
     u = torch.tensor([0.6, 0.8], dtype=torch.float64)
     x = torch.randn((n, 2), generator=Generator().manual_seed(0), dtype=torch.float64)
@@ -82,7 +81,7 @@ def test_moments_are_those_of_a_relu_in_one_direction() -> None:
         assert ((parts.mean(0) - closed).abs() < 4 * parts.std(0) / 10).all()
 
 
-def test_the_fourth_moment_of_single_examples_by_hand() -> None:
+def test_fourth_moments_of_single_examples_equal_values_worked_by_hand() -> None:
     x, y = torch.tensor([[2.0, 1.0]], dtype=torch.float64), torch.tensor([1.0], dtype=torch.float64)
     found = fourth_moment(x, y)
     # He_4(2) = 16 - 24 + 3 = -5; He_3(2) He_1(1) = (8 - 6) 1 = 2; He_2(2) He_2(1) = 3 * 0 = 0;
@@ -93,7 +92,7 @@ def test_the_fourth_moment_of_single_examples_by_hand() -> None:
     ] == [-5, 2, 2, 0, -2]
 
 
-def test_exact_tensors_are_taken_apart() -> None:
+def test_exact_tensors_are_decomposed() -> None:
     rng = Generator().manual_seed(0)
     q, _ = torch.linalg.qr(torch.randn((4, 4), generator=rng, dtype=torch.float64))
     tensor = sum(
@@ -104,13 +103,13 @@ def test_exact_tensors_are_taken_apart() -> None:
     assert (found @ q.T).abs().max(0).values.tolist() == pytest.approx([1] * 4, abs=1e-6)
 
 
-def test_the_basis_is_that_of_the_largest_eigenvalues_of_either_sign() -> None:
+def test_the_basis_contains_the_largest_eigenvalues_of_either_sign() -> None:
     moment = torch.diag(torch.tensor([1.0, -3.0, 0.1, 2.0], dtype=torch.float64))
     basis, values = top_basis(moment, 2)
     assert basis.abs().argmax(0).tolist() == [1, 3] and values.tolist() == [-3, 2]
 
 
-def test_overlapping_supports_and_too_few_dimensions_are_refused() -> None:
+def test_invalid_supports_and_options_are_rejected() -> None:
     x, y = torch.randn(10, 5, dtype=torch.float64), torch.randn(10, dtype=torch.float64)
     with pytest.raises(ValueError, match="supports overlap"):
         sketched(x, torch.tensor([[0, 1], [1, 2]]))
