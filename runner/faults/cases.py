@@ -12,10 +12,10 @@ from typing import Any
 
 from runner.config.build import build_plain
 from runner.config.compose import Composer, method_names
-from runner.engine.record import comparable
+from runner.engine.record import comparable, final_stage
 from runner.errors import ConfigError
 from runner.faults.lab import Command, Terms, run, start
-from runner.records.find import RECORD
+from runner.records.folders import RECORD
 
 # 1,184 weights, two epochs of twelve steps, a checkpoint after each
 TINY = (
@@ -154,6 +154,12 @@ class Stock:
             except ConfigError:
                 self.known[case] = False
         return self.known[case]
+
+    def result_of(self, case: Case) -> int:
+        """The place among its stages of the one whose weights are the result."""
+        run = build_plain(self.composer.plain(list(case.words)))
+        names = [stage.name for stage in run.stages]
+        return names.index(final_stage(run) or names[-1])
 
     def draw(self, rng: Random) -> Case:
         """A random case, often one whose undisturbed run is there already."""

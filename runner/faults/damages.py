@@ -85,8 +85,7 @@ class TicketDamage:
             alone, twin = stock.alone(case), stock.alone(case.seeded(1))
             home = stock.finished(case)
             before = loaded(home, alone)
-            names = [stage["name"] for stage in alone.record["stages"]]
-            place = max(i for i, name in enumerate(names) if not name.startswith("portrait"))
+            place = stock.result_of(case)
             folder = home.cache / "stages" / alone.keys[place]
             other = twin.home.cache / "stages" / twin.keys[place]
             name, how = damaged(folder, other, rng)

@@ -22,7 +22,7 @@ from runner.faults.trial import Ended, Trial, Verdict, classify
 
 BATCH = 50  # command lines for a process
 IN_FULL = 10  # every tenth is composed as the command line does it, which takes long
-SECONDS = 20  # for one command line in-process
+SECONDS = 20.0  # of processor time for one command line in-process
 MEMORY = 6 * 2**30  # bytes of a process beyond what it has
 COMMAND_SECONDS = 60.0
 
@@ -46,7 +46,7 @@ class InProcess:
             lines = [grammar.line(rng) for _ in range(BATCH)]
             home = stock.empty()
             file = home.folder / "verdicts"
-            ended = call(build_all, (lines, str(file)), home.folder).wait()
+            ended = call(build_all, (lines, str(file)), home.folder).wait(BATCH * SECONDS)
             rows = file.read_text().splitlines() if file.is_file() else []
             for row in map(json.loads, rows):
                 yield Trial(
@@ -88,8 +88,8 @@ def attempt(words: list[str], composer: Composer | None) -> tuple[Verdict, str]:
     def ring(number: int, frame: Any) -> None:
         raise TooLong
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(SECONDS)
+    before = signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         if composer is not None:
             build_plain(composer.plain(words))
@@ -102,12 +102,12 @@ def attempt(words: list[str], composer: Composer | None) -> tuple[Verdict, str]:
         blank = not str(error).strip()
         return (Verdict.UNCLEAR if blank else Verdict.REFUSED), str(error)[:300]
     except TooLong:
-        return Verdict.HANG, f"not built in {SECONDS} s"
+        return Verdict.HANG, f"not built in {SECONDS:g} s"
     except BaseException:
         return Verdict.TRACEBACK, last_of_traceback(traceback.format_exc())
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def shortened(words: list[str], message: str) -> list[str]:

@@ -97,9 +97,22 @@ QUOTED = 0.5  # share of values in quotes, which Hydra's grammar takes as they a
 
 @dataclass
 class Grammar:
-    """Makes command lines."""
+    """Makes command lines.
+
+    Args:
+        methods: of which one is chosen; each composes anew, so a few are faster.
+        wild: share of lines that may have words of any kind.
+        quoted: share of values in quotes; the others may be refused by Hydra, which takes long.
+        chosen: groups of which options are chosen; None = all.
+        numbers: whether only keys with numbers and true or false are set.
+    """
 
     composer: Composer = field(default_factory=Composer)
+    methods: Sequence[str] = field(default_factory=method_names)
+    wild: float = WILD
+    quoted: float = QUOTED
+    chosen: Sequence[str] | None = None
+    numbers: bool = False
     keys: dict[str, list[tuple[str, Any]]] = field(default_factory=dict)
 
     @cached_property
@@ -114,16 +127,21 @@ class Grammar:
     def keys_of(self, method: str) -> list[tuple[str, Any]]:
         """Every key of a method's configuration, with its value."""
         if method not in self.keys:
-            self.keys[method] = list(_leaves(self.composer.plain([f"method={method}"])))
+            leaves = _leaves(self.composer.plain([f"method={method}"]))
+            self.keys[method] = [
+                (key, value)
+                for key, value in leaves
+                if not self.numbers or isinstance(value, (bool, int, float))
+            ]
         return self.keys[method]
 
     def line(self, rng: Random) -> list[str]:
         """The words of a random command line."""
-        method = rng.choice(method_names())
+        method = rng.choice(self.methods)
         words = [f"method={method}"] if rng.random() < 0.95 else []
         if rng.random() < 0.7:
             words.append(f"density={rng.choice(['0.1', '0.5', '1', '0.01'])}")
-        wild = rng.random() < WILD
+        wild = rng.random() < self.wild
         makers = self._wild if wild else self._tame
         words += [rng.choice(makers)(rng, method) for _ in range(rng.randint(1, 4))]
         if rng.random() < 0.1:
@@ -139,7 +157,8 @@ class Grammar:
         return (*self._tame, self._choiceless, self._misspelt, self._garbage)
 
     def _choice(self, rng: Random, method: str) -> str:
-        group = rng.choice([group for group, names in self.groups.items() if names])
+        groups = self.chosen or [group for group, names in self.groups.items() if names]
+        group = rng.choice(groups)
         return f"{group}={rng.choice(self.groups[group])}"
 
     def _choiceless(self, rng: Random, method: str) -> str:
@@ -151,7 +170,7 @@ class Grammar:
         if rng.random() < 0.3:
             return f"{key}={_near(value, rng)}"
         new = rng.choice(NUMBERS + TEXTS)
-        if rng.random() < QUOTED:
+        if rng.random() < self.quoted:
             new = "'" + new.replace("\\", "\\\\").replace("'", "\\'") + "'"
         return f"{key}={new}"
 

@@ -12,6 +12,7 @@ from runner.faults.trial import Trial, Verdict
 from runner.files import atomically, write_json
 
 BEGIN, END = "<!-- make faults: begin -->", "<!-- make faults: end -->"
+SHORT = "<!-- make faults: summary -->"  # instead of BEGIN, where a page has one sentence
 HEADINGS = ("kind of fault", "trials", *(verdict.value for verdict in Verdict))
 
 
@@ -90,6 +91,15 @@ def markdown(figures: Figures) -> str:
     return "\n".join([*lines, "", f"Measured on {origin}.", *([""] if skipped else []), *skipped])
 
 
+def summary(figures: Figures) -> str:
+    """The figures in one sentence."""
+    counts = Counter(trial.verdict for trial in figures.trials)
+    bad = (Verdict.UNEQUAL, Verdict.TRACEBACK, Verdict.HANG, Verdict.UNCLEAR)
+    words = ("silent wrong results", "tracebacks", "hangs", "unclear messages")
+    found = ", ".join(f"{counts[v]:,} {word}" for v, word in zip(bad, words, strict=True))
+    return f"{len(figures.trials):,} trials: {found} ({figures.origin.date})."
+
+
 def plain(figures: Figures) -> str:
     """The figures as a table for a terminal."""
     rows = [HEADINGS, *figures.rows()]
@@ -103,24 +113,28 @@ def plain(figures: Figures) -> str:
     )
 
 
-def renewed(page: str, text: str) -> str:
+def renewed(page: str, text: str, begin: str = BEGIN) -> str:
     """A page with new text between the markers.
 
     Raises:
         ValueError: the page has no such markers.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page lacks {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+    before, opening, rest = page.partition(begin)
+    _, closing, after = rest.partition(END)
+    if not opening or not closing:
+        raise ValueError(f"the page lacks {begin} and {END}")
+    return f"{before}{begin}\n{text}\n{END}{after}"
 
 
 def write(figures: Figures, results: Path, pages: Sequence[Path]) -> None:
-    """Write the JSON file, and renew each page that has the markers."""
+    """Write the JSON file, and renew the table or the sentence of each page."""
     write_json(results, figures.as_json())
     for page in pages:
-        new = renewed(page.read_text(encoding="utf-8"), markdown(figures))
+        old = page.read_text(encoding="utf-8")
+        if SHORT in old:
+            new = renewed(old, summary(figures), SHORT)
+        else:
+            new = renewed(old, markdown(figures))
         atomically(page, partial(_write, text=new))
 
 

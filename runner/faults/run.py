@@ -23,7 +23,10 @@ from runner.faults.page import Figures, Origin, plain, write
 from runner.faults.trial import Trial
 from runner.records.provenance import device_name, provenance
 
-RESULTS, PAGES = ROOT / "results" / "faults.json", (ROOT / "docs" / "faults.md",)
+RESULTS, PAGES = (
+    ROOT / "results" / "faults.json",
+    (ROOT / "docs" / "faults.md", ROOT / "README.md"),
+)
 EVERY = 15.0  # seconds between two lines of progress
 USAGE = "make faults takes minutes=M, seed=N, only=KIND[,KIND] and write=false"
 

@@ -18,11 +18,13 @@ from typing import Any, ClassVar
 import pytest
 from rich.console import Console
 
+from runner.config.compose import method_names
 from runner.errors import ConfigError
 from runner.faults import run as driver
 from runner.faults.cases import Home, Stock
 from runner.faults.damage import DAMAGES, Damage
-from runner.faults.fuzz import plan_verdict
+from runner.faults.fuzz import attempt, plan_verdict
+from runner.faults.grammar import Grammar
 from runner.faults.hostile import Bomb, pack
 from runner.faults.kills import interrupted, judged, last_of_traceback
 from runner.faults.kind import Unavailable
@@ -30,6 +32,7 @@ from runner.faults.lab import call
 from runner.faults.page import BEGIN, END, Figures, Origin, markdown, renewed
 from runner.faults.trial import Ended, Trial, Verdict, classify, worst
 
+METHODS, SEED = method_names()[::8], 1
 RAISED = "Traceback (most recent call last):\n  File x\nKeyError: 'a'\n"
 
 # --- verdicts
@@ -303,3 +306,50 @@ def test_the_page_has_the_figures_between_its_markers_and_the_rest_stays() -> No
     assert [fault["verdict"] for fault in figures.as_json()["faults"]] == ["hang"]
     with pytest.raises(ValueError, match="lacks"):
         renewed("no markers", "text")
+
+
+def test_every_page_that_is_written_has_its_markers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "KINDS", (Fake(Verdict.UNEQUAL),))
+    pages = [tmp_path / page.name for page in driver.PAGES]
+    for old, new in zip(driver.PAGES, pages, strict=True):
+        new.write_text(old.read_text())
+    monkeypatch.setattr(driver, "PAGES", pages)
+    monkeypatch.setattr(driver, "RESULTS", tmp_path / "faults.json")
+    driver.faults([], Console(file=io.StringIO()))
+    assert "| a fake | 3 | 1 | 0 | 0 | 0 | 2 | 0 | 0 |" in pages[0].read_text()
+    sentence = "3 trials: 2 silent wrong results, 0 tracebacks, 0 hangs, 0 unclear messages ("
+    assert sentence in pages[1].read_text()
+    (row, total) = json.loads((tmp_path / "faults.json").read_text())["rows"]
+    assert (row["unequal"], total["trials"]) == (2, 3)
+
+
+# --- fuzzed input
+
+
+def test_an_error_that_is_no_message_is_a_traceback_and_only_its_words_are_shown() -> None:
+    class Broken:
+        def plain(self, words: list[str]) -> dict[str, Any]:
+            raise KeyError("a")
+
+    assert attempt(["seed=1"], Broken()) == (Verdict.TRACEBACK, "KeyError: 'a'")  # type: ignore[arg-type]
+    assert attempt(["density=2"], None)[0] == Verdict.REFUSED
+
+
+def test_three_hundred_fuzzed_lines_build_a_run_or_are_refused() -> None:
+    # Numbers of a few methods, so that hardly anything is composed anew; `make faults` tries the
+    # rest.
+    grammar = Grammar(methods=METHODS, wild=0.01, quoted=0.8, chosen=("train",), numbers=True)
+    rng = Random(SEED)
+    lines = [grammar.line(rng) for _ in range(300)]
+    assert len({tuple(line) for line in lines}) > 280
+    verdicts = [attempt(line, grammar.composer) for line in lines]
+    wrong = [
+        (line, message)
+        for line, (verdict, message) in zip(lines, verdicts, strict=True)
+        if verdict not in (Verdict.EQUAL, Verdict.REFUSED)
+    ]
+    assert not wrong
+    accepted = sum(verdict == Verdict.EQUAL for verdict, _ in verdicts)
+    assert 30 < accepted < 270  # else the lines show nothing
