@@ -105,6 +105,7 @@ class Grammar:
         quoted: share of values in quotes; the others may be refused by Hydra, which takes long.
         chosen: groups of which options are chosen; None = all.
         numbers: whether only keys with numbers and true or false are set.
+        prefixes: beginnings of the keys that are set.
     """
 
     composer: Composer = field(default_factory=Composer)
@@ -113,6 +114,7 @@ class Grammar:
     quoted: float = QUOTED
     chosen: Sequence[str] | None = None
     numbers: bool = False
+    prefixes: tuple[str, ...] = ("",)
     keys: dict[str, list[tuple[str, Any]]] = field(default_factory=dict)
 
     @cached_property
@@ -131,7 +133,8 @@ class Grammar:
             self.keys[method] = [
                 (key, value)
                 for key, value in leaves
-                if not self.numbers or isinstance(value, (bool, int, float))
+                if key.startswith(self.prefixes)
+                and (not self.numbers or isinstance(value, (bool, int, float)))
             ]
         return self.keys[method]
 
