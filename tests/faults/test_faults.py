@@ -332,7 +332,8 @@ def test_an_error_that_is_no_message_is_a_traceback_and_only_its_words_are_shown
         def plain(self, words: list[str]) -> dict[str, Any]:
             raise KeyError("a")
 
-    assert attempt(["seed=1"], Broken()) == (Verdict.TRACEBACK, "KeyError: 'a'")  # type: ignore[arg-type]
+    broken: Any = Broken()
+    assert attempt(["seed=1"], broken) == (Verdict.TRACEBACK, "KeyError: 'a'")
     assert attempt(["density=2"], None)[0] == Verdict.REFUSED
 
 
