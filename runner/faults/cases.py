@@ -48,6 +48,12 @@ class Case:
 
     words: tuple[str, ...]
 
+    def but(self, *words: str) -> "Case":
+        """The same with other values of these keys."""
+        keys = {word.partition("=")[0] for word in words}
+        kept = [word for word in self.words if word.partition("=")[0] not in keys]
+        return Case((*kept, *words))
+
     def seeded(self, seed: int) -> "Case":
         """The same with another seed."""
         return Case((*self.words, f"seed={seed}"))

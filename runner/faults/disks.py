@@ -177,7 +177,7 @@ class Terminal:
             for what, terms in ways:
                 case, home, progress = stock.draw(rng), stock.empty(), rng.choice(shown)
                 alone = stock.alone(case)
-                words = [*case.words, progress]
+                words = case.but(progress).words
                 ended = run([*words, *home.words], home.folder, terms, real=True)
                 verdict, message = judged(ended, home, {alone.identity: alone.record})
                 if verdict in (Verdict.FAILED, Verdict.REFUSED):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from runner.faults.damages import CacheDamage, CheckpointDamage, ResultDamage, TicketDamage
+from runner.faults.data import DataDamage
 from runner.faults.disks import FileLimit, SmallDisk, Terminal, Unwritable
 from runner.faults.fuzz import InProcess, ThroughCommand
 from runner.faults.hostile import Archives, Labels, Pickles
@@ -17,6 +18,7 @@ KINDS: Sequence[Kind] = (
     TicketDamage(),
     CheckpointDamage(),
     ResultDamage(),
+    DataDamage(),
     FileLimit(),
     SmallDisk(),
     Unwritable(),

@@ -25,6 +25,7 @@ from runner.faults.trial import Ended
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELOADED = ["runner.commands.run", "runner.config.hydra_errors", "runner.faults.lab", "hydra"]
+READY_SECONDS = 60.0  # for a fork to begin
 READ_SECONDS = 5.0  # for the rest of the output after the end
 LIMIT = 300.0  # seconds for a command; a tiny run takes some
 OWN = ("WINNOW_", "HYDRA_", "SLURM_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "WANDB_")
@@ -182,7 +183,15 @@ def _fork(
         target=_child, args=(function, arguments, str(folder), str(log), terms)
     )
     process.start()
+    until = time.monotonic() + READY_SECONDS
+    while process.exitcode is None and not _ready(log).exists() and time.monotonic() < until:
+        time.sleep(0.002)
     return Command(process, log, reader)
+
+
+def _ready(log: Path) -> Path:
+    """The file that says that the code under test begins; before it, a signal shows nothing."""
+    return log.with_name(f"{log.name}-ready")
 
 
 def _copy(pipe: Path, log: Path) -> None:
@@ -192,6 +201,7 @@ def _copy(pipe: Path, log: Path) -> None:
 def _child(
     function: Callable[..., None], arguments: tuple[Any, ...], folder: str, log: str, terms: Terms
 ) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.setsid()
     for stream, target in ((1, terms.stdout or log), (2, terms.stderr or log)):
         os.dup2(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
@@ -200,8 +210,10 @@ def _child(
     os.environ.clear()
     os.environ.update(terms.environment)
     sys.path.insert(0, str(ROOT))
+    _ready(Path(log)).touch()
     if terms.fsize is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (terms.fsize, terms.fsize))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     function(*arguments)
 
 
