@@ -22,7 +22,7 @@ from runner.config.compose import compose_config
 from runner.display.sizes import readable
 from runner.engine.ticket import load_ticket
 from runner.errors import ConfigError
-from runner.files import held
+from runner.locks import held
 from runner.spec.identity import run_id, stage_keys
 from runner.suites.expand import expand
 

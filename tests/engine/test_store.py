@@ -15,7 +15,8 @@ from torch import Tensor
 
 from runner.engine.checkpoint import load_checkpoint, save_checkpoint
 from runner.engine.store import Artefact, Store
-from runner.files import atomically, clear_leftovers, held, write_json
+from runner.files import atomically, clear_leftovers, write_json
+from runner.locks import held
 
 KEY = "0123456789abcdef0123456789abcdef"
 PARTS = ("weights", "masks", "optimizer", "findings")
