@@ -113,6 +113,10 @@ def upkeep(words: list[str], console: Console) -> int:
         f"unused: {len(doomed):,} of {len(found):,}, {_sum(doomed)}; records searched:"
         f" {_folders(env.results_dir, options.others)}"
     )
+    if young := sum(item.young_and_unused for item in found):
+        console.print(
+            f"{young:,} more are unused but younger than young={options.young:g} hours: kept"
+        )
     if options.remove:
         _remove(doomed, env.cache_dir, runs, console)
         return code

@@ -56,7 +56,13 @@ class Item:
             return is_leftover(self.path)
         if self.kind == DAMAGED:
             return not self.used or self.path.parent.name == DAMAGED
-        return not self.used and self.days * 24 >= self.young
+        return not self.used and not self.young_and_unused
+
+    @property
+    def young_and_unused(self) -> bool:
+        """Whether only its age keeps it."""
+        young = self.days * 24 < self.young
+        return young and not self.used and self.kind not in (LEFTOVER, DAMAGED)
 
 
 def items(cache_dir: Path) -> Iterator[Item]:

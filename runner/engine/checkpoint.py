@@ -105,7 +105,12 @@ def checkpoint_payload(path: Path) -> io.BytesIO | None:
     """
     if not os.path.lexists(path):
         return None
-    content = read_bytes(path)
+    try:
+        content = read_bytes(path)
+    except Damaged:
+        if not os.path.lexists(path):  # another process has finished the stage since
+            return None
+        raise
     header, _, payload = content.partition(b"\n")
     try:
         about = json.loads(header)

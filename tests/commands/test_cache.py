@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from support import compose_run, machine, perform_run
 
-from runner.commands.cache import Item, items, upkeep
+from runner.commands.cache import upkeep
+from runner.commands.cache_items import Item, items
 from runner.config.compose import compose_config
 from runner.display.sizes import readable
+from runner.engine.store import Manifest, Part, read_manifest
 from runner.engine.ticket import load_ticket
 from runner.errors import ConfigError
 from runner.locks import held
@@ -59,6 +62,7 @@ def run_cache(workspace: Path, *overrides: str) -> str:
         f"env.cache_dir={workspace / 'cache'}",
         f"env.results_dir={workspace / 'results'}",
         "imc_table01@digits",
+        *([] if "young" in "".join(overrides) else ["young=0"]),
     ]
     assert upkeep([*own, *overrides], Console(file=out, width=400, highlight=False)) == 0
     return out.getvalue()
@@ -73,7 +77,10 @@ def artefact(workspace: Path, overrides: list[str], stage: str) -> Path:
 
 
 def entries(workspace: Path, used: set[str] | None = None) -> dict[str, Item]:
-    return {item.path.name: item for item in items(workspace / "cache", used or set())}
+    return {
+        item.path.name: replace(item, used=item.key in (used or set()), young=0)
+        for item in items(workspace / "cache")
+    }
 
 
 def size(path: Path) -> int:
@@ -200,12 +207,12 @@ def test_leftovers_are_removed_after_a_day_and_damaged_artefacts_at_once(workspa
 
 
 def test_many_artefacts_are_listed_without_reading_a_tensor(workspace: Path) -> None:
-    meta = (artefact(workspace, MINE, "train") / "stage.json").read_text()
+    meta = read_manifest(artefact(workspace, MINE, "train")).meta
     for i in range(2000):
         folder = workspace / "cache" / "stages" / f"{i:032x}"
         folder.mkdir()
-        (folder / "stage.json").write_text(meta)
         (folder / "weights.safetensors").write_bytes(b"no tensor")
+        Manifest(folder.name, meta, {"weights.safetensors": Part(9, "0" * 64)}).write(folder)
     listed = entries(workspace)
     assert len(listed) == 2003
     assert listed[f"{7:032x}"].kind == "train"
@@ -217,6 +224,8 @@ def test_many_artefacts_are_listed_without_reading_a_tensor(workspace: Path) -> 
     ("overrides", "message"),
     [
         (["remove=maybe"], "remove=maybe must be true or false"),
+        (["verify=1"], "verify=1 must be true or false"),
+        (["young=soon"], "young=soon must be a number of hours"),
         (["results=nowhere"], "results=nowhere is not a directory"),
         (["imc_table1"], "TABLE=imc_table1 is not a choice.*did you mean 'imc_table01'"),
         (["sed=1"], "sed is not a key.*did you mean 'seed'"),
