@@ -1,5 +1,6 @@
 """Executes a run: checks it, looks up its record, computes missing stages, writes the record."""
 
+import contextlib
 import json
 import sys
 import time
@@ -114,7 +115,8 @@ def _compute(attempt: _Attempt) -> int:
             record = perform(context, attempt.run_id)
         if first:
             write_record(attempt.record, record)
-            (folder / "traceback.txt").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (folder / "traceback.txt").unlink()
         watcher.finish("done", record)
     except Stopped:
         watcher.finish("stopped")

@@ -114,7 +114,7 @@ def read_manifest(folder: Path) -> Manifest:
     content = unsealed(folder / MANIFEST)
     parts = {name: Part(**part) for name, part in content["parts"].items()}
     if content["key"] != folder.name:
-        raise Damaged(folder, f"it contains the stage with the key {content['key']}")
+        raise Damaged(folder / MANIFEST, f"it is that of the stage with the key {content['key']}")
     for name, part in parts.items():
         size = _size(folder / name)
         if size != part.size:

@@ -318,7 +318,7 @@ def test_load_ticket_names_a_damaged_file_in_one_message(
         cache = tmp_path / kind
         shutil.copytree(folder / "cache", cache)
         path = Store(cache).path(stage_keys(run)["train"]) / file
-        damage(path, Store(cache).path(stage_keys(run)["prune"]) / file)
+        damage(path, Store(cache).path(stage_keys(run)["dense"]) / file)
         with pytest.raises(FileNotFoundError, match="is damaged.*run it again") as caught:
             runner.load_ticket(run_id(run), folder / "results", cache)
         assert str(path) in str(caught.value), kind

@@ -1,4 +1,4 @@
-"""Whatever locks do, processes that share files stay correct; leases exclude where flock does not."""
+"""Processes that share files stay correct without locks; leases exclude where flock does not."""
 
 import contextlib
 import errno
@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -104,11 +103,8 @@ def test_the_lease_of_another_host_is_taken_over_once_it_is_no_longer_renewed(
             os.utime(lease)
             yield 0.02
 
-    def sleep(seconds: float, renewals: Any = renew()) -> None:
-        pause(next(renewals, seconds))
-
-    pause = time.sleep
-    monkeypatch.setattr(time, "sleep", sleep)
+    pause, renewals = time.sleep, renew()
+    monkeypatch.setattr(time, "sleep", lambda seconds: pause(next(renewals, seconds)))
     assert is_held(path)
     with held(path, waits.append):
         assert waits == ["process 7 on elsewhere"]
