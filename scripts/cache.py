@@ -2,7 +2,8 @@
 
 Usage: python scripts/cache.py [TABLE ...] [results=DIR] [verify=true] [remove=true] [young=HOURS]
 
-results=DIR[,DIR] names further directories of records. With remove=true, unused items are removed, except those younger than HOURS, by default 1.
+results=DIR[,DIR] names further directories of records. With remove=true, unused items are removed,
+except those younger than HOURS, by default 1.
 """
 
 import sys
