@@ -53,7 +53,12 @@ def execute(request: RunRequest) -> int:
     check(request.run, machine)
     logger: Logger = construct(request.config.values["logger"], "logger")
     logger.check()
-    return _finish(_Attempt(request, machine, logger, Console(highlight=False)))
+    attempt = _Attempt(request, machine, logger, Console(highlight=False))
+    try:
+        return _finish(attempt)
+    except OSError as error:  # the run's folder cannot be made, locked or written
+        _report_failure(attempt, error, attempt.record.parent)
+        return EXIT_FAILED
 
 
 @dataclass(frozen=True)
@@ -127,8 +132,9 @@ def _compute(attempt: _Attempt) -> int:
         return EXIT_STOPPED
     except Exception as error:
         path = folder / "traceback.txt"
-        write_bytes(path, traceback.format_exc().encode(errors="replace"))
-        watcher.finish("failed")
+        with contextlib.suppress(OSError):  # a full disk can be what failed
+            write_bytes(path, traceback.format_exc().encode(errors="replace"))
+            watcher.finish("failed")
         shown.close()
         _report_failure(attempt, error, path)
         return EXIT_FAILED
