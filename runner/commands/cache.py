@@ -103,20 +103,8 @@ def upkeep(words: list[str], console: Console) -> int:
         replace(item, used=item.key in recorded | tabled, young=options.young) for item in listed
     ]
     _show(found, env.cache_dir, recorded, console)
-    if runs.unreadable:
-        console.print(
-            f"{runs.unreadable} unfinished runs cannot be read by this code: their stages count as"
-            " unused"
-        )
+    _show_unused(found, runs, _folders(env.results_dir, options.others), options.young, console)
     doomed = [item for item in found if item.removable]
-    console.print(
-        f"unused: {len(doomed):,} of {len(found):,}, {_sum(doomed)}; records searched:"
-        f" {_folders(env.results_dir, options.others)}"
-    )
-    if young := sum(item.young_and_unused for item in found):
-        console.print(
-            f"{young:,} more are unused but younger than young={options.young:g} hours: kept"
-        )
     if options.remove:
         _remove(doomed, env.cache_dir, runs, console)
         return code
@@ -125,6 +113,23 @@ def upkeep(words: list[str], console: Console) -> int:
     if doomed:
         console.print('Nothing was removed. To remove these: make cache ARGS="remove=true"')
     return code
+
+
+def _show_unused(
+    found: list[Item], runs: RunKeys, folders: str, young: float, console: Console
+) -> None:
+    """Print how many items are unused, and what was not searched or is too young."""
+    if runs.unreadable:
+        console.print(
+            f"{runs.unreadable} unfinished runs cannot be read by this code: their stages count as"
+            " unused"
+        )
+    doomed = [item for item in found if item.removable]
+    console.print(
+        f"unused: {len(doomed):,} of {len(found):,}, {_sum(doomed)}; records searched: {folders}"
+    )
+    if kept := sum(item.young_and_unused for item in found):
+        console.print(f"{kept:,} more are unused but younger than young={young:g} hours: kept")
 
 
 def _verify(listed: list[Item], cache_dir: Path, console: Console) -> int:

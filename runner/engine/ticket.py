@@ -6,6 +6,7 @@ from torch import Generator, nn
 
 from pruners.base import Masks
 from runner.config.build import parse_run
+from runner.engine.checkpoint import State
 from runner.engine.record import final_stage
 from runner.engine.store import Store
 from runner.errors import Damaged, nearest
@@ -39,25 +40,28 @@ def load_ticket(
             f"run_id={run_id} only measures: there are numbers in its record and in series.json,"
             " but no network"
         )
-    key = next(stage["key"] for stage in finished.record["stages"] if stage["name"] == name)
+    keys = {stage["name"]: stage["key"] for stage in finished.record["stages"]}
+    if name not in keys:
+        raise _foreign(run_id, results, f"its stage {name!r} is not in the record")
     try:
-        artefact = store.load(key)
+        artefact = store.load(keys[name])
     except Damaged as error:
         path = record_path(results, run_id)
-        record = f"delete {path} and " if path.exists() else ""
-        current = stage_keys(run)[name] == key
-        again = "run it again" if current else "use the code of its time: its NUMERICS are older"
-        raise FileNotFoundError(
-            f"run_id={run_id}: the weights of stage {name!r} are not in {store.path(key)}: {error};"
-            f" pass their cache_dir, or {record if current else ''}{again}"
-        ) from None
-    info = run.dataset.info()
-    model: nn.Module = run.model(info.channels, info.classes, info.size, Generator())
+        again = f"{f'delete {path} and ' if path.exists() else ''}run it again"
+        if stage_keys(run)[name] != keys[name]:
+            again = "use the code of its time: its NUMERICS are older"
+        raise FileNotFoundError(_lost(run_id, name, store.path(keys[name]), error, again)) from None
     try:
-        model.load_state_dict(artefact.weights)
+        return _network(run, artefact.weights), artefact.masks
     except RuntimeError as error:  # sealed weights, so the network is not theirs
         raise _foreign(run_id, results, str(error).splitlines()[0]) from None
-    return model.eval(), artefact.masks
+
+
+def _network(run: Run, weights: State) -> nn.Module:
+    info = run.dataset.info()
+    model: nn.Module = run.model(info.channels, info.classes, info.size, Generator())
+    model.load_state_dict(weights)
+    return model.eval()
 
 
 def _run(finished: StoredRun, results: Path) -> Run:
@@ -71,6 +75,13 @@ def _run(finished: StoredRun, results: Path) -> Run:
     except (KeyError, TypeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise _foreign(finished.run_id, results, reason) from None
+
+
+def _lost(run_id: str, stage: str, folder: Path, error: Damaged, again: str) -> str:
+    return (
+        f"run_id={run_id}: the weights of stage {stage!r} are not in {folder}: {error}; pass their"
+        f" cache_dir, or {again}"
+    )
 
 
 def _foreign(run_id: str, results: Path, reason: str) -> FileNotFoundError:
