@@ -83,10 +83,10 @@ report: $(VENV)/ready ## write a page of all tables, figures and verdicts: resul
 publish: $(VENV)/ready ## copy a table's or figure's records to results/published
 	$(RUN) scripts/publish.py $(TABLE) $(ARGS)
 
-cache: $(VENV)/ready ## list the cache; ARGS="remove=true" removes what is unused
+cache: $(VENV)/ready ## list the cache; ARGS: verify=true checks it, remove=true removes the unused
 	$(RUN) scripts/cache.py $(ARGS)
 
-rekey: $(VENV)/ready ## convert results and cache of version 0.1.0; computes nothing
+rekey: $(VENV)/ready ## convert and seal results and cache of version 0.1.0; computes nothing
 	$(RUN) scripts/rekey.py $(ARGS)
 
 bench: $(VENV)/ready ## measure speed as ratios to rivals; save the throughput for plans

@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from runner.data.base import DataError, Official, Split
-from runner.data.progress import counted, say
-from runner.files import atomically, clear_leftovers, held
+from runner.data.progress import counted
+from runner.files import atomically, clear_leftovers, say
+from runner.locks import held
 
 Labelled = Sequence[tuple[Path, int]]  # image files with their class indices
 Decode = Callable[[Path, int], Tensor]  # file and size -> uint8 (3, size, size)
@@ -87,11 +88,7 @@ def _write(kept: Path, source: str, official: Official) -> None:
     }
     about = {"source": source, "checksum": official.checksum()}
 
-    def write(path: Path) -> None:
-        save_file(tensors, path, about)
-        path.chmod(0o644)  # safetensors permits only the owner to read; data folders are shared
-
-    atomically(kept, write)
+    atomically(kept, lambda path: save_file(tensors, path, about))
 
 
 def _decode(kept: Path, train: Labelled, test: Labelled, size: int, decode: Decode) -> Official:

@@ -17,8 +17,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from runner.data.base import DataError, Info
-from runner.data.progress import counted, say
-from runner.files import atomically
+from runner.data.progress import counted
+from runner.files import atomically, say
 
 PARTS = ("train", "val")
 WNID = re.compile(r"n\d{8}")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, count
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from runner.display.progress import Watcher
 from runner.engine.machine import Machine
 from runner.engine.store import Store
 from runner.engine.train import Loaders, Passes
-from runner.errors import Stopped
+from runner.errors import Damaged, Stopped
 from runner.spec.identity import stage_keys
 from runner.spec.rng import derive, stream
 from runner.spec.run import Run, Stage, trains
@@ -53,6 +54,11 @@ class RunContext:
         machine, run = self.machine, self.run
         data: Data = run.dataset.load(machine.data_dir, run.train_fraction)
         return data.to(machine.device, machine.workers)
+
+    def set_aside(self, error: Damaged, path: Path, remedy: str) -> None:
+        """Move a damaged artefact or checkpoint out of the way and print that in one line."""
+        moved = self.store.set_aside(path)
+        self.watcher.warn(f"{error}; moved to {moved}; {remedy}")
 
     def fresh_model(self, stage: str = "init") -> nn.Module:
         """The network on the device with initial weights: the run's, or a new draw for `stage`."""

@@ -10,7 +10,7 @@ from runner.engine.machine import Machine, check_precision
 from runner.engine.pretrained import fitting
 from runner.engine.stages import plan
 from runner.errors import ConfigError
-from runner.records.folders import record_path
+from runner.records.folders import RunFolders
 from runner.spec.identity import run_id
 from runner.spec.rng import stream
 from runner.spec.run import Run
@@ -75,6 +75,6 @@ def _check_network(model: nn.Module, run: Run, machine: Machine) -> None:
 
 def _missing_stages(run: Run, machine: Machine) -> set[str]:
     """The names of the stages to compute; none if the run is done."""
-    if record_path(machine.results_dir, run_id(run)).is_file():
+    if RunFolders(machine.results_dir).has(run_id(run)):
         return set()
     return {step["name"] for step in plan(run, machine) if not step["cached"]}

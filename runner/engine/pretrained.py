@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from runner.data.download import PATIENCE
 from runner.engine.checkpoint import State
 from runner.errors import ConfigError
-from runner.files import held
+from runner.locks import held
 from runner.spec.pretrained import TORCHVISION, digest
 from runner.spec.run import Run, Weights
 

@@ -4,6 +4,7 @@ A stage's result depends only on what its key hashes, never on what ran before i
 Masks, weights and optimizer states pass from stage to stage only through the cache.
 """
 
+import os
 import time
 from typing import Any
 
@@ -17,6 +18,7 @@ from runner.engine.starting_point import starting_point
 from runner.engine.store import Artefact, Store
 from runner.engine.train import finite
 from runner.engine.train_stage import add_snapshots, train_stage
+from runner.errors import Damaged
 from runner.spec.identity import stage_keys
 from runner.spec.run import Run, Stage, snapshots_wanted, trains
 
@@ -35,8 +37,8 @@ def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
     """Compute the stage unless it is cached; return its metadata and whether it was cached."""
     key, store, group = context.keys[stage.name], context.store, context.machine.group
 
-    def cached() -> bool:
-        return group.broadcast_decision(lambda: is_cached(context.run, stage, store, key))
+    def cached(locked: bool = False) -> bool:
+        return group.broadcast_decision(lambda: _is_sound(context, stage, locked))
 
     def waiting(holder: str) -> None:
         title = f"waiting for {stage.name}, which {holder} computes"
@@ -45,7 +47,7 @@ def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
     if cached():
         return store.meta(key), True
     with group.lead(store.lock(key, waiting)):
-        if cached():
+        if cached(locked=True):
             return store.meta(key), True
         epochs = trains(stage)
         activity = f"{epochs} epochs" if epochs else ACTIVITIES.get(stage.kind, stage.kind)
@@ -61,6 +63,23 @@ def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
         if group.first:
             store.checkpoint_path(key).unlink(missing_ok=True)
     return store.meta(key), False
+
+
+def _is_sound(context: RunContext, stage: Stage, locked: bool) -> bool:
+    """Whether the stage is cached as `is_cached` requires, and each byte is as it was written.
+
+    With the lock, what is stored in its place and is damaged is set aside.
+    """
+    store, key = context.store, context.keys[stage.name]
+    if not os.path.lexists(store.path(key)):
+        return False
+    try:
+        store.verify(key)
+    except Damaged as error:
+        if locked:
+            context.set_aside(error, store.path(key), f"stage {stage.name} is computed again")
+        return False
+    return is_cached(context.run, stage, store, key)
 
 
 def _compute(context: RunContext, stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,12 +10,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from pruners.base import Finding, FixedMasking, Masking, Masks, Observed, apply_masks
-from runner.engine.checkpoint import State, cpu_state
+from runner.engine.checkpoint import State, checkpoint_payload, cpu_state
 from runner.engine.context import RunContext
 from runner.engine.stage_checks import check_masked, disconnected, series_entry
 from runner.engine.starting_point import starting_point
 from runner.engine.store import Artefact
 from runner.engine.train import LoopOptions, Trained, train
+from runner.errors import Damaged
 from runner.spec.findings import CONNECTED, DIVERGED, EMPTY, REACHED
 from runner.spec.run import Stage, snapshots_wanted, trains
 
@@ -84,6 +86,8 @@ def _fit(
     """Train the stage; with `stop_after`, to the end of that epoch and without a checkpoint."""
     assert stage.recipe is not None
     total, path = stage.recipe.end, context.store.checkpoint_path(context.keys[stage.name])
+    if stop_after is None:
+        context.machine.group.broadcast_decision(lambda: _set_aside_damaged(context, stage, path))
     options = LoopOptions(
         checkpoint=path if stop_after is None else None,
         every=context.machine.checkpoint_seconds,
@@ -103,6 +107,16 @@ def _fit(
         snapshots=snapshots_wanted(context.run).get(stage.name, frozenset()),
         stop_after=stop_after,
     )
+
+
+def _set_aside_damaged(context: RunContext, stage: Stage, path: Path) -> bool:
+    """Whether the stage's checkpoint was damaged; it is then set aside."""
+    try:
+        checkpoint_payload(path)
+    except Damaged as error:
+        context.set_aside(error, path, f"stage {stage.name} starts from its beginning")
+        return True
+    return False
 
 
 @torch.no_grad()

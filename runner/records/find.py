@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from runner.files import is_held
+from runner.locks import is_held
 from runner.paths import PUBLISHED
 from runner.records.folders import RunFolders, record_path
 from runner.records.packed import PackedRecords
@@ -41,14 +41,14 @@ def state(results_dir: Path, run_id: str) -> str:
         return "running"
     try:
         status = str(json.loads(path.with_name("status.json").read_text())["status"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return "new"
     return {"running": "interrupted", "failed": "failed", "stopped": "stopped"}.get(status, "new")
 
 
 def finished_runs(results_dir: Path) -> list[str]:
     """The ids of all finished runs in a results directory, sorted."""
-    return sorted({*chain.from_iterable(source.run_ids() for source in sources(results_dir))})
+    return [record["run_id"] for record in all_records(results_dir)]
 
 
 def all_records(results_dir: Path) -> Iterator[Record]:
@@ -56,7 +56,8 @@ def all_records(results_dir: Path) -> Iterator[Record]:
 
     The fixed order makes estimates from the records independent of the file system's.
     """
-    found = (record_in([results_dir], run_id) for run_id in finished_runs(results_dir))
+    run_ids = {*chain.from_iterable(source.run_ids() for source in sources(results_dir))}
+    found = (record_in([results_dir], run_id) for run_id in sorted(run_ids))
     return (record for record in found if record is not None)
 
 
