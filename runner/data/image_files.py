@@ -8,7 +8,7 @@ is read to the bit. Transparent pixels are laid over black. CMYK becomes RGB by 
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +74,7 @@ def _unusable(path: Path, error: OSError) -> str:
     return f"{path} cannot be read: {error.strerror}"
 
 
-def rgb(path: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
+def rgb(path: Path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Return one image file decoded to RGB.
 
     Raises:
