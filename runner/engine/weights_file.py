@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -70,9 +71,9 @@ def _content(path: Path) -> Any:
             f"is not a file of torch, or contains more than tensors and plain values; {ALONE}"
         ) from error
     except Exception as error:  # torch's readers raise errors of any class for foreign bytes
+        reason = f" ({_reason(error)})" if isinstance(error, RuntimeError | SafetensorError) else ""
         raise UnsuitableError(
-            f"cannot be read: it is neither a whole file of torch nor of safetensors"
-            f" ({_reason(error)})"
+            f"cannot be read: it is neither a whole file of torch nor of safetensors{reason}"
         ) from error
 
 
