@@ -52,7 +52,7 @@ def weights_of(key: str, value: Any, model: Any, finished: bool = False) -> Weig
             return Weights(f"sha256:{digest(path)}", value)
     except OSError as error:
         raise ConfigError(f"{key}={value} cannot be read: {error.strerror}") from error
-    except (ValueError, RuntimeError) as error:  # a zero byte, the home of an unknown user
+    except RuntimeError as error:  # the home of an unknown user
         raise ConfigError(f"{key}={value!r} is no path: {error}") from error
     if finished:
         return Weights("sha256:unknown", value)
