@@ -100,12 +100,7 @@ class Imc:
         spectrum, lipschitz = _measured_spectrum(task), measured_lipschitz(task)
         values, weights = spectrum.tensors["ritz_values"], spectrum.tensors["ritz_weights"]
         d, prunable = int(spectrum.report["dimension"]), count_prunable(masks)  # type: ignore[arg-type]
-        try:
-            k, rule = self.gap.cut(values, weights, d, lipschitz, task.density)
-        except ValueError as error:
-            raise ValueError(
-                f"{error}. The spectrum stays in the cache: another choice measures nothing again"
-            ) from error
+        k, rule = self._cut(values, weights, d, lipschitz, task.density)
         density = 1 - k / d if task.density is None else task.density
         # With params=all, the share found among all parameters applies to the prunable weights.
         kept = d - k if d == prunable else keep_count(density, prunable)
@@ -133,6 +128,16 @@ class Imc:
         return FixedMasking(
             chosen, report=report | {name: spectrum.report.get(name) for name in passed_on}
         )
+
+    def _cut(
+        self, values: Tensor, weights: Tensor, d: int, lipschitz: float, density: float | None
+    ) -> tuple[int, str]:
+        try:
+            return self.gap.cut(values, weights, d, lipschitz, density)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}. The spectrum stays in the cache: another choice measures nothing again"
+            ) from error
 
     def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
         """Check, before any work, that a density can keep `min_layer_keep` of every layer.
