@@ -41,6 +41,7 @@ class RunContext:
     store: Store
     watcher: Watcher
     stop: Any = field(default=lambda: False)
+    loaded: Data | None = None  # the data set on the CPU, if it was loaded before
     made: dict[Any, Split] = field(default_factory=dict)  # source -> its synthetic images
 
     @cached_property
@@ -52,7 +53,7 @@ class RunContext:
     def data(self) -> Data:
         """The data set on the device."""
         machine, run = self.machine, self.run
-        data: Data = run.dataset.load(machine.data_dir, run.train_fraction)
+        data: Data = self.loaded or run.dataset.load(machine.data_dir, run.train_fraction)
         return data.to(machine.device, machine.workers)
 
     def set_aside(self, error: Damaged, path: Path, remedy: str) -> None:

@@ -14,10 +14,12 @@ from typing import Any
 from rich.console import Console
 
 from runner.config.instantiate import construct
+from runner.data.base import Data
 from runner.display.loggers import Log, Logger
 from runner.display.progress import NO_LOG, Watcher, display
 from runner.display.summary import summary
 from runner.engine.context import RunContext
+from runner.engine.data_checks import checked_data
 from runner.engine.machine import Machine, prepare
 from runner.engine.preflight import check
 from runner.engine.record import make_record
@@ -50,10 +52,10 @@ def execute(request: RunRequest) -> int:
         ConfigError: the run cannot be executed on this machine; nothing was computed.
     """
     machine = prepare(request.environment)
-    check(request.run, machine)
+    data = checked_data(request.run, machine, check(request.run, machine))
     logger: Logger = construct(request.config.values["logger"], "logger")
     logger.check()
-    attempt = _Attempt(request, machine, logger, Console(highlight=False))
+    attempt = _Attempt(request, machine, logger, Console(highlight=False), data)
     try:
         return _finish(attempt)
     except OSError as error:  # the run's folder cannot be made, locked or written
@@ -69,6 +71,7 @@ class _Attempt:
     machine: Machine
     logger: Logger
     console: Console
+    data: Data | None  # of the run, on the CPU; None if a record or the cache makes it needless
 
     @cached_property
     def run_id(self) -> str:
@@ -116,7 +119,8 @@ def _compute(attempt: _Attempt) -> int:
     watcher = Watcher(folder, shown, {"run_id": attempt.run_id}, writes=first, log=log)
     try:
         with asked_to_stop() as stop:
-            context = RunContext(request.run, machine, Store(machine.cache_dir), watcher, stop)
+            store, data = Store(machine.cache_dir), attempt.data
+            context = RunContext(request.run, machine, store, watcher, stop, data)
             record = perform(context, attempt.run_id)
         if first:
             write_record(attempt.record, record)
