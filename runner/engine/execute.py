@@ -17,6 +17,7 @@ from runner.display.loggers import Log, Logger
 from runner.display.progress import NO_LOG, Watcher, display
 from runner.display.summary import summary
 from runner.engine.context import RunContext
+from runner.engine.divergence import is_diverged
 from runner.engine.machine import Machine, prepare
 from runner.engine.preflight import check
 from runner.engine.record import make_record
@@ -80,7 +81,10 @@ def _finish(attempt: _Attempt) -> int:
 
 
 def _compute(attempt: _Attempt) -> int:
-    """Compute and write the record; the exit code. The status becomes done, stopped or failed."""
+    """Compute and write the record; the exit code.
+
+    The status becomes done, diverged, stopped or failed.
+    """
     request, machine, folder = attempt.request, attempt.machine, attempt.record.parent
     first = machine.group.first
     log: Log = NO_LOG
@@ -98,7 +102,7 @@ def _compute(attempt: _Attempt) -> int:
         if first:
             write_json(attempt.record, record)
             (folder / "traceback.txt").unlink(missing_ok=True)
-        watcher.finish("done", record)
+        watcher.finish(record["status"], record)
     except Stopped:
         watcher.finish("stopped")
         shown.close()
@@ -129,7 +133,7 @@ def _report_failure(attempt: _Attempt, error: Exception, path: Path) -> None:
 
 
 def perform(context: RunContext, identity: str) -> dict[str, Any]:
-    """Run or load every stage in order and return the record."""
+    """Run or load every stage in order, up to one that diverged, and return the record."""
     clock, started = time.monotonic(), _now()
     stages = []
     for stage in context.run.stages:
@@ -139,6 +143,8 @@ def perform(context: RunContext, identity: str) -> dict[str, Any]:
         stages.append({**meta, "name": stage.name, "key": key, "cached": cached})
         if context.machine.group.any(context.stop()):
             raise Stopped
+        if is_diverged(meta):
+            break
     series = {name: numbers for meta in stages for name, numbers in meta.get("series", {}).items()}
     if series and context.machine.group.first:
         # Written before the record, whose presence means that the run is complete.

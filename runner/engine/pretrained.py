@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from runner.data.download import PATIENCE
 from runner.engine.checkpoint import State
+from runner.engine.divergence import infinite_tensor
 from runner.errors import ConfigError
 from runner.files import held
 from runner.spec.pretrained import TORCHVISION, digest
@@ -32,7 +33,7 @@ def fitting(weights: Weights, expected: State, run: Run) -> State:
     """The weights with the names and types of `expected`, a state dict of the run's network.
 
     Raises:
-        ConfigError: the weights cannot be downloaded or read, or do not fit.
+        ConfigError: the weights cannot be downloaded or read, do not fit, or are not finite.
     """
     name, dataset, classes = run.model.name, run.dataset.name, run.dataset.info().classes
     # Checked before a download.
@@ -48,7 +49,13 @@ def fitting(weights: Weights, expected: State, run: Run) -> State:
     if lines := _misfits(state, expected):
         title = f"{_override(weights)} does not fit model={name} on dataset={dataset}"
         raise ConfigError("\n".join([f"{title} ({classes} classes)", *lines]))
-    return {parameter: state[parameter].to(tensor.dtype) for parameter, tensor in expected.items()}
+    fitted = {name: state[name].to(tensor.dtype) for name, tensor in expected.items()}
+    if what := infinite_tensor(fitted):
+        raise ConfigError(
+            f"{_override(weights)}: {what}: its training has diverged, or its numbers are too large"
+            " for the network's; take other weights"
+        )
+    return fitted
 
 
 def _misfits(state: State, expected: State) -> list[str]:
