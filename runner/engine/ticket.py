@@ -10,6 +10,7 @@ from runner.engine.record import final_stage
 from runner.engine.store import Store
 from runner.errors import nearest
 from runner.records.find import finished_runs, run_in
+from runner.spec.findings import is_diverged
 from runner.spec.identity import stage_keys
 
 
@@ -21,13 +22,17 @@ def load_ticket(
     The network is on the CPU and in eval mode.
 
     Raises:
-        FileNotFoundError: `results_dir` has no such finished run, the run is a measurement only, or
-            `cache_dir` no longer has its weights.
+        FileNotFoundError: `results_dir` has no such finished run, the run diverged or is a
+            measurement only, or `cache_dir` no longer has its weights.
     """
     results, store = Path(results_dir), Store(Path(cache_dir))
     finished = run_in([results], run_id)
     if finished is None:
         raise FileNotFoundError(_unfinished(run_id, results / "runs", finished_runs(results)))
+    if is_diverged(finished.record):
+        raise FileNotFoundError(
+            f"run_id={run_id} diverged, so it has no network: its record has the stage and epoch"
+        )
     run = parse_run(finished.config)
     name = final_stage(run)
     if name is None:
