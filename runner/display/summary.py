@@ -133,7 +133,7 @@ def _divergence(record: dict[str, Any], request: RunRequest) -> dict[str, str]:
     elif stage.recipe and stage.recipe.precision != "fp32":
         helps = "a smaller train.lr, or train.precision=fp32"
     elif stage.recipe:
-        helps = "a smaller train.lr, or a smaller learning rate of the method"
+        helps = "a smaller train.lr, or method.lr where the method has one"
     else:
         helps = "other options of the method, or a smaller train.lr in the trainings before"
     return {

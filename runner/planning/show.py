@@ -46,8 +46,7 @@ def lines(found: Survey, machine: Machine, threads: int) -> Iterator[str]:
     diverged = f", {DIVERGED} {count[DIVERGED]}" if count[DIVERGED] else ""
     yield (
         f"runs: {len(found.states)}; done {count['done']}{diverged},"
-        f" running {count['running']}, to do {rest}"
-        + (f" ({parts})" if parts else only)
+        f" running {count['running']}, to do {rest}" + (f" ({parts})" if parts else only)
     )
     for name in STATES[1:-1]:  # not those that are done or new
         identities = [identity for identity, state in found.states.items() if state == name]
