@@ -46,13 +46,7 @@ def make_record(
         "schema": SCHEMA,
         "run_id": identity,
         "status": DIVERGED if divergence else "done",
-        "method": run.method,
-        "label": run.label,
-        "dataset": run.dataset.name,
-        "train_fraction": run.train_fraction,
-        "model": run.model.name,
-        "seed": run.seed,
-        "density_target": run.density,
+        **_settings(run),
         **counts,
         **_accuracies(trained[-1]["history"] if trained else []),
         **_epochs(run),
@@ -63,6 +57,18 @@ def make_record(
         "report": {k: v for meta in stages for k, v in meta["report"].items()}
         | _divergence(stages[-1]),
         "provenance": {**_provenance(context, stages), "started": started, "finished": finished},
+    }
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    return {
+        "method": run.method,
+        "label": run.label,
+        "dataset": run.dataset.name,
+        "train_fraction": run.train_fraction,
+        "model": run.model.name,
+        "seed": run.seed,
+        "density_target": run.density,
     }
 
 

@@ -113,8 +113,7 @@ def train(
     """
     trainee = _make_trainee(model, masking, recipe, loss, options.group)
     carry_momentum(model, trainee.opt, momentum or {})
-    device = next(model.parameters()).device
-    done = Trained(epoch=recipe.first_epoch, loss_sum=_zero(device))
+    done = Trained(epoch=recipe.first_epoch, loss_sum=_zero(next(model.parameters()).device))
     _resume(options, trainee, done)
     clock = _Clock(time.monotonic() - done.seconds)
     try:

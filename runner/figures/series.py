@@ -78,7 +78,6 @@ def _series(
         point: [run for run in there if not is_diverged(run.record) and run.tells(spec.reads)]
         for point, there in finished.items()
     }
-    diverged = sum(is_diverged(run.record) for there in finished.values() for run in there)
     found = [
         point
         for name, there in runs.items()
@@ -86,20 +85,18 @@ def _series(
         for point in points(spec, name, there, panel, accuracy)
     ]
     found = crossings(found) if isinstance(spec, BoundarySpec) else found
-    requested, done = sum(len(cell.jobs) for cell in cells.values()), sum(map(len, runs.values()))
-    line, ids = fitted(found, spec.fitted), (panel.ref, spec.ref + more)
     return Series(
         panel.label,
         spec.label + more,
         spec.draw,
         tuple(found),
-        requested,
-        done,
-        colour,
-        spec.line,
-        line,
-        ids,
-        diverged,
+        requested=sum(len(cell.jobs) for cell in cells.values()),
+        done=sum(map(len, runs.values())),
+        colour=colour,
+        line=spec.line,
+        fit=fitted(found, spec.fitted),
+        ids=(panel.ref, spec.ref + more),
+        diverged=sum(is_diverged(run.record) for there in finished.values() for run in there),
     )
 
 
