@@ -172,7 +172,7 @@ class Watcher:
         self._log_epochs(stage, rows)
 
     def finish(self, status: str, record: dict[str, Any] | None = None) -> None:
-        """Write the final status, `done`, `stopped` or `failed`, and close the log."""
+        """Write the final status (docs/records.md, status.json) and close the log."""
         self._status(status, force=True)
         self.log.close(record)
 

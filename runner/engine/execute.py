@@ -20,6 +20,7 @@ from runner.display.progress import NO_LOG, Watcher, display
 from runner.display.summary import summary
 from runner.engine.context import RunContext
 from runner.engine.data_checks import checked_data
+from runner.engine.divergence import is_diverged
 from runner.engine.machine import Machine, prepare
 from runner.engine.preflight import check
 from runner.engine.record import make_record
@@ -105,7 +106,10 @@ def _finish(attempt: _Attempt) -> int:
 
 
 def _compute(attempt: _Attempt) -> int:
-    """Compute and write the record; the exit code. The status becomes done, stopped or failed."""
+    """Compute and write the record; the exit code.
+
+    The status becomes done, diverged, stopped or failed.
+    """
     request, machine, folder = attempt.request, attempt.machine, attempt.record.parent
     first = machine.group.first
     log: Log = NO_LOG
@@ -126,7 +130,7 @@ def _compute(attempt: _Attempt) -> int:
             write_record(attempt.record, record)
             with contextlib.suppress(OSError):
                 (folder / "traceback.txt").unlink()
-        watcher.finish("done", record)
+        watcher.finish(record["status"], record)
     except Stopped:
         watcher.finish("stopped")
         shown.close()
@@ -158,7 +162,7 @@ def _report_failure(attempt: _Attempt, error: Exception, path: Path) -> None:
 
 
 def perform(context: RunContext, identity: str) -> dict[str, Any]:
-    """Run or load every stage in order and return the record.
+    """Run or load every stage in order, up to one that diverged, and return the record.
 
     If a cached stage is damaged or removed while the run uses it, the stages are visited again,
     which computes it again.
@@ -186,6 +190,8 @@ def _perform(context: RunContext, identity: str) -> dict[str, Any]:
         stages.append({**meta, "name": stage.name, "key": key, "cached": cached})
         if context.machine.group.any(context.stop()):
             raise Stopped
+        if is_diverged(meta):
+            break
     series = {name: numbers for meta in stages for name, numbers in meta.get("series", {}).items()}
     record = make_record(context, stages, identity, time.monotonic() - clock, started, _now())
     record["provenance"][FILES] = _write_files(context, identity, series)

@@ -12,6 +12,7 @@ import torch
 
 from runner.data.download import PATIENCE
 from runner.engine.checkpoint import State
+from runner.engine.divergence import infinite_tensor
 from runner.engine.weights_file import UnsuitableError, some, state_of
 from runner.errors import ConfigError
 from runner.locks import held
@@ -26,7 +27,7 @@ def fitting(weights: Weights, expected: State, run: Run) -> State:
     """The weights with the names and types of `expected`, a state dict of the run's network.
 
     Raises:
-        ConfigError: the weights cannot be downloaded or read, or do not fit.
+        ConfigError: the weights cannot be downloaded or read, do not fit, or are not finite.
     """
     name, dataset, classes = run.model.name, run.dataset.name, run.dataset.info().classes
     # Checked before a download.
@@ -45,13 +46,13 @@ def fitting(weights: Weights, expected: State, run: Run) -> State:
     if lines := _misfits(state, expected):
         title = f"{_override(weights)} does not fit model={name} on dataset={dataset}"
         raise ConfigError("\n".join([f"{title} ({classes} classes)", *lines]))
-    found = {name: state[name].detach().to(tensor.dtype) for name, tensor in expected.items()}
-    if infinite := [name for name, tensor in found.items() if not tensor.isfinite().all()]:
+    fitted = {name: state[name].detach().to(tensor.dtype) for name, tensor in expected.items()}
+    if what := infinite_tensor(fitted):
         raise ConfigError(
-            f"{_override(weights)} contains NaN or infinite numbers: {some(infinite)}; take weights"
-            " of a training that has not diverged"
+            f"{_override(weights)}: {what}: its training has diverged, or its numbers are too large"
+            " for the network's; take other weights"
         )
-    return found
+    return fitted
 
 
 def _misfits(state: State, expected: State) -> list[str]:

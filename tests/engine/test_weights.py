@@ -227,13 +227,13 @@ MISFITS: list[tuple[Callable[[Path], object], list[str]]] = [
         lambda path: torch.save(
             expected() | {"fc.bias": torch.tensor([0.0] * 9 + [torch.nan])}, path
         ),
-        ["contains NaN or infinite numbers: fc.bias; take weights"],
+        ["1 of 10 numbers in fc.bias are not finite", "take other weights"],
     ),
     (
         lambda path: torch.save(
             expected() | {"fc.bias": torch.full((10,), 1e300, dtype=torch.float64)}, path
         ),
-        ["NaN or infinite numbers: fc.bias; "],
+        ["10 of 10 numbers in fc.bias are not finite"],
     ),
     (
         lambda path: torch.save(expected() | {"fc.bias": torch.ones(10, dtype=torch.int8)}, path),
