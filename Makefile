@@ -11,7 +11,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 
 .PHONY: help setup demo test test-slow test-fashion slurm-test lint lock format data tables \
-  figures report reproduce publish plan cache rekey bench clean
+  figures report reproduce publish plan cache rekey bench faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -83,14 +83,17 @@ report: $(VENV)/ready ## write a page of all tables, figures and verdicts: resul
 publish: $(VENV)/ready ## copy a table's or figure's records to results/published
 	$(RUN) scripts/publish.py $(TABLE) $(ARGS)
 
-cache: $(VENV)/ready ## list the cache; ARGS="remove=true" removes what is unused
+cache: $(VENV)/ready ## list the cache; ARGS: verify=true checks it, remove=true removes the unused
 	$(RUN) scripts/cache.py $(ARGS)
 
-rekey: $(VENV)/ready ## convert results and cache of version 0.1.0; computes nothing
+rekey: $(VENV)/ready ## convert and seal results and cache of version 0.1.0; computes nothing
 	$(RUN) scripts/rekey.py $(ARGS)
 
 bench: $(VENV)/ready ## measure speed as ratios to rivals; save the throughput for plans
 	$(RUN) scripts/bench.py $(ARGS)
+
+faults: $(VENV)/ready ## try kills, damage, bad input: ARGS="minutes=5 seed=0 only=kills"
+	$(RUN) scripts/faults.py $(ARGS)
 
 clean: ## remove the environment and the caches of tools; keep records and the stage cache
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,7 +1,7 @@
 """Errors that end a run with one message instead of a traceback."""
 
 import difflib
-import os.path
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -24,6 +24,14 @@ class ConfigError(ValueError):
 
 class Stopped(Exception):
     """A signal stopped the run after a checkpoint, from which the same command continues."""
+
+
+class Damaged(Exception):
+    """A stored file is not as it was written. The message names the file and the reason."""
+
+    def __init__(self, path: os.PathLike[str], reason: str) -> None:
+        super().__init__(f"{os.fspath(path)} is damaged: {reason}")
+        self.path, self.reason = path, reason
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

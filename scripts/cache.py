@@ -1,6 +1,9 @@
-"""List the contents of the cache and its unused items; with remove=true, remove these.
+"""List the contents of the cache and its unused items; verify=true reads and checks everything.
 
-Usage: python scripts/cache.py [TABLE ...] [results=DIR,DIR] [remove=true]
+Usage: python scripts/cache.py [TABLE ...] [results=DIR] [verify=true] [remove=true] [young=HOURS]
+
+results=DIR[,DIR] names further directories of records. With remove=true, unused items are removed,
+except those younger than HOURS, by default 1.
 """
 
 import sys

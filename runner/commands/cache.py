@@ -1,202 +1,156 @@
-"""List the contents of the cache by type and age, and remove what is unused.
+"""List the contents of the cache by type and age, verify them, and remove what is unused.
 
 A stage is used if a record names it, an unfinished run will read it, or a table requires it. Items
-whose lock a process holds are never removed. Only file names, sizes and JSON are read, no tensors.
+whose lock a process holds are never removed, nor young ones. Without verify=true, only file names,
+sizes and JSON are read, no tensors.
 """
 
-import json
-import shutil
-import time
-import uuid
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from stat import S_ISREG
 
-from filelock import FileLock, Timeout
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table as Grid
 
-from runner.config.build import load_run
-from runner.config.compose import Composer
+from runner.commands.cache_items import Item, damage, items, remove
+from runner.commands.cache_uses import RunKeys, table_keys
 from runner.config.request import environment
 from runner.display.sizes import readable
 from runner.errors import ConfigError
-from runner.records.find import all_records, results_roots
-from runner.spec.identity import stage_keys
-from runner.suites.expand import expand, parse_arguments
-from runner.suites.spec import figure_names, table_names, variants_of
+from runner.records.find import results_roots
 
-DAY = 86400.0
 AGES = ((1, "under a day"), (7, "under a week"), (30, "under 30 days"))
 OLDER = "older"
-LOCK_WAIT = 0  # seconds; an item whose lock is held is skipped
-
-
-@dataclass(frozen=True)
-class Item:
-    """An item in the cache.
-
-    It is a stage's artefact, a checkpoint of an unfinished training, or a leftover of a killed
-    process in tmp/.
-
-    Args:
-        kind: the stage's kind, or `checkpoint`, `leftover` or `damaged` (no stage.json).
-        days: days since it was written.
-    """
-
-    path: Path
-    key: str
-    kind: str
-    size: int
-    days: float
-    used: bool
-
-    @property
-    def removable(self) -> bool:
-        """Whether it is unused. Items in tmp/ may still be written to during their first day."""
-        return self.days >= 1 if self.kind == "leftover" else not self.used
-
-
-def items(cache_dir: Path, used: set[str]) -> Iterator[Item]:
-    """All items in the cache: artefacts, checkpoints and leftovers."""
-    now = time.time()
-    for folder, kind in (("stages", ""), ("checkpoints", "checkpoint"), ("tmp", "leftover")):
-        for path in sorted((cache_dir / folder).glob("*")):
-            try:
-                size, written = _size(path)
-                key = path.name.lstrip(".").partition(".")[0].partition("-")[0]
-                yield Item(path, key, kind or _kind(path), size, (now - written) / DAY, key in used)
-            except FileNotFoundError:  # renamed or removed since it was listed
-                continue
-
-
-def _size(path: Path) -> tuple[int, float]:
-    """Size in bytes of a file or of a folder's files, and the time of the last change."""
-    files = [path, *path.iterdir()] if path.is_dir() else [path]
-    states = [file.stat() for file in files]
-    size = sum(state.st_size for state in states if S_ISREG(state.st_mode))
-    return size, max(state.st_mtime for state in states)
-
-
-def _kind(path: Path) -> str:
-    meta = path / "stage.json"
-    return str(json.loads(meta.read_text())["kind"]) if meta.is_file() else "damaged"
-
-
-def used_keys(results: Iterable[Path], words: list[str]) -> tuple[set[str], set[str], int]:
-    """The stage keys in use.
-
-    Args:
-        words: as for `make plan`; if they name no table, all tables and figures in all variants.
-
-    Returns:
-        The keys of records and unfinished runs under `results`, the keys of the tables, and the
-        number of unfinished runs whose configuration this version of the code cannot read.
-    """
-    recorded, broken = set[str](), 0
-    for root in results:
-        recorded |= {stage["key"] for record in all_records(root) for stage in record["stages"]}
-        for folder in (root / "runs").glob("*"):
-            if (folder / "config.yaml").is_file() and not (folder / "result.json").is_file():
-                try:
-                    recorded |= set(stage_keys(load_run(folder / "config.yaml")).values())
-                except (KeyError, TypeError, ValueError):  # written by an older version of the code
-                    broken += 1
-    return recorded, _table_keys(words), broken
-
-
-def _table_keys(words: list[str]) -> set[str]:
-    tables_named = [word for word in words if "=" not in word]
-    settings = [word for word in words if "=" in word]
-    names, chosen, overrides = parse_arguments([*(tables_named or _every_table()), *settings])
-    composer = Composer()
-    tables = [expand(name, chosen, overrides, composer) for name in names]
-    return {key for table in tables for job in table.jobs for key in job.keys.values()}
-
-
-def _every_table() -> list[str]:
-    """The names of all tables and figures, and of their variants on other data sets."""
-    forms: list[str] = []
-    for name in table_names() + figure_names():
-        forms += [name, *(f"{name}@{variant}" for variant in variants_of(name))]
-    return forms
-
-
-def remove(item: Item, cache_dir: Path) -> bool:
-    """Remove an item under its stage's lock; False if another process holds the lock."""
-    path = cache_dir / "locks" / f"{item.key}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(path).acquire(timeout=LOCK_WAIT):
-            doomed = cache_dir / "tmp" / f"{item.key}-{uuid.uuid4().hex}-removed"
-            doomed.parent.mkdir(parents=True, exist_ok=True)
-            item.path.rename(doomed)  # atomic: no process reads half an artefact
-            shutil.rmtree(doomed) if doomed.is_dir() else doomed.unlink()
-    except Timeout:
-        return False
-    except FileNotFoundError:  # another process removed it first
-        return True
-    return True
 
 
 @dataclass(frozen=True)
 class Options:
-    """The words of the command: whether to remove, further folders of records, and the others."""
+    """The words of the command.
+
+    Args:
+        remove: remove what is unused.
+        verify: read everything and compare it with its checksums.
+        young: hours; what is younger is not removed.
+        others: further directories of records.
+        rest: tables and overrides.
+    """
 
     remove: bool
+    verify: bool
+    young: float
     others: list[Path]
     rest: list[str]
 
 
+SWITCHES = {"remove": "shows what would be removed", "verify": "reads no tensors"}
+
+
 def read_options(words: list[str]) -> Options:
-    """Read remove=true|false and results=DIR[,DIR]; the other words are tables and overrides.
+    """Read remove=, verify=, young= and results=; the other words are tables and overrides.
 
     Raises:
-        ConfigError: an invalid value of these two.
+        ConfigError: an invalid value of these.
     """
     pairs = {word: word.partition("=")[::2] for word in words}
-    own = {key: value for key, value in pairs.values() if key in ("remove", "results")}
-    if own.get("remove", "false") not in ("true", "false"):
-        raise ConfigError(
-            f"remove={own['remove']} must be true or false; false, the default, shows what would be"
-            " removed"
-        )
+    own = {k: v for k, v in pairs.values() if k in (*SWITCHES, "young", "results")}
+    for key, default in SWITCHES.items():
+        if own.get(key, "false") not in ("true", "false"):
+            raise ConfigError(
+                f"{key}={own[key]} must be true or false; false, the default, {default}"
+            )
     rest = [word for word in words if pairs[word][0] not in own]
-    return Options(own.get("remove") == "true", _others(own.get("results", "")), rest)
+    switches = {key: own.get(key) == "true" for key in SWITCHES}
+    young, others = _hours(own.get("young", "1")), _others(own.get("results", ""))
+    return Options(**switches, young=young, others=others, rest=rest)
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0 <= hours < math.inf:
+        raise ConfigError(
+            f"young={text} must be a number of hours, at least 0; what is younger than this, by"
+            " default 1, is not removed"
+        )
+    return hours
 
 
 def upkeep(words: list[str], console: Console) -> int:
     """List the cache and its removable items; with remove=true, remove them.
 
     Args:
-        words: tables and overrides as for plans, results=DIR[,DIR], remove=true|false.
+        words: tables and overrides as for plans, results=DIR[,DIR], remove=true|false,
+            verify=true|false, young=HOURS.
+
+    Returns:
+        1 if verify=true finds a damaged item, otherwise 0.
 
     Raises:
         ConfigError: an invalid word.
     """
     options = read_options(words)
     env = environment(options.rest)
-    roots = [*results_roots(env.results_dir), *options.others]
-    recorded, tabled, broken = used_keys(roots, options.rest)
-    found = list(items(env.cache_dir, recorded | tabled))
+    # Listed first: what a run adds or finishes from now on is not among the items.
+    listed = list(items(env.cache_dir))
+    code = _verify(listed, env.cache_dir, console) if options.verify else 0
+    runs = RunKeys([*results_roots(env.results_dir), *options.others])
+    tabled, recorded = table_keys(options.rest), runs.read()
+    found = [
+        replace(item, used=item.key in recorded | tabled, young=options.young) for item in listed
+    ]
     _show(found, env.cache_dir, recorded, console)
-    if broken:
-        console.print(
-            f"{broken} unfinished runs cannot be read by this code: their stages count as unused"
-        )
+    _show_unused(found, runs, _folders(env.results_dir, options.others), options.young, console)
     doomed = [item for item in found if item.removable]
-    console.print(
-        f"unused: {len(doomed):,} of {len(found):,}, {_sum(doomed)}; records searched:"
-        f" {_folders(env.results_dir, options.others)}"
-    )
     if options.remove:
-        return _remove(doomed, env.cache_dir, console)
+        _remove(doomed, env.cache_dir, runs, console)
+        return code
     for item in doomed:
         console.print(f"  would remove {_line(item)}", soft_wrap=True)
     if doomed:
         console.print('Nothing was removed. To remove these: make cache ARGS="remove=true"')
-    return 0
+    return code
+
+
+def _show_unused(
+    found: list[Item], runs: RunKeys, folders: str, young: float, console: Console
+) -> None:
+    """Print how many items are unused, and what was not searched or is too young."""
+    if runs.unreadable:
+        console.print(
+            f"{runs.unreadable} unfinished runs cannot be read by this code: their stages count as"
+            " unused"
+        )
+    doomed = [item for item in found if item.removable]
+    console.print(
+        f"unused: {len(doomed):,} of {len(found):,}, {_sum(doomed)}; records searched: {folders}"
+    )
+    if kept := sum(item.young_and_unused for item in found):
+        console.print(f"{kept:,} more are unused but younger than young={young:g} hours: kept")
+
+
+def _verify(listed: list[Item], cache_dir: Path, console: Console) -> int:
+    """Verify all artefacts and checkpoints and print the damaged ones; 1 if there are any."""
+    whole = [item for item in listed if item.path.parent.name in ("stages", "checkpoints")]
+    found = [
+        error
+        for item in track(
+            whole, f"verifying {_sum(whole)}", console=console, transient=True, update_period=1
+        )
+        if (error := damage(item, cache_dir))
+    ]
+    for error in found:
+        console.print(f"  {error}", soft_wrap=True)
+    remedy = "; the next run that needs one sets it aside and computes it again" if found else ""
+    console.print(
+        f"verified: {len(whole):,} artefacts and checkpoints, {_sum(whole)}; damaged:"
+        f" {len(found):,}{remedy}",
+        soft_wrap=True,
+    )
+    return 1 if found else 0
 
 
 def _others(names: str) -> list[Path]:
@@ -216,16 +170,16 @@ def _folders(results_dir: Path, others: list[Path]) -> str:
     return ", ".join(str(path) for path in (results_dir, *others)) + hint
 
 
-def _remove(doomed: list[Item], cache_dir: Path, console: Console) -> int:
+def _remove(doomed: list[Item], cache_dir: Path, runs: RunKeys, console: Console) -> None:
     gone = 0
     for item in doomed:
-        if remove(item, cache_dir):
+        kept = remove(item, cache_dir, runs.read)
+        if kept:
+            console.print(f"  kept, {kept}: {_line(item)}", soft_wrap=True)
+        else:
             gone += item.size
             console.print(f"  removed {_line(item)}", soft_wrap=True)
-        else:
-            console.print(f"  kept, a process holds its lock: {_line(item)}", soft_wrap=True)
     console.print(f"freed {readable(gone)}")
-    return 0
 
 
 def _line(item: Item) -> str:

@@ -21,12 +21,16 @@ from typing import Any
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import track
+from safetensors import SafetensorError
+from safetensors.torch import load
 
 from runner.config.build import build_run
 from runner.config.compose import compose_config
-from runner.errors import ConfigError
-from runner.files import write_json
-from runner.records.folders import read_record
+from runner.engine.checkpoint import sealed_checkpoint
+from runner.engine.store import MANIFEST, Manifest, Part, Store
+from runner.errors import ConfigError, Damaged
+from runner.files import unsealed, write_bytes, write_json
+from runner.records.folders import CONFIG, RECORD, read_record, seal
 from runner.spec.identity import Identity, identify, tag_of
 from runner.spec.run import Recipe, Run, Stage
 
@@ -34,7 +38,7 @@ FORMER_NAMES: dict[str, str] = OmegaConf.to_container(
     OmegaConf.load(Path(__file__).with_name("former_names.yaml"))
 )  # type: ignore[assignment]
 TARGET = re.compile(r"^(?P<before>[ -]*_target_: )(?P<name>[\w.]+)$", re.MULTILINE)
-RENEWED = ("config.yaml", "result.json", "status.json")  # files that name identities or classes
+RENEWED = (CONFIG, RECORD, "status.json")  # files that name identities or classes
 
 
 @dataclass
@@ -99,17 +103,43 @@ def rekey_results(results_dir: Path, console: Console | None = None) -> Rekeyed:
 
 
 def rekey_cache(cache_dir: Path, keys: dict[str, str]) -> int:
-    """Rename artefacts and checkpoints of stages in the cache; return the number of renamings."""
-    renamed = 0
+    """Rename artefacts and checkpoints of stages in the cache and seal them; return their number.
+
+    Version 0.1.0 wrote no checksums. An artefact with a file that cannot be read stays as it is.
+    """
+    store, renamed = Store(cache_dir), 0
     for former, new in keys.items():
-        for path, target in (
-            (cache_dir / "stages" / former, cache_dir / "stages" / new),
-            (cache_dir / "checkpoints" / f"{former}.pt", cache_dir / "checkpoints" / f"{new}.pt"),
-        ):
-            if path.exists() and not target.exists():
-                path.rename(target)
-                renamed += 1
+        path, target = store.path(former), store.path(new)
+        if path.is_dir() and not target.exists() and _sealed_artefact(path, new):
+            path.rename(target)
+            renamed += 1
+        path, target = store.checkpoint_path(former), store.checkpoint_path(new)
+        if path.is_file() and not target.exists():
+            write_bytes(target, sealed_checkpoint(new, path.read_bytes()))
+            path.unlink()
+            renamed += 1
     return renamed
+
+
+def _sealed_artefact(folder: Path, key: str) -> bool:
+    """Write the manifest of an artefact that has none; False if one of its files is unreadable.
+
+    A folder that has the manifest already, because the command was killed, is not changed.
+    """
+    try:
+        return bool(unsealed(folder / MANIFEST)["key"] == key)
+    except Damaged:
+        pass
+    try:
+        meta = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        contents = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+        for content in contents.values():
+            load(content)
+    except (OSError, ValueError, SafetensorError):
+        return False
+    parts = {name: Part.of(content) for name, content in contents.items()}
+    Manifest(key, meta, parts).write(folder)
+    return True
 
 
 def _rekey_run(folder: Path, done: Rekeyed) -> None:
@@ -121,9 +151,15 @@ def _rekey_run(folder: Path, done: Rekeyed) -> None:
         done.kept.append(folder.name)
         return
     new = identify(run)
-    if folder.name == new.run_id:
+    try:
+        former = former_identity(run)
+    except KeyError:  # a component that version 0.1.0 did not have
+        done.kept += [folder.name] if folder.name != new.run_id else []
         return
-    former = former_identity(run)
+    if folder.name == new.run_id:
+        # The command can have been killed before it came to the cache.
+        done.keys |= {former.keys[name]: new.keys[name] for name in new.keys}
+        return
     record = read_record(folder)
     if not _agrees(folder.name, former, record):
         done.kept.append(folder.name)
@@ -152,7 +188,8 @@ def _write_anew(folder: Path, config: str, new: Identity) -> None:
     for name in RENEWED[1:]:
         if (folder / name).is_file():
             content = json.loads((folder / name).read_text(encoding="utf-8"))
-            write_json(temporary / name, _renewed(content, new))
+            renewed = _renewed(content, new)
+            write_json(temporary / name, seal(renewed) if name == RECORD else renewed)
     target = folder.with_name(new.run_id)
     if target.exists():  # the process was killed before it deleted the former folder
         shutil.rmtree(temporary)

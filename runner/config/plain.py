@@ -4,6 +4,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from runner.errors import ConfigError
 
 
 def to_plain(cfg: DictConfig | ListConfig, *, resolve: bool) -> dict[str, Any]:
@@ -17,5 +20,12 @@ def read_plain(path: Path, *, resolve: bool) -> dict[str, Any]:
 
 
 def parse_plain(text: str, *, resolve: bool) -> dict[str, Any]:
-    """The plain dicts of a YAML or JSON text."""
-    return to_plain(OmegaConf.create(text), resolve=resolve)
+    """The plain dicts of a YAML or JSON text.
+
+    Raises:
+        ConfigError: the text is neither.
+    """
+    try:
+        return to_plain(OmegaConf.create(text), resolve=resolve)
+    except YAMLError as error:
+        raise ConfigError(f"this is no YAML: {' '.join(str(error).split())}") from error

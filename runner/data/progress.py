@@ -1,17 +1,13 @@
 """Progress lines on standard error for work that is done once for a data set."""
 
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from runner.files import say
+
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 5.0
-
-
-def say(text: str) -> None:
-    """Print one line on standard error."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def counted(items: Iterable[T], total: int, title: str, unit: str) -> Iterator[T]:

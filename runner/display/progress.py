@@ -21,7 +21,7 @@ from rich.progress import (
 )
 
 from runner.display.loggers import Log, Nothing
-from runner.files import atomically, write_json
+from runner.files import say, write_bytes, write_json
 
 NO_LOG = Nothing()
 MODES = ("auto", "bar", "lines", "none")
@@ -161,6 +161,10 @@ class Watcher:
             self.current["accuracy"] = row["accuracy"]
         self._status("running")
 
+    def warn(self, line: str) -> None:
+        """Print a line about the run to standard error."""
+        say(line)
+
     def restore(self, stage: str, rows: list[dict[str, Any]]) -> None:
         """Insert the history of a cached stage, or the part of a stage before a resume."""
         others = [row for row in self.history if row["stage"] != stage]
@@ -168,7 +172,7 @@ class Watcher:
         self._log_epochs(stage, rows)
 
     def finish(self, status: str, record: dict[str, Any] | None = None) -> None:
-        """Write the final status, `done`, `stopped` or `failed`, and close the log."""
+        """Write the final status (docs/records.md, status.json) and close the log."""
         self._status(status, force=True)
         self.log.close(record)
 
@@ -186,9 +190,14 @@ class Watcher:
         self.written = now
         content = {**self.about, "status": status, **self.current, "updated": round(now, 1)}
         write_json(self.folder / "status.json", content)
-        write_lines(self.folder / "metrics.jsonl", self.history)
+        self.save_history()
 
+    def save_history(self) -> None:
+        """Write metrics.jsonl."""
+        if self.writes:
+            write_bytes(self.folder / "metrics.jsonl", self.history_text.encode())
 
-def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows as JSON lines, atomically."""
-    atomically(path, lambda p: p.write_text("".join(json.dumps(row) + "\n" for row in rows)))
+    @property
+    def history_text(self) -> str:
+        """The rows of all epochs as JSON lines, the content of metrics.jsonl."""
+        return "".join(json.dumps(row) + "\n" for row in self.history)

@@ -1,5 +1,8 @@
 """Checkpoint files, and conversion of a masking to and from tensors and plain values."""
 
+import io
+import json
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -8,7 +11,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from pruners.base import Masking
-from runner.files import atomically
+from runner.errors import Damaged
+from runner.files import read_bytes, sha256, write_bytes
 
 State = dict[str, Tensor]  # a state dict: parameters and buffers by name
 
@@ -58,16 +62,66 @@ def _thawed(current: Any, saved: Any) -> Any:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a dict of tensors and plain values, atomically."""
-    atomically(path, lambda p: torch.save(state, p))
+    """Write a dict of tensors and plain values, atomically.
+
+    The first line is a header with the stage's key, which is the name of the file, and a checksum
+    of the key and of the bytes that follow.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(path, sealed_checkpoint(path.stem, buffer.getvalue()))
+
+
+def sealed_checkpoint(key: str, payload: bytes) -> bytes:
+    """The content of the checkpoint file of a stage: its header and what torch saved."""
+    header = {"key": key, "bytes": len(payload), "checksum": _checksum(key, payload)}
+    return json.dumps(header).encode() + b"\n" + payload
+
+
+def _checksum(key: str, payload: bytes | memoryview) -> str:
+    return sha256(f"{key} {sha256(payload)}".encode())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
     """The checkpoint, on the CPU, or None if there is none.
 
     Only tensors and plain values are read (`weights_only`).
+
+    Raises:
+        Damaged: the file is not as it was written, or that of another stage.
     """
-    if not path.is_file():
+    payload = checkpoint_payload(path)
+    if payload is None:
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    state: dict[str, Any] = torch.load(payload, map_location="cpu", weights_only=True)
     return state
+
+
+def checkpoint_payload(path: Path) -> io.BytesIO | None:
+    """What torch saved in a checkpoint, verified; None if there is no checkpoint.
+
+    Raises:
+        Damaged: the file is not as it was written, or that of another stage.
+    """
+    if not os.path.lexists(path):
+        return None
+    try:
+        content = read_bytes(path)
+    except Damaged:
+        if not os.path.lexists(path):  # another process has finished the stage since
+            return None
+        raise
+    header, _, payload = content.partition(b"\n")
+    try:
+        about = json.loads(header)
+        key, size, checksum = about["key"], about["bytes"], about["checksum"]
+    except (ValueError, KeyError, TypeError):
+        problem = "it does not begin with key, size and checksum" if content else "it is empty"
+        raise Damaged(path, problem) from None
+    if key != path.stem:
+        raise Damaged(path, f"it is the checkpoint of the stage with the key {key}")
+    if len(payload) != size:
+        raise Damaged(path, f"it ends after {len(payload):,} of {size:,} bytes")
+    if _checksum(key, payload) != checksum:
+        raise Damaged(path, "its checksum is not that of its content")
+    return io.BytesIO(payload)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, count
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from runner.display.progress import Watcher
 from runner.engine.machine import Machine
 from runner.engine.store import Store
 from runner.engine.train import Loaders, Passes
-from runner.errors import Stopped
+from runner.errors import Damaged, Stopped
 from runner.spec.identity import stage_keys
 from runner.spec.rng import derive, stream
 from runner.spec.run import Run, Stage, trains
@@ -40,6 +41,7 @@ class RunContext:
     store: Store
     watcher: Watcher
     stop: Any = field(default=lambda: False)
+    loaded: Data | None = None  # the data set on the CPU, if it was loaded before
     made: dict[Any, Split] = field(default_factory=dict)  # source -> its synthetic images
 
     @cached_property
@@ -51,8 +53,13 @@ class RunContext:
     def data(self) -> Data:
         """The data set on the device."""
         machine, run = self.machine, self.run
-        data: Data = run.dataset.load(machine.data_dir, run.train_fraction)
+        data: Data = self.loaded or run.dataset.load(machine.data_dir, run.train_fraction)
         return data.to(machine.device, machine.workers)
+
+    def set_aside(self, error: Damaged, path: Path, remedy: str) -> None:
+        """Move a damaged artefact or checkpoint out of the way and print that in one line."""
+        moved = self.store.set_aside(path)
+        self.watcher.warn(f"{error}; moved to {moved}; {remedy}")
 
     def fresh_model(self, stage: str = "init") -> nn.Module:
         """The network on the device with initial weights: the run's, or a new draw for `stage`."""

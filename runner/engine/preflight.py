@@ -12,17 +12,18 @@ from runner.engine.machine import Machine, check_precision
 from runner.engine.pretrained import fitting
 from runner.engine.stages import plan
 from runner.errors import ConfigError
-from runner.records.folders import record_path
+from runner.records.folders import RunFolders
 from runner.spec.identity import run_id
 from runner.spec.rng import stream
 from runner.spec.run import Run
 
 
-def check(run: Run, machine: Machine) -> None:
-    """Check a run before any work is done.
+def check(run: Run, machine: Machine) -> set[str]:
+    """Check a run before any work is done; return the names of the stages to compute.
 
     Checks the precision, the network for these images and processes, the density for this network,
-    and, where stages are not cached, the data set and weights from elsewhere.
+    and, where stages are not cached, the data set's files and weights from elsewhere. It reads no
+    images (runner/engine/data_checks.py).
 
     Raises:
         ConfigError: with one message for each problem.
@@ -48,6 +49,7 @@ def check(run: Run, machine: Machine) -> None:
                 problems += error.messages
     if problems:
         raise ConfigError(*problems)
+    return missing
 
 
 def _precision_problems(run: Run, machine: Machine) -> Iterator[str]:
@@ -102,6 +104,6 @@ def _check_network(model: nn.Module, run: Run, machine: Machine) -> None:
 
 def _missing_stages(run: Run, machine: Machine) -> set[str]:
     """The names of the stages to compute; none if the run is done."""
-    if record_path(machine.results_dir, run_id(run)).is_file():
+    if RunFolders(machine.results_dir).has(run_id(run)):
         return set()
     return {step["name"] for step in plan(run, machine) if not step["cached"]}

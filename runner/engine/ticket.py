@@ -6,11 +6,16 @@ from torch import Generator, nn
 
 from pruners.base import Masks
 from runner.config.build import parse_run
+from runner.engine.checkpoint import State
 from runner.engine.record import final_stage
 from runner.engine.store import Store
-from runner.errors import nearest
+from runner.errors import Damaged, nearest
 from runner.records.find import finished_runs, run_in
+from runner.records.folders import CONFIG, RECORD, record_path
+from runner.records.stored import StoredRun
+from runner.spec.findings import is_diverged
 from runner.spec.identity import stage_keys
+from runner.spec.run import Run
 
 
 def load_ticket(
@@ -21,32 +26,86 @@ def load_ticket(
     The network is on the CPU and in eval mode.
 
     Raises:
-        FileNotFoundError: `results_dir` has no such finished run, the run is a measurement only, or
-            `cache_dir` no longer has its weights.
+        FileNotFoundError: `results_dir` has no such finished run, the run diverged or is a
+            measurement only, or `cache_dir` no longer has its weights as they were written.
     """
     results, store = Path(results_dir), Store(Path(cache_dir))
     finished = run_in([results], run_id)
     if finished is None:
-        raise FileNotFoundError(_unfinished(run_id, results / "runs", finished_runs(results)))
-    run = parse_run(finished.config)
+        others = [name for name in finished_runs(results) if name != run_id]
+        raise FileNotFoundError(_unfinished(run_id, results / "runs", others))
+    run = _run(finished, results)
+    name = _network_stage(run, finished)
+    keys = {stage["name"]: stage["key"] for stage in finished.record["stages"]}
+    if name not in keys:
+        raise _foreign(run_id, results, f"its stage {name!r} is not in the record")
+    try:
+        artefact = store.load(keys[name])
+    except Damaged as error:
+        path = record_path(results, run_id)
+        again = f"{f'delete {path} and ' if path.exists() else ''}run it again"
+        if stage_keys(run)[name] != keys[name]:
+            again = "use the code of its time: its NUMERICS are older"
+        raise FileNotFoundError(_lost(run_id, name, store.path(keys[name]), error, again)) from None
+    try:
+        return _network(run, artefact.weights), artefact.masks
+    except RuntimeError as error:  # sealed weights, so the network is not theirs
+        raise _foreign(run_id, results, str(error).splitlines()[0]) from None
+
+
+def _network_stage(run: Run, finished: StoredRun) -> str:
+    """The stage whose network is the run's result.
+
+    Raises:
+        FileNotFoundError: the run diverged or is a measurement only, so it has no network.
+    """
+    if is_diverged(finished.record):
+        raise FileNotFoundError(
+            f"run_id={finished.run_id} diverged, so it has no network: its record has the stage"
+            " and epoch"
+        )
     name = final_stage(run)
     if name is None:
         raise FileNotFoundError(
-            f"run_id={run_id} only measures: there are numbers in its record and in series.json,"
-            " but no network"
+            f"run_id={finished.run_id} only measures: there are numbers in its record and in"
+            " series.json, but no network"
         )
-    key = next(stage["key"] for stage in finished.record["stages"] if stage["name"] == name)
-    if not store.has(key):
-        current = stage_keys(run)[name] == key
-        again = "run it again" if current else "use the code of its time: its NUMERICS are older"
-        raise FileNotFoundError(
-            f"run_id={run_id}: the weights of stage {name!r} are not in {store.path(key)}; pass"
-            f" their cache_dir, or {again}"
-        )
-    artefact, info = store.load(key), run.dataset.info()
+    return name
+
+
+def _network(run: Run, weights: State) -> nn.Module:
+    info = run.dataset.info()
     model: nn.Module = run.model(info.channels, info.classes, info.size, Generator())
-    model.load_state_dict(artefact.weights)
-    return model.eval(), artefact.masks
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def _run(finished: StoredRun, results: Path) -> Run:
+    """The run of a record, built from its configuration.
+
+    Raises:
+        FileNotFoundError: the configuration cannot be read.
+    """
+    try:
+        return parse_run(finished.config)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise _foreign(finished.run_id, results, reason) from None
+
+
+def _lost(run_id: str, stage: str, folder: Path, error: Damaged, again: str) -> str:
+    return (
+        f"run_id={run_id}: the weights of stage {stage!r} are not in {folder}: {error}; pass their"
+        f" cache_dir, or {again}"
+    )
+
+
+def _foreign(run_id: str, results: Path, reason: str) -> FileNotFoundError:
+    path = record_path(results, run_id).with_name(CONFIG)
+    return FileNotFoundError(
+        f"run_id={run_id}: {path} is damaged, or another version of the code wrote it: {reason};"
+        f" delete {path.with_name(RECORD)} and run it again"
+    )
 
 
 def _unfinished(run_id: str, folder: Path, finished: list[str]) -> str:

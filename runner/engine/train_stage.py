@@ -2,6 +2,7 @@
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,13 +10,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from pruners.base import Finding, FixedMasking, Masking, Masks, Observed, apply_masks
-from runner.engine.checkpoint import State, cpu_state
+from runner.engine.checkpoint import State, checkpoint_payload, cpu_state
 from runner.engine.context import RunContext
-from runner.engine.stage_checks import check_masked, disconnected, series_entry
+from runner.engine.stage_checks import disconnected, diverged, series_entry
 from runner.engine.starting_point import starting_point
 from runner.engine.store import Artefact
 from runner.engine.train import LoopOptions, Trained, train
-from runner.spec.findings import CONNECTED, DIVERGED, EMPTY, REACHED
+from runner.errors import Damaged
+from runner.spec.findings import CONNECTED, EMPTY, REACHED
 from runner.spec.run import Stage, snapshots_wanted, trains
 
 
@@ -26,19 +28,15 @@ def train_stage(context: RunContext, stage: Stage) -> Artefact:
     model, masking, momentum = ready_to_train(context, stage)
     setup = time.monotonic() - started
     done = _fit(context, stage, model, masking, momentum)
-    _make_effective(model, masking, stage.recipe.end * context.batches(stage).steps_per_epoch - 1)
-    check_masked(model, masking.masks, stage)
-    report = (
-        masking.report
-        | _divergence(stage, done.history)
-        | _newly_disconnected(context, stage, model, masking.masks)
-    )
-    meta = {
-        "report": report,
+    meta: dict[str, Any] = {
         "seconds": done.seconds + setup,
         "epochs": trains(stage),
         "history": done.history,
     }
+    if done.divergence:
+        return diverged({**meta, "epochs": len(done.history)}, done.divergence)
+    _make_effective(model, masking, stage.recipe.end * context.batches(stage).steps_per_epoch - 1)
+    meta["report"] = masking.report | _newly_disconnected(context, stage, model, masking.masks)
     return Artefact(
         weights=cpu_state(model),
         masks=masking.masks,
@@ -84,6 +82,8 @@ def _fit(
     """Train the stage; with `stop_after`, to the end of that epoch and without a checkpoint."""
     assert stage.recipe is not None
     total, path = stage.recipe.end, context.store.checkpoint_path(context.keys[stage.name])
+    if stop_after is None:
+        context.machine.group.broadcast_decision(lambda: _set_aside_damaged(context, stage, path))
     options = LoopOptions(
         checkpoint=path if stop_after is None else None,
         every=context.machine.checkpoint_seconds,
@@ -105,6 +105,16 @@ def _fit(
     )
 
 
+def _set_aside_damaged(context: RunContext, stage: Stage, path: Path) -> bool:
+    """Whether the stage's checkpoint was damaged; it is then set aside."""
+    try:
+        checkpoint_payload(path)
+    except Damaged as error:
+        context.set_aside(error, path, f"stage {stage.name} starts from its beginning")
+        return True
+    return False
+
+
 @torch.no_grad()
 def _make_effective(model: nn.Module, masking: Masking, step: int) -> None:
     """Copy the weights of the forward pass into the model.
@@ -114,16 +124,6 @@ def _make_effective(model: nn.Module, masking: Masking, step: int) -> None:
     for name, weight in masking.weights(model, step).items():
         model.get_parameter(name).copy_(weight)
     apply_masks(model, masking.masks)
-
-
-def _divergence(stage: Stage, history: list[dict[str, Any]]) -> dict[str, Finding]:
-    """The first epoch without a finite training loss as a finding; {} if there is none.
-
-    A diverged training is a valid result. A row of epoch 0 has no training loss.
-    """
-    diverged = (row["epoch"] for row in history if row["train_loss"] is None and row["epoch"])
-    epoch = next(diverged, None)
-    return {} if epoch is None else {f"{DIVERGED}{stage.name}": epoch}
 
 
 def _newly_disconnected(

@@ -18,7 +18,7 @@ from runner.errors import ConfigError, SweepEnded
 from runner.launch.jobs import QueueJob
 from runner.launch.launcher import Launcher, print_lines
 from runner.paths import RUN_PY
-from runner.records.folders import record_path
+from runner.records.folders import RunFolders, record_path
 from runner.spec.identity import run_id, stage_keys
 from runner.spec.run import Run, snapshots_wanted
 
@@ -113,7 +113,7 @@ def make_job(run: Run, machine: Machine, overrides: list[str]) -> QueueJob:
         name=path.parent.name,
         command=(sys.executable, str(RUN_PY), *plain, *own.values()),
         folder=path.parent,
-        done=path.is_file,
+        done=lambda: RunFolders(machine.results_dir).has(path.parent.name),
         makes=frozenset({*keys.values(), *points}),
         there=there,
         again="python run.py " + shlex.join(overrides),

@@ -34,7 +34,7 @@ class Source(Protocol):
     """A place that stores the records of finished runs."""
 
     def run_ids(self) -> Iterable[str]:
-        """The ids of the finished runs, in any order."""
+        """The ids of the runs with a record, which can be damaged, in any order."""
 
     def has(self, run_id: str) -> bool:
         """Whether the run is finished and stored here."""

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,14 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from support import compose_run, machine, perform_run
 
-from runner.commands.cache import Item, items, upkeep
+from runner.commands.cache import read_options, upkeep
+from runner.commands.cache_items import Item, items
 from runner.config.compose import compose_config
 from runner.display.sizes import readable
+from runner.engine.store import Manifest, Part, Store, read_manifest
 from runner.engine.ticket import load_ticket
 from runner.errors import ConfigError
-from runner.files import held
+from runner.locks import held
 from runner.spec.identity import run_id, stage_keys
 from runner.suites.expand import expand
 
@@ -59,6 +63,7 @@ def run_cache(workspace: Path, *overrides: str) -> str:
         f"env.cache_dir={workspace / 'cache'}",
         f"env.results_dir={workspace / 'results'}",
         "imc_table01@digits",
+        *([] if "young" in "".join(overrides) else ["young=0"]),
     ]
     assert upkeep([*own, *overrides], Console(file=out, width=400, highlight=False)) == 0
     return out.getvalue()
@@ -73,7 +78,10 @@ def artefact(workspace: Path, overrides: list[str], stage: str) -> Path:
 
 
 def entries(workspace: Path, used: set[str] | None = None) -> dict[str, Item]:
-    return {item.path.name: item for item in items(workspace / "cache", used or set())}
+    return {
+        item.path.name: replace(item, used=item.key in (used or set()), young=0)
+        for item in items(workspace / "cache")
+    }
 
 
 def size(path: Path) -> int:
@@ -199,13 +207,68 @@ def test_leftovers_are_removed_after_a_day_and_damaged_artefacts_at_once(workspa
     assert f"removed damaged {broken}" in text and not broken.exists() and kept.exists()
 
 
+class Meanwhile(io.StringIO):
+    """An output that does something else when the command has listed what it will remove."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        super().__init__()
+        self.action: Callable[[], None] | None = action
+
+    def write(self, text: str) -> int:
+        """Act once, before the first line after the listing."""
+        if "unused:" in text and self.action:
+            action, self.action = self.action, None
+            action()
+        return super().write(text)
+
+
+@pytest.mark.parametrize("ends", ["finishes", "is still at work"])
+def test_stages_that_another_process_uses_since_the_listing_are_kept(
+    ends: str, workspace: Path
+) -> None:
+    unused, hours = artefact(workspace, OTHERS, "dense"), 2 * 3600
+    for path in [unused, *unused.iterdir()]:
+        os.utime(path, (time.time() - hours,) * 2)
+    dirs = [f"env.cache_dir={workspace / 'cache'}", f"env.results_dir={workspace / 'results'}"]
+
+    def run() -> None:
+        if ends == "is still at work":
+            home = workspace / "results" / "runs" / run_id(compose_run(*OTHERS))
+            home.mkdir()
+            OmegaConf.save(compose_config(OTHERS), home / "config.yaml", resolve=True)
+            return
+        command = [sys.executable, str(ROOT / "run.py"), *OTHERS, *dirs]
+        subprocess.run(command, cwd=workspace, env=environment(), check=True, capture_output=True)
+
+    out = Meanwhile(run)
+    words = [*dirs, "imc_table01@digits", "remove=true"]
+    assert upkeep(words, Console(file=out, width=400, highlight=False)) == 0
+    assert "unused: 1 of 3" in out.getvalue() and out.action is None
+    assert f"kept, a run uses it now: train {unused}" in out.getvalue() and unused.is_dir()
+
+
+def test_what_is_younger_than_an_hour_or_another_time_is_kept(workspace: Path) -> None:
+    unused = artefact(workspace, OTHERS, "dense")
+    text = run_cache(workspace, "remove=true", "young=0.5")
+    assert unused.exists() and "1 more are unused but younger than young=0.5 hours" in text
+    assert read_options([]).young == 1
+
+
+def test_what_was_set_aside_is_listed_and_removed_on_request(workspace: Path) -> None:
+    store = Store(workspace / "cache")
+    aside = store.set_aside(artefact(workspace, MINE, "train"))
+    assert f"would remove damaged {aside}" in run_cache(workspace) and aside.is_dir()
+    assert f"removed damaged {aside}" in run_cache(workspace, "remove=true", "young=5")
+    assert not aside.exists()
+
+
 def test_many_artefacts_are_listed_without_reading_a_tensor(workspace: Path) -> None:
-    meta = (artefact(workspace, MINE, "train") / "stage.json").read_text()
+    meta = read_manifest(artefact(workspace, MINE, "train")).meta
     for i in range(2000):
         folder = workspace / "cache" / "stages" / f"{i:032x}"
         folder.mkdir()
-        (folder / "stage.json").write_text(meta)
         (folder / "weights.safetensors").write_bytes(b"no tensor")
+        Manifest(folder.name, meta, {"weights.safetensors": Part(9, "0" * 64)}).write(folder)
     listed = entries(workspace)
     assert len(listed) == 2003
     assert listed[f"{7:032x}"].kind == "train"
@@ -217,6 +280,8 @@ def test_many_artefacts_are_listed_without_reading_a_tensor(workspace: Path) -> 
     ("overrides", "message"),
     [
         (["remove=maybe"], "remove=maybe must be true or false"),
+        (["verify=1"], "verify=1 must be true or false"),
+        (["young=soon"], "young=soon must be a number of hours"),
         (["results=nowhere"], "results=nowhere is not a directory"),
         (["imc_table1"], "TABLE=imc_table1 is not a choice.*did you mean 'imc_table01'"),
         (["sed=1"], "sed is not a key.*did you mean 'seed'"),

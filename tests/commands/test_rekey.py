@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 from omegaconf import OmegaConf
 from rich.console import Console
+from safetensors.torch import save_file
 from support import compose_run
 
 from runner.commands.rekey import (
@@ -20,7 +22,10 @@ from runner.commands.rekey import (
     renewed_config,
 )
 from runner.config.build import build_run
+from runner.engine.checkpoint import load_checkpoint
+from runner.engine.store import Store
 from runner.errors import ConfigError
+from runner.records.folders import read_record
 from runner.registry import find_class
 from runner.spec.identity import identify
 
@@ -68,7 +73,8 @@ def without_identities(content: dict[str, object]) -> dict[str, object]:
     stages = [
         {key: value for key, value in stage.items() if key != "key"} for stage in content["stages"]
     ]
-    return {**content, "run_id": "", "stages": stages}
+    provenance = {k: v for k, v in content["provenance"].items() if k != "checksum"}  # type: ignore[attr-defined]
+    return {**content, "run_id": "", "stages": stages, "provenance": provenance}
 
 
 @pytest.mark.parametrize("words", PINNED, ids=lambda words: words[0])
@@ -106,6 +112,7 @@ def test_records_are_found_under_their_new_identities_and_nothing_else_in_them_c
     for former, new in done.runs.items():
         run = build_run(OmegaConf.load(results / "runs" / new / "config.yaml"), finished=True)
         after = record(results, new)
+        assert read_record(results / "runs" / new) == after and after["provenance"]["checksum"]  # type: ignore[index]
         assert after["run_id"] == new == identify(run).run_id
         assert [stage["key"] for stage in after["stages"]] == [
             identify(run).keys[stage["name"]] for stage in after["stages"]
@@ -160,15 +167,29 @@ def test_a_record_that_its_configuration_does_not_give_is_left_as_it_is(
 
 def test_stages_and_checkpoints_of_the_cache_are_renamed(results: Path, tmp_path: Path) -> None:
     keys = rekey_results(results).keys
-    first, second, *_ = keys
-    (tmp_path / "cache" / "stages" / first).mkdir(parents=True)
-    (tmp_path / "cache" / "checkpoints").mkdir()
-    (tmp_path / "cache" / "checkpoints" / f"{second}.pt").touch()
-    assert rekey_cache(tmp_path / "cache", keys) == 2
-    assert (tmp_path / "cache" / "stages" / keys[first]).is_dir() and (
-        tmp_path / "cache" / "checkpoints" / f"{keys[second]}.pt"
-    ).is_file()
-    assert rekey_cache(tmp_path / "cache", keys) == 0
+    first, second, third, *_ = keys
+    store, weights = Store(tmp_path / "cache"), {"fc.weight": torch.arange(6.0)}
+    for key in (first, third):  # as version 0.1.0 wrote them: without checksums
+        store.path(key).mkdir(parents=True)
+        save_file(weights, store.path(key) / "weights.safetensors")
+        (store.path(key) / "stage.json").write_text('{"kind": "train", "report": {}}')
+    (store.path(third) / "weights.safetensors").write_bytes(b"half")
+    store.checkpoint_path(second).parent.mkdir()
+    torch.save({"step": 3}, store.checkpoint_path(second))
+    assert rekey_cache(store.root, keys) == 2
+    loaded = store.load(keys[first])
+    assert torch.equal(loaded.weights["fc.weight"], weights["fc.weight"])
+    assert loaded.meta == {"kind": "train", "report": {}}
+    assert load_checkpoint(store.checkpoint_path(keys[second])) == {"step": 3}
+    assert not store.has(keys[third]) and store.path(third).is_dir()  # unreadable: not sealed
+    assert rekey_cache(store.root, keys) == 0
+
+
+def test_the_cache_is_converted_even_if_the_command_was_killed_after_the_results(
+    results: Path,
+) -> None:
+    keys = rekey_results(results).keys
+    assert keys and rekey_results(results).keys == keys
 
 
 def test_the_command_says_what_it_did_and_refuses_other_words(

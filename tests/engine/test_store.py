@@ -1,10 +1,13 @@
 """The cache contains only complete artefacts, even if processes collide, fail or are killed."""
 
+import io
 import json
 import os
 import socket
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,11 @@ import torch
 from conftest import ROOT, environment
 from torch import Tensor
 
-from runner.engine.checkpoint import load_checkpoint, save_checkpoint
+from runner.engine.checkpoint import load_checkpoint, save_checkpoint, sealed_checkpoint
 from runner.engine.store import Artefact, Store
-from runner.files import atomically, clear_leftovers, held, write_json
+from runner.files import atomically, clear_leftovers, write_json
+from runner.locks import held
+from runner.processes import Process, current
 
 KEY = "0123456789abcdef0123456789abcdef"
 PARTS = ("weights", "masks", "optimizer", "findings")
@@ -133,8 +138,7 @@ def test_a_directory_without_stage_json_is_no_artefact(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.save(KEY, artefact())
     (store.path(KEY) / "stage.json").unlink()
-    assert not store.has(KEY)
-    assert store.has_snapshot(KEY, 1)  # so a stage has to check both
+    assert not store.has(KEY) and not store.has_snapshot(KEY, 1)
 
 
 def test_a_partly_deleted_artefact_can_be_saved_again(tmp_path: Path) -> None:
@@ -203,6 +207,8 @@ def test_a_snapshot_can_be_added_to_a_finished_stage(tmp_path: Path) -> None:
 
 HOLD = """
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from runner.engine.store import Store
 report = lambda holder: print(f"waits for {holder}", flush=True)
@@ -247,23 +253,42 @@ def test_a_lock_is_released_after_an_exception(tmp_path: Path) -> None:
         assert waited == []
 
 
-def test_the_holder_of_a_key_removes_leftovers_of_a_killed_process(tmp_path: Path) -> None:
-    store, other = Store(tmp_path), KEY[::-1]
-    for key in (KEY, other):
-        (tmp_path / "tmp" / f"{key}-{'a' * 32}").mkdir(parents=True)
-        (tmp_path / "tmp" / f"{key}-{'a' * 32}" / "weights.safetensors").write_bytes(b"half")
-        save_checkpoint(store.checkpoint_path(key), {"step": 1})
-        (tmp_path / "checkpoints" / f".{key}.pt.{'b' * 32}").write_bytes(b"half")
+def ended() -> Process:
+    """A process of this machine that has ended."""
+    process = start("")
+    assert process.wait(timeout=60) == 0
+    return replace(current(), pid=process.pid, start=1)
+
+
+def writers() -> dict[str, tuple[Process, bool]]:
+    """Writers of temporary files, and whether each has provably ended."""
+    parent = replace(current(), pid=os.getppid(), start=0)
+    return {
+        "this process": (current(), False),
+        "a living process whose start is unknown": (parent, False),
+        "one that has ended": (ended(), True),
+        "one whose pid another process has now": (replace(current(), start=1), True),
+        "one in another container of this host": (replace(ended(), space="0" * 8), False),
+        "one on another host": (replace(ended(), host="elsewhere"), False),
+    }
+
+
+def test_the_holder_of_a_key_removes_leftovers_of_processes_that_have_ended_only(
+    tmp_path: Path,
+) -> None:
+    store, other, expected = Store(tmp_path), KEY[::-1], set()
+    for number, (writer, dead) in enumerate(writers().values()):
+        for key in (KEY, other):
+            folder = tmp_path / "tmp" / f".{key}.{number:012x}-{writer.name}.tmp"
+            file = tmp_path / "checkpoints" / f".{key}.pt.{number:012x}-{writer.name}.tmp"
+            for path in (folder / "weights.safetensors", file):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(b"half")
+                if key == other or not dead:
+                    expected.add(str(path.relative_to(tmp_path)))
     with store.lock(KEY, lambda holder: None):
-        left = [name for name in files(tmp_path) if not name.startswith("locks/")]
-    assert left == sorted(
-        [
-            f"checkpoints/.{other}.pt.{'b' * 32}",  # another process may be writing it
-            f"checkpoints/{KEY}.pt",
-            f"checkpoints/{other}.pt",
-            f"tmp/{other}-{'a' * 32}/weights.safetensors",
-        ]
-    )
+        left = {name for name in files(tmp_path) if not name.startswith("locks/")}
+    assert left == expected
 
 
 class Interrupted(BaseException):
@@ -322,8 +347,9 @@ def test_a_reader_never_reads_a_partial_file(tmp_path: Path) -> None:
     assert reader.wait(timeout=60) == 0
 
 
-def test_only_hidden_files_with_a_tag_are_removed_as_leftovers(
-    tmp_path: Path,
+@pytest.mark.parametrize("days", [0.9, 1.1])
+def test_only_hidden_files_with_a_tag_are_removed_as_leftovers_after_a_day(
+    days: float, tmp_path: Path
 ) -> None:
     tag, other = "0123456789abcdef" * 2, "f" * 32
     leftovers = [f".result.json.{tag}", f".result.json.{other}"]
@@ -343,10 +369,12 @@ def test_only_hidden_files_with_a_tag_are_removed_as_leftovers(
     (tmp_path / "folder").mkdir()
     for name in (*leftovers, *others):
         (tmp_path / name).write_text("")
+        os.utime(tmp_path / name, (time.time() - days * 86400,) * 2)
     clear_leftovers(tmp_path, "result.json")
-    assert files(tmp_path) == sorted(others)
+    assert files(tmp_path) == sorted(others if days > 1 else (*leftovers, *others))
     clear_leftovers(tmp_path)
-    assert files(tmp_path) == sorted(set(others) - {f".status.json.{tag}"})
+    if days > 1:
+        assert files(tmp_path) == sorted(set(others) - {f".status.json.{tag}"})
     clear_leftovers(tmp_path / "not there")
 
 
@@ -395,7 +423,8 @@ def test_code_in_a_checkpoint_is_not_executed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save({"model": Code()}, tmp_path / "c.pt")
+    torch.save({"model": Code()}, payload := io.BytesIO())
+    (tmp_path / "c.pt").write_bytes(sealed_checkpoint("c", payload.getvalue()))
     with pytest.raises(Exception, match="(?i)weights.only"):
         load_checkpoint(tmp_path / "c.pt")
     assert files(tmp_path) == ["c.pt"] and not (tmp_path / "ran").exists()
