@@ -287,10 +287,7 @@ def test_every_entry_runs_density_method_source_and_pick_of_its_labels(
 def test_a_table_has_an_entry_with_three_seeds_for_every_number(number: int) -> None:
     table = expand(f"sketching_table{number:02d}", {}, [], COMPOSER)
     assert len(table.cells) == SIZES[number][0] and len(table.jobs) == 3 * SIZES[number][0]
-    assert all(
-        [job.run.seed for job in cell.jobs] == [0, 1, 2] and cell.missing is None
-        for cell in table.cells.values()
-    )
+    assert all([job.run.seed for job in cell.jobs] == [0, 1, 2] for cell in table.cells.values())
 
 
 def test_synflow_has_100_iterations_in_float64_and_draws_in_each(
