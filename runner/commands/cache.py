@@ -22,6 +22,7 @@ from runner.config.compose import Composer
 from runner.config.request import environment
 from runner.display.sizes import readable
 from runner.errors import ConfigError
+from runner.paths import user_path
 from runner.records.find import all_records, results_roots
 from runner.spec.identity import stage_keys
 from runner.suites.expand import expand, parse_arguments
@@ -201,7 +202,8 @@ def upkeep(words: list[str], console: Console) -> int:
 
 def _others(names: str) -> list[Path]:
     """The further directories of records that results=DIR[,DIR] names."""
-    others = [Path(name) for name in names.split(",") if name]
+    whole = user_path(names)  # a comma may be part of a name
+    others = [whole] if names and whole.is_dir() else [user_path(n) for n in names.split(",") if n]
     for folder in others:
         if not folder.is_dir():
             raise ConfigError(

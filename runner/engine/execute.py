@@ -13,17 +13,19 @@ from typing import Any
 from rich.console import Console
 
 from runner.config.instantiate import construct
+from runner.console import console
 from runner.display.loggers import Log, Logger
 from runner.display.progress import NO_LOG, Watcher, display
 from runner.display.summary import summary
 from runner.engine.context import RunContext
 from runner.engine.machine import Machine, prepare
+from runner.engine.out_of_memory import describe
 from runner.engine.preflight import check
 from runner.engine.record import make_record
-from runner.engine.signals import asked_to_stop
+from runner.engine.signals import StopRequest, asked_to_stop
 from runner.engine.stages import run_stage
 from runner.engine.store import Store
-from runner.errors import EXIT_FAILED, EXIT_STOPPED, Stopped
+from runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_STOPPED, Stopped
 from runner.files import atomically, clear_leftovers, held, write_json
 from runner.records.folders import record_path
 from runner.spec.identity import run_id
@@ -40,7 +42,7 @@ def execute(request: RunRequest) -> int:
     check(request.run, machine)
     logger: Logger = construct(request.config.values["logger"], "logger")
     logger.check()
-    return _finish(_Attempt(request, machine, logger, Console(highlight=False)))
+    return _finish(_Attempt(request, machine, logger, console()))
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,17 @@ class _Attempt:
 
 def _finish(attempt: _Attempt) -> int:
     """Lock the run's folder, find or compute the record, print its summary; the exit code."""
-    path, group, console = attempt.record, attempt.machine.group, attempt.console
+    path, group, shown = attempt.record, attempt.machine.group, attempt.console
     if not group.broadcast_decision(path.is_file):
 
         def waiting(holder: str) -> None:
-            console.print(f"waiting for {attempt.run_id}, which {holder} runs")
+            shown.print(f"waiting for {attempt.run_id}, which {holder} runs")
 
         with group.lead(held(path.with_name(".lock"), waiting)):
             if not group.broadcast_decision(path.is_file) and (code := _compute(attempt)):
                 return code
     if group.first:
-        console.print(summary(json.loads(path.read_text()), path, attempt.request))
+        shown.print(summary(json.loads(path.read_text()), path, attempt.request))
     return 0
 
 
@@ -91,41 +93,65 @@ def _compute(attempt: _Attempt) -> int:
         log = attempt.logger.open(folder, attempt.run_id, request.config)
     shown = display(machine.progress, attempt.console)
     watcher = Watcher(folder, shown, {"run_id": attempt.run_id}, writes=first, log=log)
+    with asked_to_stop() as stop:
+        try:
+            return _observed(attempt, watcher, stop)
+        except KeyboardInterrupt:
+            _end(watcher, stop, "stopped")
+            if first:
+                _report(f"stopped: {attempt.run_id} wrote no checkpoint after the second Ctrl-C")
+            return EXIT_INTERRUPTED
+        finally:
+            shown.close()
+
+
+def _observed(attempt: _Attempt, watcher: Watcher, stop: StopRequest) -> int:
+    """Compute and write the record; the exit code.
+
+    Raises:
+        KeyboardInterrupt: at the second Ctrl-C, at most once.
+    """
+    request, machine, folder = attempt.request, attempt.machine, attempt.record.parent
+    first = machine.group.first
     try:
-        with asked_to_stop() as stop:
-            context = RunContext(request.run, machine, Store(machine.cache_dir), watcher, stop)
-            record = perform(context, attempt.run_id)
+        context = RunContext(request.run, machine, Store(machine.cache_dir), watcher, stop)
+        record = perform(context, attempt.run_id)
         if first:
             write_json(attempt.record, record)
             (folder / "traceback.txt").unlink(missing_ok=True)
-        watcher.finish("done", record)
+        _end(watcher, stop, "done", record)
     except Stopped:
-        watcher.finish("stopped")
-        shown.close()
+        _end(watcher, stop, "stopped")
+        watcher.shown.close()
         stop.pass_on()
         if first:
-            _report_stop(attempt)
+            _report(f"stopped: {attempt.run_id} wrote a checkpoint; repeat the command to continue")
         return EXIT_STOPPED
     except Exception as error:
+        if stop.interrupted:  # a library has turned the interrupt into another error
+            raise KeyboardInterrupt from error
+        message, details = describe(error, request.config.values)
         path = folder / "traceback.txt"
-        atomically(path, lambda p: p.write_text(traceback.format_exc()))
-        watcher.finish("failed")
-        shown.close()
-        _report_failure(attempt, error, path)
+        text = traceback.format_exc() + details
+        atomically(path, lambda p: p.write_text(text, encoding="utf-8"))
+        _end(watcher, stop, "failed")
+        watcher.shown.close()
+        _report(f"failed: {attempt.run_id}: {message}\n  where: {path}")
         return EXIT_FAILED
-    finally:
-        shown.close()
     return 0
 
 
-def _report_stop(attempt: _Attempt) -> None:
-    line = f"stopped: {attempt.run_id} wrote a checkpoint; repeat the command to continue"
-    print(line, file=sys.stderr)
+def _end(
+    watcher: Watcher, stop: StopRequest, status: str, record: dict[str, Any] | None = None
+) -> None:
+    """Write the final status, then close the log, which Ctrl-C may cut short."""
+    watcher.end(status)
+    stop.ended = True
+    watcher.log.close(record)
 
 
-def _report_failure(attempt: _Attempt, error: Exception, path: Path) -> None:
-    line = f"failed: {attempt.run_id}: {type(error).__name__}: {error}\n  where: {path}"
-    print(line, file=sys.stderr)
+def _report(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 def perform(context: RunContext, identity: str) -> dict[str, Any]:

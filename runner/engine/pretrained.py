@@ -18,6 +18,7 @@ from runner.data.download import PATIENCE
 from runner.engine.checkpoint import State
 from runner.errors import ConfigError
 from runner.files import held
+from runner.paths import user_path
 from runner.spec.pretrained import TORCHVISION, digest
 from runner.spec.run import Run, Weights
 
@@ -82,7 +83,7 @@ def _override(weights: Weights) -> str:
 
 def _read(weights: Weights) -> Any:
     """The content of the file, on the CPU."""
-    path = Path(weights.path).expanduser() if weights.path else downloaded(_entry(weights).url)
+    path = user_path(weights.path) if weights.path else downloaded(_entry(weights).url)
     try:
         if weights.path and weights.content != f"sha256:{digest(path)}":
             raise ConfigError(

@@ -26,7 +26,8 @@ from runner.config.compose import compose_config
 from runner.config.request import read_request
 from runner.engine.execute import execute
 from runner.engine.machine import Machine
-from runner.errors import EXIT_FAILED, ConfigError, guarded
+from runner.entry import guarded
+from runner.errors import EXIT_FAILED, ConfigError
 from runner.launch.jobs import Outcome, QueueJob, begin_log, last_message, shared_first
 from runner.launch.launcher import EXIT_WAITING, print_lines
 from runner.launch.options import too_small

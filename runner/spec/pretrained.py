@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import ConfigError, nearest
+from runner.paths import user_path
 from runner.spec.run import Weights
 
 # A value of start.weights, and the prefix of an entry's name in `Weights.content`.
@@ -46,7 +47,7 @@ def weights_of(key: str, value: Any, model: Any, finished: bool = False) -> Weig
                 "out to train the net"
             )
         return Weights(f"{TORCHVISION}:{entry}")
-    path = Path(value).expanduser()
+    path = user_path(value)
     if not path.is_file():
         if finished:
             return Weights("sha256:unknown", value)

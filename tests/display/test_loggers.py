@@ -207,5 +207,6 @@ def test_a_logger_receives_each_epoch_and_the_final_record_once(tmp_path: Path) 
         watcher.epoch(row, 3)
     watcher.restore("train", rows)
     watcher.restore("dense", rows[:1])
-    watcher.finish("done", {"accuracy": 90.0})
+    watcher.end("done")
+    watcher.log.close({"accuracy": 90.0})
     assert log.calls == [("train", 1), ("train", 2), ("train", 3), ("dense", 1), {"accuracy": 90.0}]
