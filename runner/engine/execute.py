@@ -30,6 +30,7 @@ from runner.files import atomically, clear_leftovers, held, write_json
 from runner.records.folders import record_path
 from runner.spec.identity import run_id
 from runner.spec.request import RunRequest
+from runner.torchrun import ignored
 
 
 def execute(request: RunRequest) -> int:
@@ -38,7 +39,9 @@ def execute(request: RunRequest) -> int:
     Raises:
         ConfigError: the run cannot be executed on this machine; nothing was computed.
     """
-    machine = prepare(request.environment)
+    if note := ignored():
+        _report(f"note: {note}")
+    machine = prepare(request.environment, trains=True)
     check(request.run, machine)
     logger: Logger = construct(request.config.values["logger"], "logger")
     logger.check()
