@@ -5,6 +5,7 @@ scalars, `<stage>/<key>` by epoch. Cached stages and epochs before an interrupti
 newly trained ones. A finished run is not run again and logs nothing.
 """
 
+import os
 import shutil
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -152,6 +153,7 @@ class WandB:
         """
         import wandb
 
+        mode: Any = self.mode or os.environ.get("WANDB_MODE") or "online"
         try:
             settings = wandb.Settings(silent=True, console="off")
             run = wandb.init(
@@ -161,7 +163,7 @@ class WandB:
                 id=run_id,
                 name=run_id,
                 resume="allow",
-                mode=self.mode,
+                mode=mode,
                 dir=folder,
                 config=dict(config.values),
                 settings=settings,
