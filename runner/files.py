@@ -76,13 +76,13 @@ def clear_leftovers(folder: Path, name: str = "*") -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` atomically as indented JSON."""
-    atomically(
-        path,
-        lambda p: p.write_text(
-            json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        ),
-    )
+    """Write `value` atomically as indented JSON in UTF-8.
+
+    Bytes of file names that are not UTF-8, Python's surrogates, become JSON's escapes.
+    """
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    data = text.encode("utf-8", errors="backslashreplace")
+    atomically(path, lambda p: p.write_bytes(data))
 
 
 def _holder(path: Path) -> str:

@@ -127,9 +127,10 @@ def touched(group: str) -> bool:
     outside = [
         path for path in CONF.rglob("*.yaml") if path.parent.name not in (group, "table", "figure")
     ]
-    inside = (path.read_text() for path in (CONF / group).glob("*.yaml"))
+    inside = (path.read_text(encoding="utf-8") for path in (CONF / group).glob("*.yaml"))
     return any(
-        re.search(rf"^{group}:|/{group}\b", path.read_text(), re.MULTILINE) for path in outside
+        re.search(rf"^{group}:|/{group}\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+        for path in outside
     ) or any("@package" in text for text in inside)
 
 

@@ -80,7 +80,7 @@ def _finish(attempt: _Attempt) -> int:
             if not group.broadcast_decision(path.is_file) and (code := _compute(attempt)):
                 return code
     if group.first:
-        shown.print(summary(json.loads(path.read_text()), path, attempt.request))
+        shown.print(summary(json.loads(path.read_text(encoding="utf-8")), path, attempt.request))
     return 0
 
 

@@ -22,6 +22,7 @@ from runner.engine.context import RunContext
 from runner.engine.signals import asked_to_stop
 from runner.errors import EXIT_FAILED, EXIT_INTERRUPTED
 
+ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 CONSTRUCTED = re.compile(r"\bConsole\(")
 
 
@@ -103,6 +104,18 @@ def test_there_is_one_place_that_makes_consoles() -> None:
 def test_a_console_prints_markup_and_emoji_codes(capsys: pytest.CaptureFixture[str]) -> None:
     console().print("[/nope] [old] :smile:")
     assert capsys.readouterr().out == "[/nope] [old] :smile:\n"
+
+
+def test_records_are_utf_8_in_every_locale(tmp_path: Path) -> None:
+    value = {"label": "é", "path": os.fsdecode(b"caf\xe9")}
+    line = "import sys; from runner.files import write_json; from pathlib import Path"
+    subprocess.run(
+        [sys.executable, "-c", f"{line}; write_json(Path('x.json'), {ascii(value)})"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **ASCII_LOCALE},
+        check=True,
+    )
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == value
 
 
 # --- Ctrl-C
