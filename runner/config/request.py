@@ -40,6 +40,11 @@ def environment_of(cfg: DictConfig) -> Environment:
     folders = {f"env.{key}": env[key] for key in ("results_dir", "cache_dir", "data_dir")}
     problems = [no_reference(key, path) for key, path in folders.items() if REFERENCE in path]
     problems += [f"{key}= is empty: name a folder" for key, path in folders.items() if not path]
+    problems += [
+        f"{key}={ascii(path)} is not UTF-8, which the files of stages require: choose another name"
+        for key, path in folders.items()
+        if path != path.encode("utf-8", errors="replace").decode()
+    ]
     if problems:
         raise ConfigError(*problems)
     paths = {key.removeprefix("env."): user_path(path) for key, path in folders.items()}

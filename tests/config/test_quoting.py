@@ -78,6 +78,9 @@ def test_a_run_uses_the_folders_that_the_environment_names(monkeypatch: pytest.M
     monkeypatch.setenv("WINNOW_CACHE", "x${seed}")
     with pytest.raises(ConfigError, match=r"env.cache_dir=x\$\{seed\}"):
         environment([])
+    monkeypatch.setenv("WINNOW_CACHE", "caf\udce9")
+    with pytest.raises(ConfigError, match=r"env.cache_dir='caf.udce9' is not UTF-8"):
+        environment([])
     monkeypatch.setenv("WINNOW_CACHE", "")
     with pytest.raises(ConfigError, match=r"env.cache_dir= is empty"):
         environment([])
