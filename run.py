@@ -48,8 +48,7 @@ def run() -> int:
 
     try:
         refuse_key_changes(arguments)
-        arguments = hydra_arguments(arguments)
-        sys.argv[1:] = arguments
+        sys.argv[1:] = arguments = hydra_arguments(arguments)
         job()
         if planned:
             from runner.commands.run import show_plan

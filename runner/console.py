@@ -1,65 +1,13 @@
-"""The console: the one place that writes to standard output and standard error.
+"""The one place that makes consoles.
 
-What is shown never stops what is computed: errors of writing are ignored, and characters that the
-terminal lacks are replaced. Text is printed as it is, because labels and paths may contain rich's
-markup.
+Text is printed as it is, because labels and paths may contain rich's markup.
 """
 
-import contextlib
-import io
-import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
 
-if TYPE_CHECKING:  # takes 50 ms, and --help does not need it
-    from rich.console import Console
+from rich.console import Console
 
 
-def console() -> "Console":
+def console() -> Console:
     """A console on standard output that prints text without interpreting markup."""
-    from rich.console import Console
-
     return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-
-
-class TolerantFile(io.FileIO):
-    """A file to which writing never fails: what cannot be written is lost."""
-
-    def write(self, data: Any) -> int:
-        """Write all of `data` or as much as possible; return its length."""
-        rest = memoryview(data).cast("B")
-        with contextlib.suppress(OSError):
-            while rest:
-                rest = rest[super().write(rest) or len(rest) :]
-        return len(data)
-
-
-def protect_streams() -> None:
-    """Replace standard output and error by streams to which writing never fails."""
-    sys.stdout = tolerant(sys.stdout, "replace")
-    sys.stderr = tolerant(sys.stderr, "backslashreplace")
-
-
-def tolerant(stream: TextIO | None, errors: str) -> TextIO:
-    """A stream on the same file to which writing never fails.
-
-    Args:
-        stream: None = the file was closed when this process started.
-        errors: what happens to characters that the stream's encoding lacks.
-    """
-    if stream is None:
-        return Path(os.devnull).open("w", encoding="utf-8")
-    try:
-        number = stream.fileno()
-    except (OSError, ValueError):  # a stream in memory
-        return stream
-    with contextlib.suppress(OSError):
-        stream.flush()
-    return io.TextIOWrapper(
-        io.BufferedWriter(TolerantFile(number, "w", closefd=False)),
-        encoding=stream.encoding,
-        errors=errors,
-        line_buffering=True,
-        write_through=getattr(stream, "write_through", False),
-    )

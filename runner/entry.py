@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from runner.console import protect_streams
 from runner.errors import EXIT_CONFIG, EXIT_INTERRUPTED, ConfigError
+from runner.streams import protect_streams
 from runner.torchrun import ranks
 
 INTERRUPTED = "stopped: Ctrl-C; repeat the command to continue\n"

@@ -16,11 +16,12 @@ from conftest import ROOT, SMALL, environment, records
 
 from runner.commands.run import run_config
 from runner.config.compose import compose_config
-from runner.console import TolerantFile, console, tolerant
+from runner.console import console
 from runner.engine import execute
 from runner.engine.context import RunContext
 from runner.engine.signals import asked_to_stop
 from runner.errors import EXIT_FAILED, EXIT_INTERRUPTED
+from runner.streams import TolerantFile, tolerant
 
 ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 CONSTRUCTED = re.compile(r"\bConsole\(")

@@ -1,6 +1,5 @@
 """A path is a path: what Hydra reads as syntax reaches the run unchanged."""
 
-import os.path
 import shlex
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from runner.config.quoting import literal_paths, override, quoted
 from runner.config.request import environment
 from runner.errors import ConfigError
 from runner.launch.sweep import make_job
+from runner.paths import expand_user
 from runner.spec.pretrained import digest
 
 NASTY = "a=b,c(d[e]{f}'g\"h#i ~é\\j'k: $l"
@@ -53,7 +53,7 @@ def test_an_override_of_any_text_is_read_back_as_this_text(text: str) -> None:
 def test_a_typed_path_is_taken_as_it_is_once_and_twice(text: str) -> None:
     (once,) = literal_paths([f"env.results_dir={text}"])
     if text[:1] not in ("'", '"'):  # quotes are Hydra's
-        assert read_back(once.replace("env.results_dir", "k")) == os.path.expanduser(text)  # noqa: PTH111
+        assert read_back(once.replace("env.results_dir", "k")) == expand_user(text)
     assert literal_paths([once]) == [once]
 
 
