@@ -102,7 +102,8 @@ def _compute(attempt: _Attempt) -> int:
         except KeyboardInterrupt:
             _end(watcher, stop, "stopped")
             if first:
-                _report(f"stopped: {attempt.run_id} wrote no checkpoint after the second Ctrl-C")
+                last = "without another checkpoint; repeat the command to continue"
+                _report(f"stopped: {attempt.run_id} at the second Ctrl-C, {last}")
             return EXIT_INTERRUPTED
         finally:
             shown.close()

@@ -159,7 +159,11 @@ def begin_log(log: Path, command: str) -> int:
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
-        file.write(f"==== {datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z} {command}\n".encode())
+        file.write(
+            f"==== {datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z} {command}\n".encode(
+                errors="backslashreplace"
+            )
+        )
         return file.tell()
 
 

@@ -11,6 +11,8 @@ a message (SIGKILL, a lost node) only through sacct, which needs an accounting d
 have the same names here.
 """
 
+import contextlib
+import io
 import os
 import signal
 import socket
@@ -233,7 +235,8 @@ def _submit_array(jobs: list[QueueJob], options: Slurm, previous: str) -> list[s
     executor.update_parameters(**options.parameters(previous))
     runs = [remote_run(job, options) for job in jobs]
     try:
-        with executor.batch():
+        # On a failure submitit also prints what the exception contains.
+        with contextlib.redirect_stderr(io.StringIO()), executor.batch():
             found = [executor.submit(each) for each in runs]
         return [str(job.job_id) for job in found]
     except (RuntimeError, OSError) as error:  # submitit: FailedJobError, FailedSubmissionError

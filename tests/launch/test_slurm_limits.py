@@ -76,7 +76,9 @@ def test_a_sweep_is_submitted_in_arrays_of_the_size_that_the_cluster_allows(clus
     assert third == "#SBATCH --account=lab #SBATCH --dependency=afterany:101"
 
 
-def test_a_refusal_gives_one_message_with_sbatchs_words_and_the_key(cluster: Path) -> None:
+def test_a_refusal_gives_one_message_with_sbatchs_words_and_the_key(
+    cluster: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     write(cluster, "sbatch", SBATCH.format(folder=cluster, refused=0, words=ACCOUNT))
     with pytest.raises(ConfigError) as caught:
         Slurm(poll_s=0.1).run(jobs(cluster, 2), machine(cluster), None, Console())
@@ -84,6 +86,7 @@ def test_a_refusal_gives_one_message_with_sbatchs_words_and_the_key(cluster: Pat
         f"hydra/launcher=slurm: sbatch refused the jobs: {ACCOUNT};"
         " change hydra.launcher.extra.account"
     )
+    assert capfd.readouterr() == ("", "")  # the command prints the message
 
 
 def test_a_refusal_after_an_array_was_submitted_is_reported_at_the_end(cluster: Path) -> None:
