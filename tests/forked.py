@@ -10,8 +10,11 @@ from pathlib import Path
 
 RUN = Path(__file__).resolve().parent.parent / "run.py"
 FORKS = multiprocessing.get_context("forkserver")
-# nothing is computed there, so that a fork finds no threads
-FORKS.set_forkserver_preload(["runner.commands.run", "runner.config.hydra_errors", "hydra"])
+# Nothing is computed there, so that a fork finds no threads. PyTorch imports its compiler when it
+# makes the first optimizer.
+FORKS.set_forkserver_preload(
+    ["runner.commands.run", "runner.config.hydra_errors", "hydra", "torch._dynamo", "pytest"]
+)
 
 
 def run_forked(
