@@ -24,9 +24,9 @@ def main() -> None:
     Exit codes: 0 done, 1 failed, 2 bad input, 143 stopped at a checkpoint.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises; translated below
-    words = planned_here(sys.argv[1:])
+    arguments = planned_here(sys.argv[1:])
     # Flags first: argparse reads no overrides after a flag that follows one.
-    sys.argv[1:] = sorted(words, key=lambda word: word not in ("-m", "--multirun"))
+    sys.argv[1:] = sorted(arguments, key=lambda each: each not in ("-m", "--multirun"))
     codes: list[int] = []
     planned: list[Any] = []  # runs of a sweep with env.plan=true, for one plan of all
 
@@ -41,7 +41,7 @@ def main() -> None:
     from runner.config.hydra_errors import refuse_key_changes, translate
 
     try:
-        refuse_key_changes(words)
+        refuse_key_changes(arguments)
         job()
         if planned:
             from runner.commands.run import show_plan
@@ -50,7 +50,7 @@ def main() -> None:
     except SweepEnded as ended:
         sys.exit(ended.code)
     except Exception as error:
-        message = translate(error, str(CONF), words)
+        message = translate(error, str(CONF), arguments)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
@@ -58,13 +58,15 @@ def main() -> None:
     sys.exit(max(codes, default=0))
 
 
-def planned_here(words: list[str]) -> list[str]:
+def planned_here(arguments: list[str]) -> list[str]:
     """The overrides, without the launcher's if env.plan=true: this process makes the plan."""
-    plans = any(re.fullmatch(r"env\.plan=(true|yes|on|1)", word, re.IGNORECASE) for word in words)
+    plans = any(
+        re.fullmatch(r"env\.plan=(true|yes|on|1)", each, re.IGNORECASE) for each in arguments
+    )
     return [
-        word
-        for word in words
-        if not (plans and word.startswith(("hydra/launcher=", "hydra.launcher.")))
+        each
+        for each in arguments
+        if not (plans and each.startswith(("hydra/launcher=", "hydra.launcher.")))
     ]
 
 

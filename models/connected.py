@@ -20,8 +20,8 @@ def reached_outputs(
     An image of ones passes through a copy of the model. The copy's weights are the masks as 0 and
     1; it has no biases, and BatchNorm is the identity. After every layer with weights, positive
     values are set to 1, so that no depth overflows. Shortcuts around an empty layer count. Gates
-    (squeeze-and-excitation) count as well: a gate's product depends on whatever the gate depends
-    on, even if the multiplied values are constant. The model is not changed.
+    (squeeze-and-excitation) count as well: a gate's product depends on all inputs of the gate, even
+    if the multiplied values are constant. The model is not changed.
 
     Args:
         shape: of one input, (C, H, W).
@@ -51,7 +51,7 @@ def _through_the_gate(module: Any, inputs: tuple[Tensor], output: Tensor) -> Ten
     """
     (flow,) = inputs  # (1, C, H, W)
     # (1, C, 1, 1); the SiLU between fc1 and fc2, left out here, keeps signs
-    gate = module.fc2(module.fc1(module.avgpool(flow)))
+    gate: Tensor = module.fc2(module.fc1(module.avgpool(flow)))
     return (flow + gate).sign()
 
 

@@ -31,11 +31,8 @@ class Conv3x3(nn.Conv2d):
         if self.stride == (1, 1) and x.device.type == "cpu":
             if x.shape[2:] == (2, 2):
                 return _on_two_by_two(x, self.weight, self.bias)
-            if (
-                x.shape[2:].numel() <= TINY
-                and self.in_channels >= WIDE
-                and torch.is_autocast_enabled("cpu")
-            ):
+            small = x.shape[2:].numel() <= TINY and self.in_channels >= WIDE
+            if small and torch.is_autocast_enabled("cpu"):
                 return _by_neighbourhoods(x, self.weight, self.bias)
         return super().forward(x)
 
@@ -63,15 +60,8 @@ def _by_neighbourhoods(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
     """
     height, width = x.shape[2:]
     padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
-    # (B, H, W, 9 I)
-    seen = torch.cat(
-        [
-            padded[:, row : row + height, column : column + width]
-            for row in range(3)
-            for column in range(3)
-        ],
-        dim=3,
-    )
-    return F.linear(seen, weight.permute(0, 2, 3, 1).reshape(len(weight), -1), bias).permute(
-        0, 3, 1, 2
-    )
+    places = [(row, column) for row in range(3) for column in range(3)]
+    shifted = [padded[:, row : row + height, column : column + width] for row, column in places]
+    seen = torch.cat(shifted, dim=3)  # (B, H, W, 9 I)
+    out = F.linear(seen, weight.permute(0, 2, 3, 1).reshape(len(weight), -1), bias)
+    return out.permute(0, 3, 1, 2)

@@ -41,9 +41,8 @@ def multiply_accumulates(
         name: int(masks[name].count_nonzero()) if masks and name in masks else size
         for name, size in weights.items()
     }
-    return sum(weights[n] * p for n, p in positions.items()), sum(
-        kept[n] * p for n, p in positions.items()
-    )
+    dense = sum(weights[name] * times for name, times in positions.items())
+    return dense, sum(kept[name] * times for name, times in positions.items())
 
 
 def _note_positions(

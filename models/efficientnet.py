@@ -14,9 +14,8 @@ the authors' size. At 224, torchvision's weights, trained for 380, score less th
 83.4 %.
 
 All conv weights are prunable (docs/decisions.md 2; the paper does not say). They include the
-depthwise
-weights and those of squeeze-and-excitation, which are 1x1 convolutions with a bias. Parameters keep
-torchvision's names.
+depthwise weights and those of squeeze-and-excitation, which are 1x1 convolutions with a bias.
+Parameters keep torchvision's names.
 
 Dropout and stochastic depth are 0 by default. torchvision's training uses 0.4 and 0.2; the jackpots
 paper names neither. A search on frozen weights has little to regularise, and scores that compare
@@ -26,9 +25,8 @@ torchrun would draw the same numbers, so this combination raises an error.
 
 Deviations: for images that do not have three channels, the stem gets their number of channels; no
 published weights fit then. The default initialiser is the project's (docs/decisions.md 3).
-torchvision's
-own is `model.init=fan_out` in convolutions (without dividing by groups) and U(+-1/sqrt(classes)) in
-the linear layer.
+torchvision's own is `model.init=fan_out` in convolutions (without dividing by groups) and
+U(+-1/sqrt(classes)) in the linear layer.
 """
 
 from dataclasses import dataclass
@@ -77,8 +75,8 @@ class EfficientNetB4:
 
     def __post_init__(self) -> None:
         problems = [
-            f"model.{key}={value:g} must be in [0, 1): a probability, {usual} in torchvision's"
-            " training"
+            f"model.{key}={value:g} must be in [0, 1):"
+            f" a probability, {usual} in torchvision's training"
             for key, value, usual in (
                 ("dropout", self.dropout, 0.4),
                 ("stochastic_depth", self.stochastic_depth, 0.2),

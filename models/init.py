@@ -159,7 +159,7 @@ def refuse_small(name: str, size: int, smallest: int) -> None:
     """Reject images that a model's poolings would reduce to nothing.
 
     Raises:
-        ValueError: the image is too small; the message gives model, key, smallest size and remedy.
+        ValueError: the image is too small; the message names model, key, smallest size and remedy.
     """
     if size < smallest:
         raise ValueError(

@@ -10,9 +10,8 @@ Choices:
 - Table 1 gives the last depthwise convolution stride 2 and its block an output of 7x7, which
   exclude each other. Stride 1 is used, as in all implementations.
 - Depthwise weights are prunable, as all conv weights are (docs/decisions.md 2; the jackpots paper
-does
-  not say). They are 44,640 of 4,209,088 and larger than the others at initialization, so one global
-  threshold on magnitudes rarely removes them.
+  does not say). They are 44,640 of 4,209,088 and larger than the others at initialization, so one
+  global threshold on magnitudes rarely removes them.
 - ReLU as printed, not the ReLU6 of later code.
 - Widths that would need rounding raise an error.
 - torchvision has no such net, hence no weights. The jackpots paper does not say where its dense net
@@ -73,7 +72,8 @@ class MobileNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # (B, 1024w, ceil(H/32), ceil(W/32)) -> (B, classes)
-        return self.fc(self.features(x).mean(dim=(2, 3)))
+        logits: Tensor = self.fc(self.features(x).mean(dim=(2, 3)))
+        return logits
 
 
 @dataclass(frozen=True)

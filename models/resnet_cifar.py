@@ -105,7 +105,8 @@ class CifarResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.bn1(self.conv1(x)))  # (B, w, H, W)
         x = self.stage3(self.stage2(self.stage1(x)))  # (B, 4w, ceil(H/4), ceil(W/4))
-        return self.fc(x.mean(dim=(2, 3)))
+        logits: Tensor = self.fc(x.mean(dim=(2, 3)))
+        return logits
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,8 @@ class ResNetCifar:
             )
         if self.width < 1:
             raise ValueError(
-                f"model.width={self.width} must be at least 1: channels of the first stage, 16 in"
-                " the paper"
+                f"model.width={self.width} must be at least 1:"
+                " channels of the first stage, 16 in the paper"
             )
         if self.shortcut not in get_args(Shortcut):
             raise ValueError(

@@ -10,8 +10,7 @@ docs/networks.md.
 
 Deviations: for images that do not have three channels, the stem gets their number of channels; no
 published weights fit then. The default initialiser is the project's (docs/decisions.md 3).
-torchvision's
-own law is `model.init=synflow_tiny`, except for the linear bias, which is zero here.
+torchvision's own law is `model.init=synflow_tiny`, except for the linear bias, which is zero here.
 """
 
 from dataclasses import dataclass

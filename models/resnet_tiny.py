@@ -48,7 +48,8 @@ class TinyResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.bn1(self.conv1(x)))  # (B, w, H, W)
         x = self.stage4(self.stage3(self.stage2(self.stage1(x))))  # (B, 8w, ceil(H/8), ceil(W/8))
-        return self.fc(x.mean(dim=(2, 3)))
+        logits: Tensor = self.fc(x.mean(dim=(2, 3)))
+        return logits
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class ResNetTiny:
     def __post_init__(self) -> None:
         if self.width < 1:
             raise ValueError(
-                f"model.width={self.width} must be at least 1: channels of the first stage, 64 in"
-                " the paper"
+                f"model.width={self.width} must be at least 1:"
+                " channels of the first stage, 64 in the paper"
             )
         check_init(self.init)
 

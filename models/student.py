@@ -18,7 +18,8 @@ class _Student(nn.Module):
         self.hidden = nn.Linear(inputs, neurons, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.hidden(x.flatten(1)).relu().mean(1, keepdim=True)  # (B, 1)
+        hidden: Tensor = self.hidden(x.flatten(1))
+        return hidden.relu().mean(1, keepdim=True)  # (B, 1)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Student:
         """
         if classes != 1:
             raise ValueError(
-                f"model={self.name} gives one number, not {classes} classes: it goes with"
+                f"model={self.name} has one output, not {classes} classes: it requires"
                 " dataset=gaussian_teacher"
             )
         return fresh(lambda: _Student(channels * size * size, self.neurons), self.init, rng)

@@ -53,7 +53,8 @@ class VggNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # (B, 8w, H / 2**pools, W / 2**pools) -> (B, classes)
-        return self.fc(self.features(x).mean(dim=(2, 3)))
+        logits: Tensor = self.fc(self.features(x).mean(dim=(2, 3)))
+        return logits
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,13 @@ class Vgg:
     def __post_init__(self) -> None:
         if self.depth not in LAYERS:
             raise ValueError(
-                f"model.depth={self.depth} must be one of {', '.join(map(str, LAYERS))}: the layers"
-                " with weights"
+                f"model.depth={self.depth} must be one of {', '.join(map(str, LAYERS))}:"
+                " the layers with weights"
             )
         if self.width < 1:
             raise ValueError(
-                f"model.width={self.width} must be at least 1: channels of the first block, 64 in"
-                " the paper"
+                f"model.width={self.width} must be at least 1:"
+                " channels of the first block, 64 in the paper"
             )
         if not 0 <= self.pools <= self.deepest:
             raise ValueError(
@@ -101,7 +102,7 @@ class Vgg:
     @property
     def smallest(self) -> int:
         """Smallest image size: the last pooling leaves one pixel."""
-        return 2**self.pools
+        return 1 << self.pools
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
         """Build the network for `channels` x `size` x `size` images.

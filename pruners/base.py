@@ -7,7 +7,7 @@ how masks act from then on. The runner's single training loop calls the three ho
 `Measurement`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -54,7 +54,7 @@ class Task:
     measured: Mapping[str, Measurement] = field(default_factory=dict)
     epochs: int = 0  # that `steps` amount to
     # (done, total, what is counted): call it in anything that takes longer than two seconds
-    tick: Callable[[int, int, str], None] = no_progress
+    progress: Callable[[int, int, str], None] = no_progress
     image: tuple[int, int, int] = (1, 1, 1)  # (C, H, W) of an input
     classes: int = 2
 
@@ -166,6 +166,11 @@ class FixedMasking:
     def after_step(self, model: nn.Module, step: int) -> None:
         """Set pruned weights to zero: momentum from before pruning could still move them."""
         apply_masks(model, self.masks)
+
+
+def in_batches(x: Tensor, y: Tensor, size: int) -> Iterator[Batch]:
+    """Iterate over inputs and labels in batches of `size`, the last one possibly smaller."""
+    return zip(torch.split(x, size), torch.split(y, size), strict=True)
 
 
 def prunable_names(model: nn.Module) -> list[str]:

@@ -35,9 +35,8 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     word = LEADING_ZEROS.sub("", word)
 
     def likeness(choice: str) -> tuple[float, int]:
-        return difflib.SequenceMatcher(None, word, plain[choice]).ratio(), len(
-            os.path.commonprefix([word, plain[choice]])
-        )
+        ratio = difflib.SequenceMatcher(None, word, plain[choice]).ratio()
+        return ratio, len(os.path.commonprefix([word, plain[choice]]))
 
     best = max(plain, key=likeness, default="")
     return f"; did you mean {best!r}?" if best and likeness(best)[0] >= LIKE else ""

@@ -75,13 +75,12 @@ def declared(source: str) -> Iterator[tuple[str, str]]:
         return
     for node in ast.parse(source).body:
         for item in node.body if isinstance(node, ast.ClassDef) else ():
-            named = (
-                isinstance(item, ast.AnnAssign)
-                and isinstance(item.target, ast.Name)
-                and item.target.id == "tag"
-            )
-            if isinstance(node, ast.ClassDef) and named and isinstance(item.value, ast.Constant):  # type: ignore[attr-defined]
-                yield node.name, str(item.value.value)  # type: ignore[attr-defined]
+            match node, item:
+                case (
+                    ast.ClassDef(name=name),
+                    ast.AnnAssign(target=ast.Name(id="tag"), value=ast.Constant(value=str(tag))),
+                ):
+                    yield name, tag
 
 
 def _modules() -> Iterator[tuple[str, Path]]:

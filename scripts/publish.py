@@ -1,6 +1,8 @@
 """Publish the records and pages of tables and figures.
 
 Usage: python scripts/publish.py sketching_table04@digits models=resnet20 [KEY=VALUE]
+       python scripts/publish.py method=dense,imc model=lenet5 [KEY=VALUE]  (a sweep)
+       python scripts/publish.py all  (write the pages of the whole index again)
 """
 
 import sys

@@ -1,5 +1,4 @@
-"""Shared fixtures. Every test writes under its own temporary directory; nothing of ours is
-mocked."""
+"""Shared fixtures. Each test writes to its own temporary directory; no code of ours is mocked."""
 
 import json
 import os
@@ -13,7 +12,7 @@ import torch
 from forked import run_forked
 
 ROOT = Path(__file__).resolve().parent.parent
-# two epochs on a net of layers alone
+# two epochs on a fully connected net
 SMALL = [
     "dataset=digits",
     "model=mlp",
@@ -23,7 +22,7 @@ SMALL = [
     "env.progress=none",
 ]
 
-# pytest runs a worker per core; and one thread count gives one set of last bits
+# pytest runs one worker per core, and the last bits depend on the number of threads
 torch.set_num_threads(1)
 
 
@@ -41,14 +40,14 @@ def dirs(tmp_path: Path) -> list[str]:
 def command(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, dirs: list[str]
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs `python run.py <words>` in the test's directory, as a user would."""
+    """Runs `python run.py <overrides>` in the test's directory, as a user would."""
 
-    def run(*words: str, own_dirs: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(*overrides: str, own_dirs: bool = True) -> subprocess.CompletedProcess[str]:
         return run_forked(
-            [*words, *(dirs if own_dirs else [])],
+            [*overrides, *(dirs if own_dirs else [])],
             tmp_path,
             environment(),
-            tmp_path_factory.mktemp("said"),
+            tmp_path_factory.mktemp("output"),
             timeout=300,
         )
 
@@ -56,12 +55,12 @@ def command(
 
 
 def environment() -> dict[str, str]:
-    """The environment of a command under test: a wide, plain terminal."""
+    """The environment of a command under test: a wide terminal without colours."""
     return {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
 
 
 def records(tmp_path: Path) -> list[dict[str, Any]]:
-    """Every record that the test's runs wrote."""
+    """All records that the runs of a test have written."""
     return [
         json.loads(path.read_text())
         for path in sorted((tmp_path / "results" / "runs").glob("*/result.json"))

@@ -1,4 +1,4 @@
-"""What several tests need: a run inside this process, a few images in ImageNet's layout."""
+"""Helpers of several tests: run inside this process, write images in ImageNet's layout."""
 
 from pathlib import Path
 from typing import Any
@@ -33,30 +33,31 @@ def machine(folder: Path, results: str = "results", cache: str = "cache") -> Mac
     )
 
 
-def compose_run(*words: str) -> Run:
-    """The run of a command line, composed as tables compose theirs, which is faster than in
-    full."""
-    return build_plain(COMPOSER.plain(list(words)))
+def compose_run(*overrides: str) -> Run:
+    """The run of a command line, composed as tables compose their runs; faster than in full."""
+    return build_plain(COMPOSER.plain(list(overrides)))
 
 
-def compose_run_in_full(*words: str) -> Run:
+def compose_run_in_full(*overrides: str) -> Run:
     """The run of a command line, composed as the command line does."""
-    return build_run(compose_config(list(words)))
+    return build_run(compose_config(list(overrides)))
 
 
 def perform_run(run: Run, where: Machine) -> tuple[dict[str, Any], dict[str, Artefact]]:
-    """Run every stage; the record, and each stage's artefact by name."""
+    """Run all stages and return the record and the artefact of each stage by name."""
     identity = run_id(run)
     watcher = Watcher(
         where.results_dir / "runs" / identity, display("none", Console()), {"run_id": identity}
     )
-    bench = RunContext(run, where, Store(where.cache_dir), watcher)
-    record = perform(bench, identity)
-    return record, {stage.name: bench.store.load(bench.keys[stage.name]) for stage in run.stages}
+    context = RunContext(run, where, Store(where.cache_dir), watcher)
+    record = perform(context, identity)
+    return record, {
+        stage.name: context.store.load(context.keys[stage.name]) for stage in run.stages
+    }
 
 
 def picture(number: int) -> Image.Image:
-    """Noise of its own size and seed, smooth enough for JPEG."""
+    """A noise image whose size depends on the seed, smooth enough for JPEG."""
     draws = np.random.RandomState(number)
     width, height = draws.randint(40, 90, size=2)
     return Image.fromarray(draws.randint(0, 256, (6, 5, 3)).astype(np.uint8)).resize(
@@ -65,8 +66,10 @@ def picture(number: int) -> Image.Image:
 
 
 def image_folder(folder: Path, train: dict[str, int], val: dict[str, int]) -> None:
-    """So many images of each class in `folder`/train and `folder`/val; one is grey, one a PNG under
-    a JPEG's name, one CMYK, as in the official archives."""
+    """Write the given number of images of each class to `folder`/train and `folder`/val.
+
+    As in the official archives, one is grey, one CMYK, and one a PNG under the name of a JPEG.
+    """
     number = 0
     for part, counts in (("train", train), ("val", val)):
         for name, count in counts.items():

@@ -1,4 +1,4 @@
-"""Records, printed tables and plans that the tests of several rooms need."""
+"""Records, printed tables and plans for the tests of several packages."""
 
 import csv
 import io
@@ -81,7 +81,7 @@ def printed(table: Suite, results: Path) -> tuple[dict[str, list[str]], str]:
         for line in lines
         if line.startswith("|")
     ]
-    return {row[0]: row[1:] for row in rows[3:]}, text  # two header lines and the rule between them
+    return {row[0]: row[1:] for row in rows[3:]}, text  # without two header lines and a rule
 
 
 def console_text(show_it: Callable[[Console], Any]) -> str:

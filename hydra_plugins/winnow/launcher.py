@@ -51,12 +51,12 @@ class WinnowLauncher(Launcher):
         if self.config.hydra.sweeper.get("max_batch_size") is not None:
             problem = "hydra.sweeper.max_batch_size: this launcher takes a sweep's jobs all at once"
             raise ConfigError(f"{problem}; {cls.at_a_time}")
-        overrides = [list(words) for words in job_overrides]
+        overrides = [list(job) for job in job_overrides]
         configs = [
-            self.context.config_loader.load_sweep_config(self.config, words) for words in overrides
+            self.context.config_loader.load_sweep_config(self.config, job) for job in overrides
         ]
         run_sweep(make_launcher(cls, own_options(self.node)), configs, overrides)
         return [
-            JobReturn(overrides=words, _return_value=0, status=JobStatus.COMPLETED)
-            for words in job_overrides
+            JobReturn(overrides=job, _return_value=0, status=JobStatus.COMPLETED)
+            for job in job_overrides
         ]

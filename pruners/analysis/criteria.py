@@ -5,17 +5,17 @@ All criteria are evaluated on the same unpruned net.
 "Lottery Jackpots Exist in Pre-trained Models" (Zhang et al., arXiv:2104.08700), Fig. 4. The overlap
 of two masks is the share of entries that agree (Eq. 7, printed as 1 - |h1 - h2|_1 / k; its numbers,
 0.82 for two random masks at 90 %, show that k is the number of all weights). The overlap of sparse
-masks is high whatever they keep. The overlap of independent random masks is therefore reported as
+masks is always high. The overlap of independent random masks is therefore reported as
 well: if A keeps a and B keeps b of n weights, |A and B| has the mean a b / n.
 
-The paper does not say whether a criterion keeps as many weights of each layer as the jackpot does.
-Both cases are measured:
+The paper does not specify whether a criterion keeps as many weights of each layer as the jackpot
+does. Both cases are measured:
 - with the mask's own budgets: the criterion only chooses positions. For a search that started from
   magnitude, `overlap_magnitude` equals the finding of that name.
 - with the criterion's own budgets (`own_`): the largest of its scores over all layers that the mask
   covers, as many as the mask keeps in total.
 
-The paper does not say either from where its jackpot was searched. A search that started from the
+Nor does it specify where the search for its jackpot started. A search that started from the
 magnitude mask overlaps with that mask partly by construction. A search that started from random
 scores (search.init.criterion=uniform) is unbiased.
 """
@@ -27,7 +27,7 @@ from typing import ClassVar, get_args
 import torch
 from torch import nn
 
-from pruners.analysis.histograms import unpruned
+from pruners.analysis.origin import unpruned
 from pruners.analysis.overlap import Counts, compare, together
 from pruners.base import Batch, Finding, Masks, Measurement, Scores, Task, density
 from pruners.search.init import CRITERIA, SOURCES, Criterion, top
@@ -53,20 +53,15 @@ class CriteriaOverlap:
         `overlap_expected` for a random mask, and the same findings with `overlap_own_`.
         """
         net, ours = unpruned(model, task), {name: mask.cpu() for name, mask in masks.items()}
-        budgets, everything = (
-            {name: int(mask.sum()) for name, mask in ours.items()},
-            {name: torch.ones_like(mask) for name, mask in ours.items()},
-        )
+        budgets = {name: int(mask.sum()) for name, mask in ours.items()}
+        everything = {name: torch.ones_like(mask) for name, mask in ours.items()}
         report: dict[str, Finding] = {}
         for criterion in COMPARED:
             scores = scores_of(criterion, net, masks, task)
             own = Global()(scores, everything, density(ours))
-            report[f"overlap_{criterion}"] = together(
-                layers(ours, top(scores, budgets, scores))
-            ).agree
-            report[f"overlap_own_{criterion}"] = together(
-                layers(ours, top(scores, own, scores))
-            ).agree
+            for prefix, keep in (("overlap_", budgets), ("overlap_own_", own)):
+                counts = together(layers(ours, top(scores, keep, scores)))
+                report[prefix + criterion] = counts.agree
         inside = [compare(mask, mask).random for mask in ours.values()]
         whole = together([compare(mask, mask) for mask in ours.values()])
         return Measurement(

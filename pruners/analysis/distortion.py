@@ -27,13 +27,15 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
 
-from pruners.analysis.histograms import draw_subsets, unmasked
-from pruners.base import GRADIENT, Batch, Finding, LossFn, Masks, Measurement, Task, Work
+from pruners.analysis.origin import unmasked
+from pruners.analysis.subsets import draw_subsets
+from pruners.base import GRADIENT, Batch, LossFn, Masks, Measurement, Task, Work, in_batches
 from pruners.scores.gradients import mean_gradients
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -93,39 +95,45 @@ class Distortion:
                 f"portrait=distortion swaps kept for pruned weights, but {len(swaps.kept):,} are"
                 f" kept and {len(swaps.pruned):,} pruned"
             )
-        errors, promises = [], []
+        draws = []
         for i, q in enumerate(counts):
-            found = swaps.draw(
-                q,
-                self.draws,
-                task.rng,
-                lambda done, i=i: task.tick(
-                    i * self.draws + done, len(counts) * self.draws, "swaps"
-                ),
-            )  # type: ignore[misc]
-            errors.append(found[:, 0])
-            promises.append(found[:, 1])
+            before, total = i * self.draws, len(counts) * self.draws
+            progress = partial(_report, task, before, total)
+            draws.append(swaps.draw(q, self.draws, task.rng, progress))
+        errors, promises = [d[:, 0] for d in draws], [d[:, 1] for d in draws]
         variances = [float(e.var()) for e in errors]
-        series = {
-            "distortion_q": [float(q) for q in counts],
-            "distortion_mean": [float(e.mean()) for e in errors],
-        }
-        series |= {"distortion_std": [v**0.5 for v in variances], "distortion_variance": variances}
-        series |= {
-            f"distortion_q{round(100 * share):02d}": [float(e.quantile(share)) for e in errors]
-            for share in QUANTILES
-        }
-        series |= {"distortion_promise_std": [float(p.std()) for p in promises]}
-        series |= {
-            "distortion_broken": [broken(e, p) for e, p in zip(errors, promises, strict=True)]
-        }
-        report: dict[str, Finding] = {"distortion_exponent": exponent(counts, variances)}
-        return Measurement(report=report, series=series)
+        return Measurement(
+            report={"distortion_exponent": exponent(counts, variances)},
+            series=_series(counts, errors, promises, variances),
+        )
 
     def work(self, prunable: int, parameters: int, images: int) -> Work:
         """Count one test of the batch for each swap, one more test, and one gradient."""
         batch, tests = min(self.images, images), self.draws * len(self.counts) + 1
         return Work(images=batch * (tests + 1), passes=batch * (tests + GRADIENT))
+
+
+def _report(task: Task, before: int, total: int, done: int) -> None:
+    task.progress(before + done, total, "swaps")
+
+
+def _series(
+    counts: list[int], errors: list[Tensor], promises: list[Tensor], variances: list[float]
+) -> dict[str, list[float]]:
+    """Series over q; `errors` and `promises` are those of the draws, (draws,) for each q."""
+    quantiles = {
+        f"distortion_q{round(100 * share):02d}": [float(e.quantile(share)) for e in errors]
+        for share in QUANTILES
+    }
+    return {
+        "distortion_q": [float(q) for q in counts],
+        "distortion_mean": [float(e.mean()) for e in errors],
+        "distortion_std": [v**0.5 for v in variances],
+        "distortion_variance": variances,
+        **quantiles,
+        "distortion_promise_std": [float(p.std()) for p in promises],
+        "distortion_broken": [broken(e, p) for e, p in zip(errors, promises, strict=True)],
+    }
 
 
 @dataclass(frozen=True)
@@ -174,7 +182,11 @@ class Swaps:
         return self.change(enter, leave) - self.promise(enter, leave)
 
     def draw(
-        self, q: int, draws: int, rng: Generator, tick: Callable[[int], None] = lambda done: None
+        self,
+        q: int,
+        draws: int,
+        rng: Generator,
+        progress: Callable[[int], None] = lambda done: None,
     ) -> Tensor:
         """Draw random swaps of q pairs; return epsilon and promise of each, (draws, 2)."""
         leave, enter = (
@@ -187,7 +199,7 @@ class Swaps:
             found[i] = torch.tensor(
                 [self.change(enter[i], leave[i]) - promised, promised], dtype=torch.float64
             )
-            tick(i + 1)
+            progress(i + 1)
         return found
 
 
@@ -233,9 +245,8 @@ def prepared(
 def write(net: nn.Module, names: tuple[str, ...], values: Tensor) -> None:
     """Copy a vector over these parameters into the net."""
     parameters = [net.get_parameter(name) for name in names]
-    for parameter, part in zip(
-        parameters, values.split([p.numel() for p in parameters]), strict=True
-    ):
+    parts = torch.split(values, [p.numel() for p in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
         parameter.copy_(part.view(parameter.shape))
 
 
@@ -267,9 +278,7 @@ def _batches(model: nn.Module, task: Task, images: int) -> list[Batch]:
     """The first training images in the stage's own order, float64, on the model's device."""
     device = next(model.parameters()).device
     x, y = next(iter(task.batches(images)))
-    return list(
-        zip(x.to(device, torch.float64).split(TOGETHER), y.to(device).split(TOGETHER), strict=True)
-    )
+    return list(in_batches(x.to(device, torch.float64), y.to(device), TOGETHER))
 
 
 def _choose(total: int, q: int, draws: int, rng: Generator) -> Tensor:

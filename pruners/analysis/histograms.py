@@ -21,14 +21,15 @@ Left open by the paper, chosen here:
   0.5.
 """
 
-import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
+from pruners.analysis.origin import unmasked, unpruned
+from pruners.analysis.subsets import subset_sums
 from pruners.base import (
     Batch,
     Finding,
@@ -42,7 +43,6 @@ from pruners.base import (
     full_masks,
 )
 
-DRAWS = 4_000_000  # indices per draw: bounds memory
 Counts = Literal["ticket", "uniform"]
 
 
@@ -76,21 +76,6 @@ class Bins:
         A bin includes its lower edge; the last bin includes both edges.
         """
         return torch.histogram(values.double().cpu(), self.edges).hist
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Measure stage: copy the weights before any mask, for stages with `needs: [origin]`."""
-
-    tag: ClassVar[str] = "origin"
-
-    def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
-        """Copies of the masked parameters by name."""
-        return Measurement({name: model.get_parameter(name).detach().clone() for name in masks})
-
-    def work(self, prunable: int, parameters: int, images: int) -> Work:
-        """A copy."""
-        return Work(0, 0, floats=prunable)
 
 
 @dataclass(frozen=True)
@@ -158,8 +143,8 @@ class ScoresBefore:
         Bins(self.low, self.high, self.bins)
         if self.sample < 1:
             raise ValueError(
-                f"portrait.measure.sample={self.sample} must be at least 1: weights to draw, 1000"
-                " in the paper"
+                f"portrait.measure.sample={self.sample} must be at least 1:"
+                " weights to draw, 1000 in the paper"
             )
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
@@ -235,7 +220,8 @@ class Norms:
         for layer, (name, mask) in enumerate(masks.items()):
             weight = origin[name].double().cpu()
             kept = int(mask.sum()) if self.counts == "ticket" else round(density * mask.numel())
-            norms = subset_sums(weight.flatten() ** 2, kept, self.masks, task.rng, task.tick).sqrt()
+            squares = weight.flatten() ** 2
+            norms = subset_sums(squares, kept, self.masks, task.rng, task.progress).sqrt()
             series["ticket_norm"].append(float(weight[mask.cpu()].norm()))
             series["random_norm"].append(float(norms.mean()))
             series["random_norm_std"].append(float(norms.std()))
@@ -248,73 +234,3 @@ class Norms:
     def work(self, prunable: int, parameters: int, images: int) -> Work:
         """No pass through the net."""
         return Work(0, 0)
-
-
-def unmasked(task: Task) -> dict[str, Tensor]:
-    """Return the unmasked weights, which the single stage in `needs` provides.
-
-    Raises:
-        ValueError: there is no such stage, or several.
-    """
-    if len(task.measured) != 1:
-        raise ValueError(
-            "a portrait needs exactly one stage with weights (needs: [init]), not"
-            f" {', '.join(task.measured) or 'none'}"
-        )
-    (found,) = task.measured.values()
-    return dict(found.tensors)
-
-
-@torch.no_grad()
-def unpruned(model: nn.Module, task: Task) -> nn.Module:
-    """Return a copy of the model before any mask, with the weights of the stage in `needs`."""
-    fresh = copy.deepcopy(model)
-    for name, weight in unmasked(task).items():
-        fresh.get_parameter(name).copy_(weight)
-    return fresh
-
-
-def subset_sums(
-    values: Tensor,
-    size: int,
-    subsets: int,
-    rng: Generator,
-    tick: Callable[[int, int, str], None] | None = None,
-) -> Tensor:
-    """Sums of `values` (n,), all >= 0, over random subsets of `size` entries: (subsets,).
-
-    Subsets are drawn without replacement. The smaller of the subset and its complement is drawn
-    with replacement; repeated entries are redrawn until all differ. Every step treats all entries
-    alike, so all subsets are equally likely.
-    """
-    total, few = len(values), min(size, len(values) - size)
-    rows, sums = max(1, DRAWS // max(few, 1)), list[Tensor]()
-    for begin in range(0, subsets, rows):
-        drawn = draw_subsets(total, few, min(rows, subsets - begin), rng)
-        sums.append(values[drawn].sum(dim=1))
-        if tick:
-            tick(min(begin + rows, subsets), subsets, "random masks")
-    found = torch.cat(sums)
-    return found if few == size else (values.sum() - found).clamp(min=0)
-
-
-def draw_subsets(total: int, size: int, subsets: int, rng: Generator) -> Tensor:
-    """Draw random subsets of `size` of 0 ... total - 1: (subsets, size).
-
-    A subset has no repetition, and all are equally likely. Meant for size <= total / 2.
-    """
-    drawn = torch.randint(total, (subsets, size), generator=rng)
-    _draw_twins_anew(drawn, total, rng)
-    return drawn
-
-
-def _draw_twins_anew(drawn: Tensor, total: int, rng: Generator) -> None:
-    """Redraw, in place, repeated entries of each row (rows, few) until every row has none."""
-    left = torch.arange(len(drawn))
-    while len(left):
-        rows = drawn[left].sort(dim=1).values
-        twins = torch.zeros_like(rows, dtype=torch.bool)
-        twins[:, 1:] = rows[:, 1:] == rows[:, :-1]
-        rows[twins] = torch.randint(total, (int(twins.sum()),), generator=rng)
-        drawn[left] = rows
-        left = left[twins.any(dim=1)]

@@ -11,9 +11,9 @@ The finished mask is compared with the mask of the largest |w| of the weights th
 
 There are two measures. One is the share of the kept weights that both keep, |A and B| / |A|. The
 other is the share of mask entries that agree, 1 - |A xor B| / n ("Lottery Jackpots Exist in
-Pre-trained Models", Eq. 7), which is high for sparse masks whatever they keep. If A keeps a and B
-keeps b of n weights and one of them is drawn at random, |A and B| is hypergeometric with mean
-a b / n. The expected overlap is computed from this mean, without sampling.
+Pre-trained Models", Eq. 7), which is high for any two sparse masks. If A keeps a and B keeps b of n
+weights and one of them is drawn at random, |A and B| is hypergeometric with mean a b / n. The
+expected overlap is computed from this mean, without sampling.
 """
 
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pruners.analysis.histograms import unmasked
-from pruners.base import Finding, Masks, Measurement, Task, Work, largest
+from pruners.analysis.origin import unmasked
+from pruners.base import Finding, Masks, Measurement, Task, Work, count_kept, largest
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,14 @@ def magnitude_masks(weights: dict[str, Tensor], masks: Masks, within: bool) -> M
     sizes = {name: weights[name].detach().cpu().abs().flatten() for name in masks}
     if any(bool(size.isnan().any()) for size in sizes.values()):
         raise FloatingPointError(
-            "weights that are not numbers have no magnitude mask: their training has diverged; take"
-            " a smaller train.lr"
+            "weights that are not numbers have no magnitude mask: their training has diverged;"
+            " take a smaller train.lr"
         )
     if within:
         chosen = [largest(size, int(masks[name].sum())) for name, size in sizes.items()]
     else:
-        kept = largest(
-            torch.cat([*sizes.values()]), sum(int(mask.sum()) for mask in masks.values())
-        )
-        chosen = list(kept.split([size.numel() for size in sizes.values()]))
+        kept = largest(torch.cat([*sizes.values()]), count_kept(masks))
+        chosen = list(torch.split(kept, [size.numel() for size in sizes.values()]))
     return {name: mask.view(masks[name].shape) for name, mask in zip(sizes, chosen, strict=True)}
 
 

@@ -30,8 +30,8 @@ class Prefixed:
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
             raise ValueError(
-                f"portrait: name={self.name!r} of a measurement must be a word: it begins the names"
-                " of its findings"
+                f"portrait: name={self.name!r} of a measurement must be an identifier: it prefixes"
+                " the names of its findings"
             )
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:

@@ -30,7 +30,7 @@ TIE = 1e-9
 
 
 @dataclass(frozen=True)
-class SpectrumPortrait:
+class SpectrumCurve:
     """Measure stage: density of the Hessian's spectrum over eigenvalues.
 
     It needs the stage `spectrum` and, for the cuts, `prune` (needs: [spectrum, prune]).
@@ -52,13 +52,13 @@ class SpectrumPortrait:
 
     def __post_init__(self) -> None:
         if not (self.sigma2 > 0 and 0 < self.linear < self.limit and self.per_decade >= 1):
-            given = (
+            options = (
                 f"sigma2={self.sigma2:g}, linear={self.linear:g}, limit={self.limit:g},"
                 f" per_decade={self.per_decade}"
             )
             raise ValueError(
-                f"portrait.measure: {given}: needs sigma2 > 0, 0 < linear < limit and at least"
-                " one bin"
+                f"portrait.measure: {options}:"
+                " needs sigma2 > 0, 0 < linear < limit and at least one bin"
             )
 
     @property
@@ -106,7 +106,7 @@ class SpectrumPortrait:
         `values` and `weights` are (probes, m).
         """
         width = smoothing_width(values, self.sigma2)[..., None]  # (probes, 1, 1)
-        shares = torch.special.ndtr((points - values[..., None]) / width)  # (probes, m, n)
+        shares: Tensor = torch.special.ndtr((points - values[..., None]) / width)  # (probes, m, n)
         return (weights[..., None] * shares).sum(-2).mean(0)
 
     def quantile(self, values: Tensor, weights: Tensor, share: float) -> float:
@@ -136,7 +136,7 @@ class SpectrumPortrait:
         k, literal, d = (pruned.report.get(name) for name in ("k", "literal_k", "dimension"))
         if not isinstance(k, int) or not isinstance(d, int):
             raise ValueError(
-                "the stage 'prune' tells no k of d dimensions: portrait=spectrum is for methods"
+                "the stage 'prune' reports no k of d dimensions: portrait=spectrum is for methods"
                 " that cut the Hessian's spectrum (method=imc)"
             )
         cut = self.quantile(values, weights, k / d)
@@ -157,7 +157,6 @@ class SpectrumPortrait:
 def _found(task: Task, stage: str) -> Measurement:
     if stage not in task.measured:
         raise ValueError(
-            f"a picture of the spectrum needs the stage {stage!r}, which this one does not have at"
-            " hand (needs: [spectrum, prune])"
+            f"portrait=spectrum needs the results of the stage {stage!r} (needs: [spectrum, prune])"
         )
     return task.measured[stage]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pruners.base import Task, keep_count
-from pruners.curvature.hessian import not_among
+from pruners.curvature.options import not_among
 
 RULES = (
     "smoothed_sign",
@@ -47,7 +47,8 @@ def smoothing_width(values: Tensor, sigma2: float) -> Tensor:
 
 def smoothed_step(values: Tensor, sigma2: float) -> Tensor:
     """f(x) = Phi(x / sigma), the share of each value's Gaussian that is above zero: (..., m)."""
-    return torch.special.ndtr(values / smoothing_width(values, sigma2))
+    shares: Tensor = torch.special.ndtr(values / smoothing_width(values, sigma2))
+    return shares
 
 
 def hard_step(keys: Tensor, weights: Tensor, share: float, tie: float = 0.0) -> Tensor:
@@ -128,12 +129,8 @@ def resolution_k(values: Tensor, weights: Tensor, d: int) -> int | None:
     m Ritz values cannot resolve smaller distances, so closer values count as one.
     """
     m = values.shape[-1]
-    return _mean_k(
-        [
-            scan_k(v, w, d, float(v.max() - v.min()) / m)
-            for v, w in zip(values, weights, strict=True)
-        ]
-    )
+    pairs = zip(values, weights, strict=True)
+    return _mean_k([scan_k(v, w, d, float(v.max() - v.min()) / m) for v, w in pairs])
 
 
 def largest_gap_k(values: Tensor, weights: Tensor, d: int) -> int | None:
@@ -142,11 +139,8 @@ def largest_gap_k(values: Tensor, weights: Tensor, d: int) -> int | None:
     for v, w in zip(values, weights, strict=True):
         order = v.argsort(stable=True)
         gaps = v[order].diff()
-        found.append(
-            d * float(w[order][int(gaps.argmax()) + 1 :].sum())
-            if len(gaps) and gaps.max() > 0
-            else None
-        )
+        gap = len(gaps) and gaps.max() > 0
+        found.append(d * float(w[order][int(gaps.argmax()) + 1 :].sum()) if gap else None)
     return _mean_k(found)
 
 
@@ -268,7 +262,7 @@ class Gap:
         threshold = f" with 4K = {4 * lipschitz:.3g}" if self.needs_lipschitz else ""
         raise ValueError(
             f"method.gap.rule={self.rule} found {found}, of d = {d:,}{threshold}: outside 1 to 99"
-            " %, no cut to prune by. Ways out: method.gap.on_degenerate=fixed"
+            " %, so it is no usable cut. Alternatives: method.gap.on_degenerate=fixed"
             f" method.gap.sparsity=0.47, another method.gap.rule ({', '.join(RULES)}), or"
             " density=0.53"
         )

@@ -3,64 +3,23 @@
 H (Eq. 15 of IMC, Zhang et al., NeurIPS 2021) is the Hessian of the mean loss over the first
 `n_samples` images of the stage's seeded pass, without weight decay, at the current weights. The
 paper leaves samples, parameters and BatchNorm mode open: they are options (docs/methods/imc.md,
-section
-5). A product is the gradient of a gradient (Pearlmutter's trick by double backward), exact up to
-rounding. All work is done on a copy: the caller's model is never changed.
+section 5). A product is the gradient of a gradient (Pearlmutter's trick by double backward), exact
+up to rounding. All work is done on a copy: the caller's model is never changed.
 """
 
 import copy
-import warnings
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
-from torch import Generator, Tensor, fx, nn
+from torch import Tensor, nn
 
-from pruners.base import Batch, LossFn, Masks, Task
+from pruners.base import Batch, LossFn, Masks, Task, in_batches
+from pruners.curvature.batchnorm import fold_batchnorm
+from pruners.curvature.options import DTYPES, HessianOptions
 
 CACHE_BYTES = 2 * 1024**3  # of double-backward graphs kept; affects only speed and memory
 GRAPH_FACTOR = 3  # graph size / bytes saved by forward: 2 to 3 (docs/methods/imc.md)
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
-
-def not_among(key: str, value: object, choices: tuple[str, ...]) -> list[str]:
-    """Error message for a value that is not among `choices`, in a list; empty for a valid value."""
-    return [] if value in choices else [f"{key}={value!r} must be one of {', '.join(choices)}"]
-
-
-@dataclass(frozen=True)
-class HessianOptions:
-    """Which Hessian is measured: `method.hessian`.
-
-    Args:
-        params: `prunable` (conv and linear weights that have a mask) or `all` (also biases and
-            BatchNorm, as in PyHessian).
-        n_samples: training images in the mean; the whole training set if it is smaller. Default
-            512: our measurements, absent from the paper.
-        batch_size: images per pass; with `eval` only cost and rounding vary. Default 128: Table 16.
-        mode: BatchNorm uses running (`eval`) or batch statistics (`train`: `batch_size` matters).
-        dtype: of the products and of Lanczos.
-    """
-
-    tag: ClassVar[str] = "hessian_options"
-    params: str = "prunable"
-    n_samples: int = 512
-    batch_size: int = 128
-    mode: str = "eval"
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        problems = not_among("method.hessian.params", self.params, ("prunable", "all"))
-        problems += not_among("method.hessian.mode", self.mode, ("eval", "train"))
-        problems += not_among("method.hessian.dtype", self.dtype, tuple(DTYPES))
-        for name in ("n_samples", "batch_size"):
-            if getattr(self, name) < 1:
-                problems.append(f"method.hessian.{name}={getattr(self, name)} must be at least 1")
-        if problems:
-            raise ValueError("\n".join(problems))
 
 
 def fixed_batches(task: Task, options: HessianOptions) -> list[Batch]:
@@ -71,9 +30,9 @@ def fixed_batches(task: Task, options: HessianOptions) -> list[Batch]:
     """
     first = next(iter(task.batches(options.n_samples)), None)
     if first is None:
-        raise ValueError("there is no training image to take a Hessian of: the data set gave none")
+        raise ValueError("a Hessian needs at least one training image: the data set is empty")
     x, y = (t[: options.n_samples] for t in first)
-    return list(zip(x.split(options.batch_size), y.split(options.batch_size), strict=True))
+    return list(in_batches(x, y, options.batch_size))
 
 
 class HessianOperator:
@@ -99,71 +58,52 @@ class HessianOperator:
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         dtype = DTYPES[options.dtype]
-        # Double backward of convolutions is a third slower in channels_last (docs/methods/imc.md).
-        self.model = (
-            copy.deepcopy(model)
-            .to(dtype=dtype)
-            .to(memory_format=torch.contiguous_format)
-            .train(options.mode == "train")
-        )
+        self.model = _own_copy(model, dtype, train=options.mode == "train")
         self.loss, self.options = loss, options
         self.batches = [
             (x.to(dtype).contiguous() if x.is_floating_point() else x, y) for x, y in batches
         ]
         self.samples = sum(len(y) for _, y in batches)
-        chosen = (
-            set(masks)
-            if options.params == "prunable"
-            else {name for name, _ in self.model.named_parameters()}
-        )
-        for name, p in self.model.named_parameters():
-            p.grad = None
-            p.requires_grad_(name in chosen)
-        self.names = [name for name, _ in self.model.named_parameters() if name in chosen]
+        self.names = _require_grad(self.model, None if options.params == "all" else set(masks))
         self.parameters = [self.model.get_parameter(name) for name in self.names]
         self._sizes = [p.numel() for p in self.parameters]
         self.dimension = sum(self._sizes)
-        # (d,)
-        self.point = self.flatten(
-            {name: p.detach() for name, p in zip(self.names, self.parameters, strict=True)}
-        )
+        self.point = self.flatten(self._named(p.detach() for p in self.parameters))  # (d,)
         if not self.point.isfinite().all():
             raise FloatingPointError(
                 "the weights are NaN or infinite, so they have no Hessian: their training has"
                 " diverged; take a smaller train.lr"
             )
         self.unfolded = copy.deepcopy(self.model)  # the same net with its BatchNorm layers
-        # W' = s W (s per output channel) and a bias replace eval-mode BatchNorm, and H = s H' s:
-        # a fifth faster (measured), equal up to rounding.
-        scales = (
-            fold_batchnorm(self.model)
-            if options.mode == "eval" and options.params == "prunable"
-            else {}
-        )
-        ones = {
-            name: torch.ones_like(p) for name, p in zip(self.names, self.parameters, strict=True)
-        }
-        # (d,)
-        self._scale = self.flatten(
-            ones | {name: ones[name] * s for name, s in scales.items() if name in ones}
-        )
+        self._scale = self._folded_scale()  # (d,)
         self._cache_bytes = cache_bytes
         self._workers = self._start_workers()
         self._gradient_here: Tensor | None = None  # at `point`
         self._graphs: dict[int, list[Tensor]] | None = None  # mini-batch -> gradients
 
+    def _folded_scale(self) -> Tensor:
+        """Fold BatchNorm where possible; return s (d,), the factor of each weight.
+
+        W' = s W (s per output channel) and a bias replace eval-mode BatchNorm, and H = s H' s: a
+        fifth faster (measured), equal up to rounding.
+        """
+        foldable = self.options.mode == "eval" and self.options.params == "prunable"
+        scales = fold_batchnorm(self.model) if foldable else {}
+        ones = self._named(torch.ones_like(p) for p in self.parameters)
+        return self.flatten({name: one * scales.get(name, 1.0) for name, one in ones.items()})
+
+    def _named(self, tensors: Iterable[Tensor]) -> dict[str, Tensor]:
+        """Name -> tensor, for one tensor per parameter."""
+        return dict(zip(self.names, tensors, strict=True))
+
     def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Concatenate this operator's parameters from `tensors` (d,), in its dtype and device."""
-        return torch.cat(
-            [
-                tensors[name].reshape(-1).to(p)
-                for name, p in zip(self.names, self.parameters, strict=True)
-            ]
-        )
+        pairs = zip(self.names, self.parameters, strict=True)
+        return torch.cat([tensors[name].reshape(-1).to(p) for name, p in pairs])
 
     def split(self, v: Tensor) -> dict[str, Tensor]:
         """Split a vector (d,) into views by parameter name."""
-        return dict(zip(self.names, self._pieces(v), strict=True))
+        return self._named(self._pieces(v))
 
     def gradient(self, point: Tensor) -> Tensor:
         """Gradient (d,) of the mean loss at the weights `point` (d,)."""
@@ -276,9 +216,8 @@ class HessianOperator:
         return sum(seen.values())
 
     def _pieces(self, v: Tensor) -> list[Tensor]:
-        return [
-            piece.view_as(p) for piece, p in zip(v.split(self._sizes), self.parameters, strict=True)
-        ]
+        parts = torch.split(v, self._sizes)
+        return [part.view_as(p) for part, p in zip(parts, self.parameters, strict=True)]
 
     @torch.no_grad()
     def _move(self, point: Tensor) -> None:
@@ -286,104 +225,18 @@ class HessianOperator:
             p.copy_(piece)
 
 
-@torch.no_grad()
-def fold_batchnorm(model: nn.Module) -> dict[str, Tensor]:
-    """Fold eval-mode BatchNorm into the preceding convolutions, in place; equal up to rounding.
-
-    Only if the convolution's output has no other use; a net that cannot be traced is unchanged.
-
-    Returns:
-        Weight name -> factor (out, 1, 1, 1) of each convolution that was scaled.
-    """
-    try:
-        graph = _LayerTracer().trace(model)
-    except (fx.proxy.TraceError, RuntimeError, TypeError):  # data-dependent branches, len(x), ...
-        return {}
-    scales: dict[str, Tensor] = {}
-    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
-    for node in graph.nodes:
-        bn, conv, name = _pair(model, node)
-        if (
-            bn is None
-            or conv is None
-            or calls[str(node.target)] > 1
-            or calls[name.removesuffix(".weight")] > 1
-        ):
-            continue
-        # (out,)
-        gamma, beta = (
-            (bn.weight, bn.bias)
-            if bn.affine
-            else (torch.ones_like(bn.running_mean), torch.zeros_like(bn.running_mean))
-        )
-        factor = gamma * (bn.running_var + bn.eps).rsqrt()
-        before = 0.0 if conv.bias is None else conv.bias
-        conv.weight.mul_(factor[:, None, None, None])
-        conv.bias = nn.Parameter(beta + factor * (before - bn.running_mean), requires_grad=False)
-        parent, _, last = node.target.rpartition(".")
-        setattr(model.get_submodule(parent), last, nn.Identity())
-        scales[name] = factor[:, None, None, None]
-    return scales
+def _own_copy(model: nn.Module, dtype: torch.dtype, train: bool) -> nn.Module:
+    """A copy of the model in `dtype`, with contiguous parameters."""
+    # Double backward of convolutions is a third slower in channels_last (docs/methods/imc.md).
+    own = copy.deepcopy(model).to(dtype=dtype).to(memory_format=torch.contiguous_format)
+    return own.train(train)
 
 
-class _LayerTracer(fx.Tracer):
-    """Traces our convolutions (models/conv.py), which branch on the image size, as leaves."""
-
-    def is_leaf_module(self, m: nn.Module, qualified_name: str) -> bool:
-        return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, qualified_name)
-
-
-def _pair(model: nn.Module, node: fx.Node) -> tuple[Any, nn.Conv2d | None, str]:
-    """`node`'s BatchNorm, the convolution feeding only it, its weight name; None if absent."""
-    before = node.args[0] if node.args else None
-    if (
-        node.op != "call_module"
-        or not isinstance(before, fx.Node)
-        or before.op != "call_module"
-        or len(before.users) > 1
-    ):
-        return None, None, ""
-    bn, conv = model.get_submodule(str(node.target)), model.get_submodule(str(before.target))
-    fits = (
-        isinstance(bn, nn.BatchNorm2d)
-        and bn.running_var is not None
-        and isinstance(conv, nn.Conv2d)
-    )
-    return (bn, conv, f"{before.target}.weight") if fits else (None, None, "")  # type: ignore[return-value]
-
-
-def pyhessian_check(operator: HessianOperator, rng: Generator) -> dict[str, float]:
-    """Top eigenvalue and trace of the same H by PyHessian, the paper's own estimator.
-
-    Its density() fails on current torch and is not called. PyHessian sets eval mode, leaves
-    gradients with graphs and draws from the global generator, so it gets copies of both.
-
-    Raises:
-        ValueError: PyHessian is not installed.
-    """
-    try:
-        from pyhessian import hessian  # optional and slow to import
-    except ImportError as error:
-        raise ValueError(
-            "method.spectrum.check=pyhessian needs PyHessian: pip install pyhessian, or take"
-            " method.spectrum.check=none"
-        ) from error
-    model = copy.deepcopy(operator.unfolded)
-    data = tuple(torch.cat(parts) for parts in zip(*operator.batches, strict=True))
-    on_gpu = operator.point.is_cuda
-    seed = int(torch.randint(2**31, (1,), generator=rng))
-    with (
-        torch.random.fork_rng(devices=[operator.point.device] if on_gpu else []),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")  # about create_graph's reference cycle
-        torch.manual_seed(seed)
-        theirs = hessian(model, operator.loss, data=data, cuda=on_gpu)
-        values, _ = theirs.eigenvalues(top_n=1)
-        traces = theirs.trace()
-    for p in model.parameters():
-        p.grad = None  # breaks the reference cycle
-    return {
-        "pyhessian_lambda_max": float(values[0]),
-        "pyhessian_trace": float(sum(traces) / len(traces)),
-    }
+def _require_grad(model: nn.Module, names: set[str] | None) -> list[str]:
+    """Enable gradients of the parameters in `names` alone (None: of all); return their names."""
+    chosen = []
+    for name, p in model.named_parameters():
+        p.grad = None
+        p.requires_grad_(names is None or name in names)
+        chosen += [name] if p.requires_grad else []
+    return chosen

@@ -41,7 +41,7 @@ from pruners.curvature.gap import (
     measured_lipschitz,
     smoothed_k,
 )
-from pruners.curvature.hessian import not_among
+from pruners.curvature.options import not_among
 
 RULES = ("leverage_x_w2", "leverage", "projected_weight", "diag", "obd", "magnitude", "random")
 
@@ -58,7 +58,7 @@ class MaskOptions:
             uses `flat`.
         scope: rank over all layers (`global`), or within each `layer`; all layers then have the
             same density.
-        min_layer_keep: share of each layer that stays whatever the scores, in [0, 1].
+        min_layer_keep: share of each layer that stays for any scores, in [0, 1].
     """
 
     tag: ClassVar[str] = "imc_mask"
@@ -73,8 +73,8 @@ class MaskOptions:
         problems += not_among("method.mask.scope", self.scope, ("global", "layer"))
         if not 0 <= self.min_layer_keep <= 1:
             problems.append(
-                f"method.mask.min_layer_keep={self.min_layer_keep} must be in [0, 1]: it is a share"
-                " of each layer"
+                f"method.mask.min_layer_keep={self.min_layer_keep} must be in [0, 1]:"
+                " it is a share of each layer"
             )
         if problems:
             raise ValueError("\n".join(problems))
@@ -203,10 +203,11 @@ def select(
         floors = layer_counts(alive, kept, floors)
     chosen = {name: best(s, floors[name]) for name, s in flat.items()}
     pool = torch.cat([s.masked_fill(chosen[name], -torch.inf) for name, s in flat.items()])
-    rest = best(pool, kept - sum(floors.values())).split([s.numel() for s in flat.values()])
+    rest = best(pool, kept - sum(floors.values()))
+    extras = torch.split(rest, [s.numel() for s in flat.values()])
     return {
         name: (chosen[name] | extra).view_as(masks[name])
-        for name, extra in zip(flat, rest, strict=True)
+        for name, extra in zip(flat, extras, strict=True)
     }
 
 

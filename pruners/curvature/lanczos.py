@@ -77,9 +77,8 @@ class Krylov:
         The padding, in front, consists of copies of the smallest value with weight 0.
         """
         missing = m - len(self.theta)
-        return torch.cat([self.theta[:1].repeat(missing), self.theta]), torch.cat(
-            [self.tau.new_zeros(missing), self.tau]
-        )
+        theta = torch.cat([self.theta[:1].repeat(missing), self.theta])
+        return theta, torch.cat([self.tau.new_zeros(missing), self.tau])
 
     @property
     def converged(self) -> Tensor:
@@ -87,9 +86,8 @@ class Krylov:
 
         The residual |H y - theta y| is `residual` * |last entry of the eigenvector|.
         """
-        return self.residual * self.vectors[-1].abs() <= CONVERGED * (
-            self.theta[-1] - self.theta[0]
-        )
+        spread = self.theta[-1] - self.theta[0]
+        return self.residual * self.vectors[-1].abs() <= CONVERGED * spread
 
     def lift(self, coefficients: Tensor) -> Tensor:
         """Map coefficients (..., m) in the basis to vectors (..., d)."""
@@ -115,9 +113,8 @@ def as_matrix(matvec: MatVec, like: Tensor) -> Tensor:
 
     It has the dtype and the device of `like` (d,).
     """
-    columns = torch.stack(
-        [matvec(unit) for unit in torch.eye(len(like), dtype=like.dtype, device=like.device)]
-    )
+    units = torch.eye(len(like), dtype=like.dtype, device=like.device)
+    columns = torch.stack([matvec(unit) for unit in units])
     return (columns + columns.T) / 2
 
 

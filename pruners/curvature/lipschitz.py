@@ -26,14 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from pruners.base import GRADIENT, PRODUCT, Finding, Masks, Measurement, Task, Work
-from pruners.curvature.hessian import (
-    DTYPES,
-    HessianOperator,
-    HessianOptions,
-    fixed_batches,
-    not_among,
-)
+from pruners.curvature.hessian import HessianOperator, fixed_batches
 from pruners.curvature.lanczos import krylov
+from pruners.curvature.options import DTYPES, HessianOptions, not_among
 
 # Autograd's names of operations with a discontinuous gradient.
 KINKS = ("Relu", "Threshold", "HardTanh", "Hardtanh", "MaxPool", "AbsBackward", "Clamp")
@@ -118,16 +113,13 @@ class Lipschitz:
         problems += not_among("method.lipschitz.dtype", self.dtype, tuple(DTYPES))
         problems += not_among("method.lipschitz.norm", self.norm, ("p", "max"))
         if not 1 <= self.p < float("inf"):
-            wayout = (
-                "; for p = infinity take method.lipschitz.norm=max"
-                if self.p == float("inf")
-                else ""
-            )
-            problems.append(f"method.lipschitz.p={self.p} must be a number from 1 up{wayout}")
+            infinite = self.p == float("inf")
+            hint = "; for p = infinity take method.lipschitz.norm=max" if infinite else ""
+            problems.append(f"method.lipschitz.p={self.p} must be a number from 1 up{hint}")
         if self.norm == "max" and self.estimator == "eq23_no_root":
             problems.append(
-                "method.lipschitz.norm=max: estimator=eq23_no_root sums |q|^p, which p = infinity"
-                " has not; take estimator=eq23 or norm=p"
+                "method.lipschitz.norm=max: estimator=eq23_no_root sums |q|^p, which is undefined"
+                " for p = infinity; take estimator=eq23 or norm=p"
             )
         if not self.delta > 0:
             problems.append(f"method.lipschitz.delta={self.delta} must be positive")
@@ -170,7 +162,7 @@ class Lipschitz:
                 if self.estimator == "hessian_diff"
                 else self._eq23(operator, point, centre, task)
             )
-            task.tick(i + 1, runs, "directions")
+            task.progress(i + 1, runs, "directions")
         return Measurement(
             report=self._report(torch.tensor(found, dtype=torch.float64), box) | _note(operator)
         )
@@ -241,8 +233,8 @@ def _initial(task: Task, names: list[str]) -> dict[str, Tensor]:
     found = task.measured.get("init")
     if found is None or any(name not in found.tensors for name in names):
         raise ValueError(
-            "the Lipschitz constant needs B = max|W0 - W*|, and the initial weights are not at"
-            " hand: give the stage needs: [init]"
+            "the Lipschitz constant needs the initial weights for B = max|W0 - W*|:"
+            " give the stage needs: [init]"
         )
     return dict(found.tensors)
 

@@ -108,7 +108,7 @@ class DeepRMasking:
     def after_step(self, model: nn.Module, step: int) -> None:
         """Keep dormant weights at zero and replace active weights that have crossed zero.
 
-        As many connections are born as die.
+        The number of new connections equals the number removed.
         """
         apply_masks(model, self.masks)
         if step >= self.last:
@@ -123,11 +123,10 @@ class DeepRMasking:
             if not deaths[name] and not births[name]:
                 continue
             kept, weight = mask & ~dead[name], model.get_parameter(name)
-            born = (
-                grow(~kept, births[name], self.rng)
-                if self.rule == "signed"
-                else grow(~mask, births[name], self.rng, reserve=dead[name])
-            )
+            if self.rule == "signed":
+                born = grow(~kept, births[name], self.rng)
+            else:
+                born = grow(~mask, births[name], self.rng, reserve=dead[name])
             weight.masked_fill_(~kept, 0.0)
             if self.rule == "signed":
                 weight.copy_(torch.where(born, BIRTH * self.signs[name], weight))
@@ -145,17 +144,16 @@ class DeepRMasking:
         total, whole = sum(deaths.values()), sum(self.budgets.values())
         able = {name: budget for name, budget in self.budgets.items() if budget}
         room = {name: int((~self.masks[name]).sum()) + deaths[name] for name in able}
-        shared = apportion(
-            {name: Fraction(total * budget, whole) for name, budget in able.items()}, room, total
-        )
+        fair = {name: Fraction(total * budget, whole) for name, budget in able.items()}
+        shared = apportion(fair, room, total)
         return {name: shared.get(name, 0) for name in deaths}
 
 
 def crossed(weights: Tensor, signs: Tensor, rule: str) -> Tensor:
     """Which weights have lost their sign: bool of their shape.
 
-    A weight of exactly zero has lost it with rule=signed. With rule=flip it has not: it was just
-    born.
+    With rule=signed, a weight of exactly zero has lost its sign. With rule=flip it has not, because
+    it is a new connection.
     """
     product = weights * signs
     return product <= 0 if rule == "signed" else product < 0
@@ -197,8 +195,8 @@ class DeepR:
         for key in ("l1", "noise"):
             if getattr(self, key) < 0:
                 problems.append(
-                    f"method.rewire.{key}={getattr(self, key):g} must be 0 or more: it is added to"
-                    " gradients"
+                    f"method.rewire.{key}={getattr(self, key):g} must be 0 or more:"
+                    " it is added to gradients"
                 )
         if problems:
             raise ValueError("\n".join(problems))
@@ -217,22 +215,7 @@ class DeepR:
             raise ValueError(
                 "Deep R rewires connections while the net trains: its stage is of kind train"
             )
-        signs = {
-            name: (
-                torch.randint(0, 2, mask.shape, generator=task.rng)
-                .mul(2)
-                .sub(1)
-                .to(mask.device, torch.int8)
-            )
-            for name, mask in masks.items()
-        }
-        for name, mask in masks.items():
-            weight = model.get_parameter(name)
-            signs[name] = torch.where(mask & (weight != 0), weight.sign(), signs[name]).to(
-                torch.int8
-            )
-            if self.rule == "signed":
-                weight.copy_(torch.where(mask & (weight == 0), BIRTH * signs[name], weight))
+        signs = self._first_signs(model, masks, task.rng)
         return DeepRMasking(
             masks=dict(masks),
             signs=signs,
@@ -248,3 +231,21 @@ class DeepR:
             budget=self.budget,
             weight_decay=self.weight_decay,
         )
+
+    def _first_signs(self, model: nn.Module, masks: Masks, rng: Generator) -> dict[str, Tensor]:
+        """Signs of the active weights; those of other positions are drawn.
+
+        With rule=signed, active weights of exactly zero become new connections, in place.
+        """
+        signs = {
+            name: (torch.randint(0, 2, mask.shape, generator=rng) * 2 - 1).to(
+                mask.device, torch.int8
+            )
+            for name, mask in masks.items()
+        }
+        for name, mask in masks.items():
+            weight, drawn = model.get_parameter(name), signs[name]
+            signs[name] = torch.where(mask & (weight != 0), weight.sign(), drawn).to(torch.int8)
+            if self.rule == "signed":
+                weight.copy_(torch.where(mask & (weight == 0), BIRTH * signs[name], weight))
+        return signs

@@ -13,8 +13,7 @@ Choices and deviations (docs/methods/dsr.md):
 - The period is doubled at 12.5 %, 40 % and 70 % of the steps: their CIFAR schedule (epochs 25, 80
   and 140 of 200).
 - Shares are rounded by largest remainders (docs/decisions.md 4); the authors give the rest to a
-random
-  layer. Connections that a full layer cannot take go to the others.
+  random layer. Connections that a full layer cannot take go to the others.
 - A layer keeps at least its largest weight, as in the authors' code. Positions just removed are
   used again only if the layers have too little other room.
 - Momentum of removed and new connections is cleared. The authors' code keeps it, so that a new
@@ -86,9 +85,8 @@ class DsrMasking:
         }
         kept = {name: mask & ~gone[name] for name, mask in before.items()}
         births = shares(before, kept)
-        self.threshold = adapted(
-            self.threshold, count_kept(gone), self.drop_fraction * count_kept(before)
-        )
+        goal = self.drop_fraction * count_kept(before)
+        self.threshold = adapted(self.threshold, count_kept(gone), goal)
         grown = {
             name: grow(~mask, births[name], self.rng, reserve=gone[name])
             for name, mask in before.items()
@@ -130,9 +128,8 @@ def shares(before: Masks, kept: Masks) -> dict[str, int]:
     if sum(room.values()) < lost:
         room = {name: int((~kept[name]).sum()) for name in alive}
     whole = sum(alive.values())
-    counts = apportion(
-        {name: Fraction(lost * left, whole) for name, left in alive.items()}, room, lost
-    )
+    fair = {name: Fraction(lost * left, whole) for name, left in alive.items()}
+    counts = apportion(fair, room, lost)
     return {name: counts.get(name, 0) for name in before}
 
 
@@ -157,13 +154,13 @@ class Dsr:
         problems = []
         if not 0 <= self.drop_fraction <= 1:
             problems.append(
-                f"method.rewire.drop_fraction={self.drop_fraction:g} must be in [0, 1]: a share of"
-                " all connections"
+                f"method.rewire.drop_fraction={self.drop_fraction:g} must be in [0, 1]:"
+                " a share of all connections"
             )
         if self.threshold <= 0:
             problems.append(
-                f"method.rewire.threshold={self.threshold:g} must be positive: it is only doubled"
-                " and halved"
+                f"method.rewire.threshold={self.threshold:g} must be positive:"
+                " it is only doubled and halved"
             )
         if problems:
             raise ValueError("\n".join(problems))

@@ -2,15 +2,14 @@
 
 They define when to rewire, which connections to remove and add, and which momentum to reset. The
 number of connections never changes. Random choices are drawn on the CPU from the stage's own
-stream, so that every device and every process of a team gets the same result. Positions are those
+stream, so that every device and every process of a run gets the same result. Positions are those
 of the flattened parameter; ties go to the lower index, as everywhere (docs/decisions.md 4).
 
 A period is the paper's, like every duration. One in iterations is its share of an epoch of 50,000
 images and shrinks with train.scale and the training set (docs/decisions.md 9). One in epochs is at
-least
-one epoch. One deviation: a period in iterations is never cut to fewer than `shortest` steps, or
-than the paper's number if that is smaller. New connections begin at zero and need steps before they
-are compared with old ones (docs/methods/set.md). RigL's updates replace a step, so that an
+least one epoch. One deviation: a period in iterations is never cut to fewer than `shortest` steps,
+or than the paper's number if that is smaller. New connections begin at zero and need steps before
+they are compared with old ones (docs/methods/set.md). RigL's updates replace a step, so that an
 update at every step of a short run would leave nothing to train.
 """
 
@@ -56,8 +55,8 @@ class UpdateSchedule:
             )
         if self.shortest < 1:
             problems.append(
-                f"method.rhythm.shortest={self.shortest} must be at least 1: steps between two"
-                " updates"
+                f"method.rhythm.shortest={self.shortest} must be at least 1:"
+                " steps between two updates"
             )
         problems += refused_stop("method.rhythm.stop", self.stop)
         if problems:
@@ -86,14 +85,11 @@ class UpdateSchedule:
 
 def refused_stop(key: str, stop: float) -> list[str]:
     """Error message for a share of the training outside [0, 1]; empty if it is valid."""
-    return (
-        []
-        if 0 <= stop <= 1
-        else [
-            f"{key}={stop:g} must be in [0, 1]: the share of the training after which nothing is"
-            " rewired any more"
-        ]
-    )
+    if 0 <= stop <= 1:
+        return []
+    return [
+        f"{key}={stop:g} must be in [0, 1]: the share of the training after which rewiring ends"
+    ]
 
 
 def no_change(masks: Masks) -> Masks:

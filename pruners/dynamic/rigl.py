@@ -51,11 +51,9 @@ class RigLMasking:
 
     def fraction(self, step: int) -> float:
         """Share of a layer's connections that an update at this step removes."""
-        return (
-            self.drop_fraction / 2 * (1 + math.cos(math.pi * step / self.last))
-            if self.decay == "cosine"
-            else self.drop_fraction
-        )
+        if self.decay == "constant":
+            return self.drop_fraction
+        return self.drop_fraction / 2 * (1 + math.cos(math.pi * step / self.last))
 
     def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
         """Return {}: nothing is replaced.
@@ -103,9 +101,8 @@ def rewired(weights: Tensor, gradients: Tensor, mask: Tensor, n: int) -> Tensor:
 def _values(model: nn.Module, name: str) -> tuple[Tensor, Tensor]:
     """A parameter and its gradient, which is zero if the loss does not depend on it."""
     parameter = model.get_parameter(name)
-    return parameter.detach(), (
-        torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-    )
+    gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    return parameter.detach(), gradient
 
 
 @dataclass(frozen=True)

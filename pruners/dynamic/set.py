@@ -85,9 +85,8 @@ class SetMasking:
             grown = grow(~kept if self.allow_regrow else ~mask, int(gone.sum()), self.rng)
             weight.masked_fill_(grown, 0.0)  # a connection that is added again starts at zero
             if self.grow_std:
-                weight[grown] = self.grow_std * torch.randn(
-                    int(grown.sum()), generator=self.rng
-                ).to(weight)
+                noise = torch.randn(int(grown.sum()), generator=self.rng)
+                weight[grown] = self.grow_std * noise.to(weight)
             self.masks[name] = kept | grown
             self.changed[name] = gone | grown
         apply_masks(model, self.masks)

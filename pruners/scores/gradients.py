@@ -60,13 +60,10 @@ def mean_gradients(
     with undisturbed(model, bn):
         parameters = [model.get_parameter(name).requires_grad_(True) for name in names]
         for x, y in batches:
-            grads = torch.autograd.grad(
-                loss(model(x), y) * len(y), parameters, materialize_grads=True
-            )
-            total = (
-                list(grads) if total is None else [t + g for t, g in zip(total, grads, strict=True)]
-            )
+            value = loss(model(x), y) * len(y)
+            grads = list(torch.autograd.grad(value, parameters, materialize_grads=True))
+            total = grads if total is None else [t + g for t, g in zip(total, grads, strict=True)]
             examples += len(y)
     if total is None:
-        raise ValueError("there is no batch to take a gradient of: the source gave none")
+        raise ValueError("a gradient needs at least one batch: the source is empty")
     return {name: t / examples for name, t in zip(names, total, strict=True)}

@@ -136,19 +136,11 @@ def hessian_gradient(
     for x, y in batches:
         share = loss(net(x), y) * (len(y) / examples)
         grads = torch.autograd.grad(share, parameters, create_graph=True, materialize_grads=True)
-        # <g, gradient of the share>
-        along = torch.stack(
-            [(g * grad).sum() for g, grad in zip(gradients.values(), grads, strict=True)]
-        ).sum()
+        pairs = zip(gradients.values(), grads, strict=True)
+        along = torch.stack([(g * grad).sum() for g, grad in pairs]).sum()  # <g, grads>
         if along.requires_grad:  # a loss linear in every weight has no curvature
-            total = [
-                t + p
-                for t, p in zip(
-                    total,
-                    torch.autograd.grad(along, parameters, materialize_grads=True),
-                    strict=True,
-                )
-            ]
+            products = torch.autograd.grad(along, parameters, materialize_grads=True)
+            total = [t + p for t, p in zip(total, products, strict=True)]
     return dict(zip(gradients, total, strict=True))
 
 

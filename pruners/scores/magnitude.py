@@ -1,5 +1,6 @@
-"""Magnitude and random scores, which use no data (docs/methods/magnitude.md,
-docs/methods/random.md).
+"""Magnitude and random scores, which use no data.
+
+Sources: docs/methods/magnitude.md, docs/methods/random.md.
 
 Magnitude, s_j = |w_j|: at initialization, this is the "Magnitude" row of Sketching Table 2
 (ganguli-lab/Synaptic-Flow, `Mag`). On a trained net (start=dense), it is one-shot magnitude pruning

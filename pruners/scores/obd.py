@@ -5,12 +5,11 @@ h_kk the diagonal of a curvature of the mean training loss. The gradient is take
 the other entries of the curvature are dropped.
 
 Choice of the diagonal (docs/methods/obd.md; docs/decisions.md 29): Monte-Carlo Fisher. For each
-image a label
-y is drawn from the net's own softmax, and h_kk is the mean of (dL(y)/dw_k)^2 over images. Its
-expectation is the diagonal of the generalised Gauss-Newton matrix (`ggn`: the sum over all classes
-c of p_c (dL(c)/dw_k)^2), which is never negative. The original's recursion back through the layers
-also drops the cross terms between units. `hutchinson` uses the Hessian itself, as the mean of
-z * Hz over random signs z; negative entries count as zero.
+image a label y is drawn from the net's own softmax, and h_kk is the mean of (dL(y)/dw_k)^2 over
+images. Its expectation is the diagonal of the generalised Gauss-Newton matrix (`ggn`: the sum over
+all classes c of p_c (dL(c)/dw_k)^2), which is never negative. The original's recursion back through
+the layers also drops the cross terms between units. `hutchinson` uses the Hessian itself, as the
+mean of z * Hz over random signs z; negative entries count as zero.
 
 Choices: BatchNorm uses running statistics, because batch statistics couple the images. Images are
 not augmented. Labels are drawn; with the true labels, gradients vanish with the training loss. The
@@ -26,8 +25,9 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from pruners.base import Batch, LossFn, Masks, Scores
-from pruners.curvature.hessian import HessianOperator, HessianOptions
+from pruners.curvature.hessian import HessianOperator
 from pruners.curvature.lanczos import signs
+from pruners.curvature.options import HessianOptions
 from pruners.scores.gradients import undisturbed
 
 Estimator = Literal["mc_fisher", "ggn", "hutchinson"]
@@ -90,7 +90,7 @@ class Obd:
         """
         chosen = list(first(batches, self.images))
         if not chosen:
-            raise ValueError("there is no image to take a curvature of: the source gave none")
+            raise ValueError("a curvature needs at least one image: the source is empty")
         if self.estimator == "hutchinson":
             return self._hutchinson(model, masks, chosen, loss, rng)
         total = {name: torch.zeros_like(model.get_parameter(name)) for name in masks}
@@ -119,16 +119,11 @@ class Obd:
                 " diverged; take a smaller train.lr"
             )
         if self.estimator == "ggn":
-            yield from (
-                (torch.full_like(column, c, dtype=torch.long), column)
-                for c, column in enumerate(p.unbind(1))
-            )
+            for c, column in enumerate(p.unbind(1)):
+                yield torch.full_like(column, c, dtype=torch.long), column
             return
-        for column in (
-            torch.multinomial(p.cpu(), self.draws, replacement=True, generator=rng)
-            .to(x.device)
-            .unbind(1)
-        ):
+        drawn = torch.multinomial(p.cpu(), self.draws, replacement=True, generator=rng)
+        for column in drawn.to(x.device).unbind(1):
             yield column, torch.full_like(column, 1 / self.draws, dtype=p.dtype)
 
     def _hutchinson(
@@ -166,8 +161,7 @@ def _add_squares(
 
     at_once = max(1, AT_ONCE // max(1, sum(w.numel() for w in weights.values())))
     per_image = vmap(grad(own), in_dims=(None, 0, 0))
-    for images, some, share in zip(
-        x.split(at_once), labels.split(at_once), shares.split(at_once), strict=True
-    ):
+    parts = (torch.split(t, at_once) for t in (x, labels, shares))
+    for images, some, share in zip(*parts, strict=True):
         for name, g in per_image(weights, images, some).items():  # (b, *shape)
             total[name] += torch.einsum("b,b...->...", share.to(g), g**2)

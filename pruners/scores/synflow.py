@@ -6,8 +6,7 @@ prunings (schedule=exponential), which keeps a path from the input to the output
 
 Deviations and choices (docs/methods/synflow.md):
 - float64 (docs/decisions.md 20). The authors' float32 overflows on deep or wide nets: R is 1e45 on
-a
-  ResNet-32 of width 32, and the maximum of float32 is 3e38.
+  a ResNet-32 of width 32, and the maximum of float32 is 3e38.
 - Exact counts with ties by index. The authors prune ties at the threshold and accept a count that
   is off by up to 5.
 - BatchNorm runs in eval mode with the absolute values of scale and shift, but with a running mean
@@ -40,7 +39,7 @@ class SynFlow:
     Args:
         batches: mini-batches to sum over. Default 1: source=ones has one batch of one image.
         dtype: of R and its gradients. Default float64 (docs/decisions.md 20); the authors' is
-        float32.
+            float32.
     """
 
     tag: ClassVar[str] = "synflow"
@@ -53,8 +52,8 @@ class SynFlow:
         problems = []
         if self.batches < 1:
             problems.append(
-                f"method.score.batches={self.batches} must be at least 1: SynFlow needs an input,"
-                " if only of ones (conf/method/synflow.yaml)"
+                f"method.score.batches={self.batches} must be at least 1: SynFlow needs an input"
+                " (conf/method/synflow.yaml)"
             )
         if self.dtype not in get_args(Precision):
             problems.append(
@@ -88,7 +87,7 @@ class SynFlow:
                     for name, grad in zip(weights, grads, strict=True)
                 }
         if not flow:
-            raise ValueError("there is no input to send through the net: the source gave none")
+            raise ValueError("SynFlow needs at least one input: the source is empty")
         return {name: (weight.detach() * flow[name]).abs() for name, weight in weights.items()}
 
 

@@ -133,8 +133,8 @@ class SoftSearch:
         """
         if task.epochs < 1:
             raise ValueError(
-                "Continuous Sparsification learns its masks while the net trains: its stage is of"
-                " kind search"
+                "Continuous Sparsification learns its masks while the net trains:"
+                " its stage is of kind search"
             )
         return SoftMasking(
             masks={name: torch.full_like(mask, self.s0 > 0) & mask for name, mask in masks.items()},

@@ -4,8 +4,7 @@
 The paper describes one net-wide p. The authors' code has one net-wide threshold on |w|, which fixes
 how many weights each layer keeps; all later steps work layer by layer. This module follows the code
 (docs/decisions.md 26). The classifier is neither pruned nor counted: a density is that of all other
-conv
-and linear layers.
+conv and linear layers.
 
 Our choices where the paper specifies nothing: a first mask from SNIP, GraSP or chance (Fig. 5) has
 by default the layer budgets of magnitude, so that searches differ only in their start. The authors'
@@ -90,7 +89,7 @@ class Init:
             )
         return found
 
-    def __call__(self, model: nn.Module, masks: Masks, task: Task, allocate: Allocate) -> "Begun":
+    def __call__(self, model: nn.Module, masks: Masks, task: Task, allocate: Allocate) -> "Initial":
         """Budgets and first mask of the layers in `masks`; the model is not changed."""
         size = Magnitude()(model, masks, (), task.loss, task.rng)
         scores = size if self.criterion == "magnitude" else self._scores(model, masks, task)
@@ -105,7 +104,7 @@ class Init:
                 name: torch.full_like(s, self.eta).masked_fill_(first[name], 1.0)
                 for name, s in size.items()
             }
-        return Begun(keep, first, relaxed, top(size, keep, size))
+        return Initial(keep, first, relaxed, top(size, keep, size))
 
     def _scores(self, model: nn.Module, masks: Masks, task: Task) -> Scores:
         device = next(model.parameters()).device
@@ -115,7 +114,7 @@ class Init:
 
 
 @dataclass(frozen=True)
-class Begun:
+class Initial:
     """The start of a search.
 
     Args:

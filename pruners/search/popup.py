@@ -31,7 +31,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from pruners.base import Finding, Masks, Task
-from pruners.search.init import Allocate, Begun, Classifier, Init, overlap, searched
+from pruners.search.init import Allocate, Classifier, Init, Initial, overlap, searched
 from pruners.search.swap import Pairs, Quota, Restriction, flat, swap
 
 
@@ -175,8 +175,8 @@ class SrPopup:
         Raises:
             ValueError: no density, weights that are pruned already, or no layer to search.
         """
-        begun = begin(model, masks, task, self.allocate, self.init, self.classifier)
-        return popup(model, begun, self._restriction, task)
+        initial = begin(model, masks, task, self.allocate, self.init, self.classifier)
+        return popup(model, initial, self._restriction, task)
 
 
 @dataclass(frozen=True)
@@ -199,8 +199,8 @@ class EdgePopup:
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> PopupMasking:
         """Masks as in SrPopup, without a limit on the number of swaps."""
-        begun = begin(model, masks, task, self.allocate, self.init, self.classifier)
-        return popup(model, begun, Restriction(quota="all"), task)
+        initial = begin(model, masks, task, self.allocate, self.init, self.classifier)
+        return popup(model, initial, Restriction(quota="all"), task)
 
 
 def check(allocate: Allocate | None, classifier: str, problems: list[str]) -> None:
@@ -233,7 +233,7 @@ def begin(
     allocate: Allocate,
     init: Init,
     classifier: Classifier,
-) -> Begun:
+) -> Initial:
     """Budgets and first mask of the layers to search.
 
     Raises:
@@ -247,24 +247,24 @@ def begin(
     return init(model, searched(model, masks, classifier), task, allocate)
 
 
-def popup(model: nn.Module, begun: Begun, restriction: Restriction, task: Task) -> PopupMasking:
-    """The masking of a search from its start `begun`."""
+def popup(model: nn.Module, initial: Initial, restriction: Restriction, task: Task) -> PopupMasking:
+    """The masking of a search from its start `initial`."""
     device = next(model.parameters()).device
     return PopupMasking(
-        masks=begun.masks,
-        trainable={name: m.requires_grad_() for name, m in begun.relaxed.items()},
+        masks=initial.masks,
+        trainable={name: m.requires_grad_() for name, m in initial.relaxed.items()},
         # clone keeps the memory format
         effective={
             name: model.get_parameter(name).detach().clone().masked_fill_(~mask, 0.0)
-            for name, mask in begun.masks.items()
+            for name, mask in initial.masks.items()
         },
-        largest=begun.largest,
-        keep=begun.keep,
+        largest=initial.largest,
+        keep=initial.keep,
         rng=task.rng,
         counts=torch.zeros(task.steps, 2, dtype=torch.int64),
         agreed=torch.zeros(task.epochs, dtype=torch.float64, device=device),
         quota=restriction.quota,
         exponent=restriction.exponent,
         pairs=restriction.pairs,
-        report={"overlap_magnitude": float(overlap(begun.masks, begun.largest)), "swaps": 0},
+        report={"overlap_magnitude": float(overlap(initial.masks, initial.largest)), "swaps": 0},
     )

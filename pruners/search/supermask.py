@@ -41,7 +41,7 @@ BATCHNORMS = nn.modules.batchnorm._BatchNorm
 
 @dataclass
 class SupermaskMasking:
-    """Frozen weights under masks that are drawn anew in each step.
+    """Frozen weights under masks that are drawn in each step.
 
     Args:
         masks: the largest logits of each layer at the end of the last epoch; the number of True
@@ -89,12 +89,11 @@ class SupermaskMasking:
         }
 
     def _drawn(self, weight: Tensor, p: Tensor) -> Tensor:
-        # In memory order.
-        noise = torch.rand(
-            p.numel(), generator=self.rng, device=p.device, dtype=p.dtype
-        ).as_strided(p.shape, p.stride())
+        numbers = torch.rand(p.numel(), generator=self.rng, device=p.device, dtype=p.dtype)
+        noise = numbers.as_strided(p.shape, p.stride())  # in memory order
         effective, scaled = self._effective(weight, noise < p)
-        return StraightThrough.apply(p, effective, scaled)
+        drawn: Tensor = StraightThrough.apply(p, effective, scaled)
+        return drawn
 
     def _effective(self, weight: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The weights with and without the mask, both scaled.
@@ -187,14 +186,13 @@ class Supermask:
         """
         if task.epochs < 1:
             raise ValueError(
-                "a supermask learns logits while the net computes: its stage is of kind search, of"
-                " at least one epoch"
+                "a supermask is learned in a stage of kind search, of at least one epoch"
             )
-        begun = begin(model, masks, task, self.allocate, Init(), self.classifier)
+        initial = begin(model, masks, task, self.allocate, Init(), self.classifier)
         device = next(model.parameters()).device
         logits = {
-            name: torch.full_like(m, logit(begun.keep[name], m.numel())).requires_grad_()
-            for name, m in begun.relaxed.items()
+            name: torch.full_like(m, logit(initial.keep[name], m.numel())).requires_grad_()
+            for name, m in initial.relaxed.items()
         }
 
         def batches() -> Iterator[Batch]:
@@ -204,10 +202,10 @@ class Supermask:
             )
 
         return SupermaskMasking(
-            masks=top(logits, begun.keep, logits),
+            masks=top(logits, initial.keep, logits),
             trainable=logits,
-            largest=begun.largest,
-            keep=begun.keep,
+            largest=initial.largest,
+            keep=initial.keep,
             rng=Generator(device).manual_seed(int(torch.randint(2**62, (), generator=task.rng))),
             agreed=torch.zeros(task.epochs, dtype=torch.float64, device=device),
             expected=torch.zeros(task.epochs, dtype=torch.float64, device=device),

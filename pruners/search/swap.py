@@ -60,13 +60,13 @@ class Restriction:
             )
         if self.exponent != Restriction.exponent and self.quota in ("one", "all", "none"):
             found.append(
-                f"method.search.exponent={self.exponent}: quota={self.quota} has none; leave it"
-                " out, or take quota=falling"
+                f"method.search.exponent={self.exponent}: quota={self.quota} has no exponent; leave"
+                " it out, or take quota=falling"
             )
         if self.quota in ("all", "none") and self.pairs != "largest":
             found.append(
-                f"method.search.pairs={self.pairs}: with quota={self.quota} there is nothing to"
-                " choose; leave it out, or take quota=falling"
+                f"method.search.pairs={self.pairs}: quota={self.quota} leaves no choice of"
+                " pairs; leave it out, or take quota=falling"
             )
         return found
 
@@ -119,10 +119,8 @@ def swap(
         )
     elif q < candidates:
         low = restriction.pairs == "smallest"
-        enter, leave = (
-            _most(values, enter, q, kept, smallest=low),
-            _most(values, leave, q, kept, smallest=not low),
-        )
+        enter = _most(values, enter, q, kept, smallest=low)
+        leave = _most(values, leave, q, kept, smallest=not low)
     return Swap(enter, leave, candidates)
 
 
@@ -153,10 +151,8 @@ def candidate_pairs(kept: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tenso
     if surplus:
         ties = (values == boundary).nonzero().flatten()
         last = ties[_index(ties, kept).argsort()][len(ties) - surplus :]
-        enter, leave = (
-            enter[torch.isin(enter, last, invert=True)],
-            torch.cat([leave, last[now[last]]]),
-        )
+        enter = enter[torch.isin(enter, last, invert=True)]
+        leave = torch.cat([leave, last[now[last]]])
     if len(enter) != len(leave):
         raise FloatingPointError(
             f"a score of a layer of {kept.numel():,} weights is NaN: the search has diverged; a"
@@ -180,20 +176,17 @@ def largest_of(values: Tensor, places: Tensor, q: int, like: Tensor) -> Tensor:
 
 def kth_largest(values: Tensor, k: int) -> Tensor:
     """The k-th largest of `values` (n,), as a tensor () on their device; k from 1 to n."""
-    return (
-        torch.from_numpy(by_sample(values.detach().numpy(), k))
-        if values.device.type == "cpu"
-        else by_topk(values, k)
-    )
+    if values.device.type == "cpu":
+        return torch.from_numpy(by_sample(values.detach().numpy(), k))
+    return by_topk(values, k)
 
 
 def by_topk(values: Tensor, k: int) -> Tensor:
     """`kth_largest` without a transfer to the host."""
     small = k <= len(values) // 2
+    count = k if small else len(values) + 1 - k
     # torch.kthvalue has no deterministic CUDA implementation.
-    few = torch.topk(
-        values, k if small else len(values) + 1 - k, largest=small, sorted=False
-    ).values
+    few = torch.topk(values, count, largest=small, sorted=False).values
     return few.min() if small else few.max()
 
 
@@ -222,9 +215,8 @@ def _most(values: Tensor, places: Tensor, q: int, like: Tensor, smallest: bool) 
     Of equal values, the one with the lower index counts as the larger.
     """
     chosen = torch.full_like(places, smallest, dtype=torch.bool)
-    chosen[
-        largest_of(values[places], places, len(places) - q if smallest else q, like)
-    ] = not smallest
+    count = len(places) - q if smallest else q
+    chosen[largest_of(values[places], places, count, like)] = not smallest
     return places[chosen]
 
 

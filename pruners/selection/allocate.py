@@ -32,7 +32,7 @@ class Global:
         flat = torch.cat(
             [scores[name].masked_fill(~mask, -torch.inf).flatten() for name, mask in masks.items()]
         )
-        layers = largest(flat, total).split([mask.numel() for mask in masks.values()])
+        layers = torch.split(largest(flat, total), [mask.numel() for mask in masks.values()])
         return {name: int(layer.sum()) for name, layer in zip(masks, layers, strict=True)}
 
 
@@ -121,8 +121,8 @@ class SmartRatio:
         if linear >= total:
             raise ValueError(
                 f"density={density:g} keeps {total:,} weights, but the last linear layer alone"
-                f" takes {linear:,} (allocate.linear={self.linear:g}): raise density, or lower"
-                " allocate.linear"
+                f" takes {linear:,} (allocate.linear={self.linear:g}):"
+                " raise density, or lower allocate.linear"
             )
         others = {name: n for name, n in sizes.items() if name != last}
         shares, lost = _spilled(self._shares(others, len(sizes), total - linear), others)
@@ -175,8 +175,8 @@ def weights_to_keep(masks: Masks, density: float) -> int:
     total, left = keep_count(density, count_prunable(masks)), count_kept(masks)
     if total > left:
         raise ValueError(
-            f"density={density:g} asks for {total:,} weights but earlier pruning left {left:,}:"
-            " masks only shrink, take a lower density"
+            f"density={density:g} requires {total:,} weights, but earlier pruning left {left:,}:"
+            " masks only shrink; take a lower density"
         )
     return total
 

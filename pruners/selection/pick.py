@@ -196,7 +196,7 @@ def _probable(scores: Tensor, pick: str) -> Tensor:
     negative = given[(given < 0) & (given > -torch.inf)]
     if len(negative):
         raise ValueError(
-            f"pick={pick} takes scores for probabilities, but {len(negative):,} are negative (the"
+            f"pick={pick} uses scores as probabilities, but {len(negative):,} are negative (the"
             f" lowest is {float(negative.min()):g}): map a score of both signs to non-negative ones"
             " (method.score.map, where the method has it), or take pick=top or pick=uniform"
         )

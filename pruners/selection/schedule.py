@@ -93,8 +93,8 @@ class Exponential:
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise ValueError(
-                f"schedule.iterations={self.iterations} must be at least 1: rounds of pruning, 100"
-                " for SynFlow"
+                f"schedule.iterations={self.iterations} must be at least 1:"
+                " rounds of pruning, 100 for SynFlow"
             )
 
     def __call__(self, density: float) -> list[float]:

@@ -1,8 +1,8 @@
-"""Score, then select: the pruner behind every method that ranks weights.
+"""Score, then select: the pruner of every method that ranks weights.
 
-Its five orthogonal options are fields. A score is `(model, masks, batches,
-loss, rng) -> Scores` and leaves the model bit-identical. `rng` is the stage's random stream, for
-scores that are themselves random.
+Its five orthogonal options are fields. A score is `(model, masks, batches, loss, rng) -> Scores`
+and leaves the model bit-identical. `rng` is the stage's random stream, for scores that are
+themselves random.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -76,12 +76,11 @@ class ScorePruner:
             allows.
         schedule: density -> decreasing densities that end at it.
         when: when a random pick draws: in `each` round (docs/decisions.md 21); in the `final` round
-            only, with the top kept before; or in `oneshot`, which scores and draws once, whatever
-            the schedule. With a schedule of one round, only `each` is valid.
+            only, with the top kept before; or in `oneshot`, which scores and draws once for
+            any schedule. With a schedule of one round, only `each` is valid.
         classifier: `dense`: the last linear layer is neither pruned nor counted, so that a density
             is that of the other layers, as in the jackpots paper (docs/decisions.md 2). `pruned`:
-            it is
-            treated like the other layers.
+            it is treated like the other layers.
     """
 
     tag: ClassVar[str] = "score_pruner"
@@ -95,7 +94,7 @@ class ScorePruner:
 
     def __post_init__(self) -> None:
         problems = [
-            f"{group}=none: this method selects weights by score and cannot do without; leave"
+            f"{group}=none: this method selects weights by score and requires it; leave"
             f" {group}=... out, or take {group}={default}"
             for group, default in (("allocate", "global"), ("pick", "top"), ("schedule", "once"))
             if getattr(self, group) is None
@@ -105,19 +104,15 @@ class ScorePruner:
                 f"source=none: {type(self.score).__name__} is computed from data; leave source=..."
                 " out for the method's own, or take source=train"
             )
-        if (
-            isinstance(self.score, Mapped)
-            and self.score.map == "signed"
-            and isinstance(self.pick, (Proportional, Sketch))
-        ):
+        signed = isinstance(self.score, Mapped) and self.score.map == "signed"
+        if signed and isinstance(self.pick, (Proportional, Sketch)):
             pick, score = type(self.pick).__name__.lower(), type(self.score).__name__
             problems.append(
-                f"pick={pick} takes scores for probabilities, but {score}'s have both signs: add"
+                f"pick={pick} uses scores as probabilities, but {score}'s have both signs: add"
                 " method.score.map=positive, or take pick=top"
             )
-        if getattr(self.score, "needs_labels", self.score.needs_data) and not getattr(
-            self.source, "labelled", True
-        ):
+        needs_labels = getattr(self.score, "needs_labels", self.score.needs_data)
+        if needs_labels and not getattr(self.source, "labelled", True):
             source, score = type(self.source).__name__.lower(), type(self.score).__name__
             problems.append(
                 f"source={source} is one image without a label, but {score} reads labels: take"
@@ -178,23 +173,17 @@ class ScorePruner:
                 "method.pruner.classifier=dense leaves no layer to prune: this net has one layer;"
                 " take method.pruner.classifier=pruned"
             )
-        densities = (
-            self.schedule(task.density)[-1:]
-            if self.when == "oneshot"
-            else self.schedule(task.density)
-        )
+        densities = self.schedule(task.density)
+        if self.when == "oneshot":
+            densities = densities[-1:]
         masking = FixedMasking(masks)
         for done, goal in enumerate(densities, start=1):
             draws = self.when != "final" or done == len(densities)
-            masking = self._round(
-                model,
-                masking,
-                replace(task, density=goal, round=done - 1),
-                self.pick if draws else Top(),
-            )
+            this_round = replace(task, density=goal, round=done - 1)
+            masking = self._round(model, masking, this_round, self.pick if draws else Top())
             apply_masks(model, masking.masks)
             if len(densities) > 1:
-                task.tick(done, len(densities), "pruning rounds")
+                task.progress(done, len(densities), "pruning rounds")
         return masking
 
     def _round(
@@ -208,9 +197,8 @@ class ScorePruner:
         # pruned stays pruned
         scores = {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}
         # Rounds of a pick that is not exact may leave fewer weights than the next one requests.
-        keep = self.allocate(
-            scores, masks, task.density if pick.exact else min(task.density, density(masks))
-        )
+        goal = task.density if pick.exact else min(task.density, density(masks))
+        keep = self.allocate(scores, masks, goal)
         picked = {
             name: pick(s.flatten(), keep[name], task.rng).view_as(s) for name, s in scores.items()
         }

@@ -3,12 +3,12 @@
 A source is `(task) -> batches`. Within one pruning round, every call gives the same batches.
 
 Noise is drawn in normalised space, where the training set has mean 0 and variance 1
-(docs/decisions.md
-7), and anew in each pruning round ("Pruning at Initialization - A Sketching Perspective",
-arXiv:2305.17559, Sec. 8). Its generator is derived from the seed of the stage's stream and does not
-advance that stream. The paper specifies no labels for its noise; ours are uniform over the classes.
-A source with `trains = True` can also replace a whole training set. A source with
-`labelled = False` gives a single image with a meaningless label, for scores that read no labels.
+(docs/decisions.md 7), and anew in each pruning round ("Pruning at Initialization - A Sketching
+Perspective", arXiv:2305.17559, Sec. 8). Its generator is derived from the seed of the stage's
+stream and does not advance that stream. The paper specifies no labels for its noise; ours are
+uniform over the classes. A source with `trains = True` can also replace a whole training set. A
+source with `labelled = False` gives a single image with a meaningless label, for scores that read
+no labels.
 """
 
 import hashlib
@@ -82,8 +82,7 @@ class SparseNormal:
     Args:
         batch_size: Default 256 (Sec. 8).
         location: a place is a `pixel` with all its channels (the paper's words, docs/decisions.md
-        22) or
-            a `coordinate`, one channel of a pixel (its theory).
+            22) or a `coordinate`, one channel of a pixel (its theory).
     """
 
     tag: ClassVar[str] = "sparse_normal"
@@ -168,8 +167,8 @@ class Balanced:
     def __post_init__(self) -> None:
         if self.per_class < 1:
             raise ValueError(
-                f"source.per_class={self.per_class} must be at least 1: images of each class in a"
-                " batch"
+                f"source.per_class={self.per_class} must be at least 1:"
+                " images of each class in a batch"
             )
 
     def __call__(self, task: Task) -> Iterator[Batch]:
@@ -179,16 +178,16 @@ class Balanced:
             ValueError: the training set cannot fill one batch.
         """
         images, labels = None, torch.empty(0, dtype=torch.int64)
-        given = 0
+        batches = 0
         for x, y in task.batches(self.per_class * task.classes):
             images, labels = (
                 (x, y) if images is None else (torch.cat([images, x]), torch.cat([labels, y]))
             )
             while (chosen := self._first_of_each(labels, task.classes)) is not None:
                 yield images[chosen], labels[chosen]
-                given += 1
+                batches += 1
                 images, labels = images[~chosen], labels[~chosen]
-        if not given:
+        if not batches:
             counts = torch.bincount(labels, minlength=task.classes)
             rarest = int(counts.argmin())
             there = f"class {rarest} has {int(counts[rarest])} training images"

@@ -44,8 +44,7 @@ class Agd:
 
     Args:
         eta: step size. Default 2, stable for K = 5 and above (docs/decisions.md 31; the theory's
-        K/14
-            and Fig. 3's 0.5 are slower).
+            K/14 and Fig. 3's 0.5 are slower).
         beta: momentum. Default 0.9 (docs/decisions.md 31); Fig. 3 has 0.2.
         steps: maximum number of steps. Default 10,000: the paper's.
         tolerance: relative size of a step that ends a trial. Default 1e-8: the paper's; it requires
@@ -86,13 +85,8 @@ class Agd:
             trace: steps between two entries of the trace; 0 = no trace.
         """
         seen, columns = narrowed(problem)
-        walk = _Walk(
-            self,
-            seen,
-            start.gather(2, columns),
-            trace,
-            None if truth is None else truth.gather(2, columns),
-        )
+        target = None if truth is None else truth.gather(2, columns)
+        walk = _Walk(self, seen, start.gather(2, columns), trace, target)
         block = trace or BLOCK
         for first in range(0, self.steps, block):
             for _ in range(min(block, self.steps - first)):
@@ -129,9 +123,8 @@ class _Walk:
         trials, neurons, _ = start.shape
         self.solver, self.problem, self.truth = solver, problem, truth if trace else None
         self.weights, self.moved = start.clone(), torch.zeros_like(start)
-        self.scale = problem.masks.to(start.dtype) * (
-            solver.eta / (problem.targets.shape[1] * neurons)
-        )
+        eta = solver.eta / (problem.targets.shape[1] * neurons)
+        self.scale = problem.masks.to(start.dtype) * eta
         self.index = torch.arange(trials, device=start.device)
         self.limit = GROWTH * start.flatten(1).norm(dim=1)
         self.alive = torch.ones_like(self.limit)  # 1.0: runs, 0.0: has ended
@@ -159,9 +152,8 @@ class _Walk:
         errors = torch.clamp(self.before, min=0, out=self.signal).mean(1).sub_(self.problem.targets)
         torch.mul(self.before > 0, errors[:, None], out=self.signal)
         torch.bmm(self.signal, inputs, out=self.gradient)
-        self.moved.mul_(self.solver.beta).addcmul_(self.gradient, self.scale, value=-1).mul_(
-            alive[:, None, None]
-        )
+        self.moved.mul_(self.solver.beta).addcmul_(self.gradient, self.scale, value=-1)
+        self.moved.mul_(alive[:, None, None])
         size, length = (torch.linalg.vector_norm(t, dim=(1, 2)) for t in (self.weights, self.moved))
         self.weights.add_(self.moved)
         self.taken.add_(alive)
@@ -180,9 +172,8 @@ class _Walk:
         stay = ~ended
         for name in ("weights", "moved", "scale", "index", "limit", "alive", "taken"):
             setattr(self, name, getattr(self, name)[stay])
-        self.problem = Regression(
-            *(t[stay] for t in (self.problem.inputs, self.problem.targets, self.problem.masks))
-        )
+        old = self.problem
+        self.problem = Regression(old.inputs[stay], old.targets[stay], old.masks[stay])
         self._make_room()
         return bool(stay.any())
 
@@ -190,20 +181,12 @@ class _Walk:
         weights, steps, settled, diverged = self.ends
         gone = self.index[which]
         grown = self.weights[which].flatten(1).norm(dim=1) >= self.limit[which]
-        weights[gone], steps[gone], diverged[gone], settled[gone] = (
-            self.weights[which],
-            self.taken[which].long(),
-            grown,
-            ~grown & by_tolerance,
-        )
+        weights[gone], steps[gone] = self.weights[which], self.taken[which].long()
+        diverged[gone], settled[gone] = grown, ~grown & by_tolerance
 
     def solution(self) -> Solution:
         """Return the results of all trials, in their order."""
         self._leave(self.alive == 1, by_tolerance=False)
         self._leave(self.alive == 0, by_tolerance=True)
-        trace = (
-            torch.stack(self.trace, 1)
-            if self.trace
-            else self.limit.new_empty((len(self.ends[1]), 0))
-        )
-        return Solution(*self.ends, trace)
+        empty = self.limit.new_empty((len(self.ends[1]), 0))
+        return Solution(*self.ends, torch.stack(self.trace, 1) if self.trace else empty)

@@ -55,51 +55,45 @@ class Premise:
         """
         (start,) = task.measured.values()
         x = next(iter(islice(task.batches(self.examples), 1)))[0]
-        begun = {name: start.tensors[name].to(x.device) for name in masks}
+        initial = {name: start.tensors[name].to(x.device) for name in masks}
         now = {name: model.get_parameter(name).detach() for name in masks}
         origin = copy.deepcopy(model)
-        origin.load_state_dict(
-            {
-                **model.state_dict(),
-                **{n: t for n, t in start.tensors.items() if n in model.state_dict()},
+        state = model.state_dict()
+        first = {name: t for name, t in start.tensors.items() if name in state}
+        origin.load_state_dict({**state, **first})
+        j0, jt = self._jacobian(origin, initial, x), self._jacobian(model, now, x)  # (d, n classes)
+        w0, w = (
+            torch.cat([t.flatten() for t in tensors.values()]).double()
+            for tensors in (initial, now)
+        )
+        at_start, best = error(jt, w, chances(j0, w0)), error(jt, w, chances(jt, w))
+        uniform = error(jt, w, torch.full_like(w, 1 / len(w)))
+        return Measurement(
+            report={
+                "moved": float((w - w0).norm() / w0.norm()),
+                "jacobian": float((jt - j0).norm() / j0.norm()),
+                "first_over_best": at_start / best,
+                "uniform_over_first": uniform / at_start,
             }
         )
-        j0, jt = self._jacobian(origin, begun, x), self._jacobian(model, now, x)  # (d, n classes)
-        w0, w = (
-            torch.cat([t.flatten() for t in tensors.values()]).double() for tensors in (begun, now)
-        )
-        errors = {
-            name: error(jt, w, p)
-            for name, p in (
-                ("first", chances(j0, w0)),
-                ("best", chances(jt, w)),
-                ("uniform", torch.full_like(w, 1 / len(w))),
-            )
-        }
-        report = {
-            "moved": float((w - w0).norm() / w0.norm()),
-            "jacobian": float((jt - j0).norm() / j0.norm()),
-        }
-        report |= {
-            "first_over_best": errors["first"] / errors["best"],
-            "uniform_over_first": errors["uniform"] / errors["first"],
-        }
-        return Measurement(report=dict(report))
 
     def _jacobian(self, model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor:
         """Jacobian of the first `classes` outputs of every example, (d, n classes), float64."""
         training = model.training
         model.eval()
-        found = jacrev(
-            lambda some: functional_call(model, some, (x,))[:, : self.classes].flatten()
-        )(weights)
+
+        def outputs(some: dict[str, Tensor]) -> Tensor:
+            logits: Tensor = functional_call(model, some, (x,))
+            return logits[:, : self.classes].flatten()
+
+        found = jacrev(outputs)(weights)
         model.train(training)
         return torch.cat([j.detach().flatten(1) for j in found.values()], 1).T.double()
 
 
 def chances(jacobian: Tensor, w: Tensor) -> Tensor:
     """Drawing probabilities of the weights (Eq. 2)."""
-    score = jacobian.norm(dim=1) * w.abs()
+    score: Tensor = jacobian.norm(dim=1) * w.abs()
     return score / score.sum()
 
 

@@ -60,33 +60,24 @@ class Pruning:
     def __post_init__(self) -> None:
         check_teacher(self.teacher)
         total = self.teacher.neurons * self.teacher.dimension
+        leaves_one = not 0 < self.keep < 1 or round(self.keep ** max(self.levels, 1) * total) >= 1
+        valid = {
+            "keep": (
+                0 < self.keep < 1,
+                "in (0, 1): the share of the remaining weights that a level keeps",
+            ),
+            "levels": (self.levels >= 1 and leaves_one, "at least 1, and leave a weight"),
+            "distance": (self.distance >= 0, "0 or more: of the start from the teacher, relative"),
+            "trials": (self.trials >= 1, "at least 1"),
+            "fresh": (self.fresh >= 1, "at least 1: examples of the test"),
+            "chunk_mb": (
+                self.chunk_mb is None or self.chunk_mb > 0,
+                "positive: megabytes of inputs solved together",
+            ),
+        }
         problems = [
-            f"{key}={getattr(self, key.rpartition('.')[2], '')} must be {what}"
-            for key, ok, what in (
-                (
-                    "method.keep",
-                    0 < self.keep < 1,
-                    "in (0, 1): the share of the remaining weights that a level keeps",
-                ),
-                (
-                    "method.levels",
-                    self.levels >= 1
-                    and (not 0 < self.keep < 1 or round(self.keep**self.levels * total) >= 1),
-                    "at least 1, and leave a weight",
-                ),
-                (
-                    "method.distance",
-                    self.distance >= 0,
-                    "0 or more: of the start from the teacher, relative",
-                ),
-                ("method.trials", self.trials >= 1, "at least 1"),
-                ("method.fresh", self.fresh >= 1, "at least 1: examples of the test"),
-                (
-                    "method.chunk_mb",
-                    self.chunk_mb is None or self.chunk_mb > 0,
-                    "positive: megabytes of inputs solved together",
-                ),
-            )
+            f"method.{key}={getattr(self, key)} must be {what}"
+            for key, (ok, what) in valid.items()
             if not ok
         ]
         if self.teacher.inputs != self.teacher.dimension:
@@ -113,8 +104,12 @@ class Pruning:
         for chunk in chunks(self.teacher, seeds, device, self.chunk_mb):
             parts.append(self._prune(chunk, fresh.to(device)))
             done += len(chunk.seeds)
-            task.tick(done, self.trials, "trials")
+            task.progress(done, self.trials, "trials")
         errors, kept, proper = (torch.cat(columns) for columns in zip(*parts, strict=True))
+        return self._measurement(errors, kept, proper)
+
+    def _measurement(self, errors: Tensor, kept: Tensor, proper: Tensor) -> Measurement:
+        """Means over the trials of `Levels`, by level."""
         total = self.teacher.neurons * self.teacher.dimension
         remaining = [100 * count / total for count in counts(total, self.keep, self.levels)]
         spread = errors.std(0).tolist() if self.trials > 1 else [0.0] * errors.shape[1]
@@ -122,8 +117,6 @@ class Pruning:
             "remaining": remaining,
             "test_error": errors.mean(0).tolist(),
             "test_error_std": spread,
-        }
-        series |= {
             "support_kept": kept.mean(0).tolist(),
             "proper": proper.double().mean(0).tolist(),
         }
@@ -132,13 +125,9 @@ class Pruning:
             "samples": self.teacher.samples,
             "noise": self.teacher.noise,
             "trials": self.trials,
-        }
-        report |= {
             "error_dense": series["test_error"][0],
             "error_best": series["test_error"][best],
             "remaining_best": remaining[best],
-        }
-        report |= {
             "error_last": series["test_error"][-1],
             "support_kept_last": series["support_kept"][-1],
             "proper_last": series["proper"][-1],
@@ -191,4 +180,5 @@ def largest_weights(weights: Tensor, masks: Tensor, count: int) -> Tensor:
 def test_error(weights: Tensor, truth: Tensor, fresh: Tensor) -> Tensor:
     """Relative error of the output on inputs `fresh` (N, d) for each trial, (T,)."""
     theirs, ours = ((w @ fresh.T).clamp(min=0).mean(1) for w in (truth, weights))  # (T, N)
-    return (ours - theirs).norm(dim=1) / theirs.norm(dim=1)
+    relative: Tensor = (ours - theirs).norm(dim=1) / theirs.norm(dim=1)
+    return relative

@@ -98,7 +98,7 @@ class Recovery:
             )
             errors.append(distances(found[-1].weights, chunk.truth).cpu())
             energies.append(chunk.energy.cpu())
-            task.tick(sum(map(len, errors)), self.trials, "trials")
+            task.progress(sum(map(len, errors)), self.trials, "trials")
         error, steps = torch.cat(errors), torch.cat([s.steps.cpu() for s in found])
         settled, diverged = (
             torch.cat([getattr(s, name).cpu() for s in found]) for name in ("settled", "diverged")
@@ -187,7 +187,7 @@ def _outcomes(success: Tensor, settled: Tensor, diverged: Tensor) -> dict[str, F
 
 
 def _statistics(error: Tensor, steps: Tensor) -> dict[str, Finding]:
-    """Statistics over all trials, whatever their outcome."""
+    """Statistics over all trials, of any outcome."""
     spread = float(error.std()) if len(error) > 1 else None
     return {
         "error_mean": float(error.mean()),

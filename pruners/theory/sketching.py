@@ -48,7 +48,7 @@ class Lemma:
     Args:
         lemma: a lemma of Sec. 4; theorem44 is Theorem 4.4.
         features, examples: d and n. Default 200 and 128: those of
-        docs/methods/mask_randomization.md.
+            docs/methods/mask_randomization.md.
         draws: values of s.
         at: the s of the verdict. Default 20: as there.
         weights: w0.
@@ -114,14 +114,11 @@ class Lemma:
             )
             half = NORMAL * float(error.std()) / self.repeats**0.5
             rows.append((float(error.mean()), half, float(printed.mean()), float(corrected.mean())))
-            task.tick(i + 1, len(self.draws), "numbers of draws")
+            task.progress(i + 1, len(self.draws), "numbers of draws")
         names = ("measured", "half", "printed", "corrected")
         series = {
             "draws": [float(s) for s in self.draws],
-            **{
-                name: list(column)
-                for name, column in zip(names, zip(*rows, strict=True), strict=True)
-            },
+            **{name: [row[i] for row in rows] for i, name in enumerate(names)},
         }
         return Measurement(report=self._verdicts(*rows[self.draws.index(self.at)]), series=series)
 
@@ -139,10 +136,8 @@ class Lemma:
 
     def _data(self, rng: Generator) -> Tensor:
         """Draw X, (d, n), with rows of N(0, I/n)."""
-        return (
-            torch.randn((self.features, self.examples), generator=rng, dtype=torch.float64)
-            / self.examples**0.5
-        )
+        shape, scale = (self.features, self.examples), float(self.examples**0.5)
+        return torch.randn(shape, generator=rng, dtype=torch.float64) / scale
 
     def _once(
         self, fixed: Tensor | None, w0: Tensor, w: Tensor, s: int, rng: Generator
@@ -150,16 +145,12 @@ class Lemma:
         """Return one error and the lemma's printed and corrected bounds."""
         x = self._data(rng) if fixed is None else fixed
         norms = x.norm(dim=1)
-        p = (
-            torch.full_like(w, 1 / self.features)
-            if self.lemma == "lemma45"
-            else probabilities(norms, w0)
-        )
-        error = (
-            mean_error(x, norms, w, p, s)
-            if self.average == "exact"
-            else simulated_error(x, w, p, s, rng)
-        )
+        uniform = self.lemma == "lemma45"
+        p = torch.full_like(w, 1 / self.features) if uniform else probabilities(norms, w0)
+        if self.average == "exact":
+            error = mean_error(x, norms, w, p, s)
+        else:
+            error = simulated_error(x, w, p, s, rng)
         return error, *bounds(self.lemma, x, norms, w0, w, p, s)
 
     def _verdicts(

@@ -59,8 +59,8 @@ def check_teacher(teacher: object) -> None:
     if not hasattr(teacher, "draw"):
         name = getattr(teacher, "name", teacher)
         raise ValueError(
-            f"dataset={name} has no teacher: a theory experiment takes dataset=gaussian_teacher"
-            " model=student"
+            f"dataset={name} has no teacher:"
+            " a theory experiment takes dataset=gaussian_teacher model=student"
         )
 
 
@@ -88,13 +88,11 @@ def gradients(problem: Regression, weights: Tensor) -> Tensor:
     before = torch.bmm(weights, problem.inputs.mT)  # (T, K, N)
     errors = before.clamp(min=0).mean(1) - problem.targets  # (T, N)
     examples, neurons = problem.targets.shape[1], weights.shape[1]
-    return (
-        torch.bmm((before > 0) * errors[:, None], problem.inputs)
-        * problem.masks
-        / (examples * neurons)
-    )
+    total = torch.bmm((before > 0) * errors[:, None], problem.inputs) * problem.masks
+    return total / (examples * neurons)
 
 
 def distances(weights: Tensor, truth: Tensor) -> Tensor:
     """||W - W*||_F / ||W*||_F of each trial, (T,)."""
-    return (weights - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
+    relative: Tensor = (weights - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
+    return relative

@@ -22,8 +22,7 @@ Deviations and their reasons (docs/methods/sample_complexity.md):
   v_j = 1/K > 0 makes M_2 positive, and M_2 is estimated far more accurately than M_4. With
   whitening, a million examples give directions within 0.1 in the case of
   docs/methods/sample_complexity.md (nine of ten teachers; the tenth has almost opposite
-  directions);
-  without it, 0.33 (measured).
+  directions); without it, 0.33 (measured).
 - Overlapping supports bias the moments and raise an error. Equal supports (r = d) are allowed:
   there xt = x and no factor is needed.
 - All moments use one set of data, unless `split` divides it in three, as the algorithm does for its
@@ -36,6 +35,8 @@ from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
+
+from pruners.base import in_batches
 
 ROWS = 100_000  # examples per block: bounds memory
 ROOT = math.sqrt(2 * math.pi)
@@ -75,26 +76,24 @@ class TensorInit:
         neurons, size = supports.shape
         if size < neurons:
             raise ValueError(
-                f"r={size} must be at least K={neurons}: as many directions cannot be told apart in"
-                " fewer dimensions"
+                f"r={size} must be at least K={neurons}: that many directions are not linearly"
+                " independent in fewer dimensions"
             )
-        parts = (
-            list(zip(added.chunk(3), targets.chunk(3), strict=True))
-            if self.split
-            else [(added, targets)] * 3
-        )
+        parts = [(added, targets)] * 3
+        if self.split:
+            parts = list(zip(added.chunk(3), targets.chunk(3), strict=True))
         basis, values = top_basis(second_moment(*parts[0]), neurons)  # (r, K), (K,)
         tensor = fourth_moment(parts[1][0] @ basis, parts[1][1])  # (K, K, K, K)
         white = values.abs().rsqrt()
         # (K, K), orthonormal rows
-        turned = decompose(
-            torch.einsum("abcd,a,b,c,d->abcd", tensor, white, white, white, white), self.tries, rng
-        )
+        whitened = torch.einsum("abcd,a,b,c,d->abcd", tensor, white, white, white, white)
+        turned = decompose(whitened, self.tries, rng)
         directions = (turned / white) @ basis.T
         directions = directions / directions.norm(dim=1, keepdim=True)  # (K, r), up to sign
         first = (parts[2][1][:, None] * parts[2][0]).mean(0)  # (r,)
-        z = torch.linalg.lstsq(directions.T, first[:, None]).solution[:, 0]
-        return 2 * neurons * neurons ** (power / 2) * z[:, None] * directions
+        z: Tensor = torch.linalg.lstsq(directions.T, first[:, None]).solution[:, 0]
+        weights: Tensor = 2 * neurons * neurons ** (power / 2) * z[:, None] * directions
+        return weights
 
 
 def sketched(inputs: Tensor, supports: Tensor) -> tuple[Tensor, int]:
@@ -108,7 +107,7 @@ def sketched(inputs: Tensor, supports: Tensor) -> tuple[Tensor, int]:
     neurons = len(supports)
     if all(bool((row.sort().values == supports[0].sort().values).all()) for row in supports):
         return inputs[:, supports[0]], 0
-    if len(supports.flatten().unique()) < supports.numel():
+    if bool((supports.flatten().sort().values.diff() == 0).any()):
         raise ValueError(
             "supports overlap: the sum of their inputs is then not isotropic, which biases the"
             " moments; they must be disjoint, or all equal"
@@ -136,7 +135,7 @@ def fourth_moment(x: Tensor, y: Tensor) -> Tensor:
     k = x.shape[1]
     eye = torch.eye(k, dtype=x.dtype, device=x.device)
     raw, second = x.new_zeros((k,) * 4), (x.T * y) @ x / len(y)
-    for rows, weights in zip(x.split(ROWS), y.split(ROWS), strict=True):
+    for rows, weights in in_batches(x, y, ROWS):
         pairs = (rows[:, :, None] * rows[:, None]).flatten(1)  # (n, k k)
         raw += ((pairs.T * weights) @ pairs).view(raw.shape)
     orders = ["abcd", "acbd", "adbc", "bcad", "bdac", "cdab"]
@@ -152,13 +151,11 @@ def decompose(tensor: Tensor, tries: int, rng: Generator) -> Tensor:
     sum_j c_j (q_j . P q_j) q_j q_j^T, whose eigenvectors are the q_j. Of `tries` projections, the
     one whose eigenvectors leave the smallest residual of the tensor is used.
     """
-    k, best, least = tensor.shape[0], None, math.inf
+    k, least = tensor.shape[0], math.inf
+    best: Tensor | None = None
     for _ in range(tries):
-        seen = torch.einsum(
-            "abcd,cd->ab",
-            tensor,
-            torch.randn((k, k), generator=rng, dtype=torch.float64).to(tensor),
-        )
+        projection = torch.randn((k, k), generator=rng, dtype=torch.float64).to(tensor)
+        seen = torch.einsum("abcd,cd->ab", tensor, projection)
         found = torch.linalg.eigh((seen + seen.T) / 2).eigenvectors.T
         powers = torch.stack([torch.einsum("a,b,c,d->abcd", q, q, q, q) for q in found])  # (k,)*5
         factors = torch.einsum("jabcd,abcd->j", powers, tensor)

@@ -57,18 +57,14 @@ def directions(seeds: Sequence[int], masks: Tensor) -> Tensor:
 
     Returns (T, K, d), of Frobenius norm 1.
     """
-    normal = [
-        torch.randn(
-            masks.shape[1:], generator=Generator().manual_seed(seed ^ 1), dtype=torch.float64
-        )
-        for seed in seeds
-    ]
+    rngs = [Generator().manual_seed(seed ^ 1) for seed in seeds]
+    normal = [torch.randn(masks.shape[1:], generator=rng, dtype=torch.float64) for rng in rngs]
     drawn = torch.stack(normal).to(masks.device) * masks
-    return drawn / drawn.flatten(1).norm(dim=1)[:, None, None]
+    unit: Tensor = drawn / drawn.flatten(1).norm(dim=1)[:, None, None]
+    return unit
 
 
 def starts(chunk: Chunk, distance: float) -> Tensor:
     """W(0) at exactly `distance` * ||W*||_F from the teacher, in a random masked direction."""
-    return chunk.truth + distance * chunk.truth.flatten(1).norm(dim=1)[:, None, None] * directions(
-        chunk.seeds, chunk.problem.masks
-    )
+    lengths: Tensor = distance * chunk.truth.flatten(1).norm(dim=1)[:, None, None]  # (T, 1, 1)
+    return chunk.truth + lengths * directions(chunk.seeds, chunk.problem.masks)

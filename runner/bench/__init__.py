@@ -1,1 +1,1 @@
-"""Measurements of speed and memory, each compared with a rival or a limit in the same run."""
+"""Measurements of speed and memory, each compared with a baseline in the same run."""

@@ -8,72 +8,60 @@ from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from pruners.base import full_masks
-from pruners.curvature.hessian import HessianOperator, HessianOptions
+from pruners.base import Batch, full_masks
+from pruners.curvature.hessian import HessianOperator
+from pruners.curvature.options import HessianOptions
 from runner.bench import spectrum as bench_spectrum
-from runner.bench.timing import Duel
+from runner.bench.timing import Comparison
 from runner.bench.training import BATCH, images_of, net, pairs
 
 SPECTRUM_STEPS = 10
+WORK = "a Hessian-vector product, ResNet-20, 512 x 1x8x8"
 
 
-def hessian_duels(device: torch.device) -> Iterator[Duel]:
+def hessian_comparisons(device: torch.device) -> Iterator[Comparison]:
     """Yield comparisons of one product with the Hessian over 512 images, and of a spectrum.
 
     The products of all three agree to rounding (tests/pruners/test_hessian.py).
     """
     model = net(1, 8, device)
     batches = [(x.to(device), y.to(device)) for x, y in pairs(images_of(512, 1, 8))]
-    masks, options = full_masks(model), HessianOptions(batch_size=BATCH)
-    ours = HessianOperator(model, masks, batches, F.cross_entropy, options)
-    everything = HessianOperator(
-        model, masks, batches, F.cross_entropy, HessianOptions(batch_size=BATCH, params="all")
-    )
-    v, w = (
-        torch.randn(ours.dimension, device=device),
-        torch.randn(everything.dimension, device=device),
-    )
-    work = "a Hessian-vector product, ResNet-20, 512 x 1x8x8"
-    yield Duel(
-        work,
-        "curvlinops'",
-        lambda: ours.matvec(v),
-        _curvlinops_product(model, list(masks), batches, v),
-    )
+    product = _our_product(model, batches, "prunable")
+    yield Comparison(WORK, "curvlinops'", product, _curvlinops_product(model, batches))
     if not bench_spectrum.has_pyhessian():
         return  # bench_spectrum.lines reports it
-    yield Duel(
-        work,
+    yield Comparison(
+        WORK,
         "PyHessian's (over all parameters)",
-        lambda: ours.matvec(v),
+        product,
         _pyhessian_product(model, batches),
     )
-    yield Duel(
-        f"{work}, all parameters",
+    yield Comparison(
+        f"{WORK}, all parameters",
         "PyHessian's",
-        lambda: everything.matvec(w),
+        _our_product(model, batches, "all"),
         _pyhessian_product(model, batches),
     )
     # PyHessian is faster with a single batch, since it keeps the graph of that batch.
     whole = [(torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches]))]
-    steps, spectra = SPECTRUM_STEPS, (bench_spectrum.ours, bench_spectrum.theirs)
-    mine, rival = (
-        lambda f=f, b=b: f(model, b, steps, 1)
-        for f, b in zip(spectra, (batches, whole), strict=True)
-    )
-    yield Duel(
-        f"a spectrum of {steps} products, all else as before",
+    yield Comparison(
+        f"a spectrum of {SPECTRUM_STEPS} products, all else as before",
         "PyHessian's (density, with linalg.eigh for torch.eig)",
-        mine,
-        rival,
+        lambda: bench_spectrum.ours(model, batches, SPECTRUM_STEPS, 1),
+        lambda: bench_spectrum.theirs(model, whole, SPECTRUM_STEPS, 1),
     )
 
 
-def _pyhessian_product(
-    model: nn.Module, batches: list[tuple[Tensor, Tensor]]
-) -> Callable[[], object]:
+def _our_product(model: nn.Module, batches: list[Batch], params: str) -> Callable[[], object]:
+    options = HessianOptions(batch_size=BATCH, params=params)
+    operator = HessianOperator(model, full_masks(model), batches, F.cross_entropy, options)
+    v = torch.randn(operator.dimension, device=operator.point.device)
+    return lambda: operator.matvec(v)
+
+
+def _pyhessian_product(model: nn.Module, batches: list[Batch]) -> Callable[[], object]:
     from pyhessian import hessian
 
     theirs = hessian(
@@ -83,14 +71,13 @@ def _pyhessian_product(
     return lambda: theirs.dataloader_hv_product(direction)
 
 
-def _curvlinops_product(
-    model: nn.Module, names: list[str], batches: list[tuple[Tensor, Tensor]], v: Tensor
-) -> Callable[[], object]:
+def _curvlinops_product(model: nn.Module, batches: list[Batch]) -> Callable[[], object]:
     from curvlinops import HessianLinearOperator
 
-    net = copy.deepcopy(model).eval()
+    net, names = copy.deepcopy(model).eval(), full_masks(model)
     parameters = [p for name, p in net.named_parameters() if name in names]
     operator = HessianLinearOperator(
         net, nn.CrossEntropyLoss(), parameters, batches, check_deterministic=False
     )
+    v = torch.randn(sum(p.numel() for p in parameters), device=parameters[0].device)
     return lambda: operator @ v

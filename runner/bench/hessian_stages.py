@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Generator, nn
@@ -26,6 +27,7 @@ from pruners.base import (
     Work,
     count_prunable,
     full_masks,
+    in_batches,
 )
 from pruners.curvature.lipschitz import Lipschitz
 from pruners.curvature.spectrum import Spectrum
@@ -65,10 +67,8 @@ class Cost:
         return self.lipschitz + self.spectrum + self.prune
 
     def __str__(self) -> str:
-        parts = (
-            f"Lipschitz constant {self.lipschitz:.2f}, spectrum {self.spectrum:.2f}, mask"
-            f" {self.prune:.3f}"
-        )
+        lipschitz, spectrum, mask = self.lipschitz, self.spectrum, self.prune
+        parts = f"Lipschitz constant {lipschitz:.2f}, spectrum {spectrum:.2f}, mask {mask:.3f}"
         how = (
             f"measured: {self.measured} of {self.products} Hessian-vector products, one direction"
             " on one mini-batch; scaled by counts"
@@ -93,14 +93,9 @@ def _stages(name: str, run: Run) -> Iterator[Stages]:
     by_name = {stage.name: stage.component for stage in run.stages}
     for stage in run.stages:
         needs = [by_name.get(need) for need in stage.needs]
-        lipschitz, spectrum = (
-            next((c for c in needs if isinstance(c, kind)), None) for kind in (Lipschitz, Spectrum)
-        )
-        if (
-            stage.kind == "prune"
-            and isinstance(lipschitz, Lipschitz)
-            and isinstance(spectrum, Spectrum)
-        ):
+        lipschitz = next((c for c in needs if isinstance(c, Lipschitz)), None)
+        spectrum = next((c for c in needs if isinstance(c, Spectrum)), None)
+        if stage.kind == "prune" and lipschitz and spectrum:
             yield Stages(name, lipschitz, spectrum, stage.component)
 
 
@@ -146,7 +141,7 @@ def one_round(
     found["spectrum"] = part_of_spectrum(stages.spectrum)(
         model,
         masks,
-        replace(_task(batch, found), tick=lambda done, total, what: laps.append(lap())),
+        replace(_task(batch, found), progress=lambda done, total, what: laps.append(lap())),
     )
     rest = lap()
     stages.pruner(copy.deepcopy(model), masks, _task(batch, found))
@@ -189,12 +184,9 @@ def _task(batch: Batch, found: dict[str, Measurement]) -> Task:
     x, y = batch
     shape = (x.shape[1], x.shape[2], x.shape[3])
 
-    def batches(size: int) -> Iterator[Batch]:
-        return zip(x.split(size), y.split(size), strict=True)
-
     return Task(
         F.cross_entropy,
-        batches,
+        partial(in_batches, x, y),
         DENSITY,
         steps=0,
         rng=Generator().manual_seed(0),

@@ -11,12 +11,13 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from pruners.base import Pruner, Task, count_kept, full_masks
+from pruners.base import Pruner, Task, count_kept, full_masks, in_batches
 from runner.config.build import build_run
 from runner.config.compose import compose_config, method_names
 from runner.errors import ConfigError
@@ -60,9 +61,9 @@ def _pruner(name: str) -> Pruner | None:
     except ConfigError:
         return None
     schedule = getattr(first.component, "schedule", None) if first.kind == "prune" else None
-    pruner: Pruner | None = (
-        first.component if schedule is not None and len(schedule(DENSITY)) == 1 else None
-    )
+    if schedule is None or len(schedule(DENSITY)) != 1:
+        return None
+    pruner: Pruner = first.component
     return pruner
 
 
@@ -72,32 +73,17 @@ def main(name: str) -> None:
     assert pruner is not None
     info = run.dataset.info()
     model = run.model(info.channels, info.classes, info.size, stream(0, "bench", "weights"))
-    images = torch.randn(
-        IMAGES, info.channels, info.size, info.size, generator=stream(0, "bench", "images")
-    )
-    labels = torch.arange(IMAGES) % info.classes
     shape = (info.channels, info.size, info.size)
+    images = torch.randn(IMAGES, *shape, generator=stream(0, "bench", "images"))
+    labels = torch.arange(IMAGES) % info.classes
     rng = stream(0, "bench", "prune")
-    task = Task(
-        F.cross_entropy,
-        lambda size: zip(images.split(size), labels.split(size), strict=True),
-        DENSITY,
-        0,
-        rng,
-        image=shape,
-        classes=info.classes,
-    )
+    batches = partial(in_batches, images, labels)
+    task = Task(F.cross_entropy, batches, DENSITY, 0, rng, image=shape, classes=info.classes)
     masks, before = full_masks(model), resident()
     made = pruner(model, masks, task)
     assert count_kept(made.masks) < count_kept(masks)
-    print(
-        json.dumps(
-            [
-                sum(p.numel() * p.element_size() for p in model.parameters()),
-                resident(peak=True) - before,
-            ]
-        )
-    )
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    print(json.dumps([weights, resident(peak=True) - before]))
 
 
 def resident(peak: bool = False) -> int:
@@ -108,9 +94,8 @@ def resident(peak: bool = False) -> int:
     """
     status = Path("/proc/self/status")
     if not status.is_file():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-            1 if sys.platform == "darwin" else 1024
-        )
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     if not peak:
         Path("/proc/self/clear_refs").write_text("5")
     (mark,) = re.findall(r"VmHWM:\s+(\d+) kB" if peak else r"VmRSS:\s+(\d+) kB", status.read_text())

@@ -23,7 +23,8 @@ from runner.commands.plan import show_tables
 from runner.config.build import build_run
 from runner.config.compose import Composer, compose_config
 from runner.engine.machine import Machine
-from runner.paths import CONF
+from runner.paths import CONF, PUBLISHED
+from runner.records.find import all_records
 from runner.spec.identity import run_id
 from runner.suites.expand import Suite, expand, expand_spec
 from runner.suites.schema_tables import NetworksTable
@@ -55,18 +56,17 @@ class Measured:
 
 def expanded() -> list[str]:
     """Return the run ids of a table's jobs as every command on tables computes them."""
-    return [
-        job.run_id
-        for job in expand(
-            "imc_table01@digits", {"models": ["resnet20"], "seeds": list("01234")}, []
-        ).jobs
-    ]
+    return [job.run_id for job in _small_table().jobs]
 
 
 def composed() -> list[str]:
     """Return the same run ids, with each job composed in full."""
-    jobs = expand("imc_table01@digits", {"models": ["resnet20"], "seeds": list("01234")}, []).jobs
+    jobs = _small_table().jobs
     return [run_id(build_run(compose_config(list(job.overrides)))) for job in jobs]
+
+
+def _small_table() -> Suite:
+    return expand("imc_table01@digits", {"models": ["resnet20"], "seeds": list("01234")}, [])
 
 
 def make_tables(folder: Path, records: int) -> None:
@@ -75,8 +75,7 @@ def make_tables(folder: Path, records: int) -> None:
     Each record is as large as a real one.
     """
     rows = -(-records // (TABLES * SEEDS * 2))
-    paper = next((CONF.parent / "results" / "published" / "runs").glob("*/result.json"))
-    pattern: dict[str, Any] = json.loads(paper.read_text())
+    pattern = next(all_records(PUBLISHED))
     published = expand("imc_table01", {"seeds": ["0"]}, [])
     specs = [_spec(published, number, rows) for number in range(TABLES)]
     (folder / "tables.json").write_text(json.dumps(specs))
@@ -110,13 +109,11 @@ def _spec(published: Suite, number: int, rows: int) -> dict[str, Any]:
         if row.density and published.cells[row.label, "ResNet-20"].jobs
     ]
     return {
-        **{
-            "paper": spec.paper,
-            "number": spec.number,
-            "title": spec.title,
-            "layout": spec.layout,
-            "metrics": list(spec.metrics),
-        },
+        "paper": spec.paper,
+        "number": spec.number,
+        "title": spec.title,
+        "layout": spec.layout,
+        "metrics": list(spec.metrics),
         "seeds": list(range(SEEDS)),
         "overrides": [f"dataset={dataset}", "train=quick", f"train_fraction={1 - number / 100}"],
         "networks": dict(zip(spec.networks, nets, strict=True)),  # keyed by the paper's names
@@ -142,7 +139,7 @@ def _tables(folder: Path) -> list[Suite]:
 
 def measure(folder: Path) -> Measured:
     """Plan and print the tables in `folder` in a fresh process."""
-    begun = time.time()
+    start = time.time()
     done = subprocess.run(
         [sys.executable, "-m", "runner.bench.planning", str(folder)],
         cwd=CONF.parent,
@@ -151,7 +148,7 @@ def measure(folder: Path) -> Measured:
         check=True,
     )
     planned, printed, cpu, peak = json.loads(done.stdout.splitlines()[-1])
-    return Measured(planned - begun, printed - begun, cpu, peak)
+    return Measured(planned - start, printed - start, cpu, peak)
 
 
 def main(folder: Path) -> None:
@@ -175,12 +172,10 @@ def _peak() -> int:
     """
     status = Path("/proc/self/status")
     marks = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else []
-    return (
-        int(marks[0]) * 1024
-        if marks
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        * (1 if sys.platform == "darwin" else 1024)
-    )
+    if marks:
+        return int(marks[0]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 if __name__ == "__main__":

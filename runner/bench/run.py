@@ -1,4 +1,4 @@
-"""Speed as ratios to a rival or limit, measured in the same run in alternation.
+"""Print `make bench`: speed as ratios to a rival or limit, measured in alternation in one run.
 
 Absolute times say little about another machine. Rows of the table:
 
@@ -20,6 +20,7 @@ import statistics
 import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -30,11 +31,11 @@ from rich.table import Table
 from runner.bench import hessian_stages as bench_stages
 from runner.bench import memory as bench_memory
 from runner.bench import spectrum as bench_spectrum
-from runner.bench.hessian import hessian_duels
+from runner.bench.hessian import hessian_comparisons
 from runner.bench.planning import composed, expanded, make_tables, measure
-from runner.bench.scores import EXAMPLES, score_contests
-from runner.bench.search import races
-from runner.bench.timing import Duel, run_duel
+from runner.bench.scores import EXAMPLES, score_comparisons
+from runner.bench.search import search_comparisons
+from runner.bench.timing import Comparison, measure_ratios
 from runner.bench.training import (
     BATCH,
     epoch_of,
@@ -42,9 +43,9 @@ from runner.bench.training import (
     net,
     normalised,
     throughput,
-    training_duels,
+    training_comparisons,
 )
-from runner.bench.trials import trial_contest, trial_memory
+from runner.bench.trials import trial_comparison, trial_memory
 from runner.config.compose import compose_config
 from runner.display.sizes import readable
 from runner.errors import ConfigError
@@ -55,6 +56,15 @@ RECORDS = 10_000
 STAGE_ROUNDS = 3  # at most; each takes half a minute
 
 
+@dataclass(frozen=True)
+class Options:
+    """Rounds of each comparison, threads, and the folder that keeps the throughput."""
+
+    rounds: int
+    threads: int
+    cache_dir: Path
+
+
 def bench(arguments: list[str], console: Console) -> int:
     """Print the ratio of every comparison and the cost of plans; save the throughput.
 
@@ -63,44 +73,54 @@ def bench(arguments: list[str], console: Console) -> int:
     Raises:
         ConfigError: another argument, or a value that is not a whole number from 1 up.
     """
-    options = {"rounds": 5, "threads": torch.get_num_threads()}
-    env = [word for word in arguments if word.startswith("env.cache_dir=")]
-    for word in arguments:
-        key, _, value = word.partition("=")
-        if word in env:
-            continue
-        if key not in options or not value.isdigit() or int(value) < 1:
-            raise ConfigError(
-                f"{word}: the bench takes rounds=N and threads=N, whole numbers from 1 up"
-            )
-        options[key] = int(value)
-    torch.set_num_threads(options["threads"])
+    options = read_options(arguments)
+    torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # warnings of PyHessian and curvlinops
+        _comparisons(device, options, console)
+    _plans(console)
+    _masks(console)
+    _stages(device, min(options.rounds, STAGE_ROUNDS), console)
+    _spectrum(console)
+    _keep_throughput(device, {1, options.threads}, options.cache_dir, console)
+    return 0
+
+
+def read_options(arguments: list[str]) -> Options:
+    """Read the arguments of `bench`.
+
+    Raises:
+        ConfigError: see `bench`.
+    """
+    numbers = {"rounds": 5, "threads": torch.get_num_threads()}
+    env = [argument for argument in arguments if argument.startswith("env.cache_dir=")]
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if argument in env:
+            continue
+        if key not in numbers or not value.isdigit() or int(value) < 1:
+            raise ConfigError(
+                f"{argument}: the bench takes rounds=N and threads=N, whole numbers from 1 up"
+            )
+        numbers[key] = int(value)
+    return Options(**numbers, cache_dir=Path(compose_config(env).env.cache_dir))
+
+
+def _comparisons(device: torch.device, options: Options, console: Console) -> None:
+    """Print the table of all comparisons."""
     table = Table(
-        title=f"{device_name(device)}, {options['threads']} threads, {options['rounds']} rounds",
+        title=f"{device_name(device)}, {options.threads} threads, {options.rounds} rounds",
         title_justify="left",
     )
     for column in ("work", "rival or limit", "times as fast", "all rounds"):
         table.add_column(column)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # warnings of PyHessian and curvlinops
-        for duel in track(list(all_duels(device)), "measuring", console=console, transient=True):
-            ratios = run_duel(duel, options["rounds"])
-            table.add_row(
-                duel.work,
-                duel.rival_is,
-                f"{statistics.median(ratios):.2f}",
-                f"{min(ratios):.2f} to {max(ratios):.2f}",
-            )
+    comparisons = list(all_comparisons(device))
+    for each in track(comparisons, "measuring", console=console, transient=True):
+        ratios = measure_ratios(each, options.rounds)
+        median, low, high = statistics.median(ratios), min(ratios), max(ratios)
+        table.add_row(each.work, each.baseline, f"{median:.2f}", f"{low:.2f} to {high:.2f}")
     console.print(table)
-    _plans(console)
-    _masks(console)
-    _stages(device, min(options["rounds"], STAGE_ROUNDS), console)
-    _spectrum(console)
-    _keep_throughput(
-        device, {1, options["threads"]}, Path(compose_config(env).env.cache_dir), console
-    )
-    return 0
 
 
 def _plans(console: Console) -> None:
@@ -142,22 +162,17 @@ def _stages(device: torch.device, rounds: int, console: Console) -> None:
         x = normalised(shown).to(device, memory_format=torch.channels_last)
         with console.status(f"measuring stages of method={stages.method}"):
             epoch = epoch_of(trained, "crop_flip", device)
-            cost = bench_stages.stage_cost(
-                stages,
-                net(3, 32, device),
-                (x, shown.labels.to(device)),
-                epoch,
-                len(trained),
-                rounds,
-            )
+            batch = (x, shown.labels.to(device))
+            model = net(3, 32, device)
+            cost = bench_stages.stage_cost(stages, model, batch, epoch, len(trained), rounds)
         console.print(str(cost), soft_wrap=True)
 
 
 def _spectrum(console: Console) -> None:
     """Print error and memory of our spectrum and of PyHessian's."""
     with console.status("estimating spectra"):
-        said = list(bench_spectrum.lines(bench_spectrum.errors(), bench_spectrum.memory()))
-    for line in said:
+        lines = list(bench_spectrum.lines(bench_spectrum.errors(), bench_spectrum.memory()))
+    for line in lines:
         console.print(line, soft_wrap=True)
 
 
@@ -181,16 +196,15 @@ def _keep_throughput(
     console.print(f"kept for make plan in {cache_dir / BENCH}")
 
 
-def all_duels(device: torch.device) -> Iterator[Duel]:
+def all_comparisons(device: torch.device) -> Iterator[Comparison]:
     """Yield every row of the table in order. Images are random: values do not change the work."""
-    yield from training_duels(device)
-    yield from hessian_duels(device)
+    yield from training_comparisons(device)
+    yield from hessian_comparisons(device)
     data = images_of(EXAMPLES, 3, 32)
     x = normalised(data).to(device, memory_format=torch.channels_last)
-    for contest in score_contests(net(3, 32, device), (x, data.labels.to(device))):
-        yield Duel(contest.work, contest.limit, contest.prune, contest.steps)
-    for race in races(device):
-        yield Duel(race.work, race.limit, race.search, race.steps)
-    contest = trial_contest(device)
-    yield Duel(contest.work, contest.limit, contest.prune, contest.steps)
-    yield Duel("expanding 25 jobs of a table", "a Hydra composition for each", expanded, composed)
+    yield from score_comparisons(net(3, 32, device), (x, data.labels.to(device)))
+    yield from search_comparisons(device)
+    yield trial_comparison(device)
+    yield Comparison(
+        "expanding 25 jobs of a table", "a Hydra composition for each", expanded, composed
+    )

@@ -5,15 +5,17 @@ There is a row for every method of conf/method that scores with data, found by i
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from pruners.base import Task, full_masks
+from pruners.base import Task, full_masks, in_batches
 from pruners.selection.score_pruner import ScorePruner
 from pruners.selection.source import Train
+from runner.bench.timing import Comparison
 from runner.config.build import build_run
 from runner.config.compose import compose_config, method_names
 
@@ -21,24 +23,13 @@ DENSITY, EXAMPLES = 0.1, 256
 Batch = tuple[Tensor, Tensor]
 
 
-@dataclass(frozen=True)
-class Contest:
-    """A pruning and the training steps that it is compared with.
+def score_comparisons(net: nn.Module, batch: Batch) -> Iterator[Comparison]:
+    """Yield a comparison for every method composed of a score that needs data.
 
-    There are as many steps as the pruning has rounds, on the same images.
-    """
-
-    work: str
-    limit: str
-    prune: Callable[[], object]
-    steps: Callable[[], object]
-
-
-def score_contests(net: nn.Module, batch: Batch) -> Iterator[Contest]:
-    """Yield one contest for every method composed of a score that needs data.
+    The baseline is as many training steps as the pruning has rounds, on the same images.
 
     Args:
-        net: an untrained ResNet-20; each contest works on copies.
+        net: an untrained ResNet-20; each comparison works on copies.
         batch: EXAMPLES images (N, C, H, W) and their labels on the device of the network.
     """
     for name in method_names():
@@ -51,41 +42,28 @@ def score_contests(net: nn.Module, batch: Batch) -> Iterator[Contest]:
         assert pruner.source is not None
         seen = next(iter(pruner.source(task)))
         shape = "x".join(map(str, seen[0].shape))
-        work = (
-            f"method={name}, ResNet-20, {rounds} rounds on {shape}"
-            if rounds > 1
-            else f"method={name}, ResNet-20 on {shape}"
-        )
+        work = f"method={name}, ResNet-20{f', {rounds} rounds' if rounds > 1 else ''} on {shape}"
         limit = f"limit: {rounds} training step{'s' if rounds > 1 else ''} on the same images, fp32"
-        yield Contest(work, limit, _pruning(pruner, net, task), _training(net, seen, rounds))
+        yield Comparison(work, limit, _pruning(pruner, net, task), _training(net, seen, rounds))
 
 
 def _score_pruner(name: str) -> ScorePruner | None:
     """Return the method's pruner if it prunes an untrained network by scores, else None."""
     rule = compose_config([f"method={name}"]).method.density
-    run = build_run(
-        compose_config([f"method={name}", *([] if rule == "refused" else [f"density={DENSITY}"])])
-    )
-    return next(
-        (
-            stage.component
-            for stage in run.stages
-            if isinstance(stage.component, ScorePruner) and stage.start.stage == "init"
-        ),
-        None,
-    )
+    density = [] if rule == "refused" else [f"density={DENSITY}"]
+    for stage in build_run(compose_config([f"method={name}", *density])).stages:
+        if isinstance(stage.component, ScorePruner) and stage.start.stage == "init":
+            return stage.component
+    return None
 
 
 def _task(batch: Batch) -> Task:
     x, y = batch
 
-    def batches(size: int) -> Iterator[Batch]:
-        return zip(x.split(size), y.split(size), strict=True)
-
     shape = (x.shape[1], x.shape[2], x.shape[3])
     return Task(
         F.cross_entropy,
-        batches,
+        partial(in_batches, x, y),
         DENSITY,
         steps=0,
         rng=Generator().manual_seed(0),
@@ -112,7 +90,7 @@ def _training(net: nn.Module, batch: Batch, steps: int) -> Callable[[], object]:
 
     def work() -> None:
         for _ in range(steps):
-            F.cross_entropy(model(x), y).backward()
+            torch.autograd.backward(F.cross_entropy(model(x), y))
             opt.step()
             opt.zero_grad()
 

@@ -5,7 +5,7 @@ There is a row for every method of conf/method with a search stage, on every net
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from models.resnet_cifar import ResNetCifar
 from models.vgg import Vgg
 from pruners.base import FixedMasking, Masking, Task, full_masks
+from runner.bench.timing import Comparison
 from runner.config.build import build_run
 from runner.config.compose import compose_config, method_names
 from runner.data.base import Split
@@ -34,51 +35,35 @@ NETS = (
 )
 
 
-@dataclass(frozen=True)
-class Race:
-    """A search and a training of equally many steps, in the same loop on the same images."""
-
-    work: str
-    limit: str
-    search: Callable[[], object]
-    steps: Callable[[], object]
-
-
-def races(
+def search_comparisons(
     device: torch.device, nets: tuple[tuple[ResNetCifar | Vgg, int, int, int], ...] = NETS
-) -> Iterator[Race]:
-    """Yield one race for every method that searches and every network."""
+) -> Iterator[Comparison]:
+    """Yield a comparison for every method that searches and every network.
+
+    The baseline is a training of equally many steps, in the same loop on the same images.
+    """
     stages = {name: stage for name in method_names() if (stage := _search_stage(name)) is not None}
     for make, size, channels, steps in nets:
-        net = (
-            make(channels, 10, size, stream(0, "bench", "weights"))
-            .to(memory_format=torch.channels_last)
-            .to(device)
-        )
+        net = make(channels, 10, size, stream(0, "bench", "weights"))
+        net = net.to(memory_format=torch.channels_last).to(device)
         rng = stream(0, "bench", "images")
-        images = torch.randint(
-            256, (steps * BATCH, channels, size, size), generator=rng, dtype=torch.uint8
-        )
+        shape = (steps * BATCH, channels, size, size)
+        images = torch.randint(256, shape, generator=rng, dtype=torch.uint8)
         data = Split(images, torch.randint(10, (steps * BATCH,), generator=rng))
         for name, stage in stages.items():
-            search, training = (
-                _epoch(net, stage, data, searching=True),
-                _epoch(net, stage, data, searching=False),
-            )
-            yield Race(
+            yield Comparison(
                 f"{steps} steps of method={name}, {make.name}, {BATCH}x{channels}x{size}x{size}",
                 "limit: as many training steps",
-                search,
-                training,
+                _epoch(net, stage, data, searching=True),
+                _epoch(net, stage, data, searching=False),
             )
 
 
 def _search_stage(name: str) -> Stage | None:
     """Return the method's stage that searches for a mask, or None if it has none."""
     rule = compose_config([f"method={name}"]).method.density
-    run = build_run(
-        compose_config([f"method={name}", *([] if rule == "refused" else [f"density={DENSITY}"])])
-    )
+    density = [] if rule == "refused" else [f"density={DENSITY}"]
+    run = build_run(compose_config([f"method={name}", *density]))
     return next((stage for stage in run.stages if stage.kind == "search"), None)
 
 
@@ -93,7 +78,7 @@ def _epoch(net: nn.Module, stage: Stage, data: Split, searching: bool) -> Callab
     mean, std = (torch.full((data.images.shape[1],), value, device=device) for value in (0.5, 0.25))
     batches = Batches(data.to(device), mean, std, 255.0, BATCH, "none", 0, "bench")
     # One image: evaluation is not part of a step.
-    feeds = Loaders(batches, lambda: [(x[:1], y[:1]) for x, y in batches.epoch(0, steps - 1)])
+    loaders = Loaders(batches, lambda: [(x[:1], y[:1]) for x, y in batches.epoch(0, steps - 1)])
     assert stage.recipe is not None
     recipe = replace(stage.recipe, epochs=1, batch_size=BATCH, lr=0.1, warmup=0.0)
     masking: Masking = FixedMasking(full_masks(model))
@@ -107,7 +92,7 @@ def _epoch(net: nn.Module, stage: Stage, data: Split, searching: bool) -> Callab
             rng=stream(0, "bench", "search"),
         )
         masking = stage.component(model, full_masks(model), task)
-    return lambda: train(model, masking, recipe, feeds, F.cross_entropy, LoopOptions())
+    return lambda: train(model, masking, recipe, loaders, F.cross_entropy, LoopOptions())
 
 
 def _no_pass() -> Iterator[tuple[Tensor, Tensor]]:

@@ -26,8 +26,9 @@ from torch import Generator, Tensor, nn
 from models.mlp import perceptron
 from models.resnet_cifar import ResNetCifar
 from pruners.base import Batch, full_masks
-from pruners.curvature.hessian import HessianOperator, HessianOptions
+from pruners.curvature.hessian import HessianOperator
 from pruners.curvature.lanczos import as_matrix, exact_spectrum, krylov, signs
+from pruners.curvature.options import HessianOptions
 from runner.bench.memory import resident
 from runner.data.digits import read_digits
 from runner.paths import CONF
@@ -38,8 +39,8 @@ SHORT, LONG = 2, 50  # Lanczos steps of the two runs whose memory is compared
 # Of the network with a cheap exact spectrum (910 parameters): images, SGD steps, hidden units.
 IMAGES, TRAINED, HIDDEN = 512, 100, 12
 MISSING = (
-    "PyHessian is not installed, so its rows are left out; to have them: pip install --no-deps"
-    " pyhessian==0.1"
+    "PyHessian is not installed, so its rows are left out; to have them:"
+    " pip install --no-deps pyhessian==0.1"
 )
 OURS, THEIRS = "ours", "theirs"
 
@@ -63,9 +64,8 @@ class Ritz:
 
 def ours(model: nn.Module, batches: list[Batch], steps: int, probes: int) -> Ritz:
     """Estimate the spectrum by our Lanczos runs over all parameters, as in PyHessian."""
-    operator = HessianOperator(
-        model, full_masks(model), batches, F.cross_entropy, HessianOptions(params="all")
-    )
+    options = HessianOptions(params="all")
+    operator = HessianOperator(model, full_masks(model), batches, F.cross_entropy, options)
     rng = stream(0, "bench", "probes")
     runs = [
         krylov(operator.matvec, signs(operator.dimension, rng, operator.point), steps)
@@ -113,7 +113,7 @@ def symmetric_eig() -> Iterator[None]:
         if before is None:
             del torch.eig  # type: ignore[attr-defined]
         else:
-            torch.eig = before  # type: ignore[attr-defined, assignment]
+            torch.eig = before  # type: ignore[attr-defined]
 
 
 def distance(one: Ritz, other: Ritz) -> float:
@@ -125,13 +125,8 @@ def distance(one: Ritz, other: Ritz) -> float:
 
 def exact(model: nn.Module, batches: list[Batch]) -> Ritz:
     """Return all eigenvalues, from the whole matrix in float64."""
-    operator = HessianOperator(
-        model,
-        full_masks(model),
-        batches,
-        F.cross_entropy,
-        HessianOptions(params="all", dtype="float64"),
-    )
+    options = HessianOptions(params="all", dtype="float64")
+    operator = HessianOperator(model, full_masks(model), batches, F.cross_entropy, options)
     values, _, _ = exact_spectrum(as_matrix(operator.matvec, operator.point))
     return Ritz(values, torch.full_like(values, 1 / len(values)))
 
@@ -153,20 +148,18 @@ def errors() -> dict[str, float]:
 
 def lines(error: dict[str, float], taken: dict[str, float]) -> Iterator[str]:
     """Yield the report on `errors` and `memory`, and a note if PyHessian is missing."""
-    ratio = (
-        f", PyHessian's {error[THEIRS]:.2g}: {error[THEIRS] / error[OURS]:.1f} times ours"
-        if THEIRS in error
-        else ""
-    )
+    ratio = ""
+    if THEIRS in error:
+        factor = error[THEIRS] / error[OURS]
+        ratio = f", PyHessian's {error[THEIRS]:.2g}: {factor:.1f} times ours"
     yield (
         f"spectrum of an MLP with 910 parameters, {PROBES} x {STEPS} products: distance"
         f" (Wasserstein-1) to the exact one {error[OURS]:.2g} of its range{ratio}"
     )
-    ratio = (
-        f", PyHessian's {taken[THEIRS]:.2f}: {taken[THEIRS] / taken[OURS]:.2f} times ours"
-        if THEIRS in taken
-        else ""
-    )
+    ratio = ""
+    if THEIRS in taken:
+        factor = taken[THEIRS] / taken[OURS]
+        ratio = f", PyHessian's {taken[THEIRS]:.2f}: {factor:.2f} times ours"
     yield (
         "memory that a Lanczos step adds, in multiples of the weights (closed form of the basis, m"
         f" x d x 4 bytes: 1 a step): {taken[OURS]:.2f}{ratio}"
@@ -188,7 +181,7 @@ def small_net() -> tuple[nn.Module, list[Batch]]:
     opt = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for _ in range(TRAINED):
         opt.zero_grad()
-        F.cross_entropy(model(x), y).backward()
+        torch.autograd.backward(F.cross_entropy(model(x), y))
         opt.step()
     opt.zero_grad()
     return model, [(x, y)]
@@ -222,14 +215,8 @@ def main(whose: str, steps: int) -> None:
     batch = (torch.randn(16, 1, 8, 8, generator=Generator().manual_seed(0)), torch.arange(16) % 10)
     before = resident()
     {OURS: ours, THEIRS: theirs}[whose](model, [batch], steps, 1)
-    print(
-        json.dumps(
-            [
-                sum(p.numel() * p.element_size() for p in model.parameters()),
-                resident(peak=True) - before,
-            ]
-        )
-    )
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    print(json.dumps([weights, resident(peak=True) - before]))
 
 
 if __name__ == "__main__":

@@ -8,35 +8,38 @@ import torch
 
 
 @dataclass(frozen=True)
-class Duel:
-    """Two ways to do the same work.
+class Comparison:
+    """Our work and the baseline that it is timed against.
 
-    The ratio is the rival's time over ours, so larger is better.
+    Args:
+        work: description of our work.
+        baseline: description of the baseline: a rival, or a limit.
+        run, run_baseline: do the work once.
     """
 
     work: str
-    rival_is: str
-    ours: Callable[[], object]
-    rival: Callable[[], object]
+    baseline: str
+    run: Callable[[], object]
+    run_baseline: Callable[[], object]
 
 
-def run_duel(duel: Duel, rounds: int) -> list[float]:
-    """Return the rival's seconds / ours for each round.
+def measure_ratios(comparison: Comparison, rounds: int) -> list[float]:
+    """Return the baseline's seconds / ours for each round; larger is better.
 
     The order alternates between rounds; a first warm-up round is not counted.
     """
     ratios = []
     for i in range(rounds + 1):
-        order = (duel.ours, duel.rival) if i % 2 else (duel.rival, duel.ours)
-        took = {work: seconds(work) for work in order}
-        ratios.append(took[duel.rival] / took[duel.ours])
+        order = (comparison.run, comparison.run_baseline)
+        took = {work: seconds(work) for work in (order if i % 2 else reversed(order))}
+        ratios.append(took[comparison.run_baseline] / took[comparison.run])
     return ratios[1:]
 
 
 def seconds(work: Callable[[], object]) -> float:
     """Return the seconds that `work` takes, including its work on a GPU."""
-    begun = time.perf_counter()
+    start = time.perf_counter()
     work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start

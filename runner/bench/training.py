@@ -5,6 +5,7 @@ Also measured: bf16 against fp32, and the throughput for plans.
 
 import statistics
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from models.conv import Conv3x3
 from models.count import multiply_accumulates
 from models.resnet_cifar import ResNetCifar
 from models.vgg import Vgg
-from pruners.base import GRADIENT, FixedMasking, full_masks
-from runner.bench.timing import Duel, seconds
+from pruners.base import GRADIENT, FixedMasking, full_masks, in_batches
+from runner.bench.timing import Comparison, seconds
 from runner.data.base import Split
 from runner.data.batches import Batches
 from runner.engine.machine import check_precision
@@ -33,42 +34,35 @@ BATCH = 128
 IMAGES = ((8, 1, 10 * BATCH, "none"), (32, 3, 4 * BATCH, "crop_flip"))
 RESNET20 = ResNetCifar("resnet20", depth=20, width=16)
 MEAN, STD = torch.tensor([0.5]), torch.tensor([0.25])
+RECIPE = Recipe(epochs=1, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=5e-4)
 
 
-def training_duels(device: torch.device) -> Iterator[Duel]:
-    """Yield comparisons of an epoch of our loop with rivals and limits."""
+def training_comparisons(device: torch.device) -> Iterator[Comparison]:
+    """Yield comparisons of an epoch of our loop with a tutorial's loop and with limits."""
     for size, channels, images, augment in IMAGES:
         data = images_of(images, channels, size)
         work = f"an epoch of ResNet-20, {channels}x{size}x{size}"
         epoch = epoch_of(data, augment, device)
-        yield Duel(
-            work, "a DataLoader's, image by image", epoch, _textbook_epoch(data, augment, device)
-        )
-        yield Duel(work, "limit: its bare steps on one batch", epoch, _bare_steps(data, device))
+        tutorial, bare = _textbook_epoch(data, augment, device), _bare_steps(data, device)
+        yield Comparison(work, "a DataLoader's, image by image", epoch, tutorial)
+        yield Comparison(work, "limit: its bare steps on one batch", epoch, bare)
         if size == 8 and device.type == "cpu":  # the input of the last stage is 2x2
-            ours, theirs = _bare_steps(data, device), _bare_steps(data, device, nn.Conv2d)
-            yield Duel(
+            yield Comparison(
                 f"bare steps of ResNet-20, {channels}x{size}x{size}",
                 "with PyTorch's 3x3 convolutions",
-                ours,
-                theirs,
+                _bare_steps(data, device),
+                _bare_steps(data, device, nn.Conv2d),
             )
         if has_bf16(device):
-            yield Duel(
-                f"{work}, bf16", "the same in fp32", epoch_of(data, augment, device, "bf16"), epoch
-            )
+            half = epoch_of(data, augment, device, "bf16")
+            yield Comparison(f"{work}, bf16", "the same in fp32", half, epoch)
     if device.type == "cpu" and has_bf16(device):  # the input of the last block is 4x4
-        ours, theirs = (
-            _bare_steps(
-                data, device, convolution, Vgg("vgg11_small", depth=11, width=32, pools=3), "bf16"
-            )
-            for convolution in (Conv3x3, nn.Conv2d)
-        )
-        yield Duel(
+        vgg = Vgg("vgg11_small", depth=11, width=32, pools=3)
+        yield Comparison(
             "bare steps of VGG-11 at half width, 3x32x32, bf16",
             "with PyTorch's 3x3 convolutions",
-            ours,
-            theirs,
+            _bare_steps(data, device, Conv3x3, vgg, "bf16"),
+            _bare_steps(data, device, nn.Conv2d, vgg, "bf16"),
         )
 
 
@@ -78,10 +72,8 @@ def throughput(device: torch.device, rounds: int = 3) -> Iterator[dict[str, Any]
     Each is the median of `rounds` epochs.
     """
     for size, channels, images, augment in IMAGES:
-        data, forward = (
-            images_of(images, channels, size),
-            multiply_accumulates(net(channels, size, device), (channels, size, size))[0],
-        )
+        data = images_of(images, channels, size)
+        forward, _ = multiply_accumulates(net(channels, size, device), (channels, size, size))
         for precision in ("fp32", *(["bf16"] if has_bf16(device) else [])):
             work = epoch_of(data, augment, device, precision)
             speed = images / statistics.median([seconds(work) for _ in range(rounds + 1)][1:])
@@ -117,7 +109,7 @@ def normalised(data: Split) -> Tensor:
 
 def pairs(data: Split) -> list[tuple[Tensor, Tensor]]:
     """Return batches of normalised images and labels."""
-    return list(zip(normalised(data).split(BATCH), data.labels.split(BATCH), strict=True))
+    return list(in_batches(normalised(data), data.labels, BATCH))
 
 
 def epoch_of(
@@ -125,23 +117,16 @@ def epoch_of(
 ) -> Callable[[], object]:
     """Return a function that runs one epoch of the training loop of every run.
 
-    Nothing is evaluated, as in the rivals' loops.
+    Nothing is evaluated, as in the loops that it is compared with.
     """
     channels, size = data.images.shape[1], data.images.shape[2]
-    model, recipe = (
-        net(channels, size, device),
-        Recipe(
-            epochs=1, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=5e-4, precision=precision
-        ),
-    )
+    model, recipe = net(channels, size, device), replace(RECIPE, precision=precision)
     mean, std = MEAN.repeat(channels).to(device), STD.repeat(channels).to(device)
-    nothing = Loaders(
-        Batches(data.to(device), mean, std, 255.0, BATCH, augment, 0, "bench"),
-        lambda: pairs(Split(data.images[:1], data.labels[:1]).to(device)),
-    )
-    return lambda: train(
-        model, FixedMasking(full_masks(model)), recipe, nothing, F.cross_entropy, LoopOptions()
-    )
+    batches = Batches(data.to(device), mean, std, 255.0, BATCH, augment, 0, "bench")
+    one = Split(data.images[:1], data.labels[:1])
+    loaders = Loaders(batches, lambda: pairs(one.to(device)))
+    masking = FixedMasking(full_masks(model))
+    return lambda: train(model, masking, recipe, loaders, F.cross_entropy, LoopOptions())
 
 
 def _bare_steps(
@@ -153,14 +138,11 @@ def _bare_steps(
 ) -> Callable[[], object]:
     """Return a function that runs training steps without data, hooks or bookkeeping."""
     channels, size = data.images.shape[1], data.images.shape[2]
-    model, recipe = (
-        net(channels, size, device, make),
-        Recipe(epochs=1, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=5e-4),
-    )
+    model = net(channels, size, device, make)
     for module in model.modules():
         if isinstance(module, Conv3x3):
             module.__class__ = convolution  # type: ignore[assignment]
-    opt = make_optimizer(model, FixedMasking({}), recipe)
+    opt = make_optimizer(model, FixedMasking({}), RECIPE)
     x, y = pairs(data)[0]
     x, y = x.to(device, memory_format=torch.channels_last), y.to(device)
 
@@ -171,7 +153,7 @@ def _bare_steps(
         for _ in range(len(data) // BATCH):
             with autocast:
                 logits = model(x)
-            F.cross_entropy(logits.float(), y).backward()
+            torch.autograd.backward(F.cross_entropy(logits.float(), y))
             opt.step()
             opt.zero_grad()
 
@@ -184,12 +166,11 @@ class _PerImage(TensorDataset):
     augment = "none"
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, label = super().__getitem__(index)
+        image, label = (t[index] for t in self.tensors)
         if self.augment == "crop_flip":
             top, left = np.random.randint(9, size=2)
-            image = F.pad(image, (4,) * 4)[
-                :, top : top + image.shape[1], left : left + image.shape[2]
-            ]
+            height, width = image.shape[1:]
+            image = F.pad(image, (4,) * 4)[:, top : top + height, left : left + width]
             image = image.flip(-1) if np.random.rand() < 0.5 else image
         return (image.float() / 255 - MEAN[0]) / STD[0], label
 
@@ -212,7 +193,7 @@ def _textbook_epoch(data: Split, augment: str, device: torch.device) -> Callable
         for x, y in loader:
             opt.zero_grad()
             loss = F.cross_entropy(model(x.to(device)), y.to(device))
-            loss.backward()
+            torch.autograd.backward(loss)
             opt.step()
             running += loss.item()
 

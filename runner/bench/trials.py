@@ -15,7 +15,7 @@ import torch
 from pruners.theory.agd import Agd
 from pruners.theory.trials import CHUNK_MB, NUMBER, chunk_size, chunks, starts
 from runner.bench.memory import resident
-from runner.bench.scores import Contest
+from runner.bench.timing import Comparison
 from runner.data.teacher import GaussianTeacher
 from runner.paths import CONF
 
@@ -25,15 +25,13 @@ TRIALS = {"cpu": 16, "cuda": 400}
 SOLVER = Agd(steps=150, tolerance=0.0)  # equally many steps for every trial
 
 
-def trial_contest(device: torch.device) -> Contest:
-    """Return the contest between chunks and one trial after another, on `device`."""
+def trial_comparison(device: torch.device) -> Comparison:
+    """Compare chunks of trials with one trial after another, on `device`."""
     trials, steps = TRIALS.get(device.type, TRIALS["cuda"]), SOLVER.steps
     sizes = f"d = {TEACHER.dimension}, K = {TEACHER.neurons}, N = {TEACHER.samples}"
-    work = (
-        f"{trials} trials of AGD, {sizes}, {steps} steps, {chunk_size(TEACHER, device, None)} at a"
-        " time"
-    )
-    return Contest(
+    together = chunk_size(TEACHER, device, None)
+    work = f"{trials} trials of AGD, {sizes}, {steps} steps, {together} at a time"
+    return Comparison(
         work,
         "the same, one after another",
         solving(device, trials, None),
@@ -47,10 +45,8 @@ def solving(device: torch.device, trials: int, chunk_mb: float | None) -> Callab
     Drawing the trials is not timed.
     """
     drawn = list(chunks(TEACHER, range(trials), device, chunk_mb))
-    begun = [starts(chunk, 0.2) for chunk in drawn]
-    return lambda: [
-        SOLVER(chunk.problem, start).weights for chunk, start in zip(drawn, begun, strict=True)
-    ]
+    pairs = [(chunk.problem, starts(chunk, 0.2)) for chunk in drawn]
+    return lambda: [SOLVER(problem, start).weights for problem, start in pairs]
 
 
 def trial_memory() -> tuple[int, int]:
@@ -79,11 +75,8 @@ def main() -> None:
     before = resident()
     for chunk in chunks(TEACHER, range(TRIALS["cpu"]), cpu, None):
         short(chunk.problem, starts(chunk, 0.2))
-    print(
-        json.dumps(
-            [NUMBER * size * TEACHER.samples * TEACHER.dimension, resident(peak=True) - before]
-        )
-    )
+    inputs = NUMBER * size * TEACHER.samples * TEACHER.dimension
+    print(json.dumps([inputs, resident(peak=True) - before]))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from stat import S_ISREG
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -22,7 +22,7 @@ from runner.config.compose import Composer
 from runner.config.request import environment
 from runner.display.sizes import readable
 from runner.errors import ConfigError
-from runner.records.find import read_record, results_roots
+from runner.records.find import all_records, results_roots
 from runner.spec.identity import stage_keys
 from runner.suites.expand import expand, parse_arguments
 from runner.suites.spec import figure_names, table_names, variants_of
@@ -75,9 +75,8 @@ def _size(path: Path) -> tuple[int, float]:
     """Size in bytes of a file or of a folder's files, and the time of the last change."""
     files = [path, *path.iterdir()] if path.is_dir() else [path]
     states = [file.stat() for file in files]
-    return sum(s.st_size for s, file in zip(states, files, strict=True) if file.is_file()), max(
-        s.st_mtime for s in states
-    )
+    size = sum(state.st_size for state in states if S_ISREG(state.st_mode))
+    return size, max(state.st_mtime for state in states)
 
 
 def _kind(path: Path) -> str:
@@ -97,10 +96,9 @@ def used_keys(results: Iterable[Path], words: list[str]) -> tuple[set[str], set[
     """
     recorded, broken = set[str](), 0
     for root in results:
+        recorded |= {stage["key"] for record in all_records(root) for stage in record["stages"]}
         for folder in (root / "runs").glob("*"):
-            if record := read_record(folder):
-                recorded |= {stage["key"] for stage in record["stages"]}
-            elif (folder / "config.yaml").is_file():
+            if (folder / "config.yaml").is_file() and not (folder / "result.json").is_file():
                 try:
                     recorded |= set(stage_keys(load_run(folder / "config.yaml")).values())
                 except (KeyError, TypeError, ValueError):  # written by an older version of the code
@@ -109,10 +107,9 @@ def used_keys(results: Iterable[Path], words: list[str]) -> tuple[set[str], set[
 
 
 def _table_keys(words: list[str]) -> set[str]:
-    named = [word for word in words if "=" not in word]
-    names, chosen, overrides = parse_arguments(
-        [*(named or _every_table()), *(word for word in words if "=" in word)]
-    )
+    tables_named = [word for word in words if "=" not in word]
+    settings = [word for word in words if "=" in word]
+    names, chosen, overrides = parse_arguments([*(tables_named or _every_table()), *settings])
     composer = Composer()
     tables = [expand(name, chosen, overrides, composer) for name in names]
     return {key for table in tables for job in table.jobs for key in job.keys.values()}
@@ -143,6 +140,32 @@ def remove(item: Item, cache_dir: Path) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Options:
+    """The words of the command: whether to remove, further folders of records, and the others."""
+
+    remove: bool
+    others: list[Path]
+    rest: list[str]
+
+
+def read_options(words: list[str]) -> Options:
+    """Read remove=true|false and results=DIR[,DIR]; the other words are tables and overrides.
+
+    Raises:
+        ConfigError: an invalid value of these two.
+    """
+    pairs = {word: word.partition("=")[::2] for word in words}
+    own = {key: value for key, value in pairs.values() if key in ("remove", "results")}
+    if own.get("remove", "false") not in ("true", "false"):
+        raise ConfigError(
+            f"remove={own['remove']} must be true or false; false, the default, shows what would be"
+            " removed"
+        )
+    rest = [word for word in words if pairs[word][0] not in own]
+    return Options(own.get("remove") == "true", _others(own.get("results", "")), rest)
+
+
 def upkeep(words: list[str], console: Console) -> int:
     """List the cache and its removable items; with remove=true, remove them.
 
@@ -152,35 +175,23 @@ def upkeep(words: list[str], console: Console) -> int:
     Raises:
         ConfigError: an invalid word.
     """
-    own = {
-        key: value
-        for key, _, value in (word.partition("=") for word in words)
-        if key in ("remove", "results")
-    }
-    rest = [word for word in words if word.partition("=")[0] not in own]
-    if own.get("remove", "false") not in ("true", "false"):
-        raise ConfigError(
-            f"remove={own['remove']} must be true or false; false, the default, shows what would be"
-            " removed"
-        )
-    env = environment(rest)
-    cache_dir, results_dir = env.cache_dir, env.results_dir
-    others = _others(own.get("results", ""))
-    recorded, tabled, broken = used_keys([*results_roots(results_dir), *others], rest)
-    found = list(items(cache_dir, recorded | tabled))
-    _show(found, cache_dir, recorded, console)
+    options = read_options(words)
+    env = environment(options.rest)
+    roots = [*results_roots(env.results_dir), *options.others]
+    recorded, tabled, broken = used_keys(roots, options.rest)
+    found = list(items(env.cache_dir, recorded | tabled))
+    _show(found, env.cache_dir, recorded, console)
     if broken:
         console.print(
             f"{broken} unfinished runs cannot be read by this code: their stages count as unused"
         )
     doomed = [item for item in found if item.removable]
     console.print(
-        f"no use for {len(doomed):,} of {len(found):,},"
-        f" {readable(sum(item.size for item in doomed))}; records looked at:"
-        f" {_folders(results_dir, others)}"
+        f"unused: {len(doomed):,} of {len(found):,}, {_sum(doomed)}; records searched:"
+        f" {_folders(env.results_dir, options.others)}"
     )
-    if own.get("remove") == "true":
-        return _remove(doomed, cache_dir, console)
+    if options.remove:
+        return _remove(doomed, env.cache_dir, console)
     for item in doomed:
         console.print(f"  would remove {_line(item)}", soft_wrap=True)
     if doomed:
@@ -194,16 +205,15 @@ def _others(names: str) -> list[Path]:
     for folder in others:
         if not folder.is_dir():
             raise ConfigError(
-                f"results={folder} is no directory: name directories whose records use this cache,"
-                " results=DIR[,DIR]"
+                f"results={folder} is not a directory: results=DIR[,DIR] names directories whose"
+                " records use this cache"
             )
     return others
 
 
 def _folders(results_dir: Path, others: list[Path]) -> str:
-    return ", ".join(str(path) for path in (results_dir, *others)) + (
-        "" if others else '; does another directory use this cache, say so: ARGS="results=DIR"'
-    )
+    hint = "" if others else '; if another directory uses this cache, add ARGS="results=DIR"'
+    return ", ".join(str(path) for path in (results_dir, *others)) + hint
 
 
 def _remove(doomed: list[Item], cache_dir: Path, console: Console) -> int:
@@ -224,38 +234,28 @@ def _line(item: Item) -> str:
 
 def _show(found: list[Item], cache_dir: Path, recorded: set[str], console: Console) -> None:
     """Print the sizes of used and unused items in two tables: by kind and by age."""
-    by_kind: dict[str, Callable[[Item], bool]] = {
-        kind: partial(_is_kind, kind) for kind in sorted({item.kind for item in found})
+    kinds = {kind: [i for i in found if i.kind == kind] for kind in sorted({i.kind for i in found})}
+    ages = {
+        age: [i for i in found if _age(i) == age] for age in (*(name for _, name in AGES), OLDER)
     }
-    by_age: dict[str, Callable[[Item], bool]] = {
-        age: partial(_is_age, age) for age in (*(name for _, name in AGES), OLDER)
-    }
-    for title, rows in ((f"{cache_dir} by kind", by_kind), ("by age", by_age)):
+    for title, rows in ((f"{cache_dir} by kind", kinds), ("by age", ages)):
         grid = Grid(title=title, title_justify="left")
-        for column in ("", "number", "size", "of records", "of tables alone", "no use"):
+        for column in ("", "number", "size", "of records", "of tables only", "unused"):
             grid.add_column(column, justify="left" if not column else "right")
-        for name, belongs in {**rows, "all": lambda item: True}.items():
-            part = [item for item in found if belongs(item)]
-            uses = (
-                lambda i: i.key in recorded,
-                lambda i: i.used and i.key not in recorded,
-                lambda i: i.removable,
-            )
+        for name, part in {**rows, "all": found}.items():
             grid.add_row(
                 name,
                 f"{len(part):,}",
                 _sum(part),
-                *(_sum(item for item in part if use(item)) for use in uses),
+                _sum(i for i in part if i.key in recorded),
+                _sum(i for i in part if i.used and i.key not in recorded),
+                _sum(i for i in part if i.removable),
             )
         console.print(grid)
 
 
-def _is_kind(kind: str, item: Item) -> bool:
-    return item.kind == kind
-
-
-def _is_age(age: str, item: Item) -> bool:
-    return next((name for days, name in AGES if item.days < days), OLDER) == age
+def _age(item: Item) -> str:
+    return next((name for days, name in AGES if item.days < days), OLDER)
 
 
 def _sum(part: Iterable[Item]) -> str:

@@ -19,9 +19,8 @@ def show_tables(tables: list[Suite], machine: Machine, threads: int, console: Co
         console.print(line, soft_wrap=True)
     for line in without_runs(tables):
         console.print(line, soft_wrap=True)
-    for missing in sorted(
-        {cell.missing for table in tables for cell in table.cells.values() if cell.missing}
-    ):
+    cells = [cell for table in tables for cell in table.cells.values()]
+    for missing in sorted({cell.missing for cell in cells if cell.missing}):
         console.print(f"missing: {missing}")
 
 
@@ -39,7 +38,6 @@ def show_plan(words: list[str], console: Console) -> int:
     """Print which runs the tables need and which are done, without running any."""
     chosen, words = launcher(words)
     tables, machine, threads = load(words)
-    show_tables(
-        tables, machine, chosen.job_threads(machine, threads) or torch.get_num_threads(), console
-    )
+    job_threads = chosen.job_threads(machine, threads) or torch.get_num_threads()
+    show_tables(tables, machine, job_threads, console)
     return 0

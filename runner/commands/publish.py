@@ -1,145 +1,188 @@
-"""Publish tables and figures: copy their records to results/published, write pages and the index.
+"""Publish tables and figures: pack their records into results/published, write pages and the index.
 
-All runs of a table must be done, with committed code. Pages are named after the table; the pages of
-a second setting of the same table add the words of that setting. tests/repository/test_published.py
-compares
-the published files with the index.
+All runs must be done, with committed code. Each line of the index has a file of records, and each
+table and figure has pages of the same name. A finished run that is published stays as it is: its
+record is neither dropped nor replaced. docs/records.md describes the files.
+tests/repository/test_published.py compares them with the index.
 """
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
 from rich.console import Console
 
-from runner.commands.arguments import load
+from runner.commands.published import (
+    INDEX,
+    SECTIONS,
+    PublishedLine,
+    published_line,
+    read_index,
+    section_of,
+)
 from runner.commands.write import write
+from runner.config.build import parse_run
+from runner.config.request import environment
 from runner.errors import ConfigError
 from runner.files import atomically
 from runner.paths import PUBLISHED
-from runner.records.find import RECORD, find_folder, read_record
-from runner.records.read import HISTORY
+from runner.records.find import sources
+from runner.records.packed import as_line, read_lines, write_lines
+from runner.records.stored import StoredRun, last_training
+from runner.spec.identity import run_id
+from runner.spec.planned import PlannedRun
 from runner.suites.expand import Suite, parse_arguments
-from runner.suites.schema_figures import FigureSpec
+
+ALL = "all"  # the word for every line of the index
+KEPT = ("md", "csv")  # forms of tables and verdicts
 
 
 def publish(words: list[str], console: Console, published: Path = PUBLISHED) -> int:
-    """Copy the records of tables and figures to `published`, write their pages and index them.
+    """Pack the records of tables, figures or a sweep, write their pages and index them.
 
-    Records come from env.results_dir, or from `published` if they are already there.
+    Records come from `published` if they are already there, otherwise from env.results_dir.
+
+    Args:
+        words: as for `make reproduce`; without a table, as for `python run.py -m`; or `all`, which
+            writes every page of the index again.
 
     Raises:
         ConfigError: runs are not done, or were measured with uncommitted code.
     """
-    names, _, _ = parse_arguments(words)
-    tables, machine, _ = load(words)
-    chosen = [word for word in words if "=" in word and not word.startswith("env.")]
-    for table in tables:
-        folders = [find_folder(job.run_id, (machine.results_dir, published)) for job in table.jobs]
-        _refuse(table, folders)
-        for folder in folders:
-            if folder:
-                _copy(folder, published / "runs" / folder.name, _reads_history(table))
-        line = " ".join([table.name, *chosen])
-        listed = _index(published / "index.yaml", "figures" if table.drawn else "tables", line)
-        console.print(
-            write(replace(table, name=page_name(line, listed)), published),
-            markup=False,
-            soft_wrap=True,
-        )
-    console.print(f"published in {published}: {', '.join(names)}")
+    results_dir = environment(words).results_dir
+    names = []
+    for words_of_line in _lines(words, published):
+        section = section_of(words_of_line)
+        listed = list(dict.fromkeys([*read_index(published).get(section, ()), words_of_line]))
+        line = published_line(words_of_line, listed)
+        runs = [_gather(job, line, [published, results_dir]) for job in line.jobs]
+        _refuse(line, runs)
+        _pack(published / "records" / f"{line.name}.jsonl", [run for run in runs if run])
+        _add_to_index(published / INDEX, section, line.words)
+        if line.page:
+            console.print(_write_page(line.page, published / section), markup=False, soft_wrap=True)
+        names.append(line.name)
+    console.print(f"published in {published}: {', '.join(names)}", soft_wrap=True)
     return 0
 
 
-def page_name(line: str, listed: list[str]) -> str:
-    """The name of the pages of an index line.
+def _lines(words: list[str], published: Path) -> list[str]:
+    """The lines of the index that a command line stands for."""
+    index = read_index(published)
+    if words and words[0] == ALL:
+        return [line for section in SECTIONS for line in index.get(section, ())]
+    chosen = [word for word in words if "=" in word and not word.startswith("env.")]
+    if not any("=" not in word for word in words) and chosen:
+        return [" ".join(chosen)]
+    return [" ".join([name, *chosen]) for name in parse_arguments(words)[0]]
 
-    This is the table's name for the first line with that table. For others, the line's words are
-    joined by plus signs.
+
+def _gather(job: PlannedRun, line: PublishedLine, roots: Sequence[Path]) -> StoredRun | None:
+    """A finished run with what the line's figure reads of it; None if it is not done.
+
+    Different places can hold different parts of the same measurement.
     """
-    name, *words = line.split()
-    return (
-        name
-        if line == next(other for other in listed if other.split()[0] == name)
-        else "+".join([name, *words])
+    found = [run for source in sources(*roots) if (run := source.run(job.run_id))]
+    if not found:
+        return None
+    same = [run for run in found if run.record == found[0].record]
+    series = next((run.series for run in same if run.series), {})
+    history = next((run.history for run in same if run.history), ())
+    return replace(
+        found[0],
+        series=series if line.reads & series.keys() else {},
+        history=last_training(history) if line.reads_history else (),
     )
 
 
-def _refuse(table: Suite, folders: list[Path | None]) -> None:
-    """Check that all runs of the table are done and were measured with committed code.
+def _refuse(line: PublishedLine, runs: Sequence[StoredRun | None]) -> None:
+    """Check that all runs are done, complete and measured with committed code.
 
     Raises:
-        ConfigError: the table is incomplete or not reproducible.
+        ConfigError: the line is incomplete or not reproducible.
     """
-    undone = sum(folder is None for folder in folders)
-    if undone:
+    name = line.words if line.suite is None else line.suite.name
+    if undone := sum(run is None for run in runs):
+        how = "python run.py -m" if line.suite is None else f"make reproduce TABLE={name}"
         raise ConfigError(
-            f"{table.name}: {undone} of {len(folders)} runs are not done; make reproduce"
-            f" TABLE={table.name} with the same ARGS, then publish"
+            f"{name}: {undone} of {len(runs)} runs are not done; {how} with the same ARGS,"
+            " then publish"
         )
-    records = [record for folder in folders if folder and (record := read_record(folder))]
-    dirty = [
-        record["run_id"] for record in records if record["provenance"]["git_dirty"] is not False
-    ]
+    found = [run for run in runs if run]
+    dirty = [run.run_id for run in found if run.record["provenance"]["git_dirty"] is not False]
     if dirty:
         raise ConfigError(
-            f"{table.name}: {len(dirty)} runs were measured by uncommitted code, e.g. {dirty[0]};"
+            f"{name}: {len(dirty)} runs were measured by uncommitted code, e.g. {dirty[0]};"
             " run them again from a clean checkout"
+        )
+    bare = [run.run_id for run in found if line.reads_history and not run.history]
+    if bare:
+        raise ConfigError(
+            f"{name}: {len(bare)} runs have no history by epoch, which the figure draws, e.g."
+            f" {bare[0]}; their published records were measured elsewhere"
         )
 
 
-def _reads_history(table: Suite) -> bool:
-    """Whether the figure draws values of each epoch."""
-    if not isinstance(table.spec, FigureSpec):
+def _pack(path: Path, runs: Sequence[StoredRun]) -> None:
+    """Add runs to a packed file. A run that is in it stays, unless it lacks a part that is read.
+
+    Raises:
+        ConfigError: the configuration of an added run does not give its run id.
+    """
+    own = read_lines(path)
+    fresh = [run for run in runs if _lacks(own.get(run.run_id), run)]
+    for run in fresh:
+        if not _reproducible(run):
+            raise ConfigError(f"{run.run_id}: its stored configuration does not give this run id")
+    write_lines(path, {run.run_id: as_line(run, _config(run)) for run in fresh})
+
+
+def _reproducible(run: StoredRun) -> bool:
+    """Whether a run's configuration gives its run id."""
+    try:
+        return run_id(parse_run(run.config)) == run.run_id
+    except (KeyError, TypeError, ValueError):  # empty, or written by an older version of the code
         return False
-    return any(
-        key.startswith(HISTORY)
-        for panel in table.spec.panels
-        for series in panel.series
-        for key in series.reads
+
+
+def _lacks(own: Mapping[str, Any] | None, run: StoredRun) -> bool:
+    """Whether a file lacks a run, its series or its history."""
+    return own is None or bool(
+        (run.series and "series" not in own) or (run.history and "history" not in own)
     )
 
 
-def _copy(folder: Path, target: Path, history: bool) -> None:
-    """Copy a run's config.yaml, series.json and result.json.
+def _config(run: StoredRun) -> dict[str, Any]:
+    return OmegaConf.to_container(OmegaConf.create(run.config), resolve=False)  # type: ignore[return-value]
 
-    With `history`, also copy the rows of metrics.jsonl that figures read: the last training.
+
+def _write_page(page: Suite, folder: Path) -> str:
+    """Write the published forms of a table or figure; return its text for a terminal.
+
+    A picture is drawn again if it is published already: only those that a document shows are.
     """
-    if folder == target:
+    pictures = ["png"] if (folder / f"{page.name}.png").is_file() else []
+    text = write(page, folder.parent, KEPT, pictures)
+    (folder / f"{page.name}.claims.txt").unlink(missing_ok=True)
+    return text
+
+
+def _add_to_index(path: Path, section: str, line: str) -> None:
+    """Add a line to a section of the index unless it is there; comments are kept."""
+    if line in (read_index(path.parent).get(section, ())):
         return
-    for name in ("config.yaml", "series.json", RECORD):
-        if (folder / name).is_file():
-            text = (folder / name).read_text()
-            atomically(target / name, partial(_write, text=text))
-    if history:
-        rows = (folder / "metrics.jsonl").read_text().splitlines()
-        last: Any = json.loads(rows[-1])["stage"]
-        kept = "".join(f"{row}\n" for row in rows if json.loads(row)["stage"] == last)
-        atomically(target / "metrics.jsonl", partial(_write, text=kept))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if f"{section}:" not in lines:
+        lines.append(f"{section}:")
+    end = lines.index(f"{section}:") + 1
+    while end < len(lines) and lines[end].startswith(" "):
+        end += 1
+    text = "\n".join([*lines[:end], f"  - {line}", *lines[end:]]) + "\n"
+    atomically(path, partial(_write, text=text))
 
 
 def _write(path: Path, text: str) -> None:
-    path.write_text(text)
-
-
-def _index(path: Path, section: str, line: str) -> list[str]:
-    """Add a line to a section of the index unless it is there; return all lines of the section.
-
-    Comments in the index are kept.
-    """
-    lines = path.read_text().splitlines()
-    begin = end = lines.index(f"{section}:") + 1
-    while end < len(lines) and lines[end].startswith(" "):
-        end += 1
-    listed = [
-        found.partition("#")[0].strip().removeprefix("- ")
-        for found in lines[begin:end]
-        if not found.strip().startswith("#")
-    ]
-    if line in listed:
-        return listed
-    text = "\n".join([*lines[:end], f"  - {line}", *lines[end:]]) + "\n"
-    atomically(path, partial(_write, text=text))
-    return [*listed, line]
+    path.write_text(text, encoding="utf-8")

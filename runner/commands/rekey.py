@@ -26,7 +26,7 @@ from runner.config.build import build_run
 from runner.config.compose import compose_config
 from runner.errors import ConfigError
 from runner.files import write_json
-from runner.records.find import read_record
+from runner.records.folders import read_record
 from runner.spec.identity import Identity, identify, tag_of
 from runner.spec.run import Recipe, Run, Stage
 

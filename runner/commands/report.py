@@ -1,8 +1,8 @@
 """An HTML page of all results: tables, figures, verdicts on the papers' claims, missing entries.
 
-It collects the output of `make reproduce`, `make tables`, `make figures` and `make publish`, and
-runs nothing. Results of this machine take precedence over published ones. The page requires no
-other file and no network.
+It collects the output of `make reproduce`, `make tables` and `make figures`, prints and draws the
+published tables and figures from their records, and runs nothing. Results of this machine take
+precedence over published ones. The page requires no other file and no network.
 """
 
 import base64
@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from runner.commands.published import write_pages
 from runner.config.compose import compose_config
 from runner.errors import ConfigError
 from runner.files import atomically
@@ -75,18 +77,22 @@ def report(words: list[str], console: Console) -> int:
     """
     if other := [word for word in words if not word.startswith("env.results_dir=")]:
         raise ConfigError(
-            f"{' '.join(other)}: the report takes env.results_dir=DIR alone; it shows all tables"
+            f"{' '.join(other)}: the report accepts only env.results_dir=DIR; it shows all tables"
             " and figures that were written there"
         )
     try:
         import jinja2
     except ImportError as error:
-        raise ConfigError("make report needs jinja2: pip install 'winnow[report]'") from error
+        raise ConfigError("make report needs jinja2: pip install -e '.[report]'") from error
     env: dict[str, Any] = OmegaConf.to_container(compose_config(words).env, resolve=True)  # type: ignore[assignment]
     target = Path(env["results_dir"]) / "report.html"
     roots = results_roots(target.parent)
     titles: dict[str, str] = OmegaConf.to_container(OmegaConf.load(CONF / "papers.yaml"))  # type: ignore[assignment]
-    papers = {title: list(entries_of(paper, roots)) for paper, title in titles.items()}
+    with TemporaryDirectory() as pages:
+        for root in roots[1:]:
+            write_pages(root, Path(pages), console)
+        written = [roots[0], Path(pages), *roots[1:]]
+        papers = {title: list(entries_of(paper, written)) for paper, title in titles.items()}
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         TEMPLATE.read_text(encoding="utf-8")
     )
@@ -106,10 +112,8 @@ def report(words: list[str], console: Console) -> int:
 
 def counted(judged: Counter[str]) -> str:
     """The numbers of verdicts as text, in the order of VERDICTS."""
-    return (
-        ", ".join(f"{verdict} {judged[verdict]}" for verdict in VERDICTS if judged[verdict])
-        or "none judged"
-    )
+    parts = [f"{verdict} {judged[verdict]}" for verdict in VERDICTS if judged[verdict]]
+    return ", ".join(parts) or "none judged"
 
 
 def entries_of(paper: str, roots: list[Path]) -> Iterator[Entry]:
@@ -117,11 +121,8 @@ def entries_of(paper: str, roots: list[Path]) -> Iterator[Entry]:
 
     Tables come before figures, and both before additional ones without a number in the paper.
     """
-    specs = {
-        name: read_spec(name)
-        for name in [*table_names(), *figure_names()]
-        if name.partition("_")[0] == paper
-    }
+    names = [*table_names(), *figure_names()]
+    specs = {name: read_spec(name) for name in names if name.partition("_")[0] == paper}
     for name, spec in sorted(specs.items(), key=lambda item: item[1].number is None):
         yield Entry(name, spec.heading, f"make reproduce TABLE={name}", tuple(_shown(name, roots)))
 
@@ -135,17 +136,16 @@ def _shown(name: str, roots: list[Path]) -> Iterator[Shown]:
             if own.fullmatch(path.stem):
                 found.setdefault(path.stem, path)
     for stem, path in sorted(found.items()):
-        claims = path.with_name(f"{stem}.claims.csv")
-        rows = (
-            list(csv.reader(claims.read_text(encoding="utf-8").splitlines()))[1:]
-            if claims.is_file()
-            else []
-        )
-        yield Shown(
-            stem,
-            _picture(path, stem) if path.suffix == ".svg" else _table(path),
-            tuple(map(tuple, rows)),
-        )
+        body = _picture(path, stem) if path.suffix == ".svg" else _table(path)
+        yield Shown(stem, body, _claims(path.with_name(f"{stem}.claims.csv")))
+
+
+def _claims(path: Path) -> tuple[tuple[str, ...], ...]:
+    """The rows of a file of claims without its header; none if there is no file."""
+    if not path.is_file():
+        return ()
+    rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    return tuple(map(tuple, rows[1:]))
 
 
 def _table(path: Path) -> str:
@@ -154,39 +154,27 @@ def _table(path: Path) -> str:
 
 
 def _picture(path: Path, name: str) -> str:
-    return (
-        f'<img alt="{name}"'
-        f' src="data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}">'
-    )
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img alt="{name}" src="data:image/svg+xml;base64,{data}">'
 
 
 def provenance(roots: list[Path]) -> list[str]:
     """A summary of the provenance of all records, one sentence per item."""
-    records = list(
-        {
-            record["run_id"]: record for root in reversed(roots) for record in all_records(root)
-        }.values()
-    )
+    everything = (record for root in reversed(roots) for record in all_records(root))
+    records = list({record["run_id"]: record for record in everything}.values())
     if not records:
         return ["No run is done yet."]
     made = [record["provenance"] for record in records]
     days = sorted(str(origin["finished"])[:10] for origin in made)
-    devices = Counter(origin["device_name"] for origin in made)
+    versions = len({origin["git_sha"] for origin in made})
+    devices = Counter(origin["device_name"] for origin in made).most_common()
+    data_sets = Counter(record["dataset"] for record in records).most_common()
     dirty = sum(origin["git_dirty"] is not False for origin in made)
+    runs = f"{len(records):,} runs, finished {days[0]} to {days[-1]}"
     return [
-        (
-            f"{len(records):,} runs, finished {days[0]} to {days[-1]}, by"
-            f" {len({origin['git_sha'] for origin in made})} versions of the code."
-        ),
-        "Devices: "
-        + ", ".join(f"{device} ({count:,} runs)" for device, count in devices.most_common())
-        + ".",
-        "Data sets: "
-        + ", ".join(
-            f"{name} ({count:,})"
-            for name, count in Counter(record["dataset"] for record in records).most_common()
-        )
-        + ".",
+        f"{runs}, by {versions} versions of the code.",
+        f"Devices: {', '.join(f'{name} ({count:,} runs)' for name, count in devices)}.",
+        f"Data sets: {', '.join(f'{name} ({count:,})' for name, count in data_sets)}.",
         *([f"{dirty:,} runs were measured by code that was not committed."] if dirty else []),
     ]
 

@@ -14,7 +14,7 @@ from runner.errors import EXIT_STOPPED
 from runner.launch.launcher import EXIT_WAITING, print_lines
 from runner.launch.sweep import make_job
 from runner.planning.survey import survey
-from runner.records.find import record_path
+from runner.records.find import is_done
 
 
 def reproduce(words: list[str], console: Console) -> int:
@@ -26,15 +26,13 @@ def reproduce(words: list[str], console: Console) -> int:
     chosen, words = launcher(words)
     tables, machine, threads = load(words)
     jobs = unique_jobs(tables)
-    missing = [job for job in jobs if not record_path(machine.results_dir, job.run_id).is_file()]
-    for job in {
-        repr((job.run.dataset, job.run.model, job.run.density)): job for job in missing
-    }.values():
-        check(job.run, machine)  # report invalid data, net or density before the first run begins
-    console.print(
-        f"{len(jobs)} runs, {len(jobs) - len(missing)} done, {len(missing)} to do. "
-        + survey([(job, machine) for job in jobs]).line
-    )
+    missing = [job for job in jobs if not is_done(machine.results_dir, job.run_id)]
+    different = {repr((job.run.dataset, job.run.model, job.run.density)): job for job in missing}
+    for job in different.values():
+        check(job.run, machine)  # report invalid data, net or density before the first run starts
+    epochs = survey([(job, machine) for job in jobs]).line
+    done = len(jobs) - len(missing)
+    console.print(f"{len(jobs)} runs, {done} done, {len(missing)} to do. {epochs}")
     for line in without_runs(tables):
         console.print(line, soft_wrap=True)
     todo = [make_job(job.run, machine, list(job.overrides)) for job in missing]

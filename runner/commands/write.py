@@ -1,21 +1,33 @@
 """Write tables and figures to files."""
 
+from collections.abc import Collection
 from pathlib import Path
 
+from runner.figures.draw import ENDINGS
 from runner.figures.write import write_figure
 from runner.suites.expand import Suite
-from runner.tables.render import write_table
+from runner.tables.render import FORMATS, write_table
 
 
-def write(table: Suite, results_dir: Path) -> str:
-    """Write a table or draw a figure; return its text for a terminal."""
-    return write_figure(table, results_dir) if table.drawn else write_table(table, results_dir)
+def write(
+    table: Suite,
+    results_dir: Path,
+    forms: Collection[str] = tuple(FORMATS),
+    pictures: Collection[str] = ENDINGS,
+) -> str:
+    """Write a table or draw a figure; return its text for a terminal.
+
+    Args:
+        forms: the formats of a table.
+        pictures: the formats of a figure's pictures.
+    """
+    if table.drawn:
+        return write_figure(table, results_dir, pictures)
+    return write_table(table, results_dir, forms)
 
 
 def written(table: Suite, results_dir: Path) -> str:
     """The paths of the written files, as a pattern."""
-    return (
-        f"{results_dir / 'figures' / table.name}.{{svg,pdf,png,csv}}"
-        if table.drawn
-        else f"{results_dir / 'tables' / table.name}.{{txt,md,tex,csv,html}}"
-    )
+    if table.drawn:
+        return f"{results_dir / 'figures' / table.name}.{{svg,pdf,png,csv}}"
+    return f"{results_dir / 'tables' / table.name}.{{txt,md,tex,csv,html}}"

@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from runner.config.build_stages import build_stages
 from runner.config.check import check_options, check_values
 from runner.config.compose import method_names
 from runner.config.instantiate import construct
 from runner.config.interpolation import Resolved, resolve
+from runner.config.plain import parse_plain, to_plain
 from runner.errors import ConfigError
 from runner.spec.run import Run, rounds_of
 
@@ -26,7 +27,7 @@ def build_run(cfg: DictConfig, *, finished: bool = False) -> Run:
     Raises:
         ConfigError: with one message for every problem found.
     """
-    return build_plain(OmegaConf.to_container(cfg, resolve=False), finished=finished)  # type: ignore[arg-type]
+    return build_plain(to_plain(cfg, resolve=False), finished=finished)
 
 
 def load_run(path: Path) -> Run:
@@ -35,14 +36,19 @@ def load_run(path: Path) -> Run:
     Raises:
         KeyError, TypeError, ValueError: another version of the code, with other options, wrote it.
     """
-    return build_run(OmegaConf.load(path), finished=True)  # type: ignore[arg-type]
+    return parse_run(path.read_text(encoding="utf-8"))
+
+
+def parse_run(text: str) -> Run:
+    """`load_run` for the text of a configuration, YAML or JSON."""
+    return build_plain(parse_plain(text, resolve=False), finished=True)
 
 
 def build_plain(raw: dict[str, Any], *, finished: bool = False) -> Run:
     """`build_run` for a configuration of plain dicts and lists with unresolved references."""
     if "name" not in raw["method"]:
         raise ConfigError(
-            "this choice of method is a part of others and has no name of its own; take"
+            "this choice of method is a part that several methods share, not a method; take"
             f" method={'|'.join(method_names())}"
         )
     return _build(resolve(raw), finished)
@@ -74,10 +80,10 @@ def _build(resolved: Resolved, finished: bool = False) -> Run:
     method = values["method"]
     stages = build_stages(resolved, parts["model"], finished)
     if not parts["dataset"].info().images and any(stage.kind != "measure" for stage in stages):
-        problem = f"dataset={parts['dataset'].name} has no images to train or prune on"
         raise ConfigError(
-            f"{problem}, it is drawn by theory experiments: take method=theory/... with it, or"
-            f" another data set with method={method['name']}"
+            f"dataset={parts['dataset'].name} has no images to train or prune on: only theory"
+            " experiments draw it; take method=theory/... with it, or another data set with"
+            f" method={method['name']}"
         )
     names = [stage.name for stage in stages]
     return Run(

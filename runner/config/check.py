@@ -51,10 +51,8 @@ def check_options(resolved: Resolved) -> list[str]:
     These are option groups that it does not use, and invalid combinations of `start` and `retrain`.
     """
     values, method = resolved.values, resolved.values["method"]
-    declared, read = (
-        set(method.get("uses", ())),
-        resolved.origins.groups_read("method") & set(OPTION_GROUPS),
-    )
+    declared = set(method.get("uses", ()))
+    read = resolved.origins.groups_read("method") & set(OPTION_GROUPS)
     problems = _misdeclared(method["name"], declared, read)
     for group in OPTION_GROUPS:
         if _is_set(values[group]) and group not in declared | read:
@@ -77,7 +75,7 @@ def check_options(resolved: Resolved) -> list[str]:
         problems.append(f"{problem}; add start=dense, or leave retrain out")
     if start not in (None, "init") and retrain == "none" and method.get("retrain") != "optional":
         problems.append(
-            f"retrain=none: start={start} prunes a trained net; say how it is retrained: reinit,"
+            f"retrain=none: start={start} prunes a trained net; choose how it is retrained: reinit,"
             " rewind or finetune"
         )
     return problems
@@ -85,7 +83,7 @@ def check_options(resolved: Resolved) -> list[str]:
 
 def _is_set(node: Any) -> bool:
     """Whether an option group has a choice other than none (or `init`, the default of `start`)."""
-    chosen = node.get("name", "given") if isinstance(node, dict) else node
+    chosen = node.get("name", "unnamed") if isinstance(node, dict) else node
     return chosen not in (None, "none", "init")
 
 

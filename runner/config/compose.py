@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.hydra_errors import refuse_key_changes, translate
+from runner.config.plain import to_plain
 from runner.config.schema import register
 from runner.errors import ConfigError
 from runner.paths import CONF
@@ -30,7 +31,8 @@ def compose_config(overrides: list[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("config", overrides=overrides)
+            cfg: DictConfig = compose("config", overrides=overrides)
+            return cfg
     except Exception as error:
         message = translate(error, str(CONF), overrides)
         if message is None:
@@ -49,8 +51,8 @@ class Composer:
     """
 
     bases: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)  # by groups
-    # by all words but density: the configuration, and the same as plain dicts
-    settings: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = field(default_factory=dict)
+    # by all overrides but density: the configuration, and the same as plain dicts
+    composed: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = field(default_factory=dict)
     parsed: dict[str, tuple[str, Any]] = field(default_factory=dict)  # override -> key, value
 
     @cached_property
@@ -58,43 +60,40 @@ class Composer:
         """Groups whose part of the configuration is independent of all other choices."""
         return {group for group in ("dataset", "model", "train") if not touched(group)}
 
-    def plain(self, words: list[str]) -> dict[str, Any]:
-        """The configuration of `words` as plain dicts, with interpolations unresolved.
+    def plain(self, overrides: list[str]) -> dict[str, Any]:
+        """The configuration of `overrides` as plain dicts, with interpolations unresolved.
 
         Calls share parts of their results: do not modify them.
 
         Raises:
             ConfigError: as `compose_config`.
         """
-        rest = tuple(word for word in words if not re.match(r"density=[\d.e+-]+$", word))
-        if rest not in self.settings:
+        rest = tuple(each for each in overrides if not re.match(r"density=[\d.e+-]+$", each))
+        if rest not in self.composed:
             cfg = self.config(list(rest))
-            self.settings[rest] = cfg, OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
-        cfg, plain = self.settings[rest]
-        if len(rest) == len(words):
+            self.composed[rest] = cfg, to_plain(cfg, resolve=False)
+        cfg, plain = self.composed[rest]
+        if len(rest) == len(overrides):
             return plain
-        if not self._set(cfg, [word for word in words if word not in rest]):
-            return OmegaConf.to_container(compose_config(words), resolve=False)  # type: ignore[return-value]
+        if not self._set(cfg, [each for each in overrides if each not in rest]):
+            return to_plain(compose_config(overrides), resolve=False)
         return {**plain, "density": cfg.density}  # converted to its type in runner/config/schema.py
 
-    def config(self, words: list[str]) -> DictConfig:
+    def config(self, overrides: list[str]) -> DictConfig:
         """As `compose_config`; the caller may modify the result."""
-        if any(re.search(r"^[+~]|^hydra|[@$]", word) for word in words):
-            return compose_config(words)
-        chosen = {word: word.partition("=")[0] for word in words}
-        groups = [word for word, key in chosen.items() if (CONF / key).is_dir()]
-        own = [word for word in groups if chosen[word] in self.apart]
+        if any(re.search(r"^[+~]|^hydra|[@$]", each) for each in overrides):
+            return compose_config(overrides)
+        chosen = {each: each.partition("=")[0] for each in overrides}
+        groups = [each for each, key in chosen.items() if (CONF / key).is_dir()]
+        own = [each for each in groups if chosen[each] in self.apart]
         try:
-            cfg = copy.deepcopy(self._base(*(word for word in groups if word not in own)))
-            for word in own:
-                cfg[chosen[word]] = copy.deepcopy(self._base(word)[chosen[word]])
+            cfg = copy.deepcopy(self._base(*(each for each in groups if each not in own)))
+            for override in own:
+                cfg[chosen[override]] = copy.deepcopy(self._base(override)[chosen[override]])
         except ConfigError:
-            return compose_config(words)  # for the message of the whole command line
-        return (
-            cfg
-            if self._set(cfg, [word for word in words if word not in groups])
-            else compose_config(words)
-        )
+            return compose_config(overrides)  # for the message of the whole command line
+        values = [each for each in overrides if each not in groups]
+        return cfg if self._set(cfg, values) else compose_config(overrides)
 
     def _base(self, *groups: str) -> DictConfig:
         if groups not in self.bases:
@@ -104,13 +103,13 @@ class Composer:
     def _set(self, cfg: DictConfig, values: list[str]) -> bool:
         """Set values as Hydra does after composing; False where Hydra would fail or sweep."""
         try:
-            for word in values:
-                if word not in self.parsed:
-                    (override,) = OverridesParser.create().parse_overrides([word])
-                    if override.is_sweep_override() or override.package is not None:
+            for override in values:
+                if override not in self.parsed:
+                    (parsed,) = OverridesParser.create().parse_overrides([override])
+                    if parsed.is_sweep_override() or parsed.package is not None:
                         return False
-                    self.parsed[word] = override.key_or_group, override.value()
-                OmegaConf.update(cfg, *self.parsed[word], merge=True)
+                    self.parsed[override] = parsed.key_or_group, parsed.value()
+                OmegaConf.update(cfg, *self.parsed[override], merge=True)
         except (HydraException, OmegaConfBaseException):
             return False
         return True

@@ -5,6 +5,7 @@ A message has the key, the value, the choices and the nearest spelling. No torch
 
 import re
 import traceback
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner.config.plain import to_plain
 from runner.errors import ConfigError, nearest, one_of
 
 
-def translate(error: Exception, conf: str, words: list[str]) -> str | None:
-    """The message for an error in the command line `words`.
+def translate(error: Exception, conf: str, overrides: list[str]) -> str | None:
+    """The message for an error in the command line `overrides`.
 
     Returns None for any other error: a bug keeps its traceback.
     """
@@ -30,29 +32,19 @@ def translate(error: Exception, conf: str, words: list[str]) -> str | None:
             f" ({str(error).splitlines()[0]})"
         )
     if isinstance(error, MissingConfigException):
-        return _unknown_choice(error, conf, words)
+        return _unknown_choice(error, conf, overrides)
     if isinstance(error, ValueError) and _raised_by_hydra(error):  # flags that exclude each other
         return str(error)
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return None
-    cause = next(
-        (
-            e
-            for e in _causes(error)
-            if isinstance(e, OmegaConfBaseException) and getattr(e, "full_key", None)
-        ),
-        None,
-    )
     text = str(error).strip()
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
-        return (
-            _unknown_key(unknown[1], conf, words)
-            if not unknown[1].startswith("hydra.")
-            else _unknown_hydra_key(unknown[1], conf, words)
-        )
-    if cause is not None:
-        return _wrong_value(str(cause.full_key), str(cause).splitlines()[0])
+        describe = _unknown_hydra_key if unknown[1].startswith("hydra.") else _unknown_key
+        return describe(unknown[1], conf, overrides)
+    for cause in _causes(error):
+        if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
+            return _wrong_value(str(cause.full_key), str(cause).splitlines()[0])
     return " ".join(line.strip() for line in text.splitlines()[:2])
 
 
@@ -61,22 +53,18 @@ def _raised_by_hydra(error: Exception) -> bool:
     return bool(frames) and str(frames[-1][0].f_globals.get("__name__", "")).startswith("hydra.")
 
 
-def refuse_key_changes(words: list[str]) -> None:
+def refuse_key_changes(overrides: list[str]) -> None:
     """Refuse overrides that add or delete keys: the code reads existing keys only.
 
     Raises:
         ConfigError: with a message for each such override.
     """
-    wrong = [
-        word
-        for word in words
-        if re.match(r"(\+|~)", word) and not word.lstrip("+~").startswith("hydra")
-    ]
-    if wrong:
+    changes = [each for each in overrides if each.startswith(("+", "~"))]
+    if wrong := [each for each in changes if not each.lstrip("+~").startswith("hydra")]:
         raise ConfigError(
             *(
-                f"{w}: it adds or deletes a key, but nothing reads keys other than those of --cfg"
-                f" job; write {w.lstrip('+~')}"
+                f"{w} adds or deletes a key, but only the keys of --cfg job are read; write"
+                f" {w.lstrip('+~')}"
                 for w in wrong
             )
         )
@@ -96,49 +84,49 @@ def _wrong_value(key: str, text: str) -> str:
     )
 
 
-def _unknown_choice(error: MissingConfigException, conf: str, words: list[str]) -> str:
+def _unknown_choice(error: MissingConfigException, conf: str, overrides: list[str]) -> str:
     missing = error.missing_cfg_file
     path = missing if isinstance(missing, str) else (missing or ["?"])[0]
     group, _, name = path.rpartition("/")
     options = [o for o in error.options or [] if not o.startswith("_")]
     if not group:
-        return _unknown_key(name, conf, words)
+        return _unknown_key(name, conf, overrides)
     return one_of(group, name, options)
 
 
-def _unknown_key(key: str, conf: str, words: list[str]) -> str:
-    # `key` can be a folder of conf that is no group of a run; composing it would fail
-    keys = _all_keys(conf, [word for word in words if word.partition("=")[0] != key])
+def _unknown_key(key: str, conf: str, overrides: list[str]) -> str:
+    # `key` can be a folder of conf that is not a group of a run; composing it would fail
+    keys = _all_keys(conf, [each for each in overrides if each.partition("=")[0] != key])
     parent, _, last = key.rpartition(".")
     siblings = [k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == parent]
     if siblings:
         shown = ", ".join(siblings)
         # the same name under another key: for lr_schedule, train.lr_schedule
-        elsewhere = [k for k in keys if k.rpartition(".")[2] == last]
-        guess = (
-            f"; did you mean {elsewhere[0]!r}?"
-            if elsewhere
-            else nearest(last, siblings) or nearest(key, keys)
-        )
+        namesakes = [k for k in keys if k.rpartition(".")[2] == last]
+        guess = nearest(last, siblings) or nearest(key, keys)
+        if namesakes:
+            guess = f"; did you mean {namesakes[0]!r}?"
         return f"{key} is not a key; {parent or 'the top level'} has: {shown}{guess}"
     return f"{key} is not a key{nearest(key, keys)}; see --cfg job for all of them"
 
 
-def _unknown_hydra_key(key: str, conf: str, words: list[str]) -> str:
+def _unknown_hydra_key(key: str, conf: str, overrides: list[str]) -> str:
     """The message for an unknown `hydra.` key; for a launcher it lists the keys of its file."""
     name = next(
-        (word.partition("=")[2] for word in reversed(words) if word.startswith("hydra/launcher=")),
+        (
+            each.partition("=")[2]
+            for each in reversed(overrides)
+            if each.startswith("hydra/launcher=")
+        ),
         None,
     )
     path = Path(conf, "hydra", "launcher", f"{name}.yaml")
     if not key.startswith("hydra.launcher.") or not path.is_file():
-        launchers = "; a launcher's options need hydra/launcher=" + "|".join(
-            sorted(p.stem for p in path.parent.glob("*.yaml"))
-        )
-        return (
-            f"{key} is not a key; see --cfg hydra for Hydra's"
-            f" own{launchers if key.startswith('hydra.launcher.') else ''}"
-        )
+        message = f"{key} is not a key; see --cfg hydra for Hydra's own"
+        if not key.startswith("hydra.launcher."):
+            return message
+        launchers = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        return f"{message}; a launcher's options need hydra/launcher={'|'.join(launchers)}"
     options = [str(option) for option in OmegaConf.load(path) if not str(option).startswith("_")]
     return (
         f"{key} is not a key; hydra/launcher={name} has:"
@@ -146,25 +134,21 @@ def _unknown_hydra_key(key: str, conf: str, words: list[str]) -> str:
     )
 
 
-def _all_keys(conf: str, words: list[str]) -> list[str]:
-    """All dotted keys of the configuration that the groups among `words` select."""
+def _all_keys(conf: str, overrides: list[str]) -> list[str]:
+    """All dotted keys of the configuration that the groups among `overrides` select."""
     groups = {path.name for path in Path(conf).iterdir() if path.is_dir()}
-    chosen = [word for word in words if word.partition("=")[0] in groups and "," not in word]
+    chosen = [each for each in overrides if each.partition("=")[0] in groups and "," not in each]
     GlobalHydra.instance().clear()
     with initialize_config_dir(conf, version_base="1.3"):
         cfg = compose("config", overrides=chosen)
-    found: list[str] = []
+    return list(_keys_below(to_plain(cfg, resolve=False)))
 
-    def walk(node: Any, prefix: str) -> None:
-        for name in node:
-            key = f"{prefix}{name}"
-            found.append(key)
-            child = OmegaConf.to_container(node)[name]  # type: ignore[index]
-            if isinstance(child, dict):
-                walk(OmegaConf.create(child), key + ".")
 
-    walk(cfg, "")
-    return found
+def _keys_below(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, child in node.items():
+        yield f"{prefix}{name}"
+        if isinstance(child, dict):
+            yield from _keys_below(child, f"{prefix}{name}.")
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

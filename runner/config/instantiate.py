@@ -75,14 +75,14 @@ def locate(tag: str, key: str) -> type:
     """The component class that declares `tag`.
 
     Raises:
-        ConfigError: no class declares it, the class cannot be imported, or it is no dataclass.
+        ConfigError: no class declares it, the class cannot be imported, or it is not a dataclass.
     """
     try:
         cls = find_class(tag)
     except UnknownTag:
         raise ConfigError(
-            f"{key}._target_={tag} is no component's tag{nearest(tag, tags())}; a component"
-            " declares its own: tag: ClassVar[str]"
+            f"{key}._target_={tag} is not the tag of a component{nearest(tag, tags())}; a class"
+            " declares its tag with tag: ClassVar[str]"
         ) from None
     except ImportError as error:
         raise ConfigError(f"{key}._target_={tag} cannot be imported: {error}") from error

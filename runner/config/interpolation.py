@@ -130,10 +130,10 @@ class _Walk:
         self.open.pop()
         return self.done[place]
 
-    def _target(self, target: str, asker: str) -> Any:
+    def _target(self, target: str, reader: str) -> Any:
         """The value at `target`; references along the path are followed.
 
-        A missing `target` is recorded for `asker`, the place that refers to it.
+        A missing `target` is recorded for `reader`, the place that refers to it.
         """
         node: Any = self.raw
         place = ""
@@ -143,7 +143,7 @@ class _Walk:
             try:
                 node = node[int(word)] if isinstance(node, list) else node[word]
             except (KeyError, IndexError, TypeError, ValueError):
-                self.absent.setdefault(target, []).append(asker)
+                self.absent.setdefault(target, []).append(reader)
                 return None
             place = f"{place}.{word}" if place else word
         return self.value(place, node)
@@ -163,7 +163,7 @@ def _absent(key: str, places: list[str], raw: Mapping[str, Any]) -> str:
     Example: a portrait reads method.score, and the chosen method ranks no weights.
     """
     group, _, inner = key.partition(".")
-    askers = [
+    readers = [
         f"{name}={_name(raw[name])}"
         for name in dict.fromkeys(place.partition(".")[0] for place in places)
         if isinstance(raw[name], dict)
@@ -176,9 +176,9 @@ def _absent(key: str, places: list[str], raw: Mapping[str, Any]) -> str:
         if any(OmegaConf.select(file, written) is not None for written in (inner, key))
     ]
     lacking = f"{group}={_name(raw[group])}" if isinstance(raw.get(group), dict) else group
-    asker = " and ".join(askers) or places[0]
+    reader = " and ".join(readers) or places[0]
     return (
-        f"{asker} reads {key}, which {lacking} does not have; choices that have it:"
+        f"{reader} reads {key}, which {lacking} does not have; choices that have it:"
         f" {group}={'|'.join(having)}"
     )
 

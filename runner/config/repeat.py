@@ -90,7 +90,7 @@ def _densities(
 ) -> list[float]:
     if density is None:
         raise ConfigError(
-            "density is missing: rounds of pruning go down to the density that you give, e.g."
+            "density is missing: rounds of pruning end at the density that you give, e.g."
             " density=0.1 keeps a tenth of the weights"
         )
     if type(node.get("rounds")) is int:  # the component refuses other types

@@ -36,7 +36,7 @@ class StageNode:
         round: its round, in a repeated group.
         epochs, lr, lr_schedule, batch_size: replace those of `train`.
         segment: epochs after which the stage ends, within a longer schedule.
-        given: if null, the stage is left out.
+        if_: if null, the stage is left out.
     """
 
     name: str
@@ -58,7 +58,7 @@ class StageNode:
     batch_size: int | None = None
     nesterov: bool = False
     trainable_decay: float | None = None
-    given: Any = True
+    if_: Any = True
 
     @property
     def component(self) -> Any:

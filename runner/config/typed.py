@@ -15,11 +15,22 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from runner.errors import ConfigError, nearest
 
 EXCERPT = 80  # characters of a value in a message
+PLAIN = (int, float, str, bool, tuple, dict, Mapping, Literal, type(None))
+NAMES = {  # of types in messages
+    "NoneType": "null",
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a word",
+    "bool": "true or false",
+    "dict": "a mapping",
+    "Mapping": "a mapping",
+}
+NO_FIT = object()  # the result for a value that does not have the requested type
 
 T = TypeVar("T")
 # Place of a node -> the key by which a user sets it; they differ if the node was interpolated.
 Alias = Callable[[str], str]
-# Builds a value whose annotation is no plain type: (value, key, alias) -> object.
+# Builds a value whose annotation is not a plain type: (value, key, alias) -> object.
 Fallback = Callable[[Any, str, Alias], Any]
 
 
@@ -55,34 +66,39 @@ def build(
         ConfigError: every problem found: unknown or missing field, value of the wrong type, value
             refused by the class.
     """
-    hints, known = _declared(cls)  # type: ignore[arg-type]  # mypy: a generic type is unhashable
-    problems: list[str] = []
-    values: dict[str, Any] = {}
-    for name, value in options.items():
-        if name not in known:
-            takes = f"{key or 'this file'} takes {', '.join(known) or 'none'}"
-            problems.append(
-                f"{below(key, name)} is not an option; {takes}{nearest(str(name), known)}"
-            )
-            continue
-        try:
-            values[known[name].name] = coerce(
-                value, hints[known[name].name], alias(below(key, name)), alias, fallback
-            )
-        except ConfigError as error:
-            problems.extend(error.messages)
-    missing = [
-        n
-        for n, f in known.items()
-        if n not in options and f.default is MISSING and f.default_factory is MISSING
-    ]
-    problems += [f"{below(key, name)} is missing: give it a value" for name in missing]
+    values, problems = _field_values(cls, options, key, alias, fallback)
     if not problems:
         try:
             return cls(**values)
         except ValueError as error:
             problems = str(error).splitlines()
     raise ConfigError(*problems)
+
+
+def _field_values(
+    cls: type, options: Mapping[str, Any], key: str, alias: Alias, fallback: Fallback
+) -> tuple[dict[str, Any], list[str]]:
+    """The converted values of the given fields, and a message for each problem."""
+    hints, known = _declared(cls)
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, value in options.items():
+        place = below(key, name)
+        if name not in known:
+            takes = f"{key or 'this file'} takes {', '.join(known) or 'none'}"
+            problems.append(f"{place} is not an option; {takes}{nearest(str(name), known)}")
+            continue
+        field = known[name].name
+        try:
+            values[field] = coerce(value, hints[field], alias(place), alias, fallback)
+        except ConfigError as error:
+            problems += error.messages
+    problems += [
+        f"{below(key, name)} is missing: give it a value"
+        for name, f in known.items()
+        if name not in options and f.default is MISSING and f.default_factory is MISSING
+    ]
+    return values, problems
 
 
 @cache
@@ -120,43 +136,48 @@ def coerce(
     if value is None and type(None) in options:
         return None
     for option in options:
-        origin = get_origin(option) or option
-        if hasattr(origin, "from_plain"):
-            return origin.from_plain(value, key)
-        if (
-            isinstance(origin, type)
-            and is_dataclass(origin)
-            and isinstance(value, dict)
-            and "_target_" not in value
-        ):
-            return build(origin, value, key, alias, fallback)
-        if origin is tuple and isinstance(value, (list, tuple)) and _fits(option, value):
-            inner = get_args(option)[0] if get_args(option) else Any
-            return tuple(
-                _each([(f"{key}.{i}", v) for i, v in enumerate(value)], inner, alias, fallback)
-            )
-        if origin in (dict, Mapping) and isinstance(value, dict):
-            inner = get_args(option)[1] if get_args(option) else Any
-            return dict(
-                zip(
-                    map(str, value),
-                    _each(
-                        [(f"{key}.{name}", v) for name, v in value.items()], inner, alias, fallback
-                    ),
-                    strict=True,
-                )
-            )
-        if origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-        if origin in (int, str, bool) and type(value) is origin:
-            return value
-        if origin is Literal and value in get_args(option):
-            return value
-    simple = (int, float, str, bool, tuple, dict, Mapping, Literal, type(None))
-    if fallback is refuse or all((get_origin(o) or o) in simple for o in options):
+        converted = _convert(value, option, key, alias, fallback)
+        if converted is not NO_FIT:
+            return converted
+    if fallback is refuse or all((get_origin(o) or o) in PLAIN for o in options):
         wanted = " or ".join(_name(o) for o in options)
         raise ConfigError(f"{key}={excerpt(value)} must be {wanted}")
     return fallback(value, key, alias)
+
+
+def _convert(value: Any, option: Any, key: str, alias: Alias, fallback: Fallback) -> Any:
+    """Convert `value` to one type, which is not a union; NO_FIT if the value has another type."""
+    origin = get_origin(option) or option
+    if hasattr(origin, "from_plain"):
+        return origin.from_plain(value, key)
+    if isinstance(value, dict):
+        if isinstance(origin, type) and is_dataclass(origin) and "_target_" not in value:
+            return build(origin, value, key, alias, fallback)
+        if origin not in (dict, Mapping):
+            return NO_FIT
+        inner = get_args(option)[1] if get_args(option) else Any
+        items = [(f"{key}.{name}", item) for name, item in value.items()]
+        return dict(zip(map(str, value), _each(items, inner, alias, fallback), strict=True))
+    if isinstance(value, (list, tuple)):
+        if origin is not tuple or not _fits(option, value):
+            return NO_FIT
+        inner = get_args(option)[0] if get_args(option) else Any
+        items = [(f"{key}.{i}", item) for i, item in enumerate(value)]
+        return tuple(_each(items, inner, alias, fallback))
+    return _convert_scalar(value, option)
+
+
+def _convert_scalar(value: Any, option: Any) -> Any:
+    """Convert a scalar to a number, text, truth value or literal; NO_FIT if it is none of them."""
+    origin = get_origin(option) or option
+    if origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    fits = (
+        value in get_args(option)
+        if origin is Literal
+        else origin in (int, str, bool) and type(value) is origin
+    )
+    return value if fits else NO_FIT
 
 
 def _fits(hint: Any, value: list[Any] | tuple[Any, ...]) -> bool:
@@ -171,7 +192,7 @@ def _each(items: list[tuple[str, Any]], hint: Any, alias: Alias, fallback: Fallb
     """Convert (key, value) pairs to one type.
 
     Raises:
-        ConfigError: every problem up to and including the first in a value that is no dict.
+        ConfigError: every problem up to and including the first in a value that is not a dict.
     """
     found: list[Any] = []
     problems: list[str] = []
@@ -188,22 +209,12 @@ def _each(items: list[tuple[str, Any]], hint: Any, alias: Alias, fallback: Fallb
 
 
 def _name(hint: Any) -> str:
-    if get_origin(hint) is tuple and get_args(hint) and get_args(hint)[-1] is not Ellipsis:
+    """The name of a type for messages."""
+    origin = get_origin(hint) or hint
+    if origin is tuple and get_args(hint) and get_args(hint)[-1] is not Ellipsis:
         return f"a list of {len(get_args(hint))}"
-    if hint is type(None):
-        return "null"
-    if get_origin(hint) is Literal:
+    if origin is Literal:
         return "one of " + ", ".join(str(a) for a in get_args(hint))
-    kinds = {
-        "int": "a whole number",
-        "float": "a number",
-        "str": "a word",
-        "bool": "true or false",
-        "dict": "a mapping",
-        "Mapping": "a mapping",
-    }
-    return (
-        "a mapping"
-        if is_dataclass(hint)
-        else kinds.get(getattr(get_origin(hint) or hint, "__name__", ""), "a list")
-    )
+    if is_dataclass(hint):
+        return "a mapping"
+    return NAMES.get(getattr(origin, "__name__", ""), "a list")

@@ -55,8 +55,8 @@ class Split:
 
     def read(self, wanted: Wanted, augment: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the requested batches, cropped and mirrored where a generator is given."""
-        for places, rng in wanted:
-            part = self.take(places)
+        for indices, rng in wanted:
+            part = self.take(indices)
             yield (part.images if rng is None else crop_flip(part.images, rng)), part.labels
 
 
@@ -171,7 +171,6 @@ class DataError(ValueError):
         if get:
             lines.append(f"  to get it:  {', or '.join(get)}")
         if name:
-            lines.append(
-                f"  ready now:  {', '.join(f'dataset={other}' for other in ready) or 'none'}"
-            )
+            names = ", ".join(f"dataset={other}" for other in ready)
+            lines.append(f"  ready now:  {names or 'none'}")
         super().__init__("\n".join(lines))

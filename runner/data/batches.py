@@ -64,20 +64,17 @@ class Batches:
 
     def _draws(self, epoch: int, step: int) -> Generator | None:
         """The generator that augments the images of a step; None without augmentation."""
-        return (
-            None
-            if self.augment == "none"
-            else stream(self.seed, self.stage, f"augment/{epoch}/{step}")
-        )
+        if self.augment == "none":
+            return None
+        return stream(self.seed, self.stage, f"augment/{epoch}/{step}")
 
 
 def evaluation_batches(
     split: Images, mean: Tensor, std: Tensor, scale: float, batch_size: int
 ) -> Iterator[Batch]:
     """Yield the whole split in its own order, not augmented."""
-    return _in_order(
-        split, torch.arange(len(split), device=split.labels.device), mean, std, scale, batch_size
-    )
+    order = torch.arange(len(split), device=split.labels.device)
+    return _in_order(split, order, mean, std, scale, batch_size)
 
 
 def scoring_pass(
@@ -87,18 +84,16 @@ def scoring_pass(
 
     Equal arguments give equal passes, whatever was drawn before.
     """
-    return _in_order(
-        split, shuffled(split, stream(seed, stage, "scoring")), mean, std, scale, batch_size
-    )
+    order = shuffled(split, stream(seed, stage, "scoring"))
+    return _in_order(split, order, mean, std, scale, batch_size)
 
 
 def _in_order(
     split: Images, order: Tensor, mean: Tensor, std: Tensor, scale: float, batch_size: int
 ) -> Iterator[Batch]:
     """Yield the images at the indices `order` (M,), not augmented."""
-    for images, labels in split.read(
-        ((places, None) for places in order.split(batch_size)), "none"
-    ):
+    wanted = ((indices, None) for indices in torch.split(order, batch_size))
+    for images, labels in split.read(wanted, "none"):
         yield normalised(images, mean, std, scale), labels
 
 

@@ -9,14 +9,13 @@ from runner.registry import find_class, tags
 def data_sets() -> list[DataSet]:
     """All image data sets with default options, ordered by classes, image size and name."""
     found: list[DataSet] = [find_class(tag)() for tag in tags("runner.data")]
-    infos = [(component.info(), component) for component in found]
-    return [
-        component
-        for info, component in sorted(
-            infos, key=lambda pair: (pair[0].classes, pair[0].size, pair[1].name)
-        )
-        if info.images
-    ]
+    with_images = [component for component in found if component.info().images]
+    return sorted(with_images, key=_order)
+
+
+def _order(component: DataSet) -> tuple[int, int, str]:
+    info = component.info()
+    return info.classes, info.size, component.name
 
 
 def names() -> list[str]:

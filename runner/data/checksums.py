@@ -8,11 +8,9 @@ from runner.data.base import DataError
 
 def digest(content: bytes, like: str) -> str:
     """Hexadecimal checksum of the kind of `like`: MD5 has 32 digits, SHA-256 has 64."""
-    return (
-        hashlib.md5(content, usedforsecurity=False).hexdigest()
-        if len(like) == 32
-        else hashlib.sha256(content).hexdigest()
-    )
+    if len(like) == 32:
+        return hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return hashlib.sha256(content).hexdigest()
 
 
 def read_bytes(path: Path) -> bytes:

@@ -17,6 +17,16 @@ import torch
 from runner.data.base import DataError, Official, Split
 from runner.data.checksums import read_verified
 
+# Raised by the unpickler for files that are no pickle of plain values.
+MALFORMED = (
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+)
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -65,23 +75,24 @@ def _read_split(folder: Path, files: Mapping[str, str], labels_key: str, classes
     for name, checksum in files.items():
         entry = _entry(folder / name, checksum, "data", labels_key)
         rows, targets = entry["data"], np.asarray(entry[labels_key])
-        rows_fit = (
-            isinstance(rows, np.ndarray)
-            and rows.dtype == np.uint8
-            and rows.shape == (len(targets), 3072)
-        )
-        if (
-            not rows_fit
-            or targets.dtype.kind != "i"
-            or not 0 <= targets.min() <= targets.max() < classes
-        ):
+        if not (_are_images(rows, len(targets)) and _are_classes(targets, classes)):
             raise DataError(
-                f"{folder / name} does not hold uint8 rows of 3,072 values, each with a label from"
-                f" 0 to {classes - 1}"
+                f"{folder / name} does not contain uint8 rows of 3,072 values, each with a label"
+                f" from 0 to {classes - 1}"
             )
         images.append(torch.from_numpy(rows.reshape(-1, 3, 32, 32).copy()))
         labels.append(torch.from_numpy(targets.astype(np.int64)))
     return Split(torch.cat(images), torch.cat(labels))
+
+
+def _are_images(rows: object, count: int) -> bool:
+    if not isinstance(rows, np.ndarray):
+        return False
+    return bool(rows.dtype == np.uint8 and rows.shape == (count, 3072))
+
+
+def _are_classes(targets: "np.ndarray[Any, Any]", classes: int) -> bool:
+    return bool(targets.dtype.kind == "i" and 0 <= targets.min() <= targets.max() < classes)
 
 
 def _entry(path: Path, checksum: str, *keys: str) -> dict[str, Any]:
@@ -89,15 +100,7 @@ def _entry(path: Path, checksum: str, *keys: str) -> dict[str, Any]:
     content = read_verified(path, checksum)
     try:
         entry = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        TypeError,
-        IndexError,
-        KeyError,
-        AttributeError,
-    ) as error:
+    except MALFORMED as error:
         raise DataError(f"{path} is not a CIFAR batch: {error}") from error
     if not isinstance(entry, dict) or not set(keys) <= set(entry):
         raise DataError(f"{path} is not a CIFAR batch: it lacks {' and '.join(keys)}")
@@ -123,6 +126,6 @@ class _ArrayUnpickler(pickle.Unpickler):
         }
         if (module, name) not in admitted:
             raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}, which such a file has no use for"
+                f"it refers to {module}.{name}, which such a file never contains"
             )
         return admitted[module, name]

@@ -49,10 +49,8 @@ def decoded_once(
     if (official := _read(kept, source)) is not None:
         return official
     try:
-        with held(
-            kept.with_name(f".{kept.stem}.lock"),
-            lambda holder: say(f"waiting for {kept}, which {holder} makes"),
-        ):
+        lock = kept.with_name(f".{kept.stem}.lock")
+        with held(lock, lambda holder: say(f"waiting for {kept}, which {holder} makes")):
             official = _read(kept, source)  # the previous holder may have made it
             if official is None:
                 official = _decode(kept, train, test, size, decode or pixels)
@@ -99,12 +97,8 @@ def _write(kept: Path, source: str, official: Official) -> None:
 def _decode(kept: Path, train: Labelled, test: Labelled, size: int, decode: Decode) -> Official:
     """Return both splits, images (N, 3, size, size) each, in the given order."""
     total = len(train) + len(test)
-    decoded = counted(
-        (decode(path, size) for path, _ in (*train, *test)),
-        total,
-        f"decoding {total:,} images, once, into {kept}",
-        "images",
-    )
+    images = (decode(path, size) for path, _ in (*train, *test))
+    decoded = counted(images, total, f"decoding {total:,} images, once, into {kept}", "images")
 
     def split(part: Labelled) -> Split:
         images = torch.empty((len(part), 3, size, size), dtype=torch.uint8)
@@ -139,7 +133,7 @@ def rgb(path: Path, formats: tuple[str, ...] = ("JPEG",)) -> Image.Image:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         # Pillow raises these for damaged files.
         raise DataError(
-            f"{path} is no intact JPEG ({error}); delete it and unpack the archive again"
+            f"{path} is not an intact JPEG ({error}); delete it and unpack the archive again"
         ) from error
 
 

@@ -75,11 +75,9 @@ def _rows() -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
     run.
     """
     spec = importlib.util.find_spec("sklearn")
-    places = (
-        Path(folder) / FILE for folder in (spec.submodule_search_locations if spec else None) or ()
-    )
-    if file := next((place for place in places if place.is_file()), None):
-        return np.loadtxt(file, delimiter=",")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        if (path := Path(folder) / FILE).is_file():
+            return np.loadtxt(path, delimiter=",")
     from sklearn.datasets import load_digits  # for a release that keeps the file elsewhere
 
     return np.column_stack(load_digits(return_X_y=True))

@@ -31,8 +31,8 @@ def fetch(name: str, data_dir: Path) -> str:
     if component.source.prepares:
         # List and decode the images now, not in the first run; this also finds damaged ones.
         component.load(data_dir, 1.0)
-    places = [str(place) for place in component.places(data_dir) if place.is_dir()]
-    return f"{name} is ready{': ' + places[0] if places else ''}; use it with dataset={name}"
+    folders = [folder for folder in component.places(data_dir) if folder.is_dir()]
+    return f"{name} is ready{f': {folders[0]}' if folders else ''}; use it with dataset={name}"
 
 
 def _download(name: str, source: Download, data_dir: Path) -> None:
@@ -70,9 +70,5 @@ def no_network(name: str, source: Download, data_dir: Path, reason: str) -> str:
     if source.package:
         lines.append(f"              or install Debian's package: apt-get install {source.package}")
     lines += [f"              then run    make data DATASET={name}    again, to {source.then}"]
-    return "\n".join(
-        [
-            *lines,
-            f"  ready now:  {', '.join(f'dataset={other}' for other in ready(data_dir)) or 'none'}",
-        ]
-    )
+    names = ", ".join(f"dataset={other}" for other in ready(data_dir))
+    return "\n".join([*lines, f"  ready now:  {names or 'none'}"])

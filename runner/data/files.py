@@ -90,17 +90,14 @@ class Files:
 
 def _pieces(wanted: Wanted, ahead: "deque[Tensor]") -> Iterator[Piece]:
     """Yield the pieces for the workers in order; append the indices of each batch to `ahead`."""
-    for places, rng in wanted:
-        ahead.append(places)
-        parts = places.split(PIECE)
+    for indices, rng in wanted:
+        ahead.append(indices)
+        parts = torch.split(indices, PIECE)
         if rng is None:
             yield from ((part, None) for part in parts)
         else:
-            yield from zip(
-                parts,
-                torch.rand(len(places), DRAWS, generator=rng, dtype=torch.float64).split(PIECE),
-                strict=True,
-            )
+            draws = torch.rand(len(indices), DRAWS, generator=rng, dtype=torch.float64)
+            yield from zip(parts, torch.split(draws, PIECE), strict=True)
 
 
 class _Decoder(Dataset[Tensor | str]):
@@ -113,19 +110,16 @@ class _Decoder(Dataset[Tensor | str]):
         self.files, self.crop = files, CROPS.get(augment)
 
     def __getitem__(self, piece: Piece) -> Tensor | str:
-        places, draws = piece
+        indices, draws = piece
         try:
-            return torch.stack(
-                [
-                    self._image(int(place), None if draws is None else draws[i])
-                    for i, place in enumerate(places)
-                ]
-            )
+            rows = [None] * len(indices) if draws is None else draws.unbind()
+            images = [self._image(int(i), row) for i, row in zip(indices, rows, strict=True)]
+            return torch.stack(images)
         except DataError as error:
             return error.problem
 
-    def _image(self, place: int, draws: Tensor | None) -> Tensor:
-        image = rgb(self.files.folder / self.files.names[place].decode(), FORMATS)
+    def _image(self, index: int, draws: Tensor | None) -> Tensor:
+        image = rgb(self.files.folder / self.files.names[index].decode(), FORMATS)
         size = self.files.size
         if draws is None or self.crop is None:
             return as_tensor(middle(image, round(size * MARGIN), size))

@@ -63,17 +63,7 @@ def classes(folder: Path, expected: Info) -> list[str]:
     }
     for part, names in found.items():
         if len(names) != expected.classes:
-            loose = (
-                any(entry.name.endswith(".JPEG") for entry in os.scandir(folder / part))
-                if not names
-                else False
-            )
-            hint = (
-                f": the images lie in {part}/ itself and have to be moved into folders of their"
-                " classes"
-                if loose
-                else ""
-            )
+            hint = "" if names else _loose_images(folder, part)
             raise DataError(
                 f"{folder / part} holds {len(names):,} folders named as WordNet ids (n01440764),"
                 f" expected {expected.classes:,}{hint}"
@@ -81,6 +71,13 @@ def classes(folder: Path, expected: Info) -> list[str]:
     if strange := sorted(found["train"] ^ found["val"]):
         raise DataError(f"train and val have different classes: {_some(strange)}")
     return sorted(found["train"])
+
+
+def _loose_images(folder: Path, part: str) -> str:
+    """A hint if the images of `part` are not in folders of classes; else empty."""
+    if not any(entry.name.endswith(".JPEG") for entry in os.scandir(folder / part)):
+        return ""
+    return f": the images are in {part}/ itself; move them into folders of their classes"
 
 
 def listed_once(folder: Path, kept: Path, expected: Info) -> dict[str, Listing]:
@@ -108,9 +105,8 @@ def listed_once(folder: Path, kept: Path, expected: Info) -> dict[str, Listing]:
 def _list(folder: Path, names: list[str]) -> dict[str, Listing]:
     total = len(PARTS) * len(names)
     scanned = (_scan(folder, f"{part}/{name}") for part in PARTS for name in names)
-    images = counted(
-        scanned, total, f"listing the images of {total:,} folders in {folder}, once", "folders"
-    )
+    title = f"listing the images of {total:,} folders in {folder}, once"
+    images = counted(scanned, total, title, "folders")
     return {part: _listing([next(images) for _ in names]) for part in PARTS}
 
 
@@ -158,14 +154,11 @@ def _read(
         same = arrays["classes"].tolist() == names and all(
             np.array_equal(arrays[f"{part}.times"], stamps[part]) for part in PARTS
         )
-        return (
-            {
-                part: Listing(*(arrays[f"{part}.{f.name}"] for f in fields(Listing)))
-                for part in PARTS
-            }
-            if same
-            else None
-        )
+        if not same:
+            return None
+        return {
+            part: Listing(*(arrays[f"{part}.{f.name}"] for f in fields(Listing))) for part in PARTS
+        }
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
 
@@ -176,9 +169,8 @@ def _write(
     arrays = {
         f"{part}.{f.name}": getattr(found[part], f.name) for part in PARTS for f in fields(Listing)
     }
-    arrays |= {f"{part}.times": times for part, times in stamps.items()} | {
-        "classes": np.array(names)
-    }
+    arrays |= {f"{part}.times": times for part, times in stamps.items()}
+    arrays["classes"] = np.array(names)
 
     def write(path: Path) -> None:
         with path.open("wb") as file:  # np.savez would append .npz to a name
@@ -192,6 +184,5 @@ def _write(
 
 def _some(names: list[str]) -> str:
     """Return the first few names and the number of the others."""
-    return ", ".join(names[:SHOWN]) + (
-        f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    )
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -99,7 +99,7 @@ def parse_idx(path: Path, content: bytes) -> Tensor:
     shape = struct.unpack(f">{content[3]}I", content[4:start])
     if len(content) - start != math.prod(shape):
         raise DataError(
-            f"{path} holds {len(content) - start:,} values, but its header says"
+            f"{path} holds {len(content) - start:,} values, but its header states"
             f" {' x '.join(map(str, shape))}"
         )
     return torch.from_numpy(

@@ -106,7 +106,7 @@ class ImageSet(ABC):
             DataError: states only the problem.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} reads no images into memory; it has to implement read or load"
+            f"{type(self).__name__} reads no images into memory; it must implement read or load"
         )
 
     def load(self, data_dir: Path, train_fraction: float) -> Data:
@@ -127,16 +127,16 @@ class ImageSet(ABC):
         )
         used, held_out = parts(train, train_fraction, self.validation)
         return Data(
-            self.name,
-            used,
-            held_out,
-            test,
-            mean,
-            std,
-            self.scale,
-            self.native.classes,
-            self.augment,
-            official.checksum(),
+            name=self.name,
+            train=used,
+            validation=held_out,
+            test=test,
+            mean=mean,
+            std=std,
+            scale=self.scale,
+            classes=self.native.classes,
+            augment=self.augment,
+            checksum=official.checksum(),
         )
 
     def constants(self) -> tuple[Tensor, Tensor]:

@@ -78,18 +78,16 @@ class Imagenet(ImageSet):
         )
         used, held_out = parts(train, train_fraction, self.validation)
         mean, std = self.constants()
-        checksum = hashlib.sha256(
-            "".join(found[part].digest() for part in PARTS).encode()
-        ).hexdigest()
+        digests = "".join(found[part].digest() for part in PARTS)
         return Data(
-            self.name,
-            used,
-            held_out,
-            test,
-            mean,
-            std,
-            self.scale,
-            self.native.classes,
-            self.augment,
-            checksum,
+            name=self.name,
+            train=used,
+            validation=held_out,
+            test=test,
+            mean=mean,
+            std=std,
+            scale=self.scale,
+            classes=self.native.classes,
+            augment=self.augment,
+            checksum=hashlib.sha256(digests.encode()).hexdigest(),
         )

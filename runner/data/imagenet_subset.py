@@ -2,10 +2,9 @@
 
 That data set has 100,000 / 10,000 images. The paper states neither classes nor size nor how images
 were drawn (docs/decisions.md 11). Of every class we take 100 training images and 10 of its 50
-validation
-images: the first in numpy's RandomState permutation, seeded with (2012, 0 for train or 1 for val,
-class), of the names in alphabetical order. Draws of different classes are independent. Images are
-scaled like Tiny-ImageNet's, 64 x 64, from the middle.
+validation images: the first in numpy's RandomState permutation, seeded with (2012, 0 for train or 1
+for val, class), of the names in alphabetical order. Draws of different classes are independent.
+Images are scaled like Tiny-ImageNet's, 64 x 64, from the middle.
 
 <data_dir>/imagenet/                           ImageNet's own folder (runner/data/imagenet.py)
 <data_dir>/imagenet_subset-<size>.safetensors  the subset, decoded once (runner/data/decoded.py)
@@ -58,24 +57,16 @@ class ImagenetSubset(ImageSet):
             part: drawn(found[part], n // info.classes, i)
             for i, (part, n) in enumerate(zip(PARTS, (info.train, info.test), strict=True))
         }
-        source = hashlib.sha256(
-            "".join(chosen[part].digest() for part in PARTS).encode()
-        ).hexdigest()
-        train, test = (
-            [
-                (folder / name.decode(), int(label))
-                for name, label in zip(c.names, c.labels, strict=True)
-            ]
-            for c in chosen.values()
-        )
-        return decoded_once(
-            data_dir / f"{self.name}-{info.size}.safetensors",
-            source,
-            train,
-            test,
-            info.size,
-            scaled,
-        )
+        digests = "".join(chosen[part].digest() for part in PARTS)
+        source = hashlib.sha256(digests.encode()).hexdigest()
+        train, test = (_labelled(folder, listing) for listing in chosen.values())
+        kept = data_dir / f"{self.name}-{info.size}.safetensors"
+        return decoded_once(kept, source, train, test, info.size, scaled)
+
+
+def _labelled(folder: Path, listing: Listing) -> list[tuple[Path, int]]:
+    pairs = zip(listing.names, listing.labels, strict=True)
+    return [(folder / name.decode(), int(label)) for name, label in pairs]
 
 
 def drawn(found: Listing, each: int, part: int) -> Listing:
@@ -84,17 +75,17 @@ def drawn(found: Listing, each: int, part: int) -> Listing:
     Raises:
         DataError: a class has fewer images.
     """
-    places = []
+    chosen = []
     for label in np.unique(found.labels):
         members = np.flatnonzero(found.labels == label)
         if len(members) < each:
             raise DataError(
-                f"the class of {found.names[members[0]].decode()} has {len(members)} images, of"
-                f" which {each} are to be drawn"
+                f"the class of {found.names[members[0]].decode()} has {len(members)} images,"
+                f" but {each} are required"
             )
         order = np.random.RandomState((SEED, part, int(label))).permutation(len(members))
-        places.append(members[np.sort(order[:each])])
-    return found.take(np.concatenate(places))
+        chosen.append(members[np.sort(order[:each])])
+    return found.take(np.concatenate(chosen))
 
 
 def scaled(path: Path, size: int) -> Tensor:

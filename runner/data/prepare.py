@@ -35,11 +35,9 @@ def pad(split: Split, size: int | None) -> Split:
     """
     missing = (size or split.images.shape[-1]) - split.images.shape[-1]
     before, after = missing // 2, missing - missing // 2
-    return (
-        Split(F.pad(split.images, (before, after, before, after)), split.labels)
-        if missing
-        else split
-    )
+    if not missing:
+        return split
+    return Split(F.pad(split.images, (before, after, before, after)), split.labels)
 
 
 def statistics(images: Tensor, scale: float) -> tuple[Tensor, Tensor]:
@@ -47,14 +45,10 @@ def statistics(images: Tensor, scale: float) -> tuple[Tensor, Tensor]:
 
     They are exact: computed from 256-bin histograms in float64, then rounded to float32.
     """
-    # (C, 256)
-    histograms = torch.stack(
-        [torch.bincount(images[:, c].flatten(), minlength=256) for c in range(images.shape[1])]
-    ).double()
-    shares, levels = (
-        histograms / histograms.sum(1, keepdim=True),
-        torch.arange(256, dtype=torch.float64) / scale,
-    )
+    counts = [torch.bincount(image.flatten(), minlength=256) for image in images.unbind(1)]
+    histograms = torch.stack(counts).double()  # (C, 256)
+    shares = histograms / histograms.sum(1, keepdim=True)
+    levels = torch.arange(256, dtype=torch.float64) / scale
     mean = shares @ levels
     std = (shares * (levels - mean[:, None]) ** 2).sum(1).sqrt()
     if not bool((std > 0).all()):

@@ -23,13 +23,11 @@ def counted(items: Iterable[T], total: int, title: str, unit: str) -> Iterator[T
         unit: what the items are, in the plural.
     """
     say(f"{title} …")
-    begun = last = time.monotonic()
+    started = last = time.monotonic()
     for done, item in enumerate(items, start=1):
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now
-            say(
-                f"{title}: {done}/{total} {unit}, {now - begun:.0f} s, about"
-                f" {(now - begun) / done * (total - done):.0f} s left"
-            )
+            left = (now - started) / done * (total - done)
+            say(f"{title}: {done}/{total} {unit}, {now - started:.0f} s, about {left:.0f} s left")
         yield item

@@ -67,36 +67,21 @@ class GaussianTeacher:
     stands_for: ClassVar[None] = None
 
     def __post_init__(self) -> None:
+        of_student = f"from 1 to dataset.dimension={self.dimension}: inputs of a student's neuron"
+        of_teacher = f"from 1 to dataset.inputs={self.inputs}: the student has the teacher's inputs"
+        rules = {
+            "name": (self.name == self.tag, f"{self.tag}: it is the data's name in records"),
+            "dimension": (self.dimension >= 1, "at least 1: the number of inputs"),
+            "neurons": (self.neurons >= 1, "at least 1"),
+            "inputs": (1 <= self.inputs <= self.dimension, of_student),
+            "teacher_inputs": (1 <= self.seen <= self.inputs, of_teacher),
+            "samples": (self.samples >= 1, "at least 1"),
+            "noise": (0 <= self.noise < float("inf"), "0 or more: sigma / E_y"),
+        }
         problems = [
             f"dataset.{key}={getattr(self, key)} must be {what}"
-            for key, ok, what in (
-                (
-                    "name",
-                    self.name == "gaussian_teacher",
-                    "gaussian_teacher: it is the data's name in records",
-                ),
-                ("dimension", self.dimension >= 1, "at least 1: inputs there are"),
-                ("neurons", self.neurons >= 1, "at least 1"),
-                (
-                    "inputs",
-                    1 <= self.inputs <= self.dimension,
-                    (
-                        f"from 1 to dataset.dimension={self.dimension}: inputs that a student's"
-                        " neuron sees"
-                    ),
-                ),
-                (
-                    "teacher_inputs",
-                    1 <= self.seen <= self.inputs,
-                    (
-                        f"from 1 to dataset.inputs={self.inputs}: the student sees what the teacher"
-                        " does"
-                    ),
-                ),
-                ("samples", self.samples >= 1, "at least 1"),
-                ("noise", 0 <= self.noise < float("inf"), "0 or more: sigma / E_y"),
-            )
-            if not ok
+            for key, (valid, what) in rules.items()
+            if not valid
         ]
         if problems:
             raise ValueError("\n".join(problems))

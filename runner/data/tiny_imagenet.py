@@ -65,13 +65,8 @@ class TinyImagenet(ImageSet):
             [(folder / image.path, image.label) for image in part]
             for part in (listing.train, listing.test)
         )
-        return decoded_once(
-            folder.with_name(f"{self.folder}.safetensors"),
-            listing.digest(),
-            train,
-            test,
-            self.native.size,
-        )
+        kept = folder.with_name(f"{self.folder}.safetensors")
+        return decoded_once(kept, listing.digest(), train, test, self.native.size)
 
 
 @dataclass(frozen=True)
@@ -108,13 +103,8 @@ def list_files(folder: Path, expected: Info) -> Listing:
         DataError: files are missing, too many or empty, or do not match the lists of classes and
             labels.
     """
-    _require(
-        [
-            name
-            for name in ("wnids.txt", "train", "val/images", "val/val_annotations.txt")
-            if not (folder / name).exists()
-        ]
-    )
+    required = ("wnids.txt", "train", "val/images", "val/val_annotations.txt")
+    _require([name for name in required if not (folder / name).exists()])
     classes = _classes(folder / "wnids.txt", expected.classes)
     return Listing(
         _train(folder, classes, expected.train // expected.classes),
@@ -137,13 +127,8 @@ def _classes(path: Path, count: int) -> dict[str, int]:
 
 
 def _train(folder: Path, classes: dict[str, int], each: int) -> list[Listed]:
-    _require(
-        [
-            f"train/{name}/images"
-            for name in classes
-            if not (folder / "train" / name / "images").is_dir()
-        ]
-    )
+    folders = [f"train/{name}/images" for name in classes]
+    _require([inside for inside in folders if not (folder / inside).is_dir()])
     found = {name: _images(folder, f"train/{name}/images") for name in classes}
     wrong = [
         f"train/{name}/images holds {len(images)}"
@@ -164,18 +149,12 @@ def _test(folder: Path, classes: dict[str, int], each: int) -> list[Listed]:
     found = _images(folder, "val/images")
     missing = [path for path in labels if path not in found]
     moved = any((folder / "val" / name).is_dir() for name in classes)
-    hint = (
-        "; a helper of other code has moved them into folders of classes: unpack the archive again"
-        if moved
-        else ""
-    )
-    _require(missing, hint)
+    hint = "; other code has moved them into folders of classes: unpack the archive again"
+    _require(missing, hint if moved else "")
     if unlabelled := [path for path in found if path not in labels]:
         raise DataError(f"val/val_annotations.txt gives no class for {_some(unlabelled)}")
     counts = Counter(labels.values())
-    wrong = [
-        f"{name} has {counts[index]}" for name, index in classes.items() if counts[index] != each
-    ]
+    wrong = [f"{name} has {counts[i]}" for name, i in classes.items() if counts[i] != each]
     if wrong:
         raise DataError(
             f"val/val_annotations.txt: class {_some(wrong)} images, expected {each} of each class"
@@ -194,13 +173,13 @@ def _annotations(path: Path, classes: dict[str, int]) -> dict[str, int]:
         image = f"val/images/{name}"
         if not rest or not re.fullmatch(r"[\w-]+\.JPEG", name):
             raise DataError(
-                f"{path}, line {number}: {line[:60]!r} is not an image, its class and its box with"
-                " tabs between"
+                f"{path}, line {number}: {line[:60]!r} is not an image, its class and its box,"
+                " separated by tabs"
             )
         if rest[0] not in classes:
             raise DataError(f"{path}, line {number}: class {rest[0]!r} is not in wnids.txt")
         if image in labels:
-            raise DataError(f"{path}, line {number}: {name} has a class already")
+            raise DataError(f"{path}, line {number}: {name} already has a class")
         labels[image] = classes[rest[0]]
     return labels
 
@@ -231,6 +210,5 @@ def _require(missing: Sequence[str], hint: str = "") -> None:
 
 def _some(names: Sequence[str]) -> str:
     """Return the first few names and the number of the others."""
-    return ", ".join(names[:SHOWN]) + (
-        f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    )
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

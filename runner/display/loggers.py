@@ -16,8 +16,8 @@ from runner.spec.request import SavedConfig
 
 Row = dict[str, Any]  # an epoch of the history (runner/engine/train.py), or a record
 # Keys of a record: results by which runs are compared, and settings in which they differ.
-COMPARED = ("accuracy", "accuracy_best", "test_loss", "sparsity", "epochs", "runtime_s")
-NAMED = ("method", "label", "model", "dataset", "train_fraction", "seed", "density_target")
+RESULTS = ("accuracy", "accuracy_best", "test_loss", "sparsity", "epochs", "runtime_s")
+SETTINGS = ("method", "label", "model", "dataset", "train_fraction", "seed", "density_target")
 
 
 class Log(Protocol):
@@ -113,9 +113,9 @@ class _Events:
 
     def close(self, record: Row | None) -> None:
         if record:
-            told = {key: record[key] for key in NAMED if record[key] is not None}
-            found = {f"record/{key}": record[key] for key in COMPARED if record[key] is not None}
-            self.writer.add_hparams(told, found, run_name=".")
+            settings = {key: record[key] for key in SETTINGS if record[key] is not None}
+            results = {f"record/{key}": record[key] for key in RESULTS if record[key] is not None}
+            self.writer.add_hparams(settings, results, run_name=".")
         self.writer.close()
 
 
@@ -185,13 +185,8 @@ class _Tracked:
 
     def close(self, record: Row | None) -> None:
         if record:
-            self.run.summary.update(
-                {
-                    f"record/{key}": value
-                    for key, value in record.items()
-                    if isinstance(value, (int, float, str))
-                }
-            )
+            plain = {k: v for k, v in record.items() if isinstance(v, (int, float, str))}
+            self.run.summary.update({f"record/{key}": value for key, value in plain.items()})
         self.run.finish(exit_code=0 if record else 1)
 
 
@@ -199,5 +194,5 @@ def _need(package: str) -> None:
     if find_spec(package) is None:
         raise ConfigError(
             f"logger={package}: the package {package} is not installed; pip install"
-            f" 'winnow[{package}]', or logger=none"
+            f" -e '.[{package}]', or logger=none"
         )

@@ -75,12 +75,12 @@ class Lines:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.title = ""
-        self.begun = self.last = time.monotonic()
+        self.started = self.last = time.monotonic()
 
     def stage(self, title: str, total: int, unit: str) -> None:
         """Print the stage's title."""
-        self.title, self.begun = title, time.monotonic()
-        self.last = self.begun
+        self.title = title
+        self.started = self.last = time.monotonic()
         self.console.print(f"{title} …", highlight=False)
 
     def tick(self, done: int, total: int, what: str) -> None:
@@ -89,12 +89,9 @@ class Lines:
         if now - self.last < SECONDS_BETWEEN_LINES or not done:
             return
         self.last = now
-        left = (now - self.begun) / done * (total - done)
-        self.console.print(
-            f"{self.title}: {done}/{total} {what}, {now - self.begun:.0f} s, about {left:.0f} s"
-            " left",
-            highlight=False,
-        )
+        left = (now - self.started) / done * (total - done)
+        so_far = f"{self.title}: {done}/{total} {what}, {now - self.started:.0f} s"
+        self.console.print(f"{so_far}, about {left:.0f} s left", highlight=False)
 
     def close(self) -> None:
         """Do nothing."""
@@ -117,11 +114,9 @@ def display(mode: str, console: Console) -> Display:
     """The display for a mode; `auto` selects the bar on a terminal and lines elsewhere."""
     if mode == "none":
         return Quiet()
-    return (
-        Bar(console)
-        if mode == "bar" or (mode == "auto" and console.is_terminal)
-        else Lines(console)
-    )
+    if mode == "bar" or (mode == "auto" and console.is_terminal):
+        return Bar(console)
+    return Lines(console)
 
 
 class Watcher:
@@ -139,13 +134,8 @@ class Watcher:
         writes: bool = True,
         log: Log = NO_LOG,
     ) -> None:
-        self.folder, self.shown, self.about, self.writes, self.log = (
-            folder,
-            shown,
-            about,
-            writes,
-            log,
-        )
+        self.folder, self.shown, self.about = folder, shown, about
+        self.writes, self.log = writes, log
         self.logged: set[tuple[str, int]] = set()
         self.history: list[dict[str, Any]] = []
         self.written = 0.0
@@ -165,7 +155,7 @@ class Watcher:
         """Record a finished epoch of the current stage, which has `total` epochs."""
         stage = self.current.get("stage")
         self.history.append({"stage": stage, **row})
-        self._tell(str(stage), [row])
+        self._log_epochs(str(stage), [row])
         self.current.update(epoch=row["epoch"], epochs=total)
         if row["accuracy"] is not None:  # otherwise keep the accuracy of the last tested epoch
             self.current["accuracy"] = row["accuracy"]
@@ -173,17 +163,17 @@ class Watcher:
 
     def restore(self, stage: str, rows: list[dict[str, Any]]) -> None:
         """Insert the history of a cached stage, or the part of a stage before a resume."""
-        self.history = [row for row in self.history if row["stage"] != stage] + [
-            {"stage": stage, **row} for row in rows
-        ]
-        self._tell(stage, rows)
+        others = [row for row in self.history if row["stage"] != stage]
+        self.history = [*others, *({"stage": stage, **row} for row in rows)]
+        self._log_epochs(stage, rows)
 
     def finish(self, status: str, record: dict[str, Any] | None = None) -> None:
         """Write the final status, `done`, `stopped` or `failed`, and close the log."""
         self._status(status, force=True)
         self.log.close(record)
 
-    def _tell(self, stage: str, rows: list[dict[str, Any]]) -> None:
+    def _log_epochs(self, stage: str, rows: list[dict[str, Any]]) -> None:
+        """Pass the epochs to the logger that it has not received yet."""
         for row in rows:
             if (stage, row["epoch"]) not in self.logged:
                 self.logged.add((stage, row["epoch"]))
@@ -194,10 +184,8 @@ class Watcher:
         if not self.writes or (not force and now - self.written < SECONDS_BETWEEN_STATUS):
             return
         self.written = now
-        write_json(
-            self.folder / "status.json",
-            {**self.about, "status": status, **self.current, "updated": round(now, 1)},
-        )
+        content = {**self.about, "status": status, **self.current, "updated": round(now, 1)}
+        write_json(self.folder / "status.json", content)
         write_lines(self.folder / "metrics.jsonl", self.history)
 
 

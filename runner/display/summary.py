@@ -12,6 +12,13 @@ from runner.spec.findings import ACCURACY, CONNECTED, DIVERGED, ORIGIN, REACHED,
 from runner.spec.request import RunRequest
 
 PAPER_TRAINING = "imc"  # the choice of `train` for the first paper's training
+# Nets of the repository's small runs -> the nets that the papers mean (docs/decisions.md 10).
+PAPER_MODELS = {"resnet20": "resnet20_w32", "resnet32": "resnet32_w32"}
+# Overrides that the command for the paper's setting replaces or leaves out.
+OWN_SETTING = re.compile(
+    r"(env|train|train_fraction|dataset|model|logger|hydra|method)="
+    r"|(env|train|dataset|model|hydra)\."
+)
 
 
 def summary(record: dict[str, Any], path: Path, request: RunRequest) -> Panel:
@@ -23,57 +30,25 @@ def summary(record: dict[str, Any], path: Path, request: RunRequest) -> Panel:
     table = Table.grid(padding=(0, 2))
     table.add_column()
     table.add_column(overflow="fold")  # do not truncate paths, so that they can be copied
-    best = record["accuracy_best"]
-    kept = record["kept"]  # None where nothing was pruned or trained
-    asked = (
-        "found by the method"
-        if record["density_target"] is None and kept is not None and kept < record["prunable"]
-        else record["density_target"]
-    )
+    report = record["report"]
     rows = {
         "method": f"{record['label']} ({record['method']})",
-        "data set": (
-            f"{record['dataset']}"
-            + (
-                f", {record['train_fraction']:.0%} of the training images"
-                if record["train_fraction"] < 1
-                else ""
-            )
-        ),
+        "data set": _data_set(record),
         "model": f"{record['model']}, {record['prunable']:,} prunable weights",
-        **(
-            {}
-            if kept is None
-            else {
-                "density": (
-                    f"{record['density']:.4f} ({kept:,} kept); asked:"
-                    f" {'every weight' if asked is None else asked}"
-                )
-            }
-        ),
-        "test accuracy": (
-            "none: nothing was trained"
-            if best is None
-            else f"{record['accuracy']:.2f} % at the last epoch ({best:.2f} % at the best)"
-        ),
-        **({} if kept is None else {"epochs": _epochs(record)}),
+        **_density(record),
+        "test accuracy": _accuracy(record),
+        **({} if record["kept"] is None else {"epochs": _epochs(record)}),
         "runtime": (
             f"{record['runtime_s']:.1f} s for all stages, cached or not; {record['wall_s']:.1f} s"
             " passed when it was run"
         ),
-        **_pretrained(record["report"]),
+        **_pretrained(report),
         **{
-            name.replace("_", " "): _finding(record["report"][name])
+            name.replace("_", " "): _finding(report[name])
             for name in request.highlights
-            if name in record["report"]
+            if name in report
         },
-        **{
-            f"warning: {stage}": (
-                f"training diverged, no finite loss from epoch {epoch} on; a smaller train.lr may"
-                " help"
-            )
-            for stage, epoch in diverged(record).items()
-        },
+        **_divergence(record),
         **cut_off(record),
         "record": str(path),
         "paper's setting": paper_command(request),
@@ -81,6 +56,29 @@ def summary(record: dict[str, Any], path: Path, request: RunRequest) -> Panel:
     for name, value in rows.items():
         table.add_row(name, value)
     return Panel(table, title=record["run_id"], expand=False)
+
+
+def _data_set(record: dict[str, Any]) -> str:
+    share = record["train_fraction"]
+    part = f", {share:.0%} of the training images" if share < 1 else ""
+    return f"{record['dataset']}{part}"
+
+
+def _density(record: dict[str, Any]) -> dict[str, str]:
+    """The reached and the requested density; empty if nothing was trained or pruned."""
+    kept, target = record["kept"], record["density_target"]
+    if kept is None:
+        return {}
+    if target is None:
+        target = "found by the method" if kept < record["prunable"] else "every weight"
+    return {"density": f"{record['density']:.4f} ({kept:,} kept); requested: {target}"}
+
+
+def _accuracy(record: dict[str, Any]) -> str:
+    best = record["accuracy_best"]
+    if best is None:
+        return "none: nothing was trained"
+    return f"{record['accuracy']:.2f} % at the last epoch ({best:.2f} % at the best)"
 
 
 def _epochs(record: dict[str, Any]) -> str:
@@ -91,28 +89,21 @@ def _epochs(record: dict[str, Any]) -> str:
 def paper_command(request: RunRequest) -> str:
     """The command for the paper's setting of this run.
 
-    It contains the words that the user typed, with the paper's data, net and training.
+    It contains the overrides that the user typed, with the paper's data, net and training.
     """
     if request.paper_command is not None:  # a theory experiment: the command for its figure
         return request.paper_command
     run = request.run
-    dropped = ("env", "train", "train_fraction", "dataset", "model", "logger", "hydra", "method")
-    kept = [
-        word
-        for word in request.words
-        if not re.match(rf"({'|'.join(dropped)})=|(env|train|dataset|model|hydra)\.", word)
-    ]
-    size = run.model.name + ("_w32" if run.model.name in ("resnet20", "resnet32") else "")
+    kept = [override for override in request.overrides if not OWN_SETTING.match(override)]
     dataset = run.dataset.stands_for or run.dataset.name
-    return "python run.py " + shlex.join(
-        [
-            f"method={run.method}",
-            f"model={size}",
-            f"dataset={dataset}",
-            f"train={request.paper_training or PAPER_TRAINING}",
-            *kept,
-        ]
-    )
+    chosen = {
+        "method": run.method,
+        "model": PAPER_MODELS.get(run.model.name, run.model.name),
+        "dataset": dataset,
+        "train": request.paper_training or PAPER_TRAINING,
+    }
+    settings = [f"{key}={value}" for key, value in chosen.items()]
+    return "python run.py " + shlex.join([*settings, *kept])
 
 
 def diverged(record: dict[str, Any]) -> dict[str, Any]:
@@ -124,27 +115,31 @@ def diverged(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _divergence(record: dict[str, Any]) -> dict[str, str]:
+    """A warning for each stage whose training diverged."""
+    return {
+        f"warning: {stage}": (
+            f"training diverged, no finite loss from epoch {epoch} on; a smaller train.lr may help"
+        )
+        for stage, epoch in diverged(record).items()
+    }
+
+
 def cut_off(record: dict[str, Any]) -> dict[str, str]:
     """A warning if the masks leave no path of kept weights from the input to some output.
 
     The dict is empty if every output has such a path.
     """
-    reached = record["report"].get(REACHED)
-    if reached is None:
+    report = record["report"]
+    if report.get(REACHED) is None:
         return {}
-    if record["report"].get(CONNECTED) == 0:
-        return {
-            "warning: mask": (
-                "no path of kept weights leads from the input to any output: the net cannot learn;"
-                " a larger density may help"
-            )
-        }
-    return {
-        "warning: mask": (
-            f"paths of kept weights lead from the input to {reached} of the outputs alone; a larger"
-            " density may help"
+    if report.get(CONNECTED) == 0:
+        problem = "no path of kept weights leads from the input to any output: the net cannot learn"
+    else:
+        problem = (
+            f"paths of kept weights lead from the input to only {report[REACHED]} of the outputs"
         )
-    }
+    return {"warning: mask": f"{problem}; a larger density may help"}
 
 
 def _pretrained(report: dict[str, Any]) -> dict[str, str]:

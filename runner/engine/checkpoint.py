@@ -5,10 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from pruners.base import Masking
 from runner.files import atomically
+
+State = dict[str, Tensor]  # a state dict: parameters and buffers by name
+
+
+def cpu_state(model: nn.Module) -> State:
+    """The model's state dict on the CPU; on the CPU, it shares the model's memory."""
+    return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
 
 
 def masking_state(masking: Masking) -> dict[str, Any]:
@@ -64,6 +71,3 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
-
-
-State = dict[str, Tensor]  # a state dict: parameters and buffers by name

@@ -54,11 +54,10 @@ class ProcessGroup:
 
         Parameters and their names do not change.
         """
-        return (
-            nn.SyncBatchNorm.convert_sync_batchnorm(model)
-            if self.size > 1 and self.device.type == "cuda"
-            else model
-        )
+        if self.size == 1 or self.device.type != "cuda":
+            return model
+        convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
+        return convert(model)
 
     def wrap(self, model: nn.Module, masking: Masking) -> nn.Module:
         """The module to call in training: the model, or DistributedDataParallel around it.
@@ -103,11 +102,9 @@ class ProcessGroup:
 
     def any(self, flag: bool) -> bool:
         """Whether `flag` is true in any process."""
-        return (
-            flag
-            if self.size == 1
-            else bool(self.total(torch.tensor([float(flag)], device=self.device)).item())
-        )
+        if self.size == 1:
+            return flag
+        return bool(self.total(torch.tensor([float(flag)], device=self.device)).item())
 
     def broadcast_decision(self, question: Callable[[], bool]) -> bool:
         """The first process' answer to `question`, on all processes.
@@ -175,30 +172,31 @@ def join(device: torch.device) -> ProcessGroup:
     return ProcessGroup(rank, size, device)
 
 
-def check_shareable(model: nn.Module, team: ProcessGroup) -> None:
+def check_shareable(model: nn.Module, group: ProcessGroup) -> None:
     """Reject models with which several processes would not compute what one process computes.
 
     Raises:
         ConfigError: layers that draw random numbers, because all processes would draw the same;
             BatchNorm on CPUs, because torch synchronises it on CUDA only.
     """
-    if team.size > 1 and any(
-        getattr(m, "p", 0)
-        for m in model.modules()
-        if isinstance(m, nn.Dropout) or type(m).__name__ == "StochasticDepth"
-    ):
+    if group.size == 1:
+        return
+    if any(_draws(layer) for layer in model.modules()):
         raise ConfigError(
-            f"torchrun with {team.size} processes: this net draws random numbers while it trains,"
+            f"torchrun with {group.size} processes: this net draws random numbers while it trains,"
             " and all processes would draw the same ones for their shares; run it without"
-            " torchrun, or take model.dropout=0 model.stochastic_depth=0"
+            " torchrun, or use model.dropout=0 model.stochastic_depth=0"
         )
-    if (
-        team.size > 1
-        and team.device.type != "cuda"
-        and any(isinstance(m, BATCHNORMS) for m in model.modules())
-    ):
+    normalises = any(isinstance(layer, BATCHNORMS) for layer in model.modules())
+    if normalises and group.device.type != "cuda":
         raise ConfigError(
-            f"torchrun with {team.size} processes on the CPU: this net has BatchNorm, whose"
-            " statistics torch synchronises on CUDA alone; run it without torchrun, or take a net"
+            f"torchrun with {group.size} processes on the CPU: this net has BatchNorm, whose"
+            " statistics torch synchronises on CUDA only; run it without torchrun, or use a net"
             " without BatchNorm (mlp, lenet5, lenet_300_100)"
         )
+
+
+def _draws(layer: nn.Module) -> bool:
+    """Whether a layer draws random numbers in training."""
+    random = isinstance(layer, nn.Dropout) or type(layer).__name__ == "StochasticDepth"
+    return random and getattr(layer, "p", 0) > 0

@@ -27,7 +27,7 @@ def evaluate(
     batches: Iterable[Batch],
     weights: dict[str, Tensor],
     autocast: torch.autocast,
-    team: ProcessGroup = ALONE,
+    group: ProcessGroup = ALONE,
 ) -> Evaluation:
     """Evaluate in eval mode; the model's training flag is restored.
 
@@ -42,7 +42,7 @@ def evaluate(
     count, hits, hits5, loss = 0.0, 0.0, 0.0, 0.0
     with autocast:
         for batch in batches:
-            (x, y), share = team.share(batch)
+            (x, y), share = group.share(batch)
             each = share * len(batch[1]) / len(y)  # an example on all processes counts once
             # Shapes: logits (B, C), top (B, min(5, C)).
             logits = (functional_call(model, weights, (x,)) if weights else model(x)).float()
@@ -52,7 +52,7 @@ def evaluate(
             loss += each * float(F.cross_entropy(logits, y, reduction="sum"))
             count += each * len(y)
     model.train(training)
-    count, hits, hits5, loss = team.total(
-        torch.tensor([count, hits, hits5, loss], dtype=torch.float64, device=team.device)
+    count, hits, hits5, loss = group.total(
+        torch.tensor([count, hits, hits5, loss], dtype=torch.float64, device=group.device)
     ).tolist()
     return Evaluation(100 * hits / count, 100 * hits5 / count, loss / count)

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from runner.config.instantiate import construct
-from runner.display.loggers import Logger
+from runner.display.loggers import Log, Logger
 from runner.display.progress import NO_LOG, Watcher, display
 from runner.display.summary import summary
 from runner.engine.context import RunContext
@@ -25,7 +25,7 @@ from runner.engine.stages import run_stage
 from runner.engine.store import Store
 from runner.errors import EXIT_FAILED, EXIT_STOPPED, Stopped
 from runner.files import atomically, clear_leftovers, held, write_json
-from runner.records.find import record_path
+from runner.records.folders import record_path
 from runner.spec.identity import run_id
 from runner.spec.request import RunRequest
 
@@ -65,39 +65,36 @@ class _Attempt:
 
 def _finish(attempt: _Attempt) -> int:
     """Lock the run's folder, find or compute the record, print its summary; the exit code."""
-    path, team, console = attempt.record, attempt.machine.team, attempt.console
-    if not team.broadcast_decision(path.is_file):
-        with team.lead(
-            held(
-                path.with_name(".lock"),
-                lambda holder: console.print(f"waiting for {attempt.run_id}, which {holder} runs"),
-            )
-        ):
-            if not team.broadcast_decision(path.is_file) and (code := _compute(attempt)):
+    path, group, console = attempt.record, attempt.machine.group, attempt.console
+    if not group.broadcast_decision(path.is_file):
+
+        def waiting(holder: str) -> None:
+            console.print(f"waiting for {attempt.run_id}, which {holder} runs")
+
+        with group.lead(held(path.with_name(".lock"), waiting)):
+            if not group.broadcast_decision(path.is_file) and (code := _compute(attempt)):
                 return code
-    if team.first:
+    if group.first:
         console.print(summary(json.loads(path.read_text()), path, attempt.request))
     return 0
 
 
 def _compute(attempt: _Attempt) -> int:
     """Compute and write the record; the exit code. The status becomes done, stopped or failed."""
-    machine, folder, first = attempt.machine, attempt.record.parent, attempt.machine.team.first
+    request, machine, folder = attempt.request, attempt.machine, attempt.record.parent
+    first = machine.group.first
+    log: Log = NO_LOG
     if first:
         clear_leftovers(folder)
-        atomically(
-            folder / "config.yaml",
-            lambda p: p.write_text(attempt.request.config.text, encoding="utf-8"),
-        )
-    log = attempt.logger.open(folder, attempt.run_id, attempt.request.config) if first else NO_LOG
+        text = request.config.text
+        atomically(folder / "config.yaml", lambda p: p.write_text(text, encoding="utf-8"))
+        log = attempt.logger.open(folder, attempt.run_id, request.config)
     shown = display(machine.progress, attempt.console)
     watcher = Watcher(folder, shown, {"run_id": attempt.run_id}, writes=first, log=log)
     try:
         with asked_to_stop() as stop:
-            record = perform(
-                RunContext(attempt.request.run, machine, Store(machine.cache_dir), watcher, stop),
-                attempt.run_id,
-            )
+            context = RunContext(request.run, machine, Store(machine.cache_dir), watcher, stop)
+            record = perform(context, attempt.run_id)
         if first:
             write_json(attempt.record, record)
             (folder / "traceback.txt").unlink(missing_ok=True)
@@ -107,45 +104,47 @@ def _compute(attempt: _Attempt) -> int:
         shown.close()
         stop.pass_on()
         if first:
-            print(
-                f"stopped: {attempt.run_id} is checkpointed; the same command goes on from there",
-                file=sys.stderr,
-            )
+            _report_stop(attempt)
         return EXIT_STOPPED
     except Exception as error:
-        atomically(folder / "traceback.txt", lambda p: p.write_text(traceback.format_exc()))
+        path = folder / "traceback.txt"
+        atomically(path, lambda p: p.write_text(traceback.format_exc()))
         watcher.finish("failed")
         shown.close()
-        print(
-            f"failed: {attempt.run_id}: {type(error).__name__}: {error}\n  where:"
-            f" {folder / 'traceback.txt'}",
-            file=sys.stderr,
-        )
+        _report_failure(attempt, error, path)
         return EXIT_FAILED
     finally:
         shown.close()
     return 0
 
 
+def _report_stop(attempt: _Attempt) -> None:
+    line = f"stopped: {attempt.run_id} wrote a checkpoint; repeat the command to continue"
+    print(line, file=sys.stderr)
+
+
+def _report_failure(attempt: _Attempt, error: Exception, path: Path) -> None:
+    line = f"failed: {attempt.run_id}: {type(error).__name__}: {error}\n  where: {path}"
+    print(line, file=sys.stderr)
+
+
 def perform(context: RunContext, identity: str) -> dict[str, Any]:
     """Run or load every stage in order and return the record."""
-    begun, started = time.monotonic(), _now()
+    clock, started = time.monotonic(), _now()
     stages = []
     for stage in context.run.stages:
         meta, cached = run_stage(context, stage)
         context.watcher.restore(stage.name, meta["history"])
-        stages.append(
-            {**meta, "name": stage.name, "key": context.keys[stage.name], "cached": cached}
-        )
-        if context.machine.team.any(context.stop()):
+        key = context.keys[stage.name]
+        stages.append({**meta, "name": stage.name, "key": key, "cached": cached})
+        if context.machine.group.any(context.stop()):
             raise Stopped
     series = {name: numbers for meta in stages for name, numbers in meta.get("series", {}).items()}
-    if series and context.machine.team.first:
+    if series and context.machine.group.first:
         # Written before the record, whose presence means that the run is complete.
-        write_json(
-            record_path(context.machine.results_dir, identity).with_name("series.json"), series
-        )
-    return make_record(context, stages, identity, time.monotonic() - begun, started, _now())
+        path = record_path(context.machine.results_dir, identity)
+        write_json(path.with_name("series.json"), series)
+    return make_record(context, stages, identity, time.monotonic() - clock, started, _now())
 
 
 def _now() -> str:

@@ -8,6 +8,7 @@ import time
 import torch
 
 from pruners.base import Finding, full_masks
+from runner.engine.checkpoint import cpu_state
 from runner.engine.context import RunContext
 from runner.engine.evaluate import evaluate
 from runner.engine.pretrained import fitting
@@ -25,7 +26,7 @@ def load(context: RunContext, stage: Stage) -> Artefact:
         ConfigError: the weights can no longer be read, or do not fit.
     """
     assert stage.weights is not None
-    begun = time.monotonic()
+    started = time.monotonic()
     model = context.fresh_model()
     model.load_state_dict(fitting(stage.weights, model.state_dict(), context.run))
     test, _ = context.held_out()
@@ -37,7 +38,7 @@ def load(context: RunContext, stage: Stage) -> Artefact:
         LOSS: found.loss,
     }
     return Artefact(
-        weights={name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
+        weights=cpu_state(model),
         masks=full_masks(model),
-        meta={"report": report, "seconds": time.monotonic() - begun, "epochs": 0, "history": []},
+        meta={"report": report, "seconds": time.monotonic() - started, "epochs": 0, "history": []},
     )

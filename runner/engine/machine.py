@@ -5,6 +5,7 @@ Nothing here is part of a run's identity; all of it is recorded.
 
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Machine:
     data_dir: Path
     checkpoint_seconds: float
     progress: str
-    team: ProcessGroup = ALONE  # the processes that torchrun started
+    group: ProcessGroup = ALONE  # the processes that torchrun started
     workers: int = 0  # processes that decode images
 
 
@@ -39,33 +40,7 @@ def prepare(env: Environment) -> Machine:
     Raises:
         ConfigError: an invalid value, a missing CUDA device, or a directory that cannot be written.
     """
-    chosen = (("device", env.device, DEVICES), ("progress", env.progress, MODES))
-    problems = [
-        one_of(f"env.{key}", value, choices)
-        for key, value, choices in chosen
-        if value not in choices
-    ]
-    if env.device == "cuda" and not torch.cuda.is_available():
-        problems.append(
-            "env.device=cuda: torch sees no CUDA device here; take env.device=cpu, or auto, which"
-            " uses what there is"
-        )
-    if env.threads is not None and env.threads < 1:
-        problems.append(f"env.threads={env.threads} must be at least 1, or null for torch's choice")
-    if env.checkpoint_seconds < 0:
-        problems.append(
-            f"env.checkpoint_seconds={env.checkpoint_seconds:g} must be 0 (after every step) or"
-            " more"
-        )
-    if env.workers is not None and env.workers < 0:
-        problems.append(
-            f"env.workers={env.workers} must be 0 (the run's own process decodes images) or more,"
-            " or null for one a thread"
-        )
-    folders = (("results_dir", env.results_dir), ("cache_dir", env.cache_dir))
-    problems += [
-        message for key, folder in folders if (message := _unwritable(f"env.{key}", folder))
-    ]
+    problems = [*_invalid(env), *_unwritable_folders(env)]
     if problems:
         raise ConfigError(*problems)
     if env.threads is not None:
@@ -73,17 +48,46 @@ def prepare(env: Environment) -> Machine:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     cuda = env.device == "cuda" or (env.device == "auto" and torch.cuda.is_available())
-    team = join(torch.device("cuda" if cuda else "cpu"))
+    group = join(torch.device("cuda" if cuda else "cpu"))
     return Machine(
-        device=team.device,
+        device=group.device,
         results_dir=env.results_dir,
         cache_dir=env.cache_dir,
         data_dir=env.data_dir,
         checkpoint_seconds=env.checkpoint_seconds,
-        progress=env.progress if team.first else "none",
-        team=team,
+        progress=env.progress if group.first else "none",
+        group=group,
         workers=min(MOST_WORKERS, torch.get_num_threads()) if env.workers is None else env.workers,
     )
+
+
+def _invalid(env: Environment) -> Iterator[str]:
+    """A message for each invalid value, and for a CUDA device that is missing."""
+    chosen = (("device", env.device, DEVICES), ("progress", env.progress, MODES))
+    for key, value, choices in chosen:
+        if value not in choices:
+            yield one_of(f"env.{key}", value, choices)
+    if env.device == "cuda" and not torch.cuda.is_available():
+        yield (
+            "env.device=cuda: torch finds no CUDA device; use env.device=cpu, or auto, which uses"
+            " the available device"
+        )
+    if env.threads is not None and env.threads < 1:
+        yield f"env.threads={env.threads} must be at least 1, or null for torch's choice"
+    if env.checkpoint_seconds < 0:
+        seconds = f"env.checkpoint_seconds={env.checkpoint_seconds:g}"
+        yield f"{seconds} must be 0 (after every step) or more"
+    if env.workers is not None and env.workers < 0:
+        yield (
+            f"env.workers={env.workers} must be 0 (the run's own process decodes images) or more,"
+            " or null for one per thread"
+        )
+
+
+def _unwritable_folders(env: Environment) -> Iterator[str]:
+    for key, folder in (("results_dir", env.results_dir), ("cache_dir", env.cache_dir)):
+        if message := _unwritable(f"env.{key}", folder):
+            yield message
 
 
 def check_precision(precision: str, device: torch.device) -> None:
@@ -102,7 +106,7 @@ def check_precision(precision: str, device: torch.device) -> None:
     if not native:
         raise ConfigError(
             f"train.precision=bf16: this {device.type} has no bf16 instructions (emulation is"
-            " slower than fp32); take train.precision=fp32"
+            " slower than fp32); use train.precision=fp32"
         )
 
 
@@ -139,7 +143,7 @@ def _unwritable(key: str, path: Path) -> str | None:
         probe.unlink()
     except OSError as error:
         return (
-            f"{key}={path} cannot be written: {error.strerror}; name another directory with"
+            f"{key}={path} cannot be written: {error.strerror}; choose another directory with"
             f" {key}=DIR"
         )
     return None

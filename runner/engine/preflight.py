@@ -1,12 +1,16 @@
 """Checks of a run before any work is done."""
 
+from collections.abc import Iterator
+
+from torch import nn
+
 from pruners.base import count_prunable, full_masks, keep_count
 from runner.engine.distributed import check_shareable
 from runner.engine.machine import Machine, check_precision
 from runner.engine.pretrained import fitting
 from runner.engine.stages import plan
 from runner.errors import ConfigError
-from runner.records.find import record_path
+from runner.records.folders import record_path
 from runner.spec.identity import run_id
 from runner.spec.rng import stream
 from runner.spec.run import Run
@@ -21,27 +25,14 @@ def check(run: Run, machine: Machine) -> None:
     Raises:
         ConfigError: with one message for each problem.
     """
-    problems: list[str] = []
-    for precision in {stage.recipe.precision for stage in run.stages if stage.recipe}:
-        try:
-            check_precision(precision, machine.device)
-        except ConfigError as error:
-            problems += error.messages
-    info, model = run.dataset.info(), None
+    problems = [*_precision_problems(run, machine)]
+    model: nn.Module | None = None
     try:
-        model = run.model(
-            info.channels, info.classes, info.size, stream(run.seed, "init", "weights")
-        )
-        check_shareable(model, machine.team)
-        if run.density is not None:
-            keep_count(run.density, count_prunable(full_masks(model)))
+        model = _network(run)
+        _check_network(model, run, machine)
     except ValueError as error:
         problems += str(error).splitlines()
-    missing = (
-        set()
-        if record_path(machine.results_dir, run_id(run)).is_file()
-        else {step["name"] for step in plan(run, machine) if not step["cached"]}
-    )
+    missing = _missing_stages(run, machine)
     if missing:
         try:
             run.dataset.check(machine.data_dir)
@@ -55,3 +46,35 @@ def check(run: Run, machine: Machine) -> None:
                 problems += error.messages
     if problems:
         raise ConfigError(*problems)
+
+
+def _precision_problems(run: Run, machine: Machine) -> Iterator[str]:
+    for precision in {stage.recipe.precision for stage in run.stages if stage.recipe}:
+        try:
+            check_precision(precision, machine.device)
+        except ConfigError as error:
+            yield from error.messages
+
+
+def _network(run: Run) -> nn.Module:
+    info, rng = run.dataset.info(), stream(run.seed, "init", "weights")
+    model: nn.Module = run.model(info.channels, info.classes, info.size, rng)
+    return model
+
+
+def _check_network(model: nn.Module, run: Run, machine: Machine) -> None:
+    """Check that several processes can train the network and that the density keeps a weight.
+
+    Raises:
+        ValueError: they cannot, or it does not.
+    """
+    check_shareable(model, machine.group)
+    if run.density is not None:
+        keep_count(run.density, count_prunable(full_masks(model)))
+
+
+def _missing_stages(run: Run, machine: Machine) -> set[str]:
+    """The names of the stages to compute; none if the run is done."""
+    if record_path(machine.results_dir, run_id(run)).is_file():
+        return set()
+    return {step["name"] for step in plan(run, machine) if not step["cached"]}

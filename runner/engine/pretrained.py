@@ -36,33 +36,18 @@ def fitting(weights: Weights, expected: State, run: Run) -> State:
     """
     name, dataset, classes = run.model.name, run.dataset.name, run.dataset.info().classes
     # Checked before a download.
-    if weights.path is None and (told := len(_entry(weights).meta["categories"])) != classes:
-        problem = (
-            f"{_said(weights)}: torchvision's weights of {name} tell {told} classes apart,"
-            f" dataset={dataset} has {classes}"
-        )
+    if weights.path is None and (own := len(_entry(weights).meta["categories"])) != classes:
         raise ConfigError(
-            f"{problem}; take dataset=imagenet, or leave start.weights out: then the net is trained"
+            f"{_override(weights)}: torchvision's weights of {name} are for {own} classes,"
+            f" dataset={dataset} has {classes}; use dataset=imagenet, or omit start.weights to"
+            " train the network"
         )
     state = _unwrapped(_read(weights), weights)
-    state |= {
-        counter: tensor
-        for counter, tensor in expected.items()
-        if counter.endswith(COUNTER) and counter not in state
-    }
-    lines = _misfits(state, expected)
-    if lines:
-        raise ConfigError(
-            "\n".join(
-                [
-                    (
-                        f"{_said(weights)} does not fit model={name} on dataset={dataset}"
-                        f" ({classes} classes)"
-                    ),
-                    *lines,
-                ]
-            )
-        )
+    counters = {key: tensor for key, tensor in expected.items() if key.endswith(COUNTER)}
+    state = counters | state
+    if lines := _misfits(state, expected):
+        title = f"{_override(weights)} does not fit model={name} on dataset={dataset}"
+        raise ConfigError("\n".join([f"{title} ({classes} classes)", *lines]))
     return {parameter: state[parameter].to(tensor.dtype) for parameter, tensor in expected.items()}
 
 
@@ -70,22 +55,19 @@ def _misfits(state: State, expected: State) -> list[str]:
     """One line for each kind of mismatch, with up to `SHOWN` names."""
     kinds = {
         "missing": [name for name in expected if name not in state],
-        "unknown to the net": [name for name in state if name not in expected],
-        "of another shape": [
+        "not in the network": [name for name in state if name not in expected],
+        "with another shape": [
             f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
             for name, tensor in expected.items()
             if name in state and state[name].shape != tensor.shape
         ],
     }
-    more = {
-        kind: f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        for kind, names in kinds.items()
-    }
-    return [
-        f"  {kind}: {', '.join(names[:SHOWN])}{more[kind]}"
-        for kind, names in kinds.items()
-        if names
-    ]
+    return [f"  {kind}: {_some(names)}" for kind, names in kinds.items() if names]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def _entry(weights: Weights) -> Any:
@@ -94,7 +76,7 @@ def _entry(weights: Weights) -> Any:
     return torchvision.models.get_weight(weights.content.partition(":")[2])
 
 
-def _said(weights: Weights) -> str:
+def _override(weights: Weights) -> str:
     return f"start.weights={weights.path or TORCHVISION}"
 
 
@@ -103,21 +85,21 @@ def _read(weights: Weights) -> Any:
     path = Path(weights.path).expanduser() if weights.path else downloaded(_entry(weights).url)
     try:
         if weights.path and weights.content != f"sha256:{digest(path)}":
-            raise ConfigError(f"{_said(weights)} has changed since the run began; begin again")
+            raise ConfigError(
+                f"{_override(weights)} has changed since the run started; start the run again"
+            )
         return (
             load_file(path)
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except pickle.UnpicklingError as error:
-        problem = (
-            f"{_said(weights)} is no file of torch's, or holds more than tensors and plain values"
-        )
         raise ConfigError(
-            f"{problem}; save the state dict alone: torch.save(model.state_dict(), PATH)"
+            f"{_override(weights)} is not a file of torch, or contains more than tensors and plain"
+            " values; save the state dict alone: torch.save(model.state_dict(), PATH)"
         ) from error
     except (OSError, EOFError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(f"{_said(weights)} cannot be read: {_reason(error)}") from error
+        raise ConfigError(f"{_override(weights)} cannot be read: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -129,14 +111,11 @@ def _unwrapped(found: Any, weights: Weights) -> State:
     for name in WRAPPERS:
         if isinstance(found, dict) and isinstance(found.get(name), dict):
             found = found[name]
-    if (
-        not isinstance(found, dict)
-        or not found
-        or not all(isinstance(tensor, torch.Tensor) for tensor in found.values())
-    ):
+    tensors = isinstance(found, dict) and all(isinstance(t, torch.Tensor) for t in found.values())
+    if not tensors or not found:
         raise ConfigError(
-            f"{_said(weights)} holds no state dict: expected names and tensors, alone or under"
-            f" {' or '.join(WRAPPERS)}"
+            f"{_override(weights)} contains no state dict: expected names and tensors, alone or"
+            f" under {' or '.join(WRAPPERS)}"
         )
     parallel = all(name.startswith(PARALLEL) for name in found)
     return {
@@ -161,7 +140,7 @@ def downloaded(url: str) -> Path:
                 _download(url, path, prefix)
     if not digest(path).startswith(prefix):
         raise ConfigError(
-            f"start.weights={TORCHVISION}: {path} is damaged or another file, its SHA-256 should"
+            f"start.weights={TORCHVISION}: {path} is damaged or another file: its SHA-256 should"
             f" begin with {prefix}; delete it"
         )
     return path
@@ -174,9 +153,9 @@ def _download(url: str, path: Path, prefix: str) -> None:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
     except (OSError, RuntimeError) as error:
         raise ConfigError(
-            f"start.weights={TORCHVISION}: {url} could not be fetched ({_reason(error)})\n  on a"
-            f" machine with a network download it, and put it at {path} here: then the same command"
-            " finds it; or name it, start.weights=PATH"
+            f"start.weights={TORCHVISION}: {url} could not be downloaded ({_reason(error)})\n "
+            f" download it on a machine with network access, put it at {path} and repeat the"
+            " command; or use start.weights=PATH"
         ) from error
     finally:
         socket.setdefaulttimeout(patience)

@@ -53,16 +53,15 @@ def make_record(
         "scale": run.scale,
         "runtime_s": round(sum(meta["seconds"] for meta in stages), 3),
         "wall_s": round(wall_s, 3),
-        "stages": [
-            {
-                **{k: m[k] for k in ("name", "key", "cached", "epochs")},
-                "seconds": round(m["seconds"], 3),
-            }
-            for m in stages
-        ],
+        "stages": [_stage_row(meta) for meta in stages],
         "report": {k: v for meta in stages for k, v in meta["report"].items()},
         "provenance": {**_provenance(context, stages), "started": started, "finished": finished},
     }
+
+
+def _stage_row(meta: dict[str, Any]) -> dict[str, Any]:
+    row = {key: meta[key] for key in ("name", "key", "cached", "epochs")}
+    return {**row, "seconds": round(meta["seconds"], 3)}
 
 
 def _check_density(run: Run, counts: dict[str, Any], identity: str) -> None:
@@ -71,17 +70,14 @@ def _check_density(run: Run, counts: dict[str, Any], identity: str) -> None:
     Raises:
         RuntimeError: the densities differ although all stages are exact.
     """
-    pruned_to = next(
-        (stage.density for stage in reversed(run.stages) if stage.density is not None), run.density
-    )
-    if (
-        pruned_to is not None
-        and all(stage.exact for stage in run.stages)
-        and counts["kept"] != keep_count(pruned_to, counts["prunable"])
-    ):
+    densities = [stage.density for stage in run.stages if stage.density is not None]
+    target = densities[-1] if densities else run.density
+    if target is None or not all(stage.exact for stage in run.stages):
+        return
+    kept, requested = counts["kept"], keep_count(target, counts["prunable"])
+    if kept != requested:
         raise RuntimeError(
-            f"run {identity} ends with {counts['kept']} weights instead of"
-            f" {keep_count(pruned_to, counts['prunable'])} (density={pruned_to:g})"
+            f"run {identity} ends with {kept} weights instead of {requested} (density={target:g})"
         )
 
 
@@ -91,11 +87,10 @@ def _accuracies(history: list[dict[str, Any]]) -> dict[str, float | None]:
     None where nothing was trained or tested.
     """
     last = history[-1] if history else {}
+    tested = [row["accuracy"] for row in history if row["accuracy"] is not None]
     return {
         "accuracy": last.get("accuracy"),
-        "accuracy_best": max(
-            (row["accuracy"] for row in history if row["accuracy"] is not None), default=None
-        ),
+        "accuracy_best": max(tested, default=None),
         "accuracy_top5": last.get("accuracy_top5"),
         "test_loss": last.get("test_loss"),
         "val_accuracy": last.get("val_accuracy"),
@@ -116,7 +111,7 @@ def _provenance(context: RunContext, stages: list[dict[str, Any]]) -> dict[str, 
     """Provenance of the record's numbers, without the times."""
     run = context.run
     return {
-        **provenance(context.machine.device, context.machine.team.size),
+        **provenance(context.machine.device, context.machine.group.size),
         "numerics": {kind: NUMERICS[kind] for kind in sorted({s.kind for s in run.stages})},
         "precision": run.precision,
         "dataset_checksum": stages[-1]["dataset_checksum"],

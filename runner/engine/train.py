@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from pruners.base import Batch, LossFn, Masking, density, no_progress
 from runner.data.batches import Batches
@@ -30,6 +29,7 @@ from runner.engine.checkpoint import (
 from runner.engine.distributed import ALONE, ProcessGroup
 from runner.engine.evaluate import Evaluation, evaluate
 from runner.engine.optim import carry_momentum, learning_rate, make_optimizer, momentum_by_name
+from runner.engine.training_step import Trainee
 from runner.errors import Stopped
 from runner.spec.run import Recipe
 
@@ -62,7 +62,11 @@ class LoopOptions:
     stop: Callable[[], bool] = lambda: False
     epoch_done: Callable[[dict[str, Any]], None] = lambda row: None
     tick: Callable[[int, int, str], None] = no_progress
-    team: ProcessGroup = ALONE  # the processes that train together
+    group: ProcessGroup = ALONE  # the processes that train together
+
+
+def _zero(device: torch.device | None = None) -> Tensor:
+    return torch.zeros((), dtype=torch.float64, device=device)
 
 
 @dataclass
@@ -79,7 +83,7 @@ class Trained:
     seconds: float = 0.0
     epoch: int = 0
     step: int = 0  # within the epoch
-    loss_sum: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    loss_sum: Tensor = field(default_factory=_zero)
     seen: int = 0
 
 
@@ -105,92 +109,48 @@ def train(
     Raises:
         Stopped: `options.stop` returned True; the checkpoint is on disk.
     """
+    trainee = _make_trainee(model, masking, recipe, loss, options.group)
+    carry_momentum(model, trainee.opt, momentum or {})
     device = next(model.parameters()).device
-    opt = make_optimizer(model, masking, recipe)
-    carry_momentum(model, opt, momentum or {})
-    done = Trained(
-        epoch=recipe.first_epoch, loss_sum=torch.zeros((), dtype=torch.float64, device=device)
-    )
-    _resume(options, model, opt, masking, done)
-    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
+    done = Trained(epoch=recipe.first_epoch, loss_sum=_zero(device))
+    _resume(options, trainee, done)
     clock = _Clock(time.monotonic() - done.seconds)
-    trainee = _Trainee(
-        model, options.team.wrap(model, masking), masking, opt, loss, autocast, options.team
-    )
     while done.epoch < (stop_after or recipe.end):
         _train_epoch(trainee, recipe, loaders.training, options, snapshots, done, clock)
         _end_epoch(trainee, recipe, loaders, done)
         options.epoch_done(done.history[-1])
     if not recipe.epochs:  # evaluates the first masking only; there is no training loss
-        done.history.append(
-            _row(trainee, trainee.evaluate(loaders, -1), epoch=0, lr=0.0, train_loss=None)
-        )
+        found = _evaluations(trainee, loaders, -1)
+        done.history.append(_row(trainee, found, epoch=0, lr=0.0, train_loss=None))
         options.epoch_done(done.history[-1])
-    done.momentum = momentum_by_name(model, opt)
+    done.momentum = momentum_by_name(model, trainee.opt)
     done.seconds = clock.seconds
     return done
+
+
+def _make_trainee(
+    model: nn.Module, masking: Masking, recipe: Recipe, loss: LossFn, group: ProcessGroup
+) -> Trainee:
+    opt, device = make_optimizer(model, masking, recipe), next(model.parameters()).device
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
+    return Trainee(model, group.wrap(model, masking), masking, opt, loss, autocast, group)
 
 
 @dataclass
 class _Clock:
     """Times of a training: its start, moved back by earlier sessions, and its last checkpoint."""
 
-    begun: float
+    started: float
     saved: float = field(default_factory=time.monotonic)
 
     @property
     def seconds(self) -> float:
         """Duration of the training so far, over all its sessions."""
-        return time.monotonic() - self.begun
-
-
-@dataclass(frozen=True)
-class _Trainee:
-    """The objects of one training step.
-
-    `net` computes the forward pass: the model, or DistributedDataParallel around it.
-    """
-
-    model: nn.Module
-    net: nn.Module
-    masking: Masking
-    opt: torch.optim.Optimizer
-    loss: LossFn
-    autocast: torch.autocast
-    team: ProcessGroup
-
-    def step(self, batch: Batch, step: int) -> Tensor:
-        """Take one optimizer step between the masking's hooks, which see averaged gradients.
-
-        Returns this process' part of the batch's mean loss, detached.
-        """
-        (x, y), share = self.team.share(batch)
-        inside = "" if self.net is self.model else "module."
-        replaced = {inside + name: w for name, w in self.masking.weights(self.model, step).items()}
-        with self.autocast:
-            logits = functional_call(self.net, replaced, (x,)) if replaced else self.net(x)
-        # The average over processes is the loss of the whole batch.
-        value = self.team.size * share * self.loss(logits.float(), y)
-        value.backward()
-        self.team.average_gradients(self.masking.trainable.values())
-        self.masking.before_step(self.model, self.opt, step)
-        self.opt.step()
-        self.masking.after_step(self.model, step)
-        self.model.zero_grad()
-        self.opt.zero_grad()  # the trainables are not parameters of the model
-        return value.detach() / self.team.size
-
-    def evaluate(self, loaders: Loaders, step: int) -> tuple[Evaluation, Evaluation | None]:
-        """Evaluations on the test images, and on held-out training images (None without any)."""
-        weights = self.masking.weights(self.model, step)
-        test = evaluate(self.model, loaders.test(), weights, self.autocast, self.team)
-        return test, evaluate(
-            self.model, loaders.validation(), weights, self.autocast, self.team
-        ) if loaders.validation else None
+        return time.monotonic() - self.started
 
 
 def _train_epoch(
-    trainee: _Trainee,
+    trainee: Trainee,
     recipe: Recipe,
     batches: Batches,
     options: LoopOptions,
@@ -203,51 +163,56 @@ def _train_epoch(
     Raises:
         Stopped: `options.stop` returned True; the checkpoint is on disk.
     """
-    per_epoch, team = batches.steps_per_epoch, trainee.team
+    per_epoch, group = batches.steps_per_epoch, trainee.group
+    path = options.checkpoint if group.first else None  # only the first process saves
     trainee.model.train()
     for batch in batches.epoch(done.epoch, done.step):
         step = done.epoch * per_epoch + done.step
-        for group in trainee.opt.param_groups:
-            group["lr"] = learning_rate(recipe, step, per_epoch)
-        mean_loss, stop = team.tally(trainee.step(batch, step).double(), options.stop())
+        for parameters in trainee.opt.param_groups:
+            parameters["lr"] = learning_rate(recipe, step, per_epoch)
+        mean_loss, stop = group.tally(trainee.step(batch, step).double(), options.stop())
         done.loss_sum += mean_loss * len(batch[1])
         done.seen += len(batch[1])
         done.step += 1
         for point in (p for p in snapshots if max(1, round(p * per_epoch)) == step + 1):
-            done.snapshots[point] = {
-                name: t.detach().cpu().clone() for name, t in trainee.model.state_dict().items()
-            }
+            done.snapshots[point] = _snapshot(trainee.model)
         options.tick(
             step + 1 - recipe.first_epoch * per_epoch, recipe.trained_epochs * per_epoch, "steps"
         )
-        if (
-            options.checkpoint
-            and team.first
-            and (stop or time.monotonic() - clock.saved >= options.every)
-        ):
+        if path and (stop or time.monotonic() - clock.saved >= options.every):
             done.seconds = clock.seconds
-            _save(options.checkpoint, trainee.model, trainee.opt, trainee.masking, done)
+            _save(path, trainee, done)
             clock.saved = time.monotonic()
         if stop:
             raise Stopped
 
 
-def _end_epoch(trainee: _Trainee, recipe: Recipe, loaders: Loaders, done: Trained) -> None:
+def _end_epoch(trainee: Trainee, recipe: Recipe, loaders: Loaders, done: Trained) -> None:
     """Evaluate if the recipe requires it, append a history row, advance `done.epoch`."""
-    last = (done.epoch + 1) * loaders.training.steps_per_epoch - 1
-    lr, loss = (
-        learning_rate(recipe, last, loaders.training.steps_per_epoch),
-        finite(float(done.loss_sum) / done.seen),
-    )
+    per_epoch = loaders.training.steps_per_epoch
+    last = (done.epoch + 1) * per_epoch - 1
+    lr, loss = learning_rate(recipe, last, per_epoch), finite(float(done.loss_sum) / done.seen)
     done.epoch += 1
-    found = trainee.evaluate(loaders, last) if recipe.tests(done.epoch) else (None, None)
+    found = _evaluations(trainee, loaders, last) if recipe.tests(done.epoch) else (None, None)
     done.history.append(_row(trainee, found, epoch=done.epoch, lr=lr, train_loss=loss))
     done.step, done.seen = 0, 0
     done.loss_sum.zero_()
 
 
+def _evaluations(
+    trainee: Trainee, loaders: Loaders, step: int
+) -> tuple[Evaluation, Evaluation | None]:
+    """Evaluations on the test images, and on held-out training images (None without any)."""
+    model, autocast, group = trainee.model, trainee.autocast, trainee.group
+    weights = trainee.masking.weights(model, step)
+    test = evaluate(model, loaders.test(), weights, autocast, group)
+    if loaders.validation is None:
+        return test, None
+    return test, evaluate(model, loaders.validation(), weights, autocast, group)
+
+
 def _row(
-    trainee: _Trainee, found: tuple[Evaluation | None, Evaluation | None], **known: Any
+    trainee: Trainee, found: tuple[Evaluation | None, Evaluation | None], **known: Any
 ) -> dict[str, Any]:
     """A history row: values `known` from training, and those `found` on the held-out sets.
 
@@ -268,29 +233,24 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _save(
-    path: Path, model: nn.Module, opt: torch.optim.Optimizer, masking: Masking, done: Trained
-) -> None:
-    save_checkpoint(
-        path,
-        {
-            "model": model.state_dict(),
-            "optimizer": opt.state_dict(),
-            "masking": masking_state(masking),
-            "done": {f.name: getattr(done, f.name) for f in fields(done)},
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        },
-    )
+def _snapshot(model: nn.Module) -> State:
+    """A copy of the model's weights and buffers on the CPU."""
+    return {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}
 
 
-def _resume(
-    options: LoopOptions,
-    model: nn.Module,
-    opt: torch.optim.Optimizer,
-    masking: Masking,
-    done: Trained,
-) -> None:
+def _save(path: Path, trainee: Trainee, done: Trained) -> None:
+    state = {
+        "model": trainee.model.state_dict(),
+        "optimizer": trainee.opt.state_dict(),
+        "masking": masking_state(trainee.masking),
+        "done": {f.name: getattr(done, f.name) for f in fields(done)},
+        "rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    save_checkpoint(path, state)
+
+
+def _resume(options: LoopOptions, trainee: Trainee, done: Trained) -> None:
     """Restore the state of the checkpoint, if there is one.
 
     `options.epoch_done` is called for the epochs of earlier sessions.
@@ -298,9 +258,9 @@ def _resume(
     state = load_checkpoint(options.checkpoint) if options.checkpoint else None
     if state is None:
         return
-    model.load_state_dict(state["model"])
-    opt.load_state_dict(state["optimizer"])
-    restore_masking(masking, state["masking"])
+    trainee.model.load_state_dict(state["model"])
+    trainee.opt.load_state_dict(state["optimizer"])
+    restore_masking(trainee.masking, state["masking"])
     for name, value in state["done"].items():
         setattr(done, name, value.to(done.loss_sum.device) if name == "loss_sum" else value)
     torch.set_rng_state(state["rng"])

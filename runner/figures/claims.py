@@ -55,11 +55,8 @@ def verdicts(
     for claim in claims:
         for name in (claim.series, *([claim.below] if isinstance(claim, BelowClaim) else [])):
             if (claim.panel, name) not in by_id:
-                raise ConfigError(
-                    one_of(
-                        "claims.series", name, [ref for panel, ref in by_id if panel == claim.panel]
-                    )
-                )
+                known = [ref for panel, ref in by_id if panel == claim.panel]
+                raise ConfigError(one_of("claims.series", name, known))
         lines.append(_judge(claim, by_id, runs.get((claim.panel, claim.series))))
     return lines
 
@@ -108,11 +105,9 @@ def _judge(claim: FigureClaim, by_id: Mapping[Ids, Series], run: FinishedRun | N
         case HighestClaim():
             return _of_extreme(claim.claim, series, "greatest", max, *claim.highest)
         case ReportClaim():
-            return (
-                Verdict(claim.claim)
-                if run is None
-                else _of_report(claim.claim, run.record["report"], claim.reads)
-            )
+            if run is None:
+                return Verdict(claim.claim)
+            return _of_report(claim.claim, run.record["report"], claim.reads)
     raise TypeError(f"{type(claim).__name__} has no judge")
 
 
@@ -125,12 +120,8 @@ def _of_slope(claim: SlopeClaim, series: Series) -> Verdict:
     inside, outside = least <= low and high <= most, high < least or low > most
     straight = line.r2 >= claim.r2
     shown = f"slope {line.slope:.3g}, R² = {line.r2:.3f}, {line.n} points"
-    return Verdict(
-        claim.claim,
-        shown,
-        f"[{low:.3g}, {high:.3g}]",
-        HOLDS if inside and straight else FAILS if inside or outside else OPEN,
-    )
+    holds = HOLDS if inside and straight else FAILS if inside or outside else OPEN
+    return Verdict(claim.claim, shown, f"[{low:.3g}, {high:.3g}]", holds)
 
 
 def _of_order(claim: str, series: Series, other: Series) -> Verdict:
@@ -142,12 +133,8 @@ def _of_order(claim: str, series: Series, other: Series) -> Verdict:
         return Verdict(claim)
     gaps = [(b or 0.0) - a for a, b in pairs]
     below = sum(gap > 0 for gap in gaps)
-    return Verdict(
-        claim,
-        f"{below} of {len(gaps)} points, mean gap {sum(gaps) / len(gaps):.3g}",
-        "–",
-        HOLDS if below == len(gaps) else FAILS,
-    )
+    shown = f"{below} of {len(gaps)} points, mean gap {sum(gaps) / len(gaps):.3g}"
+    return Verdict(claim, shown, "–", HOLDS if below == len(gaps) else FAILS)
 
 
 def _of_extreme(
@@ -157,12 +144,8 @@ def _of_extreme(
     if not known:
         return Verdict(claim)
     best = pick(known, key=lambda p: p.y or 0.0)
-    return Verdict(
-        claim,
-        f"{word}, {best.y:.3g}, at {best.x:.3g}",
-        "–",
-        HOLDS if low <= best.x <= high else FAILS,
-    )
+    holds = HOLDS if low <= best.x <= high else FAILS
+    return Verdict(claim, f"{word}, {best.y:.3g}, at {best.x:.3g}", "–", holds)
 
 
 def _of_report(claim: str, report: dict[str, Any], name: str) -> Verdict:

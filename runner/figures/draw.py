@@ -35,6 +35,12 @@ SETTINGS: dict[str, Any] = {
     "grid.alpha": 0.25,
     "legend.fontsize": 9,
 }
+MARK: dict[str, Any] = {
+    "linewidth": 1.0,
+    "linestyle": "dotted",
+    "color": "#444444",
+    "zorder": 0,
+}
 METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None},
     "pdf": {"CreationDate": None},
@@ -64,8 +70,8 @@ def draw(title: str, panels: list[Panel], notes: list[str], ending: str, path: P
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigError(
-            "figures need matplotlib, which is not installed: pip install 'winnow[figures]', or"
-            " make setup"
+            "figures need matplotlib, which is not installed:"
+            " pip install -e '.[figures]', or make setup"
         ) from error
     columns = min(len(panels), COLUMNS)
     rows = -(-len(panels) // columns)
@@ -73,10 +79,8 @@ def draw(title: str, panels: list[Panel], notes: list[str], ending: str, path: P
     # Matplotlib's defaults replace the style of the user.
     with mpl.rc_context(dict[str, Any](mpl.rcParamsDefault) | SETTINGS | {"backend": "agg"}):  # type: ignore[arg-type]
         caption = "\n".join(textwrap.fill(note, int(LETTERS * width)) for note in notes)
-        figure = Figure(
-            figsize=(width, rows * HEIGHT + 0.5 + LINE * (caption.count("\n") + 1)),
-            layout="constrained",
-        )
+        height = rows * HEIGHT + 0.5 + LINE * (caption.count("\n") + 1)
+        figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         figure.suptitle(textwrap.fill(title, int(8.5 * width)), fontsize=12)
         figure.supxlabel(caption, fontsize=7.5, x=0.01, ha="left", color="#444444")
@@ -99,39 +103,25 @@ def _fill(axes: Any, panel: Panel) -> None:
             KINDS[series.kind](axes, series, style)
         if series.fit:
             _fitted(axes, series, style["color"])
-    if panel.x.mark:
-        axes.axvline(
-            panel.x.mark.at,
-            linewidth=1.0,
-            linestyle="dotted",
-            color="#444444",
-            label=panel.x.mark.label,
-            zorder=0,
-        )
+    if mark := panel.x.mark:
+        axes.axvline(mark.at, label=mark.label, **MARK)
     for name, axis in (("x", panel.x), ("y", panel.y)):
         _scale(axes, name, axis, any(series.points for series in panel.series))
-    places = sorted(
-        {point.x for series in panel.series if series.kind == "curve" for point in series.points}
-    )
+    curves = [series for series in panel.series if series.kind == "curve"]
+    places = sorted({point.x for series in curves for point in series.points})
     if panel.x.scale == "log" and 0 < len(places) <= TICKS:
         axes.set_xticks(places, [f"{x:g}" for x in places])
         axes.set_xticks([], minor=True)
-    _legend(
-        axes,
-        max(
-            [len(series.legend) for series in panel.series]
-            + [len(panel.x.mark.label if panel.x.mark else "")]
-        ),
-    )
+    labels = [series.legend for series in panel.series] + [mark.label if mark else ""]
+    _legend(axes, max(map(len, labels)))
 
 
 def _scale(axes: Any, name: str, axis: Axis, drawn: bool) -> None:
     """Set label, scale and range of the axis `name` (x or y); an empty panel stays linear."""
     getattr(axes, f"set_{name}label")(axis.label)
     if axis.scale != "linear" and drawn:
-        getattr(axes, f"set_{name}scale")(
-            axis.scale, **({} if axis.linthresh is None else {"linthresh": axis.linthresh})
-        )
+        options = {} if axis.linthresh is None else {"linthresh": axis.linthresh}
+        getattr(axes, f"set_{name}scale")(axis.scale, **options)
     if axis.range:
         getattr(axes, f"set_{name}lim")(*axis.range)
 
@@ -157,11 +147,8 @@ def _legend(axes: Any, widest: int) -> None:
 def _curve(axes: Any, series: Series, style: dict[str, Any]) -> None:
     """Draw means, with a band of one standard deviation where points have a spread."""
     points = sorted(series.points, key=lambda p: p.x)
-    x, y, spread = (
-        [p.x for p in points],
-        [p.y or 0.0 for p in points],
-        [p.spread or 0.0 for p in points],
-    )
+    x, y = [p.x for p in points], [p.y or 0.0 for p in points]
+    spread = [p.spread or 0.0 for p in points]
     marker = {"marker": "o", "markersize": 3.5} if series.kind == "curve" else {}
     axes.plot(x, y, linestyle=series.line, linewidth=1.6, **marker, **style)
     low, high = ([a + sign * s for a, s in zip(y, spread, strict=True)] for sign in (-1, 1))
@@ -170,10 +157,8 @@ def _curve(axes: Any, series: Series, style: dict[str, Any]) -> None:
 
 def _steps(axes: Any, series: Series, style: dict[str, Any]) -> None:
     """Draw a histogram as filled steps."""
-    heights, edges = (
-        [p.y for p in series.points],
-        [*(p.x for p in series.points), series.points[-1].x_end],
-    )
+    heights = [p.y for p in series.points]
+    edges = [*(p.x for p in series.points), series.points[-1].x_end]
     axes.stairs(heights, edges, color=style["color"], alpha=0.14, fill=True)
     axes.stairs(heights, edges, linewidth=1.5, linestyle=series.line, **style)
 
@@ -186,29 +171,19 @@ def _bars(axes: Any, series: Series, style: dict[str, Any], bars: list[Series]) 
     """Draw one group of bars per point name; a series has the same position in every group."""
     names = list(dict.fromkeys(p.name for other in bars for p in other.points))
     width = 0.8 / len(bars)
-    x = [
-        names.index(p.name) + (bars.index(series) - (len(bars) - 1) / 2) * width
-        for p in series.points
-    ]
-    errors = [p.spread or 0.0 for p in series.points]
-    axes.bar(
-        x,
-        [p.y for p in series.points],
-        width,
-        yerr=errors if any(errors) else None,
-        capsize=3,
-        **style,
-    )
+    offset = (bars.index(series) - (len(bars) - 1) / 2) * width
+    x, y = [names.index(p.name) + offset for p in series.points], [p.y for p in series.points]
+    spread = [p.spread or 0.0 for p in series.points]
+    errors = spread if any(spread) else None
+    axes.bar(x, y, width, yerr=errors, capsize=3, **style)
     axes.set_xticks(range(len(names)), [name.partition("=")[2] or series.label for name in names])
 
 
 def _heat(axes: Any, series: Series, style: dict[str, Any]) -> None:
     """Draw the cells of a grid, from black (0) to white (1); cells without runs are left empty."""
-    xs, ys = (sorted({p.x for p in series.points}), sorted({p.y or 0.0 for p in series.points}))
-    values = [
-        [next((p.value for p in series.points if (p.x, p.y) == (x, y)), float("nan")) for x in xs]
-        for y in ys
-    ]
+    xs, ys = sorted({p.x for p in series.points}), sorted({p.y or 0.0 for p in series.points})
+    known = {(p.x, p.y): p.value for p in reversed(series.points)}
+    values = [[known.get((x, y), float("nan")) for x in xs] for y in ys]
     mesh = axes.pcolormesh(xs, ys, values, cmap="gray", vmin=0.0, vmax=1.0, shading="nearest")
     axes.grid(False)
     axes.set_facecolor("#d7e3f4")
@@ -217,31 +192,28 @@ def _heat(axes: Any, series: Series, style: dict[str, Any]) -> None:
 
 def _crossed(axes: Any, series: Series, style: dict[str, Any]) -> None:
     """Draw the points at which cells pass one half."""
-    axes.plot(
-        [p.x for p in series.points],
-        [p.y for p in series.points],
-        linestyle="none",
-        marker="o",
-        markersize=4.5,
-        markeredgecolor="white",
-        **style,
-    )
+    x, y = [p.x for p in series.points], [p.y for p in series.points]
+    marker = {"marker": "o", "markersize": 4.5, "markeredgecolor": "white"}
+    axes.plot(x, y, linestyle="none", **marker, **style)
 
 
 def _fitted(axes: Any, series: Series, colour: str) -> None:
     """Draw the least-squares line over the range of the points."""
-    x = [min(p.x for p in series.points), max(p.x for p in series.points)]
-    x = [
-        x[0] * (x[1] / x[0]) ** (i / 40) if x[0] > 0 else x[0] + (x[1] - x[0]) * i / 40
-        for i in range(41)
-    ]
     assert series.fit is not None
-    axes.plot(
-        x, [series.fit.at(value) for value in x], color=colour, linestyle="dashed", linewidth=1.3
-    )
+    low, high = min(p.x for p in series.points), max(p.x for p in series.points)
+    if low > 0:
+        x = [low * (high / low) ** (i / 40) for i in range(41)]
+    else:
+        x = [low + (high - low) * i / 40 for i in range(41)]
+    y = [series.fit.at(value) for value in x]
+    axes.plot(x, y, color=colour, linestyle="dashed", linewidth=1.3)
 
 
 KINDS: dict[str, Callable[..., None]] = {
-    **{"histogram": _steps, "mark": _line, "curve": _curve, "trace": _curve},
-    **{"heat": _heat, "boundary": _crossed},
+    "histogram": _steps,
+    "mark": _line,
+    "curve": _curve,
+    "trace": _curve,
+    "heat": _heat,
+    "boundary": _crossed,
 }

@@ -22,13 +22,9 @@ def line_through(xs: Sequence[float], ys: Sequence[float]) -> Line | None:
     )
     slope = xy / xx
     left = sum((y - y0 - slope * (x - x0)) ** 2 for x, y in zip(xs, ys, strict=True))
-    return Line(
-        slope,
-        y0 - slope * x0,
-        1 - left / yy if yy else 1.0,
-        n,
-        math.sqrt(left / (n - 2) / xx) if n > 2 else None,
-    )
+    r2 = 1 - left / yy if yy else 1.0
+    error = math.sqrt(left / (n - 2) / xx) if n > 2 else None
+    return Line(slope, y0 - slope * x0, r2, n, error)
 
 
 def fitted(points: Sequence[Point], how: str | None) -> Line | None:
@@ -50,14 +46,11 @@ def crossings(cells: Sequence[Point]) -> list[Point]:
     """
     found = []
     for x in dict.fromkeys(p.x for p in cells):
-        column = sorted(
-            (p for p in cells if p.x == x and p.value is not None), key=lambda p: p.y or 0.0
-        )
+        known = [p for p in cells if p.x == x and p.value is not None]
+        column = sorted(known, key=lambda p: p.y or 0.0)
         passed = [y for low, high in pairwise(column) for y in _crossing(low, high)]
         if passed:
-            found.append(
-                replace(column[0], name=column[0].name, y=statistics.fmean(passed), value=None)
-            )
+            found.append(replace(column[0], y=statistics.fmean(passed), value=None))
     return found
 
 

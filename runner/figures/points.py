@@ -25,13 +25,13 @@ class Line:
     power: bool = False
 
     @property
-    def words(self) -> str:
+    def equation(self) -> str:
         """The equation and R2 for a legend."""
-        shown = (
-            f"{math.exp(self.intercept):.3g} x^{self.slope:.3g}"
-            if self.power
-            else f"{self.intercept:.3g} {'+' if self.slope >= 0 else '-'} {abs(self.slope):.3g} x"
-        )
+        if self.power:
+            shown = f"{math.exp(self.intercept):.3g} x^{self.slope:.3g}"
+        else:
+            sign = "+" if self.slope >= 0 else "-"
+            shown = f"{self.intercept:.3g} {sign} {abs(self.slope):.3g} x"
         return f"{shown}, R² = {self.r2:.3f}"
 
     @property
@@ -44,11 +44,9 @@ class Line:
 
     def at(self, x: float) -> float:
         """The y of the line at `x`."""
-        return (
-            math.exp(self.intercept + self.slope * math.log(x))
-            if self.power
-            else self.intercept + self.slope * x
-        )
+        if self.power:
+            return math.exp(self.intercept + self.slope * math.log(x))
+        return self.intercept + self.slope * x
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Series:
     """The data of one legend entry of a panel.
 
     Args:
-        asked: number of requested runs: points x seeds.
+        requested: number of requested runs: points x seeds.
         done: number of finished runs.
         ids: the ids of panel and series; by default their labels.
     """
@@ -84,7 +82,7 @@ class Series:
     label: str
     kind: str
     points: tuple[Point, ...]
-    asked: int
+    requested: int
     done: int
     colour: int
     line: str
@@ -99,7 +97,8 @@ class Series:
     @property
     def legend(self) -> str:
         """The name, the fitted line, and the number of finished runs if some are missing."""
-        name = self.label + (f": {self.fit.words}" if self.fit else "")
-        if self.done < self.asked:
-            return name + (f" ({self.done} of {self.asked} runs)" if self.done else " (not run)")
+        name = self.label + (f": {self.fit.equation}" if self.fit else "")
+        if self.done < self.requested:
+            state = f"{self.done} of {self.requested} runs" if self.done else "not run"
+            return f"{name} ({state})"
         return name + (" (none)" if self.done and not self.points else "")

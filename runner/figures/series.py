@@ -1,6 +1,6 @@
 """Compute the points of each series of a figure from result.json and series.json.
 
-Nothing is run here. runner/suites/schema_figures.py defines what a series of each kind reads,
+Nothing is run here. runner/suites/schema_series.py defines what a series of each kind reads,
 `points` turns it into points, and runner/figures/write.py writes them.
 """
 
@@ -12,15 +12,14 @@ from runner.errors import ConfigError
 from runner.figures.fits import crossings, fitted
 from runner.figures.points import Point, Series
 from runner.records.read import FinishedRun, find_run
-from runner.suites.expand import Cell, Suite
+from runner.suites.cells import Cell
+from runner.suites.expand import Suite
 from runner.suites.layouts import series_key
 from runner.suites.numbers import mean_and_spread
-from runner.suites.schema_figures import (
-    Axis,
+from runner.suites.schema_figures import Axis, FigurePanel, FigureSpec
+from runner.suites.schema_series import (
     BoundarySpec,
     CurveSpec,
-    FigurePanel,
-    FigureSpec,
     HeatSpec,
     HistogramSpec,
     MarkSpec,
@@ -85,14 +84,14 @@ def _series(
         for point in points(spec, name, there, panel, accuracy)
     ]
     found = crossings(found) if isinstance(spec, BoundarySpec) else found
-    asked, done = sum(len(cell.jobs) for cell in cells.values()), sum(map(len, runs.values()))
+    requested, done = sum(len(cell.jobs) for cell in cells.values()), sum(map(len, runs.values()))
     line, ids = fitted(found, spec.fitted), (panel.ref, spec.ref + more)
     return Series(
         panel.label,
         spec.label + more,
         spec.draw,
         tuple(found),
-        asked,
+        requested,
         done,
         colour,
         spec.line,
@@ -118,14 +117,9 @@ def points(
 def _at(spec: CurveSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str) -> list[Point]:
     """Return the point of a curve or a bar."""
     key = accuracy if spec.y == "accuracy" else spec.y
-    pairs = [
-        (
-            _literal(name) if panel.x.key is None else run.number(panel.x.key),
-            run.number(key, spec.item),
-        )
-        for run in runs
-    ]
-    pairs = [(x, y) for x, y in pairs if x is not None and y is not None]
+    xs = [_literal(name) if panel.x.key is None else run.number(panel.x.key) for run in runs]
+    ys = [run.number(key, spec.item) for run in runs]
+    pairs = [(x, y) for x, y in zip(xs, ys, strict=True) if x is not None and y is not None]
     if not pairs:
         return []
     y, spread = mean_and_spread([y for _, y in pairs])
@@ -160,15 +154,8 @@ def _cell(
     x, y = (
         _along(axis, [run.number(axis.key or "") for run in runs]) for axis in (panel.x, panel.y)
     )
-    return [
-        Point(
-            name,
-            len(runs),
-            x,
-            y,
-            value=mean_and_spread([run.number(spec.value) for run in runs])[0],
-        )
-    ]
+    value, _ = mean_and_spread([run.number(spec.value) for run in runs])
+    return [Point(name, len(runs), x, y, value=value)]
 
 
 @points.register(TraceSpec)
@@ -202,11 +189,9 @@ def _histogram(
 def _mark(spec: MarkSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str) -> list[Point]:
     """Return the mean position over the runs; empty if no run has one."""
     values = [x for run in runs if (x := run.number(spec.x, spec.item)) is not None]
-    return (
-        [Point(name, len(values), mean_and_spread(values)[0] * spec.times + spec.plus)]
-        if values
-        else []
-    )
+    if not values:
+        return []
+    return [Point(name, len(values), mean_and_spread(values)[0] * spec.times + spec.plus)]
 
 
 def _alike(key: str, runs: Runs) -> list[float]:

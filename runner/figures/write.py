@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -84,30 +85,28 @@ def as_text(suite: Suite, found: list[Series], results_dir: Path) -> str:
 def _summary(series: Series) -> str:
     """Summarise a series: ends of a curve, size of a histogram, position of a mark."""
     if not series.points:
-        return "none" if series.done else f"{MISSING} ({series.asked} runs to do)"
+        return "none" if series.done else f"{MISSING} ({series.requested} runs to do)"
     first, last = series.points[0], series.points[-1]
-    runs = "" if series.done == series.asked else f"; {series.done} of {series.asked} runs"
+    runs = "" if series.done == series.requested else f"; {series.done} of {series.requested} runs"
     if series.kind == "heat":
-        return (
-            f"{len(series.points)} cells, mean"
-            f" {sum(p.value or 0 for p in series.points) / len(series.points):.3g}{runs}"
-        )
-    runs = f"; {series.fit.words}{runs}" if series.fit else runs
+        mean = sum(p.value or 0 for p in series.points) / len(series.points)
+        return f"{len(series.points)} cells, mean {mean:.3g}{runs}"
+    runs = f"; {series.fit.equation}{runs}" if series.fit else runs
     if series.kind == "mark":
         return f"{first.x:.4g}{runs}"
     if series.kind == "histogram":
-        return (
-            f"{len(series.points)} bins from {first.x:g} to {last.x_end:g},"
-            f" {sum(p.y or 0 for p in series.points):.4g} in all{runs}"
-        )
-    return (
-        f"{len(series.points)} points, {first.y:.4g} at {first.x:.4g} to {last.y:.4g} at"
-        f" {last.x:.4g}{runs}"
-    )
+        total = sum(p.y or 0 for p in series.points)
+        ends = f"from {first.x:g} to {last.x_end:g}"
+        return f"{len(series.points)} bins {ends}, {total:.4g} in all{runs}"
+    ends = f"{first.y:.4g} at {first.x:.4g} to {last.y:.4g} at {last.x:.4g}"
+    return f"{len(series.points)} points, {ends}{runs}"
 
 
-def write_figure(suite: Suite, results_dir: Path) -> str:
-    """Write the figure in every format, its numbers and its verdicts to <results_dir>/figures.
+def write_figure(suite: Suite, results_dir: Path, endings: Collection[str] = ENDINGS) -> str:
+    """Write the figure's pictures, its numbers and its verdicts to <results_dir>/figures.
+
+    Args:
+        endings: formats of the pictures, some of ENDINGS.
 
     Returns:
         The summary and the verdicts for a terminal.
@@ -118,22 +117,16 @@ def write_figure(suite: Suite, results_dir: Path) -> str:
     found = series_of(suite, results_dir)
     shown = [panel for panel in figure_spec(suite).panels if panel.networks_of(suite.networks)]
     panels = [
-        Panel(
-            panel.label,
-            panel.x,
-            panel.y,
-            [series for series in found if series.key[0] == panel.ref],
-        )
+        Panel(panel.label, panel.x, panel.y, [s for s in found if s.key[0] == panel.ref])
         for panel in shown
     ]
     folder = results_dir / "figures"
     numbers = as_csv(suite, found)
     atomically(folder / f"{suite.name}.csv", lambda path: path.write_text(numbers))
-    for ending in ENDINGS:
-        atomically(
-            folder / f"{suite.name}.{ending}",
-            partial(draw, title(suite), panels, notes(suite, found, results_dir), ending),
-        )
+    text = notes(suite, found, results_dir)
+    for ending in endings:
+        picture = partial(draw, title(suite), panels, text, ending)
+        atomically(folder / f"{suite.name}.{ending}", picture)
     return as_text(suite, found, results_dir) + judged(
         suite, found, partial(find_run, results_dir=results_dir), folder
     )

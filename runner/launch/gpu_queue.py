@@ -18,6 +18,8 @@ from runner.launch.queue import Interrupted, run_queue, summary
 from runner.launch.slots import Slot, machine_slots
 
 ON_ERROR = ("continue", "stop")
+LEAST = {"slots": 1, "jobs_per_gpu": 1, "min_free_gb": 0, "grace_seconds": 0}
+STOPPED = "stopped: the running jobs wrote checkpoints; repeat the command to continue"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class GpuQueue:
     """
 
     tag: ClassVar[str] = "gpu_queue"
-    at_a_time: ClassVar[str] = "hydra.launcher.slots says how many run at a time"
+    at_a_time: ClassVar[str] = "hydra.launcher.slots sets how many run at a time"
     slots: int | None = None
     jobs_per_gpu: int = 1
     min_free_gb: float = 0.0
@@ -44,12 +46,9 @@ class GpuQueue:
     grace_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        problems = (
-            [one_of("on_error", self.on_error, ON_ERROR)] if self.on_error not in ON_ERROR else []
-        )
-        problems += too_small(
-            self, {"slots": 1, "jobs_per_gpu": 1, "min_free_gb": 0, "grace_seconds": 0}
-        )
+        problems = too_small(self, LEAST)
+        if self.on_error not in ON_ERROR:
+            problems.insert(0, one_of("on_error", self.on_error, ON_ERROR))
         if problems:
             raise ConfigError(*problems)
 
@@ -70,15 +69,7 @@ class GpuQueue:
             )
         except Interrupted as stop:
             failed = summary([outcome for outcome in stop.ended if not outcome.stopped], missing)
-            return EXIT_STOPPED, "\n".join(
-                [
-                    *filter(None, [failed]),
-                    (
-                        "stopped: the running jobs are checkpointed; the same command goes on from"
-                        " there"
-                    ),
-                ]
-            )
+            return EXIT_STOPPED, f"{failed}\n{STOPPED}" if failed else STOPPED
         message = summary(ended, missing)
         return (EXIT_FAILED if message else 0), message
 
@@ -89,6 +80,5 @@ class GpuQueue:
     def slots_on(self, machine: Machine, threads: int | None) -> list[Slot]:
         """The slots on the machine's type of device; `threads` as for `run`."""
         cards = torch.cuda.device_count() if machine.device.type == "cuda" else 0
-        return machine_slots(
-            cards, slots=self.slots, jobs_per_gpu=self.jobs_per_gpu, threads=threads
-        )
+        jobs_per_gpu = self.jobs_per_gpu
+        return machine_slots(cards, slots=self.slots, jobs_per_gpu=jobs_per_gpu, threads=threads)

@@ -22,6 +22,7 @@ from runner.launch.slots import Slot
 
 STOPPED = 143  # exit code of a run that wrote a checkpoint on a stop signal
 DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
+EXITS = {0: "done", 2: "refused (exit 2)", STOPPED: "stopped at a checkpoint"}
 TAIL = 20_000  # bytes at the end of a log that are searched for its last message
 
 
@@ -63,7 +64,7 @@ class Running:
     slot: Slot
     process: subprocess.Popen[bytes]
     offset: int  # where this attempt begins in the log, in bytes
-    begun: float = field(default_factory=time.time)
+    started: float = field(default_factory=time.time)
 
     def kill(self, number: int) -> None:
         """Send signal `number` to the job's process group."""
@@ -73,15 +74,9 @@ class Running:
     def finish(self, how: str = "") -> "Outcome":
         """Kill the rest of the process group and return the job's outcome."""
         self.kill(signal.SIGKILL)
-        code = self.process.wait()
-        return Outcome(
-            self.job,
-            code,
-            time.time() - self.begun,
-            self.job.done(),
-            how,
-            last_message(self.job.log, self.offset),
-        )
+        code, seconds = self.process.wait(), time.time() - self.started
+        message = last_message(self.job.log, self.offset)
+        return Outcome(self.job, code, seconds, self.job.done(), how, message)
 
 
 @dataclass(frozen=True)
@@ -117,21 +112,14 @@ class Outcome:
         if self.how:
             return self.how
         if self.code < 0:
-            name = (
-                signal.Signals(-self.code).name
-                if -self.code in set(signal.Signals)
-                else f"signal {-self.code}"
-            )
-            return f"killed by {name}" + (
-                " (out of memory? the kernel's log says)" if -self.code == signal.SIGKILL else ""
-            )
-        if self.code == 0:
-            return (
-                "done" if self.recorded else "ended with exit code 0, but there is no result.json"
-            )
-        return {2: "refused (exit 2)", STOPPED: "stopped at a checkpoint"}.get(
-            self.code, f"failed (exit {self.code})"
-        )
+            number = -self.code
+            known = number in set(signal.Signals)
+            name = signal.Signals(number).name if known else f"signal {number}"
+            hint = " (out of memory? see the kernel's log)" if number == signal.SIGKILL else ""
+            return f"killed by {name}{hint}"
+        if self.code == 0 and not self.recorded:
+            return "ended with exit code 0, but there is no result.json"
+        return EXITS.get(self.code, f"failed (exit {self.code})")
 
 
 def start(job: QueueJob, slot: Slot) -> Running:
@@ -146,11 +134,9 @@ def start(job: QueueJob, slot: Slot) -> Running:
     own = {word.partition("=")[0] for word in job.command}
     overrides = [override for override in slot.overrides if override.partition("=")[0] not in own]
     offset = begin_log(job.log, job.again or shlex.join(job.command))
-    wrapper = (
-        (sys.executable, "-I", "-S", str(DIE_WITH_PARENT), str(os.getpid()))
-        if sys.platform.startswith("linux")
-        else ()
-    )
+    wrapper: list[str] = []
+    if sys.platform.startswith("linux"):
+        wrapper = [sys.executable, "-I", "-S", str(DIE_WITH_PARENT), str(os.getpid())]
     environment = {**os.environ, **slot.environment}
     with job.log.open("ab") as file:
         process = subprocess.Popen(
@@ -182,13 +168,10 @@ def last_message(log: Path, offset: int) -> str:
         return "(it printed nothing)"
     with log.open("rb") as file:
         file.seek(max(offset, file.seek(0, os.SEEK_END) - TAIL))
-        lines = [
-            line.strip()
-            for line in file.read().decode(errors="replace").splitlines()
-            if line.strip()
-        ]
-    named = [line for line in lines if line.startswith(("failed:", "error:", "stopped:"))]
-    return (named or lines or ["(it printed nothing)"])[-1][:300]
+        text = file.read().decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    reports = [line for line in lines if line.startswith(("failed:", "error:", "stopped:"))]
+    return (reports or lines or ["(it printed nothing)"])[-1][:300]
 
 
 def shared_first(jobs: list[QueueJob]) -> list[QueueJob]:
@@ -199,16 +182,13 @@ def shared_first(jobs: list[QueueJob]) -> list[QueueJob]:
     """
     claims = {id(job): job.claims() for job in jobs}
     uses = Counter(item for items in claims.values() for item in items)
-    return sorted(
-        jobs,
-        key=lambda job: (
-            -sum(
-                uses[item.partition("@")[0]] - 1
-                for item in claims[id(job)]
-                if item.partition("@")[0] in uses
-            )
-        ),
-    )
+
+    def others(job: QueueJob) -> int:
+        """The number of other jobs' uses of the keys that the job would compute."""
+        keys = (item.partition("@")[0] for item in claims[id(job)])
+        return sum(uses[key] - 1 for key in keys if key in uses)
+
+    return sorted(jobs, key=lambda job: -others(job))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -90,8 +90,8 @@ def launcher_class(node: Mapping[str, Any]) -> type[Launcher]:
         return find_class(tag)
     except UnknownTag:
         raise ConfigError(
-            f"{PREFIX}{TAG_KEY}={tag} is the tag of no launcher; its class in runner/launch"
-            " declares one: tag: ClassVar[str]"
+            f"{PREFIX}{TAG_KEY}={tag} is not the tag of a launcher; a launcher's class in"
+            " runner/launch declares it: tag: ClassVar[str]"
         ) from None
 
 

@@ -1,7 +1,7 @@
 """Progress of a queue.
 
 On a terminal: a live line for each running job and one for the whole queue. Elsewhere: a plain line
-when a job begins or ends.
+when a job starts or ends.
 """
 
 import contextlib
@@ -26,11 +26,9 @@ class Monitor:
 
     def __init__(self, console: Console, slots: int) -> None:
         self.console, self.slots = console, slots
-        self.live = (
-            Live(console=console, auto_refresh=False, transient=True)
-            if console.is_terminal
-            else None
-        )
+        self.live: Live | None = None
+        if console.is_terminal:
+            self.live = Live(console=console, auto_refresh=False, transient=True)
         self.looked = 0.0
         self.paces: dict[str, Pace] = {}
 
@@ -55,17 +53,16 @@ class Monitor:
         with contextlib.suppress(OSError):
             self.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
-    def begun(self, item: Running) -> None:
-        """Print that a job has begun."""
-        self.say(f"begun: {item.job.name}" + (f" on GPU {item.slot.gpu}" if item.slot.gpu else ""))
+    def started(self, item: Running) -> None:
+        """Print that a job has started."""
+        where = f" on GPU {item.slot.gpu}" if item.slot.gpu else ""
+        self.say(f"started: {item.job.name}{where}")
 
     def ended(self, outcome: Outcome) -> None:
         """Print how a job ended."""
         if outcome.failed:
-            self.say(
-                f"{outcome.describe()} after {span(outcome.seconds)}: {outcome.job.name}:"
-                f" {outcome.message}"
-            )
+            what = f"{outcome.describe()} after {span(outcome.seconds)}"
+            self.say(f"{what}: {outcome.job.name}: {outcome.message}")
             return
         record = read_json(outcome.job.folder / "result.json")
         known = record.get("accuracy") is not None and record.get("density") is not None
@@ -76,11 +73,9 @@ class Monitor:
         """Update the live lines, at most twice a second."""
         if self.live and time.monotonic() - self.looked >= SECONDS_BETWEEN_LOOKS:
             self.looked = time.monotonic()
+            lines = self.lines(running, ended, waiting, time.time())
             with contextlib.suppress(OSError):
-                self.live.update(
-                    Group(*map(Text, self.lines(running, ended, waiting, time.time()))),
-                    refresh=True,
-                )
+                self.live.update(Group(*map(Text, lines)), refresh=True)
 
     def lines(
         self, running: list[Running], ended: list[Outcome], waiting: int, now: float
@@ -89,16 +84,14 @@ class Monitor:
         found = []
         for item in running:
             status = read_json(item.job.folder / "status.json")
-            if status.get("updated", 0.0) < item.begun - 1:  # from an earlier attempt
+            if status.get("updated", 0.0) < item.started - 1:  # from an earlier attempt
                 status = {}
             pace = self.paces.setdefault(item.job.name, Pace())
-            found.append(job_line(item.job.name, now - item.begun, status, pace.left(status)))
+            found.append(job_line(item.job.name, now - item.started, status, pace.left(status)))
         good = [outcome.seconds for outcome in ended if not outcome.failed]
-        left = time_left(good, [now - item.begun for item in running], waiting, self.slots)
-        counts = (
-            f"{len(good)} done, {len(running)} running, {len(ended) - len(good)} failed, {waiting}"
-            " to do"
-        )
+        left = time_left(good, [now - item.started for item in running], waiting, self.slots)
+        failed = len(ended) - len(good)
+        counts = f"{len(good)} done, {len(running)} running, {failed} failed, {waiting} to do"
         return [*found, counts if left is None else f"{counts}, about {span(left)} left"]
 
 
@@ -120,11 +113,8 @@ class Pace:
         epochs = status["epoch"] - self.first["epoch"]
         if epochs < 1:
             return None
-        return float(
-            (status["updated"] - self.first["updated"])
-            / epochs
-            * (status["epochs"] - status["epoch"])
-        )
+        seconds = status["updated"] - self.first["updated"]
+        return float(seconds / epochs * (status["epochs"] - status["epoch"]))
 
 
 def job_line(name: str, seconds: float, status: dict[str, Any], left: float | None) -> str:
@@ -147,8 +137,8 @@ def time_left(ended: list[float], running: list[float], waiting: int, slots: int
 
     Args:
         ended: seconds that each finished job took.
-        running: seconds since each running job began.
-        waiting: jobs that have not begun.
+        running: seconds since each running job started.
+        waiting: jobs that have not started.
     """
     if not ended:
         return None

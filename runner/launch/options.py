@@ -32,25 +32,23 @@ def options_from(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
         ConfigError: one message per unknown name, value of the wrong type and (raised by the class
             itself) value out of range.
     """
-    hints, given, problems = get_type_hints(cls), dict[str, Any](), list[str]()
+    hints, typed, problems = get_type_hints(cls), dict[str, Any](), list[str]()
     kinds = {f.name: hints[f.name] for f in fields(cls)}  # type: ignore[arg-type]
     for name, value in values.items():
         if name not in kinds:
-            problems.append(
-                f"{prefix}{name} is not an option: {', '.join(kinds)}{nearest(name, kinds)}"
-            )
+            options = ", ".join(kinds)
+            problems.append(f"{prefix}{name} is not an option: {options}{nearest(name, kinds)}")
             continue
         choices = get_args(kinds[name]) if get_origin(kinds[name]) is not dict else (kinds[name],)
         kind = next(iter(get_origin(choice) or choice for choice in choices), kinds[name])
         optional = NoneType in choices
         try:
-            given[name] = None if optional and value in (None, "null") else _typed(value, kind)
+            typed[name] = None if optional and value in (None, "null") else _typed(value, kind)
         except (TypeError, ValueError):
-            problems.append(
-                f"{prefix}{name}={value} must be {WANTED[kind]}" + (" or null" if optional else "")
-            )
+            or_null = " or null" if optional else ""
+            problems.append(f"{prefix}{name}={value} must be {WANTED[kind]}{or_null}")
     try:
-        found = cls(**given)
+        found = cls(**typed)
     except ConfigError as error:
         problems += [f"{prefix}{message}" for message in error.messages]
     if problems:
@@ -68,7 +66,7 @@ def _typed(value: Any, kind: Any) -> Any:
     return kind(value)
 
 
-def too_small(options: Any, least: dict[str, float]) -> list[str]:
+def too_small(options: Any, least: Mapping[str, float]) -> list[str]:
     """One message for each value that is below its minimum or NaN."""
     values = {name: getattr(options, name) for name in least}
     return [

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from rich.console import Console
 
@@ -52,104 +53,102 @@ def run_queue(
     Raises:
         Interrupted: the queue received a stop signal, and its jobs have ended.
     """
-    pending, running, ended = (
-        shared_first([job for job in jobs if not job.done()]),
-        list[Running](),
-        list[Outcome](),
-    )
     with _stop_signals() as signals, Monitor(console, len(slots)) as monitor:
-        enough_memory = FreeMemory(min_free_gb, monitor.say)
+        todo = shared_first([job for job in jobs if not job.done()])
+        queue = _Queue(todo, slots, monitor, FreeMemory(min_free_gb, monitor.say))
         try:
-            while pending or running:
+            while queue.pending or queue.running:
                 if signals:
-                    raise Interrupted(ended)
-                if on_error == "stop" and any(outcome.failed for outcome in ended):
-                    pending.clear()
-                _begin(
-                    pending,
-                    running,
-                    ended,
-                    [slot for slot in _free(slots, running) if pending and enough_memory(slot)],
-                    monitor,
-                )
+                    raise Interrupted(queue.ended)
+                if on_error == "stop" and any(outcome.failed for outcome in queue.ended):
+                    queue.pending.clear()
+                queue.start_jobs()
                 time.sleep(POLL)
-                for item in [r for r in running if r.process.poll() is not None]:
-                    running.remove(item)
-                    _note(item.finish(), ended, monitor)
-                monitor.show(running, ended, len(pending))
+                queue.collect()
+                monitor.show(queue.running, queue.ended, len(queue.pending))
         finally:
-            _end(running, ended, grace_seconds, signals, monitor)
-    return ended
+            queue.stop(grace_seconds, signals)
+    return queue.ended
 
 
-def _begin(
-    pending: list[QueueJob],
-    running: list[Running],
-    ended: list[Outcome],
-    free: list[Slot],
-    monitor: Monitor,
-) -> None:
-    """Start pending jobs in the free slots."""
-    for slot in free:
-        job = _next(pending, running)
-        if job is None:
-            return
-        pending.remove(job)
-        try:
-            running.append(start(job, slot))
-        except OSError as error:  # e.g. no memory for a process, or a read-only folder
-            _note(Outcome(job, 1, 0.0, False, f"could not be started: {error}"), ended, monitor)
-        else:
-            monitor.begun(running[-1])
+@dataclass
+class _Queue:
+    """The jobs of a queue by state, and the slots in which they run."""
 
+    pending: list[QueueJob]
+    slots: list[Slot]
+    monitor: Monitor
+    enough_memory: FreeMemory
+    running: list[Running] = field(default_factory=list)
+    ended: list[Outcome] = field(default_factory=list)
 
-def _next(pending: list[QueueJob], running: list[Running]) -> QueueJob | None:
-    """The first pending job that needs no stage which a running job is about to compute.
+    def start_jobs(self) -> None:
+        """Start pending jobs in the free slots."""
+        taken = [id(item.slot) for item in self.running]
+        free = [slot for slot in self.slots if id(slot) not in taken]
+        for slot in [slot for slot in free if self.pending and self.enough_memory(slot)]:
+            job = self._next()
+            if job is None:
+                return
+            self.pending.remove(job)
+            try:
+                item = start(job, slot)
+            except OSError as error:  # e.g. no memory for a process, or a read-only folder
+                self._end(Outcome(job, 1, 0.0, False, f"could not be started: {error}"))
+            else:
+                self.running.append(item)
+                self.monitor.started(item)
 
-    Jobs that are already done are removed from `pending`.
-    """
-    coming = set[str]().union(*(item.job.claims() for item in running)) if pending else set[str]()
-    for job in list(pending):
-        if coming & job.makes and coming & job.claims():
-            continue
-        if not job.done():
-            return job
-        pending.remove(job)  # done by another queue on the same directory
-    return None
+    def _next(self) -> QueueJob | None:
+        """The first pending job that needs no stage which a running job is about to compute.
 
-
-def _free(slots: list[Slot], running: list[Running]) -> list[Slot]:
-    taken = [id(item.slot) for item in running]
-    return [slot for slot in slots if id(slot) not in taken]
-
-
-def _note(outcome: Outcome, ended: list[Outcome], monitor: Monitor) -> None:
-    ended.append(outcome)
-    monitor.ended(outcome)
-
-
-def _end(
-    running: list[Running], ended: list[Outcome], grace: float, signals: list[int], monitor: Monitor
-) -> None:
-    """Send SIGTERM to the jobs, so that they write a checkpoint and end.
-
-    Jobs still running after the grace period, or after a second stop signal, are killed.
-    """
-    before = min(1, len(signals))
-    if running:
-        monitor.say(f"stopping {len(running)} jobs at a checkpoint; once more to kill them")
-    for item in running:
-        item.kill(signal.SIGTERM)
-    since = time.monotonic()
-    while running:
-        over = time.monotonic() - since > grace or len(signals) > before
-        for item in list(running):
-            if item.process.poll() is None and not over:
+        Jobs that are already done are removed from `pending`.
+        """
+        if not self.pending:
+            return None
+        coming = set[str]().union(*(item.job.claims() for item in self.running))
+        for job in list(self.pending):
+            if coming & job.makes and coming & job.claims():
                 continue
-            how = "killed before it had written a checkpoint" if item.process.poll() is None else ""
-            running.remove(item)
-            _note(item.finish(how), ended, monitor)
-        time.sleep(POLL / 10)
+            if not job.done():
+                return job
+            self.pending.remove(job)  # done by another queue on the same directory
+        return None
+
+    def collect(self) -> None:
+        """Move the jobs whose processes have ended from `running` to `ended`."""
+        for item in [item for item in self.running if item.process.poll() is not None]:
+            self.running.remove(item)
+            self._end(item.finish())
+
+    def _end(self, outcome: Outcome) -> None:
+        self.ended.append(outcome)
+        self.monitor.ended(outcome)
+
+    def stop(self, grace: float, signals: list[int]) -> None:
+        """Send SIGTERM to the running jobs, so that they write a checkpoint and end.
+
+        Jobs still running after the grace period, or after a second stop signal, are killed.
+        """
+        before = min(1, len(signals))
+        if self.running:
+            count = len(self.running)
+            self.monitor.say(
+                f"stopping {count} jobs at a checkpoint; repeat the signal to kill them"
+            )
+        for item in self.running:
+            item.kill(signal.SIGTERM)
+        since = time.monotonic()
+        while self.running:
+            over = time.monotonic() - since > grace or len(signals) > before
+            for item in list(self.running):
+                alive = item.process.poll() is None
+                if alive and not over:
+                    continue
+                self.running.remove(item)
+                how = "killed before it wrote a checkpoint" if alive else ""
+                self._end(item.finish(how))
+            time.sleep(POLL / 10)
 
 
 @contextlib.contextmanager
@@ -185,17 +184,17 @@ def summary(ended: list[Outcome], jobs: list[QueueJob]) -> str:
         return ""
     names = {outcome.job.name for outcome in failed}
     left = sum(not job.done() and job.name not in names for job in jobs)
-    others = f" and {left} more that are left" if left else ""
+    others = f" and {left} more that have not run" if left else ""
     lines = [
-        f"{len(failed)} of {len(jobs)} jobs failed; the same command again runs only these{others}"
+        f"{len(failed)} of {len(jobs)} jobs failed; repeat the command to run only these{others}"
     ]
     for outcome in failed:
         again = outcome.job.again or shlex.join(outcome.job.command)
-        message = [f"  said:  {outcome.message}"] if outcome.message else []
+        message = [f"  output: {outcome.message}"] if outcome.message else []
         lines += [
             f"failed: {outcome.job.name}: {outcome.describe()}",
             *message,
-            f"  log:   {outcome.job.log}",
-            f"  again: {again}",
+            f"  log:    {outcome.job.log}",
+            f"  repeat: {again}",
         ]
     return "\n".join(lines)

@@ -77,14 +77,8 @@ def slots_of(
         ]
     count = slots or max(1, cores // (threads or 1))
     each = threads or max(1, cores // count)
-    return [
-        Slot(
-            {"OMP_NUM_THREADS": str(each), "CUDA_VISIBLE_DEVICES": ""},
-            (f"env.threads={each}",),
-            threads=each,
-        )
-        for _ in range(count)
-    ]
+    environment = {"OMP_NUM_THREADS": str(each), "CUDA_VISIBLE_DEVICES": ""}
+    return [Slot(environment, (f"env.threads={each}",), threads=each) for _ in range(count)]
 
 
 def free_gb(listing: str, gpu: str) -> float | None:
@@ -108,12 +102,11 @@ def machine_slots(
     Args:
         cards: number of GPUs that torch finds; 0 if the jobs are to run on the CPU.
     """
-    gpus = (
-        gpu_ids(os.environ.get("CUDA_VISIBLE_DEVICES"), _nvidia_smi("-L"), cards) if cards else []
-    )
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    gpus: list[str] = []
+    if cards:
+        gpus = gpu_ids(os.environ.get("CUDA_VISIBLE_DEVICES"), _nvidia_smi("-L"), cards)
+    linux = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
     return slots_of(gpus, cores, slots=slots, jobs_per_gpu=jobs_per_gpu, threads=threads)
 
 
@@ -122,21 +115,21 @@ class FreeMemory:
 
     def __init__(self, min_free_gb: float, say: Callable[[str], None]) -> None:
         self.least, self.say = min_free_gb, say
-        self.listing, self.listed_at, self.named = "", -MEMORY_SECONDS, set[str]()
+        self.listing, self.listed_at = "", -MEMORY_SECONDS
+        self.reported = set[str]()  # GPUs with too little memory, each reported once
 
     def __call__(self, slot: Slot) -> bool:
         """Check the GPU's free memory; the first failed check of each GPU prints a message."""
         if slot.gpu is None or not self.least:
             return True
         if time.monotonic() - self.listed_at >= MEMORY_SECONDS:
-            self.listing = _nvidia_smi(
-                "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"
-            )
+            query = "--query-gpu=index,uuid,memory.free"
+            self.listing = _nvidia_smi(query, "--format=csv,noheader,nounits")
             self.listed_at = time.monotonic()
         free = free_gb(self.listing, slot.gpu)
         enough = free is None or free >= self.least
-        if not enough and slot.gpu not in self.named:
-            self.named.add(slot.gpu)
+        if not enough and slot.gpu not in self.reported:
+            self.reported.add(slot.gpu)
             self.say(f"waiting: GPU {slot.gpu} has {free:.1f} GiB free, min_free_gb={self.least:g}")
         return enough
 

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -52,7 +52,7 @@ class Slurm:
     """
 
     tag: ClassVar[str] = "slurm"
-    at_a_time: ClassVar[str] = "hydra.launcher.array_parallelism says how many run at a time"
+    at_a_time: ClassVar[str] = "hydra.launcher.array_parallelism sets how many run at a time"
     timeout_min: int = 240
     cpus_per_task: int = 4
     gpus_per_node: int | None = None
@@ -79,7 +79,7 @@ class Slurm:
             problems.append(
                 f"signal_delay_s={self.signal_delay_s} leaves a job of"
                 f" timeout_min={self.timeout_min} no time: Slurm may warn {EARLY} s sooner, and a"
-                f" job takes some {START} s to start; at most"
+                f" job takes about {START} s to start; use at most"
                 f" {self.timeout_min * 60 - EARLY - START}, or a larger timeout_min"
             )
         if problems:
@@ -101,12 +101,10 @@ class Slurm:
         try:
             ended = _wait(dict(zip(ids, missing, strict=True)), self.poll_s, console)
         except KeyboardInterrupt:
+            array = ids[0].partition("_")[0]
             return (
                 EXIT_WAITING,
-                (
-                    "no longer waiting; the jobs go on. To stop them: scancel"
-                    f" {ids[0].partition('_')[0]}"
-                ),
+                f"no longer waiting; the jobs continue. To stop them: scancel {array}",
             )
         message = summary(ended, missing)
         return (EXIT_FAILED if message else 0), message
@@ -117,23 +115,18 @@ class Slurm:
 
     def parameters(self) -> dict[str, Any]:
         """The options under submitit's names."""
-        plain = {
-            name: value
-            for name, value in asdict(self).items()
-            if name in ("timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb")
-        }
-        slurm = {
+        parameters = {
+            "timeout_min": self.timeout_min,
+            "cpus_per_task": self.cpus_per_task,
+            "gpus_per_node": self.gpus_per_node,
+            "mem_gb": self.mem_gb,
             "slurm_partition": self.partition,
             "slurm_array_parallelism": self.array_parallelism,
             "slurm_signal_delay_s": self.signal_delay_s,
-        }
-        found = {
-            **plain,
-            **slurm,
             "slurm_job_name": "winnow",
             "slurm_additional_parameters": self.extra or None,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in parameters.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -146,10 +139,8 @@ class RemoteRun:
 
     def __call__(self) -> int:
         """Start or resume the run; return the exit code of run.py."""
-        begin_log(
-            self.log,
-            f"{self.again} (Slurm job {os.environ.get('SLURM_JOB_ID')} on {socket.gethostname()})",
-        )
+        place = f"Slurm job {os.environ.get('SLURM_JOB_ID')} on {socket.gethostname()}"
+        begin_log(self.log, f"{self.again} ({place})")
         with self.log.open("ab") as file:  # the log beside the record, as with every launcher
             for stream in (1, 2):
                 os.dup2(file.fileno(), stream)
@@ -168,7 +159,7 @@ def _submit(jobs: list[QueueJob], options: Slurm) -> list[str]:
         import submitit  # optional
     except ImportError as error:
         raise ConfigError(
-            "hydra/launcher=slurm needs submitit: pip install 'winnow[slurm]'"
+            "hydra/launcher=slurm needs submitit: pip install -e '.[slurm]'"
         ) from error
     folder = jobs[0].folder.parent.parent / "slurm"
     try:
@@ -179,7 +170,7 @@ def _submit(jobs: list[QueueJob], options: Slurm) -> list[str]:
         )
     except RuntimeError as error:
         raise ConfigError(
-            "hydra/launcher=slurm: there is no Slurm on this machine (sbatch is not in PATH); take"
+            "hydra/launcher=slurm: there is no Slurm on this machine (sbatch is not in PATH); use"
             " hydra/launcher=gpu_queue"
         ) from error
     executor.update_parameters(**options.parameters())
@@ -194,23 +185,17 @@ def remote_run(job: QueueJob, options: Slurm) -> RemoteRun:
     The overrides follow the interpreter and run.py in the job's command.
     """
     overrides = job.command[2:]
-    threads = (
-        ()
-        if any(override.startswith("env.threads=") for override in overrides)
-        else (f"env.threads={options.cpus_per_task}",)
-    )
+    if not any(override.startswith("env.threads=") for override in overrides):
+        overrides = (*overrides, f"env.threads={options.cpus_per_task}")
     job.folder.mkdir(parents=True, exist_ok=True)
-    return RemoteRun((*overrides, *threads), job.log.resolve(), job.again)
+    return RemoteRun(overrides, job.log.resolve(), job.again)
 
 
 def _wait(jobs: dict[str, QueueJob], poll: float, console: Console) -> list[Outcome]:
     """Wait until every job has left the queue; a job is done if its record exists."""
-    begun, missed, ended = time.time(), dict.fromkeys(jobs, 0), list[Outcome]()
+    started, missed, ended = time.time(), dict.fromkeys(jobs, 0), list[Outcome]()
     # Offsets in the logs at which this attempt's output begins.
-    before = {
-        identity: job.log.stat().st_size if job.log.is_file() else 0
-        for identity, job in jobs.items()
-    }
+    before = {i: job.log.stat().st_size if job.log.is_file() else 0 for i, job in jobs.items()}
     while jobs:
         time.sleep(poll)
         queued = queued_jobs(list(jobs))
@@ -222,19 +207,10 @@ def _wait(jobs: dict[str, QueueJob], poll: float, console: Console) -> list[Outc
                 continue
             job = jobs.pop(identity)
             how = "" if job.done() else "left Slurm's queue without a result"
-            ended.append(
-                Outcome(
-                    job,
-                    0,
-                    time.time() - begun,
-                    not how,
-                    how,
-                    last_message(job.log, before[identity]),
-                )
-            )
-            print_lines(
-                console, f"{'failed' if how else 'done'}: {job.name} (Slurm job {identity})"
-            )
+            seconds, message = time.time() - started, last_message(job.log, before[identity])
+            ended.append(Outcome(job, 0, seconds, not how, how, message))
+            state = "failed" if how else "done"
+            print_lines(console, f"{state}: {job.name} (Slurm job {identity})")
         for identity in queued & missed.keys():
             missed[identity] = 0
     return ended

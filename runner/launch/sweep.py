@@ -18,7 +18,7 @@ from runner.errors import ConfigError, SweepEnded
 from runner.launch.jobs import QueueJob
 from runner.launch.launcher import Launcher, print_lines
 from runner.paths import RUN_PY
-from runner.records.find import record_path
+from runner.records.folders import record_path
 from runner.spec.identity import run_id, stage_keys
 from runner.spec.run import Run, snapshots_wanted
 
@@ -75,21 +75,17 @@ def swept_environment(configs: list[DictConfig]) -> list[str]:
         values = list(dict.fromkeys(str(cfg.env[key]) for cfg in configs))
         if len(values) > 1:
             found.append(
-                f"env.{key}={','.join(values)}: env.* is this machine and no part of a run, so"
-                f" these would be the same runs; the jobs of one launcher share one env.{key}: give"
-                " it one value, or make a sweep for each"
+                f"env.{key}={','.join(values)}: env.* describes this machine and is not part of a"
+                f" run, so these would be the same runs; give env.{key} one value, or start one"
+                " sweep for each value"
             )
     return found
 
 
 def counted(jobs: list[QueueJob], requested: int) -> str:
     """A text with the number of runs, of finished runs and of runs to do."""
-    todo = sum(not job.done() for job in jobs)
-    equal = (
-        f" ({requested - len(jobs)} more asked for are equal to one of these)"
-        if requested > len(jobs)
-        else ""
-    )
+    todo, repeated = sum(not job.done() for job in jobs), requested - len(jobs)
+    equal = f" ({repeated} more that were requested are equal to one of these)" if repeated else ""
     return f"{len(jobs)} runs, {len(jobs) - todo} done, {todo} to do{equal}"
 
 

@@ -157,13 +157,9 @@ def past_rates(
 
     The throughput that `make bench` measured is included, for when there are no such runs.
     """
-    rates = Rates(
-        device_name,
-        threads,
-        bench=read_bench(cache_dir).get(f"{device_name}, {threads} threads", [])
-        if cache_dir
-        else [],
-    )
+    machine = f"{device_name}, {threads} threads"
+    bench = read_bench(cache_dir).get(machine, []) if cache_dir else []
+    rates = Rates(device_name, threads, bench=bench)
     images = {component.name: component.info().train for component in data_sets()}
     seen: set[str] = set()  # a shared stage was computed once
     for record in records:
@@ -173,26 +169,25 @@ def past_rates(
         if origin["device_name"] != device_name or origin["threads"] != threads or not known:
             continue
         rates.records += 1
-        precision, forward = origin["precision"], record["flops"]["dense"]
         for stage in record["stages"]:
-            if stage["key"] in seen:
-                continue
-            seen.add(stage["key"])
-            if not stage["epochs"]:
-                rates.others.setdefault(
-                    (precision, record["method"], family(stage["name"])), Rate()
-                ).add(stage["seconds"], forward)
-                continue
-            macs = (
-                stage["epochs"]
-                * images[record["dataset"]]
-                * record["train_fraction"]
-                * GRADIENT
-                * forward
-            )
-            for key in ((precision,), (precision, record["model"], record["dataset"])):
-                rates.training.setdefault(key, Rate()).add(stage["seconds"], macs)
+            if stage["key"] not in seen:
+                seen.add(stage["key"])
+                _add_stage(rates, record, stage, images)
     return rates
+
+
+def _add_stage(
+    rates: Rates, record: dict[str, Any], stage: dict[str, Any], images: dict[str, int]
+) -> None:
+    """Add the seconds of a recorded stage to `rates`; `images` by data set."""
+    precision, forward = record["provenance"]["precision"], record["flops"]["dense"]
+    if not stage["epochs"]:
+        key = (precision, record["method"], family(stage["name"]))
+        rates.others.setdefault(key, Rate()).add(stage["seconds"], forward)
+        return
+    passes = stage["epochs"] * images[record["dataset"]] * record["train_fraction"] * GRADIENT
+    for name in ((precision,), (precision, record["model"], record["dataset"])):
+        rates.training.setdefault(name, Rate()).add(stage["seconds"], passes * forward)
 
 
 def shipped_rates(records: list[dict[str, Any]]) -> Rates:
@@ -200,9 +195,8 @@ def shipped_rates(records: list[dict[str, Any]]) -> Rates:
 
     It is used for the first plan on a machine without measurements.
     """
-    machines = Counter(
-        (record["provenance"]["device_name"], record["provenance"]["threads"]) for record in records
-    )
+    origins = [record["provenance"] for record in records]
+    machines = Counter((origin["device_name"], origin["threads"]) for origin in origins)
     if not machines:
         return Rates("none", 0)
     (name, threads), _ = machines.most_common(1)[0]
@@ -218,6 +212,5 @@ def read_bench(cache_dir: Path) -> dict[str, list[dict[str, Any]]]:
 
 def save_bench(cache_dir: Path, device_name: str, threads: int, rows: list[dict[str, Any]]) -> None:
     """Save a device's throughput; the entries of other devices stay."""
-    write_json(
-        cache_dir / BENCH, {**read_bench(cache_dir), f"{device_name}, {threads} threads": rows}
-    )
+    machine = f"{device_name}, {threads} threads"
+    write_json(cache_dir / BENCH, {**read_bench(cache_dir), machine: rows})

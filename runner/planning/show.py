@@ -13,12 +13,13 @@ from runner.engine.stages import plan
 from runner.paths import PUBLISHED
 from runner.planning.costs import UNKNOWN, Cost, Rates, past_rates, shipped_rates
 from runner.planning.survey import Needed, Survey, survey
-from runner.records.find import STATES, all_records, record_path
+from runner.records.find import STATES, all_records
+from runner.records.folders import record_path
 from runner.records.provenance import device_name
 from runner.spec.planned import PlannedRun
 from runner.spec.run import family
 
-NAMED = 10  # maximum number of runs that a plan lists per state
+LISTED = 10  # maximum number of runs that a plan lists per state
 
 
 def show(planned: list[tuple[PlannedRun, Machine]], threads: int, console: Console) -> None:
@@ -26,11 +27,8 @@ def show(planned: list[tuple[PlannedRun, Machine]], threads: int, console: Conso
     found, machine = survey(planned), planned[0][1]
     if len(planned) == 1:
         ((job, _),) = planned
-        console.print(
-            plan_table(
-                job.run_id, plan(job.run, machine, job.keys), found.states[job.run_id] == "done"
-            )
-        )
+        steps, done = plan(job.run, machine, job.keys), found.states[job.run_id] == "done"
+        console.print(plan_table(job.run_id, steps, done))
     for line in lines(found, machine, threads):
         console.print(line, soft_wrap=True)
 
@@ -48,9 +46,8 @@ def lines(found: Survey, machine: Machine, threads: int) -> Iterator[str]:
         + (f" ({parts})" if parts else only)
     )
     for name in STATES[1:5]:
-        yield from _named(
-            name, [identity for identity, s in found.states.items() if s == name], machine
-        )
+        identities = [identity for identity, state in found.states.items() if state == name]
+        yield from _listed(name, identities, machine)
     shared = sum(n > 1 for n in found.uses.values())
     yield (
         f"stages: {found.uses.total()} in all runs, {len(found.uses)} different, {shared} shared by"
@@ -63,12 +60,12 @@ def lines(found: Survey, machine: Machine, threads: int) -> Iterator[str]:
     yield f"disk: {readable(sum(cost.bytes for _, cost in costs))} more in {machine.cache_dir}"
 
 
-def _named(name: str, identities: list[str], machine: Machine) -> Iterator[str]:
+def _listed(name: str, identities: list[str], machine: Machine) -> Iterator[str]:
     what = {"failed": "traceback.txt"}.get(name, "status.json")
-    for identity in identities[:NAMED]:
+    for identity in identities[:LISTED]:
         yield f"  {name}: {record_path(machine.results_dir, identity).with_name(what)}"
-    if len(identities) > NAMED:
-        yield f"  {name}: and {len(identities) - NAMED} more"
+    if len(identities) > LISTED:
+        yield f"  {name}: and {len(identities) - LISTED} more"
 
 
 def _work(costs: list[tuple[Needed, Cost]]) -> Iterator[str]:
@@ -81,17 +78,12 @@ def _work(costs: list[tuple[Needed, Cost]]) -> Iterator[str]:
         f" {sum(c.images for c in measuring):,} to measure on"
         + (f" ({products:,} Hessian-vector products)" if products else "")
     )
-    blind = sorted(
-        {
-            f"{item.run.method}'s {family(item.stage.name)}"
-            for item, cost in costs
-            if cost.passes is None
-        }
-    )
+    unknown = [item for item, cost in costs if cost.passes is None]
+    names = sorted({f"{item.run.method}'s {family(item.stage.name)}" for item in unknown})
     yield (
         f"multiply-accumulates: {sum(c.macs for c in training):.4g} to train (epochs x images x 3"
         f" forward passes), {sum(c.macs for c in measuring):.4g} to measure; not counted:"
-        f" {', '.join(['evaluation', *blind])}"
+        f" {', '.join(['evaluation', *names])}"
     )
 
 
@@ -99,38 +91,36 @@ def _time(costs: list[tuple[Needed, Cost]], machine: Machine, threads: int) -> s
     """A line with the estimated time of the needed stages, one after another."""
     if not costs:
         return "time: nothing to compute"
-    own = past_rates(
-        all_records(machine.results_dir), device_name(machine.device), threads, machine.cache_dir
-    )
+    records, device = all_records(machine.results_dir), device_name(machine.device)
+    own = past_rates(records, device, threads, machine.cache_dir)
     if (seconds := _seconds(costs, own)) is not None:
         return f"time: {_hours(seconds)} one after another ({own.origin})"
     other = shipped_rates(list(all_records(PUBLISHED)))
     if (seconds := _seconds(costs, other)) is not None:
         return (
-            f"time: {_hours(seconds)} one after another ({other.origin}, which we ship; make bench"
-            " measures this machine)"
+            f"time: {_hours(seconds)} one after another ({other.origin}, published with this"
+            " repository; run make bench to measure this machine)"
         )
     return f"time: {UNKNOWN}"
 
 
 def _seconds(costs: list[tuple[Any, Cost]], rates: Rates) -> float | None:
     """Estimated seconds in total; None if a stage of known cost has no estimate."""
-    seconds = [rates.seconds(item.run, item.stage, item.net, cost) for item, cost in costs]
-    if any(
-        s is None and cost.passes is not None for s, (_, cost) in zip(seconds, costs, strict=True)
-    ):
-        return None
-    return sum(s or 0.0 for s in seconds)
+    total = 0.0
+    for item, cost in costs:
+        seconds = rates.seconds(item.run, item.stage, item.net, cost)
+        if seconds is None and cost.passes is not None:
+            return None
+        total += seconds or 0.0
+    return total
 
 
 def _hours(seconds: float) -> str:
     if seconds >= 3.6e6:
         return f"about {seconds / 3600:,.0f} hours"
-    return (
-        f"about {seconds / 3600:.3g} hours"
-        if seconds >= 360
-        else f"about {seconds:.2g} seconds, {seconds / 3600:.2g} hours"
-    )
+    if seconds >= 360:
+        return f"about {seconds / 3600:.3g} hours"
+    return f"about {seconds:.2g} seconds, {seconds / 3600:.2g} hours"
 
 
 def plan_table(identity: str, steps: list[dict[str, Any]], done: bool) -> Table:
@@ -139,11 +129,6 @@ def plan_table(identity: str, steps: list[dict[str, Any]], done: bool) -> Table:
     for column in ("stage", "kind", "epochs", "key", "state"):
         table.add_column(column)
     for step in steps:
-        table.add_row(
-            step["name"],
-            step["kind"],
-            str(step["epochs"]),
-            step["key"][:12],
-            "cached" if step["cached"] else "to compute",
-        )
+        state = "cached" if step["cached"] else "to compute"
+        table.add_row(step["name"], step["kind"], str(step["epochs"]), step["key"][:12], state)
     return table

@@ -40,15 +40,13 @@ class Survey:
     states: dict[str, str] = field(default_factory=dict)  # run id -> one of STATES
     uses: Counter[str] = field(default_factory=Counter)  # stage key -> number of runs with it
     needed: dict[str, Needed] = field(default_factory=dict)  # stage key -> missing stage
-    asked: int = 0  # epochs of all runs, without sharing or cache
+    requested: int = 0  # epochs of all runs, without sharing or cache
 
     @property
     def line(self) -> str:
         """The line with requested and needed epochs (docs/tables.md)."""
-        return (
-            f"epochs: asked {self.asked}, needed"
-            f" {sum(trains(item.stage) for item in self.needed.values())}"
-        )
+        needed = sum(trains(item.stage) for item in self.needed.values())
+        return f"epochs: asked {self.requested}, needed {needed}"
 
 
 def survey(planned: list[tuple[PlannedRun, Machine]]) -> Survey:
@@ -70,7 +68,7 @@ def survey(planned: list[tuple[PlannedRun, Machine]]) -> Survey:
             continue
         for stage, step in zip(run.stages, plan(run, machine, job.keys), strict=True):
             found.uses[step["key"]] += 1
-            found.asked += step["epochs"]
+            found.requested += step["epochs"]
             if not done and not step["cached"]:
                 item = found.needed.setdefault(step["key"], Needed(run, stage, net, frozenset()))
                 item.snapshots |= wanted.get(stage.name, frozenset())
@@ -88,12 +86,12 @@ def _checked(run: Run, machine: Machine, nets: dict[Any, Net]) -> Net:
     for stage in run.stages:
         if stage.recipe:
             check_precision(stage.recipe.precision, machine.device)
-    place = run.model, run.dataset
-    if place not in nets:
-        nets[place] = measure_net(run.dataset, run.model)
+    key = run.model, run.dataset
+    if key not in nets:
+        nets[key] = measure_net(run.dataset, run.model)
     if run.density is not None:
         try:
-            keep_count(run.density, nets[place].prunable)
+            keep_count(run.density, nets[key].prunable)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-    return nets[place]
+    return nets[key]

@@ -1,1 +1,1 @@
-"""Locating and reading the records of runs, and their provenance."""
+"""Finding, reading and packing the records of runs, and their provenance."""

@@ -1,32 +1,32 @@
-"""Locate the record of a run and determine the run's state.
-
-`result.json` is written last: a run without it is not done.
-"""
+"""Find the record of a run in run folders and packed files, and determine the run's state."""
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from runner.files import is_held
 from runner.paths import PUBLISHED
+from runner.records.folders import RunFolders, record_path
+from runner.records.packed import PackedRecords
+from runner.records.stored import Record, Source, StoredRun
 
-RECORD = "result.json"
 STATES = ("done", "running", "failed", "interrupted", "stopped", "new")
 
 
-def record_path(results_dir: Path, run_id: str) -> Path:
-    """The path of a run's record, which exists once the run is done."""
-    return results_dir / "runs" / run_id / RECORD
+def sources(*roots: Path) -> list[Source]:
+    """The places with records in results directories: of each, run folders, then packed files."""
+    return [source for root in roots for source in (RunFolders(root), PackedRecords(root))]
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """The record in a run's folder; None if the run is not done."""
-    path = folder / RECORD
-    if not path.is_file():
-        return None
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record
+def results_roots(results_dir: Path) -> list[Path]:
+    """The directories to search for records: this machine's results, then the published ones."""
+    return [results_dir, PUBLISHED]
+
+
+def is_done(results_dir: Path, run_id: str) -> bool:
+    """Whether a results directory has the record of a run, in a folder or packed."""
+    return any(source.has(run_id) for source in sources(results_dir))
 
 
 def state(results_dir: Path, run_id: str) -> str:
@@ -35,7 +35,7 @@ def state(results_dir: Path, run_id: str) -> str:
     A run is interrupted if its status file has `running` but no process holds its lock.
     """
     path = record_path(results_dir, run_id)
-    if path.is_file():
+    if is_done(results_dir, run_id):
         return "done"
     if is_held(path.with_name(".lock")):
         return "running"
@@ -48,30 +48,30 @@ def state(results_dir: Path, run_id: str) -> str:
 
 def finished_runs(results_dir: Path) -> list[str]:
     """The ids of all finished runs in a results directory, sorted."""
-    return sorted(path.parent.name for path in results_dir.glob(f"runs/*/{RECORD}"))
+    return sorted({*chain.from_iterable(source.run_ids() for source in sources(results_dir))})
 
 
-def all_records(results_dir: Path) -> Iterator[dict[str, Any]]:
+def all_records(results_dir: Path) -> Iterator[Record]:
     """Every record in a results directory, ordered by run id.
 
     The fixed order makes estimates from the records independent of the file system's.
     """
-    for run_id in finished_runs(results_dir):
-        yield json.loads(record_path(results_dir, run_id).read_text(encoding="utf-8"))
+    found = (record_in([results_dir], run_id) for run_id in finished_runs(results_dir))
+    return (record for record in found if record is not None)
 
 
-def results_roots(results_dir: Path) -> list[Path]:
-    """The directories to search for records: this machine's results, then the published ones."""
-    return [results_dir, PUBLISHED]
+def record_in(roots: Sequence[Path], run_id: str) -> Record | None:
+    """The record of a run from the first of the results directories that has it, or None."""
+    found = (source.record(run_id) for source in sources(*roots))
+    return next((record for record in found if record is not None), None)
 
 
-def find_folder(run_id: str, roots: Sequence[Path]) -> Path | None:
-    """The folder of a finished run in the first root that has it; None if no root has it."""
-    paths = (record_path(root, run_id) for root in roots)
-    return next((path.parent for path in paths if path.is_file()), None)
+def run_in(roots: Sequence[Path], run_id: str) -> StoredRun | None:
+    """As `record_in`, with the run's configuration, series and history."""
+    found = (source.run(run_id) for source in sources(*roots))
+    return next((run for run in found if run is not None), None)
 
 
-def find_record(run_id: str, results_dir: Path) -> dict[str, Any] | None:
+def find_record(run_id: str, results_dir: Path) -> Record | None:
     """The record of a run from the `results_roots`; None if no root has it."""
-    folder = find_folder(run_id, results_roots(results_dir))
-    return read_record(folder) if folder else None
+    return record_in(results_roots(results_dir), run_id)

@@ -1,13 +1,13 @@
-"""Read a finished run for figures: its record, series.json and metrics.jsonl."""
+"""Read a finished run for figures: its record, its series and its history by epoch."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from runner.errors import ConfigError
-from runner.records.find import find_folder, read_record, results_roots
+from runner.records.find import results_roots, run_in
+from runner.records.stored import Row, last_training
 
 HISTORY = "history."  # prefix of the history's keys
 
@@ -63,21 +63,14 @@ class FinishedRun:
 
 def find_run(run_id: str, results_dir: Path) -> FinishedRun | None:
     """A finished run from the `results_roots`; None if no root has it."""
-    folder = find_folder(run_id, results_roots(results_dir))
-    record = read_record(folder) if folder else None
-    if folder is None or record is None:
-        return None
-    series = (
-        json.loads(numbers.read_text()) if (numbers := folder / "series.json").is_file() else {}
-    )
-    return FinishedRun(record, {**_history(folder / "metrics.jsonl"), **series})
+    run = run_in(results_roots(results_dir), run_id)
+    return FinishedRun(run.record, {**_columns(run.history), **run.series}) if run else None
 
 
-def _history(path: Path) -> dict[str, list[Any]]:
+def _columns(history: Sequence[Row]) -> dict[str, list[Any]]:
     """`history.KEY` -> its values by epoch of the last stage that trained.
 
     A value is None where the number was not finite.
     """
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    last = [row for row in rows if row["stage"] == rows[-1]["stage"]]
+    last = last_training(history)
     return {f"{HISTORY}{key}": [row[key] for row in last] for key in (last[0] if last else ())}

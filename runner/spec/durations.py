@@ -15,9 +15,9 @@ def scaled_point(duration: float, scale: float) -> float:
 
     Whole epochs stay whole; a point between two epochs stays a fraction.
     """
-    return (
-        scaled(int(duration), scale) if float(duration).is_integer() else round(duration * scale, 6)
-    )
+    if float(duration).is_integer():
+        return scaled(int(duration), scale)
+    return round(duration * scale, 6)
 
 
 def epochs_of(key: str, value: int | str) -> int:
@@ -36,8 +36,7 @@ def point_of(key: str, value: int | str, batch_size: int) -> float:
     """The epochs of a point in training in YAML: `10ep`, plain 10, or `2000it`.
 
     Iterations count as their share of the paper's run (docs/decisions.md 9), in which 50,000 images
-    make
-    ceil(50,000 / batch_size) iterations an epoch.
+    make ceil(50,000 / batch_size) iterations an epoch.
 
     Raises:
         ValueError: `value` has none of these forms.
@@ -49,5 +48,5 @@ def point_of(key: str, value: int | str, batch_size: int) -> float:
         return epochs_of(key, value)
     except ValueError:
         raise ValueError(
-            f"{key}={value!r} is no point in training: write 10ep, 10 or 2000it"
+            f"{key}={value!r} is not a point in training: write 10ep, 10 or 2000it"
         ) from None

@@ -145,11 +145,8 @@ def _identity(run: Run, stages: list[str], dataset: str, model: str) -> Identity
         keys[stage.name] = _sha(_joined(parts))[:32]
     numerics = {kind: NUMERICS[kind] for kind in {stage.kind for stage in run.stages}}
     plain = {"method": run.method, "density": run.density, "scale": run.scale, "numerics": numerics}
-    whole = (
-        {name: _compact(value) for name, value in plain.items()}
-        | data
-        | {"stages": f"[{','.join(stages)}]"}
-    )
+    own = {name: _compact(value) for name, value in plain.items()}
+    whole = own | data | {"stages": f"[{','.join(stages)}]"}
     return Identity(f"{_prefix(run)}-{_sha(_joined(whole))[:12]}", keys)
 
 
@@ -176,13 +173,7 @@ def _compact(value: Any, naming: Naming = tag_of) -> str:
 
 
 def _is_default(f: Field[Any], value: Any, naming: Naming) -> bool:
-    default = (
-        f.default
-        if f.default is not MISSING
-        else f.default_factory()
-        if f.default_factory is not MISSING
-        else MISSING
-    )
+    default = f.default if f.default_factory is MISSING else f.default_factory()
     if default is MISSING or value is default:
         return default is not MISSING
     if isinstance(value, SCALARS) != isinstance(default, SCALARS):

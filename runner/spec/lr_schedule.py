@@ -1,7 +1,7 @@
 """Learning-rate schedules: (lr, step, total) -> the learning rate of that step.
 
 A schedule is a class in this module and a file in conf/lr_schedule. Users select it by the name of
-the file: `train.lr_schedule=cosine`. Warm-up is no part of a schedule: it multiplies any schedule
+the file: `train.lr_schedule=cosine`. Warm-up is separate and multiplies any schedule
 (runner/engine/optim.py).
 """
 

@@ -12,7 +12,7 @@ class PlannedRun:
     """One run and its identity.
 
     Args:
-        overrides: the command-line words that make it.
+        overrides: the command-line overrides that make it.
         keys: stage name -> cache key.
     """
 
@@ -30,6 +30,6 @@ def plan_run(run: Run, overrides: tuple[str, ...] = ()) -> PlannedRun:
 def plan_runs(runs: Sequence[Run], overrides: Sequence[tuple[str, ...]]) -> tuple[PlannedRun, ...]:
     """Each run with its identity. Stages that runs share are serialized once."""
     return tuple(
-        PlannedRun(run, words, of.run_id, of.keys)
-        for run, words, of in zip(runs, overrides, identify_all(runs), strict=True)
+        PlannedRun(run, own, of.run_id, of.keys)
+        for run, own, of in zip(runs, overrides, identify_all(runs), strict=True)
     )

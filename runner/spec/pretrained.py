@@ -14,8 +14,8 @@ from runner.spec.run import Weights
 # A value of start.weights, and the prefix of an entry's name in `Weights.content`.
 TORCHVISION = "torchvision"
 OTHERS = (
-    "start.weights=null, the default, trains the net; start.weights=torchvision takes what"
-    " torchvision publishes for it, where it does"
+    "start.weights=null, the default, trains the net; start.weights=torchvision loads the weights"
+    " that torchvision publishes for some nets"
 )
 
 
@@ -40,12 +40,10 @@ def weights_of(key: str, value: Any, model: Any, finished: bool = False) -> Weig
     if value == TORCHVISION:
         entry = getattr(model, "torchvision", None)
         if entry is None:
-            problem = (
-                f"{key}={TORCHVISION}: torchvision publishes no weights for model={model.name}, but"
-                " for resnet50 and efficientnet_b4"
-            )
             raise ConfigError(
-                f"{problem}; name a file, {key}=PATH, or leave {key} out: then the net is trained"
+                f"{key}={TORCHVISION}: torchvision publishes no weights for model={model.name}, "
+                f"only for resnet50 and efficientnet_b4; name a file, {key}=PATH, or leave {key} "
+                "out to train the net"
             )
         return Weights(f"{TORCHVISION}:{entry}")
     path = Path(value).expanduser()

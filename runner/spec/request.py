@@ -51,17 +51,17 @@ class RunRequest:
 
     Args:
         config: the whole configuration, with `env` and `logger`.
-        words: the overrides that the user typed.
+        overrides: those that the user typed.
         highlights: findings of the method that the closing summary shows.
         paper_training: the choice of `train` that is the method's own setting; None = that of the
             first paper.
-        paper_command: the command that runs the paper's setting, if it is no `python run.py`.
+        paper_command: the command that runs the paper's setting, if it is not `python run.py`.
     """
 
     run: Run
     environment: Environment
     config: SavedConfig
-    words: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     highlights: tuple[str, ...] = ()
     paper_training: str | None = None
     paper_command: str | None = None

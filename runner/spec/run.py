@@ -9,14 +9,15 @@ set, model, pruner, measurement) are frozen dataclasses of the packages `runner.
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from pruners.base import (
-    Approximate,
-)
+from pruners.base import Approximate
 from runner.spec.lr_schedule import LrSchedule, Step
 
 KINDS = ("train", "prune", "search", "measure")  # as YAML writes them
 LOAD = "load"  # a training whose weights are loaded instead
 PRECISIONS = ("fp32", "bf16")
+# What `Recipe` requires of its settings, for messages.
+NESTEROV = "above 0: this method uses Nesterov momentum (method.nesterov=false uses plain momentum)"
+EVERY = "0 or more: epochs between two tests; 0 tests only after the last epoch of each stage"
 
 
 @dataclass(frozen=True)
@@ -95,23 +96,9 @@ class Recipe:
                 ("lr", self.lr > 0, "positive"),
                 ("batch_size", self.batch_size >= 2, "at least 2: BatchNorm needs two examples"),
                 ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
-                (
-                    "momentum",
-                    self.momentum > 0 or not self.nesterov,
-                    (
-                        "above 0: this method's momentum is Nesterov's (method.nesterov=false takes"
-                        " the plain one)"
-                    ),
-                ),
+                ("momentum", self.momentum > 0 or not self.nesterov, NESTEROV),
                 ("weight_decay", self.weight_decay >= 0, "0 or more"),
-                (
-                    "test_every",
-                    self.test_every >= 0,
-                    (
-                        "0 or more: epochs from one test to the next, 0 = the last epoch of each"
-                        " stage alone"
-                    ),
-                ),
+                ("test_every", self.test_every >= 0, EVERY),
                 ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
                 (
                     "warmup",
@@ -175,7 +162,7 @@ class Stage:
     def parents(self) -> tuple[str, ...]:
         """Names of the earlier stages that this one reads."""
         names = (self.start.stage, self.masks, *self.needs)
-        return tuple(dict.fromkeys(n for n in names if n not in (None, "init", "reinit")))  # type: ignore[misc]
+        return tuple(dict.fromkeys(n for n in names if n not in (None, "init", "reinit")))
 
     @property
     def exact(self) -> bool:

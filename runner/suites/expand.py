@@ -1,58 +1,17 @@
-"""Expand tables and figures into cells: the runs behind each entry.
+"""Expand tables and figures into cells with their runs."""
 
-A cell is one configuration; its runs differ by the seed alone. The entries of a figure are the
-points of its series, which runner/figures/series.py draws.
-"""
-
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from omegaconf import OmegaConf
-
-from runner.config.build import build_seeds
-from runner.config.compose import Composer, has_method
+from runner.config.compose import Composer
 from runner.errors import ConfigError, nearest, one_of
-from runner.spec.planned import PlannedRun, plan_runs
+from runner.spec.planned import PlannedRun
+from runner.suites.cells import Cell, fitting_options, make_cell, refuse_equal_entries
 from runner.suites.layouts import lay_out
 from runner.suites.merge import on_variant
 from runner.suites.options import choose_options, options_of
-from runner.suites.page import CellSpec, Key, Page
+from runner.suites.page import Key, Page
 from runner.suites.schema import SuiteSpec
-from runner.suites.settings import read_setting
 from runner.suites.spec import figure_names, read_spec, table_names
-
-NOTHING = object()
-
-
-@dataclass(frozen=True)
-class Cell:
-    """An entry of the table and its runs.
-
-    Args:
-        candidates: sets of jobs that differ by the seed alone: one set, or several of which the
-            best is printed. Empty when the row's method does not exist yet.
-        missing: why it has no runs, for a method that does not exist yet.
-        paper: the names of its line in the paper's CSV.
-        value: the value in the configuration, for an entry that needs no run.
-        quoted: whether the paper took its number from elsewhere.
-        labels: its printed label along each axis.
-        ids: its id along each axis, by which claims refer to it.
-    """
-
-    row: str
-    network: str
-    candidates: tuple[tuple[PlannedRun, ...], ...] = ()
-    missing: str | None = None
-    paper: tuple[str, ...] = ()
-    value: str | None = None
-    quoted: bool = False
-    labels: dict[str, str] = field(default_factory=dict)
-    ids: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def jobs(self) -> tuple[PlannedRun, ...]:
-        """The runs of all candidates."""
-        return tuple(job for jobs in self.candidates for job in jobs)
 
 
 @dataclass(frozen=True)
@@ -65,7 +24,7 @@ class Suite:
         options: the value of each of its options.
         networks: printed name -> model of the chosen networks.
         cells: its cells by row and column.
-        given: the overrides that apply to all its runs.
+        overrides: those that apply to all its runs.
     """
 
     name: str
@@ -76,7 +35,7 @@ class Suite:
     page: Page
     networks: dict[str, str]
     cells: dict[Key, Cell] = field(default_factory=dict)
-    given: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
 
     @property
     def drawn(self) -> bool:
@@ -95,27 +54,29 @@ class Suite:
         return list(unique.values())
 
 
-def parse_arguments(words: list[str]) -> tuple[list[str], dict[str, list[str]], list[str]]:
-    """Split command-line words into table names, selections and overrides for every run.
+def parse_arguments(arguments: list[str]) -> tuple[list[str], dict[str, list[str]], list[str]]:
+    """Split command-line arguments into table names, selections and overrides for every run.
 
     Selections are lists under `models`, `seeds` and `table.KEY`.
 
     Raises:
         ConfigError: no table is named.
     """
-    names = [n for word in words if "=" not in word for n in word.split(",") if n]
-    pairs = [word for word in words if "=" in word]
-    chosen = {
-        key: value.split(",")
-        for key, _, value in (p.partition("=") for p in pairs)
-        if _selects(key)
-    }
+    names = [n for argument in arguments if "=" not in argument for n in argument.split(",") if n]
     if not names:
         raise ConfigError(
-            f"TABLE is missing: {', '.join(table_names())}, with @digits and the like for another"
-            " data set"
+            f"TABLE is missing: {', '.join(table_names())}; NAME@DATASET is a table on another data"
+            " set, e.g. imc_table01@digits"
         )
-    return names, chosen, [p for p in pairs if not _selects(p.partition("=")[0])]
+    chosen: dict[str, list[str]] = {}
+    overrides: list[str] = []
+    for argument in arguments:
+        key, sign, value = argument.partition("=")
+        if sign and _selects(key):
+            chosen[key] = value.split(",")
+        elif sign:
+            overrides.append(argument)
+    return names, chosen, overrides
 
 
 def _selects(key: str) -> bool:
@@ -140,8 +101,8 @@ def expand(
     if stem not in (names := table_names() + figure_names()):
         raise ConfigError(one_of("TABLE", stem, names))
     spec = read_spec(stem)
-    if variant and variant not in spec.elsewhere:
-        raise ConfigError(one_of(f"TABLE={stem}@", variant, spec.elsewhere))
+    if variant and variant not in spec.variants:
+        raise ConfigError(one_of(f"TABLE={stem}@", variant, spec.variants))
     return expand_spec(spec, name, chosen, overrides, composer or Composer())
 
 
@@ -151,14 +112,12 @@ def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[s
     Raises:
         ConfigError: as in `expand`; an option that none of the tables has.
     """
-    composer, known = (
-        Composer(),
-        {
-            name: options_of(read_spec(stem))
-            for name in names
-            if (stem := name.partition("@")[0]) in table_names() + figure_names()
-        },
-    )
+    composer = Composer()
+    known = {
+        name: options_of(read_spec(stem))
+        for name in names
+        if (stem := name.partition("@")[0]) in table_names() + figure_names()
+    }
     owned = {f"table.{key}" for options in known.values() for key in options}
 
     def fitting(name: str) -> dict[str, list[str]]:
@@ -181,154 +140,53 @@ def expand_spec(
 ) -> Suite:
     """Expand a spec that has been read; as `expand`."""
     stem, _, variant = name.partition("@")
-    options, spec = (
-        choose_options(original, variant or None, chosen),
-        on_variant(original, variant or None),
-    )
+    options = choose_options(original, variant or None, chosen)
+    spec = on_variant(original, variant or None)
     networks = _choose_networks(spec.networks, chosen.get("models"))
     seeds = _seeds(chosen.get("seeds")) or list(spec.seeds)
     layout, page = lay_out(spec, options, networks)
-    cells, taken, told_apart = (
-        dict[Key, Cell](),
-        set[str](),
-        dict[tuple[str, ...], dict[str, str]](),
-    )
     # Options of a method apply to the rows that have them.
-    own = {word for word in overrides if word.startswith(("method.", "start."))}
+    optional = {each for each in overrides if each.startswith(("method.", "start."))}
+    cells: dict[Key, Cell] = {}
+    used: set[str] = set()
+    earlier: dict[tuple[str, ...], dict[str, str]] = {}
     for cell in layout:
-        fitting = _fitting(cell.words, own, composer)
-        taken |= fitting
-        words = [*cell.words, *(w for w in overrides if w not in own - fitting)]
-        _refuse_equal_entries(stem, cell, words, told_apart)
-        cells[cell.key] = _cell(cell, words, seeds, composer)
-    if own - taken:
-        raise ConfigError(
-            *(f"{word}: no method of {stem} has this option" for word in sorted(own - taken))
-        )
+        fitting = fitting_options(cell.overrides, optional, composer)
+        used |= fitting
+        further = [each for each in overrides if each not in optional - fitting]
+        refuse_equal_entries(stem, cell, further, earlier)
+        cells[cell.key] = make_cell(cell, further, seeds, composer)
+    if unused := sorted(optional - used):
+        raise ConfigError(*(f"{option}: no method of {stem} has this option" for option in unused))
     return Suite(
         name, original, spec, variant or None, options, page, networks, cells, tuple(overrides)
     )
 
 
-def _refuse_equal_entries(
-    table: str, cell: CellSpec, words: list[str], told_apart: dict[tuple[str, ...], dict[str, str]]
-) -> None:
-    """Raise an error if the overrides make this entry equal to an earlier one.
-
-    Overrides take precedence, so an override along an axis of the table would fill entries with
-    different labels by one run.
-
-    Args:
-        told_apart: for each earlier entry, its words with the overrides -> its settings without
-            them; this entry is added.
-
-    Raises:
-        ConfigError: an earlier entry has the same words, and different words without the overrides.
-    """
-    density = {"density": " ".join(map(str, cell.densities))} if cell.densities else {}
-    before, after = (
-        density | _settings(cell.words),
-        tuple(sorted("=".join(pair) for pair in (density | _settings(words)).items())),
-    )
-    other = told_apart.setdefault(after, before)
-    keys = [key for key in _settings(words) if before.get(key) != other.get(key)]
-    if keys and not cell.reads:
-        values = {
-            key: " and ".join(each.get(key, "the default") for each in (other, before))
-            for key in keys
-        }
-        raise ConfigError(
-            *(
-                f"{key}={_settings(words)[key]}: entries of {table} differ in it ({values[key]});"
-                " leave it out"
-                for key in keys
-            )
-        )
-
-
-def _fitting(row: tuple[str, ...], options: set[str], composer: Composer) -> set[str]:
-    """Return the options `method.KEY=VALUE` and `start.KEY=VALUE` that the row's method has."""
-    if not options or not has_method(_method(row)):
-        return set()
-    cfg = composer.config(_last_wins(list(row)))
-    return {
-        word
-        for word in options
-        if OmegaConf.select(cfg, word.partition("=")[0], default=NOTHING) is not NOTHING
-    }
-
-
-def _method(words: Sequence[str]) -> str:
-    return next(w.partition("=")[2] for w in reversed(words) if w.startswith("method="))
-
-
-def _cell(cell: CellSpec, words: list[str], seeds: list[int], composer: Composer) -> Cell:
-    """Build a cell with one candidate per density; `density` in `words` overrides them all."""
-    row, network, method = cell.key[0], cell.network, _method(words)
-    if cell.reads:
-        found = [
-            read_setting(key, _last_wins([*cell.words, *more, *words[len(cell.words) :]]), composer)
-            for key, more in cell.reads
-        ]
-        return Cell(row, network, paper=cell.paper, value=", ".join(dict.fromkeys(found)))
-    if not has_method(method):
-        return Cell(
-            row,
-            network,
-            missing=f"method={method} does not exist yet",
-            paper=cell.paper,
-            quoted=cell.quoted,
-            labels=cell.labels,
-            ids=cell.ids,
-        )
-    candidates = [_last_wins([f"density={density}", *words]) for density in cell.densities] or [
-        _last_wins(words)
-    ]
-    unique = {tuple(candidate): candidate for candidate in candidates}.values()
-    jobs = tuple(_jobs(candidate, seeds, composer) for candidate in unique)
-    return Cell(
-        row, network, jobs, paper=cell.paper, quoted=cell.quoted, labels=cell.labels, ids=cell.ids
-    )
-
-
-def _jobs(words: list[str], seeds: list[int], composer: Composer) -> tuple[PlannedRun, ...]:
-    """Plan one run per seed."""
-    runs = build_seeds(composer.plain(words), seeds)
-    return plan_runs(runs, [(*words, f"seed={run.seed}") for run in runs])
-
-
-def _last_wins(words: list[str]) -> list[str]:
-    """Keep the last override of each key: Hydra rejects two choices of one group."""
-    return [f"{key}={value}" for key, value in _settings(words).items()]
-
-
-def _settings(words: Sequence[str]) -> dict[str, str]:
-    return {word.partition("=")[0]: word.partition("=")[2] for word in words}
-
-
-def _choose_networks(networks: dict[str, str], wanted: list[str] | None) -> dict[str, str]:
-    if wanted is None or not networks:
+def _choose_networks(networks: dict[str, str], requested: list[str] | None) -> dict[str, str]:
+    """The requested networks, named by model or by printed name; all if none is requested."""
+    if requested is None or not networks:
         return networks
-    plain = {label.lower().replace("-", ""): label for label in networks} | {
-        model: label for label, model in networks.items()
-    }
-    unknown = [word for word in wanted if word not in plain]
-    if unknown:
+    labels = {label.lower().replace("-", ""): label for label in networks}
+    labels |= {model: label for label, model in networks.items()}
+    if unknown := [name for name in requested if name not in labels]:
         raise ConfigError(
             f"models={','.join(unknown)}: this table has"
             f" {', '.join(networks.values())}{nearest(unknown[0], networks.values())}"
         )
-    keep = {plain[word] for word in wanted}
+    keep = {labels[name] for name in requested}
     return {label: model for label, model in networks.items() if label in keep}
 
 
-def _seeds(words: list[str] | None) -> list[int]:
+def _seeds(requested: list[str] | None) -> list[int]:
+    """The requested seeds; empty if none is requested."""
     try:
-        seeds = [int(word) for word in words or []]
+        seeds = [int(text) for text in requested or []]
     except ValueError:
         seeds = [-1]
     if any(seed < 0 for seed in seeds):
         raise ConfigError(
-            f"seeds={','.join(words or [])} must be whole numbers of 0 or more, e.g. seeds=0,1,2"
+            f"seeds={','.join(requested or [])} must be whole numbers of 0 or more, e.g."
+            " seeds=0,1,2"
         )
     return seeds

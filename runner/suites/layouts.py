@@ -23,6 +23,7 @@ from runner.suites.schema_tables import (
     GridPanel,
     GridTable,
     NetworksTable,
+    Row,
     SettingsTable,
 )
 
@@ -62,35 +63,12 @@ def lay_out(
 def _by_network(
     spec: NetworksTable, options: Mapping[str, str], networks: Mapping[str, str]
 ) -> tuple[list[CellSpec], Page]:
-    order, metrics = list(spec.networks), [find_metric(name) for name in spec.metrics]
-    held_out = (
-        ["dataset.validation=0.1"] if spec.best_of and options["select_on"] == "validation" else []
-    )
-    cells = []
-    for row, (network, model) in product(spec.rows, networks.items()):
-        words = (
-            *spec.overrides,
-            *rule_overrides(spec, options, None, network, row.ref),
-            *held_out,
-            f"model={model}",
-            *row.overrides,
-        )
-        densities = spec.best_of.get(row.ref) or row.density[order.index(network) :][:1]
-        labels, ids = (
-            {"network": network, "method": row.label},
-            {"network": network, "method": row.ref},
-        )
-        cells.append(
-            CellSpec(
-                (row.label, network),
-                network,
-                words,
-                densities,
-                (row.label, network),
-                labels=labels,
-                ids=ids,
-            )
-        )
+    """Lay out one row per method, with the metrics of each network side by side."""
+    metrics = [find_metric(name) for name in spec.metrics]
+    cells = [
+        _network_cell(row, network, model, spec, options)
+        for row, (network, model) in product(spec.rows, networks.items())
+    ]
     heads = (
         (("Neural Network", 1), *((name, len(metrics)) for name in networks)),
         (("Metric", 1), *((metric.heading, 1) for _ in networks for metric in metrics)),
@@ -100,6 +78,29 @@ def _by_network(
         for r in spec.rows
     )
     return cells, Page(heads, lines, spec.paper_columns)
+
+
+def _network_cell(
+    row: Row, network: str, model: str, spec: NetworksTable, options: Mapping[str, str]
+) -> CellSpec:
+    chooses = spec.best_of and options["select_on"] == "validation"
+    overrides = (
+        *spec.overrides,
+        *rule_overrides(spec, options, None, network, row.ref),
+        *(["dataset.validation=0.1"] if chooses else []),
+        f"model={model}",
+        *row.overrides,
+    )
+    position = list(spec.networks).index(network)
+    return CellSpec(
+        key=(row.label, network),
+        network=network,
+        overrides=overrides,
+        densities=spec.best_of.get(row.ref) or row.density[position : position + 1],
+        paper=(row.label, network),
+        labels={"network": network, "method": row.label},
+        ids={"network": network, "method": row.ref},
+    )
 
 
 # --- grid
@@ -131,10 +132,8 @@ def _axis(
 def _grid(
     spec: GridTable, options: Mapping[str, str], networks: Mapping[str, str]
 ) -> tuple[list[CellSpec], Page]:
-    rows, columns = (
-        list(product(*(_axis(spec, name, options, networks) for name in side)))
-        for side in (spec.rows, spec.columns)
-    )
+    rows = list(product(*(_axis(spec, name, options, networks) for name in spec.rows)))
+    columns = list(product(*(_axis(spec, name, options, networks) for name in spec.columns)))
     cells, lines = [], list[Line]()
     for panel in spec.panels:
         lines += [Line((panel.label,))] if len(spec.panels) > 1 else []
@@ -163,7 +162,7 @@ def _grid_heads(
             yield (*stubs, *((label, width) for label in dict.fromkeys(labels)))
         else:
             yield (
-                *(stubs if len(spec.columns) == 1 else tuple((STUBS[axis], 1) for _ in stubs)),
+                *(stubs if len(spec.columns) == 1 else [(STUBS[axis], 1)] * len(stubs)),
                 *((label, 1) for label in labels),
             )
 
@@ -178,7 +177,7 @@ def _grid_cell(
 ) -> CellSpec:
     method: GridMethod = at["method"].value
     network, density = at["network"].label, at["density"]
-    words = (
+    overrides = (
         *(*spec.overrides, *panel.overrides, f"model={networks[network]}", *method.overrides),
         *rule_overrides(spec, options, panel.ref, network, method.ref),
     )
@@ -192,7 +191,7 @@ def _grid_cell(
     return CellSpec(
         key,
         network,
-        words,
+        overrides,
         (density.value,),
         paper,
         labels=labels,
@@ -209,15 +208,8 @@ def _settings(spec: SettingsTable, options: Mapping[str, str]) -> tuple[list[Cel
     for group in spec.groups:
         for i, row in enumerate(row for row in group if applies(row.when, options)):
             key = row.label, "Value"
-            cells.append(
-                CellSpec(
-                    key,
-                    "",
-                    spec.overrides,
-                    paper=(row.label,),
-                    reads=tuple((row.reads, words) for words in row.under),
-                )
-            )
+            reads = tuple((row.reads, overrides) for overrides in row.under)
+            cells.append(CellSpec(key, "", spec.overrides, paper=(row.label,), reads=reads))
             lines.append(Line((row.label,), ((key, Setting()),), begins=i == 0))
     return cells, Page(((("Parameter", 1), ("Value", 1)),), tuple(lines), spec.paper_columns)
 
@@ -234,16 +226,10 @@ def _figure(
         for series, network, _ in panel.names(networks):
             row = series_key(panel.ref, series.ref, network)
             rules = rule_overrides(spec, options, panel.ref, network, series.ref)
-            for point, words in panel.points_of(series).items():
-                own = (
-                    *spec.overrides,
-                    f"model={networks[network]}",
-                    *panel.overrides,
-                    *series.overrides,
-                    *rules,
-                    *words,
-                )
-                cells.append(CellSpec((row, point), network, own))
+            for point, own in panel.points_of(series).items():
+                overrides = (*panel.overrides, *series.overrides, *rules, *own)
+                shared = (*spec.overrides, f"model={networks[network]}")
+                cells.append(CellSpec((row, point), network, (*shared, *overrides)))
     return cells, Page((), (), ())
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import product
 
 from runner.suites.metrics import ACCURACY, find_metric
-from runner.suites.page import CellSpec, Line, Page, Parts, Shown
+from runner.suites.page import CellSpec, Key, Line, Page, Parts, Shown
 from runner.suites.rules import applies, rule_overrides
 from runner.suites.schema_blocks import (
     Block,
@@ -28,45 +28,52 @@ def matrix(
     The data set, method and column of an entry together name its line in the paper's CSV.
     """
     shown: Shown = Parts(spec.parts, spec.paper_number) if spec.parts else ACCURACY
-    cells, lines = [], []
-    for panel, method, network in product(
-        (p for p in spec.panels if applies(p.when, options)), spec.methods, networks
-    ):
-        row = spec.row.format(method=method.label, dataset=panel.label) + (
-            f", {network}" if len(networks) > 1 else ""
-        )
-        for column in spec.columns:
-            words = (
-                *spec.overrides,
-                *panel.overrides,
-                f"model={networks[network]}",
-                *method.overrides,
-                *column.overrides,
-            )
-            said = matrix_line(spec, panel, method, column, network)
-            labels = {
-                "panel": panel.label,
-                "network": network,
-                "method": method.label,
-                "column": column.label,
-            }
-            cells.append(
-                CellSpec(
-                    (row, column.label),
-                    network,
-                    (*words, *rule_overrides(spec, options, panel.ref, network, method.ref)),
-                    () if panel.density is None else (panel.density,),
-                    tuple(said[name] for name in spec.paper_line),
-                    labels=labels,
-                    ids=labels | {"panel": panel.ref, "method": method.ref, "column": column.ref},
-                )
-            )
+    cells, lines = list[CellSpec](), list[Line]()
+    panels = [panel for panel in spec.panels if applies(panel.when, options)]
+    for panel, method, network in product(panels, spec.methods, networks):
+        row = spec.row.format(method=method.label, dataset=panel.label)
+        row += f", {network}" if len(networks) > 1 else ""
+        model = networks[network]
+        cells += [
+            _matrix_cell((row, column.label), panel, method, column, network, model, spec, options)
+            for column in spec.columns
+        ]
         lines.append(Line((row,), tuple(((row, column.label), shown) for column in spec.columns)))
     over = [((spec.over[0], 1), (spec.over[1], len(spec.columns)))] if spec.over else []
-    return cells, Page(
-        (*over, ((spec.stub, 1), *((column.label, 1) for column in spec.columns))),
-        tuple(lines),
-        spec.paper_line,
+    heads = (*over, ((spec.stub, 1), *((column.label, 1) for column in spec.columns)))
+    return cells, Page(heads, tuple(lines), spec.paper_line)
+
+
+def _matrix_cell(
+    key: Key,
+    panel: MatrixPanel,
+    method: MatrixMethod,
+    column: MatrixColumn,
+    network: str,
+    model: str,
+    spec: MatrixTable,
+    options: Mapping[str, str],
+) -> CellSpec:
+    overrides = (
+        *(*spec.overrides, *panel.overrides, f"model={model}", *method.overrides),
+        *column.overrides,
+        *rule_overrides(spec, options, panel.ref, network, method.ref),
+    )
+    line = matrix_line(spec, panel, method, column, network)
+    labels = {
+        "panel": panel.label,
+        "network": network,
+        "method": method.label,
+        "column": column.label,
+    }
+    return CellSpec(
+        key=key,
+        network=network,
+        overrides=overrides,
+        densities=() if panel.density is None else (panel.density,),
+        paper=tuple(line[name] for name in spec.paper_line),
+        labels=labels,
+        ids=labels | {"panel": panel.ref, "method": method.ref, "column": column.ref},
     )
 
 
@@ -90,48 +97,37 @@ def blocks(
 ) -> tuple[list[CellSpec], Page]:
     """Lay out the rows once per block; each block has its own network or density."""
     cells, lines = list[CellSpec](), list[Line]()
-    for block in (
-        block for block in spec.blocks if block.network is None or block.network in networks
-    ):
+    for block in spec.blocks:
+        if block.network not in (None, *networks):
+            continue
         lines += [Line((block.label,))] if block.label else []
         for i, row in enumerate(row for row in spec.rows if applies(row.when, options)):
-            found = _block_row(row, block, spec, options, networks)
+            of_row = _block_row(row, block, spec, options, networks)
+            label = row.label.format(network=of_row[0].network)
             begins = i == 0 and bool(lines) and not block.label
-            lines.append(
-                Line(
-                    (row.label.format(network=found[0].network),),
-                    _block_entries(found, spec.columns),
-                    begins,
-                )
-            )
-            cells += found
-    return cells, Page(
-        (((spec.stub, 1), *((column.label, 1) for column in spec.columns)),),
-        tuple(lines),
-        spec.paper_line,
-    )
+            lines.append(Line((label,), _block_entries(of_row, spec.columns), begins))
+            cells += of_row
+    heads = (((spec.stub, 1), *((column.label, 1) for column in spec.columns)),)
+    return cells, Page(heads, tuple(lines), spec.paper_line)
 
 
 def _block_entries(
-    found: list[CellSpec], columns: tuple[BlockColumn, ...]
-) -> tuple[tuple[tuple[str, str], Shown] | None, ...]:
+    cells: list[CellSpec], columns: tuple[BlockColumn, ...]
+) -> tuple[tuple[Key, Shown] | None, ...]:
     """The entries of a row, one per column.
 
     A column without a density shows a further number of the row's first entry. A dense network has
     one entry, in the first column.
     """
-    by_density = {cell.key[1]: cell.key for cell in found}
-    first = found[0].key
-    keys = [
-        first
-        if column.density is None
-        else by_density.get(_at(column.density), first if i == 0 else None)
-        for i, column in enumerate(columns)
-    ]
-    return tuple(
-        (key, find_metric(column.metric)) if key else None
-        for key, column in zip(keys, columns, strict=True)
-    )
+    by_density = {cell.key[1]: cell.key for cell in cells}
+    first = cells[0].key
+    entries: list[tuple[Key, Shown] | None] = []
+    for i, column in enumerate(columns):
+        key: Key | None = first
+        if column.density is not None:
+            key = by_density.get(_at(column.density), first if i == 0 else None)
+        entries.append((key, find_metric(column.metric)) if key else None)
+    return tuple(entries)
 
 
 def _block_row(
@@ -145,34 +141,31 @@ def _block_row(
     network = block.network or next(iter(networks))
     label, ref = row.label.format(network=network), row.ref_on(network)
     name = ", ".join(filter(None, (block.label or network, label, row.name)))
-    words = (
-        *spec.overrides,
-        *(() if row.dense else block.overrides),
-        f"model={networks[network]}",
+    overrides = (
+        *(*spec.overrides, *(() if row.dense else block.overrides), f"model={networks[network]}"),
         *row.overrides,
+        *rule_overrides(spec, options, block.label or None, network, ref),
     )
-    rules = rule_overrides(spec, options, block.label or None, network, ref)
     cells = []
     for density in densities_of(row, block, spec):
-        said = block_line(row, block, network, density)
+        line = block_line(row, block, network, density)
         labels = {
             "panel": block.label,
             "network": network,
             "method": ", ".join(filter(None, (label, row.name))),
             "density": _at(density),
         }
-        cells.append(
-            CellSpec(
-                (name, _at(density)),
-                network,
-                (*words, *rules),
-                () if density is None else (density,),
-                tuple(said[key].format(network=network) for key in spec.paper_line),
-                quoted=row.quoted,
-                labels=labels,
-                ids=labels | {"method": ref},
-            )
+        cell = CellSpec(
+            key=(name, _at(density)),
+            network=network,
+            overrides=overrides,
+            densities=() if density is None else (density,),
+            paper=tuple(line[key].format(network=network) for key in spec.paper_line),
+            quoted=row.quoted,
+            labels=labels,
+            ids=labels | {"method": ref},
         )
+        cells.append(cell)
     return cells
 
 
@@ -180,9 +173,8 @@ def densities_of(row: BlockRow, block: Block, spec: BlocksTable) -> list[float |
     """The densities of a row in a block: [None] if dense, those of the columns, or the block's."""
     if row.dense:
         return [None]
-    return [column.density for column in spec.columns if column.density is not None] or [
-        block.density
-    ]
+    listed = [column.density for column in spec.columns if column.density is not None]
+    return [*listed] or [block.density]
 
 
 def block_line(row: BlockRow, block: Block, network: str, density: float | None) -> dict[str, str]:

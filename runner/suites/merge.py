@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from runner.suites.schema import SuiteSpec
 
 S = TypeVar("S", bound=SuiteSpec)
-ELSEWHERE = ("nets", "options", "where")  # keys of a variant that do not replace those of the table
+ADDED = ("nets", "options", "where")  # keys of a variant that replace no key of the table
 
 
 def on_variant(spec: S, variant: str | None) -> S:
@@ -18,9 +18,9 @@ def on_variant(spec: S, variant: str | None) -> S:
     """
     if variant is None:
         return spec
-    other = spec.elsewhere[variant]
+    other = spec.variants[variant]
     own: dict[str, Any] = {
-        f.name: getattr(other, f.name) for f in fields(other) if f.name not in ELSEWHERE
+        f.name: getattr(other, f.name) for f in fields(other) if f.name not in ADDED
     }
     return replace(
         spec,

@@ -3,23 +3,23 @@
 from collections.abc import Mapping
 
 from runner.errors import ConfigError, one_of
-from runner.suites.schema import SuiteSpec, Words
+from runner.suites.schema import Names, SuiteSpec
 from runner.suites.schema_tables import NetworksTable
 
 # Options of every table: key -> values, the default first. `select_on` is available only where a
 # row chooses among densities.
-OPTIONS: Mapping[str, Words] = {
+OPTIONS: Mapping[str, Names] = {
     "select_on": ("validation", "test"),
     "metric": ("accuracy", "accuracy_best"),
 }
 
 
-def all_options(spec: SuiteSpec) -> dict[str, Words]:
+def all_options(spec: SuiteSpec) -> dict[str, Names]:
     """All options that a `when` of a table or figure may name: key -> values."""
     return {**OPTIONS, **spec.options}
 
 
-def options_of(spec: SuiteSpec) -> dict[str, Words]:
+def options_of(spec: SuiteSpec) -> dict[str, Names]:
     """The options of a table or figure on the command line: key -> values, the default first."""
     chooses = isinstance(spec, NetworksTable) and spec.best_of
     return {
@@ -38,19 +38,19 @@ def choose_options(
     Raises:
         ConfigError: an unknown option or value.
     """
-    preset = spec.elsewhere[variant].options if variant else {}
-    given = {
+    preset = spec.variants[variant].options if variant else {}
+    requested = {
         key.removeprefix("table."): values[-1]
         for key, values in chosen.items()
         if key.startswith("table.")
     }
     offered = options_of(spec)
-    for key, value in given.items():
+    for key, value in requested.items():
         if key not in offered:
             raise ConfigError(
-                f"table.{key} is no option of this table:"
+                f"table.{key} is not an option of this table:"
                 f" {', '.join(f'table.{name}' for name in offered)}"
             )
         if value not in offered[key]:
             raise ConfigError(one_of(f"table.{key}", value, offered[key]))
-    return {key: values[0] for key, values in all_options(spec).items()} | preset | given
+    return {key: values[0] for key, values in all_options(spec).items()} | preset | requested

@@ -6,7 +6,7 @@ runner/suites/layouts.py builds pages, and runner/tables/render.py prints them.
 from dataclasses import dataclass, field
 
 from runner.suites.metrics import Metric
-from runner.suites.schema import Part, Words
+from runner.suites.schema import Names, Overrides, Part
 
 Key = tuple[str, str]  # row and column of an entry
 
@@ -36,22 +36,22 @@ class CellSpec:
     """An entry before composition.
 
     Args:
-        words: its overrides, without a density; later ones take precedence.
+        overrides: its own, without a density; later ones take precedence.
         densities: candidates, of which the best is printed; empty for a method without a density.
         paper: the names of its line in the paper's CSV.
         quoted: whether the paper took its number from elsewhere.
         labels: its printed label along each axis (panel, network, method, density, column).
         ids: its id along each axis; claims compare two entries that differ in one of them.
         reads: pairs (key, further overrides) to read from the configuration, for an entry without
-            runs (runner/suites/settings.py).
+            runs (runner/suites/read_setting.py).
     """
 
     key: Key
     network: str
-    words: Words
+    overrides: Overrides
     densities: tuple[float, ...] = ()
-    paper: Words = ()
-    reads: tuple[tuple[str, Words], ...] = ()
+    paper: Names = ()
+    reads: tuple[tuple[str, Overrides], ...] = ()
     quoted: bool = False
     labels: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Page:
 
     heads: tuple[tuple[tuple[str, int], ...], ...]
     lines: tuple[Line, ...]
-    paper: Words
+    paper: Names
 
     @property
     def labels(self) -> int:

@@ -19,4 +19,4 @@ def rule_overrides(
         for rule in spec.where
         if rule.matches(panel, network, method) and applies(rule.when, options)
     )
-    return [word for rule in rules for word in rule.overrides]
+    return [each for rule in rules for each in rule.overrides]

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 from runner.config.typed import build, coerce
 
-Words = tuple[str, ...]  # overrides
+Names = tuple[str, ...]  # ids, keys or columns
+Overrides = tuple[str, ...]  # key=value, as on the command line
 When = dict[str, str]  # option of the table -> the value that it must have
 
 
@@ -38,7 +39,7 @@ class Rule:
         title: text for the title of the page where the rule applies.
     """
 
-    overrides: Words
+    overrides: Overrides
     panel: str | None = None
     network: str | None = None
     method: str = ""
@@ -80,12 +81,12 @@ class Note:
 class Rivals:
     """The ids that a claim compares its entry with; in YAML one id or a list."""
 
-    ids: Words
+    ids: Names
 
     @classmethod
     def from_plain(cls, value: Any, key: str) -> "Rivals":
         """Build rivals from an id or a list of ids."""
-        return cls(coerce([value] if isinstance(value, str) else value, Words, key))
+        return cls(coerce([value] if isinstance(value, str) else value, Names, key))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,7 @@ class Variant:
         options: values for the options of the table.
     """
 
-    overrides: Words
+    overrides: Overrides
     networks: dict[str, str]
     seeds: tuple[int, ...] | None = None
     where: tuple[Rule, ...] = ()
@@ -155,7 +156,7 @@ class SuiteSpec:
         number: its number in the paper; None for our own tables.
         networks: printed name -> model.
         options: KEY of `table.KEY=VALUE` -> its values, the default first.
-        elsewhere: data set -> the variant on that data set.
+        variants: data set -> the variant on that data set.
     """
 
     drawn: ClassVar[bool] = False
@@ -165,12 +166,12 @@ class SuiteSpec:
     title: str
     layout: str
     seeds: tuple[int, ...]
-    overrides: Words
+    overrides: Overrides
     networks: dict[str, str]
     number: int | str | None = None
-    options: dict[str, Words] = field(default_factory=dict)
+    options: dict[str, Names] = field(default_factory=dict)
     where: tuple[Rule, ...] = ()
-    elsewhere: Mapping[str, Variant] = field(default_factory=dict)
+    variants: Mapping[str, Variant] = field(default_factory=dict)
 
     @property
     def heading(self) -> str:
@@ -215,7 +216,7 @@ class TableSpec(SuiteSpec):
     notes: tuple[Note, ...] = ()
     anomalies: tuple[Note, ...] = ()
     claims: tuple[TableClaim, ...] = ()
-    elsewhere: Mapping[str, TableVariant] = field(default_factory=dict)
+    variants: Mapping[str, TableVariant] = field(default_factory=dict)
 
     @property
     def column_refs(self) -> list[str]:
@@ -223,7 +224,7 @@ class TableSpec(SuiteSpec):
         return []
 
     @property
-    def paper_columns(self) -> Words:
+    def paper_columns(self) -> Names:
         """The columns of the paper's CSV that identify a line."""
         return ()
 

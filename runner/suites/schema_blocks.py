@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from runner.suites.schema import Item, Part, TableSpec, TableVariant, When, Words, whens
+from runner.suites.schema import Item, Names, Overrides, Part, TableSpec, TableVariant, When, whens
 
 # --- a row for each method on each data set, a column for each value of an option
 
@@ -16,7 +16,7 @@ from runner.suites.schema import Item, Part, TableSpec, TableVariant, When, Word
 class MatrixPanel(Item):
     """A data set. `paper`: the names of its lines in the paper's CSV, column -> text."""
 
-    overrides: Words
+    overrides: Overrides
     paper: dict[str, str]
     density: float | None = None
     when: When = field(default_factory=dict)
@@ -26,7 +26,7 @@ class MatrixPanel(Item):
 class MatrixMethod(Item):
     """A method. `paper`: the names of its lines in the paper's CSV, column -> text."""
 
-    overrides: Words
+    overrides: Overrides
     paper: dict[str, str] = field(default_factory=dict)
 
 
@@ -34,7 +34,7 @@ class MatrixMethod(Item):
 class MatrixColumn(Item):
     """A value of an option. `paper`: the names of its lines in the paper's CSV, column -> text."""
 
-    overrides: Words
+    overrides: Overrides
     paper: dict[str, str]
 
 
@@ -66,11 +66,11 @@ class MatrixTable(TableSpec):
     row: str
     stub: str
     over: tuple[str, str] | None = None
-    paper_line: Words
+    paper_line: Names
     paper_networks: dict[str, str] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
     paper_number: str = ""
-    elsewhere: Mapping[str, MatrixVariant] = field(default_factory=dict)
+    variants: Mapping[str, MatrixVariant] = field(default_factory=dict)
 
     @property
     def panel_refs(self) -> list[str]:
@@ -88,7 +88,7 @@ class MatrixTable(TableSpec):
         return [column.ref for column in self.columns]
 
     @property
-    def paper_columns(self) -> Words:
+    def paper_columns(self) -> Names:
         """The columns of the paper's CSV that identify a line."""
         return self.paper_line
 
@@ -108,7 +108,7 @@ class Block:
     label: str = ""
     network: str | None = None
     density: float | None = None
-    overrides: Words = ()
+    overrides: Overrides = ()
     paper: dict[str, str] = field(default_factory=dict)
 
 
@@ -136,7 +136,7 @@ class BlockRow(Item):
         quoted: whether the paper took its numbers from elsewhere.
     """
 
-    overrides: Words
+    overrides: Overrides
     paper: dict[str, str]
     name: str = ""
     dense: bool = False
@@ -162,7 +162,7 @@ class BlocksTable(TableSpec):
     blocks: tuple[Block, ...]
     columns: tuple[BlockColumn, ...]
     rows: tuple[BlockRow, ...]
-    paper_line: Words
+    paper_line: Names
 
     @property
     def panel_refs(self) -> list[str]:
@@ -177,7 +177,7 @@ class BlocksTable(TableSpec):
         )
 
     @property
-    def paper_columns(self) -> Words:
+    def paper_columns(self) -> Names:
         """The columns of the paper's CSV that identify a line."""
         return self.paper_line
 

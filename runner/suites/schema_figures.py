@@ -1,62 +1,14 @@
-"""Schema of figures. runner/figures/series.py turns the runs of a series into points.
-
-A series has overrides for its runs and a kind (`draw`), which defines what is read: fields of the
-record or of its report, or lists of series.json. `history.KEY` is the list of KEY (epoch, lr,
-train_loss, test_loss, accuracy, val_accuracy) over the run's last training (metrics.jsonl).
-"""
+"""Schema of figures: their panels, each with axes and series (schema_series.py)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import product
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from runner.config.typed import build, coerce, excerpt
-from runner.errors import ConfigError, one_of
-from runner.suites.schema import Item, SuiteSpec, Variant, Words
+from runner.suites.schema import Item, Names, Overrides, SuiteSpec, Variant
 from runner.suites.schema_claims import FigureClaim
+from runner.suites.schema_series import ONE_POINT, Points, SeriesSpec
 
 Scale = Literal["linear", "log", "symlog"]
-Fit = Literal["linear", "power"]
-LineStyle = Literal["solid", "dashed", "dotted", "dashdot"]
-
-
-@dataclass(frozen=True)
-class Points:
-    """The points of a series: name -> overrides.
-
-    In YAML `{KEY: [VALUE, ...]}`, where several keys form a grid; or `{WORDS: {VALUE: [overrides],
-    ...}}` for points with arbitrary overrides, named WORDS=VALUE.
-    """
-
-    overrides: Mapping[str, Words]
-
-    @classmethod
-    def from_plain(cls, value: Any, key: str) -> "Points":
-        """Build points from either form."""
-        if not isinstance(value, dict) or not value:
-            raise ConfigError(
-                f"{key}={excerpt(value)} must be a mapping: {{KEY: [VALUE, ...]}} or {{WORDS:"
-                " {VALUE: [overrides]}}"
-            )
-        if len(value) == 1 and isinstance(first := next(iter(value.values())), dict):
-            words = next(iter(value))
-            return cls(
-                {
-                    f"{words}={name}": coerce(each, Words, f"{key}.{words}.{name}")
-                    for name, each in first.items()
-                }
-            )
-        for name, values in value.items():
-            if not isinstance(values, list):
-                raise ConfigError(f"{key}.{name}={excerpt(values)} must be a list of values")
-        grid = (
-            tuple(f"{name}={v}" for name, v in zip(value, values, strict=True))
-            for values in product(*value.values())
-        )
-        return cls({" ".join(words): words for words in grid})
-
-
-ONE_POINT = Points({"=": ()})  # for a series without points
 
 
 # --- axes
@@ -97,155 +49,7 @@ class XAxis(Axis):
     mark: AxisMark | None = None
 
 
-# --- series
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeriesSpec(Item):
-    """A series of a panel. Each kind (`draw`) is a class with the keys that it reads from runs.
-
-    Args:
-        points: points that replace those of the panel.
-        colour: number of its colour; by default its position in the panel.
-    """
-
-    overrides: Words
-    draw: str = "curve"
-    points: Points | None = None
-    colour: int | None = None
-    line: LineStyle = "solid"
-
-    @classmethod
-    def from_plain(cls, value: Any, key: str) -> "SeriesSpec":
-        """Build the kind of series that `draw` names."""
-        kind = value.get("draw", "curve") if isinstance(value, dict) else ""
-        if kind not in KINDS:
-            raise ConfigError(
-                one_of(f"{key}.draw", kind, KINDS)
-                if kind
-                else f"{key}={excerpt(value)} must be a mapping"
-            )
-        return build(KINDS[kind], value, key)
-
-    @property
-    def reads(self) -> Words:
-        """The keys of x and y that a run may lack."""
-        return ()
-
-    @property
-    def fitted(self) -> Fit | None:
-        """The kind of line that is fitted to its points."""
-        return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class CurveSpec(SeriesSpec):
-    """One number per run; each point is drawn as mean and deviation over seeds.
-
-    Args:
-        y: the key that is read; `accuracy` is the accuracy that `table.metric` chooses.
-        item: index of the number, if the key is a list.
-        spread: key of the deviation over the trials of a single run.
-        fit: least-squares line, with R2 in the legend; `power` fits the logarithms.
-    """
-
-    y: str
-    item: int | None = None
-    spread: str | None = None
-    fit: Fit | None = None
-
-    @property
-    def reads(self) -> Words:
-        """The key of y."""
-        return (self.y,)
-
-    @property
-    def fitted(self) -> Fit | None:
-        """The kind of line in `fit`."""
-        return self.fit
-
-
-@dataclass(frozen=True, kw_only=True)
-class BarsSpec(CurveSpec):
-    """The same numbers as bars side by side, labelled by the point."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TraceSpec(SeriesSpec):
-    """A curve over lists of a run: x and y are keys of lists."""
-
-    x: str
-    y: str
-    fit: Fit | None = None
-
-    @property
-    def reads(self) -> Words:
-        """The keys of x and y."""
-        return self.x, self.y
-
-    @property
-    def fitted(self) -> Fit | None:
-        """The kind of line in `fit`."""
-        return self.fit
-
-
-@dataclass(frozen=True, kw_only=True)
-class HistogramSpec(SeriesSpec):
-    """A histogram; x is the key of the n + 1 edges, y of the n heights."""
-
-    x: str
-    y: str
-
-    @property
-    def reads(self) -> Words:
-        """The keys of x and y."""
-        return self.x, self.y
-
-
-@dataclass(frozen=True, kw_only=True)
-class MarkSpec(SeriesSpec):
-    """A vertical line at `times` * x + `plus`. `item`: index of the number, if x is a list."""
-
-    x: str
-    item: int | None = None
-    times: float = 1
-    plus: float = 0
-
-    @property
-    def reads(self) -> Words:
-        """The key of x."""
-        return (self.x,)
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeatSpec(SeriesSpec):
-    """Cells of a phase diagram: a run's `value` (0 black, 1 white) at the keys of both axes."""
-
-    value: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class BoundarySpec(SeriesSpec):
-    """The boundary in a phase diagram: for each x, the y at which `value` passes one half."""
-
-    value: str
-    fit: Fit = "linear"
-
-    @property
-    def fitted(self) -> Fit | None:
-        """The kind of line in `fit`."""
-        return self.fit
-
-
-KINDS: Mapping[str, type[SeriesSpec]] = {
-    "curve": CurveSpec,
-    "bars": BarsSpec,
-    "trace": TraceSpec,
-    "histogram": HistogramSpec,
-    "mark": MarkSpec,
-    "heat": HeatSpec,
-    "boundary": BoundarySpec,
-}
+# --- panels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,8 +59,8 @@ class FigurePanel(Item):
     x: XAxis
     y: Axis
     series: tuple[SeriesSpec, ...]
-    networks: Words | None = None
-    overrides: Words = ()
+    networks: Names | None = None
+    overrides: Overrides = ()
     points: Points | None = None
 
     def networks_of(self, networks: Mapping[str, str]) -> dict[str, str]:
@@ -267,7 +71,7 @@ class FigurePanel(Item):
             if self.networks is None or name in self.networks
         }
 
-    def points_of(self, series: SeriesSpec) -> Mapping[str, Words]:
+    def points_of(self, series: SeriesSpec) -> Mapping[str, Overrides]:
         """The points of one of the panel's series: name -> overrides."""
         return (series.points or self.points or ONE_POINT).overrides
 
@@ -299,9 +103,9 @@ class FigureSpec(SuiteSpec):
     drawn: ClassVar[bool] = True
     panels: tuple[FigurePanel, ...]
     what: str = "Figure"
-    notes: Words = ()
+    notes: tuple[str, ...] = ()
     claims: tuple[FigureClaim, ...] = ()
-    elsewhere: Mapping[str, FigureVariant] = field(default_factory=dict)
+    variants: Mapping[str, FigureVariant] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:

@@ -7,7 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from runner.suites.schema import Finding, Item, TableSpec, TableVariant, When, Words, whens
+from runner.suites.schema import (
+    Finding,
+    Item,
+    Names,
+    Overrides,
+    TableSpec,
+    TableVariant,
+    When,
+    whens,
+)
 
 AxisName = Literal["network", "density", "method"]
 
@@ -18,7 +27,7 @@ AxisName = Literal["network", "density", "method"]
 class Row(Item):
     """A method. `density`: one per network of the table; empty for a method without a density."""
 
-    overrides: Words
+    overrides: Overrides
     density: tuple[float, ...] = ()
 
 
@@ -31,7 +40,7 @@ class NetworksTable(TableSpec):
         best_of: id of a row -> densities, of which the best is printed.
     """
 
-    metrics: Words
+    metrics: Names
     rows: tuple[Row, ...]
     best_of: dict[str, tuple[float, ...]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
@@ -42,7 +51,7 @@ class NetworksTable(TableSpec):
         return [row.ref for row in self.rows]
 
     @property
-    def paper_columns(self) -> Words:
+    def paper_columns(self) -> Names:
         """The columns of the paper's CSV that identify a line: method and network."""
         return "method", "architecture"
 
@@ -55,14 +64,14 @@ class GridPanel(Item):
     """A data set. `paper`: its name in the paper's CSV."""
 
     paper: str
-    overrides: Words
+    overrides: Overrides
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridMethod(Item):
     """A method. `paper`: method and variant in the paper's CSV; by default label and no variant."""
 
-    overrides: Words
+    overrides: Overrides
     paper: tuple[str, str] | None = None
     when: When = field(default_factory=dict)
 
@@ -88,7 +97,7 @@ class GridTable(TableSpec):
     densities: tuple[float, ...]
     rows: tuple[AxisName, ...]
     columns: tuple[AxisName, ...]
-    elsewhere: Mapping[str, GridVariant] = field(default_factory=dict)
+    variants: Mapping[str, GridVariant] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise ValueError for missing or duplicate axes."""
@@ -109,7 +118,7 @@ class GridTable(TableSpec):
         return [method.ref for method in self.methods]
 
     @property
-    def paper_columns(self) -> Words:
+    def paper_columns(self) -> Names:
         """The columns of the paper's CSV that identify a line."""
         return "dataset", "architecture", "method", "variant", "density"
 
@@ -132,7 +141,7 @@ class SettingRow(Item):
     """
 
     reads: str
-    under: tuple[Words, ...] = ((),)
+    under: tuple[Overrides, ...] = ((),)
     when: When = field(default_factory=dict)
 
 
@@ -143,7 +152,7 @@ class SettingsTable(TableSpec):
     groups: tuple[tuple[SettingRow, ...], ...]
 
     @property
-    def paper_columns(self) -> Words:
+    def paper_columns(self) -> Names:
         """The columns of the paper's CSV that identify a line."""
         return ("parameter",)
 

@@ -8,17 +8,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from runner.config.plain import read_plain
 from runner.config.typed import build, coerce
 from runner.errors import ConfigError, one_of
 from runner.paths import CONF
 from runner.suites.references import unknown_references
-from runner.suites.schema import SuiteSpec
+from runner.suites.schema import Names, SuiteSpec
 from runner.suites.schema_blocks import BlocksTable, MatrixTable
 from runner.suites.schema_figures import FigureSpec
 from runner.suites.schema_tables import GridTable, NetworksTable, SettingsTable
 
+KINDS = ("table", "figure")  # folders of conf
+RENAMED = {"elsewhere": "variants"}  # former keys
 LAYOUTS: Mapping[str, type[SuiteSpec]] = {
     "networks": NetworksTable,
     "grid": GridTable,
@@ -41,7 +42,7 @@ def figure_names() -> list[str]:
 
 def variants_of(stem: str) -> list[str]:
     """The data sets for which a table or figure has a variant."""
-    return list(read_spec(stem).elsewhere)
+    return list(read_spec(stem).variants)
 
 
 def read_spec(stem: str) -> SuiteSpec:
@@ -65,7 +66,7 @@ def _read(conf: Path, stem: str) -> SuiteSpec:
 
 
 def _path(conf: Path, stem: str) -> Path:
-    table, figure = (conf / kind / f"{stem}.yaml" for kind in ("table", "figure"))
+    table, figure = (conf / kind / f"{stem}.yaml" for kind in KINDS)
     return figure if figure.is_file() else table
 
 
@@ -94,6 +95,10 @@ def parse(own: dict[str, Any], file: str, conf: Path | None = None) -> SuiteSpec
 
 def _build(plain: dict[str, Any]) -> SuiteSpec:
     """Build a spec from complete plain dicts."""
+    if renamed := [key for key in RENAMED if key in plain]:
+        raise ConfigError(
+            *(f"{key} is now called {RENAMED[key]}: rename the key" for key in renamed)
+        )
     layout: Any = plain.get("layout")
     if layout not in LAYOUTS:
         raise ConfigError(one_of("layout", layout, LAYOUTS))
@@ -130,48 +135,42 @@ def merge(own: dict[str, Any], conf: Path) -> dict[str, Any]:
     for name in _above(own, conf):
         plain |= merged(conf, name)
     plain |= {key: value for key, value in own.items() if key not in ("like", "row_densities")}
-    return (
-        plain
-        if "row_densities" not in own
-        else {**plain, "rows": _with_densities(plain.get("rows", []), own["row_densities"])}
-    )
+    if "row_densities" in own:
+        plain["rows"] = _with_densities(plain.get("rows", []), own["row_densities"])
+    return plain
 
 
 def _above(own: dict[str, Any], conf: Path) -> tuple[str, ...]:
     """The names in `like`; the last one takes precedence."""
-    given = own.get("like", ())
-    found: tuple[str, ...] = coerce(
-        (given,) if isinstance(given, str) else given, tuple[str, ...], "like"
-    )
-    names = sorted(
-        path.stem for kind in ("table", "figure") for path in (conf / kind).glob("*.yaml")
-    )
-    if problems := [one_of("like", name, names) for name in found if name not in names]:
+    like = own.get("like", ())
+    names: tuple[str, ...] = coerce([like] if isinstance(like, str) else like, Names, "like")
+    known = sorted(path.stem for kind in KINDS for path in (conf / kind).glob("*.yaml"))
+    if problems := [one_of("like", name, known) for name in names if name not in known]:
         raise ConfigError(*problems)
-    return found
+    return names
 
 
 def _with_densities(rows: list[dict[str, Any]], plain: Any) -> list[dict[str, Any]]:
     """Return the rows with the densities of `row_densities`."""
-    given = coerce(plain, dict[str, tuple[float, ...]], "row_densities")
+    densities: dict[str, tuple[float, ...]] = coerce(
+        plain, dict[str, tuple[float, ...]], "row_densities"
+    )
     pruned = [row.get("id") or row["label"] for row in rows if "density" in row]
-    for name in given:
+    for name in densities:
         if name not in ("others", *pruned):
             raise ConfigError(one_of("row_densities", name, ["others", *pruned]))
-    if "others" not in given and not set(pruned) <= set(given):
+    if "others" not in densities and not set(pruned) <= set(densities):
         raise ConfigError(
             "row_densities.others is missing: give it a value for the rows that are not named"
         )
-    return [
-        {**row, "density": given.get(row.get("id") or row["label"], given.get("others"))}
-        if "density" in row
-        else row
-        for row in rows
-    ]
+
+    def of(row: dict[str, Any]) -> tuple[float, ...] | None:
+        return densities.get(row.get("id") or row["label"], densities.get("others"))
+
+    return [{**row, "density": of(row)} if "density" in row else row for row in rows]
 
 
 @cache
 def _load(path: Path) -> dict[str, Any]:
     """The plain dicts of a file. The result is cached and must not be modified."""
-    plain: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(path), resolve=True)  # type: ignore[assignment]
-    return plain
+    return read_plain(path, resolve=True)

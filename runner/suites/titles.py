@@ -7,8 +7,8 @@ from typing import Any
 from runner.suites.expand import Suite
 from runner.suites.rules import applies
 
-# Settings that the page describes in words where they matter, or that depend on the machine.
-TOLD = (
+# Settings that other parts of the page show where they matter, or that depend on the machine.
+SHOWN = (
     "dataset",
     "dataset.size",
     "train.scale",
@@ -24,7 +24,7 @@ def title(suite: Suite) -> str:
     original, runs = suite.original, [job.run for job in suite.jobs]
     notes = []
     if suite.variant and not any(
-        word in original.overrides for word in {f"dataset={run.dataset.name}" for run in runs}
+        each in original.overrides for each in {f"dataset={run.dataset.name}" for run in runs}
     ):
         notes.append(f"here on {', '.join(sorted({run.dataset.name for run in runs}))}")
     if suite.networks != {
@@ -44,7 +44,7 @@ def title(suite: Suite) -> str:
             " to ".join(f"{share:.0%}" for share in dict.fromkeys((shares[0], shares[-1])))
             + " of the training images"
         )
-    notes += _given(suite)
+    notes += _other_overrides(suite)
     return suite.spec.heading + (f" ({'; '.join(notes)})" if notes else "")
 
 
@@ -52,15 +52,15 @@ def _nets(suite: Suite) -> str:
     """Describe how the networks differ from the paper's."""
     if suite.drawn:
         return ", ".join(suite.networks)
-    return suite.original.elsewhere[suite.variant].nets if suite.variant else "other nets"
+    return suite.original.variants[suite.variant].nets if suite.variant else "other nets"
 
 
-def _given(suite: Suite) -> list[str]:
+def _other_overrides(suite: Suite) -> list[str]:
     """The command-line settings that affect the runs and that nothing else on the page shows."""
     return [
-        word
-        for word in suite.given
-        if (key := word.partition("=")[0]) not in TOLD and not key.startswith(("env.", "hydra"))
+        each
+        for each in suite.overrides
+        if (key := each.partition("=")[0]) not in SHOWN and not key.startswith(("env.", "hydra"))
     ]
 
 
@@ -102,11 +102,8 @@ def origins(records: list[dict[str, Any]]) -> list[str]:
             ]
             continue
         values = sorted({str(of(record)) for record in records})
-        lines += (
-            [f"{what.capitalize()}: {values[0]}."]
-            if len(values) == 1
-            else [f"Mixes {what}s: {'; '.join(values)}."]
-            if values
-            else []
-        )
+        if len(values) == 1:
+            lines.append(f"{what.capitalize()}: {values[0]}.")
+        elif values:
+            lines.append(f"Mixes {what}s: {'; '.join(values)}.")
     return lines

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tabulate import tabulate
@@ -49,7 +50,4 @@ def write_claims(lines: Sequence[Verdict], folder: Path, name: str) -> None:
         "csv": text.getvalue(),
     }
     for ending, content in forms.items():
-        atomically(
-            folder / f"{name}.claims.{ending}",
-            lambda path, content=content: path.write_text(content),
-        )  # type: ignore[misc]
+        atomically(folder / f"{name}.claims.{ending}", partial(Path.write_text, data=content))

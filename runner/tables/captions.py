@@ -18,7 +18,7 @@ JUDGES = {
     "test": "the test images themselves",
 }
 QUOTED = (
-    "{}: as quoted by the paper from others' work, on nets and recipes that are not quite these;"
+    "{}: quoted by the paper from others' work, on nets and recipes that differ from these;"
     " the number beside it is our own run."
 )
 
@@ -26,18 +26,15 @@ QUOTED = (
 def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
     """Return the caption: meaning of the numbers, seeds, devices, mixed code, missing rows."""
     records = [record for entry in found.values() for record in entry.records]
-    asked = {len(jobs) for entry in found.values() for jobs in entry.cell.candidates}
+    requested = {len(jobs) for entry in found.values() for jobs in entry.cell.candidates}
     lines = [
-        _entry_line(suite, "/".join(map(str, sorted(asked)))),
+        _entry_line(suite, "/".join(map(str, sorted(requested)))),
         *_seldom_tested(suite),
         *_notes(suite),
         *origins(records),
     ]
-    lines += (
-        [QUOTED.format(DAGGER)]
-        if any(entry.cell.quoted and entry.paper for entry in found.values())
-        else []
-    )
+    if any(entry.cell.quoted and entry.paper for entry in found.values()):
+        lines.append(QUOTED.format(DAGGER))
     absent = sorted({entry.cell.missing for entry in found.values() if entry.cell.missing})
     lines += ["Missing: " + "; ".join(absent) + "."] if absent else []
     if any(entry.tried for entry in found.values()):
@@ -55,15 +52,13 @@ def _entry_line(suite: Suite, seeds: str) -> str:
     """Describe the numbers of an entry: the YAML's `entry`, or accuracy."""
     if entry := table_spec(suite).entry:
         return f"{entry}{f', means over n={seeds} seeds' if seeds else ''}."
-    timed = (
-        "; runtime: seconds of all the method's stages, mean"
-        if find_metric("runtime_s") in metrics(suite)
-        else ""
-    )
+    timed = ""
+    if find_metric("runtime_s") in metrics(suite):
+        timed = "; runtime: seconds of all the method's stages, mean"
     return (
         f"Each entry: ours [the paper's]; accuracy: {find_metric(suite.options['metric']).caption}"
-        f" in percent, mean ± standard deviation over n={seeds} seeds [the paper's,"
-        f" difference]{timed}."
+        f" in percent, mean ± standard deviation over n={seeds} seeds"
+        f" [the paper's, difference]{timed}."
     )
 
 
@@ -109,10 +104,8 @@ def findings(suite: Suite, found: dict[Key, Entry]) -> list[str]:
     if isinstance(suite.spec, NetworksTable):
         labels = {row.ref: row.label for row in suite.spec.rows}
         for item, network in product(suite.spec.findings, suite.networks):
-            values = [
-                record["report"].get(item.key)
-                for record in found[labels[item.row], network].records
-            ]
+            records = found[labels[item.row], network].records
+            values = [record["report"].get(item.key) for record in records]
             if values:
                 lines.append(f"{item.label}, {network}: {_finding(values)}")
     return lines + [_choice(key, entry) for key, entry in found.items() if entry.tried]
@@ -124,11 +117,9 @@ def _choice(key: Key, entry: Entry) -> str:
         f"{1 - density:.2f}: {MISSING if mean is None else f'{mean:.2f}'}"
         for density, mean in entry.tried.items()
     )
-    chosen = (
-        f"{1 - (entry.jobs[0].run.density or 1):.2f} chosen"
-        if entry.jobs
-        else "none chosen, no sparsity is done with all seeds"
-    )
+    chosen = "none chosen, no sparsity is done with all seeds"
+    if entry.jobs:
+        chosen = f"{1 - (entry.jobs[0].run.density or 1):.2f} chosen"
     return f"{', '.join(key)}: {chosen} of {tried}"
 
 

@@ -45,11 +45,9 @@ def compared(suite: Suite, found: dict[Key, Entry]) -> list[Verdict]:
 def _against(claim: str, ref: str, rival: str, entries: list[Entry]) -> list[Verdict]:
     """Return a verdict for each network of each panel that has both entries."""
     pairs: dict[tuple[str, ...], list[float]] = {}
+    cells = [entry.cell for entry in entries]
     names = {
-        entry.cell.ids[axis]: entry.cell.labels[axis]
-        for entry in entries
-        for axis in AXES
-        if axis in entry.cell.ids
+        cell.ids[axis]: cell.labels[axis] for cell in cells for axis in AXES if axis in cell.ids
     }
     for axis in AXES:
         theirs = {
@@ -58,9 +56,8 @@ def _against(claim: str, ref: str, rival: str, entries: list[Entry]) -> list[Ver
         for entry in (entry for entry in entries if entry.cell.ids.get(axis) == ref):
             other = theirs.get(_key({**entry.cell.ids, axis: rival}))
             if other is not None:
-                pairs.setdefault(
-                    tuple(entry.cell.labels.get(name, "") for name in APART), []
-                ).extend(_differences(entry, other))
+                where = tuple(entry.cell.labels.get(name, "") for name in APART)
+                pairs.setdefault(where, []).extend(_differences(entry, other))
     several = [len({where[i] for where in pairs}) > 1 for i in range(len(APART))]
     return [
         _judge(
@@ -77,7 +74,7 @@ def _key(ids: dict[str, str]) -> tuple[tuple[str, str], ...]:
 
 def _named(where: tuple[str, ...], several: list[bool]) -> list[str]:
     """The panel and network, if the lines differ in them."""
-    return [name for name, tells in zip(where, several, strict=True) if tells]
+    return [name for name, differs in zip(where, several, strict=True) if differs]
 
 
 def _differences(entry: Entry, other: Entry) -> list[float]:
@@ -101,12 +98,8 @@ def _judge(claim: str, differences: list[float]) -> Verdict:
         return Verdict(claim, shown if n == 1 else f"{shown}, all equal", holds=OPEN)
     half = student(n - 1) * statistics.stdev(differences) / n**0.5
     low, high = mean - half, mean + half
-    return Verdict(
-        claim,
-        shown,
-        f"[{_signed(low)}, {_signed(high)}]",
-        HOLDS if low > 0 else FAILS if high < 0 else OPEN,
-    )
+    holds = HOLDS if low > 0 else FAILS if high < 0 else OPEN
+    return Verdict(claim, shown, f"[{_signed(low)}, {_signed(high)}]", holds)
 
 
 def _signed(points: float) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 from runner.records.find import find_record
 from runner.spec.planned import PlannedRun
-from runner.suites.expand import Cell, Suite
+from runner.suites.cells import Cell
+from runner.suites.expand import Suite
 from runner.suites.metrics import ACCURACY, METRICS, Metric, find_metric
 from runner.suites.page import Key
 from runner.suites.papers import lines_of, papers_csv
@@ -84,18 +85,9 @@ def _entry(cell: Cell, paper: dict[str, str], suite: Suite, results_dir: Path) -
     (docs/tables.md).
     """
     done = {job.run_id: r for job in cell.jobs if (r := find_record(job.run_id, results_dir))}
-    sets = [
-        tuple(done[job.run_id] for job in jobs if job.run_id in done) for jobs in cell.candidates
-    ]
-    whole = Entry(
-        cell,
-        cell.jobs,
-        sets[0] if sets else (),
-        paper,
-        find_metric(suite.options["metric"]),
-        table_spec(suite).sign,
-        done,
-    )
+    sets = [tuple(done[j.run_id] for j in jobs if j.run_id in done) for jobs in cell.candidates]
+    accuracy, sign = find_metric(suite.options["metric"]), table_spec(suite).sign
+    whole = Entry(cell, cell.jobs, sets[0] if sets else (), paper, accuracy, sign, done)
     if len(sets) < 2:
         return whole
     on = SELECT[suite.options["select_on"]]

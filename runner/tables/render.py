@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -72,11 +72,10 @@ def _heads(suite: Suite) -> list[list[str]]:
 def as_text(suite: Suite, found: Entries) -> str:
     """Format the table for a terminal."""
     above = _heads(suite)
-    heads = (
-        ["\n".join(texts) for texts in zip(*above, strict=True)]
-        if len(above) > 1
-        else ["\n".join(wrap(text, WRAP)) for text in above[0]]
-    )
+    if len(above) > 1:
+        heads = ["\n".join(texts) for texts in zip(*above, strict=True)]
+    else:
+        heads = ["\n".join(wrap(text, WRAP)) for text in above[0]]
     body = tabulate(
         _ruled(suite, _rows(suite, found), SEPARATING_LINE),
         headers=heads,
@@ -131,11 +130,9 @@ def as_latex(suite: Suite, found: Entries) -> str:
 
 def _tex_row(line: Line, row: list[str]) -> str:
     """Format a printed line; the head of a panel spans all columns."""
-    cells = (
-        [_tex(cell) for cell in row]
-        if line.entries
-        else [f"\\multicolumn{{{len(row)}}}{{l}}{{{_tex(row[0])}}}"]
-    )
+    cells = [_tex(cell) for cell in row]
+    if not line.entries:
+        cells = [f"\\multicolumn{{{len(row)}}}{{l}}{{{cells[0]}}}"]
     return " & ".join(cells) + " \\\\"
 
 
@@ -173,10 +170,8 @@ def as_html(suite: Suite, found: Entries) -> str:
     over = [[text for text, span in head for _ in range(span)] for head in suite.page.heads]
     columns = pd.MultiIndex.from_tuples(list(zip(*over, strict=True))) if len(over) > 1 else over[0]
     body = pd.DataFrame(_rows(suite, found), columns=columns).to_html(index=False, border=0)
-    notes = "".join(
-        f"<li>{html.escape(note)}</li>"
-        for note in [*caption(suite, found), *findings(suite, found)]
-    )
+    lines = [*caption(suite, found), *findings(suite, found)]
+    notes = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
     return f"<h3>{html.escape(title(suite))}</h3>\n{body}\n<ul>{notes}</ul>\n"
 
 
@@ -198,15 +193,18 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def write_table(suite: Suite, results_dir: Path) -> str:
-    """Write the table in every format and the verdicts on its claims to <results_dir>/tables.
+def write_table(suite: Suite, results_dir: Path, endings: Collection[str] = tuple(FORMATS)) -> str:
+    """Write the table and the verdicts on its claims to <results_dir>/tables.
+
+    Args:
+        endings: the formats of the table, some of FORMATS.
 
     Returns:
         The text of the table and of the verdicts.
     """
     found = entries(suite, results_dir)
-    for ending, render in FORMATS.items():
-        text = render(suite, found)
+    for ending in endings:
+        text = FORMATS[ending](suite, found)
         atomically(results_dir / "tables" / f"{suite.name}.{ending}", partial(_write, text=text))
     lines = compared(suite, found)
     if lines:
@@ -231,7 +229,9 @@ def _csv_line(
     suite: Suite, key: Key, entry: Entry, job: PlannedRun | None, further: list[Metric]
 ) -> dict[str, Any]:
     """The line of one run, or the only line of an entry without runs."""
-    network = entry.cell.network
+    network, value = entry.cell.network, entry.cell.value
+    printed = {chosen.run_id for chosen in entry.jobs}
+    values = {} if value is None else {"value": value, "paper_value": entry.paper.get("value", "")}
     record = entry.done.get(job.run_id, {}) if job else {}
     return {
         "table": suite.name,
@@ -240,18 +240,13 @@ def _csv_line(
         "network": network,
         "model": job.run.model.name if job else suite.networks.get(network, ""),
         "density_asked": job.run.density if job else "",
-        "printed": bool(job and job.run_id in {printed.run_id for printed in entry.jobs}),
+        "printed": bool(job and job.run_id in printed),
         "seed": job.run.seed if job else "",
         "run_id": job.run_id if job else "",
         **_measured(suite, record, further),
         **_papers(suite, entry, further),
-        **(
-            {"value": entry.cell.value, "paper_value": entry.paper.get("value", "")}
-            if entry.cell.value is not None
-            else {}
-        ),
-        "missing": entry.cell.missing
-        or ("" if record or entry.cell.value is not None else "not run"),
+        **values,
+        "missing": entry.cell.missing or ("" if record or value is not None else "not run"),
     }
 
 

@@ -23,9 +23,7 @@ def full(entry: Entry, what: Shown, decimals: int = 1) -> str:
             return f"{_parts(entry, what.parts)} [{_papers_bound(entry, what.paper_number)}]"
         case Setting():
             theirs = entry.paper.get("value", MISSING)
-            return f"{entry.cell.value} [{theirs}]" + (
-                DIFFERS if entry.cell.value != theirs else ""
-            )
+            return f"{entry.cell.value} [{theirs}]{DIFFERS if entry.cell.value != theirs else ''}"
         case Metric() if not what.compared:
             return ours(entry, what)
     gap = difference(entry, what) if what.points else None
@@ -39,27 +37,23 @@ def ours(entry: Entry, metric: Metric) -> str:
     if not values:
         return MISSING
     mean, spread = mean_and_spread(values)
-    return metric.text(
-        Sample(mean, spread, entry.sign, _short(entry), entry.records[0]["epoch_kind"])
-    )
+    kind = entry.records[0]["epoch_kind"]
+    return metric.text(Sample(mean, spread, entry.sign, _short(entry), kind))
 
 
 def _short(entry: Entry) -> str:
     """The mark of an entry with fewer seeds than requested; empty otherwise."""
-    n, asked = len(entry.records), len(entry.jobs)
-    return "" if n == asked else f" (n={n} of {asked})"
+    n, requested = len(entry.records), len(entry.jobs)
+    return "" if n == requested else f" (n={n} of {requested})"
 
 
 def papers(entry: Entry, metric: Metric) -> str:
     """The paper's number as printed; `–` if it has none."""
     text = entry.paper.get(metric.paper_column, "")
-    return (
-        metric.paper_text(
-            Printed(text, entry.paper, entry.sign, DAGGER if entry.cell.quoted else "")
-        )
-        if text
-        else MISSING
-    )
+    if not text:
+        return MISSING
+    mark = DAGGER if entry.cell.quoted else ""
+    return metric.paper_text(Printed(text, entry.paper, entry.sign, mark))
 
 
 def difference(entry: Entry, metric: Metric) -> float | None:
@@ -88,9 +82,8 @@ def _parts(entry: Entry, parts: tuple[Part, ...]) -> str:
     for part in parts:
         values = [part_of(part, record) for record in entry.records]
         numbers = [value for value in values if value is not None]
-        text += part.before + (
-            shown(statistics.fmean(numbers)) if len(numbers) == len(values) else part.none
-        )
+        whole = len(numbers) == len(values)
+        text += part.before + (shown(statistics.fmean(numbers)) if whole else part.none)
     return text + _short(entry)
 
 

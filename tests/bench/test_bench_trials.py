@@ -3,7 +3,7 @@
 import torch
 
 from pruners.theory.trials import chunk_size
-from runner.bench.trials import SOLVER, TEACHER, solving, trial_contest, trial_memory
+from runner.bench.trials import SOLVER, TEACHER, solving, trial_comparison, trial_memory
 
 CPU = torch.device("cpu")
 
@@ -14,7 +14,7 @@ def test_both_sides_solve_the_same_trials() -> None:
 
 
 def test_the_row_states_the_size_of_the_problem() -> None:
-    comparison = trial_contest(CPU)
+    comparison = trial_comparison(CPU)
     assert (
         f"d = 100, K = 5, N = 400, {SOLVER.steps} steps, {chunk_size(TEACHER, CPU, None)} at a time"
         in comparison.work

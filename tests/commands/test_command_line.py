@@ -1,4 +1,4 @@
-"""The command line as a user meets it: exit codes, one message, nothing done on bad input."""
+"""The command line: exit codes, output, and one error without side effects for invalid input."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from conftest import ROOT, SMALL, environment, records
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
-BAD = {  # what is typed -> what the message has to say
+BAD = {  # case -> command line, parts of the error
     "unknown method": (["method=snpi"], ["method=snpi", "snip", "did you mean 'snip'"]),
     "unknown model": (["model=resnet2"], ["model=resnet2", "did you mean 'resnet20'"]),
     "unknown data set": (
@@ -33,7 +33,7 @@ BAD = {  # what is typed -> what the message has to say
     ),
     "a part of methods": (
         ["method=base/score"],
-        ["has no name of its own", "method=continuous_sparsification|", "|snip|"],
+        ["that several methods share", "method=continuous_sparsification|", "|snip|"],
     ),
     "rewind too late": (
         ["method=imc", "retrain=rewind", "retrain.rewind=20ep"],
@@ -116,20 +116,20 @@ BAD = {  # what is typed -> what the message has to say
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_gives_one_message_exit_code_2_and_does_nothing(
+def test_invalid_input_gives_one_error_and_exit_code_2_and_starts_nothing(
     case: str, command: Command, tmp_path: Path
 ) -> None:
-    words, said = BAD[case]
+    overrides, parts = BAD[case]
     if case.startswith("cuda") and torch.cuda.is_available():
-        # a machine that has what is asked has nothing to refuse
-        words, said = ["method=dense", "env.device=gpu"], ["env.device=gpu"]
-    done = command(*words)
+        # this machine has CUDA, so test another invalid device
+        overrides, parts = ["method=dense", "env.device=gpu"], ["env.device=gpu"]
+    done = command(*overrides)
     assert done.returncode == 2, done.stdout + done.stderr
     lines = done.stderr.strip().splitlines()
     assert lines[0].startswith("error: ")
     assert sum(line.startswith("error: ") for line in lines) == 1, done.stderr
-    for word in said:
-        assert word in done.stderr, done.stderr
+    for part in parts:
+        assert part in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
     assert not list(tmp_path.glob("results/runs/*")) and not list(tmp_path.glob("cache/stages/*"))
@@ -145,9 +145,7 @@ def test_all_problems_are_reported_at_once(command: Command) -> None:
     ]
 
 
-def test_results_directory_that_cannot_be_written_is_named(
-    command: Command, tmp_path: Path
-) -> None:
+def test_an_unwritable_results_directory_gives_an_error(command: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
     done = command("method=dense", "env.results_dir=file/results", own_dirs=False)
     assert done.returncode == 2
@@ -155,7 +153,9 @@ def test_results_directory_that_cannot_be_written_is_named(
     assert "Traceback" not in done.stderr
 
 
-def test_damaged_data_files_are_named_with_their_checksum(command: Command, tmp_path: Path) -> None:
+def test_an_error_for_damaged_data_contains_file_and_checksum(
+    command: Command, tmp_path: Path
+) -> None:
     folder = tmp_path / "data" / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     for name in (
@@ -170,12 +170,12 @@ def test_damaged_data_files_are_named_with_their_checksum(command: Command, tmp_
         (folder / name).write_bytes(b"cut short")
     done = command("method=dense", "dataset=cifar10")
     assert done.returncode == 2
-    # CIFAR-10's published md5
+    # the published MD5 of CIFAR-10
     assert "data_batch_1" in done.stderr and "c99cafc152244af753f735de768cd75f" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_help_and_printed_configuration_load_no_torch() -> None:
+def test_help_and_printed_configuration_do_not_import_torch() -> None:
     for flag in ("['--help']", "['--cfg', 'job']", "['--info', 'defaults']"):
         call = (
             f"import sys, run\nsys.argv[1:] = {flag}\ntry:\n    run.main()\nexcept SystemExit:\n   "
@@ -195,11 +195,11 @@ def test_help_and_printed_configuration_load_no_torch() -> None:
 
 
 @pytest.mark.parametrize("method", ["imc", "sr_popup"])
-def test_a_run_loads_neither_pytorchs_compiler_nor_scikit_learn(
+def test_a_run_imports_neither_the_compiler_of_pytorch_nor_scikit_learn(
     method: str, tmp_path: Path, dirs: list[str]
 ) -> None:
-    # seconds of every process, for nothing: a sweep starts one for each run
-    words = [
+    # their imports take seconds in each process of a sweep
+    overrides = [
         f"method={method}",
         "density=0.5",
         *SMALL,
@@ -208,8 +208,8 @@ def test_a_run_loads_neither_pytorchs_compiler_nor_scikit_learn(
         *dirs,
     ]
     call = (
-        f"import sys, run\nsys.argv[1:] = {words}\ntry:\n    run.main()\nexcept SystemExit:\n   "
-        " pass\n"
+        f"import sys, run\nsys.argv[1:] = {overrides}\n"
+        "try:\n    run.main()\nexcept SystemExit:\n    pass\n"
     )
     code = (
         call + "assert not {'torch._dynamo', 'sklearn', 'scipy', 'pandas'} &"
@@ -227,13 +227,13 @@ def test_a_run_loads_neither_pytorchs_compiler_nor_scikit_learn(
     assert [record["status"] for record in records(tmp_path)] == ["done"]
 
 
-def test_a_run_ends_with_a_panel_and_a_second_call_trains_nothing(
+def test_a_run_prints_a_summary_and_a_second_call_trains_nothing(
     command: Command, tmp_path: Path
 ) -> None:
-    words = ["method=snip", "density=0.25", *SMALL]
-    first = command(*words)
+    overrides = ["method=snip", "density=0.25", *SMALL]
+    first = command(*overrides)
     assert first.returncode == 0, first.stderr
-    for said in (
+    for part in (
         "SNIP",
         "digits",
         "mlp",
@@ -244,35 +244,34 @@ def test_a_run_ends_with_a_panel_and_a_second_call_trains_nothing(
         "result.json",
         "python run.py method=snip",
     ):
-        assert said in first.stdout, first.stdout
+        assert part in first.stdout, first.stdout
     (record,) = records(tmp_path)
     written = {
         path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*") if path.is_file()
     }
     path = next((tmp_path / "results" / "runs").glob("*/result.json"))
     content = path.read_bytes()
-    second = command(*words)
+    second = command(*overrides)
     assert second.returncode == 0
-    assert path.read_bytes() == content  # finished work is never written again
+    assert path.read_bytes() == content  # finished runs are not written again
     assert {
         p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*") if p.is_file()
     } == written
     assert record["run_id"] in second.stdout
 
 
-def test_plan_runs_nothing_and_counts_epochs(command: Command, tmp_path: Path) -> None:
-    words = ["method=imc", "retrain=rewind", *SMALL]
-    done = command(*words, "env.plan=true")
+def test_a_plan_counts_epochs_and_runs_nothing(command: Command, tmp_path: Path) -> None:
+    overrides = ["method=imc", "retrain=rewind", *SMALL]
+    done = command(*overrides, "env.plan=true")
     assert done.returncode == 0
-    # W*: one epoch, at least; then two of 160 x 0.0125
+    # at least one epoch for W*, then two of 160 x 0.0125
     assert "epochs: asked 3, needed 3" in done.stdout
-    assert not list(tmp_path.glob("cache/stages/*")) and not list(
-        tmp_path.glob("results/runs/*/result.json")
-    )
+    assert not list(tmp_path.glob("cache/stages/*"))
+    assert not list(tmp_path.glob("results/runs/*/result.json"))
 
 
-def test_multirun_makes_a_record_for_each_combination(command: Command, tmp_path: Path) -> None:
-    # the flag among the overrides
+def test_multirun_writes_a_record_for_each_combination(command: Command, tmp_path: Path) -> None:
+    # the flag -m may stand between overrides
     done = command("method=random,magnitude", "-m", "density=0.5", "seed=0,1", *SMALL)
     assert done.returncode == 0, done.stderr
     assert sorted((r["method"], r["seed"]) for r in records(tmp_path)) == [
@@ -283,7 +282,9 @@ def test_multirun_makes_a_record_for_each_combination(command: Command, tmp_path
     ]
 
 
-def test_failure_leaves_a_traceback_file_and_exit_code_1(command: Command, tmp_path: Path) -> None:
+def test_a_failure_writes_a_traceback_file_and_gives_exit_code_1(
+    command: Command, tmp_path: Path
+) -> None:
     # the literal scan finds no gap on real nets
     done = command(
         "method=imc", *SMALL, "method.gap.rule=literal", "method.gap.on_degenerate=error"
@@ -296,7 +297,7 @@ def test_failure_leaves_a_traceback_file_and_exit_code_1(command: Command, tmp_p
     assert '"failed"' in (path.parent / "status.json").read_text()
 
 
-def test_a_diverged_training_is_recorded_with_a_warning_and_imc_stops_at_it(
+def test_a_diverged_training_gives_a_warning_and_stops_imc(
     command: Command, tmp_path: Path
 ) -> None:
     diverging = [*SMALL, "model=lenet_300_100", "train.lr=50"]
@@ -313,7 +314,7 @@ def test_a_diverged_training_is_recorded_with_a_warning_and_imc_stops_at_it(
     assert "NaN or infinite" in stopped.stderr and "smaller train.lr" in stopped.stderr
 
 
-def test_the_bench_names_a_bad_argument() -> None:
+def test_the_bench_gives_an_error_for_an_invalid_argument() -> None:
     done = subprocess.run(
         [sys.executable, "scripts/bench.py", "rounds=0"],
         cwd=ROOT,

@@ -1,5 +1,4 @@
-"""Plans: what tables and sweeps need, counted by hand; states made by real runs; expansion equal to
-Hydra's own composition."""
+"""Plans of tables and sweeps agree with hand counts, real runs and Hydra's own composition."""
 
 import gc
 import io
@@ -56,16 +55,17 @@ from runner.suites.expand import expand, expand_spec
 from runner.suites.schema_tables import NetworksTable
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+# 64 x 300 + 300 x 300 + 300 x 10 weights, and 610 biases
 MLP = Net(
     parameters=112_810,
     prunable=112_200,
     weight_bytes=451_240,
     momentum_bytes=451_240,
     forward=112_200,
-)  # 64 x 300 + 300 x 300 + 300 x 10, and 610 biases
+)
 DENSE = 2 * 1437 * 3 * 112_200  # multiply-accumulates of two epochs on digits
 
-LINES = [  # what is typed for a run, in several orders and notations
+LINES = [  # command lines, in several orders and notations
     ["method=dense"],
     ["method=imc"],
     ["model=mlp", "method=snip", "density=0.1"],
@@ -129,8 +129,8 @@ LINES = [  # what is typed for a run, in several orders and notations
 ]
 
 
-def answer(make: Callable[[], Any]) -> Any:
-    """A run with its identity, or the message."""
+def run_or_errors(make: Callable[[], Any]) -> Any:
+    """A run with its identity, or the messages of its error."""
     try:
         run = make()
     except ConfigError as error:
@@ -141,9 +141,12 @@ def answer(make: Callable[[], Any]) -> Any:
 # --- expansion
 
 
-def test_a_composer_gives_the_runs_and_messages_of_full_composition_in_any_order() -> None:
+def test_a_composer_gives_the_same_runs_and_errors_as_full_composition() -> None:
     composer = Composer()
-    full = [answer(lambda words=words: compose_run_in_full(*words)) for words in LINES]  # type: ignore[misc]
+    full = [
+        run_or_errors(lambda overrides=overrides: compose_run_in_full(*overrides))
+        for overrides in LINES
+    ]  # type: ignore[misc]
     assert (
         sum(
             isinstance(item, tuple) and len(item) == 3 and not isinstance(item[0], str)
@@ -151,21 +154,23 @@ def test_a_composer_gives_the_runs_and_messages_of_full_composition_in_any_order
         )
         == 15
     )
-    # what one line leaves behind does not change the next
+    # an earlier line does not affect a later one
     for round_ in (range(len(LINES)), reversed(range(len(LINES)))):
         for i in round_:
-            assert answer(lambda i=i: build_plain(composer.plain(LINES[i]))) == full[i], LINES[i]  # type: ignore[misc]
+            assert run_or_errors(lambda i=i: build_plain(composer.plain(LINES[i]))) == full[i], (
+                LINES[i]
+            )  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", ["imc_table01", "imc_table01@digits", "imc_table01@fashion_mnist"])
-def test_a_tables_jobs_are_those_that_their_commands_compose(name: str) -> None:
+def test_the_commands_of_a_table_compose_its_runs(name: str) -> None:
     table = expand(name, {"seeds": ["0", "7"]}, ["train.scale=0.5", "method.gap.sigma2=2.0e-5"])
     for job in table.jobs[1::3]:
         run = compose_run_in_full(*job.overrides)
         assert (run, run_id(run), stage_keys(run)) == (job.run, job.run_id, job.keys)
 
 
-def test_densities_and_seeds_cost_no_composition() -> None:
+def test_densities_and_seeds_require_no_further_composition() -> None:
     few, many = Composer(), Composer()
     spec = expand("imc_table01", {}, [], few).spec
     assert isinstance(spec, NetworksTable)
@@ -185,12 +190,12 @@ def test_densities_and_seeds_cost_no_composition() -> None:
     ]
     # SNIP, sanity-check, three rows of IMC
     assert len({job.run_id for job in table.jobs}) == 2 * 20 * 10 * len(exist) and len(exist) >= 5
-    assert len(many.bases) < len(few.bases)  # one less: the baseline has no density
+    assert len(many.bases) < len(few.bases)  # one less, because the baseline has no density
     for job in (table.jobs[0], table.jobs[777], table.jobs[-1]):
         assert compose_run_in_full(*job.overrides) == job.run
 
 
-def test_what_depends_on_the_seed_is_built_for_each() -> None:
+def test_options_that_depend_on_the_seed_are_built_for_each_seed() -> None:
     table = expand(
         "imc_table01@digits",
         {"models": ["resnet20"], "seeds": ["4", "5"]},
@@ -202,9 +207,9 @@ def test_what_depends_on_the_seed_is_built_for_each() -> None:
     ] == [4, 5]
 
 
-def test_references_are_resolved_as_omegaconf_does() -> None:
-    for words in LINES[:12]:
-        cfg = compose_config(words)
+def test_references_are_resolved_as_by_omegaconf() -> None:
+    for overrides in LINES[:12]:
+        cfg = compose_config(overrides)
         whole: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
         raw: dict[str, Any] = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
         assert resolve(raw).values == {
@@ -222,7 +227,7 @@ def test_references_are_resolved_as_omegaconf_does() -> None:
         resolve({"a": "${nowhere}"})
 
 
-def test_a_group_that_another_file_touches_is_composed_with_it(
+def test_a_group_that_another_file_overrides_is_composed_with_that_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert Composer().apart == {"dataset", "model", "train"}
@@ -231,21 +236,21 @@ def test_a_group_that_another_file_touches_is_composed_with_it(
     path = tmp_path / "conf" / "method" / "dense.yaml"
     path.write_text(path.read_text() + "train:\n  epochs: 80\n")
     assert Composer().apart == {"dataset", "model"}
-    words = ["method=dense", "train=imc"]
-    full = compose_run_in_full(*words)
+    overrides = ["method=dense", "train=imc"]
+    full = compose_run_in_full(*overrides)
     assert full.stages[0].recipe and full.stages[0].recipe.epochs == 80
-    assert build_plain(Composer().plain(words)) == full
+    assert build_plain(Composer().plain(overrides)) == full
 
 
-# --- work, counted by hand
+# --- work
 
 
-def test_sizes_of_a_net_are_known_without_making_it() -> None:
+def test_the_sizes_of_a_net_are_those_of_the_built_net() -> None:
     run = compose_run("method=dense", "model=mlp")
     assert measure_net(run.dataset, run.model) == MLP
     resnet = compose_run("method=dense", "model=resnet20")
     net = measure_net(resnet.dataset, resnet.model)
-    assert (net.prunable, net.forward) == (270_608, 2_532_992)  # as every published record says
+    assert (net.prunable, net.forward) == (270_608, 2_532_992)  # as in all published records
     made = resnet.model(1, 10, 8, torch.Generator())
     assert net.parameters == sum(p.numel() for p in made.parameters())
     assert net.weight_bytes == sum(t.nbytes for t in made.state_dict().values())
@@ -254,7 +259,7 @@ def test_sizes_of_a_net_are_known_without_making_it() -> None:
 @pytest.mark.parametrize(
     ("fraction", "held_out"), list(itertools.product((1.0, 0.5, 0.1, 0.0777), (0.0, 0.1, 0.25)))
 )
-def test_training_images_are_as_many_as_are_loaded(
+def test_the_planned_number_of_training_images_is_the_loaded_number(
     fraction: float, held_out: float, tmp_path: Path
 ) -> None:
     assert training_images(1437, fraction, held_out) == len(
@@ -262,7 +267,7 @@ def test_training_images_are_as_many_as_are_loaded(
     )
 
 
-def test_images_and_multiply_accumulates_of_a_training_are_counted_by_hand() -> None:
+def test_images_and_multiply_accumulates_of_a_training_agree_with_hand_counts() -> None:
     run = compose_run("method=dense", *SMALL)  # two epochs of 160 x 0.0125
     cost = stage_cost(run, run.stages[0], MLP, 0)
     assert (cost.images, cost.macs) == (2_874, DENSE) and DENSE == 967_388_400
@@ -299,9 +304,9 @@ MEASURES = [
 ]
 
 
-@pytest.mark.parametrize("words", MEASURES, ids=lambda words: words[0])
-def test_measurements_foresee_their_products_gradients_and_bytes(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("overrides", MEASURES, ids=lambda overrides: overrides[0])
+def test_plans_predict_products_gradients_and_bytes_of_measurements(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = compose_run(
         "method=imc",
@@ -309,7 +314,7 @@ def test_measurements_foresee_their_products_gradients_and_bytes(
         "density=0.5",
         "method.hessian.n_samples=64",
         "method.lipschitz.directions=2",
-        *words,
+        *overrides,
     )
     count = {"gradients": 0, "products": 0}
 
@@ -321,7 +326,7 @@ def test_measurements_foresee_their_products_gradients_and_bytes(
         return call
 
     monkeypatch.setattr(HessianOperator, "matvec", counted("products", HessianOperator.matvec))
-    # to a point and back, once for each gradient
+    # a gradient moves the weights to a point and back
     monkeypatch.setattr(HessianOperator, "_move", counted("gradients", HessianOperator._move))
     where = machine(tmp_path)
     perform_run(run, where)
@@ -334,26 +339,20 @@ def test_measurements_foresee_their_products_gradients_and_bytes(
                 Store(where.cache_dir).path(stage_keys(run)[stage.name]).glob("*.safetensors")
             )
         )
-        # a header with the names
+        # the file also has a header with the names
         assert costs[stage.name].bytes <= size < costs[stage.name].bytes + 2_000
     lipschitz, spectrum = costs["lipschitz"], costs["spectrum"]
     assert lipschitz.products + spectrum.products == count["products"]
-    assert (
-        spectrum.images == 64 * spectrum.products
-        and spectrum.macs == 6 * spectrum.images * net.forward
-    )
-    if not lipschitz.products:  # a gradient is three forward passes
-        assert (
-            lipschitz.passes == 3 * lipschitz.images
-            and lipschitz.images == 64 * count["gradients"] // 2
-        )
+    assert spectrum.images == 64 * spectrum.products
+    assert spectrum.macs == 6 * spectrum.images * net.forward
+    if not lipschitz.products:  # a gradient costs three forward passes
+        assert lipschitz.passes == 3 * lipschitz.images
+        assert lipschitz.images == 64 * count["gradients"] // 2
 
 
-def test_disk_is_what_a_run_leaves_in_the_cache(tmp_path: Path) -> None:
-    run, where = (
-        compose_run("method=magnitude", "density=0.5", "start=dense", "retrain=rewind", *SMALL),
-        machine(tmp_path),
-    )
+def test_plans_predict_the_bytes_that_a_run_writes_to_the_cache(tmp_path: Path) -> None:
+    run = compose_run("method=magnitude", "density=0.5", "start=dense", "retrain=rewind", *SMALL)
+    where = machine(tmp_path)
     assert snapshots_wanted(run) == {"dense": {1}}
     foreseen = {
         key: item.cost.bytes for key, item in survey([(plan_run(run), where)]).needed.items()
@@ -361,15 +360,17 @@ def test_disk_is_what_a_run_leaves_in_the_cache(tmp_path: Path) -> None:
     perform_run(run, where)
     for key, size in foreseen.items():
         files = list(Store(where.cache_dir).path(key).glob("*.safetensors"))
-        # a header each
+        # each file also has a header
         assert size < sum(path.stat().st_size for path in files) < size + 1000 * len(files)
     assert readable(sum(foreseen.values())) == "3.0 MB"  # 1,465,920 + 563,440 + 1,014,680
 
 
-# --- what is there
+# --- states of runs
 
 
-def test_states_are_told_from_records_status_and_locks(dirs: list[str], tmp_path: Path) -> None:
+def test_states_of_runs_are_read_from_records_status_files_and_locks(
+    dirs: list[str], tmp_path: Path
+) -> None:
     where = machine(tmp_path)
     done, failing, long, new = [
         ["method=dense", *SMALL, "seed=3"],
@@ -377,8 +378,11 @@ def test_states_are_told_from_records_status_and_locks(dirs: list[str], tmp_path
         ["method=dense", *SMALL, "train.scale=1000"],
         ["method=dense", *SMALL],
     ]
-    assert [run_config(compose_config([*words, *dirs])) for words in (done, failing)] == [0, 1]
-    runs = [compose_run(*words) for words in (done, failing, long, new)]
+    assert [run_config(compose_config([*overrides, *dirs])) for overrides in (done, failing)] == [
+        0,
+        1,
+    ]
+    runs = [compose_run(*overrides) for overrides in (done, failing, long, new)]
     identity = run_id(runs[2])
 
     def states() -> list[str]:
@@ -402,17 +406,18 @@ def test_states_are_told_from_records_status_and_locks(dirs: list[str], tmp_path
     assert "runs: 4; done 1, running 0, to do 3 (failed 1, stopped 1, new 1)\n" in text
     assert f"failed: {tmp_path / 'results' / 'runs' / run_id(runs[1]) / 'traceback.txt'}\n" in text
     assert state(where.results_dir, "no-such-run") == "new"
-    assert not (tmp_path / "results" / "runs" / run_id(runs[3])).exists()  # asking makes nothing
+    # the query creates no folder
+    assert not (tmp_path / "results" / "runs" / run_id(runs[3])).exists()
 
 
 def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    begun = time.monotonic()
+    start = time.monotonic()
     while not ready():
-        assert process.poll() is None and time.monotonic() - begun < 120
+        assert process.poll() is None and time.monotonic() - start < 120
         time.sleep(0.05)
 
 
-def test_a_sweeps_plan_is_one_and_counts_shared_and_finished_stages_once(
+def test_the_plan_of_a_sweep_counts_shared_stages_once_and_omits_finished_ones(
     command: Command, tmp_path: Path
 ) -> None:
     sweep = [
@@ -424,10 +429,10 @@ def test_a_sweeps_plan_is_one_and_counts_shared_and_finished_stages_once(
         *SMALL,
         "env.plan=true",
     ]
-    first = command(*sweep, "hydra/launcher=gpu_queue")  # a plan needs none, whatever it is
+    first = command(*sweep, "hydra/launcher=gpu_queue")  # a plan ignores the launcher
     assert first.returncode == 0, first.stderr
-    # each run: two epochs dense, two after pruning; the dense net of a seed serves both methods: 4
-    # x 4, and 2 x 2 + 4 x 2
+    # Each run trains two epochs dense and two after pruning. Both methods share the dense net of a
+    # seed: 4 x 4 requested, 2 x 2 + 4 x 2 needed.
     assert [line for line in first.stdout.splitlines() if line.startswith("epochs:")] == [
         "epochs: asked 16, needed 12"
     ]
@@ -435,13 +440,13 @@ def test_a_sweeps_plan_is_one_and_counts_shared_and_finished_stages_once(
     assert "stages: 12 in all runs, 10 different, 2 shared by several runs\n" in first.stdout
     assert f"images: {12 * 1437:,} to train on, 0 to measure on\n" in first.stdout
     assert "not counted: evaluation, magnitude's prune, random's prune\n" in first.stdout
+    assert "time: about " in first.stdout
     assert (
-        "time: about " in first.stdout
-        and ", which we ship; make bench measures this machine)\n" in first.stdout
+        ", published with this repository; run make bench to measure this machine)\n"
+        in first.stdout
     )
-    assert not (tmp_path / "cache" / "stages").exists() and not list(
-        tmp_path.glob("results/runs/*")
-    )
+    assert not (tmp_path / "cache" / "stages").exists()
+    assert not list(tmp_path.glob("results/runs/*"))
     where = machine(tmp_path)
     run = compose_run("method=magnitude", "density=0.5", "start=dense", *SMALL)
     record, _ = perform_run(run, where)
@@ -454,41 +459,39 @@ def test_a_sweeps_plan_is_one_and_counts_shared_and_finished_stages_once(
         for seed in (0, 1)
     ]
     again = console_text(lambda console: show([(job, where) for job in jobs], 1, console))
-    # magnitude of seed 0 is done and its dense net serves random: 2; of seed 1 all: 2 + 2 + 2
+    # magnitude of seed 0 is done, and random uses its dense net: 2; seed 1 is new: 2 + 2 + 2
     assert "epochs: asked 16, needed 8\n" in again and "done 1, running 0, to do 3\n" in again
     assert survey([(plan_run(run), where)]).line == "epochs: asked 4, needed 0"
 
 
-def test_a_bad_job_of_a_planned_sweep_is_named_and_gives_exit_code_2(command: Command) -> None:
+def test_an_invalid_job_of_a_planned_sweep_gives_an_error_and_exit_code_2(command: Command) -> None:
     done = command("-m", "method=snip", "density=0.5,1e-6", *SMALL, "env.plan=true")
-    assert (
-        done.returncode == 2
-        and done.stderr.count("error:") == 1
-        and "keeps none of 112,200" in done.stderr
-    )
-    assert "epochs: asked 2, needed 2\n" in done.stdout  # of the good one
+    assert done.returncode == 2
+    assert done.stderr.count("error:") == 1
+    assert "keeps none of 112,200" in done.stderr
+    assert "epochs: asked 2, needed 2\n" in done.stdout  # of the valid run
 
 
-def test_a_tables_plan_refuses_what_no_run_could_start_with(
+def test_the_plan_of_a_table_with_invalid_runs_gives_an_error(
     dirs: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["imc_table01@digits", "models=resnet20", "model=lenet5", "train.lr=0.01", *dirs]
-    assert guarded(lambda: show_plan(words, Console(file=io.StringIO()))) == 2
-    said = capsys.readouterr().err
-    assert said.count("error:") == 1 and "dataset.size=32" in said
+    overrides = ["imc_table01@digits", "models=resnet20", "model=lenet5", "train.lr=0.01", *dirs]
+    assert guarded(lambda: show_plan(overrides, Console(file=io.StringIO()))) == 2
+    error = capsys.readouterr().err
+    assert error.count("error:") == 1 and "dataset.size=32" in error
 
 
-def test_the_benchmarks_tables_are_planned_and_printed_from_its_records(tmp_path: Path) -> None:
+def test_the_benchmark_plans_and_prints_its_tables(tmp_path: Path) -> None:
     make_tables(tmp_path, 50)
     found = measure(tmp_path)
     assert 0 < found.planned < found.printed and found.peak > 0
     printed = {path.name for path in (tmp_path / "results" / "tables").glob("*.txt")}
     assert printed == {f"table{i:02d}.txt" for i in range(29)}
     text = (tmp_path / "results" / "tables" / "table00.txt").read_text()
-    assert "90.00" in text or "91.00" in text  # numbers of its records, which say 90 to 96
+    assert "90.00" in text or "91.00" in text  # the accuracies of its records are 90 to 96
 
 
-# densities that imc_table02 tries for a row: ten, and for the LTH rows the levels J, of J + 1
+# number of densities of a row of imc_table02, and the levels J of its LTH rows, which take J + 1
 # trainings
 GRID, LEVELS = 10, range(1, 8)
 METHOD = {
@@ -502,46 +505,50 @@ METHOD = {
 
 
 def epochs_of_table(name: str) -> tuple[int, int]:
-    """Epochs that a table asks and needs for a net and a seed, by hand, over the rows whose method
-    exists: 5,140 and 4,640 of imc_table01 with all thirteen."""
+    """Requested and needed epochs of a table for a net and a seed, counted by hand.
+
+    The count includes the rows whose method exists: 5,140 and 4,640 for all thirteen of
+    imc_table01.
+    """
     exists, many = set(method_names()), name == "imc_table02"
-    asked = needed = sum(
+    requested = needed = sum(
         160 * (GRID if many and row != "Baseline" else 1)
         for row, method in METHOD.items()
         if method in exists
     )
     if many:
-        needed -= GRID - 1  # Flow&Prune's first epoch comes before any pruning
-    # J + 1 trainings; all three variants start from the baseline's dense net, and a level is a
-    # prefix of the next
+        needed -= GRID - 1  # the first epoch of Flow&Prune precedes pruning and is shared
+    # J + 1 trainings; the three variants share the dense net with the baseline, and the stages of a
+    # level are a prefix of those of the next
     if "imp" in exists:
-        asked += 3 * 160 * (sum(level + 1 for level in LEVELS) if many else 7)
+        requested += 3 * 160 * (sum(level + 1 for level in LEVELS) if many else 7)
         needed += 3 * 160 * (7 if many else 6)
-    if "continuous_sparsification" in exists:  # a search, which knows no density, and a retraining
-        asked += (GRID if many else 1) * (160 + 160)
+    if "continuous_sparsification" in exists:  # a search without a density, and a retraining
+        requested += (GRID if many else 1) * (160 + 160)
         needed += 160 + (GRID if many else 1) * 160
-    # ten epochs to W*, which the rows share; then 160, and of fine-tuning, which goes on, 150
-    return asked + 170 + 170 + 160, needed + 10 + 160 + 160 + 150
+    # ten epochs to W*, which the rows share, then 160; fine-tuning continues with 150
+    return requested + 170 + 170 + 160, needed + 10 + 160 + 160 + 150
 
 
 @pytest.mark.parametrize(
     "names", [["imc_table01"], ["imc_table02"], ["imc_table01", "imc_table02"]], ids=",".join
 )
-def test_tables_are_planned_without_their_data_and_say_what_is_missing(
+def test_tables_are_planned_without_data_and_missing_methods_are_listed(
     names: list[str], dirs: list[str]
 ) -> None:
     text = console_text(
         lambda console: show_plan([",".join(names), "models=resnet20", "seeds=0", *dirs], console)
     )
-    # the runs of imc_table02 hold a tenth of the images out, so the tables share nothing
-    asked, needed = (sum(counts) for counts in zip(*map(epochs_of_table, names), strict=True))
-    assert f"epochs: asked {asked}, needed {needed}\n" in text and text.count("epochs: asked") == 1
+    # the runs of imc_table02 hold out a tenth of the images, so the tables share no stage
+    requested, needed = (sum(counts) for counts in zip(*map(epochs_of_table, names), strict=True))
+    assert f"epochs: asked {requested}, needed {needed}\n" in text
+    assert text.count("epochs: asked") == 1
     assert (
         needed
         <= {"imc_table01": 0.92, "imc_table02": 0.49, "imc_table01,imc_table02": 0.56}[
             ",".join(names)
         ]
-        * asked
+        * requested
     )
     images = sum(
         epochs_of_table(name)[1] * (45_000 if name == "imc_table02" else 50_000) for name in names
@@ -557,7 +564,7 @@ def test_tables_are_planned_without_their_data_and_say_what_is_missing(
     )
 
 
-def test_measurements_of_a_table_are_counted_once(dirs: list[str]) -> None:
+def test_shared_measurements_of_a_table_are_counted_once(dirs: list[str]) -> None:
     text = console_text(
         lambda console: show_plan(["imc_table01", "models=resnet20", "seeds=0", *dirs], console)
     )
@@ -568,14 +575,12 @@ def test_measurements_of_a_table_are_counted_once(dirs: list[str]) -> None:
 # --- hours
 
 
-def test_hours_come_from_past_records_on_the_same_device_else_from_the_bench(
+def test_hours_are_estimated_from_records_of_the_device_or_from_the_bench(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = machine(tmp_path)
-    run, next_seed = (
-        compose_run("method=dense", *SMALL),
-        compose_run("method=dense", *SMALL, "seed=1"),
-    )
+    run = compose_run("method=dense", *SMALL)
+    next_seed = compose_run("method=dense", *SMALL, "seed=1")
     record, _ = perform_run(run, where)
     name, threads = record["provenance"]["device_name"], record["provenance"]["threads"]
     cost = stage_cost(next_seed, next_seed.stages[0], MLP, 0)
@@ -585,9 +590,9 @@ def test_hours_come_from_past_records_on_the_same_device_else_from_the_bench(
             next_seed, next_seed.stages[0], MLP, cost
         )
 
-    # as much work takes as long
+    # equal work takes equal time
     assert seconds(record) == pytest.approx(record["stages"][0]["seconds"])
-    assert seconds(record, record) == seconds(record)  # a shared stage was computed once
+    assert seconds(record, record) == seconds(record)  # a shared stage counts once
     slow = {
         **record,
         "stages": [
@@ -603,7 +608,7 @@ def test_hours_come_from_past_records_on_the_same_device_else_from_the_bench(
     ]
     save_bench(where.cache_dir, name, threads, rows)
     save_bench(where.cache_dir, "another device", threads, [])
-    # 967,388,400 at a million a second, the rate of the net that is nearest in size
+    # 967,388,400 at the rate of the net of the nearest size, a million per second
     assert seconds() == pytest.approx(967.3884)
     text = list(lines(survey([(plan_run(next_seed), where)]), where, threads))
     assert (
@@ -611,7 +616,7 @@ def test_hours_come_from_past_records_on_the_same_device_else_from_the_bench(
         f" {device_name(where.device)}, {threads} thread(s))" in text
     )
     bf16 = compose_run("method=dense", *SMALL, "train.precision=bf16", "seed=3")
-    # what fp32 took says nothing about bf16
+    # records with fp32 give no estimate for bf16
     assert (
         past_rates([record], name, threads, where.cache_dir).seconds(
             bf16, bf16.stages[0], MLP, cost
@@ -628,12 +633,12 @@ def test_hours_come_from_past_records_on_the_same_device_else_from_the_bench(
     )
 
 
-def test_records_of_another_machine_serve_where_nothing_is_known(tmp_path: Path) -> None:
+def test_hours_are_estimated_from_published_records_of_another_machine(tmp_path: Path) -> None:
     where = machine(tmp_path)
     run = compose_run("method=dense", *SMALL)
     record, _ = perform_run(run, where)
 
-    def of(device: str, key: str, seconds: float) -> dict[str, Any]:
+    def record_of(device: str, key: str, seconds: float) -> dict[str, Any]:
         stage = {**record["stages"][0], "key": key, "seconds": seconds}
         return {
             **record,
@@ -641,8 +646,10 @@ def test_records_of_another_machine_serve_where_nothing_is_known(tmp_path: Path)
             "provenance": {**record["provenance"], "device_name": device, "threads": 7},
         }
 
-    # A has more
-    rates = shipped_rates([of("A", "1", 10.0), of("B", "2", 500.0), of("A", "3", 30.0)])
+    # device A has more records
+    rates = shipped_rates(
+        [record_of("A", "1", 10.0), record_of("B", "2", 500.0), record_of("A", "3", 30.0)]
+    )
     assert rates.origin == "estimate from 2 past records on A, 7 thread(s)"
     assert rates.seconds(
         run, run.stages[0], MLP, stage_cost(run, run.stages[0], MLP, 0)
@@ -653,7 +660,7 @@ def test_records_of_another_machine_serve_where_nothing_is_known(tmp_path: Path)
     )
 
 
-def test_a_measurement_takes_what_it_took_before_on_a_net_of_that_size(tmp_path: Path) -> None:
+def test_the_time_of_a_measurement_is_scaled_by_the_size_of_the_net(tmp_path: Path) -> None:
     run = compose_run("method=imc", *SMALL)
     net, spectrum = measure_net(run.dataset, run.model), run.stage("spectrum")
     record = {
@@ -669,25 +676,25 @@ def test_a_measurement_takes_what_it_took_before_on_a_net_of_that_size(tmp_path:
         "provenance": {"device_name": "d", "threads": 1, "precision": "fp32"},
     }
     rates = past_rates([record], "d", 1, tmp_path)
-    # half as many multiply-accumulates
+    # half as many multiply-accumulates as in the record
     assert rates.seconds(run, spectrum, net, stage_cost(run, spectrum, net, 0)) == pytest.approx(
         5.0
     )
-    train = run.stage("train")  # two epochs on half the net; the only record is of another net
+    train = run.stage("train")  # two epochs on a net of half the size
     assert rates.seconds(run, train, net, stage_cost(run, train, net, 0)) == pytest.approx(4.0)
 
 
 # --- no tensors
 
 
-def test_planning_reads_no_tensor_and_leaves_none(tmp_path: Path) -> None:
+def test_planning_reads_and_allocates_no_tensors(tmp_path: Path) -> None:
     where = machine(tmp_path)
     run = compose_run("method=snip", "density=0.5", *SMALL)
     record, _ = perform_run(run, where)
     folder = where.results_dir / "runs" / run_id(run)
     (folder / "result.json").write_text(json.dumps(record))
     for path in where.cache_dir.glob("stages/*/*.safetensors"):
-        os.truncate(path, 0)  # whoever read it would fail
+        os.truncate(path, 0)  # reading it would fail
     jobs = [
         plan_run(compose_run("method=snip", "density=0.5", *SMALL, f"seed={seed}"))
         for seed in (0, 1)
@@ -700,7 +707,7 @@ def test_planning_reads_no_tensor_and_leaves_none(tmp_path: Path) -> None:
     assert sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects()) <= before
 
 
-def test_a_plan_writes_nothing(tmp_path: Path) -> None:
+def test_a_plan_writes_no_files(tmp_path: Path) -> None:
     show(
         [(plan_run(compose_run("method=imc", *SMALL)), machine(tmp_path))],
         1,

@@ -1,15 +1,22 @@
-"""What is shipped is whole, was measured by committed code, and stands in the index once."""
+"""Published records are complete, come from committed code, and are packed for each line of the
+index."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from rich.console import Console
 from table_support import record, write
 
 from runner.commands.publish import publish
+from runner.commands.published import LONGEST, page_name, published_line, read_index
+from runner.config.compose import compose_config
 from runner.errors import ConfigError
+from runner.records.packed import as_line, read_lines, write_lines
+from runner.records.stored import StoredRun
 from runner.spec.planned import PlannedRun
 from runner.suites.expand import expand
 
@@ -42,12 +49,17 @@ def measured(results: Path, jobs: list[PlannedRun], dirty: bool = False, **more:
         )
         write(results, {**found, "provenance": {**found["provenance"], "git_dirty": dirty}})
         folder = results / "runs" / job.run_id
-        (folder / "config.yaml").write_text(f"seed: {job.run.seed}\n")
+        OmegaConf.save(compose_config(list(job.overrides)), folder / "config.yaml", resolve=True)
         rows = [
             {"stage": stage, "epoch": epoch, "train_loss": 1.0, "accuracy": 90.0}
             for stage, epoch in (("wstar", 1), ("train", 1), ("train", 2))
         ]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / "series.json").write_text('{"drawn_by_no_figure": [1]}')
+
+
+def packed(published: Path, name: str) -> dict[str, dict[str, Any]]:
+    return read_lines(published / "records" / f"{name}.jsonl")
 
 
 def ship(tmp_path: Path, words: list[str] = WORDS) -> Path:
@@ -62,24 +74,103 @@ def ship(tmp_path: Path, words: list[str] = WORDS) -> Path:
     return published
 
 
-def test_records_pages_and_index_are_shipped_once(tmp_path: Path, jobs: list[PlannedRun]) -> None:
+def test_records_pages_and_index_are_published_once(tmp_path: Path, jobs: list[PlannedRun]) -> None:
     measured(tmp_path / "results", jobs)
     published = ship(tmp_path)
-    ship(tmp_path)  # again: nothing comes twice
+    (file,) = (published / "records").iterdir()
+    first = file.read_bytes()
+    ship(tmp_path)  # again: nothing is added
+    assert file.name == "imc_table14@digits.jsonl" and file.read_bytes() == first
+    runs = packed(published, "imc_table14@digits")
+    assert list(runs) == sorted(job.run_id for job in jobs)
     for job in jobs:
-        folder = published / "runs" / job.run_id
-        assert (
-            folder.joinpath("result.json").read_text()
-            == (tmp_path / "results" / "runs" / job.run_id / "result.json").read_text()
-        )
-        assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "result.json"]
+        folder, run = tmp_path / "results" / "runs" / job.run_id, runs[job.run_id]
+        assert run["record"] == json.loads((folder / "result.json").read_text())
+        config = OmegaConf.load(folder / "config.yaml")
+        assert run["config"] == OmegaConf.to_container(config)
+        assert set(run) == {"run_id", "config", "record", "checksum"}
     assert (published / "index.yaml").read_text() == INDEX.replace(
         "# a demo\n", "# a demo\n  - imc_table14@digits train.scale=0.0123 seeds=0\n"
     )
-    page = (published / "tables" / "imc_table14@digits.txt").read_text()
-    assert "not done" not in page and sorted(
-        path.suffix for path in (published / "tables").iterdir()
-    ) == [".csv", ".html", ".md", ".tex", ".txt"]
+    page = (published / "tables" / "imc_table14@digits.md").read_text()
+    assert "not done" not in page
+    assert sorted(path.suffix for path in (published / "tables").iterdir()) == [".csv", ".md"]
+
+
+def test_a_published_run_is_neither_replaced_nor_dropped(
+    tmp_path: Path, jobs: list[PlannedRun]
+) -> None:
+    measured(tmp_path / "results", jobs, accuracy_top5=1.0)
+    published = ship(tmp_path)
+    before = packed(published, "imc_table14@digits")
+    shutil.rmtree(tmp_path / "results")
+    measured(tmp_path / "results", jobs, accuracy_top5=2.0)  # measured again
+    ship(tmp_path)
+    assert packed(published, "imc_table14@digits") == before
+    assert {run["record"]["accuracy_top5"] for run in before.values()} == {1.0}
+    shutil.rmtree(tmp_path / "results")
+    ship(tmp_path)  # the published records suffice
+    assert packed(published, "imc_table14@digits") == before
+
+
+def test_a_run_of_two_lines_is_in_the_files_of_both(tmp_path: Path, jobs: list[PlannedRun]) -> None:
+    measured(tmp_path / "results", jobs)
+    ship(tmp_path)
+    shutil.rmtree(tmp_path / "results")
+    published = ship(tmp_path, [WORDS[0], WORDS[2], WORDS[1]])
+    name = "imc_table14@digits+seeds=0+train.scale=0.0123"
+    assert packed(published, name) == packed(published, "imc_table14@digits")
+
+
+def test_a_run_whose_configuration_gives_another_id_is_refused(
+    tmp_path: Path, jobs: list[PlannedRun]
+) -> None:
+    measured(tmp_path / "results", jobs)
+    path = tmp_path / "results" / "runs" / jobs[1].run_id / "config.yaml"
+    text = path.read_text()
+    for other in (text.replace("seed: 0", "seed: 1"), ""):
+        path.write_text(other)
+        with pytest.raises(ConfigError, match=f"{jobs[1].run_id}: its stored configuration"):
+            ship(tmp_path)
+
+
+def test_a_sweep_is_published_without_pages(tmp_path: Path) -> None:
+    words = ["method=random,snip", "density=0.5", "model=mlp", "train.scale=0.0123"]
+    with pytest.raises(ConfigError, match="2 of 2 runs are not done; python run.py -m"):
+        ship(tmp_path, words)
+    line = " ".join(words)
+    measured(tmp_path / "results", list(published_line(line, [line]).jobs))
+    published = ship(tmp_path, words)
+    name = "method=random,snip+density=0.5+model=mlp+train.scale=0.0123"
+    runs = packed(published, name).values()
+    assert [run["record"]["method"] for run in runs] == ["random", "snip"]
+    assert read_index(published)["runs"] == (line,)
+    assert sorted(path.name for path in published.iterdir()) == ["index.yaml", "records"]
+
+
+def test_all_pages_are_written_again(tmp_path: Path, jobs: list[PlannedRun]) -> None:
+    measured(tmp_path / "results", jobs)
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published" / "index.yaml").write_text("tables:\nfigures:\n")
+    published = ship(tmp_path)
+    page = published / "tables" / "imc_table14@digits.md"
+    text, index = page.read_text(), (published / "index.yaml").read_text()
+    page.write_text("old")
+    ship(tmp_path, ["all"])
+    assert page.read_text() == text and (published / "index.yaml").read_text() == index
+
+
+def test_names_of_files_are_short_and_different() -> None:
+    lines = [f"method=snip density={','.join(f'0.{i}' for i in range(n))}" for n in (2, 40, 41)]
+    names = [page_name(line, lines) for line in lines]
+    assert names[0] == "method=snip+density=0.0,0.1"
+    assert len(set(names)) == 3 and max(map(len, names)) == LONGEST
+    tables = ["imc_table01@digits seeds=0", "imc_table01@digits seeds=1", "imc_table01"]
+    assert [page_name(line, tables) for line in tables] == [
+        "imc_table01@digits",
+        "imc_table01@digits+seeds=1",
+        "imc_table01",
+    ]
 
 
 def test_a_second_setting_of_a_table_has_pages_of_its_own(
@@ -89,11 +180,11 @@ def test_a_second_setting_of_a_table_has_pages_of_its_own(
     more = [WORDS[0], "train.scale=0.0124", WORDS[2]]
     measured(tmp_path / "results", expand(WORDS[0], {"seeds": ["0"]}, [more[1]]).jobs)
     published = ship(tmp_path)
-    first = (published / "tables" / "imc_table14@digits.txt").read_text()
+    first = (published / "tables" / "imc_table14@digits.md").read_text()
     ship(tmp_path, more)
-    assert (published / "tables" / "imc_table14@digits.txt").read_text() == first
+    assert (published / "tables" / "imc_table14@digits.md").read_text() == first
     assert (
-        published / "tables" / "imc_table14@digits+train.scale=0.0124+seeds=0.txt"
+        published / "tables" / "imc_table14@digits+train.scale=0.0124+seeds=0.md"
     ).read_text() != first
 
 
@@ -112,17 +203,48 @@ def test_records_of_uncommitted_code_are_refused(tmp_path: Path, jobs: list[Plan
         ship(tmp_path)
 
 
-def test_a_figure_of_epochs_ships_the_last_training_alone(tmp_path: Path) -> None:
+def test_a_figure_of_epochs_publishes_the_history_of_the_last_training_alone(
+    tmp_path: Path,
+) -> None:
     words = ["imc_figure05@digits", "train.scale=0.0123", "seeds=0"]
     jobs = expand(words[0], {"seeds": ["0"]}, [words[1]]).jobs
     measured(tmp_path / "results", jobs)
     published = ship(tmp_path, words)
-    rows = [
-        json.loads(row)
-        for row in (published / "runs" / jobs[0].run_id / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert [(row["stage"], row["epoch"]) for row in rows] == [("train", 1), ("train", 2)]
-    assert (
-        "  - imc_figure05@digits train.scale=0.0123 seeds=0\n"
-        in (published / "index.yaml").read_text()
-    )
+    line = " ".join(words)
+    run = packed(published, line.replace(" ", "+"))[jobs[0].run_id]
+    assert [(row["stage"], row["epoch"]) for row in run["history"]] == [("train", 1), ("train", 2)]
+    assert f"  - {line}\n" in (published / "index.yaml").read_text()
+    assert {path.suffix for path in (published / "figures").iterdir()} == {".csv"}
+
+
+def test_a_picture_that_was_published_is_drawn_again(tmp_path: Path) -> None:
+    words = ["imc_figure05@digits", "train.scale=0.0123", "seeds=0"]
+    measured(tmp_path / "results", expand(words[0], {"seeds": ["0"]}, [words[1]]).jobs)
+    picture = tmp_path / "published" / "figures" / f"{'+'.join(words)}.png"
+    picture.parent.mkdir(parents=True)
+    picture.touch()
+    ship(tmp_path, words)
+    assert picture.stat().st_size > 5000
+
+
+def test_a_history_that_was_not_published_is_refused_unless_it_is_of_the_same_measurement(
+    tmp_path: Path,
+) -> None:
+    words = ["imc_figure05@digits", "train.scale=0.0123", "seeds=0"]
+    jobs = expand(words[0], {"seeds": ["0"]}, [words[1]]).jobs
+    measured(tmp_path / "results", jobs)
+    published = ship(tmp_path, words)
+    (file,) = (published / "records").iterdir()
+    lines = {
+        name: as_line(StoredRun(run["record"]), run["config"])
+        for name, run in read_lines(file).items()
+    }
+    write_lines(file, lines)  # as a table has published them
+    results = tmp_path / "results" / "runs" / jobs[0].run_id
+    saved = (results / "metrics.jsonl").read_text()
+    (results / "metrics.jsonl").unlink()
+    with pytest.raises(ConfigError, match="1 runs have no history by epoch"):
+        ship(tmp_path, words)
+    (results / "metrics.jsonl").write_text(saved)
+    ship(tmp_path, words)
+    assert all("history" in run for run in read_lines(file).values())

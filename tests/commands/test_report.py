@@ -1,5 +1,4 @@
-"""The report shows every page that was written, once, with its verdicts, and the command of
-everything else. The page is read by an HTML parser."""
+"""The report contains each written page once, with its verdicts, and the commands of the others."""
 
 import re
 from collections import defaultdict
@@ -7,12 +6,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from rich.console import Console
 
 from runner.commands import report as module
+from runner.commands.published import page_name, read_index
 from runner.commands.report import report
 from runner.errors import ConfigError
+from runner.paths import PUBLISHED
+from runner.records.find import finished_runs
 from runner.suites.expand import expand
 from runner.suites.spec import figure_names, table_names
 from runner.tables.render import write_table
@@ -24,7 +25,7 @@ CLAIMS = (
 
 
 class Page(HTMLParser):
-    """Articles by id with their text, their images, and all text of the page."""
+    """A parsed page: text and image of each article by id, and the whole text."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -34,16 +35,16 @@ class Page(HTMLParser):
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
+        values = {name: value or "" for name, value in attrs}
         self.remote |= any(
-            given.get(name, "").startswith(("http", "//", "/")) for name in ("src", "href")
+            values.get(name, "").startswith(("http", "//", "/")) for name in ("src", "href")
         )
         if tag == "article":
-            assert given["id"] not in self.articles
-            self.inside = given["id"]
+            assert values["id"] not in self.articles
+            self.inside = values["id"]
             self.articles[self.inside] = ""
         if tag == "img":
-            self.images[self.inside] = given["src"]
+            self.images[self.inside] = values["src"]
 
     def handle_endtag(self, tag: str) -> None:
         self.handle_data(" " if tag == "td" else "")
@@ -57,7 +58,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine's results, beside shipped ones that have a page of the same name."""
+    """Local results, and published results that also have a page of the same name."""
     mine, shipped = tmp_path / "results", tmp_path / "published"
     monkeypatch.setattr(module, "results_roots", lambda folder: [folder, shipped])
     for root, text in ((mine, "mine"), (shipped, "shipped")):
@@ -73,15 +74,15 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return mine
 
 
-def shown(results: Path) -> Page:
+def make_report(results: Path) -> Page:
     assert report([f"env.results_dir={results}"], Console(quiet=True)) == 0
     return Page(results / "report.html")
 
 
-def test_every_page_stands_there_once_and_this_machines_before_the_shipped_one(
+def test_the_report_contains_each_page_once_and_prefers_local_results(
     results: Path,
 ) -> None:
-    page = shown(results)
+    page = make_report(results)
     assert set(page.articles) == {
         "imc_table01@digits",
         "imc_table01@digits+seeds=0",
@@ -92,28 +93,26 @@ def test_every_page_stands_there_once_and_this_machines_before_the_shipped_one(
     assert not page.remote
 
 
-def test_the_papers_number_is_set_apart_and_no_text_changes(results: Path) -> None:
-    page = shown(results)
+def test_the_numbers_of_the_paper_are_marked_and_the_text_is_unchanged(results: Path) -> None:
+    page = make_report(results)
     assert "99.35 ± 0.16 [92.4, +7.0]" in page.articles["imc_table01@digits"]
     assert '<span class="paper">[92.4, +7.0]</span>' in (results / "report.html").read_text()
 
 
-def test_verdicts_stand_below_their_table_and_are_counted(results: Path) -> None:
-    article = " ".join(shown(results).articles["imc_table01@digits"].split())
+def test_verdicts_follow_their_table_and_are_counted(results: Path) -> None:
+    article = " ".join(make_report(results).articles["imc_table01@digits"].split())
     assert "these runs say: holds 1, not run 1" in article
     assert "A < B & C +0.50 points, 3 pairs [+0.10, +0.90] holds D – – not run" in article
 
 
-def test_what_was_never_written_stands_with_its_command(results: Path) -> None:
-    commands = re.findall(r"make reproduce TABLE=(\w+)", shown(results).text)
+def test_missing_pages_are_listed_with_their_commands(results: Path) -> None:
+    commands = re.findall(r"make reproduce TABLE=(\w+)", make_report(results).text)
     assert sorted(commands) == sorted(
         {*table_names(), *figure_names()} - {"imc_table01", "sketching_figure01"}
     )
 
 
-def test_a_table_without_runs_is_a_page_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_table_without_runs_has_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "results_roots", lambda folder: [folder])
     write_table(
         expand(
@@ -121,26 +120,23 @@ def test_a_table_without_runs_is_a_page_too(
         ),
         tmp_path,
     )
-    page = shown(tmp_path)
-    assert (
-        "LTH+Rewinding" in page.articles["imc_table01@digits"]
-        and "No run is done yet." in page.text
-    )
+    page = make_report(tmp_path)
+    assert "LTH+Rewinding" in page.articles["imc_table01@digits"]
+    assert "No run is done yet." in page.text
 
 
-def test_what_we_ship_makes_a_report_with_all_of_it(tmp_path: Path) -> None:
-    page = shown(tmp_path)
-    published = ROOT / "results" / "published"
-    assert set(page.articles) == {
-        path.stem
-        for pattern in ("tables/*.html", "figures/*.svg")
-        for path in published.glob(pattern)
-    }
-    assert f"{len(list(published.glob('runs/*/result.json'))):,} runs" in page.text
+def test_the_report_contains_all_published_pages(tmp_path: Path) -> None:
+    page, index = make_report(tmp_path), read_index(PUBLISHED)
+    sections = [index["tables"], index["figures"]]
+    names = {page_name(line, listed) for listed in sections for line in listed}
+    assert set(page.articles) == names
+    figures = {page_name(line, index["figures"]) for line in index["figures"]}
+    assert set(page.images) == figures
+    assert f"{len(finished_runs(PUBLISHED)):,} runs" in page.text
 
 
-def test_other_words_are_refused(tmp_path: Path) -> None:
+def test_other_arguments_give_an_error(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match="models=resnet20: the report takes env.results_dir=DIR alone"
+        ConfigError, match="models=resnet20: the report accepts only env.results_dir=DIR"
     ):
         report(["models=resnet20"], Console(quiet=True))

@@ -1,5 +1,4 @@
-"""From words to a run: composition, stages with their durations, and what is said about values that
-do not fit."""
+"""Overrides become a run: composition, stages and durations, and errors for invalid values."""
 
 import re
 import subprocess
@@ -43,20 +42,20 @@ def shape(run: Run) -> list[tuple[str, str, tuple[str, ...], int]]:
     ]
 
 
-def config(*words: str) -> DictConfig:
-    cfg = compose_config(list(words))
+def config(*overrides: str) -> DictConfig:
+    cfg = compose_config(list(overrides))
     OmegaConf.set_struct(cfg, False)
     return cfg
 
 
-def refused(cfg: DictConfig) -> list[str]:
-    """The messages with which a configuration is refused."""
+def errors_of(cfg: DictConfig) -> list[str]:
+    """The error messages of an invalid configuration."""
     with pytest.raises(ConfigError) as caught:
         build_run(cfg)
     return caught.value.messages
 
 
-def test_a_dense_run_is_one_training_in_the_papers_setting() -> None:
+def test_a_dense_run_is_one_training_with_the_settings_of_the_paper() -> None:
     run = compose_run("method=dense", *PAPER, "seed=7", "train_fraction=0.5")
     # IMC appendix A.4 and Table 16; docs/decisions.md 8
     recipe = Recipe(
@@ -81,7 +80,7 @@ def test_a_dense_run_is_one_training_in_the_papers_setting() -> None:
     )
 
 
-def test_every_training_setting_reaches_every_training_that_has_no_own() -> None:
+def test_training_settings_apply_to_all_trainings_without_settings_of_their_own() -> None:
     values = {
         "epochs": 12,
         "lr": 0.2,
@@ -100,11 +99,11 @@ def test_every_training_setting_reaches_every_training_that_has_no_own() -> None
     )
     assert [s.recipe for s in run.stages] == [expected, None, expected]
     short = compose_run(*IMC, "train.lr_schedule=cosine")
-    # W* has its own
+    # W* has a schedule of its own
     assert [s.recipe.lr_schedule for s in short.stages if s.recipe] == [Constant(), Cosine()]
 
 
-def test_a_score_method_prunes_the_initial_weights_and_trains_what_is_left() -> None:
+def test_a_score_method_prunes_the_initial_weights_and_trains_the_rest() -> None:
     run = compose_run(*MAGNITUDE)
     assert shape(run) == [("prune", "prune", (), 0), ("train", "train", ("prune",), 160)]
     prune, train = run.stages
@@ -129,24 +128,24 @@ def test_a_score_method_prunes_the_initial_weights_and_trains_what_is_left() -> 
     )
 
 
-RETRAIN = {  # words -> where the last training starts, its first epoch, its learning rate
+RETRAIN = {  # overrides -> start of the last training, its first epoch, its learning rate
     ("retrain=rewind",): (Start("dense", epoch=10), 0, 0.1),
     ("retrain=rewind", "retrain.rewind=3ep"): (Start("dense", epoch=3), 0, 0.1),
     ("retrain=rewind", "retrain.rewind=0ep"): (Start("dense", epoch=0), 0, 0.1),
-    # its end needs no snapshot
+    # the end of the stage requires no snapshot
     ("retrain=rewind", "retrain.rewind=160ep"): (Start("dense"), 0, 0.1),
     ("retrain=reinit",): (Start("reinit"), 0, 0.1),
-    # docs/decisions.md 12: 160 epochs from lr 0.01
+    # 160 epochs from lr 0.01: docs/decisions.md 12
     ("retrain=finetune",): (Start("dense"), 0, 0.01),
 }
 
 
-@pytest.mark.parametrize("words", RETRAIN)
-def test_a_trained_net_is_pruned_and_retrained_from_where_retrain_says(
-    words: tuple[str, ...],
+@pytest.mark.parametrize("overrides", RETRAIN)
+def test_retrain_selects_the_weights_that_retraining_starts_from(
+    overrides: tuple[str, ...],
 ) -> None:
-    run = compose_run(*MAGNITUDE, "start=dense", *words)
-    start, first, lr = RETRAIN[words]
+    run = compose_run(*MAGNITUDE, "start=dense", *overrides)
+    start, first, lr = RETRAIN[overrides]
     after = ("prune",) if start.stage == "reinit" else ("dense", "prune")
     assert shape(run) == [
         ("dense", "train", (), 160),
@@ -162,7 +161,7 @@ def test_a_trained_net_is_pruned_and_retrained_from_where_retrain_says(
     )
 
 
-def test_start_dense_rewinds_to_the_papers_epoch_unless_told() -> None:
+def test_start_dense_rewinds_to_the_epoch_of_the_paper_by_default() -> None:
     assert compose_run(*MAGNITUDE, "start=dense") == compose_run(
         *MAGNITUDE, "start=dense", "retrain=rewind", "retrain.rewind=10ep"
     )
@@ -173,7 +172,7 @@ def test_start_dense_rewinds_to_the_papers_epoch_unless_told() -> None:
     [
         ("rewind", ("wstar", "prune"), Start("wstar"), 0),
         ("reinit", ("prune",), Start("reinit"), 0),
-        # docs/decisions.md 13: goes on in the paper's schedule
+        # continues in the schedule of the paper: docs/decisions.md 13
         ("finetune", ("wstar", "prune"), Start("wstar", resume=True), 10),
     ],
 )
@@ -208,11 +207,11 @@ def test_imc_measures_wstar_and_retrains(
     assert run.stage("lipschitz").needs == ("init",)
 
 
-# scale -> the trained net's epochs, the rewinding point of 10 and of 3; W*; the net that is
-# fine-tuned: first and last epoch
+# scale -> epochs of the trained net, rewinding points of 10 and 3 epochs, epochs of W*, and first
+# and last epoch of fine-tuning
 SCALES = {
     1.0: (160, 10, 3, 10, (10, 160)),
-    0.5: (80, 5, 2, 5, (5, 80)),  # 1.5 is rounded to the even number
+    0.5: (80, 5, 2, 5, (5, 80)),  # 1.5 is rounded to an even number
     0.1875: (30, 2, 1, 2, (2, 30)),  # train=quick: 1.875 and 0.5625
     0.025: (4, 1, 1, 1, (1, 4)),  # 0.25 and 0.075: each at least one epoch
     2.0: (320, 20, 6, 20, (20, 320)),
@@ -220,7 +219,7 @@ SCALES = {
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_scale_shortens_every_duration_alike(scale: float) -> None:
+def test_scale_multiplies_all_durations(scale: float) -> None:
     epochs, ten, three, wstar, tuned = SCALES[scale]
     by_epoch = {
         point: compose_run(
@@ -240,23 +239,21 @@ def test_scale_shortens_every_duration_alike(scale: float) -> None:
     for run in imc.values():
         recipe = run.stage("wstar").recipe
         assert recipe is not None and recipe.epochs == wstar
-    # the tenth of ten epochs is the end at every scale
+    # the tenth of ten epochs is the end of the stage at every scale
     assert imc["rewind"].stage("train").start == Start("wstar")
     recipe = imc["finetune"].stage("train").recipe
     assert recipe is not None and (recipe.first_epoch, recipe.epochs) == tuned
 
 
-def test_quick_is_the_papers_training_at_thirty_epochs_of_hundred_and_sixty() -> None:
+def test_train_quick_equals_train_imc_scaled_to_30_epochs() -> None:
     quick = [w for w in IMC if not w.startswith("train=")]
     assert compose_run(*quick, "train=quick") == compose_run(*IMC, f"train.scale={30 / 160}")
     assert compose_run(*quick) == compose_run(*quick, "train=quick")  # the default
 
 
-def test_scale_changes_durations_and_nothing_else() -> None:
-    whole, short = (
-        compose_run(*IMC, "retrain=finetune"),
-        compose_run(*IMC, "retrain=finetune", "train.scale=0.1"),
-    )
+def test_scale_changes_only_durations() -> None:
+    whole = compose_run(*IMC, "retrain=finetune")
+    short = compose_run(*IMC, "retrain=finetune", "train.scale=0.1")
     for a, b in zip(whole.stages, short.stages, strict=True):
         assert (a.name, a.kind, a.start, a.masks, a.needs, a.density, a.component) == (
             b.name,
@@ -278,26 +275,28 @@ def test_scale_changes_durations_and_nothing_else() -> None:
     ("duration", "scale", "expected"),
     [(160, 1, 160), (10, 0.04, 1), (10, 0.0, 1), (0, 5, 0), (7, 0.5, 4), (3, 2, 6), (1, 1e-9, 1)],
 )
-def test_a_scaled_duration_is_at_least_one_unless_it_was_none(
+def test_a_scaled_duration_is_at_least_one_unless_it_was_zero(
     duration: int, scale: float, expected: int
 ) -> None:
     assert scaled(duration, scale) == expected
 
 
 @pytest.mark.parametrize(("text", "expected"), [("10ep", 10), ("10", 10), (10, 10), ("0ep", 0)])
-def test_durations_are_epochs_with_or_without_their_unit(text: int | str, expected: int) -> None:
+def test_durations_are_numbers_of_epochs_with_or_without_a_unit(
+    text: int | str, expected: int
+) -> None:
     assert epochs_of("retrain.rewind", text) == expected
 
 
 @pytest.mark.parametrize("text", ["10it", "ep", "-1ep", "1.5ep", 1.5, "", "10 ep", "10ep\n"])
-def test_other_durations_are_refused_with_their_key(text: Any) -> None:
+def test_invalid_durations_give_an_error_with_their_key(text: Any) -> None:
     with pytest.raises(ValueError, match=r"^retrain\.rewind=.* is not a number of epochs"):
         epochs_of("retrain.rewind", text)
 
 
-# a choice in every group, nested values, lists, null, numbers that YAML and Hydra could read
+# an option of every group, nested values, lists, null, and numbers that YAML and Hydra could parse
 # differently
-WORDS = {
+OVERRIDES = {
     "plain": ["method=dense"],
     "score": [
         "method=magnitude",
@@ -327,18 +326,18 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize("case", WORDS)
-def test_composing_without_a_command_line_gives_what_run_py_resolves(case: str) -> None:
-    line = [sys.executable, str(ROOT / "run.py"), *WORDS[case], "--cfg", "job", "--resolve"]
+@pytest.mark.parametrize("case", OVERRIDES)
+def test_compose_config_gives_the_configuration_that_run_py_prints(case: str) -> None:
+    line = [sys.executable, str(ROOT / "run.py"), *OVERRIDES[case], "--cfg", "job", "--resolve"]
     done = subprocess.run(
         line, cwd=ROOT, capture_output=True, text=True, env=environment(), timeout=60
     )
     assert done.returncode == 0, done.stderr
     printed = OmegaConf.to_container(OmegaConf.create(done.stdout))
-    assert printed == OmegaConf.to_container(compose_config(WORDS[case]), resolve=True)
+    assert printed == OmegaConf.to_container(compose_config(OVERRIDES[case]), resolve=True)
 
 
-def test_composing_one_configuration_leaves_no_trace_in_the_next() -> None:
+def test_composing_one_configuration_does_not_affect_the_next() -> None:
     before = compose_run("method=dense", *PAPER)
     compose_run(*IMC, "seed=5", "train.lr=0.7", "model.hidden=[7]")
     with pytest.raises(ConfigError):
@@ -346,13 +345,13 @@ def test_composing_one_configuration_leaves_no_trace_in_the_next() -> None:
     assert compose_run("method=dense", *PAPER) == before
 
 
-def test_the_top_level_and_its_typed_blocks_are_those_of_the_schema() -> None:
+def test_the_configuration_has_the_keys_of_the_schema() -> None:
     cfg = compose_config([])
     assert set(cfg) == {f.name for f in fields(Config)}
     assert set(cfg.train) == {f.name for f in fields(TrainConfig)}
     assert set(cfg.env) == {f.name for f in fields(EnvConfig)}
-    # docs/command_line.md
-    promised = {
+    # the keys that docs/command_line.md documents
+    documented = {
         "epochs",
         "lr",
         "lr_schedule",
@@ -362,28 +361,27 @@ def test_the_top_level_and_its_typed_blocks_are_those_of_the_schema() -> None:
         "precision",
         "scale",
     }
-    assert promised <= set(cfg.train)
+    assert documented <= set(cfg.train)
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("train/*.yaml")), ids=lambda path: path.stem)
-def test_every_training_names_itself_and_can_be_run(path: Any) -> None:
+def test_every_training_file_contains_its_name_and_builds_a_run(path: Any) -> None:
     cfg = compose_config(["method=dense", "dataset=digits", "model=mlp", f"train={path.stem}"])
     assert cfg.train.name == path.stem
     (stage,) = build_run(cfg).stages
-    assert stage.recipe is not None and stage.recipe.epochs == max(
-        1, round(cfg.train.epochs * cfg.train.scale)
-    )
+    assert stage.recipe is not None
+    assert stage.recipe.epochs == max(1, round(cfg.train.epochs * cfg.train.scale))
 
 
 @pytest.mark.parametrize("group", ["dataset", "model", "method", "train"])
-def test_every_choice_carries_its_own_name(group: str) -> None:
+def test_every_option_file_contains_its_name(group: str) -> None:
     for path in sorted((CONF / group).glob("*.yaml")):
         node = yaml.safe_load(path.read_text())
         assert (node[group] if group == "method" else node)["name"] == path.stem
 
 
 MLP_NODE = {"_target_": "mlp", "name": "mlp"}
-# what is wrong with a node -> the node, the message
+# error of a node -> the node, the message
 NODES: dict[str, tuple[dict[str, Any], str]] = {
     "a word for a list": ({**MLP_NODE, "hidden": "wide"}, "model.hidden='wide' must be a list"),
     "a word in a list": (
@@ -423,57 +421,57 @@ NODES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a tag that no class has": (
         {"_target_": "mpl"},
-        "model._target_=mpl is no component's tag; did you mean 'mlp'?",
+        "model._target_=mpl is not the tag of a component; did you mean 'mlp'?",
     ),
     "a path in place of a tag": (
         {"_target_": "models.mlp.Mlp"},
-        "model._target_=models.mlp.Mlp is no component's tag",
+        "model._target_=models.mlp.Mlp is not the tag of a component",
     ),
     "anything that can be imported": (
         {"_target_": "os.system"},
-        "model._target_=os.system is no component's tag",
+        "model._target_=os.system is not the tag of a component",
     ),
 }
 
 
 @pytest.mark.parametrize("case", NODES)
-def test_an_option_that_does_not_fit_is_named_with_its_key(case: str) -> None:
+def test_an_invalid_option_gives_an_error_with_its_key(case: str) -> None:
     node, message = NODES[case]
     with pytest.raises(ConfigError) as caught:
         construct(node, "model")
-    (said,) = caught.value.messages
-    assert said.startswith(message)
+    (error,) = caught.value.messages
+    assert error.startswith(message)
 
 
-def test_every_problem_of_a_component_is_said_at_once() -> None:
+def test_all_problems_of_a_component_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         construct({"_target_": "mlp", "hidden": [1, "a", "b"], "init": 3, "depth": 2}, "model")
-    said = [re.split("[ =]", message)[0] for message in caught.value.messages]
-    # of one list, the first entry that does not fit
-    assert sorted(said) == ["model.depth", "model.hidden.1", "model.init", "model.name"]
+    keys = [re.split("[ =]", message)[0] for message in caught.value.messages]
+    # only the first invalid entry of a list is reported
+    assert sorted(keys) == ["model.depth", "model.hidden.1", "model.init", "model.name"]
 
 
-def test_components_are_built_from_plain_values_of_the_annotated_types() -> None:
+def test_plain_values_are_converted_to_the_annotated_types() -> None:
     model = construct({**MLP_NODE, "hidden": [20, 10]}, "model")
     assert model == Mlp("mlp", (20, 10)) and type(model.hidden) is tuple
     data = construct({"_target_": "digits", "validation": 0, "size": None}, "dataset")
-    assert type(data.validation) is float  # 0 and 0.0 are one configuration
+    assert type(data.validation) is float  # 0 and 0.0 are the same configuration
 
 
-def test_a_nested_option_is_named_by_the_key_that_a_user_sets() -> None:
-    (said,) = refused(_with(config(*MAGNITUDE), "method.score.tau", 1))
-    assert said.startswith("method.score.tau is not an option; method.score takes none")
-    (said,) = refused(_with(config(*IMC), "method.spectrum.steps", "many"))
-    assert said == "method.spectrum.steps='many' must be a whole number"
+def test_an_error_of_a_nested_option_contains_the_key_that_a_user_sets() -> None:
+    (error,) = errors_of(updated(config(*MAGNITUDE), "method.score.tau", 1))
+    assert error.startswith("method.score.tau is not an option; method.score takes none")
+    (error,) = errors_of(updated(config(*IMC), "method.spectrum.steps", "many"))
+    assert error == "method.spectrum.steps='many' must be a whole number"
 
 
-def _with(cfg: DictConfig, key: str, value: Any) -> DictConfig:
+def updated(cfg: DictConfig, key: str, value: Any) -> DictConfig:
     OmegaConf.update(cfg, key, value, force_add=True)
     return cfg
 
 
 KEYS = [f.name.removesuffix("_") for f in fields(StageNode)]
-# what is wrong with a list of stages -> the list, what has to be said
+# error of a list of stages -> the list, parts of the message
 STAGES: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
     "unknown key": ([{"name": "dense", "kind": "train", "epoch": 3}], ["method.stages.0", *KEYS]),
     "unknown kind": (
@@ -487,22 +485,22 @@ STAGES: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
     ),
     "start from nowhere": (
         [{"name": "dense", "kind": "train", "start": {"from": "wstar"}}],
-        ["start.from=wstar", "no earlier stage", "init, reinit"],
+        ["start.from=wstar", "not an earlier stage", "init, reinit"],
     ),
     "start from a later stage": (
         [
             {"name": "one", "kind": "train", "start": {"from": "two"}},
             {"name": "two", "kind": "train"},
         ],
-        ["start.from=two", "no earlier stage"],
+        ["start.from=two", "not an earlier stage"],
     ),
     "masks from nowhere": (
         [{"name": "dense", "kind": "train", "masks": "prune"}],
-        ["method.stages.0 (dense)", "'prune'", "no earlier stage"],
+        ["method.stages.0 (dense)", "'prune'", "not an earlier stage"],
     ),
     "measurement from nowhere": (
         [{"name": "dense", "kind": "train", "needs": ["spectrum"]}],
-        ["method.stages.0 (dense)", "'spectrum'", "no earlier stage"],
+        ["method.stages.0 (dense)", "'spectrum'", "not an earlier stage"],
     ),
     "no duration": (
         [{"name": "dense", "kind": "train", "epochs": "soon"}],
@@ -523,27 +521,37 @@ STAGES: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", STAGES)
-def test_a_list_of_stages_that_cannot_be_run_is_refused(case: str) -> None:
-    stages, said = STAGES[case]
-    (message,) = refused(_with(config("method=dense", *PAPER), "method.stages", stages))
-    for word in said:
-        assert word in message
+def test_an_invalid_list_of_stages_gives_an_error(case: str) -> None:
+    stages, parts = STAGES[case]
+    (message,) = errors_of(updated(config("method=dense", *PAPER), "method.stages", stages))
+    for part in parts:
+        assert part in message
 
 
-def test_a_broken_stage_is_said_once_and_not_again_for_those_that_read_it() -> None:
+def test_an_invalid_stage_is_reported_once_and_not_for_stages_that_read_it() -> None:
     stages = [
         {"name": "one", "kind": "train", "lr_schedule": "linear"},
         {"name": "two", "kind": "train", "start": {"from": "one"}},
         {"name": "three", "kind": "train", "start": {"from": "nowhere"}},
     ]
-    first, second = refused(_with(config("method=dense", *PAPER), "method.stages", stages))
+    first, second = errors_of(updated(config("method=dense", *PAPER), "method.stages", stages))
     assert "lr_schedule=linear" in first and "nowhere" in second
 
 
-def test_stages_may_be_lists_inside_the_list() -> None:
-    cfg = _with(
+def test_nested_lists_of_stages_are_flattened() -> None:
+    cfg = updated(
         config("method=dense", *PAPER),
         "method.stages",
         [[{"name": "one", "kind": "train"}], [[{"name": "two", "kind": "train", "epochs": "3ep"}]]],
     )
     assert shape(build_run(cfg)) == [("one", "train", (), 160), ("two", "train", (), 3)]
+
+
+def test_a_finished_run_may_write_the_former_key_of_a_condition() -> None:
+    cfg = config("method=sr_popup", "density=0.1", "dataset=digits")
+    run = build_run(cfg)
+    (stage,) = [stage for stage in cfg.method.stages if "if" in stage]
+    assert stage["if"] is None
+    stage["given"] = stage.pop("if")
+    assert build_run(OmegaConf.create(OmegaConf.to_yaml(cfg, resolve=True)), finished=True) == run
+    assert any("given is not an option" in message for message in errors_of(cfg))

@@ -1,5 +1,4 @@
-"""Combinations of methods and options on the command line: those that make sense run as they say,
-the others stop before any work, with the way out."""
+"""Combinations of options: valid ones run, invalid ones give an error with a solution."""
 
 from pathlib import Path
 from typing import Any
@@ -26,32 +25,32 @@ SMALL = ["dataset=digits", "model=mlp", "model.hidden=[16]", "train.scale=0.0062
 WEIGHTS = 1184
 
 
-def words(line: str) -> list[str]:
-    """A command line on the small net, at a tenth of the weights unless it says otherwise."""
-    given = line.replace("density=missing", "").split()
-    asked = [] if "density" in line else ["density=0.1"]
+def overrides(line: str) -> list[str]:
+    """Overrides of a command line with the small net and, by default, a density of 0.1."""
+    options = line.replace("density=missing", "").split()
+    density = [] if "density" in line else ["density=0.1"]
     return [
         *(w for w in SMALL if "model=" not in line or not w.startswith("model")),
-        *asked,
-        *given,
+        *density,
+        *options,
     ]
 
 
-def messages(line: str, folder: Path) -> str:
-    """With what a command line is refused, before any work."""
+def errors(line: str, folder: Path) -> str:
+    """The error messages of an invalid command line, which starts no stage."""
     with pytest.raises(ConfigError) as caught:
-        check(compose_run(*words(line)), machine(folder))
+        check(compose_run(*overrides(line)), machine(folder))
     assert not (folder / "cache").exists() and not (folder / "results").exists()
     return "\n".join(caught.value.messages)
 
 
-def done(line: str, folder: Path) -> tuple[dict[str, Any], dict[str, Artefact]]:
-    return perform_run(compose_run(*words(line)), machine(folder))
+def perform(line: str, folder: Path) -> tuple[dict[str, Any], dict[str, Artefact]]:
+    return perform_run(compose_run(*overrides(line)), machine(folder))
 
 
-# --- accepted: what each option becomes
+# --- valid combinations
 
-ACCEPTED: dict[str, dict[str, Any]] = {  # line -> fields of the pruner
+VALID: dict[str, dict[str, Any]] = {  # line -> fields of the pruner
     "method=snip": {"source": Train(), "allocate": Global(), "pick": Top(), "schedule": Once()},
     "method=snip source=normal pick=proportional": {"source": Normal(), "pick": Proportional()},
     "method=snip source=sparse_normal pick=proportional": {
@@ -60,7 +59,8 @@ ACCEPTED: dict[str, dict[str, Any]] = {  # line -> fields of the pruner
     },
     "method=snip source=balanced": {"source": Balanced()},
     "method=snip schedule=exponential": {"schedule": Exponential(100)},
-    "method=snip schedule=exponential schedule.iterations=5 pick=proportional method.pruner.when=final": {
+    "method=snip schedule=exponential schedule.iterations=5 pick=proportional"
+    " method.pruner.when=final": {
         "schedule": Exponential(5),
         "when": "final",
     },
@@ -92,9 +92,8 @@ ACCEPTED: dict[str, dict[str, Any]] = {  # line -> fields of the pruner
     },
     "method=grasp pick=proportional method.score.map=shifted": {"pick": Proportional()},
     "method=grasp pick=sketch method.score.map=absolute": {"pick": Sketch()},
-    "method=grasp schedule=exponential pick=proportional method.score.map=positive method.pruner.when=final": {
-        "when": "final"
-    },
+    "method=grasp schedule=exponential pick=proportional method.score.map=positive"
+    " method.pruner.when=final": {"when": "final"},
     "method=magnitude pick=proportional": {"source": None, "pick": Proportional()},
     "method=random allocate=erk": {"source": None, "allocate": Erk()},
     "method=obd": {"score": Obd(), "source": Train(), "allocate": Global(), "classifier": "dense"},
@@ -108,24 +107,24 @@ ACCEPTED: dict[str, dict[str, Any]] = {  # line -> fields of the pruner
     "method=snip method.pruner.classifier=dense": {"classifier": "dense"},
     "method=imp method.pruner.classifier=dense": {"source": None, "classifier": "dense"},
     "method=imp pick=proportional": {"source": None, "pick": Proportional(), "schedule": Once()},
-    "method=imp source=sparse_normal": {"source": None},  # the trainings see it, not the score
+    "method=imp source=sparse_normal": {
+        "source": None
+    },  # the source is for the trainings, not for the score
 }
 
 
-@pytest.mark.parametrize("line", ACCEPTED)
-def test_a_combination_that_makes_sense_becomes_what_it_says(line: str) -> None:
-    run = compose_run(*words(line))
+@pytest.mark.parametrize("line", VALID)
+def test_a_valid_combination_gives_the_components_that_it_selects(line: str) -> None:
+    run = compose_run(*overrides(line))
     for stage in run.stages:
         if stage.kind == "prune":
-            assert {name: getattr(stage.component, name) for name in ACCEPTED[line]} == ACCEPTED[
-                line
-            ]
+            assert {name: getattr(stage.component, name) for name in VALID[line]} == VALID[line]
 
 
 @pytest.mark.parametrize("method", ["synflow", "grasp", "snip", "magnitude", "random"])
 def test_a_trained_net_can_be_pruned_by_any_score_and_retrained_in_three_ways(method: str) -> None:
     runs = {
-        how: compose_run(*words(f"method={method} start=dense retrain={how}"))
+        how: compose_run(*overrides(f"method={method} start=dense retrain={how}"))
         for how in ("rewind", "reinit", "finetune")
     }
     assert {how: run.stage("train").start for how, run in runs.items()} == {
@@ -138,8 +137,9 @@ def test_a_trained_net_can_be_pruned_by_any_score_and_retrained_in_three_ways(me
         and run.stage("prune").start == Start("dense")
         for run in runs.values()
     )
-    assert len({stage_keys(run)["prune"] for run in runs.values()}) == 1  # one mask for the three
-    assert compose_run(*words(f"method={method} start=dense")) == runs["rewind"]
+    # the three runs share one mask
+    assert len({stage_keys(run)["prune"] for run in runs.values()}) == 1
+    assert compose_run(*overrides(f"method={method} start=dense")) == runs["rewind"]
 
 
 @pytest.mark.parametrize(
@@ -163,13 +163,13 @@ def test_a_trained_net_can_be_pruned_by_any_score_and_retrained_in_three_ways(me
         ("method=magnitude", "method=magnitude source=none schedule=once"),
     ],
 )
-def test_the_methods_own_choice_can_be_spelled_out(plain: str, spelled: str) -> None:
-    assert run_id(compose_run(*words(plain))) == run_id(compose_run(*words(spelled)))
+def test_the_default_options_of_a_method_can_be_written_out(plain: str, spelled: str) -> None:
+    assert run_id(compose_run(*overrides(plain))) == run_id(compose_run(*overrides(spelled)))
 
 
-# --- refused: key, value, choices or reason, and a way out that works
+# --- invalid combinations: key, value, choices or reason, and a solution that works
 
-REFUSED: dict[str, tuple[list[str], str]] = {  # line -> what has to be said, what runs instead
+INVALID: dict[str, tuple[list[str], str]] = {  # line -> parts of the error, a line that works
     "method=synflow retrain=rewind": (
         ["retrain=rewind", "method=synflow prunes at initialization", "start=dense"],
         "method=synflow retrain=rewind start=dense",
@@ -263,11 +263,11 @@ REFUSED: dict[str, tuple[list[str], str]] = {  # line -> what has to be said, wh
         "method=synflow schedule.iterations=1",
     ),
     "method=synflow schedule=none": (
-        ["schedule=none", "cannot do without", "schedule=once"],
+        ["schedule=none", "requires it", "schedule=once"],
         "method=synflow schedule=once",
     ),
     "method=snip allocate=none": (
-        ["allocate=none", "cannot do without", "allocate=global"],
+        ["allocate=none", "requires it", "allocate=global"],
         "method=snip allocate=global",
     ),
     "method=synflow method.score.dtype=half": (
@@ -348,7 +348,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {  # line -> what has to be said, wh
         ["pick is not an option of method=deep_r", "starts from random connections"],
         "method=deep_r",
     ),
-    "method=rigl allocate=none": (["allocate=none", "cannot do without"], "method=rigl"),
+    "method=rigl allocate=none": (["allocate=none", "requires it"], "method=rigl"),
     "method=rigl method.rhythm.period=0it": (
         ["method.rhythm.period='0it'", "100it, 1ep"],
         "method=rigl method.rhythm.period=1",
@@ -368,18 +368,18 @@ REFUSED: dict[str, tuple[list[str], str]] = {  # line -> what has to be said, wh
 }
 
 
-@pytest.mark.parametrize("line", REFUSED)
-def test_a_combination_that_makes_no_sense_is_refused_with_a_way_out_that_works(
+@pytest.mark.parametrize("line", INVALID)
+def test_an_invalid_combination_gives_an_error_with_a_solution_that_works(
     line: str, tmp_path: Path
 ) -> None:
-    said, instead = REFUSED[line]
-    message = messages(line, tmp_path)
-    assert [part for part in said if part not in message] == []
-    check(compose_run(*words(instead)), machine(tmp_path))
+    parts, instead = INVALID[line]
+    message = errors(line, tmp_path)
+    assert [part for part in parts if part not in message] == []
+    check(compose_run(*overrides(instead)), machine(tmp_path))
 
 
-def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
-    message = messages(
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
+    message = errors(
         "method=grasp source=none allocate=none schedule=none pick=proportional", tmp_path
     )
     assert [line.partition(":")[0].partition(" takes")[0] for line in message.splitlines()] == [
@@ -390,7 +390,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     ]
 
 
-# --- what they do
+# --- results
 
 EXACT = [  # each keeps round(density * 1,184) weights
     "method=snip schedule=exponential schedule.iterations=4 density=0.05",
@@ -407,26 +407,28 @@ EXACT = [  # each keeps round(density * 1,184) weights
 
 
 @pytest.mark.parametrize("line", EXACT)
-def test_a_combination_reaches_its_density_to_the_weight(line: str, tmp_path: Path) -> None:
-    record, artefacts = done(line, tmp_path)
+def test_a_combination_keeps_exactly_the_requested_number_of_weights(
+    line: str, tmp_path: Path
+) -> None:
+    record, artefacts = perform(line, tmp_path)
     masks = artefacts[list(artefacts)[-1]].masks
-    wanted = round(float(line.rpartition("=")[2]) * WEIGHTS)
-    assert count_prunable(masks) == WEIGHTS and count_kept(masks) == record["kept"] == wanted
+    expected = round(float(line.rpartition("=")[2]) * WEIGHTS)
+    assert count_prunable(masks) == WEIGHTS and count_kept(masks) == record["kept"] == expected
 
 
-def test_synflow_with_erk_has_its_counts_by_layer(tmp_path: Path) -> None:
-    # ERK keeps in proportion to rows + columns: 16 + 64 = 80 and 10 + 16 = 26 of 106. Of
-    # round(118.4) = 118: 89.06 and 28.94.
+def test_synflow_with_erk_keeps_the_counts_of_erk_in_each_layer(tmp_path: Path) -> None:
+    # ERK keeps weights in proportion to rows + columns: 16 + 64 = 80 and 10 + 16 = 26 of 106. Of
+    # round(118.4) = 118 weights, these are 89.06 and 28.94.
     for line in ("method=synflow allocate=erk", "method=synflow allocate=erk pick=proportional"):
-        masks = done(line, tmp_path)[1]["prune"].masks
+        masks = perform(line, tmp_path)[1]["prune"].masks
         assert [int(mask.sum()) for mask in masks.values()] == [89, 29]
 
 
-def test_when_a_random_pick_draws_is_one_choice_of_three_and_oneshot_forgets_the_schedule(
+def test_the_option_when_selects_the_iterations_at_which_a_random_pick_draws(
     tmp_path: Path,
 ) -> None:
     def masks(line: str) -> torch.Tensor:
-        prune = done(f"method=synflow {line}", tmp_path)[1]["prune"]
+        prune = perform(f"method=synflow {line}", tmp_path)[1]["prune"]
         return torch.cat([mask.flatten() for mask in prune.masks.values()])
 
     drawn = {
@@ -436,7 +438,7 @@ def test_when_a_random_pick_draws_is_one_choice_of_three_and_oneshot_forgets_the
     assert torch.equal(drawn["oneshot"], masks("pick=proportional schedule=once"))
     top = masks("pick=top")
     assert {int(mask.sum()) for mask in (*drawn.values(), top)} == {118}
-    # One draw from 1,184 weights, or the last of a hundred from the best 121: that leaves at most
-    # 121 - 118 = 3 of the top out.
+    # `final` draws only in the last of a hundred iterations, from the best 121 weights: it omits at
+    # most 121 - 118 = 3 of the top ones. `oneshot` draws once from all 1,184 weights.
     assert int((drawn["final"] & top).sum()) >= 115 > int((drawn["each"] & top).sum())
     assert not torch.equal(drawn["each"], drawn["oneshot"])

@@ -1,5 +1,4 @@
-"""References in a configuration are replaced once, and the origins name the key that sets each
-value."""
+"""References are replaced once, and the origins contain the key that sets each value."""
 
 from typing import Any
 
@@ -28,7 +27,7 @@ RAW: dict[str, Any] = {
 }
 
 
-def test_every_reference_is_replaced_and_the_machine_is_left_out() -> None:
+def test_all_references_are_replaced_and_env_is_left_out() -> None:
     values = resolve(RAW).values
     score, source = {"batches": 2, "seeded": 3}, {"_target_": "normal", "batch_size": 7}
     assert values["method"] == {
@@ -44,31 +43,31 @@ def test_every_reference_is_replaced_and_the_machine_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "key"),
+    ("path", "key"),
     [
-        # two references on the way
+        # two references along the path
         ("method.stages.1.pruner.score.batches", "method.score.batches"),
-        # the last one at the end of it
+        # a reference along the path and one at its end
         ("method.stages.1.pruner.source.batch_size", "train.batch_size"),
-        # through a list that was composed from shared parts
+        # through a list with a reference
         ("method.stages.0.0.epochs", "start.epochs"),
         ("method.stages.1.name", "method.stages.1.name"),
-        ("method.label", "method.label"),  # a text with references is set where it stands
+        ("method.label", "method.label"),  # a text with references is set at its own key
         ("train.batch_size", "train.batch_size"),
     ],
 )
-def test_origins_name_the_key_that_a_user_sets(place: str, key: str) -> None:
-    assert resolve(RAW).origins.key(place) == key
+def test_origins_give_the_key_that_sets_a_value(path: str, key: str) -> None:
+    assert resolve(RAW).origins.key(path) == key
 
 
-def test_origins_say_which_groups_a_part_of_the_configuration_reads() -> None:
+def test_origins_give_the_groups_that_a_part_of_the_configuration_reads() -> None:
     origins = resolve(RAW).origins
     assert origins.groups_read("method") == {"method", "source", "start", "seed", "train"}
     assert origins.groups_read("method.pruner") == {"method", "source"}
     assert origins.groups_read("train") == set()
 
 
-def test_a_value_that_several_places_refer_to_is_one_object() -> None:
+def test_a_value_with_several_references_is_one_object() -> None:
     method = resolve(RAW).values["method"]
     assert method["pruner"]["score"] is method["score"] is method["stages"][1]["pruner"]["score"]
 
@@ -84,7 +83,7 @@ def test_a_value_that_several_places_refer_to_is_one_object() -> None:
         ),
     ],
 )
-def test_circles_and_references_to_nothing_are_refused(raw: dict[str, Any], message: str) -> None:
+def test_circular_and_dangling_references_give_an_error(raw: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve(raw)
 
@@ -110,7 +109,7 @@ def test_every_method_declares_the_option_groups_that_it_refers_to(name: str) ->
         ),
     ],
 )
-def test_a_method_that_declares_too_little_or_too_much_is_refused(
+def test_a_missing_or_superfluous_group_in_uses_gives_an_error(
     uses: list[str], message: str
 ) -> None:
     raw = COMPOSER.plain(["method=snip", "density=0.1"])
@@ -119,9 +118,9 @@ def test_a_method_that_declares_too_little_or_too_much_is_refused(
 
 
 @pytest.mark.parametrize(
-    "words", [["method=snip", "density=0.1"], ["method=dense", "train.batch_size=${seed}"]]
+    "overrides", [["method=snip", "density=0.1"], ["method=dense", "train.batch_size=${seed}"]]
 )
-def test_the_runs_of_several_seeds_are_those_of_each_alone(words: list[str]) -> None:
-    raw = COMPOSER.plain(words)
+def test_runs_built_for_several_seeds_equal_those_built_separately(overrides: list[str]) -> None:
+    raw = COMPOSER.plain(overrides)
     alone = [identify(build_plain({**raw, "seed": seed})) for seed in (4, 5)]
     assert [identify(run) for run in build_seeds(raw, (4, 5))] == alone and alone[0] != alone[1]

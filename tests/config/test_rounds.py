@@ -1,5 +1,4 @@
-"""Repeated stages spelled out by hand: names, references, what differs in the last round,
-densities; and the prefixes that make chains cheap."""
+"""Repeated stages expand as written by hand, and lower densities continue the same chain."""
 
 from typing import Any
 
@@ -25,7 +24,7 @@ def expand(
     ]
 
 
-def test_without_repeat_nothing_changes() -> None:
+def test_stages_without_repeat_are_unchanged() -> None:
     items = [
         {"name": "a", "kind": "train"},
         {
@@ -39,7 +38,7 @@ def test_without_repeat_nothing_changes() -> None:
     assert expand(items) == items
 
 
-def test_a_repeated_group_becomes_its_rounds_by_hand() -> None:
+def test_a_repeated_group_expands_to_the_stages_written_by_hand() -> None:
     items = [
         {"name": "dense", "kind": "train"},
         {
@@ -66,8 +65,8 @@ def test_a_repeated_group_becomes_its_rounds_by_hand() -> None:
         },
     ]
     rewind = {"from": "dense", "rewind": "10ep"}
-    # 0.5, 0.25, cut to 0.2. The first round's `train` needs itself, which stands for the round
-    # before: there is none, so the name stays.
+    # The levels are 0.5, 0.25 and the exact density, 0.2. In `needs` of `train`, its own name is
+    # the previous round. The first round has none, so that the name is unchanged.
     assert expand(items) == [
         {"name": "dense", "kind": "train"},
         {"name": "prune1", "kind": "prune", "start": {"from": "dense"}, "density": 0.5, "round": 1},
@@ -125,7 +124,7 @@ def test_a_repeated_group_becomes_its_rounds_by_hand() -> None:
     ]
 
 
-def test_previous_is_the_stage_just_before_and_init_when_there_is_none() -> None:
+def test_previous_refers_to_the_preceding_stage_or_to_init() -> None:
     group = {
         "repeat": LEVELS,
         "stages": [
@@ -141,7 +140,7 @@ def test_previous_is_the_stage_just_before_and_init_when_there_is_none() -> None
     ]
 
 
-def test_of_one_round_the_first_is_the_last() -> None:
+def test_a_single_round_is_the_last_one() -> None:
     (node,) = expand(
         [
             {
@@ -155,7 +154,7 @@ def test_of_one_round_the_first_is_the_last() -> None:
     assert node == {"name": "train1", "data": None, "density": 0.5, "round": 1}
 
 
-def test_two_groups_refer_to_each_others_last_rounds() -> None:
+def test_a_group_refers_to_the_last_round_of_another_group() -> None:
     first = {"repeat": LEVELS, "stages": [{"name": "a", "start": {"from": "previous"}}]}
     second = {
         "repeat": {"_target_": "front_loaded", "rounds": 2},
@@ -174,7 +173,9 @@ def test_two_groups_refer_to_each_others_last_rounds() -> None:
 @pytest.mark.parametrize(
     ("rounds", "scale", "expected"), [(25, 1.0, 25), (25, 0.1875, 5), (25, 0.01, 1), (4, 0.5, 2)]
 )
-def test_rounds_are_a_duration_and_scale_like_one(rounds: int, scale: float, expected: int) -> None:
+def test_the_number_of_rounds_is_scaled_like_a_duration(
+    rounds: int, scale: float, expected: int
+) -> None:
     group = {
         "repeat": {"_target_": "front_loaded", "rounds": rounds},
         "stages": [{"name": "prune"}],
@@ -186,20 +187,20 @@ def test_rounds_are_a_duration_and_scale_like_one(rounds: int, scale: float, exp
     )
 
 
-def test_levels_do_not_scale() -> None:
+def test_levels_are_not_scaled() -> None:
     assert len(expand([{"repeat": LEVELS, "stages": [{"name": "prune"}]}], scale=0.01)) == 3
 
 
-def test_rounds_without_a_density_say_what_is_missing() -> None:
+def test_rounds_without_a_density_give_an_error() -> None:
     with pytest.raises(
         ConfigError,
-        match="density is missing: rounds of pruning go down to the density that you give",
+        match="density is missing: rounds of pruning end at the density that you give",
     ):
         expand([{"repeat": LEVELS, "stages": [{"name": "prune"}]}], density=None)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("overrides", "message"),
     [
         (["method=imp"], "density is missing"),
         (["method=flow_prune"], "density is missing"),
@@ -226,11 +227,11 @@ def test_rounds_without_a_density_say_what_is_missing() -> None:
         ),
         (
             ["method=flow_prune", "density=0.5", "method.rounds=161", "train=imc"],
-            "begins after 160 epochs of a training of 160: fewer rounds",
+            "begins after 160 epochs of a training of 160: take fewer rounds",
         ),
         (
             ["method=flow_prune", "density=0.5", "method.rounds=160", "train=imc"],
-            "stage 'train' begins after 160 epochs of a training of 160: fewer rounds",
+            "stage 'train' begins after 160 epochs of a training of 160: take fewer rounds",
         ),
         (
             ["method=imp", "density=0.5", "retrain.rewind=200ep"],
@@ -238,7 +239,7 @@ def test_rounds_without_a_density_say_what_is_missing() -> None:
         ),
         (
             ["method=imp", "density=0.5", "retrain.rewind=2.5ep"],
-            "^retrain.rewind='2.5ep' is no point in training",
+            "^retrain.rewind='2.5ep' is not a point in training",
         ),
         (
             ["method=imp", "density=0.5", "retrain.resume_schedule=true", "retrain.rewind=2001it"],
@@ -269,20 +270,18 @@ def test_rounds_without_a_density_say_what_is_missing() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
-def test_problems_are_named_by_the_keys_that_a_user_sets(words: list[str], said: str) -> None:
+def test_errors_contain_the_keys_that_a_user_sets(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        compose_run(*MLP, *words)
+        compose_run(*MLP, *overrides)
     assert len(caught.value.messages) == 1
-    assert caught.match(said)
+    assert caught.match(message)
 
 
-def test_a_familys_stages_are_all_its_rounds() -> None:
+def test_rounds_of_returns_all_rounds_of_a_stage() -> None:
     names = ["dense", "prune1", "train1", "prune12", "train12", "trainer", "end"]
-    assert (
-        rounds_of("train", names) == ["train1", "train12"]
-        and rounds_of("dense", names) == ["dense"]
-        and rounds_of("tra", names) == []
-    )
+    assert rounds_of("train", names) == ["train1", "train12"]
+    assert rounds_of("dense", names) == ["dense"]
+    assert rounds_of("tra", names) == []
     assert [family(name) for name in names] == [
         "dense",
         "prune",
@@ -298,7 +297,7 @@ def test_a_familys_stages_are_all_its_rounds() -> None:
 
 
 @pytest.mark.parametrize("retrain", ["rewind", "reinit", "finetune"])
-def test_stages_of_a_density_are_a_prefix_of_those_of_a_lower_one(retrain: str) -> None:
+def test_the_stages_of_a_density_are_a_prefix_of_those_of_a_lower_density(retrain: str) -> None:
     higher, lower = (
         compose_run("method=imp", f"density={density}", f"retrain={retrain}", *MLP)
         for density in (0.64, 0.4)
@@ -314,35 +313,35 @@ def test_stages_of_a_density_are_a_prefix_of_those_of_a_lower_one(retrain: str) 
     assert one == other[: len(one)] and len(other) == len(one) + 6  # 0.512, 0.4096, 0.4
 
 
-def test_the_exact_last_level_leaves_the_chain_and_the_nearest_stays_in_it() -> None:
+def test_an_exact_last_level_is_outside_the_chain_and_the_nearest_level_inside() -> None:
     chain = list(stage_keys(compose_run("method=imp", "density=0.512", *MLP)).values())
     exact = list(stage_keys(compose_run("method=imp", "density=0.55", *MLP)).values())
     nearest = compose_run("method=imp", "density=0.55", "method.last_level=nearest", *MLP)
     assert exact[:5] == chain[:5] and exact[5] != chain[5] and len(exact) == len(chain) == 7
-    assert list(stage_keys(nearest).values()) == chain  # 0.512 is nearer to 0.55 than 0.64
+    assert list(stage_keys(nearest).values()) == chain  # 0.512 is the nearest level to 0.55
     assert nearest.density == 0.55 and nearest.stages[-2].density == 0.512
 
 
-def test_another_share_variant_or_seed_is_another_chain_from_the_same_dense_net() -> None:
+def test_other_options_give_another_chain_from_the_same_dense_net() -> None:
     base = compose_run("method=imp", "density=0.4", *MLP)
-    for words in (
+    for overrides in (
         ["method.keep=0.9"],
         ["retrain=reinit"],
         ["retrain=finetune"],
         ["retrain.rewind=5ep"],
         ["retrain.resume_schedule=true"],
     ):
-        other = compose_run("method=imp", "density=0.4", *MLP, *words)
-        mine, its = stage_keys(base), stage_keys(other)
-        assert mine["dense"] == its["dense"] and mine["train1"] != its["train1"], words
-        assert (mine["prune1"] == its["prune1"]) == (words != ["method.keep=0.9"])
+        other = compose_run("method=imp", "density=0.4", *MLP, *overrides)
+        mine, theirs = stage_keys(base), stage_keys(other)
+        assert mine["dense"] == theirs["dense"] and mine["train1"] != theirs["train1"], overrides
+        assert (mine["prune1"] == theirs["prune1"]) == (overrides != ["method.keep=0.9"])
     assert (
         stage_keys(compose_run("method=imp", "density=0.4", "seed=1", *MLP))["dense"]
         != stage_keys(base)["dense"]
     )
 
 
-def test_stages_of_a_level_start_where_the_variant_says() -> None:
+def test_the_variant_selects_the_start_of_the_stages_of_a_level() -> None:
     for retrain, start in (
         ("rewind", Start("dense", epoch=10)),
         ("reinit", Start("reinit")),

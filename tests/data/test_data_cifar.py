@@ -143,7 +143,7 @@ def test_all_missing_cifar_files_are_listed(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_is_no_cifar_batch_is_rejected(tmp_path: Path, entry: Any) -> None:
-    with pytest.raises(DataError, match="test_batch (does not hold|is not a CIFAR batch)"):
+    with pytest.raises(DataError, match="test_batch (does not contain|is not a CIFAR batch)"):
         cifar_batches.read_official(
             tmp_path, write_cifar(tmp_path, python2=False, test_batch=entry)
         )
@@ -158,7 +158,9 @@ def test_a_pickle_that_would_run_code_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"test_batch is not a CIFAR batch: it asks for \w+\.mkdir"):
+    with pytest.raises(
+        DataError, match=r"test_batch is not a CIFAR batch: it refers to \w+\.mkdir"
+    ):
         cifar_batches.read_official(
             tmp_path, write_cifar(tmp_path, test_batch=pickle.dumps(Evil(), protocol=2))
         )

@@ -104,7 +104,7 @@ def test_a_damaged_idx_file_is_reported_with_both_checksums(
 def test_contents_that_are_no_idx_array_are_rejected(content: bytes) -> None:
     with pytest.raises(
         DataError,
-        match="file is not an IDX file of bytes|file holds 1 values, but its header says 5",
+        match="file is not an IDX file of bytes|file holds 1 values, but its header states 5",
     ):
         idx_files.parse_idx(Path("file"), content)
 

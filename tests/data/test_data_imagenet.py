@@ -247,7 +247,7 @@ LAYOUT: list[tuple[Callable[[Path], object], str]] = [
     (
         flat_val,
         (
-            r"val holds 0 folders named as WordNet ids \(n01440764\), expected 3: the images lie in"
+            r"val holds 0 folders named as WordNet ids \(n01440764\), expected 3: the images are in"
             r" val/ itself and have to be moved"
         ),
     ),
@@ -309,8 +309,8 @@ def test_a_damaged_image_is_reported_in_one_line_when_it_is_decoded(
     with pytest.raises(
         DataError,
         match=(
-            rf"^{re.escape(str(path))} is no intact JPEG \(.*\); delete it and unpack the archive"
-            r" again$"
+            rf"^{re.escape(str(path))} is not an intact JPEG \(.*\); delete it and unpack the"
+            r" archive again$"
         ),
     ):
         list(batches(load(folder), workers).epoch(0))

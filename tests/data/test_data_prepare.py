@@ -104,7 +104,7 @@ def test_a_data_set_without_read_and_load_raises_not_implemented() -> None:
 
     with pytest.raises(
         NotImplementedError,
-        match="Empty reads no images into memory; it has to implement read or load",
+        match="Empty reads no images into memory; it must implement read or load",
     ):
         dataclass(frozen=True)(Empty)().load(NOWHERE, 1.0)
 

@@ -295,7 +295,7 @@ WRONG: list[tuple[Callable[[Path], object], str]] = [
     (
         move_into_classes,
         (
-            r"missing val/images/val_0\.JPEG; a helper of other code has moved them .* unpack the"
+            r"missing val/images/val_0\.JPEG; other code has moved them .* unpack the"
             r" archive again"
         ),
     ),
@@ -328,7 +328,7 @@ WRONG: list[tuple[Callable[[Path], object], str]] = [
     ),
     (
         edited(ANNOTATIONS, lambda text: text.replace("val_4", "val_1")),
-        r"line 5: val_1\.JPEG has a class already",
+        r"line 5: val_1\.JPEG already has a class",
     ),
     (
         edited(ANNOTATIONS, lambda text: text.replace("val_0.JPEG\tn03", "val_0.JPEG\tn01")),
@@ -370,7 +370,7 @@ def test_a_damaged_image_is_named_when_decoded_and_nothing_is_cached(
     problem = (
         "has 15x16 pixels, expected 16x16"
         if harm == "size"
-        else r"is no intact JPEG \(.*\); delete it and unpack the archive again"
+        else r"is not an intact JPEG \(.*\); delete it and unpack the archive again"
     )
     with pytest.raises(DataError, match=rf"{WNIDS[2]}_0\.JPEG {problem}"):
         load(tmp_path)

@@ -1,5 +1,7 @@
-"""What loggers are told, read back by other code than wrote it: TensorBoard's own reader, and the
-records of a .wandb file (LevelDB's log format)."""
+"""Loggers write all metrics, read back by independent code.
+
+TensorBoard's own reader reads its events, and a parser of LevelDB's log format the .wandb file.
+"""
 
 import json
 import struct
@@ -18,7 +20,7 @@ from runner.display.progress import Watcher, display
 from runner.errors import EXIT_CONFIG
 from runner.spec.identity import run_id
 
-# two epochs dense, two fine-tuned
+# two epochs of dense training, two of fine-tuning
 TICKET = (
     "method=magnitude",
     "density=0.1",
@@ -27,15 +29,15 @@ TICKET = (
     "retrain=finetune",
     "train.scale=0.0125",
 )
-# what two equal records may differ in (docs/records.md), with two fields of their stages
+# fields in which records of equal runs may differ (docs/records.md); their stages may, too
 WITHIN = {"runtime_s", "wall_s", "stages", "provenance"}
 
 
-def command(tmp_path: Path, *words: str) -> DictConfig:
+def command(tmp_path: Path, *overrides: str) -> DictConfig:
     return compose_config(
         [
             *TICKET,
-            *words,
+            *overrides,
             "env.progress=none",
             f"env.results_dir={tmp_path / 'results'}",
             f"env.cache_dir={tmp_path / 'cache'}",
@@ -43,15 +45,15 @@ def command(tmp_path: Path, *words: str) -> DictConfig:
     )
 
 
-def logged(tmp_path: Path, *words: str) -> Path:
-    """The folder of a run that has ended well."""
-    cfg = command(tmp_path, *words)
+def perform_logged(tmp_path: Path, *overrides: str) -> Path:
+    """Perform a run and return its folder."""
+    cfg = command(tmp_path, *overrides)
     assert run_config(cfg) == 0
     return tmp_path / "results" / "runs" / run_id(build_run(cfg))
 
 
-def told(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """`<stage>/<key>` -> (epoch, value), as metrics.jsonl has them."""
+def metrics_of(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """`<stage>/<key>` -> (epoch, value), from metrics.jsonl."""
     found: dict[str, list[tuple[int, float]]] = {}
     for row in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()):
         for key, value in row.items():
@@ -60,13 +62,13 @@ def told(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
-def test_tensorboard_has_every_number_of_every_epoch_also_of_stages_from_the_cache(
+def test_tensorboard_contains_all_metrics_of_all_epochs_including_cached_stages(
     tmp_path: Path,
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    logged(tmp_path, "density=0.2")  # its dense training is that of the next one
-    folder = logged(tmp_path, "logger=tensorboard")
+    perform_logged(tmp_path, "density=0.2")  # the next run reads its dense net from the cache
+    folder = perform_logged(tmp_path, "logger=tensorboard")
     assert [
         stage["cached"] for stage in json.loads((folder / "result.json").read_text())["stages"]
     ] == [True, False, False]
@@ -76,13 +78,12 @@ def test_tensorboard_has_every_number_of_every_epoch_also_of_stages_from_the_cac
         for tag in events.Tags()["scalars"]
         if not tag.startswith("record/")
     }
-    expected = told(folder)
-    assert {tag.partition("/")[0] for tag in found} == {"dense", "train"} and set(found) == set(
-        expected
-    )
+    expected = metrics_of(folder)
+    assert {tag.partition("/")[0] for tag in found} == {"dense", "train"}
+    assert set(found) == set(expected)
     for tag, points in expected.items():
         assert [epoch for epoch, _ in found[tag]] == [epoch for epoch, _ in points] == [1, 2]
-        # float32 in the file
+        # the file contains float32
         assert [value for _, value in found[tag]] == pytest.approx(
             [value for _, value in points], rel=1e-6
         )
@@ -90,25 +91,22 @@ def test_tensorboard_has_every_number_of_every_epoch_also_of_stages_from_the_cac
     assert events.Scalars("record/accuracy")[0].value == pytest.approx(record["accuracy"], rel=1e-6)
 
 
-def test_a_record_with_a_logger_is_the_record_without(tmp_path: Path) -> None:
+def test_a_logger_does_not_change_the_record(tmp_path: Path) -> None:
     records = [
-        json.loads((logged(tmp_path / name, f"logger={name}") / "result.json").read_text())
+        json.loads((perform_logged(tmp_path / name, f"logger={name}") / "result.json").read_text())
         for name in ("none", "tensorboard")
     ]
-    assert (
-        len(
-            {
-                json.dumps({key: value for key, value in record.items() if key not in WITHIN})
-                for record in records
-            }
-        )
-        == 1
+    plain, logged = (
+        {key: value for key, value in record.items() if key not in WITHIN} for record in records
     )
+    assert json.dumps(plain) == json.dumps(logged)
 
 
 def records_of(file: Path) -> list[Any]:
-    """Records of a .wandb file: blocks of 32 KiB of fragments, each a checksum, a length and
-    whether it is whole, first, middle or last."""
+    """Records of a .wandb file, which consists of blocks of 32 KiB of fragments.
+
+    A fragment has a checksum, a length and a kind: full, first, middle or last.
+    """
     from wandb.proto import wandb_internal_pb2
 
     data, at, part, found = file.read_bytes(), 7, b"", []
@@ -127,8 +125,8 @@ def records_of(file: Path) -> list[Any]:
     return found
 
 
-def test_wandb_has_them_too_and_the_record_as_its_summary(tmp_path: Path) -> None:
-    folder = logged(tmp_path, "logger=wandb", "logger.mode=offline")
+def test_wandb_contains_all_metrics_and_the_record_as_summary(tmp_path: Path) -> None:
+    folder = perform_logged(tmp_path, "logger=wandb", "logger.mode=offline")
     (file,) = folder.glob("wandb/offline-run-*/*.wandb")
     records = records_of(file)
     rows = [
@@ -145,7 +143,7 @@ def test_wandb_has_them_too_and_the_record_as_its_summary(tmp_path: Path) -> Non
         for key, value in row.items():
             if not key.startswith("_") and key != f"{stage}/epoch":
                 found.setdefault(key, []).append((row[f"{stage}/epoch"], value))
-    assert found == told(folder)
+    assert found == metrics_of(folder)
     summary = {
         "/".join(item.nested_key) or item.key: item.value_json
         for r in records
@@ -153,65 +151,61 @@ def test_wandb_has_them_too_and_the_record_as_its_summary(tmp_path: Path) -> Non
         for item in r.summary.update
     }
     record = json.loads((folder / "result.json").read_text())
-    assert (
-        json.loads(summary["record/accuracy"]) == record["accuracy"]
-        and json.loads(summary["record/kept"]) == record["kept"]
-    )
+    assert json.loads(summary["record/accuracy"]) == record["accuracy"]
+    assert json.loads(summary["record/kept"]) == record["kept"]
     assert next(r.run.run_id for r in records if r.HasField("run")) == record["run_id"]
 
 
-def test_wandb_without_a_login_stops_before_any_work_with_the_way_out(
+def test_wandb_without_a_login_gives_an_error_with_a_solution_before_any_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))  # no ~/.netrc
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     assert run_config(command(tmp_path, "logger=wandb")) == EXIT_CONFIG
     error = capsys.readouterr().err
-    assert (
-        error.startswith("error: logger=wandb: ")
-        and "wandb login" in error
-        and "logger.mode=offline" in error
-    )
+    assert error.startswith("error: logger=wandb: ")
+    assert "wandb login" in error
+    assert "logger.mode=offline" in error
     assert not list((tmp_path / "cache").glob("stages/*"))
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
-def test_a_logger_that_is_not_installed_is_named_with_what_installs_it(
+def test_a_missing_logger_package_gives_an_error_with_the_pip_command(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(loggers, "find_spec", lambda package: None)
     assert run_config(command(tmp_path, f"logger={name}")) == EXIT_CONFIG
     assert (
-        f"logger={name}: the package {name} is not installed; pip install 'winnow[{name}]'"
+        f"logger={name}: the package {name} is not installed; pip install -e '.[{name}]'"
         in capsys.readouterr().err
     )
 
 
-def test_a_mode_that_there_is_not_is_refused_with_the_choices(
+def test_an_invalid_mode_gives_an_error_with_the_choices(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_config(command(tmp_path, "logger=wandb", "logger.mode=off")) == EXIT_CONFIG
     assert capsys.readouterr().err == "error: logger.mode='off' must be one of online, offline\n"
 
 
-def test_every_epoch_is_told_once_and_the_end_once(tmp_path: Path) -> None:
-    class Heard:
+def test_a_logger_receives_each_epoch_and_the_final_record_once(tmp_path: Path) -> None:
+    class RecordingLogger:
         def __init__(self) -> None:
-            self.words: list[Any] = []
+            self.calls: list[Any] = []
 
         def epoch(self, stage: str, row: dict[str, Any]) -> None:
-            self.words.append((stage, row["epoch"]))
+            self.calls.append((stage, row["epoch"]))
 
         def close(self, record: dict[str, Any] | None) -> None:
-            self.words.append(record)
+            self.calls.append(record)
 
-    log, rows = Heard(), [{"epoch": epoch, "accuracy": 90.0} for epoch in (1, 2, 3)]
+    log, rows = RecordingLogger(), [{"epoch": epoch, "accuracy": 90.0} for epoch in (1, 2, 3)]
     watcher = Watcher(tmp_path, display("none", Console()), {}, log=log)
     watcher.stage("train", "train", 3, "steps")
-    # two epochs trained once more for a rewinding point, or read from a checkpoint
+    # two epochs come twice: trained again for a rewinding point, or read from a checkpoint
     for row in [*rows[:2], *rows]:
         watcher.epoch(row, 3)
     watcher.restore("train", rows)
     watcher.restore("dense", rows[:1])
     watcher.finish("done", {"accuracy": 90.0})
-    assert log.words == [("train", 1), ("train", 2), ("train", 3), ("dense", 1), {"accuracy": 90.0}]
+    assert log.calls == [("train", 1), ("train", 2), ("train", 3), ("dense", 1), {"accuracy": 90.0}]

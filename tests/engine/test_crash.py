@@ -1,5 +1,4 @@
-"""Losing a process loses no work: SIGKILL at random moments, SIGTERM, two processes at once, warm
-against cold."""
+"""A killed or stopped run resumes to the same result; warm and cold caches give the same bits."""
 
 import json
 import random
@@ -28,7 +27,7 @@ RUN = [
 ]
 
 
-def start(folder: Path, *words: str, name: str = "killed") -> subprocess.Popen[bytes]:
+def start(folder: Path, *overrides: str, name: str = "killed") -> subprocess.Popen[bytes]:
     own = [
         f"env.results_dir={folder / name}",
         f"env.cache_dir={folder / (name + '-cache')}",
@@ -36,7 +35,7 @@ def start(folder: Path, *words: str, name: str = "killed") -> subprocess.Popen[b
     ]
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "run.py"), *RUN, *own, *words],
+            [sys.executable, str(ROOT / "run.py"), *RUN, *own, *overrides],
             stdout=log,
             stderr=log,
             cwd=folder,
@@ -60,7 +59,7 @@ def tensors(folder: Path, name: str, found: dict[str, Any]) -> dict[str, torch.T
 
 
 def written_since(cache: Path, moment: float) -> bool:
-    """Whether a checkpoint or an artefact is younger than that; files may be renamed meanwhile."""
+    """Whether a checkpoint or artefact is newer; files may be renamed during the search."""
     for path in cache.rglob("*"):
         try:
             if path.suffix in (".pt", ".safetensors") and path.stat().st_mtime > moment:
@@ -70,10 +69,10 @@ def written_since(cache: Path, moment: float) -> bool:
     return False
 
 
-def test_killed_at_ten_random_moments_and_started_again_it_ends_as_if_left_alone(
+def test_a_run_killed_ten_times_and_restarted_equals_an_undisturbed_run(
     tmp_path: Path,
 ) -> None:
-    # 80 epochs with a checkpoint after every step: longer than ten kills leave it time for
+    # 80 epochs with a checkpoint after every step take longer than ten killed attempts last
     long = ["train.scale=0.5"]
     assert start(tmp_path, *long, name="alone").wait(timeout=300) == 0, (
         tmp_path / "log"
@@ -81,16 +80,16 @@ def test_killed_at_ten_random_moments_and_started_again_it_ends_as_if_left_alone
     dice, kills, at_work = random.Random(0), 0, 0
     while kills < 10:
         process = start(tmp_path, *long)
-        begun = time.time()
+        started = time.time()
         while (
             process.poll() is None
             and kills < 8
-            and not written_since(tmp_path / "killed-cache", begun)
+            and not written_since(tmp_path / "killed-cache", started)
         ):
-            # it imports, it reads images; two of the ten are killed at some moment of that
+            # wait for the imports and the data; two of the ten runs are killed during these
             time.sleep(0.01)
         time.sleep(dice.uniform(0, 1))
-        if process.poll() is not None:  # a fast machine got to the end: go on with an empty cache
+        if process.poll() is not None:  # a fast machine finished: continue with an empty cache
             assert process.returncode == 0, (tmp_path / "log").read_text()
             for path in (tmp_path / "killed", tmp_path / "killed-cache"):
                 path.rename(path.with_name(f"{path.name}-after-{kills}-{dice.random()}"))
@@ -98,7 +97,7 @@ def test_killed_at_ten_random_moments_and_started_again_it_ends_as_if_left_alone
         process.send_signal(signal.SIGKILL)
         process.wait()
         kills += 1
-        at_work += written_since(tmp_path / "killed-cache", begun)
+        at_work += written_since(tmp_path / "killed-cache", started)
     assert at_work >= 8
     assert start(tmp_path, *long).wait(timeout=300) == 0, (tmp_path / "log").read_text()
     a, b = record(tmp_path, "alone"), record(tmp_path, "killed")
@@ -110,10 +109,10 @@ def test_killed_at_ten_random_moments_and_started_again_it_ends_as_if_left_alone
         for path in tmp_path.glob("killed*/**/*")
         if path.match("checkpoints/*") or path.match("tmp/*") or len(path.suffix) == 33
     ]
-    assert not left_behind  # no checkpoint, no half-written file
+    assert not left_behind  # neither checkpoints nor partial files
 
 
-def test_sigterm_checkpoints_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_sigterm_writes_a_checkpoint_and_the_same_command_resumes(tmp_path: Path) -> None:
     long = ["train.scale=0.5"]
     process = start(tmp_path, *long)
     deadline = time.monotonic() + 120
@@ -128,7 +127,7 @@ def test_sigterm_checkpoints_and_the_same_command_goes_on(tmp_path: Path) -> Non
     assert comparable(record(tmp_path, "killed")) == comparable(record(tmp_path, "alone"))
 
 
-def test_sigterm_ends_a_measurement_that_would_go_on_for_hours(tmp_path: Path) -> None:
+def test_sigterm_stops_a_long_measurement(tmp_path: Path) -> None:
     process = start(tmp_path, "method.spectrum.probes=1000000")
     deadline = time.monotonic() + 120
     while (
@@ -142,47 +141,45 @@ def test_sigterm_ends_a_measurement_that_would_go_on_for_hours(tmp_path: Path) -
     assert process.wait(timeout=60) == 143, (tmp_path / "log").read_text()
 
 
-def test_sigterm_ends_a_whole_sweep(tmp_path: Path) -> None:
+def test_sigterm_stops_the_whole_sweep(tmp_path: Path) -> None:
     process = start(tmp_path, "-m", "train.scale=0.5", "seed=0,1")
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("killed-cache/checkpoints/*.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.terminate()
     assert process.wait(timeout=60) == 143, (tmp_path / "log").read_text()
-    # the second job was not begun
+    # the second job was not started
     assert [
         path.parent.name.split("-")[4] for path in tmp_path.glob("killed/runs/*/status.json")
     ] == ["s0"]
 
 
-def test_two_processes_on_one_run_give_one_result_and_no_error(tmp_path: Path) -> None:
+def test_two_processes_on_one_run_write_one_result_without_error(tmp_path: Path) -> None:
     both = [start(tmp_path, name="shared") for _ in range(2)]
     assert [process.wait(timeout=300) for process in both] == [0, 0], (tmp_path / "log").read_text()
     found = record(tmp_path, "shared")
     assert found["status"] == "done"
     log = (tmp_path / "log").read_text()
-    # one waited for the other
+    # one process waited for the other
     assert f"process {both[0].pid}" in log or f"process {both[1].pid}" in log
     assert start(tmp_path, name="alone").wait(timeout=300) == 0
     assert comparable(found) == comparable(record(tmp_path, "alone"))
 
 
-def test_warm_equals_cold_to_the_bit(tmp_path: Path) -> None:
+def test_a_warm_cache_gives_the_same_bits_as_a_cold_cache(tmp_path: Path) -> None:
     run = compose_run(*RUN)
     cold, first = perform_run(run, machine(tmp_path, results="a", cache="one"))
     warm, again = perform_run(run, machine(tmp_path, results="b", cache="one"))
-    fresh, anew = perform_run(run, machine(tmp_path, results="c", cache="two"))
-    assert [s["cached"] for s in cold["stages"]] == [False] * len(run.stages) and [
-        s["cached"] for s in warm["stages"]
-    ] == [True] * len(run.stages)
+    fresh, recomputed = perform_run(run, machine(tmp_path, results="c", cache="two"))
+    assert [s["cached"] for s in cold["stages"]] == [False] * len(run.stages)
+    assert [s["cached"] for s in warm["stages"]] == [True] * len(run.stages)
     assert comparable(cold) == comparable(warm) == comparable(fresh)
-    assert warm["runtime_s"] == cold["runtime_s"]  # what the method costs on its own, cached or not
+    assert warm["runtime_s"] == cold["runtime_s"]  # the cost of the method alone, cached or not
     for name in first:
         for part in ("weights", "masks", "optimizer", "findings"):
             for tensor, value in getattr(first[name], part).items():
-                assert torch.equal(value, getattr(again[name], part)[tensor]) and torch.equal(
-                    value, getattr(anew[name], part)[tensor]
-                )
+                assert torch.equal(value, getattr(again[name], part)[tensor])
+                assert torch.equal(value, getattr(recomputed[name], part)[tensor])
 
 
 def test_a_partly_warm_cache_gives_the_same_numbers(tmp_path: Path) -> None:
@@ -193,7 +190,7 @@ def test_a_partly_warm_cache_gives_the_same_numbers(tmp_path: Path) -> None:
     warm, _ = perform_run(run, machine(tmp_path, cache="partly"))
     assert [s["cached"] for s in warm["stages"]] == [True] * (len(run.stages) - 1) + [False]
     seconds = [s["seconds"] for s in warm["stages"]]
-    # what a cached stage once cost counts
+    # a cached stage counts with its original seconds
     assert seconds[:-1] == [s["seconds"] for s in before["stages"]][:-1] and min(seconds) > 0
-    assert abs(warm["runtime_s"] - sum(seconds)) <= 0.001 * len(seconds)  # each is rounded
+    assert abs(warm["runtime_s"] - sum(seconds)) <= 0.001 * len(seconds)  # each value is rounded
     assert comparable(warm) == comparable(cold)

@@ -1,5 +1,4 @@
-"""What a machine can do: bf16 where the processor has it, refused where it would be emulated; the
-provenance of a record."""
+"""Checks of the machine: bf16 only where the processor supports it; provenance in records."""
 
 import subprocess
 from collections.abc import Callable
@@ -27,32 +26,36 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
         ("Neoverse N1", "fp asimd fphp asimdhp", False),
     ],
 )
-def test_bf16_is_native_where_the_flags_say_so(processor: str, flags: str, native: bool) -> None:
+def test_the_cpu_flags_show_whether_bf16_is_native(
+    processor: str, flags: str, native: bool
+) -> None:
     assert cpu_has_bf16(set(flags.split())) is native
 
 
-def test_bf16_trains_here_or_is_refused_with_the_way_out(command: Command, tmp_path: Path) -> None:
+def test_bf16_trains_where_native_and_gives_an_error_with_a_solution_elsewhere(
+    command: Command, tmp_path: Path
+) -> None:
     done = command("method=snip", "density=0.5", *SMALL, "train.precision=bf16")
     listed = Path("/proc/cpuinfo")
     if listed.is_file() and "bf16" in listed.read_text():  # avx512_bf16, amx_bf16, bf16
         assert done.returncode == 0, done.stderr
         (record,) = records(tmp_path)
         assert record["provenance"]["precision"] == "bf16"
-        assert record["accuracy"] > 15  # chance is 10; two epochs
+        assert record["accuracy"] > 15  # chance level is 10; two epochs
     else:
         assert done.returncode == 2
         assert "train.precision=bf16" in done.stderr and "train.precision=fp32" in done.stderr
 
 
-def test_a_held_out_part_and_a_smaller_training_set_are_in_the_record(
+def test_the_record_contains_the_validation_split_and_the_training_fraction(
     command: Command, tmp_path: Path
 ) -> None:
     done = command("method=dense", *SMALL, "train_fraction=0.5", "dataset.validation=0.1")
     assert done.returncode == 0, done.stderr
     (record,) = records(tmp_path)
     assert record["train_fraction"] == 0.5
-    # 718 of 1,437 training images, 72 of them held out: an accuracy on them is a multiple of 100 /
-    # 72.
+    # 718 of 1,437 training images, of which 72 are held out: a validation accuracy is a multiple of
+    # 100 / 72.
     assert record["val_accuracy"] * 72 / 100 == pytest.approx(
         round(record["val_accuracy"] * 72 / 100), abs=1e-9
     )
@@ -61,7 +64,9 @@ def test_a_held_out_part_and_a_smaller_training_set_are_in_the_record(
     )
 
 
-def test_a_record_says_what_it_was_measured_on(command: Command, tmp_path: Path) -> None:
+def test_a_record_contains_device_threads_versions_and_checksum(
+    command: Command, tmp_path: Path
+) -> None:
     done = command("method=dense", *SMALL)
     assert done.returncode == 0, done.stderr
     (record,) = records(tmp_path)
@@ -72,7 +77,7 @@ def test_a_record_says_what_it_was_measured_on(command: Command, tmp_path: Path)
     assert found["started"] <= found["finished"]
 
 
-def test_every_environment_problem_is_named_by_its_key(tmp_path: Path) -> None:
+def test_all_invalid_environment_settings_are_reported_with_their_keys(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     env = Environment(
         device="tpu",

@@ -1,5 +1,4 @@
-"""The optimizer's options: warm-up by hand, schedules against version 0.1.0's, Nesterov's momentum
-and the decay of trainables against torch's own SGD."""
+"""Optimizer options agree with hand-worked rates, with version 0.1.0 and with torch's SGD."""
 
 import math
 from typing import Any
@@ -40,7 +39,7 @@ def rates(how: Recipe, per_epoch: int) -> list[float]:
 # --- warm-up
 
 
-def test_warm_up_grows_by_equal_parts_to_the_full_rate() -> None:
+def test_warm_up_increases_the_rate_linearly_to_the_full_rate() -> None:
     # two epochs of four: 1/8, 2/8, ..., 8/8; then constant
     expected = [0.1 * k / 8 for k in range(1, 9)] + [0.1] * 8
     assert rates(recipe(4, warmup=2.0, lr_schedule=Constant()), 4) == pytest.approx(
@@ -48,14 +47,14 @@ def test_warm_up_grows_by_equal_parts_to_the_full_rate() -> None:
     )
 
 
-def test_warm_up_multiplies_the_schedule_that_it_is_inside_of() -> None:
-    # three of four epochs of two steps: the drop at 1/2, step 4, comes while it grows; at 3/4, step
-    # 6, it is over
+def test_warm_up_multiplies_the_schedule() -> None:
+    # three of four epochs of two steps: the drop at 1/2 (step 4) is inside the warm-up, the drop at
+    # 3/4 (step 6) after it
     expected = [0.1 / 6, 0.2 / 6, 0.3 / 6, 0.4 / 6, 0.05 / 6, 0.06 / 6, 0.001, 0.001]
     assert rates(recipe(4, warmup=3.0), 2) == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_fraction_of_an_epoch_is_rounded_to_steps() -> None:
+def test_a_warm_up_of_a_fraction_of_an_epoch_is_rounded_to_steps() -> None:
     assert rates(recipe(1, warmup=0.3, lr_schedule=Constant()), 10)[:4] == pytest.approx(
         [0.1 / 3, 0.2 / 3, 0.1, 0.1], rel=1e-12
     )
@@ -89,7 +88,7 @@ def test_warm_up_is_a_duration_that_scales(
     assert stage.recipe is not None and stage.recipe.warmup == pytest.approx(epochs, abs=1e-6)
 
 
-def test_warm_up_makes_another_run_and_none_the_same_one() -> None:
+def test_warm_up_changes_the_stage_keys_unless_it_is_zero() -> None:
     base = stage_keys(compose_run(*MLP))
     assert (
         stage_keys(compose_run(*MLP, "train.warmup=0ep"))
@@ -100,15 +99,18 @@ def test_warm_up_makes_another_run_and_none_the_same_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("value", "message"),
     [
-        ("5 epochs", "train.warmup='5 epochs' is no point in training: write 10ep, 10 or 2000it"),
+        (
+            "5 epochs",
+            "train.warmup='5 epochs' is not a point in training: write 10ep, 10 or 2000it",
+        ),
         ("160ep", "train.warmup=160 must be 0ep or more, and shorter than the training"),
     ],
 )
-def test_a_warm_up_that_is_none_is_refused(word: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        compose_run(*MLP, "train=imc", f"train.warmup={word}")
+def test_an_invalid_warm_up_gives_an_error(value: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose_run(*MLP, "train=imc", f"train.warmup={value}")
 
 
 # --- momentum and decay
@@ -121,27 +123,29 @@ def gradients(shape: tuple[int, ...], count: int, seed: int) -> list[Tensor]:
 
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("decay", [None, 0.0, 0.3])
-def test_weights_and_trainables_move_as_by_two_of_torchs_own_optimizers(
+def test_weights_and_trainables_are_updated_as_by_two_torch_optimizers(
     decay: float | None, nesterov: bool
 ) -> None:
     model = nn.Linear(3, 2)
     scores = torch.linspace(-1, 1, 6).view(2, 3).requires_grad_()
     masking = FixedMasking(full_masks(model), trainable={"weight": scores})
-    twins = [p.detach().clone().requires_grad_() for p in model.parameters()]
-    twin_scores = scores.detach().clone().requires_grad_()
+    references = [p.detach().clone().requires_grad_() for p in model.parameters()]
+    reference_scores = scores.detach().clone().requires_grad_()
     ours = make_optimizer(model, masking, recipe(nesterov=nesterov, trainable_decay=decay))
     theirs = [
-        torch.optim.SGD(twins, lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=nesterov),
+        torch.optim.SGD(references, lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=nesterov),
         torch.optim.SGD(
-            [twin_scores],
+            [reference_scores],
             lr=0.1,
             momentum=0.9,
             weight_decay=0.01 if decay is None else decay,
             nesterov=nesterov,
         ),
     ]
-    pairs = [*zip(model.parameters(), twins, strict=True), (scores, twin_scores)]
-    drawn = [gradients(tuple(twin.shape), 5, seed) for seed, (_, twin) in enumerate(pairs)]
+    pairs = [*zip(model.parameters(), references, strict=True), (scores, reference_scores)]
+    drawn = [
+        gradients(tuple(reference.shape), 5, seed) for seed, (_, reference) in enumerate(pairs)
+    ]
     for step in range(5):
         for (one, other), its in zip(pairs, drawn, strict=True):
             one.grad, other.grad = its[step].clone(), its[step].clone()
@@ -150,7 +154,7 @@ def test_weights_and_trainables_move_as_by_two_of_torchs_own_optimizers(
     assert all(torch.equal(one, other) for one, other in pairs)
 
 
-def test_nesterovs_step_by_hand() -> None:
+def test_a_nesterov_step_agrees_with_one_worked_by_hand() -> None:
     # v = 0.9 v + g, step g + 0.9 v: gradients 1 and 1 give v = 1, 1.9 and steps 1.9, 2.71; plain
     # momentum takes 1, 1.9
     for nesterov, total in ((True, 1.9 + 2.71), (False, 1 + 1.9)):
@@ -163,31 +167,30 @@ def test_nesterovs_step_by_hand() -> None:
         assert float(model.weight.detach()) == pytest.approx(start - 0.1 * total, abs=1e-6)
 
 
-def test_weights_that_do_not_train_are_in_no_group() -> None:
+def test_frozen_weights_are_in_no_parameter_group() -> None:
     model, scores = nn.Linear(3, 2), torch.zeros(2, 3, requires_grad=True)
     opt = make_optimizer(
         model,
         FixedMasking({}, trainable={"weight": scores}, train_weights=False),
         recipe(trainable_decay=0.0),
     )
-    assert [[p is scores for p in group["params"]] for group in opt.param_groups] == [
-        [True]
-    ] and opt.param_groups[0]["weight_decay"] == 0.0
+    assert [[p is scores for p in group["params"]] for group in opt.param_groups] == [[True]]
+    assert opt.param_groups[0]["weight_decay"] == 0.0
 
 
 # --- where a stage ends
 
 
-def test_a_segment_ends_inside_its_schedule() -> None:
+def test_a_stage_may_end_before_its_schedule() -> None:
     how = recipe(160, first_epoch=3, last_epoch=4)
     assert (how.trained_epochs, how.end, how.epochs) == (1, 4, 160)
     assert (recipe(160, first_epoch=10).trained_epochs, recipe(160).end) == (150, 160)
 
 
-def test_nesterov_needs_momentum() -> None:
+def test_nesterov_requires_momentum() -> None:
     with pytest.raises(
         ValueError,
-        match=r"train.momentum=0.0 must be above 0: this method's momentum is Nesterov's",
+        match=r"train.momentum=0.0 must be above 0: this method uses Nesterov momentum",
     ):
         recipe(momentum=0.0, nesterov=True)
     assert recipe(momentum=0.0).momentum == 0
@@ -197,7 +200,7 @@ def test_nesterov_needs_momentum() -> None:
 
 
 def by_version_0_1_0(schedule: str, lr: float, step: int, total: int) -> float:
-    """The rate as version 0.1.0 computed it, where a schedule was a name."""
+    """The rate as version 0.1.0 computed it from the name of a schedule."""
     if schedule == "constant":
         return lr
     if schedule == "cosine":
@@ -207,7 +210,7 @@ def by_version_0_1_0(schedule: str, lr: float, step: int, total: int) -> float:
 
 
 @pytest.mark.parametrize("name", ["step", "cosine", "constant"])
-def test_every_rate_is_that_of_version_0_1_0_to_the_bit(name: str) -> None:
+def test_every_rate_equals_that_of_version_0_1_0_to_the_bit(name: str) -> None:
     schedule = named_schedule(name, "train.lr_schedule")
     for lr in (0.1, 0.05, 0.02, 3e-4, 100.0, 1 / 3):
         for total in (*range(1, 41), 450, 1437, 62_560):  # 62,560: 160 epochs of 391 steps
@@ -216,7 +219,7 @@ def test_every_rate_is_that_of_version_0_1_0_to_the_bit(name: str) -> None:
             ]
 
 
-def test_a_drop_on_the_boundary_of_a_step_is_exact() -> None:
+def test_a_drop_at_a_whole_step_is_exact() -> None:
     # 7/100 of 100 steps is step 7; as a float, 0.07 * 100 is 7.000000000000001 and the drop would
     # come at step 8
     assert [Step(("7/100", "0.5"), 0.5)(1.0, step, 100) for step in range(100)] == [1.0] * 7 + [
@@ -224,17 +227,17 @@ def test_a_drop_on_the_boundary_of_a_step_is_exact() -> None:
     ] * 43 + [0.25] * 50
 
 
-def test_a_file_of_each_schedule_gives_its_class_at_its_defaults_under_its_name() -> None:
+def test_each_schedule_file_gives_its_class_with_default_options() -> None:
     assert {name: named_schedule(name, "key") for name in schedule_names()} == {
         "step": Step(),
         "cosine": Cosine(),
         "constant": Constant(),
     }
-    assert recipe().lr_schedule == Step()  # the default, which no hash contains
+    assert recipe().lr_schedule == Step()  # the default, which the hash leaves out
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"drops": ("1/2", "3/2")}, "drops=3/2 must be fractions between 0 and 1, e.g. 1/2"),
         ({"drops": ("half",)}, "drops=half must be fractions"),
@@ -242,27 +245,33 @@ def test_a_file_of_each_schedule_gives_its_class_at_its_defaults_under_its_name(
         ({"factor": 0.0}, "factor=0 must be positive"),
     ],
 )
-def test_a_step_schedule_that_is_none_is_refused(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_an_invalid_step_schedule_gives_an_error(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Step(**options)
 
 
 @pytest.mark.parametrize(
     "key", ["train.lr_schedule", "method.lr_schedule", "method.tuning.lr_schedule"]
 )
-def test_an_unknown_schedule_is_named_by_the_key_that_sets_it_with_the_choices_and_the_nearest(
+def test_an_unknown_schedule_gives_an_error_with_key_choices_and_nearest_name(
     key: str,
 ) -> None:
-    words = ["method=sr_popup", "density=0.5", "retrain=finetune", "dataset=digits", "model=mlp"]
+    overrides = [
+        "method=sr_popup",
+        "density=0.5",
+        "retrain=finetune",
+        "dataset=digits",
+        "model=mlp",
+    ]
     with pytest.raises(ConfigError) as caught:
-        compose_run(*words, f"{key}=cosin")
+        compose_run(*overrides, f"{key}=cosin")
     assert (
         f"{key}=cosin must be one of constant, cosine, step; did you mean 'cosine'?"
         in caught.value.messages
     )
 
 
-def test_another_schedule_makes_another_run() -> None:
+def test_each_schedule_has_a_different_stage_key() -> None:
     keys = [
         stage_keys(compose_run(*MLP, f"train.lr_schedule={name}"))["dense"]
         for name in schedule_names()

@@ -1,5 +1,4 @@
-"""Two processes train as one does: the same batches, the same losses up to the order of sums; real
-processes that talk through gloo."""
+"""Two processes (gloo) train like one: same batches, same losses up to the order of sums."""
 
 import json
 import os
@@ -36,7 +35,7 @@ from runner.spec.run import Recipe
 TOLERANCE = 1e-5  # relative: float32 sums in another order, over two epochs
 
 
-def torchrun(folder: Path, *words: str, name: str) -> subprocess.Popen[str]:
+def torchrun(folder: Path, *overrides: str, name: str) -> subprocess.Popen[str]:
     own = [
         f"env.results_dir={folder / name}",
         f"env.cache_dir={folder / (name + '-cache')}",
@@ -51,7 +50,7 @@ def torchrun(folder: Path, *words: str, name: str) -> subprocess.Popen[str]:
         "--rdzv-endpoint=localhost:0",
     ]
     return subprocess.Popen(
-        [*line, str(ROOT / "run.py"), *SMALL, *own, *words],
+        [*line, str(ROOT / "run.py"), *SMALL, *own, *overrides],
         cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -61,8 +60,8 @@ def torchrun(folder: Path, *words: str, name: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate(timeout=300)
-    return said
+    output, _ = process.communicate(timeout=300)
+    return output
 
 
 def record(folder: Path, name: str) -> dict[str, Any]:
@@ -76,38 +75,38 @@ def history(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 @given(st.integers(1, 40), st.integers(1, 8))
-def test_shares_of_a_batch_are_the_batch(count: int, size: int) -> None:
+def test_the_shares_of_a_batch_add_up_to_the_batch(count: int, size: int) -> None:
     batch = torch.arange(float(count))[:, None], torch.arange(count)
     found = [ProcessGroup(rank, size).share(batch) for rank in range(size)]
     assert sum(share for _, share in found) == pytest.approx(1.0)
     labels = torch.cat([y for (_, y), _ in found])
     assert labels.tolist() == list(range(count)) * (size if count < size else 1)
     assert all(torch.equal(x[:, 0].long(), y) for (x, y), _ in found)
-    # the loss of the whole batch is the shares' mean losses, each times its share
+    # the loss of the batch is the mean loss of each part, weighted by its share
     assert sum(share * float(x.mean()) for (x, _), share in found) == pytest.approx((count - 1) / 2)
 
 
-TEAMS = {
+METHODS = {
     "weights": ["method=magnitude", "density=0.3", "start=dense", "retrain=finetune"],
-    # the gradients of its gates are averaged too
+    # the gradients of gates are averaged, too
     "weights and gates": ["method=continuous_sparsification", "density=0.3", "train.lr=0.02"],
-    # every process has to grow the same ones
+    # each process has to grow the same connections
     "connections by their gradients": ["method=rigl", "density=0.3"],
-    # frozen weights: most parameters have no gradient, and masks swap alike in all processes
+    # most parameters are frozen and have no gradient; swaps are the same in all processes
     "scores alone": ["method=sr_popup", "density=0.3"],
 }
 
 
-@pytest.mark.parametrize("words", TEAMS.values(), ids=TEAMS)
-def test_two_processes_give_the_losses_of_one_and_one_record(
-    words: list[str], tmp_path: Path, command: Any
+@pytest.mark.parametrize("overrides", METHODS.values(), ids=METHODS)
+def test_two_processes_give_the_losses_of_one_and_write_one_record(
+    overrides: list[str], tmp_path: Path, command: Any
 ) -> None:
-    words = [*words, "train_fraction=0.5"]  # 718 images: the last batch of an epoch has 18
-    process = torchrun(tmp_path, *words, name="two")
-    said = finish(process)
-    assert process.returncode == 0, said
-    assert said.count("test accuracy") == 1  # the first process speaks
-    alone = command(*SMALL, *words)
+    overrides = [*overrides, "train_fraction=0.5"]  # 718 images: the last batch of an epoch has 18
+    process = torchrun(tmp_path, *overrides, name="two")
+    output = finish(process)
+    assert process.returncode == 0, output
+    assert output.count("test accuracy") == 1  # only the first process prints
+    alone = command(*SMALL, *overrides)
     assert alone.returncode == 0, alone.stderr
     one, two = record(tmp_path, "results"), record(tmp_path, "two")
     assert (two["provenance"]["processes"], one["provenance"]["processes"]) == (2, 1)
@@ -125,10 +124,10 @@ def test_two_processes_give_the_losses_of_one_and_one_record(
         torch.testing.assert_close(left[name], right[name], rtol=1e-3, atol=1e-5)
 
 
-def test_a_stopped_team_goes_on_to_the_record_of_an_undisturbed_one(tmp_path: Path) -> None:
-    words = ["method=dense", "train.scale=0.1"]
-    assert torchrun(tmp_path, *words, name="alone").wait(timeout=300) == 0
-    process = torchrun(tmp_path, *words, name="stopped")
+def test_a_stopped_group_resumes_to_the_record_of_an_undisturbed_one(tmp_path: Path) -> None:
+    overrides = ["method=dense", "train.scale=0.1"]
+    assert torchrun(tmp_path, *overrides, name="alone").wait(timeout=300) == 0
+    process = torchrun(tmp_path, *overrides, name="stopped")
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("stopped-cache/checkpoints/*.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -139,22 +138,21 @@ def test_a_stopped_team_goes_on_to_the_record_of_an_undisturbed_one(tmp_path: Pa
         json.loads(next(tmp_path.glob("stopped/runs/*/status.json")).read_text())["status"]
         == "stopped"
     )
-    again = torchrun(tmp_path, *words, name="stopped")
+    again = torchrun(tmp_path, *overrides, name="stopped")
     assert again.wait(timeout=300) == 0
     assert comparable(record(tmp_path, "stopped")) == comparable(record(tmp_path, "alone"))
 
 
-def test_batchnorm_on_cpus_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_batchnorm_on_cpus_gives_an_error_before_training(tmp_path: Path) -> None:
     process = torchrun(tmp_path, "model=resnet20", "method=dense", name="two")
-    said = finish(process)
+    output = finish(process)
     assert process.returncode != 0
-    assert said.count("error: torchrun with 2 processes on the CPU: this net has BatchNorm") == 1
-    assert not list(tmp_path.glob("two/runs/*/result.json")) and not list(
-        tmp_path.glob("two-cache/stages/*")
-    )
+    assert output.count("error: torchrun with 2 processes on the CPU: this net has BatchNorm") == 1
+    assert not list(tmp_path.glob("two/runs/*/result.json"))
+    assert not list(tmp_path.glob("two-cache/stages/*"))
 
 
-def test_a_net_that_draws_while_it_trains_is_refused_with_the_way_out() -> None:
+def test_a_net_with_dropout_gives_an_error_with_a_solution() -> None:
     drawing = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
     check_shareable(drawing, ALONE)
     check_shareable(nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.0)), ProcessGroup(0, 2))
@@ -174,7 +172,7 @@ def test_a_net_that_draws_while_it_trains_is_refused_with_the_way_out() -> None:
 
 @dataclass
 class Popup:
-    """Scores train, weights do not; the gradients that the hook sees are kept."""
+    """Trains scores and no weights, and stores the gradients that its hook receives."""
 
     masks: Masks
     trainable: dict[str, Tensor]
@@ -206,23 +204,27 @@ class Net(nn.Module):
         return self.fc(x.flatten(1))
 
 
-def search(team: ProcessGroup) -> tuple[Trained, Popup]:
-    """Three epochs over 11 images in batches of 5, 5 and 1: the last one is smaller than a team of
-    two."""
+def search(group: ProcessGroup) -> tuple[Trained, Popup]:
+    """Train for three epochs over 11 images in batches of 5, 5 and 1.
+
+    The last batch has fewer images than a group of two has processes.
+    """
     rng = Generator().manual_seed(1)
     images = Split(
         torch.randint(0, 17, (11, 1, 4, 4), generator=rng, dtype=torch.uint8),
         torch.randint(0, 3, (11,), generator=rng),
     )
     mean, std = torch.tensor([0.5]), torch.tensor([0.25])
-    feeds = Loaders(
+    loaders = Loaders(
         Batches(images, mean, std, 16.0, 5, "none", 0, "search"),
         lambda: evaluation_batches(images, mean, std, 16.0, 4),
     )
     model = Net()
     masking = Popup(full_masks(model), {"scores": torch.zeros(3, 16, requires_grad=True)})
     recipe = Recipe(epochs=3, lr=0.5, batch_size=5, momentum=0.9, weight_decay=0.0)
-    return train(model, masking, recipe, feeds, F.cross_entropy, LoopOptions(team=team)), masking
+    return train(
+        model, masking, recipe, loaders, F.cross_entropy, LoopOptions(group=group)
+    ), masking
 
 
 def _member(rank: int, folder: str) -> None:
@@ -241,7 +243,7 @@ def _member(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def test_a_teams_hooks_see_the_gradients_of_the_whole_batch(tmp_path: Path) -> None:
+def test_hooks_in_a_group_receive_the_gradients_of_the_whole_batch(tmp_path: Path) -> None:
     done, masking = search(ALONE)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     mp.spawn(_member, args=(str(tmp_path),), nprocs=2)

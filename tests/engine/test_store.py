@@ -1,4 +1,4 @@
-"""The cache: what is there is whole, whoever writes, waits, fails or is killed."""
+"""The cache contains only complete artefacts, even if processes collide, fail or are killed."""
 
 import json
 import os
@@ -22,7 +22,7 @@ PARTS = ("weights", "masks", "optimizer", "findings")
 
 
 def artefact(seed: int = 0) -> Artefact:
-    """A part of every kind, tensors of many types and layouts."""
+    """An artefact with all parts and with tensors of many types and layouts."""
     rng = torch.Generator().manual_seed(seed)
     image = torch.randn(2, 3, 4, 5, generator=rng)
     return Artefact(
@@ -69,14 +69,14 @@ def files(folder: Path) -> list[str]:
 
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """Another process that runs `code` on our modules."""
+    """Start another process that runs `code` with our modules."""
     line = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.Popen(
         line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
     )
 
 
-def test_an_artefact_comes_back_with_every_tensor_and_type(tmp_path: Path) -> None:
+def test_a_loaded_artefact_has_all_tensors_and_types(tmp_path: Path) -> None:
     store, saved = Store(tmp_path), artefact()
     store.save(KEY, saved)
     loaded = store.load(KEY)
@@ -85,20 +85,20 @@ def test_an_artefact_comes_back_with_every_tensor_and_type(tmp_path: Path) -> No
     for epoch, state in saved.snapshots.items():
         assert store.has_snapshot(KEY, epoch) and equal(store.snapshot(KEY, epoch), state)
     assert not store.has_snapshot(KEY, 2)
-    assert loaded.snapshots == {}  # they may be many; each is read when it is asked for
+    assert loaded.snapshots == {}  # they can be large, so each is read on request
     assert loaded.meta == store.meta(KEY) == saved.meta
     assert store.has(KEY) and not store.has(KEY[:-1])
     assert not list((tmp_path / "tmp").iterdir())
 
 
-def test_parts_that_are_empty_come_back_empty(tmp_path: Path) -> None:
+def test_empty_parts_are_loaded_as_empty(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.save(KEY, Artefact(meta={"seconds": 0.0}))
     assert store.load(KEY) == Artefact(meta={"seconds": 0.0})
     assert files(store.path(KEY)) == ["stage.json"]
 
 
-def test_what_was_saved_does_not_change_with_the_tensors_that_were_given(tmp_path: Path) -> None:
+def test_a_saved_artefact_does_not_share_memory_with_its_tensors(tmp_path: Path) -> None:
     store, saved = Store(tmp_path), artefact()
     store.save(KEY, saved)
     kept = saved.weights["fc.weight"].clone()
@@ -106,7 +106,7 @@ def test_what_was_saved_does_not_change_with_the_tensors_that_were_given(tmp_pat
     assert torch.equal(store.load(KEY).weights["fc.weight"], kept)
 
 
-def test_tensors_that_share_memory_are_saved_each_on_its_own(tmp_path: Path) -> None:
+def test_tensors_that_share_memory_are_saved_separately(tmp_path: Path) -> None:
     store, whole = Store(tmp_path), torch.arange(6.0)
     tied = {
         "one": whole[:3],
@@ -118,7 +118,7 @@ def test_tensors_that_share_memory_are_saved_each_on_its_own(tmp_path: Path) -> 
     assert equal(store.load(KEY).weights, tied)
 
 
-def test_the_first_of_two_artefacts_stays(tmp_path: Path) -> None:
+def test_a_second_artefact_does_not_replace_the_first(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.save(KEY, artefact(0))
     before = {name: (store.path(KEY) / name).read_bytes() for name in files(store.path(KEY))}
@@ -129,30 +129,30 @@ def test_the_first_of_two_artefacts_stays(tmp_path: Path) -> None:
     assert not list((tmp_path / "tmp").iterdir())
 
 
-def test_a_directory_without_its_last_file_is_no_artefact(tmp_path: Path) -> None:
+def test_a_directory_without_stage_json_is_no_artefact(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.save(KEY, artefact())
     (store.path(KEY) / "stage.json").unlink()
     assert not store.has(KEY)
-    assert store.has_snapshot(KEY, 1)  # which is why a stage asks for both
+    assert store.has_snapshot(KEY, 1)  # so a stage has to check both
 
 
-def test_an_artefact_of_which_a_part_was_deleted_can_be_computed_again(tmp_path: Path) -> None:
+def test_a_partly_deleted_artefact_can_be_saved_again(tmp_path: Path) -> None:
     store, saved = Store(tmp_path), artefact()
     store.save(KEY, saved)
-    (store.path(KEY) / "stage.json").unlink()  # an `rm -r` of the cache that was interrupted
+    (store.path(KEY) / "stage.json").unlink()  # as after an interrupted `rm -r` of the cache
     (store.path(KEY) / "masks.safetensors").unlink()
     store.save(KEY, saved)
     assert store.has(KEY) and equal(store.load(KEY).masks, saved.masks)
     assert not list((tmp_path / "tmp").iterdir())
 
 
-def test_an_artefact_that_cannot_be_written_is_not_there(tmp_path: Path) -> None:
+def test_a_failed_save_leaves_no_artefact(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with pytest.raises(TypeError):
         store.save(KEY, Artefact(weights={"w": torch.ones(2)}, meta={"report": object()}))
     assert not store.has(KEY) and not store.path(KEY).exists()
-    store.save(KEY, artefact())  # and nothing of it is in the way
+    store.save(KEY, artefact())  # the failed save does not prevent another
     assert store.has(KEY)
 
 
@@ -169,7 +169,7 @@ for i in range(8):
 """
 
 
-def test_two_processes_that_save_the_same_keys_leave_whole_artefacts(tmp_path: Path) -> None:
+def test_two_processes_that_save_the_same_keys_leave_complete_artefacts(tmp_path: Path) -> None:
     both = [start(SAVE, tmp_path, KEY, number) for number in (1, 2)]
     for process in both:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
@@ -183,7 +183,7 @@ def test_two_processes_that_save_the_same_keys_leave_whole_artefacts(tmp_path: P
         found = store.load(f"{KEY}{i:02d}")
         number = found.meta["number"]
         assert number in (1, 2) and len(found.weights) == 4
-        # all parts of one writer
+        # all parts are from the same process
         assert all(
             torch.equal(t, torch.full((10_000,), float(number))) for t in found.weights.values()
         )
@@ -196,9 +196,8 @@ def test_a_snapshot_can_be_added_to_a_finished_stage(tmp_path: Path) -> None:
     state = {"fc.weight": torch.full((3, 4), 2.0), "norm.steps": torch.tensor(3)}
     store.add_snapshot(KEY, 3, state)
     assert store.has_snapshot(KEY, 3) and equal(store.snapshot(KEY, 3), state)
-    assert equal(store.snapshot(KEY, 1), saved.snapshots[1]) and equal(
-        store.load(KEY).weights, saved.weights
-    )
+    assert equal(store.snapshot(KEY, 1), saved.snapshots[1])
+    assert equal(store.load(KEY).weights, saved.weights)
     assert not [name for name in files(store.path(KEY)) if name.startswith(".")]
 
 
@@ -206,23 +205,22 @@ HOLD = """
 import sys
 from pathlib import Path
 from runner.engine.store import Store
-with Store(Path(sys.argv[1])).lock(sys.argv[2], lambda holder: print(f"waits for {holder}", flush=True)):
+report = lambda holder: print(f"waits for {holder}", flush=True)
+with Store(Path(sys.argv[1])).lock(sys.argv[2], report):
     print("holds", flush=True)
     sys.stdin.readline()
 """
 
 
-def test_a_second_process_waits_and_is_told_who_computes(tmp_path: Path) -> None:
+def test_a_second_process_waits_and_prints_the_holder_of_the_lock(tmp_path: Path) -> None:
     first = start(HOLD, tmp_path, KEY)
-    assert (
-        first.stdin is not None
-        and first.stdout is not None
-        and first.stdout.readline() == "holds\n"
-    )
+    assert first.stdin is not None
+    assert first.stdout is not None
+    assert first.stdout.readline() == "holds\n"
     second = start(HOLD, tmp_path, KEY)
     assert second.stdin is not None and second.stdout is not None
     assert second.stdout.readline() == f"waits for process {first.pid} on {socket.gethostname()}\n"
-    with Store(tmp_path).lock("another key", pytest.fail):  # nothing to wait for
+    with Store(tmp_path).lock("another key", pytest.fail):  # another key is free
         assert second.poll() is None
     first.stdin.write("done\n")
     first.stdin.flush()
@@ -231,7 +229,7 @@ def test_a_second_process_waits_and_is_told_who_computes(tmp_path: Path) -> None
     assert second.communicate("done\n", timeout=30) == ("", None) and second.returncode == 0
 
 
-def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
+def test_a_lock_is_released_when_its_process_is_killed(tmp_path: Path) -> None:
     process = start(HOLD, tmp_path, KEY)
     assert process.stdout is not None and process.stdout.readline() == "holds\n"
     process.kill()
@@ -241,7 +239,7 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
         assert waited == []
 
 
-def test_a_lock_is_free_again_after_an_error_inside(tmp_path: Path) -> None:
+def test_a_lock_is_released_after_an_exception(tmp_path: Path) -> None:
     waited: list[str] = []
     with pytest.raises(ZeroDivisionError), held(tmp_path / "folder" / "a.lock", waited.append):
         raise ZeroDivisionError
@@ -249,7 +247,7 @@ def test_a_lock_is_free_again_after_an_error_inside(tmp_path: Path) -> None:
         assert waited == []
 
 
-def test_the_holder_of_a_key_clears_what_a_killed_process_left_of_it(tmp_path: Path) -> None:
+def test_the_holder_of_a_key_removes_leftovers_of_a_killed_process(tmp_path: Path) -> None:
     store, other = Store(tmp_path), KEY[::-1]
     for key in (KEY, other):
         (tmp_path / "tmp" / f"{key}-{'a' * 32}").mkdir(parents=True)
@@ -260,7 +258,7 @@ def test_the_holder_of_a_key_clears_what_a_killed_process_left_of_it(tmp_path: P
         left = [name for name in files(tmp_path) if not name.startswith("locks/")]
     assert left == sorted(
         [
-            f"checkpoints/.{other}.pt.{'b' * 32}",  # perhaps somebody is writing it just now
+            f"checkpoints/.{other}.pt.{'b' * 32}",  # another process may be writing it
             f"checkpoints/{KEY}.pt",
             f"checkpoints/{other}.pt",
             f"tmp/{other}-{'a' * 32}/weights.safetensors",
@@ -273,14 +271,14 @@ class Interrupted(BaseException):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, Interrupted])
-def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(
     error: type[BaseException], tmp_path: Path
 ) -> None:
     path = tmp_path / "folder" / "result.json"
     atomically(path, lambda p: p.write_text("old"))
 
     def write(temporary: Path) -> None:
-        # a rename within one file system
+        # same folder, so that the rename stays within one file system
         assert path.read_text() == "old" and temporary.parent == path.parent
         temporary.write_text("half of the n")
         raise error
@@ -292,7 +290,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(
     assert files(tmp_path) == ["folder/result.json"] and path.read_text() == "new"
 
 
-def test_a_writer_that_fails_at_once_leaves_nothing(tmp_path: Path) -> None:
+def test_a_write_that_fails_at_once_leaves_no_file(tmp_path: Path) -> None:
     def write(temporary: Path) -> None:
         raise OSError("no space left on device")
 
@@ -314,7 +312,7 @@ while 0 not in seen:
 """
 
 
-def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:
+def test_a_reader_never_reads_a_partial_file(tmp_path: Path) -> None:
     path = tmp_path / "values.json"
     write_json(path, [1] * 20_000)
     reader = start(READ, path)
@@ -324,7 +322,7 @@ def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:
     assert reader.wait(timeout=60) == 0
 
 
-def test_leftovers_are_hidden_files_with_a_number_of_their_own_and_nothing_else_is_cleared(
+def test_only_hidden_files_with_a_tag_are_removed_as_leftovers(
     tmp_path: Path,
 ) -> None:
     tag, other = "0123456789abcdef" * 2, "f" * 32
@@ -352,7 +350,7 @@ def test_leftovers_are_hidden_files_with_a_number_of_their_own_and_nothing_else_
     clear_leftovers(tmp_path / "not there")
 
 
-def test_what_atomically_writes_under_is_what_clear_leftovers_clears(tmp_path: Path) -> None:
+def test_clear_leftovers_removes_the_temporary_file_of_a_killed_write(tmp_path: Path) -> None:
     kill = "import os, signal, sys\nfrom pathlib import Path\nfrom runner.files import atomically\n"
     kill += (
         "atomically(Path(sys.argv[1]), lambda p: (p.write_text('half'), os.kill(os.getpid(),"
@@ -367,7 +365,7 @@ def test_what_atomically_writes_under_is_what_clear_leftovers_clears(tmp_path: P
     assert files(tmp_path) == []
 
 
-def test_a_checkpoint_comes_back_with_its_tensors_and_plain_values(tmp_path: Path) -> None:
+def test_a_loaded_checkpoint_has_its_tensors_and_plain_values(tmp_path: Path) -> None:
     path = Store(tmp_path).checkpoint_path(KEY)
     assert load_checkpoint(path) is None
     done = {"epoch": 3, "history": [{"loss": None}], "pair": (1, "a")}
@@ -379,23 +377,21 @@ def test_a_checkpoint_comes_back_with_its_tensors_and_plain_values(tmp_path: Pat
     save_checkpoint(path, state)
     loaded = load_checkpoint(path)
     assert loaded is not None
-    assert (
-        equal(loaded["model"], state["model"])
-        and torch.equal(loaded["rng"], state["rng"])
-        and loaded["done"] == done
-    )
+    assert equal(loaded["model"], state["model"])
+    assert torch.equal(loaded["rng"], state["rng"])
+    assert loaded["done"] == done
     path.unlink()
     assert load_checkpoint(path) is None
 
 
 class Code:
-    """Something that a checkpoint must not run."""
+    """An object whose unpickling would create the folder `ran`."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, ("ran",)
 
 
-def test_a_checkpoint_with_code_in_it_is_not_run(
+def test_code_in_a_checkpoint_is_not_executed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""A finished run as a network: its weights and masks give the accuracy that the record has."""
+"""load_ticket gives the network of a finished run, which has the accuracy of the record."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from runner.commands.run import run_config
 from runner.config.compose import compose_config
 from runner.data.digits import Digits
 
-Place = tuple[str, Path, Path]  # run_id, results_dir, cache_dir
+FinishedRun = tuple[str, Path, Path]  # run_id, results_dir, cache_dir
 RUNS = {
     "magnitude": ["method=magnitude", "density=0.25"],
     "trained": ["method=magnitude", "density=0.25", "start=dense", "retrain=finetune"],
@@ -32,34 +32,30 @@ RUNS = {
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Place]]:
-    """Every run done once, as the command line does it."""
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, FinishedRun]]:
+    """Perform each run once, as the command line does."""
     folder, found = tmp_path_factory.mktemp("tickets"), {}
     before = torch.backends.cudnn.deterministic
-    for name, words in RUNS.items():
+    for name, overrides in RUNS.items():
         results, cache = folder / name / "results", folder / "cache"
-        assert (
-            run_config(
-                compose_config(
-                    [*words, *SMALL, f"env.results_dir={results}", f"env.cache_dir={cache}"]
-                )
-            )
-            == 0
-        )
+        dirs = [f"env.results_dir={results}", f"env.cache_dir={cache}"]
+        assert run_config(compose_config([*overrides, *SMALL, *dirs])) == 0
         (path,) = results.glob("runs/*/result.json")
         found[name] = (path.parent.name, results, cache)
     yield found
     torch.backends.cudnn.deterministic = before
 
 
-def record(place: Place) -> dict[str, float]:
-    identity, results, _ = place
+def record(run: FinishedRun) -> dict[str, float]:
+    identity, results, _ = run
     return dict(json.loads((results / "runs" / identity / "result.json").read_text()))
 
 
 def held_out() -> tuple[Tensor, Tensor]:
-    """The digits' test images as a network sees them: levels 0 to 16 to [0, 1], then the training
-    images' mean and deviation."""
+    """The normalised test images of the digits, and their labels.
+
+    Levels 0 to 16 become [0, 1]; mean and deviation are those of the training images.
+    """
     data = Digits().load(Path("data"), 1.0)
     pixels = data.train.images.double() / 16
     return (
@@ -68,14 +64,13 @@ def held_out() -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_weights_times_masks_give_the_accuracy_of_the_record(
-    name: str, places: dict[str, Place]
+def test_masked_weights_give_the_accuracy_of_the_record(
+    name: str, finished: dict[str, FinishedRun]
 ) -> None:
-    model, masks = runner.load_ticket(*places[name])
-    found = record(places[name])
-    assert list(masks) == list(full_masks(model)) and all(
-        mask.dtype == torch.bool for mask in masks.values()
-    )
+    model, masks = runner.load_ticket(*finished[name])
+    found = record(finished[name])
+    assert list(masks) == list(full_masks(model))
+    assert all(mask.dtype == torch.bool for mask in masks.values())
     assert (count_kept(masks), sum(mask.numel() for mask in masks.values())) == (
         found["kept"],
         found["prunable"],
@@ -87,48 +82,52 @@ def test_weights_times_masks_give_the_accuracy_of_the_record(
         x, y = held_out()
         hits = int((model(x).argmax(1) == y).sum())
     assert len(y) == 360 and found["accuracy"] == pytest.approx(100 * hits / 360, abs=1e-9)
-    assert found["accuracy"] > 15  # chance is 10
+    assert found["accuracy"] > 15  # chance level is 10
 
 
-def test_pruned_weights_of_a_ticket_are_zeros_and_the_others_are_not(
-    places: dict[str, Place],
+def test_pruned_weights_of_a_ticket_are_zero_and_kept_weights_are_not(
+    finished: dict[str, FinishedRun],
 ) -> None:
-    model, masks = runner.load_ticket(*places["magnitude"])
+    model, masks = runner.load_ticket(*finished["magnitude"])
     assert count_kept(masks) == 0.25 * 112_200
     for layer, mask in masks.items():
         weight = model.get_parameter(layer)
         assert torch.count_nonzero(weight[~mask]) == 0 and torch.count_nonzero(weight[mask]) > 0
 
 
-def test_a_dense_run_keeps_every_weight(places: dict[str, Place]) -> None:
-    _, masks = runner.load_ticket(*places["dense"])
+def test_a_dense_run_keeps_every_weight(finished: dict[str, FinishedRun]) -> None:
+    _, masks = runner.load_ticket(*finished["dense"])
     assert all(mask.all() for mask in masks.values())
 
 
-def test_a_ticket_can_be_trained_on_and_loaded_again(places: dict[str, Place]) -> None:
-    first, _ = runner.load_ticket(*places["dense"])
+def test_a_ticket_is_trainable_and_loading_it_again_gives_new_tensors(
+    finished: dict[str, FinishedRun],
+) -> None:
+    first, _ = runner.load_ticket(*finished["dense"])
     for p in first.parameters():
         assert p.requires_grad
         torch.nn.init.zeros_(p)
-    again, _ = runner.load_ticket(*map(str, places["dense"]))  # paths as text do too
+    again, _ = runner.load_ticket(*map(str, finished["dense"]))  # strings as paths
     assert all(torch.count_nonzero(p) for p in again.parameters())
 
 
-def test_an_unknown_run_id_is_answered_with_the_nearest_and_the_place(
-    places: dict[str, Place],
+def test_an_unknown_run_id_gives_an_error_with_the_nearest_id_and_the_folder(
+    finished: dict[str, FinishedRun],
 ) -> None:
-    identity, results, cache = places["dense"]
+    identity, results, cache = finished["dense"]
     wrong = identity.replace("dense-mlp", "dense-mlq")
     with pytest.raises(FileNotFoundError) as caught:
         runner.load_ticket(wrong, results, cache)
-    said = str(caught.value)
-    assert wrong in said and str(results / "runs") in said and f"did you mean '{identity}'" in said
+    message = str(caught.value)
+    assert wrong in message
+    assert str(results / "runs") in message
+    assert f"did you mean '{identity}'" in message
 
 
-def test_a_run_id_like_no_other_is_answered_with_those_that_are_there(
-    places: dict[str, Place], tmp_path: Path
+def test_a_run_id_without_a_near_match_gives_an_error_with_the_ids_found(
+    finished: dict[str, FinishedRun], tmp_path: Path
 ) -> None:
-    identity, results, cache = places["dense"]
+    identity, results, cache = finished["dense"]
     with pytest.raises(FileNotFoundError) as caught:
         runner.load_ticket("zzz", results, cache)
     assert "zzz" in str(caught.value) and identity in str(caught.value)
@@ -136,24 +135,22 @@ def test_a_run_id_like_no_other_is_answered_with_those_that_are_there(
         runner.load_ticket("zzz", tmp_path, cache)
 
 
-def test_a_run_that_is_not_finished_has_no_ticket(places: dict[str, Place], tmp_path: Path) -> None:
-    identity, results, cache = places["dense"]
+def test_an_unfinished_run_has_no_ticket(finished: dict[str, FinishedRun], tmp_path: Path) -> None:
+    identity, results, cache = finished["dense"]
     shutil.copytree(results, tmp_path / "results")
     (tmp_path / "results" / "runs" / identity / "result.json").unlink()
     with pytest.raises(FileNotFoundError, match=f"{identity} is not finished"):
         runner.load_ticket(identity, tmp_path / "results", cache)
 
 
-def test_weights_that_were_cleared_are_missed_by_their_path(
-    places: dict[str, Place], tmp_path: Path
+def test_an_error_for_removed_weights_contains_their_path(
+    finished: dict[str, FinishedRun], tmp_path: Path
 ) -> None:
-    identity, results, _ = places["dense"]
+    identity, results, _ = finished["dense"]
     with pytest.raises(FileNotFoundError) as caught:
         runner.load_ticket(identity, results, tmp_path / "elsewhere")
-    said = str(caught.value)
-    assert (
-        identity in said
-        and "'dense'" in said
-        and str(tmp_path / "elsewhere" / "stages") in said
-        and "run it again" in said
-    )
+    message = str(caught.value)
+    assert identity in message
+    assert "'dense'" in message
+    assert str(tmp_path / "elsewhere" / "stages") in message
+    assert "run it again" in message

@@ -1,5 +1,4 @@
-"""The training loop: schedules and steps worked by hand, masks, resuming to the bit at every
-step."""
+"""The training loop agrees with schedules and steps worked by hand and resumes to the same bits."""
 
 import json
 import math
@@ -23,7 +22,7 @@ from runner.data.base import Split
 from runner.data.batches import Batches, evaluation_batches
 from runner.engine.evaluate import evaluate
 from runner.engine.optim import learning_rate
-from runner.engine.stages import check_masked
+from runner.engine.stage_checks import check_masked
 from runner.engine.train import Loaders, LoopOptions, Trained, train
 from runner.errors import Stopped
 from runner.spec.lr_schedule import Constant, Cosine
@@ -48,7 +47,7 @@ def recipe(epochs: int = 2, **options: Any) -> Recipe:
 
 
 def split(count: int, seed: int) -> Split:
-    """Grey images of 4x4 and labels of three classes."""
+    """Random grey images of 4x4 pixels with labels of three classes."""
     rng = Generator().manual_seed(seed)
     return Split(
         torch.randint(0, 17, (count, 1, 4, 4), generator=rng, dtype=torch.uint8),
@@ -59,7 +58,7 @@ def split(count: int, seed: int) -> Split:
 TRAIN, TEST, VALIDATION = split(18, 0), split(12, 1), split(7, 2)
 
 
-def feeds(batch_size: int = 5, validation: bool = False) -> Loaders:
+def make_loaders(batch_size: int = 5, validation: bool = False) -> Loaders:
     """18 training images in batches of 5, 5, 5 and 3."""
 
     def passes(part: Split) -> Any:
@@ -90,16 +89,16 @@ def fit(
     how: Recipe,
     masking: Any = None,
     data: Loaders | None = None,
-    session: LoopOptions | None = None,
+    loop: LoopOptions | None = None,
     **options: Any,
 ) -> Trained:
     return train(
         model,
         masking or FixedMasking(full_masks(model)),
         how,
-        data or feeds(),
+        data or make_loaders(),
         F.cross_entropy,
-        session or LoopOptions(),
+        loop or LoopOptions(),
         **options,
     )
 
@@ -126,19 +125,19 @@ def test_the_step_schedule_divides_by_ten_at_epochs_80_and_120_of_160(
     assert learning_rate(PAPER, epoch * 500 + step, 500) == pytest.approx(lr, rel=1e-12)
 
 
-def test_the_configured_paper_training_has_that_schedule() -> None:
+def test_train_imc_has_the_step_schedule_of_the_paper() -> None:
     (stage,) = compose_run("method=dense", "train=imc", "dataset=digits", "model=mlp").stages
     assert stage.recipe is not None
     rates = [learning_rate(stage.recipe, epoch * 500, 500) for epoch in range(160)]
     assert rates == pytest.approx([0.1] * 80 + [0.01] * 40 + [0.001] * 40, rel=1e-12)
 
 
-def test_the_step_schedule_drops_at_the_first_step_that_is_past_half_of_an_odd_number() -> None:
+def test_the_step_schedule_rounds_a_drop_up_to_the_next_step() -> None:
     rates = [learning_rate(recipe(1), step, 5) for step in range(5)]  # 1/2 of 5 is 2.5, 3/4 is 3.75
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.01, 0.001], rel=1e-12)
 
 
-def test_the_cosine_schedule_goes_from_lr_to_almost_zero() -> None:
+def test_the_cosine_schedule_decays_from_lr_to_almost_zero() -> None:
     rates = [learning_rate(recipe(2, lr_schedule=Cosine()), step, 4) for step in range(8)]
     # lr / 2 (1 + cos(pi step / 8)): cos of 0, 22.5, ..., 157.5 degrees
     by_hand = [
@@ -154,16 +153,16 @@ def test_the_cosine_schedule_goes_from_lr_to_almost_zero() -> None:
     assert rates == pytest.approx(by_hand, abs=1e-10)
 
 
-def test_the_constant_schedule_stays() -> None:
+def test_the_constant_schedule_is_constant() -> None:
     assert {
         learning_rate(recipe(3, lr=0.05, lr_schedule=Constant()), step, 7) for step in range(21)
     } == {0.05}
 
 
-def test_a_stage_that_resumes_goes_on_in_the_middle_of_its_schedule() -> None:
+def test_a_stage_with_a_first_epoch_continues_within_its_schedule() -> None:
     done = fit(linear(), recipe(4, first_epoch=2))
     assert [row["epoch"] for row in done.history] == [3, 4]
-    # 1/2 and 3/4 of four epochs are behind it
+    # the drops at 1/2 and 3/4 of four epochs
     assert [row["lr"] for row in done.history] == pytest.approx([0.01, 0.001], rel=1e-12)
 
 
@@ -176,8 +175,10 @@ def by_hand(
     masks: Masks | None = None,
     momentum: dict[str, Tensor] | None = None,
 ) -> tuple[Array, ...]:
-    """Weights, biases and their momentum after softmax regression by SGD with momentum and weight
-    decay, in NumPy and float64."""
+    """Weights, biases and their momentum after softmax regression by SGD, in NumPy and float64.
+
+    SGD has momentum and weight decay.
+    """
     w, b = (p.detach().double().numpy().copy() for p in model.parameters())
     keep = masks["fc.weight"].numpy() if masks else np.ones_like(w, dtype=bool)
     w *= keep
@@ -187,7 +188,7 @@ def by_hand(
         else (np.zeros_like(w), np.zeros_like(b))
     )
     vw *= keep
-    training = feeds(how.batch_size).training
+    training = make_loaders(how.batch_size).training
     total, step = how.epochs * training.steps_per_epoch, how.first_epoch * training.steps_per_epoch
     for epoch in range(how.first_epoch, how.epochs):
         for x, y in training.epoch(epoch):
@@ -199,7 +200,7 @@ def by_hand(
             gw, gb = error.T @ inputs * keep, error.sum(0)
             lr = how.lr * (1.0 if step < total / 2 else 0.1 if step < total * 3 / 4 else 0.01)
             vw = how.momentum * vw + gw + how.weight_decay * w
-            # on biases too (conf/train/imc.yaml)
+            # weight decay of biases, too (conf/train/imc.yaml)
             vb = how.momentum * vb + gb + how.weight_decay * b
             w, b = w - lr * vw, b - lr * vb
             step += 1
@@ -207,7 +208,7 @@ def by_hand(
 
 
 def agrees(model: nn.Module, momentum: dict[str, Tensor], expected: tuple[Array, ...]) -> None:
-    """Weights, biases and whatever momentum there is."""
+    """Compare weights, biases and, if there is any, momentum."""
     found = [
         model.get_parameter("fc.weight"),
         model.get_parameter("fc.bias"),
@@ -224,26 +225,26 @@ def agrees(model: nn.Module, momentum: dict[str, Tensor], expected: tuple[Array,
 )
 def test_steps_are_sgd_with_momentum_and_weight_decay(options: dict[str, Any]) -> None:
     how = recipe(**options)
-    model, twin = linear(), linear()
-    done = fit(model, how, data=feeds(how.batch_size))
-    agrees(model, done.momentum, by_hand(twin, how))
+    model, reference = linear(), linear()
+    done = fit(model, how, data=make_loaders(how.batch_size))
+    agrees(model, done.momentum, by_hand(reference, how))
     assert set(done.momentum) == ({"fc.weight", "fc.bias"} if how.momentum else set())
 
 
-def test_masked_weights_stay_zero_and_the_others_train_as_if_they_were_not_there() -> None:
-    model, twin = linear(), linear()
+def test_masked_weights_stay_zero_and_the_others_train_as_without_them() -> None:
+    model, reference = linear(), linear()
     masks = half_masks(model)
     apply_masks(model, masks)
     done = fit(model, recipe(4), FixedMasking(masks))
-    agrees(model, done.momentum, by_hand(twin, recipe(4), masks))
+    agrees(model, done.momentum, by_hand(reference, recipe(4), masks))
     pruned = ~masks["fc.weight"]
     assert torch.count_nonzero(model.get_parameter("fc.weight")[pruned]) == 0
     assert torch.count_nonzero(done.momentum["fc.weight"][pruned]) == 0
     check_masked(model, masks, Stage("train", "train"))
 
 
-def test_momentum_that_was_carried_in_moves_kept_weights_and_no_pruned_one() -> None:
-    model, twin = linear(), linear()
+def test_initial_momentum_changes_kept_weights_and_no_pruned_weights() -> None:
+    model, reference = linear(), linear()
     masks = half_masks(model)
     apply_masks(model, masks)
     rng = Generator().manual_seed(8)
@@ -254,19 +255,21 @@ def test_momentum_that_was_carried_in_moves_kept_weights_and_no_pruned_one() -> 
         "fc.weight": done.momentum["fc.weight"] * masks["fc.weight"],
         "fc.bias": done.momentum["fc.bias"],
     }
-    agrees(model, kept, by_hand(twin, recipe(3, first_epoch=1), masks, momentum))
+    agrees(model, kept, by_hand(reference, recipe(3, first_epoch=1), masks, momentum))
     assert torch.count_nonzero(model.get_parameter("fc.weight")[~masks["fc.weight"]]) == 0
-    # the caller's tensors are not the optimizer's
+    # the tensors of the caller are unchanged
     assert all(torch.equal(momentum[name], given[name]) for name in given)
 
 
 # --- history
 
 
-def test_losses_and_accuracies_of_an_epoch_are_those_of_every_example_once() -> None:
+def test_losses_and_accuracies_of_an_epoch_count_each_example_once() -> None:
     model = linear()
-    # weights do not move: every batch sees the same net
-    (row,) = fit(model, recipe(1, lr=1e-30, momentum=0.0), data=feeds(validation=True)).history
+    # a rate that does not change the weights, so that all batches use the same net
+    (row,) = fit(
+        model, recipe(1, lr=1e-30, momentum=0.0), data=make_loaders(validation=True)
+    ).history
     values = {}
     for name, part in (("train", TRAIN), ("test", TEST), ("validation", VALIDATION)):
         inputs = (part.images.double() / 16 - 0.5) / 0.25
@@ -290,7 +293,7 @@ def test_losses_and_accuracies_of_an_epoch_are_those_of_every_example_once() -> 
     assert fit(linear(), recipe(1)).history[0]["val_accuracy"] is None
 
 
-def test_evaluation_counts_hits_among_the_first_and_the_first_five() -> None:
+def test_evaluation_computes_top_1_and_top_5_accuracy() -> None:
     # Image i gives the logits 0, 1, ..., 5, so that class 5 is first and class 0 is sixth.
     logits = torch.arange(6.0).repeat(4, 1)
     found = evaluate(
@@ -304,7 +307,7 @@ def test_evaluation_counts_hits_among_the_first_and_the_first_five() -> None:
     assert found.loss == pytest.approx(total - (5 + 5 + 1 + 0) / 4, rel=1e-6)
 
 
-def test_evaluation_uses_running_statistics_and_leaves_the_training_flag() -> None:
+def test_evaluation_uses_running_statistics_and_restores_the_training_flag() -> None:
     model = nn.Sequential(nn.BatchNorm1d(2, affine=False))
     before = {name: t.clone() for name, t in model.state_dict().items()}
     for training in (True, False):
@@ -318,21 +321,21 @@ def test_evaluation_uses_running_statistics_and_leaves_the_training_flag() -> No
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
 
 
-def test_a_training_that_diverges_has_no_loss_in_its_history_and_still_ends() -> None:
+def test_a_diverging_training_finishes_with_losses_of_none() -> None:
     rows: list[dict[str, Any]] = []
-    done = fit(linear(), recipe(3, lr=1e30), session=LoopOptions(epoch_done=rows.append))
+    done = fit(linear(), recipe(3, lr=1e30), loop=LoopOptions(epoch_done=rows.append))
     assert [row["train_loss"] for row in done.history] == [None] * 3
     assert [row["test_loss"] for row in done.history] == [None] * 3
     assert all(0 <= row["accuracy"] <= 100 for row in done.history)
     assert json.loads(json.dumps(rows, allow_nan=False)) == done.history  # NaN is no JSON
 
 
-def test_progress_counts_the_steps_of_this_stage() -> None:
+def test_progress_counts_the_steps_of_the_stage() -> None:
     seen: list[tuple[int, int, str]] = []
     fit(
         linear(),
         recipe(4, first_epoch=2),
-        session=LoopOptions(tick=lambda *step: seen.append(step)),
+        loop=LoopOptions(tick=lambda *step: seen.append(step)),
     )
     assert seen == [(step, 8, "steps") for step in range(1, 9)]  # four batches an epoch
 
@@ -342,8 +345,7 @@ def test_progress_counts_the_steps_of_this_stage() -> None:
 
 @dataclass
 class Rewiring:
-    """Everything that a masking may hold: a generator, a trainable of its own, masks and numbers
-    that change as it trains."""
+    """A masking with a generator, a trainable, and masks and numbers that change in training."""
 
     masks: Masks
     rng: Generator
@@ -384,7 +386,7 @@ class Rewiring:
 
 
 def deep(seed: int) -> nn.Module:
-    """BatchNorm has buffers, dropout draws from torch's own stream."""
+    """A net with buffers (BatchNorm) and with draws from torch's global generator (dropout)."""
     torch.manual_seed(seed)
     layers = OrderedDict(
         flat=nn.Flatten(),
@@ -405,7 +407,7 @@ def rewiring(model: nn.Module, seed: int) -> Rewiring:
 
 
 def outcome(model: nn.Module, masking: Rewiring, done: Trained) -> dict[str, Any]:
-    """All that a training leaves, but for the seconds."""
+    """All results of a training except the seconds."""
     return {
         **{f"model/{name}": t for name, t in model.state_dict().items()},
         **{f"masks/{name}": t for name, t in masking.masks.items()},
@@ -429,9 +431,11 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     )
 
 
-def go_on(session: LoopOptions, seed: int) -> dict[str, Any]:
-    """A new process would build all of this anew; other seeds show that everything comes from the
-    checkpoint."""
+def train_with(loop: LoopOptions, seed: int) -> dict[str, Any]:
+    """Build net and masking as a new process would, train, and return the results.
+
+    A resumed training with another seed shows that everything is restored from the checkpoint.
+    """
     model = deep(seed)
     masking = rewiring(model, seed)
     torch.manual_seed(seed)
@@ -442,7 +446,7 @@ def go_on(session: LoopOptions, seed: int) -> dict[str, Any]:
             model,
             recipe(2, lr_schedule=Cosine()),
             masking,
-            session=session,
+            loop=loop,
             snapshots=frozenset({1}),
         ),
     )
@@ -453,7 +457,7 @@ STEPS = 8  # two epochs of four batches
 
 @pytest.fixture(scope="module")
 def uninterrupted() -> dict[str, Any]:
-    return go_on(LoopOptions(), seed=0)
+    return train_with(LoopOptions(), seed=0)
 
 
 def stop_at(step: int) -> Any:
@@ -462,17 +466,18 @@ def stop_at(step: int) -> Any:
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
-def test_a_training_stopped_at_any_step_goes_on_to_the_same_bits(
+def test_a_training_stopped_at_any_step_resumes_to_the_same_bits(
     step: int, tmp_path: Path, uninterrupted: dict[str, Any]
 ) -> None:
     file = tmp_path / "checkpoint.pt"
     with pytest.raises(Stopped):
-        go_on(LoopOptions(checkpoint=file, stop=stop_at(step)), seed=0)
+        train_with(LoopOptions(checkpoint=file, stop=stop_at(step)), seed=0)
     rows: list[dict[str, Any]] = []
     assert same(
-        go_on(LoopOptions(checkpoint=file, epoch_done=rows.append), seed=100 + step), uninterrupted
+        train_with(LoopOptions(checkpoint=file, epoch_done=rows.append), seed=100 + step),
+        uninterrupted,
     )
-    # those of the session before are told again: to metrics.jsonl and to a logger that begin anew
+    # earlier epochs are reported again, because metrics.jsonl and loggers start anew
     assert [row["epoch"] for row in rows] == [1, 2]
 
 
@@ -481,68 +486,72 @@ def test_a_training_stopped_after_every_step_ends_with_the_same_bits(
 ) -> None:
     for seed in range(STEPS):
         with pytest.raises(Stopped):
-            go_on(LoopOptions(checkpoint=tmp_path / "c.pt", stop=lambda: True), seed)
+            train_with(LoopOptions(checkpoint=tmp_path / "c.pt", stop=lambda: True), seed)
     assert same(
-        go_on(LoopOptions(checkpoint=tmp_path / "c.pt", stop=lambda: True), seed=99), uninterrupted
+        train_with(LoopOptions(checkpoint=tmp_path / "c.pt", stop=lambda: True), seed=99),
+        uninterrupted,
     )
 
 
-def test_checkpoints_and_callbacks_change_no_bit(
+def test_checkpoints_and_callbacks_do_not_change_the_result(
     tmp_path: Path, uninterrupted: dict[str, Any]
 ) -> None:
     assert same(
-        go_on(LoopOptions(checkpoint=tmp_path / "c.pt", every=0.0, tick=lambda *_: None), seed=0),
+        train_with(
+            LoopOptions(checkpoint=tmp_path / "c.pt", every=0.0, tick=lambda *_: None), seed=0
+        ),
         uninterrupted,
     )
     assert (tmp_path / "c.pt").is_file()
-    assert not same(go_on(LoopOptions(), seed=1), uninterrupted)  # what the comparison can see
+    # the comparison detects differences
+    assert not same(train_with(LoopOptions(), seed=1), uninterrupted)
 
 
-def test_a_killed_training_goes_on_from_its_last_checkpoint(
+def test_a_killed_training_resumes_from_its_last_checkpoint(
     tmp_path: Path, uninterrupted: dict[str, Any]
 ) -> None:
     class Killed(Exception):
         pass
 
     def die(done: int, total: int, what: str) -> None:
-        if done == 6:  # before the checkpoint of this step
+        if done == 6:  # before the checkpoint of step 6
             raise Killed
 
     with pytest.raises(Killed):
-        go_on(LoopOptions(checkpoint=tmp_path / "c.pt", every=0.0, tick=die), seed=0)
-    assert same(go_on(LoopOptions(checkpoint=tmp_path / "c.pt"), seed=5), uninterrupted)
+        train_with(LoopOptions(checkpoint=tmp_path / "c.pt", every=0.0, tick=die), seed=0)
+    assert same(train_with(LoopOptions(checkpoint=tmp_path / "c.pt"), seed=5), uninterrupted)
 
 
-def test_a_training_without_a_checkpoint_file_can_be_stopped_too() -> None:
+def test_a_training_without_a_checkpoint_file_can_be_stopped() -> None:
     ticks: list[int] = []
     with pytest.raises(Stopped):
         fit(
             linear(),
             recipe(),
-            session=LoopOptions(stop=stop_at(3), tick=lambda done, total, what: ticks.append(done)),
+            loop=LoopOptions(stop=stop_at(3), tick=lambda done, total, what: ticks.append(done)),
         )
     assert ticks == [1, 2, 3]
 
 
-def test_seconds_of_all_sessions_are_added(tmp_path: Path) -> None:
+def test_the_seconds_of_all_attempts_are_added(tmp_path: Path) -> None:
     file = tmp_path / "c.pt"
     with pytest.raises(Stopped):
-        fit(linear(), recipe(), session=LoopOptions(checkpoint=file, stop=stop_at(3)))
+        fit(linear(), recipe(), loop=LoopOptions(checkpoint=file, stop=stop_at(3)))
     state = torch.load(file, weights_only=True)
     first = state["done"]["seconds"]
     assert first > 0
-    state["done"]["seconds"] = 5000.0 + first  # as if the first session had been long
+    state["done"]["seconds"] = 5000.0 + first  # as if the first attempt had been long
     torch.save(state, file)
     with pytest.raises(Stopped):
-        fit(linear(), recipe(), session=LoopOptions(checkpoint=file, stop=stop_at(2)))
+        fit(linear(), recipe(), loop=LoopOptions(checkpoint=file, stop=stop_at(2)))
     second = torch.load(file, weights_only=True)["done"]["seconds"]
-    done = fit(linear(), recipe(), session=LoopOptions(checkpoint=file))
+    done = fit(linear(), recipe(), loop=LoopOptions(checkpoint=file))
     assert 5000.0 + first < second < done.seconds < 6000.0
 
 
 @dataclass
 class Several:
-    """A masking with its generators, a schedule and an optional tensor in containers."""
+    """A masking with generators and tensors inside containers."""
 
     masks: Masks
     rngs: list[Generator]
@@ -566,12 +575,12 @@ class Several:
         pass
 
 
-def test_generators_and_tensors_inside_lists_and_tuples_resume_too(tmp_path: Path) -> None:
-    def finish(session: LoopOptions, seed: int) -> tuple[dict[str, Tensor], Several]:
+def test_generators_and_tensors_inside_lists_and_tuples_are_resumed(tmp_path: Path) -> None:
+    def finish(loop: LoopOptions, seed: int) -> tuple[dict[str, Tensor], Several]:
         model = linear()
         first, second, third = (Generator().manual_seed(seed + i) for i in range(3))
         masking = Several(full_masks(model), [first, second], (third, 0.1), {"seen": []})
-        fit(model, recipe(1), masking, session=session)
+        fit(model, recipe(1), masking, loop=loop)
         return model.state_dict(), masking
 
     weights, masking = finish(LoopOptions(), seed=0)
@@ -582,16 +591,16 @@ def test_generators_and_tensors_inside_lists_and_tuples_resume_too(tmp_path: Pat
     assert torch.equal(torch.stack(masking.nested["seen"]), torch.stack(other.nested["seen"]))
 
 
-# --- what else a stage may ask for
+# --- further options of a stage
 
 
 @pytest.mark.parametrize(
     ("every", "tested"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (3, [3, 5]), (7, [5]), (0, [5])]
 )
-def test_only_some_epochs_are_tested_and_the_last_always_and_nothing_else_changes(
+def test_the_option_test_every_selects_the_tested_epochs_and_changes_nothing_else(
     every: int, tested: list[int]
 ) -> None:
-    passes, data = [], feeds(validation=True)
+    passes, data = [], make_loaders(validation=True)
 
     def counted() -> Iterable[Batch]:
         passes.append(1)
@@ -609,13 +618,17 @@ def test_only_some_epochs_are_tested_and_the_last_always_and_nothing_else_change
     assert same(often.state_dict(), seldom.state_dict())
 
 
-def test_a_run_tested_at_its_end_alone_has_the_accuracy_of_one_tested_always(
+def test_a_run_tested_only_at_the_end_has_the_same_final_accuracy(
     tmp_path: Path,
 ) -> None:
-    words = ("method=dense", "model=mlp", "model.hidden=[8]", "train.scale=0.02")  # three epochs
-    always, _ = perform_run(compose_run(*words), machine(tmp_path))
-    seldom, artefacts = perform_run(compose_run(*words, "train.test_every=0"), machine(tmp_path))
-    assert seldom["run_id"] != always["run_id"]  # what it knows is less, so it is no substitute
+    # three epochs
+    overrides = ("method=dense", "model=mlp", "model.hidden=[8]", "train.scale=0.02")
+    always, _ = perform_run(compose_run(*overrides), machine(tmp_path))
+    seldom, artefacts = perform_run(
+        compose_run(*overrides, "train.test_every=0"), machine(tmp_path)
+    )
+    # the second record contains less, so it cannot replace the first
+    assert seldom["run_id"] != always["run_id"]
     assert (seldom["epochs"], seldom["accuracy"], seldom["test_loss"]) == (
         3,
         always["accuracy"],
@@ -640,7 +653,7 @@ def test_a_snapshot_is_the_state_after_that_epoch_of_the_full_schedule() -> None
     assert not any(t.requires_grad for t in done.snapshots[1].values())
 
 
-def test_one_training_is_the_same_as_its_two_halves_with_momentum_carried_over() -> None:
+def test_two_halves_with_the_same_momentum_equal_one_training() -> None:
     whole, halves = linear(), linear()
     done = fit(whole, recipe(4))
     first = fit(halves, recipe(4), stop_after=2)
@@ -661,7 +674,8 @@ class Search:
 
     def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
         scores = self.trainable["scores"]
-        assert scores.grad is None or not scores.grad.any()  # gradients of the step before are gone
+        # gradients of the previous step are cleared
+        assert scores.grad is None or not scores.grad.any()
         return {"fc.weight": model.get_parameter("fc.weight").detach() * scores}
 
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
@@ -671,24 +685,24 @@ class Search:
         pass
 
 
-def test_a_mask_search_moves_its_scores_and_leaves_the_weights() -> None:
+def test_a_mask_search_trains_its_scores_and_not_the_weights() -> None:
     model = linear()
     before = {name: t.clone() for name, t in model.state_dict().items()}
     scores = torch.ones(3, 16, requires_grad=True)
     done = fit(model, recipe(4), Search(full_masks(model), {"scores": scores}))
     assert same(before, model.state_dict()) and done.momentum == {}
     assert torch.count_nonzero(scores != 1) > 0
-    # the same net with the scores as its weights does as well: evaluation saw the replaced weights
-    twin = linear()
+    # evaluation uses the replaced weights: a net with these weights gives the same numbers
+    reference = linear()
     with torch.no_grad():
-        twin.get_parameter("fc.weight").mul_(scores)
-    found = evaluate(twin, list[Batch](feeds().test()), {}, NO_CAST)
+        reference.get_parameter("fc.weight").mul_(scores)
+    found = evaluate(reference, list[Batch](make_loaders().test()), {}, NO_CAST)
     assert (done.history[-1]["accuracy"], done.history[-1]["test_loss"]) == pytest.approx(
         (found.accuracy, found.loss), rel=1e-6
     )
 
 
-def test_hooks_are_called_in_order_with_the_step_of_the_whole_schedule() -> None:
+def test_hooks_are_called_in_order_with_the_step_in_the_whole_schedule() -> None:
     calls: list[tuple[str, int]] = []
 
     @dataclass
@@ -708,12 +722,12 @@ def test_hooks_are_called_in_order_with_the_step_of_the_whole_schedule() -> None
     model = linear()
     fit(model, recipe(2, first_epoch=1), Listening(full_masks(model)))
     steps: Iterable[int] = range(4, 8)
-    assert calls == [(what, step) for step in steps for what in ("weights", "before", "after")] + [
-        ("weights", 7)
-    ]  # the last one is for the evaluation, as in the last step
+    in_steps = [(what, step) for step in steps for what in ("weights", "before", "after")]
+    # the last call is for the evaluation, with the last step
+    assert calls == [*in_steps, ("weights", 7)]
 
 
-def test_a_gradient_of_none_lets_a_parameter_rest() -> None:
+def test_a_parameter_with_gradient_none_is_not_updated() -> None:
     @dataclass
     class Resting(FixedMasking):
         def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
@@ -721,6 +735,6 @@ def test_a_gradient_of_none_lets_a_parameter_rest() -> None:
 
     model = linear()
     before = {name: t.clone() for name, t in model.state_dict().items()}
-    fit(model, recipe(2), Resting(full_masks(model)))  # weight decay rests as well
+    fit(model, recipe(2), Resting(full_masks(model)))  # no weight decay either
     assert torch.equal(model.get_parameter("fc.weight"), before["fc.weight"])
     assert not torch.equal(model.get_parameter("fc.bias"), before["fc.bias"])

@@ -1,5 +1,4 @@
-"""Weights from elsewhere in place of a training (`start.weights`): what they are identified by,
-what is read, what is refused, and what a run makes of them."""
+"""Weights loaded by `start.weights` replace a training: identity, file formats, errors, results."""
 
 import hashlib
 import json
@@ -38,7 +37,7 @@ SEARCH = ["method=sr_popup", "density=0.2", "method.batch_size=64", "train.scale
 
 
 def expected() -> dict[str, Tensor]:
-    """A state dict of the net in NET."""
+    """A state dict of the net of NET, which the files contain."""
     model = compose_run(*SEARCH).model(1, 10, 8, Generator().manual_seed(5))
     with torch.no_grad():
         for tensor in model.buffers():
@@ -53,47 +52,51 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def words(path: object, *more: str) -> list[str]:
+def with_weights(path: object, *more: str) -> list[str]:
     return [*SEARCH, f"start.weights={path}", *more]
 
 
 # --- identity
 
 
-def test_without_weights_a_run_is_what_it_was() -> None:
+def test_start_weights_null_does_not_change_the_identity_of_a_run() -> None:
     for start in ("pretrained", "dense"):
         method = (
             ["method=sr_popup"]
             if start == "pretrained"
             else ["method=magnitude", "retrain=finetune"]
         )
-        run, said = (
+        run, parts = (
             compose_run(*method, "density=0.2", f"start={start}", *NET, *more)
             for more in ([], ["start.weights=null"])
         )
-        assert stage_keys(run) == stage_keys(said) and run_id(run) == run_id(said)
+        assert stage_keys(run) == stage_keys(parts) and run_id(run) == run_id(parts)
         assert "weights" not in canonical(run.stage("dense")) and run.stage("dense").kind == "train"
         assert stage_keys(run)["dense"] == stage_keys(compose_run("method=dense", *NET))["dense"]
 
 
-def test_a_file_is_what_it_holds_wherever_it_lies(file: Path, tmp_path: Path) -> None:
+def test_a_file_is_identified_by_its_content_and_not_by_its_path(
+    file: Path, tmp_path: Path
+) -> None:
     copy, other = tmp_path / "elsewhere" / "copy.safetensors", tmp_path / "other.safetensors"
     copy.parent.mkdir()
     shutil.copy(file, copy)
     save_file({name: tensor + 1 for name, tensor in expected().items()}, other)
-    one, same, else_ = (compose_run(*words(path)) for path in (file, copy, other))
+    one, same, else_ = (compose_run(*with_weights(path)) for path in (file, copy, other))
     assert (run_id(one), stage_keys(one), one) == (run_id(same), stage_keys(same), same)
     assert all(stage_keys(one)[name] != stage_keys(else_)[name] for name in ("dense", "search"))
     content = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
-    assert one.stage("dense").weights == Weights(content) and canonical(
-        one.stage("dense").weights
-    ) == {"class": "pretrained_weights", "content": content}
+    assert one.stage("dense").weights == Weights(content)
+    assert canonical(one.stage("dense").weights) == {
+        "class": "pretrained_weights",
+        "content": content,
+    }
     assert (one.stage("dense").kind, one.stage("dense").recipe) == ("load", None)
     shutil.copy(other, file)
-    assert stage_keys(compose_run(*words(file))) == stage_keys(else_)
+    assert stage_keys(compose_run(*with_weights(file))) == stage_keys(else_)
 
 
-def test_torchvision_s_weights_are_an_entry_by_name_for_the_nets_that_have_one() -> None:
+def test_torchvision_weights_are_identified_by_their_published_name() -> None:
     nets = {}
     for path in sorted((CONF / "model").glob("*.yaml")):
         entry = getattr(locate(OmegaConf.load(path)["_target_"], "model"), "torchvision", None)
@@ -102,30 +105,22 @@ def test_torchvision_s_weights_are_an_entry_by_name_for_the_nets_that_have_one()
         "efficientnet_b4": "EfficientNet_B4_Weights.IMAGENET1K_V1",
         "resnet50": "ResNet50_Weights.IMAGENET1K_V1",
     }
-    given = ["method=sr_popup", "density=0.2", "dataset=imagenet", "start.weights=torchvision"]
+    overrides = ["method=sr_popup", "density=0.2", "dataset=imagenet", "start.weights=torchvision"]
     for name, entry in nets.items():
-        assert compose_run(*given, f"model={name}").stage("dense").weights == Weights(
+        assert compose_run(*overrides, f"model={name}").stage("dense").weights == Weights(
             f"torchvision:{entry}"
         )
     with pytest.raises(
         ConfigError,
         match=(
-            "publishes no weights for model=mobilenet_v1, but for resnet50 and efficientnet_b4;"
+            "publishes no weights for model=mobilenet_v1, only for resnet50 and efficientnet_b4;"
             " name a file"
         ),
     ):
-        compose_run(*given, "model=mobilenet_v1")
+        compose_run(*overrides, "model=mobilenet_v1")
 
 
-# --- what is read
-
-
-@dataclass(frozen=True)
-class Form:
-    """A way to keep a state dict in a file."""
-
-    name: str
-    write: Callable[[dict[str, Tensor], Path], None]
+# --- file formats
 
 
 def written(
@@ -162,23 +157,25 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_usual_form_of_a_state_dict_is_read_to_the_bit(form: str, tmp_path: Path) -> None:
+def test_every_common_file_format_of_a_state_dict_is_read_to_the_bit(
+    form: str, tmp_path: Path
+) -> None:
     state, path = expected(), tmp_path / form
     FORMS[form](state, path)
-    run = compose_run(*words(path))
+    run = compose_run(*with_weights(path))
     net = run.model(1, 10, 8, Generator().manual_seed(0)).state_dict()
     found = fitting(run.stage("dense").weights, net, run)
     assert list(found) == list(net)
     for name, tensor in found.items():
-        wanted = (
+        reference = (
             net[name]
             if form == "uncounted.pt" and name.endswith("num_batches_tracked")
             else state[name]
         )
-        assert tensor.dtype == net[name].dtype and torch.equal(tensor, wanted), name
+        assert tensor.dtype == net[name].dtype and torch.equal(tensor, reference), name
 
 
-# --- what is refused, before any work
+# --- errors before any stage
 
 
 def less(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -188,7 +185,7 @@ def less(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class Unsafe:
-    """What a pickle may hold besides tensors."""
+    """An object that is neither a tensor nor a plain value."""
 
 
 MISFITS: list[tuple[Callable[[Path], object], list[str]]] = [
@@ -202,7 +199,7 @@ MISFITS: list[tuple[Callable[[Path], object], list[str]]] = [
             "does not fit model=resnet20",
             "missing: stage2.0.conv1.weight, ",
             "more",
-            "unknown to the net: head.weight",
+            "not in the network: head.weight",
         ],
     ),
     (
@@ -212,69 +209,69 @@ MISFITS: list[tuple[Callable[[Path], object], list[str]]] = [
         [
             "dataset=digits (10 classes)",
             (
-                "of another shape: fc.weight (1000, 16) instead of (10, 16), fc.bias (1000,)"
+                "with another shape: fc.weight (1000, 16) instead of (10, 16), fc.bias (1000,)"
                 " instead of (10,)"
             ),
         ],
     ),
     (
         lambda path: torch.save({"state_dict": Unsafe()}, path),
-        ["holds more than tensors and plain values", "torch.save(model.state_dict(), PATH)"],
+        ["contains more than tensors and plain values", "torch.save(model.state_dict(), PATH)"],
     ),
     (
         lambda path: torch.save([torch.zeros(3)], path),
-        ["holds no state dict", "state_dict or model"],
+        ["contains no state dict", "state_dict or model"],
     ),
     (lambda path: path.write_bytes(b"PK\x03\x04 nothing"), ["cannot be read"]),
     (lambda path: path.write_bytes(b""), ["cannot be read"]),
 ]
 
 
-@pytest.mark.parametrize(("make", "said"), MISFITS, ids=[said[0] for _, said in MISFITS])
-def test_what_does_not_fit_is_refused_in_one_message_before_any_work(
+@pytest.mark.parametrize(("make", "parts"), MISFITS, ids=[parts[0] for _, parts in MISFITS])
+def test_unsuitable_weights_give_one_error_before_any_stage(
     make: Callable[[Path], object],
-    said: list[str],
+    parts: list[str],
     tmp_path: Path,
     dirs: list[str],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "given.pt"
     make(path)
-    assert run_config(compose_config([*words(path), *dirs, "env.device=cpu"])) == 2
+    assert run_config(compose_config([*with_weights(path), *dirs, "env.device=cpu"])) == 2
     message = capfd.readouterr().err
     assert message.startswith(f"error: start.weights={path}") and message.count("error:") == 1
-    assert all(part in message for part in said), message
+    assert all(part in message for part in parts), message
     assert not list(tmp_path.glob("cache/stages/*")) and not list(tmp_path.glob("results/runs/*"))
 
 
-def test_a_misspelt_torchvision_is_recognised() -> None:
+def test_a_misspelt_torchvision_gives_an_error_with_a_suggestion() -> None:
     with pytest.raises(
         ConfigError,
         match="start.weights=torchvison: there is no such file; did you mean 'torchvision'?",
     ):
-        compose_run(*words("torchvison"))
+        compose_run(*with_weights("torchvison"))
     with pytest.raises(ConfigError, match="start.weights=7 must be null"):
-        compose_run(*words(7))
+        compose_run(*with_weights(7))
 
 
-def test_loaded_weights_have_no_early_epochs_to_rewind_to(file: Path) -> None:
+def test_rewinding_with_loaded_weights_gives_an_error(file: Path) -> None:
     with pytest.raises(
         ConfigError,
         match=(
-            "start.rewind=10ep: start.weights gives stage 'dense' the end of a training, .* take"
-            " retrain=finetune or"
+            "start.rewind=10ep: start.weights loads the end of a training into stage 'dense', .*"
+            " take retrain=finetune or"
         ),
     ):
-        compose_run(*words(file, "retrain=rewind"))
+        compose_run(*with_weights(file, "retrain=rewind"))
 
 
-def test_torchvision_s_classes_and_a_missing_network_are_told_before_any_work(
+def test_a_wrong_number_of_classes_and_a_failed_download_give_errors_before_any_stage(
     tmp_path: Path,
     dirs: list[str],
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    given = [
+    overrides = [
         "method=sr_popup",
         "density=0.2",
         "model=resnet50",
@@ -282,29 +279,26 @@ def test_torchvision_s_classes_and_a_missing_network_are_told_before_any_work(
         *dirs,
         "env.device=cpu",
     ]
-    assert run_config(compose_config([*given, "dataset=digits", "dataset.size=32"])) == 2
+    assert run_config(compose_config([*overrides, "dataset=digits", "dataset.size=32"])) == 2
     assert (
-        "torchvision's weights of resnet50 tell 1000 classes apart, dataset=digits has 10; take"
+        "torchvision's weights of resnet50 are for 1000 classes, dataset=digits has 10; use"
         " dataset=imagenet" in capfd.readouterr().err
     )
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody answers there
-    run = compose_run(*given, "dataset=imagenet")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # no server at this port
+    run = compose_run(*overrides, "dataset=imagenet")
     with pytest.raises(ConfigError) as caught:
         fitting(run.stage("dense").weights, {}, run)  # type: ignore[arg-type]
     place = tmp_path / "torch" / "hub" / "checkpoints" / "resnet50-0676ba61.pth"
     (message,) = caught.value.messages
     assert message.startswith(
         "start.weights=torchvision: https://download.pytorch.org/models/resnet50-0676ba61.pth could"
-        " not be fetched ("
+        " not be downloaded ("
     )
-    assert (
-        f"put it at {place} here: then the same command finds it; or name it, start.weights=PATH"
-        in message
-    )
+    assert f"put it at {place} and repeat the command; or use start.weights=PATH" in message
 
 
-def test_a_published_file_is_fetched_once_and_held_to_the_checksum_in_its_name(
+def test_a_published_file_is_downloaded_once_and_its_checksum_is_verified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
@@ -317,19 +311,17 @@ def test_a_published_file_is_fetched_once_and_held_to_the_checksum_in_its_name(
     for path in (right, wrong):
         path.write_bytes(content)
     found = downloaded(right.as_uri())
-    assert (
-        found == tmp_path / "torch" / "hub" / "checkpoints" / right.name
-        and found.read_bytes() == content
-    )
+    assert found == tmp_path / "torch" / "hub" / "checkpoints" / right.name
+    assert found.read_bytes() == content
     right.unlink()
-    assert downloaded(right.as_uri()) == found  # it is there now
-    with pytest.raises(ConfigError, match=r"could not be fetched \(invalid hash value"):
+    assert downloaded(right.as_uri()) == found  # the downloaded file is used
+    with pytest.raises(ConfigError, match=r"could not be downloaded \(invalid hash value"):
         downloaded(wrong.as_uri())
     found.write_bytes(content[:-1])
     with pytest.raises(
         ConfigError,
         match=(
-            f"is damaged or another file, its SHA-256 should begin with {right.stem[4:]}; delete it"
+            f"is damaged or another file: its SHA-256 should begin with {right.stem[4:]}; delete it"
         ),
     ):
         downloaded(right.as_uri())
@@ -342,7 +334,7 @@ def test_a_published_file_is_fetched_once_and_held_to_the_checksum_in_its_name(
 def trained(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, dict[str, Any], dict[str, Any]]:
-    """Where the trained net of a search lies in the cache, the run's record and its artefacts."""
+    """Path of the trained net of a search in the cache, record and artefacts of its run."""
     folder, run = tmp_path_factory.mktemp("trained"), compose_run(*SEARCH)
     record, artefacts = perform_run(run, machine(folder))
     return (
@@ -352,20 +344,19 @@ def trained(
     )
 
 
-def test_a_run_s_own_net_as_a_file_gives_the_same_search_to_the_bit(
+def test_a_search_from_saved_weights_equals_the_search_after_training(
     trained: Any, tmp_path: Path
 ) -> None:
     path, before, artefacts = trained
-    record, found = perform_run(compose_run(*words(path)), machine(tmp_path))
+    record, found = perform_run(compose_run(*with_weights(path)), machine(tmp_path))
     assert all(
         torch.equal(tensor, artefacts["dense"].weights[name])
         for name, tensor in found["dense"].weights.items()
     )
     for part in ("weights", "masks"):
         one, other = getattr(found["search"], part), getattr(artefacts["search"], part)
-        assert one.keys() == other.keys() and all(
-            torch.equal(one[name], other[name]) for name in one
-        )
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
     for key in (
         "accuracy",
         "accuracy_top5",
@@ -388,18 +379,19 @@ def test_a_run_s_own_net_as_a_file_gives_the_same_search_to_the_bit(
     assert [(stage["name"], stage["epochs"]) for stage in record["stages"]] == [
         ("dense", 0),
         ("search", 2),
-    ] and record["epochs_total"] == 2
+    ]
+    assert record["epochs_total"] == 2
     assert record["provenance"]["numerics"] == {"load": 1, "search": 1}
 
 
-def test_a_second_run_takes_the_loaded_net_from_the_cache_and_its_file_may_go(
+def test_a_second_run_reads_the_loaded_net_from_the_cache_without_its_file(
     file: Path, tmp_path: Path, dirs: list[str]
 ) -> None:
-    given = [*words(file), *dirs, "env.device=cpu", "env.progress=none"]
-    assert run_config(compose_config(given)) == 0
+    overrides = [*with_weights(file), *dirs, "env.device=cpu", "env.progress=none"]
+    assert run_config(compose_config(overrides)) == 0
     torch.manual_seed(9)
     (first,) = (tmp_path / "results" / "runs").iterdir()
-    assert run_config(compose_config([*given, "density=0.1"])) == 0
+    assert run_config(compose_config([*overrides, "density=0.1"])) == 0
     (second,) = (path for path in (tmp_path / "results" / "runs").iterdir() if path != first)
     assert [
         stage["cached"] for stage in json.loads((second / "result.json").read_text())["stages"]
@@ -420,7 +412,7 @@ def test_a_second_run_takes_the_loaded_net_from_the_cache_and_its_file_may_go(
         ["method=magnitude", "start=dense", "retrain=finetune"],
     ],
 )
-def test_methods_that_prune_a_trained_net_take_them_too(
+def test_methods_that_prune_a_trained_net_accept_loaded_weights(
     method: list[str], file: Path, tmp_path: Path
 ) -> None:
     run = compose_run(*method, "density=0.2", "train.scale=0.0125", *NET, f"start.weights={file}")
@@ -437,20 +429,21 @@ def test_methods_that_prune_a_trained_net_take_them_too(
 @pytest.mark.parametrize(
     "method", ["edge_popup", "zhou", "obd", "snip", "grasp", "synflow", "random", "sanity_check"]
 )
-def test_every_method_that_prunes_a_trained_net_can_load_it_instead(
+def test_every_method_that_prunes_a_trained_net_can_load_its_weights(
     method: str, file: Path
 ) -> None:
-    given = [] if method in ("edge_popup", "zhou", "obd") else ["start=dense", "retrain=finetune"]
-    dense, *rest = compose_run(
-        f"method={method}", "density=0.2", *given, *NET, f"start.weights={file}"
-    ).stages
-    assert (dense.kind, dense.name, dense.recipe) == ("load", "dense", None) and any(
-        stage.start.stage == "dense" for stage in rest
+    overrides = (
+        [] if method in ("edge_popup", "zhou", "obd") else ["start=dense", "retrain=finetune"]
     )
+    dense, *rest = compose_run(
+        f"method={method}", "density=0.2", *overrides, *NET, f"start.weights={file}"
+    ).stages
+    assert (dense.kind, dense.name, dense.recipe) == ("load", "dense", None)
+    assert any(stage.start.stage == "dense" for stage in rest)
 
 
-def test_plans_count_no_work_for_loading(file: Path) -> None:
-    run = compose_run(*words(file))
+def test_plans_count_no_images_for_loading(file: Path) -> None:
+    run = compose_run(*with_weights(file))
     net = measure_net(run.dataset, run.model)
     cost = stage_cost(run, run.stage("dense"), net, 0)
     assert (cost.images, cost.passes, cost.macs, cost.bytes) == (
@@ -461,14 +454,14 @@ def test_plans_count_no_work_for_loading(file: Path) -> None:
     )
 
 
-def test_a_file_that_changes_under_a_run_is_noticed(file: Path, tmp_path: Path) -> None:
-    run = compose_run(*words(file))
+def test_a_file_that_changes_during_a_run_gives_an_error(file: Path, tmp_path: Path) -> None:
+    run = compose_run(*with_weights(file))
     save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
-    with pytest.raises(ConfigError, match="has changed since the run began"):
+    with pytest.raises(ConfigError, match="has changed since the run started"):
         perform_run(run, machine(tmp_path))
 
 
-# --- nets that draw while they train
+# --- nets with dropout
 
 
 @dataclass(frozen=True)
@@ -492,14 +485,14 @@ class Dropping:
         )
 
 
-def bench(run: Run, folder: Path) -> RunContext:
+def make_context(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
     return RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
     )  # type: ignore[arg-type]
 
 
-def test_dropout_is_the_same_whoever_ran_before_and_wherever_a_training_was_stopped(
+def test_dropout_does_not_depend_on_earlier_draws_or_on_interruptions(
     tmp_path: Path,
 ) -> None:
     run = replace(
@@ -509,8 +502,8 @@ def test_dropout_is_the_same_whoever_ran_before_and_wherever_a_training_was_stop
     found = []
     for i in range(2):
         torch.manual_seed(i)
-        where, asked = bench(run, tmp_path / str(i)), iter(range(1, 1000))
-        where.stop = lambda i=i, asked=asked: bool(i) and next(asked) % 2 == 0  # type: ignore[misc]
+        where, calls = make_context(run, tmp_path / str(i)), iter(range(1, 1000))
+        where.stop = lambda i=i, calls=calls: bool(i) and next(calls) % 2 == 0  # type: ignore[misc]
         while True:
             try:
                 run_stage(where, run.stages[0])
@@ -523,7 +516,7 @@ def test_dropout_is_the_same_whoever_ran_before_and_wherever_a_training_was_stop
     assert stage_keys(quiet) != stage_keys(run)
 
 
-def test_a_rewinding_point_that_is_made_up_for_later_has_the_dropout_of_the_training(
+def test_a_rewinding_point_computed_later_equals_that_of_the_original_training(
     tmp_path: Path,
 ) -> None:
     run = compose_run(
@@ -536,9 +529,12 @@ def test_a_rewinding_point_that_is_made_up_for_later_has_the_dropout_of_the_trai
         "train.scale=0.02",
     )
     run = replace(run, model=Dropping())
-    together, apart = bench(run, tmp_path / "together"), bench(run, tmp_path / "apart")
+    together = make_context(run, tmp_path / "together")
+    apart = make_context(run, tmp_path / "apart")
     run_stage(together, run.stage("dense"))
-    run_stage(bench(replace(run, stages=run.stages[:1]), tmp_path / "apart"), run.stage("dense"))
+    run_stage(
+        make_context(replace(run, stages=run.stages[:1]), tmp_path / "apart"), run.stage("dense")
+    )
     key = apart.keys["dense"]
     assert apart.store.has(key) and not apart.store.has_snapshot(key, 1)
     run_stage(apart, run.stage("dense"))

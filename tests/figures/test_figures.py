@@ -1,5 +1,4 @@
-"""Figures: points worked by hand from records and series.json, what is missing named, the same
-bytes drawn again; and runs that leave series.json."""
+"""Figures agree with points worked by hand, list missing runs and are drawn reproducibly."""
 
 import csv
 import json
@@ -33,7 +32,7 @@ from runner.suites.schema_figures import FigureSpec
 from runner.suites.spec import figure_names, read_spec, table_names, variants_of
 from runner.suites.titles import title
 
-SCALE = "train.scale=0.0123"  # nobody publishes records of it
+SCALE = "train.scale=0.0123"  # no published records have this scale
 A, B = "(a) tickets and random masks by sparsity", "(b) tickets and 10,000 random masks at 1.2 %"
 NET = "LeNet-300-100"
 TINY = ["method=random", "density=0.5", "dataset=digits", "model=mlp", "train.scale=0.00625"]
@@ -81,7 +80,7 @@ def lines(results: Path, figure: Suite, series: str, panel: str = A) -> list[dic
 
 
 @pytest.mark.parametrize("name", figure_names())
-def test_every_figure_expands_on_all_its_data_and_every_panel_can_be_told_apart(name: str) -> None:
+def test_every_figure_expands_on_all_its_data_and_has_distinct_panels(name: str) -> None:
     spec, composer = read_spec(name), Composer()
     assert isinstance(spec, FigureSpec)
     stem = (
@@ -94,53 +93,48 @@ def test_every_figure_expands_on_all_its_data_and_every_panel_can_be_told_apart(
         (name, None),
         *((f"{name}@{variant}", variant) for variant in variants_of(name)),
     ):
-        figure, panels = (
-            expand(form, {"seeds": ["0"]}, [], composer),
-            on_variant(spec, variant).panels,
-        )
+        figure = expand(form, {"seeds": ["0"]}, [], composer)
+        panels = on_variant(spec, variant).panels
         assert len({panel.label for panel in panels}) == len(panels)
-        assert (
-            figure.drawn
-            and figure.jobs
-            and len(series_of(figure, Path("/nowhere")))
-            == sum(len(panel.series) for panel in panels)
+        assert figure.drawn
+        assert figure.jobs
+        assert len(series_of(figure, Path("/nowhere"))) == sum(
+            len(panel.series) for panel in panels
         )
 
 
-def test_a_level_is_a_run_and_series_of_the_same_run_share_it(figure: Suite) -> None:
-    assert len(figure.jobs) == 2 * 21  # 20 levels and the one with 10,000 masks, two seeds
-    first, last = (
-        jobs(figure, A, "lt layer 1", "density=0.8")[0],
-        jobs(figure, A, "lt layer 1", "density=0.0115")[0],
-    )
+def test_each_level_is_one_run_which_series_share(figure: Suite) -> None:
+    assert len(figure.jobs) == 2 * 21  # 20 levels and a run with 10,000 masks, two seeds
+    first = jobs(figure, A, "lt layer 1", "density=0.8")[0]
+    last = jobs(figure, A, "lt layer 1", "density=0.0115")[0]
     assert jobs(figure, A, "random layer 3", "density=0.8")[0].run_id == first.run_id
     prunes = [stage.density for stage in last.run.stages if stage.kind == "prune"]
     assert prunes == pytest.approx([0.8**level for level in range(1, 21)], rel=1e-11)
-    # one chain of trainings
+    # the levels share one chain of trainings
     assert set(first.keys.values()) - {first.keys["portrait"]} <= set(last.keys.values())
 
 
-def test_the_plan_takes_a_figures_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_accepts_the_name_of_a_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     dirs = [f"env.results_dir={tmp_path / 'results'}", f"env.cache_dir={tmp_path / 'cache'}"]
     assert (
         show_plan(["sketching_figure02@digits", "seeds=0", SCALE, *dirs], Console(file=sys.stdout))
         == 0
     )
-    shown = capsys.readouterr().out
-    # One epoch a training (1.23 % of 40): the dense net and 20 levels; each prefix of the chain
-    # asks for its own.
-    assert (
-        "runs: 21; done 0" in shown
-        and f"epochs: asked {sum(range(2, 22)) + 21}, needed 21" in shown
-    )
+    output = capsys.readouterr().out
+    # A training has one epoch (1.23 % of 40). There are the dense net and 20 levels, and each run
+    # requests the epochs of its prefix of the chain.
+    assert "runs: 21; done 0" in output
+    assert f"epochs: asked {sum(range(2, 22)) + 21}, needed 21" in output
 
 
-def test_an_unknown_figure_is_refused_with_the_nearest_name() -> None:
+def test_an_unknown_figure_gives_an_error_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="did you mean 'sketching_figure02'"):
         expand("sketching_figure20", {}, [])
 
 
-def test_the_title_says_what_differs() -> None:
+def test_the_title_contains_the_differences_from_the_paper() -> None:
     composer = Composer()
     paper = read_spec("sketching_figure01").title
     assert title(expand("sketching_figure01", {}, [], composer)) == f"Figure 1: {paper}"
@@ -153,7 +147,7 @@ def test_the_title_says_what_differs() -> None:
 # --- numbers
 
 
-def test_a_curves_point_is_mean_and_deviation_over_seeds_at_the_records_density(
+def test_a_point_of_a_curve_is_mean_and_deviation_at_the_recorded_density(
     figure: Suite, tmp_path: Path
 ) -> None:
     for job, norm in zip(jobs(figure, A, "lt layer 1", "density=0.64"), (3.0, 5.0), strict=True):
@@ -172,7 +166,7 @@ def test_a_curves_point_is_mean_and_deviation_over_seeds_at_the_records_density(
     assert (float(line["y"]), float(line["y_std"])) == (5.0, 0.0)
 
 
-def test_a_histogram_has_its_bins_and_a_mark_its_place(figure: Suite, tmp_path: Path) -> None:
+def test_histograms_and_marks_are_drawn_from_series(figure: Suite, tmp_path: Path) -> None:
     shares = {
         "norm_edges": [0.0, 1.0, 2.0, 3.0, 4.0],
         "random_share_0": [0.0, 0.25, 0.75, 0.0],
@@ -192,7 +186,7 @@ def test_a_histogram_has_its_bins_and_a_mark_its_place(figure: Suite, tmp_path: 
     ]
 
 
-def test_seeds_with_other_bins_are_not_averaged(figure: Suite, tmp_path: Path) -> None:
+def test_seeds_with_different_bins_give_an_error(figure: Suite, tmp_path: Path) -> None:
     for i, job in enumerate(jobs(figure, B, "lt layer 1")):
         write(
             tmp_path,
@@ -207,14 +201,16 @@ def test_seeds_with_other_bins_are_not_averaged(figure: Suite, tmp_path: Path) -
         write_figure(figure, tmp_path)
 
 
-def test_a_record_without_its_series_is_named(figure: Suite, tmp_path: Path) -> None:
+def test_a_record_without_its_series_gives_an_error_with_the_run_id(
+    figure: Suite, tmp_path: Path
+) -> None:
     job = jobs(figure, B, "lt layer 1")[0]
     write(tmp_path, job, {})
     with pytest.raises(ConfigError, match=f"{job.run_id} has no norm_edges"):
         write_figure(figure, tmp_path)
 
 
-def test_what_was_not_run_is_named_in_the_legend_the_caption_and_the_terminal(
+def test_missing_runs_are_listed_in_legend_caption_and_output(
     figure: Suite, tmp_path: Path
 ) -> None:
     write(
@@ -226,14 +222,11 @@ def test_what_was_not_run_is_named_in_the_legend_the_caption_and_the_terminal(
     assert legends[B, "lt layer 1"] == "lt layer 1 (not run)"
     assert (
         f"Missing in {B}: random layer 1, lt layer 1, random layer 2, lt layer 2, random layer 3,"
-        " lt layer 3."
-        in text
-        and f"Missing in {A}" not in text
+        " lt layer 3." in text
     )
-    assert (
-        "41 runs are not done: make reproduce TABLE=sketching_figure02@digits" in text
-        and "lt layer 1: – (2 runs to do)" in text
-    )
+    assert f"Missing in {A}" not in text
+    assert "41 runs are not done: make reproduce TABLE=sketching_figure02@digits" in text
+    assert "lt layer 1: – (2 runs to do)" in text
 
 
 def history(results: Path, job: PlannedRun, stages: dict[str, list[dict[str, Any]]]) -> None:
@@ -255,14 +248,16 @@ layout: figure
 seeds: [0, 1]
 overrides: [dataset=digits, train=imc, train.scale=0.0123]
 networks: {MLP: mlp, LeNet: lenet_300_100}
-elsewhere: {}
+variants: {}
 panels:
   - label: curves
     x: {label: learning rate, scale: log}
     y: {label: "accuracy [%]", range: [0, 100]}
     overrides: [density=0.5]
     points: {train.lr: [0.1, 0.01]}
-    series: [{label: SNIP, y: accuracy, overrides: [method=snip]}, {label: later, y: accuracy, overrides: [method=nonesuch]}]
+    series:
+      - {label: SNIP, y: accuracy, overrides: [method=snip]}
+      - {label: later, y: accuracy, overrides: [method=nonesuch]}
   - label: bars
     x: {label: learning rate}
     y: {label: K}
@@ -278,9 +273,14 @@ panels:
     x: {label: epoch}
     y: {label: loss, scale: log}
     overrides: [density=0.5]
-    series: [{label: SNIP, draw: trace, x: history.epoch, y: history.train_loss, overrides: [method=snip]}]
+    series:
+      - label: SNIP
+        draw: trace
+        x: history.epoch
+        y: history.train_loss
+        overrides: [method=snip]
   - label: named points
-    x: {label: points, mark: {at: 0.25, label: a mark of nobody}}
+    x: {label: points, mark: {at: 0.25, label: a fixed mark}}
     y: {label: K}
     points: {a step back: {-1: [density=0.25, train.lr=0.01], 0: [density=0.5]}}
     series:
@@ -289,13 +289,13 @@ panels:
       - {label: sought, draw: mark, x: sought, overrides: [method=snip]}
 """
 REPORT = {"lipschitz": 4.0, "found": 0.5, "sought": None}
-# of the last training alone
+# a trace shows the losses of the last training only
 LOSSES = {"dense": [{"train_loss": 9.0}], "train": [{"train_loss": 2.0}, {"train_loss": 1.0}]}
 
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
-    """A figure of all other kinds, in a tree of configurations of its own."""
+    """A figure of the other kinds of series, in a configuration folder of its own."""
     conf = tmp_path / "conf"
     (conf / "figure").mkdir(parents=True)
     for path in CONF.iterdir():
@@ -306,9 +306,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
     return expand("imc_figure09", {}, [])
 
 
-def test_bars_traces_words_of_the_command_line_and_several_nets(
-    small: Suite, tmp_path: Path
-) -> None:
+def test_bars_traces_and_several_nets_are_drawn(small: Suite, tmp_path: Path) -> None:
     for cell in small.cells.values():
         for job in cell.jobs:
             seed, lenet = job.run.seed, job.run.model.name != "mlp"
@@ -342,11 +340,11 @@ def test_the_best_epoch_is_drawn_on_request(tmp_path: Path, small: Suite) -> Non
         for job in cell.jobs:
             write(tmp_path, job, {"steps": [0.0], "losses": [1.0]}, report=REPORT)
     write_figure(best, tmp_path)
-    # record() has it one above the last
+    # record() sets accuracy_best to one point above the accuracy of 80
     assert {row["y"] for row in lines(tmp_path, best, "SNIP, MLP", "curves")} == {"81.0"}
 
 
-def test_a_trace_reads_the_epochs_of_the_last_training_and_leaves_out_where_no_seed_has_a_number(
+def test_a_trace_reads_the_last_training_and_skips_missing_numbers(
     small: Suite, tmp_path: Path
 ) -> None:
     pair = small.cells[series_key("histories", "SNIP", "MLP"), "="].jobs
@@ -362,25 +360,23 @@ def test_a_trace_reads_the_epochs_of_the_last_training_and_leaves_out_where_no_s
         (row["n"], float(row["x"]), float(row["y"]))
         for row in lines(tmp_path, small, "SNIP, MLP", "histories")
     ]
-    # the mean of 2 and 4, then the one seed that is left
+    # the mean of 2 and 4, then the remaining seed
     assert drawn == [("2", 1.0, 3.0), ("1", 2.0, 1.0)]
 
 
-def test_a_record_that_came_without_its_history_counts_as_not_run_in_the_trace_alone(
+def test_a_record_without_history_counts_as_not_run_only_in_traces_of_the_history(
     small: Suite, tmp_path: Path
 ) -> None:
     for job in small.jobs:
         write(tmp_path, job, {"steps": [0.0], "losses": [1.0]}, report=REPORT)
     text = write_figure(small, tmp_path)
     legends = {(s.panel, s.label): s.legend for s in series_of(small, tmp_path)}
-    assert (
-        legends["histories", "SNIP, MLP"] == "SNIP, MLP (not run)"
-        and legends["traces", "SNIP, MLP"] == "SNIP, MLP"
-    )
+    assert legends["histories", "SNIP, MLP"] == "SNIP, MLP (not run)"
+    assert legends["traces", "SNIP, MLP"] == "SNIP, MLP"
     assert "Missing in histories: SNIP, MLP, SNIP, LeNet." in text
 
 
-def test_points_by_name_have_overrides_of_their_own(small: Suite) -> None:
+def test_named_points_have_overrides_of_their_own(small: Suite) -> None:
     cells = {
         point: cell.jobs[0].run
         for (row, point), cell in small.cells.items()
@@ -390,9 +386,7 @@ def test_points_by_name_have_overrides_of_their_own(small: Suite) -> None:
     assert found == {"a step back=-1": (0.25, 0.01), "a step back=0": (0.5, 0.1)}
 
 
-def test_named_points_stand_at_their_values_and_marks_where_the_runs_or_the_yaml_say(
-    small: Suite, tmp_path: Path
-) -> None:
+def test_named_points_and_marks_are_drawn_at_their_values(small: Suite, tmp_path: Path) -> None:
     for job in small.jobs:
         write(tmp_path, job, {"steps": [0.0], "losses": [1.0]}, report=REPORT)
     text = write_figure(small, tmp_path)
@@ -404,12 +398,10 @@ def test_named_points_stand_at_their_values_and_marks_where_the_runs_or_the_yaml
     assert {float(row["x"]) for row in lines(tmp_path, small, "found, MLP", "named points")} == {
         3.0
     }
-    assert (
-        lines(tmp_path, small, "sought, MLP", "named points") == [] and "sought, MLP: none" in text
-    )
-    assert "a mark of nobody" in (
-        tmp_path / "figures" / f"{small.name}.svg"
-    ).read_text() and "sought, MLP (none)" in {s.legend for s in series_of(small, tmp_path)}
+    assert lines(tmp_path, small, "sought, MLP", "named points") == []
+    assert "sought, MLP: none" in text
+    assert "a fixed mark" in (tmp_path / "figures" / f"{small.name}.svg").read_text()
+    assert "sought, MLP (none)" in {s.legend for s in series_of(small, tmp_path)}
 
 
 # --- pictures
@@ -435,23 +427,21 @@ def test_the_same_records_give_the_same_bytes(figure: Suite, tmp_path: Path) -> 
         )
     assert set(pictures[0]) == {".csv", ".pdf", ".png", ".svg"}
     assert pictures[0] == pictures[1]
-    assert (
-        pictures[0][".png"].startswith(b"\x89PNG")
-        and pictures[0][".pdf"].startswith(b"%PDF")
-        and b"<svg" in pictures[0][".svg"]
-    )
+    assert pictures[0][".png"].startswith(b"\x89PNG")
+    assert pictures[0][".pdf"].startswith(b"%PDF")
+    assert b"<svg" in pictures[0][".svg"]
     assert b"Date" not in pictures[0][".pdf"] and b"dc:date" not in pictures[0][".svg"]
 
 
-def test_without_matplotlib_the_message_says_what_to_install(
+def test_without_matplotlib_the_error_contains_the_pip_command(
     figure: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as Python has it where an import fails
-    with pytest.raises(ConfigError, match=r"pip install 'winnow\[figures\]'"):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # makes `import matplotlib` fail
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[figures\]'"):
         write_figure(figure, tmp_path)
 
 
-def test_make_figures_draws_what_is_there(
+def test_make_figures_draws_an_incomplete_figure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = draw_figures(
@@ -469,10 +459,10 @@ def test_make_figures_draws_what_is_there(
 # --- series.json
 
 
-def test_a_finished_run_keeps_its_series_beside_its_record_and_a_warm_cache_gives_the_same(
+def test_series_are_written_beside_the_record_with_and_without_a_cache(
     tmp_path: Path,
 ) -> None:
-    words = [
+    overrides = [
         "method=imp",
         "density=0.5",
         *(w for w in SMALL if not w.startswith("env.")),
@@ -482,25 +472,25 @@ def test_a_finished_run_keeps_its_series_beside_its_record_and_a_warm_cache_give
     figures = []
     for results in ("cold", "warm"):
         where = machine(tmp_path, results=results)
-        made, artefacts = perform_run(compose_run(*words), where)
+        made, artefacts = perform_run(compose_run(*overrides), where)
         figures.append((where.results_dir / "runs" / made["run_id"] / "series.json").read_bytes())
     assert figures[0] == figures[1] and "series" not in made
     series = json.loads(figures[0])
-    initial = compose_run(*words).model(1, 10, 8, stream(0, "init", "weights"))
+    initial = compose_run(*overrides).model(1, 10, 8, stream(0, "init", "weights"))
     for i, (name, mask) in enumerate(artefacts["train4"].masks.items()):
         assert series["ticket_norm"][i] == pytest.approx(
             float((initial.get_parameter(name).detach().double() * mask).norm()), rel=1e-12
         )
 
 
-def test_a_run_without_a_portrait_writes_none(tmp_path: Path) -> None:
+def test_a_run_without_a_portrait_writes_no_series(tmp_path: Path) -> None:
     made, _ = perform_run(compose_run(*TINY), machine(tmp_path))
     assert not (tmp_path / "results" / "runs" / made["run_id"] / "series.json").exists()
 
 
 @dataclass(frozen=True)
 class Overflown:
-    """A measurement whose weights have overflowed."""
+    """A measurement with an infinite number."""
 
     tag: ClassVar[str] = "overflown"
 
@@ -508,7 +498,7 @@ class Overflown:
         return Measurement(series={"fine": [1.0], "norms": [1.0, float("inf")]})
 
 
-def test_numbers_that_are_not_finite_stop_the_stage(tmp_path: Path) -> None:
+def test_non_finite_numbers_give_an_error(tmp_path: Path) -> None:
     run = compose_run(*TINY, "portrait=norms")
     broken = replace(
         run,
@@ -520,9 +510,7 @@ def test_numbers_that_are_not_finite_stop_the_stage(tmp_path: Path) -> None:
         perform_run(broken, machine(tmp_path))
 
 
-def test_a_figure_reads_this_machines_results_before_those_that_we_ship(
-    figure: Suite, tmp_path: Path
-) -> None:
+def test_find_run_reads_local_results(figure: Suite, tmp_path: Path) -> None:
     job = figure.jobs[0]
     assert find_run(job.run_id, tmp_path) is None
     write(tmp_path, job, {"x": [1.0]})
@@ -530,10 +518,10 @@ def test_a_figure_reads_this_machines_results_before_those_that_we_ship(
     assert found is not None and found.number("x", 0) == 1.0 and found.number("accuracy") == 80.0
 
 
-def test_a_number_of_the_record_and_a_list_of_the_same_name_are_told_apart(
+def test_a_number_and_a_list_of_the_same_name_are_distinguished(
     figure: Suite, tmp_path: Path
 ) -> None:
-    # as the overlap of a mask search: by epoch in series.json, at its end in the report
+    # e.g. the overlap of a mask search: series.json contains all epochs, the report the last value
     job = figure.jobs[0]
     write(tmp_path, job, {"accuracy": [20.0, 70.0]})
     found = find_run(job.run_id, tmp_path)

@@ -1,5 +1,4 @@
-"""The jackpots paper's figures: which runs stand behind them, counted by hand; what they share; and
-their claims, judged on made-up records."""
+"""The jackpots paper's figures: hand-counted runs, shared stages, and claims for given records."""
 
 import csv
 import json
@@ -18,15 +17,15 @@ from runner.spec.run import Run, Stage, trains
 from runner.suites.expand import Suite, expand
 from runner.suites.layouts import series_key
 
-COMPOSER = Composer()  # composing is most of the time
+COMPOSER = Composer()  # shared, because composing takes most of the time
 NUMBERS = range(1, 10)
-DENSE = 30  # epochs that 160 are in small
-# epochs that those of a search are: times 30 / 160
+DENSE = 30  # 160 epochs on digits
+# epochs of a search -> epochs on digits, times 30 / 160
 SEARCHES = {5: 1, 10: 2, 30: 6, 60: 11, 100: 19, 160: 30, 300: 56}
 
 
-def figure(name: str, *words: str, **chosen: list[str]) -> Suite:
-    return expand(name, {"seeds": ["0"], **chosen}, list(words), COMPOSER)
+def figure(name: str, *overrides: str, **chosen: list[str]) -> Suite:
+    return expand(name, {"seeds": ["0"], **chosen}, list(overrides), COMPOSER)
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +35,12 @@ def small() -> dict[int, Suite]:
 
 @pytest.fixture(scope="module")
 def whole() -> dict[int, Suite]:
-    """The paper's own settings."""
+    """The figures with the settings of the paper."""
     return {n: figure(f"jackpots_figure{n:02d}") for n in NUMBERS}
 
 
 def needed(table: Suite) -> int:
-    """Epochs when stages are shared."""
+    """Needed epochs if stages are shared."""
     return sum(
         {
             job.keys[stage.name]: trains(stage) for job in table.jobs for stage in job.run.stages
@@ -57,14 +56,14 @@ def trained(run: Run) -> list[Stage]:
     return [stage for stage in run.stages if stage.recipe]
 
 
-# Of a net: fifteen epochs of searching 5, 10, 30, 60 and 100 epochs are 39, of 10 ... 160 they are
-# 68.
+# On digits, searches of 5, 10, 30, 60 and 100 epochs have 39 epochs per net in sum, and those of
+# 10 to 160 have 68.
 @pytest.mark.parametrize(
     ("number", "runs", "epochs"),
     [
         (1, 4 * 5, DENSE + 4 * 39),
         (2, 2 * 2 * 6, 2 * (DENSE + 2 * 6 * 19)),
-        # criteria with statistics taken anew: six epochs; as they are: none
+        # six epochs for criteria with statistics taken anew, none with those of the dense net
         (3, 6 + 2 * 4 * 6, DENSE + 6 * 6 + 4 * 6 * 6),
         (4, 2 * 6, DENSE + 6 * 19 + 6 * 6),
         (5, 2 * 7, 2 * (DENSE + 6 * 6 + 56)),
@@ -74,20 +73,18 @@ def trained(run: Run) -> list[Stage]:
         (9, 2 * 5, 2 * (DENSE + 5 * 6)),
     ],
 )
-def test_runs_and_epochs_in_small(
+def test_runs_and_epochs_on_digits_agree_with_hand_counts(
     small: dict[int, Suite], number: int, runs: int, epochs: int
 ) -> None:
-    assert (
-        sum(SEARCHES[e] for e in (5, 10, 30, 60, 100)) == 39
-        and sum(SEARCHES[e] for e in (10, 30, 60, 100, 160)) == 68
-    )
+    assert sum(SEARCHES[e] for e in (5, 10, 30, 60, 100)) == 39
+    assert sum(SEARCHES[e] for e in (10, 30, 60, 100, 160)) == 68
     assert (len(small[number].jobs), needed(small[number])) == (runs, epochs)
 
 
-def test_runs_and_epochs_of_the_papers_settings(whole: dict[int, Suite]) -> None:
+def test_runs_and_epochs_of_the_paper_agree_with_hand_counts(whole: dict[int, Suite]) -> None:
     found = {n: (len(table.jobs), needed(table)) for n, table in whole.items()}
     assert found == {
-        1: (20, 4 * 205),  # ResNet-50 comes with its weights
+        1: (20, 4 * 205),  # the weights of ResNet-50 are loaded
         2: (3 * 22, 2 * 160 + 3 * 22 * 100),
         3: (10 + 80, 10 * 30 + 40),
         4: (20, 10 * 100 + 10 * 30),
@@ -114,7 +111,8 @@ def test_all_figures_share_the_trained_nets(small: dict[int, Suite]) -> None:
         if "dense" in job.keys
     }
     (recipe,) = recipes
-    assert recipe is not None and (
+    assert recipe is not None
+    assert (
         recipe.epochs,
         recipe.lr_schedule,
         recipe.batch_size,
@@ -122,20 +120,19 @@ def test_all_figures_share_the_trained_nets(small: dict[int, Suite]) -> None:
     ) == (30, Step(), 128, 5e-4)
 
 
-def test_resnet50_comes_with_its_weights_wherever_it_is_searched(whole: dict[int, Suite]) -> None:
+def test_every_search_on_resnet50_loads_its_weights(whole: dict[int, Suite]) -> None:
     runs = [
-        each.run
+        planned.run
         for table in whole.values()
-        for each in table.jobs
-        if each.run.model.name == "resnet50" and each.run.stages[-1].start.stage != "init"
+        for planned in table.jobs
+        if planned.run.model.name == "resnet50" and planned.run.stages[-1].start.stage != "init"
     ]
     loaded = [run for run in runs if any(stage.name == "search" for stage in run.stages)]
-    assert len(loaded) == 5 + 11 + 90 + 20 and all(
-        run.stage("dense").kind == "load" for run in loaded
-    )
+    assert len(loaded) == 5 + 11 + 90 + 20
+    assert all(run.stage("dense").kind == "load" for run in loaded)
 
 
-def test_weights_decay_less_on_imagenet(whole: dict[int, Suite]) -> None:
+def test_the_weight_decay_is_smaller_on_imagenet(whole: dict[int, Suite]) -> None:
     decays = {
         (job.run.dataset.name, stage.recipe.weight_decay)
         for t in whole.values()
@@ -147,18 +144,16 @@ def test_weights_decay_less_on_imagenet(whole: dict[int, Suite]) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 7])
-def test_every_point_spends_its_epochs_with_a_cosine_of_its_own(
+def test_every_point_has_a_training_with_its_epochs_and_a_cosine_schedule(
     whole: dict[int, Suite], number: int
 ) -> None:
     for (row, point), cell in whole[number].cells.items():
         run = cell.jobs[0].run
         *before, last = trained(run)
-        assert (
-            last.recipe is not None
-            and point == f"epochs={last.recipe.epochs}"
-            and last.recipe.lr_schedule == Cosine()
-        )
-        # ResNet-50's is loaded
+        assert last.recipe is not None
+        assert point == f"epochs={last.recipe.epochs}"
+        assert last.recipe.lr_schedule == Cosine()
+        # the dense net of Figure 1, ResNet-50, is loaded
         assert [stage.name for stage in before] == (
             [] if number == 1 or run.method == "snip" else ["dense"]
         ), row
@@ -170,7 +165,7 @@ def test_every_point_spends_its_epochs_with_a_cosine_of_its_own(
         assert run.density == {1: 0.1, 7: 0.05}[number]
 
 
-def test_lt_is_one_level_set_back_to_the_first_weights(whole: dict[int, Suite]) -> None:
+def test_lt_has_one_level_and_rewinds_to_the_initial_weights(whole: dict[int, Suite]) -> None:
     run = job(whole[7], "(a) VGG-19, CIFAR-10", "LT, one shot", "VGG-19", "epochs=60").run
     assert [(stage.name, stage.kind) for stage in run.stages] == [
         ("dense", "train"),
@@ -202,38 +197,34 @@ def _dense_classifier(run: Run) -> bool:
     return bool(chooses.classifier == "dense")
 
 
-def test_the_two_kinds_of_subnets_differ_in_their_weights_alone(small: dict[int, Suite]) -> None:
+def test_the_two_kinds_of_subnets_differ_only_in_their_weights(small: dict[int, Suite]) -> None:
     one, other = (
         job(small[2], "ResNet-32", label, "ResNet-32", "density=0.1").run
         for label in ("trained weights (jackpots)", "random weights")
     )
-    assert (
-        one.stage("search").component == other.stage("search").component
-        and one.stage("search").recipe == other.stage("search").recipe
-    )
+    assert one.stage("search").component == other.stage("search").component
+    assert one.stage("search").recipe == other.stage("search").recipe
     assert (one.stage("search").start.stage, other.stage("search").start.stage) == ("dense", "init")
 
 
-def test_masks_of_criteria_are_searches_of_no_epoch_or_of_no_swap(small: dict[int, Suite]) -> None:
+def test_masks_of_criteria_are_searches_without_epochs_or_without_swaps(
+    small: dict[int, Suite],
+) -> None:
     for label, criterion in (
         ("Magnitude", "magnitude"),
         ("SNIP", "snip"),
         ("GraSP", "grasp"),
         ("Random", "random"),
     ):
-        bare, anew = (
+        bare, again = (
             job(small[3], panel, label, "ResNet-32", "density=0.1").run
             for panel in ("(a) statistics of the dense net", "(b) statistics taken anew")
         )
-        assert (trains(bare.stage("search")), trains(anew.stage("search"))) == (0, 6)
-        assert (
-            bare.stage("search").component.init == anew.stage("search").component.init
-            and bare.stage("search").component.init.criterion == criterion
-        )
-        assert (
-            anew.stage("search").component.quota == "none"
-            and bare.stage("search").component.init.budgets == "criterion"
-        )
+        assert (trains(bare.stage("search")), trains(again.stage("search"))) == (0, 6)
+        assert bare.stage("search").component.init == again.stage("search").component.init
+        assert bare.stage("search").component.init.criterion == criterion
+        assert again.stage("search").component.quota == "none"
+        assert bare.stage("search").component.init.budgets == "criterion"
     jackpots = {
         job(small[3], panel, "Jackpot", "ResNet-32", "density=0.1").run_id
         for panel in ("(a) statistics of the dense net", "(b) statistics taken anew")
@@ -267,7 +258,8 @@ def test_fine_tuning_takes_150_epochs_from_the_end_of_the_search(whole: dict[int
     )
     assert plain.keys["search"] == tuned.keys["search"] and "train" not in plain.keys
     stage = tuned.run.stage("train")
-    assert stage.recipe is not None and (
+    assert stage.recipe is not None
+    assert (
         stage.recipe.epochs,
         stage.recipe.lr,
         stage.recipe.lr_schedule,
@@ -276,7 +268,7 @@ def test_fine_tuning_takes_150_epochs_from_the_end_of_the_search(whole: dict[int
     assert (stage.start.stage, stage.masks) == ("search", "search")
 
 
-def test_a_series_label_says_what_its_run_is(small: dict[int, Suite]) -> None:
+def test_the_label_of_a_series_agrees_with_its_run(small: dict[int, Suite]) -> None:
     etas = {
         label: job(small[9], "ResNet-32", f"η = {label}", "ResNet-32")
         .run.stage("search")
@@ -302,32 +294,34 @@ def test_a_series_label_says_what_its_run_is(small: dict[int, Suite]) -> None:
     assert {run.method for run in runs.values()} == {"edge_popup"}
 
 
-def test_in_small_searches_see_batches_of_64_and_vgg_larger_images(small: dict[int, Suite]) -> None:
+def test_searches_on_digits_use_batches_of_64_and_vgg_uses_larger_images(
+    small: dict[int, Suite],
+) -> None:
     for table in small.values():
-        for each in table.jobs:
+        for planned in table.jobs:
             assert {
                 stage.recipe.batch_size
-                for stage in trained(each.run)
+                for stage in trained(planned.run)
                 if stage.kind == "search" and stage.recipe
             } <= {64}
-            assert each.run.dataset.info().size == (
-                32 if each.run.model.name == "vgg11_small" else 8
+            assert planned.run.dataset.info().size == (
+                32 if planned.run.model.name == "vgg11_small" else 8
             )
 
 
-# --- pictures and claims, on made-up records
+# --- pictures and claims for given records
 
 
-def made(
+def write_run(
     results: Path,
-    each: PlannedRun,
+    planned: PlannedRun,
     series: dict[str, list[float]] | None = None,
     losses: list[float] | None = None,
     **more: Any,
 ) -> None:
-    folder = results / "runs" / each.run_id
+    folder = results / "runs" / planned.run_id
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").write_text(json.dumps(record(each, **{"accuracy": 80.0, **more})))
+    (folder / "result.json").write_text(json.dumps(record(planned, **{"accuracy": 80.0, **more})))
     (folder / "series.json").write_text(json.dumps(series or {}))
     rows = [
         {"stage": "search", "epoch": i, "train_loss": loss, "accuracy": 90 - loss}
@@ -342,7 +336,7 @@ def claims(results: Path, table: Suite) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(("power", "proportional"), [(1.0, "holds"), (1.5, "does not hold")])
-def test_a_variance_that_grows_with_q_is_told_from_one_that_grows_faster(
+def test_the_claim_of_a_variance_proportional_to_q_fails_for_faster_growth(
     small: dict[int, Suite], power: float, proportional: str, tmp_path: Path
 ) -> None:
     counts = [1.0, 10.0, 100.0, 1_000.0, 10_000.0]
@@ -358,7 +352,7 @@ def test_a_variance_that_grows_with_q_is_told_from_one_that_grows_faster(
         f"distortion_q{share}": [int(share) * v for v in variances]
         for share in ("05", "25", "50", "75", "95")
     }
-    made(tmp_path, small[6].jobs[0], lists)
+    write_run(tmp_path, small[6].jobs[0], lists)
     write_figure(small[6], tmp_path)
     found = claims(tmp_path, small[6])
     assert [line["holds"] for line in found] == [proportional, "holds"]
@@ -367,11 +361,11 @@ def test_a_variance_that_grows_with_q_is_told_from_one_that_grows_faster(
     )
 
 
-def test_at_equal_cost_the_more_accurate_method_is_told(tmp_path: Path) -> None:
+def test_claims_at_equal_cost_compare_the_accuracies(tmp_path: Path) -> None:
     table = figure("jackpots_figure07@digits", models=["resnet32_w32a"])
     for (row, point), cell in table.cells.items():
         epochs = float(point.partition("=")[2])
-        made(
+        write_run(
             tmp_path,
             cell.jobs[0],
             accuracy=90.0
@@ -382,29 +376,30 @@ def test_at_equal_cost_the_more_accurate_method_is_told(tmp_path: Path) -> None:
         )
     text = write_figure(table, tmp_path)
     found = claims(tmp_path, table)
-    # the net that was not chosen
+    # the other net is not selected
     assert all("ResNet-32" in line["claim"] for line in found) and "Small VGG-11" not in text
     # 160 epochs: 89; 93.3
     assert [line["holds"] for line in found] == ["holds", "does not hold", "does not hold"]
-    # where a point stands is what its name says
+    # the x value of a point is that of its name
     assert "5 points, 85.25 at 10 to 89 at 160" in text
 
 
-def test_losses_of_the_search_are_compared_epoch_by_epoch(
+def test_claims_compare_the_losses_of_searches_epoch_by_epoch(
     small: dict[int, Suite], tmp_path: Path
 ) -> None:
-    for each in small[9].jobs:
-        eta = each.run.stage("search").component.init.eta
+    for planned in small[9].jobs:
+        eta = planned.run.stage("search").component.init.eta
         # larger eta, smaller loss
-        made(tmp_path, each, losses=[2.0 - eta - 0.1 * i for i in range(6)])
+        write_run(tmp_path, planned, losses=[2.0 - eta - 0.1 * i for i in range(6)])
     write_figure(small[9], tmp_path)
     found = claims(tmp_path, small[9])
-    assert len(found) == 6 and all(
+    assert len(found) == 6
+    assert all(
         line["holds"] == "holds" and line["what was measured"].startswith("6 of 6 points")
         for line in found
     )
 
 
-def test_a_model_that_the_figure_does_not_have_is_refused() -> None:
+def test_a_model_that_is_not_in_the_figure_gives_an_error() -> None:
     with pytest.raises(ConfigError, match="models=resnet50"):
         figure("jackpots_figure07", models=["resnet50"])

@@ -1,5 +1,4 @@
-"""A real Slurm of one node under one directory: munged, slurmctld and slurmd as root, started for
-the tests and stopped after them."""
+"""A real Slurm of one node for tests: munged, slurmctld and slurmd run as root in one directory."""
 
 import os
 import shutil
@@ -44,13 +43,13 @@ PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 
 def missing() -> list[str]:
-    """Programs of Slurm and munge that are not installed."""
+    """Names of the programs of Slurm and munge that are not installed."""
     return [name for name in PROGRAMS if shutil.which(name) is None]
 
 
 @contextmanager
 def slurm(root: Path) -> Iterator[dict[str, str]]:
-    """Slurm's daemons under `root`; the environment in which its commands find them.
+    """Start the daemons of Slurm in `root`, and yield the environment that its commands require.
 
     Raises:
         RuntimeError: the node did not become idle.

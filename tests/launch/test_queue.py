@@ -1,4 +1,4 @@
-"""The queue of one machine: real processes; what one job does to itself is no other's business."""
+"""The queue of one machine runs real processes, and a failing job never affects the others."""
 
 import io
 import json
@@ -56,22 +56,20 @@ GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-eeee)
         ("-1", CARDS, []),
     ],
 )
-def test_cards_are_the_inherited_ones_or_all_with_parts_instead_of_a_cut_card(
+def test_gpus_are_the_inherited_ones_or_all_with_mig_parts_listed_separately(
     visible: str | None, listing: str, found: list[str]
 ) -> None:
     assert gpu_ids(visible, listing) == found
 
 
-def test_without_nvidia_smi_the_cards_are_those_that_torch_counts_unless_some_are_inherited() -> (
-    None
-):
+def test_without_nvidia_smi_torch_counts_the_gpus() -> None:
     assert gpu_ids(None, "", 2) == ["0", "1"]
     assert gpu_ids("3", "", 1) == ["3"]
 
 
-def test_slots_share_cards_or_cores() -> None:
+def test_slots_share_gpus_or_cores() -> None:
     two = slots_of(["3", "MIG-x"], 16, jobs_per_gpu=2)
-    # a card of its own for each of two jobs
+    # neighbouring slots use different GPUs
     assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in two] == [
         "3",
         "MIG-x",
@@ -82,7 +80,7 @@ def test_slots_share_cards_or_cores() -> None:
     assert [slot.overrides for slot in slots_of([], 4)] == [("env.threads=1",)] * 4
     assert [slot.overrides for slot in slots_of([], 8, slots=3)] == [("env.threads=2",)] * 3
     assert [slot.environment["OMP_NUM_THREADS"] for slot in slots_of([], 2, slots=5)] == ["1"] * 5
-    # a user's env.threads: as many slots as have the cores for it
+    # env.threads is set: as many slots as the cores suffice for
     assert [slot.threads for slot in slots_of([], 8, threads=4)] == [4, 4]
     assert [slot.threads for slot in slots_of([], 2, threads=4)] == [4]
     assert {slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots_of([], 2)} == {""}
@@ -99,7 +97,7 @@ def test_free_memory_is_read_by_index_or_identifier() -> None:
     ]
 
 
-def test_options_come_from_words_and_bad_ones_are_named() -> None:
+def test_launcher_options_are_parsed_and_invalid_ones_give_errors() -> None:
     assert launcher(["imc_table01", "slots=3", "on_error=stop", "seeds=0"]) == (
         GpuQueue(slots=3, on_error="stop"),
         ["imc_table01", "seeds=0"],
@@ -108,14 +106,14 @@ def test_options_come_from_words_and_bad_ones_are_named() -> None:
         GpuQueue(min_free_gb=4.0),
         ["imc_table01"],
     )
-    words = [
+    overrides = [
         "hydra/launcher=slurm",
         "imc_table01",
         "hydra.launcher.partition=gpu",
         "hydra.launcher.extra={qos: low}",
     ]
-    assert launcher(words) == (Slurm(partition="gpu", extra={"qos": "low"}), ["imc_table01"])
-    for wrong, said in (
+    assert launcher(overrides) == (Slurm(partition="gpu", extra={"qos": "low"}), ["imc_table01"])
+    for wrong, message in (
         (["slots=0"], "slots=0 must be at least 1"),
         (["slots=two"], "slots=two must be a whole number or null"),
         (["slots=1.5"], "slots=1.5 must be a whole number"),
@@ -130,12 +128,12 @@ def test_options_come_from_words_and_bad_ones_are_named() -> None:
             "hydra.launcher.timeout is not an option: .*did you mean 'timeout_min'",
         ),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             launcher(wrong)
 
 
 @pytest.mark.parametrize("name", launcher_names())
-def test_a_launcher_is_a_file_whose_keys_are_the_options_of_its_class_at_their_defaults(
+def test_each_launcher_file_lists_the_options_of_its_class_with_their_defaults(
     name: str,
 ) -> None:
     cls, options = read_launcher(name)
@@ -144,14 +142,14 @@ def test_a_launcher_is_a_file_whose_keys_are_the_options_of_its_class_at_their_d
     assert launcher([f"hydra/launcher={name}"]) == (cls(), [])
 
 
-def test_a_file_that_names_no_launcher_s_class_is_refused() -> None:
+def test_an_unknown_launcher_tag_gives_an_error() -> None:
     with pytest.raises(
-        ConfigError, match="hydra.launcher._launcher_=slrm is the tag of no launcher"
+        ConfigError, match="hydra.launcher._launcher_=slrm is not the tag of a launcher"
     ):
         launcher_class({"_launcher_": "slrm"})
 
 
-def test_plans_count_the_threads_that_each_job_would_have(tmp_path: Path) -> None:
+def test_plans_use_the_number_of_threads_of_a_job(tmp_path: Path) -> None:
     where = machine(tmp_path)  # the CPU
     assert GpuQueue(slots=1).job_threads(where, None) == len(os.sched_getaffinity(0))
     assert (
@@ -161,7 +159,7 @@ def test_plans_count_the_threads_that_each_job_would_have(tmp_path: Path) -> Non
     ) == (3, 6, 3)
 
 
-def test_every_bad_option_is_named_by_the_key_that_was_typed() -> None:
+def test_all_invalid_options_are_reported_with_their_keys() -> None:
     with pytest.raises(ConfigError) as caught:
         options_from(
             GpuQueue,
@@ -176,16 +174,16 @@ def test_every_bad_option_is_named_by_the_key_that_was_typed() -> None:
     ]
 
 
-def test_a_mapping_may_be_the_one_that_hydra_makes_of_it() -> None:
+def test_an_omegaconf_mapping_is_accepted_as_an_option() -> None:
     found = options_from(Slurm, {"extra": OmegaConf.create({"qos": "low"})})
     assert found.extra == {"qos": "low"} and type(found.extra) is dict
     with pytest.raises(ConfigError, match="extra=low must be a mapping"):
         options_from(Slurm, {"extra": "low"})
 
 
-def test_slurm_s_warning_has_to_leave_a_job_time() -> None:
-    # A minute, less 30 s by which Slurm may be early, less 20 s to start: at most 10 s before the
-    # limit.
+def test_the_slurm_signal_delay_must_leave_time_for_the_job() -> None:
+    # Of a minute, Slurm may be early by 30 s and starting takes 20 s: 10 s remain for the signal
+    # before the limit.
     assert Slurm(timeout_min=1, signal_delay_s=10).signal_delay_s == 10
     with pytest.raises(
         ConfigError,
@@ -197,7 +195,7 @@ def test_slurm_s_warning_has_to_leave_a_job_time() -> None:
         Slurm(timeout_min=1, signal_delay_s=11)
 
 
-# --- the engine, with small commands as jobs
+# --- the queue with small commands as jobs
 
 BEHAVIOUR = {
     5: "raise RuntimeError('broken')",
@@ -205,16 +203,17 @@ BEHAVIOUR = {
     13: "os.kill(os.getpid(), signal.SIGKILL)",
     17: "resource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28)); bytearray(1 << 30)",
 }
-# A job knows its folder as F, notes each attempt, writes its result by done(), and may wait for a
-# file beside its folder.
+# F is the folder of a job. The job counts its attempts, writes its result by done(), and can wait
+# for a file beside its folder.
 PRELUDE = """
 import json, os, pathlib, resource, signal, subprocess, sys, time
 F = pathlib.Path(sys.argv[1])
-BEGUN = time.monotonic()
+STARTED = time.monotonic()
 with (F / "attempts").open("a") as file:
     file.write(f"{os.getpid()}\\n")
 def done(**more):
-    (F / "result.json").write_text(json.dumps({"begun": BEGUN, "ended": time.monotonic(), **more}))
+    times = {"started": STARTED, "ended": time.monotonic()}
+    (F / "result.json").write_text(json.dumps({**times, **more}))
 def until(name):
     end = time.monotonic() + 120
     while not (F.parent / name).exists():
@@ -225,7 +224,7 @@ def until(name):
 
 
 def small_job(folder: Path, name: str, does: str, makes: tuple[str, ...] = ()) -> QueueJob:
-    """A job whose stages are files beside its folder."""
+    """A job whose stages are represented by files beside its folder."""
     command = (sys.executable, "-S", "-c", PRELUDE + does, str(folder / name))
     there = lambda key: (folder / key).exists()  # noqa: E731
     return QueueJob(
@@ -253,7 +252,7 @@ def attempts(folder: Path) -> dict[str, int]:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process exists and is no zombie."""
+    """Whether the process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -261,7 +260,7 @@ def alive(pid: int) -> bool:
 
 
 def eventually(true: Callable[[], Any], seconds: float = 120) -> Any:
-    """Wait until something is so. The limit is for a test that would hang, not a measurement."""
+    """Wait until `true()` is true. The limit only ends a test that would hang."""
     end = time.monotonic() + seconds
     while not (found := true()):
         assert time.monotonic() < end, "it never became so"
@@ -272,10 +271,10 @@ def eventually(true: Callable[[], Any], seconds: float = 120) -> Any:
 def run_all_of(
     jobs: list[QueueJob], slots: list[Slot], **options: Any
 ) -> tuple[dict[str, Outcome], str]:
-    """How each job ended, and what was said meanwhile."""
-    said = io.StringIO()
-    ended = run_queue(jobs, slots, Console(file=said, width=300), **options)
-    return {outcome.job.name: outcome for outcome in ended}, said.getvalue()
+    """Outcome of each job, and the output of the queue."""
+    output = io.StringIO()
+    ended = run_queue(jobs, slots, Console(file=output, width=300), **options)
+    return {outcome.job.name: outcome for outcome in ended}, output.getvalue()
 
 
 def plain_slots(count: int) -> list[Slot]:
@@ -286,7 +285,7 @@ def quiet() -> Console:
     return Console(file=io.StringIO())
 
 
-def test_of_24_jobs_four_die_in_four_ways_and_twenty_finish(tmp_path: Path) -> None:
+def test_twenty_jobs_finish_although_four_fail_in_different_ways(tmp_path: Path) -> None:
     jobs = small_jobs(tmp_path, 24, BEHAVIOUR)
     ended = run_queue(jobs, plain_slots(2), quiet())
     assert len(ended) == 24
@@ -298,11 +297,11 @@ def test_of_24_jobs_four_die_in_four_ways_and_twenty_finish(tmp_path: Path) -> N
     }
     spans = [json.loads((job.folder / "result.json").read_text()) for job in jobs if job.done()]
     assert len(spans) == 20
-    # two at a time, never more
-    assert max(sum(a["begun"] <= b["begun"] < a["ended"] for a in spans) for b in spans) <= 2
-    said = summary(ended, jobs)
-    assert said.startswith("4 of 24 jobs failed; the same command again runs only these\n")
-    killed = "killed by SIGKILL (out of memory? the kernel's log says)"
+    # at most two at a time
+    assert max(sum(a["started"] <= b["started"] < a["ended"] for a in spans) for b in spans) <= 2
+    output = summary(ended, jobs)
+    assert output.startswith("4 of 24 jobs failed; repeat the command to run only these\n")
+    killed = "killed by SIGKILL (out of memory? see the kernel's log)"
     for name, how, last in (
         ("job05", "failed (exit 1)", "RuntimeError: broken"),
         ("job09", "failed (exit 3)", "(it printed nothing)"),
@@ -310,8 +309,8 @@ def test_of_24_jobs_four_die_in_four_ways_and_twenty_finish(tmp_path: Path) -> N
         ("job17", "failed (exit 1)", "MemoryError"),
     ):
         assert (
-            f"failed: {name}: {how}\n  said:  {last}\n  log:   {tmp_path / name / 'run.log'}\n "
-            f" again: again {name}" in said
+            f"failed: {name}: {how}\n  output: {last}\n  log:    {tmp_path / name / 'run.log'}\n "
+            f" repeat: again {name}" in output
         )
     again = run_queue(small_jobs(tmp_path, 24, {9: "sys.exit(3)"}), plain_slots(2), quiet())
     assert sorted(outcome.job.name for outcome in again) == ["job05", "job09", "job13", "job17"]
@@ -324,8 +323,8 @@ def test_of_24_jobs_four_die_in_four_ways_and_twenty_finish(tmp_path: Path) -> N
     assert summary(again, [outcome.job for outcome in again]).startswith("1 of 4 jobs failed")
 
 
-def test_exit_code_0_without_a_record_is_a_failure_named_as_such(tmp_path: Path) -> None:
-    ended, said = run_all_of(
+def test_exit_code_0_without_a_record_counts_as_a_failure(tmp_path: Path) -> None:
+    ended, output = run_all_of(
         [small_job(tmp_path, "pretends", "sys.exit(0)"), small_job(tmp_path, "works", "done()")],
         plain_slots(2),
     )
@@ -334,11 +333,11 @@ def test_exit_code_0_without_a_record_is_a_failure_named_as_such(tmp_path: Path)
         True,
         False,
     )
-    assert "ended with exit code 0, but there is no result.json after" in said
+    assert "ended with exit code 0, but there is no result.json after" in output
 
 
 @pytest.mark.parametrize("broken", ["program", "folder"])
-def test_a_job_that_cannot_be_started_is_a_failure_like_others(broken: str, tmp_path: Path) -> None:
+def test_a_job_that_cannot_be_started_counts_as_a_failure(broken: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     absent = {
         "program": QueueJob(
@@ -348,14 +347,14 @@ def test_a_job_that_cannot_be_started_is_a_failure_like_others(broken: str, tmp_
             "absent", (sys.executable, "-c", ""), tmp_path / "file" / "absent", lambda: False
         ),
     }
-    ended, said = run_all_of(
+    ended, output = run_all_of(
         [absent[broken], small_job(tmp_path, "fine", "done()")], plain_slots(1)
     )
     assert ended["absent"].failed and not ended["fine"].failed
-    assert "could not be started: " in said
+    assert "could not be started: " in output
 
 
-def test_what_a_job_left_running_ends_with_it(tmp_path: Path) -> None:
+def test_child_processes_of_a_job_are_ended_with_it(tmp_path: Path) -> None:
     does = "child = subprocess.Popen(['sleep', '1000']); done(child=child.pid)"
     ended, _ = run_all_of([small_job(tmp_path, "careless", does)], plain_slots(1))
     assert not ended["careless"].failed
@@ -363,7 +362,7 @@ def test_what_a_job_left_running_ends_with_it(tmp_path: Path) -> None:
     eventually(lambda: not alive(child))
 
 
-def test_the_log_holds_every_attempt_after_a_dated_line_and_the_summary_quotes_the_last(
+def test_the_log_contains_all_attempts_and_the_summary_quotes_the_last(
     tmp_path: Path,
 ) -> None:
     jobs = [
@@ -376,9 +375,9 @@ def test_the_log_holds_every_attempt_after_a_dated_line_and_the_summary_quotes_t
     ]
     run_all_of(jobs, plain_slots(1))
     ended, _ = run_all_of(jobs, plain_slots(1))
-    assert "  said:  failed: attempt 2\n" in summary(list(ended.values()), jobs)
+    assert "  output: failed: attempt 2\n" in summary(list(ended.values()), jobs)
     lines = jobs[0].log.read_text().splitlines()
-    # two lines of words after each
+    # each attempt prints two lines
     assert all(
         re.fullmatch(r"==== \d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d{4} again one", line)
         for line in lines[::3]
@@ -386,21 +385,21 @@ def test_the_log_holds_every_attempt_after_a_dated_line_and_the_summary_quotes_t
     assert lines[1::3] == ["failed: attempt 1", "failed: attempt 2"]
     silent = [small_job(tmp_path, "one", "os.kill(os.getpid(), signal.SIGKILL)")]
     ended, _ = run_all_of(silent, plain_slots(1))
-    assert ended["one"].message == "(it printed nothing)"  # not what an earlier attempt said
+    assert ended["one"].message == "(it printed nothing)"  # not the output of an earlier attempt
 
 
-def test_on_error_stop_begins_no_further_job(tmp_path: Path) -> None:
+def test_on_error_stop_starts_no_further_job(tmp_path: Path) -> None:
     jobs = small_jobs(tmp_path, 6, {1: "sys.exit(7)"})
     ended = run_queue(jobs, plain_slots(1), quiet(), on_error="stop")
     assert [(outcome.job.name, outcome.code) for outcome in ended] == [("job00", 0), ("job01", 7)]
     assert (
-        "1 of 6 jobs failed; the same command again runs only these and 4 more that are left"
+        "1 of 6 jobs failed; repeat the command to run only these and 4 more that have not run"
         in summary(ended, jobs)
     )
     assert not (tmp_path / "job02").exists()
 
 
-def test_on_error_stop_lets_the_jobs_at_work_finish(tmp_path: Path) -> None:
+def test_on_error_stop_lets_running_jobs_finish(tmp_path: Path) -> None:
     jobs = [
         small_job(
             tmp_path,
@@ -423,36 +422,36 @@ def test_on_error_stop_lets_the_jobs_at_work_finish(tmp_path: Path) -> None:
     }
 
 
-def test_what_others_wait_for_is_made_first() -> None:
-    def wanting(name: str, *makes: str) -> QueueJob:
+def test_jobs_with_shared_stages_run_first() -> None:
+    def job_with(name: str, *makes: str) -> QueueJob:
         return QueueJob(
             name, (), Path(name), lambda: False, frozenset(makes), lambda key: key == "there"
         )
 
-    # Uses of what is not there: chain1 3, chain2 2, dense 2, the others 1. Sums of (uses - 1): a 0,
+    # Uses of missing stages: chain1 3, chain2 2, dense 2, the others 1. Sums of (uses - 1): a 0,
     # b 2 + 1, c 2, d 2 + 1 + 1, e 1.
     jobs = [
-        wanting("a", "own", "there"),
-        wanting("b", "chain1", "chain2", "there"),
-        wanting("c", "chain1", "there"),
-        wanting("d", "chain1", "chain2", "dense"),
-        wanting("e", "dense"),
+        job_with("a", "own", "there"),
+        job_with("b", "chain1", "chain2", "there"),
+        job_with("c", "chain1", "there"),
+        job_with("d", "chain1", "chain2", "dense"),
+        job_with("e", "dense"),
     ]
     assert [job.name for job in shared_first(jobs)] == ["d", "b", "c", "e", "a"]
-    # The dense net is used by three; who rewinds to its epoch 1 makes it, so that nobody trains its
-    # beginning again: 2, 2 + 2, 2.
+    # Three jobs use the dense net. The one that rewinds to its epoch 1 computes it, so that no job
+    # trains that epoch again: 2, 2 + 2, 2.
     chains = [
-        wanting("reinit", "dense", "x"),
-        wanting("rewind", "dense", "dense@1", "y"),
-        wanting("finetune", "dense", "z"),
+        job_with("reinit", "dense", "x"),
+        job_with("rewind", "dense", "dense@1", "y"),
+        job_with("finetune", "dense", "z"),
     ]
     assert [job.name for job in shared_first(chains)] == ["rewind", "reinit", "finetune"]
-    # the stage is there, its rewinding point is not: counts nothing
-    late = [wanting("other", "x"), wanting("rewind", "there", "there@1")]
+    # the stage exists, its rewinding point does not: counts zero
+    late = [job_with("other", "x"), job_with("rewind", "there", "there@1")]
     assert [job.name for job in shared_first(late)] == ["other", "rewind"]
 
 
-def test_a_job_is_held_back_while_a_running_one_is_about_to_make_what_it_needs_and_no_longer(
+def test_a_job_waits_only_until_a_running_job_has_computed_their_shared_stage(
     tmp_path: Path,
 ) -> None:
     first = (
@@ -461,25 +460,25 @@ def test_a_job_is_held_back_while_a_running_one_is_about_to_make_what_it_needs_a
     )
     jobs = [
         small_job(tmp_path, "first", first, makes=("stage", "first's own")),
-        # goes on beside the first once the stage is there
+        # starts beside the first as soon as the stage exists
         small_job(tmp_path, "second", "done()", makes=("stage",)),
-        # begins before the second, which comes before it
+        # starts before the second job, although it comes after it
         small_job(tmp_path, "other", "done()", makes=("another",)),
     ]
-    ended, said = run_all_of(jobs, plain_slots(2))
+    ended, output = run_all_of(jobs, plain_slots(2))
     assert {name: outcome.message for name, outcome in ended.items() if outcome.failed} == {}
-    assert [line for line in said.splitlines() if line.startswith("begun")] == [
-        "begun: first",
-        "begun: other",
-        "begun: second",
+    assert [line for line in output.splitlines() if line.startswith("started")] == [
+        "started: first",
+        "started: other",
+        "started: second",
     ]
 
 
-def test_a_job_that_wants_more_of_a_stage_waits_no_longer_than_the_running_one_needs_for_it(
+def test_a_job_that_needs_more_of_a_shared_stage_waits_only_until_the_stage_exists(
     tmp_path: Path,
 ) -> None:
-    # E.g. a rewinding point that the running job does not keep: the stage is there for the one, and
-    # something of it left to do for the other.
+    # E.g. a rewinding point that the running job does not store: the stage is complete for the
+    # first job, and incomplete for the second.
     first = small_job(
         tmp_path,
         "first",
@@ -493,7 +492,7 @@ def test_a_job_that_wants_more_of_a_stage_waits_no_longer_than_the_running_one_n
     assert {name: outcome.message for name, outcome in ended.items() if outcome.failed} == {}
 
 
-def test_a_job_that_waited_for_one_that_failed_makes_the_stage_itself(tmp_path: Path) -> None:
+def test_a_job_computes_the_stage_itself_if_the_job_it_waited_for_fails(tmp_path: Path) -> None:
     jobs = [
         small_job(tmp_path, "fails", "sys.exit(1)", makes=("stage",)),
         small_job(tmp_path, "next", "done()", makes=("stage",)),
@@ -505,7 +504,7 @@ def test_a_job_that_waited_for_one_that_failed_makes_the_stage_itself(tmp_path: 
     }
 
 
-def test_what_another_queue_has_done_meanwhile_is_not_begun(tmp_path: Path) -> None:
+def test_a_job_that_another_queue_has_finished_is_not_started(tmp_path: Path) -> None:
     does = (
         "(F.parent / 'second').mkdir(); (F.parent / 'second' / 'result.json').write_text('{}');"
         " done()"
@@ -517,14 +516,14 @@ def test_what_another_queue_has_done_meanwhile_is_not_begun(tmp_path: Path) -> N
     assert list(ended) == ["first"] and attempts(tmp_path) == {"first": 1}
 
 
-def test_each_job_sees_the_card_of_its_slot_alone(tmp_path: Path) -> None:
+def test_each_job_uses_only_the_gpu_of_its_slot(tmp_path: Path) -> None:
     slots = slots_of(["3", "MIG-a"], 2, jobs_per_gpu=2)
-    ended, said = run_all_of(
+    ended, output = run_all_of(
         [
             small_job(
                 tmp_path,
                 f"job{i}",
-                "done(gpu=os.environ['CUDA_VISIBLE_DEVICES'], words=sys.argv[2:])",
+                "done(gpu=os.environ['CUDA_VISIBLE_DEVICES'], overrides=sys.argv[2:])",
             )
             for i in range(8)
         ],
@@ -532,41 +531,44 @@ def test_each_job_sees_the_card_of_its_slot_alone(tmp_path: Path) -> None:
     )
     spans = [json.loads((tmp_path / name / "result.json").read_text()) for name in ended]
     assert {span["gpu"] for span in spans} == {"3", "MIG-a"} and len(spans) == 8
-    assert [span["words"] for span in spans] == [["env.device=cuda"]] * 8
+    assert [span["overrides"] for span in spans] == [["env.device=cuda"]] * 8
     for one in spans:
         assert (
-            sum(s["gpu"] == one["gpu"] and s["begun"] <= one["begun"] < s["ended"] for s in spans)
+            sum(
+                s["gpu"] == one["gpu"] and s["started"] <= one["started"] < s["ended"]
+                for s in spans
+            )
             <= 2
         )
-    assert "begun: job0 on GPU 3" in said
+    assert "started: job0 on GPU 3" in output
 
 
-def test_a_job_waits_for_memory_on_its_card(
+def test_a_job_waits_for_free_memory_on_its_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # the driver's program on a machine without one: little free memory until it has been asked once
+    # a fake nvidia-smi, which reports little free memory at its first call only
     tool = tmp_path / "bin" / "nvidia-smi"
     tool.parent.mkdir()
     tool.write_text(
-        f'#!/bin/sh\n[ -e "{tmp_path}/asked" ] && echo "0, GPU-a, 40960" || echo "0, GPU-a,'
-        f' 1024"\ntouch "{tmp_path}/asked"\n'
+        f'#!/bin/sh\n[ -e "{tmp_path}/called" ] && echo "0, GPU-a, 40960" || echo "0, GPU-a,'
+        f' 1024"\ntouch "{tmp_path}/called"\n'
     )
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
-    ended, said = run_all_of(
+    ended, output = run_all_of(
         [small_job(tmp_path, "large", "done()")], slots_of(["0"], 2), min_free_gb=8.0
     )
     assert not ended["large"].failed
-    assert said.splitlines()[:2] == [
+    assert output.splitlines()[:2] == [
         "waiting: GPU 0 has 1.0 GiB free, min_free_gb=8",
-        "begun: large on GPU 0",
+        "started: large on GPU 0",
     ]
 
 
-# --- what people see
+# --- output
 
 
-def seen(stage: str, epoch: int | None, updated: float, since: float = 0.0) -> dict[str, Any]:
+def status_of(stage: str, epoch: int | None, updated: float, since: float = 0.0) -> dict[str, Any]:
     return {
         "status": "running",
         "stage": stage,
@@ -576,17 +578,18 @@ def seen(stage: str, epoch: int | None, updated: float, since: float = 0.0) -> d
     }
 
 
-def test_the_time_left_is_the_stage_s_epochs_at_the_pace_that_was_seen() -> None:
+def test_the_time_left_in_a_stage_is_estimated_from_its_pace() -> None:
     pace = Pace()
-    assert pace.left({}) is None and pace.left(seen("dense", None, 90.0)) is None
-    assert pace.left(seen("dense", 3, 100.0)) is None  # resumed: the first two were not trained now
-    assert pace.left(seen("dense", 5, 110.0)) == 25.0  # two epochs in ten seconds, five to go
-    assert pace.left(seen("train", 1, 120.0, 111.0)) is None
-    assert pace.left(seen("train", 2, 121.0, 111.0)) == 8.0
+    assert pace.left({}) is None and pace.left(status_of("dense", None, 90.0)) is None
+    # resumed: the first two epochs were trained before
+    assert pace.left(status_of("dense", 3, 100.0)) is None
+    assert pace.left(status_of("dense", 5, 110.0)) == 25.0  # two epochs in ten seconds, five remain
+    assert pace.left(status_of("train", 1, 120.0, 111.0)) is None
+    assert pace.left(status_of("train", 2, 121.0, 111.0)) == 8.0
 
 
-def test_a_line_says_run_time_stage_epoch_accuracy_and_time_left() -> None:
-    status = {**seen("train", 4, 105.0, 100.0), "accuracy": 97.5}
+def test_a_job_line_contains_run_time_stage_epoch_accuracy_and_time_left() -> None:
+    status = {**status_of("train", 4, 105.0, 100.0), "accuracy": 97.5}
     assert (
         job_line("imc-x", 42.4, status, 10.0)
         == "imc-x  42 s  train  epoch 4/10  97.50 %  about 10 s left in this stage"
@@ -600,25 +603,25 @@ def test_a_line_says_run_time_stage_epoch_accuracy_and_time_left() -> None:
     ]
 
 
-def test_the_time_left_over_all_takes_the_finished_jobs_as_the_measure() -> None:
+def test_the_total_time_left_is_estimated_from_the_finished_jobs() -> None:
     assert time_left([], [3.0], 5, 2) is None
-    # 10 s a job: four to do and 6 s + 0 s of the two at work, by two slots. 23 s.
+    # 10 s per job: (4 x 10 s + 6 s + 0 s of the two running jobs) / 2 slots = 23 s
     assert time_left([8.0, 12.0], [4.0, 15.0], 4, 2) == 23.0
-    assert time_left([10.0], [1.0], 0, 4) == 9.0  # one job left is not divided
+    assert time_left([10.0], [1.0], 0, 4) == 9.0  # a single job uses one slot
 
 
 def test_a_terminal_shows_a_line_for_each_running_job_and_one_for_all(tmp_path: Path) -> None:
-    told = (
+    status = (
         '{"status": "running", "stage": "train", "epoch": 3, "epochs": 30, "accuracy": 91.5,'
         ' "since": 0, "updated": time.time()}'
     )
     does = (
-        f"(F / 'status.json').write_text(json.dumps({told})); until('stop'); done(accuracy=91.5,"
+        f"(F / 'status.json').write_text(json.dumps({status})); until('stop'); done(accuracy=91.5,"
         " density=0.25)"
     )
     folder = tmp_path / "snip-mlp"
     folder.mkdir()
-    # of an earlier attempt
+    # the status of an earlier attempt
     (folder / "status.json").write_text(
         '{"status": "stopped", "stage": "earlier", "epoch": 1, "epochs": 2, "since": 0,'
         ' "updated": 5}'
@@ -639,15 +642,13 @@ def test_a_terminal_shows_a_line_for_each_running_job_and_one_for_all(tmp_path: 
     assert [outcome.failed for outcome in ended] == [False]
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.getvalue()).replace("\r", "\n")
     assert re.search(r"snip-mlp  \d+ s  train  epoch 3/30  91\.50 %", plain)
-    assert (
-        "0 done, 1 running, 0 failed, 0 to do" in plain
-        and "done after" in plain
-        and "snip-mlp: 91.50 % at density 0.250" in plain
-    )
+    assert "0 done, 1 running, 0 failed, 0 to do" in plain
+    assert "done after" in plain
+    assert "snip-mlp: 91.50 % at density 0.250" in plain
     assert "earlier" not in plain
 
 
-def test_a_terminal_that_is_gone_stops_no_work(tmp_path: Path) -> None:
+def test_a_console_that_cannot_be_written_does_not_stop_the_jobs(tmp_path: Path) -> None:
     class Gone(io.StringIO):
         def write(self, text: str) -> int:
             raise OSError(5, "Input/output error")
@@ -659,20 +660,25 @@ def test_a_terminal_that_is_gone_stops_no_work(tmp_path: Path) -> None:
     )
     assert [outcome.failed for outcome in ended] == [False, False]
     with Monitor(Console(file=Gone()), 1) as monitor:
-        monitor.say("nobody hears it")
+        monitor.say("no output")
 
 
-# --- stopping, and losing, the queue itself
+# --- a stopped or killed queue
 
 DRIVER = f"""
 import os, sys
 from pathlib import Path
-sys.path.insert(0, {str(ROOT / "tests")!r})
+sys.path[:0] = = [{[str(ROOT / "tests"), str(Path(__file__).parent)]!r}
 from test_queue import small_job, plain_slots
 from rich.console import Console
 from runner.launch.queue import Interrupted, run_queue
 T, what, grace = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-POLITE = "signal.signal(signal.SIGTERM, lambda *_: ((F / 'checkpoint').touch(), sys.exit(143))); (F / 'ready').touch(); until('go'); done()"
+POLITE = '''
+signal.signal(signal.SIGTERM, lambda *_: ((F / 'checkpoint').touch(), sys.exit(143)))
+(F / 'ready').touch()
+until('go')
+done()
+'''
 STUBBORN = '''
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 (F / 'child').write_text(str(subprocess.Popen(['sleep', '1000']).pid))
@@ -682,9 +688,11 @@ until('no')
 if what == "terminal":
     import fcntl, termios
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-jobs = [small_job(T, "polite", POLITE), *([small_job(T, "stubborn", STUBBORN)] if what == "both" else []), small_job(T, "waits", "done()")]
+stubborn = [small_job(T, "stubborn", STUBBORN)] if what == "both" else []
+jobs = [small_job(T, "polite", POLITE), *stubborn, small_job(T, "waits", "done()")]
+slots = plain_slots(2 if what == "both" else 1)
 try:
-    run_queue(jobs, plain_slots(2 if what == "both" else 1), Console(width=200), grace_seconds=grace)
+    run_queue(jobs, slots, Console(width=200), grace_seconds=grace)
 except Interrupted as stop:
     (T / "outcomes").write_text("".join(f"{{o.job.name}}: {{o.describe()}}\\n" for o in stop.ended))
     sys.exit(143)
@@ -694,8 +702,10 @@ except Interrupted as stop:
 def driven(
     folder: Path, what: str, grace: float = 60, prefix: tuple[str, ...] = (), **more: Any
 ) -> subprocess.Popen[bytes]:
-    """A queue in its own process, its jobs at work; it hears Ctrl-C and a closed terminal even
-    where these tests run in the background, or under nohup."""
+    """Start a queue in its own process and wait until its jobs run.
+
+    It receives SIGINT and SIGHUP even if the tests run in the background or under nohup.
+    """
     more.setdefault("stdout", subprocess.DEVNULL)
     more.setdefault(
         "preexec_fn",
@@ -723,7 +733,7 @@ def pid_of(folder: Path, name: str) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_the_jobs_at_a_checkpoint_and_kills_those_that_do_not_listen(
+def test_a_signal_stops_jobs_at_a_checkpoint_and_kills_jobs_that_ignore_it(
     number: int, tmp_path: Path
 ) -> None:
     process = driven(tmp_path, "both", grace=1.0)
@@ -732,7 +742,7 @@ def test_a_signal_stops_the_jobs_at_a_checkpoint_and_kills_those_that_do_not_lis
     assert (tmp_path / "polite" / "checkpoint").exists() and not (tmp_path / "waits").exists()
     assert sorted((tmp_path / "outcomes").read_text().splitlines()) == [
         "polite: stopped at a checkpoint",
-        "stubborn: killed before it had written a checkpoint",
+        "stubborn: killed before it wrote a checkpoint",
     ]
     child = int((tmp_path / "stubborn" / "child").read_text())
     eventually(
@@ -745,7 +755,7 @@ def test_a_signal_stops_the_jobs_at_a_checkpoint_and_kills_those_that_do_not_lis
     )
 
 
-def test_a_second_signal_waits_for_no_grace_period(tmp_path: Path) -> None:
+def test_a_second_signal_ends_the_grace_period(tmp_path: Path) -> None:
     process = driven(tmp_path, "both", grace=1e6)
     process.send_signal(signal.SIGINT)
     eventually((tmp_path / "polite" / "checkpoint").exists)
@@ -759,12 +769,12 @@ def test_a_closed_terminal_stops_the_jobs_at_a_checkpoint(tmp_path: Path) -> Non
         tmp_path, "terminal", stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     )
     os.close(theirs)
-    os.close(ours)  # the window is gone: SIGHUP, and no byte can be written any more
+    os.close(ours)  # sends SIGHUP, and writing to the terminal fails from now on
     assert process.wait(timeout=120) == 143
     assert (tmp_path / "polite" / "checkpoint").exists()
 
 
-def test_under_nohup_a_closed_terminal_stops_nothing(tmp_path: Path) -> None:
+def test_under_nohup_a_closed_terminal_does_not_stop_the_jobs(tmp_path: Path) -> None:
     process = driven(tmp_path, "alone", prefix=("nohup",), stderr=subprocess.DEVNULL)
     process.send_signal(signal.SIGHUP)
     (tmp_path / "go").touch()
@@ -772,7 +782,7 @@ def test_under_nohup_a_closed_terminal_stops_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "waits" / "result.json").exists()
 
 
-def test_a_job_whose_queue_was_killed_ends_at_a_checkpoint(tmp_path: Path) -> None:
+def test_a_job_of_a_killed_queue_stops_at_a_checkpoint(tmp_path: Path) -> None:
     process = driven(tmp_path, "alone")
     process.kill()
     process.wait()
@@ -785,8 +795,8 @@ def test_a_job_whose_queue_was_killed_ends_at_a_checkpoint(tmp_path: Path) -> No
 COMMON = ["-m", "hydra/launcher=gpu_queue", "hydra.launcher.slots=2", *SMALL]
 
 
-def test_a_rewinding_point_between_two_epochs_is_known_when_it_is_there(tmp_path: Path) -> None:
-    words = [
+def test_an_existing_rewinding_point_between_two_epochs_is_recognised(tmp_path: Path) -> None:
+    overrides = [
         "method=imp",
         "density=0.8",
         "dataset=digits",
@@ -794,7 +804,8 @@ def test_a_rewinding_point_between_two_epochs_is_known_when_it_is_there(tmp_path
         "train=sketching",
         "train.scale=0.00625",
     ]
-    run = compose_run(*words, "retrain.rewind=1000it")  # of 391 an epoch: 0.016 epochs here
+    # 391 iterations are an epoch: the point is after 0.016 epochs at this scale
+    run = compose_run(*overrides, "retrain.rewind=1000it")
     where = machine(tmp_path)
     job = make_job(run, where, [])
     (point,) = (item for item in job.makes if "@" in item)
@@ -809,7 +820,7 @@ SHORT = ["method.spectrum.probes=1", "method.spectrum.steps=3"]
 
 def sweep(
     folder: Path,
-    *words: str,
+    *overrides: str,
     name: str = "results",
     program: str = "run.py",
     common: list[str] = SWEEP,
@@ -819,7 +830,7 @@ def sweep(
         f"env.cache_dir={folder / (name + '-cache')}",
         "env.checkpoint_seconds=0",
     ]
-    line = [sys.executable, str(ROOT / program), *common, *own, *words]
+    line = [sys.executable, str(ROOT / program), *common, *own, *overrides]
     return subprocess.Popen(
         line,
         cwd=folder,
@@ -831,12 +842,12 @@ def sweep(
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate(timeout=600)
-    return said
+    output, _ = process.communicate(timeout=600)
+    return output
 
 
 def children_at_work(folder: Path) -> list[int]:
-    """Processes whose command line names the folder."""
+    """Ids of the processes whose command line contains the folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -859,7 +870,7 @@ def logs(folder: Path) -> dict[str, str]:
 
 
 def computed(folder: Path) -> list[str]:
-    """Keys of the stages that were computed, one for each time."""
+    """Keys of the computed stages, once for each computation."""
     return [
         stage["key"]
         for record in records(folder)
@@ -868,7 +879,7 @@ def computed(folder: Path) -> list[str]:
     ]
 
 
-def test_a_sweep_names_the_job_that_fails_and_finishes_the_others(tmp_path: Path) -> None:
+def test_a_sweep_reports_the_failed_job_and_finishes_the_others(tmp_path: Path) -> None:
     process = sweep(
         tmp_path,
         "method=imc",
@@ -877,39 +888,42 @@ def test_a_sweep_names_the_job_that_fails_and_finishes_the_others(tmp_path: Path
         *SHORT,
         common=COMMON,
     )
-    said = finish(process)
-    assert process.returncode == 1, said
-    assert "2 runs, 0 done, 2 to do (2 more asked for are equal to one of these)" in said
-    assert "1 of 2 jobs failed" in said and "Traceback" not in said
+    output = finish(process)
+    assert process.returncode == 1, output
+    assert (
+        "2 runs, 0 done, 2 to do (2 more that were requested are equal to one of these)" in output
+    )
+    assert "1 of 2 jobs failed" in output and "Traceback" not in output
     (record,) = records(tmp_path)
     assert record["report"]["gap_rule"] == "smoothed_sign"
     (failed,) = [name for name in logs(tmp_path) if name != record["run_id"]]
-    closing = said[said.index("1 of 2 jobs failed") :].splitlines()
+    closing = output[output.index("1 of 2 jobs failed") :].splitlines()
     assert closing[1] == f"failed: {failed}: failed (exit 1)"
     assert closing[2].startswith(
-        f"  said:  failed: {failed}: ValueError: method.gap.rule=literal found no gap"
+        f"  output: failed: {failed}: ValueError: method.gap.rule=literal found no gap"
     )
-    assert closing[3] == f"  log:   {tmp_path / 'results' / 'runs' / failed / 'run.log'}"
-    assert (
-        closing[4].startswith("  again: python run.py ")
-        and "method.gap.rule=literal" in closing[4]
-        and "launcher" not in closing[4]
-    )
-    assert all(log.count("==== ") == 1 for log in logs(tmp_path).values())  # equal runs once
-    # the other job made it
+    assert closing[3] == f"  log:    {tmp_path / 'results' / 'runs' / failed / 'run.log'}"
+    assert closing[4].startswith("  repeat: python run.py ")
+    assert "method.gap.rule=literal" in closing[4]
+    assert "launcher" not in closing[4]
+    assert all(log.count("==== ") == 1 for log in logs(tmp_path).values())  # equal runs run once
+    # the other job computed it
     assert [stage["cached"] for stage in record["stages"] if stage["name"] == "wstar"] == [True]
-    begun = [
-        line for line in said.splitlines() if line.startswith(("begun", "failed (exit 1) after"))
+    started = [
+        line
+        for line in output.splitlines()
+        if line.startswith(("started", "failed (exit 1) after"))
     ]
-    assert [line.partition(":")[0] for line in begun] == [
-        "begun",
-        "begun",
-        "failed (exit 1) after " + begun[2].split()[4] + " s",
-    ]  # W* was there: no longer held back
+    # the second job does not wait after W* exists
+    assert [line.partition(":")[0] for line in started] == [
+        "started",
+        "started",
+        "failed (exit 1) after " + started[2].split()[4] + " s",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("overrides", "parts"),
     [
         (
             ["density=0.5,2"],
@@ -934,9 +948,12 @@ def test_a_sweep_names_the_job_that_fails_and_finishes_the_others(tmp_path: Path
         (["hydra.swep.dir=x"], ["hydra.swep", "--cfg hydra"]),
         (
             ["hydra.sweeper.max_batch_size=2"],
-            ["hydra.sweeper.max_batch_size", "hydra.launcher.slots says how many run at a time"],
+            ["hydra.sweeper.max_batch_size", "hydra.launcher.slots sets how many run at a time"],
         ),
-        (["env.threads=1,2"], ["env.threads=1,2: env.* is this machine", "give it one value"]),
+        (
+            ["env.threads=1,2"],
+            ["env.threads=1,2: env.* describes this machine", "give env.threads one value"],
+        ),
         (
             ["hydra/launcher=gpu_queu"],
             ["hydra/launcher=gpu_queu is not a choice", "did you mean 'gpu_queue'"],
@@ -944,25 +961,22 @@ def test_a_sweep_names_the_job_that_fails_and_finishes_the_others(tmp_path: Path
     ],
     ids=lambda value: value[0].partition("=")[0] if isinstance(value, list) else "",
 )
-def test_a_sweep_with_something_wrong_begins_no_job_and_says_what_in_one_message(
-    words: list[str], said: list[str], tmp_path: Path
+def test_an_invalid_sweep_gives_a_one_line_error_and_starts_no_job(
+    overrides: list[str], parts: list[str], tmp_path: Path
 ) -> None:
-    keys = {word.partition("=")[0] for word in words}
+    keys = {word.partition("=")[0] for word in overrides}
     process = sweep(
-        tmp_path, *words, common=[word for word in SWEEP if word.partition("=")[0] not in keys]
+        tmp_path, *overrides, common=[word for word in SWEEP if word.partition("=")[0] not in keys]
     )
-    answer = finish(process)
-    assert process.returncode == 2, answer
-    assert (
-        answer.startswith("error: ")
-        and answer.count("error: ") == 1
-        and len(answer.splitlines()) == 1
-    ), answer
-    assert all(part in answer for part in said), answer
+    output = finish(process)
+    assert process.returncode == 2, output
+    assert output.startswith("error: "), output
+    assert output.count("error: ") == len(output.splitlines()) == 1, output
+    assert all(part in output for part in parts), output
     assert not list(tmp_path.glob("results/runs/*"))
 
 
-def test_slurm_takes_a_sweep_s_jobs_all_at_once_too(tmp_path: Path) -> None:
+def test_max_batch_size_gives_an_error_with_slurm(tmp_path: Path) -> None:
     process = sweep(
         tmp_path,
         "seed=0,1",
@@ -973,19 +987,17 @@ def test_slurm_takes_a_sweep_s_jobs_all_at_once_too(tmp_path: Path) -> None:
         "this launcher takes a sweep's jobs all at once; hydra.launcher.array_parallelism says how"
         " many run at a time"
     )
-    assert (
-        finish(process) == f"error: hydra.sweeper.max_batch_size: {hint}\n"
-        and process.returncode == 2
-    )
+    assert finish(process) == f"error: hydra.sweeper.max_batch_size: {hint}\n"
+    assert process.returncode == 2
 
 
-def test_sigterm_stops_every_job_at_a_checkpoint_and_leaves_none_behind(tmp_path: Path) -> None:
+def test_sigterm_stops_all_jobs_at_a_checkpoint_and_leaves_no_process(tmp_path: Path) -> None:
     process = sweep(tmp_path, "train.scale=1", "seed=0,1")
     eventually(lambda: len(list(tmp_path.glob("results-cache/checkpoints/*.pt"))) >= 2)
     process.terminate()
-    said = finish(process)
-    assert process.returncode == 143, said
-    assert "the same command goes on from there" in said and "failed:" not in said
+    output = finish(process)
+    assert process.returncode == 143, output
+    assert "repeat the command to continue" in output and "failed:" not in output
     assert not children_at_work(tmp_path)
     states = [
         json.loads(path.read_text())["status"]
@@ -995,7 +1007,7 @@ def test_sigterm_stops_every_job_at_a_checkpoint_and_leaves_none_behind(tmp_path
 
 
 def written_since(cache: Path, moment: float) -> bool:
-    """Whether a checkpoint or an artefact is younger than that; files may be renamed meanwhile."""
+    """Whether a checkpoint or artefact is newer; files may be renamed during the search."""
     for path in cache.rglob("*"):
         try:
             if path.suffix in (".pt", ".safetensors") and path.stat().st_mtime > moment:
@@ -1005,56 +1017,60 @@ def written_since(cache: Path, moment: float) -> bool:
     return False
 
 
-def killed_and_repeated(tmp_path: Path, kills: int, scale: float) -> None:
-    """Kill the queue itself that often at random moments of its work; then the same command has to
-    end as if nothing had been."""
-    words = [f"train.scale={scale}", "seed=0,1"]
-    process = sweep(tmp_path, *words, name="alone")
+def kill_and_repeat(tmp_path: Path, kills: int, scale: float) -> None:
+    """Kill the queue `kills` times at random moments and repeat its command.
+
+    The records have to equal those of an undisturbed queue.
+    """
+    overrides = [f"train.scale={scale}", "seed=0,1"]
+    process = sweep(tmp_path, *overrides, name="alone")
     assert finish(process) and process.returncode == 0
     dice, killed = random.Random(0), 0
     while killed < kills:
-        begun = time.time()
-        process = sweep(tmp_path, *words)
+        started = time.time()
+        process = sweep(tmp_path, *overrides)
         while (
             process.poll() is None
             and killed % 4 != 3
-            and not written_since(tmp_path / "results-cache", begun)
+            and not written_since(tmp_path / "results-cache", started)
         ):
-            time.sleep(0.01)  # every fourth is killed at some moment of its start
+            time.sleep(0.01)  # every fourth queue is killed while it starts
         time.sleep(dice.uniform(0, 1.5))
         at_work = process.poll() is None
         process.kill()
-        said = finish(process)
+        output = finish(process)
         killed += at_work
-        if not at_work:  # it got to the end: go on with an empty cache
-            assert process.returncode == 0, said
+        if not at_work:  # it has finished: continue with an empty cache
+            assert process.returncode == 0, output
             for path in (tmp_path / "results", tmp_path / "results-cache"):
                 path.rename(path.with_name(f"{path.name}-after-{killed}-{dice.random()}"))
-    process = sweep(tmp_path, *words)
-    said = finish(process)
-    assert process.returncode == 0, said
+    process = sweep(tmp_path, *overrides)
+    output = finish(process)
+    assert process.returncode == 0, output
     assert by_id(tmp_path) == by_id(tmp_path, "alone") and len(by_id(tmp_path)) == 4
     assert not list(tmp_path.glob("results-cache/checkpoints/*")) and not children_at_work(tmp_path)
 
 
-def test_a_queue_that_was_killed_goes_on_to_the_same_records(tmp_path: Path) -> None:
-    killed_and_repeated(tmp_path, 2, 0.1)
+def test_a_killed_queue_resumes_to_the_same_records(tmp_path: Path) -> None:
+    kill_and_repeat(tmp_path, 2, 0.1)
 
 
 @pytest.mark.slow
-def test_a_queue_that_was_killed_ten_times_goes_on_to_the_same_records(tmp_path: Path) -> None:
-    killed_and_repeated(tmp_path, 10, 0.3)
+def test_a_queue_killed_ten_times_resumes_to_the_same_records(tmp_path: Path) -> None:
+    kill_and_repeat(tmp_path, 10, 0.3)
 
 
-def test_two_sweeps_at_once_do_each_stage_once(tmp_path: Path) -> None:
-    words = ["retrain=rewind,finetune,reinit"]
+def test_two_simultaneous_sweeps_compute_each_stage_once(tmp_path: Path) -> None:
+    overrides = ["retrain=rewind,finetune,reinit"]
     both = [
-        sweep(tmp_path, *words, common=[word for word in SWEEP if not word.startswith("retrain=")])
+        sweep(
+            tmp_path, *overrides, common=[word for word in SWEEP if not word.startswith("retrain=")]
+        )
         for _ in range(2)
     ]
     for process in both:
-        said = finish(process)
-        assert process.returncode == 0, said
+        output = finish(process)
+        assert process.returncode == 0, output
     # one dense net, one mask, three retrainings
     assert len(computed(tmp_path)) == len(set(computed(tmp_path))) == 1 + 1 + 3
 
@@ -1065,10 +1081,10 @@ REPRODUCE = [*SMALL, "models=resnet20", "model=mlp", "seeds=0"]
 
 
 @pytest.mark.slow
-def test_two_tables_are_reproduced_at_once_by_two_commands_at_once_and_each_stage_once(
+def test_two_simultaneous_commands_reproduce_two_tables_and_compute_each_stage_once(
     tmp_path: Path,
 ) -> None:
-    # both on the digits, by SMALL: the same runs
+    # SMALL sets dataset=digits, so both tables have the same runs
     tables = ["imc_table01@digits", "imc_table01@fashion_mnist"]
     both = [
         sweep(
@@ -1080,31 +1096,29 @@ def test_two_tables_are_reproduced_at_once_by_two_commands_at_once_and_each_stag
         )
         for _ in range(2)
     ]
-    said = [finish(process) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    output = [finish(process) for process in both]
+    assert [process.returncode for process in both] == [0, 0], output
     assert len(computed(tmp_path)) == len(set(computed(tmp_path))) and len(records(tmp_path)) >= 5
-    for text in said:
+    for text in output:
         assert text.count("Accuracy with found sparsity by our IMC method") == 2
         assert all(
             f"written to {tmp_path / 'results' / 'tables' / name}." in text for name in tables
         )
 
 
-def test_reproduce_prints_the_table_names_what_failed_and_ends_with_1(tmp_path: Path) -> None:
-    # A rate at which this net diverges: no method prunes NaN. What most runs share comes first, so
-    # that one of its runs fails early; others do not begin.
-    words = ["model=lenet_300_100", "train.lr=50", *SHORT, "slots=1", "on_error=stop"]
+def test_reproduce_prints_the_table_and_the_failed_runs_and_exits_with_1(tmp_path: Path) -> None:
+    # The net diverges at this rate, and pruning NaN is an error. Shared stages come first, so that
+    # one run fails early and others do not start.
+    overrides = ["model=lenet_300_100", "train.lr=50", *SHORT, "slots=1", "on_error=stop"]
     common = ["imc_table01@digits", *[word for word in REPRODUCE if word != "model=mlp"]]
-    process = sweep(tmp_path, *words, program="scripts/reproduce.py", common=common)
-    said = finish(process)
-    assert process.returncode == 1, said
-    assert "Accuracy with found sparsity by our IMC method" in said
-    # of thirteen rows
-    assert 1 <= sum(line.startswith("begun: ") for line in said.splitlines()) < 13
-    closing = said[said.index(" jobs failed; the same command again runs only these") :]
-    assert (
-        closing.count("\nfailed: ") == 1
-        and "NaN or infinite" in closing
-        and "  log:   " in closing
-        and "  again: python run.py " in closing
-    )
+    process = sweep(tmp_path, *overrides, program="scripts/reproduce.py", common=common)
+    output = finish(process)
+    assert process.returncode == 1, output
+    assert "Accuracy with found sparsity by our IMC method" in output
+    # the table has thirteen rows
+    assert 1 <= sum(line.startswith("started: ") for line in output.splitlines()) < 13
+    closing = output[output.index(" jobs failed; repeat the command to run only these") :]
+    assert closing.count("\nfailed: ") == 1
+    assert "NaN or infinite" in closing
+    assert "  log:    " in closing
+    assert "  repeat: python run.py " in closing

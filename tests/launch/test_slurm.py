@@ -1,5 +1,4 @@
-"""A sweep through a real Slurm: eight jobs, one requeued in the middle, one that runs out of time,
-some that fail. `make slurm-test` runs this."""
+"""Sweeps on a real Slurm: requeued, failed and timed-out jobs. `make slurm-test` runs this file."""
 
 import json
 import re
@@ -31,7 +30,7 @@ def own(folder: Path, name: str) -> list[str]:
     return [f"env.results_dir={folder / name}", f"env.cache_dir={folder / (name + '-cache')}"]
 
 
-def sweep(cluster: dict[str, str], folder: Path, *words: str) -> subprocess.Popen[str]:
+def sweep(cluster: dict[str, str], folder: Path, *overrides: str) -> subprocess.Popen[str]:
     options = [
         "hydra/launcher=slurm",
         "hydra.launcher.cpus_per_task=1",
@@ -44,15 +43,15 @@ def sweep(cluster: dict[str, str], folder: Path, *words: str) -> subprocess.Pope
         *SMALL,
         *options,
         *own(folder, "slurm"),
-        *words,
+        *overrides,
     ]
     return subprocess.Popen(
         line, cwd=folder, env=cluster, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
-def alone(folder: Path, *words: str) -> None:
-    line = [sys.executable, str(ROOT / "run.py"), "-m", *SMALL, *own(folder, "alone"), *words]
+def alone(folder: Path, *overrides: str) -> None:
+    line = [sys.executable, str(ROOT / "run.py"), "-m", *SMALL, *own(folder, "alone"), *overrides]
     subprocess.run(
         line, cwd=folder, env=environment(), check=True, capture_output=True, timeout=1500
     )
@@ -66,7 +65,7 @@ def by_id(folder: Path, name: str) -> dict[str, Any]:
 
 
 def wait_for(found: Callable[[], Any], what: str) -> Any:
-    """Poll until something is so. The limit is for a test that would hang, not a measurement."""
+    """Poll until `found()` is true, and return its value. The limit only ends a test that hangs."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         if value := found():
@@ -80,7 +79,7 @@ def log_of(folder: Path) -> str:
 
 
 def submitted_to(process: subprocess.Popen[str]) -> str:
-    """The Slurm array of a sweep, read off what it prints."""
+    """Id of the Slurm array of a sweep, read from its output."""
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
@@ -90,7 +89,7 @@ def submitted_to(process: subprocess.Popen[str]) -> str:
     raise AssertionError("nothing was submitted: " + "".join(lines))
 
 
-def test_eight_jobs_of_which_one_is_preempted_and_four_fail(
+def test_a_preempted_job_resumes_and_failed_jobs_are_reported(
     cluster: dict[str, str], tmp_path: Path
 ) -> None:
     short = [
@@ -99,37 +98,38 @@ def test_eight_jobs_of_which_one_is_preempted_and_four_fail(
         "train.scale=0.5",
         "env.checkpoint_seconds=0",
     ]
-    words = ["method=imc", "method.gap.rule=smoothed_sign,literal", "seed=0,1,2,3", *short]
-    process = sweep(cluster, tmp_path, *words)
+    overrides = ["method=imc", "method.gap.rule=smoothed_sign,literal", "seed=0,1,2,3", *short]
+    process = sweep(cluster, tmp_path, *overrides)
     array = submitted_to(process)
     wait_for(lambda: list(tmp_path.glob("slurm-cache/checkpoints/*.pt")), "a checkpoint")
     subprocess.run(["scontrol", "requeue", f"{array}_0"], env=cluster, check=True)
-    said, _ = process.communicate(timeout=1500)
-    assert process.returncode == 1, said
-    assert said.count("done: imc-mlp") == 4
-    assert "4 of 8 jobs failed" in said and "method.gap.rule=literal" in said
-    assert (
-        said.count(": left Slurm's queue without a result\n") == 4
-        and said.count("  again: python run.py ") == 4
-    )
+    output, _ = process.communicate(timeout=1500)
+    assert process.returncode == 1, output
+    assert output.count("done: imc-mlp") == 4
+    assert "4 of 8 jobs failed" in output and "method.gap.rule=literal" in output
+    assert output.count(": left Slurm's queue without a result\n") == 4
+    assert output.count("  repeat: python run.py ") == 4
     logs = log_of(tmp_path)
     assert logs.count("method.gap.rule=literal found no gap") >= 4
-    assert "is checkpointed; the same command goes on from there" in logs  # the preempted one
-    alone(tmp_path, *[word.replace(",literal", "") for word in words])
-    assert (
-        by_id(tmp_path, "slurm") == by_id(tmp_path, "alone") and len(by_id(tmp_path, "alone")) == 4
-    )
+    assert "wrote a checkpoint; repeat the command to continue" in logs  # the preempted job
+    alone(tmp_path, *[word.replace(",literal", "") for word in overrides])
+    assert by_id(tmp_path, "slurm") == by_id(tmp_path, "alone")
+    assert len(by_id(tmp_path, "alone")) == 4
 
 
-def test_a_job_out_of_time_checkpoints_is_queued_again_and_goes_on(
+def test_a_job_that_reaches_its_time_limit_is_requeued_and_resumes(
     cluster: dict[str, str], tmp_path: Path
 ) -> None:
-    # A limit of one minute with a warning five seconds before it, which Slurm, looking every 30
-    # seconds, gives 25 to 55 seconds after the start: long before the end of 960 epochs with a
-    # checkpoint after every step. Then the limit is raised: one requeue shows what it has to.
-    words = ["method=dense", "train.scale=6", "env.checkpoint_seconds=0"]
+    # The limit is one minute, with a warning five seconds before it. Slurm checks every 30 seconds
+    # and sends the warning 25 to 55 seconds after the start: long before the end of 960 epochs with
+    # a checkpoint after every step. Then the limit is raised, because one requeue suffices.
+    overrides = ["method=dense", "train.scale=6", "env.checkpoint_seconds=0"]
     process = sweep(
-        cluster, tmp_path, *words, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=5"
+        cluster,
+        tmp_path,
+        *overrides,
+        "hydra.launcher.timeout_min=1",
+        "hydra.launcher.signal_delay_s=5",
     )
     job = submitted_to(process)
     wait_for(
@@ -139,22 +139,23 @@ def test_a_job_out_of_time_checkpoints_is_queued_again_and_goes_on(
     status = json.loads(next(tmp_path.glob("slurm/runs/*/status.json")).read_text())
     assert status["status"] == "stopped" and 0 < status["epoch"] < 960
     subprocess.run(["scontrol", "update", f"jobid={job}", "timelimit=60"], env=cluster, check=True)
-    said, _ = process.communicate(timeout=1500)
+    output, _ = process.communicate(timeout=1500)
     log = log_of(tmp_path)
-    assert process.returncode == 0, said + log
-    # two attempts, each after its dated line
+    assert process.returncode == 0, output + log
+    # two attempts, each with its dated line
     assert log.count("==== ") == 2 and "this job is timed-out" in log
     steps = re.search(r"(\d+)/14400 steps", log[log.rindex("==== ") :])
-    # the second went on where the first was
+    # the second attempt resumed at the step of the first
     assert steps is not None and int(steps[1]) >= status["epoch"] * 15, log
-    alone(tmp_path, *words[:-1])
-    assert (
-        by_id(tmp_path, "slurm") == by_id(tmp_path, "alone") and len(by_id(tmp_path, "alone")) == 1
-    )
+    alone(tmp_path, *overrides[:-1])
+    assert by_id(tmp_path, "slurm") == by_id(tmp_path, "alone")
+    assert len(by_id(tmp_path, "alone")) == 1
 
 
 def test_a_second_call_submits_nothing(cluster: dict[str, str], tmp_path: Path) -> None:
     for expected in ("1 runs, 0 done, 1 to do", "1 runs, 1 done, 0 to do"):
-        said, _ = sweep(cluster, tmp_path, "method=random", "density=0.5").communicate(timeout=600)
-        assert expected in said, said
-        assert ("submitted" in said) == expected.endswith("1 to do")
+        output, _ = sweep(cluster, tmp_path, "method=random", "density=0.5").communicate(
+            timeout=600
+        )
+        assert expected in output, output
+        assert ("submitted" in output) == expected.endswith("1 to do")

@@ -13,8 +13,8 @@ from pruners.base import count_kept, count_prunable, full_masks
 from runner.display.progress import Watcher, display
 from runner.engine.context import RunContext
 from runner.engine.optim import learning_rate
-from runner.engine.stages import _ready_to_train
 from runner.engine.store import Store
+from runner.engine.train_stage import ready_to_train
 from runner.spec.identity import stage_keys
 from runner.spec.run import Run
 
@@ -156,7 +156,7 @@ def test_training_continues_after_pruning_from_the_pruned_weights_without_moment
         ("flow3", "prune2", "flow2"),
         ("train", "prune3", "flow3"),
     ):
-        model, _, momentum = _ready_to_train(where, where.run.stage(name))
+        model, _, momentum = ready_to_train(where, where.run.stage(name))
         assert momentum == {} and artefacts[after].optimizer  # the previous stage had momentum
         for tensor, value in model.state_dict().items():
             mask = artefacts[before].masks.get(tensor)

@@ -16,8 +16,9 @@ from pruners.base import count_kept, count_prunable
 from runner.display.progress import Watcher, display
 from runner.engine.context import RunContext
 from runner.engine.optim import learning_rate
-from runner.engine.stages import _ready_to_train, run_stage
+from runner.engine.stages import run_stage
 from runner.engine.store import Artefact, Store
+from runner.engine.train_stage import ready_to_train
 from runner.errors import Stopped
 from runner.spec.identity import stage_keys
 from runner.spec.run import Run, Stage
@@ -52,7 +53,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
 
 def starts(where: RunContext, level: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The state dict and the momentum at the start of a level's training."""
-    model, _, momentum = _ready_to_train(where, where.run.stage(f"train{level}"))
+    model, _, momentum = ready_to_train(where, where.run.stage(f"train{level}"))
     return model.state_dict(), momentum
 
 
@@ -196,7 +197,7 @@ def test_fine_tuning_continues_from_the_pruned_net_at_a_tenth_of_the_rate(
         x, y = next(iter(where.batches(stage).epoch(0)))
         pruned = where.fresh_model()
         pruned.load_state_dict(artefacts[f"prune{level}"].weights)
-        model, _, _ = _ready_to_train(where, stage)
+        model, _, _ = ready_to_train(where, stage)
         with torch.no_grad():
             assert float(F.cross_entropy(model.train()(x), y)) == float(
                 F.cross_entropy(pruned.train()(x), y)

@@ -11,7 +11,7 @@ from support import compose_run, machine, perform_run
 
 from models.resnet_cifar import ResNetCifar
 from models.vgg import Vgg
-from runner.bench.search import races
+from runner.bench.search import search_comparisons
 from runner.config.compose import compose_config, method_names
 from runner.config.request import read_request
 from runner.display.progress import Watcher, display
@@ -391,7 +391,7 @@ def test_a_quota_of_none_differs_from_no_epoch_only_in_statistics(tmp_path: Path
     [
         (
             ["method=zhou", "method.epochs=0"],
-            "method.epochs=0: stage 'search' has no mask before it has learned one",
+            "method.epochs=0: stage 'search' has to learn its first mask",
         ),
         (
             ["method=sr_popup", "method.tuning.epochs=0", "retrain=finetune"],
@@ -431,7 +431,7 @@ def test_every_search_method_is_compared_with_training_steps() -> None:
         (ResNetCifar("net", depth=8, width=4), 8, 1, 2),
         (Vgg("vgg", depth=11, width=2, pools=2), 8, 3, 3),
     )
-    found = list(races(torch.device("cpu"), nets))
+    found = list(search_comparisons(torch.device("cpu"), nets))
     listed = {re.search(r"method=(\w+), (\w+)", comparison.work).groups() for comparison in found}  # type: ignore[union-attr]
     searching = {
         name for name in method_names() if name in SEARCHES or name == "continuous_sparsification"
@@ -440,6 +440,6 @@ def test_every_search_method_is_compared_with_training_steps() -> None:
     assert len(found) == len(listed)
     for comparison in found[:4]:
         assert comparison.work.startswith("2 steps of ")
-        assert comparison.limit == "limit: as many training steps"
-        comparison.search()
-        comparison.steps()
+        assert comparison.baseline == "limit: as many training steps"
+        comparison.run()
+        comparison.run_baseline()

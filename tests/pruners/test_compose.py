@@ -103,7 +103,7 @@ def test_masks_shrink_from_round_to_round_and_each_round_reports_progress(score:
     report = lambda *args: reports.append(args)  # noqa: E731
     found.append(
         pruner(Watched(), schedule=rounds(0.6, 0.3))(
-            model, full_masks(model), task(0.1, tick=report)
+            model, full_masks(model), task(0.1, progress=report)
         ).masks
     )
     n = count_prunable(found[0])
@@ -120,7 +120,7 @@ def test_one_shot_reports_no_rounds() -> None:
     reports: list[Any] = []
     model = mlp()
     pruner(Magnitude())(
-        model, full_masks(model), task(0.5, tick=lambda *args: reports.append(args))
+        model, full_masks(model), task(0.5, progress=lambda *args: reports.append(args))
     )
     assert not reports
 
@@ -249,7 +249,7 @@ def test_a_random_pick_requires_a_map_for_scores_of_both_signs(pick: Any) -> Non
     with pytest.raises(
         ValueError,
         match=(
-            r"pick=(proportional|sketch) takes scores for probabilities, but Signed's have both"
+            r"pick=(proportional|sketch) uses scores as probabilities, but Signed's have both"
             r" signs: add method.score.map=positive"
         ),
     ):

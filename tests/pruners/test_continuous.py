@@ -25,9 +25,10 @@ from runner.config.compose import compose_config
 from runner.display.progress import Watcher, display
 from runner.engine.context import RunContext
 from runner.engine.optim import make_optimizer
-from runner.engine.stages import _ready_to_train, run_stage
+from runner.engine.stages import run_stage
 from runner.engine.store import Store
 from runner.engine.ticket import load_ticket
+from runner.engine.train_stage import ready_to_train
 from runner.errors import ConfigError, Stopped
 from runner.spec.identity import stage_keys
 from runner.spec.run import Recipe, Run
@@ -327,7 +328,7 @@ def done(
 def test_retraining_uses_c_times_the_rewound_weights(done: Any) -> None:
     where, _, artefacts = done
     stage = where.run.stage("train")
-    model, masking, momentum = _ready_to_train(where, stage)
+    model, masking, momentum = ready_to_train(where, stage)
     early = where.store.snapshot(where.keys["search"], 1)  # 2ep of 160, scaled to one of two
     c = 1 + math.exp(-0.2)
     for name, tensor in model.state_dict().items():  # BatchNorm's statistics and biases as well
@@ -379,7 +380,7 @@ def test_rewinding_to_the_end_of_the_search_restores_weights_without_the_soft_ma
     )
     for stage in where.run.stages[:2]:
         run_stage(where, stage)
-    model, _, _ = _ready_to_train(where, where.run.stage("train"))
+    model, _, _ = ready_to_train(where, where.run.stage("train"))
     search_, ticket = where.store.load(where.keys["search"]), where.store.load(where.keys["prune"])
     # the soft mask at temperature 1
     soft = {name: (1 + math.exp(-0.2)) * torch.sigmoid(s) for name, s in search_.findings.items()}

@@ -149,5 +149,5 @@ def test_portraits_of_pruning_methods_keep_their_stage_and_run_id() -> None:
         .masks
         == "prune"
     )
-    with pytest.raises(ConfigError, match="needs 'pruned', which is no earlier stage: dense"):
+    with pytest.raises(ConfigError, match="needs 'pruned', which is not an earlier stage: dense"):
         compose_run("method=dense", "portrait=weights")

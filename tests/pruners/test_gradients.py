@@ -44,7 +44,7 @@ def test_a_parameter_that_the_loss_does_not_use_has_gradient_zero() -> None:
 
 
 def test_an_empty_pass_is_rejected() -> None:
-    with pytest.raises(ValueError, match="no batch"):
+    with pytest.raises(ValueError, match="at least one batch"):
         mean_gradients(linear([[1.0]]), {"weight": torch.ones(1, 1, dtype=torch.bool)}, [], l1_loss)
 
 

@@ -259,7 +259,7 @@ def test_both_passes_read_the_same_batches_and_no_further_ones() -> None:
 
 
 def test_an_empty_pass_is_rejected() -> None:
-    with pytest.raises(ValueError, match="no batch"):
+    with pytest.raises(ValueError, match="at least one batch"):
         score(mlp(), batches=1)
 
 

@@ -28,9 +28,9 @@ from pruners.curvature.hessian import (
     HessianOptions,
     fixed_batches,
     fold_batchnorm,
-    pyhessian_check,
 )
 from pruners.curvature.lanczos import as_matrix
+from pruners.curvature.pyhessian_check import pyhessian_check
 
 DOUBLE = HessianOptions(dtype="float64")
 

@@ -307,7 +307,7 @@ def test_another_seed_draws_other_labels() -> None:
 
 
 def test_an_empty_pass_is_rejected() -> None:
-    with pytest.raises(ValueError, match="there is no image to take a curvature of"):
+    with pytest.raises(ValueError, match="a curvature needs at least one image"):
         Obd()(mlp(), full_masks(mlp()), [], task(0.1).loss, seeded(0))
 
 

@@ -190,7 +190,7 @@ def test_apportion_is_exact_under_any_weights_and_limits(
 @pytest.mark.parametrize(
     ("density", "message"),
     [
-        (0.5, "density=0.5 asks for 3 weights but earlier pruning left 2: masks only shrink"),
+        (0.5, "density=0.5 requires 3 weights, but earlier pruning left 2: masks only shrink"),
         (0.05, "density=0.05 keeps none of 6"),
         (1.5, r"density=1.5 must be in \(0, 1\]"),
     ],

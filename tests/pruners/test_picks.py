@@ -181,7 +181,7 @@ def test_negative_scores_are_rejected(pick: Any) -> None:
     with pytest.raises(
         ValueError,
         match=(
-            r"pick=\w+ takes scores for probabilities, but 2 are negative \(the lowest is"
+            r"pick=\w+ uses scores as probabilities, but 2 are negative \(the lowest is"
             r" -3\).*method\.score.*pick=top"
         ),
     ):

@@ -10,7 +10,9 @@ from small_nets import linear, seeded, task
 from support import compose_run
 from torch import Tensor, nn
 
-from pruners.analysis.histograms import Bins, Norms, Origin, ScoresBefore, Weights, subset_sums
+from pruners.analysis.histograms import Bins, Norms, ScoresBefore, Weights
+from pruners.analysis.origin import Origin
+from pruners.analysis.subsets import subset_sums
 from pruners.base import Masks, Measurement
 from pruners.scores.magnitude import Magnitude
 from runner.config.compose import compose_config
@@ -156,7 +158,7 @@ def test_the_empty_and_the_full_subset_have_one_sum(size: int, total: float) -> 
 
 
 def test_subsets_drawn_in_several_chunks_are_all_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pruners.analysis.histograms.DRAWS", 30)  # ten subsets of three at a time
+    monkeypatch.setattr("pruners.analysis.subsets.DRAWS", 30)  # ten subsets of three at a time
     sums = subset_sums(torch.arange(10.0), 3, 25, seeded())
     # from 0 + 1 + 2 to 7 + 8 + 9
     assert len(sums) == 25 and set(sums.tolist()) <= {float(s) for s in range(3, 25)}

@@ -343,7 +343,7 @@ def test_progress_counts_all_products() -> None:
     on_digits(
         replace(SLQ, spectrum=SpectrumOptions(steps=5, probes=2)),
         mlp(),
-        tick=lambda *t: ticks.append(t),
+        progress=lambda *t: ticks.append(t),
     )
     assert ticks == [(i, 10, "Hessian-vector products") for i in range(1, 11)]
 

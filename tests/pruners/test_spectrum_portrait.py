@@ -11,14 +11,14 @@ from imc_cases import constant_task, quartic
 from support import compose_run, machine, perform_run
 from torch import Generator, Tensor, nn
 
-from pruners.analysis.spectrum_curve import SpectrumPortrait
+from pruners.analysis.spectrum_curve import SpectrumCurve
 from pruners.base import Measurement
 from pruners.curvature.gap import smoothed_k
 from runner.errors import ConfigError
 from runner.spec.identity import stage_keys
 
 MLP = [w for w in SMALL if not w.startswith("env.")]
-COARSE = SpectrumPortrait(sigma2=1e-4, linear=0.01, limit=100.0, per_decade=2)
+COARSE = SpectrumCurve(sigma2=1e-4, linear=0.01, limit=100.0, per_decade=2)
 
 
 def ritz(probes: int = 3, m: int = 20, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -30,9 +30,7 @@ def ritz(probes: int = 3, m: int = 20, seed: int = 0) -> tuple[Tensor, Tensor]:
     ).sort().values, weights / weights.sum(-1, keepdim=True)
 
 
-def drawn(
-    portrait: SpectrumPortrait, values: Tensor, weights: Tensor, **report: Any
-) -> Measurement:
+def drawn(portrait: SpectrumCurve, values: Tensor, weights: Tensor, **report: Any) -> Measurement:
     found = {"spectrum": Measurement({"ritz_values": values, "ritz_weights": weights})}
     return portrait(
         nn.Linear(1, 1),
@@ -76,7 +74,7 @@ def test_the_density_integrates_to_one_and_below_zero_to_the_smoothed_rules_shar
     seed: int,
 ) -> None:
     values, weights = ritz(seed=seed)
-    found = drawn(SpectrumPortrait(), values, weights)
+    found = drawn(SpectrumCurve(), values, weights)
     assert sum(masses(found)) == pytest.approx(1.0, abs=1e-12)
     below = sum(
         mass
@@ -97,20 +95,20 @@ def test_the_mass_beyond_the_outermost_edges_is_reported() -> None:
 
 def test_cuts_lie_midway_between_the_eigenvalues_that_they_separate() -> None:
     values, weights = torch.tensor([[-1.0, 0.0, 2.0, 5.0]]), torch.full((1, 4), 0.25)
-    report = drawn(SpectrumPortrait(), values, weights, k=1, literal_k=1, dimension=4).report
+    report = drawn(SpectrumCurve(), values, weights, k=1, literal_k=1, dimension=4).report
     # one of four is pruned on the flat side: the cut is in the middle of the first gap
     assert report["spectrum_cut"] == pytest.approx(-0.5)
     assert report["literal_cut"] == pytest.approx(3.5)  # the scan prunes the steepest one
-    none = drawn(SpectrumPortrait(), values, weights, k=3, literal_k=None, dimension=4).report
+    none = drawn(SpectrumCurve(), values, weights, k=3, literal_k=None, dimension=4).report
     assert none["spectrum_cut"] == pytest.approx(3.5) and none["literal_cut"] is None
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.97])
 def test_a_quantile_has_its_share_of_the_mass_below(share: float) -> None:
     values, weights = ritz()
-    at = SpectrumPortrait().quantile(values, weights, share)
+    at = SpectrumCurve().quantile(values, weights, share)
     assert float(
-        SpectrumPortrait().mass_below(values, weights, torch.tensor([at], dtype=torch.float64))
+        SpectrumCurve().mass_below(values, weights, torch.tensor([at], dtype=torch.float64))
     ) == pytest.approx(share, abs=2e-9)
 
 
@@ -119,14 +117,14 @@ def test_a_quantile_has_its_share_of_the_mass_below(share: float) -> None:
 )
 def test_invalid_bins_are_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="portrait.measure"):
-        SpectrumPortrait(**wrong)
+        SpectrumCurve(**wrong)
 
 
 def test_a_missing_spectrum_or_cut_is_named() -> None:
     with pytest.raises(ValueError, match=r"needs: \[spectrum, prune\]"):
-        SpectrumPortrait()(nn.Linear(1, 1), {}, constant_task(quartic))
-    with pytest.raises(ValueError, match="tells no k"):
-        drawn(SpectrumPortrait(), *ritz(), found_density=0.5)
+        SpectrumCurve()(nn.Linear(1, 1), {}, constant_task(quartic))
+    with pytest.raises(ValueError, match="reports no k"):
+        drawn(SpectrumCurve(), *ritz(), found_density=0.5)
 
 
 def test_the_spectrum_portrait_is_rejected_for_methods_without_a_spectrum() -> None:

@@ -228,9 +228,9 @@ def test_flat_shares_the_memory_of_channels_last_convolutions() -> None:
         ({"exponent": 0}, "method.search.exponent=0 must be at least 1"),
         (
             {"quota": "all", "pairs": "random"},
-            "method.search.pairs=random: with quota=all there is nothing to choose",
+            "method.search.pairs=random: quota=all leaves no choice",
         ),
-        ({"quota": "one", "exponent": 2}, "method.search.exponent=2: quota=one has none"),
+        ({"quota": "one", "exponent": 2}, "method.search.exponent=2: quota=one has no exponent"),
     ],
 )
 def test_invalid_options_are_reported(options: Any, message: str) -> None:

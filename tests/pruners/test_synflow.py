@@ -390,5 +390,5 @@ def test_invalid_options_are_rejected(options: dict[str, Any], message: str) -> 
 
 
 def test_an_empty_pass_is_rejected() -> None:
-    with pytest.raises(ValueError, match="no input"):
+    with pytest.raises(ValueError, match="at least one input"):
         SynFlow()(mlp(), full_masks(mlp()), [], F.cross_entropy, seeded())

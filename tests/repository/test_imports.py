@@ -1,5 +1,4 @@
-"""The borders between rooms hold, the runner names no method, and nothing heavy is loaded before it
-is needed."""
+"""The import contracts hold, the runner names no method, and heavy packages are imported late."""
 
 import ast
 import builtins
@@ -15,19 +14,19 @@ from conftest import ROOT, environment
 from runner.config.compose import method_names
 
 RUNNER = sorted(ROOT.glob("runner/**/*.py"))
-# Words of every day: a method's name only where something is compared with it. The others stand
-# nowhere in the runner's code.
+# These names are also common words: they count as names of methods only where they are compared
+# with something. The names of the other methods must not appear in the code of the runner.
 EVERYDAY = {"dense", "random", "set"}
-ALLOWED = {  # file -> names in it that mean something else
+ALLOWED = {  # file -> names that have another meaning there
     "runner/display/summary.py": {"imc"},  # train=imc, the training settings
-    # Normalisation constants are named after the code that published them.
+    # normalisation constants are named after the code that published them
     "runner/data/cifar.py": {"synflow", "grasp", "flow_prune", "continuous_sparsification"},
     "runner/data/mnist.py": {"grasp"},
     "runner/data/tiny_imagenet.py": {"synflow", "grasp"},
 }
 
 
-def test_the_contracts_between_rooms_hold() -> None:
+def test_the_import_contracts_hold() -> None:
     lint = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run(
         [lint, "--no-cache"],
@@ -40,7 +39,7 @@ def test_the_contracts_between_rooms_hold() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_an_import_that_looks_for_types_alone_is_no_way_around_the_contracts() -> None:
+def test_no_type_checking_import_bypasses_the_contracts() -> None:
     assert not [
         path
         for path in [*RUNNER, *ROOT.glob("pruners/**/*.py")]
@@ -57,12 +56,12 @@ SOURCES = sorted(
         *ROOT.glob("hydra_plugins/**/*.py"),
     ]
 )
-# lines at most; a longer function gives its reason in its docstring, `Long because ...`
+# maximum numbers of lines; a longer function states its reason in its docstring, `Long because ...`
 MODULE, FUNCTION = 300, 40
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_modules_and_functions_are_short_enough_to_be_read_at_once(path: Path) -> None:
+def test_modules_and_functions_are_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MODULE
     functions = [
         node
@@ -113,7 +112,7 @@ def identifiers(tree: ast.AST) -> Iterator[str]:
 
 
 def compared(tree: ast.AST) -> Iterator[str]:
-    """Strings that something is compared with, looked up by or matched against."""
+    """Strings in comparisons and match statements."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
             yield from strings(
@@ -124,7 +123,7 @@ def compared(tree: ast.AST) -> Iterator[str]:
 
 
 def methods_named(tree: ast.Module, names: set[str]) -> set[str]:
-    """The method names that the code of a file says."""
+    """The names of methods in the code of a file."""
     words = {
         word for text in strings(tree, docstrings(tree)) for word in re.findall(r"\w+", text)
     } | set(identifiers(tree))
@@ -138,8 +137,8 @@ def methods_named(tree: ast.Module, names: set[str]) -> set[str]:
 
 @pytest.mark.parametrize("path", RUNNER, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_runner_names_no_method(path: Path) -> None:
-    place = path.relative_to(ROOT).as_posix()
-    assert methods_named(parsed(path), set(method_names())) - ALLOWED.get(place, set()) == set()
+    file = path.relative_to(ROOT).as_posix()
+    assert methods_named(parsed(path), set(method_names())) - ALLOWED.get(file, set()) == set()
 
 
 @pytest.mark.parametrize(
@@ -157,11 +156,11 @@ def test_the_runner_names_no_method(path: Path) -> None:
         ('counts = {"dense": 1}; snippet = "imcs"; random = 3', set[str]()),
     ],
 )
-def test_a_method_named_in_code_would_be_found(code: str, found: set[str]) -> None:
+def test_method_names_in_code_are_found(code: str, found: set[str]) -> None:
     assert methods_named(ast.parse(code), {"imc", "snip", "magnitude", "dense", "random"}) == found
 
 
-def test_the_everyday_words_are_words_of_python_or_of_this_field() -> None:
+def test_the_exceptions_are_names_of_python_and_existing_files() -> None:
     assert {
         word for word in EVERYDAY if word in dir(builtins) or word in sys.stdlib_module_names
     } == {"random", "set"}
@@ -190,7 +189,7 @@ LAZY = [
         "runner.config.schema",
     ],
 )
-def test_the_command_line_loads_nothing_heavy_before_it_runs(module: str) -> None:
+def test_the_command_line_does_not_import_heavy_packages_at_startup(module: str) -> None:
     code = f"import sys, {module}\nprint(*sorted(set({LAZY}) & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code],

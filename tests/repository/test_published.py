@@ -1,36 +1,34 @@
 """Every record that we ship was measured by committed code and is found through its table, figure
-or command (results/published/index.yaml)."""
+or command (results/published/index.yaml), and every published page is printed from the records."""
 
-import itertools
-import json
-from dataclasses import replace
+import re
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from conftest import ROOT
-from support import compose_run
+from support import COMPOSER
 
-from runner.commands.publish import page_name
-from runner.config.build import load_run
+from runner.commands.publish import KEPT
+from runner.commands.published import PublishedLine, published_line, read_index, section_of
+from runner.config.build import build_plain
 from runner.figures.claims import judged
-from runner.figures.draw import ENDINGS
 from runner.figures.series import series_of
 from runner.figures.write import as_csv
+from runner.paths import PUBLISHED
+from runner.records.find import finished_runs
+from runner.records.packed import read_lines
 from runner.records.read import find_run
 from runner.spec.identity import NUMERICS, Identity, identify
-from runner.spec.planned import PlannedRun, plan_run
-from runner.suites.expand import Suite, expand, parse_arguments
+from runner.suites.expand import Suite
 from runner.suites.verdicts import write_claims
 from runner.tables.claims import compared
 from runner.tables.entries import entries
 from runner.tables.render import FORMATS
 
-PUBLISHED = ROOT / "results" / "published"
-INDEX: dict[str, Any] = yaml.safe_load((PUBLISHED / "index.yaml").read_text())
-LINES: list[str] = [*INDEX["tables"], *INDEX["figures"], *INDEX["runs"]]
+INDEX = read_index(PUBLISHED)
+LINES = [line for listed in INDEX.values() for line in listed]
 
 
 # one worker expands each line of the index once, when a test asks for it
@@ -38,45 +36,80 @@ pytestmark = pytest.mark.xdist_group("published")
 
 
 @cache
-def expanded(words: str) -> Suite:
-    """The table or figure of a line in the index."""
-    (name,), chosen, overrides = parse_arguments(words.split())
-    return expand(name, chosen, overrides)
-
-
-def sweep(words: str) -> list[PlannedRun]:
-    """The runs of a line of `python run.py -m`: every combination of the values between commas."""
-    choices = [
-        [f"{key}={value}" for value in values.split(",")]
-        for key, _, values in (word.partition("=") for word in words.split())
-    ]
-    return [
-        plan_run(compose_run(*combination), combination)
-        for combination in itertools.product(*choices)
-    ]
+def line_of(words: str) -> PublishedLine:
+    """A line of the index with its runs."""
+    return published_line(words, INDEX[section_of(words)], COMPOSER)
 
 
 @cache
-def planned(line: str) -> list[PlannedRun]:
-    """The runs of a line in the index."""
-    return sweep(line) if line in INDEX["runs"] else expanded(line).jobs
+def packed(words: str) -> dict[str, dict[str, Any]]:
+    """The runs in the file of a line by run id."""
+    return read_lines(PUBLISHED / "records" / f"{line_of(words).name}.jsonl")
 
 
-def record(run_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((PUBLISHED / "runs" / run_id / "result.json").read_text())
-    return found
+def page_of(words: str) -> Suite:
+    page = line_of(words).page
+    assert page
+    return page
 
 
-def test_every_record_is_found_through_the_index_and_nothing_is_missing() -> None:
-    assert {job.run_id for line in LINES for job in planned(line)} == {
-        path.parent.name for path in PUBLISHED.glob("runs/*/result.json")
+def published_pages(section: str, name: str) -> dict[str, str]:
+    """The text of the published pages of a table or figure by file name."""
+    paths = (PUBLISHED / section).glob(f"{name}.*")
+    return {path.name: path.read_text() for path in paths if path.suffix[1:] in KEPT}
+
+
+def claims_in(folder: Path) -> dict[str, str]:
+    """The text of the published forms of verdicts by file name."""
+    return {path.name: path.read_text() for path in folder.iterdir() if path.suffix[1:] in KEPT}
+
+
+def test_nothing_is_published_that_no_line_of_the_index_reads() -> None:
+    names = {section: {line_of(words).name for words in INDEX[section]} for section in INDEX}
+    files = {"records": set[str](), "tables": set[str](), "figures": set[str]()}
+    pictures = set()
+    for path in PUBLISHED.rglob("*"):
+        if path.suffix == ".png":
+            pictures.add(path.relative_to(ROOT).as_posix())
+        elif path.is_file() and path.parent != PUBLISHED:
+            assert path.suffix == ".jsonl" or path.suffix[1:] in KEPT, path
+            files[path.parent.name].add(path.stem.removesuffix(".claims"))
+    assert files == {
+        "records": set().union(*names.values()),
+        "tables": names["tables"],
+        "figures": names["figures"],
     }
+    documents = [ROOT / "README.md", ROOT / "RESULTS.md", *(ROOT / "docs").rglob("*.md")]
+    shown = {
+        picture
+        for path in documents
+        for picture in re.findall(r"results/published/figures/[\w@+=.,-]+\.png", path.read_text())
+    }
+    assert pictures == shown
+    assert len(finished_runs(PUBLISHED)) == len({run for words in LINES for run in packed(words)})
+
+
+@pytest.mark.parametrize("words", LINES)
+def test_the_file_of_a_line_has_its_runs_and_what_its_figure_reads(words: str) -> None:
+    line = line_of(words)
+    assert list(packed(words)) == sorted({job.run_id for job in line.jobs})
+    for name, run in packed(words).items():
+        assert ("history" in run) == line.reads_history, name
+        assert not line.reads.isdisjoint(run["series"]) if "series" in run else True, name
+
+
+@pytest.mark.parametrize("words", LINES)
+def test_a_run_of_several_lines_is_the_same_in_each(words: str) -> None:
+    for other in LINES[: LINES.index(words)]:
+        for name in packed(words).keys() & packed(other).keys():
+            one, two = packed(words)[name], packed(other)[name]
+            assert (one["record"], one["config"]) == (two["record"], two["config"])
 
 
 @pytest.mark.parametrize("line", LINES)
 def test_the_records_of_a_line_say_what_they_were_measured_with(line: str) -> None:
-    for job in planned(line):
-        found = record(job.run_id)
+    for job in line_of(line).jobs:
+        found = packed(line)[job.run_id]["record"]
         assert (found["schema"], found["run_id"], found["status"]) == (1, job.run_id, "done")
         assert [(stage["name"], stage["key"]) for stage in found["stages"]] == list(
             job.keys.items()
@@ -100,44 +133,32 @@ def test_the_records_of_a_line_say_what_they_were_measured_with(line: str) -> No
 
 @pytest.mark.parametrize("line", LINES)
 def test_the_published_configuration_of_a_run_gives_that_run(line: str) -> None:
-    job = planned(line)[-1]
-    assert identify(load_run(PUBLISHED / "runs" / job.run_id / "config.yaml")) == Identity(
-        job.run_id, job.keys
-    )
+    for job in line_of(line).jobs:
+        run = build_plain(packed(line)[job.run_id]["config"], finished=True)
+        assert identify(run) == Identity(job.run_id, job.keys)
 
 
 @pytest.mark.parametrize("words", INDEX["tables"])
 def test_the_printed_tables_and_the_verdicts_on_claims_are_those_of_the_records(
     words: str, tmp_path: Path
 ) -> None:
-    page = page_name(words, INDEX["tables"])
-    table = replace(expanded(words), name=page)
+    table = page_of(words)
     found = entries(table, PUBLISHED)
-    for ending, render in FORMATS.items():
-        assert (PUBLISHED / "tables" / f"{page}.{ending}").read_text() == render(table, found)
     if lines := compared(table, found):
-        write_claims(lines, tmp_path, page)
-    printed = {
-        path.name: path.read_text() for path in (PUBLISHED / "tables").glob(f"{page}.claims.*")
-    }
-    assert printed == {path.name: path.read_text() for path in tmp_path.iterdir()}
+        write_claims(lines, tmp_path, table.name)
+    printed = {f"{table.name}.{ending}": FORMATS[ending](table, found) for ending in KEPT}
+    assert published_pages("tables", table.name) == printed | claims_in(tmp_path)
 
 
 @pytest.mark.parametrize("words", INDEX["figures"])
 def test_the_drawn_numbers_and_the_verdicts_on_claims_are_those_of_the_records(
     words: str, tmp_path: Path
 ) -> None:
-    page = page_name(words, INDEX["figures"])
-    figure = replace(expanded(words), name=page)
+    # the bytes of pictures depend on the version of matplotlib; tests/figures/test_figures.py draws
+    # the same ones twice
+    figure = page_of(words)
     found = series_of(figure, PUBLISHED)
     assert all(series.done == series.asked for series in found)
-    assert (PUBLISHED / "figures" / f"{page}.csv").read_text() == as_csv(figure, found)
     judged(figure, found, partial(find_run, results_dir=PUBLISHED), tmp_path)
-    drawn = {
-        path.name: path.read_text() for path in (PUBLISHED / "figures").glob(f"{page}.claims.*")
-    }
-    assert drawn == {path.name: path.read_text() for path in tmp_path.iterdir()}
-    # their bytes are another version of matplotlib's own; tests/figures/test_figures.py draws the
-    # same ones twice
-    for ending in ENDINGS:
-        assert (PUBLISHED / "figures" / f"{page}.{ending}").stat().st_size > 5000
+    drawn = {f"{figure.name}.csv": as_csv(figure, found)} | claims_in(tmp_path)
+    assert published_pages("figures", figure.name) == drawn

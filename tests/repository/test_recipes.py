@@ -1,5 +1,4 @@
-"""The recipes of CONTRIBUTING.md: what they add works from the files that they name, and from these
-alone."""
+"""Each recipe of CONTRIBUTING.md works with exactly the files that it prints."""
 
 import csv
 import json
@@ -18,11 +17,10 @@ PARTS = ("conf", "hydra_plugins", "models", "pruners", "runner", "run.py", "scri
 QUICK = ["train.scale=0.0125", "env.device=cpu", "env.threads=1", "env.progress=none"]
 
 
-def follow(heading: str, copy: Path) -> set[str]:
-    """Copy the code to an empty folder and add the files of the section `heading`; paths of all
-    files that are new or changed then.
+def apply_section(heading: str, copy: Path) -> set[str]:
+    """Copy the code to an empty folder, add the files of a section, and return their paths.
 
-    What the section prints for a file that is there already goes to its end.
+    Code that the section prints for an existing file is appended to it.
     """
     for name in PARTS:
         if (ROOT / name).is_dir():
@@ -33,13 +31,13 @@ def follow(heading: str, copy: Path) -> set[str]:
     (section,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)^## ", PAGE, re.DOTALL | re.MULTILINE)
     for path, code in re.findall(r"`([\w./-]+)`:\n\n```\w+\n(.*?)```", section, re.DOTALL):
         (copy / path).parent.mkdir(parents=True, exist_ok=True)
-        above = f"{before[path].decode()}\n\n" if path in before else ""
-        (copy / path).write_text(above + code)
+        existing = f"{before[path].decode()}\n\n" if path in before else ""
+        (copy / path).write_text(existing + code)
     return {path for path, content in files(copy).items() if before.get(path) != content}
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Path inside a folder -> content, of all files."""
+    """Contents of all files in a folder, by path."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
@@ -47,10 +45,10 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def python(copy: Path, *words: str) -> str:
-    """What `python <words>` prints in the copy, where it has to succeed."""
+def python(copy: Path, *arguments: str) -> str:
+    """Output of `python <arguments>` in the copy, which has to succeed."""
     done = subprocess.run(
-        [sys.executable, *words],
+        [sys.executable, *arguments],
         cwd=copy,
         capture_output=True,
         text=True,
@@ -62,14 +60,14 @@ def python(copy: Path, *words: str) -> str:
 
 
 def record(copy: Path, prefix: str) -> dict[str, Any]:
-    """The one record whose run id begins so."""
+    """The only record whose run id has the prefix."""
     (path,) = (copy / "results" / "runs").glob(f"{prefix}-*/result.json")
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 
 
 def test_a_new_score_is_one_module_and_one_yaml(tmp_path: Path) -> None:
-    assert follow("A new method in five minutes", tmp_path) == {
+    assert apply_section("A new method in five minutes", tmp_path) == {
         "pruners/scores/gradient.py",
         "conf/method/gradient.yaml",
     }
@@ -81,7 +79,7 @@ def test_a_new_score_is_one_module_and_one_yaml(tmp_path: Path) -> None:
 
 
 def test_a_new_sparse_training_method_is_one_module_and_one_yaml(tmp_path: Path) -> None:
-    assert follow("A new sparse-training method", tmp_path) == {
+    assert apply_section("A new sparse-training method", tmp_path) == {
         "pruners/dynamic/jitter.py",
         "conf/method/jitter.yaml",
     }
@@ -98,12 +96,12 @@ def test_a_new_sparse_training_method_is_one_module_and_one_yaml(tmp_path: Path)
     )
     found = record(tmp_path, "jitter-mlp-digits")
     assert found["kept"] == round(0.1 * found["prunable"])
-    # none after the last epoch
+    # no update after the last epoch
     assert found["report"]["updates"] == 3 and found["report"]["rewired"] > 0
 
 
 def test_a_new_model_is_one_module_and_one_yaml(tmp_path: Path) -> None:
-    assert follow("A new model", tmp_path) == {"models/linear.py", "conf/model/linear.yaml"}
+    assert apply_section("A new model", tmp_path) == {"models/linear.py", "conf/model/linear.yaml"}
     python(
         tmp_path,
         "run.py",
@@ -117,18 +115,17 @@ def test_a_new_model_is_one_module_and_one_yaml(tmp_path: Path) -> None:
 
 
 def test_a_new_table_is_one_yaml(tmp_path: Path) -> None:
-    assert follow("A new table", tmp_path) == {"conf/table/imc_small.yaml"}
+    assert apply_section("A new table", tmp_path) == {"conf/table/imc_small.yaml"}
     printed = python(tmp_path, "scripts/reproduce.py", "imc_small", "env.device=cpu")
-    assert "SNIP against random masks" in printed and re.search(
-        r"^SNIP +0\.90 \[–\] +\d+\.\d\d ± \d", printed, re.MULTILINE
-    )
+    assert "SNIP against random masks" in printed
+    assert re.search(r"^SNIP +0\.90 \[–\] +\d+\.\d\d ± \d", printed, re.MULTILINE)
     assert re.search(
         r"^scores help: SNIP - Random +[+-]\d+\.\d\d points, 2 pairs", printed, re.MULTILINE
     )
 
 
 def test_a_new_column_is_one_object(tmp_path: Path) -> None:
-    assert follow("A new column", tmp_path) == {
+    assert apply_section("A new column", tmp_path) == {
         "runner/suites/metrics.py",
         "conf/table/imc_macs.yaml",
     }
@@ -146,14 +143,14 @@ def test_a_new_column_is_one_object(tmp_path: Path) -> None:
 
 
 def test_a_new_figure_is_one_yaml(tmp_path: Path) -> None:
-    assert follow("A new figure", tmp_path) == {"conf/figure/imc_small_curve.yaml"}
+    assert apply_section("A new figure", tmp_path) == {"conf/figure/imc_small_curve.yaml"}
     printed = python(tmp_path, "scripts/reproduce.py", "imc_small_curve", "env.device=cpu")
     assert "SNIP: 2 points" in printed and "random masks lose" in printed
     assert (tmp_path / "results" / "figures" / "imc_small_curve.svg").is_file()
 
 
 def test_a_new_data_set_is_one_module_and_one_yaml(tmp_path: Path) -> None:
-    assert follow("A new data set", tmp_path) == {
+    assert apply_section("A new data set", tmp_path) == {
         "runner/data/stripes.py",
         "conf/dataset/stripes.yaml",
     }
@@ -166,12 +163,12 @@ def test_a_new_data_set_is_one_module_and_one_yaml(tmp_path: Path) -> None:
     record = json.loads(path.read_text())
     checksum = re.search(r'CHECKSUM = "(\w+)"', (tmp_path / "runner/data/stripes.py").read_text())
     assert checksum and record["provenance"]["dataset_checksum"] == checksum[1]
-    # of two classes that a linear map tells apart
+    # two classes that a linear map separates
     assert record["dataset"] == "stripes" and record["accuracy"] > 80
 
 
 def test_a_new_learning_rate_schedule_is_a_class_and_a_yaml(tmp_path: Path) -> None:
-    assert follow("A new learning-rate schedule", tmp_path) == {
+    assert apply_section("A new learning-rate schedule", tmp_path) == {
         "runner/spec/lr_schedule.py",
         "conf/lr_schedule/linear.yaml",
     }
@@ -192,7 +189,7 @@ def test_a_new_learning_rate_schedule_is_a_class_and_a_yaml(tmp_path: Path) -> N
         for path in paths
         if f"lr_schedule: {name}" in path.read_text()
     )
-    # the rate fell
+    # the decreasing rate gives another loss
     assert linear["run_id"] != constant["run_id"] and linear["test_loss"] != constant["test_loss"]
     rates = python(
         tmp_path,
@@ -204,7 +201,7 @@ def test_a_new_learning_rate_schedule_is_a_class_and_a_yaml(tmp_path: Path) -> N
 
 
 def test_a_new_launcher_is_one_module_and_one_yaml(tmp_path: Path) -> None:
-    assert follow("A new launcher", tmp_path) == {
+    assert apply_section("A new launcher", tmp_path) == {
         "runner/launch/serial.py",
         "conf/hydra/launcher/serial.yaml",
     }
@@ -224,9 +221,7 @@ def test_a_new_launcher_is_one_module_and_one_yaml(tmp_path: Path) -> None:
         path.parent.name for path in (tmp_path / "results" / "runs").glob("*/result.json")
     )
     assert [name.rpartition("-")[0][-2:] for name in names] == ["s0", "s1"]
-    assert (
-        "2 runs, 0 done, 2 to do" in printed
-        and re.findall(r"^ended: (.*)$", printed, re.MULTILINE) == names
-    )
+    assert "2 runs, 0 done, 2 to do" in printed
+    assert re.findall(r"^ended: (.*)$", printed, re.MULTILINE) == names
     again = python(tmp_path, *sweep, "hydra.launcher.stop_on_error=true")
     assert "2 runs, 2 done, 0 to do" in again and "ended" not in again

@@ -1,4 +1,4 @@
-"""Identity: what changes a key, what must not, and one pinned set of keys."""
+"""Run ids and stage keys: which changes alter them, which do not, and one pinned set of keys."""
 
 import importlib
 import inspect
@@ -30,7 +30,7 @@ DENSE_START = ["method=magnitude", "density=0.3", "start=dense"]
 
 
 def option(*fields: tuple[Any, ...]) -> type:
-    """The class tagged `option` as a version of the code with these fields would have it."""
+    """A version of the class tagged `option` that has these fields."""
     return make_dataclass("Option", fields, frozen=True, namespace={"tag": "option"})
 
 
@@ -42,7 +42,7 @@ def changed(before: Run, after: Run) -> set[str]:
 
 
 def with_recipe(run: Run, **options: Any) -> Run:
-    """The run with other settings in every training."""
+    """The run with the given settings in all trainings."""
     return replace(
         run,
         stages=tuple(
@@ -65,7 +65,7 @@ def test_canonical_form_names_the_class_and_leaves_out_defaults() -> None:
     }
 
 
-def test_a_default_made_by_a_factory_is_left_out_too() -> None:
+def test_the_value_of_a_default_factory_is_left_out() -> None:
     cls = option(("widths", list, field(default_factory=lambda: [3, 4])))
     assert digest(cls()) == digest(cls([3, 4])) == digest(option()())
     assert digest(cls([4, 3])) != digest(cls())
@@ -89,7 +89,7 @@ def test_digest_is_the_sha256_of_compact_sorted_json() -> None:
         ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
     ],
 )
-def test_spellings_of_one_value_have_one_digest(one: Any, other: Any) -> None:
+def test_equal_values_in_different_notation_have_the_same_digest(one: Any, other: Any) -> None:
     assert digest(one) == digest(other)
 
 
@@ -125,13 +125,15 @@ JSON = st.recursive(
 )
 
 
-def respelt(value: Any) -> Any:
-    """The same value with keys in reverse order, lists as tuples and whole floats as ints and the
-    other way round."""
+def rewritten(value: Any) -> Any:
+    """The same value in different notation.
+
+    Keys are in reverse order, lists become tuples, whole floats ints, and ints floats.
+    """
     if isinstance(value, dict):
-        return {key: respelt(value[key]) for key in reversed(value)}
+        return {key: rewritten(value[key]) for key in reversed(value)}
     if isinstance(value, list):
-        return tuple(respelt(item) for item in value)
+        return tuple(rewritten(item) for item in value)
     if isinstance(value, float) and value == int(value):
         return int(value)
     return float(value) if type(value) is int else value
@@ -139,19 +141,19 @@ def respelt(value: Any) -> Any:
 
 @settings(deadline=None, derandomize=True)
 @given(JSON)
-def test_no_spelling_of_a_nested_value_changes_its_digest(value: Any) -> None:
-    assert digest(respelt(value)) == digest(value)
+def test_the_notation_of_a_nested_value_does_not_change_its_digest(value: Any) -> None:
+    assert digest(rewritten(value)) == digest(value)
 
 
 @pytest.mark.parametrize("value", [{1, 2}, b"x", object(), Recipe, len, 1j])
-def test_a_type_without_a_canonical_form_is_refused(value: Any) -> None:
+def test_a_type_without_a_canonical_form_gives_an_error(value: Any) -> None:
     for holder in (value, [value], {"key": value}, option(("value", Any))(value)):
         with pytest.raises(TypeError, match="no canonical form"):
             digest(holder)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_numbers_without_a_json_form_are_refused(value: float) -> None:
+def test_numbers_without_a_json_form_give_an_error(value: float) -> None:
     for holder in (value, option(("value", float))(value)):
         with pytest.raises(ValueError, match="JSON compliant"):
             digest(holder)
@@ -166,7 +168,7 @@ def test_a_new_field_with_a_default_changes_no_digest_until_it_is_set() -> None:
     assert digest(old("gap", 1.0)) == digest(new("gap", 1.0))
     assert digest(new("gap", clip=0.5)) != digest(new("gap"))
     assert digest(new("gap", nested=Start("dense"))) != digest(new("gap"))
-    assert digest([old("gap")]) == digest([new("gap")])  # inside others too
+    assert digest([old("gap")]) == digest([new("gap")])  # inside other values, too
 
 
 def test_the_same_fields_under_another_tag_have_another_digest() -> None:
@@ -174,16 +176,16 @@ def test_the_same_fields_under_another_tag_have_another_digest() -> None:
     assert digest(option(("p", float, 2.0))()) != digest(other())
 
 
-def test_a_class_without_a_tag_of_its_own_is_refused() -> None:
+def test_a_class_without_a_tag_of_its_own_gives_an_error() -> None:
     parent = option(("p", float, 2.0))
-    # it would be taken for its parent
+    # with an inherited tag it could not be distinguished from its parent
     child = make_dataclass("Child", [], bases=(parent,), frozen=True)
     for cls in (make_dataclass("Option", [], frozen=True), child):
         with pytest.raises(TypeError, match=r"has no canonical form: declare tag: ClassVar\[str\]"):
             digest(cls())
 
 
-def test_a_class_that_is_moved_and_renamed_keeps_all_identities(
+def test_moving_and_renaming_a_class_changes_no_identity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = compose_run(*IMC)
@@ -205,23 +207,23 @@ def test_a_class_that_is_moved_and_renamed_keeps_all_identities(
     assert identify(after) == identify(run)
 
 
-def test_seeds_that_share_their_stages_are_identified_as_each_alone() -> None:
+def test_identify_all_gives_the_identity_of_each_run() -> None:
     run = compose_run(*IMC)
     runs = [replace(run, seed=seed) for seed in range(3)]
     assert identify_all(runs) == [identify(compose_run(*IMC, f"seed={seed}")) for seed in range(3)]
-    assert len({of.run_id for of in identify_all(runs)}) == 3
+    assert len({identity.run_id for identity in identify_all(runs)}) == 3
 
 
-def test_a_default_is_recognised_in_every_spelling_and_a_truth_value_is_no_number() -> None:
+def test_defaults_are_recognised_in_any_notation_and_booleans_are_not_numbers() -> None:
     cls = option(("p", float, 1.0), ("widths", tuple, (1, 2)))
-    # 1 and 1.0 are one setting, at the default as elsewhere
+    # 1 and 1.0 are the same setting, also as a default
     assert digest(cls(1)) == digest(cls(1.0))
     assert digest(cls(widths=[1, 2])) == digest(cls(widths=(1, 2)))
     assert digest(cls(True)) != digest(cls(1.0))
     assert digest(cls(widths=(True, 2))) != digest(cls(widths=(1, 2)))
 
 
-CHANGES = {  # what is changed -> the stages of IMC with rewinding whose keys change
+CHANGES = {  # override -> the stages of IMC with rewinding whose keys change
     "seed=1": {"wstar", "lipschitz", "spectrum", "prune", "train"},
     "train_fraction=0.5": {"wstar", "lipschitz", "spectrum", "prune", "train"},
     "dataset.validation=0.1": {"wstar", "lipschitz", "spectrum", "prune", "train"},
@@ -238,17 +240,17 @@ CHANGES = {  # what is changed -> the stages of IMC with rewinding whose keys ch
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_an_option_changes_the_stage_that_has_it_and_all_that_read_this_one(change: str) -> None:
+def test_an_option_changes_the_keys_of_its_stage_and_of_all_descendants(change: str) -> None:
     base = compose_run(*IMC)
-    words = [w for w in IMC if w.partition("=")[0] != change.partition("=")[0]]
-    after = compose_run(*words, change)
+    overrides = [w for w in IMC if w.partition("=")[0] != change.partition("=")[0]]
+    after = compose_run(*overrides, change)
     assert changed(base, after) == CHANGES[change]
     assert run_id(after) != run_id(base)
 
 
-def test_an_option_written_out_at_its_default_changes_nothing() -> None:
+def test_writing_out_a_default_does_not_change_the_identity() -> None:
     base = compose_run(*IMC)
-    said = compose_run(
+    written = compose_run(
         *IMC,
         "train_fraction=1",
         "dataset.size=null",
@@ -257,19 +259,19 @@ def test_an_option_written_out_at_its_default_changes_nothing() -> None:
         "model.init=fan_in",
         "seed=0",
     )
-    assert (run_id(said), stage_keys(said)) == (run_id(base), stage_keys(base))
+    assert (run_id(written), stage_keys(written)) == (run_id(base), stage_keys(base))
 
 
-def test_a_masked_stage_has_the_key_of_its_mask_in_its_own() -> None:
+def test_the_key_of_a_masked_stage_depends_on_the_key_of_its_mask() -> None:
     run = compose_run(*DENSE_START, *MLP)
     other = replace(
         run, stages=tuple(replace(s, density=0.4) if s.name == "prune" else s for s in run.stages)
     )
-    # `train` itself is described by the same words
+    # the description of `train` itself is the same
     assert changed(run, other) == {"prune", "train"}
 
 
-def test_every_setting_of_a_recipe_is_in_the_key() -> None:
+def test_every_setting_of_a_recipe_changes_the_key() -> None:
     run = compose_run("method=dense", *MLP)
     (recipe,) = (stage.recipe for stage in run.stages)
     others = {
@@ -296,7 +298,7 @@ def test_every_setting_of_a_recipe_is_in_the_key() -> None:
     assert len(keys | set(stage_keys(run).values())) == 1 + len(others)
 
 
-RAISED = {  # kind -> the stages of IMC with rewinding that are of this kind or read one that is
+RAISED = {  # kind -> the stages of IMC with rewinding of this kind, and their descendants
     "train": {"wstar", "lipschitz", "spectrum", "prune", "train"},
     "measure": {"lipschitz", "spectrum", "prune", "train"},
     "prune": {"prune", "train"},
@@ -315,7 +317,7 @@ def test_raising_the_numerics_of_a_kind_changes_its_stages_and_their_descendants
     assert (run_id(run) != identity) == bool(RAISED[kind])
 
 
-def test_label_epoch_column_and_logger_are_no_part_of_the_identity() -> None:
+def test_label_epoch_column_and_logger_do_not_change_the_identity() -> None:
     run = compose_run(*IMC)
     renamed = replace(run, label="IMC, our reading", epoch_column=("wstar", "train"))
     logged = compose_run(*IMC, "logger.name=another")
@@ -323,11 +325,11 @@ def test_label_epoch_column_and_logger_are_no_part_of_the_identity() -> None:
         assert (run_id(other), stage_keys(other)) == (run_id(run), stage_keys(run))
 
 
-def test_the_order_of_overrides_is_no_part_of_the_identity() -> None:
+def test_the_order_of_overrides_does_not_change_the_identity() -> None:
     assert run_id(compose_run(*reversed(IMC))) == run_id(compose_run(*IMC))
 
 
-def test_methods_share_the_stages_that_they_describe_alike() -> None:
+def test_methods_share_equal_stages() -> None:
     alone = stage_keys(compose_run("method=dense", *MLP))
     pruned = [
         stage_keys(compose_run(*DENSE_START, *MLP, f"retrain={how}"))
@@ -340,16 +342,16 @@ def test_methods_share_the_stages_that_they_describe_alike() -> None:
     assert imc[0]["wstar"] == imc[1]["wstar"] and imc[0]["lipschitz"] == imc[1]["lipschitz"]
 
 
-def test_equal_durations_are_one_stage_however_they_were_written() -> None:
+def test_equal_durations_in_different_notation_give_the_same_stage() -> None:
     scaled = compose_run("method=dense", *MLP, "train.epochs=100", "train.scale=0.02")
     written = compose_run("method=dense", *MLP, "train.epochs=2", "train.scale=1")
     assert stage_keys(scaled) == stage_keys(written)  # two epochs are two epochs
-    # but one is a short form of a hundred, and its record says so
+    # the runs differ, because one record contains the scale of a hundred epochs
     assert run_id(scaled) != run_id(written)
 
 
 @pytest.mark.parametrize(
-    ("words", "prefix"),
+    ("overrides", "prefix"),
     [
         (["method=dense"], "dense-mlp-digits-d1-s0-"),
         (["method=dense", "seed=12"], "dense-mlp-digits-d1-s12-"),
@@ -357,18 +359,18 @@ def test_equal_durations_are_one_stage_however_they_were_written() -> None:
         (["method=snip", "density=0.05"], "snip-mlp-digits-d0.05-s0-"),
     ],
 )
-def test_a_run_id_reads_as_method_model_data_density_and_seed(
-    words: list[str], prefix: str
+def test_a_run_id_begins_with_method_model_data_density_and_seed(
+    overrides: list[str], prefix: str
 ) -> None:
-    identity = run_id(compose_run(*MLP, *words))
+    identity = run_id(compose_run(*MLP, *overrides))
     assert identity.startswith(prefix)
     assert len(identity) == len(prefix) + 12 and int(identity[len(prefix) :], 16) >= 0
 
 
-# If this fails, every published record and every cache is orphaned. Either the change alters
-# numbers, and then NUMERICS of that kind of stage is raised on purpose and these constants are
-# written anew; or it does not, and then the old canonical form has to be restored (a new option
-# needs a no-effect default).
+# If this test fails, the new code finds none of the published records and cached stages. If the
+# change alters numbers, raise NUMERICS of that kind of stage deliberately and update these
+# constants. If it does not, restore the old canonical form (a new option requires a default without
+# effect).
 PINNED = {
     ("method=dense",): (
         "dense-mlp-digits-d1-s0-085b625a4d50",
@@ -389,14 +391,14 @@ PINNED = {
 }
 
 
-@pytest.mark.parametrize("words", PINNED, ids=lambda words: words[0])
-def test_pinned_identities_are_still_found(words: tuple[str, ...]) -> None:
-    run = compose_run(*words, *MLP)
-    identity, keys = PINNED[words]
+@pytest.mark.parametrize("overrides", PINNED, ids=lambda overrides: overrides[0])
+def test_identities_equal_the_pinned_ones(overrides: tuple[str, ...]) -> None:
+    run = compose_run(*overrides, *MLP)
+    identity, keys = PINNED[overrides]
     assert stage_keys(run) == keys
     assert run_id(run) == identity
 
 
-def test_canonical_form_of_a_run_survives_json() -> None:
+def test_the_canonical_form_of_a_run_can_be_stored_as_json() -> None:
     run = compose_run(*IMC)
     assert json.loads(json.dumps(canonical(run))) == canonical(run)

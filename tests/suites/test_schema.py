@@ -1,5 +1,4 @@
-"""The YAML of tables and figures: all files load; misspelt keys, wrong types and references to what
-is not there are refused with file, key and spelling."""
+"""All YAML files of tables and figures load; invalid keys, types and references give errors."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +15,8 @@ from runner.suites.metrics import METRICS, find_metric
 from runner.suites.options import choose_options
 from runner.suites.schema import Note, TableSpec
 from runner.suites.schema_blocks import BlocksTable, MatrixTable
-from runner.suites.schema_figures import CurveSpec, FigureSpec, MarkSpec, Points, TraceSpec
+from runner.suites.schema_figures import FigureSpec
+from runner.suites.schema_series import CurveSpec, MarkSpec, Points, TraceSpec
 from runner.suites.schema_tables import GridTable, NetworksTable
 from runner.suites.spec import (
     figure_names,
@@ -29,61 +29,61 @@ from runner.suites.spec import (
 )
 
 NAMES = [*table_names(), *figure_names()]
-Place = tuple[str | int, ...]  # keys and positions that lead to a node
-# what stands directly under these are names of the author's choice; points are overrides, which
-# Hydra checks
-FREE = ("networks", "points", "elsewhere")
+NodePath = tuple[str | int, ...]  # keys and positions that lead to a node
+# the keys directly below these are names that the author chooses; points are overrides, which Hydra
+# checks
+FREE = ("networks", "points", "variants")
 
 
-def refused(plain: dict[str, Any], file: str = "conf/table/x.yaml") -> list[str]:
-    """The messages by which a table is refused, without its file, which begins each."""
+def errors_of(plain: dict[str, Any], file: str = "conf/table/x.yaml") -> list[str]:
+    """The error messages of a table, without the file at their beginning."""
     with pytest.raises(ConfigError) as caught:
         parse(plain, file)
     assert all(message.startswith(f"{file}: ") for message in caught.value.messages)
     return [message.removeprefix(f"{file}: ") for message in caught.value.messages]
 
 
-def at(name: str, place: Place, value: Any) -> dict[str, Any]:
-    """A table or figure with one node changed; None takes it out."""
+def with_node(name: str, path: NodePath, value: Any) -> dict[str, Any]:
+    """A table or figure with one node changed, or removed by None."""
     plain = merged(CONF, name)
-    return put(plain, place, value)
+    return replaced(plain, path, value)
 
 
-def put(node: Any, place: Place, value: Any) -> Any:
-    """A copy of a node with one changed below it."""
-    if not place:
+def replaced(node: Any, path: NodePath, value: Any) -> Any:
+    """A copy of a node with another node below it changed."""
+    if not path:
         return value
-    key, rest = place[0], place[1:]
+    key, rest = path[0], path[1:]
     copy = list(node) if isinstance(node, list) else dict(node)
     if not rest and value is None:
         del copy[key]
     elif not rest and key not in copy and isinstance(copy, dict):
         copy[key] = value
     else:
-        copy[key] = put(copy[key], rest, value)
+        copy[key] = replaced(copy[key], rest, value)
     return copy
 
 
-def misspelt(node: dict[Any, Any], key: str, wrong: str) -> dict[Any, Any]:
-    """The mapping with another name for a key, at its place."""
+def with_key_renamed(node: dict[Any, Any], key: str, wrong: str) -> dict[Any, Any]:
+    """A copy of the mapping with one key renamed, in the same order."""
     return {wrong if name == key else name: value for name, value in node.items()}
 
 
-def keys(node: Any, place: Place = ()) -> Iterator[tuple[Place, dict[Any, Any], str]]:
-    """Every mapping below a node with its place, and each of its keys."""
+def all_keys(node: Any, path: NodePath = ()) -> Iterator[tuple[NodePath, dict[Any, Any], str]]:
+    """Path, mapping and key for each key of the mappings below a node."""
     if isinstance(node, dict):
-        free = bool(place) and place[-1] in FREE
+        free = bool(path) and path[-1] in FREE
         for key, value in node.items():
             if not free:
-                yield place, node, str(key)
-            if not (free and place[-1] == "points"):
-                yield from keys(value, (*place, key))
+                yield path, node, str(key)
+            if not (free and path[-1] == "points"):
+                yield from all_keys(value, (*path, key))
     elif isinstance(node, list):
         for i, value in enumerate(node):
-            yield from keys(value, (*place, i))
+            yield from all_keys(value, (*path, i))
 
 
-# --- the files as they are
+# --- the files of the repository
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,33 +91,33 @@ def test_every_file_loads_with_all_its_variants(name: str) -> None:
     spec = read_spec(name)
     assert isinstance(spec, FigureSpec if name in figure_names() else TableSpec)
     assert variants_of(name) == list(
-        plain_of(CONF, name).get("elsewhere", merged(CONF, name).get("elsewhere", {}))
+        plain_of(CONF, name).get("variants", merged(CONF, name).get("variants", {}))
     )
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_misspelt_key_is_refused_with_its_file(name: str) -> None:
+def test_every_misspelt_key_gives_an_error_with_its_file(name: str) -> None:
     own = plain_of(CONF, name)
-    for i, (place, node, key) in enumerate(keys(own)):
-        # one letter twice, or one less
+    for i, (path, node, key) in enumerate(all_keys(own)):
+        # one letter is doubled or removed
         wrong = (
             key + key[-1]
             if i % 2 or len(key) == 1
             else key[: len(key) // 2] + key[len(key) // 2 + 1 :]
         )
         with pytest.raises(ConfigError) as caught:
-            parse(put(own, place, misspelt(node, key, wrong)), name)
+            parse(replaced(own, path, with_key_renamed(node, key, wrong)), name)
         assert all(message.startswith(f"{name}: ") for message in caught.value.messages), (
-            place,
+            path,
             wrong,
         )
 
 
-# --- mistakes, one of each family
+# --- one error of each kind
 
 
 @pytest.mark.parametrize(
-    ("name", "place", "value", "message"),
+    ("name", "path", "value", "message"),
     [
         (
             "imc_table03",
@@ -134,7 +134,7 @@ def test_every_misspelt_key_is_refused_with_its_file(name: str) -> None:
                 r" 'overrides'\?$"
             ),
         ),
-        ("imc_table01", ("metrics", 0), None, None),  # fewer columns are no mistake
+        ("imc_table01", ("metrics", 0), None, None),  # fewer columns are valid
         (
             "imc_table03",
             ("where", 0, "titel"),
@@ -155,9 +155,9 @@ def test_every_misspelt_key_is_refused_with_its_file(name: str) -> None:
         ),
         (
             "imc_table01",
-            ("elsewhere", "digits", "network"),
+            ("variants", "digits", "network"),
             {},
-            r"^elsewhere.digits.network is not an option; .*; did you mean 'networks'\?$",
+            r"^variants.digits.network is not an option; .*; did you mean 'networks'\?$",
         ),
         ("imc_table01", ("panels",), [], r"^panels is not an option; "),  # a key of another layout
         (
@@ -202,7 +202,7 @@ def test_every_misspelt_key_is_refused_with_its_file(name: str) -> None:
             {},
             r"^panels.0.x.marks is not an option; .*; did you mean 'mark'\?$",
         ),
-        # of the other axis
+        # a key of the other axis
         ("imc_figure01", ("panels", 0, "y", "mark"), {}, r"^panels.0.y.mark is not an option; "),
         (
             "imc_figure01",
@@ -210,7 +210,7 @@ def test_every_misspelt_key_is_refused_with_its_file(name: str) -> None:
             1,
             r"^panels.0.series.3.time is not an option; .*; did you mean 'times'\?$",
         ),
-        # of another kind of series
+        # a key of another kind of series
         (
             "imc_figure01",
             ("panels", 0, "series", 0, "times"),
@@ -231,18 +231,18 @@ def test_every_misspelt_key_is_refused_with_its_file(name: str) -> None:
         ),
     ],
 )
-def test_an_unknown_key_is_refused_with_the_nearest(
-    name: str, place: Place, value: Any, message: str | None
+def test_an_unknown_key_gives_an_error_with_the_nearest_key(
+    name: str, path: NodePath, value: Any, message: str | None
 ) -> None:
     if message is None:
-        parse(at(name, place, value), "x")
+        parse(with_node(name, path, value), "x")
     else:
         with pytest.raises(ConfigError, match=message.replace("^", "^conf/table/x.yaml: ")):
-            parse(at(name, place, value), "conf/table/x.yaml")
+            parse(with_node(name, path, value), "conf/table/x.yaml")
 
 
 @pytest.mark.parametrize(
-    ("name", "place", "value", "message"),
+    ("name", "path", "value", "message"),
     [
         (
             "imc_table01",
@@ -306,7 +306,7 @@ def test_an_unknown_key_is_refused_with_the_nearest(
             ("panels", 0, "points"),
             [1],
             (
-                "panels.0.points=[1] must be a mapping: {KEY: [VALUE, ...]} or {WORDS: {VALUE:"
+                "panels.0.points=[1] must be a mapping: {KEY: [VALUE, ...]} or {NAME: {VALUE:"
                 " [overrides]}}"
             ),
         ),
@@ -330,14 +330,14 @@ def test_an_unknown_key_is_refused_with_the_nearest(
         ),
     ],
 )
-def test_a_wrong_type_and_a_missing_key_are_refused(
-    name: str, place: Place, value: Any, message: str
+def test_a_wrong_type_and_a_missing_key_give_an_error(
+    name: str, path: NodePath, value: Any, message: str
 ) -> None:
-    assert refused(at(name, place, value)) == [message]
+    assert errors_of(with_node(name, path, value)) == [message]
 
 
 @pytest.mark.parametrize(
-    ("name", "place", "value", "message"),
+    ("name", "path", "value", "message"),
     [
         # claims, findings, densities
         (
@@ -420,14 +420,17 @@ def test_a_wrong_type_and_a_missing_key_are_refused(
             "sketching_table01",
             ("where", 0, "method"),
             "SNIB",
-            "where.0.method=SNIB begins no id of a method: SynFlow, {}; did you mean 'SNIP'?",
+            (
+                "where.0.method=SNIB is not the beginning of a method's id: SynFlow, {}; did you"
+                " mean 'SNIP'?"
+            ),
         ),
         (
             "jackpots_table01",
-            ("elsewhere", "digits", "where", 0, "network"),
+            ("variants", "digits", "where", 0, "network"),
             "VGGNet",
             (
-                "elsewhere.digits.where.0.network=VGGNet is not a choice: VGGNet-19, ResNet-32; did"
+                "variants.digits.where.0.network=VGGNet is not a choice: VGGNet-19, ResNet-32; did"
                 " you mean 'VGGNet-19'?"
             ),
         ),
@@ -478,7 +481,7 @@ def test_a_wrong_type_and_a_missing_key_are_refused(
             "imc_table01",
             ("options",),
             {"metrc": ["accuracy"]},
-            "options.metrc decides nothing: {}; did you mean 'metric'?",
+            "options.metrc has no effect: {}; did you mean 'metric'?",
         ),
         (
             "imc_table01",
@@ -488,21 +491,21 @@ def test_a_wrong_type_and_a_missing_key_are_refused(
         ),
         (
             "jackpots_table03",
-            ("elsewhere", "digits", "options"),
+            ("variants", "digits", "options"),
             {"weights": "owns"},
-            "elsewhere.digits.options.weights=owns is not a choice: {}; did you mean 'own'?",
+            "variants.digits.options.weights=owns is not a choice: {}; did you mean 'own'?",
         ),
         (
             "imc_table16",
             ("where",),
             [{"overrides": ["train.lr=1"]}],
-            "where: nothing is run for this table, so that its overrides do nothing{}",
+            "where: its overrides have no effect, since nothing is run for this table{}",
         ),
         (
             "imc_table01",
-            ("elsewhere", "digits", "claims"),
+            ("variants", "digits", "claims"),
             [{"claim": "c", "entry": "SNIPS", "above": "GraSP"}],
-            "elsewhere.digits.claims.0.entry=SNIPS is not a choice: {}; did you mean 'SNIP'?",
+            "variants.digits.claims.0.entry=SNIPS is not a choice: {}; did you mean 'SNIP'?",
         ),
         # the paper's CSV and metrics
         ("imc_table01", ("number",), 99, "number=99: results/paper/imc_table99.csv does not exist"),
@@ -516,7 +519,10 @@ def test_a_wrong_type_and_a_missing_key_are_refused(
             "imc_table05",
             ("methods", 0, "paper"),
             {},
-            "paper_line=method: `paper` of CIFAR-10, IMC-Reinitialization, 5 has {}",
+            (
+                "paper_line=method is missing in `paper` of CIFAR-10, IMC-Reinitialization, 5,"
+                " which has {}"
+            ),
         ),
         (
             "imc_table14",
@@ -553,8 +559,8 @@ def test_a_wrong_type_and_a_missing_key_are_refused(
             ("networks",),
             {"ResNet20": "resnet20"},
             (
-                "networks=ResNet20 is no architecture of results/paper/imc_table01.csv: {}; did you"
-                " mean 'ResNet-20'?"
+                "networks=ResNet20 is not in column architecture of results/paper/imc_table01.csv:"
+                " {}; did you mean 'ResNet-20'?"
             ),
         ),
         # figures
@@ -586,19 +592,19 @@ def test_a_wrong_type_and_a_missing_key_are_refused(
             "imc_figure01",
             ("panels", 0, "series", 1, "label"),
             "IMC-Reinitialization",
-            "panels.0.series: IMC-Reinitialization is there twice; give one an id of its own",
+            "panels.0.series: IMC-Reinitialization appears twice; give each its own id",
         ),
     ],
 )
-def test_a_reference_to_what_is_not_there_is_refused_with_the_nearest(
-    name: str, place: Place, value: Any, message: str
+def test_an_unknown_reference_gives_an_error_with_the_nearest_choice(
+    name: str, path: NodePath, value: Any, message: str
 ) -> None:
     begin, _, end = message.partition("{}")
-    messages = refused(at(name, place, value))
-    assert any(said.startswith(begin) and said.endswith(end) for said in messages), messages
+    messages = errors_of(with_node(name, path, value))
+    assert any(text.startswith(begin) and text.endswith(end) for text in messages), messages
 
 
-def test_all_mistakes_of_a_file_are_told_at_once_and_end_the_command_with_2(
+def test_all_errors_of_a_file_are_reported_at_once_with_exit_code_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     conf = tmp_path / "conf"
@@ -616,7 +622,7 @@ def test_all_mistakes_of_a_file_are_told_at_once_and_end_the_command_with_2(
         (CONF / "table" / "imc_table02.yaml").read_text()
     )
     monkeypatch.setattr("runner.suites.spec.CONF", conf)
-    # which is like the first: its mistakes are told under its own name
+    # the second table inherits from the first, whose errors are reported with its own file
     assert guarded(lambda: len(expand("imc_table02", {}, []).jobs)) == EXIT_CONFIG
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition(" is ")[0] for line in lines] == [
@@ -624,17 +630,18 @@ def test_all_mistakes_of_a_file_are_told_at_once_and_end_the_command_with_2(
     ]
 
 
-# --- what the dataclasses hold
+# --- contents of the dataclasses
 
 
-def test_a_note_a_rival_and_points_have_short_forms() -> None:
+def test_notes_claims_and_points_have_short_forms() -> None:
     assert (
         Note.from_plain("as it is", "notes.0")
         == Note(text="as it is")
         == Note.from_plain({"text": "as it is"}, "notes.0")
     )
     spec = read_spec("imc_table01")
-    assert isinstance(spec, NetworksTable) and [len(claim.above.ids) for claim in spec.claims] == [
+    assert isinstance(spec, NetworksTable)
+    assert [len(claim.above.ids) for claim in spec.claims] == [
         9,
         1,
     ]
@@ -646,7 +653,7 @@ def test_a_note_a_rival_and_points_have_short_forms() -> None:
     }
 
 
-def test_a_series_is_of_the_kind_that_it_draws() -> None:
+def test_the_class_of_a_series_depends_on_its_kind() -> None:
     spec = read_spec("imc_figure01")
     assert isinstance(spec, FigureSpec)
     assert [type(series) for series in spec.panels[0].series] == [
@@ -656,24 +663,19 @@ def test_a_series_is_of_the_kind_that_it_draws() -> None:
         MarkSpec,
     ]
     five = read_spec("imc_figure05")
-    assert isinstance(five, FigureSpec) and {
-        type(series) for panel in five.panels for series in panel.series
-    } == {TraceSpec}
+    assert isinstance(five, FigureSpec)
+    assert {type(series) for panel in five.panels for series in panel.series} == {TraceSpec}
 
 
-def test_a_variants_rules_are_added_or_replace_those_of_the_table_as_before() -> None:
-    grid, networks = (
-        expand("sketching_table01@digits", {"seeds": ["0"]}, []),
-        expand("imc_table03@digits", {"seeds": ["0"]}, []),
-    )
-    assert (
-        isinstance(grid.original, GridTable)
-        and len(grid.spec.where) == len(grid.original.where) + 1
-    )
+def test_the_rules_of_a_variant_extend_or_replace_those_of_the_table() -> None:
+    grid = expand("sketching_table01@digits", {"seeds": ["0"]}, [])
+    networks = expand("imc_table03@digits", {"seeds": ["0"]}, [])
+    assert isinstance(grid.original, GridTable)
+    assert len(grid.spec.where) == len(grid.original.where) + 1
     assert len(networks.original.where) == 2 and networks.spec.where == ()
 
 
-def test_options_are_the_defaults_then_the_variants_then_the_command_lines() -> None:
+def test_options_of_the_command_line_override_those_of_the_variant_and_the_defaults() -> None:
     spec = read_spec("jackpots_table03")
     assert choose_options(spec, None, {})["weights"] == "torchvision"
     assert choose_options(spec, "digits", {})["weights"] == "own"
@@ -684,7 +686,7 @@ def test_options_are_the_defaults_then_the_variants_then_the_command_lines() -> 
     assert isinstance(spec, BlocksTable) and isinstance(read_spec("imc_table05"), MatrixTable)
 
 
-def test_claims_and_rules_follow_ids_and_labels_are_printed_alone() -> None:
+def test_claims_and_rules_refer_to_ids_and_labels_are_only_printed() -> None:
     plain = merged(CONF, "sketching_table04")
     methods = [{**method, "id": f"m{i}"} for i, method in enumerate(plain["methods"])]
     claims = [{**plain["claims"][0], "entry": "m1", "above": "m0"}]
@@ -699,9 +701,8 @@ def test_claims_and_rules_follow_ids_and_labels_are_printed_alone() -> None:
         )
         for spec in (named, replace(read_spec("sketching_table04"), where=()))
     ]
-    assert suites[0].page == suites[1].page and [job.run_id for job in suites[0].jobs] == [
-        job.run_id for job in suites[1].jobs
-    ]
+    assert suites[0].page == suites[1].page
+    assert [job.run_id for job in suites[0].jobs] == [job.run_id for job in suites[1].jobs]
     assert {cell.ids["method"] for cell in suites[0].cells.values()} == {"m0", "m1"}
     assert {cell.labels["method"] for cell in suites[0].cells.values()} == {
         "SNIP (supervised)",
@@ -714,7 +715,7 @@ def test_claims_and_rules_follow_ids_and_labels_are_printed_alone() -> None:
 # --- metrics
 
 
-def test_metrics_have_names_and_columns_of_their_own() -> None:
+def test_metrics_have_unique_names_and_columns() -> None:
     for names in (
         [m.name for m in METRICS],
         [m.csv for m in METRICS if m.csv],
@@ -733,7 +734,7 @@ def test_metrics_have_names_and_columns_of_their_own() -> None:
     assert values == {"top5": 90.5, "overlap": 75.0, "before": 160, "cost": 30}
 
 
-def test_a_column_of_any_metric_can_be_printed(tmp_path: Path) -> None:
+def test_every_metric_can_be_a_column(tmp_path: Path) -> None:
     plain = merged(CONF, "imc_table01")
     spec = parse(
         {
@@ -752,3 +753,8 @@ def test_a_column_of_any_metric_can_be_printed(tmp_path: Path) -> None:
         "Metric",
         *(metric.heading for metric in METRICS),
     ]
+
+
+def test_the_former_key_of_variants_is_answered_with_the_new_one() -> None:
+    plain = with_key_renamed(plain_of(CONF, "imc_table01"), "variants", "elsewhere")
+    assert errors_of(plain) == ["elsewhere is now called variants: rename the key"]

@@ -1,5 +1,4 @@
-"""Tables that choose among candidates (imc_table02): by hand-worked means, ties, missing runs; what
-is printed, stored and said."""
+"""Tables that choose among candidates (imc_table02) agree with choices worked by hand."""
 
 import csv
 import io
@@ -19,12 +18,12 @@ from runner.suites.schema_tables import NetworksTable
 from runner.suites.spec import read_spec
 from runner.tables.captions import caption
 
-SCALE = "train.scale=0.0123"  # nobody publishes records of it
+SCALE = "train.scale=0.0123"  # no published records have this scale
 NAME = "imc_table02@digits"
 GRID = [0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5]
 
 
-def chosen(*words: str, seeds: tuple[str, ...] = ("0", "1"), **options: str) -> Suite:
+def expand_choice(*overrides: str, seeds: tuple[str, ...] = ("0", "1"), **options: str) -> Suite:
     return expand(
         NAME,
         {
@@ -32,31 +31,31 @@ def chosen(*words: str, seeds: tuple[str, ...] = ("0", "1"), **options: str) -> 
             "seeds": list(seeds),
             **{f"table.{key}": [value] for key, value in options.items()},
         },
-        [SCALE, *words],
+        [SCALE, *overrides],
     )
 
 
 @pytest.fixture(scope="module")
 def table() -> Suite:
-    return chosen()
+    return expand_choice()
 
 
-def of(table: Suite, row: str, density: float) -> list[PlannedRun]:
-    """The seeds of one candidate."""
+def jobs_of(table: Suite, row: str, density: float) -> list[PlannedRun]:
+    """The runs of one candidate, one per seed."""
     (jobs,) = [
         jobs for jobs in table.cells[row, "ResNet-20"].candidates if jobs[0].run.density == density
     ]
     return list(jobs)
 
 
-def measured(
+def records_of(
     table: Suite, row: str, results: Mapping[float, tuple[tuple[float, float], ...]], **more: Any
 ) -> list[dict[str, Any]]:
-    """Records by density: (validation accuracy, test accuracy) of each seed."""
+    """Records of a row; `results` maps a density to (validation, test) accuracies by seed."""
     return [
         record(job, test, val_accuracy=validation, **more)
         for density, pairs in results.items()
-        for job, (validation, test) in zip(of(table, row, density), pairs, strict=False)
+        for job, (validation, test) in zip(jobs_of(table, row, density), pairs, strict=False)
     ]
 
 
@@ -67,17 +66,17 @@ def csv_lines(results: Path) -> list[dict[str, str]]:
 # --- the choice
 
 
-def test_the_candidate_with_the_highest_mean_validation_accuracy_is_printed_with_all_its_seeds(
+def test_the_candidate_with_the_highest_mean_validation_accuracy_is_printed(
     table: Suite, tmp_path: Path
 ) -> None:
-    # Validation means: 80, (79 + 83) / 2 = 81, (84 + 76) / 2 = 80. The best single seed is at 0.7,
-    # the best test accuracy at 0.9; neither counts.
+    # Validation means: 80, (79 + 83) / 2 = 81, (84 + 76) / 2 = 80. The best single seed, at 0.7,
+    # and the best test accuracy, at 0.9, have no effect.
     results = {
         0.9: ((80.0, 99.0), (80.0, 99.0)),
         0.8: ((79.0, 70.0), (83.0, 74.0)),
         0.7: ((84.0, 60.0), (76.0, 60.0)),
     }
-    write(tmp_path, *measured(table, "SNIP", results))
+    write(tmp_path, *records_of(table, "SNIP", results))
     rows, text = printed(table, tmp_path)
     ours = [cell.partition(" [")[0] for cell in rows["SNIP"]]
     assert ours == ["0.20", "72.00 ± 2.83", "2", "100"]  # test accuracies 70 and 74: sqrt(8)
@@ -92,7 +91,7 @@ def test_the_candidate_with_the_highest_mean_validation_accuracy_is_printed_with
 
 
 @pytest.mark.parametrize("densities", [(0.9, 0.8, 0.6), (0.6, 0.8, 0.9)], ids=str)
-def test_ties_go_to_the_larger_sparsity(
+def test_of_equal_candidates_the_sparsest_is_printed(
     densities: tuple[float, ...], table: Suite, tmp_path: Path
 ) -> None:
     validations = ((70.0, 90.0), (80.0, 80.0), (60.0, 100.0))  # means of 80
@@ -100,19 +99,19 @@ def test_ties_go_to_the_larger_sparsity(
         density: tuple((v, 100 * density) for v in pair)
         for density, pair in zip(densities, validations, strict=True)
     }
-    write(tmp_path, *measured(table, "SNIP", results))
+    write(tmp_path, *records_of(table, "SNIP", results))
     rows, _ = printed(table, tmp_path)
     assert rows["SNIP"][0].startswith("0.40") and rows["SNIP"][1].startswith("60.00 ± 0.00")
 
 
-def test_a_candidate_that_lacks_a_seed_or_its_accuracy_is_never_chosen(
+def test_a_candidate_without_all_seeds_or_validation_accuracies_is_not_chosen(
     table: Suite, tmp_path: Path
 ) -> None:
     write(
         tmp_path,
-        *measured(table, "SNIP", {0.9: ((99.0, 50.0),), 0.8: ((40.0, 41.0), (40.0, 43.0))}),
+        *records_of(table, "SNIP", {0.9: ((99.0, 50.0),), 0.8: ((40.0, 41.0), (40.0, 43.0))}),
     )
-    for job in of(table, "SNIP", 0.7):  # records of a setting that held nothing out
+    for job in jobs_of(table, "SNIP", 0.7):  # records without validation accuracy
         write(tmp_path, record(job, 99.0))
     rows, text = printed(table, tmp_path)
     assert rows["SNIP"][0].startswith("0.20") and rows["SNIP"][1].startswith("42.00 ± 1.41")
@@ -122,38 +121,38 @@ def test_a_candidate_that_lacks_a_seed_or_its_accuracy_is_never_chosen(
     )
 
 
-def test_accuracy_zero_is_an_accuracy(table: Suite, tmp_path: Path) -> None:
-    write(tmp_path, *measured(table, "SNIP", {0.5: ((0.0, 0.0), (0.0, 0.0))}))
+def test_an_accuracy_of_zero_counts(table: Suite, tmp_path: Path) -> None:
+    write(tmp_path, *records_of(table, "SNIP", {0.5: ((0.0, 0.0), (0.0, 0.0))}))
     rows, _ = printed(table, tmp_path)
     assert rows["SNIP"][0].startswith("0.50") and rows["SNIP"][1].startswith("0.00 ± 0.00")
 
 
-def test_without_a_complete_candidate_nothing_is_printed_and_the_rest_is_counted(
+def test_without_a_complete_candidate_dashes_and_missing_runs_are_printed(
     table: Suite, tmp_path: Path
 ) -> None:
-    write(tmp_path, *measured(table, "SNIP", {0.9: ((99.0, 50.0),)}))
+    write(tmp_path, *records_of(table, "SNIP", {0.9: ((99.0, 50.0),)}))
     rows, text = printed(table, tmp_path)
     assert [cell.partition(" ")[0] for cell in rows["SNIP"]] == ["–"] * 4
     assert "SNIP, ResNet-20: none chosen, no sparsity is done with all seeds of 0.05: –" in text
     assert f"{len(table.jobs) - 1} runs are not done: make reproduce TABLE={NAME}" in text
 
 
-def test_rows_without_candidates_print_what_there_is(table: Suite, tmp_path: Path) -> None:
+def test_rows_without_candidates_print_the_finished_seeds(table: Suite, tmp_path: Path) -> None:
     first, _ = table.cells["Baseline", "ResNet-20"].jobs
     write(tmp_path, record(first, 90.0))
     rows, text = printed(table, tmp_path)
     assert rows["Baseline"][1].startswith("90.00 (n=1 of 2)") and "Baseline, ResNet-20:" not in text
 
 
-# --- what is stored
+# --- CSV
 
 
-def test_the_csv_has_every_candidate_and_says_which_is_printed(
+def test_the_csv_contains_all_candidates_and_marks_the_printed_one(
     table: Suite, tmp_path: Path
 ) -> None:
     write(
         tmp_path,
-        *measured(
+        *records_of(
             table, "SNIP", {0.9: ((80.0, 61.0), (80.0, 62.0)), 0.8: ((81.0, 63.0), (81.0, 64.0))}
         ),
     )
@@ -180,15 +179,14 @@ def test_the_csv_has_every_candidate_and_says_which_is_printed(
     ]
 
 
-# --- which runs
+# --- runs and captions
 
 
-def test_candidates_are_the_grid_of_decisions_and_the_levels_of_the_lth_rows() -> None:
+def test_candidates_are_ten_sparsities_and_for_lth_rows_the_levels() -> None:
     table = expand("imc_table02", {"models": ["resnet20"]}, [])
-    # the rest as in Table 1
-    assert (
-        len(table.rows) == 13 and table.spec.title == "Sparsity with highest accuracy on CIFAR-10"
-    )
+    # the rows are those of Table 1
+    assert len(table.rows) == 13
+    assert table.spec.title == "Sparsity with highest accuracy on CIFAR-10"
     for row in ("SNIP", "Flow&Prune", "Continuous Sparsification"):
         assert [jobs[0].run.density for jobs in table.cells[row, "ResNet-20"].candidates] == GRID
     for row in ("LTH+Reinitialization", "LTH+Rewinding", "LTH+FineTuning"):
@@ -212,26 +210,27 @@ def test_candidates_are_the_grid_of_decisions_and_the_levels_of_the_lth_rows() -
     assert len(search) == 1
 
 
-def test_choosing_on_validation_holds_out_a_tenth_in_every_run_and_choosing_on_test_nothing(
+def test_only_a_choice_on_validation_holds_out_a_tenth_of_the_images(
     table: Suite,
 ) -> None:
-    on_test = chosen(select_on="test")
-    assert {job.run.dataset.validation for job in table.jobs} == {0.1} and {
-        job.run.dataset.validation for job in on_test.jobs
-    } == {0.0}
+    on_test = expand_choice(select_on="test")
+    assert {job.run.dataset.validation for job in table.jobs} == {0.1}
+    assert {job.run.dataset.validation for job in on_test.jobs} == {0.0}
     assert not {job.run_id for job in table.jobs} & {job.run_id for job in on_test.jobs}
     first = expand("imc_table01@digits", {"models": ["resnet20"], "seeds": ["0", "1"]}, [SCALE])
     shared = {job.run_id for job in first.jobs} & {job.run_id for job in on_test.jobs}
-    # the same settings are the same runs
+    # runs with the same settings are shared
     assert {job.run_id for job in first.cells["Baseline", "ResNet-20"].jobs} <= shared
     assert not {job.run_id for job in first.jobs} & {job.run_id for job in table.jobs}
 
 
-def test_choosing_on_test_goes_by_the_test_accuracy_and_says_so(tmp_path: Path) -> None:
-    table = chosen(select_on="test")
+def test_a_choice_on_test_uses_the_test_accuracy_and_the_caption_contains_this(
+    tmp_path: Path,
+) -> None:
+    table = expand_choice(select_on="test")
     write(
         tmp_path,
-        *measured(
+        *records_of(
             table, "SNIP", {0.9: ((80.0, 60.0), (80.0, 64.0)), 0.8: ((10.0, 70.0), (10.0, 74.0))}
         ),
     )
@@ -243,60 +242,63 @@ def test_choosing_on_test_goes_by_the_test_accuracy_and_says_so(tmp_path: Path) 
     )
 
 
-def test_the_best_epoch_is_printed_on_request_and_the_choice_stays(
+def test_the_best_epoch_is_printed_on_request_with_the_same_choice(
     table: Suite, tmp_path: Path
 ) -> None:
-    best = chosen(metric="accuracy_best")
+    best = expand_choice(metric="accuracy_best")
     assert {job.run_id for job in best.jobs} == {job.run_id for job in table.jobs}
     results = {0.9: ((80.0, 60.0), (80.0, 64.0)), 0.8: ((81.0, 50.0), (81.0, 54.0))}
-    write(tmp_path, *measured(table, "SNIP", results, accuracy_best=97.5))
-    for which, shown, epoch in ((table, "52.00 ± 2.83", "last"), (best, "97.50 ± 0.00", "best")):
+    write(tmp_path, *records_of(table, "SNIP", results, accuracy_best=97.5))
+    for which, printed_mean, epoch in (
+        (table, "52.00 ± 2.83", "last"),
+        (best, "97.50 ± 0.00", "best"),
+    ):
         rows, text = printed(which, tmp_path)
-        assert rows["SNIP"][0].startswith("0.20") and rows["SNIP"][1].startswith(shown)
+        assert rows["SNIP"][0].startswith("0.20") and rows["SNIP"][1].startswith(printed_mean)
         assert f"test accuracy at the {epoch} epoch" in text
     paper = float(rows["SNIP"][1].partition("[")[2].partition(",")[0])
-    # the difference is that of what is printed
+    # the difference refers to the printed accuracy
     assert rows["SNIP"][1].endswith(f"{97.5 - paper:+.1f}]")
 
 
-def test_metric_works_for_a_table_that_chooses_nothing(tmp_path: Path) -> None:
+def test_the_metric_option_works_without_candidates(tmp_path: Path) -> None:
     table = expand(
         "imc_table01@digits",
         {"models": ["resnet20"], "seeds": ["0"], "table.metric": ["accuracy_best"]},
         [SCALE],
     )
-    # its best epoch is a point better
+    # record() sets accuracy_best to one point more
     write(tmp_path, *(record(job, 90.0) for job in table.cells["SNIP", "ResNet-20"].jobs))
     rows, _ = printed(table, tmp_path)
     assert rows["SNIP"][1] == "91.00 [92.4, -1.4]"
 
 
 @pytest.mark.parametrize(
-    ("metric", "words", "said"),
+    ("metric", "overrides", "stated"),
     [
         ("accuracy_best", ["train.test_every=10"], True),
         ("accuracy_best", [], False),
         ("accuracy", ["train.test_every=10"], False),
     ],
 )  # the last epoch is always tested
-def test_a_best_epoch_among_few_that_were_tested_says_so(
-    metric: str, words: list[str], said: bool
+def test_the_caption_mentions_a_best_epoch_among_a_few_tested_ones(
+    metric: str, overrides: list[str], stated: bool
 ) -> None:
     table = expand(
         "imc_table01@digits",
         {"models": ["resnet20"], "seeds": ["0"], "table.metric": [metric]},
-        words,
+        overrides,
     )
     assert (
         any(
             "the best of those that were tested (train.test_every=10)" in line
             for line in caption(table, {})
         )
-        == said
+        == stated
     )
 
 
-def test_a_density_that_was_asked_for_is_the_only_candidate() -> None:
+def test_a_requested_density_is_the_only_candidate() -> None:
     spec = read_spec("imc_table02")
     assert isinstance(spec, NetworksTable)
     rows = tuple(row for row in spec.rows if row.label == "SNIP")  # the baseline takes no density
@@ -311,7 +313,7 @@ def test_a_density_that_was_asked_for_is_the_only_candidate() -> None:
     assert [job.run.density for job in jobs] == [0.5]
 
 
-def test_a_variant_takes_what_it_does_not_say_from_the_other_table() -> None:
+def test_a_table_inherits_missing_keys_from_another_table() -> None:
     first, second = read_spec("imc_table01"), read_spec("imc_table02")
     assert isinstance(first, NetworksTable) and isinstance(second, NetworksTable)
     assert replace(second, number=1, title=first.title, best_of={}) == first
@@ -320,17 +322,17 @@ def test_a_variant_takes_what_it_does_not_say_from_the_other_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "message"),
     [
         (
             "imc_table02",
             {"table.select": ["test"]},
-            "table.select is no option of this table: table.select_on, table.metric",
+            "table.select is not an option of this table: table.select_on, table.metric",
         ),
         (
             "imc_table01",
             {"table.select_on": ["test"]},
-            "table.select_on is no option of this table: table.metric$",
+            "table.select_on is not an option of this table: table.metric$",
         ),
         (
             "imc_table02",
@@ -344,21 +346,19 @@ def test_a_variant_takes_what_it_does_not_say_from_the_other_table() -> None:
         ),
     ],
 )
-def test_an_option_that_a_table_does_not_have_is_refused(
-    name: str, options: dict[str, list[str]], said: str
+def test_an_unknown_table_option_gives_an_error(
+    name: str, options: dict[str, list[str]], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         expand(name, options, [])
 
 
-def test_among_several_tables_an_option_goes_to_those_that_have_it() -> None:
-    names, choice = (
-        ["imc_table01@digits", "imc_table02@digits"],
-        {"models": ["resnet20"], "seeds": ["0"]},
-    )
+def test_an_option_for_several_tables_applies_to_those_that_have_it() -> None:
+    names = ["imc_table01@digits", "imc_table02@digits"]
+    choice = {"models": ["resnet20"], "seeds": ["0"]}
     first, second = expand_all(names, {**choice, "table.select_on": ["test"]}, [])
     assert first.jobs == expand(names[0], choice, []).jobs and second.options["select_on"] == "test"
-    with pytest.raises(ConfigError, match="table.select is no option"):
+    with pytest.raises(ConfigError, match="table.select is not an option"):
         expand_all(names, {**choice, "table.select": ["test"]}, [])
     with pytest.raises(ConfigError, match="TABLE=imc_table99 is not a choice"):
         expand_all(["imc_table01", "imc_table99"], choice, [])

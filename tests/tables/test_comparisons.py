@@ -1,5 +1,4 @@
-"""Comparative claims of tables: pairs, intervals and verdicts worked by hand; every claim of every
-YAML names entries that the table has."""
+"""Comparative claims of tables agree with pairs, intervals and verdicts worked by hand."""
 
 from pathlib import Path
 
@@ -28,23 +27,23 @@ def table(name: str, *models: str) -> Suite:
     )
 
 
-def measure(
-    found: Suite, results: Path, accuracies: dict[tuple[str, str], list[float]]
+def verdict_rows(
+    suite: Suite, results: Path, accuracies: dict[tuple[str, str], list[float]]
 ) -> list[tuple[str, str, str, str]]:
-    """Records of these entries, one a seed; the table's verdicts."""
+    """Write records of the given entries, one per seed, and return the verdicts of the table."""
     for key, values in accuracies.items():
         write(
             results,
             *(
                 record(job, value)
-                for job, value in zip(found.cells[key].jobs, values, strict=False)
+                for job, value in zip(suite.cells[key].jobs, values, strict=False)
             ),
         )
-    return [verdict.row for verdict in compared(found, entries(found, results))]
+    return [verdict.row for verdict in compared(suite, entries(suite, results))]
 
 
 @pytest.mark.parametrize(
-    ("snip", "shown", "interval", "verdict"),
+    ("snip", "text", "interval", "verdict"),
     [
         # differences 1, 2, 1: 4/3 -+ 4.303 sqrt(1/3) / sqrt(3)
         ([91.0, 92.0, 93.0], "+1.33 points, 3 pairs", "[-0.10, +2.77]", "open"),
@@ -53,30 +52,30 @@ def measure(
         ([89.0, 88.9, 91.1], "-1.00 points, 3 pairs", "[-1.25, -0.75]", "does not hold"),
         # 1, 2: 1.5 -+ 12.706 x sqrt(1/2) / sqrt(2)
         ([91.0, 92.0], "+1.50 points, 2 pairs", "[-4.85, +7.85]", "open"),
-        # no spread to judge by
+        # equal differences have no confidence interval
         ([91.1, 91.1, 93.1], "+1.10 points, 3 pairs, all equal", "–", "open"),
-        # a mean of -0.0003 is no negative number to two decimals
+        # a mean of -0.0003 is printed without a minus sign
         ([90.1, 89.9, 91.999], "+0.00 points, 3 pairs", "[-0.25, +0.25]", "open"),
-        ([91.0], "+1.00 points, 1 pair", "–", "open"),  # one seed tells nothing about seeds
+        ([91.0], "+1.00 points, 1 pair", "–", "open"),  # a single pair has no interval
         ([], "–", "–", "not run"),
     ],
 )
-def test_a_row_is_compared_with_another_seed_by_seed(
-    snip: list[float], shown: str, interval: str, verdict: str, tmp_path: Path
+def test_two_rows_are_compared_in_pairs_of_seeds(
+    snip: list[float], text: str, interval: str, verdict: str, tmp_path: Path
 ) -> None:
     accuracies = {("SNIP", "ResNet-20"): snip, ("sanity-check", "ResNet-20"): [90.0, 90.0, 92.0]}
-    rows = measure(table("imc_table01@digits", "resnet20"), tmp_path, accuracies)
+    rows = verdict_rows(table("imc_table01@digits", "resnet20"), tmp_path, accuracies)
     assert rows[-1] == (
         "random places in each layer lose to scores: SNIP - sanity-check",
-        shown,
+        text,
         interval,
         verdict,
     )
     assert {row[3] for row in rows[:-1]} == {"not run"}
 
 
-def test_each_net_has_its_own_verdict_and_densities_are_taken_together(tmp_path: Path) -> None:
-    rows = measure(
+def test_nets_have_separate_verdicts_and_densities_a_common_one(tmp_path: Path) -> None:
+    rows = verdict_rows(
         table("imc_table01@digits"),
         tmp_path / "nets",
         {
@@ -92,7 +91,7 @@ def test_each_net_has_its_own_verdict_and_densities_are_taken_together(tmp_path:
     assert {row[1] for row in rows[-2:]} == {"+1.50 points, 2 pairs"}
     sketching = table("sketching_table04@digits", "resnet20")
     ours, theirs = "digits SNIP + sparse data + rand. mask", "digits SNIP (supervised)"
-    (row,) = measure(
+    (row,) = verdict_rows(
         sketching,
         tmp_path / "densities",
         {
@@ -104,10 +103,10 @@ def test_each_net_has_its_own_verdict_and_densities_are_taken_together(tmp_path:
     assert row[1:] == ("+1.50 points, 2 pairs", "[-4.85, +7.85]", "open")
 
 
-def test_columns_are_compared_too_and_the_printed_page_has_the_verdicts(tmp_path: Path) -> None:
-    found = table("jackpots_table07@digits", "resnet32_w32a")
-    rows = measure(
-        found,
+def test_columns_are_compared_and_the_page_contains_the_verdicts(tmp_path: Path) -> None:
+    suite = table("jackpots_table07@digits", "resnet32_w32a")
+    rows = verdict_rows(
+        suite,
         tmp_path,
         {("Top-1 acc.", "SR"): [95.0, 95.0, 95.0], ("Top-1 acc.", "w/o S"): [94.0, 93.9, 94.1]},
     )
@@ -115,16 +114,16 @@ def test_columns_are_compared_too_and_the_printed_page_has_the_verdicts(tmp_path
         ("both parts help: SR - w/o M", "–", "–", "not run"),
         ("both parts help: SR - w/o S", "+1.00 points, 3 pairs", "[+0.75, +1.25]", "holds"),
     ]
-    text = write_table(found, tmp_path)
-    assert "both parts help: SR - w/o S  +1.00 points, 3 pairs" in text
+    output = write_table(suite, tmp_path)
+    assert "both parts help: SR - w/o S  +1.00 points, 3 pairs" in output
     assert {path.name for path in (tmp_path / "tables").glob("*.claims.*")} == {
-        f"{found.name}.claims.{ending}" for ending in ("txt", "md", "csv")
+        f"{suite.name}.claims.{ending}" for ending in ("txt", "md", "csv")
     }
-    # it claims nothing
+    # this table has no claims
     assert "claims" not in write_table(table("imc_table05@digits", "resnet20"), tmp_path)
 
 
-def test_a_claim_about_no_entry_is_refused() -> None:
+def test_a_claim_about_a_missing_entry_gives_an_error() -> None:
     plain = merged(CONF, "jackpots_table07") | {
         "claims": [{"claim": "both parts help", "entry": "SR", "above": "w/o T"}]
     }
@@ -139,9 +138,9 @@ def test_a_claim_about_no_entry_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", table_names())
-def test_every_claim_names_entries_that_its_table_has(name: str) -> None:
+def test_every_claim_refers_to_entries_of_its_table(name: str) -> None:
     spec = read_spec(name)
-    for variant in (None, *spec.elsewhere):
+    for variant in (None, *spec.variants):
         own, options = on_variant(spec, variant), choose_options(spec, variant, {})
         cells, _ = lay_out(own, options, own.networks)
         ids = {ref for cell in cells for ref in cell.ids.values()}

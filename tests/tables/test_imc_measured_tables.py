@@ -1,5 +1,4 @@
-"""Tables 5, 14, 15 and 16 of the IMC paper: what they run, counted by hand, and what they print,
-from records with given numbers."""
+"""Tables 5, 14, 15 and 16 of the IMC paper: their runs, and their output for given records."""
 
 import csv
 import io
@@ -20,21 +19,21 @@ from runner.errors import ConfigError
 from runner.spec.lr_schedule import Constant
 from runner.suites.expand import Suite, expand, expand_spec
 from runner.suites.numbers import power, shown
+from runner.suites.read_setting import read_setting
 from runner.suites.schema_tables import SettingRow, SettingsTable
-from runner.suites.settings import read_setting
 from runner.suites.spec import read_spec
 from runner.tables.render import write_table
 
-SCALE = "train.scale=0.0123"  # nobody publishes records of it
+SCALE = "train.scale=0.0123"  # no published records have this scale
 EPOCHS = (5, 10, 20, 25, 30)
 
 
-def small(name: str, *words: str, seeds: tuple[str, ...] = ("0", "1")) -> Suite:
-    return expand(f"{name}@digits", {"seeds": list(seeds)}, [SCALE, *words])
+def small(name: str, *overrides: str, seeds: tuple[str, ...] = ("0", "1")) -> Suite:
+    return expand(f"{name}@digits", {"seeds": list(seeds)}, [SCALE, *overrides])
 
 
 def cells_of(table: Suite, results: Path) -> dict[str, list[str]]:
-    """The printed entries of every row of the Markdown form."""
+    """The entries of each row of the Markdown form."""
     write_table(table, results)
     lines = (results / "tables" / f"{table.name}.md").read_text().splitlines()
     rows = [
@@ -52,26 +51,21 @@ def file(table: Suite, results: Path, ending: str) -> str:
 # --- Table 5
 
 
-def test_table_5_trains_w_star_for_each_of_its_epochs_and_rewinds_to_the_tenth_or_the_last() -> (
-    None
-):
+def test_table_5_trains_w_star_for_its_epochs_and_rewinds_to_the_tenth_or_last() -> None:
     table = expanded(5, seeds=["0"])
-    # the IMC rows of Tables 1, 3 and 6, ResNet-20
+    # densities of the IMC rows of ResNet-20 in Tables 1, 3 and 6
     densities = {"cifar10": 0.53, "tiny_imagenet": 0.67, "cifar100": 0.82}
     for (row, column), cell in table.cells.items():
         (job,) = cell.jobs
         wstar, retraining = job.run.stage("wstar"), job.run.stage("train")
         assert wstar.recipe and retraining.recipe
         assert (wstar.recipe.epochs, wstar.recipe.lr_schedule) == (int(column), Constant())
-        assert (
-            job.run.density == densities[job.run.dataset.name]
-            and job.run.model.name == "resnet20_w32"
-        )
+        assert job.run.density == densities[job.run.dataset.name]
+        assert job.run.model.name == "resnet20_w32"
         if row.startswith("IMC-Rewinding"):
-            # None: its end
-            assert retraining.start.stage == "wstar" and retraining.start.epoch == (
-                None if int(column) <= 10 else 10
-            )
+            # None is the end of the stage
+            assert retraining.start.stage == "wstar"
+            assert retraining.start.epoch == (None if int(column) <= 10 else 10)
         if row.startswith("IMC-FineTuning"):
             assert retraining.start.resume and retraining.recipe.trained_epochs == 160 - int(column)
     assert [row for row, _ in table.cells][::5] == [
@@ -82,19 +76,19 @@ def test_table_5_trains_w_star_for_each_of_its_epochs_and_rewinds_to_the_tenth_o
 IMC = ("IMC-Reinitialization", "IMC-Rewinding", "IMC-FineTuning")
 
 
-def test_epochs_of_table_5_are_those_counted_by_hand(tmp_path: Path) -> None:
-    wstar = sum(EPOCHS)  # 90, shared by the three rows of a data set
+def test_planned_epochs_of_table_5_agree_with_a_hand_count(tmp_path: Path) -> None:
+    wstar = sum(EPOCHS)  # 90, which the three rows of a data set share
     needed = 3 * (wstar + 5 * 160 + 5 * 160 + (5 * 160 - wstar))
-    asked = 3 * (3 * wstar + 5 * 160 + 5 * 160 + (5 * 160 - wstar))
+    requested = 3 * (3 * wstar + 5 * 160 + 5 * 160 + (5 * 160 - wstar))
     text = plan_of(expanded(5, seeds=["0"]), tmp_path)
-    assert (asked, needed) == (7740, 7200)
-    assert "runs: 45;" in text and f"epochs: asked {asked}, needed {needed}\n" in text
-    # a third of the epochs each
+    assert (requested, needed) == (7740, 7200)
+    assert "runs: 45;" in text and f"epochs: asked {requested}, needed {needed}\n" in text
+    # each data set has a third of the epochs
     assert f"images: {needed // 3 * (50_000 + 100_000 + 50_000):,} to train on" in text
 
 
-def test_table_5_prints_two_decimals_in_the_papers_places(tmp_path: Path) -> None:
-    table = small("imc_table05", "train.scale=0.19")  # at which the five columns differ
+def test_table_5_prints_two_decimals_in_the_cells_of_the_paper(tmp_path: Path) -> None:
+    table = small("imc_table05", "train.scale=0.19")  # a scale at which the five columns differ
     first, second = table.cells["IMC-Rewinding on digits", "25"].jobs
     write(tmp_path, record(first, 94.0), record(second, 95.0))
     (single,) = table.cells["IMC-FineTuning on digits", "5"].jobs[:1]
@@ -105,7 +99,8 @@ def test_table_5_prints_two_decimals_in_the_papers_places(tmp_path: Path) -> Non
         == "Table 5: Accuracy with varying training epochs (here on digits; width-16 nets; every"
         " duration x 0.19)"
     )
-    assert text[2].split() == ["Neural", "Network", "Accuracy"] and text[3].split() == [
+    assert text[2].split() == ["Neural", "Network", "Accuracy"]
+    assert text[3].split() == [
         "Training",
         "epochs",
         *map(str, EPOCHS),
@@ -123,39 +118,35 @@ def test_table_5_prints_two_decimals_in_the_papers_places(tmp_path: Path) -> Non
     assert "The paper's numbers are those for CIFAR-10." in file(table, tmp_path, "txt")
 
 
-def test_every_number_of_table_5_is_beside_our_entry_of_its_place(tmp_path: Path) -> None:
+def test_every_number_of_table_5_is_beside_the_corresponding_entry(tmp_path: Path) -> None:
     rows = cells_of(expanded(5, seeds=["0"]), tmp_path)
     for line in paper(5):
         dataset = {"ImageNet": "Tiny-ImageNet"}.get(line["dataset"], line["dataset"])
-        place = EPOCHS.index(int(line["original_epochs"]))
-        assert place == int(line["column"]) - 1
-        assert rows[f"{line['method']} on {dataset}"][place] == f"– [{line['accuracy_mean']}]"
+        column = EPOCHS.index(int(line["original_epochs"]))
+        assert column == int(line["column"]) - 1
+        assert rows[f"{line['method']} on {dataset}"][column] == f"– [{line['accuracy_mean']}]"
 
 
 # --- Tables 14 and 15
 
 
-def test_w_star_and_its_constant_are_those_of_the_imc_rows_of_table_1() -> None:
+def test_table_14_shares_w_star_and_its_constant_with_table_1() -> None:
     lipschitz, first = expanded(14, seeds=["0"]), expanded(1, models=["resnet20"], seeds=["0"])
-    (job,), (imc,) = (
-        lipschitz.cells["CIFAR-10", "2"].jobs,
-        first.cells["IMC-Rewinding", "ResNet-20"].jobs,
-    )
+    (job,) = lipschitz.cells["CIFAR-10", "2"].jobs
+    (imc,) = first.cells["IMC-Rewinding", "ResNet-20"].jobs
     assert list(job.keys) == ["wstar", "lipschitz", "artefact"]
-    # computed once for both tables
+    # both tables share these stages
     assert (job.keys["wstar"], job.keys["lipschitz"]) == (imc.keys["wstar"], imc.keys["lipschitz"])
     other = lipschitz.cells["CIFAR-10", "5"].jobs[0]
-    assert (
-        other.keys["wstar"] == job.keys["wstar"]
-        and other.keys["lipschitz"] != job.keys["lipschitz"]
-    )
+    assert other.keys["wstar"] == job.keys["wstar"]
+    assert other.keys["lipschitz"] != job.keys["lipschitz"]
 
 
 @pytest.mark.parametrize(
     ("number", "option", "values"),
     [(14, "p", (2, 5, 10)), (15, "delta", (0.01, 0.05, 0.1, 0.5, 1))],
 )
-def test_tables_14_and_15_measure_at_the_papers_p_and_delta_and_train_w_star_once(
+def test_tables_14_and_15_use_p_and_delta_of_the_paper_and_train_w_star_once(
     number: int, option: str, values: tuple[float, ...], tmp_path: Path
 ) -> None:
     table = expanded(number, seeds=["0"])
@@ -183,20 +174,16 @@ def test_tables_14_and_15_measure_at_the_papers_p_and_delta_and_train_w_star_onc
             "float32",
         )
     text = plan_of(table, tmp_path)
-    # ten epochs a data set
-    assert (
-        f"runs: {3 * len(values)};" in text
-        and f"epochs: asked {30 * len(values)}, needed 30\n" in text
-    )
-    # two measurements of eight directions, the middle once, over 512 images
+    # ten epochs per data set
+    assert f"runs: {3 * len(values)};" in text
+    assert f"epochs: asked {30 * len(values)}, needed 30\n" in text
+    # two measurements with two gradients per direction (eight) and one at the centre, on 512 images
     gradients = 3 * len(values) * 2 * (2 * 8 + 1) * 512
-    assert (
-        f"images: {10 * 200_000:,} to train on, {gradients:,} to measure on" in text
-        and "not counted: evaluation\n" in text
-    )
+    assert f"images: {10 * 200_000:,} to train on, {gradients:,} to measure on" in text
+    assert "not counted: evaluation\n" in text
 
 
-def found(k: float | None, spread: float | None, artefact: float | None) -> dict[str, Any]:
+def report_with(k: float | None, spread: float | None, artefact: float | None) -> dict[str, Any]:
     """A report whose spread is 2 x box x lipschitz_sd."""
     return {
         "lipschitz": k,
@@ -206,15 +193,15 @@ def found(k: float | None, spread: float | None, artefact: float | None) -> dict
     }
 
 
-def test_an_entry_of_table_14_is_estimate_spread_and_artefact_beside_the_papers_number(
+def test_an_entry_of_table_14_has_estimate_spread_artefact_and_number_of_the_paper(
     tmp_path: Path,
 ) -> None:
     table = small("imc_table14")
     first, second = table.cells["digits", "2"].jobs
     write(
         tmp_path,
-        record(first, 50.0, report=found(592.0, 31.0, 7e5)),
-        record(second, 50.0, report=found(694.0, 33.0, 9e5)),
+        record(first, 50.0, report=report_with(592.0, 31.0, 7e5)),
+        record(second, 50.0, report=report_with(694.0, 33.0, 9e5)),
     )
     text = write_table(table, tmp_path)
     # means: (592 + 694) / 2, (31 + 33) / 2, (7 + 9) / 2
@@ -243,51 +230,54 @@ def test_an_entry_of_table_14_is_estimate_spread_and_artefact_beside_the_papers_
 
 
 @pytest.mark.parametrize(
-    ("report", "shows"),
+    ("report", "printed"),
     [
-        (found(0.0, 0.0, 0.0), "0 ± 0 | 0 [< 1 × 10^-38]"),  # what float32 cannot hold
-        # infinity and NaN are null in records
-        (found(1.5e-12, 2e-14, None), "1.50 × 10^-12 ± 2.00 × 10^-14 | not finite [< 1 × 10^-38]"),
-        (found(None, None, None), "not finite ± none | not finite [< 1 × 10^-38]"),
-        # one direction has no spread
-        (found(12.0, None, 1e38), "12.0 ± none | 1.00 × 10^38 [< 1 × 10^-38]"),
+        (report_with(0.0, 0.0, 0.0), "0 ± 0 | 0 [< 1 × 10^-38]"),  # zero, where float32 underflows
+        # records contain null for infinity and NaN
+        (
+            report_with(1.5e-12, 2e-14, None),
+            "1.50 × 10^-12 ± 2.00 × 10^-14 | not finite [< 1 × 10^-38]",
+        ),
+        (report_with(None, None, None), "not finite ± none | not finite [< 1 × 10^-38]"),
+        # a single direction has no spread
+        (report_with(12.0, None, 1e38), "12.0 ± none | 1.00 × 10^38 [< 1 × 10^-38]"),
         ({}, "not finite ± none | not finite [< 1 × 10^-38]"),
     ],
 )
-def test_zero_and_what_is_not_finite_print_as_words(
-    report: dict[str, Any], shows: str, tmp_path: Path
+def test_zero_and_non_finite_numbers_have_texts_of_their_own(
+    report: dict[str, Any], printed: str, tmp_path: Path
 ) -> None:
     table = small("imc_table14", seeds=("0",))
     (job,) = table.cells["digits", "10"].jobs
     write(tmp_path, record(job, 50.0, report=report))
-    assert shows in write_table(table, tmp_path)
+    assert printed in write_table(table, tmp_path)
 
 
-def test_fewer_seeds_than_asked_are_marked_and_none_is_a_dash(tmp_path: Path) -> None:
+def test_missing_seeds_are_marked_and_missing_entries_are_dashes(tmp_path: Path) -> None:
     table = small("imc_table15")
-    write(tmp_path, record(table.cells["digits", "1"].jobs[1], 50.0, report=found(2.0, 0.5, 0.001)))
-    text = write_table(table, tmp_path)
-    assert (
-        "2.00 ± 0.500 | 1.00 × 10^-3 (n=1 of 2) [5.93 × 10^-24]" in text
-        and "– [1.39 × 10^-22]" in text
+    write(
+        tmp_path,
+        record(table.cells["digits", "1"].jobs[1], 50.0, report=report_with(2.0, 0.5, 0.001)),
     )
+    text = write_table(table, tmp_path)
+    assert "2.00 ± 0.500 | 1.00 × 10^-3 (n=1 of 2) [5.93 × 10^-24]" in text
+    assert "– [1.39 × 10^-22]" in text
     assert "9 runs are not done: make reproduce TABLE=imc_table15@digits" in text
 
 
-def test_powers_of_ten_are_those_of_latex_and_html(tmp_path: Path) -> None:
+def test_powers_of_ten_are_formatted_for_latex_and_html(tmp_path: Path) -> None:
     table = small("imc_table15", seeds=("0",))
     write(
         tmp_path,
-        record(table.cells["digits", "0.01"].jobs[0], 50.0, report=found(1.5e-12, 2.0, 3e8)),
+        record(table.cells["digits", "0.01"].jobs[0], 50.0, report=report_with(1.5e-12, 2.0, 3e8)),
     )
     write_table(table, tmp_path)
     tex, page = file(table, tmp_path, "tex"), file(table, tmp_path, "html")
     assert (
         "1.50 $\\times$ 10$^{-12}$ $\\pm$ 2.00 $|$ 3.00 $\\times$ 10$^{8}$ [6.17 $\\times$"
-        " 10$^{-12}$]"
-        in tex
-        and "$\\Delta$ & 0.01 & 0.05" in tex
+        " 10$^{-12}$]" in tex
     )
+    assert "$\\Delta$ & 0.01 & 0.05" in tex
     assert not set("×∆≠^<|>") & set(
         tex.replace("$^{", "").replace("$|$", "").replace("$<$", "").replace("$>$", "")
     )
@@ -298,7 +288,7 @@ def test_powers_of_ten_are_those_of_latex_and_html(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [14, 15])
-def test_the_papers_numbers_stand_in_its_rows_and_its_wrong_label_is_corrected(
+def test_the_numbers_of_the_paper_are_in_their_rows_and_its_wrong_label_is_corrected(
     number: int, tmp_path: Path
 ) -> None:
     table = expanded(number, seeds=["0"])
@@ -332,11 +322,11 @@ def test_the_papers_numbers_stand_in_its_rows_and_its_wrong_label_is_corrected(
         (-85.1, "-85.1"),
     ],
 )
-def test_a_number_of_any_size_has_three_digits(value: float, text: str) -> None:
+def test_numbers_are_printed_with_three_digits(value: float, text: str) -> None:
     assert shown(value) == text
 
 
-def test_the_papers_digits_stay_as_they_are() -> None:
+def test_the_digits_of_the_paper_are_unchanged() -> None:
     assert [power(text) for text in ("6.17e-12", "1e-38", "1.50e-1", "2e0", "0e-5")] == [
         "6.17 × 10^-12",
         "1 × 10^-38",
@@ -346,40 +336,38 @@ def test_the_papers_digits_stay_as_they_are() -> None:
     ]
 
 
-def test_a_real_run_has_every_finding_that_the_tables_print(tmp_path: Path) -> None:
-    words = [
+def test_a_real_run_has_all_findings_that_the_tables_print(tmp_path: Path) -> None:
+    overrides = [
         "method=wstar",
         "portrait=lipschitz",
         "portrait.directions=2",
         "portrait.hessian.n_samples=64",
     ]
-    done, artefacts = perform_run(compose_run(*words, *SMALL), machine(tmp_path))
-    report = done["report"]
+    finished, artefacts = perform_run(compose_run(*overrides, *SMALL), machine(tmp_path))
+    report = finished["report"]
     move = max(
         float((artefacts["wstar"].weights[name] - start).abs().max())
         for name, start in initial_weights(artefacts, tmp_path).items()
     )
     assert report["box"] == pytest.approx(move, rel=1e-6)
     assert report["lipschitz"] == pytest.approx(2 * move * report["lipschitz_n"], rel=1e-6)
-    assert (
-        report["artefact_lipschitz"] > 0
-        and report["lipschitz_sd"] >= 0
-        and done["epochs_total"] == 1
-    )
-    assert done["kept"] == done["prunable"] and done["accuracy"] is not None
+    assert report["artefact_lipschitz"] > 0
+    assert report["lipschitz_sd"] >= 0
+    assert finished["epochs_total"] == 1
+    assert finished["kept"] == finished["prunable"] and finished["accuracy"] is not None
 
 
 def initial_weights(artefacts: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The weights of the net before any training, of the parameters that masks choose."""
+    """The initial weights of the parameters that have masks."""
     from runner.display.progress import Watcher, display
     from runner.engine.context import RunContext
     from runner.engine.store import Store
 
     run, where = compose_run("method=wstar", *SMALL), machine(folder)
-    bench = RunContext(
+    context = RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", Console()), {})
     )
-    model = bench.fresh_model()
+    model = context.fresh_model()
     return {
         name: model.get_parameter(name).detach()
         for name in artefacts["wstar"].masks or dict(model.named_parameters())
@@ -390,39 +378,39 @@ def initial_weights(artefacts: dict[str, Any], folder: Path) -> dict[str, Any]:
 # --- Table 16
 
 
-def test_table_16_prints_the_papers_value_beside_the_configurations(tmp_path: Path) -> None:
+def test_table_16_prints_the_values_of_the_configuration_and_of_the_paper(tmp_path: Path) -> None:
     table = expanded(16)
     rows, lines = cells_of(table, tmp_path), paper(16)
     assert list(table.cells) == [(line["parameter"], "Value") for line in lines] and not table.jobs
-    for line in lines:  # where we have the paper's value, nothing is marked
+    for line in lines:  # values that agree with the paper have no mark
         assert rows[line["parameter"]] == [f"{line['value']} [{line['value']}]"]
     text = write_table(table, tmp_path).splitlines()
-    assert text[0] == "Table 16: Hyperparameter Settings" and text[2].split() == [
+    assert text[0] == "Table 16: Hyperparameter Settings"
+    assert text[2].split() == [
         "Parameter",
         "Value",
     ]
     starts = [i for i, line in enumerate(text) if line.startswith("---")]
     # two lines between rules: five groups of two
     assert [b - a for a, b in zip(starts, starts[1:], strict=False)] == [3] * 4
-    assert file(table, tmp_path, "tex").count("\\midrule") == 5 and "$\\Delta$" in file(
-        table, tmp_path, "tex"
-    )
-    found = {
+    assert file(table, tmp_path, "tex").count("\\midrule") == 5
+    assert "$\\Delta$" in file(table, tmp_path, "tex")
+    report_with = {
         line["row"]: (line["value"], line["paper_value"])
         for line in csv.DictReader(io.StringIO(file(table, tmp_path, "csv")))
     }
-    assert found == {line["parameter"]: (line["value"], line["value"]) for line in lines}
+    assert report_with == {line["parameter"]: (line["value"], line["value"]) for line in lines}
 
 
-def test_values_that_differ_from_the_papers_are_marked(tmp_path: Path) -> None:
-    words = [
+def test_values_that_differ_from_the_paper_are_marked(tmp_path: Path) -> None:
+    overrides = [
         "method.lipschitz.p=5",
         "train.epochs=30",
         "train_fraction=0.5",
         "retrain.rewind=5ep",
         "train.lr=0.05",
     ]
-    table = expand("imc_table16", {}, words)
+    table = expand("imc_table16", {}, overrides)
     rows = cells_of(table, tmp_path)
     marked = {row: cells[0] for row, cells in rows.items() if cells and cells[0].endswith("≠")}
     assert list(marked.values()) == [
@@ -439,13 +427,13 @@ def test_values_that_differ_from_the_papers_are_marked(tmp_path: Path) -> None:
         expand("imc_table16", {}, ["method.snip=1"])
 
 
-def test_images_are_counted_as_they_are_used_and_several_answers_are_all_printed() -> None:
-    words = ["method=dense", "dataset=digits"]
-    assert read_setting("images", words, Composer()) == "1,437/360"
-    # less round(143.7)
-    assert read_setting("images", [*words, "dataset.validation=0.1"], Composer()) == "1,293/360"
+def test_used_images_are_counted_and_different_values_are_all_printed() -> None:
+    overrides = ["method=dense", "dataset=digits"]
+    assert read_setting("images", overrides, Composer()) == "1,437/360"
+    # 1,437 - round(143.7)
+    assert read_setting("images", [*overrides, "dataset.validation=0.1"], Composer()) == "1,293/360"
     with pytest.raises(ConfigError, match="train.epoch is no key"):
-        read_setting("train.epoch", words, Composer())
+        read_setting("train.epoch", overrides, Composer())
     row = SettingRow(
         label="images",
         reads="images",
@@ -454,10 +442,11 @@ def test_images_are_counted_as_they_are_used_and_several_answers_are_all_printed
     spec = read_spec("imc_table16")
     assert isinstance(spec, SettingsTable)
     table = expand_spec(replace(spec, groups=((row,),)), "imc_table16", {}, [], Composer())
-    assert table.cells["images", "Value"].value == "50K/10K, 60K/10K"  # equal ones once
+    # equal values are printed once
+    assert table.cells["images", "Value"].value == "50K/10K, 60K/10K"
 
 
-def test_plan_and_reproduce_say_that_table_16_needs_no_runs(
+def test_plan_and_reproduce_report_that_table_16_requires_no_runs(
     dirs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for verb in (show_plan, reproduce):
@@ -467,7 +456,7 @@ def test_plan_and_reproduce_say_that_table_16_needs_no_runs(
             "imc_table16 needs no runs: its entries are read from the configuration (make tables"
             " TABLE=imc_table16)\n" in out.getvalue()
         )
-    # reproduce prints it
+    # reproduce prints the table
     assert "Batch size for training the neural networks" in capsys.readouterr().out
     assert (tmp_path / "results" / "tables" / "imc_table16.md").is_file()
     out = io.StringIO()
@@ -476,24 +465,23 @@ def test_plan_and_reproduce_say_that_table_16_needs_no_runs(
 
 
 @pytest.mark.parametrize("number", [5, 14, 15, 16])
-def test_the_other_reading_of_imagenet_is_offered(number: int) -> None:
+def test_the_tables_have_two_readings_of_imagenet(number: int) -> None:
     with pytest.raises(
         ConfigError, match="table.imagenet=full is not a choice: tiny_imagenet, imagenet_subset"
     ):
         expanded(number, table__imagenet=["full"])
 
 
-def test_variants_in_small_have_one_data_set(tmp_path: Path) -> None:
+def test_small_variants_have_one_data_set(tmp_path: Path) -> None:
     for number, rows in ((5, 3), (14, 1), (15, 1)):
         for variant, name in (("digits", "digits"), ("fashion_mnist", "Fashion-MNIST")):
             table = expanded(number, f"@{variant}", seeds=["0"])
-            assert {job.run.dataset.name for job in table.jobs} == {variant} and {
-                job.run.model.name for job in table.jobs
-            } == {"resnet20"}
+            assert {job.run.dataset.name for job in table.jobs} == {variant}
+            assert {job.run.model.name for job in table.jobs} == {"resnet20"}
             assert {job.run.train_fraction for job in table.jobs} == {
                 1.0 if variant == "digits" else 0.1
             }
             assert len(table.rows) == rows and all(row.endswith(name) for row in table.rows)
     wstar = [job.run.stage("wstar").recipe for job in expanded(5, "@digits", seeds=["0"]).jobs]
-    # 5, 10, 20, 25 and 30 of 160, on 30
+    # 5, 10, 20, 25 and 30 epochs of 160, scaled to 30
     assert {recipe.epochs for recipe in wstar if recipe} == {1, 2, 4, 5, 6}

@@ -1,5 +1,4 @@
-"""The jackpots paper's nine tables: its numbers where it prints them, behind every entry the runs
-that its labels say, and pages worked by hand."""
+"""The jackpots paper's tables: its numbers, the runs of their labels, and pages worked by hand."""
 
 import csv
 from pathlib import Path
@@ -11,14 +10,15 @@ from table_support import record, write
 
 from pruners.search.popup import SrPopup
 from runner.config.compose import Composer
-from runner.suites.expand import Cell, Suite, expand
+from runner.suites.cells import Cell
+from runner.suites.expand import Suite, expand
 from runner.suites.metrics import ACCURACY
 from runner.tables.entries import entries
 from runner.tables.render import write_table
 from runner.tables.text import papers
 
 NUMBERS = range(1, 10)
-COMPOSER = Composer()  # composing is most of the time
+COMPOSER = Composer()  # shared, because composing takes most of the time
 DENSE = {"VGGNet-19", "ResNet-32", "ResNet-50", "MobileNet-V1", "EfficientNet-B4"}
 DATA = {"CIFAR-10": "cifar10", "CIFAR-100": "cifar100", "ImageNet": "imagenet"}
 METHODS = {
@@ -38,19 +38,19 @@ METHODS = {
 }
 
 
-def asked(name: str, *words: str, **chosen: list[str]) -> Suite:
-    """One seed unless told otherwise: seeds change no entry."""
+def expand_one_seed(name: str, *overrides: str, **chosen: list[str]) -> Suite:
+    """Expand a table, by default with one seed, since seeds change no entry."""
     return expand(
         name,
         {"seeds": ["0"], **{key.replace("__", "."): value for key, value in chosen.items()}},
-        list(words),
+        list(overrides),
         COMPOSER,
     )
 
 
 @pytest.fixture(scope="module")
 def tables() -> dict[int, Suite]:
-    return {n: asked(f"jackpots_table{n:02d}") for n in NUMBERS}
+    return {n: expand_one_seed(f"jackpots_table{n:02d}") for n in NUMBERS}
 
 
 def paper(number: int) -> list[dict[str, str]]:
@@ -58,70 +58,68 @@ def paper(number: int) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def behind(table: Suite, line: dict[str, str]) -> list[Cell]:
-    """The entries that stand beside a line of the paper's CSV."""
+def cells_of(table: Suite, line: dict[str, str]) -> list[Cell]:
+    """The cells beside which a line of the paper's CSV is printed."""
     name = tuple(line[column] for column in table.page.paper)
     return [cell for cell in table.cells.values() if cell.paper == name]
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_every_number_of_the_paper_stands_beside_an_entry_and_no_entry_has_another_lines(
+def test_every_number_of_the_paper_is_beside_exactly_the_entries_of_its_line(
     number: int, tables: dict[int, Suite], tmp_path: Path
 ) -> None:
     table, lines = tables[number], paper(number)
-    # Table 9 runs at both rates, and its Constant in both readings
+    # Table 9 has two rates, and its row Constant two readings
     twice = {1: 1, 9: 2}.get(number, 1)
     for line in lines:
-        again = (
+        repeats = (
             2
             if line.get("setting") == "Constant"
             else 2
             if number in (3, 5) and line["method"] in DENSE
             else 1
         )
-        assert len(behind(table, line)) == twice * again, line
+        assert len(cells_of(table, line)) == twice * repeats, line
     found = entries(table, tmp_path)
-    named = [
+    with_numbers = [
         (cell, entry) for key, entry in found.items() for cell in [table.cells[key]] if entry.paper
     ]
-    for cell, entry in named:
+    for cell, entry in with_numbers:
         spread = entry.paper["accuracy_std"]
         mark = "†" if cell.quoted else ""
         assert papers(entry, ACCURACY) == entry.paper["accuracy_mean"] + (
             f" ± {spread}" if spread else mark
         )
     without = {cell.network for key, cell in table.cells.items() if not found[key].paper}
-    # the paper names no net there
+    # in these tables, the paper does not name the net
     assert without == ({"VGGNet-19"} if number in (7, 8, 9) else set())
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
-def test_an_entry_runs_the_method_the_rate_the_net_and_the_epochs_of_its_line(
+def test_an_entry_runs_method_rate_net_and_epochs_of_its_line(
     number: int, tables: dict[int, Suite]
 ) -> None:
     for line in paper(number):
-        for cell in behind(tables[number], line):
+        for cell in cells_of(tables[number], line):
             ((job,),) = cell.candidates
             run = job.run
-            assert (
-                run.dataset.name == DATA[line["dataset"]] and cell.network == line["architecture"]
-            )
+            assert run.dataset.name == DATA[line["dataset"]]
+            assert cell.network == line["architecture"]
             if line["method"] in DENSE:
                 assert run.method in ("dense", "sr_popup") and run.density in (None, 1.0)
                 continue
-            assert run.method == METHODS[line["method"]] and run.density == pytest.approx(
-                1 - float(line["sparsity"]), abs=1e-12
-            )
+            assert run.method == METHODS[line["method"]]
+            assert run.density == pytest.approx(1 - float(line["sparsity"]), abs=1e-12)
             epochs = sum(
                 run.stage(name).recipe.epochs for name in run.epoch_column if run.stage(name).recipe
             )  # type: ignore[union-attr]
-            # whose levels the paper does not count
+            # the paper does not count the levels of LT
             assert epochs == int(line["epochs"]) or line["method"] == "LT"
             assert {run.stage(name).kind for name in run.epoch_column} == {line["epoch_kind"]}
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_nothing_prunes_the_classifier(number: int, tables: dict[int, Suite]) -> None:
+def test_no_method_prunes_the_classifier(number: int, tables: dict[int, Suite]) -> None:
     pruned = [
         stage
         for job in tables[number].jobs
@@ -133,7 +131,8 @@ def test_nothing_prunes_the_classifier(number: int, tables: dict[int, Suite]) ->
 
 def test_all_searches_of_a_net_and_seed_start_from_one_pretrained_net() -> None:
     found = [
-        asked(f"jackpots_table{n:02d}@digits", models=["resnet32_w32a"]) for n in (1, 6, 7, 8, 9)
+        expand_one_seed(f"jackpots_table{n:02d}@digits", models=["resnet32_w32a"])
+        for n in (1, 6, 7, 8, 9)
     ]
     searches = [
         job
@@ -143,11 +142,11 @@ def test_all_searches_of_a_net_and_seed_start_from_one_pretrained_net() -> None:
     ]
     assert len(searches) > 15 and len({job.keys["dense"] for job in searches}) == 1
     dense = found[0].cells["ResNet-32, ResNet-32", "dense"].jobs
-    assert dense[0].keys["dense"] == searches[0].keys["dense"]  # the table's dense row is that net
+    assert dense[0].keys["dense"] == searches[0].keys["dense"]  # the dense row is the same net
 
 
-def test_columns_of_the_ablations_are_the_options_that_they_name(tables: dict[int, Suite]) -> None:
-    def searched(number: int, column: str) -> Any:
+def test_columns_of_the_ablations_set_the_options_of_their_labels(tables: dict[int, Suite]) -> None:
+    def search_of(number: int, column: str) -> Any:
         (cell,) = (
             cell
             for (row, at), cell in tables[number].cells.items()
@@ -155,22 +154,23 @@ def test_columns_of_the_ablations_are_the_options_that_they_name(tables: dict[in
         )
         return cell.jobs[0].run.stage("search").component
 
-    ours = searched(7, "SR")
-    assert isinstance(ours, SrPopup) and ours == searched(8, "Ours") == searched(9, "Ours")
+    ours = search_of(7, "SR")
+    assert isinstance(ours, SrPopup) and ours == search_of(8, "Ours") == search_of(9, "Ours")
     assert (ours.init.criterion, ours.quota, ours.pairs) == ("magnitude", "falling", "largest")
-    assert (searched(7, "w/o M").init.criterion, searched(7, "w/o M").quota) == (
+    assert (search_of(7, "w/o M").init.criterion, search_of(7, "w/o M").quota) == (
         "uniform",
         "falling",
     )
-    assert (
-        searched(7, "w/o S") == searched(9, "Constant (all)")
-        and searched(7, "w/o S").quota == "all"
+    assert search_of(7, "w/o S") == search_of(9, "Constant (all)")
+    assert search_of(7, "w/o S").quota == "all"
+    assert (search_of(8, "Inverse").pairs, search_of(8, "Random").pairs) == ("smallest", "random")
+    assert (search_of(9, "Constant (one)").quota, search_of(9, "Inverse").quota) == (
+        "one",
+        "rising",
     )
-    assert (searched(8, "Inverse").pairs, searched(8, "Random").pairs) == ("smallest", "random")
-    assert (searched(9, "Constant (one)").quota, searched(9, "Inverse").quota) == ("one", "rising")
 
 
-def test_searches_last_as_long_as_their_rows_say(tables: dict[int, Suite]) -> None:
+def test_searches_take_the_epochs_of_their_labels(tables: dict[int, Suite]) -> None:
     rows = {
         row.rpartition(", ")[2]: cell.jobs[0].run.stage("search").recipe
         for (row, _), cell in tables[6].cells.items()
@@ -180,14 +180,12 @@ def test_searches_last_as_long_as_their_rows_say(tables: dict[int, Suite]) -> No
     }
 
 
-def test_a_page_worked_by_hand(tmp_path: Path) -> None:
-    table = asked(
+def test_a_page_agrees_with_one_worked_by_hand(tmp_path: Path) -> None:
+    table = expand_one_seed(
         "jackpots_table01@digits", "train.scale=0.0821", models=["resnet32_w32a"], seeds=["0", "1"]
     )
-    jackpots, rival = (
-        table.cells["ResNet-32, Jackpot (Ours), 10", "0.1"].jobs,
-        table.cells["ResNet-32, SET", "0.1"].jobs,
-    )
+    jackpots = table.cells["ResNet-32, Jackpot (Ours), 10", "0.1"].jobs
+    rival = table.cells["ResNet-32, SET", "0.1"].jobs
     counted = {"epochs": 10, "epochs_total": 170, "epoch_kind": "search"}
     # mean 94.5, deviation 1 / sqrt(2)
     write(tmp_path, record(jackpots[0], 94.0, **counted), record(jackpots[1], 95.0, **counted))
@@ -200,7 +198,7 @@ def test_a_page_worked_by_hand(tmp_path: Path) -> None:
         in lines
     )
     assert "SET 90.00 ± 0.00 [92.30†, -2.3] – [90.76†] 160 (T) [160 (T)] 0" in lines
-    assert "ResNet-32 – [94.62] – – [–] –" in lines  # under the first rate alone, as in the paper
+    assert "ResNet-32 – [94.62] – – [–] –" in lines  # only below the first rate, as in the paper
     assert any(line.startswith("†: as quoted by the paper") for line in lines)
     assert "92.30$\\dagger$" in (tmp_path / "tables" / "jackpots_table01@digits.tex").read_text()
     cells = list(csv.DictReader((tmp_path / "tables" / "jackpots_table01@digits.csv").open()))
@@ -209,11 +207,9 @@ def test_a_page_worked_by_hand(tmp_path: Path) -> None:
     } == {"160"}
 
 
-def test_top_five_and_overlap_are_printed_beside_the_papers(tmp_path: Path) -> None:
-    third, sixth = (
-        asked("jackpots_table03@digits", "train.scale=0.0821"),
-        asked("jackpots_table06@digits", "train.scale=0.0821"),
-    )
+def test_top_5_accuracy_and_overlap_are_printed_beside_those_of_the_paper(tmp_path: Path) -> None:
+    third = expand_one_seed("jackpots_table03@digits", "train.scale=0.0821")
+    sixth = expand_one_seed("jackpots_table06@digits", "train.scale=0.0821")
     (thirty,) = third.cells["90%, Jackpot (Ours), 30", "0.1"].jobs
     (ten,) = sixth.cells["ResNet-32, 10", "0.1"].jobs
     write(
@@ -229,17 +225,15 @@ def test_top_five_and_overlap_are_printed_beside_the_papers(tmp_path: Path) -> N
     )
 
 
-def test_the_ablations_paper_numbers_stand_beside_the_net_that_they_fit(tmp_path: Path) -> None:
+def test_numbers_of_the_ablations_are_beside_the_net_that_they_fit(tmp_path: Path) -> None:
     lines = [
         " ".join(line.split())
         for line in write_table(
-            asked("jackpots_table07@digits", "train.scale=0.0821"), tmp_path
+            expand_one_seed("jackpots_table07@digits", "train.scale=0.0821"), tmp_path
         ).splitlines()
     ]
     assert "Top-1 acc., ResNet-32 – [94.01 ± 0.11] – [93.69 ± 0.07] – [94.30 ± 0.07]" in lines
     assert "Top-1 acc., VGGNet-19 – [–] – [–] – [–]" in lines
-    assert (
-        lines[0].startswith("Table 7: Ablation study")
-        and "VGGNet-19 is vgg11_small" in lines[0]
-        and "padded to 32x32 for VGGNet-19" in lines[0]
-    )
+    assert lines[0].startswith("Table 7: Ablation study")
+    assert "VGGNet-19 is vgg11_small" in lines[0]
+    assert "padded to 32x32 for VGGNet-19" in lines[0]

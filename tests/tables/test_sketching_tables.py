@@ -1,5 +1,4 @@
-"""The sketching paper's four tables: its numbers where it prints them, and behind every entry the
-runs that its labels say."""
+"""The sketching paper's tables: its numbers in their cells, and the runs of the labels."""
 
 import csv
 import html
@@ -33,28 +32,30 @@ NETS = {
 }
 DATA = {"CIFAR-10": "cifar10", "CIFAR-100": "cifar100", "Tiny-ImageNet": "tiny_imagenet"}
 DENSITIES = ["10 %", "5 %", "2 %"]
-COMPOSER = Composer()  # composing is most of the time
+COMPOSER = Composer()  # shared, because composing takes most of the time
 
 
-def asked(name: str, *words: str, **chosen: list[str]) -> Suite:
-    """One seed unless told otherwise: seeds change no entry."""
+def expand_one_seed(name: str, *overrides: str, **chosen: list[str]) -> Suite:
+    """Expand a table, by default with one seed, since seeds change no entry."""
     return expand(
         name,
         {"seeds": ["0"], **{key.replace("__", "."): value for key, value in chosen.items()}},
-        list(words),
+        list(overrides),
         COMPOSER,
     )
 
 
 @pytest.fixture(scope="module")
 def tables() -> dict[int, Suite]:
-    return {n: asked(f"sketching_table{n:02d}") for n in NUMBERS}
+    return {n: expand_one_seed(f"sketching_table{n:02d}") for n in NUMBERS}
 
 
 @pytest.fixture(scope="module")
-def shown() -> dict[int, Suite]:
-    """With the controls."""
-    return {n: asked(f"sketching_table{n:02d}", table__controls=["shown"]) for n in NUMBERS}
+def with_controls() -> dict[int, Suite]:
+    """The tables with the rows and columns of the controls."""
+    return {
+        n: expand_one_seed(f"sketching_table{n:02d}", table__controls=["shown"]) for n in NUMBERS
+    }
 
 
 def paper(number: int) -> list[dict[str, str]]:
@@ -72,8 +73,7 @@ def name_of(line: dict[str, str]) -> str:
 
 
 def grid(table: Suite, results: Path) -> list[list[str]]:
-    """The lines of the Markdown form as cells, header lines first, without the rule and the bold
-    face."""
+    """The cells of the Markdown form by line, header first, without the rule and bold type."""
     write_table(table, results)
     lines = (results / "tables" / f"{table.name}.md").read_text().splitlines()
     cells = [
@@ -84,7 +84,7 @@ def grid(table: Suite, results: Path) -> list[list[str]]:
     return [row for row in cells if set(row[0]) != {":", "-"}]
 
 
-def inside(cell: str) -> str:
+def number_in(cell: str) -> str:
     """The paper's number in `– [number]`."""
     match = re.fullmatch(r"– \[(.+)\]", cell)
     assert match
@@ -100,12 +100,12 @@ def run_of(table: Suite, key: tuple[str, str]) -> Run:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_every_number_of_the_paper_stands_where_its_labels_meet(
+def test_every_number_of_the_paper_is_in_the_cell_of_its_labels(
     number: int, tables: dict[int, Suite], tmp_path: Path
 ) -> None:
     table, lines = tables[number], paper(number)
     assert (len(lines), max(int(line["row"]) for line in lines)) == SIZES[number]
-    # data set, network, method, density -> as printed
+    # data set, network, method, density -> printed number
     found: dict[tuple[str, str, str, str], str] = {}
     head, *rest = grid(table, tmp_path)
     second = rest.pop(0) if number in (2, 4) else None
@@ -117,14 +117,14 @@ def test_every_number_of_the_paper_stands_where_its_labels_meet(
         elif second is None:
             network = row[0] or network
             found |= {
-                (panel, network, method, row[1]): inside(cell)
+                (panel, network, method, row[1]): number_in(cell)
                 for method, cell in zip(head[2:], row[2:], strict=True)
             }
         else:
             # three densities under each network
             spans = [text or head[i - i % 3 + 1] for i, text in enumerate(head[1:])]
             found |= {
-                (panel, net, row[0], density): inside(cell)
+                (panel, net, row[0], density): number_in(cell)
                 for net, density, cell in zip(spans, second[1:], row[1:], strict=True)
             }
     expected = {
@@ -140,7 +140,7 @@ def test_every_number_of_the_paper_stands_where_its_labels_meet(
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_rows_and_columns_have_the_papers_order(
+def test_rows_and_columns_have_the_order_of_the_paper(
     number: int, tables: dict[int, Suite], tmp_path: Path
 ) -> None:
     rows: dict[int, list[str]] = {}
@@ -149,30 +149,28 @@ def test_rows_and_columns_have_the_papers_order(
     body = [
         row for row in grid(tables[number], tmp_path) if any(cell.startswith("–") for cell in row)
     ]
-    assert [[inside(cell) for cell in row if cell.startswith("–")] for row in body] == [
+    assert [[number_in(cell) for cell in row if cell.startswith("–")] for row in body] == [
         rows[i] for i in sorted(rows)
     ]
 
 
-def test_known_cells_of_the_paper_are_where_it_prints_them(
+def test_known_numbers_of_the_paper_are_in_their_cells(
     tables: dict[int, Suite], tmp_path: Path
 ) -> None:
     one, two, three, four = (grid(tables[n], tmp_path) for n in NUMBERS)
-    assert inside(one[2][2]) == "93.01±0.19" and one[2][:2] == ["VGG-19", "10 %"]
-    # chance, printed without deviation
-    assert inside(one[11][6]) == "1.00" and one[11][:2] == ["", "2 %"]
-    assert inside(one[14][9]) == "51.76±0.36"
-    assert (
-        inside(two[3][6]) == "10.0"
-        and inside(two[12][6]) == "1.0±0.0"
-        and two[3][0] == two[12][0] == "Random"
-    )
-    assert inside(three[1][2]) == "58.3" and inside(three[6][3]) == "55.54"
-    assert inside(four[6][3]) == "56.05±13.97"
+    assert number_in(one[2][2]) == "93.01±0.19" and one[2][:2] == ["VGG-19", "10 %"]
+    # chance level, printed without deviation
+    assert number_in(one[11][6]) == "1.00" and one[11][:2] == ["", "2 %"]
+    assert number_in(one[14][9]) == "51.76±0.36"
+    assert number_in(two[3][6]) == "10.0"
+    assert number_in(two[12][6]) == "1.0±0.0"
+    assert two[3][0] == two[12][0] == "Random"
+    assert number_in(three[1][2]) == "58.3" and number_in(three[6][3]) == "55.54"
+    assert number_in(four[6][3]) == "56.05±13.97"
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_methods_are_columns_and_a_network_is_named_once_for_its_three_rows(
+def test_methods_are_columns_and_a_network_has_three_rows(
     number: int, tables: dict[int, Suite], tmp_path: Path
 ) -> None:
     head, *rest = grid(tables[number], tmp_path)
@@ -191,11 +189,12 @@ def test_methods_are_columns_and_a_network_is_named_once_for_its_three_rows(
 
 
 @pytest.mark.parametrize("number", [2, 4])
-def test_networks_and_densities_are_two_header_lines(
+def test_networks_and_densities_are_in_two_header_lines(
     number: int, tables: dict[int, Suite], tmp_path: Path
 ) -> None:
     first, second, *rest = grid(tables[number], tmp_path)
-    assert first == ["Model", "VGG-19", "", "", "ResNet-20", "", ""] and second == [
+    assert first == ["Model", "VGG-19", "", "", "ResNet-20", "", ""]
+    assert second == [
         "Density",
         *DENSITIES,
         *DENSITIES,
@@ -205,12 +204,12 @@ def test_networks_and_densities_are_two_header_lines(
 
 
 def terminal(table: Suite, results: Path) -> list[str]:
-    """The lines of the page alone, without the verdicts below it."""
+    """The lines of the text form without the verdicts."""
     write_table(table, results)
     return (results / "tables" / f"{table.name}.txt").read_text().splitlines()
 
 
-def test_the_terminal_form_has_heads_over_their_columns_and_a_rule_between_the_panels(
+def test_the_text_form_has_aligned_headings_and_a_rule_between_panels(
     tables: dict[int, Suite], tmp_path: Path
 ) -> None:
     for number, depth in ((1, 2), (2, 2)):
@@ -218,11 +217,10 @@ def test_the_terminal_form_has_heads_over_their_columns_and_a_rule_between_the_p
         assert lines[0].startswith(f"Table {number}: Accuracy results ") and not lines[1]
         rules = [i for i, line in enumerate(lines) if line and set(line) == {"-", " "}]
         body = {1: 6, 2: 8}[number]
-        # after the head; after the first panel's name and rows
+        # below the header, and below name and rows of the first panel
         assert rules == [2 + depth, 2 + depth + 1 + 1 + body]
-        assert (
-            lines[rules[0] + 1].strip() == "CIFAR-10" and lines[rules[1] + 1].strip() == "CIFAR-100"
-        )
+        assert lines[rules[0] + 1].strip() == "CIFAR-10"
+        assert lines[rules[1] + 1].strip() == "CIFAR-100"
     two = terminal(tables[2], tmp_path)
     assert two[2].index("ResNet-20") == two[3].rindex("10 %") == two[6].index("– [85.04±0.12]")
 
@@ -231,7 +229,7 @@ def test_the_terminal_form_has_heads_over_their_columns_and_a_rule_between_the_p
 
 
 def expected_options(label: str) -> tuple[str, Any, Any]:
-    """Method, source and pick that a printed label stands for."""
+    """Method, source and pick of a printed label."""
     method = label.split()[0].lower()
     own = {"synflow": Ones(), "snip": Train(), "grasp": Balanced()}.get(method)
     noise = {
@@ -240,7 +238,7 @@ def expected_options(label: str) -> tuple[str, Any, Any]:
         "sparse": SparseNormal(256),
         "rand. data": Normal(256),
     }
-    source = next((given for word, given in noise.items() if word in label), own)
+    source = next((value for part, value in noise.items() if part in label), own)
     pick = (
         Proportional()
         if re.search(r"rand(\.|om) mask", label)
@@ -252,10 +250,10 @@ def expected_options(label: str) -> tuple[str, Any, Any]:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_every_entry_runs_the_density_method_source_and_pick_of_its_labels(
-    number: int, shown: dict[int, Suite]
+def test_every_entry_runs_density_method_source_and_pick_of_its_labels(
+    number: int, with_controls: dict[int, Suite]
 ) -> None:
-    table = shown[number]
+    table = with_controls[number]
     for (row, column), cell in table.cells.items():
         run, text = run_of(table, (row, column)), f"{row} {column}"
         label = (
@@ -274,7 +272,7 @@ def test_every_entry_runs_the_density_method_source_and_pick_of_its_labels(
         assert {stage.component.pick for stage in prunes} == {pick}
         assert (run.stages[0].data if method == "imp" else prunes[0].component.source) == source
         last = run.stages[-1].recipe
-        # the paper's settings: docs/decisions.md 8
+        # the settings of the paper: docs/decisions.md 8
         assert last is not None and last.first_epoch == 0
         assert (last.epochs, last.lr, last.batch_size, last.weight_decay, last.momentum) == (
             160,
@@ -286,7 +284,7 @@ def test_every_entry_runs_the_density_method_source_and_pick_of_its_labels(
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_a_table_has_an_entry_for_every_number_and_three_seeds_of_each(number: int) -> None:
+def test_a_table_has_an_entry_with_three_seeds_for_every_number(number: int) -> None:
     table = expand(f"sketching_table{number:02d}", {}, [], COMPOSER)
     assert len(table.cells) == SIZES[number][0] and len(table.jobs) == 3 * SIZES[number][0]
     assert all(
@@ -295,7 +293,7 @@ def test_a_table_has_an_entry_for_every_number_and_three_seeds_of_each(number: i
     )
 
 
-def test_synflow_has_a_hundred_rounds_in_float64_and_draws_in_each(
+def test_synflow_has_100_iterations_in_float64_and_draws_in_each(
     tables: dict[int, Suite],
 ) -> None:
     for number in (1, 3):
@@ -306,19 +304,21 @@ def test_synflow_has_a_hundred_rounds_in_float64_and_draws_in_each(
         }
 
 
-def test_random_masks_of_grasp_take_its_positive_scores_and_its_thresholds_all(
-    shown: dict[int, Suite],
+def test_random_masks_of_grasp_use_positive_scores_and_thresholds_all_scores(
+    with_controls: dict[int, Suite],
 ) -> None:
     maps = {
-        row.partition(" ")[2]: run_of(shown[2], (row, column)).stage("prune").component.score.map
-        for row, column in shown[2].cells
+        row.partition(" ")[2]: run_of(with_controls[2], (row, column))
+        .stage("prune")
+        .component.score.map
+        for row, column in with_controls[2].cells
         if "GraSP" in row
     }
     assert maps.pop("GraSP + normal data + rand. mask") == "positive"
     assert len(maps) == 3 and set(maps.values()) == {"signed"}
 
 
-# Sec. 8
+# section 8 of the paper
 REWINDING = {
     ("CIFAR-10", "VGG-19"): 1000,
     ("CIFAR-100", "VGG-19"): 1000,
@@ -327,25 +327,26 @@ REWINDING = {
 }
 
 
-def test_imp_goes_back_to_the_papers_iterations_at_every_level(tables: dict[int, Suite]) -> None:
+def test_imp_rewinds_to_the_iterations_of_the_paper_at_every_level(
+    tables: dict[int, Suite],
+) -> None:
     seen = set()
     for (row, column), cell in tables[2].cells.items():
         if "IMP" in row:
             run, panel = run_of(tables[2], (row, column)), row.split()[0]
             seen.add((panel, cell.network))
             trainings = [stage for stage in run.stages if stage.kind == "train"][1:]
-            # 50,000 images in batches of 128: 391 iterations an epoch (the last batch is smaller)
+            # 50,000 images in batches of 128 are 391 iterations per epoch (the last is smaller)
             assert {s.start.stage for s in trainings} == {"dense"}
             assert [s.start.epoch for s in trainings] == pytest.approx(
                 [REWINDING[panel, cell.network] / 391] * len(trainings), abs=1e-6
             )
-            assert trainings[-1].data is None and all(
-                s.data == run.stages[0].data for s in trainings[:-1]
-            )
+            assert trainings[-1].data is None
+            assert all(s.data == run.stages[0].data for s in trainings[:-1])
     assert seen == set(REWINDING)
 
 
-def test_the_densities_of_imp_are_prefixes_of_one_chain_of_levels(tables: dict[int, Suite]) -> None:
+def test_the_densities_of_imp_share_one_chain_of_levels(tables: dict[int, Suite]) -> None:
     for label in ("IMP (supervised)", "IMP + rand. data"):
         (tenth,), (fiftieth,) = (
             tables[2].cells[f"CIFAR-10 {label}", f"ResNet-20 {d} %"].jobs for d in (10, 2)
@@ -357,8 +358,8 @@ def test_the_densities_of_imp_are_prefixes_of_one_chain_of_levels(tables: dict[i
         assert len(shared) == 1 + 10 * 2  # the dense net, ten levels of pruning and training
 
 
-def test_a_rewinding_point_is_the_same_share_of_a_short_run() -> None:
-    table = asked("sketching_table02@digits", models=["resnet20"])
+def test_a_rewinding_point_scales_with_the_training() -> None:
+    table = expand_one_seed("sketching_table02@digits", models=["resnet20"])
     for density in DENSITIES:
         run = run_of(table, ("digits IMP (supervised)", f"ResNet-20 {density}"))
         assert run.scale == 0.1875 and run.stages[-1].recipe.epochs == 30  # type: ignore[union-attr]
@@ -368,8 +369,8 @@ def test_a_rewinding_point_is_the_same_share_of_a_short_run() -> None:
 # --- widths and controls
 
 
-def widths(table: Suite) -> dict[tuple[str, str], set[str]]:
-    """Panel and method -> nets of ResNet-20's entries."""
+def models_of(table: Suite) -> dict[tuple[str, str], set[str]]:
+    """Panel and method -> models of the entries of ResNet-20."""
     found: dict[tuple[str, str], set[str]] = {}
     for key, cell in table.cells.items():
         if cell.network == "ResNet-20":
@@ -379,60 +380,61 @@ def widths(table: Suite) -> dict[tuple[str, str], set[str]]:
 
 
 @pytest.mark.parametrize("number", [1, 2, 4])
-def test_snip_and_grasp_have_the_doubled_net_on_cifar100_alone(
-    number: int, shown: dict[int, Suite]
+def test_only_snip_and_grasp_on_cifar100_have_the_doubled_net(
+    number: int, with_controls: dict[int, Suite]
 ) -> None:
-    for (panel, method), models in widths(shown[number]).items():
+    for (panel, method), models in models_of(with_controls[number]).items():
         assert models == (
             {"resnet20_w32"}
             if panel == "CIFAR-100" and method in ("snip", "grasp")
             else {"resnet20"}
         )
     assert {
-        run_of(shown[number], key).model.name
-        for key, cell in shown[number].cells.items()
+        run_of(with_controls[number], key).model.name
+        for key, cell in with_controls[number].cells.items()
         if cell.network == "VGG-19"
     } == {"vgg19"}
 
 
 @pytest.mark.parametrize("number", [1, 2, 4])
 @pytest.mark.parametrize(("width", "model"), [("16", "resnet20"), ("32", "resnet20_w32")])
-def test_the_missing_crossings_of_width_and_method_can_be_asked_for(
+def test_the_option_width_gives_the_other_widths_of_each_method(
     number: int, width: str, model: str, tmp_path: Path
 ) -> None:
-    table = asked(f"sketching_table{number:02d}", table__width=[width], models=["resnet20"])
-    for (panel, _), models in widths(table).items():
+    table = expand_one_seed(
+        f"sketching_table{number:02d}", table__width=[width], models=["resnet20"]
+    )
+    for (panel, _), models in models_of(table).items():
         assert models == ({model} if panel == "CIFAR-100" else {"resnet20"})
     text = write_table(table, tmp_path)
-    assert (
-        f"has {width} filters in its first stage everywhere (table.width={width})" in text
-        and text.count("filters in its first stage") == 1
-    )
+    assert f"has {width} filters in its first stage everywhere (table.width={width})" in text
+    assert text.count("filters in its first stage") == 1
 
 
-def test_controls_are_hidden_unless_asked_for_and_then_labelled_without_a_number_of_the_paper(
-    tables: dict[int, Suite], shown: dict[int, Suite], tmp_path: Path
+def test_controls_are_shown_on_request_without_numbers_of_the_paper(
+    tables: dict[int, Suite], with_controls: dict[int, Suite], tmp_path: Path
 ) -> None:
     labels = set()
     for number in NUMBERS:
         added = {
             key: cell
-            for key, cell in shown[number].cells.items()
+            for key, cell in with_controls[number].cells.items()
             if key not in tables[number].cells
         }
         assert added and all("(control)" in " ".join(key) for key in added)
         assert not any("control" in " ".join(key) for key in tables[number].cells)
         assert all(
-            run_of(shown[number], key).stages[0].component.pick == Uniform() for key in added
+            run_of(with_controls[number], key).stages[0].component.pick == Uniform()
+            for key in added
         )
-        assert {run_of(shown[number], key) for key in tables[number].cells} == {
+        assert {run_of(with_controls[number], key) for key in tables[number].cells} == {
             run_of(tables[number], key) for key in tables[number].cells
         }
         labels |= {
             re.sub(r"^.*?((SynFlow|SNIP|GraSP|Magnitude).*?\(control\)).*$", r"\1", " ".join(key))
             for key in added
         }
-        text = write_table(shown[number], tmp_path)
+        text = write_table(with_controls[number], tmp_path)
         assert text.count("– [–]") == len(added) and "(control): not in the paper" in text
         assert "control" not in write_table(tables[number], tmp_path)
     assert labels == {
@@ -469,10 +471,10 @@ def test_controls_are_hidden_unless_asked_for_and_then_labelled_without_a_number
         ),
     ],
 )
-def test_a_table_on_another_data_set_says_so_in_its_title_and_whose_numbers_stand_beside(
+def test_a_table_on_another_data_set_states_it_and_the_data_set_of_the_paper(
     name: str, title: str, tmp_path: Path
 ) -> None:
-    table = asked(name)
+    table = expand_one_seed(name)
     text = write_table(table, tmp_path)
     number, variant = int(name[15:17]), name.partition("@")[2]
     assert text.splitlines()[0].endswith(title)
@@ -481,12 +483,12 @@ def test_a_table_on_another_data_set_says_so_in_its_title_and_whose_numbers_stan
     assert {run_of(table, key).dataset.name for key in table.cells} == {variant}
     expected = [number_of(line) for line in paper(number) if line["dataset"] == panel]
     assert [
-        inside(cell) for row in grid(table, tmp_path) for cell in row if cell.startswith("–")
+        number_in(cell) for row in grid(table, tmp_path) for cell in row if cell.startswith("–")
     ] == expected
 
 
-def test_a_net_that_needs_no_larger_images_gets_the_data_sets_own(tmp_path: Path) -> None:
-    table = asked("sketching_table01@digits", models=["resnet20"])
+def test_images_are_padded_only_for_nets_that_require_larger_ones(tmp_path: Path) -> None:
+    table = expand_one_seed("sketching_table01@digits", models=["resnet20"])
     assert {run_of(table, key).dataset.size for key in table.cells} == {None}
     assert "padded" not in write_table(table, tmp_path)
 
@@ -494,7 +496,7 @@ def test_a_net_that_needs_no_larger_images_gets_the_data_sets_own(tmp_path: Path
 # --- our numbers, in every form
 
 
-def test_our_mean_and_deviation_have_the_papers_sign_and_stand_in_all_forms(tmp_path: Path) -> None:
+def test_mean_and_deviation_are_printed_as_in_the_paper_in_all_forms(tmp_path: Path) -> None:
     name = "sketching_table01@digits"
     table = expand(name, {"models": ["resnet20"]}, ["train.scale=0.0123"], COMPOSER)
     measured: list[PlannedRun] = list(table.cells["digits ResNet-20 5 %", "SynFlow + χ"].jobs)
@@ -530,7 +532,7 @@ def test_our_mean_and_deviation_have_the_papers_sign_and_stand_in_all_forms(tmp_
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_all_five_forms_hold_the_same_cells(
+def test_all_five_forms_contain_the_same_cells(
     number: int, tables: dict[int, Suite], tmp_path: Path
 ) -> None:
     table = tables[number]
@@ -581,10 +583,10 @@ def test_all_five_forms_hold_the_same_cells(
         + (f"±{line['paper_accuracy_std']}" if line["paper_accuracy_std"] else "")
         for line in long
     ]
-    assert numbers == [inside(cell) for row in body for cell in row if cell.startswith("–")]
+    assert numbers == [number_in(cell) for row in body for cell in row if cell.startswith("–")]
 
 
-def test_notes_name_the_choices_that_the_numbers_rest_on(
+def test_notes_list_the_choices_that_affect_the_numbers(
     tables: dict[int, Suite], tmp_path: Path
 ) -> None:
     one, two, three, four = (write_table(tables[n], tmp_path) for n in NUMBERS)
@@ -593,20 +595,16 @@ def test_notes_name_the_choices_that_the_numbers_rest_on(
         for text in (one, two, three, four)
     )
     assert "method.pruner.when=each" in one and "method.pruner.when=each" in three
-    assert (
-        "method.score.map=positive" in two and "the last level is cut to the exact density" in two
+    assert "method.score.map=positive" in two
+    assert "the last level is cut to the exact density" in two
+    assert all(
+        "ResNet-20 on CIFAR-100" in text and "table.width=16" in text for text in (one, two, four)
     )
-    assert (
-        all(
-            "ResNet-20 on CIFAR-100" in text and "table.width=16" in text
-            for text in (one, two, four)
-        )
-        and "CIFAR" not in three
-    )
+    assert "CIFAR" not in three
 
 
 @pytest.mark.parametrize(
-    ("name", "chosen", "said"),
+    ("name", "chosen", "message"),
     [
         (
             "sketching_table01",
@@ -621,12 +619,15 @@ def test_notes_name_the_choices_that_the_numbers_rest_on(
         (
             "sketching_table01",
             {"table.select_on": ["test"]},
-            "table.select_on is no option of this table: table.metric, table.controls, table.width",
+            (
+                "table.select_on is not an option of this table: table.metric, table.controls,"
+                " table.width"
+            ),
         ),
         (
             "sketching_table03",
             {"table.width": ["32"]},
-            "table.width is no option of this table: table.metric, table.controls$",
+            "table.width is not an option of this table: table.metric, table.controls$",
         ),
         (
             "sketching_table03@fashion_mnist",
@@ -648,15 +649,15 @@ def test_notes_name_the_choices_that_the_numbers_rest_on(
         ),
     ],
 )
-def test_a_table_that_cannot_be_made_is_refused_with_its_choices(
-    name: str, chosen: dict[str, list[str]], said: str
+def test_an_invalid_table_or_option_gives_an_error_with_the_choices(
+    name: str, chosen: dict[str, list[str]], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         expand(name, chosen, [], COMPOSER)
 
 
-def test_the_command_of_a_job_makes_that_run(shown: dict[int, Suite]) -> None:
+def test_the_command_of_a_job_gives_its_run(with_controls: dict[int, Suite]) -> None:
     for number in NUMBERS:
-        for key in (list(shown[number].cells)[3], list(shown[number].cells)[-1]):
-            (job,) = shown[number].cells[key].jobs
+        for key in (list(with_controls[number].cells)[3], list(with_controls[number].cells)[-1]):
+            (job,) = with_controls[number].cells[key].jobs
             assert compose_run(*job.overrides) == job.run

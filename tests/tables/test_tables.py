@@ -1,5 +1,4 @@
-"""Tables: our numbers worked by hand from records, the paper's as its CSV has them, and nothing
-that does not belong."""
+"""Tables print our numbers as worked by hand from records, and the paper's numbers of its CSV."""
 
 import csv
 import html
@@ -20,7 +19,7 @@ from runner.suites.schema_tables import NetworksTable
 from runner.suites.titles import title
 from runner.tables.render import write_table
 
-# nobody publishes records of it: a table of this setting has those that the test writes
+# no published records have this scale, so that a table contains only the records of the test
 SCALE = "train.scale=0.0123"
 PAPER = ROOT / "results" / "paper" / "imc_table01.csv"
 METRICS = ("Sparsity", "Accuracy", "Epoch", "Runtime (s)")
@@ -33,7 +32,7 @@ def table() -> Suite:
 
 @pytest.fixture(scope="module")
 def whole() -> Suite:
-    """The paper's own setting, both networks."""
+    """The table with the setting of the paper and both networks."""
     return expand("imc_table01", {}, [])
 
 
@@ -50,7 +49,7 @@ def paper_lines() -> list[dict[str, str]]:
 # --- our numbers
 
 
-def test_an_entry_is_mean_and_sample_deviation_over_seeds_with_the_papers_number_and_the_difference(
+def test_an_entry_has_mean_deviation_number_of_the_paper_and_difference(
     table: Suite, tmp_path: Path
 ) -> None:
     seconds = (100.0, 200.0, 1000.0)
@@ -75,7 +74,7 @@ def test_a_single_seed_has_no_deviation(tmp_path: Path) -> None:
     assert "over n=1 seeds" in text
 
 
-def test_an_entry_with_fewer_seeds_than_asked_says_so(table: Suite, tmp_path: Path) -> None:
+def test_an_entry_with_missing_seeds_prints_their_number(table: Suite, tmp_path: Path) -> None:
     first, second, _ = jobs(table, "SNIP")
     write(tmp_path, record(first, 90.0), record(second, 92.0))
     rows, text = printed(table, tmp_path)
@@ -85,7 +84,7 @@ def test_an_entry_with_fewer_seeds_than_asked_says_so(table: Suite, tmp_path: Pa
     )
 
 
-def test_what_was_not_measured_prints_as_a_dash(table: Suite, tmp_path: Path) -> None:
+def test_missing_numbers_are_printed_as_dashes(table: Suite, tmp_path: Path) -> None:
     rows, text = printed(table, tmp_path)
     for line in paper_lines():
         if line["architecture"] == "ResNet-20":
@@ -93,7 +92,7 @@ def test_what_was_not_measured_prints_as_a_dash(table: Suite, tmp_path: Path) ->
     assert f"{len(table.jobs)} runs are not done" in text
 
 
-def test_a_short_runtime_keeps_a_decimal(table: Suite, tmp_path: Path) -> None:
+def test_a_short_runtime_has_one_decimal(table: Suite, tmp_path: Path) -> None:
     write(
         tmp_path,
         *(
@@ -105,10 +104,10 @@ def test_a_short_runtime_keeps_a_decimal(table: Suite, tmp_path: Path) -> None:
     assert rows["SNIP"][3] == "2.3 [2,675]"
 
 
-def test_a_run_that_failed_or_is_not_finished_does_not_count(table: Suite, tmp_path: Path) -> None:
+def test_failed_and_unfinished_runs_are_not_counted(table: Suite, tmp_path: Path) -> None:
     done, failed, running = jobs(table, "SNIP")
     write(tmp_path, record(done, 90.0))
-    # what runner/engine/execute.py leaves of these
+    # the files that runner/engine/execute.py writes for such runs
     for job, status in ((failed, "failed"), (running, "running")):
         folder = tmp_path / "runs" / job.run_id
         folder.mkdir()
@@ -125,7 +124,7 @@ def test_a_run_that_failed_or_is_not_finished_does_not_count(table: Suite, tmp_p
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["dataset=mnist"],
         ["dataset.size=16"],
@@ -135,17 +134,17 @@ def test_a_run_that_failed_or_is_not_finished_does_not_count(table: Suite, tmp_p
         ["model.width=8"],
         ["method.score.batches=2"],
     ],
-    ids=lambda words: words[0],
+    ids=lambda overrides: overrides[0],
 )
 def test_records_of_another_setting_are_not_in_the_table(
-    words: list[str], table: Suite, tmp_path: Path
+    overrides: list[str], table: Suite, tmp_path: Path
 ) -> None:
-    other = expand("imc_table01@digits", {"models": ["resnet20"]}, [SCALE, *words])
-    strangers, own = jobs(other, "SNIP"), jobs(table, "SNIP")
-    write(tmp_path, *(record(job, 99.0) for job in strangers))
+    other = expand("imc_table01@digits", {"models": ["resnet20"]}, [SCALE, *overrides])
+    theirs, ours = jobs(other, "SNIP"), jobs(table, "SNIP")
+    write(tmp_path, *(record(job, 99.0) for job in theirs))
     rows, _ = printed(table, tmp_path)
     assert rows["SNIP"][1] == "– [92.4]"
-    write(tmp_path, record(own[0], 70.0))
+    write(tmp_path, record(ours[0], 70.0))
     rows, _ = printed(table, tmp_path)
     assert rows["SNIP"][1] == "70.00 (n=1 of 3) [92.4, -22.4]"
     rows, _ = printed(other, tmp_path)
@@ -156,10 +155,10 @@ def test_records_of_other_seeds_are_not_in_the_table(table: Suite, tmp_path: Pat
     more = expand("imc_table01@digits", {"models": ["resnet20"], "seeds": ["2", "3", "4"]}, [SCALE])
     write(tmp_path, *(record(job, 80.0 + job.run.seed) for job in jobs(more, "SNIP")))
     rows, _ = printed(table, tmp_path)
-    assert rows["SNIP"][1].startswith("82.00 (n=1 of 3)")  # seed 2 is in both
+    assert rows["SNIP"][1].startswith("82.00 (n=1 of 3)")  # both tables have seed 2
 
 
-def test_the_record_of_these_tests_has_the_fields_of_a_real_one(
+def test_the_record_of_these_tests_has_the_fields_of_a_real_record(
     table: Suite, tmp_path: Path
 ) -> None:
     real, _ = perform_run(compose_run("method=dense", *SMALL), machine(tmp_path))
@@ -172,17 +171,15 @@ def test_the_record_of_these_tests_has_the_fields_of_a_real_one(
 # --- the paper's numbers and layout
 
 
-def test_the_papers_numbers_are_those_of_its_csv_in_every_cell(
-    whole: Suite, tmp_path: Path
-) -> None:
+def test_all_cells_have_the_numbers_of_the_csv_of_the_paper(whole: Suite, tmp_path: Path) -> None:
     rows, _ = printed(whole, tmp_path)
     lines = paper_lines()
-    # thirteen rows in the paper's order
+    # thirteen rows in the order of the paper
     assert len(lines) == 26 and list(rows) == list(dict.fromkeys(line["method"] for line in lines))
     for line in lines:
         cells = rows[line["method"]][{"ResNet-20": 0, "ResNet-32": 4}[line["architecture"]] :][:4]
-        shown = [re.search(r"\[(\d[\d,]*(?:\.\d+)?)", cell) for cell in cells]
-        numbers = [match[1] for match in shown if match]
+        matches = [re.search(r"\[(\d[\d,]*(?:\.\d+)?)", cell) for cell in cells]
+        numbers = [match[1] for match in matches if match]
         assert numbers == [
             line["sparsity"],
             line["accuracy_mean"],
@@ -191,7 +188,7 @@ def test_the_papers_numbers_are_those_of_its_csv_in_every_cell(
         ]
 
 
-def test_known_cells_of_the_paper_are_where_it_prints_them(whole: Suite, tmp_path: Path) -> None:
+def test_known_numbers_of_the_paper_are_in_their_cells(whole: Suite, tmp_path: Path) -> None:
     rows, _ = printed(whole, tmp_path)
     inside = {
         row: [re.findall(r"\[([\d.]+(?:,\d{3})*)", cell)[0] for cell in cells]
@@ -230,11 +227,11 @@ def test_known_cells_of_the_paper_are_where_it_prints_them(whole: Suite, tmp_pat
     ]
 
 
-def test_every_row_is_run_at_the_sparsity_that_the_paper_prints(whole: Suite) -> None:
+def test_every_row_runs_at_the_sparsity_of_the_paper(whole: Suite) -> None:
     assert isinstance(whole.spec, NetworksTable)
-    asked = {row.label: row.density for row in whole.spec.rows}
+    densities = {row.label: row.density for row in whole.spec.rows}
     for line in paper_lines():
-        density = asked[line["method"]]
+        density = densities[line["method"]]
         if line["sparsity"] == "0":
             assert density == ()
             continue
@@ -244,7 +241,7 @@ def test_every_row_is_run_at_the_sparsity_that_the_paper_prints(whole: Suite) ->
             assert job.run.density == density[i]
 
 
-def test_the_papers_setting_is_what_its_table_runs(whole: Suite) -> None:
+def test_the_table_runs_the_setting_of_the_paper(whole: Suite) -> None:
     assert list(whole.cells) == [(line["method"], line["architecture"]) for line in paper_lines()]
     assert {
         (job.run.dataset.name, job.run.scale, job.run.train_fraction) for job in whole.jobs
@@ -256,23 +253,23 @@ def test_the_papers_setting_is_what_its_table_runs(whole: Suite) -> None:
         assert [job.run.seed for job in cell.jobs] in ([], [0, 1, 2])
 
 
-def test_title_and_two_header_lines_are_the_papers(whole: Suite, tmp_path: Path) -> None:
+def test_title_and_header_lines_are_those_of_the_paper(whole: Suite, tmp_path: Path) -> None:
     lines = write_table(whole, tmp_path).splitlines()
     assert lines[0] == "Table 1: Accuracy with found sparsity by our IMC method on CIFAR-10"
     assert lines[1] == ""
     assert lines[2].split() == ["Neural", "Network", "ResNet-20", "ResNet-32"]
     assert re.split(r"\s{2,}", lines[3].strip()) == ["Metric", *METRICS, *METRICS]
-    # a network's name stands over the first of its columns
+    # the name of a network is above the first of its columns
     assert lines[2].index("ResNet-20") == lines[3].index("Sparsity")
     assert lines[2].index("ResNet-32") == lines[3].rindex("Sparsity")
     assert set(lines[4]) == {"-", " "}
     assert lines[18] == "" and all(lines[5:18])  # thirteen rows
 
 
-def test_a_table_from_another_data_set_net_or_schedule_says_so_in_its_title(tmp_path: Path) -> None:
-    def title(*words: str) -> str:
+def test_the_title_contains_deviations_in_data_net_and_schedule(tmp_path: Path) -> None:
+    def title(*overrides: str) -> str:
         return write_table(
-            expand("imc_table01@digits", {"models": ["resnet20"], "seeds": ["0"]}, list(words)),
+            expand("imc_table01@digits", {"models": ["resnet20"], "seeds": ["0"]}, list(overrides)),
             tmp_path,
         ).splitlines()[0]
 
@@ -292,18 +289,14 @@ def test_a_table_from_another_data_set_net_or_schedule_says_so_in_its_title(tmp_
     )
 
 
-def test_notes_name_devices_code_versions_and_rows_that_do_not_exist_yet(
-    table: Suite, tmp_path: Path
-) -> None:
+def test_notes_list_devices_code_versions_and_missing_methods(table: Suite, tmp_path: Path) -> None:
     first, second, third = jobs(table, "SNIP")
     write(tmp_path, record(first, 90.0), record(second, 91.0))
     _, text = printed(table, tmp_path)
-    assert (
-        "Device: cpu A, 1 thread(s)." in text
-        and "Precision: fp32." in text
-        and "Mixes" not in text
-        and "Mixed" not in text
-    )
+    assert "Device: cpu A, 1 thread(s)." in text
+    assert "Precision: fp32." in text
+    assert "Mixes" not in text
+    assert "Mixed" not in text
     provenance = {
         "device_name": "gpu B",
         "threads": 2,
@@ -314,23 +307,23 @@ def test_notes_name_devices_code_versions_and_rows_that_do_not_exist_yet(
     _, text = printed(table, tmp_path)
     assert "Mixes devices: cpu A, 1 thread(s); gpu B, 2 thread(s)." in text
     assert "Mixes precisions: bf16; fp32." in text
-    assert (
-        "Mixed code versions: NUMERICS of train are [1, 2]." in text
-        and "NUMERICS of prune" not in text
-    )
+    assert "Mixed code versions: NUMERICS of train are [1, 2]." in text
+    assert "NUMERICS of prune" not in text
     for cell in table.cells.values():
         assert (cell.missing is None) == bool(cell.jobs)
         assert cell.missing is None or cell.missing in text
 
 
-def test_two_kinds_of_stages_are_no_mixture_of_code_versions(table: Suite, tmp_path: Path) -> None:
+def test_different_kinds_of_stages_are_not_a_mixture_of_code_versions(
+    table: Suite, tmp_path: Path
+) -> None:
     (dense, *_), (snip, *_) = jobs(table, "Baseline"), jobs(table, "SNIP")
     write(tmp_path, record(dense, 90.0), record(snip, 90.0))
     _, text = printed(table, tmp_path)
     assert "Mixed code versions" not in text
 
 
-def test_the_appendix_shows_what_methods_found(table: Suite, tmp_path: Path) -> None:
+def test_the_appendix_lists_the_findings_of_methods(table: Suite, tmp_path: Path) -> None:
     runs = jobs(table, "IMC-Rewinding")
     reports = [
         {"smoothed_density": d, "literal_k": k, "lipschitz": 12.5}
@@ -350,7 +343,7 @@ def test_the_appendix_shows_what_methods_found(table: Suite, tmp_path: Path) -> 
 # --- other forms
 
 
-def test_the_csv_has_a_line_for_every_row_network_and_seed(table: Suite, tmp_path: Path) -> None:
+def test_the_csv_has_a_line_per_row_network_and_seed(table: Suite, tmp_path: Path) -> None:
     first, *_ = jobs(table, "SNIP")
     write(tmp_path, record(first, 90.25))
     printed(table, tmp_path)
@@ -371,7 +364,7 @@ def test_the_csv_has_a_line_for_every_row_network_and_seed(table: Suite, tmp_pat
     assert all(line["paper_epochs"] in ("160", "320", "1120") for line in lines)
 
 
-def test_latex_and_html_have_the_same_cells_and_escape_their_own_signs(
+def test_latex_and_html_have_the_same_cells_with_escaped_characters(
     whole: Suite, tmp_path: Path
 ) -> None:
     rows, _ = printed(whole, tmp_path)
@@ -404,19 +397,19 @@ def test_writing_a_table_twice_gives_the_same_files(table: Suite, tmp_path: Path
 # --- which runs
 
 
-def test_rows_of_a_cell_differ_by_the_seed_alone(table: Suite) -> None:
+def test_the_runs_of_a_cell_differ_only_in_the_seed(table: Suite) -> None:
     for cell in table.cells.values():
         assert len({job.run_id for job in cell.jobs}) == len(cell.jobs)
         assert len({str({**vars(job.run), "seed": None}) for job in cell.jobs}) <= 1
 
 
-def test_the_command_of_a_job_makes_that_run(table: Suite) -> None:
+def test_the_command_of_a_job_gives_its_run(table: Suite) -> None:
     for row in ("Baseline", "SNIP", "IMC-FineTuning"):
         for job in jobs(table, row)[:2]:
             assert compose_run(*job.overrides) == job.run
 
 
-def test_an_option_of_one_method_goes_to_the_rows_that_have_it(table: Suite) -> None:
+def test_an_option_of_one_method_applies_to_the_rows_of_that_method(table: Suite) -> None:
     other = expand(
         "imc_table01@digits", {"models": ["resnet20"]}, [SCALE, "method.gap.sigma2=2.0e-5"]
     )
@@ -430,7 +423,7 @@ def test_an_option_of_one_method_goes_to_the_rows_that_have_it(table: Suite) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "chosen", "said"),
+    ("name", "chosen", "message"),
     [
         ("imc_table1", {}, "TABLE=imc_table1 is not a choice: .*did you mean 'imc_table01'"),
         (
@@ -447,15 +440,15 @@ def test_an_option_of_one_method_goes_to_the_rows_that_have_it(table: Suite) -> 
         ("imc_table01@digits", {"seeds": ["-1"]}, "seeds=-1 must be whole numbers of 0 or more"),
     ],
 )
-def test_a_table_that_cannot_be_made_is_refused_with_its_choices(
-    name: str, chosen: dict[str, list[str]], said: str
+def test_an_invalid_table_or_selection_gives_an_error_with_the_choices(
+    name: str, chosen: dict[str, list[str]], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         expand(name, chosen, [])
 
 
 @pytest.mark.parametrize(
-    ("name", "override", "said"),
+    ("name", "override", "message"),
     [
         (
             "imc_figure04@digits",
@@ -465,7 +458,7 @@ def test_a_table_that_cannot_be_made_is_refused_with_its_choices(
                 " leave it out"
             ),
         ),
-        # the default is a point of its own
+        # the default is another point than 20
         ("imc_figure02@digits", "method.wstar.epochs=20", "(the default and 20)"),
         (
             "imc_figure01@digits",
@@ -475,15 +468,15 @@ def test_a_table_that_cannot_be_made_is_refused_with_its_choices(
         ("sketching_table02@digits", "density=0.1", "(0.1 and 0.05)"),
     ],
 )
-def test_an_override_that_would_fill_entries_of_different_labels_with_one_run_is_refused(
-    name: str, override: str, said: str
+def test_an_override_of_an_option_that_entries_differ_in_gives_an_error(
+    name: str, override: str, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=re.escape(said)):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         expand(name, {}, [override])
 
 
-def test_words_of_a_command_are_tables_selections_and_overrides() -> None:
-    words = [
+def test_arguments_are_split_into_tables_selections_and_overrides() -> None:
+    arguments = [
         "imc_table01@digits,imc_table02",
         "models=resnet20,resnet32",
         "train.scale=0.1",
@@ -491,7 +484,7 @@ def test_words_of_a_command_are_tables_selections_and_overrides() -> None:
         "imc_table03",
         "model.hidden=[1,2]",
     ]
-    names, chosen, overrides = parse_arguments(words)
+    names, chosen, overrides = parse_arguments(arguments)
     assert names == ["imc_table01@digits", "imc_table02", "imc_table03"]
     assert chosen == {"models": ["resnet20", "resnet32"], "seeds": ["0", "1"]}
     assert overrides == ["train.scale=0.1", "model.hidden=[1,2]"]
@@ -499,16 +492,16 @@ def test_words_of_a_command_are_tables_selections_and_overrides() -> None:
         parse_arguments(["seeds=0"])
 
 
-def test_networks_can_be_chosen_by_model_or_by_printed_name() -> None:
-    for word in ("resnet32", "resnet32_w32"):
-        table = expand("imc_table01", {"models": [word], "seeds": ["0"]}, [])
+def test_networks_can_be_selected_by_either_model_name() -> None:
+    for name in ("resnet32", "resnet32_w32"):
+        table = expand("imc_table01", {"models": [name], "seeds": ["0"]}, [])
         assert table.networks == {"ResNet-32": "resnet32_w32"}
         (job,) = table.cells["SNIP", "ResNet-32"].jobs
-        # the second of the row's densities, though it is the only network
+        # the second density of the row, although the table has only this network
         assert job.run.density == 0.55
 
 
-def test_a_title_names_the_least_and_the_largest_share_of_the_training_images() -> None:
+def test_the_title_contains_the_range_of_the_training_fraction() -> None:
     # 240 to 958 of 1,437
     assert "; 17% to 67% of the training images)" in title(
         expand("samples_figure07@digits", {}, [])

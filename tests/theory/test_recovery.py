@@ -195,7 +195,7 @@ def test_load_ticket_rejects_a_measurement(tmp_path: Path) -> None:
     folder = tmp_path / "results" / "runs" / record["run_id"]
     (folder / "result.json").write_text(json.dumps(record))
     OmegaConf.save(compose_config(RUN), folder / "config.yaml", resolve=True)
-    with pytest.raises(FileNotFoundError, match="is a measurement alone"):
+    with pytest.raises(FileNotFoundError, match="only measures"):
         load_ticket(
             record["run_id"], results_dir=tmp_path / "results", cache_dir=tmp_path / "cache"
         )

@@ -1,0 +1,140 @@
+"""The lines of `index.yaml` in results/published: their runs, and the names of their files.
+
+A line of the sections `tables` and `figures` has the words of `make reproduce`; one of the section
+`runs` has those of `python run.py -m`.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.progress import track
+
+from runner.commands.write import write
+from runner.config.build import build_plain
+from runner.config.compose import Composer
+from runner.records.read import HISTORY
+from runner.spec.planned import PlannedRun, plan_run
+from runner.suites.expand import Suite, expand, parse_arguments
+from runner.suites.schema_figures import FigureSpec
+from runner.suites.spec import figure_names
+
+INDEX = "index.yaml"
+SECTIONS = ("tables", "figures", "runs")
+LONGEST = 100  # characters of a page's name
+
+
+@dataclass(frozen=True)
+class PublishedLine:
+    """A line of the index.
+
+    Args:
+        name: the name of its files, without their endings.
+        suite: the table or figure, under its own name; None for a sweep.
+    """
+
+    words: str
+    name: str
+    jobs: tuple[PlannedRun, ...]
+    suite: Suite | None = None
+
+    @property
+    def page(self) -> Suite | None:
+        """The table or figure under the name of its files."""
+        return replace(self.suite, name=self.name) if self.suite else None
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The keys of numbers that its figure draws, apart from axes."""
+        spec = self.suite.spec if self.suite else None
+        if not isinstance(spec, FigureSpec):
+            return frozenset()
+        return frozenset(
+            key for panel in spec.panels for series in panel.series for key in series.reads
+        )
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether its figure draws values of each epoch."""
+        return any(key.startswith(HISTORY) for key in self.reads)
+
+
+def read_index(published: Path) -> Mapping[str, Sequence[str]]:
+    """Section -> its lines; empty without an index."""
+    path = published / INDEX
+    index: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
+    return {section: tuple(lines or ()) for section, lines in index.items()}
+
+
+def section_of(words: str) -> str:
+    """The section of the index to which a line belongs."""
+    name = words.split()[0].partition("@")[0]
+    return "runs" if "=" in name else "figures" if name in figure_names() else "tables"
+
+
+def page_name(words: str, listed: Sequence[str]) -> str:
+    """The name of the files of an index line.
+
+    This is the table's name for the first line with that table. For others and for sweeps, all
+    words are joined by plus signs. A long name ends with a hash in place of its last words.
+
+    Args:
+        listed: all lines of the section.
+    """
+    name = words.split()[0]
+    if "=" not in name and words == next(line for line in listed if line.split()[0] == name):
+        return name
+    joined = "+".join(words.split())
+    if len(joined) <= LONGEST:
+        return joined
+    return f"{joined[: LONGEST - 9]}-{hashlib.sha256(joined.encode()).hexdigest()[:8]}"
+
+
+def published_line(
+    words: str, listed: Sequence[str], composer: Composer | None = None
+) -> PublishedLine:
+    """A line of the index with its runs.
+
+    Raises:
+        ConfigError: as for `make reproduce` or `python run.py` with these words.
+    """
+    composer, name = composer or Composer(), page_name(words, listed)
+    if "=" in words.split()[0]:
+        return PublishedLine(words, name, _sweep(words.split(), composer))
+    (table,), chosen, overrides = parse_arguments(words.split())
+    suite = expand(table, chosen, overrides, composer)
+    return PublishedLine(words, name, tuple(suite.jobs), suite)
+
+
+def _sweep(words: Sequence[str], composer: Composer) -> tuple[PlannedRun, ...]:
+    """The runs of every combination of the values between commas."""
+    choices = [
+        [f"{key}={value}" for value in values.split(",")]
+        for key, _, values in (word.partition("=") for word in words)
+    ]
+    return tuple(
+        plan_run(build_plain(composer.plain(list(combination))), combination)
+        for combination in itertools.product(*choices)
+    )
+
+
+def published_lines(published: Path) -> Iterator[PublishedLine]:
+    """Every line of the index with its runs."""
+    composer = Composer()
+    for listed in read_index(published).values():
+        yield from (published_line(words, listed, composer) for words in listed)
+
+
+def write_pages(published: Path, results_dir: Path, console: Console) -> None:
+    """Write the published tables as HTML, figures as SVG, and verdicts to `results_dir`."""
+    total = sum(map(len, read_index(published).values()))
+    for line in track(
+        published_lines(published), "published pages", total, console=console, transient=True
+    ):
+        if line.page:
+            write(line.page, results_dir, ["html"], ["svg"])

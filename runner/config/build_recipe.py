@@ -1,0 +1,89 @@
+"""Build the `Recipe` of a stage: its training settings, with scaled durations."""
+
+from runner.config.built_stages import BuiltStages
+from runner.config.lr_schedule import named_schedule
+from runner.config.stage_node import StageNode
+from runner.errors import ConfigError
+from runner.spec.durations import point_of, scaled, scaled_point
+from runner.spec.run import Recipe, Start
+
+
+def build_recipe(node: StageNode, built: BuiltStages, start: Start, place: str) -> Recipe:
+    """The stage's training recipe, with scaled durations.
+
+    Raises:
+        ConfigError: no epochs are left to train, or the recipe refuses a setting. Messages name the
+            key that sets it.
+    """
+    train, (first, epochs) = built.train, _epochs(node, built, start, place)
+    # config.yaml of old runs has neither warmup nor test_every
+    warmup = point_of("train.warmup", train.get("warmup", 0), train["batch_size"])
+    last = first + node.segment if node.segment else epochs
+    try:
+        return Recipe(
+            epochs=epochs,
+            lr=(float(train["lr"]) if node.lr is None else node.lr) * node.lr_factor,
+            batch_size=node.batch_size or train["batch_size"],
+            momentum=float(train["momentum"]),
+            weight_decay=float(train["weight_decay"]),
+            lr_schedule=named_schedule(
+                node.lr_schedule or train["lr_schedule"], "train.lr_schedule"
+            ),
+            precision=train["precision"],
+            first_epoch=first,
+            last_epoch=last if last < epochs else None,
+            warmup=scaled_point(warmup, train["scale"]),
+            nesterov=node.nesterov,
+            trainable_decay=node.trainable_decay,
+            test_every=train.get("test_every", 1),
+        )
+    except ValueError as error:
+        raise ConfigError(*_named_by_key(str(error).splitlines(), node, built, place)) from None
+
+
+def _epochs(node: StageNode, built: BuiltStages, start: Start, place: str) -> tuple[int, int]:
+    """The epoch of the schedule at which the stage begins, and the schedule's length, scaled.
+
+    Raises:
+        ConfigError: no epochs are left to train.
+    """
+    first, paper = _first_epoch(node, built, start, place), built.paper_epochs(node, place)
+    epochs = scaled(paper, built.train["scale"])
+    if first > epochs or (start.advance and first == epochs > 1):  # exempt: a training of one epoch
+        problem = f"stage {node.name!r} begins after {first} epochs of a training of {epochs}"
+        raise ConfigError(f"{problem}: take fewer rounds, or a larger train.epochs or train.scale")
+    # Scaled durations are at least 1, so the first part of a short run can take all its epochs.
+    return first, max(epochs, first + 1) if paper else 0
+
+
+def _first_epoch(node: StageNode, built: BuiltStages, start: Start, place: str) -> int:
+    """The epoch of the schedule at which the stage begins.
+
+    It is 0 for a new schedule. A stage that continues an earlier one's schedule begins at the epoch
+    of `start`, or else where the earlier stage ended.
+
+    Raises:
+        ConfigError: the earlier stage has used up the training's epochs already.
+    """
+    if not (start.resume or start.advance) or start.stage not in built.stages:
+        return 0
+    first = int(start.epoch) if start.epoch is not None else built.reached[start.stage]
+    paper, before = built.paper_epochs(node, place), built.ends[start.stage]
+    if start.resume and first and paper <= before:
+        raise ConfigError(
+            f"retrain=finetune continues stage {start.stage!r} after its {before} epochs, but"
+            f" train.epochs={paper}: raise it"
+        )
+    return first
+
+
+def _named_by_key(
+    problems: list[str], node: StageNode, built: BuiltStages, place: str
+) -> list[str]:
+    """A recipe's messages; the stage's own settings are named by the key that sets them."""
+    own = [name for name in ("lr", "lr_schedule", "batch_size") if getattr(node, name) is not None]
+    keys = {f"train.{name}=": f"{built.key(f'{place}.{name}')}=" for name in own}
+    return [
+        next((line.replace(old, new, 1) for old, new in keys.items() if line.startswith(old)), line)
+        for line in problems
+    ]

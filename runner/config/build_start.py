@@ -1,0 +1,70 @@
+"""Build the `Start` of a stage: the stage that gives its weights, and the rewinding point."""
+
+from runner.config.built_stages import BuiltStages
+from runner.config.stage_node import StartNode
+from runner.errors import ConfigError
+from runner.spec.durations import point_of, scaled_point
+from runner.spec.run import Recipe, Start
+
+
+def build_start(node: StartNode, built: BuiltStages, key: str) -> Start:
+    """The stage's `Start`, with its rewinding point scaled.
+
+    Args:
+        key: the key that sets the rewinding point, for messages.
+
+    Raises:
+        ConfigError: there is no such stage, or the rewinding point cannot be taken from it.
+    """
+    earlier, stage = built.stages, node.from_
+    if stage not in ("init", "reinit", *earlier):
+        raise ConfigError(
+            f"start.from={stage} is not an earlier stage: {', '.join(('init', 'reinit', *earlier))}"
+        )
+    if node.rewind is None:
+        return Start(stage, resume=node.resume, advance=node.advance)
+    epoch = point_of(key, node.rewind, built.train["batch_size"])
+    recipe = _recipe_at(f"{key}={node.rewind}", epoch, stage, built)
+    point = (
+        recipe.end
+        if epoch == built.ends[stage]
+        else min(scaled_point(epoch, built.train["scale"]), recipe.end)
+    )
+    if node.advance and not float(point).is_integer():
+        raise ConfigError(
+            "retrain.resume_schedule=true continues the schedule at a whole epoch, but"
+            f" {key}={node.rewind} is {point:g} epochs here"
+        )
+    # With a masking, the end has the weights that the net computed with, a snapshot the parameters.
+    replaced = earlier[stage].component is not None
+    at_end = point == recipe.end and not replaced
+    return Start(stage, epoch=None if at_end else point, advance=node.advance)
+
+
+def _recipe_at(setting: str, epoch: float, stage: str, built: BuiltStages) -> Recipe:
+    """The recipe of the stage that is rewound to `epoch`.
+
+    Args:
+        setting: the key of the rewinding point and its value, for messages.
+        epoch: in the paper's numbers.
+
+    Raises:
+        ConfigError: the stage does not train, loads its weights, or ends before `epoch`.
+    """
+    source = built.stages.get(stage)
+    if source is not None and source.weights:
+        raise ConfigError(
+            f"{setting}: start.weights loads the end of a training into stage {stage!r}, not its"
+            " first epochs; take retrain=finetune or retrain=reinit, or leave start.weights out to"
+            " train the net"
+        )
+    if source is None or source.recipe is None:
+        raise ConfigError(
+            f"{setting}: there is no trained stage to rewind to; take start=dense, or leave retrain"
+            " out"
+        )
+    end = built.ends[stage]
+    if epoch > end:
+        problem = f"{setting} is after the end of stage {stage!r}, which trains {end} epochs"
+        raise ConfigError(f"{problem}: take 0ep to {end}ep, or a longer training")
+    return source.recipe

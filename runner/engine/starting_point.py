@@ -1,0 +1,57 @@
+"""The network, masks and momentum with which a stage begins."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from pruners.base import Masks, apply_masks, full_masks
+from runner.engine.checkpoint import State
+from runner.engine.context import RunContext
+from runner.spec.run import Stage
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """The masked network with the stage's starting weights, its masks, and its momentum."""
+
+    model: nn.Module
+    masks: Masks
+    momentum: State
+
+
+def starting_point(context: RunContext, stage: Stage) -> StartingPoint:
+    """What a stage begins with, on the device: `stage.start` and the masks of `stage.masks`."""
+    start, store, device = stage.start, context.store, context.machine.device
+    model = context.fresh_model(stage.name if start.stage == "reinit" else "init")
+    masks: Masks = full_masks(model)
+    momentum: State = {}
+    if start.stage not in ("init", "reinit"):
+        key = context.keys[start.stage]
+        parent = store.load(key)
+        if start.epoch is None:
+            model.load_state_dict(parent.weights)
+        elif start.epoch:  # at epoch 0, `model` has the initial weights already
+            model.load_state_dict(store.snapshot(key, start.epoch))
+        masks = parent.masks or masks
+        momentum = parent.optimizer if start.resume else {}
+    if stage.masks:
+        pruned = store.load(context.keys[stage.masks])
+        masks = pruned.masks
+        # Findings of a search are learned values, such as scores, not factors.
+        if context.run.stage(stage.masks).kind == "prune":
+            _rescale(model, pruned.findings)
+    masks = {name: mask.to(device) for name, mask in masks.items()}
+    apply_masks(model, masks)
+    momentum = {
+        name: m.to(device) * masks[name] if name in masks else m for name, m in momentum.items()
+    }
+    return StartingPoint(model, masks, momentum)
+
+
+@torch.no_grad()
+def _rescale(model: nn.Module, factors: State) -> None:
+    """Multiply weights by the factors of their masks (pruners.base.FixedMasking.factors)."""
+    for name, factor in factors.items():
+        weight = model.get_parameter(name)
+        weight.mul_(factor.to(weight))

@@ -1,0 +1,144 @@
+"""Stages of kind train and search: from a starting point through the loop to an artefact."""
+
+import math
+import time
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pruners.base import Finding, FixedMasking, Masking, Masks, Observed, apply_masks
+from runner.engine.checkpoint import State, cpu_state
+from runner.engine.context import RunContext
+from runner.engine.stage_checks import check_masked, disconnected, series_entry
+from runner.engine.starting_point import starting_point
+from runner.engine.store import Artefact
+from runner.engine.train import LoopOptions, Trained, train
+from runner.spec.findings import CONNECTED, DIVERGED, EMPTY, REACHED
+from runner.spec.run import Stage, snapshots_wanted, trains
+
+
+def train_stage(context: RunContext, stage: Stage) -> Artefact:
+    """The artefact of a training, with its history, momentum and snapshots."""
+    assert stage.recipe is not None
+    started = time.monotonic()
+    model, masking, momentum = ready_to_train(context, stage)
+    setup = time.monotonic() - started
+    done = _fit(context, stage, model, masking, momentum)
+    _make_effective(model, masking, stage.recipe.end * context.batches(stage).steps_per_epoch - 1)
+    check_masked(model, masking.masks, stage)
+    report = (
+        masking.report
+        | _divergence(stage, done.history)
+        | _newly_disconnected(context, stage, model, masking.masks)
+    )
+    meta = {
+        "report": report,
+        "seconds": done.seconds + setup,
+        "epochs": trains(stage),
+        "history": done.history,
+    }
+    return Artefact(
+        weights=cpu_state(model),
+        masks=masking.masks,
+        findings={name: t.detach().cpu() for name, t in masking.trainable.items()},
+        optimizer=done.momentum,
+        snapshots=done.snapshots,
+        meta=meta | series_entry(stage, masking.series if isinstance(masking, Observed) else {}),
+    )
+
+
+def add_snapshots(context: RunContext, stage: Stage) -> None:
+    """Add snapshots to a stage that was trained without them.
+
+    Its first epochs are trained again, which gives the same weights.
+    """
+    context.seed_layers(stage)
+    model, masking, momentum = ready_to_train(context, stage)
+    last = math.ceil(max(snapshots_wanted(context.run)[stage.name]))
+    done = _fit(context, stage, model, masking, momentum, stop_after=last)
+    for epoch, state in done.snapshots.items() if context.machine.group.first else ():
+        context.store.add_snapshot(context.keys[stage.name], epoch, state)
+
+
+def ready_to_train(context: RunContext, stage: Stage) -> tuple[nn.Module, Masking, State]:
+    """The network at the stage's start, its masking, and the momentum to start from."""
+    start = starting_point(context, stage)
+    assert stage.recipe is not None
+    if stage.component is None:
+        return start.model, FixedMasking(start.masks), start.momentum
+    steps = stage.recipe.trained_epochs * context.batches(stage).steps_per_epoch
+    masking = stage.component(start.model, start.masks, context.task(stage, steps))
+    return start.model, masking, start.momentum
+
+
+def _fit(
+    context: RunContext,
+    stage: Stage,
+    model: nn.Module,
+    masking: Masking,
+    momentum: State,
+    stop_after: int | None = None,
+) -> Trained:
+    """Train the stage; with `stop_after`, to the end of that epoch and without a checkpoint."""
+    assert stage.recipe is not None
+    total, path = stage.recipe.end, context.store.checkpoint_path(context.keys[stage.name])
+    options = LoopOptions(
+        checkpoint=path if stop_after is None else None,
+        every=context.machine.checkpoint_seconds,
+        stop=context.stop,
+        epoch_done=lambda row: context.watcher.epoch(row, total),
+        tick=context.watcher.tick,
+        group=context.machine.group,
+    )
+    return train(
+        model,
+        masking,
+        stage.recipe,
+        context.loaders(stage),
+        F.cross_entropy,
+        options,
+        momentum=momentum,
+        snapshots=snapshots_wanted(context.run).get(stage.name, frozenset()),
+        stop_after=stop_after,
+    )
+
+
+@torch.no_grad()
+def _make_effective(model: nn.Module, masking: Masking, step: int) -> None:
+    """Copy the weights of the forward pass into the model.
+
+    Where a masking replaces parameters in the forward pass, the replacements are the result.
+    """
+    for name, weight in masking.weights(model, step).items():
+        model.get_parameter(name).copy_(weight)
+    apply_masks(model, masking.masks)
+
+
+def _divergence(stage: Stage, history: list[dict[str, Any]]) -> dict[str, Finding]:
+    """The first epoch without a finite training loss as a finding; {} if there is none.
+
+    A diverged training is a valid result. A row of epoch 0 has no training loss.
+    """
+    diverged = (row["epoch"] for row in history if row["train_loss"] is None and row["epoch"])
+    epoch = next(diverged, None)
+    return {} if epoch is None else {f"{DIVERGED}{stage.name}": epoch}
+
+
+def _newly_disconnected(
+    context: RunContext, stage: Stage, model: nn.Module, masks: Masks
+) -> dict[str, Finding]:
+    """The findings of `disconnected` after a training that has changed the masks of a prune stage.
+
+    They replace that stage's findings; None where one no longer applies.
+    """
+    if stage.kind != "train" or stage.component is None or stage.masks is None:
+        return {}
+    before = context.store.load(context.keys[stage.masks]).masks
+    if all(torch.equal(mask.cpu(), before[name]) for name, mask in masks.items()):
+        return {}
+    info = context.run.dataset.info()
+    findings = disconnected(model, masks, (info.channels, info.size, info.size))
+    past = context.store.meta(context.keys[stage.masks])["report"]
+    return {key: None for key in (CONNECTED, REACHED, EMPTY) if key in past} | findings

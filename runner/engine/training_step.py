@@ -1,0 +1,47 @@
+"""One step of the training loop: forward, backward, the masking's hooks and the optimizer."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pruners.base import Batch, LossFn, Masking
+from runner.engine.distributed import ProcessGroup
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """The objects of one training step.
+
+    `net` computes the forward pass: the model, or DistributedDataParallel around it.
+    """
+
+    model: nn.Module
+    net: nn.Module
+    masking: Masking
+    opt: torch.optim.SGD
+    loss: LossFn
+    autocast: torch.autocast
+    group: ProcessGroup
+
+    def step(self, batch: Batch, step: int) -> Tensor:
+        """Take one optimizer step between the masking's hooks, which see averaged gradients.
+
+        Returns this process' part of the batch's mean loss, detached.
+        """
+        (x, y), share = self.group.share(batch)
+        inside = "" if self.net is self.model else "module."
+        replaced = {inside + name: w for name, w in self.masking.weights(self.model, step).items()}
+        with self.autocast:
+            logits = functional_call(self.net, replaced, (x,)) if replaced else self.net(x)
+        # The average over processes is the loss of the whole batch.
+        value = self.group.size * share * self.loss(logits.float(), y)
+        torch.autograd.backward(value)
+        self.group.average_gradients(self.masking.trainable.values())
+        self.masking.before_step(self.model, self.opt, step)
+        self.opt.step()
+        self.masking.after_step(self.model, step)
+        self.model.zero_grad()
+        self.opt.zero_grad()  # the trainables are not parameters of the model
+        return value.detach() / self.group.size

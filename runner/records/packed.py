@@ -1,0 +1,200 @@
+"""Read and write packed records: `<results_dir>/records/*.jsonl`, one finished run per line.
+
+A line is a JSON object with the keys `run_id`, `config`, `record`, optionally `series` and
+`history`, and `checksum`. The lines of a file are sorted by run id. A run may be in several files;
+its record is the same in each, but only the files of figures that draw them contain its series and
+its history.
+
+The files are scanned once per process for the positions of the runs. Only the requested lines are
+parsed, and the checksum of each is verified.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from runner.errors import ConfigError
+from runner.files import atomically
+from runner.records.stored import Record, Row, StoredRun
+
+RUN_ID = re.compile(rb'\{"run_id":"([^"\\]+)","config":')  # the start of every line
+CHECKSUM = re.compile(rb',"checksum":"([0-9a-f]{16})"\}$')  # the end of every line
+
+
+@dataclass(frozen=True)
+class Place:
+    """The position of a line in a file.
+
+    Args:
+        number: counted from 1.
+        start: offset of its first byte.
+        size: bytes without the line feed.
+    """
+
+    path: Path
+    number: int
+    start: int
+    size: int
+
+    def read(self) -> bytes:
+        """The bytes of the line."""
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            return file.read(self.size)
+
+    def damaged(self, problem: str) -> ConfigError:
+        """The error for a line that is not as it was written."""
+        return ConfigError(
+            f"{self.path}, line {self.number}: damaged record, {problem}; restore the file, e.g."
+            f" git checkout -- {self.path}"
+        )
+
+
+Places: TypeAlias = Mapping[str, tuple[Place, ...]]
+
+
+@dataclass(frozen=True)
+class PackedRecords:
+    """The packed records of a results directory."""
+
+    results_dir: Path
+
+    @property
+    def folder(self) -> Path:
+        """The directory of the files."""
+        return self.results_dir / "records"
+
+    def run_ids(self) -> Iterable[str]:
+        """The ids of the runs in all files."""
+        return self._places()
+
+    def has(self, run_id: str) -> bool:
+        """Whether some file has the run."""
+        return run_id in self._places()
+
+    def record(self, run_id: str) -> Record | None:
+        """The record of a run; None if no file has it."""
+        places = self._places().get(run_id)
+        return _parse(places[0], run_id)["record"] if places else None
+
+    def run(self, run_id: str) -> StoredRun | None:
+        """Everything that the files have of a run; None if no file has it."""
+        places = self._places().get(run_id)
+        if not places:
+            return None
+        lines = [_parse(place, run_id) for place in places]
+        series = {key: numbers for line in lines for key, numbers in line.get("series", {}).items()}
+        history: list[Row] = next((line["history"] for line in lines if "history" in line), [])
+        config = json.dumps(lines[0]["config"], ensure_ascii=False)
+        return StoredRun(lines[0]["record"], config, series, history)
+
+    def _places(self) -> Places:
+        try:
+            changed = self.folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            return {}
+        return _scan(self.folder, changed)
+
+
+@lru_cache(maxsize=8)
+def _scan(folder: Path, changed: int) -> Places:
+    """Run id -> its places in the files of a folder. `changed`: time of the folder's last change.
+
+    Files are replaced, never modified, so the folder's time changes with them.
+    """
+    found: dict[str, tuple[Place, ...]] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        for run_id, place in _lines(path, path.read_bytes()):
+            found[run_id] = (*found.get(run_id, ()), place)
+    return found
+
+
+def _lines(path: Path, content: bytes) -> Iterator[tuple[str, Place]]:
+    """The run id and the place of each line of a file.
+
+    Raises:
+        ConfigError: a line does not begin as it must.
+    """
+    start = 0
+    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n") if content else [], 1):
+        place = Place(path, number, start, len(line))
+        head = RUN_ID.match(line)
+        if head is None:
+            raise place.damaged("it does not begin with run_id and config")
+        yield head[1].decode(), place
+        start += len(line) + 1
+
+
+def _parse(place: Place, run_id: str) -> dict[str, Any]:
+    """The content of a line, after its checksum and its run id were verified.
+
+    Raises:
+        ConfigError: the line is damaged.
+    """
+    line = place.read()
+    found = CHECKSUM.search(line)
+    if found is None:
+        raise place.damaged("it does not end with a checksum")
+    computed = _checksum(line[: found.start()])
+    if computed != found[1].decode():
+        raise place.damaged(f"its checksum is {computed}, not {found[1].decode()}")
+    content: dict[str, Any] = json.loads(line)
+    if not content["run_id"] == content["record"]["run_id"] == run_id:
+        raise place.damaged(f"its record is that of {content['record']['run_id']}")
+    return content
+
+
+def _checksum(content: bytes) -> str:
+    """The first 16 hex digits of the SHA-256 of a line before its checksum."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def as_line(run: StoredRun, config: Mapping[str, Any]) -> bytes:
+    """A run's line without the line feed. Floats are written so that they are read back exactly.
+
+    Args:
+        config: the run's configuration. YAML cannot be read in this package.
+    """
+    content = {
+        "run_id": run.run_id,
+        "config": config,
+        "record": run.record,
+        **({"series": run.series} if run.series else {}),
+        **({"history": list(run.history)} if run.history else {}),
+    }
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    body = text.removesuffix("}").encode()
+    return body + f',"checksum":"{_checksum(body)}"}}'.encode()
+
+
+def read_lines(path: Path) -> dict[str, dict[str, Any]]:
+    """The content of each line of a packed file by run id; empty if there is no file.
+
+    Raises:
+        ConfigError: a line is damaged.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    return {run_id: _parse(place, run_id) for run_id, place in _lines(path, content)}
+
+
+def write_lines(path: Path, lines: Mapping[str, bytes]) -> None:
+    """Put lines by run id into a packed file, sorted by run id; its other lines are unchanged.
+
+    Raises:
+        ConfigError: a line of the file is damaged.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    own = {run_id: place.read() for run_id, place in _lines(path, content)}
+    merged = b"".join(line + b"\n" for _, line in sorted({**own, **lines}.items()))
+    if merged != content:
+        atomically(path, partial(_write, content=merged))
+        _scan.cache_clear()  # the folder's time can be too coarse for two changes in succession
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

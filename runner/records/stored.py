@@ -1,0 +1,51 @@
+"""The interface of the two forms of stored records: folders of runs and packed files."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Record = dict[str, Any]  # the content of result.json
+Row = dict[str, Any]  # one epoch: a line of metrics.jsonl
+Series = Mapping[str, list[Any]]  # the content of series.json
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """Everything that is stored about a finished run.
+
+    Args:
+        config: the resolved configuration as YAML or JSON text; empty if it was not stored.
+        series: lists of numbers by name.
+        history: one row for each epoch.
+    """
+
+    record: Record
+    config: str = ""
+    series: Series = field(default_factory=dict)
+    history: Sequence[Row] = ()
+
+    @property
+    def run_id(self) -> str:
+        """The run's identity."""
+        return str(self.record["run_id"])
+
+
+class Source(Protocol):
+    """A place that stores the records of finished runs."""
+
+    def run_ids(self) -> Iterable[str]:
+        """The ids of the finished runs, in any order."""
+
+    def has(self, run_id: str) -> bool:
+        """Whether the run is finished and stored here."""
+
+    def record(self, run_id: str) -> Record | None:
+        """The record of a run; None if it is not here."""
+
+    def run(self, run_id: str) -> StoredRun | None:
+        """Everything stored about a run; None if it is not here."""
+
+
+def last_training(rows: Sequence[Row]) -> list[Row]:
+    """The rows of the last stage that trained."""
+    return [row for row in rows if row["stage"] == rows[-1]["stage"]]

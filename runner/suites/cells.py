@@ -1,0 +1,154 @@
+"""Cells: the entries of tables and figures with their runs.
+
+A cell is one configuration; its runs differ by the seed alone. The entries of a figure are the
+points of its series, which runner/figures/series.py draws.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from omegaconf import OmegaConf
+
+from runner.config.build import build_seeds
+from runner.config.compose import Composer, has_method
+from runner.errors import ConfigError
+from runner.spec.planned import PlannedRun, plan_runs
+from runner.suites.page import CellSpec
+from runner.suites.read_setting import read_setting
+
+NOTHING = object()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An entry of the table and its runs.
+
+    Args:
+        candidates: sets of runs that differ by the seed alone: one set, or several of which the
+            best is printed. Empty when the row's method does not exist yet.
+        missing: why it has no runs, for a method that does not exist yet.
+        paper: the names of its line in the paper's CSV.
+        value: the value in the configuration, for an entry that needs no run.
+        quoted: whether the paper took its number from elsewhere.
+        labels: its printed label along each axis.
+        ids: its id along each axis, by which claims refer to it.
+    """
+
+    row: str
+    network: str
+    candidates: tuple[tuple[PlannedRun, ...], ...] = ()
+    missing: str | None = None
+    paper: tuple[str, ...] = ()
+    value: str | None = None
+    quoted: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def jobs(self) -> tuple[PlannedRun, ...]:
+        """The runs of all candidates."""
+        return tuple(job for jobs in self.candidates for job in jobs)
+
+
+def fitting_options(overrides: Sequence[str], options: set[str], composer: Composer) -> set[str]:
+    """The options `method.KEY=VALUE` and `start.KEY=VALUE` that an entry's method has.
+
+    Args:
+        overrides: those of the entry.
+        options: the options to choose from.
+    """
+    if not options or not has_method(_method(overrides)):
+        return set()
+    cfg = composer.config(_last_wins(overrides))
+    return {
+        option
+        for option in options
+        if OmegaConf.select(cfg, option.partition("=")[0], default=NOTHING) is not NOTHING
+    }
+
+
+def make_cell(
+    spec: CellSpec, overrides: Sequence[str], seeds: list[int], composer: Composer
+) -> Cell:
+    """Build a cell with one candidate per density.
+
+    Args:
+        overrides: further overrides for every run; a `density` among them replaces all densities.
+
+    Raises:
+        ConfigError: an invalid configuration.
+    """
+    own, method = [*spec.overrides, *overrides], _method([*spec.overrides, *overrides])
+    cell = Cell(spec.key[0], spec.network, paper=spec.paper)
+    if spec.reads:
+        values = [
+            read_setting(key, _last_wins([*spec.overrides, *more, *overrides]), composer)
+            for key, more in spec.reads
+        ]
+        return replace(cell, value=", ".join(dict.fromkeys(values)))
+    cell = replace(cell, quoted=spec.quoted, labels=spec.labels, ids=spec.ids)
+    if not has_method(method):
+        return replace(cell, missing=f"method={method} does not exist yet")
+    candidates = [[f"density={density}", *own] for density in spec.densities] or [own]
+    unique = dict.fromkeys(tuple(_last_wins(candidate)) for candidate in candidates)
+    return replace(cell, candidates=tuple(_plan(each, seeds, composer) for each in unique))
+
+
+def refuse_equal_entries(
+    table: str,
+    cell: CellSpec,
+    overrides: Sequence[str],
+    earlier: dict[tuple[str, ...], dict[str, str]],
+) -> None:
+    """Refuse overrides that make an entry equal to an earlier one.
+
+    Overrides take precedence, so an override along an axis of the table would fill entries with
+    different labels by one run.
+
+    Args:
+        overrides: further overrides for every run.
+        earlier: for each earlier entry, all its settings -> its settings without the further
+            overrides; this entry is added.
+
+    Raises:
+        ConfigError: an earlier entry has the same settings, and different ones without the further
+            overrides.
+    """
+    density = {"density": " ".join(map(str, cell.densities))} if cell.densities else {}
+    settings = _settings([*cell.overrides, *overrides])
+    before = density | _settings(cell.overrides)
+    after = tuple(sorted("=".join(pair) for pair in (density | settings).items()))
+    other = earlier.setdefault(after, before)
+    keys = [key for key in settings if before.get(key) != other.get(key)]
+    if cell.reads or not keys:
+        return
+    values = {
+        key: " and ".join(each.get(key, "the default") for each in (other, before)) for key in keys
+    }
+    raise ConfigError(
+        *(
+            f"{key}={settings[key]}: entries of {table} differ in it ({values[key]}); leave it out"
+            for key in keys
+        )
+    )
+
+
+def _method(overrides: Sequence[str]) -> str:
+    """The method that the overrides choose."""
+    return _settings(overrides)["method"]
+
+
+def _plan(overrides: Sequence[str], seeds: list[int], composer: Composer) -> tuple[PlannedRun, ...]:
+    """Plan one run per seed."""
+    runs = build_seeds(composer.plain(list(overrides)), seeds)
+    return plan_runs(runs, [(*overrides, f"seed={run.seed}") for run in runs])
+
+
+def _last_wins(overrides: Sequence[str]) -> list[str]:
+    """Keep the last override of each key: Hydra rejects two choices of one group."""
+    return [f"{key}={value}" for key, value in _settings(overrides).items()]
+
+
+def _settings(overrides: Sequence[str]) -> dict[str, str]:
+    """Key -> value of the last override of that key."""
+    return {key: value for key, _, value in (each.partition("=") for each in overrides)}

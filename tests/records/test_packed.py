@@ -1,0 +1,170 @@
+"""Packed records: exact numbers, verified lines, the same answers as run folders."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.errors import ConfigError
+from runner.records.find import (
+    all_records,
+    find_record,
+    finished_runs,
+    is_done,
+    record_in,
+    run_in,
+    state,
+)
+from runner.records.folders import record_path
+from runner.records.packed import PackedRecords, Place, as_line, read_lines, write_lines
+from runner.records.read import find_run
+from runner.records.stored import StoredRun
+
+CONFIG = {"seed": 0, "train": {"lr": 0.1, "name": "κ"}, "density": None}
+ROWS = [
+    {"stage": "wstar", "epoch": 1, "accuracy": 10.0},
+    {"stage": "train", "epoch": 1, "accuracy": None},
+    {"stage": "train", "epoch": 2, "accuracy": 90.5},
+]
+SERIES = {"edges": [0.1, 1 / 3], "heights": [1, None]}
+
+
+def record(name: str, **more: Any) -> dict[str, Any]:
+    return {"run_id": name, "accuracy": 99.30555555555556, "report": {"a": 1e-300}, **more}
+
+
+def stored(name: str, **more: Any) -> StoredRun:
+    return StoredRun(record(name, **more), "", SERIES, ROWS)
+
+
+def pack(root: Path, *runs: StoredRun, name: str = "table") -> Path:
+    path = root / "records" / f"{name}.jsonl"
+    write_lines(path, {run.run_id: as_line(run, CONFIG) for run in runs})
+    return path
+
+
+def write_folder(root: Path, run: StoredRun) -> None:
+    folder = record_path(root, run.run_id).parent
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(json.dumps(CONFIG))
+    (folder / "series.json").write_text(json.dumps(run.series))
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in run.history))
+    (folder / "result.json").write_text(json.dumps(run.record, indent=1))
+
+
+def test_a_packed_run_is_read_as_its_folder(tmp_path: Path) -> None:
+    run = stored("a-1", accuracy=0.1 + 0.2)
+    write_folder(tmp_path / "folders", run)
+    pack(tmp_path / "packed", run)
+    for read in (
+        lambda root: find_record("a-1", root),
+        lambda root: find_run("a-1", root),
+        lambda root: list(all_records(root)),
+        lambda root: state(root, "a-1"),
+        lambda root: (is_done(root, "a-1"), is_done(root, "a-2")),
+        lambda root: record_in([root], "a-2"),
+    ):
+        assert read(tmp_path / "folders") == read(tmp_path / "packed")
+    one, two = (run_in([tmp_path / root], "a-1") for root in ("folders", "packed"))
+    assert one and two and (one.record, one.series) == (two.record, two.series)
+    assert list(one.history) == list(two.history)
+    assert json.loads(one.config) == json.loads(two.config) == CONFIG
+    found = find_run("a-1", tmp_path / "packed")
+    assert found and found.numbers("history.accuracy") == [None, 90.5]  # of the last training
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
+def test_numbers_are_read_back_exactly(tmp_path_factory: Any, numbers: list[float]) -> None:
+    path = pack(tmp_path_factory.mktemp("exact"), stored("a-1", numbers=numbers))
+    back = read_lines(path)["a-1"]["record"]["numbers"]
+    assert [value.hex() for value in back] == [value.hex() for value in numbers]
+
+
+def test_numbers_that_json_does_not_have_are_refused() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        as_line(stored("a-1", accuracy=math.nan), CONFIG)
+
+
+def test_a_file_is_sorted_and_its_other_lines_stay_byte_for_byte(tmp_path: Path) -> None:
+    path = pack(tmp_path, stored("c-1"), stored("a-1"))
+    first = path.read_bytes().splitlines()
+    pack(tmp_path, stored("b-1"))
+    lines = path.read_bytes().splitlines()
+    assert [json.loads(line)["run_id"] for line in lines] == ["a-1", "b-1", "c-1"]
+    assert [lines[0], lines[2]] == first and path.read_bytes().endswith(b"}\n")
+    assert [other.name for other in path.parent.iterdir()] == [path.name]
+    assert finished_runs(tmp_path) == ["a-1", "b-1", "c-1"]  # although the folder was read before
+
+
+def test_the_parts_of_a_run_are_found_in_all_files(tmp_path: Path) -> None:
+    pack(tmp_path, StoredRun(record("a-1")), name="a_table")
+    pack(tmp_path, StoredRun(record("a-1"), series=SERIES), name="b_figure")
+    pack(tmp_path, StoredRun(record("a-1"), history=ROWS), name="c_figure")
+    run = run_in([tmp_path], "a-1")
+    assert run and (run.series, run.history) == (SERIES, ROWS)
+    assert finished_runs(tmp_path) == ["a-1"]
+
+
+def test_run_folders_come_before_packed_files_and_own_results_before_published_ones(
+    tmp_path: Path,
+) -> None:
+    pack(tmp_path / "mine", stored("a-1", accuracy=1.0), stored("b-1", accuracy=2.0))
+    pack(tmp_path / "other", stored("b-1", accuracy=3.0), stored("c-1", accuracy=4.0))
+    write_folder(tmp_path / "mine", stored("a-1", accuracy=5.0))
+    roots = [tmp_path / "mine", tmp_path / "other"]
+    found = [record_in(roots, name) for name in ("a-1", "b-1", "c-1", "d-1")]
+    assert [run["accuracy"] if run else None for run in found] == [5.0, 2.0, 4.0, None]
+    assert [run["accuracy"] for run in all_records(roots[0])] == [5.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (('"accuracy":99.3', '"accuracy":99.4'), r"its checksum is \w{16}, not \w{16}"),
+        (('"lr":0.1', '"lr":0.2'), r"its checksum is \w{16}, not \w{16}"),
+        (('{"run_id":"b-1","config"', '{"run_id":"d-1","config"'), "its checksum is"),
+        (('{"run_id":"b-1","config"', '{"id":"b-1","config"'), "it does not begin with run_id"),
+        (('"run_id":"b-1","acc', '"run_id":"e-1","acc'), "its checksum is"),
+    ],
+)
+def test_a_damaged_line_gives_an_error_with_its_file_and_line(
+    change: tuple[str, str], problem: str, tmp_path: Path
+) -> None:
+    path = pack(tmp_path, *(stored(name) for name in ("a-1", "b-1", "c-1")))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert change[0] in lines[1]
+    lines[1] = lines[1].replace(*change)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"table.jsonl, line 2: damaged record, {problem}"):
+        list(all_records(tmp_path))
+
+
+def test_a_line_that_was_cut_off_gives_an_error(tmp_path: Path) -> None:
+    path = pack(tmp_path, stored("a-1"), stored("b-1"))
+    path.write_bytes(path.read_bytes()[:-30])
+    assert find_record("a-1", tmp_path)  # other lines are still read
+    with pytest.raises(ConfigError, match="line 2: damaged record, it does not end with a check"):
+        find_record("b-1", tmp_path)
+
+
+def test_only_the_requested_lines_are_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack(tmp_path, *(stored(f"a-{i}") for i in range(20)))
+    parsed = []
+    read = Place.read
+    monkeypatch.setattr(Place, "read", lambda place: parsed.append(place) or read(place))
+    source = PackedRecords(tmp_path)
+    assert source.has("a-7") and len(list(source.run_ids())) == 20 and not parsed
+    assert source.record("a-7") == record("a-7") and len(parsed) == 1
+    assert source.record("b-7") is None and source.run("b-7") is None and len(parsed) == 1
+
+
+def test_a_directory_without_packed_files_has_no_runs(tmp_path: Path) -> None:
+    assert finished_runs(tmp_path) == [] and not is_done(tmp_path, "a-1")
+    (tmp_path / "records").mkdir()
+    assert finished_runs(tmp_path) == [] and list(all_records(tmp_path)) == []
