@@ -64,12 +64,12 @@ SCALAR = {
     "masked_fill",
     "masked_fill_",
 }
-SHAPES = {"is_same_size", "is_pinned", "is_set_to"}  # values that the host knows
-# Factories that PyTorch composes of an empty tensor and a kernel that resizes it
-SIZED = (
-    *("arange", "arange.start", "arange.start_step", "linspace", "logspace"),
-    *("eye", "eye.m", "randperm", "randperm.generator"),
-)
+SHAPES = {
+    "is_same_size",
+    "is_pinned",
+    "is_set_to",
+    "_has_compatible_shallow_copy_type",
+}  # values that the host knows
 LOWER = ("conv1d", "conv2d", "conv3d", "linear", "matmul", "mm", "bmm", "addmm", "baddbmm")
 
 
@@ -152,6 +152,20 @@ class DeviceTensor(torch.Tensor):
     ) -> Any:
         return compute(op, *args, **(kwargs or {}))
 
+    @property
+    def data(self) -> torch.Tensor:  # type: ignore[override]
+        """As in PyTorch; `module.to(dtype)` assigns it."""
+        return torch.Tensor.data.__get__(self)
+
+    @data.setter
+    def data(self, value: "DeviceTensor") -> None:
+        torch.Tensor.data.__set__(self, value)
+        self.held = value.held
+
+    def untyped_storage(self) -> torch.UntypedStorage:
+        """The memory of the value."""
+        return self.held.untyped_storage()
+
     def tolist(self) -> Any:
         """PyTorch refuses subclasses; other tensors are copied first."""
         return self.cpu().tolist()
@@ -218,7 +232,7 @@ def _wrap(wrapped: dict[int, DeviceTensor], found: Any) -> Any:
     if before is None:
         return DeviceTensor(found)
     if before.shape != found.shape or before.stride() != found.stride():
-        raise NotImplementedError("the emulated device cannot change a tensor's shape in place")
+        torch.Tensor.data.__set__(before, DeviceTensor(found))  # copies the new shape
     return before
 
 
@@ -359,8 +373,6 @@ def emulation() -> Iterator[torch.device]:
     everything.fallback(compute, "PrivateUse1")
     everything.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
     aten.impl("_copy_from", _copy_from, "PrivateUse1")
-    for name in SIZED:
-        aten.impl(name, functools.partial(compute, _op(name)), "PrivateUse1")
     for name in LOWER:
         kernel = functools.partial(_in_lower_precision, getattr(torch.ops.aten, name))
         aten.impl(name, kernel, "AutocastPrivateUse1")
@@ -373,11 +385,6 @@ def emulation() -> Iterator[torch.device]:
             module.Generator = Generator  # type: ignore[attr-defined]
     with _AsCuda():
         yield device()
-
-
-def _op(name: str) -> Any:
-    packet, _, overload = name.partition(".")
-    return getattr(getattr(torch.ops.aten, packet), overload or "default")
 
 
 def _copy_from(source: torch.Tensor, into: torch.Tensor, non_blocking: bool = False) -> Any:

@@ -3,11 +3,17 @@
 import math
 from typing import Any
 
-import torch
 from torch import nn
 
 from models.connected import empty_layers, reached_outputs
-from pruners.base import Finding, Masks, count_kept, count_prunable, keep_count
+from pruners.base import (
+    Finding,
+    Masks,
+    count_kept,
+    count_prunable,
+    keep_count,
+    kept_by_layer,
+)
 from runner.spec.findings import CONNECTED, EMPTY, REACHED
 from runner.spec.run import Stage
 
@@ -20,9 +26,9 @@ def check_masked(model: nn.Module, masks: Masks, stage: Stage) -> None:
     Raises:
         RuntimeError: a check failed, so the method or the loop is wrong; nothing is stored.
     """
-    for name, mask in masks.items():
-        # Indexed rather than multiplied by the mask: NaN times 0 is NaN.
-        alive = int(torch.count_nonzero(model.get_parameter(name).detach()[~mask]))
+    # Compared with zero rather than multiplied by the mask: NaN times 0 is NaN.
+    wrong = {name: (model.get_parameter(name) != 0) & ~mask for name, mask in masks.items()}
+    for name, alive in kept_by_layer(wrong).items():
         if alive:
             raise RuntimeError(
                 f"stage {stage.name!r}: {alive} pruned weights of {name} are not zero"

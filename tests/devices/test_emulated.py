@@ -281,6 +281,9 @@ def test_views_share_their_values() -> None:
     x.view(-1)[4] = 5
     x.T[2].mul_(2)
     assert x.tolist() == [[1, 1, 2], [0, 5, 0]]
+    row = torch.arange(3, device=device())
+    row.unsqueeze_(0).resize_(2, 3)
+    assert (row.shape, row[0].tolist()) == ((2, 3), [0, 1, 2])
     images = torch.ones(2, 3, 4, 4, device=device()).to(memory_format=torch.channels_last)
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert images.stride() == images.cpu().stride()
