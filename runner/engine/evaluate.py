@@ -39,9 +39,9 @@ def evaluate(
     """
     training = model.training
     model.eval()
-    # hits, hits among the five largest, and loss; on the device, so that the host waits only once
-    sums = torch.zeros(3, dtype=torch.float64, device=next(model.parameters()).device)
-    count = 0.0
+    # (3,) from the first batch on: hits, hits among the five largest, loss. They stay on the device
+    # of the logits, so that the host waits only once.
+    sums, count = torch.zeros((), dtype=torch.float64), 0.0
     with autocast:
         for batch in batches:
             (x, y), share = group.share(batch)
@@ -54,7 +54,7 @@ def evaluate(
                 top.any(dim=1).sum(),
                 F.cross_entropy(logits, y, reduction="sum"),
             )
-            sums += each * torch.stack([value.double() for value in found])
+            sums = sums + each * torch.stack([value.double() for value in found])
             count += each * len(y)
     model.train(training)
     hits, hits5, loss, count = group.total(torch.cat([sums, sums.new_full((1,), count)])).tolist()

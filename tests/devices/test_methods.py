@@ -23,7 +23,7 @@ RESNET += ("train_fraction=0.1", "train.scale=0.00625")
 FINDINGS = ("accuracy", "test_loss", "kept", "report", "flops")
 IMC = ("method.spectrum.steps=3", "method.spectrum.probes=2", "method.hessian.n_samples=32")
 IMC += ("method.lipschitz.directions=1",)
-QUICK = {"imc": IMC, "synflow": ("schedule.iterations=4",), "imp": ("method.rounds=2",)}
+QUICK = {"imc": IMC, "synflow": ("schedule.iterations=4",), "imp": ("method.keep=0.5",)}
 
 
 def same(overrides: Sequence[str], folder: Path) -> tuple[dict[str, Any], Any]:
@@ -84,7 +84,7 @@ LINES = (
     "method=sr_popup method.search.pairs=smallest method.search.init.criterion=uniform",
     "method=sr_popup start=init method.search.init.criterion=grasp",
     "method=zhou method.search.scaling=dynamic method.search.classifier=searched",
-    "method=imp source=normal method.rounds=2",
+    "method=imp source=normal method.keep=0.5",
     f"method=imc {' '.join(IMC)} method.gap.rule=literal method.gap.on_degenerate=fixed"
     " method.gap.sparsity=0.5",
     f"method=imc {' '.join(IMC)} method.hessian.mode=train method.hessian.params=all",
