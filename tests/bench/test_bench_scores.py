@@ -20,7 +20,7 @@ def test_every_score_with_data_is_compared_with_as_many_steps_as_it_has_rounds()
     y = torch.arange(EXAMPLES) % 10
     model, batch = net(), (torch.randn(EXAMPLES, 1, 8, 8, generator=Generator().manual_seed(0)), y)
     before = [p.detach().clone() for p in model.parameters()]
-    comparisons = {re.match(r"method=(\w+)", c.work)[1]: c for c in score_comparisons(model, batch)}  # type: ignore[index]
+    comparisons = {re.match(r"method=(\w+)", c.work)[1]: c for c in score_comparisons(model, batch)}
     assert {"snip", "grasp", "synflow"} <= set(comparisons)
     assert not {"random", "magnitude", "dense", "imc"} & set(comparisons)
     assert "100 rounds on 1x1x8x8" in comparisons["synflow"].work

@@ -42,7 +42,7 @@ def test_the_distance_is_the_mass_times_the_distance_that_it_moves() -> None:
 
 @pytest.mark.parametrize("estimate", [ours, theirs])
 @pytest.mark.parametrize("batches", [1, 2])
-def test_both_estimators_match_the_exact_spectrums_ends_and_trace(estimate, batches: int) -> None:  # type: ignore[no-untyped-def]
+def test_both_estimators_match_the_exact_spectrums_ends_and_trace(estimate, batches: int) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = perceptron(4, [5], 3).double().float()

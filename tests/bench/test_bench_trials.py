@@ -9,7 +9,7 @@ CPU = torch.device("cpu")
 
 
 def test_both_sides_solve_the_same_trials() -> None:
-    together, alone = (torch.cat(solving(CPU, 5, size)()) for size in (None, 1e-6))  # type: ignore[call-overload]
+    together, alone = (torch.cat(solving(CPU, 5, size)()) for size in (None, 1e-6))
     assert together.shape == (5, 5, 100) and torch.allclose(together, alone, rtol=0, atol=1e-9)
 
 

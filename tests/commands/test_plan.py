@@ -146,7 +146,7 @@ def test_a_composer_gives_the_same_runs_and_errors_as_full_composition() -> None
     full = [
         run_or_errors(lambda overrides=overrides: compose_run_in_full(*overrides))
         for overrides in LINES
-    ]  # type: ignore[misc]
+    ]
     assert (
         sum(
             isinstance(item, tuple) and len(item) == 3 and not isinstance(item[0], str)
@@ -159,7 +159,7 @@ def test_a_composer_gives_the_same_runs_and_errors_as_full_composition() -> None
         for i in round_:
             assert run_or_errors(lambda i=i: build_plain(composer.plain(LINES[i]))) == full[i], (
                 LINES[i]
-            )  # type: ignore[misc]
+            )
 
 
 @pytest.mark.parametrize("name", ["imc_table01", "imc_table01@digits", "imc_table01@fashion_mnist"])
@@ -210,8 +210,8 @@ def test_options_that_depend_on_the_seed_are_built_for_each_seed() -> None:
 def test_references_are_resolved_as_by_omegaconf() -> None:
     for overrides in LINES[:12]:
         cfg = compose_config(overrides)
-        whole: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-        raw: dict[str, Any] = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
+        whole: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)
+        raw: dict[str, Any] = OmegaConf.to_container(cfg, resolve=False)
         assert resolve(raw).values == {
             key: value for key, value in whole.items() if key not in ("env", "logger")
         }
@@ -397,7 +397,7 @@ def test_states_of_runs_are_read_from_records_status_files_and_locks(
         )
         metrics = tmp_path / "results" / "runs" / identity / "metrics.jsonl"
         metrics.unlink(missing_ok=True)
-        _wait(lambda path=metrics: path.is_file() and path.stat().st_size > 0, process)  # type: ignore[misc]
+        _wait(lambda path=metrics: path.is_file() and path.stat().st_size > 0, process)
         assert states() == ["done", "failed", "running", "new"]
         process.send_signal(number)
         process.wait()

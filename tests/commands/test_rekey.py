@@ -67,7 +67,7 @@ def record(results: Path, name: str) -> dict[str, object]:
 def without_identities(content: dict[str, object]) -> dict[str, object]:
     stages = [
         {key: value for key, value in stage.items() if key != "key"} for stage in content["stages"]
-    ]  # type: ignore[attr-defined]
+    ]
     return {**content, "run_id": "", "stages": stages}
 
 
@@ -81,7 +81,7 @@ def test_every_former_name_belongs_to_a_component_that_is_there() -> None:
     # built by name, never by `_target_`
     spec = {"run", "stage", "start", "recipe", "pretrained_weights"}
     for tag in FORMER_NAMES.keys() - spec:
-        assert find_class(tag).tag == tag  # type: ignore[attr-defined]
+        assert find_class(tag).tag == tag
     assert len(set(FORMER_NAMES.values())) == len(FORMER_NAMES)
 
 
@@ -104,12 +104,12 @@ def test_records_are_found_under_their_new_identities_and_nothing_else_in_them_c
         and not done.kept
     )
     for former, new in done.runs.items():
-        run = build_run(OmegaConf.load(results / "runs" / new / "config.yaml"), finished=True)  # type: ignore[arg-type]
+        run = build_run(OmegaConf.load(results / "runs" / new / "config.yaml"), finished=True)
         after = record(results, new)
         assert after["run_id"] == new == identify(run).run_id
         assert [stage["key"] for stage in after["stages"]] == [
             identify(run).keys[stage["name"]] for stage in after["stages"]
-        ]  # type: ignore[attr-defined]
+        ]
         assert without_identities(after) == without_identities(before[former])
         assert others[former] == {
             p.name: p.read_bytes()

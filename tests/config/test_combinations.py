@@ -382,7 +382,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     message = errors(
         "method=grasp source=none allocate=none schedule=none pick=proportional", tmp_path
     )
-    assert [line.partition(":")[0].partition(" takes")[0] for line in message.splitlines()] == [
+    assert [line.partition(":")[0].partition(" uses")[0] for line in message.splitlines()] == [
         "allocate=none",
         "schedule=none",
         "source=none",

@@ -18,11 +18,11 @@ from runner.data.checksums import read_verified
 from runner.data.cifar_batches import Layout
 
 
-class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
+class Python2Pickler(pickle._Pickler):
     """Write what Python 2's cPickle wrote in 2009: strings as bytes, and numpy under its old
     name."""
 
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch = dict(pickle._Pickler.dispatch)
 
     def save_string(self, text: str | bytes) -> None:
         raw = text if isinstance(text, bytes) else text.encode("latin1")

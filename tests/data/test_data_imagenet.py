@@ -62,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def load(folder: Path, fraction: float = 1.0, **options: object) -> Data:
-    return SmallImagenet(**options).load(folder.parent, fraction)  # type: ignore[arg-type]
+    return SmallImagenet(**options).load(folder.parent, fraction)
 
 
 def batches(data: Data, workers: int = 0, batch_size: int = 7, seed: int = 0) -> Batches:
@@ -248,7 +248,7 @@ LAYOUT: list[tuple[Callable[[Path], object], str]] = [
         flat_val,
         (
             r"val holds 0 folders named as WordNet ids \(n01440764\), expected 3: the images are in"
-            r" val/ itself and have to be moved"
+            r" val/ itself; move them into"
         ),
     ),
     (
@@ -332,7 +332,7 @@ def test_invalid_options_are_rejected() -> None:
         ({"normalise": "computed"}, r"dataset\.normalise=computed is not a choice: imagenet"),
     ):
         with pytest.raises(ValueError, match=message):
-            Imagenet(**options)  # type: ignore[arg-type]
+            Imagenet(**options)
     with pytest.raises(
         ValueError, match="dataset.augment=resized_crop is not a choice: none, crop_flip"
     ):
@@ -351,7 +351,7 @@ def test_the_subset_has_equal_classes_and_is_drawn_by_the_documented_rule(folder
             [transforms.Resize(16), transforms.CenterCrop(16), transforms.PILToTensor()]
         )
         expected = torch.stack([crop(Image.open(path).convert("RGB")) for path in paths])
-        assert torch.equal(split.images, expected)  # type: ignore[attr-defined]
+        assert torch.equal(split.images, expected)
 
 
 def drawn_by_the_rule(folder: Path) -> list[tuple[Path, int]]:
@@ -386,8 +386,8 @@ def test_the_subset_is_decoded_once_for_each_size_without_padding(
     larger = SmallSubset(size=24).load(folder.parent, 1.0)
     assert capfd.readouterr().err.count("decoding") == 1
     assert again.checksum == first.checksum != larger.checksum
-    assert larger.train.images.shape == (12, 3, 24, 24)  # type: ignore[attr-defined]
-    assert bool((larger.train.images[:, :, -1] > 0).any())  # type: ignore[attr-defined]
+    assert larger.train.images.shape == (12, 3, 24, 24)
+    assert bool((larger.train.images[:, :, -1] > 0).any())
     assert sorted(path.name for path in folder.parent.glob("*.safetensors")) == [
         "imagenet_subset-16.safetensors",
         "imagenet_subset-24.safetensors",
@@ -401,8 +401,8 @@ def test_a_class_with_too_few_images_is_named(folder: Path) -> None:
     with pytest.raises(
         DataError,
         match=(
-            r"the class of train/n01000000/n01000000_0\.JPEG has 5 images, of which 6 are to be"
-            r" drawn"
+            r"the class of train/n01000000/n01000000_0\.JPEG has 5 images, but 6 are"
+            r" required"
         ),
     ):
         Greedy().load(folder.parent, 1.0)

@@ -28,4 +28,4 @@ def test_the_title_is_printed_before_the_first_item(capsys: pytest.CaptureFixtur
         assert capsys.readouterr().err == "listing …\n"
         yield 1
 
-    assert list(progress.counted(made(), 1, "listing", "folders")) == [1]  # type: ignore[arg-type]
+    assert list(progress.counted(made(), 1, "listing", "folders")) == [1]

@@ -60,7 +60,7 @@ def write_folder(data_dir: Path) -> Path:
     return folder
 
 
-def load(data_dir: Path):  # type: ignore[no-untyped-def]
+def load(data_dir: Path):
     return SmallTinyImagenet().load(data_dir, 1.0)
 
 

@@ -20,7 +20,7 @@ SMALL = ["dataset=digits", "train.scale=0.00625"]
 def printed(overrides: list[str], record: dict[str, Any]) -> str:
     console = Console(width=200, file=io.StringIO())
     console.print(summary(record, Path("result.json"), read_request(compose_config(overrides))))
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    text: str = console.file.getvalue()
     assert "prunable weights" in text
     return text
 

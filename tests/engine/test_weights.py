@@ -288,7 +288,7 @@ def test_a_wrong_number_of_classes_and_a_failed_download_give_errors_before_any_
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # no server at this port
     run = compose_run(*overrides, "dataset=imagenet")
     with pytest.raises(ConfigError) as caught:
-        fitting(run.stage("dense").weights, {}, run)  # type: ignore[arg-type]
+        fitting(run.stage("dense").weights, {}, run)
     place = tmp_path / "torch" / "hub" / "checkpoints" / "resnet50-0676ba61.pth"
     (message,) = caught.value.messages
     assert message.startswith(
@@ -489,7 +489,7 @@ def make_context(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
     return RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
-    )  # type: ignore[arg-type]
+    )
 
 
 def test_dropout_does_not_depend_on_earlier_draws_or_on_interruptions(
@@ -503,7 +503,7 @@ def test_dropout_does_not_depend_on_earlier_draws_or_on_interruptions(
     for i in range(2):
         torch.manual_seed(i)
         where, calls = make_context(run, tmp_path / str(i)), iter(range(1, 1000))
-        where.stop = lambda i=i, calls=calls: bool(i) and next(calls) % 2 == 0  # type: ignore[misc]
+        where.stop = lambda i=i, calls=calls: bool(i) and next(calls) % 2 == 0
         while True:
             try:
                 run_stage(where, run.stages[0])

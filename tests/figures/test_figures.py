@@ -382,7 +382,7 @@ def test_named_points_have_overrides_of_their_own(small: Suite) -> None:
         for (row, point), cell in small.cells.items()
         if row == series_key("named points", "SNIP", "MLP")
     }
-    found = {point: (run.density, run.stage("train").recipe.lr) for point, run in cells.items()}  # type: ignore[union-attr]
+    found = {point: (run.density, run.stage("train").recipe.lr) for point, run in cells.items()}
     assert found == {"a step back=-1": (0.25, 0.01), "a step back=0": (0.5, 0.1)}
 
 

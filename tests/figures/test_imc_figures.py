@@ -257,7 +257,7 @@ def test_the_sweep_prints_validation_accuracies_and_findings(tmp_path: Path) -> 
     for job in table.jobs:
         folder = tmp_path / "runs" / job.run_id
         folder.mkdir(parents=True)
-        rate = job.run.stage("train").recipe.lr  # type: ignore[union-attr]
+        rate = job.run.stage("train").recipe.lr
         made = record(
             job, 11.0, val_accuracy=60.0 + rate, report={"lipschitz": 3.0, "literal_k": None}
         )

@@ -137,7 +137,7 @@ def test_each_launcher_file_lists_the_options_of_its_class_with_their_defaults(
     name: str,
 ) -> None:
     cls, options = read_launcher(name)
-    assert cls.tag == name and options == asdict(cls())  # type: ignore[call-overload]
+    assert cls.tag == name and options == asdict(cls())
     assert re.findall(r"hydra\.launcher\.(\w+)", cls.at_a_time)[0] in options
     assert launcher([f"hydra/launcher={name}"]) == (cls(), [])
 
@@ -668,7 +668,7 @@ def test_a_console_that_cannot_be_written_does_not_stop_the_jobs(tmp_path: Path)
 DRIVER = f"""
 import os, sys
 from pathlib import Path
-sys.path[:0] = = [{[str(ROOT / "tests"), str(Path(__file__).parent)]!r}
+sys.path[:0] = {[str(ROOT / "tests"), str(Path(__file__).parent)]!r}
 from test_queue import small_job, plain_slots
 from rich.console import Console
 from runner.launch.queue import Interrupted, run_queue
@@ -984,7 +984,7 @@ def test_max_batch_size_gives_an_error_with_slurm(tmp_path: Path) -> None:
         common=["-m", "hydra/launcher=slurm", *SMALL],
     )
     hint = (
-        "this launcher takes a sweep's jobs all at once; hydra.launcher.array_parallelism says how"
+        "this launcher takes a sweep's jobs all at once; hydra.launcher.array_parallelism sets how"
         " many run at a time"
     )
     assert finish(process) == f"error: hydra.sweeper.max_batch_size: {hint}\n"

@@ -97,7 +97,7 @@ def test_scoring_and_measuring_leave_the_model_unchanged(name: str, tmp_path: Pa
     where = machine(tmp_path)
     context = RunContext(
         run, where, Store(where.cache_dir), Watcher(tmp_path / "run", display("none", None), {})
-    )  # type: ignore[arg-type]
+    )
     for stage in run.stages:
         if stage.component is not None and stage.kind in ("prune", "measure"):
             model = context.fresh_model()

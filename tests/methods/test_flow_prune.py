@@ -34,7 +34,7 @@ def context(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
     return RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
-    )  # type: ignore[arg-type]
+    )
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def context(run: Run, folder: Path, stop: Callable[[], bool] = lambda: False) ->
     where = machine(folder)
     return RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {}), stop
-    )  # type: ignore[arg-type]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +330,7 @@ def test_the_snapshot_is_exact_although_the_training_is_stopped_around_it(
             run_stage(
                 context(run, tmp_path, lambda calls=calls, steps=steps: next(calls) == steps),
                 run.stages[0],
-            )  # type: ignore[misc]
+            )
     where = context(run, tmp_path)
     run_stage(where, run.stages[0])
     found = where.store.snapshot(where.keys["dense"], 0.511509)

@@ -37,7 +37,7 @@ def context(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
     return RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
-    )  # type: ignore[arg-type]
+    )
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -432,7 +432,7 @@ def test_every_search_method_is_compared_with_training_steps() -> None:
         (Vgg("vgg", depth=11, width=2, pools=2), 8, 3, 3),
     )
     found = list(search_comparisons(torch.device("cpu"), nets))
-    listed = {re.search(r"method=(\w+), (\w+)", comparison.work).groups() for comparison in found}  # type: ignore[union-attr]
+    listed = {re.search(r"method=(\w+), (\w+)", comparison.work).groups() for comparison in found}
     searching = {
         name for name in method_names() if name in SEARCHES or name == "continuous_sparsification"
     }

@@ -29,7 +29,7 @@ def net(hidden: tuple[int, ...] = (3, 2)) -> nn.Module:
 
 
 def resnet(depth: int = 8, width: int = 4, shortcut: str = "B") -> nn.Module:
-    return ResNetCifar("net", depth, width, shortcut)(1, 10, 8, Generator().manual_seed(0))  # type: ignore[arg-type]
+    return ResNetCifar("net", depth, width, shortcut)(1, 10, 8, Generator().manual_seed(0))
 
 
 def searched(masks: dict[str, Tensor]) -> int:

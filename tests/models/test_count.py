@@ -13,7 +13,7 @@ from models.resnet_cifar import ResNetCifar
 
 
 def resnet(depth: int, width: int, shortcut: str = "B") -> nn.Module:
-    return ResNetCifar("net", depth, width, shortcut)(3, 10, 32, Generator())  # type: ignore[arg-type]
+    return ResNetCifar("net", depth, width, shortcut)(3, 10, 32, Generator())
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,7 @@ def test_torchvisions_weights_match_by_name_and_shape_and_its_entry_exists(
     found = shape_only(component(name)).state_dict()
     assert {n: t.shape for n, t in found.items()} == {n: t.shape for n, t in expected.items()}
     assert list(found) == list(expected)
-    published = torchvision.models.get_weight(KINDS[name].torchvision)  # type: ignore[attr-defined]
+    published = torchvision.models.get_weight(KINDS[name].torchvision)
     assert published.meta["num_params"] == counts(shape_only(component(name)))[0]
 
 
@@ -332,7 +332,7 @@ def test_images_that_are_too_small_are_rejected_with_a_solution(name: str) -> No
         *(
             (lambda kind=kind: kind("n", init="x"), "model.init='x' must be one of")
             for kind in KINDS.values()
-        ),  # type: ignore[misc]
+        ),
     ],
 )
 def test_invalid_options_are_rejected(make: Any, message: str) -> None:

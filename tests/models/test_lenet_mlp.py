@@ -83,7 +83,7 @@ def test_only_the_lecun_variant_has_relus_between_its_convolutions() -> None:
     names = [
         [name for name, _ in build(LeNet5("l", variant=v)).named_children()]
         for v in ("caffe", "lecun1998")
-    ]  # type: ignore[arg-type]
+    ]
     assert names[0] == ["conv1", "pool1", "conv2", "pool2", "flatten", "fc1", "relu1", "fc2"]
     assert names[1] == [
         "conv1",
@@ -103,7 +103,7 @@ def test_only_the_lecun_variant_has_relus_between_its_convolutions() -> None:
 
 @pytest.mark.parametrize("variant", ["caffe", "lecun1998"])
 def test_lenet5_rejects_digits_at_8x8_with_a_solution(variant: str) -> None:
-    component = LeNet5("lenet5", variant=variant)  # type: ignore[arg-type]
+    component = LeNet5("lenet5", variant=variant)
     for size in (8, component.smallest - 1):
         with pytest.raises(
             ValueError,
@@ -121,7 +121,7 @@ def test_lenet5_rejects_digits_at_8x8_with_a_solution(variant: str) -> None:
         (
             lambda: LeNet5("l", variant="1998"),
             "model.variant='1998' must be one of caffe, lecun1998",
-        ),  # type: ignore[arg-type]
+        ),
         (lambda: Mlp("m", hidden=(3, 0)), r"model.hidden=\[3, 0\] must be widths of at least 1"),
         (lambda: Mlp("m", init="x"), "model.init='x' must be one of"),
         (lambda: LeNet300("l", init="x"), "model.init='x' must be one of"),

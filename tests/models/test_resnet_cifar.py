@@ -24,7 +24,7 @@ def build(
 ) -> nn.Module:
     return ResNetCifar("net", depth, width, shortcut)(
         channels, classes, size, Generator().manual_seed(0)
-    )  # type: ignore[arg-type]
+    )
 
 
 def counts(model: nn.Module) -> tuple[int, int]:
@@ -200,7 +200,7 @@ def test_gradients_of_narrow_and_wide_nets_equal_those_in_float64(width: int) ->
 def test_a_narrow_projection_equals_the_strided_convolution() -> None:
     narrow = build(8, 4).double().eval()
     images = torch.randn(3, 3, 32, 32, dtype=torch.float64, generator=Generator().manual_seed(2))
-    x = narrow.stage1(torch.relu(narrow.bn1(narrow.conv1(images))))  # type: ignore[operator, union-attr]
-    shortcut = narrow.stage2[0].shortcut  # type: ignore[index, union-attr]
-    strided = nn.functional.conv2d(x, shortcut.conv.weight, stride=2)  # type: ignore[union-attr, operator, arg-type]
-    torch.testing.assert_close(shortcut(x), shortcut.bn(strided), rtol=1e-12, atol=1e-12)  # type: ignore[union-attr, operator]
+    x = narrow.stage1(torch.relu(narrow.bn1(narrow.conv1(images))))
+    shortcut = narrow.stage2[0].shortcut
+    strided = nn.functional.conv2d(x, shortcut.conv.weight, stride=2)
+    torch.testing.assert_close(shortcut(x), shortcut.bn(strided), rtol=1e-12, atol=1e-12)

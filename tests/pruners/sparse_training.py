@@ -93,7 +93,7 @@ def run_with_stops(
     where = machine(folder, cache="parts")
     context = RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
-    )  # type: ignore[arg-type]
+    )
     steps = iter(range(1, 100_000))
     context.stop = lambda: next(steps) % every == 0
     stops = 0

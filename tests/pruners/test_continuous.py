@@ -284,7 +284,7 @@ def context(run: Run, folder: Path) -> RunContext:
     where = machine(folder)
     return RunContext(
         run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
-    )  # type: ignore[arg-type]
+    )
 
 
 def test_the_papers_run_has_a_search_and_a_training_of_160_epochs_with_nesterov() -> None:

@@ -63,7 +63,7 @@ def test_the_first_mask_of_a_search_equals_the_mask_of_its_own_criterion(
         budgets == "criterion" or criterion == "magnitude"
     )
     others = [name for name in COMPARED if name != criterion]
-    assert all(0 < found[f"overlap_{name}"] < 1 for name in others)  # type: ignore[operator]
+    assert all(0 < found[f"overlap_{name}"] < 1 for name in others)
 
 
 @pytest.mark.parametrize("allocate", [Global(), Layer()])
@@ -91,7 +91,7 @@ def test_a_random_mask_overlaps_as_much_as_expected(allocate: Any) -> None:
         ("overlap", "overlap_expected", error),
         ("overlap_own", "overlap_own_expected", whole),
     ):
-        assert found[f"{name}_random"] == pytest.approx(found[expected], abs=4 * allowed)  # type: ignore[arg-type]
+        assert found[f"{name}_random"] == pytest.approx(found[expected], abs=4 * allowed)
 
 
 # --- portraits of searches

@@ -51,7 +51,7 @@ def moved(
     """Weights and masks of a layer after one step of plain SGD with these gradients; the layer's
     zeros are dormant."""
     model = linear([weights])
-    masking = DeepR(rule=rule, **options)(model, {"weight": model.weight.detach() != 0}, training())  # type: ignore[arg-type]
+    masking = DeepR(rule=rule, **options)(model, {"weight": model.weight.detach() != 0}, training())
     opt = SGD(model.parameters(), lr=lr)
     model.weight.grad = torch.tensor([gradient])
     masking.before_step(model, opt, 0)
@@ -151,7 +151,7 @@ def test_connectivity_is_constant_after_every_step_and_dormant_weights_are_zero(
     rule: str, budget: str
 ) -> None:
     model, masks = sparse_mlp()
-    masking = DeepR(rule=rule, budget=budget, l1=1e-3, noise=1e-3)(model, masks, training())  # type: ignore[arg-type]
+    masking = DeepR(rule=rule, budget=budget, l1=1e-3, noise=1e-3)(model, masks, training())
     signs = {n: s.clone() for n, s in masking.signs.items()}
     before: dict[str, tuple[Tensor, Tensor]] = {}
     total, layers, deaths = count_kept(masks), set(), 0
@@ -191,7 +191,7 @@ def test_connectivity_is_constant_after_every_step_and_dormant_weights_are_zero(
 
     train_steps(model, masking, 30, before=watch, between=between, after=after)
     assert (len(layers) == 1) == (budget == "layer")
-    assert masking.report["rewired"] > 50  # type: ignore[operator]
+    assert masking.report["rewired"] > 50
     if rule == "flip":
         assert masking.report["rewired"] == deaths
 
@@ -199,7 +199,7 @@ def test_connectivity_is_constant_after_every_step_and_dormant_weights_are_zero(
 @pytest.mark.parametrize("rule", RULES)
 def test_born_and_dead_connections_have_no_momentum_at_the_next_step(rule: str) -> None:
     model, masks = sparse_mlp()
-    masking = DeepR(rule=rule, l1=0.0, noise=0.0)(model, masks, training())  # type: ignore[arg-type]
+    masking = DeepR(rule=rule, l1=0.0, noise=0.0)(model, masks, training())
     ever, old = copied(masks), copied(masks)
     again = 0
 
@@ -233,17 +233,17 @@ def test_nothing_is_rewired_without_alpha_noise_and_rate_and_alpha_raises_turnov
     rule: str,
 ) -> None:
     model, masks = sparse_mlp()
-    still = DeepR(rule=rule, l1=0.0, noise=0.0)(model, copied(masks), training())  # type: ignore[arg-type]
+    still = DeepR(rule=rule, l1=0.0, noise=0.0)(model, copied(masks), training())
     train_steps(model, still, 10, lr=0.0)
     assert all(torch.equal(still.masks[n], masks[n]) for n in masks)
     assert still.report["rewired"] == 0
     turnover = []
     for l1 in (0.0, 0.01, 0.1):
         model, masks = sparse_mlp()
-        masking = DeepR(rule=rule, l1=l1, noise=0.0)(model, masks, training())  # type: ignore[arg-type]
+        masking = DeepR(rule=rule, l1=l1, noise=0.0)(model, masks, training())
         train_steps(model, masking, 30)
         turnover.append(masking.report["rewired"])
-    assert 2 * turnover[0] < min(turnover[1:])  # type: ignore[operator, type-var]
+    assert 2 * turnover[0] < min(turnover[1:])
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -256,12 +256,12 @@ def test_after_the_stop_training_is_plain_sparse_training(rule: str) -> None:
             model, copied(masks), training()
         ),
         15,
-    )  # type: ignore[arg-type]
+    )
     train_steps(static, FixedMasking(copied(masks)), 15)
     assert all(
         torch.equal(p, q) for p, q in zip(model.parameters(), static.parameters(), strict=True)
     )
-    masking = DeepR(rule=rule, stop=0.1, l1=0.01)(model, masks, training())  # type: ignore[arg-type]
+    masking = DeepR(rule=rule, stop=0.1, l1=0.01)(model, masks, training())
     history = []
     train_steps(model, masking, 20, after=lambda step, opt: history.append(copied(masking.masks)))
     assert any(not torch.equal(history[0][n], history[9][n]) for n in masks)
@@ -298,7 +298,7 @@ def test_global_births_follow_the_initial_counts_and_the_free_room() -> None:
 )
 def test_invalid_options_are_rejected(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        DeepR(**options)  # type: ignore[arg-type]
+        DeepR(**options)
 
 
 # --- whole runs

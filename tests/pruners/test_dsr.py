@@ -203,7 +203,7 @@ def test_a_drop_fraction_of_zero_halves_the_threshold_until_the_masks_stay() -> 
         for n, mask in masks.items():
             model.get_parameter(n).copy_(torch.where(mask, 0.06, 0.0))
     masking.after_step(model, 0)
-    assert masking.threshold == 0.05 and masking.report["rewired"] > 0  # type: ignore[operator]
+    assert masking.threshold == 0.05 and masking.report["rewired"] > 0
     with torch.no_grad():
         for n, mask in masking.masks.items():
             model.get_parameter(n).copy_(torch.where(mask, 0.06, 0.0))

@@ -271,7 +271,7 @@ def test_an_empty_pass_is_rejected() -> None:
 def test_the_kept_count_is_exact_and_kept_weights_have_the_smallest_s(
     bn: str, density: float
 ) -> None:
-    masks = masks_of(Grasp(bn=bn), resnet(), density, source=Train(256))  # type: ignore[arg-type]
+    masks = masks_of(Grasp(bn=bn), resnet(), density, source=Train(256))
     assert count_kept(masks) == round(density * count_prunable(masks))
     s = -flat(score(resnet(), images(), bn=bn))
     kept = torch.cat([mask.flatten() for mask in masks.values()])
@@ -329,7 +329,7 @@ def test_maps_make_signed_scores_non_negative() -> None:
 def test_the_positive_map_gives_the_signed_mask_while_the_threshold_is_positive() -> None:
     signed, positive, absolute = (
         masks_of(Grasp(map=how), resnet(), 0.1) for how in ("signed", "positive", "absolute")
-    )  # type: ignore[arg-type]
+    )
     assert same_masks(signed, positive) and not same_masks(signed, absolute)
 
 

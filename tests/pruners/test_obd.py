@@ -65,7 +65,7 @@ def diagonal(
 ) -> Diagonal:
     return Obd(estimator=estimator, **options).diagonal(
         model, full_masks(model), data, loss, seeded(seed)
-    )  # type: ignore[arg-type]
+    )
 
 
 def flat(tensors: Diagonal) -> Tensor:
@@ -88,7 +88,7 @@ def explicit(model: nn.Module, data: Batch, loss: LossFn) -> tuple[Tensor, Tenso
     point = flat({n: model.get_parameter(n).detach() for n in names})
     jacobian = torch.autograd.functional.jacobian(outputs, point)
     hessian = torch.autograd.functional.hessian(lambda v: loss(outputs(v), y), point)
-    return jacobian, hessian  # type: ignore[return-value]
+    return jacobian, hessian
 
 
 def gauss_newton(model: nn.Module, data: Batch) -> Tensor:
@@ -289,7 +289,7 @@ def test_the_scale_of_a_filter_before_batchnorm_does_not_change_its_scores() -> 
 def test_scoring_leaves_the_model_unchanged_and_repeats_under_its_seed(estimator: str) -> None:
     model = resnet()
     unchanged = state_check(model)
-    score = Obd(estimator=estimator, probes=2)  # type: ignore[arg-type]
+    score = Obd(estimator=estimator, probes=2)
     first_, second = (
         score(model, full_masks(model), cut(images(), 10), F.cross_entropy, seeded(3))
         for _ in range(2)
@@ -337,7 +337,7 @@ def test_a_diverged_net_is_rejected() -> None:
 )
 def test_invalid_options_are_rejected(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Obd(**options)  # type: ignore[arg-type]
+        Obd(**options)
 
 
 # --- whole runs

@@ -324,7 +324,7 @@ def test_an_option_at_its_default_does_not_change_the_run_id() -> None:
 def test_the_value_none_makes_an_option_null_wherever_it_is_referenced(group: str) -> None:
     cfg = compose_config(["method=snip", "density=0.1", f"{group}=none"])
     assert cfg[group] is None and cfg.method.pruner[group] is None
-    assert OmegaConf.to_container(cfg, resolve=True)["method"]["pruner"][group] is None  # type: ignore[call-overload,index]
+    assert OmegaConf.to_container(cfg, resolve=True)["method"]["pruner"][group] is None
     assert compose_config(["method=dense"])[group] is None  # the default of config.yaml
 
 

@@ -312,7 +312,7 @@ def test_the_search_for_the_number_of_draws_ends_for_scores_of_many_decades() ->
 
 def test_an_unknown_scaling_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"pick.scaling='yes' must be one of none, init"):
-        Sketch(scaling="yes")  # type: ignore[arg-type]
+        Sketch(scaling="yes")
 
 
 def test_algorithm_1_attains_its_density_in_the_mean() -> None:

@@ -425,7 +425,7 @@ def test_invalid_searches_are_rejected(make: Any, message: str) -> None:
 
 def test_two_problems_are_reported_at_once() -> None:
     with pytest.raises(ValueError, match="quota='x'(.|\n)*eta=2 must|eta=2 must(.|\n)*quota='x'"):
-        SrPopup(Global(), init=Init(eta=2.0), quota="x")  # type: ignore[arg-type]
+        SrPopup(Global(), init=Init(eta=2.0), quota="x")
 
 
 def test_ties_are_broken_by_tensor_index_in_channels_last_layout() -> None:

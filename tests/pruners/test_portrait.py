@@ -176,7 +176,7 @@ def test_subsets_drawn_in_several_chunks_are_all_returned(monkeypatch: pytest.Mo
         lambda: Norms(masks=1),
         lambda: Norms(counts="all"),
     ],
-)  # type: ignore[arg-type]
+)
 def test_invalid_options_are_rejected(wrong: Any) -> None:
     with pytest.raises(ValueError, match="portrait.measure"):
         wrong()
@@ -209,7 +209,7 @@ def test_rewound_norms_are_those_of_the_weights_at_the_rewinding_point() -> None
     assert (origin.start.stage, origin.start.epoch, type(origin.component)) == ("dense", 1, Origin)
     assert (portrait.needs, portrait.masks) == (("origin",), run.stages[-4].name)
     found: dict[str, Tensor] = Origin()(net(), masks(), task(None)).tensors
-    assert torch.equal(found["0.weight"], net()[0].weight)  # type: ignore[index]
+    assert torch.equal(found["0.weight"], net()[0].weight)
 
 
 @pytest.mark.parametrize("portrait", PORTRAITS)

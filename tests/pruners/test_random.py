@@ -60,7 +60,7 @@ def test_every_weight_is_kept_equally_often() -> None:
     # for the maximum of 60.
     model = nn.Linear(20, 3)
     counts = sum(masks_of(Random(), model, 0.25, seed=s)["weight"].int() for s in range(400))
-    assert (counts - 100).abs().max() < 5 * math.sqrt(400 * 0.25 * 0.75)  # type: ignore[union-attr]
+    assert (counts - 100).abs().max() < 5 * math.sqrt(400 * 0.25 * 0.75)
 
 
 def test_the_mask_depends_only_on_shapes_density_and_seed() -> None:

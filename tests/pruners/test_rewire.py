@@ -76,7 +76,7 @@ def test_invalid_schedules_are_rejected(options: dict[str, object], message: str
     with pytest.raises(ValueError, match=message):
         UpdateSchedule(
             **{"period": "100it", "stop": 1.0, "epochs": 160, "batch_size": 100, **options}
-        )  # type: ignore[arg-type]
+        )
 
 
 def test_a_stage_that_does_not_train_has_no_period() -> None:

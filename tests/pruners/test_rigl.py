@@ -100,38 +100,38 @@ def test_an_update_step_changes_masks_and_no_kept_weight() -> None:
     seen: dict[str, object] = {}
 
     def before(step: int, opt: SGD) -> None:
-        seen["masks"] = copied(masking.masks)  # type: ignore[union-attr]
-        seen["grads"] = {n: p.grad.clone() for n, p in model.named_parameters()}  # type: ignore[union-attr]
+        seen["masks"] = copied(masking.masks)
+        seen["grads"] = {n: p.grad.clone() for n, p in model.named_parameters()}
         seen["weights"] = {n: p.detach().clone() for n, p in model.named_parameters()}
         seen["momentum"] = {n: momentum(opt, model, n).clone() for n, _ in model.named_parameters()}
 
     def after(step: int, opt: SGD) -> None:
-        old, grads, weights, past = (seen[key] for key in ("masks", "grads", "weights", "momentum"))  # type: ignore[misc]
+        old, grads, weights, past = (seen[key] for key in ("masks", "grads", "weights", "momentum"))
         if step % 4:
-            assert all(torch.equal(m, old[n]) for n, m in masking.masks.items())  # type: ignore[index]
-            assert any(not torch.equal(p.detach(), weights[n]) for n, p in model.named_parameters())  # type: ignore[index]
+            assert all(torch.equal(m, old[n]) for n, m in masking.masks.items())
+            assert any(not torch.equal(p.detach(), weights[n]) for n, p in model.named_parameters())
         else:
             fraction = 0.15 * (1 + math.cos(math.pi * step / 100))
             for n, p in model.named_parameters():
                 if n not in masks:  # biases do not change in an update step
-                    assert torch.equal(p.detach(), weights[n])  # type: ignore[index]
-                    assert torch.equal(momentum(opt, model, n), past[n])  # type: ignore[index]
+                    assert torch.equal(p.detach(), weights[n])
+                    assert torch.equal(momentum(opt, model, n), past[n])
                     continue
-                new, was = masking.masks[n], old[n]  # type: ignore[index]
+                new, was = masking.masks[n], old[n]
                 count = int(was.sum())
                 assert int(new.sum()) == count
                 stayed, grown, gone = new & was, new & ~was, was & ~new
                 assert int(grown.sum()) == int(gone.sum()) <= math.floor(fraction * count)
                 assert step == 0 or grown.any() or n == "fc3.weight"
-                assert torch.equal(p.detach()[stayed], weights[n][stayed])  # type: ignore[index]
-                assert torch.equal(momentum(opt, model, n)[stayed], past[n][stayed])  # type: ignore[index]
+                assert torch.equal(p.detach()[stayed], weights[n][stayed])
+                assert torch.equal(momentum(opt, model, n)[stayed], past[n][stayed])
                 assert not p.detach()[~stayed].any() and not momentum(opt, model, n)[~stayed].any()
-                strength = grads[n].abs()  # type: ignore[index]
+                strength = grads[n].abs()
                 if grown.any():
                     assert float(strength[grown].min()) >= float(strength[~new].max())
                     assert float(weights[n].abs()[gone].max()) <= float(
                         weights[n].abs()[stayed].median()
-                    )  # type: ignore[index]
+                    )
         for n, mask in masking.masks.items():
             assert not model.get_parameter(n).detach()[~mask].any()
             assert not momentum(opt, model, n)[~mask].any()
@@ -182,7 +182,7 @@ def test_a_drop_fraction_of_zero_is_static_training_without_the_update_steps() -
     masking = RigL(every(7), drop_fraction=0.0)(model, masks, training())
 
     class SkippingUpdates(FixedMasking):
-        def before_step(self, model, opt, step):  # type: ignore[no-untyped-def]
+        def before_step(self, model, opt, step):
             super().before_step(model, opt, step)
             if step % 7 == 0:
                 for p in model.parameters():
@@ -206,7 +206,7 @@ def test_a_drop_fraction_of_zero_is_static_training_without_the_update_steps() -
 )
 def test_invalid_options_are_rejected(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        RigL(every(5), **options)  # type: ignore[arg-type]
+        RigL(every(5), **options)
 
 
 # --- layer densities

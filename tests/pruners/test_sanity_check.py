@@ -47,7 +47,7 @@ def test_places_are_uniform_in_every_layer() -> None:
     for name, mask in masks[0].items():
         share = int(mask.sum()) / mask.numel()
         found = sum(m[name].double() for m in masks) / 300
-        assert (found - share).abs().max() <= 5 * math.sqrt(share * (1 - share) / 300)  # type: ignore[union-attr]
+        assert (found - share).abs().max() <= 5 * math.sqrt(share * (1 - share) / 300)
 
 
 def test_masks_of_two_seeds_overlap_as_independent_subsets() -> None:

@@ -91,7 +91,7 @@ def test_an_update_keeps_counts_and_new_connections_start_at_zero_without_moment
     options: dict[str, object],
 ) -> None:
     model, masks = sparse_mlp()
-    masking = SparseEvolution(every(4), **options)(model, masks, training())  # type: ignore[arg-type]
+    masking = SparseEvolution(every(4), **options)(model, masks, training())
     old = copied(masks)
     rewired = 0
 
@@ -232,7 +232,7 @@ def test_masks_change_neither_after_the_stop_nor_after_the_last_step(
 )
 def test_invalid_options_are_rejected(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SparseEvolution(every(5), **options)  # type: ignore[arg-type]
+        SparseEvolution(every(5), **options)
 
 
 # --- whole runs

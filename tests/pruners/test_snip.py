@@ -139,7 +139,7 @@ def test_scores_are_finite_nonnegative_and_zero_without_gradient() -> None:
 @pytest.mark.parametrize("density", [0.9, 0.5, 0.1, 0.02])
 @pytest.mark.parametrize("bn", ["train", "eval"])
 def test_the_kept_count_is_exact(bn: str, density: float) -> None:
-    masks = masks_of(Snip(bn=bn), resnet(), density)  # type: ignore[arg-type]
+    masks = masks_of(Snip(bn=bn), resnet(), density)
     assert count_kept(masks) == round(density * count_prunable(masks))
 
 
@@ -168,7 +168,7 @@ def test_signed_sums_are_equal_in_all_layers_of_a_bias_free_relu_net() -> None:
 def test_signed_sums_are_equal_with_eval_mode_batchnorm_of_zero_mean() -> None:
     norm = nn.BatchNorm1d(30)
     nn.init.uniform_(norm.weight, 0.5, 2.0)
-    norm.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
+    norm.running_var.uniform_(0.5, 2.0)
     first, *others = signed_sums(relu_net(norm))
     assert abs(first) > 1e-3 and all(abs(other - first) < 1e-12 for other in others)
 

@@ -190,7 +190,7 @@ def test_inputs_move_to_the_device_of_the_model() -> None:
         (
             lambda: SparseNormal(location="image"),
             "source.location='image' must be one of pixel, coordinate",
-        ),  # type: ignore[arg-type]
+        ),
         (lambda: Chi(0), "source.n=0 must be at least 1"),
     ],
 )
@@ -211,7 +211,7 @@ def test_a_task_contains_the_image_shape_and_the_number_of_classes(tmp_path: Pat
     where = machine(tmp_path)
     context = RunContext(
         run, where, Store(where.cache_dir), Watcher(tmp_path / "run", display("none", None), {})
-    )  # type: ignore[arg-type]
+    )
     given = context.task(run.stage("prune"), steps=0)
     assert (given.image, given.classes, given.round) == ((1, 16, 16), 10, 0)
     x, y = first(Normal(), given)

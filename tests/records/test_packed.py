@@ -2,14 +2,18 @@
 
 import json
 import math
+import re
+import statistics
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import ConfigError
+from runner.paths import PUBLISHED
 from runner.records.find import (
     all_records,
     find_record,
@@ -168,3 +172,21 @@ def test_a_directory_without_packed_files_has_no_runs(tmp_path: Path) -> None:
     assert finished_runs(tmp_path) == [] and not is_done(tmp_path, "a-1")
     (tmp_path / "records").mkdir()
     assert finished_runs(tmp_path) == [] and list(all_records(tmp_path)) == []
+
+
+def test_the_documented_way_to_read_a_file_prints_its_means(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "records.md").read_text(), re.S)
+    exec(code, {})
+    printed = capsys.readouterr().out
+    (name,) = re.findall(r"records/(.*?)\.jsonl", code)
+    runs = [run["record"] for run in read_lines(PUBLISHED / "records" / f"{name}.jsonl").values()]
+    labels = {run["label"] for run in runs}
+    assert len(labels) == 13
+    for label in labels:
+        values = [run["accuracy"] for run in runs if run["label"] == label]
+        ((mean, count),) = re.findall(rf"^{re.escape(label)} +(\S+) +\S+ +(\d+)$", printed, re.M)
+        assert float(mean) == pytest.approx(statistics.fmean(values), abs=1e-5)
+        assert int(count) == len(values)

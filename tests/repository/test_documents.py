@@ -21,7 +21,8 @@ DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / name for name in ("README.md", "RESULTS.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 # A document that a line cites by name, without a link.
 CITATION = re.compile(r"(?<![\w/(.-])(?:docs/)?[\w/]+\.md\b")
-ELSEWHERE = {"ecosystem.md", "architecture.md", "style.md", "design.md"}
+# Pages of the project's planning, which do not ship.
+UNSHIPPED = {f"{name}.md" for name in ("ecosystem", "architecture", "style", "design")}
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -60,7 +61,7 @@ def test_every_cited_document_and_decision_is_in_the_repository() -> None:
         missing += [
             f"{file.relative_to(ROOT)}: {name}"
             for name in CITATION.findall(text)
-            if name in ELSEWHERE
+            if name in UNSHIPPED
             or (name.startswith("docs/") and not (ROOT / name).exists())
             or name.startswith("methods/")
         ]
@@ -126,7 +127,8 @@ def test_the_printed_counts_are_those_of_the_network(
 def test_no_line_is_longer_than_a_hundred_columns() -> None:
     long = []
     for file in tracked("*.py", "*.yaml", "*.md", "*.toml", "*.cff", "Makefile", ".ci/*"):
-        for number, line in enumerate(file.read_text().splitlines(), 1):
+        for number, whole in enumerate(file.read_text().splitlines(), 1):
+            line = whole.partition("  # type: ignore")[0]  # a pragma cannot move
             # A row of a Markdown table cannot be broken; a link cannot, either.
             table = file.suffix == ".md" and line.startswith(("|", "  |"))
             if len(line) > LINE and not table and "](http" not in line:

@@ -158,7 +158,7 @@ def test_the_drawn_numbers_and_the_verdicts_on_claims_are_those_of_the_records(
     # the same ones twice
     figure = page_of(words)
     found = series_of(figure, PUBLISHED)
-    assert all(series.done == series.asked for series in found)
+    assert all(series.done == series.requested for series in found)
     judged(figure, found, partial(find_run, results_dir=PUBLISHED), tmp_path)
     drawn = {f"{figure.name}.csv": as_csv(figure, found)} | claims_in(tmp_path)
     assert published_pages("figures", figure.name) == drawn

@@ -432,7 +432,7 @@ def test_used_images_are_counted_and_different_values_are_all_printed() -> None:
     assert read_setting("images", overrides, Composer()) == "1,437/360"
     # 1,437 - round(143.7)
     assert read_setting("images", [*overrides, "dataset.validation=0.1"], Composer()) == "1,293/360"
-    with pytest.raises(ConfigError, match="train.epoch is no key"):
+    with pytest.raises(ConfigError, match="train.epoch, which the table prints, is not a key"):
         read_setting("train.epoch", overrides, Composer())
     row = SettingRow(
         label="images",

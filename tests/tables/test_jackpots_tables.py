@@ -112,7 +112,7 @@ def test_an_entry_runs_method_rate_net_and_epochs_of_its_line(
             assert run.density == pytest.approx(1 - float(line["sparsity"]), abs=1e-12)
             epochs = sum(
                 run.stage(name).recipe.epochs for name in run.epoch_column if run.stage(name).recipe
-            )  # type: ignore[union-attr]
+            )
             # the paper does not count the levels of LT
             assert epochs == int(line["epochs"]) or line["method"] == "LT"
             assert {run.stage(name).kind for name in run.epoch_column} == {line["epoch_kind"]}
@@ -199,7 +199,7 @@ def test_a_page_agrees_with_one_worked_by_hand(tmp_path: Path) -> None:
     )
     assert "SET 90.00 ± 0.00 [92.30†, -2.3] – [90.76†] 160 (T) [160 (T)] 0" in lines
     assert "ResNet-32 – [94.62] – – [–] –" in lines  # only below the first rate, as in the paper
-    assert any(line.startswith("†: as quoted by the paper") for line in lines)
+    assert any(line.startswith("†: quoted by the paper from") for line in lines)
     assert "92.30$\\dagger$" in (tmp_path / "tables" / "jackpots_table01@digits.tex").read_text()
     cells = list(csv.DictReader((tmp_path / "tables" / "jackpots_table01@digits.csv").open()))
     assert {

@@ -265,7 +265,7 @@ def test_every_entry_runs_density_method_source_and_pick_of_its_labels(
         )
         method, source, pick = expected_options(label)
         assert run.method == method
-        assert [f"{100 * run.density:g} %"] == re.findall(r"\d+ %", text)  # type: ignore[operator]
+        assert [f"{100 * run.density:g} %"] == re.findall(r"\d+ %", text)
         assert run.dataset.name == DATA[row.split()[0]] and run.train_fraction == run.scale == 1.0
         assert cell.network in text and run.model.name in {NETS[cell.network], "resnet20_w32"}
         prunes = [stage for stage in run.stages if stage.kind == "prune"]
@@ -362,7 +362,7 @@ def test_a_rewinding_point_scales_with_the_training() -> None:
     table = expand_one_seed("sketching_table02@digits", models=["resnet20"])
     for density in DENSITIES:
         run = run_of(table, ("digits IMP (supervised)", f"ResNet-20 {density}"))
-        assert run.scale == 0.1875 and run.stages[-1].recipe.epochs == 30  # type: ignore[union-attr]
+        assert run.scale == 0.1875 and run.stages[-1].recipe.epochs == 30
         assert run.stages[-1].start.epoch == pytest.approx(2000 / 391 * 0.1875)
 
 

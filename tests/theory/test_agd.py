@@ -97,7 +97,7 @@ def test_a_trial_does_not_depend_on_the_other_trials_of_its_batch() -> None:
 )
 def test_invalid_teachers_are_rejected(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        GaussianTeacher(**options)  # type: ignore[arg-type]
+        GaussianTeacher(**options)
 
 
 # --- gradients

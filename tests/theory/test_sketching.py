@@ -29,7 +29,7 @@ def task(seed: int = 0, **more: Any) -> Task:
 
 
 def measured(lemma: str, **options: Any) -> dict[str, Any]:
-    found = Lemma(lemma, **options)(nn.Linear(1, 1), {}, task())  # type: ignore[arg-type]
+    found = Lemma(lemma, **options)(nn.Linear(1, 1), {}, task())
     return {**found.report, **found.series}
 
 

@@ -99,7 +99,7 @@ def test_exact_tensors_are_decomposed() -> None:
         c * torch.einsum("a,b,c,d->abcd", v, v, v, v)
         for c, v in zip((1.0, -2.0, 0.5, 1.5), q, strict=True)
     )
-    found = decompose(tensor, 5, rng)  # type: ignore[arg-type]
+    found = decompose(tensor, 5, rng)
     assert (found @ q.T).abs().max(0).values.tolist() == pytest.approx([1] * 4, abs=1e-6)
 
 
