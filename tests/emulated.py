@@ -10,32 +10,26 @@ a CPU tensor, and `__torch_dispatch__` computes on that. So results equal the CP
 - every copy between host and device is recorded with the line of our code that caused it.
 
 PyTorch counts devices when a process first computes a gradient, and the registration cannot be
-undone. Tests therefore run in a process of their own: `@on_emulated_device`.
+undone. Tests therefore run in a process of their own: `@on_emulated_device` (emulated_process.py).
 
 Not emulated: streams, memory limits, a second device of the kind, and branches of our code for
 `device.type == "cuda"`.
 """
 
 import functools
-import importlib
 import sys
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
-from forked import FORKS
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "emulated"
-SECONDS = 300  # limit for a test
 # Operations after which the host waits for a shape or a check, on every accelerator. It also waits
 # for every value: `_local_scalar_dense` (item, bool, int, float, branches), `equal`, `allclose`.
 WAITS = {
@@ -70,7 +64,6 @@ SHAPES = {
     "is_set_to",
     "_has_compatible_shallow_copy_type",
 }  # values that the host knows
-LOWER = ("conv1d", "conv2d", "conv3d", "linear", "matmul", "mm", "bmm", "addmm", "baddbmm")
 
 
 @dataclass(frozen=True)
@@ -115,7 +108,8 @@ def _where() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         path = Path(frame.f_code.co_filename)
-        if path != Path(__file__) and path.is_relative_to(ROOT) and ".venv" not in path.parts:
+        ours = path.is_relative_to(ROOT) and ".venv" not in path.parts
+        if ours and path.name not in ("emulated.py", "emulated_process.py"):
             return f"{path.relative_to(ROOT)}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return "autograd"
@@ -209,7 +203,7 @@ def compute(op: Any, *args: Any, **kwargs: Any) -> Any:
     else:
         _refuse_mixture(op, name, args, inside, outside)
         _count_waits(name, args)
-    _refuse_generator(name, leaves, target.type if target else NAME)
+    refuse_generator(name, leaves, target.type if target else NAME)
     if target is not None:
         kwargs["device"] = "cpu"
     wrapped = {id(t.held): t for t in inside}
@@ -291,7 +285,8 @@ def _count_waits(name: str, args: tuple[Any, ...]) -> None:
         _note("read", f"{name} with a mask")
 
 
-def _refuse_generator(name: str, leaves: list[Any], kind: str) -> None:
+def refuse_generator(name: str, leaves: list[Any], kind: str) -> None:
+    """Raise an error if a generator among the arguments draws on another device."""
     for generator in (g for g in leaves if isinstance(g, torch._C.Generator)):
         # Operations receive another Python object around the same generator.
         drawn = NAME if generator._cdata in GENERATORS else generator.device.type
@@ -324,113 +319,3 @@ class Generator(torch._C.Generator):
 
 
 GENERATORS: dict[int, Generator] = {}  # those of the emulated device, by address
-
-
-class _AsCuda(TorchFunctionMode):
-    """What PyTorch does for CUDA, or on the host, where no operation of the device is called.
-
-    A generator of the device is refused for a draw on the host. `x[mask] = 1.0` passes a scalar of
-    the host, for which PyTorch needs no positions.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        puts = func is torch.Tensor.__setitem__ and isinstance(args[0], DeviceTensor)
-        if puts and isinstance(args[2], (bool, int, float)):
-            args = (*args[:2], torch.tensor(args[2], dtype=args[0].dtype))
-        found = func(*args, **(kwargs or {}))
-        generator = (kwargs or {}).get("generator")
-        if generator is not None and isinstance(found, torch.Tensor):
-            _refuse_generator(func.__name__, [generator], found.device.type)
-        return found
-
-
-class _Backend:
-    """What PyTorch asks of a device's module, `torch.emulated`."""
-
-    is_initialized = is_available = staticmethod(lambda: True)
-    current_device = staticmethod(lambda: 0)
-    device_count = staticmethod(lambda: 1)
-    _is_in_bad_fork = staticmethod(lambda: False)
-    manual_seed_all = staticmethod(lambda seed: None)
-    get_amp_supported_dtype = staticmethod(lambda: [torch.bfloat16])
-
-
-LIBRARIES: list[torch.library.Library] = []  # registrations live as long as these
-
-
-@contextmanager
-def emulation() -> Iterator[torch.device]:
-    """Register the device, once in a process and for its rest."""
-    from torch.optim import optimizer
-    from torch.utils import backend_registration
-
-    backend_registration._setup_privateuseone_for_python_backend(NAME, _Backend())
-    # Tensors reach `__torch_dispatch__` first; this is for factories, which have none.
-    everything, aten = (torch.library.Library(space, "IMPL") for space in ("_", "aten"))
-    LIBRARIES.extend((everything, aten))
-    everything.fallback(compute, "PrivateUse1")
-    everything.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
-    aten.impl("_copy_from", _copy_from, "PrivateUse1")
-    for name in LOWER:
-        kernel = functools.partial(_in_lower_precision, getattr(torch.ops.aten, name))
-        aten.impl(name, kernel, "AutocastPrivateUse1")
-    optimizer._foreach_supported_types.append(DeviceTensor)  # as for CUDA
-    for module in list(sys.modules.values()):
-        if (
-            getattr(module, "__dict__", {}).get("Generator") is torch._C.Generator
-            and module is not torch._C
-        ):
-            module.Generator = Generator  # type: ignore[attr-defined]
-    with _AsCuda():
-        yield device()
-
-
-def _copy_from(source: torch.Tensor, into: torch.Tensor, non_blocking: bool = False) -> Any:
-    """The kernel by which `torch.tensor(.., device=)` copies, past `__torch_dispatch__`."""
-    return compute(torch.ops.aten.copy_.default, into, source)
-
-
-def _in_lower_precision(op: Any, *args: Any, **kwargs: Any) -> Any:
-    """The autocast kernel of a matrix product: its float arguments in bf16."""
-
-    def cast(value: Any) -> Any:
-        cast_it = isinstance(value, DeviceTensor) and value.dtype == torch.float32
-        return value.to(torch.get_autocast_dtype(NAME)) if cast_it else value
-
-    with torch.autocast(NAME, enabled=False):
-        return op(*tree_map(cast, args), **tree_map(cast, kwargs))
-
-
-def on_emulated_device(test: Callable[..., None]) -> Callable[..., None]:
-    """Decorator: run a test in a process of its own that has the emulated device."""
-
-    @functools.wraps(test)
-    def in_its_own_process(**arguments: Any) -> None:
-        ours, theirs = FORKS.Pipe(duplex=False)
-        where = (test.__module__, test.__qualname__)
-        process = FORKS.Process(target=_main, args=(theirs, *where, arguments))
-        process.start()
-        theirs.close()
-        try:
-            failure = ours.recv() if ours.poll(SECONDS) else f"not done in {SECONDS} seconds"
-        except EOFError:
-            failure = "the process died"
-        process.kill()
-        process.join()
-        if failure:
-            pytest.fail(failure, pytrace=False)
-
-    return in_its_own_process
-
-
-def _main(answer: Any, module: str, name: str, arguments: dict[str, Any]) -> None:
-    failure = ""
-    torch.set_num_threads(1)
-    try:
-        with emulation():
-            getattr(importlib.import_module(module), name).__wrapped__(**arguments)
-    except Exception:
-        failure = traceback.format_exc()
-    answer.send(failure)

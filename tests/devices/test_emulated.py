@@ -2,14 +2,18 @@
 
 import copy
 import io
+import sys
 from collections.abc import Callable
 
 import pytest
 import torch
-from emulated import DeviceTensor, Generator, Transfer, device, on_emulated_device, recorded
+from emulated import DeviceTensor, Generator, Transfer, device, recorded
+from emulated_process import on_emulated_device
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
+
+from runner.engine.optim import Sgd
 
 
 def found(act: Callable[[], object]) -> list[str]:
@@ -156,17 +160,15 @@ def test_copies_between_host_and_device_are_counted() -> None:
 def test_a_transfer_names_the_line_that_causes_it() -> None:
     x = torch.ones(2, device=device())
     with recorded() as transfers:
-        first = next(line for line in traceback_lines())
+        line = this_line() + 1
         float(x[0])
     assert transfers == [
-        Transfer("read", "_local_scalar_dense", f"tests/devices/test_emulated.py:{first + 1}")
+        Transfer("read", "_local_scalar_dense", f"tests/devices/test_emulated.py:{line}")
     ]
 
 
-def traceback_lines() -> list[int]:
-    import sys
-
-    return [sys._getframe(1).f_lineno]
+def this_line() -> int:
+    return sys._getframe(1).f_lineno
 
 
 @on_emulated_device
@@ -204,7 +206,8 @@ def steps(model: nn.Module, place: torch.device, autocast: bool = False) -> list
     """Parameters after three steps of SGD, computed with foreach where the device has it."""
     model.to(place)
     x, y = (t.to(place) for t in (torch.linspace(-1, 1, 80).view(5, 1, 4, 4), torch.arange(5) % 3))
-    opt = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=0.01)
+    groups: list[dict[str, object]] = [{"params": list(model.parameters())}]
+    opt = Sgd(groups, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)
     for _ in range(3):
         with torch.autocast(place.type, torch.bfloat16, enabled=autocast):
             logits = model(x)
@@ -234,7 +237,7 @@ def test_optimizers_take_their_foreach_path() -> None:
     called = []
     original = torch._foreach_add_
     torch._foreach_add_ = lambda *args, **kwargs: called.append(1) or original(*args, **kwargs)
-    torch.optim.SGD([weight], 0.5).step()
+    Sgd([{"params": [weight]}], lr=0.5).step()
     assert called
     assert weight.tolist() == [0.5, 0.5]
 

@@ -6,13 +6,18 @@ from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
-import pytest
 import torch
-from emulated import device, on_emulated_device
+from emulated import device
+from emulated_process import on_emulated_device
 from rich.console import Console
 from safetensors.torch import save_file
 from support import compose_run, image_folder, machine, perform_run
+from torch import nn
+from torch.nn import functional as F
 
+from pruners.base import full_masks
+from pruners.curvature.hessian import HessianOperator
+from pruners.curvature.options import HessianOptions
 from runner.data.base import Info
 from runner.data.imagenet import FOLDER, Imagenet
 from runner.display.progress import Watcher, display
@@ -56,16 +61,28 @@ def stopped_often(run: Run, where: Machine) -> int:
     raise AssertionError
 
 
-@pytest.mark.parametrize("method", ["deep_r", "zhou"])  # with noise, and with its own generator
 @on_emulated_device
-def test_a_stopped_run_resumes_to_the_hosts_bits(method: str, tmp_path: Path) -> None:
-    search = ["method.batch_size=32"] if method == "zhou" else []
-    run = compose_run(*MLP, f"method={method}", *search)
-    there = replace(machine(tmp_path), device=device())
-    assert stopped_often(run, there) > 2
-    assert_equal(
-        perform_run(run, there)[1], perform_run(run, machine(tmp_path, "other", "other"))[1]
-    )
+def test_hessian_products_start_no_threads_beside_an_accelerators_queue() -> None:
+    torch.set_num_threads(2)
+    model, batch = nn.Linear(2, 3), (torch.ones(4, 2), torch.arange(4) % 3)
+    for place, starts in (("cpu", True), (device(), False)):
+        here = model.to(place)
+        batches = [(batch[0].to(place), batch[1].to(place))] * 2
+        operator = HessianOperator(
+            here, full_masks(here), batches, F.cross_entropy, HessianOptions()
+        )
+        assert (operator._workers is not None) == starts
+
+
+@on_emulated_device
+def test_a_stopped_run_resumes_to_the_hosts_bits(tmp_path: Path) -> None:
+    # with noise, and with a generator of the device
+    for overrides in (["method=deep_r"], ["method=zhou", "method.batch_size=32"]):
+        run = compose_run(*MLP, *overrides)
+        there = replace(machine(tmp_path / overrides[0]), device=device())
+        assert stopped_often(run, there) > 2
+        here = machine(tmp_path / overrides[0], "other", "other")
+        assert_equal(perform_run(run, there)[1], perform_run(run, here)[1])
 
 
 @on_emulated_device

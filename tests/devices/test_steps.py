@@ -4,12 +4,17 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from emulated import Transfer, count, device, on_emulated_device, recorded
+import torch
+from emulated import Transfer, count, device, recorded
+from emulated_process import on_emulated_device
 from rich.console import Console
 from support import compose_run, machine
+from torch import nn
 
+from pruners.search.supermask import fresh_statistics
 from runner.display.progress import Watcher, display
 from runner.engine.context import RunContext
+from runner.engine.evaluate import evaluate
 from runner.engine.stages import run_stage
 from runner.engine.store import Store
 
@@ -109,3 +114,36 @@ def test_a_rewiring_step_copies_a_stated_number(tmp_path: Path) -> None:
         reads, uploads = count(found), count(found, "upload")
         assert reads[base] == 2 and reads[rewire] <= L
         assert uploads == Counter({"pruners/dynamic/deep_r.py": L, rewire: reads[rewire]})
+
+
+@on_emulated_device
+def test_a_pruning_round_copies_a_stated_number(tmp_path: Path) -> None:
+    rounds = transfers(tmp_path, "prune", "method=synflow", "density=0.3", "schedule.iterations=7")
+    selections = 1 + (L + 1)  # the global one, and one for each layer with the classifier
+    for found in rounds.values():
+        # counts of all layers: finite scores, weights left, weights to keep
+        assert count(found) == {"pruners/base.py": 3 + 2 * selections}
+        # the image of ones and its label
+        assert count(found, "upload") == {"pruners/selection/score_pruner.py": 2}
+
+
+@on_emulated_device
+def test_an_evaluation_waits_once(tmp_path: Path) -> None:
+    model = nn.Linear(2, 3).to(device())
+    batch = (torch.ones(4, 2, device=device()), torch.arange(4, device=device()) % 3)
+    with recorded() as found:
+        evaluate(model, [batch] * 5, {}, torch.autocast("emulated", enabled=False))
+    assert count(found) == {"runner/engine/evaluate.py": 1}
+
+
+@on_emulated_device
+def test_recomputed_batchnorm_statistics_are_the_mean_over_batches_without_a_copy() -> None:
+    model = nn.BatchNorm1d(1).to(device())
+    batches = [torch.tensor([[0.0], [2.0 * n]], device=device()) for n in (1, 2, 3)]
+    with recorded() as found, fresh_statistics(model) as weigh:
+        for number, batch in enumerate(batches, start=1):
+            weigh(number)
+            model(batch)
+    assert not found
+    assert model.running_mean is not None and model.running_mean.item() == 2.0
+    assert model.momentum == 0.1
