@@ -5,10 +5,16 @@ Usage: python scripts/faults.py [minutes=5] [seed=0] [only=kills,cache] [write=f
 
 import sys
 
-from rich.console import Console
+from runner.entry import command
 
-from runner.errors import guarded
-from runner.faults.run import faults
+
+def main() -> int:
+    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
+    from runner.console import console
+    from runner.faults.run import faults
+
+    return faults(sys.argv[1:], console())
+
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: faults(sys.argv[1:], Console(highlight=False))))
+    command(main)

@@ -1,5 +1,7 @@
 """Build a command's `RunRequest` and `Environment` from a composed configuration."""
 
+from dataclasses import replace
+
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -8,6 +10,9 @@ from runner.config.build import build_run
 from runner.config.compose import compose_config
 from runner.config.overrides import SEARCH, search_path
 from runner.config.plain import to_plain
+from runner.config.quoting import REFERENCE, no_reference
+from runner.errors import ConfigError
+from runner.paths import user_path
 from runner.spec.request import Environment, RunRequest, SavedConfig
 
 
@@ -39,9 +44,26 @@ def environment_of(cfg: DictConfig) -> Environment:
     """The `env` group of a composed configuration.
 
     Raises:
-        ConfigError: a value of the wrong type.
+        ConfigError: a value of the wrong type; a path is empty or contains an interpolation.
     """
-    return typed.build(Environment, to_plain(cfg.env, resolve=True), "env")
+    env = to_plain(cfg.env, resolve=True)
+    folders = {f"env.{key}": env[key] for key in ("results_dir", "cache_dir", "data_dir")}
+    problems = [no_reference(key, path) for key, path in folders.items() if REFERENCE in path]
+    problems += [f"{key}= is empty: name a folder" for key, path in folders.items() if not path]
+    problems += [
+        f"{key}={ascii(path)} is not UTF-8, which the files of stages require: choose another name"
+        for key, path in folders.items()
+        if path != path.encode("utf-8", errors="replace").decode()
+    ]
+    if problems:
+        raise ConfigError(*problems)
+    found = typed.build(Environment, env, "env")
+    return replace(
+        found,
+        results_dir=user_path(env["results_dir"]),
+        cache_dir=user_path(env["cache_dir"]),
+        data_dir=user_path(env["data_dir"]),
+    )
 
 
 def environment(overrides: list[str]) -> Environment:

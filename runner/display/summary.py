@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from runner.spec.findings import (
     ACCURACY,
@@ -65,8 +66,8 @@ def summary(record: dict[str, Any], path: Path, request: RunRequest) -> Panel:
         "paper's setting": paper_command(request),
     }
     for name, value in rows.items():
-        table.add_row(name, value)
-    return Panel(table, title=record["run_id"], expand=False)
+        table.add_row(Text(name), Text(value))
+    return Panel(table, title=Text(record["run_id"]), expand=False)
 
 
 def _data_set(record: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from runner.engine.divergence import infinite_tensor
 from runner.engine.weights_file import UnsuitableError, some, state_of
 from runner.errors import ConfigError
 from runner.locks import held
+from runner.paths import user_path
 from runner.spec.pretrained import TORCHVISION, digest
 from runner.spec.run import Run, Weights
 
@@ -88,7 +89,7 @@ def _override(weights: Weights) -> str:
 
 def _read(weights: Weights, own: frozenset[str]) -> State:
     """The state dict in the file; `own`: the names of the network."""
-    path = Path(weights.path).expanduser() if weights.path else downloaded(_entry(weights).url)
+    path = user_path(weights.path) if weights.path else downloaded(_entry(weights).url)
     try:
         if weights.path and weights.content != f"sha256:{digest(path)}":
             raise ConfigError(

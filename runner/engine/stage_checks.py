@@ -5,11 +5,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import nn
 
 from models.connected import empty_layers, reached_outputs
-from pruners.base import Finding, Masks, count_kept, count_prunable, keep_count
+from pruners.base import (
+    Finding,
+    Masks,
+    count_kept,
+    count_prunable,
+    keep_count,
+    kept_by_layer,
+)
 from runner.engine.checkpoint import State
 from runner.engine.divergence import ENTRY, Divergence, divergence_of, is_diverged
 from runner.engine.store import Artefact
@@ -64,8 +70,11 @@ def check_masked(weights: State, masks: Masks, stage: Stage) -> None:
     Raises:
         RuntimeError: a check failed, so the method or the loop is wrong; nothing is stored.
     """
-    for name, mask in masks.items():
-        alive = int(torch.count_nonzero(weights[name][~mask.to(weights[name].device)]))
+    # Compared with zero rather than multiplied by the mask: NaN times 0 is NaN.
+    wrong = {
+        name: (weights[name] != 0) & ~mask.to(weights[name].device) for name, mask in masks.items()
+    }
+    for name, alive in kept_by_layer(wrong).items():
         if alive:
             raise RuntimeError(
                 f"stage {stage.name!r}: {alive} pruned weights of {name} are not zero"

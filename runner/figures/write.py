@@ -128,7 +128,9 @@ def write_figure(suite: Suite, results_dir: Path, endings: Collection[str] = END
     ]
     folder = results_dir / "figures"
     numbers = as_csv(suite, found)
-    atomically(folder / f"{suite.name}.csv", lambda path: path.write_text(numbers))
+    atomically(
+        folder / f"{suite.name}.csv", lambda path: path.write_text(numbers, encoding="utf-8")
+    )
     text = notes(suite, found, results_dir)
     for ending in endings:
         picture = partial(draw, title(suite), panels, text, ending)

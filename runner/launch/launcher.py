@@ -6,7 +6,7 @@ class by its tag and lists its options. Users choose it by the file's name: `hyd
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, get_type_hints
 
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -16,8 +16,10 @@ from runner.config.typed import Alias
 from runner.engine.machine import Machine
 from runner.errors import ConfigError, one_of
 from runner.launch.jobs import QueueJob
+from runner.launch.options import mapping
 from runner.paths import CONF
 from runner.registry import UnknownTag, find_class
+from runner.torchrun import ranks
 
 DEFAULT = "gpu_queue"  # launcher of the commands for tables and figures
 FOLDER = CONF / "hydra" / "launcher"
@@ -105,17 +107,28 @@ def make_launcher(
         prefix: the text before an option's name on the command line, for messages.
 
     Raises:
-        ConfigError: one message per unknown option, value of the wrong type and value out of range.
+        ConfigError: one message per unknown option, value of the wrong type and value out of range;
+            or torchrun has started several of this command.
     """
     plain = {
         name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         for name, value in options.items()
     }
+    hints = get_type_hints(cls)
+    for name, value in plain.items():
+        if isinstance(value, str) and "dict" in str(hints.get(name)):
+            plain[name] = mapping(value)
     try:
-        return typed.build(cls, plain, prefix.rstrip("."), fallback=_as_written)
+        launcher = typed.build(cls, plain, prefix.rstrip("."), fallback=_as_written)
     except ConfigError as error:  # the class names its options without the prefix
         messages = (each.removeprefix(prefix) for each in error.messages)
         raise ConfigError(*(f"{prefix}{each}" for each in messages)) from None
+    if (size := ranks().size) > 1:
+        raise ConfigError(
+            f"hydra/launcher={cls.tag} under torchrun: each of the {size} processes would launch"
+            " all jobs; start the launcher without torchrun"
+        )
+    return launcher
 
 
 def _as_written(value: Any, key: str, alias: Alias) -> Any:

@@ -208,7 +208,9 @@ def shipped_rates(records: list[dict[str, Any]]) -> Rates:
 def read_bench(cache_dir: Path) -> dict[str, list[dict[str, Any]]]:
     """Device and threads -> the rows that `make bench` measured."""
     path = cache_dir / BENCH
-    found: dict[str, list[dict[str, Any]]] = json.loads(path.read_text()) if path.is_file() else {}
+    found: dict[str, list[dict[str, Any]]] = (
+        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    )
     return found
 
 

@@ -46,7 +46,9 @@ def state(results_dir: Path, run_id: str) -> str:
     if is_held(path.with_name(".lock")):
         return "running"
     try:
-        status = str(json.loads(path.with_name("status.json").read_text())["status"])
+        status = str(
+            json.loads(path.with_name("status.json").read_text(encoding="utf-8"))["status"]
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return "new"
     return {"running": "interrupted", "failed": "failed", "stopped": "stopped"}.get(status, "new")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import ConfigError, nearest
+from runner.paths import user_path
 from runner.spec.run import Weights
 
 # A value of start.weights, and the prefix of an entry's name in `Weights.content`.
@@ -47,7 +48,7 @@ def weights_of(key: str, value: Any, model: Any, finished: bool = False) -> Weig
             )
         return Weights(f"{TORCHVISION}:{entry}")
     try:
-        path = Path(value).expanduser()
+        path = user_path(value)
         if path.is_file():
             return Weights(f"sha256:{digest(path)}", value)
     except OSError as error:

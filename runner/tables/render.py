@@ -191,7 +191,7 @@ FORMATS: dict[str, Callable[[Suite, Entries], str]] = {
 
 
 def _write(path: Path, text: str) -> None:
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 def write_table(suite: Suite, results_dir: Path, endings: Collection[str] = tuple(FORMATS)) -> str:
