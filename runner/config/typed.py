@@ -25,7 +25,7 @@ NAMES = {  # of types in messages
     "str": "a word",
     "bool": "true or false",
     "Path": "the path of a file or folder",
-    "dict": "a mapping, set as NAME.KEY=VALUE or '{KEY: VALUE}'",
+    "dict": "a mapping",
     "Mapping": "a mapping",
 }
 # The words of YAML 1.1 and of OmegaConf for truth values, in lower case.

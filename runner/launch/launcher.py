@@ -121,7 +121,10 @@ def make_launcher(
     try:
         launcher = typed.build(cls, plain, prefix.rstrip("."), fallback=_as_written)
     except ConfigError as error:  # the class names its options without the prefix
-        messages = (each.removeprefix(prefix) for each in error.messages)
+        written = "a mapping, set as NAME.KEY=VALUE or '{KEY: VALUE}'"
+        messages = (
+            each.removeprefix(prefix).replace("a mapping", written) for each in error.messages
+        )
         raise ConfigError(*(f"{prefix}{each}" for each in messages)) from None
     if (size := ranks().size) > 1:
         raise ConfigError(
