@@ -11,7 +11,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 
 .PHONY: help setup demo test test-slow test-fashion slurm-test lint lock format data tables \
-  figures report reproduce publish plan cache rekey bench clean
+  figures report reproduce publish plan cache rekey bench faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -91,6 +91,9 @@ rekey: $(VENV)/ready ## convert and seal results and cache of version 0.1.0; com
 
 bench: $(VENV)/ready ## measure speed as ratios to rivals; save the throughput for plans
 	$(RUN) scripts/bench.py $(ARGS)
+
+faults: $(VENV)/ready ## try kills, damage, bad input: ARGS="minutes=5 seed=0 only=kills"
+	$(RUN) scripts/faults.py $(ARGS)
 
 clean: ## remove the environment and the caches of tools; keep records and the stage cache
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

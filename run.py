@@ -6,27 +6,35 @@ Composes the configuration, reports invalid input in one message and calls runne
 import os
 import re
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
-import hydra
-from omegaconf import DictConfig
-
-from runner.config.schema import register
-from runner.errors import EXIT_CONFIG, EXIT_STOPPED, SweepEnded
+from runner.entry import command
+from runner.errors import EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_STOPPED, SweepEnded
 from runner.paths import CONF
+from runner.torchrun import ranks
 
-register()
+MULTIRUN = ("-m", "--multirun")
 
 
-def main() -> None:
-    """Run the command line.
+def main() -> NoReturn:
+    """Run the command line and exit.
 
-    Exit codes: 0 done, 1 failed, 2 bad input, 143 stopped at a checkpoint.
+    Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 stopped at a checkpoint.
     """
+    command(run)
+
+
+def run() -> int:
+    """Run the command line; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
+    import hydra
+    from omegaconf import DictConfig
+
+    from runner.config.hydra_errors import refuse_key_changes, translate
+    from runner.config.schema import register
+
+    register()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises; translated below
     arguments = planned_here(sys.argv[1:])
-    # Flags first: argparse reads no overrides after a flag that follows one.
-    sys.argv[1:] = sorted(arguments, key=lambda each: each not in ("-m", "--multirun"))
     codes: list[int] = []
     planned: list[Any] = []  # runs of a sweep with env.plan=true, for one plan of all
 
@@ -35,27 +43,46 @@ def main() -> None:
         from runner.commands.run import run_config  # loads torch: not for --help and --cfg
 
         codes.append(run_config(cfg, planned))
-        if codes[-1] == EXIT_STOPPED:
-            sys.exit(EXIT_STOPPED)  # a stopped sweep does not start its next job
-
-    from runner.config.hydra_errors import refuse_key_changes, translate
+        if codes[-1] in (EXIT_STOPPED, EXIT_INTERRUPTED):
+            sys.exit(codes[-1])  # a stopped sweep does not start its next job
 
     try:
         refuse_key_changes(arguments)
+        sys.argv[1:] = arguments = hydra_arguments(arguments)
         job()
         if planned:
             from runner.commands.run import show_plan
 
             show_plan(planned)
     except SweepEnded as ended:
-        sys.exit(ended.code)
+        return ended.code
     except Exception as error:
         message = translate(error, str(CONF), arguments)
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(EXIT_CONFIG)
-    sys.exit(max(codes, default=0))
+        if ranks().rank == 0:
+            print(f"error: {message}", file=sys.stderr)
+        return EXIT_CONFIG
+    return max(codes, default=0)
+
+
+def hydra_arguments(arguments: list[str]) -> list[str]:
+    """The command line as Hydra reads it.
+
+    Flags come first, because argparse reads no overrides after a flag that follows one. Paths are
+    quoted. Keys below an option of a launcher, such as hydra.launcher.extra.account, are new ones.
+
+    Raises:
+        ConfigError: a path contains an interpolation.
+    """
+    from runner.config.quoting import literal_paths
+
+    flags = [each for each in arguments if each in MULTIRUN]
+    rest = [each for each in arguments if each not in MULTIRUN]
+    return flags + [
+        f"++{each}" if re.match(r"hydra\.launcher\.\w+\.[^=]+=", each) else each
+        for each in literal_paths(rest, sweeps=bool(flags))
+    ]
 
 
 def planned_here(arguments: list[str]) -> list[str]:

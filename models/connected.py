@@ -57,4 +57,6 @@ def _through_the_gate(module: Any, inputs: tuple[Tensor], output: Tensor) -> Ten
 
 def empty_layers(masks: dict[str, Tensor]) -> int:
     """Number of layers without any kept weight."""
-    return sum(not mask.any() for mask in masks.values())
+    if not masks:
+        return 0
+    return int((~torch.stack([mask.any() for mask in masks.values()])).sum())

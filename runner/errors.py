@@ -3,10 +3,10 @@
 import difflib
 import os
 import re
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-EXIT_FAILED, EXIT_CONFIG, EXIT_STOPPED = 1, 2, 143  # exit codes of a command; 0 = done
+# Exit codes of a command; 0 = done.
+EXIT_FAILED, EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_STOPPED = 1, 2, 130, 143
 LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 LIKE = 0.5  # least likeness of a suggestion: twice the letters in common over all letters
 
@@ -62,18 +62,3 @@ class SweepEnded(Exception):
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
-
-
-def complain(error: ConfigError) -> None:
-    """Print the messages of a configuration error to standard error, one per line."""
-    if os.environ.get("RANK", "0") == "0":  # under torchrun only the first process prints
-        print("\n".join(f"error: {message}" for message in error.messages), file=sys.stderr)
-
-
-def guarded(work: Callable[[], int]) -> int:
-    """Run `work` and return its exit code; on a ConfigError, print its messages and return 2."""
-    try:
-        return work()
-    except ConfigError as error:
-        complain(error)
-        return EXIT_CONFIG

@@ -113,9 +113,12 @@ def remove(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` atomically as indented JSON."""
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, f"{text}\n".encode())
+    """Write `value` atomically as indented JSON in UTF-8.
+
+    Bytes of file names that are not UTF-8, Python's surrogates, become JSON's escapes.
+    """
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def sealed(content: dict[str, Any]) -> bytes:

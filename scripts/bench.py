@@ -5,10 +5,16 @@ Usage: python scripts/bench.py [rounds=5] [threads=2]
 
 import sys
 
-from rich.console import Console
+from runner.entry import command
 
-from runner.bench.run import bench
-from runner.errors import guarded
+
+def main() -> int:
+    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
+    from runner.bench.run import bench
+    from runner.console import console
+
+    return bench(sys.argv[1:], console())
+
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: bench(sys.argv[1:], Console(highlight=False))))
+    command(main)

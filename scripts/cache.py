@@ -8,10 +8,16 @@ except those younger than HOURS, by default 1.
 
 import sys
 
-from rich.console import Console
+from runner.entry import command
 
-from runner.commands.cache import upkeep
-from runner.errors import guarded
+
+def main() -> int:
+    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
+    from runner.commands.cache import upkeep
+    from runner.console import console
+
+    return upkeep(sys.argv[1:], console())
+
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: upkeep(sys.argv[1:], Console(highlight=False))))
+    command(main)

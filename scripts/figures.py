@@ -5,8 +5,15 @@ Usage: python scripts/figures.py [sketching_figure02]
 
 import sys
 
-from runner.commands.figures import draw_figures
-from runner.errors import guarded
+from runner.entry import command
+
+
+def main() -> int:
+    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
+    from runner.commands.figures import draw_figures
+
+    return draw_figures(sys.argv[1:])
+
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: draw_figures(sys.argv[1:])))
+    command(main)

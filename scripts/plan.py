@@ -5,10 +5,16 @@ Usage: python scripts/plan.py imc_table01@digits [models=resnet20] [seeds=0,1,2]
 
 import sys
 
-from rich.console import Console
+from runner.entry import command
 
-from runner.commands.plan import show_plan
-from runner.errors import guarded
+
+def main() -> int:
+    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
+    from runner.commands.plan import show_plan
+    from runner.console import console
+
+    return show_plan(sys.argv[1:], console())
+
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: show_plan(sys.argv[1:], Console(highlight=False))))
+    command(main)

@@ -7,10 +7,16 @@ Usage: python scripts/publish.py sketching_table04@digits models=resnet20 [KEY=V
 
 import sys
 
-from rich.console import Console
+from runner.entry import command
 
-from runner.commands.publish import publish
-from runner.errors import guarded
+
+def main() -> int:
+    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
+    from runner.commands.publish import publish
+    from runner.console import console
+
+    return publish(sys.argv[1:], console())
+
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: publish(sys.argv[1:], Console(highlight=False))))
+    command(main)

@@ -5,10 +5,16 @@ Usage: python scripts/rekey.py [env.results_dir=DIR] [env.cache_dir=DIR]
 
 import sys
 
-from rich.console import Console
+from runner.entry import command
 
-from runner.commands.rekey import rekey
-from runner.errors import guarded
+
+def main() -> int:
+    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
+    from runner.commands.rekey import rekey
+    from runner.console import console
+
+    return rekey(sys.argv[1:], console())
+
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: rekey(sys.argv[1:], Console(highlight=False))))
+    command(main)

@@ -5,10 +5,16 @@ Usage: python scripts/report.py [env.results_dir=DIR]
 
 import sys
 
-from rich.console import Console
+from runner.entry import command
 
-from runner.commands.report import report
-from runner.errors import guarded
+
+def main() -> int:
+    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
+    from runner.commands.report import report
+    from runner.console import console
+
+    return report(sys.argv[1:], console())
+
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: report(sys.argv[1:], Console(highlight=False))))
+    command(main)

@@ -12,8 +12,12 @@ from pathlib import Path
 
 RUN = Path(__file__).resolve().parent.parent / "run.py"
 FORKS = multiprocessing.get_context("forkserver")
-# the server computes nothing, so that it has no threads when it forks
-FORKS.set_forkserver_preload(["runner.commands.run", "runner.config.hydra_errors", "hydra"])
+# The server computes nothing, so that it has no threads. The last two modules are for tests on the
+# emulated device: PyTorch imports the first of them with the first tensor of a subclass.
+FORKS.set_forkserver_preload(
+    ["runner.commands.run", "runner.config.hydra_errors", "hydra", "torch.distributed.tensor"]
+    + ["pytest"]
+)
 
 
 def run_forked(

@@ -70,7 +70,13 @@ class Step:
         """
         if not self.hard:
             return self.smoothed(values)
-        k, _ = self.gap.cut(values, weights, d, self.lipschitz, self.density)
+        try:
+            k, _ = self.gap.cut(values, weights, d, self.lipschitz, self.density)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}. The leverage of method.mask.subspace={self.subspace} depends on the cut,"
+                " so another choice measures the spectrum again; with smoothed_curved it would not"
+            ) from error
         keys = ranking(values, self.subspace)
         if dead is not None and self.subspace != "flat":
             keys = keys.masked_fill(dead, -torch.inf)

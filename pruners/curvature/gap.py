@@ -14,7 +14,7 @@ of each probe's own Ritz values.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -154,6 +154,11 @@ def _mean_k(found: list[float | None]) -> int | None:
     return round(sum(passing) / len(passing)) if passing else None
 
 
+def _usable(k: int, d: int) -> bool:
+    """Whether a cut is not degenerate."""
+    return DEGENERATE * d <= k <= (1 - DEGENERATE) * d
+
+
 def measured_lipschitz(task: Task) -> float:
     """K as measured by the stage `lipschitz`.
 
@@ -254,7 +259,7 @@ class Gap:
         if self.rule == "fixed":
             assert k is not None
             return k, "fixed"
-        if k is not None and DEGENERATE * d <= k <= (1 - DEGENERATE) * d:
+        if k is not None and _usable(k, d):
             return k, self.rule
         if self.on_degenerate == "fixed":
             return self._fixed(d), "fixed"
@@ -262,10 +267,21 @@ class Gap:
         threshold = f" with 4K = {4 * lipschitz:.3g}" if self.needs_lipschitz else ""
         raise ValueError(
             f"method.gap.rule={self.rule} found {found}, of d = {d:,}{threshold}: outside 1 to 99"
-            " %, so it is no usable cut. Alternatives: method.gap.on_degenerate=fixed"
-            f" method.gap.sparsity=0.47, another method.gap.rule ({', '.join(RULES)}), or"
-            " density=0.53"
+            f" %, so it is no usable cut. {self._others(values, weights, d)}Or give density=0.53,"
+            " or method.gap.on_degenerate=fixed method.gap.sparsity=0.47"
         )
+
+    def _others(self, values: Tensor, weights: Tensor, d: int) -> str:
+        """What the other rules find in the same values, as a sentence; empty if none is usable."""
+        cuts = {
+            rule: replace(self, rule=rule).find(values, weights, d, 0.0)
+            for rule in RULES
+            if rule not in (self.rule, "literal", "fixed")
+        }
+        usable = [
+            f"{rule} {k / d:.4f}" for rule, k in cuts.items() if k is not None and _usable(k, d)
+        ]
+        return f"Sparsity by other rules: {', '.join(usable)}. " if usable else ""
 
     def _fixed(self, d: int) -> int:
         assert self.sparsity is not None

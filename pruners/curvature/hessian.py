@@ -163,11 +163,11 @@ class HessianOperator:
         """A pool of one thread per mini-batch, at most one per core; None where it does not help.
 
         For small images this beats all threads on one convolution (measured). Not in train mode,
-        which updates shared running statistics, nor on a GPU, which has its own queue.
+        which updates shared running statistics, nor on an accelerator, which has its own queue.
         """
         cores = torch.get_num_threads()
         workers = min(cores, len(self.batches))
-        if workers < 2 or self.point.is_cuda or self.options.mode == "train":
+        if workers < 2 or self.point.device.type != "cpu" or self.options.mode == "train":
             return None
         # sets only the worker's number
         return ThreadPoolExecutor(

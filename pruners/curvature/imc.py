@@ -92,11 +92,15 @@ class Imc:
     mask: MaskOptions = field(default_factory=MaskOptions)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FixedMasking:
-        """Prune `model` to the found or given density, and report the findings."""
+        """Prune `model` to the found or given density, and report the findings.
+
+        Raises:
+            ValueError: the rule finds no usable cut in the measured spectrum.
+        """
         spectrum, lipschitz = _measured_spectrum(task), measured_lipschitz(task)
         values, weights = spectrum.tensors["ritz_values"], spectrum.tensors["ritz_weights"]
         d, prunable = int(spectrum.report["dimension"]), count_prunable(masks)  # type: ignore[arg-type]
-        k, rule = self.gap.cut(values, weights, d, lipschitz, task.density)
+        k, rule = self._cut(values, weights, d, lipschitz, task.density)
         density = 1 - k / d if task.density is None else task.density
         # With params=all, the share found among all parameters applies to the prunable weights.
         kept = d - k if d == prunable else keep_count(density, prunable)
@@ -124,6 +128,25 @@ class Imc:
         return FixedMasking(
             chosen, report=report | {name: spectrum.report.get(name) for name in passed_on}
         )
+
+    def _cut(
+        self, values: Tensor, weights: Tensor, d: int, lipschitz: float, density: float | None
+    ) -> tuple[int, str]:
+        try:
+            return self.gap.cut(values, weights, d, lipschitz, density)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}. The spectrum stays in the cache: another choice measures nothing again"
+            ) from error
+
+    def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
+        """Check, before any work, that a density can keep `min_layer_keep` of every layer.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        kept = keep_count(density, count_prunable(masks))
+        layer_floors(masks, kept, self.mask.min_layer_keep)
 
     @torch.no_grad()
     def _scores(self, model: nn.Module, masks: Masks, spectrum: Measurement, task: Task) -> Scores:
@@ -191,14 +214,7 @@ def select(
     alive = {name: int(mask.sum()) for name, mask in masks.items()}
     if kept > count_kept(masks):
         raise ValueError(f"cannot keep {kept:,} weights: only {count_kept(masks):,} are left")
-    floors = {
-        name: min(math.ceil(min_layer_keep * s.numel()), alive[name]) for name, s in flat.items()
-    }
-    if sum(floors.values()) > kept:
-        raise ValueError(
-            f"method.mask.min_layer_keep={min_layer_keep} keeps {sum(floors.values()):,} weights,"
-            f" but the density only {kept:,}: lower it or raise the density"
-        )
+    floors = layer_floors(masks, kept, min_layer_keep)
     if scope == "layer":
         floors = layer_counts(alive, kept, floors)
     chosen = {name: best(s, floors[name]) for name, s in flat.items()}
@@ -209,6 +225,23 @@ def select(
         name: (chosen[name] | extra).view_as(masks[name])
         for name, extra in zip(flat, extras, strict=True)
     }
+
+
+def layer_floors(masks: Masks, kept: int, share: float) -> dict[str, int]:
+    """Weights that each layer keeps for any scores: `share` of it, or all unpruned ones.
+
+    Raises:
+        ValueError: together they exceed `kept`.
+    """
+    floors = {
+        name: min(math.ceil(share * mask.numel()), int(mask.sum())) for name, mask in masks.items()
+    }
+    if sum(floors.values()) > kept:
+        raise ValueError(
+            f"method.mask.min_layer_keep={share} keeps {sum(floors.values()):,} weights,"
+            f" but the density only {kept:,}: lower it or raise the density"
+        )
+    return floors
 
 
 def best(scores: Tensor, n: int) -> Tensor:

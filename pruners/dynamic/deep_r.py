@@ -30,7 +30,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks
+from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks, kept_by_layer
 from pruners.dynamic.rewire import grow, no_change, refused_stop, reset_momentum
 from pruners.selection.allocate import apportion
 
@@ -91,6 +91,7 @@ class DeepRMasking:
             for group in opt.param_groups
             for p in group["params"]
         }
+        active = kept_by_layer(self.masks) if step < self.last else {}
         for name, mask in self.masks.items():
             weight = model.get_parameter(name)
             if weight.grad is None:
@@ -99,8 +100,9 @@ class DeepRMasking:
                 weight.grad.sub_(weight, alpha=decays[id(weight)])  # the optimizer adds it again
             if step < self.last:
                 weight.grad.add_(weight.sign(), alpha=self.l1)
-                noise = self.deviation(step) * torch.randn(int(mask.sum()), generator=self.rng)
-                weight.grad[mask] += noise.to(weight)
+                noise = self.deviation(step) * torch.randn(active[name], generator=self.rng)
+                # without the positions on the host, which `grad[mask] += noise` would wait for
+                weight.grad.add_(torch.zeros_like(weight).masked_scatter_(mask, noise.to(weight)))
             if self.rule == "flip":
                 self.signs[name] = weight.sign().to(torch.int8)
 
@@ -117,7 +119,7 @@ class DeepRMasking:
             name: mask & crossed(model.get_parameter(name), self.signs[name], self.rule)
             for name, mask in self.masks.items()
         }
-        deaths = {name: int(gone.sum()) for name, gone in dead.items()}
+        deaths = kept_by_layer(dead)
         births = self._births(deaths)
         for name, mask in self.masks.items():
             if not deaths[name] and not births[name]:
@@ -143,7 +145,8 @@ class DeepRMasking:
             return deaths
         total, whole = sum(deaths.values()), sum(self.budgets.values())
         able = {name: budget for name, budget in self.budgets.items() if budget}
-        room = {name: int((~self.masks[name]).sum()) + deaths[name] for name in able}
+        free = kept_by_layer({name: ~self.masks[name] for name in able})
+        room = {name: free[name] + deaths[name] for name in able}
         fair = {name: Fraction(total * budget, whole) for name, budget in able.items()}
         shared = apportion(fair, room, total)
         return {name: shared.get(name, 0) for name in deaths}
@@ -220,7 +223,7 @@ class DeepR:
             masks=dict(masks),
             signs=signs,
             changed=no_change(masks),
-            budgets={name: int(mask.sum()) for name, mask in masks.items()},
+            budgets=kept_by_layer(masks),
             rng=task.rng,
             steps=task.steps,
             last=self.stop * task.steps,

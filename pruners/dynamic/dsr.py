@@ -30,7 +30,16 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks, count_kept, largest
+from pruners.base import (
+    Finding,
+    FixedMasking,
+    Masks,
+    Task,
+    apply_masks,
+    count_kept,
+    kept_by_layer,
+    largest,
+)
 from pruners.dynamic.rewire import UpdateSchedule, count_up, grow, no_change, reset_momentum
 from pruners.selection.allocate import apportion
 
@@ -123,10 +132,10 @@ def shares(before: Masks, kept: Masks) -> dict[str, int]:
     They are proportional to the layers' remaining connections, limited by the room in each layer.
     """
     lost = count_kept(before) - count_kept(kept)
-    alive = {name: int(mask.sum()) for name, mask in kept.items() if mask.any()}
-    room = {name: int((~before[name]).sum()) for name in alive}
+    alive = {name: left for name, left in kept_by_layer(kept).items() if left}
+    room = kept_by_layer({name: ~before[name] for name in alive})
     if sum(room.values()) < lost:
-        room = {name: int((~kept[name]).sum()) for name in alive}
+        room = kept_by_layer({name: ~kept[name] for name in alive})
     whole = sum(alive.values())
     fair = {name: Fraction(lost * left, whole) for name, left in alive.items()}
     counts = apportion(fair, room, lost)

@@ -22,7 +22,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from pruners.base import PAPER_IMAGES, Finding, Masks, Task, largest
+from pruners.base import PAPER_IMAGES, Finding, Masks, Task, count_kept, largest
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def reset_momentum(model: nn.Module, opt: Optimizer, where: Masks) -> None:
 
 def count_up(report: dict[str, Finding], before: Masks, after: Masks) -> None:
     """Add one update and its number of new connections to `report`, in place."""
-    new = sum(int((mask & ~before[name]).sum()) for name, mask in after.items())
+    new = count_kept({name: mask & ~before[name] for name, mask in after.items()})
     for key, more in (("updates", 1), ("rewired", new)):
         report[key] = int(report[key] or 0) + more
 

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks, largest
+from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks, kept_by_layer, largest
 from pruners.dynamic.rewire import UpdateSchedule, count_up, reset_momentum, weakest
 
 Decay = Literal["cosine", "constant"]
@@ -72,8 +72,9 @@ class RigLMasking:
             FixedMasking(self.masks).before_step(model, opt, step)
             return
         fraction, before = self.fraction(step), self.masks
+        active = kept_by_layer(before)
         self.masks = {
-            name: rewired(*_values(model, name), mask, math.floor(fraction * int(mask.sum())))
+            name: rewired(*_values(model, name), mask, math.floor(fraction * active[name]))
             for name, mask in before.items()
         }
         apply_masks(model, self.masks)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pruners.base import Batch, LossFn, Masks, Scores
+from pruners.scores.chunks import LargeBatch, at_once
 
 BATCHNORM_MODES = ("train", "eval")
 
@@ -48,8 +49,9 @@ def mean_gradients(
 ) -> Scores:
     """Gradient of the mean loss over all examples of `batches`; keys and shapes of `masks`.
 
-    Batches are weighted by their size, so that chunks give the same result as one large batch (in
-    eval mode). The model is left unchanged.
+    Batches are weighted by their size, so that smaller batches give the same result as one large
+    batch (in eval mode). A very large batch is computed in chunks (pruners/scores/chunks.py). The
+    model is left unchanged.
 
     Raises:
         ValueError: `batches` is empty.
@@ -60,8 +62,12 @@ def mean_gradients(
     with undisturbed(model, bn):
         parameters = [model.get_parameter(name).requires_grad_(True) for name in names]
         for x, y in batches:
-            value = loss(model(x), y) * len(y)
-            grads = list(torch.autograd.grad(value, parameters, materialize_grads=True))
+            if len(y) > at_once(x):
+                found = LargeBatch(model, parameters, (x, y), loss).gradient()
+                grads = [grad * len(y) for grad in found]
+            else:
+                value = loss(model(x), y) * len(y)
+                grads = list(torch.autograd.grad(value, parameters, materialize_grads=True))
             total = grads if total is None else [t + g for t, g in zip(total, grads, strict=True)]
             examples += len(y)
     if total is None:

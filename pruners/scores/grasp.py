@@ -8,9 +8,9 @@ Deviations and choices (docs/methods/grasp.md):
 - g and Hg are computed on the same batches, as the authors do (Synaptic-Flow's port draws others
   for the second pass), as gradients of the mean over all their examples. The authors sum over
   chunks of equal size, which scales every score by the number of chunks squared.
-- A chunk is a whole batch in the order of the shuffled pass. The authors sort by class and cut
-  batches in halves to save memory, so that the batch statistics of each half lack the other
-  classes.
+- Statistics are those of a whole batch, in the order of the shuffled pass, also where memory
+  requires chunks (pruners/scores/chunks.py). The authors sort by class and cut batches in halves,
+  so that the batch statistics of each half lack the other classes.
 - Exact counts. The authors keep one weight more. Their division by |sum of S| cannot change a rank.
 - BatchNorm uses batch statistics, on a copy (docs/decisions.md 19, the authors' mode). The port's
   default is `bn: eval`.
@@ -32,6 +32,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from pruners.base import Batch, LossFn, Masks, Scores, apply_masks
+from pruners.scores.chunks import LargeBatch, at_once
 from pruners.scores.gradients import BATCHNORM_MODES, mean_gradients
 
 Linear = Literal["as_is", "xavier"]
@@ -134,12 +135,17 @@ def hessian_gradient(
     examples = sum(len(y) for _, y in batches)
     total = [torch.zeros_like(p) for p in parameters]
     for x, y in batches:
+        if len(y) > at_once(x):
+            large = LargeBatch(net, parameters, (x, y), loss)
+            products = large.product(list(gradients.values()))
+            total = [t + p * (len(y) / examples) for t, p in zip(total, products, strict=True)]
+            continue
         share = loss(net(x), y) * (len(y) / examples)
         grads = torch.autograd.grad(share, parameters, create_graph=True, materialize_grads=True)
         pairs = zip(gradients.values(), grads, strict=True)
         along = torch.stack([(g * grad).sum() for g, grad in pairs]).sum()  # <g, grads>
         if along.requires_grad:  # a loss linear in every weight has no curvature
-            products = torch.autograd.grad(along, parameters, materialize_grads=True)
+            products = list(torch.autograd.grad(along, parameters, materialize_grads=True))
             total = [t + p for t, p in zip(total, products, strict=True)]
     return dict(zip(gradients, total, strict=True))
 

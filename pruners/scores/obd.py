@@ -28,10 +28,12 @@ from pruners.base import Batch, LossFn, Masks, Scores
 from pruners.curvature.hessian import HessianOperator
 from pruners.curvature.lanczos import signs
 from pruners.curvature.options import HessianOptions
+from pruners.scores.chunks import at_once, in_chunks
 from pruners.scores.gradients import undisturbed
 
 Estimator = Literal["mc_fisher", "ggn", "hutchinson"]
-AT_ONCE = 2**25  # numbers in the per-image gradients held at a time: 128 MiB
+# Numbers in the per-image gradients held at a time: 128 MiB. chunks.py limits the images.
+AT_ONCE = 2**25
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Obd:
     def _hutchinson(
         self, model: nn.Module, masks: Masks, batches: list[Batch], loss: LossFn, rng: Generator
     ) -> Scores:
-        operator = HessianOperator(model, masks, batches, loss, HessianOptions())
+        operator = HessianOperator(model, masks, in_chunks(batches), loss, HessianOptions())
         total = torch.zeros_like(operator.point)
         for _ in range(self.probes):
             z = signs(operator.dimension, rng, operator.point)
@@ -159,9 +161,10 @@ def _add_squares(
     def own(w: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         return loss(functional_call(model, w, (image[None],)), label[None])
 
-    at_once = max(1, AT_ONCE // max(1, sum(w.numel() for w in weights.values())))
+    numbers = max(1, sum(w.numel() for w in weights.values()))
+    size = min(max(1, AT_ONCE // numbers), at_once(x))
     per_image = vmap(grad(own), in_dims=(None, 0, 0))
-    parts = (torch.split(t, at_once) for t in (x, labels, shares))
+    parts = (torch.split(t, size) for t in (x, labels, shares))
     for images, some, share in zip(*parts, strict=True):
         for name, g in per_image(weights, images, some).items():  # (b, *shape)
             total[name] += torch.einsum("b,b...->...", share.to(g), g**2)

@@ -120,8 +120,9 @@ class SupermaskMasking:
         epoch = step // self.epoch_steps
         self.masks = top(self.trainable, self.keep, self.trainable)
         if any(isinstance(module, BATCHNORMS) for module in model.modules()):
-            with fresh_statistics(model):
-                for x, _ in self._batches():
+            with fresh_statistics(model) as weigh:
+                for number, (x, _) in enumerate(self._batches(), start=1):
+                    weigh(number)
                     functional_call(model, self.weights(model, step), (x,))
         self.agreed[epoch] = overlap(self.masks, self.largest)
         self.expected[epoch] = torch.stack(
@@ -225,10 +226,11 @@ def logit(kept: int, size: int) -> float:
 
 
 @contextmanager
-def fresh_statistics(model: nn.Module) -> Iterator[None]:
+def fresh_statistics(model: nn.Module) -> Iterator[Callable[[int], None]]:
     """Context in which forward passes recompute BatchNorm's running statistics.
 
-    Each batch has the same weight. All other state is restored on exit.
+    Each batch has the same weight, if the function that the context gives is called with the number
+    of each batch, 1, 2, ..., before its pass. All other state is restored on exit.
     """
     flags = {module: module.training for module in model.modules()}
     layers = [module for module in model.modules() if isinstance(module, BATCHNORMS)]
@@ -241,10 +243,15 @@ def fresh_statistics(model: nn.Module) -> Iterator[None]:
     model.eval()
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # a plain mean over the batches
         layer.train()
+
+    def weigh(number: int) -> None:
+        # PyTorch's own mean (momentum=None) reads the number from the device in every layer.
+        for layer in layers:
+            layer.momentum = 1 / number
+
     try:
-        yield
+        yield weigh
     finally:
         for module, training in flags.items():
             module.training = training

@@ -13,7 +13,15 @@ from typing import ClassVar
 
 import torch
 
-from pruners.base import Masks, Scores, count_kept, count_prunable, keep_count, largest
+from pruners.base import (
+    Masks,
+    Scores,
+    count_kept,
+    count_prunable,
+    keep_count,
+    kept_by_layer,
+    largest,
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Global:
             [scores[name].masked_fill(~mask, -torch.inf).flatten() for name, mask in masks.items()]
         )
         layers = torch.split(largest(flat, total), [mask.numel() for mask in masks.values()])
-        return {name: int(layer.sum()) for name, layer in zip(masks, layers, strict=True)}
+        return kept_by_layer(dict(zip(masks, layers, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -48,8 +56,7 @@ class Layer:
     def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
         """Weights to keep in each layer, in the order of `masks`."""
         shares = {name: Fraction(density) * mask.numel() for name, mask in masks.items()}
-        alive = {name: int(mask.sum()) for name, mask in masks.items()}
-        return apportion(shares, alive, weights_to_keep(masks, density))
+        return apportion(shares, kept_by_layer(masks), weights_to_keep(masks, density))
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Erk:
             name: Fraction(total * length, sum(lengths.values()))
             for name, length in lengths.items()
         }
-        return apportion(shares, {name: int(mask.sum()) for name, mask in masks.items()}, total)
+        return apportion(shares, kept_by_layer(masks), total)
 
 
 @dataclass(frozen=True)
@@ -128,11 +135,7 @@ class SmartRatio:
         shares, lost = _spilled(self._shares(others, len(sizes), total - linear), others)
         if last:
             shares[last] = linear + lost
-        return apportion(
-            {name: shares[name] for name in masks},
-            {name: int(mask.sum()) for name, mask in masks.items()},
-            total,
-        )
+        return apportion({name: shares[name] for name in masks}, kept_by_layer(masks), total)
 
     def _shares(self, sizes: Mapping[str, int], layers: int, goal: int) -> dict[str, Fraction]:
         """Weights of each layer, possibly more than it has; they add up to `goal`.

@@ -22,6 +22,7 @@ from pruners.base import (
     Task,
     apply_masks,
     density,
+    kept_by_layer,
     without_classifier,
 )
 from pruners.selection.pick import Proportional, Sketch, Top
@@ -228,8 +229,9 @@ def _refuse_overflow(scores: Scores, what: str) -> None:
     Raises:
         FloatingPointError: names the first layer that is not finite.
     """
+    finite = kept_by_layer({name: values.isfinite() for name, values in scores.items()})
     for name, values in scores.items():
-        bad = values.numel() - int(values.isfinite().sum())
+        bad = values.numel() - finite[name]
         if bad:
             raise FloatingPointError(
                 f"{bad:,} of {values.numel():,} {what} scores of {name} are NaN or infinite: the"

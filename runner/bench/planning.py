@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from runner.commands.plan import show_tables
 from runner.config.build import build_run
 from runner.config.compose import Composer, compose_config
+from runner.console import console
 from runner.engine.machine import Machine
 from runner.paths import CONF, PUBLISHED
 from runner.records.find import all_records
@@ -157,7 +157,7 @@ def main(folder: Path) -> None:
         torch.device("cpu"), folder / "results", folder / "cache", folder / "data", 60.0, "none"
     )
     tables = _tables(folder)
-    show_tables(tables, machine, 1, Console(highlight=False))
+    show_tables(tables, machine, 1, console())
     planned = time.time()
     for table in tables:
         write_table(table, machine.results_dir)

@@ -20,14 +20,18 @@ def launcher(words: list[str]) -> tuple[Launcher, list[str]]:
     Raises:
         ConfigError: an unknown launcher or option, or a value of the wrong type or out of range.
     """
+    words = whole_mappings(words)
     pairs = [word.partition("=")[::2] for word in words]
     name = dict(pairs).get("hydra/launcher", DEFAULT)
     cls, options = read_launcher(name)
     plain = set(options) if name == DEFAULT else set[str]()
     own = {key for key, _ in pairs if key in plain or key.startswith(PREFIX)}
-    given = OmegaConf.from_dotlist(
-        [f"{key.removeprefix(PREFIX)}={value}" for key, value in pairs if key in own]
-    )
+    given: Any = OmegaConf.create({})
+    for key, value in pairs:
+        if key in own and value.startswith("{"):
+            OmegaConf.update(given, key.removeprefix(PREFIX), value)
+        elif key in own:
+            given.merge_with_dotlist([f"{key.removeprefix(PREFIX)}={value}"])
     rest = [
         word
         for word, (key, _) in zip(words, pairs, strict=True)
@@ -35,6 +39,17 @@ def launcher(words: list[str]) -> tuple[Launcher, list[str]]:
     ]
     chosen: Any = OmegaConf.to_container(OmegaConf.merge(options, given))
     return make_launcher(cls, chosen, "" if plain else PREFIX), rest
+
+
+def whole_mappings(words: list[str]) -> list[str]:
+    """The words, with those joined between which a shell has split `{account: lab}`."""
+    whole: list[str] = []
+    for word in words:
+        if whole and whole[-1].startswith(PREFIX) and whole[-1].count("{") > whole[-1].count("}"):
+            whole[-1] += f" {word}"
+        else:
+            whole.append(word)
+    return whole
 
 
 def load(words: list[str]) -> tuple[list[Suite], Machine, int | None]:

@@ -19,6 +19,7 @@ from runner.commands.cache_uses import RunKeys, table_keys
 from runner.config.request import environment
 from runner.display.sizes import readable
 from runner.errors import ConfigError
+from runner.paths import user_path
 from runner.records.find import results_roots
 
 AGES = ((1, "under a day"), (7, "under a week"), (30, "under 30 days"))
@@ -155,7 +156,8 @@ def _verify(listed: list[Item], cache_dir: Path, console: Console) -> int:
 
 def _others(names: str) -> list[Path]:
     """The further directories of records that results=DIR[,DIR] names."""
-    others = [Path(name) for name in names.split(",") if name]
+    whole = user_path(names)  # a comma may be part of a name
+    others = [whole] if names and whole.is_dir() else [user_path(n) for n in names.split(",") if n]
     for folder in others:
         if not folder.is_dir():
             raise ConfigError(

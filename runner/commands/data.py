@@ -3,12 +3,13 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from runner.config.request import environment
 from runner.data.base import DataError
 from runner.data.catalog import names
 from runner.data.download import fetch
 from runner.errors import ConfigError
+from runner.paths import user_path
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,13 +21,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("name", metavar="DATASET", help=", ".join(names()))
     parser.add_argument(
         "--data-dir",
-        type=Path,
-        default=Path("data"),
-        help="folder of all data sets (default: data)",
+        type=user_path,
+        help="folder of all data sets (default: the variable WINNOW_DATA, else data)",
     )
     args = parser.parse_args(argv)
     try:
-        print(fetch(args.name, args.data_dir))
+        print(fetch(args.name, args.data_dir or environment([]).data_dir))
     except (DataError, ConfigError) as error:
         print(error, file=sys.stderr)
         return 2

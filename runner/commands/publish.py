@@ -32,6 +32,7 @@ from runner.paths import PUBLISHED
 from runner.records.find import sources
 from runner.records.packed import as_line, read_lines, write_lines
 from runner.records.stored import StoredRun, last_training
+from runner.spec.findings import is_diverged
 from runner.spec.identity import run_id
 from runner.spec.planned import PlannedRun
 from runner.suites.expand import Suite, parse_arguments
@@ -118,7 +119,11 @@ def _refuse(line: PublishedLine, runs: Sequence[StoredRun | None]) -> None:
             f"{name}: {len(dirty)} runs were measured by uncommitted code, e.g. {dirty[0]};"
             " run them again from a clean checkout"
         )
-    bare = [run.run_id for run in found if line.reads_history and not run.history]
+    bare = [
+        run.run_id
+        for run in found
+        if line.reads_history and not run.history and not is_diverged(run.record)
+    ]
     if bare:
         raise ConfigError(
             f"{name}: {len(bare)} runs have no history by epoch, which the figure draws, e.g."

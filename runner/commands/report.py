@@ -25,6 +25,7 @@ from runner.errors import ConfigError
 from runner.files import atomically
 from runner.paths import CONF
 from runner.records.find import all_records, results_roots
+from runner.spec.findings import is_diverged
 from runner.suites.spec import figure_names, read_spec, table_names
 from runner.suites.verdicts import FAILS, HOLDS, OPEN, UNKNOWN
 
@@ -170,11 +171,13 @@ def provenance(roots: list[Path]) -> list[str]:
     devices = Counter(origin["device_name"] for origin in made).most_common()
     data_sets = Counter(record["dataset"] for record in records).most_common()
     dirty = sum(origin["git_dirty"] is not False for origin in made)
+    diverged = sum(map(is_diverged, records))
     runs = f"{len(records):,} runs, finished {days[0]} to {days[-1]}"
     return [
         f"{runs}, by {versions} versions of the code.",
         f"Devices: {', '.join(f'{name} ({count:,} runs)' for name, count in devices)}.",
         f"Data sets: {', '.join(f'{name} ({count:,})' for name, count in data_sets)}.",
+        *([f"{diverged:,} runs diverged and have no result."] if diverged else []),
         *([f"{dirty:,} runs were measured by code that was not committed."] if dirty else []),
     ]
 

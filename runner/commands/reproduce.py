@@ -15,6 +15,7 @@ from runner.launch.launcher import EXIT_WAITING, print_lines
 from runner.launch.sweep import make_job
 from runner.planning.survey import survey
 from runner.records.find import is_done
+from runner.spec.findings import DIVERGED
 
 
 def reproduce(words: list[str], console: Console) -> int:
@@ -30,9 +31,10 @@ def reproduce(words: list[str], console: Console) -> int:
     different = {repr((job.run.dataset, job.run.model, job.run.density)): job for job in missing}
     for job in different.values():
         check(job.run, machine)  # report invalid data, net or density before the first run starts
-    epochs = survey([(job, machine) for job in jobs]).line
-    done = len(jobs) - len(missing)
-    console.print(f"{len(jobs)} runs, {done} done, {len(missing)} to do. {epochs}")
+    found = survey([(job, machine) for job in jobs])
+    diverged = sum(state == DIVERGED for state in found.states.values())
+    done = f"{len(jobs) - len(missing)} done{f' ({diverged} diverged)' if diverged else ''}"
+    console.print(f"{len(jobs)} runs, {done}, {len(missing)} to do. {found.line}")
     for line in without_runs(tables):
         console.print(line, soft_wrap=True)
     todo = [make_job(job.run, machine, list(job.overrides)) for job in missing]

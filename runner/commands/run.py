@@ -2,15 +2,16 @@
 
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 
 from runner.config.request import read_request
+from runner.console import console
 from runner.engine.execute import execute
 from runner.engine.machine import Machine, prepare
-from runner.errors import guarded
+from runner.entry import guarded
 from runner.planning.show import show
 from runner.planning.survey import survey
 from runner.spec.planned import PlannedRun, plan_run
+from runner.torchrun import ranks
 
 Planned = list[tuple[PlannedRun, Machine]]
 
@@ -30,8 +31,9 @@ def run_config(cfg: DictConfig, planned: Planned | None = None) -> int:
 
 
 def show_plan(planned: Planned) -> int:
-    """Print one plan of all these runs and return the exit code."""
-    show(planned, torch.get_num_threads(), Console(highlight=False))
+    """Print one plan of all these runs, once under torchrun, and return the exit code."""
+    if ranks().rank == 0:
+        show(planned, torch.get_num_threads(), console())
     return 0
 
 

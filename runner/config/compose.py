@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.hydra_errors import refuse_key_changes, translate
 from runner.config.plain import to_plain
+from runner.config.quoting import literal_paths
 from runner.config.schema import register
 from runner.errors import ConfigError
 from runner.paths import CONF
@@ -28,6 +29,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
     """
     register()
     refuse_key_changes(overrides)
+    overrides = literal_paths(overrides)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -81,6 +83,7 @@ class Composer:
 
     def config(self, overrides: list[str]) -> DictConfig:
         """As `compose_config`; the caller may modify the result."""
+        overrides = literal_paths(overrides)
         if any(re.search(r"^[+~]|^hydra|[@$]", each) for each in overrides):
             return compose_config(overrides)
         chosen = {each: each.partition("=")[0] for each in overrides}
@@ -124,9 +127,10 @@ def touched(group: str) -> bool:
     outside = [
         path for path in CONF.rglob("*.yaml") if path.parent.name not in (group, "table", "figure")
     ]
-    inside = (path.read_text() for path in (CONF / group).glob("*.yaml"))
+    inside = (path.read_text(encoding="utf-8") for path in (CONF / group).glob("*.yaml"))
     return any(
-        re.search(rf"^{group}:|/{group}\b", path.read_text(), re.MULTILINE) for path in outside
+        re.search(rf"^{group}:|/{group}\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+        for path in outside
     ) or any("@package" in text for text in inside)
 
 

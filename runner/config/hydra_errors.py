@@ -4,6 +4,7 @@ A message has the key, the value, the choices and the nearest spelling. No torch
 """
 
 import re
+import shlex
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.plain import to_plain
+from runner.config.quoting import override
 from runner.errors import ConfigError, nearest, one_of
 
 
@@ -27,10 +29,7 @@ def translate(error: Exception, conf: str, overrides: list[str]) -> str | None:
     if isinstance(error, ConfigError):
         return "\nerror: ".join(error.messages)
     if isinstance(error, OverrideParseException):
-        return (
-            f"{error.override!r} is not an override: write key=value, e.g. density=0.1"
-            f" ({str(error).splitlines()[0]})"
-        )
+        return _unreadable(str(error.override), str(error).splitlines()[0])
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error, conf, overrides)
     if isinstance(error, ValueError) and _raised_by_hydra(error):  # flags that exclude each other
@@ -46,6 +45,15 @@ def translate(error: Exception, conf: str, overrides: list[str]) -> str | None:
         if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
             return _wrong_value(str(cause.full_key), str(cause).splitlines()[0])
     return " ".join(line.strip() for line in text.splitlines()[:2])
+
+
+def _unreadable(each: str, reason: str) -> str:
+    """The message for an override that Hydra cannot parse, with the line to type instead."""
+    key, sign, value = each.partition("=")
+    if not sign or not re.fullmatch(r"[\w./@]+", key):
+        return f"{each!r} is not an override: write key=value, e.g. density=0.1 ({reason})"
+    line = shlex.quote(override(key, value))
+    return f"{each!r} is not an override ({reason}); to set {key} to this text, type {line}"
 
 
 def _raised_by_hydra(error: Exception) -> bool:

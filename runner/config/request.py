@@ -1,13 +1,14 @@
 """Build a command's `RunRequest` and `Environment` from a composed configuration."""
 
-from pathlib import Path
-
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config.build import build_run
 from runner.config.compose import compose_config
 from runner.config.plain import to_plain
+from runner.config.quoting import REFERENCE, no_reference
+from runner.errors import ConfigError
+from runner.paths import user_path
 from runner.spec.request import Environment, RunRequest, SavedConfig
 
 
@@ -30,10 +31,24 @@ def read_request(cfg: DictConfig) -> RunRequest:
 
 
 def environment_of(cfg: DictConfig) -> Environment:
-    """The `env` group of a composed configuration."""
+    """The `env` group of a composed configuration.
+
+    Raises:
+        ConfigError: a path is empty or contains an interpolation.
+    """
     env = to_plain(cfg.env, resolve=True)
-    folders = {key: Path(env[key]) for key in ("results_dir", "cache_dir", "data_dir")}
-    return Environment(**{**env, **folders})
+    folders = {f"env.{key}": env[key] for key in ("results_dir", "cache_dir", "data_dir")}
+    problems = [no_reference(key, path) for key, path in folders.items() if REFERENCE in path]
+    problems += [f"{key}= is empty: name a folder" for key, path in folders.items() if not path]
+    problems += [
+        f"{key}={ascii(path)} is not UTF-8, which the files of stages require: choose another name"
+        for key, path in folders.items()
+        if path != path.encode("utf-8", errors="replace").decode()
+    ]
+    if problems:
+        raise ConfigError(*problems)
+    paths = {key.removeprefix("env."): user_path(path) for key, path in folders.items()}
+    return Environment(**{**env, **paths})
 
 
 def environment(overrides: list[str]) -> Environment:

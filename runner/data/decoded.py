@@ -1,4 +1,4 @@
-"""Decodes data sets of many JPEG files once to uint8 and keeps them as one safetensors file.
+"""Decodes data sets of many image files once to uint8 and keeps them as one safetensors file.
 
 A run then reads one file instead of a hundred thousand. The kept file holds a digest over names,
 sizes and times of its source files, and the checksum of its arrays. If either differs (files have
@@ -10,14 +10,13 @@ correctness does not depend on it.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from runner.data.base import DataError, Official, Split
+from runner.data.image_files import as_tensor, rgb
 from runner.data.progress import counted
 from runner.files import atomically, clear_leftovers, say
 from runner.locks import held
@@ -112,28 +111,7 @@ def pixels(path: Path, size: int) -> Tensor:
     Raises:
         DataError: the file is damaged, not a JPEG, or of another size.
     """
-    image = rgb(path)
+    image = rgb(path, ("JPEG",))
     if image.size != (size, size):
         raise DataError(f"{path} has {image.width}x{image.height} pixels, expected {size}x{size}")
     return as_tensor(image)
-
-
-def rgb(path: Path, formats: tuple[str, ...] = ("JPEG",)) -> Image.Image:
-    """Return one image file decoded to RGB.
-
-    Raises:
-        DataError: the file is damaged or of another format.
-    """
-    try:
-        with Image.open(path, formats=formats) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow raises these for damaged files.
-        raise DataError(
-            f"{path} is not an intact JPEG ({error}); delete it and unpack the archive again"
-        ) from error
-
-
-def as_tensor(image: Image.Image) -> Tensor:
-    """An RGB image as uint8 (3, H, W)."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)

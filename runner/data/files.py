@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from runner.data.augment import DRAWS, ResizedCrop
 from runner.data.base import DataError, Device, Wanted
-from runner.data.decoded import as_tensor, rgb
+from runner.data.image_files import as_tensor, rgb
 
 CROPS = {
     # Szegedy et al., torchvision's default, GraSP
@@ -28,8 +28,6 @@ CROPS = {
     # facebookresearch/open_lth
     "resized_crop_open_lth": ResizedCrop(area=(0.1, 1.0), ratio=(0.8, 1.25)),
 }
-# One training image of ILSVRC-2012 is a PNG with a JPEG's file name.
-FORMATS = ("JPEG", "PNG")
 # Scaled size / crop size of an image that is not augmented; the crop is central.
 MARGIN = 256 / 224
 PIECE = 32  # images that a worker decodes at a time
@@ -119,7 +117,7 @@ class _Decoder(Dataset[Tensor | str]):
             return error.problem
 
     def _image(self, index: int, draws: Tensor | None) -> Tensor:
-        image = rgb(self.files.folder / self.files.names[index].decode(), FORMATS)
+        image = rgb(self.files.folder / self.files.names[index].decode())
         size = self.files.size
         if draws is None or self.crop is None:
             return as_tensor(middle(image, round(size * MARGIN), size))

@@ -1,5 +1,7 @@
 """Lists a folder of classes, <part>/<class>/<image>.JPEG as in torchvision's ImageFolder.
 
+Images are the files whose names end in .JPEG, .jpg or .png, in any case; other files are ignored.
+
 The list is kept, since ImageNet has 1.3 million files. It contains the modification times of all
 class folders, which change when a file is added or removed; then the folders are listed again. A
 file overwritten in place keeps its entry. No checksums of the single files are published, so names,
@@ -17,6 +19,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from runner.data.base import DataError, Info
+from runner.data.image_files import PATTERN, entries, image_files, is_image
 from runner.data.progress import counted
 from runner.files import atomically, say
 
@@ -56,8 +59,8 @@ def classes(folder: Path, expected: Info) -> list[str]:
     found = {
         part: {
             entry.name
-            for entry in os.scandir(folder / part)
-            if WNID.fullmatch(entry.name) and entry.is_dir()
+            for entry in entries(folder / part)
+            if WNID.fullmatch(entry.name) and _is_folder(entry)
         }
         for part in PARTS
     }
@@ -73,9 +76,16 @@ def classes(folder: Path, expected: Info) -> list[str]:
     return sorted(found["train"])
 
 
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether an entry is a folder, or a link to one; raise `DataError` if the link is dangling."""
+    if entry.is_symlink() and not Path(entry).exists():
+        raise DataError(f"{entry.path} is a link to {Path(entry).readlink()}, which does not exist")
+    return entry.is_dir()
+
+
 def _loose_images(folder: Path, part: str) -> str:
     """A hint if the images of `part` are not in folders of classes; else empty."""
-    if not any(entry.name.endswith(".JPEG") for entry in os.scandir(folder / part)):
+    if not any(is_image(entry.name) for entry in entries(folder / part)):
         return ""
     return f": the images are in {part}/ itself; move them into folders of their classes"
 
@@ -94,11 +104,11 @@ def listed_once(folder: Path, kept: Path, expected: Info) -> dict[str, Listing]:
         for part in PARTS
     }
     found = _read(kept, names, stamps)
-    if found is None:
+    if found is None or _problem(folder, found, expected):
         found = _list(folder, names)
+        if problem := _problem(folder, found, expected):
+            raise DataError(problem)
         _write(kept, names, stamps, found)
-    for part, count in zip(PARTS, (expected.train, expected.test), strict=True):
-        _check(folder / part, found[part], count)
     return found
 
 
@@ -111,13 +121,8 @@ def _list(folder: Path, names: list[str]) -> dict[str, Listing]:
 
 
 def _scan(folder: Path, inside: str) -> list[tuple[str, int]]:
-    """Return (path inside the folder, bytes) of each JPEG of one class, sorted by name."""
-    with os.scandir(folder / inside) as entries:
-        return sorted(
-            (f"{inside}/{entry.name}", entry.stat().st_size)
-            for entry in entries
-            if entry.name.endswith(".JPEG")
-        )
+    """Return (path inside the folder, bytes) of each image of one class, sorted by name."""
+    return [(path, status.st_size) for path, status in image_files(folder, inside).items()]
 
 
 def _listing(by_class: list[list[tuple[str, int]]]) -> Listing:
@@ -132,16 +137,31 @@ def _listing(by_class: list[list[tuple[str, int]]]) -> Listing:
     )
 
 
-def _check(folder: Path, found: Listing, expected: int) -> None:
-    if empty := [name.decode() for name in found.names[found.bytes == 0]]:
-        raise DataError(
-            f"{_some(empty)} {'is' if len(empty) == 1 else 'are'} empty; unpack the archive again"
-        )
-    if len(found.names) != expected:
-        raise DataError(
-            f"{folder} holds {len(found.names):,} images (*.JPEG in folders of classes), expected"
-            f" {expected:,}; unpack the archive again"
-        )
+def _problem(folder: Path, found: Mapping[str, Listing], expected: Info) -> str:
+    """What is wrong with the lists: empty images or wrong counts; else empty."""
+    for part, count in zip(PARTS, (expected.train, expected.test), strict=True):
+        listing = found[part]
+        if empty := [name.decode() for name in listing.names[listing.bytes == 0]]:
+            are = "is" if len(empty) == 1 else "are"
+            return f"{_some(empty)} {are} empty; unpack the archive again"
+        if len(listing.names) != count:
+            return (
+                f"{folder / part} holds {len(listing.names):,} images ({PATTERN} in folders of"
+                f" classes), expected {count:,}{_strangers(folder, part)}; unpack the archive again"
+            )
+    return ""
+
+
+def _strangers(folder: Path, part: str) -> str:
+    """The files in folders of classes that are not counted as images, as text; else empty."""
+    names = sorted(
+        f"{part}/{group.name}/{entry.name}"
+        for group in entries(folder / part)
+        if WNID.fullmatch(group.name) and group.is_dir()
+        for entry in entries(folder / part / group.name)
+        if not is_image(entry.name)
+    )
+    return f"; not counted: {_some(names)}" if names else ""
 
 
 def _read(

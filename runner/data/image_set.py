@@ -14,7 +14,7 @@ from runner.data.augment import AUGMENTS
 from runner.data.base import Data, DataError, DataSet, Info, Official
 from runner.data.catalog import ready
 from runner.data.constants import Constants
-from runner.data.prepare import check_size, pad, parts, statistics
+from runner.data.prepare import check_size, check_split, pad, parts, statistics
 from runner.data.sources import Included, Source
 from runner.data.split import check_held_out
 from runner.errors import one_of
@@ -113,7 +113,10 @@ class ImageSet(ABC):
         """Return the data of a run, with `train_fraction` of the training images."""
         with explained(self, data_dir):
             official = self.read(data_dir)
-        return self.prepare(official, train_fraction)
+            size = self.native.size if self.smallest is None else self.info().size
+            for part, split in (("training", official.train), ("test", official.test)):
+                check_split(part, split, self.native, size)
+            return self.prepare(official, train_fraction)
 
     def prepare(self, official: Official, train_fraction: float) -> Data:
         """Return the data of a run: padded, reduced, with held-out part, mean and std.

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from runner.data.base import DataError, Info, Official
 from runner.data.constants import IMAGENET, Constants
-from runner.data.decoded import as_tensor, decoded_once, rgb
-from runner.data.files import FORMATS, middle
+from runner.data.decoded import decoded_once
+from runner.data.files import middle
 from runner.data.folder import PARTS, Listing, classes, listed_once
+from runner.data.image_files import as_tensor, rgb
 from runner.data.image_set import ImageSet
 from runner.data.imagenet import FOLDER, INDEX, NATIVE, SMALLEST, SOURCE
 from runner.data.sources import ByHand
@@ -93,4 +94,4 @@ def scaled(path: Path, size: int) -> Tensor:
 
     Its shorter side is scaled to `size`, and the longer one is cropped centrally.
     """
-    return as_tensor(middle(rgb(path, FORMATS), size, size))
+    return as_tensor(middle(rgb(path), size, size))

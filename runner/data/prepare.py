@@ -19,6 +19,33 @@ def check_size(size: int | None, native: Info, smallest: int, why: str) -> None:
         )
 
 
+def check_split(part: str, split: Split, native: Info, size: int) -> None:
+    """Raise `DataError` unless a split is as the data set's constants say.
+
+    Args:
+        part: its name, for the message.
+        size: height and width of its images.
+    """
+    images, labels = split.images, split.labels
+    shape = (native.channels, size, size)
+    if not len(labels):
+        raise DataError(f"the {part} split has no images")
+    if images.dtype != torch.uint8 or images.shape != (len(labels), *shape):
+        raise DataError(
+            f"the {part} images are {images.dtype} {tuple(images.shape)}, expected torch.uint8"
+            f" {(len(labels), *shape)}: one for each of {len(labels):,} labels"
+        )
+    if labels.dtype != torch.int64 or labels.dim() != 1:
+        raise DataError(
+            f"the {part} labels are {labels.dtype} {tuple(labels.shape)}, expected torch.int64"
+            f" ({len(images)},)"
+        )
+    if strange := sorted(set(labels[(labels < 0) | (labels >= native.classes)].tolist())):
+        raise DataError(
+            f"the {part} split has the label {strange[0]}, expected 0 to {native.classes - 1}"
+        )
+
+
 def parts(train: Images, train_fraction: float, validation: float) -> tuple[Images, Images | None]:
     """Return the images for training and those held out, None if nothing is held out."""
     used = train if train_fraction == 1 else train.take(subset(train.labels, train_fraction))

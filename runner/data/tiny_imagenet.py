@@ -14,7 +14,6 @@ images.
 """
 
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from runner.data.base import DataError, Info, Official
 from runner.data.checksums import read_bytes
 from runner.data.constants import Constants
 from runner.data.decoded import decoded_once
+from runner.data.image_files import image_files, is_image
 from runner.data.image_set import ImageSet
 from runner.data.sources import Archive
 
@@ -171,7 +171,7 @@ def _annotations(path: Path, classes: dict[str, int]) -> dict[str, int]:
     for number, line in enumerate(read_bytes(path).decode(errors="replace").splitlines(), start=1):
         name, *rest = line.split("\t")
         image = f"val/images/{name}"
-        if not rest or not re.fullmatch(r"[\w-]+\.JPEG", name):
+        if not rest or not (re.fullmatch(r"[\w.-]+", name) and is_image(name)):
             raise DataError(
                 f"{path}, line {number}: {line[:60]!r} is not an image, its class and its box,"
                 " separated by tabs"
@@ -185,22 +185,17 @@ def _annotations(path: Path, classes: dict[str, int]) -> dict[str, int]:
 
 
 def _images(folder: Path, inside: str) -> dict[str, tuple[int, int]]:
-    """Map the path of each JPEG in a sub-folder, sorted by name, to (bytes, seconds).
+    """Map the path of each image in a sub-folder, sorted by name, to (bytes, seconds).
 
     No file is opened.
     """
-    with os.scandir(folder / inside) as entries:
-        found = {
-            f"{inside}/{entry.name}": entry.stat()
-            for entry in entries
-            if entry.name.endswith(".JPEG")
-        }
+    found = image_files(folder, inside)
     empty = [path for path, status in found.items() if status.st_size == 0]
     if empty:
         raise DataError(
             f"{_some(empty)} {'is' if len(empty) == 1 else 'are'} empty; unpack the archive again"
         )
-    return {path: (found[path].st_size, int(found[path].st_mtime)) for path in sorted(found)}
+    return {path: (status.st_size, int(status.st_mtime)) for path, status in found.items()}
 
 
 def _require(missing: Sequence[str], hint: str = "") -> None:

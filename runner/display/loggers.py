@@ -5,6 +5,7 @@ scalars, `<stage>/<key>` by epoch. Cached stages and epochs before an interrupti
 newly trained ones. A finished run is not run again and logs nothing.
 """
 
+import os
 import shutil
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -124,7 +125,8 @@ class WandB:
     """Weights & Biases; its run has the id `run_id`, so that an interrupted run resumes.
 
     Args:
-        mode: `offline` keeps all data in the run's folder until `wandb sync`.
+        mode: `offline` keeps all data in the run's folder until `wandb sync`. None = as the
+            variable WANDB_MODE says, else online.
     """
 
     tag: ClassVar[str] = "wandb"
@@ -132,7 +134,7 @@ class WandB:
     project: str = "winnow"
     entity: str | None = None
     group: str | None = None
-    mode: Literal["online", "offline"] = "online"
+    mode: Literal["online", "offline", "disabled"] | None = None
 
     def check(self) -> None:
         """Check that wandb is installed.
@@ -146,12 +148,14 @@ class WandB:
         """Begin or resume the run.
 
         Raises:
-            ConfigError: the user is not logged in, or the server does not respond.
+            ConfigError: the user is not logged in, the server does not respond, or wandb refuses
+                the value of WANDB_MODE or of another of its variables.
         """
         import wandb
 
-        settings = wandb.Settings(silent=True, console="off")
+        mode: Any = self.mode or os.environ.get("WANDB_MODE") or "online"
         try:
+            settings = wandb.Settings(silent=True, console="off")
             run = wandb.init(
                 project=self.project,
                 entity=self.entity,
@@ -159,14 +163,15 @@ class WandB:
                 id=run_id,
                 name=run_id,
                 resume="allow",
-                mode=self.mode,
+                mode=mode,
                 dir=folder,
                 config=dict(config.values),
                 settings=settings,
             )
-        except wandb.Error as error:
+        except (wandb.Error, ValueError) as error:  # ValueError: a variable such as WANDB_MODE
+            reason = " ".join(str(error).split())
             raise ConfigError(
-                f"logger=wandb: {error}; `wandb login` once, or logger.mode=offline and `wandb"
+                f"logger=wandb: {reason}; `wandb login` once, or logger.mode=offline and `wandb"
                 " sync` later"
             ) from error
         return _Tracked(run, set())

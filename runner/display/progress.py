@@ -44,10 +44,10 @@ class Bar:
 
     def __init__(self, console: Console) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[what]}"),
+            TextColumn("{task.fields[what]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
@@ -171,10 +171,9 @@ class Watcher:
         self.history = [*others, *({"stage": stage, **row} for row in rows)]
         self._log_epochs(stage, rows)
 
-    def finish(self, status: str, record: dict[str, Any] | None = None) -> None:
-        """Write the final status, `done`, `stopped` or `failed`, and close the log."""
+    def end(self, status: str) -> None:
+        """Write the final status (docs/records.md, status.json)."""
         self._status(status, force=True)
-        self.log.close(record)
 
     def _log_epochs(self, stage: str, rows: list[dict[str, Any]]) -> None:
         """Pass the epochs to the logger that it has not received yet."""

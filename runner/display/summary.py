@@ -7,9 +7,21 @@ from typing import Any
 
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
-from runner.spec.findings import ACCURACY, CONNECTED, DIVERGED, ORIGIN, REACHED, TOP5
+from runner.spec.findings import (
+    ACCURACY,
+    CONNECTED,
+    DIVERGED_EPOCH,
+    DIVERGED_STAGE,
+    DIVERGED_WHAT,
+    ORIGIN,
+    REACHED,
+    TOP5,
+    is_diverged,
+)
 from runner.spec.request import RunRequest
+from runner.spec.run import LOAD
 
 PAPER_TRAINING = "imc"  # the choice of `train` for the first paper's training
 # Nets of the repository's small runs -> the nets that the papers mean (docs/decisions.md 10).
@@ -48,14 +60,14 @@ def summary(record: dict[str, Any], path: Path, request: RunRequest) -> Panel:
             for name in request.highlights
             if name in report
         },
-        **_divergence(record),
+        **_divergence(record, request),
         **cut_off(record),
         "record": str(path),
         "paper's setting": paper_command(request),
     }
     for name, value in rows.items():
-        table.add_row(name, value)
-    return Panel(table, title=record["run_id"], expand=False)
+        table.add_row(Text(name), Text(value))
+    return Panel(table, title=Text(record["run_id"]), expand=False)
 
 
 def _data_set(record: dict[str, Any]) -> str:
@@ -76,6 +88,8 @@ def _density(record: dict[str, Any]) -> dict[str, str]:
 
 def _accuracy(record: dict[str, Any]) -> str:
     best = record["accuracy_best"]
+    if is_diverged(record):
+        return "none: the run diverged"
     if best is None:
         return "none: nothing was trained"
     return f"{record['accuracy']:.2f} % at the last epoch ({best:.2f} % at the best)"
@@ -106,22 +120,26 @@ def paper_command(request: RunRequest) -> str:
     return "python run.py " + shlex.join([*settings, *kept])
 
 
-def diverged(record: dict[str, Any]) -> dict[str, Any]:
-    """Stage name -> first epoch with a training loss that was not finite."""
+def _divergence(record: dict[str, Any], request: RunRequest) -> dict[str, str]:
+    """Where the run diverged, what was not finite, and what may help; empty for a finite run."""
+    if not is_diverged(record):
+        return {}
+    report = record["report"]
+    if DIVERGED_STAGE not in report:
+        return {"DIVERGED": "a loss is not finite; the record is from before version 0.2.0"}
+    stage = request.run.stage(report[DIVERGED_STAGE])
+    when = f", epoch {report[DIVERGED_EPOCH]}" if report[DIVERGED_EPOCH] else ""
+    if stage.kind == LOAD:
+        helps = "other weights (start.weights)"
+    elif stage.recipe and stage.recipe.precision != "fp32":
+        helps = "a smaller train.lr, or train.precision=fp32"
+    elif stage.recipe:
+        helps = "a smaller train.lr, or method.lr where the method has one"
+    else:
+        helps = "other options of the method, or a smaller train.lr in the trainings before"
     return {
-        name.removeprefix(DIVERGED): epoch
-        for name, epoch in record["report"].items()
-        if name.startswith(DIVERGED)
-    }
-
-
-def _divergence(record: dict[str, Any]) -> dict[str, str]:
-    """A warning for each stage whose training diverged."""
-    return {
-        f"warning: {stage}": (
-            f"training diverged, no finite loss from epoch {epoch} on; a smaller train.lr may help"
-        )
-        for stage, epoch in diverged(record).items()
+        "DIVERGED": f"stage {stage.name}{when}: {report[DIVERGED_WHAT]}; the run ended there",
+        "what may help": helps,
     }
 
 

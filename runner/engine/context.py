@@ -26,7 +26,7 @@ from runner.spec.run import Run, Stage, trains
 # Pixels in a batch of held-out images, of which it has at most 1,000. The size changes results by
 # rounding only. On CPUs a batch fits the caches: ResNet-20 evaluates 1.5 times as many 28x28 images
 # a second in batches of 167 as of 1,000 (measured). On accelerators the limit bounds memory.
-EVALUATION_PIXELS = {"cpu": 128 * 32**2, "cuda": 1000 * 64**2}
+EVALUATION_PIXELS = {True: 128 * 32**2, False: 1000 * 64**2}  # whether on the CPU
 
 
 @dataclass
@@ -41,6 +41,7 @@ class RunContext:
     store: Store
     watcher: Watcher
     stop: Any = field(default=lambda: False)
+    loaded: Data | None = None  # the data set on the CPU, if it was loaded before
     made: dict[Any, Split] = field(default_factory=dict)  # source -> its synthetic images
 
     @cached_property
@@ -52,7 +53,7 @@ class RunContext:
     def data(self) -> Data:
         """The data set on the device."""
         machine, run = self.machine, self.run
-        data: Data = run.dataset.load(machine.data_dir, run.train_fraction)
+        data: Data = self.loaded or run.dataset.load(machine.data_dir, run.train_fraction)
         return data.to(machine.device, machine.workers)
 
     def set_aside(self, error: Damaged, path: Path, remedy: str) -> None:
@@ -104,7 +105,7 @@ class RunContext:
     def held_out(self) -> tuple[Passes, Passes | None]:
         """Passes over the test images, and over held-out training images (None without any)."""
         d, size = self.data, self.run.dataset.info().size
-        images = max(1, min(1000, EVALUATION_PIXELS[self.machine.device.type] // size**2))
+        images = max(1, min(1000, EVALUATION_PIXELS[self.machine.device.type == "cpu"] // size**2))
 
         def passes(split: Any) -> Any:
             return lambda: evaluation_batches(split, d.mean, d.std, d.scale, images)

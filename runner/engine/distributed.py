@@ -7,7 +7,6 @@ and all processes draw the same random numbers. Processes share the cache's file
 """
 
 import atexit
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pruners.base import Batch, Masking
 from runner.errors import ConfigError
+from runner.torchrun import ranks
 
 PATIENCE = timedelta(days=7)  # the others wait while the first process computes a measurement alone
 BATCHNORMS = nn.modules.batchnorm._BatchNorm
@@ -147,29 +147,28 @@ ALONE = ProcessGroup()
 
 
 def join(device: torch.device) -> ProcessGroup:
-    """The processes that torchrun started, or this one alone without torchrun.
+    """The processes that torchrun started, or this one alone without its complete environment.
 
     On CUDA each process uses the device of its local rank.
 
     Raises:
         ConfigError: more processes on this machine than CUDA devices.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    own = ranks()
+    if own.size == 1:
         return ProcessGroup(device=device)
-    rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     if device.type == "cuda":
-        if local >= torch.cuda.device_count():
+        if own.local >= torch.cuda.device_count():
             raise ConfigError(
-                f"--nproc-per-node: process {local + 1} of this machine has no CUDA device, there"
-                f" are {torch.cuda.device_count()}"
+                f"--nproc-per-node: process {own.local + 1} of this machine has no CUDA device,"
+                f" there are {torch.cuda.device_count()}"
             )
-        device = torch.device("cuda", local)
+        device = torch.device("cuda", own.local)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
         atexit.register(dist.destroy_process_group)
-    return ProcessGroup(rank, size, device)
+    return ProcessGroup(own.rank, own.size, device)
 
 
 def check_shareable(model: nn.Module, group: ProcessGroup) -> None:

@@ -39,7 +39,9 @@ def evaluate(
     """
     training = model.training
     model.eval()
-    count, hits, hits5, loss = 0.0, 0.0, 0.0, 0.0
+    # (3,) from the first batch on: hits, hits among the five largest, loss. They stay on the device
+    # of the logits, so that the host waits only once.
+    sums, count = torch.zeros((), dtype=torch.float64), 0.0
     with autocast:
         for batch in batches:
             (x, y), share = group.share(batch)
@@ -47,12 +49,13 @@ def evaluate(
             # Shapes: logits (B, C), top (B, min(5, C)).
             logits = (functional_call(model, weights, (x,)) if weights else model(x)).float()
             top = logits.topk(min(5, logits.shape[1]), dim=1).indices == y[:, None]
-            hits += each * int(top[:, 0].sum())
-            hits5 += each * int(top.any(dim=1).sum())
-            loss += each * float(F.cross_entropy(logits, y, reduction="sum"))
+            found = (
+                top[:, 0].sum(),
+                top.any(dim=1).sum(),
+                F.cross_entropy(logits, y, reduction="sum"),
+            )
+            sums = sums + each * torch.stack([value.double() for value in found])
             count += each * len(y)
     model.train(training)
-    count, hits, hits5, loss = group.total(
-        torch.tensor([count, hits, hits5, loss], dtype=torch.float64, device=group.device)
-    ).tolist()
+    hits, hits5, loss, count = group.total(torch.cat([sums, sums.new_full((1,), count)])).tolist()
     return Evaluation(100 * hits / count, 100 * hits5 / count, loss / count)

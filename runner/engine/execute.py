@@ -14,17 +14,22 @@ from typing import Any
 from rich.console import Console
 
 from runner.config.instantiate import construct
+from runner.console import console
+from runner.data.base import Data
 from runner.display.loggers import Log, Logger
 from runner.display.progress import NO_LOG, Watcher, display
 from runner.display.summary import summary
 from runner.engine.context import RunContext
+from runner.engine.data_checks import checked_data
+from runner.engine.divergence import is_diverged
 from runner.engine.machine import Machine, prepare
+from runner.engine.out_of_memory import describe
 from runner.engine.preflight import check
 from runner.engine.record import make_record
-from runner.engine.signals import asked_to_stop
+from runner.engine.signals import StopRequest, asked_to_stop
 from runner.engine.stages import run_stage
 from runner.engine.store import Store
-from runner.errors import EXIT_FAILED, EXIT_STOPPED, Damaged, Stopped
+from runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_STOPPED, Damaged, Stopped
 from runner.files import clear_leftovers, sha256, write_bytes
 from runner.locks import held
 from runner.records.folders import (
@@ -39,6 +44,7 @@ from runner.records.folders import (
 )
 from runner.spec.identity import run_id
 from runner.spec.request import RunRequest
+from runner.torchrun import ignored
 
 ATTEMPTS = 3  # visits of a run's stages, if cached ones are damaged or removed meanwhile
 
@@ -49,15 +55,18 @@ def execute(request: RunRequest) -> int:
     Raises:
         ConfigError: the run cannot be executed on this machine; nothing was computed.
     """
-    machine = prepare(request.environment)
-    check(request.run, machine)
+    if note := ignored():
+        _report(f"note: {note}")
+    machine = prepare(request.environment, trains=True)
+    data = checked_data(request.run, machine, check(request.run, machine))
     logger: Logger = construct(request.config.values["logger"], "logger")
     logger.check()
-    attempt = _Attempt(request, machine, logger, Console(highlight=False))
+    attempt = _Attempt(request, machine, logger, console(), data)
     try:
         return _finish(attempt)
     except OSError as error:  # the run's folder cannot be made, locked or written
-        _report_failure(attempt, error, attempt.record.parent)
+        message = f"{type(error).__name__}: {error}"
+        _report(f"failed: {attempt.run_id}: {message}\n  where: {attempt.record.parent}")
         return EXIT_FAILED
 
 
@@ -69,6 +78,7 @@ class _Attempt:
     machine: Machine
     logger: Logger
     console: Console
+    data: Data | None  # of the run, on the CPU; None if a record or the cache makes it needless
 
     @cached_property
     def run_id(self) -> str:
@@ -87,22 +97,25 @@ class _Attempt:
 
 def _finish(attempt: _Attempt) -> int:
     """Lock the run's folder, find or compute the record, print its summary; the exit code."""
-    path, group, console = attempt.record, attempt.machine.group, attempt.console
+    path, group, shown = attempt.record, attempt.machine.group, attempt.console
     if not group.broadcast_decision(attempt.is_done):
 
         def waiting(holder: str) -> None:
-            console.print(f"waiting for {attempt.run_id}, which {holder} runs")
+            shown.print(f"waiting for {attempt.run_id}, which {holder} runs")
 
         with group.lead(held(path.with_name(".lock"), waiting)):
             if not group.broadcast_decision(attempt.is_done) and (code := _compute(attempt)):
                 return code
     if group.first and (record := read_record(path.parent)):
-        console.print(summary(record, path, attempt.request))
+        shown.print(summary(record, path, attempt.request))
     return 0
 
 
 def _compute(attempt: _Attempt) -> int:
-    """Compute and write the record; the exit code. The status becomes done, stopped or failed."""
+    """Compute and write the record; the exit code.
+
+    The status becomes done, diverged, stopped or failed.
+    """
     request, machine, folder = attempt.request, attempt.machine, attempt.record.parent
     first = machine.group.first
     log: Log = NO_LOG
@@ -114,47 +127,73 @@ def _compute(attempt: _Attempt) -> int:
         log = attempt.logger.open(folder, attempt.run_id, request.config)
     shown = display(machine.progress, attempt.console)
     watcher = Watcher(folder, shown, {"run_id": attempt.run_id}, writes=first, log=log)
+    with asked_to_stop() as stop:
+        try:
+            return _observed(attempt, watcher, stop)
+        except KeyboardInterrupt:
+            _end(watcher, stop, "stopped")
+            if first:
+                last = "without another checkpoint; repeat the command to continue"
+                _report(f"stopped: {attempt.run_id} at the second Ctrl-C, {last}")
+            return EXIT_INTERRUPTED
+        finally:
+            shown.close()
+
+
+def _observed(attempt: _Attempt, watcher: Watcher, stop: StopRequest) -> int:
+    """Compute and write the record; the exit code.
+
+    Raises:
+        KeyboardInterrupt: at the second Ctrl-C, at most once.
+    """
+    request, machine, folder = attempt.request, attempt.machine, attempt.record.parent
+    first = machine.group.first
     try:
-        with asked_to_stop() as stop:
-            context = RunContext(request.run, machine, Store(machine.cache_dir), watcher, stop)
-            record = perform(context, attempt.run_id)
+        store, data = Store(machine.cache_dir), attempt.data
+        context = RunContext(request.run, machine, store, watcher, stop, data)
+        record = perform(context, attempt.run_id)
         if first:
             write_record(attempt.record, record)
             with contextlib.suppress(OSError):
                 (folder / "traceback.txt").unlink()
-        watcher.finish("done", record)
+        _end(watcher, stop, record["status"], record)
     except Stopped:
-        watcher.finish("stopped")
-        shown.close()
+        _end(watcher, stop, "stopped")
+        watcher.shown.close()
         stop.pass_on()
         if first:
-            _report_stop(attempt)
+            _report(f"stopped: {attempt.run_id} wrote a checkpoint; repeat the command to continue")
         return EXIT_STOPPED
     except Exception as error:
+        if stop.interrupted:  # a library has turned the interrupt into another error
+            raise KeyboardInterrupt from error
+        message, details = describe(error, request.config.values)
         path = folder / "traceback.txt"
+        text = traceback.format_exc() + details
         with contextlib.suppress(OSError):  # a full disk can be what failed
-            write_bytes(path, traceback.format_exc().encode(errors="replace"))
-            watcher.finish("failed")
-        shown.close()
-        _report_failure(attempt, error, path)
+            write_bytes(path, text.encode(errors="replace"))
+            _end(watcher, stop, "failed")
+        watcher.shown.close()
+        _report(f"failed: {attempt.run_id}: {message}\n  where: {path}")
         return EXIT_FAILED
-    finally:
-        shown.close()
     return 0
 
 
-def _report_stop(attempt: _Attempt) -> None:
-    line = f"stopped: {attempt.run_id} wrote a checkpoint; repeat the command to continue"
-    print(line, file=sys.stderr)
+def _end(
+    watcher: Watcher, stop: StopRequest, status: str, record: dict[str, Any] | None = None
+) -> None:
+    """Write the final status, then close the log, which Ctrl-C may cut short."""
+    watcher.end(status)
+    stop.ended = True
+    watcher.log.close(record)
 
 
-def _report_failure(attempt: _Attempt, error: Exception, path: Path) -> None:
-    line = f"failed: {attempt.run_id}: {type(error).__name__}: {error}\n  where: {path}"
-    print(line, file=sys.stderr)
+def _report(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 def perform(context: RunContext, identity: str) -> dict[str, Any]:
-    """Run or load every stage in order and return the record.
+    """Run or load every stage in order, up to one that diverged, and return the record.
 
     If a cached stage is damaged or removed while the run uses it, the stages are visited again,
     which computes it again.
@@ -182,6 +221,8 @@ def _perform(context: RunContext, identity: str) -> dict[str, Any]:
         stages.append({**meta, "name": stage.name, "key": key, "cached": cached})
         if context.machine.group.any(context.stop()):
             raise Stopped
+        if is_diverged(meta):
+            break
     series = {name: numbers for meta in stages for name, numbers in meta.get("series", {}).items()}
     record = make_record(context, stages, identity, time.monotonic() - clock, started, _now())
     record["provenance"][FILES] = _write_files(context, identity, series)

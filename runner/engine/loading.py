@@ -10,6 +10,7 @@ import torch
 from pruners.base import Finding, full_masks
 from runner.engine.checkpoint import cpu_state
 from runner.engine.context import RunContext
+from runner.engine.divergence import infinite_loss
 from runner.engine.evaluate import evaluate
 from runner.engine.pretrained import fitting
 from runner.engine.store import Artefact
@@ -24,6 +25,7 @@ def load(context: RunContext, stage: Stage) -> Artefact:
 
     Raises:
         ConfigError: the weights can no longer be read, or do not fit.
+        FloatingPointError: the network's test loss is not finite.
     """
     assert stage.weights is not None
     started = time.monotonic()
@@ -31,6 +33,8 @@ def load(context: RunContext, stage: Stage) -> Artefact:
     model.load_state_dict(fitting(stage.weights, model.state_dict(), context.run))
     test, _ = context.held_out()
     found = evaluate(model, test(), {}, torch.autocast(context.machine.device.type, enabled=False))
+    if what := infinite_loss(None, found, None):
+        raise FloatingPointError(f"{what}: the outputs of the loaded network overflow")
     report: dict[str, Finding] = {
         ORIGIN: stage.weights.content,
         ACCURACY: found.accuracy,

@@ -34,12 +34,18 @@ class Machine:
     workers: int = 0  # processes that decode images
 
 
-def prepare(env: Environment) -> Machine:
+def prepare(env: Environment, trains: bool = False) -> Machine:
     """The requested machine. Sets torch's number of threads and makes cuDNN deterministic.
+
+    GPUs are numbered as nvidia-smi numbers them, unless CUDA_DEVICE_ORDER is set.
+
+    Args:
+        trains: whether this process trains; it then joins the processes that torchrun started.
 
     Raises:
         ConfigError: an invalid value, a missing CUDA device, or a directory that cannot be written.
     """
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # before torch looks for GPUs
     problems = [*_invalid(env), *_unwritable_folders(env)]
     if problems:
         raise ConfigError(*problems)
@@ -48,7 +54,8 @@ def prepare(env: Environment) -> Machine:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     cuda = env.device == "cuda" or (env.device == "auto" and torch.cuda.is_available())
-    group = join(torch.device("cuda" if cuda else "cpu"))
+    device = torch.device("cuda" if cuda else "cpu")
+    group = join(device) if trains else ProcessGroup(device=device)
     return Machine(
         device=group.device,
         results_dir=env.results_dir,

@@ -16,11 +16,12 @@ from runner.spec.rng import stream
 from runner.spec.run import Run
 
 
-def check(run: Run, machine: Machine) -> None:
-    """Check a run before any work is done.
+def check(run: Run, machine: Machine) -> set[str]:
+    """Check a run before any work is done; return the names of the stages to compute.
 
     Checks the precision, the network for these images and processes, the density for this network,
-    and, where stages are not cached, the data set and weights from elsewhere.
+    and, where stages are not cached, the data set's files and weights from elsewhere. It reads no
+    images (runner/engine/data_checks.py).
 
     Raises:
         ConfigError: with one message for each problem.
@@ -46,6 +47,7 @@ def check(run: Run, machine: Machine) -> None:
                 problems += error.messages
     if problems:
         raise ConfigError(*problems)
+    return missing
 
 
 def _precision_problems(run: Run, machine: Machine) -> Iterator[str]:

@@ -1,38 +1,34 @@
 """Weights that replace a training (`start.weights`): a file, or torchvision's for the network.
 
 Their identity is the SHA-256 of the file, independent of its path, or the name of torchvision's
-entry. Files are in safetensors' format or in torch's; of the latter only tensors and plain values
-are read. The state dict may be part of a checkpoint, and may come from a network in DataParallel.
+entry. runner/engine/weights_file.py reads the files.
 """
 
-import pickle
 import socket
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from runner.data.download import PATIENCE
 from runner.engine.checkpoint import State
+from runner.engine.divergence import infinite_tensor
+from runner.engine.weights_file import UnsuitableError, some, state_of
 from runner.errors import ConfigError
 from runner.locks import held
+from runner.paths import user_path
 from runner.spec.pretrained import TORCHVISION, digest
 from runner.spec.run import Run, Weights
 
-WRAPPERS = ("state_dict", "model")  # keys under which checkpoints store a state dict
-PARALLEL = "module."  # DataParallel's prefix of every name
 # Of BatchNorm. Files from before PyTorch 0.4.1 have none; with a fixed momentum it is not used.
 COUNTER = "num_batches_tracked"
-SHOWN = 3  # names printed for each kind of mismatch
 
 
 def fitting(weights: Weights, expected: State, run: Run) -> State:
     """The weights with the names and types of `expected`, a state dict of the run's network.
 
     Raises:
-        ConfigError: the weights cannot be downloaded or read, or do not fit.
+        ConfigError: the weights cannot be downloaded or read, do not fit, or are not finite.
     """
     name, dataset, classes = run.model.name, run.dataset.name, run.dataset.info().classes
     # Checked before a download.
@@ -42,32 +38,43 @@ def fitting(weights: Weights, expected: State, run: Run) -> State:
             f" dataset={dataset} has {classes}; use dataset=imagenet, or omit start.weights to"
             " train the network"
         )
-    state = _unwrapped(_read(weights), weights)
+    try:
+        state = _read(weights, frozenset(expected))
+    except UnsuitableError as error:
+        raise ConfigError(f"{_override(weights)} {error}") from error
     counters = {key: tensor for key, tensor in expected.items() if key.endswith(COUNTER)}
     state = counters | state
     if lines := _misfits(state, expected):
         title = f"{_override(weights)} does not fit model={name} on dataset={dataset}"
         raise ConfigError("\n".join([f"{title} ({classes} classes)", *lines]))
-    return {parameter: state[parameter].to(tensor.dtype) for parameter, tensor in expected.items()}
+    fitted = {name: state[name].detach().to(tensor.dtype) for name, tensor in expected.items()}
+    if what := infinite_tensor(fitted):
+        raise ConfigError(
+            f"{_override(weights)}: {what}: its training has diverged, or its numbers are too large"
+            " for the network's; take other weights"
+        )
+    return fitted
 
 
 def _misfits(state: State, expected: State) -> list[str]:
-    """One line for each kind of mismatch, with up to `SHOWN` names."""
+    """One line for each kind of mismatch, with a few names."""
+    common = {name: tensor for name, tensor in expected.items() if name in state}
     kinds = {
         "missing": [name for name in expected if name not in state],
         "not in the network": [name for name in state if name not in expected],
         "with another shape": [
             f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in state and state[name].shape != tensor.shape
+            for name, tensor in common.items()
+            if state[name].shape != tensor.shape
+        ],
+        # Whole numbers in place of weights are usually quantised: their scale is elsewhere.
+        "of another type": [
+            f"{name} {state[name].dtype} instead of {tensor.dtype}"
+            for name, tensor in common.items()
+            if state[name].is_floating_point() != tensor.is_floating_point()
         ],
     }
-    return [f"  {kind}: {_some(names)}" for kind, names in kinds.items() if names]
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return [f"  {kind}: {some(names)}" for kind, names in kinds.items() if names]
 
 
 def _entry(weights: Weights) -> Any:
@@ -80,47 +87,21 @@ def _override(weights: Weights) -> str:
     return f"start.weights={weights.path or TORCHVISION}"
 
 
-def _read(weights: Weights) -> Any:
-    """The content of the file, on the CPU."""
-    path = Path(weights.path).expanduser() if weights.path else downloaded(_entry(weights).url)
+def _read(weights: Weights, own: frozenset[str]) -> State:
+    """The state dict in the file; `own`: the names of the network."""
+    path = user_path(weights.path) if weights.path else downloaded(_entry(weights).url)
     try:
         if weights.path and weights.content != f"sha256:{digest(path)}":
             raise ConfigError(
                 f"{_override(weights)} has changed since the run started; start the run again"
             )
-        return (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except pickle.UnpicklingError as error:
-        raise ConfigError(
-            f"{_override(weights)} is not a file of torch, or contains more than tensors and plain"
-            " values; save the state dict alone: torch.save(model.state_dict(), PATH)"
-        ) from error
-    except (OSError, EOFError, RuntimeError, SafetensorError) as error:
+        return state_of(path, own)
+    except OSError as error:
         raise ConfigError(f"{_override(weights)} cannot be read: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).strip() or "it ends too early").splitlines()[0]
-
-
-def _unwrapped(found: Any, weights: Weights) -> State:
-    """The state dict inside a checkpoint, without DataParallel's prefix."""
-    for name in WRAPPERS:
-        if isinstance(found, dict) and isinstance(found.get(name), dict):
-            found = found[name]
-    tensors = isinstance(found, dict) and all(isinstance(t, torch.Tensor) for t in found.values())
-    if not tensors or not found:
-        raise ConfigError(
-            f"{_override(weights)} contains no state dict: expected names and tensors, alone or"
-            f" under {' or '.join(WRAPPERS)}"
-        )
-    parallel = all(name.startswith(PARALLEL) for name in found)
-    return {
-        name.removeprefix(PARALLEL) if parallel else name: tensor for name, tensor in found.items()
-    }
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def downloaded(url: str) -> Path:

@@ -7,7 +7,9 @@ import torch
 from models.count import multiply_accumulates
 from pruners.base import count_kept, count_prunable, full_masks, keep_count
 from runner.engine.context import RunContext
+from runner.engine.divergence import ENTRY
 from runner.records.provenance import provenance
+from runner.spec.findings import DIVERGED, DIVERGED_EPOCH, DIVERGED_STAGE, DIVERGED_WHAT
 from runner.spec.identity import NUMERICS
 from runner.spec.run import Run, trains
 
@@ -25,7 +27,9 @@ def make_record(
     started: str,
     finished: str,
 ) -> dict[str, Any]:
-    """The record of a run whose stages are all done.
+    """The record of a run whose stages are all done, or whose last stage in `stages` diverged.
+
+    A diverged run has no result: its accuracies, test loss and density are None.
 
     Args:
         stages: metadata of each stage as stored in the cache, with `name`, `key` and `cached`.
@@ -33,20 +37,16 @@ def make_record(
     Raises:
         RuntimeError: the density reached is not the requested one.
     """
-    run, counts = context.run, _counts(context)
-    _check_density(run, counts, identity)
-    trained = [meta for meta in stages if meta["history"]]
+    run, divergence = context.run, stages[-1][ENTRY]
+    counts = _counts(context, None if divergence else final_stage(run))
+    if not divergence:
+        _check_density(run, counts, identity)
+    trained = [meta for meta in stages if meta["history"] and not divergence]
     return {
         "schema": SCHEMA,
         "run_id": identity,
-        "status": "done",
-        "method": run.method,
-        "label": run.label,
-        "dataset": run.dataset.name,
-        "train_fraction": run.train_fraction,
-        "model": run.model.name,
-        "seed": run.seed,
-        "density_target": run.density,
+        "status": DIVERGED if divergence else "done",
+        **_settings(run),
         **counts,
         **_accuracies(trained[-1]["history"] if trained else []),
         **_epochs(run),
@@ -54,14 +54,38 @@ def make_record(
         "runtime_s": round(sum(meta["seconds"] for meta in stages), 3),
         "wall_s": round(wall_s, 3),
         "stages": [_stage_row(meta) for meta in stages],
-        "report": {k: v for meta in stages for k, v in meta["report"].items()},
+        "report": {k: v for meta in stages for k, v in meta["report"].items()}
+        | _divergence(stages[-1]),
         "provenance": {**_provenance(context, stages), "started": started, "finished": finished},
+    }
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    return {
+        "method": run.method,
+        "label": run.label,
+        "dataset": run.dataset.name,
+        "train_fraction": run.train_fraction,
+        "model": run.model.name,
+        "seed": run.seed,
+        "density_target": run.density,
     }
 
 
 def _stage_row(meta: dict[str, Any]) -> dict[str, Any]:
     row = {key: meta[key] for key in ("name", "key", "cached", "epochs")}
     return {**row, "seconds": round(meta["seconds"], 3)}
+
+
+def _divergence(last: dict[str, Any]) -> dict[str, Any]:
+    """The findings on the divergence of the last computed stage; {} if it is finite."""
+    if not last[ENTRY]:
+        return {}
+    return {
+        DIVERGED_STAGE: last["name"],
+        DIVERGED_EPOCH: last[ENTRY]["epoch"],
+        DIVERGED_WHAT: last[ENTRY]["what"],
+    }
 
 
 def _check_density(run: Run, counts: dict[str, Any], identity: str) -> None:
@@ -118,15 +142,11 @@ def _provenance(context: RunContext, stages: list[dict[str, Any]]) -> dict[str, 
     }
 
 
-def _counts(context: RunContext) -> dict[str, Any]:
-    """Densities and multiply-accumulates of the final masks.
-
-    None where nothing was trained or pruned.
-    """
+def _counts(context: RunContext, final: str | None) -> dict[str, Any]:
+    """Densities and multiply-accumulates of the masks of the stage `final`; None without it."""
     run = context.run
     info = run.dataset.info()
     model = run.model(info.channels, info.classes, info.size, torch.Generator())
-    final = final_stage(run)
     if final is None:
         dense, _ = multiply_accumulates(model, (info.channels, info.size, info.size))
         nothing = dict.fromkeys(("density", "sparsity", "kept"))

@@ -1,24 +1,34 @@
 """Signal handlers that stop a run at a checkpoint."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-SCHEDULERS_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+from runner.errors import EXIT_INTERRUPTED
+
+# Windows has none of them.
+SCHEDULERS_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)
 
 
 class StopRequest:
     """A flag that becomes true on SIGTERM, Ctrl-C or a scheduler's signal.
 
-    A training then stops at a checkpoint. A second Ctrl-C raises KeyboardInterrupt at once.
+    A training then stops at a checkpoint. The second Ctrl-C raises KeyboardInterrupt at once. Later
+    ones are ignored until `ended` is true, which means that the final status has been written; then
+    they end the process.
     """
 
     def __init__(self) -> None:
         self.event = threading.Event()
         self.before: dict[int, Any] = {}
         self.schedulers: list[int] = []
+        self.interrupted = False
+        self.ended = False
 
     def __call__(self) -> bool:
         return self.event.is_set()
@@ -26,7 +36,12 @@ class StopRequest:
     def ask(self, number: int, frame: Any) -> None:
         """The signal handler."""
         if self.event.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            if self.ended:
+                os._exit(EXIT_INTERRUPTED)
+            if not self.interrupted:
+                self.interrupted = True
+                raise KeyboardInterrupt
+            return
         if number in SCHEDULERS_SIGNALS:
             self.schedulers.append(number)
         self.event.set()

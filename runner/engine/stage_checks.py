@@ -1,18 +1,68 @@
 """Checks of a stage's result, and the findings that follow from its masks."""
 
 import math
+import time
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import nn
 
 from models.connected import empty_layers, reached_outputs
-from pruners.base import Finding, Masks, count_kept, count_prunable, keep_count
+from pruners.base import (
+    Finding,
+    Masks,
+    count_kept,
+    count_prunable,
+    keep_count,
+    kept_by_layer,
+)
+from runner.engine.checkpoint import State
+from runner.engine.divergence import ENTRY, Divergence, divergence_of, is_diverged
+from runner.engine.store import Artefact
 from runner.spec.findings import CONNECTED, EMPTY, REACHED
 from runner.spec.run import Stage
 
 
-def check_masked(model: nn.Module, masks: Masks, stage: Stage) -> None:
+def checked(stage: Stage, compute: Callable[[], Artefact]) -> Artefact:
+    """The result of `compute` after all checks; without tensors and findings if it diverged.
+
+    Its metadata has the entry `divergence`. Whether all numbers are finite is checked first: other
+    checks of numbers that are not would name a wrong cause.
+
+    Raises:
+        RuntimeError: the numbers are finite, but the masks are wrong.
+    """
+    started = time.monotonic()
+    try:
+        artefact = compute()
+    except FloatingPointError as error:
+        return diverged(untrained({}, started), Divergence(str(error)))
+    if is_diverged(artefact.meta):
+        return artefact
+    if found := divergence_of(artefact):
+        return diverged(artefact.meta, found)
+    check_masked(artefact.weights, artefact.masks, stage)
+    artefact.meta[ENTRY] = None
+    return artefact
+
+
+def diverged(meta: dict[str, Any], found: Divergence) -> Artefact:
+    """The artefact of a stage that diverged: its history and cost alone, no tensor or finding."""
+    kept = {key: meta[key] for key in ("seconds", "epochs", "history")}
+    return Artefact(meta={**kept, "report": {}, ENTRY: found.entry})
+
+
+def untrained(report: dict[str, Finding], started: float) -> dict[str, Any]:
+    """The metadata of a stage without training that started at `started`."""
+    return {
+        "report": report,
+        "seconds": time.monotonic() - started,
+        "epochs": 0,
+        "history": [],
+    }
+
+
+def check_masked(weights: State, masks: Masks, stage: Stage) -> None:
     """Check a finished stage: pruned weights are exact zeros, and the density is the requested one.
 
     The density is not checked where it holds in expectation only.
@@ -20,14 +70,16 @@ def check_masked(model: nn.Module, masks: Masks, stage: Stage) -> None:
     Raises:
         RuntimeError: a check failed, so the method or the loop is wrong; nothing is stored.
     """
-    for name, mask in masks.items():
-        # Indexed rather than multiplied by the mask: NaN times 0 is NaN.
-        alive = int(torch.count_nonzero(model.get_parameter(name).detach()[~mask]))
+    # Compared with zero rather than multiplied by the mask: NaN times 0 is NaN.
+    wrong = {
+        name: (weights[name] != 0) & ~mask.to(weights[name].device) for name, mask in masks.items()
+    }
+    for name, alive in kept_by_layer(wrong).items():
         if alive:
             raise RuntimeError(
                 f"stage {stage.name!r}: {alive} pruned weights of {name} are not zero"
             )
-    if stage.density is None or not stage.exact:
+    if stage.density is None or not stage.exact or not masks:
         return
     kept, requested = count_kept(masks), keep_count(stage.density, count_prunable(masks))
     if kept != requested:

@@ -11,9 +11,10 @@ from typing import Any
 from pruners.base import Measurement, apply_masks
 from runner.engine.checkpoint import cpu_state
 from runner.engine.context import RunContext
+from runner.engine.divergence import ENTRY, divergence_of, is_diverged
 from runner.engine.loading import load
 from runner.engine.machine import Machine
-from runner.engine.stage_checks import check_masked, disconnected, series_entry
+from runner.engine.stage_checks import checked, disconnected, series_entry, untrained
 from runner.engine.starting_point import starting_point
 from runner.engine.store import Artefact, Store
 from runner.engine.train import finite
@@ -27,9 +28,13 @@ ACTIVITIES = {"measure": "measuring", "prune": "pruning", "load": "loading and t
 
 
 def is_cached(run: Run, stage: Stage, store: Store, key: str) -> bool:
-    """Whether the stage's artefact and all snapshots that this run rewinds to are in the cache."""
-    return store.has(key) and all(
-        store.has_snapshot(key, e) for e in snapshots_wanted(run).get(stage.name, ())
+    """Whether the stage's artefact and all snapshots that this run rewinds to are in the cache.
+
+    A stage that diverged has no snapshots.
+    """
+    wanted = snapshots_wanted(run).get(stage.name, ())
+    return store.has(key) and (
+        all(store.has_snapshot(key, epoch) for epoch in wanted) or is_diverged(store.meta(key))
     )
 
 
@@ -45,10 +50,10 @@ def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
         context.watcher.stage(stage.name, title, 0, "")
 
     if cached():
-        return store.meta(key), True
+        return stored_meta(store, key), True
     with group.lead(store.lock(key, waiting)):
         if cached(locked=True):
-            return store.meta(key), True
+            return stored_meta(store, key), True
         epochs = trains(stage)
         activity = f"{epochs} epochs" if epochs else ACTIVITIES.get(stage.kind, stage.kind)
         title = f"{stage.name} ({activity})"
@@ -64,7 +69,19 @@ def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
                 add_snapshots(context, stage)
         if group.first:
             store.checkpoint_path(key).unlink(missing_ok=True)
-    return store.meta(key), False
+    return stored_meta(store, key), False
+
+
+def stored_meta(store: Store, key: str) -> dict[str, Any]:
+    """The metadata of a stored stage, with its divergence, or None for a finite stage.
+
+    Stages that were stored before version 0.2.0 are checked now.
+    """
+    meta = store.meta(key)
+    if ENTRY not in meta:
+        found = divergence_of(store.load(key))
+        meta[ENTRY] = found.entry if found else None
+    return meta
 
 
 def _is_sound(context: RunContext, stage: Stage, locked: bool) -> bool:
@@ -87,7 +104,7 @@ def _is_sound(context: RunContext, stage: Stage, locked: bool) -> bool:
 def _compute(context: RunContext, stage: Stage) -> None:
     """Compute a stage and store its artefact."""
     context.seed_layers(stage)
-    artefact = COMPUTE[stage.kind](context, stage)
+    artefact = checked(stage, lambda: COMPUTE[stage.kind](context, stage))
     report = artefact.meta["report"].items()
     artefact.meta |= {
         "report": {name: finite(v) if isinstance(v, float) else v for name, v in report},
@@ -104,13 +121,12 @@ def _prune(context: RunContext, stage: Stage) -> Artefact:
     started = time.monotonic()
     masking = stage.component(start.model, start.masks, task)
     apply_masks(start.model, masking.masks)
-    check_masked(start.model, masking.masks, stage)
     report = masking.report | disconnected(start.model, masking.masks, task.image)
     return Artefact(
         weights=cpu_state(start.model),
         masks=masking.masks,
         findings=masking.factors,
-        meta=_untrained(report, started),
+        meta=untrained(report, started),
     )
 
 
@@ -118,18 +134,8 @@ def _measure(context: RunContext, stage: Stage) -> Artefact:
     start, task = starting_point(context, stage), context.task(stage, steps=0)
     started = time.monotonic()
     measured: Measurement = stage.component(start.model, start.masks, task)
-    meta = _untrained(measured.report, started) | series_entry(stage, measured.series)
+    meta = untrained(measured.report, started) | series_entry(stage, measured.series)
     return Artefact(findings=measured.tensors, meta=meta)
-
-
-def _untrained(report: dict[str, Any], started: float) -> dict[str, Any]:
-    """The metadata of a stage without training that started at `started`."""
-    return {
-        "report": report,
-        "seconds": time.monotonic() - started,
-        "epochs": 0,
-        "history": [],
-    }
 
 
 # The function that computes the artefact of a stage, by the stage's kind.

@@ -8,6 +8,7 @@ from torch import nn
 from pruners.base import Masks, apply_masks, full_masks
 from runner.engine.checkpoint import State
 from runner.engine.context import RunContext
+from runner.engine.divergence import infinite_tensor
 from runner.spec.run import Stage
 
 
@@ -21,7 +22,11 @@ class StartingPoint:
 
 
 def starting_point(context: RunContext, stage: Stage) -> StartingPoint:
-    """What a stage begins with, on the device: `stage.start` and the masks of `stage.masks`."""
+    """What a stage begins with, on the device: `stage.start` and the masks of `stage.masks`.
+
+    Raises:
+        FloatingPointError: a weight or buffer is NaN or infinite.
+    """
     start, store, device = stage.start, context.store, context.machine.device
     model = context.fresh_model(stage.name if start.stage == "reinit" else "init")
     masks: Masks = full_masks(model)
@@ -43,6 +48,8 @@ def starting_point(context: RunContext, stage: Stage) -> StartingPoint:
             _rescale(model, pruned.findings)
     masks = {name: mask.to(device) for name, mask in masks.items()}
     apply_masks(model, masks)
+    if what := infinite_tensor(model.state_dict()):
+        raise FloatingPointError(f"{what} when the stage begins")
     momentum = {
         name: m.to(device) * masks[name] if name in masks else m for name, m in momentum.items()
     }

@@ -13,6 +13,7 @@ from runner.errors import Damaged, nearest
 from runner.records.find import finished_runs, run_in
 from runner.records.folders import CONFIG, RECORD, record_path
 from runner.records.stored import StoredRun
+from runner.spec.findings import is_diverged
 from runner.spec.identity import stage_keys
 from runner.spec.run import Run
 
@@ -25,8 +26,8 @@ def load_ticket(
     The network is on the CPU and in eval mode.
 
     Raises:
-        FileNotFoundError: `results_dir` has no such finished run, the run is a measurement only, or
-            `cache_dir` no longer has its weights as they were written.
+        FileNotFoundError: `results_dir` has no such finished run, the run diverged or is a
+            measurement only, or `cache_dir` no longer has its weights as they were written.
     """
     results, store = Path(results_dir), Store(Path(cache_dir))
     finished = run_in([results], run_id)
@@ -34,12 +35,7 @@ def load_ticket(
         others = [name for name in finished_runs(results) if name != run_id]
         raise FileNotFoundError(_unfinished(run_id, results / "runs", others))
     run = _run(finished, results)
-    name = final_stage(run)
-    if name is None:
-        raise FileNotFoundError(
-            f"run_id={run_id} only measures: there are numbers in its record and in series.json,"
-            " but no network"
-        )
+    name = _network_stage(run, finished)
     keys = {stage["name"]: stage["key"] for stage in finished.record["stages"]}
     if name not in keys:
         raise _foreign(run_id, results, f"its stage {name!r} is not in the record")
@@ -55,6 +51,26 @@ def load_ticket(
         return _network(run, artefact.weights), artefact.masks
     except RuntimeError as error:  # sealed weights, so the network is not theirs
         raise _foreign(run_id, results, str(error).splitlines()[0]) from None
+
+
+def _network_stage(run: Run, finished: StoredRun) -> str:
+    """The stage whose network is the run's result.
+
+    Raises:
+        FileNotFoundError: the run diverged or is a measurement only, so it has no network.
+    """
+    if is_diverged(finished.record):
+        raise FileNotFoundError(
+            f"run_id={finished.run_id} diverged, so it has no network: its record has the stage"
+            " and epoch"
+        )
+    name = final_stage(run)
+    if name is None:
+        raise FileNotFoundError(
+            f"run_id={finished.run_id} only measures: there are numbers in its record and in"
+            " series.json, but no network"
+        )
+    return name
 
 
 def _network(run: Run, weights: State) -> nn.Module:

@@ -27,6 +27,7 @@ from runner.engine.checkpoint import (
     save_checkpoint,
 )
 from runner.engine.distributed import ALONE, ProcessGroup
+from runner.engine.divergence import Divergence, infinite_loss, infinite_tensor
 from runner.engine.evaluate import Evaluation, evaluate
 from runner.engine.optim import carry_momentum, learning_rate, make_optimizer, momentum_by_name
 from runner.engine.training_step import Trainee
@@ -74,7 +75,7 @@ class Trained:
     """The result of a training besides the changed model, and its position while it runs.
 
     History has one row per epoch, snapshots are those requested, momentum is by parameter name, and
-    seconds count all sessions.
+    seconds count all sessions. With a divergence, the training ended at that epoch.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -85,6 +86,7 @@ class Trained:
     step: int = 0  # within the epoch
     loss_sum: Tensor = field(default_factory=_zero)
     seen: int = 0
+    divergence: Divergence | None = None  # it ends the training
 
 
 def train(
@@ -111,17 +113,18 @@ def train(
     """
     trainee = _make_trainee(model, masking, recipe, loss, options.group)
     carry_momentum(model, trainee.opt, momentum or {})
-    device = next(model.parameters()).device
-    done = Trained(epoch=recipe.first_epoch, loss_sum=_zero(device))
+    done = Trained(epoch=recipe.first_epoch, loss_sum=_zero(next(model.parameters()).device))
     _resume(options, trainee, done)
     clock = _Clock(time.monotonic() - done.seconds)
-    while done.epoch < (stop_after or recipe.end):
-        _train_epoch(trainee, recipe, loaders.training, options, snapshots, done, clock)
-        _end_epoch(trainee, recipe, loaders, done)
-        options.epoch_done(done.history[-1])
+    try:
+        while done.epoch < (stop_after or recipe.end) and done.divergence is None:
+            _train_epoch(trainee, recipe, loaders.training, options, snapshots, done, clock)
+            _end_epoch(trainee, recipe, loaders, done)
+            options.epoch_done(done.history[-1])
+    except FloatingPointError as error:  # from the masking
+        done.divergence = Divergence(str(error), done.epoch + 1)
     if not recipe.epochs:  # evaluates the first masking only; there is no training loss
-        found = _evaluations(trainee, loaders, -1)
-        done.history.append(_row(trainee, found, epoch=0, lr=0.0, train_loss=None))
+        _add_row(trainee, done, 0.0, None, _evaluations(trainee, loaders, -1))
         options.epoch_done(done.history[-1])
     done.momentum = momentum_by_name(model, trainee.opt)
     done.seconds = clock.seconds
@@ -188,13 +191,17 @@ def _train_epoch(
 
 
 def _end_epoch(trainee: Trainee, recipe: Recipe, loaders: Loaders, done: Trained) -> None:
-    """Evaluate if the recipe requires it, append a history row, advance `done.epoch`."""
+    """Evaluate if the recipe requires it, append a history row, advance `done.epoch`.
+
+    Sets `done.divergence` if a loss or a weight is not finite.
+    """
     per_epoch = loaders.training.steps_per_epoch
     last = (done.epoch + 1) * per_epoch - 1
-    lr, loss = learning_rate(recipe, last, per_epoch), finite(float(done.loss_sum) / done.seen)
+    lr, loss = learning_rate(recipe, last, per_epoch), float(done.loss_sum) / done.seen
     done.epoch += 1
-    found = _evaluations(trainee, loaders, last) if recipe.tests(done.epoch) else (None, None)
-    done.history.append(_row(trainee, found, epoch=done.epoch, lr=lr, train_loss=loss))
+    tested = math.isfinite(loss) and recipe.tests(done.epoch)
+    found = _evaluations(trainee, loaders, last) if tested else (None, None)
+    _add_row(trainee, done, lr, loss, found)
     done.step, done.seen = 0, 0
     done.loss_sum.zero_()
 
@@ -211,21 +218,34 @@ def _evaluations(
     return test, evaluate(model, loaders.validation(), weights, autocast, group)
 
 
-def _row(
-    trainee: Trainee, found: tuple[Evaluation | None, Evaluation | None], **known: Any
-) -> dict[str, Any]:
-    """A history row: values `known` from training, and those `found` on the held-out sets.
+def _add_row(
+    trainee: Trainee,
+    done: Trained,
+    lr: float,
+    loss: float | None,
+    found: tuple[Evaluation | None, Evaluation | None],
+) -> None:
+    """Append a history row, and set `done.divergence` if a loss or a weight is not finite.
 
-    None where a set was not tested.
+    Numbers are None where a set was not tested or its loss is not finite.
     """
-    test, validation = found
-    return known | {
-        "test_loss": finite(test.loss) if test else None,
+    tensors = trainee.model.state_dict() | trainee.masking.trainable
+    what = infinite_loss(loss, *found) or infinite_tensor(tensors)
+    if trainee.group.any(bool(what)):
+        # BatchNorm's statistics differ between processes.
+        done.divergence = Divergence(what or "another process' numbers are not finite", done.epoch)
+    test, validation = (each if each and math.isfinite(each.loss) else None for each in found)
+    row = {
+        "epoch": done.epoch,
+        "lr": lr,
+        "train_loss": None if loss is None else finite(loss),
+        "test_loss": test.loss if test else None,
         "accuracy": test.accuracy if test else None,
         "accuracy_top5": test.top5 if test else None,
         "val_accuracy": validation.accuracy if validation else None,
         "density": density(trainee.masking.masks),
     }
+    done.history.append(row)
 
 
 def finite(value: float) -> float | None:

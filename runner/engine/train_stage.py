@@ -12,12 +12,12 @@ from torch import nn
 from pruners.base import Finding, FixedMasking, Masking, Masks, Observed, apply_masks
 from runner.engine.checkpoint import State, checkpoint_payload, cpu_state
 from runner.engine.context import RunContext
-from runner.engine.stage_checks import check_masked, disconnected, series_entry
+from runner.engine.stage_checks import disconnected, diverged, series_entry
 from runner.engine.starting_point import starting_point
 from runner.engine.store import Artefact
 from runner.engine.train import LoopOptions, Trained, train
 from runner.errors import Damaged
-from runner.spec.findings import CONNECTED, DIVERGED, EMPTY, REACHED
+from runner.spec.findings import CONNECTED, EMPTY, REACHED
 from runner.spec.run import Stage, snapshots_wanted, trains
 
 
@@ -28,19 +28,15 @@ def train_stage(context: RunContext, stage: Stage) -> Artefact:
     model, masking, momentum = ready_to_train(context, stage)
     setup = time.monotonic() - started
     done = _fit(context, stage, model, masking, momentum)
-    _make_effective(model, masking, stage.recipe.end * context.batches(stage).steps_per_epoch - 1)
-    check_masked(model, masking.masks, stage)
-    report = (
-        masking.report
-        | _divergence(stage, done.history)
-        | _newly_disconnected(context, stage, model, masking.masks)
-    )
-    meta = {
-        "report": report,
+    meta: dict[str, Any] = {
         "seconds": done.seconds + setup,
         "epochs": trains(stage),
         "history": done.history,
     }
+    if done.divergence:
+        return diverged({**meta, "epochs": len(done.history)}, done.divergence)
+    _make_effective(model, masking, stage.recipe.end * context.batches(stage).steps_per_epoch - 1)
+    meta["report"] = masking.report | _newly_disconnected(context, stage, model, masking.masks)
     return Artefact(
         weights=cpu_state(model),
         masks=masking.masks,
@@ -128,16 +124,6 @@ def _make_effective(model: nn.Module, masking: Masking, step: int) -> None:
     for name, weight in masking.weights(model, step).items():
         model.get_parameter(name).copy_(weight)
     apply_masks(model, masking.masks)
-
-
-def _divergence(stage: Stage, history: list[dict[str, Any]]) -> dict[str, Finding]:
-    """The first epoch without a finite training loss as a finding; {} if there is none.
-
-    A diverged training is a valid result. A row of epoch 0 has no training loss.
-    """
-    diverged = (row["epoch"] for row in history if row["train_loss"] is None and row["epoch"])
-    epoch = next(diverged, None)
-    return {} if epoch is None else {f"{DIVERGED}{stage.name}": epoch}
 
 
 def _newly_disconnected(

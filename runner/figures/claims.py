@@ -17,6 +17,7 @@ runs, and for a slope with fewer than three points, the verdict is "not run".
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from runner.errors import ConfigError, one_of
 from runner.figures.points import Point, Series
 from runner.figures.series import figure_spec
 from runner.records.read import FinishedRun
+from runner.spec.findings import is_diverged
 from runner.suites.expand import Suite
 from runner.suites.layouts import series_key
 from runner.suites.schema_claims import (
@@ -34,7 +36,7 @@ from runner.suites.schema_claims import (
     ReportClaim,
     SlopeClaim,
 )
-from runner.suites.verdicts import FAILS, HOLDS, OPEN, Verdict, as_table, write_claims
+from runner.suites.verdicts import FAILS, HOLDS, OPEN, UNKNOWN, Verdict, as_table, write_claims
 
 Ids = tuple[str, str]  # of panel and series
 
@@ -57,8 +59,19 @@ def verdicts(
             if (claim.panel, name) not in by_id:
                 known = [ref for panel, ref in by_id if panel == claim.panel]
                 raise ConfigError(one_of("claims.series", name, known))
-        lines.append(_judge(claim, by_id, runs.get((claim.panel, claim.series))))
+        verdict = _judge(claim, by_id, runs.get((claim.panel, claim.series)))
+        names = {claim.series, *([claim.below] if isinstance(claim, BelowClaim) else [])}
+        lines.append(_counted(verdict, sum(by_id[claim.panel, name].diverged for name in names)))
     return lines
+
+
+def _counted(verdict: Verdict, diverged: int) -> Verdict:
+    """The verdict with the number of diverged runs, which it does not use."""
+    if not diverged:
+        return verdict
+    holds = OPEN if verdict.holds == UNKNOWN else verdict.holds
+    measured = f"{verdict.measured} ({diverged} runs left out, diverged)"
+    return replace(verdict, measured=measured, holds=holds)
 
 
 def judged(
@@ -88,7 +101,8 @@ def _single_runs(suite: Suite, find: Callable[[str], FinishedRun | None]) -> dic
             jobs = [
                 job for point in panel.points_of(series) for job in suite.cells[row, point].jobs
             ]
-            if len(jobs) == 1 and (run := find(jobs[0].run_id)):
+            run = find(jobs[0].run_id) if len(jobs) == 1 else None
+            if run and not is_diverged(run.record):
                 runs[panel.ref, series.ref + more] = run
     return runs
 

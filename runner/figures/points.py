@@ -74,7 +74,8 @@ class Series:
 
     Args:
         requested: number of requested runs: points x seeds.
-        done: number of finished runs.
+        done: number of finished runs that did not diverge.
+        diverged: number of diverged runs, which are not drawn.
         ids: the ids of panel and series; by default their labels.
     """
 
@@ -88,6 +89,15 @@ class Series:
     line: str
     fit: Line | None = None
     ids: tuple[str, str] | None = None
+    diverged: int = 0
+
+    @property
+    def state(self) -> str:
+        """The number of drawn runs, and of diverged ones, if some are missing; else empty."""
+        if self.done == self.requested:
+            return ""
+        diverged = f", {self.diverged} diverged" if self.diverged else ""
+        return f"{self.done} of {self.requested} runs{diverged}"
 
     @property
     def key(self) -> tuple[str, str]:
@@ -99,6 +109,5 @@ class Series:
         """The name, the fitted line, and the number of finished runs if some are missing."""
         name = self.label + (f": {self.fit.equation}" if self.fit else "")
         if self.done < self.requested:
-            state = f"{self.done} of {self.requested} runs" if self.done else "not run"
-            return f"{name} ({state})"
+            return f"{name} ({self.state if self.done or self.diverged else 'not run'})"
         return name + (" (none)" if self.done and not self.points else "")

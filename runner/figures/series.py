@@ -12,6 +12,7 @@ from runner.errors import ConfigError
 from runner.figures.fits import crossings, fitted
 from runner.figures.points import Point, Series
 from runner.records.read import FinishedRun, find_run
+from runner.spec.findings import is_diverged
 from runner.suites.cells import Cell
 from runner.suites.expand import Suite
 from runner.suites.layouts import series_key
@@ -69,13 +70,13 @@ def _series(
     results_dir: Path,
 ) -> Series:
     """Build a series on one network. `more`: the suffix of its label and id for that network."""
-    runs = {
-        point: [
-            run
-            for job in cell.jobs
-            if (run := find_run(job.run_id, results_dir)) and run.tells(spec.reads)
-        ]
+    finished = {
+        point: [run for job in cell.jobs if (run := find_run(job.run_id, results_dir))]
         for point, cell in cells.items()
+    }
+    runs = {
+        point: [run for run in there if not is_diverged(run.record) and run.tells(spec.reads)]
+        for point, there in finished.items()
     }
     found = [
         point
@@ -84,19 +85,18 @@ def _series(
         for point in points(spec, name, there, panel, accuracy)
     ]
     found = crossings(found) if isinstance(spec, BoundarySpec) else found
-    requested, done = sum(len(cell.jobs) for cell in cells.values()), sum(map(len, runs.values()))
-    line, ids = fitted(found, spec.fitted), (panel.ref, spec.ref + more)
     return Series(
         panel.label,
         spec.label + more,
         spec.draw,
         tuple(found),
-        requested,
-        done,
-        colour,
-        spec.line,
-        line,
-        ids,
+        requested=sum(len(cell.jobs) for cell in cells.values()),
+        done=sum(map(len, runs.values())),
+        colour=colour,
+        line=spec.line,
+        fit=fitted(found, spec.fitted),
+        ids=(panel.ref, spec.ref + more),
+        diverged=sum(is_diverged(run.record) for there in finished.values() for run in there),
     )
 
 
@@ -162,7 +162,7 @@ def _cell(
 def _trace(
     spec: TraceSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str
 ) -> list[Point]:
-    """Return points where some seed has a number; a diverged training has none after some epoch."""
+    """Return points where some seed has a number; none has one in an epoch without a test."""
     xs, ys = _alike(spec.x, runs), zip(*(run.numbers(spec.y) for run in runs), strict=True)
     return [
         Point(name, len(there), x, *mean_and_spread(there))

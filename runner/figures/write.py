@@ -12,6 +12,7 @@ from runner.figures.points import Series
 from runner.figures.series import figure_spec, series_of
 from runner.files import atomically
 from runner.records.read import find_run
+from runner.spec.findings import is_diverged
 from runner.suites.expand import Suite
 from runner.suites.titles import origins, title
 from runner.tables.text import MISSING
@@ -36,9 +37,14 @@ def notes(suite: Suite, found: list[Series], results_dir: Path) -> list[str]:
         *figure_spec(suite).notes,
         *origins(list(done.values())),
     ]
+    if diverged := sum(map(is_diverged, done.values())):
+        lines.append(
+            f"{diverged} {'run' if diverged == 1 else 'runs'} diverged (a loss, weight or score is"
+            " not finite) and left out of points, lines and claims."
+        )
     absent: dict[str, list[str]] = {}
     for series in found:
-        if not series.done:
+        if not series.done and not series.diverged:
             absent.setdefault(series.panel, []).append(series.label)
     lines += [f"Missing in {panel}: {', '.join(labels)}." for panel, labels in absent.items()]
     unwritten = sorted({cell.missing for cell in suite.cells.values() if cell.missing})
@@ -85,9 +91,11 @@ def as_text(suite: Suite, found: list[Series], results_dir: Path) -> str:
 def _summary(series: Series) -> str:
     """Summarise a series: ends of a curve, size of a histogram, position of a mark."""
     if not series.points:
+        if series.diverged:
+            return f"{MISSING} ({series.state})"
         return "none" if series.done else f"{MISSING} ({series.requested} runs to do)"
     first, last = series.points[0], series.points[-1]
-    runs = "" if series.done == series.requested else f"; {series.done} of {series.requested} runs"
+    runs = f"; {series.state}" if series.state else ""
     if series.kind == "heat":
         mean = sum(p.value or 0 for p in series.points) / len(series.points)
         return f"{len(series.points)} cells, mean {mean:.3g}{runs}"
@@ -122,7 +130,9 @@ def write_figure(suite: Suite, results_dir: Path, endings: Collection[str] = END
     ]
     folder = results_dir / "figures"
     numbers = as_csv(suite, found)
-    atomically(folder / f"{suite.name}.csv", lambda path: path.write_text(numbers))
+    atomically(
+        folder / f"{suite.name}.csv", lambda path: path.write_text(numbers, encoding="utf-8")
+    )
     text = notes(suite, found, results_dir)
     for ending in endings:
         picture = partial(draw, title(suite), panels, text, ending)

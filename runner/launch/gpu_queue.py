@@ -3,6 +3,7 @@
 The queue itself is runner/launch/queue.py.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,7 +16,7 @@ from runner.errors import EXIT_FAILED, EXIT_STOPPED, ConfigError, one_of
 from runner.launch.jobs import QueueJob
 from runner.launch.options import too_small
 from runner.launch.queue import Interrupted, run_queue, summary
-from runner.launch.slots import Slot, machine_slots
+from runner.launch.slots import Slot, machine_slots, unknown_numbers
 
 ON_ERROR = ("continue", "stop")
 LEAST = {"slots": 1, "jobs_per_gpu": 1, "min_free_gb": 0, "grace_seconds": 0}
@@ -56,8 +57,19 @@ class GpuQueue:
         self, jobs: Sequence[QueueJob], machine: Machine, threads: int | None, console: Console
     ) -> tuple[int, str]:
         """`Launcher.run`."""
+        if not hasattr(os, "killpg"):
+            raise ConfigError(
+                "hydra/launcher=gpu_queue needs process groups, which this system lacks: it runs on"
+                " Linux and macOS; a sweep without hydra/launcher runs its jobs one after another"
+            )
         missing = [job for job in jobs if not job.done()]
         slots = self.slots_on(machine, threads)
+        if self.min_free_gb and (numbers := unknown_numbers(slots)):
+            raise ConfigError(
+                f"min_free_gb={self.min_free_gb:g}: the memory of GPU {numbers[0]} is unknown,"
+                " because CUDA_DEVICE_ORDER numbers the GPUs otherwise than nvidia-smi; set"
+                " CUDA_DEVICE_ORDER=PCI_BUS_ID, or name GPU- identifiers in CUDA_VISIBLE_DEVICES"
+            )
         try:
             ended = run_queue(
                 missing,

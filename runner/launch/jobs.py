@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from runner.launch.slots import Slot
+from runner.torchrun import without_torchrun
 
 STOPPED = 143  # exit code of a run that wrote a checkpoint on a stop signal
 DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
-EXITS = {0: "done", 2: "refused (exit 2)", STOPPED: "stopped at a checkpoint"}
+EXITS = {0: "done", 2: "refused (exit 2)", 130: "interrupted", STOPPED: "stopped at a checkpoint"}
 TAIL = 20_000  # bytes at the end of a log that are searched for its last message
 
 
@@ -137,7 +138,7 @@ def start(job: QueueJob, slot: Slot) -> Running:
     wrapper: list[str] = []
     if sys.platform.startswith("linux"):
         wrapper = [sys.executable, "-I", "-S", str(DIE_WITH_PARENT), str(os.getpid())]
-    environment = {**os.environ, **slot.environment}
+    environment = {**without_torchrun(os.environ), **slot.environment}
     with job.log.open("ab") as file:
         process = subprocess.Popen(
             [*wrapper, *job.command, *overrides],
@@ -158,7 +159,11 @@ def begin_log(log: Path, command: str) -> int:
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
-        file.write(f"==== {datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z} {command}\n".encode())
+        file.write(
+            f"==== {datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z} {command}\n".encode(
+                errors="backslashreplace"
+            )
+        )
         return file.tell()
 
 
@@ -194,7 +199,7 @@ def shared_first(jobs: list[QueueJob]) -> list[QueueJob]:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object that another process writes, e.g. status.json; {} if there is none."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -17,6 +17,7 @@ from runner.launch.jobs import QueueJob
 from runner.launch.options import options_from
 from runner.paths import CONF
 from runner.registry import UnknownTag, find_class
+from runner.torchrun import ranks
 
 DEFAULT = "gpu_queue"  # launcher of the commands for tables and figures
 FOLDER = CONF / "hydra" / "launcher"
@@ -104,9 +105,16 @@ def make_launcher(
         prefix: the text before an option's name on the command line, for messages.
 
     Raises:
-        ConfigError: one message per unknown option, value of the wrong type and value out of range.
+        ConfigError: one message per unknown option, value of the wrong type and value out of range;
+            or torchrun has started several of this command.
     """
-    return options_from(cls, dict(options), prefix)
+    launcher = options_from(cls, dict(options), prefix)
+    if (size := ranks().size) > 1:
+        raise ConfigError(
+            f"hydra/launcher={cls.tag} under torchrun: each of the {size} processes would launch"
+            " all jobs; start the launcher without torchrun"
+        )
+    return launcher
 
 
 def own_options(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from runner.launch.jobs import Outcome, Running, read_json
+from runner.spec.findings import DIVERGED, DIVERGED_STAGE
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -67,6 +68,8 @@ class Monitor:
         record = read_json(outcome.job.folder / "result.json")
         known = record.get("accuracy") is not None and record.get("density") is not None
         found = f": {record['accuracy']:.2f} % at density {record['density']:.3f}" if known else ""
+        if record.get("status") == DIVERGED:
+            found = f": {DIVERGED} in stage {record['report'][DIVERGED_STAGE]}"
         self.say(f"done after {span(outcome.seconds)}: {outcome.job.name}{found}")
 
     def show(self, running: list[Running], ended: list[Outcome], waiting: int) -> None:

@@ -8,6 +8,9 @@ from dataclasses import fields
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
 from runner.errors import ConfigError, nearest
 
 T = TypeVar("T")
@@ -15,7 +18,7 @@ WANTED = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
-    dict: "a mapping, e.g. '{account: lab}'",
+    dict: "a mapping, set as NAME.KEY=VALUE or '{KEY: VALUE}'",
     str: "a word",
 }
 
@@ -57,6 +60,8 @@ def options_from(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
 
 
 def _typed(value: Any, kind: Any) -> Any:
+    if kind is dict and isinstance(value, str):
+        value = _mapping(value)
     if (
         isinstance(value, bool) != (kind is bool)
         or (kind is int and isinstance(value, float))
@@ -64,6 +69,15 @@ def _typed(value: Any, kind: Any) -> Any:
     ):
         raise TypeError
     return kind(value)
+
+
+def _mapping(text: str) -> Any:
+    """The mapping that a text describes, as Hydra reads `{account: lab}`."""
+    try:
+        (parsed,) = OverridesParser.create().parse_overrides([f"mapping={text}"])
+        return parsed.value()
+    except HydraException:
+        return None
 
 
 def too_small(options: Any, least: Mapping[str, float]) -> list[str]:

@@ -22,7 +22,9 @@ from runner.launch.monitor import Monitor
 from runner.launch.slots import FreeMemory, Slot
 
 POLL = 0.1  # seconds between two checks of the running jobs
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # SIGHUP: the terminal was closed
+STOPPING = tuple(  # SIGHUP: the terminal was closed; Windows has no such signal
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+)
 
 
 class Interrupted(Exception):

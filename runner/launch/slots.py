@@ -7,9 +7,11 @@ output of nvidia-smi. `FreeMemory` calls nvidia-smi.
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+ORDER = "CUDA_DEVICE_ORDER"
+BY_BUS = "PCI_BUS_ID"  # nvidia-smi's numbers; CUDA's own default is FASTEST_FIRST
 MEMORY_SECONDS = 2.0  # between two queries of the free memory
 
 
@@ -23,7 +25,7 @@ class Slot:
     threads: int | None = None  # of torch; None = torch's default
 
 
-def gpu_ids(visible: str | None, listing: str, count: int = 0) -> list[str]:
+def gpu_ids(visible: str | None, listing: str, count: int | None = None) -> list[str]:
     """The GPUs that jobs may use, as CUDA_VISIBLE_DEVICES names them.
 
     Args:
@@ -31,15 +33,16 @@ def gpu_ids(visible: str | None, listing: str, count: int = 0) -> list[str]:
             GPUs; None = not set.
         listing: the output of `nvidia-smi -L`. A GPU that is divided into MIG instances is replaced
             by these instances.
-        count: number of GPUs that torch finds; used if nothing is inherited and there is no
-            nvidia-smi, as in some containers.
+        count: number of GPUs that torch finds. Of inherited indices, CUDA ignores the first invalid
+            one and all after it. If nothing is inherited and there is no nvidia-smi, as in some
+            containers, the names are indices.
     """
     if visible is not None:
         names = [name.strip() for name in visible.split(",")]
-        # CUDA ignores everything from the first invalid entry (-1) on.
-        return names[: names.index("-1")] if "-1" in names else [name for name in names if name]
+        names = names[: names.index("-1")] if "-1" in names else [name for name in names if name]
+        return names[:count] if all(name.isdigit() for name in names) else names
     if not listing:
-        return [str(index) for index in range(count)]
+        return [str(index) for index in range(count or 0)]
     found: list[str] = []
     card: str | None = None
     for line in listing.splitlines():
@@ -59,6 +62,7 @@ def slots_of(
     slots: int | None = None,
     jobs_per_gpu: int = 1,
     threads: int | None = None,
+    order: str = BY_BUS,
 ) -> list[Slot]:
     """GPU slots if there are GPUs, else CPU slots with cores / slots threads each.
 
@@ -68,10 +72,11 @@ def slots_of(
         slots: concurrent jobs on CPUs; None = one per core, or one per `threads` cores if set.
         jobs_per_gpu: jobs that share a GPU.
         threads: env.threads if the user has set it.
+        order: CUDA_DEVICE_ORDER, by which CUDA numbers the GPUs.
     """
     if gpus:
         return [
-            Slot({"CUDA_VISIBLE_DEVICES": name}, ("env.device=cuda",), name)
+            Slot({"CUDA_VISIBLE_DEVICES": name, ORDER: order}, ("env.device=cuda",), name)
             for _ in range(jobs_per_gpu)
             for name in gpus
         ]
@@ -86,9 +91,10 @@ def free_gb(listing: str, gpu: str) -> float | None:
 
     Args:
         listing: the output of `nvidia-smi --query-gpu=index,uuid,memory.free`, in MiB.
+        gpu: nvidia-smi's index, or an identifier.
     """
     for line in listing.splitlines():
-        index, uuid, free = (word.strip() for word in line.split(","))
+        index, uuid, free = ([word.strip() for word in line.split(",")] + ["", ""])[:3]
         if gpu == index or uuid.startswith(gpu):  # CUDA also accepts a prefix of an identifier
             return float(free) / 1024 if free.replace(".", "").isdigit() else None
     return None
@@ -99,15 +105,34 @@ def machine_slots(
 ) -> list[Slot]:
     """The slots of this machine; see `slots_of`.
 
+    The environment's CUDA_DEVICE_ORDER applies to inherited indices only: other indices are those
+    of nvidia-smi.
+
     Args:
         cards: number of GPUs that torch finds; 0 if the jobs are to run on the CPU.
     """
-    gpus: list[str] = []
+    gpus, visible = list[str](), os.environ.get("CUDA_VISIBLE_DEVICES")
     if cards:
-        gpus = gpu_ids(os.environ.get("CUDA_VISIBLE_DEVICES"), _nvidia_smi("-L"), cards)
+        gpus = gpu_ids(visible, "" if visible is not None else _nvidia_smi("-L"), cards)
     linux = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
-    return slots_of(gpus, cores, slots=slots, jobs_per_gpu=jobs_per_gpu, threads=threads)
+    return slots_of(
+        gpus,
+        cores,
+        slots=slots,
+        jobs_per_gpu=jobs_per_gpu,
+        threads=threads,
+        order=BY_BUS if visible is None else os.environ.get(ORDER, BY_BUS),
+    )
+
+
+def unknown_numbers(slots: Sequence[Slot]) -> list[str]:
+    """Indices of GPUs that are not nvidia-smi's, because the user has set CUDA_DEVICE_ORDER."""
+    return [
+        slot.gpu
+        for slot in slots
+        if slot.gpu and slot.gpu.isdigit() and slot.environment[ORDER] != BY_BUS
+    ]
 
 
 class FreeMemory:

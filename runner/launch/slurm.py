@@ -11,7 +11,10 @@ a message (SIGKILL, a lost node) only through sacct, which needs an accounting d
 have the same names here.
 """
 
+import contextlib
+import io
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -26,11 +29,14 @@ from runner.config.compose import compose_config
 from runner.config.request import read_request
 from runner.engine.execute import execute
 from runner.engine.machine import Machine
-from runner.errors import EXIT_FAILED, ConfigError, guarded
+from runner.entry import guarded
+from runner.errors import EXIT_FAILED, ConfigError
 from runner.launch.jobs import Outcome, QueueJob, begin_log, last_message, shared_first
 from runner.launch.launcher import EXIT_WAITING, print_lines
 from runner.launch.options import too_small
 from runner.launch.queue import summary
+from runner.launch.slurm_limits import array_size, refusal
+from runner.torchrun import without_torchrun
 
 ABSENT = 3  # polls until a missing job counts as ended; a requeued one may be missing briefly
 EARLY = 30  # seconds between Slurm's checks of time limits; a warning may come that much early
@@ -91,30 +97,38 @@ class Slurm:
         """Submit the jobs that are not done and wait for them; see `Launcher.run`.
 
         Raises:
-            ConfigError: Slurm or submitit is missing; nothing has been submitted.
+            ConfigError: Slurm or submitit is missing, or sbatch refuses the first array; nothing
+                has been submitted.
         """
         missing = shared_first([job for job in jobs if not job.done()])
         if not missing:
             return 0, ""
-        ids = _submit(missing, self)
-        console.print(f"submitted as Slurm jobs {ids[0]} to {ids[-1]}")
+        submitted: dict[str, QueueJob] = {}
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            ended = _wait(dict(zip(ids, missing, strict=True)), self.poll_s, console)
+            refused = _submit(missing, self, submitted, console)
+            ended = _wait(dict(submitted), self.poll_s, console)
         except KeyboardInterrupt:
-            array = ids[0].partition("_")[0]
-            return (
-                EXIT_WAITING,
-                f"no longer waiting; the jobs continue. To stop them: scancel {array}",
-            )
-        message = summary(ended, missing)
+            return EXIT_WAITING, _left_alone(submitted, len(missing))
+        finally:
+            signal.signal(signal.SIGINT, before)
+        message = "\n".join(filter(None, (summary(ended, missing), refused)))
         return (EXIT_FAILED if message else 0), message
 
     def job_threads(self, machine: Machine, threads: int | None) -> int:
         """`Launcher.job_threads`: one thread per CPU of the job."""
         return threads or self.cpus_per_task
 
-    def parameters(self) -> dict[str, Any]:
-        """The options under submitit's names."""
+    def parameters(self, after: str = "") -> dict[str, Any]:
+        """The options under submitit's names.
+
+        Args:
+            after: id of the array whose end the jobs await; "" = none.
+        """
+        extra = dict(self.extra or {})
+        if after:
+            own = [str(extra["dependency"])] if "dependency" in extra else []
+            extra["dependency"] = ",".join([*own, f"afterany:{after}"])
         parameters = {
             "timeout_min": self.timeout_min,
             "cpus_per_task": self.cpus_per_task,
@@ -124,7 +138,7 @@ class Slurm:
             "slurm_array_parallelism": self.array_parallelism,
             "slurm_signal_delay_s": self.signal_delay_s,
             "slurm_job_name": "winnow",
-            "slurm_additional_parameters": self.extra or None,
+            "slurm_additional_parameters": extra or None,
         }
         return {name: value for name, value in parameters.items() if value is not None}
 
@@ -139,6 +153,8 @@ class RemoteRun:
 
     def __call__(self) -> int:
         """Start or resume the run; return the exit code of run.py."""
+        for name in os.environ.keys() - without_torchrun(os.environ).keys():
+            del os.environ[name]  # of the submitting shell
         place = f"Slurm job {os.environ.get('SLURM_JOB_ID')} on {socket.gethostname()}"
         begin_log(self.log, f"{self.again} ({place})")
         with self.log.open("ab") as file:  # the log beside the record, as with every launcher
@@ -153,8 +169,51 @@ class RemoteRun:
         return DelayedSubmission(self)
 
 
-def _submit(jobs: list[QueueJob], options: Slurm) -> list[str]:
-    """Submit the jobs as one array and return their Slurm ids."""
+def _left_alone(submitted: dict[str, QueueJob], count: int) -> str:
+    """The message after Ctrl-C: what continues, and what has not been submitted."""
+    arrays = dict.fromkeys(identity.partition("_")[0] for identity in submitted)
+    stop = f"; the jobs continue. To stop them: scancel {' '.join(arrays)}" if arrays else ""
+    rest = count - len(submitted)
+    left = f"\n{rest} jobs were not submitted; repeat the command to submit them" if rest else ""
+    return f"no longer waiting{stop}{left}"
+
+
+def _submit(
+    jobs: list[QueueJob], options: Slurm, submitted: dict[str, QueueJob], console: Console
+) -> str:
+    """Submit the jobs as arrays of the size that the cluster allows, one after another.
+
+    Args:
+        submitted: the submitted jobs by their Slurm ids; this function adds to it.
+
+    Returns:
+        A message if sbatch refused an array after others had been submitted, else "".
+
+    Raises:
+        ConfigError: nothing has been submitted.
+    """
+    previous, size = "", array_size()
+    for start in range(0, len(jobs), size):
+        part = jobs[start : start + size]
+        try:
+            ids = _submit_array(part, options, previous)
+        except ConfigError as error:
+            if not submitted:
+                raise
+            left = len(jobs) - start
+            return f"{error}\n{left} jobs were not submitted; repeat the command to submit them"
+        submitted.update(zip(ids, part, strict=True))
+        console.print(f"submitted as Slurm jobs {ids[0]} to {ids[-1]}")
+        previous = ids[0].partition("_")[0] if size > 1 else ""
+    return ""
+
+
+def _submit_array(jobs: list[QueueJob], options: Slurm, previous: str) -> list[str]:
+    """Submit the jobs as one array, which starts when the `previous` one has ended; their ids.
+
+    Raises:
+        ConfigError: Slurm or submitit is missing, or sbatch refuses the array.
+    """
     try:
         import submitit  # optional
     except ImportError as error:
@@ -173,10 +232,15 @@ def _submit(jobs: list[QueueJob], options: Slurm) -> list[str]:
             "hydra/launcher=slurm: there is no Slurm on this machine (sbatch is not in PATH); use"
             " hydra/launcher=gpu_queue"
         ) from error
-    executor.update_parameters(**options.parameters())
-    with executor.batch():
-        found = [executor.submit(remote_run(job, options)) for job in jobs]
-    return [str(job.job_id) for job in found]
+    executor.update_parameters(**options.parameters(previous))
+    runs = [remote_run(job, options) for job in jobs]
+    try:
+        # On a failure submitit also prints what the exception contains.
+        with contextlib.redirect_stderr(io.StringIO()), executor.batch():
+            found = [executor.submit(each) for each in runs]
+        return [str(job.job_id) for job in found]
+    except (RuntimeError, OSError) as error:  # submitit: FailedJobError, FailedSubmissionError
+        raise ConfigError(refusal(str(error))) from error
 
 
 def remote_run(job: QueueJob, options: Slurm) -> RemoteRun:

@@ -7,10 +7,11 @@ import shlex
 import sys
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from runner.config.build import build_run
+from runner.config.quoting import FOLDERS, literal_paths, override
 from runner.config.request import environment_of
+from runner.console import console
 from runner.engine.machine import Machine, prepare
 from runner.engine.preflight import check
 from runner.engine.store import Store
@@ -34,11 +35,11 @@ def run_sweep(launcher: Launcher, configs: list[DictConfig], overrides: list[lis
         SweepEnded: some jobs failed, or the sweep was stopped.
     """
     jobs, machine = checked_jobs(configs, overrides)
-    console = Console(highlight=False)
-    console.print(counted(jobs, len(overrides)))
-    code, message = launcher.run(jobs, machine, configs[0].env.threads, console)
+    shown = console()
+    shown.print(counted(jobs, len(overrides)))
+    code, message = launcher.run(jobs, machine, configs[0].env.threads, shown)
     if code:
-        print_lines(console, message)
+        print_lines(shown, message)
         raise SweepEnded(code)
 
 
@@ -91,12 +92,12 @@ def counted(jobs: list[QueueJob], requested: int) -> str:
 
 def make_job(run: Run, machine: Machine, overrides: list[str]) -> QueueJob:
     """The command `python run.py OVERRIDES` as a job."""
-    path = record_path(machine.results_dir, run_id(run))
+    path, overrides = record_path(machine.results_dir, run_id(run)), literal_paths(overrides)
     own = {
-        f"env.{key}": f"env.{key}={getattr(machine, key)}"
-        for key in ("results_dir", "cache_dir", "data_dir")
+        key: override(key, str(getattr(machine, key.removeprefix("env.")).absolute()))
+        for key in FOLDERS
     } | {"env.progress": "env.progress=lines"}
-    plain = [override for override in overrides if override.partition("=")[0] not in own]
+    plain = [each for each in overrides if each.partition("=")[0] not in own]
     store, keys = Store(machine.cache_dir), stage_keys(run)
     points = {
         f"{keys[name]}@{epoch}"

@@ -19,6 +19,7 @@ from runner.data.catalog import data_sets
 from runner.data.split import training_images
 from runner.errors import ConfigError
 from runner.files import write_json
+from runner.spec.findings import is_diverged
 from runner.spec.run import LOAD, Run, Stage, family, trains
 
 BENCH = "bench.json"  # in the cache directory: what `make bench` measured
@@ -166,7 +167,8 @@ def past_rates(
         origin = record["provenance"]
         # Records without training do not need the number of images.
         known = record["dataset"] in images or not record["epochs_total"]
-        if origin["device_name"] != device_name or origin["threads"] != threads or not known:
+        other = origin["device_name"] != device_name or origin["threads"] != threads
+        if other or not known or is_diverged(record):
             continue
         rates.records += 1
         for stage in record["stages"]:
@@ -206,7 +208,9 @@ def shipped_rates(records: list[dict[str, Any]]) -> Rates:
 def read_bench(cache_dir: Path) -> dict[str, list[dict[str, Any]]]:
     """Device and threads -> the rows that `make bench` measured."""
     path = cache_dir / BENCH
-    found: dict[str, list[dict[str, Any]]] = json.loads(path.read_text()) if path.is_file() else {}
+    found: dict[str, list[dict[str, Any]]] = (
+        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    )
     return found
 
 

@@ -13,9 +13,10 @@ from runner.engine.stages import plan
 from runner.paths import PUBLISHED
 from runner.planning.costs import UNKNOWN, Cost, Rates, past_rates, shipped_rates
 from runner.planning.survey import Needed, Survey, survey
-from runner.records.find import STATES, all_records
-from runner.records.folders import record_path
+from runner.records.find import FINISHED, STATES, UNFINISHED, all_records
+from runner.records.folders import RECORD, record_path
 from runner.records.provenance import device_name
+from runner.spec.findings import DIVERGED
 from runner.spec.planned import PlannedRun
 from runner.spec.run import family
 
@@ -27,8 +28,9 @@ def show(planned: list[tuple[PlannedRun, Machine]], threads: int, console: Conso
     found, machine = survey(planned), planned[0][1]
     if len(planned) == 1:
         ((job, _),) = planned
-        steps, done = plan(job.run, machine, job.keys), found.states[job.run_id] == "done"
-        console.print(plan_table(job.run_id, steps, done))
+        state = found.states[job.run_id]
+        title = state if state in FINISHED else "to do"
+        console.print(plan_table(job.run_id, plan(job.run, machine, job.keys), title))
     for line in lines(found, machine, threads):
         console.print(line, soft_wrap=True)
 
@@ -36,16 +38,17 @@ def show(planned: list[tuple[PlannedRun, Machine]], threads: int, console: Conso
 def lines(found: Survey, machine: Machine, threads: int) -> Iterator[str]:
     """The lines of a plan."""
     count = Counter(found.states.values())
-    rest = len(found.states) - count["done"] - count["running"]
+    rest = sum(count[name] for name in UNFINISHED)
     parts = ", ".join(
-        f"{name} {count[name]}" for name in STATES[2:] if count[name] and rest != count[name]
+        f"{name} {count[name]}" for name in UNFINISHED if count[name] and rest != count[name]
     )
-    only = next((f", all {name}" for name in STATES[2:5] if rest and rest == count[name]), "")
+    only = next((f", all {name}" for name in UNFINISHED[:-1] if rest and rest == count[name]), "")
+    diverged = f", {DIVERGED} {count[DIVERGED]}" if count[DIVERGED] else ""
     yield (
-        f"runs: {len(found.states)}; done {count['done']}, running {count['running']}, to do {rest}"
-        + (f" ({parts})" if parts else only)
+        f"runs: {len(found.states)}; done {count['done']}{diverged},"
+        f" running {count['running']}, to do {rest}" + (f" ({parts})" if parts else only)
     )
-    for name in STATES[1:5]:
+    for name in STATES[1:-1]:  # not those that are done or new
         identities = [identity for identity, state in found.states.items() if state == name]
         yield from _listed(name, identities, machine)
     shared = sum(n > 1 for n in found.uses.values())
@@ -61,7 +64,7 @@ def lines(found: Survey, machine: Machine, threads: int) -> Iterator[str]:
 
 
 def _listed(name: str, identities: list[str], machine: Machine) -> Iterator[str]:
-    what = {"failed": "traceback.txt"}.get(name, "status.json")
+    what = {"failed": "traceback.txt", DIVERGED: RECORD}.get(name, "status.json")
     for identity in identities[:LISTED]:
         yield f"  {name}: {record_path(machine.results_dir, identity).with_name(what)}"
     if len(identities) > LISTED:
@@ -123,12 +126,12 @@ def _hours(seconds: float) -> str:
     return f"about {seconds:.2g} seconds, {seconds / 3600:.2g} hours"
 
 
-def plan_table(identity: str, steps: list[dict[str, Any]], done: bool) -> Table:
+def plan_table(identity: str, steps: list[dict[str, Any]], state: str) -> Table:
     """A table of a run's stages and whether each is cached or to be computed."""
-    table = Table(title=f"{identity}: {'done' if done else 'to do'}", title_justify="left")
+    table = Table(title=f"{identity}: {state}", title_justify="left")
     for column in ("stage", "kind", "epochs", "key", "state"):
         table.add_column(column)
     for step in steps:
-        state = "cached" if step["cached"] else "to compute"
-        table.add_row(step["name"], step["kind"], str(step["epochs"]), step["key"][:12], state)
+        cached = "cached" if step["cached"] else "to compute"
+        table.add_row(step["name"], step["kind"], str(step["epochs"]), step["key"][:12], cached)
     return table

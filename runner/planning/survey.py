@@ -13,7 +13,7 @@ from runner.engine.machine import Machine, check_precision
 from runner.engine.stages import plan
 from runner.errors import ConfigError
 from runner.planning.costs import Cost, Net, measure_net, stage_cost
-from runner.records.find import state
+from runner.records.find import FINISHED, state
 from runner.spec.planned import PlannedRun
 from runner.spec.run import Run, Stage, snapshots_wanted, trains
 
@@ -60,7 +60,7 @@ def survey(planned: list[tuple[PlannedRun, Machine]]) -> Survey:
     for job, machine in planned:
         run = job.run
         found.states[job.run_id] = state(machine.results_dir, job.run_id)
-        done, wanted = found.states[job.run_id] == "done", snapshots_wanted(run)
+        done, wanted = found.states[job.run_id] in FINISHED, snapshots_wanted(run)
         try:
             net = _checked(run, machine, nets)
         except ConfigError as error:

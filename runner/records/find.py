@@ -10,8 +10,11 @@ from runner.paths import PUBLISHED
 from runner.records.folders import RunFolders, record_path
 from runner.records.packed import PackedRecords
 from runner.records.stored import Record, Source, StoredRun
+from runner.spec.findings import DIVERGED, is_diverged
 
-STATES = ("done", "running", "failed", "interrupted", "stopped", "new")
+FINISHED = ("done", DIVERGED)  # the states of runs with a record
+UNFINISHED = ("failed", "interrupted", "stopped", "new")
+STATES = (*FINISHED, "running", *UNFINISHED)
 
 
 def sources(*roots: Path) -> list[Source]:
@@ -25,7 +28,10 @@ def results_roots(results_dir: Path) -> list[Path]:
 
 
 def is_done(results_dir: Path, run_id: str) -> bool:
-    """Whether a results directory has the record of a run, in a folder or packed."""
+    """Whether a results directory has the record of a run, in a folder or packed.
+
+    A run that diverged is done: running it again gives the same record.
+    """
     return any(source.has(run_id) for source in sources(results_dir))
 
 
@@ -35,12 +41,14 @@ def state(results_dir: Path, run_id: str) -> str:
     A run is interrupted if its status file has `running` but no process holds its lock.
     """
     path = record_path(results_dir, run_id)
-    if is_done(results_dir, run_id):
-        return "done"
+    if record := record_in([results_dir], run_id):
+        return DIVERGED if is_diverged(record) else "done"
     if is_held(path.with_name(".lock")):
         return "running"
     try:
-        status = str(json.loads(path.with_name("status.json").read_text())["status"])
+        status = str(
+            json.loads(path.with_name("status.json").read_text(encoding="utf-8"))["status"]
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return "new"
     return {"running": "interrupted", "failed": "failed", "stopped": "stopped"}.get(status, "new")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import ConfigError, nearest
+from runner.paths import user_path
 from runner.spec.run import Weights
 
 # A value of start.weights, and the prefix of an entry's name in `Weights.content`.
@@ -46,17 +47,18 @@ def weights_of(key: str, value: Any, model: Any, finished: bool = False) -> Weig
                 "out to train the net"
             )
         return Weights(f"{TORCHVISION}:{entry}")
-    path = Path(value).expanduser()
-    if not path.is_file():
-        if finished:
-            return Weights("sha256:unknown", value)
-        raise ConfigError(
-            f"{key}={value}: there is no such file{nearest(value, [TORCHVISION])}; {OTHERS}"
-        )
     try:
-        return Weights(f"sha256:{digest(path)}", value)
+        path = user_path(value)
+        if path.is_file():
+            return Weights(f"sha256:{digest(path)}", value)
     except OSError as error:
         raise ConfigError(f"{key}={value} cannot be read: {error.strerror}") from error
+    except RuntimeError as error:  # the home of an unknown user
+        raise ConfigError(f"{key}={value!r} is no path: {error}") from error
+    if finished:
+        return Weights("sha256:unknown", value)
+    what = "it is a folder" if path.is_dir() else "there is no such file"
+    raise ConfigError(f"{key}={value}: {what}{nearest(value, [TORCHVISION])}; {OTHERS}")
 
 
 def digest(path: Path) -> str:

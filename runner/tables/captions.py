@@ -11,7 +11,7 @@ from runner.suites.rules import applies
 from runner.suites.schema_tables import NetworksTable
 from runner.suites.titles import origins
 from runner.tables.entries import Entry, metrics, table_spec
-from runner.tables.text import DAGGER, MISSING
+from runner.tables.text import DAGGER, DIVERGED, MISSING
 
 JUDGES = {
     "validation": "a tenth of the training images, which these runs hold out",
@@ -42,6 +42,12 @@ def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
         lines.append(
             f"Sparsities chosen by mean accuracy on {JUDGES[on]} (table.select_on={on}), ties to"
             " the larger; all tried are in the appendix."
+        )
+    if diverged := sum(entry.diverged(entry.cell.jobs) for entry in found.values()):
+        lines.append(
+            f"{diverged} {'run' if diverged == 1 else 'runs'} diverged: a loss, weight or score is"
+            " not finite (stage and epoch are in the record). Means, claims and choices leave them"
+            " out; entries state their number."
         )
     undone = sum(len(entry.cell.jobs) - len(entry.done) for entry in found.values())
     lines += [f"{undone} runs are not done: make reproduce TABLE={suite.name}"] if undone else []
@@ -114,13 +120,21 @@ def findings(suite: Suite, found: dict[Key, Entry]) -> list[str]:
 def _choice(key: Key, entry: Entry) -> str:
     """Describe the sparsities that were tried for an entry and the one that was chosen."""
     tried = ", ".join(
-        f"{1 - density:.2f}: {MISSING if mean is None else f'{mean:.2f}'}"
-        for density, mean in entry.tried.items()
+        f"{1 - density:.2f}: {_mean(mean, entry.diverged(jobs), len(jobs))}"
+        for (density, mean), jobs in zip(entry.tried.items(), entry.cell.candidates, strict=True)
     )
     chosen = "none chosen, no sparsity is done with all seeds"
+    if entry.diverged():
+        chosen += " and no diverged run"
     if entry.jobs:
         chosen = f"{1 - (entry.jobs[0].run.density or 1):.2f} chosen"
     return f"{', '.join(key)}: {chosen} of {tried}"
+
+
+def _mean(mean: float | None, diverged: int, runs: int) -> str:
+    if mean is not None:
+        return f"{mean:.2f}"
+    return f"{DIVERGED} ({diverged} of {runs})" if diverged else MISSING
 
 
 def _finding(values: list[Any]) -> str:

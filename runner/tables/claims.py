@@ -7,7 +7,7 @@ The ids are methods or columns; `when` is as in other parts of a YAML. A pair is
 seed in cells that differ by these ids alone. Each network of each panel has a line: the mean
 difference in points over its densities and seeds, its 95 % interval by Student's t over the pairs,
 and a verdict. The claim holds if the whole interval is above zero and fails if it is below zero.
-Otherwise the verdict is "open".
+Otherwise the verdict is "open". Pairs with a diverged run are left out and counted.
 
 Runs of one seed at several densities share their initial weights. Pairs are therefore not fully
 independent, and intervals are somewhat too short. Intervals are not corrected for the number of
@@ -15,6 +15,7 @@ comparisons: of twenty comparisons between equals, one is expected to get a verd
 """
 
 import statistics
+from collections import Counter
 
 from runner.suites.expand import Suite
 from runner.suites.metrics import ACCURACY
@@ -45,6 +46,7 @@ def compared(suite: Suite, found: dict[Key, Entry]) -> list[Verdict]:
 def _against(claim: str, ref: str, rival: str, entries: list[Entry]) -> list[Verdict]:
     """Return a verdict for each network of each panel that has both entries."""
     pairs: dict[tuple[str, ...], list[float]] = {}
+    left_out: Counter[tuple[str, ...]] = Counter()
     cells = [entry.cell for entry in entries]
     names = {
         cell.ids[axis]: cell.labels[axis] for cell in cells for axis in AXES if axis in cell.ids
@@ -58,11 +60,13 @@ def _against(claim: str, ref: str, rival: str, entries: list[Entry]) -> list[Ver
             if other is not None:
                 where = tuple(entry.cell.labels.get(name, "") for name in APART)
                 pairs.setdefault(where, []).extend(_differences(entry, other))
+                left_out[where] += len(_diverged_seeds(entry) | _diverged_seeds(other))
     several = [len({where[i] for where in pairs}) > 1 for i in range(len(APART))]
     return [
         _judge(
             f"{claim}: {', '.join([*_named(where, several), f'{names[ref]} - {names[rival]}'])}",
             found,
+            left_out[where],
         )
         for where, found in pairs.items()
     ]
@@ -83,17 +87,23 @@ def _differences(entry: Entry, other: Entry) -> list[float]:
     return [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
 
 
+def _diverged_seeds(entry: Entry) -> set[int]:
+    return {job.run.seed for job in entry.requested if entry.diverged([job])}
+
+
 def _by_seed(entry: Entry) -> dict[int, float]:
     values = {record["seed"]: entry.number(record, ACCURACY) for record in entry.records}
     return {seed: value for seed, value in values.items() if value is not None}
 
 
-def _judge(claim: str, differences: list[float]) -> Verdict:
-    n = len(differences)
+def _judge(claim: str, differences: list[float], left_out: int) -> Verdict:
+    """Judge the differences of the pairs; `left_out`: number of pairs with a diverged run."""
+    n, more = len(differences), f"{left_out} left out, diverged"
     if not n:
-        return Verdict(claim)
+        return Verdict(claim, f"no pair, {more}", holds=OPEN) if left_out else Verdict(claim)
     mean = statistics.fmean(differences)
     shown = f"{_signed(mean)} points, {n} pair{'s' if n > 1 else ''}"
+    shown += f" ({more})" if left_out else ""
     if max(differences) - min(differences) < EQUAL:
         return Verdict(claim, shown if n == 1 else f"{shown}, all equal", holds=OPEN)
     half = student(n - 1) * statistics.stdev(differences) / n**0.5

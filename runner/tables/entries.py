@@ -1,11 +1,13 @@
 """Fill the entries of tables from records and the paper's CSV. Nothing is run here."""
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from runner.records.find import find_record
+from runner.spec.findings import is_diverged
 from runner.spec.planned import PlannedRun
 from runner.suites.cells import Cell
 from runner.suites.expand import Suite
@@ -24,13 +26,13 @@ class Entry:
 
     Args:
         jobs: one run per seed: the cell's only set, or the best of several.
-        records: the records of the finished runs among `jobs`.
+        records: the records of the finished runs among `jobs` that did not diverge.
         paper: the line of the paper's CSV.
         accuracy: the accuracy that `table.metric` chooses.
         sign: the text that the paper prints between mean and deviation.
-        done: run id -> record, for all candidates.
-        tried: requested density -> the mean by which candidates were compared, or None for an
-            unfinished candidate; empty if there was no choice.
+        done: run id -> record, for all candidates, diverged runs included.
+        tried: requested density -> the mean by which candidates were compared, or None for a
+            candidate with an unfinished or a diverged run; empty if there was no choice.
     """
 
     cell: Cell
@@ -41,6 +43,19 @@ class Entry:
     sign: str
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
     tried: dict[float, float | None] = field(default_factory=dict)
+
+    def diverged(self, jobs: Sequence[PlannedRun] | None = None) -> int:
+        """Number of diverged runs among `jobs`; by default those of the entry.
+
+        An entry without a choice has all its candidates' runs.
+        """
+        among = self.requested if jobs is None else jobs
+        return sum(is_diverged(self.done[j.run_id]) for j in among if j.run_id in self.done)
+
+    @property
+    def requested(self) -> tuple[PlannedRun, ...]:
+        """The runs that the entry stands for: its `jobs`, or all candidates' without a choice."""
+        return self.jobs or tuple(self.cell.jobs)
 
     def number(self, record: dict[str, Any], metric: Metric) -> float | None:
         """Return a record's number for a metric; ACCURACY stands for the chosen accuracy."""
@@ -82,10 +97,11 @@ def _entry(cell: Cell, paper: dict[str, str], suite: Suite, results_dir: Path) -
     """Build the entry of a cell; of several candidates, the best is chosen.
 
     The best candidate has the highest mean over all seeds; ties go to the larger sparsity
-    (docs/tables.md).
+    (docs/tables.md). A candidate with a diverged run has no such mean.
     """
     done = {job.run_id: r for job in cell.jobs if (r := find_record(job.run_id, results_dir))}
-    sets = [tuple(done[j.run_id] for j in jobs if j.run_id in done) for jobs in cell.candidates]
+    finite = {run_id: record for run_id, record in done.items() if not is_diverged(record)}
+    sets = [tuple(finite[j.run_id] for j in jobs if j.run_id in finite) for jobs in cell.candidates]
     accuracy, sign = find_metric(suite.options["metric"]), table_spec(suite).sign
     whole = Entry(cell, cell.jobs, sets[0] if sets else (), paper, accuracy, sign, done)
     if len(sets) < 2:

@@ -13,6 +13,7 @@ import pandas as pd
 from tabulate import SEPARATING_LINE, tabulate
 
 from runner.files import atomically
+from runner.spec.findings import is_diverged
 from runner.spec.planned import PlannedRun
 from runner.suites.expand import Suite
 from runner.suites.metrics import METRICS, Metric
@@ -23,7 +24,7 @@ from runner.suites.verdicts import as_table, write_claims
 from runner.tables.captions import caption, findings
 from runner.tables.claims import compared
 from runner.tables.entries import Entry, entries, metrics, table_spec
-from runner.tables.text import MISSING, full, part_of
+from runner.tables.text import DIVERGED, MISSING, full, part_of
 
 SIGNS = {
     "±": "$\\pm$",
@@ -190,7 +191,7 @@ FORMATS: dict[str, Callable[[Suite, Entries], str]] = {
 
 
 def _write(path: Path, text: str) -> None:
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 def write_table(suite: Suite, results_dir: Path, endings: Collection[str] = tuple(FORMATS)) -> str:
@@ -215,7 +216,7 @@ def write_table(suite: Suite, results_dir: Path, endings: Collection[str] = tupl
 def long_form(suite: Suite, found: Entries) -> list[dict[str, Any]]:
     """The lines of the CSV: one per row, network and seed, with the paper's numbers.
 
-    Unfinished runs have lines, too.
+    Unfinished and diverged runs have lines without our numbers.
     """
     further = [metric for metric in metrics(suite) if metric.csv and not metric.always]
     return [
@@ -233,6 +234,9 @@ def _csv_line(
     printed = {chosen.run_id for chosen in entry.jobs}
     values = {} if value is None else {"value": value, "paper_value": entry.paper.get("value", "")}
     record = entry.done.get(job.run_id, {}) if job else {}
+    missing = "" if record or value is not None else "not run"
+    if record and is_diverged(record):
+        record, missing = {}, DIVERGED
     return {
         "table": suite.name,
         "row": key[0],
@@ -246,7 +250,7 @@ def _csv_line(
         **_measured(suite, record, further),
         **_papers(suite, entry, further),
         **values,
-        "missing": entry.cell.missing or ("" if record or value is not None else "not run"),
+        "missing": entry.cell.missing or missing,
     }
 
 

@@ -11,6 +11,7 @@ from runner.suites.schema import Part
 from runner.tables.entries import Entry
 
 MISSING = "–"
+DIVERGED = "diverged"  # in place of a number, where every finished run diverged
 DIFFERS = " ≠"  # after a value that differs from the paper's
 
 DAGGER = "†"  # after a number that the paper quotes from other work
@@ -32,19 +33,33 @@ def full(entry: Entry, what: Shown, decimals: int = 1) -> str:
 
 
 def ours(entry: Entry, metric: Metric) -> str:
-    """Format our number as the paper prints the metric; `–` if nothing was measured."""
-    values = entry.values(metric)
+    """Format our number as the paper prints the metric; `–` if nothing was measured.
+
+    An entry with diverged runs states their number in every column.
+    """
+    values, short = entry.values(metric), _short(entry)
     if not values:
-        return MISSING
+        return _nothing(entry)
     mean, spread = mean_and_spread(values)
     kind = entry.records[0]["epoch_kind"]
-    return metric.text(Sample(mean, spread, entry.sign, _short(entry), kind))
+    text = metric.text(Sample(mean, spread, entry.sign, short, kind))
+    return text + short if entry.diverged() and short not in text else text
 
 
 def _short(entry: Entry) -> str:
     """The mark of an entry with fewer seeds than requested; empty otherwise."""
-    n, requested = len(entry.records), len(entry.jobs)
-    return "" if n == requested else f" (n={n} of {requested})"
+    n, requested, diverged = len(entry.records), len(entry.jobs), entry.diverged()
+    if n == requested:
+        return ""
+    return f" (n={n} of {requested}{f', {diverged} diverged' if diverged else ''})"
+
+
+def _nothing(entry: Entry) -> str:
+    """The text of an entry without a number: `diverged` if no finished run is finite, or `–`."""
+    diverged, requested = entry.diverged(), len(entry.requested)
+    if not diverged or entry.records:
+        return MISSING
+    return DIVERGED if diverged == requested else f"{DIVERGED} ({diverged} of {requested})"
 
 
 def papers(entry: Entry, metric: Metric) -> str:
@@ -77,7 +92,7 @@ def part_of(part: Part, record: dict[str, Any]) -> float | None:
 def _parts(entry: Entry, parts: tuple[Part, ...]) -> str:
     """Format our numbers side by side, each as the mean over seeds."""
     if not entry.records:
-        return MISSING
+        return _nothing(entry)
     text = ""
     for part in parts:
         values = [part_of(part, record) for record in entry.records]

@@ -35,7 +35,8 @@ from runner.data.digits import Digits
 from runner.data.split import training_images
 from runner.display.sizes import readable
 from runner.engine.store import Store
-from runner.errors import ConfigError, guarded
+from runner.entry import guarded
+from runner.errors import ConfigError
 from runner.planning.costs import (
     Net,
     measure_net,

@@ -226,6 +226,28 @@ def test_the_list_of_files_is_cached_until_a_file_is_added_or_removed(
     assert len(load(folder).train) == 18 and "listing" in capfd.readouterr().err
 
 
+def test_images_with_other_endings_are_the_same_images_whatever_else_is_there(
+    folder: Path,
+) -> None:
+    before = [list(passed(load(folder)))]
+    for i, path in enumerate(sorted(folder.glob("*/*/*.JPEG"))):
+        path.rename(path.with_suffix((".jpg", ".JPG", ".jpeg", ".JPEG")[i % 4]))
+        (path.parent / ".DS_Store").write_text("no image")
+        (path.parent / f"._{path.name}").write_text("no image")
+    assert same(before[0], list(passed(load(folder))))
+
+
+def test_an_invalid_list_is_not_kept(folder: Path) -> None:
+    path = folder / "val" / WNIDS[1] / f"{WNIDS[1]}_0.JPEG"
+    content, status = path.read_bytes(), path.parent.stat()
+    path.write_bytes(b"")
+    with pytest.raises(DataError):
+        load(folder)
+    path.write_bytes(content)  # the folder's time stays
+    os.utime(path.parent, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert len(load(folder).test) == 9
+
+
 def test_an_unwritable_cache_prints_a_warning_and_images_are_still_listed(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -241,14 +263,25 @@ def flat_val(folder: Path) -> None:
         (folder / "val" / name).rmdir()
 
 
+def dangling(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/nowhere")
+
+
+def linked(folder: Path) -> None:
+    shutil.rmtree(folder / "val" / WNIDS[0])
+    (folder / "val" / WNIDS[0]).symlink_to("/nowhere")
+
+
 LAYOUT: list[tuple[Callable[[Path], object], str]] = [
     (shutil.rmtree, r"there is no \S+/imagenet/train/ and no \S+/imagenet/val/"),
     (lambda folder: shutil.rmtree(folder / "val"), r"there is no \S+/val/"),
+    (linked, r"val/n01000000 is a link to /nowhere, which does not exist"),
     (
         flat_val,
         (
             r"val holds 0 folders named as WordNet ids \(n01440764\), expected 3: the images are in"
-            r" val/ itself; move them into"
+            r" val/ itself; move them into folders"
         ),
     ),
     (
@@ -263,11 +296,21 @@ LAYOUT: list[tuple[Callable[[Path], object], str]] = [
 IMAGES: list[tuple[Callable[[Path], object], str]] = [
     (
         lambda folder: (folder / "train" / WNIDS[1] / f"{WNIDS[1]}_0.JPEG").unlink(),
-        r"train holds 17 images \(\*\.JPEG in folders of classes\), expected 18",
+        r"train holds 17 images \(.* in folders of classes\), expected 18; unpack",
     ),
     (
         lambda folder: picture(1).save(folder / "val" / WNIDS[1] / "more.JPEG"),
         "val holds 10 images .* expected 9",
+    ),
+    (
+        lambda folder: (folder / "train" / WNIDS[1] / f"{WNIDS[1]}_0.JPEG").rename(
+            folder / "train" / WNIDS[1] / f"{WNIDS[1]}_0.gif"
+        ),
+        r"expected 18; not counted: train/n02000000/n02000000_0\.gif; unpack",
+    ),
+    (
+        lambda folder: dangling(folder / "val" / WNIDS[1] / f"{WNIDS[1]}_0.JPEG"),
+        r"n02000000_0\.JPEG is a link to /nowhere, which does not exist; restore",
     ),
     (
         lambda folder: (folder / "val" / WNIDS[1] / f"{WNIDS[1]}_0.JPEG").write_bytes(b""),
@@ -309,8 +352,8 @@ def test_a_damaged_image_is_reported_in_one_line_when_it_is_decoded(
     with pytest.raises(
         DataError,
         match=(
-            rf"^{re.escape(str(path))} is not an intact JPEG \(.*\); delete it and unpack the"
-            r" archive again$"
+            rf"^{re.escape(str(path))} is not an intact JPEG or PNG \(.*\); delete it and unpack"
+            r" the archive again$"
         ),
     ):
         list(batches(load(folder), workers).epoch(0))
@@ -400,10 +443,7 @@ def test_a_class_with_too_few_images_is_named(folder: Path) -> None:
 
     with pytest.raises(
         DataError,
-        match=(
-            r"the class of train/n01000000/n01000000_0\.JPEG has 5 images, but 6 are"
-            r" required"
-        ),
+        match=(r"the class of train/n01000000/n01000000_0\.JPEG has 5 images, but 6 are required"),
     ):
         Greedy().load(folder.parent, 1.0)
 

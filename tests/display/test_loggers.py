@@ -125,8 +125,11 @@ def records_of(file: Path) -> list[Any]:
     return found
 
 
-def test_wandb_contains_all_metrics_and_the_record_as_summary(tmp_path: Path) -> None:
-    folder = perform_logged(tmp_path, "logger=wandb", "logger.mode=offline")
+def test_wandb_contains_all_metrics_and_the_record_as_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    folder = perform_logged(tmp_path, "logger=wandb")
     (file,) = folder.glob("wandb/offline-run-*/*.wandb")
     records = records_of(file)
     rows = [
@@ -156,11 +159,24 @@ def test_wandb_contains_all_metrics_and_the_record_as_summary(tmp_path: Path) ->
     assert next(r.run.run_id for r in records if r.HasField("run")) == record["run_id"]
 
 
+def test_a_disabled_or_misspelt_wandb_mode_is_respected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    folder = perform_logged(tmp_path, "logger=wandb")
+    assert (folder / "result.json").is_file() and not (folder / "wandb").exists()
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    assert run_config(command(tmp_path, "logger=wandb", "seed=5")) == EXIT_CONFIG
+    error = capsys.readouterr().err
+    assert error.startswith("error: logger=wandb: ") and "ofline" in error
+
+
 def test_wandb_without_a_login_gives_an_error_with_a_solution_before_any_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))  # no ~/.netrc
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
     assert run_config(command(tmp_path, "logger=wandb")) == EXIT_CONFIG
     error = capsys.readouterr().err
     assert error.startswith("error: logger=wandb: ")
@@ -185,7 +201,9 @@ def test_an_invalid_mode_gives_an_error_with_the_choices(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_config(command(tmp_path, "logger=wandb", "logger.mode=off")) == EXIT_CONFIG
-    assert capsys.readouterr().err == "error: logger.mode='off' must be one of online, offline\n"
+    error = capsys.readouterr().err
+    assert error.startswith("error: logger.mode='off' must be one of online, offline, disabled")
+    assert error.count("\n") == 1
 
 
 def test_a_logger_receives_each_epoch_and_the_final_record_once(tmp_path: Path) -> None:
@@ -207,5 +225,6 @@ def test_a_logger_receives_each_epoch_and_the_final_record_once(tmp_path: Path) 
         watcher.epoch(row, 3)
     watcher.restore("train", rows)
     watcher.restore("dense", rows[:1])
-    watcher.finish("done", {"accuracy": 90.0})
+    watcher.end("done")
+    watcher.log.close({"accuracy": 90.0})
     assert log.calls == [("train", 1), ("train", 2), ("train", 3), ("dense", 1), {"accuracy": 90.0}]

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from pruners.base import Batch, Finding, FixedMasking, Masks, apply_masks, full_masks
 from runner.data.base import Split
 from runner.data.batches import Batches, evaluation_batches
+from runner.engine.divergence import Divergence
 from runner.engine.evaluate import evaluate
 from runner.engine.optim import learning_rate
 from runner.engine.stage_checks import check_masked
@@ -240,7 +241,7 @@ def test_masked_weights_stay_zero_and_the_others_train_as_without_them() -> None
     pruned = ~masks["fc.weight"]
     assert torch.count_nonzero(model.get_parameter("fc.weight")[pruned]) == 0
     assert torch.count_nonzero(done.momentum["fc.weight"][pruned]) == 0
-    check_masked(model, masks, Stage("train", "train"))
+    check_masked(model.state_dict(), masks, Stage("train", "train"))
 
 
 def test_initial_momentum_changes_kept_weights_and_no_pruned_weights() -> None:
@@ -321,13 +322,40 @@ def test_evaluation_uses_running_statistics_and_restores_the_training_flag() -> 
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
 
 
-def test_a_diverging_training_finishes_with_losses_of_none() -> None:
+def test_a_diverging_training_ends_at_its_first_epoch_without_a_finite_loss() -> None:
     rows: list[dict[str, Any]] = []
     done = fit(linear(), recipe(3, lr=1e30), loop=LoopOptions(epoch_done=rows.append))
-    assert [row["train_loss"] for row in done.history] == [None] * 3
-    assert [row["test_loss"] for row in done.history] == [None] * 3
-    assert all(0 <= row["accuracy"] <= 100 for row in done.history)
+    assert done.divergence == Divergence("the training loss is not finite", 1)
+    measured = ("train_loss", "test_loss", "accuracy", "accuracy_top5", "val_accuracy")
+    assert [[row[key] for key in measured] for row in done.history] == [[None] * 5]
     assert json.loads(json.dumps(rows, allow_nan=False)) == done.history  # NaN is no JSON
+
+
+def test_a_test_loss_that_is_not_finite_ends_a_training_with_a_finite_training_loss() -> None:
+    test = [(torch.full((4, 1, 4, 4), 3e38), torch.zeros(4, dtype=torch.long))]
+    done = fit(linear(), recipe(3), data=Loaders(make_loaders().training, lambda: test))
+    assert done.divergence == Divergence("the test loss is not finite", 1)
+    assert done.history[0]["train_loss"] is not None
+    assert done.history[0]["accuracy"] is done.history[0]["test_loss"] is None
+
+
+def test_statistics_of_batchnorm_that_are_not_finite_end_a_training() -> None:
+    norm = nn.BatchNorm1d(16)
+    model = nn.Sequential(OrderedDict(flat=nn.Flatten(), norm=norm, fc=nn.Linear(16, 3)))
+    norm.running_var.fill_(torch.inf)  # the test loss is finite: everything is divided by it
+    done = fit(model, recipe(3))
+    assert done.divergence
+    assert done.divergence == Divergence("16 of 16 numbers in norm.running_var are not finite", 1)
+
+
+def test_a_masking_that_meets_numbers_that_are_not_finite_ends_a_training() -> None:
+    class Overflowing(FixedMasking):
+        def after_step(self, model: nn.Module, step: int) -> None:
+            if step == 5:  # in the second epoch of four steps
+                raise FloatingPointError("a score is NaN")
+
+    done = fit(linear(), recipe(3), Overflowing(full_masks(linear())))
+    assert done.divergence == Divergence("a score is NaN", 2) and len(done.history) == 1
 
 
 def test_progress_counts_the_steps_of_the_stage() -> None:

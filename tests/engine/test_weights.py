@@ -29,6 +29,7 @@ from runner.errors import ConfigError, Stopped
 from runner.paths import CONF
 from runner.planning.costs import measure_net, stage_cost
 from runner.spec.identity import canonical, run_id, stage_keys
+from runner.spec.pretrained import weights_of
 from runner.spec.run import Run, Weights
 
 NET = ["dataset=digits", "model=resnet20", "model.depth=8", "model.width=4", "train_fraction=0.3"]
@@ -222,6 +223,26 @@ MISFITS: list[tuple[Callable[[Path], object], list[str]]] = [
         lambda path: torch.save([torch.zeros(3)], path),
         ["contains no state dict", "state_dict or model"],
     ),
+    (
+        lambda path: torch.save(
+            expected() | {"fc.bias": torch.tensor([0.0] * 9 + [torch.nan])}, path
+        ),
+        ["1 of 10 numbers in fc.bias are not finite", "take other weights"],
+    ),
+    (
+        lambda path: torch.save(
+            expected() | {"fc.bias": torch.full((10,), 1e300, dtype=torch.float64)}, path
+        ),
+        ["10 of 10 numbers in fc.bias are not finite"],
+    ),
+    (
+        lambda path: torch.save(expected() | {"fc.bias": torch.ones(10, dtype=torch.int8)}, path),
+        ["of another type: fc.bias torch.int8 instead of torch.float32"],
+    ),
+    (
+        lambda path: torch.save({"state_dict": expected(), "mask": {"fc": torch.eye(4)}}, path),
+        ["1 mask (density 0.25), which would not be applied: mask.fc; apply each"],
+    ),
     (lambda path: path.write_bytes(b"PK\x03\x04 nothing"), ["cannot be read"]),
     (lambda path: path.write_bytes(b""), ["cannot be read"]),
 ]
@@ -252,6 +273,16 @@ def test_a_misspelt_torchvision_gives_an_error_with_a_suggestion() -> None:
         compose_run(*with_weights("torchvison"))
     with pytest.raises(ConfigError, match="start.weights=7 must be null"):
         compose_run(*with_weights(7))
+
+
+def test_a_path_that_cannot_be_a_file_gives_an_error(tmp_path: Path) -> None:
+    for path, message in (
+        (tmp_path, "it is a folder"),
+        ("x" * 5000, "cannot be read: File name too long"),
+        ("~nobody-has-this-name/net.pt", "is no path"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            weights_of("start.weights", str(path), None)
 
 
 def test_rewinding_with_loaded_weights_gives_an_error(file: Path) -> None:

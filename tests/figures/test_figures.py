@@ -498,7 +498,7 @@ class Overflown:
         return Measurement(series={"fine": [1.0], "norms": [1.0, float("inf")]})
 
 
-def test_non_finite_numbers_give_an_error(tmp_path: Path) -> None:
+def test_a_measurement_that_is_not_finite_is_a_divergence(tmp_path: Path) -> None:
     run = compose_run(*TINY, "portrait=norms")
     broken = replace(
         run,
@@ -506,8 +506,21 @@ def test_non_finite_numbers_give_an_error(tmp_path: Path) -> None:
             replace(s, component=Overflown()) if s.name == "portrait" else s for s in run.stages
         ),
     )
-    with pytest.raises(FloatingPointError, match="'portrait': series norms is not finite"):
-        perform_run(broken, machine(tmp_path))
+    record, _ = perform_run(broken, machine(tmp_path))
+    assert (record["status"], record["report"]["diverged_stage"]) == ("diverged", "portrait")
+    assert "series norms is not finite" in record["report"]["diverged_what"]
+
+
+def test_diverged_runs_are_left_out_and_counted(figure: Suite, tmp_path: Path) -> None:
+    first, second = jobs(figure, A, "lt layer 1")
+    write(tmp_path, first, norms(2.0, 4.0, 6.0))
+    nothing = {"accuracy": None, "test_loss": None, "density": None, "sparsity": None}
+    write(tmp_path, second, {}, status="diverged", **nothing)
+    text = write_figure(figure, tmp_path)
+    (row,) = lines(tmp_path, figure, "lt layer 1")
+    assert (row["n"], row["y"]) == ("1", "2.0")
+    assert "1 of 40 runs, 1 diverged" in text
+    assert "1 run diverged (a loss, weight or score is not finite) and left out of points" in text
 
 
 def test_find_run_reads_local_results(figure: Suite, tmp_path: Path) -> None:

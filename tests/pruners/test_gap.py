@@ -181,6 +181,16 @@ def test_a_degenerate_cut_raises_with_solutions(gap: Gap, values: Tensor, found:
     )
 
 
+def test_a_degenerate_cut_lists_what_the_other_usable_rules_find() -> None:
+    # the widest gap is below one outlier of 200; 80 are negative, and smoothing moves none
+    values = row(*([-1.0] * 80 + [1.0] * 119 + [1e3]))
+    with pytest.raises(ValueError) as error:
+        Gap(rule="largest_gap", sigma2=1e-8).cut(values, even(values), 1000, 0.0)
+    assert "Sparsity by other rules: smoothed_sign 0.4000, " in str(error.value)
+    assert "sign 0.4000. Or give density=0.53" in str(error.value)
+    assert "literal" not in str(error.value)
+
+
 def test_a_degenerate_cut_can_fall_back_to_a_fixed_sparsity() -> None:
     values = row(*range(100))
     assert Gap(rule="literal", on_degenerate="fixed", sparsity=0.47).cut(

@@ -24,6 +24,7 @@ from imc_cases import (
 from torch import Generator, Tensor, nn
 
 from pruners.base import FixedMasking, Masks, Measurement, count_kept, full_masks
+from pruners.curvature.estimators import Step
 from pruners.curvature.gap import Gap
 from pruners.curvature.hessian import HessianOptions
 from pruners.curvature.imc import Imc, MaskOptions, layer_counts, proportional, select
@@ -159,7 +160,10 @@ def test_the_literal_rule_raises_without_a_gap() -> None:
     model, task = known(torch.ones(4), [0.5] * 4, [1.0] * 4, k=100.0)
     with pytest.raises(
         ValueError,
-        match=r"method\.gap\.rule=literal found no gap, of d = 4 with 4K = 400.*density=0\.53",
+        match=(
+            r"method\.gap\.rule=literal found no gap, of d = 4 with 4K = 400.*density=0\.53.*"
+            "The spectrum stays in the cache"
+        ),
     ):
         Imc(Gap(rule="literal"))(model, full_masks(model), task())
     masking = Imc(Gap(rule="literal", on_degenerate="fixed", sparsity=0.25))(
@@ -170,6 +174,21 @@ def test_the_literal_rule_raises_without_a_gap() -> None:
         "fixed",
         None,
     )
+
+
+def test_a_density_below_the_layers_minimum_is_refused_before_any_work() -> None:
+    model, _ = known(torch.ones(4), [0.5] * 4, [1.0] * 4)
+    pruner = Imc(mask=MaskOptions(min_layer_keep=0.5))
+    pruner.check_budget(model, full_masks(model), 0.5)
+    with pytest.raises(ValueError, match="min_layer_keep=0.5 keeps 2 weights, but the density on"):
+        pruner.check_budget(model, full_masks(model), 0.25)
+
+
+def test_a_missing_cut_of_a_hard_subspace_says_that_the_spectrum_is_measured_again() -> None:
+    values = torch.tensor([[0.0] * 200 + [9.0]])
+    step = Step("flat", Gap(rule="largest_gap"), None, 0.0)
+    with pytest.raises(ValueError, match="no usable cut.*method.mask.subspace=flat depends on"):
+        step(values, torch.full((1, 201), 1 / 201), 201)
 
 
 def test_a_spectrum_of_another_subspace_is_rejected() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from runner.config.compose import Composer
-from runner.errors import EXIT_CONFIG, ConfigError, guarded
+from runner.entry import guarded
+from runner.errors import EXIT_CONFIG, ConfigError
 from runner.paths import CONF
 from runner.suites.expand import expand, expand_spec
 from runner.suites.metrics import METRICS, find_metric

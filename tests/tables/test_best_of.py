@@ -362,3 +362,17 @@ def test_an_option_for_several_tables_applies_to_those_that_have_it() -> None:
         expand_all(names, {**choice, "table.select": ["test"]}, [])
     with pytest.raises(ConfigError, match="TABLE=imc_table99 is not a choice"):
         expand_all(["imc_table01", "imc_table99"], choice, [])
+
+
+def test_a_candidate_with_a_diverged_run_is_not_chosen_and_stated(
+    table: Suite, tmp_path: Path
+) -> None:
+    results = dict.fromkeys(GRID[2:], ((80.0, 70.0), (80.0, 70.0)))
+    results[0.9] = ((99.0, 99.0),)
+    write(tmp_path, *records_of(table, "SNIP", results))
+    lost = jobs_of(table, "SNIP", 0.9)[1]
+    write(tmp_path, record(lost, None, status="diverged", test_loss=None))
+    write(tmp_path, *records_of(table, "SNIP", {0.95: ((70.0, 60.0), (70.0, 60.0))}))
+    rows, text = printed(table, tmp_path)
+    assert rows["SNIP"][1].startswith("70.00")
+    assert "0.50 chosen of 0.05: 70.00, 0.10: diverged (1 of 2), 0.15: 80.00" in text

@@ -147,3 +147,23 @@ def test_every_claim_refers_to_entries_of_its_table(name: str) -> None:
         assert isinstance(own, TableSpec)
         for claim in (claim for claim in own.claims if applies(claim.when, options)):
             assert {claim.entry, *claim.above.ids} <= ids
+
+
+def test_pairs_with_a_diverged_run_are_left_out_and_counted(tmp_path: Path) -> None:
+    suite = table("imc_table01@digits", "resnet20")
+    lost = {"status": "diverged", "test_loss": None}
+    for row, seed in (("SNIP", 2), ("sanity-check", 1)):
+        write(tmp_path, record(suite.cells[row, "ResNet-20"].jobs[seed], None, **lost))
+    other = suite.cells["sanity-check", "ResNet-20"].jobs[2]
+    write(tmp_path, record(other, 92.0))
+    accuracies = {("SNIP", "ResNet-20"): [91.0, 92.0], ("sanity-check", "ResNet-20"): [90.0]}
+    rows = verdict_rows(suite, tmp_path, accuracies)
+    # only seed 0 has two finite runs
+    assert rows[-1][1:] == ("+1.00 points, 1 pair (2 left out, diverged)", "–", "open")
+    for seed in range(3):
+        write(tmp_path, record(suite.cells["SNIP", "ResNet-20"].jobs[seed], None, **lost))
+    assert verdict_rows(suite, tmp_path, {})[-1][1:] == (
+        "no pair, 3 left out, diverged",
+        "–",
+        "open",
+    )

@@ -506,3 +506,38 @@ def test_the_title_contains_the_range_of_the_training_fraction() -> None:
     assert "; 17% to 67% of the training images)" in title(
         expand("samples_figure07@digits", {}, [])
     )
+
+
+# --- diverged runs
+
+
+def diverged(job: PlannedRun) -> dict[str, object]:
+    """A diverged run's record."""
+    nothing = dict.fromkeys(("test_loss", "accuracy_best", "density", "sparsity", "kept"))
+    report = {"diverged_stage": "train", "diverged_epoch": 2, "diverged_what": "a loss"}
+    return record(job, None, **nothing, status="diverged", report=report)
+
+
+def test_diverged_runs_are_in_no_mean_and_counted_in_every_form(
+    table: Suite, tmp_path: Path
+) -> None:
+    first, second, third = jobs(table, "SNIP")
+    write(tmp_path, record(first, 90.0), record(second, 92.0), diverged(third))
+    write(tmp_path, *(diverged(job) for job in jobs(table, "SynFlow")))
+    some, *_ = jobs(table, "GraSP")
+    write(tmp_path, diverged(some))
+    rows, text = printed(table, tmp_path)
+    mark = "(n=2 of 3, 1 diverged)"
+    assert rows["SNIP"][1] == f"91.00 ± 1.41 {mark} [92.4, -1.4]"
+    assert all(mark in cell for cell in rows["SNIP"])
+    assert all(cell.partition(" [")[0] == "diverged" for cell in rows["SynFlow"])
+    assert all(cell.partition(" [")[0] == "diverged (1 of 3)" for cell in rows["GraSP"])
+    assert "5 runs diverged: a loss, weight or score is not finite" in text
+    for ending in ("txt", "md", "tex", "html"):
+        page = (tmp_path / "tables" / f"{table.name}.{ending}").read_text()
+        assert mark in page and "5 runs diverged" in page and "diverged (1 of 3)" in page
+    with (tmp_path / "tables" / f"{table.name}.csv").open(newline="") as file:
+        lines = {line["run_id"]: line for line in csv.DictReader(file)}
+    assert (lines[third.run_id]["accuracy"], lines[third.run_id]["missing"]) == ("", "diverged")
+    assert lines[first.run_id]["missing"] == ""
+    assert f"{len(table.jobs) - 7} runs are not done" in text

@@ -1,0 +1,162 @@
+"""Reads a file of weights: safetensors' format or torch's, of which only plain values are read.
+
+The content decides which format a file has, not its name. The state dict may be part of a
+checkpoint, and may come from a network in DataParallel. A file that also contains masks is refused:
+a mask that is left out would load another network than the one that was saved.
+"""
+
+import pickle
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+WRAPPERS = ("state_dict", "model")  # keys under which checkpoints store a state dict
+PARALLEL = "module."  # DataParallel's prefix of every name
+# Parts of a name between dots, slashes or colons that denote masks: mask, masks, weight_mask.
+MASK = re.compile(r"(^|[./:])([^./:]*_)?masks?([./:]|$)", re.IGNORECASE)
+SHOWN = 3  # names printed for each kind of problem
+ALONE = "save the state dict alone: torch.save(model.state_dict(), PATH)"
+
+
+class UnsuitableError(ValueError):
+    """A file that is not used. The text states only the problem, e.g. `contains no state dict`."""
+
+
+def state_of(path: Path, own: frozenset[str]) -> dict[str, Tensor]:
+    """The tensors of the state dict in a file, by name and on the CPU.
+
+    Args:
+        own: names of the network; one of these never denotes a mask.
+
+    Raises:
+        UnsuitableError: the file cannot be read, contains masks, or no plain tensors by name.
+        OSError: the file cannot be opened.
+    """
+    content = _content(path)
+    if masks := {name: t for name, t in _tensors(content) if _is_mask(name, own)}:
+        raise UnsuitableError(_about_masks(masks))
+    state = _unwrapped(content)
+    for name, tensor in state.items():
+        if kind := _kind(tensor):
+            raise UnsuitableError(
+                f"contains a {kind} tensor, {name}; save dense tensors of numbers"
+            )
+    return state
+
+
+def some(names: list[str]) -> str:
+    """The first few names and the number of the others."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _content(path: Path) -> Any:
+    try:
+        if _is_safetensors(path):
+            return load_file(path)
+        # torch would warn of protocols of foreign files, and chooses a format by a path's name
+        with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise UnsuitableError(
+            f"is not a file of torch, or contains more than tensors and plain values; {ALONE}"
+        ) from error
+    except Exception as error:  # torch's readers raise errors of any class for foreign bytes
+        reason = f" ({_reason(error)})" if isinstance(error, RuntimeError | SafetensorError) else ""
+        raise UnsuitableError(
+            f"cannot be read: it is neither a whole file of torch nor of safetensors{reason}"
+        ) from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether the file begins as safetensors' do: the length of a header in JSON, and its brace."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    length = int.from_bytes(start[:8], "little")
+    return start[8:] == b"{" and length <= path.stat().st_size - 8
+
+
+def _reason(error: Exception) -> str:
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
+    """All tensors in nested dicts and lists, with the keys that lead to them joined by dots."""
+    waiting, seen = [("", content)], set()
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, Tensor):
+            yield name, value
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
+            seen.add(id(value))  # a pickle may contain itself
+            parts = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting += [(f"{name}.{key}" if name else str(key), part) for key, part in parts]
+
+
+def _is_mask(name: str, own: frozenset[str]) -> bool:
+    return name not in own and MASK.search(name) is not None
+
+
+def _about_masks(masks: dict[str, Tensor]) -> str:
+    """Names of the masks, their density, and what to do."""
+    plain = [tensor for tensor in masks.values() if not _kind(tensor)]
+    size = sum(tensor.numel() for tensor in plain)
+    kept = sum(int(tensor.count_nonzero()) for tensor in plain)
+    density = f" (density {kept / size:.4g})" if size else ""
+    return (
+        f"contains {len(masks)} mask{'s' if len(masks) > 1 else ''}{density}, which would not be"
+        f" applied: {some(sorted(masks))}; apply each to its weight (weight * mask; in torch,"
+        " torch.nn.utils.prune.remove(module, 'weight')) or remove it, then save the state dict"
+        " alone"
+    )
+
+
+def _unwrapped(found: Any) -> dict[str, Tensor]:
+    """The state dict inside a checkpoint, without DataParallel's prefix."""
+    for name in WRAPPERS:
+        if isinstance(found, dict) and isinstance(found.get(name), dict):
+            found = found[name]
+    if not isinstance(found, dict) or not any(isinstance(t, Tensor) for t in found.values()):
+        raise UnsuitableError(
+            "contains no state dict: expected names and tensors, alone or under"
+            f" {' or '.join(WRAPPERS)}"
+        )
+    if strange := [key for key in found if not isinstance(key, str)]:
+        raise UnsuitableError(
+            f"has the key {strange[0]!r} of type {type(strange[0]).__name__} among its tensors:"
+            f" a state dict has names; {ALONE}"
+        )
+    others = [
+        f"{name} ({type(value).__name__})"
+        for name, value in found.items()
+        if not isinstance(value, Tensor)
+    ]
+    if others:
+        raise UnsuitableError(f"contains more than tensors: {some(others)}; {ALONE}")
+    parallel = all(name.startswith(PARALLEL) for name in found)
+    return {
+        name.removeprefix(PARALLEL) if parallel else name: tensor for name, tensor in found.items()
+    }
+
+
+def _kind(tensor: Tensor) -> str:
+    """What makes a tensor unfit to be a weight; empty for a dense tensor of real numbers."""
+    if tensor.is_meta:
+        return "meta (without data)"
+    if tensor.is_nested:
+        return "nested"
+    if tensor.layout != torch.strided:
+        return f"sparse ({str(tensor.layout).removeprefix('torch.')})"
+    if tensor.is_quantized:
+        return "quantised"
+    return "complex" if tensor.is_complex() else ""

@@ -1,0 +1,1 @@
+"""`make faults`: kills, damage, full disks, hostile files and invalid input, with verdicts."""

@@ -1,0 +1,237 @@
+"""Small runs of every method, what an undisturbed run leaves, and copies of that to damage."""
+
+import json
+import shutil
+import signal
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from runner.config.build import build_plain
+from runner.config.compose import Composer, method_names
+from runner.engine.record import comparable, final_stage
+from runner.errors import ConfigError
+from runner.faults.lab import Command, Terms, run, start
+from runner.records.folders import RECORD
+
+# 1,184 weights, two epochs of twelve steps, a checkpoint after each
+TINY = (
+    "dataset=digits",
+    "model=mlp",
+    "model.hidden=[16]",
+    "train.scale=0.0125",
+    "train.lr=0.05",
+    "env.device=cpu",
+    "env.threads=1",
+    "env.progress=none",
+    "env.checkpoint_seconds=0",
+)
+ENOUGH, AGAIN = 10, 0.8  # undisturbed runs that are used again, and how often
+# Those that a method does not take are left out.
+VARIANTS = (
+    "",
+    "density=0.3",
+    "density=0.3 retrain=finetune",
+    "density=0.3 retrain=reinit",
+    "density=0.3 start=dense retrain=rewind",
+    "density=0.3 start=dense retrain=finetune",
+    "density=0.3 portrait=weights",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One configuration of a run: the words of its command line."""
+
+    words: tuple[str, ...]
+
+    def but(self, *words: str) -> "Case":
+        """The same with other values of these keys."""
+        keys = {word.partition("=")[0] for word in words}
+        kept = [word for word in self.words if word.partition("=")[0] not in keys]
+        return Case((*kept, *words))
+
+    def seeded(self, seed: int) -> "Case":
+        """The same with another seed."""
+        return Case((*self.words, f"seed={seed}"))
+
+
+def candidates() -> list[Case]:
+    """Every variant of every method, also those that a method does not take."""
+    return [
+        Case((f"method={name}", *variant.split(), *TINY))
+        for name in method_names()
+        for variant in VARIANTS
+    ]
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folders of a run."""
+
+    folder: Path
+
+    @property
+    def results(self) -> Path:
+        """The folder of results."""
+        return self.folder / "results"
+
+    @property
+    def cache(self) -> Path:
+        """The folder of the cache."""
+        return self.folder / "cache"
+
+    @property
+    def words(self) -> list[str]:
+        """Overrides that select these folders."""
+        return [
+            f"env.results_dir={self.results}",
+            f"env.cache_dir={self.cache}",
+            f"env.data_dir={self.folder / 'data'}",
+        ]
+
+    def start(self, case: Case, *more: str, terms: Terms | None = None) -> Command:
+        """Start the run of a case."""
+        return start([*case.words, *self.words, *more], self.folder, terms or Terms())
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """What must be equal in each record, by run id; `unreadable` for a damaged record."""
+        return {path.parent.name: _left(path) for path in self.results.glob(f"runs/*/{RECORD}")}
+
+
+def _left(path: Path) -> dict[str, Any]:
+    """The comparable part of a record and the series beside it."""
+    try:
+        series = path.with_name("series.json")
+        record: dict[str, Any] = comparable(json.loads(path.read_text()))
+        return {**record, "series": series.read_text() if series.is_file() else ""}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return {"unreadable": str(error)}
+
+
+@dataclass(frozen=True)
+class Alone:
+    """An undisturbed run.
+
+    Args:
+        seconds: how long it took.
+    """
+
+    home: Home
+    identity: str
+    record: dict[str, Any]
+    seconds: float
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of its stages, in order."""
+        return [str(stage["key"]) for stage in self.record["stages"]]
+
+
+@dataclass
+class Stock:
+    """Undisturbed runs, each made once, and new folders for trials."""
+
+    folder: Path
+    made: dict[Case, Alone] = field(default_factory=dict)
+    halves: dict[Case, Home | None] = field(default_factory=dict)
+    known: dict[Case, bool] = field(default_factory=dict)
+    count: int = 0
+
+    @cached_property
+    def composer(self) -> Composer:
+        """Composes all cases."""
+        return Composer()
+
+    @cached_property
+    def candidates(self) -> list[Case]:
+        """Every variant of every method."""
+        return candidates()
+
+    def takes(self, case: Case) -> bool:
+        """Whether the method takes these options."""
+        if case not in self.known:
+            try:
+                build_plain(self.composer.plain(list(case.words)))
+                self.known[case] = True
+            except ConfigError:
+                self.known[case] = False
+        return self.known[case]
+
+    def result_of(self, case: Case) -> int:
+        """The place among its stages of the one whose weights are the result."""
+        run = build_plain(self.composer.plain(list(case.words)))
+        names = [stage.name for stage in run.stages]
+        return names.index(final_stage(run) or names[-1])
+
+    def draw(self, rng: Random) -> Case:
+        """A random case, often one whose undisturbed run is there already."""
+        made = [case for case in self.made if case in self.known]
+        if len(made) >= ENOUGH and rng.random() < AGAIN:
+            return rng.choice(made)
+        while not self.takes(case := rng.choice(self.candidates)):
+            pass
+        return case
+
+    def empty(self) -> Home:
+        """A new folder."""
+        self.count += 1
+        home = Home(self.folder / f"trial-{self.count}")
+        home.folder.mkdir(parents=True)
+        return home
+
+    def alone(self, case: Case) -> Alone:
+        """The undisturbed run of a case."""
+        if case not in self.made:
+            home, begun = self.empty(), time.monotonic()
+            ended = run([*case.words, *home.words], home.folder)
+            records = home.records()
+            if ended.code != 0 or len(records) != 1:
+                raise RuntimeError(f"{' '.join(case.words)}: {ended.output}")
+            ((identity, record),) = records.items()
+            self.made[case] = Alone(home, identity, record, time.monotonic() - begun)
+        return self.made[case]
+
+    def finished(self, case: Case) -> Home:
+        """A copy of the folders of an undisturbed run."""
+        return self._copy(self.alone(case).home)
+
+    def half_done(self, case: Case) -> Home | None:
+        """A copy of the folders of a run that was killed while it had a checkpoint.
+
+        None if the run has no checkpoint for long enough.
+        """
+        if case not in self.halves:
+            self.halves[case] = self._interrupted(case)
+        half = self.halves[case]
+        return half and self._copy(half)
+
+    def _interrupted(self, case: Case) -> Home | None:
+        for _ in range(3):
+            home = self.empty()
+            command = home.start(case)
+            until = time.monotonic() + 60
+            while command.code is None and time.monotonic() < until:
+                if list(home.cache.glob("checkpoints/*.pt")):
+                    command.send(signal.SIGKILL)
+                    break
+                time.sleep(0.005)
+            command.wait()
+            if list(home.cache.glob("checkpoints/*.pt")) and not home.records():
+                return home
+        return None
+
+    def _copy(self, home: Home) -> Home:
+        new = self.empty()
+        for name in ("results", "cache"):
+            if (home.folder / name).is_dir():
+                shutil.copytree(home.folder / name, new.folder / name)
+        return new
+
+
+def discard(home: Home) -> None:
+    """Remove the folders of a trial."""
+    shutil.rmtree(home.folder, ignore_errors=True)

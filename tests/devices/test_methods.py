@@ -1,0 +1,128 @@
+"""Every method, and every option that computes on tensors, on the emulated device."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from emulated import device
+from emulated_process import on_emulated_device
+from support import compose_run, machine, perform_run
+
+from pruners.base import count_kept, count_prunable
+from runner.config.compose import compose_config, method_names
+
+METHODS = method_names()
+# 1,184 weights, two steps an epoch
+MLP = ("dataset=digits", "model=mlp", "model.hidden=[16]", "train_fraction=0.1")
+MLP += ("train.scale=0.0125",)
+# BatchNorm and channels-last convolutions, none of them on 2x2 images, for which only the CPU has
+# a kernel of its own (models/conv.py)
+RESNET = ("dataset=digits", "dataset.size=12", "model=resnet20", "model.depth=8", "model.width=2")
+RESNET += ("train_fraction=0.1", "train.scale=0.00625")
+FINDINGS = ("accuracy", "test_loss", "kept", "report", "flops")
+IMC = ("method.spectrum.steps=3", "method.spectrum.probes=2", "method.hessian.n_samples=32")
+IMC += ("method.lipschitz.directions=1",)
+QUICK = {"imc": IMC, "synflow": ("schedule.iterations=4",), "imp": ("method.keep=0.5",)}
+
+
+def same(overrides: Sequence[str], folder: Path) -> tuple[dict[str, Any], Any]:
+    """Record and final artefact of a run on the device, which equal the CPU's bit for bit."""
+    run = compose_run(*overrides)
+    here = machine(folder, "results_here", "cache_here")
+    expected, theirs = perform_run(run, here)
+    record, ours = perform_run(run, replace(machine(folder), device=device()))
+    for key in FINDINGS:
+        assert record[key] == expected[key], key
+    for stage, artefact in theirs.items():
+        for part in ("weights", "masks", "optimizer", "findings"):
+            left, right = getattr(ours[stage], part), getattr(artefact, part)
+            assert left.keys() == right.keys()
+            for name, tensor in right.items():
+                assert torch.equal(left[name], tensor), (stage, part, name)
+    kinds = [stage.name for stage in run.stages if stage.kind != "measure"]
+    return record, ours[kinds[-1]] if kinds else None
+
+
+# Five in one process, which saves the seconds in which configurations are first composed.
+@pytest.mark.parametrize("names", [METHODS[i : i + 5] for i in range(0, len(METHODS), 5)])
+@on_emulated_device
+def test_every_method_keeps_its_contract_on_an_accelerator(
+    names: list[str], tmp_path: Path
+) -> None:
+    for name in names:
+        try:
+            keeps_its_contract(name, tmp_path / name)
+        except Exception as error:
+            raise AssertionError(f"method={name}") from error
+
+
+def keeps_its_contract(name: str, folder: Path) -> None:
+    """Check the density, that pruned weights are zeros, and that all numbers equal the CPU's."""
+    dense = compose_config([f"method={name}", *MLP]).method.density == "refused"
+    density = [] if dense else ["density=0.3"]
+    overrides = [f"method={name}", *RESNET, *QUICK.get(name, ()), *density]
+    record, ticket = same(overrides, folder)
+    prunable = count_prunable(ticket.masks)
+    assert count_kept(ticket.masks) == (prunable if dense else round(0.3 * prunable))
+    assert record["provenance"]["device"] == "emulated"
+    for layer, mask in ticket.masks.items():
+        assert torch.count_nonzero(ticket.weights[layer][~mask]) == 0
+
+
+THEORY = "model=student dataset=gaussian_teacher dataset.dimension=12 dataset.samples=80"
+LINES = (
+    "method=snip source=normal pick=proportional",
+    "method=snip source=sparse_normal schedule=exponential schedule.iterations=3",
+    "method=snip pick=sketch",
+    "method=snip dataset.augment=crop_flip dataset.validation=0.2",
+    "method=snip start=dense retrain=finetune",
+    "method=snip start=dense retrain=reinit",
+    "method=snip train.precision=bf16",
+    "method=synflow source=chi pick=proportional method.pruner.when=final",
+    "method=synflow source=train allocate=erk schedule.iterations=5",
+    "method=synflow pick=uniform method.pruner.when=oneshot",
+    "method=grasp source=normal pick=proportional method.score.map=positive",
+    "method=grasp pick=sketch method.score.map=shifted",
+    "method=magnitude allocate=layer",
+    "method=random allocate=smart_ratio",
+    "method=rigl method.rhythm.shortest=1 method.rewire.decay=constant",
+    "method=set method.rewire.grow_std=0.1 method.rewire.allow_regrow=false",
+    "method=set method.rewire.per_sign=false",
+    "method=dsr method.rhythm.shortest=1",
+    "method=deep_r method.rewire.rule=flip method.rewire.budget=global",
+    "method=deep_r method.rewire.weight_decay=true method.rewire.cooling=quarters",
+    "method=sr_popup method.search.pairs=random method.search.init.criterion=snip",
+    "method=sr_popup method.search.pairs=smallest method.search.init.criterion=uniform",
+    "method=sr_popup start=init method.search.init.criterion=grasp",
+    "method=zhou method.search.scaling=dynamic method.search.classifier=searched",
+    "method=imp source=normal method.keep=0.5",
+    f"method=imc {' '.join(IMC)} method.gap.rule=literal method.gap.on_degenerate=fixed"
+    " method.gap.sparsity=0.5",
+    f"method=imc {' '.join(IMC)} method.hessian.mode=train method.hessian.params=all",
+    "method=synflow portrait=criteria",
+    "method=sr_popup portrait=distortion portrait.measure.draws=2",
+    "method=wstar portrait=lipschitz",
+    f"method=imc {' '.join(IMC)} portrait=spectrum",
+    "method=snip portrait=norms portrait.measure.masks=3",
+    "method=snip portrait=scores",
+    "method=snip portrait=weights",
+    "method=snip start=dense portrait=overlap",
+    "method=theory/premise train.lr=0.01",
+    f"method=theory/recovery {THEORY} dataset.inputs=4 dataset.neurons=3 method.trials=3",
+    f"method=theory/pruning {THEORY} dataset.inputs=12 dataset.teacher_inputs=2 method.trials=2",
+    f"method=theory/sketching {THEORY} dataset.inputs=4 method.repeats=10",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", LINES)
+@on_emulated_device
+def test_every_option_gives_the_hosts_numbers_on_an_accelerator(line: str, tmp_path: Path) -> None:
+    words = line.split()
+    keys = {word.partition("=")[0] for word in words}
+    small = [w for w in MLP if w.partition("=")[0].partition(".")[0] not in keys]
+    method = compose_config([*small, *words]).method
+    same([*small, *words, *(["density=0.3"] if method.density == "required" else [])], tmp_path)
