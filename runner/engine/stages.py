@@ -58,7 +58,9 @@ def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
         activity = f"{epochs} epochs" if epochs else ACTIVITIES.get(stage.kind, stage.kind)
         title = f"{stage.name} ({activity})"
         context.watcher.stage(stage.name, title, 0, "steps" if epochs else "")
-        if group.broadcast_decision(lambda: store.has(key)):
+        wanted = snapshots_wanted(context.run).get(stage.name)
+        # Without working locks, another process can have stored the stage since `cached`.
+        if wanted and group.broadcast_decision(lambda: store.has(key)):
             add_snapshots(context, stage)
         elif group.first or stage.recipe:  # only training is distributed
             _compute(context, stage)
