@@ -41,8 +41,8 @@ def state(results_dir: Path, run_id: str) -> str:
     A run is interrupted if its status file has `running` but no process holds its lock.
     """
     path = record_path(results_dir, run_id)
-    if record := record_in([results_dir], run_id):
-        return DIVERGED if is_diverged(record) else "done"
+    if found := run_in([results_dir], run_id):
+        return DIVERGED if is_diverged(found.record) else "done"
     if is_held(path.with_name(".lock")):
         return "running"
     try:

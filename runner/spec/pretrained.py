@@ -53,8 +53,6 @@ def weights_of(key: str, value: Any, model: Any, finished: bool = False) -> Weig
             return Weights(f"sha256:{digest(path)}", value)
     except OSError as error:
         raise ConfigError(f"{key}={value} cannot be read: {error.strerror}") from error
-    except RuntimeError as error:  # the home of an unknown user
-        raise ConfigError(f"{key}={value!r} is no path: {error}") from error
     if finished:
         return Weights("sha256:unknown", value)
     what = "it is a folder" if path.is_dir() else "there is no such file"

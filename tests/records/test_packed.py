@@ -38,7 +38,8 @@ SERIES = {"edges": [0.1, 1 / 3], "heights": [1, None]}
 
 
 def record(name: str, **more: Any) -> dict[str, Any]:
-    return {"run_id": name, "accuracy": 99.30555555555556, "report": {"a": 1e-300}, **more}
+    counted = {"accuracy": 99.30555555555556, "test_loss": 0.1, "report": {"a": 1e-300}}
+    return {"run_id": name, "status": "done", **counted, **more}
 
 
 def stored(name: str, **more: Any) -> StoredRun:
