@@ -133,7 +133,7 @@ def test_run_folders_come_before_packed_files_and_own_results_before_published_o
         (('"lr":0.1', '"lr":0.2'), r"its checksum is \w{16}, not \w{16}"),
         (('{"run_id":"b-1","config"', '{"run_id":"d-1","config"'), "its checksum is"),
         (('{"run_id":"b-1","config"', '{"id":"b-1","config"'), "it does not begin with run_id"),
-        (('"run_id":"b-1","acc', '"run_id":"e-1","acc'), "its checksum is"),
+        (('"record":{"run_id":"b-1"', '"record":{"run_id":"e-1"'), "its checksum is"),
     ],
 )
 def test_a_damaged_line_gives_an_error_with_its_file_and_line(
