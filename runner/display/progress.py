@@ -34,7 +34,7 @@ class Display(Protocol):
 
     def stage(self, title: str, total: int, unit: str) -> None: ...
 
-    def tick(self, done: int, total: int, what: str) -> None: ...
+    def progress(self, done: int, total: int, what: str) -> None: ...
 
     def close(self) -> None: ...
 
@@ -51,22 +51,22 @@ class Bar:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        self.progress = Progress(*columns, console=console, transient=False)
-        self.progress.start()
+        self.bars = Progress(*columns, console=console, transient=False)
+        self.bars.start()
         self.task: TaskID | None = None
 
     def stage(self, title: str, total: int, unit: str) -> None:
         """Begin a new bar."""
-        self.task = self.progress.add_task(title, total=total or None, what=unit)
+        self.task = self.bars.add_task(title, total=total or None, what=unit)
 
-    def tick(self, done: int, total: int, what: str) -> None:
+    def progress(self, done: int, total: int, what: str) -> None:
         """Update the current bar."""
         if self.task is not None:
-            self.progress.update(self.task, completed=done, total=total or None, what=what)
+            self.bars.update(self.task, completed=done, total=total or None, what=what)
 
     def close(self) -> None:
         """Stop updating the bars and restore the terminal."""
-        self.progress.stop()
+        self.bars.stop()
 
 
 class Lines:
@@ -83,7 +83,7 @@ class Lines:
         self.started = self.last = time.monotonic()
         self.console.print(f"{title} …", highlight=False)
 
-    def tick(self, done: int, total: int, what: str) -> None:
+    def progress(self, done: int, total: int, what: str) -> None:
         """Print the progress, at most every `SECONDS_BETWEEN_LINES` seconds."""
         now = time.monotonic()
         if now - self.last < SECONDS_BETWEEN_LINES or not done:
@@ -103,7 +103,7 @@ class Quiet:
     def stage(self, title: str, total: int, unit: str) -> None:
         """Do nothing."""
 
-    def tick(self, done: int, total: int, what: str) -> None:
+    def progress(self, done: int, total: int, what: str) -> None:
         """Do nothing."""
 
     def close(self) -> None:
@@ -147,9 +147,9 @@ class Watcher:
         self.shown.stage(title, total, unit)
         self._status("running", force=True)
 
-    def tick(self, done: int, total: int, what: str) -> None:
+    def progress(self, done: int, total: int, what: str) -> None:
         """Report progress within the current stage."""
-        self.shown.tick(done, total, what)
+        self.shown.progress(done, total, what)
 
     def epoch(self, row: dict[str, Any], total: int) -> None:
         """Record a finished epoch of the current stage, which has `total` epochs."""

@@ -139,7 +139,7 @@ class RunContext:
         Raises:
             Stopped: a stop was requested. Components have no checkpoint, so they stop at once.
         """
-        self.watcher.tick(done, total, what)
+        self.watcher.progress(done, total, what)
         if self.stop():
             raise Stopped
 

@@ -26,7 +26,7 @@ from runner.engine.machine import Machine, prepare
 from runner.engine.out_of_memory import describe
 from runner.engine.preflight import check
 from runner.engine.record import make_record
-from runner.engine.signals import StopRequest, asked_to_stop
+from runner.engine.signals import StopRequest, stop_requests
 from runner.engine.stages import run_stage
 from runner.engine.store import Store
 from runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_STOPPED, Damaged, Stopped
@@ -127,7 +127,7 @@ def _compute(attempt: _Attempt) -> int:
         log = attempt.logger.open(folder, attempt.run_id, request.config)
     shown = display(machine.progress, attempt.console)
     watcher = Watcher(folder, shown, {"run_id": attempt.run_id}, writes=first, log=log)
-    with asked_to_stop() as stop:
+    with stop_requests() as stop:
         try:
             return _observed(attempt, watcher, stop)
         except KeyboardInterrupt:

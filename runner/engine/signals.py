@@ -56,7 +56,7 @@ class StopRequest:
 
 
 @contextmanager
-def asked_to_stop() -> Iterator[StopRequest]:
+def stop_requests() -> Iterator[StopRequest]:
     """Install the signal handlers, and restore the previous ones at the end.
 
     A scheduler's signals are handled only where it has installed handlers itself (submitit: USR2).

@@ -62,7 +62,7 @@ class LoopOptions:
     every: float = 60.0
     stop: Callable[[], bool] = lambda: False
     epoch_done: Callable[[dict[str, Any]], None] = lambda row: None
-    tick: Callable[[int, int, str], None] = no_progress
+    progress: Callable[[int, int, str], None] = no_progress
     group: ProcessGroup = ALONE  # the processes that train together
 
 
@@ -179,7 +179,7 @@ def _train_epoch(
         done.step += 1
         for point in (p for p in snapshots if max(1, round(p * per_epoch)) == step + 1):
             done.snapshots[point] = _snapshot(trainee.model)
-        options.tick(
+        options.progress(
             step + 1 - recipe.first_epoch * per_epoch, recipe.trained_epochs * per_epoch, "steps"
         )
         if path and (stop or time.monotonic() - clock.saved >= options.every):

@@ -89,7 +89,7 @@ def _fit(
         every=context.machine.checkpoint_seconds,
         stop=context.stop,
         epoch_done=lambda row: context.watcher.epoch(row, total),
-        tick=context.watcher.tick,
+        progress=context.watcher.progress,
         group=context.machine.group,
     )
     return train(

@@ -186,13 +186,13 @@ class Stock:
     def alone(self, case: Case) -> Alone:
         """The undisturbed run of a case."""
         if case not in self.made:
-            home, begun = self.empty(), time.monotonic()
+            home, started = self.empty(), time.monotonic()
             ended = run([*case.words, *home.words], home.folder)
             records = home.records()
             if ended.code != 0 or len(records) != 1:
                 raise RuntimeError(f"{' '.join(case.words)}: {ended.output}")
             ((identity, record),) = records.items()
-            self.made[case] = Alone(home, identity, record, time.monotonic() - begun)
+            self.made[case] = Alone(home, identity, record, time.monotonic() - started)
         return self.made[case]
 
     def finished(self, case: Case) -> Home:

@@ -30,11 +30,11 @@ class CacheDamage:
         """A trial for each damage."""
         while True:
             case = stock.draw(rng)
-            alone, twin = stock.alone(case), stock.alone(case.seeded(1))
+            alone, other_seed = stock.alone(case), stock.alone(case.seeded(1))
             home = stock.finished(case)
             place = rng.randrange(len(alone.keys))
             folder = home.cache / "stages" / alone.keys[place]
-            other = twin.home.cache / "stages" / twin.keys[place]
+            other = other_seed.home.cache / "stages" / other_seed.keys[place]
             name, how = damaged(folder, other, rng)
             missing = rng.random() < LATER
             for key in alone.keys[place + 1 :] if missing else []:
@@ -82,12 +82,12 @@ class TicketDamage:
         """A trial for each damage."""
         while True:
             case = stock.draw(rng)
-            alone, twin = stock.alone(case), stock.alone(case.seeded(1))
+            alone, other_seed = stock.alone(case), stock.alone(case.seeded(1))
             home = stock.finished(case)
             before = loaded(home, alone)
             place = stock.result_of(case)
             folder = home.cache / "stages" / alone.keys[place]
-            other = twin.home.cache / "stages" / twin.keys[place]
+            other = other_seed.home.cache / "stages" / other_seed.keys[place]
             name, how = damaged(folder, other, rng)
             after = loaded(home, alone)
             verdict = classify(after, after.output == before.output, (folder.name, name))
@@ -163,9 +163,9 @@ class ResultDamage:
             discard(home)
 
     def _trial(self, stock: Stock, case: Case, home: Home, rng: Random) -> Trial:
-        alone, twin = stock.alone(case), stock.alone(case.seeded(1))
+        alone, other_seed = stock.alone(case), stock.alone(case.seeded(1))
         folder = home.results / "runs" / alone.identity
-        other = twin.home.results / "runs" / twin.identity
+        other = other_seed.home.results / "runs" / other_seed.identity
         files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".lock")]
         file, damage = rng.choice(files), rng.choice(DAMAGES)
         how = damage.apply(file, rng, other / file.name)
@@ -176,5 +176,7 @@ class ResultDamage:
             classify(plan, same=True, names=(file.name, folder.name)),
             named(verdict, ended, (file.name,)),
         ]
-        told = message or ("" if plan.code == 0 else f"plan: {plan.last_line}")
-        return Trial(self.title, f"{file.name}: {how}", worst(verdicts), typed(case.words), told)
+        message_shown = message or ("" if plan.code == 0 else f"plan: {plan.last_line}")
+        return Trial(
+            self.title, f"{file.name}: {how}", worst(verdicts), typed(case.words), message_shown
+        )

@@ -48,10 +48,10 @@ def recovered(title: str, what: str, stock: Stock, case: Case, home: Home, first
     wanted = {alone.identity: alone.record}
     during = classify(first, same=home.records() == wanted)
     after, message = judged(run([*case.words, *home.words], home.folder), home, wanted)
-    told = first.last_line if during in (Verdict.TRACEBACK, Verdict.UNCLEAR) else message
+    output = first.last_line if during in (Verdict.TRACEBACK, Verdict.UNCLEAR) else message
     # a failure during the fault is right; afterwards the run must reach its record
     later = Verdict.UNCLEAR if after in (Verdict.FAILED, Verdict.REFUSED) else after
-    return Trial(title, what, worst([during, later]), typed(case.words), told)
+    return Trial(title, what, worst([during, later]), typed(case.words), output)
 
 
 @dataclass(frozen=True)

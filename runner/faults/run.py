@@ -86,13 +86,13 @@ class Progress:
 
 
 @dataclass
-class Session:
+class Driver:
     """All trials so far, and why some kinds were not tried."""
 
     console: Console
     trials: list[Trial] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
-    told: float = field(default_factory=time.monotonic)
+    last_line: float = field(default_factory=time.monotonic)
 
     def go(self, stock: Stock, options: Options) -> None:
         """Take a trial of the kind that is least advanced, until time or plans are used up."""
@@ -118,8 +118,8 @@ class Session:
         self.trials.append(trial)
         if trial.is_fault:
             self.say(f"{trial.verdict.value}: {trial.what}\n  {trial.command}\n  {trial.message}")
-        if time.monotonic() - self.told > EVERY:
-            self.told = time.monotonic()
+        if time.monotonic() - self.last_line > EVERY:
+            self.last_line = time.monotonic()
             faults = sum(trial.is_fault for trial in self.trials)
             self.say(f"{len(self.trials):,} trials, {faults:,} faults")
 
@@ -136,20 +136,20 @@ def faults(words: list[str], console: Console) -> int:
     Raises:
         ConfigError: an invalid argument.
     """
-    options, begun = parse(words), time.monotonic()
-    folder, session = Path(tempfile.mkdtemp(prefix="winnow-faults-")), Session(console)
+    options, started = parse(words), time.monotonic()
+    folder, driver = Path(tempfile.mkdtemp(prefix="winnow-faults-")), Driver(console)
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            session.go(Stock(folder), options)
+            driver.go(Stock(folder), options)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        minutes = (time.monotonic() - begun) / 60
+        minutes = (time.monotonic() - started) / 60
         titles = [kind.title for kind in KINDS]
-        figures = Figures(_origin(options, minutes), titles, session.trials, session.skipped)
-        _show(figures, session)
+        figures = Figures(_origin(options, minutes), titles, driver.trials, driver.skipped)
+        _show(figures, driver)
     if options.write:
         write(figures, RESULTS, PAGES)
-        session.say(f"written to {RESULTS} and {', '.join(map(str, PAGES))}")
+        driver.say(f"written to {RESULTS} and {', '.join(map(str, PAGES))}")
     return EXIT_FAILED if figures.faults else 0
 
 
@@ -160,7 +160,7 @@ def _origin(options: Options, minutes: float) -> Origin:
     return Origin(device_name(torch.device("cpu")), today, commit, options.seed, minutes)
 
 
-def _show(figures: Figures, session: Session) -> None:
-    session.say(f"\n{figures.origin}\n\n{plain(figures)}")
+def _show(figures: Figures, driver: Driver) -> None:
+    driver.say(f"\n{figures.origin}\n\n{plain(figures)}")
     for kind, why in figures.skipped.items():
-        session.say(f"not tried: {kind}: {why}")
+        driver.say(f"not tried: {kind}: {why}")

@@ -87,9 +87,9 @@ def classify(ended: Ended, same: bool, names: Iterable[str] = ()) -> Verdict:
     if ended.code == EXIT_CONFIG:
         return Verdict.REFUSED if "error:" in ended.output else Verdict.UNCLEAR
     # messages are folded at the width of the terminal
-    told = "".join(ended.output.split())
+    output = "".join(ended.output.split())
     wanted = ["".join(name.split()) for name in names]
-    named = not wanted or any(name in told for name in wanted)
+    named = not wanted or any(name in output for name in wanted)
     return Verdict.FAILED if named and ended.output.strip() else Verdict.UNCLEAR
 
 

@@ -48,7 +48,7 @@ def refusal(words: str) -> str:
         words: sbatch's output.
     """
     lines = [re.sub(r"^sbatch: (error: |fatal: )?", "", line) for line in words.splitlines()]
-    said = "; ".join(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    remedies = [remedy for part, remedy in REMEDIES if part in said.lower()]
+    message = "; ".join(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    remedies = [remedy for part, remedy in REMEDIES if part in message.lower()]
     remedy = next(iter(remedies), "options are set as hydra.launcher.NAME=VALUE")
-    return f"hydra/launcher=slurm: sbatch refused the jobs: {said}; {remedy}"
+    return f"hydra/launcher=slurm: sbatch refused the jobs: {message}; {remedy}"

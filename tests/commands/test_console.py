@@ -19,7 +19,7 @@ from runner.config.compose import compose_config
 from runner.console import console
 from runner.engine import execute
 from runner.engine.context import RunContext
-from runner.engine.signals import asked_to_stop
+from runner.engine.signals import stop_requests
 from runner.errors import EXIT_FAILED, EXIT_INTERRUPTED
 from runner.streams import TolerantFile, tolerant
 
@@ -192,7 +192,7 @@ def test_a_second_ctrl_c_ends_the_run_with_exit_code_130_and_its_status_says_so(
 
 
 def test_after_the_second_ctrl_c_the_status_is_written_undisturbed() -> None:
-    with asked_to_stop() as stop:
+    with stop_requests() as stop:
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)

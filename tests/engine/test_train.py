@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from pruners.base import Batch, Finding, FixedMasking, Masks, apply_masks, full_masks
 from runner.data.base import Split
 from runner.data.batches import Batches, evaluation_batches
+from runner.engine.checkpoint import load_checkpoint, save_checkpoint
 from runner.engine.divergence import Divergence
 from runner.engine.evaluate import evaluate
 from runner.engine.optim import learning_rate
@@ -363,7 +364,7 @@ def test_progress_counts_the_steps_of_the_stage() -> None:
     fit(
         linear(),
         recipe(4, first_epoch=2),
-        loop=LoopOptions(tick=lambda *step: seen.append(step)),
+        loop=LoopOptions(progress=lambda *step: seen.append(step)),
     )
     assert seen == [(step, 8, "steps") for step in range(1, 9)]  # four batches an epoch
 
@@ -526,7 +527,7 @@ def test_checkpoints_and_callbacks_do_not_change_the_result(
 ) -> None:
     assert same(
         train_with(
-            LoopOptions(checkpoint=tmp_path / "c.pt", every=0.0, tick=lambda *_: None), seed=0
+            LoopOptions(checkpoint=tmp_path / "c.pt", every=0.0, progress=lambda *_: None), seed=0
         ),
         uninterrupted,
     )
@@ -546,7 +547,7 @@ def test_a_killed_training_resumes_from_its_last_checkpoint(
             raise Killed
 
     with pytest.raises(Killed):
-        train_with(LoopOptions(checkpoint=tmp_path / "c.pt", every=0.0, tick=die), seed=0)
+        train_with(LoopOptions(checkpoint=tmp_path / "c.pt", every=0.0, progress=die), seed=0)
     assert same(train_with(LoopOptions(checkpoint=tmp_path / "c.pt"), seed=5), uninterrupted)
 
 
@@ -556,7 +557,9 @@ def test_a_training_without_a_checkpoint_file_can_be_stopped() -> None:
         fit(
             linear(),
             recipe(),
-            loop=LoopOptions(stop=stop_at(3), tick=lambda done, total, what: ticks.append(done)),
+            loop=LoopOptions(
+                stop=stop_at(3), progress=lambda done, total, what: ticks.append(done)
+            ),
         )
     assert ticks == [1, 2, 3]
 
@@ -565,14 +568,17 @@ def test_the_seconds_of_all_attempts_are_added(tmp_path: Path) -> None:
     file = tmp_path / "c.pt"
     with pytest.raises(Stopped):
         fit(linear(), recipe(), loop=LoopOptions(checkpoint=file, stop=stop_at(3)))
-    state = torch.load(file, weights_only=True)
+    state = load_checkpoint(file)
+    assert state is not None
     first = state["done"]["seconds"]
     assert first > 0
     state["done"]["seconds"] = 5000.0 + first  # as if the first attempt had been long
-    torch.save(state, file)
+    save_checkpoint(file, state)
     with pytest.raises(Stopped):
         fit(linear(), recipe(), loop=LoopOptions(checkpoint=file, stop=stop_at(2)))
-    second = torch.load(file, weights_only=True)["done"]["seconds"]
+    stopped = load_checkpoint(file)
+    assert stopped is not None
+    second = stopped["done"]["seconds"]
     done = fit(linear(), recipe(), loop=LoopOptions(checkpoint=file))
     assert 5000.0 + first < second < done.seconds < 6000.0
 
