@@ -8,6 +8,8 @@ RUN := $(BIN)/python
 TABLE ?= imc_table01@digits
 DATASET ?= fashion_mnist
 ARGS ?=
+# $(call unless,KEY=VALUE): a default that ARGS does not set
+unless = $(if $(filter $(firstword $(subst =, ,$(1)))=%,$(ARGS)),,$(1))
 .DEFAULT_GOAL := help
 
 .PHONY: help setup demo test test-slow test-fashion slurm-test lint lock format data tables \
@@ -32,7 +34,8 @@ $(VENV)/ready: pyproject.toml requirements.lock
 setup: $(VENV)/ready ## create .venv with the versions in requirements.lock
 
 demo: $(VENV)/ready ## run Table 1 of the IMC paper: thirteen methods on digits
-	$(RUN) scripts/reproduce.py imc_table01@digits models=resnet20 train=quick seeds=0 $(ARGS)
+	$(RUN) scripts/reproduce.py imc_table01@digits $(call unless,models=resnet20) \
+	  $(call unless,train=quick) $(call unless,seeds=0) $(ARGS)
 
 test: $(VENV)/ready ## run the test suite
 	$(RUN) -m pytest -n auto --dist loadgroup -m 'not slow and not fashion and not slurm' $(ARGS)

@@ -44,7 +44,7 @@ def command(
 
     def run(*overrides: str, own_dirs: bool = True) -> subprocess.CompletedProcess[str]:
         return run_forked(
-            [*overrides, *(dirs if own_dirs else [])],
+            last_of_each(*overrides, *(dirs if own_dirs else [])),
             tmp_path,
             environment(),
             tmp_path_factory.mktemp("output"),
@@ -52,6 +52,12 @@ def command(
         )
 
     return run
+
+
+def last_of_each(*overrides: str) -> list[str]:
+    """The overrides, without those whose key a later one sets again; a command refuses these."""
+    last = {word.partition("=")[0]: word for word in overrides}
+    return [word for word in overrides if word is last[word.partition("=")[0]]]
 
 
 def environment() -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, SMALL, environment
+from conftest import ROOT, SMALL, environment, last_of_each
 from omegaconf import OmegaConf
 from rich.console import Console
 from support import compose_run, machine, perform_run
@@ -167,7 +167,7 @@ def test_the_checkpoint_of_a_running_or_interrupted_run_is_kept(workspace: Path)
     overrides = ["method=dense", *SMALL, "train.scale=1000", "env.checkpoint_seconds=0.2"]
     where = [f"env.cache_dir={workspace / 'cache'}", f"env.results_dir={workspace / 'interrupted'}"]
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), *overrides, *where],
+        [sys.executable, str(ROOT / "run.py"), *last_of_each(*overrides), *where],
         cwd=workspace,
         env=environment(),
         stdout=subprocess.DEVNULL,

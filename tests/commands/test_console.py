@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, environment, records
+from conftest import ROOT, SMALL, environment, last_of_each, records
 
 from runner.commands.run import run_config
 from runner.config.compose import compose_config
@@ -33,7 +33,7 @@ def test_a_run_ends_as_done_although_nothing_can_be_printed(tmp_path: Path) -> N
     overrides = ["method=dense", "method.label='[/nope] é'", "env.progress=lines", "env.data_dir=d"]
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [sys.executable, str(ROOT / "run.py"), *SMALL, *overrides],
+            [sys.executable, str(ROOT / "run.py"), *last_of_each(*SMALL, *overrides)],
             cwd=tmp_path,
             env={**environment(), "PYTHONIOENCODING": "ascii"},
             stdout=full,

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, environment
+from conftest import ROOT, SMALL, environment, last_of_each
 from omegaconf import OmegaConf
 from rich.console import Console
 from support import compose_run, compose_run_in_full, machine, perform_run
@@ -391,7 +391,7 @@ def test_states_of_runs_are_read_from_records_status_files_and_locks(
 
     for number, ends in ((signal.SIGKILL, "interrupted"), (signal.SIGTERM, "stopped")):
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "run.py"), *long, *dirs],
+            [sys.executable, str(ROOT / "run.py"), *last_of_each(*long), *dirs],
             cwd=tmp_path,
             env=environment(),
             stderr=subprocess.DEVNULL,
@@ -665,6 +665,10 @@ def test_the_time_of_a_measurement_is_scaled_by_the_size_of_the_net(tmp_path: Pa
     run = compose_run("method=imc", *SMALL)
     net, spectrum = measure_net(run.dataset, run.model), run.stage("spectrum")
     record = {
+        "status": "done",
+        "accuracy": 90.0,
+        "test_loss": 0.5,
+        "report": {},
         "method": "imc",
         "model": "other",
         "dataset": "digits",

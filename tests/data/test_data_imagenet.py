@@ -248,12 +248,15 @@ def test_an_invalid_list_is_not_kept(folder: Path) -> None:
     assert len(load(folder).test) == 9
 
 
-def test_an_unwritable_cache_prints_a_warning_and_images_are_still_listed(
+def test_a_folder_in_place_of_the_list_is_set_aside_and_images_are_still_listed(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (folder.parent / INDEX / "in the way").mkdir(parents=True)
     assert len(load(folder).train) == 18
-    assert f"{INDEX} cannot be written" in capfd.readouterr().err
+    assert f"{INDEX}.damaged-" in capfd.readouterr().err
+    (aside,) = folder.parent.glob(f"{INDEX}.damaged-*")
+    assert (aside / "in the way").is_dir()
+    assert (folder.parent / INDEX).is_file()
 
 
 def flat_val(folder: Path) -> None:

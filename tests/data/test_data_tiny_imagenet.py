@@ -203,14 +203,17 @@ def test_a_damaged_cache_is_rebuilt(
     assert capfd.readouterr().err.count("decoding") == 2
 
 
-def test_an_unwritable_cache_prints_a_warning_and_images_are_still_loaded(
+def test_a_folder_in_place_of_the_cache_is_set_aside_and_images_are_still_loaded(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_folder(tmp_path)
     (tmp_path / KEPT / "in the way").mkdir(parents=True)
     data = load(tmp_path)
     err = capfd.readouterr().err
-    assert f"{KEPT} cannot be written" in err
+    assert f"{KEPT}.damaged-" in err
+    (aside,) = tmp_path.glob(f"{KEPT}.damaged-*")
+    assert (aside / "in the way").is_dir()
+    assert (tmp_path / KEPT).is_file()
     assert err.count("decoding") == 1
     assert len(data.train) == 12
     assert [path.name for path in tmp_path.glob(f".{KEPT}.*")] == []  # no temporary file stays

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import ROOT, SMALL, environment
+from conftest import ROOT, SMALL, environment, last_of_each
 from safetensors.torch import load_file
 from support import compose_run, machine, perform_run
 
@@ -35,7 +35,7 @@ def start(folder: Path, *overrides: str, name: str = "killed") -> subprocess.Pop
     ]
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "run.py"), *RUN, *own, *overrides],
+            [sys.executable, str(ROOT / "run.py"), *last_of_each(*RUN, *own, *overrides)],
             stdout=log,
             stderr=log,
             cwd=folder,

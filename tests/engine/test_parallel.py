@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
-from conftest import ROOT, SMALL, environment
+from conftest import ROOT, SMALL, environment, last_of_each
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -50,7 +50,7 @@ def torchrun(folder: Path, *overrides: str, name: str) -> subprocess.Popen[str]:
         "--rdzv-endpoint=localhost:0",
     ]
     return subprocess.Popen(
-        [*line, str(ROOT / "run.py"), *SMALL, *own, *overrides],
+        [*line, str(ROOT / "run.py"), *last_of_each(*SMALL, *own, *overrides)],
         cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,

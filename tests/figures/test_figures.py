@@ -257,7 +257,6 @@ panels:
     points: {train.lr: [0.1, 0.01]}
     series:
       - {label: SNIP, y: accuracy, overrides: [method=snip]}
-      - {label: later, y: accuracy, overrides: [method=nonesuch]}
   - label: bars
     x: {label: learning rate}
     y: {label: K}
@@ -317,7 +316,7 @@ def test_bars_traces_and_several_nets_are_drawn(small: Suite, tmp_path: Path) ->
                 accuracy=90.0 + seed,
                 report={**REPORT, "lipschitz": 4.0 + lenet},
             )
-    text = write_figure(small, tmp_path)
+    write_figure(small, tmp_path)
     assert [
         (row["point"], float(row["x"]), float(row["y"]))
         for row in lines(tmp_path, small, "SNIP, MLP", "curves")
@@ -331,7 +330,13 @@ def test_bars_traces_and_several_nets_are_drawn(small: Suite, tmp_path: Path) ->
         for row in lines(tmp_path, small, "SNIP, MLP", "traces")
     ]
     assert trace == [(0.0, 2.0, 0.0), (10.0, 1.5, pytest.approx(0.5**0.5))]
-    assert "No method yet: method=nonesuch does not exist yet." in text and "later, MLP: –" in text
+
+
+def test_a_series_of_an_unknown_method_gives_an_error(tmp_path: Path, small: Suite) -> None:
+    misspelt = FIGURE.replace("method=snip", "method=snipp")
+    (tmp_path / "conf" / "figure" / "imc_figure08.yaml").write_text(misspelt)
+    with pytest.raises(ConfigError, match="method=snipp is not a choice: .*did you mean 'snip'"):
+        expand("imc_figure08", {}, [])
 
 
 def test_the_best_epoch_is_drawn_on_request(tmp_path: Path, small: Suite) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, SMALL, environment, records
+from conftest import ROOT, SMALL, environment, last_of_each, records
 from omegaconf import OmegaConf
 from rich.console import Console
 from support import compose_run, machine, perform_run
@@ -833,9 +833,9 @@ def sweep(
         f"env.cache_dir={folder / (name + '-cache')}",
         "env.checkpoint_seconds=0",
     ]
-    line = [sys.executable, str(ROOT / program), *common, *own, *overrides]
+    line = last_of_each(*common, *own, *overrides)
     return subprocess.Popen(
-        line,
+        [sys.executable, str(ROOT / program), *line],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -1109,11 +1109,16 @@ def test_two_simultaneous_commands_reproduce_two_tables_and_compute_each_stage_o
         )
 
 
-def test_reproduce_prints_the_table_and_the_failed_runs_and_exits_with_1(tmp_path: Path) -> None:
-    # The literal scan finds no gap on real nets. Shared stages come first, so that one run fails
-    # early and others do not start.
-    literal = ["method.gap.rule=literal", "method.gap.on_degenerate=error"]
-    overrides = ["model=lenet_300_100", *literal, *SHORT, "slots=1", "on_error=stop"]
+def test_reproduce_prints_the_table_and_the_failed_runs_and_exits_with_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # PyHessian cannot be imported. Shared stages come first, so that one run fails early and
+    # others do not start.
+    (tmp_path / "stub" / "pyhessian").mkdir(parents=True)
+    (tmp_path / "stub" / "pyhessian" / "__init__.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "stub"))
+    check = "method.spectrum.check=pyhessian"
+    overrides = ["model=lenet_300_100", check, *SHORT, "slots=1", "on_error=stop"]
     common = ["imc_table01@digits", *[word for word in REPRODUCE if word != "model=mlp"]]
     process = sweep(tmp_path, *overrides, program="scripts/reproduce.py", common=common)
     output = finish(process)
@@ -1123,6 +1128,6 @@ def test_reproduce_prints_the_table_and_the_failed_runs_and_exits_with_1(tmp_pat
     assert 1 <= sum(line.startswith("started: ") for line in output.splitlines()) < 13
     closing = output[output.index(" jobs failed; repeat the command to run only these") :]
     assert closing.count("\nfailed: ") == 1
-    assert "on_degenerate" in closing
+    assert "needs PyHessian" in closing
     assert "  log:    " in closing
     assert "  repeat: python run.py " in closing

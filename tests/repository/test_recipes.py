@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, environment
+from conftest import ROOT, environment, last_of_each
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
 PARTS = ("conf", "hydra_plugins", "models", "pruners", "runner", "run.py", "scripts")
@@ -48,7 +48,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def python(copy: Path, *arguments: str) -> str:
     """Output of `python <arguments>` in the copy, which has to succeed."""
     done = subprocess.run(
-        [sys.executable, *arguments],
+        [sys.executable, *last_of_each(*arguments)],
         cwd=copy,
         capture_output=True,
         text=True,
