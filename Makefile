@@ -25,7 +25,7 @@ $(VENV)/ready: pyproject.toml requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
 	@echo "installing torch and the rest into $(VENV): some minutes, about 6 GB on Linux"
 	$(BIN)/pip install --disable-pip-version-check --progress-bar off -c requirements.lock \
-	  -e '.[dev,figures,report,tensorboard,wandb]' 2>&1 \
+	  -e '.[dev,figures,report,slurm,tensorboard,wandb]' 2>&1 \
 	  | sed -nE '/^ *(Collecting|Building|Installing|Successfully|ERROR|error)/p' | cut -c1-120
 	$(RUN) -c 'import torch, torchvision, hydra, pandas, sklearn, safetensors; \
 	  print("ready: torch", torch.__version__)'

@@ -5,6 +5,7 @@ TensorBoard's own reader reads its events, and a parser of LevelDB's log format 
 
 import json
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -125,13 +126,23 @@ def records_of(file: Path) -> list[Any]:
     return found
 
 
+def finished_records_of(file: Path) -> list[Any]:
+    """The records once the last one, `exit`, is there: wandb's service writes after `finish`."""
+    end = time.monotonic() + 60
+    while True:
+        records = records_of(file)
+        if any(r.HasField("exit") for r in records) or time.monotonic() > end:
+            return records
+        time.sleep(0.1)
+
+
 def test_wandb_contains_all_metrics_and_the_record_as_summary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     folder = perform_logged(tmp_path, "logger=wandb")
     (file,) = folder.glob("wandb/offline-run-*/*.wandb")
-    records = records_of(file)
+    records = finished_records_of(file)
     rows = [
         {
             "/".join(item.nested_key) or item.key: json.loads(item.value_json)

@@ -21,8 +21,6 @@ from runner.launch.launcher import make_launcher
 from runner.launch.slurm import Slurm
 from runner.launch.slurm_limits import array_size, most_jobs, refusal
 
-pytest.importorskip("submitit")
-
 SBATCH = """#!/bin/sh
 touch {folder}/done
 number=$(cat {folder}/number 2>/dev/null || echo 100)
