@@ -1,5 +1,6 @@
 """Kills and signals at random moments, then the same command until the run is done."""
 
+import contextlib
 import os
 import signal
 import time
@@ -86,10 +87,10 @@ class QueueKills:
             number, jobs = rng.choice(SIGNALS), processes_in(home.folder, command)
             if target := rng.choice([None, *jobs]):
                 what = f"{number.name} to a job"
-                os.kill(target, number)
+                _signal(target, number)
             else:
                 what = f"{number.name} to the queue"
-                os.kill(command.pid, number)
+                _signal(command.pid, number)
             first = command.wait()
             orphans = wait_for_jobs(home.folder, command)
             ended = Ended(None, "jobs outlived their queue") if orphans else again(words, home)
@@ -129,7 +130,7 @@ def wait_for_jobs(folder: Path, command: Command) -> list[int]:
     while (left := processes_in(folder, command)) and time.monotonic() < until:
         time.sleep(0.1)
     for pid in left:
-        os.kill(pid, signal.SIGKILL)
+        _signal(pid, signal.SIGKILL)
     return left
 
 
@@ -161,3 +162,9 @@ def last_of_traceback(output: str) -> str:
     lines = [line for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if not line.startswith((" ", "\t"))]
     return (errors or lines or ["(no output)"])[-1][:300]
+
+
+def _signal(pid: int, number: int) -> None:
+    """Send a signal to a process; one that has ended is left alone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
