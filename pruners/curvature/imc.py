@@ -97,7 +97,8 @@ class Imc:
         """
         spectrum, lipschitz = _measured_spectrum(task), measured_lipschitz(task)
         values, weights = spectrum.tensors["ritz_values"], spectrum.tensors["ritz_weights"]
-        d, prunable = int(spectrum.report["dimension"]), count_prunable(masks)  # type: ignore[arg-type]
+        d = int(spectrum.report["dimension"])  # type: ignore[arg-type]
+        prunable = count_prunable(masks)
         k, rule = self._cut(values, weights, d, lipschitz, task.density)
         density = 1 - k / d if task.density is None else task.density
         # With params=all, the share found among all parameters applies to the prunable weights.

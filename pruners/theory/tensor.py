@@ -112,7 +112,8 @@ def sketched(inputs: Tensor, supports: Tensor) -> tuple[Tensor, int]:
             "supports overlap: the sum of their inputs is then not isotropic, which biases the"
             " moments; they must be disjoint, or all equal"
         )
-    return sum(inputs[:, row] for row in supports) / math.sqrt(neurons), 1  # type: ignore[return-value]
+    total = sum(inputs[:, row] for row in supports)
+    return total / math.sqrt(neurons), 1  # type: ignore[return-value]
 
 
 def second_moment(x: Tensor, y: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from rich.console import Console
 
 from runner.commands.published import (
@@ -25,6 +24,7 @@ from runner.commands.published import (
 )
 from runner.commands.write import write
 from runner.config.build import parse_run
+from runner.config.plain import parse_plain
 from runner.config.request import environment
 from runner.errors import ConfigError
 from runner.files import atomically
@@ -161,7 +161,7 @@ def _lacks(own: Mapping[str, Any] | None, run: StoredRun) -> bool:
 
 
 def _config(run: StoredRun) -> dict[str, Any]:
-    return OmegaConf.to_container(OmegaConf.create(run.config), resolve=False)  # type: ignore[return-value]
+    return parse_plain(run.config, resolve=False)
 
 
 def _write_page(page: Suite, folder: Path) -> str:

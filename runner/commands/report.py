@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from omegaconf import OmegaConf
 from rich.console import Console
 
 from runner.commands.published import write_pages
 from runner.config.compose import compose_config
+from runner.config.plain import read_plain, to_plain
 from runner.errors import ConfigError
 from runner.files import atomically
 from runner.paths import CONF
@@ -85,10 +84,10 @@ def report(words: list[str], console: Console) -> int:
         import jinja2
     except ImportError as error:
         raise ConfigError("make report needs jinja2: pip install -e '.[report]'") from error
-    env: dict[str, Any] = OmegaConf.to_container(compose_config(words).env, resolve=True)  # type: ignore[assignment]
+    env = to_plain(compose_config(words).env, resolve=True)
     target = Path(env["results_dir"]) / "report.html"
     roots = results_roots(target.parent)
-    titles: dict[str, str] = OmegaConf.to_container(OmegaConf.load(CONF / "papers.yaml"))  # type: ignore[assignment]
+    titles: dict[str, str] = read_plain(CONF / "papers.yaml", resolve=False)
     with TemporaryDirectory() as pages:
         for root in roots[1:]:
             write_pages(root, Path(pages), console)

@@ -24,7 +24,8 @@ def cpu_state(model: nn.Module) -> State:
 
 def masking_state(masking: Masking) -> dict[str, Any]:
     """All fields of a masking dataclass as tensors and plain values; a generator as its state."""
-    return {f.name: _frozen(getattr(masking, f.name)) for f in fields(masking)}  # type: ignore[arg-type]
+    saved = fields(masking)  # type: ignore[arg-type]
+    return {f.name: _frozen(getattr(masking, f.name)) for f in saved}
 
 
 def restore_masking(masking: Masking, state: dict[str, Any]) -> None:

@@ -128,12 +128,12 @@ class RunContext:
             epochs=trains(stage) if steps else 0,
             rng=stream(self.run.seed, stage.name, "method"),
             measured={name: self._measured(name) for name in stage.needs},
-            progress=self._tick,
+            progress=self._progress,
             image=(info.channels, info.size, info.size),
             classes=info.classes,
         )
 
-    def _tick(self, done: int, total: int, what: str) -> None:
+    def _progress(self, done: int, total: int, what: str) -> None:
         """Report a component's progress.
 
         Raises:

@@ -77,7 +77,8 @@ def draw(title: str, panels: list[Panel], notes: list[str], ending: str, path: P
     rows = -(-len(panels) // columns)
     width = max(columns, 1.4) * WIDTH
     # Matplotlib's defaults replace the style of the user.
-    with mpl.rc_context(dict[str, Any](mpl.rcParamsDefault) | SETTINGS | {"backend": "agg"}):  # type: ignore[arg-type]
+    defaults = dict[str, Any](mpl.rcParamsDefault)  # type: ignore[arg-type]
+    with mpl.rc_context(defaults | SETTINGS | {"backend": "agg"}):  # type: ignore[arg-type]
         caption = "\n".join(textwrap.fill(note, int(LETTERS * width)) for note in notes)
         height = rows * HEIGHT + 0.5 + LINE * (caption.count("\n") + 1)
         figure = Figure(figsize=(width, height), layout="constrained")

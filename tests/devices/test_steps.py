@@ -39,7 +39,7 @@ def transfers(folder: Path, stage: str, *overrides: str) -> dict[int, list[Trans
         for each in run.stages:
             there = each.name == stage
             if there:
-                watcher.progress = lambda done, total, what: passed.append(len(found))  # type: ignore[method-assign]
+                watcher.progress = lambda done, total, what: passed.append(len(found))
             place = replace(here, device=device()) if there else here
             run_stage(RunContext(run, place, Store(here.cache_dir), watcher), each)
             if there:
