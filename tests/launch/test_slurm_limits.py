@@ -122,6 +122,27 @@ def test_ctrl_c_ends_the_wait_and_the_message_names_the_arrays(cluster: Path) ->
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_reason_that_may_never_end_is_printed_once_and_usual_ones_are_not(
+    cluster: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue = """#!/bin/sh
+echo x >> {folder}/polls
+case $(wc -l < {folder}/polls) in
+1) echo '100_0 Resources'; echo '100_1 Dependency' ;;
+2|3) echo '100_0 None'; echo '100_1 launch failed requeued held'; echo '99_0 BadConstraints' ;;
+4) echo '100_0 PartitionTimeLimit'; echo '100_1 PartitionTimeLimit' ;;
+esac
+"""
+    write(cluster, "squeue", queue.format(folder=cluster))
+    assert Slurm(poll_s=0.1).run(jobs(cluster, 2), machine(cluster), None, Console()) == (0, "")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "does not start" in line]
+    assert [line.partition(";")[0] for line in lines] == [
+        "Slurm does not start 1 jobs for now: launch failed requeued held",
+        "Slurm does not start 2 jobs for now: PartitionTimeLimit",
+    ]
+    assert all("scancel 100," in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("shown", "size"),
     [
