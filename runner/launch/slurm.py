@@ -219,10 +219,9 @@ def _submit_array(jobs: list[QueueJob], options: Slurm, previous: str) -> list[s
         raise ConfigError(
             "hydra/launcher=slurm needs submitit: pip install -e '.[slurm]'"
         ) from error
-    folder = jobs[0].folder.parent.parent / "slurm"
     try:
         executor = submitit.AutoExecutor(
-            folder=folder.resolve() / "%j",
+            folder=_logs_of_slurm(jobs[0].folder.parent.parent) / "%j",
             cluster="slurm",
             slurm_max_num_timeout=options.max_num_timeout,
         )
@@ -240,6 +239,22 @@ def _submit_array(jobs: list[QueueJob], options: Slurm, previous: str) -> list[s
         return [str(job.job_id) for job in found]
     except (RuntimeError, OSError) as error:  # submitit: FailedJobError, FailedSubmissionError
         raise ConfigError(refusal(str(error))) from error
+
+
+def _logs_of_slurm(results: Path) -> Path:
+    """The folder of the files that Slurm and submitit write.
+
+    Raises:
+        ConfigError: Slurm would not open files there.
+    """
+    folder = results.resolve() / "slurm"
+    if found := [character for character in "%\\\n" if character in str(folder)]:
+        raise ConfigError(
+            f"env.results_dir={results}: Slurm cannot write below a folder with"
+            f" {' or '.join(map(repr, found))} in its name, because it replaces these in the names"
+            " of its files; choose another folder"
+        )
+    return folder
 
 
 def remote_run(job: QueueJob, options: Slurm) -> RemoteRun:

@@ -242,7 +242,7 @@ def test_the_reason_is_printed_when_slurm_accepts_jobs_that_it_cannot_start(
 
 # --- folders
 
-NAMES = ["a=b,c d\u00e9", 'it\'s "so" (1) [2] #3 {4} ~', "50%all \\ $HOME;"]
+NAMES = ["a=b,c d\u00e9", 'it\'s "so" (1) [2] #3 {4} ~', "$HOME `id` & x;"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -87,6 +87,15 @@ def test_a_refusal_gives_one_message_with_sbatchs_words_and_the_key(
     assert capfd.readouterr() == ("", "")  # the command prints the message
 
 
+@pytest.mark.parametrize("name", ["50%all", "a\\b", "a\nb"])
+def test_a_folder_whose_name_slurm_replaces_is_refused(cluster: Path, name: str) -> None:
+    # A real Slurm ends such jobs with signal 53 before they start: it cannot open their logs.
+    job = QueueJob("job", ("python", "run.py"), cluster / name / "runs" / "job", lambda: False)
+    with pytest.raises(ConfigError, match="(?s)env.results_dir=.*; choose another folder"):
+        Slurm(poll_s=0.1).run([job], machine(cluster), None, Console())
+    assert not (cluster / "log").exists()
+
+
 def test_a_refusal_after_an_array_was_submitted_is_reported_at_the_end(cluster: Path) -> None:
     words = "Job violates accounting/QOS policy (job submit limit)"
     write(cluster, "sbatch", SBATCH.format(folder=cluster, refused=101, words=words))
