@@ -71,6 +71,8 @@ def waiting_message(reason: str, waiting: Collection[str]) -> str:
 def queued_jobs(ids: Collection[str]) -> dict[str, str] | None:
     """The jobs in the queue, with the reasons for which they are pending ("None": no reason).
 
+    A list of nodes after a reason is left out, because it changes while a job waits.
+
     Returns:
         None if Slurm does not respond.
     """
@@ -80,4 +82,4 @@ def queued_jobs(ids: Collection[str]) -> dict[str, str] | None:
     if done.returncode:
         return {} if "Invalid job id" in done.stderr else None  # unknown jobs have all ended
     rows = (row.partition(" ") for row in done.stdout.splitlines())
-    return {identity: reason.strip() for identity, _, reason in rows if identity in ids}
+    return {i: reason.partition(",")[0].strip() for i, _, reason in rows if i in ids}

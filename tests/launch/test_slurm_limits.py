@@ -139,6 +139,7 @@ echo x >> {folder}/polls
 case $(wc -l < {folder}/polls) in
 1) echo '100_0 Resources'; echo '100_1 Dependency' ;;
 2|3) echo '100_0 None'; echo '100_1 launch failed requeued held'; echo '99_0 BadConstraints' ;;
+5|6) echo "100_0 ReqNodeNotAvail, UnavailableNodes:n$(wc -l < {folder}/polls)" ;;
 4) echo '100_0 PartitionTimeLimit'; echo '100_1 PartitionTimeLimit' ;;
 esac
 """
@@ -148,6 +149,7 @@ esac
     assert [line.partition(";")[0] for line in lines] == [
         "Slurm does not start 1 jobs for now: launch failed requeued held",
         "Slurm does not start 2 jobs for now: PartitionTimeLimit",
+        "Slurm does not start 1 jobs for now: ReqNodeNotAvail",
     ]
     assert all("scancel 100," in line for line in lines)
 
