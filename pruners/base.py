@@ -123,6 +123,17 @@ class Budgeted(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsImages(Protocol):
+    """A component that can check, before any work, the training images that it reads."""
+
+    def check_images(self, counts: Tensor, accepts_one: Callable[[], bool]) -> None:
+        """Raise `ValueError` unless batches can be made of `counts` (classes,) images per class.
+
+        `accepts_one`: whether the network, in training mode, accepts a batch of one image.
+        """
+
+
 class Measure(Protocol):
     """A measurement.
 

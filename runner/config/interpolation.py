@@ -18,6 +18,8 @@ from runner.paths import CONF
 
 # A plain path. A relative path, which begins with a dot, is left to OmegaConf.
 REFERENCE = re.compile(r"\$\{(\w[\w.]*)\}")
+# A path that begins with dots, and any reference.
+RELATIVE, ANY = re.compile(r"\$\{(\.+)([\w.]*)\}"), re.compile(r"(?<!\\)\$\{")
 NOT_PART_OF_A_RUN = ("env", "logger")
 
 
@@ -28,10 +30,13 @@ class Origins:
     Args:
         whole: place -> the place that it refers to, for values that consist of one reference.
         read: place of a value -> all places that it refers to, also from within a longer text.
+        partly_unknown: whether a value refers to others in a way that `read` does not show, such as
+            a resolver.
     """
 
     whole: Mapping[str, str]
     read: Mapping[str, tuple[str, ...]]
+    partly_unknown: bool = False
 
     def key(self, place: str) -> str:
         """The key by which a user sets the value at `place`.
@@ -85,7 +90,7 @@ def resolve(raw: Mapping[str, Any]) -> Resolved:
     }
     if walk.absent:
         raise ConfigError(*(_absent(key, places, raw) for key, places in walk.absent.items()))
-    return Resolved(values, Origins(walk.whole, walk.read))
+    return Resolved(values, Origins(walk.whole, walk.read, walk.partly_unknown))
 
 
 class _Walk:
@@ -97,6 +102,7 @@ class _Walk:
         self.open: list[str] = []  # places that are being resolved
         self.whole: dict[str, str] = {}
         self.read: dict[str, tuple[str, ...]] = {}
+        self.partly_unknown = False
         self.absent: dict[str, list[str]] = {}  # missing key -> the places that refer to it
         self.tree: DictConfig | None = None  # made when OmegaConf has to resolve a value
 
@@ -119,7 +125,9 @@ class _Walk:
             circle = " -> ".join([*self.open[self.open.index(place) :], place])
             raise ConfigError(f"{place}={text} refers to itself: {circle}")
         self.open.append(place)
-        self.read[place] = tuple(REFERENCE.findall(text))
+        relative = [_absolute(place, *found) for found in RELATIVE.findall(text)]
+        self.read[place] = (*REFERENCE.findall(text), *relative)
+        self.partly_unknown |= len(self.read[place]) < len(ANY.findall(text))
         if whole := REFERENCE.fullmatch(text):
             self.whole[place] = whole[1]
             self.done[place] = self._target(whole[1], place)
@@ -155,6 +163,12 @@ class _Walk:
         except OmegaConfBaseException as error:
             raise ConfigError(f"{place}: {str(error).splitlines()[0]}") from error
         return OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
+
+
+def _absolute(place: str, dots: str, path: str) -> str:
+    """The place to which a relative path in the value at `place` refers: one dot is its node."""
+    above = place.split(".")[: -len(dots)]
+    return ".".join((*above, path) if path else above)
 
 
 def _absent(key: str, places: list[str], raw: Mapping[str, Any]) -> str:

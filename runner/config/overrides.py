@@ -151,7 +151,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
         and not _adds_group(each, folders)
     ]
     for each in overrides:
-        for key in _keys(each):
+        for key in keys_set(each):
             if _by_file(key):
                 group = key.partition(".")[0]
                 problems.append(
@@ -171,7 +171,7 @@ def _adds_group(override: str, folders: Sequence[Path]) -> bool:
     return any((folder / group).is_dir() for folder in folders)
 
 
-def _keys(override: str) -> Iterator[str]:
+def keys_set(override: str) -> Iterator[str]:
     """The dotted keys that an override sets, those inside a mapping included."""
     key, _, text = override.lstrip("+~").partition("=")
     yield key

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config import typed
@@ -11,6 +12,7 @@ from runner.config.compose import compose_config
 from runner.config.overrides import SEARCH, search_path
 from runner.config.plain import to_plain
 from runner.config.quoting import REFERENCE, no_reference
+from runner.config.unread import unread
 from runner.errors import ConfigError
 from runner.paths import user_path
 from runner.spec.request import Environment, RunRequest, SavedConfig
@@ -22,22 +24,30 @@ def read_request(cfg: DictConfig) -> RunRequest:
     Raises:
         ConfigError: as `build_run`.
     """
-    method = cfg.method
+    method, run = cfg.method, build_run(cfg)
     return RunRequest(
-        run=build_run(cfg),
+        run=run,
         environment=environment_of(cfg),
         config=SavedConfig(OmegaConf.to_yaml(cfg, resolve=True), to_plain(cfg, resolve=True)),
-        overrides=_typed_by_user() if HydraConfig.initialized() else (),
+        overrides=_effective(cfg) if HydraConfig.initialized() else (),
         highlights=tuple(method.get("highlights", ())),
         paper_training=method.get("paper"),
         paper_command=method.get("paper_command"),
     )
 
 
-def _typed_by_user() -> tuple[str, ...]:
-    """The overrides of this job, with the one that names the user's own folders."""
-    overrides = HydraConfig.get().overrides
-    return (*search_path(overrides.hydra), *overrides.task)
+def _effective(cfg: DictConfig) -> tuple[str, ...]:
+    """The overrides of this job that have an effect, and the one that names the user's own folders.
+
+    Raises:
+        ConfigError: an override has no effect, and this is not one of several jobs that share it.
+    """
+    node = HydraConfig.get()
+    overrides = (*search_path(node.overrides.hydra), *node.overrides.task)
+    idle = unread(to_plain(cfg, resolve=False), overrides)
+    if idle and node.mode != RunMode.MULTIRUN:
+        raise ConfigError(*idle.values())
+    return tuple(each for each in overrides if each not in idle)
 
 
 def environment_of(cfg: DictConfig) -> Environment:

@@ -1,6 +1,6 @@
 """Expand tables and figures into cells with their runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from runner.config.compose import Composer
@@ -173,9 +173,22 @@ def expand_spec(
         cells[cell.key] = make_cell(cell, further, seeds, composer)
     if unused := sorted(optional - used):
         raise ConfigError(*(f"{option}: no method of {stem} has this option" for option in unused))
+    _refuse_unread(cells.values(), overrides)
     return Suite(
         name, original, spec, variant or None, options, page, networks, cells, tuple(overrides)
     )
+
+
+def _refuse_unread(cells: Iterable[Cell], overrides: Sequence[str]) -> None:
+    """Refuse an override that has no effect on any run of a table.
+
+    Raises:
+        ConfigError: with the reason in the first entry for each such override.
+    """
+    entries = [cell for cell in cells if cell.candidates or cell.value is not None]
+    idle = [each for each in overrides if entries and all(each in e.unread for e in entries)]
+    if idle:
+        raise ConfigError(*(entries[0].unread[each] for each in idle))
 
 
 def _choose_networks(networks: dict[str, str], requested: list[str] | None) -> dict[str, str]:
