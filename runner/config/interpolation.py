@@ -6,7 +6,7 @@ Everything else, such as resolvers and escapes, is left to OmegaConf.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,7 @@ def resolve(raw: Mapping[str, Any]) -> Resolved:
         key: walk.value(key, node) for key, node in raw.items() if key not in NOT_PART_OF_A_RUN
     }
     if walk.absent:
-        raise ConfigError(*(_absent(key, places, raw) for key, places in walk.absent.items()))
+        raise ConfigError(*_messages(walk.absent, raw))
     return Resolved(values, Origins(walk.whole, walk.read, walk.partly_unknown))
 
 
@@ -171,33 +171,43 @@ def _absolute(place: str, dots: str, path: str) -> str:
     return ".".join((*above, path) if path else above)
 
 
-def _absent(key: str, places: list[str], raw: Mapping[str, Any]) -> str:
-    """The message for references to `key`, which a group's choice lacks.
+def _messages(absent: Mapping[str, list[str]], raw: Mapping[str, Any]) -> Iterator[str]:
+    """One message for all references of the same readers to missing keys of one group."""
+    together: dict[tuple[str, str], list[str]] = {}
+    for key, places in absent.items():
+        readers = [
+            f"{name}={_name(raw[name])}"
+            for name in dict.fromkeys(place.partition(".")[0] for place in places)
+            if isinstance(raw[name], dict)
+        ]
+        reader = " and ".join(readers) or places[0]
+        together.setdefault((reader, key.partition(".")[0]), []).append(key)
+    for (reader, group), keys in together.items():
+        yield _absent(reader, group, keys, raw)
+
+
+def _absent(reader: str, group: str, keys: Sequence[str], raw: Mapping[str, Any]) -> str:
+    """The message for references to `keys`, which a group's choice lacks.
 
     Example: a portrait reads method.score, and the chosen method ranks no weights.
     """
-    group, _, inner = key.partition(".")
-    readers = [
-        f"{name}={_name(raw[name])}"
-        for name in dict.fromkeys(place.partition(".")[0] for place in places)
-        if isinstance(raw[name], dict)
-    ]
     files = {
         path.stem: OmegaConf.to_container(OmegaConf.load(path))
         for path in sorted((CONF / group).glob("*.yaml"))
     }
-    # a file writes its keys in the group's package (`inner`) or in the global one (`key`)
+    # a file writes its keys in the group's package or in the global one
     having = [
         name
         for name, file in files.items()
-        if any(_select(file, written) is not None for written in (inner, key))
+        if all(
+            any(_select(file, written) is not None for written in (key.partition(".")[2], key))
+            for key in keys
+        )
     ]
     lacking = f"{group}={_name(raw[group])}" if isinstance(raw.get(group), dict) else group
-    reader = " and ".join(readers) or places[0]
-    return (
-        f"{reader} reads {key}, which {lacking} does not have; choices that have it:"
-        f" {group}={'|'.join(having)}"
-    )
+    them = "it" if len(keys) == 1 else "them"
+    choices = f"; choices that have {them}: {group}={'|'.join(having)}" if having else ""
+    return f"{reader} reads {' and '.join(keys)}, which {lacking} does not have{choices}"
 
 
 def _select(node: Any, key: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from runner.config.synonyms import other_key
+from runner.config.synonyms import corrected
 from runner.errors import ConfigError
 from runner.paths import CONF
 
@@ -132,7 +132,8 @@ def _with_dashes(words: Sequence[str]) -> Iterator[str]:
         if not sign:
             value = following if following and "=" not in following else "VALUE"
         plain = key.removeprefix("--").replace("-", "_")
-        yield f"{word}: values have no dashes; write {other_key(plain) or plain}={value}"
+        flag = "-m " if "," in value and not set(words) & set(SWEEP) else ""
+        yield f"{word}: values have no dashes; write {flag}{corrected(plain, value)}"
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
@@ -144,7 +145,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
     folders = conf_folders(overrides)
     problems = [
         f"{each} adds or deletes a key, but only the keys of --cfg job are read; write"
-        f" {each.lstrip('+~')}"
+        f" {_corrected(each.lstrip('+~'))}"
         for each in overrides
         if each.startswith(("+", "~"))
         and not each.lstrip("+~").startswith("hydra")
@@ -161,6 +162,11 @@ def check_overrides(overrides: Sequence[str]) -> None:
                 )
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
+
+
+def _corrected(word: str) -> str:
+    key, sign, value = word.partition("=")
+    return corrected(key, value) if sign else word
 
 
 def _adds_group(override: str, folders: Sequence[Path]) -> bool:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from runner.config import typed
 from runner.config.build import build_run
 from runner.config.compose import compose_config
+from runner.config.lr_schedule import with_own_schedules
 from runner.config.overrides import SEARCH, search_path
 from runner.config.plain import to_plain
 from runner.config.quoting import REFERENCE, no_reference
@@ -24,28 +25,34 @@ def read_request(cfg: DictConfig) -> RunRequest:
     Raises:
         ConfigError: as `build_run`.
     """
+    typed_by_user = _typed_by_user() if HydraConfig.initialized() else ()
+    cfg = with_own_schedules(cfg, typed_by_user)
     method, run = cfg.method, build_run(cfg)
     return RunRequest(
         run=run,
         environment=environment_of(cfg),
         config=SavedConfig(OmegaConf.to_yaml(cfg, resolve=True), to_plain(cfg, resolve=True)),
-        overrides=_effective(cfg) if HydraConfig.initialized() else (),
+        overrides=_effective(cfg, typed_by_user),
         highlights=tuple(method.get("highlights", ())),
         paper_training=method.get("paper"),
         paper_command=method.get("paper_command"),
     )
 
 
-def _effective(cfg: DictConfig) -> tuple[str, ...]:
-    """The overrides of this job that have an effect, and the one that names the user's own folders.
+def _typed_by_user() -> tuple[str, ...]:
+    """The overrides of this job, with the one that names the user's own folders."""
+    overrides = HydraConfig.get().overrides
+    return (*search_path(overrides.hydra), *overrides.task)
+
+
+def _effective(cfg: DictConfig, overrides: tuple[str, ...]) -> tuple[str, ...]:
+    """The overrides that have an effect on this job.
 
     Raises:
-        ConfigError: an override has no effect, and this is not one of several jobs that share it.
+        ConfigError: one has none, and this is not a job of a sweep, whose jobs share overrides.
     """
-    node = HydraConfig.get()
-    overrides = (*search_path(node.overrides.hydra), *node.overrides.task)
     idle = unread(to_plain(cfg, resolve=False), overrides)
-    if idle and node.mode != RunMode.MULTIRUN:
+    if idle and HydraConfig.get().mode != RunMode.MULTIRUN:
         raise ConfigError(*idle.values())
     return tuple(each for each in overrides if each not in idle)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from runner.config.compose import Composer
 from runner.config.overrides import given_twice, with_search_path
+from runner.config.synonyms import corrected
 from runner.errors import ConfigError, nearest, one_of
 from runner.spec.planned import PlannedRun
 from runner.suites.cells import Cell, fitting_options, make_cell, refuse_equal_entries
@@ -91,7 +92,10 @@ def _with_dashes_or_seed(arguments: list[str]) -> Iterator[str]:
         if key == "seed":
             yield f"{argument}: a table has several seeds; write seeds={value}, e.g. seeds=0,1,2"
         if argument.startswith("-"):
-            yield f"{argument}: values have no dashes; write KEY=VALUE, e.g. seeds=0"
+            plain = key.lstrip("-").replace("-", "_")
+            known = f"seeds={value}" if plain in ("seed", "seeds") else corrected(plain, value)
+            written = known if value else "KEY=VALUE, e.g. seeds=0"
+            yield f"{argument}: values have no dashes; write {written}"
 
 
 def _selects(key: str) -> bool:
