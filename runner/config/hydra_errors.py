@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from runner.config.overrides import command, conf_folders, search_path
+from runner.config.overrides import command, conf_folders, corrected_word, search_path
 from runner.config.plain import to_plain
 from runner.config.quoting import override
 from runner.config.synonyms import SHARES, corrected, other_choice, other_key
@@ -45,7 +45,7 @@ def translate(error: Exception, conf: str, overrides: list[str]) -> str | None:
     if ambiguous := re.match(r"Ambiguous value for argument '(.*)'", text):
         return (
             f"{ambiguous[1]} has several values, which is a sweep: write"
-            f" {command(['-m', *overrides])}"
+            f" {command(['-m', *map(corrected_word, overrides)])}"
         )
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:

@@ -145,7 +145,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
     folders = conf_folders(overrides)
     problems = [
         f"{each} adds or deletes a key, but only the keys of --cfg job are read; write"
-        f" {_corrected(each.lstrip('+~'))}"
+        f" {corrected_word(each.lstrip('+~'))}"
         for each in overrides
         if each.startswith(("+", "~"))
         and not each.lstrip("+~").startswith("hydra")
@@ -164,7 +164,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
         raise ConfigError(*dict.fromkeys(problems))
 
 
-def _corrected(word: str) -> str:
+def corrected_word(word: str) -> str:
+    """The override that a word of the command line may mean."""
     key, sign, value = word.partition("=")
     return corrected(key, value) if sign else word
 

@@ -18,7 +18,7 @@ from runner.spec.rng import stream
 from runner.spec.run import Run, Stage
 
 SHOWN = 3  # batch sizes that a message suggests
-FEW = 100  # images per class, below which a plan reads the labels
+FEW = 500  # images per class, below which a plan reads the labels
 
 
 def checked_data(run: Run, machine: Machine, missing: set[str]) -> Data | None:
