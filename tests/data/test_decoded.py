@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import picture
+from PIL import Image
 
 from runner.data.decoded import decoded_once
 
@@ -15,8 +15,8 @@ def test_a_kept_file_that_cannot_be_written_is_named_and_the_images_are_used(
     files = []
     for number in range(3):
         files.append((tmp_path / f"{number}.jpg", number))
-        picture(number).save(files[-1][0])
-    size = picture(0).size[0]
+        Image.new("RGB", (8, 8), (80 * number, 9, 200)).save(files[-1][0])
+    size = 8
     good = decoded_once(tmp_path / "kept.safetensors", "digest", files[:2], files[2:], size)
     assert (tmp_path / "kept.safetensors").is_file()
     folder = tmp_path / "occupied"
