@@ -17,11 +17,12 @@ from runner.errors import ConfigError
 from runner.faults.cases import Stock, discard
 from runner.faults.grammar import NULL, Grammar
 from runner.faults.kills import last_of_traceback
+from runner.faults.kind import Part
 from runner.faults.lab import call, start, typed
 from runner.faults.trial import Ended, Trial, Verdict, classify
 
-BATCH = 50  # command lines for a process
-IN_FULL = 10  # every tenth is composed as the command line does it, which takes long
+BATCH = 500  # command lines for a process, which composes each method once
+IN_FULL = 40  # every so many is composed as the command line does it, which takes long
 SECONDS = 20.0  # of processor time for one command line in-process
 MEMORY = 6 * 2**30  # bytes of a process beyond what it has
 COMMAND_SECONDS = 60.0
@@ -39,28 +40,36 @@ class InProcess:
     title: ClassVar[str] = "fuzzed command lines, composed and built in-process"
     planned: ClassVar[int] = 10_000
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each command line."""
         grammar = Grammar(stock.composer)
         while True:
             lines = [grammar.line(rng) for _ in range(BATCH)]
-            home = stock.empty()
-            file = home.folder / "verdicts"
-            ended = call(build_all, (lines, str(file)), home.folder).wait(BATCH * SECONDS)
-            rows = file.read_text().splitlines() if file.is_file() else []
-            for row in map(json.loads, rows):
-                yield Trial(
-                    self.title,
-                    f"{len(row['words'])} words",
-                    Verdict(row["verdict"]),
-                    typed(row["words"]),
-                    row["message"],
-                )
-            if len(rows) < len(lines):  # the process died of the next
+            while lines:
+                rows, ended = built(lines, stock)
+                for row in rows:
+                    yield self._trial(row)
+                if len(rows) == len(lines):
+                    break
+                # the process died of the next
                 verdict = classify(ended, same=False) if ended.code else Verdict.TRACEBACK
                 culprit = typed(lines[len(rows)])
                 yield Trial(self.title, "the process died", verdict, culprit, ended.last_line)
-            discard(home)
+                lines = lines[len(rows) + 1 :]
+
+    def _trial(self, row: dict[str, Any]) -> Trial:
+        what, line = f"{len(row['words'])} words", typed(row["words"])
+        return Trial(self.title, what, Verdict(row["verdict"]), line, row["message"])
+
+
+def built(lines: list[list[str]], stock: Stock) -> tuple[list[dict[str, Any]], Ended]:
+    """The verdicts on the first command lines, up to one of which their process died."""
+    home = stock.empty()
+    file = home.folder / "verdicts"
+    ended = call(build_all, (lines, str(file)), home.folder).wait(len(lines) * SECONDS)
+    rows = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    discard(home)
+    return [json.loads(row) for row in rows], ended
 
 
 def build_all(lines: list[list[str]], file: str) -> None:
@@ -129,7 +138,7 @@ class ThroughCommand:
     title: ClassVar[str] = "fuzzed command lines through `python run.py ... env.plan=true`"
     planned: ClassVar[int] = 200
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each command line."""
         grammar = Grammar(stock.composer)
         flags = ("-m", "--multirun", "--density=0.1", "-x", "--cfg", "--help", "--", "--info")

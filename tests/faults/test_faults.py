@@ -337,20 +337,15 @@ def test_an_error_that_is_no_message_is_a_traceback_and_only_its_words_are_shown
     assert attempt(["density=2"], None)[0] == Verdict.REFUSED
 
 
-def test_three_hundred_fuzzed_lines_build_a_run_or_are_refused() -> None:
-    # Numbers of a few methods, so that hardly anything is composed anew; `make faults` tries the
-    # rest.
-    grammar = Grammar(
-        methods=method_names()[::8],
-        wild=0.01,
-        quoted=0.8,
-        chosen=("train",),
-        numbers=True,
-        prefixes=("method.", "dataset.", "model.", "start."),
-    )
-    rng = Random(0)
-    lines = [grammar.line(rng) for _ in range(300)]
-    assert len({tuple(line) for line in lines}) > 280
+def test_two_hundred_fuzzed_lines_build_a_run_or_are_refused() -> None:
+    # All methods, keys and values; few lines with the words that Hydra takes long to refuse, of
+    # which `make faults` tries more.
+    grammar = Grammar(wild=0.03, quoted=0.85, chosen=("train", "dataset", "model"))
+    rng = Random(1)
+    lines = [grammar.line(rng) for _ in range(180)]
+    assert len({tuple(line) for line in lines}) > 170
+    named = {word.partition("=")[2] for line in lines for word in line if word[:7] == "method="}
+    assert named >= set(method_names())
     verdicts = [attempt(line, grammar.composer) for line in lines]
     wrong = [
         (line, message)
@@ -359,4 +354,4 @@ def test_three_hundred_fuzzed_lines_build_a_run_or_are_refused() -> None:
     ]
     assert not wrong
     accepted = sum(verdict == Verdict.EQUAL for verdict, _ in verdicts)
-    assert 30 < accepted < 270  # else the lines show nothing
+    assert 10 < accepted < 170  # else the lines show nothing

@@ -1,4 +1,4 @@
-"""A real Slurm of one node for tests: munged, slurmctld and slurmd run as root in one directory."""
+"""A real Slurm of one node: munged, slurmctld and slurmd run as root in one directory."""
 
 import os
 import shutil
