@@ -16,7 +16,7 @@ from runner.faults.cases import Case, Home, Stock, discard
 from runner.faults.kills import SIGNALS, interrupted, judged, last_of_traceback
 from runner.faults.kind import Part
 from runner.faults.lab import ROOT, Command, start, start_program, typed
-from runner.faults.trial import Ended, Trial
+from runner.faults.trial import TRACEBACK, Ended, Trial
 
 SEEDS = (0, 1)
 QUEUE = ("hydra/launcher=gpu_queue", "hydra.launcher.slots=2", "hydra.launcher.grace_seconds=20")
@@ -122,13 +122,20 @@ def killed_once(
     else:
         what = f"{number.name} to the command"
         send(command.pid, number)
-    first = command.wait()
+    first = own_output(command.wait())
     orphans = wait_for_jobs(home.folder, command)
     ended = Ended(None, "jobs outlived the command") if orphans else begin().wait()
     verdict, message = judged(ended, home, wanted)
     mine = interrupted(first)
     shown = last_of_traceback(first.output) if mine else message
     return Trial(title, f"{what} after {moment:.1f} s", mine or verdict, line, shown)
+
+
+def own_output(ended: Ended) -> Ended:
+    """The end of a command without what torchrun itself prints when a process of it fails."""
+    parts = ended.output.split(TRACEBACK)
+    kept = [part for part in parts[1:] if "torch/distributed/run.py" not in part]
+    return Ended(ended.code, TRACEBACK.join([parts[0], *kept]))
 
 
 def processes_in(folder: Path, command: Command) -> list[int]:
