@@ -21,7 +21,7 @@ from runner.faults.kind import Part
 from runner.faults.lab import call, start, typed
 from runner.faults.trial import Ended, Trial, Verdict, classify
 
-BATCH = 500  # command lines for a process, which composes each method once
+BATCH = 250  # command lines for a process, which composes each method once
 IN_FULL = 40  # every so many is composed as the command line does it, which takes long
 SECONDS = 20.0  # of processor time for one command line in-process
 MEMORY = 6 * 2**30  # bytes of a process beyond what it has
