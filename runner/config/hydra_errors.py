@@ -54,7 +54,8 @@ def translate(error: Exception, conf: str, overrides: list[str]) -> str | None:
     for cause in _causes(error):
         if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
             return _wrong_value(str(cause.full_key), str(cause).splitlines()[0])
-    return " ".join(line.strip() for line in text.splitlines()[:2])
+    first = " ".join(line.strip() for line in text.splitlines()[:2])
+    return first or f"{type(error).__name__} in one of these overrides: {' '.join(overrides)}"
 
 
 def _unreadable(each: str, reason: str) -> str:
@@ -160,14 +161,20 @@ def _unknown_hydra_key(key: str, conf: str, overrides: list[str]) -> str:
 
 
 def _all_keys(conf: str, overrides: list[str]) -> list[str]:
-    """All dotted keys of the configuration that the groups among `overrides` select."""
+    """All dotted keys of the configuration that the groups among `overrides` select.
+
+    Those of the defaults if Hydra refuses the groups: this is the message of another error.
+    """
     groups = {path.name for path in Path(conf).iterdir() if path.is_dir()}
     chosen = search_path(overrides) + [
         each for each in overrides if each.partition("=")[0] in groups and "," not in each
     ]
     GlobalHydra.instance().clear()
     with initialize_config_dir(conf, version_base="1.3"):
-        cfg = compose("config", overrides=chosen)
+        try:
+            cfg = compose("config", overrides=chosen)
+        except (HydraException, OmegaConfBaseException):
+            cfg = compose("config")
     return list(_keys_below(to_plain(cfg, resolve=False)))
 
 

@@ -160,6 +160,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
                     f" sets it; choose another with {group}=NAME, or write a file of your own"
                     " (--config-dir)"
                 )
+        if (problem := _several_choices(each, folders)) is not None:
+            problems.append(problem)
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
 
@@ -168,6 +170,27 @@ def corrected_word(word: str) -> str:
     """The override that a word of the command line may mean."""
     key, sign, value = word.partition("=")
     return corrected(key, value) if sign else word
+
+
+def _several_choices(override: str, folders: Sequence[Path]) -> str | None:
+    """The message for a group that is given a list, a mapping or a reference.
+
+    Hydra would merge the listed files, and fails on items that are no text and on references. A
+    group of the user's takes a list of names.
+    """
+    group, _, text = override.lstrip("+").partition("=")
+    if not re.search(r"[\[{]", text) or not any((each / group).is_dir() for each in folders):
+        return None
+    value = _value(override)
+    if not isinstance(value, (list, dict)) and "${" not in str(value):
+        return None
+    names = isinstance(value, list) and all(isinstance(each, str) for each in value)
+    if names and not (CONF / group).is_dir():
+        return None
+    return (
+        f"{override}: {group} is one choice; write {group}=NAME, or for a sweep"
+        f" -m {group}=NAME,NAME"
+    )
 
 
 def _adds_group(override: str, folders: Sequence[Path]) -> bool:

@@ -44,6 +44,11 @@ REFUSED = {  # words -> what the one message contains
     "method=imc method.stages=[]": ["method.stages"],
     "train.name=x": ["train.name"],
     "+density=0.1": ["write density=0.1"],
+    "method=dense schedule=[[]]": ["schedule=[[]]: schedule is one choice"],
+    "method=grasp allocate=[1,2]": ["allocate is one choice; write allocate=NAME"],
+    "method=[snip,grasp]": ["-m method=NAME,NAME"],
+    "method=set schedule='${'": ["schedule is one choice"],
+    "method=snip pick={a:1}": ["pick is one choice"],
 }
 COMPOSED = {  # overrides -> the message that Hydra's becomes
     "sparsity=0.9": "density=0.1",
@@ -57,8 +62,16 @@ COMPOSED = {  # overrides -> the message that Hydra's becomes
     "seed=0,1": "python run.py -m seed=0,1",
     "table=imc_table01": "make reproduce TABLE=imc_table01",
     "figure=imc_figure01": "make reproduce TABLE=imc_figure01",
+    # the second word cannot be composed either: the message of the first is the defaults' keys
+    "method/theory=recovery lr_schedule=step": "method/theory is not a key",
+    "nothing=1 portrait=${": "'portrait=${' is not an override",
+    "hydra.nothing=1 lr_schedule=step": "is not a key",
 }
 INVALID = {  # overrides -> what a message contains; these once ran as another experiment
+    # a reference puts a value of any type in place of a number
+    "method=snip density=0.1 train_fraction=${method.name}": "train_fraction='snip' must be a num",
+    "method=snip density=${oc.env:HOME}": "must be a number",
+    "method=snip density=0.1 seed=${train_fraction}": "seed=1.0 must be a whole number",
     "method=sr_popup density=0.3 method.batch_size=0": "method.batch_size=0 must be at least 2",
     "method=imc method.wstar.lr_schedule=false": "method.wstar.lr_schedule=False",
     "method=sr_popup density=0.3 method.lr=true": "method.lr=True",
