@@ -56,6 +56,7 @@ class Imagenet(ImageSet):
     augment: str = "resized_crop"
     normalise: str = "imagenet"
     native: ClassVar[Info] = NATIVE
+    paper_images: ClassVar[int] = NATIVE.train
     folder: ClassVar[str] = FOLDER
     source: ClassVar[ByHand] = SOURCE
     smallest: ClassVar[int] = SMALLEST
