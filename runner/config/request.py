@@ -29,7 +29,6 @@ def read_request(cfg: DictConfig) -> RunRequest:
         config=SavedConfig(OmegaConf.to_yaml(cfg, resolve=True), to_plain(cfg, resolve=True)),
         overrides=_typed_by_user() if HydraConfig.initialized() else (),
         highlights=tuple(method.get("highlights", ())),
-        paper_training=method.get("paper"),
         paper_command=method.get("paper_command"),
     )
 
