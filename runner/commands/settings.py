@@ -9,9 +9,9 @@ from runner.config.request import environment
 from runner.errors import ConfigError, one_of
 from runner.files import atomically
 from runner.suites.expand import parse_arguments
-from runner.suites.schema_settings import papers_with_settings
+from runner.suites.schema_settings import papers_with_settings, read_settings
 from runner.suites.settings import compare_table
-from runner.suites.spec import read_spec, table_names
+from runner.suites.spec import figure_names, read_spec, table_names
 from runner.tables.settings import FORMATS, SUMMARIES
 
 SUMMARY = "summary"
@@ -21,9 +21,9 @@ def show_settings(words: list[str]) -> int:
     """Print and write the settings of the named tables; without a name, a summary of all."""
     named = any("=" not in word for word in words)
     names, chosen, overrides = parse_arguments(words if named else [*compared_tables(), *words])
-    for name in names:
-        if name.partition("@")[0] not in table_names():
-            raise ConfigError(one_of("TABLE", name, table_names()))
+    for stem in (name.partition("@")[0] for name in names):
+        if stem not in (known := [*table_names(), *figure_names()]):
+            raise ConfigError(one_of("TABLE", stem, known))
     folder = environment(overrides).results_dir / "settings"
     composer = Composer()
     tables = [compare_table(name, chosen, overrides, composer) for name in names]
@@ -44,11 +44,13 @@ def show_settings(words: list[str]) -> int:
 
 
 def compared_tables() -> list[str]:
-    """The papers' tables whose settings are compared: those with a number."""
+    """The tables whose settings are compared: those with a number; of one paper, its figures."""
     return [
         name
-        for name in table_names()
-        if (spec := read_spec(name)).number is not None and spec.paper in papers_with_settings()
+        for name in [*table_names(), *figure_names()]
+        if (spec := read_spec(name)).paper in papers_with_settings()
+        and isinstance(spec.number, int)
+        and spec.drawn == read_settings(spec.paper).figures
     ]
 
 

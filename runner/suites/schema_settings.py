@@ -38,10 +38,10 @@ class Statement:
         paper: the value, written as ours is; None = not stated.
         source: the section or table of the paper, or the authors' code; if nothing is stated, what
             decides ours.
-        tables: numbers of tables.
+        tables: numbers of tables, or of figures.
         methods: choices of `method`.
-        at: axis of a table (panel, network, method, density, column) -> the id of the entry; a
-            method's is a prefix.
+        at: axis of a table (panel, network, method, density, column; row of a figure) -> the id
+            of the entry; a method's is a prefix.
         when: option of the table -> the value that it must have.
         ours: our value where it is another one, or several of one reason.
         because: why it is another one, in one sentence.
@@ -100,10 +100,12 @@ class PaperSettings:
 
     Args:
         note: what the sources are, printed below a page.
+        figures: whether the numbers are those of figures, not of tables.
     """
 
     note: str
     settings: tuple[Setting, ...]
+    figures: bool = False
 
 
 @cache

@@ -107,6 +107,12 @@ def compare_table(
     if variant and variant not in original.variants:
         raise ConfigError(f"TABLE={name}: versions of {stem} are {', '.join(original.variants)}")
     stated = read_settings(original.paper)
+    if original.drawn != stated.figures:
+        kinds = ("figures", "tables") if stated.figures else ("tables", "figures")
+        raise ConfigError(
+            f"TABLE={stem}: conf/settings/{original.paper}.yaml has the settings of the paper's"
+            f" {kinds[0]}, not of its {kinds[1]}"
+        )
     options = choose_options(original, variant or None, chosen)
     spec = on_variant(original, variant or None)
     about = _About(stated, spec.number if isinstance(spec.number, int) else None, options, variant)
@@ -115,7 +121,7 @@ def compare_table(
     optional = {each for each in overrides if each.startswith(("method.", "start."))}
     cells = lay_out(spec, options, choose_networks(spec.networks, chosen.get("models")))[0]
     entries, used = list[ComparedEntry](), set[str]()
-    for cell in cells[:1] if all(cell.reads for cell in cells) else cells:
+    for cell in _distinct(cells, original.drawn):
         fitting = fitting_options(cell.overrides, optional, composer)
         used |= fitting
         further = [each for each in overrides if each not in optional - fitting]
@@ -123,6 +129,16 @@ def compare_table(
     if unused := sorted(optional - used):
         raise ConfigError(*(f"{option}: no method of {stem} has this option" for option in unused))
     return ComparedTable(name, spec.heading, stated.note, tuple(entries))
+
+
+def _distinct(cells: Sequence[CellSpec], drawn: bool) -> Sequence[CellSpec]:
+    """The entries to compare: one for each series of a figure, whose points vary one setting.
+
+    The entries of a table of settings all read one configuration: its first one is taken.
+    """
+    if drawn:
+        return list({cell.key[0]: cell for cell in reversed(cells)}.values())[::-1]
+    return cells[:1] if all(cell.reads for cell in cells) else cells
 
 
 @dataclass(frozen=True)
@@ -152,20 +168,22 @@ def _entry(
         by_key.setdefault("density", str(cell.densities[0]))
     plain = composer.plain([f"{key}={value}" for key, value in by_key.items()])
     source = Source(build_plain(plain), resolve(plain).values, seeds, about.options["metric"])
+    ids = cell.ids or {"row": cell.key[0]}
     lines, used = list[Compared](), list[Statement]()
     for setting in about.stated.settings:
         matching = [
             each
             for each in setting.stated
-            if each.matches(about.number, by_key["method"], cell.ids, about.options)
+            if each.matches(about.number, by_key["method"], ids, about.options)
         ]
         ours = read(setting.reads, source)
         if matching and ours is not None:
             lines.append(_compared(setting, matching[-1], ours, about.variant))
             used.append(matching[-1])
-    row = ", ".join(cell.labels[axis] for axis in ROWS if cell.labels.get(axis))
+    labels = cell.labels or {"method": cell.key[0]}
+    row = ", ".join(labels[axis] for axis in ROWS if labels.get(axis))
     at = tuple((axis, cell.labels[axis]) for axis in COLUMNS if cell.labels.get(axis))
-    return ComparedEntry(row or "all entries", at, tuple(lines), tuple(used))
+    return ComparedEntry(row, at, tuple(lines), tuple(used))
 
 
 def _compared(setting: Setting, statement: Statement, ours: str, variant: str) -> Compared:

@@ -153,10 +153,11 @@ def _differences(tables: Sequence[ComparedTable]) -> Lines:
 
 def _names(tables: Sequence[str]) -> str:
     """Names of tables in short: imc_table01, 02, jackpots_table03."""
-    papers: dict[str, list[str]] = {}
-    for paper, _, number in (name.partition("_table") for name in tables):
-        papers.setdefault(paper, []).append(number)
-    return ", ".join(f"{paper}_table{', '.join(numbers)}" for paper, numbers in papers.items())
+    stems: dict[str, list[str]] = {}
+    for name in tables:
+        stem = name.rstrip("0123456789")
+        stems.setdefault(stem, []).append(name.removeprefix(stem))
+    return ", ".join(f"{stem}{', '.join(numbers)}" for stem, numbers in stems.items())
 
 
 def _block_text(block: Block, heads: Sequence[str] = HEADS) -> str:

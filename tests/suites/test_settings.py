@@ -60,10 +60,12 @@ def unexplained(table: ComparedTable) -> set[tuple[str, str, str]]:
     }
 
 
-def test_the_tables_of_three_papers_are_compared() -> None:
-    assert len(TABLES) == 29 and {read_spec(name).paper for name in TABLES} <= set(
-        papers_with_settings()
-    )
+def test_the_tables_of_three_papers_and_the_figures_of_the_fourth_are_compared() -> None:
+    figures = [name for name in TABLES if read_spec(name).drawn]
+    assert len(TABLES) == 29 + 6 and figures == [f"samples_figure{i:02d}" for i in range(2, 8)]
+    assert {read_spec(name).paper for name in TABLES} == set(papers_with_settings())
+    with pytest.raises(ConfigError, match="settings of the paper's tables, not of its figures"):
+        compared("imc_figure02")
 
 
 def test_every_difference_is_explained_and_every_statement_is_about_some_entry() -> None:
@@ -92,6 +94,7 @@ def test_every_difference_is_explained_and_every_statement_is_about_some_entry()
         ("imc_table08", "train_fraction=0.2", ("images, training/test", "10K/10K", "5K/10K")),
         ("sketching_table01", "train.weight_decay=5e-4", ("weight decay", "0.0005", "0.0001")),
         ("sketching_table04", "train.batch_size=100", ("batch size", "100", "128")),
+        ("samples_figure03", "method.solver.eta=1", ("step size", "1", "0.5")),
         ("jackpots_table06", "method.search.init.eta=0.95", ("eta", "0.95", "0.99")),
         (
             "jackpots_table03",
