@@ -58,6 +58,7 @@ class Imagenet(ImageSet):
     native: ClassVar[Info] = NATIVE
     paper_images: ClassVar[int] = NATIVE.train
     folder: ClassVar[str] = FOLDER
+    quick: ClassVar[bool] = False
     source: ClassVar[ByHand] = SOURCE
     smallest: ClassVar[int] = SMALLEST
     augments: ClassVar[tuple[str, ...]] = Files.augments

@@ -43,6 +43,7 @@ class ImagenetSubset(ImageSet):
     paper_images: ClassVar[int] = 100_000
     whole: ClassVar[Info] = NATIVE
     folder: ClassVar[str] = FOLDER
+    quick: ClassVar[bool] = False
     source: ClassVar[ByHand] = SOURCE
     smallest: ClassVar[int] = SMALLEST
     normalisations: ClassVar[Mapping[str, Constants]] = {"imagenet": IMAGENET}
