@@ -14,6 +14,7 @@ from typing import Any
 
 from runner.config.compose import Composer
 from runner.config.interpolation import resolve
+from runner.config.unread import unread
 from runner.spec.run import Run
 from runner.suites.layouts import lay_out
 from runner.suites.options import choose_options
@@ -119,7 +120,7 @@ def paper_command(
         found = [row for row in rows if wanted.is_row(row, GROUPS | options - {"method"})]
         if found:
             best = min(found, key=wanted.differences)
-            return _command(best, run.density)
+            return _command(best, run.density, wanted.composer)
     return None
 
 
@@ -137,12 +138,19 @@ def rows_of(paper: str, method: str) -> tuple[PaperRow, ...]:
     return tuple(row for row in rows if row.own.get("method") == method)
 
 
-def _command(row: PaperRow, density: float | None) -> str:
-    """The command of a row, at `density` or else its first one."""
+def _command(row: PaperRow, density: float | None, composer: Composer) -> str:
+    """The command of a row, at `density` or else its first one.
+
+    Values that the rows of a table share and this one does not read are left out.
+    """
     own = dict(row.own)
     if row.densities:
         own["density"] = str(row.densities[0] if density is None else density)
-    return "python run.py " + shlex.join(_in_order(own))
+    words = _in_order(own)
+    if any("." in key for key in own):
+        idle = unread(composer.plain(words), words)
+        words = [word for word in words if word not in idle]
+    return "python run.py " + shlex.join(words)
 
 
 def _in_order(own: Mapping[str, str]) -> list[str]:

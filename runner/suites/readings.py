@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 from runner.data.split import training_images
+from runner.spec.identity import tag_of
 from runner.spec.run import Recipe, Run, family
 
 LAST = "last"
@@ -71,7 +72,7 @@ def text_of(value: Any) -> str:
         return ", ".join(map(text_of, value))
     if is_dataclass(value) and not isinstance(value, type):
         options = [f"{f.name} {text_of(getattr(value, f.name))}" for f in fields(value)]
-        return " ".join([type(value).tag, *([f"({'; '.join(options)})"] if options else [])])  # type: ignore[attr-defined]
+        return tag_of(type(value)) + (f" ({'; '.join(options)})" if options else "")
     return str(value)
 
 

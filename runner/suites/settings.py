@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from runner.config.build import build_plain
 from runner.config.compose import Composer
 from runner.config.interpolation import resolve
-from runner.errors import ConfigError
+from runner.errors import ConfigError, one_of
 from runner.suites.cells import fitting_options
 from runner.suites.expand import choose_networks, requested_seeds
 from runner.suites.layouts import lay_out
@@ -14,6 +14,7 @@ from runner.suites.merge import on_variant
 from runner.suites.options import choose_options
 from runner.suites.page import CellSpec
 from runner.suites.readings import Source, read, text_of
+from runner.suites.schema import SuiteSpec
 from runner.suites.schema_settings import (
     PaperSettings,
     Setting,
@@ -99,23 +100,11 @@ def compare_table(
         ConfigError: the settings of the paper are not in conf/settings, or as in `expand`.
     """
     stem, _, variant = name.partition("@")
-    original = read_spec(stem)
-    if original.paper not in papers_with_settings():
-        raise ConfigError(
-            f"TABLE={stem}: conf/settings has the papers {', '.join(papers_with_settings())}"
-        )
-    if variant and variant not in original.variants:
-        raise ConfigError(f"TABLE={name}: versions of {stem} are {', '.join(original.variants)}")
-    stated = read_settings(original.paper)
-    if original.drawn != stated.figures:
-        kinds = ("figures", "tables") if stated.figures else ("tables", "figures")
-        raise ConfigError(
-            f"TABLE={stem}: conf/settings/{original.paper}.yaml has the settings of the paper's"
-            f" {kinds[0]}, not of its {kinds[1]}"
-        )
+    original = _comparable(stem, variant)
     options = choose_options(original, variant or None, chosen)
     spec = on_variant(original, variant or None)
-    about = _About(stated, spec.number if isinstance(spec.number, int) else None, options, variant)
+    number = spec.number if isinstance(spec.number, int) else None
+    about = _About(read_settings(spec.paper), number, options, variant)
     seeds = tuple(requested_seeds(chosen.get("seeds"))) or spec.seeds
     # Options of a method apply to the entries that have them, as in `expand`.
     optional = {each for each in overrides if each.startswith(("method.", "start."))}
@@ -128,7 +117,25 @@ def compare_table(
         entries.append(_entry(cell, further, seeds, about, composer))
     if unused := sorted(optional - used):
         raise ConfigError(*(f"{option}: no method of {stem} has this option" for option in unused))
-    return ComparedTable(name, spec.heading, stated.note, tuple(entries))
+    return ComparedTable(name, spec.heading, about.stated.note, tuple(entries))
+
+
+def _comparable(stem: str, variant: str) -> SuiteSpec:
+    """The spec of a table whose paper's settings conf/settings has, and which has the variant."""
+    spec = read_spec(stem)
+    if spec.paper not in papers_with_settings():
+        raise ConfigError(
+            f"TABLE={stem}: conf/settings has the papers {', '.join(papers_with_settings())}"
+        )
+    if variant and variant not in spec.variants:
+        raise ConfigError(one_of(f"TABLE={stem}@", variant, spec.variants))
+    if spec.drawn != read_settings(spec.paper).figures:
+        has, lacks = ("tables", "figures") if spec.drawn else ("figures", "tables")
+        raise ConfigError(
+            f"TABLE={stem}: conf/settings/{spec.paper}.yaml has the settings of the paper's {has},"
+            f" not of its {lacks}"
+        )
+    return spec
 
 
 def _distinct(cells: Sequence[CellSpec], drawn: bool) -> Sequence[CellSpec]:

@@ -7,6 +7,7 @@ from support import COMPOSER
 
 from runner.config.build import build_plain
 from runner.config.interpolation import resolve
+from runner.config.unread import unread
 from runner.spec.identity import run_id
 from runner.spec.planned import PlannedRun
 from runner.spec.run import Run
@@ -30,6 +31,7 @@ def words_of(command: str | None) -> list[str]:
     assert command is not None
     program, script, *words = shlex.split(command)
     assert (program, script) == ("python", "run.py")
+    assert unread(COMPOSER.plain(words), words) == {}  # nothing in it is refused
     return words
 
 
