@@ -13,7 +13,7 @@ unless = $(if $(filter $(firstword $(subst =, ,$(1)))=%,$(ARGS)),,$(1))
 .DEFAULT_GOAL := help
 
 .PHONY: help setup demo test test-slow test-fashion slurm-test lint lock format data tables \
-  figures report reproduce publish plan cache rekey bench faults clean
+  figures report reproduce publish plan settings cache rekey bench faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -75,6 +75,9 @@ reproduce: $(VENV)/ready ## run what a table lacks, print it: TABLE=imc_table01 
 
 tables: $(VENV)/ready ## print tables from records, write them to results/tables
 	$(RUN) scripts/tables.py $(TABLE) $(ARGS)
+
+settings: $(VENV)/ready ## print our settings beside the papers': all in short, or TABLE=imc_table01
+	$(RUN) scripts/settings.py $(if $(filter file,$(origin TABLE)),,$(TABLE)) $(ARGS)
 
 figures: $(VENV)/ready ## draw figures from records: all, or TABLE=sketching_figure02
 	$(RUN) scripts/figures.py $(if $(filter file,$(origin TABLE)),,$(TABLE)) $(ARGS)

@@ -145,8 +145,8 @@ class Measure(Protocol):
 # Costs in forward passes: of a gradient (a backward pass costs two), and of a product with the
 # Hessian (the gradient of a gradient).
 GRADIENT, PRODUCT = 3, 6
-# Training images behind a duration in iterations: the papers that state one train on CIFAR
-# (docs/decisions.md 9).
+# Training images in an epoch to which a duration in iterations refers, unless the data set or the
+# source of the duration has another number: those of CIFAR (docs/decisions.md 9).
 PAPER_IMAGES = 50_000
 
 

@@ -7,11 +7,12 @@ gets k R_l / sum R, where R_l is its number of remaining connections, at uniform
 that had none before. Layers whose weights are large therefore grow at the expense of the others.
 
 Choices and deviations (docs/methods/dsr.md):
-- N_p is a share of all connections (`drop_fraction`). The authors give numbers for each net:
-  400,000 for ResNet-50, and 20,000 for WRN-28-2, which is 14 % of them at density 0.1 and 7 % at
-  0.2.
-- The period is doubled at 12.5 %, 40 % and 70 % of the steps: their CIFAR schedule (epochs 25, 80
-  and 140 of 200).
+- N_p is a share of the connections, or of all weights (`drop_of`). The authors give one number for
+  a net at all densities, which is a share of its weights: 20,000 for WRN-28-2 (1.4 %), 400,000 for
+  ResNet-50 (1.76 % of its 22.7 million sparse weights). At density 0.2 these are 7 % and 9 % of the
+  connections, at 0.1 twice as much.
+- The period is doubled at shares of the training (`doublings`): 12.5 %, 40 % and 70 % on CIFAR
+  (epochs 25, 80 and 140 of 200), 25 %, 50 % and 75 % on ImageNet.
 - Shares are rounded by largest remainders (docs/decisions.md 4); the authors give the rest to a
   random layer. Connections that a full layer cannot take go to the others.
 - A layer keeps at least its largest weight, as in the authors' code. Positions just removed are
@@ -24,7 +25,7 @@ Choices and deviations (docs/methods/dsr.md):
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
@@ -43,7 +44,7 @@ from pruners.base import (
 from pruners.dynamic.rewire import UpdateSchedule, count_up, grow, no_change, reset_momentum
 from pruners.selection.allocate import apportion
 
-DOUBLINGS = (0.125, 0.4, 0.7)  # shares of the training at which the period doubles
+DropOf = Literal["connections", "weights"]
 TOLERANCE = 0.1  # relative to N_p; within it, the threshold is kept
 
 
@@ -60,7 +61,7 @@ class DsrMasking:
     periods: list[int]  # one entry more than `doublings`
     doublings: list[float]  # steps after which the next period applies
     last: float
-    drop_fraction: float
+    goal: float  # N_p
     threshold: float
     trainable: dict[str, Tensor] = field(default_factory=dict)
     train_weights: bool = True
@@ -94,8 +95,7 @@ class DsrMasking:
         }
         kept = {name: mask & ~gone[name] for name, mask in before.items()}
         births = shares(before, kept)
-        goal = self.drop_fraction * count_kept(before)
-        self.threshold = adapted(self.threshold, count_kept(gone), goal)
+        self.threshold = adapted(self.threshold, count_kept(gone), self.goal)
         grown = {
             name: grow(~mask, births[name], self.rng, reserve=gone[name])
             for name, mask in before.items()
@@ -147,24 +147,42 @@ class Dsr:
     """Rewiring across layers by an adaptive threshold, from the masks of an earlier stage.
 
     Args:
-        rhythm: Default 100 iterations, later longer (DOUBLINGS), until 95 % of the steps: the
+        rhythm: Default 100 iterations, later longer (`doublings`), until 95 % of the steps: the
             authors' on CIFAR.
-        drop_fraction: N_p, as a share of all connections. Default 0.15, near the authors' at
+        drop_fraction: N_p, as a share. Default 0.15 of the connections, near the authors' at
             density 0.1.
         threshold: H at the start. Default 1e-3: the authors'.
+        drop_of: what `drop_fraction` is a share of: the `connections`, or all prunable `weights`,
+            as the authors' number is, which does not depend on the density.
+        doublings: shares of the training at which the period doubles. Default: the authors' on
+            CIFAR.
     """
 
     tag: ClassVar[str] = "dsr"
     rhythm: UpdateSchedule
     drop_fraction: float = 0.15
     threshold: float = 1e-3
+    drop_of: DropOf = "connections"
+    doublings: tuple[float, ...] = (0.125, 0.4, 0.7)
 
     def __post_init__(self) -> None:
         problems = []
         if not 0 <= self.drop_fraction <= 1:
             problems.append(
                 f"method.rewire.drop_fraction={self.drop_fraction:g} must be in [0, 1]:"
-                " a share of all connections"
+                f" a share of all {self.drop_of}"
+            )
+        if self.drop_of not in get_args(DropOf):
+            problems.append(
+                f"method.rewire.drop_of={self.drop_of!r} must be one of"
+                f" {', '.join(get_args(DropOf))}"
+            )
+        if list(self.doublings) != sorted(self.doublings) or not all(
+            0 <= share <= 1 for share in self.doublings
+        ):
+            problems.append(
+                f"method.rewire.doublings={list(self.doublings)} must ascend in [0, 1]: shares of"
+                " the training at which the period doubles"
             )
         if self.threshold <= 0:
             problems.append(
@@ -180,15 +198,25 @@ class Dsr:
         The model is not changed.
 
         Raises:
-            ValueError: the task does not train.
+            ValueError: the task does not train; an update would remove more connections than there
+                are.
         """
+        active = count_kept(masks)
+        whole = sum(mask.numel() for mask in masks.values())
+        goal = self.drop_fraction * (whole if self.drop_of == "weights" else active)
+        if goal > active:
+            raise ValueError(
+                f"method.rewire.drop_fraction={self.drop_fraction:g} of all {whole:,} prunable"
+                f" weights is more than the {active:,} connections: take a smaller one, or"
+                " method.rewire.drop_of=connections"
+            )
         return DsrMasking(
             masks=dict(masks),
             changed=no_change(masks),
             rng=task.rng,
-            periods=[self.rhythm.steps(task, 2**i) for i in range(len(DOUBLINGS) + 1)],
-            doublings=[share * task.steps for share in DOUBLINGS],
+            periods=[self.rhythm.steps(task, 2**i) for i in range(len(self.doublings) + 1)],
+            doublings=[share * task.steps for share in self.doublings],
             last=self.rhythm.stop * task.steps,
-            drop_fraction=self.drop_fraction,
+            goal=goal,
             threshold=self.threshold,
         )

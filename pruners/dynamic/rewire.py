@@ -5,8 +5,9 @@ number of connections never changes. Random choices are drawn on the CPU from th
 stream, so that every device and every process of a run gets the same result. Positions are those
 of the flattened parameter; ties go to the lower index, as everywhere (docs/decisions.md 4).
 
-A period is the paper's, like every duration. One in iterations is its share of an epoch of 50,000
-images and shrinks with train.scale and the training set (docs/decisions.md 9). One in epochs is at
+A period is that of its source, like every duration. One in iterations is its share of an epoch of
+the source's run (`images` in steps of `batch_size`) and shrinks with train.scale and the training
+set (docs/decisions.md 9). One in epochs is at
 least one epoch. One deviation: a period in iterations is never cut to fewer than `shortest` steps,
 or than the paper's number if that is smaller. New connections begin at zero and need steps before
 they are compared with old ones (docs/methods/set.md). RigL's updates replace a step, so that an
@@ -33,8 +34,9 @@ class UpdateSchedule:
         period: between two updates: `100it`, `1ep`, or a plain number of epochs.
         stop: share of the training after which rewiring ends; 1 = at the end of training, with no
             update after the last step.
-        epochs, batch_size: train.epochs and train.batch_size of the paper, to which `period`
-            refers.
+        epochs: train.epochs of the paper, to which `period` refers.
+        batch_size, images: images in a step and in an epoch of the run that states a period in
+            iterations. Default 50,000 images: CIFAR's.
         shortest: minimum steps of a period in iterations, unless the paper's number is smaller.
             Default 10: ours.
     """
@@ -45,6 +47,7 @@ class UpdateSchedule:
     epochs: int
     batch_size: int
     shortest: int = 10
+    images: int = PAPER_IMAGES
 
     def __post_init__(self) -> None:
         problems = []
@@ -57,6 +60,7 @@ class UpdateSchedule:
             "epochs": "the paper's epochs, to which the period refers",
             "batch_size": "images a step of the paper's, to which the period refers",
             "shortest": "steps between two updates",
+            "images": "images an epoch of the run that states the period",
         }
         problems += [
             f"method.rhythm.{key}={getattr(self, key)} must be at least 1: {what}"
@@ -84,7 +88,7 @@ class UpdateSchedule:
         scale, per_epoch = task.epochs / self.epochs, task.steps // task.epochs
         if unit == "ep":
             return max(1, round(number * scale)) * per_epoch
-        share = number / math.ceil(PAPER_IMAGES / self.batch_size)  # of an epoch
+        share = number / math.ceil(self.images / self.batch_size)  # of an epoch
         return max(round(share * scale * per_epoch), min(self.shortest, number))
 
 

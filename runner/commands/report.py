@@ -19,12 +19,12 @@ from rich.console import Console
 
 from runner.commands.published import write_pages
 from runner.config.compose import compose_config
-from runner.config.plain import read_plain, to_plain
+from runner.config.plain import to_plain
 from runner.errors import ConfigError
 from runner.files import atomically
-from runner.paths import CONF
 from runner.records.find import all_records, results_roots
 from runner.spec.findings import is_diverged
+from runner.suites.papers import paper_titles
 from runner.suites.spec import figure_names, read_spec, table_names
 from runner.suites.verdicts import FAILS, HOLDS, OPEN, UNKNOWN
 
@@ -87,7 +87,7 @@ def report(words: list[str], console: Console) -> int:
     env = to_plain(compose_config(words).env, resolve=True)
     target = Path(env["results_dir"]) / "report.html"
     roots = results_roots(target.parent)
-    titles: dict[str, str] = read_plain(CONF / "papers.yaml", resolve=False)
+    titles = paper_titles()
     with TemporaryDirectory() as pages:
         for root in roots[1:]:
             write_pages(root, Path(pages), console)

@@ -1,5 +1,7 @@
 """`python run.py`: execute one run, or print its plan."""
 
+from dataclasses import replace
+
 import torch
 from omegaconf import DictConfig
 
@@ -11,6 +13,8 @@ from runner.entry import guarded
 from runner.planning.show import show
 from runner.planning.survey import survey
 from runner.spec.planned import PlannedRun, plan_run
+from runner.spec.request import RunRequest
+from runner.suites.paper_rows import paper_command
 from runner.torchrun import ranks
 
 Planned = list[tuple[PlannedRun, Machine]]
@@ -26,8 +30,17 @@ def run_config(cfg: DictConfig, planned: Planned | None = None) -> int:
             the plan of this run.
     """
     return guarded(
-        lambda: _plan(cfg, planned) if environment_of(cfg).plan else execute(read_request(cfg))
+        lambda: _plan(cfg, planned) if environment_of(cfg).plan else execute(_request(cfg))
     )
+
+
+def _request(cfg: DictConfig) -> RunRequest:
+    """The request, with the command of the paper's setting if a paper has this run."""
+    request = read_request(cfg)
+    found = request.paper_command or paper_command(
+        request.run, request.config.values, request.overrides
+    )
+    return replace(request, paper_command=found)
 
 
 def show_plan(planned: Planned) -> int:

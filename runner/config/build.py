@@ -84,7 +84,7 @@ def _build(resolved: Resolved, finished: bool = False) -> Run:
     if problems:
         raise ConfigError(*problems)
     method = values["method"]
-    stages = build_stages(resolved, parts["model"], finished)
+    stages = build_stages(resolved, parts["model"], parts["dataset"].paper_images, finished)
     if not parts["dataset"].info().images and any(stage.kind != "measure" for stage in stages):
         raise ConfigError(
             f"dataset={parts['dataset'].name} has no images to train or prune on: only theory"

@@ -16,7 +16,7 @@ def build_recipe(node: StageNode, built: BuiltStages, start: Start, place: str) 
             key that sets it.
     """
     train, (first, epochs) = built.train, _epochs(node, built, start, place)
-    warmup = point_of("train.warmup", train.warmup, train.batch_size)
+    warmup = point_of("train.warmup", train.warmup, train.batch_size, built.images)
     last = first + node.segment if node.segment else epochs
     try:
         return Recipe(

@@ -21,17 +21,20 @@ from runner.spec.pretrained import weights_of
 from runner.spec.run import LOAD, Stage
 
 
-def build_stages(resolved: Resolved, model: Any, finished: bool = False) -> tuple[Stage, ...]:
+def build_stages(
+    resolved: Resolved, model: Any, images: int, finished: bool = False
+) -> tuple[Stage, ...]:
     """The stages of a configuration in order: the method's, then the portrait's.
 
     Args:
         model: the net's component; its `torchvision` names its published weights.
+        images: training images in an epoch to which durations in iterations refer.
         finished: as for `build_run`.
 
     Raises:
         ConfigError: with every problem found.
     """
-    built, problems = BuiltStages(resolved, model, finished), list[str]()
+    built, problems = BuiltStages(resolved, model, images, finished), list[str]()
     broken: set[str] = set()  # stages with a problem; those that read them are not checked
     present, left_out = _written(resolved, finished)
     for stage in present:

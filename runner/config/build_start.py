@@ -22,7 +22,7 @@ def build_start(node: StartNode, built: BuiltStages, key: str, set_by: str = "")
         raise ConfigError(_no_such_stage(stage, built, set_by))
     if node.rewind is None:
         return Start(stage, resume=node.resume, advance=node.advance)
-    epoch = point_of(key, node.rewind, built.train.batch_size)
+    epoch = point_of(key, node.rewind, built.train.batch_size, built.images)
     recipe = _recipe_at(f"{key}={node.rewind}", epoch, stage, built)
     point = (
         recipe.end

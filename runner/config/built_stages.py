@@ -16,6 +16,7 @@ class BuiltStages:
     """The stages built so far and the epoch at which each ends.
 
     Args:
+        images: training images in an epoch to which durations in iterations refer.
         finished: as for `build_run`: files may have been deleted since the run.
         ends: stage name -> its last epoch in the paper's numbers, for messages.
         reached: stage name -> epoch of the schedule at its end; a stage that does not train keeps
@@ -24,6 +25,7 @@ class BuiltStages:
 
     resolved: Resolved
     model: Any
+    images: int
     finished: bool
     stages: dict[str, Stage] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)

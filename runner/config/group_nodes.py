@@ -136,7 +136,6 @@ class MethodNode:
     highlights: tuple[str, ...] = ()
     start: str | None = None
     retrain: Literal["optional"] | None = None
-    paper: str | None = None
     paper_command: str | None = None
 
 

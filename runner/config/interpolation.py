@@ -20,6 +20,8 @@ from runner.paths import CONF
 REFERENCE = re.compile(r"\$\{(\w[\w.]*)\}")
 # A path that begins with dots, and any reference.
 RELATIVE, ANY = re.compile(r"\$\{(\.+)([\w.]*)\}"), re.compile(r"(?<!\\)\$\{")
+# The beginning of a reference with a default; a part of its path may be a reference, too.
+SELECT = re.compile(r"\$\{oc\.select:([\w.]+)")
 NOT_PART_OF_A_RUN = ("env", "logger")
 
 
@@ -126,7 +128,8 @@ class _Walk:
             raise ConfigError(f"{place}={text} refers to itself: {circle}")
         self.open.append(place)
         relative = [_absolute(place, *found) for found in RELATIVE.findall(text)]
-        self.read[place] = (*REFERENCE.findall(text), *relative)
+        selected = [path.rstrip(".") for path in SELECT.findall(text)]
+        self.read[place] = (*REFERENCE.findall(text), *relative, *selected)
         self.partly_unknown |= len(self.read[place]) < len(ANY.findall(text))
         if whole := REFERENCE.fullmatch(text):
             self.whole[place] = whole[1]

@@ -35,7 +35,6 @@ BY_FILE = {
         "start",
         "retrain",
         "stages",
-        "paper",
         "paper_command",
     },
     "start": {"trained", "before", "finetune.from"},

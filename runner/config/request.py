@@ -34,7 +34,6 @@ def read_request(cfg: DictConfig) -> RunRequest:
         config=SavedConfig(OmegaConf.to_yaml(cfg, resolve=True), to_plain(cfg, resolve=True)),
         overrides=_effective(cfg, typed_by_user),
         highlights=tuple(method.get("highlights", ())),
-        paper_training=method.get("paper"),
         paper_command=method.get("paper_command"),
     )
 

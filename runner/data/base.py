@@ -141,6 +141,8 @@ class DataSet(Protocol):
     def source(self) -> Source: ...  # where the files come from
     @property
     def stands_for(self) -> str | None: ...  # the papers' data set that it replaces in small runs
+    @property
+    def paper_images(self) -> int: ...  # images an epoch to which durations in iterations refer
 
     def info(self) -> Info: ...
     def places(self, data_dir: Path) -> list[Path]: ...  # folders searched for the files, in order

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from pruners.base import PAPER_IMAGES
 from runner.data.augment import AUGMENTS
 from runner.data.base import Data, DataError, DataSet, Info, Official
 from runner.data.catalog import ready
@@ -57,6 +58,9 @@ class ImageSet(ABC):
     quick: ClassVar[bool] = True  # read in seconds, so that plans read it where few images are used
     # The papers' data set that this one replaces in small experiments.
     stands_for: ClassVar[str | None] = None
+    # Training images in an epoch to which a duration in iterations refers (docs/decisions.md 9):
+    # those of CIFAR, for which small data sets stand, or the set's own if the papers use it.
+    paper_images: ClassVar[int] = PAPER_IMAGES
 
     def __post_init__(self) -> None:
         """Raise `ValueError` if an option is invalid."""

@@ -56,6 +56,7 @@ class Imagenet(ImageSet):
     augment: str = "resized_crop"
     normalise: str = "imagenet"
     native: ClassVar[Info] = NATIVE
+    paper_images: ClassVar[int] = NATIVE.train
     folder: ClassVar[str] = FOLDER
     quick: ClassVar[bool] = False
     source: ClassVar[ByHand] = SOURCE

@@ -40,6 +40,7 @@ class ImagenetSubset(ImageSet):
     name: str = "imagenet_subset"
     augment: str = "crop_flip"
     native: ClassVar[Info] = Info(channels=3, size=64, classes=1000, train=100_000, test=10_000)
+    paper_images: ClassVar[int] = 100_000
     whole: ClassVar[Info] = NATIVE
     folder: ClassVar[str] = FOLDER
     quick: ClassVar[bool] = False

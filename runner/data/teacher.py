@@ -21,6 +21,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from pruners.base import PAPER_IMAGES
 from runner.data.base import Data, Info, Split
 from runner.data.sources import Included, Source
 
@@ -65,6 +66,7 @@ class GaussianTeacher:
     normalise: ClassVar[str] = "none"
     source: ClassVar[Source] = Included()
     stands_for: ClassVar[None] = None
+    paper_images: ClassVar[int] = PAPER_IMAGES  # no training counts them
 
     def __post_init__(self) -> None:
         of_student = f"from 1 to dataset.dimension={self.dimension}: inputs of a student's neuron"

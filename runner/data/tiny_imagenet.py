@@ -41,6 +41,7 @@ class TinyImagenet(ImageSet):
     name: str = "tiny_imagenet"
     augment: str = "crop_flip"
     native: ClassVar[Info] = Info(channels=3, size=64, classes=200, train=100_000, test=10_000)
+    paper_images: ClassVar[int] = 100_000
     folder: ClassVar[str] = FOLDER
     quick: ClassVar[bool] = False
     source: ClassVar[Archive] = Archive(  # 248,100,043 bytes; MD5 as in many independent loaders

@@ -1,7 +1,5 @@
 """The summary that a finished run prints."""
 
-import re
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +21,13 @@ from runner.spec.findings import (
 from runner.spec.request import RunRequest
 from runner.spec.run import LOAD
 
-PAPER_TRAINING = "imc"  # the choice of `train` for the first paper's training
-# Nets of the repository's small runs -> the nets that the papers mean (docs/decisions.md 10).
-PAPER_MODELS = {"resnet20": "resnet20_w32", "resnet32": "resnet32_w32"}
-# Overrides that the command for the paper's setting replaces or leaves out.
-OWN_SETTING = re.compile(
-    r"(env|train|train_fraction|dataset|model|logger|hydra|method)="
-    r"|(env|train|dataset|model|hydra)\.(?!searchpath=)"
-)
-
 
 def summary(record: dict[str, Any], path: Path, request: RunRequest) -> Panel:
     """The summary of a run as a panel.
 
     It shows method, data, net, requested and reached density, accuracy, epochs, runtime, the
-    method's main findings, the record's path and the command for the paper's setting.
+    method's main findings, the record's path, and the command for the paper's setting if a table
+    of the paper has the run's row.
     """
     table = Table.grid(padding=(0, 2))
     table.add_column()
@@ -63,7 +53,7 @@ def summary(record: dict[str, Any], path: Path, request: RunRequest) -> Panel:
         **_divergence(record, request),
         **cut_off(record),
         "record": str(path),
-        "paper's setting": paper_command(request),
+        **({"paper's setting": request.paper_command} if request.paper_command else {}),
     }
     for name, value in rows.items():
         table.add_row(Text(name), Text(value))
@@ -98,26 +88,6 @@ def _accuracy(record: dict[str, Any]) -> str:
 def _epochs(record: dict[str, Any]) -> str:
     short = f", the paper's x {record['scale']:.4g}" if record["scale"] != 1 else ""
     return f"{record['epochs']} ({record['epochs_total']} with every stage){short}"
-
-
-def paper_command(request: RunRequest) -> str:
-    """The command for the paper's setting of this run.
-
-    It contains the overrides that the user typed, with the paper's data, net and training.
-    """
-    if request.paper_command is not None:  # a theory experiment: the command for its figure
-        return request.paper_command
-    run = request.run
-    kept = [override for override in request.overrides if not OWN_SETTING.match(override)]
-    dataset = run.dataset.stands_for or run.dataset.name
-    chosen = {
-        "method": run.method,
-        "model": PAPER_MODELS.get(run.model.name, run.model.name),
-        "dataset": dataset,
-        "train": request.paper_training or PAPER_TRAINING,
-    }
-    settings = [f"{key}={value}" for key, value in chosen.items()]
-    return "python run.py " + shlex.join([*settings, *kept])
 
 
 def _divergence(record: dict[str, Any], request: RunRequest) -> dict[str, str]:

@@ -35,18 +35,21 @@ def epochs_of(key: str, value: int | str) -> int:
     return int(match[1])
 
 
-def point_of(key: str, value: int | str, batch_size: int) -> float:
+def point_of(key: str, value: int | str, batch_size: int, images: int = PAPER_IMAGES) -> float:
     """The epochs of a point in training in YAML: `10ep`, plain 10, or `2000it`.
 
-    Iterations count as their share of the paper's run (docs/decisions.md 9), in which 50,000 images
-    make ceil(50,000 / batch_size) iterations an epoch.
+    Iterations count as their share of the paper's run (docs/decisions.md 9), in which `images` make
+    ceil(images / batch_size) iterations an epoch.
+
+    Args:
+        images: training images of the papers' data set.
 
     Raises:
         ValueError: `value` has none of these forms.
     """
     match = re.fullmatch(r"(\d+)it", str(value))
     if match:
-        return int(match[1]) / -(-PAPER_IMAGES // batch_size)
+        return int(match[1]) / -(-images // batch_size)
     try:
         return epochs_of(key, value)
     except ValueError:

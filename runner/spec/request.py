@@ -53,9 +53,7 @@ class RunRequest:
         config: the whole configuration, with `env` and `logger`.
         overrides: those that the user typed.
         highlights: findings of the method that the closing summary shows.
-        paper_training: the choice of `train` that is the method's own setting; None = that of the
-            first paper.
-        paper_command: the command that runs the paper's setting, if it is not `python run.py`.
+        paper_command: the command that runs the paper's setting; None = no paper has this run.
     """
 
     run: Run
@@ -63,5 +61,4 @@ class RunRequest:
     config: SavedConfig
     overrides: tuple[str, ...] = ()
     highlights: tuple[str, ...] = ()
-    paper_training: str | None = None
     paper_command: str | None = None

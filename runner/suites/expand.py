@@ -161,8 +161,8 @@ def expand_spec(
     stem, _, variant = name.partition("@")
     options = choose_options(original, variant or None, chosen)
     spec = on_variant(original, variant or None)
-    networks = _choose_networks(spec.networks, chosen.get("models"))
-    seeds = _seeds(chosen.get("seeds")) or list(spec.seeds)
+    networks = choose_networks(spec.networks, chosen.get("models"))
+    seeds = requested_seeds(chosen.get("seeds")) or list(spec.seeds)
     layout, page = lay_out(spec, options, networks)
     # Options of a method apply to the rows that have them.
     optional = {each for each in overrides if each.startswith(("method.", "start."))}
@@ -195,7 +195,7 @@ def _refuse_unread(cells: Iterable[Cell], overrides: Sequence[str]) -> None:
         raise ConfigError(*(entries[0].unread[each] for each in idle))
 
 
-def _choose_networks(networks: dict[str, str], requested: list[str] | None) -> dict[str, str]:
+def choose_networks(networks: dict[str, str], requested: list[str] | None) -> dict[str, str]:
     """The requested networks, named by model or by printed name; all if none is requested."""
     if requested is None or not networks:
         return networks
@@ -210,7 +210,7 @@ def _choose_networks(networks: dict[str, str], requested: list[str] | None) -> d
     return {label: model for label, model in networks.items() if label in keep}
 
 
-def _seeds(requested: list[str] | None) -> list[int]:
+def requested_seeds(requested: list[str] | None) -> list[int]:
     """The requested seeds; empty if none is requested."""
     try:
         seeds = [int(text) for text in requested or []]

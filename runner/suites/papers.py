@@ -1,11 +1,18 @@
-"""The printed numbers of the papers: results/paper/<paper>_table<nn>.csv."""
+"""The papers: their titles (conf/papers.yaml), and their printed numbers (results/paper)."""
 
 import csv
 from functools import cache
 from pathlib import Path
 
-from runner.paths import PAPERS
+from runner.config.plain import read_plain
+from runner.paths import CONF, PAPERS
 from runner.suites.schema import TableSpec
+
+
+def paper_titles() -> dict[str, str]:
+    """Key of a paper -> its title, in the order of the report."""
+    titles: dict[str, str] = read_plain(CONF / "papers.yaml", resolve=False)
+    return titles
 
 
 def papers_csv(spec: TableSpec) -> Path:

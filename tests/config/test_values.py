@@ -25,7 +25,6 @@ TEXTS = {  # any text is a value: it is printed, or names something elsewhere
     "project",
     "entity",
     "group",
-    "paper",
     "paper_command",
     "highlights",
     "portrait.artefact.name",

@@ -9,9 +9,7 @@ import torch
 from omegaconf import OmegaConf
 from sklearn.datasets import load_digits
 
-from runner.config.compose import compose_config
 from runner.config.instantiate import construct
-from runner.config.request import read_request
 from runner.data.base import DataError, Info, Official, Split
 from runner.data.catalog import data_sets, names
 from runner.data.cifar import Cifar10, Cifar100
@@ -19,7 +17,6 @@ from runner.data.digits import Digits, read_digits
 from runner.data.image_set import ImageSet
 from runner.data.mnist import FashionMnist, Mnist
 from runner.data.prepare import pad, statistics
-from runner.display.summary import paper_command
 from runner.registry import tags
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
@@ -78,20 +75,6 @@ def test_tags_of_a_package_are_those_of_its_modules() -> None:
 def test_published_constants_have_one_number_per_channel(component: ImageSet) -> None:
     for mean, std in component.normalisations.values():
         assert len(mean) == len(std) == component.info().channels
-
-
-@pytest.mark.parametrize(
-    ("name", "paper"),
-    [
-        ("digits", "cifar10"),
-        ("mnist", "cifar10"),
-        ("cifar100", "cifar100"),
-        ("imagenet_subset", "imagenet_subset"),
-    ],
-)
-def test_the_papers_command_replaces_a_small_data_set_by_the_papers(name: str, paper: str) -> None:
-    request = read_request(compose_config(["method=snip", "density=0.1", f"dataset={name}"]))
-    assert f" dataset={paper} " in paper_command(request)
 
 
 def test_a_data_set_without_read_and_load_raises_not_implemented() -> None:

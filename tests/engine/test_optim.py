@@ -88,6 +88,26 @@ def test_warm_up_is_a_duration_that_scales(
     assert stage.recipe is not None and stage.recipe.warmup == pytest.approx(epochs, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "images"),
+    [
+        ("digits", 50_000),  # stands for CIFAR-10
+        ("cifar100", 50_000),
+        ("tiny_imagenet", 100_000),
+        ("imagenet_subset", 100_000),
+        ("imagenet", 1_281_167),
+    ],
+)
+def test_iterations_count_in_the_epochs_of_the_papers_data_set(dataset: str, images: int) -> None:
+    run = compose_run(
+        *("method=snip", "start=dense", "density=0.1", f"dataset={dataset}", "model=resnet20"),
+        *("train=sketching", "train.warmup=2000it", "retrain.rewind=1000it"),
+    )
+    recipe, per_epoch = run.stage("dense").recipe, -(-images // 128)
+    assert recipe is not None and recipe.warmup == pytest.approx(2000 / per_epoch, abs=1e-6)
+    assert run.stage("train").start.epoch == pytest.approx(1000 / per_epoch, abs=1e-6)
+
+
 def test_warm_up_changes_the_stage_keys_unless_it_is_zero() -> None:
     base = stage_keys(compose_run(*MLP))
     assert (

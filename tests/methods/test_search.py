@@ -12,10 +12,8 @@ from support import compose_run, machine, perform_run
 from models.resnet_cifar import ResNetCifar
 from models.vgg import Vgg
 from runner.bench.search import search_comparisons
-from runner.config.compose import compose_config, method_names
-from runner.config.request import read_request
+from runner.config.compose import method_names
 from runner.display.progress import Watcher, display
-from runner.display.summary import paper_command
 from runner.engine.context import RunContext
 from runner.engine.stages import plan, run_stage
 from runner.engine.store import Store
@@ -165,14 +163,6 @@ def test_invalid_searches_are_reported_with_their_key(overrides: list[str], mess
         compose_run("method=sr_popup", "density=0.1", *overrides)
     with pytest.raises(ConfigError, match="density is missing"):
         compose_run("method=sr_popup")
-
-
-def test_the_papers_command_contains_the_papers_training() -> None:
-    cfg = compose_config(["method=sr_popup", "density=0.1"])
-    assert "train=jackpots" in paper_command(read_request(cfg))
-    assert "train=imc" in paper_command(
-        read_request(compose_config(["method=snip", "density=0.1"]))
-    )
 
 
 @pytest.fixture(scope="module", params=SEARCHES)

@@ -43,6 +43,22 @@ def test_a_period_is_the_same_share_of_the_run_as_in_the_paper(
     assert UpdateSchedule(period, 1.0, 160, batch).steps(training(epochs, per_epoch)) == expected
 
 
+@pytest.mark.parametrize(
+    ("period", "images", "batch", "per_epoch", "expected"),
+    [
+        # 1,281,167 images are 313 steps of 4,096 and 5,005 of 256: 100 * 5005 / 313 = 1599.04
+        ("100it", 1_281_167, 4096, 5005, 1599),
+        ("1000it", 1_281_167, 256, 5005, 1000),
+        ("100it", 100_000, 128, 782, 100),  # Tiny-ImageNet
+    ],
+)
+def test_a_period_counts_in_the_epochs_and_steps_of_the_run_that_states_it(
+    period: str, images: int, batch: int, per_epoch: int, expected: int
+) -> None:
+    schedule = UpdateSchedule(period, 1.0, 100, batch, images=images)
+    assert schedule.steps(training(100, per_epoch)) == expected
+
+
 def test_a_factor_lengthens_the_papers_period_before_scaling() -> None:
     schedule, run = UpdateSchedule("100it", 1.0, 160, 100), training(160, 15)
     # scaled: 3, 6, 12, 24; at least 10
@@ -70,6 +86,7 @@ def test_the_shortest_period_is_an_option() -> None:
         ({"period": "0it"}, "method.rhythm.period='0it' must be"),
         ({"stop": 1.5}, r"method.rhythm.stop=1.5 must be in \[0, 1\]"),
         ({"shortest": 0}, "method.rhythm.shortest=0 must be at least 1"),
+        ({"images": 0}, "method.rhythm.images=0 must be at least 1"),
     ],
 )
 def test_invalid_schedules_are_rejected(options: dict[str, object], message: str) -> None:

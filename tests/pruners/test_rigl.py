@@ -209,6 +209,27 @@ def test_invalid_options_are_rejected(options: dict[str, object], message: str) 
         RigL(every(5), **options)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "batch", "per_epoch", "steps"),
+    [
+        ("cifar10", 128, 391, 100),
+        # the paper's ImageNet run has batches of 4,096: 100 of its 313 steps an epoch
+        ("imagenet", 256, 5005, 1599),
+        ("tiny_imagenet", 128, 782, 100),
+        ("imagenet_subset", 128, 782, 100),
+    ],
+)
+def test_the_period_is_that_of_the_data_sets_source(
+    dataset: str, batch: int, per_epoch: int, steps: int
+) -> None:
+    run = compose_run(
+        *("method=rigl", f"dataset={dataset}", "model=resnet20", "train=jackpots", "density=0.1"),
+        f"train.batch_size={batch}",
+    )
+    rhythm = run.stage("train").component.rhythm
+    assert rhythm.steps(replace(training(), epochs=160, steps=160 * per_epoch)) == steps
+
+
 # --- layer densities
 
 

@@ -18,7 +18,6 @@ RUNNER = sorted(ROOT.glob("runner/**/*.py"))
 # with something. The names of the other methods must not appear in the code of the runner.
 EVERYDAY = {"dense", "random", "set"}
 ALLOWED = {  # file -> names that have another meaning there
-    "runner/display/summary.py": {"imc"},  # train=imc, the training settings
     # normalisation constants are named after the code that published them
     "runner/data/cifar.py": {"synflow", "grasp", "flow_prune", "continuous_sparsification"},
     "runner/data/mnist.py": {"grasp"},

@@ -232,6 +232,8 @@ def expected_options(label: str) -> tuple[str, Any, Any]:
     """Method, source and pick of a printed label."""
     method = label.split()[0].lower()
     own = {"synflow": Ones(), "snip": Train(), "grasp": Balanced()}.get(method)
+    if "GraSP (supervised)" in label:  # the paper's batch of 256, not GraSP's ten of each class
+        own = Train(256)
     noise = {
         "χ": Chi(128),
         "normal": Normal(256),
