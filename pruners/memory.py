@@ -51,6 +51,7 @@ class SavedBytes:
         self._hooks.__exit__(kind, error, at)
 
     def _pack(self, t: Tensor) -> "_Held":
+        t = t.detach()  # a node that saves its own output would otherwise never be freed
         storage = t.untyped_storage()
         address = storage.data_ptr()
         if address in self._apart:

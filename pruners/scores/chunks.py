@@ -160,6 +160,7 @@ class LargeBatch:
                 found = [v.detach() for v in part(self._value(x, y, s, t), s, t)]
                 pairs = zip(total or map(torch.zeros_like, found), found, strict=True)
                 total = [so_far + v for so_far, v in pairs]
+        self.found = {}  # holds a graph
         return total or []
 
     def _value(self, x: Tensor, y: Tensor, s: list[Tensor], t: list[Tensor]) -> Tensor:
