@@ -159,7 +159,8 @@ class Balanced:
 
     Args:
         per_class: images of each class in a batch. Default 10: GraSP's on CIFAR (5 on CIFAR-100
-            with ResNet-32, 1 on Tiny-ImageNet; docs/methods/grasp.md).
+            with ResNet-32, 1 on Tiny-ImageNet; docs/methods/grasp.md). They take ImageNet's images
+            at random (`Train`).
     """
 
     tag: ClassVar[str] = "balanced"

@@ -63,10 +63,15 @@ def _product(net: nn.Module, batch: Batch, memory: float) -> None:
     operator.matvec(torch.ones_like(operator.point))
 
 
-def _score(score: Callable[..., object]) -> Callable[[nn.Module, Batch, float], object]:
+def _score(
+    score: Callable[..., object], batch_size: int | None = None
+) -> Callable[[nn.Module, Batch, float], object]:
+    """A score of all images: one batch, or batches of a given size."""
+
     def work(net: nn.Module, batch: Batch, memory: float) -> object:
         rng = stream(0, "bench", "score")
-        return score(net, full_masks(net), [batch], F.cross_entropy, rng, memory)
+        batches = list(in_batches(*batch, batch_size or len(batch[1])))
+        return score(net, full_masks(net), batches, F.cross_entropy, rng, memory)
 
     return work
 
@@ -74,7 +79,7 @@ def _score(score: Callable[..., object]) -> Callable[[nn.Module, Batch, float], 
 WORK: Mapping[str, Callable[[nn.Module, Batch, float], object]] = {
     "snip": _score(Snip()),
     "grasp in chunks": _score(Grasp(chunk=PER_CLASS)),
-    "obd": _score(Obd(images=PER_CLASS * CLASSES[-1])),
+    "obd": _score(Obd(), batch_size=256),
     "synflow on data": _score(SynFlow()),
     "hessian product": _product,
 }
