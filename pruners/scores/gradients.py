@@ -87,9 +87,16 @@ def mean_gradients(
 
 
 def normalised_together(batches: Iterable[Batch], images: int | None) -> Iterator[Batch]:
-    """The batches cut into parts of `images` with batch statistics of their own; None = whole."""
+    """The batches cut into parts of `images` with batch statistics of their own; None = whole.
+
+    A single last image, which BatchNorm may not accept, belongs to the part before it.
+    """
     for x, y in batches:
-        yield from in_batches(x, y, images or len(y))
+        size = images or len(y)
+        whole = len(y) - size - 1 if len(y) > size and len(y) % size == 1 else len(y)
+        yield from in_batches(x[:whole], y[:whole], size) if whole else ()
+        if whole < len(y):
+            yield x[whole:], y[whole:]
 
 
 def chunk_problems(images: int | None, bn: str) -> list[str]:

@@ -208,12 +208,17 @@ class Balanced:
                 images, labels = zip(*parts, strict=True)
                 return torch.cat(images), torch.cat(labels)
         if not number:
-            rarest = int(seen.argmin())
-            there = f"class {rarest} has {int(seen[rarest])} training images"
-            raise ValueError(
-                f"source.per_class={self.per_class}: {there}; take fewer per class, or source=train"
-            )
+            self.check_images(seen, lambda: True)
         return None
+
+    def check_images(self, counts: Tensor, accepts_one: Callable[[], bool]) -> None:
+        """`pruners.base.ReadsImages`."""
+        rarest = int(counts.argmin())
+        if int(counts[rarest]) < self.per_class:
+            raise ValueError(
+                f"source.per_class={self.per_class}: class {rarest} has {int(counts[rarest])}"
+                " training images; take fewer per class, a larger train_fraction, or source=train"
+            )
 
 
 @dataclass(frozen=True)

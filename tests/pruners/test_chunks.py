@@ -13,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from pruners.base import Batch, full_masks
 from pruners.memory import GIB, SavedBytes, tensors_of
 from pruners.scores import chunks
+from pruners.scores.gradients import normalised_together
 from pruners.scores.grasp import Grasp
 from pruners.scores.obd import Obd
 from pruners.scores.snip import Snip
@@ -120,6 +121,17 @@ def test_chunks_of_their_own_statistics_give_another_score() -> None:
     snip = scores(Snip(chunk=4), net, [(x, y)])
     batches = list(zip(x.split(4), y.split(4), strict=True))
     assert all(torch.equal(snip[n], s) for n, s in scores(Snip(batches=3), net, batches).items())
+
+
+@pytest.mark.parametrize(
+    ("images_", "chunk", "sizes"),
+    [(250, 20, [20] * 12 + [10]), (9, 4, [4, 5]), (5, 4, [5]), (4, 4, [4]), (3, 4, [3])],
+)
+def test_no_chunk_has_a_single_image(images_: int, chunk: int, sizes: list[int]) -> None:
+    x, y = images(images_)
+    parts = list(normalised_together([(x, y)], chunk))
+    assert [len(labels) for _, labels in parts] == sizes
+    assert torch.equal(torch.cat([some for some, _ in parts]), x)
 
 
 @pytest.mark.parametrize("score", [Snip, Grasp])
