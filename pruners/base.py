@@ -9,6 +9,7 @@ how masks act from then on. The runner's single training loop calls the three ho
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -57,6 +58,7 @@ class Task:
     progress: Callable[[int, int, str], None] = no_progress
     image: tuple[int, int, int] = (1, 1, 1)  # (C, H, W) of an input
     classes: int = 2
+    memory: float = inf  # bytes that the graphs of derivatives may take (pruners/memory.py)
 
 
 class Masking(Protocol):

@@ -20,7 +20,7 @@ magnitude mask overlaps with that mask partly by construction. A search that sta
 scores (search.init.criterion=uniform) is unbiased.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
@@ -29,9 +29,10 @@ from torch import Tensor, nn
 
 from pruners.analysis.origin import unpruned
 from pruners.analysis.overlap import Counts, compare, together
-from pruners.base import Batch, Finding, Masks, Measurement, Scores, Task, density
+from pruners.base import Finding, Masks, Measurement, Scores, Task, density
 from pruners.search.init import CRITERIA, SOURCES, Criterion, check_criterion, top
 from pruners.selection.allocate import Global
+from pruners.selection.source import Examples
 
 # `uniform` only initialises scores; as a mask it equals `random`.
 COMPARED: tuple[Criterion, ...] = tuple(name for name in get_args(Criterion) if name != "uniform")
@@ -83,16 +84,10 @@ def scores_of(criterion: Criterion, net: nn.Module, masks: Masks, task: Task) ->
 
     The images and settings are those of a search that starts from this criterion.
     """
-    device = next(net.parameters()).device
-    source = SOURCES.get(criterion)
-    batches: Iterable[Batch] = (
-        (x.to(device), y.to(device)) for x, y in (source(task) if source else ())
-    )
+    examples = Examples(SOURCES.get(criterion), task, next(net.parameters()).device)
     everything = {name: torch.ones_like(mask) for name, mask in masks.items()}
-    return {
-        name: s.cpu().contiguous()
-        for name, s in CRITERIA[criterion](net, everything, batches, task.loss, task.rng).items()
-    }
+    scores = CRITERIA[criterion](net, everything, examples, task.loss, task.rng, task.memory)
+    return {name: s.cpu().contiguous() for name, s in scores.items()}
 
 
 def layers(ours: Masks, theirs: Masks) -> list[Counts]:

@@ -36,6 +36,8 @@ from torch import Generator, Tensor, nn
 from pruners.analysis.origin import unmasked
 from pruners.analysis.subsets import draw_subsets
 from pruners.base import GRADIENT, Batch, LossFn, Masks, Measurement, Task, Work, in_batches
+from pruners.memory import at_once
+from pruners.scores.chunks import loss_bytes
 from pruners.scores.gradients import mean_gradients
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -86,9 +88,8 @@ class Distortion:
         Raises:
             ValueError: the masks keep everything, or nothing.
         """
-        swaps = prepared(
-            model, masks, unmasked(task), _batches(model, task, self.images), task.loss
-        )
+        batches = _batches(model, task, self.images)
+        swaps = prepared(model, masks, unmasked(task), batches, task.loss, task.memory)
         counts = [q for q in self.counts if q <= min(len(swaps.kept), len(swaps.pruned))]
         if not counts:
             raise ValueError(
@@ -204,13 +205,19 @@ class Swaps:
 
 
 def prepared(
-    model: nn.Module, masks: Masks, weights: dict[str, Tensor], batches: list[Batch], loss: LossFn
+    model: nn.Module,
+    masks: Masks,
+    weights: dict[str, Tensor],
+    batches: list[Batch],
+    loss: LossFn,
+    memory: float = math.inf,
 ) -> Swaps:
     """Put a copy of the net under its masks, with a loss on a fixed set of batches.
 
     Args:
         weights: unpruned, of the masked layers.
         batches: inputs in float64.
+        memory: bytes that a graph may take; batches that need more are cut.
 
     Raises:
         ValueError: the kept weights differ from the unpruned ones: they were trained or scaled
@@ -218,6 +225,8 @@ def prepared(
     """
     net, names = copy.deepcopy(model).double().eval(), tuple(masks)
     device = next(net.parameters()).device
+    size = at_once(len(batches[0][1]), memory, partial(loss_bytes, net, batches[0], loss))
+    batches = [part for x, y in batches for part in in_batches(x, y, size)]
 
     def vector(tensors: dict[str, Tensor]) -> Tensor:
         return torch.cat([tensors[name].detach().to(device).flatten() for name in names])
@@ -236,7 +245,7 @@ def prepared(
             " masks that were found in one net, in one round"
         )
     write(net, names, effective)
-    gradient = vector(mean_gradients(net, masks, batches, loss, "eval"))
+    gradient = vector(mean_gradients(net, masks, batches, loss, "eval", memory))
     places = (kept.nonzero().flatten(), (~kept).nonzero().flatten())
     return Swaps(net, names, w, effective, gradient, *places, loss=value, base=value())
 

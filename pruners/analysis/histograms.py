@@ -42,6 +42,7 @@ from pruners.base import (
     count_prunable,
     full_masks,
 )
+from pruners.selection.source import Examples
 
 Counts = Literal["ticket", "uniform"]
 
@@ -155,11 +156,9 @@ class ScoresBefore:
         total, histogram = count_prunable(masks), Bins(self.low, self.high, self.bins)
         drawn = torch.randperm(total, generator=task.rng)[: self.sample]
         fresh = unpruned(model, task)
-        device = next(fresh.parameters()).device
-        batches = (
-            (x.to(device), y.to(device)) for x, y in (self.source(task) if self.source else ())
-        )
-        scores = self.score(fresh, full_masks(fresh), batches, task.loss, task.rng)
+        examples = Examples(self.source, task, next(fresh.parameters()).device)
+        everything = full_masks(fresh)
+        scores = self.score(fresh, everything, examples, task.loss, task.rng, task.memory)
         chosen = torch.cat([scores[name].flatten().double().cpu() for name in masks])[drawn]
         kept = torch.cat([mask.flatten().cpu() for mask in masks.values()])[drawn]
         shares = chosen / chosen.sum()

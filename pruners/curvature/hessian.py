@@ -10,6 +10,7 @@ up to rounding. All work is done on a copy: the caller's model is never changed.
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,16 @@ from torch import Tensor, nn
 from pruners.base import Batch, LossFn, Masks, Task, in_batches
 from pruners.curvature.batchnorm import fold_batchnorm
 from pruners.curvature.options import DTYPES, HessianOptions
+from pruners.memory import (
+    GIB,
+    SavedBytes,
+    equal_parts,
+    measured,
+    same_draws,
+    tensors_of,
+)
 
-CACHE_BYTES = 2 * 1024**3  # of double-backward graphs kept; affects only speed and memory
-GRAPH_FACTOR = 3  # graph size / bytes saved by forward: 2 to 3 (docs/methods/imc.md)
+CACHE_BYTES = 2 * GIB  # of double-backward graphs kept; affects only speed and memory
 
 
 def fixed_batches(task: Task, options: HessianOptions) -> list[Batch]:
@@ -42,10 +50,14 @@ class HessianOperator:
         masks: their names select the `prunable` parameters; their values are not used, as IMC
             measures the dense W*.
         batches: the fixed samples; mini-batches are weighted by their size.
-        cache_bytes: keep double-backward graphs up to this estimated size; rebuild the others.
+        memory: bytes that the graphs may take. Mini-batches that need more are cut, which with
+            running statistics changes H only by rounding.
+        cache_bytes: keep double-backward graphs up to this size; rebuild the others.
 
     Raises:
         FloatingPointError: a weight is NaN or infinite.
+        ValueError: a mini-batch does not fit in `memory` and shares batch statistics, or not even
+            one image fits.
     """
 
     def __init__(
@@ -55,6 +67,7 @@ class HessianOperator:
         batches: list[Batch],
         loss: LossFn,
         options: HessianOptions,
+        memory: float = inf,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         dtype = DTYPES[options.dtype]
@@ -76,7 +89,9 @@ class HessianOperator:
             )
         self.unfolded = copy.deepcopy(self.model)  # the same net with its BatchNorm layers
         self._scale = self._folded_scale()  # (d,)
-        self._cache_bytes = cache_bytes
+        self._memory, self._cache_bytes = memory, cache_bytes
+        self._need = measured(len(self.batches[0][1]), self._graph_bytes)
+        self.batches = self._fitting()
         self._workers = self._start_workers()
         self._gradient_here: Tensor | None = None  # at `point`
         self._graphs: dict[int, list[Tensor]] | None = None  # mini-batch -> gradients
@@ -127,6 +142,7 @@ class HessianOperator:
             self.batches,
             self.loss,
             self.options,
+            self._memory,
             self._cache_bytes,
         )
         other.point, other._gradient_here = point.clone(), None
@@ -159,15 +175,50 @@ class HessianOperator:
         kept = i in self._graphs
         return self._product(self._graphs[i] if kept else self._gradients(i), pieces, kept)
 
-    def _start_workers(self) -> ThreadPoolExecutor | None:
-        """A pool of one thread per mini-batch, at most one per core; None where it does not help.
+    def _fitting(self) -> list[Batch]:
+        """The mini-batches if one for each worker fits in memory, else smaller ones that do.
+
+        Raises:
+            ValueError: they share batch statistics, or not even one image fits.
+        """
+        largest = max(len(y) for _, y in self.batches)
+        if self._need.of(largest) * self._most_workers() <= self._memory:
+            return self.batches
+        fit = self._need.within(self._memory)
+        if self.options.mode == "train":
+            raise ValueError(
+                f"method.hessian.batch_size={largest}: the graph of a mini-batch takes"
+                f" {self._need.of(largest) / GIB:.2g} GiB, more than"
+                f" env.memory_gb={self._memory / GIB:.2g}, and method.hessian.mode=train lets its"
+                f" images share statistics, so that it cannot be cut: take"
+                f" method.hessian.batch_size={max(2, fit)}, which is another Hessian, or"
+                " method.hessian.mode=eval, or more memory"
+            )
+        workers = min(self._cores(), fit)
+        size = self._need.within(self._memory / workers)
+        return [
+            part for x, y in self.batches for part in in_batches(x, y, equal_parts(len(y), size))
+        ]
+
+    def _cores(self) -> int:
+        """Threads among which mini-batches can be shared out.
 
         For small images this beats all threads on one convolution (measured). Not in train mode,
         which updates shared running statistics, nor on an accelerator, which has its own queue.
         """
-        cores = torch.get_num_threads()
-        workers = min(cores, len(self.batches))
-        if workers < 2 or self.point.device.type != "cpu" or self.options.mode == "train":
+        shared = self.point.device.type == "cpu" and self.options.mode == "eval"
+        return torch.get_num_threads() if shared else 1
+
+    def _most_workers(self) -> int:
+        """Mini-batches that are processed at a time: as many as there are cores, if they fit."""
+        largest = max(len(y) for _, y in self.batches)
+        fit = self._memory / self._need.of(largest) if self._need.of(largest) else inf
+        return int(max(1, min(self._cores(), len(self.batches), fit)))
+
+    def _start_workers(self) -> ThreadPoolExecutor | None:
+        """A pool of one thread per mini-batch; None where it does not help."""
+        cores, workers = torch.get_num_threads(), self._most_workers()
+        if workers < 2:
             return None
         # sets only the worker's number
         return ThreadPoolExecutor(
@@ -175,13 +226,15 @@ class HessianOperator:
         )
 
     def _cached_graphs(self) -> dict[int, list[Tensor]]:
-        per_sample = GRAPH_FACTOR * self._saved_bytes() / len(self.batches[0][1])
-        room = int(self._cache_bytes / max(per_sample, 1.0))  # samples whose graphs fit
+        taken = [self._need.of(len(y)) for _, y in self.batches]
+        room = min(self._cache_bytes, self._memory)
+        if sum(taken) > room:  # the others are rebuilt, one for each worker at a time
+            room = min(self._cache_bytes, self._memory - self._most_workers() * max(taken))
         graphs = {}
-        for i, (_, y) in enumerate(self.batches):
-            if len(y) <= room:
+        for i, size in enumerate(taken):
+            if size <= room:
                 graphs[i] = self._gradients(i)
-                room -= len(y)
+                room -= size
         return graphs
 
     def _gradients(self, i: int) -> list[Tensor]:
@@ -203,17 +256,18 @@ class HessianOperator:
             g, self.parameters, v, retain_graph=keep_graph, materialize_grads=True
         )
 
-    def _saved_bytes(self) -> int:
-        """Bytes that the first mini-batch's forward pass saves, each storage counted once."""
-        seen: dict[int, int] = {}
-
-        def note(t: Tensor) -> Tensor:
-            seen[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-            return t
-
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-            self.value(0)
-        return sum(seen.values())
+    def _graph_bytes(self, images: int) -> int:
+        """Bytes that the gradient's graph for so many images of the first mini-batch holds."""
+        batch = self.batches[0]
+        x, y = (t[:images] for t in batch)
+        with same_draws(x.device), SavedBytes([*tensors_of(self.model), *batch]) as saved:
+            torch.autograd.grad(
+                self.loss(self.model(x), y),
+                self.parameters,
+                create_graph=True,
+                materialize_grads=True,
+            )
+        return saved.peak
 
     def _pieces(self, v: Tensor) -> list[Tensor]:
         parts = torch.split(v, self._sizes)

@@ -144,7 +144,10 @@ class Lipschitz:
         if self.estimator == "const":
             return Measurement(report={"lipschitz": self.const, "lipschitz_n": None})
         options = replace(self.hessian, dtype=self.dtype)
-        operator = HessianOperator(model, masks, fixed_batches(task, options), task.loss, options)
+        # hessian_diff holds the graphs of two operators.
+        memory = task.memory / (2 if self.estimator == "hessian_diff" else 1)
+        batches = fixed_batches(task, options)
+        operator = HessianOperator(model, masks, batches, task.loss, options, memory)
         # U at the start of training, (d,)
         move = operator.flatten(_initial(task, operator.names)) - operator.point
         box = float(move.abs().max() if self.B == "linf" else move.norm())

@@ -64,9 +64,8 @@ class Spectrum:
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Measure H at the model's weights; the model is not changed."""
-        operator = HessianOperator(
-            model, masks, fixed_batches(task, self.hessian), task.loss, self.hessian
-        )
+        batches = fixed_batches(task, self.hessian)
+        operator = HessianOperator(model, masks, batches, task.loss, self.hessian, task.memory)
         found = ESTIMATORS[self.spectrum.estimator](self._problem(operator, task))
         by_name = {"leverage": found.leverage, "diagonal": found.diagonal}
         if found.projected is not None:

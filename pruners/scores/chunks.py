@@ -1,10 +1,10 @@
-"""Derivatives of the loss of a large batch, in chunks that bound the memory.
+"""Derivatives of the loss of a batch under a bound on the memory (pruners/memory.py).
 
-A batch of at most `PIXELS` pixels (images x height x width) is computed at once, as its formula
-says. A larger one is computed in chunks of that size, and the result is that of the whole batch up
-to rounding. Without BatchNorm in train mode, the images are independent and their derivatives add
-up. Otherwise they depend on each other through the statistics, so every chunk is normalised with
-the statistics of the whole batch, as variables of their own:
+A batch that fits is computed at once, as its formula says. Another one is computed in chunks that
+fit, and the result is that of the whole batch up to rounding. Without BatchNorm in train mode, the
+images are independent and their derivatives add up. Otherwise they depend on each other through the
+statistics, so every chunk is normalised with the statistics of the whole batch, as variables of
+their own:
 
     L(w) = F(w, s) at s = phi(w, s),    F, phi: means over images,
 
@@ -23,24 +23,48 @@ import torch
 from torch import Tensor, nn
 
 from pruners.base import Batch, LossFn, in_batches
+from pruners.memory import PROBED, SavedBytes, at_once, same_draws, tensors_of
 
-# Images in a chunk times their height and width: 1,024 images of 32x32, 256 of 64x64, 20 of
-# 224x224 (GraSP's authors compute 20 at a time on ImageNet).
-PIXELS = 2**20
 BATCHNORMS = nn.modules.batchnorm._BatchNorm
 Tensors = Sequence[Tensor]
 # Value of a chunk, statistics and multipliers -> tensors, which are added up over the chunks.
 Part = Callable[[Tensor, list[Tensor], list[Tensor]], Tensors]
+# Statistics and multipliers -> the variables to differentiate by.
+Variables = Callable[[list[Tensor], list[Tensor]], Tensors]
 
 
-def at_once(x: Tensor) -> int:
-    """Images of the inputs (B, C, H, W) in a chunk, at least one."""
-    return max(1, PIXELS // x[0, 0].numel())
+def loss_bytes(net: nn.Module, batch: Batch, loss: LossFn, images: int) -> int:
+    """Bytes that the graph of the loss of the batch's first `images` images holds."""
+    x, y = (t[:images] for t in batch)
+    with same_draws(x.device), SavedBytes([*tensors_of(net), *batch]) as saved:
+        loss(net(x), y)
+    return saved.peak
 
 
-def in_chunks(batches: Sequence[Batch]) -> list[Batch]:
-    """The batches cut into chunks, for uses in which images are independent."""
-    return [chunk for x, y in batches for chunk in in_batches(x, y, at_once(x))]
+def along_gradient(
+    net: nn.Module,
+    parameters: Tensors,
+    batch: Batch,
+    loss: LossFn,
+    direction: Tensors,
+    share: float,
+) -> Tensor:
+    """<v, gradient of share * loss> for the direction v, with its graph: its gradient is H v."""
+    x, y = batch
+    value = loss(net(x), y) * share
+    grads = torch.autograd.grad(value, list(parameters), create_graph=True, materialize_grads=True)
+    pairs = zip(direction, grads, strict=True)
+    return torch.stack([(v * grad).sum() for v, grad in pairs]).sum()
+
+
+def product_bytes(
+    net: nn.Module, parameters: Tensors, batch: Batch, loss: LossFn, images: int
+) -> int:
+    """Bytes of the graph from which a product with the Hessian on so many images is computed."""
+    x, y = (t[:images] for t in batch)
+    with same_draws(x.device), SavedBytes([*tensors_of(net), *batch]) as saved:
+        along_gradient(net, parameters, (x, y), loss, parameters, 1.0)
+    return saved.peak
 
 
 class LargeBatch:
@@ -49,11 +73,23 @@ class LargeBatch:
     Args:
         net: in the mode to compute in.
         parameters: of the net, to differentiate by; each requires a gradient.
+        memory: bytes that the graph of a chunk may take.
+        products: whether `product` is called, which takes more memory than `gradient`.
+
+    Raises:
+        ValueError: not even one image fits.
     """
 
-    def __init__(self, net: nn.Module, parameters: Tensors, batch: Batch, loss: LossFn) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        parameters: Tensors,
+        batch: Batch,
+        loss: LossFn,
+        memory: float,
+        products: bool = False,
+    ) -> None:
         self.net, self.loss, self.parameters = net, loss, list(parameters)
-        self.chunks = list(in_batches(*batch, at_once(batch[0])))
         self.images = len(batch[1])
         self.layers = [
             module
@@ -61,12 +97,32 @@ class LargeBatch:
             if isinstance(module, BATCHNORMS) and (module.training or module.running_mean is None)
         ]
         self.found: dict[int, Tensor] = {}  # layer -> (2, C), what the last chunk adds to phi
-        self.statistics, self.centres = self._of_first_chunk()
-        self.multipliers = [torch.zeros_like(s) for s in self.statistics]
+        self._start_with(batch, PROBED)
+        size = at_once(self.images, memory, lambda n: self._bytes(batch, n, products))
+        self._start_with(batch, size)
         for _ in self.layers:
             self._improve_statistics()
         for _ in self.layers:
             self.multipliers = self._total(lambda value, s, t: _gradients(value, s))
+
+    def _start_with(self, batch: Batch, size: int) -> None:
+        """Cut the batch into chunks; the search for its statistics begins at the first one's."""
+        self.chunks = list(in_batches(*batch, size))
+        self.statistics, self.centres = self._of_first_chunk()
+        self.multipliers = [torch.zeros_like(s) for s in self.statistics]
+
+    def _bytes(self, batch: Batch, images: int, products: bool) -> int:
+        """Bytes that a chunk of so many images takes."""
+        self.chunks = [(batch[0][:images], batch[1][:images])]
+        with SavedBytes([*tensors_of(self.net), *batch]) as saved:
+            if products:
+                zeros = [torch.zeros_like(s) for s in self.statistics]
+                self._total(
+                    self._along(self.parameters, zeros, zeros, lambda s, t: self.parameters)
+                )
+            else:
+                self.gradient()
+        return saved.peak
 
     def gradient(self) -> list[Tensor]:
         """Gradient of the mean loss, by parameter."""
@@ -75,23 +131,27 @@ class LargeBatch:
     def product(self, direction: Tensors) -> list[Tensor]:
         """H v for the direction v, by parameter."""
         ds, dt = ([torch.zeros_like(s) for s in self.statistics] for _ in range(2))
+        for _ in self.layers:
+            ds = self._total(self._along(direction, ds, dt, lambda s, t: t))
+        for _ in self.layers:
+            dt = self._total(self._along(direction, ds, dt, lambda s, t: s))
+        return self._total(self._along(direction, ds, dt, lambda s, t: self.parameters))
 
-        def along(value: Tensor, s: list[Tensor], t: list[Tensor], wanted: Tensors) -> Tensors:
+    def _along(self, direction: Tensors, ds: Tensors, dt: Tensors, wanted: Variables) -> Part:
+        """Gradients of a chunk's derivative along (direction, ds, dt) by the `wanted` variables."""
+
+        def part(value: Tensor, s: list[Tensor], t: list[Tensor]) -> Tensors:
             variables = [*self.parameters, *s, *t]
             grads = torch.autograd.grad(value, variables, create_graph=True, materialize_grads=True)
             pairs = zip([*direction, *ds, *dt], grads, strict=True)
-            return _gradients(torch.stack([(d * g).sum() for d, g in pairs]).sum(), wanted)
+            return _gradients(torch.stack([(d * g).sum() for d, g in pairs]).sum(), wanted(s, t))
 
-        for _ in self.layers:
-            ds = self._total(lambda value, s, t: along(value, s, t, t))
-        for _ in self.layers:
-            dt = self._total(lambda value, s, t: along(value, s, t, s))
-        return self._total(lambda value, s, t: along(value, s, t, self.parameters))
+        return part
 
     def _total(self, part: Part) -> list[Tensor]:
         """The sum of `part` over the chunks."""
         total: list[Tensor] | None = None
-        with self._same_draws():
+        with same_draws(self.chunks[0][0].device):
             for x, y in self.chunks:
                 s, t = (
                     [v.clone().requires_grad_(True) for v in values]
@@ -100,6 +160,7 @@ class LargeBatch:
                 found = [v.detach() for v in part(self._value(x, y, s, t), s, t)]
                 pairs = zip(total or map(torch.zeros_like, found), found, strict=True)
                 total = [so_far + v for so_far, v in pairs]
+        self.found = {}  # holds a graph
         return total or []
 
     def _value(self, x: Tensor, y: Tensor, s: list[Tensor], t: list[Tensor]) -> Tensor:
@@ -110,7 +171,7 @@ class LargeBatch:
 
     def _of_first_chunk(self) -> tuple[list[Tensor], list[Tensor]]:
         """Statistics and centres from which the search for those of the batch begins."""
-        with torch.no_grad(), self._same_draws(), self._normalised_by(None):
+        with torch.no_grad(), same_draws(self.chunks[0][0].device), self._normalised_by(None):
             self.net(self.chunks[0][0])
         self.layers = [layer for i, layer in enumerate(self.layers) if i in self.found]
         own = [self.found[i] for i in sorted(self.found)]
@@ -123,14 +184,6 @@ class LargeBatch:
         pairs = list(zip(moments, self.centres, strict=True))
         self.statistics = [torch.stack([m[0], m[1] - (m[0] - c) ** 2]) for m, c in pairs]
         self.centres = [m[0] for m in moments]
-
-    @contextmanager
-    def _same_draws(self) -> Iterator[None]:
-        """Let layers such as dropout draw the same numbers in every pass."""
-        devices = [p.device for p in self.parameters[:1] if p.device.type != "cpu"]
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(torch.initial_seed())
-            yield
 
     @contextmanager
     def _normalised_by(self, statistics: list[Tensor] | None) -> Iterator[None]:

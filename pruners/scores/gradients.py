@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from math import inf
 
 import torch
 from torch import nn
 
-from pruners.base import Batch, LossFn, Masks, Scores
-from pruners.scores.chunks import LargeBatch, at_once
+from pruners.base import Batch, LossFn, Masks, Scores, in_batches
+from pruners.memory import at_once
+from pruners.scores.chunks import LargeBatch, loss_bytes
 
 BATCHNORM_MODES = ("train", "eval")
 
@@ -45,16 +48,24 @@ def undisturbed(model: nn.Module, bn: str = "eval") -> Iterator[None]:
 
 
 def mean_gradients(
-    model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, bn: str = "eval"
+    model: nn.Module,
+    masks: Masks,
+    batches: Iterable[Batch],
+    loss: LossFn,
+    bn: str = "eval",
+    memory: float = inf,
 ) -> Scores:
     """Gradient of the mean loss over all examples of `batches`; keys and shapes of `masks`.
 
     Batches are weighted by their size, so that smaller batches give the same result as one large
-    batch (in eval mode). A very large batch is computed in chunks (pruners/scores/chunks.py). The
-    model is left unchanged.
+    batch (in eval mode). The model is left unchanged.
+
+    Args:
+        memory: bytes that a graph may take. A batch that needs more is computed in chunks
+            (pruners/scores/chunks.py), with the result of the whole batch up to rounding.
 
     Raises:
-        ValueError: `batches` is empty.
+        ValueError: `batches` is empty, or not even one image fits.
     """
     names = list(masks)
     total: list[torch.Tensor] | None = None
@@ -62,8 +73,8 @@ def mean_gradients(
     with undisturbed(model, bn):
         parameters = [model.get_parameter(name).requires_grad_(True) for name in names]
         for x, y in batches:
-            if len(y) > at_once(x):
-                found = LargeBatch(model, parameters, (x, y), loss).gradient()
+            if at_once(len(y), memory, partial(loss_bytes, model, (x, y), loss)) < len(y):
+                found = LargeBatch(model, parameters, (x, y), loss, memory).gradient()
                 grads = [grad * len(y) for grad in found]
             else:
                 value = loss(model(x), y) * len(y)
@@ -73,3 +84,33 @@ def mean_gradients(
     if total is None:
         raise ValueError("a gradient needs at least one batch: the source is empty")
     return {name: t / examples for name, t in zip(names, total, strict=True)}
+
+
+def normalised_together(batches: Iterable[Batch], images: int | None) -> Iterator[Batch]:
+    """The batches cut into parts of `images` with batch statistics of their own; None = whole.
+
+    A single last image, which BatchNorm may not accept, belongs to the part before it.
+    """
+    for x, y in batches:
+        size = images or len(y)
+        whole = len(y) - size - 1 if len(y) > size and len(y) % size == 1 else len(y)
+        yield from in_batches(x[:whole], y[:whole], size) if whole else ()
+        if whole < len(y):
+            yield x[whole:], y[whole:]
+
+
+def chunk_problems(images: int | None, bn: str) -> list[str]:
+    """Messages about an invalid `method.score.chunk` of a score in BatchNorm mode `bn`."""
+    if images is None:
+        return []
+    if images < 2:
+        return [
+            f"method.score.chunk={images} must be at least 2, as BatchNorm needs two images, or"
+            " null for the statistics of a whole batch"
+        ]
+    if bn == "eval":
+        return [
+            f"method.score.chunk={images}: with method.score.bn=eval no image is normalised by"
+            " others, and memory is bounded by env.memory_gb; leave chunk out"
+        ]
+    return []

@@ -10,7 +10,8 @@ Deviations and choices (docs/methods/grasp.md):
   chunks of equal size, which scales every score by the number of chunks squared.
 - Statistics are those of a whole batch, in the order of the shuffled pass, also where memory
   requires chunks (pruners/scores/chunks.py). The authors sort by class and cut batches in halves,
-  so that the batch statistics of each half lack the other classes.
+  so that the batch statistics of each half lack the other classes; on ImageNet, they cut batches of
+  250 in chunks of 20. `chunk` gives every chunk statistics of its own, as they do.
 - Exact counts. The authors keep one weight more. Their division by |sum of S| cannot change a rank.
 - BatchNorm uses batch statistics, on a copy (docs/decisions.md 19, the authors' mode). The port's
   default is `bn: eval`.
@@ -23,17 +24,25 @@ Deviations and choices (docs/methods/grasp.md):
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from math import inf
 from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
 
 from pruners.base import Batch, LossFn, Masks, Scores, apply_masks
-from pruners.scores.chunks import LargeBatch, at_once
-from pruners.scores.gradients import BATCHNORM_MODES, mean_gradients
+from pruners.memory import at_once
+from pruners.scores.chunks import LargeBatch, along_gradient, product_bytes
+from pruners.scores.gradients import (
+    BATCHNORM_MODES,
+    chunk_problems,
+    mean_gradients,
+    normalised_together,
+)
 
 Linear = Literal["as_is", "xavier"]
 Map = Literal["signed", "positive", "shifted", "absolute"]
@@ -49,6 +58,8 @@ class Grasp:
         temperature: divides the logits. Default 200: authors' code.
         bn: BatchNorm normalises with batch statistics (`train`) or running statistics (`eval`).
             Default train (docs/decisions.md 19).
+        chunk: images that bn=train normalises together; None = all of a batch. The authors: half a
+            batch; 20 of 250 on ImageNet.
         linear: score with the linear layers' weights (`as_is`), or with a Xavier normal draw
             instead (`xavier`: authors' code).
         map: `signed`; or non-negative for pick=proportional: `positive` max(0, .), `shifted` by the
@@ -61,6 +72,7 @@ class Grasp:
     bn: Literal["train", "eval"] = "train"
     linear: Linear = "as_is"
     map: Map = "signed"
+    chunk: int | None = None
     needs_data: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -80,27 +92,39 @@ class Grasp:
                 f"method.score.temperature={self.temperature:g} must be positive: it divides the"
                 " logits, 200 in the authors' code"
             )
+        problems += chunk_problems(self.chunk, self.bn)
         if problems:
             raise ValueError("\n".join(problems))
 
     def __call__(
-        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: Iterable[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float = inf,
     ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`.
 
-        The model is not changed. `rng` is used only with linear=xavier.
+        The model is not changed. `rng` is used only with linear=xavier. The batches are read
+        twice, unless they are an iterator. `memory`: pruners/scores/gradients.py.
 
         Raises:
             ValueError: `batches` is empty.
         """
         net = self._scored_net(model, masks, rng)
-        data = [(x.contiguous(), y) for x, y in islice(batches, self.batches)]
+        if isinstance(batches, Iterator):
+            batches = list(islice(batches, self.batches))
+        data = _Read(batches, self.batches, self.chunk)
 
         def tempered(logits: Tensor, labels: Tensor) -> Tensor:
             return loss(logits / self.temperature, labels)
 
-        gradients = mean_gradients(net, masks, data, tempered, self.bn)
-        products = hessian_gradient(net.train(self.bn == "train"), gradients, data, tempered)
+        gradients = mean_gradients(net, masks, data, tempered, self.bn, memory)
+        products = hessian_gradient(
+            net.train(self.bn == "train"), gradients, data, tempered, data.images, memory
+        )
         signed = {
             name: net.get_parameter(name).detach() * product for name, product in products.items()
         }
@@ -123,27 +147,53 @@ class Grasp:
         return net
 
 
+@dataclass
+class _Read:
+    """The first batches, contiguous and cut for their statistics; it counts their images.
+
+    They are not kept: those of an ImageNet would fill 22 GB.
+    """
+
+    batches: Iterable[Batch]
+    count: int
+    chunk: int | None
+    images: int = 0  # in the last pass
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.images = 0
+        for x, y in normalised_together(islice(self.batches, self.count), self.chunk):
+            self.images += len(y)
+            yield x.contiguous(), y
+
+
 def hessian_gradient(
-    net: nn.Module, gradients: Scores, batches: list[Batch], loss: LossFn
+    net: nn.Module,
+    gradients: Scores,
+    batches: Iterable[Batch],
+    loss: LossFn,
+    examples: int,
+    memory: float = inf,
 ) -> Scores:
     """H g by double backward, for the parameters that `gradients` names.
 
     H is the Hessian of the mean loss over all examples of `batches`; g is constant. In train mode,
     the running statistics of `net` change.
+
+    Args:
+        examples: their number.
+        memory: as for `mean_gradients`.
     """
     parameters = [net.get_parameter(name) for name in gradients]
-    examples = sum(len(y) for _, y in batches)
+    g = list(gradients.values())
     total = [torch.zeros_like(p) for p in parameters]
     for x, y in batches:
-        if len(y) > at_once(x):
-            large = LargeBatch(net, parameters, (x, y), loss)
-            products = large.product(list(gradients.values()))
-            total = [t + p * (len(y) / examples) for t, p in zip(total, products, strict=True)]
+        share = len(y) / examples
+        cost = partial(product_bytes, net, parameters, (x, y), loss)
+        if at_once(len(y), memory, cost) < len(y):
+            large = LargeBatch(net, parameters, (x, y), loss, memory, products=True)
+            total = [t + p * share for t, p in zip(total, large.product(g), strict=True)]
             continue
-        share = loss(net(x), y) * (len(y) / examples)
-        grads = torch.autograd.grad(share, parameters, create_graph=True, materialize_grads=True)
-        pairs = zip(gradients.values(), grads, strict=True)
-        along = torch.stack([(g * grad).sum() for g, grad in pairs]).sum()  # <g, grads>
+        along = along_gradient(net, parameters, (x, y), loss, g, share)
         if along.requires_grad:  # a loss linear in every weight has no curvature
             products = list(torch.autograd.grad(along, parameters, materialize_grads=True))
             total = [t + p for t, p in zip(total, products, strict=True)]

@@ -18,6 +18,7 @@ each layer; name it beside the result.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 import torch
@@ -34,11 +35,17 @@ class Magnitude:
     needs_data: ClassVar[bool] = False
 
     def __call__(
-        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: Iterable[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float = inf,
     ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`, >= 0.
 
-        Data, `loss` and `rng` are not used.
+        Data, `loss`, `rng` and `memory` are not used.
         """
         return {name: model.get_parameter(name).detach().abs() for name in masks}
 
@@ -51,7 +58,13 @@ class Random:
     needs_data: ClassVar[bool] = False
 
     def __call__(
-        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: Iterable[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float = inf,
     ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`, in [0, 1).
 

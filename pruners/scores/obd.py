@@ -18,6 +18,8 @@ curvature of weight decay is omitted, as is usual. Fisher and Gauss-Newton assum
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from math import inf
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -28,11 +30,12 @@ from pruners.base import Batch, LossFn, Masks, Scores
 from pruners.curvature.hessian import HessianOperator
 from pruners.curvature.lanczos import signs
 from pruners.curvature.options import HessianOptions
-from pruners.scores.chunks import at_once, in_chunks
+from pruners.memory import at_once
+from pruners.scores.chunks import loss_bytes
 from pruners.scores.gradients import undisturbed
 
 Estimator = Literal["mc_fisher", "ggn", "hutchinson"]
-# Numbers in the per-image gradients held at a time: 128 MiB. chunks.py limits the images.
+# Numbers in the per-image gradients held at a time: 128 MiB of float32, if `memory` allows.
 AT_ONCE = 2**25
 
 
@@ -70,20 +73,32 @@ class Obd:
             raise ValueError("\n".join(problems))
 
     def __call__(
-        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: Iterable[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float = inf,
     ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`, >= 0.
 
         The unit is that of the loss. The model is not changed. Labels or signs are drawn from
-        `rng`.
+        `rng`. Images that need more than `memory` bytes together are processed in parts.
         """
-        diagonal = self.diagonal(model, masks, batches, loss, rng)
+        diagonal = self.diagonal(model, masks, batches, loss, rng, memory)
         return {
             name: h * model.get_parameter(name).detach() ** 2 / 2 for name, h in diagonal.items()
         }
 
     def diagonal(
-        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: Iterable[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float = inf,
     ) -> Scores:
         """Diagonal h_kk of the curvature; keys and shapes of `masks`, >= 0.
 
@@ -94,44 +109,41 @@ class Obd:
         if not chosen:
             raise ValueError("a curvature needs at least one image: the source is empty")
         if self.estimator == "hutchinson":
-            return self._hutchinson(model, masks, chosen, loss, rng)
+            return self._hutchinson(model, masks, chosen, loss, rng, memory)
         total = {name: torch.zeros_like(model.get_parameter(name)) for name in masks}
         with undisturbed(model, "eval"):
-            for x, _ in chosen:
-                for labels, shares in self._labels(model, x, rng):
-                    _add_squares(total, model, x, labels, shares, loss)
+            for x, y in chosen:
+                p = _probabilities(model, (x, y), loss, memory)
+                size = _images_at_once(model, (x, y), loss, total, memory)
+                for labels, shares in self._labels(p, rng):
+                    _add_squares(total, model, x, labels, shares, loss, size)
         count = sum(len(y) for _, y in chosen)
         return {name: t / count for name, t in total.items()}
 
-    @torch.no_grad()
-    def _labels(
-        self, model: nn.Module, x: Tensor, rng: Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def _labels(self, p: Tensor, rng: Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Labels (B,) of a batch and their weights (B,).
 
-        The labels are draws from the net's softmax, or every class weighted by its probability.
-
-        Raises:
-            FloatingPointError: the net's outputs are NaN or infinite.
+        The labels are draws from the net's softmax `p` (B, C), or every class weighted by its
+        probability.
         """
-        p = model(x).softmax(1)  # (B, C)
-        if not p.isfinite().all():
-            raise FloatingPointError(
-                "the net's outputs are NaN or infinite, so no label can be drawn: its training has"
-                " diverged; take a smaller train.lr"
-            )
         if self.estimator == "ggn":
             for c, column in enumerate(p.unbind(1)):
                 yield torch.full_like(column, c, dtype=torch.long), column
             return
         drawn = torch.multinomial(p.cpu(), self.draws, replacement=True, generator=rng)
-        for column in drawn.to(x.device).unbind(1):
+        for column in drawn.to(p.device).unbind(1):
             yield column, torch.full_like(column, 1 / self.draws, dtype=p.dtype)
 
     def _hutchinson(
-        self, model: nn.Module, masks: Masks, batches: list[Batch], loss: LossFn, rng: Generator
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: list[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float,
     ) -> Scores:
-        operator = HessianOperator(model, masks, in_chunks(batches), loss, HessianOptions())
+        operator = HessianOperator(model, masks, batches, loss, HessianOptions(), memory)
         total = torch.zeros_like(operator.point)
         for _ in range(self.probes):
             z = signs(operator.dimension, rng, operator.point)
@@ -150,19 +162,63 @@ def first(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
             return
 
 
+def _probabilities(model: nn.Module, batch: Batch, loss: LossFn, memory: float) -> Tensor:
+    """The net's softmax (B, C) for a batch.
+
+    Raises:
+        FloatingPointError: the net's outputs are NaN or infinite.
+    """
+    x, y = batch
+    # A forward pass alone takes less than the graph, which is the bound.
+    size = at_once(len(y), memory, partial(loss_bytes, model, batch, loss))
+    with torch.no_grad():
+        p = torch.cat([model(images).softmax(1) for images in torch.split(x, size)])
+    if not p.isfinite().all():
+        raise FloatingPointError(
+            "the net's outputs are NaN or infinite, so no label can be drawn: its training has"
+            " diverged; take a smaller train.lr"
+        )
+    return p
+
+
+def _images_at_once(
+    model: nn.Module, batch: Batch, loss: LossFn, weights: Scores, memory: float
+) -> int:
+    """Images of a batch whose squared gradients are computed at a time.
+
+    They take the graph, which torch.func builds as autograd does, and each image's gradient and its
+    square.
+    """
+    numbers = max(1, sum(w.numel() for w in weights.values()))
+    own = sum(w.numel() * w.element_size() for w in weights.values())
+
+    def taken(images: int) -> int:
+        return loss_bytes(model, batch, loss, images) + 2 * images * own
+
+    return at_once(min(len(batch[1]), max(1, AT_ONCE // numbers)), memory, taken)
+
+
 # Only torch.func differentiates here; the model's own biases would build a needless graph.
 @torch.no_grad()
 def _add_squares(
-    total: Scores, model: nn.Module, x: Tensor, labels: Tensor, shares: Tensor, loss: LossFn
+    total: Scores,
+    model: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    shares: Tensor,
+    loss: LossFn,
+    size: int,
 ) -> None:
-    """Add to `total` the squared gradient of each image's own loss, times its share."""
+    """Add to `total` the squared gradient of each image's own loss, times its share.
+
+    Args:
+        size: images at a time.
+    """
     weights = {name: model.get_parameter(name).detach() for name in total}
 
     def own(w: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         return loss(functional_call(model, w, (image[None],)), label[None])
 
-    numbers = max(1, sum(w.numel() for w in weights.values()))
-    size = min(max(1, AT_ONCE // numbers), at_once(x))
     per_image = vmap(grad(own), in_dims=(None, 0, 0))
     parts = (torch.split(t, size) for t in (x, labels, shares))
     for images, some, share in zip(*parts, strict=True):

@@ -19,12 +19,18 @@ Deviations and choices (docs/methods/snip.md):
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 from typing import ClassVar, Literal
 
 from torch import Generator, nn
 
 from pruners.base import Batch, LossFn, Masks, Scores
-from pruners.scores.gradients import BATCHNORM_MODES, mean_gradients
+from pruners.scores.gradients import (
+    BATCHNORM_MODES,
+    chunk_problems,
+    mean_gradients,
+    normalised_together,
+)
 
 
 @dataclass(frozen=True)
@@ -35,33 +41,46 @@ class Snip:
         batches: mini-batches to average over. Default 1, the authors' setting.
         bn: BatchNorm normalises with batch statistics (`train`) or running statistics (`eval`).
             Default train (docs/decisions.md 19); the authors' is eval.
+        chunk: images that bn=train normalises together; None = all of a batch.
     """
 
     tag: ClassVar[str] = "snip"
     batches: int = 1
     bn: Literal["train", "eval"] = "train"
+    chunk: int | None = None
     needs_data: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        problems = []
         if self.batches < 1:
-            raise ValueError(
+            problems.append(
                 f"method.score.batches={self.batches} must be at least 1: SNIP needs a gradient"
                 " (conf/method/snip.yaml)"
             )
         if self.bn not in BATCHNORM_MODES:
-            raise ValueError(
+            problems.append(
                 f"method.score.bn={self.bn!r} must be one of {', '.join(BATCHNORM_MODES)}"
             )
+        problems += chunk_problems(self.chunk, self.bn)
+        if problems:
+            raise ValueError("\n".join(problems))
 
     def __call__(
-        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: Iterable[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float = inf,
     ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`, no unit, >= 0.
 
-        The model is not changed. `rng` is not used.
+        The model is not changed. `rng` is not used. `memory`: pruners/scores/gradients.py.
         """
+        parts = normalised_together(islice(batches, self.batches), self.chunk)
         # dict, shapes of `masks`
-        grads = mean_gradients(model, masks, islice(batches, self.batches), loss, self.bn)
+        grads = mean_gradients(model, masks, parts, loss, self.bn, memory)
         return {
             name: (model.get_parameter(name).detach() * grad).abs() for name, grad in grads.items()
         }

@@ -19,7 +19,9 @@ Deviations and choices (docs/methods/synflow.md):
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from math import inf
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -27,6 +29,7 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 from pruners.base import Batch, LossFn, Masks, Scores
+from pruners.memory import SavedBytes, at_once
 from pruners.scores.gradients import undisturbed
 
 Precision = Literal["float32", "float64"]
@@ -63,29 +66,49 @@ class SynFlow:
             raise ValueError("\n".join(problems))
 
     def __call__(
-        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: Iterable[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float = inf,
     ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`, of type `dtype`, >= 0.
 
-        The model is not changed. Labels, `loss` and `rng` are not used.
+        The model is not changed. Labels, `loss` and `rng` are not used. Images of which more than
+        `memory` bytes would be needed are scored in parts, whose flows add up.
 
         Raises:
-            ValueError: `batches` is empty.
+            ValueError: `batches` is empty, or not even one image fits.
         """
         tensors = absolute_tensors(
             model, masks, torch.float64 if self.dtype == "float64" else torch.float32
         )
         weights = {name: tensors[name].requires_grad_(True) for name in masks}
         flow: Scores = {}
+
+        def total_flow(x: Tensor) -> Tensor:
+            """R of these examples."""
+            inputs = x.to(next(iter(weights.values())))  # device and type
+            return torch.as_tensor(functional_call(model, tensors, (inputs,)).sum())
+
+        def saved(x: Tensor, images: int) -> int:
+            """Bytes that the graph of the first `images` examples holds."""
+            with SavedBytes(tensors.values()) as count:
+                total_flow(x[:images])
+            return count.peak
+
         with undisturbed(model, "eval"):
             for x, _ in islice(batches, self.batches):
-                inputs = x.to(next(iter(weights.values())))  # device and type
-                total = functional_call(model, tensors, (inputs,)).sum()  # R of these examples
-                grads = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
-                flow = {
-                    name: flow.get(name, 0) + grad
-                    for name, grad in zip(weights, grads, strict=True)
-                }
+                for part in torch.split(x, at_once(len(x), memory, partial(saved, x))):
+                    grads = torch.autograd.grad(
+                        total_flow(part), list(weights.values()), materialize_grads=True
+                    )
+                    flow = {
+                        name: flow.get(name, 0) + grad
+                        for name, grad in zip(weights, grads, strict=True)
+                    }
         if not flow:
             raise ValueError("SynFlow needs at least one input: the source is empty")
         return {name: (weight.detach() * flow[name]).abs() for name, weight in weights.items()}

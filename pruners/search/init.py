@@ -31,7 +31,7 @@ from pruners.base import (
 from pruners.scores.grasp import Grasp
 from pruners.scores.magnitude import Magnitude, Random
 from pruners.scores.snip import Snip
-from pruners.selection.source import Balanced, Train
+from pruners.selection.source import Balanced, Examples, Train
 
 Allocate = Callable[[Scores, Masks, float], dict[str, int]]
 Criterion = Literal["magnitude", "snip", "grasp", "random", "uniform"]
@@ -127,9 +127,9 @@ class Init:
 
     def _scores(self, model: nn.Module, masks: Masks, task: Task) -> Scores:
         device = next(model.parameters()).device
-        source = SOURCES.get(self.criterion)
-        batches = ((x.to(device), y.to(device)) for x, y in (source(task) if source else ()))
-        return CRITERIA[self.criterion](model, masks, batches, task.loss, task.rng)
+        examples = Examples(SOURCES.get(self.criterion), task, device)
+        criterion = CRITERIA[self.criterion]
+        return criterion(model, masks, examples, task.loss, task.rng, task.memory)
 
 
 @dataclass(frozen=True)

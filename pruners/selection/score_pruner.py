@@ -1,11 +1,11 @@
 """Score, then select: the pruner of every method that ranks weights.
 
-Its five orthogonal options are fields. A score is `(model, masks, batches, loss, rng) -> Scores`
-and leaves the model bit-identical. `rng` is the stage's random stream, for scores that are
-themselves random.
+Its five orthogonal options are fields. A score is `(model, masks, batches, loss, rng, memory) ->
+Scores` and leaves the model bit-identical. `rng` is the stage's random stream, for scores that are
+themselves random; `memory` is the number of bytes that its graphs may take (pruners/memory.py).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
@@ -27,7 +27,7 @@ from pruners.base import (
 )
 from pruners.selection.allocate import check_counts
 from pruners.selection.pick import Proportional, Sketch, Top
-from pruners.selection.source import Train
+from pruners.selection.source import Examples, Train
 
 When = Literal["each", "final", "oneshot"]
 Classifier = Literal["pruned", "dense"]
@@ -40,7 +40,13 @@ class Score(Protocol):
     def needs_data(self) -> bool: ...  # False: `batches` is empty
 
     def __call__(
-        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: Iterable[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float,
     ) -> Scores: ...
 
 
@@ -219,7 +225,8 @@ class ScorePruner:
         """Score, allocate and pick once, down to task.density."""
         assert task.density is not None
         masks = before.masks
-        scores = self.score(model, masks, self._batches(model, task), task.loss, task.rng)
+        examples = Examples(self.source, task, next(model.parameters()).device)
+        scores = self.score(model, masks, examples, task.loss, task.rng, task.memory)
         _refuse_overflow(scores, type(self.score).__name__)
         # pruned stays pruned
         scores = {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}
@@ -239,11 +246,6 @@ class ScorePruner:
         return FixedMasking(
             {name: m != 0 for name, m in picked.items()}, report=report, factors=factors
         )
-
-    def _batches(self, model: nn.Module, task: Task) -> Iterator[Batch]:
-        """Batches of the source, on the model's device: noise is drawn on the CPU."""
-        device = next(model.parameters()).device
-        return ((x.to(device), y.to(device)) for x, y in (self.source(task) if self.source else ()))
 
 
 def _refuse_overflow(scores: Scores, what: str) -> None:

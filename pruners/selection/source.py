@@ -24,6 +24,7 @@ from pruners.base import Batch, Task
 
 # batches in a pass of noise: more than a score needs, and finite for one that reads all of them
 PASS = 64
+READ = 1000  # images that source=balanced reads at a time, at most
 Location = Literal["pixel", "coordinate"]
 
 
@@ -158,7 +159,8 @@ class Balanced:
 
     Args:
         per_class: images of each class in a batch. Default 10: GraSP's on CIFAR (5 on CIFAR-100
-            with ResNet-32, 1 on Tiny-ImageNet; docs/methods/grasp.md).
+            with ResNet-32, 1 on Tiny-ImageNet; docs/methods/grasp.md). They take ImageNet's images
+            at random (`Train`).
     """
 
     tag: ClassVar[str] = "balanced"
@@ -174,21 +176,40 @@ class Balanced:
     def __call__(self, task: Task) -> Iterator[Batch]:
         """Batches of per_class * classes images until a class runs out.
 
+        Only the images of one batch are held; each batch reads the pass from its beginning.
+
         Raises:
             ValueError: the training set cannot fill one batch.
         """
-        images, labels = None, torch.empty(0, dtype=torch.int64)
-        batches = 0
-        for x, y in task.batches(self.per_class * task.classes):
-            images, labels = (
-                (x, y) if images is None else (torch.cat([images, x]), torch.cat([labels, y]))
-            )
-            while (chosen := self._first_of_each(labels, task.classes)) is not None:
-                yield images[chosen], labels[chosen]
-                batches += 1
-                images, labels = images[~chosen], labels[~chosen]
-        if not batches:
-            self.check_images(torch.bincount(labels, minlength=task.classes), lambda: True)
+        number = 0
+        while (batch := self._batch(task, number)) is not None:
+            yield batch
+            number += 1
+
+    def _batch(self, task: Task, number: int) -> Batch | None:
+        """The batch of that number, from 0; None if a class has too few images.
+
+        Its images of a class are those after the first number * per_class in the pass.
+
+        Raises:
+            ValueError: the first batch cannot be filled.
+        """
+        first, wanted = number * self.per_class, self.per_class * task.classes
+        seen = torch.zeros(task.classes, dtype=torch.int64)
+        parts: list[Batch] = []
+        for x, y in task.batches(min(wanted, READ)):
+            places = seen[None].to(y.device) + F.one_hot(y, task.classes).cumsum(dim=0)  # from 1
+            place = places.gather(1, y[:, None]).squeeze(1)  # (n,), of each image in its class
+            seen = places[-1].cpu()
+            chosen = (place > first) & (place <= first + self.per_class)
+            if chosen.any():  # an empty part would change the memory format of the batch
+                parts.append((x[chosen], y[chosen]))
+            if int(seen.min()) >= first + self.per_class:
+                images, labels = zip(*parts, strict=True)
+                return torch.cat(images), torch.cat(labels)
+        if not number:
+            self.check_images(seen, lambda: True)
+        return None
 
     def check_images(self, counts: Tensor, accepts_one: Callable[[], bool]) -> None:
         """`pruners.base.ReadsImages`."""
@@ -199,15 +220,22 @@ class Balanced:
                 " training images; take fewer per class, a larger train_fraction, or source=train"
             )
 
-    def _first_of_each(self, labels: Tensor, classes: int) -> Tensor | None:
-        """Bool (n,): the first per_class entries of every class among `labels` (n,).
 
-        None if a class has fewer.
-        """
-        so_far = F.one_hot(labels, classes).cumsum(dim=0)  # (n, classes)
-        if not len(labels) or int(so_far[-1].min()) < self.per_class:
-            return None
-        return so_far.gather(1, labels[:, None]).squeeze(1) <= self.per_class
+@dataclass(frozen=True)
+class Examples:
+    """The batches of a source on a device; every iteration gives the same ones.
+
+    Args:
+        source: None = no batches.
+    """
+
+    source: Callable[[Task], Iterable[Batch]] | None
+    task: Task
+    device: torch.device
+
+    def __iter__(self) -> Iterator[Batch]:
+        for x, y in self.source(self.task) if self.source else ():
+            yield x.to(self.device), y.to(self.device)
 
 
 def noise_stream(task: Task) -> Generator:

@@ -11,9 +11,10 @@ Absolute times say little about another machine. Rows of the table:
 - trials of theory experiments solved together against one after another;
 - expanding a table against composing each of its jobs.
 
-Below the table: planning and printing 29 tables over 10,000 records; peak memory of making masks
-and of trials; the cost in epochs of measuring a Hessian before pruning; error and memory of a
-spectrum beside PyHessian's. The training throughput is saved for the estimates of `make plan`.
+Below the table: planning and printing 29 tables over 10,000 records; peak memory of making masks,
+of scores of 1 to 1,000 classes and of trials; the cost in epochs of measuring a Hessian before
+pruning; error and memory of a spectrum beside PyHessian's. The training throughput is saved for
+the estimates of `make plan`.
 """
 
 import statistics
@@ -30,6 +31,7 @@ from rich.table import Table
 
 from runner.bench import hessian_stages as bench_stages
 from runner.bench import memory as bench_memory
+from runner.bench import memory_by_classes as bench_classes
 from runner.bench import spectrum as bench_spectrum
 from runner.bench.hessian import hessian_comparisons
 from runner.bench.planning import composed, expanded, make_tables, measure
@@ -81,6 +83,7 @@ def bench(arguments: list[str], console: Console) -> int:
         _comparisons(device, options, console)
     _plans(console)
     _masks(console)
+    _classes(console)
     _stages(device, min(options.rounds, STAGE_ROUNDS), console)
     _spectrum(console)
     _keep_throughput(device, {1, options.threads}, options.cache_dir, console)
@@ -150,6 +153,18 @@ def _masks(console: Console) -> None:
     console.print(
         "masks of VGG-19 (20 M weights, 3x32x32), peak memory beside the network in multiples of"
         f" it: {each}",
+        soft_wrap=True,
+    )
+
+
+def _classes(console: Console) -> None:
+    """Print the peak memory of derivatives under a bound, by the number of classes."""
+    with console.status("scoring images of up to 1,000 classes"):
+        lines = [str(peaks) for peaks in bench_classes.measured()]
+    more = ", ".join(map(str, bench_classes.CLASSES[1:]))
+    console.print(
+        f"scores under a bound on memory, {bench_classes.PER_CLASS} images of each class; peak"
+        f" beside the network for 1 class, then for {more}: {'; '.join(lines)}",
         soft_wrap=True,
     )
 

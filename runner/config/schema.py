@@ -36,6 +36,7 @@ class EnvConfig:
     device: str = MISSING
     threads: int | None = None
     workers: int | None = None
+    memory_gb: float | None = None
     results_dir: str = MISSING
     cache_dir: str = MISSING
     data_dir: str = MISSING

@@ -16,6 +16,7 @@ from runner.data.base import Data, Split
 from runner.data.batches import Batches, evaluation_batches, scoring_pass
 from runner.display.progress import Watcher
 from runner.engine.machine import Machine
+from runner.engine.memory import memory_bound
 from runner.engine.store import Store
 from runner.engine.train import Loaders, Passes
 from runner.errors import Damaged, Stopped
@@ -55,6 +56,11 @@ class RunContext:
         machine, run = self.machine, self.run
         data: Data = self.loaded or run.dataset.load(machine.data_dir, run.train_fraction)
         return data.to(machine.device, machine.workers)
+
+    @cached_property
+    def memory(self) -> float:
+        """Bytes that the graphs of derivatives may take, the same for all stages of the run."""
+        return memory_bound(self.machine)
 
     def set_aside(self, error: Damaged, path: Path, remedy: str) -> None:
         """Move a damaged artefact or checkpoint out of the way and print that in one line."""
@@ -131,6 +137,7 @@ class RunContext:
             progress=self._progress,
             image=(info.channels, info.size, info.size),
             classes=info.classes,
+            memory=self.memory,
         )
 
     def _progress(self, done: int, total: int, what: str) -> None:

@@ -33,6 +33,7 @@ class Machine:
     progress: str
     group: ProcessGroup = ALONE  # the processes that torchrun started
     workers: int = 0  # processes that decode images
+    memory_gb: float | None = None  # GiB for graphs; None = found (runner/engine/memory.py)
 
 
 def prepare(env: Environment, trains: bool = False) -> Machine:
@@ -66,6 +67,7 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
         progress=env.progress if group.first else "none",
         group=group,
         workers=min(MOST_WORKERS, torch.get_num_threads()) if env.workers is None else env.workers,
+        memory_gb=env.memory_gb,
     )
 
 
@@ -86,6 +88,11 @@ def _invalid(env: Environment) -> Iterator[str]:
     if not 0 <= env.checkpoint_seconds < math.inf:
         seconds = f"env.checkpoint_seconds={env.checkpoint_seconds:g}"
         yield f"{seconds} must be 0 (after every step) or more, in seconds"
+    if env.memory_gb is not None and not 0 < env.memory_gb < math.inf:
+        yield (
+            f"env.memory_gb={env.memory_gb:g} must be positive: GiB that the graphs of derivatives"
+            " may take, or null for half of the free memory"
+        )
     if env.workers is not None and not 0 <= env.workers <= most:
         yield (
             f"env.workers={env.workers} must be 0 (the run's own process decodes images) to {most},"

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-GIB = 2**30
+from runner.engine.memory import GIB
+
 BATCH = "batch_size"  # options whose value bounds the memory of a step
 
 
@@ -24,8 +25,9 @@ def describe(error: Exception, values: Mapping[str, Any]) -> tuple[str, str]:
         return f"{type(error).__name__}: {error}", ""
     batches = ", ".join(f"{key}={value}" for key, value in _batches(values))
     remedy = (
-        f"  what to change: smaller batches ({batches}), which is another experiment if it is the"
-        " training's; fewer jobs at a time (hydra.launcher.jobs_per_gpu on GPUs,"
+        "  what to change: in a stage that scores or measures, a smaller env.memory_gb, which"
+        f" changes only rounding; smaller batches ({batches}), which is another experiment if"
+        " it is the training's; fewer jobs at a time (hydra.launcher.jobs_per_gpu on GPUs,"
         " hydra.launcher.slots on CPUs); or more memory"
     )
     return f"{where}: {first}\n{remedy}", details

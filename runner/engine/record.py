@@ -1,5 +1,6 @@
 """The record of a finished run, one JSON file: docs/records.md."""
 
+from math import inf
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from models.count import multiply_accumulates
 from pruners.base import count_kept, count_prunable, full_masks, keep_count
 from runner.engine.context import RunContext
 from runner.engine.divergence import ENTRY
+from runner.engine.memory import GIB
 from runner.records.provenance import provenance
 from runner.spec.findings import DIVERGED, DIVERGED_EPOCH, DIVERGED_STAGE, DIVERGED_WHAT
 from runner.spec.identity import NUMERICS
@@ -135,7 +137,11 @@ def _provenance(context: RunContext, stages: list[dict[str, Any]]) -> dict[str, 
     """Provenance of the record's numbers, without the times."""
     run = context.run
     return {
-        **provenance(context.machine.device, context.machine.group.size),
+        **provenance(
+            context.machine.device,
+            context.machine.group.size,
+            None if context.memory == inf else context.memory / GIB,
+        ),
         "numerics": {kind: NUMERICS[kind] for kind in sorted({s.kind for s in run.stages})},
         "precision": run.precision,
         "dataset_checksum": stages[-1]["dataset_checksum"],

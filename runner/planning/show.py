@@ -9,6 +9,7 @@ from rich.table import Table
 
 from runner.display.sizes import readable
 from runner.engine.machine import Machine
+from runner.engine.memory import described
 from runner.engine.stages import plan
 from runner.paths import PUBLISHED
 from runner.planning.costs import UNKNOWN, Cost, Rates, past_rates, shipped_rates
@@ -60,6 +61,7 @@ def lines(found: Survey, machine: Machine, threads: int) -> Iterator[str]:
     costs = [(item, item.cost) for item in found.needed.values()]
     yield from _work(costs)
     yield _time(costs, machine, threads)
+    yield described(machine)
     yield f"disk: {readable(sum(cost.bytes for _, cost in costs))} more in {machine.cache_dir}"
 
 

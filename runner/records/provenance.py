@@ -34,11 +34,14 @@ def device_name(device: torch.device) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def provenance(device: torch.device, processes: int) -> dict[str, Any]:
+def provenance(
+    device: torch.device, processes: int, memory_gb: float | None = None
+) -> dict[str, Any]:
     """The provenance of a run's numbers: code, versions, device and determinism settings.
 
     Args:
         processes: number of processes that train together.
+        memory_gb: the bound on the memory of derivatives; None = not bounded.
     """
     return {
         **git_state(),
@@ -51,6 +54,7 @@ def provenance(device: torch.device, processes: int) -> dict[str, Any]:
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
         "processes": processes,
+        "memory_gb": memory_gb,
         "host": socket.gethostname(),
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "determinism": {

@@ -16,6 +16,7 @@ class Environment:
         device: auto, cpu or cuda.
         threads: torch's threads; None = torch's default.
         workers: processes that decode images; None = one for each thread.
+        memory_gb: GiB that the graphs of derivatives may take; None = half of what is free.
         plan: only show what would be done.
         checkpoint_seconds: time between two checkpoints of a training; 0 = after every step.
         progress: auto, bar, lines or none.
@@ -30,6 +31,7 @@ class Environment:
     plan: bool
     checkpoint_seconds: float
     progress: str
+    memory_gb: float | None = None
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ def test_all_invalid_environment_settings_are_reported_with_their_keys(tmp_path:
         plan=False,
         checkpoint_seconds=-1.0,
         progress="loud",
+        memory_gb=0.0,
     )
     with pytest.raises(ValueError) as error:
         prepare(env)
@@ -96,6 +97,7 @@ def test_all_invalid_environment_settings_are_reported_with_their_keys(tmp_path:
         "env.device=tpu",
         "env.threads=0",
         "env.workers=-1",
+        "env.memory_gb=0 must be positive",
         "env.results_dir=",
         "env.checkpoint_seconds=-1",
         "env.progress=loud",

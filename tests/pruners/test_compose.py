@@ -35,7 +35,13 @@ class Given:
     needs_data: ClassVar[bool] = False
 
     def __call__(
-        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], loss: LossFn, rng: Generator
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: Iterable[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float,
     ) -> Scores:
         assert not list(batches)  # without a source there are no batches
         return {name: torch.tensor(self.scores).view(mask.shape) for name, mask in masks.items()}

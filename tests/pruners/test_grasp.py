@@ -149,7 +149,7 @@ def test_hg_equals_the_central_difference_of_the_gradient_along_g() -> None:
             for name in masks:
                 moved.get_parameter(name).add_(sign * step * g[name])
         sides.append(mean_gradients(moved, masks, [data], F.cross_entropy))
-    for name, product in hessian_gradient(model, g, [data], F.cross_entropy).items():
+    for name, product in hessian_gradient(model, g, [data], F.cross_entropy, len(data[1])).items():
         torch.testing.assert_close(
             product, (sides[0][name] - sides[1][name]) / (2 * step), rtol=1e-4, atol=1e-9
         )
@@ -159,7 +159,9 @@ def test_scores_sum_to_the_quadratic_form_of_weights_and_gradient() -> None:
     model, data = tanh_net(), few()
     g = mean_gradients(model, full_masks(model), [data], F.cross_entropy)
     weights = {name: model.get_parameter(name).detach() for name in g}
-    hw = hessian_gradient(model, weights, [data], F.cross_entropy)  # H w, so that w' H g = g' H w
+    hw = hessian_gradient(
+        model, weights, [data], F.cross_entropy, len(data[1])
+    )  # H w, so that w' H g = g' H w
     assert (
         abs(float(flat(score(model, data, temperature=1.0)).sum()) - float(flat(g) @ flat(hw)))
         < 1e-12

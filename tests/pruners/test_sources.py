@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pruners.base import Batch, Task, full_masks
 from pruners.scores.snip import Snip
 from pruners.selection.pick import Proportional
-from pruners.selection.source import Chi, Normal, Ones, SparseNormal
+from pruners.selection.source import Chi, Examples, Normal, Ones, SparseNormal
 from runner.display.progress import Watcher, display
 from runner.engine.context import RunContext
 from runner.engine.store import Store
@@ -178,7 +178,7 @@ def test_a_second_batch_of_noise_changes_the_scores() -> None:
 def test_inputs_move_to_the_device_of_the_model() -> None:
     # meta: a second device that every machine has
     elsewhere = nn.Linear(4, 2, device="meta")
-    batches = list(pruner(Snip(), source=Normal(batch_size=2))._batches(elsewhere, stage()))
+    batches = list(Examples(Normal(batch_size=2), stage(), elsewhere.weight.device))
     assert batches and all(x.device.type == y.device.type == "meta" for x, y in batches)
 
 
