@@ -21,6 +21,7 @@ from pruners.base import (
     Scores,
     Task,
     apply_masks,
+    count_prunable,
     density,
     kept_by_layer,
     without_classifier,
@@ -49,6 +50,13 @@ class Mapped(Protocol):
 
     @property
     def map(self) -> str: ...
+
+
+@runtime_checkable
+class CountsWeights(Protocol):
+    """A schedule whose densities depend on the number of prunable weights."""
+
+    def for_weights(self, density: float, prunable: int) -> list[float]: ...
 
 
 class Pick(Protocol):
@@ -184,9 +192,7 @@ class ScorePruner:
                 "method.pruner.classifier=dense leaves no layer to prune: this net has one layer;"
                 " take method.pruner.classifier=pruned"
             )
-        densities = self.schedule(task.density)
-        if self.when == "oneshot":
-            densities = densities[-1:]
+        densities = self._densities(task.density, count_prunable(masks))
         masking = FixedMasking(masks)
         for done, goal in enumerate(densities, start=1):
             draws = self.when != "final" or done == len(densities)
@@ -196,6 +202,14 @@ class ScorePruner:
             if len(densities) > 1:
                 task.progress(done, len(densities), "pruning rounds")
         return masking
+
+    def _densities(self, density: float, prunable: int) -> list[float]:
+        """The density of each round."""
+        if isinstance(self.schedule, CountsWeights):
+            densities = self.schedule.for_weights(density, prunable)
+        else:
+            densities = self.schedule(density)
+        return densities[-1:] if self.when == "oneshot" else densities
 
     def _round(
         self, model: nn.Module, before: FixedMasking, task: Task, pick: Pick
