@@ -28,6 +28,8 @@ HYDRA_FLAGS = re.compile(
 # Keys below a group that its file alone sets: they say what the choice is. `*` is any group.
 BY_FILE = {
     "*": {"name", "_target_"},
+    "allocate": {"net"},
+    "model": {"resnet"},
     "method": {
         "density",
         "uses",
@@ -153,14 +155,20 @@ def check_overrides(overrides: Sequence[str]) -> None:
     for each in overrides:
         for key in _keys(each):
             if _by_file(key):
-                group = key.partition(".")[0]
-                problems.append(
-                    f"{each}: {key} says what {group}=NAME is, so only the file of that choice"
-                    f" sets it; choose another with {group}=NAME, or write a file of your own"
-                    " (--config-dir)"
-                )
+                problems.append(f"{each}: {_refusal(key)}")
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
+
+
+def _refusal(key: str) -> str:
+    """Why a key that only a file sets is refused, and what to write."""
+    if other := other_key(key):
+        return f"{key} follows from other keys; write {other}"
+    group = key.partition(".")[0]
+    return (
+        f"{key} says what {group}=NAME is, so only the file of that choice sets it; choose another"
+        f" with {group}=NAME, or write a file of your own (--config-dir)"
+    )
 
 
 def _adds_group(override: str, folders: Sequence[Path]) -> bool:
