@@ -233,18 +233,6 @@ def count_kept(masks: Masks) -> int:
     return sum(kept_by_layer(masks).values())
 
 
-def without_classifier(model: nn.Module, masks: Masks) -> Masks:
-    """Return `masks` without the mask of the model's last linear layer.
-
-    The jackpots paper keeps that layer dense and does not count it (docs/decisions.md 2).
-    """
-    last = next(
-        (name for name in reversed(prunable_names(model)) if model.get_parameter(name).dim() == 2),
-        None,
-    )
-    return {name: mask for name, mask in masks.items() if name != last}
-
-
 def count_prunable(masks: Masks) -> int:
     """Number of entries over all masks."""
     return sum(mask.numel() for mask in masks.values())
