@@ -97,6 +97,30 @@ class FrontLoaded:
 
 
 @dataclass(frozen=True)
+class Again:
+    """The rounds after the first of a method that prunes only after the last one.
+
+    Args:
+        rounds_in_all: with the first, which is a stage of its own. Default 1: no further round.
+    """
+
+    tag: ClassVar[str] = "again"
+    needs_density: ClassVar[bool] = False
+    rounds_in_all: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rounds_in_all <= MOST_TRAININGS:
+            raise ValueError(
+                f"method.rounds={self.rounds_in_all} must be at least 1, and at most"
+                f" {MOST_TRAININGS:,}: trainings of the search"
+            )
+
+    def __call__(self, density: float | None) -> list[None]:
+        """None, no density, for each further round."""
+        return [None] * (self.rounds_in_all - 1)
+
+
+@dataclass(frozen=True)
 class Exponential:
     """density ** (i / iterations) for i = 1 ... iterations (SynFlow; docs/methods/synflow.md).
 

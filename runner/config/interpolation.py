@@ -13,11 +13,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.errors import ConfigError
+from runner.errors import ConfigError, nearest
 from runner.paths import CONF
 
 # A plain path. A relative path, which begins with a dot, is left to OmegaConf.
 REFERENCE = re.compile(r"\$\{(\w[\w.]*)\}")
+# A path with a word that another value chooses: ${method.measures.${method.measure}.score}.
+CHOSEN = re.compile(r"\$\{(\w[\w.]*)\.\$\{(\w[\w.]*)\}((?:\.\w+)*)\}")
 NOT_PART_OF_A_RUN = ("env", "logger")
 
 
@@ -120,6 +122,8 @@ class _Walk:
             raise ConfigError(f"{place}={text} refers to itself: {circle}")
         self.open.append(place)
         self.read[place] = tuple(REFERENCE.findall(text))
+        if chosen := CHOSEN.fullmatch(text):
+            text = self._chosen(*chosen.groups())
         if whole := REFERENCE.fullmatch(text):
             self.whole[place] = whole[1]
             self.done[place] = self._target(whole[1], place)
@@ -129,6 +133,20 @@ class _Walk:
             self.done[place] = REFERENCE.sub(lambda found: str(self._target(found[1], place)), text)
         self.open.pop()
         return self.done[place]
+
+    def _chosen(self, choices: str, key: str, rest: str) -> str:
+        """The plain reference to the one of `choices` that the value at `key` names.
+
+        Raises:
+            ConfigError: it names none of them.
+        """
+        name, among = self._target(key, choices), self._target(choices, key)
+        if not isinstance(among, dict) or name not in among:
+            listed = ", ".join(among) if isinstance(among, dict) else "none"
+            raise ConfigError(
+                f"{key}={name} must be one of {listed}{nearest(str(name), among or ())}"
+            )
+        return f"${{{choices}.{name}{rest}}}"
 
     def _target(self, target: str, reader: str) -> Any:
         """The value at `target`; references along the path are followed.
