@@ -123,6 +123,15 @@ class Budgeted(Protocol):
         ...
 
 
+@runtime_checkable
+class Layered(Protocol):
+    """A component that can check, before any work, that a net has the layers its options name."""
+
+    def check_layers(self, model: nn.Module, masks: Masks) -> None:
+        """Raise `ValueError` if the net lacks one of them, or no other layer is left."""
+        ...
+
+
 class Measure(Protocol):
     """A measurement.
 

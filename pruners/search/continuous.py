@@ -147,12 +147,7 @@ class SoftSearch:
                 "Continuous Sparsification learns its masks while the net trains:"
                 " its stage is of kind search"
             )
-        masks = without(model, masks, self.dense)
-        if not masks:
-            raise ValueError(
-                f"method.search.dense=[{','.join(self.dense)}] leaves no layer with a mask: take"
-                " fewer dense layers"
-            )
+        masks = self._masked(model, masks)
         scores = {name: self._first_scores(name, mask, task) for name, mask in masks.items()}
         return SoftMasking(
             masks={name: (scores[name] > 0) & mask for name, mask in masks.items()},
@@ -164,6 +159,24 @@ class SoftSearch:
             penalty=self.penalty,
             final_temperature=self.final_temperature,
         )
+
+    def check_layers(self, model: nn.Module, masks: Masks) -> None:
+        """`pruners.base.Layered.check_layers`."""
+        self._masked(model, masks)
+
+    def _masked(self, model: nn.Module, masks: Masks) -> Masks:
+        """The masks of the layers that have soft ones.
+
+        Raises:
+            ValueError: the net lacks a layer of `dense`, or no layer is left.
+        """
+        found = without(model, masks, self.dense)
+        if not found:
+            raise ValueError(
+                f"method.search.dense=[{','.join(self.dense)}] leaves no layer with a mask: take"
+                " fewer dense layers"
+            )
+        return found
 
     def _first_scores(self, name: str, mask: Tensor, task: Task) -> Tensor:
         """s0, or min(b s, s0) for the scores s of an earlier round and its last temperature b."""

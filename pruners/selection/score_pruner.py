@@ -133,6 +133,11 @@ class ScorePruner:
                 f"source={source} is one image without a label, but {score} reads labels: take"
                 " source=train, normal or sparse_normal"
             )
+        if getattr(self.source, "fresh", False):
+            problems.append(
+                "source.fresh=true: it is for trainings on noise, and a score draws new noise in"
+                " each round anyway; leave it out"
+            )
         if self.classifier not in get_args(Classifier):
             problems.append(
                 f"method.pruner.classifier={self.classifier!r} must be one of"
