@@ -114,6 +114,19 @@ class ScorePruner:
         ]
         if self.score is None:
             raise ValueError("method.pruner.score=None: this method ranks weights by a score")
+        problems += self._check_source()
+        if self.classifier not in get_args(Classifier):
+            problems.append(
+                f"method.pruner.classifier={self.classifier!r} must be one of"
+                f" {', '.join(get_args(Classifier))}"
+            )
+        problems += unknown_layers(self.dense, LAYERS[:2], "method.pruner.dense")
+        problems += self._check_when()
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def _check_source(self) -> list[str]:
+        problems = []
         if self.source is None and self.score.needs_data:
             problems.append(
                 f"source=none: {type(self.score).__name__} is computed from data; leave source=..."
@@ -138,15 +151,7 @@ class ScorePruner:
                 "source.fresh=true: it is for trainings on noise, and a score draws new noise in"
                 " each round anyway; leave it out"
             )
-        if self.classifier not in get_args(Classifier):
-            problems.append(
-                f"method.pruner.classifier={self.classifier!r} must be one of"
-                f" {', '.join(get_args(Classifier))}"
-            )
-        problems += unknown_layers(self.dense, LAYERS[:2], "method.pruner.dense")
-        problems += self._check_when()
-        if problems:
-            raise ValueError("\n".join(problems))
+        return problems
 
     def _check_when(self) -> list[str]:
         if self.when not in get_args(When):
