@@ -30,10 +30,12 @@ class Origins:
     Args:
         whole: place -> the place that it refers to, for values that consist of one reference.
         read: place of a value -> all places that it refers to, also from within a longer text.
+        choices: places of mappings one of whose values another value chooses.
     """
 
     whole: Mapping[str, str]
     read: Mapping[str, tuple[str, ...]]
+    choices: frozenset[str] = frozenset()
 
     def key(self, place: str) -> str:
         """The key by which a user sets the value at `place`.
@@ -67,6 +69,13 @@ class Resolved:
     values: dict[str, Any]
     origins: Origins
 
+    def at(self, place: str) -> Any:
+        """The value at a place, a dotted path of keys."""
+        node: Any = self.values
+        for word in place.split("."):
+            node = node[word]
+        return node
+
     @property
     def reads_seed(self) -> bool:
         """Whether any other value refers to the seed."""
@@ -87,7 +96,7 @@ def resolve(raw: Mapping[str, Any]) -> Resolved:
     }
     if walk.absent:
         raise ConfigError(*(_absent(key, places, raw) for key, places in walk.absent.items()))
-    return Resolved(values, Origins(walk.whole, walk.read))
+    return Resolved(values, Origins(walk.whole, walk.read, frozenset(walk.choices)))
 
 
 class _Walk:
@@ -99,6 +108,7 @@ class _Walk:
         self.open: list[str] = []  # places that are being resolved
         self.whole: dict[str, str] = {}
         self.read: dict[str, tuple[str, ...]] = {}
+        self.choices: set[str] = set()
         self.absent: dict[str, list[str]] = {}  # missing key -> the places that refer to it
         self.tree: DictConfig | None = None  # made when OmegaConf has to resolve a value
 
@@ -140,12 +150,12 @@ class _Walk:
         Raises:
             ConfigError: it names none of them.
         """
-        name, among = self._target(key, choices), self._target(choices, key)
-        if not isinstance(among, dict) or name not in among:
-            listed = ", ".join(among) if isinstance(among, dict) else "none"
-            raise ConfigError(
-                f"{key}={name} must be one of {listed}{nearest(str(name), among or ())}"
-            )
+        name, found = self._target(key, choices), self._target(choices, key)
+        among = found if isinstance(found, dict) else {}
+        self.choices.add(choices)
+        if not isinstance(name, str) or name not in among:
+            hint = nearest(str(name), among)
+            raise ConfigError(f"{key}={name} must be one of {', '.join(among) or 'none'}{hint}")
         return f"${{{choices}.{name}{rest}}}"
 
     def _target(self, target: str, reader: str) -> Any:

@@ -150,8 +150,8 @@ def test_another_value_can_choose_a_word_of_a_reference() -> None:
 
 
 def test_an_unknown_choice_is_refused_with_the_choices() -> None:
-    wrong = {**CHOSEN, "method": {**CHOSEN["method"], "measure": "los"}}
-    with pytest.raises(
-        ConfigError, match=r"method.measure=los must be one of loss, size; did you mean 'loss'\?"
-    ):
-        resolve(wrong)
+    for measure, hint in (("los", "; did you mean 'loss'"), ([1], ""), (None, ""), ({}, "")):
+        wrong = {**CHOSEN, "method": {**CHOSEN["method"], "measure": measure}}
+        with pytest.raises(ConfigError) as caught:
+            resolve(wrong)
+        assert f"method.measure={measure} must be one of loss, size{hint}" in str(caught.value)
