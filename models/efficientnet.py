@@ -30,7 +30,7 @@ U(+-1/sqrt(classes)) in the linear layer.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Generator, nn
 from torchvision.models import efficientnet_b4
@@ -62,6 +62,7 @@ class EfficientNetB4:
         stochastic_depth: probability of skipping the last block in training, falling linearly to 0
             at the first block; torchvision's own is 0.2.
         init: see models/init.py.
+        resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
     """
 
     tag: ClassVar[str] = "efficientnet_b4"
@@ -69,6 +70,7 @@ class EfficientNetB4:
     dropout: float = 0.0
     stochastic_depth: float = 0.0
     init: str = "fan_in"
+    resnet: Literal[False] = False
     smallest: ClassVar[int] = 32  # one pixel before the average
     # 83.38 / 96.59 % at 380x380; the paper's 82.61 / 96.41 belong to other weights
     torchvision: ClassVar[str] = "EfficientNet_B4_Weights.IMAGENET1K_V1"

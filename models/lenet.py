@@ -30,11 +30,13 @@ class LeNet300:
     Args:
         name: the model's name in records and messages.
         init: see models/init.py; snip-public's is `lenet_snip`.
+        resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
     """
 
     tag: ClassVar[str] = "lenet_300_100"
     name: str
     init: str = "fan_in"
+    resnet: Literal[False] = False
     smallest: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -95,12 +97,14 @@ class LeNet5:
         variant: `caffe`: 20 and 50 filters, 500 hidden units (snip-public); `lecun1998`: 6 and 16
             filters, 120 and 84 hidden units.
         init: see models/init.py; snip-public's is `lenet_snip`.
+        resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
     """
 
     tag: ClassVar[str] = "lenet5"
     name: str
     variant: Variant = "caffe"
     init: str = "fan_in"
+    resnet: Literal[False] = False
     smallest: ClassVar[int] = 16  # 16 -> 12 -> 6 -> 2 -> 1
 
     def __post_init__(self) -> None:

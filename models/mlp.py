@@ -6,7 +6,7 @@ Our own plain net; LeNet-300-100 is a special case.
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Generator, nn
 
@@ -33,12 +33,14 @@ class Mlp:
         hidden: widths of the hidden layers; an empty list is a linear classifier. Default
             (300, 300): our choice, from no paper.
         init: see models/init.py.
+        resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
     """
 
     tag: ClassVar[str] = "mlp"
     name: str
     hidden: tuple[int, ...] = (300, 300)
     init: str = "fan_in"
+    resnet: Literal[False] = False
     smallest: ClassVar[int] = 1
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ Choices:
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Generator, Tensor, nn
 
@@ -85,12 +85,14 @@ class MobileNetV1:
         width: the paper's width multiplier alpha: 1, 0.75, 0.5, 0.25. The resolution multiplier
             corresponds to `dataset.size`.
         init: see models/init.py.
+        resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
     """
 
     tag: ClassVar[str] = "mobilenet_v1"
     name: str
     width: float = 1.0
     init: str = "fan_in"
+    resnet: Literal[False] = False
     smallest: ClassVar[int] = 32  # one pixel before the average
 
     def __post_init__(self) -> None:

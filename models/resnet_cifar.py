@@ -64,6 +64,15 @@ def _shortcut(kind: Shortcut, inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(OrderedDict(layers))
 
 
+def shortcut_weights(model: nn.Module, name: str) -> tuple[str, ...]:
+    """Names of the weights of the convolutions on shortcuts, which are submodules called `name`."""
+    return tuple(
+        f"{path}.weight"
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) and name in path.split(".")
+    )
+
+
 class BasicBlock(nn.Module):
     """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x)).
 
@@ -96,6 +105,7 @@ class CifarResNet(nn.Module):
         self.stage2 = self._stage(width, blocks, shortcut)
         self.stage3 = self._stage(2 * width, blocks, shortcut)
         self.fc = nn.Linear(4 * width, classes)
+        self.shortcuts = shortcut_weights(self, "shortcut")
 
     @staticmethod
     def _stage(inputs: int, blocks: int, shortcut: Shortcut) -> nn.Sequential:
@@ -121,6 +131,7 @@ class ResNetCifar:
         shortcut: where the shape changes. A: subsample and pad (He et al.); B: 1x1 conv and
             BatchNorm; B-noBN: 1x1 conv alone (continuous-sparsification).
         init: see models/init.py.
+        resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
     """
 
     tag: ClassVar[str] = "resnet_cifar"
@@ -129,6 +140,7 @@ class ResNetCifar:
     width: int = 16
     shortcut: Shortcut = "B"
     init: str = "fan_in"
+    resnet: Literal[True] = True
     smallest: ClassVar[int] = 8  # 2x2 pixels before the average; digits' own size
 
     def __post_init__(self) -> None:

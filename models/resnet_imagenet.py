@@ -14,12 +14,13 @@ torchvision's own law is `model.init=synflow_tiny`, except for the linear bias, 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Generator, nn
 from torchvision.models import resnet50
 
 from models.init import check_init, fresh, refuse_small
+from models.resnet_cifar import shortcut_weights
 
 
 def network(channels: int, classes: int) -> nn.Module:
@@ -27,6 +28,7 @@ def network(channels: int, classes: int) -> nn.Module:
     model: nn.Module = resnet50(num_classes=classes)
     if channels != 3:
         model.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+    model.shortcuts = shortcut_weights(model, "downsample")  # type: ignore[assignment]
     return model
 
 
@@ -37,11 +39,13 @@ class ResNet50:
     Args:
         name: the model's name in records and messages.
         init: see models/init.py.
+        resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
     """
 
     tag: ClassVar[str] = "resnet50"
     name: str
     init: str = "fan_in"
+    resnet: Literal[True] = True
     smallest: ClassVar[int] = 32  # one pixel before the average
     # 76.13 / 92.86 %, the paper's net; V2 (80.86) uses another training recipe
     torchvision: ClassVar[str] = "ResNet50_Weights.IMAGENET1K_V1"

@@ -16,14 +16,14 @@ project's (docs/decisions.md 3).
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor, nn
 
 from models.conv import Conv3x3
 from models.init import check_init, fresh, refuse_small
-from models.resnet_cifar import BasicBlock
+from models.resnet_cifar import BasicBlock, shortcut_weights
 
 
 class TinyResNet(nn.Module):
@@ -38,6 +38,7 @@ class TinyResNet(nn.Module):
         self.stage3 = self._stage(2 * width, 4 * width, 2)
         self.stage4 = self._stage(4 * width, 8 * width, 2)
         self.fc = nn.Linear(8 * width, classes)
+        self.shortcuts = shortcut_weights(self, "shortcut")
 
     @staticmethod
     def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
@@ -60,12 +61,14 @@ class ResNetTiny:
         name: the model's name in records and messages.
         width: channels of the first stage; 64 is the paper's, 128 the doubled net.
         init: see models/init.py; Synaptic-Flow's is `synflow_tiny`.
+        resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
     """
 
     tag: ClassVar[str] = "resnet_tiny"
     name: str
     width: int = 64
     init: str = "fan_in"
+    resnet: Literal[True] = True
     smallest: ClassVar[int] = 8  # one pixel before the average; digits' own size
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ this module. Theory experiments solve many masked copies of it at once, in float
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Generator, Tensor, nn
 
@@ -30,12 +30,14 @@ class Student:
         name: the model's name in records and messages.
         neurons: K, as many as the teacher has.
         init: see models/init.py.
+        resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
     """
 
     tag: ClassVar[str] = "student"
     name: str
     neurons: int = 5
     init: str = "fan_in"
+    resnet: Literal[False] = False
     smallest: ClassVar[int] = 1
 
     def __post_init__(self) -> None:

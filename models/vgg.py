@@ -19,7 +19,7 @@ implemented.
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Generator, Tensor, nn
 
@@ -70,6 +70,7 @@ class Vgg:
         bias: whether convolutions have a bias; they do in sanity-check, rethinking, Synaptic-Flow
             and open_lth, not in GraSP and zyxxmu/lottery-jackpots.
         init: see models/init.py.
+        resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
     """
 
     tag: ClassVar[str] = "vgg"
@@ -79,6 +80,7 @@ class Vgg:
     pools: int = 4
     bias: bool = True
     init: str = "fan_in"
+    resnet: Literal[False] = False
     deepest: ClassVar[int] = len(FACTORS)
 
     def __post_init__(self) -> None:

@@ -135,6 +135,15 @@ class ReadsImages(Protocol):
         """
 
 
+@runtime_checkable
+class Layered(Protocol):
+    """A component that can check, before any work, that a net has the layers its options name."""
+
+    def check_layers(self, model: nn.Module, masks: Masks) -> None:
+        """Raise `ValueError` if the net lacks one of them, or no other layer is left."""
+        ...
+
+
 class Measure(Protocol):
     """A measurement.
 
@@ -243,18 +252,6 @@ def kept_by_layer(masks: Masks) -> dict[str, int]:
 def count_kept(masks: Masks) -> int:
     """Number of True entries over all masks."""
     return sum(kept_by_layer(masks).values())
-
-
-def without_classifier(model: nn.Module, masks: Masks) -> Masks:
-    """Return `masks` without the mask of the model's last linear layer.
-
-    The jackpots paper keeps that layer dense and does not count it (docs/decisions.md 2).
-    """
-    last = next(
-        (name for name in reversed(prunable_names(model)) if model.get_parameter(name).dim() == 2),
-        None,
-    )
-    return {name: mask for name, mask in masks.items() if name != last}
 
 
 def count_prunable(masks: Masks) -> int:

@@ -7,9 +7,12 @@ final_temperature^(e / (E - 1)) in epoch e of E. Ticket: c * 1[s > 0] on the wei
 early epoch.
 
 Deviations and choices (docs/methods/continuous_sparsification.md; docs/decisions.md 16):
-- All prunable weights have a mask; the authors' code has none on 1x1 shortcuts and the classifier.
+- All prunable weights have a mask; the authors' code has none on 1x1 shortcuts and the classifier
+  (dense=[shortcuts,classifier]).
 - One round, which matches the IMC paper's 320 epochs (a search and a retraining of 160 each); the
-  authors' default is three rounds of 85.
+  authors' default is three rounds of 85. A further round goes on with the weights of the round
+  before; its scores begin at min(b s, s0), where b is the last temperature. The authors keep the
+  momentum of both between rounds; here every round begins without.
 - density=D selects the D * N largest scores, in place of s > 0; the density of s > 0 is reported
   beside it (`attained_density`). Without a density, s > 0 decides.
 - The factor c stays on the kept weights, as in the authors' code: with s0 = 0 the retrained net
@@ -18,7 +21,7 @@ Deviations and choices (docs/methods/continuous_sparsification.md; docs/decision
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +37,11 @@ from pruners.base import (
     count_prunable,
     density,
 )
+from pruners.dense_layers import LAYERS, unknown_layers, without
 from pruners.selection.allocate import Global
 from pruners.selection.pick import Top
+
+AnyLayer = Literal["first", "shortcuts", "classifier"]
 
 
 @dataclass
@@ -103,15 +109,18 @@ class SoftSearch:
         s0: initial value of all scores. A larger s0 gives denser nets. Default 0.0: authors' code.
         penalty: lambda of the L1 penalty. Default 1e-8: authors' code.
         final_temperature: b in the last epoch. Default 200: authors' code.
+        dense: layers without a mask: `first`, `shortcuts`, `classifier` (pruners/dense_layers.py).
+            Default none; the authors leave out shortcuts and classifier.
     """
 
     tag: ClassVar[str] = "soft_search"
     s0: float = 0.0
     penalty: float = 1e-8
     final_temperature: float = 200.0
+    dense: tuple[AnyLayer, ...] = ()
 
     def __post_init__(self) -> None:
-        problems = []
+        problems = unknown_layers(self.dense, LAYERS, "method.search.dense")
         if self.penalty < 0:
             problems.append(
                 f"method.search.penalty={self.penalty:g} must be 0 or more: it multiplies the sum"
@@ -128,20 +137,21 @@ class SoftSearch:
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> SoftMasking:
         """Soft masks over the weights that `masks` keeps; the model is not changed.
 
+        Scores begin at s0, or, if `task` has those of an earlier round, where that round left them.
+
         Raises:
-            ValueError: the task does not train.
+            ValueError: the task does not train, or no layer is left.
         """
         if task.epochs < 1:
             raise ValueError(
                 "Continuous Sparsification learns its masks while the net trains:"
                 " its stage is of kind search"
             )
+        masks = self._masked(model, masks)
+        scores = {name: self._first_scores(name, mask, task) for name, mask in masks.items()}
         return SoftMasking(
-            masks={name: torch.full_like(mask, self.s0 > 0) & mask for name, mask in masks.items()},
-            trainable={
-                name: torch.full(mask.shape, self.s0, device=mask.device, requires_grad=True)
-                for name, mask in masks.items()
-            },
+            masks={name: (scores[name] > 0) & mask for name, mask in masks.items()},
+            trainable={name: s.requires_grad_() for name, s in scores.items()},
             allowed=dict(masks),
             epoch_steps=task.steps // task.epochs,
             epochs=task.epochs,
@@ -150,13 +160,40 @@ class SoftSearch:
             final_temperature=self.final_temperature,
         )
 
+    def check_layers(self, model: nn.Module, masks: Masks) -> None:
+        """`pruners.base.Layered.check_layers`."""
+        self._masked(model, masks)
+
+    def _masked(self, model: nn.Module, masks: Masks) -> Masks:
+        """The masks of the layers that have soft ones.
+
+        Raises:
+            ValueError: the net lacks a layer of `dense`, or no layer is left.
+        """
+        found = without(model, masks, self.dense)
+        if not found:
+            raise ValueError(
+                f"method.search.dense=[{','.join(self.dense)}] leaves no layer with a mask: take"
+                " fewer dense layers"
+            )
+        return found
+
+    def _first_scores(self, name: str, mask: Tensor, task: Task) -> Tensor:
+        """s0, or min(b s, s0) for the scores s of an earlier round and its last temperature b."""
+        for earlier in task.measured.values():  # at most one
+            grown = self.final_temperature * earlier.tensors[name].to(mask.device)
+            return grown.clamp(max=self.s0)
+        return torch.full(mask.shape, self.s0, device=mask.device)
+
 
 @dataclass(frozen=True)
 class Ticket:
     """The cut: s > 0, or the largest scores if a density is given.
 
+    Of several search stages that its stage needs, which are rounds, the last one's scores count.
+
     Args:
-        stage: the search stage that provides the scores.
+        stage: the first search stage.
     """
 
     tag: ClassVar[str] = "soft_ticket"
@@ -173,9 +210,9 @@ class Ticket:
         Raises:
             ValueError: no score is positive and no density was given.
         """
-        scores = {
-            name: s.to(masks[name].device) for name, s in task.measured[self.stage].tensors.items()
-        }
+        *_, last = task.measured.values()
+        scores = {name: s.to(masks[name].device) for name, s in last.tensors.items()}
+        masks = {name: masks[name] for name in scores}
         attained = {name: s > 0 for name, s in scores.items()}
         report: dict[str, Finding] = {"attained_density": density(attained)}
         if task.density is None:

@@ -11,7 +11,7 @@ by default the layer budgets of magnitude, so that searches differ only in their
 code converts rates to counts with int(); here the total is exact (docs/decisions.md 4).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -26,14 +26,14 @@ from pruners.base import (
     count_kept,
     count_prunable,
     largest,
-    without_classifier,
 )
+from pruners.dense_layers import LAYERS, unknown_layers, without
 from pruners.scores.grasp import Grasp
 from pruners.scores.magnitude import Magnitude, Random
 from pruners.scores.snip import Snip
+from pruners.selection.allocate import Allocation
 from pruners.selection.source import Balanced, Examples, Train
 
-Allocate = Callable[[Scores, Masks, float], dict[str, int]]
 Criterion = Literal["magnitude", "snip", "grasp", "random", "uniform"]
 Budgets = Literal["magnitude", "criterion"]
 Classifier = Literal["dense", "searched"]
@@ -108,7 +108,9 @@ class Init:
         """`pruners.base.ReadsImages`."""
         check_criterion("method.search.init.criterion", self.criterion, counts)
 
-    def __call__(self, model: nn.Module, masks: Masks, task: Task, allocate: Allocate) -> "Initial":
+    def __call__(
+        self, model: nn.Module, masks: Masks, task: Task, allocate: Allocation
+    ) -> "Initial":
         """Budgets and first mask of the layers in `masks`; the model is not changed."""
         size = Magnitude()(model, masks, (), task.loss, task.rng)
         scores = size if self.criterion == "magnitude" else self._scores(model, masks, task)
@@ -149,8 +151,55 @@ class Initial:
     largest: Masks
 
 
-def searched(model: nn.Module, masks: Masks, classifier: Classifier) -> Masks:
-    """The layers that a search may prune: all, or all but the last linear one.
+def check(
+    allocate: Allocation | None, classifier: str, dense: Sequence[str], problems: list[str]
+) -> None:
+    """Check the options of a search.
+
+    Raises:
+        ValueError: there are problems; the message has one line for each.
+    """
+    if allocate is None:
+        problems = [
+            *problems,
+            (
+                "allocate=none: a mask search fixes how many weights each layer keeps; leave"
+                " allocate=... out, or take allocate=global"
+            ),
+        ]
+    if classifier not in get_args(Classifier):
+        problems = [
+            *problems,
+            f"method.search.classifier={classifier!r} must be one of dense, searched",
+        ]
+    problems = [*problems, *unknown_layers(dense, LAYERS[:2], "method.search.dense")]
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def begin(
+    model: nn.Module,
+    masks: Masks,
+    task: Task,
+    allocate: Allocation,
+    init: Init,
+    dense: Sequence[str],
+) -> Initial:
+    """Budgets and first mask of the layers to search.
+
+    Raises:
+        ValueError: as in SrPopup.
+    """
+    if task.density is None:
+        raise ValueError(
+            "density is missing: a mask search keeps the weights of each layer at the number that"
+            " it starts with, e.g. density=0.1"
+        )
+    return init(model, searched(model, masks, dense), task, allocate)
+
+
+def searched(model: nn.Module, masks: Masks, dense: Sequence[str]) -> Masks:
+    """The layers that a search may prune: all but those in `dense` (pruners/dense_layers.py).
 
     Raises:
         ValueError: some weights are pruned already, or no layer is left.
@@ -160,11 +209,14 @@ def searched(model: nn.Module, masks: Masks, classifier: Classifier) -> Masks:
             "a mask search chooses among all weights of its start, but some are pruned already:"
             " start it from a dense net"
         )
-    found = without_classifier(model, masks) if classifier == "dense" else masks
+    found = without(model, masks, dense)
     if not found:
+        others = [layer for layer in dense if layer != "classifier"]
+        named = [f"method.search.dense=[{','.join(others)}]"] if others else []
+        named += ["method.search.classifier=dense"] if "classifier" in dense else []
         raise ValueError(
-            "method.search.classifier=dense leaves no layer to search: this net has one layer; take"
-            " method.search.classifier=searched"
+            f"{' with '.join(named)} leaves no layer to search: this net has too few; take"
+            " method.search.classifier=searched or fewer dense layers"
         )
     return found
 

@@ -31,9 +31,10 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from pruners.base import Finding, Masks, Task
-from pruners.search.init import Allocate, Classifier, Init, Initial, overlap, searched
+from pruners.dense_layers import Layer, with_classifier
+from pruners.search.init import Classifier, Init, Initial, begin, check, overlap, searched
 from pruners.search.swap import Pairs, Quota, Restriction, flat, swap
-from pruners.selection.allocate import check_counts
+from pruners.selection.allocate import Allocation, check_counts
 
 
 class StraightThrough(torch.autograd.Function):
@@ -148,25 +149,30 @@ class SrPopup:
         quota, exponent, pairs: how many pairs swap in a step, and which (pruners/search/swap.py).
         classifier: `dense`: the last linear layer is neither pruned nor counted, as in the authors'
             code; `searched`: it is treated as the other layers.
+        dense: other layers that are neither pruned nor counted, as for ScorePruner.
     """
 
     tag: ClassVar[str] = "sr_popup"
-    allocate: Allocate
+    allocate: Allocation
     init: Init = Init()
     quota: Quota = "falling"
     exponent: int = 4
     pairs: Pairs = "largest"
     classifier: Classifier = "dense"
+    dense: tuple[Layer, ...] = ()
     begins_with_mask: ClassVar[bool] = True  # so that a search of zero epochs has a result
 
     def __post_init__(self) -> None:
-        check(
-            self.allocate, self.classifier, [*self.init.problems(), *self._restriction.problems()]
-        )
+        problems = [*self.init.problems(), *self._restriction.problems()]
+        check(self.allocate, self.classifier, self.dense, problems)
+
+    @property
+    def _dense(self) -> tuple[str, ...]:
+        return with_classifier(self.dense, self.classifier)
 
     def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
         """`pruners.base.Budgeted.check_budget`."""
-        check_counts(self.allocate, searched(model, masks, self.classifier), density)
+        check_counts(self.allocate, searched(model, masks, self._dense), density)
 
     @property
     def _restriction(self) -> Restriction:
@@ -180,7 +186,7 @@ class SrPopup:
         Raises:
             ValueError: no density, weights that are pruned already, or no layer to search.
         """
-        initial = begin(model, masks, task, self.allocate, self.init, self.classifier)
+        initial = begin(model, masks, task, self.allocate, self.init, self._dense)
         return popup(model, initial, self._restriction, task)
 
 
@@ -189,71 +195,32 @@ class EdgePopup:
     """The search stage of edge-popup: all candidates swap.
 
     Args:
-        allocate, classifier: as for SrPopup.
+        allocate, classifier, dense: as for SrPopup.
         init: the first mask. Default: m drawn from U(0, 1) (the paper's Sec. 3.2).
     """
 
     tag: ClassVar[str] = "edge_popup"
-    allocate: Allocate
+    allocate: Allocation
     init: Init = Init(criterion="uniform")
     classifier: Classifier = "dense"
+    dense: tuple[Layer, ...] = ()
     begins_with_mask: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check(self.allocate, self.classifier, self.init.problems())
+        check(self.allocate, self.classifier, self.dense, self.init.problems())
+
+    @property
+    def _dense(self) -> tuple[str, ...]:
+        return with_classifier(self.dense, self.classifier)
 
     def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
         """`pruners.base.Budgeted.check_budget`."""
-        check_counts(self.allocate, searched(model, masks, self.classifier), density)
+        check_counts(self.allocate, searched(model, masks, self._dense), density)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> PopupMasking:
         """Masks as in SrPopup, without a limit on the number of swaps."""
-        initial = begin(model, masks, task, self.allocate, self.init, self.classifier)
+        initial = begin(model, masks, task, self.allocate, self.init, self._dense)
         return popup(model, initial, Restriction(quota="all"), task)
-
-
-def check(allocate: Allocate | None, classifier: str, problems: list[str]) -> None:
-    """Check the options of a search.
-
-    Raises:
-        ValueError: there are problems; the message has one line for each.
-    """
-    if allocate is None:
-        problems = [
-            *problems,
-            (
-                "allocate=none: a mask search fixes how many weights each layer keeps; leave"
-                " allocate=... out, or take allocate=global"
-            ),
-        ]
-    if classifier not in ("dense", "searched"):
-        problems = [
-            *problems,
-            f"method.search.classifier={classifier!r} must be one of dense, searched",
-        ]
-    if problems:
-        raise ValueError("\n".join(problems))
-
-
-def begin(
-    model: nn.Module,
-    masks: Masks,
-    task: Task,
-    allocate: Allocate,
-    init: Init,
-    classifier: Classifier,
-) -> Initial:
-    """Budgets and first mask of the layers to search.
-
-    Raises:
-        ValueError: as in SrPopup.
-    """
-    if task.density is None:
-        raise ValueError(
-            "density is missing: a mask search keeps the weights of each layer at the number that"
-            " it starts with, e.g. density=0.1"
-        )
-    return init(model, searched(model, masks, classifier), task, allocate)
 
 
 def popup(model: nn.Module, initial: Initial, restriction: Restriction, task: Task) -> PopupMasking:

@@ -32,9 +32,10 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 
 from pruners.base import Batch, Finding, Masks, Task, count_prunable
-from pruners.search.init import Allocate, Classifier, Init, overlap, searched, top
-from pruners.search.popup import StraightThrough, begin, check
-from pruners.selection.allocate import check_counts
+from pruners.dense_layers import Layer, with_classifier
+from pruners.search.init import Classifier, Init, begin, check, overlap, searched, top
+from pruners.search.popup import StraightThrough
+from pruners.selection.allocate import Allocation, check_counts
 
 Scaling = Literal["none", "dynamic"]
 BATCHNORMS = nn.modules.batchnorm._BatchNorm
@@ -157,14 +158,16 @@ class Supermask:
         batch_size: of these batches. Default 256: the jackpots paper's in training.
         classifier: `dense`: the last linear layer is neither pruned nor counted, as in other
             searches; `searched`: the authors' way.
+        dense: other layers that are neither pruned nor counted, as for ScorePruner.
     """
 
     tag: ClassVar[str] = "supermask"
-    allocate: Allocate
+    allocate: Allocation
     scaling: Scaling = "none"
     statistics: int = 100
     batch_size: int = 256
     classifier: Classifier = "dense"
+    dense: tuple[Layer, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = {"statistics": (self.statistics, 1), "batch_size": (self.batch_size, 2)}
@@ -175,11 +178,15 @@ class Supermask:
         ]
         if self.scaling not in ("none", "dynamic"):
             problems.append(f"method.search.scaling={self.scaling!r} must be one of none, dynamic")
-        check(self.allocate, self.classifier, problems)
+        check(self.allocate, self.classifier, self.dense, problems)
+
+    @property
+    def _dense(self) -> tuple[str, ...]:
+        return with_classifier(self.dense, self.classifier)
 
     def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
         """`pruners.base.Budgeted.check_budget`."""
-        check_counts(self.allocate, searched(model, masks, self.classifier), density)
+        check_counts(self.allocate, searched(model, masks, self._dense), density)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> SupermaskMasking:
         """Masks of exactly round(task.density * prunable) of the searched weights.
@@ -194,7 +201,7 @@ class Supermask:
             raise ValueError(
                 "a supermask is learned in a stage of kind search, of at least one epoch"
             )
-        initial = begin(model, masks, task, self.allocate, Init(), self.classifier)
+        initial = begin(model, masks, task, self.allocate, Init(), self._dense)
         device = next(model.parameters()).device
         logits = {
             name: torch.full_like(m, logit(initial.keep[name], m.numel())).requires_grad_()

@@ -1,15 +1,16 @@
 """Number of weights that each layer keeps: the option group `allocate`.
 
 An allocation is `(scores, masks, density) -> {name: count}`. The counts add up to exactly
-round(density * prunable) (docs/decisions.md 4). No count exceeds the number of weights left in its
-layer: pruned weights stay pruned.
+round(density * prunable) (docs/decisions.md 4), unless it says that it is not `exact`. No count
+exceeds the number of weights left in its layer: pruned weights stay pruned. `SmartRatio` has a
+module of its own.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 
@@ -24,13 +25,29 @@ from pruners.base import (
 )
 
 
-def check_counts(allocate: object, masks: Masks, density: float) -> None:
+class Allocation(Protocol):
+    """Number of weights that each layer keeps.
+
+    `reads_scores` is False if it depends on the masks and the density alone. `exact` is False if
+    the counts may add up to another number than round(density * prunable).
+    """
+
+    @property
+    def reads_scores(self) -> bool: ...
+
+    @property
+    def exact(self) -> bool: ...
+
+    def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]: ...
+
+
+def check_counts(allocate: Allocation, masks: Masks, density: float) -> None:
     """Check that an allocation that reads no scores gives every layer a possible number.
 
     Raises:
         ValueError: as the allocation.
     """
-    if isinstance(allocate, (Layer, Erk, SmartRatio)):
+    if not allocate.reads_scores:
         allocate({}, masks, density)
 
 
@@ -42,6 +59,8 @@ class Global:
     """
 
     tag: ClassVar[str] = "global"
+    reads_scores: ClassVar[bool] = True
+    exact: ClassVar[bool] = True
 
     def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
         """Weights to keep in each layer, in the order of `masks`."""
@@ -62,6 +81,8 @@ class Layer:
     """
 
     tag: ClassVar[str] = "layer"
+    reads_scores: ClassVar[bool] = False
+    exact: ClassVar[bool] = True
 
     def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
         """Weights to keep in each layer, in the order of `masks`."""
@@ -82,6 +103,8 @@ class Erk:
     """
 
     tag: ClassVar[str] = "erk"
+    reads_scores: ClassVar[bool] = False
+    exact: ClassVar[bool] = True
 
     def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
         """Weights to keep in each layer, in the order of `masks`."""
@@ -92,91 +115,6 @@ class Erk:
             for name, length in lengths.items()
         }
         return apportion(shares, kept_by_layer(masks), total)
-
-
-@dataclass(frozen=True)
-class SmartRatio:
-    """Hand-designed layer budgets that decrease with depth ("sanity-check").
-
-    Su et al., 2020, arXiv:2009.11094; their code, docs/decisions.md 17. Layer i of n has the ratio
-    (n - i)^2 + (n - i), which is divided by (i + 1)^2 for nets other than ResNets. Densities are
-    proportional to these ratios. What exceeds a layer's size goes to the next layers. The last
-    linear layer has its own density, independent of the net's.
-
-    Deviations: the total is exact (docs/decisions.md 4), and each layer is within one weight of the
-    authors' rule, which rounds down. Their code handles one linear layer; of several, all but the
-    last are treated like convolutions. What exceeds the size of all other layers goes to the last
-    linear one; their code drops it.
-
-    Args:
-        net: the net's name. As in the authors' code, a name that contains "resnet" omits the
-            division.
-        linear: density of the last linear layer. Default 0.3, the authors'.
-    """
-
-    tag: ClassVar[str] = "smart_ratio"
-    net: str
-    linear: float = 0.3
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.linear <= 1:
-            raise ValueError(
-                f"allocate.linear={self.linear} must be in [0, 1]: the density of the last linear"
-                " layer, 0.3 in the authors' code"
-            )
-
-    def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
-        """Weights to keep in each layer, in the order of `masks`.
-
-        Raises:
-            ValueError: the last linear layer leaves no weights for the others.
-        """
-        total = weights_to_keep(masks, density)
-        sizes = {name: mask.numel() for name, mask in masks.items()}
-        last = next((name for name in reversed(masks) if masks[name].dim() == 2), None)
-        linear = int(self.linear * sizes[last]) if last else 0
-        if linear >= total:
-            raise ValueError(
-                f"density={density:g} keeps {total:,} weights, but the last linear layer alone"
-                f" takes {linear:,} (allocate.linear={self.linear:g}):"
-                " raise density, or lower allocate.linear"
-            )
-        others = {name: n for name, n in sizes.items() if name != last}
-        shares, lost = _spilled(self._shares(others, len(sizes), total - linear), others)
-        if last:
-            shares[last] = linear + lost
-        return apportion({name: shares[name] for name in masks}, kept_by_layer(masks), total)
-
-    def _shares(self, sizes: Mapping[str, int], layers: int, goal: int) -> dict[str, Fraction]:
-        """Weights of each layer, possibly more than it has; they add up to `goal`.
-
-        `layers` also counts the last linear layer.
-        """
-        ratios = [
-            Fraction((layers - i) ** 2 + layers - i, 1 if "resnet" in self.net else (i + 1) ** 2)
-            for i in range(len(sizes))
-        ]
-        all_of_it = sum(
-            (r * n for r, n in zip(ratios, sizes.values(), strict=True)), start=Fraction(0)
-        )
-        return {
-            name: r * n * goal / all_of_it
-            for r, (name, n) in zip(ratios, sizes.items(), strict=True)
-        }
-
-
-def _spilled(
-    shares: Mapping[str, Fraction], sizes: Mapping[str, int]
-) -> tuple[dict[str, Fraction], Fraction]:
-    """Cut `shares` to the layers' sizes, and return the surplus that no layer could take.
-
-    What exceeds a layer's size goes to the layers after it, each filled before the next.
-    """
-    filled, surplus = {}, Fraction(0)
-    for name, share in shares.items():
-        filled[name] = min(share + surplus, Fraction(sizes[name]))
-        surplus += share - filled[name]
-    return filled, surplus
 
 
 def weights_to_keep(masks: Masks, density: float) -> int:

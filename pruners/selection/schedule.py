@@ -8,8 +8,9 @@ the level nearest to it).
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
+RoundCounts = Literal["nearest", "authors"]
 MOST_TRAININGS = 1_000  # rounds that train; the longest published chain has 44
 MOST_ROUNDS = 100_000  # rounds that only score
 
@@ -96,6 +97,30 @@ class FrontLoaded:
 
 
 @dataclass(frozen=True)
+class Again:
+    """The rounds after the first of a method that prunes only after the last one.
+
+    Args:
+        rounds_in_all: with the first, which is a stage of its own. Default 1: no further round.
+    """
+
+    tag: ClassVar[str] = "again"
+    needs_density: ClassVar[bool] = False
+    rounds_in_all: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rounds_in_all <= MOST_TRAININGS:
+            raise ValueError(
+                f"method.rounds={self.rounds_in_all} must be at least 1, and at most"
+                f" {MOST_TRAININGS:,}: trainings of the search"
+            )
+
+    def __call__(self, density: float | None) -> list[None]:
+        """None, no density, for each further round."""
+        return [None] * (self.rounds_in_all - 1)
+
+
+@dataclass(frozen=True)
 class Exponential:
     """density ** (i / iterations) for i = 1 ... iterations (SynFlow; docs/methods/synflow.md).
 
@@ -103,18 +128,40 @@ class Exponential:
 
     Args:
         iterations: rounds. Default 100: SynFlow's published runs (its authors' command line has 1).
+        counts: weights that a round of density d keeps of N. `nearest`: round(d N), the default
+            (docs/decisions.md 4). `authors`: N - int((1 - d) N), as in SynFlow's code, in all
+            rounds but the last, which keeps round(d N).
     """
 
     tag: ClassVar[str] = "exponential"
     iterations: int = 100
+    counts: RoundCounts = "nearest"
 
     def __post_init__(self) -> None:
+        problems = []
         if not 1 <= self.iterations <= MOST_ROUNDS:
-            raise ValueError(
+            problems.append(
                 f"schedule.iterations={self.iterations} must be at least 1, and at most"
                 f" {MOST_ROUNDS:,}: rounds of pruning, 100 for SynFlow"
             )
+        if self.counts not in get_args(RoundCounts):
+            problems.append(
+                f"schedule.counts={self.counts!r} must be one of {', '.join(get_args(RoundCounts))}"
+            )
+        if problems:
+            raise ValueError("\n".join(problems))
 
     def __call__(self, density: float) -> list[float]:
         """`iterations` densities, decreasing; the last one is `density` itself."""
         return [density ** (i / self.iterations) for i in range(1, self.iterations + 1)]
+
+    def for_weights(self, density: float, prunable: int) -> list[float]:
+        """The densities of the rounds of a net with `prunable` weights.
+
+        With counts=authors, those before the last are whole numbers of weights over `prunable`.
+        """
+        densities = self(density)
+        if self.counts == "nearest":
+            return densities
+        kept = [prunable - int((1 - d) * prunable) for d in densities[:-1]]
+        return [count / prunable for count in kept] + densities[-1:]

@@ -21,11 +21,12 @@ from pruners.base import (
     Scores,
     Task,
     apply_masks,
+    count_prunable,
     density,
     kept_by_layer,
-    without_classifier,
 )
-from pruners.selection.allocate import check_counts
+from pruners.dense_layers import LAYERS, Layer, unknown_layers, with_classifier, without
+from pruners.selection.allocate import Allocation, check_counts
 from pruners.selection.pick import Proportional, Sketch, Top
 from pruners.selection.source import Examples, Train
 
@@ -58,6 +59,13 @@ class Mapped(Protocol):
     def map(self) -> str: ...
 
 
+@runtime_checkable
+class CountsWeights(Protocol):
+    """A schedule whose densities depend on the number of prunable weights."""
+
+    def for_weights(self, density: float, prunable: int) -> list[float]: ...
+
+
 class Pick(Protocol):
     """Choice of the weights of a layer that are kept."""
 
@@ -80,7 +88,7 @@ class ScorePruner:
     Args:
         score: larger = keep (pruners/scores/magnitude.py, pruners/scores/snip.py, ...).
         source: (task) -> batches for the score; None for scores that need no data.
-        allocate: (scores, masks, density) -> weights to keep in each layer, exact in total.
+        allocate: (scores, masks, density) -> weights to keep in each layer.
         pick: (scores (n,), k, rng) -> bool (n,) with exactly k True, or another result that `Pick`
             allows.
         schedule: density -> decreasing densities that end at it.
@@ -90,16 +98,19 @@ class ScorePruner:
         classifier: `dense`: the last linear layer is neither pruned nor counted, so that a density
             is that of the other layers, as in the jackpots paper (docs/decisions.md 2). `pruned`:
             it is treated like the other layers.
+        dense: other layers that are neither pruned nor counted: `first`, the first conv or linear
+            layer; `shortcuts`, the convolutions on shortcuts (pruners/dense_layers.py).
     """
 
     tag: ClassVar[str] = "score_pruner"
     score: Score
     source: Callable[[Task], Iterable[Batch]] | None
-    allocate: Callable[[Scores, Masks, float], dict[str, int]]
+    allocate: Allocation
     pick: Pick
     schedule: Callable[[float], list[float]]
     when: When = "each"
     classifier: Classifier = "pruned"
+    dense: tuple[Layer, ...] = ()
 
     def __post_init__(self) -> None:
         problems = [
@@ -110,6 +121,19 @@ class ScorePruner:
         ]
         if self.score is None:
             raise ValueError("method.pruner.score=None: this method ranks weights by a score")
+        problems += self._check_source()
+        if self.classifier not in get_args(Classifier):
+            problems.append(
+                f"method.pruner.classifier={self.classifier!r} must be one of"
+                f" {', '.join(get_args(Classifier))}"
+            )
+        problems += unknown_layers(self.dense, LAYERS[:2], "method.pruner.dense")
+        problems += self._check_when()
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def _check_source(self) -> list[str]:
+        problems = []
         if self.source is None and self.score.needs_data:
             problems.append(
                 f"source=none: {type(self.score).__name__} is computed from data; leave source=..."
@@ -129,14 +153,12 @@ class ScorePruner:
                 f"source={source} is one image without a label, but {score} reads labels: take"
                 " source=train, normal or sparse_normal"
             )
-        if self.classifier not in get_args(Classifier):
+        if getattr(self.source, "fresh", False):
             problems.append(
-                f"method.pruner.classifier={self.classifier!r} must be one of"
-                f" {', '.join(get_args(Classifier))}"
+                "source.fresh=true: it is for trainings on noise, and a score draws new noise in"
+                " each round anyway; leave it out"
             )
-        problems += self._check_when()
-        if problems:
-            raise ValueError("\n".join(problems))
+        return problems
 
     def _check_when(self) -> list[str]:
         if self.when not in get_args(When):
@@ -158,9 +180,7 @@ class ScorePruner:
 
     def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
         """`pruners.base.Budgeted.check_budget`."""
-        if self.classifier == "dense":
-            masks = without_classifier(model, masks)
-        if masks:
+        if masks := self._pruned(model, masks):
             check_counts(self.allocate, masks, density)
 
     def check_images(self, counts: Tensor, accepts_one: Callable[[], bool]) -> None:
@@ -181,7 +201,7 @@ class ScorePruner:
     @property
     def exact(self) -> bool:
         """Whether the density is reached to the weight (pruners.base.Approximate)."""
-        return self.pick.exact
+        return self.pick.exact and self.allocate.exact
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FixedMasking:
         """Prune to masks of exactly round(task.density * prunable) weights, all inside `masks`.
@@ -199,16 +219,14 @@ class ScorePruner:
                 "density is missing: a method that ranks weights prunes to the density that you"
                 " give, e.g. density=0.1 keeps a tenth"
             )
-        if self.classifier == "dense":
-            masks = without_classifier(model, masks)
+        masks = self._pruned(model, masks)
         if not masks:
+            others = f" with method.pruner.dense=[{','.join(self.dense)}]" if self.dense else ""
             raise ValueError(
-                "method.pruner.classifier=dense leaves no layer to prune: this net has one layer;"
-                " take method.pruner.classifier=pruned"
+                f"method.pruner.classifier={self.classifier}{others} leaves no layer to prune: this"
+                " net has too few; take method.pruner.classifier=pruned or fewer dense layers"
             )
-        densities = self.schedule(task.density)
-        if self.when == "oneshot":
-            densities = densities[-1:]
+        densities = self._densities(task.density, count_prunable(masks))
         masking = FixedMasking(masks)
         for done, goal in enumerate(densities, start=1):
             draws = self.when != "final" or done == len(densities)
@@ -218,6 +236,18 @@ class ScorePruner:
             if len(densities) > 1:
                 task.progress(done, len(densities), "pruning rounds")
         return masking
+
+    def _pruned(self, model: nn.Module, masks: Masks) -> Masks:
+        """The masks of the layers to prune."""
+        return without(model, masks, with_classifier(self.dense, self.classifier))
+
+    def _densities(self, density: float, prunable: int) -> list[float]:
+        """The density of each round."""
+        if isinstance(self.schedule, CountsWeights):
+            densities = self.schedule.for_weights(density, prunable)
+        else:
+            densities = self.schedule(density)
+        return densities[-1:] if self.when == "oneshot" else densities
 
     def _round(
         self, model: nn.Module, before: FixedMasking, task: Task, pick: Pick
@@ -230,8 +260,9 @@ class ScorePruner:
         _refuse_overflow(scores, type(self.score).__name__)
         # pruned stays pruned
         scores = {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}
-        # Rounds of a pick that is not exact may leave fewer weights than the next one requests.
-        goal = task.density if pick.exact else min(task.density, density(masks))
+        # Rounds that are not exact may leave fewer weights than the next one requests.
+        exact = pick.exact and self.allocate.exact
+        goal = task.density if exact else min(task.density, density(masks))
         keep = self.allocate(scores, masks, goal)
         picked = {
             name: pick(s.flatten(), keep[name], task.rng).view_as(s) for name, s in scores.items()

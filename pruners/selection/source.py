@@ -6,8 +6,9 @@ Noise is drawn in normalised space, where the training set has mean 0 and varian
 (docs/decisions.md 7), and anew in each pruning round ("Pruning at Initialization - A Sketching
 Perspective", arXiv:2305.17559, Sec. 8). Its generator is derived from the seed of the stage's
 stream and does not advance that stream. The paper specifies no labels for its noise; ours are
-uniform over the classes. A source with `trains = True` can also replace a whole training set. A
-source with `labelled = False` gives a single image with a meaningless label, for scores that read
+uniform over the classes. A source with `trains = True` can also replace a whole training set; its
+option `fresh` draws every batch of the training anew, where the paper does not say which. A source
+with `labelled = False` gives a single image with a meaningless label, for scores that read
 no labels.
 """
 
@@ -54,11 +55,14 @@ class Normal:
 
     Args:
         batch_size: Default 256 (sketching paper, Sec. 8).
+        fresh: as a training set: False is one fixed set of images, True draws every batch anew, of
+            the training's batch size.
     """
 
     tag: ClassVar[str] = "normal"
     trains: ClassVar[bool] = True
     batch_size: int = 256
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         _refuse_single(self.batch_size)
@@ -84,12 +88,14 @@ class SparseNormal:
         batch_size: Default 256 (Sec. 8).
         location: a place is a `pixel` with all its channels (the paper's words, docs/decisions.md
             22) or a `coordinate`, one channel of a pixel (its theory).
+        fresh: as for Normal. Each place is then non-zero in one image of every batch.
     """
 
     tag: ClassVar[str] = "sparse_normal"
     trains: ClassVar[bool] = True
     batch_size: int = 256
     location: Location = "pixel"
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         _refuse_single(self.batch_size)

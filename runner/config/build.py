@@ -75,6 +75,7 @@ def _build(resolved: Resolved, finished: bool = False) -> Run:
         values, problems = resolved.values, list(error.messages)
     if not finished:
         problems += check_groups(values, resolved.origins.key) or check_options(resolved)
+        problems += _problems_of_choices(resolved)
     parts: dict[str, Any] = {}
     for key in ("dataset", "model"):
         try:
@@ -102,6 +103,18 @@ def _build(resolved: Resolved, finished: bool = False) -> Run:
         stages=stages,
         **parts,
     )
+
+
+def _problems_of_choices(resolved: Resolved) -> list[str]:
+    """The problems of components that could be chosen: also of those that this run does not use."""
+    problems: list[str] = []
+    for place in sorted(resolved.origins.choices):
+        for name, node in resolved.at(place).items():
+            try:
+                construct(node, f"{place}.{name}", resolved.origins.key)
+            except ConfigError as error:
+                problems += error.messages
+    return problems
 
 
 def _epoch_column(

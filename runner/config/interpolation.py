@@ -13,11 +13,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.errors import ConfigError
+from runner.errors import ConfigError, nearest
 from runner.paths import CONF
 
 # A plain path. A relative path, which begins with a dot, is left to OmegaConf.
 REFERENCE = re.compile(r"\$\{(\w[\w.]*)\}")
+# A path with a word that another value chooses: ${method.measures.${method.measure}.score}.
+CHOSEN = re.compile(r"\$\{(\w[\w.]*)\.\$\{(\w[\w.]*)\}((?:\.\w+)*)\}")
 # A path that begins with dots, and any reference.
 RELATIVE, ANY = re.compile(r"\$\{(\.+)([\w.]*)\}"), re.compile(r"(?<!\\)\$\{")
 # The beginning of a reference with a default; a part of its path may be a reference, too.
@@ -32,12 +34,14 @@ class Origins:
     Args:
         whole: place -> the place that it refers to, for values that consist of one reference.
         read: place of a value -> all places that it refers to, also from within a longer text.
+        choices: places of mappings one of whose values another value chooses.
         partly_unknown: whether a value refers to others in a way that `read` does not show, such as
             a resolver.
     """
 
     whole: Mapping[str, str]
     read: Mapping[str, tuple[str, ...]]
+    choices: frozenset[str] = frozenset()
     partly_unknown: bool = False
 
     def key(self, place: str) -> str:
@@ -72,6 +76,13 @@ class Resolved:
     values: dict[str, Any]
     origins: Origins
 
+    def at(self, place: str) -> Any:
+        """The value at a place, a dotted path of keys."""
+        node: Any = self.values
+        for word in place.split("."):
+            node = node[word]
+        return node
+
     @property
     def reads_seed(self) -> bool:
         """Whether any other value refers to the seed."""
@@ -92,7 +103,9 @@ def resolve(raw: Mapping[str, Any]) -> Resolved:
     }
     if walk.absent:
         raise ConfigError(*_messages(walk.absent, raw))
-    return Resolved(values, Origins(walk.whole, walk.read, walk.partly_unknown))
+    return Resolved(
+        values, Origins(walk.whole, walk.read, frozenset(walk.choices), walk.partly_unknown)
+    )
 
 
 class _Walk:
@@ -104,6 +117,7 @@ class _Walk:
         self.open: list[str] = []  # places that are being resolved
         self.whole: dict[str, str] = {}
         self.read: dict[str, tuple[str, ...]] = {}
+        self.choices: set[str] = set()
         self.partly_unknown = False
         self.absent: dict[str, list[str]] = {}  # missing key -> the places that refer to it
         self.tree: DictConfig | None = None  # made when OmegaConf has to resolve a value
@@ -127,9 +141,13 @@ class _Walk:
             circle = " -> ".join([*self.open[self.open.index(place) :], place])
             raise ConfigError(f"{place}={text} refers to itself: {circle}")
         self.open.append(place)
+        chosen = CHOSEN.fullmatch(text)
+        if chosen:
+            text = self._chosen(*chosen.groups())
         relative = [_absolute(place, *found) for found in RELATIVE.findall(text)]
         selected = [path.rstrip(".") for path in SELECT.findall(text)]
-        self.read[place] = (*REFERENCE.findall(text), *relative, *selected)
+        choosing = [chosen[2]] if chosen else []
+        self.read[place] = (*REFERENCE.findall(text), *relative, *selected, *choosing)
         self.partly_unknown |= len(self.read[place]) < len(ANY.findall(text))
         if whole := REFERENCE.fullmatch(text):
             self.whole[place] = whole[1]
@@ -140,6 +158,20 @@ class _Walk:
             self.done[place] = REFERENCE.sub(lambda found: str(self._target(found[1], place)), text)
         self.open.pop()
         return self.done[place]
+
+    def _chosen(self, choices: str, key: str, rest: str) -> str:
+        """The plain reference to the one of `choices` that the value at `key` names.
+
+        Raises:
+            ConfigError: it names none of them.
+        """
+        name, found = self._target(key, choices), self._target(choices, key)
+        among = found if isinstance(found, dict) else {}
+        self.choices.add(choices)
+        if not isinstance(name, str) or name not in among:
+            hint = nearest(str(name), among)
+            raise ConfigError(f"{key}={name} must be one of {', '.join(among) or 'none'}{hint}")
+        return f"${{{choices}.{name}{rest}}}"
 
     def _target(self, target: str, reader: str) -> Any:
         """The value at `target`; references along the path are followed.

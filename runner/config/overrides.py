@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from runner.config.synonyms import corrected
+from runner.config.synonyms import corrected, other_key
 from runner.errors import ConfigError
 from runner.paths import CONF
 
@@ -28,6 +28,8 @@ HYDRA_FLAGS = re.compile(
 # Keys below a group that its file alone sets: they say what the choice is. `*` is any group.
 BY_FILE = {
     "*": {"name", "_target_"},
+    "allocate": {"net"},
+    "model": {"resnet"},
     "method": {
         "density",
         "uses",
@@ -153,16 +155,22 @@ def check_overrides(overrides: Sequence[str]) -> None:
     for each in overrides:
         for key in keys_set(each):
             if _by_file(key):
-                group = key.partition(".")[0]
-                problems.append(
-                    f"{each}: {key} says what {group}=NAME is, so only the file of that choice"
-                    f" sets it; choose another with {group}=NAME, or write a file of your own"
-                    " (--config-dir)"
-                )
+                problems.append(f"{each}: {_refusal(key)}")
         if (problem := _several_choices(each, folders)) is not None:
             problems.append(problem)
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
+
+
+def _refusal(key: str) -> str:
+    """Why a key that only a file sets is refused, and what to write."""
+    if other := other_key(key):
+        return f"{key} chooses nothing; take {other}"
+    group = key.partition(".")[0]
+    return (
+        f"{key} says what {group}=NAME is, so only the file of that choice sets it; choose another"
+        f" with {group}=NAME, or write a file of your own (--config-dir)"
+    )
 
 
 def corrected_word(word: str) -> str:

@@ -2,7 +2,8 @@
 
 Iterative pruning thereby becomes a chain of cached stages:
 
-    - repeat: ${method.levels}   # a component: density -> falling densities, one for each round
+    - repeat: ${method.levels}   # a component: density -> falling densities, one for each round;
+                                 # None for a round that prunes to none
       stages: [{name: prune, ...}, {name: train, masks: prune, ...}]
       last: {train: {data: null}}   # what differs in the last round
 
@@ -87,19 +88,19 @@ def expand_rounds(
 
 def _densities(
     node: Node, density: float | None, scale: float, key: str, alias: Alias
-) -> list[float]:
-    if density is None:
+) -> list[float | None]:
+    schedule = construct(node, key, alias)
+    if not callable(schedule):
+        raise ConfigError(f"{key}={schedule!r} is not a schedule of densities")
+    if density is None and getattr(schedule, "needs_density", True):
         raise ConfigError(
             "density is missing: rounds of pruning end at the density that you give, e.g."
             " density=0.1 keeps a tenth of the weights"
         )
-    schedule = construct(node, key, alias)
-    if not callable(schedule):
-        raise ConfigError(f"{key}={schedule!r} is not a schedule of densities")
     try:
         if "rounds" in node:
             schedule = replace(schedule, rounds=scaled(schedule.rounds, scale))
-        densities: list[float] = schedule(density)
+        densities: list[float | None] = schedule(density)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     return densities
@@ -126,5 +127,6 @@ def _renamed(node: Node, names: dict[str, str], made: list[Placed]) -> Node:
     if node.get("masks"):
         changed["masks"] = known.get(node["masks"], node["masks"])
     if node.get("needs"):
-        changed["needs"] = [known.get(name, name) for name in node["needs"]]
+        needed = (known.get(name, name) for name in node["needs"])
+        changed["needs"] = list(dict.fromkeys(needed))  # two names may mean one stage
     return {**node, **changed}

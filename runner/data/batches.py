@@ -4,8 +4,9 @@ Iteration resumes at any step with bitwise identical batches. Random numbers com
 after epoch and step, so these two numbers are the whole state.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -17,9 +18,19 @@ from runner.spec.rng import stream
 Batch = tuple[Tensor, Tensor]  # float32 channels_last (B, C, H, W), int64 (B,)
 
 
+class TrainingBatches(Protocol):
+    """The batches that a stage trains on."""
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    # the batches of one epoch from a step on
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """The training batches of one stage."""
+    """The training batches of one stage, from a set of images."""
 
     split: Images  # on the device of the batches
     mean: Tensor  # (C,), of pixels in [0, 1]; on that device
@@ -46,11 +57,7 @@ class Batches:
 
         They equal those of a pass from the beginning of the epoch.
         """
-        if not 0 <= first_step <= self.steps_per_epoch:
-            raise ValueError(
-                f"first_step={first_step} must be from 0 to {self.steps_per_epoch}, the steps of an"
-                " epoch"
-            )
+        _check_step(first_step, self.steps_per_epoch)
         return self._epoch(epoch, first_step)
 
     def _epoch(self, epoch: int, first_step: int) -> Iterator[Batch]:
@@ -67,6 +74,46 @@ class Batches:
         if self.augment == "none":
             return None
         return stream(self.seed, self.stage, f"augment/{epoch}/{step}")
+
+
+@dataclass(frozen=True, eq=False)
+class FreshBatches:
+    """Training batches of one stage that are drawn anew in every step.
+
+    They are as many and as large as those of a set of `images` images.
+
+    Args:
+        draw: (number of images, generator) -> a batch of normalised images and their labels.
+    """
+
+    draw: Callable[[int, Generator], Batch]
+    device: torch.device
+    images: int
+    batch_size: int
+    seed: int
+    stage: str
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of batches in an epoch; the last one may be smaller than the others."""
+        return -(-self.images // self.batch_size)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Return the batches of one epoch from `first_step` on, as `Batches.epoch`."""
+        _check_step(first_step, self.steps_per_epoch)
+        return (self._batch(epoch, step) for step in range(first_step, self.steps_per_epoch))
+
+    def _batch(self, epoch: int, step: int) -> Batch:
+        size = min(self.batch_size, self.images - step * self.batch_size)
+        x, y = self.draw(size, stream(self.seed, self.stage, f"noise/{epoch}/{step}"))
+        return x.to(self.device, memory_format=torch.channels_last), y.to(self.device)
+
+
+def _check_step(first_step: int, steps: int) -> None:
+    if not 0 <= first_step <= steps:
+        raise ValueError(
+            f"first_step={first_step} must be from 0 to {steps}, the steps of an epoch"
+        )
 
 
 def evaluation_batches(

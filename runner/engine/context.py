@@ -2,18 +2,24 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Generator, nn
 
 from pruners.base import Batch, Measurement, Task
 from runner.data.base import Data, Split
-from runner.data.batches import Batches, evaluation_batches, scoring_pass
+from runner.data.batches import (
+    Batches,
+    FreshBatches,
+    TrainingBatches,
+    evaluation_batches,
+    scoring_pass,
+)
 from runner.display.progress import Watcher
 from runner.engine.machine import Machine
 from runner.engine.memory import memory_bound
@@ -83,15 +89,24 @@ class RunContext:
         """
         torch.manual_seed(derive(self.run.seed, stage.name, "torch"))
 
-    def batches(self, stage: Stage) -> Batches:
+    def batches(self, stage: Stage) -> TrainingBatches:
         """The images that a stage trains on, batched, shuffled and augmented."""
         d, recipe = self.data, stage.recipe
         assert recipe is not None
         size, seed, name = recipe.batch_size, self.run.seed, stage.name
         if stage.data is None:
             return Batches(d.train, d.mean, d.std, d.scale, size, d.augment, seed, name)
+        if getattr(stage.data, "fresh", False):
+            draw, device = partial(self._drawn, stage), self.machine.device
+            return FreshBatches(draw, device, len(d.train), size, seed, name)
         mean, std = torch.zeros_like(d.mean), torch.ones_like(d.std)
         return Batches(self._synthetic(stage), mean, std, 1.0, size, "none", seed, name)
+
+    def _drawn(self, stage: Stage, images: int, rng: Generator) -> Batch:
+        """The first images of the stage's source with this generator, in one batch."""
+        source = replace(stage.data, batch_size=max(images, 2))  # the least that it accepts
+        x, y = next(iter(source(replace(self.task(stage, 0), rng=rng))))
+        return x[:images], y[:images]
 
     def _synthetic(self, stage: Stage) -> Split:
         """As many synthetic images as the training set has; the same in all stages of the run."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from pruners.base import Budgeted, count_prunable, full_masks, keep_count
+from pruners.base import Budgeted, Layered, count_prunable, full_masks, keep_count
 from runner.data.split import training_images
 from runner.engine.distributed import check_shareable
 from runner.engine.machine import Machine, check_precision
@@ -116,6 +116,8 @@ def _check_network(model: nn.Module, run: Run, machine: Machine) -> None:
     for stage in run.stages:
         if stage.density is not None and isinstance(stage.component, Budgeted):
             stage.component.check_budget(model, full_masks(model), stage.density)
+        if isinstance(stage.component, Layered):
+            stage.component.check_layers(model, full_masks(model))
 
 
 def _missing_stages(run: Run, machine: Machine) -> set[str]:

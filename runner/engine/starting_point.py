@@ -40,7 +40,9 @@ def starting_point(context: RunContext, stage: Stage) -> StartingPoint:
             model.load_state_dict(store.snapshot(key, start.epoch))
         masks = parent.masks or masks
         momentum = parent.optimizer if start.resume else {}
-    if stage.masks:
+    if stage.masks == "init":
+        masks = full_masks(model)
+    elif stage.masks:
         pruned = store.load(context.keys[stage.masks])
         masks = pruned.masks
         # Findings of a search are learned values, such as scores, not factors.

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pruners.base import Batch, LossFn, Masking, density, no_progress
-from runner.data.batches import Batches
+from runner.data.batches import TrainingBatches
 from runner.engine.checkpoint import (
     State,
     load_checkpoint,
@@ -41,7 +41,7 @@ Passes = Callable[[], Iterable[Batch]]  # a new pass over all images of a held-o
 class Loaders:
     """The data of one training: its batches, and passes over the held-out sets."""
 
-    training: Batches
+    training: TrainingBatches
     test: Passes
     validation: Passes | None = None
 
@@ -155,7 +155,7 @@ class _Clock:
 def _train_epoch(
     trainee: Trainee,
     recipe: Recipe,
-    batches: Batches,
+    batches: TrainingBatches,
     options: LoopOptions,
     snapshots: frozenset[float],
     done: Trained,

@@ -163,7 +163,8 @@ class Stage:
     """One cached step of a run.
 
     Args:
-        masks: earlier stage whose masks are applied; None = those of `start.stage`, or full ones.
+        masks: earlier stage whose masks are applied; `init` = full ones; None = those of
+            `start.stage`, or full ones.
         needs: measure stages whose findings the component receives; `init` is the initial weights.
         density: the target of a prune stage; None = the method finds it.
         recipe: for stages that train.

@@ -401,7 +401,8 @@ NODES: dict[str, tuple[dict[str, Any], str]] = {
     "a missing option": ({"_target_": "mlp"}, "model.name is missing: give it a value"),
     "an unknown option": (
         {**MLP_NODE, "hiden": [3]},
-        "model.hiden is not an option; model takes name, hidden, init; did you mean 'hidden'?",
+        "model.hiden is not an option; model takes name, hidden, init, resnet; did you mean"
+        " 'hidden'?",
     ),
     "a word for a number or null": (
         {"_target_": "digits", "size": "big"},

@@ -124,3 +124,34 @@ def test_runs_built_for_several_seeds_equal_those_built_separately(overrides: li
     raw = COMPOSER.plain(overrides)
     alone = [identify(build_plain({**raw, "seed": seed})) for seed in (4, 5)]
     assert [identify(run) for run in build_seeds(raw, (4, 5))] == alone and alone[0] != alone[1]
+
+
+CHOSEN: dict[str, Any] = {
+    "method": {
+        "measure": "loss",
+        "measures": {"loss": {"score": {"batches": "${train.batch_size}"}}, "size": {"score": 4}},
+        "score": "${method.measures.${method.measure}.score}",
+        "pruner": {"score": "${method.score}", "all": "${method.measures.${method.measure}}"},
+    },
+    "train": {"batch_size": 7},
+}
+
+
+def test_another_value_can_choose_a_word_of_a_reference() -> None:
+    resolved = resolve(CHOSEN)
+    assert resolved.values["method"]["pruner"] == {
+        "score": {"batches": 7},
+        "all": {"score": {"batches": 7}},
+    }
+    assert resolved.origins.key("method.pruner.score.batches") == "train.batch_size"
+    assert resolved.origins.key("method.pruner.all.score") == "method.measures.loss.score"
+    other = {**CHOSEN, "method": {**CHOSEN["method"], "measure": "size"}}
+    assert resolve(other).values["method"]["pruner"]["score"] == 4
+
+
+def test_an_unknown_choice_is_refused_with_the_choices() -> None:
+    for measure, hint in (("los", "; did you mean 'loss'"), ([1], ""), (None, ""), ({}, "")):
+        wrong = {**CHOSEN, "method": {**CHOSEN["method"], "measure": measure}}
+        with pytest.raises(ConfigError) as caught:
+            resolve(wrong)
+        assert f"method.measure={measure} must be one of loss, size{hint}" in str(caught.value)

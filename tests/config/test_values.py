@@ -37,6 +37,8 @@ MEANT = {
     "size": -1,  # an amount that is added
     "hidden": [],  # a linear classifier
     "epoch_column": [],  # no stage is counted
+    "dense": [],  # every layer is pruned
+    "resnet": True,  # refers to the model
 }
 BY_FILE = {"name", "_target_", "stages", "trained", "before", "uses", "why", "from", "partition"}
 GAUSSIAN = ["dataset=gaussian_teacher", "model=student"]

@@ -14,9 +14,10 @@ from small_nets import seeded, task
 from support import compose_run
 
 from pruners.base import Masks, Scores
-from pruners.selection.allocate import Erk, Global, Layer, SmartRatio, apportion
+from pruners.selection.allocate import Erk, Global, Layer, apportion
 from pruners.selection.pick import Proportional, Sketch, Top, Uniform
 from pruners.selection.schedule import Once
+from pruners.selection.smart_ratio import SmartRatio
 from pruners.selection.source import Chi, Normal, SparseNormal, Train
 from runner.config.compose import compose_config
 from runner.errors import ConfigError
@@ -253,16 +254,23 @@ COMBINATIONS = [  # overrides -> the resulting options
         {"source": SparseNormal(location="coordinate")},
     ),
     ("method=synflow source=chi source.n=64", {"source": Chi(64)}),
-    ("method=snip allocate=smart_ratio", {"allocate": SmartRatio("mlp")}),
+    ("method=snip allocate=smart_ratio", {"allocate": SmartRatio("mlp", resnet=False)}),
     (
-        "method=snip allocate=smart_ratio allocate.net=resnet allocate.linear=0.5",
-        {"allocate": SmartRatio("resnet", 0.5)},
+        "method=snip allocate=smart_ratio allocate.resnet=true allocate.linear=0.5",
+        {"allocate": SmartRatio("mlp", 0.5)},
+    ),
+    (
+        "method=snip allocate=smart_ratio allocate.ratio=cubic allocate.counts=authors",
+        {"allocate": SmartRatio("mlp", resnet=False, ratio="cubic", counts="authors")},
     ),
     ("method=snip pick=uniform", {"pick": Uniform()}),
     ("method=magnitude pick=proportional pick.gamma=2", {"pick": Proportional(2.0)}),
     ("method=magnitude pick=sketch pick.scaling=init", {"pick": Sketch("init")}),
     ("method=random allocate=erk", {"allocate": Erk()}),
-    ("method=sanity_check", {"allocate": SmartRatio("mlp"), "pick": Top(), "source": None}),
+    (
+        "method=sanity_check",
+        {"allocate": SmartRatio("mlp", resnet=False), "pick": Top(), "source": None},
+    ),
 ]
 
 
@@ -338,4 +346,4 @@ def test_the_value_none_makes_an_option_null_wherever_it_is_referenced(group: st
 def test_option_files_are_short(path: Path) -> None:
     values = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     # comment lines do not count
-    assert len(values) <= 4 and "#" in path.read_text()
+    assert len(values) <= 6 and "#" in path.read_text()

@@ -11,6 +11,9 @@ from support import compose_run, machine, perform_run
 from torch import nn
 
 from pruners.base import Masks, count_kept, full_masks
+from runner.config.overrides import check_overrides
+from runner.errors import ConfigError
+from runner.spec.identity import canonical
 
 NET = ["dataset=digits", "model=resnet20", "model.depth=8", "model.width=4", "train.scale=0.00625"]
 
@@ -79,17 +82,62 @@ def test_pick_uniform_keeps_the_layer_counts_of_a_method_and_changes_its_places(
     assert kept_by_layer(control) == kept_by_layer(hard) and not same_masks(control, hard)
 
 
+EQUAL = {f"layer{i}": torch.ones(10, 10, dtype=torch.bool) for i in range(5)}
+# Weights 30, 20, 12, 6 share the 20 kept outside the last layer, which keeps 30: 8.8, 5.9, 3.5,
+# 1.8. Divided by 1, 4, 9, 16 they are 30, 5, 1.33, 0.375.
+RESNET, OTHER = [9, 6, 3, 2, 30], [16, 3, 1, 0, 30]
+
+
+def counts_of(*overrides: str) -> list[int]:
+    """The number of weights in each of five equal layers."""
+    run = compose_run("method=sanity_check", "density=0.3", "dataset=digits", *overrides)
+    return list(run.stage("prune").component.allocate({}, EQUAL, 0.1).values())
+
+
 @pytest.mark.parametrize(
-    ("net", "divided"), [("resnet20", False), ("mlp", True), ("lenet_300_100", True)]
+    ("net", "expected"),
+    [
+        ("resnet20", RESNET),
+        ("resnet18_tiny", RESNET),
+        ("mlp", OTHER),
+        ("lenet_300_100", OTHER),
+        ("vgg11_small", OTHER),
+    ],
 )
-def test_the_architecture_selects_the_form_of_the_rule(net: str, divided: bool) -> None:
-    run = compose_run("method=sanity_check", "density=0.3", "dataset=digits", f"model={net}")
-    assert run.stage("prune").component.allocate.net == net
-    equal = {f"layer{i}": torch.ones(10, 10, dtype=torch.bool) for i in range(5)}
-    counts = list(run.stage("prune").component.allocate({}, equal, 0.1).values())
-    # Weights 30, 20, 12, 6 share the 20 kept outside the last layer, which keeps 30: 8.8, 5.9, 3.5,
-    # 1.8. Divided by 1, 4, 9, 16 they are 30, 5, 1.33, 0.375.
-    assert counts == ([16, 3, 1, 0, 30] if divided else [9, 6, 3, 2, 30])
+def test_the_model_declares_the_form_of_the_rule(net: str, expected: list[int]) -> None:
+    assert counts_of(f"model={net}") == expected
+
+
+def test_the_name_of_a_model_does_not_choose_the_rule(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    for name, text in {
+        "my_resnet": "_target_: mlp\nname: my_resnet\nhidden: [4]\nresnet: false\n",
+        "mine": "_target_: resnet_cifar\nname: mine\nresnet: true\n",
+    }.items():
+        (tmp_path / "model" / f"{name}.yaml").write_text(text)
+    folder = f"hydra.searchpath=[file://{tmp_path}]"
+    assert counts_of("model=my_resnet", folder) == OTHER
+    assert counts_of("model=mine", folder) == RESNET
+    (tmp_path / "model" / "wrong.yaml").write_text("_target_: mlp\nname: a\nresnet: true\n")
+    with pytest.raises(ConfigError, match="model.resnet=True must be one of False"):
+        counts_of("model=wrong", folder)
+
+
+def test_the_rule_can_be_chosen_for_any_net_and_the_former_key_is_refused() -> None:
+    assert counts_of("model=mlp", "allocate.resnet=true") == RESNET
+    assert counts_of("model=resnet20", "allocate.resnet=false") == OTHER
+    with pytest.raises(ConfigError, match=r"allocate.net chooses nothing; take allocate.resnet"):
+        check_overrides(["method=sanity_check", "allocate.net=resnet"])
+    with pytest.raises(ConfigError, match="model.resnet says what model=NAME is"):
+        compose_run("method=sanity_check", "density=0.3", "model=mlp", "model.resnet=true")
+
+
+def test_published_runs_of_resnets_keep_their_identity() -> None:
+    run = compose_run("method=sanity_check", "density=0.3", "model=resnet20")
+    assert canonical(run.stage("prune").component.allocate) == {
+        "class": "smart_ratio",
+        "net": "resnet20",
+    }
 
 
 def test_a_run_reaches_its_density_exactly(tmp_path: Path) -> None:
