@@ -220,12 +220,16 @@ def apply_masks(model: nn.Module, masks: Masks) -> None:
         model.get_parameter(name).masked_fill_(~mask, 0.0)
 
 
+def counts_by_layer(*groups: Masks) -> list[dict[str, int]]:
+    """Number of True entries of each mask in each group, by one copy to the host for all."""
+    sums = [mask.sum() for group in groups for mask in group.values()]
+    counts = iter(torch.stack(sums).tolist() if sums else [])
+    return [{name: next(counts) for name in group} for group in groups]
+
+
 def kept_by_layer(masks: Masks) -> dict[str, int]:
-    """Number of True entries of each mask, by one copy to the host for all of them."""
-    if not masks:
-        return {}
-    counts = torch.stack([mask.sum() for mask in masks.values()]).tolist()
-    return dict(zip(masks, counts, strict=True))
+    """Number of True entries of each mask."""
+    return counts_by_layer(masks)[0]
 
 
 def count_kept(masks: Masks) -> int:
@@ -275,7 +279,7 @@ def keep_count(density: float, prunable: int) -> int:
 
 
 def largest(scores: Tensor, k: int) -> Tensor:
-    """Bool (n,) with True at the k largest of `scores` (n,).
+    """Bool (n,) with True at the k largest of `scores` (n,), without a copy to the host.
 
     Exactly k entries are True; ties go to the lower index. `k` is from 0 to n, and no score is NaN.
     """
@@ -284,7 +288,12 @@ def largest(scores: Tensor, k: int) -> Tensor:
     # A threshold needs no sort, which takes ten times as long (measured). topk's own choice among
     # ties is undefined.
     threshold = torch.topk(scores, k, sorted=False).values.min()
-    kept = scores > threshold
-    ties = (scores == threshold).nonzero().flatten()  # (t,), rising
-    kept[ties[: k - int(kept.sum())]] = True
-    return kept
+    above, ties = scores > threshold, scores == threshold
+    return above | (ties & (ties.cumsum(0) <= k - above.sum()))
+
+
+def nth_true(mask: Tensor, ranks: Tensor) -> Tensor:
+    """Indices of the True entries of `mask` (n,) with these ranks, 0 for the first, on its device."""
+    if mask.device.type == "cpu":
+        return mask.nonzero().flatten()[ranks]
+    return torch.searchsorted(mask.cumsum(0), ranks + 1)  # the host would wait for `nonzero`

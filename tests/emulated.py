@@ -71,7 +71,9 @@ class Transfer:
     """A copy between host and device.
 
     Args:
-        kind: `read` (device to host: the host waits for the device) or `upload`.
+        kind: `read` (device to host) or `upload`, for which the host waits until the device has
+            done all that it was given; `queued` is an upload with non_blocking=True, for which it
+            does not wait.
         where: the innermost line of our code, `pruners/base.py:210`; `autograd` in a backward pass.
     """
 
@@ -199,7 +201,7 @@ def compute(op: Any, *args: Any, **kwargs: Any) -> Any:
     outside = [t for t in leaves if isinstance(t, torch.Tensor) and not isinstance(t, DeviceTensor)]
     target = torch.device(kwargs["device"]) if kwargs.get("device") is not None else None
     if name in CROSSING:
-        _cross(name, args, target)
+        _cross(name, args, kwargs, target)
     else:
         _refuse_mixture(op, name, args, inside, outside)
         _count_waits(name, args)
@@ -230,7 +232,9 @@ def _wrap(wrapped: dict[int, DeviceTensor], found: Any) -> Any:
     return before
 
 
-def _cross(name: str, args: tuple[Any, ...], target: torch.device | None) -> None:
+def _cross(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any], target: torch.device | None
+) -> None:
     """Record a copy from one device to the other."""
     if name == "_to_copy":
         to_host = target is not None and target.type == "cpu"
@@ -239,7 +243,8 @@ def _cross(name: str, args: tuple[Any, ...], target: torch.device | None) -> Non
         to_host = not isinstance(args[0], DeviceTensor)
         crosses = to_host == isinstance(args[1], DeviceTensor)
     if crosses:
-        _note("read" if to_host else "upload", name)
+        waits = not (kwargs.get("non_blocking") or (name == "copy_" and args[2:] == (True,)))
+        _note("read" if to_host else "upload" if waits else "queued", name)
 
 
 def _refuse_mixture(

@@ -25,7 +25,7 @@ from pruners.base import (
     kept_by_layer,
     without_classifier,
 )
-from pruners.selection.allocate import check_counts
+from pruners.selection.allocate import check_counts, refuse_overflow
 from pruners.selection.pick import Proportional, Sketch, Top
 
 When = Literal["each", "final", "oneshot"]
@@ -204,12 +204,14 @@ class ScorePruner:
         assert task.density is not None
         masks = before.masks
         scores = self.score(model, masks, self._batches(model, task), task.loss, task.rng)
-        _refuse_overflow(scores, type(self.score).__name__)
-        # pruned stays pruned
-        scores = {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}
+        # An allocation that reads scores checks them with its own copy to the host.
+        if not getattr(self.allocate, "reads_scores", False):
+            refuse_overflow(scores, kept_by_layer({n: s.isfinite() for n, s in scores.items()}))
         # Rounds of a pick that is not exact may leave fewer weights than the next one requests.
         goal = task.density if pick.exact else min(task.density, density(masks))
         keep = self.allocate(scores, masks, goal)
+        # pruned stays pruned
+        scores = {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}
         picked = {
             name: pick(s.flatten(), keep[name], task.rng).view_as(s) for name, s in scores.items()
         }
@@ -227,23 +229,7 @@ class ScorePruner:
     def _batches(self, model: nn.Module, task: Task) -> Iterator[Batch]:
         """Batches of the source, on the model's device: noise is drawn on the CPU."""
         device = next(model.parameters()).device
-        return ((x.to(device), y.to(device)) for x, y in (self.source(task) if self.source else ()))
-
-
-def _refuse_overflow(scores: Scores, what: str) -> None:
-    """Raise an error if a score is NaN or infinite.
-
-    NaN compares as false with everything, so a threshold would keep or drop it arbitrarily. An
-    infinite score has no rank among others.
-
-    Raises:
-        FloatingPointError: names the first layer that is not finite.
-    """
-    finite = kept_by_layer({name: values.isfinite() for name, values in scores.items()})
-    for name, values in scores.items():
-        bad = values.numel() - finite[name]
-        if bad:
-            raise FloatingPointError(
-                f"{bad:,} of {values.numel():,} {what} scores of {name} are NaN or infinite: the"
-                " weights or the gradients have overflowed"
-            )
+        return (
+            (x.to(device, non_blocking=True), y.to(device, non_blocking=True))
+            for x, y in (self.source(task) if self.source else ())
+        )

@@ -102,7 +102,7 @@ def shuffled(split: Images, rng: Generator) -> Tensor:
 
     It is drawn on the CPU, so that the order is the same for every device.
     """
-    return torch.randperm(len(split), generator=rng).to(split.labels.device)
+    return torch.randperm(len(split), generator=rng).to(split.labels.device, non_blocking=True)
 
 
 def normalised(images: Tensor, mean: Tensor, std: Tensor, scale: float) -> Tensor:
