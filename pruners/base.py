@@ -293,7 +293,7 @@ def largest(scores: Tensor, k: int) -> Tensor:
 
 
 def nth_true(mask: Tensor, ranks: Tensor) -> Tensor:
-    """Indices of the True entries of `mask` (n,) with these ranks, 0 for the first, on its device."""
+    """Indices of the True entries of `mask` (n,) with these ranks, which begin at 0."""
     if mask.device.type == "cpu":
         return mask.nonzero().flatten()[ranks]
     return torch.searchsorted(mask.cumsum(0), ranks + 1)  # the host would wait for `nonzero`

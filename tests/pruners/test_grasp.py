@@ -305,9 +305,7 @@ def test_overflowed_weights_raise_an_error_that_names_the_layer() -> None:
     model = mlp()
     with torch.no_grad():
         model.fc2.weight.mul_(1e38)
-    with pytest.raises(
-        FloatingPointError, match=r"scores of fc\d.weight are NaN or infinite"
-    ):
+    with pytest.raises(FloatingPointError, match=r"scores of fc\d.weight are NaN or infinite"):
         masks_of(Grasp(), model, 0.3)
     assert all(model.get_parameter(name).any() for name in prunable_names(model))
 
