@@ -20,7 +20,6 @@ magnitude mask overlaps with that mask partly by construction. A search that sta
 scores (search.init.criterion=uniform) is unbiased.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
@@ -29,8 +28,8 @@ from torch import nn
 
 from pruners.analysis.origin import unpruned
 from pruners.analysis.overlap import Counts, compare, together
-from pruners.base import Batch, Finding, Masks, Measurement, Scores, Task, density
-from pruners.search.init import CRITERIA, SOURCES, Criterion, top
+from pruners.base import Finding, Masks, Measurement, Scores, Task, density
+from pruners.search.init import Criterion, Init, top
 from pruners.selection.allocate import Global
 
 # `uniform` only initialises scores; as a mask it equals `random`.
@@ -76,18 +75,11 @@ class CriteriaOverlap:
 def scores_of(criterion: Criterion, net: nn.Module, masks: Masks, task: Task) -> Scores:
     """Return a criterion's scores of the layers in `masks`, on the CPU.
 
-    The images and settings are those of a search that starts from this criterion.
+    The images and settings are those of a search that starts from this criterion, by default.
     """
-    device = next(net.parameters()).device
-    source = SOURCES.get(criterion)
-    batches: Iterable[Batch] = (
-        (x.to(device), y.to(device)) for x, y in (source(task) if source else ())
-    )
     everything = {name: torch.ones_like(mask) for name, mask in masks.items()}
-    return {
-        name: s.cpu().contiguous()
-        for name, s in CRITERIA[criterion](net, everything, batches, task.loss, task.rng).items()
-    }
+    found = Init(criterion).scores(net, everything, task)
+    return {name: s.cpu().contiguous() for name, s in found.items()}
 
 
 def layers(ours: Masks, theirs: Masks) -> list[Counts]:

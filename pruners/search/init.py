@@ -123,7 +123,7 @@ class Init:
     def __call__(self, model: nn.Module, masks: Masks, task: Task, allocate: Allocate) -> "Initial":
         """Budgets and first mask of the layers in `masks`; the model is not changed."""
         size = Magnitude()(model, masks, (), task.loss, task.rng)
-        scores = size if self.criterion == "magnitude" else self._scores(model, masks, task)
+        scores = size if self.criterion == "magnitude" else self.scores(model, masks, task)
         assert task.density is not None
         keep = allocate(size if self.budgets == "magnitude" else scores, masks, task.density)
         if self.criterion == "uniform":
@@ -137,7 +137,8 @@ class Init:
             }
         return Initial(keep, first, relaxed, top(size, keep, size))
 
-    def _scores(self, model: nn.Module, masks: Masks, task: Task) -> Scores:
+    def scores(self, model: nn.Module, masks: Masks, task: Task) -> Scores:
+        """The criterion's scores of the layers in `masks`; the model is not changed."""
         device = next(model.parameters()).device
         criterion, source = self._criterion()
         batches = ((x.to(device), y.to(device)) for x, y in (source(task) if source else ()))

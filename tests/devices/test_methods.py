@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from emulated import device
+from emulated import ROOT, device
 from emulated_process import on_emulated_device
 from support import compose_run, machine, perform_run
 
@@ -73,6 +73,42 @@ def keeps_its_contract(name: str, folder: Path) -> None:
 
 
 THEORY = "model=student dataset=gaussian_teacher dataset.dimension=12 dataset.samples=80"
+SHORT = "method.solver.steps=40"
+MEASUREMENTS = (
+    "method=snip portrait=criteria",
+    "method=sr_popup portrait=distortion portrait.measure.draws=2",
+    "method=wstar portrait=lipschitz",
+    f"method=imc {' '.join(IMC)} portrait=spectrum",
+    "method=snip portrait=norms portrait.measure.masks=2",
+    "method=snip start=dense retrain=rewind portrait=norms_rewound portrait.measure.masks=2",
+    "method=snip portrait=scores",
+    "method=snip portrait=weights",
+    "method=snip start=dense portrait=overlap",
+    "method=theory/premise train.lr=0.01",
+    f"method=theory/recovery {THEORY} {SHORT} dataset.inputs=4 dataset.neurons=3 method.trials=3",
+    f"method=theory/pruning {THEORY} {SHORT} dataset.inputs=12 dataset.teacher_inputs=2"
+    " method.trials=2 method.levels=2",
+    f"method=theory/sketching {THEORY} dataset.inputs=4 method.repeats=10",
+)
+
+
+@on_emulated_device
+def test_every_portrait_and_theory_experiment_gives_the_hosts_numbers(tmp_path: Path) -> None:
+    for number, line in enumerate(MEASUREMENTS):
+        try:
+            gives_the_hosts_numbers(line, tmp_path / str(number))
+        except Exception as error:
+            raise AssertionError(line) from error
+
+
+def test_every_portrait_and_theory_experiment_is_run_on_the_device() -> None:
+    keys = {word for line in MEASUREMENTS for word in line.split()}
+    portraits = {path.stem for path in (ROOT / "conf/portrait").glob("*.yaml")} - {"none"}
+    theory = {path.stem for path in (ROOT / "conf/method/theory").glob("*.yaml")}
+    assert {f"portrait={name}" for name in portraits} <= keys
+    assert {f"method=theory/{name}" for name in theory} <= keys
+
+
 LINES = (
     "method=snip source=normal pick=proportional",
     "method=snip source=sparse_normal schedule=exponential schedule.iterations=3",
@@ -102,18 +138,6 @@ LINES = (
     f"method=imc {' '.join(IMC)} method.gap.rule=literal method.gap.on_degenerate=fixed"
     " method.gap.sparsity=0.5",
     f"method=imc {' '.join(IMC)} method.hessian.mode=train method.hessian.params=all",
-    "method=synflow portrait=criteria",
-    "method=sr_popup portrait=distortion portrait.measure.draws=2",
-    "method=wstar portrait=lipschitz",
-    f"method=imc {' '.join(IMC)} portrait=spectrum",
-    "method=snip portrait=norms portrait.measure.masks=3",
-    "method=snip portrait=scores",
-    "method=snip portrait=weights",
-    "method=snip start=dense portrait=overlap",
-    "method=theory/premise train.lr=0.01",
-    f"method=theory/recovery {THEORY} dataset.inputs=4 dataset.neurons=3 method.trials=3",
-    f"method=theory/pruning {THEORY} dataset.inputs=12 dataset.teacher_inputs=2 method.trials=2",
-    f"method=theory/sketching {THEORY} dataset.inputs=4 method.repeats=10",
 )
 
 
@@ -121,8 +145,12 @@ LINES = (
 @pytest.mark.parametrize("line", LINES)
 @on_emulated_device
 def test_every_option_gives_the_hosts_numbers_on_an_accelerator(line: str, tmp_path: Path) -> None:
+    gives_the_hosts_numbers(line, tmp_path)
+
+
+def gives_the_hosts_numbers(line: str, folder: Path) -> None:
     words = line.split()
     keys = {word.partition("=")[0] for word in words}
     small = [w for w in MLP if w.partition("=")[0].partition(".")[0] not in keys]
     method = compose_config([*small, *words]).method
-    same([*small, *words, *(["density=0.3"] if method.density == "required" else [])], tmp_path)
+    same([*small, *words, *(["density=0.3"] if method.density == "required" else [])], folder)
