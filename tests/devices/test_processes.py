@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pruners.base import Masking
 from runner.engine.distributed import ProcessGroup
+from runner.spec.run import Run
 
 SMALL = ("dataset=digits", "model=mlp", "model.hidden=[16]", "train_fraction=0.1", "density=0.3")
 SMALL += ("train.scale=0.0125",)
@@ -37,14 +38,14 @@ class Averaging(ProcessGroup):
         super().average_gradients([*tensors, *self.models[-1].parameters()])
 
 
-def equals_the_hosts(rank: int, folder: Path) -> None:
+def equals_the_hosts(rank: int, folder: Path, runs: dict[str, Run]) -> None:
     """Train on the device and on the host; each process checks that both are equal."""
     address = f"file://{folder / 'rendezvous'}"
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     try:
-        for method in ("snip", "rigl", "set", "dsr", "deep_r", "sr_popup", "zhou"):
-            run, host = compose_run(*SMALL, f"method={method}"), machine(folder / method)
-            there = replace(host, device=device(), group=Averaging(rank, 2, device()))
+        for method, run in runs.items():
+            group = Averaging(rank, 2, device())
+            there = replace(machine(folder / method), device=device(), group=group)
             ours = perform_run(run, there)[1]
             here = machine(folder / method, "results_here", "cache_here")
             theirs = perform_run(run, replace(here, group=Averaging(rank, 2)))[1]
@@ -58,10 +59,13 @@ def equals_the_hosts(rank: int, folder: Path) -> None:
 
 @on_emulated_device
 def test_two_processes_have_the_hosts_masks(tmp_path: Path) -> None:
-    other = multiprocessing.get_context("fork").Process(target=equals_the_hosts, args=(1, tmp_path))
+    methods = ("rigl", "set", "dsr", "deep_r", "sr_popup", "zhou")
+    runs = {method: compose_run(*SMALL, f"method={method}") for method in methods}
+    forks = multiprocessing.get_context("fork")
+    other = forks.Process(target=equals_the_hosts, args=(1, tmp_path, runs))
     other.start()
     try:
-        equals_the_hosts(0, tmp_path)
+        equals_the_hosts(0, tmp_path, runs)
         other.join(60)
         assert other.exitcode == 0
     finally:
