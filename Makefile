@@ -95,7 +95,7 @@ rekey: $(VENV)/ready ## convert and seal results and cache of version 0.1.0; com
 bench: $(VENV)/ready ## measure speed as ratios to rivals; save the throughput for plans
 	$(RUN) scripts/bench.py $(ARGS)
 
-faults: $(VENV)/ready ## try kills, damage, bad input: ARGS="minutes=5 seed=0 only=kills"
+faults: $(VENV)/ready ## try kills, damage, bad input: ARGS="minutes=5 workers=2 only=kills"
 	$(RUN) scripts/faults.py $(ARGS)
 
 clean: ## remove the environment and the caches of tools; keep records and the stage cache

@@ -120,7 +120,17 @@ class Budgeted(Protocol):
 
     def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
         """Raise `ValueError` if the density leaves a layer with an impossible number of weights."""
-        ...
+
+
+@runtime_checkable
+class ReadsImages(Protocol):
+    """A component that can check, before any work, the training images that it reads."""
+
+    def check_images(self, counts: Tensor, accepts_one: Callable[[], bool]) -> None:
+        """Raise `ValueError` unless `counts` (classes,) images of each class fill its batches.
+
+        `accepts_one()`: whether the network can train on a batch of one image.
+        """
 
 
 class Measure(Protocol):
@@ -276,24 +286,3 @@ def keep_count(density: float, prunable: int) -> int:
             f" that keeps one is {1 / prunable:.2g}"
         )
     return kept
-
-
-def largest(scores: Tensor, k: int) -> Tensor:
-    """Bool (n,) with True at the k largest of `scores` (n,), without a copy to the host.
-
-    Exactly k entries are True; ties go to the lower index. `k` is from 0 to n, and no score is NaN.
-    """
-    if not k:
-        return torch.zeros_like(scores, dtype=torch.bool)
-    # A threshold needs no sort, which takes ten times as long (measured). topk's own choice among
-    # ties is undefined.
-    threshold = torch.topk(scores, k, sorted=False).values.min()
-    above, ties = scores > threshold, scores == threshold
-    return above | (ties & (ties.cumsum(0) <= k - above.sum()))
-
-
-def nth_true(mask: Tensor, ranks: Tensor) -> Tensor:
-    """Indices of the True entries of `mask` (n,) with these ranks, which begin at 0."""
-    if mask.device.type == "cpu":
-        return mask.nonzero().flatten()[ranks]
-    return torch.searchsorted(mask.cumsum(0), ranks + 1)  # the host would wait for `nonzero`

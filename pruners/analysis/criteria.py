@@ -20,11 +20,12 @@ magnitude mask overlaps with that mask partly by construction. A search that sta
 scores (search.init.criterion=uniform) is unbiased.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pruners.analysis.origin import unpruned
 from pruners.analysis.overlap import Counts, compare, together
@@ -44,6 +45,11 @@ class CriteriaOverlap:
     """
 
     tag: ClassVar[str] = "criteria_overlap"
+
+    def check_images(self, counts: Tensor, accepts_one: Callable[[], bool]) -> None:
+        """`pruners.base.ReadsImages`."""
+        for criterion in COMPARED:
+            Init(criterion).check_classes("portrait=criteria with criterion", counts)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Return a report of overlaps; there are no series.

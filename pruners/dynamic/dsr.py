@@ -38,10 +38,10 @@ from pruners.base import (
     apply_masks,
     count_kept,
     kept_by_layer,
-    largest,
 )
 from pruners.dynamic.rewire import UpdateSchedule, count_up, grow, no_change, reset_momentum
 from pruners.selection.allocate import apportion
+from pruners.selection.ranks import largest
 
 DOUBLINGS = (0.125, 0.4, 0.7)  # shares of the training at which the period doubles
 TOLERANCE = 0.1  # relative to N_p; within it, the threshold is kept

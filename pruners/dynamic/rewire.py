@@ -22,7 +22,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from pruners.base import PAPER_IMAGES, Finding, Masks, Task, count_kept, largest, nth_true
+from pruners.base import PAPER_IMAGES, Finding, Masks, Task, count_kept
+from pruners.selection.ranks import largest, nth_true
 
 
 @dataclass(frozen=True)

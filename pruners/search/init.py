@@ -25,13 +25,13 @@ from pruners.base import (
     Task,
     count_kept,
     count_prunable,
-    largest,
     without_classifier,
 )
 from pruners.scores.gradients import BATCHNORM_MODES
 from pruners.scores.grasp import Grasp
 from pruners.scores.magnitude import Magnitude, Random
 from pruners.scores.snip import Snip
+from pruners.selection.ranks import largest
 from pruners.selection.source import Balanced, Train
 
 Allocate = Callable[[Scores, Masks, float], dict[str, int]]
@@ -119,6 +119,27 @@ class Init:
                     f" does not read it; leave it out, or take criterion={' or '.join(readers)}"
                 )
         return found
+
+    def check_images(self, counts: Tensor, accepts_one: Callable[[], bool]) -> None:
+        """`pruners.base.ReadsImages`."""
+        self.check_classes("method.search.init.criterion", counts)
+
+    def check_classes(self, key: str, counts: Tensor) -> None:
+        """Refuse a criterion whose batches cannot be made from `counts` images of each class.
+
+        Args:
+            key: of the criterion, for the message.
+
+        Raises:
+            ValueError: a class has too few images.
+        """
+        least = int(counts.min())
+        if self.criterion == "grasp" and least < self.per_class:
+            raise ValueError(
+                f"{key}={self.criterion} reads {self.per_class} training images of each class, but"
+                f" class {int(counts.argmin())} has {least}; take another criterion, or a larger"
+                " train_fraction"
+            )
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task, allocate: Allocate) -> "Initial":
         """Budgets and first mask of the layers in `masks`; the model is not changed."""

@@ -22,8 +22,8 @@ from typing import Literal, get_args
 import torch
 from torch import Generator, Tensor
 
-from pruners.base import nth_true
 from pruners.search.top_k import flat, kth_largest, top_k
+from pruners.selection.ranks import nth_true
 
 Quota = Literal["falling", "rising", "one", "all", "none"]
 Pairs = Literal["largest", "smallest", "random"]

@@ -21,8 +21,8 @@ from pruners.base import (
     counts_by_layer,
     keep_count,
     kept_by_layer,
-    largest,
 )
+from pruners.selection.ranks import largest
 
 
 def check_counts(allocate: object, masks: Masks, density: float) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import missing, slurm
 from conftest import ROOT, SMALL, environment
 
 from runner.engine.record import comparable
+from runner.faults.cluster import missing, slurm
 
 pytestmark = pytest.mark.slurm
 

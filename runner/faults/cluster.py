@@ -1,4 +1,4 @@
-"""A real Slurm of one node for tests: munged, slurmctld and slurmd run as root in one directory."""
+"""A real Slurm of one node: munged, slurmctld and slurmd run as root in one directory."""
 
 import os
 import shutil
@@ -63,22 +63,9 @@ def slurm(root: Path) -> Iterator[dict[str, str]]:
     (root / "munge.key").write_bytes(os.urandom(128))
     (root / "munge.key").chmod(0o600)
     environment = {**os.environ, "SLURM_CONF": str(root / "slurm.conf")}
-    munge = [f"--{what}-file={root / what}" for what in ("pid", "log", "seed")]
-    daemons = [
-        [
-            "munged",
-            "--foreground",
-            "--force",
-            f"--key-file={root / 'munge.key'}",
-            f"--socket={root / 'munge.socket'}",
-            *munge,
-        ],
-        ["slurmctld", "-D", "-c"],
-        ["slurmd", "-D", "-N", host],
-    ]
     running: list[subprocess.Popen[bytes]] = []
     try:
-        for line in daemons:
+        for line in _daemons(root, host):
             with (root / f"{line[0]}.out").open("wb") as out:
                 running.append(
                     subprocess.Popen(
@@ -93,6 +80,23 @@ def slurm(root: Path) -> Iterator[dict[str, str]]:
         for process in reversed(running):
             process.terminate()
             process.wait(timeout=60)
+
+
+def _daemons(root: Path, host: str) -> list[list[str]]:
+    """The command lines of the daemons, in the order of their start."""
+    munge = [f"--{what}-file={root / what}" for what in ("pid", "log", "seed")]
+    return [
+        [
+            "munged",
+            "--foreground",
+            "--force",
+            f"--key-file={root / 'munge.key'}",
+            f"--socket={root / 'munge.socket'}",
+            *munge,
+        ],
+        ["slurmctld", "-D", "-c"],
+        ["slurmd", "-D", "-N", host],
+    ]
 
 
 def _wait_for_node(environment: dict[str, str], root: Path) -> None:
