@@ -113,9 +113,7 @@ def train(
     """
     trainee = _make_trainee(model, masking, recipe, loss, options.group)
     carry_momentum(model, trainee.opt, momentum or {})
-    per_epoch = loaders.training.steps_per_epoch
-    epoch, step = divmod(recipe.first_step(per_epoch), per_epoch)
-    done = Trained(epoch=epoch, step=step, loss_sum=_zero(next(model.parameters()).device))
+    done = _beginning(model, recipe, loaders.training.steps_per_epoch)
     _resume(options, trainee, done)
     clock = _Clock(time.monotonic() - done.seconds)
     try:
@@ -131,6 +129,11 @@ def train(
     done.momentum = momentum_by_name(model, trainee.opt)
     done.seconds = clock.seconds
     return done
+
+
+def _beginning(model: nn.Module, recipe: Recipe, per_epoch: int) -> Trained:
+    epoch, step = divmod(recipe.first_step(per_epoch), per_epoch)
+    return Trained(epoch=epoch, step=step, loss_sum=_zero(next(model.parameters()).device))
 
 
 def _make_trainee(

@@ -7,8 +7,9 @@ import torch
 from emulated import Transfer, count, device, recorded
 from emulated_process import on_emulated_device
 from rich.console import Console
-from support import compose_run, machine
-from torch import nn
+from support import compose_run, machine, perform_run
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from pruners.search.supermask import fresh_statistics
 from runner.display.progress import Watcher, display
@@ -61,6 +62,26 @@ def test_a_step_that_changes_no_mask_copies_nothing(tmp_path: Path) -> None:
     # Random numbers for offsets and mirrorings are drawn on the host, which does not wait.
     for step in transfers(tmp_path, "method=dense", "dataset.augment=crop_flip")["dense"]:
         assert count(step, "queued") == {"runner/data/augment.py": 2} and len(step) == 2
+
+
+@on_emulated_device
+def test_bf16_convolves_channels_last_images_with_float32_weights(tmp_path: Path) -> None:
+    seen = set()
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(module, nn.Conv2d) and output.device == device():
+            both = (module.weight, output)
+            layouts = (t.is_contiguous(memory_format=torch.channels_last) for t in both)
+            seen.add((*(t.dtype for t in both), *layouts))
+
+    net = ("model=resnet20", "model.depth=8", "model.width=2", "dataset.size=12", *SMALL[:1])
+    small = ("train_fraction=0.1", "train.scale=0.00625", "train.precision=bf16")
+    run = compose_run(*net, *small, "method=dense")
+    with register_module_forward_hook(note):
+        _, artefacts = perform_run(run, replace(machine(tmp_path), device=device()))
+    assert seen == {(torch.float32, torch.bfloat16, True, True)}
+    momentum = artefacts["dense"].optimizer.values()
+    assert momentum and {t.dtype for t in momentum} == {torch.float32}
 
 
 @on_emulated_device
