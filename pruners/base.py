@@ -241,12 +241,16 @@ def apply_masks(model: nn.Module, masks: Masks) -> None:
         model.get_parameter(name).masked_fill_(~mask, 0.0)
 
 
+def counts_by_layer(*groups: Masks) -> list[dict[str, int]]:
+    """Number of True entries of each mask in each group, by one copy to the host for all."""
+    sums = [mask.sum() for group in groups for mask in group.values()]
+    counts = iter(torch.stack(sums).tolist() if sums else [])
+    return [{name: next(counts) for name in group} for group in groups]
+
+
 def kept_by_layer(masks: Masks) -> dict[str, int]:
-    """Number of True entries of each mask, by one copy to the host for all of them."""
-    if not masks:
-        return {}
-    counts = torch.stack([mask.sum() for mask in masks.values()]).tolist()
-    return dict(zip(masks, counts, strict=True))
+    """Number of True entries of each mask."""
+    return counts_by_layer(masks)[0]
 
 
 def count_kept(masks: Masks) -> int:
@@ -280,20 +284,4 @@ def keep_count(density: float, prunable: int) -> int:
             f"density={density} keeps none of {prunable:,} prunable weights; the smallest density"
             f" that keeps one is {1 / prunable:.2g}"
         )
-    return kept
-
-
-def largest(scores: Tensor, k: int) -> Tensor:
-    """Bool (n,) with True at the k largest of `scores` (n,).
-
-    Exactly k entries are True; ties go to the lower index. `k` is from 0 to n, and no score is NaN.
-    """
-    if not k:
-        return torch.zeros_like(scores, dtype=torch.bool)
-    # A threshold needs no sort, which takes ten times as long (measured). topk's own choice among
-    # ties is undefined.
-    threshold = torch.topk(scores, k, sorted=False).values.min()
-    kept = scores > threshold
-    ties = (scores == threshold).nonzero().flatten()  # (t,), rising
-    kept[ties[: k - int(kept.sum())]] = True
     return kept

@@ -19,14 +19,14 @@ Not emulated: streams, memory limits, a second device of the kind, and branches 
 import functools
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "emulated"
@@ -71,7 +71,9 @@ class Transfer:
     """A copy between host and device.
 
     Args:
-        kind: `read` (device to host: the host waits for the device) or `upload`.
+        kind: `read` (device to host) or `upload`, for which the host waits until the device has
+            done all that it was given; `queued` is an upload with non_blocking=True, for which it
+            does not wait.
         where: the innermost line of our code, `pruners/base.py:210`; `autograd` in a backward pass.
     """
 
@@ -194,12 +196,12 @@ def compute(op: Any, *args: Any, **kwargs: Any) -> Any:
         RuntimeError: the arguments are on different devices.
     """
     name = op.overloadpacket.__name__
-    leaves = tree_leaves((args, kwargs))
+    leaves = list(_leaves((args, kwargs)))
     inside = [t for t in leaves if isinstance(t, DeviceTensor)]
     outside = [t for t in leaves if isinstance(t, torch.Tensor) and not isinstance(t, DeviceTensor)]
     target = torch.device(kwargs["device"]) if kwargs.get("device") is not None else None
     if name in CROSSING:
-        _cross(name, args, target)
+        _cross(name, args, kwargs, target)
     else:
         _refuse_mixture(op, name, args, inside, outside)
         _count_waits(name, args)
@@ -212,11 +214,30 @@ def compute(op: Any, *args: Any, **kwargs: Any) -> Any:
         _note("read", name)
     if target is not None and target.type == "cpu":
         return found
-    return tree_map(functools.partial(_wrap, wrapped), found)
+    return _mapped(functools.partial(_wrap, wrapped), found)
+
+
+def _leaves(tree: Any) -> Iterator[Any]:
+    """What tuples, lists and dicts hold; torch.utils._pytree takes several times as long."""
+    if isinstance(tree, (tuple, list)):
+        for item in tree:
+            yield from _leaves(item)
+    elif isinstance(tree, dict):
+        yield from _leaves(list(tree.values()))
+    else:
+        yield tree
 
 
 def _unwrap(tree: Any) -> Any:
-    return tree_map(lambda t: t.held if isinstance(t, DeviceTensor) else t, tree)
+    return _mapped(lambda t: t.held if isinstance(t, DeviceTensor) else t, tree)
+
+
+def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
+    if type(tree) in (tuple, list):
+        return type(tree)([_mapped(function, item) for item in tree])
+    if isinstance(tree, dict):
+        return {key: _mapped(function, value) for key, value in tree.items()}
+    return tree_map(function, tree) if isinstance(tree, tuple) else function(tree)
 
 
 def _wrap(wrapped: dict[int, DeviceTensor], found: Any) -> Any:
@@ -230,7 +251,9 @@ def _wrap(wrapped: dict[int, DeviceTensor], found: Any) -> Any:
     return before
 
 
-def _cross(name: str, args: tuple[Any, ...], target: torch.device | None) -> None:
+def _cross(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any], target: torch.device | None
+) -> None:
     """Record a copy from one device to the other."""
     if name == "_to_copy":
         to_host = target is not None and target.type == "cpu"
@@ -239,7 +262,8 @@ def _cross(name: str, args: tuple[Any, ...], target: torch.device | None) -> Non
         to_host = not isinstance(args[0], DeviceTensor)
         crosses = to_host == isinstance(args[1], DeviceTensor)
     if crosses:
-        _note("read" if to_host else "upload", name)
+        waits = not (kwargs.get("non_blocking") or (name == "copy_" and args[2:] == (True,)))
+        _note("read" if to_host else "upload" if waits else "queued", name)
 
 
 def _refuse_mixture(

@@ -30,9 +30,8 @@ from torch import Tensor, nn
 from pruners.analysis.origin import unpruned
 from pruners.analysis.overlap import Counts, compare, together
 from pruners.base import Finding, Masks, Measurement, Scores, Task, density
-from pruners.search.init import CRITERIA, SOURCES, Criterion, check_criterion, top
+from pruners.search.init import Criterion, Init, top
 from pruners.selection.allocate import Global
-from pruners.selection.source import Examples
 
 # `uniform` only initialises scores; as a mask it equals `random`.
 COMPARED: tuple[Criterion, ...] = tuple(name for name in get_args(Criterion) if name != "uniform")
@@ -50,7 +49,7 @@ class CriteriaOverlap:
     def check_images(self, counts: Tensor, accepts_one: Callable[[], bool]) -> None:
         """`pruners.base.ReadsImages`."""
         for criterion in COMPARED:
-            check_criterion("portrait=criteria with criterion", criterion, counts)
+            Init(criterion).check_classes("portrait=criteria with criterion", counts)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Return a report of overlaps; there are no series.
@@ -82,12 +81,11 @@ class CriteriaOverlap:
 def scores_of(criterion: Criterion, net: nn.Module, masks: Masks, task: Task) -> Scores:
     """Return a criterion's scores of the layers in `masks`, on the CPU.
 
-    The images and settings are those of a search that starts from this criterion.
+    The images and settings are those of a search that starts from this criterion, by default.
     """
-    examples = Examples(SOURCES.get(criterion), task, next(net.parameters()).device)
     everything = {name: torch.ones_like(mask) for name, mask in masks.items()}
-    scores = CRITERIA[criterion](net, everything, examples, task.loss, task.rng, task.memory)
-    return {name: s.cpu().contiguous() for name, s in scores.items()}
+    found = Init(criterion).scores(net, everything, task)
+    return {name: s.cpu().contiguous() for name, s in found.items()}
 
 
 def layers(ours: Masks, theirs: Masks) -> list[Counts]:

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from pruners.analysis.origin import unmasked
-from pruners.base import Finding, Masks, Measurement, Task, Work, count_kept, largest
+from pruners.base import Finding, Masks, Measurement, Task, Work, count_kept
+from pruners.selection.ranks import largest
 
 
 @dataclass(frozen=True)

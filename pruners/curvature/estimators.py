@@ -175,16 +175,19 @@ def extremes(problem: Problem) -> Estimate:
     d = problem.dimension
     ((z, run, product),) = _probes(problem, 1)
     sure = run.converged
-    if bool(sure.all()) or int(sure.sum()) >= d:
-        sure = torch.zeros_like(sure)
-    rest = run.tau * ~sure
-    weights = torch.where(sure, 1.0 / d, rest * (1 - int(sure.sum()) / d) / rest.sum())
+    if bool(sure.all()) and len(sure) < d:
+        # The probe's space ends before d: some eigenvalue is multiple. That of the largest weight
+        # takes the dimensions that are missing, as in the spectrum of a net with a flat bulk.
+        sure[run.tau.argmax()] = False
+    rest = run.tau * ~sure  # all zeros if every eigenvalue is simple and has converged
+    share = (1 - int(sure.sum()) / d) / rest.sum().clamp(min=torch.finfo(rest.dtype).tiny)
+    weights = torch.where(sure, 1.0 / d, rest * share)
     f = problem.step(run.theta[None], weights[None], d)[0]
     vectors = run.lift(run.vectors[:, sure].T)  # eigenvectors (converged, d): exact leverage
     leverage = f[sure].to(vectors) @ vectors**2
     # The probe without these eigenvectors estimates the rest.
     z_rest, f_rest = run.apply((~sure).double()), run.apply(f * ~sure)
-    leverage += z_rest * f_rest * float(weights[~sure].sum() / rest.sum())
+    leverage += z_rest * f_rest * float(share)
     return Estimate(
         run.theta[None],
         weights[None],

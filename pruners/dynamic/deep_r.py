@@ -30,7 +30,15 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks, kept_by_layer
+from pruners.base import (
+    Finding,
+    FixedMasking,
+    Masks,
+    Task,
+    apply_masks,
+    counts_by_layer,
+    kept_by_layer,
+)
 from pruners.dynamic.rewire import grow, no_change, refused_stop, reset_momentum
 from pruners.selection.allocate import apportion
 
@@ -91,7 +99,7 @@ class DeepRMasking:
             for group in opt.param_groups
             for p in group["params"]
         }
-        active = kept_by_layer(self.masks) if step < self.last else {}
+        active = self._active() if step < self.last else {}
         for name, mask in self.masks.items():
             weight = model.get_parameter(name)
             if weight.grad is None:
@@ -101,8 +109,9 @@ class DeepRMasking:
             if step < self.last:
                 weight.grad.add_(weight.sign(), alpha=self.l1)
                 noise = self.deviation(step) * torch.randn(active[name], generator=self.rng)
+                noise = noise.to(weight, non_blocking=True)
                 # without the positions on the host, which `grad[mask] += noise` would wait for
-                weight.grad.add_(torch.zeros_like(weight).masked_scatter_(mask, noise.to(weight)))
+                weight.grad.add_(torch.zeros_like(weight).masked_scatter_(mask, noise))
             if self.rule == "flip":
                 self.signs[name] = weight.sign().to(torch.int8)
 
@@ -119,24 +128,29 @@ class DeepRMasking:
             name: mask & crossed(model.get_parameter(name), self.signs[name], self.rule)
             for name, mask in self.masks.items()
         }
-        deaths = kept_by_layer(dead)
-        births = self._births(deaths)
+        deaths, active = counts_by_layer(dead, self.masks)
+        room = {name: mask.numel() - active[name] for name, mask in self.masks.items()}
+        births = self._births(deaths, room)
         for name, mask in self.masks.items():
             if not deaths[name] and not births[name]:
                 continue
             kept, weight = mask & ~dead[name], model.get_parameter(name)
             if self.rule == "signed":
-                born = grow(~kept, births[name], self.rng)
+                born = grow(~kept, births[name], self.rng, there=room[name] + deaths[name])
             else:
-                born = grow(~mask, births[name], self.rng, reserve=dead[name])
+                born = grow(~mask, births[name], self.rng, dead[name], room[name])
             weight.masked_fill_(~kept, 0.0)
             if self.rule == "signed":
                 weight.copy_(torch.where(born, BIRTH * self.signs[name], weight))
             self.masks[name], self.changed[name] = kept | born, dead[name] | born
         self.report["rewired"] = int(self.report["rewired"] or 0) + sum(births.values())
 
-    def _births(self, deaths: dict[str, int]) -> dict[str, int]:
-        """Number of new connections of each layer.
+    def _active(self) -> dict[str, int]:
+        """Number of connections of each layer: with budget=layer, that of the start."""
+        return self.budgets if self.budget == "layer" else kept_by_layer(self.masks)
+
+    def _births(self, deaths: dict[str, int], free: dict[str, int]) -> dict[str, int]:
+        """Number of new connections of each layer, which has `free` dormant positions.
 
         With budget=layer, this is the layer's number of deaths. With budget=global, it is a share
         of all deaths, in proportion to the layer's connections at the start.
@@ -145,7 +159,6 @@ class DeepRMasking:
             return deaths
         total, whole = sum(deaths.values()), sum(self.budgets.values())
         able = {name: budget for name, budget in self.budgets.items() if budget}
-        free = kept_by_layer({name: ~self.masks[name] for name in able})
         room = {name: free[name] + deaths[name] for name in able}
         fair = {name: Fraction(total * budget, whole) for name, budget in able.items()}
         shared = apportion(fair, room, total)

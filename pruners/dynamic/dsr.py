@@ -39,10 +39,10 @@ from pruners.base import (
     apply_masks,
     count_kept,
     kept_by_layer,
-    largest,
 )
 from pruners.dynamic.rewire import UpdateSchedule, count_up, grow, no_change, reset_momentum
 from pruners.selection.allocate import apportion
+from pruners.selection.ranks import largest
 
 DropOf = Literal["connections", "weights"]
 TOLERANCE = 0.1  # relative to N_p; within it, the threshold is kept

@@ -23,7 +23,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from pruners.base import PAPER_IMAGES, Finding, Masks, Task, count_kept, largest
+from pruners.base import PAPER_IMAGES, Finding, Masks, Task, count_kept
+from pruners.selection.ranks import largest, nth_true
 
 
 @dataclass(frozen=True)
@@ -136,22 +137,30 @@ def weakest(weights: Tensor, active: Tensor, k: int) -> Tensor:
     return largest(closeness.masked_fill(~active, -torch.inf).flatten(), k).view(active.shape)
 
 
-def grow(free: Tensor, k: int, rng: Generator, reserve: Tensor | None = None) -> Tensor:
+def grow(
+    free: Tensor,
+    k: int,
+    rng: Generator,
+    reserve: Tensor | None = None,
+    there: int | None = None,
+) -> Tensor:
     """k random True positions of `free`, each set of k equally likely: bool of its shape.
 
     Args:
         reserve: positions outside `free` that are drawn from if `free` has fewer than k.
+        there: number of True positions of `free`. If it is not given, it is copied to the host.
 
     Raises:
         ValueError: there are fewer than k positions in total.
     """
-    places = free.flatten().nonzero().flatten()
-    if k > len(places):
+    there = int(free.sum()) if there is None else there
+    if k > there:
         if reserve is None:
-            raise ValueError(f"there are {len(places)} free positions for {k} new connections")
-        return free | grow(reserve, k - len(places), rng)
+            raise ValueError(f"there are {there} free positions for {k} new connections")
+        return free | grow(reserve, k - there, rng)
     grown = torch.zeros(free.numel(), dtype=torch.bool, device=free.device)
-    grown[places[distinct(len(places), k, rng).to(free.device)]] = True
+    drawn = distinct(there, k, rng).to(free.device, non_blocking=True)
+    grown[nth_true(free.flatten(), drawn)] = True
     return grown.view(free.shape)
 
 

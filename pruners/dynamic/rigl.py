@@ -30,8 +30,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks, kept_by_layer, largest
+from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks, kept_by_layer
 from pruners.dynamic.rewire import UpdateSchedule, count_up, reset_momentum, weakest
+from pruners.selection.ranks import largest
 
 Decay = Literal["cosine", "constant"]
 

@@ -12,7 +12,7 @@ code converts rates to counts with int(); here the total is exact (docs/decision
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -25,42 +25,26 @@ from pruners.base import (
     Task,
     count_kept,
     count_prunable,
-    largest,
 )
 from pruners.dense_layers import LAYERS, unknown_layers, without
+from pruners.scores.gradients import BATCHNORM_MODES
 from pruners.scores.grasp import Grasp
 from pruners.scores.magnitude import Magnitude, Random
 from pruners.scores.snip import Snip
 from pruners.selection.allocate import Allocation
+from pruners.selection.ranks import largest
 from pruners.selection.source import Balanced, Examples, Train
 
 Criterion = Literal["magnitude", "snip", "grasp", "random", "uniform"]
 Budgets = Literal["magnitude", "criterion"]
 Classifier = Literal["dense", "searched"]
-CRITERIA: dict[str, Callable[..., Scores]] = {
-    "magnitude": Magnitude(),
-    "snip": Snip(),
-    "grasp": Grasp(),
-    "random": Random(),
-    "uniform": Random(),
+BatchNormMode = Literal["train", "eval"]
+Source = Callable[[Task], Iterable[Batch]]
+# The options of `Init` that a criterion reads; the others read none.
+OPTIONS = {
+    "snip": ("batches", "bn", "batch_size"),
+    "grasp": ("batches", "bn", "per_class", "temperature"),
 }
-# Training images for the scores, as in the methods themselves.
-SOURCES: dict[str, Callable[[Task], Iterable[Batch]]] = {"snip": Train(), "grasp": Balanced()}
-
-
-def check_criterion(key: str, criterion: Criterion, counts: Tensor) -> None:
-    """Refuse a criterion whose batches cannot be made from `counts` images of each class.
-
-    Raises:
-        ValueError: a class has too few images.
-    """
-    source, least = SOURCES.get(criterion), int(counts.min())
-    if isinstance(source, Balanced) and least < source.per_class:
-        raise ValueError(
-            f"{key}={criterion} reads {source.per_class} training images of each class, but class"
-            f" {int(counts.argmin())} has {least}; take another criterion, or a larger"
-            " train_fraction"
-        )
 
 
 @dataclass(frozen=True)
@@ -74,18 +58,28 @@ class Init:
         eta: m of pruned weights. Default 0.99: the paper's. The authors' first version had 0.95.
         budgets: scores that decide how many weights each layer keeps: the `magnitude`s, or those of
             the `criterion`.
+        batches, bn: of snip and grasp, as in the methods of that name.
+        batch_size: training images in a batch of snip (source=train). Default 256.
+        per_class: training images of each class in a batch of grasp (source=balanced). Default 10.
+        temperature: of grasp. Default 200.
     """
 
     tag: ClassVar[str] = "search_init"
     criterion: Criterion = "magnitude"
     eta: float = 0.99
     budgets: Budgets = "magnitude"
+    batches: int = 1
+    bn: BatchNormMode = "train"
+    batch_size: int = 256
+    per_class: int = 10
+    temperature: float = 200.0
 
     def problems(self) -> list[str]:
         """Messages about invalid options, one line each."""
         chosen = {
             "criterion": (self.criterion, get_args(Criterion)),
             "budgets": (self.budgets, get_args(Budgets)),
+            "bn": (self.bn, BATCHNORM_MODES),
         }
         found = [
             f"method.search.init.{key}={value!r} must be one of {', '.join(among)}"
@@ -102,18 +96,57 @@ class Init:
                 f"method.search.init.eta={self.eta:g}: criterion=uniform draws all relaxed masks;"
                 " leave eta out, or take criterion=random"
             )
+        return found + self._problems_of_options()
+
+    def _problems_of_options(self) -> list[str]:
+        """Messages about options of a criterion: out of range, or of another criterion."""
+        found = [
+            f"method.search.init.{key}={getattr(self, key)} must be at least {least}"
+            for key, least in (("batches", 1), ("batch_size", 2), ("per_class", 1))
+            if getattr(self, key) < least
+        ]
+        if not 0 < self.temperature < float("inf"):
+            found.append(
+                f"method.search.init.temperature={self.temperature:g} must be positive: it divides"
+                " the logits, 200 in GraSP's code"
+            )
+        default = {f.name: f.default for f in fields(self)}
+        for key in dict.fromkeys(key for keys in OPTIONS.values() for key in keys):
+            readers = [name for name, keys in OPTIONS.items() if key in keys]
+            if getattr(self, key) != default[key] and self.criterion not in readers:
+                found.append(
+                    f"method.search.init.{key}={getattr(self, key)}: criterion={self.criterion}"
+                    f" does not read it; leave it out, or take criterion={' or '.join(readers)}"
+                )
         return found
 
     def check_images(self, counts: Tensor, accepts_one: Callable[[], bool]) -> None:
         """`pruners.base.ReadsImages`."""
-        check_criterion("method.search.init.criterion", self.criterion, counts)
+        self.check_classes("method.search.init.criterion", counts)
+
+    def check_classes(self, key: str, counts: Tensor) -> None:
+        """Refuse a criterion whose batches cannot be made from `counts` images of each class.
+
+        Args:
+            key: of the criterion, for the message.
+
+        Raises:
+            ValueError: a class has too few images.
+        """
+        least = int(counts.min())
+        if self.criterion == "grasp" and least < self.per_class:
+            raise ValueError(
+                f"{key}={self.criterion} reads {self.per_class} training images of each class, but"
+                f" class {int(counts.argmin())} has {least}; take another criterion, or a larger"
+                " train_fraction"
+            )
 
     def __call__(
         self, model: nn.Module, masks: Masks, task: Task, allocate: Allocation
     ) -> "Initial":
         """Budgets and first mask of the layers in `masks`; the model is not changed."""
         size = Magnitude()(model, masks, (), task.loss, task.rng)
-        scores = size if self.criterion == "magnitude" else self._scores(model, masks, task)
+        scores = size if self.criterion == "magnitude" else self.scores(model, masks, task)
         assert task.density is not None
         keep = allocate(size if self.budgets == "magnitude" else scores, masks, task.density)
         if self.criterion == "uniform":
@@ -127,11 +160,20 @@ class Init:
             }
         return Initial(keep, first, relaxed, top(size, keep, size))
 
-    def _scores(self, model: nn.Module, masks: Masks, task: Task) -> Scores:
+    def scores(self, model: nn.Module, masks: Masks, task: Task) -> Scores:
+        """The criterion's scores of the layers in `masks`; the model is not changed."""
         device = next(model.parameters()).device
-        examples = Examples(SOURCES.get(self.criterion), task, device)
-        criterion = CRITERIA[self.criterion]
+        criterion, source = self._criterion()
+        examples = Examples(source, task, device)
         return criterion(model, masks, examples, task.loss, task.rng, task.memory)
+
+    def _criterion(self) -> tuple[Callable[..., Scores], Source | None]:
+        """The score of the criterion, and its training images."""
+        if self.criterion == "snip":
+            return Snip(self.batches, self.bn), Train(self.batch_size)
+        if self.criterion == "grasp":
+            return Grasp(self.batches, self.temperature, self.bn), Balanced(self.per_class)
+        return (Magnitude() if self.criterion == "magnitude" else Random()), None
 
 
 @dataclass(frozen=True)

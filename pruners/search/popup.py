@@ -33,7 +33,7 @@ from torch.optim import Optimizer
 from pruners.base import Finding, Masks, Task
 from pruners.dense_layers import Layer, with_classifier
 from pruners.search.init import Classifier, Init, Initial, begin, check, overlap, searched
-from pruners.search.swap import Pairs, Quota, Restriction, flat, swap
+from pruners.search.swap import Before, Pairs, Quota, Restriction, swaps
 from pruners.selection.allocate import Allocation, check_counts
 
 
@@ -98,13 +98,19 @@ class PopupMasking:
     @torch.no_grad()
     def after_step(self, model: nn.Module, step: int) -> None:
         """Swap the pairs that the restriction allows, and record their number and the overlap."""
-        moved = [
-            self._swap(model.get_parameter(name), name, step)
+        layers = {
+            name: Before(self.masks[name], self.trainable[name], k)
             for name, k in self.keep.items()
             if 0 < k < self.masks[name].numel()
-        ]
+        }
+        restriction = Restriction(self.quota, self.exponent, self.pairs)
+        found = swaps(layers, restriction, step, len(self.counts), self.rng)
+        for name in (name for name, each in found.items() if each.pairs):
+            mask = self.masks[name]
+            mask.logical_xor_(found[name].enter | found[name].leave)
+            self.effective[name].copy_(torch.where(mask, model.get_parameter(name), 0.0))
         self.counts[step] = torch.tensor(
-            [sum(numbers) for numbers in zip(*moved, strict=True)] or [0, 0]
+            [sum(s.pairs for s in found.values()), sum(s.candidates for s in found.values())]
         )
         per_epoch = len(self.counts) // len(self.agreed)
         if (step + 1) % per_epoch == 0:
@@ -113,23 +119,6 @@ class PopupMasking:
                 "overlap_magnitude": float(self.agreed[step // per_epoch]),
                 "swaps": int(self.counts[:, 0].sum()),
             }
-
-    def _swap(self, weight: Tensor, name: str, step: int) -> tuple[int, int]:
-        """Swap one layer's pairs in place; return the number of swaps and of candidates."""
-        mask, restriction = self.masks[name], Restriction(self.quota, self.exponent, self.pairs)
-        found = swap(
-            mask,
-            self.trainable[name],
-            self.keep[name],
-            restriction,
-            step,
-            len(self.counts),
-            self.rng,
-        )
-        kept, effective = flat(mask), flat(self.effective[name])
-        kept[found.enter], kept[found.leave] = True, False
-        effective[found.enter], effective[found.leave] = flat(weight)[found.enter], 0.0
-        return len(found.enter), found.candidates
 
     @property
     def series(self) -> dict[str, list[float]]:

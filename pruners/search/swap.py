@@ -9,23 +9,24 @@ smallest, as in the authors' code. Of equal scores the one with the lower index 
 larger, so that Phi* and Psi* always have the same size; where ties make the sizes differ, the
 authors' code does nothing in that layer.
 
-Scores and masks stay on their device; only counts reach the host. Only a sample and ties are
-sorted: a selection costs a few comparisons per weight.
+Scores and masks stay on their device. A step copies three counts of every layer to the host, all at
+once: Eq. 29 is computed there, in exact arithmetic.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil, sqrt
+from math import ceil
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from pruners.search.top_k import flat, kth_largest, top_k
+from pruners.selection.ranks import nth_true
+
 Quota = Literal["falling", "rising", "one", "all", "none"]
 Pairs = Literal["largest", "smallest", "random"]
-FEW = 1 << 14  # below this number of scores no sample is taken
-EVERY = 61  # stride of the sample; not a multiple of the length of a row
 
 
 @dataclass(frozen=True)
@@ -79,158 +80,145 @@ class Restriction:
 
 
 @dataclass(frozen=True)
-class Swap:
-    """The swaps of one step, as places in `flat`.
+class Before:
+    """A layer before the swaps of a step.
 
     Args:
-        enter, leave: places of the weights that enter and leave the mask, equally many.
+        kept: bool with k True entries, 0 < k < number of entries.
+        scores: float, of the shape and memory format of `kept`.
+    """
+
+    kept: Tensor
+    scores: Tensor
+    k: int
+
+
+@dataclass(frozen=True)
+class Swap:
+    """The swaps of one step in one layer.
+
+    Args:
+        enter, leave: the weights that enter and leave the mask: bool of the mask's shape.
+        pairs: number of True entries in each of them.
         candidates: number of pairs that could have swapped.
     """
 
     enter: Tensor
     leave: Tensor
+    pairs: int
     candidates: int
 
 
-def swap(
-    kept: Tensor,
-    scores: Tensor,
-    k: int,
-    restriction: Restriction,
-    step: int,
-    steps: int,
-    rng: Generator,
-) -> Swap:
-    """The swaps of one step (Eqs. 28 to 30). The arguments are not changed.
+def swaps(
+    layers: Mapping[str, Before], restriction: Restriction, step: int, steps: int, rng: Generator
+) -> dict[str, Swap]:
+    """The swaps of one step in each layer (Eqs. 28 to 30). The layers are not changed.
 
     Args:
-        kept: bool with k True entries, 0 < k < number of entries.
-        scores: float, of the shape and memory format of `kept`.
         rng: for random pairs; not used otherwise.
-    """
-    values = flat(scores)
-    enter, leave = candidate_pairs(kept, scores, k)
-    candidates = len(enter)
-    q = restriction.allowed(candidates, step, steps)
-    if q < candidates and restriction.pairs == "random":
-        enter, leave = (
-            places[torch.randperm(candidates, generator=rng)[:q].to(places.device)]
-            for places in (enter, leave)
-        )
-    elif q < candidates:
-        low = restriction.pairs == "smallest"
-        enter = _most(values, enter, q, kept, smallest=low)
-        leave = _most(values, leave, q, kept, smallest=not low)
-    return Swap(enter, leave, candidates)
-
-
-def flat(tensor: Tensor) -> Tensor:
-    """A tensor's entries (n,) in memory order, as a view.
-
-    Convolution weights are channels-last; reordering them would cost more than all other operations
-    here.
-    """
-    return tensor.permute(_slowest_first(tensor)).view(-1)
-
-
-def candidate_pairs(kept: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Places in `flat` of the candidates Psi* and Phi*, which have the same size (Eq. 28).
-
-    Psi* are pruned weights among the k largest scores, Phi* kept weights that are not.
 
     Raises:
         FloatingPointError: a score is NaN.
     """
-    values, now = flat(scores), flat(kept)
-    boundary = kth_largest(values, k)
-    # Kept weights compared with the k largest, including those equal to the k-th.
-    wrong = (values >= boundary).logical_xor_(now).nonzero().flatten()
-    was = now[wrong]
-    enter, leave = wrong[~was], wrong[was]
-    surplus = len(enter) - len(leave)
-    if surplus:
-        ties = (values == boundary).nonzero().flatten()
-        last = ties[_index(ties, kept).argsort()][len(ties) - surplus :]
-        enter = enter[torch.isin(enter, last, invert=True)]
-        leave = torch.cat([leave, last[now[last]]])
-    if len(enter) != len(leave):
-        raise FloatingPointError(
-            f"a score of a layer of {kept.numel():,} weights is NaN: the search has diverged; a"
-            " smaller train.lr may help"
-        )
-    return enter, leave
+    random = restriction.pairs == "random"
+    found = {name: candidate_pairs(layer, random) for name, layer in layers.items()}
+    counts = _counts(found)
+    for name, layer in layers.items():
+        if counts[name][0] != counts[name][1]:
+            raise FloatingPointError(
+                f"a score of a layer of {layer.kept.numel():,} weights is NaN: the search has"
+                " diverged; a smaller train.lr may help"
+            )
+    chosen = {}
+    for name, (candidates, _, tied) in counts.items():
+        q = restriction.allowed(candidates, step, steps)
+        enter, leave = found[name].enter, found[name].leave
+        if q < candidates and random:
+            enter, leave = _random(found[name], q, candidates, tied, rng)
+        elif q < candidates:
+            enter, leave = _ranked(layers[name].scores, found[name], q, candidates, restriction)
+        chosen[name] = Swap(enter, leave, q, candidates)
+    return chosen
 
 
-def largest_of(values: Tensor, places: Tensor, q: int, like: Tensor) -> Tensor:
-    """Indices in `values` (c,) of the q largest, q from 0 to c.
+@dataclass(frozen=True)
+class Candidates:
+    """Psi* and Phi* of a layer, of equal size: bool of the mask's shape.
 
-    Of equal values those with the lower index in the tensor `like` are taken. `places` (c,) are the
-    positions of the values in `flat(like)`.
+    Args:
+        enter: Psi*, pruned weights among the k largest scores.
+        leave: Phi*, kept weights that are not.
+        tied: those of `leave` whose score equals the k-th largest; empty if not asked for.
     """
+
+    enter: Tensor
+    leave: Tensor
+    tied: Tensor
+
+
+def candidate_pairs(layer: Before, tied: bool = False) -> Candidates:
+    """Psi* and Phi* (Eq. 28), without a copy to the host.
+
+    If a score is NaN, their sizes differ.
+    """
+    boundary = kth_largest(flat(layer.scores), layer.k)
+    largest = top_k(layer.scores, boundary, layer.k)
+    leave = layer.kept & ~largest
+    last = leave & (layer.scores == boundary) if tied else leave.new_zeros(0)
+    return Candidates(largest & ~layer.kept, leave, last)
+
+
+def _counts(found: Mapping[str, Candidates]) -> dict[str, tuple[int, int, int]]:
+    """Sizes of `enter`, `leave` and `tied` of each layer, by one copy to the host."""
+    if not found:
+        return {}
+    masks = (mask for each in found.values() for mask in (each.enter, each.leave, each.tied))
+    sizes = iter(torch.stack([mask.count_nonzero() for mask in masks]).tolist())
+    return dict(zip(found, zip(sizes, sizes, sizes, strict=True), strict=True))
+
+
+def _ranked(
+    scores: Tensor, found: Candidates, q: int, candidates: int, restriction: Restriction
+) -> tuple[Tensor, Tensor]:
+    """The q of `candidates` pairs with the largest or smallest expected decrease (Eq. 30)."""
+    if restriction.pairs == "largest":
+        stay = _largest_of(scores, found.leave, candidates - q)
+        return _largest_of(scores, found.enter, q), found.leave & ~stay
+    stay = _largest_of(scores, found.enter, candidates - q)
+    return found.enter & ~stay, _largest_of(scores, found.leave, q)
+
+
+def _random(
+    found: Candidates, q: int, candidates: int, tied: int, rng: Generator
+) -> tuple[Tensor, Tensor]:
+    """q of `candidates` weights of each side, drawn on the CPU.
+
+    Weights are numbered in memory order. The `tied` ones are the last of `leave`, by index.
+    """
+    enter, leave = (torch.randperm(candidates, generator=rng)[:q] for _ in range(2))
+    below = candidates - tied
+    last = leave[leave >= below] - below
+    return (
+        _numbered(found.enter, enter),
+        _numbered(found.leave & ~found.tied, leave[leave < below])
+        | _numbered(found.tied.contiguous(), last),
+    )
+
+
+def _numbered(mask: Tensor, numbers: Tensor) -> Tensor:
+    """The True entries of `mask` with these numbers (q,), counted in memory order."""
+    chosen = torch.zeros_like(mask)
+    places = nth_true(flat(mask), numbers.to(mask.device, non_blocking=True))
+    flat(chosen)[places] = True
+    return chosen
+
+
+def _largest_of(scores: Tensor, among: Tensor, q: int) -> Tensor:
+    """The q largest scores of those `among` (bool), which are at least q: bool of their shape."""
     if not q:
-        return places[:0]
-    boundary = kth_largest(values, q)
-    above, ties = (values > boundary).nonzero().flatten(), (values == boundary).nonzero().flatten()
-    return torch.cat([above, ties[_index(places[ties], like).argsort()][: q - len(above)]])
-
-
-def kth_largest(values: Tensor, k: int) -> Tensor:
-    """The k-th largest of `values` (n,), as a tensor () on their device; k from 1 to n."""
-    if values.device.type == "cpu":
-        return torch.from_numpy(by_sample(values.detach().numpy(), k))
-    return by_topk(values, k)
-
-
-def by_topk(values: Tensor, k: int) -> Tensor:
-    """`kth_largest` without a transfer to the host."""
-    small = k <= len(values) // 2
-    count = k if small else len(values) + 1 - k
-    # torch.kthvalue has no deterministic CUDA implementation.
-    few = torch.topk(values, count, largest=small, sorted=False).values
-    return few.min() if small else few.max()
-
-
-def by_sample(values: np.ndarray, k: int) -> np.ndarray:
-    """`kth_largest` for NumPy, in a tenth of topk's time (measured).
-
-    A sample gives an interval for the result; only the values in it are partitioned.
-    """
-    n = len(values)
-    if n >= FEW:
-        sample = np.sort(values[::EVERY])
-        m = len(sample)
-        # Three standard errors; a result outside this interval is found by a full partition.
-        place, spread = m * (n - k) / n, 3 * sqrt(m * (k / n) * (1 - k / n)) + 1
-        low, high = sample[max(0, int(place - spread))], sample[min(m - 1, int(place + spread))]
-        above = int(np.count_nonzero(values > high))
-        between = values[(values >= low) & (values <= high)]
-        if above < k <= above + len(between):
-            values, k, n = between, k - above, len(between)
-    return np.asarray(np.partition(values, n - k)[n - k])
-
-
-def _most(values: Tensor, places: Tensor, q: int, like: Tensor, smallest: bool) -> Tensor:
-    """The q `places` with the largest (or smallest) values.
-
-    Of equal values, the one with the lower index counts as the larger.
-    """
-    chosen = torch.full_like(places, smallest, dtype=torch.bool)
-    count = len(places) - q if smallest else q
-    chosen[largest_of(values[places], places, count, like)] = not smallest
-    return places[chosen]
-
-
-def _slowest_first(tensor: Tensor) -> list[int]:
-    """Dimensions by decreasing stride."""
-    if tensor.is_contiguous():
-        return list(range(tensor.dim()))
-    return sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
-
-
-def _index(places: Tensor, tensor: Tensor) -> Tensor:
-    """Convert places in memory to indices of the flattened tensor."""
-    index = torch.zeros_like(places)
-    for d in reversed(_slowest_first(tensor)):
-        index += places % tensor.shape[d] * tensor.shape[d + 1 :].numel()
-        places = places // tensor.shape[d]
-    return index
+        return torch.zeros_like(among)
+    if scores.device.type == "cpu":
+        boundary = kth_largest(flat(scores)[flat(among)], q)
+    else:  # selecting the entries would copy their number to the host
+        boundary = kth_largest(flat(scores.masked_fill(~among, -torch.inf)), q)
+    return top_k(scores, boundary, q, among)

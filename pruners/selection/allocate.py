@@ -19,17 +19,19 @@ from pruners.base import (
     Scores,
     count_kept,
     count_prunable,
+    counts_by_layer,
     keep_count,
     kept_by_layer,
-    largest,
 )
+from pruners.selection.ranks import largest
 
 
 class Allocation(Protocol):
     """Number of weights that each layer keeps.
 
-    `reads_scores` is False if it depends on the masks and the density alone. `exact` is False if
-    the counts may add up to another number than round(density * prunable).
+    `reads_scores` is False if it depends on the masks and the density alone. Otherwise it raises
+    `FloatingPointError` for a score that is NaN or infinite (`refuse_overflow`). `exact` is False
+    if the counts may add up to another number than round(density * prunable).
     """
 
     @property
@@ -63,14 +65,23 @@ class Global:
     exact: ClassVar[bool] = True
 
     def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
-        """Weights to keep in each layer, in the order of `masks`."""
-        total = weights_to_keep(masks, density)
+        """Weights to keep in each layer, in the order of `masks`, by one copy to the host.
+
+        Raises:
+            FloatingPointError: a score is NaN or infinite.
+        """
+        total = keep_count(density, count_prunable(masks))
         # Pruned weights sort behind all others, and `total` never reaches them.
         flat = torch.cat(
             [scores[name].masked_fill(~mask, -torch.inf).flatten() for name, mask in masks.items()]
         )
         layers = torch.split(largest(flat, total), [mask.numel() for mask in masks.values()])
-        return kept_by_layer(dict(zip(masks, layers, strict=True)))
+        chosen = dict(zip(masks, layers, strict=True))
+        finite = {name: scores[name].isfinite() for name in masks}
+        keep, left, sound = counts_by_layer(chosen, masks, finite)
+        refuse_overflow(scores, sound)
+        weights_to_keep(masks, density, left)
+        return keep
 
 
 @dataclass(frozen=True)
@@ -87,7 +98,8 @@ class Layer:
     def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
         """Weights to keep in each layer, in the order of `masks`."""
         shares = {name: Fraction(density) * mask.numel() for name, mask in masks.items()}
-        return apportion(shares, kept_by_layer(masks), weights_to_keep(masks, density))
+        left = kept_by_layer(masks)
+        return apportion(shares, left, weights_to_keep(masks, density, left))
 
 
 @dataclass(frozen=True)
@@ -108,25 +120,47 @@ class Erk:
 
     def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
         """Weights to keep in each layer, in the order of `masks`."""
-        total = weights_to_keep(masks, density)
+        left = kept_by_layer(masks)
+        total = weights_to_keep(masks, density, left)
         lengths = {name: sum(mask.shape) for name, mask in masks.items()}
         shares = {
             name: Fraction(total * length, sum(lengths.values()))
             for name, length in lengths.items()
         }
-        return apportion(shares, kept_by_layer(masks), total)
+        return apportion(shares, left, total)
 
 
-def weights_to_keep(masks: Masks, density: float) -> int:
+def refuse_overflow(scores: Scores, finite: Mapping[str, int]) -> None:
+    """Raise an error unless all scores are finite, whose number in each layer is `finite`.
+
+    NaN compares as false with everything, so a threshold would keep or drop it arbitrarily. An
+    infinite score has no rank among others.
+
+    Raises:
+        FloatingPointError: names the first layer that is not finite.
+    """
+    for name, number in finite.items():
+        if number < (n := scores[name].numel()):
+            raise FloatingPointError(
+                f"{n - number:,} of {n:,} scores of {name} are NaN or infinite: the weights or the"
+                " gradients have overflowed"
+            )
+
+
+def weights_to_keep(masks: Masks, density: float, left: Mapping[str, int] | None = None) -> int:
     """round(density * prunable), if that many weights are left.
+
+    Args:
+        left: weights left in each layer, if they have been counted.
 
     Raises:
         ValueError: the density keeps no weight, or more than earlier pruning has left.
     """
-    total, left = keep_count(density, count_prunable(masks)), count_kept(masks)
-    if total > left:
+    total = keep_count(density, count_prunable(masks))
+    there = count_kept(masks) if left is None else sum(left.values())
+    if total > there:
         raise ValueError(
-            f"density={density:g} requires {total:,} weights, but earlier pruning left {left:,}:"
+            f"density={density:g} requires {total:,} weights, but earlier pruning left {there:,}:"
             " masks only shrink; take a lower density"
         )
     return total

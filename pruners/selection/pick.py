@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from pruners.base import largest
+from pruners.selection.ranks import largest
 
 MOST_DRAWS = 2**53  # larger integers are not exact in float64
 Scaling = Literal["none", "init"]

@@ -26,7 +26,7 @@ from pruners.base import (
     kept_by_layer,
 )
 from pruners.dense_layers import LAYERS, Layer, unknown_layers, with_classifier, without
-from pruners.selection.allocate import Allocation, check_counts
+from pruners.selection.allocate import Allocation, check_counts, refuse_overflow
 from pruners.selection.pick import Proportional, Sketch, Top
 from pruners.selection.source import Examples, Train
 
@@ -257,13 +257,15 @@ class ScorePruner:
         masks = before.masks
         examples = Examples(self.source, task, next(model.parameters()).device)
         scores = self.score(model, masks, examples, task.loss, task.rng, task.memory)
-        _refuse_overflow(scores, type(self.score).__name__)
-        # pruned stays pruned
-        scores = {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}
+        # An allocation that reads scores checks them with its own copy to the host.
+        if not self.allocate.reads_scores:
+            refuse_overflow(scores, kept_by_layer({n: s.isfinite() for n, s in scores.items()}))
         # Rounds that are not exact may leave fewer weights than the next one requests.
         exact = pick.exact and self.allocate.exact
         goal = task.density if exact else min(task.density, density(masks))
         keep = self.allocate(scores, masks, goal)
+        # pruned stays pruned
+        scores = {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}
         picked = {
             name: pick(s.flatten(), keep[name], task.rng).view_as(s) for name, s in scores.items()
         }
@@ -277,22 +279,3 @@ class ScorePruner:
         return FixedMasking(
             {name: m != 0 for name, m in picked.items()}, report=report, factors=factors
         )
-
-
-def _refuse_overflow(scores: Scores, what: str) -> None:
-    """Raise an error if a score is NaN or infinite.
-
-    NaN compares as false with everything, so a threshold would keep or drop it arbitrarily. An
-    infinite score has no rank among others.
-
-    Raises:
-        FloatingPointError: names the first layer that is not finite.
-    """
-    finite = kept_by_layer({name: values.isfinite() for name, values in scores.items()})
-    for name, values in scores.items():
-        bad = values.numel() - finite[name]
-        if bad:
-            raise FloatingPointError(
-                f"{bad:,} of {values.numel():,} {what} scores of {name} are NaN or infinite: the"
-                " weights or the gradients have overflowed"
-            )

@@ -76,8 +76,12 @@ class SmartRatio:
         Raises:
             ValueError: the last linear layer leaves no weights for the others.
         """
-        prunable = count_prunable(masks)
-        total = weights_to_keep(masks, density) if self.exact else int(prunable * density)
+        limits = kept_by_layer(masks)
+        total = (
+            weights_to_keep(masks, density, limits)
+            if self.exact
+            else int(count_prunable(masks) * density)
+        )
         sizes = {name: mask.numel() for name, mask in masks.items()}
         last = next((name for name in reversed(masks) if masks[name].dim() == 2), None)
         linear = int(self.linear * sizes[last]) if last else 0
@@ -89,7 +93,6 @@ class SmartRatio:
             )
         others = {name: n for name, n in sizes.items() if name != last}
         ratios = self._ratios(others, len(sizes))
-        limits = kept_by_layer(masks)
         if not self.exact:
             counts = rounded_down(ratios, others, total - linear) | ({last: linear} if last else {})
             return {name: min(counts[name], limits[name]) for name in masks}

@@ -241,7 +241,8 @@ class Examples:
 
     def __iter__(self) -> Iterator[Batch]:
         for x, y in self.source(self.task) if self.source else ():
-            yield x.to(self.device), y.to(self.device)
+            # non_blocking: the host does not wait for the work before this batch
+            yield x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
 
 
 def noise_stream(task: Task) -> Generator:

@@ -17,7 +17,7 @@ def build_recipe(node: StageNode, built: BuiltStages, start: Start, place: str) 
     """
     train, (first, epochs) = built.train, _epochs(node, built, start, place)
     warmup = point_of("train.warmup", train.warmup, train.batch_size, built.images)
-    last = first + node.segment if node.segment else epochs
+    last = int(first) + node.segment if node.segment else epochs
     try:
         return Recipe(
             epochs=epochs,
@@ -42,7 +42,7 @@ def build_recipe(node: StageNode, built: BuiltStages, start: Start, place: str) 
         raise ConfigError(*_named_by_key(str(error).splitlines(), node, built, place)) from None
 
 
-def _epochs(node: StageNode, built: BuiltStages, start: Start, place: str) -> tuple[int, int]:
+def _epochs(node: StageNode, built: BuiltStages, start: Start, place: str) -> tuple[float, int]:
     """The epoch of the schedule at which the stage begins, and the schedule's length, scaled.
 
     Raises:
@@ -50,14 +50,15 @@ def _epochs(node: StageNode, built: BuiltStages, start: Start, place: str) -> tu
     """
     first, paper = _first_epoch(node, built, start, place), built.paper_epochs(node, place)
     epochs = scaled(paper, built.train.scale)
-    if first > epochs or (start.advance and first == epochs > 1):  # exempt: a training of one epoch
-        problem = f"stage {node.name!r} begins after {first} epochs of a training of {epochs}"
+    goes_on = start.advance or start.follow
+    if first > epochs or (goes_on and first == epochs > 1):  # exempt: a training of one epoch
+        problem = f"stage {node.name!r} begins after {first:g} epochs of a training of {epochs}"
         raise ConfigError(f"{problem}: take fewer rounds, or a larger train.epochs or train.scale")
     # Scaled durations are at least 1, so the first part of a short run can take all its epochs.
-    return first, max(epochs, first + 1) if paper else 0
+    return first, max(epochs, int(first) + 1) if paper else 0
 
 
-def _first_epoch(node: StageNode, built: BuiltStages, start: Start, place: str) -> int:
+def _first_epoch(node: StageNode, built: BuiltStages, start: Start, place: str) -> float:
     """The epoch of the schedule at which the stage begins.
 
     It is 0 for a new schedule. A stage that continues an earlier one's schedule begins at the epoch
@@ -66,9 +67,9 @@ def _first_epoch(node: StageNode, built: BuiltStages, start: Start, place: str) 
     Raises:
         ConfigError: the earlier stage has used up the training's epochs already.
     """
-    if not (start.resume or start.advance) or start.stage not in built.stages:
+    if not start.continues or start.stage not in built.stages:
         return 0
-    first = int(start.epoch) if start.epoch is not None else built.reached[start.stage]
+    first = built.reached[start.stage] if start.epoch is None else start.epoch
     paper, before = built.paper_epochs(node, place), built.ends[start.stage]
     if start.resume and first and paper <= before:
         raise ConfigError(

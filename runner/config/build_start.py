@@ -29,15 +29,10 @@ def build_start(node: StartNode, built: BuiltStages, key: str, set_by: str = "")
         if epoch == built.ends[stage]
         else min(scaled_point(epoch, built.train.scale), recipe.end)
     )
-    if node.advance and not float(point).is_integer():
-        raise ConfigError(
-            "retrain.resume_schedule=true continues the schedule at a whole epoch, but"
-            f" {key}={node.rewind} is {point:g} epochs here"
-        )
     # With a masking, the end has the weights that the net computed with, a snapshot the parameters.
     replaced = earlier[stage].component is not None
     at_end = point == recipe.end and not replaced
-    return Start(stage, epoch=None if at_end else point, advance=node.advance)
+    return Start(stage, epoch=None if at_end else point, advance=node.advance, follow=node.follow)
 
 
 def _no_such_stage(stage: str, built: BuiltStages, set_by: str) -> str:

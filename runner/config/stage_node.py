@@ -21,6 +21,7 @@ class StartNode:
     rewind: int | str | None = None
     resume: bool = False
     advance: bool = False
+    follow: bool = False
 
 
 @dataclass(frozen=True)

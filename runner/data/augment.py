@@ -24,8 +24,11 @@ def crop_flip(images: Tensor, rng: Generator) -> Tensor:
     """
     count, channels, height, width = images.shape
     device = images.device
-    top, left = torch.randint(2 * MARGIN + 1, (2, count, 1), generator=rng).to(device)  # (B, 1)
-    mirrored = torch.randint(2, (count, 1), generator=rng).bool().to(device)
+    offsets = torch.randint(2 * MARGIN + 1, (2, count, 1), generator=rng)
+    flips = torch.randint(2, (count, 1), generator=rng).bool()
+    # non_blocking: the host does not wait for the steps before this one
+    top, left = offsets.to(device, non_blocking=True)  # (B, 1)
+    mirrored = flips.to(device, non_blocking=True)
     rows = top + torch.arange(height, device=device)  # (B, H), rows of the padded image
     across = torch.arange(width, device=device)
     columns = left + torch.where(mirrored, across.flip(0), across)  # (B, W)

@@ -106,7 +106,9 @@ class FreshBatches:
     def _batch(self, epoch: int, step: int) -> Batch:
         size = min(self.batch_size, self.images - step * self.batch_size)
         x, y = self.draw(size, stream(self.seed, self.stage, f"noise/{epoch}/{step}"))
-        return x.to(self.device, memory_format=torch.channels_last), y.to(self.device)
+        # non_blocking: the host does not wait for the steps before this one
+        x = x.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        return x, y.to(self.device, non_blocking=True)
 
 
 def _check_step(first_step: int, steps: int) -> None:
@@ -149,7 +151,7 @@ def shuffled(split: Images, rng: Generator) -> Tensor:
 
     It is drawn on the CPU, so that the order is the same for every device.
     """
-    return torch.randperm(len(split), generator=rng).to(split.labels.device)
+    return torch.randperm(len(split), generator=rng).to(split.labels.device, non_blocking=True)
 
 
 def normalised(images: Tensor, mean: Tensor, std: Tensor, scale: float) -> Tensor:

@@ -74,15 +74,17 @@ class Files:
             batch_size=None,
             sampler=_pieces(wanted, ahead),
             num_workers=self.workers,
+            pin_memory=torch.device(self.device).type == "cuda",  # so that copies overlap with work
             generator=Generator(),  # else every pass would draw from torch's global generator
         )
         done: list[Tensor] = []
         for piece in loader:
             if isinstance(piece, str):
                 raise DataError(piece)
-            done.append(piece.to(self.device))
+            done.append(piece.to(self.device, non_blocking=True))
             if sum(map(len, done)) == len(ahead[0]):
-                yield torch.cat(done), self.labels[ahead.popleft()].to(self.device)
+                labels = self.labels[ahead.popleft()].to(self.device, non_blocking=True)
+                yield torch.cat(done), labels
                 done = []
 
 

@@ -90,10 +90,14 @@ class RunContext:
         torch.manual_seed(derive(self.run.seed, stage.name, "torch"))
 
     def batches(self, stage: Stage) -> TrainingBatches:
-        """The images that a stage trains on, batched, shuffled and augmented."""
+        """The images that a stage trains on, batched, shuffled and augmented.
+
+        The random streams are the stage's own, or those of the stage that it follows.
+        """
         d, recipe = self.data, stage.recipe
         assert recipe is not None
-        size, seed, name = recipe.batch_size, self.run.seed, stage.name
+        name = stage.start.stage if stage.start.follow else stage.name
+        size, seed = recipe.batch_size, self.run.seed
         if stage.data is None:
             return Batches(d.train, d.mean, d.std, d.scale, size, d.augment, seed, name)
         if getattr(stage.data, "fresh", False):

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 
 from runner.display.progress import MODES
+from runner.engine.devices import chosen, refused
 from runner.engine.distributed import ALONE, ProcessGroup, join
 from runner.errors import ConfigError, one_of
 from runner.spec.request import Environment
 
-DEVICES = ("auto", "cpu", "cuda")
 MOST_WORKERS = 16  # limit of the default of env.workers
 
 
@@ -37,7 +37,9 @@ class Machine:
 
 
 def prepare(env: Environment, trains: bool = False) -> Machine:
-    """The requested machine. Sets torch's number of threads and makes cuDNN deterministic.
+    """The requested machine. Sets torch's number of threads and numerics of CUDA.
+
+    cuDNN is deterministic, and float32 is float32: TF32, with its ten bits, is off.
 
     GPUs are numbered as nvidia-smi numbers them, unless CUDA_DEVICE_ORDER is set.
 
@@ -55,8 +57,9 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
         torch.set_num_threads(env.threads)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
-    cuda = env.device == "cuda" or (env.device == "auto" and torch.cuda.is_available())
-    device = torch.device("cuda" if cuda else "cpu")
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    device = chosen(env.device)
     group = join(device) if trains else ProcessGroup(device=device)
     return Machine(
         device=group.device,
@@ -72,16 +75,11 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
 
 
 def _invalid(env: Environment) -> Iterator[str]:
-    """A message for each invalid value, and for a CUDA device that is missing."""
-    chosen = (("device", env.device, DEVICES), ("progress", env.progress, MODES))
-    for key, value, choices in chosen:
-        if value not in choices:
-            yield one_of(f"env.{key}", value, choices)
-    if env.device == "cuda" and not torch.cuda.is_available():
-        yield (
-            "env.device=cuda: torch finds no CUDA device; use env.device=cpu, or auto, which uses"
-            " the available device"
-        )
+    """A message for each invalid value, and for a device that cannot be used."""
+    if message := refused(env.device):
+        yield message
+    if env.progress not in MODES:
+        yield one_of("env.progress", env.progress, MODES)
     most = max(256, 4 * (os.cpu_count() or 1))
     if env.threads is not None and not 1 <= env.threads <= most:
         yield f"env.threads={env.threads} must be 1 to {most}, or null for torch's choice"

@@ -32,7 +32,7 @@ from runner.engine.evaluate import Evaluation, evaluate
 from runner.engine.optim import carry_momentum, learning_rate, make_optimizer, momentum_by_name
 from runner.engine.training_step import Trainee
 from runner.errors import Stopped
-from runner.spec.run import Recipe
+from runner.spec.run import Recipe, step_of
 
 Passes = Callable[[], Iterable[Batch]]  # a new pass over all images of a held-out set
 
@@ -113,7 +113,7 @@ def train(
     """
     trainee = _make_trainee(model, masking, recipe, loss, options.group)
     carry_momentum(model, trainee.opt, momentum or {})
-    done = Trained(epoch=recipe.first_epoch, loss_sum=_zero(next(model.parameters()).device))
+    done = _beginning(model, recipe, loaders.training.steps_per_epoch)
     _resume(options, trainee, done)
     clock = _Clock(time.monotonic() - done.seconds)
     try:
@@ -129,6 +129,11 @@ def train(
     done.momentum = momentum_by_name(model, trainee.opt)
     done.seconds = clock.seconds
     return done
+
+
+def _beginning(model: nn.Module, recipe: Recipe, per_epoch: int) -> Trained:
+    epoch, step = divmod(recipe.first_step(per_epoch), per_epoch)
+    return Trained(epoch=epoch, step=step, loss_sum=_zero(next(model.parameters()).device))
 
 
 def _make_trainee(
@@ -168,6 +173,7 @@ def _train_epoch(
     """
     per_epoch, group = batches.steps_per_epoch, trainee.group
     path = options.checkpoint if group.first else None  # only the first process saves
+    begin, end = recipe.first_step(per_epoch), recipe.end * per_epoch
     trainee.model.train()
     for batch in batches.epoch(done.epoch, done.step):
         step = done.epoch * per_epoch + done.step
@@ -177,11 +183,9 @@ def _train_epoch(
         done.loss_sum += mean_loss * len(batch[1])
         done.seen += len(batch[1])
         done.step += 1
-        for point in (p for p in snapshots if max(1, round(p * per_epoch)) == step + 1):
+        for point in (p for p in snapshots if step_of(p, per_epoch) == step + 1):
             done.snapshots[point] = _snapshot(trainee.model)
-        options.progress(
-            step + 1 - recipe.first_epoch * per_epoch, recipe.trained_epochs * per_epoch, "steps"
-        )
+        options.progress(step + 1 - begin, end - begin, "steps")
         if path and (stop or time.monotonic() - clock.saved >= options.every):
             done.seconds = clock.seconds
             _save(path, trainee, done)

@@ -66,7 +66,8 @@ def ready_to_train(context: RunContext, stage: Stage) -> tuple[nn.Module, Maskin
     assert stage.recipe is not None
     if stage.component is None:
         return start.model, FixedMasking(start.masks), start.momentum
-    steps = stage.recipe.trained_epochs * context.batches(stage).steps_per_epoch
+    per_epoch = context.batches(stage).steps_per_epoch
+    steps = stage.recipe.end * per_epoch - stage.recipe.first_step(per_epoch)
     masking = stage.component(start.model, start.masks, context.task(stage, steps))
     return start.model, masking, start.momentum
 

@@ -29,8 +29,10 @@ class Start:
         epoch: epochs after which that stage's weights are taken (rewinding), a fraction where the
             paper counts iterations; None = its end.
         resume: also take its optimizer state and continue its learning-rate schedule.
-        advance: continue its learning-rate schedule from that epoch with a new optimizer. As in
+        advance: continue its learning-rate schedule where it ended, with a new optimizer. As in
             every stage, the order of the images is the stage's own.
+        follow: go on from `epoch` as that stage did: with its learning rates, the order of its
+            images and their augmentation, but with a new optimizer (open_lth).
     """
 
     tag: ClassVar[str] = "start"
@@ -38,6 +40,12 @@ class Start:
     epoch: float | None = None
     resume: bool = False
     advance: bool = False
+    follow: bool = False
+
+    @property
+    def continues(self) -> bool:
+        """Whether the stage continues the earlier one's learning-rate schedule."""
+        return self.resume or self.advance or self.follow
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,8 @@ class Recipe:
     Args:
         epochs: length of the learning-rate schedule; 0 for a mask search that ends with its first
             mask.
-        first_epoch: epoch of the schedule at which the stage begins.
+        first_epoch: epoch of the schedule at which the stage begins; a fraction where it begins
+            within an epoch.
         last_epoch: epoch of the schedule at which the stage ends; None = the schedule's end.
         warmup: epochs, or a fraction of one, in which lr grows linearly from nearly zero to its
             first value.
@@ -114,7 +123,7 @@ class Recipe:
     weight_decay: float
     lr_schedule: LrSchedule = Step()
     precision: str = "fp32"
-    first_epoch: int = 0
+    first_epoch: float = 0
     last_epoch: int | None = None
     warmup: float = 0.0
     nesterov: bool = False
@@ -140,8 +149,16 @@ class Recipe:
 
     @property
     def trained_epochs(self) -> int:
-        """Epochs that this stage itself trains."""
-        return self.end - self.first_epoch
+        """Epochs that this stage itself trains; the first one possibly in part."""
+        return self.end - int(self.first_epoch)
+
+    def first_step(self, per_epoch: int) -> int:
+        """Step of the schedule, of `per_epoch` in an epoch, at which the stage begins.
+
+        At least one step is left to train.
+        """
+        first = step_of(self.first_epoch, per_epoch)
+        return min(first, self.end * per_epoch - 1) if first else 0
 
     def tests(self, epoch: int) -> bool:
         """Whether to test on held-out images after `epoch` epochs of the schedule."""
@@ -229,6 +246,11 @@ class Run:
     def stage(self, name: str) -> Stage:
         """The stage of that name."""
         return next(stage for stage in self.stages if stage.name == name)
+
+
+def step_of(epoch: float, per_epoch: int) -> int:
+    """Number of steps after which a point in training is reached; at least one, except for 0."""
+    return max(1, round(epoch * per_epoch)) if epoch else 0
 
 
 def family(name: str) -> str:

@@ -242,10 +242,6 @@ def test_rounds_without_a_density_give_an_error() -> None:
             "^retrain.rewind='2.5ep' is not a point in training",
         ),
         (
-            ["method=imp", "density=0.5", "retrain.resume_schedule=true", "retrain.rewind=2001it"],
-            "^retrain.resume_schedule=true .* a whole epoch",
-        ),
-        (
             [
                 "method=imp",
                 "density=0.5",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from emulated import device
+from emulated import ROOT, device
 from emulated_process import on_emulated_device
 from support import compose_run, machine, perform_run
 
@@ -25,7 +25,19 @@ RESNET += ("train_fraction=0.1", "train.scale=0.00625")
 FINDINGS = ("accuracy", "test_loss", "kept", "report", "flops")
 IMC = ("method.spectrum.steps=3", "method.spectrum.probes=2", "method.hessian.n_samples=32")
 IMC += ("method.lipschitz.directions=1",)
-QUICK = {"imc": IMC, "synflow": ("schedule.iterations=4",), "imp": ("method.keep=0.5",)}
+# Options that make a method quick, and the portrait of its result
+MORE = {
+    "wstar": ("portrait=lipschitz", "portrait.directions=1", "portrait.hessian.n_samples=32"),
+    "grasp": ("portrait=weights",),
+    "imc": ("portrait=spectrum", *IMC),
+    "imp": ("portrait=norms_rewound", "portrait.measure.masks=2", "method.keep=0.5"),
+    "magnitude": ("portrait=overlap",),
+    "sanity_check": ("portrait=criteria",),
+    "obd": ("method.score.images=40",),
+    "snip": ("portrait=scores",),
+    "sr_popup": ("portrait=distortion", "portrait.measure.draws=2", "portrait.measure.images=32"),
+    "synflow": ("portrait=norms", "portrait.measure.masks=2", "schedule.iterations=4"),
+}
 
 
 def same(overrides: Sequence[str], folder: Path) -> tuple[dict[str, Any], Any]:
@@ -46,8 +58,8 @@ def same(overrides: Sequence[str], folder: Path) -> tuple[dict[str, Any], Any]:
     return record, ours[kinds[-1]] if kinds else None
 
 
-# Five in one process, which saves the seconds in which configurations are first composed.
-@pytest.mark.parametrize("names", [METHODS[i : i + 5] for i in range(0, len(METHODS), 5)])
+# Seven in one process, which saves the seconds in which configurations are first composed.
+@pytest.mark.parametrize("names", [METHODS[i : i + 7] for i in range(0, len(METHODS), 7)])
 @on_emulated_device
 def test_every_method_keeps_its_contract_on_an_accelerator(
     names: list[str], tmp_path: Path
@@ -61,9 +73,9 @@ def test_every_method_keeps_its_contract_on_an_accelerator(
 
 def keeps_its_contract(name: str, folder: Path) -> None:
     """Check the density, that pruned weights are zeros, and that all numbers equal the CPU's."""
-    dense = compose_config([f"method={name}", *MLP]).method.density == "refused"
+    dense = "density: refused" in (ROOT / f"conf/method/{name}.yaml").read_text()
     density = [] if dense else ["density=0.3"]
-    overrides = [f"method={name}", *RESNET, *QUICK.get(name, ()), *density]
+    overrides = [f"method={name}", *RESNET, *MORE.get(name, ()), *density]
     record, ticket = same(overrides, folder)
     prunable = count_prunable(ticket.masks)
     assert count_kept(ticket.masks) == (prunable if dense else round(0.3 * prunable))
@@ -73,6 +85,32 @@ def keeps_its_contract(name: str, folder: Path) -> None:
 
 
 THEORY = "model=student dataset=gaussian_teacher dataset.dimension=12 dataset.samples=80"
+SHORT = "method.solver.steps=40"
+EXPERIMENTS = {
+    "premise": f"model=mlp {' '.join(MLP[2:])} train.lr=0.01 dataset=digits method.examples=8",
+    "recovery": f"{THEORY} {SHORT} dataset.inputs=4 dataset.neurons=3 method.trials=3",
+    "pruning": f"{THEORY} {SHORT} dataset.inputs=12 dataset.teacher_inputs=2 method.trials=2"
+    " method.levels=2",
+    "sketching": f"{THEORY} dataset.inputs=4 method.repeats=10",
+}
+
+
+@on_emulated_device
+def test_every_theory_experiment_gives_the_hosts_numbers(tmp_path: Path) -> None:
+    for name, options in EXPERIMENTS.items():
+        try:
+            same([f"method=theory/{name}", *options.split()], tmp_path / name)
+        except Exception as error:
+            raise AssertionError(name) from error
+
+
+def test_every_portrait_and_theory_experiment_is_run_on_the_device() -> None:
+    portraits = {path.stem for path in (ROOT / "conf/portrait").glob("*.yaml")} - {"none"}
+    words = {word for more in MORE.values() for word in more}
+    assert {f"portrait={name}" for name in portraits} <= words
+    assert {path.stem for path in (ROOT / "conf/method/theory").glob("*.yaml")} == set(EXPERIMENTS)
+
+
 LINES = (
     "method=snip source=normal pick=proportional",
     "method=snip source=sparse_normal schedule=exponential schedule.iterations=3",
@@ -110,18 +148,6 @@ LINES = (
     f"method=imc {' '.join(IMC)} method.gap.rule=literal method.gap.on_degenerate=fixed"
     " method.gap.sparsity=0.5",
     f"method=imc {' '.join(IMC)} method.hessian.mode=train method.hessian.params=all",
-    "method=synflow portrait=criteria",
-    "method=sr_popup portrait=distortion portrait.measure.draws=2",
-    "method=wstar portrait=lipschitz",
-    f"method=imc {' '.join(IMC)} portrait=spectrum",
-    "method=snip portrait=norms portrait.measure.masks=3",
-    "method=snip portrait=scores",
-    "method=snip portrait=weights",
-    "method=snip start=dense portrait=overlap",
-    "method=theory/premise train.lr=0.01",
-    f"method=theory/recovery {THEORY} dataset.inputs=4 dataset.neurons=3 method.trials=3",
-    f"method=theory/pruning {THEORY} dataset.inputs=12 dataset.teacher_inputs=2 method.trials=2",
-    f"method=theory/sketching {THEORY} dataset.inputs=4 method.repeats=10",
 )
 
 

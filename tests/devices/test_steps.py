@@ -1,6 +1,5 @@
 """Copies between host and device in a training step, counted on the emulated device."""
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +7,9 @@ import torch
 from emulated import Transfer, count, device, recorded
 from emulated_process import on_emulated_device
 from rich.console import Console
-from support import compose_run, machine
-from torch import nn
+from support import compose_run, machine, perform_run
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from pruners.search.supermask import fresh_statistics
 from runner.display.progress import Watcher, display
@@ -24,107 +24,114 @@ SMALL += ("train.scale=0.00625", "train.batch_size=64")
 L = 3
 EVERY_OTHER = ("density=0.3", "method.rhythm.shortest=2")  # step rewires
 SEARCH = ("density=0.3", "method.batch_size=64")
+RANDOM = "method.search.pairs=random"
+FIRST = ("method=sr_popup", "method.search.dense=[first]")
 
 
-def transfers(folder: Path, stage: str, *overrides: str) -> dict[int, list[Transfer]]:
-    """Step -> its transfers; the steps of the first epoch of `stage` without its first and last.
+def transfers(folder: Path, *overrides: str) -> dict[str, list[list[Transfer]]]:
+    """Stage -> the transfers of each step (or pruning round), without its first and last.
 
-    The stages before run on the CPU.
+    Of the first epoch; stages of fewer than seven steps are left out. All run on the device.
     """
     run = compose_run(*SMALL, *overrides)
-    here = machine(folder / "_".join(overrides).replace("/", "."))
-    watcher = Watcher(here.results_dir / "runs" / "x", display("none", Console()), {})
+    there = replace(machine(folder / "_".join(overrides).replace("/", ".")), device=device())
+    watcher = Watcher(there.results_dir / "runs" / "x", display("none", Console()), {})
     passed: list[int] = []  # number of transfers after each step
+    watcher.progress = lambda done, total, what: passed.append(len(found))
+    steps = {}
     with recorded() as found:
-        for each in run.stages:
-            there = each.name == stage
-            if there:
-                watcher.progress = lambda done, total, what: passed.append(len(found))
-            place = replace(here, device=device()) if there else here
-            run_stage(RunContext(run, place, Store(here.cache_dir), watcher), each)
-            if there:
-                break
-    assert len(passed) >= 7
-    return {step: found[passed[step - 2] : passed[step - 1]] for step in range(2, 7)}
+        for stage in run.stages:
+            passed.clear()
+            run_stage(RunContext(run, there, Store(there.cache_dir), watcher), stage)
+            if len(passed) >= 7:
+                steps[stage.name] = [found[passed[i] : passed[i + 1]] for i in range(5)]
+    return steps
 
 
 @on_emulated_device
-def test_a_training_step_of_a_fixed_mask_copies_nothing(tmp_path: Path) -> None:
-    for overrides in (
-        ("method=dense",),
-        ("method=snip", "density=0.3"),
-        ("method=snip", "density=0.3", "start=dense", "retrain=finetune"),
-        ("method=snip", "density=0.3", "train.precision=bf16"),
-        ("method=continuous_sparsification",),
+def test_a_step_that_changes_no_mask_copies_nothing(tmp_path: Path) -> None:
+    sparse = ("method=snip", "density=0.3", "start=dense", "retrain=finetune")
+    for overrides, stages in (
+        (sparse, {"dense", "train"}),
+        (("method=snip", "density=0.3", "train.precision=bf16"), {"train"}),
+        (("method=continuous_sparsification",), {"search", "train"}),
+        (
+            ("method=continuous_sparsification", "method.search.dense=[classifier]"),
+            {"search", "train"},
+        ),
+        (("method=zhou", "start=init", *SEARCH), {"search"}),
+        (("method=deep_r", "density=0.3", "method.rewire.stop=0"), {"train"}),
     ):
-        stage = "dense" if overrides == ("method=dense",) else "train"
-        assert list(transfers(tmp_path, stage, *overrides).values()) == [[]] * 5, overrides
+        found = transfers(tmp_path, *overrides)
+        assert found == dict.fromkeys(stages, [[]] * 5), overrides
+    # Noise and labels, offsets and mirrorings are drawn on the host, which does not wait.
+    fresh = transfers(tmp_path, "method=imp", "source=normal", "source.fresh=true", "density=0.3")
+    for step in fresh["dense"]:
+        assert count(step, "queued") == {"runner/data/batches.py": 2} and len(step) == 2
+    for step in transfers(tmp_path, "method=dense", "dataset.augment=crop_flip")["dense"]:
+        assert count(step, "queued") == {"runner/data/augment.py": 2} and len(step) == 2
 
 
 @on_emulated_device
-def test_an_augmented_step_uploads_its_random_numbers_only(tmp_path: Path) -> None:
-    overrides = ("method=dense", "dataset.augment=crop_flip")
-    for found in transfers(tmp_path, "dense", *overrides).values():
-        assert count(found, "read") == {}
-        assert count(found, "upload") == {"runner/data/augment.py": 2}  # offsets and mirrorings
+def test_bf16_convolves_channels_last_images_with_float32_weights(tmp_path: Path) -> None:
+    seen = set()
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(module, nn.Conv2d) and output.device == device():
+            both = (module.weight, output)
+            layouts = (t.is_contiguous(memory_format=torch.channels_last) for t in both)
+            seen.add((*(t.dtype for t in both), *layouts))
+
+    net = ("model=resnet20", "model.depth=8", "model.width=2", "dataset.size=12", *SMALL[:1])
+    small = ("train_fraction=0.1", "train.scale=0.00625", "train.precision=bf16")
+    run = compose_run(*net, *small, "method=dense")
+    with register_module_forward_hook(note):
+        _, artefacts = perform_run(run, replace(machine(tmp_path), device=device()))
+    assert seen == {(torch.float32, torch.bfloat16, True, True)}
+    momentum = artefacts["dense"].optimizer.values()
+    assert momentum and {t.dtype for t in momentum} == {torch.float32}
 
 
 @on_emulated_device
-def test_a_search_step_copies_a_stated_number(tmp_path: Path) -> None:
-    def found(method: str, *more: str) -> list[Counter[str]]:
-        steps = transfers(tmp_path, "search", f"method={method}", *SEARCH, *more).values()
-        assert not any(count(step, "upload") for step in steps)
-        return [count(step) for step in steps]
-
-    assert found("zhou") == [{}] * 5
-    steps = transfers(tmp_path, "search", "method=continuous_sparsification").values()
-    assert list(steps) == [[]] * 5
-    swap = "pruners/search/swap.py"
-    # a layer's candidates: their positions, then those that enter and those that leave
-    assert found("edge_popup") == [{swap: 3 * L}] * 5
-    # and three selections more for each of the two, where the quota is smaller
-    for step in found("sr_popup"):
-        assert step[swap] in {3 * L + 6 * limited for limited in range(L + 1)}
-        assert step.keys() == {swap}
+def test_steps_and_rounds_that_change_masks_copy_to_the_host_once(tmp_path: Path) -> None:
+    searches = ("method=edge_popup",), ("method=sr_popup",), ("method=sr_popup", RANDOM), FIRST
+    for overrides in searches:
+        for found in transfers(tmp_path, *overrides, "start=init", *SEARCH)["search"]:
+            # the candidates of all layers
+            assert count(found) == {"pruners/search/swap.py": 1}, overrides
+            assert not count(found, "upload"), overrides
+    # Deep R: the deaths of all layers; noise for each layer, and growth where a weight has died
+    for found in transfers(tmp_path, "method=deep_r", "density=0.3")["train"]:
+        assert count(found) == {"pruners/base.py": 1} and not count(found, "upload")
+    synflow = ("method=synflow", "density=0.3", "schedule.iterations=7")
+    for more in ((), ("schedule.counts=authors",), ("method.pruner.dense=[first]",)):
+        for found in transfers(tmp_path, *synflow, *more)["prune"]:
+            # counts of all layers: finite scores, weights left, weights to keep
+            assert count(found) == {"pruners/base.py": 1}, more
+            # the image of ones and its label
+            assert count(found, "queued") == {"pruners/selection/source.py": 2}
+            assert not count(found, "upload")
 
 
 @on_emulated_device
-def test_a_rewiring_step_copies_a_stated_number(tmp_path: Path) -> None:
+def test_sparse_training_copies_nothing_between_updates(tmp_path: Path) -> None:
     base, rewire = "pruners/base.py", "pruners/dynamic/rewire.py"
     stated = {
-        # active weights of all layers, new connections of all layers; two selections a layer
-        "rigl": ({base: 2 + 4 * L}, {}),
-        # new connections of all layers; a layer's signs select apart, and their counts are read
-        "set": ({base: 1 + 4 * L, "pruners/dynamic/set.py": 4 * L, rewire: L}, {rewire: L}),
+        # active weights of all layers, new connections of all layers
+        "rigl": {base: 2},
+        # new connections of all layers; a layer's counts: free, of each sign, dropped; free
+        "set": {base: 1, "pruners/dynamic/set.py": 4 * L, rewire: L},
         # six counts of all layers; a layer that would lose all is looked for, and grows
-        "dsr": ({base: 7, "pruners/dynamic/dsr.py": L, rewire: L}, {rewire: L}),
+        "dsr": {base: 6, "pruners/dynamic/dsr.py": L, rewire: L},
     }
-    for method, (reads, uploads) in stated.items():
-        steps = transfers(
-            tmp_path, "train", f"method={method}", *EVERY_OTHER, "method.rhythm.period=100it"
-        )
+    for method, reads in stated.items():
+        found = transfers(tmp_path, f"method={method}", *EVERY_OTHER, "method.rhythm.period=100it")
         rewiring = 1 if method == "rigl" else 0  # before or after the step's update
-        for step, found in steps.items():
-            if step % 2 == rewiring:
-                assert (count(found), count(found, "upload")) == (reads, uploads), method
+        for number, step in enumerate(found["train"], start=2):
+            if number % 2 == rewiring:
+                assert count(step) == reads and not count(step, "upload"), method
             else:
-                assert not found, (method, step)
-    # every step: noise for each layer, and growth where weights have crossed zero
-    for found in transfers(tmp_path, "train", "method=deep_r", "density=0.3").values():
-        reads, uploads = count(found), count(found, "upload")
-        assert reads[base] == 2 and reads[rewire] <= L
-        assert uploads == Counter({"pruners/dynamic/deep_r.py": L, rewire: reads[rewire]})
-
-
-@on_emulated_device
-def test_a_pruning_round_copies_a_stated_number(tmp_path: Path) -> None:
-    rounds = transfers(tmp_path, "prune", "method=synflow", "density=0.3", "schedule.iterations=7")
-    selections = 1 + (L + 1)  # the global one, and one for each layer with the classifier
-    for found in rounds.values():
-        # counts of all layers: finite scores, weights left, weights to keep
-        assert count(found) == {"pruners/base.py": 3 + 2 * selections}
-        # the image of ones and its label
-        assert count(found, "upload") == {"pruners/selection/score_pruner.py": 2}
+                assert not step, (method, number)
 
 
 @on_emulated_device

@@ -2,14 +2,17 @@
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import SMALL, records
 
+from runner.engine.devices import KINDS, chosen
 from runner.engine.machine import cpu_has_bf16, prepare
-from runner.records.provenance import device_name
+from runner.errors import ConfigError
+from runner.records.provenance import device_name, provenance
 from runner.spec.request import Environment
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -75,6 +78,62 @@ def test_a_record_contains_device_threads_versions_and_checksum(
     assert found["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert len(found["dataset_checksum"]) == 64 and set(found["numerics"]) == {"train"}
     assert found["started"] <= found["finished"]
+
+
+def test_tf32_is_off_in_every_run_and_the_record_states_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")  # TF32 on CUDA
+        prepare(environment(tmp_path))
+        stated = provenance(torch.device("cpu"), 1)["determinism"]
+        assert (stated["matmul_tf32"], stated["cudnn_tf32"]) == (False, False)
+        assert torch.get_float32_matmul_precision() == "highest"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_the_table_of_devices_agrees_with_torch() -> None:
+    for name in (name for name, kind in KINDS.items() if kind.found()):
+        try:
+            torch.ones((), dtype=torch.float64, device=name)
+        except TypeError:  # "the MPS framework doesn't support float64"
+            assert not KINDS[name].float64
+        else:
+            assert KINDS[name].float64
+
+
+def test_a_device_without_float64_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        prepare(environment(tmp_path, device="mps"))
+    assert str(error.value) == (
+        "env.device=mps: Apple's mps has no float64, in which losses are summed and SynFlow's"
+        " scores are computed; use env.device=cpu, or auto, which uses the available device"
+    )
+
+
+def test_auto_never_chooses_a_device_without_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cuda", "mps"):
+        monkeypatch.setitem(
+            KINDS, name, replace(KINDS[name], found=lambda name=name: name == "mps")
+        )
+    assert chosen("auto") == torch.device("cpu")
+
+
+def environment(folder: Path, device: str = "cpu") -> Environment:
+    return Environment(
+        device=device,
+        threads=None,
+        workers=0,
+        results_dir=folder / "results",
+        cache_dir=folder / "cache",
+        data_dir=folder / "data",
+        plan=False,
+        checkpoint_seconds=60.0,
+        progress="none",
+    )
 
 
 def test_all_invalid_environment_settings_are_reported_with_their_keys(tmp_path: Path) -> None:

@@ -273,6 +273,30 @@ def test_a_resumed_schedule_continues_at_the_rewinding_point(tmp_path: Path) -> 
     assert momentum == {}
 
 
+@pytest.mark.parametrize("point", ["33333it", "80ep", "1it"])  # steps 20, 24 and 1 of 48
+def test_a_resumed_schedule_without_pruning_continues_the_dense_training_to_the_bit(
+    point: str, tmp_path: Path
+) -> None:
+    # without momentum, as a snapshot has none: open_lth begins with a new optimizer
+    run = compose_run(
+        *("method=magnitude", "density=1.0", "start=dense", "retrain=rewind", *NET),
+        *("dataset.augment=crop_flip", "train.lr_schedule=cosine", "train.warmup=80ep"),
+        *("train.scale=0.05", "train_fraction=0.4", "train.batch_size=100", "train.momentum=0"),
+        *(f"retrain.rewind={point}", "retrain.resume_schedule=true"),
+    )
+    _, artefacts = perform_run(run, machine(tmp_path))
+    dense, train = artefacts["dense"], artefacts["train"]
+    assert same(train.weights, dense.weights)
+    recipe = run.stage("train").recipe
+    assert recipe is not None
+    steps = {"33333it": 20, "80ep": 24, "1it": 1}[point]
+    assert recipe.first_step(6) == steps and run.stage("train").start.follow
+    mine, theirs = train.meta["history"], dense.meta["history"][steps // 6 :]
+    assert len(mine) == recipe.trained_epochs
+    partly = steps % 6 != 0  # rates, losses and accuracies of every whole epoch are equal
+    assert mine[partly:] == theirs[partly:] and mine[-1]["epoch"] == 8
+
+
 # --- rewinding to iterations
 
 

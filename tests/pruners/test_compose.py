@@ -158,9 +158,7 @@ def test_negative_scores_rank_below_zero_and_the_count_is_exact() -> None:
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_scores_that_are_not_finite_raise_and_nothing_is_pruned(bad: float) -> None:
     model = linear([[1.0, 1.0, 1.0]])
-    with pytest.raises(
-        FloatingPointError, match="1 of 3 Given scores of weight are NaN or infinite"
-    ):
+    with pytest.raises(FloatingPointError, match="1 of 3 scores of weight are NaN or infinite"):
         pruner(Given((1.0, bad, 2.0)))(model, full_masks(model), task(0.5))
     assert model.weight.tolist() == [[1.0, 1.0, 1.0]]
 
@@ -169,7 +167,7 @@ def test_magnitude_rejects_a_diverged_network() -> None:
     model = mlp()
     with torch.no_grad():
         model.fc2.weight[0, 0] = torch.nan
-    with pytest.raises(FloatingPointError, match=r"Magnitude scores of fc2.weight"):
+    with pytest.raises(FloatingPointError, match=r"scores of fc2.weight"):
         pruner(Magnitude())(model, full_masks(model), task(0.5))
 
 

@@ -272,14 +272,15 @@ def test_global_births_follow_the_initial_counts_and_the_free_room() -> None:
     model, masks = sparse_mlp()
     masking = DeepR(budget="global")(model, masks, training())
     masking.budgets = {"fc1.weight": 300, "fc2.weight": 200, "fc3.weight": 100}
-    assert masking._births({"fc1.weight": 30, "fc2.weight": 0, "fc3.weight": 0}) == {
+    free = dict.fromkeys(masks, 1000)
+    assert masking._births({"fc1.weight": 30, "fc2.weight": 0, "fc3.weight": 0}, free) == {
         "fc1.weight": 15,
         "fc2.weight": 10,
         "fc3.weight": 5,
     }
-    masking.masks["fc2.weight"].fill_(True)  # full: its share goes to the others, 3 : 1
+    free["fc2.weight"] = 0  # full: its share goes to the others, 3 : 1
     # 28.5 and 9.5
-    assert masking._births({"fc1.weight": 38, "fc2.weight": 2, "fc3.weight": 0}) == {
+    assert masking._births({"fc1.weight": 38, "fc2.weight": 2, "fc3.weight": 0}, free) == {
         "fc1.weight": 29,
         "fc2.weight": 2,
         "fc3.weight": 9,

@@ -140,6 +140,33 @@ def test_budgets_can_follow_the_criterion_or_be_equal_in_every_layer() -> None:
     assert all(abs(k - 0.3 * layers[name].numel()) <= 1 for name, k in equal.keep.items())
 
 
+@pytest.mark.parametrize(
+    ("init", "score", "source"),
+    [
+        (Init("snip", bn="eval", batches=2, batch_size=20), Snip(2, "eval"), Train(20)),
+        (
+            Init("grasp", temperature=0.5, bn="eval", batches=3, per_class=2),
+            Grasp(3, 0.5, "eval"),
+            Balanced(2),
+        ),
+    ],
+)
+def test_the_first_mask_takes_the_options_of_its_criterion(
+    init: Init, score: Any, source: Any
+) -> None:
+    model, own = resnet(), about()
+    masking = begin(model, SrPopup(Global(), init=init))
+    layers = {name: mask for name, mask in full_masks(model).items() if name != "fc.weight"}
+    scores = score(model, layers, source(own), own.loss, own.rng)
+    for name, values in scores.items():
+        ranks = sorted(range(values.numel()), key=lambda i: (-float(values.flatten()[i]), i))
+        assert on(masking.masks)[name] == set(ranks[: masking.keep[name]])
+    for key in ("bn", "batches", "batch_size", "per_class", "temperature"):
+        other = replace(init, **{key: getattr(Init, key)})  # each option matters
+        if other != init:
+            assert on(begin(model, SrPopup(Global(), init=other)).masks) != on(masking.masks), key
+
+
 def test_a_searched_classifier_counts_like_other_layers() -> None:
     masking = begin(mlp(), SrPopup(Global(), classifier="searched"), density=0.5)
     assert "fc3.weight" in masking.masks and count_kept(masking.masks) == round(0.5 * 2720)
@@ -392,6 +419,20 @@ def test_a_density_of_one_keeps_every_weight_without_a_search() -> None:
                 "method.search.init.criterion='norm' must be one of magnitude, snip, grasp, random,"
                 " uniform"
             ),
+        ),
+        (
+            lambda: SrPopup(Global(), init=Init("snip", temperature=1.0)),
+            "method.search.init.temperature=1.0: criterion=snip does not read it; leave it out, or"
+            " take criterion=grasp",
+        ),
+        (
+            lambda: SrPopup(Global(), init=Init(bn="eval")),
+            "method.search.init.bn=eval: criterion=magnitude does not read it; leave it out, or"
+            " take criterion=snip or grasp",
+        ),
+        (
+            lambda: SrPopup(Global(), init=Init("snip", batch_size=1)),
+            "method.search.init.batch_size=1 must be at least 2",
         ),
         (
             lambda: SrPopup(Global(), init=Init(eta=1.0)),

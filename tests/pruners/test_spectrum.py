@@ -221,6 +221,20 @@ def test_lanczos_extremes_gives_the_exact_leverage_of_converged_directions() -> 
     assert smooth.report["leverage_ratio"] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("flat_dimensions", [0, 15])
+def test_lanczos_extremes_is_exact_when_all_directions_have_converged(flat_dimensions: int) -> None:
+    # 20 simple eigenvalues, or five and an eigenspace of 15 dimensions, which ends the run early
+    steep = torch.linspace(1.0, 3.0, 20 - flat_dimensions)
+    h = symmetric(torch.cat([torch.zeros(flat_dimensions), steep]))
+    full = SpectrumOptions(estimator="lanczos_extremes", steps=20)
+    for cut in (hard("curved", 5 / 20), hard("curved", 2 / 20)):
+        found = measure(replace(cut, spectrum=full), h)
+        torch.testing.assert_close(leverage(found), leverage(measure(cut, h)), atol=1e-6, rtol=0)
+        weights = found.tensors["ritz_weights"][0]
+        torch.testing.assert_close(weights[-len(steep) :], torch.full_like(steep, 1 / 20).double())
+        assert float(weights.sum()) == pytest.approx(1.0, abs=1e-12)
+
+
 # with as many steps as dimensions, Ritz values are eigenvalues
 LONG = replace(SLQ, spectrum=SpectrumOptions(steps=20))
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from small_nets import seeded
 from torch import Tensor
 
-from pruners.search.swap import FEW, Restriction, by_sample, by_topk, candidate_pairs, flat, swap
+from pruners.search.swap import Before, Restriction, Swap, candidate_pairs, swaps
+from pruners.search.top_k import FEW, by_sample, by_topk, flat
 
 
 def layer(scores: list[float], kept: list[int]) -> tuple[Tensor, Tensor]:
@@ -21,11 +22,16 @@ def layer(scores: list[float], kept: list[int]) -> tuple[Tensor, Tensor]:
     return mask, torch.tensor(scores)
 
 
-def indices(places: Tensor, like: Tensor) -> set[int]:
-    """Positions in memory as a set of indices of the flattened tensor."""
-    mark = torch.zeros_like(like, dtype=torch.bool)
-    flat(mark)[places] = True
-    return set(mark.flatten().nonzero().flatten().tolist())
+def indices(mask: Tensor) -> set[int]:
+    """Indices of the True entries in the flattened tensor."""
+    return set(mask.flatten().nonzero().flatten().tolist())
+
+
+def swap(
+    kept: Tensor, scores: Tensor, k: int, how: Restriction, step: int, steps: int, rng: Any
+) -> Swap:
+    """The swaps of a net of one layer."""
+    return swaps({"w": Before(kept, scores, k)}, how, step, steps, rng)["w"]
 
 
 def by_lists(
@@ -84,7 +90,8 @@ def test_swaps_equal_sorted_lists_with_ties_and_in_any_memory_format(
     found = swap(kept, scores, int(kept.sum()), Restriction(quota, 4, pairs), step, 10, seeded())
     enter, leave, candidates = by_lists(kept, scores, q, low=pairs == "smallest")
     assert found.candidates == candidates
-    assert (indices(found.enter, kept), indices(found.leave, kept)) == (enter, leave)
+    assert (indices(found.enter), indices(found.leave)) == (enter, leave)
+    assert found.pairs == len(enter)
     assert torch.equal(kept, before[0]) and torch.equal(scores, before[1])
 
 
@@ -92,11 +99,11 @@ def test_candidates_without_ties_lie_beyond_the_boundary_of_equation_28() -> Non
     scores = torch.randperm(1000, generator=seeded(1)).float()
     kept = torch.zeros(1000, dtype=torch.bool)
     kept[torch.randperm(1000, generator=seeded(2))[:100]] = True
-    enter, leave = candidate_pairs(kept, scores, 100)
+    found = candidate_pairs(Before(kept, scores, 100))
     tau = scores.sort().values[900 - 1]  # the |Psi|-th smallest
-    assert set(enter.tolist()) == set((~kept & (scores > tau)).nonzero().flatten().tolist())
-    assert set(leave.tolist()) == set((kept & (scores <= tau)).nonzero().flatten().tolist())
-    assert len(enter) == len(leave) > 80  # nearly all of a random mask
+    assert torch.equal(found.enter, ~kept & (scores > tau))
+    assert torch.equal(found.leave, kept & (scores <= tau))
+    assert int(found.enter.sum()) == int(found.leave.sum()) > 80  # nearly all of a random mask
 
 
 def test_a_quota_swaps_the_pairs_with_the_largest_gain() -> None:
@@ -104,13 +111,13 @@ def test_a_quota_swaps_the_pairs_with_the_largest_gain() -> None:
     # scores 5, 1, 3. ceil(3 (1 - 1/2)) = 2.
     kept, scores = layer([6.0, 5.0, 1.0, 3.0, 9.0, 8.0, 7.0, 0.0], [0, 1, 2, 3])
     found = swap(kept, scores, 4, Restriction("falling", 1), 1, 2, seeded())
-    assert (set(found.enter.tolist()), set(found.leave.tolist()), found.candidates) == (
+    assert (indices(found.enter), indices(found.leave), found.candidates) == (
         {4, 5},
         {2, 3},
         3,
     )
     found = swap(kept, scores, 4, Restriction("falling", 1, "smallest"), 1, 2, seeded())
-    assert (set(found.enter.tolist()), set(found.leave.tolist())) == ({5, 6}, {1, 3})
+    assert (indices(found.enter), indices(found.leave)) == ({5, 6}, {1, 3})
 
 
 def test_random_pairs_have_the_same_number_and_equally_likely_candidates() -> None:
@@ -119,9 +126,8 @@ def test_random_pairs_have_the_same_number_and_equally_likely_candidates() -> No
     seen = torch.zeros(2, 10)
     for _ in range(draws):
         found = swap(kept, scores, 5, restriction, 3, 5, rng)  # ceil(5 * 2/5) = 2
-        assert len(set(found.enter.tolist())) == len(set(found.leave.tolist())) == 2
-        seen[0, found.enter] += 1
-        seen[1, found.leave] += 1
+        assert int(found.enter.sum()) == int(found.leave.sum()) == 2
+        seen += torch.stack([found.enter, found.leave])
     assert not seen[0, :5].any() and not seen[1, 5:].any()
     error = sqrt(0.4 * 0.6 / draws)
     assert ((torch.cat([seen[0, 5:], seen[1, :5]]) / draws - 0.4).abs() < 4 * error).all()
@@ -205,7 +211,7 @@ def test_a_score_that_is_nan_is_rejected() -> None:
     with pytest.raises(
         FloatingPointError, match="NaN: the search has diverged; a smaller train.lr may help"
     ):
-        candidate_pairs(kept, scores, 2)
+        swap(kept, scores, 2, Restriction(), 0, 1, seeded())
 
 
 def test_flat_shares_the_memory_of_channels_last_convolutions() -> None:
