@@ -130,6 +130,15 @@ def test_another_criterion_has_the_same_budgets_and_its_own_ranking(criterion: A
         assert on(masking.masks)[name] == set(ranks[: masking.keep[name]])
 
 
+@pytest.mark.parametrize("criterion", ["snip", "grasp"])
+def test_the_scores_of_a_first_mask_keep_to_the_bound_on_memory(criterion: Any) -> None:
+    model = mlp()
+    with pytest.raises(ValueError, match=r"env\.memory_gb=\S+ is not enough"):
+        SrPopup(Global(), init=Init(criterion))(
+            model, full_masks(model), replace(about(), memory=1.0)
+        )
+
+
 def test_budgets_can_follow_the_criterion_or_be_equal_in_every_layer() -> None:
     model = resnet()
     own = begin(model, SrPopup(Global(), init=Init("snip", budgets="criterion")))
