@@ -26,19 +26,22 @@ class HasShortcuts(Protocol):
     def shortcuts(self) -> Sequence[str]: ...
 
 
-def without(model: nn.Module, masks: Masks, layers: Sequence[str]) -> Masks:
+def without(
+    model: nn.Module, masks: Masks, layers: Sequence[str], key: str = "method.pruner.dense"
+) -> Masks:
     """Return `masks` without those of `layers`, which stay dense.
 
     Args:
         layers: `first`, the first conv or linear layer; `shortcuts`, the convolutions on shortcuts
             that the network names; `classifier`, its last linear layer, if it has one.
+        key: the option that names them, for messages.
 
     Raises:
         ValueError: the network has no shortcuts with weights.
     """
     dense: set[str] = set()
     for layer in layers:
-        dense |= _named(model, layer)
+        dense |= _named(model, layer, key)
     return {name: mask for name, mask in masks.items() if name not in dense}
 
 
@@ -54,7 +57,7 @@ def unknown_layers(layers: Sequence[str], choices: Sequence[str], key: str) -> l
     return [f"{key}=[{','.join(layers)}] must be a list of {', '.join(choices)}, each once"]
 
 
-def _named(model: nn.Module, layer: str) -> set[str]:
+def _named(model: nn.Module, layer: str, key: str) -> set[str]:
     names = prunable_names(model)
     if layer == "first":
         return set(names[:1])
@@ -64,7 +67,6 @@ def _named(model: nn.Module, layer: str) -> set[str]:
     shortcuts = set(model.shortcuts) if isinstance(model, HasShortcuts) else set[str]()
     if not shortcuts:
         raise ValueError(
-            "dense=[shortcuts]: this net has no shortcuts with weights to leave dense; leave"
-            " shortcuts out"
+            f"{key}=[shortcuts]: this net has no shortcuts with weights; leave shortcuts out"
         )
     return shortcuts

@@ -33,16 +33,15 @@ class FlowMeasure:
 
     Args:
         measure: see above.
-        batches: mini-batches of the source to average over. Default 20, the authors' 2,560 images
-            in batches of 128.
-        temperature: T. Default 1, the loss itself; the authors have 5 for `loss` and `biased_loss`,
-            200 for `grasp` and 1 for `grad_preserve`.
+        batches: mini-batches of the source to average over; the authors have 2,560 images.
+        temperature: T; the authors have 5 for `loss` and `biased_loss`, 200 for `grasp` and 1 for
+            `grad_preserve`.
     """
 
     tag: ClassVar[str] = "flow_measure"
     measure: Measure
-    batches: int = 20
-    temperature: float = 1.0
+    batches: int
+    temperature: float
     needs_data: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

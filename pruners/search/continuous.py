@@ -170,7 +170,7 @@ class SoftSearch:
         Raises:
             ValueError: the net lacks a layer of `dense`, or no layer is left.
         """
-        found = without(model, masks, self.dense)
+        found = without(model, masks, self.dense, "method.search.dense")
         if not found:
             raise ValueError(
                 f"method.search.dense=[{','.join(self.dense)}] leaves no layer with a mask: take"

@@ -251,7 +251,7 @@ def searched(model: nn.Module, masks: Masks, dense: Sequence[str]) -> Masks:
             "a mask search chooses among all weights of its start, but some are pruned already:"
             " start it from a dense net"
         )
-    found = without(model, masks, dense)
+    found = without(model, masks, dense, "method.search.dense")
     if not found:
         others = [layer for layer in dense if layer != "classifier"]
         named = [f"method.search.dense=[{','.join(others)}]"] if others else []

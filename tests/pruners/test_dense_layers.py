@@ -147,10 +147,10 @@ def test_unknown_layers_are_refused(words: list[str], message: str) -> None:
 
 
 def test_a_net_without_shortcuts_or_without_other_layers_is_refused() -> None:
-    with pytest.raises(ValueError, match="no shortcuts with weights"):
+    with pytest.raises(ValueError, match=r"method.pruner.dense=\[shortcuts\]: this net has no"):
         pruner(Magnitude(), dense=("shortcuts",)).check_budget(mlp(), full_masks(mlp()), 0.5)
     option_a = ResNetCifar("n", depth=8, width=4, shortcut="A")(1, 10, 8, Generator())
-    with pytest.raises(ValueError, match="no shortcuts with weights"):
+    with pytest.raises(ValueError, match=r"method.search.dense=\[shortcuts\]: this net has no"):
         SrPopup(Global(), dense=("shortcuts",)).check_budget(option_a, full_masks(option_a), 0.5)
     one = mlp(())
     with pytest.raises(

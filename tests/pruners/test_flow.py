@@ -23,8 +23,14 @@ MEASURES = ["loss", "biased_loss", "grasp", "grad_preserve"]
 SMALL = ["method=flow_prune", "dataset=digits", "model=mlp", "density=0.5", "train.scale=0.04"]
 
 
-def scores(model: nn.Module, measure: Any, given: list[Batch], **options: Any) -> Scores:
-    about = FlowMeasure(measure, **options)
+def scores(
+    model: nn.Module,
+    measure: Any,
+    given: list[Batch],
+    batches: int = 20,
+    temperature: float = 1.0,
+) -> Scores:
+    about = FlowMeasure(measure, batches, temperature)
     return about(model, full_masks(model), iter(given), F.cross_entropy, seeded())
 
 
@@ -152,7 +158,7 @@ def test_invalid_options_are_refused(words: list[str], message: str) -> None:
 
 def test_measures_without_signs_can_be_probabilities() -> None:
     model = mlp()
-    method = pruner(FlowMeasure("grad_preserve"), pick=Proportional())
+    method = pruner(FlowMeasure("grad_preserve", 20, 1.0), pick=Proportional())
     found = method(model, full_masks(model), task(0.5))
     assert count_kept(found.masks) == 1360
 

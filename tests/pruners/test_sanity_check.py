@@ -148,3 +148,12 @@ def test_a_run_reaches_its_density_exactly(tmp_path: Path) -> None:
         record["kept"] == count_kept(artefacts["train"].masks) == round(0.53 * record["prunable"])
     )
     assert record["label"] == "sanity-check"
+
+
+def test_a_run_with_the_authors_counts_records_what_it_kept(tmp_path: Path) -> None:
+    run = compose_run("method=sanity_check", "density=0.53", "allocate.counts=authors", *NET)
+    record, artefacts = perform_run(run, machine(tmp_path))
+    wanted = round(0.53 * record["prunable"])
+    assert not run.stage("prune").exact
+    assert record["kept"] == count_kept(artefacts["train"].masks)
+    assert wanted - 2 * len(artefacts["train"].masks) <= record["kept"] < wanted
