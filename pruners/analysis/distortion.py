@@ -36,8 +36,7 @@ from torch import Generator, Tensor, nn
 from pruners.analysis.origin import unmasked
 from pruners.analysis.subsets import draw_subsets
 from pruners.base import GRADIENT, Batch, LossFn, Masks, Measurement, Task, Work, in_batches
-from pruners.memory import at_once
-from pruners.scores.chunks import loss_bytes
+from pruners.scores.chunks import fitting
 from pruners.scores.gradients import mean_gradients
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -225,8 +224,7 @@ def prepared(
     """
     net, names = copy.deepcopy(model).double().eval(), tuple(masks)
     device = next(net.parameters()).device
-    size = at_once(len(batches[0][1]), memory, partial(loss_bytes, net, batches[0], loss))
-    batches = [part for x, y in batches for part in in_batches(x, y, size)]
+    batches = fitting(net, batches, loss, memory)
 
     def vector(tensors: dict[str, Tensor]) -> Tensor:
         return torch.cat([tensors[name].detach().to(device).flatten() for name in names])
