@@ -2,8 +2,8 @@
 
 Every measurement runs in a separate process: `python -m runner.bench.memory_by_classes NAME
 CLASSES`. The network enlarges 8x8 images, so that the graph of an image is thousands of times as
-large as the image. The bound is three quarters of the graph of one class's loss. A score that can
-give chunks statistics of their own does so; the others have batches of 256 images.
+large as the image. The bound is three quarters of what a Hessian product with one class takes. A
+score that can give chunks statistics of their own does so; the others have batches of 256 images.
 """
 
 import json
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pruners.base import Batch, Task, full_masks, in_batches
 from pruners.curvature.hessian import HessianOperator, fixed_batches
 from pruners.curvature.options import HessianOptions
-from pruners.scores.chunks import loss_bytes
+from pruners.scores.chunks import product_bytes
 from pruners.selection.score_pruner import Score, ScorePruner
 from pruners.selection.source import Balanced
 from runner.bench.memory import resident
@@ -34,7 +34,7 @@ Work = Callable[[nn.Module, Batch, float], None]
 CLASSES = (1, 10, 100, 1000)
 PER_CLASS = 4
 BATCH = 256
-SHARE = 0.75  # bound / graph of one class
+SHARE = 0.75  # bound / what one class needs
 PRODUCT = "Hessian product"
 CHANNELS, ENLARGED = 8, 8
 # Memory is returned to the system as soon as it is free, so that the peak is that of the work.
@@ -80,7 +80,7 @@ def _scoring(name: str) -> Work:
     """A method's score of all images."""
     score: Any = _score(name)
     whole = any(field.name == "chunk" for field in fields(score))
-    score = replace(score, chunk=PER_CLASS) if whole else score
+    score = replace(score, chunk=PER_CLASS // 2) if whole else score
 
     def work(net: nn.Module, batch: Batch, memory: float) -> None:
         batches = list(in_batches(*batch, len(batch[1]) if whole else BATCH))
@@ -139,7 +139,8 @@ def main(name: str, classes: int) -> None:
     (batch,) = Balanced(PER_CLASS)(_task(data, classes))
     net = Enlarging(classes)
     one = (batch[0][:PER_CLASS], batch[1][:PER_CLASS])
-    memory = SHARE * loss_bytes(net, one, F.cross_entropy, PER_CLASS)
+    weights = [net.get_parameter(each) for each in full_masks(net)]
+    memory = SHARE * product_bytes(net, weights, one, F.cross_entropy, PER_CLASS)
     work = _product if name == PRODUCT else _scoring(name)
     work(net, one, memory)  # loads kernels
     before = resident()
