@@ -9,7 +9,6 @@ how masks act from then on. The runner's single training loop calls the three ho
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from math import inf
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -51,14 +50,13 @@ class Task:
     steps: int  # optimizer steps of this stage; 0 = one-shot
     rng: Generator  # this stage's own CPU stream, never the global one
     round: int = 0  # pruning rounds completed in this stage; each draws new noise
-    # stage name -> results of earlier measure stages
-    measured: Mapping[str, Measurement] = field(default_factory=dict)
+    measured: Mapping[str, Measurement] = field(default_factory=dict)  # earlier stages, by name
     epochs: int = 0  # that `steps` amount to
     # (done, total, what is counted): call it in anything that takes longer than two seconds
     progress: Callable[[int, int, str], None] = no_progress
     image: tuple[int, int, int] = (1, 1, 1)  # (C, H, W) of an input
     classes: int = 2
-    memory: float = inf  # bytes that the graphs of derivatives may take (pruners/memory.py)
+    memory: float = float("inf")  # bytes that graphs may take (pruners/memory.py)
 
 
 class Masking(Protocol):

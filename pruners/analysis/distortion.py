@@ -36,8 +36,7 @@ from torch import Generator, Tensor, nn
 from pruners.analysis.origin import unmasked
 from pruners.analysis.subsets import draw_subsets
 from pruners.base import GRADIENT, Batch, LossFn, Masks, Measurement, Task, Work, in_batches
-from pruners.memory import at_once
-from pruners.scores.chunks import loss_bytes
+from pruners.scores.chunks import fitting
 from pruners.scores.gradients import mean_gradients
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -88,8 +87,9 @@ class Distortion:
         Raises:
             ValueError: the masks keep everything, or nothing.
         """
-        batches = _batches(model, task, self.images)
-        swaps = prepared(model, masks, unmasked(task), batches, task.loss, task.memory)
+        swaps = prepared(
+            model, masks, unmasked(task), _batches(model, task, self.images), task.loss
+        )
         counts = [q for q in self.counts if q <= min(len(swaps.kept), len(swaps.pruned))]
         if not counts:
             raise ValueError(
@@ -205,19 +205,13 @@ class Swaps:
 
 
 def prepared(
-    model: nn.Module,
-    masks: Masks,
-    weights: dict[str, Tensor],
-    batches: list[Batch],
-    loss: LossFn,
-    memory: float = math.inf,
+    model: nn.Module, masks: Masks, weights: dict[str, Tensor], batches: list[Batch], loss: LossFn
 ) -> Swaps:
     """Put a copy of the net under its masks, with a loss on a fixed set of batches.
 
     Args:
         weights: unpruned, of the masked layers.
         batches: inputs in float64.
-        memory: bytes that a graph may take; batches that need more are cut.
 
     Raises:
         ValueError: the kept weights differ from the unpruned ones: they were trained or scaled
@@ -225,8 +219,6 @@ def prepared(
     """
     net, names = copy.deepcopy(model).double().eval(), tuple(masks)
     device = next(net.parameters()).device
-    size = at_once(len(batches[0][1]), memory, partial(loss_bytes, net, batches[0], loss))
-    batches = [part for x, y in batches for part in in_batches(x, y, size)]
 
     def vector(tensors: dict[str, Tensor]) -> Tensor:
         return torch.cat([tensors[name].detach().to(device).flatten() for name in names])
@@ -245,7 +237,7 @@ def prepared(
             " masks that were found in one net, in one round"
         )
     write(net, names, effective)
-    gradient = vector(mean_gradients(net, masks, batches, loss, "eval", memory))
+    gradient = vector(mean_gradients(net, masks, batches, loss, "eval"))
     places = (kept.nonzero().flatten(), (~kept).nonzero().flatten())
     return Swaps(net, names, w, effective, gradient, *places, loss=value, base=value())
 
@@ -287,7 +279,8 @@ def _batches(model: nn.Module, task: Task, images: int) -> list[Batch]:
     """The first training images in the stage's own order, float64, on the model's device."""
     device = next(model.parameters()).device
     x, y = next(iter(task.batches(images)))
-    return list(in_batches(x.to(device, torch.float64), y.to(device), TOGETHER))
+    batches = list(in_batches(x.to(device, torch.float64), y.to(device), TOGETHER))
+    return fitting(copy.deepcopy(model).double().eval(), batches, task.loss, task.memory)
 
 
 def _choose(total: int, q: int, draws: int, rng: Generator) -> Tensor:

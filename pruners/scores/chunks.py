@@ -41,6 +41,15 @@ def loss_bytes(net: nn.Module, batch: Batch, loss: LossFn, images: int) -> int:
     return saved.peak
 
 
+def fitting(net: nn.Module, batches: list[Batch], loss: LossFn, memory: float) -> list[Batch]:
+    """The batches, cut if the graph of the loss of the first one takes more than `memory` bytes.
+
+    For uses in which images are independent.
+    """
+    size = at_once(len(batches[0][1]), memory, partial(loss_bytes, net, batches[0], loss))
+    return [part for x, y in batches for part in in_batches(x, y, size)]
+
+
 def along_gradient(
     net: nn.Module,
     parameters: Tensors,

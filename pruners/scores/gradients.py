@@ -69,14 +69,16 @@ def mean_gradients(
     """
     names = list(masks)
     total: list[torch.Tensor] | None = None
-    examples = 0
+    examples, fits = 0, 0  # images that are known to fit
     with undisturbed(model, bn):
         parameters = [model.get_parameter(name).requires_grad_(True) for name in names]
         for x, y in batches:
-            if at_once(len(y), memory, partial(loss_bytes, model, (x, y), loss)) < len(y):
+            cost = partial(loss_bytes, model, (x, y), loss)
+            if len(y) > fits and at_once(len(y), memory, cost) < len(y):
                 found = LargeBatch(model, parameters, (x, y), loss, memory).gradient()
                 grads = [grad * len(y) for grad in found]
             else:
+                fits = max(fits, len(y))
                 value = loss(model(x), y) * len(y)
                 grads = list(torch.autograd.grad(value, parameters, materialize_grads=True))
             total = grads if total is None else [t + g for t, g in zip(total, grads, strict=True)]

@@ -185,14 +185,15 @@ def hessian_gradient(
     """
     parameters = [net.get_parameter(name) for name in gradients]
     g = list(gradients.values())
-    total = [torch.zeros_like(p) for p in parameters]
+    total, fits = [torch.zeros_like(p) for p in parameters], 0  # images that are known to fit
     for x, y in batches:
         share = len(y) / examples
         cost = partial(product_bytes, net, parameters, (x, y), loss)
-        if at_once(len(y), memory, cost) < len(y):
+        if len(y) > fits and at_once(len(y), memory, cost) < len(y):
             large = LargeBatch(net, parameters, (x, y), loss, memory, products=True)
             total = [t + p * share for t, p in zip(total, large.product(g), strict=True)]
             continue
+        fits = max(fits, len(y))
         along = along_gradient(net, parameters, (x, y), loss, g, share)
         if along.requires_grad:  # a loss linear in every weight has no curvature
             products = list(torch.autograd.grad(along, parameters, materialize_grads=True))

@@ -17,7 +17,7 @@ Deviations and choices (docs/methods/synflow.md):
   keep their signs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -87,31 +87,37 @@ class SynFlow:
         )
         weights = {name: tensors[name].requires_grad_(True) for name in masks}
         flow: Scores = {}
-
-        def total_flow(x: Tensor) -> Tensor:
-            """R of these examples."""
-            inputs = x.to(next(iter(weights.values())))  # device and type
-            return torch.as_tensor(functional_call(model, tensors, (inputs,)).sum())
-
-        def saved(x: Tensor, images: int) -> int:
-            """Bytes that the graph of the first `images` examples holds."""
-            with SavedBytes(tensors.values()) as count:
-                total_flow(x[:images])
-            return count.peak
-
         with undisturbed(model, "eval"):
-            for x, _ in islice(batches, self.batches):
-                for part in torch.split(x, at_once(len(x), memory, partial(saved, x))):
-                    grads = torch.autograd.grad(
-                        total_flow(part), list(weights.values()), materialize_grads=True
-                    )
-                    flow = {
-                        name: flow.get(name, 0) + grad
-                        for name, grad in zip(weights, grads, strict=True)
-                    }
+            for x in _parts(model, tensors, islice(batches, self.batches), memory):
+                total = _total_flow(model, tensors, x)
+                grads = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
+                flow = {
+                    name: flow.get(name, 0) + grad
+                    for name, grad in zip(weights, grads, strict=True)
+                }
         if not flow:
             raise ValueError("SynFlow needs at least one input: the source is empty")
         return {name: (weight.detach() * flow[name]).abs() for name, weight in weights.items()}
+
+
+def _total_flow(model: nn.Module, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
+    """R of the examples x, with `tensors` for parameters and buffers."""
+    inputs = x.to(next(iter(tensors.values())))  # device and type
+    return torch.as_tensor(functional_call(model, tensors, (inputs,)).sum())
+
+
+def _parts(
+    model: nn.Module, tensors: dict[str, Tensor], batches: Iterable[Batch], memory: float
+) -> Iterator[Tensor]:
+    """The examples of all batches, as many at a time as fit in `memory`."""
+
+    def saved(x: Tensor, images: int) -> int:
+        with SavedBytes(tensors.values()) as count:
+            _total_flow(model, tensors, x[:images])
+        return count.peak
+
+    for x, _ in batches:
+        yield from torch.split(x, at_once(len(x), memory, partial(saved, x)))
 
 
 def absolute_tensors(model: nn.Module, masks: Masks, dtype: torch.dtype) -> dict[str, Tensor]:

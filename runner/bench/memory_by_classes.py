@@ -2,15 +2,17 @@
 
 Every measurement runs in a separate process: `python -m runner.bench.memory_by_classes NAME
 CLASSES`. The network enlarges 8x8 images, so that the graph of an image is thousands of times as
-large as the image. The bound is three quarters of what one class needs.
+large as the image. The bound is three quarters of what a Hessian product with one class takes. A
+score that can give chunks statistics of their own does so; the others have batches of 256 images.
 """
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,19 +21,21 @@ from torch import Tensor, nn
 from pruners.base import Batch, Task, full_masks, in_batches
 from pruners.curvature.hessian import HessianOperator, fixed_batches
 from pruners.curvature.options import HessianOptions
-from pruners.scores.chunks import loss_bytes, product_bytes
-from pruners.scores.grasp import Grasp
-from pruners.scores.obd import Obd
-from pruners.scores.snip import Snip
-from pruners.scores.synflow import SynFlow
+from pruners.scores.chunks import product_bytes
+from pruners.selection.score_pruner import Score, ScorePruner
 from pruners.selection.source import Balanced
 from runner.bench.memory import resident
+from runner.config.build import build_run
+from runner.config.compose import compose_config, method_names
 from runner.paths import CONF
 from runner.spec.rng import stream
 
+Work = Callable[[nn.Module, Batch, float], None]
 CLASSES = (1, 10, 100, 1000)
 PER_CLASS = 4
+BATCH = 256
 SHARE = 0.75  # bound / what one class needs
+PRODUCT = "Hessian product"
 CHANNELS, ENLARGED = 8, 8
 # Memory is returned to the system as soon as it is free, so that the peak is that of the work.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "32768", "MALLOC_TRIM_THRESHOLD_": "0"}
@@ -57,32 +61,33 @@ class Enlarging(nn.Module):
 def _product(net: nn.Module, batch: Batch, memory: float) -> None:
     """A product of the Hessian and a vector of ones."""
     options = HessianOptions(n_samples=len(batch[1]))
-    task = _task(batch, int(batch[1].max()) + 1)
-    batches = fixed_batches(task, options)
+    batches = fixed_batches(_task(batch, int(batch[1].max()) + 1), options)
     operator = HessianOperator(net, full_masks(net), batches, F.cross_entropy, options, memory)
     operator.matvec(torch.ones_like(operator.point))
 
 
-def _score(
-    score: Callable[..., object], batch_size: int | None = None
-) -> Callable[[nn.Module, Batch, float], object]:
-    """A score of all images: one batch, or batches of a given size."""
+def _score(name: str) -> Score | None:
+    """The score of a method that reads images, else None."""
+    rule = compose_config([f"method={name}"]).method.density
+    density = [] if rule == "refused" else ["density=0.1"]
+    for stage in build_run(compose_config([f"method={name}", *density])).stages:
+        if isinstance(stage.component, ScorePruner) and stage.component.score.needs_data:
+            return stage.component.score
+    return None
 
-    def work(net: nn.Module, batch: Batch, memory: float) -> object:
+
+def _scoring(name: str) -> Work:
+    """A method's score of all images."""
+    score: Any = _score(name)
+    whole = any(field.name == "chunk" for field in fields(score))
+    score = replace(score, chunk=PER_CLASS // 2) if whole else score
+
+    def work(net: nn.Module, batch: Batch, memory: float) -> None:
+        batches = list(in_batches(*batch, len(batch[1]) if whole else BATCH))
         rng = stream(0, "bench", "score")
-        batches = list(in_batches(*batch, batch_size or len(batch[1])))
-        return score(net, full_masks(net), batches, F.cross_entropy, rng, memory)
+        score(net, full_masks(net), batches, F.cross_entropy, rng, memory)
 
     return work
-
-
-WORK: Mapping[str, Callable[[nn.Module, Batch, float], object]] = {
-    "snip": _score(Snip()),
-    "grasp in chunks": _score(Grasp(chunk=PER_CLASS)),
-    "obd": _score(Obd(), batch_size=256),
-    "synflow on data": _score(SynFlow()),
-    "hessian product": _product,
-}
 
 
 @dataclass(frozen=True)
@@ -98,9 +103,9 @@ class Peaks:
         return f"{self.name} {self.taken[0] / 2**20:.1f} MiB, then {ratios} times as much"
 
 
-def measured(names: tuple[str, ...] = tuple(WORK)) -> Iterator[Peaks]:
-    """Yield the peaks of every kind of work."""
-    for name in names:
+def measured() -> Iterator[Peaks]:
+    """Yield the peaks of the score of every method that reads images, and of a Hessian product."""
+    for name in [PRODUCT, *(name for name in method_names() if _score(name) is not None)]:
         yield Peaks(name, tuple(_peak(name, classes) for classes in CLASSES))
 
 
@@ -125,18 +130,6 @@ def _task(batch: Batch, classes: int) -> Task:
     return Task(F.cross_entropy, batches, 0.1, 0, rng, image=(1, 8, 8), classes=classes)
 
 
-def bound(name: str, net: nn.Module, batch: Batch) -> float:
-    """The bound on the memory of this work, for a batch of one class."""
-    parameters = [net.get_parameter(each) for each in full_masks(net)]
-    products = name.startswith(("grasp", "hessian"))
-    taken = (
-        product_bytes(net, parameters, batch, F.cross_entropy, PER_CLASS)
-        if products
-        else loss_bytes(net, batch, F.cross_entropy, PER_CLASS)
-    )
-    return SHARE * taken
-
-
 def main(name: str, classes: int) -> None:
     """Do the work once under the bound; print the bytes taken at the peak."""
     torch.set_num_threads(1)
@@ -146,10 +139,12 @@ def main(name: str, classes: int) -> None:
     (batch,) = Balanced(PER_CLASS)(_task(data, classes))
     net = Enlarging(classes)
     one = (batch[0][:PER_CLASS], batch[1][:PER_CLASS])
-    memory = bound(name, net, one)
-    WORK[name](net, one, memory)  # loads kernels
+    weights = [net.get_parameter(each) for each in full_masks(net)]
+    memory = SHARE * product_bytes(net, weights, one, F.cross_entropy, PER_CLASS)
+    work = _product if name == PRODUCT else _scoring(name)
+    work(net, one, memory)  # loads kernels
     before = resident()
-    WORK[name](net, batch, memory)
+    work(net, batch, memory)
     print(json.dumps(resident(peak=True) - before))
 
 
