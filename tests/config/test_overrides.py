@@ -231,6 +231,9 @@ NO_EFFECT = {
     "method=sr_popup density=0.1 start=init train.lr=0.3": "sets lr itself; set method.lr",
     "method=imp density=0.5 retrain=finetune method.rewind=5ep": "only retrain=rewind reads it",
     "method=theory/recovery dataset=gaussian_teacher model=student train.lr=0.3": "no stage of",
+    # methods with settings per data set, which the configuration looks up by a resolver
+    "method=rigl density=0.1 start.rewind=5ep": "only retrain=rewind reads it",
+    "method=deep_r density=0.1 method.per_data_set.imagenet.images=5": "no stage of method=deep_r",
 }
 
 
