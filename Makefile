@@ -47,7 +47,6 @@ test-fashion: $(VENV)/ready ## run the tests on the Fashion-MNIST files
 	$(RUN) -m pytest -m fashion $(ARGS)
 
 slurm-test: $(VENV)/ready ## run a sweep with Slurm on this machine (as root)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[slurm]'
 	$(RUN) -m pytest -m slurm $(ARGS)
 
 lint: $(VENV)/ready ## run ruff, mypy and import-linter (allowed imports between packages)

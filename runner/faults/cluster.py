@@ -37,8 +37,24 @@ ReturnToService=2
 JobRequeue=1
 KillWait=30
 MinJobAge=3600
+MaxArraySize=4
+JobSubmitPlugins=lua
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} State=UNKNOWN
 PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+
+# Accounts and QOS exist only with an accounting database. This script of slurmctld refuses unknown
+# ones with the same error numbers, so that sbatch ends as it does with a database.
+JOB_SUBMIT = """\
+function slurm_job_submit(job, parts, uid)
+  if job.account ~= nil and job.account ~= "lab" then return 2045 end
+  if job.qos ~= nil and job.qos ~= "low" then return 2066 end
+  return slurm.SUCCESS
+end
+function slurm_job_modify(job, record, parts, uid)
+  return slurm.SUCCESS
+end
+return slurm.SUCCESS
 """
 
 
@@ -60,6 +76,7 @@ def slurm(root: Path) -> Iterator[dict[str, str]]:
     (root / "slurm.conf").write_text(
         CONF.format(host=host, root=root, ports=_free_ports(2), cores=os.cpu_count())
     )
+    (root / "job_submit.lua").write_text(JOB_SUBMIT)
     (root / "munge.key").write_bytes(os.urandom(128))
     (root / "munge.key").chmod(0o600)
     environment = {**os.environ, "SLURM_CONF": str(root / "slurm.conf")}
