@@ -42,6 +42,7 @@ REFUSED = {  # words -> what the one message contains
     "method=snip method.score._target_=grasp": ["method.score._target_"],
     "retrain=finetune retrain.label=null": ["retrain.label"],
     "method=imc method.stages=[]": ["method.stages"],
+    "method=rigl method.per_data_set.imagenet.images=5": ["method.per_data_set"],
     "train.name=x": ["train.name"],
     "+density=0.1": ["write density=0.1"],
     "method=dense schedule=[[]]": ["schedule=[[]]: schedule is one choice"],
@@ -233,7 +234,6 @@ NO_EFFECT = {
     "method=theory/recovery dataset=gaussian_teacher model=student train.lr=0.3": "no stage of",
     # methods with settings per data set, which the configuration looks up by a resolver
     "method=rigl density=0.1 start.rewind=5ep": "only retrain=rewind reads it",
-    "method=deep_r density=0.1 method.per_data_set.imagenet.images=5": "no stage of method=deep_r",
 }
 
 

@@ -39,6 +39,7 @@ MEANT = {
     "epoch_column": [],  # no stage is counted
 }
 BY_FILE = {"name", "_target_", "stages", "trained", "before", "uses", "why", "from", "partition"}
+BY_FILE |= {"per_data_set"}  # its values are checked as those of the options that read them
 GAUSSIAN = ["dataset=gaussian_teacher", "model=student"]
 SCORED = ["method=snip", "density=0.3"]
 
