@@ -32,6 +32,7 @@ TEXTS = {  # any text is a value: it is printed, or names something elsewhere
 # Options for which a wrong-looking value has a meaning, and that value.
 MEANT = {
     "s0": -1,  # initial scores of both signs
+    "doublings": [],  # the period of the updates stays as it is
     "low": -1,  # the edges of a histogram
     "high": -1,
     "size": -1,  # an amount that is added
