@@ -38,6 +38,7 @@ BY_FILE = {
         "retrain",
         "stages",
         "paper_command",
+        "per_data_set",
     },
     "start": {"trained", "before", "finetune.from"},
     "retrain": {"label", "start"},

@@ -127,11 +127,12 @@ def paper_command(
 @cache
 def rows_of(paper: str, method: str) -> tuple[PaperRow, ...]:
     """The entries with runs of `method` in the numbered tables of a paper."""
-    specs = [read_spec(name) for name in table_names()]
+    # by name: a run needs no other table, and no mistake in one stops it
+    specs = [read_spec(name) for name in table_names() if name.startswith(f"{paper}_table")]
     rows = [
         PaperRow(spec, cell)
         for spec in specs
-        if spec.paper == paper and isinstance(spec, TableSpec) and spec.number is not None
+        if isinstance(spec, TableSpec) and spec.number is not None
         for cell in lay_out(spec, choose_options(spec, None, {}), spec.networks)[0]
         if not cell.reads
     ]

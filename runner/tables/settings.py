@@ -63,7 +63,7 @@ FOUND = ("setting", "ours", "", "the paper's", "tables; where it is stated; why 
 
 
 def _title(table: ComparedTable) -> str:
-    return f"{table.name}, {table.heading}: our settings beside the paper's"
+    return f"{table.name}, {table.heading.rstrip('.')}: our settings beside the paper's"
 
 
 def _foot(table: ComparedTable) -> str:

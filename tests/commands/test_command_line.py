@@ -242,9 +242,9 @@ def test_a_run_prints_a_summary_and_a_second_call_trains_nothing(
         "epochs",
         "runtime",
         "result.json",
-        "python run.py method=snip",
     ):
         assert part in first.stdout, first.stdout
+    assert "paper's setting" not in first.stdout  # no table has this net
     (record,) = records(tmp_path)
     written = {
         path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*") if path.is_file()

@@ -42,6 +42,7 @@ REFUSED = {  # words -> what the one message contains
     "method=snip method.score._target_=grasp": ["method.score._target_"],
     "retrain=finetune retrain.label=null": ["retrain.label"],
     "method=imc method.stages=[]": ["method.stages"],
+    "method=rigl method.per_data_set.imagenet.images=5": ["method.per_data_set"],
     "train.name=x": ["train.name"],
     "+density=0.1": ["write density=0.1"],
     "method=dense schedule=[[]]": ["schedule=[[]]: schedule is one choice"],
@@ -231,6 +232,8 @@ NO_EFFECT = {
     "method=sr_popup density=0.1 start=init train.lr=0.3": "sets lr itself; set method.lr",
     "method=imp density=0.5 retrain=finetune method.rewind=5ep": "only retrain=rewind reads it",
     "method=theory/recovery dataset=gaussian_teacher model=student train.lr=0.3": "no stage of",
+    # methods with settings per data set, which the configuration looks up by a resolver
+    "method=rigl density=0.1 start.rewind=5ep": "only retrain=rewind reads it",
 }
 
 

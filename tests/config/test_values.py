@@ -32,6 +32,7 @@ TEXTS = {  # any text is a value: it is printed, or names something elsewhere
 # Options for which a wrong-looking value has a meaning, and that value.
 MEANT = {
     "s0": -1,  # initial scores of both signs
+    "doublings": [],  # the period of the updates stays as it is
     "low": -1,  # the edges of a histogram
     "high": -1,
     "size": -1,  # an amount that is added
@@ -41,6 +42,7 @@ MEANT = {
     "resnet": True,  # refers to the model
 }
 BY_FILE = {"name", "_target_", "stages", "trained", "before", "uses", "why", "from", "partition"}
+BY_FILE |= {"per_data_set"}  # its values are checked as those of the options that read them
 GAUSSIAN = ["dataset=gaussian_teacher", "model=student"]
 SCORED = ["method=snip", "density=0.3"]
 

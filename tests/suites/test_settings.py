@@ -21,6 +21,7 @@ from runner.suites.schema_settings import (
 )
 from runner.suites.settings import EXPLAINED, UNEXPLAINED, Compared, ComparedTable, compare_table
 from runner.suites.spec import read_spec
+from runner.tables.settings import summary_as_markdown, summary_as_text
 
 TABLES = compared_tables()
 DROP = ("share of", "connections", "weights")  # setting, ours, the paper's
@@ -68,7 +69,13 @@ def test_the_tables_of_three_papers_and_the_figures_of_the_fourth_are_compared()
         compared("imc_figure02")
 
 
-def test_every_difference_is_explained_and_every_statement_is_about_some_entry() -> None:
+@pytest.mark.parametrize("name", TABLES)
+def test_every_difference_of_a_table_is_listed_and_explained(name: str) -> None:
+    assert unexplained(compared(name)) == set()
+
+
+@pytest.mark.slow
+def test_every_option_of_a_table_is_explained_and_every_statement_is_about_some_entry() -> None:
     used: set[int] = set()
     for name, options in versions():
         table = compared(name, **options)
@@ -231,6 +238,18 @@ def test_pages_and_the_summary_are_printed_and_written(
     assert "UNEXPLAINED" not in capsys.readouterr().out.replace("unexplained", "")
     markdown = (tmp_path / "settings" / "jackpots_table08.md").read_text()
     assert markdown.startswith("## jackpots_table08, Table 8") and "| eta" in markdown
+
+
+def test_the_summary_has_a_line_for_each_table_and_each_difference_once() -> None:
+    tables = [compared("imc_table14"), compared("imc_table15", "train.momentum=0.5")]
+    text = summary_as_text(tables)
+    counts = [line.split() for line in text.splitlines() if line.startswith("imc_table")]
+    assert [(line[0], line[-2], line[-1]) for line in counts] == [
+        ("imc_table14", "4", "0"),
+        ("imc_table15", "4", "0"),
+    ]
+    assert "imc_table14, 15" in text and text.count("random directions") == 1
+    assert "| random directions" in summary_as_markdown(tables)
 
 
 def test_an_unknown_table_is_refused() -> None:
