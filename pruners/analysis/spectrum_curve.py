@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from pruners.base import Finding, Masks, Measurement, Task, Work
-from pruners.curvature.gap import Gap, smoothing_width
+from pruners.curvature.cuts import smoothing_width
+from pruners.curvature.gap import Gap
 
 HALVINGS = 100  # of an interval, until a quantile is exact in float64
 # Shares that differ by less are equal. Between two distant eigenvalues the mass is constant up to

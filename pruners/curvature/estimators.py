@@ -23,7 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from pruners.curvature.gap import Gap, hard_step, ranking, smoothed_step
+from pruners.curvature.cuts import hard_step, ranking, smoothed_step
+from pruners.curvature.gap import Gap
 from pruners.curvature.lanczos import Krylov, MatVec, as_matrix, exact_spectrum, krylov, signs
 from pruners.curvature.options import SpectrumOptions
 

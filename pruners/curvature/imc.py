@@ -33,14 +33,8 @@ from pruners.base import (
     count_prunable,
     keep_count,
 )
-from pruners.curvature.gap import (
-    SUBSPACES,
-    Gap,
-    literal_k,
-    literal_probes,
-    measured_lipschitz,
-    smoothed_k,
-)
+from pruners.curvature.cuts import literal_k, literal_probes, smoothed_k
+from pruners.curvature.gap import SUBSPACES, Gap, measured_lipschitz
 from pruners.curvature.options import MASK_RULES, not_among
 
 

@@ -103,6 +103,26 @@ def krylov(matvec: MatVec, start: Tensor, steps: int, reorth: str = "full") -> K
     return Krylov(theta, vectors[0] ** 2, vectors, basis, float(start.norm()), float(beta[-1]))
 
 
+def leading(theta: Tensor, tau: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Ritz values and weights (k,) of the first `steps` steps of a run of m >= `steps` steps.
+
+    The leading block of the run's tridiagonal matrix, which its m values and weights determine: it
+    is the tridiagonal matrix of diag(theta) in the Krylov space of sqrt(tau) (Golub and Welsch,
+    1969; Gragg and Harrod, 1984). No product with H is needed.
+
+    Args:
+        theta, tau: (m,) as in `Krylov`; entries of weight 0 are ignored, so rows may be padded.
+
+    Returns:
+        k = min(`steps`, number of values with a weight) values, ascending, and their weights.
+    """
+    nodes, weights = theta[tau > 0], tau[tau > 0]
+    if len(nodes) <= steps:
+        return nodes, weights
+    run = krylov(lambda v: nodes.double() * v, weights.double().sqrt(), steps)
+    return run.theta, run.tau
+
+
 def signs(d: int, rng: Generator, like: Tensor) -> Tensor:
     """A Rademacher probe (d,), drawn on the CPU so that it is the same on every device."""
     return (torch.randint(0, 2, (d,), generator=rng) * 2 - 1).to(like)

@@ -5,7 +5,7 @@ exact zeros (dead units) have leverage 0 on a hard curved or `abs` side: they ra
 direction that affects the loss. `leverage_ratio` may then be below 1.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -32,7 +32,8 @@ class Spectrum:
         subspace: `smoothed_curved` (f = Phi(x / sigma), for any density), or a hard cut of
             dimension d - k: `curved` (steepest directions), `flat` (most negative first: the W+ of
             the paper's text), `abs` (largest magnitude). Must equal `method.mask.subspace`.
-        gap, density: determine k for a hard cut; the smoothed one uses only `gap.sigma2`.
+        gap, density: determine k for a hard cut; the smoothed one uses only `gap.sigma2`. A rule
+            that counts Ritz values (`gap.ritz_steps`) raises `spectrum.steps` where it is smaller.
         mask_rule: `projected_weight` also measures f(H)W*.
     """
 
@@ -54,8 +55,17 @@ class Spectrum:
                 "method.spectrum.check=pyhessian: PyHessian measures in eval mode only; take"
                 " method.hessian.mode=eval"
             )
+        needed = self.gap.ritz_steps if self.density is None else 0
+        if needed and self.spectrum.estimator != "slq":
+            problems.append(
+                f"method.gap.rule={self.gap.rule} counts the Ritz values of runs of {needed} steps,"
+                f" which method.spectrum.estimator={self.spectrum.estimator} does not keep: take"
+                " method.spectrum.estimator=slq"
+            )
         if problems:
             raise ValueError("\n".join(problems))
+        if needed > self.spectrum.steps:
+            object.__setattr__(self, "spectrum", replace(self.spectrum, steps=needed))
         if self.subspace == "smoothed_curved":
             object.__setattr__(self, "gap", Gap(sigma2=self.gap.sigma2))
             object.__setattr__(self, "density", None)

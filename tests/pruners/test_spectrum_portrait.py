@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from pruners.analysis.spectrum_curve import SpectrumCurve
 from pruners.base import Measurement
-from pruners.curvature.gap import smoothed_k
+from pruners.curvature.cuts import smoothed_k
 from runner.errors import ConfigError
 from runner.spec.identity import stage_keys
 
