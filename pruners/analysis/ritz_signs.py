@@ -73,9 +73,10 @@ class RitzSigns:
         """Return the shares by steps as series, and those at `counted` as a report.
 
         Series: `ritz_steps` (n) and, as means over the probes, `ritz_sign`, `smoothed_sign` and
-        `sign` (n); `ritz_sign_each`, the shares at `counted` of each probe. Report: `ritz_sign`, its `_se` over the probes (None for one) and its value with
-        `_half` of the steps; `ritz_values`, the number of values that were counted, smaller than
-        `counted` where a Krylov space was exhausted; `images`; and `ritz_sign_pyhessian`.
+        `sign` (n); `ritz_sign_each`, the shares at `counted` of each probe. Report: `ritz_sign`,
+        its `_se` over the probes (None for one) and its value with `_half` of the steps;
+        `ritz_values`, the number of values that were counted, smaller than `counted` where a Krylov
+        space was exhausted; `images`; and `ritz_sign_pyhessian`.
         """
         operator = HessianOperator(
             model, masks, fixed_batches(task, self.hessian), task.loss, self.hessian

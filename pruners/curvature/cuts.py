@@ -7,7 +7,7 @@ have shape (probes, m); each row of weights sums to 1. All functions are pure fu
 import torch
 from torch import Tensor
 
-from pruners.curvature.lanczos import leading
+from pruners.curvature.lanczos import leading, padded
 
 
 def smoothing_width(values: Tensor, sigma2: float) -> Tensor:
@@ -135,10 +135,18 @@ def ritz_sign_k(values: Tensor, weights: Tensor, d: int, steps: int) -> int:
     an estimate of the spectrum: it depends on `steps` and has no limit of interest. A run whose
     Krylov space is exhausted earlier has fewer Ritz values; the share is that of those it has.
     """
-    return round(d * float(torch.tensor(ritz_sign_shares(values, weights, steps)).mean()))
+    shares = ritz_sign_shares(values, weights, steps)
+    return round(d * sum(shares) / len(shares))
 
 
 def ritz_sign_shares(values: Tensor, weights: Tensor, steps: int) -> list[float]:
     """Share of non-positive Ritz values after `steps` steps, for each probe."""
-    runs = [leading(v, w, steps)[0] for v, w in zip(values, weights, strict=True)]
-    return [float((theta <= 0).double().mean()) for theta in runs]
+    theta, tau = shortened(values, weights, steps)
+    return [float((v[w > 0] <= 0).double().mean()) for v, w in zip(theta, tau, strict=True)]
+
+
+def shortened(values: Tensor, weights: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Ritz values and weights (probes, `steps`) after fewer steps; shorter runs are padded."""
+    rows = [padded(*leading(v, w, steps), steps) for v, w in zip(values, weights, strict=True)]
+    theta, tau = zip(*rows, strict=True)
+    return torch.stack(theta), torch.stack(tau)

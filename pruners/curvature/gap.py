@@ -24,13 +24,15 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from pruners.base import Task, keep_count
+from pruners.base import Finding, Task, keep_count
+from pruners.curvature.certainty import Runs
 from pruners.curvature.cuts import (
     flat_k,
     largest_gap_k,
     literal_k,
     resolution_k,
     ritz_sign_k,
+    shortened,
     smoothed_k,
 )
 from pruners.curvature.options import not_among
@@ -177,6 +179,40 @@ class Gap:
             f" %, so it is no usable cut. {self._others(values, weights, d)}Or give density=0.53,"
             " or method.gap.on_degenerate=fixed method.gap.sparsity=0.47"
         )
+
+    def certainties(
+        self, values: Tensor, weights: Tensor, d: int, lipschitz: float, found: bool
+    ) -> dict[str, Finding]:
+        """Standard errors and convergence checks of `smoothed_density`, `literal_k` and, if the
+        rule has found it (`found`; never by `fixed`), of `found_density`.
+
+        `ritz_sign` has no limit, so only its standard error and its value with half of `steps` are
+        stated, and `ritz_values`, the smallest number of values that were counted in a run.
+        """
+        runs, literal = Runs.of(values, weights, d), literal_k(values, weights, d, lipschitz)
+
+        def density(v: Tensor, w: Tensor) -> float | None:
+            k = self.find(v, w, d, lipschitz)
+            return None if k is None else 1 - k / d
+
+        report = {
+            **runs.certainty(lambda v, w: 1 - smoothed_k(v, w, d, self.sigma2) / d).findings(
+                "smoothed_density"
+            ),
+            **runs.certainty(lambda v, w: literal_k(v, w, d, lipschitz), literal or 0).findings(
+                "literal_k"
+            ),
+        }
+        if not found or self.rule == "fixed":
+            return report
+        if self.rule != RITZ_SIGN:
+            return report | runs.certainty(density).findings("found_density")
+        counted = shortened(values, weights, self.steps)
+        certain = Runs.of(*counted, d).certainty(density, limit=False)
+        return report | {
+            **certain.findings("found_density"),
+            "ritz_values": int((counted[1] > 0).sum(-1).min()),
+        }
 
     def _others(self, values: Tensor, weights: Tensor, d: int) -> str:
         """What the other rules find in the same values, as a sentence; empty if none is usable.

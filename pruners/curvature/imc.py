@@ -33,6 +33,7 @@ from pruners.base import (
     count_prunable,
     keep_count,
 )
+from pruners.curvature.certainty import WITH_RUNS
 from pruners.curvature.cuts import literal_k, literal_probes, smoothed_k
 from pruners.curvature.gap import SUBSPACES, Gap, measured_lipschitz
 from pruners.curvature.options import MASK_RULES, not_among
@@ -109,6 +110,7 @@ class Imc:
             "smoothed_density": 1 - smoothed_k(values, weights, d, self.gap.sigma2) / d,
             "lipschitz": lipschitz,
             "mask_rule": self.mask.rule,
+            **self._certainties(spectrum, d, lipschitz, rule),
         }
         passed_on = (
             "leverage_ratio",
@@ -131,6 +133,19 @@ class Imc:
             raise ValueError(
                 f"{error}. The spectrum stays in the cache: another choice measures nothing again"
             ) from error
+
+    def _certainties(
+        self, spectrum: Measurement, d: int, lipschitz: float, rule: str
+    ) -> dict[str, Finding]:
+        """Standard errors and convergence checks of what the spectrum gave.
+
+        They are empty for an estimator without Lanczos runs, and for a spectrum of the cache that
+        was measured before there were checks.
+        """
+        if spectrum.report.get("spectrum_estimator") not in WITH_RUNS:
+            return {}
+        values, weights = spectrum.tensors["ritz_values"], spectrum.tensors["ritz_weights"]
+        return self.gap.certainties(values, weights, d, lipschitz, found=rule == self.gap.rule)
 
     def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
         """Check, before any work, that a density can keep `min_layer_keep` of every layer.

@@ -10,7 +10,16 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from pruners.base import PRODUCT, Finding, Masks, Measurement, Task, Work
+from pruners.base import (
+    PRODUCT,
+    STANDARD_ERROR,
+    Finding,
+    Masks,
+    Measurement,
+    Task,
+    Work,
+)
+from pruners.curvature.certainty import WITH_RUNS, Runs, standard_error
 from pruners.curvature.estimators import ESTIMATORS, Estimate, Problem, Step
 from pruners.curvature.gap import SUBSPACES, Gap, measured_lipschitz
 from pruners.curvature.hessian import HessianOperator, fixed_batches
@@ -88,10 +97,13 @@ class Spectrum:
         }
         tensors |= {"ritz_values": found.values, "ritz_weights": found.weights}
         report = summary(found) | {
+            "spectrum_estimator": self.spectrum.estimator,
             "dimension": operator.dimension,
             "samples": operator.samples,
             "subspace": self.subspace,
         }
+        if self.spectrum.estimator in WITH_RUNS:
+            report |= certainties(found, operator.dimension)
         if self.spectrum.check == "pyhessian":
             report |= pyhessian_check(operator, task.rng)
         return Measurement(tensors, report)
@@ -168,4 +180,20 @@ def summary(found: Estimate) -> dict[str, Finding]:
     return report | {
         "leverage_sum": total,
         "leverage_ratio": total / found.dimension if found.dimension else None,
+    }
+
+
+def certainties(found: Estimate, d: int) -> dict[str, Finding]:
+    """Standard errors and convergence checks of the findings of `summary`.
+
+    The trace takes one product of each probe, so it has no error of Lanczos. `lambda_max` and
+    `lambda_min` are extremes over the probes, their standard errors those of the probes' mean.
+    """
+    runs = Runs.of(found.values, found.weights, d)
+    top, bottom = float(found.values.max()), float(found.values.min())
+    return {
+        f"trace{STANDARD_ERROR}": standard_error(found.traces.tolist()),
+        **runs.certainty(lambda v, _: float(v.max()), top).findings("lambda_max"),
+        **runs.certainty(lambda v, _: float(v.min()), bottom).findings("lambda_min"),
+        **runs.certainty(lambda v, w: float((w * (v < 0)).sum())).findings("negative_share"),
     }

@@ -15,9 +15,11 @@ from runner.spec.findings import (
     DIVERGED_EPOCH,
     DIVERGED_STAGE,
     DIVERGED_WHAT,
+    FOUND,
     ORIGIN,
     REACHED,
     TOP5,
+    errors,
     is_diverged,
 )
 from runner.spec.request import RunRequest
@@ -56,7 +58,7 @@ def summary(record: dict[str, Any], path: Path, request: RunRequest) -> Panel:
         ),
         **_pretrained(report),
         **{
-            name.replace("_", " "): _finding(report[name])
+            name.replace("_", " "): _finding(report[name]) + errors(report, name)
             for name in request.highlights
             if name in report
         },
@@ -82,7 +84,8 @@ def _density(record: dict[str, Any]) -> dict[str, str]:
     if kept is None:
         return {}
     if target is None:
-        target = "found by the method" if kept < record["prunable"] else "every weight"
+        found = f"found by the method{errors(record['report'], FOUND)}"
+        target = found if kept < record["prunable"] else "every weight"
     return {"density": f"{record['density']:.4f} ({kept:,} kept); requested: {target}"}
 
 
