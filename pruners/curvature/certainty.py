@@ -123,6 +123,16 @@ def standard_error(found: list[float]) -> float | None:
     return float(torch.tensor(found, dtype=torch.float64).std() / len(found) ** 0.5)
 
 
+def squared_error(mean: Tensor, squares: Tensor, n: int) -> Tensor | None:
+    """Square of the standard error of a mean of n samples, by entry; None for one sample.
+
+    Args:
+        mean: of the samples, any shape.
+        squares: mean of their squares, same shape.
+    """
+    return (squares - mean**2).clamp(min=0) / (n - 1) if n > 1 else None
+
+
 def _mean(found: list[float]) -> float | None:
     return sum(found) / len(found) if found else None
 

@@ -24,7 +24,15 @@ from pruners.curvature.estimators import ESTIMATORS, Estimate, Problem, Step
 from pruners.curvature.gap import SUBSPACES, Gap, measured_lipschitz
 from pruners.curvature.hessian import HessianOperator, fixed_batches
 from pruners.curvature.lanczos import MatVec
-from pruners.curvature.options import MASK_RULES, HessianOptions, SpectrumOptions, not_among
+from pruners.curvature.leverage import VARIANCE
+from pruners.curvature.options import (
+    MASK_RULES,
+    SHRINKAGES,
+    HessianOptions,
+    SpectrumOptions,
+    not_among,
+    uses_leverage,
+)
 from pruners.curvature.pyhessian_check import pyhessian_check
 
 UNIT = "Hessian-vector products"
@@ -44,6 +52,7 @@ class Spectrum:
         gap, density: determine k for a hard cut; the smoothed one uses only `gap.sigma2`. A rule
             that counts Ritz values (`gap.ritz_steps`) raises `spectrum.steps` where it is smaller.
         mask_rule: `projected_weight` also measures f(H)W*.
+        shrinkage: `method.mask.shrinkage`; only checked, as `layer` requires the leverage's errors.
     """
 
     tag: ClassVar[str] = "spectrum"
@@ -53,6 +62,7 @@ class Spectrum:
     gap: Gap = field(default_factory=Gap)
     density: float | None = None
     mask_rule: str = ""
+    shrinkage: str = "none"
 
     def __post_init__(self) -> None:
         problems = not_among("method.mask.subspace", self.subspace, SUBSPACES)
@@ -64,6 +74,8 @@ class Spectrum:
                 "method.spectrum.check=pyhessian: PyHessian measures in eval mode only; take"
                 " method.hessian.mode=eval"
             )
+        problems += not_among("method.mask.shrinkage", self.shrinkage, SHRINKAGES)
+        problems += self._shrinkage_problems()
         needed = self.gap.ritz_steps if self.density is None else 0
         if needed and self.spectrum.estimator != "slq":
             problems.append(
@@ -80,6 +92,27 @@ class Spectrum:
             object.__setattr__(self, "density", None)
         if self.mask_rule != "projected_weight":
             object.__setattr__(self, "mask_rule", "")
+        object.__setattr__(self, "shrinkage", "none")
+
+    def _shrinkage_problems(self) -> list[str]:
+        """Why the leverage cannot be shrunk; empty if it can be, or is not."""
+        if self.shrinkage == "none" or not uses_leverage(self.mask_rule):
+            return []
+        s, key = self.spectrum, f"method.mask.shrinkage={self.shrinkage}"
+        problems = []
+        if self.subspace != "smoothed_curved":
+            problems.append(
+                f"{key} is for method.mask.subspace=smoothed_curved: the errors of a hard cut grow"
+                " with the leverage; take method.mask.shrinkage=none"
+            )
+        if s.estimator not in WITH_RUNS or (s.estimator == "slq" and s.probes < 2):
+            problems.append(
+                f"{key} takes the errors of the leverage from the spread between probes, which"
+                f" method.spectrum.estimator={s.estimator} with method.spectrum.probes={s.probes}"
+                " does not give: take slq with at least 2 probes, dense, or"
+                " method.mask.shrinkage=none"
+            )
+        return problems
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Measure H at the model's weights; the model is not changed."""
@@ -95,6 +128,11 @@ class Spectrum:
             for kind, v in by_name.items()
             for name, t in operator.split(v.to(operator.point)).items()
         }
+        if found.variance is not None:
+            tensors |= {
+                f"{VARIANCE}/{name}": t.cpu().double().mean()
+                for name, t in operator.split(found.variance.to(operator.point)).items()
+            }
         tensors |= {"ritz_values": found.values, "ritz_weights": found.weights}
         report = summary(found) | {
             "spectrum_estimator": self.spectrum.estimator,

@@ -275,6 +275,8 @@ def test_every_quantity_has_the_parameters_names_and_shapes() -> None:
     assert shapes == {
         "leverage/0.weight": (4, 1, 3, 3),
         "leverage/5.weight": (10, 16),
+        "leverage_variance/0.weight": (),
+        "leverage_variance/5.weight": (),
         "diagonal/0.weight": (4, 1, 3, 3),
         "diagonal/5.weight": (10, 16),
         "ritz_values": (2, 5),
