@@ -91,6 +91,8 @@ class Imc:
 
     def __post_init__(self) -> None:
         if self.density is not None:
+            if not 0 < self.density <= 1:
+                raise ValueError(f"density={self.density:g} must be in (0, 1]")
             object.__setattr__(self, "gap", Gap(sigma2=self.gap.sigma2))
             object.__setattr__(self, "density", None)
 

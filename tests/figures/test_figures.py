@@ -99,7 +99,7 @@ def test_every_figure_expands_on_all_its_data_and_has_distinct_panels(name: str)
         assert figure.drawn
         assert figure.jobs
         assert len(series_of(figure, Path("/nowhere"))) == sum(
-            len(panel.series) for panel in panels
+            len(panel.series) * len(panel.networks_of(figure.networks)) for panel in panels
         )
 
 
