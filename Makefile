@@ -47,7 +47,6 @@ test-fashion: $(VENV)/ready ## run the tests on the Fashion-MNIST files
 	$(RUN) -m pytest -m fashion $(ARGS)
 
 slurm-test: $(VENV)/ready ## run a sweep with Slurm on this machine (as root)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[slurm]'
 	$(RUN) -m pytest -m slurm $(ARGS)
 
 lint: $(VENV)/ready ## run ruff, mypy and import-linter (allowed imports between packages)
@@ -95,7 +94,7 @@ rekey: $(VENV)/ready ## convert and seal results and cache of version 0.1.0; com
 bench: $(VENV)/ready ## measure speed as ratios to rivals; save the throughput for plans
 	$(RUN) scripts/bench.py $(ARGS)
 
-faults: $(VENV)/ready ## try kills, damage, bad input: ARGS="minutes=5 seed=0 only=kills"
+faults: $(VENV)/ready ## try kills, damage, bad input: ARGS="minutes=5 workers=2 only=kills"
 	$(RUN) scripts/faults.py $(ARGS)
 
 clean: ## remove the environment and the caches of tools; keep records and the stage cache

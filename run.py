@@ -49,6 +49,7 @@ def run() -> int:
 
     try:
         sys.argv[1:] = arguments = hydra_arguments(accepted(arguments))
+        check_jobs(arguments)
         job()
         if planned:
             from runner.commands.run import show_plan
@@ -85,6 +86,28 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
     ]
 
 
+def check_jobs(arguments: list[str]) -> None:
+    """Check all jobs of a sweep before the first one starts; a launcher checks those of its own.
+
+    Raises:
+        ConfigError: with every problem of every job.
+    """
+    words = [each for each in arguments if each not in MULTIRUN]
+    if len(words) == len(arguments) or any(
+        each.startswith(("-", "hydra/launcher=", "hydra/sweeper=")) for each in words
+    ):
+        return
+    from runner.launch.sweep import check_sweep  # loads torch
+
+    check_sweep(words, plans(words))
+
+
+def plans(arguments: list[str]) -> bool:
+    """Whether the command only prints a plan."""
+    plan = re.compile(r"env\.plan=(true|yes|y|on|1)", re.IGNORECASE)
+    return any(plan.fullmatch(each) for each in arguments)
+
+
 def accepted(words: list[str]) -> list[str]:
     """The words of the command line, checked, with `--config-dir` as an override.
 
@@ -105,13 +128,11 @@ def accepted(words: list[str]) -> list[str]:
 
 def planned_here(arguments: list[str]) -> list[str]:
     """The overrides, without the launcher's if env.plan=true: this process makes the plan."""
-    plans = any(
-        re.fullmatch(r"env\.plan=(true|yes|y|on|1)", each, re.IGNORECASE) for each in arguments
-    )
+    alone = plans(arguments)
     return [
         each
         for each in arguments
-        if not (plans and each.startswith(("hydra/launcher=", "hydra.launcher.")))
+        if not (alone and each.startswith(("hydra/launcher=", "hydra.launcher.")))
     ]
 
 

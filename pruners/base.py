@@ -123,7 +123,17 @@ class Budgeted(Protocol):
 
     def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
         """Raise `ValueError` if the density leaves a layer with an impossible number of weights."""
-        ...
+
+
+@runtime_checkable
+class ReadsImages(Protocol):
+    """A component that can check, before any work, the training images that it reads."""
+
+    def check_images(self, counts: Tensor, accepts_one: Callable[[], bool]) -> None:
+        """Raise `ValueError` unless `counts` (classes,) images of each class fill its batches.
+
+        `accepts_one()`: whether the network can train on a batch of one image.
+        """
 
 
 class Measure(Protocol):

@@ -1,6 +1,7 @@
 """Try kills, damaged files, full disks, hostile files and invalid input, and print the table.
 
-Usage: python scripts/faults.py [minutes=5] [seed=0] [only=kills,cache] [write=false]
+Usage: python scripts/faults.py [minutes=5] [seed=0] [workers=2]
+       [only=kills,cache] [write=false] [fresh=true]
 """
 
 import sys

@@ -1,11 +1,9 @@
-"""Helpers of several tests: run inside this process, write images in ImageNet's layout."""
+"""Helpers of several tests: run inside this process."""
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from rich.console import Console
 
 from runner.config.build import build_plain, build_run
@@ -54,31 +52,3 @@ def perform_run(run: Run, where: Machine) -> tuple[dict[str, Any], dict[str, Art
     return record, {
         stage.name: context.store.load(context.keys[stage.name]) for stage in run.stages
     }
-
-
-def picture(number: int) -> Image.Image:
-    """A noise image whose size depends on the seed, smooth enough for JPEG."""
-    draws = np.random.RandomState(number)
-    width, height = draws.randint(40, 90, size=2)
-    return Image.fromarray(draws.randint(0, 256, (6, 5, 3)).astype(np.uint8)).resize(
-        (int(width), int(height)), Image.Resampling.BICUBIC
-    )
-
-
-def image_folder(folder: Path, train: dict[str, int], val: dict[str, int]) -> None:
-    """Write the given number of images of each class to `folder`/train and `folder`/val.
-
-    As in the official archives, one is grey, one CMYK, and one a PNG under the name of a JPEG.
-    """
-    number = 0
-    for part, counts in (("train", train), ("val", val)):
-        for name, count in counts.items():
-            (folder / part / name).mkdir(parents=True)
-            for i in range(count):
-                mode, kind = {1: ("L", "JPEG"), 2: ("RGB", "PNG"), 3: ("CMYK", "JPEG")}.get(
-                    number, ("RGB", "JPEG")
-                )
-                picture(number).convert(mode).save(
-                    folder / part / name / f"{name}_{i}.JPEG", format=kind
-                )
-                number += 1

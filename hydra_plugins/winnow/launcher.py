@@ -42,6 +42,7 @@ class WinnowLauncher(Launcher):
             SweepEnded: some jobs failed or the sweep was stopped.
         """
         # Imported here because Hydra imports every plugin, even for --help.
+        from runner.config.lr_schedule import with_own_schedules
         from runner.config.overrides import search_path
         from runner.errors import ConfigError
         from runner.launch.launcher import launcher_class, make_launcher, own_options
@@ -54,9 +55,9 @@ class WinnowLauncher(Launcher):
             raise ConfigError(f"{problem}; {cls.at_a_time}")
         own = search_path(self.config.hydra.overrides.hydra)
         overrides = [[*own, *job] for job in job_overrides]
+        compose = self.context.config_loader.load_sweep_config
         configs = [
-            self.context.config_loader.load_sweep_config(self.config, list(job))
-            for job in job_overrides
+            with_own_schedules(compose(self.config, list(job)), own) for job in job_overrides
         ]
         run_sweep(make_launcher(cls, own_options(self.node)), configs, overrides)
         return [

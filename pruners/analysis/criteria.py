@@ -20,17 +20,17 @@ magnitude mask overlaps with that mask partly by construction. A search that sta
 scores (search.init.criterion=uniform) is unbiased.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pruners.analysis.origin import unpruned
 from pruners.analysis.overlap import Counts, compare, together
 from pruners.base import Batch, Finding, Masks, Measurement, Scores, Task, density
-from pruners.search.init import CRITERIA, SOURCES, Criterion, top
+from pruners.search.init import CRITERIA, SOURCES, Criterion, check_criterion, top
 from pruners.selection.allocate import Global
 
 # `uniform` only initialises scores; as a mask it equals `random`.
@@ -45,6 +45,11 @@ class CriteriaOverlap:
     """
 
     tag: ClassVar[str] = "criteria_overlap"
+
+    def check_images(self, counts: Tensor, accepts_one: Callable[[], bool]) -> None:
+        """`pruners.base.ReadsImages`."""
+        for criterion in COMPARED:
+            check_criterion("portrait=criteria with criterion", criterion, counts)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Return a report of overlaps; there are no series.

@@ -110,7 +110,8 @@ class SpectrumCurve:
         series = {"spectrum_edges": self.edges.tolist(), "spectrum_density": density.tolist()}
         runs = None
         if spectrum.report.get("spectrum_estimator") in WITH_RUNS:
-            runs = Runs.of(values, weights, int(spectrum.report["dimension"]))  # type: ignore[arg-type]
+            d = int(spectrum.report["dimension"])  # type: ignore[arg-type]
+            runs = Runs.of(values, weights, d)
             report |= self._certain(runs)
             if len(values) > 1:
                 series[f"spectrum_density{STANDARD_ERROR}"] = self._errors(values, weights)

@@ -8,7 +8,7 @@ A number taken from the Ritz values of a few random start vectors has two errors
   matrix), so the number is computed again with half and with three quarters of the steps, without a
   product. `change` is the mean over the probes of the largest distance to the number with all
   steps. The distance is taken for each probe, since the errors of different probes may cancel in
-  the mean; two parts are compared, since one may agree by chance (docs/methods/imc.md shows both).
+  the mean; two parts are compared, since one may agree by chance.
 
 The number is converged if `change` is at most `TOLERANCE`: of all directions for a share, of the
 number itself for eigenvalues and counts. A run that has exhausted its Krylov space, or has a step

@@ -86,11 +86,23 @@ class Imc:
     """Prune stage of IMC.
 
     It needs the measurements `spectrum` and `lipschitz`. A given density overrides `gap`.
+
+    Args:
+        density: that of the run, if it is given. All of `gap` but `sigma2` then has no effect and
+            is set to its default, as is this field, so that such runs share one result.
     """
 
     tag: ClassVar[str] = "imc"
     gap: Gap = field(default_factory=Gap)
     mask: MaskOptions = field(default_factory=MaskOptions)
+    density: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.density is not None:
+            if not 0 < self.density <= 1:
+                raise ValueError(f"density={self.density:g} must be in (0, 1]")
+            object.__setattr__(self, "gap", Gap(sigma2=self.gap.sigma2))
+            object.__setattr__(self, "density", None)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FixedMasking:
         """Prune `model` to the found or given density, and report the findings.

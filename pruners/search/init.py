@@ -48,6 +48,21 @@ CRITERIA: dict[str, Callable[..., Scores]] = {
 SOURCES: dict[str, Callable[[Task], Iterable[Batch]]] = {"snip": Train(), "grasp": Balanced()}
 
 
+def check_criterion(key: str, criterion: Criterion, counts: Tensor) -> None:
+    """Refuse a criterion whose batches cannot be made from `counts` images of each class.
+
+    Raises:
+        ValueError: a class has too few images.
+    """
+    source, least = SOURCES.get(criterion), int(counts.min())
+    if isinstance(source, Balanced) and least < source.per_class:
+        raise ValueError(
+            f"{key}={criterion} reads {source.per_class} training images of each class, but class"
+            f" {int(counts.argmin())} has {least}; take another criterion, or a larger"
+            " train_fraction"
+        )
+
+
 @dataclass(frozen=True)
 class Init:
     """The first mask, and the relaxed masks m that produce it.
@@ -88,6 +103,10 @@ class Init:
                 " leave eta out, or take criterion=random"
             )
         return found
+
+    def check_images(self, counts: Tensor, accepts_one: Callable[[], bool]) -> None:
+        """`pruners.base.ReadsImages`."""
+        check_criterion("method.search.init.criterion", self.criterion, counts)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task, allocate: Allocate) -> "Initial":
         """Budgets and first mask of the layers in `masks`; the model is not changed."""

@@ -27,6 +27,7 @@ from pruners.base import (
 )
 from pruners.selection.allocate import check_counts
 from pruners.selection.pick import Proportional, Sketch, Top
+from pruners.selection.source import Train
 
 When = Literal["each", "final", "oneshot"]
 Classifier = Literal["pruned", "dense"]
@@ -155,6 +156,21 @@ class ScorePruner:
             masks = without_classifier(model, masks)
         if masks:
             check_counts(self.allocate, masks, density)
+
+    def check_images(self, counts: Tensor, accepts_one: Callable[[], bool]) -> None:
+        """`pruners.base.ReadsImages`: the last batch of training images may have one image."""
+        images = int(counts.sum())
+        if not isinstance(self.source, Train) or images % self.source.batch_size != 1:
+            return
+        size = self.source.batch_size
+        batches, bn = (getattr(self.score, name, None) for name in ("batches", "bn"))
+        if bn == "train" and batches and batches * size > images and not accepts_one():
+            raise ValueError(
+                f"method.score.batches={batches} with source.batch_size={size}: the last of these"
+                f" batches of {images:,} training images has one image, which BatchNorm cannot"
+                " normalise where the network's maps have one pixel; take another"
+                " source.batch_size or train_fraction, or method.score.bn=eval"
+            )
 
     @property
     def exact(self) -> bool:

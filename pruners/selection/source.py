@@ -12,7 +12,7 @@ no labels.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -188,11 +188,15 @@ class Balanced:
                 batches += 1
                 images, labels = images[~chosen], labels[~chosen]
         if not batches:
-            counts = torch.bincount(labels, minlength=task.classes)
-            rarest = int(counts.argmin())
-            there = f"class {rarest} has {int(counts[rarest])} training images"
+            self.check_images(torch.bincount(labels, minlength=task.classes), lambda: True)
+
+    def check_images(self, counts: Tensor, accepts_one: Callable[[], bool]) -> None:
+        """`pruners.base.ReadsImages`."""
+        rarest = int(counts.argmin())
+        if int(counts[rarest]) < self.per_class:
             raise ValueError(
-                f"source.per_class={self.per_class}: {there}; take fewer per class, or source=train"
+                f"source.per_class={self.per_class}: class {rarest} has {int(counts[rarest])}"
+                " training images; take fewer per class, a larger train_fraction, or source=train"
             )
 
     def _first_of_each(self, labels: Tensor, classes: int) -> Tensor | None:

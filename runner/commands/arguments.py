@@ -27,7 +27,7 @@ def launcher(words: list[str]) -> tuple[Launcher, list[str]]:
         raise ConfigError(*problems)
     pairs = [word.partition("=")[::2] for word in words]
     name = dict(pairs).get("hydra/launcher", DEFAULT)
-    cls, options = read_launcher(name)
+    cls, options = read_launcher(name, words)
     plain = set(options) if name == DEFAULT else set[str]()
     own = {key for key, _ in pairs if key in plain or key.startswith(PREFIX)}
     given: Any = OmegaConf.create({})

@@ -9,8 +9,8 @@ from rich.console import Console
 from runner.commands.arguments import launcher, load, unique_jobs
 from runner.commands.plan import without_runs
 from runner.commands.write import write, written
-from runner.engine.preflight import check
-from runner.errors import EXIT_STOPPED
+from runner.engine.data_checks import problems_of_all
+from runner.errors import EXIT_STOPPED, ConfigError
 from runner.launch.launcher import EXIT_WAITING, print_lines
 from runner.launch.sweep import make_job
 from runner.planning.survey import survey
@@ -28,9 +28,8 @@ def reproduce(words: list[str], console: Console) -> int:
     tables, machine, threads = load(words)
     jobs = unique_jobs(tables)
     missing = [job for job in jobs if not is_done(machine.results_dir, job.run_id)]
-    different = {repr((job.run.dataset, job.run.model, job.run.density)): job for job in missing}
-    for job in different.values():
-        check(job.run, machine)  # report invalid data, net or density before the first run starts
+    if problems := problems_of_all([job.run for job in missing], machine):
+        raise ConfigError(*problems)
     found = survey([(job, machine) for job in jobs])
     diverged = sum(state == DIVERGED for state in found.states.values())
     done = f"{len(jobs) - len(missing)} done{f' ({diverged} diverged)' if diverged else ''}"

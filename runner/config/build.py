@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from runner.config.build_stages import build_stages, written_names
-from runner.config.check import check_options, check_values
+from runner.config.check import check_options, check_values, numbers
 from runner.config.compose import method_names
 from runner.config.group_nodes import check_groups
 from runner.config.instantiate import construct
@@ -68,8 +68,11 @@ def build_seeds(raw: dict[str, Any], seeds: Sequence[int]) -> list[Run]:
 
 
 def _build(resolved: Resolved, finished: bool = False) -> Run:
-    values = resolved.values
-    problems = check_values(values)
+    try:
+        values = {**resolved.values, **numbers(resolved.values)}
+        problems = check_values(values)
+    except ConfigError as error:
+        values, problems = resolved.values, list(error.messages)
     if not finished:
         problems += check_groups(values, resolved.origins.key) or check_options(resolved)
     parts: dict[str, Any] = {}

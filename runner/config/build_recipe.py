@@ -1,7 +1,7 @@
 """Build the `Recipe` of a stage: its training settings, with scaled durations."""
 
 from runner.config.built_stages import BuiltStages
-from runner.config.lr_schedule import named_schedule
+from runner.config.lr_schedule import OWN, named_schedule
 from runner.config.stage_node import StageNode
 from runner.errors import ConfigError
 from runner.spec.durations import point_of, scaled, scaled_point
@@ -28,6 +28,7 @@ def build_recipe(node: StageNode, built: BuiltStages, start: Start, place: str) 
             lr_schedule=named_schedule(
                 train.lr_schedule if node.lr_schedule is None else node.lr_schedule,
                 "train.lr_schedule",
+                built.resolved.values.get(OWN, {}),
             ),
             precision=train.precision,
             first_epoch=first,

@@ -1,11 +1,32 @@
 """Checks that need no component: ranges of values, and options that the method does not use."""
 
+from dataclasses import dataclass, fields
 from typing import Any
 
+from runner.config import typed
 from runner.config.interpolation import Resolved
 
 # A method declares in `uses` which of these groups it refers to.
 OPTION_GROUPS = ("source", "allocate", "pick", "schedule", "start", "retrain")
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The keys of a run outside its groups. A reference may put any value in their place."""
+
+    density: float | None
+    seed: int
+    train_fraction: float
+
+
+def numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of `Numbers`, converted to their types.
+
+    Raises:
+        ConfigError: a value has another type.
+    """
+    given = {each.name: values[each.name] for each in fields(Numbers)}
+    return vars(typed.build(Numbers, given, key=""))
 
 
 def check_values(values: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.hydra_errors import translate
+from runner.config.lr_schedule import with_own_schedules
 from runner.config.overrides import check_overrides, conf_folders
 from runner.config.plain import to_plain
 from runner.config.quoting import literal_paths
@@ -35,8 +36,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg: DictConfig = compose("config", overrides=overrides)
-            return cfg
+            return with_own_schedules(compose("config", overrides=overrides), overrides)
     except Exception as error:
         message = translate(error, str(CONF), overrides)
         if message is None:

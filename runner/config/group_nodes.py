@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from runner.config import typed
-from runner.config.lr_schedule import named_schedule
+from runner.config.lr_schedule import OWN, named_schedule
 from runner.config.stage_node import StartNode, as_written
 from runner.config.typed import Alias
 from runner.errors import ConfigError
@@ -56,10 +56,6 @@ class TrainNode:
             problems.append(f"train.epochs={self.epochs} must be at least 1")
         if self.batch_size >= 2:
             problems += _refused_point("train.warmup", self.warmup, self.batch_size)
-        try:
-            named_schedule(self.lr_schedule, "train.lr_schedule")
-        except ConfigError as error:
-            problems += error.messages
         if problems:
             raise ValueError("\n".join(problems))
 
@@ -172,6 +168,10 @@ def check_groups(values: Mapping[str, Any], alias: Alias) -> list[str]:
             problems += [
                 KEY.sub(lambda key: alias(key[0]), message, count=1) for message in error.messages
             ]
+    try:
+        named_schedule(values["train"]["lr_schedule"], "train.lr_schedule", values.get(OWN, {}))
+    except ConfigError as error:
+        problems += error.messages
     for group in NAMED:
         name = values.get(group, {}).get("name", "unnamed")
         if not isinstance(name, str) or not NAME.fullmatch(name):

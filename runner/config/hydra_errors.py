@@ -15,11 +15,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
-from runner.config.overrides import command, conf_folders, search_path
+from runner.config.overrides import command, conf_folders, corrected_word, search_path
 from runner.config.plain import to_plain
 from runner.config.quoting import override
-from runner.config.synonyms import other_choice, other_key
+from runner.config.synonyms import SHARES, corrected, other_choice, other_key
 from runner.errors import ConfigError, nearest, one_of
 
 
@@ -34,6 +35,8 @@ def translate(error: Exception, conf: str, overrides: list[str]) -> str | None:
         return _unreadable(str(error.override), str(error).splitlines()[0])
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error, conf, overrides)
+    if isinstance(error, YAMLError):  # of a file of the user's own
+        return f"a configuration file is no YAML: {' '.join(str(error).split())}"
     if isinstance(error, ValueError) and _raised_by_hydra(error):  # flags that exclude each other
         return str(error)
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
@@ -42,7 +45,7 @@ def translate(error: Exception, conf: str, overrides: list[str]) -> str | None:
     if ambiguous := re.match(r"Ambiguous value for argument '(.*)'", text):
         return (
             f"{ambiguous[1]} has several values, which is a sweep: write"
-            f" {command(['-m', *overrides])}"
+            f" {command(['-m', *map(corrected_word, overrides)])}"
         )
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
@@ -51,7 +54,8 @@ def translate(error: Exception, conf: str, overrides: list[str]) -> str | None:
     for cause in _causes(error):
         if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
             return _wrong_value(str(cause.full_key), str(cause).splitlines()[0])
-    return " ".join(line.strip() for line in text.splitlines()[:2])
+    first = " ".join(line.strip() for line in text.splitlines()[:2])
+    return first or f"{type(error).__name__} in one of these overrides: {' '.join(overrides)}"
 
 
 def _unreadable(each: str, reason: str) -> str:
@@ -115,27 +119,20 @@ def _unknown_key(key: str, conf: str, overrides: list[str]) -> str:
 
 def _known_by(key: str, value: str, folders: Sequence[Path]) -> str | None:
     """The message for a key that exists under another name or in another command."""
-    if key in ("sparsity", "prune_ratio", "pruning_ratio"):
-        share = _number(value)
-        density = "1 - sparsity" if share is None else f"{round(1 - share, 12):g}"
-        return f"{key} is not a key: the share that is kept is set, density={density}"
+    if key in SHARES:
+        return f"{key} is not a key: the share that is kept is set, {corrected(key, value)}"
     if key in ("table", "figure"):
         return (
             f"{key}={value} is many runs, not one: make reproduce TABLE={value or 'NAME'} runs"
             f" them, and make plan TABLE={value or 'NAME'} prints their cost"
         )
     if other := other_key(key):
-        return f"{key} is not a key; did you mean {other!r}? (write {other}={value or 'VALUE'})"
+        written = corrected(key, value or "VALUE")
+        flag = "-m " if key == "seeds" and "," in value else ""
+        return f"{key} is not a key; did you mean {other!r}? (write {flag}{written})"
     if any((folder / key).is_dir() for folder in folders[1:]):
         return f"{key}={value} is a choice of your own group; write +{key}={value}"
     return None
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _unknown_hydra_key(key: str, conf: str, overrides: list[str]) -> str:
@@ -148,12 +145,13 @@ def _unknown_hydra_key(key: str, conf: str, overrides: list[str]) -> str:
         ),
         None,
     )
-    path = Path(conf, "hydra", "launcher", f"{name}.yaml")
-    if not key.startswith("hydra.launcher.") or not path.is_file():
+    folders = [folder / "hydra" / "launcher" for folder in conf_folders(overrides)]
+    path = next((p for each in folders if (p := each / f"{name}.yaml").is_file()), None)
+    if not key.startswith("hydra.launcher.") or path is None:
         message = f"{key} is not a key; see --cfg hydra for Hydra's own"
         if not key.startswith("hydra.launcher."):
             return message
-        launchers = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        launchers = sorted({p.stem for each in folders for p in each.glob("*.yaml")})
         return f"{message}; a launcher's options need hydra/launcher={'|'.join(launchers)}"
     options = [str(option) for option in OmegaConf.load(path) if not str(option).startswith("_")]
     return (
@@ -163,14 +161,20 @@ def _unknown_hydra_key(key: str, conf: str, overrides: list[str]) -> str:
 
 
 def _all_keys(conf: str, overrides: list[str]) -> list[str]:
-    """All dotted keys of the configuration that the groups among `overrides` select."""
+    """All dotted keys of the configuration that the groups among `overrides` select.
+
+    Those of the defaults if Hydra refuses the groups: this is the message of another error.
+    """
     groups = {path.name for path in Path(conf).iterdir() if path.is_dir()}
     chosen = search_path(overrides) + [
         each for each in overrides if each.partition("=")[0] in groups and "," not in each
     ]
     GlobalHydra.instance().clear()
     with initialize_config_dir(conf, version_base="1.3"):
-        cfg = compose("config", overrides=chosen)
+        try:
+            cfg = compose("config", overrides=chosen)
+        except (HydraException, OmegaConfBaseException):
+            cfg = compose("config")
     return list(_keys_below(to_plain(cfg, resolve=False)))
 
 

@@ -6,7 +6,7 @@ Everything else, such as resolvers and escapes, is left to OmegaConf.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from runner.paths import CONF
 
 # A plain path. A relative path, which begins with a dot, is left to OmegaConf.
 REFERENCE = re.compile(r"\$\{(\w[\w.]*)\}")
+# A path that begins with dots, and any reference.
+RELATIVE, ANY = re.compile(r"\$\{(\.+)([\w.]*)\}"), re.compile(r"(?<!\\)\$\{")
 NOT_PART_OF_A_RUN = ("env", "logger")
 
 
@@ -28,10 +30,13 @@ class Origins:
     Args:
         whole: place -> the place that it refers to, for values that consist of one reference.
         read: place of a value -> all places that it refers to, also from within a longer text.
+        partly_unknown: whether a value refers to others in a way that `read` does not show, such as
+            a resolver.
     """
 
     whole: Mapping[str, str]
     read: Mapping[str, tuple[str, ...]]
+    partly_unknown: bool = False
 
     def key(self, place: str) -> str:
         """The key by which a user sets the value at `place`.
@@ -84,8 +89,8 @@ def resolve(raw: Mapping[str, Any]) -> Resolved:
         key: walk.value(key, node) for key, node in raw.items() if key not in NOT_PART_OF_A_RUN
     }
     if walk.absent:
-        raise ConfigError(*(_absent(key, places, raw) for key, places in walk.absent.items()))
-    return Resolved(values, Origins(walk.whole, walk.read))
+        raise ConfigError(*_messages(walk.absent, raw))
+    return Resolved(values, Origins(walk.whole, walk.read, walk.partly_unknown))
 
 
 class _Walk:
@@ -97,6 +102,7 @@ class _Walk:
         self.open: list[str] = []  # places that are being resolved
         self.whole: dict[str, str] = {}
         self.read: dict[str, tuple[str, ...]] = {}
+        self.partly_unknown = False
         self.absent: dict[str, list[str]] = {}  # missing key -> the places that refer to it
         self.tree: DictConfig | None = None  # made when OmegaConf has to resolve a value
 
@@ -119,7 +125,9 @@ class _Walk:
             circle = " -> ".join([*self.open[self.open.index(place) :], place])
             raise ConfigError(f"{place}={text} refers to itself: {circle}")
         self.open.append(place)
-        self.read[place] = tuple(REFERENCE.findall(text))
+        relative = [_absolute(place, *found) for found in RELATIVE.findall(text)]
+        self.read[place] = (*REFERENCE.findall(text), *relative)
+        self.partly_unknown |= len(self.read[place]) < len(ANY.findall(text))
         if whole := REFERENCE.fullmatch(text):
             self.whole[place] = whole[1]
             self.done[place] = self._target(whole[1], place)
@@ -157,33 +165,49 @@ class _Walk:
         return OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
 
 
-def _absent(key: str, places: list[str], raw: Mapping[str, Any]) -> str:
-    """The message for references to `key`, which a group's choice lacks.
+def _absolute(place: str, dots: str, path: str) -> str:
+    """The place to which a relative path in the value at `place` refers: one dot is its node."""
+    above = place.split(".")[: -len(dots)]
+    return ".".join((*above, path) if path else above)
+
+
+def _messages(absent: Mapping[str, list[str]], raw: Mapping[str, Any]) -> Iterator[str]:
+    """One message for all references of the same readers to missing keys of one group."""
+    together: dict[tuple[str, str], list[str]] = {}
+    for key, places in absent.items():
+        readers = [
+            f"{name}={_name(raw[name])}"
+            for name in dict.fromkeys(place.partition(".")[0] for place in places)
+            if isinstance(raw[name], dict)
+        ]
+        reader = " and ".join(readers) or places[0]
+        together.setdefault((reader, key.partition(".")[0]), []).append(key)
+    for (reader, group), keys in together.items():
+        yield _absent(reader, group, keys, raw)
+
+
+def _absent(reader: str, group: str, keys: Sequence[str], raw: Mapping[str, Any]) -> str:
+    """The message for references to `keys`, which a group's choice lacks.
 
     Example: a portrait reads method.score, and the chosen method ranks no weights.
     """
-    group, _, inner = key.partition(".")
-    readers = [
-        f"{name}={_name(raw[name])}"
-        for name in dict.fromkeys(place.partition(".")[0] for place in places)
-        if isinstance(raw[name], dict)
-    ]
     files = {
         path.stem: OmegaConf.to_container(OmegaConf.load(path))
         for path in sorted((CONF / group).glob("*.yaml"))
     }
-    # a file writes its keys in the group's package (`inner`) or in the global one (`key`)
+    # a file writes its keys in the group's package or in the global one
     having = [
         name
         for name, file in files.items()
-        if any(_select(file, written) is not None for written in (inner, key))
+        if all(
+            any(_select(file, written) is not None for written in (key.partition(".")[2], key))
+            for key in keys
+        )
     ]
     lacking = f"{group}={_name(raw[group])}" if isinstance(raw.get(group), dict) else group
-    reader = " and ".join(readers) or places[0]
-    return (
-        f"{reader} reads {key}, which {lacking} does not have; choices that have it:"
-        f" {group}={'|'.join(having)}"
-    )
+    them = "it" if len(keys) == 1 else "them"
+    choices = f"; choices that have {them}: {group}={'|'.join(having)}" if having else ""
+    return f"{reader} reads {' and '.join(keys)}, which {lacking} does not have{choices}"
 
 
 def _select(node: Any, key: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from runner.config.synonyms import other_key
+from runner.config.synonyms import corrected
 from runner.errors import ConfigError
 from runner.paths import CONF
 
@@ -132,7 +132,8 @@ def _with_dashes(words: Sequence[str]) -> Iterator[str]:
         if not sign:
             value = following if following and "=" not in following else "VALUE"
         plain = key.removeprefix("--").replace("-", "_")
-        yield f"{word}: values have no dashes; write {other_key(plain) or plain}={value}"
+        flag = "-m " if "," in value and not set(words) & set(SWEEP) else ""
+        yield f"{word}: values have no dashes; write {flag}{corrected(plain, value)}"
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
@@ -144,14 +145,14 @@ def check_overrides(overrides: Sequence[str]) -> None:
     folders = conf_folders(overrides)
     problems = [
         f"{each} adds or deletes a key, but only the keys of --cfg job are read; write"
-        f" {each.lstrip('+~')}"
+        f" {corrected_word(each.lstrip('+~'))}"
         for each in overrides
         if each.startswith(("+", "~"))
         and not each.lstrip("+~").startswith("hydra")
         and not _adds_group(each, folders)
     ]
     for each in overrides:
-        for key in _keys(each):
+        for key in keys_set(each):
             if _by_file(key):
                 group = key.partition(".")[0]
                 problems.append(
@@ -159,8 +160,37 @@ def check_overrides(overrides: Sequence[str]) -> None:
                     f" sets it; choose another with {group}=NAME, or write a file of your own"
                     " (--config-dir)"
                 )
+        if (problem := _several_choices(each, folders)) is not None:
+            problems.append(problem)
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
+
+
+def corrected_word(word: str) -> str:
+    """The override that a word of the command line may mean."""
+    key, sign, value = word.partition("=")
+    return corrected(key, value) if sign else word
+
+
+def _several_choices(override: str, folders: Sequence[Path]) -> str | None:
+    """The message for a group that is given a list, a mapping or a reference.
+
+    Hydra would merge the listed files, and fails on items that are no text and on references. A
+    group of the user's takes a list of names.
+    """
+    group, _, text = override.lstrip("+").partition("=")
+    if not re.search(r"[\[{]", text) or not any((each / group).is_dir() for each in folders):
+        return None
+    value = _value(override)
+    if not isinstance(value, (list, dict)) and "${" not in str(value):
+        return None
+    names = isinstance(value, list) and all(isinstance(each, str) for each in value)
+    if names and not (CONF / group).is_dir():
+        return None
+    return (
+        f"{override}: {group} is one choice; write {group}=NAME, or for a sweep"
+        f" -m {group}=NAME,NAME"
+    )
 
 
 def _adds_group(override: str, folders: Sequence[Path]) -> bool:
@@ -171,7 +201,7 @@ def _adds_group(override: str, folders: Sequence[Path]) -> bool:
     return any((folder / group).is_dir() for folder in folders)
 
 
-def _keys(override: str) -> Iterator[str]:
+def keys_set(override: str) -> Iterator[str]:
     """The dotted keys that an override sets, those inside a mapping included."""
     key, _, text = override.lstrip("+~").partition("=")
     yield key

@@ -3,14 +3,17 @@
 from dataclasses import replace
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config import typed
 from runner.config.build import build_run
 from runner.config.compose import compose_config
+from runner.config.lr_schedule import with_own_schedules
 from runner.config.overrides import SEARCH, search_path
 from runner.config.plain import to_plain
 from runner.config.quoting import REFERENCE, no_reference
+from runner.config.unread import unread
 from runner.errors import ConfigError
 from runner.paths import user_path
 from runner.spec.request import Environment, RunRequest, SavedConfig
@@ -22,12 +25,14 @@ def read_request(cfg: DictConfig) -> RunRequest:
     Raises:
         ConfigError: as `build_run`.
     """
-    method = cfg.method
+    typed_by_user = _typed_by_user() if HydraConfig.initialized() else ()
+    cfg = with_own_schedules(cfg, typed_by_user)
+    method, run = cfg.method, build_run(cfg)
     return RunRequest(
-        run=build_run(cfg),
+        run=run,
         environment=environment_of(cfg),
         config=SavedConfig(OmegaConf.to_yaml(cfg, resolve=True), to_plain(cfg, resolve=True)),
-        overrides=_typed_by_user() if HydraConfig.initialized() else (),
+        overrides=_effective(cfg, typed_by_user),
         highlights=tuple(method.get("highlights", ())),
         paper_training=method.get("paper"),
         paper_command=method.get("paper_command"),
@@ -38,6 +43,18 @@ def _typed_by_user() -> tuple[str, ...]:
     """The overrides of this job, with the one that names the user's own folders."""
     overrides = HydraConfig.get().overrides
     return (*search_path(overrides.hydra), *overrides.task)
+
+
+def _effective(cfg: DictConfig, overrides: tuple[str, ...]) -> tuple[str, ...]:
+    """The overrides that have an effect on this job.
+
+    Raises:
+        ConfigError: one has none, and this is not a job of a sweep, whose jobs share overrides.
+    """
+    idle = unread(to_plain(cfg, resolve=False), overrides)
+    if idle and HydraConfig.get().mode != RunMode.MULTIRUN:
+        raise ConfigError(*idle.values())
+    return tuple(each for each in overrides if each not in idle)
 
 
 def environment_of(cfg: DictConfig) -> Environment:

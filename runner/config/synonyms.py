@@ -6,6 +6,8 @@ from typing import Any
 from runner.config.plain import read_plain
 from runner.paths import CONF
 
+SHARES = ("sparsity", "prune_ratio", "pruning_ratio")  # of pruned weights, 1 - density
+
 
 def other_key(word: str) -> str | None:
     """The key that `word` may mean; None if no synonym is known."""
@@ -17,6 +19,26 @@ def other_choice(group: str, word: str) -> str | None:
     """The choice of a group that `word` may mean; None if no synonym is known."""
     names: dict[str, str] = _read()["choices"].get(group, {})
     return names.get(word.lower().replace("-", "_"))
+
+
+def corrected(key: str, value: str) -> str:
+    """The override that `key=value` may mean, in the words that are known here.
+
+    Examples: sparsity=0.9 is density=0.1, lr=0.1 is train.lr=0.1, method=lth is method=imp.
+    """
+    values = value.split(",")
+    if key.lower() in SHARES:
+        return f"density={','.join(map(_kept, values))}"
+    known = other_key(key) or key
+    return f"{known}={','.join(other_choice(known, each) or each for each in values)}"
+
+
+def _kept(share: str) -> str:
+    """The density of a share of pruned weights; its formula where it is no number."""
+    try:
+        return f"{round(1 - float(share), 12):g}"
+    except ValueError:
+        return "1 - sparsity"
 
 
 @cache

@@ -54,6 +54,7 @@ class ImageSet(ABC):
     computes: ClassVar[bool] = True  # mean and std can be computed
     # Published constants, keyed by the choice that names their source.
     normalisations: ClassVar[Mapping[str, Constants]] = {}
+    quick: ClassVar[bool] = True  # read in seconds, so that plans read it where few images are used
     # The papers' data set that this one replaces in small experiments.
     stands_for: ClassVar[str | None] = None
 

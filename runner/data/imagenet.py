@@ -57,6 +57,7 @@ class Imagenet(ImageSet):
     normalise: str = "imagenet"
     native: ClassVar[Info] = NATIVE
     folder: ClassVar[str] = FOLDER
+    quick: ClassVar[bool] = False
     source: ClassVar[ByHand] = SOURCE
     smallest: ClassVar[int] = SMALLEST
     augments: ClassVar[tuple[str, ...]] = Files.augments

@@ -42,6 +42,7 @@ class ImagenetSubset(ImageSet):
     native: ClassVar[Info] = Info(channels=3, size=64, classes=1000, train=100_000, test=10_000)
     whole: ClassVar[Info] = NATIVE
     folder: ClassVar[str] = FOLDER
+    quick: ClassVar[bool] = False
     source: ClassVar[ByHand] = SOURCE
     smallest: ClassVar[int] = SMALLEST
     normalisations: ClassVar[Mapping[str, Constants]] = {"imagenet": IMAGENET}

@@ -42,6 +42,7 @@ class TinyImagenet(ImageSet):
     augment: str = "crop_flip"
     native: ClassVar[Info] = Info(channels=3, size=64, classes=200, train=100_000, test=10_000)
     folder: ClassVar[str] = FOLDER
+    quick: ClassVar[bool] = False
     source: ClassVar[Archive] = Archive(  # 248,100,043 bytes; MD5 as in many independent loaders
         "http://cs231n.stanford.edu/tiny-imagenet-200.zip", md5="90528d7ca1a48142e341f4ef8d21d0de"
     )

@@ -8,7 +8,7 @@ and all processes draw the same random numbers. Processes share the cache's file
 
 import atexit
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -127,15 +127,14 @@ class ProcessGroup:
             with context:
                 yield
             return
-        if self.first:
-            with context:
-                self.wait()
-                yield
-                self.wait()
-        else:
+        with context if self.first else nullcontext():
             self.wait()
             yield
-            self.wait()
+            try:
+                self.wait()
+            except RuntimeError as error:
+                if not is_lost(error):  # a process that has ended has left
+                    raise
 
     def wait(self) -> None:
         """Block until all processes have called this."""
@@ -144,6 +143,17 @@ class ProcessGroup:
 
 
 ALONE = ProcessGroup()
+LOST = "another process of torchrun has ended; repeat the command to continue"
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether a communication failed, which it does once another process has ended.
+
+    gloo raises a plain RuntimeError, whose text names a file of its sources.
+    """
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error)
+    )
 
 
 def join(device: torch.device) -> ProcessGroup:

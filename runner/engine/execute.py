@@ -21,6 +21,7 @@ from runner.display.progress import NO_LOG, Watcher, display
 from runner.display.summary import summary
 from runner.engine.context import RunContext
 from runner.engine.data_checks import checked_data
+from runner.engine.distributed import LOST, is_lost
 from runner.engine.divergence import is_diverged
 from runner.engine.machine import Machine, prepare
 from runner.engine.out_of_memory import describe
@@ -67,6 +68,11 @@ def execute(request: RunRequest) -> int:
     except OSError as error:  # the run's folder cannot be made, locked or written
         message = f"{type(error).__name__}: {error}"
         _report(f"failed: {attempt.run_id}: {message}\n  where: {attempt.record.parent}")
+        return EXIT_FAILED
+    except RuntimeError as error:
+        if not is_lost(error):
+            raise
+        _report(f"failed: {attempt.run_id}: {LOST}")
         return EXIT_FAILED
 
 
@@ -168,6 +174,8 @@ def _observed(attempt: _Attempt, watcher: Watcher, stop: StopRequest) -> int:
         if stop.interrupted:  # a library has turned the interrupt into another error
             raise KeyboardInterrupt from error
         message, details = describe(error, request.config.values)
+        if is_lost(error):
+            message = LOST
         path = folder / "traceback.txt"
         text = traceback.format_exc() + details
         with contextlib.suppress(OSError):  # a full disk can be what failed

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
@@ -18,27 +20,41 @@ from runner.spec.rng import stream
 from runner.spec.run import Run
 
 
-def check(run: Run, machine: Machine) -> set[str]:
+@dataclass
+class Shared:
+    """What the checks of several runs share."""
+
+    networks: dict[Any, nn.Module] = field(default_factory=dict)  # by data set and model
+    data_sets: set[Any] = field(default_factory=set)  # whose files are intact
+
+
+def check(run: Run, machine: Machine, shared: Shared | None = None) -> set[str]:
     """Check a run before any work is done; return the names of the stages to compute.
 
     Checks the precision, the network for these images and processes, the density for this network,
     and, where stages are not cached, the data set's files and weights from elsewhere. It reads no
     images (runner/engine/data_checks.py).
 
+    Args:
+        shared: what the runs checked before have made and verified.
+
     Raises:
         ConfigError: with one message for each problem.
     """
+    shared = shared or Shared()
     problems = [*_precision_problems(run, machine), *_image_problems(run)]
     model: nn.Module | None = None
     try:
-        model = _network(run)
+        key = run.dataset, run.model
+        model = shared.networks.get(key) or shared.networks.setdefault(key, _network(run))
         _check_network(model, run, machine)
     except ValueError as error:
         problems += str(error).splitlines()
     missing = _missing_stages(run, machine)
-    if missing:
+    if missing and run.dataset not in shared.data_sets:
         try:
             run.dataset.check(machine.data_dir)
+            shared.data_sets.add(run.dataset)
         except ValueError as error:
             problems.append(str(error))
     for stage in run.stages:

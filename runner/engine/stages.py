@@ -149,15 +149,24 @@ COMPUTE = {
 
 
 def plan(run: Run, machine: Machine, keys: dict[str, str] | None = None) -> list[dict[str, Any]]:
-    """One row per stage: name, kind, key, epochs, cached. No stage is run."""
+    """One row per stage: name, kind, key, epochs, cached. No stage is run.
+
+    Stages after a cached one that diverged are never computed; they count as cached.
+    """
     store, keys = Store(machine.cache_dir), keys or stage_keys(run)
+    cached = [is_cached(run, stage, store, keys[stage.name]) for stage in run.stages]
+    if True in cached and False in cached[cached.index(True) :]:
+        for i, stage in enumerate(run.stages):
+            if cached[i] and is_diverged(store.meta(keys[stage.name])):
+                cached[i:] = [True] * len(cached[i:])
+                break
     return [
         {
-            "name": s.name,
-            "kind": s.kind,
-            "key": keys[s.name],
-            "epochs": trains(s),
-            "cached": is_cached(run, s, store, keys[s.name]),
+            "name": stage.name,
+            "kind": stage.kind,
+            "key": keys[stage.name],
+            "epochs": trains(stage),
+            "cached": there,
         }
-        for s in run.stages
+        for stage, there in zip(run.stages, cached, strict=True)
     ]

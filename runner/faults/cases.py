@@ -29,7 +29,7 @@ TINY = (
     "env.progress=none",
     "env.checkpoint_seconds=0",
 )
-ENOUGH, AGAIN = 10, 0.8  # undisturbed runs that are used again, and how often
+ENOUGH, AGAIN = 10, 0.85  # undisturbed runs that are used again, and how often
 # Those that a method does not take are left out.
 VARIANTS = (
     "",
@@ -136,6 +136,7 @@ class Stock:
     """Undisturbed runs, each made once, and new folders for trials."""
 
     folder: Path
+    seed: int = 0  # of the cases that are drawn often
     made: dict[Case, Alone] = field(default_factory=dict)
     halves: dict[Case, Home | None] = field(default_factory=dict)
     known: dict[Case, bool] = field(default_factory=dict)
@@ -167,14 +168,29 @@ class Stock:
         names = [stage.name for stage in run.stages]
         return names.index(final_stage(run) or names[-1])
 
-    def draw(self, rng: Random) -> Case:
-        """A random case, often one whose undisturbed run is there already."""
-        made = [case for case in self.made if case in self.known]
-        if len(made) >= ENOUGH and rng.random() < AGAIN:
-            return rng.choice(made)
-        while not self.takes(case := rng.choice(self.candidates)):
+    @cached_property
+    def often(self) -> list[Case]:
+        """The cases that are drawn often, of different methods; whatever was made before."""
+        rng = Random(f"{self.seed} often")
+        return [self.of_method(name, rng) for name in rng.sample(self.methods, ENOUGH)]
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """All methods."""
+        return method_names()
+
+    def of_method(self, name: str, rng: Random) -> Case:
+        """A random variant of a method."""
+        mine = [case for case in self.candidates if case.words[0] == f"method={name}"]
+        while not self.takes(case := rng.choice(mine)):
             pass
         return case
+
+    def draw(self, rng: Random) -> Case:
+        """A random case, mostly one whose undisturbed run is there already."""
+        if rng.random() < AGAIN:
+            return rng.choice(self.often)
+        return self.of_method(rng.choice(self.methods), rng)
 
     def empty(self) -> Home:
         """A new folder."""

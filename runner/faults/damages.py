@@ -11,6 +11,7 @@ from typing import ClassVar
 from runner.faults.cases import Alone, Case, Home, Stock, discard
 from runner.faults.damage import DAMAGES, swap_folder
 from runner.faults.kills import judged
+from runner.faults.kind import Part
 from runner.faults.lab import call, run, typed
 from runner.faults.trial import Ended, Trial, Verdict, classify, worst
 
@@ -24,9 +25,9 @@ class CacheDamage:
 
     name: ClassVar[str] = "cache"
     title: ClassVar[str] = "damaged files of a cached stage, then the run again"
-    planned: ClassVar[int] = 400
+    planned: ClassVar[int] = 200
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each damage."""
         while True:
             case = stock.draw(rng)
@@ -76,9 +77,9 @@ class TicketDamage:
 
     name: ClassVar[str] = "tickets"
     title: ClassVar[str] = "damaged files of a ticket, then load_ticket"
-    planned: ClassVar[int] = 100
+    planned: ClassVar[int] = 60
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each damage."""
         while True:
             case = stock.draw(rng)
@@ -124,9 +125,9 @@ class CheckpointDamage:
 
     name: ClassVar[str] = "checkpoints"
     title: ClassVar[str] = "damaged checkpoints, then the run again"
-    planned: ClassVar[int] = 100
+    planned: ClassVar[int] = 80
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each damage."""
         while True:
             case = stock.draw(rng)
@@ -151,9 +152,9 @@ class ResultDamage:
 
     name: ClassVar[str] = "results"
     title: ClassVar[str] = "damaged files of results, then the run and a plan"
-    planned: ClassVar[int] = 100
+    planned: ClassVar[int] = 60
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each damage."""
         while True:
             case = stock.draw(rng)

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from runner.faults.cases import Case, Home, Stock, discard
 from runner.faults.kills import judged
-from runner.faults.kind import Unavailable
+from runner.faults.kind import Part, Unavailable
 from runner.faults.lab import Terms, environment, run, typed
 from runner.faults.trial import Ended, Trial, Verdict, classify, worst
 
@@ -26,9 +26,9 @@ class FileLimit:
 
     name: ClassVar[str] = "fsize"
     title: ClassVar[str] = "files that cannot be written in full (RLIMIT_FSIZE), then the run again"
-    planned: ClassVar[int] = 60
+    planned: ClassVar[int] = 40
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each size."""
         while True:
             case, home, size = stock.draw(rng), stock.empty(), int(2 ** rng.uniform(3, 16))
@@ -60,9 +60,9 @@ class SmallDisk:
 
     name: ClassVar[str] = "disks"
     title: ClassVar[str] = "full and read-only disks (tmpfs), then the run again"
-    planned: ClassVar[int] = 60
+    planned: ClassVar[int] = 40
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each disk.
 
         Raises:
@@ -117,7 +117,7 @@ class Unwritable:
     title: ClassVar[str] = "results and cache that cannot be written, then the run again"
     planned: ClassVar[int] = 24
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each folder. Root may write everywhere: then a file is in its place."""
         while True:
             case, home, place = stock.draw(rng), stock.empty(), home_place(rng)
@@ -156,7 +156,7 @@ class Terminal:
     title: ClassVar[str] = "output on a full disk, ASCII and Latin-1 terminals"
     planned: ClassVar[int] = 12
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each terminal.
 
         Raises:
@@ -174,7 +174,7 @@ class Terminal:
         ]
         shown = ("env.progress=lines", "env.progress=bar", "env.progress=none")
         while True:
-            for what, terms in ways:
+            for what, terms in part.of(ways):
                 case, home, progress = stock.draw(rng), stock.empty(), rng.choice(shown)
                 alone = stock.alone(case)
                 words = case.but(progress).words

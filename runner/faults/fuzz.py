@@ -3,8 +3,9 @@
 import json
 import resource
 import signal
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -17,12 +18,14 @@ from runner.errors import ConfigError
 from runner.faults.cases import Stock, discard
 from runner.faults.grammar import NULL, Grammar
 from runner.faults.kills import last_of_traceback
+from runner.faults.kind import Part
 from runner.faults.lab import call, start, typed
 from runner.faults.trial import Ended, Trial, Verdict, classify
 
-BATCH = 50  # command lines for a process
-IN_FULL = 10  # every tenth is composed as the command line does it, which takes long
+BATCH = 250  # command lines for a process, which composes each method once
+IN_FULL = 40  # every so many is composed as the command line does it, which takes long
 SECONDS = 20.0  # of processor time for one command line in-process
+PATIENCE = 300.0  # seconds without a verdict
 MEMORY = 6 * 2**30  # bytes of a process beyond what it has
 COMMAND_SECONDS = 60.0
 
@@ -39,28 +42,52 @@ class InProcess:
     title: ClassVar[str] = "fuzzed command lines, composed and built in-process"
     planned: ClassVar[int] = 10_000
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each command line."""
         grammar = Grammar(stock.composer)
         while True:
             lines = [grammar.line(rng) for _ in range(BATCH)]
-            home = stock.empty()
-            file = home.folder / "verdicts"
-            ended = call(build_all, (lines, str(file)), home.folder).wait(BATCH * SECONDS)
-            rows = file.read_text().splitlines() if file.is_file() else []
-            for row in map(json.loads, rows):
-                yield Trial(
-                    self.title,
-                    f"{len(row['words'])} words",
-                    Verdict(row["verdict"]),
-                    typed(row["words"]),
-                    row["message"],
-                )
-            if len(rows) < len(lines):  # the process died of the next
-                verdict = classify(ended, same=False) if ended.code else Verdict.TRACEBACK
-                culprit = typed(lines[len(rows)])
-                yield Trial(self.title, "the process died", verdict, culprit, ended.last_line)
+            while lines:
+                tried = yield from self._batch(lines, stock)
+                lines = lines[tried:]
+
+    def _batch(self, lines: list[list[str]], stock: Stock) -> Generator[Trial, None, int]:
+        """Yield the trials of the first lines, up to one of which their process died; their number.
+
+        The process goes on while trials of other kinds are made.
+        """
+        home, tried = stock.empty(), 0
+        file = home.folder / "verdicts"
+        command = call(build_all, (lines, str(file)), home.folder)
+        ended, heard = None, time.monotonic()
+        try:
+            while ended is None:
+                if command.code is not None or time.monotonic() - heard > PATIENCE:
+                    ended = command.wait(0)
+                for row in _rows(file)[tried:]:
+                    tried += 1
+                    yield self._trial(row)
+                    heard = time.monotonic()
+                time.sleep(0.02)
+        finally:
+            command.send(signal.SIGKILL)
             discard(home)
+        if tried < len(lines):
+            verdict = classify(ended, same=False) if ended.code != 0 else Verdict.TRACEBACK
+            culprit = typed(lines[tried])
+            yield Trial(self.title, "the process died", verdict, culprit, ended.last_line)
+            tried += 1
+        return tried
+
+    def _trial(self, row: dict[str, Any]) -> Trial:
+        what, line = f"{len(row['words'])} words", typed(row["words"])
+        return Trial(self.title, what, Verdict(row["verdict"]), line, row["message"])
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """The verdicts that are written in full."""
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    return [json.loads(row) for row in text.split("\n")[:-1]]
 
 
 def build_all(lines: list[list[str]], file: str) -> None:
@@ -129,7 +156,7 @@ class ThroughCommand:
     title: ClassVar[str] = "fuzzed command lines through `python run.py ... env.plan=true`"
     planned: ClassVar[int] = 200
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each command line."""
         grammar = Grammar(stock.composer)
         flags = ("-m", "--multirun", "--density=0.1", "-x", "--cfg", "--help", "--", "--info")

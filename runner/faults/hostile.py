@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
@@ -18,10 +19,12 @@ import torch
 
 from runner.faults.cases import Home, Stock, discard
 from runner.faults.kills import judged
+from runner.faults.kind import Part
 from runner.faults.lab import ROOT, call, run, start_program, typed
 from runner.faults.trial import Trial, Verdict, classify, worst
 
 MARKER = "code-was-run"
+MEMBERS = ("../{}", "../../{}", "/{}", "link/{}")
 LABELS = (
     "<script>alert(1)</script>",
     "[/nope]",
@@ -53,7 +56,7 @@ class Pickles:
     title: ClassVar[str] = "pickles that run code, as weights, checkpoints and data"
     planned: ClassVar[int] = 24
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each file."""
         while True:
             case = stock.draw(rng)
@@ -101,14 +104,13 @@ class Archives:
     title: ClassVar[str] = "archives with ../, absolute and linked members"
     planned: ClassVar[int] = 8
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each archive."""
         while True:
-            for suffix in (".zip", ".tar.gz"):
-                for member in ("../{}", "../../{}", "/{}", "link/{}"):
-                    home = stock.empty()
-                    yield self._trial(home, suffix, member)
-                    discard(home)
+            for suffix, member in part.of(list(product((".zip", ".tar.gz"), MEMBERS))):
+                home = stock.empty()
+                yield self._trial(home, suffix, member)
+                discard(home)
 
     def _trial(self, home: Home, suffix: str, member: str) -> Trial:
         inside, outside = home.folder / "in" / "data", home.folder / "out"
@@ -163,10 +165,10 @@ class Labels:
     title: ClassVar[str] = "markup, HTML and control characters in labels, and the html report"
     planned: ClassVar[int] = 18
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each label: a run, and a page of results that contain it."""
         while True:
-            for label in LABELS:
+            for label in part.of(LABELS):
                 case, home = stock.draw(rng), stock.empty()
                 quoted = label.replace("\\", "\\\\").replace("'", "\\'")
                 words = [*case.words, f"method.label='{quoted}'"]

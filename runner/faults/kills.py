@@ -1,46 +1,42 @@
-"""Kills and signals at random moments, then the same command until the run is done."""
+"""Kills and signals at random moments, then the same command until the run is done.
 
-import contextlib
-import os
+Runs of one process; runner/faults/launchers.py kills those of several.
+"""
+
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
 from runner.faults.cases import Case, Home, Stock, discard
-from runner.faults.lab import Command, start, typed
+from runner.faults.kind import Part
+from runner.faults.lab import typed
 from runner.faults.trial import TRACEBACK, Ended, Trial, Verdict, classify, differences
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-MOST = 3  # kills before the run is left alone
-QUEUE = ("hydra/launcher=gpu_queue", "hydra.launcher.slots=2", "hydra.launcher.grace_seconds=20")
-SEEDS = (0, 1)
-PATIENCE = 60.0  # seconds for the jobs of a killed queue to end
+LEAST, MOST = 2, 4  # kills before the run is left alone
 
 
 @dataclass(frozen=True)
 class Kills:
-    """A process is killed one to three times."""
+    """A process is killed two to four times."""
 
     name: ClassVar[str] = "kills"
     title: ClassVar[str] = "kills and signals at random moments, every method"
     planned: ClassVar[int] = 300
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each kill."""
-        order = list(stock.candidates)
         while True:
-            rng.shuffle(order)
-            for case in filter(stock.takes, order):
-                yield from self._life(stock, case, rng)
+            for name in part.of(stock.methods):
+                yield from self._life(stock, stock.of_method(name, rng), rng)
 
     def _life(self, stock: Stock, case: Case, rng: Random) -> Iterator[Trial]:
         alone, home = stock.alone(case), stock.empty()
         killed: list[tuple[str, Ended]] = []
-        for _ in range(rng.randint(1, MOST)):
+        for _ in range(rng.randint(LEAST, MOST)):
             moment, number = rng.uniform(0, 1.1 * alone.seconds), rng.choice(SIGNALS)
             command = home.start(case)
             time.sleep(moment)
@@ -65,73 +61,6 @@ class Kills:
                 last_of_traceback(own.output) if mine else message,
             )
         discard(home)
-
-
-@dataclass(frozen=True)
-class QueueKills:
-    """The queue or one of its jobs is killed."""
-
-    name: ClassVar[str] = "queue"
-    title: ClassVar[str] = "kills of a queue or of one of its jobs"
-    planned: ClassVar[int] = 24
-
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
-        """A trial for each kill."""
-        while True:
-            case = stock.draw(rng)
-            wanted = {a.identity: a.record for a in (stock.alone(case.seeded(s)) for s in SEEDS)}
-            words = ["-m", *case.words, f"seed={','.join(map(str, SEEDS))}", *QUEUE]
-            home = stock.empty()
-            command = start([*words, *home.words], home.folder)
-            time.sleep(rng.uniform(1, 12))
-            number, jobs = rng.choice(SIGNALS), processes_in(home.folder, command)
-            if target := rng.choice([None, *jobs]):
-                what = f"{number.name} to a job"
-                _signal(target, number)
-            else:
-                what = f"{number.name} to the queue"
-                _signal(command.pid, number)
-            first = command.wait()
-            orphans = wait_for_jobs(home.folder, command)
-            ended = Ended(None, "jobs outlived their queue") if orphans else again(words, home)
-            verdict, message = judged(ended, home, wanted)
-            mine = interrupted(first)
-            yield Trial(
-                self.title,
-                what,
-                mine or verdict,
-                typed(words),
-                last_of_traceback(first.output) if mine else message,
-            )
-            discard(home)
-
-
-def again(words: list[str], home: Home) -> Ended:
-    """The same command, to its end."""
-    return start([*words, *home.words], home.folder).wait()
-
-
-def processes_in(folder: Path, command: Command) -> list[int]:
-    """Jobs that write in a folder: processes that name it, without the command itself."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if int(entry.name) != command.pid and any(str(folder).encode() in word for word in words):
-            found.append(int(entry.name))
-    return found
-
-
-def wait_for_jobs(folder: Path, command: Command) -> list[int]:
-    """Jobs that still run after a while; they are killed."""
-    until = time.monotonic() + PATIENCE
-    while (left := processes_in(folder, command)) and time.monotonic() < until:
-        time.sleep(0.1)
-    for pid in left:
-        _signal(pid, signal.SIGKILL)
-    return left
 
 
 def interrupted(ended: Ended) -> Verdict | None:
@@ -162,9 +91,3 @@ def last_of_traceback(output: str) -> str:
     lines = [line for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if not line.startswith((" ", "\t"))]
     return (errors or lines or ["(no output)"])[-1][:300]
-
-
-def _signal(pid: int, number: int) -> None:
-    """Send a signal to a process; one that has ended is left alone."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)

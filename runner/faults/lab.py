@@ -122,7 +122,7 @@ def start(
     """
     log = _log(folder)
     if not real:
-        return _fork(_command, (list(words),), folder, log, terms)
+        return _fork(command, (list(words),), folder, log, terms)
     return start_program([sys.executable, str(ROOT / "run.py"), *words], folder, terms)
 
 
@@ -217,6 +217,7 @@ def _child(
     function(*arguments)
 
 
-def _command(words: list[str]) -> None:
+def command(words: list[str]) -> None:
+    """The command line interface in this process."""
     sys.argv = [str(ROOT / "run.py"), *words]
     runpy.run_path(str(ROOT / "run.py"), run_name="__main__")

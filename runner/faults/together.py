@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from runner.faults.cases import Case, Home, Stock, discard
 from runner.faults.damages import loaded
 from runner.faults.kills import judged
+from runner.faults.kind import Part
 from runner.faults.lab import ROOT, Command, start_program, typed
 from runner.faults.trial import Ended, Trial, Verdict, worst
 
@@ -25,7 +26,7 @@ class Together:
     title: ClassVar[str] = "eight processes on one run or on runs that share stages"
     planned: ClassVar[int] = 16
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each group of eight."""
         while True:
             case, home = stock.draw(rng), stock.empty()
@@ -87,7 +88,7 @@ class Removal:
     title: ClassVar[str] = "removal of unused cache beside runs, then load_ticket of each"
     planned: ClassVar[int] = 8
 
-    def trials(self, stock: Stock, rng: Random) -> Iterator[Trial]:
+    def trials(self, stock: Stock, rng: Random, part: Part) -> Iterator[Trial]:
         """A trial for each run beside which the cache was cleared."""
         while True:
             cases, home = [stock.draw(rng) for _ in range(4)], stock.empty()

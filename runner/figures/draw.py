@@ -110,7 +110,7 @@ def _fill(axes: Any, panel: Panel) -> None:
     _levels(axes, panel.y)
     for name, axis in (("x", panel.x), ("y", panel.y)):
         _scale(axes, name, axis, any(series.points for series in panel.series))
-    curves = [series for series in panel.series if series.kind == "curve"]
+    curves = [series for series in panel.series if series.kind in ("curve", "trace")]
     places = sorted({point.x for series in curves for point in series.points})
     if panel.x.scale == "log" and 0 < len(places) <= TICKS:
         axes.set_xticks(places, [f"{x:g}" for x in places])

@@ -4,7 +4,7 @@ A launcher is a module of this package and a file in conf/hydra/launcher. The fi
 class by its tag and lists its options. Users choose it by the file's name: `hydra/launcher=NAME`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, get_type_hints
 
@@ -12,17 +12,17 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from runner.config import typed
+from runner.config.overrides import conf_folders
 from runner.config.typed import Alias
 from runner.engine.machine import Machine
 from runner.errors import ConfigError, one_of
 from runner.launch.jobs import QueueJob
 from runner.launch.options import mapping
-from runner.paths import CONF
 from runner.registry import UnknownTag, find_class
 from runner.torchrun import ranks
 
 DEFAULT = "gpu_queue"  # launcher of the commands for tables and figures
-FOLDER = CONF / "hydra" / "launcher"
+FOLDER = Path("hydra", "launcher")  # of a configuration folder
 PREFIX = "hydra.launcher."  # what a user types before an option's name
 TAG_KEY = "_launcher_"  # names the class in a launcher's file
 EXIT_WAITING = 130  # exit code: the command stopped waiting, the jobs continue
@@ -56,29 +56,32 @@ class Launcher(Protocol):
         ...
 
 
-def launcher_names() -> list[str]:
-    """The names of all launchers, sorted."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+def launcher_names(overrides: Iterable[str] = ()) -> list[str]:
+    """The names of all launchers, sorted, with those in the user's folders among `overrides`."""
+    return sorted(_files(overrides))
 
 
-def launcher_file(name: str) -> Path:
-    """The YAML file of a launcher.
-
-    Raises:
-        ConfigError: there is no launcher of that name.
-    """
-    if name not in launcher_names():
-        raise ConfigError(one_of("hydra/launcher", name, launcher_names()))
-    return FOLDER / f"{name}.yaml"
+def _files(overrides: Iterable[str]) -> dict[str, Path]:
+    """Name -> YAML file of each launcher; Winnow's own come first, as in Hydra's search path."""
+    folders = [folder / FOLDER for folder in conf_folders(overrides)]
+    return {path.stem: path for each in reversed(folders) for path in each.glob("*.yaml")}
 
 
-def read_launcher(name: str) -> tuple[type[Launcher], dict[str, Any]]:
+def read_launcher(
+    name: str, overrides: Iterable[str] = ()
+) -> tuple[type[Launcher], dict[str, Any]]:
     """The class of a launcher and the options in its file.
+
+    Args:
+        overrides: may name the user's own folders.
 
     Raises:
         ConfigError: there is no launcher of that name, or its file names no class.
     """
-    node: Any = OmegaConf.to_container(OmegaConf.load(launcher_file(name)))
+    files = _files(overrides)
+    if name not in files:
+        raise ConfigError(one_of("hydra/launcher", name, sorted(files)))
+    node: Any = OmegaConf.to_container(OmegaConf.load(files[name]))
     return launcher_class(node), own_options(node)
 
 

@@ -16,8 +16,6 @@ import io
 import os
 import signal
 import socket
-import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +29,14 @@ from runner.engine.execute import execute
 from runner.engine.machine import Machine
 from runner.entry import guarded
 from runner.errors import EXIT_FAILED, ConfigError
-from runner.launch.jobs import Outcome, QueueJob, begin_log, last_message, shared_first
-from runner.launch.launcher import EXIT_WAITING, print_lines
+from runner.launch.jobs import QueueJob, begin_log, shared_first
+from runner.launch.launcher import EXIT_WAITING
 from runner.launch.options import too_small
 from runner.launch.queue import summary
 from runner.launch.slurm_limits import array_size, refusal
+from runner.launch.slurm_queue import wait_for_jobs
 from runner.torchrun import without_torchrun
 
-ABSENT = 3  # polls until a missing job counts as ended; a requeued one may be missing briefly
 EARLY = 30  # seconds between Slurm's checks of time limits; a warning may come that much early
 START = 20  # seconds until a job can handle the warning; an earlier warning ends the job
 
@@ -108,7 +106,7 @@ class Slurm:
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             refused = _submit(missing, self, submitted, console)
-            ended = _wait(dict(submitted), self.poll_s, console)
+            ended = wait_for_jobs(dict(submitted), self.poll_s, console)
         except KeyboardInterrupt:
             return EXIT_WAITING, _left_alone(submitted, len(missing))
         finally:
@@ -221,10 +219,9 @@ def _submit_array(jobs: list[QueueJob], options: Slurm, previous: str) -> list[s
         raise ConfigError(
             "hydra/launcher=slurm needs submitit: pip install -e '.[slurm]'"
         ) from error
-    folder = jobs[0].folder.parent.parent / "slurm"
     try:
         executor = submitit.AutoExecutor(
-            folder=folder.resolve() / "%j",
+            folder=_logs_of_slurm(jobs[0].folder.parent.parent) / "%j",
             cluster="slurm",
             slurm_max_num_timeout=options.max_num_timeout,
         )
@@ -244,6 +241,22 @@ def _submit_array(jobs: list[QueueJob], options: Slurm, previous: str) -> list[s
         raise ConfigError(refusal(str(error))) from error
 
 
+def _logs_of_slurm(results: Path) -> Path:
+    """The folder of the files that Slurm and submitit write.
+
+    Raises:
+        ConfigError: Slurm would not open files there.
+    """
+    folder = results.resolve() / "slurm"
+    if found := [character for character in "%\\\n" if character in str(folder)]:
+        raise ConfigError(
+            f"env.results_dir={results}: Slurm cannot write below a folder with"
+            f" {' or '.join(map(repr, found))} in its name, because it replaces these in the names"
+            " of its files; choose another folder"
+        )
+    return folder
+
+
 def remote_run(job: QueueJob, options: Slurm) -> RemoteRun:
     """The job as a `RemoteRun` with one thread per CPU, unless its overrides set env.threads.
 
@@ -254,38 +267,3 @@ def remote_run(job: QueueJob, options: Slurm) -> RemoteRun:
         overrides = (*overrides, f"env.threads={options.cpus_per_task}")
     job.folder.mkdir(parents=True, exist_ok=True)
     return RemoteRun(overrides, job.log.resolve(), job.again)
-
-
-def _wait(jobs: dict[str, QueueJob], poll: float, console: Console) -> list[Outcome]:
-    """Wait until every job has left the queue; a job is done if its record exists."""
-    started, missed, ended = time.time(), dict.fromkeys(jobs, 0), list[Outcome]()
-    # Offsets in the logs at which this attempt's output begins.
-    before = {i: job.log.stat().st_size if job.log.is_file() else 0 for i, job in jobs.items()}
-    while jobs:
-        time.sleep(poll)
-        queued = queued_jobs(list(jobs))
-        if queued is None:
-            continue  # the controller does not respond: poll again
-        for identity in [i for i in jobs if i not in queued]:
-            missed[identity] += 1
-            if not jobs[identity].done() and missed[identity] < ABSENT:
-                continue
-            job = jobs.pop(identity)
-            how = "" if job.done() else "left Slurm's queue without a result"
-            seconds, message = time.time() - started, last_message(job.log, before[identity])
-            ended.append(Outcome(job, 0, seconds, not how, how, message))
-            state = "failed" if how else "done"
-            print_lines(console, f"{state}: {job.name} (Slurm job {identity})")
-        for identity in queued & missed.keys():
-            missed[identity] = 0
-    return ended
-
-
-def queued_jobs(ids: list[str]) -> set[str] | None:
-    """The ids of those jobs that are pending or running; None if Slurm does not respond."""
-    arrays = sorted({identity.partition("_")[0] for identity in ids})
-    line = ["squeue", "--noheader", "--array", "--format=%i", f"--jobs={','.join(arrays)}"]
-    done = subprocess.run(line, capture_output=True, text=True)
-    if done.returncode:
-        return set() if "Invalid job id" in done.stderr else None  # unknown jobs have all ended
-    return set(done.stdout.split())

@@ -5,15 +5,23 @@ Every configuration is checked before the first job starts. Equal configurations
 
 import shlex
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from runner.config.build import build_run
+from runner.config.compose import Composer
+from runner.config.overrides import search_path
+from runner.config.plain import to_plain
 from runner.config.quoting import FOLDERS, literal_paths, override
 from runner.config.request import environment_of
+from runner.config.unread import unread
 from runner.console import console
+from runner.engine.data_checks import problems_of_all
 from runner.engine.machine import Machine, prepare
-from runner.engine.preflight import check
 from runner.engine.store import Store
 from runner.errors import ConfigError, SweepEnded
 from runner.launch.jobs import QueueJob
@@ -22,6 +30,27 @@ from runner.paths import RUN_PY
 from runner.records.folders import RunFolders, record_path
 from runner.spec.identity import run_id, stage_keys
 from runner.spec.run import Run, snapshots_wanted
+
+
+def check_sweep(words: Sequence[str], plans: bool) -> None:
+    """Check every job of a sweep without a launcher, which Hydra runs one after another.
+
+    Args:
+        words: the sweep's overrides.
+        plans: whether the jobs are only planned, which requires no data.
+
+    Raises:
+        ConfigError: a job could not start, or an override has no effect on any job.
+    """
+    own, rest = search_path(words), [each for each in words if not each.startswith("hydra")]
+    try:
+        parsed = OverridesParser.create().parse_overrides(rest)
+        (jobs,) = BasicSweeper.split_arguments(parsed, None)
+    except (HydraException, AssertionError):
+        return  # Hydra reports what it cannot read; it expands glob(...) itself
+    overrides = [[*own, *job] for job in jobs]
+    composer = Composer()
+    checked_runs([composer.config(each) for each in overrides], overrides, plans)
 
 
 def run_sweep(launcher: Launcher, configs: list[DictConfig], overrides: list[list[str]]) -> None:
@@ -54,19 +83,65 @@ def checked_jobs(
     problems = swept_environment(configs)
     if problems:
         raise ConfigError(*problems)
+    runs, effective = checked_runs(configs, overrides)
+    machine = prepare(environment_of(configs[0]))
     jobs: dict[str, QueueJob] = {}
-    machine: Machine | None = None
+    for run, own in zip(runs, effective, strict=True):
+        jobs.setdefault(run_id(run), make_job(run, machine, own))
+    return list(jobs.values()), machine
+
+
+def checked_runs(
+    configs: Sequence[DictConfig], overrides: Sequence[list[str]], plans: bool = False
+) -> tuple[list[Run], list[list[str]]]:
+    """The run of each job of a sweep, and those of its overrides that have an effect on it.
+
+    Nothing is computed. Data sets are read once each.
+
+    Args:
+        plans: as for `check_sweep`.
+
+    Raises:
+        ConfigError: one message for each problem of each configuration, and for each override that
+            has no effect on any job.
+    """
+    problems: list[str] = []
+    runs: list[Run] = []
+    idle: list[dict[str, str]] = []
     for cfg, own in zip(configs, overrides, strict=True):
         try:
-            run = build_run(cfg)
-            machine = machine or prepare(environment_of(cfg))
-            check(run, machine)
-            jobs.setdefault(run_id(run), make_job(run, machine, own))
+            runs.append(build_run(cfg))
+            idle.append(unread(to_plain(cfg, resolve=False), own))
         except ConfigError as error:
             problems += error.messages
-    if problems or machine is None:
+    if not problems:
+        problems += _without_effect(overrides, idle)
+    if not problems and not plans:
+        problems = problems_of_all(runs, prepare(environment_of(configs[0])))
+    if problems:
         raise ConfigError(*dict.fromkeys(problems))
-    return list(jobs.values()), machine
+    kept = [
+        [each for each in own if each not in of] for own, of in zip(overrides, idle, strict=True)
+    ]
+    return runs, kept
+
+
+def _without_effect(
+    overrides: Sequence[list[str]], idle: Sequence[Mapping[str, str]]
+) -> Iterator[str]:
+    """A message for each override that no job reads; a key's values are one override here."""
+    read = {
+        _key(each)
+        for own, of in zip(overrides, idle, strict=True)
+        for each in own
+        if each not in of
+    }
+    messages = {_key(each): message for of in idle for each, message in of.items()}
+    yield from (message for key, message in messages.items() if key not in read)
+
+
+def _key(override_: str) -> str:
+    return override_.partition("=")[0]
 
 
 def swept_environment(configs: list[DictConfig]) -> list[str]:

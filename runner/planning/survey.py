@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pruners.base import keep_count
+from runner.engine.data_checks import Foresight
 from runner.engine.machine import Machine, check_precision
 from runner.engine.stages import plan
 from runner.errors import ConfigError
@@ -57,6 +58,7 @@ def survey(planned: list[tuple[PlannedRun, Machine]]) -> Survey:
             not support a precision.
     """
     found, nets, problems = Survey(), dict[Any, Net](), dict[str, None]()
+    foresight = Foresight()
     for job, machine in planned:
         run = job.run
         found.states[job.run_id] = state(machine.results_dir, job.run_id)
@@ -66,10 +68,16 @@ def survey(planned: list[tuple[PlannedRun, Machine]]) -> Survey:
         except ConfigError as error:
             problems |= dict.fromkeys(error.messages)
             continue
-        for stage, step in zip(run.stages, plan(run, machine, job.keys), strict=True):
+        steps = plan(run, machine, job.keys)
+        missing = set() if done else {step["name"] for step in steps if not step["cached"]}
+        try:
+            foresight.check(run, missing, machine)
+        except ConfigError as error:
+            problems |= dict.fromkeys(error.messages)
+        for stage, step in zip(run.stages, steps, strict=True):
             found.uses[step["key"]] += 1
             found.requested += step["epochs"]
-            if not done and not step["cached"]:
+            if step["name"] in missing:
                 item = found.needed.setdefault(step["key"], Needed(run, stage, net, frozenset()))
                 item.snapshots |= wanted.get(stage.name, frozenset())
     if problems:

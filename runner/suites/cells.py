@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from runner.config.build import build_seeds
 from runner.config.compose import Composer, has_method, method_names
+from runner.config.unread import unread
 from runner.errors import ConfigError, one_of
 from runner.spec.planned import PlannedRun, plan_runs
 from runner.suites.page import CellSpec
@@ -31,6 +32,7 @@ class Cell:
         quoted: whether the paper took its number from elsewhere.
         labels: its printed label along each axis.
         ids: its id along each axis, by which claims refer to it.
+        unread: override -> message, for those without an effect on any of its runs.
     """
 
     row: str
@@ -41,6 +43,7 @@ class Cell:
     quoted: bool = False
     labels: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
 
     @property
     def jobs(self) -> tuple[PlannedRun, ...]:
@@ -89,7 +92,11 @@ def make_cell(
         raise ConfigError(one_of("method", method, method_names(own)))
     candidates = [[f"density={density}", *own] for density in spec.densities] or [own]
     unique = dict.fromkeys(tuple(_last_wins(candidate)) for candidate in candidates)
-    return replace(cell, candidates=tuple(_plan(each, seeds, composer) for each in unique))
+    planned = [_plan(each, seeds, composer) for each in unique]
+    idle = dict(planned[0][1])
+    for _, other in planned[1:]:
+        idle = {each: why for each, why in idle.items() if each in other}
+    return replace(cell, candidates=tuple(runs for runs, _ in planned), unread=idle)
 
 
 def refuse_equal_entries(
@@ -136,10 +143,18 @@ def _method(overrides: Sequence[str]) -> str:
     return _settings(overrides)["method"]
 
 
-def _plan(overrides: Sequence[str], seeds: list[int], composer: Composer) -> tuple[PlannedRun, ...]:
-    """Plan one run per seed."""
-    runs = build_seeds(composer.plain(list(overrides)), seeds)
-    return plan_runs(runs, [(*overrides, f"seed={run.seed}") for run in runs])
+def _plan(
+    overrides: Sequence[str], seeds: list[int], composer: Composer
+) -> tuple[tuple[PlannedRun, ...], dict[str, str]]:
+    """One run per seed, and a message for each override that has no effect on them.
+
+    A command that contains such an override would be refused, so the runs' overrides lack it.
+    """
+    plain = composer.plain(list(overrides))
+    runs = build_seeds(plain, seeds)
+    idle = unread(plain, overrides)
+    own = [each for each in overrides if each not in idle]
+    return plan_runs(runs, [(*own, f"seed={run.seed}") for run in runs]), idle
 
 
 def _last_wins(overrides: Sequence[str]) -> list[str]:

@@ -1,10 +1,11 @@
 """Expand tables and figures into cells with their runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from runner.config.compose import Composer
 from runner.config.overrides import given_twice, with_search_path
+from runner.config.synonyms import corrected
 from runner.errors import ConfigError, nearest, one_of
 from runner.spec.planned import PlannedRun
 from runner.suites.cells import Cell, fitting_options, make_cell, refuse_equal_entries
@@ -91,7 +92,10 @@ def _with_dashes_or_seed(arguments: list[str]) -> Iterator[str]:
         if key == "seed":
             yield f"{argument}: a table has several seeds; write seeds={value}, e.g. seeds=0,1,2"
         if argument.startswith("-"):
-            yield f"{argument}: values have no dashes; write KEY=VALUE, e.g. seeds=0"
+            plain = key.lstrip("-").replace("-", "_")
+            known = f"seeds={value}" if plain in ("seed", "seeds") else corrected(plain, value)
+            written = known if value else "KEY=VALUE, e.g. seeds=0"
+            yield f"{argument}: values have no dashes; write {written}"
 
 
 def _selects(key: str) -> bool:
@@ -173,9 +177,22 @@ def expand_spec(
         cells[cell.key] = make_cell(cell, further, seeds, composer)
     if unused := sorted(optional - used):
         raise ConfigError(*(f"{option}: no method of {stem} has this option" for option in unused))
+    _refuse_unread(cells.values(), overrides)
     return Suite(
         name, original, spec, variant or None, options, page, networks, cells, tuple(overrides)
     )
+
+
+def _refuse_unread(cells: Iterable[Cell], overrides: Sequence[str]) -> None:
+    """Refuse an override that has no effect on any run of a table.
+
+    Raises:
+        ConfigError: with the reason in the first entry for each such override.
+    """
+    entries = [cell for cell in cells if cell.candidates or cell.value is not None]
+    idle = [each for each in overrides if entries and all(each in e.unread for e in entries)]
+    if idle:
+        raise ConfigError(*(entries[0].unread[each] for each in idle))
 
 
 def _choose_networks(networks: dict[str, str], requested: list[str] | None) -> dict[str, str]:

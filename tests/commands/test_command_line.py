@@ -306,6 +306,11 @@ def test_a_diverged_training_ends_every_run_that_needs_it(command: Command, tmp_
     )
     stopped = command(*diverging, "method=imc")
     assert stopped.returncode == 0, stopped.stderr
+    # a run that shares the diverged stage has nothing left to compute
+    plan = command(*diverging, "method=imc", "retrain=reinit", "env.plan=true")
+    assert plan.returncode == 0 and "needed 0" in plan.stdout, plan.stdout
+    repeated = command(*diverging, "method=imc", "env.plan=true")
+    assert "diverged 1" in repeated.stdout and "needed 0" in repeated.stdout
     assert [
         (record["method"], record["status"], record["report"]["diverged_stage"])
         for record in sorted(records(tmp_path), key=lambda record: str(record["method"]))

@@ -3,16 +3,23 @@
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from support import compose_run, machine
 
 from runner.commands.arguments import launcher
+from runner.config.build import build_run, parse_run
 from runner.config.compose import Composer, compose_config, has_method
 from runner.config.overrides import check_words, conf_folders, with_search_path
+from runner.config.plain import to_plain
 from runner.config.synonyms import other_choice, other_key
+from runner.config.unread import unread
 from runner.engine.preflight import check
 from runner.errors import ConfigError, nearest
+from runner.launch.gpu_queue import GpuQueue
+from runner.launch.sweep import check_sweep
 from runner.paths import CONF
 from runner.spec.identity import run_id
+from runner.spec.lr_schedule import Step
 from runner.suites.expand import expand, parse_arguments
 
 REFUSED = {  # words -> what the one message contains
@@ -21,6 +28,10 @@ REFUSED = {  # words -> what the one message contains
     "seed=0 seed=0": ["seed is given 2 times"],
     "--density=0.1": ["write density=0.1"],
     "--density 0.1": ["write density=0.1"],
+    "--sparsity=0.9": ["write density=0.1"],
+    "--method=lth": ["write method=imp"],
+    "--lr=0.1,0.2": ["write -m train.lr=0.1,0.2"],
+    "+sparsity=0.9": ["write density=0.1"],
     "--lr=0.1": ["write train.lr=0.1"],
     "hydra/launcher=gpu_queue seed=0": ["python run.py -m hydra/launcher=gpu_queue seed=0"],
     "model=mlp model.name=resnet20": ["model.name", "model=NAME"],
@@ -33,9 +44,16 @@ REFUSED = {  # words -> what the one message contains
     "method=imc method.stages=[]": ["method.stages"],
     "train.name=x": ["train.name"],
     "+density=0.1": ["write density=0.1"],
+    "method=dense schedule=[[]]": ["schedule=[[]]: schedule is one choice"],
+    "method=grasp allocate=[1,2]": ["allocate is one choice; write allocate=NAME"],
+    "method=[snip,grasp]": ["-m method=NAME,NAME"],
+    "method=set schedule='${'": ["schedule is one choice"],
+    "method=snip pick={a:1}": ["pick is one choice"],
 }
 COMPOSED = {  # overrides -> the message that Hydra's becomes
     "sparsity=0.9": "density=0.1",
+    "seeds=0,1": "python run.py -m seed=0,1",
+    "sparsity=0.9,0.5": "python run.py -m density=0.1,0.5",
     "lr=0.1": "write train.lr=0.1",
     "method=lth": "method=imp",
     "model=ResNet20": "did you mean 'resnet20'",
@@ -44,8 +62,16 @@ COMPOSED = {  # overrides -> the message that Hydra's becomes
     "seed=0,1": "python run.py -m seed=0,1",
     "table=imc_table01": "make reproduce TABLE=imc_table01",
     "figure=imc_figure01": "make reproduce TABLE=imc_figure01",
+    # the second word cannot be composed either: the message of the first is the defaults' keys
+    "method/theory=recovery lr_schedule=step": "method/theory is not a key",
+    "nothing=1 portrait=${": "'portrait=${' is not an override",
+    "hydra.nothing=1 lr_schedule=step": "is not a key",
 }
 INVALID = {  # overrides -> what a message contains; these once ran as another experiment
+    # a reference puts a value of any type in place of a number
+    "method=snip density=0.1 train_fraction=${method.name}": "train_fraction='snip' must be a num",
+    "method=snip density=${oc.env:HOME}": "must be a number",
+    "method=snip density=0.1 seed=${train_fraction}": "seed=1.0 must be a whole number",
     "method=sr_popup density=0.3 method.batch_size=0": "method.batch_size=0 must be at least 2",
     "method=imc method.wstar.lr_schedule=false": "method.wstar.lr_schedule=False",
     "method=sr_popup density=0.3 method.lr=true": "method.lr=True",
@@ -58,8 +84,8 @@ INVALID = {  # overrides -> what a message contains; these once ran as another e
     "method=imc method.epoch_column=[abc]": "method.epoch_column=abc",
     "train.lr=inf": "train.lr=inf must be a finite number",
     "train.weight_decay=1e39": "train.weight_decay=1e+39 must be at most 3.4e38",
-    "method=sr_popup density=0.3 start=rounds": "choices that have it: method=imp",
-    "method=magnitude density=0.3 start=rounds": "choices that have it: method=imp",
+    "method=sr_popup density=0.3 start=rounds": "choices that have them: method=imp",
+    "method=magnitude density=0.3 start=rounds": "choices that have them: method=imp",
     "method=snip density=0.3 start=pretrained retrain=finetune": "start=dense",
     "method=continuous_sparsification method.ticket.stage=abc": "method.ticket.stage='abc'",
     "method=deep_r density=0.3 method.pruner.score=abc": "method.pruner.score='abc'",
@@ -88,6 +114,13 @@ def test_a_value_that_would_run_another_experiment_is_refused(line: str) -> None
     with pytest.raises(ConfigError) as caught:
         compose_run(*line.split())
     assert INVALID[line] in str(caught.value)
+
+
+def test_a_start_that_lacks_several_keys_gives_one_message() -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_run("method=sr_popup", "density=0.3", "start=rounds")
+    (message,) = caught.value.messages
+    assert message.startswith("start=rounds reads method.data and method.rewind, which method=sr_p")
 
 
 def test_every_synonym_leads_to_something_that_exists() -> None:
@@ -156,6 +189,119 @@ def test_an_own_folder_reaches_runs_tables_and_jobs(tmp_path: Path) -> None:
     jobs = expand(names[0], chosen, overrides).jobs
     assert jobs and all(words[-1] in job.overrides for job in jobs)
     assert {s.recipe.lr for job in jobs for s in job.run.stages if s.recipe} == {0.05}
+
+
+def test_own_schedules_and_launchers_of_a_folder_are_found_everywhere(tmp_path: Path) -> None:
+    folder = own_folder(tmp_path)
+    for name, text in {
+        "lr_schedule/early.yaml": "_target_: step\ndrops: [1/4]\nfactor: 0.5\n",
+        "train/mine.yaml": "defaults: [imc]\nname: mine\nlr_schedule: early\n",
+        "hydra/launcher/one.yaml": (CONF / "hydra/launcher/gpu_queue.yaml")
+        .read_text()
+        .replace("slots: null", "slots: 1"),
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    words = with_search_path(["--config-dir", str(folder), "train=mine", "method=dense"])
+    cfg = compose_config(words)
+    run = build_run(cfg)
+    expected = Step(drops=("1/4",), factor=0.5)
+    assert [stage.recipe.lr_schedule for stage in run.stages if stage.recipe] == [expected]
+    # config.yaml alone describes the run
+    assert parse_run(OmegaConf.to_yaml(cfg, resolve=True)) == run
+    chosen, rest = launcher(
+        ["imc_table14@digits", "seeds=0", f"--config-dir={folder}", "train=mine"]
+        + ["hydra/launcher=one"]
+    )
+    assert isinstance(chosen, GpuQueue) and chosen.slots == 1
+    names, selected, overrides = parse_arguments(rest)
+    runs = [job.run for job in expand(names[0], selected, overrides).jobs]
+    assert runs and {run.scale for run in runs} == {1.0}
+    with pytest.raises(ConfigError, match="one of constant, cosine, early, step"):
+        build_run(compose_config([*words, "train.lr_schedule=earl"]))
+
+
+NO_EFFECT = {
+    "method=imc start=dense method.wstar.epochs=abc": "only start=wstar reads it, and this run has"
+    " start=dense; add start=wstar, or leave method.wstar.epochs out",
+    "method=imc retrain=finetune method.wstar.rewind_epoch=5": "only retrain=rewind reads it",
+    "method=snip density=0.1 start=dense start.finetune.lr_factor=0.5": "only retrain=finetune",
+    "method=snip density=0.1 start=dense retrain=finetune start.rewind=5ep": "only retrain=rewind",
+    "method=sr_popup density=0.1 method.tuning.epochs=3": "retrain=none leaves out stage 'train'",
+    "method=sr_popup density=0.1 start=init train.lr=0.3": "sets lr itself; set method.lr",
+    "method=imp density=0.5 retrain=finetune method.rewind=5ep": "only retrain=rewind reads it",
+    "method=theory/recovery dataset=gaussian_teacher model=student train.lr=0.3": "no stage of",
+}
+
+
+def idle(words: list[str]) -> dict[str, str]:
+    return unread(to_plain(compose_config(words), resolve=False), words)
+
+
+@pytest.mark.parametrize("line", NO_EFFECT)
+def test_a_value_that_no_stage_reads_is_named_with_the_choice_that_makes_it_so(line: str) -> None:
+    words = line.split()
+    assert list(idle(words)) == [words[-1]]
+    (message,) = idle(words).values()
+    assert message.startswith(f"{words[-1]} has no effect: ") and NO_EFFECT[line] in message
+    key = words[-1].partition("=")[0]
+    assert message.endswith(f", or leave {key} out")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "method=imc method.wstar.epochs=12",
+        "method=imc start=dense train.lr=0.3",
+        "method=imc method.gap.rule=fixed method.gap.sparsity=0.5",
+        "method=imp density=0.5 method.rewind=5ep source=normal source.batch_size=9",
+        "method=flow_prune density=0.5 method.rounds=3 train.lr=0.2 model.init=fan_out",
+        "method=snip density=0.1 method.score.batches=2 allocate=smart_ratio allocate.linear=0.4",
+        "method=sr_popup density=0.1 retrain=finetune method.tuning.epochs=3",
+        "method=wstar portrait=lipschitz portrait.p=5",
+        "method=snip density=0.1 dataset.augment=crop_flip train_fraction=0.5 env.threads=1",
+    ],
+)
+def test_values_that_reach_a_stage_are_accepted(line: str) -> None:
+    assert idle(line.split()) == {}
+
+
+def test_a_value_without_effect_on_some_rows_is_left_out_of_their_commands() -> None:
+    shared = "method.wstar.rewind_epoch=5"
+    cells = expand("imc_figure05", {"seeds": ["0"]}, []).cells.values()
+    rewound = [
+        any(shared in job.overrides for job in cell.jobs)
+        for cell in cells
+        if shared in cell.unread or any(shared in job.overrides for job in cell.jobs)
+    ]
+    assert True in rewound and False in rewound
+    for cell in cells:
+        for job in cell.jobs:
+            assert idle(list(job.overrides)) == {}
+            assert compose_run(*job.overrides) == job.run
+
+
+def test_a_value_without_effect_on_every_row_of_a_table_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"train\.warmup=3ep has no effect: no stage of"):
+        expand("samples_figure04", {"seeds": ["0"]}, ["train.warmup=3ep"])
+
+
+def test_a_value_is_refused_in_a_sweep_only_if_no_job_reads_it(tmp_path: Path) -> None:
+    folders = [f"env.{key}_dir={tmp_path / key}" for key in ("results", "cache")]
+    sweep = ["method=imc", "start=dense,wstar", "method.wstar.epochs=12", "model=mlp", *folders]
+    check_sweep(sweep, plans=False)
+    with pytest.raises(ConfigError, match="no effect: only start=wstar") as caught:
+        check_sweep(["start=dense" if "start=" in w else w for w in sweep], plans=True)
+    assert len(caught.value.messages) == 1
+
+
+def test_each_job_of_a_sweep_is_checked_with_its_data_before_the_first(tmp_path: Path) -> None:
+    folders = [f"env.{key}_dir={tmp_path / key}" for key in ("results", "cache")]
+    sweep = ["method=snip", "density=0.5", "model=mlp", "source=balanced", *folders]
+    with pytest.raises(ConfigError) as caught:
+        check_sweep([*sweep, "train_fraction=0.1", "source.per_class=5,100"], plans=False)
+    (message,) = caught.value.messages
+    assert message.startswith("source.per_class=100: class ") and "source=train" in message
 
 
 def test_a_typing_error_beside_an_own_folder_gives_the_usual_message(tmp_path: Path) -> None:

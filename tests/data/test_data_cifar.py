@@ -2,10 +2,8 @@
 
 import codecs
 import hashlib
-import io
 import os
 import pickle
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -16,71 +14,22 @@ from runner.data import cifar_batches
 from runner.data.base import DataError
 from runner.data.checksums import read_verified
 from runner.data.cifar_batches import Layout
+from runner.faults import made
+from runner.faults.made import CifarForm
 
-
-class Python2Pickler(pickle._Pickler):
-    """Write what Python 2's cPickle wrote in 2009: strings as bytes, and numpy under its old
-    name."""
-
-    dispatch = dict(pickle._Pickler.dispatch)
-
-    def save_string(self, text: str | bytes) -> None:
-        raw = text if isinstance(text, bytes) else text.encode("latin1")
-        self.write(pickle.BINSTRING + struct.pack("<i", len(raw)) + raw)
-        self.memoize(text)
-
-    dispatch[str] = dispatch[bytes] = save_string
-
-    def save_global(self, value: Any, name: str | None = None) -> None:
-        module = "numpy.core.multiarray" if value.__name__ == "_reconstruct" else "numpy"
-        self.write(pickle.GLOBAL + f"{module}\n{value.__name__}\n".encode())
-        self.memoize(value)
-
-    dispatch[type(np.empty(0).__reduce__()[0])] = dispatch[type] = save_global
-
-
-def pickled(entry: Any, python2: bool) -> bytes:
-    if not python2:
-        return pickle.dumps(entry, protocol=2)
-    buffer = io.BytesIO()
-    Python2Pickler(buffer, 2).dump(entry)
-    return buffer.getvalue()
+FORM = CifarForm(
+    train={"data_batch_1": 4, "data_batch_2": 4},
+    test={"test_batch": 3},
+    meta="batches.meta",
+    names_key="label_names",
+    labels_key="labels",
+    classes=("cat", "dog", "car", "sea"),
+)
 
 
 def write_cifar(folder: Path, python2: bool = True, **changed: Any) -> Layout:
     """Two training batches of 4, a test batch of 3, four classes."""
-    folder.mkdir(exist_ok=True)
-    entries: dict[str, Any] = {
-        name: {
-            "batch_label": name,
-            "labels": [(start + i) % 4 for i in range(count)],
-            "data": rows(start, count),
-            "filenames": ["a.png"] * count,
-        }
-        for name, start, count in (
-            ("data_batch_1", 0, 4),
-            ("data_batch_2", 4, 4),
-            ("test_batch", 8, 3),
-        )
-    }
-    entries["batches.meta"] = {"label_names": ["cat", "dog", "car", "sea"], "num_vis": 3072}
-    checksums = {}
-    for name, entry in (entries | changed).items():
-        content = entry if isinstance(entry, bytes) else pickled(entry, python2)
-        (folder / name).write_bytes(content)
-        checksums[name] = hashlib.md5(content).hexdigest()
-    train = {name: checksums[name] for name in ("data_batch_1", "data_batch_2")}
-    return Layout(
-        train,
-        {"test_batch": checksums["test_batch"]},
-        {"batches.meta": checksums["batches.meta"]},
-        "label_names",
-        "labels",
-    )
-
-
-def rows(start: int, count: int) -> np.ndarray:
-    return np.random.RandomState(start).randint(0, 256, (count, 3072)).astype(np.uint8)
+    return made.write_cifar(folder, FORM, python2, changed)
 
 
 @pytest.mark.parametrize("python2", [True, False])
@@ -89,7 +38,7 @@ def test_cifar_batches_are_read_and_joined_in_order(tmp_path: Path, python2: boo
     assert official.train.labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
     assert official.test.labels.tolist() == [0, 1, 2]
     # A row contains 1,024 red values, then green, then blue, each image line by line.
-    assert official.train.images[5, 2, 3, 4] == rows(4, 4)[1, 2 * 1024 + 3 * 32 + 4]
+    assert official.train.images[5, 2, 3, 4] == made.cifar_rows(4, 4)[1, 2 * 1024 + 3 * 32 + 4]
     assert official.train.images.shape == (8, 3, 32, 32)
 
 

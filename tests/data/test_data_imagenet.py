@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from support import compose_run, image_folder, machine, perform_run, picture
+from support import compose_run, machine, perform_run
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
@@ -30,6 +30,8 @@ from runner.engine.context import RunContext
 from runner.engine.stages import run_stage
 from runner.engine.store import Store
 from runner.errors import Stopped
+from runner.faults.made import noise_picture as picture
+from runner.faults.made import write_image_folder as image_folder
 from runner.spec.rng import stream
 
 WNIDS = ["n01000000", "n02000000", "n03000000"]

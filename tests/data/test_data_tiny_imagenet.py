@@ -19,6 +19,8 @@ from runner.data.base import DataError, Info
 from runner.data.batches import Batches
 from runner.data.catalog import ready
 from runner.data.tiny_imagenet import FOLDER, TinyImagenet, list_files
+from runner.faults.made import smooth_picture as picture
+from runner.faults.made import write_tiny_imagenet
 
 # in the order of wnids.txt, which is not alphabetical
 WNIDS = ["n03000000", "n01000000", "n02000000"]
@@ -32,32 +34,10 @@ class SmallTinyImagenet(TinyImagenet):
     native: ClassVar[Info] = SMALL
 
 
-def picture(number: int, grey: bool = False) -> Image.Image:
-    """A smooth, distinct image, so that JPEG changes little."""
-    across, down = np.meshgrid(np.arange(16), np.arange(16))
-    channels = [across * 8 + number * 5, down * 8 + 40, (across + down) * 4 + 100 - number * 3]
-    values = np.stack(channels, axis=2).clip(0, 255).astype(np.uint8)
-    return Image.fromarray(values[:, :, 0] if grey else values)
-
-
 def write_folder(data_dir: Path) -> Path:
     """The official layout: 4 training images a class, the last of them grey, 2 validation images a
     class."""
-    folder = data_dir / FOLDER
-    (folder / "val" / "images").mkdir(parents=True)
-    (folder / "wnids.txt").write_text("".join(f"{name}\n" for name in WNIDS))
-    for c, name in enumerate(WNIDS):
-        images = folder / "train" / name / "images"
-        images.mkdir(parents=True)
-        (images.parent / f"{name}_boxes.txt").write_text("ignored")
-        for i in range(4):
-            picture(4 * c + i, grey=i == 3).save(images / f"{name}_{i}.JPEG", quality=95)
-    lines = []
-    for i in range(6):
-        picture(20 + i).save(folder / "val" / "images" / f"val_{i}.JPEG", quality=95)
-        lines.append(f"val_{i}.JPEG\t{WNIDS[i % 3]}\t0\t1\t2\t3\n")
-    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
-    return folder
+    return write_tiny_imagenet(data_dir / FOLDER, WNIDS, train=4, test=2)
 
 
 def load(data_dir: Path):

@@ -11,7 +11,7 @@ from emulated import device
 from emulated_process import on_emulated_device
 from rich.console import Console
 from safetensors.torch import save_file
-from support import compose_run, image_folder, machine, perform_run
+from support import compose_run, machine, perform_run
 from torch import nn
 from torch.nn import functional as F
 
@@ -26,6 +26,7 @@ from runner.engine.execute import perform
 from runner.engine.machine import Machine
 from runner.engine.store import Artefact, Store
 from runner.errors import Stopped
+from runner.faults.made import write_image_folder as image_folder
 from runner.spec.identity import run_id
 from runner.spec.run import Run
 

@@ -117,6 +117,8 @@ def records_of(file: Path) -> list[Any]:
             at += left
             continue
         _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        if at + 7 + length > len(data):
+            break  # this fragment is being written
         part += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):
@@ -128,7 +130,7 @@ def records_of(file: Path) -> list[Any]:
 
 def finished_records_of(file: Path) -> list[Any]:
     """The records once the last one, `exit`, is there: wandb's service writes after `finish`."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600  # only a test that hangs waits so long
     while True:
         records = records_of(file)
         if any(r.HasField("exit") for r in records) or time.monotonic() > end:

@@ -128,3 +128,45 @@ def test_a_last_batch_of_one_image_is_refused_where_batchnorm_sees_one_pixel(
 def test_a_last_batch_of_one_image_is_accepted_where_maps_have_more_pixels(tmp_path: Path) -> None:
     run = compose_run("method=dense", "dataset=digits", "model=resnet20", "train.batch_size=359")
     assert checked_data(run, machine(tmp_path), {"dense"}) is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["source=balanced", "source.per_class=100", "train_fraction=0.1"],
+            "source.per_class=100: class ",
+        ),
+        (
+            ["model=vgg11_small", "source.batch_size=359", "method.score.batches=5"],
+            "method.score.batches=5 with source.batch_size=359: the last of these batches",
+        ),
+        (["model=vgg11_small", "train.batch_size=359"], "stage train with batches of 359"),
+        (["method=sr_popup", "train_fraction=0.05", "method.search.init.criterion=grasp"], "reads"),
+    ],
+)
+def test_batches_that_cannot_be_made_are_refused_by_run_and_plan_before_any_work(
+    options: list[str], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    method = [] if any(each.startswith("method=") for each in options) else ["method=snip"]
+    for plan in ("false", "true"):
+        assert command(tmp_path, *method, "density=0.3", *options, f"env.plan={plan}") == 2
+        error = capfd.readouterr().err
+        assert error.count("error:") == 1 and message in error, error
+    assert not list(tmp_path.glob("results/runs/*"))
+
+
+@pytest.mark.parametrize("options", [["method.score.batches=4"], ["method.score.bn=eval"]])
+def test_a_score_that_stops_before_a_batch_of_one_image_is_accepted(
+    options: list[str], tmp_path: Path
+) -> None:
+    several = [] if "batches" in options[0] else ["method.score.batches=5"]
+    run = compose_run(
+        "method=snip",
+        "density=0.3",
+        "model=vgg11_small",
+        "source.batch_size=359",
+        *several,
+        *options,
+    )
+    assert checked_data(run, machine(tmp_path), {"prune"}) is not None

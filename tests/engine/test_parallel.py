@@ -143,6 +143,20 @@ def test_a_stopped_group_resumes_to_the_record_of_an_undisturbed_one(tmp_path: P
     assert comparable(record(tmp_path, "stopped")) == comparable(record(tmp_path, "alone"))
 
 
+def test_a_group_that_loses_a_process_ends_with_one_message(tmp_path: Path) -> None:
+    process = torchrun(tmp_path, "method=dense", "train.scale=0.5", name="lost")
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("lost-cache/checkpoints/*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    output = finish(process)
+    ours, *theirs = output.split("Traceback (most recent call last)")
+    assert process.returncode != 0
+    assert ours.count("another process of torchrun has ended; repeat the command") == 1, output
+    assert all("torch/distributed/run.py" in each for each in theirs), output  # torchrun's own
+
+
 def test_batchnorm_on_cpus_gives_an_error_before_training(tmp_path: Path) -> None:
     process = torchrun(tmp_path, "model=resnet20", "method=dense", name="two")
     output = finish(process)

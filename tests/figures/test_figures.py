@@ -99,7 +99,7 @@ def test_every_figure_expands_on_all_its_data_and_has_distinct_panels(name: str)
         assert figure.drawn
         assert figure.jobs
         assert len(series_of(figure, Path("/nowhere"))) == sum(
-            len(panel.series) for panel in panels
+            len(panel.series) * len(panel.networks_of(figure.networks)) for panel in panels
         )
 
 
@@ -414,14 +414,14 @@ def test_named_points_and_marks_are_drawn_at_their_values(small: Suite, tmp_path
 def test_a_number_that_has_not_converged_is_marked_in_legend_and_output(
     small: Suite, tmp_path: Path
 ) -> None:
-    for i, job in enumerate(small.jobs):
-        check = {} if i == 0 else {"found_converged": int(i > 1), "lipschitz_converged": 1}
+    for job in small.jobs:
+        check = {} if job.run.seed else {"found_converged": 0, "lipschitz_converged": 1}
         write(tmp_path, job, {"steps": [0.0], "losses": [1.0]}, report={**REPORT, **check})
     text = write_figure(small, tmp_path)
     (mark,) = (s for s in series_of(small, tmp_path) if s.label == "found, MLP")
-    runs = mark.done
-    doubt = f"not converged in 1 of {runs} runs"
-    assert doubt in mark.legend or "convergence not checked in 1" in mark.legend
+    assert mark.done == 4  # two points, two seeds
+    doubt = "not converged in 2 of 4 runs; convergence not checked in 2 of 4 runs"
+    assert f"found, MLP ({doubt})" in mark.legend
     assert mark.doubt in text
     assert all(s.doubt == "" for s in series_of(small, tmp_path) if s.label.startswith("SNIP"))
 

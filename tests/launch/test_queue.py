@@ -18,6 +18,7 @@ import pytest
 from conftest import ROOT, SMALL, environment, last_of_each, records
 from omegaconf import OmegaConf
 from rich.console import Console
+from small_jobs import HANGS, plain_slots, small_job
 from support import compose_run, machine, perform_run
 
 from runner.commands.arguments import launcher
@@ -206,39 +207,6 @@ BEHAVIOUR = {
     13: "os.kill(os.getpid(), signal.SIGKILL)",
     17: "resource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28)); bytearray(1 << 30)",
 }
-# F is the folder of a job. The job counts its attempts, writes its result by done(), and can wait
-# for a file beside its folder.
-PRELUDE = """
-import json, os, pathlib, resource, signal, subprocess, sys, time
-F = pathlib.Path(sys.argv[1])
-STARTED = time.monotonic()
-with (F / "attempts").open("a") as file:
-    file.write(f"{os.getpid()}\\n")
-def done(**more):
-    times = {"started": STARTED, "ended": time.monotonic()}
-    (F / "result.json").write_text(json.dumps({**times, **more}))
-def until(name):
-    end = time.monotonic() + 120
-    while not (F.parent / name).exists():
-        if time.monotonic() > end:
-            sys.exit(f"waited for {name} in vain")
-        time.sleep(0.01)
-"""
-
-
-def small_job(folder: Path, name: str, does: str, makes: tuple[str, ...] = ()) -> QueueJob:
-    """A job whose stages are represented by files beside its folder."""
-    command = (sys.executable, "-S", "-c", PRELUDE + does, str(folder / name))
-    there = lambda key: (folder / key).exists()  # noqa: E731
-    return QueueJob(
-        name,
-        command,
-        folder / name,
-        (folder / name / "result.json").is_file,
-        frozenset(makes),
-        there,
-        f"again {name}",
-    )
 
 
 def small_jobs(tmp_path: Path, count: int, behaviour: dict[int, str]) -> list[QueueJob]:
@@ -262,7 +230,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def eventually(true: Callable[[], Any], seconds: float = 120) -> Any:
+def eventually(true: Callable[[], Any], seconds: float = HANGS) -> Any:
     """Wait until `true()` is true. The limit only ends a test that would hang."""
     end = time.monotonic() + seconds
     while not (found := true()):
@@ -278,10 +246,6 @@ def run_all_of(
     output = io.StringIO()
     ended = run_queue(jobs, slots, Console(file=output, width=300), **options)
     return {outcome.job.name: outcome for outcome in ended}, output.getvalue()
-
-
-def plain_slots(count: int) -> list[Slot]:
-    return [Slot() for _ in range(count)]
 
 
 def quiet() -> Console:
@@ -671,8 +635,8 @@ def test_a_console_that_cannot_be_written_does_not_stop_the_jobs(tmp_path: Path)
 DRIVER = f"""
 import os, sys
 from pathlib import Path
-sys.path[:0] = {[str(ROOT / "tests"), str(Path(__file__).parent)]!r}
-from test_queue import small_job, plain_slots
+sys.path[:0] = {[str(Path(__file__).parent)]!r}
+from small_jobs import plain_slots, small_job
 from rich.console import Console
 from runner.launch.queue import Interrupted, run_queue
 T, what, grace = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
@@ -691,8 +655,9 @@ until('no')
 if what == "terminal":
     import fcntl, termios
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-stubborn = [small_job(T, "stubborn", STUBBORN)] if what == "both" else []
-jobs = [small_job(T, "polite", POLITE), *stubborn, small_job(T, "waits", "done()")]
+polite = [small_job(T, "polite", POLITE)] if what != "stubborn" else []
+stubborn = [small_job(T, "stubborn", STUBBORN)] if what in ("both", "stubborn") else []
+jobs = [*polite, *stubborn, small_job(T, "waits", "done()")]
 slots = plain_slots(2 if what == "both" else 1)
 try:
     run_queue(jobs, slots, Console(width=200), grace_seconds=grace)
@@ -739,10 +704,13 @@ def pid_of(folder: Path, name: str) -> int:
 def test_a_signal_stops_jobs_at_a_checkpoint_and_kills_jobs_that_ignore_it(
     number: int, tmp_path: Path
 ) -> None:
-    process = driven(tmp_path, "both", grace=1.0)
+    process = driven(tmp_path, "both", grace=1e6)
     process.send_signal(number)
-    assert process.wait(timeout=120) == 143
-    assert (tmp_path / "polite" / "checkpoint").exists() and not (tmp_path / "waits").exists()
+    eventually(lambda: not alive(pid_of(tmp_path, "polite")))
+    assert (tmp_path / "polite" / "checkpoint").exists()
+    process.send_signal(number)  # ends the grace period
+    assert process.wait(timeout=HANGS) == 143
+    assert not (tmp_path / "waits").exists()
     assert sorted((tmp_path / "outcomes").read_text().splitlines()) == [
         "polite: stopped at a checkpoint",
         "stubborn: killed before it wrote a checkpoint",
@@ -758,12 +726,14 @@ def test_a_signal_stops_jobs_at_a_checkpoint_and_kills_jobs_that_ignore_it(
     )
 
 
-def test_a_second_signal_ends_the_grace_period(tmp_path: Path) -> None:
-    process = driven(tmp_path, "both", grace=1e6)
-    process.send_signal(signal.SIGINT)
-    eventually((tmp_path / "polite" / "checkpoint").exists)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=120) == 143
+def test_a_job_that_ignores_the_signal_is_killed_after_the_grace_period(tmp_path: Path) -> None:
+    process = driven(tmp_path, "stubborn", grace=0.2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=HANGS) == 143
+    assert (tmp_path / "outcomes").read_text() == (
+        "stubborn: killed before it wrote a checkpoint\n"
+    )
+    eventually(lambda: not alive(pid_of(tmp_path, "stubborn")))
 
 
 def test_a_closed_terminal_stops_the_jobs_at_a_checkpoint(tmp_path: Path) -> None:
@@ -773,7 +743,7 @@ def test_a_closed_terminal_stops_the_jobs_at_a_checkpoint(tmp_path: Path) -> Non
     )
     os.close(theirs)
     os.close(ours)  # sends SIGHUP, and writing to the terminal fails from now on
-    assert process.wait(timeout=120) == 143
+    assert process.wait(timeout=HANGS) == 143
     assert (tmp_path / "polite" / "checkpoint").exists()
 
 
@@ -781,7 +751,7 @@ def test_under_nohup_a_closed_terminal_does_not_stop_the_jobs(tmp_path: Path) ->
     process = driven(tmp_path, "alone", prefix=("nohup",), stderr=subprocess.DEVNULL)
     process.send_signal(signal.SIGHUP)
     (tmp_path / "go").touch()
-    assert process.wait(timeout=120) == 0
+    assert process.wait(timeout=HANGS) == 0
     assert (tmp_path / "waits" / "result.json").exists()
 
 
@@ -845,8 +815,10 @@ def sweep(
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=600)
-    return output
+    try:
+        return process.communicate(timeout=HANGS)[0]
+    finally:
+        process.kill()
 
 
 def children_at_work(folder: Path) -> list[int]:

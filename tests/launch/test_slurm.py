@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import missing, slurm
-from conftest import ROOT, SMALL, environment
+from conftest import ROOT, SMALL, environment, last_of_each
 
 from runner.engine.record import comparable
+from runner.faults.cluster import missing, slurm
 
 pytestmark = pytest.mark.slurm
 
@@ -40,18 +40,24 @@ def sweep(cluster: dict[str, str], folder: Path, *overrides: str) -> subprocess.
         sys.executable,
         str(ROOT / "run.py"),
         "-m",
-        *SMALL,
-        *options,
-        *own(folder, "slurm"),
-        *overrides,
+        *last_of_each(*SMALL, *options, *own(folder, "slurm"), *overrides),
     ]
     return subprocess.Popen(
         line, cwd=folder, env=cluster, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
+def output_of(process: subprocess.Popen[str], timeout: float = 1500) -> str:
+    """All (further) output of a sweep, which is killed at the time limit."""
+    try:
+        return process.communicate(timeout=timeout)[0]
+    finally:
+        process.kill()
+
+
 def alone(folder: Path, *overrides: str) -> None:
-    line = [sys.executable, str(ROOT / "run.py"), "-m", *SMALL, *own(folder, "alone"), *overrides]
+    words = last_of_each(*SMALL, *own(folder, "alone"), *overrides)
+    line = [sys.executable, str(ROOT / "run.py"), "-m", *words]
     subprocess.run(
         line, cwd=folder, env=environment(), check=True, capture_output=True, timeout=1500
     )
@@ -103,7 +109,7 @@ def test_a_preempted_job_resumes_and_failed_jobs_are_reported(
     array = submitted_to(process)
     wait_for(lambda: list(tmp_path.glob("slurm-cache/checkpoints/*.pt")), "a checkpoint")
     subprocess.run(["scontrol", "requeue", f"{array}_0"], env=cluster, check=True)
-    output, _ = process.communicate(timeout=1500)
+    output = output_of(process)
     assert process.returncode == 1, output
     assert output.count("done: imc-mlp") == 4
     assert "4 of 8 jobs failed" in output and "method.gap.rule=literal" in output
@@ -139,7 +145,7 @@ def test_a_job_that_reaches_its_time_limit_is_requeued_and_resumes(
     status = json.loads(next(tmp_path.glob("slurm/runs/*/status.json")).read_text())
     assert status["status"] == "stopped" and 0 < status["epoch"] < 960
     subprocess.run(["scontrol", "update", f"jobid={job}", "timelimit=60"], env=cluster, check=True)
-    output, _ = process.communicate(timeout=1500)
+    output = output_of(process)
     log = log_of(tmp_path)
     assert process.returncode == 0, output + log
     # two attempts, each with its dated line
@@ -154,8 +160,112 @@ def test_a_job_that_reaches_its_time_limit_is_requeued_and_resumes(
 
 def test_a_second_call_submits_nothing(cluster: dict[str, str], tmp_path: Path) -> None:
     for expected in ("1 runs, 0 done, 1 to do", "1 runs, 1 done, 0 to do"):
-        output, _ = sweep(cluster, tmp_path, "method=random", "density=0.5").communicate(
-            timeout=600
-        )
+        output = output_of(sweep(cluster, tmp_path, "method=random", "density=0.5"))
         assert expected in output, output
         assert ("submitted" in output) == expected.endswith("1 to do")
+
+
+# --- refusals, by Slurm itself
+
+REFUSED = [
+    (["hydra.launcher.extra={account: nobody}"], "Invalid account", "hydra.launcher.extra.account"),
+    (["hydra.launcher.extra.qos=gold"], "Invalid qos", "hydra.launcher.extra.qos"),
+    (["hydra.launcher.partition=nowhere"], "invalid partition", "hydra.launcher.partition"),
+    (["hydra.launcher.mem_gb=1e6"], "Memory specification", "hydra.launcher.mem_gb"),
+    (["hydra.launcher.gpus_per_node=1"], "generic resource", "hydra.launcher.gpus_per_node"),
+    (["hydra.launcher.extra={nonsense: 1}"], "unrecognized option", "hydra.launcher.extra"),
+]
+
+
+@pytest.mark.parametrize(("options", "words", "key"), REFUSED)
+def test_a_refusal_of_sbatch_ends_in_one_message(
+    cluster: dict[str, str], tmp_path: Path, options: list[str], words: str, key: str
+) -> None:
+    process = sweep(cluster, tmp_path, "method=random", "density=0.5", "seed=0,1", *options)
+    output = output_of(process)
+    assert process.returncode == 2, output
+    counted, *message = output.splitlines()
+    assert counted.endswith("2 to do") and len(message) == 1, output
+    assert message[0].startswith("error: hydra/launcher=slurm: sbatch refused the jobs: "), output
+    assert words in message[0] and key in message[0].rpartition("; ")[2], output
+
+
+def test_an_array_beyond_what_the_cluster_allows_ends_in_one_message(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    # Without an answer of scontrol the size of Slurm's default is assumed; this cluster has less.
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "scontrol").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bin" / "scontrol").chmod(0o755)
+    blind = {**cluster, "PATH": f"{tmp_path / 'bin'}:{cluster['PATH']}"}
+    process = sweep(blind, tmp_path, "method=random", "density=0.5", "seed=0,1,2,3,4")
+    output = output_of(process)
+    assert process.returncode == 2, output
+    assert "sbatch refused the jobs: " in output and "Invalid job array specification" in output
+    assert output.rstrip().endswith("submit fewer jobs at a time"), output
+    assert "Traceback" not in output
+
+
+def test_a_large_sweep_runs_in_arrays_of_the_clusters_size_with_further_options(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    overrides = ["method=random", "density=0.5,0.2,0.1", "seed=0,1,2"]
+    extra = "hydra.launcher.extra={account: lab, comment: of a test}"
+    output = output_of(sweep(cluster, tmp_path, *overrides, extra))
+    assert output.count("submitted as Slurm jobs ") == 3, output  # 9 jobs in arrays of 4
+    assert output.count("done: random-mlp") == 9 and "Traceback" not in output, output
+    arrays = re.findall(r"submitted as Slurm jobs (\d+)", output)
+    for array in arrays:
+        line = ["scontrol", "show", "job", array]
+        shown = subprocess.run(line, env=cluster, check=True, capture_output=True, text=True).stdout
+        assert "Account=lab" in shown and "Comment=of a test" in shown, shown
+    alone(tmp_path, *overrides)
+    assert by_id(tmp_path, "slurm") == by_id(tmp_path, "alone")
+    assert len(by_id(tmp_path, "alone")) == 9
+
+
+def test_the_reason_is_printed_when_slurm_accepts_jobs_that_it_cannot_start(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    more = "hydra.launcher.cpus_per_task=10000"
+    process = sweep(cluster, tmp_path, "method=random", "density=0.5", "seed=0,1", more)
+    array = submitted_to(process)
+    assert process.stdout is not None
+    line = process.stdout.readline()  # a test that hangs here fails at its time limit
+    assert line.startswith("Slurm does not start 2 jobs for now: PartitionConfig; "), line
+    command = re.search(r"scancel [\d ]+", line)
+    assert command is not None and command[0].split() == ["scancel", array]
+    subprocess.run(command[0].split(), env=cluster, check=True)
+    output = output_of(process)
+    assert process.returncode == 1 and "2 of 2 jobs failed" in output, output
+
+
+# --- folders
+
+NAMES = ["a=b,c d\u00e9", 'it\'s "so" (1) [2] #3 {4} ~', "$HOME `id` & x;"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_folders_may_have_any_name(cluster: dict[str, str], tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    overrides = ["method=random", "density=0.5", "seed=0,1"]
+    process = sweep(cluster, folder, *overrides)
+    output = output_of(process)
+    assert process.returncode == 0, output + log_of(folder)
+    assert len(list((folder / "slurm-cache" / "stages").glob("*/stage.json"))) >= 2
+    alone(folder, *overrides)
+    assert by_id(folder, "slurm") == by_id(folder, "alone")
+    assert len(by_id(folder, "alone")) == 2
+
+
+def test_a_sweep_with_its_own_configuration_folder(cluster: dict[str, str], tmp_path: Path) -> None:
+    mine = tmp_path / "my conf" / "method"
+    mine.mkdir(parents=True)
+    snip = (ROOT / "conf" / "method" / "random.yaml").read_text()
+    (mine / "mine.yaml").write_text(snip.replace("label: ", "label: My "))
+    overrides = ["method=mine", "density=0.5", "seed=0,1", "--config-dir", "my conf"]
+    process = sweep(cluster, tmp_path, *overrides)
+    output = output_of(process)
+    assert process.returncode == 0, output + log_of(tmp_path)
+    assert len(by_id(tmp_path, "slurm")) == 2, output

@@ -87,6 +87,15 @@ def test_a_refusal_gives_one_message_with_sbatchs_words_and_the_key(
     assert capfd.readouterr() == ("", "")  # the command prints the message
 
 
+@pytest.mark.parametrize("name", ["50%all", "a\\b", "a\nb"])
+def test_a_folder_whose_name_slurm_replaces_is_refused(cluster: Path, name: str) -> None:
+    # A real Slurm ends such jobs with signal 53 before they start: it cannot open their logs.
+    job = QueueJob("job", ("python", "run.py"), cluster / name / "runs" / "job", lambda: False)
+    with pytest.raises(ConfigError, match="(?s)env.results_dir=.*; choose another folder"):
+        Slurm(poll_s=0.1).run([job], machine(cluster), None, Console())
+    assert not (cluster / "log").exists()
+
+
 def test_a_refusal_after_an_array_was_submitted_is_reported_at_the_end(cluster: Path) -> None:
     words = "Job violates accounting/QOS policy (job submit limit)"
     write(cluster, "sbatch", SBATCH.format(folder=cluster, refused=101, words=words))
@@ -120,6 +129,29 @@ def test_ctrl_c_ends_the_wait_and_the_message_names_the_arrays(cluster: Path) ->
         "no longer waiting; the jobs continue. To stop them: scancel 100 101 102",
     )
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_reason_that_may_never_end_is_printed_once_and_usual_ones_are_not(
+    cluster: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue = """#!/bin/sh
+echo x >> {folder}/polls
+case $(wc -l < {folder}/polls) in
+1) echo '100_0 Resources'; echo '100_1 Dependency' ;;
+2|3) echo '100_0 None'; echo '100_1 launch failed requeued held'; echo '99_0 BadConstraints' ;;
+5|6) echo "100_0 ReqNodeNotAvail, UnavailableNodes:n$(wc -l < {folder}/polls)" ;;
+4) echo '100_0 PartitionTimeLimit'; echo '100_1 PartitionTimeLimit' ;;
+esac
+"""
+    write(cluster, "squeue", queue.format(folder=cluster))
+    assert Slurm(poll_s=0.1).run(jobs(cluster, 2), machine(cluster), None, Console()) == (0, "")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "does not start" in line]
+    assert [line.partition(";")[0] for line in lines] == [
+        "Slurm does not start 1 jobs for now: launch failed requeued held",
+        "Slurm does not start 2 jobs for now: PartitionTimeLimit",
+        "Slurm does not start 1 jobs for now: ReqNodeNotAvail",
+    ]
+    assert all("scancel 100," in line for line in lines)
 
 
 @pytest.mark.parametrize(

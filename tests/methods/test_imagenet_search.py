@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import compose_run, image_folder
+from support import compose_run
 from torch import Generator
 
 from pruners.base import full_masks
@@ -16,6 +16,7 @@ from runner.commands.run import run_config
 from runner.config.compose import compose_config
 from runner.data.imagenet import FOLDER, NATIVE, Imagenet
 from runner.engine.store import Store
+from runner.faults.made import write_image_folder as image_folder
 from runner.suites.expand import expand
 from runner.tables.render import write_table
 

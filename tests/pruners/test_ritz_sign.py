@@ -23,7 +23,7 @@ from pruners.curvature.lanczos import as_matrix, krylov, signs
 from pruners.curvature.pyhessian_check import pyhessian_ritz_values
 from pruners.curvature.spectrum import Spectrum, SpectrumOptions
 from runner.errors import ConfigError
-from runner.spec.identity import run_id
+from runner.spec.identity import run_id, stage_keys
 
 DOUBLE = HessianOptions(dtype="float64")
 MLP = [w for w in SMALL if not w.startswith("env.")]
@@ -164,6 +164,14 @@ def test_a_run_prunes_by_the_count_states_it_and_repeats(tmp_path: Path) -> None
     assert (one["report"]["gap_rule"], one["report"]["ritz_values"]) == ("ritz_sign", 20)
     assert one["report"]["found_density_converged"] is None
     assert run_id(run) != run_id(compose_run(*overrides, "method.gap.steps=19"))
+
+
+def test_with_a_given_density_the_rule_changes_no_stage() -> None:
+    plain, ruled = (
+        compose_run("method=imc", "density=0.5", *MLP, *more)
+        for more in ([], ["method.gap.rule=ritz_sign", "method.gap.steps=30"])
+    )
+    assert stage_keys(plain) == stage_keys(ruled) and run_id(plain) == run_id(ruled)
 
 
 # --- the portrait

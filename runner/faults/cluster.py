@@ -1,4 +1,4 @@
-"""A real Slurm of one node for tests: munged, slurmctld and slurmd run as root in one directory."""
+"""A real Slurm of one node: munged, slurmctld and slurmd run as root in one directory."""
 
 import os
 import shutil
@@ -37,8 +37,24 @@ ReturnToService=2
 JobRequeue=1
 KillWait=30
 MinJobAge=3600
+MaxArraySize=4
+JobSubmitPlugins=lua
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} State=UNKNOWN
 PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+
+# Accounts and QOS exist only with an accounting database. This script of slurmctld refuses unknown
+# ones with the same error numbers, so that sbatch ends as it does with a database.
+JOB_SUBMIT = """\
+function slurm_job_submit(job, parts, uid)
+  if job.account ~= nil and job.account ~= "lab" then return 2045 end
+  if job.qos ~= nil and job.qos ~= "low" then return 2066 end
+  return slurm.SUCCESS
+end
+function slurm_job_modify(job, record, parts, uid)
+  return slurm.SUCCESS
+end
+return slurm.SUCCESS
 """
 
 
@@ -60,25 +76,13 @@ def slurm(root: Path) -> Iterator[dict[str, str]]:
     (root / "slurm.conf").write_text(
         CONF.format(host=host, root=root, ports=_free_ports(2), cores=os.cpu_count())
     )
+    (root / "job_submit.lua").write_text(JOB_SUBMIT)
     (root / "munge.key").write_bytes(os.urandom(128))
     (root / "munge.key").chmod(0o600)
     environment = {**os.environ, "SLURM_CONF": str(root / "slurm.conf")}
-    munge = [f"--{what}-file={root / what}" for what in ("pid", "log", "seed")]
-    daemons = [
-        [
-            "munged",
-            "--foreground",
-            "--force",
-            f"--key-file={root / 'munge.key'}",
-            f"--socket={root / 'munge.socket'}",
-            *munge,
-        ],
-        ["slurmctld", "-D", "-c"],
-        ["slurmd", "-D", "-N", host],
-    ]
     running: list[subprocess.Popen[bytes]] = []
     try:
-        for line in daemons:
+        for line in _daemons(root, host):
             with (root / f"{line[0]}.out").open("wb") as out:
                 running.append(
                     subprocess.Popen(
@@ -93,6 +97,23 @@ def slurm(root: Path) -> Iterator[dict[str, str]]:
         for process in reversed(running):
             process.terminate()
             process.wait(timeout=60)
+
+
+def _daemons(root: Path, host: str) -> list[list[str]]:
+    """The command lines of the daemons, in the order of their start."""
+    munge = [f"--{what}-file={root / what}" for what in ("pid", "log", "seed")]
+    return [
+        [
+            "munged",
+            "--foreground",
+            "--force",
+            f"--key-file={root / 'munge.key'}",
+            f"--socket={root / 'munge.socket'}",
+            *munge,
+        ],
+        ["slurmctld", "-D", "-c"],
+        ["slurmd", "-D", "-N", host],
+    ]
 
 
 def _wait_for_node(environment: dict[str, str], root: Path) -> None:
