@@ -231,16 +231,8 @@ def dense(problem: Problem) -> Estimate:
     diagonal = h.diagonal().double().cpu()
     trace = diagonal.sum()[None]
     leverage = vectors**2 @ f
-    return Estimate(
-        values[None],
-        weights,
-        leverage,
-        float(f.sum()),
-        diagonal,
-        trace,
-        projected,
-        torch.zeros_like(leverage),
-    )
+    exact, kept = torch.zeros_like(leverage), float(f.sum())
+    return Estimate(values[None], weights, leverage, kept, diagonal, trace, projected, exact)
 
 
 def diag(problem: Problem) -> Estimate:

@@ -118,8 +118,8 @@ class Imc:
         density = 1 - k / d if task.density is None else task.density
         # With params=all, the share found among all parameters applies to the prunable weights.
         kept = d - k if d == prunable else keep_count(density, prunable)
-        scores = self._scores(model, masks, self._shrunk(spectrum, masks), task)
-        chosen = self._select(scores, masks, kept)
+        shrunk = self._shrunk(spectrum, masks)
+        chosen = self._select(self._scores(model, masks, shrunk, task), masks, kept)
         overlap = self._overlap(chosen, model, masks, spectrum, task)
         apply_masks(model, chosen)
         report: dict[str, Finding] = {
@@ -131,8 +131,7 @@ class Imc:
             "smoothed_density": 1 - smoothed_k(values, weights, d, self.gap.sigma2) / d,
             "lipschitz": lipschitz,
             "mask_rule": self.mask.rule,
-            **self._certainties(spectrum, d, lipschitz, rule),
-            **overlap,
+            **(self._certainties(spectrum, d, lipschitz, rule) | overlap),
         }
         passed_on = (
             "leverage_ratio",
