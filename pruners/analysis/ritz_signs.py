@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pruners.base import PRODUCT, Finding, Masks, Measurement, Task, Work
+from pruners.curvature.certainty import standard_error
 from pruners.curvature.cuts import smoothed_step
 from pruners.curvature.gap import Gap
 from pruners.curvature.hessian import HessianOperator, fixed_batches
@@ -87,7 +88,7 @@ class RitzSigns:
         shares = torch.stack([_not_positive(theta) for theta in counted])
         report: dict[str, Finding] = {
             "ritz_sign": float(shares.mean()),
-            "ritz_sign_se": (float(shares.std() / self.probes**0.5) if self.probes > 1 else None),
+            "ritz_sign_se": standard_error(shares.tolist()),
             "ritz_sign_half": float(torch.stack([_not_positive(t) for t in half]).mean()),
             "ritz_values": min(len(theta) for theta in counted),
             "dimension": operator.dimension,

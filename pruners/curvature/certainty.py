@@ -120,6 +120,8 @@ def standard_error(found: list[float]) -> float | None:
     """Standard error of the mean of independent numbers; None for fewer than two."""
     if len(found) < 2:
         return None
+    if min(found) == max(found):
+        return 0.0  # not the rounding of their mean
     return float(torch.tensor(found, dtype=torch.float64).std() / len(found) ** 0.5)
 
 

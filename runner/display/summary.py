@@ -84,9 +84,9 @@ def _density(record: dict[str, Any]) -> dict[str, str]:
     if kept is None:
         return {}
     if target is None:
-        found = f"found by the method{errors(record['report'], FOUND)}"
-        target = found if kept < record["prunable"] else "every weight"
-    return {"density": f"{record['density']:.4f} ({kept:,} kept); requested: {target}"}
+        target = "found by the method" if kept < record["prunable"] else "every weight"
+    certain = errors(record["report"], FOUND)  # empty for a requested density
+    return {"density": f"{record['density']:.4f}{certain} ({kept:,} kept); requested: {target}"}
 
 
 def _accuracy(record: dict[str, Any]) -> str:

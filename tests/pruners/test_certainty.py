@@ -38,6 +38,7 @@ def test_the_standard_error_equals_an_example_worked_by_hand() -> None:
     # deviations -1, 0, 1: s = 1, over sqrt(3)
     assert standard_error([1.0, 2.0, 3.0]) == pytest.approx(1 / math.sqrt(3))
     assert standard_error([1.0]) is None
+    assert standard_error([0.7] * 3) == 0.0  # exactly, although 3 * 0.7 rounds
 
 
 def test_the_jackknife_of_a_mean_is_s_over_root_n_and_of_a_maximum_the_distance_to_the_next() -> (
