@@ -4,11 +4,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 from imc_cases import Constant, constant_task, digits, make_task, mlp, quadratic, symmetric, train
-from support import compose_run
+from support import compose_run, machine, perform_run
 from torch import Generator, nn
 
 from models.mlp import Mlp
@@ -334,6 +335,35 @@ def test_a_shrinkage_without_errors_is_refused_before_any_work(
     compose_run(*given, "method.mask.shrinkage=layer", "method.mask.rule=magnitude")
     with pytest.raises(ConfigError, match=message):
         compose_run(*given, "method.mask.shrinkage=layer")
+
+
+def test_both_shrinkages_share_the_measured_spectrum_and_differ_in_the_mask() -> None:
+    given = ["method=imc", "dataset=digits", "model=mlp", "density=0.5"]
+    plain, shrunk = (
+        compose_run(*given, f"method.mask.shrinkage={value}") for value in ("none", "layer")
+    )
+    assert plain == compose_run(*given)
+    assert plain.stage("spectrum") == shrunk.stage("spectrum")
+    assert plain.stage("prune") != shrunk.stage("prune")
+
+
+def test_a_run_states_the_overlap_in_its_record(tmp_path: Path) -> None:
+    run = compose_run(
+        "method=imc",
+        "dataset=digits",
+        "model=mlp",
+        "model.hidden=[16]",
+        "train.scale=0.0125",
+        "density=0.3",
+        "method.spectrum.steps=5",
+        "method.spectrum.probes=3",
+        "method.hessian.n_samples=32",
+        "method.lipschitz.directions=1",
+        "method.mask.shrinkage=layer",
+    )
+    report = perform_run(run, machine(tmp_path))[0]["report"]
+    assert 0.5 < report["mask_overlap"] <= 1
+    assert 0 <= report["mask_overlap_se"] < 0.05
 
 
 def test_an_unknown_shrinkage_names_the_choices() -> None:
