@@ -19,6 +19,9 @@ Batch = tuple[Tensor, Tensor]  # inputs (B, C, H, W), labels (B,)
 Masks = dict[str, Tensor]  # parameter name -> bool tensor of that parameter's shape; True = kept
 Scores = dict[str, Tensor]  # same keys and shapes, float; larger = more worth keeping
 Finding = float | int | str | None
+# A finding NAME may have further ones: NAME_se, its standard error; NAME_half, its value with half
+# of the work; NAME_change, the error of the iteration; NAME_converged, 1 or 0 (docs/records.md).
+STANDARD_ERROR, HALF, CHANGE, CONVERGED = "_se", "_half", "_change", "_converged"
 LossFn = Callable[[Tensor, Tensor], Tensor]  # logits (B, C), labels (B,) -> scalar
 
 

@@ -15,13 +15,25 @@ every net and seed.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from pruners.base import Finding, Masks, Measurement, Task, Work
-from pruners.curvature.gap import Gap, smoothing_width
+from pruners.base import (
+    CHANGE,
+    CONVERGED,
+    STANDARD_ERROR,
+    Finding,
+    Masks,
+    Measurement,
+    Task,
+    Work,
+)
+from pruners.curvature.certainty import TOLERANCE, WITH_RUNS, Runs
+from pruners.curvature.cuts import smoothing_width
+from pruners.curvature.gap import Gap
 
 HALVINGS = 100  # of an interval, until a quantile is exact in float64
 # Shares that differ by less are equal. Between two distant eigenvalues the mass is constant up to
@@ -84,21 +96,55 @@ class SpectrumCurve:
         Series: `spectrum_edges` (n + 1) and `spectrum_density` (n). Report: `spectrum_outside`, and
         the eigenvalues at which the mask's k and `literal_k` cut. `spectrum_cut` has k / d of the
         mass below it. `literal_cut` has literal_k / d above it; it is None if no gap passes the
-        paper's scan.
+        paper's scan. Standard errors and convergence checks go with them: those of the curve are
+        `spectrum_density_se` (a series; absent for one probe) and, as total variation distance,
+        `spectrum_density_change`.
         """
+        spectrum = _found(task, "spectrum")
         values, weights = (
-            _found(task, "spectrum").tensors[name].double()
-            for name in ("ritz_values", "ritz_weights")
+            spectrum.tensors[name].double() for name in ("ritz_values", "ritz_weights")
         )
         below = self.mass_below(values, weights, self.edges)
         density = below.diff() / self.edges.diff()
         report: dict[str, Finding] = {"spectrum_outside": float(1 - below[-1] + below[0])}
+        series = {"spectrum_edges": self.edges.tolist(), "spectrum_density": density.tolist()}
+        runs = None
+        if spectrum.report.get("spectrum_estimator") in WITH_RUNS:
+            d = int(spectrum.report["dimension"])  # type: ignore[arg-type]
+            runs = Runs.of(values, weights, d)
+            report |= self._certain(runs)
+            if len(values) > 1:
+                series[f"spectrum_density{STANDARD_ERROR}"] = self._errors(values, weights)
         if "prune" in task.measured:
-            report |= self._cuts(values, weights, _found(task, "prune"))
-        return Measurement(
-            report=report,
-            series={"spectrum_edges": self.edges.tolist(), "spectrum_density": density.tolist()},
+            report |= self._cuts(values, weights, _found(task, "prune"), runs)
+        return Measurement(report=report, series=series)
+
+    def _certain(self, runs: Runs) -> dict[str, Finding]:
+        """Convergence of the curve: total variation distance between numbers of steps."""
+
+        def masses(v: Tensor, w: Tensor) -> Tensor:
+            return self.mass_below(v, w, self.edges).diff()
+
+        changes = [
+            max(float((masses(*row) - masses(*other)).abs().sum()) / 2 for other in others)
+            for row, *others in zip(runs.whole, *runs.parts, strict=True)
+        ]
+        change = sum(changes) / len(changes)
+        return {
+            f"spectrum_density{CHANGE}": change,
+            f"spectrum_density{CONVERGED}": int(change <= TOLERANCE),
+        }
+
+    def _errors(self, values: Tensor, weights: Tensor) -> list[float]:
+        """Standard error of the density in each bin over the probes, (n,)."""
+        each = torch.stack(
+            [
+                self.mass_below(v[None], w[None], self.edges).diff()
+                for v, w in zip(values, weights, strict=True)
+            ]
         )
+        errors: Tensor = each.std(0) / len(each) ** 0.5 / self.edges.diff()
+        return errors.tolist()
 
     def mass_below(self, values: Tensor, weights: Tensor, points: Tensor) -> Tensor:
         """Share of the smoothed spectrum below each of `points` (n,), mean over probes: (n,).
@@ -131,7 +177,9 @@ class SpectrumCurve:
             low, high = (middle, high) if under < share else (low, middle)
         return high
 
-    def _cuts(self, values: Tensor, weights: Tensor, pruned: Measurement) -> dict[str, Finding]:
+    def _cuts(
+        self, values: Tensor, weights: Tensor, pruned: Measurement, runs: Runs | None
+    ) -> dict[str, Finding]:
         """Upper end of the pruned flat share k / d, and start of the paper's k steep directions."""
         k, literal, d = (pruned.report.get(name) for name in ("k", "literal_k", "dimension"))
         if not isinstance(k, int) or not isinstance(d, int):
@@ -139,15 +187,19 @@ class SpectrumCurve:
                 "the stage 'prune' reports no k of d dimensions: portrait=spectrum is for methods"
                 " that cut the Hessian's spectrum (method=imc)"
             )
-        cut = self.quantile(values, weights, k / d)
-        return {
-            "spectrum_cut": cut,
-            "literal_cut": (
-                self.quantile(values, weights, 1 - literal / d)
-                if isinstance(literal, int)
-                else None
-            ),
+        shares = {
+            "spectrum_cut": k / d,
+            "literal_cut": 1 - literal / d if isinstance(literal, int) else None,
         }
+        width = float(smoothing_width(values, self.sigma2).mean())
+        report: dict[str, Finding] = {}
+        for name, share in shares.items():
+            report[name] = None if share is None else self.quantile(values, weights, share)
+            if runs is not None and share is not None:
+                # What is closer than the smoothing's width cannot be told apart.
+                certain = runs.certainty(partial(self.quantile, share=share), width / TOLERANCE)
+                report |= certain.findings(name)
+        return report
 
     def work(self, prunable: int, parameters: int, images: int) -> Work:
         """No pass through the net."""

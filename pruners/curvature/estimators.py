@@ -23,7 +23,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from pruners.curvature.gap import Gap, hard_step, ranking, smoothed_step
+from pruners.curvature.certainty import squared_error
+from pruners.curvature.cuts import hard_step, ranking, smoothed_step
+from pruners.curvature.gap import Gap
 from pruners.curvature.lanczos import Krylov, MatVec, as_matrix, exact_spectrum, krylov, signs
 from pruners.curvature.options import SpectrumOptions
 
@@ -122,7 +124,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Result of an estimator: values, weights (probes, m); vectors (d,) over the parameters."""
+    """Result of an estimator: values, weights (probes, m); vectors (d,) over the parameters.
+
+    Args:
+        variance: square of the standard error of the leverage; None where it is not known.
+    """
 
     values: Tensor
     weights: Tensor
@@ -131,6 +137,7 @@ class Estimate:
     diagonal: Tensor
     traces: Tensor  # (probes,)
     projected: Tensor | None = None
+    variance: Tensor | None = None
 
 
 def slq(problem: Problem) -> Estimate:
@@ -140,6 +147,7 @@ def slq(problem: Problem) -> Estimate:
     runs: list[Krylov] = []
     rows, traces, dimensions = [], [], []
     leverage, diagonal = torch.zeros_like(problem.point), torch.zeros_like(problem.point)
+    squares = torch.zeros_like(problem.point)  # mean over probes
     dead = torch.ones_like(problem.point, dtype=torch.bool)
     for z, run, product in _probes(problem, probes):
         diagonal += z * product / probes
@@ -150,7 +158,9 @@ def slq(problem: Problem) -> Estimate:
             runs.append(run)
         else:
             f = step.smoothed(run.theta)
-            leverage += z * run.apply(f) / probes
+            sample = z * run.apply(f)
+            leverage += sample / probes
+            squares += sample**2 / probes
             dimensions.append(d * float((run.tau * f).sum()))
     values, weights = (torch.stack(t) for t in zip(*rows, strict=True))
     f = step(values, weights, d)
@@ -167,6 +177,7 @@ def slq(problem: Problem) -> Estimate:
         diagonal,
         torch.tensor(traces),
         problem.projected(values, f),
+        None if step.hard else squared_error(leverage, squares, probes),
     )
 
 
@@ -223,7 +234,8 @@ def dense(problem: Problem) -> Estimate:
     diagonal = h.diagonal().double().cpu()
     trace = diagonal.sum()[None]
     leverage = vectors**2 @ f
-    return Estimate(values[None], weights, leverage, float(f.sum()), diagonal, trace, projected)
+    exact, kept = torch.zeros_like(leverage), float(f.sum())
+    return Estimate(values[None], weights, leverage, kept, diagonal, trace, projected, exact)
 
 
 def diag(problem: Problem) -> Estimate:

@@ -11,20 +11,36 @@ PyHessian would plot, in which each Ritz value is a Gaussian of variance sigma2 
 This is not a gap; it is our reading. k is d times a mass, averaged over the probes, because a few
 dozen Ritz values do not give d eigenvalues. With the dense estimator k is a count. `range` is that
 of each probe's own Ritz values.
+
+`ritz_sign` is another reading: PyHessian's `density()` takes 100 Lanczos steps and returns 100 Ritz
+values, and the paper's sparsities have two digits. The rule counts the values that are not
+positive. It says what the authors may have done; it is no property of H, because it depends on the
+number of steps, which is therefore part of the reading.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from pruners.base import Task, keep_count
+from pruners.base import Finding, Task, keep_count
+from pruners.curvature.certainty import Runs
+from pruners.curvature.cuts import (
+    flat_k,
+    largest_gap_k,
+    literal_k,
+    resolution_k,
+    ritz_sign_k,
+    shortened,
+    smoothed_k,
+)
 from pruners.curvature.options import not_among
 
+RITZ_SIGN = "ritz_sign"
 RULES = (
     "smoothed_sign",
+    RITZ_SIGN,
     "literal",
     "resolution_merged",
     "effective_rank",
@@ -34,124 +50,6 @@ RULES = (
 )
 SUBSPACES = ("smoothed_curved", "curved", "flat", "abs")
 DEGENERATE = 0.01  # a k below this share of d, or above one minus it, is rejected
-
-
-def smoothing_width(values: Tensor, sigma2: float) -> Tensor:
-    """Standard deviation (..., 1) of the Gaussians that smooth the values (..., m).
-
-    The range is taken over the last axis.
-    """
-    spread = (values.amax(-1, keepdim=True) - values.amin(-1, keepdim=True)).clamp(min=1.0)
-    return (sigma2 * spread).sqrt()
-
-
-def smoothed_step(values: Tensor, sigma2: float) -> Tensor:
-    """f(x) = Phi(x / sigma), the share of each value's Gaussian that is above zero: (..., m)."""
-    shares: Tensor = torch.special.ndtr(values / smoothing_width(values, sigma2))
-    return shares
-
-
-def hard_step(keys: Tensor, weights: Tensor, share: float, tie: float = 0.0) -> Tensor:
-    """f in [0, 1] that takes the largest keys until their weights sum to `share`.
-
-    The values at the cut are taken in part. Tied values get equal parts, so that the result does
-    not depend on the rotation of the eigenvectors of a degenerate space.
-
-    Args:
-        keys: ranking keys, any shape; -inf ranks last.
-        weights: same shape, >= 0, summing to 1.
-        tie: neighbours that differ by no more than this form one group.
-    """
-    key, order = keys.flatten().sort(descending=True, stable=True)
-    weight = weights.flatten()[order]
-    new = torch.ones_like(key, dtype=torch.bool)
-    new[1:] = key[1:] < key[:-1] - tie
-    group = new.cumsum(0) - 1
-    mass = torch.zeros(int(group[-1]) + 1, dtype=weight.dtype).index_add_(0, group, weight)
-    taken = ((share - (mass.cumsum(0) - mass)) / mass.clamp(min=1e-300)).clamp(0.0, 1.0)
-    f = torch.empty_like(weight)
-    f[order] = taken[group]
-    return f.view_as(keys)
-
-
-def ranking(values: Tensor, subspace: str) -> Tensor:
-    """Keys for `hard_step` by subspace.
-
-    `curved` ranks the steepest first, `flat` (the paper's W+) the most negative first, `abs` the
-    largest magnitude first.
-    """
-    return {"curved": values, "flat": -values, "abs": values.abs()}[subspace]
-
-
-def scan_k(values: Tensor, weights: Tensor, d: int, threshold: float) -> float | None:
-    """The scan of step 5 for one probe: d times the weight above the first gap > `threshold`.
-
-    The scan runs over the H-values from the smallest up. A = -H ascending reads the H-values
-    downwards, so its top is the smallest H-value, and the k values below A's gap are the steep ones
-    above H's. None if there is no such gap.
-    """
-    order = values.argsort(stable=True)
-    theta, tau = values[order], weights[order]
-    passing = (theta.diff() > threshold).nonzero()
-    return None if len(passing) == 0 else d * float(tau[int(passing[0]) + 1 :].sum())
-
-
-def literal_k(values: Tensor, weights: Tensor, d: int, lipschitz: float) -> int | None:
-    """The paper's k: the first gap of -H from the top that is larger than 4K.
-
-    The mean over the probes that have such a gap; None if none has.
-
-    Args:
-        values, weights: (probes, m) Ritz values of H and their weights; each row of weights sums to
-            1.
-    """
-    return _mean_k([scan_k(v, w, d, 4 * lipschitz) for v, w in zip(values, weights, strict=True)])
-
-
-def literal_probes(values: Tensor, weights: Tensor, lipschitz: float) -> int:
-    """Number of probes with a gap that passes the literal rule."""
-    return sum(
-        scan_k(v, w, 1, 4 * lipschitz) is not None for v, w in zip(values, weights, strict=True)
-    )
-
-
-def smoothed_k(values: Tensor, weights: Tensor, d: int, sigma2: float) -> int:
-    """k = d * (1 - mean over probes of sum_j tau_j f(theta_j)), f = `smoothed_step`.
-
-    This is a soft count of the flat and negative directions.
-    """
-    return round(d * (1.0 - float((weights * smoothed_step(values, sigma2)).sum(-1).mean())))
-
-
-def resolution_k(values: Tensor, weights: Tensor, d: int) -> int | None:
-    """k by the scan with a threshold of range / m in place of 4K.
-
-    m Ritz values cannot resolve smaller distances, so closer values count as one.
-    """
-    m = values.shape[-1]
-    pairs = zip(values, weights, strict=True)
-    return _mean_k([scan_k(v, w, d, float(v.max() - v.min()) / m) for v, w in pairs])
-
-
-def largest_gap_k(values: Tensor, weights: Tensor, d: int) -> int | None:
-    """Number of steep values above the widest gap; of equal gaps, the first from the top of -H."""
-    found = []
-    for v, w in zip(values, weights, strict=True):
-        order = v.argsort(stable=True)
-        gaps = v[order].diff()
-        gap = len(gaps) and gaps.max() > 0
-        found.append(d * float(w[order][int(gaps.argmax()) + 1 :].sum()) if gap else None)
-    return _mean_k(found)
-
-
-def flat_k(values: Tensor, weights: Tensor, d: int, below: Tensor | float) -> int:
-    """k = d * mean mass of the values at or below a threshold: the flat and negative side."""
-    return round(d * float((weights * (values <= below)).sum(-1).mean()))
-
-
-def _mean_k(found: list[float | None]) -> int | None:
-    passing = [k for k in found if k is not None]
-    return round(sum(passing) / len(passing)) if passing else None
 
 
 def _usable(k: int, d: int) -> bool:
@@ -179,7 +77,8 @@ class Gap:
     """How many directions to prune: `method.gap`.
 
     Args:
-        rule: `smoothed_sign` (default, our reading), `literal` (the paper's scan),
+        rule: `smoothed_sign` (default, our reading), `ritz_sign` (share of the Ritz values of a run
+            of `steps` steps that are not positive), `literal` (the paper's scan),
             `resolution_merged` and `largest_gap` (also scans: k counts the steep side), `sign` (H
             <= 0), `effective_rank` (H <= tau * lambda_max), `fixed` (`sparsity`).
         sigma2: variance of the smoothing as a share of the spectrum's range. Default: PyHessian's.
@@ -188,6 +87,7 @@ class Gap:
             0.45 (CIFAR-10), 0.18 and 0.29 (CIFAR-100).
         on_degenerate: if k is missing, below 1 % or above 99 % of d: raise an error (`error`), or
             prune `sparsity` instead (`fixed`).
+        steps: Lanczos steps of the runs in which `ritz_sign` counts. Default: PyHessian's.
     """
 
     tag: ClassVar[str] = "gap"
@@ -196,6 +96,7 @@ class Gap:
     tau: float = 1e-4
     sparsity: float | None = None
     on_degenerate: str = "error"
+    steps: int = 100
 
     def __post_init__(self) -> None:
         problems = not_among("method.gap.rule", self.rule, RULES) + not_among(
@@ -206,6 +107,8 @@ class Gap:
             for name in ("sigma2", "tau")
             if not getattr(self, name) > 0
         ]
+        if self.steps < 1:
+            problems.append(f"method.gap.steps={self.steps} must be at least 1")
         if self.sparsity is not None and not 0 <= self.sparsity < 1:
             problems.append(
                 f"method.gap.sparsity={self.sparsity} must be in [0, 1): it is the pruned share,"
@@ -221,6 +124,11 @@ class Gap:
             raise ValueError("\n".join(problems))
 
     @property
+    def ritz_steps(self) -> int:
+        """Lanczos steps that the rule requires; 0 if it accepts any number."""
+        return self.steps if self.rule == RITZ_SIGN else 0
+
+    @property
     def needs_lipschitz(self) -> bool:
         """Whether the rule compares gaps with K."""
         return self.rule == "literal"
@@ -229,6 +137,7 @@ class Gap:
         """k by the rule, before any check; values and weights have shape (probes, m)."""
         rules: dict[str, Callable[[], int | None]] = {
             "smoothed_sign": lambda: smoothed_k(values, weights, d, self.sigma2),
+            RITZ_SIGN: lambda: ritz_sign_k(values, weights, d, self.steps),
             "literal": lambda: literal_k(values, weights, d, lipschitz),
             "resolution_merged": lambda: resolution_k(values, weights, d),
             "effective_rank": lambda: flat_k(
@@ -271,12 +180,49 @@ class Gap:
             " or method.gap.on_degenerate=fixed method.gap.sparsity=0.47"
         )
 
+    def certainties(
+        self, values: Tensor, weights: Tensor, d: int, lipschitz: float, found: bool
+    ) -> dict[str, Finding]:
+        """Standard errors and convergence checks of `smoothed_density`, `literal_k` and, if the
+        rule has found it (`found`; never by `fixed`), of `found_density`.
+
+        `ritz_sign` has no limit, so only its standard error and its value with half of `steps` are
+        stated, and `ritz_values`, the smallest number of values that were counted in a run.
+        """
+        runs, literal = Runs.of(values, weights, d), literal_k(values, weights, d, lipschitz)
+
+        def density(v: Tensor, w: Tensor) -> float | None:
+            k = self.find(v, w, d, lipschitz)
+            return None if k is None else 1 - k / d
+
+        report = {
+            **runs.certainty(lambda v, w: 1 - smoothed_k(v, w, d, self.sigma2) / d).findings(
+                "smoothed_density"
+            ),
+            **runs.certainty(lambda v, w: literal_k(v, w, d, lipschitz), literal or 0).findings(
+                "literal_k"
+            ),
+        }
+        if not found or self.rule == "fixed":
+            return report
+        if self.rule != RITZ_SIGN:
+            return report | runs.certainty(density).findings("found_density")
+        counted = shortened(values, weights, self.steps)
+        certain = Runs.of(*counted, d).certainty(density, limit=False)
+        return report | {
+            **certain.findings("found_density"),
+            "ritz_values": int((counted[1] > 0).sum(-1).min()),
+        }
+
     def _others(self, values: Tensor, weights: Tensor, d: int) -> str:
-        """What the other rules find in the same values, as a sentence; empty if none is usable."""
+        """What the other rules find in the same values, as a sentence; empty if none is usable.
+
+        Without `ritz_sign`, for which the runs may be too short.
+        """
         cuts = {
             rule: replace(self, rule=rule).find(values, weights, d, 0.0)
             for rule in RULES
-            if rule not in (self.rule, "literal", "fixed")
+            if rule not in (self.rule, RITZ_SIGN, "literal", "fixed")
         }
         usable = [
             f"{rule} {k / d:.4f}" for rule, k in cuts.items() if k is not None and _usable(k, d)

@@ -13,7 +13,6 @@ worse than random (section 4), so the default keeps the curved side, smoothed. T
 finds no usable cut, hence `gap.rule`. Call the default "IMC (our reading)" in every table.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -33,15 +32,12 @@ from pruners.base import (
     count_prunable,
     keep_count,
 )
-from pruners.curvature.gap import (
-    SUBSPACES,
-    Gap,
-    literal_k,
-    literal_probes,
-    measured_lipschitz,
-    smoothed_k,
-)
-from pruners.curvature.options import MASK_RULES, not_among
+from pruners.curvature.certainty import WITH_RUNS
+from pruners.curvature.cuts import literal_k, literal_probes, smoothed_k
+from pruners.curvature.gap import SUBSPACES, Gap, measured_lipschitz
+from pruners.curvature.leverage import expected_overlap, posteriors, with_leverages
+from pruners.curvature.options import MASK_RULES, SHRINKAGES, not_among, uses_leverage
+from pruners.curvature.select import layer_floors, select
 
 
 @dataclass(frozen=True)
@@ -57,6 +53,9 @@ class MaskOptions:
         scope: rank over all layers (`global`), or within each `layer`; all layers then have the
             same density.
         min_layer_keep: share of each layer that stays for any scores, in [0, 1].
+        shrinkage: `layer` shrinks each layer's leverages towards their mean by empirical Bayes
+            (pruners/curvature/leverage.py), `none` takes the mean over the probes. It has no effect
+            on rules without a leverage and is then set to its default.
     """
 
     tag: ClassVar[str] = "imc_mask"
@@ -64,9 +63,11 @@ class MaskOptions:
     subspace: str = "smoothed_curved"
     scope: str = "global"
     min_layer_keep: float = 0.0
+    shrinkage: str = "none"
 
     def __post_init__(self) -> None:
         problems = not_among("method.mask.rule", self.rule, MASK_RULES)
+        problems += not_among("method.mask.shrinkage", self.shrinkage, SHRINKAGES)
         problems += not_among("method.mask.subspace", self.subspace, SUBSPACES)
         problems += not_among("method.mask.scope", self.scope, ("global", "layer"))
         if not 0 <= self.min_layer_keep <= 1:
@@ -76,6 +77,8 @@ class MaskOptions:
             )
         if problems:
             raise ValueError("\n".join(problems))
+        if not uses_leverage(self.rule):
+            object.__setattr__(self, "shrinkage", "none")
 
 
 @dataclass(frozen=True)
@@ -83,11 +86,23 @@ class Imc:
     """Prune stage of IMC.
 
     It needs the measurements `spectrum` and `lipschitz`. A given density overrides `gap`.
+
+    Args:
+        density: that of the run, if it is given. All of `gap` but `sigma2` then has no effect and
+            is set to its default, as is this field, so that such runs share one result.
     """
 
     tag: ClassVar[str] = "imc"
     gap: Gap = field(default_factory=Gap)
     mask: MaskOptions = field(default_factory=MaskOptions)
+    density: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.density is not None:
+            if not 0 < self.density <= 1:
+                raise ValueError(f"density={self.density:g} must be in (0, 1]")
+            object.__setattr__(self, "gap", Gap(sigma2=self.gap.sigma2))
+            object.__setattr__(self, "density", None)
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> FixedMasking:
         """Prune `model` to the found or given density, and report the findings.
@@ -103,8 +118,9 @@ class Imc:
         density = 1 - k / d if task.density is None else task.density
         # With params=all, the share found among all parameters applies to the prunable weights.
         kept = d - k if d == prunable else keep_count(density, prunable)
-        scores = self._scores(model, masks, spectrum, task)
-        chosen = select(scores, masks, kept, self.mask.scope, self.mask.min_layer_keep)
+        shrunk = self._shrunk(spectrum, masks)
+        chosen = self._select(self._scores(model, masks, shrunk, task), masks, kept)
+        overlap = self._overlap(chosen, model, masks, spectrum, task)
         apply_masks(model, chosen)
         report: dict[str, Finding] = {
             "found_density": kept / prunable,
@@ -115,6 +131,7 @@ class Imc:
             "smoothed_density": 1 - smoothed_k(values, weights, d, self.gap.sigma2) / d,
             "lipschitz": lipschitz,
             "mask_rule": self.mask.rule,
+            **(self._certainties(spectrum, d, lipschitz, rule) | overlap),
         }
         passed_on = (
             "leverage_ratio",
@@ -137,6 +154,53 @@ class Imc:
             raise ValueError(
                 f"{error}. The spectrum stays in the cache: another choice measures nothing again"
             ) from error
+
+    def _certainties(
+        self, spectrum: Measurement, d: int, lipschitz: float, rule: str
+    ) -> dict[str, Finding]:
+        """Standard errors and convergence checks of what the spectrum gave.
+
+        They are empty for an estimator without Lanczos runs, and for a spectrum of the cache that
+        was measured before there were checks.
+        """
+        if spectrum.report.get("spectrum_estimator") not in WITH_RUNS:
+            return {}
+        values, weights = spectrum.tensors["ritz_values"], spectrum.tensors["ritz_weights"]
+        return self.gap.certainties(values, weights, d, lipschitz, found=rule == self.gap.rule)
+
+    def _select(self, scores: Scores, masks: Masks, kept: int) -> Masks:
+        return select(scores, masks, kept, self.mask.scope, self.mask.min_layer_keep)
+
+    def _shrunk(self, spectrum: Measurement, masks: Masks) -> Measurement:
+        """The spectrum with the leverages that `mask.shrinkage` makes of the measured ones.
+
+        Raises:
+            ValueError: the spectrum comes from a cache of before there were errors of leverages.
+        """
+        if self.mask.shrinkage == "none":
+            return spectrum
+        found = posteriors(spectrum, masks)
+        if found is None:
+            raise ValueError(
+                f"method.mask.shrinkage={self.mask.shrinkage} needs the errors of the leverages,"
+                " and this spectrum of the cache was measured without them: delete the folder of"
+                " the stage spectrum in the cache, or take method.mask.shrinkage=none"
+            )
+        return with_leverages(spectrum, {name: p.mean for name, p in found.items()})
+
+    def _overlap(
+        self, chosen: Masks, model: nn.Module, masks: Masks, spectrum: Measurement, task: Task
+    ) -> dict[str, Finding]:
+        """Expected overlap with the mask of the exact leverages; empty if errors are not known."""
+        found = posteriors(spectrum, masks) if uses_leverage(self.mask.rule) else None
+        if not found:
+            return {}
+
+        def exact() -> Masks:
+            drawn = with_leverages(spectrum, {n: p.draw(task.rng) for n, p in found.items()})
+            return self._select(self._scores(model, masks, drawn, task), masks, count_kept(chosen))
+
+        return expected_overlap(chosen, exact)
 
     def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
         """Check, before any work, that a density can keep `min_layer_keep` of every layer.
@@ -192,87 +256,3 @@ def _measured_spectrum(task: Task) -> Measurement:
             "IMC prunes by a measured spectrum: give the prune stage needs: [spectrum, lipschitz]"
         )
     return found
-
-
-def select(
-    scores: Scores, masks: Masks, kept: int, scope: str = "global", min_layer_keep: float = 0.0
-) -> Masks:
-    """Masks of the `kept` largest scores over all layers; ties go to the lower index.
-
-    Exactly `kept` entries are True. Weights that `masks` has pruned stay pruned.
-
-    Args:
-        scope: `layer` gives every layer the same density, by largest remainders.
-        min_layer_keep: share of each layer's weights, rounded up, that stays (or all unpruned ones,
-            if there are fewer).
-
-    Raises:
-        ValueError: fewer than `kept` weights are left, or the layers' minima exceed `kept`.
-    """
-    flat = {name: s.masked_fill(~masks[name], -torch.inf).flatten() for name, s in scores.items()}
-    alive = {name: int(mask.sum()) for name, mask in masks.items()}
-    if kept > count_kept(masks):
-        raise ValueError(f"cannot keep {kept:,} weights: only {count_kept(masks):,} are left")
-    floors = layer_floors(masks, kept, min_layer_keep)
-    if scope == "layer":
-        floors = layer_counts(alive, kept, floors)
-    chosen = {name: best(s, floors[name]) for name, s in flat.items()}
-    pool = torch.cat([s.masked_fill(chosen[name], -torch.inf) for name, s in flat.items()])
-    rest = best(pool, kept - sum(floors.values()))
-    extras = torch.split(rest, [s.numel() for s in flat.values()])
-    return {
-        name: (chosen[name] | extra).view_as(masks[name])
-        for name, extra in zip(flat, extras, strict=True)
-    }
-
-
-def layer_floors(masks: Masks, kept: int, share: float) -> dict[str, int]:
-    """Weights that each layer keeps for any scores: `share` of it, or all unpruned ones.
-
-    Raises:
-        ValueError: together they exceed `kept`.
-    """
-    floors = {
-        name: min(math.ceil(share * mask.numel()), int(mask.sum())) for name, mask in masks.items()
-    }
-    if sum(floors.values()) > kept:
-        raise ValueError(
-            f"method.mask.min_layer_keep={share} keeps {sum(floors.values()):,} weights,"
-            f" but the density only {kept:,}: lower it or raise the density"
-        )
-    return floors
-
-
-def best(scores: Tensor, n: int) -> Tensor:
-    """True at the n largest of `scores` (m,); ties go to the lower index."""
-    chosen = torch.zeros_like(scores, dtype=torch.bool)
-    chosen[scores.argsort(descending=True, stable=True)[:n]] = True
-    return chosen
-
-
-def layer_counts(alive: dict[str, int], kept: int, floors: dict[str, int]) -> dict[str, int]:
-    """Number of weights to keep in each layer at one density.
-
-    Where rounding falls below a floor, the layer with the largest surplus over its own floor gives
-    up weights.
-    """
-    counts = proportional(alive, kept)
-    for name, floor in floors.items():
-        while counts[name] < floor:
-            donor = max(counts, key=lambda n: counts[n] - floors[n])
-            counts[donor] -= 1
-            counts[name] += 1
-    return counts
-
-
-def proportional(sizes: dict[str, int], total: int) -> dict[str, int]:
-    """Divide `total` in proportion to `sizes`, by largest remainders.
-
-    Equal remainders are resolved in favour of the earlier layer.
-    """
-    everything = sum(sizes.values())
-    shares = {name: divmod(total * n, everything) for name, n in sizes.items()}
-    counts = {name: whole for name, (whole, _) in shares.items()}
-    for name in sorted(shares, key=lambda n: -shares[n][1])[: total - sum(counts.values())]:
-        counts[name] += 1
-    return counts

@@ -72,13 +72,8 @@ class Krylov:
         return self.lift(self.vectors @ (f * self.vectors[0])) * self.norm
 
     def padded(self, m: int) -> tuple[Tensor, Tensor]:
-        """theta and tau padded to m entries, which adds no mass and no gap.
-
-        The padding, in front, consists of copies of the smallest value with weight 0.
-        """
-        missing = m - len(self.theta)
-        theta = torch.cat([self.theta[:1].repeat(missing), self.theta])
-        return theta, torch.cat([self.tau.new_zeros(missing), self.tau])
+        """theta and tau padded to m entries."""
+        return padded(self.theta, self.tau, m)
 
     @property
     def converged(self) -> Tensor:
@@ -101,6 +96,38 @@ def krylov(matvec: MatVec, start: Tensor, steps: int, reorth: str = "full") -> K
         torch.diag(alpha) + torch.diag(beta[:-1], 1) + torch.diag(beta[:-1], -1)
     )
     return Krylov(theta, vectors[0] ** 2, vectors, basis, float(start.norm()), float(beta[-1]))
+
+
+def padded(theta: Tensor, tau: Tensor, m: int) -> tuple[Tensor, Tensor]:
+    """Ritz values and weights padded to m entries, which adds no mass and no gap.
+
+    The padding, in front, consists of copies of the smallest value with weight 0.
+    """
+    missing = m - len(theta)
+    return (
+        torch.cat([theta[:1].repeat(missing), theta]),
+        torch.cat([tau.new_zeros(missing), tau]),
+    )
+
+
+def leading(theta: Tensor, tau: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Ritz values and weights (k,) of the first `steps` steps of a run of m >= `steps` steps.
+
+    The leading block of the run's tridiagonal matrix, which its m values and weights determine: it
+    is the tridiagonal matrix of diag(theta) in the Krylov space of sqrt(tau) (Golub and Welsch,
+    1969; Gragg and Harrod, 1984). No product with H is needed.
+
+    Args:
+        theta, tau: (m,) as in `Krylov`; entries of weight 0 are ignored, so rows may be padded.
+
+    Returns:
+        k = min(`steps`, number of values with a weight) values, ascending, and their weights.
+    """
+    nodes, weights = theta[tau > 0], tau[tau > 0]
+    if len(nodes) <= steps:
+        return nodes, weights
+    run = krylov(lambda v: nodes.double() * v, weights.double().sqrt(), steps)
+    return run.theta, run.tau
 
 
 def signs(d: int, rng: Generator, like: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from pruners.base import GRADIENT, PRODUCT, Finding, Masks, Measurement, Task, Work
+from pruners.curvature.certainty import Certainty, Runs
 from pruners.curvature.hessian import HessianOperator, fixed_batches
 from pruners.curvature.lanczos import krylov
 from pruners.curvature.options import DTYPES, HessianOptions, not_among
@@ -34,6 +35,8 @@ from pruners.curvature.options import DTYPES, HessianOptions, not_among
 KINKS = ("Relu", "Threshold", "HardTanh", "Hardtanh", "MaxPool", "AbsBackward", "Clamp")
 NOTE = "non-smooth: K diverges as delta -> 0"
 POWER_STEPS = 30  # Lanczos steps for |H(V) - H(W*)|; its top eigenvalue converges long before
+# K is a threshold for gaps and no share, so a tenth is near enough.
+TOLERANCE = 0.1
 REDUCE: dict[str, Callable[[Tensor], Tensor]] = {
     "max": torch.max,
     "mean": torch.mean,
@@ -152,6 +155,7 @@ class Lipschitz:
         move = operator.flatten(_initial(task, operator.names)) - operator.point
         box = float(move.abs().max() if self.B == "linf" else move.norm())
         found: list[float] = []
+        changes: list[float] = []  # relative errors of Lanczos
         centre = (
             operator.gradient(self._point(operator.point, move, box, task))
             if self.estimator != "hessian_diff" and self.V != "box"
@@ -160,15 +164,15 @@ class Lipschitz:
         runs = self._runs()
         for i in range(runs):
             point = self._point(operator.point, move, box, task)
-            found.append(
-                self._hessian_diff(operator, point, task)
-                if self.estimator == "hessian_diff"
-                else self._eq23(operator, point, centre, task)
-            )
+            if self.estimator == "hessian_diff":
+                n, change = self._hessian_diff(operator, point, task)
+            else:
+                n, change = self._eq23(operator, point, centre, task), 0.0
+            found.append(n)
+            changes.append(change)
             task.progress(i + 1, runs, "directions")
-        return Measurement(
-            report=self._report(torch.tensor(found, dtype=torch.float64), box) | _note(operator)
-        )
+        measured = torch.tensor(found, dtype=torch.float64)
+        return Measurement(report=self._report(measured, box, max(changes)) | _note(operator))
 
     def _runs(self) -> int:
         # The norm of H(V) - H(W*) at a fixed V does not depend on a direction.
@@ -197,13 +201,17 @@ class Lipschitz:
         q = second_difference(operator.gradient, point, _normal(point, task), self.delta, p, centre)
         return norm_of(q, p, root=self.estimator == "eq23")
 
-    def _hessian_diff(self, operator: HessianOperator, point: Tensor, task: Task) -> float:
-        """Largest |eigenvalue| of H(V) - H(W*)."""
+    def _hessian_diff(
+        self, operator: HessianOperator, point: Tensor, task: Task
+    ) -> tuple[float, float]:
+        """Largest |eigenvalue| of H(V) - H(W*), and its relative change from fewer steps."""
         there = operator.at(point)
-        ritz = krylov(
+        run = krylov(
             lambda v: there.matvec(v) - operator.matvec(v), _normal(point, task), POWER_STEPS
-        ).theta
-        return float(ritz.abs().max())
+        )
+        runs = Runs.of(run.theta[None], run.tau[None], operator.dimension)
+        n = float(run.theta.abs().max())
+        return n, runs.certainty(lambda v, _: float(v.abs().max())).change / (n or 1.0)
 
     def _point(self, wstar: Tensor, move: Tensor, box: float, task: Task) -> Tensor:
         if self.V == "box":
@@ -212,16 +220,47 @@ class Lipschitz:
             )
         return wstar + {"wstar": 0.0, "init": 1.0, "midpoint": 0.5}[self.V] * move
 
-    def _report(self, found: Tensor, box: float) -> dict[str, Finding]:
-        n = float(REDUCE[self.reduce](found))
+    def _report(self, found: Tensor, box: float, change: float) -> dict[str, Finding]:
+        """Findings on K.
+
+        The standard error is the jackknife's over the directions (that of a mean is s / sqrt(n)).
+        The convergence check compares all directions with the first half of them and, for
+        `hessian_diff`, all Lanczos steps with fewer (`change`, relative).
+        """
+        factor = 1.0 if self.estimator == "hessian_diff" else 2 * box
+        reduce = REDUCE[self.reduce]
+        n, error, half = float(reduce(found)), jackknife(reduce, found), None
+        if len(found) > 1:
+            half = float(reduce(found[: len(found) // 2]))
+            change = max(change, abs(n - half) / (n or 1.0))
+        checked = len(found) > 1 or self.estimator == "hessian_diff"
+        certain = Certainty(
+            None if error is None else factor * error,
+            None if half is None else factor * half,
+            factor * n * change,
+            change <= TOLERANCE if checked else None,
+        )
         return {
-            "lipschitz": n if self.estimator == "hessian_diff" else 2 * box * n,
+            "lipschitz": factor * n,
             "lipschitz_n": n,
             "lipschitz_min": float(found.min()),
             "lipschitz_max": float(found.max()),
             "lipschitz_sd": float(found.std(correction=0)) if len(found) > 1 else None,
             "box": box,
+            **certain.findings("lipschitz"),
         }
+
+
+def jackknife(reduce: Callable[[Tensor], Tensor], found: Tensor) -> float | None:
+    """The jackknife's standard error of `reduce` of n numbers (n,); None for one (Efron, 1982).
+
+    With t_i the result without number i: sqrt((n - 1) / n * sum (t_i - mean t)^2).
+    """
+    n = len(found)
+    if n < 2:
+        return None
+    without = torch.stack([reduce(torch.cat([found[:i], found[i + 1 :]])) for i in range(n)])
+    return float(((n - 1) * without.var(correction=0)).sqrt())
 
 
 def _normal(like: Tensor, task: Task) -> Tensor:

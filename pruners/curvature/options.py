@@ -14,12 +14,18 @@ MASK_RULES = (
     "magnitude",
     "random",
 )
+SHRINKAGES = ("none", "layer")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def not_among(key: str, value: object, choices: tuple[str, ...]) -> list[str]:
     """Error message for a value that is not among `choices`, in a list; empty for a valid value."""
     return [] if value in choices else [f"{key}={value!r} must be one of {', '.join(choices)}"]
+
+
+def uses_leverage(rule: str) -> bool:
+    """Whether a value of `method.mask.rule` ranks weights by their leverage."""
+    return rule.startswith("leverage")
 
 
 @dataclass(frozen=True)

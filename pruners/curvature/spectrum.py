@@ -5,17 +5,34 @@ exact zeros (dead units) have leverage 0 on a hard curved or `abs` side: they ra
 direction that affects the loss. `leverage_ratio` may then be below 1.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from pruners.base import PRODUCT, Finding, Masks, Measurement, Task, Work
+from pruners.base import (
+    PRODUCT,
+    STANDARD_ERROR,
+    Finding,
+    Masks,
+    Measurement,
+    Task,
+    Work,
+)
+from pruners.curvature.certainty import WITH_RUNS, Runs, standard_error
 from pruners.curvature.estimators import ESTIMATORS, Estimate, Problem, Step
 from pruners.curvature.gap import SUBSPACES, Gap, measured_lipschitz
 from pruners.curvature.hessian import HessianOperator, fixed_batches
 from pruners.curvature.lanczos import MatVec
-from pruners.curvature.options import MASK_RULES, HessianOptions, SpectrumOptions, not_among
+from pruners.curvature.leverage import VARIANCE
+from pruners.curvature.options import (
+    MASK_RULES,
+    SHRINKAGES,
+    HessianOptions,
+    SpectrumOptions,
+    not_among,
+    uses_leverage,
+)
 from pruners.curvature.pyhessian_check import pyhessian_check
 
 UNIT = "Hessian-vector products"
@@ -32,8 +49,10 @@ class Spectrum:
         subspace: `smoothed_curved` (f = Phi(x / sigma), for any density), or a hard cut of
             dimension d - k: `curved` (steepest directions), `flat` (most negative first: the W+ of
             the paper's text), `abs` (largest magnitude). Must equal `method.mask.subspace`.
-        gap, density: determine k for a hard cut; the smoothed one uses only `gap.sigma2`.
+        gap, density: determine k for a hard cut; the smoothed one uses only `gap.sigma2`. A rule
+            that counts Ritz values (`gap.ritz_steps`) raises `spectrum.steps` where it is smaller.
         mask_rule: `projected_weight` also measures f(H)W*.
+        shrinkage: `method.mask.shrinkage`; only checked, as `layer` requires the leverage's errors.
     """
 
     tag: ClassVar[str] = "spectrum"
@@ -43,6 +62,7 @@ class Spectrum:
     gap: Gap = field(default_factory=Gap)
     density: float | None = None
     mask_rule: str = ""
+    shrinkage: str = "none"
 
     def __post_init__(self) -> None:
         problems = not_among("method.mask.subspace", self.subspace, SUBSPACES)
@@ -54,13 +74,45 @@ class Spectrum:
                 "method.spectrum.check=pyhessian: PyHessian measures in eval mode only; take"
                 " method.hessian.mode=eval"
             )
+        problems += not_among("method.mask.shrinkage", self.shrinkage, SHRINKAGES)
+        problems += self._shrinkage_problems()
+        needed = self.gap.ritz_steps if self.density is None else 0
+        if needed and self.spectrum.estimator != "slq":
+            problems.append(
+                f"method.gap.rule={self.gap.rule} counts the Ritz values of runs of {needed} steps,"
+                f" which method.spectrum.estimator={self.spectrum.estimator} does not keep: take"
+                " method.spectrum.estimator=slq"
+            )
         if problems:
             raise ValueError("\n".join(problems))
+        if needed > self.spectrum.steps:
+            object.__setattr__(self, "spectrum", replace(self.spectrum, steps=needed))
         if self.subspace == "smoothed_curved":
             object.__setattr__(self, "gap", Gap(sigma2=self.gap.sigma2))
             object.__setattr__(self, "density", None)
         if self.mask_rule != "projected_weight":
             object.__setattr__(self, "mask_rule", "")
+        object.__setattr__(self, "shrinkage", "none")
+
+    def _shrinkage_problems(self) -> list[str]:
+        """Why the leverage cannot be shrunk; empty if it can be, or is not."""
+        if self.shrinkage == "none" or not uses_leverage(self.mask_rule):
+            return []
+        s, key = self.spectrum, f"method.mask.shrinkage={self.shrinkage}"
+        problems = []
+        if self.subspace != "smoothed_curved":
+            problems.append(
+                f"{key} is for method.mask.subspace=smoothed_curved: the errors of a hard cut grow"
+                " with the leverage; take method.mask.shrinkage=none"
+            )
+        if s.estimator not in WITH_RUNS or (s.estimator == "slq" and s.probes < 2):
+            problems.append(
+                f"{key} takes the errors of the leverage from the spread between probes, which"
+                f" method.spectrum.estimator={s.estimator} with method.spectrum.probes={s.probes}"
+                " does not give: take slq with at least 2 probes, dense, or"
+                " method.mask.shrinkage=none"
+            )
+        return problems
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Measure H at the model's weights; the model is not changed."""
@@ -75,12 +127,20 @@ class Spectrum:
             for kind, v in by_name.items()
             for name, t in operator.split(v.to(operator.point)).items()
         }
+        if found.variance is not None:
+            tensors |= {
+                f"{VARIANCE}/{name}": t.cpu().double().mean()
+                for name, t in operator.split(found.variance.to(operator.point)).items()
+            }
         tensors |= {"ritz_values": found.values, "ritz_weights": found.weights}
         report = summary(found) | {
+            "spectrum_estimator": self.spectrum.estimator,
             "dimension": operator.dimension,
             "samples": operator.samples,
             "subspace": self.subspace,
         }
+        if self.spectrum.estimator in WITH_RUNS:
+            report |= certainties(found, operator.dimension)
         if self.spectrum.check == "pyhessian":
             report |= pyhessian_check(operator, task.rng)
         return Measurement(tensors, report)
@@ -157,4 +217,20 @@ def summary(found: Estimate) -> dict[str, Finding]:
     return report | {
         "leverage_sum": total,
         "leverage_ratio": total / found.dimension if found.dimension else None,
+    }
+
+
+def certainties(found: Estimate, d: int) -> dict[str, Finding]:
+    """Standard errors and convergence checks of the findings of `summary`.
+
+    The trace takes one product of each probe, so it has no error of Lanczos. `lambda_max` and
+    `lambda_min` are extremes over the probes, their standard errors those of the probes' mean.
+    """
+    runs = Runs.of(found.values, found.weights, d)
+    top, bottom = float(found.values.max()), float(found.values.min())
+    return {
+        f"trace{STANDARD_ERROR}": standard_error(found.traces.tolist()),
+        **runs.certainty(lambda v, _: float(v.max()), top).findings("lambda_max"),
+        **runs.certainty(lambda v, _: float(v.min()), bottom).findings("lambda_min"),
+        **runs.certainty(lambda v, w: float((w * (v < 0)).sum())).findings("negative_share"),
     }

@@ -4,12 +4,21 @@ It applies to a trained net (LeCun, Denker & Solla, NeurIPS 1989). score_k = h_k
 h_kk the diagonal of a curvature of the mean training loss. The gradient is taken to be zero, and
 the other entries of the curvature are dropped.
 
-Choice of the diagonal (docs/methods/obd.md; docs/decisions.md 29): Monte-Carlo Fisher. For each
-image a label y is drawn from the net's own softmax, and h_kk is the mean of (dL(y)/dw_k)^2 over
-images. Its expectation is the diagonal of the generalised Gauss-Newton matrix (`ggn`: the sum over
-all classes c of p_c (dL(c)/dw_k)^2), which is never negative. The original's recursion back through
-the layers also drops the cross terms between units. `hutchinson` uses the Hessian itself, as the
-mean of z * Hz over random signs z; negative entries count as zero.
+Choice of the diagonal (docs/methods/obd.md; docs/decisions.md 29): the generalised Gauss-Newton
+matrix J' (diag(p) - p p') J, with p (C,) the net's softmax and J (C, d) the Jacobian of its outputs
+for one image, mean over images. Its diagonal is never negative. Estimators:
+
+- `ggn`: exact, the sum over all classes c of p_c (dL(c)/dw_k)^2, one backward pass a class.
+- `mc_fisher` (default): (dL(y)/dw_k)^2 for a label y drawn from p. The expectation is that of
+  `ggn`; on a well-trained net a few rare labels carry most of it, so the mean is heavy-tailed.
+- `ggn_rademacher`: ((J' F u)_k)^2 for random signs u (C,), where F = diag(sqrt p) - p sqrt(p)' is a
+  factor of the middle matrix: F F' = diag(p) - p p'. E[u u'] = I, so the expectation is that of
+  `ggn`, too, without rare events. It is curvature propagation (Martens, Sutskever & Swersky, ICML
+  2012) at the outputs of the net.
+- `hutchinson`: of the Hessian itself, the mean of z * Hz over random signs z; negative entries
+  count as zero.
+
+The original's recursion back through the layers also drops the cross terms between units.
 
 Choices: BatchNorm uses running statistics, because batch statistics couple the images. Images are
 not augmented. Labels are drawn; with the true labels, gradients vanish with the training loss. The
@@ -34,7 +43,7 @@ from pruners.memory import at_once
 from pruners.scores.chunks import loss_bytes
 from pruners.scores.gradients import undisturbed
 
-Estimator = Literal["mc_fisher", "ggn", "hutchinson"]
+Estimator = Literal["mc_fisher", "ggn", "ggn_rademacher", "hutchinson"]
 # Numbers in the per-image gradients held at a time: 128 MiB of float32, if `memory` allows.
 AT_ONCE = 2**25
 
@@ -44,10 +53,10 @@ class Obd:
     """OBD score h_kk w_k^2 / 2.
 
     Args:
-        estimator: of h: `mc_fisher`, `ggn`, or `hutchinson` (the Hessian).
+        estimator: of h: `mc_fisher`, `ggn`, `ggn_rademacher`, or `hutchinson` (the Hessian).
         images: training images in the mean, all of them if there are fewer. Default 5,000
             (docs/methods/obd.md).
-        draws: labels drawn per image (mc_fisher). Default 1.
+        draws: labels (mc_fisher) or sign vectors (ggn_rademacher) drawn per image. Default 1.
         probes: random sign vectors (hutchinson). Default 100; 50 to 300 are usual.
     """
 
@@ -111,28 +120,35 @@ class Obd:
         if self.estimator == "hutchinson":
             return self._hutchinson(model, masks, chosen, loss, rng, memory)
         total = {name: torch.zeros_like(model.get_parameter(name)) for name in masks}
+        value = along if self.estimator == "ggn_rademacher" else loss
         with undisturbed(model, "eval"):
             for x, y in chosen:
                 p = _probabilities(model, (x, y), loss, memory)
                 size = _images_at_once(model, (x, y), loss, total, memory)
-                for labels, shares in self._labels(p, rng):
-                    _add_squares(total, model, x, labels, shares, loss, size)
+                for targets, shares in self._targets(p, rng):
+                    add_squares(total, model, x, targets, shares, value, size)
         count = sum(len(y) for _, y in chosen)
         return {name: t / count for name, t in total.items()}
 
-    def _labels(self, p: Tensor, rng: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Labels (B,) of a batch and their weights (B,).
+    def _targets(self, p: Tensor, rng: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """What each image of a batch is differentiated for, and its weight (B,).
 
-        The labels are draws from the net's softmax `p` (B, C), or every class weighted by its
-        probability.
+        Labels (B,): draws from the net's softmax `p` (B, C), or every class weighted by its
+        probability. Directions of the outputs (B, C): random signs through the factor of the
+        softmax's Hessian.
         """
         if self.estimator == "ggn":
             for c, column in enumerate(p.unbind(1)):
                 yield torch.full_like(column, c, dtype=torch.long), column
             return
+        even = torch.full_like(p[:, 0], 1 / self.draws)
+        if self.estimator == "ggn_rademacher":
+            for _ in range(self.draws):
+                yield factor_product(p, signs(p.numel(), rng, p).view_as(p)), even
+            return
         drawn = torch.multinomial(p.cpu(), self.draws, replacement=True, generator=rng)
         for column in drawn.to(p.device).unbind(1):
-            yield column, torch.full_like(column, 1 / self.draws, dtype=p.dtype)
+            yield column, even
 
     def _hutchinson(
         self,
@@ -175,7 +191,7 @@ def _probabilities(model: nn.Module, batch: Batch, loss: LossFn, memory: float) 
         p = torch.cat([model(images).softmax(1) for images in torch.split(x, size)])
     if not p.isfinite().all():
         raise FloatingPointError(
-            "the net's outputs are NaN or infinite, so no label can be drawn: its training has"
+            "the net's outputs are NaN or infinite, so they are no probabilities: its training has"
             " diverged; take a smaller train.lr"
         )
     return p
@@ -198,29 +214,45 @@ def _images_at_once(
     return at_once(min(len(batch[1]), max(1, AT_ONCE // numbers)), memory, taken)
 
 
+def factor_product(p: Tensor, u: Tensor) -> Tensor:
+    """F u (B, C), where F F' = diag(p) - p p' is the Hessian of cross-entropy in the outputs.
+
+    F = diag(sqrt p) - p sqrt(p)'; p (B, C) are the classes' probabilities and u is (B, C).
+    """
+    root = p.sqrt()
+    return root * u - p * (root * u).sum(1, keepdim=True)
+
+
+def along(outputs: Tensor, direction: Tensor) -> Tensor:
+    """Outputs (B, C) times a direction of the same shape: its gradient is J' direction."""
+    return (outputs * direction).sum()
+
+
 # Only torch.func differentiates here; the model's own biases would build a needless graph.
 @torch.no_grad()
-def _add_squares(
+def add_squares(
     total: Scores,
     model: nn.Module,
     x: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     shares: Tensor,
     loss: LossFn,
     size: int,
 ) -> None:
-    """Add to `total` the squared gradient of each image's own loss, times its share.
+    """Add to `total` the squared gradient of each image's own `loss`, times its share.
 
     Args:
+        targets: (B, ...) the loss's second argument for each image of x.
+        shares: (B,).
         size: images at a time.
     """
     weights = {name: model.get_parameter(name).detach() for name in total}
 
-    def own(w: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        return loss(functional_call(model, w, (image[None],)), label[None])
+    def own(w: dict[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
+        return loss(functional_call(model, w, (image[None],)), target[None])
 
     per_image = vmap(grad(own), in_dims=(None, 0, 0))
-    parts = (torch.split(t, size) for t in (x, labels, shares))
+    parts = (torch.split(t, size) for t in (x, targets, shares))
     for images, some, share in zip(*parts, strict=True):
         for name, g in per_image(weights, images, some).items():  # (b, *shape)
             total[name] += torch.einsum("b,b...->...", share.to(g), g**2)

@@ -120,7 +120,7 @@ class ImageSet(ABC):
             official = self.read(data_dir)
             size = self.native.size if self.smallest is None else self.info().size
             for part, split in (("training", official.train), ("test", official.test)):
-                check_split(part, split, self.native, size)
+                check_split(part, split, self.info(), size)
             return self.prepare(official, train_fraction)
 
     def prepare(self, official: Official, train_fraction: float) -> Data:
@@ -142,7 +142,7 @@ class ImageSet(ABC):
             mean=mean,
             std=std,
             scale=self.scale,
-            classes=self.native.classes,
+            classes=self.info().classes,
             augment=self.augment,
             checksum=official.checksum(),
         )

@@ -13,9 +13,11 @@ from runner.spec.findings import (
     DIVERGED_EPOCH,
     DIVERGED_STAGE,
     DIVERGED_WHAT,
+    FOUND,
     ORIGIN,
     REACHED,
     TOP5,
+    errors,
     is_diverged,
 )
 from runner.spec.request import RunRequest
@@ -46,7 +48,7 @@ def summary(record: dict[str, Any], path: Path, request: RunRequest) -> Panel:
         ),
         **_pretrained(report),
         **{
-            name.replace("_", " "): _finding(report[name])
+            name.replace("_", " "): _finding(report[name]) + errors(report, name)
             for name in request.highlights
             if name in report
         },
@@ -73,7 +75,8 @@ def _density(record: dict[str, Any]) -> dict[str, str]:
         return {}
     if target is None:
         target = "found by the method" if kept < record["prunable"] else "every weight"
-    return {"density": f"{record['density']:.4f} ({kept:,} kept); requested: {target}"}
+    certain = errors(record["report"], FOUND)  # empty for a requested density
+    return {"density": f"{record['density']:.4f}{certain} ({kept:,} kept); requested: {target}"}
 
 
 def _accuracy(record: dict[str, Any]) -> str:

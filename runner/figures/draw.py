@@ -11,7 +11,7 @@ from typing import Any
 
 from runner.errors import ConfigError
 from runner.figures.points import Series
-from runner.suites.schema_figures import Axis, XAxis
+from runner.suites.schema_figures import Axis, XAxis, YAxis
 
 ENDINGS = ("svg", "pdf", "png")
 # Okabe and Ito's colours, which colour-blind readers can distinguish. Yellow is omitted: it is too
@@ -41,6 +41,7 @@ MARK: dict[str, Any] = {
     "color": "#444444",
     "zorder": 0,
 }
+LEVELS = ("dashed", "dotted", "dashdot")  # styles of horizontal lines with different labels
 METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None},
     "pdf": {"CreationDate": None},
@@ -54,7 +55,7 @@ class Panel:
 
     label: str
     x: XAxis
-    y: Axis
+    y: YAxis
     series: list[Series]
 
 
@@ -106,15 +107,25 @@ def _fill(axes: Any, panel: Panel) -> None:
             _fitted(axes, series, style["color"])
     if mark := panel.x.mark:
         axes.axvline(mark.at, label=mark.label, **MARK)
+    _levels(axes, panel.y)
     for name, axis in (("x", panel.x), ("y", panel.y)):
         _scale(axes, name, axis, any(series.points for series in panel.series))
-    curves = [series for series in panel.series if series.kind == "curve"]
+    curves = [series for series in panel.series if series.kind in ("curve", "trace")]
     places = sorted({point.x for series in curves for point in series.points})
     if panel.x.scale == "log" and 0 < len(places) <= TICKS:
         axes.set_xticks(places, [f"{x:g}" for x in places])
         axes.set_xticks([], minor=True)
     labels = [series.legend for series in panel.series] + [mark.label if mark else ""]
+    labels += [levels.label for levels in panel.y.levels]
     _legend(axes, max(map(len, labels)))
+
+
+def _levels(axes: Any, y: YAxis) -> None:
+    """Draw the horizontal lines; those of one label share a style and an entry of the legend."""
+    for number, levels in enumerate(y.levels):
+        style = MARK | {"linestyle": LEVELS[number % len(LEVELS)]}
+        for i, height in enumerate(levels.at):
+            axes.axhline(height, **style, **({"label": levels.label} if i == 0 else {}))
 
 
 def _scale(axes: Any, name: str, axis: Axis, drawn: bool) -> None:

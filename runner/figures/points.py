@@ -76,6 +76,7 @@ class Series:
         requested: number of requested runs: points x seeds.
         done: number of finished runs that did not diverge.
         diverged: number of diverged runs, which are not drawn.
+        doubt: how many runs failed or lack the convergence check of what is drawn.
         ids: the ids of panel and series; by default their labels.
     """
 
@@ -90,6 +91,7 @@ class Series:
     fit: Line | None = None
     ids: tuple[str, str] | None = None
     diverged: int = 0
+    doubt: str = ""
 
     @property
     def state(self) -> str:
@@ -106,8 +108,9 @@ class Series:
 
     @property
     def legend(self) -> str:
-        """The name, the fitted line, and the number of finished runs if some are missing."""
+        """The name, the fitted line, doubts, and the number of finished runs if some miss."""
         name = self.label + (f": {self.fit.equation}" if self.fit else "")
+        name += f" ({self.doubt})" if self.doubt else ""
         if self.done < self.requested:
             return f"{name} ({self.state if self.done or self.diverged else 'not run'})"
         return name + (" (none)" if self.done and not self.points else "")

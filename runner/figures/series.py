@@ -12,7 +12,7 @@ from runner.errors import ConfigError
 from runner.figures.fits import crossings, fitted
 from runner.figures.points import Point, Series
 from runner.records.read import FinishedRun, find_run
-from runner.spec.findings import is_diverged
+from runner.spec.findings import doubts, is_diverged
 from runner.suites.cells import Cell
 from runner.suites.expand import Suite
 from runner.suites.layouts import series_key
@@ -97,7 +97,15 @@ def _series(
         fit=fitted(found, spec.fitted),
         ids=(panel.ref, spec.ref + more),
         diverged=sum(is_diverged(run.record) for there in finished.values() for run in there),
+        doubt=_doubt(spec, [run for there in runs.values() for run in there]),
     )
+
+
+def _doubt(spec: SeriesSpec, runs: Runs) -> str:
+    """How many runs failed or lack the convergence check of the last key that the series reads."""
+    if not spec.reads:
+        return ""
+    return doubts([run.record["report"] for run in runs], spec.reads[-1], spec.checked)
 
 
 @singledispatch

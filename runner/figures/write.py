@@ -93,7 +93,7 @@ def _summary(series: Series) -> str:
             return f"{MISSING} ({series.state})"
         return "none" if series.done else f"{MISSING} ({series.requested} runs to do)"
     first, last = series.points[0], series.points[-1]
-    runs = f"; {series.state}" if series.state else ""
+    runs = "".join(f"; {text}" for text in (series.state, series.doubt) if text)
     if series.kind == "heat":
         mean = sum(p.value or 0 for p in series.points) / len(series.points)
         return f"{len(series.points)} cells, mean {mean:.3g}{runs}"

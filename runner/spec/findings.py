@@ -1,7 +1,9 @@
 """Names of the findings that the engine writes into a record's `report`; methods add their own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from pruners.base import CONVERGED, HALF, STANDARD_ERROR
 
 # Of a run that diverged: the stage, its first epoch with a number that is not finite (0 before the
 # first step and where nothing trains), and what is not finite.
@@ -16,6 +18,35 @@ ORIGIN = "pretrained"
 ACCURACY = "pretrained_accuracy"
 TOP5 = "pretrained_accuracy_top5"
 LOSS = "pretrained_test_loss"
+
+# The density that a method has found by itself, with its errors (`errors`).
+FOUND = "found_density"
+
+
+def errors(report: Mapping[str, Any], name: str) -> str:
+    """Standard error and convergence of a finding, to print behind it; empty if it has neither.
+
+    A finding without a limit has no verdict; its value with half of the work is printed.
+    """
+    error, half = (report.get(name + suffix) for suffix in (STANDARD_ERROR, HALF))
+    text = "" if error is None else f" ± {error:.2g}"
+    converged = report.get(name + CONVERGED)
+    if converged or half is None and converged is None:
+        return text
+    less = f"{'none' if half is None else f'{half:.4g}'} with half of the work"
+    return f"{text}, {'' if converged is None else 'not converged: '}{less}"
+
+
+def doubts(reports: Sequence[Mapping[str, Any]], name: str, checked: bool) -> str:
+    """How many of several runs have a finding that failed its convergence check; empty for none.
+
+    Args:
+        checked: whether to count runs without a check, too.
+    """
+    failed = sum(report.get(name + CONVERGED) == 0 for report in reports)
+    unchecked = sum(name + CONVERGED not in report for report in reports) if checked else 0
+    counts = {"not converged": failed, "convergence not checked": unchecked}
+    return "; ".join(f"{what} in {n} of {len(reports)} runs" for what, n in counts.items() if n)
 
 
 def is_diverged(record: Mapping[str, Any]) -> bool:

@@ -101,11 +101,16 @@ class TableClaim:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A line of the appendix: the values at `key` in the reports of a row's runs."""
+    """A line of the appendix: the values at `key` in the reports of a row's runs.
+
+    Args:
+        checked: whether to state how many runs have no convergence check of the value.
+    """
 
     row: str
     key: str
     label: str
+    checked: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,21 @@ class XAxis(Axis):
     mark: AxisMark | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """Thin horizontal lines at fixed heights, with one entry in the legend."""
+
+    at: tuple[float, ...]
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class YAxis(Axis):
+    """The vertical axis of a panel."""
+
+    levels: tuple[Levels, ...] = ()
+
+
 # --- panels
 
 
@@ -57,7 +72,7 @@ class FigurePanel(Item):
     """Axes and their series. `networks`: printed names of the networks shown; by default all."""
 
     x: XAxis
-    y: Axis
+    y: YAxis
     series: tuple[SeriesSpec, ...]
     networks: Names | None = None
     overrides: Overrides = ()

@@ -67,6 +67,7 @@ class SeriesSpec(Item):
     Args:
         points: points that replace those of the panel.
         colour: number of its colour; by default its position in the panel.
+        checked: whether the legend states how many runs have no convergence check of what is drawn.
     """
 
     overrides: Overrides
@@ -74,6 +75,7 @@ class SeriesSpec(Item):
     points: Points | None = None
     colour: int | None = None
     line: LineStyle = "solid"
+    checked: bool = False
 
     @classmethod
     def from_plain(cls, value: Any, key: str) -> "SeriesSpec":

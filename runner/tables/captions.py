@@ -3,6 +3,7 @@
 from itertools import product
 from typing import Any
 
+from runner.spec.findings import doubts
 from runner.suites.expand import Suite
 from runner.suites.metrics import find_metric
 from runner.suites.numbers import mean_and_spread
@@ -111,7 +112,9 @@ def findings(suite: Suite, found: dict[Key, Entry]) -> list[str]:
             records = found[labels[item.row], network].records
             values = [record["report"].get(item.key) for record in records]
             if values:
-                lines.append(f"{item.label}, {network}: {_finding(values)}")
+                doubt = doubts([r["report"] for r in records], item.key, item.checked)
+                shown = f"{_finding(values)} ({doubt})" if doubt else _finding(values)
+                lines.append(f"{item.label}, {network}: {shown}")
     return lines + [_choice(key, entry) for key, entry in found.items() if entry.tried]
 
 

@@ -99,7 +99,7 @@ def test_every_figure_expands_on_all_its_data_and_has_distinct_panels(name: str)
         assert figure.drawn
         assert figure.jobs
         assert len(series_of(figure, Path("/nowhere"))) == sum(
-            len(panel.series) for panel in panels
+            len(panel.series) * len(panel.networks_of(figure.networks)) for panel in panels
         )
 
 
@@ -280,11 +280,12 @@ panels:
         overrides: [method=snip]
   - label: named points
     x: {label: points, mark: {at: 0.25, label: a fixed mark}}
-    y: {label: K}
+    y: {label: K, levels: [{at: [2, 3], label: two fixed lines}]}
     points: {a step back: {-1: [density=0.25, train.lr=0.01], 0: [density=0.5]}}
     series:
       - {label: SNIP, y: lipschitz, overrides: [method=snip]}
-      - {label: found, draw: mark, x: found, times: -100, plus: 53, overrides: [method=snip]}
+      - {label: found, draw: mark, x: found, checked: true, times: -100, plus: 53,
+          overrides: [method=snip]}
       - {label: sought, draw: mark, x: sought, overrides: [method=snip]}
 """
 REPORT = {"lipschitz": 4.0, "found": 0.5, "sought": None}
@@ -405,8 +406,24 @@ def test_named_points_and_marks_are_drawn_at_their_values(small: Suite, tmp_path
     }
     assert lines(tmp_path, small, "sought, MLP", "named points") == []
     assert "sought, MLP: none" in text
-    assert "a fixed mark" in (tmp_path / "figures" / f"{small.name}.svg").read_text()
+    drawing = (tmp_path / "figures" / f"{small.name}.svg").read_text()
+    assert "a fixed mark" in drawing and drawing.count("<!-- two fixed lines -->") == 1
     assert "sought, MLP (none)" in {s.legend for s in series_of(small, tmp_path)}
+
+
+def test_a_number_that_has_not_converged_is_marked_in_legend_and_output(
+    small: Suite, tmp_path: Path
+) -> None:
+    for job in small.jobs:
+        check = {} if job.run.seed else {"found_converged": 0, "lipschitz_converged": 1}
+        write(tmp_path, job, {"steps": [0.0], "losses": [1.0]}, report={**REPORT, **check})
+    text = write_figure(small, tmp_path)
+    (mark,) = (s for s in series_of(small, tmp_path) if s.label == "found, MLP")
+    assert mark.done == 4  # two points, two seeds
+    doubt = "not converged in 2 of 4 runs; convergence not checked in 2 of 4 runs"
+    assert f"found, MLP ({doubt})" in mark.legend
+    assert mark.doubt in text
+    assert all(s.doubt == "" for s in series_of(small, tmp_path) if s.label.startswith("SNIP"))
 
 
 # --- pictures

@@ -168,6 +168,17 @@ def test_the_spectrum_adds_one_measurement_to_the_runs_of_table_1() -> None:
     assert set(job.keys.values()) - set(reference.keys.values()) == {job.keys["portrait"]}
 
 
+def test_the_reading_has_one_run_for_each_net_count_of_classes_and_wstar() -> None:
+    # digits at 128 and 512 images; four counts of classes after 1, 2 and 6 epochs; 400 steps with
+    # 10 and 100 classes; two other nets with 10 and 100 classes. Series of one run share it.
+    small = figure("imc_reading@digit_pairs")
+    assert len(small.jobs) == 2 + 4 * 3 + 2 + 2 * 2
+    classes = {job.run.dataset.info().classes for job in small.jobs}
+    assert classes == {10, 20, 50, 100}
+    # three data sets, by steps and after 1, 2, 6 and 10 epochs
+    assert len(figure("imc_reading").jobs) == 3 + 3 * 4
+
+
 # --- the sweep
 
 # number of values in appendix A.5, and how many of them are in Table 16

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pruners.curvature.gap import (
-    Gap,
+from pruners.curvature.cuts import (
     hard_step,
     largest_gap_k,
     literal_k,
@@ -20,6 +19,7 @@ from pruners.curvature.gap import (
     smoothed_k,
     smoothed_step,
 )
+from pruners.curvature.gap import Gap
 
 
 def row(*values: float) -> Tensor:
@@ -221,8 +221,8 @@ def test_invalid_options_are_reported_with_their_full_key() -> None:
         Gap(rule="first", sigma2=0.0, sparsity=1.0, on_degenerate="stop")
     assert str(error.value).splitlines() == [
         (
-            "method.gap.rule='first' must be one of smoothed_sign, literal, resolution_merged,"
-            " effective_rank, sign, largest_gap, fixed"
+            "method.gap.rule='first' must be one of smoothed_sign, ritz_sign, literal,"
+            " resolution_merged, effective_rank, sign, largest_gap, fixed"
         ),
         "method.gap.on_degenerate='stop' must be one of error, fixed",
         "method.gap.sigma2=0.0 must be positive",

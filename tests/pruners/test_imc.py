@@ -27,8 +27,9 @@ from pruners.base import FixedMasking, Masks, Measurement, count_kept, full_mask
 from pruners.curvature.estimators import Step
 from pruners.curvature.gap import Gap
 from pruners.curvature.hessian import HessianOptions
-from pruners.curvature.imc import Imc, MaskOptions, layer_counts, proportional, select
+from pruners.curvature.imc import Imc, MaskOptions
 from pruners.curvature.lipschitz import Lipschitz
+from pruners.curvature.select import layer_counts, proportional, select
 from pruners.curvature.spectrum import Spectrum, SpectrumOptions
 
 DENSE, DOUBLE = SpectrumOptions(estimator="dense"), HessianOptions(dtype="float64")

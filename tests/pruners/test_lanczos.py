@@ -5,7 +5,14 @@ import torch
 from imc_cases import symmetric
 from torch import Generator, Tensor
 
-from pruners.curvature.lanczos import as_matrix, exact_spectrum, krylov, lanczos, signs
+from pruners.curvature.lanczos import (
+    as_matrix,
+    exact_spectrum,
+    krylov,
+    lanczos,
+    leading,
+    signs,
+)
 
 
 def probe(d: int, seed: int = 0) -> Tensor:
@@ -149,3 +156,29 @@ def test_zero_rows_are_separated_with_unit_vectors_as_eigenvectors() -> None:
     torch.testing.assert_close(
         vectors @ torch.diag(values) @ vectors.T, h.double(), atol=1e-6, rtol=0
     )
+
+
+@pytest.mark.parametrize("steps", [1, 7, 20, 39])
+def test_the_leading_block_of_a_run_is_the_run_of_fewer_steps(steps: int) -> None:
+    _, a = outliers_and_bulk()
+    long, short = (krylov(lambda v: a @ v, probe(300), m) for m in (40, steps))
+    theta, tau = leading(long.theta, long.tau, steps)
+    torch.testing.assert_close(theta, short.theta, atol=1e-11, rtol=0)
+    torch.testing.assert_close(tau, short.tau, atol=1e-9, rtol=0)
+
+
+def test_one_step_has_the_mean_of_the_spectrum_as_its_ritz_value() -> None:
+    # alpha_1 = z'Hz / z'z = sum tau theta: 0.25 * 1 + 0.75 * 5
+    theta, tau = leading(
+        torch.tensor([1.0, 5.0], dtype=torch.float64),
+        torch.tensor([0.25, 0.75], dtype=torch.float64),
+        1,
+    )
+    assert (theta.tolist(), tau.tolist()) == (pytest.approx([4.0]), pytest.approx([1.0]))
+
+
+def test_a_leading_block_ignores_padding_and_is_no_longer_than_the_run() -> None:
+    a = symmetric(torch.tensor([1.0, 1.0, 5.0]))
+    run = krylov(lambda v: a @ v, probe(3), 3)
+    theta, tau = leading(*run.padded(6), 5)
+    assert torch.equal(theta, run.theta) and torch.equal(tau, run.tau)

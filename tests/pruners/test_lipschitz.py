@@ -147,6 +147,23 @@ def test_directions_are_reduced_and_their_spread_is_reported() -> None:
         )
 
 
+def test_k_has_the_standard_error_of_its_directions_and_is_compared_with_half_of_them() -> None:
+    generator, each = Generator().manual_seed(0), []
+    for _ in range(6):
+        m = torch.randn(4, generator=generator, dtype=torch.float64)
+        each.append(2 * float((6 * WSTAR * (m / m.norm()) ** 2).norm()))  # 2 B N with B = 1
+    found = on_quartic(Lipschitz(directions=6, reduce="mean"))
+    k, half = sum(each) / 6, sum(each[:3]) / 3
+    assert found["lipschitz_se"] == pytest.approx(
+        float(torch.tensor(each).std()) / 6**0.5, rel=1e-4
+    )
+    assert found["lipschitz_half"] == pytest.approx(half, rel=1e-6)
+    assert found["lipschitz_change"] == pytest.approx(abs(k - half), rel=1e-5)
+    assert found["lipschitz_converged"] == int(abs(k - half) <= 0.1 * k)
+    one = on_quartic(Lipschitz(directions=1))
+    assert (one["lipschitz_se"], one["lipschitz_converged"]) == (None, None)
+
+
 def test_the_estimator_without_root_sums_the_powers() -> None:
     m = normal(4, 0)
     q = 6 * WSTAR * (m / m.norm(3)) ** 2
@@ -159,6 +176,7 @@ def test_the_hessian_difference_is_measured_in_the_spectral_norm() -> None:
     found = on_quartic(Lipschitz(estimator="hessian_diff", V="init"))
     assert found["lipschitz"] == pytest.approx(15.0)
     assert found["lipschitz_sd"] is None  # the estimator is deterministic
+    assert found["lipschitz_converged"] == 1  # four steps in four dimensions
 
 
 def test_the_hessian_difference_of_a_quadratic_is_zero() -> None:

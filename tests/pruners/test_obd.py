@@ -1,5 +1,6 @@
 """OBD (docs/methods/obd.md): diagonals, saliencies, invariances, and whole runs."""
 
+import itertools
 import math
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from pruners.base import Batch, LossFn, Masks, count_kept, count_prunable, full_masks
-from pruners.scores.obd import Obd, first
+from pruners.scores.obd import Obd, add_squares, along, factor_product, first
 from runner.errors import ConfigError
 from runner.spec.run import Start
 
@@ -145,6 +146,67 @@ def test_monte_carlo_fisher_is_within_four_standard_errors_of_its_expectation() 
     assert not torch.equal(
         found, flat(diagonal("mc_fisher", model, cut(data, 24), draws=draws, seed=1))
     )
+
+
+def test_random_signs_through_the_factor_are_unbiased_over_all_sign_vectors() -> None:
+    # The mean over all 2^3 sign vectors is the exact diagonal, to rounding.
+    model, (x, _) = tiny(), points()
+    total = {n: torch.zeros_like(model.get_parameter(n)) for n in full_masks(model)}
+    p = model(x).detach().softmax(1)
+    for u in itertools.product((-1.0, 1.0), repeat=3):
+        directions = factor_product(p, torch.tensor(u, dtype=p.dtype).expand_as(p))
+        add_squares(total, model, x, directions, p.new_full((24,), 1 / (8 * 24)), along, 24)
+    torch.testing.assert_close(
+        flat(total), gauss_newton(model, points()).diagonal(), rtol=1e-10, atol=1e-14
+    )
+
+
+def test_the_factor_times_its_transpose_is_the_hessian_of_cross_entropy() -> None:
+    logits = torch.randn(5, 4, generator=seeded(0), dtype=torch.float64)
+    p, units = logits.softmax(1), torch.eye(4, dtype=torch.float64)
+    columns = [factor_product(p, unit.expand_as(p)) for unit in units]  # of F: 4 times (5, 4)
+    f = torch.stack(columns, 2)
+    for i in range(5):
+        hessian = torch.autograd.functional.hessian(
+            lambda z: F.cross_entropy(z[None], torch.tensor([0])), logits[i]
+        )
+        torch.testing.assert_close(f[i] @ f[i].T, hessian, rtol=1e-10, atol=1e-14)
+
+
+def test_random_signs_are_within_four_standard_errors_of_their_expectation() -> None:
+    model, data, draws = tiny(), points(), 500
+    found = flat(diagonal("ggn_rademacher", model, cut(data, 7), draws=draws))
+    jacobian, _ = explicit(model, data, F.cross_entropy)  # (N, C, d)
+    p = model(data[0]).detach().softmax(1)
+    # Variance of one draw for one image, over all sign vectors.
+    squares = torch.stack(
+        [
+            torch.einsum("nci,nc->ni", jacobian, factor_product(p, u.expand_as(p))) ** 2
+            for u in torch.cartesian_prod(*[torch.tensor([-1.0, 1.0]).double()] * 3)
+        ]
+    )
+    error = (squares.var(0, correction=0).sum(0) / draws).sqrt() / 24
+    assert float(((found - squares.mean((0, 1))).abs() / error).max()) < 4
+    other = diagonal("ggn_rademacher", model, cut(data, 7), draws=draws, seed=1)
+    assert not torch.equal(found, flat(other))
+
+
+def test_random_signs_do_not_degrade_where_the_net_is_sure() -> None:
+    """One class has nearly all probability: a drawn label is nearly always that one, whose gradient
+    vanishes; random signs keep the order of magnitude of the exact diagonal in every draw."""
+    model, data = tiny(), points(200)
+    with torch.no_grad():
+        model[2].bias[0] = 12.0
+    exact = flat(diagonal("ggn", model, [data]))
+    share = [
+        [
+            float(flat(diagonal(estimator, model, [data], seed=seed)).sum() / exact.sum())
+            for seed in range(10)
+        ]
+        for estimator in ("ggn_rademacher", "mc_fisher")
+    ]
+    assert 0.5 < min(share[0]) < max(share[0]) < 2.0
+    assert min(share[1]) < 0.1
 
 
 def test_labels_are_drawn_from_the_net_and_true_labels_are_not_used() -> None:
@@ -285,7 +347,7 @@ def test_the_scale_of_a_filter_before_batchnorm_does_not_change_its_scores() -> 
     assert a["conv1.weight"][2].any()
 
 
-@pytest.mark.parametrize("estimator", ["mc_fisher", "ggn", "hutchinson"])
+@pytest.mark.parametrize("estimator", ["mc_fisher", "ggn", "ggn_rademacher", "hutchinson"])
 def test_scoring_leaves_the_model_unchanged_and_repeats_under_its_seed(estimator: str) -> None:
     model = resnet()
     unchanged = state_check(model)
@@ -331,7 +393,8 @@ def test_a_diverged_net_is_rejected() -> None:
         ),
         (
             {"estimator": "fisher"},
-            "method.score.estimator='fisher' must be one of mc_fisher, ggn, hutchinson",
+            "method.score.estimator='fisher' must be one of mc_fisher, ggn, ggn_rademacher,"
+            " hutchinson",
         ),
     ],
 )

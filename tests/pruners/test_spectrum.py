@@ -20,7 +20,8 @@ from imc_cases import (
 from torch import Generator, Tensor, nn
 
 from pruners.base import Measurement, full_masks
-from pruners.curvature.gap import Gap, smoothed_k, smoothed_step
+from pruners.curvature.cuts import smoothed_k, smoothed_step
+from pruners.curvature.gap import Gap
 from pruners.curvature.hessian import HessianOperator, HessianOptions, fixed_batches
 from pruners.curvature.lanczos import as_matrix
 from pruners.curvature.spectrum import Spectrum, SpectrumOptions
@@ -288,6 +289,8 @@ def test_every_quantity_has_the_parameters_names_and_shapes() -> None:
     assert shapes == {
         "leverage/0.weight": (4, 1, 3, 3),
         "leverage/5.weight": (10, 16),
+        "leverage_variance/0.weight": (),
+        "leverage_variance/5.weight": (),
         "diagonal/0.weight": (4, 1, 3, 3),
         "diagonal/5.weight": (10, 16),
         "ritz_values": (2, 5),
@@ -360,6 +363,19 @@ def test_progress_counts_all_products() -> None:
         progress=lambda *t: ticks.append(t),
     )
     assert ticks == [(i, 10, "Hessian-vector products") for i in range(1, 11)]
+
+
+def test_findings_have_standard_errors_and_checks_where_there_are_runs() -> None:
+    model = train(mlp())
+    found = on_digits(replace(SLQ, spectrum=SpectrumOptions(steps=30, probes=4)), model).report
+    assert found["trace_se"] == pytest.approx(found["trace_sd"] / 3**0.5)  # s / sqrt(4), n - 1
+    # outliers converge within a few steps, the mass of signs of numbers near zero does not
+    assert found["lambda_max_converged"] == 1 and found["negative_share_converged"] == 0
+    assert found["lambda_max_half"] == pytest.approx(found["lambda_max"], rel=0.01)
+    exact = on_digits(DENSE, model).report
+    assert (exact["negative_share_converged"], exact["negative_share_se"]) == (1, None)
+    diag = replace(SLQ, spectrum=SpectrumOptions(estimator="diag", probes=2))
+    assert not any(name.endswith("_converged") for name in on_digits(diag, model).report)
 
 
 def test_pyhessians_estimates_are_reported_beside_ours() -> None:

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from pruners.analysis.spectrum_curve import SpectrumCurve
 from pruners.base import Measurement
-from pruners.curvature.gap import smoothed_k
+from pruners.curvature.cuts import smoothed_k
 from runner.errors import ConfigError
 from runner.spec.identity import stage_keys
 
@@ -101,6 +101,32 @@ def test_cuts_lie_midway_between_the_eigenvalues_that_they_separate() -> None:
     assert report["literal_cut"] == pytest.approx(3.5)  # the scan prunes the steepest one
     none = drawn(SpectrumCurve(), values, weights, k=3, literal_k=None, dimension=4).report
     assert none["spectrum_cut"] == pytest.approx(3.5) and none["literal_cut"] is None
+
+
+def test_the_curve_has_standard_errors_and_the_distance_to_curves_of_fewer_steps() -> None:
+    values, weights = ritz(probes=4, m=8)
+    found = {
+        "spectrum": Measurement(
+            {"ritz_values": values, "ritz_weights": weights},
+            {"spectrum_estimator": "slq", "dimension": 1000},
+        ),
+        "prune": Measurement(report={"k": 500, "literal_k": None, "dimension": 1000}),
+    }
+    curve = SpectrumCurve(per_decade=4)
+    made = curve(nn.Linear(1, 1), {}, constant_task(quartic, measured=found))
+    each = torch.stack(
+        [
+            curve.mass_below(v[None], w[None], curve.edges).diff()
+            for v, w in zip(values, weights, strict=True)
+        ]
+    )
+    expected = each.std(0) / 2 / curve.edges.diff()
+    assert made.series["spectrum_density_se"] == pytest.approx(expected.tolist())
+    # random values are far apart, so that half of the steps give quite another curve
+    change = made.report["spectrum_density_change"]
+    assert 0.01 < change <= 1 and made.report["spectrum_density_converged"] == 0
+    assert made.report["spectrum_cut_converged"] == 0
+    assert "literal_cut_converged" not in made.report
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.97])

@@ -332,9 +332,26 @@ def test_the_appendix_lists_the_findings_of_methods(table: Suite, tmp_path: Path
     )
     _, text = printed(table, tmp_path)
     # mean 0.53; deviations -0.03, -0.01, 0.04; sqrt(0.0026 / 2) = 0.0361
-    assert "Appendix: density that our gap rule finds, ResNet-20: 0.53 ± 0.036" in text
+    assert "no finding), ResNet-20: 0.53 ± 0.036 (convergence not checked in 3 of 3 runs)" in text
     assert "ResNet-20: none, 3, none" in text
     assert "Appendix: K of Eq. 23, ResNet-20: 12.5 ± 0" in text
+
+
+def test_the_appendix_marks_findings_that_have_not_converged(table: Suite, tmp_path: Path) -> None:
+    checks = [{"smoothed_density_converged": 0}, {"smoothed_density_converged": 1}, {}]
+    runs = jobs(table, "IMC-Rewinding")
+    rest = {"smoothed_density": 0.5, "literal_k": 3, "literal_k_converged": 1, "lipschitz": 1.0}
+    write(
+        tmp_path,
+        *(
+            record(job, 90.0, report={**rest, **check})
+            for job, check in zip(runs, checks, strict=True)
+        ),
+    )
+    _, text = printed(table, tmp_path)
+    expected = "(not converged in 1 of 3 runs; convergence not checked in 1 of 3 runs)"
+    assert f"ResNet-20: 0.5 ± 0 {expected}" in text
+    assert text.count("converged") == 1  # the other findings have passed or need no check
 
 
 # --- other forms
