@@ -19,10 +19,10 @@ from pruners.base import (
     Measurement,
     Task,
     keep_count,
-    largest,
 )
 from pruners.curvature.certainty import standard_error
 from pruners.scores.obd import Estimator, Obd
+from pruners.selection.ranks import largest
 
 SAMPLED: tuple[Estimator, ...] = ("mc_fisher", "ggn_rademacher")
 BATCH = 256  # images of a batch; affects only rounding
