@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from runner.entry import command
 from runner.errors import EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_STOPPED, ConfigError, SweepEnded
 from runner.paths import CONF
+from runner.streams import say
 from runner.torchrun import ranks
 
 MULTIRUN = ("-m", "--multirun")
@@ -62,7 +63,7 @@ def run() -> int:
         if message is None:
             raise
         if ranks().rank == 0:
-            print(f"error: {message}", file=sys.stderr)
+            say(f"error: {message}")
         return EXIT_CONFIG
     return max(codes, default=0)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from runner.errors import EXIT_CONFIG, EXIT_INTERRUPTED, ConfigError
-from runner.streams import protect_streams
+from runner.streams import protect_streams, say
 from runner.torchrun import ranks
 
 INTERRUPTED = "stopped: Ctrl-C; repeat the command to continue\n"
@@ -46,7 +46,7 @@ def leave(number: int, frame: Any) -> NoReturn:
 def complain(error: ConfigError) -> None:
     """Print the messages of a configuration error to standard error, one per line."""
     if ranks().rank == 0:  # under torchrun only the first process prints
-        print("\n".join(f"error: {message}" for message in error.messages), file=sys.stderr)
+        say("\n".join(f"error: {message}" for message in error.messages))
 
 
 def guarded(work: Callable[[], int]) -> int:

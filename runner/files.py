@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +21,7 @@ from typing import Any
 
 from runner.errors import Damaged
 from runner.processes import parse, unique
+from runner.streams import say
 
 DAY = 86400.0
 # The temporary names of `atomically`: these, and 32 hex digits in version 0.1.0.
@@ -181,8 +181,3 @@ def set_aside(path: Path, folder: Path | None = None) -> Path:
     with contextlib.suppress(FileNotFoundError):  # another process moved it first
         path.rename(target)
     return target
-
-
-def say(line: str) -> None:
-    """Print one line to standard error."""
-    print(line, file=sys.stderr, flush=True)

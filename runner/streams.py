@@ -1,7 +1,7 @@
 """Standard output and standard error, to which writing never fails.
 
 What is shown never stops what is computed: errors of writing are ignored, and characters that the
-terminal lacks are replaced.
+terminal lacks are replaced. Control characters in what users type do not reach the terminal.
 """
 
 import contextlib
@@ -10,6 +10,26 @@ import os
 import sys
 from pathlib import Path
 from typing import Any, TextIO
+
+# Control characters except tab and line feed -> the pictures that Unicode has for them.
+PICTURES = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"},
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+}
+
+
+def visible(text: str) -> str:
+    """The text with a picture in place of each control character, ␛ for ESC.
+
+    A label or a path can contain them, and a terminal would act on them.
+    """
+    return text.translate(PICTURES)
+
+
+def say(text: str) -> None:
+    """Print text to standard error."""
+    print(visible(text), file=sys.stderr, flush=True)
 
 
 class TolerantFile(io.FileIO):

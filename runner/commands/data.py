@@ -1,7 +1,6 @@
 """`make data`: download a data set if it is missing, and verify it."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from runner.config.request import environment
@@ -10,6 +9,7 @@ from runner.data.catalog import names
 from runner.data.download import fetch
 from runner.errors import ConfigError
 from runner.paths import user_path
+from runner.streams import say
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,6 +28,6 @@ def main(argv: Sequence[str]) -> int:
     try:
         print(fetch(args.name, args.data_dir or environment([]).data_dir))
     except (DataError, ConfigError) as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         return 2
     return 0

@@ -18,8 +18,9 @@ from torch import Tensor
 from runner.data.base import DataError, Official, Split
 from runner.data.image_files import as_tensor, rgb
 from runner.data.progress import counted
-from runner.files import atomically, clear_leftovers, say
+from runner.files import atomically, clear_leftovers
 from runner.locks import held
+from runner.streams import say
 
 Labelled = Sequence[tuple[Path, int]]  # image files with their class indices
 Decode = Callable[[Path, int], Tensor]  # file and size -> uint8 (3, size, size)

@@ -21,7 +21,8 @@ import numpy as np
 from runner.data.base import DataError, Info
 from runner.data.image_files import PATTERN, entries, image_files, is_image
 from runner.data.progress import counted
-from runner.files import atomically, say
+from runner.files import atomically
+from runner.streams import say
 
 PARTS = ("train", "val")
 WNID = re.compile(r"n\d{8}")

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from runner.files import say
+from runner.streams import say
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 5.0

@@ -21,7 +21,8 @@ from rich.progress import (
 )
 
 from runner.display.loggers import Log, Nothing
-from runner.files import say, write_bytes, write_json
+from runner.files import write_bytes, write_json
+from runner.streams import say
 
 NO_LOG = Nothing()
 MODES = ("auto", "bar", "lines", "none")

@@ -22,6 +22,7 @@ from runner.spec.findings import (
 )
 from runner.spec.request import RunRequest
 from runner.spec.run import LOAD
+from runner.streams import visible
 
 
 def summary(record: dict[str, Any], path: Path, request: RunRequest) -> Panel:
@@ -58,8 +59,8 @@ def summary(record: dict[str, Any], path: Path, request: RunRequest) -> Panel:
         **({"paper's setting": request.paper_command} if request.paper_command else {}),
     }
     for name, value in rows.items():
-        table.add_row(Text(name), Text(value))
-    return Panel(table, title=Text(record["run_id"]), expand=False)
+        table.add_row(Text(name), Text(visible(value)))
+    return Panel(table, title=Text(visible(record["run_id"])), expand=False)
 
 
 def _data_set(record: dict[str, Any]) -> str:

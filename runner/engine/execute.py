@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import sys
 import time
 import traceback
 from dataclasses import dataclass
@@ -45,6 +44,7 @@ from runner.records.folders import (
 )
 from runner.spec.identity import run_id
 from runner.spec.request import RunRequest
+from runner.streams import say
 from runner.torchrun import ignored
 
 ATTEMPTS = 3  # visits of a run's stages, if cached ones are damaged or removed meanwhile
@@ -57,7 +57,7 @@ def execute(request: RunRequest) -> int:
         ConfigError: the run cannot be executed on this machine; nothing was computed.
     """
     if note := ignored():
-        _report(f"note: {note}")
+        say(f"note: {note}")
     machine = prepare(request.environment, trains=True)
     data = checked_data(request.run, machine, check(request.run, machine))
     logger: Logger = construct(request.config.values["logger"], "logger")
@@ -67,12 +67,12 @@ def execute(request: RunRequest) -> int:
         return _finish(attempt)
     except OSError as error:  # the run's folder cannot be made, locked or written
         message = f"{type(error).__name__}: {error}"
-        _report(f"failed: {attempt.run_id}: {message}\n  where: {attempt.record.parent}")
+        say(f"failed: {attempt.run_id}: {message}\n  where: {attempt.record.parent}")
         return EXIT_FAILED
     except RuntimeError as error:
         if not is_lost(error):
             raise
-        _report(f"failed: {attempt.run_id}: {LOST}")
+        say(f"failed: {attempt.run_id}: {LOST}")
         return EXIT_FAILED
 
 
@@ -140,7 +140,7 @@ def _compute(attempt: _Attempt) -> int:
             _end(watcher, stop, "stopped")
             if first:
                 last = "without another checkpoint; repeat the command to continue"
-                _report(f"stopped: {attempt.run_id} at the second Ctrl-C, {last}")
+                say(f"stopped: {attempt.run_id} at the second Ctrl-C, {last}")
             return EXIT_INTERRUPTED
         finally:
             shown.close()
@@ -168,7 +168,7 @@ def _observed(attempt: _Attempt, watcher: Watcher, stop: StopRequest) -> int:
         watcher.shown.close()
         stop.pass_on()
         if first:
-            _report(f"stopped: {attempt.run_id} wrote a checkpoint; repeat the command to continue")
+            say(f"stopped: {attempt.run_id} wrote a checkpoint; repeat the command to continue")
         return EXIT_STOPPED
     except Exception as error:
         if stop.interrupted:  # a library has turned the interrupt into another error
@@ -182,7 +182,7 @@ def _observed(attempt: _Attempt, watcher: Watcher, stop: StopRequest) -> int:
             write_bytes(path, text.encode(errors="replace"))
             _end(watcher, stop, "failed")
         watcher.shown.close()
-        _report(f"failed: {attempt.run_id}: {message}\n  where: {path}")
+        say(f"failed: {attempt.run_id}: {message}\n  where: {path}")
         return EXIT_FAILED
     return 0
 
@@ -194,10 +194,6 @@ def _end(
     watcher.end(status)
     stop.ended = True
     watcher.log.close(record)
-
-
-def _report(message: str) -> None:
-    print(message, file=sys.stderr)
 
 
 def perform(context: RunContext, identity: str) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import Damaged
-from runner.files import read_bytes, say, set_aside, sha256, write_json
+from runner.files import read_bytes, set_aside, sha256, write_json
 from runner.records.stored import Record, StoredRun
+from runner.streams import say
 
 RECORD = "result.json"
 CONFIG = "config.yaml"

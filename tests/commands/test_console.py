@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, SMALL, environment, last_of_each, records
+from rich.panel import Panel
+from rich.table import Table
 
 from runner.commands.run import run_config
 from runner.config.compose import compose_config
@@ -21,7 +23,7 @@ from runner.engine import execute
 from runner.engine.context import RunContext
 from runner.engine.signals import stop_requests
 from runner.errors import EXIT_FAILED, EXIT_INTERRUPTED
-from runner.streams import TolerantFile, tolerant
+from runner.streams import TolerantFile, say, tolerant
 
 ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 CONSTRUCTED = re.compile(r"\bConsole\(")
@@ -43,6 +45,22 @@ def test_a_run_ends_as_done_although_nothing_can_be_printed(tmp_path: Path) -> N
     os.close(writing)
     assert done.returncode == 0
     assert [record["label"] for record in records(tmp_path)] == ["[/nope] é"]
+
+
+def test_control_characters_do_not_reach_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    label = "\x1b[2J\x9b\x7f\r é [red]\t日"
+    table = Table(title=label)
+    table.add_column(label)
+    table.add_row(label)
+    for shown in (label, table, Panel(label)):
+        console().print(shown)
+    say(f"error: {label}\nsecond")
+    out, err = capsys.readouterr()
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", out + err)
+    assert out.count("␛[2J\ufffd␡␍ é [red]") == 5  # the title, a heading and a cell, too
+    assert err == "error: ␛[2J\ufffd␡␍ é [red]\t日\nsecond\n"
 
 
 @pytest.mark.parametrize(("encoding", "letter"), [("ascii", "?"), ("latin-1", "é")])
