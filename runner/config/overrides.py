@@ -181,13 +181,13 @@ def corrected_word(word: str) -> str:
 
 
 def _several_choices(override: str, folders: Sequence[Path]) -> str | None:
-    """The message for a group that is given a list, a mapping or a reference.
+    """The message for a group that is given a list, a mapping or a reference, also by a function.
 
     Hydra would merge the listed files, and fails on items that are no text and on references. A
     group of the user's takes a list of names.
     """
     group, _, text = override.lstrip("+").partition("=")
-    if not re.search(r"[\[{]", text) or not any((each / group).is_dir() for each in folders):
+    if not re.search(r"[\[{(]", text) or not any((each / group).is_dir() for each in folders):
         return None
     value = _value(override)
     if not isinstance(value, (list, dict)) and "${" not in str(value):

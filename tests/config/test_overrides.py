@@ -50,6 +50,7 @@ REFUSED = {  # words -> what the one message contains
     "method=[snip,grasp]": ["-m method=NAME,NAME"],
     "method=set schedule='${'": ["schedule is one choice"],
     "method=snip pick={a:1}": ["pick is one choice"],
+    "method=dense start=shuffle(1)": ["start=shuffle(1): start is one choice"],
 }
 COMPOSED = {  # overrides -> the message that Hydra's becomes
     "sparsity=0.9": "density=0.1",
