@@ -13,7 +13,7 @@ from rich.text import Text
 from runner.streams import visible
 
 
-class _Console(Console):
+class VisibleConsole(Console):
     """A console that shows control characters in text instead of passing them to the terminal."""
 
     def render_str(self, text: str, **options: Any) -> Text:
@@ -23,4 +23,4 @@ class _Console(Console):
 
 def console() -> Console:
     """A console on standard output that prints text without interpreting markup."""
-    return _Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    return VisibleConsole(file=sys.stdout, highlight=False, markup=False, emoji=False)

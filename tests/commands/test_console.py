@@ -26,7 +26,7 @@ from runner.errors import EXIT_FAILED, EXIT_INTERRUPTED
 from runner.streams import TolerantFile, say, tolerant
 
 ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-CONSTRUCTED = re.compile(r"\bConsole\(")
+CONSTRUCTED = re.compile(r"Console\(")
 
 
 def test_a_run_ends_as_done_although_nothing_can_be_printed(tmp_path: Path) -> None:
