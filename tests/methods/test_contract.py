@@ -151,6 +151,8 @@ def components(node: Any, key: str) -> list[tuple[str, dict[str, Any]]]:
 
 # Set by the run, by the model, or by the paper that prunes all layers but one.
 NOT_DEFAULTS = ("density", "mask_rule", "classifier", "resnet")
+# The authors state the number that DSR replaces as a share of all weights.
+OF_METHOD = {"dsr": ("drop_fraction", "drop_of")}
 # the images that a choice of measure takes
 OF_MEASURE = re.compile(r"method\.measures\.\w+\.source")
 
@@ -175,6 +177,6 @@ def test_yaml_lists_every_option_with_the_default_of_its_class(name: str) -> Non
             if is_dataclass(default):
                 expected = {g.name: getattr(default, g.name) for g in fields(default)}
                 assert node[f.name] == expected, f"{key}.{f.name}"
-            elif f.name not in NOT_DEFAULTS and not OF_MEASURE.match(key):
+            elif f.name not in NOT_DEFAULTS + OF_METHOD.get(name, ()) and not OF_MEASURE.match(key):
                 wanted = list(default) if isinstance(default, tuple) else default
                 assert node[f.name] == wanted, f"{key}.{f.name}"
