@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import time
@@ -22,6 +23,7 @@ SEEDS = (0, 1)
 QUEUE = ("hydra/launcher=gpu_queue", "hydra.launcher.slots=2", "hydra.launcher.grace_seconds=20")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 PATIENCE = 60.0  # seconds for the jobs of a killed command to end
+OWN_FRAME = re.compile(rf'File "{re.escape(str(ROOT))}/(?!\.venv/)')
 BEGIN = 12.0  # seconds in which two jobs of a queue begin and end
 
 
@@ -132,9 +134,13 @@ def killed_once(
 
 
 def own_output(ended: Ended) -> Ended:
-    """The end of a command without what torchrun itself prints when a process of it fails."""
+    """The end of a command without the tracebacks of torchrun itself.
+
+    It prints them when a process of it fails or when it gets a signal, sometimes in several parts.
+    None of their frames is in this repository.
+    """
     parts = ended.output.split(TRACEBACK)
-    kept = [part for part in parts[1:] if "torch/distributed/run.py" not in part]
+    kept = [p for p in parts[1:] if OWN_FRAME.search(p) or "torch/distributed/" not in p]
     return Ended(ended.code, TRACEBACK.join([parts[0], *kept]))
 
 

@@ -32,7 +32,7 @@ from runner.faults.hostile import Bomb, pack
 from runner.faults.journal import Journal, counted
 from runner.faults.kills import interrupted, judged, last_of_traceback
 from runner.faults.kind import Part, Unavailable
-from runner.faults.lab import call
+from runner.faults.lab import ROOT, call
 from runner.faults.launchers import own_output
 from runner.faults.page import BEGIN, END, Figures, Origin, markdown, renewed
 from runner.faults.trial import Ended, Trial, Verdict, classify, worst
@@ -382,7 +382,13 @@ def test_the_time_left_is_what_the_other_trials_take_at_the_mean_of_their_kind()
 
 def test_of_tracebacks_under_torchrun_only_its_own_is_no_fault() -> None:
     theirs = 'Traceback (most recent call last):\n File "x/torch/distributed/run.py"\nFailed: x\n'
+    cause = (
+        'Traceback (most recent call last):\n File "x/torch/distributed/elastic/api.py"\nSignal\n'
+    )
     assert interrupted(own_output(Ended(1, f"stopped: x\n{theirs}"))) is None
+    assert interrupted(own_output(Ended(1, f"{cause}\nDuring handling:\n\n{theirs}"))) is None
+    ours = f'{cause} File "{ROOT}/runner/engine/distributed.py"\n'
+    assert interrupted(own_output(Ended(1, ours))) == Verdict.TRACEBACK
     assert interrupted(own_output(Ended(1, f"{RAISED}{theirs}"))) == Verdict.TRACEBACK
     assert interrupted(own_output(Ended(1, f"{theirs}{RAISED}"))) == Verdict.TRACEBACK
 
