@@ -40,9 +40,7 @@ def run() -> int:
     codes: list[int] = []
     planned: list[Any] = []  # runs of a sweep with env.plan=true, for one plan of all
 
-    main = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-
-    @main  # type: ignore[untyped-decorator]
+    @hydra.main(str(CONF), "config", version_base="1.3")  # type: ignore[untyped-decorator]
     def job(cfg: DictConfig) -> None:
         from runner.commands.run import run_config  # loads torch: not for --help and --cfg
 

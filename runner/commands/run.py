@@ -1,5 +1,6 @@
 """`python run.py`: execute one run, or print its plan."""
 
+import contextlib
 from dataclasses import replace
 
 import torch
@@ -10,6 +11,7 @@ from runner.console import console
 from runner.engine.execute import execute
 from runner.engine.machine import Machine, prepare
 from runner.entry import guarded
+from runner.errors import ConfigError
 from runner.planning.show import show
 from runner.planning.survey import survey
 from runner.spec.planned import PlannedRun, plan_run
@@ -35,11 +37,14 @@ def run_config(cfg: DictConfig, planned: Planned | None = None) -> int:
 
 
 def _request(cfg: DictConfig) -> RunRequest:
-    """The request, with the command of the paper's setting if a paper has this run."""
+    """The request, with the command of the paper's setting if a paper has this run.
+
+    A fault in the file of a table is reported where the table is printed; it does not stop a run.
+    """
     request = read_request(cfg)
-    found = request.paper_command or paper_command(
-        request.run, request.config.values, request.overrides
-    )
+    found = request.paper_command
+    with contextlib.suppress(ConfigError):
+        found = found or paper_command(request.run, request.config.values, request.overrides)
     return replace(request, paper_command=found)
 
 

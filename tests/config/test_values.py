@@ -79,7 +79,7 @@ def cases() -> Iterator[tuple[str, list[str]]]:
             yield "start", chosen
             yield "retrain", chosen
     for path in sorted((CONF / "portrait").glob("*.yaml")):
-        needs = {"lipschitz": "wstar", "ritz": "wstar", "spectrum": "imc"}
+        needs = {"curvature": "dense", "lipschitz": "wstar", "ritz": "wstar", "spectrum": "imc"}
         base = [f"method={needs[path.stem]}"] if path.stem in needs else SCORED
         trained = ["start=dense"] if path.stem == "norms_rewound" else []
         yield "portrait", [f"portrait={path.stem}", *base, *trained]

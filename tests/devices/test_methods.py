@@ -27,6 +27,7 @@ IMC = ("method.spectrum.steps=3", "method.spectrum.probes=2", "method.hessian.n_
 IMC += ("method.lipschitz.directions=1",)
 # Options that make a method quick, and the portrait of its result
 MORE = {
+    "dense": ("portrait=curvature", "portrait.draws=1", "portrait.images=32"),
     "wstar": ("portrait=lipschitz", "portrait.directions=1", "portrait.hessian.n_samples=32"),
     "grasp": ("portrait=weights",),
     "imc": ("portrait=spectrum", *IMC),
@@ -38,6 +39,8 @@ MORE = {
     "sr_popup": ("portrait=distortion", "portrait.measure.draws=2", "portrait.measure.images=32"),
     "synflow": ("portrait=norms", "portrait.measure.masks=2", "schedule.iterations=4"),
 }
+
+RITZ = ("portrait=ritz", "portrait.steps=[2,4]", "portrait.counted=4")
 
 
 def same(overrides: Sequence[str], folder: Path) -> tuple[dict[str, Any], Any]:
@@ -104,9 +107,14 @@ def test_every_theory_experiment_gives_the_hosts_numbers(tmp_path: Path) -> None
             raise AssertionError(name) from error
 
 
+@on_emulated_device
+def test_a_second_portrait_of_wstar_gives_the_hosts_numbers(tmp_path: Path) -> None:
+    same(["method=wstar", *RESNET, *RITZ, "portrait.hessian.n_samples=32"], tmp_path)
+
+
 def test_every_portrait_and_theory_experiment_is_run_on_the_device() -> None:
     portraits = {path.stem for path in (ROOT / "conf/portrait").glob("*.yaml")} - {"none"}
-    words = {word for more in MORE.values() for word in more}
+    words = {word for more in (*MORE.values(), RITZ) for word in more}
     assert {f"portrait={name}" for name in portraits} <= words
     assert {path.stem for path in (ROOT / "conf/method/theory").glob("*.yaml")} == set(EXPERIMENTS)
 

@@ -474,7 +474,7 @@ def test_a_wrong_type_and_a_missing_key_give_an_error(
             ("options",),
             {"imagnet": ["a"]},
             (
-                "where.0.when=imagenet is not a choice: select_on, metric, imagnet; did you mean"
+                "where.1.when=imagenet is not a choice: select_on, metric, imagnet; did you mean"
                 " 'imagnet'?"
             ),
         ),
@@ -673,7 +673,7 @@ def test_the_rules_of_a_variant_extend_or_replace_those_of_the_table() -> None:
     networks = expand("imc_table03@digits", {"seeds": ["0"]}, [])
     assert isinstance(grid.original, GridTable)
     assert len(grid.spec.where) == len(grid.original.where) + 1
-    assert len(networks.original.where) == 2 and networks.spec.where == ()
+    assert len(networks.original.where) == 4 and networks.spec.where == ()
 
 
 def test_options_of_the_command_line_override_those_of_the_variant_and_the_defaults() -> None:
@@ -742,6 +742,7 @@ def test_every_metric_can_be_a_column(tmp_path: Path) -> None:
             **plain,
             "metrics": [metric.name for metric in METRICS],
             "rows": plain["rows"][:1],
+            "where": [],
             "claims": [],
             "findings": [],
         },
