@@ -6,6 +6,7 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, SMALL
@@ -333,7 +334,7 @@ def test_notes_state_mixtures_of_processors_and_torch_versions(
     assert "Mixes" not in text
     older = made("2.13", "avx2")
     # a stage of another kind than the last one
-    older["origins"] = [made("2.13", "avx2", "avx512"), older]
+    older["origins"] = [made("2.13", "avx2", "avx512"), made("2.13", "avx2")]
     write(tmp_path, record(third, 90.0, provenance=older))
     _, text = printed(table, tmp_path)
     assert "Mixes PyTorch versions: 2.13; 2.14." in text
