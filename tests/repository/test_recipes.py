@@ -17,16 +17,21 @@ PARTS = ("conf", "hydra_plugins", "models", "pruners", "runner", "run.py", "scri
 QUICK = ["train.scale=0.0125", "env.device=cpu", "env.threads=1", "env.progress=none"]
 
 
-def apply_section(heading: str, copy: Path) -> set[str]:
-    """Copy the code to an empty folder, add the files of a section, and return their paths.
-
-    Code that the section prints for an existing file is appended to it.
-    """
+def copy_code(copy: Path) -> None:
+    """Copy the code to an empty folder."""
     for name in PARTS:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, copy / name)
+
+
+def apply_section(heading: str, copy: Path) -> set[str]:
+    """Copy the code to an empty folder, add the files of a section, and return their paths.
+
+    Code that the section prints for an existing file is appended to it.
+    """
+    copy_code(copy)
     before = files(copy)
     (section,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)^## ", PAGE, re.DOTALL | re.MULTILINE)
     for path, code in re.findall(r"`([\w./-]+)`:\n\n```\w+\n(.*?)```", section, re.DOTALL):
@@ -64,6 +69,30 @@ def record(copy: Path, prefix: str) -> dict[str, Any]:
     (path,) = (copy / "results" / "runs").glob(f"{prefix}-*/result.json")
     found: dict[str, Any] = json.loads(path.read_text())
     return found
+
+
+IMPORTS = """from dataclasses import dataclass
+from itertools import islice
+from typing import ClassVar
+
+from pruners.scores.gradients import mean_gradients
+
+
+"""
+
+
+def test_the_method_of_the_readme_is_one_module_and_one_yaml(tmp_path: Path) -> None:
+    copy_code(tmp_path)
+    readme = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"`pruners/scores/mine.py`:\n\n```python\n(.*?)```", readme, re.DOTALL)
+    (text,) = re.findall(r"^```yaml\n(.*?)```", readme, re.DOTALL | re.MULTILINE)
+    docstring = '"""A score."""\n\n'
+    (tmp_path / "pruners/scores/mine.py").write_text(f"{docstring}{IMPORTS}{code}")
+    (tmp_path / "conf/method/mine.yaml").write_text(text)
+    words = ["method=mine", "density=0.1", "dataset=digits", "model=mlp", *QUICK]
+    python(tmp_path, "run.py", *words)
+    found = record(tmp_path, "mine-mlp-digits")
+    assert found["kept"] == round(0.1 * found["prunable"])
 
 
 def test_a_new_score_is_one_module_and_one_yaml(tmp_path: Path) -> None:
