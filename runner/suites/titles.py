@@ -21,10 +21,8 @@ def title(suite: Suite) -> str:
     """Return the paper's title with the differences to the paper's setting."""
     original, runs = suite.original, [job.run for job in suite.jobs]
     notes = []
-    if suite.variant and not any(
-        each in original.overrides for each in {f"dataset={run.dataset.name}" for run in runs}
-    ):
-        notes.append(f"here on {', '.join(sorted({run.dataset.name for run in runs}))}")
+    if others := other_data(suite):
+        notes.append(f"here on {', '.join(others)}")
     if suite.networks != {
         name: model for name, model in original.networks.items() if name in suite.networks
     }:
@@ -44,6 +42,13 @@ def title(suite: Suite) -> str:
         )
     notes += _other_overrides(suite)
     return suite.spec.heading + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def other_data(suite: Suite) -> list[str]:
+    """Names of the data sets, sorted, if they are not the paper's; else []."""
+    names = sorted({job.run.dataset.name for job in suite.jobs})
+    same = any(f"dataset={name}" in suite.original.overrides for name in names)
+    return names if suite.variant and not same else []
 
 
 def _nets(suite: Suite) -> str:

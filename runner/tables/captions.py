@@ -10,10 +10,17 @@ from runner.suites.numbers import mean_and_spread
 from runner.suites.page import Key
 from runner.suites.rules import applies
 from runner.suites.schema_tables import NetworksTable
-from runner.suites.titles import origins
+from runner.suites.titles import origins, other_data
 from runner.tables.entries import Entry, metrics, table_spec
 from runner.tables.text import DAGGER, DIVERGED, MISSING
 
+# Our names of the papers' data sets -> theirs.
+PRINTED = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "tiny_imagenet": "Tiny-ImageNet",
+    "imagenet": "ImageNet",
+}
 JUDGES = {
     "validation": "a tenth of the training images, which these runs hold out",
     "test": "the test images themselves",
@@ -63,7 +70,7 @@ def _entry_line(suite: Suite, seeds: str) -> str:
     return (
         f"Each entry: ours [the paper's]; accuracy: {find_metric(suite.options['metric']).caption}"
         f" in percent, mean ± standard deviation over n={seeds} seeds"
-        f" [the paper's, difference]{timed}."
+        f" [the paper's{'' if other_data(suite) else ', difference'}]{timed}."
     )
 
 
@@ -84,7 +91,7 @@ def _seldom_tested(suite: Suite) -> list[str]:
 def _notes(suite: Suite) -> list[str]:
     """Return the notes for the panels, networks and options on this page.
 
-    These are notes of the table's YAML and, on another data set, the origin of the paper's numbers.
+    These are notes of the table's YAML and, on another data set, that of the paper's numbers.
     """
     spec = table_spec(suite)
     lines = [
@@ -94,13 +101,18 @@ def _notes(suite: Suite) -> list[str]:
         and note.network in (None, *suite.networks)
         and applies(note.when, suite.options)
     ]
-    if suite.variant and "dataset" in suite.page.paper:
-        at = suite.page.paper.index("dataset")
-        lines.append(
-            "The paper's numbers are those for"
-            f" {', '.join(dict.fromkeys(cell.paper[at] for cell in suite.cells.values()))}."
-        )
+    if suite.variant and (names := _data_of_paper(suite)):
+        lines.append(f"The paper's numbers are those for {', '.join(names)}.")
     return lines
+
+
+def _data_of_paper(suite: Suite) -> list[str]:
+    """Names of the data sets of the paper's numbers, as the paper writes them."""
+    if "dataset" in suite.page.paper:
+        at = suite.page.paper.index("dataset")
+        return [*dict.fromkeys(cell.paper[at] for cell in suite.cells.values())]
+    chosen = (each.partition("=") for each in suite.original.overrides)
+    return [PRINTED[name] for key, _, name in chosen if key == "dataset" and name in PRINTED]
 
 
 def findings(suite: Suite, found: dict[Key, Entry]) -> list[str]:

@@ -19,7 +19,7 @@ from runner.suites.expand import Suite
 from runner.suites.metrics import METRICS, Metric
 from runner.suites.page import Key, Line
 from runner.suites.schema_blocks import MatrixTable
-from runner.suites.titles import title
+from runner.suites.titles import other_data, title
 from runner.suites.verdicts import as_table, write_claims
 from runner.tables.captions import caption, findings
 from runner.tables.claims import compared
@@ -45,7 +45,7 @@ Entries = dict[Key, Entry]
 def _rows(suite: Suite, found: Entries) -> list[list[str]]:
     """The printed lines; the head of a panel is a line with empty cells."""
     width = max(len(line.labels) + len(line.entries) for line in suite.page.lines)
-    decimals = table_spec(suite).decimals
+    decimals = None if other_data(suite) else table_spec(suite).decimals
     rows = [
         [
             *line.labels,

@@ -17,8 +17,12 @@ DIFFERS = " ≠"  # after a value that differs from the paper's
 DAGGER = "†"  # after a number that the paper quotes from other work
 
 
-def full(entry: Entry, what: Shown, decimals: int = 1) -> str:
-    """Format `ours [paper's]`; metrics in points also have the difference, to `decimals`."""
+def full(entry: Entry, what: Shown, decimals: int | None = 1) -> str:
+    """Format `ours [paper's]`; metrics in points also have the difference.
+
+    Args:
+        decimals: of the difference; None = without it, since the paper has other data.
+    """
     match what:
         case Parts():
             return f"{_parts(entry, what.parts)} [{_papers_bound(entry, what.paper_number)}]"
@@ -27,7 +31,7 @@ def full(entry: Entry, what: Shown, decimals: int = 1) -> str:
             return f"{entry.cell.value} [{theirs}]{DIFFERS if entry.cell.value != theirs else ''}"
         case Metric() if not what.compared:
             return ours(entry, what)
-    gap = difference(entry, what) if what.points else None
+    gap = difference(entry, what) if what.points and decimals is not None else None
     extra = f", {gap:+.{decimals}f}" if gap is not None and math.isfinite(gap) else ""
     return f"{ours(entry, what)} [{papers(entry, what)}{extra}]"
 
