@@ -17,6 +17,7 @@ Deviations and choices (docs/methods/synflow.md):
   keep their signs.
 """
 
+import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -26,11 +27,10 @@ from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.func import functional_call
 
-from pruners.base import Batch, LossFn, Masks, Scores
-from pruners.memory import SavedBytes, at_once
-from pruners.scores.gradients import undisturbed
+from pruners.base import Batch, LossFn, Masks, Scores, clear_
+from pruners.memory import SavedBytes, at_once, tensors_of
+from pruners.selection.ranked import split
 
 Precision = Literal["float32", "float64"]
 
@@ -82,54 +82,85 @@ class SynFlow:
         Raises:
             ValueError: `batches` is empty, or not even one image fits.
         """
-        tensors = absolute_tensors(
-            model, masks, torch.float64 if self.dtype == "float64" else torch.float32
-        )
-        weights = {name: tensors[name].requires_grad_(True) for name in masks}
-        flow: Scores = {}
-        with undisturbed(model, "eval"):
-            for x in _parts(model, tensors, islice(batches, self.batches), memory):
-                total = _total_flow(model, tensors, x)
-                grads = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
-                flow = {
-                    name: flow.get(name, 0) + grad
-                    for name, grad in zip(weights, grads, strict=True)
-                }
+        return self.for_rounds(model, masks)(model, masks, batches, loss, rng, memory)
+
+    def for_rounds(self, model: nn.Module, masks: Masks) -> "AbsoluteNet":
+        """The same score for rounds of a pruning that begins with `masks`."""
+        dtype = torch.float64 if self.dtype == "float64" else torch.float32
+        return AbsoluteNet(model, masks, dtype, self.batches)
+
+
+class AbsoluteNet:
+    """SynFlow's scores of a net that loses weights from call to call.
+
+    It is a copy of the net with absolute values. BatchNorm's running means are zero.
+
+    Args:
+        model: the net; it is not changed.
+        masks: of the layers to score. The masks of later calls lie inside those of earlier ones.
+        dtype: of the copy.
+        batches: mini-batches to sum over.
+    """
+
+    def __init__(self, model: nn.Module, masks: Masks, dtype: torch.dtype, batches: int) -> None:
+        self._net = copy.deepcopy(model).to(dtype).eval().requires_grad_(False)
+        self._weights = {name: self._net.get_parameter(name) for name in masks}
+        self._shapes = {name: mask.shape for name, mask in masks.items()}
+        self._batches = batches
+        self._fits = 0  # examples that are known to fit in the memory
+        with torch.no_grad():
+            for tensor in tensors_of(self._net):
+                tensor.abs_()
+            for name, buffer in self._net.named_buffers():
+                if name.rpartition(".")[2] == "running_mean":
+                    buffer.zero_()
+        for weight in self._weights.values():
+            weight.grad = None
+            weight.requires_grad_(True)
+
+    def __call__(
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: Iterable[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float = inf,
+    ) -> Scores:
+        """`SynFlow.__call__`; `model` is not read."""
+        weights = list(self._weights.values())
+        for name, mask in masks.items():
+            clear_(self._weights[name], mask)
+        flow: list[Tensor] = []
+        for x in self._parts(islice(batches, self._batches), memory):
+            grads = torch.autograd.grad(self._total(x), weights, materialize_grads=True)
+            flow = [a + b for a, b in zip(flow, grads, strict=True)] if flow else list(grads)
         if not flow:
             raise ValueError("SynFlow needs at least one input: the source is empty")
-        return {name: (weight.detach() * flow[name]).abs() for name, weight in weights.items()}
+        vector = weights[0].new_empty(sum(weight.numel() for weight in weights))
+        scores = split(vector, self._shapes)
+        with torch.no_grad():
+            for weight, part, score in zip(weights, flow, scores.values(), strict=True):
+                torch.mul(weight, part, out=score)
+        vector.abs_()
+        return scores
 
+    def _total(self, x: Tensor) -> Tensor:
+        """R of the examples x."""
+        inputs = x.to(next(self._net.parameters()))  # device and type
+        return torch.as_tensor(self._net(inputs).sum())
 
-def _total_flow(model: nn.Module, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
-    """R of the examples x, with `tensors` for parameters and buffers."""
-    inputs = x.to(next(iter(tensors.values())))  # device and type
-    return torch.as_tensor(functional_call(model, tensors, (inputs,)).sum())
+    def _parts(self, batches: Iterable[Batch], memory: float) -> Iterator[Tensor]:
+        """The examples of all batches, as many at a time as fit in `memory`."""
+        for x, _ in batches:
+            size = (
+                len(x) if len(x) <= self._fits else at_once(len(x), memory, partial(self._saved, x))
+            )
+            self._fits = max(self._fits, size)
+            yield from torch.split(x, size)
 
-
-def _parts(
-    model: nn.Module, tensors: dict[str, Tensor], batches: Iterable[Batch], memory: float
-) -> Iterator[Tensor]:
-    """The examples of all batches, as many at a time as fit in `memory`."""
-
-    def saved(x: Tensor, images: int) -> int:
-        with SavedBytes(tensors.values()) as count:
-            _total_flow(model, tensors, x[:images])
+    def _saved(self, x: Tensor, images: int) -> int:
+        """Bytes that the graph of the first examples of x holds."""
+        with SavedBytes(tensors_of(self._net)) as count:
+            self._total(x[:images])
         return count.peak
-
-    for x, _ in batches:
-        yield from torch.split(x, at_once(len(x), memory, partial(saved, x)))
-
-
-def absolute_tensors(model: nn.Module, masks: Masks, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Absolute values of all floating-point parameters and buffers by name, copied in `dtype`.
-
-    Pruned weights and BatchNorm's running means are zero.
-    """
-    named = [*model.named_parameters(), *model.named_buffers()]
-    tensors = {name: t.detach().to(dtype).abs() for name, t in named if t.is_floating_point()}
-    for name, mask in masks.items():
-        tensors[name].masked_fill_(~mask, 0.0)
-    for name in tensors:
-        if name.rpartition(".")[2] == "running_mean":
-            tensors[name].zero_()
-    return tensors

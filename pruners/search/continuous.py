@@ -39,7 +39,7 @@ from pruners.base import (
 )
 from pruners.dense_layers import LAYERS, unknown_layers, without
 from pruners.selection.allocate import Global
-from pruners.selection.pick import Top
+from pruners.selection.ranked import Ranked
 
 AnyLayer = Literal["first", "shortcuts", "classifier"]
 
@@ -223,11 +223,8 @@ class Ticket:
                 )
             kept = attained
         else:
-            keep, top = Global()(scores, masks, task.density), Top()
-            kept = {
-                name: top(s.flatten(), keep[name], task.rng).view_as(s)
-                for name, s in scores.items()
-            }
+            ranked = Ranked.of(scores, masks)
+            kept = ranked.split(Global().select(ranked, task.density))
             report["moved_by_density"] = sum(
                 int((kept[name] ^ attained[name]).sum()) for name in kept
             ) / count_prunable(kept)

@@ -22,8 +22,7 @@ from typing import Literal, get_args
 import torch
 from torch import Generator, Tensor
 
-from pruners.search.top_k import flat, kth_largest, top_k
-from pruners.selection.ranks import nth_true
+from pruners.selection.ranks import flat, kth_largest, nth_true, top_k
 
 Quota = Literal["falling", "rising", "one", "all", "none"]
 Pairs = Literal["largest", "smallest", "random"]

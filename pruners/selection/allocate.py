@@ -1,6 +1,6 @@
 """Number of weights that each layer keeps: the option group `allocate`.
 
-An allocation is `(scores, masks, density) -> {name: count}`. The counts add up to exactly
+An allocation is `(scores, masks, density, left) -> {name: count}`. The counts add up to exactly
 round(density * prunable) (docs/decisions.md 4), unless it says that it is not `exact`. No count
 exceeds the number of weights left in its layer: pruned weights stay pruned. `SmartRatio` has a
 module of its own.
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar, Protocol
 
-import torch
+from torch import Tensor
 
 from pruners.base import (
     Masks,
     Scores,
     count_kept,
     count_prunable,
-    counts_by_layer,
     keep_count,
     kept_by_layer,
 )
+from pruners.selection.ranked import Ranked
 from pruners.selection.ranks import largest
 
 
@@ -30,8 +30,10 @@ class Allocation(Protocol):
     """Number of weights that each layer keeps.
 
     `reads_scores` is False if it depends on the masks and the density alone. Otherwise it raises
-    `FloatingPointError` for a score that is NaN or infinite (`refuse_overflow`). `exact` is False
-    if the counts may add up to another number than round(density * prunable).
+    `FloatingPointError` for a score that is NaN or infinite (`Ranked`). `exact` is False if the
+    counts may add up to another number than round(density * prunable). `left` is the number of
+    weights left in each layer, for callers that have counted them; None = it is counted, by a copy
+    to the host.
     """
 
     @property
@@ -40,7 +42,13 @@ class Allocation(Protocol):
     @property
     def exact(self) -> bool: ...
 
-    def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]: ...
+    def __call__(
+        self,
+        scores: Scores,
+        masks: Masks,
+        density: float,
+        left: Mapping[str, int] | None = None,
+    ) -> dict[str, int]: ...
 
 
 def check_counts(allocate: Allocation, masks: Masks, density: float) -> None:
@@ -64,24 +72,36 @@ class Global:
     reads_scores: ClassVar[bool] = True
     exact: ClassVar[bool] = True
 
-    def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
+    def __call__(
+        self,
+        scores: Scores,
+        masks: Masks,
+        density: float,
+        left: Mapping[str, int] | None = None,
+    ) -> dict[str, int]:
         """Weights to keep in each layer, in the order of `masks`, by one copy to the host.
 
         Raises:
             FloatingPointError: a score is NaN or infinite.
         """
-        total = keep_count(density, count_prunable(masks))
-        # Pruned weights sort behind all others, and `total` never reaches them.
-        flat = torch.cat(
-            [scores[name].masked_fill(~mask, -torch.inf).flatten() for name, mask in masks.items()]
-        )
-        layers = torch.split(largest(flat, total), [mask.numel() for mask in masks.values()])
-        chosen = dict(zip(masks, layers, strict=True))
-        finite = {name: scores[name].isfinite() for name in masks}
-        keep, left, sound = counts_by_layer(chosen, masks, finite)
-        refuse_overflow(scores, sound)
-        weights_to_keep(masks, density, left)
+        ranked = Ranked.of(scores, masks)
+        total = keep_count(density, len(ranked.values))
+        there, keep = ranked.count(largest(ranked.values, total))
+        refuse_growth(density, total, sum(there.values()))
         return keep
+
+    def select(self, ranked: Ranked, density: float) -> Tensor:
+        """The weights themselves, bool (n,), by one copy to the host.
+
+        Raises:
+            FloatingPointError: a score is NaN or infinite.
+        """
+        total = keep_count(density, len(ranked.values))
+        chosen, lowest = ranked.top(total)
+        if lowest == -math.inf:
+            (there,) = ranked.count()
+            refuse_growth(density, total, sum(there.values()))
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -95,10 +115,16 @@ class Layer:
     reads_scores: ClassVar[bool] = False
     exact: ClassVar[bool] = True
 
-    def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
+    def __call__(
+        self,
+        scores: Scores,
+        masks: Masks,
+        density: float,
+        left: Mapping[str, int] | None = None,
+    ) -> dict[str, int]:
         """Weights to keep in each layer, in the order of `masks`."""
         shares = {name: Fraction(density) * mask.numel() for name, mask in masks.items()}
-        left = kept_by_layer(masks)
+        left = kept_by_layer(masks) if left is None else left
         return apportion(shares, left, weights_to_keep(masks, density, left))
 
 
@@ -118,9 +144,15 @@ class Erk:
     reads_scores: ClassVar[bool] = False
     exact: ClassVar[bool] = True
 
-    def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
+    def __call__(
+        self,
+        scores: Scores,
+        masks: Masks,
+        density: float,
+        left: Mapping[str, int] | None = None,
+    ) -> dict[str, int]:
         """Weights to keep in each layer, in the order of `masks`."""
-        left = kept_by_layer(masks)
+        left = kept_by_layer(masks) if left is None else left
         total = weights_to_keep(masks, density, left)
         lengths = {name: sum(mask.shape) for name, mask in masks.items()}
         shares = {
@@ -128,23 +160,6 @@ class Erk:
             for name, length in lengths.items()
         }
         return apportion(shares, left, total)
-
-
-def refuse_overflow(scores: Scores, finite: Mapping[str, int]) -> None:
-    """Raise an error unless all scores are finite, whose number in each layer is `finite`.
-
-    NaN compares as false with everything, so a threshold would keep or drop it arbitrarily. An
-    infinite score has no rank among others.
-
-    Raises:
-        FloatingPointError: names the first layer that is not finite.
-    """
-    for name, number in finite.items():
-        if number < (n := scores[name].numel()):
-            raise FloatingPointError(
-                f"{n - number:,} of {n:,} scores of {name} are NaN or infinite: the weights or the"
-                " gradients have overflowed"
-            )
 
 
 def weights_to_keep(masks: Masks, density: float, left: Mapping[str, int] | None = None) -> int:
@@ -157,13 +172,17 @@ def weights_to_keep(masks: Masks, density: float, left: Mapping[str, int] | None
         ValueError: the density keeps no weight, or more than earlier pruning has left.
     """
     total = keep_count(density, count_prunable(masks))
-    there = count_kept(masks) if left is None else sum(left.values())
-    if total > there:
+    refuse_growth(density, total, count_kept(masks) if left is None else sum(left.values()))
+    return total
+
+
+def refuse_growth(density: float, total: int, left: int) -> None:
+    """Raise an error if more weights are to be kept than earlier pruning has left."""
+    if total > left:
         raise ValueError(
-            f"density={density:g} requires {total:,} weights, but earlier pruning left {there:,}:"
+            f"density={density:g} requires {total:,} weights, but earlier pruning left {left:,}:"
             " masks only shrink; take a lower density"
         )
-    return total
 
 
 def apportion(

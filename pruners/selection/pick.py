@@ -36,6 +36,7 @@ class Top:
 
     tag: ClassVar[str] = "top"
     exact: ClassVar[bool] = True
+    draws: ClassVar[bool] = False
 
     def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor:
         """Bool (n,) with exactly k True, even if fewer scores are positive. `rng` is not used."""
@@ -55,6 +56,7 @@ class Uniform:
 
     tag: ClassVar[str] = "uniform"
     exact: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
 
     def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor:
         """Bool (n,) with exactly k True. Scores matter only by being -inf or not."""
@@ -81,6 +83,7 @@ class Proportional:
     tag: ClassVar[str] = "proportional"
     gamma: float = 1.0
     exact: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma < math.inf:
@@ -125,6 +128,7 @@ class Sketch:
     tag: ClassVar[str] = "sketch"
     scaling: Scaling = "none"
     exact: ClassVar[bool] = False
+    draws: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.scaling not in get_args(Scaling):

@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
-import torch
 from torch import Generator, Tensor, nn
 
 from pruners.base import (
     Batch,
-    Finding,
     FixedMasking,
     LossFn,
     Masks,
@@ -22,16 +20,19 @@ from pruners.base import (
     Task,
     apply_masks,
     count_prunable,
-    density,
-    kept_by_layer,
 )
 from pruners.dense_layers import LAYERS, Layer, unknown_layers, with_classifier, without
-from pruners.selection.allocate import Allocation, check_counts, refuse_overflow
+from pruners.selection.allocate import Allocation, check_counts
 from pruners.selection.pick import Proportional, Sketch, Top
+from pruners.selection.select import Pick, select
 from pruners.selection.source import Examples, Train
 
 When = Literal["each", "final", "oneshot"]
 Classifier = Literal["pruned", "dense"]
+
+
+# Model, masks, batches, loss, random stream of the stage, bytes that graphs may take -> scores.
+ScoreFn = Callable[[nn.Module, Masks, Iterable[Batch], LossFn, Generator, float], Scores]
 
 
 class Score(Protocol):
@@ -52,6 +53,14 @@ class Score(Protocol):
 
 
 @runtime_checkable
+class InRounds(Protocol):
+    """A score that shares work between the rounds of one pruning."""
+
+    # From the net before the first round. Between the rounds only masks change it, and they shrink.
+    def for_rounds(self, model: nn.Module, masks: Masks) -> ScoreFn: ...
+
+
+@runtime_checkable
 class Mapped(Protocol):
     """A score that has both signs if its option `map` is `signed`."""
 
@@ -64,19 +73,6 @@ class CountsWeights(Protocol):
     """A schedule whose densities depend on the number of prunable weights."""
 
     def for_weights(self, density: float, prunable: int) -> list[float]: ...
-
-
-class Pick(Protocol):
-    """Choice of the weights of a layer that are kept."""
-
-    @property
-    def exact(self) -> bool: ...  # False: k is the expected number of weights kept
-
-    # (n,): bool, or factors of the weights, where 0 prunes
-    def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor: ...
-
-    # for the record, summed over the layers
-    def findings(self, scores: Tensor, k: int) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -166,7 +162,7 @@ class ScorePruner:
         if self.when == "each" or self.pick is None or self.schedule is None:
             return []
         problems = []
-        if isinstance(self.pick, Top):
+        if not self.pick.draws:
             problems.append(
                 f"method.pruner.when={self.when}: pick=top draws nothing; leave it out, or take a"
                 " random pick, e.g. pick=proportional"
@@ -228,11 +224,16 @@ class ScorePruner:
             )
         densities = self._densities(task.density, count_prunable(masks))
         masking = FixedMasking(masks)
+        score: ScoreFn = self.score
+        if isinstance(self.score, InRounds):
+            score = self.score.for_rounds(model, masks)
         for done, goal in enumerate(densities, start=1):
             draws = self.when != "final" or done == len(densities)
+            pick = self.pick if draws else Top()
             this_round = replace(task, density=goal, round=done - 1)
-            masking = self._round(model, masking, this_round, self.pick if draws else Top())
-            apply_masks(model, masking.masks)
+            masking = self._round(score, model, masking, this_round, pick)
+            if score is self.score or done == len(densities):  # `for_rounds` reads the masks
+                apply_masks(model, masking.masks)
             if len(densities) > 1:
                 task.progress(done, len(densities), "pruning rounds")
         return masking
@@ -250,32 +251,10 @@ class ScorePruner:
         return densities[-1:] if self.when == "oneshot" else densities
 
     def _round(
-        self, model: nn.Module, before: FixedMasking, task: Task, pick: Pick
+        self, score: ScoreFn, model: nn.Module, before: FixedMasking, task: Task, pick: Pick
     ) -> FixedMasking:
-        """Score, allocate and pick once, down to task.density."""
+        """Score and select once, down to task.density."""
         assert task.density is not None
-        masks = before.masks
         examples = Examples(self.source, task, next(model.parameters()).device)
-        scores = self.score(model, masks, examples, task.loss, task.rng, task.memory)
-        # An allocation that reads scores checks them with its own copy to the host.
-        if not self.allocate.reads_scores:
-            refuse_overflow(scores, kept_by_layer({n: s.isfinite() for n, s in scores.items()}))
-        # Rounds that are not exact may leave fewer weights than the next one requests.
-        exact = pick.exact and self.allocate.exact
-        goal = task.density if exact else min(task.density, density(masks))
-        keep = self.allocate(scores, masks, goal)
-        # pruned stays pruned
-        scores = {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}
-        picked = {
-            name: pick(s.flatten(), keep[name], task.rng).view_as(s) for name, s in scores.items()
-        }
-        factors = {
-            name: m * before.factors.get(name, 1.0)
-            for name, m in picked.items()
-            if m.is_floating_point()
-        }
-        found = [pick.findings(s.flatten(), keep[name]) for name, s in scores.items()]
-        report: dict[str, Finding] = {key: sum(layer[key] for layer in found) for key in found[0]}
-        return FixedMasking(
-            {name: m != 0 for name, m in picked.items()}, report=report, factors=factors
-        )
+        scores = score(model, before.masks, examples, task.loss, task.rng, task.memory)
+        return select(scores, before, task.density, self.allocate, pick, task.rng)

@@ -70,13 +70,19 @@ class SmartRatio:
         """Whether the counts add up to round(density * prunable)."""
         return self.counts == "exact"
 
-    def __call__(self, scores: Scores, masks: Masks, density: float) -> dict[str, int]:
+    def __call__(
+        self,
+        scores: Scores,
+        masks: Masks,
+        density: float,
+        left: Mapping[str, int] | None = None,
+    ) -> dict[str, int]:
         """Weights to keep in each layer, in the order of `masks`.
 
         Raises:
             ValueError: the last linear layer leaves no weights for the others.
         """
-        limits = kept_by_layer(masks)
+        limits = kept_by_layer(masks) if left is None else left
         total = (
             weights_to_keep(masks, density, limits)
             if self.exact

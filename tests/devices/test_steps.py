@@ -106,11 +106,22 @@ def test_steps_and_rounds_that_change_masks_copy_to_the_host_once(tmp_path: Path
     synflow = ("method=synflow", "density=0.3", "schedule.iterations=7")
     for more in ((), ("schedule.counts=authors",), ("method.pruner.dense=[first]",)):
         for found in transfers(tmp_path, *synflow, *more)["prune"]:
-            # counts of all layers: finite scores, weights left, weights to keep
-            assert count(found) == {"pruners/base.py": 1}, more
+            # the threshold, and whether all scores are finite
+            assert count(found) == {"pruners/selection/ranked.py": 1}, more
             # the image of ones and its label
             assert count(found, "queued") == {"pruners/selection/source.py": 2}
             assert not count(found, "upload")
+    # counts of all layers for budgets by layer; the scores of all layers for a random pick
+    base, ranked = "pruners/base.py", "pruners/selection/ranked.py"
+    picks = {f"pick={pick}": ranked for pick in ("proportional", "uniform", "sketch")}
+    budgets = {f"allocate={name}": base for name in ("layer", "erk", "smart_ratio")}
+    authors = "allocate=smart_ratio allocate.counts=authors"
+    for more, where in (
+        picks | budgets | {authors: base, "allocate=erk pick=uniform": ranked}
+    ).items():
+        for found in transfers(tmp_path, *synflow, *more.split())["prune"]:
+            assert count(found) == {where: 1}, more
+            assert not count(found, "upload"), more
 
 
 @on_emulated_device

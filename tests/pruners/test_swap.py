@@ -13,7 +13,7 @@ from small_nets import seeded
 from torch import Tensor
 
 from pruners.search.swap import Before, Restriction, Swap, candidate_pairs, swaps
-from pruners.search.top_k import FEW, by_sample, by_topk, flat
+from pruners.selection.ranks import FEW, by_sample, by_topk, flat
 
 
 def layer(scores: list[float], kept: list[int]) -> tuple[Tensor, Tensor]:
