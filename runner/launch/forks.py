@@ -1,0 +1,274 @@
+"""Jobs as forks of a server that has imported what they need (runner/launch/fork_server.py).
+
+A job of `python run.py` spends seconds on imports before it begins. Here one process imports, and
+each job is a fork of it. A fork has what a process of its own has: a session, output files, a
+command line, a death signal, and a parent that receives its exit code, which is the queue itself. A
+job is not affected when the server ends. It inherits no thread, lock, open file or CUDA context.
+
+Of its environment, a fork reads what is read late: CUDA reads `READ_LATE` when it is first used.
+The other variables take effect when Python starts (PYTHON*, LD_LIBRARY_PATH), at an import
+(OMP_NUM_THREADS, OPENBLAS_NUM_THREADS, MKL_*, TORCH_*), or where nobody knows. A job in which one of
+them differs from the server's is started as a process of its own, as are all jobs where forks cannot
+be had: the system is not Linux, or the imports start threads or CUDA.
+
+A server is replaced when it has ended, does not answer, or a source file has changed since it began:
+a record names the code of the checkout, which has to be the code that ran.
+"""
+
+import contextlib
+import ctypes
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.launch.fork_server import GO, READY, Request
+from runner.paths import ROOT, RUN_PY
+from runner.records.provenance import CODE
+
+PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37  # linux/prctl.h
+READ_LATE = frozenset({"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"})
+ALWAYS = ("runner.commands.run", "runner.config.hydra_errors", "hydra")  # imported by run.py
+PACKAGES = ("runner", "models", "pruners")
+START_SECONDS = 300.0  # for the imports of a server
+REPLY_SECONDS = 60.0  # for a fork to begin
+FAILURES = 3  # servers that fail in succession before forks are given up
+ROOM = 8192  # bytes for the command line of a job
+START = (
+    "import sys; sys.path[0] = sys.argv[1]; from runner.launch.fork_server import main; main()"
+)
+
+
+@dataclass
+class Forked:
+    """A job that is a child of this process, with the methods of `subprocess.Popen`."""
+
+    pid: int
+    returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Exit code, or minus the signal that ended it; None while it runs."""
+        return self._ended(os.WNOHANG)
+
+    def wait(self) -> int:
+        """Wait for its end; the exit code as for `poll`."""
+        code = self._ended(0)
+        assert code is not None
+        return code
+
+    def _ended(self, options: int) -> int | None:
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, options)
+            except ChildProcessError:  # SIGCHLD is ignored: the code is lost, as for Popen
+                pid, status = self.pid, 0
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+
+def program(command: Sequence[str]) -> bool:
+    """Whether a command is `python run.py ...`, which a server can fork."""
+    return list(command[:2]) == [sys.executable, str(RUN_PY)]
+
+
+class Forks:
+    """A fork server and its successors; a context manager that ends the server.
+
+    Args:
+        environment: variables with which servers start.
+        late: variables in which a job's environment may differ from that.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        note: Callable[[str], None] = lambda text: None,
+        late: Callable[[str], bool] = READ_LATE.__contains__,
+    ) -> None:
+        self.environment, self.note, self.late = dict(environment), note, late
+        self.server: _Server | None = None
+        self.failures = 0
+        self.refusal = "" if sys.platform == "linux" else "forks of torch need Linux"
+
+    def __enter__(self) -> "Forks":
+        self.ready()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def ready(self) -> bool:
+        """Whether `start` can be called; False while a server imports, which takes seconds.
+
+        It never waits, and replaces a server that has ended or whose sources have changed.
+        """
+        if self.refusal:
+            return True
+        if self.server is None or self.server.outdated():
+            self._end()
+            self.server = _Server(self.environment)
+        answer = self.server.answer()
+        if answer == READY.decode().strip():
+            return True
+        if answer is None:
+            return False
+        self._failed(answer)
+        return bool(self.refusal)
+
+    def start(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        out: int,
+        err: int,
+    ) -> Forked | None:
+        """Start a job as a fork; None = start it as a process of its own.
+
+        Args:
+            command: the interpreter, run.py and its arguments.
+            environment: all variables of the job.
+            folder: its working directory.
+            out: descriptor of the file for its standard output.
+            err: likewise for errors.
+        """
+        if self.refusal or self.server is None or not program(command):
+            return None
+        names = environment.keys() | self.environment.keys()
+        if any(
+            environment.get(name) != self.environment.get(name) and not self.late(name)
+            for name in names
+        ):
+            return None
+        request = Request(tuple(command[1:]), dict(environment), str(folder))
+        try:
+            forked = self.server.fork(request, out, err)
+        except (OSError, ValueError) as error:
+            self._failed(f"it does not answer: {error}")
+            return None
+        self.failures = 0
+        return forked
+
+    def _failed(self, reason: str) -> None:
+        """End a server that cannot be used; after `FAILURES` of them, use none."""
+        self._end()
+        self.failures += 1
+        if self.failures >= FAILURES or reason.startswith("refused: "):
+            self.refusal = reason.removeprefix("refused: ")
+            self.note(f"note: each job imports torch anew, because forks fail: {self.refusal}")
+
+    def _end(self) -> None:
+        if self.server is not None:
+            self.server.end()
+        self.server = None
+
+
+class _Server:
+    """One fork server."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.channel, theirs = socket.socketpair()
+        self.said = b""
+        self.sources, self.began = sources(), time.monotonic()
+        words = [START, str(ROOT), str(theirs.fileno()), ",".join(_modules()), " " * ROOM]
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", *words],
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+
+    def answer(self) -> str | None:
+        """`ready`, or why the server cannot be used; None while it imports."""
+        while not self.said.endswith(b"\n") and select.select([self.channel], [], [], 0)[0]:
+            if not (part := self.channel.recv(4096)):
+                return f"it ended with exit code {self.process.wait()}"
+            self.said += part
+        if (code := self.process.poll()) is not None and not self.said.startswith(b"refused"):
+            return f"it ended with exit code {code}"
+        if self.said.endswith(b"\n"):
+            return self.said.decode().strip()
+        waited = time.monotonic() - self.began
+        return f"it is not ready after {waited:.0f} s" if waited > START_SECONDS else None
+
+    def outdated(self) -> bool:
+        """Whether a source file has changed since the server began."""
+        return sources() != self.sources
+
+    def fork(self, request: Request, out: int, err: int) -> Forked:
+        """Fork a job, which becomes a child of this process.
+
+        Raises:
+            OSError: the server has ended or does not answer; no job has begun.
+            ValueError: the fork has ended before it began.
+        """
+        ours, theirs = socket.socketpair()
+        with ours, _adopting():
+            ours.settimeout(REPLY_SECONDS)
+            with theirs:
+                socket.send_fds(self.channel, [b"f"], [theirs.fileno(), out, err])
+            ours.sendall(request.line())
+            with ours.makefile("rb") as lines:
+                forked = Forked(int(lines.readline()))
+            with contextlib.suppress(OSError):  # it was killed: `poll` says so
+                ours.sendall(GO)
+        return forked
+
+    def end(self) -> None:
+        """End the server; its jobs go on."""
+        self.channel.close()
+        self.process.kill()
+        self.process.wait()
+
+
+def _modules() -> list[str]:
+    """The modules that jobs will import: ours among those that the checks of the jobs have."""
+    ours = (name for name in sys.modules if name.partition(".")[0] in PACKAGES)
+    return [*ALWAYS, *sorted(name for name in ours if "." in name and name not in ALWAYS)]
+
+
+def sources() -> frozenset[tuple[str, int, int]]:
+    """Path, time and size of every file that can influence a number."""
+    return frozenset(_states(str(ROOT / name) for name in (*CODE, "hydra_plugins")))
+
+
+def _states(paths: Iterable[str]) -> Iterator[tuple[str, int, int]]:
+    for path in paths:
+        with contextlib.suppress(OSError):  # removed meanwhile, or a wheel without it
+            if os.path.isdir(path):
+                yield from _states(
+                    entry.path for entry in os.scandir(path) if entry.name != "__pycache__"
+                )
+            else:
+                state = os.stat(path)
+                yield path, state.st_mtime_ns, state.st_size
+
+
+@contextmanager
+def _adopting() -> Iterator[None]:
+    """Make this process the parent of orphans among its descendants, for a moment.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    before = ctypes.c_int(0)
+    if prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0) or prctl(
+        PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0
+    ):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    try:
+        yield
+    finally:
+        prctl(PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
