@@ -3,7 +3,7 @@
 The server imports what jobs need and reads what all of them read of the repository's own files. It
 computes nothing, so that it has no threads and has not touched CUDA. A request is a pair of sockets
 and the job's output files. The server passes them to a fork, which becomes a child of the queue and
-runs run.py as an interpreter does that was started for it.
+runs a script as an interpreter does that was started for it.
 """
 
 import atexit
@@ -14,11 +14,11 @@ import importlib
 import json
 import os
 import runpy
+import signal
 import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ class Request:
     """A job to fork.
 
     Args:
-        command: run.py and its arguments.
+        command: a Python script and its arguments.
         environment: all variables of the job.
         folder: its working directory.
     """
@@ -68,11 +68,13 @@ def main() -> NoReturn:
     refusal = unfit()
     channel.sendall(f"refused: {refusal}\n".encode() if refusal else READY)
     if refusal:
-        sys.exit(refusal)
+        sys.exit(1)
     gc.collect()
     gc.freeze()  # a collection in a fork would copy the pages of every object
     request = _serve(channel, queue)
-    run(request.command) if request else sys.exit()
+    if request is None:
+        sys.exit()
+    run(request.command)
 
 
 def preload(modules: Sequence[str]) -> None:
@@ -106,7 +108,7 @@ def unfit() -> str:
     tasks = len(list(Path("/proc/self/task").iterdir()))
     if tasks > 1:
         return f"the imports start {tasks - 1} threads"
-    return "the imports initialise CUDA" if torch.cuda.is_initialized() else ""
+    return "the imports initialise CUDA" if torch.cuda._initialized else ""
 
 
 def _serve(channel: socket.socket, queue: int) -> Request | None:
@@ -156,13 +158,15 @@ def _begin(descriptors: Sequence[int], queue: int) -> Request:
 
 
 def _own_random_state() -> None:
-    """Seed NumPy's global generator anew, as its import does; Python's own is, and torch's is fixed.
+    """Seed the global generators of NumPy and torch anew, as their imports do.
 
-    Numbers of runs never come from it, but the names that a library draws should differ.
+    Python seeds its own in every fork.
     """
     import numpy as np
+    import torch
 
     np.random.seed()
+    torch.default_generator.seed()
 
 
 def show_command(words: Sequence[str]) -> None:
@@ -180,25 +184,36 @@ def show_command(words: Sequence[str]) -> None:
 
 
 def run(command: Sequence[str]) -> NoReturn:
-    """Run a program as an interpreter does that was started for it, and end this process.
+    """Run a script as an interpreter does that was started for it, and end this process.
 
     Modules are not taken down, which takes as long as a small run.
     """
-    sys.argv = list(command)
+    sys.argv, sys.path[0] = list(command), str(Path(command[0]).resolve().parent)
     code = 0
     try:
         runpy.run_path(command[0], run_name="__main__")
     except SystemExit as ended:
         code = _exit_code(ended.code)
-    except BaseException:
-        traceback.print_exc()
-        code = 1
+    except BaseException as error:
+        _print_traceback(error, command[0])
+        code = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
     threading._shutdown()  # type: ignore[attr-defined]  # wait for threads, as the interpreter
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+    if code < 0:  # the interpreter ends so, too
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
     os._exit(code)
+
+
+def _print_traceback(error: BaseException, script: str) -> None:
+    """Print the traceback of an error from the frame of the script on."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != script:
+        trace = trace.tb_next
+    sys.excepthook(type(error), error.with_traceback(trace), trace)
 
 
 def _exit_code(value: object) -> int:

@@ -1,18 +1,20 @@
 """Jobs as forks of a server that has imported what they need (runner/launch/fork_server.py).
 
 A job of `python run.py` spends seconds on imports before it begins. Here one process imports, and
-each job is a fork of it. A fork has what a process of its own has: a session, output files, a
-command line, a death signal, and a parent that receives its exit code, which is the queue itself. A
-job is not affected when the server ends. It inherits no thread, lock, open file or CUDA context.
+each job is a fork of it that runs the script. A fork has what a process of its own has: a session,
+output files, a command line, a death signal, and a parent that receives its exit code, which is the
+queue itself. A job is not affected when the server ends. It inherits no thread, lock, open file or
+CUDA context.
 
-Of its environment, a fork reads what is read late: CUDA reads `READ_LATE` when it is first used.
-The other variables take effect when Python starts (PYTHON*, LD_LIBRARY_PATH), at an import
-(OMP_NUM_THREADS, OPENBLAS_NUM_THREADS, MKL_*, TORCH_*), or where nobody knows. A job in which one of
-them differs from the server's is started as a process of its own, as are all jobs where forks cannot
-be had: the system is not Linux, or the imports start threads or CUDA.
+A job's environment may differ from the server's in `READ_LATE`, which CUDA reads when it is first
+used. The other variables take effect when Python starts (PYTHON*, LD_LIBRARY_PATH), at an import
+(OMP_NUM_THREADS, OPENBLAS_NUM_THREADS, MKL_*, TORCH_*), or at a time that a library chooses. A
+server therefore starts with those of the queue's slots, which are equal. A job in which one of them
+differs is started as a process of its own, as are all jobs where forks cannot be had: the system is
+not Linux, or the imports start threads or CUDA.
 
-A server is replaced when it has ended, does not answer, or a source file has changed since it began:
-a record names the code of the checkout, which has to be the code that ran.
+A server is replaced when it has ended, does not answer, or a source file has changed since it
+began: a record names the code of the checkout, which has to be the code that ran.
 """
 
 import contextlib
@@ -29,20 +31,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.launch.fork_server import GO, READY, Request
-from runner.paths import ROOT, RUN_PY
+from runner.paths import ROOT
 from runner.records.provenance import CODE
 
 PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37  # linux/prctl.h
 READ_LATE = frozenset({"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"})
-ALWAYS = ("runner.commands.run", "runner.config.hydra_errors", "hydra")  # imported by run.py
+ALWAYS = ("hydra", "runner.config.hydra_errors", "runner.commands.run")  # imported by run.py
+SOURCES = tuple(ROOT / name for name in (*CODE, "hydra_plugins"))  # what can influence a number
 PACKAGES = ("runner", "models", "pruners")
 START_SECONDS = 300.0  # for the imports of a server
 REPLY_SECONDS = 60.0  # for a fork to begin
 FAILURES = 3  # servers that fail in succession before forks are given up
 ROOM = 8192  # bytes for the command line of a job
-START = (
-    "import sys; sys.path[0] = sys.argv[1]; from runner.launch.fork_server import main; main()"
-)
+START = "import sys; sys.path[0] = sys.argv[1]; from runner.launch.fork_server import main; main()"
+
+
+States = frozenset[tuple[str, int, int]]  # path, time of the last change in ns, size in bytes
 
 
 @dataclass
@@ -73,9 +77,9 @@ class Forked:
         return self.returncode
 
 
-def program(command: Sequence[str]) -> bool:
-    """Whether a command is `python run.py ...`, which a server can fork."""
-    return list(command[:2]) == [sys.executable, str(RUN_PY)]
+def is_script(command: Sequence[str]) -> bool:
+    """Whether a command is `python SCRIPT.py ...`; options of Python require a start of its own."""
+    return len(command) > 1 and command[0] == sys.executable and command[1].endswith(".py")
 
 
 class Forks:
@@ -83,7 +87,9 @@ class Forks:
 
     Args:
         environment: variables with which servers start.
-        late: variables in which a job's environment may differ from that.
+        note: prints why forks are given up.
+        late: whether a job's environment may differ from that in a variable.
+        watched: files, and folders of files, with which a server is outdated when they change.
     """
 
     def __init__(
@@ -91,8 +97,10 @@ class Forks:
         environment: Mapping[str, str],
         note: Callable[[str], None] = lambda text: None,
         late: Callable[[str], bool] = READ_LATE.__contains__,
+        watched: Sequence[Path] = SOURCES,
     ) -> None:
         self.environment, self.note, self.late = dict(environment), note, late
+        self.watched = watched
         self.server: _Server | None = None
         self.failures = 0
         self.refusal = "" if sys.platform == "linux" else "forks of torch need Linux"
@@ -111,9 +119,9 @@ class Forks:
         """
         if self.refusal:
             return True
-        if self.server is None or self.server.outdated():
+        if self.server is None or self.server.sources != states(self.watched):
             self._end()
-            self.server = _Server(self.environment)
+            self.server = _Server(self.environment, states(self.watched))
         answer = self.server.answer()
         if answer == READY.decode().strip():
             return True
@@ -133,13 +141,13 @@ class Forks:
         """Start a job as a fork; None = start it as a process of its own.
 
         Args:
-            command: the interpreter, run.py and its arguments.
+            command: the interpreter, the script and its arguments.
             environment: all variables of the job.
             folder: its working directory.
             out: descriptor of the file for its standard output.
             err: likewise for errors.
         """
-        if self.refusal or self.server is None or not program(command):
+        if self.refusal or self.server is None or not is_script(command):
             return None
         names = environment.keys() | self.environment.keys()
         if any(
@@ -173,10 +181,9 @@ class Forks:
 class _Server:
     """One fork server."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], sources: States) -> None:
         self.channel, theirs = socket.socketpair()
-        self.said = b""
-        self.sources, self.began = sources(), time.monotonic()
+        self.said, self.sources, self.began = b"", sources, time.monotonic()
         words = [START, str(ROOT), str(theirs.fileno()), ",".join(_modules()), " " * ROOM]
         with theirs:
             self.process = subprocess.Popen(
@@ -201,10 +208,6 @@ class _Server:
             return self.said.decode().strip()
         waited = time.monotonic() - self.began
         return f"it is not ready after {waited:.0f} s" if waited > START_SECONDS else None
-
-    def outdated(self) -> bool:
-        """Whether a source file has changed since the server began."""
-        return sources() != self.sources
 
     def fork(self, request: Request, out: int, err: int) -> Forked:
         """Fork a job, which becomes a child of this process.
@@ -238,21 +241,19 @@ def _modules() -> list[str]:
     return [*ALWAYS, *sorted(name for name in ours if "." in name and name not in ALWAYS)]
 
 
-def sources() -> frozenset[tuple[str, int, int]]:
-    """Path, time and size of every file that can influence a number."""
-    return frozenset(_states(str(ROOT / name) for name in (*CODE, "hydra_plugins")))
+def states(paths: Iterable[Path]) -> States:
+    """Time and size of each file and of each file in a folder."""
+    return frozenset(_states(paths))
 
 
-def _states(paths: Iterable[str]) -> Iterator[tuple[str, int, int]]:
+def _states(paths: Iterable[Path]) -> Iterator[tuple[str, int, int]]:
     for path in paths:
         with contextlib.suppress(OSError):  # removed meanwhile, or a wheel without it
-            if os.path.isdir(path):
-                yield from _states(
-                    entry.path for entry in os.scandir(path) if entry.name != "__pycache__"
-                )
+            if path.is_dir():
+                yield from _states(each for each in path.iterdir() if each.name != "__pycache__")
             else:
-                state = os.stat(path)
-                yield path, state.st_mtime_ns, state.st_size
+                state = path.stat()
+                yield str(path), state.st_mtime_ns, state.st_size
 
 
 @contextmanager

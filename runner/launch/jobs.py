@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from runner.launch.forks import Forked, Forks, program
+from runner.launch.forks import Forked, Forks, is_script
 from runner.launch.slots import Slot
 from runner.torchrun import without_torchrun
 
@@ -51,7 +51,7 @@ class QueueJob:
     @property
     def forkable(self) -> bool:
         """Whether a fork server can start it."""
-        return program(self.command)
+        return is_script(self.command)
 
     @property
     def log(self) -> Path:

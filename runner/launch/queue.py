@@ -1,11 +1,11 @@
 """The queue of one machine: one process per job, at most as many at a time as there are slots.
 
 A failing job never affects the others. Each job is a command line in its own process group and
-writes to its own log. Several jobs of run.py are forks of a process that has imported what they
-need (runner/launch/forks.py). The queue holds no tensor and is independent of the methods: of a running job
-it reads only the run's status.json. If the queue itself is killed, its jobs stop at a checkpoint
-(runner/launch/die_with_parent.py). Where that is not supported they continue, which the stage locks
-make harmless. Repeating the command runs the remaining jobs.
+writes to its own log. Jobs of a Python script are forks of a process that has imported what they
+need (runner/launch/forks.py). The queue holds no tensor and is independent of the methods: of a
+running job it reads only the run's status.json. If the queue itself is killed, its jobs stop at a
+checkpoint (runner/launch/die_with_parent.py). Where that is not supported they continue, which the
+stage locks make harmless. Repeating the command runs the remaining jobs.
 """
 
 import contextlib
@@ -58,6 +58,7 @@ def run_queue(
     on_error: str = "continue",
     grace_seconds: float = 60.0,
     min_free_gb: float = 0.0,
+    fork: bool = True,
 ) -> list[Outcome]:
     """Run every job that is not done, jobs with shared stages first; return their outcomes.
 
@@ -71,7 +72,7 @@ def run_queue(
     with (
         _stop_signals() as signals,
         Monitor(console, len(slots)) as monitor,
-        _forks(todo, slots, monitor) as forks,
+        _forks(todo if fork else [], slots, monitor) as forks,
     ):
         queue = _Queue(todo, slots, monitor, FreeMemory(min_free_gb, monitor.say), forks)
         try:
@@ -91,7 +92,7 @@ def run_queue(
 
 @contextlib.contextmanager
 def _forks(jobs: Sequence[QueueJob], slots: list[Slot], monitor: Monitor) -> Iterator[Forks | None]:
-    """A fork server for the jobs in these slots; None for a single job, or for other programs."""
+    """A fork server for the jobs in these slots; None for less than `FEW` that it can start."""
     if sum(job.forkable for job in jobs) < FEW:
         yield None
         return
@@ -126,14 +127,12 @@ class _Queue:
     ended: list[Outcome] = field(default_factory=list)
 
     def start_jobs(self) -> None:
-        """Start pending jobs in the free slots, unless a fork server is importing."""
-        if self.pending and self.forks is not None and not self.forks.ready():
-            return
+        """Start pending jobs in the free slots."""
         taken = [id(item.slot) for item in self.running]
         free = [slot for slot in self.slots if id(slot) not in taken]
         for slot in [slot for slot in free if self.pending and self.enough_memory(slot)]:
             job = self._next()
-            if job is None:
+            if job is None or (self.forks and job.forkable and not self.forks.ready()):
                 return
             self.pending.remove(job)
             try:
