@@ -31,6 +31,7 @@ def run() -> int:
     import hydra
     from omegaconf import DictConfig
 
+    from runner.config.compose import command_config
     from runner.config.hydra_errors import translate
     from runner.config.schema import register
 
@@ -51,7 +52,10 @@ def run() -> int:
     try:
         sys.argv[1:] = arguments = hydra_arguments(accepted(arguments))
         check_jobs(arguments)
-        job()
+        if any(each.startswith(("-", "hydra")) for each in arguments):
+            job()
+        else:
+            job(command_config(arguments))
         if planned:
             from runner.commands.run import show_plan
 
