@@ -31,7 +31,6 @@ def run() -> int:
     import hydra
     from omegaconf import DictConfig
 
-    from runner.config.compose import command_config
     from runner.config.hydra_errors import translate
     from runner.config.schema import register
 
@@ -52,10 +51,7 @@ def run() -> int:
     try:
         sys.argv[1:] = arguments = hydra_arguments(accepted(arguments))
         check_jobs(arguments)
-        if any(each.startswith(("-", "hydra")) for each in arguments):
-            job()
-        else:
-            job(command_config(arguments))
+        job(*composed(arguments))
         if planned:
             from runner.commands.run import show_plan
 
@@ -70,6 +66,14 @@ def run() -> int:
             say(f"error: {message}")
         return EXIT_CONFIG
     return max(codes, default=0)
+
+
+def composed(arguments: list[str]) -> list[Any]:
+    """The configuration of a command line; none if it has flags or overrides of Hydra's own."""
+    from runner.config.compose import command_config
+
+    own = any(each.startswith(("-", "hydra")) for each in arguments)
+    return [] if own else [command_config(arguments)]
 
 
 def hydra_arguments(arguments: list[str]) -> list[str]:

@@ -26,6 +26,7 @@ from typing import NoReturn
 
 from runner.launch.die_with_parent import die_with_parent
 
+WARM = "runner.commands.warm"  # by name: commands import launchers
 READY, GO = b"ready\n", b"go\n"
 ADOPTED_SECONDS = 10.0  # for the kernel to make the queue the parent of a fork
 PYTHON = Path(sys.executable).name
@@ -84,15 +85,7 @@ def preload(modules: Sequence[str]) -> None:
     """
     for module in modules:
         importlib.import_module(module)
-    from runner.config.compose import Composer
-    from runner.registry import tags
-    from runner.suites.paper_rows import rows_of
-    from runner.suites.papers import paper_titles
-
-    tags()
-    Composer().plain([])
-    for paper in paper_titles():
-        rows_of(paper, "dense")
+    importlib.import_module(WARM).warm()
 
 
 def unfit() -> str:

@@ -19,7 +19,6 @@ began: a record names the code of the checkout, which has to be the code that ra
 
 import contextlib
 import ctypes
-import os
 import select
 import socket
 import subprocess
@@ -27,10 +26,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from runner.launch.fork_server import GO, READY, Request
+from runner.launch.forked import Forked
 from runner.paths import ROOT
 from runner.records.provenance import CODE
 
@@ -47,34 +46,6 @@ START = "import sys; sys.path[0] = sys.argv[1]; from runner.launch.fork_server i
 
 
 States = frozenset[tuple[str, int, int]]  # path, time of the last change in ns, size in bytes
-
-
-@dataclass
-class Forked:
-    """A job that is a child of this process, with the methods of `subprocess.Popen`."""
-
-    pid: int
-    returncode: int | None = None
-
-    def poll(self) -> int | None:
-        """Exit code, or minus the signal that ended it; None while it runs."""
-        return self._ended(os.WNOHANG)
-
-    def wait(self) -> int:
-        """Wait for its end; the exit code as for `poll`."""
-        code = self._ended(0)
-        assert code is not None
-        return code
-
-    def _ended(self, options: int) -> int | None:
-        if self.returncode is None:
-            try:
-                pid, status = os.waitpid(self.pid, options)
-            except ChildProcessError:  # SIGCHLD is ignored: the code is lost, as for Popen
-                pid, status = self.pid, 0
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
 
 
 def is_script(command: Sequence[str]) -> bool:
@@ -110,7 +81,12 @@ class Forks:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self.end()
+
+    def wait(self) -> None:
+        """Wait until `start` can be called."""
+        while not self.ready():
+            time.sleep(0.01)
 
     def ready(self) -> bool:
         """Whether `start` can be called; False while a server imports, which takes seconds.
@@ -120,7 +96,7 @@ class Forks:
         if self.refusal:
             return True
         if self.server is None or self.server.sources != states(self.watched):
-            self._end()
+            self.end()
             self.server = _Server(self.environment, states(self.watched))
         answer = self.server.answer()
         if answer == READY.decode().strip():
@@ -166,13 +142,14 @@ class Forks:
 
     def _failed(self, reason: str) -> None:
         """End a server that cannot be used; after `FAILURES` of them, use none."""
-        self._end()
+        self.end()
         self.failures += 1
         if self.failures >= FAILURES or reason.startswith("refused: "):
             self.refusal = reason.removeprefix("refused: ")
             self.note(f"note: each job imports torch anew, because forks fail: {self.refusal}")
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the server; its jobs go on."""
         if self.server is not None:
             self.server.end()
         self.server = None

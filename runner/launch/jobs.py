@@ -18,7 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from runner.launch.forks import Forked, Forks, is_script
+from runner.launch.forked import Forked
+from runner.launch.forks import Forks, is_script
 from runner.launch.slots import Slot
 from runner.torchrun import without_torchrun
 
@@ -26,6 +27,8 @@ STOPPED = 143  # exit code of a run that wrote a checkpoint on a stop signal
 DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 EXITS = {0: "done", 2: "refused (exit 2)", 130: "interrupted", STOPPED: "stopped at a checkpoint"}
 TAIL = 20_000  # bytes at the end of a log that are searched for its last message
+
+Process = subprocess.Popen[bytes] | Forked  # a job's, as a child of the queue
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Running:
 
     job: QueueJob
     slot: Slot
-    process: "subprocess.Popen[bytes] | Forked"
+    process: Process
     offset: int  # where this attempt begins in the log, in bytes
     started: float = field(default_factory=time.time)
 

@@ -5,8 +5,7 @@ import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from small_jobs import HANGS, plain_slots, small_job
 from support import compose_run, machine
 
 from runner.engine.record import comparable
-from runner.launch.forks import READ_LATE, Forked, Forks, is_script
+from runner.launch.forked import Forked
+from runner.launch.forks import READ_LATE, Forks, is_script
 from runner.launch.jobs import QueueJob, Running, environment_of, start
 from runner.launch.queue import run_queue
 from runner.launch.slots import Slot
@@ -71,29 +71,15 @@ def forks() -> Iterator[Forks]:
         yield server
 
 
-def ready(forks: Forks) -> None:
-    until = time.monotonic() + HANGS
-    while not forks.ready():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
 def forked(job: QueueJob, slot: Slot, forks: Forks) -> Running:
-    ready(forks)
+    forks.wait()
     running = start(job, slot, forks)
     assert isinstance(running.process, Forked)
     return running
 
 
-def until(true: Callable[[], Any]) -> None:
-    end = time.monotonic() + HANGS
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def ended(running: Running) -> int:
-    until(lambda: running.process.poll() is not None)
+    running.process.wait(HANGS)
     return running.finish().code
 
 
@@ -179,7 +165,7 @@ def test_a_job_outlives_its_server_which_is_replaced_when_killed_or_outdated(
 def test_a_variable_that_is_read_early_requires_a_process_of_its_own(
     forks: Forks, tmp_path: Path
 ) -> None:
-    ready(forks)
+    forks.wait()
     job = small_job(tmp_path, "job", "done(found=dict(os.environ))", script=True)
     for name, value, forkable in (
         ("CUDA_VISIBLE_DEVICES", "3", True),
