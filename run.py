@@ -59,7 +59,7 @@ def run() -> int:
     try:
         sys.argv[1:] = arguments = hydra_arguments(accepted(arguments))
         check_jobs(arguments)
-        job()
+        job(*composed(arguments))
         if planned:
             from runner.commands.run import show_plan
 
@@ -74,6 +74,14 @@ def run() -> int:
             say(f"error: {message}")
         return EXIT_CONFIG
     return max(codes, default=0)
+
+
+def composed(arguments: list[str]) -> list[Any]:
+    """The configuration of a command line; none if it has flags or overrides of Hydra's own."""
+    from runner.config.compose import command_config
+
+    own = any(each.startswith(("-", "hydra")) for each in arguments)
+    return [] if own else [command_config(arguments)]
 
 
 def hydra_arguments(arguments: list[str]) -> list[str]:

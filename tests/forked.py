@@ -1,23 +1,60 @@
-"""Run `python run.py ...` in a fork of a process that has imported torch already.
+"""Run Python scripts in forks of a process that has imported torch already.
 
-Each command has a fresh state but does not spend seconds on the import of torch.
+The server is that of the queue (runner/launch/forks.py). Each script has a fresh state but does not
+spend seconds on imports. tests/launch/test_forks.py compares forks with processes of their own.
 """
 
-import multiprocessing
+import atexit
 import os
-import runpy
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
-RUN = Path(__file__).resolve().parent.parent / "run.py"
-FORKS = multiprocessing.get_context("forkserver")
-# The server computes nothing, so that it has no threads. The last two modules are for tests on the
-# emulated device: PyTorch imports the first of them with the first tensor of a subclass.
-FORKS.set_forkserver_preload(
-    ["runner.commands.run", "runner.config.hydra_errors", "hydra", "torch.distributed.tensor"]
-    + ["pytest"]
-)
+from runner.launch.forks import Forks
+from runner.launch.jobs import Process
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = ROOT / "run.py"
+# Variables that Python and libraries read when they start. A script for which one of them differs
+# is a process of its own; the others are read when a command runs.
+EARLY = ("PYTHON", "LD_", "LC_", "LANG", "OMP_", "MKL_", "OPENBLAS_", "KMP_", "TORCH")
+
+
+@cache
+def server() -> Forks:
+    """The fork server of this process; it starts with the first script."""
+    forks = Forks(os.environ, late=lambda name: not name.startswith(EARLY), watched=())
+    atexit.register(forks.end)
+    return forks
+
+
+def start_forked(
+    script: Path,
+    words: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    out: int,
+    err: int,
+) -> Process:
+    """Start `python <script> <words>` in `folder`, in a session of its own.
+
+    Args:
+        out: descriptor of the file for its standard output; it reads an empty standard input.
+        err: likewise for errors.
+    """
+    server().wait()
+    command = [sys.executable, str(script), *words]
+    return server().start(command, environment, folder, out, err) or subprocess.Popen(
+        command,
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=err,
+        start_new_session=True,
+    )
 
 
 def run_forked(
@@ -31,22 +68,14 @@ def run_forked(
     Raises:
         subprocess.TimeoutExpired: after `timeout` seconds.
     """
-    process = FORKS.Process(target=_main, args=(overrides, str(folder), environment, str(output)))
-    process.start()
-    process.join(timeout)
-    out, err = ((output / name).read_text() for name in ("out", "err"))
-    if process.exitcode is None:
+    with (output / "out").open("wb") as out, (output / "err").open("wb") as err:
+        process = start_forked(RUN, overrides, folder, environment, out.fileno(), err.fileno())
+    try:
+        code = process.wait(timeout)
+    except subprocess.TimeoutExpired:
         process.kill()
-        raise subprocess.TimeoutExpired(overrides, timeout, out, err)
-    return subprocess.CompletedProcess(overrides, process.exitcode, out, err)
-
-
-def _main(overrides: list[str], folder: str, environment: dict[str, str], output: str) -> None:
-    for name, stream in (("out", 1), ("err", 2)):
-        os.dup2(os.open(f"{output}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.argv = [str(RUN), *overrides]
-    sys.path.insert(0, str(RUN.parent))
-    runpy.run_path(str(RUN), run_name="__main__")
+        process.wait()
+        raise
+    return subprocess.CompletedProcess(
+        overrides, code, *((output / name).read_text() for name in ("out", "err"))
+    )

@@ -21,16 +21,12 @@ class WinnowLauncher(Launcher):  # type: ignore[misc]  # Hydra has no types
     def __init__(self, **node: Any) -> None:
         self.node = node
         self.config: DictConfig | None = None
-        self.context: HydraContext | None = None
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Store the configuration and the context, which compose the jobs.
-
-        The task function is not used: each job is a separate command.
-        """
-        self.config, self.context = config, hydra_context
+        """Store the configuration; the task function is not used: each job is its own command."""
+        self.config = config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -42,23 +38,21 @@ class WinnowLauncher(Launcher):  # type: ignore[misc]  # Hydra has no types
             SweepEnded: some jobs failed or the sweep was stopped.
         """
         # Imported here because Hydra imports every plugin, even for --help.
+        from runner.config.compose import Composer
         from runner.config.overrides import search_path
-        from runner.config.own_schedules import with_own_schedules
         from runner.errors import ConfigError
         from runner.launch.launcher import launcher_class, make_launcher, own_options
         from runner.launch.sweep import run_sweep
 
-        assert self.config is not None and self.context is not None
+        assert self.config is not None
         cls = launcher_class(self.node)
         if self.config.hydra.sweeper.get("max_batch_size") is not None:
             problem = "hydra.sweeper.max_batch_size: this launcher takes a sweep's jobs all at once"
             raise ConfigError(f"{problem}; {cls.at_a_time}")
         own = search_path(self.config.hydra.overrides.hydra)
         overrides = [[*own, *job] for job in job_overrides]
-        compose = self.context.config_loader.load_sweep_config
-        configs = [
-            with_own_schedules(compose(self.config, list(job)), own) for job in job_overrides
-        ]
+        composer = Composer()
+        configs = [composer.config(each) for each in overrides]
         run_sweep(make_launcher(cls, own_options(self.node)), configs, overrides)
         return [
             JobReturn(overrides=job, _return_value=0, status=JobStatus.COMPLETED)

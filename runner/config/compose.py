@@ -9,9 +9,11 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.hydra_errors import translate
@@ -42,6 +44,23 @@ def compose_config(overrides: list[str]) -> DictConfig:
         if message is None:
             raise
         raise ConfigError(message) from error
+
+
+def command_config(overrides: list[str]) -> DictConfig:
+    """The configuration of a command line that has neither flags nor overrides of Hydra's own.
+
+    It is composed once, and kept for what asks Hydra about the command. `hydra.main` composes it
+    twice, which takes as long as a tiny run. Errors are those of Hydra.
+    """
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=overrides, return_hydra_config=True)
+    cfg.hydra.mode = RunMode.RUN
+    HydraConfig.instance().set_config(cfg)
+    own: DictConfig = copy.copy(cfg)
+    with read_write(own), open_dict(own):
+        del own["hydra"]
+    return own
 
 
 @dataclass

@@ -17,11 +17,16 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STOPPED = 143
 
 
-def die_with_parent(queue: int, command: list[str]) -> None:
-    """Replace this process with the command; the command gets SIGTERM when the queue dies."""
+def die_with_parent(queue: int) -> None:
+    """Request SIGTERM for the death of the queue, which has to be the parent; else exit."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != queue:  # the queue died before the request
-        sys.exit(STOPPED)
+        os._exit(STOPPED)
+
+
+def main(queue: int, command: list[str]) -> None:
+    """Replace this process with the command; the command gets SIGTERM when the queue dies."""
+    die_with_parent(queue)
     try:
         os.execvp(command[0], command)
     except OSError as error:
@@ -29,4 +34,4 @@ def die_with_parent(queue: int, command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    die_with_parent(int(sys.argv[1]), sys.argv[2:])
+    main(int(sys.argv[1]), sys.argv[2:])

@@ -35,6 +35,8 @@ class GpuQueue:
         min_free_gb: no job starts on a GPU with less free memory (GiB). Checked when a job starts;
             MIG instances are not checked.
         on_error: `continue` runs the other jobs; `stop` starts no further job.
+        fork: jobs are forks of a process that has imported what they need; False = each job imports
+            it anew.
         grace_seconds: time for jobs to write a checkpoint when the queue receives a stop signal.
     """
 
@@ -45,6 +47,7 @@ class GpuQueue:
     min_free_gb: float = 0.0
     on_error: str = "continue"
     grace_seconds: float = 60.0
+    fork: bool = True
 
     def __post_init__(self) -> None:
         problems = too_small(self, LEAST)
@@ -78,6 +81,7 @@ class GpuQueue:
                 on_error=self.on_error,
                 grace_seconds=self.grace_seconds,
                 min_free_gb=self.min_free_gb,
+                fork=self.fork,
             )
         except Interrupted as stop:
             failed = summary([outcome for outcome in stop.ended if not outcome.stopped], missing)

@@ -18,6 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from runner.launch.forked import Forked
+from runner.launch.forks import Forks, is_script
 from runner.launch.slots import Slot
 from runner.torchrun import without_torchrun
 
@@ -25,6 +27,8 @@ STOPPED = 143  # exit code of a run that wrote a checkpoint on a stop signal
 DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 EXITS = {0: "done", 2: "refused (exit 2)", 130: "interrupted", STOPPED: "stopped at a checkpoint"}
 TAIL = 20_000  # bytes at the end of a log that are searched for its last message
+
+Process = subprocess.Popen[bytes] | Forked  # a job's, as a child of the queue
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,11 @@ class QueueJob:
     again: str = ""
 
     @property
+    def forkable(self) -> bool:
+        """Whether a fork server can start it."""
+        return is_script(self.command)
+
+    @property
     def log(self) -> Path:
         """The log file with the output of every attempt, each after a dated line."""
         return self.folder / "run.log"
@@ -63,7 +72,7 @@ class Running:
 
     job: QueueJob
     slot: Slot
-    process: subprocess.Popen[bytes]
+    process: Process
     offset: int  # where this attempt begins in the log, in bytes
     started: float = field(default_factory=time.time)
 
@@ -123,32 +132,48 @@ class Outcome:
         return EXITS.get(self.code, f"failed (exit {self.code})")
 
 
-def start(job: QueueJob, slot: Slot) -> Running:
+def start(job: QueueJob, slot: Slot, forks: Forks | None = None) -> Running:
     """Start the job's process.
 
     The process leads its own session, so Ctrl-C in the terminal reaches only the queue, which then
     stops its jobs.
+
+    Args:
+        forks: starts the process, if it can.
 
     Raises:
         OSError: the process or the log could not be created.
     """
     own = {word.partition("=")[0] for word in job.command}
     overrides = [override for override in slot.overrides if override.partition("=")[0] not in own]
+    command, environment = [*job.command, *overrides], environment_of(slot)
     offset = begin_log(job.log, job.again or shlex.join(job.command))
+    with job.log.open("ab") as file:
+        number, process = file.fileno(), None
+        if forks is not None:
+            process = forks.start(command, environment, Path.cwd(), number, number)
+        return Running(job, slot, process or _spawned(command, environment, number), offset)
+
+
+def environment_of(slot: Slot) -> dict[str, str]:
+    """The environment of a job in a slot."""
+    return {**without_torchrun(os.environ), **slot.environment}
+
+
+def _spawned(
+    command: list[str], environment: dict[str, str], output: int
+) -> subprocess.Popen[bytes]:
     wrapper: list[str] = []
     if sys.platform.startswith("linux"):
         wrapper = [sys.executable, "-I", "-S", str(DIE_WITH_PARENT), str(os.getpid())]
-    environment = {**without_torchrun(os.environ), **slot.environment}
-    with job.log.open("ab") as file:
-        process = subprocess.Popen(
-            [*wrapper, *job.command, *overrides],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            env=environment,
-            start_new_session=True,
-        )
-    return Running(job, slot, process, offset)
+    return subprocess.Popen(
+        [*wrapper, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env=environment,
+        start_new_session=True,
+    )
 
 
 def begin_log(log: Path, command: str) -> int:

@@ -1,27 +1,39 @@
 """The queue of one machine: one process per job, at most as many at a time as there are slots.
 
 A failing job never affects the others. Each job is a command line in its own process group and
-writes to its own log. The queue holds no tensor and is independent of the methods: of a running job
-it reads only the run's status.json. If the queue itself is killed, its jobs stop at a checkpoint
-(runner/launch/die_with_parent.py). Where that is not supported they continue, which the stage locks
-make harmless. Repeating the command runs the remaining jobs.
+writes to its own log. Jobs of a Python script are forks of a process that has imported what they
+need (runner/launch/forks.py). The queue holds no tensor and is independent of the methods: of a
+running job it reads only the run's status.json. If the queue itself is killed, its jobs stop at a
+checkpoint (runner/launch/die_with_parent.py). Where that is not supported they continue, which the
+stage locks make harmless. Repeating the command runs the remaining jobs.
 """
 
 import contextlib
+import os
+import select
 import shlex
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from runner.launch.jobs import Outcome, QueueJob, Running, shared_first, start
+from runner.launch.forks import Forks
+from runner.launch.jobs import (
+    Outcome,
+    QueueJob,
+    Running,
+    environment_of,
+    shared_first,
+    start,
+)
 from runner.launch.monitor import Monitor
 from runner.launch.slots import FreeMemory, Slot
 
-POLL = 0.1  # seconds between two checks of the running jobs
+POLL = 0.1  # seconds between two checks of the running jobs, at most
+FEW = 2  # jobs for which a fork server's own imports are worth their time
 STOPPING = tuple(  # SIGHUP: the terminal was closed; Windows has no such signal
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
 )
@@ -46,6 +58,7 @@ def run_queue(
     on_error: str = "continue",
     grace_seconds: float = 60.0,
     min_free_gb: float = 0.0,
+    fork: bool = True,
 ) -> list[Outcome]:
     """Run every job that is not done, jobs with shared stages first; return their outcomes.
 
@@ -55,9 +68,13 @@ def run_queue(
     Raises:
         Interrupted: the queue received a stop signal, and its jobs have ended.
     """
-    with _stop_signals() as signals, Monitor(console, len(slots)) as monitor:
-        todo = shared_first([job for job in jobs if not job.done()])
-        queue = _Queue(todo, slots, monitor, FreeMemory(min_free_gb, monitor.say))
+    todo = shared_first([job for job in jobs if not job.done()])
+    with (
+        _stop_signals() as signals,
+        Monitor(console, len(slots)) as monitor,
+        _forks(todo if fork else [], slots, monitor) as forks,
+    ):
+        queue = _Queue(todo, slots, monitor, FreeMemory(min_free_gb, monitor.say), forks)
         try:
             while queue.pending or queue.running:
                 if signals:
@@ -65,12 +82,36 @@ def run_queue(
                 if on_error == "stop" and any(outcome.failed for outcome in queue.ended):
                     queue.pending.clear()
                 queue.start_jobs()
-                time.sleep(POLL)
+                wait_for_an_end(queue.running, POLL)
                 queue.collect()
                 monitor.show(queue.running, queue.ended, len(queue.pending))
         finally:
             queue.stop(grace_seconds, signals)
     return queue.ended
+
+
+@contextlib.contextmanager
+def _forks(jobs: Sequence[QueueJob], slots: list[Slot], monitor: Monitor) -> Iterator[Forks | None]:
+    """A fork server for the jobs in these slots; None for less than `FEW` that it can start."""
+    if sum(job.forkable for job in jobs) < FEW:
+        yield None
+        return
+    with Forks(environment_of(slots[0]), monitor.say) as forks:
+        yield forks
+
+
+def wait_for_an_end(running: Sequence[Running], seconds: float) -> None:
+    """Wait until a job has ended, for `seconds` at most."""
+    numbers: list[int] = []
+    try:
+        for item in running:
+            numbers.append(os.pidfd_open(item.process.pid))  # Linux
+        select.select(numbers, [], [], seconds)
+    except (AttributeError, OSError, ValueError):  # ValueError: more descriptors than it can watch
+        time.sleep(seconds)
+    finally:
+        for number in numbers:
+            os.close(number)
 
 
 @dataclass
@@ -81,6 +122,7 @@ class _Queue:
     slots: list[Slot]
     monitor: Monitor
     enough_memory: FreeMemory
+    forks: Forks | None
     running: list[Running] = field(default_factory=list)
     ended: list[Outcome] = field(default_factory=list)
 
@@ -90,11 +132,11 @@ class _Queue:
         free = [slot for slot in self.slots if id(slot) not in taken]
         for slot in [slot for slot in free if self.pending and self.enough_memory(slot)]:
             job = self._next()
-            if job is None:
+            if job is None or (self.forks and job.forkable and not self.forks.ready()):
                 return
             self.pending.remove(job)
             try:
-                item = start(job, slot)
+                item = start(job, slot, self.forks)
             except OSError as error:  # e.g. no memory for a process, or a read-only folder
                 self._end(Outcome(job, 1, 0.0, False, f"could not be started: {error}"))
             else:

@@ -31,9 +31,19 @@ def until(name):
 )
 
 
-def small_job(folder: Path, name: str, does: str, makes: tuple[str, ...] = ()) -> QueueJob:
-    """A job whose stages are represented by files beside its folder."""
+def small_job(
+    folder: Path, name: str, does: str, makes: tuple[str, ...] = (), script: bool = False
+) -> QueueJob:
+    """A job whose stages are represented by files beside its folder.
+
+    Args:
+        script: whether it is the job of a file, which a fork server can start.
+    """
     command = (sys.executable, "-S", "-c", PRELUDE + does, str(folder / name))
+    if script:
+        path = folder / f"{name}.py"
+        path.write_text(PRELUDE + does)
+        command = (sys.executable, str(path), str(folder / name))
     there = lambda key: (folder / key).exists()  # noqa: E731
     return QueueJob(
         name,

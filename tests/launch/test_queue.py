@@ -209,9 +209,13 @@ BEHAVIOUR = {
 }
 
 
-def small_jobs(tmp_path: Path, count: int, behaviour: dict[int, str]) -> list[QueueJob]:
+def small_jobs(
+    tmp_path: Path, count: int, behaviour: dict[int, str], script: bool = False
+) -> list[QueueJob]:
     return [
-        small_job(tmp_path, f"job{i:02d}", behaviour.get(i, "time.sleep(0.02); done()"))
+        small_job(
+            tmp_path, f"job{i:02d}", behaviour.get(i, "time.sleep(0.02); done()"), script=script
+        )
         for i in range(count)
     ]
 
@@ -252,8 +256,11 @@ def quiet() -> Console:
     return Console(file=io.StringIO())
 
 
-def test_twenty_jobs_finish_although_four_fail_in_different_ways(tmp_path: Path) -> None:
-    jobs = small_jobs(tmp_path, 24, BEHAVIOUR)
+@pytest.mark.parametrize("script", [False, True], ids=["processes", "forks"])
+def test_twenty_jobs_finish_although_four_fail_in_different_ways(
+    script: bool, tmp_path: Path
+) -> None:
+    jobs = small_jobs(tmp_path, 24, BEHAVIOUR, script)
     ended = run_queue(jobs, plain_slots(2), quiet())
     assert len(ended) == 24
     assert {outcome.job.name: outcome.code for outcome in ended if outcome.failed} == {
@@ -640,6 +647,8 @@ from small_jobs import plain_slots, small_job
 from rich.console import Console
 from runner.launch.queue import Interrupted, run_queue
 T, what, grace = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+forks = what.startswith("forked ")
+what = what.removeprefix("forked ")
 POLITE = '''
 signal.signal(signal.SIGTERM, lambda *_: ((F / 'checkpoint').touch(), sys.exit(143)))
 (F / 'ready').touch()
@@ -655,9 +664,10 @@ until('no')
 if what == "terminal":
     import fcntl, termios
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-polite = [small_job(T, "polite", POLITE)] if what != "stubborn" else []
-stubborn = [small_job(T, "stubborn", STUBBORN)] if what in ("both", "stubborn") else []
-jobs = [*polite, *stubborn, small_job(T, "waits", "done()")]
+polite = [small_job(T, "polite", POLITE, script=forks)] if what != "stubborn" else []
+stubborn = what in ("both", "stubborn")
+stubborn = [small_job(T, "stubborn", STUBBORN, script=forks)] if stubborn else []
+jobs = [*polite, *stubborn, small_job(T, "waits", "done()", script=forks)]
 slots = plain_slots(2 if what == "both" else 1)
 try:
     run_queue(jobs, slots, Console(width=200), grace_seconds=grace)
@@ -689,7 +699,7 @@ def driven(
     )
     eventually(
         lambda: (
-            len(list(folder.glob("*/ready"))) == (2 if what == "both" else 1)
+            len(list(folder.glob("*/ready"))) == (2 if what.endswith("both") else 1)
             or process.poll() is not None
         )
     )
@@ -700,11 +710,19 @@ def pid_of(folder: Path, name: str) -> int:
     return int((folder / name / "attempts").read_text())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("number", "what"),
+    [
+        (signal.SIGINT, "both"),
+        (signal.SIGTERM, "both"),
+        (signal.SIGHUP, "both"),
+        (signal.SIGINT, "forked both"),
+    ],
+)
 def test_a_signal_stops_jobs_at_a_checkpoint_and_kills_jobs_that_ignore_it(
-    number: int, tmp_path: Path
+    number: int, what: str, tmp_path: Path
 ) -> None:
-    process = driven(tmp_path, "both", grace=1e6)
+    process = driven(tmp_path, what, grace=1e6)
     process.send_signal(number)
     eventually(lambda: not alive(pid_of(tmp_path, "polite")))
     assert (tmp_path / "polite" / "checkpoint").exists()
@@ -755,8 +773,9 @@ def test_under_nohup_a_closed_terminal_does_not_stop_the_jobs(tmp_path: Path) ->
     assert (tmp_path / "waits" / "result.json").exists()
 
 
-def test_a_job_of_a_killed_queue_stops_at_a_checkpoint(tmp_path: Path) -> None:
-    process = driven(tmp_path, "alone")
+@pytest.mark.parametrize("what", ["alone", "forked alone"])
+def test_a_job_of_a_killed_queue_stops_at_a_checkpoint(what: str, tmp_path: Path) -> None:
+    process = driven(tmp_path, what)
     process.kill()
     process.wait()
     eventually((tmp_path / "polite" / "checkpoint").exists)  # on Linux

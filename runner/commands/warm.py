@@ -1,0 +1,14 @@
+"""Read what every run reads of the repository's own files, in a process that is then forked."""
+
+from runner.config.compose import Composer
+from runner.registry import tags
+from runner.suites.paper_rows import rows_of
+from runner.suites.papers import paper_titles
+
+
+def warm() -> None:
+    """Find the components, parse with Hydra, and read the tables of the papers; compute nothing."""
+    tags()
+    Composer().plain([])
+    for paper in paper_titles():
+        rows_of(paper, "")
