@@ -6,14 +6,18 @@ from dataclasses import replace
 import torch
 from omegaconf import DictConfig
 
-from runner.config.request import environment_of, read_request
+from runner.commands.repeated import remember
+from runner.config.environment import environment_of
+from runner.config.request import read_request
 from runner.console import console
+from runner.display.summary import closing_of
 from runner.engine.execute import execute
 from runner.engine.machine import Machine, prepare
 from runner.entry import guarded
 from runner.errors import ConfigError
 from runner.planning.show import show
 from runner.planning.survey import survey
+from runner.spec.identity import run_id
 from runner.spec.planned import PlannedRun, plan_run
 from runner.spec.request import RunRequest
 from runner.suites.paper_rows import paper_command
@@ -31,9 +35,15 @@ def run_config(cfg: DictConfig, planned: Planned | None = None) -> int:
         planned: list to which a planned run is appended, for one plan of several runs; None = print
             the plan of this run.
     """
-    return guarded(
-        lambda: _plan(cfg, planned) if environment_of(cfg).plan else execute(_request(cfg))
-    )
+    return guarded(lambda: _plan(cfg, planned) if environment_of(cfg).plan else _execute(cfg))
+
+
+def _execute(cfg: DictConfig) -> int:
+    request = _request(cfg)
+    code = execute(request)
+    if code == 0 and ranks().size == 1:
+        remember(cfg, run_id(request.run), closing_of(request))
+    return code
 
 
 def _request(cfg: DictConfig) -> RunRequest:
