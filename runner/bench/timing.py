@@ -9,7 +9,7 @@ import torch
 
 from runner.bench.figures import Figure
 
-LONGEST = 12.0  # seconds after which a comparison starts no further round
+LONGEST = 6.0  # seconds after which a comparison starts no further round
 
 
 @dataclass(frozen=True)
