@@ -106,17 +106,15 @@ def stage_cost(
     epoch: Callable[[], object],
     images: int,
     rounds: int,
-    whole: int = EPOCH,
 ) -> Cost:
     """Return the median cost over `rounds`, each of which trains and measures in turn.
 
     Args:
         batch: the images of the Hessian and their labels, on the device of the network.
         epoch: trains the network on `images` images.
-        whole: images of the epoch that is the unit of the cost.
     """
     epoch()  # warm-up
-    found = [one_round(stages, model, batch, epoch, images, whole) for _ in range(rounds)]
+    found = [one_round(stages, model, batch, epoch, images) for _ in range(rounds)]
     lipschitz, spectrum, prune = (statistics.median(values) for values in zip(*found, strict=True))
     return Cost(
         stages.method, lipschitz, spectrum, prune, _work(stages.spectrum, model).products, STEPS
@@ -124,12 +122,7 @@ def stage_cost(
 
 
 def one_round(
-    stages: Stages,
-    model: nn.Module,
-    batch: Batch,
-    epoch: Callable[[], object],
-    images: int,
-    whole: int = EPOCH,
+    stages: Stages, model: nn.Module, batch: Batch, epoch: Callable[[], object], images: int
 ) -> tuple[float, float, float]:
     """Return the epochs of each whole stage: the Lipschitz constant, the spectrum, the mask."""
     found = {"init": Measurement({name: p.detach() + 1 for name, p in model.named_parameters()})}
@@ -140,7 +133,7 @@ def one_round(
         return marks[-1] - marks[-2]
 
     epoch()
-    unit = lap() * whole / images
+    unit = lap() * EPOCH / images
     part = part_of_lipschitz(stages.lipschitz)
     found["lipschitz"] = part(model, masks, _task(batch, found))
     lipschitz = lap() * _work(stages.lipschitz, model).passes / _work(part, model).passes

@@ -18,7 +18,7 @@ from runner.bench import memory_by_classes as bench_classes
 from runner.bench import spectrum as bench_spectrum
 from runner.bench import start_up
 from runner.bench.convolutions import limit_comparison
-from runner.bench.evaluation import evaluation_comparison
+from runner.bench.evaluation_before import evaluation_comparison
 from runner.bench.figures import Figure
 from runner.bench.hessian import hessian_comparisons
 from runner.bench.planning import composed, expanded, make_tables, measure
@@ -138,9 +138,10 @@ def _imc(setting: Setting) -> Iterator[Figure]:
             epoch_of(trained, augment, setting.device),
         )
         rounds = min(setting.rounds, STAGE_ROUNDS)
-        cost = bench_stages.stage_cost(stages, model, batch, epoch, len(trained), rounds, digits)
+        cost = bench_stages.stage_cost(stages, model, batch, epoch, len(trained), rounds)
+        epochs = cost.total * bench_stages.EPOCH / digits
         rival = "a dense training of 30 epochs on digits"
-        yield Figure("imc_overhead", cost.total, "epochs", rival, 30, cost.total / 30)
+        yield Figure(f"{stages.method}_overhead", epochs, "epochs", rival, 30, epochs / 30)
 
 
 def _spectrum(setting: Setting) -> Iterator[Figure]:
