@@ -2,8 +2,9 @@
 
 Which run a command describes is a function of the code and its configuration files, of the composed
 configuration, and of what the user typed. The cache keeps the result under the SHA-256 of all of
-them, so that it cannot be out of date: after any change there is none. Building a run imports torch
-and takes seconds; this does not. The record is read and verified as always.
+them, so that it cannot be out of date: after any change there is none. Runs that depend on further
+files, on weights or on the user's own configuration, are not kept. Building a run imports torch and
+takes seconds; this does not. The record is read and verified as always.
 """
 
 import contextlib
@@ -21,15 +22,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.compose import compose_config
 from runner.config.environment import environment_of, typed, typed_by_user
-from runner.config.own_schedules import with_own_schedules
+from runner.config.overrides import search_path
 from runner.config.plain import to_plain
 from runner.console import console
-from runner.display.summary import Closing, summary
+from runner.display.summary import Closing, closing_of, summary
 from runner.errors import ConfigError, Damaged
 from runner.files import sealed, unsealed, write_bytes
 from runner.paths import CODE, ROOT
 from runner.records.folders import RunFolders, record_path
-from runner.spec.request import Environment
+from runner.spec.identity import run_id
+from runner.spec.request import Environment, RunRequest
 from runner.torchrun import ignored, ranks
 
 FOLDER = "requests"  # of the cache
@@ -65,21 +67,22 @@ def _answer(path: Path, env: Environment) -> bool:
     return True
 
 
-def remember(cfg: DictConfig, run_id: str, closing: Closing) -> None:
+def remember(cfg: DictConfig, request: RunRequest) -> None:
     """Keep the identity of the finished run of this process, for `answer`.
 
     Args:
         cfg: its composed configuration.
     """
-    env = environment_of(cfg)
-    content = {"run_id": run_id, "closing": asdict(closing)}
+    env, words = request.environment, typed_by_user()
+    if search_path(words) or any(stage.weights for stage in request.run.stages):
+        return
+    content = {"run_id": run_id(request.run), "closing": asdict(closing_of(request))}
     with contextlib.suppress(OSError):  # nothing depends on it
-        write_bytes(_path(cfg, typed_by_user(), env), sealed(content))
+        write_bytes(_path(cfg, words, env), sealed(content))
 
 
 def _path(cfg: DictConfig, typed: tuple[str, ...], env: Environment) -> Path:
     """The file for a command of this code."""
-    cfg = with_own_schedules(cfg, typed)
     parts: list[Any] = [code_digest(), sys.version, typed]
     parts += [to_plain(cfg, resolve=False), OmegaConf.to_yaml(cfg, resolve=True)]
     text = json.dumps(parts, sort_keys=True, default=str)

@@ -10,14 +10,12 @@ from runner.commands.repeated import remember
 from runner.config.environment import environment_of
 from runner.config.request import read_request
 from runner.console import console
-from runner.display.summary import closing_of
 from runner.engine.execute import execute
 from runner.engine.machine import Machine, prepare
 from runner.entry import guarded
 from runner.errors import ConfigError
 from runner.planning.show import show
 from runner.planning.survey import survey
-from runner.spec.identity import run_id
 from runner.spec.planned import PlannedRun, plan_run
 from runner.spec.request import RunRequest
 from runner.suites.paper_rows import paper_command
@@ -35,14 +33,16 @@ def run_config(cfg: DictConfig, planned: Planned | None = None) -> int:
         planned: list to which a planned run is appended, for one plan of several runs; None = print
             the plan of this run.
     """
-    return guarded(lambda: _plan(cfg, planned) if environment_of(cfg).plan else _execute(cfg))
+    return guarded(
+        lambda: plan(read_request(cfg), planned) if environment_of(cfg).plan else _execute(cfg)
+    )
 
 
 def _execute(cfg: DictConfig) -> int:
     request = _request(cfg)
     code = execute(request)
     if code == 0 and ranks().size == 1:
-        remember(cfg, run_id(request.run), closing_of(request))
+        remember(cfg, request)
     return code
 
 
@@ -65,8 +65,8 @@ def show_plan(planned: Planned) -> int:
     return 0
 
 
-def _plan(cfg: DictConfig, planned: Planned | None) -> int:
-    request = read_request(cfg)
+def plan(request: RunRequest, planned: Planned | None = None) -> int:
+    """Print the plan of a run, or append it to `planned`; the exit code."""
     alone = [(plan_run(request.run), prepare(request.environment))]
     survey(alone)  # reports the problems of this run
     if planned is None:

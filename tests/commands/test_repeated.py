@@ -136,3 +136,25 @@ def test_every_file_that_can_influence_a_run_is_part_of_the_digest(tmp_path: Pat
     note()
     code_digest.cache_clear()
     assert len(digests) == 4 + 4 + 3
+
+
+def test_a_run_that_depends_on_further_files_is_not_kept(
+    command: Command, dirs: list[str], tmp_path: Path
+) -> None:
+    dense = command("method=dense", *SMALL, "train_fraction=0.1")
+    assert dense.returncode == 0, dense.stderr
+    kept = set((tmp_path / "cache" / "requests").glob("*"))
+    artefacts = sorted((tmp_path / "cache" / "stages").glob("*/weights.safetensors"))
+    loaded = command(
+        "method=magnitude",
+        "density=0.5",
+        "start=dense",
+        f"start.weights={artefacts[0]}",
+        *SMALL,
+        "train_fraction=0.1",
+    )
+    assert loaded.returncode == 0, loaded.stderr
+    own = tmp_path / "own"
+    own.mkdir()
+    assert command(*FAST, "seed=1", f"hydra.searchpath=[file://{own}]").returncode == 0
+    assert set((tmp_path / "cache" / "requests").glob("*")) == kept
