@@ -94,8 +94,8 @@ cache: $(VENV)/ready ## list the cache; ARGS: verify=true checks it, remove=true
 rekey: $(VENV)/ready ## convert and seal results and cache of version 0.1.0; computes nothing
 	$(RUN) scripts/rekey.py $(ARGS)
 
-bench: $(VENV)/ready ## measure speed as ratios to rivals; save the throughput for plans
-	$(RUN) scripts/bench.py $(ARGS)
+bench: $(VENV)/ready ## measure speed beside rivals and limits: ONLY=done_vs_torch,help_vs_torch
+	$(RUN) scripts/bench.py $(if $(ONLY),only=$(ONLY)) $(ARGS)
 
 faults: $(VENV)/ready ## try kills, damage, bad input: ARGS="minutes=5 workers=2 only=kills"
 	$(RUN) scripts/faults.py $(ARGS)

@@ -58,6 +58,8 @@ def run() -> int:
 
     try:
         sys.argv[1:] = arguments = hydra_arguments(accepted(arguments))
+        if answered(arguments):
+            return 0
         check_jobs(arguments)
         job(*composed(arguments))
         if planned:
@@ -82,6 +84,23 @@ def composed(arguments: list[str]) -> list[Any]:
 
     own = any(each.startswith(("-", "hydra")) for each in arguments)
     return [] if own else [command_config(arguments)]
+
+
+def answered(arguments: list[str]) -> bool:
+    """Print the help, or the summary of a finished run; False for any other command line.
+
+    Neither needs Hydra to run an application, which composes the configuration twice, or torch.
+    """
+    from runner.config.help import asks_only_for_help, help_text
+
+    if asks_only_for_help(arguments):
+        sys.stdout.write(f"{help_text(arguments)}\n")
+        return True
+    if any(each.startswith("-") for each in arguments):
+        return False
+    from runner.commands.repeated import answer
+
+    return answer(arguments)
 
 
 def hydra_arguments(arguments: list[str]) -> list[str]:

@@ -15,13 +15,22 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
+from pruners.declared import CHANGE as CHANGE
+from pruners.declared import CONVERGED as CONVERGED
+from pruners.declared import GRADIENT as GRADIENT
+from pruners.declared import HALF as HALF
+from pruners.declared import PAPER_IMAGES as PAPER_IMAGES
+from pruners.declared import PRODUCT as PRODUCT
+from pruners.declared import STANDARD_ERROR as STANDARD_ERROR
+from pruners.declared import Approximate as Approximate
+from pruners.declared import Finding as Finding
+from pruners.declared import Foreseen as Foreseen
+from pruners.declared import Reads as Reads
+from pruners.declared import Work as Work
+
 Batch = tuple[Tensor, Tensor]  # inputs (B, C, H, W), labels (B,)
 Masks = dict[str, Tensor]  # parameter name -> bool tensor of that parameter's shape; True = kept
 Scores = dict[str, Tensor]  # same keys and shapes, float; larger = more worth keeping
-Finding = float | int | str | None
-# A finding NAME may have further ones: NAME_se, its standard error; NAME_half, its value with half
-# of the work; NAME_change, the error of the iteration; NAME_converged, 1 or 0 (docs/records.md).
-STANDARD_ERROR, HALF, CHANGE, CONVERGED = "_se", "_half", "_change", "_converged"
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 LossFn = Callable[[Tensor, Tensor], Tensor]  # logits (B, C), labels (B,) -> scalar
 
@@ -103,22 +112,6 @@ class Pruner(Protocol):
 
 
 @runtime_checkable
-class Approximate(Protocol):
-    """A pruner that declares whether its count is exact. Any other pruner must be exact."""
-
-    @property
-    def exact(self) -> bool: ...  # False: reached in expectation only, so not checked
-
-
-@runtime_checkable
-class Reads(Protocol):
-    """A component that reads the findings of certain stages; its stage's `needs` must list them."""
-
-    @property
-    def reads(self) -> tuple[str, ...]: ...
-
-
-@runtime_checkable
 class Budgeted(Protocol):
     """A pruner that can check, before any work, that a net can be pruned to a density."""
 
@@ -153,32 +146,6 @@ class Measure(Protocol):
     """
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement: ...
-
-
-# Costs in forward passes: of a gradient (a backward pass costs two), and of a product with the
-# Hessian (the gradient of a gradient).
-GRADIENT, PRODUCT = 3, 6
-# Training images in an epoch to which a duration in iterations refers, unless the data set or the
-# source of the duration has another number: those of CIFAR (docs/decisions.md 9).
-PAPER_IMAGES = 50_000
-
-
-@dataclass(frozen=True)
-class Work:
-    """Cost of a measurement, for plans only."""
-
-    images: int  # passed through the net, with repetitions
-    passes: int  # total cost, in forward passes of one image
-    products: int = 0  # Hessian-vector products
-    floats: int = 0  # float32 numbers written to the cache
-
-
-@runtime_checkable
-class Foreseen(Protocol):
-    """A measurement that can state its cost in advance. Plans list the others as not counted."""
-
-    # sizes of the net, and the number of images in the training set
-    def work(self, prunable: int, parameters: int, images: int) -> Work: ...
 
 
 @dataclass

@@ -6,6 +6,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
 RUN_PY = ROOT / "run.py"
+# paths below ROOT that can influence a number
+CODE = ("run.py", "runner", "models", "pruners", "conf")
 PAPERS = ROOT / "results" / "paper"  # the papers' printed numbers
 PUBLISHED = ROOT / "results" / "published"  # records shipped with the code
 

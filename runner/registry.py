@@ -27,6 +27,7 @@ class UnknownTag(LookupError):
     """No class of our packages declares the tag."""
 
 
+@cache
 def find_class(tag: str) -> type:
     """The class that declares `tag`.
 

@@ -1,6 +1,6 @@
 """Measure speed as ratios to other implementations in the same run.
 
-Usage: python scripts/bench.py [rounds=5] [threads=2]
+Usage: python scripts/bench.py [rounds=5] [threads=2] [only=NAME,NAME]
 """
 
 import sys

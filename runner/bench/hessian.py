@@ -29,16 +29,19 @@ def hessian_comparisons(device: torch.device) -> Iterator[Comparison]:
     model = net(1, 8, device)
     batches = [(x.to(device), y.to(device)) for x, y in pairs(images_of(512, 1, 8))]
     product = _our_product(model, batches, "prunable")
-    yield Comparison(WORK, "curvlinops'", product, _curvlinops_product(model, batches))
+    theirs = _curvlinops_product(model, batches)
+    yield Comparison("hessian_curvlinops", WORK, "curvlinops'", product, theirs)
     if not bench_spectrum.has_pyhessian():
         return  # bench_spectrum.lines reports it
     yield Comparison(
+        "hessian_pyhessian",
         WORK,
         "PyHessian's (over all parameters)",
         product,
         _pyhessian_product(model, batches),
     )
     yield Comparison(
+        "hessian_pyhessian_all",
         f"{WORK}, all parameters",
         "PyHessian's",
         _our_product(model, batches, "all"),
@@ -47,6 +50,7 @@ def hessian_comparisons(device: torch.device) -> Iterator[Comparison]:
     # PyHessian is faster with a single batch, since it keeps the graph of that batch.
     whole = [(torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches]))]
     yield Comparison(
+        "hessian_spectrum",
         f"a spectrum of {SPECTRUM_STEPS} products, all else as before",
         "PyHessian's (density, with linalg.eigh for torch.eig)",
         lambda: bench_spectrum.ours(model, batches, SPECTRUM_STEPS, 1),

@@ -44,7 +44,13 @@ def score_comparisons(net: nn.Module, batch: Batch) -> Iterator[Comparison]:
         shape = "x".join(map(str, seen[0].shape))
         work = f"method={name}, ResNet-20{f', {rounds} rounds' if rounds > 1 else ''} on {shape}"
         limit = f"limit: {rounds} training step{'s' if rounds > 1 else ''} on the same images, fp32"
-        yield Comparison(work, limit, _pruning(pruner, net, task), _training(net, seen, rounds))
+        yield Comparison(
+            f"score_limit_{name}",
+            work,
+            limit,
+            _pruning(pruner, net, task),
+            _training(net, seen, rounds),
+        )
 
 
 def _score_pruner(name: str) -> ScorePruner | None:
@@ -95,3 +101,34 @@ def _training(net: nn.Module, batch: Batch, steps: int) -> Callable[[], object]:
             opt.zero_grad()
 
     return work
+
+
+def synflow_comparison(name: str, net: nn.Module, shape: tuple[int, int, int]) -> Comparison:
+    """Compare SynFlow's pruning with the passes alone that it needs; the ratio is a cost.
+
+    Args:
+        net: an untrained network; both sides work on copies.
+        shape: of an image, (C, H, W).
+    """
+    pruner = _score_pruner("synflow")
+    assert pruner is not None
+    rounds = len(pruner.schedule(DENSITY))
+    device = next(net.parameters()).device
+    x = torch.ones(1, *shape, device=device)
+    task = _task((x, torch.zeros(1, dtype=torch.long, device=device)))
+    model = copy.deepcopy(net).double().eval()
+    weights = list(model.parameters())
+    ones = x.double()
+
+    def passes() -> None:
+        for _ in range(rounds):
+            torch.autograd.grad(model(ones).sum(), weights)
+
+    return Comparison(
+        name,
+        f"method=synflow, ResNet-20, {rounds} rounds in float64",
+        f"limit: {rounds} forward and backward passes in float64",
+        _pruning(pruner, net, task),
+        passes,
+        cost=True,
+    )

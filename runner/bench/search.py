@@ -52,6 +52,7 @@ def search_comparisons(
         data = Split(images, torch.randint(10, (steps * BATCH,), generator=rng))
         for name, stage in stages.items():
             yield Comparison(
+                f"search_limit_{name}_{make.name}_{size}",
                 f"{steps} steps of method={name}, {make.name}, {BATCH}x{channels}x{size}x{size}",
                 "limit: as many training steps",
                 _epoch(net, stage, data, searching=True),

@@ -29,6 +29,7 @@ from pruners.base import Batch, full_masks
 from pruners.curvature.hessian import HessianOperator
 from pruners.curvature.lanczos import as_matrix, exact_spectrum, krylov, signs
 from pruners.curvature.options import HessianOptions
+from runner.bench.figures import Figure
 from runner.bench.memory import resident
 from runner.data.digits import read_digits
 from runner.paths import CONF
@@ -146,26 +147,19 @@ def errors() -> dict[str, float]:
     }
 
 
-def lines(error: dict[str, float], taken: dict[str, float]) -> Iterator[str]:
-    """Yield the report on `errors` and `memory`, and a note if PyHessian is missing."""
-    ratio = ""
-    if THEIRS in error:
-        factor = error[THEIRS] / error[OURS]
-        ratio = f", PyHessian's {error[THEIRS]:.2g}: {factor:.1f} times ours"
-    yield (
-        f"spectrum of an MLP with 910 parameters, {PROBES} x {STEPS} products: distance"
-        f" (Wasserstein-1) to the exact one {error[OURS]:.2g} of its range{ratio}"
-    )
-    ratio = ""
-    if THEIRS in taken:
-        factor = taken[THEIRS] / taken[OURS]
-        ratio = f", PyHessian's {taken[THEIRS]:.2f}: {factor:.2f} times ours"
-    yield (
-        "memory that a Lanczos step adds, in multiples of the weights (closed form of the basis, m"
-        f" x d x 4 bytes: 1 a step): {taken[OURS]:.2f}{ratio}"
-    )
-    if THEIRS not in error:
-        yield MISSING
+def spectrum_figures(error: dict[str, float], taken: dict[str, float]) -> Iterator[Figure]:
+    """Yield the figures of `errors` and `memory`; the ratio is PyHessian's / ours.
+
+    If PyHessian is missing, the figure says how to install it.
+    """
+    for kind, unit, found in (
+        ("error", f"of the exact spectrum's range after {PROBES} x {STEPS} products", error),
+        ("memory", "times the weights in a Lanczos step", taken),
+    ):
+        theirs = found.get(THEIRS)
+        ratio = None if theirs is None else theirs / found[OURS]
+        rival = MISSING if theirs is None else "PyHessian's"
+        yield Figure(f"spectrum_{kind}", found[OURS], unit, rival, theirs, ratio)
 
 
 def small_net() -> tuple[nn.Module, list[Batch]]:

@@ -31,23 +31,34 @@ from runner.spec.run import Recipe
 
 BATCH = 128
 # Size, channels, images of an epoch, augmentation.
-IMAGES = ((8, 1, 10 * BATCH, "none"), (32, 3, 4 * BATCH, "crop_flip"))
+SMALL, LARGE = (8, 1, 10 * BATCH, "none"), (32, 3, 4 * BATCH, "crop_flip")
+IMAGES = (SMALL, LARGE)
 RESNET20 = ResNetCifar("resnet20", depth=20, width=16)
 MEAN, STD = torch.tensor([0.5]), torch.tensor([0.25])
 RECIPE = Recipe(epochs=1, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=5e-4)
 
 
+def tutorial_comparison(
+    name: str, device: torch.device, size: int, channels: int, images: int, augment: str
+) -> Comparison:
+    """Compare an epoch of our loop with an epoch of the loop of PyTorch's tutorials."""
+    data = images_of(images, channels, size)
+    work = f"an epoch of ResNet-20, {channels}x{size}x{size}"
+    epoch, tutorial = epoch_of(data, augment, device), _textbook_epoch(data, augment, device)
+    return Comparison(name, work, "a DataLoader's, image by image", epoch, tutorial)
+
+
 def training_comparisons(device: torch.device) -> Iterator[Comparison]:
-    """Yield comparisons of an epoch of our loop with a tutorial's loop and with limits."""
+    """Yield comparisons of an epoch of our loop with its bare steps and of bf16 with fp32."""
     for size, channels, images, augment in IMAGES:
         data = images_of(images, channels, size)
         work = f"an epoch of ResNet-20, {channels}x{size}x{size}"
-        epoch = epoch_of(data, augment, device)
-        tutorial, bare = _textbook_epoch(data, augment, device), _bare_steps(data, device)
-        yield Comparison(work, "a DataLoader's, image by image", epoch, tutorial)
-        yield Comparison(work, "limit: its bare steps on one batch", epoch, bare)
+        epoch, bare = epoch_of(data, augment, device), _bare_steps(data, device)
+        limit = "limit: its bare steps on one batch"
+        yield Comparison(f"training_steps_{size}", work, limit, epoch, bare)
         if size == 8 and device.type == "cpu":  # the input of the last stage is 2x2
             yield Comparison(
+                "training_convolutions_8",
                 f"bare steps of ResNet-20, {channels}x{size}x{size}",
                 "with PyTorch's 3x3 convolutions",
                 _bare_steps(data, device),
@@ -55,10 +66,12 @@ def training_comparisons(device: torch.device) -> Iterator[Comparison]:
             )
         if has_bf16(device):
             half = epoch_of(data, augment, device, "bf16")
-            yield Comparison(f"{work}, bf16", "the same in fp32", half, epoch)
+            fp32 = "the same in fp32"
+            yield Comparison(f"training_bf16_{size}", f"{work}, bf16", fp32, half, epoch)
     if device.type == "cpu" and has_bf16(device):  # the input of the last block is 4x4
         vgg = Vgg("vgg11_small", depth=11, width=32, pools=3)
         yield Comparison(
+            "training_convolutions_bf16",
             "bare steps of VGG-11 at half width, 3x32x32, bf16",
             "with PyTorch's 3x3 convolutions",
             _bare_steps(data, device, Conv3x3, vgg, "bf16"),
@@ -80,6 +93,7 @@ def throughput(device: torch.device, rounds: int = 3) -> Iterator[dict[str, Any]
             about = {
                 "work": f"ResNet-20, {channels}x{size}x{size}, {precision}",
                 "precision": precision,
+                "size": size,
                 "macs_per_image": forward,
             }
             yield {**about, "images_per_s": speed, "macs_per_s": speed * forward * GRADIENT}

@@ -32,6 +32,7 @@ def trial_comparison(device: torch.device) -> Comparison:
     together = chunk_size(TEACHER, device, None)
     work = f"{trials} trials of AGD, {sizes}, {steps} steps, {together} at a time"
     return Comparison(
+        "trials",
         work,
         "the same, one after another",
         solving(device, trials, None),

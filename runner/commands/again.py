@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 from runner.commands.run import plan
 from runner.config.build import build_plain
 from runner.config.compose import compose_config
+from runner.config.environment import environment_of
 from runner.config.plain import parse_plain, to_plain
 from runner.config.quoting import literal_paths
-from runner.config.request import environment_of
 from runner.engine.execute import execute
 from runner.errors import ConfigError, nearest
 from runner.records.find import finished_runs, results_roots, run_in

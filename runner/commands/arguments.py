@@ -4,8 +4,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from runner.config.environment import environment
 from runner.config.overrides import given_twice, with_search_path
-from runner.config.request import environment
 from runner.engine.machine import Machine, prepare
 from runner.errors import ConfigError
 from runner.launch.launcher import DEFAULT, PREFIX, Launcher, make_launcher, read_launcher

@@ -16,7 +16,7 @@ from rich.table import Table as Grid
 
 from runner.commands.cache_items import Item, damage, items, remove
 from runner.commands.cache_uses import RunKeys, table_keys
-from runner.config.request import environment
+from runner.config.environment import environment
 from runner.display.sizes import readable
 from runner.errors import ConfigError
 from runner.paths import user_path

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from runner.config.request import environment
+from runner.config.environment import environment
 from runner.data.base import DataError
 from runner.data.catalog import names
 from runner.data.download import fetch

@@ -24,8 +24,8 @@ from runner.commands.published import (
 )
 from runner.commands.write import write
 from runner.config.build import parse_run
+from runner.config.environment import environment
 from runner.config.plain import parse_plain
-from runner.config.request import environment
 from runner.errors import ConfigError
 from runner.files import atomically
 from runner.paths import PUBLISHED

@@ -6,7 +6,9 @@ from dataclasses import replace
 import torch
 from omegaconf import DictConfig
 
-from runner.config.request import environment_of, read_request
+from runner.commands.repeated import remember
+from runner.config.environment import environment_of
+from runner.config.request import read_request
 from runner.console import console
 from runner.engine.execute import execute
 from runner.engine.machine import Machine, prepare
@@ -32,10 +34,16 @@ def run_config(cfg: DictConfig, planned: Planned | None = None) -> int:
             the plan of this run.
     """
     return guarded(
-        lambda: (
-            plan(read_request(cfg), planned) if environment_of(cfg).plan else execute(_request(cfg))
-        )
+        lambda: plan(read_request(cfg), planned) if environment_of(cfg).plan else _execute(cfg)
     )
+
+
+def _execute(cfg: DictConfig) -> int:
+    request = _request(cfg)
+    code = execute(request)
+    if code == 0 and ranks().size == 1:
+        remember(cfg, request)
+    return code
 
 
 def _request(cfg: DictConfig) -> RunRequest:

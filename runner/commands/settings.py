@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from runner.config.compose import Composer
-from runner.config.request import environment
+from runner.config.environment import environment
 from runner.errors import ConfigError, one_of
 from runner.files import atomically
 from runner.suites.expand import parse_arguments

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pruners.base import Reads
+from pruners.declared import Reads
 from runner.config.build_recipe import build_recipe
 from runner.config.build_start import build_start
 from runner.config.built_stages import BuiltStages

@@ -4,7 +4,7 @@ import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -24,6 +24,8 @@ from runner.config.quoting import literal_paths
 from runner.config.schema import register
 from runner.errors import ConfigError
 from runner.paths import CONF
+
+UNKNOWN = object()  # a value that cannot be set
 
 
 def compose_config(overrides: list[str]) -> DictConfig:
@@ -64,6 +66,30 @@ def command_config(overrides: list[str]) -> DictConfig:
 
 
 @dataclass
+class _Base:
+    """The configuration of a choice of groups, to which values are set.
+
+    Args:
+        cfg: the configuration; it is never modified.
+        plain: the same as plain dicts, with interpolations unresolved.
+    """
+
+    cfg: DictConfig
+    plain: dict[str, Any]
+    parts: dict[tuple[str, ...], Any] = field(default_factory=dict)  # by overrides
+
+    @cached_property
+    def scratch(self) -> DictConfig:
+        """A copy to which scalars are set for their conversion (runner/config/schema.py)."""
+        return copy.deepcopy(self.cfg)
+
+    def converted(self, top: str, value: Any) -> Any:
+        """The scalar `value` as the value of a key of the top level."""
+        OmegaConf.update(self.scratch, top, value)
+        return self.scratch[top]
+
+
+@dataclass
 class Composer:
     """Composes the configurations of many command lines.
 
@@ -73,9 +99,7 @@ class Composer:
     error, are composed in full, so that messages equal those of the command line.
     """
 
-    bases: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)  # by groups
-    # by all overrides but density: the configuration, and the same as plain dicts
-    composed: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = field(default_factory=dict)
+    bases: dict[tuple[str, ...], _Base] = field(default_factory=dict)  # by groups
     parsed: dict[str, tuple[str, Any]] = field(default_factory=dict)  # override -> key, value
 
     @cached_property
@@ -91,53 +115,127 @@ class Composer:
         Raises:
             ConfigError: as `compose_config`.
         """
-        rest = tuple(each for each in overrides if not re.match(r"density=[\d.e+-]+$", each))
-        if rest not in self.composed:
-            cfg = self.config(list(rest))
-            self.composed[rest] = cfg, to_plain(cfg, resolve=False)
-        cfg, plain = self.composed[rest]
-        if len(rest) == len(overrides):
-            return plain
-        if not self._set(cfg, [each for each in overrides if each not in rest]):
+        found = self._plain(literal_paths(overrides))
+        if found is not None:
+            return found
+        density = [each for each in overrides if re.match(r"density=[\d.e+-]+$", each)]
+        base = self._base(*(each for each in overrides if each not in density))
+        part = self._part(base, "density", density) if density else base.plain["density"]
+        if part is UNKNOWN:
             return to_plain(compose_config(overrides), resolve=False)
-        return {**plain, "density": cfg.density}  # converted to its type in runner/config/schema.py
+        return {**base.plain, "density": part}
+
+    def _plain(self, overrides: list[str]) -> dict[str, Any] | None:
+        """As `plain`; None if the overrides have to be composed in full.
+
+        Only the keys of the top level that the overrides name differ from those of a base.
+        """
+        split = self._split(overrides)
+        if split is None:
+            return None
+        base, own, values = split
+        found = {**base.plain, **{key: each.plain[key] for key, each in own.items()}}
+        by_key: dict[str, list[str]] = {}
+        for each in values:
+            by_key.setdefault(re.split(r"[.=\[]", each)[0], []).append(each)
+        for top, words in by_key.items():
+            part = self._part(own.get(top, base), top, words)
+            if part is UNKNOWN:
+                return None
+            found[top] = part
+        return found
+
+    def _part(self, base: _Base, top: str, words: list[str]) -> Any:
+        """The value of a key of the top level after `words`; UNKNOWN where Hydra would fail."""
+        pair = self._parsed(words[-1])
+        if (
+            pair
+            and pair[0] == top
+            and all(map(_is_scalar, (pair[1], base.plain.get(top, UNKNOWN))))
+        ):
+            try:
+                return base.converted(top, pair[1])
+            except OmegaConfBaseException:
+                return UNKNOWN
+        key = tuple(words)
+        if key not in base.parts:
+            cfg = copy.deepcopy(base.cfg)
+            fine = self._set(cfg, words)
+            base.parts[key] = to_plain(cfg, resolve=False)[top] if fine else UNKNOWN
+        return base.parts[key]
 
     def config(self, overrides: list[str]) -> DictConfig:
         """As `compose_config`; the caller may modify the result."""
         overrides = literal_paths(overrides)
-        if any(re.search(r"^[+~]|^hydra|[@$]", each) for each in overrides):
+        split = self._split(overrides)
+        if split is None:
             return compose_config(overrides)
-        check_overrides(overrides)
-        chosen = {each: each.partition("=")[0] for each in overrides}
-        groups = [each for each, key in chosen.items() if (CONF / key).is_dir()]
-        own = [each for each in groups if chosen[each] in self.apart]
-        try:
-            cfg = copy.deepcopy(self._base(*(each for each in groups if each not in own)))
-            for override in own:
-                cfg[chosen[override]] = copy.deepcopy(self._base(override)[chosen[override]])
-        except ConfigError:
-            return compose_config(overrides)  # for the message of the whole command line
-        values = [each for each in overrides if each not in groups]
+        base, own, values = split
+        cfg = copy.deepcopy(base.cfg)
+        for key, each in own.items():
+            cfg[key] = copy.deepcopy(each.cfg[key])
         return cfg if self._set(cfg, values) else compose_config(overrides)
 
-    def _base(self, *groups: str) -> DictConfig:
+    def _split(self, overrides: list[str]) -> tuple[_Base, dict[str, _Base], list[str]] | None:
+        """The base, those of the groups that are composed apart, and the values to set.
+
+        None if the overrides have to be composed in full.
+
+        Raises:
+            ConfigError: an override is invalid.
+        """
+        if any(re.search(r"^[+~]|^hydra|[@$]", each) for each in overrides):
+            return None
+        check_overrides(overrides)
+        chosen = {each: each.partition("=")[0] for each in overrides}
+        groups = [each for each, key in chosen.items() if _is_group(key)]
+        own = [each for each in groups if chosen[each] in self.apart]
+        values = [each for each in overrides if each not in groups]
+        try:
+            base = self._base(*(each for each in groups if each not in own))
+            return base, {chosen[each]: self._base(each) for each in own}, values
+        except ConfigError:
+            return None  # for the message of the whole command line
+
+    def _base(self, *groups: str) -> _Base:
         if groups not in self.bases:
-            self.bases[groups] = compose_config(list(groups))
+            cfg = compose_config(list(groups))
+            self.bases[groups] = _Base(cfg, to_plain(cfg, resolve=False))
         return self.bases[groups]
 
     def _set(self, cfg: DictConfig, values: list[str]) -> bool:
         """Set values as Hydra does after composing; False where Hydra would fail or sweep."""
-        try:
-            for override in values:
-                if override not in self.parsed:
-                    (parsed,) = OverridesParser.create().parse_overrides([override])
-                    if parsed.is_sweep_override() or parsed.package is not None:
-                        return False
-                    self.parsed[override] = parsed.key_or_group, parsed.value()
-                OmegaConf.update(cfg, *self.parsed[override], merge=True)
-        except (HydraException, OmegaConfBaseException):
-            return False
+        for override in values:
+            pair = self._parsed(override)
+            if pair is None:
+                return False
+            try:
+                OmegaConf.update(cfg, *pair, merge=True)
+            except (HydraException, OmegaConfBaseException):
+                return False
         return True
+
+    def _parsed(self, override: str) -> tuple[str, Any] | None:
+        """Key and value of an override; None where Hydra would fail or sweep."""
+        if override not in self.parsed:
+            try:
+                (parsed,) = OverridesParser.create().parse_overrides([override])
+            except HydraException:
+                return None
+            if parsed.is_sweep_override() or parsed.package is not None:
+                return None
+            self.parsed[override] = parsed.key_or_group, parsed.value()
+        return self.parsed[override]
+
+
+@cache
+def _is_group(key: str) -> bool:
+    return (CONF / key).is_dir()
+
+
+def _is_scalar(value: Any) -> bool:
+    """Whether a value has no parts and is not missing."""
+    return value is None or isinstance(value, (bool, int, float, str)) and value != "???"
 
 
 def touched(group: str) -> bool:

@@ -1,5 +1,7 @@
 """The summary that a finished run prints."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,42 @@ from runner.spec.findings import (
     is_diverged,
 )
 from runner.spec.request import RunRequest
-from runner.spec.run import LOAD
+from runner.spec.run import LOAD, Stage
 from runner.streams import visible
 
 
-def summary(record: dict[str, Any], path: Path, request: RunRequest) -> Panel:
+@dataclass(frozen=True)
+class Closing:
+    """What the summary of a run shows besides its record.
+
+    Args:
+        highlights: findings of the method.
+        paper_command: the command that runs the paper's setting; None = no paper has this run.
+        remedies: stage -> what may help if it diverged.
+    """
+
+    highlights: Sequence[str] = ()
+    paper_command: str | None = None
+    remedies: Mapping[str, str] = field(default_factory=dict)
+
+
+def closing_of(request: RunRequest) -> Closing:
+    """The closing of a request."""
+    remedies = {stage.name: _remedy(stage) for stage in request.run.stages}
+    return Closing(request.highlights, request.paper_command, remedies)
+
+
+def _remedy(stage: Stage) -> str:
+    if stage.kind == LOAD:
+        return "other weights (start.weights)"
+    if stage.recipe and stage.recipe.precision != "fp32":
+        return "a smaller train.lr, or train.precision=fp32"
+    if stage.recipe:
+        return "a smaller train.lr, or method.lr where the method has one"
+    return "other options of the method, or a smaller train.lr in the trainings before"
+
+
+def summary(record: dict[str, Any], path: Path, closing: Closing) -> Panel:
     """The summary of a run as a panel.
 
     It shows method, data, net, requested and reached density, accuracy, epochs, runtime, the
@@ -50,13 +83,13 @@ def summary(record: dict[str, Any], path: Path, request: RunRequest) -> Panel:
         **_pretrained(report),
         **{
             name.replace("_", " "): _finding(report[name]) + errors(report, name)
-            for name in request.highlights
+            for name in closing.highlights
             if name in report
         },
-        **_divergence(record, request),
+        **_divergence(record, closing),
         **cut_off(record),
         "record": str(path),
-        **({"paper's setting": request.paper_command} if request.paper_command else {}),
+        **({"paper's setting": closing.paper_command} if closing.paper_command else {}),
     }
     for name, value in rows.items():
         table.add_row(Text(name), Text(visible(value)))
@@ -94,26 +127,18 @@ def _epochs(record: dict[str, Any]) -> str:
     return f"{record['epochs']} ({record['epochs_total']} with every stage){short}"
 
 
-def _divergence(record: dict[str, Any], request: RunRequest) -> dict[str, str]:
+def _divergence(record: dict[str, Any], closing: Closing) -> dict[str, str]:
     """Where the run diverged, what was not finite, and what may help; empty for a finite run."""
     if not is_diverged(record):
         return {}
     report = record["report"]
     if DIVERGED_STAGE not in report:
         return {"DIVERGED": "a loss is not finite; the record is from before version 0.2.0"}
-    stage = request.run.stage(report[DIVERGED_STAGE])
+    stage = report[DIVERGED_STAGE]
     when = f", epoch {report[DIVERGED_EPOCH]}" if report[DIVERGED_EPOCH] else ""
-    if stage.kind == LOAD:
-        helps = "other weights (start.weights)"
-    elif stage.recipe and stage.recipe.precision != "fp32":
-        helps = "a smaller train.lr, or train.precision=fp32"
-    elif stage.recipe:
-        helps = "a smaller train.lr, or method.lr where the method has one"
-    else:
-        helps = "other options of the method, or a smaller train.lr in the trainings before"
     return {
-        "DIVERGED": f"stage {stage.name}{when}: {report[DIVERGED_WHAT]}; the run ended there",
-        "what may help": helps,
+        "DIVERGED": f"stage {stage}{when}: {report[DIVERGED_WHAT]}; the run ended there",
+        "what may help": closing.remedies[stage],
     }
 
 

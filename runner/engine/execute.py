@@ -17,7 +17,7 @@ from runner.console import console
 from runner.data.base import Data
 from runner.display.loggers import Log, Logger
 from runner.display.progress import NO_LOG, Watcher, display
-from runner.display.summary import summary
+from runner.display.summary import closing_of, summary
 from runner.engine.context import RunContext
 from runner.engine.data_checks import checked_data
 from runner.engine.distributed import LOST, is_lost
@@ -113,7 +113,7 @@ def _finish(attempt: _Attempt) -> int:
             if not group.broadcast_decision(attempt.is_done) and (code := _compute(attempt)):
                 return code
     if group.first and (record := read_record(path.parent)):
-        shown.print(summary(record, path, attempt.request))
+        shown.print(summary(record, path, closing_of(attempt.request)))
     return 0
 
 

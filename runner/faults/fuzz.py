@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from runner.config.build import build_plain, build_run
 from runner.config.compose import Composer, compose_config
-from runner.config.request import environment_of
+from runner.config.environment import environment_of
 from runner.errors import ConfigError
 from runner.faults.cases import Stock, discard
 from runner.faults.grammar import NULL, Grammar

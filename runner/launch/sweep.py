@@ -14,10 +14,10 @@ from omegaconf import DictConfig
 
 from runner.config.build import build_run
 from runner.config.compose import Composer
+from runner.config.environment import environment_of
 from runner.config.overrides import search_path
 from runner.config.plain import to_plain
 from runner.config.quoting import FOLDERS, literal_paths, override
-from runner.config.request import environment_of
 from runner.config.unread import unread
 from runner.console import console
 from runner.engine.data_checks import problems_of_all

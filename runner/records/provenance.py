@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 
-from runner.paths import ROOT
+from runner.paths import CODE, ROOT
 
 PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn", "pyhessian")
-CODE = ("run.py", "runner", "models", "pruners", "conf")  # paths that can influence a number
 
 
 ORIGIN = "origin"  # key in the metadata of a stage, and in a record's row of the stage

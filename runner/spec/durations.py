@@ -2,7 +2,7 @@
 
 import re
 
-from pruners.base import PAPER_IMAGES
+from pruners.declared import PAPER_IMAGES
 
 
 def scaled(duration: int, scale: float) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pruners.base import CONVERGED, HALF, STANDARD_ERROR
+from pruners.declared import CONVERGED, HALF, STANDARD_ERROR
 
 # Of a run that diverged: the stage, its first epoch with a number that is not finite (0 before the
 # first step and where nothing trains), and what is not finite.

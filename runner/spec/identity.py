@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from runner.spec.run import Run
@@ -65,8 +66,8 @@ def canonical(value: Any, naming: Naming = tag_of) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         kept = {
             f.name: canonical(getattr(value, f.name), naming)
-            for f in fields(value)
-            if f.compare and not _is_default(f, getattr(value, f.name), naming)
+            for f in _compared(type(value))
+            if not _is_default(f, getattr(value, f.name), naming)
         }
         return {"class": naming(type(value)), **kept}
     if isinstance(value, dict):
@@ -172,10 +173,18 @@ def _compact(value: Any, naming: Naming = tag_of) -> str:
     )
 
 
+@cache
+def _compared(cls: type) -> tuple[Field[Any], ...]:
+    """The fields of a dataclass that are part of the canonical form."""
+    return tuple(f for f in fields(cls) if f.compare)
+
+
 def _is_default(f: Field[Any], value: Any, naming: Naming) -> bool:
     default = f.default if f.default_factory is MISSING else f.default_factory()
     if default is MISSING or value is default:
         return default is not MISSING
+    if type(value) is type(default) and isinstance(value, SCALARS):
+        return bool(value == default)
     if isinstance(value, SCALARS) != isinstance(default, SCALARS):
         return False  # one is a scalar, the other is not
     if isinstance(value, SCALARS) and isinstance(default, SCALARS):  # most fields: needs no JSON

@@ -9,7 +9,7 @@ set, model, pruner, measurement) are frozen dataclasses of the packages `runner.
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
-from pruners.base import Approximate
+from pruners.declared import Approximate
 from runner.spec.lr_schedule import LrSchedule, Step
 
 KINDS = ("train", "prune", "search", "measure")  # as YAML writes them

@@ -18,8 +18,8 @@ from runner.bench.spectrum import (
     distance,
     exact,
     has_pyhessian,
-    lines,
     ours,
+    spectrum_figures,
     symmetric_eig,
     theirs,
 )
@@ -102,12 +102,12 @@ def test_without_pyhessian_its_rows_are_replaced_by_an_install_hint(
     assert has_pyhessian()
     monkeypatch.setitem(sys.modules, "pyhessian", None)  # makes the import fail
     assert not has_pyhessian() and set(bench_spectrum.errors()) == {OURS}
-    assert list(lines({OURS: 0.5}, {OURS: 1.0}))[-1] == MISSING and "pip install" in MISSING
+    found = list(spectrum_figures({OURS: 0.5}, {OURS: 1.0}))
+    assert [(f.rival, f.ratio) for f in found] == [(MISSING, None)] * 2
+    assert "pip install" in MISSING
 
 
-def test_the_rows_print_pyhessians_numbers_as_multiples_of_ours() -> None:
-    error, taken = lines({OURS: 0.002, THEIRS: 0.006}, {OURS: 1.25, THEIRS: 1.5})
-    assert "0.002 of its range, PyHessian's 0.006: 3.0 times ours" in error
-    assert "1.25, PyHessian's 1.50: 1.20 times ours" in taken
-    assert "0.002 of its range" in next(lines({OURS: 0.002}, {OURS: 1.25}))
-    assert "PyHessian's" not in next(lines({OURS: 0.002}, {OURS: 1.25}))
+def test_the_figures_have_pyhessians_numbers_as_multiples_of_ours() -> None:
+    error, taken = spectrum_figures({OURS: 0.002, THEIRS: 0.006}, {OURS: 1.25, THEIRS: 1.5})
+    assert (error.value, error.rival_value, error.ratio) == (0.002, 0.006, pytest.approx(3.0))
+    assert (taken.value, taken.rival_value, taken.ratio) == (1.25, 1.5, pytest.approx(1.2))

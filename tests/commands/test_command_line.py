@@ -327,7 +327,8 @@ def test_the_bench_gives_an_error_for_an_invalid_argument() -> None:
     )
     assert (done.returncode, done.stderr) == (
         2,
-        "error: rounds=0: the bench takes rounds=N and threads=N, whole numbers from 1 up\n",
+        "error: rounds=0: the bench takes rounds=N and threads=N, whole numbers from 1 up,"
+        " only=NAME[,NAME], env.results_dir=DIR and env.cache_dir=DIR\n",
     )
 
 

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from support import compose_run, machine
 
 from runner.config.compose import Composer, compose_config
+from runner.config.environment import environment
 from runner.config.quoting import literal_paths, override, quoted
-from runner.config.request import environment
 from runner.errors import ConfigError
 from runner.launch.sweep import make_job
 from runner.paths import expand_user

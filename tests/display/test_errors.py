@@ -9,7 +9,7 @@ from support import compose_run, machine, perform_run
 
 from runner.config.compose import compose_config
 from runner.config.request import read_request
-from runner.display.summary import summary
+from runner.display.summary import closing_of, summary
 from runner.spec.findings import doubts, errors
 
 
@@ -45,7 +45,9 @@ def test_the_summary_marks_a_found_density_that_has_not_converged(tmp_path: Path
     ]
     record, _ = perform_run(compose_run(*overrides), machine(tmp_path))
     console = Console(width=200, file=io.StringIO())
-    console.print(summary(record, Path("result.json"), read_request(compose_config(overrides))))
+    console.print(
+        summary(record, Path("result.json"), closing_of(read_request(compose_config(overrides))))
+    )
     text = console.file.getvalue()
     (density,) = (line for line in text.splitlines() if " density   " in line[:22])
     less = f"{record['report']['found_density_half']:.4g} with half of the work"

@@ -11,7 +11,7 @@ from support import compose_run, machine, perform_run
 from pruners.base import count_kept
 from runner.config.compose import compose_config
 from runner.config.request import read_request
-from runner.display.summary import cut_off, summary
+from runner.display.summary import closing_of, cut_off, summary
 
 FINDINGS = {"connected", "outputs_reached", "empty_layers"}
 SMALL = ["dataset=digits", "train.scale=0.00625"]
@@ -19,7 +19,9 @@ SMALL = ["dataset=digits", "train.scale=0.00625"]
 
 def printed(overrides: list[str], record: dict[str, Any]) -> str:
     console = Console(width=200, file=io.StringIO())
-    console.print(summary(record, Path("result.json"), read_request(compose_config(overrides))))
+    console.print(
+        summary(record, Path("result.json"), closing_of(read_request(compose_config(overrides))))
+    )
     text: str = console.file.getvalue()
     assert "prunable weights" in text
     return text

@@ -1,0 +1,55 @@
+"""What a component declares about itself in plain numbers and words.
+
+Nothing here needs torch. Commands that compute nothing import this module and not pruners.base,
+which offers the same names to components.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+Finding = float | int | str | None
+# A finding NAME may have further ones: NAME_se, its standard error; NAME_half, its value with half
+# of the work; NAME_change, the error of the iteration; NAME_converged, 1 or 0 (docs/records.md).
+STANDARD_ERROR, HALF, CHANGE, CONVERGED = "_se", "_half", "_change", "_converged"
+
+
+@runtime_checkable
+class Approximate(Protocol):
+    """A pruner that declares whether its count is exact. Any other pruner must be exact."""
+
+    @property
+    def exact(self) -> bool: ...  # False: reached in expectation only, so not checked
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """A component that reads the findings of certain stages; its stage's `needs` must list them."""
+
+    @property
+    def reads(self) -> tuple[str, ...]: ...
+
+
+# Costs in forward passes: of a gradient (a backward pass costs two), and of a product with the
+# Hessian (the gradient of a gradient).
+GRADIENT, PRODUCT = 3, 6
+# Training images in an epoch to which a duration in iterations refers, unless the data set or the
+# source of the duration has another number: those of CIFAR (docs/decisions.md 9).
+PAPER_IMAGES = 50_000
+
+
+@dataclass(frozen=True)
+class Work:
+    """Cost of a measurement, for plans only."""
+
+    images: int  # passed through the net, with repetitions
+    passes: int  # total cost, in forward passes of one image
+    products: int = 0  # Hessian-vector products
+    floats: int = 0  # float32 numbers written to the cache
+
+
+@runtime_checkable
+class Foreseen(Protocol):
+    """A measurement that can state its cost in advance. Plans list the others as not counted."""
+
+    # sizes of the net, and the number of images in the training set
+    def work(self, prunable: int, parameters: int, images: int) -> Work: ...

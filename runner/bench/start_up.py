@@ -1,0 +1,95 @@
+"""Seconds that commands take which have nothing to compute, beside the import of torch.
+
+All commands are separate processes, in alternation with `import torch` in another one. The smallest
+of several times counts: whatever else runs on the machine only adds time.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from runner.bench.figures import Figure
+from runner.paths import ROOT
+from runner.records.find import all_records
+
+TORCH = ("-c", "import torch")
+SLOTS, JOBS = 2, 12
+RIVAL = "python -c 'import torch'"
+# The smallest run: 1,184 weights, two epochs.
+TINY = (
+    "method=random",
+    "density=0.5",
+    "model=mlp",
+    "model.hidden=[16]",
+    "train.scale=0.0125",
+    "train.lr=0.05",
+    "env.threads=1",
+    "env.progress=none",
+)
+
+
+def folders(root: str) -> list[str]:
+    """Return the overrides that keep results and cache below `root`."""
+    return [f"env.results_dir={root}/results", f"env.cache_dir={root}/cache"]
+
+
+def help_vs_torch(name: str, rounds: int) -> Figure:
+    """Measure `python run.py --help`; ratio = its seconds / those of `import torch`."""
+    return _beside_torch(name, ["run.py", "--help"], rounds)
+
+
+def done_vs_torch(name: str, rounds: int) -> Figure:
+    """Measure the command of a finished run; ratio = its seconds / those of `import torch`."""
+    with tempfile.TemporaryDirectory() as root:
+        command = ["run.py", *TINY, *folders(root)]
+        took(command)
+        return _beside_torch(name, command, rounds)
+
+
+def _beside_torch(name: str, command: Sequence[str], rounds: int) -> Figure:
+    pairs = [(took(command), took(TORCH)) for _ in range(rounds + 1)]
+    ours, torch = (min(each) for each in zip(*pairs, strict=True))
+    return Figure(name, ours, "s", RIVAL, torch, ours / torch)
+
+
+def took(words: Sequence[str]) -> float:
+    """Return the seconds of `python WORDS` in the repository.
+
+    Raises:
+        subprocess.CalledProcessError: it fails.
+    """
+    start = time.perf_counter()
+    subprocess.run(
+        [sys.executable, *words],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+    )
+    return time.perf_counter() - start
+
+
+def job_overhead_s(name: str) -> Figure:
+    """Measure the seconds of a sweep's job beyond the work of its stages.
+
+    Two sweeps with different numbers of jobs run on SLOTS slots. Their difference does not contain
+    the start of the sweep.
+    """
+    (short, own_short), (long, own_long) = (_sweep(jobs) for jobs in (SLOTS, JOBS))
+    jobs = JOBS - SLOTS
+    return Figure(
+        name, (SLOTS * (long - short) - (own_long - own_short)) / jobs, "s", f"of {jobs} jobs"
+    )
+
+
+def _sweep(jobs: int) -> tuple[float, float]:
+    """Return the seconds of a sweep, and those of all stages of its runs."""
+    seeds = ",".join(map(str, range(jobs)))
+    queue = ["hydra/launcher=gpu_queue", f"hydra.launcher.slots={SLOTS}"]
+    with tempfile.TemporaryDirectory() as root:
+        seconds = took(["run.py", "-m", *TINY, f"seed={seeds}", *queue, *folders(root)])
+        records = all_records(Path(root, "results"))
+        return seconds, sum(stage["seconds"] for each in records for stage in each["stages"])

@@ -1,0 +1,107 @@
+"""The command of a finished run, repeated: its summary, without building the run.
+
+Which run a command describes is a function of the code and its configuration files, of the composed
+configuration, and of what the user typed. The cache keeps the result under the SHA-256 of all of
+them, so that it cannot be out of date: after any change there is none. Runs that depend on further
+files, on weights or on the user's own configuration, are not kept. Building a run imports torch and
+takes seconds; this does not. The record is read and verified as always.
+"""
+
+import contextlib
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from runner.config.compose import compose_config
+from runner.config.environment import environment_of, typed, typed_by_user
+from runner.config.overrides import search_path
+from runner.config.plain import to_plain
+from runner.console import console
+from runner.display.summary import Closing, closing_of, summary
+from runner.errors import ConfigError, Damaged
+from runner.files import sealed, unsealed, write_bytes
+from runner.paths import CODE, ROOT
+from runner.records.folders import RunFolders, record_path
+from runner.spec.identity import run_id
+from runner.spec.request import Environment, RunRequest
+from runner.torchrun import ignored, ranks
+
+FOLDER = "requests"  # of the cache
+DEVICES = ("auto", "cpu")  # that need no check; others may be missing
+
+
+def answer(words: Sequence[str]) -> bool:
+    """Print the summary of a finished run; whether its command is known and the run is done.
+
+    Args:
+        words: the overrides of the command line.
+    """
+    if ranks().size > 1 or ignored():
+        return False
+    with contextlib.suppress(ConfigError, OmegaConfBaseException):  # the run reports them
+        cfg = compose_config(list(words))
+        env = environment_of(cfg)
+        if not env.plan and env.device in DEVICES:
+            return _answer(_path(cfg, typed(words), env), env)
+    return False
+
+
+def _answer(path: Path, env: Environment) -> bool:
+    try:
+        known = unsealed(path)
+    except Damaged:
+        return False
+    run = RunFolders(env.results_dir).run(known["run_id"])
+    if run is None:
+        return False
+    place = record_path(env.results_dir, run.run_id)
+    console().print(summary(run.record, place, Closing(**known["closing"])))
+    return True
+
+
+def remember(cfg: DictConfig, request: RunRequest) -> None:
+    """Keep the identity of the finished run of this process, for `answer`.
+
+    Args:
+        cfg: its composed configuration.
+    """
+    env, words = request.environment, typed_by_user()
+    if search_path(words) or any(stage.weights for stage in request.run.stages):
+        return
+    content = {"run_id": run_id(request.run), "closing": asdict(closing_of(request))}
+    with contextlib.suppress(OSError):  # nothing depends on it
+        write_bytes(_path(cfg, words, env), sealed(content))
+
+
+def _path(cfg: DictConfig, typed: tuple[str, ...], env: Environment) -> Path:
+    """The file for a command of this code."""
+    parts: list[Any] = [code_digest(), sys.version, typed]
+    parts += [to_plain(cfg, resolve=False), OmegaConf.to_yaml(cfg, resolve=True)]
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return env.cache_dir / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+
+@cache
+def code_digest(root: Path = ROOT) -> str:
+    """The SHA-256 of the names and the contents of all files that can influence a run."""
+    found = hashlib.sha256()
+    for path in sorted(_files(root)):
+        content = path.read_bytes()
+        found.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode())
+        found.update(content)
+    return found.hexdigest()
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for name in CODE:
+        path = root / name
+        yield from (path,) if path.is_file() else path.rglob("*.py")
+        yield from path.rglob("*.yaml")
