@@ -61,7 +61,7 @@ def _caffe(channels: int, classes: int, side: int) -> nn.Sequential:
             pool2=nn.MaxPool2d(2),
             flatten=nn.Flatten(),
             fc1=nn.Linear(50 * side * side, 500),
-            relu1=nn.ReLU(),
+            relu1=nn.ReLU(inplace=True),
             fc2=nn.Linear(500, classes),
         )
     )
@@ -71,16 +71,16 @@ def _lecun1998(channels: int, classes: int, side: int) -> nn.Sequential:
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(channels, 6, 5),
-            relu1=nn.ReLU(),
+            relu1=nn.ReLU(inplace=True),
             pool1=nn.MaxPool2d(2),
             conv2=nn.Conv2d(6, 16, 5),
-            relu2=nn.ReLU(),
+            relu2=nn.ReLU(inplace=True),
             pool2=nn.MaxPool2d(2),
             flatten=nn.Flatten(),
             fc1=nn.Linear(16 * side * side, 120),
-            relu3=nn.ReLU(),
+            relu3=nn.ReLU(inplace=True),
             fc2=nn.Linear(120, 84),
-            relu4=nn.ReLU(),
+            relu4=nn.ReLU(inplace=True),
             fc3=nn.Linear(84, classes),
         )
     )

@@ -20,7 +20,7 @@ def perceptron(inputs: int, hidden: Sequence[int], classes: int) -> nn.Sequentia
     for i, (before, after) in enumerate(zip(widths, widths[1:], strict=False), start=1):
         layers[f"fc{i}"] = nn.Linear(before, after)
         if i <= len(hidden):
-            layers[f"relu{i}"] = nn.ReLU()
+            layers[f"relu{i}"] = nn.ReLU(inplace=True)
     return nn.Sequential(layers)
 
 

@@ -48,7 +48,9 @@ def _convolved(
     conv = nn.Conv2d(
         inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False
     )
-    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(outputs), relu=nn.ReLU()))
+    return nn.Sequential(
+        OrderedDict(conv=conv, bn=nn.BatchNorm2d(outputs), relu=nn.ReLU(inplace=True))
+    )
 
 
 class MobileNet(nn.Module):

@@ -89,8 +89,8 @@ class BasicBlock(nn.Module):
         self.shortcut = _shortcut(shortcut, inputs, outputs) if stride == 2 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        out = torch.relu(self.bn1(self.conv1(x)))
-        return torch.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+        out = torch.relu_(self.bn1(self.conv1(x)))
+        return torch.relu_(self.bn2(self.conv2(out)).add_(self.shortcut(x)))
 
 
 class CifarResNet(nn.Module):
@@ -114,7 +114,7 @@ class CifarResNet(nn.Module):
         return nn.Sequential(BasicBlock(inputs, 2 * inputs, 2, shortcut), *rest)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.bn1(self.conv1(x)))  # (B, w, H, W)
+        x = torch.relu_(self.bn1(self.conv1(x)))  # (B, w, H, W)
         x = self.stage3(self.stage2(self.stage1(x)))  # (B, 4w, ceil(H/4), ceil(W/4))
         logits: Tensor = self.fc(x.mean(dim=(2, 3)))
         return logits

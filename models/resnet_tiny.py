@@ -48,7 +48,7 @@ class TinyResNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.bn1(self.conv1(x)))  # (B, w, H, W)
+        x = torch.relu_(self.bn1(self.conv1(x)))  # (B, w, H, W)
         x = self.stage4(self.stage3(self.stage2(self.stage1(x))))  # (B, 8w, ceil(H/8), ceil(W/8))
         logits: Tensor = self.fc(x.mean(dim=(2, 3)))
         return logits

@@ -45,7 +45,7 @@ class VggNet(nn.Module):
             for place in range(1, count + 1):
                 layers[f"conv{block}_{place}"] = Conv3x3(inputs, factor * width, bias=bias)
                 layers[f"bn{block}_{place}"] = nn.BatchNorm2d(factor * width)
-                layers[f"relu{block}_{place}"] = nn.ReLU()
+                layers[f"relu{block}_{place}"] = nn.ReLU(inplace=True)
                 inputs = factor * width
             if block <= pools:
                 layers[f"pool{block}"] = nn.MaxPool2d(2)

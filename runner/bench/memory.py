@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from pruners.base import Pruner, Task, count_kept, full_masks, in_batches
 from runner.config.build import build_run
 from runner.config.compose import compose_config, method_names
+from runner.engine.allocator import return_freed_memory
 from runner.errors import ConfigError
 from runner.paths import CONF
 from runner.spec.rng import stream
@@ -89,9 +90,11 @@ def main(name: str) -> None:
 def resident(peak: bool = False) -> int:
     """Return the resident memory of this process in bytes, now or at its peak.
 
-    On Linux, a call for the current value also resets the peak. Elsewhere only the peak is
-    available.
+    On Linux, a call for the current value first returns free memory to the system, and it resets
+    the peak. Elsewhere only the peak is available.
     """
+    if not peak:
+        return_freed_memory()
     status = Path("/proc/self/status")
     if not status.is_file():
         unit = 1 if sys.platform == "darwin" else 1024

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from runner.display.progress import MODES
+from runner.engine.allocator import keep_freed_memory
 from runner.engine.devices import chosen, refused
 from runner.engine.distributed import ALONE, ProcessGroup, join
 from runner.errors import ConfigError, one_of
@@ -39,6 +40,8 @@ class Machine:
 def prepare(env: Environment, trains: bool = False) -> Machine:
     """The requested machine. Sets torch's number of threads and numerics of CUDA.
 
+    A process that trains keeps the memory that a step frees, for the next step.
+
     cuDNN is deterministic, and float32 is float32: TF32, with its ten bits, is off.
 
     GPUs are numbered as nvidia-smi numbers them, unless CUDA_DEVICE_ORDER is set.
@@ -59,6 +62,8 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
     torch.backends.cudnn.benchmark = False
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
+    if trains:
+        keep_freed_memory()
     device = chosen(env.device)
     group = join(device) if trains else ProcessGroup(device=device)
     return Machine(

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from pruners.base import Measurement, apply_masks
+from runner.engine.allocator import return_freed_memory
 from runner.engine.checkpoint import cpu_state
 from runner.engine.context import RunContext
 from runner.engine.divergence import ENTRY, divergence_of, is_diverged
@@ -116,6 +117,7 @@ def _compute(context: RunContext, stage: Stage) -> None:
     }
     if context.machine.group.first:
         context.store.save(context.keys[stage.name], artefact)
+    return_freed_memory()
 
 
 def _prune(context: RunContext, stage: Stage) -> Artefact:
