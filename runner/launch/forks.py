@@ -30,8 +30,7 @@ from pathlib import Path
 
 from runner.launch.fork_server import GO, READY, Request
 from runner.launch.forked import Forked
-from runner.paths import ROOT
-from runner.records.provenance import CODE
+from runner.paths import CODE, ROOT
 
 PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37  # linux/prctl.h
 READ_LATE = frozenset({"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"})
