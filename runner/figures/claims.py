@@ -56,7 +56,15 @@ from runner.suites.schema_claims import (
     StableClaim,
     TogetherClaim,
 )
-from runner.suites.verdicts import OPEN, UNKNOWN, Verdict, as_table, decided, write_claims
+from runner.suites.verdicts import (
+    OPEN,
+    UNKNOWN,
+    Verdict,
+    as_table,
+    decided,
+    told_by,
+    write_claims,
+)
 
 Ids = tuple[str, str]  # of panel and series
 Runs = tuple[FinishedRun, ...]
@@ -130,6 +138,15 @@ def judged(
     return f"\n{as_table(lines)}\n"
 
 
+def power(suite: Suite) -> Iterator[str]:
+    """Lines for a plan: which differences the seeds can tell."""
+    spec = figure_spec(suite)
+    verdicts = len(list(_subjects(spec.claims, [panel.ref for panel in spec.panels])))
+    if verdicts:
+        seeds = min((len(cell.jobs) for cell in suite.cells.values() if cell.jobs), default=0)
+        yield f"power of {suite.name}: {told_by(seeds, verdicts)}"
+
+
 def _runs(suite: Suite, find: Callable[[str], FinishedRun | None]) -> dict[Ids, Runs]:
     """The finite runs of the series that have a single point."""
     runs = {}
@@ -155,7 +172,7 @@ def _judge(claim: FigureClaim, series: Sequence[Series], runs: Sequence[Runs]) -
             one, two = (
                 replace(s, points=_number(r, key)) for s, r in zip(series, runs, strict=True)
             )
-            return of_order(one, two, claim.margin)
+            return of_order(one, two, claim.margin, claim.everywhere)
         case BelowClaim():
             return of_order(own, others[0], claim.margin, claim.everywhere)
         case LowestClaim():

@@ -59,7 +59,7 @@ def of_order(series: Series, other: Series, margin: float, everywhere: bool) -> 
     shown = [(b.y or 0.0) - (a.y or 0.0) for a, b in pairs]
     below = sum(gap > -margin for gap in shown)
     of_all = f"{min(shown):.3g} at least" if everywhere else f"{np.mean(shown):.3g} on average"
-    text = f"{below} of {len(shown)} points, gap {of_all}"
+    text = f"{below} of {len(shown)} point{'s' if len(shown) > 1 else ''}, gap {of_all}"
     return _verdict(text, gaps, smallest(gaps, -margin), power=_power(ours, gaps))
 
 

@@ -47,4 +47,4 @@ def seeds_needed(difference: float, level: float = LEVEL) -> int | None:
         low, high = (
             (low, middle) if power(abs(difference), middle, level) >= POWER else (middle, high)
         )
-    return high
+    return high if high <= MOST else None

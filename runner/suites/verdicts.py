@@ -124,6 +124,17 @@ def _p(p: float) -> str:
     return "< 0.0001" if p < 0.0001 else f"{p:.2g}" if p < LEVEL else f"{p:.2f}"
 
 
+def told_by(seeds: int, verdicts: int) -> str:
+    """What a number of seeds can tell on a page with so many verdicts."""
+    smallest = smallest_difference(seeds, LEVEL / verdicts)
+    if smallest is None:
+        return "one seed decides nothing; two or more can"
+    return (
+        f"{seeds} seeds tell a difference of {smallest:.1f} standard deviations of a pair (power"
+        f" 80 %, level {LEVEL:g}/{verdicts})"
+    )
+
+
 def footer(lines: Sequence[Verdict]) -> str:
     """The sentences that say what the intervals, the p-values and the verdicts mean."""
     tested = sum(line.p is not None for line in lines)

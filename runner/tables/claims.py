@@ -21,10 +21,10 @@ import numpy as np
 
 from runner.stats.estimates import BySeed, Estimates
 from runner.stats.evidence import LEVEL, above
-from runner.stats.power import seeds_needed, smallest_difference
+from runner.stats.power import MOST, seeds_needed, smallest_difference
 from runner.suites.expand import Suite
 from runner.suites.page import Key
-from runner.suites.verdicts import OPEN, Power, Verdict, decided
+from runner.suites.verdicts import OPEN, Power, Verdict, decided, told_by
 from runner.tables.comparisons import Comparison, comparisons
 from runner.tables.entries import Entry
 
@@ -80,19 +80,8 @@ def powers(suite: Suite, found: dict[Key, Entry]) -> Iterator[str]:
         yield f"  the paper's own differences need {' to '.join(ends)} seeds"
 
 
-def told_by(seeds: int, verdicts: int) -> str:
-    """What a number of seeds can tell on a page with so many verdicts."""
-    smallest = smallest_difference(seeds, LEVEL / verdicts)
-    if smallest is None:
-        return "one seed decides nothing; two or more can"
-    return (
-        f"{seeds} seeds tell a difference of {smallest:.1f} standard deviations of a pair (power"
-        f" 80 %, level {LEVEL:g}/{verdicts})"
-    )
-
-
 def _seeds(count: float) -> str:
-    return f"{count:.0f}" if np.isfinite(count) else "more than 10,000"
+    return f"{count:.0f}" if np.isfinite(count) else f"more than {MOST:,}"
 
 
 def _told(lines: Sequence[Comparison], seeds: int, level: float) -> str:
