@@ -201,14 +201,14 @@ def test_claims_of_figures_get_a_false_verdict_in_at_most_5_percent(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("correlation", [0.0, 0.25, 0.5, 0.75])
-@pytest.mark.parametrize("n", [3, 5, 10, 30])
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.75])
+@pytest.mark.parametrize("n", [3, 5, 30])
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_simulations_of_claims_of_figures(kind: str, n: int, correlation: float) -> None:
     judge, means, false = KINDS[kind]
     draws = np.random.default_rng(4)
-    found = [verdict(judge(values)) for values in seeds(draws, n, means, correlation, 4000)]
-    assert rate(found, *false) <= limit(4000)
+    found = [verdict(judge(values)) for values in seeds(draws, n, means, correlation, 1000)]
+    assert rate(found, *false) <= limit(1000)
 
 
 @pytest.mark.parametrize(
@@ -310,13 +310,13 @@ def test_the_slope_of_a_boundary_has_a_valid_interval(slope: float) -> None:
 def test_many_boundaries_have_valid_slopes_columns_and_fits(slope: float) -> None:
     draws = np.random.default_rng(11)
     missed, rejected, centres = 0, 0, []
-    for _ in range(600):
+    for _ in range(300):
         cells = diagram(draws, slope)
         _, evidence = judged(cells, 0, np.inf, (2.0,))
         missed += not evidence.low <= slope <= evidence.high
         rejected += evidence.holds is False and evidence.p < LEVEL and slope > 0
         centres += [c.low <= 2 + slope * c.x <= c.high for c in columns(cells)[:3]]
-    assert missed / 600 <= limit(600) and rejected / 600 <= limit(600)
+    assert missed / 300 <= limit(300) and rejected / 300 <= limit(300)
     assert 1 - np.mean(centres) <= limit(len(centres))
 
 
