@@ -83,7 +83,7 @@ def verdicts(
     """
     by_id = {series.key: series for series in found}
     lines = []
-    for claim, panel, name in _subjects(claims, [panel for panel, _ in by_id]):
+    for claim, panel, name, text in _subjects(claims, [panel for panel, _ in by_id]):
         keys = [(panel, each) for each in dict.fromkeys((name, *claim.others))]
         for key in keys:
             if key not in by_id:
@@ -91,27 +91,24 @@ def verdicts(
                 raise ConfigError(one_of("claims.series", key[1], known))
         series = [by_id[key] for key in keys]
         line = _judge(claim, series, [runs.get(key, ()) for key in keys])
-        line = replace(line, claim=_text(claim, panel, name))
+        line = replace(line, claim=text)
         lines.append(_counted(line, sum(each.diverged for each in series)))
     return decided(lines)
 
 
 def _subjects(
     claims: Sequence[FigureClaim], panels: Sequence[str]
-) -> Iterator[tuple[FigureClaim, str, str]]:
-    """Each claim with every panel and series that it is about."""
+) -> Iterator[tuple[FigureClaim, str, str, str]]:
+    """Each claim with every panel and series that it is about, and its text with their names."""
     shown = list(dict.fromkeys(panels))
     for claim in claims:
-        for panel in claim.panel.ids if claim.panel else shown:
-            for series in claim.series.ids if panel in shown else ():
-                yield claim, panel, series
-
-
-def _text(claim: FigureClaim, panel: str, series: str) -> str:
-    """The claim, with the panel and the series if it is about several."""
-    several = [panel] if claim.panel is None or len(claim.panel.ids) > 1 else []
-    several += [series] if len(claim.series.ids) > 1 else []
-    return f"{claim.claim}: {', '.join(several)}" if several else claim.claim
+        about = claim.panel.ids if claim.panel else tuple(shown)
+        for panel in (panel for panel in about if panel in shown):
+            for series in claim.series.ids:
+                several = [panel] if len(about) > 1 else []
+                several += [series] if len(claim.series.ids) > 1 else []
+                text = f"{claim.claim}: {', '.join(several)}" if several else claim.claim
+                yield claim, panel, series, text
 
 
 def _counted(verdict: Verdict, diverged: int) -> Verdict:

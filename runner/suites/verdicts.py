@@ -146,7 +146,9 @@ def footer(lines: Sequence[Verdict]) -> str:
         f" p-values are two-sided, adjusted by Holm's method for {tested}"
         f" verdict{'s' if tested > 1 else ''}; below {LEVEL:g} a claim holds or does not hold."
         + (
-            f" Smallest differences and seeds needed: power 80 % at level {LEVEL:g}/{tested}."
+            f" Smallest differences and seeds needed: power 80 % at level {LEVEL:g}/{tested}; the"
+            " spread is that of our seeds, and for seeds needed that of the paper's deviations if"
+            " it prints them."
             if any(line.told != NONE or line.papers != NONE for line in lines)
             else ""
         )
