@@ -5,6 +5,7 @@ Nothing is run here. runner/suites/schema_series.py defines what a series of eac
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import singledispatch
 from pathlib import Path
 
@@ -87,12 +88,7 @@ def _series(
         if there
         for point in points(spec, name, there, panel, accuracy)
     ]
-    doubt = _doubt(spec, [run for there in runs.values() for run in there])
-    cells, line = None, fitted(found, spec.fitted)
-    if isinstance(spec, BoundarySpec):
-        cells = cells_of(found)
-        (found, doubt), line = boundary(found, cells), boundary_line(cells)
-    return Series(
+    series = Series(
         panel.label,
         spec.label + more,
         spec.draw,
@@ -101,13 +97,20 @@ def _series(
         done=sum(map(len, runs.values())),
         colour=colour,
         line=spec.line,
-        fit=line,
+        fit=None if isinstance(spec, BoundarySpec) else fitted(found, spec.fitted),
         ids=(panel.ref, spec.ref + more),
         diverged=sum(is_diverged(run.record) for there in finished.values() for run in there),
-        doubt=doubt,
+        doubt=_doubt(spec, [run for there in runs.values() for run in there]),
         rounding=_rounding(spec, list(cells_by_point.values())),
-        cells=cells,
     )
+    return _bounded(series) if isinstance(spec, BoundarySpec) else series
+
+
+def _bounded(series: Series) -> Series:
+    """The boundary of a phase diagram in place of its cells."""
+    cells = cells_of(series.points)
+    found, text = boundary(series.points, cells)
+    return replace(series, points=tuple(found), fit=boundary_line(cells), doubt=text, cells=cells)
 
 
 def _rounding(spec: SeriesSpec, cells: Sequence[Cell]) -> float:
