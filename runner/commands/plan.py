@@ -7,9 +7,12 @@ from rich.console import Console
 
 from runner.commands.arguments import launcher, load
 from runner.engine.machine import Machine
+from runner.figures import claims as figures
 from runner.planning.show import lines
 from runner.planning.survey import survey
 from runner.suites.expand import Suite
+from runner.tables import claims
+from runner.tables.entries import entries
 
 
 def show_tables(tables: list[Suite], machine: Machine, threads: int, console: Console) -> None:
@@ -19,6 +22,16 @@ def show_tables(tables: list[Suite], machine: Machine, threads: int, console: Co
         console.print(line, soft_wrap=True)
     for line in without_runs(tables):
         console.print(line, soft_wrap=True)
+    for table in tables:
+        for line in _power(table, machine):
+            console.print(line, soft_wrap=True)
+
+
+def _power(table: Suite, machine: Machine) -> Iterator[str]:
+    """What its seeds can tell about the claims of a table or figure."""
+    if table.drawn:
+        return figures.power(table)
+    return claims.powers(table, entries(table, machine.results_dir))
 
 
 def without_runs(tables: list[Suite]) -> Iterator[str]:

@@ -1,27 +1,44 @@
-"""Judge the claims in a figure's YAML by its fitted lines and records.
+"""Judge the claims in a figure's YAML by its points over seeds, or over the trials of a run.
 
     claims:
-      # The slope of the fitted line, with its 95 % interval by Student's t.
-      - {claim: TEXT, panel: P, series: S, slope: {above: 0}, r2: 0.9}
-      # y of S is below that of OTHER at every point that both have.
+      # y of S is below that of OTHER, on average over the points that both have; with
+      # `everywhere: true` at each. `margin` is added to OTHER. `of` names a number of the records
+      # that is compared in place of y.
       - {claim: TEXT, panel: P, series: S, below: OTHER}
       # y of S is least at an x in the range; `highest`: greatest.
       - {claim: TEXT, panel: P, series: S, lowest: [LOW, HIGH]}
-      # NAME_measured, NAME_low, NAME_high and NAME_holds (1 or 0) in the run's report.
+      # y of S differs by less than 1 between any two points; `range` of x.
+      - {claim: TEXT, panel: P, series: S, within: 1}
+      # The last points of S and of OTHERS differ by less than 1.
+      - {claim: TEXT, panel: P, series: S, beside: [OTHER, ...], apart: 1}
+      # y of S falls from one x to another, by more than 1.
+      - {claim: TEXT, panel: P, series: S, falls: [FROM, TO], by: 1}
+      # The slope; with rival powers of x also: a line fits, and these powers do not.
+      - {claim: TEXT, panel: P, series: S, slope: {above: 0}, powers: [0.5, 2]}
+      # The ratio in NAME_measured of the run's report is at most 1; `equal: true`: it is 1.
       - {claim: TEXT, panel: P, series: S, reads: NAME}
 
-P and S are ids. `slope` takes above, below and between: [LOW, HIGH]. A claim about a slope holds if
-the whole interval is inside the range and R2 is at least `r2`. It fails if the whole interval is
-outside the range, or inside the range with a smaller R2. Otherwise the verdict is "open". Without
-runs, and for a slope with fewer than three points, the verdict is "not run".
+P and S are ids or lists of ids, with a verdict for each; without `panel` the claim is about all
+panels. `slope` takes above, below and between: [LOW, HIGH]. Every claim is judged by tests
+whose errors come from the seeds (runner/stats), with p-values adjusted for the number of verdicts
+on the page. Without runs the verdict is "not run"; with one seed and no trials it is "open".
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from runner.errors import ConfigError, one_of
+from runner.figures.judges import (
+    of_extreme,
+    of_fall,
+    of_last_points,
+    of_order,
+    of_ratio,
+    of_slope,
+    of_stability,
+)
 from runner.figures.points import Point, Series
 from runner.figures.series import figure_spec
 from runner.records.read import FinishedRun
@@ -30,39 +47,68 @@ from runner.suites.expand import Suite
 from runner.suites.layouts import series_key
 from runner.suites.schema_claims import (
     BelowClaim,
+    FallsClaim,
     FigureClaim,
     HighestClaim,
     LowestClaim,
     ReportClaim,
     SlopeClaim,
+    StableClaim,
+    TogetherClaim,
 )
-from runner.suites.verdicts import FAILS, HOLDS, OPEN, UNKNOWN, Verdict, as_table, write_claims
+from runner.suites.verdicts import (
+    OPEN,
+    UNKNOWN,
+    Verdict,
+    as_table,
+    decided,
+    told_by,
+    write_claims,
+)
 
 Ids = tuple[str, str]  # of panel and series
+Runs = tuple[FinishedRun, ...]
 
 
 def verdicts(
-    claims: Sequence[FigureClaim], found: Sequence[Series], runs: Mapping[Ids, FinishedRun]
+    claims: Sequence[FigureClaim], found: Sequence[Series], runs: Mapping[Ids, Runs]
 ) -> list[Verdict]:
     """Judge every claim of a figure.
 
     Args:
-        runs: (panel, series) -> its run, for series with a single run.
+        runs: (panel, series) -> its runs, one per seed, for series with a single point.
 
     Raises:
         ConfigError: a claim about an unknown series.
     """
     by_id = {series.key: series for series in found}
     lines = []
+    for claim, panel, name, text in _subjects(claims, [panel for panel, _ in by_id]):
+        keys = [(panel, each) for each in dict.fromkeys((name, *claim.others))]
+        for key in keys:
+            if key not in by_id:
+                known = [ref for where, ref in by_id if where == panel]
+                raise ConfigError(one_of("claims.series", key[1], known))
+        series = [by_id[key] for key in keys]
+        line = _judge(claim, series, [runs.get(key, ()) for key in keys])
+        line = replace(line, claim=text)
+        lines.append(_counted(line, sum(each.diverged for each in series)))
+    return decided(lines)
+
+
+def _subjects(
+    claims: Sequence[FigureClaim], panels: Sequence[str]
+) -> Iterator[tuple[FigureClaim, str, str, str]]:
+    """Each claim with every panel and series that it is about, and its text with their names."""
+    shown = list(dict.fromkeys(panels))
     for claim in claims:
-        for name in (claim.series, *([claim.below] if isinstance(claim, BelowClaim) else [])):
-            if (claim.panel, name) not in by_id:
-                known = [ref for panel, ref in by_id if panel == claim.panel]
-                raise ConfigError(one_of("claims.series", name, known))
-        verdict = _judge(claim, by_id, runs.get((claim.panel, claim.series)))
-        names = {claim.series, *([claim.below] if isinstance(claim, BelowClaim) else [])}
-        lines.append(_counted(verdict, sum(by_id[claim.panel, name].diverged for name in names)))
-    return lines
+        about = claim.panel.ids if claim.panel else tuple(shown)
+        for panel in (panel for panel in about if panel in shown):
+            for series in claim.series.ids:
+                several = [panel] if len(about) > 1 else []
+                several += [series] if len(claim.series.ids) > 1 else []
+                text = f"{claim.claim}: {', '.join(several)}" if several else claim.claim
+                yield claim, panel, series, text
 
 
 def _counted(verdict: Verdict, diverged: int) -> Verdict:
@@ -82,91 +128,81 @@ def judged(
     Returns:
         The verdicts for a terminal; empty if there are no claims.
     """
-    spec = figure_spec(suite)
-    left_out = {panel.ref for panel in spec.panels if not panel.networks_of(suite.networks)}
-    claims = [claim for claim in spec.claims if claim.panel not in left_out]
-    if not claims:
+    lines = verdicts(figure_spec(suite).claims, found, _runs(suite, find))
+    if not lines:
         return ""
-    lines = verdicts(claims, found, _single_runs(suite, find))
     write_claims(lines, folder, suite.name)
     return f"\n{as_table(lines)}\n"
 
 
-def _single_runs(suite: Suite, find: Callable[[str], FinishedRun | None]) -> dict[Ids, FinishedRun]:
-    """The runs of the series that have a single run."""
+def power(suite: Suite) -> Iterator[str]:
+    """Lines for a plan: which differences the seeds can tell."""
+    spec = figure_spec(suite)
+    verdicts = len(list(_subjects(spec.claims, [panel.ref for panel in spec.panels])))
+    if verdicts:
+        seeds = min((len(cell.jobs) for cell in suite.cells.values() if cell.jobs), default=0)
+        yield f"power of {suite.name}: {told_by(seeds, verdicts)}"
+
+
+def _runs(suite: Suite, find: Callable[[str], FinishedRun | None]) -> dict[Ids, Runs]:
+    """The finite runs of the series that have a single point."""
     runs = {}
     for panel in figure_spec(suite).panels:
         for series, network, more in panel.names(suite.networks):
             row = series_key(panel.ref, series.ref, network)
-            jobs = [
-                job for point in panel.points_of(series) for job in suite.cells[row, point].jobs
-            ]
-            run = find(jobs[0].run_id) if len(jobs) == 1 else None
-            if run and not is_diverged(run.record):
-                runs[panel.ref, series.ref + more] = run
+            cells = [suite.cells[row, point] for point in panel.points_of(series)]
+            if len(cells) == 1:
+                there = (find(job.run_id) for job in cells[0].jobs)
+                runs[panel.ref, series.ref + more] = tuple(
+                    run for run in there if run and not is_diverged(run.record)
+                )
     return runs
 
 
-def _judge(claim: FigureClaim, by_id: Mapping[Ids, Series], run: FinishedRun | None) -> Verdict:
-    series = by_id[claim.panel, claim.series]
+def _judge(claim: FigureClaim, series: Sequence[Series], runs: Sequence[Runs]) -> Verdict:
+    """The verdict, before it is decided; `series` and `runs`: the claim's own, then others'."""
+    own, *others = series
     match claim:
         case SlopeClaim():
-            return _of_slope(claim, series)
+            return of_slope(own, *claim.slope.ends, claim.powers)
+        case BelowClaim(of=str(key)):
+            one, two = (
+                replace(s, points=_number(r, key)) for s, r in zip(series, runs, strict=True)
+            )
+            return of_order(one, two, claim.margin, claim.everywhere)
         case BelowClaim():
-            return _of_order(claim.claim, series, by_id[claim.panel, claim.below])
+            return of_order(own, others[0], claim.margin, claim.everywhere)
         case LowestClaim():
-            return _of_extreme(claim.claim, series, "least", min, *claim.lowest)
+            return of_extreme(own, claim.lowest, -1)
         case HighestClaim():
-            return _of_extreme(claim.claim, series, "greatest", max, *claim.highest)
+            return of_extreme(own, claim.highest, 1)
+        case StableClaim():
+            return of_stability(own, claim.range, claim.within)
+        case TogetherClaim():
+            return of_last_points(series, claim.apart)
+        case FallsClaim():
+            return of_fall(own, *claim.falls, claim.by)
         case ReportClaim():
-            if run is None:
-                return Verdict(claim.claim)
-            return _of_report(claim.claim, run.record["report"], claim.reads)
+            return _of_report(claim, runs[0])
     raise TypeError(f"{type(claim).__name__} has no judge")
 
 
-def _of_slope(claim: SlopeClaim, series: Series) -> Verdict:
-    line = series.fit
-    if line is None or line.interval is None:
-        return Verdict(claim.claim)
-    low, high = line.interval
-    least, most = claim.slope.ends
-    inside, outside = least <= low and high <= most, high < least or low > most
-    straight = line.r2 >= claim.r2
-    shown = f"slope {line.slope:.3g}, R² = {line.r2:.3f}, {line.n} points"
-    holds = HOLDS if inside and straight else FAILS if inside or outside else OPEN
-    return Verdict(claim.claim, shown, f"[{low:.3g}, {high:.3g}]", holds)
-
-
-def _of_order(claim: str, series: Series, other: Series) -> Verdict:
-    theirs = {p.x: p.y for p in other.points}
-    pairs = [
-        (p.y, theirs[p.x]) for p in series.points if p.y is not None and theirs.get(p.x) is not None
-    ]
-    if not pairs:
-        return Verdict(claim)
-    gaps = [(b or 0.0) - a for a, b in pairs]
-    below = sum(gap > 0 for gap in gaps)
-    shown = f"{below} of {len(gaps)} points, mean gap {sum(gaps) / len(gaps):.3g}"
-    return Verdict(claim, shown, "–", HOLDS if below == len(gaps) else FAILS)
-
-
-def _of_extreme(
-    claim: str, series: Series, word: str, pick: Callable[..., Point], low: float, high: float
-) -> Verdict:
-    known = [p for p in series.points if p.y is not None]
+def _number(runs: Runs, key: str) -> tuple[Point, ...]:
+    """A number of the runs of a series as its only point; empty without runs."""
+    by_seed = [(run.record["seed"], run.number(key)) for run in runs]
+    known = tuple((seed, float(value)) for seed, value in by_seed if value is not None)
     if not known:
-        return Verdict(claim)
-    best = pick(known, key=lambda p: p.y or 0.0)
-    holds = HOLDS if low <= best.x <= high else FAILS
-    return Verdict(claim, f"{word}, {best.y:.3g}, at {best.x:.3g}", "–", holds)
+        return ()
+    mean = sum(value for _, value in known) / len(known)
+    return (Point(key, len(known), 0.0, mean, by_seed=known),)
 
 
-def _of_report(claim: str, report: dict[str, Any], name: str) -> Verdict:
+def _of_report(claim: ReportClaim, runs: Runs) -> Verdict:
+    if len(runs) != 1:
+        return Verdict(claim.claim, holds=OPEN if runs else UNKNOWN)
+    report: dict[str, Any] = runs[0].record["report"]
     try:
-        measured, low, high, holds = (
-            report[f"{name}_{part}"] for part in ("measured", "low", "high", "holds")
-        )
+        measured, low, high = (report[f"{claim.reads}_{p}"] for p in ("measured", "low", "high"))
     except KeyError as error:
-        raise ConfigError(f"claims.reads={name}: the run's report has no {error}") from error
-    return Verdict(claim, f"{measured:.4g}", f"[{low:.4g}, {high:.4g}]", HOLDS if holds else FAILS)
+        raise ConfigError(f"claims.reads={claim.reads}: the run's report has no {error}") from error
+    return of_ratio(measured, low, high, claim.equal)

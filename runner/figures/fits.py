@@ -4,27 +4,27 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+
+import numpy as np
+from scipy.special import ndtri
 
 from runner.figures.points import Line, Point
-
-HALF = 0.5
+from runner.stats.boundary import Cells, columns
+from runner.stats.estimates import SIDE
 
 
 def line_through(xs: Sequence[float], ys: Sequence[float]) -> Line | None:
     """Fit a least-squares line; the result is None for fewer than two different x."""
     if len(set(xs)) < 2:
         return None
-    x0, y0, n = statistics.fmean(xs), statistics.fmean(ys), len(xs)
+    x0, y0 = statistics.fmean(xs), statistics.fmean(ys)
     xx, xy, yy = (
         sum((a - a0) * (b - b0) for a, b in zip(u, v, strict=True))
         for u, a0, v, b0 in ((xs, x0, xs, x0), (xs, x0, ys, y0), (ys, y0, ys, y0))
     )
     slope = xy / xx
     left = sum((y - y0 - slope * (x - x0)) ** 2 for x, y in zip(xs, ys, strict=True))
-    r2 = 1 - left / yy if yy else 1.0
-    error = math.sqrt(left / (n - 2) / xx) if n > 2 else None
-    return Line(slope, y0 - slope * x0, r2, n, error)
+    return Line(slope, y0 - slope * x0, 1 - left / yy if yy else 1.0)
 
 
 def fitted(points: Sequence[Point], how: str | None) -> Line | None:
@@ -38,26 +38,45 @@ def fitted(points: Sequence[Point], how: str | None) -> Line | None:
     return line_through([x for x, _ in pairs], [y for _, y in pairs])
 
 
-def crossings(cells: Sequence[Point]) -> list[Point]:
-    """Return, for each x of a grid, the y at which `value` passes one half.
+def cells_of(points: Sequence[Point]) -> Cells | None:
+    """The cells of a phase diagram; None unless some columns are nearer to 0 and some to 1."""
+    known = [p for p in points if p.value is not None and p.trials]
+    rows = np.array([(p.x, p.y or 0.0, p.value, p.trials) for p in known], dtype=float)
+    if len({p.x for p in known}) < 2 or len({p.y for p in known}) < 2:
+        return None
+    if not rows[:, 2].min() < 0.5 < rows[:, 2].max():
+        return None
+    return Cells(*rows.T)
 
-    The value is interpolated linearly between neighbours. Several such y are averaged; an x without
-    one has no point.
+
+def boundary(points: Sequence[Point], cells: Cells | None) -> tuple[list[Point], str]:
+    """The points at which a phase diagram passes one half, and what the other columns are.
+
+    The spread of a point is the standard error that its interval stands for; None if an end of the
+    interval is infinite. Columns that pass one half outside their cells have no point.
     """
-    found = []
-    for x in dict.fromkeys(p.x for p in cells):
-        known = [p for p in cells if p.x == x and p.value is not None]
-        column = sorted(known, key=lambda p: p.y or 0.0)
-        passed = [y for low, high in pairwise(column) for y in _crossing(low, high)]
-        if passed:
-            found.append(replace(column[0], y=statistics.fmean(passed), value=None))
-    return found
+    if cells is None:
+        return [], ""
+    first = {p.x: p for p in reversed(points)}
+    centres = columns(cells)
+    found = [
+        replace(
+            first[c.x],
+            y=c.y,
+            spread=(c.high - c.low) / 2 / -ndtri(SIDE) if np.isfinite(c.high - c.low) else None,
+            value=None,
+        )
+        for c in centres
+        if c.inside
+    ]
+    censored = len(centres) - len(found)
+    text = f"{censored} of {len(centres)} columns do not cross" if censored else ""
+    return found, text
 
 
-def _crossing(low: Point, high: Point) -> list[float]:
-    """The y between two neighbours at which the value is one half; empty if there is none."""
-    a, b = (low.value or 0.0) - HALF, (high.value or 0.0) - HALF
-    # A cell of exactly one half is counted once, as the upper end of its interval.
-    if a * b > 0 or a == b or (a == 0 and b != 0):
-        return []
-    return [(low.y or 0.0) + a / (a - b) * ((high.y or 0.0) - (low.y or 0.0))]
+def boundary_line(cells: Cells | None) -> Line | None:
+    """The line that fits the cells best."""
+    if cells is None:
+        return None
+    intercept, slope, _ = cells.line()
+    return Line(float(slope), float(intercept), None)

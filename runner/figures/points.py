@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from runner.suites.numbers import student
+from runner.stats.boundary import Cells
 
 
 @dataclass(frozen=True)
@@ -12,16 +12,13 @@ class Line:
 
     Args:
         r2: share of the variance of y (or of its logarithm) that the line explains; 1 if y is
-            constant.
-        error: standard error of the slope; None for two points.
+            constant; None for a line that was not fitted to points.
         power: whether the line is fitted to logarithms.
     """
 
     slope: float
     intercept: float
-    r2: float
-    n: int
-    error: float | None
+    r2: float | None
     power: bool = False
 
     @property
@@ -32,15 +29,7 @@ class Line:
         else:
             sign = "+" if self.slope >= 0 else "-"
             shown = f"{self.intercept:.3g} {sign} {abs(self.slope):.3g} x"
-        return f"{shown}, R² = {self.r2:.3f}"
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """The 95 % confidence interval of the slope by Student's t; None for two points."""
-        if self.error is None:
-            return None
-        half = student(self.n - 2) * self.error
-        return self.slope - half, self.slope + half
+        return shown if self.r2 is None else f"{shown}, R² = {self.r2:.3f}"
 
     def at(self, x: float) -> float:
         """The y of the line at `x`."""
@@ -57,6 +46,8 @@ class Point:
         y, spread: None for a mark; spread is also None for one seed.
         x_end: the upper edge of a histogram's bin.
         value: the value of a phase diagram's cell.
+        by_seed: pairs (seed, y) behind a mean.
+        trials: number of independent trials of the only run, whose deviation is `spread`.
     """
 
     name: str
@@ -66,6 +57,8 @@ class Point:
     spread: float | None = None
     x_end: float | None = None
     value: float | None = None
+    by_seed: tuple[tuple[int, float], ...] = ()
+    trials: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +71,8 @@ class Series:
         diverged: number of diverged runs, which are not drawn.
         doubt: how many runs failed or lack the convergence check of what is drawn.
         ids: the ids of panel and series; by default their labels.
+        rounding: variance of the rounding of y, for accuracies: that of one test image.
+        cells: the cells of a phase diagram behind a boundary.
     """
 
     panel: str
@@ -92,6 +87,8 @@ class Series:
     ids: tuple[str, str] | None = None
     diverged: int = 0
     doubt: str = ""
+    rounding: float = 0.0
+    cells: Cells | None = None
 
     @property
     def state(self) -> str:

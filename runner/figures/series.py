@@ -5,17 +5,19 @@ Nothing is run here. runner/suites/schema_series.py defines what a series of eac
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import singledispatch
 from pathlib import Path
 
 from runner.errors import ConfigError
-from runner.figures.fits import crossings, fitted
+from runner.figures.fits import boundary, boundary_line, cells_of, fitted
 from runner.figures.points import Point, Series
-from runner.records.read import FinishedRun, find_run
+from runner.records.read import HISTORY, FinishedRun, find_run
 from runner.spec.findings import doubts, is_diverged
 from runner.suites.cells import Cell
 from runner.suites.expand import Suite
 from runner.suites.layouts import series_key
+from runner.suites.metrics import accuracy_names
 from runner.suites.numbers import mean_and_spread
 from runner.suites.schema_figures import Axis, FigurePanel, FigureSpec
 from runner.suites.schema_series import (
@@ -29,6 +31,8 @@ from runner.suites.schema_series import (
 )
 
 Runs = Sequence[FinishedRun]  # of one point, one per seed; at least one
+# Keys whose numbers are counts of test images.
+ACCURACIES = frozenset({*accuracy_names(), "accuracy_top5", f"{HISTORY}accuracy"})
 
 
 def figure_spec(suite: Suite) -> FigureSpec:
@@ -65,14 +69,14 @@ def _series(
     spec: SeriesSpec,
     more: str,
     colour: int,
-    cells: dict[str, Cell],
+    cells_by_point: dict[str, Cell],
     accuracy: str,
     results_dir: Path,
 ) -> Series:
     """Build a series on one network. `more`: the suffix of its label and id for that network."""
     finished = {
         point: [run for job in cell.jobs if (run := find_run(job.run_id, results_dir))]
-        for point, cell in cells.items()
+        for point, cell in cells_by_point.items()
     }
     runs = {
         point: [run for run in there if not is_diverged(run.record) and run.tells(spec.reads)]
@@ -84,21 +88,37 @@ def _series(
         if there
         for point in points(spec, name, there, panel, accuracy)
     ]
-    found = crossings(found) if isinstance(spec, BoundarySpec) else found
-    return Series(
+    series = Series(
         panel.label,
         spec.label + more,
         spec.draw,
         tuple(found),
-        requested=sum(len(cell.jobs) for cell in cells.values()),
+        requested=sum(len(cell.jobs) for cell in cells_by_point.values()),
         done=sum(map(len, runs.values())),
         colour=colour,
         line=spec.line,
-        fit=fitted(found, spec.fitted),
+        fit=None if isinstance(spec, BoundarySpec) else fitted(found, spec.fitted),
         ids=(panel.ref, spec.ref + more),
         diverged=sum(is_diverged(run.record) for there in finished.values() for run in there),
         doubt=_doubt(spec, [run for there in runs.values() for run in there]),
+        rounding=_rounding(spec, list(cells_by_point.values())),
     )
+    return _bounded(series) if isinstance(spec, BoundarySpec) else series
+
+
+def _bounded(series: Series) -> Series:
+    """The boundary of a phase diagram in place of its cells."""
+    cells = cells_of(series.points)
+    found, text = boundary(series.points, cells)
+    return replace(series, points=tuple(found), fit=boundary_line(cells), doubt=text, cells=cells)
+
+
+def _rounding(spec: SeriesSpec, cells: Sequence[Cell]) -> float:
+    """The variance of rounding to one test image, in percent; 0 for what is no accuracy."""
+    images = [job.run.dataset.info().test for cell in cells for job in cell.jobs]
+    if not images or not ACCURACIES.intersection(spec.reads[-1:]):
+        return 0.0
+    return float((100 / min(images)) ** 2 / 12)
 
 
 def _doubt(spec: SeriesSpec, runs: Runs) -> str:
@@ -131,9 +151,18 @@ def _at(spec: CurveSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: st
     if not pairs:
         return []
     y, spread = mean_and_spread([y for _, y in pairs])
+    trials = None
     if spec.spread and len(pairs) == 1:
-        spread = runs[0].number(spec.spread)
-    return [Point(name, len(pairs), _along(panel.x, [x for x, _ in pairs]), y, spread)]
+        spread, trials = runs[0].number(spec.spread), _trials(runs[0])
+    by_seed = [(run.record["seed"], y) for run, y in zip(runs, ys, strict=True) if y is not None]
+    x = _along(panel.x, [x for x, _ in pairs])
+    return [Point(name, len(pairs), x, y, spread, by_seed=tuple(by_seed), trials=trials)]
+
+
+def _trials(run: FinishedRun) -> int | None:
+    """The number of independent trials of a run; None if it has none."""
+    trials: int | None = run.record["report"].get("trials")
+    return trials
 
 
 def _along(axis: Axis, values: list[float]) -> float:
@@ -163,7 +192,8 @@ def _cell(
         _along(axis, [run.number(axis.key or "") for run in runs]) for axis in (panel.x, panel.y)
     )
     value, _ = mean_and_spread([run.number(spec.value) for run in runs])
-    return [Point(name, len(runs), x, y, value=value)]
+    trials = sum(_trials(run) or 1 for run in runs)
+    return [Point(name, len(runs), x, y, value=value, trials=trials)]
 
 
 @points.register(TraceSpec)
@@ -171,12 +201,22 @@ def _trace(
     spec: TraceSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str
 ) -> list[Point]:
     """Return points where some seed has a number; none has one in an epoch without a test."""
-    xs, ys = _alike(spec.x, runs), zip(*(run.numbers(spec.y) for run in runs), strict=True)
-    return [
-        Point(name, len(there), x, *mean_and_spread(there))
-        for x, y in zip(xs, ys, strict=True)
-        if (there := [v for v in y if v is not None])
-    ]
+    seeds = [run.record["seed"] for run in runs]
+    deviations: list[float] = []
+    if spec.spread and len(runs) == 1 and spec.spread in runs[0].series:
+        deviations = runs[0].numbers(spec.spread)
+    rows = zip(_alike(spec.x, runs), *(run.numbers(spec.y) for run in runs), strict=True)
+    found = []
+    for i, (x, *ys) in enumerate(rows):
+        by_seed = tuple((seed, y) for seed, y in zip(seeds, ys, strict=True) if y is not None)
+        if not by_seed:
+            continue
+        y, spread = mean_and_spread([y for _, y in by_seed])
+        trials = None
+        if deviations:
+            spread, trials = deviations[i], _trials(runs[0])
+        found.append(Point(name, len(by_seed), x, y, spread, by_seed=by_seed, trials=trials))
+    return found
 
 
 @points.register(HistogramSpec)

@@ -17,12 +17,16 @@ def check_figure(spec: FigureSpec) -> Problems:
                 yield from check_name(f"{prefix}panels.{i}.networks", network, form.networks)
         for i, claim in enumerate(form.claims):
             key = f"{prefix}claims.{i}"
-            yield from check_name(f"{key}.panel", claim.panel, by_ref)
-            if claim.panel in by_ref:
-                names = _series(by_ref[claim.panel], form)
-                yield from check_name(f"{key}.series", claim.series, names)
-                if isinstance(claim, BelowClaim):
-                    yield from check_name(f"{key}.below", claim.below, names)
+            panels = claim.panel.ids if claim.panel else tuple(by_ref)
+            for name in panels:
+                yield from check_name(f"{key}.panel", name, by_ref)
+            for panel in (by_ref[name] for name in panels if name in by_ref):
+                names = _series(panel, form)
+                for series in claim.series.ids:
+                    yield from check_name(f"{key}.series", series, names)
+                name = "below" if isinstance(claim, BelowClaim) else "beside"
+                for other in claim.others:
+                    yield from check_name(f"{key}.{name}", other, names)
 
 
 def _series(panel: FigurePanel, spec: FigureSpec) -> list[str]:

@@ -79,7 +79,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Rivals:
-    """The ids that a claim compares its entry with; in YAML one id or a list."""
+    """Ids that a claim is about, each with a verdict of its own; in YAML one id or a list."""
 
     ids: Names
 

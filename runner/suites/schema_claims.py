@@ -9,15 +9,26 @@ from typing import Any
 
 from runner.config.typed import build, excerpt
 from runner.errors import ConfigError, nearest
+from runner.suites.schema import Names, Rivals
 
 
 @dataclass(frozen=True, kw_only=True)
 class FigureClaim:
-    """A prediction about a series. Each kind is a class and has one key that no other kind has."""
+    """A prediction about a series. Each kind is a class and has one key that no other kind has.
+
+    Args:
+        panel: ids of panels, each with a verdict of its own; by default all.
+        series: ids of series, each with a verdict of its own.
+    """
 
     claim: str
-    panel: str
-    series: str
+    series: Rivals
+    panel: Rivals | None = None
+
+    @property
+    def others(self) -> Names:
+        """The other series of the panel that it is about."""
+        return ()
 
     @classmethod
     def from_plain(cls, value: Any, key: str) -> "FigureClaim":
@@ -53,17 +64,36 @@ class Slope:
 
 @dataclass(frozen=True, kw_only=True)
 class SlopeClaim(FigureClaim):
-    """The slope of the series' fitted line is in a range, and the line's R2 is at least `r2`."""
+    """The slope of the series is in a range.
+
+    Args:
+        powers: rival powers of x. With any, the claim is also that the series is a line: the line
+            is not rejected by a test of its lack of fit, and each of the rivals is.
+    """
 
     slope: Slope
-    r2: float = 0.0
+    powers: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class BelowClaim(FigureClaim):
-    """The series' y is below that of another series of the panel at every point that both have."""
+    """The series' y is below that of another series, on average over the points that both have.
+
+    Args:
+        everywhere: whether it is below at each of these points.
+        margin: what is added to the other series.
+        of: a number of the runs' records that is compared in place of y.
+    """
 
     below: str
+    everywhere: bool = False
+    margin: float = 0.0
+    of: str | None = None
+
+    @property
+    def others(self) -> Names:
+        """The series that it is compared with."""
+        return (self.below,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +111,48 @@ class HighestClaim(FigureClaim):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StableClaim(FigureClaim):
+    """The series' y differs by less than `within` between any two points.
+
+    Args:
+        range: the range of x; by default all points.
+    """
+
+    within: float
+    range: tuple[float, float] = (-float("inf"), float("inf"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TogetherClaim(FigureClaim):
+    """The last points of the series and of others differ by less than `apart`."""
+
+    apart: float
+    beside: Names
+
+    @property
+    def others(self) -> Names:
+        """The series that it is compared with."""
+        return self.beside
+
+
+@dataclass(frozen=True, kw_only=True)
+class FallsClaim(FigureClaim):
+    """The series' y falls by more than `by` from the first to the second x of `falls`."""
+
+    falls: tuple[float, float]
+    by: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportClaim(FigureClaim):
-    """A verdict in the run's report: NAME_measured, NAME_low, NAME_high and NAME_holds (1 or 0)."""
+    """A ratio in the run's report is at most 1: NAME_measured, with the interval NAME_low/high.
+
+    Args:
+        equal: whether the claim is that it is 1.
+    """
 
     reads: str
+    equal: bool = False
 
 
 CLAIMS: Mapping[str, type[FigureClaim]] = {
@@ -92,5 +160,8 @@ CLAIMS: Mapping[str, type[FigureClaim]] = {
     "below": BelowClaim,
     "lowest": LowestClaim,
     "highest": HighestClaim,
+    "within": StableClaim,
+    "apart": TogetherClaim,
+    "falls": FallsClaim,
     "reads": ReportClaim,
 }

@@ -134,10 +134,16 @@ class BarsSpec(CurveSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class TraceSpec(SeriesSpec):
-    """A curve over lists of a run: x and y are keys of lists."""
+    """A curve over lists of a run: x and y are keys of lists.
+
+    Args:
+        spread: key of the list of deviations over the trials of a single run.
+        fit: as in a curve.
+    """
 
     x: str
     y: str
+    spread: str | None = None
     fit: Fit | None = None
 
     @property
@@ -188,15 +194,9 @@ class HeatSpec(SeriesSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class BoundarySpec(SeriesSpec):
-    """The boundary in a phase diagram: for each x, the y at which `value` passes one half."""
+    """The boundary in a phase diagram, a line: for each x, the y at which `value` is one half."""
 
     value: str
-    fit: Fit = "linear"
-
-    @property
-    def fitted(self) -> Fit | None:
-        """The kind of line in `fit`."""
-        return self.fit
 
 
 KINDS: Mapping[str, type[SeriesSpec]] = {

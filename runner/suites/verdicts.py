@@ -1,42 +1,170 @@
-"""Verdicts on the claims of a table or figure: lines of a small table, and files."""
+"""Verdicts on the claims of a table or figure: lines of a small table, and files.
+
+All verdicts of a page are decided together: their p-values are adjusted for their number by Holm's
+method. A claim holds or does not hold if its adjusted p-value is below 5 %; otherwise it is open.
+"""
 
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from tabulate import tabulate
 
 from runner.files import atomically
+from runner.stats.evidence import LEVEL, Evidence, holm
+from runner.stats.power import MOST, seeds_needed, smallest_difference
 
-COLUMNS = ("claim", "what was measured", "95 % confidence interval", "holds")
+COLUMNS = (
+    "claim",
+    "what was measured",
+    "95 % confidence interval",
+    "adjusted p",
+    "smallest difference told",
+    "the paper's difference: seeds needed",
+    "holds",
+)
 HOLDS, FAILS, OPEN, UNKNOWN = "holds", "does not hold", "open", "not run"
+NONE = "–"
 
-WIDTH = 70  # characters per line of a claim in the table
+WIDTH = 48  # characters per line of a claim on the terminal
+NARROW = 20  # of the other columns
+
+
+@dataclass(frozen=True)
+class Power:
+    """What the power of a comparison follows from.
+
+    Args:
+        seeds: number of seeds that were compared.
+        spread: standard deviation of the number that one seed gives; None if it is unknown.
+        papers: the paper's own difference; None if it prints none.
+        papers_spread: its standard deviation for one seed, if the paper prints one.
+        unit: what follows a difference.
+    """
+
+    seeds: int
+    spread: float | None
+    papers: float | None = None
+    papers_spread: float | None = None
+    unit: str = ""
+
+    def told(self, level: float) -> str:
+        """The smallest difference that the seeds tell with a power of 80 % at `level`."""
+        smallest = smallest_difference(self.seeds, level)
+        if smallest is None or self.spread is None:
+            return NONE
+        return f"{smallest * self.spread:.3g}{self.unit}"
+
+    def needed(self, level: float) -> str:
+        """The paper's difference, and the number of seeds that it needs if a spread is known."""
+        if self.papers is None:
+            return NONE
+        shown = f"{self.papers:+.2f}"
+        spread = self.papers_spread or self.spread
+        if not spread:
+            return shown
+        seeds = seeds_needed(self.papers / spread, level)
+        return f"{shown}: {f'more than {MOST:,}' if seeds is None else seeds}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A line of the table of verdicts."""
+    """A line of the table of verdicts.
+
+    Args:
+        interval: the confidence interval of this line alone, as text.
+        evidence: None if nothing can be decided from the finished runs.
+        p: the p-value, adjusted for the number of verdicts on the page.
+        told: the smallest difference that the seeds can tell, as text.
+        papers: the paper's own difference and the seeds that it needs, as text.
+        power: None for a verdict that is no comparison of means.
+    """
 
     claim: str
-    measured: str = "–"
-    interval: str = "–"
+    measured: str = NONE
+    interval: str = NONE
+    evidence: Evidence | None = None
+    p: float | None = None
+    told: str = NONE
+    papers: str = NONE
+    power: Power | None = None
     holds: str = UNKNOWN
 
     @property
-    def row(self) -> tuple[str, str, str, str]:
+    def row(self) -> tuple[str, ...]:
         """The cells in the order of COLUMNS."""
-        return self.claim, self.measured, self.interval, self.holds
+        p = NONE if self.p is None else _p(self.p)
+        return self.claim, self.measured, self.interval, p, self.told, self.papers, self.holds
+
+
+def decided(lines: Sequence[Verdict]) -> list[Verdict]:
+    """Decide the verdicts of a page with p-values that are adjusted for their number."""
+    tested = [line.evidence for line in lines if line.evidence]
+    adjusted = iter(zip(tested, holm([evidence.p for evidence in tested]), strict=True))
+    level = LEVEL / max(1, len(tested))
+    found = [_decide(line, *next(adjusted)) if line.evidence else line for line in lines]
+    return [
+        replace(line, told=line.power.told(level), papers=line.power.needed(level))
+        if line.power
+        else line
+        for line in found
+    ]
+
+
+def _decide(line: Verdict, evidence: Evidence, p: float) -> Verdict:
+    if p >= LEVEL:
+        return replace(line, p=p, holds=OPEN)
+    return replace(line, p=p, holds=HOLDS if evidence.holds else FAILS)
+
+
+def _p(p: float) -> str:
+    return "< 0.0001" if p < 0.0001 else f"{p:.2g}" if p < LEVEL else f"{p:.2f}"
+
+
+def told_by(seeds: int, verdicts: int) -> str:
+    """What a number of seeds can tell on a page with so many verdicts."""
+    smallest = smallest_difference(seeds, LEVEL / verdicts)
+    if smallest is None:
+        return "one seed decides nothing; two or more can"
+    return (
+        f"{seeds} seeds tell a difference of {smallest:.1f} standard deviations of a pair (power"
+        f" 80 %, level {LEVEL:g}/{verdicts})"
+    )
+
+
+def footer(lines: Sequence[Verdict]) -> str:
+    """The sentences that say what the intervals, the p-values and the verdicts mean."""
+    tested = sum(line.p is not None for line in lines)
+    if not tested:
+        return ""
+    return (
+        "Intervals cover the choice of seeds (or of trials and masks, where a run has many), not"
+        " that of the test images, which are the same for all; each is for its line alone."
+        f" p-values are two-sided, adjusted by Holm's method for {tested}"
+        f" verdict{'s' if tested > 1 else ''}; below {LEVEL:g} a claim holds or does not hold."
+        + (
+            f" Smallest differences and seeds needed: power 80 % at level {LEVEL:g}/{tested}; the"
+            " spread is that of our seeds, and for seeds needed that of the paper's deviations if"
+            " it prints them."
+            if any(line.told != NONE or line.papers != NONE for line in lines)
+            else ""
+        )
+    )
 
 
 def as_table(lines: Sequence[Verdict]) -> str:
     """Format the verdicts for a terminal."""
-    return tabulate(
-        [line.row for line in lines], headers=COLUMNS, maxcolwidths=[WIDTH, None, None, None]
+    table = tabulate(
+        [line.row for line in lines],
+        headers=COLUMNS,
+        maxcolwidths=[WIDTH, *[NARROW] * (len(COLUMNS) - 1)],
+        maxheadercolwidths=[WIDTH, *[NARROW] * (len(COLUMNS) - 1)],
+        disable_numparse=True,
     )
+    return f"{table}\n\n{text}" if (text := footer(lines)) else table
 
 
 def write_claims(lines: Sequence[Verdict], folder: Path, name: str) -> None:
@@ -44,9 +172,13 @@ def write_claims(lines: Sequence[Verdict], folder: Path, name: str) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([COLUMNS, *(line.row for line in lines)])
+    table = tabulate(
+        [line.row for line in lines], headers=COLUMNS, tablefmt="github", disable_numparse=True
+    )
+    below = footer(lines)
     forms = {
         "txt": as_table(lines) + "\n",
-        "md": tabulate([line.row for line in lines], headers=COLUMNS, tablefmt="github") + "\n",
+        "md": f"{table}\n\n{below}\n" if below else f"{table}\n",
         "csv": text.getvalue(),
     }
     for ending, content in forms.items():

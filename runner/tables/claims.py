@@ -3,113 +3,110 @@
     claims:
       - {claim: TEXT, entry: ID, above: ID or [ID, ...]}
 
-The ids are methods or columns; `when` is as in other parts of a YAML. A pair is two runs of one
-seed in cells that differ by these ids alone. Each network of each panel has a line: the mean
-difference in points over its densities and seeds, its 95 % interval by Student's t over the pairs,
-and a verdict. The claim holds if the whole interval is above zero and fails if it is below zero.
-Otherwise the verdict is "open". Pairs with a diverged run are left out and counted.
+The ids are methods or columns; `when` is as in other parts of a YAML. A seed gives one number: the
+difference of two runs of this seed in cells that differ by these ids alone, a mean over the
+densities. Each network of each panel has a line: the mean over seeds in points, its 95 % interval
+by Student's t over seeds, and a verdict. A claim that an entry is better holds if the mean is above
+zero and its p-value, adjusted for the number of lines on the page, is below 5 %; it does not hold
+if the mean is below zero. Otherwise the verdict is "open". Seeds that lack a density, and pairs
+with a diverged run, are left out and counted.
 
-Runs of one seed at several densities share their initial weights. Pairs are therefore not fully
-independent, and intervals are somewhat too short. Intervals are not corrected for the number of
-comparisons: of twenty comparisons between equals, one is expected to get a verdict.
+Accuracies are counts of test images, so that differences can be equal by chance. The variance of a
+seed's number is therefore at least that of its rounding to one test image.
 """
 
-import statistics
-from collections import Counter
+from collections.abc import Iterator, Sequence
 
+import numpy as np
+
+from runner.stats.estimates import BySeed, Estimates
+from runner.stats.evidence import LEVEL, above
+from runner.stats.power import MOST, seeds_needed, smallest_difference
 from runner.suites.expand import Suite
-from runner.suites.metrics import ACCURACY
-from runner.suites.numbers import student
 from runner.suites.page import Key
-from runner.suites.rules import applies
-from runner.suites.verdicts import FAILS, HOLDS, OPEN, Verdict
-from runner.tables.entries import Entry, table_spec
-
-AXES = ("method", "column")  # along which entries are compared
-# Points. Accuracies on few test images can differ equally in all pairs, which gives no spread.
-EQUAL = 1e-9
-APART = ("panel", "network")  # axes whose values have separate verdicts
+from runner.suites.verdicts import OPEN, Power, Verdict, decided, told_by
+from runner.tables.comparisons import Comparison, comparisons
+from runner.tables.entries import Entry
 
 
 def compared(suite: Suite, found: dict[Key, Entry]) -> list[Verdict]:
     """Judge every claim of a table for every rival and network."""
-    claims = [claim for claim in table_spec(suite).claims if applies(claim.when, suite.options)]
-    entries = list(found.values())
-    return [
-        verdict
-        for claim in claims
-        for rival in claim.above.ids
-        for verdict in _against(claim.claim, claim.entry, rival, entries)
-    ]
+    return decided([_judge(line) for line in comparisons(suite, found)])
 
 
-def _against(claim: str, ref: str, rival: str, entries: list[Entry]) -> list[Verdict]:
-    """Return a verdict for each network of each panel that has both entries."""
-    pairs: dict[tuple[str, ...], list[float]] = {}
-    left_out: Counter[tuple[str, ...]] = Counter()
-    cells = [entry.cell for entry in entries]
-    names = {
-        cell.ids[axis]: cell.labels[axis] for cell in cells for axis in AXES if axis in cell.ids
-    }
-    for axis in AXES:
-        theirs = {
-            _key(entry.cell.ids): entry for entry in entries if entry.cell.ids.get(axis) == rival
-        }
-        for entry in (entry for entry in entries if entry.cell.ids.get(axis) == ref):
-            other = theirs.get(_key({**entry.cell.ids, axis: rival}))
-            if other is not None:
-                where = tuple(entry.cell.labels.get(name, "") for name in APART)
-                pairs.setdefault(where, []).extend(_differences(entry, other))
-                left_out[where] += len(_diverged_seeds(entry) | _diverged_seeds(other))
-    several = [len({where[i] for where in pairs}) > 1 for i in range(len(APART))]
-    return [
-        _judge(
-            f"{claim}: {', '.join([*_named(where, several), f'{names[ref]} - {names[rival]}'])}",
-            found,
-            left_out[where],
-        )
-        for where, found in pairs.items()
-    ]
-
-
-def _key(ids: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(ids.items()))
-
-
-def _named(where: tuple[str, ...], several: list[bool]) -> list[str]:
-    """The panel and network, if the lines differ in them."""
-    return [name for name, differs in zip(where, several, strict=True) if differs]
-
-
-def _differences(entry: Entry, other: Entry) -> list[float]:
-    """The accuracy of `entry` minus that of `other` in points, for every seed that both have."""
-    ours, theirs = (_by_seed(each) for each in (entry, other))
-    return [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
-
-
-def _diverged_seeds(entry: Entry) -> set[int]:
-    return {job.run.seed for job in entry.requested if entry.diverged([job])}
-
-
-def _by_seed(entry: Entry) -> dict[int, float]:
-    values = {record["seed"]: entry.number(record, ACCURACY) for record in entry.records}
-    return {seed: value for seed, value in values.items() if value is not None}
-
-
-def _judge(claim: str, differences: list[float], left_out: int) -> Verdict:
-    """Judge the differences of the pairs; `left_out`: number of pairs with a diverged run."""
-    n, more = len(differences), f"{left_out} left out, diverged"
+def _judge(line: Comparison) -> Verdict:
+    """The verdict of a comparison, before it is decided."""
+    some, differences = line.measured
+    papers, papers_spread = line.papers or (None, None)
+    n = len(differences.values)
+    left_out = [f"{some - n} left out, incomplete"] if some > n else []
+    left_out += [f"{line.diverged} left out, diverged"] if line.diverged else []
     if not n:
-        return Verdict(claim, f"no pair, {more}", holds=OPEN) if left_out else Verdict(claim)
-    mean = statistics.fmean(differences)
-    shown = f"{_signed(mean)} points, {n} pair{'s' if n > 1 else ''}"
-    shown += f" ({more})" if left_out else ""
-    if max(differences) - min(differences) < EQUAL:
-        return Verdict(claim, shown if n == 1 else f"{shown}, all equal", holds=OPEN)
-    half = student(n - 1) * statistics.stdev(differences) / n**0.5
-    low, high = mean - half, mean + half
-    holds = HOLDS if low > 0 else FAILS if high < 0 else OPEN
-    return Verdict(claim, shown, f"[{_signed(low)}, {_signed(high)}]", holds)
+        power = Power(0, None, papers, papers_spread)
+        if left_out:
+            measured = f"no pair, {'; '.join(left_out)}"
+            return Verdict(line.claim, measured, power=power, holds=OPEN)
+        return Verdict(line.claim, power=power)
+    mean = _mean(differences)
+    shown = f"{_signed(float(mean.value[0]))} points, {n} seed{'s' if n > 1 else ''}"
+    shown += f" ({'; '.join(left_out)})" if left_out else ""
+    power = Power(n, _spread(differences), papers, papers_spread, unit=" points")
+    if not mean.known[0]:
+        return Verdict(line.claim, shown, power=power, holds=OPEN)
+    evidence = above(mean)
+    interval = f"[{_signed(evidence.low)}, {_signed(evidence.high)}]"
+    return Verdict(line.claim, shown, interval, evidence, power=power)
+
+
+def powers(suite: Suite, found: dict[Key, Entry]) -> Iterator[str]:
+    """Lines for a plan: which differences the seeds can tell, and what the paper's would need.
+
+    The spread of a seed's difference is that of our records if there are any, else that of the
+    paper's deviations; for the paper's own differences the paper's takes precedence.
+    """
+    lines = comparisons(suite, found)
+    if not lines:
+        return
+    level, seeds = LEVEL / len(lines), min(len(line.seeds) for line in lines)
+    yield f"power of {suite.name}: {told_by(seeds, len(lines))}{_told(lines, seeds, level)}"
+    needed = []
+    for line in lines:
+        difference, spread = line.papers or (None, None)
+        spread = spread or _spread(line.measured[1])
+        if difference is not None and spread:
+            needed.append(seeds_needed(difference / spread, level) or np.inf)
+    if needed:
+        ends = dict.fromkeys(_seeds(count) for count in (min(needed), max(needed)))
+        yield f"  the paper's own differences need {' to '.join(ends)} seeds"
+
+
+def _seeds(count: float) -> str:
+    return f"{count:.0f}" if np.isfinite(count) else f"more than {MOST:,}"
+
+
+def _told(lines: Sequence[Comparison], seeds: int, level: float) -> str:
+    """The smallest differences in points; empty without a spread."""
+    smallest = smallest_difference(seeds, level)
+    known = [_spread(line.measured[1]) or (line.papers or (0.0, None))[1] for line in lines]
+    spreads = [spread for spread in known if spread]
+    if smallest is None or not spreads:
+        return ""
+    ends = dict.fromkeys(f"{smallest * spread:.2g}" for spread in (min(spreads), max(spreads)))
+    return f": {' to '.join(ends)} points"
+
+
+def _mean(differences: BySeed) -> Estimates:
+    """The mean over densities; shape (1,)."""
+    k = differences.values.shape[1]
+    return differences.contrasts(np.full((1, k), 1 / k))
+
+
+def _spread(differences: BySeed) -> float | None:
+    """The standard deviation of a seed's number; None if it is unknown."""
+    n = len(differences.values)
+    if n < 2:
+        return None
+    return float(_mean(differences).error[0]) * float(n**0.5) or None
 
 
 def _signed(points: float) -> str:

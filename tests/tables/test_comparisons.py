@@ -29,7 +29,7 @@ def table(name: str, *models: str) -> Suite:
 
 def verdict_rows(
     suite: Suite, results: Path, accuracies: dict[tuple[str, str], list[float]]
-) -> list[tuple[str, str, str, str]]:
+) -> list[tuple[str, ...]]:
     """Write records of the given entries, one per seed, and return the verdicts of the table."""
     for key, values in accuracies.items():
         write(
@@ -43,35 +43,36 @@ def verdict_rows(
 
 
 @pytest.mark.parametrize(
-    ("snip", "text", "interval", "verdict"),
+    ("snip", "text", "interval", "p", "verdict"),
     [
-        # differences 1, 2, 1: 4/3 -+ 4.303 sqrt(1/3) / sqrt(3)
-        ([91.0, 92.0, 93.0], "+1.33 points, 3 pairs", "[-0.10, +2.77]", "open"),
-        # 1, 1.1, 0.9: 1 -+ 4.303 x 0.1 / sqrt(3)
-        ([91.0, 91.1, 92.9], "+1.00 points, 3 pairs", "[+0.75, +1.25]", "holds"),
-        ([89.0, 88.9, 91.1], "-1.00 points, 3 pairs", "[-1.25, -0.75]", "does not hold"),
+        # differences 1, 2, 1: 4/3 -+ 4.303 sqrt(1/3) / sqrt(3); of two-sided p 0.057
+        ([91.0, 92.0, 93.0], "+1.33 points, 3 seeds", "[-0.10, +2.77]", "0.06", "open"),
+        # 1, 1.1, 0.9: less than the spread of rounding, 1 -+ 4.303 (100 / 360) sqrt(1/6) / sqrt(3)
+        ([91.0, 91.1, 92.9], "+1.00 points, 3 seeds", "[+0.72, +1.28]", "0.0043", "holds"),
+        ([89.0, 88.9, 91.1], "-1.00 points, 3 seeds", "[-1.28, -0.72]", "0.0043", "does not hold"),
         # 1, 2: 1.5 -+ 12.706 x sqrt(1/2) / sqrt(2)
-        ([91.0, 92.0], "+1.50 points, 2 pairs", "[-4.85, +7.85]", "open"),
-        # equal differences have no confidence interval
-        ([91.1, 91.1, 93.1], "+1.10 points, 3 pairs, all equal", "–", "open"),
+        ([91.0, 92.0], "+1.50 points, 2 seeds", "[-4.85, +7.85]", "0.20", "open"),
+        # equal differences have the spread of rounding, too
+        ([91.1, 91.1, 93.1], "+1.10 points, 3 seeds", "[+0.82, +1.38]", "0.0035", "holds"),
         # a mean of -0.0003 is printed without a minus sign
-        ([90.1, 89.9, 91.999], "+0.00 points, 3 pairs", "[-0.25, +0.25]", "open"),
-        ([91.0], "+1.00 points, 1 pair", "–", "open"),  # a single pair has no interval
-        ([], "–", "–", "not run"),
+        ([90.1, 89.9, 91.999], "+0.00 points, 3 seeds", "[-0.28, +0.28]", "1.00", "open"),
+        ([91.0], "+1.00 points, 1 seed", "–", "–", "open"),  # a single seed has no interval
+        ([], "–", "–", "–", "not run"),
     ],
 )
 def test_two_rows_are_compared_in_pairs_of_seeds(
-    snip: list[float], text: str, interval: str, verdict: str, tmp_path: Path
+    snip: list[float], text: str, interval: str, p: str, verdict: str, tmp_path: Path
 ) -> None:
     accuracies = {("SNIP", "ResNet-20"): snip, ("sanity-check", "ResNet-20"): [90.0, 90.0, 92.0]}
     rows = verdict_rows(table("imc_table01@digits", "resnet20"), tmp_path, accuracies)
-    assert rows[-1] == (
+    assert (*rows[-1][:4], rows[-1][-1]) == (
         "random places in each layer lose to scores: SNIP - sanity-check",
         text,
         interval,
+        p,
         verdict,
     )
-    assert {row[3] for row in rows[:-1]} == {"not run"}
+    assert {row[-1] for row in rows[:-1]} == {"not run"}
 
 
 def test_nets_have_separate_verdicts_and_densities_a_common_one(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_nets_have_separate_verdicts_and_densities_a_common_one(tmp_path: Path) 
         f"random places in each layer lose to scores: ResNet-{depth}, SNIP - sanity-check"
         for depth in (20, 32)
     ]
-    assert {row[1] for row in rows[-2:]} == {"+1.50 points, 2 pairs"}
+    assert {row[1] for row in rows[-2:]} == {"+1.50 points, 2 seeds"}
     sketching = table("sketching_table04@digits", "resnet20")
     ours, theirs = "digits SNIP + sparse data + rand. mask", "digits SNIP (supervised)"
     (row,) = verdict_rows(
@@ -100,7 +101,8 @@ def test_nets_have_separate_verdicts_and_densities_a_common_one(tmp_path: Path) 
             for name, accuracy in zip((ours, theirs), pair, strict=True)
         },
     )
-    assert row[1:] == ("+1.50 points, 2 pairs", "[-4.85, +7.85]", "open")
+    # the densities of a seed are no sample
+    assert (row[1], row[2], row[-1]) == ("+1.50 points, 1 seed", "–", "open")
 
 
 def test_columns_are_compared_and_the_page_contains_the_verdicts(tmp_path: Path) -> None:
@@ -110,12 +112,21 @@ def test_columns_are_compared_and_the_page_contains_the_verdicts(tmp_path: Path)
         tmp_path,
         {("Top-1 acc.", "SR"): [95.0, 95.0, 95.0], ("Top-1 acc.", "w/o S"): [94.0, 93.9, 94.1]},
     )
+    # the paper's 94.30 ± 0.07 against 94.01 ± 0.11 and 93.69 ± 0.07
     assert rows == [
-        ("both parts help: SR - w/o M", "–", "–", "not run"),
-        ("both parts help: SR - w/o S", "+1.00 points, 3 pairs", "[+0.75, +1.25]", "holds"),
+        ("both parts help: SR - w/o M", "–", "–", "–", "–", "+0.29: 4", "not run"),
+        (
+            "both parts help: SR - w/o S",
+            "+1.00 points, 3 seeds",
+            "[+0.72, +1.28]",
+            "0.0043",
+            "0.37 points",
+            "+0.61: 3",
+            "holds",
+        ),
     ]
     output = write_table(suite, tmp_path)
-    assert "both parts help: SR - w/o S  +1.00 points, 3 pairs" in output
+    assert "+1.00 points, 3" in output and "not that of the test images" in output
     assert {path.name for path in (tmp_path / "tables").glob("*.claims.*")} == {
         f"{suite.name}.claims.{ending}" for ending in ("txt", "md", "csv")
     }
@@ -159,11 +170,27 @@ def test_pairs_with_a_diverged_run_are_left_out_and_counted(tmp_path: Path) -> N
     accuracies = {("SNIP", "ResNet-20"): [91.0, 92.0], ("sanity-check", "ResNet-20"): [90.0]}
     rows = verdict_rows(suite, tmp_path, accuracies)
     # only seed 0 has two finite runs
-    assert rows[-1][1:] == ("+1.00 points, 1 pair (2 left out, diverged)", "–", "open")
+    assert rows[-1][1:3] == ("+1.00 points, 1 seed (2 left out, diverged)", "–")
     for seed in range(3):
         write(tmp_path, record(suite.cells["SNIP", "ResNet-20"].jobs[seed], None, **lost))
-    assert verdict_rows(suite, tmp_path, {})[-1][1:] == (
-        "no pair, 3 left out, diverged",
-        "–",
-        "open",
+    row = verdict_rows(suite, tmp_path, {})[-1]
+    assert (row[1], row[-1]) == ("no pair, 3 left out, diverged", "open")
+
+
+def test_a_seed_that_lacks_a_density_is_left_out(tmp_path: Path) -> None:
+    suite = table("sketching_table04@digits", "resnet20")
+    ours, theirs = "digits SNIP + sparse data + rand. mask", "digits SNIP (supervised)"
+    (row,) = verdict_rows(
+        suite,
+        tmp_path,
+        {
+            (name, f"ResNet-20 {density} %"): accuracies
+            for density, (one, two) in {
+                10: ([92.0, 93.0, 94.0], [91.0, 91.0, 91.0]),
+                2: ([90.0, 90.0], [88.0, 88.0]),
+            }.items()
+            for name, accuracies in ((ours, one), (theirs, two))
+        },
     )
+    # seeds 0 and 1: (1 + 2) / 2 and (2 + 2) / 2
+    assert row[1] == "+1.75 points, 2 seeds (1 left out, incomplete)"

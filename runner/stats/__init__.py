@@ -1,0 +1,1 @@
+"""Statistics of verdicts: estimates from seeds or trials, evidence, multiplicity, power."""

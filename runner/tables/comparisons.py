@@ -1,0 +1,163 @@
+"""The comparisons that a table's claims are about: differences of two entries by seed.
+
+A claim compares two methods or columns. Its cells are pairs of entries that differ by these ids
+alone; each network of each panel is a comparison of its own, over all its densities.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from runner.stats.estimates import BySeed
+from runner.suites.expand import Suite
+from runner.suites.metrics import ACCURACY
+from runner.suites.page import Key
+from runner.suites.rules import applies
+from runner.tables.entries import Entry, table_spec
+
+AXES = ("method", "column")  # along which entries are compared
+APART = ("panel", "network")  # axes whose values have separate verdicts
+Pair = tuple[Entry, Entry]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An entry and a rival on one network of one panel.
+
+    Args:
+        pairs: the two entries at each density.
+    """
+
+    claim: str
+    pairs: tuple[Pair, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that are requested of both."""
+        (one, two), *_ = self.pairs
+        theirs = {job.run.seed for job in two.requested}
+        return tuple(sorted({job.run.seed for job in one.requested} & theirs))
+
+    @property
+    def diverged(self) -> int:
+        """The number of pairs of runs of which one diverged."""
+        return sum(len(_diverged(one) | _diverged(two)) for one, two in self.pairs)
+
+    @property
+    def measured(self) -> tuple[int, BySeed]:
+        """Number of seeds with any pair, and the differences of those with all that any has.
+
+        The differences are in points, shape (seeds, densities). Each is rounded to one test image
+        twice, hence the floor of its variance: twice that of a uniform distribution.
+        """
+        found = [_differences(pair) for pair in self.pairs]
+        there = [differences for differences in found if differences]
+        some = sorted(set().union(*there))
+        whole = [seed for seed in some if all(seed in differences for differences in there)]
+        values = [[differences[seed] for differences in there] for seed in whole]
+        floors = [
+            2 * one_image(pair[0]) ** 2 / 12
+            for pair, differences in zip(self.pairs, found, strict=True)
+            if differences
+        ]
+        shape = (len(whole), len(there))
+        return len(some), BySeed(np.array(values, dtype=float).reshape(shape), np.array(floors))
+
+    @property
+    def papers(self) -> tuple[float, float | None] | None:
+        """The paper's difference, a mean over densities, and the deviation of one seed.
+
+        None if the paper does not print both accuracies. The deviation is None if it does not print
+        both deviations; the paper's runs are taken as independent.
+        """
+        numbers = [
+            (_number(one, "accuracy_mean"), _number(two, "accuracy_mean"))
+            for one, two in self.pairs
+        ]
+        known = [a - b for a, b in numbers if a is not None and b is not None]
+        if not known:
+            return None
+        spreads = [_number(entry, "accuracy_std") for pair in self.pairs for entry in pair]
+        given = [spread for spread in spreads if spread is not None]
+        variance = sum(spread**2 for spread in given) / len(self.pairs) ** 2
+        return float(np.mean(known)), (
+            math.sqrt(variance) if len(given) == len(spreads) and variance else None
+        )
+
+
+def comparisons(suite: Suite, found: dict[Key, Entry]) -> list[Comparison]:
+    """All comparisons of a table's claims, for every rival and network."""
+    claims = [claim for claim in table_spec(suite).claims if applies(claim.when, suite.options)]
+    entries = list(found.values())
+    return [
+        comparison
+        for claim in claims
+        for rival in claim.above.ids
+        for comparison in _against(claim.claim, claim.entry, rival, entries)
+    ]
+
+
+def one_image(entry: Entry) -> float:
+    """The points that one test image makes; 0 for an entry without runs."""
+    images = next((job.run.dataset.info().test for job in entry.cell.jobs), 0)
+    return 100 / images if images else 0.0
+
+
+def _against(claim: str, ref: str, rival: str, entries: Sequence[Entry]) -> list[Comparison]:
+    """A comparison for each network of each panel that has both entries."""
+    pairs: dict[tuple[str, ...], list[Pair]] = {}
+    cells = [entry.cell for entry in entries]
+    names = {
+        cell.ids[axis]: cell.labels[axis] for cell in cells for axis in AXES if axis in cell.ids
+    }
+    for axis in AXES:
+        theirs = {
+            _key(entry.cell.ids): entry for entry in entries if entry.cell.ids.get(axis) == rival
+        }
+        for entry in (entry for entry in entries if entry.cell.ids.get(axis) == ref):
+            other = theirs.get(_key({**entry.cell.ids, axis: rival}))
+            if other is not None:
+                where = tuple(entry.cell.labels.get(name, "") for name in APART)
+                pairs.setdefault(where, []).append((entry, other))
+    several = [len({where[i] for where in pairs}) > 1 for i in range(len(APART))]
+    return [
+        Comparison(
+            f"{claim}: {', '.join([*_named(where, several), f'{names[ref]} - {names[rival]}'])}",
+            tuple(there),
+        )
+        for where, there in pairs.items()
+    ]
+
+
+def _key(ids: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(ids.items()))
+
+
+def _named(where: tuple[str, ...], several: list[bool]) -> list[str]:
+    """The panel and network, if the lines differ in them."""
+    return [name for name, differs in zip(where, several, strict=True) if differs]
+
+
+def _differences(pair: Pair) -> dict[int, float]:
+    """Seed -> the accuracy of the first entry minus that of the other in points."""
+    ours, theirs = (_by_seed(each) for each in pair)
+    return {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
+
+
+def _diverged(entry: Entry) -> set[int]:
+    return {job.run.seed for job in entry.requested if entry.diverged([job])}
+
+
+def _by_seed(entry: Entry) -> dict[int, float]:
+    values = {record["seed"]: entry.number(record, ACCURACY) for record in entry.records}
+    return {seed: value for seed, value in values.items() if value is not None}
+
+
+def _number(entry: Entry, column: str) -> float | None:
+    """A number of the paper's line; None if it prints none."""
+    try:
+        return float(entry.paper.get(column, ""))
+    except ValueError:
+        return None
