@@ -17,7 +17,7 @@ Deviations and choices (docs/methods/synflow.md):
   keep their signs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -82,11 +82,45 @@ class SynFlow:
         Raises:
             ValueError: `batches` is empty, or not even one image fits.
         """
+        flow, _ = self._flow(model, masks, batches, memory)
+        return self.ranked(flow, masks)
+
+    @property
+    def additive(self) -> bool:
+        """`pruners.selection.parts.Sampled`."""
+        return True
+
+    def read(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """`pruners.selection.parts.Sampled`."""
+        return islice(batches, self.batches)
+
+    def ranked(self, signed: Scores, masks: Masks) -> Scores:
+        """`pruners.selection.parts.Sampled`: absolute values."""
+        return {name: s.abs() for name, s in signed.items()}
+
+    def signed(
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: Iterable[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float = inf,
+    ) -> Scores:
+        """`pruners.selection.parts.Sampled`: |w| * dR/d|w| of an image; inputs have both signs."""
+        flow, images = self._flow(model, masks, batches, memory)
+        return {name: f / images for name, f in flow.items()}
+
+    def _flow(
+        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], memory: float
+    ) -> tuple[Scores, int]:
+        """|w| * dR/d|w|, and the number of images."""
         tensors = absolute_tensors(
             model, masks, torch.float64 if self.dtype == "float64" else torch.float32
         )
         weights = {name: tensors[name].requires_grad_(True) for name in masks}
         flow: Scores = {}
+        images = 0
 
         def total_flow(x: Tensor) -> Tensor:
             """R of these examples."""
@@ -100,7 +134,8 @@ class SynFlow:
             return count.peak
 
         with undisturbed(model, "eval"):
-            for x, _ in islice(batches, self.batches):
+            for x, _ in self.read(batches):
+                images += len(x)
                 for part in torch.split(x, at_once(len(x), memory, partial(saved, x))):
                     grads = torch.autograd.grad(
                         total_flow(part), list(weights.values()), materialize_grads=True
@@ -111,7 +146,7 @@ class SynFlow:
                     }
         if not flow:
             raise ValueError("SynFlow needs at least one input: the source is empty")
-        return {name: (weight.detach() * flow[name]).abs() for name, weight in weights.items()}
+        return {name: weight.detach() * flow[name] for name, weight in weights.items()}, images
 
 
 def absolute_tensors(model: nn.Module, masks: Masks, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -143,18 +143,19 @@ def _add_stage(node: StageNode, place: str, built: BuiltStages) -> None:
         component=component,
         data=data,
         weights=weights,
+        draws=node.draws,
     )
     built.ends[node.name] = 0 if weights else built.paper_epochs(node, place)
     built.reached[node.name] = recipe.end if recipe else built.reached.get(start.stage, 0)
 
 
 def _refuse_unknown_stages(node: StageNode, place: str, earlier: Mapping[str, Stage]) -> None:
-    """Refuse `masks` and `needs` that name no earlier stage.
+    """Refuse `masks`, `needs` and `draws` that name no earlier stage.
 
     Raises:
         ConfigError: for the first such name.
     """
-    for name in filter(None, [node.masks, *node.needs]):
+    for name in filter(None, [node.masks, node.draws, *node.needs]):
         if name not in earlier and name != "init":
             raise ConfigError(
                 f"{place} ({node.name}) needs {name!r}, which is not an earlier stage:"
