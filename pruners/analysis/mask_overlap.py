@@ -1,12 +1,13 @@
 """Expected overlap of a mask with that of endless sampling, for scores that are means.
 
 docs/mask_overlap.md. It prunes a net as the prune stage does, with the same images and draws, and
-computes the score again on parts of the images. Their spread gives each score's sampling error
+computes the score again on parts of the images, or on further images if the score does not add up
+over images. Their spread gives each score's sampling error
 (pruners/selection/parts.py) and with it a posterior of the exact scores
 (pruners/selection/posterior.py). Masks of scores from the posterior are what the exact mask may be.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import sqrt
 from typing import ClassVar
@@ -22,8 +23,9 @@ from pruners.selection.parts import (
     Parts,
     Sampled,
     Spread,
-    Subset,
     deviation,
+    further_samples,
+    in_parts,
     united,
 )
 from pruners.selection.pick import Top
@@ -39,7 +41,8 @@ class MaskOverlap:
     Args:
         pruner: that of the prune stage, whose random draws this stage must repeat.
         density: to which it prunes.
-        parts: number of parts of the images, if there are as many. None: the stage is left out.
+        parts: number of parts of the images, or of further samples, if there are as many. None: the
+            stage is left out.
     """
 
     tag: ClassVar[str] = "mask_overlap"
@@ -81,7 +84,7 @@ class MaskOverlap:
 
         The standard error contains that of the simulation and, by the jackknife over four groups of
         parts, that of the scores' variances. The overlap is None if there are fewer than four
-        parts.
+        parts or samples.
         """
         masks = self.pruner.pruned(model, masks)
         whole, spreads, count = self._measured(model, masks, task)
@@ -89,7 +92,12 @@ class MaskOverlap:
             return Measurement(report={OVERLAP: None, f"{OVERLAP}_parts": count})
 
         def overlap(spread: Spread) -> dict[str, Finding]:
-            return self._overlap(whole, masks, spread.variance(count, self._additive), task.rng)
+            variance = spread.variance(count if self._score.additive else 1)
+            posteriors = {
+                name: Posterior.of(s[masks[name]], variance[name][masks[name]], spread.count)
+                for name, s in whole.items()
+            }
+            return self._overlap(whole, masks, posteriors, task.rng)
 
         report = overlap(united(spreads))
         others = [
@@ -108,44 +116,38 @@ class MaskOverlap:
         assert isinstance(self.pruner.score, Sampled)
         return self.pruner.score
 
-    @property
-    def _additive(self) -> bool:
-        return bool(self._score.additive)
-
     def _measured(
         self, model: nn.Module, masks: Masks, task: Task
     ) -> tuple[Scores, list[Spread], int]:
         """The scores of all images before their last step, the parts' spreads, and their number."""
         task = replace(task, density=self.density)
         examples = Examples(self.pruner.source, task, next(model.parameters()).device)
+        score, start = self._score, task.rng.get_state()
 
-        def read() -> Iterator[Batch]:
-            return self._score.read(examples)
-
-        parts = Parts(read, self.parts or 0, isinstance(self.pruner.source, Balanced))
-        start = task.rng.get_state()
-
-        def signed(batches: Subset | Examples) -> Scores:
-            return self._score.signed(model, masks, batches, task.loss, task.rng, task.memory)
+        def signed(batches: Iterable[Batch]) -> Scores:
+            return score.signed(model, masks, batches, task.loss, task.rng, task.memory)
 
         whole = signed(examples)
         spreads = [Spread() for _ in range(GROUPS)]
-        for part in range(parts.count):
-            if not self._additive:  # all but the images is the same
+        for number, batches in enumerate(self._batches(examples)):
+            if not score.additive:  # draws that are the same for all samples, such as weights
                 task.rng.set_state(start)
-            found = signed(Subset(parts, part, others=not self._additive))
-            spreads[part % GROUPS].add(deviation(found, whole))
-            task.progress(part + 1, parts.count, "parts of the images")
-        return whole, spreads, parts.count
+            spreads[number % GROUPS].add(deviation(signed(batches), whole))
+            task.progress(number + 1, self.parts or 0, "parts of the images")
+        return whole, spreads, sum(spread.count for spread in spreads)
+
+    def _batches(self, examples: Examples) -> Iterator[list[Batch]]:
+        """The batches of each part, or of each further sample."""
+        if self._score.additive:
+            by_class = isinstance(self.pruner.source, Balanced)
+            parts = Parts(lambda: self._score.read(examples), self.parts or 0, by_class)
+            return in_parts(parts)
+        return further_samples(examples, self._score.read, self.parts or 0)
 
     def _overlap(
-        self, whole: Scores, masks: Masks, variance: Scores, rng: Generator
+        self, whole: Scores, masks: Masks, posteriors: dict[str, Posterior], rng: Generator
     ) -> dict[str, Finding]:
-        """The expected overlap, with scores of these variances."""
-        posteriors = {
-            name: Posterior.of(s[masks[name]], variance[name][masks[name]])
-            for name, s in whole.items()
-        }
+        """The expected overlap, with the layers' posteriors of unpruned weights."""
 
         def drawn() -> Masks:
             scores = {

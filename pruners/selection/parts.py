@@ -1,10 +1,11 @@
-"""Sampling error of a score that is a function of a mean over examples, from parts of these.
+"""Sampling error of a score that is a function of a mean over examples, from their spread.
 
-The examples are cut into K parts. A score that adds up over examples is computed on each part by
-itself; the variance of the mean over all is S^2 / K, with S^2 the variance between the parts. Any
-other score (batch statistics, a product of two means) is computed K times without one part, and the
-jackknife gives the variance (K - 1)^2 / K S^2, with S^2 the variance between these (Efron & Stein,
-Annals of Statistics 1981; it is too large rather than too small for a function that is not linear).
+A score that adds up over examples is computed on K parts of these by itself; the variance of the
+mean over all is S^2 / K, with S^2 the variance between the parts. Any other score (batch
+statistics, a product of two means) depends on the size of its sample. It is computed on K further
+samples of the same size, and its variance is S^2, with S^2 the variance between these. (The
+jackknife would need no further examples, but it doubles the variance of a product of two means:
+Efron & Stein, Annals of Statistics 1981; docs/mask_overlap.md.)
 
 A common factor of all scores changes no rank. Each part's scores t are therefore compared with the
 scores x of all examples up to a factor: t - x <t, x> / <x, x>.
@@ -13,6 +14,7 @@ scores x of all examples up to a factor: t - x <t, x> / <x, x>.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -87,24 +89,33 @@ class Parts:
             yield (x, y), torch.tensor(places, device=y.device) % self.most
 
 
-@dataclass(frozen=True)
-class Subset:
-    """The batches of one part, or of all the others."""
+def in_parts(parts: Parts) -> Iterator[list[Batch]]:
+    """The batches of each part."""
+    for part in range(parts.count):
+        cut = ((batch, numbers == part) for batch, numbers in parts.numbered())
+        yield [(x[own], y[own]) for (x, y), own in cut if own.any()]
 
-    parts: Parts
-    part: int
-    others: bool
 
-    def __iter__(self) -> Iterator[Batch]:
-        for (x, y), numbers in self.parts.numbered():
-            wanted = (numbers != self.part) if self.others else (numbers == self.part)
-            if wanted.any():
-                yield x[wanted], y[wanted]
+def further_samples(
+    batches: Iterable[Batch], read: Callable[[Iterable[Batch]], Iterator[Batch]], most: int
+) -> Iterator[list[Batch]]:
+    """Up to `most` samples of as many batches and images as the first; that one is left out.
+
+    Args:
+        read: a sample from the beginning of `batches`.
+    """
+    sizes = [len(y) for _, y in read(batches)]
+    rest = islice(batches, len(sizes), None)
+    for _ in range(most):
+        sample = list(islice(rest, len(sizes)))
+        if [len(y) for _, y in sample] != sizes:
+            return
+        yield sample
 
 
 @dataclass
 class Spread:
-    """Sums of the parts' deviations, from which their variance follows."""
+    """Sums of deviations, from which their variance follows."""
 
     count: int = 0
     sums: Scores = field(default_factory=dict)
@@ -118,9 +129,9 @@ class Spread:
             square = d**2 if squares is None else squares[name]
             self.squares[name] = self.squares.get(name, 0) + square
 
-    def variance(self, parts: int, additive: bool) -> Scores:
-        """Variance of the scores of all `parts` together; shapes of the scores."""
-        factor = (1 / parts if additive else (parts - 1) ** 2 / parts) / (self.count - 1)
+    def variance(self, parts: int) -> Scores:
+        """Variance of the mean of so many; shapes of the scores."""
+        factor = 1 / parts / (self.count - 1)
         return {
             name: ((self.squares[name] - total**2 / self.count) * factor).clamp(min=0)
             for name, total in self.sums.items()
