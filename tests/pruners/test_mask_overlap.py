@@ -236,19 +236,19 @@ def test_the_overlap_with_the_mask_of_twenty_times_the_images(
     few: Any, many: Any, steps: int, error: float
 ) -> None:
     x, y = digits()
-    for density in (0.5, 0.1, 0.05):
+    for density in (0.5, 0.1):
         pairs = []
-        for seed in range(4):
+        for seed in range(2):
             model = ResNetCifar("net", depth=8, width=8)(1, 10, 8, seeded(seed))
             model = trained(model, (x, y), steps)
             masks, order = full_masks(model), torch.randperm(len(y), generator=seeded(seed))
             everything, rest = (x[order], y[order]), (x[order[64:]], y[order[64:]])
-            measure = MaskOverlap(pruner(few, batch_size=64), density=density, parts=PARTS)
+            measure = MaskOverlap(pruner(few, batch_size=64), density=density, parts=8)
             report = measure(model, masks, task(None, everything)).report
             ours = copy.deepcopy(model)
             one = pruner(few, batch_size=64)(ours, masks, task(density, everything)).masks
             other = pruner(many, batch_size=64)(model, masks, task(density, rest)).masks
             both = count_kept({name: one[name] & other[name] for name in one})
-            pairs.append((report[OVERLAP], both / count_kept(one), report[f"{OVERLAP}_se"]))
+            pairs.append((report[OVERLAP], both / count_kept(one)))
         means = [sum(column) / len(pairs) for column in zip(*pairs, strict=True)]
         assert means[0] == pytest.approx(means[1], abs=error)
