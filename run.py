@@ -39,7 +39,7 @@ def run() -> int:
     codes: list[int] = []
     planned: list[Any] = []  # runs of a sweep with env.plan=true, for one plan of all
 
-    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")  # type: ignore[untyped-decorator]
     def job(cfg: DictConfig) -> None:
         from runner.commands.run import run_config  # loads torch: not for --help and --cfg
 

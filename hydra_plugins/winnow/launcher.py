@@ -12,7 +12,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 
-class WinnowLauncher(Launcher):
+class WinnowLauncher(Launcher):  # type: ignore[misc]  # Hydra has no types
     """Passes a sweep to a launcher of runner/launch.
 
     The file in conf/hydra/launcher names the launcher; its other keys are the launcher's options.
@@ -42,8 +42,8 @@ class WinnowLauncher(Launcher):
             SweepEnded: some jobs failed or the sweep was stopped.
         """
         # Imported here because Hydra imports every plugin, even for --help.
-        from runner.config.lr_schedule import with_own_schedules
         from runner.config.overrides import search_path
+        from runner.config.own_schedules import with_own_schedules
         from runner.errors import ConfigError
         from runner.launch.launcher import launcher_class, make_launcher, own_options
         from runner.launch.sweep import run_sweep

@@ -1,7 +1,8 @@
 """Build the `Recipe` of a stage: its training settings, with scaled durations."""
 
 from runner.config.built_stages import BuiltStages
-from runner.config.lr_schedule import OWN, named_schedule
+from runner.config.lr_schedule import named_schedule
+from runner.config.own_schedules import OWN
 from runner.config.stage_node import StageNode
 from runner.errors import ConfigError
 from runner.spec.durations import point_of, scaled, scaled_point

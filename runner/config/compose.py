@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.hydra_errors import translate
-from runner.config.lr_schedule import with_own_schedules
 from runner.config.overrides import check_overrides, conf_folders
+from runner.config.own_schedules import with_own_schedules
 from runner.config.plain import to_plain
 from runner.config.quoting import literal_paths
 from runner.config.schema import register

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from runner.config import typed
-from runner.config.lr_schedule import OWN, named_schedule
+from runner.config.lr_schedule import named_schedule
+from runner.config.own_schedules import OWN
 from runner.config.stage_node import StartNode, as_written
 from runner.config.typed import Alias
 from runner.errors import ConfigError
@@ -167,10 +168,12 @@ def check_groups(values: Mapping[str, Any], alias: Alias) -> list[str]:
             problems += [
                 KEY.sub(lambda key: alias(key[0]), message, count=1) for message in error.messages
             ]
-    try:
-        named_schedule(values["train"]["lr_schedule"], "train.lr_schedule", values.get(OWN, {}))
-    except ConfigError as error:
-        problems += error.messages
+    schedule = values["train"]["lr_schedule"]
+    if isinstance(schedule, str):  # TrainNode has refused another type
+        try:
+            named_schedule(schedule, "train.lr_schedule", values.get(OWN, {}))
+        except ConfigError as error:
+            problems += error.messages
     for group in NAMED:
         name = values.get(group, {}).get("name", "unnamed")
         if not isinstance(name, str) or not NAME.fullmatch(name):

@@ -9,8 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from runner.config import typed
 from runner.config.build import build_run
 from runner.config.compose import compose_config
-from runner.config.lr_schedule import with_own_schedules
 from runner.config.overrides import SEARCH, search_path
+from runner.config.own_schedules import with_own_schedules
 from runner.config.plain import to_plain
 from runner.config.quoting import REFERENCE, no_reference
 from runner.config.unread import unread

@@ -108,12 +108,11 @@ class _Run:
         return used
 
     def _reach(self, place: str) -> None:
-        origins = self.resolved.origins
-        place = origins.key(place)
         if place in self.reached:
             return
         self.reached.add(place)
-        for at, targets in origins.read.items():
+        self._reach(self._key(place))
+        for at, targets in self.resolved.origins.read.items():
             if at == place or at.startswith(f"{place}."):
                 for target in targets:
                     self._reach(target)
