@@ -20,8 +20,7 @@ Batch = tuple[Tensor, Tensor]  # inputs (B, C, H, W), labels (B,)
 Masks = dict[str, Tensor]  # parameter name -> bool tensor of that parameter's shape; True = kept
 Scores = dict[str, Tensor]  # same keys and shapes, float; larger = more worth keeping
 Finding = float | int | str | None
-# A finding NAME may have further ones: NAME_se, its standard error (docs/records.md).
-STANDARD_ERROR = "_se"
+STANDARD_ERROR = "_se"  # a finding NAME may have another one, NAME_se: its standard error
 LossFn = Callable[[Tensor, Tensor], Tensor]  # logits (B, C), labels (B,) -> scalar
 
 

@@ -51,6 +51,8 @@ class MaskOverlap:
     parts: int | None = None
 
     def __post_init__(self) -> None:
+        if self.density is not None and not 0 < self.density <= 1:
+            raise ValueError(f"method.mask_overlap.density={self.density:g} must be in (0, 1]")
         if self.parts is None:
             return
         start = f"method.overlap={self.parts}"

@@ -117,16 +117,14 @@ def _add_stage(node: StageNode, place: str, built: BuiltStages) -> None:
         node.start or StartNode(), built, key(f"{place}.start.rewind"), key(f"{place}.start.from")
     )
     _refuse_unknown_stages(node, place, built.stages)
-    weights = None
+    weights, component, recipe, data = None, None, None, None
     if node.weights is not None:
         weights = weights_of(key(f"{place}.weights"), node.weights, built.model, built.finished)
     kind = LOAD if weights else node.kind
-    component = None
     if node.component is not None:
         component = construct(node.component, key(f"{place}.{node.slot}"), key)
         if isinstance(component, Reads):
             _refuse_unread(component.reads, node, key(f"{place}.{node.slot}"))
-    recipe, data = None, None
     if kind in ("train", "search"):
         recipe = build_recipe(node, built, start, place)
         if not recipe.epochs:
