@@ -82,13 +82,48 @@ class SynFlow:
         Raises:
             ValueError: `batches` is empty, or not even one image fits.
         """
+        flow, _ = self._flow(model, masks, batches, memory)
+        return self.ranked(flow, masks)
+
+    @property
+    def additive(self) -> bool:
+        """`pruners.selection.parts.Sampled`."""
+        return True
+
+    def read(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """`pruners.selection.parts.Sampled`."""
+        return islice(batches, self.batches)
+
+    def ranked(self, signed: Scores, masks: Masks) -> Scores:
+        """`pruners.selection.parts.Sampled`: absolute values."""
+        return {name: s.abs() for name, s in signed.items()}
+
+    def signed(
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: Iterable[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float = inf,
+    ) -> Scores:
+        """`pruners.selection.parts.Sampled`: |w| * dR/d|w| of an image; inputs have both signs."""
+        flow, images = self._flow(model, masks, batches, memory)
+        return {name: f / images for name, f in flow.items()}
+
+    def _flow(
+        self, model: nn.Module, masks: Masks, batches: Iterable[Batch], memory: float
+    ) -> tuple[Scores, int]:
+        """|w| * dR/d|w|, and the number of images."""
         tensors = absolute_tensors(
             model, masks, torch.float64 if self.dtype == "float64" else torch.float32
         )
         weights = {name: tensors[name].requires_grad_(True) for name in masks}
         flow: Scores = {}
+        images = 0
         with undisturbed(model, "eval"):
-            for x in _parts(model, tensors, islice(batches, self.batches), memory):
+            for x in _parts(model, tensors, self.read(batches), memory):
+                images += len(x)
                 total = _total_flow(model, tensors, x)
                 grads = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
                 flow = {
@@ -97,7 +132,7 @@ class SynFlow:
                 }
         if not flow:
             raise ValueError("SynFlow needs at least one input: the source is empty")
-        return {name: (weight.detach() * flow[name]).abs() for name, weight in weights.items()}
+        return {name: weight.detach() * flow[name] for name, weight in weights.items()}, images
 
 
 def _total_flow(model: nn.Module, tensors: dict[str, Tensor], x: Tensor) -> Tensor:

@@ -117,16 +117,14 @@ def _add_stage(node: StageNode, place: str, built: BuiltStages) -> None:
         node.start or StartNode(), built, key(f"{place}.start.rewind"), key(f"{place}.start.from")
     )
     _refuse_unknown_stages(node, place, built.stages)
-    weights = None
+    weights, component, recipe, data = None, None, None, None
     if node.weights is not None:
         weights = weights_of(key(f"{place}.weights"), node.weights, built.model, built.finished)
     kind = LOAD if weights else node.kind
-    component = None
     if node.component is not None:
         component = construct(node.component, key(f"{place}.{node.slot}"), key)
         if isinstance(component, Reads):
             _refuse_unread(component.reads, node, key(f"{place}.{node.slot}"))
-    recipe, data = None, None
     if kind in ("train", "search"):
         recipe = build_recipe(node, built, start, place)
         if not recipe.epochs:
@@ -143,18 +141,19 @@ def _add_stage(node: StageNode, place: str, built: BuiltStages) -> None:
         component=component,
         data=data,
         weights=weights,
+        draws=node.draws,
     )
     built.ends[node.name] = 0 if weights else built.paper_epochs(node, place)
     built.reached[node.name] = recipe.end if recipe else built.reached.get(start.stage, 0)
 
 
 def _refuse_unknown_stages(node: StageNode, place: str, earlier: Mapping[str, Stage]) -> None:
-    """Refuse `masks` and `needs` that name no earlier stage.
+    """Refuse `masks`, `needs` and `draws` that name no earlier stage.
 
     Raises:
         ConfigError: for the first such name.
     """
-    for name in filter(None, [node.masks, *node.needs]):
+    for name in filter(None, [node.masks, node.draws, *node.needs]):
         if name not in earlier and name != "init":
             raise ConfigError(
                 f"{place} ({node.name}) needs {name!r}, which is not an earlier stage:"

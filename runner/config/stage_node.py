@@ -37,6 +37,7 @@ class StageNode:
         round: its round, in a repeated group.
         epochs, lr, lr_schedule, batch_size: replace those of `train`.
         segment: epochs after which the stage ends, within a longer schedule.
+        draws: the stage whose random draws and order of images it repeats.
         if_: if null, the stage is left out.
     """
 
@@ -49,6 +50,7 @@ class StageNode:
     measure: Any = None
     data: Any = None
     weights: Any = None
+    draws: str | None = None
     density: float | None = None
     round: int | None = None
     epochs: int | str | None = None
