@@ -120,6 +120,11 @@ class Grasp:
         """`pruners.selection.parts.Sampled`: H and g are means over the same images."""
         return False
 
+    @property
+    def positive(self) -> bool:
+        """`pruners.selection.parts.Sampled`."""
+        return False
+
     def read(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """`pruners.selection.parts.Sampled`."""
         return islice(batches, self.batches)

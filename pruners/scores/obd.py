@@ -102,6 +102,11 @@ class Obd:
         """`pruners.selection.parts.Sampled`; each part would need `probes` of its own."""
         return None if self.estimator == "hutchinson" else True
 
+    @property
+    def positive(self) -> bool:
+        """`pruners.selection.parts.Sampled`: a mean of squares."""
+        return True
+
     def read(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """`pruners.selection.parts.Sampled`."""
         return first(batches, self.images)

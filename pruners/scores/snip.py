@@ -85,6 +85,11 @@ class Snip:
         """`pruners.selection.parts.Sampled`: batch statistics depend on all of a batch."""
         return self.bn == "eval"
 
+    @property
+    def positive(self) -> bool:
+        """`pruners.selection.parts.Sampled`."""
+        return False
+
     def read(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """`pruners.selection.parts.Sampled`."""
         return islice(batches, self.batches)

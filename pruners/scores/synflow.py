@@ -90,6 +90,11 @@ class SynFlow:
         """`pruners.selection.parts.Sampled`."""
         return True
 
+    @property
+    def positive(self) -> bool:
+        """`pruners.selection.parts.Sampled`."""
+        return False
+
     def read(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """`pruners.selection.parts.Sampled`."""
         return islice(batches, self.batches)

@@ -33,6 +33,9 @@ class Sampled(Protocol):
     @property
     def additive(self) -> bool | None: ...  # the sum over parts is the whole
 
+    @property
+    def positive(self) -> bool: ...  # it adds up terms >= 0, of which a few may be most of it
+
     def read(self, batches: Iterable[Batch]) -> Iterator[Batch]: ...  # the examples that it uses
 
     # before the last step: the mean itself, whose error has no bias
@@ -115,19 +118,32 @@ def further_samples(
 
 @dataclass
 class Spread:
-    """Sums of deviations, from which their variance follows."""
+    """Sums of deviations, from which their variance follows, and of the factors of the whole."""
 
     count: int = 0
+    factors: float = 0.0
     sums: Scores = field(default_factory=dict)
     squares: Scores = field(default_factory=dict)
 
-    def add(self, deviation: Scores, count: int = 1, squares: Scores | None = None) -> None:
-        """Add a part, or the sums and squares of `count` parts."""
-        self.count += count
-        for name, d in deviation.items():
-            self.sums[name] = self.sums.get(name, 0) + d
-            square = d**2 if squares is None else squares[name]
-            self.squares[name] = self.squares.get(name, 0) + square
+    def add(self, part: Scores, whole: Scores) -> None:
+        """Add a part by its deviation."""
+        factor, deviation = deviation_of(part, whole)
+        squares = {name: d**2 for name, d in deviation.items()}
+        self.merge(Spread(1, factor, deviation, squares))
+
+    def merge(self, other: "Spread") -> None:
+        """Add the parts of another one."""
+        self.count += other.count
+        self.factors += other.factors
+        for mine, theirs in ((self.sums, other.sums), (self.squares, other.squares)):
+            for name, t in theirs.items():
+                mine[name] = mine.get(name, 0) + t
+
+    def mean(self, whole: Scores) -> Scores:
+        """Mean scores of the parts."""
+        return {
+            name: (self.sums[name] + self.factors * w) / self.count for name, w in whole.items()
+        }
 
     def variance(self, parts: int) -> Scores:
         """Variance of the mean of so many; shapes of the scores."""
@@ -142,13 +158,13 @@ def united(spreads: Iterable[Spread]) -> Spread:
     """The parts of several spreads together."""
     whole = Spread()
     for spread in spreads:
-        whole.add(spread.sums, spread.count, spread.squares)
+        whole.merge(spread)
     return whole
 
 
-def deviation(part: Scores, whole: Scores) -> Scores:
-    """How scores of a part differ from those of all examples, up to a factor of all scores."""
+def deviation_of(part: Scores, whole: Scores) -> tuple[float, Scores]:
+    """The factor by which a part's scores are those of all examples, and how they differ then."""
     norm = sum((w.double() ** 2).sum() for w in whole.values())
     along = sum((part[name].double() * w.double()).sum() for name, w in whole.items())
     share = float(along / norm) if norm else 0.0
-    return {name: part[name] - share * w for name, w in whole.items()}
+    return share, {name: part[name] - share * w for name, w in whole.items()}

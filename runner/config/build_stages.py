@@ -13,7 +13,7 @@ from runner.config.build_start import build_start
 from runner.config.built_stages import BuiltStages
 from runner.config.instantiate import construct
 from runner.config.interpolation import Resolved
-from runner.config.repeat import Node, Placed, expand_rounds, placed
+from runner.config.repeat import Node, Placed, expand_rounds, left_out, placed
 from runner.config.stage_node import StageNode, StartNode, read_stage
 from runner.config.typed import Alias
 from runner.errors import ConfigError
@@ -36,7 +36,7 @@ def build_stages(
     """
     built, problems = BuiltStages(resolved, model, images, finished), list[str]()
     broken: set[str] = set()  # stages with a problem; those that read them are not checked
-    present, left_out = _written(resolved, finished)
+    present, without = _written(resolved, finished)
     for stage in present:
         name = str(stage.node.get("name"))
         try:
@@ -54,16 +54,16 @@ def build_stages(
             broken.add(name)
     made = tuple(built.stages.values())
     if not problems and not finished:
-        problems = _problems_of(left_out, built)
+        problems = _problems_of(without, built)
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return made
 
 
-def _problems_of(left_out: list[Placed], built: BuiltStages) -> list[str]:
+def _problems_of(without: list[Placed], built: BuiltStages) -> list[str]:
     """The problems of stages that this run leaves out: their options are checked all the same."""
     problems: list[str] = []
-    for stage in left_out:
+    for stage in without:
         try:
             node = read_stage(stage, built.resolved.values["density"], built.key)
             _add_stage(node, stage.place, built)
@@ -95,10 +95,10 @@ def _written(resolved: Resolved, finished: bool) -> tuple[list[Placed], list[Pla
     ]
     if finished:
         listed = [Placed(stage.place, _renamed(stage.node)) for stage in listed]
-    left_out = [stage for stage in listed if stage.node.get("if", True) is None]
-    present = [stage for stage in listed if stage not in left_out]
     scale = float(values["train"]["scale"])
-    return expand_rounds(present, values["density"], scale, resolved.origins.key), left_out
+    made = expand_rounds(listed, values["density"], scale, resolved.origins.key)
+    without = [stage for stage in made if left_out(stage.node)]
+    return [stage for stage in made if stage not in without], without
 
 
 def _renamed(node: Node) -> Node:

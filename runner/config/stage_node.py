@@ -77,7 +77,7 @@ class StageNode:
     def reads(self) -> set[str]:
         """Names of the stages that it reads, `init` and `reinit` included."""
         start = self.start.from_ if self.start else "init"
-        return {name for name in (start, self.masks, *self.needs) if name}
+        return {name for name in (start, self.masks, self.draws, *self.needs) if name}
 
 
 def read_stage(stage: Placed, density: float | None, alias: Alias) -> StageNode:
