@@ -12,7 +12,7 @@ weights; these are the same terms for single weights. Their images are augmented
 in their code, BatchNorm normalises with its running statistics.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
@@ -85,13 +85,45 @@ class FlowMeasure:
         Raises:
             ValueError: `batches` is empty.
         """
-        data = [(x, y) for x, y in islice(batches, self.batches)]
+        return self.ranked(self.signed(model, masks, batches, loss, rng, memory), masks)
+
+    @property
+    def additive(self) -> bool:
+        """`pruners.selection.parts.Sampled`: H and g are means over the same images."""
+        return self.measure in ("loss", "biased_loss")
+
+    @property
+    def positive(self) -> bool:
+        """`pruners.selection.parts.Sampled`."""
+        return False
+
+    def read(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """`pruners.selection.parts.Sampled`."""
+        return islice(batches, self.batches)
+
+    def ranked(self, signed: Scores, masks: Masks) -> Scores:
+        """`pruners.selection.parts.Sampled`: absolute values, but of `grasp`."""
+        if self.measure == "grasp":
+            return signed
+        return {name: s.abs() for name, s in signed.items()}
+
+    def signed(
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: Iterable[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float = inf,
+    ) -> Scores:
+        """`pruners.selection.parts.Sampled`: w g, |w| w g, or w (H g)."""
+        data = list(self.read(batches))
 
         def tempered(logits: Tensor, labels: Tensor) -> Tensor:
             return loss(logits / self.temperature, labels)
 
         along = mean_gradients(model, masks, data, tempered, "eval", memory)
-        if self.measure in ("grasp", "grad_preserve"):
+        if not self.additive:
             with undisturbed(model, "eval"):
                 for name in masks:
                     model.get_parameter(name).requires_grad_(True)
@@ -99,9 +131,6 @@ class FlowMeasure:
                 along = hessian_gradient(model, along, data, tempered, images, memory)
         weights = {name: model.get_parameter(name).detach() for name in masks}
         scores = {name: weights[name] * along[name] for name in masks}
-        if self.measure == "grasp":
-            return scores
-        scores = {name: s.abs() for name, s in scores.items()}
         if self.measure == "biased_loss":
             return {name: weights[name].abs() * s for name, s in scores.items()}
         return scores

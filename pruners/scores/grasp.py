@@ -113,6 +113,32 @@ class Grasp:
         Raises:
             ValueError: `batches` is empty.
         """
+        return self.ranked(self.signed(model, masks, batches, loss, rng, memory), masks)
+
+    @property
+    def additive(self) -> bool:
+        """`pruners.selection.parts.Sampled`: H and g are means over the same images."""
+        return False
+
+    @property
+    def positive(self) -> bool:
+        """`pruners.selection.parts.Sampled`."""
+        return False
+
+    def read(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """`pruners.selection.parts.Sampled`."""
+        return islice(batches, self.batches)
+
+    def signed(
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: Iterable[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float = inf,
+    ) -> Scores:
+        """`pruners.selection.parts.Sampled`: w * Hg."""
         net = self._scored_net(model, masks, rng)
         if isinstance(batches, Iterator):
             batches = list(islice(batches, self.batches))
@@ -125,9 +151,12 @@ class Grasp:
         products = hessian_gradient(
             net.train(self.bn == "train"), gradients, data, tempered, data.images, memory
         )
-        signed = {
+        return {
             name: net.get_parameter(name).detach() * product for name, product in products.items()
         }
+
+    def ranked(self, signed: Scores, masks: Masks) -> Scores:
+        """`pruners.selection.parts.Sampled`: the scores by `map`."""
         return {name: mapped(values, masks[name], self.map) for name, values in signed.items()}
 
     def _scored_net(self, model: nn.Module, masks: Masks, rng: Generator) -> nn.Module:

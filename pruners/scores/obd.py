@@ -95,6 +95,36 @@ class Obd:
         The unit is that of the loss. The model is not changed. Labels or signs are drawn from
         `rng`. Images that need more than `memory` bytes together are processed in parts.
         """
+        return self.signed(model, masks, batches, loss, rng, memory)
+
+    @property
+    def additive(self) -> bool | None:
+        """`pruners.selection.parts.Sampled`; each part would need `probes` of its own."""
+        return None if self.estimator == "hutchinson" else True
+
+    @property
+    def positive(self) -> bool:
+        """`pruners.selection.parts.Sampled`: a mean of squares."""
+        return True
+
+    def read(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """`pruners.selection.parts.Sampled`."""
+        return first(batches, self.images)
+
+    def ranked(self, signed: Scores, masks: Masks) -> Scores:
+        """`pruners.selection.parts.Sampled`: the scores themselves."""
+        return signed
+
+    def signed(
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: Iterable[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float = inf,
+    ) -> Scores:
+        """`pruners.selection.parts.Sampled`: the score."""
         diagonal = self.diagonal(model, masks, batches, loss, rng, memory)
         return {
             name: h * model.get_parameter(name).detach() ** 2 / 2 for name, h in diagonal.items()
@@ -114,7 +144,7 @@ class Obd:
         Raises:
             ValueError: there is no image.
         """
-        chosen = list(first(batches, self.images))
+        chosen = list(self.read(batches))
         if not chosen:
             raise ValueError("a curvature needs at least one image: the source is empty")
         if self.estimator == "hutchinson":

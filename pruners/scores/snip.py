@@ -16,7 +16,7 @@ Deviations and choices (docs/methods/snip.md):
 - Pruning batches are not augmented, as in snip-public; the ports augment.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
@@ -78,9 +78,37 @@ class Snip:
 
         The model is not changed. `rng` is not used. `memory`: pruners/scores/gradients.py.
         """
-        parts = normalised_together(islice(batches, self.batches), self.chunk)
+        return self.ranked(self.signed(model, masks, batches, loss, rng, memory), masks)
+
+    @property
+    def additive(self) -> bool:
+        """`pruners.selection.parts.Sampled`: batch statistics depend on all of a batch."""
+        return self.bn == "eval"
+
+    @property
+    def positive(self) -> bool:
+        """`pruners.selection.parts.Sampled`."""
+        return False
+
+    def read(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """`pruners.selection.parts.Sampled`."""
+        return islice(batches, self.batches)
+
+    def signed(
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: Iterable[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float = inf,
+    ) -> Scores:
+        """`pruners.selection.parts.Sampled`: w * dL/dw."""
+        parts = normalised_together(self.read(batches), self.chunk)
         # dict, shapes of `masks`
         grads = mean_gradients(model, masks, parts, loss, self.bn, memory)
-        return {
-            name: (model.get_parameter(name).detach() * grad).abs() for name, grad in grads.items()
-        }
+        return {name: model.get_parameter(name).detach() * grad for name, grad in grads.items()}
+
+    def ranked(self, signed: Scores, masks: Masks) -> Scores:
+        """`pruners.selection.parts.Sampled`: absolute values."""
+        return {name: s.abs() for name, s in signed.items()}

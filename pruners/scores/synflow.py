@@ -89,6 +89,38 @@ class SynFlow:
         dtype = torch.float64 if self.dtype == "float64" else torch.float32
         return AbsoluteNet(model, masks, dtype, self.batches)
 
+    @property
+    def additive(self) -> bool:
+        """`pruners.selection.parts.Sampled`."""
+        return True
+
+    @property
+    def positive(self) -> bool:
+        """`pruners.selection.parts.Sampled`."""
+        return False
+
+    def read(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """`pruners.selection.parts.Sampled`."""
+        return islice(batches, self.batches)
+
+    def ranked(self, signed: Scores, masks: Masks) -> Scores:
+        """`pruners.selection.parts.Sampled`: absolute values."""
+        return {name: s.abs() for name, s in signed.items()}
+
+    def signed(
+        self,
+        model: nn.Module,
+        masks: Masks,
+        batches: Iterable[Batch],
+        loss: LossFn,
+        rng: Generator,
+        memory: float = inf,
+    ) -> Scores:
+        """`pruners.selection.parts.Sampled`: |w| * dR/d|w| of an image; inputs have both signs."""
+        net = self.for_rounds(model, masks)
+        flow, images = net.flow(masks, batches, memory)
+        return {name: score / images for name, score in flow.items()}
+
 
 class AbsoluteNet:
     """SynFlow's scores of a net that loses weights from call to call.
@@ -128,11 +160,23 @@ class AbsoluteNet:
         memory: float = inf,
     ) -> Scores:
         """`SynFlow.__call__`; `model` is not read."""
+        flow, _ = self.flow(masks, batches, memory)
+        torch._foreach_abs_([*flow.values()])
+        return flow
+
+    def flow(self, masks: Masks, batches: Iterable[Batch], memory: float) -> tuple[Scores, int]:
+        """|w| * dR/d|w|, summed over the examples, and their number.
+
+        Raises:
+            ValueError: as `SynFlow.__call__`.
+        """
         weights = list(self._weights.values())
         for name, mask in masks.items():
             clear_(self._weights[name], mask)
         flow: list[Tensor] = []
+        images = 0
         for x in self._parts(islice(batches, self._batches), memory):
+            images += len(x)
             grads = torch.autograd.grad(self._total(x), weights, materialize_grads=True)
             flow = [a + b for a, b in zip(flow, grads, strict=True)] if flow else list(grads)
         if not flow:
@@ -142,8 +186,7 @@ class AbsoluteNet:
         with torch.no_grad():
             for weight, part, score in zip(weights, flow, scores.values(), strict=True):
                 torch.mul(weight, part, out=score)
-        vector.abs_()
-        return scores
+        return scores, images
 
     def _total(self, x: Tensor) -> Tensor:
         """R of the examples x."""

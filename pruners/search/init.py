@@ -33,6 +33,7 @@ from pruners.scores.magnitude import Magnitude, Random
 from pruners.scores.snip import Snip
 from pruners.selection.allocate import Allocation
 from pruners.selection.ranks import largest
+from pruners.selection.score_pruner import Score
 from pruners.selection.source import Balanced, Examples, Train
 
 Criterion = Literal["magnitude", "snip", "grasp", "random", "uniform"]
@@ -163,11 +164,11 @@ class Init:
     def scores(self, model: nn.Module, masks: Masks, task: Task) -> Scores:
         """The criterion's scores of the layers in `masks`; the model is not changed."""
         device = next(model.parameters()).device
-        criterion, source = self._criterion()
+        criterion, source = self.ranked_by()
         examples = Examples(source, task, device)
         return criterion(model, masks, examples, task.loss, task.rng, task.memory)
 
-    def _criterion(self) -> tuple[Callable[..., Scores], Source | None]:
+    def ranked_by(self) -> tuple[Score, Source | None]:
         """The score of the criterion, and its training images."""
         if self.criterion == "snip":
             return Snip(self.batches, self.bn), Train(self.batch_size)

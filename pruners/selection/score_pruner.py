@@ -176,7 +176,7 @@ class ScorePruner:
 
     def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
         """`pruners.base.Budgeted.check_budget`."""
-        if masks := self._pruned(model, masks):
+        if masks := self.pruned(model, masks):
             check_counts(self.allocate, masks, density)
 
     def check_images(self, counts: Tensor, accepts_one: Callable[[], bool]) -> None:
@@ -215,7 +215,7 @@ class ScorePruner:
                 "density is missing: a method that ranks weights prunes to the density that you"
                 " give, e.g. density=0.1 keeps a tenth"
             )
-        masks = self._pruned(model, masks)
+        masks = self.pruned(model, masks)
         if not masks:
             others = f" with method.pruner.dense=[{','.join(self.dense)}]" if self.dense else ""
             raise ValueError(
@@ -238,7 +238,7 @@ class ScorePruner:
                 task.progress(done, len(densities), "pruning rounds")
         return masking
 
-    def _pruned(self, model: nn.Module, masks: Masks) -> Masks:
+    def pruned(self, model: nn.Module, masks: Masks) -> Masks:
         """The masks of the layers to prune."""
         return without(model, masks, with_classifier(self.dense, self.classifier))
 

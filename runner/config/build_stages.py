@@ -14,7 +14,7 @@ from runner.config.build_start import build_start
 from runner.config.built_stages import BuiltStages
 from runner.config.instantiate import construct
 from runner.config.interpolation import Resolved
-from runner.config.repeat import Node, Placed, expand_rounds, placed
+from runner.config.repeat import Node, Placed, expand_rounds, left_out, placed
 from runner.config.stage_node import StageNode, StartNode, read_stage
 from runner.config.typed import Alias
 from runner.errors import ConfigError
@@ -37,7 +37,7 @@ def build_stages(
     """
     built, problems = BuiltStages(resolved, model, images, finished), list[str]()
     broken: set[str] = set()  # stages with a problem; those that read them are not checked
-    present, left_out = _written(resolved, finished)
+    present, without = _written(resolved, finished)
     for stage in present:
         name = str(stage.node.get("name"))
         try:
@@ -55,16 +55,16 @@ def build_stages(
             broken.add(name)
     made = tuple(built.stages.values())
     if not problems and not finished:
-        problems = _problems_of(left_out, built)
+        problems = _problems_of(without, built)
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return made
 
 
-def _problems_of(left_out: list[Placed], built: BuiltStages) -> list[str]:
+def _problems_of(without: list[Placed], built: BuiltStages) -> list[str]:
     """The problems of stages that this run leaves out: their options are checked all the same."""
     problems: list[str] = []
-    for stage in left_out:
+    for stage in without:
         try:
             node = read_stage(stage, built.resolved.values["density"], built.key)
             _add_stage(node, stage.place, built)
@@ -96,10 +96,10 @@ def _written(resolved: Resolved, finished: bool) -> tuple[list[Placed], list[Pla
     ]
     if finished:
         listed = [Placed(stage.place, _renamed(stage.node)) for stage in listed]
-    left_out = [stage for stage in listed if stage.node.get("if", True) is None]
-    present = [stage for stage in listed if stage not in left_out]
     scale = float(values["train"]["scale"])
-    return expand_rounds(present, values["density"], scale, resolved.origins.key), left_out
+    made = expand_rounds(listed, values["density"], scale, resolved.origins.key)
+    without = [stage for stage in made if left_out(stage.node)]
+    return [stage for stage in made if stage not in without], without
 
 
 def _renamed(node: Node) -> Node:
@@ -125,14 +125,13 @@ def _add_stage(node: StageNode, place: str, built: BuiltStages) -> None:
         node.start or StartNode(), built, key(f"{place}.start.rewind"), key(f"{place}.start.from")
     )
     _refuse_unknown_stages(node, place, built.stages)
+    component, recipe, data = None, None, None
     weights = _weights(node, key(f"{place}.weights"), built)
     kind = LOAD if weights else node.kind
-    component = None
     if node.component is not None:
         component = construct(node.component, key(f"{place}.{node.slot}"), key)
         if isinstance(component, Reads):
             _refuse_unread(component.reads, node, key(f"{place}.{node.slot}"))
-    recipe, data = None, None
     if kind in ("train", "search"):
         recipe = build_recipe(node, built, start, place)
         if not recipe.epochs:
@@ -149,18 +148,19 @@ def _add_stage(node: StageNode, place: str, built: BuiltStages) -> None:
         component=component,
         data=data,
         weights=weights,
+        draws=node.draws,
     )
     built.ends[node.name] = 0 if weights else built.paper_epochs(node, place)
     built.reached[node.name] = recipe.end if recipe else built.reached.get(start.stage, 0)
 
 
 def _refuse_unknown_stages(node: StageNode, place: str, earlier: Mapping[str, Stage]) -> None:
-    """Refuse `masks` and `needs` that name no earlier stage.
+    """Refuse `masks`, `needs` and `draws` that name no earlier stage.
 
     Raises:
         ConfigError: for the first such name.
     """
-    for name in filter(None, [node.masks, *node.needs]):
+    for name in filter(None, [node.masks, node.draws, *node.needs]):
         if name not in earlier and name != "init":
             raise ConfigError(
                 f"{place} ({node.name}) needs {name!r}, which is not an earlier stage:"

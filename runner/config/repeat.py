@@ -47,10 +47,15 @@ def placed(items: Sequence[Any], place: str) -> Iterator[Placed]:
             yield Placed(f"{place}.{i}", item)
 
 
+def left_out(node: Node) -> bool:
+    """Whether a stage has an `if` that is null."""
+    return node.get("if", True) is None
+
+
 def expand_rounds(
     items: Sequence[Placed], density: float | None, scale: float, alias: Alias
 ) -> list[Placed]:
-    """The stages with every `repeat` expanded into rounds.
+    """The stages with every `repeat` expanded into rounds. No stage refers to one that is left out.
 
     Args:
         density: the run's, from which a schedule computes those of the rounds.
@@ -60,9 +65,12 @@ def expand_rounds(
     Raises:
         ConfigError: a schedule that cannot be built, or no density.
     """
-    made: list[Placed] = []
+    made, without = list[Placed](), list[Placed]()
     names: dict[str, str] = {}  # name as written -> name of the latest stage made from it
     for item in items:
+        if left_out(item.node):
+            without.append(Placed(item.place, _renamed(item.node, names, made)))
+            continue
         if "repeat" not in item.node:
             names[item.node.get("name", "")] = item.node.get("name", "")
             made.append(Placed(item.place, _renamed(item.node, names, made)))
@@ -83,7 +91,7 @@ def expand_rounds(
                     )
                 )
                 names[name] = f"{name}{round_}"
-    return made
+    return made + without
 
 
 def _densities(
@@ -124,8 +132,9 @@ def _renamed(node: Node, names: dict[str, str], made: list[Placed]) -> Node:
             **node["start"],
             **({"from": known.get(name, name)} if (name := node["start"].get("from")) else {}),
         }
-    if node.get("masks"):
-        changed["masks"] = known.get(node["masks"], node["masks"])
+    for key in ("masks", "draws"):
+        if node.get(key):
+            changed[key] = known.get(node[key], node[key])
     if node.get("needs"):
         needed = (known.get(name, name) for name in node["needs"])
         changed["needs"] = list(dict.fromkeys(needed))  # two names may mean one stage

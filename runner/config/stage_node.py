@@ -38,6 +38,7 @@ class StageNode:
         round: its round, in a repeated group.
         epochs, lr, lr_schedule, batch_size: replace those of `train`.
         segment: epochs after which the stage ends, within a longer schedule.
+        draws: the stage whose random draws and order of images it repeats.
         if_: if null, the stage is left out.
     """
 
@@ -50,6 +51,7 @@ class StageNode:
     measure: Any = None
     data: Any = None
     weights: Any = None
+    draws: str | None = None
     match: Literal["names", "shape"] = "names"
     density: float | None = None
     round: int | None = None
@@ -77,7 +79,7 @@ class StageNode:
     def reads(self) -> set[str]:
         """Names of the stages that it reads, `init` and `reinit` included."""
         start = self.start.from_ if self.start else "init"
-        return {name for name in (start, self.masks, *self.needs) if name}
+        return {name for name in (start, self.masks, self.draws, *self.needs) if name}
 
 
 def read_stage(stage: Placed, density: float | None, alias: Alias) -> StageNode:

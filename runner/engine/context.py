@@ -93,7 +93,7 @@ class RunContext:
 
         Resuming from a checkpoint restores the generator's saved state.
         """
-        torch.manual_seed(derive(self.run.seed, stage.name, "torch"))
+        torch.manual_seed(derive(self.run.seed, stage.streams, "torch"))
 
     def batches(self, stage: Stage) -> TrainingBatches:
         """The images that a stage trains on, batched, shuffled and augmented.
@@ -149,7 +149,7 @@ class RunContext:
 
         def batches(batch_size: int) -> Iterable[Batch]:
             seed = self.run.seed
-            return scoring_pass(d.train, d.mean, d.std, d.scale, batch_size, seed, stage.name)
+            return scoring_pass(d.train, d.mean, d.std, d.scale, batch_size, seed, stage.streams)
 
         return Task(
             loss=F.cross_entropy,
@@ -157,7 +157,7 @@ class RunContext:
             density=stage.density,
             steps=steps,
             epochs=trains(stage) if steps else 0,
-            rng=stream(self.run.seed, stage.name, "method"),
+            rng=stream(self.run.seed, stage.streams, "method"),
             measured={name: self._measured(name) for name in stage.needs},
             progress=self._progress,
             image=(info.channels, info.size, info.size),

@@ -27,13 +27,16 @@ FOUND = "found_density"
 def errors(report: Mapping[str, Any], name: str) -> str:
     """Standard error and convergence of a finding, to print behind it; empty if it has neither.
 
-    A finding without a limit has no verdict; its value with half of the work is printed.
+    A finding without a limit has no verdict; its value with half of the work is printed, where the
+    record has one.
     """
     error, half = (report.get(name + suffix) for suffix in (STANDARD_ERROR, HALF))
     text = "" if error is None else f" ± {error:.2g}"
     converged = report.get(name + CONVERGED)
     if converged or half is None and converged is None:
         return text
+    if name + HALF not in report:
+        return f"{text}, not converged"
     less = f"{'none' if half is None else f'{half:.4g}'} with half of the work"
     return f"{text}, {'' if converged is None else 'not converged: '}{less}"
 

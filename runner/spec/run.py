@@ -192,6 +192,8 @@ class Stage:
             that acts during training (optional for train and search).
         data: synthetic images to train on (pruners/selection/source.py); None = the data set's.
         weights: those of a stage of kind `load`, which loads them instead of training.
+        draws: earlier stage whose random draws, and order of the images, this one repeats; None =
+            its own.
     """
 
     tag: ClassVar[str] = "stage"
@@ -205,6 +207,12 @@ class Stage:
     component: Any = None
     data: Any = None
     weights: Weights | None = None
+    draws: str | None = None
+
+    @property
+    def streams(self) -> str:
+        """Name of the stage whose random streams this one uses."""
+        return self.draws or self.name
 
     @property
     def parents(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Expand tables and figures into cells with their runs."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from runner.config.compose import Composer
 from runner.config.overrides import given_twice, with_search_path
@@ -11,9 +11,11 @@ from runner.spec.planned import PlannedRun
 from runner.suites.cells import Cell, fitting_options, make_cell, refuse_equal_entries
 from runner.suites.layouts import lay_out
 from runner.suites.merge import on_variant
+from runner.suites.metrics import metric_names
 from runner.suites.options import choose_options, options_of
 from runner.suites.page import Key, Page
 from runner.suites.schema import SuiteSpec
+from runner.suites.schema_tables import NetworksTable
 from runner.suites.spec import figure_names, read_spec, table_names
 
 
@@ -60,7 +62,7 @@ class Suite:
 def parse_arguments(arguments: list[str]) -> tuple[list[str], dict[str, list[str]], list[str]]:
     """Split command-line arguments into table names, selections and overrides for every run.
 
-    Selections are lists under `models`, `seeds` and `table.KEY`.
+    Selections are lists under `models`, `seeds`, `columns` and `table.KEY`.
 
     Raises:
         ConfigError: no table is named, a key is given twice, or a key is none of a table's.
@@ -99,7 +101,7 @@ def _with_dashes_or_seed(arguments: list[str]) -> Iterator[str]:
 
 
 def _selects(key: str) -> bool:
-    return key in ("models", "seeds") or key.startswith("table.")
+    return key in ("models", "seeds", "columns") or key.startswith("table.")
 
 
 def expand(
@@ -108,8 +110,8 @@ def expand(
     """The table or figure `name` or `name@dataset` with its runs.
 
     Args:
-        chosen: `models` keeps some networks, `seeds` replaces the seeds, `table.KEY` sets an
-            option of the table.
+        chosen: `models` keeps some networks, `seeds` replaces the seeds, `columns` adds metrics,
+            `table.KEY` sets an option of the table.
         overrides: further overrides for every run; they take precedence.
         composer: the composer of tables expanded before, so that what they share is composed once.
 
@@ -160,7 +162,7 @@ def expand_spec(
     """Expand a spec that has been read; as `expand`."""
     stem, _, variant = name.partition("@")
     options = choose_options(original, variant or None, chosen)
-    spec = on_variant(original, variant or None)
+    spec = with_columns(on_variant(original, variant or None), chosen.get("columns", []))
     networks = choose_networks(spec.networks, chosen.get("models"))
     seeds = requested_seeds(chosen.get("seeds")) or list(spec.seeds)
     layout, page = lay_out(spec, options, networks)
@@ -208,6 +210,24 @@ def choose_networks(networks: dict[str, str], requested: list[str] | None) -> di
         )
     keep = {labels[name] for name in requested}
     return {label: model for label, model in networks.items() if label in keep}
+
+
+def with_columns(spec: SuiteSpec, requested: Sequence[str]) -> SuiteSpec:
+    """The spec with further metrics, which are printed after its own.
+
+    Raises:
+        ConfigError: a metric is unknown, or the table has one number an entry.
+    """
+    if not requested:
+        return spec
+    if not isinstance(spec, NetworksTable):
+        raise ConfigError(
+            f"columns={','.join(requested)}: only tables with several columns for each network take"
+            " more, e.g. imc_table01; leave it out"
+        )
+    if unknown := [name for name in requested if name not in metric_names()]:
+        raise ConfigError(one_of("columns", unknown[0], metric_names()))
+    return replace(spec, metrics=tuple(dict.fromkeys((*spec.metrics, *requested))))
 
 
 def requested_seeds(requested: list[str] | None) -> list[int]:

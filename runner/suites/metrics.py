@@ -96,6 +96,12 @@ def _overlap(record: Record) -> float | None:
     return None if share is None else 100 * share
 
 
+def _mask_overlap(record: Record) -> float | None:
+    """The expected overlap of the mask with that of endless sampling, in percent."""
+    share = record["report"].get("mask_overlap")
+    return None if share is None else 100 * share
+
+
 def _epochs_before(record: Record) -> float | None:
     """The epochs that the paper does not count."""
     return int(record["epochs_total"] - record["epochs"])
@@ -238,6 +244,15 @@ METRICS = (
         _papers_share,
         csv="overlap_percent",
         paper_csv="paper_overlap_percent",
+    ),
+    Metric(
+        "mask_overlap",
+        "Mask overlap",
+        _mask_overlap,
+        _share,
+        "mask_overlap_percent",
+        compared=False,
+        csv="mask_overlap_percent",
     ),
     Metric(
         "before",

@@ -1115,8 +1115,8 @@ def test_reproduce_prints_the_table_and_the_failed_runs_and_exits_with_1(
     output = finish(process)
     assert process.returncode == 1, output
     assert "Accuracy with found sparsity by our IMC method" in output
-    # the table has thirteen rows
-    assert 1 <= sum(line.startswith("started: ") for line in output.splitlines()) < 13
+    # the table has fourteen rows
+    assert 1 <= sum(line.startswith("started: ") for line in output.splitlines()) < 14
     closing = output[output.index(" jobs failed; repeat the command to run only these") :]
     assert closing.count("\nfailed: ") == 1
     assert "needs PyHessian" in closing

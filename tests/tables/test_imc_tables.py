@@ -24,13 +24,27 @@ DATA = {
 BEST = {4: 3, 7: 6, 9: 8, 11: 10, 13: 12}
 IMAGES = {"tiny_imagenet": 100_000, "cifar100": 50_000, "cifar10": 50_000}
 COMPOSER = Composer()
+OURS = "Magnitude at IMC's density and rewinding point (ours)"
+
+
+def test_our_row_of_magnitude_differs_from_rewinding_in_its_mask_alone() -> None:
+    for number in (1, 2, 8, 12):
+        table = expanded(number, seeds=["0"])
+        for network in table.networks:
+            (ours,), (theirs,) = (table.cells[row, network].jobs for row in (OURS, "IMC-Rewinding"))
+            assert set(ours.overrides) ^ set(theirs.overrides) == {"method.mask.rule=magnitude"}
+            assert ours.run.density == theirs.run.density
+            assert ours.run.stages[0] == theirs.run.stages[0]  # W*
+            mine, other = ours.run.stage("train"), theirs.run.stage("train")
+            assert (mine.start, mine.recipe) == (other.start, other.recipe)
 
 
 @pytest.mark.parametrize("number", DATA)
 def test_a_table_runs_at_the_sparsities_of_the_paper_on_its_data(number: int) -> None:
     table, lines = expanded(number), paper(number)
-    # both nets, thirteen rows in the order of the paper
-    assert list(table.cells) == [(line["method"], line["architecture"]) for line in lines]
+    # both nets, thirteen rows in the order of the paper, and a row of ours
+    printed = [(line["method"], line["architecture"]) for line in lines]
+    assert list(table.cells) == [*printed, *((OURS, network) for network in table.networks)]
     assert {(job.run.dataset.name, job.run.train_fraction) for job in table.jobs} == {DATA[number]}
     for line in lines:
         (jobs,) = table.cells[line["method"], line["architecture"]].candidates
@@ -53,13 +67,14 @@ def test_planned_epochs_of_a_table_agree_with_a_hand_count(
 ) -> None:
     # Six rows have one training. The LTH rows share the net of the baseline and have a training per
     # level. Continuous Sparsification has a search and a retraining. IMC has ten epochs to W*, two
-    # retrainings of 160 epochs and a fine-tuning of the remaining 150.
+    # retrainings of 160 epochs and a fine-tuning of the remaining 150; our row of magnitude
+    # has another retraining.
     for model, level in zip(("resnet20", "resnet32"), levels, strict=True):
-        needed = 6 * 160 + 3 * 160 * level + 2 * 160 + 10 + 160 + 160 + 150
-        requested = 6 * 160 + 3 * 160 * (level + 1) + 2 * 160 + 170 + 170 + 160
+        needed = 6 * 160 + 3 * 160 * level + 2 * 160 + 10 + 160 + 160 + 150 + 160
+        requested = 6 * 160 + 3 * 160 * (level + 1) + 2 * 160 + 170 + 170 + 160 + 170
         text = plan_of(expanded(number, models=[model], seeds=["0"]), tmp_path)
         dataset, share = DATA[number]
-        assert "runs: 13;" in text and f"epochs: asked {requested}, needed {needed}\n" in text
+        assert "runs: 14;" in text and f"epochs: asked {requested}, needed {needed}\n" in text
         assert f"images: {round(needed * share * IMAGES[dataset]):,} to train on" in text
 
 
@@ -76,14 +91,14 @@ def test_tables_of_highest_accuracies_have_the_candidates_of_table_2(
     } == {(*DATA[found], 0.1)}
     for key, cell in table.cells.items():
         tried = [jobs[0].run.density for jobs in cell.candidates]
-        if key[0].startswith("IMC-"):  # these rows keep the found sparsity
+        if key[0].startswith("IMC-") or key[0] == OURS:  # these rows keep the found sparsity
             assert tried == [jobs[0].run.density for jobs in fixed.cells[key].candidates]
         else:
             assert tried == [jobs[0].run.density for jobs in second.cells[key].candidates]
-    # 1 + 6 x 10 + 3 x 7 + 3 runs; the epochs are those of Table 2 (tests/commands/test_plan.py)
+    # 1 + 6 x 10 + 3 x 7 + 3 + 1 runs; the epochs are those of Table 2 (tests/commands/test_plan.py)
     text = plan_of(table, tmp_path)
-    assert "runs: 85;" in text and "epochs: asked 28660, needed 13751\n" in text
-    assert len(expanded(best).jobs) == 2 * 3 * 85  # nets x seeds x runs
+    assert "runs: 86;" in text and "epochs: asked 28830, needed 13911\n" in text
+    assert len(expanded(best).jobs) == 2 * 3 * 86  # nets x seeds x runs
 
 
 @pytest.mark.parametrize("number", [*DATA, *BEST])

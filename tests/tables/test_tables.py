@@ -23,6 +23,7 @@ from runner.tables.render import write_table
 # no published records have this scale, so that a table contains only the records of the test
 SCALE = "train.scale=0.0123"
 PAPER = ROOT / "results" / "paper" / "imc_table01.csv"
+OURS = "Magnitude at IMC's density and rewinding point (ours)"  # no row of the paper
 METRICS = ("Sparsity", "Accuracy", "Epoch", "Runtime (s)")
 
 
@@ -175,8 +176,9 @@ def test_the_record_of_these_tests_has_the_fields_of_a_real_record(
 def test_all_cells_have_the_numbers_of_the_csv_of_the_paper(whole: Suite, tmp_path: Path) -> None:
     rows, _ = printed(whole, tmp_path)
     lines = paper_lines()
-    # thirteen rows in the order of the paper
-    assert len(lines) == 26 and list(rows) == list(dict.fromkeys(line["method"] for line in lines))
+    # thirteen rows in the order of the paper, and ours, which has none of its numbers
+    assert len(lines) == 26 and list(rows) == [*dict.fromkeys(x["method"] for x in lines), OURS]
+    assert "[" not in "".join(rows[OURS])
     for line in lines:
         cells = rows[line["method"]][{"ResNet-20": 0, "ResNet-32": 4}[line["architecture"]] :][:4]
         matches = [re.search(r"\[(\d[\d,]*(?:\.\d+)?)", cell) for cell in cells]
@@ -243,7 +245,8 @@ def test_every_row_runs_at_the_sparsity_of_the_paper(whole: Suite) -> None:
 
 
 def test_the_table_runs_the_setting_of_the_paper(whole: Suite) -> None:
-    assert list(whole.cells) == [(line["method"], line["architecture"]) for line in paper_lines()]
+    printed = [(line["method"], line["architecture"]) for line in paper_lines()]
+    assert list(whole.cells) == [*printed, *((OURS, network) for network in whole.networks)]
     assert {
         (job.run.dataset.name, job.run.scale, job.run.train_fraction) for job in whole.jobs
     } == {("cifar10", 1.0, 1.0)}
@@ -264,7 +267,26 @@ def test_title_and_header_lines_are_those_of_the_paper(whole: Suite, tmp_path: P
     assert lines[2].index("ResNet-20") == lines[3].index("Sparsity")
     assert lines[2].index("ResNet-32") == lines[3].rindex("Sparsity")
     assert set(lines[4]) == {"-", " "}
-    assert lines[18] == "" and all(lines[5:18])  # thirteen rows
+    assert lines[19] == "" and all(lines[5:19])  # thirteen rows and ours
+
+
+def test_further_columns_follow_the_own_ones(tmp_path: Path) -> None:
+    chosen = {"models": ["resnet20"], "columns": ["mask_overlap", "accuracy"]}
+    page = write_table(expand("imc_table01@digits", chosen, []), tmp_path).splitlines()
+    assert re.split(r"\s{2,}", page[3].strip()) == ["Metric", *METRICS, "Mask overlap"]
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "message"),
+    [
+        ("imc_table01", "mask_overlp", "columns=mask_overlp .*did you mean 'mask_overlap'"),
+        ("imc_table14", "mask_overlap", "columns=mask_overlap: only tables with several columns"),
+    ],
+)
+def test_columns_that_a_table_cannot_have_are_refused(name: str, column: str, message: str) -> None:
+    names, chosen, overrides = parse_arguments([name, f"columns={column}"])
+    with pytest.raises(ConfigError, match=message):
+        expand(names[0], chosen, overrides)
 
 
 def test_the_title_contains_deviations_in_data_net_and_schedule(tmp_path: Path) -> None:
