@@ -84,7 +84,7 @@ class Spectrum:
             problems.append(
                 f"method.gap.rule={self.gap.rule} counts the Ritz values of runs of {needed} steps,"
                 f" which method.spectrum.estimator={self.spectrum.estimator} does not keep: take"
-                " method.spectrum.estimator=slq"
+                " method.spectrum.estimator=slq, method.gap.rule=smoothed_sign or density=0.53"
             )
         if problems:
             raise ValueError("\n".join(problems))
