@@ -60,16 +60,18 @@ def deflated(problem: Problem) -> Estimate:
     part = sum((s.leverage for s in samples), torch.zeros_like(problem.point)) / n
     squares = sum((s.leverage**2 for s in samples), torch.zeros_like(problem.point)) / n
     rest = sum((s.diagonal for s in samples), torch.zeros_like(problem.point)) / n
-    known = vectors**2
+    squared = vectors**2
+    known = 0.5 + g[sure].to(vectors) @ squared
     return Estimate(
         values,
         weights,
-        0.5 + g[sure].to(vectors) @ known + part,
+        known + part,
         d / 2 + float(g[sure].sum()) + sum(s.total for s in samples) / n,
-        theta.to(vectors) @ known + rest,
+        theta.to(vectors) @ squared + rest,
         torch.tensor([float(theta.sum()) + float(s.diagonal.double().sum()) for s in samples]),
         projected,
         squared_error(part, squares, n),
+        known,
     )
 
 

@@ -108,6 +108,7 @@ class Estimate:
 
     Args:
         variance: square of the standard error of the leverage; None where it is not known.
+        known: the part of the leverage that has no error; None where all of it is sampled.
     """
 
     values: Tensor
@@ -118,6 +119,7 @@ class Estimate:
     traces: Tensor  # (probes,)
     projected: Tensor | None = None
     variance: Tensor | None = None
+    known: Tensor | None = None
 
 
 def probe_runs(problem: Problem, probes: int) -> Iterator[tuple[Tensor, Krylov, Tensor]]:

@@ -24,7 +24,7 @@ from pruners.curvature.estimators import ESTIMATORS
 from pruners.curvature.gap import SUBSPACES, Gap, measured_lipschitz
 from pruners.curvature.hessian import HessianOperator, fixed_batches
 from pruners.curvature.lanczos import MatVec
-from pruners.curvature.leverage import VARIANCE
+from pruners.curvature.leverage import KNOWN, VARIANCE
 from pruners.curvature.options import (
     MASK_RULES,
     SHRINKAGES,
@@ -128,6 +128,8 @@ class Spectrum:
         by_name = {"leverage": found.leverage, "diagonal": found.diagonal}
         if found.projected is not None:
             by_name["projected"] = found.projected
+        if found.known is not None:
+            by_name[KNOWN] = found.known
         tensors = {
             f"{kind}/{name}": t.float().cpu()
             for kind, v in by_name.items()
@@ -171,12 +173,8 @@ class Spectrum:
             "lanczos_extremes": (1, min(s.steps, d)),
         }.get(s.estimator, (1, d))
         ritz = 4 * rows * columns  # two float64 each: value and weight
-        return Work(
-            products * n,
-            products * n * PRODUCT,
-            products,
-            floats=d * (3 if self.mask_rule else 2) + ritz,
-        )
+        vectors = 2 + bool(self.mask_rule) + (s.deflated_steps is not None)
+        return Work(products * n, products * n * PRODUCT, products, floats=d * vectors + ritz)
 
     def _products(self, d: int) -> int:
         """Number of products with H in d dimensions."""

@@ -70,6 +70,13 @@ def test_a_layer_is_shrunk_as_worked_by_hand(
     assert found.variance == pytest.approx(variance)
 
 
+def test_a_known_part_is_not_shrunk() -> None:
+    # the rests 0 and 2 are shrunk to 1/2 and 3/2 as above, the known parts 10 and 20 stay
+    found = Posterior.of(torch.tensor([[10.0, 22.0]]), 0.5, torch.tensor([[10.0, 20.0]]))
+    assert found.mean.tolist() == [[10.5, 21.5]]
+    assert found.variance == pytest.approx(0.25)
+
+
 def test_draws_have_the_mean_and_the_variance_of_the_posterior() -> None:
     found = Posterior(torch.full((100, 1000), 0.5), 0.04)
     drawn = found.draw(seeded(0))
@@ -215,10 +222,10 @@ def test_the_stated_overlap_is_within_a_hundredth_of_the_true_one(
 
 
 def default() -> SpectrumOptions:
-    """How the default command measures a spectrum: 120 products."""
+    """How the default command measures a spectrum: 110 products."""
     component = compose_run("method=imc", "model=resnet20").stage("spectrum").component
     assert isinstance(component, Spectrum)
-    assert component.work(10_000, 10_000, 400).products == 120
+    assert component.work(10_000, 10_000, 400).products == 110
     return component.spectrum
 
 
