@@ -243,7 +243,7 @@ def relu() -> nn.Module:
 
 
 def residual() -> nn.Module:
-    """ResNet-8 of width 2 with BatchNorm: 1,298 weights."""
+    """ResNet-8 of width 2 with BatchNorm: 1,290 weights."""
     return ResNetCifar("net", depth=8, width=2)(1, 10, 8, seeded(0))
 
 
