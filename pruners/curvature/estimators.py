@@ -31,9 +31,13 @@ DENSE_LIMIT = 5000  # parameters; a 5000 x 5000 float64 matrix and its eigenvect
 
 
 def slq(problem: Problem) -> Estimate:
-    """Stochastic Lanczos quadrature; `deflated` if the options give its number of steps."""
-    if problem.options.deflated_steps is not None:
-        return deflated(problem)
+    """Stochastic Lanczos quadrature, with short deflated runs if the options state their steps."""
+    deflate = problem.options.deflated_steps is not None
+    return deflated(problem) if deflate else _equal_runs(problem)
+
+
+def _equal_runs(problem: Problem) -> Estimate:
+    """One run of `steps` steps from each probe."""
     d, step, probes = problem.dimension, problem.step, problem.options.probes
     steps = min(problem.options.steps, d)
     runs: list[Krylov] = []

@@ -367,10 +367,6 @@ def test_a_run_id_begins_with_method_model_data_density_and_seed(
     assert len(identity) == len(prefix) + 12 and int(identity[len(prefix) :], 16) >= 0
 
 
-# If this test fails, the new code finds none of the published records and cached stages. If the
-# change alters numbers, raise NUMERICS of that kind of stage deliberately and update these
-# constants. If it does not, restore the old canonical form (a new option requires a default without
-# effect).
 # IMC's default settings until version 0.2.0, which part of the published records have
 BEFORE_0_2_0 = (
     "method.hessian.n_samples=512",
@@ -380,6 +376,11 @@ BEFORE_0_2_0 = (
     "method.lipschitz.directions=8",
     "method.mask.shrinkage=none",
 )
+
+# If this test fails, the new code finds none of the published records and cached stages. If the
+# change alters numbers, raise NUMERICS of that kind of stage deliberately and update these
+# constants. If it does not, restore the old canonical form (a new option requires a default without
+# effect).
 PINNED = {
     ("method=dense",): (
         "dense-mlp-digits-d1-s0-085b625a4d50",
