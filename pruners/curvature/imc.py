@@ -14,7 +14,7 @@ finds no usable cut, hence `gap.rule`. Call the default "IMC (our reading)" in e
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -36,7 +36,14 @@ from pruners.curvature.certainty import WITH_RUNS
 from pruners.curvature.cuts import literal_k, literal_probes, smoothed_k
 from pruners.curvature.gap import SUBSPACES, Gap, measured_lipschitz
 from pruners.curvature.leverage import expected_overlap, posteriors, with_leverages
-from pruners.curvature.options import MASK_RULES, SHRINKAGES, not_among, uses_leverage
+from pruners.curvature.options import (
+    MASK_RULES,
+    SHRINKAGES,
+    SpectrumOptions,
+    knows_errors,
+    not_among,
+    uses_leverage,
+)
 from pruners.curvature.select import layer_floors, select
 
 
@@ -54,8 +61,9 @@ class MaskOptions:
             same density.
         min_layer_keep: share of each layer that stays for any scores, in [0, 1].
         shrinkage: `layer` shrinks each layer's leverages towards their mean by empirical Bayes
-            (pruners/curvature/leverage.py), `none` takes the mean over the probes. It has no effect
-            on rules without a leverage and is then set to its default.
+            (pruners/curvature/leverage.py), `none` takes the mean over the probes, `auto` is
+            `layer` where the leverages' errors are known, else `none`. It has no effect on rules
+            without a leverage and is then set to its default.
     """
 
     tag: ClassVar[str] = "imc_mask"
@@ -90,14 +98,23 @@ class Imc:
     Args:
         density: that of the run, if it is given. All of `gap` but `sigma2` then has no effect and
             is set to its default, as is this field, so that such runs share one result.
+        spectrum: how the spectrum is measured; resolves `mask.shrinkage=auto` and is then set to
+            its default.
     """
 
     tag: ClassVar[str] = "imc"
     gap: Gap = field(default_factory=Gap)
     mask: MaskOptions = field(default_factory=MaskOptions)
     density: float | None = None
+    spectrum: SpectrumOptions = field(default_factory=SpectrumOptions)
 
     def __post_init__(self) -> None:
+        if self.mask.shrinkage == "auto":
+            s = self.spectrum
+            known = knows_errors(s.estimator, s.probes, self.mask.subspace)
+            shrinkage = "layer" if known else "none"
+            object.__setattr__(self, "mask", replace(self.mask, shrinkage=shrinkage))
+        object.__setattr__(self, "spectrum", SpectrumOptions())
         if self.density is not None:
             if not 0 < self.density <= 1:
                 raise ValueError(f"density={self.density:g} must be in (0, 1]")

@@ -11,10 +11,13 @@ estimates from m. The posterior of l_i is
 
     N(m + s (x_i - m), s v),    s = tau / (tau + v).
 
-Its mean shrinks the estimate towards the layer's mean (Efron & Morris, JASA 1973; Morris, JASA
-1983). If leverages are drawn from the posterior, the mask of the drawn ones overlaps with a given
-mask by what the mask of the exact ones overlaps with it, in expectation. This leaves out errors
-that weights share: of m and tau, of Lanczos, and of the choice of images.
+Where a part of the leverage is known exactly (pruners/curvature/deflation.py), x is the sampled
+rest, and the known part is added to the posterior.
+
+The posterior's mean shrinks the estimate towards the layer's mean (Efron & Morris, JASA 1973;
+Morris, JASA 1983). If leverages are drawn from the posterior, the mask of the drawn ones overlaps
+with a given mask by what the mask of the exact ones overlaps with it, in expectation. This leaves
+out errors that weights share: of m and tau, of Lanczos, and of the choice of images.
 """
 
 import math
@@ -27,7 +30,8 @@ from torch import Generator, Tensor
 from pruners.base import STANDARD_ERROR, Finding, Masks, Measurement, count_kept
 from pruners.curvature.certainty import standard_error
 
-LEVERAGE, VARIANCE = "leverage", "leverage_variance"  # kinds of tensors of the stage `spectrum`
+# kinds of tensors of the stage `spectrum`
+LEVERAGE, VARIANCE, KNOWN = "leverage", "leverage_variance", "leverage_known"
 OVERLAP = "mask_overlap"  # finding
 DRAWS = 20  # standard error of the mean about 0.0005 at a density of 0.1 of 5,000 weights
 
@@ -45,14 +49,18 @@ class Posterior:
     variance: float
 
     @classmethod
-    def of(cls, estimate: Tensor, error: float) -> "Posterior":
+    def of(cls, estimate: Tensor, error: float, known: Tensor | None = None) -> "Posterior":
         """The posterior of a layer.
 
         Args:
-            estimate: x, any shape.
+            estimate: of the whole leverage, any shape.
             error: v.
+            known: the part of the estimate that has no error, same shape.
         """
         x = estimate.double().cpu()
+        if known is not None:
+            rest = cls.of(x - known.double().cpu(), error)
+            return cls((known.double().cpu() + rest.mean.double()).float(), rest.variance)
         m, tau = x.mean(), max(0.0, float(x.var(correction=0)) - error)
         s = tau / (tau + error) if tau else 0.0
         return cls((x + (1 - s) * (m - x)).float(), s * error)
@@ -68,7 +76,11 @@ def posteriors(spectrum: Measurement, masks: Masks) -> dict[str, Posterior] | No
     if any(f"{VARIANCE}/{name}" not in found for name in masks):
         return None
     return {
-        name: Posterior.of(found[f"{LEVERAGE}/{name}"], float(found[f"{VARIANCE}/{name}"]))
+        name: Posterior.of(
+            found[f"{LEVERAGE}/{name}"],
+            float(found[f"{VARIANCE}/{name}"]),
+            found.get(f"{KNOWN}/{name}"),
+        )
         for name in masks
     }
 

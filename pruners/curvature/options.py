@@ -14,13 +14,23 @@ MASK_RULES = (
     "magnitude",
     "random",
 )
-SHRINKAGES = ("none", "layer")
+SHRINKAGES = ("none", "layer", "auto")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def not_among(key: str, value: object, choices: tuple[str, ...]) -> list[str]:
     """Error message for a value that is not among `choices`, in a list; empty for a valid value."""
     return [] if value in choices else [f"{key}={value!r} must be one of {', '.join(choices)}"]
+
+
+def knows_errors(estimator: str, probes: int, subspace: str) -> bool:
+    """Whether a spectrum has the standard errors of its leverages.
+
+    They come from the spread between probes, and are zero for `dense`. Those of a hard cut grow
+    with the leverage, so they are not used.
+    """
+    sampled = estimator == "slq" and probes > 1
+    return subspace == "smoothed_curved" and (sampled or estimator == "dense")
 
 
 def uses_leverage(rule: str) -> bool:
@@ -70,6 +80,9 @@ class SpectrumOptions:
         steps: Lanczos steps of a run; at most d are taken.
         probes: random sign vectors to average over (`slq`, `diag`; `lanczos_extremes` takes one).
         reorth: `full`, or `none`, which demonstrates ghost copies of the outliers.
+        deflated_steps: of `slq` with the smoothed subspace: the first probe takes `steps` steps,
+            and the others as many as this, without its converged directions
+            (pruners/curvature/deflation.py). None: all take `steps`.
         check: `pyhessian` reports PyHessian's top eigenvalue and trace beside ours.
     """
 
@@ -79,6 +92,7 @@ class SpectrumOptions:
     probes: int = 10
     reorth: str = "full"
     check: str = "none"
+    deflated_steps: int | None = None
 
     def __post_init__(self) -> None:
         problems = not_among(
@@ -90,8 +104,8 @@ class SpectrumOptions:
         problems += not_among("method.spectrum.check", self.check, ("none", "pyhessian"))
         problems += [
             f"method.spectrum.{n}={getattr(self, n)} must be at least 1"
-            for n in ("steps", "probes")
-            if getattr(self, n) < 1
+            for n in ("steps", "probes", "deflated_steps")
+            if getattr(self, n) is not None and getattr(self, n) < 1
         ]
         if problems:
             raise ValueError("\n".join(problems))

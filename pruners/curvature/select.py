@@ -60,7 +60,8 @@ def layer_floors(masks: Masks, kept: int, share: float) -> dict[str, int]:
 def best(scores: Tensor, n: int) -> Tensor:
     """True at the n largest of `scores` (m,); ties go to the lower index."""
     chosen = torch.zeros_like(scores, dtype=torch.bool)
-    chosen[scores.argsort(descending=True, stable=True)[:n]] = True
+    if n:
+        chosen[scores.argsort(descending=True, stable=True)[:n]] = True
     return chosen
 
 

@@ -20,11 +20,11 @@ from pruners.base import (
     Work,
 )
 from pruners.curvature.certainty import WITH_RUNS, Runs, standard_error
-from pruners.curvature.estimators import ESTIMATORS, Estimate, Problem, Step
+from pruners.curvature.estimators import ESTIMATORS
 from pruners.curvature.gap import SUBSPACES, Gap, measured_lipschitz
 from pruners.curvature.hessian import HessianOperator, fixed_batches
 from pruners.curvature.lanczos import MatVec
-from pruners.curvature.leverage import VARIANCE
+from pruners.curvature.leverage import KNOWN, VARIANCE
 from pruners.curvature.options import (
     MASK_RULES,
     SHRINKAGES,
@@ -33,6 +33,7 @@ from pruners.curvature.options import (
     not_among,
     uses_leverage,
 )
+from pruners.curvature.problem import Estimate, Problem, Step
 from pruners.curvature.pyhessian_check import pyhessian_check
 
 UNIT = "Hessian-vector products"
@@ -53,6 +54,8 @@ class Spectrum:
             that counts Ritz values (`gap.ritz_steps`) raises `spectrum.steps` where it is smaller.
         mask_rule: `projected_weight` also measures f(H)W*.
         shrinkage: `method.mask.shrinkage`; only checked, as `layer` requires the leverage's errors.
+
+    `spectrum.deflated_steps` has an effect on `slq` with the smoothed subspace and several probes.
     """
 
     tag: ClassVar[str] = "spectrum"
@@ -81,7 +84,7 @@ class Spectrum:
             problems.append(
                 f"method.gap.rule={self.gap.rule} counts the Ritz values of runs of {needed} steps,"
                 f" which method.spectrum.estimator={self.spectrum.estimator} does not keep: take"
-                " method.spectrum.estimator=slq"
+                " method.spectrum.estimator=slq, method.gap.rule=smoothed_sign or density=0.53"
             )
         if problems:
             raise ValueError("\n".join(problems))
@@ -90,13 +93,16 @@ class Spectrum:
         if self.subspace == "smoothed_curved":
             object.__setattr__(self, "gap", Gap(sigma2=self.gap.sigma2))
             object.__setattr__(self, "density", None)
+        s = self.spectrum
+        if self.subspace != "smoothed_curved" or s.estimator != "slq" or s.probes == 1:
+            object.__setattr__(self, "spectrum", replace(s, deflated_steps=None))
         if self.mask_rule != "projected_weight":
             object.__setattr__(self, "mask_rule", "")
         object.__setattr__(self, "shrinkage", "none")
 
     def _shrinkage_problems(self) -> list[str]:
         """Why the leverage cannot be shrunk; empty if it can be, or is not."""
-        if self.shrinkage == "none" or not uses_leverage(self.mask_rule):
+        if self.shrinkage != "layer" or not uses_leverage(self.mask_rule):
             return []
         s, key = self.spectrum, f"method.mask.shrinkage={self.shrinkage}"
         problems = []
@@ -122,6 +128,8 @@ class Spectrum:
         by_name = {"leverage": found.leverage, "diagonal": found.diagonal}
         if found.projected is not None:
             by_name["projected"] = found.projected
+        if found.known is not None:
+            by_name[KNOWN] = found.known
         tensors = {
             f"{kind}/{name}": t.float().cpu()
             for kind, v in by_name.items()
@@ -161,23 +169,20 @@ class Spectrum:
         s, d = self.spectrum, parameters if self.hessian.params == "all" else prunable
         products, n = self._products(d), min(self.hessian.n_samples, images)
         rows, columns = {
-            "slq": (s.probes, min(s.steps, d)),
+            "slq": (s.probes if s.deflated_steps is None else 1, min(s.steps, d)),
             "lanczos_extremes": (1, min(s.steps, d)),
         }.get(s.estimator, (1, d))
         ritz = 4 * rows * columns  # two float64 each: value and weight
-        return Work(
-            products * n,
-            products * n * PRODUCT,
-            products,
-            floats=d * (3 if self.mask_rule else 2) + ritz,
-        )
+        vectors = 2 + bool(self.mask_rule) + (s.deflated_steps is not None)
+        return Work(products * n, products * n * PRODUCT, products, floats=d * vectors + ritz)
 
     def _products(self, d: int) -> int:
         """Number of products with H in d dimensions."""
         s, runs = self.spectrum, bool(self.mask_rule)
         steps = min(s.steps, d)
+        others = steps if s.deflated_steps is None else min(s.deflated_steps, d)
         return {
-            "slq": (s.probes + runs) * steps,
+            "slq": (1 + runs) * steps + (s.probes - 1) * others,
             "lanczos_extremes": (1 + runs) * steps,
             "dense": d,
             "diag": s.probes,

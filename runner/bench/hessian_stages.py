@@ -11,7 +11,7 @@ product. Values of weights and images do not change the work.
 import copy
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -34,7 +34,7 @@ from pruners.curvature.spectrum import Spectrum
 from runner.config.build import build_run
 from runner.config.compose import compose_config, method_names
 from runner.errors import ConfigError
-from runner.spec.run import Run
+from runner.spec.run import Run, trains
 
 STEPS, DENSITY, EPOCH = 3, 0.5, 50_000  # EPOCH: images of CIFAR
 SETTING = ["dataset=cifar10", "model=resnet20"]
@@ -42,12 +42,19 @@ SETTING = ["dataset=cifar10", "model=resnet20"]
 
 @dataclass(frozen=True)
 class Stages:
-    """The measurements of a method before it prunes, and the pruning, with the method's options."""
+    """The measurements of a method before it prunes, and the pruning, with the method's options.
+
+    Args:
+        epochs_before: of training before the measurements.
+        epochs: of the retraining.
+    """
 
     method: str
     lipschitz: Lipschitz
     spectrum: Spectrum
     pruner: Pruner
+    epochs_before: int
+    epochs: int
 
 
 @dataclass(frozen=True)
@@ -79,11 +86,11 @@ class Cost:
         )
 
 
-def methods() -> Iterator[Stages]:
+def methods(setting: Sequence[str] = SETTING) -> Iterator[Stages]:
     """Yield the stages of every method that prunes by a spectrum and a Lipschitz constant."""
     for name in method_names():
         try:
-            run = build_run(compose_config([f"method={name}", *SETTING]))
+            run = build_run(compose_config([f"method={name}", *setting]))
         except ConfigError:  # the method requires a density
             continue
         yield from _stages(name, run)
@@ -96,7 +103,11 @@ def _stages(name: str, run: Run) -> Iterator[Stages]:
         lipschitz = next((c for c in needs if isinstance(c, Lipschitz)), None)
         spectrum = next((c for c in needs if isinstance(c, Spectrum)), None)
         if stage.kind == "prune" and lipschitz and spectrum:
-            yield Stages(name, lipschitz, spectrum, stage.component)
+            place = run.stages.index(stage)
+            before, after = (
+                sum(map(trains, part)) for part in (run.stages[:place], run.stages[place:])
+            )
+            yield Stages(name, lipschitz, spectrum, stage.component, before, after)
 
 
 def stage_cost(
@@ -135,16 +146,16 @@ def one_round(
     epoch()
     unit = lap() * EPOCH / images
     part = part_of_lipschitz(stages.lipschitz)
-    found["lipschitz"] = part(model, masks, _task(batch, found))
+    found["lipschitz"] = part(model, masks, task_of(batch, found))
     lipschitz = lap() * _work(stages.lipschitz, model).passes / _work(part, model).passes
     laps: list[float] = []
     found["spectrum"] = part_of_spectrum(stages.spectrum)(
         model,
         masks,
-        replace(_task(batch, found), progress=lambda done, total, what: laps.append(lap())),
+        replace(task_of(batch, found), progress=lambda done, total, what: laps.append(lap())),
     )
     rest = lap()
-    stages.pruner(copy.deepcopy(model), masks, _task(batch, found))
+    stages.pruner(copy.deepcopy(model), masks, task_of(batch, found))
     return (
         lipschitz / unit,
         extrapolated(laps, rest, _work(stages.spectrum, model).products) / unit,
@@ -180,7 +191,8 @@ def _work(component: Foreseen, model: nn.Module) -> Work:
     )
 
 
-def _task(batch: Batch, found: dict[str, Measurement]) -> Task:
+def task_of(batch: Batch, found: dict[str, Measurement]) -> Task:
+    """A task that shows these images to a stage, in their order."""
     x, y = batch
     shape = (x.shape[1], x.shape[2], x.shape[3])
 

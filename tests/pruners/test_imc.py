@@ -24,11 +24,11 @@ from imc_cases import (
 from torch import Generator, Tensor, nn
 
 from pruners.base import FixedMasking, Masks, Measurement, count_kept, full_masks
-from pruners.curvature.estimators import Step
 from pruners.curvature.gap import Gap
 from pruners.curvature.hessian import HessianOptions
 from pruners.curvature.imc import Imc, MaskOptions
 from pruners.curvature.lipschitz import Lipschitz
+from pruners.curvature.problem import Step
 from pruners.curvature.select import layer_counts, proportional, select
 from pruners.curvature.spectrum import Spectrum, SpectrumOptions
 

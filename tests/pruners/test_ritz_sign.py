@@ -158,7 +158,7 @@ def test_a_run_prunes_by_the_count_states_it_and_repeats(tmp_path: Path) -> None
     two, _ = perform_run(run, machine(tmp_path, cache="two", results="again"))
     assert one["report"] == two["report"] and one["density"] == two["density"]
     values = artefacts["spectrum"].findings["ritz_values"]
-    assert values.shape == (2, 20)
+    assert values.shape == (1, 20)  # only the run of the first probe has so many steps
     share = float((values <= 0).double().mean())
     assert one["sparsity"] == pytest.approx(share, abs=1 / one["prunable"])
     assert (one["report"]["gap_rule"], one["report"]["ritz_values"]) == ("ritz_sign", 20)

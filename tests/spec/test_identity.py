@@ -367,6 +367,16 @@ def test_a_run_id_begins_with_method_model_data_density_and_seed(
     assert len(identity) == len(prefix) + 12 and int(identity[len(prefix) :], 16) >= 0
 
 
+# IMC's default settings until version 0.2.0, which part of the published records have
+BEFORE_0_2_0 = (
+    "method.hessian.n_samples=512",
+    "method.spectrum.steps=50",
+    "method.spectrum.probes=10",
+    "method.spectrum.deflated_steps=null",
+    "method.lipschitz.directions=8",
+    "method.mask.shrinkage=none",
+)
+
 # If this test fails, the new code finds none of the published records and cached stages. If the
 # change alters numbers, raise NUMERICS of that kind of stage deliberately and update these
 # constants. If it does not, restore the old canonical form (a new option requires a default without
@@ -379,6 +389,21 @@ PINNED = {
         },
     ),
     ("method=imc", "density=0.3", "retrain=rewind"): (
+        "imc-mlp-digits-d0.3-s0-122db768bdd2",
+        {
+            "wstar": "6b2753f230b168e26d53e54c0bed8ba2",
+            "lipschitz": "cefa32e8bb64710cb4163b089a4810f6",
+            "spectrum": "2a0614dfccd4166140f0f1b029370624",
+            "prune": "cea9a06170ebe5502f6baa09e4eacc70",
+            "train": "62a4bb71b6f6e3cb64b208f7d1201306",
+        },
+    ),
+    (
+        "method=imc",
+        "density=0.3",
+        "retrain=rewind",
+        *BEFORE_0_2_0,
+    ): (
         "imc-mlp-digits-d0.3-s0-bc0c0dc0d84c",
         {
             "wstar": "6b2753f230b168e26d53e54c0bed8ba2",
