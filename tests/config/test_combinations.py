@@ -96,7 +96,17 @@ VALID: dict[str, dict[str, Any]] = {  # line -> fields of the pruner
     " method.pruner.when=final": {"when": "final"},
     "method=magnitude pick=proportional": {"source": None, "pick": Proportional()},
     "method=random allocate=erk": {"source": None, "allocate": Erk()},
-    "method=obd": {"score": Obd(), "source": Train(), "allocate": Global(), "classifier": "dense"},
+    "method=obd": {
+        "score": Obd("ggn_rademacher"),
+        "source": Train(),
+        "allocate": Global(),
+        "classifier": "dense",
+    },
+    "method=obd method.score.estimator=mc_fisher": {
+        "score": Obd(),
+        "source": Train(),
+        "classifier": "dense",
+    },
     "method=rigl method.pruner.classifier=pruned": {
         "score": Random(),
         "source": None,
