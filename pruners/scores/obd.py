@@ -55,7 +55,7 @@ class Obd:
     Args:
         estimator: of h: `mc_fisher`, `ggn`, `ggn_rademacher`, or `hutchinson` (the Hessian).
             conf/method/obd.yaml states `ggn_rademacher`. The default here, which run ids leave out,
-            stays the estimator of the runs from before the YAML stated another.
+            stays that of the runs from before.
         images: training images in the mean, all of them if there are fewer. Default 5,000
             (docs/methods/obd.md).
         draws: labels (mc_fisher) or sign vectors (ggn_rademacher) drawn per image. Default 1.

@@ -155,7 +155,7 @@ NOT_DEFAULTS = ("density", "mask_rule", "classifier", "resnet")
 OF_METHOD = {"dsr": ("drop_fraction", "drop_of")}
 # The YAML states another value than the class, whose default is what runs did before: run ids leave
 # it out, so that runs from then keep theirs. Tag of the class: field: the YAML's value.
-STATED = {"obd": {"estimator": "ggn_rademacher"}}
+STATED = {"obd": {"estimator": "ggn_rademacher"}, "exponential": {"counts": "authors"}}
 # the images that a choice of measure takes
 OF_MEASURE = re.compile(r"method\.measures\.\w+\.source")
 
