@@ -9,12 +9,12 @@ matrix J' (diag(p) - p p') J, with p (C,) the net's softmax and J (C, d) the Jac
 for one image, mean over images. Its diagonal is never negative. Estimators:
 
 - `ggn`: exact, the sum over all classes c of p_c (dL(c)/dw_k)^2, one backward pass a class.
-- `mc_fisher` (default): (dL(y)/dw_k)^2 for a label y drawn from p. The expectation is that of
-  `ggn`; on a well-trained net a few rare labels carry most of it, so the mean is heavy-tailed.
-- `ggn_rademacher`: ((J' F u)_k)^2 for random signs u (C,), where F = diag(sqrt p) - p sqrt(p)' is a
-  factor of the middle matrix: F F' = diag(p) - p p'. E[u u'] = I, so the expectation is that of
-  `ggn`, too, without rare events. It is curvature propagation (Martens, Sutskever & Swersky, ICML
-  2012) at the outputs of the net.
+- `ggn_rademacher` (the default of method=obd): ((J' F u)_k)^2 for random signs u (C,), where
+  F = diag(sqrt p) - p sqrt(p)' is a factor of the middle matrix: F F' = diag(p) - p p'. E[u u'] =
+  I, so the expectation is that of `ggn`. It is curvature propagation (Martens, Sutskever &
+  Swersky, ICML 2012) at the outputs of the net.
+- `mc_fisher`: (dL(y)/dw_k)^2 for a label y drawn from p, with the same expectation. On a
+  well-trained net a few rare labels carry most of it, so the mean is heavy-tailed.
 - `hutchinson`: of the Hessian itself, the mean of z * Hz over random signs z; negative entries
   count as zero.
 
@@ -54,6 +54,8 @@ class Obd:
 
     Args:
         estimator: of h: `mc_fisher`, `ggn`, `ggn_rademacher`, or `hutchinson` (the Hessian).
+            conf/method/obd.yaml states `ggn_rademacher`. The default here, which run ids leave out,
+            stays that of the runs from before.
         images: training images in the mean, all of them if there are fewer. Default 5,000
             (docs/methods/obd.md).
         draws: labels (mc_fisher) or sign vectors (ggn_rademacher) drawn per image. Default 1.

@@ -128,9 +128,10 @@ class Exponential:
 
     Args:
         iterations: rounds. Default 100: SynFlow's published runs (its authors' command line has 1).
-        counts: weights that a round of density d keeps of N. `nearest`: round(d N), the default
-            (docs/decisions.md 4). `authors`: N - int((1 - d) N), as in SynFlow's code, in all
-            rounds but the last, which keeps round(d N).
+        counts: weights that a round of density d keeps of N. `nearest`: round(d N). `authors`: N -
+            int((1 - d) N), as in SynFlow's code, in all rounds but the last, which keeps round(d N)
+            (docs/decisions.md 4). conf/schedule/exponential.yaml states `authors`. The default
+            here, which run ids leave out, stays that of the runs from before.
     """
 
     tag: ClassVar[str] = "exponential"

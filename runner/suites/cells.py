@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from omegaconf import OmegaConf
 
 from runner.config.build import build_seeds
+from runner.config.check import OPTION_GROUPS
 from runner.config.compose import Composer, has_method, method_names
 from runner.config.unread import unread
 from runner.errors import ConfigError, one_of
@@ -18,6 +19,8 @@ from runner.suites.page import CellSpec
 from runner.suites.read_setting import read_setting
 
 NOTHING = object()
+# Values of the method and of its option groups apply to the entries that have them.
+OF_METHODS = tuple(f"{group}." for group in ("method", *OPTION_GROUPS))
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,20 @@ class Cell:
         return tuple(job for jobs in self.candidates for job in jobs)
 
 
-def fitting_options(overrides: Sequence[str], options: set[str], composer: Composer) -> set[str]:
-    """The options `method.KEY=VALUE` and `start.KEY=VALUE` that an entry's method has.
+def options_of_methods(overrides: Sequence[str]) -> set[str]:
+    """The overrides `method.KEY=VALUE`, `schedule.KEY=VALUE` and the like: values, not choices."""
+    return {each for each in overrides if each.startswith(OF_METHODS)}
+
+
+def fitting_options(own: Sequence[str], further: Sequence[str], composer: Composer) -> set[str]:
+    """The `options_of_methods` among `further` that an entry has.
 
     Args:
-        overrides: those of the entry.
-        options: the options to choose from.
+        own: the overrides of the entry.
+        further: the overrides for every entry; their choices (`schedule=once`) count.
     """
+    options = options_of_methods(further)
+    overrides = [*own, *(each for each in further if each not in options)]
     if not options or not has_method(_method(overrides), overrides):
         return set()
     cfg = composer.config(_last_wins(overrides))

@@ -8,7 +8,13 @@ from runner.config.overrides import given_twice, with_search_path
 from runner.config.synonyms import corrected
 from runner.errors import ConfigError, nearest, one_of
 from runner.spec.planned import PlannedRun
-from runner.suites.cells import Cell, fitting_options, make_cell, refuse_equal_entries
+from runner.suites.cells import (
+    Cell,
+    fitting_options,
+    make_cell,
+    options_of_methods,
+    refuse_equal_entries,
+)
 from runner.suites.layouts import lay_out
 from runner.suites.merge import on_variant
 from runner.suites.metrics import metric_names
@@ -166,13 +172,12 @@ def expand_spec(
     networks = choose_networks(spec.networks, chosen.get("models"))
     seeds = requested_seeds(chosen.get("seeds")) or list(spec.seeds)
     layout, page = lay_out(spec, options, networks)
-    # Options of a method apply to the rows that have them.
-    optional = {each for each in overrides if each.startswith(("method.", "start."))}
+    optional = options_of_methods(overrides)
     cells: dict[Key, Cell] = {}
     used: set[str] = set()
     earlier: dict[tuple[str, ...], dict[str, str]] = {}
     for cell in layout:
-        fitting = fitting_options(cell.overrides, optional, composer)
+        fitting = fitting_options(cell.overrides, overrides, composer)
         used |= fitting
         further = [each for each in overrides if each not in optional - fitting]
         refuse_equal_entries(stem, cell, further, earlier)

@@ -7,7 +7,7 @@ from runner.config.build import build_plain
 from runner.config.compose import Composer
 from runner.config.interpolation import resolve
 from runner.errors import ConfigError, one_of
-from runner.suites.cells import fitting_options
+from runner.suites.cells import fitting_options, options_of_methods
 from runner.suites.expand import choose_networks, requested_seeds
 from runner.suites.layouts import lay_out
 from runner.suites.merge import on_variant
@@ -106,12 +106,11 @@ def compare_table(
     number = spec.number if isinstance(spec.number, int) else None
     about = _About(read_settings(spec.paper), number, options, variant)
     seeds = tuple(requested_seeds(chosen.get("seeds"))) or spec.seeds
-    # Options of a method apply to the entries that have them, as in `expand`.
-    optional = {each for each in overrides if each.startswith(("method.", "start."))}
+    optional = options_of_methods(overrides)
     cells = lay_out(spec, options, choose_networks(spec.networks, chosen.get("models")))[0]
     entries, used = list[ComparedEntry](), set[str]()
     for cell in _distinct(cells, original.drawn):
-        fitting = fitting_options(cell.overrides, optional, composer)
+        fitting = fitting_options(cell.overrides, overrides, composer)
         used |= fitting
         further = [each for each in overrides if each not in optional - fitting]
         entries.append(_entry(cell, further, seeds, about, composer))

@@ -58,10 +58,11 @@ VALID: dict[str, dict[str, Any]] = {  # line -> fields of the pruner
         "pick": Proportional(),
     },
     "method=snip source=balanced": {"source": Balanced()},
-    "method=snip schedule=exponential": {"schedule": Exponential(100)},
+    "method=snip schedule=exponential": {"schedule": Exponential(100, "authors")},
+    "method=snip schedule=exponential schedule.counts=nearest": {"schedule": Exponential()},
     "method=snip schedule=exponential schedule.iterations=5 pick=proportional"
     " method.pruner.when=final": {
-        "schedule": Exponential(5),
+        "schedule": Exponential(5, "authors"),
         "when": "final",
     },
     "method=snip pick=sketch": {"pick": Sketch()},
@@ -69,7 +70,7 @@ VALID: dict[str, dict[str, Any]] = {  # line -> fields of the pruner
         "source": Ones(),
         "allocate": Global(),
         "pick": Top(),
-        "schedule": Exponential(100),
+        "schedule": Exponential(100, "authors"),
         "when": "each",
     },
     "method=synflow source=chi pick=proportional density=0.05": {
@@ -96,7 +97,17 @@ VALID: dict[str, dict[str, Any]] = {  # line -> fields of the pruner
     " method.pruner.when=final": {"when": "final"},
     "method=magnitude pick=proportional": {"source": None, "pick": Proportional()},
     "method=random allocate=erk": {"source": None, "allocate": Erk()},
-    "method=obd": {"score": Obd(), "source": Train(), "allocate": Global(), "classifier": "dense"},
+    "method=obd": {
+        "score": Obd("ggn_rademacher"),
+        "source": Train(),
+        "allocate": Global(),
+        "classifier": "dense",
+    },
+    "method=obd method.score.estimator=mc_fisher": {
+        "score": Obd(),
+        "source": Train(),
+        "classifier": "dense",
+    },
     "method=rigl method.pruner.classifier=pruned": {
         "score": Random(),
         "source": None,

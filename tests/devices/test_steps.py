@@ -104,7 +104,7 @@ def test_steps_and_rounds_that_change_masks_copy_to_the_host_once(tmp_path: Path
     for found in transfers(tmp_path, "method=deep_r", "density=0.3")["train"]:
         assert count(found) == {"pruners/base.py": 1} and not count(found, "upload")
     synflow = ("method=synflow", "density=0.3", "schedule.iterations=7")
-    for more in ((), ("schedule.counts=authors",), ("method.pruner.dense=[first]",)):
+    for more in ((), ("schedule.counts=nearest",), ("method.pruner.dense=[first]",)):
         for found in transfers(tmp_path, *synflow, *more)["prune"]:
             # the threshold, and whether all scores are finite
             assert count(found) == {"pruners/selection/ranked.py": 1}, more

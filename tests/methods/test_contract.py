@@ -158,6 +158,9 @@ OF_METHOD = {
     "dsr": ("drop_fraction", "drop_of"),
     "imc": ("n_samples", "steps", "probes", "deflated_steps", "directions", "rule", "shrinkage"),
 }
+# The YAML states another value than the class, whose default is what runs did before: run ids leave
+# it out, so that runs from then keep theirs. Tag of the class: field: the YAML's value.
+STATED = {"obd": {"estimator": "ggn_rademacher"}, "exponential": {"counts": "authors"}}
 # the images that a choice of measure takes
 OF_MEASURE = re.compile(r"method\.measures\.\w+\.source")
 
@@ -186,5 +189,6 @@ def test_yaml_lists_every_option_with_the_default_of_its_class(name: str) -> Non
                 found = {k: v for k, v in node[f.name].items() if k not in own}
                 assert found == {k: v for k, v in expected.items() if k not in own}, key
             elif f.name not in NOT_DEFAULTS + OF_METHOD.get(name, ()) and not OF_MEASURE.match(key):
+                default = STATED.get(node["_target_"], {}).get(f.name, default)
                 wanted = list(default) if isinstance(default, tuple) else default
                 assert node[f.name] == wanted, f"{key}.{f.name}"

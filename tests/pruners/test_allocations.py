@@ -11,9 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_nets import jaccard, masks_of
 
 from models.resnet_cifar import ResNetCifar
 from pruners.base import Masks, full_masks, keep_count
+from pruners.scores.magnitude import Magnitude
 from pruners.selection.allocate import Erk
 from pruners.selection.smart_ratio import SmartRatio
 
@@ -323,6 +325,25 @@ def test_exact_counts_differ_from_the_authors_by_the_weights_that_they_lose_to_r
     apart = [a - b for a, b in zip(ours, theirs, strict=True)]
     assert min(apart) >= 0 and max(apart) == most
     assert sum(apart) <= 2 * len(ours)
+
+
+@pytest.mark.parametrize("p", [0.98, 0.9, 0.47, 0.1])
+def test_masks_with_the_authors_counts_equal_an_independent_implementation(p: float) -> None:
+    # their hybrid: the largest weights of each layer, sorted in float64; ties to the lower index
+    model = ResNetCifar("resnet20")(3, 10, 32, torch.Generator().manual_seed(0))
+    weights = {
+        name: model.get_parameter(name).detach().double().abs().flatten()
+        for name in full_masks(model)
+    }
+    *sizes, linear = (len(weight) for weight in weights.values())
+    expected = {}
+    for (name, weight), kept in zip(weights.items(), smart(sizes, linear, p), strict=True):
+        largest = torch.sort(weight, descending=True, stable=True).indices[:kept]
+        mask = torch.zeros(len(weight), dtype=torch.bool)
+        mask[largest] = True
+        expected[name] = mask.view_as(model.get_parameter(name))
+    found = masks_of(Magnitude(), model, 1 - p, allocate=smart_ratio("resnet20", counts="authors"))
+    assert jaccard(expected, found) == 1.0
 
 
 def test_authors_counts_stay_inside_the_masks_of_earlier_pruning() -> None:

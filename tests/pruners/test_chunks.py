@@ -25,7 +25,8 @@ SCORES = {
     "grasp": Grasp(bn="train", batches=2, temperature=1.0),
     "grasp eval": Grasp(bn="eval", batches=2, temperature=1.0),
     "grasp in chunks": Grasp(bn="train", batches=2, chunk=15, temperature=1.0),
-    "obd": Obd(),
+    "obd": Obd("ggn_rademacher"),
+    "obd of labels": Obd("mc_fisher"),
     "obd of all classes": Obd(estimator="ggn"),
     "hutchinson": Obd(estimator="hutchinson", probes=2),
     "synflow on data": SynFlow(batches=2),
@@ -172,7 +173,7 @@ def test_no_graph_of_a_score_exceeds_the_bound(name: str, parts: float) -> None:
     assert saved.peak > whole / parts / 4 or name == "hutchinson"  # float32, running statistics
 
 
-@pytest.mark.parametrize("estimator", ["mc_fisher", "ggn"])
+@pytest.mark.parametrize("estimator", ["ggn_rademacher", "mc_fisher", "ggn"])
 def test_allocations_for_squared_gradients_shrink_with_the_bound(estimator: str) -> None:
     # torch.func refuses hooks, so the profiler counts everything that is allocated
     net, batches = moved(1), data((64,))

@@ -67,3 +67,24 @@ def test_the_portrait_is_measured_on_the_trained_net(tmp_path: Path) -> None:
     record, _ = perform_run(run, machine(tmp_path))
     assert 0.3 < record["report"]["overlap_ggn_rademacher_1_0.1"] <= 1
     assert 0 < record["report"]["overlap_magnitude_0.05"] < 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", ["0.025", "0.125"], ids=["4 epochs", "20 epochs"])
+def test_one_pass_an_image_finds_most_of_the_exact_mask_on_a_trained_net(
+    scale: str, tmp_path: Path
+) -> None:
+    run = compose_run(
+        "method=dense",
+        "dataset=digits",
+        "model=resnet20",
+        f"train.scale={scale}",
+        "portrait=curvature",
+        "portrait.densities=[0.1]",
+        "portrait.draws=3",
+    )
+    record, _ = perform_run(run, machine(tmp_path))
+    name, found = "overlap_ggn_rademacher_1", record["report"]
+    # three standard errors of the mean over the draws: no lucky draws
+    assert found[f"{name}_0.1"] - 3 * found[f"{name}_se_0.1"] > 0.94
+    assert found["overlap_mc_fisher_1_0.1"] < found[f"{name}_0.1"]

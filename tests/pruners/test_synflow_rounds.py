@@ -139,17 +139,15 @@ def test_a_round_rounds_the_number_of_pruned_weights_down() -> None:
     assert round(Exponential(2).for_weights(0.25, 9)[0] * 9) == 4
 
 
-def test_the_count_of_rounds_is_an_option_that_changes_the_run_only_if_it_is_not_the_default() -> (
-    None
-):
+def test_the_rounds_of_a_run_count_as_the_authors_and_those_of_former_runs_by_choice() -> None:
     plain = ["method=synflow", "density=0.1", "model=mlp"]
-    as_before, theirs = (
-        compose_run(*plain, *overrides) for overrides in ([], ["schedule.counts=authors"])
+    run, theirs, former = (
+        compose_run(*plain, *overrides)
+        for overrides in ([], ["schedule.counts=authors"], ["schedule.counts=nearest"])
     )
-    assert as_before.stage("prune").component.schedule == Exponential()
-    assert theirs.stage("prune").component.schedule == Exponential(counts="authors")
-    assert run_id(compose_run(*plain, "schedule.counts=nearest")) == run_id(as_before)
-    assert run_id(theirs) != run_id(as_before)
+    assert run == theirs and run.stage("prune").component.schedule.counts == "authors"
+    assert former.stage("prune").component.schedule == Exponential()
+    assert run_id(former) != run_id(run)
 
 
 @pytest.mark.parametrize(

@@ -489,6 +489,26 @@ def test_an_option_of_one_method_applies_to_the_rows_of_that_method(table: Suite
         expand("imc_table01@digits", {"models": ["resnet20"]}, ["method.gap.sigma=1"])
 
 
+def test_an_option_of_a_group_applies_to_the_rows_whose_choice_has_it(table: Suite) -> None:
+    chosen = {"models": ["resnet20"]}
+    nearest = expand("imc_table01@digits", chosen, [SCALE, "schedule.counts=nearest"])
+    for place, cell in table.cells.items():
+        same = [job.run_id for job in cell.jobs] == [
+            job.run_id for job in nearest.cells[place].jobs
+        ]
+        assert same == (place[0] != "SynFlow" or not cell.jobs)
+    # with the choice for every row, the option is that of every row that has a schedule
+    rounds = expand(
+        "sketching_table01@digits", chosen, ["schedule=exponential", "schedule.iterations=3"]
+    )
+    schedules = {job.run.stage("prune").component.schedule.iterations for job in rounds.jobs}
+    assert schedules == {3}
+    with pytest.raises(
+        ConfigError, match="schedule.count=nearest: no method of sketching_table01 has this option"
+    ):
+        expand("sketching_table01@digits", chosen, ["schedule.count=nearest"])
+
+
 @pytest.mark.parametrize(
     ("name", "chosen", "message"),
     [
