@@ -65,9 +65,10 @@ def _by_network(
 ) -> tuple[list[CellSpec], Page]:
     """Lay out one row per method, with the metrics of each network side by side."""
     metrics = [find_metric(name) for name in spec.metrics]
+    rows = [row for row in spec.rows if applies(row.when, options)]
     cells = [
         _network_cell(row, network, model, spec, options)
-        for row, (network, model) in product(spec.rows, networks.items())
+        for row, (network, model) in product(rows, networks.items())
     ]
     heads = (
         (("Neural Network", 1), *((name, len(metrics)) for name in networks)),
@@ -75,7 +76,7 @@ def _by_network(
     )
     lines = tuple(
         Line((r.label,), tuple(((r.label, n), m) for n in networks for m in metrics))
-        for r in spec.rows
+        for r in rows
     )
     return cells, Page(heads, lines, spec.paper_columns)
 

@@ -29,6 +29,7 @@ class Row(Item):
 
     overrides: Overrides
     density: tuple[float, ...] = ()
+    when: When = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,11 @@ class NetworksTable(TableSpec):
     def paper_columns(self) -> Names:
         """The columns of the paper's CSV that identify a line: method and network."""
         return "method", "architecture"
+
+    def conditions(self) -> Iterator[tuple[str, When]]:
+        """Yield every `when` with its key."""
+        yield from super().conditions()
+        yield from whens(rows=self.rows)
 
 
 # --- one number an entry, axes along rows and columns

@@ -27,6 +27,15 @@ COMPOSER = Composer()
 OURS = "Magnitude at IMC's density and rewinding point (ours)"
 
 
+def test_our_row_of_magnitude_can_be_left_out() -> None:
+    shown, hidden = (
+        expand("imc_table01@digits", {"table.ours": [value]}, []) for value in ("shown", "hidden")
+    )
+    assert {row for row, _ in shown.cells} - {row for row, _ in hidden.cells} == {OURS}
+    assert len(shown.jobs) - len(hidden.jobs) == 2 * 3  # networks x seeds
+    assert [line.labels[0] for line in hidden.page.lines if line.labels[0] == OURS] == []
+
+
 def test_our_row_of_magnitude_differs_from_rewinding_in_its_mask_alone() -> None:
     for number in (1, 2, 8, 12):
         table = expanded(number, seeds=["0"])
