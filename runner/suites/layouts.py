@@ -75,8 +75,7 @@ def _by_network(
         (("Metric", 1), *((metric.heading, 1) for _ in networks for metric in metrics)),
     )
     lines = tuple(
-        Line((r.label,), tuple(((r.label, n), m) for n in networks for m in metrics))
-        for r in rows
+        Line((r.label,), tuple(((r.label, n), m) for n in networks for m in metrics)) for r in rows
     )
     return cells, Page(heads, lines, spec.paper_columns)
 

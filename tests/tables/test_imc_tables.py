@@ -8,6 +8,7 @@ from table_support import expanded, paper, plan_of
 from runner.config.compose import Composer
 from runner.errors import ConfigError
 from runner.planning.costs import measure_net
+from runner.suites.expand import expand
 from runner.suites.schema_tables import NetworksTable
 from runner.suites.spec import read_spec
 from runner.tables.render import write_table
