@@ -127,6 +127,10 @@ LINES = (
     "method=snip start=dense retrain=finetune",
     "method=snip start=dense retrain=reinit",
     "method=snip train.precision=bf16",
+    "method=snip method.score.bn=eval source.batch_size=32 method.overlap=4",
+    "method=obd method.score.images=40 method.overlap=4",
+    "method=sr_popup method.search.init.criterion=snip method.search.init.batch_size=16"
+    " method.overlap=4",
     "method=synflow source=chi pick=proportional method.pruner.when=final",
     "method=synflow source=train allocate=erk schedule.iterations=5",
     "method=synflow pick=uniform method.pruner.when=oneshot",
