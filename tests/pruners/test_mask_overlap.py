@@ -348,7 +348,7 @@ def trained(model: nn.Module, data: Batch, steps: int) -> nn.Module:
         (Snip(bn="eval"), Snip(batches=20, bn="eval"), 0, 0.04),
         (Grasp(), Grasp(batches=20), 0, 0.06),
         *(
-            (Obd(kind, images=64), Obd(kind, images=1280), steps, 0.04)
+            (Obd(kind, images=64), Obd(kind, images=1280), steps, 0.07 if kind[0] == "m" else 0.04)
             for kind in ("ggn", "ggn_rademacher", "mc_fisher")
             for steps in (60, 300)
         ),
