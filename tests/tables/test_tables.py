@@ -446,7 +446,8 @@ def test_the_csv_has_a_line_per_row_network_and_seed(table: Suite, tmp_path: Pat
     assert {
         line["missing"] for line in lines if line["row"] == "SNIP" and not line["accuracy"]
     } == {"not run"}
-    assert all(line["paper_epochs"] in ("160", "320", "1120") for line in lines)
+    theirs = (line for line in lines if line["row"] != OURS)
+    assert all(line["paper_epochs"] in ("160", "320", "1120") for line in theirs)
 
 
 def test_latex_and_html_have_the_same_cells_with_escaped_characters(
