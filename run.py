@@ -62,10 +62,7 @@ def run() -> int:
             return 0
         check_jobs(arguments)
         job()
-        if planned:
-            from runner.commands.run import show_plan
-
-            show_plan(planned)
+        show(planned)
     except SweepEnded as ended:
         return ended.code
     except Exception as error:
@@ -76,6 +73,14 @@ def run() -> int:
             say(f"error: {message}")
         return EXIT_CONFIG
     return max(codes, default=0)
+
+
+def show(planned: list[Any]) -> None:
+    """Print one plan of all planned runs, if there are any."""
+    if planned:
+        from runner.commands.run import show_plan
+
+        show_plan(planned)
 
 
 def answered(arguments: list[str]) -> bool:
