@@ -22,7 +22,7 @@ from runner.bench.evaluation_before import evaluation_comparison
 from runner.bench.figures import Figure
 from runner.bench.hessian import hessian_comparisons
 from runner.bench.planning import composed, expanded, make_tables, measure
-from runner.bench.scores import EXAMPLES, score_comparisons, synflow_comparison
+from runner.bench.scores import EXAMPLES, rounds_comparison, score_comparisons
 from runner.bench.search import NETS, search_comparisons
 from runner.bench.timing import Comparison, compare
 from runner.bench.training import (
@@ -177,7 +177,7 @@ PARTS: dict[str, Part] = {
     "limit_cpu_fp32": on_cpu(partial(limit_comparison, "limit_cpu_fp32")),
     "eval_vs_before": on_cpu(partial(evaluation_comparison, "eval_vs_before")),
     "synflow_limit": on_cpu(
-        lambda device: synflow_comparison("synflow_limit", net(3, 32, device), (3, 32, 32))
+        lambda device: rounds_comparison("synflow_limit", net(3, 32, device), (3, 32, 32))
     ),
     "imc_overhead": Part(_imc, on_cpu=True),
     "job_overhead_s": Part(lambda _: [start_up.job_overhead_s("job_overhead_s")], on_cpu=True),

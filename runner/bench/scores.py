@@ -63,6 +63,18 @@ def _score_pruner(name: str) -> ScorePruner | None:
     return None
 
 
+def _without_labels() -> tuple[str, ScorePruner]:
+    """Return the method that scores in rounds without labels, and its pruner."""
+    found = ((name, _score_pruner(name)) for name in method_names())
+    return next(
+        (name, pruner)
+        for name, pruner in found
+        if pruner
+        and not getattr(pruner.score, "needs_labels", True)
+        and len(pruner.schedule(DENSITY)) > 1
+    )
+
+
 def _task(batch: Batch) -> Task:
     x, y = batch
 
@@ -103,15 +115,16 @@ def _training(net: nn.Module, batch: Batch, steps: int) -> Callable[[], object]:
     return work
 
 
-def synflow_comparison(name: str, net: nn.Module, shape: tuple[int, int, int]) -> Comparison:
-    """Compare SynFlow's pruning with the passes alone that it needs; the ratio is a cost.
+def rounds_comparison(name: str, net: nn.Module, shape: tuple[int, int, int]) -> Comparison:
+    """Compare a score in rounds that needs no labels with its passes alone; the ratio is a cost.
+
+    One method has such a score.
 
     Args:
         net: an untrained network; both sides work on copies.
         shape: of an image, (C, H, W).
     """
-    pruner = _score_pruner("synflow")
-    assert pruner is not None
+    method, pruner = _without_labels()
     rounds = len(pruner.schedule(DENSITY))
     device = next(net.parameters()).device
     x = torch.ones(1, *shape, device=device)
@@ -126,7 +139,7 @@ def synflow_comparison(name: str, net: nn.Module, shape: tuple[int, int, int]) -
 
     return Comparison(
         name,
-        f"method=synflow, ResNet-20, {rounds} rounds in float64",
+        f"method={method}, ResNet-20, {rounds} rounds in float64",
         f"limit: {rounds} forward and backward passes in float64",
         _pruning(pruner, net, task),
         passes,

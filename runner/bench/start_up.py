@@ -12,16 +12,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runner.bench.figures import Figure
+from runner.config.build import build_run
+from runner.config.compose import compose_config, method_names
+from runner.errors import ConfigError
 from runner.paths import ROOT
 from runner.records.find import all_records
 
 TORCH = ("-c", "import torch")
 SLOTS, JOBS = 2, 12
 RIVAL = "python -c 'import torch'"
-# The smallest run: 1,184 weights, two epochs.
+# 1,184 weights, two epochs
 TINY = (
-    "method=random",
-    "density=0.5",
     "model=mlp",
     "model.hidden=[16]",
     "train.scale=0.0125",
@@ -29,6 +30,20 @@ TINY = (
     "env.threads=1",
     "env.progress=none",
 )
+
+
+def smallest(root: str) -> list[str]:
+    """Return the overrides of a small run of the method that only trains, in folders of its own."""
+    return [f"method={next(filter(only_trains, method_names()))}", *TINY, *folders(root)]
+
+
+def only_trains(method: str) -> bool:
+    """Whether the method is one training."""
+    try:
+        stages = build_run(compose_config([f"method={method}"])).stages
+    except ConfigError:  # it takes a density
+        return False
+    return [stage.kind for stage in stages] == ["train"]
 
 
 def folders(root: str) -> list[str]:
@@ -44,7 +59,7 @@ def help_vs_torch(name: str, rounds: int) -> Figure:
 def done_vs_torch(name: str, rounds: int) -> Figure:
     """Measure the command of a finished run; ratio = its seconds / those of `import torch`."""
     with tempfile.TemporaryDirectory() as root:
-        command = ["run.py", *TINY, *folders(root)]
+        command = ["run.py", *smallest(root)]
         took(command)
         return _beside_torch(name, command, rounds)
 
@@ -90,6 +105,6 @@ def _sweep(jobs: int) -> tuple[float, float]:
     seeds = ",".join(map(str, range(jobs)))
     queue = ["hydra/launcher=gpu_queue", f"hydra.launcher.slots={SLOTS}"]
     with tempfile.TemporaryDirectory() as root:
-        seconds = took(["run.py", "-m", *TINY, f"seed={seeds}", *queue, *folders(root)])
+        seconds = took(["run.py", "-m", *smallest(root), f"seed={seeds}", *queue])
         records = all_records(Path(root, "results"))
         return seconds, sum(stage["seconds"] for each in records for stage in each["stages"])

@@ -149,6 +149,7 @@ def test_a_run_that_depends_on_further_files_is_not_kept(
         "method=magnitude",
         "density=0.5",
         "start=dense",
+        "retrain=finetune",
         f"start.weights={artefacts[0]}",
         *SMALL,
         "train_fraction=0.1",
