@@ -14,9 +14,8 @@ from pathlib import Path
 
 from runner.launch.forks import Forks
 from runner.launch.jobs import Process
+from runner.paths import RUN_PY
 
-ROOT = Path(__file__).resolve().parent.parent
-RUN = ROOT / "run.py"
 # Variables that Python and libraries read when they start. A script for which one of them differs
 # is a process of its own; the others are read when a command runs.
 EARLY = ("PYTHON", "LD_", "LC_", "LANG", "OMP_", "MKL_", "OPENBLAS_", "KMP_", "TORCH")
@@ -69,7 +68,7 @@ def run_forked(
         subprocess.TimeoutExpired: after `timeout` seconds.
     """
     with (output / "out").open("wb") as out, (output / "err").open("wb") as err:
-        process = start_forked(RUN, overrides, folder, environment, out.fileno(), err.fileno())
+        process = start_forked(RUN_PY, overrides, folder, environment, out.fileno(), err.fileno())
     try:
         code = process.wait(timeout)
     except subprocess.TimeoutExpired:

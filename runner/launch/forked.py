@@ -34,10 +34,18 @@ class Forked:
         assert code is not None
         return code
 
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it has not ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send it SIGTERM, if it has not ended."""
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """Kill it, if it has not ended."""
-        if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
 
     def _ended(self, options: int) -> int | None:
         if self.returncode is None:

@@ -3,18 +3,19 @@
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import ROOT, SMALL, environment, last_of_each
+from conftest import SMALL, environment, last_of_each
+from forked import start_forked
 from safetensors.torch import load_file
 from support import compose_run, machine, perform_run
 
 from runner.engine.record import comparable, final_stage
+from runner.launch.jobs import Process
+from runner.paths import RUN_PY
 
 RUN = [
     "method=imc",
@@ -27,20 +28,15 @@ RUN = [
 ]
 
 
-def start(folder: Path, *overrides: str, name: str = "killed") -> subprocess.Popen[bytes]:
+def start(folder: Path, *overrides: str, name: str = "killed") -> Process:
     own = [
         f"env.results_dir={folder / name}",
         f"env.cache_dir={folder / (name + '-cache')}",
         "env.checkpoint_seconds=0",
     ]
     with (folder / "log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, str(ROOT / "run.py"), *last_of_each(*RUN, *own, *overrides)],
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-            env=environment(),
-        )
+        words = last_of_each(*RUN, *own, *overrides)
+        return start_forked(RUN_PY, words, folder, environment(), log.fileno(), log.fileno())
 
 
 def record(folder: Path, name: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, SMALL, environment, last_of_each, records
+from forked import start_forked
 from omegaconf import OmegaConf
 from rich.console import Console
 from small_jobs import HANGS, plain_slots, small_job
@@ -25,7 +26,7 @@ from runner.commands.arguments import launcher
 from runner.engine.record import comparable
 from runner.errors import ConfigError
 from runner.launch.gpu_queue import GpuQueue
-from runner.launch.jobs import Outcome, QueueJob, shared_first
+from runner.launch.jobs import Outcome, Process, QueueJob, shared_first
 from runner.launch.launcher import launcher_class, launcher_names, make_launcher, read_launcher
 from runner.launch.monitor import Monitor, Pace, job_line, span, time_left
 from runner.launch.queue import run_queue, summary
@@ -816,28 +817,28 @@ def sweep(
     name: str = "results",
     program: str = "run.py",
     common: list[str] = SWEEP,
-) -> subprocess.Popen[str]:
+) -> Process:
+    """Start a command; the tests of `driven` start theirs with an interpreter of its own."""
     own = [
         f"env.results_dir={folder / name}",
         f"env.cache_dir={folder / (name + '-cache')}",
         "env.checkpoint_seconds=0",
     ]
     line = last_of_each(*common, *own, *overrides)
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / program), *line],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment(),
-    )
+    with (folder / "output").open("wb") as file:
+        output = file.fileno()
+        process = start_forked(ROOT / program, line, folder, environment(), output, output)
+    (folder / "output").rename(folder / f"output-{process.pid}")
+    return process
 
 
-def finish(process: subprocess.Popen[str]) -> str:
+def finish(process: Process, folder: Path) -> str:
+    """Wait for the end of a command in a folder and return its output."""
     try:
-        return process.communicate(timeout=HANGS)[0]
+        process.wait(HANGS)
     finally:
         process.kill()
+    return (folder / f"output-{process.pid}").read_text()
 
 
 def children_at_work(folder: Path) -> list[int]:
@@ -882,7 +883,7 @@ def test_a_sweep_reports_the_failed_job_and_finishes_the_others(tmp_path: Path) 
         *SHORT,
         common=COMMON,
     )
-    output = finish(process)
+    output = finish(process, tmp_path)
     assert process.returncode == 1, output
     assert (
         "2 runs, 0 done, 2 to do (2 more that were requested are equal to one of these)" in output
@@ -962,7 +963,7 @@ def test_an_invalid_sweep_gives_a_one_line_error_and_starts_no_job(
     process = sweep(
         tmp_path, *overrides, common=[word for word in SWEEP if word.partition("=")[0] not in keys]
     )
-    output = finish(process)
+    output = finish(process, tmp_path)
     assert process.returncode == 2, output
     assert output.startswith("error: "), output
     assert output.count("error: ") == len(output.splitlines()) == 1, output
@@ -981,7 +982,7 @@ def test_max_batch_size_gives_an_error_with_slurm(tmp_path: Path) -> None:
         "this launcher takes a sweep's jobs all at once; hydra.launcher.array_parallelism sets how"
         " many run at a time"
     )
-    assert finish(process) == f"error: hydra.sweeper.max_batch_size: {hint}\n"
+    assert finish(process, tmp_path) == f"error: hydra.sweeper.max_batch_size: {hint}\n"
     assert process.returncode == 2
 
 
@@ -989,7 +990,7 @@ def test_sigterm_stops_all_jobs_at_a_checkpoint_and_leaves_no_process(tmp_path: 
     process = sweep(tmp_path, "train.scale=1", "seed=0,1")
     eventually(lambda: len(list(tmp_path.glob("results-cache/checkpoints/*.pt"))) >= 2)
     process.terminate()
-    output = finish(process)
+    output = finish(process, tmp_path)
     assert process.returncode == 143, output
     assert "repeat the command to continue" in output and "failed:" not in output
     assert not children_at_work(tmp_path)
@@ -1018,7 +1019,7 @@ def kill_and_repeat(tmp_path: Path, kills: int, scale: float) -> None:
     """
     overrides = [f"train.scale={scale}", "seed=0,1"]
     process = sweep(tmp_path, *overrides, name="alone")
-    assert finish(process) and process.returncode == 0
+    assert finish(process, tmp_path) and process.returncode == 0
     dice, killed = random.Random(0), 0
     while killed < kills:
         started = time.time()
@@ -1032,14 +1033,14 @@ def kill_and_repeat(tmp_path: Path, kills: int, scale: float) -> None:
         time.sleep(dice.uniform(0, 1.5))
         at_work = process.poll() is None
         process.kill()
-        output = finish(process)
+        output = finish(process, tmp_path)
         killed += at_work
         if not at_work:  # it has finished: continue with an empty cache
             assert process.returncode == 0, output
             for path in (tmp_path / "results", tmp_path / "results-cache"):
                 path.rename(path.with_name(f"{path.name}-after-{killed}-{dice.random()}"))
     process = sweep(tmp_path, *overrides)
-    output = finish(process)
+    output = finish(process, tmp_path)
     assert process.returncode == 0, output
     assert by_id(tmp_path) == by_id(tmp_path, "alone") and len(by_id(tmp_path)) == 4
     assert not list(tmp_path.glob("results-cache/checkpoints/*")) and not children_at_work(tmp_path)
@@ -1063,7 +1064,7 @@ def test_two_simultaneous_sweeps_compute_each_stage_once(tmp_path: Path) -> None
         for _ in range(2)
     ]
     for process in both:
-        output = finish(process)
+        output = finish(process, tmp_path)
         assert process.returncode == 0, output
     # one dense net, one mask, three retrainings
     assert len(computed(tmp_path)) == len(set(computed(tmp_path))) == 1 + 1 + 3
@@ -1090,7 +1091,7 @@ def test_two_simultaneous_commands_reproduce_two_tables_and_compute_each_stage_o
         )
         for _ in range(2)
     ]
-    output = [finish(process) for process in both]
+    output = [finish(process, tmp_path) for process in both]
     assert [process.returncode for process in both] == [0, 0], output
     assert len(computed(tmp_path)) == len(set(computed(tmp_path))) and len(records(tmp_path)) >= 5
     for text in output:
@@ -1112,7 +1113,7 @@ def test_reproduce_prints_the_table_and_the_failed_runs_and_exits_with_1(
     overrides = ["model=lenet_300_100", check, *SHORT, "slots=1", "on_error=stop"]
     common = ["imc_table01@digits", *[word for word in REPRODUCE if word != "model=mlp"]]
     process = sweep(tmp_path, *overrides, program="scripts/reproduce.py", common=common)
-    output = finish(process)
+    output = finish(process, tmp_path)
     assert process.returncode == 1, output
     assert "Accuracy with found sparsity by our IMC method" in output
     # the table has fourteen rows
