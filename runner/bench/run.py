@@ -11,7 +11,7 @@ Absolute times say little about another machine. Rows of the table:
 - trials of theory experiments solved together against one after another;
 - expanding a table against composing each of its jobs.
 
-Below the table: planning and printing 29 tables over 10,000 records; peak memory of making masks,
+Below the table: evaluation beside that of version 0.1.0; planning and printing 29 tables over 10,000 records; peak memory of making masks,
 of scores of 1 to 1,000 classes and of trials; the cost in epochs of measuring a Hessian before
 pruning; error and memory of a spectrum beside PyHessian's. The training throughput is saved for
 the estimates of `make plan`.
@@ -33,6 +33,7 @@ from runner.bench import hessian_stages as bench_stages
 from runner.bench import memory as bench_memory
 from runner.bench import memory_by_classes as bench_classes
 from runner.bench import spectrum as bench_spectrum
+from runner.bench.evaluation import evaluation_figure
 from runner.bench.hessian import hessian_comparisons
 from runner.bench.planning import composed, expanded, make_tables, measure
 from runner.bench.scores import EXAMPLES, score_comparisons
@@ -50,6 +51,7 @@ from runner.bench.training import (
 from runner.bench.trials import trial_comparison, trial_memory
 from runner.config.compose import compose_config
 from runner.display.sizes import readable
+from runner.engine.allocator import keep_freed_memory
 from runner.errors import ConfigError
 from runner.planning.costs import BENCH, save_bench
 from runner.records.provenance import device_name
@@ -77,10 +79,12 @@ def bench(arguments: list[str], console: Console) -> int:
     """
     options = read_options(arguments)
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as a run
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings of PyHessian and curvlinops
         _comparisons(device, options, console)
+    _evaluation(options.rounds, console)
     _plans(console)
     _masks(console)
     _classes(console)
@@ -124,6 +128,17 @@ def _comparisons(device: torch.device, options: Options, console: Console) -> No
         median, low, high = statistics.median(ratios), min(ratios), max(ratios)
         table.add_row(each.work, each.baseline, f"{median:.2f}", f"{low:.2f} to {high:.2f}")
     console.print(table)
+
+
+def _evaluation(rounds: int, console: Console) -> None:
+    """Print the speed of evaluation as a multiple of that of version 0.1.0."""
+    with console.status("evaluating"):
+        figure = evaluation_figure(rounds)
+    console.print(
+        f"{figure.name}: {figure.value:.3g} {figure.unit}; {figure.rival}:"
+        f" {figure.rival_value:.3g} {figure.unit}; ratio {figure.ratio:.2f}",
+        soft_wrap=True,
+    )
 
 
 def _plans(console: Console) -> None:
