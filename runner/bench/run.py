@@ -11,10 +11,10 @@ Absolute times say little about another machine. Rows of the table:
 - trials of theory experiments solved together against one after another;
 - expanding a table against composing each of its jobs.
 
-Below the table: evaluation beside that of version 0.1.0; planning and printing 29 tables over 10,000 records; peak memory of making masks,
-of scores of 1 to 1,000 classes and of trials; the cost in epochs of measuring a Hessian before
-pruning; error and memory of a spectrum beside PyHessian's. The training throughput is saved for
-the estimates of `make plan`.
+Below the table: evaluation beside that of version 0.1.0; planning and printing 29 tables over
+10,000 records; peak memory of making masks, of scores of 1 to 1,000 classes and of trials; the cost
+in epochs of measuring a Hessian before pruning; error and memory of a spectrum beside PyHessian's.
+The training throughput is saved for the estimates of `make plan`.
 """
 
 import statistics
