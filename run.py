@@ -16,6 +16,7 @@ from runner.streams import say
 from runner.torchrun import ranks
 
 MULTIRUN = ("-m", "--multirun")
+AGAIN = "--again"
 
 
 def main() -> NoReturn:
@@ -23,7 +24,14 @@ def main() -> NoReturn:
 
     Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 stopped at a checkpoint.
     """
-    command(run)
+    command(repeat if AGAIN in sys.argv else run)
+
+
+def repeat() -> int:
+    """Perform a finished run again; the exit code."""
+    from runner.commands.again import again
+
+    return again(sys.argv[1:])
 
 
 def run() -> int:

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from models.conv import Conv3x3
 from models.init import check_init, fresh, refuse_small
+from models.names import BASIC_BLOCKS, Renamings
 
 Shortcut = Literal["A", "B", "B-noBN"]
 # Maximum channels of a CPU's vector register. With fewer input channels, oneDNN's weight gradient
@@ -141,6 +142,7 @@ class ResNetCifar:
     shortcut: Shortcut = "B"
     init: str = "fan_in"
     resnet: Literal[True] = True
+    renamings: ClassVar[Renamings] = BASIC_BLOCKS
     smallest: ClassVar[int] = 8  # 2x2 pixels before the average; digits' own size
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from torch import Generator, Tensor, nn
 
 from models.conv import Conv3x3
 from models.init import check_init, fresh, refuse_small
+from models.names import BASIC_BLOCKS, Renamings
 from models.resnet_cifar import BasicBlock, shortcut_weights
 
 
@@ -69,6 +70,7 @@ class ResNetTiny:
     width: int = 64
     init: str = "fan_in"
     resnet: Literal[True] = True
+    renamings: ClassVar[Renamings] = BASIC_BLOCKS
     smallest: ClassVar[int] = 8  # one pixel before the average; digits' own size
 
     def __post_init__(self) -> None:

@@ -25,6 +25,7 @@ from torch import Generator, Tensor, nn
 
 from models.conv import Conv3x3
 from models.init import check_init, fresh, refuse_small
+from models.names import Renamings, counted
 
 # depth -> convolutions of each block; configurations A, B, D, E
 LAYERS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -100,6 +101,16 @@ class Vgg:
                 " behind each of the first blocks, 4 in most pruning papers"
             )
         check_init(self.init)
+
+    @property
+    def renamings(self) -> Renamings:
+        """Names of nets whose `features` are counted in the same order, with as many poolings."""
+        names = []
+        for block, count in enumerate(LAYERS[self.depth], start=1):
+            places = range(1, count + 1)
+            names += [f"{kind}{block}_{i}" for i in places for kind in ("conv", "bn", "relu")]
+            names += [f"pool{block}"] if block <= self.pools else []
+        return counted(tuple(names), "features")
 
     @property
     def smallest(self) -> int:

@@ -1,11 +1,12 @@
 """Winnow's runner: configuration, stages, cache, records, tables.
 
-`runner.load_ticket(run_id)` returns the network and masks of a finished run.
+`runner.load_ticket(run_id)` returns the network and masks of a finished run, and
+`runner.keep_masked(model, masks, optimizer)` keeps pruned weights at zero in any training loop.
 """
 
 from typing import Any
 
-__all__ = ["load_ticket"]
+__all__ = ["keep_masked", "load_ticket"]
 
 
 def __getattr__(name: str) -> Any:
@@ -14,4 +15,8 @@ def __getattr__(name: str) -> Any:
         from runner.engine.ticket import load_ticket
 
         return load_ticket
+    if name == "keep_masked":
+        from pruners.keep import keep_masked
+
+        return keep_masked
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

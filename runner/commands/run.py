@@ -32,7 +32,9 @@ def run_config(cfg: DictConfig, planned: Planned | None = None) -> int:
             the plan of this run.
     """
     return guarded(
-        lambda: _plan(cfg, planned) if environment_of(cfg).plan else execute(_request(cfg))
+        lambda: (
+            plan(read_request(cfg), planned) if environment_of(cfg).plan else execute(_request(cfg))
+        )
     )
 
 
@@ -55,8 +57,8 @@ def show_plan(planned: Planned) -> int:
     return 0
 
 
-def _plan(cfg: DictConfig, planned: Planned | None) -> int:
-    request = read_request(cfg)
+def plan(request: RunRequest, planned: Planned | None = None) -> int:
+    """Print the plan of a run, or append it to `planned`; the exit code."""
     alone = [(plan_run(request.run), prepare(request.environment))]
     survey(alone)  # reports the problems of this run
     if planned is None:

@@ -5,6 +5,7 @@ before it.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pruners.base import Reads
@@ -18,7 +19,7 @@ from runner.config.stage_node import StageNode, StartNode, read_stage
 from runner.config.typed import Alias
 from runner.errors import ConfigError
 from runner.spec.pretrained import weights_of
-from runner.spec.run import LOAD, Stage
+from runner.spec.run import LOAD, Stage, Weights
 
 
 def build_stages(
@@ -106,6 +107,13 @@ def _renamed(node: Node) -> Node:
     return {"if" if key == "given" else key: value for key, value in node.items()}
 
 
+def _weights(node: StageNode, key: str, built: BuiltStages) -> Weights | None:
+    """The weights that a stage loads; None if it computes them."""
+    if node.weights is None:
+        return None
+    return replace(weights_of(key, node.weights, built.model, built.finished), match=node.match)
+
+
 def _add_stage(node: StageNode, place: str, built: BuiltStages) -> None:
     """Build the stage that `node` describes and add it to `built`.
 
@@ -117,9 +125,7 @@ def _add_stage(node: StageNode, place: str, built: BuiltStages) -> None:
         node.start or StartNode(), built, key(f"{place}.start.rewind"), key(f"{place}.start.from")
     )
     _refuse_unknown_stages(node, place, built.stages)
-    weights = None
-    if node.weights is not None:
-        weights = weights_of(key(f"{place}.weights"), node.weights, built.model, built.finished)
+    weights = _weights(node, key(f"{place}.weights"), built)
     kind = LOAD if weights else node.kind
     component = None
     if node.component is not None:

@@ -88,6 +88,7 @@ class StartGroup:
     finetune: FinetuneNode
     rewind: Point = None
     weights: str | None = None
+    match: Literal["names", "shape"] = "names"
 
     def __post_init__(self) -> None:
         problems = _refused_point("start.rewind", self.rewind, 1)

@@ -89,13 +89,26 @@ def _wrong_value(key: str, text: str) -> str:
 def _unknown_choice(error: MissingConfigException, conf: str, overrides: list[str]) -> str:
     missing = error.missing_cfg_file
     path = missing if isinstance(missing, str) else (missing or ["?"])[0]
-    group, _, name = path.rpartition("/")
-    options = [o for o in error.options or [] if not o.startswith("_")]
+    # method/theory/recovery is theory/recovery of the group method, as the user typed it
+    typed = [each.lstrip("+~").partition("=")[0] for each in overrides]
+    group = next((key for key in typed if path.startswith(f"{key}/")), path.rpartition("/")[0])
+    name = path.removeprefix(f"{group}/")
     if not group:
         return _unknown_key(name, conf, overrides)
     if other := other_choice(group, name):
         return f"{group}={name} is not a choice; it is called {group}={other} here"
-    return one_of(group, name, options)
+    choices = [option for option in error.options or [] if not option.startswith("_")]
+    return one_of(group, name, dict.fromkeys([*choices, *_inner_choices(group, overrides)]))
+
+
+def _inner_choices(group: str, overrides: Sequence[str]) -> list[str]:
+    """Choices in folders of a group's folder: theory/recovery. Parts of other files are none."""
+    found = [
+        path.relative_to(folder / group).with_suffix("").as_posix()
+        for folder in conf_folders(overrides)
+        for path in sorted((folder / group).glob("*/*.yaml"))
+    ]
+    return [choice for choice in found if not choice.startswith("base/")]
 
 
 def _unknown_key(key: str, conf: str, overrides: list[str]) -> str:

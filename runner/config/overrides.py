@@ -146,8 +146,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
     """
     folders = conf_folders(overrides)
     problems = [
-        f"{each} adds or deletes a key, but only the keys of --cfg job are read; write"
-        f" {corrected_word(each.lstrip('+~'))}"
+        f"{each} adds or deletes a key, but only the keys of --cfg job are read;"
+        f" {_without_sign(each, folders)}"
         for each in overrides
         if each.startswith(("+", "~"))
         and not each.lstrip("+~").startswith("hydra")
@@ -199,6 +199,17 @@ def _several_choices(override: str, folders: Sequence[Path]) -> str | None:
         f"{override}: {group} is one choice; write {group}=NAME, or for a sweep"
         f" -m {group}=NAME,NAME"
     )
+
+
+def _without_sign(override: str, folders: Sequence[Path]) -> str:
+    """What to write in place of an override that adds or deletes a key."""
+    word = override.lstrip("+~")
+    written = corrected_word(word)
+    top = re.split("[./=]", written)[0]
+    keys = re.findall(r"^(\w+):", (CONF / "config.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    if top in keys or any((folder / top).is_dir() for folder in folders):
+        return f"write {written}"
+    return f"there is no {top}, so leave it out (--config-dir=FOLDER brings groups of your own)"
 
 
 def _adds_group(override: str, folders: Sequence[Path]) -> bool:

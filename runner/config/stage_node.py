@@ -33,6 +33,7 @@ class StageNode:
         measure: the component of a measure stage.
         data: synthetic images to train on instead of the data set's.
         weights: if set, the stage loads these weights and does not train.
+        match: how the names of the weights are found: names, or shape.
         density: the density that it prunes to; the run's unless set.
         round: its round, in a repeated group.
         epochs, lr, lr_schedule, batch_size: replace those of `train`.
@@ -49,6 +50,7 @@ class StageNode:
     measure: Any = None
     data: Any = None
     weights: Any = None
+    match: Literal["names", "shape"] = "names"
     density: float | None = None
     round: int | None = None
     epochs: int | str | None = None

@@ -26,6 +26,7 @@ from runner.engine.memory import memory_bound
 from runner.engine.store import Store
 from runner.engine.train import Loaders, Passes
 from runner.errors import Damaged, Stopped
+from runner.records.provenance import Origin, provenance
 from runner.spec.identity import stage_keys
 from runner.spec.rng import derive, stream
 from runner.spec.run import Run, Stage, trains
@@ -67,6 +68,11 @@ class RunContext:
     def memory(self) -> float:
         """Bytes that the graphs of derivatives may take, the same for all stages of the run."""
         return memory_bound(self.machine)
+
+    @cached_property
+    def origin(self) -> Origin:
+        """By which code and on which machine this process computes."""
+        return provenance(self.machine.device, self.machine.group.size)
 
     def set_aside(self, error: Damaged, path: Path, remedy: str) -> None:
         """Move a damaged artefact or checkpoint out of the way and print that in one line."""

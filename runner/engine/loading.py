@@ -14,7 +14,7 @@ from runner.engine.divergence import infinite_loss
 from runner.engine.evaluate import evaluate
 from runner.engine.pretrained import fitting
 from runner.engine.store import Artefact
-from runner.spec.findings import ACCURACY, LOSS, ORIGIN, TOP5
+from runner.spec.findings import ACCURACY, LOSS, ORIGIN, RENAMED, TOP5
 from runner.spec.run import Stage
 
 
@@ -30,7 +30,8 @@ def load(context: RunContext, stage: Stage) -> Artefact:
     assert stage.weights is not None
     started = time.monotonic()
     model = context.fresh_model()
-    model.load_state_dict(fitting(stage.weights, model.state_dict(), context.run))
+    fitted = fitting(stage.weights, model.state_dict(), context.run)
+    model.load_state_dict(fitted.state)
     test, _ = context.held_out()
     found = evaluate(model, test(), {}, torch.autocast(context.machine.device.type, enabled=False))
     if what := infinite_loss(None, found, None):
@@ -41,6 +42,8 @@ def load(context: RunContext, stage: Stage) -> Artefact:
         TOP5: found.top5,
         LOSS: found.loss,
     }
+    if fitted.renamed is not None:
+        report[RENAMED] = fitted.renamed
     return Artefact(
         weights=cpu_state(model),
         masks=full_masks(model),

@@ -5,6 +5,7 @@ entry. runner/engine/weights_file.py reads the files.
 """
 
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,29 @@ import torch
 from runner.data.download import PATIENCE
 from runner.engine.checkpoint import State
 from runner.engine.divergence import infinite_tensor
-from runner.engine.weights_file import UnsuitableError, some, state_of
+from runner.engine.weight_names import Found, found, found_by_shape, misfits, some
+from runner.engine.weights_file import Content, UnsuitableError, content_of
 from runner.errors import ConfigError
 from runner.locks import held
 from runner.paths import user_path
 from runner.spec.pretrained import TORCHVISION, digest
 from runner.spec.run import Run, Weights
 
-# Of BatchNorm. Files from before PyTorch 0.4.1 have none; with a fixed momentum it is not used.
-COUNTER = "num_batches_tracked"
+
+@dataclass(frozen=True)
+class Fitted:
+    """Weights that fit a network.
+
+    Args:
+        state: they have the names, shapes and types of the network's state dict.
+        renamed: what was renamed, for the record; None if nothing was.
+    """
+
+    state: State
+    renamed: str | None
 
 
-def fitting(weights: Weights, expected: State, run: Run) -> State:
+def fitting(weights: Weights, expected: State, run: Run) -> Fitted:
     """The weights with the names and types of `expected`, a state dict of the run's network.
 
     Raises:
@@ -39,42 +51,42 @@ def fitting(weights: Weights, expected: State, run: Run) -> State:
             " train the network"
         )
     try:
-        state = _read(weights, frozenset(expected))
+        content = _read(weights, frozenset(expected))
     except UnsuitableError as error:
         raise ConfigError(f"{_override(weights)} {error}") from error
-    counters = {key: tensor for key, tensor in expected.items() if key.endswith(COUNTER)}
-    state = counters | state
-    if lines := _misfits(state, expected):
-        title = f"{_override(weights)} does not fit model={name} on dataset={dataset}"
-        raise ConfigError("\n".join([f"{title} ({classes} classes)", *lines]))
-    fitted = {name: state[name].detach().to(tensor.dtype) for name, tensor in expected.items()}
+    found = _found(content, weights, expected, run)
+    fitted = {name: found.state[name].detach().to(t.dtype) for name, t in expected.items()}
     if what := infinite_tensor(fitted):
         raise ConfigError(
             f"{_override(weights)}: {what}: its training has diverged, or its numbers are too large"
             " for the network's; take other weights"
         )
-    return fitted
+    return Fitted(fitted, found.description)
 
 
-def _misfits(state: State, expected: State) -> list[str]:
-    """One line for each kind of mismatch, with a few names."""
-    common = {name: tensor for name, tensor in expected.items() if name in state}
-    kinds = {
-        "missing": [name for name in expected if name not in state],
-        "not in the network": [name for name in state if name not in expected],
-        "with another shape": [
-            f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
-            for name, tensor in common.items()
-            if state[name].shape != tensor.shape
-        ],
-        # Whole numbers in place of weights are usually quantised: their scale is elsewhere.
-        "of another type": [
-            f"{name} {state[name].dtype} instead of {tensor.dtype}"
-            for name, tensor in common.items()
-            if state[name].is_floating_point() != tensor.is_floating_point()
-        ],
-    }
-    return [f"  {kind}: {some(names)}" for kind, names in kinds.items() if names]
+def _found(content: Content, weights: Weights, expected: State, run: Run) -> Found:
+    """The network's tensors among those of a file.
+
+    Raises:
+        ConfigError: some are missing, superfluous, or of another shape or type.
+    """
+    result = found(content.state, expected, getattr(run.model, "renamings", ()))
+    lines = misfits(result.state, expected)
+    if not lines:
+        return result
+    paired = found_by_shape(content.state, expected) if content.ordered else None
+    if paired is None and weights.match == "shape":
+        why = "in the order of the file, shapes differ"
+        why = why if content.ordered else "safetensors keeps no order; save it with torch.save"
+        lines.append(f"  start.match=shape does not help: {why}")
+    elif paired is not None and weights.match == "names":
+        pairs = some([f"{theirs} as {ours}" for theirs, ours in paired.renamed.items()])
+        lines.append(f"  in the order of the file, shapes agree: start.match=shape takes {pairs}")
+    elif paired is not None and not (lines := misfits(paired.state, expected)):
+        return paired
+    dataset, classes = run.dataset.name, run.dataset.info().classes
+    title = f"{_override(weights)} does not fit model={run.model.name} on dataset={dataset}"
+    raise ConfigError("\n".join([f"{title} ({classes} classes)", *lines]))
 
 
 def _entry(weights: Weights) -> Any:
@@ -87,7 +99,7 @@ def _override(weights: Weights) -> str:
     return f"start.weights={weights.path or TORCHVISION}"
 
 
-def _read(weights: Weights, own: frozenset[str]) -> State:
+def _read(weights: Weights, own: frozenset[str]) -> Content:
     """The state dict in the file; `own`: the names of the network."""
     path = user_path(weights.path) if weights.path else downloaded(_entry(weights).url)
     try:
@@ -95,7 +107,7 @@ def _read(weights: Weights, own: frozenset[str]) -> State:
             raise ConfigError(
                 f"{_override(weights)} has changed since the run started; start the run again"
             )
-        return state_of(path, own)
+        return content_of(path, own)
     except OSError as error:
         raise ConfigError(f"{_override(weights)} cannot be read: {_reason(error)}") from error
 

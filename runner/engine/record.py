@@ -1,6 +1,10 @@
 """The record of a finished run, one JSON file: docs/records.md."""
 
+import shlex
+import sys
+from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,15 +14,16 @@ from pruners.base import count_kept, count_prunable, full_masks, keep_count
 from runner.engine.context import RunContext
 from runner.engine.divergence import ENTRY
 from runner.engine.memory import GIB
-from runner.records.provenance import provenance
+from runner.records.provenance import ORIGIN, ORIGINS, Origin
 from runner.spec.findings import DIVERGED, DIVERGED_EPOCH, DIVERGED_STAGE, DIVERGED_WHAT
 from runner.spec.identity import NUMERICS
 from runner.spec.run import Run, trains
 
 SCHEMA = 1
 UNIT = "multiply-accumulates per example"  # of `flops`
-# May differ between equal records, as may `seconds` and `cached` of a stage.
+# May differ between equal records: of the record, and of a stage.
 NOT_COMPARED = ("runtime_s", "wall_s", "provenance")
+NOT_COMPARED_OF_STAGE = ("seconds", "cached", ORIGIN)
 
 
 def make_record(
@@ -55,10 +60,10 @@ def make_record(
         "scale": run.scale,
         "runtime_s": round(sum(meta["seconds"] for meta in stages), 3),
         "wall_s": round(wall_s, 3),
-        "stages": [_stage_row(meta) for meta in stages],
+        "stages": [_stage_row(meta) | Origins.of(stages).row(meta) for meta in stages],
         "report": {k: v for meta in stages for k, v in meta["report"].items()}
         | _divergence(stages[-1]),
-        "provenance": {**_provenance(context, stages), "started": started, "finished": finished},
+        "provenance": _provenance(context, stages) | {"started": started, "finished": finished},
     }
 
 
@@ -133,15 +138,45 @@ def _epochs(run: Run) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Origins:
+    """By what the stages of a run were computed (`Origin` as JSON; None if that was not stored).
+
+    Args:
+        distinct: each origin once, in the order of the stages.
+        last: the last stage's.
+    """
+
+    distinct: list[dict[str, Any] | None]
+    last: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, stages: list[dict[str, Any]]) -> "Origins":
+        """The origins of stages, given their metadata."""
+        distinct: list[dict[str, Any] | None] = []
+        for meta in stages:
+            if meta.get(ORIGIN) not in distinct:
+                distinct.append(meta.get(ORIGIN))
+        return cls(distinct, stages[-1].get(ORIGIN))
+
+    def row(self, meta: dict[str, Any]) -> dict[str, int]:
+        """The stage's place in `distinct`; {} if all stages have the last stage's origin."""
+        mixed = len(self.distinct) > 1
+        return {ORIGIN: self.distinct.index(meta.get(ORIGIN))} if mixed else {}
+
+    def provenance(self, present: Origin) -> dict[str, Any]:
+        """The last stage's origin, or the present process's if it is unknown, and any mixture."""
+        mixed = {ORIGINS: self.distinct} if len(self.distinct) > 1 else {}
+        return {**(self.last or present.as_json()), **mixed}
+
+
 def _provenance(context: RunContext, stages: list[dict[str, Any]]) -> dict[str, Any]:
     """Provenance of the record's numbers, without the times."""
     run = context.run
     return {
-        **provenance(
-            context.machine.device,
-            context.machine.group.size,
-            None if context.memory == inf else context.memory / GIB,
-        ),
+        **Origins.of(stages).provenance(context.origin),
+        "memory_gb": None if context.memory == inf else context.memory / GIB,
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "numerics": {kind: NUMERICS[kind] for kind in sorted({s.kind for s in run.stages})},
         "precision": run.precision,
         "dataset_checksum": stages[-1]["dataset_checksum"],
@@ -187,7 +222,7 @@ def comparable(record: dict[str, Any]) -> dict[str, Any]:
     return {
         **kept,
         "stages": [
-            {k: v for k, v in stage.items() if k not in ("seconds", "cached")}
+            {k: v for k, v in stage.items() if k not in NOT_COMPARED_OF_STAGE}
             for stage in record["stages"]
         ],
     }

@@ -20,6 +20,7 @@ from runner.engine.store import Artefact, Store
 from runner.engine.train import finite
 from runner.engine.train_stage import add_snapshots, train_stage
 from runner.errors import Damaged
+from runner.records.provenance import ORIGIN
 from runner.spec.identity import stage_keys
 from runner.spec.run import Run, Stage, snapshots_wanted, trains
 
@@ -111,6 +112,7 @@ def _compute(context: RunContext, stage: Stage) -> None:
         "stage": stage.name,
         "kind": stage.kind,
         "dataset_checksum": context.data.checksum,
+        ORIGIN: context.origin.as_json(),
     }
     if context.machine.group.first:
         context.store.save(context.keys[stage.name], artefact)

@@ -1,39 +1,57 @@
-"""Access to the trained network and masks of a finished run."""
+"""Networks and masks of finished runs, for a user's own code."""
 
 from pathlib import Path
+from typing import Literal, get_args
 
+import torch
 from torch import Generator, nn
 
-from pruners.base import Masks
+from pruners.base import Masks, apply_masks
 from runner.config.build import parse_run
+from runner.display.progress import Quiet, Watcher
 from runner.engine.checkpoint import State
+from runner.engine.context import RunContext
+from runner.engine.machine import Machine
 from runner.engine.record import final_stage
+from runner.engine.starting_point import starting_point
 from runner.engine.store import Store
-from runner.errors import Damaged, nearest
+from runner.errors import Damaged, nearest, one_of
 from runner.records.find import finished_runs, run_in
 from runner.records.folders import CONFIG, RECORD, record_path
 from runner.records.stored import StoredRun
 from runner.spec.findings import is_diverged
 from runner.spec.identity import stage_keys
-from runner.spec.run import Run
+from runner.spec.run import Run, Stage
+
+Point = Literal["end", "rewind", "init"]
+UNWATCHED = Watcher(Path(), Quiet(), {}, writes=False)
 
 
 def load_ticket(
-    run_id: str, results_dir: str | Path = "results", cache_dir: str | Path = ".cache"
+    run_id: str,
+    results_dir: str | Path = "results",
+    cache_dir: str | Path = ".cache",
+    at: Point = "end",
 ) -> tuple[nn.Module, Masks]:
-    """The trained network of a finished run and its masks by parameter name (True = kept).
+    """A network of a finished run and the run's masks by parameter name (True = kept).
 
-    The network is on the CPU and in eval mode.
+    The network is on the CPU. Its pruned weights are zero, and pruners/keep.py keeps them so while
+    it trains.
+
+    Args:
+        at: end: the trained network, in eval mode. rewind: the weights from which the run's last
+            training began, in training mode; with the masks it is the ticket. init: the initial
+            weights, in training mode.
 
     Raises:
         FileNotFoundError: `results_dir` has no such finished run, the run diverged or is a
             measurement only, or `cache_dir` no longer has its weights as they were written.
+        ValueError: `at` is something else.
     """
+    if at not in get_args(Point):
+        raise ValueError(one_of("at", at, get_args(Point)))
     results, store = Path(results_dir), Store(Path(cache_dir))
-    finished = run_in([results], run_id)
-    if finished is None:
-        others = [name for name in finished_runs(results) if name != run_id]
-        raise FileNotFoundError(_unfinished(run_id, results / "runs", others))
+    finished = _finished(run_id, results)
     run = _run(finished, results)
     name = _network_stage(run, finished)
     keys = {stage["name"]: stage["key"] for stage in finished.record["stages"]}
@@ -41,16 +59,43 @@ def load_ticket(
         raise _foreign(run_id, results, f"its stage {name!r} is not in the record")
     try:
         artefact = store.load(keys[name])
+        if at == "end":
+            return _network(run, artefact.weights), artefact.masks
+        return _at_start(run, run.stage(name), store, artefact.masks, at), artefact.masks
     except Damaged as error:
-        path = record_path(results, run_id)
-        again = f"{f'delete {path} and ' if path.exists() else ''}run it again"
-        if stage_keys(run)[name] != keys[name]:
-            again = "use the code of its time: its NUMERICS are older"
+        again = _way_out(record_path(results, run_id), stage_keys(run)[name] == keys[name])
         raise FileNotFoundError(_lost(run_id, name, store.path(keys[name]), error, again)) from None
-    try:
-        return _network(run, artefact.weights), artefact.masks
     except RuntimeError as error:  # sealed weights, so the network is not theirs
         raise _foreign(run_id, results, str(error).splitlines()[0]) from None
+
+
+def _finished(run_id: str, results: Path) -> StoredRun:
+    """What is stored about the run.
+
+    Raises:
+        FileNotFoundError: there is no such finished run.
+    """
+    finished = run_in([results], run_id)
+    if finished is None:
+        others = [name for name in finished_runs(results) if name != run_id]
+        raise FileNotFoundError(_unfinished(run_id, results / "runs", others))
+    return finished
+
+
+def _way_out(record: Path, current: bool) -> str:
+    """How to get lost weights again. `current`: whether this code would compute them."""
+    if not current:
+        return "use the code of its time: its NUMERICS are older"
+    return f"{f'delete {record} and ' if record.exists() else ''}run it again"
+
+
+def _at_start(run: Run, stage: Stage, store: Store, masks: Masks, at: Point) -> nn.Module:
+    """The masked network at the beginning of the run, or of its last stage."""
+    machine = Machine(torch.device("cpu"), store.root, store.root, store.root, 0.0, "none")
+    context = RunContext(run, machine, store, UNWATCHED)
+    model = context.fresh_model() if at == "init" else starting_point(context, stage).model
+    apply_masks(model, masks)
+    return model.train()
 
 
 def _network_stage(run: Run, finished: StoredRun) -> str:

@@ -1,27 +1,40 @@
 """Reads a file of weights: safetensors' format or torch's, of which only plain values are read.
 
 The content decides which format a file has, not its name. The state dict may be part of a
-checkpoint, and may come from a network in DataParallel. A file that also contains masks is refused:
-a mask that is left out would load another network than the one that was saved.
+checkpoint. A file that also contains masks is refused: a mask that is left out would load another
+network than the one that was saved.
 """
 
+import argparse
 import pickle
 import re
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy._core.multiarray import scalar
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.serialization import safe_globals
 
-WRAPPERS = ("state_dict", "model")  # keys under which checkpoints store a state dict
-PARALLEL = "module."  # DataParallel's prefix of every name
+from runner.engine.weight_names import some
+
+# Keys under which checkpoints store a state dict, in the order in which they are tried.
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
+# Classes without behaviour that checkpoints store beside weights: numpy's numbers, options.
+INERT: tuple[Any, ...] = (
+    np.dtype,
+    argparse.Namespace,
+    *(type(np.dtype(name)) for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")),
+    *((scalar, f"numpy.{place}.multiarray.scalar") for place in ("core", "_core")),
+)
 # Parts of a name between dots, slashes or colons that denote masks: mask, masks, weight_mask.
 MASK = re.compile(r"(^|[./:])([^./:]*_)?masks?([./:]|$)", re.IGNORECASE)
-SHOWN = 3  # names printed for each kind of problem
 ALONE = "save the state dict alone: torch.save(model.state_dict(), PATH)"
 
 
@@ -29,8 +42,21 @@ class UnsuitableError(ValueError):
     """A file that is not used. The text states only the problem, e.g. `contains no state dict`."""
 
 
-def state_of(path: Path, own: frozenset[str]) -> dict[str, Tensor]:
-    """The tensors of the state dict in a file, by name and on the CPU.
+@dataclass(frozen=True)
+class Content:
+    """The state dict in a file.
+
+    Args:
+        state: its tensors by name, on the CPU.
+        ordered: whether they are in the order in which they were saved.
+    """
+
+    state: dict[str, Tensor]
+    ordered: bool
+
+
+def content_of(path: Path, own: frozenset[str]) -> Content:
+    """The state dict in a file.
 
     Args:
         own: names of the network; one of these never denotes a mask.
@@ -39,7 +65,7 @@ def state_of(path: Path, own: frozenset[str]) -> dict[str, Tensor]:
         UnsuitableError: the file cannot be read, contains masks, or no plain tensors by name.
         OSError: the file cannot be opened.
     """
-    content = _content(path)
+    content, ordered = _content(path)
     if masks := {name: t for name, t in _tensors(content) if _is_mask(name, own)}:
         raise UnsuitableError(_about_masks(masks))
     state = _unwrapped(content)
@@ -48,22 +74,21 @@ def state_of(path: Path, own: frozenset[str]) -> dict[str, Tensor]:
             raise UnsuitableError(
                 f"contains a {kind} tensor, {name}; save dense tensors of numbers"
             )
-    return state
+    return Content(state, ordered)
 
 
-def some(names: list[str]) -> str:
-    """The first few names and the number of the others."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
-def _content(path: Path) -> Any:
+def _content(path: Path) -> tuple[Any, bool]:
+    """Everything in a file, and whether it has the order in which it was saved."""
     try:
         if _is_safetensors(path):
-            return load_file(path)
+            return load_file(path), False
         # torch would warn of protocols of foreign files, and chooses a format by a path's name
-        with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
-            return torch.load(file, map_location="cpu", weights_only=True)
+        with (
+            warnings.catch_warnings(action="ignore"),
+            safe_globals([*INERT]),
+            path.open("rb") as file,
+        ):
+            return torch.load(file, map_location="cpu", weights_only=True), True
     except OSError:
         raise
     except pickle.UnpicklingError as error:
@@ -122,14 +147,15 @@ def _about_masks(masks: dict[str, Tensor]) -> str:
 
 
 def _unwrapped(found: Any) -> dict[str, Tensor]:
-    """The state dict inside a checkpoint, without DataParallel's prefix."""
-    for name in WRAPPERS:
-        if isinstance(found, dict) and isinstance(found.get(name), dict):
-            found = found[name]
+    """The state dict inside a checkpoint, which may be several wrappers deep."""
+    while isinstance(found, dict) and (key := _wrapper(found)) is not None:
+        found = found[key]
     if not isinstance(found, dict) or not any(isinstance(t, Tensor) for t in found.values()):
+        inside = _dicts_of_tensors(found) if isinstance(found, dict) else []
+        several = f"; it has tensors under {' and '.join(inside)}" if inside else ""
         raise UnsuitableError(
             "contains no state dict: expected names and tensors, alone or under"
-            f" {' or '.join(WRAPPERS)}"
+            f" {', '.join(WRAPPERS[:-1])} or {WRAPPERS[-1]}{several}"
         )
     if strange := [key for key in found if not isinstance(key, str)]:
         raise UnsuitableError(
@@ -143,10 +169,33 @@ def _unwrapped(found: Any) -> dict[str, Tensor]:
     ]
     if others:
         raise UnsuitableError(f"contains more than tensors: {some(others)}; {ALONE}")
-    parallel = all(name.startswith(PARALLEL) for name in found)
-    return {
-        name.removeprefix(PARALLEL) if parallel else name: tensor for name, tensor in found.items()
-    }
+    return found
+
+
+def _wrapper(found: dict[Any, Any]) -> Any:
+    """The key of the state dict in a checkpoint: a usual one, or the only one with tensors."""
+    inside = _dicts_of_tensors(found)
+    usual = [key for key in WRAPPERS if key in inside]
+    if usual or any(isinstance(value, Tensor) for value in found.values()):
+        return usual[0] if usual else None
+    return inside[0] if len(inside) == 1 else None
+
+
+def _dicts_of_tensors(found: dict[Any, Any]) -> list[Any]:
+    """Keys of the dicts that have tensors by name, also further inside."""
+    return [
+        key
+        for key, value in found.items()
+        if isinstance(key, str) and isinstance(value, dict) and _has_state(value)
+    ]
+
+
+def _has_state(value: dict[Any, Any], depth: int = 4) -> bool:
+    tensors = [key for key, inner in value.items() if isinstance(inner, Tensor)]
+    if tensors:
+        return all(isinstance(key, str) for key in tensors)
+    inner = (part for part in value.values() if isinstance(part, dict))
+    return depth > 0 and any(_has_state(part, depth - 1) for part in inner)
 
 
 def _kind(tensor: Tensor) -> str:

@@ -24,6 +24,8 @@ QUEUE = ("hydra/launcher=gpu_queue", "hydra.launcher.slots=2", "hydra.launcher.g
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 PATIENCE = 60.0  # seconds for the jobs of a killed command to end
 OWN_FRAME = re.compile(rf'File "{re.escape(str(ROOT))}/(?!\.venv/)')
+# torchrun is started by `python -m`, the processes of a run by the path of run.py
+OF_TORCHRUN = re.compile(r'torch/distributed/|^:\s*File "<frozen runpy>"')
 BEGIN = 12.0  # seconds in which two jobs of a queue begin and end
 
 
@@ -136,11 +138,12 @@ def killed_once(
 def own_output(ended: Ended) -> Ended:
     """The end of a command without the tracebacks of torchrun itself.
 
-    It prints them when a process of it fails or when it gets a signal, sometimes in several parts.
-    None of their frames is in this repository.
+    It prints them when a process of it fails or when it gets a signal, sometimes in several parts,
+    and as any program does when Ctrl-C meets its imports. None of their frames is in this
+    repository.
     """
     parts = ended.output.split(TRACEBACK)
-    kept = [p for p in parts[1:] if OWN_FRAME.search(p) or "torch/distributed/" not in p]
+    kept = [p for p in parts[1:] if OWN_FRAME.search(p) or not OF_TORCHRUN.search(p)]
     return Ended(ended.code, TRACEBACK.join([parts[0], *kept]))
 
 

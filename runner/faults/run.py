@@ -22,7 +22,7 @@ from runner.faults.lab import ROOT
 from runner.faults.page import Figures, Origin, plain, write
 from runner.faults.trial import Trial
 from runner.faults.work import PARTS, Event, Work, events, seconds_left, share_out
-from runner.records.provenance import device_name, provenance
+from runner.records.provenance import provenance
 
 RESULTS, PAGES = (
     ROOT / "results" / "faults.json",
@@ -205,9 +205,9 @@ def faults(words: list[str], console: Console) -> int:
 
 def _origin(options: Options) -> Origin:
     made = provenance(torch.device("cpu"), 1)
-    commit = f"{made['git_sha']:.8}" + (" with changes" if made["git_dirty"] else "")
+    commit = f"{made.git_sha:.8}" + (" with changes" if made.git_dirty else "")
     today = datetime.now(timezone.utc).date().isoformat()
-    return Origin(device_name(torch.device("cpu")), today, commit, options.seed, minutes=0)
+    return Origin(made.device_name, today, commit, options.seed, minutes=0)
 
 
 def _show(figures: Figures, driver: Driver) -> None:

@@ -15,6 +15,7 @@ DIVERGED_STAGE, DIVERGED_EPOCH, DIVERGED_WHAT = (
 CONNECTED, REACHED, EMPTY = "connected", "outputs_reached", "empty_layers"
 # For a stage that loads weights: their origin, and the net's results with them on the test images.
 ORIGIN = "pretrained"
+RENAMED = "pretrained_renamed"
 ACCURACY = "pretrained_accuracy"
 TOP5 = "pretrained_accuracy_top5"
 LOSS = "pretrained_test_loss"

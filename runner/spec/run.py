@@ -7,7 +7,7 @@ set, model, pruner, measurement) are frozen dataclasses of the packages `runner.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from pruners.base import Approximate
 from runner.spec.lr_schedule import LrSchedule, Step
@@ -55,11 +55,14 @@ class Weights:
     Args:
         content: their identity: `sha256:...` of a file, or `torchvision:` and the name of an entry.
         path: the file's path as given; no part of identity or equality. None = torchvision's own.
+        match: whether tensors under unknown names may be found by their order and shape. No part of
+            identity: where names fit, nothing else is tried.
     """
 
     tag: ClassVar[str] = "pretrained_weights"
     content: str
     path: str | None = field(default=None, compare=False)
+    match: Literal["names", "shape"] = field(default="names", compare=False)
 
 
 class Settings(Protocol):

@@ -1,7 +1,5 @@
 """Titles of tables and figures, differences to the paper's setting, and origins of the records."""
 
-import json
-from collections.abc import Callable
 from typing import Any
 
 from runner.suites.expand import Suite
@@ -80,30 +78,58 @@ def _padding(suite: Suite) -> list[str]:
 
 def origins(records: list[dict[str, Any]]) -> list[str]:
     """Describe the devices, code versions and precision of the records, and any mixture of them."""
-    lines = []
-    sources: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
-        (
-            "device",
-            lambda r: f"{r['provenance']['device_name']}, {r['provenance']['threads']} thread(s)",
-        ),
-        ("NUMERICS", lambda r: json.dumps(r["provenance"]["numerics"])),
-        ("precision", lambda r: r["provenance"]["precision"]),
+    mixed = [
+        f"Mixed code versions: NUMERICS of {kind} are {sorted(numbers)}."
+        for kind, numbers in _numerics(records).items()
+        if len(numbers) > 1
     ]
-    for what, of in sources:
-        if what == "NUMERICS":  # two numbers of one kind are a mixture
-            kinds: dict[str, set[int]] = {}
-            for record in records:
-                for kind, number in record["provenance"]["numerics"].items():
-                    kinds.setdefault(kind, set()).add(number)
-            lines += [
-                f"Mixed code versions: NUMERICS of {kind} are {sorted(n)}."
-                for kind, n in kinds.items()
-                if len(n) > 1
-            ]
-            continue
-        values = sorted({str(of(record)) for record in records})
-        if len(values) == 1:
-            lines.append(f"{what.capitalize()}: {values[0]}.")
-        elif values:
-            lines.append(f"Mixes {what}s: {'; '.join(values)}.")
-    return lines
+    return [
+        *_one_or_mixed("device", [_device(record) for record in records]),
+        *mixed,
+        *_one_or_mixed("precision", [str(r["provenance"]["precision"]) for r in records]),
+        *_if_mixed("PyTorch versions", [str(_versions(r).get("torch")) for r in records]),
+        *_if_mixed("kinds of CPU", [_kind_of_cpu(record) for record in records]),
+    ]
+
+
+def _one_or_mixed(what: str, values: list[str]) -> list[str]:
+    """The one value, or that they are mixed."""
+    distinct = sorted(set(values))
+    if len(distinct) == 1:
+        return [f"{what.capitalize()}: {distinct[0]}."]
+    return _if_mixed(f"{what}s", values)
+
+
+def _if_mixed(what: str, values: list[str]) -> list[str]:
+    distinct = sorted(set(values))
+    return [f"Mixes {what}: {'; '.join(distinct)}."] if len(distinct) > 1 else []
+
+
+def _numerics(records: list[dict[str, Any]]) -> dict[str, set[int]]:
+    """Kind of stage -> its numbers in the records."""
+    kinds: dict[str, set[int]] = {}
+    for record in records:
+        for kind, number in record["provenance"]["numerics"].items():
+            kinds.setdefault(kind, set()).add(number)
+    return kinds
+
+
+def _device(record: dict[str, Any]) -> str:
+    origin = record["provenance"]
+    return f"{origin['device_name']}, {origin['threads']} thread(s)"
+
+
+def _versions(record: dict[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = record["provenance"].get("versions", {})
+    return found
+
+
+def _kind_of_cpu(record: dict[str, Any]) -> str:
+    """The kernels and instruction sets; records from before version 0.2.0 do not state them."""
+    origins = [o for o in record["provenance"].get("origins", [record["provenance"]]) if o]
+    kinds = {
+        f"{cpu['capability']} of {' '.join(cpu['instruction_sets'])}"
+        for cpu in (origin.get("cpu") for origin in origins)
+        if cpu
+    }
+    return " and ".join(sorted(kinds)) or "not stated"

@@ -1,5 +1,6 @@
 """Command lines that Hydra would misread, and own configuration folders."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from support import compose_run, machine
 from runner.commands.arguments import launcher
 from runner.config.build import build_run, parse_run
 from runner.config.compose import Composer, compose_config, has_method
-from runner.config.overrides import check_words, conf_folders, with_search_path
+from runner.config.overrides import check_overrides, check_words, conf_folders, with_search_path
 from runner.config.plain import to_plain
 from runner.config.synonyms import other_choice, other_key
 from runner.config.unread import unread
@@ -221,6 +222,47 @@ def test_own_schedules_and_launchers_of_a_folder_are_found_everywhere(tmp_path: 
     assert runs and {run.scale for run in runs} == {1.0}
     with pytest.raises(ConfigError, match="one of constant, cosine, early, step"):
         build_run(compose_config([*words, "train.lr_schedule=earl"]))
+
+
+@pytest.mark.parametrize(
+    ("word", "way_out"),
+    [
+        ("+seed=1", "write seed=1"),
+        ("~density", "write density"),
+        ("+lr=0.1", "write train.lr=0.1"),
+        ("+model.width=8", "write model.width=8"),
+        ("+experiment=a", "there is no experiment, so leave it out"),
+        ("+my.own=3", "there is no my, so leave it out"),
+    ],
+)
+def test_the_way_out_of_a_key_with_a_sign_is_a_word_that_works(word: str, way_out: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(way_out)):
+        check_overrides([word])
+
+
+@pytest.mark.parametrize(
+    ("word", "guess"),
+    [("pruning", "theory/pruning"), ("theory/premis", "theory/premise"), ("grap", "grasp")],
+)
+def test_unknown_methods_are_told_the_theory_experiments_too(word: str, guess: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_config([f"method={word}"])
+    message = str(caught.value)
+    assert message.startswith(f"method={word} is not a choice: ")
+    folder = CONF / "method"
+    names = {
+        path.relative_to(folder).with_suffix("").as_posix()
+        for path in folder.rglob("*.yaml")
+        if path.parent.name != "base"
+    }
+    listed = message.partition("choice: ")[2].partition(";")[0].split(", ")
+    assert len(listed) == len(names) and set(listed) == names
+    assert message.endswith(f"did you mean {guess!r}?")
+
+
+def test_an_unknown_launcher_is_compared_with_launchers() -> None:
+    with pytest.raises(ConfigError, match="hydra/launcher=slrum is not a choice: .*'slurm'"):
+        compose_config(["hydra/launcher=slrum"])
 
 
 NO_EFFECT = {

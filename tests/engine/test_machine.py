@@ -1,9 +1,12 @@
 """Checks of the machine: bf16 only where the processor supports it; provenance in records."""
 
+import json
+import platform
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from conftest import SMALL, records
 
 from runner.engine.devices import KINDS, chosen
 from runner.engine.machine import cpu_has_bf16, prepare
+from runner.engine.record import comparable
 from runner.errors import ConfigError
 from runner.records.provenance import device_name, provenance
 from runner.spec.request import Environment
@@ -78,6 +82,46 @@ def test_a_record_contains_device_threads_versions_and_checksum(
     assert found["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert len(found["dataset_checksum"]) == 64 and set(found["numerics"]) == {"train"}
     assert found["started"] <= found["finished"]
+    kind = found["cpu"]
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    flags = next(line for line in lines if line.startswith(("flags", "Features"))).split()
+    assert kind["instruction_sets"] and set(kind["instruction_sets"]) <= set(flags)
+    # torch names its kernels DEFAULT, AVX2 or AVX512 on x86; it takes no set that the CPU lacks
+    assert kind["capability"] in ("DEFAULT", "AVX2", "AVX512") or platform.machine() != "x86_64"
+    assert ("avx512f" in flags) or kind["capability"] != "AVX512"
+
+
+def test_the_provenance_is_that_of_the_processes_that_computed_the_stages(
+    command: Command, tmp_path: Path
+) -> None:
+    dense = ["method=dense", *SMALL]
+    pruned = ["method=magnitude", "start=dense", "retrain=finetune", "density=0.5", *SMALL]
+    for words in ([*dense, "env.threads=1"], [*pruned, "env.threads=2"]):
+        assert command(*words).returncode == 0
+
+    def record(words: list[str]) -> tuple[Path, Any]:
+        method = words[0].removeprefix("method=")
+        (path,) = (tmp_path / "results" / "runs").glob(f"{method}-*/result.json")
+        return path, json.loads(path.read_text())
+
+    _, first = record(dense)
+    assert first["provenance"]["threads"] == 1 and "origins" not in first["provenance"]
+    assert all("origin" not in stage for stage in first["stages"])
+    path, second = record(pruned)
+    threads = [origin["threads"] for origin in second["provenance"]["origins"]]
+    assert [(s["name"], threads[s["origin"]]) for s in second["stages"]] == [
+        ("dense", 1),
+        ("prune", 2),
+        ("train", 2),
+    ]
+    # the last stage's, whichever process reads the stages from the cache later
+    path.unlink()
+    assert command(*pruned, "env.threads=1").returncode == 0
+    _, again = record(pruned)
+    assert again["provenance"]["threads"] == 2
+    assert [s["cached"] for s in again["stages"]] == [True, True, True]
+    assert comparable(again) == comparable(second)
+    assert again["provenance"]["origins"] == second["provenance"]["origins"]
 
 
 def test_tf32_is_off_in_every_run_and_the_record_states_it(
@@ -88,7 +132,7 @@ def test_tf32_is_off_in_every_run_and_the_record_states_it(
     try:
         torch.set_float32_matmul_precision("high")  # TF32 on CUDA
         prepare(environment(tmp_path))
-        stated = provenance(torch.device("cpu"), 1)["determinism"]
+        stated = provenance(torch.device("cpu"), 1).determinism
         assert (stated["matmul_tf32"], stated["cudnn_tf32"]) == (False, False)
         assert torch.get_float32_matmul_precision() == "highest"
     finally:

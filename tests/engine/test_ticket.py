@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -93,6 +94,75 @@ def test_pruned_weights_of_a_ticket_are_zero_and_kept_weights_are_not(
     for layer, mask in masks.items():
         weight = model.get_parameter(layer)
         assert torch.count_nonzero(weight[~mask]) == 0 and torch.count_nonzero(weight[mask]) > 0
+
+
+def test_the_ticket_and_the_initial_net_are_those_of_the_run(
+    finished: dict[str, FinishedRun],
+) -> None:
+    def weights(name: str, at: Any) -> dict[str, Tensor]:
+        return {
+            k: v.clone() for k, v in runner.load_ticket(*finished[name], at)[0].named_parameters()
+        }
+
+    _, masks = runner.load_ticket(*finished["magnitude"])
+    start = weights("dense", "init")
+    # pruned at initialization: the ticket is the masked initial net
+    for at in ("init", "rewind"):
+        for name, found in weights("magnitude", at).items():
+            kept = masks.get(name, torch.ones_like(found, dtype=torch.bool))
+            assert torch.equal(found, start[name] * kept), (at, name)
+    # fine-tuned: the ticket is the masked trained net
+    _, masks = runner.load_ticket(*finished["trained"])
+    trained = weights("dense", "end")
+    for name, found in weights("trained", "rewind").items():
+        kept = masks.get(name, torch.ones_like(found, dtype=torch.bool))
+        assert torch.equal(found, trained[name] * kept), name
+    model, _ = runner.load_ticket(*finished["trained"], "rewind")
+    assert model.training
+    with pytest.raises(ValueError, match="at=start is not a choice: end, rewind, init"):
+        runner.load_ticket(*finished["trained"], "start")  # type: ignore[arg-type]
+
+
+def test_five_steps_in_a_loop_of_ones_own_keep_the_mask(finished: dict[str, FinishedRun]) -> None:
+    model, masks = runner.load_ticket(*finished["magnitude"], at="rewind")
+    x, y = held_out()
+    options = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
+    optimizer = torch.optim.SGD(model.parameters(), **options)
+    # the same training with the masks inside the function: w * mask is what the net computes
+    start = {k: p.detach().clone().requires_grad_() for k, p in model.named_parameters()}
+    reference = torch.optim.SGD(start.values(), **options)
+    kept = runner.keep_masked(model, masks, optimizer)
+    for _ in range(5):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        reference.zero_grad()
+        masked = {k: p * masks[k] if k in masks else p for k, p in start.items()}
+        out = torch.func.functional_call(model, masked, (x,))
+        torch.nn.functional.cross_entropy(out, y).backward()
+        reference.step()
+    for name, found in model.named_parameters():
+        expected = start[name].detach() * masks[name] if name in masks else start[name].detach()
+        torch.testing.assert_close(found.detach(), expected)
+        assert name not in masks or not found.detach()[~masks[name]].any()
+    kept.remove()
+    for _ in range(2):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    assert any(p.detach()[~masks[k]].any() for k, p in model.named_parameters() if k in masks)
+
+
+def test_masks_of_another_net_are_refused() -> None:
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for masks, why in (
+        ({"weight": torch.ones(3, 2, dtype=torch.bool)}, "no parameter of this name and shape"),
+        ({"bias2": torch.ones(2, dtype=torch.bool)}, "no parameter of this name and shape"),
+        ({"weight": torch.ones(2, 3)}, "torch.float32; it must be torch.bool"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            runner.keep_masked(model, masks, optimizer)
 
 
 def test_a_dense_run_keeps_every_weight(finished: dict[str, FinishedRun]) -> None:

@@ -165,7 +165,7 @@ def test_every_common_file_format_of_a_state_dict_is_read_to_the_bit(
     FORMS[form](state, path)
     run = compose_run(*with_weights(path))
     net = run.model(1, 10, 8, Generator().manual_seed(0)).state_dict()
-    found = fitting(run.stage("dense").weights, net, run)
+    found = fitting(run.stage("dense").weights, net, run).state
     assert list(found) == list(net)
     for name, tensor in found.items():
         reference = (
@@ -198,7 +198,7 @@ MISFITS: list[tuple[Callable[[Path], object], list[str]]] = [
         lambda path: torch.save(less(expected()), path),
         [
             "does not fit model=resnet20",
-            "missing: stage2.0.conv1.weight, ",
+            "missing: stage2.0.bn1.bias, stage2.0.bn2.bias, ",
             "more",
             "not in the network: head.weight",
         ],
@@ -210,8 +210,8 @@ MISFITS: list[tuple[Callable[[Path], object], list[str]]] = [
         [
             "dataset=digits (10 classes)",
             (
-                "with another shape: fc.weight (1000, 16) instead of (10, 16), fc.bias (1000,)"
-                " instead of (10,)"
+                "with another shape: fc.bias (1000,) instead of (10,), fc.weight (1000, 16)"
+                " instead of (10, 16)"
             ),
         ],
     ),
@@ -221,7 +221,7 @@ MISFITS: list[tuple[Callable[[Path], object], list[str]]] = [
     ),
     (
         lambda path: torch.save([torch.zeros(3)], path),
-        ["contains no state dict", "state_dict or model"],
+        ["contains no state dict", "network or weights"],
     ),
     (
         lambda path: torch.save(

@@ -389,6 +389,12 @@ def test_of_tracebacks_under_torchrun_only_its_own_is_no_fault() -> None:
     assert interrupted(own_output(Ended(1, f"{cause}\nDuring handling:\n\n{theirs}"))) is None
     ours = f'{cause} File "{ROOT}/runner/engine/distributed.py"\n'
     assert interrupted(own_output(Ended(1, ours))) == Verdict.TRACEBACK
+    imports = (
+        'Traceback (most recent call last):\n  File "<frozen runpy>", line 189, in _run_module\n'
+        '  File "x/torch/__init__.py", line 496, in <module>\nKeyboardInterrupt\n'
+    )
+    assert interrupted(own_output(Ended(-signal.SIGINT, imports))) is None
+    assert interrupted(own_output(Ended(1, imports + ours))) == Verdict.TRACEBACK
     assert interrupted(own_output(Ended(1, f"{RAISED}{theirs}"))) == Verdict.TRACEBACK
     assert interrupted(own_output(Ended(1, f"{theirs}{RAISED}"))) == Verdict.TRACEBACK
 

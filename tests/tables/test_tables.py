@@ -6,6 +6,7 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, SMALL
@@ -309,6 +310,36 @@ def test_notes_list_devices_and_code_versions(table: Suite, tmp_path: Path) -> N
     assert "Mixes precisions: bf16; fp32." in text
     assert "Mixed code versions: NUMERICS of train are [1, 2]." in text
     assert "NUMERICS of prune" not in text
+
+
+def test_notes_state_mixtures_of_processors_and_torch_versions(
+    table: Suite, tmp_path: Path
+) -> None:
+    def made(version: str, *sets: str) -> dict[str, Any]:
+        kind = {"capability": sets[-1].upper(), "instruction_sets": list(sets)}
+        return {
+            "device_name": "cpu A",
+            "threads": 1,
+            "numerics": {"train": 1},
+            "precision": "fp32",
+            "versions": {"torch": version},
+            "cpu": kind,
+        }
+
+    first, second, third = jobs(table, "SNIP")
+    write(
+        tmp_path, *(record(job, 90.0, provenance=made("2.14", "avx2")) for job in (first, second))
+    )
+    _, text = printed(table, tmp_path)
+    assert "Mixes" not in text
+    older = made("2.13", "avx2")
+    # a stage of another kind than the last one
+    older["origins"] = [made("2.13", "avx2", "avx512"), made("2.13", "avx2")]
+    write(tmp_path, record(third, 90.0, provenance=older))
+    _, text = printed(table, tmp_path)
+    assert "Mixes PyTorch versions: 2.13; 2.14." in text
+    expected = "AVX2 of avx2; AVX2 of avx2 and AVX512 of avx2 avx512"
+    assert f"Mixes kinds of CPU: {expected}." in text
 
 
 def test_different_kinds_of_stages_are_not_a_mixture_of_code_versions(

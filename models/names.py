@@ -1,0 +1,28 @@
+"""Names that other implementations give to the layers of our networks.
+
+A renaming is a regular expression and its replacement. `renamings` of a network's description are
+applied in turn to a name in a file that the network does not have (start.weights).
+"""
+
+Renamings = tuple[tuple[str, str], ...]
+
+# ResNets of basic blocks for small images: stages called layer1 to layer4, the shortcut's layers
+# counted, the classifier called linear (Idelbayev's and Liu's ResNets for CIFAR) or fc; the
+# shortcut called downsample as in torchvision.
+BASIC_BLOCKS: Renamings = (
+    (r"^layer(\d)\.", r"stage\1."),
+    (r"\.(?:downsample|shortcut)\.0\.", ".shortcut.conv."),
+    (r"\.(?:downsample|shortcut)\.1\.", ".shortcut.bn."),
+    (r"^(?:linear|classifier)\.", "fc."),
+)
+
+
+def counted(names: tuple[str, ...], sequence: str) -> Renamings:
+    """Renamings of the layers of a `Sequential` that others only count.
+
+    Args:
+        names: our names of its layers in order.
+        sequence: the name of the Sequential, ours and theirs.
+    """
+    layers = [(rf"^{sequence}\.{i}\.", f"{sequence}.{name}.") for i, name in enumerate(names)]
+    return (*layers, (r"^(?:linear|classifier)(?:\.0)?\.", "fc."))

@@ -1,0 +1,109 @@
+"""`python run.py --again RUN_ID`: perform a finished run again, from its own configuration."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from runner.commands.run import plan
+from runner.config.build import build_plain
+from runner.config.compose import compose_config
+from runner.config.plain import parse_plain, to_plain
+from runner.config.quoting import literal_paths
+from runner.config.request import environment_of
+from runner.engine.execute import execute
+from runner.errors import ConfigError, nearest
+from runner.records.find import finished_runs, results_roots, run_in
+from runner.records.stored import StoredRun
+from runner.spec.identity import run_id
+from runner.spec.request import RunRequest, SavedConfig
+from runner.spec.run import Run
+
+FLAG = "--again"  # also in run.py, which imports nothing at its top
+OF_MACHINE = ("env", "logger")  # the parts of a configuration that no identity contains
+
+
+def again(words: list[str]) -> int:
+    """Perform a run with the configuration of its record; the exit code.
+
+    The record is one of `env.results_dir`, or a published one. A run that `env.results_dir` has
+    already is not repeated: another `env.results_dir` and `env.cache_dir` measure it anew. Threads
+    are as many as then.
+
+    Args:
+        words: `--again`, a run id, and settings of this machine (`env.*`, `logger`).
+
+    Raises:
+        ConfigError: another word, an unknown run, or one of another version of the code.
+    """
+    wanted, settings = _read(words)
+    cfg = compose_config(literal_paths(settings))
+    stored = _stored(wanted, environment_of(cfg).results_dir)
+    if cfg.env.threads is None:  # with another number of threads the last bits differ
+        cfg.env.threads = stored.record["provenance"]["threads"]
+    machine = {key: to_plain(cfg, resolve=True)[key] for key in OF_MACHINE}
+    values = {**parse_plain(stored.config, resolve=True), **machine}
+    request = RunRequest(
+        run=_run(wanted, values),
+        environment=environment_of(cfg),
+        config=SavedConfig(OmegaConf.to_yaml(OmegaConf.create(values)), values),
+        overrides=(),
+        highlights=tuple(values["method"].get("highlights", ())),
+        paper_command=None,
+    )
+    return plan(request) if request.environment.plan else execute(request)
+
+
+def _read(words: list[str]) -> tuple[str, list[str]]:
+    """The run id and the settings of the machine."""
+    place = words.index(FLAG)
+    wanted = words[place + 1 : place + 2]
+    others = [*words[:place], *words[place + 2 :]]
+    settings = [each for each in others if each.partition("=")[0].split(".")[0] in OF_MACHINE]
+    if not wanted or "=" in wanted[0] or wanted[0].startswith("-"):
+        raise ConfigError(f"{FLAG} needs the id of a finished run: {FLAG} RUN_ID")
+    if unread := [each for each in others if each not in settings]:
+        raise ConfigError(
+            f"{' '.join(unread)}: {FLAG} repeats a run as it was, so only env.* and logger can be"
+            " set beside it"
+        )
+    return wanted[0], settings
+
+
+def _stored(wanted: str, results_dir: Path) -> StoredRun:
+    """What is stored about the run.
+
+    Raises:
+        ConfigError: there is no such finished run, or it has no configuration.
+    """
+    roots = results_roots(results_dir)
+    found = run_in(roots, wanted)
+    if found is None:
+        known = [name for root in roots for name in finished_runs(root)]
+        raise ConfigError(
+            f"{FLAG} {wanted}: neither {results_dir} nor the published records have this run"
+            f"{nearest(wanted, known)}"
+        )
+    if not found.config:
+        raise ConfigError(f"{FLAG} {wanted}: its configuration (config.yaml) is not stored")
+    return found
+
+
+def _run(wanted: str, values: Mapping[str, Any]) -> Run:
+    """The run that the configuration describes.
+
+    Raises:
+        ConfigError: this code reads another run from it, or none.
+    """
+    other = f"{FLAG} {wanted}: another version of the code wrote its configuration"
+    try:
+        run = build_plain(dict(values), finished=True)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"{other}: {reason}; use the code of its record's git_sha") from error
+    if (identity := run_id(run)) != wanted:
+        raise ConfigError(
+            f"{other}, which is {identity} with this one; use the code of its record's git_sha"
+        )
+    return run
