@@ -142,7 +142,7 @@ class AbsoluteNet:
         self._fits = 0  # examples that are known to fit in the memory
         with torch.no_grad():
             for tensor in tensors_of(self._net):
-                tensor.abs_()
+                tensor.data = tensor.abs()  # with its strides: convolutions sum in their order
             for name, buffer in self._net.named_buffers():
                 if name.rpartition(".")[2] == "running_mean":
                     buffer.zero_()

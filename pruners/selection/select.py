@@ -57,7 +57,10 @@ def select(
         # Rounds that are not exact may leave fewer weights than the next one requests.
         density = min(density, sum(left.values()) / len(ranked.values))
     layers = ranked.split(ranked.values)
-    keep = allocate(layers, ranked.split(ranked.values > -torch.inf), density, left)
+    if isinstance(allocate, Global):
+        _, keep = ranked.count(allocate.select(ranked, density))
+    else:
+        keep = allocate(layers, ranked.split(ranked.values > -torch.inf), density, left)
     picked = [pick(layer.flatten(), keep[name], rng) for name, layer in layers.items()]
     found = [pick.findings(layer.flatten(), keep[name]) for name, layer in layers.items()]
     report: dict[str, Finding] = {key: sum(layer[key] for layer in found) for key in found[0]}

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pruners.base import Masks, Scores, clear_, count_kept
+from pruners.selection.ranked import Ranked, joined
 from pruners.selection.ranks import largest, nth_true
 
 few_values = st.lists(st.sampled_from([-1.0, 0.0, 0.5, float("-inf")]), min_size=1, max_size=40)
@@ -27,3 +30,48 @@ def test_true_entries_are_found_by_their_rank(mask: list[bool], data: Any) -> No
     ranks = data.draw(st.permutations(range(len(places))))
     found = nth_true(torch.tensor(mask, dtype=torch.bool), torch.tensor(ranks, dtype=torch.long))
     assert found.tolist() == [places[rank] for rank in ranks]
+
+
+def by_sorting(scores: Scores, masks: Masks, total: int) -> list[int]:
+    """Places, in the vector of all layers, of the `total` largest scores that are not pruned."""
+    values = [float(v) for name in masks for v in scores[name].double().flatten()]
+    left = [i for i, kept in enumerate(k for m in masks.values() for k in m.flatten()) if kept]
+    return sorted(sorted(left, key=lambda i: (-values[i], i))[:total])
+
+
+@pytest.mark.parametrize("values", [2, 5, 10**9])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+def test_one_threshold_for_all_layers_keeps_what_sorting_in_float64_keeps(
+    values: int, share: float
+) -> None:
+    # more than the number from which a sample is taken, with pruned weights and many ties
+    rng = torch.Generator().manual_seed(values)
+    shapes = {"a": (40, 30, 3, 3), "b": (7, 11), "c": (50, 130)}
+    scores = {n: torch.randint(0, values, s, generator=rng).double() for n, s in shapes.items()}
+    scores["a"] = scores["a"].to(memory_format=torch.channels_last)
+    masks = {n: torch.rand(s, generator=rng) < 0.8 for n, s in shapes.items()}
+    total = int(share * count_kept(masks))
+    ranked = Ranked.of(scores, masks)
+    chosen, _ = ranked.top(total)
+    assert chosen.nonzero().flatten().tolist() == by_sorting(scores, masks, total)
+    layers = ranked.split(chosen)
+    assert torch.equal(joined(layers), chosen)
+    assert not any((layers[n] & ~masks[n]).any() for n in masks)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_score_that_is_not_finite_is_refused_with_its_layer(bad: float, pruned: bool) -> None:
+    scores = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0, bad, 5.0])}
+    masks = {"a": torch.ones(2, dtype=torch.bool), "b": torch.tensor([True, not pruned, True])}
+    with pytest.raises(FloatingPointError, match="1 of 3 scores of b are NaN or infinite"):
+        Ranked.of(scores, masks).top(2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_pruned_entries_become_positive_zeros_whatever_they_are(dtype: torch.dtype) -> None:
+    weights = torch.tensor([1.5, -2.0, float("nan"), float("-inf"), -0.0, -3.0], dtype=dtype)
+    mask = torch.tensor([True, False, False, False, False, True])
+    clear_(weights, mask)
+    assert weights.tolist() == [1.5, 0.0, 0.0, 0.0, 0.0, -3.0]
+    assert not weights.signbit()[1:5].any()
