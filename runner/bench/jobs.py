@@ -7,23 +7,12 @@ import time
 from pathlib import Path
 
 from runner.bench.figures import Figure
+from runner.bench.start_up import smallest
 from runner.paths import RUN_PY
 from runner.records.find import all_records
 
 SLOTS = 2
 JOBS, PROCESSES = 16, 4  # jobs that are measured as forks, and as processes of their own
-# Two epochs of a net with 1,184 weights.
-TINY = (
-    "method=random",
-    "density=0.5",
-    "dataset=digits",
-    "model=mlp",
-    "model.hidden=[16]",
-    "train.scale=0.0125",
-    "train.lr=0.05",
-    "env.device=cpu",
-    "env.threads=1",
-)
 
 
 def job_overhead(name: str = "job_overhead_s") -> Figure:
@@ -54,9 +43,8 @@ def _sweep(jobs: int, fork: bool) -> tuple[float, float]:
     """
     seeds = ",".join(map(str, range(jobs)))
     with tempfile.TemporaryDirectory() as root:
-        words = [*TINY, f"seed={seeds}", "hydra/launcher=gpu_queue"]
+        words = [*smallest(root), f"seed={seeds}", "hydra/launcher=gpu_queue"]
         words += [f"hydra.launcher.slots={SLOTS}", f"hydra.launcher.fork={str(fork).lower()}"]
-        words += [f"env.results_dir={root}/results", f"env.cache_dir={root}/cache"]
         start = time.perf_counter()
         subprocess.run([sys.executable, str(RUN_PY), "-m", *words], check=True, capture_output=True)
         seconds = time.perf_counter() - start

@@ -12,24 +12,24 @@ from pathlib import Path
 
 import torch
 
-from runner.bench import hessian_stages as bench_stages
 from runner.bench import memory as bench_memory
 from runner.bench import memory_by_classes as bench_classes
 from runner.bench import spectrum as bench_spectrum
 from runner.bench import start_up
 from runner.bench.convolutions import limit_comparison
-from runner.bench.evaluation_before import evaluation_comparison
+from runner.bench.evaluation import evaluation_figure
 from runner.bench.figures import Figure
 from runner.bench.hessian import hessian_comparisons
+from runner.bench.hessian_overhead import overhead
+from runner.bench.jobs import job_overhead
 from runner.bench.planning import composed, expanded, make_tables, measure
-from runner.bench.scores import EXAMPLES, rounds_comparison, score_comparisons
+from runner.bench.scores import EXAMPLES, score_comparisons
 from runner.bench.search import NETS, search_comparisons
+from runner.bench.synflow import synflow_figures
 from runner.bench.timing import Comparison, compare
 from runner.bench.training import (
-    BATCH,
     LARGE,
     SMALL,
-    epoch_of,
     images_of,
     net,
     normalised,
@@ -126,24 +126,6 @@ def _classes(setting: Setting) -> Iterator[Figure]:
         yield Figure(name, most, "MiB", rival, one, most / one)
 
 
-def _imc(setting: Setting) -> Iterator[Figure]:
-    """Measure the stages of IMC before its training, in dense trainings of 30 epochs."""
-    size, channels, _, augment = SMALL
-    trained, digits = images_of(10 * BATCH, channels, size), 1437
-    for stages in bench_stages.methods():
-        shown = images_of(stages.spectrum.hessian.n_samples, channels, size)
-        batch = (normalised(shown).to(setting.device), shown.labels.to(setting.device))
-        model, epoch = (
-            net(channels, size, setting.device),
-            epoch_of(trained, augment, setting.device),
-        )
-        rounds = min(setting.rounds, STAGE_ROUNDS)
-        cost = bench_stages.stage_cost(stages, model, batch, epoch, len(trained), rounds)
-        epochs = cost.total * bench_stages.EPOCH / digits
-        rival = "a dense training of 30 epochs on digits"
-        yield Figure(f"{stages.method}_overhead", epochs, "epochs", rival, 30, epochs / 30)
-
-
 def _spectrum(setting: Setting) -> Iterator[Figure]:
     return bench_spectrum.spectrum_figures(bench_spectrum.errors(), bench_spectrum.memory())
 
@@ -175,12 +157,12 @@ def _throughput(setting: Setting) -> Iterator[Figure]:
 PARTS: dict[str, Part] = {
     "train_cpu_fp32": on_cpu(lambda device: tutorial_comparison("train_cpu_fp32", device, *LARGE)),
     "limit_cpu_fp32": on_cpu(partial(limit_comparison, "limit_cpu_fp32")),
-    "eval_vs_before": on_cpu(partial(evaluation_comparison, "eval_vs_before")),
-    "synflow_limit": on_cpu(
-        lambda device: rounds_comparison("synflow_limit", net(3, 32, device), (3, 32, 32))
+    "eval_vs_before": Part(lambda setting: [evaluation_figure(setting.rounds)], on_cpu=True),
+    "synflow_limit": Part(lambda setting: synflow_figures(setting.device, setting.rounds), True),
+    "imc_overhead": Part(
+        lambda setting: overhead(setting.device, min(setting.rounds, STAGE_ROUNDS)), on_cpu=True
     ),
-    "imc_overhead": Part(_imc, on_cpu=True),
-    "job_overhead_s": Part(lambda _: [start_up.job_overhead_s("job_overhead_s")], on_cpu=True),
+    "job_overhead_s": Part(lambda _: [job_overhead("job_overhead_s")], on_cpu=True),
     "done_vs_torch": Part(
         lambda setting: [start_up.done_vs_torch("done_vs_torch", setting.rounds)], on_cpu=True
     ),

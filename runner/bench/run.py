@@ -20,6 +20,7 @@ from runner.bench.figures import Figure
 from runner.bench.parts import PARTS, Setting
 from runner.bench.timing import Compared
 from runner.config.compose import compose_config
+from runner.engine.allocator import keep_freed_memory
 from runner.errors import ConfigError, one_of
 from runner.files import write_json
 from runner.records.provenance import device_name
@@ -104,6 +105,7 @@ def measured(name: str, options: Options) -> Iterator[tuple[Figure, Row]]:
     gpu = torch.cuda.is_available() and not part.on_cpu
     device = torch.device("cuda" if gpu else "cpu")
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as a run
     for figure in part.measure(Setting(device, options.rounds, options.threads, options.cache_dir)):
         row: Row = {field.name: getattr(figure, field.name) for field in fields(Figure)}
         yield (

@@ -113,35 +113,3 @@ def _training(net: nn.Module, batch: Batch, steps: int) -> Callable[[], object]:
             opt.zero_grad()
 
     return work
-
-
-def rounds_comparison(name: str, net: nn.Module, shape: tuple[int, int, int]) -> Comparison:
-    """Compare a score in rounds that needs no labels with its passes alone; the ratio is a cost.
-
-    One method has such a score.
-
-    Args:
-        net: an untrained network; both sides work on copies.
-        shape: of an image, (C, H, W).
-    """
-    method, pruner = _without_labels()
-    rounds = len(pruner.schedule(DENSITY))
-    device = next(net.parameters()).device
-    x = torch.ones(1, *shape, device=device)
-    task = _task((x, torch.zeros(1, dtype=torch.long, device=device)))
-    model = copy.deepcopy(net).double().eval()
-    weights = list(model.parameters())
-    ones = x.double()
-
-    def passes() -> None:
-        for _ in range(rounds):
-            torch.autograd.grad(model(ones).sum(), weights)
-
-    return Comparison(
-        name,
-        f"method={method}, ResNet-20, {rounds} rounds in float64",
-        f"limit: {rounds} forward and backward passes in float64",
-        _pruning(pruner, net, task),
-        passes,
-        cost=True,
-    )

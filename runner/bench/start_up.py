@@ -9,17 +9,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from runner.bench.figures import Figure
 from runner.config.build import build_run
 from runner.config.compose import compose_config, method_names
 from runner.errors import ConfigError
 from runner.paths import ROOT
-from runner.records.find import all_records
 
 TORCH = ("-c", "import torch")
-SLOTS, JOBS = 2, 12
 RIVAL = "python -c 'import torch'"
 # 1,184 weights, two epochs
 TINY = (
@@ -85,26 +82,3 @@ def took(words: Sequence[str]) -> float:
         stdin=subprocess.DEVNULL,
     )
     return time.perf_counter() - start
-
-
-def job_overhead_s(name: str) -> Figure:
-    """Measure the seconds of a sweep's job beyond the work of its stages.
-
-    Two sweeps with different numbers of jobs run on SLOTS slots. Their difference does not contain
-    the start of the sweep.
-    """
-    (short, own_short), (long, own_long) = (_sweep(jobs) for jobs in (SLOTS, JOBS))
-    jobs = JOBS - SLOTS
-    return Figure(
-        name, (SLOTS * (long - short) - (own_long - own_short)) / jobs, "s", f"of {jobs} jobs"
-    )
-
-
-def _sweep(jobs: int) -> tuple[float, float]:
-    """Return the seconds of a sweep, and those of all stages of its runs."""
-    seeds = ",".join(map(str, range(jobs)))
-    queue = ["hydra/launcher=gpu_queue", f"hydra.launcher.slots={SLOTS}"]
-    with tempfile.TemporaryDirectory() as root:
-        seconds = took(["run.py", "-m", *smallest(root), f"seed={seeds}", *queue])
-        records = all_records(Path(root, "results"))
-        return seconds, sum(stage["seconds"] for each in records for stage in each["stages"])

@@ -23,7 +23,7 @@ DENSITY, ROUNDS, SHAPE = 0.1, 100, (3, 32, 32)
 
 
 def synflow_figures(device: torch.device, rounds: int = 3) -> Iterator[Figure]:
-    """Yield `synflow_limit` and `synflow_rival`, medians over `rounds` in alternation."""
+    """Yield `synflow_limit` and `synflow_limit_rival`, medians over `rounds` in alternation."""
     model = net(3, 32, device)
     works = (pruning(model), passes(model), authors_rounds(model))
     took: list[list[float]] = [[seconds(work) for work in works] for _ in range(rounds + 1)][1:]
@@ -32,7 +32,9 @@ def synflow_figures(device: torch.device, rounds: int = 3) -> Iterator[Figure]:
     to_rival = statistics.median(each[2] / each[0] for each in took)
     limit = "its forward and backward passes alone, float64"
     yield Figure("synflow_limit", ours, "s", limit, alone, to_limit)
-    yield Figure("synflow_rival", ours, "s", "Synaptic-Flow's rounds, float32", theirs, to_rival)
+    yield Figure(
+        "synflow_limit_rival", ours, "s", "Synaptic-Flow's rounds, float32", theirs, to_rival
+    )
 
 
 def pruning(model: nn.Module) -> Callable[[], object]:
