@@ -552,8 +552,7 @@ def test_nested_lists_of_stages_are_flattened() -> None:
 def test_a_finished_run_may_write_the_former_key_of_a_condition() -> None:
     cfg = config("method=sr_popup", "density=0.1", "dataset=digits")
     run = build_run(cfg)
-    (stage,) = [stage for stage in cfg.method.stages if "if" in stage]
-    assert stage["if"] is None
+    stage = next(each for each in cfg.method.stages if "if" in each and each["if"] is None)
     stage["given"] = stage.pop("if")
     assert build_run(OmegaConf.create(OmegaConf.to_yaml(cfg, resolve=True)), finished=True) == run
     assert any("given is not an option" in message for message in errors_of(cfg))

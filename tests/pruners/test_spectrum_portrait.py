@@ -168,6 +168,7 @@ def test_the_spectrum_portrait_matches_the_record_and_changes_no_other_stage(
         "method.spectrum.steps=12",
         "method.spectrum.probes=3",
         "method.lipschitz.directions=1",
+        "method.gap.rule=smoothed_sign",
     ]
     plain, analysed = compose_run(*overrides), compose_run(*overrides, "portrait=spectrum")
     assert stage_keys(analysed).items() >= stage_keys(plain).items()

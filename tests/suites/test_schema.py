@@ -321,13 +321,13 @@ def test_an_unknown_key_gives_an_error_with_the_nearest_key(
             "samples_figure06",
             ("claims", 0, "lowest"),
             None,
-            "claims.0 must have one of slope, below, lowest, highest, reads",
+            "claims.0 must have one of slope, below, lowest, highest, within, apart, falls, reads",
         ),
         (
             "samples_figure06",
             ("claims", 0, "below"),
             "N = 150",
-            "claims.0 must have one of slope, below, lowest, highest, reads",
+            "claims.0 must have one of slope, below, lowest, highest, within, apart, falls, reads",
         ),
     ],
 )
@@ -743,6 +743,7 @@ def test_every_metric_can_be_a_column(tmp_path: Path) -> None:
             "metrics": [metric.name for metric in METRICS],
             "rows": plain["rows"][:1],
             "where": [],
+            "options": {},
             "claims": [],
             "findings": [],
         },

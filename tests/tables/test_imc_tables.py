@@ -161,7 +161,8 @@ def test_titles_are_those_of_the_paper_with_the_reading_of_imagenet(tmp_path: Pa
 @pytest.mark.parametrize("number", [3, 4, 10, 11])
 def test_imagenet_has_two_readings(number: int) -> None:
     assert read_spec(f"imc_table{number:02d}").options == {
-        "imagenet": ("tiny_imagenet", "imagenet_subset")
+        "imagenet": ("tiny_imagenet", "imagenet_subset"),
+        "ours": ("shown", "hidden"),
     }
     with pytest.raises(
         ConfigError, match="table.imagenet=imagenet is not a choice: tiny_imagenet, imagenet_subset"
