@@ -118,7 +118,11 @@ ENDS = {
     "an exception": "print('before'); raise RuntimeError('broken')",
     "a signal": "os.kill(os.getpid(), signal.SIGKILL)",
     "SIGTERM": "os.kill(os.getpid(), signal.SIGTERM)",
-    "SIGINT": "os.kill(os.getpid(), signal.SIGINT); time.sleep(HANGS)",
+    # a background job of a shell, such as this one may be, ignores it
+    "SIGINT": (
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "os.kill(os.getpid(), signal.SIGINT); time.sleep(HANGS)"
+    ),
     "exit functions": "import atexit; atexit.register(print, 'last'); print('first')",
     "a thread": (
         "import threading\\n"
