@@ -65,12 +65,6 @@ def select(
     found = [pick.findings(layer.flatten(), keep[name]) for name, layer in layers.items()]
     report: dict[str, Finding] = {key: sum(layer[key] for layer in found) for key in found[0]}
     result = ranked.split(torch.cat(picked).to(device, non_blocking=True))
-    return FixedMasking(
-        {name: m != 0 for name, m in result.items()},
-        report=report,
-        factors={
-            name: m * before.factors.get(name, 1.0)
-            for name, m in result.items()
-            if m.is_floating_point()
-        },
-    )
+    soft = {name: m for name, m in result.items() if m.is_floating_point()}
+    factors = {name: m * before.factors.get(name, 1.0) for name, m in soft.items()}
+    return FixedMasking({n: m != 0 for n, m in result.items()}, report=report, factors=factors)

@@ -122,7 +122,7 @@ def entries_of(paper: str, roots: list[Path]) -> Iterator[Entry]:
     Tables come before figures, and both before additional ones without a number in the paper.
     """
     names = [*table_names(), *figure_names()]
-    specs = {name: read_spec(name) for name in names if name.partition("_")[0] == paper}
+    specs = {name: spec for name in names if (spec := read_spec(name)).paper == paper}
     for name, spec in sorted(specs.items(), key=lambda item: item[1].number is None):
         yield Entry(name, spec.heading, f"make reproduce TABLE={name}", tuple(_shown(name, roots)))
 

@@ -570,8 +570,8 @@ def test_shared_measurements_of_a_table_are_counted_once(dirs: list[str]) -> Non
     text = console_text(
         lambda console: show_plan(["imc_table01", "models=resnet20", "seeds=0", *dirs], console)
     )
-    # the three rows of IMC share their spectrum
-    assert ", 264,704 to measure on (500 Hessian-vector products)\n" in text
+    # the rows of IMC share their spectrum: 9 gradients and 110 products of 128 images
+    assert f", {(9 + 110) * 128:,} to measure on (110 Hessian-vector products)\n" in text
 
 
 # --- hours

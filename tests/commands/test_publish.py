@@ -214,7 +214,7 @@ def test_a_figure_of_epochs_publishes_the_history_of_the_last_training_alone(
     run = packed(published, line.replace(" ", "+"))[jobs[0].run_id]
     assert [(row["stage"], row["epoch"]) for row in run["history"]] == [("train", 1), ("train", 2)]
     assert f"  - {line}\n" in (published / "index.yaml").read_text()
-    assert {path.suffix for path in (published / "figures").iterdir()} == {".csv"}
+    assert {path.suffix for path in (published / "figures").iterdir()} == {".csv", ".md"}
 
 
 def test_a_picture_that_was_published_is_drawn_again(tmp_path: Path) -> None:

@@ -32,12 +32,22 @@ from runner.spec.identity import identify
 FORMER = ROOT / "tests" / "commands" / "former"  # two records as version 0.1.0 has published them
 MLP = ["dataset=digits", "model=mlp", "train=imc", "train.scale=0.0125"]
 # Run ids and stage keys that version 0.1.0 gave, pinned by its own tests.
+# the defaults of version 0.1.0
+FORMER_IMC = (
+    "method.gap.rule=smoothed_sign",
+    "method.hessian.n_samples=512",
+    "method.spectrum.steps=50",
+    "method.spectrum.probes=10",
+    "method.spectrum.deflated_steps=null",
+    "method.lipschitz.directions=8",
+    "method.mask.shrinkage=none",
+)
 PINNED = {
     ("method=dense",): (
         "dense-mlp-digits-d1-s0-dd5254f0dc28",
         {"dense": "e69d9c751c8c30e36b1ec7e92f986f40"},
     ),
-    ("method=imc", "density=0.3", "retrain=rewind"): (
+    ("method=imc", "density=0.3", "retrain=rewind", *FORMER_IMC): (
         "imc-mlp-digits-d0.3-s0-18bc8176318b",
         {
             "wstar": "4bac903224a7d6eafe72cb76de99a2ca",

@@ -42,6 +42,8 @@ def test_the_summary_marks_a_found_density_that_has_not_converged(tmp_path: Path
         "method.spectrum.probes=2",
         "method.hessian.n_samples=64",
         "method.lipschitz.directions=1",
+        "method.gap.rule=smoothed_sign",
+        "method.spectrum.deflated_steps=null",
     ]
     record, _ = perform_run(compose_run(*overrides), machine(tmp_path))
     console = Console(width=200, file=io.StringIO())

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from runner.engine.weights_file import UnsuitableError, state_of
+from runner.engine.weights_file import UnsuitableError, content_of
 
 STATE = {"conv.weight": torch.arange(12.0).view(4, 3), "conv.bias": torch.zeros(4)}
 HALF = torch.tensor([[True, False, False]] * 4)  # density 1/3
@@ -87,7 +87,7 @@ def test_unsuitable_content_is_refused_with_its_kind_and_name(name: str, tmp_pat
     make, message = UNSUITABLE[name]
     make(tmp_path / "given")
     with pytest.raises(UnsuitableError) as caught:
-        state_of(tmp_path / "given", frozenset(STATE))
+        content_of(tmp_path / "given", frozenset(STATE))
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -95,7 +95,7 @@ def test_unsuitable_content_is_refused_with_its_kind_and_name(name: str, tmp_pat
 def test_foreign_files_are_refused_in_one_line(name: str, tmp_path: Path) -> None:
     (tmp_path / "given").write_bytes(FOREIGN[name])
     with pytest.raises(UnsuitableError) as caught:
-        state_of(tmp_path / "given", frozenset())
+        content_of(tmp_path / "given", frozenset())
     assert str(caught.value).startswith(("is not a file of torch", "cannot be read"))
     assert "\n" not in str(caught.value)
 
@@ -116,7 +116,7 @@ def test_no_damage_of_a_file_raises_another_error(tmp_path: Path) -> None:
         content[place : place + draws.randrange(30)] = draws.randbytes(draws.randrange(30))
         path.write_bytes(content[: draws.choice([None, place])])
         try:
-            state_of(path, frozenset())
+            content_of(path, frozenset())
         except UnsuitableError as error:
             assert "\n" not in str(error)
 
@@ -125,11 +125,13 @@ def test_the_content_and_not_the_name_decides_the_format(tmp_path: Path) -> None
     save_file(STATE, tmp_path / "one.pt")
     torch.save(STATE, tmp_path / "other.safetensors")
     for path in tmp_path.iterdir():
-        found = state_of(path, frozenset())
+        found = content_of(path, frozenset()).state
         assert all(torch.equal(found[name], tensor) for name, tensor in STATE.items())
 
 
 def test_names_of_the_network_and_other_words_denote_no_masks(tmp_path: Path) -> None:
     state = STATE | {"attention_mask": torch.ones(3), "unmasked.weight": torch.ones(3)}
     torch.save(state, tmp_path / "given")
-    assert state_of(tmp_path / "given", frozenset({"attention_mask"})).keys() == state.keys()
+    assert (
+        content_of(tmp_path / "given", frozenset({"attention_mask"})).state.keys() == state.keys()
+    )
