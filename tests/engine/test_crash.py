@@ -155,9 +155,8 @@ def test_two_processes_on_one_run_write_one_result_without_error(tmp_path: Path)
     assert [process.wait(timeout=300) for process in both] == [0, 0], (tmp_path / "log").read_text()
     found = record(tmp_path, "shared")
     assert found["status"] == "done"
-    log = (tmp_path / "log").read_text()
-    # one process waited for the other
-    assert f"process {both[0].pid}" in log or f"process {both[1].pid}" in log
+    # The later one waits, or finds the run done, as the machine has it; tests/engine/test_locks.py
+    # makes it wait.
     assert start(tmp_path, name="alone").wait(timeout=300) == 0
     assert comparable(found) == comparable(record(tmp_path, "alone"))
 
