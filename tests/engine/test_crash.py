@@ -155,7 +155,7 @@ def test_two_processes_on_one_run_write_one_result_without_error(tmp_path: Path)
     assert [process.wait(timeout=300) for process in both] == [0, 0], (tmp_path / "log").read_text()
     found = record(tmp_path, "shared")
     assert found["status"] == "done"
-    # The later one waits, or finds the run done, as the machine has it; tests/engine/test_locks.py
+    # The later one waits, or finds the run done, as the machine has it; tests/engine/test_store.py
     # makes it wait.
     assert start(tmp_path, name="alone").wait(timeout=300) == 0
     assert comparable(found) == comparable(record(tmp_path, "alone"))
