@@ -904,17 +904,15 @@ def test_a_sweep_reports_the_failed_job_and_finishes_the_others(tmp_path: Path) 
     assert all(log.count("==== ") == 1 for log in logs(tmp_path).values())  # equal runs run once
     # the other job computed it
     assert [stage["cached"] for stage in record["stages"] if stage["name"] == "wstar"] == [True]
-    started = [
-        line
+    kinds = [
+        kind
         for line in output.splitlines()
-        if line.startswith(("started", "failed (exit 1) after"))
+        for kind in ("started", "failed (exit 1) after")
+        if line.startswith(kind)
     ]
-    # the second job does not wait after W* exists
-    assert [line.partition(":")[0] for line in started] == [
-        "started",
-        "started",
-        "failed (exit 1) after " + started[2].split()[4] + " s",
-    ]
+    # the second job starts when W* exists, before or after the first one fails
+    assert kinds[0] == "started"
+    assert sorted(kinds) == ["failed (exit 1) after", "started", "started"]
 
 
 @pytest.mark.parametrize(
