@@ -1,8 +1,7 @@
 """Cost of all stages before the retraining of a method that measures the Hessian, on digits.
 
-Unlike runner/bench/hessian_stages.py, nothing is extrapolated: the stages of the method's default
-command run whole. The training is timed in epochs of the same images, without tests, and counts as
-often as the stages have epochs.
+Nothing is extrapolated: the stages of the method's default command run whole. The training is timed
+in epochs of the same images, without tests, and counts as often as the stages have epochs.
 """
 
 import copy

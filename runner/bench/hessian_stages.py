@@ -1,12 +1,4 @@
-"""Cost of methods that measure the Hessian before pruning, in epochs of training.
-
-Methods are found by the components of their stages. A spectrum of 500 products takes minutes, so a
-stated part is measured and scaled by counts. For the spectrum, this part is STEPS Lanczos steps of
-one probe: their intervals give the time of a product, and the start gives the one-time cost. For
-the Lipschitz constant, it is one random direction on one mini-batch, scaled by images. The cost of
-reorthogonalising against a longer basis is not included: on ResNet-20 it is a hundredth of a
-product. Values of weights and images do not change the work.
-"""
+"""The stages of methods that measure the Hessian before pruning, found by their components."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +21,7 @@ from runner.config.compose import compose_config, method_names
 from runner.errors import ConfigError
 from runner.spec.run import Run, trains
 
-STEPS, DENSITY, EPOCH = 3, 0.5, 50_000  # EPOCH: images of CIFAR
+DENSITY = 0.5
 SETTING = ["dataset=cifar10", "model=resnet20"]
 
 

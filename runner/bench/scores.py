@@ -63,18 +63,6 @@ def _score_pruner(name: str) -> ScorePruner | None:
     return None
 
 
-def _without_labels() -> tuple[str, ScorePruner]:
-    """Return the method that scores in rounds without labels, and its pruner."""
-    found = ((name, _score_pruner(name)) for name in method_names())
-    return next(
-        (name, pruner)
-        for name, pruner in found
-        if pruner
-        and not getattr(pruner.score, "needs_labels", True)
-        and len(pruner.schedule(DENSITY)) > 1
-    )
-
-
 def _task(batch: Batch) -> Task:
     x, y = batch
 
