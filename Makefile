@@ -38,7 +38,8 @@ demo: $(VENV)/ready ## run Table 1 of the IMC paper: thirteen methods on digits
 	  $(call unless,train=quick) $(call unless,seeds=0) $(ARGS)
 
 test: $(VENV)/ready ## run the test suite
-	$(RUN) -m pytest -n auto --dist loadgroup -m 'not slow and not fashion and not slurm and not browser' $(ARGS)
+	$(RUN) -m pytest -n auto --dist loadgroup \
+	  -m 'not slow and not fashion and not slurm and not browser' $(ARGS)
 
 test-slow: $(VENV)/ready ## run the tests that take minutes
 	$(RUN) -m pytest -m slow $(ARGS)

@@ -11,9 +11,8 @@ from runner.commands.published import published_line, read_index
 from runner.commands.write import write, written
 from runner.config.compose import Composer
 from runner.config.environment import environment
-from runner.config.plain import read_plain
 from runner.errors import ConfigError
-from runner.paths import CONF, PUBLISHED
+from runner.paths import PUBLISHED
 from runner.records.find import all_records, find_record, results_roots
 from runner.suites.expand import Suite, expand, parse_arguments
 from runner.suites.merge import on_variant
@@ -87,18 +86,13 @@ def variants(stem: str) -> list[str]:
 
 
 def data_of(stem: str, variant: str | None = None) -> set[str]:
-    """The names in records of the data sets that a table's overrides choose."""
+    """The data sets that a table's overrides name, those of all its options."""
     plain = asdict(on_variant(read_spec(stem), variant))
-    options = set(_matches({key: value for key, value in plain.items() if key != "variants"}))
-    files = {option: CONF / "dataset" / f"{option}.yaml" for option in options}
-    return {
-        str(read_plain(file, resolve=False).get("name", option)) if file.is_file() else option
-        for option, file in files.items()
-    }
+    return set(_matches({key: value for key, value in plain.items() if key != "variants"}))
 
 
 def _matches(value: Any) -> Iterator[str]:
-    """The options of the group `dataset` that the texts within a value name."""
+    """The data sets that the texts within a value name."""
     if isinstance(value, str):
         yield from DATA.findall(value)
     elif isinstance(value, dict):

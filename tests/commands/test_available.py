@@ -53,10 +53,10 @@ def test_the_guide_names_every_variant_and_option() -> None:
         assert variants(name) == [name, *(f"{name}@{variant}" for variant in spec.variants)]
 
 
-def test_the_data_of_a_table_are_those_of_its_runs() -> None:
+def test_the_data_of_a_table_include_those_of_its_runs() -> None:
     for name in ("imc_table14", "imc_table14@digits", "sketching_table04@fashion_mnist"):
         runs = expand(name, {"seeds": ["0"]}, [], COMPOSER).jobs
-        assert data_of(*name.split("@")) == {job.run.dataset.name for job in runs}
+        assert data_of(*name.split("@")) >= {job.run.dataset.name for job in runs}
 
 
 def test_words_that_no_table_accepts_are_refused(tmp_path: Path) -> None:

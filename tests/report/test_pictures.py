@@ -52,7 +52,7 @@ def test_lines_have_steps_of_a_tenth_and_do_not_drift(tmp_path: Path) -> None:
 def test_ink_follows_the_page_but_cells_keep_their_values(tmp_path: Path) -> None:
     styles = Styles()
     black, white = (
-        '<path d="M 0 0 L 1 0 z" style="fill: %s"/>' % c for c in ("#000000", "#ffffff")
+        f'<path d="M 0 0 L 1 0 z" style="fill: {colour}"/>' for colour in ("#000000", "#ffffff")
     )
     svg = drawn(tmp_path, f'{black}{white}<g id="QuadMesh_1">{black}{white}</g>', styles)
     named = {name: text for text, name in styles.names.items()}
