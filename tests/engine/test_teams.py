@@ -24,8 +24,7 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["runner.commands.run", "support", "pytest"])
 # 143 images in batches of 32: the last batch has 15, which three processes share unevenly; with
 # batches of 71, it has one, so that two of three processes have none.
-SMALL = ("dataset=digits", "train_fraction=0.1", "train.batch_size=32", "train.scale=0.0125")
-SMALL += ("train.lr=0.001",)
+SMALL = (
     "dataset=digits",
     "train_fraction=0.1",
     "train.batch_size=32",
