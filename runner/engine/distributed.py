@@ -24,6 +24,7 @@ from runner.engine.shared_batchnorm import share_statistics
 from runner.errors import ConfigError
 from runner.torchrun import ranks
 
+MEETING = timedelta(minutes=30)  # for all processes to start
 PATIENCE = timedelta(days=7)  # the others wait while the first process computes a measurement alone
 
 
@@ -177,9 +178,18 @@ def join(device: torch.device) -> ProcessGroup:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=PATIENCE)
+        store = dist.PrefixStore(f"restart {own.restart}", _meeting())
+        dist.init_process_group(
+            backend, store=store, rank=own.rank, world_size=own.size, timeout=PATIENCE
+        )
         atexit.register(dist.destroy_process_group)
     return ProcessGroup(own.rank, own.size, device)
+
+
+def _meeting() -> dist.Store:
+    """Torchrun's store, where processes find each other; it outlives a restart of all of them."""
+    store, _, _ = next(iter(dist.rendezvous("env://", timeout=MEETING)))
+    return store
 
 
 def check_shareable(model: nn.Module, group: ProcessGroup) -> None:

@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,9 @@ from runner.spec.run import Recipe
 TOLERANCE = 1e-5  # relative: float32 sums in another order, over two epochs
 
 
-def torchrun(folder: Path, *overrides: str, name: str, restarts: int = 0) -> subprocess.Popen[str]:
+def torchrun(
+    folder: Path, *overrides: str, name: str, options: Sequence[str] = ()
+) -> subprocess.Popen[str]:
     own = [
         f"env.results_dir={folder / name}",
         f"env.cache_dir={folder / (name + '-cache')}",
@@ -45,10 +49,8 @@ def torchrun(folder: Path, *overrides: str, name: str, restarts: int = 0) -> sub
         sys.executable,
         "-m",
         "torch.distributed.run",
-        "--nproc-per-node=2",
-        f"--max-restarts={restarts}",
         "--rdzv-backend=c10d",
-        "--rdzv-endpoint=localhost:0",
+        *last_of_each("--nproc-per-node=2", "--rdzv-endpoint=localhost:0", *options),
     ]
     return subprocess.Popen(
         [*line, str(ROOT / "run.py"), *last_of_each(*SMALL, *own, *overrides)],
@@ -190,7 +192,7 @@ def test_a_group_that_loses_a_process_is_restarted_and_ends_as_if_undisturbed(
 ) -> None:
     overrides = ["model=resnet20", "method=dense", "train.scale=0.0125", "train_fraction=0.5"]
     assert torchrun(tmp_path, *overrides, name="alone").wait(timeout=300) == 0
-    process = torchrun(tmp_path, *overrides, name="lost", restarts=1)
+    process = torchrun(tmp_path, *overrides, name="lost", options=["--max-restarts=1"])
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("lost-cache/checkpoints/*.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -199,6 +201,21 @@ def test_a_group_that_loses_a_process_is_restarted_and_ends_as_if_undisturbed(
     output = finish(process)
     assert process.returncode == 0, output
     assert comparable(record(tmp_path, "lost")) == comparable(record(tmp_path, "alone"))
+
+
+def test_two_nodes_give_the_record_of_two_processes(tmp_path: Path) -> None:
+    """Two agents of torchrun on this machine, with one process each."""
+    overrides = ["model=resnet20", "method=dense", "train.scale=0.0125", "train_fraction=0.1"]
+    assert torchrun(tmp_path, *overrides, name="one").wait(timeout=300) == 0
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        port = found.getsockname()[1]
+    words = ["--nnodes=2", "--nproc-per-node=1", f"--rdzv-endpoint=localhost:{port}"]
+    nodes = [torchrun(tmp_path, *overrides, name="two", options=words) for _ in range(2)]
+    outputs = [finish(node) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
+    assert sum(output.count("test accuracy") for output in outputs) == 1
+    assert comparable(record(tmp_path, "two")) == comparable(record(tmp_path, "one"))
 
 
 def test_a_net_with_dropout_gives_an_error_with_a_solution() -> None:
