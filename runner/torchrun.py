@@ -42,11 +42,9 @@ def ranks(environment: Mapping[str, str] = os.environ) -> Ranks:
     """The place of this process; one process if the set is not complete."""
     if _problem(environment):
         return ONE
-    restart = environment.get(RESTART, "0")
-    return Ranks(
-        *(int(environment[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")),
-        restart=int(restart) if restart.isdecimal() else 0,
-    )
+    rank, local, size = (int(environment[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
+    restart = environment.get(RESTART, "")
+    return Ranks(rank, local, size, int(restart) if restart.isdecimal() else 0)
 
 
 def stop_with_torchrun() -> None:

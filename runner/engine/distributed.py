@@ -17,6 +17,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from pruners.base import Batch, Masking
@@ -178,7 +180,7 @@ def join(device: torch.device) -> ProcessGroup:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        store = dist.PrefixStore(f"restart {own.restart}", _meeting())
+        store = PrefixStore(f"restart {own.restart}", _meeting())
         dist.init_process_group(
             backend, store=store, rank=own.rank, world_size=own.size, timeout=PATIENCE
         )
@@ -186,9 +188,9 @@ def join(device: torch.device) -> ProcessGroup:
     return ProcessGroup(own.rank, own.size, device)
 
 
-def _meeting() -> dist.Store:
+def _meeting() -> Store:
     """Torchrun's store, where processes find each other; it outlives a restart of all of them."""
-    store, _, _ = next(iter(dist.rendezvous("env://", timeout=MEETING)))
+    store: Store = next(iter(rendezvous("env://", timeout=MEETING)))[0]
     return store
 
 
