@@ -1,5 +1,6 @@
 """Decisions that all processes of a training take in the same step, without waiting in each."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -60,3 +61,22 @@ class Agreement:
         """The result of the vote under way, after which there is none."""
         vote, self._vote = self._vote, None
         return vote.result() if vote else Wishes()
+
+
+@dataclass
+class Session:
+    """A training's start, moved back by earlier sessions, its last checkpoint and its decisions."""
+
+    agreement: Agreement
+    started: float
+    saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the training so far, over all its sessions."""
+        return time.monotonic() - self.started
+
+    def end(self) -> float:
+        """Wait for a vote under way; the duration."""
+        self.agreement.close()
+        return self.seconds

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pruners.base import Batch, LossFn, Masking, density, no_progress
 from runner.data.batches import TrainingBatches
-from runner.engine.agreement import Agreement, Wishes
+from runner.engine.agreement import Agreement, Session, Wishes
 from runner.engine.checkpoint import (
     State,
     load_checkpoint,
@@ -114,7 +114,7 @@ def train(
     carry_momentum(model, trainee.opt, momentum or {})
     done = _beginning(model, recipe, loaders.training.steps_per_epoch)
     _resume(options, trainee, done)
-    session = _Session(Agreement(options.group), time.monotonic() - done.seconds)
+    session = Session(Agreement(options.group), time.monotonic() - done.seconds)
     try:
         while done.epoch < (stop_after or recipe.end) and done.divergence is None:
             _train_epoch(trainee, recipe, loaders.training, options, snapshots, done, session)
@@ -125,9 +125,8 @@ def train(
     if not recipe.epochs:  # evaluates the first masking only; there is no training loss
         _add_row(trainee, done, 0.0, None, _evaluations(trainee, loaders, -1))
         options.epoch_done(done.history[-1])
-    session.agreement.close()
     done.momentum = momentum_by_name(model, trainee.opt)
-    done.seconds = session.seconds
+    done.seconds = session.end()
     return done
 
 
@@ -145,20 +144,6 @@ def _make_trainee(
     return Trainee(model, net, masking, opt, loss, autocast, group)
 
 
-@dataclass
-class _Session:
-    """A training's start, moved back by earlier sessions, its last checkpoint and its decisions."""
-
-    agreement: Agreement
-    started: float
-    saved: float = field(default_factory=time.monotonic)
-
-    @property
-    def seconds(self) -> float:
-        """Duration of the training so far, over all its sessions."""
-        return time.monotonic() - self.started
-
-
 def _train_epoch(
     trainee: Trainee,
     recipe: Recipe,
@@ -166,7 +151,7 @@ def _train_epoch(
     options: LoopOptions,
     snapshots: frozenset[float],
     done: Trained,
-    session: _Session,
+    session: Session,
 ) -> None:
     """Train the remaining steps of the current epoch; updates `done`.
 
