@@ -70,6 +70,21 @@ def test_a_layer_is_shrunk_as_worked_by_hand(
     assert found.variance == pytest.approx(variance)
 
 
+def test_the_limit_of_a_layer_is_as_worked_by_hand() -> None:
+    # estimates 0 and 2, r = 1: the standard error of tau is sqrt(2 (1 + v^2) / 2)
+    x = torch.tensor([[0.0, 2.0]])
+    for v, tau in ((2.0, 5**0.5), (0.75, 0.25 + 1.25)):
+        s = tau / (tau + v)
+        found = Posterior.of(x, v, wider=1.0)
+        assert found.variance == pytest.approx(s * v)
+        assert found.mean.flatten().tolist() == pytest.approx([1 - s, 1 + s])
+    assert Posterior.of(x, 0.0, wider=1.0).variance == 0
+    known = torch.tensor([[5.0, 6.0]])
+    assert Posterior.of(x + known, 2.0, known, wider=1.0).variance == pytest.approx(
+        Posterior.of(x, 2.0, wider=1.0).variance
+    )
+
+
 def test_a_known_part_is_not_shrunk() -> None:
     # the rests 0 and 2 are shrunk to 1/2 and 3/2 as above, the known parts 10 and 20 stay
     found = Posterior.of(torch.tensor([[10.0, 22.0]]), 0.5, torch.tensor([[10.0, 20.0]]))
@@ -216,6 +231,20 @@ def test_the_stated_overlap_is_within_a_hundredth_of_the_true_one(
     magnitude = pruned(MAGNITUDE, case.model, case.spectrum, density)
     assert "mask_overlap" not in magnitude.report
     assert found["shrunk"] >= max(found["raw"], overlap(magnitude.masks, exact)) - 0.001
+
+
+@pytest.mark.parametrize("density", [0.53, 0.1])
+@pytest.mark.parametrize("spread", [0.0, 0.005, 0.02])
+def test_two_probes_claim_no_more_than_they_know(spread: float, density: float) -> None:
+    # noise of 0.3 hides most spreads: the overlap is stated as 1 where it may be 0.98
+    for seed in range(4):
+        case = Case(seed, spread, 0.3, probes=2)
+        masking = pruned(SHRUNK, case.model, case.spectrum, density)
+        true = overlap(masking.masks, case.exact_mask(density))
+        least, stated = (masking.report[f"mask_overlap{part}"] for part in ("_least", ""))
+        assert isinstance(least, float) and isinstance(stated, float)
+        assert 0.9 < least <= min(stated, true + 0.003)
+        assert least < 0.999 and masking.report["mask_overlap_of"] == "probes"
 
 
 # --- nets whose Hessian is built column by column
