@@ -30,4 +30,5 @@ def test_only_methods_that_score_once_are_measured(name: str, measured: bool) ->
 def test_peaks_do_not_grow_with_the_number_of_classes() -> None:
     for peaks in memory_by_classes.measured():
         one, hundred = peaks.taken
-        assert hundred < 1.2 * one, peaks.name
+        # 400 images take 0.1 MiB, and a few copies of them exist; without a bound, a hundredfold
+        assert hundred < 1.1 * one + MIB / 2, peaks.name
