@@ -35,6 +35,7 @@ class Machine:
     group: ProcessGroup = ALONE  # the processes that torchrun started
     workers: int = 0  # processes that decode images
     memory_gb: float | None = None  # GiB for graphs; None = found (runner/engine/memory.py)
+    save_predictions: bool = False  # whether runs keep their predictions on the test images
 
 
 def prepare(env: Environment, trains: bool = False) -> Machine:
@@ -76,6 +77,7 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
         group=group,
         workers=min(MOST_WORKERS, torch.get_num_threads()) if env.workers is None else env.workers,
         memory_gb=env.memory_gb,
+        save_predictions=env.save_predictions,
     )
 
 

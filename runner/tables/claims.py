@@ -24,7 +24,7 @@ from runner.stats.evidence import LEVEL, above
 from runner.stats.power import MOST, seeds_needed, smallest_difference
 from runner.suites.expand import Suite
 from runner.suites.page import Key
-from runner.suites.verdicts import OPEN, Power, Verdict, decided, told_by
+from runner.suites.verdicts import NONE, OPEN, OVER_IMAGES, Power, Verdict, decided, told_by
 from runner.tables.comparisons import Comparison, comparisons
 from runner.tables.entries import Entry
 
@@ -52,10 +52,15 @@ def _judge(line: Comparison) -> Verdict:
     shown += f" ({'; '.join(left_out)})" if left_out else ""
     power = Power(n, _spread(differences), papers, papers_spread, unit=" points")
     if not mean.known[0]:
-        return Verdict(line.claim, shown, power=power, holds=OPEN)
+        images = line.over_images if n == 1 else None
+        interval = f"{_interval(*images)} {OVER_IMAGES}" if images else NONE
+        return Verdict(line.claim, shown, interval, power=power, holds=OPEN)
     evidence = above(mean)
-    interval = f"[{_signed(evidence.low)}, {_signed(evidence.high)}]"
-    return Verdict(line.claim, shown, interval, evidence, power=power)
+    return Verdict(line.claim, shown, _interval(evidence.low, evidence.high), evidence, power=power)
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{_signed(low)}, {_signed(high)}]"
 
 
 def powers(suite: Suite, found: dict[Key, Entry]) -> Iterator[str]:
