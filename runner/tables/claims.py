@@ -74,15 +74,22 @@ def powers(suite: Suite, found: dict[Key, Entry]) -> Iterator[str]:
         return
     level, seeds = LEVEL / len(lines), min(len(line.seeds) for line in lines)
     yield f"power of {suite.name}: {told_by(seeds, len(lines))}{_told(lines, seeds, level)}"
-    needed = []
+    needed, unknown = [], 0
     for line in lines:
         difference, spread = line.papers or (None, None)
         spread = spread or _spread(line.measured[1])
         if difference is not None and spread:
             needed.append(seeds_needed(difference / spread, level) or np.inf)
+        elif difference is not None:
+            unknown += 1
     if needed:
         ends = dict.fromkeys(_seeds(count) for count in (min(needed), max(needed)))
         yield f"  the paper's own differences need {' to '.join(ends)} seeds"
+    if unknown:
+        yield (
+            f"  how many seeds {unknown} of the paper's differences need is not known: it prints no"
+            " deviations, and fewer than two of our seeds are measured"
+        )
 
 
 def _seeds(count: float) -> str:

@@ -58,7 +58,7 @@ def test_a_run_without_an_accuracy_is_done_without_predictions(tmp_path: Path) -
         "method=theory/sketching",
         "dataset=gaussian_teacher",
         "model=student",
-        "method.draws=[5]",
+        "method.draws=[20]",
         "method.repeats=40",
     )
     name = done(run, tmp_path, saves=True)
