@@ -231,7 +231,7 @@ def _perform(context: RunContext, identity: str) -> dict[str, Any]:
         if is_diverged(meta):
             break
     series = {name: numbers for meta in stages for name, numbers in meta.get("series", {}).items()}
-    if context.machine.save_predictions and context.machine.group.first and not is_diverged(meta):
+    if context.machine.save_predictions and not is_diverged(meta):  # in every process
         series |= predictions(context, stages)
     record = make_record(context, stages, identity, time.monotonic() - clock, started, _now())
     record["provenance"][FILES] = _write_files(context, identity, series)

@@ -3,7 +3,7 @@
 `env.save_predictions=true` requests them. They are sealed like the rest of series.json.
 """
 
-from runner.records.stored import StoredRun
+from runner.records.stored import Series, StoredRun
 
 LABELS, PREDICTIONS = "test_labels", "test_predictions"  # one class for each test image, in order
 
@@ -17,3 +17,8 @@ def complete(run: StoredRun | None, predictions: bool) -> bool:
     if run is None:
         return False
     return not predictions or PREDICTIONS in run.series or run.record["accuracy"] is None
+
+
+def without_predictions(series: Series) -> Series:
+    """The series that are published."""
+    return {name: numbers for name, numbers in series.items() if name not in (LABELS, PREDICTIONS)}

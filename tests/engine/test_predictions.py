@@ -12,7 +12,7 @@ from support import compose_run, machine, perform_run
 from runner.engine.record import comparable
 from runner.records.find import is_done, state
 from runner.records.folders import RunFolders, record_path, write_record
-from runner.records.predictions import LABELS, PREDICTIONS, complete
+from runner.records.predictions import LABELS, PREDICTIONS, complete, without_predictions
 from runner.spec.run import Run
 
 
@@ -42,6 +42,7 @@ def test_saved_predictions_have_the_accuracy_of_the_record(method: str, tmp_path
     right = np.equal(after.series[LABELS], after.series[PREDICTIONS])
     assert len(right) == 360 and 100 * right.mean() == pytest.approx(after.record["accuracy"])
     assert is_done(tmp_path / "results", name, True)
+    assert not without_predictions(after.series)
 
 
 def test_predictions_are_sealed(tmp_path: Path) -> None:
