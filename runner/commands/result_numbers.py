@@ -146,13 +146,12 @@ class Records:
 
     def text(self, page: ResultPage) -> str:
         """`86.22 ± 0.12`; `0.8 to 31.2`."""
-        names = [{"method": str(record["method"])} for record in page.records]
-        wanted = matching(names, "method", self.method)
-        found = [record for record in page.records if {"method": str(record["method"])} in wanted]
-        if any(self.field not in {**record["report"], **record} for record in found):
-            raise ConfigError(one_of("field", self.field, {**found[0], **found[0]["report"]}))
-        numbers = [{**record["report"], **record}[self.field] for record in found]
-        known = [float(number) for number in numbers if number is not None]
+        methods = [{"method": str(record["method"])} for record in page.records]
+        wanted = {row["method"] for row in matching(methods, "method", self.method)}
+        found = [{**r["report"], **r} for r in page.records if str(r["method"]) in wanted]
+        if any(self.field not in numbers for numbers in found):
+            raise ConfigError(one_of("field", self.field, found[0]))
+        known = [float(numbers[self.field]) for numbers in found if numbers[self.field] is not None]
         if self.spans:
             return span(f"{number:,.{self.digits}f}" for number in known)
         return mean_text(known, self.digits, len(found))

@@ -107,13 +107,19 @@ def renewed_documents(published: Path = PUBLISHED) -> dict[Path, str]:
     """The text of every document, with new blocks.
 
     Raises:
-        ConfigError: a template is invalid.
+        ConfigError: a template or a block of a document is invalid.
     """
     texts = {
         path.stem: read_template(path, published).filled()
         for path in sorted(TEMPLATES.glob("*.md"))
     }
-    return {page: renewed(page.read_text("utf-8"), COMMAND, texts) for page in documents()}
+    found = {}
+    for page in documents():
+        try:
+            found[page] = renewed(page.read_text(encoding="utf-8"), COMMAND, texts)
+        except ValueError as error:
+            raise ConfigError(f"{page.relative_to(ROOT)}: {error}") from error
+    return found
 
 
 def write_results(words: list[str], console: Console) -> int:

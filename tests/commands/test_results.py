@@ -10,6 +10,8 @@ from runner.blocks import blocks, renewed
 from runner.commands.result_queries import STATISTICS, parse_query
 from runner.commands.results import COMMAND, TEMPLATES, read_template, renewed_documents
 from runner.errors import ConfigError
+from runner.records.packed import as_line, write_lines
+from runner.records.stored import StoredRun
 
 INDEX = """\
 tables:
@@ -123,6 +125,27 @@ def test_a_placeholder_prints_the_number_of_its_page(
     query: str, text: str, published: Path
 ) -> None:
     assert filled(f"a {{{{{query}}}}} b", published) == f"a {text} b"
+
+
+def test_records_are_averaged_by_method(published: Path) -> None:
+    runs = [("a", "snip", 90.0, 1.5), ("b", "snip", 92.0, 20.25), ("c", "imc", None, 3.0)]
+    lines = {}
+    for name, method, value, gap in runs:
+        found = {"run_id": name, "method": method, "accuracy": value, "report": {"gap": gap}}
+        lines[name] = as_line(StoredRun(found), {})
+    write_lines(published / "records" / "imc_table01@digits.jsonl", lines)
+    for query, text in (
+        ('t.records(method="snip", digits=1)', "91.0 ± 1.4"),  # 2 / sqrt(2)
+        ('t.records(method="imc")', "–"),
+        ('t.records(field="gap", spans=True)', "1.50 to 20.25"),
+    ):
+        assert filled(f"{{{{{query}}}}}", published) == text
+    for query, message in (
+        ('t.records(method="snap")', "did you mean 'snip'"),
+        ('t.records(field="gaps")', "field=gaps is not a choice"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            filled(f"{{{{{query}}}}}", published)
 
 
 @pytest.mark.parametrize(
