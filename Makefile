@@ -13,7 +13,7 @@ unless = $(if $(filter $(firstword $(subst =, ,$(1)))=%,$(ARGS)),,$(1))
 .DEFAULT_GOAL := help
 
 .PHONY: help setup demo test test-slow test-fashion test-browser slurm-test lint lock format data \
-  tables figures report reproduce publish plan settings cache rekey bench faults clean
+  tables figures report reproduce publish results plan settings cache rekey bench faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -91,6 +91,9 @@ report: $(VENV)/ready ## write a page of all tables, figures and verdicts: resul
 
 publish: $(VENV)/ready ## copy a table's or figure's records to results/published
 	$(RUN) scripts/publish.py $(TABLE) $(ARGS)
+
+results: $(VENV)/ready ## write README.md's and RESULTS.md's numbers from results/published
+	$(RUN) scripts/results.py $(ARGS)
 
 cache: $(VENV)/ready ## list the cache; ARGS: verify=true checks it, remove=true removes the unused
 	$(RUN) scripts/cache.py $(ARGS)

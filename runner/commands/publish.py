@@ -31,6 +31,7 @@ from runner.files import atomically
 from runner.paths import PUBLISHED
 from runner.records.find import sources
 from runner.records.packed import as_line, read_lines, write_lines
+from runner.records.predictions import without_predictions
 from runner.records.stored import StoredRun, last_training
 from runner.spec.findings import is_diverged
 from runner.spec.identity import run_id
@@ -94,7 +95,7 @@ def _gather(job: PlannedRun, line: PublishedLine, roots: Sequence[Path]) -> Stor
     history = next((run.history for run in same if run.history), ())
     return replace(
         found[0],
-        series=series if line.reads & series.keys() else {},
+        series=without_predictions(series) if line.reads & series.keys() else {},
         history=last_training(history) if line.reads_history else (),
     )
 

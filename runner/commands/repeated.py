@@ -30,6 +30,7 @@ from runner.errors import ConfigError, Damaged
 from runner.files import sealed, unsealed, write_bytes
 from runner.paths import CODE, ROOT
 from runner.records.folders import RunFolders, record_path
+from runner.records.predictions import complete
 from runner.spec.identity import run_id
 from runner.spec.request import Environment, RunRequest
 from runner.torchrun import ignored, ranks
@@ -60,7 +61,7 @@ def _answer(path: Path, env: Environment) -> bool:
     except Damaged:
         return False
     run = RunFolders(env.results_dir).run(known["run_id"])
-    if run is None:
+    if run is None or not complete(run, env.save_predictions):
         return False
     place = record_path(env.results_dir, run.run_id)
     console().print(summary(run.record, place, Closing(**known["closing"])))

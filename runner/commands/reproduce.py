@@ -27,7 +27,8 @@ def reproduce(words: list[str], console: Console) -> int:
     chosen, words = launcher(words)
     tables, machine, threads = load(words)
     jobs = unique_jobs(tables)
-    missing = [job for job in jobs if not is_done(machine.results_dir, job.run_id)]
+    predicts = machine.save_predictions
+    missing = [job for job in jobs if not is_done(machine.results_dir, job.run_id, predicts)]
     if problems := problems_of_all([job.run for job in missing], machine):
         raise ConfigError(*problems)
     found = survey([(job, machine) for job in jobs])

@@ -37,6 +37,7 @@ class EnvConfig:
     threads: int | None = None
     workers: int | None = None
     memory_gb: float | None = None
+    save_predictions: Any = False
     results_dir: str = MISSING
     cache_dir: str = MISSING
     data_dir: str = MISSING

@@ -24,6 +24,7 @@ from runner.engine.distributed import LOST, is_lost
 from runner.engine.divergence import is_diverged
 from runner.engine.machine import Machine, prepare
 from runner.engine.out_of_memory import describe
+from runner.engine.predictions import predictions
 from runner.engine.preflight import check
 from runner.engine.record import make_record
 from runner.engine.signals import StopRequest, stop_requests
@@ -42,6 +43,7 @@ from runner.records.folders import (
     set_aside_record,
     write_record,
 )
+from runner.records.predictions import complete
 from runner.spec.identity import run_id
 from runner.spec.request import RunRequest
 from runner.streams import say
@@ -97,8 +99,9 @@ class _Attempt:
         return record_path(self.machine.results_dir, self.run_id)
 
     def is_done(self) -> bool:
-        """Whether the run has a record and its files are as they were written."""
-        return RunFolders(self.machine.results_dir).has(self.run_id)
+        """Whether the run has what is requested, and its files are as they were written."""
+        found = RunFolders(self.machine.results_dir).run(self.run_id)
+        return complete(found, self.machine.save_predictions)
 
 
 def _finish(attempt: _Attempt) -> int:
@@ -228,6 +231,8 @@ def _perform(context: RunContext, identity: str) -> dict[str, Any]:
         if is_diverged(meta):
             break
     series = {name: numbers for meta in stages for name, numbers in meta.get("series", {}).items()}
+    if context.machine.save_predictions and not is_diverged(meta):  # in every process
+        series |= predictions(context, stages)
     record = make_record(context, stages, identity, time.monotonic() - clock, started, _now())
     record["provenance"][FILES] = _write_files(context, identity, series)
     return record

@@ -36,15 +36,15 @@ class Machine:
     group: ProcessGroup = ALONE  # the processes that torchrun started
     workers: int = 0  # processes that decode images
     memory_gb: float | None = None  # GiB for graphs; None = found (runner/engine/memory.py)
+    save_predictions: bool = False  # whether runs keep their predictions on the test images
 
 
 def prepare(env: Environment, trains: bool = False) -> Machine:
     """The requested machine. Sets torch's number of threads and numerics of CUDA.
 
     A process that trains keeps the memory that a step frees, for the next step. cuDNN is
-    deterministic, and float32 is float32: TF32, with its ten bits, is off.
-
-    GPUs are numbered as nvidia-smi numbers them, unless CUDA_DEVICE_ORDER is set.
+    deterministic, and float32 is float32: TF32, with its ten bits, is off. GPUs are numbered as
+    nvidia-smi numbers them, unless CUDA_DEVICE_ORDER is set.
 
     Args:
         trains: whether this process trains; it then joins the processes that torchrun started.
@@ -77,6 +77,7 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
         group=group,
         workers=min(MOST_WORKERS, torch.get_num_threads()) if env.workers is None else env.workers,
         memory_gb=env.memory_gb,
+        save_predictions=env.save_predictions,
     )
 
 

@@ -15,6 +15,7 @@ from runner.engine.pretrained import fitting
 from runner.engine.stages import plan
 from runner.errors import ConfigError
 from runner.records.folders import RunFolders
+from runner.records.predictions import complete
 from runner.spec.identity import run_id
 from runner.spec.rng import stream
 from runner.spec.run import Run
@@ -122,6 +123,6 @@ def _check_network(model: nn.Module, run: Run, machine: Machine) -> None:
 
 def _missing_stages(run: Run, machine: Machine) -> set[str]:
     """The names of the stages to compute; none if the run is done."""
-    if RunFolders(machine.results_dir).has(run_id(run)):
+    if complete(RunFolders(machine.results_dir).run(run_id(run)), machine.save_predictions):
         return set()
     return {step["name"] for step in plan(run, machine) if not step["cached"]}

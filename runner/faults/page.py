@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from runner.blocks import renewed
 from runner.faults.trial import Trial, Verdict
 from runner.files import atomically, write_json
 
-BEGIN, END = "<!-- make faults: begin -->", "<!-- make faults: end -->"
-SHORT = "<!-- make faults: summary -->"  # instead of BEGIN, where a page has one sentence
+COMMAND = "faults"  # whose blocks a page has: the whole table, or one sentence
+TABLE, SUMMARY = "begin", "summary"
 HEADINGS = ("kind of fault", "trials", *(verdict.value for verdict in Verdict))
 
 
@@ -113,28 +114,12 @@ def plain(figures: Figures) -> str:
     )
 
 
-def renewed(page: str, text: str, begin: str = BEGIN) -> str:
-    """A page with new text between the markers.
-
-    Raises:
-        ValueError: the page has no such markers.
-    """
-    before, opening, rest = page.partition(begin)
-    _, closing, after = rest.partition(END)
-    if not opening or not closing:
-        raise ValueError(f"the page lacks {begin} and {END}")
-    return f"{before}{begin}\n{text}\n{END}{after}"
-
-
 def write(figures: Figures, results: Path, pages: Sequence[Path]) -> None:
-    """Write the JSON file, and renew the table or the sentence of each page."""
+    """Write the JSON file, and renew the blocks of each page."""
     write_json(results, figures.as_json())
+    texts = {TABLE: markdown(figures), SUMMARY: summary(figures)}
     for page in pages:
-        old = page.read_text(encoding="utf-8")
-        if SHORT in old:
-            new = renewed(old, summary(figures), SHORT)
-        else:
-            new = renewed(old, markdown(figures))
+        new = renewed(page.read_text(encoding="utf-8"), COMMAND, texts)
         atomically(page, partial(_write, text=new))
 
 

@@ -56,6 +56,7 @@ from runner.suites.schema_claims import (
     StableClaim,
     TogetherClaim,
 )
+from runner.suites.schema_series import BoundarySpec, CurveSpec, SeriesSpec, TraceSpec
 from runner.suites.verdicts import (
     OPEN,
     UNKNOWN,
@@ -136,12 +137,29 @@ def judged(
 
 
 def power(suite: Suite) -> Iterator[str]:
-    """Lines for a plan: which differences the seeds can tell."""
+    """Lines for a plan: which differences the seeds can tell, or that trials take their place."""
     spec = figure_spec(suite)
-    verdicts = len(list(_subjects(spec.claims, [panel.ref for panel in spec.panels])))
-    if verdicts:
-        seeds = min((len(cell.jobs) for cell in suite.cells.values() if cell.jobs), default=0)
-        yield f"power of {suite.name}: {told_by(seeds, verdicts)}"
+    about = list(_subjects(spec.claims, [panel.ref for panel in spec.panels]))
+    if not about:
+        return
+    series = {
+        (panel.ref, drawn.ref + more): drawn
+        for panel in spec.panels
+        for drawn, _, more in panel.names(suite.networks)
+    }
+    seeds = min((len(cell.jobs) for cell in suite.cells.values() if cell.jobs), default=0)
+    trials = sum(_by_trials(claim, series.get((panel, s)), seeds) for claim, panel, s, _ in about)
+    if trials:
+        yield f"power of {suite.name}: {trials} verdicts come from the trials of a run"
+    if trials < len(about):
+        yield f"power of {suite.name}: {told_by(seeds, len(about))}"
+
+
+def _by_trials(claim: FigureClaim, series: SeriesSpec | None, seeds: int) -> bool:
+    """Whether a verdict comes from the trials of runs instead of their seeds."""
+    if isinstance(claim, ReportClaim) or isinstance(series, BoundarySpec):
+        return True
+    return seeds == 1 and isinstance(series, CurveSpec | TraceSpec) and series.spread is not None
 
 
 def _runs(suite: Suite, find: Callable[[str], FinishedRun | None]) -> dict[Ids, Runs]:

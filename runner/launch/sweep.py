@@ -28,6 +28,7 @@ from runner.launch.jobs import QueueJob
 from runner.launch.launcher import Launcher, print_lines
 from runner.paths import RUN_PY
 from runner.records.folders import RunFolders, record_path
+from runner.records.predictions import complete
 from runner.spec.identity import run_id, stage_keys
 from runner.spec.run import Run, snapshots_wanted
 
@@ -189,7 +190,9 @@ def make_job(run: Run, machine: Machine, overrides: list[str]) -> QueueJob:
         name=path.parent.name,
         command=(sys.executable, str(RUN_PY), *plain, *own.values()),
         folder=path.parent,
-        done=lambda: RunFolders(machine.results_dir).has(path.parent.name),
+        done=lambda: complete(
+            RunFolders(machine.results_dir).run(path.parent.name), machine.save_predictions
+        ),
         makes=frozenset({*keys.values(), *points}),
         there=there,
         again="python run.py " + shlex.join(overrides),

@@ -61,7 +61,7 @@ def survey(planned: list[tuple[PlannedRun, Machine]]) -> Survey:
     foresight = Foresight()
     for job, machine in planned:
         run = job.run
-        found.states[job.run_id] = state(machine.results_dir, job.run_id)
+        found.states[job.run_id] = state(machine.results_dir, job.run_id, machine.save_predictions)
         done, wanted = found.states[job.run_id] in FINISHED, snapshots_wanted(run)
         try:
             net = _checked(run, machine, nets)

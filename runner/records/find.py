@@ -9,6 +9,7 @@ from runner.locks import is_held
 from runner.paths import PUBLISHED
 from runner.records.folders import RunFolders, record_path
 from runner.records.packed import PackedRecords
+from runner.records.predictions import complete
 from runner.records.stored import Record, Source, StoredRun
 from runner.spec.findings import DIVERGED, is_diverged
 
@@ -27,21 +28,29 @@ def results_roots(results_dir: Path) -> list[Path]:
     return [results_dir, PUBLISHED]
 
 
-def is_done(results_dir: Path, run_id: str) -> bool:
+def is_done(results_dir: Path, run_id: str, predictions: bool = False) -> bool:
     """Whether a results directory has the record of a run, in a folder or packed.
 
     A run that diverged is done: running it again gives the same record.
+
+    Args:
+        predictions: whether its predictions are requested, too.
     """
+    if predictions:
+        return complete(run_in([results_dir], run_id), predictions)
     return any(source.has(run_id) for source in sources(results_dir))
 
 
-def state(results_dir: Path, run_id: str) -> str:
+def state(results_dir: Path, run_id: str, predictions: bool = False) -> str:
     """The state of a run, one of STATES.
 
     A run is interrupted if its status file has `running` but no process holds its lock.
+
+    Args:
+        predictions: whether its predictions are requested, too; a record without them is not done.
     """
     path = record_path(results_dir, run_id)
-    if found := run_in([results_dir], run_id):
+    if (found := run_in([results_dir], run_id)) and complete(found, predictions):
         return DIVERGED if is_diverged(found.record) else "done"
     if is_held(path.with_name(".lock")):
         return "running"

@@ -17,6 +17,7 @@ class Environment:
         threads: torch's threads; None = torch's default.
         workers: processes that decode images; None = one for each thread.
         memory_gb: GiB that the graphs of derivatives may take; None = half of what is free.
+        save_predictions: whether a finished run keeps its predictions on the test images.
         plan: only show what would be done.
         checkpoint_seconds: time between two checkpoints of a training; 0 = after every step.
         progress: auto, bar, lines or none.
@@ -32,6 +33,7 @@ class Environment:
     checkpoint_seconds: float
     progress: str
     memory_gb: float | None = None
+    save_predictions: bool = False
 
 
 @dataclass(frozen=True)

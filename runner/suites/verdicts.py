@@ -28,6 +28,7 @@ COLUMNS = (
 )
 HOLDS, FAILS, OPEN, UNKNOWN = "holds", "does not hold", "open", "not run"
 NONE = "–"
+OVER_IMAGES = "over test images"  # follows an interval that covers these instead of seeds
 
 WIDTH = 48  # characters per line of a claim on the terminal
 NARROW = 20  # of the other columns
@@ -138,8 +139,16 @@ def told_by(seeds: int, verdicts: int) -> str:
 def footer(lines: Sequence[Verdict]) -> str:
     """The sentences that say what the intervals, the p-values and the verdicts mean."""
     tested = sum(line.p is not None for line in lines)
-    if not tested:
-        return ""
+    images = (
+        f"An interval {OVER_IMAGES} is that of one seed, by the paired bootstrap: it covers the"
+        " choice of the test images, not that of the seed, and decides no claim."
+    )
+    parts = [images] if any(line.interval.endswith(OVER_IMAGES) for line in lines) else []
+    return " ".join([*([_of_seeds(lines, tested)] if tested else []), *parts])
+
+
+def _of_seeds(lines: Sequence[Verdict], tested: int) -> str:
+    """What intervals over seeds, the p-values and the verdicts mean."""
     return (
         "Intervals cover the choice of seeds (or of trials and masks, where a run has many), not"
         " that of the test images, which are the same for all; each is for its line alone."

@@ -24,7 +24,7 @@ from runner.stats.evidence import LEVEL, above
 from runner.stats.power import MOST, seeds_needed, smallest_difference
 from runner.suites.expand import Suite
 from runner.suites.page import Key
-from runner.suites.verdicts import OPEN, Power, Verdict, decided, told_by
+from runner.suites.verdicts import NONE, OPEN, OVER_IMAGES, Power, Verdict, decided, told_by
 from runner.tables.comparisons import Comparison, comparisons
 from runner.tables.entries import Entry
 
@@ -52,10 +52,15 @@ def _judge(line: Comparison) -> Verdict:
     shown += f" ({'; '.join(left_out)})" if left_out else ""
     power = Power(n, _spread(differences), papers, papers_spread, unit=" points")
     if not mean.known[0]:
-        return Verdict(line.claim, shown, power=power, holds=OPEN)
+        images = line.over_images if n == 1 else None
+        interval = f"{_interval(*images)} {OVER_IMAGES}" if images else NONE
+        return Verdict(line.claim, shown, interval, power=power, holds=OPEN)
     evidence = above(mean)
-    interval = f"[{_signed(evidence.low)}, {_signed(evidence.high)}]"
-    return Verdict(line.claim, shown, interval, evidence, power=power)
+    return Verdict(line.claim, shown, _interval(evidence.low, evidence.high), evidence, power=power)
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{_signed(low)}, {_signed(high)}]"
 
 
 def powers(suite: Suite, found: dict[Key, Entry]) -> Iterator[str]:
@@ -69,15 +74,22 @@ def powers(suite: Suite, found: dict[Key, Entry]) -> Iterator[str]:
         return
     level, seeds = LEVEL / len(lines), min(len(line.seeds) for line in lines)
     yield f"power of {suite.name}: {told_by(seeds, len(lines))}{_told(lines, seeds, level)}"
-    needed = []
+    needed, unknown = [], 0
     for line in lines:
         difference, spread = line.papers or (None, None)
         spread = spread or _spread(line.measured[1])
         if difference is not None and spread:
             needed.append(seeds_needed(difference / spread, level) or np.inf)
+        elif difference is not None:
+            unknown += 1
     if needed:
         ends = dict.fromkeys(_seeds(count) for count in (min(needed), max(needed)))
         yield f"  the paper's own differences need {' to '.join(ends)} seeds"
+    if unknown:
+        yield (
+            f"  how many seeds {unknown} of the paper's differences need is not known: it prints no"
+            " deviations, and fewer than two of our seeds are measured"
+        )
 
 
 def _seeds(count: float) -> str:

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runner.stats.estimates import BySeed
+from runner.stats.images import over_images
 from runner.suites.expand import Suite
 from runner.suites.metrics import ACCURACY
 from runner.suites.page import Key
@@ -64,6 +66,19 @@ class Comparison:
         ]
         shape = (len(whole), len(there))
         return len(some), BySeed(np.array(values, dtype=float).reshape(shape), np.array(floors))
+
+    @property
+    def over_images(self) -> tuple[float, float] | None:
+        """The 95 % interval in points over test images, for one seed with saved predictions.
+
+        None for several seeds, or if a run at one of the densities has no predictions.
+        """
+        found = [_answers(pair) for pair in self.pairs]
+        there = [answers for answers in found if answers is not None]
+        if len(there) < len(found) or len({len(answers) for answers in there}) > 1:
+            return None
+        low, high = over_images(np.sum(there, axis=0), len(there))
+        return 100 * low, 100 * high
 
     @property
     def papers(self) -> tuple[float, float | None] | None:
@@ -144,6 +159,20 @@ def _differences(pair: Pair) -> dict[int, float]:
     """Seed -> the accuracy of the first entry minus that of the other in points."""
     ours, theirs = (_by_seed(each) for each in pair)
     return {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
+
+
+def _answers(pair: Pair) -> NDArray[np.int64] | None:
+    """For each test image, 1 if only the first entry's only run is right, -1 if only the other's.
+
+    None unless both have one run, of the same seed, with saved predictions.
+    """
+    ours, theirs = (entry.records for entry in pair)
+    if len(ours) != 1 or [r["seed"] for r in ours] != [r["seed"] for r in theirs]:
+        return None
+    one, two = (entry.answers(entry.records[0]) for entry in pair)
+    if one is None or two is None or len(one) != len(two):
+        return None
+    return one.astype(np.int64) - two.astype(np.int64)
 
 
 def _diverged(entry: Entry) -> set[int]:

@@ -6,7 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from runner.records.find import find_record
+from runner.records.predictions import LABELS, PREDICTIONS
+from runner.records.read import find_run
 from runner.spec.findings import is_diverged
 from runner.spec.planned import PlannedRun
 from runner.suites.cells import Cell
@@ -30,6 +35,7 @@ class Entry:
         paper: the line of the paper's CSV.
         accuracy: the accuracy that `table.metric` chooses.
         sign: the text that the paper prints between mean and deviation.
+        results_dir: where further numbers of the runs are read.
         done: run id -> record, for all candidates, diverged runs included.
         tried: requested density -> the mean by which candidates were compared, or None for a
             candidate with an unfinished or a diverged run; empty if there was no choice.
@@ -41,6 +47,7 @@ class Entry:
     paper: dict[str, str]
     accuracy: Metric
     sign: str
+    results_dir: Path
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
     tried: dict[float, float | None] = field(default_factory=dict)
 
@@ -60,6 +67,16 @@ class Entry:
     def number(self, record: dict[str, Any], metric: Metric) -> float | None:
         """Return a record's number for a metric; ACCURACY stands for the chosen accuracy."""
         return (self.accuracy if metric is ACCURACY else metric).value(record)
+
+    def answers(self, record: dict[str, Any]) -> NDArray[np.bool_] | None:
+        """Which test images a run classifies correctly, in order.
+
+        None unless the run has its predictions, which are those of the last epoch.
+        """
+        run = find_run(record["run_id"], self.results_dir)
+        if self.accuracy is not ACCURACY or run is None or PREDICTIONS not in run.series:
+            return None
+        return np.asarray(np.equal(run.series[PREDICTIONS], run.series[LABELS]))
 
     def values(self, metric: Metric) -> list[float]:
         """Return the numbers of a metric from all records that have it."""
@@ -103,7 +120,8 @@ def _entry(cell: Cell, paper: dict[str, str], suite: Suite, results_dir: Path) -
     finite = {run_id: record for run_id, record in done.items() if not is_diverged(record)}
     sets = [tuple(finite[j.run_id] for j in jobs if j.run_id in finite) for jobs in cell.candidates]
     accuracy, sign = find_metric(suite.options["metric"]), table_spec(suite).sign
-    whole = Entry(cell, cell.jobs, sets[0] if sets else (), paper, accuracy, sign, done)
+    records = sets[0] if sets else ()
+    whole = Entry(cell, cell.jobs, records, paper, accuracy, sign, results_dir, done)
     if len(sets) < 2:
         return whole
     on = SELECT[suite.options["select_on"]]

@@ -6,16 +6,33 @@ three below 95 %.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runner.figures.judges import of_extreme, of_last_points, of_order, of_slope, of_stability
+from runner.figures.judges import (
+    of_extreme,
+    of_fall,
+    of_last_points,
+    of_order,
+    of_slope,
+    of_stability,
+)
 from runner.figures.points import Line, Point, Series
 from runner.stats.boundary import Cells, columns, judged
 from runner.stats.estimates import BySeed, ByTrial
-from runner.stats.evidence import LEVEL, above, between, holm, ratio, smallest, steady
+from runner.stats.evidence import (
+    LEVEL,
+    above,
+    between,
+    highest_inside,
+    holm,
+    ratio,
+    smallest,
+    steady,
+)
 from runner.suites.verdicts import FAILS, HOLDS, OPEN, Verdict, decided
 
 Array = NDArray[np.float64]
@@ -49,6 +66,29 @@ def series(values: Array, name: str = "s", rounding: float = 0.0, x: Array | Non
     )
     line = Line(0.0, 0.0, None)
     return Series("p", name, "curve", points, n * k, n * k, 0, "solid", line, rounding=rounding)
+
+
+def powered(values: Array) -> Series:
+    """A series of x^1.5 whose logarithms deviate by `values` / 50, with a fit of its power."""
+    x = np.arange(1.0, values.shape[1] + 1)
+    line = Line(0.0, 0.0, None, power=True)
+    return replace(series(x**1.5 * np.exp(values / 50)), fit=line)
+
+
+def counts(values: Array, name: str = "s") -> Series:
+    """A series of counts of test images; an accuracy is rounded to one of them."""
+    return series(np.round(values), name, rounding=1 / 12)
+
+
+def tried(draws: np.random.Generator, means: Array, deviations: Array, trials: int = 20) -> Series:
+    """A series of one run whose points are means over independent trials."""
+    sample = means + deviations * draws.standard_normal((trials, len(means)))
+    spreads = sample.std(axis=0, ddof=1)
+    points = tuple(
+        Point(str(i), 1, i + 1.0, float(y), float(spread), trials=trials)
+        for i, (y, spread) in enumerate(zip(sample.mean(axis=0), spreads, strict=True))
+    )
+    return Series("p", "s", "curve", points, 1, 1, 0, "solid", Line(0.0, 0.0, None))
 
 
 def verdict(line: Verdict) -> str:
@@ -160,6 +200,21 @@ KINDS: dict[str, tuple[Callable[[Array], Verdict], Array, tuple[str, ...]]] = {
         np.array([0.0, 2, 0, 0, *[0] * 8]),
         (HOLDS, FAILS),
     ),
+    "a gap of exactly the margin": (
+        lambda v: of_order(series(v[:, :6]), series(v[:, 6:], "t"), 1.0, True),
+        np.array([1.0] * 6 + [0.0] * 6),
+        (HOLDS, FAILS),
+    ),
+    "flat noise has no trough": (
+        lambda v: of_extreme(series(v), (3.5, 9.5), -1),
+        np.zeros(12),
+        (HOLDS, FAILS),
+    ),
+    "a fall of exactly the limit": (
+        lambda v: of_fall(series(v), 1.0, 12.0, 2.0),
+        np.array([2.0] + [0.0] * 11),
+        (HOLDS, FAILS),
+    ),
     "no slope": (
         lambda v: of_slope(series(v), 0, np.inf, ()),
         np.zeros(12),
@@ -168,6 +223,11 @@ KINDS: dict[str, tuple[Callable[[Array], Verdict], Array, tuple[str, ...]]] = {
     "a slope at the end of its range": (
         lambda v: of_slope(series(v), 1.0, 1.5, ()),
         np.arange(12.0),
+        (HOLDS, FAILS),
+    ),
+    "a power at the end of its range": (  # deviations of 2 % around x^1.5
+        lambda v: of_slope(powered(v), 1.5, 2.0, ()),
+        np.zeros(12),
         (HOLDS, FAILS),
     ),
     "a line is not rejected": (
@@ -198,6 +258,63 @@ def test_claims_of_figures_get_a_false_verdict_in_at_most_5_percent(
     draws = np.random.default_rng(3)
     found = [verdict(judge(values)) for values in seeds(draws, n, means, correlation, 200)]
     assert rate(found, *false) <= limit(200)
+
+
+ROUNDED: dict[str, Callable[[Array], Verdict]] = {  # of 12 points with equal true means
+    "equal everywhere": lambda v: of_order(counts(v[:, :6]), counts(v[:, 6:], "t"), 0, True),
+    "equal on average": lambda v: of_order(counts(v[:, :6]), counts(v[:, 6:], "t"), 0, False),
+    "no peak": lambda v: of_extreme(counts(v), (3.5, 9.5), 1),
+    "no fall": lambda v: of_fall(counts(v), 1.0, 12.0, 0.0),
+    "no slope": lambda v: of_slope(counts(v), 0, np.inf, ()),
+    "no range": lambda v: of_stability(counts(v[:, :5]), (0, 9), 1e-6),
+}
+
+
+@pytest.mark.parametrize("n", [3, 10])
+@pytest.mark.parametrize("images", [0.05, 0.5])
+@pytest.mark.parametrize("kind", ROUNDED)
+def test_ties_and_rounding_give_no_more_false_verdicts_on_figures(
+    kind: str, images: float, n: int
+) -> None:
+    """`images`: the deviation in test images; equal methods have no range of 1e-6 images."""
+    draws = np.random.default_rng(13)
+    false = (FAILS,) if kind == "no range" else (HOLDS, FAILS)
+    found = []
+    for values in seeds(draws, n, np.zeros(12), 0.5, 200):
+        base = draws.uniform(0, 1)  # the mean of all points, between two numbers of images
+        found.append(verdict(ROUNDED[kind](base + images * values)))
+    assert rate(found, *false) <= limit(200)
+
+
+SAME, STEPS = np.zeros(6), np.arange(1.0, 7)
+SPREAD = np.array([0.5, 1, 2, 0.5, 1, 2])  # of the trials at each point
+TRIED: dict[str, tuple[Callable[[np.random.Generator], Verdict], tuple[str, ...]]] = {
+    "equal everywhere": (
+        lambda d: of_order(tried(d, SAME, SPREAD), tried(d, SAME, SPREAD[::-1]), 0, True),
+        (HOLDS, FAILS),
+    ),
+    "equal on average": (
+        lambda d: of_order(tried(d, SAME, SPREAD), tried(d, SAME, SPREAD[::-1]), 0, False),
+        (HOLDS, FAILS),
+    ),
+    "no trough": (lambda d: of_extreme(tried(d, SAME, SPREAD), (2.5, 4.5), -1), (HOLDS, FAILS)),
+    "no slope": (lambda d: of_slope(tried(d, SAME, SPREAD), 0, np.inf, ()), (HOLDS, FAILS)),
+    "a line is not rejected": (
+        lambda d: of_slope(tried(d, STEPS, SPREAD), 0, np.inf, (0.5, 2)),
+        (FAILS,),
+    ),
+    "a parabola is no line": (
+        lambda d: of_slope(tried(d, STEPS**2 / 6, SPREAD), 0, np.inf, (0.5, 2)),
+        (HOLDS,),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TRIED)
+def test_trials_of_different_deviations_get_a_false_verdict_in_at_most_5_percent(kind: str) -> None:
+    judge, false = TRIED[kind]
+    draws = np.random.default_rng(14)
+    assert rate([verdict(judge(draws)) for _ in range(300)], *false) <= limit(300)
 
 
 @pytest.mark.slow
@@ -239,6 +356,13 @@ def test_one_seed_and_no_trials_leave_every_claim_open() -> None:
 # --- intervals
 
 
+def logarithms(values: Array) -> BySeed:
+    """The logarithms, as judged, of points whose logarithms are `values`."""
+    found = BySeed(np.exp(values), np.zeros(values.shape[1])).logarithms()
+    assert found
+    return found
+
+
 @pytest.mark.parametrize("n", SEEDS)
 @pytest.mark.parametrize("correlation", CORRELATIONS)
 def test_intervals_of_gaps_ranges_and_slopes_cover_the_truth(n: int, correlation: float) -> None:
@@ -246,14 +370,20 @@ def test_intervals_of_gaps_ranges_and_slopes_cover_the_truth(n: int, correlation
     means = np.array([0.0, 0.5, 1.0, 1.5])
     pairs = np.array([np.eye(4)[i] - np.eye(4)[j] for i in range(4) for j in range(4) if i != j])
     steps = np.diff(np.eye(4), axis=0)
+    inside = np.array([np.eye(4)[i] - np.eye(4)[j] for i in (2, 3) for j in (0, 1)])
     slope = (np.arange(4) - 1.5) / 5
-    misses = np.zeros(3)
+    misses = np.zeros(6)
     for values in seeds(draws, n, means, correlation):
         points = BySeed(values, floor)
         found = (
             (smallest(points.contrasts(steps)), 0.5),
             (steady(points.contrasts(pairs), 1.0), 1.5),
             (between(points.contrasts(slope[None]), 0, 1), 0.5),
+            (above(points.contrasts(pairs[:1])), -0.5),
+            # the highest of the last two minus the highest of the first two
+            (highest_inside(points.contrasts(inside), 2, 2), 1.0),
+            # the power of points whose logarithms are the values
+            (between(logarithms(values).contrasts(slope[None]), 0, 1), 0.5),
         )
         misses += [not each.low <= truth <= each.high for each, truth in found]
     assert (misses / TIMES <= limit(TIMES)).all()
@@ -279,6 +409,7 @@ def test_the_ratio_of_a_lemma_is_judged_with_at_most_5_percent_of_errors() -> No
     for truth, equal, false in ((1.0, True, "against"), (1.02, True, "support")):
         measured = truth + 0.005 * draws.standard_normal(2000)
         found = [ratio(m, m - half, m + half, equal, 0.02) for m in measured]
+        assert np.mean([each.low <= truth <= each.high for each in found]) >= 1 - limit(2000)
         wrong = [getattr(each, false) < LEVEL / 2 for each in found]
         assert np.mean(wrong) <= limit(2000, LEVEL / 2)
 
@@ -297,12 +428,16 @@ def diagram(draws: np.random.Generator, slope: float, power: float = 1.0) -> Cel
 @pytest.mark.parametrize("slope", [0.0, 1.5])  # at 1.5 two of six columns are censored
 def test_the_slope_of_a_boundary_has_a_valid_interval(slope: float) -> None:
     draws = np.random.default_rng(10)
-    missed, false = 0, 0
-    for _ in range(60):
-        _, evidence = judged(diagram(draws, slope), slope, np.inf, ())
+    missed, false, centres = 0, 0, []
+    for i in range(60):
+        cells = diagram(draws, slope)
+        _, evidence = judged(cells, slope, np.inf, ())
         missed += not evidence.low <= slope <= evidence.high
+        if i % 6 == 0:
+            centres += [c.low <= 2 + slope * c.x <= c.high for c in columns(cells)[:4]]
         false += evidence.p < LEVEL
     assert missed / 60 <= limit(60) and false / 60 <= limit(60)
+    assert np.mean(centres) >= 1 - limit(10)  # the columns of a diagram share its slope
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Comparative claims of tables agree with pairs, intervals and verdicts worked by hand."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from runner.suites.options import choose_options
 from runner.suites.rules import applies
 from runner.suites.schema import TableSpec
 from runner.suites.spec import merged, parse, read_spec, table_names
+from runner.suites.verdicts import footer
 from runner.tables.claims import compared
 from runner.tables.entries import entries
 from runner.tables.render import write_table
@@ -103,6 +106,29 @@ def test_nets_have_separate_verdicts_and_densities_a_common_one(tmp_path: Path) 
     )
     # the densities of a seed are no sample
     assert (row[1], row[2], row[-1]) == ("+1.50 points, 1 seed", "–", "open")
+
+
+def test_one_seed_with_saved_predictions_has_an_interval_over_test_images(tmp_path: Path) -> None:
+    suite = table("imc_table01@digits", "resnet20")
+    accuracies = {("SNIP", "ResNet-20"): [95.0], ("sanity-check", "ResNet-20"): [92.5]}
+    assert verdict_rows(suite, tmp_path, accuracies)[-1][2] == "–"
+    # of 360 images, 18 and 27 are wrong; 12 and 21 of them with one network alone
+    wrong = {"SNIP": range(18), "sanity-check": range(12, 39)}
+    for row, hard in wrong.items():
+        folder = tmp_path / "runs" / suite.cells[row, "ResNet-20"].jobs[0].run_id
+        guesses = [1 if image in hard else 0 for image in range(360)]
+        series = {"test_labels": [0] * 360, "test_predictions": guesses}
+        (folder / "series.json").write_text(json.dumps(series))
+    found = compared(suite, entries(suite, tmp_path))
+    # 22 and 13 of 362 with one image added for each side: 9/362 -+ 1.96 sqrt(35 - 81/362) / 362,
+    # to one image
+    low, high = (float(text) for text in found[-1].row[2].split(" over")[0][1:-1].split(","))
+    assert (low, high) == pytest.approx((100 * -2.562 / 362, 100 * 20.56 / 362), abs=100 / 362)
+    assert found[-1].row[2].endswith("] over test images")
+    assert (found[-1].row[1], found[-1].row[-1]) == ("+2.50 points, 1 seed", "open")
+    assert "An interval over test images is that of one seed" in footer(found)
+    best = replace(suite, options={**suite.options, "metric": "accuracy_best"})
+    assert compared(best, entries(best, tmp_path))[-1].row[2] == "–"  # of the last epoch only
 
 
 def test_columns_are_compared_and_the_page_contains_the_verdicts(tmp_path: Path) -> None:

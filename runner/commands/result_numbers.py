@@ -1,0 +1,195 @@
+"""Statistics of the numbers of published pages: entries of tables, points of figures, records."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from runner.commands.published import read_index
+from runner.commands.result_pages import ResultPage, Row, matching
+from runner.commands.result_texts import mean_text, span
+from runner.errors import ConfigError, one_of
+from runner.suites.spec import figure_names, table_names
+from runner.tables.text import MISSING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entries:
+    """Entries of a table by the labels in its CSV; a pattern may contain `*`.
+
+    Args:
+        density: as asked for.
+        metric: a column of the CSV.
+        digits: decimals.
+    """
+
+    row: str | None = None
+    column: str | None = None
+    network: str | None = None
+    density: str | None = None
+    metric: str = "accuracy"
+    digits: int = 2
+
+    def entries(self, page: ResultPage) -> list[list[Row]]:
+        """The printed runs of each entry."""
+        chosen = matching(page.rows, "printed", "True")
+        for column, pattern in (
+            ("row", self.row),
+            ("column", self.column),
+            ("network", self.network),
+            ("density_asked", self.density),
+        ):
+            chosen = matching(chosen, column, pattern)
+        matching(chosen, self.metric, "*")
+        keys = dict.fromkeys((row["row"], row["column"]) for row in chosen)
+        return [[row for row in chosen if (row["row"], row["column"]) == key] for key in keys]
+
+    def one(self, page: ResultPage) -> list[Row]:
+        """The runs of the only entry.
+
+        Raises:
+            ConfigError: the labels fit several entries.
+        """
+        found = self.entries(page)
+        if len(found) > 1:
+            names = [f"{runs[0]['row']}, {runs[0]['column']}" for runs in found]
+            raise ConfigError(f"{len(found)} entries fit: {'; '.join(names)}; choose one")
+        return found[0]
+
+    def numbers(self, runs: Sequence[Row]) -> list[float]:
+        """The numbers of an entry's runs that have one."""
+        return [float(run[self.metric]) for run in runs if run[self.metric]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value(Entries):
+    """The mean over seeds of one entry, with the number of missing seeds.
+
+    Args:
+        spread: whether the deviation is printed, too.
+    """
+
+    tag: ClassVar[str] = "value"
+    spread: bool = True
+
+    def text(self, page: ResultPage) -> str:
+        """`99.35 ± 0.16`."""
+        runs = self.one(page)
+        return mean_text(self.numbers(runs), self.digits, len(runs), self.spread)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range(Entries):
+    """The smallest and the largest mean of several entries."""
+
+    tag: ClassVar[str] = "range"
+
+    def text(self, page: ResultPage) -> str:
+        """`98.98 to 99.72`."""
+        numbers = [self.numbers(runs) for runs in self.entries(page)]
+        means = [sum(each) / len(each) for each in numbers if each]
+        return span([f"{mean:,.{self.digits}f}" for mean in means])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Papers(Entries):
+    """The paper's number of one entry, as printed."""
+
+    tag: ClassVar[str] = "paper"
+    metric: str = "paper_accuracy"
+
+    def text(self, page: ResultPage) -> str:
+        """`94.5`; `1,120`."""
+        text = self.one(page)[0][self.metric] or MISSING
+        return f"{int(text):,}" if text.isdigit() else text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points:
+    """The y of the points of a figure's series, or their range.
+
+    Args:
+        x: of one point; by default all.
+    """
+
+    tag: ClassVar[str] = "points"
+    series: str = "*"
+    panel: str = "*"
+    x: float | None = None
+    digits: int = 2
+
+    def text(self, page: ResultPage) -> str:
+        """`98.70 to 99.50`."""
+        rows = matching(matching(page.rows, "panel", self.panel), "series", self.series)
+        there = [row for row in rows if self.x is None or math.isclose(float(row["x"]), self.x)]
+        if not there:
+            raise ConfigError(one_of("x", self.x, dict.fromkeys(row["x"] for row in rows)))
+        return span(f"{float(row['y']):,.{self.digits}f}" for row in there if row["y"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """The mean over the records of a line, or the range of a number of theirs.
+
+    Args:
+        field: of the record, or of its report.
+        method: of the records.
+        spans: whether the range is printed in place of the mean.
+    """
+
+    tag: ClassVar[str] = "records"
+    field: str = "accuracy"
+    method: str = "*"
+    spans: bool = False
+    digits: int = 2
+
+    def text(self, page: ResultPage) -> str:
+        """`86.22 ± 0.12`; `0.8 to 31.2`."""
+        methods = [{"method": str(record["method"])} for record in page.records]
+        wanted = {row["method"] for row in matching(methods, "method", self.method)}
+        found = [{**r["report"], **r} for r in page.records if str(r["method"]) in wanted]
+        if any(self.field not in numbers for numbers in found):
+            raise ConfigError(one_of("field", self.field, found[0]))
+        known = [float(numbers[self.field]) for numbers in found if numbers[self.field] is not None]
+        if self.spans:
+            return span(f"{number:,.{self.digits}f}" for number in known)
+        return mean_text(known, self.digits, len(found))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """A link to the printed page: a table, or the verdicts or numbers of a figure.
+
+    Args:
+        to: its text.
+    """
+
+    tag: ClassVar[str] = "link"
+    to: str
+
+    def text(self, page: ResultPage) -> str:
+        """`[Table 1](results/published/tables/imc_table01@digits.md)`."""
+        return f"[{self.to}]({page.printed.relative_to(page.published.parents[1]).as_posix()})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Covered:
+    """How many of the papers' tables or figures have published pages.
+
+    Args:
+        kind: `table` or `figure`.
+    """
+
+    tag: ClassVar[str] = "covered"
+    kind: str
+
+    def text(self, page: ResultPage) -> str:
+        """`14 of the 29`."""
+        form = re.compile(rf"[a-z]+_{self.kind}\d+")
+        known = {name for name in [*table_names(), *figure_names()] if form.fullmatch(name)}
+        if not known:
+            raise ConfigError(one_of("kind", self.kind, ("table", "figure")))
+        lines = [line for listed in read_index(page.published).values() for line in listed]
+        there = known & {line.split()[0].partition("@")[0] for line in lines}
+        return f"{len(there)} of the {len(known)}"
