@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from pruners.declared import Approximate
 from runner.spec.lr_schedule import LrSchedule, Step
 
-KINDS = ("train", "prune", "search", "measure")  # as YAML writes them
+KINDS = ("train", "prune", "search", "measure", "read")  # as YAML writes them
 LOAD = "load"  # a training whose weights are loaded instead
 PRECISIONS = ("fp32", "bf16")
 # What `Recipe` requires of its settings, for messages.
@@ -63,6 +63,31 @@ class Weights:
     content: str
     path: str | None = field(default=None, compare=False)
     match: Literal["names", "shape"] = field(default="names", compare=False)
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A file of masks (runner/engine/given_masks.py).
+
+    Args:
+        content: their identity: `sha256:...` of the file.
+        path, key: the file's path as given, and the option that names it; no part of identity or
+            equality.
+        match: as for `Weights`; no part of identity for the same reason.
+        missing: whether a prunable layer without a mask is refused, or stays dense. No part of
+            identity: it decides only whether the file is used.
+    """
+
+    tag: ClassVar[str] = "mask_file"
+    content: str
+    path: str = field(default="", compare=False)
+    key: str = field(default="", compare=False)
+    match: Literal["names", "shape"] = field(default="names", compare=False)
+    missing: Literal["refused", "dense"] = field(default="refused", compare=False)
+
+    def beside(self, option: str) -> str:
+        """The key of another option in the block of `key`."""
+        return f"{self.key.rpartition('.')[0]}.{option}"
 
 
 class Settings(Protocol):
@@ -192,6 +217,7 @@ class Stage:
             that acts during training (optional for train and search).
         data: synthetic images to train on (pruners/selection/source.py); None = the data set's.
         weights: those of a stage of kind `load`, which loads them instead of training.
+        mask_file: that of a stage of kind `read`, whose findings are the file's masks.
         draws: earlier stage whose random draws, and order of the images, this one repeats; None =
             its own.
     """
@@ -207,6 +233,7 @@ class Stage:
     component: Any = None
     data: Any = None
     weights: Weights | None = None
+    mask_file: MaskFile | None = None
     draws: str | None = None
 
     @property
