@@ -54,7 +54,8 @@ class Format:
 
 def _safetensors(ticket: Ticket) -> bytes:
     masks = {f"{name}{MASK}": mask for name, mask in ticket.masks.items()}
-    return safetensors.torch.save({**ticket.state, **masks}, dict(ticket.about))
+    content: bytes = safetensors.torch.save({**ticket.state, **masks}, dict(ticket.about))
+    return content
 
 
 def _torch(ticket: Ticket) -> bytes:

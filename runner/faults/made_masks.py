@@ -1,6 +1,6 @@
 """Made files of masks, for methods that read one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pruners.base import Masks, full_masks, keep_count
 from runner.config.compose import Composer
 from runner.config.instantiate import construct
 from runner.config.interpolation import resolve
+from runner.config.repeat import files_read
 
 
 def file_words(
@@ -27,23 +28,13 @@ def file_words(
         density: of the masks, attained exactly.
     """
     raw = composer.plain(list(words))
-    keys = file_keys(raw["method"])
+    keys = files_read(raw["method"]["stages"])
     if not keys:
         return ()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"masks-{density:g}.safetensors"
     save_file(random_masks(raw, density), path)
     return tuple(f"{key}={path}" for key in keys)
-
-
-def file_keys(method: Mapping[str, Any]) -> list[str]:
-    """The options that name the files which a method's stages read.
-
-    Args:
-        method: the group of a configuration that is not resolved.
-    """
-    stages = [stage for stage in method["stages"] if isinstance(stage, dict)]
-    return [stage["file"][2:-1] for stage in stages if stage.get("kind") == "read"]
 
 
 def random_masks(raw: dict[str, Any], density: float) -> Masks:
@@ -56,5 +47,5 @@ def random_masks(raw: dict[str, Any], density: float) -> Masks:
     kept = torch.zeros(sum(sizes), dtype=torch.bool)
     order = torch.randperm(len(kept), generator=Generator().manual_seed(0))
     kept[order[: keep_count(density, len(kept))]] = True
-    parts = kept.split(sizes)
+    parts = torch.split(kept, sizes)
     return {n: p.view_as(whole[n]).clone() for n, p in zip(whole, parts, strict=True)}

@@ -227,7 +227,9 @@ def test_a_mask_that_does_not_fit_is_refused_by_name_before_any_work(
     assert run_config(compose_config([*MLP, f"method.mask={path}", *dirs])) == 2
     error = capsys.readouterr().err
     assert f"method.mask={path}" in error and message in error and "Traceback" not in error
-    assert not (tmp_path / "results" / "runs").exists() and not (tmp_path / "cache").exists()
+    assert not (tmp_path / "results" / "runs").exists() and not list(
+        tmp_path.glob("cache/stages/*")
+    )
 
 
 def test_without_a_file_the_key_is_named() -> None:
