@@ -18,8 +18,9 @@ from runner.config.repeat import Node, Placed, expand_rounds, left_out, placed
 from runner.config.stage_node import StageNode, StartNode, read_stage
 from runner.config.typed import Alias
 from runner.errors import ConfigError
+from runner.spec.inputs import MaskFile, Weights
 from runner.spec.pretrained import mask_file_of, weights_of
-from runner.spec.run import LOAD, MaskFile, Stage, Weights
+from runner.spec.run import LOAD, Stage
 
 
 def build_stages(

@@ -22,7 +22,8 @@ from runner.engine.weights_file import Content, masks_of
 from runner.errors import ConfigError
 from runner.paths import user_path
 from runner.spec.findings import MASKS_MISSING, MASKS_ORIGIN, MASKS_RENAMED
-from runner.spec.run import MaskFile, Run, Stage
+from runner.spec.inputs import MaskFile
+from runner.spec.run import Run, Stage
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from runner.engine.weights_file import Content, UnsuitableError, content_of
 from runner.errors import ConfigError
 from runner.locks import held
 from runner.paths import user_path
+from runner.spec.inputs import MaskFile, Weights
 from runner.spec.pretrained import TORCHVISION, digest
-from runner.spec.run import MaskFile, Run, Weights
+from runner.spec.run import Run
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from runner.errors import ConfigError, nearest
 from runner.paths import user_path
-from runner.spec.run import MaskFile, Weights
+from runner.spec.inputs import MaskFile, Weights
 
 # A value of start.weights, and the prefix of an entry's name in `Weights.content`.
 TORCHVISION = "torchvision"

@@ -1,5 +1,6 @@
 """Exported tickets: plain PyTorch loads them by their README, and they come back bit for bit."""
 
+import io
 import json
 import re
 import subprocess
@@ -16,12 +17,13 @@ from support import compose_run, machine, perform_run
 from torch import Tensor
 
 import runner
+from pruners.base import apply_masks, full_masks
 from runner.commands.export import main
 from runner.commands.run import run_config
 from runner.config.compose import compose_config
 from runner.data.digits import Digits
 from runner.engine.store import Store
-from runner.engine.ticket_files import FORMATS
+from runner.engine.ticket_files import FORMATS, Ticket
 from runner.errors import ConfigError
 
 LENET = [*SMALL[:1], "model=lenet_300_100", *SMALL[2:]]
@@ -131,6 +133,19 @@ def test_plain_pytorch_loads_each_form_by_its_readme_with_the_accuracy_of_the_re
     for hits, kept in found:
         assert hits == pytest.approx(expected[0], abs=1e-6)
         assert kept == expected[1] == 0.25 * (64 * 300 + 300 * 100 + 1000)
+
+
+def test_torch_exports_a_residual_net_on_tiny_images_for_any_number_of_images() -> None:
+    run = compose_run("method=dense", "model=resnet20", "model.depth=8", "model.width=4")
+    model = run.model(1, 10, 8, torch.Generator().manual_seed(1)).eval()
+    masks = {name: mask.random_(0, 2) for name, mask in full_masks(model).items()}
+    apply_masks(model, masks)
+    content = FORMATS["pt2"].write(Ticket(model, masks, (1, 8, 8), {}))
+    again = torch.export.load(io.BytesIO(content)).module()  # type: ignore[arg-type]
+    for images in (1, 5):
+        x = torch.randn(images, 1, 8, 8)
+        with torch.no_grad():
+            torch.testing.assert_close(again(x), model(x))
 
 
 def test_a_readme_has_five_lines_of_code(finished: tuple[str, Path], tmp_path: Path) -> None:
