@@ -16,7 +16,7 @@ from runner.errors import ConfigError
 from runner.paths import expand_user
 
 FOLDERS = ("env.results_dir", "env.cache_dir", "env.data_dir")
-FILES = ("start.weights", "method.mask")  # the path of a file; a list of them in a sweep
+FILES = ("start.weights", "method.masks")  # the path of a file; a list of them in a sweep
 PATHS = (*FOLDERS, *FILES)
 REFERENCE = "${"  # begins an interpolation
 

@@ -215,7 +215,7 @@ def _about_masks(masks: dict[str, Tensor]) -> str:
         f"contains {len(masks)} mask{'s' if len(masks) > 1 else ''}{density}, which would not be"
         f" applied: {some(sorted(masks))}; apply each to its weight (weight * mask; in torch,"
         " torch.nn.utils.prune.remove(module, 'weight')) or remove it, then save the state dict"
-        " alone; or take both from the file: method.mask=FILE start=ticket"
+        " alone; or take both from the file: method.masks=FILE start=ticket"
         " (docs/methods/given.md)"
     )
 

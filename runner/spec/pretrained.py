@@ -50,6 +50,8 @@ def weights_of(key: str, value: Any, model: Any, finished: bool = False) -> Weig
         return Weights(f"{TORCHVISION}:{entry}")
     content = _content(key, value, finished)
     if content is None:
+        if key != "start.weights":  # a choice of start takes them from the file of something else
+            raise ConfigError(_nothing(key, value))
         raise ConfigError(f"{_nothing(key, value)}{nearest(value, [TORCHVISION])}; {OTHERS}")
     return Weights(content, value)
 
@@ -69,7 +71,7 @@ def mask_file_of(key: str, value: Any, finished: bool = False) -> MaskFile:
         raise ConfigError(f"{key}={value} must be the name of a file of masks ({FORMS})")
     content = _content(key, value, finished)
     if content is None:
-        raise ConfigError(f"{_nothing(key, value)}; name a file of masks ({FORMS})")
+        raise ConfigError(_nothing(key, value))
     return MaskFile(content, value, key)
 
 

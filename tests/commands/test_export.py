@@ -160,7 +160,7 @@ def test_an_exported_ticket_comes_back_with_equal_masks_and_trains_to_equal_bits
     form: str, finished: tuple[str, Path], tmp_path: Path
 ) -> None:
     file = exported(finished, form, "init", tmp_path)
-    run = compose_run("method=given", f"method.mask={file}", "start=ticket", *LENET)
+    run = compose_run("method=given", f"method.masks={file}", "start=ticket", *LENET)
     _, artefacts = perform_run(run, machine(tmp_path))
     run_id, folder = finished
     record = json.loads((folder / "results" / "runs" / run_id / "result.json").read_text())
@@ -178,7 +178,7 @@ def test_the_masks_of_the_cache_are_a_file_of_masks(
 ) -> None:
     _, masks = runner.load_ticket(finished[0], finished[1] / "results", finished[1] / "cache")
     save_file(masks, tmp_path / "masks")
-    run = compose_run("method=given", f"method.mask={tmp_path / 'masks'}", *LENET)
+    run = compose_run("method=given", f"method.masks={tmp_path / 'masks'}", *LENET)
     _, artefacts = perform_run(run, machine(tmp_path))
     assert all(torch.equal(artefacts["train"].masks[name], mask) for name, mask in masks.items())
 

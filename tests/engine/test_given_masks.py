@@ -117,7 +117,7 @@ def saved(safe: bool, name: str, net: Plain, masks: Masks, path: Path) -> Path:
 
 
 def fitted(path: Path, *more: str) -> Any:
-    run = compose_run(*MLP, f"method.mask={path}", *more)
+    run = compose_run(*MLP, f"method.masks={path}", *more)
     model = run.model(1, 10, 8, Generator())
     return fitting_masks(run.stage("masks").mask_file, model, run)
 
@@ -141,7 +141,7 @@ def test_masks_under_others_names_are_renamed_as_weights_are(tmp_path: Path) -> 
     for name, mask in masks.items():
         prune.custom_from_mask(layers[name], "weight", mask)  # type: ignore[no-untyped-call]
     torch.save({"state_dict": net.state_dict()}, tmp_path / "given")
-    run = compose_run("method=given", "model=resnet20", f"method.mask={tmp_path / 'given'}")
+    run = compose_run("method=given", "model=resnet20", f"method.masks={tmp_path / 'given'}")
     model = run.model(1, 10, 8, Generator())
     found = fitting_masks(run.stage("masks").mask_file, model, run)
     # by hand, for a convolution, a shortcut and the classifier
@@ -224,20 +224,20 @@ def test_a_mask_that_does_not_fit_is_refused_by_name_before_any_work(
     if content is not None:
         torch.save(content, path)
     dirs = [f"env.{key}_dir={tmp_path / key}" for key in ("results", "cache")]
-    assert run_config(compose_config([*MLP, f"method.mask={path}", *dirs])) == 2
+    assert run_config(compose_config([*MLP, f"method.masks={path}", *dirs])) == 2
     error = capsys.readouterr().err
-    assert f"method.mask={path}" in error and message in error and "Traceback" not in error
+    assert f"method.masks={path}" in error and message in error and "Traceback" not in error
     assert not (tmp_path / "results" / "runs").exists() and not list(
         tmp_path.glob("cache/stages/*")
     )
 
 
 def test_without_a_file_the_key_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"^method.mask is missing: name the file of masks"):
+    with pytest.raises(ConfigError, match=r"^method.masks is missing: name the file of masks"):
         compose_run(*MLP)
     with pytest.raises(ConfigError, match="the density is that of the file's masks"):
-        compose_run(*MLP, "method.mask=x", "density=0.1")
-    with pytest.raises(ConfigError, match=r"method\.mask"):
+        compose_run(*MLP, "method.masks=x", "density=0.1")
+    with pytest.raises(ConfigError, match=r"method.masks"):
         compose_config(["method=given", "mask=x"])
 
 
@@ -246,7 +246,7 @@ def test_the_content_of_the_file_and_not_its_path_identifies_the_run(tmp_path: P
     runs = []
     for name, content in (("a", masks), ("b", masks), ("c", drawn(seed=1)[1])):
         save_file(content, tmp_path / name)
-        runs.append(compose_run(*MLP, f"method.mask={tmp_path / name}"))
+        runs.append(compose_run(*MLP, f"method.masks={tmp_path / name}"))
     a, b, c = runs
     assert run_id(a) == run_id(b) != run_id(c)
     assert stage_keys(a) == stage_keys(b)
@@ -282,7 +282,9 @@ def accuracy(net: nn.Module) -> float:
 def test_a_ticket_of_one_file_starts_from_its_masked_weights(tmp_path: Path) -> None:
     net, masks = drawn(density=0.5)
     torch.save(split(net, masks), tmp_path / "ticket")
-    run = compose_run(*MLP, f"method.mask={tmp_path / 'ticket'}", "start=ticket", "train.epochs=80")
+    run = compose_run(
+        *MLP, f"method.masks={tmp_path / 'ticket'}", "start=ticket", "train.epochs=80"
+    )
     record, artefacts = perform_run(run, machine(tmp_path))
     kept = sum(int(mask.sum()) for mask in masks.values())
     assert record["kept"] == kept and record["density"] == kept / (64 * 16 + 160)
@@ -296,7 +298,7 @@ def test_a_ticket_of_one_file_starts_from_its_masked_weights(tmp_path: Path) -> 
         assert not torch.equal(artefacts["train"].weights[layer], expected)
     assert record["report"]["pretrained_accuracy"] == pytest.approx(accuracy(net), abs=1e-9)
     assert run.stage("train").recipe.lr == run.stage("train").recipe.lr
-    full = compose_run(*MLP, f"method.mask={tmp_path / 'ticket'}", "train.epochs=80")
+    full = compose_run(*MLP, f"method.masks={tmp_path / 'ticket'}", "train.epochs=80")
     assert run.stage("train").recipe == full.stage("train").recipe  # the full learning rate
 
 
@@ -311,26 +313,26 @@ def test_masks_that_nothing_applies_are_refused_with_the_way_to_apply_them(
     weights = [f"start.weights={one}", "start=dense", "retrain=finetune", *dirs]
     for words in (
         ["method=magnitude", "density=0.5", *MLP[1:]],
-        [*MLP, f"method.mask={other}"],  # the masks of another file
+        [*MLP, f"method.masks={other}"],  # the masks of another file
     ):
         assert run_config(compose_config([*words, *weights])) == 2
         error = capsys.readouterr().err
         assert error.count("error:") == 1 and "which would not be applied" in error
-        assert "method.mask=FILE start=ticket" in error
+        assert "method.masks=FILE start=ticket" in error
     # of the same file they are applied
-    assert run_config(compose_config([*MLP, f"method.mask={one}", *weights])) == 0
+    assert run_config(compose_config([*MLP, f"method.masks={one}", *weights])) == 0
 
 
 def test_the_options_of_retraining_are_those_of_other_methods(tmp_path: Path) -> None:
     save_file(drawn()[1], tmp_path / "given")
     words = ["start=dense", "retrain=rewind", "retrain.rewind=20ep", "train.lr_schedule=cosine"]
     words += [*SMALL, "model.hidden=[16]", "train.epochs=80", "train.scale=0.05"]
-    given = compose_run("method=given", f"method.mask={tmp_path / 'given'}", *words)
+    given = compose_run("method=given", f"method.masks={tmp_path / 'given'}", *words)
     other = compose_run("method=magnitude", "density=0.3", *words)
     assert given.stage("train") == other.stage("train")
     assert given.stage("train").start.epoch == 1 and given.stage("dense") == other.stage("dense")
     with pytest.raises(ConfigError, match="take retrain=finetune or retrain=reinit"):
-        compose_run(*MLP, f"method.mask={tmp_path / 'given'}", "start=ticket", "retrain=rewind")
+        compose_run(*MLP, f"method.masks={tmp_path / 'given'}", "start=ticket", "retrain=rewind")
 
 
 def test_names_of_masks_lead_to_their_parameters(tmp_path: Path) -> None:
