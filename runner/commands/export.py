@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="winnow export",
         description="Write a finished run's network and masks for plain PyTorch, with a README.",
         epilog="Options can also be written as at=init. env.results_dir=DIR and env.cache_dir=DIR"
-        " say where the run is. method=given method.masks=FILE reads the files back.",
+        " say where the run is. docs/methods/given.md: how to read the files back.",
     )
     parser.add_argument("run", metavar="RUN", help="the run's id: its folder in results/runs")
     kinds = "safetensors: weights and masks; torch: {'state_dict', 'mask'}; prune: the names of"

@@ -4,6 +4,7 @@ Nothing is overwritten. A record that differs from the one here is kept beside i
 `<results_dir>/conflicts/`, where no table reads it. Every record is verified first.
 """
 
+import argparse
 import json
 import re
 from collections import Counter
@@ -32,7 +33,6 @@ from runner.streams import say
 CONFLICTS = "conflicts"
 PACKED = "imported.jsonl"
 NAME = re.compile(r"[\w.+-]*\w[\w.+-]*")  # part of a path, never a path
-USAGE = "winnow import DIR|FILE ... [env.results_dir=DIR]"
 REQUIRED = ("run_id", "status", "method", "seed", "report", "stages", "provenance", "accuracy")
 
 
@@ -84,11 +84,10 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         ConfigError: no place is named, or one of them has no records.
     """
-    places = [word for word in argv if not word.startswith("env.")]
-    if not places or any(word.startswith("-") for word in places):
-        raise ConfigError(f"usage: {USAGE}")
-    results = environment([word for word in argv if word.startswith("env.")]).results_dir
-    sources = [_sources(user_path(place)) for place in places]  # all exist before any is imported
+    settings = [word for word in argv if word.startswith("env.")]
+    places = _parser().parse_args([word for word in argv if word not in settings]).places
+    results = environment(settings).results_dir
+    sources = [_sources(place) for place in places]  # all exist before any is imported
     counts: Counter[str] = Counter()
     for source in chain.from_iterable(sources):
         try:
@@ -99,6 +98,20 @@ def main(argv: Sequence[str]) -> int:
             counts["refused"] += 1
     print(f"{', '.join(f'{n} {what}' for what, n in counts.items())}: {results}")
     return 1 if counts["different"] or counts["refused"] else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="winnow import",
+        usage="%(prog)s [-h] DIR|FILE [DIR|FILE ...] [env.results_dir=DIR]",
+        description="Take over the records of another machine. Nothing is overwritten: a record"
+        f" that differs from the one here is kept in {CONFLICTS} of the results, and is named.",
+        epilog="The exit code is 1 if a record differs or was refused. Weights are not records:"
+        " copy the cache for them.",
+    )
+    what = "results, runs, the folder of one run, or a file of packed records (*.jsonl)"
+    parser.add_argument("places", nargs="+", metavar="DIR|FILE", type=user_path, help=what)
+    return parser
 
 
 def _import(incoming: Incoming, results: Path) -> str:

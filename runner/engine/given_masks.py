@@ -108,8 +108,8 @@ def _found(
 
 def _problems(masks: State, parameters: State, names: list[str], file: MaskFile) -> Iterator[str]:
     """One line for each kind of misfit."""
-    dense = file.missing == "dense"
-    layers = {n: parameters[n] for n in names if n in masks or not dense}
+    required = file.missing == "refused"
+    layers = {name: parameters[name] for name in names if name in masks or required}
     others = {n: masks[n] for n in masks if n in parameters and n not in names}
     lines = misfits({n: m for n, m in masks.items() if n not in others}, layers)
     yield from lines

@@ -116,6 +116,5 @@ def test_damaged_and_foreign_records_are_refused_by_name(
         write_record(evil / "result.json", {**record, "run_id": bad})
         assert imported(evil, tmp_path / "ours") == 1
     assert not content(tmp_path / "ours")
-    for words in ([], [str(tmp_path / "nothing")], ["--help-me"]):
-        with pytest.raises(ConfigError):
-            main([*words, f"env.results_dir={tmp_path / 'ours'}"])
+    with pytest.raises(ConfigError, match="nothing: there are no records"):
+        main([str(tmp_path / "nothing"), f"env.results_dir={tmp_path / 'ours'}"])
