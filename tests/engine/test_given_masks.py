@@ -19,6 +19,7 @@ from torch.nn.utils import prune
 from pruners.base import Measurement, Task
 from pruners.selection.given import Given
 from runner.commands.run import run_config
+from runner.config.build import build_run
 from runner.config.compose import compose_config
 from runner.data.digits import Digits
 from runner.engine.given_masks import fitting_masks
@@ -237,8 +238,16 @@ def test_without_a_file_the_key_is_named() -> None:
         compose_run(*MLP)
     with pytest.raises(ConfigError, match="the density is that of the file's masks"):
         compose_run(*MLP, "method.masks=x", "density=0.1")
-    with pytest.raises(ConfigError, match=r"method.masks"):
-        compose_config(["method=given", "mask=x"])
+
+
+def test_a_mask_for_another_method_or_under_another_key_is_answered_with_the_way_out() -> None:
+    for words, message in (
+        (["method=given", "mask=x"], r"did you mean 'method.masks'\? \(write method.masks=x\)"),
+        (["method=snip", "density=0.1", "method.masks=x"], "it is one of method=given$"),
+        (["method=snip", "density=0.1", "start=ticket"], "choices that have them: method=given$"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build_run(compose_config(words))
 
 
 def test_the_content_of_the_file_and_not_its_path_identifies_the_run(tmp_path: Path) -> None:
