@@ -99,8 +99,7 @@ def masks_of(path: Path, own: frozenset[str]) -> Content:
     if wrong := [f"{name} has {value:g}" for name, t in masks.items() for value in _other(t)]:
         none = "" if named else "contains no masks: no name has a part mask or ends in _mask, and "
         raise UnsuitableError(
-            f"{none}{'a' if named else 'its'} tensor has values other than 0 and 1:"
-            f" {some(sorted(wrong, key=len))}"
+            f"{none}a tensor has values other than 0 and 1: {some(sorted(wrong, key=len))}"
         )
     return Content({name: tensor != 0 for name, tensor in masks.items()}, ordered)
 
