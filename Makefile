@@ -13,7 +13,8 @@ unless = $(if $(filter $(firstword $(subst =, ,$(1)))=%,$(ARGS)),,$(1))
 .DEFAULT_GOAL := help
 
 .PHONY: help setup demo test test-slow test-fashion test-browser slurm-test lint lock format data \
-  tables figures report reproduce publish results plan settings cache rekey bench faults clean
+  tables figures report reproduce publish results export import plan settings cache rekey bench \
+  faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -97,6 +98,12 @@ results: $(VENV)/ready ## write README.md's and RESULTS.md's numbers from result
 
 cache: $(VENV)/ready ## list the cache; ARGS: verify=true checks it, remove=true removes the unused
 	$(RUN) scripts/cache.py $(ARGS)
+
+export: $(VENV)/ready ## write a run's ticket for plain PyTorch: ID=RUN_ID ARGS="format=torch"
+	$(RUN) scripts/export.py $(ID) $(ARGS)
+
+import: $(VENV)/ready ## take over the records of another machine: FROM=DIR
+	$(RUN) scripts/import.py $(FROM) $(ARGS)
 
 rekey: $(VENV)/ready ## convert and seal results and cache of version 0.1.0; computes nothing
 	$(RUN) scripts/rekey.py $(ARGS)

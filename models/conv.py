@@ -50,7 +50,8 @@ def _on_two_by_two(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     matrix = torch.stack(seen).reshape(4 * len(weight), -1)
     flat = x.permute(0, 2, 3, 1).flatten(1)  # (B, 4 I), no copy of a channels-last x
     out = F.linear(flat, matrix, None if bias is None else bias.repeat(4))
-    return out.reshape(len(x), 2, 2, len(weight)).permute(0, 3, 1, 2)
+    # torch.export would take len(x) as a constant
+    return out.reshape(x.shape[0], 2, 2, len(weight)).permute(0, 3, 1, 2)
 
 
 def _by_neighbourhoods(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -13,6 +13,7 @@ from runner.engine.context import RunContext
 from runner.engine.execute import perform
 from runner.engine.machine import Machine
 from runner.engine.store import Artefact, Store
+from runner.faults.made_masks import file_words
 from runner.spec.identity import run_id
 from runner.spec.run import Run
 
@@ -39,6 +40,11 @@ def compose_run(*overrides: str) -> Run:
 def compose_run_in_full(*overrides: str) -> Run:
     """The run of a command line, composed as the command line does."""
     return build_run(compose_config(list(overrides)))
+
+
+def needed(folder: Path, *overrides: str, density: float = 0.3) -> list[str]:
+    """Overrides that name made files, for methods that read masks from a file."""
+    return list(file_words(overrides, folder, density, COMPOSER))
 
 
 def perform_run(run: Run, where: Machine) -> tuple[dict[str, Any], dict[str, Artefact]]:

@@ -26,8 +26,8 @@ from pruners.scores.chunks import product_bytes
 from pruners.selection.score_pruner import Score, ScorePruner
 from pruners.selection.source import Balanced
 from runner.bench.memory import resident
-from runner.config.build import build_run
-from runner.config.compose import compose_config, method_names
+from runner.bench.stages import stages_of
+from runner.config.compose import method_names
 from runner.paths import CONF
 from runner.spec.rng import stream
 
@@ -69,9 +69,7 @@ def _product(net: nn.Module, batch: Batch, memory: float) -> None:
 
 def _score(name: str) -> Score | None:
     """The score of a method that reads images, else None."""
-    rule = compose_config([f"method={name}"]).method.density
-    density = [] if rule == "refused" else ["density=0.1"]
-    for stage in build_run(compose_config([f"method={name}", *density])).stages:
+    for stage in stages_of(name):
         if isinstance(stage.component, ScorePruner) and stage.component.score.needs_data:
             return stage.component.score
     return None

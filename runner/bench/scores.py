@@ -15,11 +15,11 @@ from torch import Generator, Tensor, nn
 from pruners.base import Task, full_masks, in_batches
 from pruners.selection.score_pruner import ScorePruner
 from pruners.selection.source import Train
+from runner.bench.stages import DENSITY, stages_of
 from runner.bench.timing import Comparison
-from runner.config.build import build_run
-from runner.config.compose import compose_config, method_names
+from runner.config.compose import method_names
 
-DENSITY, EXAMPLES = 0.1, 256
+EXAMPLES = 256
 Batch = tuple[Tensor, Tensor]
 
 
@@ -55,9 +55,7 @@ def score_comparisons(net: nn.Module, batch: Batch) -> Iterator[Comparison]:
 
 def _score_pruner(name: str) -> ScorePruner | None:
     """Return the method's pruner if it prunes an untrained network by scores, else None."""
-    rule = compose_config([f"method={name}"]).method.density
-    density = [] if rule == "refused" else [f"density={DENSITY}"]
-    for stage in build_run(compose_config([f"method={name}", *density])).stages:
+    for stage in stages_of(name):
         if isinstance(stage.component, ScorePruner) and stage.start.stage == "init":
             return stage.component
     return None

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from models.resnet_cifar import ResNetCifar
 from models.vgg import Vgg
 from pruners.base import FixedMasking, Masking, Task, full_masks
+from runner.bench.stages import DENSITY, stages_of
 from runner.bench.timing import Comparison
-from runner.config.build import build_run
-from runner.config.compose import compose_config, method_names
+from runner.config.compose import method_names
 from runner.data.base import Split
 from runner.data.batches import Batches
 from runner.engine.train import Loaders, LoopOptions, train
 from runner.spec.rng import stream
 from runner.spec.run import Stage
 
-DENSITY, BATCH = 0.1, 128
+BATCH = 128
 # Network, image size, channels, steps of the epoch. The end of the epoch, where a search may rank
 # all scores, is part of the time.
 NETS = (
@@ -62,10 +62,7 @@ def search_comparisons(
 
 def _search_stage(name: str) -> Stage | None:
     """Return the method's stage that searches for a mask, or None if it has none."""
-    rule = compose_config([f"method={name}"]).method.density
-    density = [] if rule == "refused" else [f"density={DENSITY}"]
-    run = build_run(compose_config([f"method={name}", *density]))
-    return next((stage for stage in run.stages if stage.kind == "search"), None)
+    return next((stage for stage in stages_of(name) if stage.kind == "search"), None)
 
 
 def _epoch(net: nn.Module, stage: Stage, data: Split, searching: bool) -> Callable[[], object]:

@@ -3,8 +3,8 @@
 Which run a command describes is a function of the code and its configuration files, of the composed
 configuration, and of what the user typed. The cache keeps the result under the SHA-256 of all of
 them, so that it cannot be out of date: after any change there is none. Runs that depend on further
-files, on weights or on the user's own configuration, are not kept. Building a run imports torch and
-takes seconds; this does not. The record is read and verified as always.
+files, on weights, masks or the user's own configuration, are not kept. Building a run imports torch
+and takes seconds; this does not. The record is read and verified as always.
 """
 
 import contextlib
@@ -75,7 +75,7 @@ def remember(cfg: DictConfig, request: RunRequest) -> None:
         cfg: its composed configuration.
     """
     env, words = request.environment, typed_by_user()
-    if search_path(words) or any(stage.weights for stage in request.run.stages):
+    if search_path(words) or any(s.weights or s.mask_file for s in request.run.stages):
         return
     content = {"run_id": run_id(request.run), "closing": asdict(closing_of(request))}
     with contextlib.suppress(OSError):  # nothing depends on it

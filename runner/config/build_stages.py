@@ -18,8 +18,9 @@ from runner.config.repeat import Node, Placed, expand_rounds, left_out, placed
 from runner.config.stage_node import StageNode, StartNode, read_stage
 from runner.config.typed import Alias
 from runner.errors import ConfigError
-from runner.spec.pretrained import weights_of
-from runner.spec.run import LOAD, Stage, Weights
+from runner.spec.inputs import MaskFile, Weights
+from runner.spec.pretrained import mask_file_of, weights_of
+from runner.spec.run import LOAD, Stage
 
 
 def build_stages(
@@ -114,6 +115,14 @@ def _weights(node: StageNode, key: str, built: BuiltStages) -> Weights | None:
     return replace(weights_of(key, node.weights, built.model, built.finished), match=node.match)
 
 
+def _mask_file(node: StageNode, key: str, built: BuiltStages) -> MaskFile | None:
+    """The file that a read stage reads; None for other stages."""
+    if node.kind != "read":
+        return None
+    file = mask_file_of(key, node.file, built.finished)
+    return replace(file, match=node.match, missing=node.missing)
+
+
 def _add_stage(node: StageNode, place: str, built: BuiltStages) -> None:
     """Build the stage that `node` describes and add it to `built`.
 
@@ -148,6 +157,7 @@ def _add_stage(node: StageNode, place: str, built: BuiltStages) -> None:
         component=component,
         data=data,
         weights=weights,
+        mask_file=_mask_file(node, key(f"{place}.file"), built),
         draws=node.draws,
     )
     built.ends[node.name] = 0 if weights else built.paper_epochs(node, place)

@@ -17,11 +17,15 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from runner.config.interpolation import choices_with
 from runner.config.overrides import command, conf_folders, corrected_word, search_path
 from runner.config.plain import to_plain
 from runner.config.quoting import override
 from runner.config.synonyms import SHARES, corrected, other_choice, other_key
 from runner.errors import ConfigError, nearest, one_of
+
+# Groups of which a message says which choice has an unknown key.
+SHOWN = ("method", "start", "retrain", "model", "dataset", "portrait")
 
 
 def translate(error: Exception, conf: str, overrides: list[str]) -> str | None:
@@ -123,10 +127,12 @@ def _unknown_key(key: str, conf: str, overrides: list[str]) -> str:
         shown = ", ".join(siblings)
         # the same name under another key: for lr_schedule, train.lr_schedule
         namesakes = [k for k in keys if k.rpartition(".")[2] == last]
-        guess = nearest(last, siblings) or nearest(key, keys)
+        others = choices_with([key]) if parent in SHOWN else []
+        guess = "" if others else nearest(last, siblings) or nearest(key, keys)
         if namesakes:
             guess = f"; did you mean {namesakes[0]!r}?"
-        return f"{key} is not a key; {parent or 'the top level'} has: {shown}{guess}"
+        elsewhere = f"; it is one of {parent}={'|'.join(others)}" if others else ""
+        return f"{key} is not a key; {parent or 'the top level'} has: {shown}{guess}{elsewhere}"
     return f"{key} is not a key{nearest(key, keys)}; see --cfg job for all of them"
 
 

@@ -226,30 +226,35 @@ def _absent(reader: str, group: str, keys: Sequence[str], raw: Mapping[str, Any]
 
     Example: a portrait reads method.score, and the chosen method ranks no weights.
     """
-    files = {
-        path.stem: OmegaConf.to_container(OmegaConf.load(path))
-        for path in sorted((CONF / group).glob("*.yaml"))
-    }
-    # a file writes its keys in the group's package or in the global one
-    having = [
-        name
-        for name, file in files.items()
-        if all(
-            any(_select(file, written) is not None for written in (key.partition(".")[2], key))
-            for key in keys
-        )
-    ]
+    having = choices_with(keys)
     lacking = f"{group}={_name(raw[group])}" if isinstance(raw.get(group), dict) else group
     them = "it" if len(keys) == 1 else "them"
     choices = f"; choices that have {them}: {group}={'|'.join(having)}" if having else ""
     return f"{reader} reads {' and '.join(keys)}, which {lacking} does not have{choices}"
 
 
-def _select(node: Any, key: str) -> Any:
-    """The value at a dotted key, with references left as they are; None if there is none."""
+def choices_with(keys: Sequence[str]) -> list[str]:
+    """The choices of a group whose own files have all of `keys`; all keys are of this group."""
+    group = keys[0].partition(".")[0]
+    files = {
+        path.stem: OmegaConf.to_container(OmegaConf.load(path))
+        for path in sorted((CONF / group).glob("*.yaml"))
+    }
+    # a file writes its keys in the group's package or in the global one
+    return [
+        name
+        for name, file in files.items()
+        if all(_has(file, key.partition(".")[2]) or _has(file, key) for key in keys)
+    ]
+
+
+def _has(node: Any, key: str) -> bool:
+    """Whether there is a dotted key; its value can be null."""
     for word in key.split("."):
-        node = node.get(word) if isinstance(node, dict) else None
-    return node
+        if not isinstance(node, dict) or word not in node:
+            return False
+        node = node[word]
+    return True
 
 
 def _name(node: Mapping[str, Any]) -> Any:

@@ -47,6 +47,16 @@ def placed(items: Sequence[Any], place: str) -> Iterator[Placed]:
             yield Placed(f"{place}.{i}", item)
 
 
+def files_read(stages: Sequence[Any]) -> list[str]:
+    """The keys that name the files which stages of kind `read` read.
+
+    Args:
+        stages: of a configuration that is not resolved.
+    """
+    nodes = [stage for stage in stages if isinstance(stage, dict)]
+    return [node["file"][2:-1] for node in nodes if node.get("kind") == "read"]  # of ${KEY}
+
+
 def left_out(node: Node) -> bool:
     """Whether a stage has an `if` that is null."""
     return node.get("if", True) is None

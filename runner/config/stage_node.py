@@ -33,7 +33,9 @@ class StageNode:
         measure: the component of a measure stage.
         data: synthetic images to train on instead of the data set's.
         weights: if set, the stage loads these weights and does not train.
-        match: how the names of the weights are found: names, or shape.
+        file: of a read stage: the file of masks.
+        match: how the names of the weights or masks are found: names, or shape.
+        missing: of a read stage: whether a layer without a mask is refused, or stays dense.
         density: the density that it prunes to; the run's unless set.
         round: its round, in a repeated group.
         epochs, lr, lr_schedule, batch_size: replace those of `train`.
@@ -43,7 +45,7 @@ class StageNode:
     """
 
     name: str
-    kind: Literal["train", "prune", "search", "measure"]
+    kind: Literal["train", "prune", "search", "measure", "read"]
     start: StartNode | None = None
     masks: str | None = None
     needs: tuple[str, ...] = ()
@@ -51,6 +53,8 @@ class StageNode:
     measure: Any = None
     data: Any = None
     weights: Any = None
+    file: Any = None
+    missing: Literal["refused", "dense"] = "refused"
     draws: str | None = None
     match: Literal["names", "shape"] = "names"
     density: float | None = None

@@ -7,12 +7,13 @@ import time
 
 import torch
 
-from pruners.base import Finding, full_masks
+from pruners.base import Finding, apply_masks, full_masks
 from runner.engine.checkpoint import cpu_state
 from runner.engine.context import RunContext
 from runner.engine.divergence import infinite_loss
 from runner.engine.evaluate import evaluate
-from runner.engine.pretrained import fitting
+from runner.engine.given_masks import fitting_masks
+from runner.engine.pretrained import fitting, masks_beside
 from runner.engine.store import Artefact
 from runner.spec.findings import ACCURACY, LOSS, ORIGIN, RENAMED, TOP5
 from runner.spec.run import Stage
@@ -32,6 +33,9 @@ def load(context: RunContext, stage: Stage) -> Artefact:
     model = context.fresh_model()
     fitted = fitting(stage.weights, model.state_dict(), context.run)
     model.load_state_dict(fitted.state)
+    if file := masks_beside(stage.weights, context.run):  # they are part of the network
+        given = fitting_masks(file, model, context.run).masks
+        apply_masks(model, {name: m.to(context.machine.device) for name, m in given.items()})
     test, _ = context.held_out()
     found = evaluate(model, test(), {}, torch.autocast(context.machine.device.type, enabled=False))
     if what := infinite_loss(None, found, None):

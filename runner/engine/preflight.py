@@ -10,6 +10,7 @@ from torch import nn
 from pruners.base import Budgeted, Layered, count_prunable, full_masks, keep_count
 from runner.data.split import training_images
 from runner.engine.distributed import check_shareable
+from runner.engine.given_masks import fitting_masks
 from runner.engine.machine import Machine, check_precision
 from runner.engine.pretrained import fitting
 from runner.engine.stages import plan
@@ -58,15 +59,23 @@ def check(run: Run, machine: Machine, shared: Shared | None = None) -> set[str]:
             shared.data_sets.add(run.dataset)
         except ValueError as error:
             problems.append(str(error))
-    for stage in run.stages:
-        if stage.weights and stage.name in missing and model is not None:
-            try:
-                fitting(stage.weights, model.state_dict(), run)
-            except ConfigError as error:
-                problems += error.messages
+    if model is not None:
+        problems += _file_problems(run, model, missing)
     if problems:
         raise ConfigError(*problems)
     return missing
+
+
+def _file_problems(run: Run, model: nn.Module, missing: set[str]) -> Iterator[str]:
+    """A message for each file of weights or masks that a stage to compute cannot use."""
+    for stage in run.stages:
+        try:
+            if stage.weights and stage.name in missing:
+                fitting(stage.weights, model.state_dict(), run)
+            if stage.mask_file and stage.name in missing:
+                fitting_masks(stage.mask_file, model, run)
+        except ConfigError as error:
+            yield from error.messages
 
 
 def _precision_problems(run: Run, machine: Machine) -> Iterator[str]:

@@ -5,7 +5,9 @@ entry. runner/engine/weights_file.py reads the files.
 """
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,14 @@ import torch
 from runner.data.download import PATIENCE
 from runner.engine.checkpoint import State
 from runner.engine.divergence import infinite_tensor
-from runner.engine.weight_names import Found, found, found_by_shape, misfits, some
+from runner.engine.weight_names import Found, by_order, found, misfits
 from runner.engine.weights_file import Content, UnsuitableError, content_of
 from runner.errors import ConfigError
 from runner.locks import held
 from runner.paths import user_path
+from runner.spec.inputs import MaskFile, Weights
 from runner.spec.pretrained import TORCHVISION, digest
-from runner.spec.run import Run, Weights
+from runner.spec.run import Run
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,7 @@ def fitting(weights: Weights, expected: State, run: Run) -> Fitted:
             f" dataset={dataset} has {classes}; use dataset=imagenet, or omit start.weights to"
             " train the network"
         )
-    try:
-        content = _read(weights, frozenset(expected))
-    except UnsuitableError as error:
-        raise ConfigError(f"{_override(weights)} {error}") from error
+    content = _read(weights, frozenset(expected), masks_beside(weights, run) is not None)
     found = _found(content, weights, expected, run)
     fitted = {name: found.state[name].detach().to(t.dtype) for name, t in expected.items()}
     if what := infinite_tensor(fitted):
@@ -74,19 +74,19 @@ def _found(content: Content, weights: Weights, expected: State, run: Run) -> Fou
     lines = misfits(result.state, expected)
     if not lines:
         return result
-    paired = found_by_shape(content.state, expected) if content.ordered else None
-    if paired is None and weights.match == "shape":
-        why = "in the order of the file, shapes differ"
-        why = why if content.ordered else "safetensors keeps no order; save it with torch.save"
-        lines.append(f"  start.match=shape does not help: {why}")
-    elif paired is not None and weights.match == "names":
-        pairs = some([f"{theirs} as {ours}" for theirs, ours in paired.renamed.items()])
-        lines.append(f"  in the order of the file, shapes agree: start.match=shape takes {pairs}")
-    elif paired is not None and not (lines := misfits(paired.state, expected)):
+    ordered, match = content.ordered, weights.match
+    paired, advice = by_order(content.state, expected, ordered, match, "start.match")
+    if paired is not None and not (lines := misfits(paired.state, expected)):
         return paired
     dataset, classes = run.dataset.name, run.dataset.info().classes
     title = f"{_override(weights)} does not fit model={run.model.name} on dataset={dataset}"
-    raise ConfigError("\n".join([f"{title} ({classes} classes)", *lines]))
+    raise ConfigError("\n".join([f"{title} ({classes} classes)", *lines, *advice]))
+
+
+def masks_beside(weights: Weights, run: Run) -> MaskFile | None:
+    """The file of masks that the run applies, if it is the file of the weights."""
+    files = (stage.mask_file for stage in run.stages if stage.mask_file)
+    return next((file for file in files if file.content == weights.content), None)
 
 
 def _entry(weights: Weights) -> Any:
@@ -99,17 +99,34 @@ def _override(weights: Weights) -> str:
     return f"start.weights={weights.path or TORCHVISION}"
 
 
-def _read(weights: Weights, own: frozenset[str]) -> Content:
+def _read(weights: Weights, own: frozenset[str], masks_applied: bool) -> Content:
     """The state dict in the file; `own`: the names of the network."""
-    path = user_path(weights.path) if weights.path else downloaded(_entry(weights).url)
+    read = partial(content_of, own=own, masks_applied=masks_applied)
+    if weights.path:
+        return read_as(_override(weights), user_path(weights.path), weights.content, read)
+    return read_as(_override(weights), downloaded(_entry(weights).url), None, read)
+
+
+def read_as(
+    setting: str, path: Path, identity: str | None, read: Callable[[Path], Content]
+) -> Content:
+    """The content of a file.
+
+    Args:
+        setting: the override that names the file, for messages.
+        identity: of the content that is expected; None: any.
+
+    Raises:
+        ConfigError: it has another content, cannot be read, or `read` finds it unsuitable.
+    """
     try:
-        if weights.path and weights.content != f"sha256:{digest(path)}":
-            raise ConfigError(
-                f"{_override(weights)} has changed since the run started; start the run again"
-            )
-        return content_of(path, own)
+        if identity is not None and identity != f"sha256:{digest(path)}":
+            raise ConfigError(f"{setting} has changed since the run started; start the run again")
+        return read(path)
+    except UnsuitableError as error:
+        raise ConfigError(f"{setting} {error}") from error
     except OSError as error:
-        raise ConfigError(f"{_override(weights)} cannot be read: {_reason(error)}") from error
+        raise ConfigError(f"{setting} cannot be read: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ from runner.engine.allocator import return_freed_memory
 from runner.engine.checkpoint import cpu_state
 from runner.engine.context import RunContext
 from runner.engine.divergence import ENTRY, divergence_of, finite, is_diverged
+from runner.engine.given_masks import read
 from runner.engine.loading import load
 from runner.engine.machine import Machine
 from runner.engine.stage_checks import checked, disconnected, series_entry, untrained
@@ -25,7 +26,12 @@ from runner.spec.identity import stage_keys
 from runner.spec.run import Run, Stage, snapshots_wanted, trains
 
 # What the progress display shows for stages that do not train.
-ACTIVITIES = {"measure": "measuring", "prune": "pruning", "load": "loading and testing"}
+ACTIVITIES = {
+    "measure": "measuring",
+    "prune": "pruning",
+    "load": "loading and testing",
+    "read": "reading",
+}
 
 
 def is_cached(run: Run, stage: Stage, store: Store, key: str) -> bool:
@@ -148,6 +154,7 @@ COMPUTE = {
     "prune": _prune,
     "measure": _measure,
     "load": load,
+    "read": read,
 }
 
 

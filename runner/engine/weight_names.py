@@ -94,6 +94,26 @@ def found_by_shape(state: State, expected: State) -> Found | None:
     return Found(_counters(expected) | tensors, renamed, by_shape=True)
 
 
+def by_order(
+    state: State, expected: State, ordered: bool, match: Match, key: str
+) -> tuple[Found | None, list[str]]:
+    """The tensors found by shape if `match` asks for that, and lines on whether it would work.
+
+    Args:
+        ordered: whether `state` has the order of the file.
+        key: the option that sets `match`, for messages.
+    """
+    paired = found_by_shape(state, expected) if ordered else None
+    if paired is None and match == "shape":
+        why = "in the order of the file, shapes differ"
+        why = why if ordered else "safetensors keeps no order; save it with torch.save"
+        return None, [f"  {key}=shape does not help: {why}"]
+    if paired is not None and match == "names":
+        pairs = some([f"{theirs} as {ours}" for theirs, ours in paired.renamed.items()])
+        return None, [f"  in the order of the file, shapes agree: {key}=shape takes {pairs}"]
+    return paired, []
+
+
 def misfits(state: State, expected: State) -> list[str]:
     """One line for each kind of mismatch, with a few names, the shortest first."""
     common = {name: tensor for name, tensor in expected.items() if name in state}

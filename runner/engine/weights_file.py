@@ -1,8 +1,8 @@
 """Reads a file of weights: safetensors' format or torch's, of which only plain values are read.
 
 The content decides which format a file has, not its name. The state dict may be part of a
-checkpoint. A file that also contains masks is refused: a mask that is left out would load another
-network than the one that was saved.
+checkpoint. Masks in a file are found by their names. A file that contains masks which nothing
+applies is refused: without them, another network is loaded than the one that was saved.
 """
 
 import argparse
@@ -35,6 +35,7 @@ INERT: tuple[Any, ...] = (
 )
 # Parts of a name between dots, slashes or colons that denote masks: mask, masks, weight_mask.
 MASK = re.compile(r"(^|[./:])([^./:]*_)?masks?([./:]|$)", re.IGNORECASE)
+ORIGINAL = "_orig"  # ends the name of a weight that torch.nn.utils.prune has split from its mask
 ALONE = "save the state dict alone: torch.save(model.state_dict(), PATH)"
 
 
@@ -44,10 +45,10 @@ class UnsuitableError(ValueError):
 
 @dataclass(frozen=True)
 class Content:
-    """The state dict in a file.
+    """Tensors of a file by name.
 
     Args:
-        state: its tensors by name, on the CPU.
+        state: on the CPU.
         ordered: whether they are in the order in which they were saved.
     """
 
@@ -55,26 +56,60 @@ class Content:
     ordered: bool
 
 
-def content_of(path: Path, own: frozenset[str]) -> Content:
-    """The state dict in a file.
+def content_of(path: Path, own: frozenset[str], masks_applied: bool = False) -> Content:
+    """The state dict in a file, without masks.
 
     Args:
         own: names of the network; one of these never denotes a mask.
+        masks_applied: the run applies the masks of this file, so they are accepted.
 
     Raises:
-        UnsuitableError: the file cannot be read, contains masks, or no plain tensors by name.
+        UnsuitableError: the file cannot be read, contains masks that nothing applies, or no plain
+            tensors by name.
         OSError: the file cannot be opened.
     """
     content, ordered = _content(path)
-    if masks := {name: t for name, t in _tensors(content) if _is_mask(name, own)}:
+    masks = _masks(content, own)
+    if masks and not masks_applied:
         raise UnsuitableError(_about_masks(masks))
-    state = _unwrapped(content)
+    state = _unwrapped(_without_masks(content, own) if masks else content)
+    _require_plain(state)
+    return Content(_unsplit(state, own) if masks else state, ordered)
+
+
+def masks_of(path: Path, own: frozenset[str]) -> Content:
+    """The masks in a file, under the names that it gives to their parameters.
+
+    Without names that denote masks, the tensors of the state dict are the masks.
+
+    Args:
+        own: as for `content_of`.
+
+    Raises:
+        UnsuitableError: the file cannot be read, contains no masks, or one with other values than
+            0 and 1.
+        OSError: the file cannot be opened.
+    """
+    content, ordered = _content(path)
+    named = _masks(content, own)
+    masks = {_of_parameter(name): t for name, t in named.items()} if named else _unwrapped(content)
+    if len(masks) < len(named):
+        raise UnsuitableError(f"has several masks for a parameter: {some(sorted(named))}")
+    _require_plain(masks)
+    if wrong := [f"{name} has {value:g}" for name, t in masks.items() for value in _other(t)]:
+        none = "" if named else "contains no masks: no name has a part mask or ends in _mask, and "
+        raise UnsuitableError(
+            f"{none}a tensor has values other than 0 and 1: {some(sorted(wrong, key=len))}"
+        )
+    return Content({name: tensor != 0 for name, tensor in masks.items()}, ordered)
+
+
+def _require_plain(state: dict[str, Tensor]) -> None:
     for name, tensor in state.items():
         if kind := _kind(tensor):
             raise UnsuitableError(
                 f"contains a {kind} tensor, {name}; save dense tensors of numbers"
             )
-    return Content(state, ordered)
 
 
 def _content(path: Path) -> tuple[Any, bool]:
@@ -132,6 +167,43 @@ def _is_mask(name: str, own: frozenset[str]) -> bool:
     return name not in own and MASK.search(name) is not None
 
 
+def _masks(content: Any, own: frozenset[str]) -> dict[str, Tensor]:
+    """The tensors whose names denote masks, in the order of the file."""
+    found = {name: tensor for name, tensor in _tensors(content) if _is_mask(name, own)}
+    return dict(reversed(found.items()))  # `_tensors` begins with the last
+
+
+def _of_parameter(name: str) -> str:
+    """The name of a mask's parameter: that of a layer is followed by `.weight`."""
+    parts = [re.sub("(?i)(^|_)masks?$", "", part) for part in re.split("[./:]", name)]
+    kept = [part for part in parts if part]
+    return ".".join(kept if kept[-1:] in (["weight"], ["bias"]) else [*kept, "weight"])
+
+
+def _other(mask: Tensor) -> list[float]:
+    """A value of a mask that is neither 0 nor 1; empty if there is none."""
+    wrong = mask[(mask != 0) & (mask != 1)]
+    return wrong.flatten()[:1].tolist()
+
+
+def _without_masks(content: Any, own: frozenset[str], place: str = "", depth: int = 8) -> Any:
+    """The nested dicts of a file without the tensors whose names denote masks."""
+    if not isinstance(content, dict) or not depth:
+        return content
+    names = {key: f"{place}.{key}" if place else str(key) for key in content}
+    return {
+        key: _without_masks(value, own, names[key], depth - 1)
+        for key, value in content.items()
+        if not _is_mask(names[key], own)
+    }
+
+
+def _unsplit(state: dict[str, Tensor], own: frozenset[str]) -> dict[str, Tensor]:
+    """The state dict with the names from before torch.nn.utils.prune split weights and masks."""
+    names = {n: n if n in own else n.removesuffix(ORIGINAL) for n in state}
+    return {name if names[name] in state else names[name]: t for name, t in state.items()}
+
+
 def _about_masks(masks: dict[str, Tensor]) -> str:
     """Names of the masks, their density, and what to do."""
     plain = [tensor for tensor in masks.values() if not _kind(tensor)]
@@ -142,7 +214,8 @@ def _about_masks(masks: dict[str, Tensor]) -> str:
         f"contains {len(masks)} mask{'s' if len(masks) > 1 else ''}{density}, which would not be"
         f" applied: {some(sorted(masks))}; apply each to its weight (weight * mask; in torch,"
         " torch.nn.utils.prune.remove(module, 'weight')) or remove it, then save the state dict"
-        " alone"
+        " alone; or take both from the file: method.masks=FILE start=ticket"
+        " (docs/methods/given.md)"
     )
 
 

@@ -15,6 +15,7 @@ from runner.config.compose import Composer, method_names
 from runner.engine.record import comparable, final_stage
 from runner.errors import ConfigError
 from runner.faults.lab import Command, Terms, run, start
+from runner.faults.made_masks import file_words
 from runner.records.folders import RECORD
 
 # 1,184 weights, two epochs of twelve steps, a checkpoint after each
@@ -34,6 +35,7 @@ ENOUGH, AGAIN = 10, 0.85  # undisturbed runs that are used again, and how often
 VARIANTS = (
     "",
     "density=0.3",
+    "start=dense retrain=rewind",
     "density=0.3 retrain=finetune",
     "density=0.3 retrain=reinit",
     "density=0.3 start=dense retrain=rewind",
@@ -59,13 +61,18 @@ class Case:
         return Case((*self.words, f"seed={seed}"))
 
 
-def candidates() -> list[Case]:
-    """Every variant of every method, also those that a method does not take."""
-    return [
-        Case((f"method={name}", *variant.split(), *TINY))
-        for name in method_names()
-        for variant in VARIANTS
-    ]
+def candidates(folder: Path, composer: Composer) -> list[Case]:
+    """Every variant of every method, also those that a method does not take.
+
+    Args:
+        folder: for made files of masks.
+    """
+    found = []
+    for name in method_names():
+        method = (f"method={name}", *TINY)
+        files = file_words(method, folder, 0.3, composer)
+        found += [Case((method[0], *variant.split(), *TINY, *files)) for variant in VARIANTS]
+    return found
 
 
 @dataclass(frozen=True)
@@ -150,7 +157,7 @@ class Stock:
     @cached_property
     def candidates(self) -> list[Case]:
         """Every variant of every method."""
-        return candidates()
+        return candidates(self.folder / "masks", self.composer)
 
     def takes(self, case: Case) -> bool:
         """Whether the method takes these options."""

@@ -84,6 +84,8 @@ def stage_cost(run: Run, stage: Stage, net: Net, snapshots: int) -> Cost:
         return Cost(seen, seen * GRADIENT, 0, seen * GRADIENT * net.forward, size)
     if stage.kind == LOAD:  # only an evaluation, which is not counted
         return Cost(0, 0, 0, 0, net.weight_bytes + net.prunable)
+    if stage.mask_file:
+        return Cost(0, 0, 0, 0, net.prunable)
     if stage.kind != "measure":
         return Cost(0, None, 0, 0, net.weight_bytes + net.prunable)
     if not isinstance(stage.component, Foreseen):

@@ -19,6 +19,11 @@ RENAMED = "pretrained_renamed"
 ACCURACY = "pretrained_accuracy"
 TOP5 = "pretrained_accuracy_top5"
 LOSS = "pretrained_test_loss"
+# For a stage that reads masks from a file: its checksum, what was renamed, and layers without a
+# mask, which stay dense.
+MASKS_ORIGIN = "masks"
+MASKS_RENAMED = "masks_renamed"
+MASKS_MISSING = "masks_missing"
 
 # The density that a method has found by itself, with its errors (`errors`).
 FOUND = "found_density"

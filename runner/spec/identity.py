@@ -18,7 +18,7 @@ from runner.spec.run import Run
 
 # Raised by hand when a change of the code alters the numbers of a kind of stage.
 # The git sha is provenance, never identity.
-NUMERICS = {"train": 1, "prune": 1, "search": 1, "measure": 1, "load": 1}
+NUMERICS = {"train": 1, "prune": 1, "search": 1, "measure": 1, "load": 1, "read": 1}
 SCALARS = (bool, int, float, str)
 Naming = Callable[[type], str]  # class of a component -> its name in the canonical form
 

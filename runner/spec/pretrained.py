@@ -1,4 +1,4 @@
-"""Pretrained weights (`start.weights`) and their identity.
+"""Files of weights (`start.weights`) and of masks, and their identity.
 
 A file is identified by its SHA-256, torchvision's weights by the name of their entry.
 """
@@ -10,10 +10,11 @@ from typing import Any
 
 from runner.errors import ConfigError, nearest
 from runner.paths import user_path
-from runner.spec.run import Weights
+from runner.spec.inputs import MaskFile, Weights
 
 # A value of start.weights, and the prefix of an entry's name in `Weights.content`.
 TORCHVISION = "torchvision"
+FORMS = "*.safetensors, or torch's *.pt, *.pth; docs/methods/given.md"
 OTHERS = (
     "start.weights=null, the default, trains the net; start.weights=torchvision loads the weights"
     " that torchvision publishes for some nets"
@@ -47,16 +48,51 @@ def weights_of(key: str, value: Any, model: Any, finished: bool = False) -> Weig
                 "out to train the net"
             )
         return Weights(f"{TORCHVISION}:{entry}")
+    content = _content(key, value, finished)
+    if content is None:
+        if key != "start.weights":  # a choice of start takes them from the file of something else
+            raise ConfigError(_nothing(key, value))
+        raise ConfigError(f"{_nothing(key, value)}{nearest(value, [TORCHVISION])}; {OTHERS}")
+    return Weights(content, value)
+
+
+def mask_file_of(key: str, value: Any, finished: bool = False) -> MaskFile:
+    """The file of masks that `key`=`value` names. It is read to compute its checksum.
+
+    Args:
+        finished: as for `weights_of`.
+
+    Raises:
+        ConfigError: no file is named, or it does not exist or cannot be read.
+    """
+    if value is None or value == "":
+        raise ConfigError(f"{key} is missing: name the file of masks, {key}=FILE ({FORMS})")
+    if not isinstance(value, str):
+        raise ConfigError(f"{key}={value} must be the name of a file of masks ({FORMS})")
+    content = _content(key, value, finished)
+    if content is None:
+        raise ConfigError(_nothing(key, value))
+    return MaskFile(content, value, key)
+
+
+def _content(key: str, value: str, finished: bool) -> str | None:
+    """The identity of a file; None if there is none and the run was not done before.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
     try:
         path = user_path(value)
         if path.is_file():
-            return Weights(f"sha256:{digest(path)}", value)
+            return f"sha256:{digest(path)}"
     except OSError as error:
         raise ConfigError(f"{key}={value} cannot be read: {error.strerror}") from error
-    if finished:
-        return Weights("sha256:unknown", value)
-    what = "it is a folder" if path.is_dir() else "there is no such file"
-    raise ConfigError(f"{key}={value}: {what}{nearest(value, [TORCHVISION])}; {OTHERS}")
+    return "sha256:unknown" if finished else None
+
+
+def _nothing(key: str, value: str) -> str:
+    what = "it is a folder" if user_path(value).is_dir() else "there is no such file"
+    return f"{key}={value}: {what}"
 
 
 def digest(path: Path) -> str:

@@ -6,13 +6,14 @@ set, model, pruner, measurement) are frozen dataclasses of the packages `runner.
 `pruners`.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 from pruners.declared import Approximate
+from runner.spec.inputs import MaskFile, Weights
 from runner.spec.lr_schedule import LrSchedule, Step
 
-KINDS = ("train", "prune", "search", "measure")  # as YAML writes them
+KINDS = ("train", "prune", "search", "measure", "read")  # as YAML writes them
 LOAD = "load"  # a training whose weights are loaded instead
 PRECISIONS = ("fp32", "bf16")
 # What `Recipe` requires of its settings, for messages.
@@ -46,23 +47,6 @@ class Start:
     def continues(self) -> bool:
         """Whether the stage continues the earlier one's learning-rate schedule."""
         return self.resume or self.advance or self.follow
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Pretrained weights (runner/engine/pretrained.py).
-
-    Args:
-        content: their identity: `sha256:...` of a file, or `torchvision:` and the name of an entry.
-        path: the file's path as given; no part of identity or equality. None = torchvision's own.
-        match: whether tensors under unknown names may be found by their order and shape. No part of
-            identity: where names fit, nothing else is tried.
-    """
-
-    tag: ClassVar[str] = "pretrained_weights"
-    content: str
-    path: str | None = field(default=None, compare=False)
-    match: Literal["names", "shape"] = field(default="names", compare=False)
 
 
 class Settings(Protocol):
@@ -192,6 +176,7 @@ class Stage:
             that acts during training (optional for train and search).
         data: synthetic images to train on (pruners/selection/source.py); None = the data set's.
         weights: those of a stage of kind `load`, which loads them instead of training.
+        mask_file: that of a stage of kind `read`, whose findings are the file's masks.
         draws: earlier stage whose random draws, and order of the images, this one repeats; None =
             its own.
     """
@@ -207,6 +192,7 @@ class Stage:
     component: Any = None
     data: Any = None
     weights: Weights | None = None
+    mask_file: MaskFile | None = None
     draws: str | None = None
 
     @property

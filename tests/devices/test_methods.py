@@ -9,7 +9,7 @@ import pytest
 import torch
 from emulated import ROOT, device
 from emulated_process import on_emulated_device
-from support import compose_run, machine, perform_run
+from support import compose_run, machine, needed, perform_run
 
 from pruners.base import count_kept, count_prunable
 from runner.config.compose import compose_config, method_names
@@ -79,9 +79,10 @@ def keeps_its_contract(name: str, folder: Path) -> None:
     dense = "density: refused" in (ROOT / f"conf/method/{name}.yaml").read_text()
     density = [] if dense else ["density=0.3"]
     overrides = [f"method={name}", *RESNET, *MORE.get(name, ()), *density]
-    record, ticket = same(overrides, folder)
+    files = needed(folder, *overrides)
+    record, ticket = same([*overrides, *files], folder)
     prunable = count_prunable(ticket.masks)
-    assert count_kept(ticket.masks) == (prunable if dense else round(0.3 * prunable))
+    assert count_kept(ticket.masks) == (prunable if dense and not files else round(0.3 * prunable))
     assert record["provenance"]["device"] == "emulated"
     for layer, mask in ticket.masks.items():
         assert torch.count_nonzero(ticket.weights[layer][~mask]) == 0

@@ -29,8 +29,9 @@ from runner.errors import ConfigError, Stopped
 from runner.paths import CONF
 from runner.planning.costs import measure_net, stage_cost
 from runner.spec.identity import canonical, run_id, stage_keys
+from runner.spec.inputs import Weights
 from runner.spec.pretrained import weights_of
-from runner.spec.run import Run, Weights
+from runner.spec.run import Run
 
 NET = ["dataset=digits", "model=resnet20", "model.depth=8", "model.width=4", "train_fraction=0.3"]
 # ten epochs of training, two of search

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
-from support import compose_run, machine, perform_run
+from support import compose_run, machine, needed, perform_run
 
 from pruners.base import count_kept, count_prunable, full_masks
 from runner.config.compose import compose_config, method_names
@@ -55,13 +55,16 @@ def test_every_method_attains_its_density_and_pruned_weights_stay_zero(
 ) -> None:
     # lr=0.05 instead of 0.1: this net has no BatchNorm, and some methods multiply weights by a
     # factor before they retrain. 1.875 % of 160 epochs is three.
-    run = compose_run(*MLP, "train.lr=0.05", "train.scale=0.01875", *with_density(name, density))
+    words = [*MLP, *with_density(name, density)]
+    files = needed(tmp_path, *words, density=density)
+    run = compose_run(*words, "train.lr=0.05", "train.scale=0.01875", *files)
     # without momentum and decay, weights that stay zero show nothing
     assert all(s.recipe.momentum > 0 and s.recipe.weight_decay > 0 for s in run.stages if s.recipe)
     record, artefacts = perform_run(run, machine(tmp_path))
     ticket = final(run, artefacts)
     kept, prunable = count_kept(ticket.masks), count_prunable(ticket.masks)
-    assert kept == (prunable if rule(name) == "refused" else round(density * prunable))
+    dense = rule(name) == "refused" and not files
+    assert kept == (prunable if dense else round(density * prunable))
     assert (record["kept"], record["prunable"], record["density"]) == (
         kept,
         prunable,
@@ -77,6 +80,7 @@ def test_every_method_attains_its_density_and_pruned_weights_stay_zero(
 @pytest.mark.parametrize("name", METHODS)
 def test_runs_repeat_under_their_seed_and_differ_under_another(name: str, tmp_path: Path) -> None:
     overrides = [*MLP, "train_fraction=0.1", *with_density(name, 0.3)]
+    overrides += needed(tmp_path, *overrides)
     first, second, other = (
         perform_run(compose_run(*overrides, f"seed={seed}"), machine(tmp_path, cache=f"cache{i}"))
         for i, seed in enumerate((3, 3, 4))
@@ -94,7 +98,8 @@ def test_runs_repeat_under_their_seed_and_differ_under_another(name: str, tmp_pa
 
 @pytest.mark.parametrize("name", METHODS)
 def test_scoring_and_measuring_leave_the_model_unchanged(name: str, tmp_path: Path) -> None:
-    run = compose_run(*BATCHNORM, *with_density(name, 0.4))
+    words = [*BATCHNORM, *with_density(name, 0.4)]
+    run = compose_run(*words, *needed(tmp_path, *words))
     where = machine(tmp_path)
     context = RunContext(
         run, where, Store(where.cache_dir), Watcher(tmp_path / "run", display("none", None), {})
@@ -114,8 +119,11 @@ def test_scoring_and_measuring_leave_the_model_unchanged(name: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_run_ids_ignore_the_machine_and_depend_on_everything_else(name: str) -> None:
+def test_run_ids_ignore_the_machine_and_depend_on_everything_else(
+    name: str, tmp_path: Path
+) -> None:
     overrides = [*MLP, *with_density(name, 0.3)]
+    overrides += needed(tmp_path, *overrides)
     run = compose_run(*overrides)
     moved = compose_run(
         *overrides,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import save_file
-from support import compose_run, machine
+from support import compose_run, machine, needed
 from torch import Generator
 
 from runner.commands.run import run_config
@@ -53,7 +53,8 @@ def performed(run: Run, where: Machine) -> dict[str, Any]:
 def test_every_method_on_a_diverging_training_gives_status_diverged_and_no_accuracy(
     name: str, tmp_path: Path
 ) -> None:
-    run = compose_run(f"method={name}", *density_of(name), *MLP, "train.lr=1e30")
+    words = [f"method={name}", *density_of(name), *MLP]
+    run = compose_run(*words, "train.lr=1e30", *needed(tmp_path, *words))
     record = performed(run, machine(tmp_path))
     assert record["status"] == "diverged" and is_diverged(record)
     assert [record[key] for key in RESULTS] == [None] * len(RESULTS)

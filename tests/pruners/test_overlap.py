@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import SMALL
 from small_nets import linear, task
-from support import COMPOSER, compose_run, machine, perform_run
+from support import COMPOSER, compose_run, machine, needed, perform_run
 from torch import Tensor, nn
 
 from pruners.analysis.overlap import Counts, Overlap, compare, magnitude_masks, together
@@ -123,8 +123,9 @@ def test_weights_that_are_nan_are_rejected() -> None:
         )
 
 
-def overrides_of(method: str) -> list[str]:
-    return [f"method={method}", "density=0.3", *MLP, "train.lr=0.01", "portrait=overlap"]
+def overrides_of(method: str, folder: Path) -> list[str]:
+    words = [f"method={method}", *MLP, "train.lr=0.01"]
+    return [*words, *(needed(folder, *words) or ["density=0.3"]), "portrait=overlap"]
 
 
 def kinds(stages: list[Any]) -> set[str]:
@@ -142,8 +143,8 @@ PRUNING = [
 ]
 
 
-def test_fifteen_methods_prune() -> None:
-    assert len(PRUNING) == 15  # of 20: all but dense, wstar and the three mask searches
+def test_sixteen_methods_prune() -> None:
+    assert len(PRUNING) == 16  # of 21: all but dense, wstar and the three mask searches
 
 
 @pytest.mark.parametrize("method", PRUNING)
@@ -153,7 +154,8 @@ def test_every_pruning_method_reports_its_overlap(method: str, tmp_path: Path) -
         if method == "imc"
         else []
     )
-    made, artefacts = perform_run(compose_run(*overrides_of(method), *small), machine(tmp_path))
+    run = compose_run(*overrides_of(method, tmp_path), *small)
+    made, artefacts = perform_run(run, machine(tmp_path))
     masks: Masks = [found.masks for name, found in artefacts.items() if family(name) == "prune"][-1]
     origin = artefacts["origin"].findings
     # An independent way: the weights in order of magnitude, compared position by position.
@@ -175,22 +177,24 @@ def overlap(*overrides: str, at: Path) -> dict[str, Any]:
 def test_the_magnitude_mask_overlaps_fully_and_a_random_mask_as_much_as_expected(
     tmp_path: Path,
 ) -> None:
-    whole = overlap(*overrides_of("magnitude"), "start=dense", "retrain=reinit", at=tmp_path)
+    whole = overlap(
+        *overrides_of("magnitude", tmp_path), "start=dense", "retrain=reinit", at=tmp_path
+    )
     assert (
         whole["overlap_kept"],
         whole["overlap_agree"],
         whole["overlap_layer_kept"],
         whole["overlap_layer_agree"],
     ) == (1, 1, 1, 1)
-    chance = overlap(*overrides_of("random"), at=tmp_path)
+    chance = overlap(*overrides_of("random", tmp_path), at=tmp_path)
     n = 64 * 300  # a lower bound: the error of a hypergeometric share is below sqrt(p (1 - p) / k)
     assert chance["overlap_kept"] == pytest.approx(
         chance["overlap_kept_random"], abs=4 * sqrt(0.3 * 0.7 / (0.3 * n))
     )
 
 
-def test_the_portrait_changes_no_key_of_other_stages_and_no_run_without_it() -> None:
-    overrides = overrides_of("imp")
+def test_the_portrait_changes_no_key_of_other_stages_and_no_run_without_it(tmp_path: Path) -> None:
+    overrides = overrides_of("imp", tmp_path)
     plain, analysed = compose_run(*overrides[:-1]), compose_run(*overrides)
     assert stage_keys(analysed).items() >= stage_keys(plain).items()
     assert run_id(plain) != run_id(analysed)

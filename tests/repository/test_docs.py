@@ -25,7 +25,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`([^`]+)`")
 # Not a command with values of its own: the syntax of commands, and requests for help.
 # tests/repository/test_recipes.py runs README's own method, `mine`.
-GENERAL = re.compile(r"KEY|NAME|VALUE|RUN_ID|=mine|TABLE=\.\.\.| --help| --cfg| --info")
+GENERAL = re.compile(r"KEY|NAME|VALUE|FILE|RUN_ID|=mine|TABLE=\.\.\.| --help| --cfg| --info")
 
 
 def blocks(page: str) -> list[str]:
