@@ -171,7 +171,8 @@ def _write_page(page: Suite, folder: Path) -> str:
     """
     pictures = ["png"] if (folder / f"{page.name}.png").is_file() else []
     text = write(page, folder.parent, KEPT, pictures)
-    (folder / f"{page.name}.claims.txt").unlink(missing_ok=True)
+    for ending in ("txt", "tex"):
+        (folder / f"{page.name}.claims.{ending}").unlink(missing_ok=True)
     return text
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from runner.errors import ConfigError
 from runner.figures.fits import boundary, boundary_line, cells_of, fitted
+from runner.figures.judges import lack_of_fit
 from runner.figures.points import Point, Series
 from runner.records.read import HISTORY, FinishedRun, find_run
 from runner.spec.findings import doubts, is_diverged
@@ -19,7 +20,8 @@ from runner.suites.expand import Suite
 from runner.suites.layouts import series_key
 from runner.suites.metrics import accuracy_names
 from runner.suites.numbers import mean_and_spread
-from runner.suites.schema_figures import Axis, FigurePanel, FigureSpec
+from runner.suites.readings import as_ran, label_as_ran
+from runner.suites.schema_figures import Axis, FigurePanel, FigureSpec, XAxis
 from runner.suites.schema_series import (
     BoundarySpec,
     CurveSpec,
@@ -74,6 +76,7 @@ def _series(
     results_dir: Path,
 ) -> Series:
     """Build a series on one network. `more`: the suffix of its label and id for that network."""
+    cells_by_point = _distinct(cells_by_point)
     finished = {
         point: [run for job in cell.jobs if (run := find_run(job.run_id, results_dir))]
         for point, cell in cells_by_point.items()
@@ -88,9 +91,11 @@ def _series(
         if there
         for point in points(spec, name, there, panel, accuracy)
     ]
+    if panel.x.ran:
+        found = [replace(p, x=x_as_ran(panel.x, cells_by_point[p.name], p.x)) for p in found]
     series = Series(
         panel.label,
-        spec.label + more,
+        _label(spec, cells_by_point) + more,
         spec.draw,
         tuple(found),
         requested=sum(len(cell.jobs) for cell in cells_by_point.values()),
@@ -103,7 +108,32 @@ def _series(
         doubt=_doubt(spec, [run for there in runs.values() for run in there]),
         rounding=_rounding(spec, list(cells_by_point.values())),
     )
-    return _bounded(series) if isinstance(spec, BoundarySpec) else series
+    return tested(_bounded(series) if isinstance(spec, BoundarySpec) else series)
+
+
+def tested(series: Series) -> Series:
+    """The series with the lack of fit of its line."""
+    return replace(series, fit=replace(series.fit, p=lack_of_fit(series))) if series.fit else series
+
+
+def _distinct(cells: dict[str, Cell]) -> dict[str, Cell]:
+    """The points of a series without those that have the runs of an earlier one."""
+    first: dict[tuple[str, ...], str] = {}
+    for name, cell in cells.items():
+        first.setdefault(tuple(job.run_id for job in cell.jobs), name)
+    return {name: cells[name] for name in first.values()}
+
+
+def _label(spec: SeriesSpec, cells: dict[str, Cell]) -> str:
+    """The label of a series with what ran."""
+    job = next((job for cell in cells.values() for job in cell.jobs), None)
+    return label_as_ran(spec.label, spec.ran, job.run) if spec.ran and job else spec.label
+
+
+def x_as_ran(axis: XAxis, cell: Cell, asked: float) -> float:
+    """The coordinate of a point along an axis of what ran; `asked` if its run has no such value."""
+    value = as_ran(axis.ran, cell.jobs[0].run) if cell.jobs else None
+    return asked if value is None else float(value)
 
 
 def _bounded(series: Series) -> Series:
