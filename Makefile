@@ -12,7 +12,7 @@ ARGS ?=
 unless = $(if $(filter $(firstword $(subst =, ,$(1)))=%,$(ARGS)),,$(1))
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test test-slow test-fashion slurm-test lint lock format data tables \
+.PHONY: help setup demo test test-slow test-fashion test-latex slurm-test lint lock format data tables \
   figures report reproduce publish plan settings cache rekey bench faults clean
 
 help: ## list the targets
@@ -38,13 +38,16 @@ demo: $(VENV)/ready ## run Table 1 of the IMC paper: thirteen methods on digits
 	  $(call unless,train=quick) $(call unless,seeds=0) $(ARGS)
 
 test: $(VENV)/ready ## run the test suite
-	$(RUN) -m pytest -n auto --dist loadgroup -m 'not slow and not fashion and not slurm' $(ARGS)
+	$(RUN) -m pytest -n auto --dist loadgroup -m 'not slow and not fashion and not slurm and not latex' $(ARGS)
 
 test-slow: $(VENV)/ready ## run the tests that take minutes
 	$(RUN) -m pytest -m slow $(ARGS)
 
 test-fashion: $(VENV)/ready ## run the tests on the Fashion-MNIST files
 	$(RUN) -m pytest -m fashion $(ARGS)
+
+test-latex: $(VENV)/ready ## compile the LaTeX of every table (needs pdflatex with booktabs)
+	$(RUN) -m pytest -m latex $(ARGS)
 
 slurm-test: $(VENV)/ready ## run a sweep with Slurm on this machine (as root)
 	$(RUN) -m pytest -m slurm $(ARGS)

@@ -15,7 +15,11 @@ from support import COMPOSER
 from runner.commands.plan import show_tables
 from runner.engine.machine import Machine
 from runner.spec.planned import PlannedRun
+from runner.suites.cells import Cell
 from runner.suites.expand import Suite, expand
+from runner.suites.layouts import lay_out
+from runner.suites.options import choose_options
+from runner.suites.spec import read_spec
 from runner.tables.render import write_table
 
 
@@ -102,6 +106,25 @@ def expanded(number: int, variant: str = "", **chosen: list[str]) -> Suite:
         [],
         COMPOSER,
     )
+
+
+def bare(name: str, **options: str) -> Suite:
+    """A table as it is printed before anything is planned: without runs, composed of nothing."""
+    spec = read_spec(name)
+    chosen = choose_options(spec, None, {}) | options
+    layout, page = lay_out(spec, chosen, spec.networks)
+    cells = {
+        each.key: Cell(
+            each.key[0],
+            each.network,
+            paper=each.paper,
+            value="?" if each.reads else None,
+            labels=each.labels,
+            ids=each.ids,
+        )
+        for each in layout
+    }
+    return Suite(name, spec, spec, None, chosen, page, spec.networks, cells)
 
 
 def plan_of(table: Suite, folder: Path) -> str:

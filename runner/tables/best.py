@@ -8,6 +8,7 @@ out only if one of the others is found better by error (Bonferroni).
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from runner.tables.entries import Entry, metrics
 BEST, TIED = "•", "◦"  # signs after a number
 At = tuple[Key, str]  # an entry and the name of a metric
 Ids = tuple[tuple[str, str], ...]
+K = TypeVar("K")
 
 
 def ranked(suite: Suite, found: Mapping[Key, Entry]) -> dict[At, str]:
@@ -56,19 +58,29 @@ def _signs(metric: Metric, side_by_side: Mapping[Key, Entry]) -> dict[Key, str]:
     measured = {key: by_seed(entry, metric) for key, entry in side_by_side.items()}
     values = {key: numbers for key, numbers in measured.items() if numbers}
     runs = {key: tuple(job.run_id for job in side_by_side[key].jobs) for key in values}
-    rivals = len(set(runs.values())) - 1
-    if rivals < 1:
+    first = {runs[key]: key for key in reversed(values)}  # one entry for each set of runs
+    image = max((one_image(entry) for entry in side_by_side.values()), default=0.0)
+    signs = best_and_tied({key: values[key] for key in first.values()}, 2 * image**2 / 12)
+    return {key: signs[first[runs[key]]] for key in values if first[runs[key]] in signs}
+
+
+def best_and_tied(values: Mapping[K, Mapping[int, float]], rounding: float) -> dict[K, str]:
+    """The signs of the best of several entries and of those that are not told from it.
+
+    Args:
+        values: entry -> seed -> number.
+        rounding: variance of the rounding of a difference of two numbers.
+    """
+    if len(values) < 2:
         return {}
     best = max(values, key=lambda key: float(np.mean(list(values[key].values()))))
-    signs = {key: BEST for key in values if runs[key] == runs[best]}
     if all(len(numbers) < 2 for numbers in values.values()):
-        return signs  # one seed tells nothing
-    rounding = 2 * one_image(side_by_side[best]) ** 2 / 12
-    level = LEVEL / rivals
-    return signs | {
+        return {best: BEST}  # one seed tells nothing
+    level = LEVEL / (len(values) - 1)
+    return {best: BEST} | {
         key: TIED
         for key, numbers in values.items()
-        if key not in signs and not worse(numbers, values[best], rounding, level)
+        if key != best and not worse(numbers, values[best], rounding, level)
     }
 
 

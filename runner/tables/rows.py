@@ -37,13 +37,13 @@ def _decimals(suite: Suite) -> int | None:
 
 
 def _entry(entry: Entry, key: Key, what: Shown, decimals: int | None, marks: Marks) -> Text:
-    is_metric = isinstance(what, Metric)
+    metric = what if isinstance(what, Metric) else None
     return full(
         entry,
         what,
         decimals,
-        sign=marks.best.get((key, what.name), "") if isinstance(what, Metric) else "",
-        same=marks.shared.get(key, "") if not is_metric or what.points else "",
+        sign=marks.best.get((key, metric.name), "") if metric else "",
+        same="" if metric and not metric.points else marks.shared.get(key, ""),
         footnotes=marks.papers.get((key, column_of(what)), ""),
     )
 
