@@ -108,10 +108,10 @@ def _series(
         doubt=_doubt(spec, [run for there in runs.values() for run in there]),
         rounding=_rounding(spec, list(cells_by_point.values())),
     )
-    return tested(_bounded(series) if isinstance(spec, BoundarySpec) else series)
+    return with_lack_of_fit(_bounded(series) if isinstance(spec, BoundarySpec) else series)
 
 
-def tested(series: Series) -> Series:
+def with_lack_of_fit(series: Series) -> Series:
     """The series with the lack of fit of its line."""
     return replace(series, fit=replace(series.fit, p=lack_of_fit(series))) if series.fit else series
 

@@ -113,7 +113,7 @@ def test_a_number_that_some_records_lack_has_its_count(tmp_path: Path) -> None:
         record(jobs[2], None, test_loss=None),
     )
     rows, _ = printed(table, tmp_path)
-    assert rows["4 [300]"][0].startswith("90.50 ± 0.71 (n=2 of 3, 1 diverged)")
+    assert rows["4 [300]"][0].startswith("90.50 ± 0.71 (n=2 of 3) [")
     write(tmp_path, record(jobs[2], 92.0, report={}))
     rows, _ = printed(table, tmp_path)
     assert rows["4 [300]"][0].startswith("**91.00 ± 1.00 •** [") or rows["4 [300]"][0].startswith(
