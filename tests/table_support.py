@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from support import COMPOSER
 
 from runner.commands.plan import show_tables
 from runner.engine.machine import Machine
+from runner.latex import RAISED
 from runner.spec.planned import PlannedRun
 from runner.suites.cells import Cell
 from runner.suites.expand import Suite, expand
 from runner.suites.layouts import lay_out
 from runner.suites.options import choose_options
 from runner.suites.spec import read_spec
+from runner.tables.best import BEST, TIED
 from runner.tables.render import write_table
 
 
@@ -76,16 +79,27 @@ def write(results: Path, *records: dict[str, Any]) -> None:
         (folder / "result.json").write_text(json.dumps(item))
 
 
-def printed(table: Suite, results: Path) -> tuple[dict[str, list[str]], str]:
-    """The cells of every row in the Markdown form, and the whole text form."""
+def unmarked(text: str) -> str:
+    """A page without footnotes at its numbers, bold numbers and signs of the best entries."""
+    text = re.sub(rf"[{RAISED}]|\\textsuperscript\{{[a-z]\}}| [{BEST}{TIED}]", "", text)
+    return re.sub(r"\*\*(\d[^*|]*)\*\*", r"\1", text)
+
+
+def printed(table: Suite, results: Path, marks: bool = False) -> tuple[dict[str, list[str]], str]:
+    """The cells of every row in the Markdown form, and the whole text form.
+
+    Args:
+        marks: whether to keep footnotes, bold type and signs.
+    """
     text = write_table(table, results)
-    lines = (results / "tables" / f"{table.name}.md").read_text().splitlines()
+    show = str if marks else unmarked
+    lines = show((results / "tables" / f"{table.name}.md").read_text()).splitlines()
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in lines
         if line.startswith("|")
     ]
-    return {row[0]: row[1:] for row in rows[3:]}, text  # without two header lines and a rule
+    return {row[0]: row[1:] for row in rows[3:]}, show(text)  # without two header lines and a rule
 
 
 def console_text(show_it: Callable[[Console], Any]) -> str:

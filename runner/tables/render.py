@@ -86,7 +86,7 @@ def as_latex(suite: Suite, found: Entries) -> str:
         for line, texts in zip(suite.page.lines, lines_of_page(suite, found), strict=True)
     ]
     heading, full_title = suite.spec.heading, title(suite)
-    return f"% {heading}\n" + latex.table(
+    return f"% {latex.escape(heading)}\n" + latex.table(
         suite.spec.title + full_title.removeprefix(heading),
         suite.name,
         "l" * labels + "r" * (columns - labels),

@@ -15,16 +15,14 @@ from runner.figures.series import with_lack_of_fit
 from runner.suites.schema_figures import XAxis, YAxis
 
 
+def seeds(x: int, y: float, spread: float) -> tuple[tuple[int, float], ...]:
+    """Three seeds, which differ in another way at each point."""
+    return tuple((seed, y + seed * spread * (1 + x % 3)) for seed in (-1, 0, 1))
+
+
 def curve(label: str, ys: list[float], spread: float = 0.0, **more: Any) -> Series:
     points = tuple(
-        Point(
-            str(x),
-            3,
-            x,
-            y,
-            spread,
-            by_seed=tuple((s, y + s * spread * (1 + x % 3)) for s in (-1, 0, 1)),
-        )
+        Point(str(x), 3, x, y, spread, by_seed=seeds(x, y, spread))
         for x, y in enumerate(ys, start=1)
     )
     return Series("p", label, "curve", points, 3, 3, more.pop("colour", 0), "solid", **more)

@@ -113,7 +113,7 @@ def test_equal_runs_have_one_footnote_and_are_not_compared(tmp_path: Path) -> No
     one, three = (suite.cells[f"ResNet-32, {n}", "0.1"].jobs for n in (10, 30))
     assert [job.run_id for job in one] == [job.run_id for job in three]
     write(tmp_path, *(record(job, 90.0 + i) for i, job in enumerate(one)))
-    rows, text = printed(suite, tmp_path)
+    rows, text = printed(suite, tmp_path, marks=True)
     assert (
         rows["1 [10]"][0].startswith("91.00 ± 1.00ᵃ [") and "91.00 ± 1.00ᵃ [" in rows["1 [30]"][0]
     )

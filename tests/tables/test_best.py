@@ -81,7 +81,7 @@ def test_a_page_marks_the_best_pruned_entry_in_bold_and_by_a_sign(
         *measured(table, "GraSP", 95.0, 97.0, 97.0),
         *measured(table, "SynFlow", 90.0, 90.0, 90.1),
     )
-    rows, text = printed(table, tmp_path)
+    rows, text = printed(table, tmp_path, marks=True)
     assert rows["Baseline"][1] == "99.00 ± 0.00 [94.6]"
     assert rows["SNIP"][1] == f"**97.03 ± 0.06 {BEST}** [92.4]"
     assert rows["GraSP"][1] == f"**96.33 ± 1.15 {TIED}** [91.1]"
@@ -94,7 +94,7 @@ def test_a_page_marks_the_best_pruned_entry_in_bold_and_by_a_sign(
 
 def test_collapsed_runs_are_marked_and_counted(table: Suite, tmp_path: Path) -> None:
     write(tmp_path, *measured(table, "SNIP", 97.0, 10.0, 97.0))
-    rows, text = printed(table, tmp_path)
+    rows, text = printed(table, tmp_path, marks=True)
     assert rows["SNIP"][1].startswith("68.00 ± 50.23 (1 collapsed)")
     assert "1 run collapsed: the test accuracy is that of chance" in text
     (job, *_) = table.cells["SNIP", "ResNet-20"].jobs
@@ -112,10 +112,10 @@ def test_a_number_that_some_records_lack_has_its_count(tmp_path: Path) -> None:
         record(jobs[1], 91.0, report={"overlap_magnitude": 0.9}),
         record(jobs[2], None, test_loss=None),
     )
-    rows, _ = printed(table, tmp_path)
+    rows, _ = printed(table, tmp_path, marks=True)
     assert rows["4 [300]"][0].startswith("90.50 ± 0.71 (n=2 of 3) [")
     write(tmp_path, record(jobs[2], 92.0, report={}))
-    rows, _ = printed(table, tmp_path)
+    rows, _ = printed(table, tmp_path, marks=True)
     assert rows["4 [300]"][0].startswith("**91.00 ± 1.00 •** [") or rows["4 [300]"][0].startswith(
         "91.00 ± 1.00"
     )

@@ -77,7 +77,7 @@ def test_a_table_is_well_formed_fits_the_page_and_has_one_number(name: str, tmp_
     assert f"\\label{{tab:{name.replace('_', '-')}}}" in tex
     # the number of the caption is LaTeX's; the paper's is in a comment
     assert not re.search(r"\\caption\{Table", tex)
-    assert tex.startswith(f"% {suite.spec.heading}\n")
+    assert tex.startswith(f"% {latex.escape(suite.spec.heading)}\n")
     assert "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%" in tex
 
 
