@@ -20,7 +20,7 @@ ENDINGS = ("svg", "pdf", "png")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 WIDTH, HEIGHT = 5.2, 3.9  # inches per panel
 COLUMNS = 3  # panels side by side
-LABEL = 24  # characters; legends with only shorter entries have three columns
+LABEL = 18  # characters; legends with only shorter entries have three columns
 LONG = 36  # characters; legends with only shorter entries have two columns, others one
 LETTERS = 17  # characters of the caption per inch
 LINE = 0.14  # inches per line of the caption
@@ -183,18 +183,18 @@ def _curve(axes: Any, series: Series, style: dict[str, Any]) -> None:
 
 
 def _end_at_data(axes: Any, panel: Panel) -> None:
-    """End a logarithmic axis a little below the least positive number, if a band goes further."""
+    """End a logarithmic axis close to the positive numbers, if a band goes below them."""
     bands = [
-        (p.y, p.y - (p.spread or 0.0))
+        (p.y - (p.spread or 0.0), p.y, p.y + (p.spread or 0.0))
         for series in panel.series
         if series.kind in CURVES
         for p in series.points
         if p.y is not None
     ]
-    if panel.y.scale != "log" or panel.y.range or all(low > 0 for _, low in bands):
+    if panel.y.scale != "log" or panel.y.range or all(low > 0 for low, _, _ in bands):
         return
-    positive = [value for pair in bands for value in pair if value > 0]
-    axes.set_ylim(bottom=min(positive) / 1.5)
+    positive = [value for band in bands for value in band if value > 0]
+    axes.set_ylim(min(positive) / 1.5, max(positive) * 1.5)
 
 
 def coinciding(panel: Panel) -> dict[tuple[str, str], str]:
