@@ -12,8 +12,8 @@ ARGS ?=
 unless = $(if $(filter $(firstword $(subst =, ,$(1)))=%,$(ARGS)),,$(1))
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test test-slow test-fashion test-latex slurm-test lint lock format data tables \
-  figures report reproduce publish plan settings cache rekey bench faults clean
+.PHONY: help setup demo test test-slow test-fashion test-latex slurm-test lint lock format data \
+  tables figures report reproduce publish plan settings cache rekey bench faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,7 +38,8 @@ demo: $(VENV)/ready ## run Table 1 of the IMC paper: thirteen methods on digits
 	  $(call unless,train=quick) $(call unless,seeds=0) $(ARGS)
 
 test: $(VENV)/ready ## run the test suite
-	$(RUN) -m pytest -n auto --dist loadgroup -m 'not slow and not fashion and not slurm and not latex' $(ARGS)
+	$(RUN) -m pytest -n auto --dist loadgroup \
+	  -m 'not slow and not fashion and not slurm and not latex' $(ARGS)
 
 test-slow: $(VENV)/ready ## run the tests that take minutes
 	$(RUN) -m pytest -m slow $(ARGS)
