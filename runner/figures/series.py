@@ -86,13 +86,11 @@ def _series(
         for point, there in finished.items()
     }
     found = [
-        point
+        _at_what_ran(point, panel.x, cells_by_point[name])
         for name, there in runs.items()
         if there
         for point in points(spec, name, there, panel, accuracy)
     ]
-    if panel.x.ran:
-        found = [replace(p, x=x_as_ran(panel.x, cells_by_point[p.name], p.x)) for p in found]
     series = Series(
         panel.label,
         _label(spec, cells_by_point) + more,
@@ -128,6 +126,11 @@ def _label(spec: SeriesSpec, cells: dict[str, Cell]) -> str:
     """The label of a series with what ran."""
     job = next((job for cell in cells.values() for job in cell.jobs), None)
     return label_as_ran(spec.label, spec.ran, job.run) if spec.ran and job else spec.label
+
+
+def _at_what_ran(point: Point, axis: XAxis, cell: Cell) -> Point:
+    """The point at its coordinate along an axis of what ran."""
+    return replace(point, x=x_as_ran(axis, cell, point.x)) if axis.ran else point
 
 
 def x_as_ran(axis: XAxis, cell: Cell, asked: float) -> float:

@@ -115,11 +115,10 @@ def make_cell(
     idle = dict(planned[0][1])
     for _, other in planned[1:]:
         idle = {each: why for each, why in idle.items() if each in other}
-    labels = _labels_as_ran(spec, planned[0][0][0].run)
     return replace(
         cell,
         candidates=tuple(runs for runs, _ in planned),
-        labels=labels,
+        labels=_labels_as_ran(spec, planned[0][0][0].run),
         unread=idle,
         told={key: read_setting(key, list(next(iter(unique))), composer) for key in told},
     )
