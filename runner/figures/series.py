@@ -60,9 +60,8 @@ def series_of(suite: Suite, results_dir: Path) -> list[Series]:
             }
             number = panel.series.index(spec) if spec.colour is None else spec.colour
             colour = number + len(panel.series) * shown.index(network)
-            found.append(
-                _series(panel, spec, more, colour, cells, suite.options["metric"], results_dir)
-            )
+            metric = suite.options["metric"]
+            found.append(_series(panel, spec, more, colour, _distinct(cells), metric, results_dir))
     return found
 
 
@@ -76,7 +75,6 @@ def _series(
     results_dir: Path,
 ) -> Series:
     """Build a series on one network. `more`: the suffix of its label and id for that network."""
-    cells_by_point = _distinct(cells_by_point)
     finished = {
         point: [run for job in cell.jobs if (run := find_run(job.run_id, results_dir))]
         for point, cell in cells_by_point.items()

@@ -53,7 +53,7 @@ def check_table(spec: TableSpec) -> Problems:
 def _notes(spec: TableSpec) -> Problems:
     forms = [form for _, form in forms_of(spec)]
     for i, note in enumerate(spec.notes):
-        methods = [ref for form in forms for ref in form.method_refs]
+        methods = list(dict.fromkeys(ref for form in forms for ref in form.method_refs))
         if note.of and not any(ref.startswith(note.of) for ref in methods):
             known = ", ".join(methods)
             yield f"notes.{i}.of={note.of} is not the beginning of a method's id: {known}"

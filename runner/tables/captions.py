@@ -5,6 +5,7 @@ from itertools import product
 from typing import Any
 
 from runner.spec.findings import doubts
+from runner.suites.cells import Cell
 from runner.suites.expand import Suite
 from runner.suites.metrics import find_metric
 from runner.suites.numbers import mean_and_spread
@@ -112,6 +113,7 @@ def _notes(suite: Suite) -> list[str]:
         if note.panel in (None, *spec.panel_refs)
         and note.network in (None, *suite.networks)
         and applies(note.when, suite.options)
+        and (not note.of or _about(note, suite))
     ]
     lines += _reported(suite)
     if suite.variant and (names := _data_of_paper(suite)):
@@ -121,14 +123,16 @@ def _notes(suite: Suite) -> list[str]:
 
 def _filled(note: Note, suite: Suite) -> str:
     """The text of a note with the settings of the entries that it is about, as they are run."""
-    cells = [
-        cell for cell in suite.cells.values() if cell.ids.get("method", "").startswith(note.of)
-    ]
     values = {
-        key: " or ".join(dict.fromkeys(cell.told[key] for cell in cells if key in cell.told))
+        key: " or ".join(dict.fromkeys(c.told[key] for c in _about(note, suite) if key in c.told))
         for key in note.reads
     }
     return note.filled(values)
+
+
+def _about(note: Note, suite: Suite) -> list[Cell]:
+    """The entries that a note with `of` is about."""
+    return [cell for cell in suite.cells.values() if cell.ids.get("method", "").startswith(note.of)]
 
 
 def _reported(suite: Suite) -> list[str]:

@@ -86,7 +86,9 @@ def column_of(shown: Shown) -> str:
 def _numbers(suite: Suite, found: Mapping[Key, Entry]) -> Iterable[At]:
     """The paper's numbers on the page once each: entry and column."""
     shown = ((at[0], column_of(at[1])) for line in suite.page.lines for at in line.entries if at)
-    return dict.fromkeys((key, name) for key, name in shown if found[key].paper.get(name))
+    return dict.fromkeys(
+        (key, name) for key, name in shown if key in found and found[key].paper.get(name)
+    )
 
 
 def _letters() -> Iterator[str]:

@@ -477,7 +477,8 @@ def test_writing_a_table_twice_gives_the_same_files(table: Suite, tmp_path: Path
         write_table(table, tmp_path)
         contents.append({path.name: path.read_bytes() for path in (tmp_path / "tables").iterdir()})
     assert contents[0] == contents[1]
-    endings = ("txt", "md", "tex", "csv", "html", "claims.txt", "claims.md", "claims.csv")
+    endings = ["txt", "md", "tex", "csv", "html"]
+    endings += [f"claims.{ending}" for ending in ("txt", "md", "tex", "csv")]
     assert set(contents[0]) == {f"imc_table01@digits.{ending}" for ending in endings}
 
 
