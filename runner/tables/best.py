@@ -3,8 +3,8 @@
 Entries are compared with those that differ from them in the method alone (or, in a table of one
 method, in the column alone). An entry is told from the best one if a one-sided paired t-test over
 the seeds says that it is worse, at 5 % divided by the number of comparisons. The entry that is the
-best in truth is therefore marked with a probability of at least 95 %, whatever the data: it is left
-out only if one of the others is found better by error (Bonferroni).
+best in truth is therefore marked with a probability of at least 95 %: it is left out only if one of
+the others is found better by error (Bonferroni; differences of a seed are taken as normal).
 """
 
 from collections.abc import Mapping, Sequence
