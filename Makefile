@@ -12,7 +12,8 @@ ARGS ?=
 unless = $(if $(filter $(firstword $(subst =, ,$(1)))=%,$(ARGS)),,$(1))
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test test-slow test-fashion test-latex slurm-test lint lock format data \
+.PHONY: help setup demo test test-slow test-fashion test-browser test-latex slurm-test lint \
+  lock format data \
   tables figures report reproduce publish plan settings cache rekey bench faults clean
 
 help: ## list the targets
@@ -39,13 +40,16 @@ demo: $(VENV)/ready ## run Table 1 of the IMC paper: thirteen methods on digits
 
 test: $(VENV)/ready ## run the test suite
 	$(RUN) -m pytest -n auto --dist loadgroup \
-	  -m 'not slow and not fashion and not slurm and not latex' $(ARGS)
+	  -m 'not slow and not fashion and not slurm and not browser and not latex' $(ARGS)
 
 test-slow: $(VENV)/ready ## run the tests that take minutes
 	$(RUN) -m pytest -m slow $(ARGS)
 
 test-fashion: $(VENV)/ready ## run the tests on the Fashion-MNIST files
 	$(RUN) -m pytest -m fashion $(ARGS)
+
+test-browser: $(VENV)/ready ## run the tests of HTML pages in Chromium (apt-get install chromium)
+	$(RUN) -m pytest -m browser $(ARGS)
 
 test-latex: $(VENV)/ready ## compile the LaTeX of every table (needs pdflatex with booktabs)
 	$(RUN) -m pytest -m latex $(ARGS)
@@ -77,13 +81,13 @@ plan: $(VENV)/ready ## print the cost of a table: make plan TABLE=imc_table01@di
 reproduce: $(VENV)/ready ## run what a table lacks, print it: TABLE=imc_table01 ARGS="seeds=0"
 	$(RUN) scripts/reproduce.py $(TABLE) $(ARGS)
 
-tables: $(VENV)/ready ## print tables from records, write them to results/tables
-	$(RUN) scripts/tables.py $(TABLE) $(ARGS)
+tables: $(VENV)/ready ## print tables from records: all that have some, or TABLE=imc_table01
+	$(RUN) scripts/tables.py $(if $(filter file,$(origin TABLE)),,$(TABLE)) $(ARGS)
 
 settings: $(VENV)/ready ## print our settings beside the papers': all in short, or TABLE=imc_table01
 	$(RUN) scripts/settings.py $(if $(filter file,$(origin TABLE)),,$(TABLE)) $(ARGS)
 
-figures: $(VENV)/ready ## draw figures from records: all, or TABLE=sketching_figure02
+figures: $(VENV)/ready ## draw figures from records: all that have some, or TABLE=imc_figure01
 	$(RUN) scripts/figures.py $(if $(filter file,$(origin TABLE)),,$(TABLE)) $(ARGS)
 
 report: $(VENV)/ready ## write a page of all tables, figures and verdicts: results/report.html

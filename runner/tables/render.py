@@ -1,6 +1,5 @@
 """Render tables as text, Markdown, LaTeX, HTML and CSV in the paper's layout."""
 
-import html
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from runner.suites.verdicts import as_table, write_claims
 from runner.tables.captions import caption, findings
 from runner.tables.claims import compared
 from runner.tables.entries import Entry, entries, metrics
+from runner.tables.html import document
 from runner.tables.rows import header_lines, lines_of_page, ruled
 from runner.tables.text import DIVERGED, Text, part_of
 
@@ -88,7 +88,7 @@ def as_latex(suite: Suite, found: Entries) -> str:
     heading, full_title = suite.spec.heading, title(suite)
     return f"% {latex.escape(heading)}\n" + latex.table(
         suite.spec.title + full_title.removeprefix(heading),
-        suite.name,
+        suite.file_name,
         "l" * labels + "r" * (columns - labels),
         suite.page.heads,
         ruled(suite, body, "\\midrule"),
@@ -109,13 +109,9 @@ def _bold_latex(text: Text) -> str:
 
 
 def as_html(suite: Suite, found: Entries) -> str:
-    """Format a heading, a table element and the notes."""
-    over = [[text for text, span in head for _ in range(span)] for head in suite.page.heads]
-    columns = pd.MultiIndex.from_tuples(list(zip(*over, strict=True))) if len(over) > 1 else over[0]
-    body = pd.DataFrame(_rows(suite, found), columns=columns).to_html(index=False, border=0)
-    lines = [*caption(suite, found), *findings(suite, found)]
-    notes = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-    return f"<h3>{html.escape(title(suite))}</h3>\n{body}\n<ul>{notes}</ul>\n"
+    """Format a document with a heading, the table and the notes."""
+    notes = [*caption(suite, found), *findings(suite, found)]
+    return document(suite, title(suite), _rows(suite, found), notes)
 
 
 def as_csv(suite: Suite, found: Entries) -> str:
@@ -148,10 +144,12 @@ def write_table(suite: Suite, results_dir: Path, endings: Collection[str] = tupl
     found = entries(suite, results_dir)
     for ending in endings:
         text = FORMATS[ending](suite, found)
-        atomically(results_dir / "tables" / f"{suite.name}.{ending}", partial(_write, text=text))
+        atomically(
+            results_dir / "tables" / f"{suite.file_name}.{ending}", partial(_write, text=text)
+        )
     lines = compared(suite, found)
     if lines:
-        write_claims(lines, results_dir / "tables", suite.name)
+        write_claims(lines, results_dir / "tables", suite.file_name)
     return as_text(suite, found) + (f"\n{as_table(lines)}\n" if lines else "")
 
 
@@ -180,7 +178,7 @@ def _csv_line(
     if record and is_diverged(record):
         record, missing = {}, DIVERGED
     return {
-        "table": suite.name,
+        "table": suite.file_name,
         "row": key[0],
         "column": key[1],
         "network": network,
