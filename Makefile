@@ -13,8 +13,8 @@ unless = $(if $(filter $(firstword $(subst =, ,$(1)))=%,$(ARGS)),,$(1))
 .DEFAULT_GOAL := help
 
 .PHONY: help setup demo test test-slow test-fashion test-browser test-latex slurm-test lint \
-  lock format data \
-  tables figures report reproduce publish plan settings cache rekey bench faults clean
+  lock format data tables figures report reproduce publish plan settings cache rekey bench \
+  faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
