@@ -12,8 +12,9 @@ ARGS ?=
 unless = $(if $(filter $(firstword $(subst =, ,$(1)))=%,$(ARGS)),,$(1))
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test test-slow test-fashion test-browser slurm-test lint lock format data \
-  tables figures report reproduce publish results export import plan settings cache rekey bench \
+.PHONY: help setup demo test test-slow test-fashion test-browser test-latex slurm-test lint \
+  lock format data tables figures report reproduce publish results export import plan settings \
+  cache rekey bench \
   faults clean
 
 help: ## list the targets
@@ -40,7 +41,7 @@ demo: $(VENV)/ready ## run Table 1 of the IMC paper: thirteen methods on digits
 
 test: $(VENV)/ready ## run the test suite
 	$(RUN) -m pytest -n auto --dist loadgroup \
-	  -m 'not slow and not fashion and not slurm and not browser' $(ARGS)
+	  -m 'not slow and not fashion and not slurm and not browser and not latex' $(ARGS)
 
 test-slow: $(VENV)/ready ## run the tests that take minutes
 	$(RUN) -m pytest -m slow $(ARGS)
@@ -50,6 +51,9 @@ test-fashion: $(VENV)/ready ## run the tests on the Fashion-MNIST files
 
 test-browser: $(VENV)/ready ## run the tests of HTML pages in Chromium (apt-get install chromium)
 	$(RUN) -m pytest -m browser $(ARGS)
+
+test-latex: $(VENV)/ready ## compile the LaTeX of every table (needs pdflatex with booktabs)
+	$(RUN) -m pytest -m latex $(ARGS)
 
 slurm-test: $(VENV)/ready ## run a sweep with Slurm on this machine (as root)
 	$(RUN) -m pytest -m slurm $(ARGS)

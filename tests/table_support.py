@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,14 @@ from support import COMPOSER
 
 from runner.commands.plan import show_tables
 from runner.engine.machine import Machine
+from runner.latex import RAISED
 from runner.spec.planned import PlannedRun
+from runner.suites.cells import Cell
 from runner.suites.expand import Suite, expand
+from runner.suites.layouts import lay_out
+from runner.suites.options import choose_options
+from runner.suites.spec import read_spec
+from runner.tables.best import BEST, TIED
 from runner.tables.render import write_table
 
 
@@ -72,16 +79,27 @@ def write(results: Path, *records: dict[str, Any]) -> None:
         (folder / "result.json").write_text(json.dumps(item))
 
 
-def printed(table: Suite, results: Path) -> tuple[dict[str, list[str]], str]:
-    """The cells of every row in the Markdown form, and the whole text form."""
+def unmarked(text: str) -> str:
+    """A page without footnotes at its numbers, bold numbers and signs of the best entries."""
+    text = re.sub(rf"[{RAISED}]|\\textsuperscript\{{[a-z]\}}| [{BEST}{TIED}]", "", text)
+    return re.sub(r"\*\*(\d[^*|]*)\*\*", r"\1", text)
+
+
+def printed(table: Suite, results: Path, marks: bool = False) -> tuple[dict[str, list[str]], str]:
+    """The cells of every row in the Markdown form, and the whole text form.
+
+    Args:
+        marks: whether to keep footnotes, bold type and signs.
+    """
     text = write_table(table, results)
-    lines = (results / "tables" / f"{table.name}.md").read_text().splitlines()
+    show = str if marks else unmarked
+    lines = show((results / "tables" / f"{table.name}.md").read_text()).splitlines()
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in lines
         if line.startswith("|")
     ]
-    return {row[0]: row[1:] for row in rows[3:]}, text  # without two header lines and a rule
+    return {row[0]: row[1:] for row in rows[3:]}, show(text)  # without two header lines and a rule
 
 
 def console_text(show_it: Callable[[Console], Any]) -> str:
@@ -102,6 +120,25 @@ def expanded(number: int, variant: str = "", **chosen: list[str]) -> Suite:
         [],
         COMPOSER,
     )
+
+
+def bare(name: str, **options: str) -> Suite:
+    """A table as it is printed before anything is planned: without runs, composed of nothing."""
+    spec = read_spec(name)
+    chosen = choose_options(spec, None, {}) | options
+    layout, page = lay_out(spec, chosen, spec.networks)
+    cells = {
+        each.key: Cell(
+            each.key[0],
+            each.network,
+            paper=each.paper,
+            value="?" if each.reads else None,
+            labels=each.labels,
+            ids=each.ids,
+        )
+        for each in layout
+    }
+    return Suite(name, spec, spec, None, chosen, page, spec.networks, cells)
 
 
 def plan_of(table: Suite, folder: Path) -> str:

@@ -172,7 +172,8 @@ def _write_page(page: Suite, folder: Path) -> str:
     """
     pictures = ["png"] if (folder / f"{page.file_name}.png").is_file() else []
     text = write(page, folder.parent, KEPT, pictures, with_leads=False)
-    (folder / f"{page.file_name}.claims.txt").unlink(missing_ok=True)
+    for ending in ("txt", "tex"):
+        (folder / f"{page.file_name}.claims.{ending}").unlink(missing_ok=True)
     return text
 
 

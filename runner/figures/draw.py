@@ -3,6 +3,7 @@
 The same numbers give the same bytes: SVG and PDF files have no dates and no random names.
 """
 
+import math
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 TITLE, CAPTION = "title", "caption"  # ids of groups of an SVG
 WIDTH, HEIGHT = 5.2, 3.9  # inches per panel
 COLUMNS = 3  # panels side by side
-LABEL = 24  # characters; legends with only shorter entries have three columns
+LABEL = 18  # characters; legends with only shorter entries have three columns
 LONG = 36  # characters; legends with only shorter entries have two columns, others one
 LETTERS = 17  # characters of the caption per inch
 LINE = 0.14  # inches per line of the caption
@@ -44,6 +45,13 @@ MARK: dict[str, Any] = {
     "color": "#444444",
     "zorder": 0,
 }
+CURVES = ("curve", "trace")  # kinds of series that are lines through their points
+COINCIDE = 0.006  # of the axis: the width of a line
+TINY = 1e-300  # below every axis
+# A curve on top of another one, which stays visible between the dashes and around the markers.
+ON_TOP: dict[str, Any] = {"linestyle": (0, (3, 3)), "markerfacecolor": "none", "markersize": 7}
+# A fitted line that the points are not on.
+REJECTED: dict[str, Any] = {"linestyle": "dotted", "linewidth": 1.0, "alpha": 0.5}
 LEVELS = ("dashed", "dotted", "dashdot")  # styles of horizontal lines with different labels
 METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None},
@@ -99,9 +107,15 @@ def draw(title: str, panels: list[Panel], notes: list[str], ending: str, path: P
 def _fill(axes: Any, panel: Panel) -> None:
     """Draw one panel."""
     axes.set_title(panel.label, fontsize=10.5)
+    for name, axis in (("x", panel.x), ("y", panel.y)):
+        _scale(axes, name, axis, any(series.points for series in panel.series))
     bars = [series for series in panel.series if series.kind == "bars"]
+    on_top = coinciding(panel)
     for series in panel.series:
-        style = {"color": COLOURS[series.colour % len(COLOURS)], "label": series.legend}
+        below = on_top.get(series.key)
+        legend = series.legend + (f" (on {below})" if below else "")
+        style = {"color": COLOURS[series.colour % len(COLOURS)], "label": legend}
+        style |= ON_TOP if below else {}
         if not series.points:
             axes.plot([], [], linestyle="none", marker="x", **style)
         elif series.kind == "bars":
@@ -113,14 +127,13 @@ def _fill(axes: Any, panel: Panel) -> None:
     if mark := panel.x.mark:
         axes.axvline(mark.at, label=mark.label, **MARK)
     _levels(axes, panel.y)
-    for name, axis in (("x", panel.x), ("y", panel.y)):
-        _scale(axes, name, axis, any(series.points for series in panel.series))
-    curves = [series for series in panel.series if series.kind in ("curve", "trace")]
+    _end_at_data(axes, panel)
+    curves = [series for series in panel.series if series.kind in CURVES]
     places = sorted({point.x for series in curves for point in series.points})
     if panel.x.scale == "log" and 0 < len(places) <= TICKS:
         axes.set_xticks(places, [f"{x:g}" for x in places])
         axes.set_xticks([], minor=True)
-    labels = [series.legend for series in panel.series] + [mark.label if mark else ""]
+    labels = [*axes.get_legend_handles_labels()[1], mark.label if mark else ""]
     labels += [levels.label for levels in panel.y.levels]
     _legend(axes, max(map(len, labels)))
 
@@ -167,9 +180,54 @@ def _curve(axes: Any, series: Series, style: dict[str, Any]) -> None:
     x, y = [p.x for p in points], [p.y or 0.0 for p in points]
     spread = [p.spread or 0.0 for p in points]
     marker = {"marker": "o", "markersize": 3.5} if series.kind == "curve" else {}
-    axes.plot(x, y, linestyle=series.line, linewidth=1.6, **marker, **style)
+    axes.plot(x, y, **{"linestyle": series.line, "linewidth": 1.6, **marker, **style})
     low, high = ([a + sign * s for a, s in zip(y, spread, strict=True)] for sign in (-1, 1))
+    if axes.get_yscale() == "log":  # there is no zero: the band goes down to the axis
+        low = [value if value > 0 else TINY for value in low]
     axes.fill_between(x, low, high, color=style["color"], alpha=0.18, lw=0)
+
+
+def _end_at_data(axes: Any, panel: Panel) -> None:
+    """End a logarithmic axis close to the positive numbers, if a band goes below them."""
+    bands = [
+        (p.y - (p.spread or 0.0), p.y, p.y + (p.spread or 0.0))
+        for series in panel.series
+        if series.kind in CURVES
+        for p in series.points
+        if p.y is not None
+    ]
+    if panel.y.scale != "log" or panel.y.range or all(low > 0 for low, _, _ in bands):
+        return
+    positive = [value for band in bands for value in band if value > 0]
+    axes.set_ylim(min(positive) / 1.5, max(positive) * 1.5)
+
+
+def coinciding(panel: Panel) -> dict[tuple[str, str], str]:
+    """The series that are drawn on an earlier one: their keys -> its name.
+
+    Curves coincide if they have the same points along x and differ by less than the width of a line
+    in y.
+    """
+    curves = [series for series in panel.series if series.kind in CURVES and series.points]
+    log = panel.y.scale == "log"
+    heights = {series.key: _heights(series, log) for series in curves}
+    known = [height for each in heights.values() for height in each.values()]
+    near = COINCIDE * (max(known) - min(known)) if known else 0.0
+    found: dict[tuple[str, str], str] = {}
+    for i, series in enumerate(curves):
+        own = heights[series.key]
+        for other in curves[:i]:
+            theirs = heights[other.key]
+            if own.keys() == theirs.keys() and all(abs(own[x] - theirs[x]) <= near for x in own):
+                found[series.key] = other.label
+                break
+    return found
+
+
+def _heights(series: Series, log: bool) -> dict[float, float]:
+    """x -> y as it is drawn; on a logarithmic axis, positive numbers alone."""
+    drawn = {p.x: p.y or 0.0 for p in series.points}
+    return {x: math.log(y) for x, y in drawn.items() if y > 0} if log else drawn
 
 
 def _steps(axes: Any, series: Series, style: dict[str, Any]) -> None:
@@ -223,7 +281,8 @@ def _fitted(axes: Any, series: Series, colour: str) -> None:
     else:
         x = [low + (high - low) * i / 40 for i in range(41)]
     y = [series.fit.at(value) for value in x]
-    axes.plot(x, y, color=colour, linestyle="dashed", linewidth=1.3)
+    style = REJECTED if series.fit.rejected else {"linestyle": "dashed", "linewidth": 1.3}
+    axes.plot(x, y, color=colour, **style)
 
 
 KINDS: dict[str, Callable[..., None]] = {

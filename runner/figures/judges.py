@@ -113,10 +113,7 @@ def of_slope(series: Series, least: float, most: float, powers: Sequence[float])
     known = _known(series)
     if len({p.x for p in known}) < 2 + bool(powers):
         return Verdict("")
-    x = np.array([p.x for p in known])
-    points: Points | None = measured_points(known, [series.rounding] * len(known))
-    if series.fit and series.fit.power:
-        x, points = np.log(x), points.logarithms() if points else None
+    x, points = _on_axes(series, known)
     if points is None:
         return Verdict("", "numbers that are not positive", holds=OPEN)
     apart = x - x.mean()
@@ -129,6 +126,29 @@ def of_slope(series: Series, least: float, most: float, powers: Sequence[float])
         evidence = straight(evidence, line, rivals)
         text += _fits(line, powers, rivals)
     return _verdict(text, slope, evidence)
+
+
+def lack_of_fit(series: Series) -> float | None:
+    """The p-value of the lack of fit of a series' line; None if nothing can be tested.
+
+    With seeds, the line is tested against curvature; with trials, against all curves.
+    """
+    if series.kind == "boundary":
+        return None if series.cells is None else boundary.misfit(series.cells)
+    known = _known(series)
+    if series.fit is None or len({p.x for p in known}) < 3:
+        return None
+    x, points = _on_axes(series, known)
+    return None if points is None else points.misfit(_curve(x, 1), x**2)
+
+
+def _on_axes(series: Series, known: Sequence[Point]) -> tuple[Array, Points | None]:
+    """x and the measured points, both as logarithms for a power; None where one has none."""
+    x = np.array([p.x for p in known])
+    points: Points = measured_points(known, [series.rounding] * len(known))
+    if series.fit and series.fit.power:
+        return (np.log(x), points.logarithms()) if (x > 0).all() else (x, None)
+    return x, points
 
 
 def of_ratio(measured: float, low: float, high: float, equal: bool) -> Verdict:

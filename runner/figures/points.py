@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from runner.stats.boundary import Cells
+from runner.stats.evidence import LEVEL
 
 
 @dataclass(frozen=True)
@@ -14,22 +15,30 @@ class Line:
         r2: share of the variance of y (or of its logarithm) that the line explains; 1 if y is
             constant; None for a line that was not fitted to points.
         power: whether the line is fitted to logarithms.
+        p: p-value of its lack of fit; None if it was not tested.
     """
 
     slope: float
     intercept: float
     r2: float | None
     power: bool = False
+    p: float | None = None
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the points are not on such a line."""
+        return self.p is not None and self.p < LEVEL
 
     @property
     def equation(self) -> str:
-        """The equation and R2 for a legend."""
+        """The equation and R2 for a legend, and that the fit is rejected."""
         if self.power:
             shown = f"{math.exp(self.intercept):.3g} x^{self.slope:.3g}"
         else:
             sign = "+" if self.slope >= 0 else "-"
             shown = f"{self.intercept:.3g} {sign} {abs(self.slope):.3g} x"
-        return shown if self.r2 is None else f"{shown}, R² = {self.r2:.3f}"
+        shown += "" if self.r2 is None else f", R² = {self.r2:.3f}"
+        return f"{shown}; fit rejected, p = {self.p:.1g}" if self.rejected else shown
 
     def at(self, x: float) -> float:
         """The y of the line at `x`."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from runner.errors import ConfigError
 from runner.figures.fits import boundary, boundary_line, cells_of, fitted
+from runner.figures.judges import lack_of_fit
 from runner.figures.points import Point, Series
 from runner.records.read import HISTORY, FinishedRun, find_run
 from runner.spec.findings import doubts, is_diverged
@@ -19,7 +20,8 @@ from runner.suites.expand import Suite
 from runner.suites.layouts import series_key
 from runner.suites.metrics import accuracy_names
 from runner.suites.numbers import mean_and_spread
-from runner.suites.schema_figures import Axis, FigurePanel, FigureSpec
+from runner.suites.readings import as_ran, label_as_ran
+from runner.suites.schema_figures import Axis, FigurePanel, FigureSpec, XAxis
 from runner.suites.schema_series import (
     BoundarySpec,
     CurveSpec,
@@ -58,9 +60,8 @@ def series_of(suite: Suite, results_dir: Path) -> list[Series]:
             }
             number = panel.series.index(spec) if spec.colour is None else spec.colour
             colour = number + len(panel.series) * shown.index(network)
-            found.append(
-                _series(panel, spec, more, colour, cells, suite.options["metric"], results_dir)
-            )
+            metric = suite.options["metric"]
+            found.append(_series(panel, spec, more, colour, _distinct(cells), metric, results_dir))
     return found
 
 
@@ -83,14 +84,14 @@ def _series(
         for point, there in finished.items()
     }
     found = [
-        point
+        _at_what_ran(point, panel.x, cells_by_point[name])
         for name, there in runs.items()
         if there
         for point in points(spec, name, there, panel, accuracy)
     ]
     series = Series(
         panel.label,
-        spec.label + more,
+        _label(spec, cells_by_point) + more,
         spec.draw,
         tuple(found),
         requested=sum(len(cell.jobs) for cell in cells_by_point.values()),
@@ -103,7 +104,37 @@ def _series(
         doubt=_doubt(spec, [run for there in runs.values() for run in there]),
         rounding=_rounding(spec, list(cells_by_point.values())),
     )
-    return _bounded(series) if isinstance(spec, BoundarySpec) else series
+    return with_lack_of_fit(_bounded(series) if isinstance(spec, BoundarySpec) else series)
+
+
+def with_lack_of_fit(series: Series) -> Series:
+    """The series with the lack of fit of its line."""
+    return replace(series, fit=replace(series.fit, p=lack_of_fit(series))) if series.fit else series
+
+
+def _distinct(cells: dict[str, Cell]) -> dict[str, Cell]:
+    """The points of a series without those that have the runs of an earlier one."""
+    first: dict[tuple[str, ...], str] = {}
+    for name, cell in cells.items():
+        first.setdefault(tuple(job.run_id for job in cell.jobs), name)
+    return {name: cells[name] for name in first.values()}
+
+
+def _label(spec: SeriesSpec, cells: dict[str, Cell]) -> str:
+    """The label of a series with what ran."""
+    job = next((job for cell in cells.values() for job in cell.jobs), None)
+    return label_as_ran(spec.label, spec.ran, job.run) if spec.ran and job else spec.label
+
+
+def _at_what_ran(point: Point, axis: XAxis, cell: Cell) -> Point:
+    """The point at its coordinate along an axis of what ran."""
+    return replace(point, x=x_as_ran(axis, cell, point.x)) if axis.ran else point
+
+
+def x_as_ran(axis: XAxis, cell: Cell, asked: float) -> float:
+    """The coordinate of a point along an axis of what ran; `asked` if its run has no such value."""
+    value = as_ran(axis.ran, cell.jobs[0].run) if cell.jobs else None
+    return asked if value is None else float(value)
 
 
 def _bounded(series: Series) -> Series:

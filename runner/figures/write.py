@@ -9,12 +9,14 @@ from pathlib import Path
 from runner.figures.claims import judged
 from runner.figures.draw import ENDINGS, Panel, draw
 from runner.figures.points import Series
-from runner.figures.series import figure_spec, series_of
+from runner.figures.series import figure_spec, series_of, x_as_ran
 from runner.files import atomically
 from runner.records.read import find_run
 from runner.spec.findings import is_diverged
 from runner.suites.expand import Suite
+from runner.suites.layouts import series_key
 from runner.suites.titles import origins, title
+from runner.tables.marks import page_notes
 from runner.tables.text import MISSING
 
 COLUMNS = ("figure", "panel", "series", "draw", "point", "n", "x", "x_end", "y", "y_std")
@@ -35,6 +37,8 @@ def notes(suite: Suite, found: list[Series], results_dir: Path) -> list[str]:
     lines = [
         f"n={'/'.join(map(str, seeds))} seed{'s' if seeds[-1:] > [1] else ''}{spread}.{each}",
         *figure_spec(suite).notes,
+        *_ran(suite),
+        *page_notes(suite),
         *origins(list(done.values())),
     ]
     if diverged := sum(map(is_diverged, done.values())):
@@ -49,6 +53,21 @@ def notes(suite: Suite, found: list[Series], results_dir: Path) -> list[str]:
     lines += [f"Missing in {panel}: {', '.join(labels)}." for panel, labels in absent.items()]
     undone = len(suite.jobs) - len(done)
     return lines + ([f"{undone} runs are not done: {suite.command}"] if undone else [])
+
+
+def _ran(suite: Suite) -> list[str]:
+    """State which values of an axis of what ran stand for which of the paper's."""
+    pairs: dict[str, str] = {}
+    for panel in figure_spec(suite).panels:
+        for series, network, _ in panel.names(suite.networks) if panel.x.ran else ():
+            for point in panel.points_of(series):
+                cell = suite.cells[series_key(panel.ref, series.ref, network), point]
+                asked = point.partition("=")[2]
+                ran = f"{x_as_ran(panel.x, cell, float(asked)):g}"
+                pairs |= {asked: ran} if ran != asked else {}
+    if not pairs:
+        return []
+    return [f"x is what ran: {', '.join(pairs.values())} for {', '.join(pairs)}."]
 
 
 def as_csv(suite: Suite, found: list[Series]) -> str:

@@ -15,8 +15,10 @@ from runner.config.compose import Composer, has_method, method_names
 from runner.config.unread import unread
 from runner.errors import ConfigError, one_of
 from runner.spec.planned import PlannedRun, plan_runs
+from runner.spec.run import Run
 from runner.suites.page import CellSpec
 from runner.suites.read_setting import read_setting
+from runner.suites.readings import label_as_ran
 
 NOTHING = object()
 # Values of the method and of its option groups apply to the entries that have them.
@@ -36,6 +38,7 @@ class Cell:
         labels: its printed label along each axis.
         ids: its id along each axis, by which claims refer to it.
         unread: override -> message, for those without an effect on any of its runs.
+        told: key -> value of the settings that notes of the page state.
     """
 
     row: str
@@ -47,6 +50,7 @@ class Cell:
     labels: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
 
     @property
     def jobs(self) -> tuple[PlannedRun, ...]:
@@ -79,12 +83,17 @@ def fitting_options(own: Sequence[str], further: Sequence[str], composer: Compos
 
 
 def make_cell(
-    spec: CellSpec, overrides: Sequence[str], seeds: list[int], composer: Composer
+    spec: CellSpec,
+    overrides: Sequence[str],
+    seeds: list[int],
+    composer: Composer,
+    told: Sequence[str] = (),
 ) -> Cell:
     """Build a cell with one candidate per density.
 
     Args:
         overrides: further overrides for every run; a `density` among them replaces all densities.
+        told: keys of `Cell.told`.
 
     Raises:
         ConfigError: an invalid configuration.
@@ -97,16 +106,30 @@ def make_cell(
             for key, more in spec.reads
         ]
         return replace(cell, value=", ".join(dict.fromkeys(values)))
-    cell = replace(cell, quoted=spec.quoted, labels=spec.labels, ids=spec.ids)
+    cell = replace(cell, quoted=spec.quoted, ids=spec.ids)
     if not has_method(method, own):
         raise ConfigError(one_of("method", method, method_names(own)))
-    candidates = [[f"density={density}", *own] for density in spec.densities] or [own]
-    unique = dict.fromkeys(tuple(_last_wins(candidate)) for candidate in candidates)
+    asked = [[f"density={density}", *own] for density in spec.densities] or [own]
+    unique = dict.fromkeys(tuple(_last_wins(candidate)) for candidate in asked)
     planned = [_plan(each, seeds, composer) for each in unique]
     idle = dict(planned[0][1])
     for _, other in planned[1:]:
         idle = {each: why for each, why in idle.items() if each in other}
-    return replace(cell, candidates=tuple(runs for runs, _ in planned), unread=idle)
+    return replace(
+        cell,
+        candidates=tuple(runs for runs, _ in planned),
+        labels=_labels_as_ran(spec, planned[0][0][0].run),
+        unread=idle,
+        told={key: read_setting(key, list(next(iter(unique))), composer) for key in told},
+    )
+
+
+def _labels_as_ran(spec: CellSpec, run: Run) -> dict[str, str]:
+    """The labels of an entry with what its first run ran."""
+    return {
+        axis: label_as_ran(label, spec.ran[axis], run) if axis in spec.ran else label
+        for axis, label in spec.labels.items()
+    }
 
 
 def refuse_equal_entries(

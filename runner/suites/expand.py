@@ -8,6 +8,7 @@ from runner.config.overrides import given_twice, with_search_path
 from runner.config.synonyms import corrected
 from runner.errors import ConfigError, nearest, one_of
 from runner.spec.planned import PlannedRun
+from runner.suites.as_ran import page_as_ran, told_keys
 from runner.suites.cells import (
     Cell,
     fitting_options,
@@ -205,10 +206,11 @@ def expand_spec(
         used |= fitting
         further = [each for each in overrides if each not in optional - fitting]
         refuse_equal_entries(stem, cell, further, earlier)
-        cells[cell.key] = make_cell(cell, further, seeds, composer)
+        cells[cell.key] = make_cell(cell, further, seeds, composer, told_keys(spec, cell))
     if unused := sorted(optional - used):
         raise ConfigError(*(f"{option}: no method of {stem} has this option" for option in unused))
     _refuse_unread(cells.values(), overrides)
+    page = page_as_ran(page, layout, cells)
     return Suite(
         name,
         original,

@@ -100,6 +100,7 @@ def _network_cell(
         paper=(row.label, network),
         labels={"network": network, "method": row.label},
         ids={"network": network, "method": row.ref},
+        ran={"method": row.ran} if row.ran else {},
     )
 
 

@@ -74,6 +74,7 @@ def _matrix_cell(
         paper=tuple(line[name] for name in spec.paper_line),
         labels=labels,
         ids=labels | {"panel": panel.ref, "method": method.ref, "column": column.ref},
+        ran={"column": column.ran} if column.ran else {},
     )
 
 
@@ -164,9 +165,16 @@ def _block_row(
             quoted=row.quoted,
             labels=labels,
             ids=labels | {"method": ref},
+            ran=_ran(row, block),
         )
         cells.append(cell)
     return cells
+
+
+def _ran(row: BlockRow, block: Block) -> dict[str, str]:
+    """Axis -> the reading of the number in its label; a dense network is alike in all blocks."""
+    axes = {"method": row.ran, "panel": "" if row.dense else block.ran}
+    return {axis: key for axis, key in axes.items() if key}
 
 
 def densities_of(row: BlockRow, block: Block, spec: BlocksTable) -> list[float | None]:

@@ -18,14 +18,12 @@ class Sample:
     Args:
         spread: standard deviation over the seeds; None for one seed.
         sign: the text that the paper prints between mean and deviation.
-        short: the mark of an entry with fewer seeds than requested; empty otherwise.
         epoch_kind: `search` or `train`, as in the records.
     """
 
     mean: float
     spread: float | None
     sign: str
-    short: str
     epoch_kind: str
 
 
@@ -110,7 +108,7 @@ def _epochs_before(record: Record) -> float | None:
 def _points(sample: Sample) -> str:
     """Format a percentage, with the deviation if there are several seeds."""
     spread = "" if sample.spread is None else f"{sample.sign}{sample.spread:.2f}"
-    return f"{sample.mean:.2f}{spread}{sample.short}"
+    return f"{sample.mean:.2f}{spread}"
 
 
 def _sparsity(sample: Sample) -> str:

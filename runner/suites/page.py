@@ -42,6 +42,7 @@ class CellSpec:
         quoted: whether the paper took its number from elsewhere.
         labels: its printed label along each axis (panel, network, method, density, column).
         ids: its id along each axis; claims compare two entries that differ in one of them.
+        ran: axis -> the reading whose value is the number in its label.
         reads: pairs (key, further overrides) to read from the configuration, for an entry without
             runs (runner/suites/read_setting.py).
     """
@@ -55,6 +56,7 @@ class CellSpec:
     quoted: bool = False
     labels: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
+    ran: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ A key names a value of the resolved configuration (`train.momentum`), the recipe
 (`search/lr`; `last/lr` is the last stage that trains), or one of `READINGS`.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from runner.spec.identity import tag_of
 from runner.spec.run import Recipe, Run, family
 
 LAST = "last"
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 class Source(NamedTuple):
@@ -58,6 +60,22 @@ def read(key: str, source: Source) -> str | None:
             return None
         node = node[word]
     return text_of(node)
+
+
+def as_ran(key: str, run: Run) -> str | None:
+    """The value at `key` in a run: a recipe's, such as `last/epochs`."""
+    return read(key, Source(run, {}, (), ""))
+
+
+def label_as_ran(label: str, key: str, run: Run) -> str:
+    """A label whose first number is the value at `key` that a run has, the label's in brackets.
+
+    `10` becomes `2 [10]` for a run of two epochs; a label that agrees with its run stays.
+    """
+    asked, value = NUMBER.search(label), as_ran(key, run)
+    if asked is None or value is None or value == asked[0]:
+        return label
+    return f"{label[: asked.start()]}{value}{label[asked.end() :]} [{asked[0]}]"
 
 
 def text_of(value: Any) -> str:

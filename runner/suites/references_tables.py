@@ -52,16 +52,19 @@ def check_table(spec: TableSpec) -> Problems:
 
 def _notes(spec: TableSpec) -> Problems:
     forms = [form for _, form in forms_of(spec)]
-    for name, notes in (("notes", spec.notes), ("anomalies", spec.anomalies)):
-        for i, note in enumerate(notes):
-            yield from check_name(
-                f"{name}.{i}.panel", note.panel, (ref for form in forms for ref in form.panel_refs)
-            )
-            yield from check_name(
-                f"{name}.{i}.network",
-                note.network,
-                (network for form in forms for network in form.networks),
-            )
+    for i, note in enumerate(spec.notes):
+        methods = list(dict.fromkeys(ref for form in forms for ref in form.method_refs))
+        if note.of and not any(ref.startswith(note.of) for ref in methods):
+            known = ", ".join(methods)
+            yield f"notes.{i}.of={note.of} is not the beginning of a method's id: {known}"
+        yield from check_name(
+            f"notes.{i}.panel", note.panel, (ref for form in forms for ref in form.panel_refs)
+        )
+        yield from check_name(
+            f"notes.{i}.network",
+            note.network,
+            (network for form in forms for network in form.networks),
+        )
 
 
 def _table_claims(spec: TableSpec) -> Problems:

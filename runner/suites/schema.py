@@ -6,6 +6,7 @@ share with figures. The layouts of tables are in schema_tables.py, figures in sc
 Claims, findings, rules and notes refer to other parts by `id`; the default `id` is the label.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from runner.config.typed import build, coerce
 
 Names = tuple[str, ...]  # ids, keys or columns
 Overrides = tuple[str, ...]  # key=value, as on the command line
+READ = re.compile(r"\{([\w./]+)\}")  # a key in the text of a note
 When = dict[str, str]  # option of the table -> the value that it must have
 
 
@@ -60,14 +62,26 @@ class Note:
     """A line below the table; in YAML a mapping or only the text.
 
     Args:
+        of: the beginning of the id of the methods that it is about. `{KEY}` in the text stands for
+            their values (runner/suites/readings.py), e.g. {method.keep} or {last/epochs}.
         panel, network: the line appears only if these are printed.
         when: the line appears only with these values of the options.
     """
 
     text: str
+    of: str = ""
     panel: str | None = None
     network: str | None = None
     when: When = field(default_factory=dict)
+
+    @property
+    def reads(self) -> Names:
+        """The keys in its text."""
+        return tuple(READ.findall(self.text)) if self.of else ()
+
+    def filled(self, values: Mapping[str, str]) -> str:
+        """The text with the values of its keys."""
+        return READ.sub(lambda key: values[key[1]], self.text) if self.of else self.text
 
     @classmethod
     def from_plain(cls, value: Any, key: str) -> "Note":
@@ -211,7 +225,6 @@ class TableSpec(SuiteSpec):
         sign: text printed between mean and deviation.
         decimals: number of decimals of differences to the paper's numbers.
         entry: description of the numbers of an entry, if they are not accuracies.
-        anomalies: notes on the paper's own numbers.
     """
 
     number: int | None = None
@@ -219,7 +232,6 @@ class TableSpec(SuiteSpec):
     decimals: int = 1
     entry: str = ""
     notes: tuple[Note, ...] = ()
-    anomalies: tuple[Note, ...] = ()
     claims: tuple[TableClaim, ...] = ()
     variants: Mapping[str, TableVariant] = field(default_factory=dict)
 
@@ -236,7 +248,7 @@ class TableSpec(SuiteSpec):
     def conditions(self) -> Iterator[tuple[str, When]]:
         """Yield every `when` with its key."""
         yield from super().conditions()
-        yield from whens(notes=self.notes, anomalies=self.anomalies, claims=self.claims)
+        yield from whens(notes=self.notes, claims=self.claims)
 
 
 def whens(**parts: tuple[Any, ...]) -> Iterator[tuple[str, When]]:

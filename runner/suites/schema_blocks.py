@@ -32,10 +32,16 @@ class MatrixMethod(Item):
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixColumn(Item):
-    """A value of an option. `paper`: the names of its lines in the paper's CSV, column -> text."""
+    """A value of an option.
+
+    Args:
+        paper: the names of its lines in the paper's CSV, column -> text.
+        ran: as in a row of runner/suites/schema_tables.py.
+    """
 
     overrides: Overrides
     paper: dict[str, str]
+    ran: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +109,15 @@ class MatrixTable(TableSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """One repetition of the rows with its own network or density. `label`: printed above it."""
+    """One repetition of the rows with its own network or density.
+
+    Args:
+        label: printed above it.
+        ran: as in a row of runner/suites/schema_tables.py.
+    """
 
     label: str = ""
+    ran: str = ""
     network: str | None = None
     density: float | None = None
     overrides: Overrides = ()
@@ -134,11 +146,13 @@ class BlockRow(Item):
         name: distinguishes rows with the same label.
         dense: whether nothing is pruned; the row then has one entry, without the block's overrides.
         quoted: whether the paper took its numbers from elsewhere.
+        ran: as in a row of runner/suites/schema_tables.py; the number is that of label or name.
     """
 
     overrides: Overrides
     paper: dict[str, str]
     name: str = ""
+    ran: str = ""
     dense: bool = False
     quoted: bool = False
     when: When = field(default_factory=dict)

@@ -44,8 +44,14 @@ class AxisMark:
 
 @dataclass(frozen=True, kw_only=True)
 class XAxis(Axis):
-    """The horizontal axis of a panel."""
+    """The horizontal axis of a panel.
 
+    Args:
+        ran: a reading (runner/suites/readings.py) of a point's run, in place of the value in its
+            name: what ran, which a short schedule makes smaller.
+    """
+
+    ran: str = ""
     mark: AxisMark | None = None
 
 

@@ -68,6 +68,7 @@ class SeriesSpec(Item):
         points: points that replace those of the panel.
         colour: number of its colour; by default its position in the panel.
         checked: whether the legend states how many runs have no convergence check of what is drawn.
+        ran: as in a row of runner/suites/schema_tables.py.
     """
 
     overrides: Overrides
@@ -76,6 +77,7 @@ class SeriesSpec(Item):
     colour: int | None = None
     line: LineStyle = "solid"
     checked: bool = False
+    ran: str = ""
 
     @classmethod
     def from_plain(cls, value: Any, key: str) -> "SeriesSpec":

@@ -25,10 +25,17 @@ AxisName = Literal["network", "density", "method"]
 
 @dataclass(frozen=True, kw_only=True)
 class Row(Item):
-    """A method. `density`: one per network of the table; empty for a method without a density."""
+    """A method.
+
+    Args:
+        density: one per network of the table; empty for a method without a density.
+        ran: a reading (runner/suites/readings.py) whose value is the number in the label; a short
+            schedule changes it, and the label is printed with what ran.
+    """
 
     overrides: Overrides
     density: tuple[float, ...] = ()
+    ran: str = ""
     when: When = field(default_factory=dict)
 
 

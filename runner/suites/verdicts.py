@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from runner import latex
 from runner.files import atomically
 from runner.stats.evidence import LEVEL, Evidence, holm
 from runner.stats.power import MOST, seeds_needed, smallest_difference
@@ -30,6 +31,7 @@ HOLDS, FAILS, OPEN, UNKNOWN = "holds", "does not hold", "open", "not run"
 NONE = "–"
 OVER_IMAGES = "over test images"  # follows an interval that covers these instead of seeds
 
+SHARES = (0.26, 0.16, 0.12, 0.08, 0.1, 0.11, 0.08)  # of the page's width, in LaTeX
 WIDTH = 48  # characters per line of a claim on the terminal
 NARROW = 20  # of the other columns
 
@@ -177,7 +179,7 @@ def as_table(lines: Sequence[Verdict]) -> str:
 
 
 def write_claims(lines: Sequence[Verdict], folder: Path, name: str) -> None:
-    """Write the verdicts to <name>.claims.{txt,md,csv} in `folder`."""
+    """Write the verdicts to <name>.claims.{txt,md,tex,csv} in `folder`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([COLUMNS, *(line.row for line in lines)])
@@ -188,6 +190,14 @@ def write_claims(lines: Sequence[Verdict], folder: Path, name: str) -> None:
     forms = {
         "txt": as_table(lines) + "\n",
         "md": f"{table}\n\n{below}\n" if below else f"{table}\n",
+        "tex": latex.long_table(
+            "Verdicts on the paper's claims",
+            f"{name}.claims",
+            SHARES,
+            COLUMNS,
+            [line.row for line in lines],
+            [below] if below else [],
+        ),
         "csv": text.getvalue(),
     }
     for ending, content in forms.items():

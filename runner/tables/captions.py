@@ -1,17 +1,22 @@
 """The text below a printed table: the caption, notes, and findings of the methods."""
 
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
 from runner.spec.findings import doubts
+from runner.suites.cells import Cell
 from runner.suites.expand import Suite
 from runner.suites.metrics import find_metric
 from runner.suites.numbers import mean_and_spread
 from runner.suites.page import Key
 from runner.suites.rules import applies
+from runner.suites.schema import Note, TableSpec
+from runner.suites.schema_settings import Statement, papers_with_settings, read_settings
 from runner.suites.schema_tables import NetworksTable
 from runner.suites.titles import origins, other_data
 from runner.tables.entries import Entry, metrics, table_spec
+from runner.tables.marks import marks_of
 from runner.tables.text import DAGGER, DIVERGED, MISSING
 
 # Our names of the papers' data sets -> theirs.
@@ -21,6 +26,7 @@ PRINTED = {
     "tiny_imagenet": "Tiny-ImageNet",
     "imagenet": "ImageNet",
 }
+EPOCH = "reported epoch"  # the reading of the epoch whose accuracy a paper reports
 JUDGES = {
     "validation": "a tenth of the training images, which these runs hold out",
     "test": "the test images themselves",
@@ -39,6 +45,7 @@ def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
         _entry_line(suite, "/".join(map(str, sorted(requested)))),
         *_seldom_tested(suite),
         *_notes(suite),
+        *marks_of(suite, found).notes,
         *origins(records),
     ]
     if any(entry.cell.quoted and entry.paper for entry in found.values()):
@@ -54,6 +61,12 @@ def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
             f"{diverged} {'run' if diverged == 1 else 'runs'} diverged: a loss, weight or score is"
             " not finite (stage and epoch are in the record). Means, claims and choices leave them"
             " out; entries state their number."
+        )
+    if collapsed := sum(entry.collapsed for entry in found.values()):
+        lines.append(
+            f"{collapsed} {'run' if collapsed == 1 else 'runs'} collapsed: the test accuracy is"
+            " that of chance, within three standard errors. Means and claims have them; entries"
+            " state their number."
         )
     undone = sum(len(entry.cell.jobs) - len(entry.done) for entry in found.values())
     lines += [f"{undone} runs are not done: {suite.command}"] if undone else []
@@ -95,15 +108,56 @@ def _notes(suite: Suite) -> list[str]:
     """
     spec = table_spec(suite)
     lines = [
-        note.text
-        for note in (*spec.notes, *spec.anomalies)
+        _filled(note, suite)
+        for note in spec.notes
         if note.panel in (None, *spec.panel_refs)
         and note.network in (None, *suite.networks)
         and applies(note.when, suite.options)
+        and (not note.of or _about(note, suite))
     ]
+    lines += _reported(suite)
     if suite.variant and (names := _data_of_paper(suite)):
         lines.append(f"The paper's numbers are those for {', '.join(names)}.")
     return lines
+
+
+def _filled(note: Note, suite: Suite) -> str:
+    """The text of a note with the settings of the entries that it is about, as they are run."""
+    values = {
+        key: " or ".join(dict.fromkeys(c.told[key] for c in _about(note, suite) if key in c.told))
+        for key in note.reads
+    }
+    return note.filled(values)
+
+
+def _about(note: Note, suite: Suite) -> list[Cell]:
+    """The entries that a note with `of` is about."""
+    return [cell for cell in suite.cells.values() if cell.ids.get("method", "").startswith(note.of)]
+
+
+def _reported(suite: Suite) -> list[str]:
+    """State that the paper's numbers are of another epoch than ours, where a source says so."""
+    spec = table_spec(suite)
+    if spec.number is None or spec.paper not in papers_with_settings():
+        return []
+    ours = "best" if find_metric(suite.options["metric"]).name.endswith("_best") else "last"
+    return [
+        f"The paper's accuracies are those of the {found.paper} epoch ({found.source}), ours of the"
+        f" {ours}."
+        for found in _statements(spec, suite.options)
+        if found.paper not in (None, ours)
+    ]
+
+
+def _statements(spec: TableSpec, options: Mapping[str, str]) -> list[Statement]:
+    """The statement on the reported epoch that counts for a table; at most one."""
+    stated = (
+        each
+        for setting in read_settings(spec.paper).settings
+        for each in setting.stated
+        if setting.reads == EPOCH and each.matches(spec.number, "", {}, options)
+    )
+    return list(stated)[-1:]
 
 
 def _data_of_paper(suite: Suite) -> list[str]:

@@ -36,6 +36,8 @@ def compared(suite: Suite, found: dict[Key, Entry]) -> list[Verdict]:
 
 def _judge(line: Comparison) -> Verdict:
     """The verdict of a comparison, before it is decided."""
+    if line.same:
+        return Verdict(line.claim, "one set of runs: nothing to compare", holds=OPEN)
     some, differences = line.measured
     papers, papers_spread = line.papers or (None, None)
     n = len(differences.values)

@@ -43,6 +43,14 @@ class Comparison:
         return tuple(sorted({job.run.seed for job in one.requested} & theirs))
 
     @property
+    def same(self) -> bool:
+        """Whether the two entries have the same runs everywhere, so that there is no rival."""
+        return all(
+            {job.run_id for job in one.requested} == {job.run_id for job in two.requested}
+            for one, two in self.pairs
+        )
+
+    @property
     def diverged(self) -> int:
         """The number of pairs of runs of which one diverged."""
         return sum(len(_diverged(one) | _diverged(two)) for one, two in self.pairs)

@@ -1,5 +1,6 @@
 """Fill the entries of tables from records and the paper's CSV. Nothing is run here."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.data.base import Info
 from runner.records.find import find_record
 from runner.records.predictions import LABELS, PREDICTIONS
 from runner.records.read import find_run
@@ -60,6 +62,15 @@ class Entry:
         return sum(is_diverged(self.done[j.run_id]) for j in among if j.run_id in self.done)
 
     @property
+    def collapsed(self) -> int:
+        """Number of records whose test accuracy is not above that of chance."""
+        jobs = {job.run_id: job for job in self.requested}
+        return sum(
+            r["run_id"] in jobs and is_chance(r["accuracy"], jobs[r["run_id"]].run.dataset.info())
+            for r in self.records
+        )
+
+    @property
     def requested(self) -> tuple[PlannedRun, ...]:
         """The runs that the entry stands for: its `jobs`, or all candidates' without a choice."""
         return self.jobs or tuple(self.cell.jobs)
@@ -82,6 +93,14 @@ class Entry:
         """Return the numbers of a metric from all records that have it."""
         found = [self.number(record, metric) for record in self.records]
         return [value for value in found if value is not None]
+
+
+def is_chance(accuracy: float | None, info: Info) -> bool:
+    """Whether a test accuracy in percent is that of guessing, within three standard errors."""
+    if accuracy is None or not info.classes or not info.test:
+        return False
+    chance = 1 / info.classes
+    return accuracy / 100 <= chance + 3 * math.sqrt(chance * (1 - chance) / info.test)
 
 
 def metrics(suite: Suite) -> list[Metric]:

@@ -1,9 +1,7 @@
 """Render tables as text, Markdown, LaTeX, HTML and CSV in the paper's layout."""
 
-import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import pandas as pd
 from tabulate import SEPARATING_LINE, tabulate
 
+from runner import latex
 from runner.files import atomically
 from runner.spec.findings import is_diverged
 from runner.spec.planned import PlannedRun
@@ -18,67 +17,33 @@ from runner.suites.expand import Suite
 from runner.suites.metrics import METRICS, Metric
 from runner.suites.page import Key, Line
 from runner.suites.schema_blocks import MatrixTable
-from runner.suites.titles import other_data, title
+from runner.suites.titles import title
 from runner.suites.verdicts import as_table, write_claims
 from runner.tables.captions import caption, findings
 from runner.tables.claims import compared
-from runner.tables.entries import Entry, entries, metrics, table_spec
+from runner.tables.entries import Entry, entries, metrics
 from runner.tables.html import document
-from runner.tables.text import DIVERGED, MISSING, full, part_of
+from runner.tables.rows import header_lines, lines_of_page, ruled
+from runner.tables.text import DIVERGED, Text, part_of
 
-SIGNS = {
-    "±": "$\\pm$",
-    "†": "$\\dagger$",
-    "–": "--",
-    "χ": "$\\chi$",
-    "×": "$\\times$",
-    "∆": "$\\Delta$",
-    "≠": "$\\neq$",
-    "<": "$<$",
-    ">": "$>$",
-    "|": "$|$",
-}  # in LaTeX
 WRAP = 18  # maximum characters per line of a column's head in a terminal
 Entries = dict[Key, Entry]
 
 
 def _rows(suite: Suite, found: Entries) -> list[list[str]]:
-    """The printed lines; the head of a panel is a line with empty cells."""
-    width = max(len(line.labels) + len(line.entries) for line in suite.page.lines)
-    decimals = None if other_data(suite) else table_spec(suite).decimals
-    rows = [
-        [
-            *line.labels,
-            *(full(found[at[0]], at[1], decimals) if at else MISSING for at in line.entries),
-        ]
-        for line in suite.page.lines
-    ]
-    return [row + [""] * (width - len(row)) for row in rows]
-
-
-def _ruled(suite: Suite, rows: Sequence[Any], rule: Any) -> list[Any]:
-    """Insert a rule above every panel or group except the first."""
-    above = [rule if i and line.ruled else None for i, line in enumerate(suite.page.lines)]
-    return [item for pair in zip(above, rows, strict=True) for item in pair if item is not None]
-
-
-def _heads(suite: Suite) -> list[list[str]]:
-    """The header lines; a text that spans several columns is in the first of them."""
-    return [
-        [text if i == 0 else "" for text, span in head for i in range(span)]
-        for head in suite.page.heads
-    ]
+    """The printed lines without bold type."""
+    return [[text.plain for text in line] for line in lines_of_page(suite, found)]
 
 
 def as_text(suite: Suite, found: Entries) -> str:
     """Format the table for a terminal."""
-    above = _heads(suite)
+    above = header_lines(suite)
     if len(above) > 1:
         heads = ["\n".join(texts) for texts in zip(*above, strict=True)]
     else:
         heads = ["\n".join(wrap(text, WRAP)) for text in above[0]]
     body = tabulate(
-        _ruled(suite, _rows(suite, found), SEPARATING_LINE),
+        ruled(suite, _rows(suite, found), SEPARATING_LINE),
         headers=heads,
         tablefmt="simple",
         disable_numparse=True,
@@ -89,10 +54,10 @@ def as_text(suite: Suite, found: Entries) -> str:
 
 def as_markdown(suite: Suite, found: Entries) -> str:
     """Format a pipe table; Markdown has one header line, so further ones become rows."""
-    first, *others = _heads(suite)
+    first, *others = header_lines(suite)
     rows = [
-        row if line.entries else [f"**{row[0]}**", *row[1:]]
-        for line, row in zip(suite.page.lines, _rows(suite, found), strict=True)
+        [_bold_markdown(text, whole=not line.entries) for text in row]
+        for line, row in zip(suite.page.lines, lines_of_page(suite, found), strict=True)
     ]
     body = tabulate(
         [*([f"**{cell}**" for cell in head] for head in others), *rows],
@@ -104,66 +69,43 @@ def as_markdown(suite: Suite, found: Entries) -> str:
     return f"**{title(suite)}**\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
 
 
+def _bold_markdown(text: Text, whole: bool) -> str:
+    """Markdown of a text, of which the beginning or all is bold."""
+    strong, rest = (text.plain, "") if whole else (text.strong, text.rest)
+    return (f"**{strong}**" if strong else "") + rest
+
+
 def as_latex(suite: Suite, found: Entries) -> str:
-    """Format a LaTeX table, which needs \\usepackage{booktabs}.
+    """Format a LaTeX table, which needs \\usepackage{booktabs,graphicx}.
 
-    Text is escaped, and the characters of SIGNS become LaTeX commands.
+    The caption has the number that LaTeX gives it; the paper's is in a comment.
     """
-    labels, columns = suite.page.labels, len(_heads(suite)[0])
+    labels, columns = suite.page.labels, len(header_lines(suite)[0])
     body = [
-        _tex_row(line, row) for line, row in zip(suite.page.lines, _rows(suite, found), strict=True)
+        _tex_row(line, texts)
+        for line, texts in zip(suite.page.lines, lines_of_page(suite, found), strict=True)
     ]
-    lines = [
-        "\\begin{table}",
-        "\\centering",
-        f"\\caption{{{_tex(title(suite))}. {_tex(' '.join(caption(suite, found)))}}}",
-        f"\\begin{{tabular}}{{{'l' * labels}{'r' * (columns - labels)}}}",
-        "\\toprule",
-        *(line for head in suite.page.heads for line in _tex_head(head)),
-        "\\midrule",
-        *_ruled(suite, body, "\\midrule"),
-        "\\bottomrule",
-        "\\end{tabular}",
-        "\\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _tex_row(line: Line, row: list[str]) -> str:
-    """Format a printed line; the head of a panel spans all columns."""
-    cells = [_tex(cell) for cell in row]
-    if not line.entries:
-        cells = [f"\\multicolumn{{{len(row)}}}{{l}}{{{cells[0]}}}"]
-    return " & ".join(cells) + " \\\\"
-
-
-def _tex_head(head: tuple[tuple[str, int], ...]) -> list[str]:
-    """Format a header line, with rules under the texts that span several columns."""
-    cells = [
-        _tex(text) if span == 1 else f"\\multicolumn{{{span}}}{{c}}{{{_tex(text)}}}"
-        for text, span in head
-    ]
-    ends = list(accumulate(span for _, span in head))
-    rules = "".join(
-        f"\\cmidrule(lr){{{end - span + 1}-{end}}}"
-        for (_, span), end in zip(head, ends, strict=True)
-        if span > 1
+    heading, full_title = suite.spec.heading, title(suite)
+    return f"% {latex.escape(heading)}\n" + latex.table(
+        suite.spec.title + full_title.removeprefix(heading),
+        suite.file_name,
+        "l" * labels + "r" * (columns - labels),
+        suite.page.heads,
+        ruled(suite, body, "\\midrule"),
+        caption(suite, found),
     )
-    return [" & ".join(cells) + " \\\\", *([rules] if rules else [])]
 
 
-def _tex(text: str) -> str:
-    for plain, escaped in (
-        ("\\", "\\textbackslash "),
-        ("&", "\\&"),
-        ("%", "\\%"),
-        ("_", "\\_"),
-        ("#", "\\#"),
-        ("$", "\\$"),
-        *SIGNS.items(),
-    ):
-        text = text.replace(plain, escaped)
-    return re.sub(r"\^(-?\w+)", r"$^{\1}$", text)
+def _tex_row(line: Line, texts: list[Text]) -> str:
+    """Format a printed line; the head of a panel spans all columns."""
+    if not line.entries:
+        return latex.row([latex.spanning(latex.escape(texts[0].plain), len(texts))])
+    return latex.row([_bold_latex(text) for text in texts])
+
+
+def _bold_latex(text: Text) -> str:
+    strong = f"\\textbf{{{latex.escape(text.strong)}}}" if text.strong else ""
+    return strong + latex.escape(text.rest)
 
 
 def as_html(suite: Suite, found: Entries) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from dataclasses import dataclass
 from typing import Any
 
 from runner.suites.metrics import Metric, Printed, Sample
@@ -17,23 +18,56 @@ DIFFERS = " ≠"  # after a value that differs from the paper's
 DAGGER = "†"  # after a number that the paper quotes from other work
 
 
-def full(entry: Entry, what: Shown, decimals: int | None = 1) -> str:
+@dataclass(frozen=True)
+class Text:
+    """A printed entry. `strong`: its beginning, which is bold."""
+
+    strong: str
+    rest: str
+
+    @property
+    def plain(self) -> str:
+        """The text without bold type."""
+        return self.strong + self.rest
+
+
+def full(
+    entry: Entry,
+    what: Shown,
+    decimals: int | None = 1,
+    *,
+    sign: str = "",
+    same: str = "",
+    footnotes: str = "",
+) -> Text:
     """Format `ours [paper's]`; metrics in points also have the difference.
 
     Args:
         decimals: of the difference; None = without it, since the paper has other data.
+        sign: behind our number, which it makes bold.
+        same: the letters behind our number.
+        footnotes: the letters behind the paper's number.
     """
     match what:
         case Parts():
-            return f"{_parts(entry, what.parts)} [{_papers_bound(entry, what.paper_number)}]"
+            number, theirs = _parts(entry, what.parts), _papers_bound(entry, what.paper_number)
+            return Text("", f"{number}{same} [{theirs}{footnotes}]")
         case Setting():
-            theirs = entry.paper.get("value", MISSING)
-            return f"{entry.cell.value} [{theirs}]{DIFFERS if entry.cell.value != theirs else ''}"
-        case Metric() if not what.compared:
-            return ours(entry, what)
+            return Text("", _setting(entry, footnotes))
+    number = ours(entry, what) + same
+    strong, number = (f"{number} {sign}", "") if sign else ("", number)
+    if not what.compared:
+        return Text(strong, number)
     gap = difference(entry, what) if what.points and decimals is not None else None
     extra = f", {gap:+.{decimals}f}" if gap is not None and math.isfinite(gap) else ""
-    return f"{ours(entry, what)} [{papers(entry, what)}{extra}]"
+    return Text(strong, f"{number} [{papers(entry, what)}{footnotes}{extra}]")
+
+
+def _setting(entry: Entry, footnotes: str) -> str:
+    """Format a value of the configuration; it can differ only from one that the paper has."""
+    theirs = entry.paper.get("value", MISSING)
+    differs = entry.cell.value != theirs != MISSING
+    return f"{entry.cell.value} [{theirs}{footnotes}]{DIFFERS if differs else ''}"
 
 
 def ours(entry: Entry, metric: Metric) -> str:
@@ -41,21 +75,27 @@ def ours(entry: Entry, metric: Metric) -> str:
 
     An entry with diverged runs states their number in every column.
     """
-    values, short = entry.values(metric), _short(entry)
+    values = entry.values(metric)
     if not values:
         return _nothing(entry)
     mean, spread = mean_and_spread(values)
-    kind = entry.records[0]["epoch_kind"]
-    text = metric.text(Sample(mean, spread, entry.sign, short, kind))
-    return text + short if entry.diverged() and short not in text else text
+    text = metric.text(Sample(mean, spread, entry.sign, entry.records[0]["epoch_kind"]))
+    lacking = len(values) < len(entry.records) or entry.diverged()
+    return text + (_state(entry, len(values), metric.points) if metric.points or lacking else "")
 
 
-def _short(entry: Entry) -> str:
-    """The mark of an entry with fewer seeds than requested; empty otherwise."""
-    n, requested, diverged = len(entry.records), len(entry.jobs), entry.diverged()
-    if n == requested:
-        return ""
-    return f" (n={n} of {requested}{f', {diverged} diverged' if diverged else ''})"
+def _state(entry: Entry, n: int, accuracy: bool) -> str:
+    """How many of the requested seeds have a number, diverged and collapsed; empty for all, none.
+
+    Args:
+        accuracy: whether the number is one, so that collapsed runs are stated.
+    """
+    requested, diverged = len(entry.requested), entry.diverged()
+    collapsed = entry.collapsed if accuracy else 0
+    parts = [f"n={n} of {requested}"] if n < requested else []
+    parts += [f"{diverged} diverged"] if diverged else []
+    parts += [f"{collapsed} collapsed"] if collapsed else []
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _nothing(entry: Entry) -> str:
@@ -97,13 +137,13 @@ def _parts(entry: Entry, parts: tuple[Part, ...]) -> str:
     """Format our numbers side by side, each as the mean over seeds."""
     if not entry.records:
         return _nothing(entry)
-    text = ""
+    text, fewest = "", len(entry.records)
     for part in parts:
         values = [part_of(part, record) for record in entry.records]
         numbers = [value for value in values if value is not None]
-        whole = len(numbers) == len(values)
-        text += part.before + (shown(statistics.fmean(numbers)) if whole else part.none)
-    return text + _short(entry)
+        text += part.before + (shown(statistics.fmean(numbers)) if numbers else part.none)
+        fewest = min(fewest, len(numbers) or fewest)
+    return text + _state(entry, fewest, False)
 
 
 def _papers_bound(entry: Entry, column: str) -> str:

@@ -447,7 +447,7 @@ def test_the_same_records_give_the_same_bytes(figure: Suite, tmp_path: Path) -> 
         pictures.append(
             {path.suffix: path.read_bytes() for path in sorted((tmp_path / "figures").iterdir())}
         )
-    assert set(pictures[0]) == {".csv", ".pdf", ".png", ".svg", ".md", ".txt"}
+    assert set(pictures[0]) == {".csv", ".pdf", ".png", ".svg", ".md", ".txt", ".tex"}
     assert pictures[0] == pictures[1]
     assert pictures[0][".png"].startswith(b"\x89PNG")
     assert pictures[0][".pdf"].startswith(b"%PDF")

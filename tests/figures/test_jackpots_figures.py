@@ -387,8 +387,9 @@ def test_claims_at_equal_cost_compare_the_accuracies(tmp_path: Path) -> None:
     assert all("ResNet-32" in line["claim"] for line in found) and "Small VGG-11" not in text
     # 90.2 -+ 0.2 against 86.8, and against 105 -+ 5
     assert [line["holds"] for line in found] == ["holds", "open", "open"]
-    # the x value of a point is that of its name
-    assert "5 points, 85.25 at 10 to 89 at 160" in text
+    # the x value of a point is what ran: 10 and 160 epochs x 0.1875
+    assert "5 points, 85.25 at 2 to 89 at 30" in text
+    assert "x is what ran: 2, 6, 11, 19, 30 for 10, 30, 60, 100, 160." in text
 
 
 def test_claims_compare_the_losses_of_searches_epoch_by_epoch(

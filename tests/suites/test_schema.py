@@ -689,6 +689,8 @@ def test_options_of_the_command_line_override_those_of_the_variant_and_the_defau
 
 def test_claims_and_rules_refer_to_ids_and_labels_are_only_printed() -> None:
     plain = merged(CONF, "sketching_table04")
+    # without the notes about methods, which name them by id
+    plain = {**plain, "notes": [note for note in plain["notes"] if "of" not in note]}
     methods = [{**method, "id": f"m{i}"} for i, method in enumerate(plain["methods"])]
     claims = [{**plain["claims"][0], "entry": "m1", "above": "m0"}]
     named = parse({**plain, "methods": methods, "claims": claims, "where": []}, "x")
@@ -711,6 +713,13 @@ def test_claims_and_rules_refer_to_ids_and_labels_are_only_printed() -> None:
     }
     with pytest.raises(ConfigError, match="claims.0.entry=SNIP"):
         parse({**plain, "methods": methods, "where": []}, "x")
+
+
+def test_a_note_about_unknown_methods_is_refused() -> None:
+    plain = merged(CONF, "imc_table01")
+    notes = [{"of": "LTZ", "text": "keeps {method.keep}"}]
+    with pytest.raises(ConfigError, match="notes.0.of=LTZ is not the beginning of a method's id"):
+        parse({**plain, "notes": notes}, "x")
 
 
 # --- metrics
@@ -746,6 +755,7 @@ def test_every_metric_can_be_a_column(tmp_path: Path) -> None:
             "options": {},
             "claims": [],
             "findings": [],
+            "notes": [],
         },
         "x",
     )

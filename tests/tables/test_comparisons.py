@@ -154,7 +154,7 @@ def test_columns_are_compared_and_the_page_contains_the_verdicts(tmp_path: Path)
     output = write_table(suite, tmp_path)
     assert "+1.00 points, 3" in output and "not that of the test images" in output
     assert {path.name for path in (tmp_path / "tables").glob("*.claims.*")} == {
-        f"{suite.name}.claims.{ending}" for ending in ("txt", "md", "csv")
+        f"{suite.name}.claims.{ending}" for ending in ("txt", "md", "tex", "csv")
     }
     # this table has no claims
     assert "claims" not in write_table(table("imc_table05@digits", "resnet20"), tmp_path)

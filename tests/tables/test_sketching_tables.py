@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 from support import compose_run
-from table_support import record, write
+from table_support import record, unmarked, write
 
 from pruners.scores.synflow import SynFlow
 from pruners.selection.pick import Proportional, Top, Uniform
@@ -75,7 +75,7 @@ def name_of(line: dict[str, str]) -> str:
 def grid(table: Suite, results: Path) -> list[list[str]]:
     """The cells of the Markdown form by line, header first, without the rule and bold type."""
     write_table(table, results)
-    lines = (results / "tables" / f"{table.name}.md").read_text().splitlines()
+    lines = unmarked((results / "tables" / f"{table.name}.md").read_text()).splitlines()
     cells = [
         [cell.strip().strip("*") for cell in line.strip("|").split("|")]
         for line in lines
@@ -538,7 +538,7 @@ def test_all_five_forms_contain_the_same_cells(
     rows = grid(table, tmp_path)
     body = rows[2 if number in (2, 4) else 1 :]
     files = {
-        path.suffix[1:]: path.read_text()
+        path.suffix[1:]: unmarked(path.read_text())
         for path in (tmp_path / "tables").glob(f"{table.name}.*")
         if "claims" not in path.name
     }

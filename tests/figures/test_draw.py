@@ -1,0 +1,77 @@
+"""Pictures: bands on logarithmic axes, curves that coincide, and fits that are rejected."""
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from runner.figures.draw import Panel, _fill, coinciding
+from runner.figures.fits import line_through
+from runner.figures.points import Point, Series
+from runner.figures.series import with_lack_of_fit
+from runner.suites.schema_figures import XAxis, YAxis
+
+
+def seeds(x: int, y: float, spread: float) -> tuple[tuple[int, float], ...]:
+    """Three seeds, which differ in another way at each point."""
+    return tuple((seed, y + seed * spread * (1 + x % 3)) for seed in (-1, 0, 1))
+
+
+def curve(label: str, ys: list[float], spread: float = 0.0, **more: Any) -> Series:
+    points = tuple(
+        Point(str(x), 3, x, y, spread, by_seed=seeds(x, y, spread))
+        for x, y in enumerate(ys, start=1)
+    )
+    return Series("p", label, "curve", points, 3, 3, more.pop("colour", 0), "solid", **more)
+
+
+def drawn(*series: Series, scale: Literal["linear", "log"] = "linear") -> Axes:
+    axes = Figure().add_subplot()
+    _fill(axes, Panel("p", XAxis(label="x"), YAxis(label="y", scale=scale), list(series)))
+    return axes
+
+
+def test_a_band_that_reaches_below_zero_goes_down_to_a_logarithmic_axis() -> None:
+    axes = drawn(curve("a", [1.0, 0.1, 0.5], spread=0.2), scale="log")
+    bottom, top = axes.get_ylim()
+    # the least positive number is y = 0.1: of the lower ends 0.8, -0.1 and 0.3
+    assert (bottom, top) == pytest.approx((0.1 / 1.5, 1.2 * 1.5))
+    (band,) = axes.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert np.isfinite(heights).all() and 0 < heights.min() < bottom
+    # a band above zero leaves the axis to matplotlib
+    assert drawn(curve("a", [1.0, 0.5], spread=0.2), scale="log").get_ylim()[0] < 0.3
+
+
+def test_curves_that_coincide_are_told_apart() -> None:
+    one, two, far = curve("one", [1.0, 2.0]), curve("two", [1.0, 2.005]), curve("far", [1.0, 3.0])
+    # a line is 0.6 % of the axis wide, here of 2: 0.012
+    panel = Panel("p", XAxis(label="x"), YAxis(label="y"), [one, two, far])
+    assert coinciding(panel) == {two.key: "one"}
+    axes = drawn(one, two, far)
+    assert axes.get_legend_handles_labels()[1] == ["one", "two (on one)", "far"]
+    styles = [line.get_linestyle() for line in axes.lines]
+    assert styles[0] == styles[2] == "-" and styles[1] == "--"
+    # another range of x is no coincidence
+    assert not coinciding(replace(panel, series=[one, curve("longer", [1.0, 2.0, 3.0])]))
+
+
+def test_a_rejected_fit_is_drawn_and_named_as_rejected() -> None:
+    square = curve("square", [x**2 for x in range(1, 6)], spread=0.01)
+    straight = curve("straight", [2.0 * x for x in range(1, 6)], spread=0.01)
+    for series, rejected in ((square, True), (straight, False)):
+        line = line_through([p.x for p in series.points], [p.y or 0.0 for p in series.points])
+        fitted_series = with_lack_of_fit(replace(series, fit=line))
+        assert fitted_series.fit and fitted_series.fit.rejected == rejected
+        assert ("; fit rejected, p = " in fitted_series.legend) == rejected
+        style = drawn(fitted_series).lines[-1].get_linestyle()
+        assert style == (":" if rejected else "--")
+    # one seed rejects nothing
+    points = tuple(replace(p, by_seed=((0, p.y or 0.0),)) for p in square.points)
+    bare = replace(square, points=points)
+    line = line_through([1.0, 2.0, 3.0], [1.0, 4.0, 9.0])
+    found = with_lack_of_fit(replace(bare, fit=line))
+    assert found.fit and not found.fit.rejected
