@@ -39,6 +39,12 @@ def ranks(environment: Mapping[str, str] = os.environ) -> Ranks:
     return Ranks(*(int(environment[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")))
 
 
+def processes_here(environment: Mapping[str, str] = os.environ) -> int:
+    """The number of torchrun's processes on this machine; 1 without it."""
+    here, size = environment.get("LOCAL_WORLD_SIZE", ""), ranks(environment).size
+    return min(int(here), size) if here.isascii() and here.isdigit() and int(here) else size
+
+
 def ignored(environment: Mapping[str, str] = os.environ) -> str:
     """A message if the environment has a part of torchrun's set that names several processes.
 

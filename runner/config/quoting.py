@@ -16,8 +16,8 @@ from runner.errors import ConfigError
 from runner.paths import expand_user
 
 FOLDERS = ("env.results_dir", "env.cache_dir", "env.data_dir")
-WEIGHTS = "start.weights"  # the path of a file; a list of them in a sweep
-PATHS = (*FOLDERS, WEIGHTS)
+SWEPT = ("start.weights", "dataset.path")  # a path; a list of them in a sweep
+PATHS = (*FOLDERS, *SWEPT)
 REFERENCE = "${"  # begins an interpolation
 
 
@@ -39,7 +39,7 @@ def literal_paths(overrides: list[str], sweeps: bool = False) -> list[str]:
     Quotes around a path are Hydra's and not part of it. Calling this twice changes nothing.
 
     Args:
-        sweeps: with `-m`, where commas separate several files of weights.
+        sweeps: with `-m`, where commas separate several files of weights or of images.
 
     Raises:
         ConfigError: a path contains `${`.
@@ -78,8 +78,8 @@ def _text(each: str) -> str | None:
 
 
 def _several(each: str) -> bool:
-    """Whether an override of `WEIGHTS` is a sweep."""
-    if not each.startswith(f"{WEIGHTS}="):
+    """Whether an override of one of `SWEPT` is a sweep."""
+    if each.partition("=")[0] not in SWEPT:
         return False
     try:
         (parsed,) = OverridesParser.create().parse_overrides([each])
