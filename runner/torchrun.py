@@ -5,6 +5,8 @@ also set, are ignored.
 """
 
 import os
+import signal
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +14,7 @@ NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 # Further variables that torchrun sets for its processes.
 OTHERS = ("LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE")
 PREFIXES = ("ROLE_", "TORCHELASTIC_")
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,18 @@ def processes_here(environment: Mapping[str, str] = os.environ) -> int:
     """The number of torchrun's processes on this machine; 1 without it."""
     here, size = environment.get("LOCAL_WORLD_SIZE", ""), ranks(environment).size
     return min(int(here), size) if here.isascii() and here.isdigit() and int(here) else size
+
+
+def stop_with_torchrun() -> None:
+    """Request SIGTERM for the death of torchrun, which says nothing when SIGKILL ends it.
+
+    They would train on beside those of a repeated command, or wait for each other without end.
+    Linux only.
+    """
+    if sys.platform == "linux" and ranks().size > 1:
+        import ctypes  # other commands do without it
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def ignored(environment: Mapping[str, str] = os.environ) -> str:
