@@ -32,4 +32,5 @@ def decoders(threads: int) -> ThreadPoolExecutor:
     return pool
 
 
-os.register_at_fork(after_in_child=decoders.cache_clear)  # a fork has none of these threads
+if hasattr(os, "register_at_fork"):  # a fork has none of these threads
+    os.register_at_fork(after_in_child=decoders.cache_clear)
