@@ -13,6 +13,13 @@ from pathlib import Path
 NAMED = re.compile(r"(?P<pid>\d+)-(?P<start>\d+)-(?P<space>[0-9a-f]{8})-(?P<host>[^/]+)")
 
 
+def cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Process:
     """A process on some machine.

@@ -47,6 +47,12 @@ def ranks(environment: Mapping[str, str] = os.environ) -> Ranks:
     return Ranks(rank, local, size, int(restart) if restart.isdecimal() else 0)
 
 
+def processes_here(environment: Mapping[str, str] = os.environ) -> int:
+    """The number of torchrun's processes on this machine; 1 without it."""
+    here, size = environment.get("LOCAL_WORLD_SIZE", ""), ranks(environment).size
+    return min(int(here), size) if here.isascii() and here.isdigit() and int(here) else size
+
+
 def stop_with_torchrun() -> None:
     """Request SIGTERM for the death of torchrun, which says nothing when SIGKILL ends it.
 

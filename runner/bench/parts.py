@@ -17,6 +17,7 @@ from runner.bench import memory_by_classes as bench_classes
 from runner.bench import spectrum as bench_spectrum
 from runner.bench import start_up
 from runner.bench.convolutions import limit_comparison
+from runner.bench.decoding import decode_comparison, limit_of_decoding
 from runner.bench.evaluation import evaluation_figure
 from runner.bench.figures import Figure
 from runner.bench.hessian import hessian_comparisons
@@ -163,6 +164,8 @@ PARTS: dict[str, Part] = {
     "imc_overhead": Part(
         lambda setting: overhead(setting.device, min(setting.rounds, STAGE_ROUNDS)), on_cpu=True
     ),
+    "decode_vs_imagefolder": on_cpu(partial(decode_comparison, "decode_vs_imagefolder")),
+    "decode_limit": on_cpu(partial(limit_of_decoding, "decode_limit")),
     "job_overhead_s": Part(lambda _: [job_overhead("job_overhead_s")], on_cpu=True),
     "done_vs_torch": Part(
         lambda setting: [start_up.done_vs_torch("done_vs_torch", setting.rounds)], on_cpu=True

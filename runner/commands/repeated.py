@@ -3,8 +3,8 @@
 Which run a command describes is a function of the code and its configuration files, of the composed
 configuration, and of what the user typed. The cache keeps the result under the SHA-256 of all of
 them, so that it cannot be out of date: after any change there is none. Runs that depend on further
-files, on weights, masks or the user's own configuration, are not kept. Building a run imports torch
-and takes seconds; this does not. The record is read and verified as always.
+files, on weights, masks, images or configuration of the user's own, are not kept. Building a run
+imports torch and takes seconds; this does not. The record is read and verified as always.
 """
 
 import contextlib
@@ -31,6 +31,7 @@ from runner.files import sealed, unsealed, write_bytes
 from runner.paths import CODE, ROOT
 from runner.records.folders import RunFolders, record_path
 from runner.records.predictions import complete
+from runner.spec.found import Surveyed
 from runner.spec.identity import run_id
 from runner.spec.request import Environment, RunRequest
 from runner.torchrun import ignored, ranks
@@ -74,10 +75,11 @@ def remember(cfg: DictConfig, request: RunRequest) -> None:
     Args:
         cfg: its composed configuration.
     """
-    env, words = request.environment, typed_by_user()
-    if search_path(words) or any(s.weights or s.mask_file for s in request.run.stages):
+    env, words, run = request.environment, typed_by_user(), request.run
+    own = any(stage.weights or stage.mask_file for stage in run.stages)
+    if own or isinstance(run.dataset, Surveyed) or search_path(words):
         return
-    content = {"run_id": run_id(request.run), "closing": asdict(closing_of(request))}
+    content = {"run_id": run_id(run), "closing": asdict(closing_of(request))}
     with contextlib.suppress(OSError):  # nothing depends on it
         write_bytes(_path(cfg, words, env), sealed(content))
 

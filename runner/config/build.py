@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from runner.config.build_stages import build_stages, written_names
 from runner.config.check import check_options, check_values, numbers
@@ -15,6 +15,8 @@ from runner.config.instantiate import construct
 from runner.config.interpolation import Resolved, resolve
 from runner.config.plain import parse_plain, to_plain
 from runner.errors import ConfigError
+from runner.paths import user_path
+from runner.spec.found import Surveyed
 from runner.spec.run import Run, Stage, family, rounds_of
 
 
@@ -52,7 +54,7 @@ def build_plain(raw: dict[str, Any], *, finished: bool = False) -> Run:
             "this choice of method is a part that several methods share, not a method; take"
             f" method={'|'.join(method_names())}"
         )
-    return _build(resolve(raw), finished)
+    return _build(resolve(raw), raw.get("env"), finished)
 
 
 def build_seeds(raw: dict[str, Any], seeds: Sequence[int]) -> list[Run]:
@@ -63,11 +65,11 @@ def build_seeds(raw: dict[str, Any], seeds: Sequence[int]) -> list[Run]:
     first = resolve({**raw, "seed": seeds[0]})
     if first.reads_seed:
         return [build_plain({**raw, "seed": seed}) for seed in seeds]
-    run = _build(first)
+    run = _build(first, raw.get("env"))
     return [replace(run, seed=seed) for seed in seeds]
 
 
-def _build(resolved: Resolved, finished: bool = False) -> Run:
+def _build(resolved: Resolved, env: Any, finished: bool = False) -> Run:
     try:
         values = {**resolved.values, **numbers(resolved.values)}
         problems = check_values(values)
@@ -79,7 +81,7 @@ def _build(resolved: Resolved, finished: bool = False) -> Run:
     parts: dict[str, Any] = {}
     for key in ("dataset", "model"):
         try:
-            parts[key] = construct(values[key], key)
+            parts[key] = _surveyed(construct(values[key], key), env, finished)
         except ConfigError as error:
             problems += error.messages
     if problems:
@@ -103,6 +105,25 @@ def _build(resolved: Resolved, finished: bool = False) -> Run:
         stages=stages,
         **parts,
     )
+
+
+def _surveyed(component: Any, env: Any, finished: bool) -> Any:
+    """The component; a data set of the user's own files with what is in them.
+
+    Args:
+        env: the `env` part of the configuration, with unresolved references, or None.
+        finished: the run was done once; its configuration has what was found then.
+
+    Raises:
+        ConfigError: the files are missing, or not as the data set needs them.
+    """
+    if not isinstance(component, Surveyed) or (finished and component.found):
+        return component
+    text = to_plain(OmegaConf.create(dict(env)), resolve=True)["data_dir"] if env else None
+    try:
+        return component.survey(user_path(text) if text else None)
+    except ValueError as error:
+        raise ConfigError(*str(error).splitlines()) from error
 
 
 def _problems_of_choices(resolved: Resolved) -> list[str]:

@@ -28,10 +28,13 @@ HYDRA_FLAGS = re.compile(
     r"--(help|hydra-help|version|cfg|resolve|package|run|multirun|shell-completion|config-path"
     r"|config-name|config-dir|experimental-rerun|info)"
 )
+# A data set refuses another name itself, unless it consists of the user's own files.
+CHECKED = {"dataset.name"}
 # Keys below a group that its file alone sets: they say what the choice is. `*` is any group.
 BY_FILE = {
     "*": {"name", "_target_"},
     "allocate": {"net"},
+    "dataset": {"found"},
     "model": {"resnet"},
     "method": {
         "density",
@@ -258,7 +261,7 @@ def _value(override: str) -> Any:
 def _by_file(key: str) -> bool:
     group, _, inner = key.partition(".")
     words = inner.split(".")
-    if group in ("hydra", "env") or not inner:
+    if group in ("hydra", "env") or not inner or key in CHECKED:
         return False
     fixed = BY_FILE["*"] if (CONF / group).is_dir() else set[str]()
     starts = {".".join(words[:count]) for count in range(1, len(words) + 1)}

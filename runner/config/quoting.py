@@ -16,8 +16,9 @@ from runner.errors import ConfigError
 from runner.paths import expand_user
 
 FOLDERS = ("env.results_dir", "env.cache_dir", "env.data_dir")
-FILES = ("start.weights", "method.masks")  # the path of a file; a list of them in a sweep
-PATHS = (*FOLDERS, *FILES)
+# A path; a list of them in a sweep.
+SWEPT = ("start.weights", "method.masks", "dataset.path")
+PATHS = (*FOLDERS, *SWEPT)
 REFERENCE = "${"  # begins an interpolation
 
 
@@ -39,7 +40,7 @@ def literal_paths(overrides: list[str], sweeps: bool = False) -> list[str]:
     Quotes around a path are Hydra's and not part of it. Calling this twice changes nothing.
 
     Args:
-        sweeps: with `-m`, where commas separate several files.
+        sweeps: with `-m`, where commas separate several paths of `SWEPT`.
 
     Raises:
         ConfigError: a path contains `${`.
@@ -78,8 +79,8 @@ def _text(each: str) -> str | None:
 
 
 def _several(each: str) -> bool:
-    """Whether an override of one of `FILES` is a sweep."""
-    if each.partition("=")[0] not in FILES:
+    """Whether an override of one of `SWEPT` is a sweep."""
+    if each.partition("=")[0] not in SWEPT:
         return False
     try:
         (parsed,) = OverridesParser.create().parse_overrides([each])

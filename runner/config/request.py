@@ -1,5 +1,8 @@
 """Build a command's `RunRequest` from a composed configuration."""
 
+from copy import deepcopy
+from dataclasses import asdict
+
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -11,6 +14,7 @@ from runner.config.plain import to_plain
 from runner.config.unread import unread
 from runner.errors import ConfigError
 from runner.spec.request import RunRequest, SavedConfig
+from runner.spec.run import Run
 
 
 def read_request(cfg: DictConfig) -> RunRequest:
@@ -22,6 +26,7 @@ def read_request(cfg: DictConfig) -> RunRequest:
     typed = typed_by_user()
     cfg = with_own_schedules(cfg, typed)
     method, run = cfg.method, build_run(cfg)
+    cfg = _with_files(cfg, run)
     return RunRequest(
         run=run,
         environment=environment_of(cfg),
@@ -30,6 +35,16 @@ def read_request(cfg: DictConfig) -> RunRequest:
         highlights=tuple(method.get("highlights", ())),
         paper_command=method.get("paper_command"),
     )
+
+
+def _with_files(cfg: DictConfig, run: Run) -> DictConfig:
+    """The configuration with what was found in the user's own files of images, if it has any."""
+    found = getattr(run.dataset, "found", None)
+    if found is None:
+        return cfg
+    cfg = deepcopy(cfg)
+    OmegaConf.update(cfg, "dataset.found", asdict(found), force_add=True)
+    return cfg
 
 
 def _effective(cfg: DictConfig, overrides: tuple[str, ...]) -> tuple[str, ...]:

@@ -16,22 +16,29 @@ ATTEMPTS = 10  # random boxes that `box` tries before it returns the central one
 DRAWS = 2 * ATTEMPTS + 3
 
 
-def crop_flip(images: Tensor, rng: Generator) -> Tensor:
-    """Return randomly cropped and mirrored images (B, C, H, W), channels_last.
+def crop_draws(count: int, rng: Generator) -> Tensor:
+    """Draw top, left (0 to 8) and mirror (0 or 1) for each of `count` images: int64 (count, 3)."""
+    offsets = torch.randint(2 * MARGIN + 1, (2, count, 1), generator=rng)
+    flips = torch.randint(2, (count, 1), generator=rng)
+    return torch.cat([*offsets, flips], dim=1)
+
+
+def crop_flip(images: Tensor, draws: Tensor) -> Tensor:
+    """Return cropped and mirrored images (B, C, H, W), channels_last.
 
     Each image is padded by 4 zeros on each side, cropped back to H x W at one of 81 offsets, and
-    mirrored with probability 1/2.
+    mirrored or not.
+
+    Args:
+        draws: those of `crop_draws`, int64 (B, 3).
     """
     count, channels, height, width = images.shape
     device = images.device
-    offsets = torch.randint(2 * MARGIN + 1, (2, count, 1), generator=rng)
-    flips = torch.randint(2, (count, 1), generator=rng).bool()
     # non_blocking: the host does not wait for the steps before this one
-    top, left = offsets.to(device, non_blocking=True)  # (B, 1)
-    mirrored = flips.to(device, non_blocking=True)
+    top, left, mirrored = torch.split(draws.to(device, non_blocking=True), 1, dim=1)  # (B, 1)
     rows = top + torch.arange(height, device=device)  # (B, H), rows of the padded image
     across = torch.arange(width, device=device)
-    columns = left + torch.where(mirrored, across.flip(0), across)  # (B, W)
+    columns = left + torch.where(mirrored.bool(), across.flip(0), across)  # (B, W)
     padded = F.pad(images, (MARGIN,) * 4).permute(0, 2, 3, 1)  # (B, H + 8, W + 8, C)
     image = torch.arange(count, device=device)[:, None, None]
     # Flat pixel indices (B, H, W).

@@ -9,19 +9,21 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Generator, Tensor
 
-from runner.data.augment import AUGMENTS, crop_flip
+from runner.data.augment import AUGMENTS, crop_draws, crop_flip
 from runner.data.sources import Source
 
 Device = torch.device | str
-# For each batch: indices of its images (B,) and the augmentation's generator, None for none.
-Wanted = Iterable[tuple[Tensor, Generator | None]]
+# For each batch: indices of its images (B,) and the random numbers that augment them (B, ...), as
+# `Images.draws` gives them; None without augmentation.
+Wanted = Iterable[tuple[Tensor, Tensor | None]]
 
 
 class Images(Protocol):
     """One part of a data set, from which batches are made; not normalised.
 
-    Its pixels lie in memory (`Split`) or in files (runner/data/files.py). `read` yields uint8
-    images (B, C, H, W) and labels (B,) on the device.
+    Its pixels lie in memory (`Split`) or in files (runner/data/files.py). `read` yields images
+    (B, C, H, W) and labels (B,) on the device. Random numbers are drawn by `draws`, apart from
+    reading, so that a process can read a part of a batch that was drawn as a whole.
     """
 
     augments: ClassVar[tuple[str, ...]]  # accepted values of `dataset.augment`
@@ -29,8 +31,9 @@ class Images(Protocol):
     @property
     def labels(self) -> Tensor: ...  # int64 (N,)
     def __len__(self) -> int: ...
-    def to(self, device: Device, workers: int = 0) -> "Images": ...  # workers: decoding processes
+    def to(self, device: Device, workers: int = 0) -> "Images": ...  # workers: decoding threads
     def take(self, indices: Tensor) -> "Images": ...  # the images at these indices, in order
+    def draws(self, count: int, rng: Generator) -> Tensor: ...  # (count, ...), for `count` images
     def read(self, wanted: Wanted, augment: str) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
@@ -38,7 +41,7 @@ class Images(Protocol):
 class Split:
     """One part of a data set in memory."""
 
-    images: Tensor  # uint8 (N, C, H, W)
+    images: Tensor  # (N, C, H, W): uint8, or float32 for the user's own deeper images
     labels: Tensor  # int64 (N,)
     augments: ClassVar[tuple[str, ...]] = AUGMENTS
 
@@ -53,11 +56,24 @@ class Split:
         """Return the images at the given indices, in the given order."""
         return Split(self.images[indices], self.labels[indices])
 
+    def draws(self, count: int, rng: Generator) -> Tensor:
+        """Draw the random numbers that augment `count` images."""
+        return crop_draws(count, rng)
+
     def read(self, wanted: Wanted, augment: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the requested batches, cropped and mirrored where a generator is given."""
-        for indices, rng in wanted:
+        """Yield the requested batches, cropped and mirrored where random numbers are given."""
+        for indices, draws in wanted:
             part = self.take(indices)
-            yield (part.images if rng is None else crop_flip(part.images, rng)), part.labels
+            yield (part.images if draws is None else crop_flip(part.images, draws)), part.labels
+
+
+def checksum(splits: Iterable[Split]) -> str:
+    """SHA-256 over splits, one after another: images, then labels (int64)."""
+    digest = hashlib.sha256()
+    for split in splits:
+        for values in (split.images, split.labels):
+            digest.update(values.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -95,7 +111,7 @@ class Data:
     def to(self, device: Device, workers: int = 0) -> "Data":
         """Return the data with every tensor on another device.
 
-        `workers` processes decode images that are files.
+        `workers` threads decode images that are files.
         """
         train, test = self.train.to(device, workers), self.test.to(device, workers)
         held_out = self.validation.to(device, workers) if self.validation is not None else None
@@ -117,11 +133,8 @@ class Official:
     test: Split
 
     def checksum(self) -> str:
-        """SHA-256 over both splits: images, then labels (int64)."""
-        digest = hashlib.sha256()
-        for part in (self.train.images, self.train.labels, self.test.images, self.test.labels):
-            digest.update(part.contiguous().numpy().data)
-        return digest.hexdigest()
+        """SHA-256 over both splits."""
+        return checksum((self.train, self.test))
 
 
 class DataSet(Protocol):

@@ -63,17 +63,18 @@ class Batches:
     def _epoch(self, epoch: int, first_step: int) -> Iterator[Batch]:
         order = shuffled(self.split, stream(self.seed, self.stage, f"order/{epoch}"))
         wanted = (
-            (order[step * self.batch_size : (step + 1) * self.batch_size], self._draws(epoch, step))
-            for step in range(first_step, self.steps_per_epoch)
+            (indices, self._draws(epoch, step, len(indices)))
+            for step, indices in enumerate(torch.split(order, self.batch_size))
+            if step >= first_step
         )
         for images, labels in self.split.read(wanted, self.augment):
             yield normalised(images, self.mean, self.std, self.scale), labels
 
-    def _draws(self, epoch: int, step: int) -> Generator | None:
-        """The generator that augments the images of a step; None without augmentation."""
+    def _draws(self, epoch: int, step: int, images: int) -> Tensor | None:
+        """The random numbers that augment the images of a step; None without augmentation."""
         if self.augment == "none":
             return None
-        return stream(self.seed, self.stage, f"augment/{epoch}/{step}")
+        return self.split.draws(images, stream(self.seed, self.stage, f"augment/{epoch}/{step}"))
 
 
 @dataclass(frozen=True, eq=False)

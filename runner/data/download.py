@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runner.data.base import DataError
 from runner.data.catalog import data_sets, is_ready, ready
-from runner.data.sources import Download
+from runner.data.sources import Download, Made
 from runner.errors import ConfigError, one_of
 
 PATIENCE = 30.0  # seconds without an answer after which a server counts as unreachable
@@ -29,6 +29,8 @@ def fetch(name: str, data_dir: Path) -> str:
     if not is_ready(component, data_dir):
         if isinstance(component.source, Download):
             _download(name, component.source, data_dir)
+        elif isinstance(component.source, Made):
+            component.source.make(data_dir)
         component.check(data_dir)
     if component.source.prepares:
         # List and decode the images now, not in the first run; this also finds damaged ones.

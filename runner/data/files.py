@@ -1,26 +1,26 @@
-"""Image files that worker processes decode, crop and scale when a batch needs them.
+"""Image files that threads decode, crop and scale when a batch needs them.
 
-For data sets that do not fit in memory. Random numbers are drawn in the main process, one row of
-uniform numbers per image, so results do not depend on the number of workers or on which one decodes
-an image. Batches go to the workers in pieces. With whole batches, most workers would be idle before
-the first step and decode images for nothing after the last.
+For data sets that do not fit in memory. Random numbers are drawn before, one row of uniform numbers
+for each image, so results do not depend on the number of threads or on which one decodes an image.
+Batches are decoded in pieces, a bounded number of them ahead of the batch that is asked for.
 """
 
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from runner.data.augment import DRAWS, ResizedCrop
-from runner.data.base import DataError, Device, Wanted
-from runner.data.image_files import as_tensor, rgb
+from runner.data.base import Device, Wanted
+from runner.data.decoders import decoders
+from runner.data.jpeg import central, decoded, randomly_cropped
 
 CROPS = {
     # Szegedy et al., torchvision's default, GraSP
@@ -30,8 +30,8 @@ CROPS = {
 }
 # Scaled size / crop size of an image that is not augmented; the crop is central.
 MARGIN = 256 / 224
-PIECE = 32  # images that a worker decodes at a time
-Piece = tuple[Tensor, Tensor | None]  # indices (P,) and random numbers for augmentation (P, DRAWS)
+PIECE = 8  # images that a thread decodes at a time
+AHEAD = 2  # batches, and pieces for each thread, that are decoded before they are asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,114 +39,124 @@ class Files:
     """One part of a data set as image files."""
 
     folder: Path
-    # bytes (N,): paths inside `folder`. One array, since workers would copy a million strings page
-    # by page.
+    # bytes (N,): paths inside `folder`. One array takes a tenth of the memory of a list.
     names: np.ndarray
     labels: Tensor  # int64 (N,), always on the CPU
     size: int  # height and width of the decoded images
     device: Device = "cpu"
-    workers: int = 0  # processes that decode; 0 = the main process
+    workers: int = 0  # threads that decode; 0 = the caller's
     augments: ClassVar[tuple[str, ...]] = ("none", *CROPS)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: Device, workers: int = 0) -> "Files":
-        """Return the same files, decoded by `workers` processes and delivered on `device`."""
+        """Return the same files, decoded by `workers` threads and delivered on `device`."""
         return replace(self, device=device, workers=workers)
 
     def take(self, indices: Tensor) -> "Files":
         """Return the files at the given indices, in the given order."""
         return replace(self, names=self.names[indices.numpy()], labels=self.labels[indices])
 
+    def draws(self, count: int, rng: Generator) -> Tensor:
+        """Draw the random numbers that augment `count` images: uniform, float64 (count, DRAWS)."""
+        return torch.rand(count, DRAWS, generator=rng, dtype=torch.float64)
+
     def read(self, wanted: Wanted, augment: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the requested batches.
 
-        With a generator, each image is augmented by the crop named `augment`; without one, it is
+        With random numbers, each image is augmented by the crop named `augment`; without, it is
         scaled and cropped centrally.
 
         Raises:
             DataError: a file is missing or damaged.
         """
-        ahead: deque[Tensor] = deque()  # indices of the batches that workers have started
-        loader = DataLoader(
-            _Decoder(self, augment),
-            batch_size=None,
-            sampler=_pieces(wanted, ahead),
-            num_workers=self.workers,
-            pin_memory=torch.device(self.device).type == "cuda",  # so that copies overlap with work
-            generator=Generator(),  # else every pass would draw from torch's global generator
-        )
-        done: list[Tensor] = []
-        for piece in loader:
-            if isinstance(piece, str):
-                raise DataError(piece)
-            done.append(piece.to(self.device, non_blocking=True))
-            if sum(map(len, done)) == len(ahead[0]):
-                labels = self.labels[ahead.popleft()].to(self.device, non_blocking=True)
-                yield torch.cat(done), labels
-                done = []
-
-
-def _pieces(wanted: Wanted, ahead: "deque[Tensor]") -> Iterator[Piece]:
-    """Yield the pieces for the workers in order; append the indices of each batch to `ahead`."""
-    for indices, rng in wanted:
-        ahead.append(indices)
-        parts = torch.split(indices, PIECE)
-        if rng is None:
-            yield from ((part, None) for part in parts)
-        else:
-            draws = torch.rand(len(indices), DRAWS, generator=rng, dtype=torch.float64)
-            yield from zip(parts, torch.split(draws, PIECE), strict=True)
-
-
-class _Decoder(Dataset[Tensor | str]):
-    """Decodes a piece in a worker.
-
-    A damaged file is returned as text: torch would wrap an exception in the worker's traceback.
-    """
-
-    def __init__(self, files: Files, augment: str) -> None:
-        self.files, self.crop = files, CROPS.get(augment)
-
-    def __getitem__(self, piece: Piece) -> Tensor | str:
-        indices, draws = piece
+        started: deque[_Started] = deque()
+        enough = AHEAD * PIECE * self.workers
         try:
-            rows = [None] * len(indices) if draws is None else draws.unbind()
-            images = [self._image(int(i), row) for i, row in zip(indices, rows, strict=True)]
-            return torch.stack(images)
-        except DataError as error:
-            return error.problem
+            for indices, draws in wanted:
+                started.append(self._start(indices, draws, CROPS.get(augment)))
+                while self._ahead(started, enough):
+                    yield self._delivered(started.popleft())
+            while started:
+                yield self._delivered(started.popleft())
+        finally:
+            for batch in started:
+                for piece in batch.pieces:
+                    piece.cancel()
 
-    def _image(self, index: int, draws: Tensor | None) -> Tensor:
-        image = rgb(self.files.folder / self.files.names[index].decode())
-        size = self.files.size
-        if draws is None or self.crop is None:
-            return as_tensor(middle(image, round(size * MARGIN), size))
-        return as_tensor(randomly_cropped(image, size, self.crop, draws))
+    def _ahead(self, started: "deque[_Started]", enough: int) -> bool:
+        """Whether enough batches are started after the first one."""
+        if not self.workers:
+            return bool(started)
+        later = sum(len(batch.indices) for batch in started) - len(started[0].indices)
+        return len(started) > AHEAD and later >= enough
+
+    def _start(self, indices: Tensor, draws: Tensor | None, crop: ResizedCrop | None) -> "_Started":
+        """Decode a batch, or have it decoded."""
+        images = torch.empty(
+            (len(indices), 3, self.size, self.size),
+            dtype=torch.uint8,
+            memory_format=torch.channels_last,
+            pin_memory=self._on_cuda,
+        )
+
+        def decode(first: int) -> None:
+            for i in range(first, min(first + PIECE, len(indices))):
+                path = self.folder / self.names[places[i]].decode()
+                images[i] = self._image(path, None if draws is None else draws[i], crop)
+
+        places = indices.tolist()
+        firsts = range(0, len(indices), PIECE)
+        if self.workers:
+            pieces = [decoders(self.workers).submit(decode, first) for first in firsts]
+            return _Started(indices, images, pieces)
+        for first in firsts:
+            decode(first)
+        return _Started(indices, images, [])
+
+    def _image(self, path: Path, draws: Tensor | None, crop: ResizedCrop | None) -> Tensor:
+        image = decoded(path)
+        if draws is None or crop is None:
+            return central(image, round(self.size * MARGIN), self.size)
+        return randomly_cropped(image, self.size, crop, draws)
+
+    @property
+    def _on_cuda(self) -> bool:
+        return torch.device(self.device).type == "cuda"
+
+    def _delivered(self, batch: "_Started") -> tuple[Tensor, Tensor]:
+        """The images and labels of a batch on the device, once all its pieces are decoded.
+
+        On CUDA they are copied from pinned memory on a stream of its own, beside the computation.
+        """
+        for piece in batch.pieces:
+            piece.result()
+        labels = self.labels[batch.indices.cpu()]
+        if not self._on_cuda:
+            return batch.images.to(self.device), labels.to(self.device)
+        copies, present = _copies(self.device), torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(copies):
+            sent = [
+                each.to(self.device, non_blocking=True)
+                for each in (batch.images, labels.pin_memory())
+            ]
+        present.wait_stream(copies)
+        for each in sent:
+            each.record_stream(present)
+        return sent[0], sent[1]
 
 
-def randomly_cropped(
-    image: Image.Image, size: int, crop: ResizedCrop, draws: Tensor
-) -> Image.Image:
-    """Crop a random box, scale it to `size` x `size` (bilinear), and mirror it or not.
+@dataclass(frozen=True, eq=False)
+class _Started:
+    """A batch whose images are being decoded, into pinned memory where it goes to a GPU."""
 
-    `draws` are uniform numbers (DRAWS,).
-    """
-    left, top, width, height = crop.box(image.width, image.height, draws)
-    scaled = image.crop((left, top, left + width, top + height)).resize(
-        (size, size), Image.Resampling.BILINEAR
-    )
-    return scaled.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if crop.flips(draws) else scaled
+    indices: Tensor  # (B,)
+    images: Tensor  # uint8 (B, 3, size, size), channels_last
+    pieces: "list[Future[None]]"
 
 
-def middle(image: Image.Image, short: int, size: int) -> Image.Image:
-    """Scale an image (bilinear) and return its central `size` x `size` pixels.
-
-    The shorter side of the scaled image is `short`, which is at least `size`.
-    """
-    width, height = (short * side // min(image.size) for side in image.size)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return image.resize((width, height), Image.Resampling.BILINEAR).crop(
-        (left, top, left + size, top + size)
-    )
+@cache
+def _copies(device: Device) -> "torch.cuda.Stream":
+    """The stream on which images are copied to a GPU."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

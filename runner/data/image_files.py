@@ -113,6 +113,18 @@ def in_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def middle(image: Image.Image, short: int, size: int) -> Image.Image:
+    """Scale an image (bilinear) and return its central `size` x `size` pixels.
+
+    The shorter side of the scaled image is `short`, which is at least `size`.
+    """
+    width, height = (short * side // min(image.size) for side in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.resize((width, height), Image.Resampling.BILINEAR).crop(
+        (left, top, left + size, top + size)
+    )
+
+
 def as_tensor(image: Image.Image) -> Tensor:
     """An RGB image as uint8 (3, H, W)."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)

@@ -22,14 +22,14 @@ import torch
 from runner.data.base import Data, Info
 from runner.data.constants import IMAGENET, Constants
 from runner.data.files import Files
-from runner.data.folder import PARTS, classes, listed_once
+from runner.data.folder import PARTS, Listing, classes, listed_once
 from runner.data.image_set import ImageSet, explained
 from runner.data.prepare import parts
 from runner.data.sources import ByHand
 
 NATIVE = Info(channels=3, size=224, classes=1000, train=1_281_167, test=50_000)
 SMALLEST = 16  # pixels; smaller images are no longer recognisable
-FOLDER, INDEX = "imagenet", "imagenet.index"
+FOLDER = "imagenet"
 SOURCE = ByHand(
     FOLDER,
     lines=(
@@ -69,11 +69,20 @@ class Imagenet(ImageSet):
         """Check that the folders of all classes exist; `load` lists the images (slower)."""
         classes(data_dir / self.folder, self.native)
 
+    @classmethod
+    def listed(cls, data_dir: Path) -> dict[str, Listing]:
+        """List every image by part, once: the list is kept beside the folder.
+
+        Raises:
+            DataError: images are missing or too many.
+        """
+        return listed_once(data_dir / cls.folder, data_dir / f"{cls.folder}.index", cls.native)
+
     def load(self, data_dir: Path, train_fraction: float) -> Data:
         """List the files, which takes a while the first time. Nothing is decoded."""
         folder, size = data_dir / self.folder, self.info().size
         with explained(self, data_dir):
-            found = listed_once(folder, data_dir / INDEX, self.native)
+            found = self.listed(data_dir)
         train, test = (
             Files(folder, found[part].names, torch.from_numpy(found[part].labels), size)
             for part in PARTS

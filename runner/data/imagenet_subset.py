@@ -22,11 +22,10 @@ from torch import Tensor
 from runner.data.base import DataError, Info, Official
 from runner.data.constants import IMAGENET, Constants
 from runner.data.decoded import decoded_once
-from runner.data.files import middle
 from runner.data.folder import PARTS, Listing, classes, listed_once
-from runner.data.image_files import as_tensor, rgb
+from runner.data.image_files import as_tensor, middle, rgb
 from runner.data.image_set import ImageSet
-from runner.data.imagenet import FOLDER, INDEX, NATIVE, SMALLEST, SOURCE
+from runner.data.imagenet import FOLDER, NATIVE, SMALLEST, SOURCE
 from runner.data.sources import ByHand
 
 SEED = 2012
@@ -55,7 +54,7 @@ class ImagenetSubset(ImageSet):
     def read(self, data_dir: Path) -> Official:
         """Return both splits of the subset; the images are decoded the first time."""
         folder, info = data_dir / self.folder, self.info()
-        found = listed_once(folder, data_dir / INDEX, self.whole)
+        found = listed_once(folder, data_dir / f"{self.folder}.index", self.whole)
         chosen = {
             part: drawn(found[part], n // info.classes, i)
             for i, (part, n) in enumerate(zip(PARTS, (info.train, info.test), strict=True))

@@ -7,6 +7,8 @@ from torch import Tensor
 from runner.data.base import DataError, Images, Info, Split
 from runner.data.split import hold_out, subset
 
+SOME_IMAGES = 256  # of which statistics make a float64 copy
+
 
 def check_size(size: int | None, native: Info, smallest: int, why: str) -> None:
     """Raise `ValueError` unless `dataset.size` is null or a whole number from `smallest` up."""
@@ -68,19 +70,34 @@ def pad(split: Split, size: int | None) -> Split:
 
 
 def statistics(images: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Return mean and std (C,) of uint8 images (N, C, H, W) divided by `scale`.
+    """Return mean and std (C,) of images (N, C, H, W) divided by `scale`.
 
-    They are exact: computed from 256-bin histograms in float64, then rounded to float32.
+    They are computed in float64, then rounded to float32; those of uint8 images are exact.
     """
-    counts = [torch.bincount(image.flatten(), minlength=256) for image in images.unbind(1)]
-    histograms = torch.stack(counts).double()  # (C, 256)
-    shares = histograms / histograms.sum(1, keepdim=True)
-    levels = torch.arange(256, dtype=torch.float64) / scale
-    mean = shares @ levels
-    std = (shares * (levels - mean[:, None]) ** 2).sum(1).sqrt()
+    mean, std = (_of_bytes if images.dtype == torch.uint8 else _of_floats)(images, scale)
     if not bool((std > 0).all()):
         raise DataError(
             f"a channel of the training images is constant (std {std.tolist()}), so it cannot be"
             " normalised"
         )
     return mean.float(), std.float()
+
+
+def _of_bytes(images: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """`statistics` of uint8 images, from 256-bin histograms."""
+    counts = [torch.bincount(image.flatten(), minlength=256) for image in images.unbind(1)]
+    histograms = torch.stack(counts).double()  # (C, 256)
+    shares = histograms / histograms.sum(1, keepdim=True)
+    levels = torch.arange(256, dtype=torch.float64) / scale
+    mean = shares @ levels
+    return mean, (shares * (levels - mean[:, None]) ** 2).sum(1).sqrt()
+
+
+def _of_floats(images: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """`statistics` of floating-point images; a float64 copy is made of some images at a time."""
+    count = images.numel() // images.shape[1]  # pixels of a channel
+    chunks = torch.split(images, SOME_IMAGES)
+    sums = torch.stack([chunk.double().sum((0, 2, 3)) for chunk in chunks])
+    mean = sums.sum(0) / count
+    squares = [((chunk.double() - mean[:, None, None]) ** 2).sum((0, 2, 3)) for chunk in chunks]
+    return mean / scale, (torch.stack(squares).sum(0) / count).sqrt() / scale

@@ -1,7 +1,7 @@
 """Sources of data set files: each class of runner/data has a `source`."""
 
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,22 @@ class Included:
 
 
 @dataclass(frozen=True)
+class OwnFiles:
+    """The user's own files.
+
+    Args:
+        kind: what they are.
+    """
+
+    kind: str
+    prepares: ClassVar[bool] = False
+
+    def ways(self, name: str, data_dir: Path) -> list[str]:
+        """The option that names them."""
+        return [f"dataset.path=PATH names {self.kind} (docs/data_sets.md)"]
+
+
+@dataclass(frozen=True)
 class ByHand:
     """Files that may not be redistributed: the user gets them.
 
@@ -57,6 +73,35 @@ class ByHand:
     def ways(self, name: str, data_dir: Path) -> list[str]:
         """The instructions."""
         return [line.format(folder=data_dir / self.folder) for line in self.lines]
+
+
+@runtime_checkable
+class Made(Source, Protocol):
+    """A source that `make data` makes from files on this machine."""
+
+    def make(self, data_dir: Path) -> None: ...  # DataError if it cannot
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Copies of another data set's images.
+
+    Args:
+        of: name of the other data set.
+        write: writes the missing copies below the folder of all data sets.
+    """
+
+    of: str
+    write: Callable[[Path], None]
+    prepares: ClassVar[bool] = True
+
+    def ways(self, name: str, data_dir: Path) -> list[str]:
+        """`make data`, once the other data set is there."""
+        return [f"make data DATASET={name}, once dataset={self.of} is ready"]
+
+    def make(self, data_dir: Path) -> None:
+        """Write the missing copies."""
+        self.write(data_dir)
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ from torch import Tensor
 SUBSET, VALIDATION, TEST = 0, 1, 2
 
 
-def stratified_order(labels: Tensor, seed: int) -> Tensor:
+def stratified_order(labels: Tensor, seed: int | tuple[int, ...]) -> Tensor:
     """Return all indices (N,), int64, ordered such that every prefix is stratified.
 
-    `labels` (N,) are class indices.
+    `labels` (N,) are class indices, and `seed` is one of numpy's RandomState.
     """
     classes = labels.cpu().numpy()
     draws = np.random.RandomState(seed)

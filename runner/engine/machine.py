@@ -18,7 +18,9 @@ from runner.engine.devices import chosen, refused
 from runner.engine.distributed import ALONE, ProcessGroup, join
 from runner.engine.shared_folders import check_shared
 from runner.errors import ConfigError, one_of
+from runner.processes import cores
 from runner.spec.request import Environment
+from runner.torchrun import processes_here
 
 MOST_WORKERS = 16  # limit of the default of env.workers
 
@@ -34,7 +36,7 @@ class Machine:
     checkpoint_seconds: float
     progress: str
     group: ProcessGroup = ALONE  # the processes that torchrun started
-    workers: int = 0  # processes that decode images
+    workers: int = 0  # threads that decode images
     memory_gb: float | None = None  # GiB for graphs; None = found (runner/engine/memory.py)
     save_predictions: bool = False  # whether runs keep their predictions on the test images
 
@@ -75,10 +77,25 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
         checkpoint_seconds=env.checkpoint_seconds,
         progress=env.progress if group.first else "none",
         group=group,
-        workers=min(MOST_WORKERS, torch.get_num_threads()) if env.workers is None else env.workers,
+        workers=decoding_threads(env.threads) if env.workers is None else env.workers,
         memory_gb=env.memory_gb,
         save_predictions=env.save_predictions,
     )
+
+
+def decoding_threads(threads: int | None) -> int:
+    """The default of env.workers: as many as the process computes with, at most 16.
+
+    torchrun lets each process compute with one thread unless it is told otherwise; such a process
+    decodes with its share of the machine's cores.
+
+    Args:
+        threads: env.threads.
+    """
+    here = processes_here()
+    if threads is None and here > 1:
+        threads = max(1, cores() // here)
+    return min(MOST_WORKERS, threads or torch.get_num_threads())
 
 
 def _invalid(env: Environment) -> Iterator[str]:
@@ -100,8 +117,8 @@ def _invalid(env: Environment) -> Iterator[str]:
         )
     if env.workers is not None and not 0 <= env.workers <= most:
         yield (
-            f"env.workers={env.workers} must be 0 (the run's own process decodes images) to {most},"
-            " or null for one per thread"
+            f"env.workers={env.workers} must be 0 (the thread that trains decodes images) to"
+            f" {most}, or null for as many as env.threads"
         )
 
 

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from runner.engine.divergence import ENTRY
 from runner.engine.memory import GIB
 from runner.records.provenance import ORIGIN, ORIGINS, Origin
 from runner.spec.findings import DIVERGED, DIVERGED_EPOCH, DIVERGED_STAGE, DIVERGED_WHAT
+from runner.spec.found import Surveyed
 from runner.spec.identity import NUMERICS
 from runner.spec.run import Run, trains
 
@@ -54,6 +55,7 @@ def make_record(
         "run_id": identity,
         "status": DIVERGED if divergence else "done",
         **_settings(run),
+        **_own_files(context),
         **counts,
         **_accuracies(trained[-1]["history"] if trained else []),
         **_epochs(run),
@@ -77,6 +79,15 @@ def _settings(run: Run) -> dict[str, Any]:
         "seed": run.seed,
         "density_target": run.density,
     }
+
+
+def _own_files(context: RunContext) -> dict[str, Any]:
+    """What was found in the user's own files of images; {} for other data sets."""
+    dataset = context.run.dataset
+    if not isinstance(dataset, Surveyed) or dataset.found is None:
+        return {}
+    constants = {"mean": context.data.mean.tolist(), "std": context.data.std.tolist()}
+    return {"data": {**asdict(dataset.found), **constants}}
 
 
 def _stage_row(meta: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from runner.processes import cores
+
 ORDER = "CUDA_DEVICE_ORDER"
 BY_BUS = "PCI_BUS_ID"  # nvidia-smi's numbers; CUDA's own default is FASTEST_FIRST
 MEMORY_SECONDS = 2.0  # between two queries of the free memory
@@ -114,11 +116,9 @@ def machine_slots(
     gpus, visible = list[str](), os.environ.get("CUDA_VISIBLE_DEVICES")
     if cards:
         gpus = gpu_ids(visible, "" if visible is not None else _nvidia_smi("-L"), cards)
-    linux = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
     return slots_of(
         gpus,
-        cores,
+        cores(),
         slots=slots,
         jobs_per_gpu=jobs_per_gpu,
         threads=threads,

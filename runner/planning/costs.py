@@ -168,7 +168,7 @@ def past_rates(
     for record in records:
         origin = record["provenance"]
         # Records without training do not need the number of images.
-        known = record["dataset"] in images or not record["epochs_total"]
+        known = _images(record, images) is not None or not record["epochs_total"]
         other = origin["device_name"] != device_name or origin["threads"] != threads
         if other or not known or is_diverged(record):
             continue
@@ -180,6 +180,15 @@ def past_rates(
     return rates
 
 
+def _images(record: dict[str, Any], images: dict[str, int]) -> int | None:
+    """The number of training images of a record's data set; None if it is unknown.
+
+    Records of the user's own images state it.
+    """
+    own: int | None = record.get("data", {}).get("train")
+    return images.get(record["dataset"]) if own is None else own
+
+
 def _add_stage(
     rates: Rates, record: dict[str, Any], stage: dict[str, Any], images: dict[str, int]
 ) -> None:
@@ -189,7 +198,8 @@ def _add_stage(
         key = (precision, record["method"], family(stage["name"]))
         rates.others.setdefault(key, Rate()).add(stage["seconds"], forward)
         return
-    passes = stage["epochs"] * images[record["dataset"]] * record["train_fraction"] * GRADIENT
+    total = _images(record, images) or 0
+    passes = stage["epochs"] * total * record["train_fraction"] * GRADIENT
     for name in ((precision,), (precision, record["model"], record["dataset"])):
         rates.training.setdefault(name, Rate()).add(stage["seconds"], passes * forward)
 

@@ -19,6 +19,9 @@ from runner.spec.run import Run
 # Raised by hand when a change of the code alters the numbers of a kind of stage.
 # The git sha is provenance, never identity.
 NUMERICS = {"train": 1, "prune": 1, "search": 1, "measure": 1, "load": 1, "read": 1}
+# Likewise the pixels of data sets that are read from image files in every epoch, by tag.
+# imagenet 2: torch scales the bytes instead of Pillow; a value differs by at most 2.
+PIXELS = {"imagenet": 2}
 SCALARS = (bool, int, float, str)
 Naming = Callable[[type], str]  # class of a component -> its name in the canonical form
 
@@ -133,6 +136,8 @@ def _identity(run: Run, stages: list[str], dataset: str, model: str) -> Identity
         "train_fraction": _compact(run.train_fraction),
         "seed": _compact(run.seed),
     }
+    if pixels := PIXELS.get(tag_of(type(run.dataset))):
+        data["pixels"] = _compact(pixels)
     base = _joined(data)
     keys: dict[str, str] = {}
     for stage, text in zip(run.stages, stages, strict=True):

@@ -15,7 +15,7 @@ class Environment:
     Args:
         device: auto, cpu or cuda.
         threads: torch's threads; None = torch's default.
-        workers: processes that decode images; None = one for each thread.
+        workers: threads that decode images; None = one for each thread of this process.
         memory_gb: GiB that the graphs of derivatives may take; None = half of what is free.
         save_predictions: whether a finished run keeps its predictions on the test images.
         plan: only show what would be done.

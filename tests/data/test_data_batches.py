@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from runner.data.augment import crop_flip
+from runner.data.augment import crop_draws, crop_flip
 from runner.data.base import Split
 from runner.data.batches import Batches, evaluation_batches, scoring_pass
 
@@ -103,7 +103,9 @@ def test_augmented_images_are_the_162_crops_with_and_without_mirroring() -> None
         view.contiguous().numpy().tobytes() for crop in crops for view in (crop, crop.flip(2))
     }
     assert len(allowed) == 162
-    augmented = crop_flip(image.expand(4000, -1, -1, -1), torch.Generator().manual_seed(0))
+    augmented = crop_flip(
+        image.expand(4000, -1, -1, -1), crop_draws(4000, torch.Generator().manual_seed(0))
+    )
     counts: dict[bytes, int] = {}
     for view in augmented:
         key = view.contiguous().numpy().tobytes()
@@ -115,7 +117,7 @@ def test_augmented_images_are_the_162_crops_with_and_without_mirroring() -> None
 
 def test_each_augmented_image_comes_from_its_own_source() -> None:
     images = torch.arange(1, 51, dtype=torch.uint8)[:, None, None, None].expand(50, 3, 8, 8)
-    augmented = crop_flip(images, torch.Generator().manual_seed(1))
+    augmented = crop_flip(images, crop_draws(50, torch.Generator().manual_seed(1)))
     assert all(
         set(view.unique().tolist()) <= {0, number} and view.max() == number
         for number, view in enumerate(augmented, start=1)
