@@ -22,8 +22,11 @@ from runner.config.compose import compose_config
 from runner.config.plain import to_plain
 from runner.errors import ConfigError
 from runner.files import atomically
+from runner.paths import user_path
 from runner.records.find import all_records, results_roots
+from runner.records.index import indexed
 from runner.spec.findings import is_diverged
+from runner.suites.kept import KeptCells
 from runner.suites.papers import paper_titles
 from runner.suites.spec import figure_names, read_spec, table_names
 from runner.suites.verdicts import FAILS, HOLDS, OPEN, UNKNOWN
@@ -90,13 +93,15 @@ def report(words: list[str], console: Console) -> int:
     titles = paper_titles()
     with TemporaryDirectory() as pages:
         for root in roots[1:]:
-            write_pages(root, Path(pages), console)
+            write_pages(root, Path(pages), console, KeptCells(user_path(env["cache_dir"])))
         written = [roots[0], Path(pages), *roots[1:]]
         papers = {title: list(entries_of(paper, written)) for paper, title in titles.items()}
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         TEMPLATE.read_text(encoding="utf-8")
     )
-    text = page.render(papers=papers, provenance=provenance(roots), verdicts=VERDICTS)
+    with indexed(target.parent):
+        made = provenance(roots)
+    text = page.render(papers=papers, provenance=made, verdicts=VERDICTS)
     atomically(target, partial(_write, text=text))
     entries = [entry for found in papers.values() for entry in found]
     there = sum(bool(entry.shown) for entry in entries)

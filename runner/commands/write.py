@@ -4,7 +4,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 from runner.figures.draw import ENDINGS
-from runner.figures.write import write_figure
 from runner.suites.expand import Suite
 from runner.tables.render import FORMATS, write_table
 
@@ -22,6 +21,8 @@ def write(
         pictures: the formats of a figure's pictures.
     """
     if table.drawn:
+        from runner.figures.write import write_figure
+
         return write_figure(table, results_dir, pictures)
     return write_table(table, results_dir, forms)
 

@@ -32,7 +32,7 @@ def is_done(results_dir: Path, run_id: str) -> bool:
 
     A run that diverged is done: running it again gives the same record.
     """
-    return any(source.has(run_id) for source in sources(results_dir))
+    return record_in([results_dir], run_id) is not None
 
 
 def state(results_dir: Path, run_id: str) -> str:
@@ -41,8 +41,8 @@ def state(results_dir: Path, run_id: str) -> str:
     A run is interrupted if its status file has `running` but no process holds its lock.
     """
     path = record_path(results_dir, run_id)
-    if found := run_in([results_dir], run_id):
-        return DIVERGED if is_diverged(found.record) else "done"
+    if record := record_in([results_dir], run_id):
+        return DIVERGED if is_diverged(record) else "done"
     if is_held(path.with_name(".lock")):
         return "running"
     try:

@@ -15,11 +15,12 @@ from runner.suites.cells import (
     options_of_methods,
     refuse_equal_entries,
 )
+from runner.suites.kept import KeptCells, read_cells, write_cells
 from runner.suites.layouts import lay_out
 from runner.suites.merge import on_variant
 from runner.suites.metrics import metric_names
 from runner.suites.options import choose_options, options_of
-from runner.suites.page import Key, Page
+from runner.suites.page import CellSpec, Key, Page
 from runner.suites.schema import SuiteSpec
 from runner.suites.schema_tables import NetworksTable
 from runner.suites.spec import figure_names, read_spec, table_names
@@ -111,7 +112,11 @@ def _selects(key: str) -> bool:
 
 
 def expand(
-    name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer | None = None
+    name: str,
+    chosen: dict[str, list[str]],
+    overrides: list[str],
+    composer: Composer | None = None,
+    kept: KeptCells | None = None,
 ) -> Suite:
     """The table or figure `name` or `name@dataset` with its runs.
 
@@ -120,6 +125,7 @@ def expand(
             `table.KEY` sets an option of the table.
         overrides: further overrides for every run; they take precedence.
         composer: the composer of tables expanded before, so that what they share is composed once.
+        kept: the cells of tables expanded before, also by other processes.
 
     Raises:
         ConfigError: unknown table, data set, model, seed or override.
@@ -130,10 +136,15 @@ def expand(
     spec = read_spec(stem)
     if variant and variant not in spec.variants:
         raise ConfigError(one_of(f"TABLE={stem}@", variant, spec.variants))
-    return expand_spec(spec, name, chosen, overrides, composer or Composer())
+    return expand_spec(spec, name, chosen, overrides, composer or Composer(), kept)
 
 
-def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[str]) -> list[Suite]:
+def expand_all(
+    names: list[str],
+    chosen: dict[str, list[str]],
+    overrides: list[str],
+    kept: KeptCells | None = None,
+) -> list[Suite]:
     """Expand several tables; an option `table.KEY` applies to those that have it.
 
     Raises:
@@ -155,7 +166,7 @@ def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[s
             if key not in owned or key.removeprefix("table.") in has
         }
 
-    return [expand(name, fitting(name), overrides, composer) for name in names]
+    return [expand(name, fitting(name), overrides, composer, kept) for name in names]
 
 
 def expand_spec(
@@ -164,6 +175,7 @@ def expand_spec(
     chosen: dict[str, list[str]],
     overrides: list[str],
     composer: Composer,
+    kept: KeptCells | None = None,
 ) -> Suite:
     """Expand a spec that has been read; as `expand`."""
     stem, _, variant = name.partition("@")
@@ -172,6 +184,28 @@ def expand_spec(
     networks = choose_networks(spec.networks, chosen.get("models"))
     seeds = requested_seeds(chosen.get("seeds")) or list(spec.seeds)
     layout, page = lay_out(spec, options, networks)
+    path = kept.path(spec, layout, seeds, overrides) if kept else None
+    cells = read_cells(path, composer)
+    if cells is None:
+        cells = _make_cells(stem, layout, overrides, seeds, composer)
+        write_cells(path, tuple(cells.values()))
+    return Suite(
+        name, original, spec, variant or None, options, page, networks, cells, tuple(overrides)
+    )
+
+
+def _make_cells(
+    stem: str,
+    layout: Sequence[CellSpec],
+    overrides: Sequence[str],
+    seeds: list[int],
+    composer: Composer,
+) -> dict[Key, Cell]:
+    """Compose the entries of a table and build their runs.
+
+    Raises:
+        ConfigError: an invalid configuration, or an override that no run reads.
+    """
     optional = options_of_methods(overrides)
     cells: dict[Key, Cell] = {}
     used: set[str] = set()
@@ -185,9 +219,7 @@ def expand_spec(
     if unused := sorted(optional - used):
         raise ConfigError(*(f"{option}: no method of {stem} has this option" for option in unused))
     _refuse_unread(cells.values(), overrides)
-    return Suite(
-        name, original, spec, variant or None, options, page, networks, cells, tuple(overrides)
-    )
+    return cells
 
 
 def _refuse_unread(cells: Iterable[Cell], overrides: Sequence[str]) -> None:

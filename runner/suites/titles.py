@@ -19,7 +19,7 @@ SHOWN = (
 
 def title(suite: Suite) -> str:
     """Return the paper's title with the differences to the paper's setting."""
-    original, runs = suite.original, [job.run for job in suite.jobs]
+    original, runs = suite.original, [job.outline for job in suite.jobs]
     notes = []
     if others := other_data(suite):
         notes.append(f"here on {', '.join(others)}")
@@ -46,7 +46,7 @@ def title(suite: Suite) -> str:
 
 def other_data(suite: Suite) -> list[str]:
     """Names of the data sets, sorted, if they are not the paper's; else []."""
-    names = sorted({job.run.dataset.name for job in suite.jobs})
+    names = sorted({job.outline.dataset for job in suite.jobs})
     same = any(f"dataset={name}" in suite.original.overrides for name in names)
     return names if suite.variant and not same else []
 
@@ -72,7 +72,7 @@ def _padding(suite: Suite) -> list[str]:
     sizes: dict[int, list[str]] = {}
     for cell in suite.cells.values():
         for job in cell.jobs[:1]:
-            sizes.setdefault(getattr(job.run.dataset, "size", None) or 0, []).append(cell.network)
+            sizes.setdefault(job.outline.size or 0, []).append(cell.network)
     padded = {
         size: "" if len(sizes) == 1 else f" for {', '.join(dict.fromkeys(networks))}"
         for size, networks in sizes.items()
