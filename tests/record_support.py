@@ -40,10 +40,13 @@ def valid_record(seed: int, method: str = "snip", **more: Any) -> dict[str, Any]
         "stages": [{"name": "train", "key": "0" * 32, "cached": False, "epochs": 2, "seconds": 1}],
         "report": {"a": 1e-300},
         "provenance": {
+            "git_sha": None,
+            "git_dirty": None,
             "device_name": "cpu A",
             "threads": 1,
             "numerics": {"train": 1},
             "precision": "fp32",
+            "finished": "2026-11-28T06:07:40+00:00",
         },
         **more,
     }

@@ -56,10 +56,13 @@ def record(job: PlannedRun, accuracy: float | None, **more: Any) -> dict[str, An
         ],
         "report": {},
         "provenance": {
+            "git_sha": None,
+            "git_dirty": None,
             "device_name": "cpu A",
             "threads": 1,
             "numerics": dict.fromkeys(sorted({s.kind for s in run.stages}), 1),
             "precision": "fp32",
+            "finished": "2026-11-28T06:07:40+00:00",
         },
         **more,
     }

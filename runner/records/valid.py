@@ -77,6 +77,14 @@ def _mapping(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _findings(value: Any) -> bool:
+    return _mapping(value) and not any(isinstance(each, (dict, list)) for each in value.values())
+
+
+def _counts(value: Any) -> bool:
+    return _mapping(value) and all(map(_whole, value.values()))
+
+
 def _list(value: Any) -> bool:
     return isinstance(value, list)
 
@@ -102,19 +110,25 @@ FIELDS = (
     *(Field(name, WHOLE, _whole) for name in ("epochs", "epochs_total")),
     Field("epoch_kind", "train or search", lambda value: value in ("train", "search")),
     *(Field(name, TIME, _at_least_0) for name in ("runtime_s", "wall_s")),
-    *(Field(name, "a mapping", _mapping) for name in ("flops", "report", "provenance")),
+    *(Field(name, "a mapping", _mapping) for name in ("flops", "provenance")),
+    Field("report", "a mapping to numbers, text or null", _findings),
     Field("stages", "a list", _list),
 )
-FLOPS = tuple(Field(name, TIME, _at_least_0, nullable=True) for name in ("dense", "nonzero"))
+FLOPS = (
+    Field("dense", TIME, _at_least_0),
+    Field("nonzero", TIME, _at_least_0, nullable=True),
+)
 STAGE = (
     *(Field(name, "text", _text) for name in ("name", "key")),
     Field("epochs", WHOLE, _whole),
     Field("seconds", TIME, _at_least_0),
 )
 PROVENANCE = (
-    *(Field(name, "text", _text) for name in ("device_name", "precision")),
+    *(Field(name, "text", _text) for name in ("device_name", "precision", "finished")),
+    Field("git_sha", "text", _text, nullable=True),
+    Field("git_dirty", "true or false", lambda value: isinstance(value, bool), nullable=True),
     Field("threads", "a whole number of 1 or more", lambda value: _whole(value) and value > 0),
-    Field("numerics", "a mapping", _mapping),
+    Field("numerics", "a mapping to whole numbers", _counts),
 )
 # The settings that a configuration and a record both state: key -> field.
 STATED = {
@@ -195,7 +209,7 @@ def _of_counts(record: Mapping[str, Any]) -> Iterator[str]:
     if None not in (density, sparsity) and abs(1 - density - sparsity) > CLOSE:
         yield f"sparsity={sparsity} is not 1 - density = 1 - {density}"
     dense, nonzero = record["flops"]["dense"], record["flops"]["nonzero"]
-    if None not in (dense, nonzero) and nonzero > dense:
+    if nonzero is not None and nonzero > dense:
         yield f"flops.nonzero={nonzero} is more than flops.dense={dense}"
     if record["status"] == "diverged" and record["accuracy"] is not None:
         yield f"accuracy={record['accuracy']} of a run that diverged is not null"

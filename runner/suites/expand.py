@@ -187,8 +187,9 @@ def expand_spec(
     path = kept.path(spec, layout, seeds, overrides) if kept else None
     cells = read_cells(path, composer)
     if cells is None:
-        cells = _make_cells(stem, layout, overrides, seeds, composer)
-        write_cells(path, tuple(cells.values()))
+        made = _make_cells(stem, layout, overrides, seeds, composer)
+        write_cells(path, tuple(made.values()))
+        cells = read_cells(path, composer) or made  # those that were read hold no components
     return Suite(
         name, original, spec, variant or None, options, page, networks, cells, tuple(overrides)
     )

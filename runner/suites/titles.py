@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from runner.records.history import marked
 from runner.suites.expand import Suite
 from runner.suites.rules import applies
 
@@ -94,6 +95,7 @@ def origins(records: list[dict[str, Any]]) -> list[str]:
         *_one_or_mixed("precision", [str(r["provenance"]["precision"]) for r in records]),
         *_if_mixed("PyTorch versions", [str(_versions(r).get("torch")) for r in records]),
         *_if_mixed("kinds of CPU", [_kind_of_cpu(record) for record in records]),
+        *marked(records),
     ]
 
 

@@ -91,8 +91,8 @@ def test_a_packed_run_is_read_as_its_folder(tmp_path: Path) -> None:
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
 def test_numbers_are_read_back_exactly(tmp_path_factory: Any, numbers: list[float]) -> None:
-    path = pack(tmp_path_factory.mktemp("exact"), stored(A1, report={"numbers": numbers}))
-    back = read_lines(path)[A1]["record"]["report"]["numbers"]
+    run = StoredRun(record(A1), series={"numbers": numbers})
+    back = read_lines(pack(tmp_path_factory.mktemp("exact"), run))[A1]["series"]["numbers"]
     assert [value.hex() for value in back] == [value.hex() for value in numbers]
 
 

@@ -8,13 +8,19 @@ from typing import Any
 
 import pytest
 from record_support import run_name, valid_record
+from support import machine
+from table_support import console_text, expanded, write
+from table_support import record as made
 
+from runner.commands.plan import show_tables
+from runner.commands.report import provenance
 from runner.paths import PUBLISHED
 from runner.records.find import all_records, find_record, finished_runs, is_done, run_in, state
 from runner.records.folders import seal
 from runner.records.packed import read_lines
 from runner.records.read import find_run
 from runner.records.valid import problem_of, problem_of_config, stated, stated_in
+from runner.tables.render import write_table
 
 CONFIG = """dataset:
   _target_: digits
@@ -67,12 +73,16 @@ def at(record: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("scale", [0], "scale"),
         ("test_loss", [-1], "test_loss"),
         ("epochs", [-1, 1.5], "epochs"),
-        ("report", [None, []], "report"),
+        ("report", [None, [], {"a": [1]}], "report"),
         ("flops", [None, {}], "flops"),
         ("flops.nonzero", [11, -1], "nonzero"),
         ("stages", [None, [1], [{}]], "stage"),
         ("provenance", [None, {}, ...], "provenance"),
         ("provenance.threads", [0, None], "threads"),
+        ("provenance.numerics", [{"train": "1"}, None], "numerics"),
+        ("provenance.finished", [None, ...], "finished"),
+        ("provenance.git_sha", [1, ...], "git_sha"),
+        ("provenance.git_dirty", ["no", ...], "git_dirty"),
     ],
 )
 def test_each_rule_refuses_what_is_outside_it(path: str, values: list[Any], words: str) -> None:
@@ -192,3 +202,25 @@ def test_numbers_of_a_history_may_be_missing(tmp_path: Path) -> None:
     found = find_run(run_name(0), tmp_path)
     assert found and found.numbers("history.accuracy") == [1.0, None]
     assert math.isfinite(found.number("a"))
+
+
+def test_nothing_that_lies_among_the_records_stops_tables_plans_figures_and_reports(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, (files, _) in enumerate(CASES.values(), 1):
+        left(tmp_path, seed, **files)
+    table, place = expanded(1, "@digits", models=["resnet20"], seeds=["0"]), machine(tmp_path, "")
+    jobs = [job for job in table.jobs if job.outline.density != 1]
+    write(tmp_path, *(made(job, 10.0 + i) for i, job in enumerate(jobs)))
+    text = write_table(table, tmp_path)
+    plan = console_text(lambda console: show_tables([table], place, 1, console))
+    for job, content in zip(jobs, CASES.values(), strict=False):
+        whole = content[0].get("result")
+        if whole is not None:
+            path = tmp_path / "runs" / job.run_id / "result.json"
+            path.write_bytes(whole if isinstance(whole, bytes) else whole.encode())
+    assert write_table(table, tmp_path) != text
+    again = console_text(lambda console: show_tables([table], place, 1, console))
+    assert "done" in plan and "to do" in again
+    assert any("runs" in sentence for sentence in provenance([tmp_path]))
+    assert all(line.endswith("as not done") for line in capsys.readouterr().err.splitlines())
