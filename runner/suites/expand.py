@@ -185,11 +185,13 @@ def expand_spec(
     seeds = requested_seeds(chosen.get("seeds")) or list(spec.seeds)
     layout, page = lay_out(spec, options, networks)
     path = kept.path(spec, layout, seeds, overrides) if kept else None
-    cells = read_cells(path, composer)
+    cells = read_cells(path, layout, composer)
     if cells is None:
         made = _make_cells(stem, layout, overrides, seeds, composer)
         write_cells(path, tuple(made.values()))
-        cells = read_cells(path, composer) or made  # those that were read hold no components
+        cells = (
+            read_cells(path, layout, composer) or made
+        )  # those that were read hold no components
     return Suite(
         name, original, spec, variant or None, options, page, networks, cells, tuple(overrides)
     )

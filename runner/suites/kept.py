@@ -56,8 +56,10 @@ class KeptCells:
         return self.cache_dir / FOLDER / f"{name}.json"
 
 
-def read_cells(path: Path | None, composer: Composer) -> dict[Key, Cell] | None:
-    """The cells in a file; None if there are none.
+def read_cells(
+    path: Path | None, layout: Sequence[CellSpec], composer: Composer
+) -> dict[Key, Cell] | None:
+    """The cells in a file by the keys of `layout`; None if there are none.
 
     Args:
         composer: composes the runs that are asked for (`PlannedRun.run`).
@@ -68,7 +70,7 @@ def read_cells(path: Path | None, composer: Composer) -> dict[Key, Cell] | None:
         found = [_cell(plain, composer) for plain in unsealed(path)["cells"]]
     except (Damaged, OSError):
         return None
-    return {(cell.row, cell.network): cell for cell in found}
+    return {spec.key: cell for spec, cell in zip(layout, found, strict=True)}
 
 
 def write_cells(path: Path | None, cells: Sequence[Cell]) -> None:

@@ -40,6 +40,24 @@ def test_kept_cells_are_those_that_were_made(made: Suite, tmp_path: Path) -> Non
     assert [job.run_id for job in again.jobs] == [job.run_id for job in made.jobs]
 
 
+@pytest.mark.parametrize(
+    ("name", "chosen"),
+    [
+        ("imc_table16", {}),  # values of the configuration
+        ("imc_table08", {"seeds": ["0"]}),
+        ("jackpots_table03", {"seeds": ["0"]}),
+        ("sketching_figure02", {"seeds": ["0"]}),
+    ],
+)
+def test_each_layout_keeps_its_cells(
+    name: str, chosen: dict[str, list[str]], tmp_path: Path
+) -> None:
+    kept = KeptCells(tmp_path)
+    wanted = expand(name, chosen, [], COMPOSER)
+    assert expand(name, chosen, [], COMPOSER, kept) == wanted
+    assert expand(name, chosen, [], Refusing(), kept) == wanted
+
+
 def test_a_run_of_a_kept_cell_is_built_when_it_is_asked_for(made: Suite, tmp_path: Path) -> None:
     kept = KeptCells(tmp_path)
     expand(NAME, CHOSEN, ["train=quick"], COMPOSER, kept)
