@@ -189,9 +189,7 @@ def expand_spec(
     if cells is None:
         made = _make_cells(stem, layout, overrides, seeds, composer)
         write_cells(path, tuple(made.values()))
-        cells = (
-            read_cells(path, layout, composer) or made
-        )  # those that were read hold no components
+        cells = read_cells(path, layout, composer) or made  # the former hold no runs
     return Suite(
         name, original, spec, variant or None, options, page, networks, cells, tuple(overrides)
     )

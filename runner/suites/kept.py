@@ -70,7 +70,8 @@ def read_cells(
         found = [_cell(plain, composer) for plain in unsealed(path)["cells"]]
     except (Damaged, OSError):
         return None
-    return {spec.key: cell for spec, cell in zip(layout, found, strict=True)}
+    keys = dict.fromkeys(spec.key for spec in layout)
+    return dict(zip(keys, found, strict=True))
 
 
 def write_cells(path: Path | None, cells: Sequence[Cell]) -> None:
