@@ -100,8 +100,7 @@ def report(words: list[str], console: Console) -> int:
         TEMPLATE.read_text(encoding="utf-8")
     )
     with indexed(target.parent):
-        made = provenance(roots)
-    text = page.render(papers=papers, provenance=made, verdicts=VERDICTS)
+        text = page.render(papers=papers, provenance=provenance(roots), verdicts=VERDICTS)
     atomically(target, partial(_write, text=text))
     entries = [entry for found in papers.values() for entry in found]
     there = sum(bool(entry.shown) for entry in entries)

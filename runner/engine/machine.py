@@ -98,11 +98,9 @@ def check_environment(env: Environment) -> None:
 def prepare(env: Environment, trains: bool = False) -> Machine:
     """The requested machine. Sets torch's number of threads and numerics of CUDA.
 
-    A process that trains keeps the memory that a step frees, for the next step.
-
-    cuDNN is deterministic, and float32 is float32: TF32, with its ten bits, is off.
-
-    GPUs are numbered as nvidia-smi numbers them, unless CUDA_DEVICE_ORDER is set.
+    A process that trains keeps the memory that a step frees, for the next step. cuDNN is
+    deterministic, and float32 is float32: TF32, with its ten bits, is off. GPUs are numbered as
+    nvidia-smi numbers them, unless CUDA_DEVICE_ORDER is set.
 
     Args:
         trains: whether this process trains; it then joins the processes that torchrun started.

@@ -44,12 +44,8 @@ class KeptCells:
         seeds: Sequence[int],
         overrides: Sequence[str],
     ) -> Path | None:
-        """The file of a table's cells; None for cells that depend on further files.
-
-        Those are weights, and the user's own configuration.
-        """
-        words = [*overrides, *(each for cell in layout for each in cell.overrides)]
-        if search_path(words) or any("weights" in word for word in words):
+        """The file of a table's cells; None if they depend on the user's own configuration."""
+        if search_path(overrides):
             return None
         parts = (code_digest(), sys.version, spec, tuple(layout), tuple(seeds), tuple(overrides))
         name = hashlib.sha256(repr(parts).encode(errors="backslashreplace")).hexdigest()[:32]
@@ -75,8 +71,12 @@ def read_cells(
 
 
 def write_cells(path: Path | None, cells: Sequence[Cell]) -> None:
-    """Keep the cells in a file, if it has a path and can be written."""
-    if path is None:
+    """Keep the cells in a file, if it has a path and can be written.
+
+    Cells with a file of weights are not kept: their runs depend on its content.
+    """
+    stages = [stage for cell in cells for job in cell.jobs[:1] for stage in job.run.stages]
+    if path is None or any(stage.weights and stage.weights.path for stage in stages):
         return
     content = {"cells": [_plain(cell) for cell in cells]}
     with contextlib.suppress(OSError):  # nothing depends on it

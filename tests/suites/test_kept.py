@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 from support import COMPOSER
 
+from runner.config.build import build_plain
 from runner.config.compose import Composer
-from runner.spec.planned import outline_of
+from runner.spec.planned import outline_of, plan_run
 from runner.suites import kept as kept_module
+from runner.suites.cells import Cell
 from runner.suites.expand import Suite, expand
-from runner.suites.kept import FOLDER, KeptCells
+from runner.suites.kept import FOLDER, KeptCells, write_cells
 
 CHOSEN = {"models": ["resnet20"], "seeds": ["0", "3"]}
 NAME = "imc_table01@digits"
@@ -111,15 +113,21 @@ def test_a_damaged_file_is_made_again(damage: str, made: Suite, tmp_path: Path) 
     assert path.read_bytes() == intact
 
 
-def test_what_depends_on_further_files_is_not_kept(tmp_path: Path) -> None:
-    (tmp_path / "conf").mkdir()
-    own = [f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "train=quick"]
+def test_what_depends_on_further_files_is_not_kept(made: Suite, tmp_path: Path) -> None:
     kept = KeptCells(tmp_path / "cache")
-    expand(NAME, {**CHOSEN, "seeds": ["0"]}, own, COMPOSER, kept)
-    assert not files(tmp_path / "cache")
-    spec = expand(NAME, CHOSEN, ["train=quick"], COMPOSER, KeptCells(tmp_path / "cache")).spec
-    weights = ["start.weights=w.pt"]
-    assert kept.path(spec, (), (0,), weights) is None and kept.path(spec, (), (0,), ()) is not None
+    (tmp_path / "conf").mkdir()
+    own = f"hydra.searchpath=[file://{tmp_path / 'conf'}]"
+    path = kept.path(made.spec, (), (0,), [])
+    assert path is not None and kept.path(made.spec, (), (0,), [own]) is None
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(b"any")
+    words = ["method=magnitude", "density=0.5", "start=dense", "retrain=finetune", "dataset=digits"]
+    for chosen, there in (("torchvision", True), (str(weights), False)):
+        overrides = [*words, "model=resnet50", f"start.weights={chosen}"]
+        run = plan_run(build_plain(COMPOSER.plain(overrides)), tuple(overrides))
+        write_cells(path, [Cell("row", "network", ((run,),))])
+        assert path.is_file() == there
+        path.unlink(missing_ok=True)
 
 
 def test_a_cache_that_cannot_be_written_keeps_nothing(made: Suite, tmp_path: Path) -> None:
