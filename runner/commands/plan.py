@@ -6,7 +6,6 @@ from rich.console import Console
 
 from runner.commands.arguments import launcher, load, unique_jobs
 from runner.engine.machine import Place
-from runner.figures import claims as figures
 from runner.launch.launcher import Launcher
 from runner.planning.show import lines
 from runner.planning.survey import Site, Survey, survey
@@ -34,6 +33,8 @@ def _print(found: Survey, tables: list[Suite], site: Site, threads: int, console
 def _power(table: Suite, site: Site) -> Iterator[str]:
     """What its seeds can tell about the claims of a table or figure."""
     if table.drawn:
+        from runner.figures import claims as figures  # tables need no library for figures
+
         return figures.power(table)
     return claims.powers(table, entries(table, site.results_dir))
 

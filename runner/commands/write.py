@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from runner.figures.draw import ENDINGS
 from runner.suites.expand import Suite
 from runner.tables.render import FORMATS, write_table
 
@@ -12,18 +11,19 @@ def write(
     table: Suite,
     results_dir: Path,
     forms: Collection[str] = tuple(FORMATS),
-    pictures: Collection[str] = ENDINGS,
+    pictures: Collection[str] | None = None,
 ) -> str:
     """Write a table or draw a figure; return its text for a terminal.
 
     Args:
         forms: the formats of a table.
-        pictures: the formats of a figure's pictures.
+        pictures: the formats of a figure's pictures; None = all.
     """
     if table.drawn:
+        from runner.figures.draw import ENDINGS  # tables need no library for figures
         from runner.figures.write import write_figure
 
-        return write_figure(table, results_dir, pictures)
+        return write_figure(table, results_dir, ENDINGS if pictures is None else pictures)
     return write_table(table, results_dir, forms)
 
 
