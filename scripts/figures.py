@@ -1,4 +1,4 @@
-"""Draw the named figures, or all if none is named, from the available records to results/figures.
+"""Draw the named figures, or those that have records, and write them to results/figures.
 
 Usage: python scripts/figures.py [sketching_figure02]
 """

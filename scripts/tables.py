@@ -1,4 +1,4 @@
-"""Print the named tables, or all if none is named, and write them to results/tables.
+"""Print the named tables, or those that have records, and write them to results/tables.
 
 Only available records are used; nothing is run.
 Usage: python scripts/tables.py imc_table01@digits [seeds=0,1,2]

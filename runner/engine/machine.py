@@ -112,6 +112,7 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
     import torch
 
     from runner.engine.distributed import ProcessGroup, join
+    from runner.engine.shared_folders import check_shared
 
     if env.threads is not None:
         torch.set_num_threads(env.threads)
@@ -123,6 +124,7 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
         keep_freed_memory()
     device = chosen(env.device)
     group = join(device) if trains else ProcessGroup(device=device)
+    check_shared(group, {"env.results_dir": env.results_dir, "env.cache_dir": env.cache_dir})
     return Machine(
         device=group.device,
         results_dir=env.results_dir,

@@ -3,10 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol
 
 from runner.streams import say
 
+ORIGIN = "origin"  # key in the metadata of a stage, and in a record's row of the stage
+ORIGINS = "origins"  # key in a record's provenance
 Record = dict[str, Any]  # the content of result.json
 Row = dict[str, Any]  # one epoch: a line of metrics.jsonl
 Series = Mapping[str, list[Any]]  # the content of series.json
@@ -44,6 +47,9 @@ class Source(Protocol):
 
     def record(self, run_id: str) -> Record | None:
         """The record of a run; None if it is not here."""
+
+    def place(self, run_id: str) -> tuple[Path, int] | None:
+        """The file of a run's record and its line there; None if it is not here."""
 
     def run(self, run_id: str) -> StoredRun | None:
         """Everything stored about a run; None if it is not here."""

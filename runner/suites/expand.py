@@ -1,6 +1,6 @@
 """Expand tables and figures into cells with their runs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from runner.config.compose import Composer
@@ -8,22 +8,19 @@ from runner.config.overrides import given_twice, with_search_path
 from runner.config.synonyms import corrected
 from runner.errors import ConfigError, nearest, one_of
 from runner.spec.planned import PlannedRun
-from runner.suites.cells import (
-    Cell,
-    fitting_options,
-    make_cell,
-    options_of_methods,
-    refuse_equal_entries,
-)
+from runner.suites.cells import Cell, make_cells
 from runner.suites.kept import KeptCells, read_cells, write_cells
 from runner.suites.layouts import lay_out
 from runner.suites.merge import on_variant
 from runner.suites.metrics import metric_names
 from runner.suites.options import choose_options, options_of
-from runner.suites.page import CellSpec, Key, Page
+from runner.suites.page import Key, Page
 from runner.suites.schema import SuiteSpec
 from runner.suites.schema_tables import NetworksTable
 from runner.suites.spec import figure_names, read_spec, table_names
+
+# Beginnings of words that change no number of a page.
+OF_MACHINE = ("env.", "logger", "hydra")
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,8 @@ class Suite:
         networks: printed name -> model of the chosen networks.
         cells: its cells by row and column.
         overrides: those that apply to all its runs.
+        chosen: its selections, as words of the command line.
+        stem: the name of its files without an ending; None for its name.
     """
 
     name: str
@@ -48,6 +47,25 @@ class Suite:
     networks: dict[str, str]
     cells: dict[Key, Cell] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
+    stem: str | None = None
+
+    @property
+    def file_name(self) -> str:
+        """The name of its files without an ending."""
+        return self.stem or self.name
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The words of the command line that decide what its pages show, sorted."""
+        given = (*self.chosen, *self.overrides)
+        return tuple(sorted(word for word in given if not word.startswith(OF_MACHINE)))
+
+    @property
+    def command(self) -> str:
+        """The command that performs its missing runs and writes its pages."""
+        further = f' ARGS="{" ".join(self.settings)}"' if self.settings else ""
+        return f"make reproduce TABLE={self.name}{further}"
 
     @property
     def drawn(self) -> bool:
@@ -187,52 +205,21 @@ def expand_spec(
     path = kept.path(spec, layout, seeds, overrides) if kept else None
     cells = read_cells(path, layout, composer)
     if cells is None:
-        made = _make_cells(stem, layout, overrides, seeds, composer)
+        made = make_cells(stem, layout, overrides, seeds, composer)
         write_cells(path, tuple(made.values()))
         cells = read_cells(path, layout, composer) or made  # the former hold no runs
     return Suite(
-        name, original, spec, variant or None, options, page, networks, cells, tuple(overrides)
+        name,
+        original,
+        spec,
+        variant or None,
+        options,
+        page,
+        networks,
+        cells,
+        tuple(overrides),
+        tuple(f"{key}={','.join(values)}" for key, values in chosen.items()),
     )
-
-
-def _make_cells(
-    stem: str,
-    layout: Sequence[CellSpec],
-    overrides: Sequence[str],
-    seeds: list[int],
-    composer: Composer,
-) -> dict[Key, Cell]:
-    """Compose the entries of a table and build their runs.
-
-    Raises:
-        ConfigError: an invalid configuration, or an override that no run reads.
-    """
-    optional = options_of_methods(overrides)
-    cells: dict[Key, Cell] = {}
-    used: set[str] = set()
-    earlier: dict[tuple[str, ...], dict[str, str]] = {}
-    for cell in layout:
-        fitting = fitting_options(cell.overrides, overrides, composer)
-        used |= fitting
-        further = [each for each in overrides if each not in optional - fitting]
-        refuse_equal_entries(stem, cell, further, earlier)
-        cells[cell.key] = make_cell(cell, further, seeds, composer)
-    if unused := sorted(optional - used):
-        raise ConfigError(*(f"{option}: no method of {stem} has this option" for option in unused))
-    _refuse_unread(cells.values(), overrides)
-    return cells
-
-
-def _refuse_unread(cells: Iterable[Cell], overrides: Sequence[str]) -> None:
-    """Refuse an override that has no effect on any run of a table.
-
-    Raises:
-        ConfigError: with the reason in the first entry for each such override.
-    """
-    entries = [cell for cell in cells if cell.candidates or cell.value is not None]
-    idle = [each for each in overrides if entries and all(each in e.unread for e in entries)]
-    if idle:
-        raise ConfigError(*(entries[0].unread[each] for each in idle))
 
 
 def choose_networks(networks: dict[str, str], requested: list[str] | None) -> dict[str, str]:
