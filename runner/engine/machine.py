@@ -122,8 +122,7 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
     torch.backends.cudnn.allow_tf32 = False
     if trains:
         keep_freed_memory()
-    device = chosen(env.device)
-    group = join(device) if trains else ProcessGroup(device=device)
+    group = join(chosen(env.device)) if trains else ProcessGroup(device=chosen(env.device))
     check_shared(group, {"env.results_dir": env.results_dir, "env.cache_dir": env.cache_dir})
     return Machine(
         device=group.device,
