@@ -2,13 +2,12 @@
 
 One table is expanded and compared with a composition for each job. Then 29 tables over ten thousand
 finished runs are planned and printed. They stand in for those of the four papers: rows of the
-existing methods at many densities. `python -m runner.bench.planning DIR` plans and prints the
-tables that `make_tables` wrote to DIR; its last line gives time and memory.
+existing methods at many densities. The first call keeps their cells and an index of the records,
+which the second one reads.
 """
 
 import json
-import re
-import resource
+import os
 import subprocess
 import sys
 import time
@@ -16,22 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from runner.commands.plan import show_tables
+from runner.bench.printing import tables_in
 from runner.config.build import build_run
-from runner.config.compose import Composer, compose_config
-from runner.console import console
-from runner.engine.machine import Machine
+from runner.config.compose import compose_config
 from runner.paths import CONF, PUBLISHED
 from runner.records.find import all_records
 from runner.spec.identity import run_id
-from runner.suites.expand import Suite, expand, expand_spec
+from runner.suites.expand import Suite, expand
 from runner.suites.schema_tables import NetworksTable
-from runner.suites.spec import parse
-from runner.tables.render import write_table
 
 TABLES, SEEDS = 29, 3
+WEIGHTS = 1_000_000  # that masks cover, in the records
+LONG_AGO = 10**18  # ns since 1970: as records are that nobody writes at the time
 SETTINGS = (  # data set, its two networks
     ("cifar10", ("resnet20_w32", "resnet32_w32")),
     ("cifar100", ("resnet20_w32", "resnet32_w32")),
@@ -70,7 +65,7 @@ def _small_table() -> Suite:
 
 
 def make_tables(folder: Path, records: int) -> None:
-    """Write specifications of the tables and a record for each of their first `records` runs.
+    """Write specifications of tables with `records` runs or a few more, and their records.
 
     Each record is as large as a real one.
     """
@@ -79,23 +74,31 @@ def make_tables(folder: Path, records: int) -> None:
     published = expand("imc_table01", {"seeds": ["0"]}, [])
     specs = [_spec(published, number, rows) for number in range(TABLES)]
     (folder / "tables.json").write_text(json.dumps(specs))
-    jobs = [job for table in _tables(folder) for job in table.jobs]
-    for i, job in enumerate(jobs[:records]):
+    jobs = [job for table in tables_in(folder) for job in table.jobs]
+    for i, job in enumerate(jobs):
         path = folder / "results" / "runs" / job.run_id / "result.json"
         path.parent.mkdir(parents=True)
         stages = [
             {**pattern["stages"][-1], "name": name, "key": key} for name, key in job.keys.items()
         ]
-        run = job.run
+        run, kept = job.outline, round(WEIGHTS * (job.outline.density or 1.0))
         own = {
             "run_id": job.run_id,
-            "method": run.method,
-            "model": run.model.name,
-            "dataset": run.dataset.name,
+            "method": job.run_id.partition(f"-{run.model}-")[0],
+            "model": run.model,
+            "dataset": run.dataset,
             "seed": run.seed,
+            "train_fraction": run.train_fraction,
+            "scale": run.scale,
+            "density_target": run.density,
+            "density": kept / WEIGHTS,
+            "sparsity": 1 - kept / WEIGHTS,
+            "prunable": WEIGHTS,
+            "kept": kept,
             "accuracy": 90 + i % 7,
         }
         path.write_text(json.dumps({**pattern, **own, "stages": stages}, indent=1))
+        os.utime(path, ns=(LONG_AGO, LONG_AGO))
 
 
 def _spec(published: Suite, number: int, rows: int) -> dict[str, Any]:
@@ -128,20 +131,11 @@ def _spec(published: Suite, number: int, rows: int) -> dict[str, Any]:
     }
 
 
-def _tables(folder: Path) -> list[Suite]:
-    composer = Composer()
-    specs = [
-        parse(plain, f"tables.json, number {i}")
-        for i, plain in enumerate(json.loads((folder / "tables.json").read_text()))
-    ]
-    return [expand_spec(spec, f"table{i:02d}", {}, [], composer) for i, spec in enumerate(specs)]
-
-
 def measure(folder: Path) -> Measured:
     """Plan and print the tables in `folder` in a fresh process."""
     start = time.time()
     done = subprocess.run(
-        [sys.executable, "-m", "runner.bench.planning", str(folder)],
+        [sys.executable, "-m", "runner.bench.printing", str(folder)],
         cwd=CONF.parent,
         capture_output=True,
         text=True,
@@ -149,34 +143,3 @@ def measure(folder: Path) -> Measured:
     )
     planned, printed, cpu, peak = json.loads(done.stdout.splitlines()[-1])
     return Measured(planned - start, printed - start, cpu, peak)
-
-
-def main(folder: Path) -> None:
-    """Do the work of `make plan` and `make tables` on the tables in `folder`."""
-    machine = Machine(
-        torch.device("cpu"), folder / "results", folder / "cache", folder / "data", 60.0, "none"
-    )
-    tables = _tables(folder)
-    show_tables(tables, machine, 1, console())
-    planned = time.time()
-    for table in tables:
-        write_table(table, machine.results_dir)
-    print(json.dumps([planned, time.time(), time.process_time(), _peak()]))
-
-
-def _peak() -> int:
-    """Return the largest resident memory of this process in bytes.
-
-    On Linux, ru_maxrss includes the parent's memory until the child's program starts, so VmHWM is
-    read instead.
-    """
-    status = Path("/proc/self/status")
-    marks = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else []
-    if marks:
-        return int(marks[0]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

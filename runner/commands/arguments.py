@@ -6,11 +6,12 @@ from omegaconf import OmegaConf
 
 from runner.config.environment import environment
 from runner.config.overrides import given_twice, with_search_path
-from runner.engine.machine import Machine, prepare
+from runner.engine.machine import Place
 from runner.errors import ConfigError
 from runner.launch.launcher import DEFAULT, PREFIX, Launcher, make_launcher, read_launcher
 from runner.spec.planned import PlannedRun
 from runner.suites.expand import Suite, expand_all, parse_arguments
+from runner.suites.kept import KeptCells
 
 
 def launcher(words: list[str]) -> tuple[Launcher, list[str]]:
@@ -56,16 +57,16 @@ def whole_mappings(words: list[str]) -> list[str]:
     return whole
 
 
-def load(words: list[str]) -> tuple[list[Suite], Machine, int | None]:
-    """The tables that a command line names, the machine of their runs, and env.threads if set.
+def load(words: list[str]) -> tuple[list[Suite], Place]:
+    """The tables that a command line names, and the machine of their runs.
 
     Raises:
         ConfigError: the words, the configuration or the machine are invalid.
     """
     names, chosen, overrides = parse_arguments(words)
-    tables = expand_all(names, chosen, overrides)
     env = environment(overrides)
-    return tables, prepare(env), env.threads
+    tables = expand_all(names, chosen, overrides, KeptCells(env.cache_dir))
+    return tables, Place(env)
 
 
 def unique_jobs(tables: list[Suite]) -> list[PlannedRun]:

@@ -14,7 +14,9 @@ from runner.config.environment import environment
 from runner.errors import ConfigError
 from runner.paths import PUBLISHED
 from runner.records.find import all_records, find_record, results_roots
+from runner.records.index import indexed
 from runner.suites.expand import Suite, expand, parse_arguments
+from runner.suites.kept import KeptCells
 from runner.suites.merge import on_variant
 from runner.suites.metrics import metric_names
 from runner.suites.options import options_of
@@ -35,22 +37,27 @@ def show(names: Sequence[str], words: list[str], command: str) -> int:
         command: `make tables` or `make figures`.
     """
     named = any("=" not in word for word in words)
-    results_dir = environment([word for word in words if "=" in word]).results_dir
-    for suite in load(words)[0] if named else available(names, words, results_dir):
-        print(write(suite, results_dir))
-        print(f"written to {written(suite, results_dir)}\n")
+    env = environment([word for word in words if "=" in word])
+    results_dir, kept = env.results_dir, KeptCells(env.cache_dir)
+    with indexed(results_dir):
+        for suite in load(words)[0] if named else available(names, words, results_dir, kept):
+            print(write(suite, results_dir))
+            print(f"written to {written(suite, results_dir)}\n")
     if not named:
         print("\n".join(guide(names, command)))
     return 0
 
 
-def available(names: Sequence[str], words: list[str], results_dir: Path) -> list[Suite]:
+def available(
+    names: Sequence[str], words: list[str], results_dir: Path, kept: KeptCells | None = None
+) -> list[Suite]:
     """The tables and variants with these words of which any run is finished.
 
     Without words, the lines of the published index are among them, each with its own.
 
     Args:
         names: of tables or of figures, without a data set.
+        kept: as in `runner.suites.expand.expand`.
 
     Raises:
         ConfigError: no table accepts the words; with the reason of the first.
@@ -64,14 +71,14 @@ def available(names: Sequence[str], words: list[str], results_dir: Path) -> list
         if theirs and not theirs & data and not any(map(DATA.match, words)):
             continue  # composing a table takes much longer than this
         try:
-            suite = expand(name, chosen, overrides, composer)
+            suite = expand(name, chosen, overrides, composer, kept)
         except ConfigError as error:
             refused.append(error)
             continue
         found[(suite.name, *suite.settings)] = suite
     if refused and not found:
         raise refused[0]
-    for suite in () if words else _published(names, composer):
+    for suite in () if words else _published(names, composer, kept):
         found.setdefault((suite.name, *suite.settings), suite)
     return [
         suite
@@ -103,12 +110,12 @@ def _matches(value: Any) -> Iterator[str]:
             yield from _matches(each)
 
 
-def _published(names: Sequence[str], composer: Composer) -> Iterator[Suite]:
+def _published(names: Sequence[str], composer: Composer, kept: KeptCells | None) -> Iterator[Suite]:
     """The published ones among the tables or figures `names`, each with its ARGS."""
     for listed in read_index(PUBLISHED).values():
         for words in listed:
             if words.split()[0].partition("@")[0] in names:
-                line = published_line(words, listed, composer)
+                line = published_line(words, listed, composer, kept)
                 yield from [line.suite] if line.suite else []
 
 

@@ -2,36 +2,41 @@
 
 from collections.abc import Iterator
 
-import torch
 from rich.console import Console
 
-from runner.commands.arguments import launcher, load
-from runner.engine.machine import Machine
-from runner.figures import claims as figures
+from runner.commands.arguments import launcher, load, unique_jobs
+from runner.engine.machine import Place
+from runner.launch.launcher import Launcher
 from runner.planning.show import lines
-from runner.planning.survey import survey
+from runner.planning.survey import Site, Survey, survey
+from runner.records.index import indexed
 from runner.suites.expand import Suite
 from runner.tables import claims
 from runner.tables.entries import entries
 
 
-def show_tables(tables: list[Suite], machine: Machine, threads: int, console: Console) -> None:
+def show_tables(tables: list[Suite], site: Site, threads: int, console: Console) -> None:
     """Print the plan of tables, and the rows whose method is not implemented yet."""
-    jobs = {job.run_id: job for table in tables for job in table.jobs}
-    for line in lines(survey([(job, machine) for job in jobs.values()]), machine, threads):
+    _print(survey([(job, site) for job in unique_jobs(tables)]), tables, site, threads, console)
+
+
+def _print(found: Survey, tables: list[Suite], site: Site, threads: int, console: Console) -> None:
+    for line in lines(found, site, threads):
         console.print(line, soft_wrap=True)
     for line in without_runs(tables):
         console.print(line, soft_wrap=True)
     for table in tables:
-        for line in _power(table, machine):
+        for line in _power(table, site):
             console.print(line, soft_wrap=True)
 
 
-def _power(table: Suite, machine: Machine) -> Iterator[str]:
+def _power(table: Suite, site: Site) -> Iterator[str]:
     """What its seeds can tell about the claims of a table or figure."""
     if table.drawn:
+        from runner.figures import claims as figures  # tables need no library for figures
+
         return figures.power(table)
-    return claims.powers(table, entries(table, machine.results_dir))
+    return claims.powers(table, entries(table, site.results_dir))
 
 
 def without_runs(tables: list[Suite]) -> Iterator[str]:
@@ -47,7 +52,16 @@ def without_runs(tables: list[Suite]) -> Iterator[str]:
 def show_plan(words: list[str], console: Console) -> int:
     """Print which runs the tables need and which are done, without running any."""
     chosen, words = launcher(words)
-    tables, machine, threads = load(words)
-    job_threads = chosen.job_threads(machine, threads) or torch.get_num_threads()
-    show_tables(tables, machine, job_threads, console)
+    tables, place = load(words)
+    with indexed(place.results_dir):
+        found = survey([(job, place) for job in unique_jobs(tables)])
+        threads = _threads(chosen, place) if found.needed else 1
+        _print(found, tables, place, threads, console)
     return 0
+
+
+def _threads(chosen: Launcher, place: Place) -> int:
+    """The threads of a job."""
+    import torch
+
+    return chosen.job_threads(place.machine, place.env.threads) or torch.get_num_threads()

@@ -21,6 +21,7 @@ from runner.records.read import HISTORY
 from runner.spec.planned import PlannedRun, plan_run
 from runner.suites.expand import Suite, expand, parse_arguments
 from runner.suites.file_names import file_name
+from runner.suites.kept import KeptCells
 from runner.suites.schema_figures import FigureSpec
 from runner.suites.spec import figure_names
 
@@ -92,9 +93,12 @@ def page_name(words: str, listed: Sequence[str]) -> str:
 
 
 def published_line(
-    words: str, listed: Sequence[str], composer: Composer | None = None
+    words: str,
+    listed: Sequence[str],
+    composer: Composer | None = None,
+    kept: KeptCells | None = None,
 ) -> PublishedLine:
-    """A line of the index with its runs.
+    """A line of the index with its runs. Composer and kept cells: `runner.suites.expand.expand`.
 
     Raises:
         ConfigError: as for `make reproduce` or `python run.py` with these words.
@@ -103,7 +107,7 @@ def published_line(
     if "=" in words.split()[0]:
         return PublishedLine(words, name, _sweep(words.split(), composer))
     (table,), chosen, overrides = parse_arguments(words.split())
-    suite = expand(table, chosen, overrides, composer)
+    suite = expand(table, chosen, overrides, composer, kept)
     return PublishedLine(words, name, tuple(suite.jobs), suite)
 
 
@@ -119,18 +123,22 @@ def _sweep(words: Sequence[str], composer: Composer) -> tuple[PlannedRun, ...]:
     )
 
 
-def published_lines(published: Path) -> Iterator[PublishedLine]:
-    """Every line of the index with its runs."""
+def published_pages(published: Path, kept: KeptCells | None = None) -> Iterator[PublishedLine]:
+    """Every line of the index that has a page, with its runs."""
     composer = Composer()
-    for listed in read_index(published).values():
-        yield from (published_line(words, listed, composer) for words in listed)
+    for section, listed in read_index(published).items():
+        if section != "runs":
+            yield from (published_line(words, listed, composer, kept) for words in listed)
 
 
-def write_pages(published: Path, results_dir: Path, console: Console) -> None:
+def write_pages(
+    published: Path, results_dir: Path, console: Console, kept: KeptCells | None = None
+) -> None:
     """Write the published tables as HTML, figures as SVG, and verdicts to `results_dir`."""
-    total = sum(map(len, read_index(published).values()))
+    index = read_index(published)
+    total = sum(len(listed) for section, listed in index.items() if section != "runs")
     for line in track(
-        published_lines(published), "published pages", total, console=console, transient=True
+        published_pages(published, kept), "published pages", total, console=console, transient=True
     ):
         if line.page:
             write(line.page, results_dir, ["html"], ["svg"])

@@ -17,10 +17,13 @@ from runner.config.compose import compose_config
 from runner.config.plain import to_plain
 from runner.errors import ConfigError
 from runner.files import atomically
+from runner.paths import user_path
 from runner.records.find import results_roots
+from runner.records.index import indexed
 from runner.report.pages import listed
 from runner.report.pictures import Styles
 from runner.report.render import VERDICTS, render
+from runner.suites.kept import KeptCells
 from runner.suites.papers import paper_titles
 
 
@@ -40,10 +43,11 @@ def report(words: list[str], console: Console) -> int:
     roots, styles = results_roots(target.parent), Styles()
     with TemporaryDirectory() as pages:
         for root in roots[1:]:
-            write_pages(root, Path(pages), console)
+            write_pages(root, Path(pages), console, KeptCells(user_path(env["cache_dir"])))
         written = [roots[0], Path(pages)]
         papers = {title: listed(paper, written, styles) for paper, title in paper_titles().items()}
-    text = render(papers, styles, roots)
+    with indexed(target.parent):
+        text = render(papers, styles, roots)
     atomically(target, partial(Path.write_text, data=text, encoding="utf-8"))
     entries = [entry for found in papers.values() for entry in found]
     there = sum(bool(entry.shown) for entry in entries)

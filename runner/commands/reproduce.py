@@ -25,7 +25,8 @@ def reproduce(words: list[str], console: Console) -> int:
         The command's exit code.
     """
     chosen, words = launcher(words)
-    tables, machine, threads = load(words)
+    tables, place = load(words)
+    machine, threads = place.machine, place.env.threads
     jobs = unique_jobs(tables)
     predicts = machine.save_predictions
     missing = [job for job in jobs if not is_done(machine.results_dir, job.run_id, predicts)]

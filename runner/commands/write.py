@@ -5,8 +5,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from runner.figures.draw import ENDINGS
-from runner.figures.write import write_figure
 from runner.files import atomically
 from runner.suites.expand import Suite
 from runner.suites.file_names import file_name
@@ -18,14 +16,14 @@ def write(
     table: Suite,
     results_dir: Path,
     forms: Collection[str] = tuple(FORMATS),
-    pictures: Collection[str] = ENDINGS,
+    pictures: Collection[str] | None = None,
     with_leads: bool = True,
 ) -> str:
     """Write a table or draw a figure; return its text for a terminal.
 
     Args:
         forms: the formats of a table.
-        pictures: the formats of a figure's pictures.
+        pictures: the formats of a figure's pictures; None = all.
         with_leads: whether to write where its entries come from, too.
     """
     named = _named(table)
@@ -36,7 +34,10 @@ def write(
             partial(Path.write_text, data=text, encoding="utf-8"),
         )
     if named.drawn:
-        return write_figure(named, results_dir, pictures)
+        from runner.figures.draw import ENDINGS  # tables need no library for figures
+        from runner.figures.write import write_figure
+
+        return write_figure(named, results_dir, ENDINGS if pictures is None else pictures)
     return write_table(named, results_dir, forms)
 
 

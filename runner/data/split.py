@@ -66,15 +66,6 @@ def subset(labels: Tensor, fraction: float) -> Tensor:
     return indices.sort().values
 
 
-def training_images(total: int, fraction: float, held_out: float) -> int:
-    """Return the number of images that are trained on, after `subset` and `hold_out`.
-
-    It follows from `total`, the official number, without reading a file.
-    """
-    used = round(fraction * total)
-    return used - round(held_out * used)
-
-
 def hold_out(labels: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
     """Return sorted indices (training, validation) of a split, the same for every seed of a run.
 

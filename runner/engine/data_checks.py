@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pruners.base import ReadsImages
 from runner.data.base import Data, DataError
-from runner.data.split import training_images
+from runner.data.counts import training_images
 from runner.engine.machine import Machine
 from runner.engine.preflight import Shared, check
 from runner.errors import ConfigError

@@ -1,11 +1,18 @@
-"""The kinds of devices that a run can be told to use, and what each can compute."""
+"""The kinds of devices that a run can be told to use, and what each can compute.
+
+torch is imported where it is asked for a device: not for `auto` and `cpu`, which need no check.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from runner.errors import one_of
+
+if TYPE_CHECKING:
+    import torch
 
 AUTO = "auto"  # the first of KINDS that torch finds and that is accepted
 
@@ -26,9 +33,21 @@ class Kind:
     found: Callable[[], bool]
 
 
+def _cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _mps() -> bool:
+    import torch
+
+    return torch.backends.mps.is_available()
+
+
 KINDS = {
-    "cuda": Kind("CUDA", True, lambda: torch.cuda.is_available()),
-    "mps": Kind("Apple's mps", False, lambda: torch.backends.mps.is_available()),
+    "cuda": Kind("CUDA", True, _cuda),
+    "mps": Kind("Apple's mps", False, _mps),
     "cpu": Kind("CPU", True, lambda: True),
 }
 
@@ -51,6 +70,8 @@ def refused(name: str) -> str | None:
 
 def chosen(name: str) -> torch.device:
     """The device of a value of `env.device` that is not refused."""
+    import torch
+
     if name != AUTO:
         return torch.device(name)
     return torch.device(next(k for k, kind in KINDS.items() if kind.float64 and kind.found()))

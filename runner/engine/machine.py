@@ -1,28 +1,40 @@
 """The machine that executes a run, and its limits.
 
-Nothing here is part of a run's identity; all of it is recorded.
+Nothing here is part of a run's identity; all of it is recorded. torch is imported when a machine is
+prepared, and not where only its folders are read.
 """
+
+from __future__ import annotations
 
 import math
 import os
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from runner.display.progress import MODES
 from runner.engine.allocator import keep_freed_memory
 from runner.engine.devices import chosen, refused
-from runner.engine.distributed import ALONE, ProcessGroup, join
-from runner.engine.shared_folders import check_shared
 from runner.errors import ConfigError, one_of
 from runner.processes import cores
 from runner.spec.request import Environment
 from runner.torchrun import processes_here
 
+if TYPE_CHECKING:
+    import torch
+
+    from runner.engine.distributed import ProcessGroup
+
 MOST_WORKERS = 16  # limit of the default of env.workers
+
+
+def _alone() -> ProcessGroup:
+    from runner.engine.distributed import ALONE
+
+    return ALONE
 
 
 @dataclass(frozen=True)
@@ -35,10 +47,60 @@ class Machine:
     data_dir: Path
     checkpoint_seconds: float
     progress: str
-    group: ProcessGroup = ALONE  # the processes that torchrun started
+    group: ProcessGroup = field(default_factory=_alone)  # the processes that torchrun started
     workers: int = 0  # threads that decode images
     memory_gb: float | None = None  # GiB for graphs; None = found (runner/engine/memory.py)
     save_predictions: bool = False  # whether runs keep their predictions on the test images
+
+    @property
+    def machine(self) -> Machine:
+        """Itself, as of a `Place`."""
+        return self
+
+
+@dataclass(frozen=True)
+class Place:
+    """The machine of an environment, prepared where something is to be computed on it.
+
+    Raises:
+        ConfigError: on construction, as `prepare`.
+    """
+
+    env: Environment
+
+    def __post_init__(self) -> None:
+        check_environment(self.env)
+
+    @property
+    def results_dir(self) -> Path:
+        """The directory of records."""
+        return self.env.results_dir
+
+    @property
+    def cache_dir(self) -> Path:
+        """The directory of the cache."""
+        return self.env.cache_dir
+
+    @property
+    def save_predictions(self) -> bool:
+        """Whether runs keep their predictions on the test images."""
+        return self.env.save_predictions
+
+    @cached_property
+    def machine(self) -> Machine:
+        """The machine; this imports torch."""
+        return prepare(self.env)
+
+
+def check_environment(env: Environment) -> None:
+    """Refuse what `prepare` refuses.
+
+    Raises:
+        ConfigError: an invalid value, a missing CUDA device, or a directory that cannot be written.
+    """
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # before torch looks for GPUs
+    if problems := [*_invalid(env), *_unwritable_folders(env)]:
+        raise ConfigError(*problems)
 
 
 def prepare(env: Environment, trains: bool = False) -> Machine:
@@ -54,10 +116,12 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
     Raises:
         ConfigError: an invalid value, a missing CUDA device, or a directory that cannot be written.
     """
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # before torch looks for GPUs
-    problems = [*_invalid(env), *_unwritable_folders(env)]
-    if problems:
-        raise ConfigError(*problems)
+    check_environment(env)
+    import torch
+
+    from runner.engine.distributed import ProcessGroup, join
+    from runner.engine.shared_folders import check_shared
+
     if env.threads is not None:
         torch.set_num_threads(env.threads)
     torch.backends.cudnn.deterministic = True
@@ -66,8 +130,7 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
     torch.backends.cudnn.allow_tf32 = False
     if trains:
         keep_freed_memory()
-    device = chosen(env.device)
-    group = join(device) if trains else ProcessGroup(device=device)
+    group = join(chosen(env.device)) if trains else ProcessGroup(device=chosen(env.device))
     check_shared(group, {"env.results_dir": env.results_dir, "env.cache_dir": env.cache_dir})
     return Machine(
         device=group.device,
@@ -136,6 +199,8 @@ def check_precision(precision: str, device: torch.device) -> None:
     """
     if precision != "bf16":
         return
+    import torch
+
     native = (
         torch.cuda.is_bf16_supported(including_emulation=False)
         if device.type == "cuda"

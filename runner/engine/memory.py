@@ -5,15 +5,19 @@ Nothing here is part of a run's identity: a batch that fits is computed at once,
 another one give the same result up to rounding. The record states the bound.
 """
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Iterator
 from math import inf
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from runner.engine.machine import Machine
+
+if TYPE_CHECKING:
+    import torch
 
 GIB = 2**30
 SHARE = 0.5  # of the free memory
@@ -50,6 +54,8 @@ def described(machine: Machine) -> str:
 
 def free_on_device(device: torch.device) -> float:
     """Free bytes of a CUDA device, with those that torch keeps in reserve."""
+    import torch
+
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from pruners.base import Budgeted, Layered, count_prunable, full_masks, keep_count
-from runner.data.split import training_images
+from runner.data.counts import training_images
 from runner.engine.distributed import check_shareable
 from runner.engine.given_masks import fitting_masks
 from runner.engine.machine import Machine, check_precision

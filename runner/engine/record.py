@@ -15,12 +15,12 @@ from runner.engine.context import RunContext
 from runner.engine.divergence import ENTRY
 from runner.engine.memory import GIB
 from runner.records.provenance import ORIGIN, ORIGINS, Origin
+from runner.records.valid import SCHEMA
 from runner.spec.findings import DIVERGED, DIVERGED_EPOCH, DIVERGED_STAGE, DIVERGED_WHAT
 from runner.spec.found import Surveyed
 from runner.spec.identity import NUMERICS
 from runner.spec.run import Run, trains
 
-SCHEMA = 1
 UNIT = "multiply-accumulates per example"  # of `flops`
 # May differ between equal records: of the record, and of a stage.
 NOT_COMPARED = ("runtime_s", "wall_s", "provenance")

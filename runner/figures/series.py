@@ -146,7 +146,7 @@ def _bounded(series: Series) -> Series:
 
 def _rounding(spec: SeriesSpec, cells: Sequence[Cell]) -> float:
     """The variance of rounding to one test image, in percent; 0 for what is no accuracy."""
-    images = [job.run.dataset.info().test for cell in cells for job in cell.jobs]
+    images = [job.outline.test_images for cell in cells for job in cell.jobs]
     if not images or not ACCURACIES.intersection(spec.reads[-1:]):
         return 0.0
     return float((100 / min(images)) ** 2 / 12)

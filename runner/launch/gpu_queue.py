@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from rich.console import Console
 
 from runner.engine.machine import Machine
@@ -95,6 +94,8 @@ class GpuQueue:
 
     def slots_on(self, machine: Machine, threads: int | None) -> list[Slot]:
         """The slots on the machine's type of device; `threads` as for `run`."""
+        import torch  # here: `make plan` reads the options of the queue without torch
+
         cards = torch.cuda.device_count() if machine.device.type == "cuda" else 0
         jobs_per_gpu = self.jobs_per_gpu
         return machine_slots(cards, slots=self.slots, jobs_per_gpu=jobs_per_gpu, threads=threads)

@@ -1,6 +1,7 @@
 """The cost of stages: images, multiply-accumulates, bytes in the cache and time.
 
-Times are extrapolated from measurements on this device. Nets are built without data.
+Times are extrapolated from measurements on this device. Nets are built without data. torch is
+imported where something is to be computed: a plan of finished runs does not need it.
 """
 
 import json
@@ -10,13 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Generator, nn
-
-from models.count import multiply_accumulates
-from pruners.base import GRADIENT, Foreseen, Work, prunable_names
-from runner.data.catalog import data_sets
-from runner.data.split import training_images
+from pruners.declared import GRADIENT, Foreseen, Work
+from runner.data.counts import training_images
 from runner.errors import ConfigError
 from runner.files import write_json
 from runner.spec.findings import is_diverged
@@ -43,6 +39,12 @@ def measure_net(dataset: Any, model: Any) -> Net:
     Raises:
         ConfigError: the net does not accept such images.
     """
+    import torch
+    from torch import Generator, nn
+
+    from models.count import multiply_accumulates
+    from pruners.base import prunable_names
+
     info = dataset.info()
     try:
         with torch.device("meta"):
@@ -160,6 +162,8 @@ def past_rates(
 
     The throughput that `make bench` measured is included, for when there are no such runs.
     """
+    from runner.data.catalog import data_sets  # imports torch
+
     machine = f"{device_name}, {threads} threads"
     bench = read_bench(cache_dir).get(machine, []) if cache_dir else []
     rates = Rates(device_name, threads, bench=bench)

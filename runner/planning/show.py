@@ -10,13 +10,11 @@ from rich.table import Table
 from runner.display.sizes import readable
 from runner.engine.machine import Machine
 from runner.engine.memory import described
-from runner.engine.stages import plan
 from runner.paths import PUBLISHED
 from runner.planning.costs import UNKNOWN, Cost, Rates, past_rates, shipped_rates
-from runner.planning.survey import Needed, Survey, survey
+from runner.planning.survey import Needed, Site, Survey, survey
 from runner.records.find import FINISHED, STATES, UNFINISHED, all_records
 from runner.records.folders import RECORD, record_path
-from runner.records.provenance import device_name
 from runner.spec.findings import DIVERGED
 from runner.spec.planned import PlannedRun
 from runner.spec.run import family
@@ -26,6 +24,8 @@ LISTED = 10  # maximum number of runs that a plan lists per state
 
 def show(planned: list[tuple[PlannedRun, Machine]], threads: int, console: Console) -> None:
     """Print the plan of runs on the same device: a single run with its stages, several as sums."""
+    from runner.engine.stages import plan  # imports torch
+
     found, machine = survey(planned), planned[0][1]
     if len(planned) == 1:
         ((job, _),) = planned
@@ -36,7 +36,7 @@ def show(planned: list[tuple[PlannedRun, Machine]], threads: int, console: Conso
         console.print(line, soft_wrap=True)
 
 
-def lines(found: Survey, machine: Machine, threads: int) -> Iterator[str]:
+def lines(found: Survey, site: Site, threads: int) -> Iterator[str]:
     """The lines of a plan."""
     count = Counter(found.states.values())
     rest = sum(count[name] for name in UNFINISHED)
@@ -51,7 +51,7 @@ def lines(found: Survey, machine: Machine, threads: int) -> Iterator[str]:
     )
     for name in STATES[1:-1]:  # not those that are done or new
         identities = [identity for identity, state in found.states.items() if state == name]
-        yield from _listed(name, identities, machine)
+        yield from _listed(name, identities, site)
     shared = sum(n > 1 for n in found.uses.values())
     yield (
         f"stages: {found.uses.total()} in all runs, {len(found.uses)} different, {shared} shared by"
@@ -60,15 +60,18 @@ def lines(found: Survey, machine: Machine, threads: int) -> Iterator[str]:
     yield found.line
     costs = [(item, item.cost) for item in found.needed.values()]
     yield from _work(costs)
-    yield _time(costs, machine, threads)
-    yield described(machine)
-    yield f"disk: {readable(sum(cost.bytes for _, cost in costs))} more in {machine.cache_dir}"
+    if costs:
+        yield _time(costs, site.machine, threads)
+        yield described(site.machine)
+    else:
+        yield "time: nothing to compute"
+    yield f"disk: {readable(sum(cost.bytes for _, cost in costs))} more in {site.cache_dir}"
 
 
-def _listed(name: str, identities: list[str], machine: Machine) -> Iterator[str]:
+def _listed(name: str, identities: list[str], site: Site) -> Iterator[str]:
     what = {"failed": "traceback.txt", DIVERGED: RECORD}.get(name, "status.json")
     for identity in identities[:LISTED]:
-        yield f"  {name}: {record_path(machine.results_dir, identity).with_name(what)}"
+        yield f"  {name}: {record_path(site.results_dir, identity).with_name(what)}"
     if len(identities) > LISTED:
         yield f"  {name}: and {len(identities) - LISTED} more"
 
@@ -94,8 +97,8 @@ def _work(costs: list[tuple[Needed, Cost]]) -> Iterator[str]:
 
 def _time(costs: list[tuple[Needed, Cost]], machine: Machine, threads: int) -> str:
     """A line with the estimated time of the needed stages, one after another."""
-    if not costs:
-        return "time: nothing to compute"
+    from runner.records.provenance import device_name  # imports torch
+
     records, device = all_records(machine.results_dir), device_name(machine.device)
     own = past_rates(records, device, threads, machine.cache_dir)
     if (seconds := _seconds(costs, own)) is not None:

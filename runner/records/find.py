@@ -38,7 +38,7 @@ def is_done(results_dir: Path, run_id: str, predictions: bool = False) -> bool:
     """
     if predictions:
         return complete(run_in([results_dir], run_id), predictions)
-    return any(source.has(run_id) for source in sources(results_dir))
+    return record_in([results_dir], run_id) is not None
 
 
 def state(results_dir: Path, run_id: str, predictions: bool = False) -> str:
@@ -50,8 +50,9 @@ def state(results_dir: Path, run_id: str, predictions: bool = False) -> str:
         predictions: whether its predictions are requested, too; a record without them is not done.
     """
     path = record_path(results_dir, run_id)
-    if (found := run_in([results_dir], run_id)) and complete(found, predictions):
-        return DIVERGED if is_diverged(found.record) else "done"
+    record = record_in([results_dir], run_id)
+    if record and (not predictions or is_done(results_dir, run_id, predictions)):
+        return DIVERGED if is_diverged(record) else "done"
     if is_held(path.with_name(".lock")):
         return "running"
     try:

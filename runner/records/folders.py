@@ -1,27 +1,36 @@
 """Read and write records in the folders of runs: `<results_dir>/runs/<run_id>/`.
 
 `result.json` is written last: a run without it is not done. It is sealed by `provenance.checksum`,
-and its `provenance.files` seal series.json and metrics.jsonl. A run whose files are not as they
-were written is not done; a line on standard error names the file.
+and its `provenance.files` seal series.json and metrics.jsonl. A run whose files are not valid
+(runner/records/valid.py) or not as they were written is not done; a line on standard error names
+the file.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from runner.errors import Damaged
 from runner.files import read_bytes, set_aside, sha256, write_json
-from runner.records.stored import Record, StoredRun
+from runner.records import index
+from runner.records.stored import Record, StoredRun, leave_out
+from runner.records.valid import (
+    problem_of,
+    problem_of_config,
+    problem_of_rows,
+    problem_of_series,
+    stated_in,
+    strict_json,
+)
 from runner.streams import say
 
-RECORD = "result.json"
-CONFIG = "config.yaml"
-SERIES = "series.json"
-HISTORY = "metrics.jsonl"
+RECORD, CONFIG = index.RECORD, index.CONFIG
+SERIES, HISTORY = index.SEALED
 CHECKSUM, FILES = "checksum", "files"  # in a record's provenance; earlier records have neither
+
+T = TypeVar("T")
 
 
 def record_path(results_dir: Path, run_id: str) -> Path:
@@ -39,7 +48,7 @@ def seal(record: Record) -> Record:
 def _checksum(content: Any) -> str:
     """The SHA-256 of canonical JSON: sorted keys, no spaces, every digit of a number."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return sha256(text.encode())
+    return sha256(text.encode(errors="backslashreplace"))
 
 
 def write_record(path: Path, record: Record) -> None:
@@ -60,57 +69,62 @@ def parse_record(path: Path) -> Record | None:
     """The record in a run's result.json; None if there is none.
 
     Raises:
-        Damaged: it is not as it was written, or that of another run.
+        Damaged: it is not as it was written, or it is not the valid record of this run.
     """
     if not path.exists() and not path.is_symlink():
         return None
     record = _parse(path, read_bytes(path))
-    if not isinstance(record, dict) or not isinstance(record.get("provenance", {}), dict):
-        raise Damaged(path, "it is not the record of a run")
-    checksum = record.get("provenance", {}).get(CHECKSUM)
+    checksum = _provenance(record).get(CHECKSUM)
     if checksum is not None and seal(record)["provenance"][CHECKSUM] != checksum:
         raise Damaged(path, "its checksum is not that of its content")
-    if record.get("run_id") != path.parent.name:
-        raise Damaged(path, f"it is the record of run_id={record.get('run_id')}")
-    return record
+    if problem := problem_of(record, path.parent.name):
+        raise Damaged(path, problem)
+    valid: Record = record
+    return valid
 
 
 def parse_run(path: Path) -> StoredRun | None:
     """Everything in the folder of a run's result.json; None if there is no record.
 
     Raises:
-        Damaged: one of the files is not as it was written.
+        Damaged: one of the files is not valid, or not as it was written.
     """
     record = parse_record(path)
     if record is None:
         return None
-    series, history = (_sealed(path.with_name(name), record) for name in (SERIES, HISTORY))
+    series, history = (_sealed(path.with_name(name), record) for name in index.SEALED)
     numbers = _parse(path.with_name(SERIES), series or b"{}")
     rows = [_parse(path.with_name(HISTORY), row) for row in history.splitlines()]
-    return StoredRun(record, _text(path.with_name(CONFIG)), numbers, rows)
+    config = _text(path.with_name(CONFIG))
+    for name, problem in (
+        (SERIES, problem_of_series(numbers)),
+        (HISTORY, problem_of_rows(rows)),
+        (RECORD, problem_of_config(stated_in(config), record)),
+    ):
+        if problem:
+            raise Damaged(path.with_name(name), problem)
+    return StoredRun(record, config, numbers, rows)
 
 
 def read_record(folder: Path) -> Record | None:
     """The record in a run's folder; None if the run is not done."""
-    try:
-        return parse_record(folder / RECORD)
-    except Damaged as error:
-        _name(str(error))
-        return None
+    return _valid(parse_record, folder / RECORD)
 
 
 def read_run(folder: Path) -> StoredRun | None:
     """Everything in a finished run's folder; None if the run is not done."""
+    return _valid(parse_run, folder / RECORD)
+
+
+def _valid(parse: Callable[[Path], T | None], path: Path) -> T | None:
+    """What `parse` returns; None, and one line about the reason, where it cannot be read."""
     try:
-        return parse_run(folder / RECORD)
+        return parse(path)
     except Damaged as error:
-        _name(str(error))
-        return None
-
-
-@lru_cache(maxsize=4096)  # a command reads a record several times
-def _name(problem: str) -> None:
-    say(f"{problem}; the run counts as not done")
+        leave_out(str(error))
+    except OSError as error:
+        leave_out(f"{path} cannot be read: {error.strerror or error}")
+    return None
 
 
 @dataclass(frozen=True)
@@ -124,12 +138,13 @@ class RunFolders:
         return (path.parent.name for path in self.results_dir.glob(f"runs/*/{RECORD}"))
 
     def has(self, run_id: str) -> bool:
-        """Whether the run is finished and its files are as they were written."""
+        """Whether the run is finished and its files are valid."""
         return self.run(run_id) is not None
 
     def record(self, run_id: str) -> Record | None:
-        """The record of a run; None if it is not done."""
-        return read_record(record_path(self.results_dir, run_id).parent)
+        """The record of a run; None if it is not done. Read from the index where that is valid."""
+        path = record_path(self.results_dir, run_id)
+        return index.index_of(self.results_dir).record(path, lambda: read_run(path.parent))
 
     def place(self, run_id: str) -> tuple[Path, int] | None:
         """The path of result.json, and its first line; None if the run is not done."""
@@ -141,10 +156,16 @@ class RunFolders:
         return read_run(record_path(self.results_dir, run_id).parent)
 
 
+def _provenance(record: Any) -> dict[str, Any]:
+    """The provenance of anything that may be a record; {} if it has none."""
+    found = record.get("provenance") if isinstance(record, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def _sealed(path: Path, record: Record) -> bytes:
     """The content of a file beside a record, compared with the record where it seals the file."""
-    files = record.get("provenance", {}).get(FILES)
-    expected = None if files is None else files.get(path.name)
+    files = record["provenance"].get(FILES)
+    expected = files.get(path.name) if isinstance(files, dict) else None
     if expected is None and (files is not None or not path.exists()):
         return b""
     content = read_bytes(path)
@@ -155,7 +176,7 @@ def _sealed(path: Path, record: Record) -> bytes:
 
 def _parse(path: Path, content: bytes) -> Any:
     try:
-        return json.loads(content)
+        return strict_json(content)
     except (ValueError, RecursionError) as error:
         problem = f"it is no JSON ({error})" if content.strip() else "it is empty"
         raise Damaged(path, problem) from None

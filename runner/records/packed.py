@@ -6,7 +6,8 @@ its record is the same in each, but only the files of figures that draw them con
 its history.
 
 The files are scanned once per process for the positions of the runs. Only the requested lines are
-parsed, and the checksum of each is verified.
+parsed, and the checksum and the record of each are verified. Readers leave out what is not valid
+and name it; `read_lines` and `write_lines`, with which files are published, refuse it.
 """
 
 import hashlib
@@ -20,10 +21,19 @@ from typing import Any, TypeAlias
 
 from runner.errors import ConfigError
 from runner.files import atomically
-from runner.records.stored import Record, Row, StoredRun
+from runner.records.stored import Record, Row, StoredRun, leave_out
+from runner.records.valid import (
+    problem_of,
+    problem_of_config,
+    problem_of_rows,
+    problem_of_series,
+    stated,
+    strict_json,
+)
 
 RUN_ID = re.compile(rb'\{"run_id":"([^"\\]+)","config":')  # the start of every line
 CHECKSUM = re.compile(rb',"checksum":"([0-9a-f]{16})"\}$')  # the end of every line
+NO_HEAD = "it does not begin with run_id and config"
 
 
 @dataclass(frozen=True)
@@ -74,13 +84,13 @@ class PackedRecords:
         return self._places()
 
     def has(self, run_id: str) -> bool:
-        """Whether some file has the run."""
-        return run_id in self._places()
+        """Whether a file has a valid line of the run."""
+        return self.record(run_id) is not None
 
     def record(self, run_id: str) -> Record | None:
-        """The record of a run; None if no file has it."""
-        places = self._places().get(run_id)
-        return _parse(places[0], run_id)["record"] if places else None
+        """The record of a run; None if no file has a valid one."""
+        line = next(self._valid(run_id), None)
+        return line["record"] if line else None
 
     def place(self, run_id: str) -> tuple[Path, int] | None:
         """The first file that has the run, and the line; None if no file has it."""
@@ -88,20 +98,29 @@ class PackedRecords:
         return (places[0].path, places[0].number) if places else None
 
     def run(self, run_id: str) -> StoredRun | None:
-        """Everything that the files have of a run; None if no file has it."""
-        places = self._places().get(run_id)
-        if not places:
+        """Everything that the files have of a run; None if no file has a valid line of it."""
+        lines = list(self._valid(run_id))
+        if not lines:
             return None
-        lines = [_parse(place, run_id) for place in places]
         series = {key: numbers for line in lines for key, numbers in line.get("series", {}).items()}
         history: list[Row] = next((line["history"] for line in lines if "history" in line), [])
         config = json.dumps(lines[0]["config"], ensure_ascii=False)
         return StoredRun(lines[0]["record"], config, series, history)
 
+    def _valid(self, run_id: str) -> Iterator[dict[str, Any]]:
+        """The valid lines of a run; each of the others is named."""
+        for place in self._places().get(run_id, ()):
+            try:
+                yield _parse(place, run_id)
+            except ConfigError as error:
+                leave_out(str(error))
+            except OSError as error:
+                leave_out(f"{place.path} cannot be read: {error.strerror or error}")
+
     def _places(self) -> Places:
         try:
             changed = self.folder.stat().st_mtime_ns
-        except FileNotFoundError:
+        except OSError:
             return {}
         return _scan(self.folder, changed)
 
@@ -114,25 +133,41 @@ def _scan(folder: Path, changed: int) -> Places:
     """
     found: dict[str, tuple[Place, ...]] = {}
     for path in sorted(folder.glob("*.jsonl")):
-        for run_id, place in _lines(path, path.read_bytes()):
-            found[run_id] = (*found.get(run_id, ()), place)
+        try:
+            lines = list(_lines(path, path.read_bytes()))
+        except OSError as error:
+            leave_out(f"{path} cannot be read: {error.strerror or error}")
+            continue
+        for run_id, place in lines:
+            if run_id is None:
+                leave_out(str(place.damaged(NO_HEAD)))
+            else:
+                found[run_id] = (*found.get(run_id, ()), place)
     return found
 
 
-def _lines(path: Path, content: bytes) -> Iterator[tuple[str, Place]]:
-    """The run id and the place of each line of a file.
+def _lines(path: Path, content: bytes) -> Iterator[tuple[str | None, Place]]:
+    """The run id and the place of each line of a file; None where a line does not begin with it."""
+    start = 0
+    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n") if content else [], 1):
+        head = RUN_ID.match(line)
+        yield (
+            head[1].decode(errors="replace") if head else None,
+            Place(path, number, start, len(line)),
+        )
+        start += len(line) + 1
+
+
+def _all_lines(path: Path) -> Iterator[tuple[str, Place]]:
+    """The run id and the place of each line of a file; none if there is no file.
 
     Raises:
         ConfigError: a line does not begin as it must.
     """
-    start = 0
-    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n") if content else [], 1):
-        place = Place(path, number, start, len(line))
-        head = RUN_ID.match(line)
-        if head is None:
-            raise place.damaged("it does not begin with run_id and config")
-        yield head[1].decode(), place
-        start += len(line) + 1
+    for run_id, place in _lines(path, path.read_bytes() if path.is_file() else b""):
+        if run_id is None:
+            raise place.damaged(NO_HEAD)
+        yield run_id, place
 
 
 def _parse(place: Place, run_id: str) -> dict[str, Any]:
@@ -148,10 +183,26 @@ def _parse(place: Place, run_id: str) -> dict[str, Any]:
     computed = _checksum(line[: found.start()])
     if computed != found[1].decode():
         raise place.damaged(f"its checksum is {computed}, not {found[1].decode()}")
-    content: dict[str, Any] = json.loads(line)
-    if not content["run_id"] == content["record"]["run_id"] == run_id:
-        raise place.damaged(f"its record is that of {content['record']['run_id']}")
-    return content
+    try:
+        content = strict_json(line)
+    except (ValueError, RecursionError) as error:
+        raise place.damaged(f"it is no JSON ({error})") from None
+    if problem := _problem(content, run_id):
+        raise place.damaged(problem)
+    whole: dict[str, Any] = content
+    return whole
+
+
+def _problem(content: dict[str, Any], run_id: str) -> str | None:
+    """Why the content of a line is not valid; None if it is. Its checksum was verified."""
+    record = content.get("record")
+    return (
+        (None if content["run_id"] == run_id else f"it is that of {content['run_id']}")
+        or problem_of(record, run_id)
+        or problem_of_config(stated(content["config"]), record or {})
+        or problem_of_series(content.get("series", {}))
+        or problem_of_rows(content.get("history", []))
+    )
 
 
 def _checksum(content: bytes) -> str:
@@ -183,8 +234,7 @@ def read_lines(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: a line is damaged.
     """
-    content = path.read_bytes() if path.is_file() else b""
-    return {run_id: _parse(place, run_id) for run_id, place in _lines(path, content)}
+    return {run_id: _parse(place, run_id) for run_id, place in _all_lines(path)}
 
 
 def write_lines(path: Path, lines: Mapping[str, bytes]) -> None:
@@ -194,7 +244,7 @@ def write_lines(path: Path, lines: Mapping[str, bytes]) -> None:
         ConfigError: a line of the file is damaged.
     """
     content = path.read_bytes() if path.is_file() else b""
-    own = {run_id: place.read() for run_id, place in _lines(path, content)}
+    own = {run_id: place.read() for run_id, place in _all_lines(path)}
     merged = b"".join(line + b"\n" for _, line in sorted({**own, **lines}.items()))
     if merged != content:
         atomically(path, partial(_write, content=merged))

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from runner.paths import CODE, ROOT
+from runner.records import stored
 
 PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn", "pyhessian")
 
 
-ORIGIN = "origin"  # key in the metadata of a stage, and in a record's row of the stage
-ORIGINS = "origins"  # key in a record's provenance
+ORIGIN, ORIGINS = stored.ORIGIN, stored.ORIGINS
 # What libraries choose their kernels by. Two processors of one name can differ in it.
 X86 = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16")
 INSTRUCTION_SETS = (*X86, "asimd", "sve", "bf16")

@@ -73,4 +73,4 @@ def _columns(history: Sequence[Row]) -> dict[str, list[Any]]:
     A value is None where the number was not finite.
     """
     last = last_training(history)
-    return {f"{HISTORY}{key}": [row[key] for row in last] for key in (last[0] if last else ())}
+    return {f"{HISTORY}{key}": [row.get(key) for row in last] for key in (last[0] if last else ())}

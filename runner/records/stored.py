@@ -2,9 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from runner.streams import say
+
+ORIGIN = "origin"  # key in the metadata of a stage, and in a record's row of the stage
+ORIGINS = "origins"  # key in a record's provenance
 Record = dict[str, Any]  # the content of result.json
 Row = dict[str, Any]  # one epoch: a line of metrics.jsonl
 Series = Mapping[str, list[Any]]  # the content of series.json
@@ -53,3 +58,9 @@ class Source(Protocol):
 def last_training(rows: Sequence[Row]) -> list[Row]:
     """The rows of the last stage that trained."""
     return [row for row in rows if row["stage"] == rows[-1]["stage"]]
+
+
+@lru_cache(maxsize=4096)  # a command reads a record several times
+def leave_out(problem: str) -> None:
+    """Print, once, that a run is left out because its record is not valid."""
+    say(f"{problem}; the run counts as not done")

@@ -8,8 +8,7 @@ from typing import Any
 
 from runner.paths import ROOT
 from runner.records.find import place_of, record_in
-from runner.records.provenance import ORIGIN, ORIGINS
-from runner.records.stored import Record
+from runner.records.stored import ORIGIN, ORIGINS, Record
 
 # A folder that has none of the runs, so that every number is computed again.
 AFRESH = "env.results_dir=again/results env.cache_dir=again/cache"

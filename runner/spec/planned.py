@@ -1,10 +1,39 @@
-"""A planned run: the run, the command-line overrides that make it, and its identity."""
+"""A planned run: its identity, the overrides that make it, and an outline that needs no component.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+A run's components are classes in modules that import torch. Tables and plans of finished runs read
+the outline; the run itself is built where something asks for it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 from runner.spec.identity import identify_all
-from runner.spec.run import Run
+from runner.spec.run import Run, trains
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What pages and plans state about a run besides its record.
+
+    Args:
+        model, dataset: their names.
+        size: height and width to which images are padded or scaled; None = their own.
+        test_images: number of test images; 0 where there are none.
+        epochs: those that each stage trains.
+        tested: `test_every` of each stage that trains.
+    """
+
+    model: str
+    dataset: str
+    size: int | None
+    test_images: int
+    seed: int
+    density: float | None
+    train_fraction: float
+    scale: float
+    epochs: tuple[int, ...]
+    tested: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -14,12 +43,19 @@ class PlannedRun:
     Args:
         overrides: the command-line overrides that make it.
         keys: stage name -> cache key.
+        build: builds the run.
     """
 
-    run: Run
-    overrides: tuple[str, ...]
     run_id: str
+    overrides: tuple[str, ...]
     keys: dict[str, str]
+    outline: Outline
+    build: Callable[[], Run] = field(repr=False, compare=False)
+
+    @cached_property
+    def run(self) -> Run:
+        """The run; its components import torch."""
+        return self.build()
 
 
 def plan_run(run: Run, overrides: tuple[str, ...] = ()) -> PlannedRun:
@@ -30,6 +66,26 @@ def plan_run(run: Run, overrides: tuple[str, ...] = ()) -> PlannedRun:
 def plan_runs(runs: Sequence[Run], overrides: Sequence[tuple[str, ...]]) -> tuple[PlannedRun, ...]:
     """Each run with its identity. Stages that runs share are serialized once."""
     return tuple(
-        PlannedRun(run, own, of.run_id, of.keys)
+        PlannedRun(of.run_id, own, of.keys, outline_of(run), partial(_itself, run))
         for run, own, of in zip(runs, overrides, identify_all(runs), strict=True)
     )
+
+
+def outline_of(run: Run) -> Outline:
+    """The outline of a run."""
+    return Outline(
+        model=run.model.name,
+        dataset=run.dataset.name,
+        size=getattr(run.dataset, "size", None),
+        test_images=run.dataset.info().test,
+        seed=run.seed,
+        density=run.density,
+        train_fraction=run.train_fraction,
+        scale=run.scale,
+        epochs=tuple(map(trains, run.stages)),
+        tested=tuple(stage.recipe.test_every for stage in run.stages if stage.recipe),
+    )
+
+
+def _itself(run: Run) -> Run:
+    return run

@@ -1,6 +1,5 @@
 """Power of a paired comparison: the smallest difference that n seeds tell, and seeds needed."""
 
-from scipy.optimize import brentq
 from scipy.special import nctdtr, stdtrit
 
 from runner.stats.evidence import LEVEL
@@ -26,6 +25,8 @@ def smallest_difference(n: int, level: float = LEVEL) -> float | None:
     """
     if n < 2:
         return None
+    from scipy.optimize import brentq  # here: its import takes as long as printing a table
+
     end = 1.0
     while power(end, n, level) < POWER:
         end *= 2

@@ -4,7 +4,7 @@ A cell is one configuration; its runs differ by the seed alone. The entries of a
 points of its series, which runner/figures/series.py draws.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from omegaconf import OmegaConf
@@ -16,7 +16,7 @@ from runner.config.unread import unread
 from runner.errors import ConfigError, one_of
 from runner.spec.planned import PlannedRun, plan_runs
 from runner.spec.run import Run
-from runner.suites.page import CellSpec
+from runner.suites.page import CellSpec, Key
 from runner.suites.read_setting import read_setting
 from runner.suites.readings import label_as_ran
 
@@ -56,6 +56,50 @@ class Cell:
     def jobs(self) -> tuple[PlannedRun, ...]:
         """The runs of all candidates."""
         return tuple(job for jobs in self.candidates for job in jobs)
+
+
+def make_cells(
+    stem: str,
+    layout: Sequence[CellSpec],
+    overrides: Sequence[str],
+    seeds: list[int],
+    composer: Composer,
+    told: Callable[[CellSpec], Sequence[str]] = lambda cell: (),
+) -> dict[Key, Cell]:
+    """Compose the entries of a table and build their runs.
+
+    Args:
+        told: the keys of `Cell.told` for an entry.
+
+    Raises:
+        ConfigError: an invalid configuration, or an override that no run reads.
+    """
+    optional = options_of_methods(overrides)
+    cells: dict[Key, Cell] = {}
+    used: set[str] = set()
+    earlier: dict[tuple[str, ...], dict[str, str]] = {}
+    for cell in layout:
+        fitting = fitting_options(cell.overrides, overrides, composer)
+        used |= fitting
+        further = [each for each in overrides if each not in optional - fitting]
+        refuse_equal_entries(stem, cell, further, earlier)
+        cells[cell.key] = make_cell(cell, further, seeds, composer, told(cell))
+    if unused := sorted(optional - used):
+        raise ConfigError(*(f"{option}: no method of {stem} has this option" for option in unused))
+    _refuse_unread(cells.values(), overrides)
+    return cells
+
+
+def _refuse_unread(cells: Iterable[Cell], overrides: Sequence[str]) -> None:
+    """Refuse an override that has no effect on any run of a table.
+
+    Raises:
+        ConfigError: with the reason in the first entry for each such override.
+    """
+    entries = [cell for cell in cells if cell.candidates or cell.value is not None]
+    idle = [each for each in overrides if entries and all(each in e.unread for e in entries)]
+    if idle:
+        raise ConfigError(*(entries[0].unread[each] for each in idle))
 
 
 def options_of_methods(overrides: Sequence[str]) -> set[str]:

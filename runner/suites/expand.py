@@ -1,7 +1,8 @@
 """Expand tables and figures into cells with their runs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from runner.config.compose import Composer
 from runner.config.overrides import given_twice, with_search_path
@@ -9,13 +10,8 @@ from runner.config.synonyms import corrected
 from runner.errors import ConfigError, nearest, one_of
 from runner.spec.planned import PlannedRun
 from runner.suites.as_ran import page_as_ran, told_keys
-from runner.suites.cells import (
-    Cell,
-    fitting_options,
-    make_cell,
-    options_of_methods,
-    refuse_equal_entries,
-)
+from runner.suites.cells import Cell, make_cells
+from runner.suites.kept import KeptCells, read_cells, write_cells
 from runner.suites.layouts import lay_out
 from runner.suites.merge import on_variant
 from runner.suites.metrics import metric_names
@@ -136,7 +132,11 @@ def _selects(key: str) -> bool:
 
 
 def expand(
-    name: str, chosen: dict[str, list[str]], overrides: list[str], composer: Composer | None = None
+    name: str,
+    chosen: dict[str, list[str]],
+    overrides: list[str],
+    composer: Composer | None = None,
+    kept: KeptCells | None = None,
 ) -> Suite:
     """The table or figure `name` or `name@dataset` with its runs.
 
@@ -145,6 +145,7 @@ def expand(
             `table.KEY` sets an option of the table.
         overrides: further overrides for every run; they take precedence.
         composer: the composer of tables expanded before, so that what they share is composed once.
+        kept: the cells of tables expanded before, also by other processes.
 
     Raises:
         ConfigError: unknown table, data set, model, seed or override.
@@ -155,10 +156,15 @@ def expand(
     spec = read_spec(stem)
     if variant and variant not in spec.variants:
         raise ConfigError(one_of(f"TABLE={stem}@", variant, spec.variants))
-    return expand_spec(spec, name, chosen, overrides, composer or Composer())
+    return expand_spec(spec, name, chosen, overrides, composer or Composer(), kept)
 
 
-def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[str]) -> list[Suite]:
+def expand_all(
+    names: list[str],
+    chosen: dict[str, list[str]],
+    overrides: list[str],
+    kept: KeptCells | None = None,
+) -> list[Suite]:
     """Expand several tables; an option `table.KEY` applies to those that have it.
 
     Raises:
@@ -180,7 +186,7 @@ def expand_all(names: list[str], chosen: dict[str, list[str]], overrides: list[s
             if key not in owned or key.removeprefix("table.") in has
         }
 
-    return [expand(name, fitting(name), overrides, composer) for name in names]
+    return [expand(name, fitting(name), overrides, composer, kept) for name in names]
 
 
 def expand_spec(
@@ -189,6 +195,7 @@ def expand_spec(
     chosen: dict[str, list[str]],
     overrides: list[str],
     composer: Composer,
+    kept: KeptCells | None = None,
 ) -> Suite:
     """Expand a spec that has been read; as `expand`."""
     stem, _, variant = name.partition("@")
@@ -197,19 +204,13 @@ def expand_spec(
     networks = choose_networks(spec.networks, chosen.get("models"))
     seeds = requested_seeds(chosen.get("seeds")) or list(spec.seeds)
     layout, page = lay_out(spec, options, networks)
-    optional = options_of_methods(overrides)
-    cells: dict[Key, Cell] = {}
-    used: set[str] = set()
-    earlier: dict[tuple[str, ...], dict[str, str]] = {}
-    for cell in layout:
-        fitting = fitting_options(cell.overrides, overrides, composer)
-        used |= fitting
-        further = [each for each in overrides if each not in optional - fitting]
-        refuse_equal_entries(stem, cell, further, earlier)
-        cells[cell.key] = make_cell(cell, further, seeds, composer, told_keys(spec, cell))
-    if unused := sorted(optional - used):
-        raise ConfigError(*(f"{option}: no method of {stem} has this option" for option in unused))
-    _refuse_unread(cells.values(), overrides)
+    path = kept.path(spec, layout, seeds, overrides) if kept else None
+    cells = read_cells(path, layout, composer)
+    if cells is None:
+        told = partial(told_keys, spec)
+        made = make_cells(stem, layout, overrides, seeds, composer, told)
+        write_cells(path, tuple(made.values()))
+        cells = read_cells(path, layout, composer) or made  # the former hold no runs
     page = page_as_ran(page, layout, cells)
     return Suite(
         name,
@@ -223,18 +224,6 @@ def expand_spec(
         tuple(overrides),
         tuple(f"{key}={','.join(values)}" for key, values in chosen.items()),
     )
-
-
-def _refuse_unread(cells: Iterable[Cell], overrides: Sequence[str]) -> None:
-    """Refuse an override that has no effect on any run of a table.
-
-    Raises:
-        ConfigError: with the reason in the first entry for each such override.
-    """
-    entries = [cell for cell in cells if cell.candidates or cell.value is not None]
-    idle = [each for each in overrides if entries and all(each in e.unread for e in entries)]
-    if idle:
-        raise ConfigError(*(entries[0].unread[each] for each in idle))
 
 
 def choose_networks(networks: dict[str, str], requested: list[str] | None) -> dict[str, str]:

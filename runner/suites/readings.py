@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
-from runner.data.split import training_images
+from runner.data.counts import training_images
 from runner.spec.identity import tag_of
 from runner.spec.run import Recipe, Run, family
 

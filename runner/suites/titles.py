@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from runner.records.history import marked
 from runner.suites.expand import Suite
 from runner.suites.rules import applies
 
@@ -19,7 +20,7 @@ SHOWN = (
 
 def title(suite: Suite) -> str:
     """Return the paper's title with the differences to the paper's setting."""
-    original, runs = suite.original, [job.run for job in suite.jobs]
+    original, runs = suite.original, [job.outline for job in suite.jobs]
     notes = []
     if others := other_data(suite):
         notes.append(f"here on {', '.join(others)}")
@@ -46,7 +47,7 @@ def title(suite: Suite) -> str:
 
 def other_data(suite: Suite) -> list[str]:
     """Names of the data sets, sorted, if they are not the paper's; else []."""
-    names = sorted({job.run.dataset.name for job in suite.jobs})
+    names = sorted({job.outline.dataset for job in suite.jobs})
     same = any(f"dataset={name}" in suite.original.overrides for name in names)
     return names if suite.variant and not same else []
 
@@ -72,7 +73,7 @@ def _padding(suite: Suite) -> list[str]:
     sizes: dict[int, list[str]] = {}
     for cell in suite.cells.values():
         for job in cell.jobs[:1]:
-            sizes.setdefault(getattr(job.run.dataset, "size", None) or 0, []).append(cell.network)
+            sizes.setdefault(job.outline.size or 0, []).append(cell.network)
     padded = {
         size: "" if len(sizes) == 1 else f" for {', '.join(dict.fromkeys(networks))}"
         for size, networks in sizes.items()
@@ -94,6 +95,7 @@ def origins(records: list[dict[str, Any]]) -> list[str]:
         *_one_or_mixed("precision", [str(r["provenance"]["precision"]) for r in records]),
         *_if_mixed("PyTorch versions", [str(_versions(r).get("torch")) for r in records]),
         *_if_mixed("kinds of CPU", [_kind_of_cpu(record) for record in records]),
+        *marked(records),
     ]
 
 

@@ -89,10 +89,7 @@ def _entry_line(suite: Suite, seeds: str) -> str:
 
 def _seldom_tested(suite: Suite) -> list[str]:
     """State among which epochs the best was chosen; empty if every epoch was tested."""
-    every = sorted(
-        {stage.recipe.test_every for job in suite.jobs for stage in job.run.stages if stage.recipe}
-        - {1}
-    )
+    every = sorted({every for job in suite.jobs for every in job.outline.tested} - {1})
     if suite.options["metric"] != "accuracy_best" or not every:
         return []
     return [
@@ -194,7 +191,7 @@ def _choice(key: Key, entry: Entry) -> str:
     if entry.diverged():
         chosen += " and no diverged run"
     if entry.jobs:
-        chosen = f"{1 - (entry.jobs[0].run.density or 1):.2f} chosen"
+        chosen = f"{1 - (entry.jobs[0].outline.density or 1):.2f} chosen"
     return f"{', '.join(key)}: {chosen} of {tried}"
 
 

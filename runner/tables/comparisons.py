@@ -39,8 +39,8 @@ class Comparison:
     def seeds(self) -> tuple[int, ...]:
         """The seeds that are requested of both."""
         (one, two), *_ = self.pairs
-        theirs = {job.run.seed for job in two.requested}
-        return tuple(sorted({job.run.seed for job in one.requested} & theirs))
+        theirs = {job.outline.seed for job in two.requested}
+        return tuple(sorted({job.outline.seed for job in one.requested} & theirs))
 
     @property
     def same(self) -> bool:
@@ -124,7 +124,7 @@ def comparisons(suite: Suite, found: dict[Key, Entry]) -> list[Comparison]:
 
 def one_image(entry: Entry) -> float:
     """The points that one test image makes; 0 for an entry without runs."""
-    images = next((job.run.dataset.info().test for job in entry.cell.jobs), 0)
+    images = next((job.outline.test_images for job in entry.cell.jobs), 0)
     return 100 / images if images else 0.0
 
 
@@ -184,7 +184,7 @@ def _answers(pair: Pair) -> NDArray[np.int64] | None:
 
 
 def _diverged(entry: Entry) -> set[int]:
-    return {job.run.seed for job in entry.requested if entry.diverged([job])}
+    return {job.outline.seed for job in entry.requested if entry.diverged([job])}
 
 
 def _by_seed(entry: Entry) -> dict[int, float]:

@@ -148,7 +148,7 @@ def _entry(cell: Cell, paper: dict[str, str], suite: Suite, results_dir: Path) -
         _mean_of(records, on) if len(records) == len(jobs) else None
         for records, jobs in zip(sets, cell.candidates, strict=True)
     ]
-    densities = [jobs[0].run.density or 1.0 for jobs in cell.candidates]
+    densities = [jobs[0].outline.density or 1.0 for jobs in cell.candidates]
     best = max(
         range(len(sets)), key=lambda i: (means[i] is not None, means[i] or 0.0, -densities[i])
     )

@@ -31,8 +31,8 @@ from runner.commands.run import run_config
 from runner.config.build import build_plain
 from runner.config.compose import Composer, compose_config, method_names
 from runner.config.interpolation import resolve
+from runner.data.counts import training_images
 from runner.data.digits import Digits
-from runner.data.split import training_images
 from runner.display.sizes import readable
 from runner.engine.store import Store
 from runner.entry import guarded

@@ -129,7 +129,8 @@ def test_a_run_whose_configuration_gives_another_id_is_refused(
     measured(tmp_path / "results", jobs)
     path = tmp_path / "results" / "runs" / jobs[1].run_id / "config.yaml"
     text = path.read_text()
-    for other in (text.replace("seed: 0", "seed: 1"), ""):
+    assert "batch_size: 100" in text
+    for other in (text.replace("batch_size: 100", "batch_size: 50"), ""):
         path.write_text(other)
         with pytest.raises(ConfigError, match=f"{jobs[1].run_id}: its stored configuration"):
             ship(tmp_path)

@@ -1,5 +1,6 @@
 """Commands that compute nothing import no torch, and a repeated one never answers for another."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from conftest import ROOT, SMALL, environment
 from runner.commands import repeated
 from runner.commands.repeated import answer, code_digest
 from runner.config.help import choices
+from runner.paths import PUBLISHED
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 FAST = ["method=random", "density=0.5", *SMALL, "train_fraction=0.1"]
@@ -50,6 +52,46 @@ def test_help_and_errors_of_composition_import_no_torch(words: list[str], printe
     assert printed in done.stdout + done.stderr
     assert "hydra" in loaded
     assert not {"torch", "numpy", "scipy", "pandas", "sklearn", "matplotlib"} & loaded
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "from runner.commands.tables import print_tables as command; command(sys.argv[1:])",
+        "from runner.commands.plan import show_plan; from runner.console import console;"
+        " show_plan(sys.argv[1:], console())",
+    ],
+    ids=["tables", "plan"],
+)
+def test_tables_and_plans_of_finished_runs_import_no_torch(call: str, tmp_path: Path) -> None:
+    records = tmp_path / "results" / "records"
+    records.mkdir(parents=True)
+    name = "imc_table01@digits"
+    shutil.copy(PUBLISHED / "records" / f"{name}.jsonl", records)
+    words = [name, "models=resnet20", f"env.results_dir={tmp_path / 'results'}"]
+    words += [f"env.cache_dir={tmp_path / 'cache'}", "train=quick", "seeds=0"]
+    first, again = (modules(call, *words) for _ in range(2))
+    text = again[1].stdout.rpartition("END")[0]
+    assert text == first[1].stdout.rpartition("END")[0]
+    assert "99.17" in text or "done 14" in text, text
+    assert "torch" in first[0] and "torch" not in again[0]
+
+
+@pytest.mark.parametrize("script", ["tables", "plan", "figures"])
+def test_errors_of_composition_of_tables_import_no_torch(script: str, tmp_path: Path) -> None:
+    words = ["imc_table01@digits", "train.momentun=0.9", f"env.results_dir={tmp_path}"]
+    words += [f"env.cache_dir={tmp_path}"]
+    call = f"import runpy; runpy.run_path('scripts/{script}.py', run_name='__main__')"
+    loaded, done = modules(call, *words)
+    assert "did you mean 'momentum'" in done.stderr
+    assert "torch" not in loaded
+
+
+def test_the_report_and_what_reads_records_import_no_torch() -> None:
+    loaded, _ = modules(
+        "import runner.commands.report, runner.commands.published, runner.records.find"
+    )
+    assert "torch" not in loaded
 
 
 def test_the_help_is_the_one_that_hydra_prints() -> None:

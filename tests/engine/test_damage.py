@@ -25,6 +25,7 @@ from runner.engine.record import comparable
 from runner.engine.store import Artefact, Store
 from runner.errors import Stopped
 from runner.records.find import all_records, find_record, is_done, record_in, state
+from runner.records.folders import seal
 from runner.spec.identity import run_id, stage_keys
 from runner.spec.run import Run
 
@@ -294,6 +295,27 @@ def test_a_damaged_file_of_a_finished_run_is_named_and_made_again(
 
 
 RECORD = "result.json"
+
+
+@pytest.mark.parametrize(
+    "change", [{"schema": 2}, {"accuracy": float("nan")}, {"kept": 10**12}, {"seed": 7}]
+)
+def test_a_record_that_is_not_valid_does_not_stop_its_own_run(
+    change: dict[str, Any],
+    finished: tuple[Path, list[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, words = finished
+    request = read_request(compose_config(words))
+    path = folder / "results" / "runs" / run_id(request.run) / RECORD
+    before = json.loads(path.read_bytes())
+    path.write_text(json.dumps(seal({**before, **change})))
+    assert not is_done(folder / "results", path.parent.name)
+    assert execute(request) == 0
+    assert comparable(json.loads(path.read_bytes())) == comparable(before)
+    assert f"{path} is damaged" in capsys.readouterr().err
+    (aside,) = path.parent.glob(f"{RECORD}.damaged-*")
+    aside.unlink()
 
 
 def test_records_without_checksums_stay_valid(finished: tuple[Path, list[str]]) -> None:

@@ -43,11 +43,15 @@ def test_the_import_contracts_hold() -> None:
 
 
 def test_no_type_checking_import_bypasses_the_contracts() -> None:
-    assert not [
-        path
-        for path in [*RUNNER, *ROOT.glob("pruners/**/*.py")]
-        if "TYPE_CHECKING" in path.read_text()
-    ]
+    # only of torch, which commands that compute nothing do not import, and of the same room
+    for path in [*RUNNER, *ROOT.glob("pruners/**/*.py")]:
+        room = ".".join(path.relative_to(ROOT).parent.parts)
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+                for each in node.body:
+                    assert isinstance(each, (ast.Import, ast.ImportFrom)), path
+                    module = each.module if isinstance(each, ast.ImportFrom) else each.names[0].name
+                    assert module == "torch" or str(module).rpartition(".")[0] == room, path
 
 
 SOURCES = sorted(

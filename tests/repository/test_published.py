@@ -2,6 +2,8 @@
 or command (results/published/index.yaml), and every published page is printed from the records."""
 
 import re
+import subprocess
+from collections import Counter
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from runner.figures.series import series_of
 from runner.figures.write import as_csv
 from runner.paths import PUBLISHED
 from runner.records.find import finished_runs
+from runner.records.history import marked, outside_history
 from runner.records.packed import read_lines
 from runner.records.read import find_run
 from runner.spec.identity import NUMERICS, Identity, identify
@@ -173,3 +176,48 @@ def test_the_drawn_numbers_and_the_verdicts_on_claims_are_those_of_the_records(
     judged(figure, found, partial(find_run, results_dir=PUBLISHED), tmp_path)
     drawn = {f"{figure.name}.csv": as_csv(figure, found)} | claims_in(tmp_path)
     assert published_pages("figures", figure.name) == drawn
+
+
+def git(*words: str) -> str:
+    done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"this copy of the repository has no history: {done.stderr.strip()}")
+    return done.stdout
+
+
+def measured_by() -> Counter[str]:
+    """Commit -> the number of published runs that it measured."""
+    commits = {}
+    for path in (PUBLISHED / "records").glob("*.jsonl"):
+        for run_id, line in read_lines(path).items():
+            commits[run_id] = line["record"]["provenance"]["git_sha"]
+    return Counter(commits.values())
+
+
+def test_published_commits_are_in_the_history_or_on_the_list_of_those_outside_it() -> None:
+    if git("rev-parse", "--is-shallow-repository").strip() == "true":
+        pytest.skip("this clone has a part of the history only")
+    history = set(git("rev-list", "HEAD").split())
+    outside = {commit: n for commit, n in measured_by().items() if commit not in history}
+    # The list may only shrink: a commit that is on it for nothing, or with other runs than these,
+    # fails, too. A commit that is missing here has to measure its runs again.
+    assert outside == outside_history()
+
+
+def test_every_page_with_runs_of_a_commit_outside_the_history_says_so() -> None:
+    shown = 0
+    for words in INDEX["tables"]:
+        commits = [run["record"]["provenance"]["git_sha"] for run in packed(words).values()]
+        if outside_history().keys() & set(commits):
+            shown += 1
+            page = (PUBLISHED / "tables" / f"{line_of(words).name}.md").read_text()
+            assert "measured by a commit outside the history" in page, words
+    assert shown or not outside_history()
+
+
+def test_runs_of_a_commit_outside_the_history_are_counted() -> None:
+    outside, *_ = [*outside_history(), "f" * 40]
+    records = [{"provenance": {"git_sha": sha}} for sha in (outside, "0" * 40, outside, None)]
+    note = f"2 of 4 runs were measured by a commit outside the history ({outside[:8]})."
+    assert marked(records) == ([note] if outside_history() else [])
+    assert marked(records[1:2]) == []
