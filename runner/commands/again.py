@@ -10,6 +10,7 @@ from runner.commands.run import plan
 from runner.config.build import build_plain
 from runner.config.compose import compose_config
 from runner.config.environment import environment_of
+from runner.config.overrides import SEARCH, with_search_path
 from runner.config.plain import parse_plain, to_plain
 from runner.config.quoting import literal_paths
 from runner.engine.execute import execute
@@ -32,7 +33,8 @@ def again(words: list[str]) -> int:
     are as many as then.
 
     Args:
-        words: `--again`, a run id, and settings of this machine (`env.*`, `logger`).
+        words: `--again`, a run id, and settings of this machine (`env.*`, `logger`); the folder of
+            the user's own parts (`--config-dir`) that the run has.
 
     Raises:
         ConfigError: another word, an unknown run, or one of another version of the code.
@@ -57,10 +59,15 @@ def again(words: list[str]) -> int:
 
 def _read(words: list[str]) -> tuple[str, list[str]]:
     """The run id and the settings of the machine."""
+    words = with_search_path(words)
     place = words.index(FLAG)
     wanted = words[place + 1 : place + 2]
     others = [*words[:place], *words[place + 2 :]]
-    settings = [each for each in others if each.partition("=")[0].split(".")[0] in OF_MACHINE]
+    settings = [
+        each
+        for each in others
+        if each.partition("=")[0].split(".")[0] in OF_MACHINE or each.startswith(f"{SEARCH}=")
+    ]
     if not wanted or "=" in wanted[0] or wanted[0].startswith("-"):
         raise ConfigError(f"{FLAG} needs the id of a finished run: {FLAG} RUN_ID")
     if unread := [each for each in others if each not in settings]:

@@ -11,15 +11,15 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner.code import code_digest
 from runner.config.compose import compose_config
 from runner.config.environment import environment_of, typed, typed_by_user
 from runner.config.overrides import search_path
@@ -27,8 +27,8 @@ from runner.config.plain import to_plain
 from runner.console import console
 from runner.display.summary import Closing, closing_of, summary
 from runner.errors import ConfigError, Damaged
-from runner.files import sealed, unsealed, write_bytes
-from runner.paths import CODE, ROOT
+from runner.files import sealed, sha256, unsealed, write_bytes
+from runner.own import own_files
 from runner.records.folders import RunFolders, record_path
 from runner.spec.identity import run_id
 from runner.spec.request import Environment, RunRequest
@@ -83,25 +83,8 @@ def remember(cfg: DictConfig, request: RunRequest) -> None:
 
 def _path(cfg: DictConfig, typed: tuple[str, ...], env: Environment) -> Path:
     """The file for a command of this code."""
-    parts: list[Any] = [code_digest(), sys.version, typed]
+    own = [(str(path), sha256(path.read_bytes())) for path in own_files()]
+    parts: list[Any] = [code_digest(), sys.version, typed, own]
     parts += [to_plain(cfg, resolve=False), OmegaConf.to_yaml(cfg, resolve=True)]
     text = json.dumps(parts, sort_keys=True, default=str)
     return env.cache_dir / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
-
-
-@cache
-def code_digest(root: Path = ROOT) -> str:
-    """The SHA-256 of the names and the contents of all files that can influence a run."""
-    found = hashlib.sha256()
-    for path in sorted(_files(root)):
-        content = path.read_bytes()
-        found.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode())
-        found.update(content)
-    return found.hexdigest()
-
-
-def _files(root: Path) -> Iterator[Path]:
-    for name in CODE:
-        path = root / name
-        yield from (path,) if path.is_file() else path.rglob("*.py")
-        yield from path.rglob("*.yaml")
