@@ -222,10 +222,11 @@ def _own_module(part: Part) -> object:
         raise ConfigError(
             f"{part.path} cannot be imported:{line} {type(error).__name__}: {error}"
         ) from error
-    if Path(str(module.__file__)).resolve() != part.path.resolve():
-        raise ConfigError(
-            f"{part.path}: the module {part.module} is {module.__file__} already; rename the file"
-        )
+    for path in [part.path] if part.folder.package else source_files(part.path):
+        name = part.module if path == part.path else path.stem
+        found = getattr(sys.modules.get(name), "__file__", None)
+        if found is not None and Path(found).resolve() != path.resolve():
+            raise ConfigError(f"{path}: the module {name} is {found} already; rename the file")
     return module
 
 
