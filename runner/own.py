@@ -6,7 +6,7 @@ an installed package does so for all commands (group `winnow.plugins`).
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, util
@@ -54,19 +54,20 @@ class OwnFolder:
         return (path.relative_to(self.conf) for path in sorted(self.conf.rglob("*.yaml")))
 
 
-# The folders that command lines of this process have named. Like sys.path, which the modules in
-# them need too, this list belongs to the process and only grows.
+# The folders that the last command line of this process has named. Like sys.path, which the modules
+# in them need too, this list belongs to the process.
 _named: list[OwnFolder] = []
 
 
-def use(conf: Path) -> None:
-    """Make the parts beside a folder of YAML files known to this process.
+def use(confs: Iterable[Path]) -> None:
+    """Make the parts beside folders of YAML files known to this process, instead of earlier ones.
 
     Args:
-        conf: `my/conf`, whose modules are in `my`; a folder of another name has its own.
+        confs: `my/conf`, whose modules are in `my`; a folder of another name has its own. None of
+            them leaves everything as it is.
     """
-    if (folder := _beside(conf.absolute())) not in _named:
-        _named.append(folder)
+    if found := [_beside(conf.absolute()) for conf in confs]:
+        _named[:] = found
 
 
 def _beside(conf: Path) -> OwnFolder:

@@ -198,6 +198,7 @@ def _imported(part: Part) -> type:
     """The class of a part."""
     module = _own_module(part) if part.folder else importlib.import_module(part.module)
     found: type = getattr(module, part.name)
+    own_version(found)  # of the source that was imported, whatever becomes of the file
     return found
 
 

@@ -88,8 +88,7 @@ def conf_folders(overrides: Iterable[str]) -> list[Path]:
 
 def use_folders(overrides: Iterable[str]) -> None:
     """Make the parts of the user's folders among the overrides known to this process."""
-    for folder in _named_folders(overrides):
-        use(folder)
+    use(_named_folders(overrides))
 
 
 def _named_folders(overrides: Iterable[str]) -> list[Path]:

@@ -122,6 +122,7 @@ def test_a_config_dir_does_the_same_without_the_variable(study: Path) -> None:
     assert record["run_id"] in again
 
 
+@pytest.mark.slow
 def test_the_contract_holds_for_the_recipes(study: Path) -> None:
     printed = winnow(study, "check", "method=gradient", "model=linear", "dataset=stripes")
     assert "7 of 7 checks hold" in printed and "FAILED" not in printed, printed
