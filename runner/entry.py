@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from runner.errors import EXIT_CONFIG, EXIT_INTERRUPTED, ConfigError
 from runner.streams import protect_streams, say
-from runner.torchrun import ranks
+from runner.torchrun import ranks, stop_with_torchrun
 
 INTERRUPTED = "stopped: Ctrl-C; repeat the command to continue\n"
 
@@ -25,6 +25,7 @@ def command(work: Callable[[], int]) -> NoReturn:
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, leave)
+    stop_with_torchrun()
     protect_streams()
     sys.exit(guarded(work))
 

@@ -5,6 +5,8 @@ also set, are ignored.
 """
 
 import os
+import signal
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +14,7 @@ NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 # Further variables that torchrun sets for its processes.
 OTHERS = ("LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE")
 PREFIXES = ("ROLE_", "TORCHELASTIC_")
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,18 @@ def ranks(environment: Mapping[str, str] = os.environ) -> Ranks:
     if _problem(environment):
         return ONE
     return Ranks(*(int(environment[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")))
+
+
+def stop_with_torchrun() -> None:
+    """Request SIGTERM for the death of torchrun, which says nothing when SIGKILL ends it.
+
+    They would train on beside those of a repeated command, or wait for each other without end.
+    Linux only.
+    """
+    if sys.platform == "linux" and ranks().size > 1:
+        import ctypes  # other commands do without it
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def ignored(environment: Mapping[str, str] = os.environ) -> str:

@@ -28,13 +28,12 @@ def named_schedule(name: str, key: str, own: Mapping[str, Any] | None = None) ->
     if name in own:
         found: LrSchedule = construct(own[name], f"{FOLDER}/{name}.yaml")
         return found
-    try:
-        return _read(name)
-    except FileNotFoundError:
-        names = sorted({*schedule_names(), *own})
+    if name not in (shipped := schedule_names()):
+        names = sorted({*shipped, *own})
         raise ConfigError(
             f"{key}={name} must be one of {', '.join(names)}{nearest(str(name), names)}"
-        ) from None
+        )
+    return _read(name)
 
 
 @cache

@@ -4,6 +4,7 @@
 repeats a command line: sweeps, launchers, plans, tables and printed commands.
 """
 
+import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,8 @@ from runner.paths import CONF
 SEARCH = "hydra.searchpath"
 OWN_FOLDER = ("--config-dir", "-cd")
 SWEEP = ("-m", "--multirun")
+LONGEST_PATH = 4000  # bytes of a folder
+LONGEST = 250  # bytes of a file's name without .yaml, on the file systems in use
 # A word with two dashes that is not among Hydra's flags (--hydra-help) is meant as a value.
 HYDRA_FLAGS = re.compile(
     r"--(help|hydra-help|version|cfg|resolve|package|run|multirun|shell-completion|config-path"
@@ -65,7 +68,7 @@ def with_search_path(words: Sequence[str]) -> list[str]:
     if len(folders) > 1:
         raise ConfigError(f"--config-dir is given twice: {' and '.join(folders)}; give it once")
     for folder in folders:
-        if not Path(folder).is_dir() or not folder:
+        if not folder or len(os.fsencode(folder)) > LONGEST_PATH or not Path(folder).is_dir():
             raise ConfigError(
                 f"--config-dir={folder}: there is no such folder; it contains groups of your own,"
                 " e.g. method/mine.yaml"
@@ -184,7 +187,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
         for key in keys_set(each):
             if _by_file(key):
                 problems.append(f"{each}: {_refusal(key)}")
-        if (problem := _several_choices(each, folders)) is not None:
+        if (problem := _several_choices(each, folders) or _no_file_name(each, folders)) is not None:
             problems.append(problem)
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
@@ -205,6 +208,15 @@ def corrected_word(word: str) -> str:
     """The override that a word of the command line may mean."""
     key, sign, value = word.partition("=")
     return corrected(key, value) if sign else word
+
+
+def _no_file_name(override: str, folders: Sequence[Path]) -> str | None:
+    """The message for a choice of a group that is longer than any file's name can be."""
+    group, _, text = override.lstrip("+").partition("=")
+    long = next((part for part in text.split(",") if len(os.fsencode(part)) > LONGEST), None)
+    if long is None or not any((each / group).is_dir() for each in folders):
+        return None
+    return f"{group}={long[:40]}... is not a choice: it has {len(long):,} characters"
 
 
 def _several_choices(override: str, folders: Sequence[Path]) -> str | None:

@@ -2,6 +2,8 @@
 
 import io
 import socket
+import tarfile
+import zipfile
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -48,6 +50,11 @@ def _download(name: str, source: Download, data_dir: Path) -> None:
     try:
         with redirect_stdout(io.StringIO()):
             source.fetch(data_dir)
+    except (tarfile.TarError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{name} could not be unpacked: {error}; remove the archive from {data_dir} and repeat"
+            f" make data DATASET={name}"
+        ) from error
     except (OSError, RuntimeError) as error:
         raise DataError(
             no_network(name, source, data_dir, str(error).strip().splitlines()[-1])

@@ -1,6 +1,8 @@
 """Sources of data set files: each class of runner/data has a `source`."""
 
-from collections.abc import Sequence
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -76,9 +78,10 @@ class Archive:
         # Imported here, since importing torchvision takes seconds.
         from torchvision.datasets.utils import download_and_extract_archive
 
-        download_and_extract_archive(
-            self.url, data_dir, filename=self.url.rpartition("/")[2], md5=self.md5
-        )
+        with only_inside():
+            download_and_extract_archive(
+                self.url, data_dir, filename=self.url.rpartition("/")[2], md5=self.md5
+            )
 
     def files(self, data_dir: Path) -> list[str]:
         """The archive."""
@@ -126,7 +129,8 @@ class TorchvisionArchive:
 
     def fetch(self, data_dir: Path) -> None:
         """Download and unpack the archive with torchvision."""
-        torchvision_class(self.name)(data_dir, download=True)
+        with only_inside():
+            torchvision_class(self.name)(data_dir, download=True)
 
     def files(self, data_dir: Path) -> list[str]:
         """The archive that torchvision lists."""
@@ -135,6 +139,25 @@ class TorchvisionArchive:
             f"{source.url}  (md5 {source.tgz_md5}), unpacked in {data_dir}/, which makes"
             f" {data_dir / source.base_folder}/"
         ]
+
+
+@contextmanager
+def only_inside() -> Iterator[None]:
+    """Unpack tar archives with a filter, which refuses members outside the target folder.
+
+    torchvision gives tarfile no filter, and Python before 3.14 has none by default (PEP 706).
+
+    Raises:
+        RuntimeError: this Python is older than filters.
+    """
+    if not hasattr(tarfile, "data_filter"):
+        raise RuntimeError("archives are unpacked by Python 3.10.12, 3.11.4, 3.12 and newer only")
+    before = getattr(tarfile.TarFile, "extraction_filter", None)
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
+    try:
+        yield
+    finally:
+        tarfile.TarFile.extraction_filter = before and staticmethod(before)
 
 
 def fetched(name: str, package: str | None) -> list[str]:

@@ -12,7 +12,7 @@ from runner.faults.cases import Case, Home, Stock, discard
 from runner.faults.damages import loaded
 from runner.faults.kills import judged
 from runner.faults.kind import Part
-from runner.faults.lab import ROOT, Command, start_program, typed
+from runner.faults.lab import ROOT, start_program, typed
 from runner.faults.trial import Ended, Trial, Verdict, worst
 
 PROCESSES = 8
@@ -40,7 +40,8 @@ class Together:
             for command in rng.sample(commands, deaths):
                 time.sleep(rng.uniform(0, 2))
                 command.send(signal.SIGKILL)
-            verdict, message = _ended(commands, home, wanted, deaths)
+            ended = [command.wait() for command in commands]
+            verdict, message = together(ended, home, wanted, deaths)
             for each in ways if deaths else []:
                 home.start(each).wait()
             if deaths:
@@ -61,18 +62,17 @@ def siblings(stock: Stock, case: Case) -> list[Case]:
     return list(known.values())[:4]
 
 
-def _ended(
-    commands: list[Command], home: Home, wanted: dict[str, dict[str, Any]], deaths: int
+def together(
+    ended: list[Ended], home: Home, wanted: dict[str, dict[str, Any]], deaths: int
 ) -> tuple[Verdict, str]:
-    """The verdict on the processes that were not killed."""
-    ended = [command.wait() for command in commands]
+    """The verdict on the processes that were not killed.
+
+    If processes were killed, a run has no record yet where both of its processes were.
+    """
     lived = [each for each in ended if each.code != -signal.SIGKILL or not deaths]
-    verdicts = []
-    for each in lived:
-        found = home.records() if not deaths else wanted
-        verdict = judged(each, home, found)[0]
-        same = deaths or home.records() == wanted
-        verdicts.append(verdict if same or each.code else Verdict.UNEQUAL)
+    written = home.records() if deaths else wanted
+    due = {name: record for name, record in wanted.items() if name in written}
+    verdicts = [judged(each, home, due)[0] for each in lived]
     failed = [each for each in lived if each.code != 0]
     message = failed[0].last_line if failed else ""
     # nothing was wrong with the command: a failure is a fault here

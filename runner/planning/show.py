@@ -125,7 +125,8 @@ def _hours(seconds: float) -> str:
         return f"about {seconds / 3600:,.0f} hours"
     if seconds >= 360:
         return f"about {seconds / 3600:.3g} hours"
-    return f"about {seconds:.2g} seconds, {seconds / 3600:.2g} hours"
+    rounded = float(f"{seconds:.2g}")  # prints as 120, not as 1.2e+02
+    return f"about {rounded:g} seconds, {seconds / 3600:.2g} hours"
 
 
 def plan_table(identity: str, steps: list[dict[str, Any]], state: str) -> Table:

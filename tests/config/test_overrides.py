@@ -10,6 +10,7 @@ from support import compose_run, machine
 from runner.commands.arguments import launcher
 from runner.config.build import build_run, parse_run
 from runner.config.compose import Composer, compose_config, has_method
+from runner.config.lr_schedule import named_schedule
 from runner.config.overrides import check_overrides, check_words, conf_folders, with_search_path
 from runner.config.plain import to_plain
 from runner.config.synonyms import other_choice, other_key
@@ -52,6 +53,8 @@ REFUSED = {  # words -> what the one message contains
     "method=set schedule='${'": ["schedule is one choice"],
     "method=snip pick={a:1}": ["pick is one choice"],
     "method=dense start=shuffle(1)": ["start=shuffle(1): start is one choice"],
+    f"method=dense model={'x' * 300}": ["is not a choice: it has 300 characters"],
+    f"-m method=snip,{'x' * 300}": ["method=xxx", "is not a choice: it has 300 characters"],
 }
 COMPOSED = {  # overrides -> the message that Hydra's becomes
     "sparsity=0.9": "density=0.1",
@@ -360,6 +363,8 @@ def test_a_typing_error_beside_an_own_folder_gives_the_usual_message(tmp_path: P
         with pytest.raises(ConfigError, match=message):
             compose_config([*own, wrong])
     with pytest.raises(ConfigError, match="there is no such folder"):
+        with_search_path(["--config-dir", "x" * 5000])
+    with pytest.raises(ConfigError, match="there is no such folder"):
         with_search_path(["--config-dir", str(tmp_path / "none")])
 
 
@@ -392,3 +397,9 @@ def test_arguments_of_tables_that_would_have_no_effect_are_refused(
 def test_a_misspelt_method_of_a_table_is_refused() -> None:
     with pytest.raises(ConfigError, match="method=snipp is not a choice.*did you mean 'snip'"):
         expand("imc_table01@digits", {"seeds": ["0"]}, ["method=snipp"])
+
+
+@pytest.mark.parametrize("name", ["../model/mlp", "x" * 5000, "a\0b"])
+def test_a_schedule_is_a_file_of_its_own_folder(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"must be one of constant, cosine, step"):
+        named_schedule(name, "train.lr_schedule")

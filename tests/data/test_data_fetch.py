@@ -1,16 +1,20 @@
 """scripts/fetch_data.py on the command line, without a network."""
 
+import hashlib
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from runner.data.catalog import data_sets
 from runner.data.download import no_network
-from runner.data.sources import Download
+from runner.data.sources import Archive, Download
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,3 +111,24 @@ def test_an_unknown_name_gets_a_suggestion() -> None:
 def test_a_data_set_that_is_ready_is_not_fetched() -> None:
     result = fetch("digits")
     assert (result.returncode, result.stderr) == (0, "") and "digits is ready" in result.stdout
+
+
+@pytest.mark.parametrize("member", ["../evil", "../../evil", "{outside}/evil", "link/evil"])
+def test_no_member_of_an_archive_is_written_outside_its_folder(member: str, tmp_path: Path) -> None:
+    inside, outside = tmp_path / "in" / "data", tmp_path / "out"
+    inside.mkdir(parents=True)
+    outside.mkdir()
+    with tarfile.open(inside / "archive.tar.gz", "w:gz") as tar:
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, str(outside)
+        if member.startswith("link"):
+            tar.addfile(link)
+        evil = tarfile.TarInfo(member.format(outside=outside))
+        evil.size = 1
+        tar.addfile(evil, io.BytesIO(b"x"))
+    md5 = hashlib.md5((inside / "archive.tar.gz").read_bytes(), usedforsecurity=False).hexdigest()
+    before = getattr(tarfile.TarFile, "extraction_filter", None)
+    with suppress(tarfile.FilterError):  # or it is written inside
+        Archive("http://localhost/archive.tar.gz", md5).fetch(inside)
+    assert not [path for path in tmp_path.rglob("evil") if inside not in path.parents]
+    assert getattr(tarfile.TarFile, "extraction_filter", None) is before

@@ -157,6 +157,32 @@ def test_a_group_that_loses_a_process_ends_with_one_message(tmp_path: Path) -> N
     assert all("torch/distributed/run.py" in each for each in theirs), output  # torchrun's own
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux signals the death of a parent")
+@pytest.mark.parametrize("early", [True, False])
+def test_the_processes_of_a_killed_torchrun_stop(early: bool, tmp_path: Path) -> None:
+    process = torchrun(tmp_path, "method=dense", "train.scale=5", name="killed")
+    deadline = time.monotonic() + 120
+    children, found = Path(f"/proc/{process.pid}/task/{process.pid}/children"), []
+    while time.monotonic() < deadline:  # early: while the processes import, or look for each other
+        found = [int(pid) for pid in children.read_text().split()]
+        if len(found) == 2 and (early or list(tmp_path.glob("killed-cache/checkpoints/*.pt"))):
+            break
+        time.sleep(0.01)
+    time.sleep(1.0 if early else 0)
+    process.kill()
+    while (left := [pid for pid in found if _runs(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process runs; one that has ended can wait for its parent to notice."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_batchnorm_on_cpus_gives_an_error_before_training(tmp_path: Path) -> None:
     process = torchrun(tmp_path, "model=resnet20", "method=dense", name="two")
     output = finish(process)

@@ -35,6 +35,7 @@ from runner.faults.kind import Part, Unavailable
 from runner.faults.lab import ROOT, call
 from runner.faults.launchers import own_output
 from runner.faults.page import BEGIN, END, Figures, Origin, markdown, renewed
+from runner.faults.together import together
 from runner.faults.trial import Ended, Trial, Verdict, classify, worst
 from runner.faults.work import PARTS, Event, Work, events, parts_of, seconds_left, share_out
 from runner.registry import find_class
@@ -485,3 +486,17 @@ def test_a_hundred_and_fifty_fuzzed_lines_build_a_run_or_are_refused() -> None:
     assert not wrong
     accepted = sum(verdict == Verdict.EQUAL for verdict, _ in verdicts)
     assert 8 < accepted < 140  # else the lines show nothing
+
+
+def test_a_run_of_which_all_processes_were_killed_owes_no_record_yet(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    for name in ("a", "b"):
+        (home.results / "runs" / name).mkdir(parents=True)
+        (home.results / "runs" / name / "result.json").write_text(f'"{name}"')
+    wanted = home.records()
+    killed, done = Ended(-signal.SIGKILL, ""), Ended(0, "")
+    (home.results / "runs" / "b" / "result.json").unlink()
+    assert together([done, killed], home, wanted, 1)[0] == Verdict.EQUAL
+    assert together([done, done], home, wanted, 0)[0] == Verdict.UNEQUAL
+    (home.results / "runs" / "a" / "result.json").write_text('{"accuracy": 1}')
+    assert together([done, killed], home, wanted, 1)[0] == Verdict.UNEQUAL
