@@ -97,8 +97,8 @@ def summary(record: dict[str, Any], path: Path, closing: Closing) -> Panel:
 
 
 def summary_line(record: dict[str, Any]) -> str:
-    """One line on a run of a sweep; empty if its result is not an accuracy."""
-    if record["accuracy"] is None and not is_diverged(record):
+    """One line on a run of a sweep; empty if it has no accuracy, as one that diverged."""
+    if record["accuracy"] is None:
         return ""
     warnings = "".join(f"; {key}: {text}" for key, text in cut_off(record).items())
     return visible(f"{record['run_id']}: {_accuracy(record)}{warnings}")
