@@ -12,8 +12,8 @@ ARGS ?=
 unless = $(if $(filter $(firstword $(subst =, ,$(1)))=%,$(ARGS)),,$(1))
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test test-slow test-fashion slurm-test lint lock format data tables \
-  figures report reproduce publish plan settings cache rekey bench faults clean
+.PHONY: help setup demo test test-slow test-fashion test-browser slurm-test lint lock format data \
+  tables figures report reproduce publish plan settings cache rekey bench faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,13 +38,17 @@ demo: $(VENV)/ready ## run Table 1 of the IMC paper: thirteen methods on digits
 	  $(call unless,train=quick) $(call unless,seeds=0) $(ARGS)
 
 test: $(VENV)/ready ## run the test suite
-	$(RUN) -m pytest -n auto --dist loadgroup -m 'not slow and not fashion and not slurm' $(ARGS)
+	$(RUN) -m pytest -n auto --dist loadgroup \
+	  -m 'not slow and not fashion and not slurm and not browser' $(ARGS)
 
 test-slow: $(VENV)/ready ## run the tests that take minutes
 	$(RUN) -m pytest -m slow $(ARGS)
 
 test-fashion: $(VENV)/ready ## run the tests on the Fashion-MNIST files
 	$(RUN) -m pytest -m fashion $(ARGS)
+
+test-browser: $(VENV)/ready ## run the tests of HTML pages in Chromium (apt-get install chromium)
+	$(RUN) -m pytest -m browser $(ARGS)
 
 slurm-test: $(VENV)/ready ## run a sweep with Slurm on this machine (as root)
 	$(RUN) -m pytest -m slurm $(ARGS)
@@ -73,13 +77,13 @@ plan: $(VENV)/ready ## print the cost of a table: make plan TABLE=imc_table01@di
 reproduce: $(VENV)/ready ## run what a table lacks, print it: TABLE=imc_table01 ARGS="seeds=0"
 	$(RUN) scripts/reproduce.py $(TABLE) $(ARGS)
 
-tables: $(VENV)/ready ## print tables from records, write them to results/tables
-	$(RUN) scripts/tables.py $(TABLE) $(ARGS)
+tables: $(VENV)/ready ## print tables from records: all that have some, or TABLE=imc_table01
+	$(RUN) scripts/tables.py $(if $(filter file,$(origin TABLE)),,$(TABLE)) $(ARGS)
 
 settings: $(VENV)/ready ## print our settings beside the papers': all in short, or TABLE=imc_table01
 	$(RUN) scripts/settings.py $(if $(filter file,$(origin TABLE)),,$(TABLE)) $(ARGS)
 
-figures: $(VENV)/ready ## draw figures from records: all, or TABLE=sketching_figure02
+figures: $(VENV)/ready ## draw figures from records: all that have some, or TABLE=imc_figure01
 	$(RUN) scripts/figures.py $(if $(filter file,$(origin TABLE)),,$(TABLE)) $(ARGS)
 
 report: $(VENV)/ready ## write a page of all tables, figures and verdicts: results/report.html

@@ -48,7 +48,7 @@ def _on_two_by_two(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         taps[:, 1 - row : 3 - row, 1 - column : 3 - column] for row in (0, 1) for column in (0, 1)
     ]
     matrix = torch.stack(seen).reshape(4 * len(weight), -1)
-    flat = x.permute(0, 2, 3, 1).reshape(len(x), -1)  # (B, 4 I), no copy of a channels-last x
+    flat = x.permute(0, 2, 3, 1).flatten(1)  # (B, 4 I), no copy of a channels-last x
     out = F.linear(flat, matrix, None if bias is None else bias.repeat(4))
     return out.reshape(len(x), 2, 2, len(weight)).permute(0, 3, 1, 2)
 

@@ -19,6 +19,8 @@ from pruners.declared import CHANGE as CHANGE
 from pruners.declared import CONVERGED as CONVERGED
 from pruners.declared import GRADIENT as GRADIENT
 from pruners.declared import HALF as HALF
+from pruners.declared import LEAST as LEAST
+from pruners.declared import OF as OF
 from pruners.declared import PAPER_IMAGES as PAPER_IMAGES
 from pruners.declared import PRODUCT as PRODUCT
 from pruners.declared import STANDARD_ERROR as STANDARD_ERROR

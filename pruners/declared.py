@@ -9,8 +9,10 @@ from typing import Protocol, runtime_checkable
 
 Finding = float | int | str | None
 # A finding NAME may have further ones: NAME_se, its standard error; NAME_half, its value with half
-# of the work; NAME_change, the error of the iteration; NAME_converged, 1 or 0 (docs/records.md).
+# of the work; NAME_change, the error of the iteration; NAME_converged, 1 or 0; NAME_least, its
+# lower limit; NAME_of, the only source of error that it covers (docs/records.md).
 STANDARD_ERROR, HALF, CHANGE, CONVERGED = "_se", "_half", "_change", "_converged"
+LEAST, OF = "_least", "_of"
 
 
 @runtime_checkable

@@ -99,23 +99,29 @@ class Need:
         """Bytes for so many images."""
         return self.fixed + self.each * images
 
-    def within(self, memory: float) -> int:
+    def within(self, memory: float, vectors: float = 0.0) -> int:
         """The number of images that fit in `memory` bytes, at least one.
+
+        Args:
+            vectors: bytes of the bound that something else takes, and `memory` does not contain.
 
         Raises:
             ValueError: not even one image fits.
         """
         if self.each <= 0:
-            return self.images if self.fixed <= memory else self._refuse(memory)
+            return self.images if self.fixed <= memory else self._refuse(memory, vectors)
         fit = int((memory - self.fixed) // self.each) if memory < inf else self.images
-        return fit if fit >= 1 else self._refuse(memory)
+        return fit if fit >= 1 else self._refuse(memory, vectors)
 
-    def _refuse(self, memory: float) -> int:
-        least = (self.fixed + self.each) / GIB
+    def _refuse(self, memory: float, vectors: float) -> int:
+        least = (self.fixed + self.each + vectors) / GIB
+        beside = f" beside {vectors / GIB:.2g} GiB of Lanczos vectors" if vectors else ""
+        fewer = ", fewer steps or probes" if vectors else ""
         raise ValueError(
-            f"env.memory_gb={memory / GIB:.2g} is not enough for the derivatives of one image,"
-            f" which take {least:.2g} GiB with this net: set env.memory_gb={least * 1.1:.2g} or"
-            " more, take a device with more memory, or a smaller net or image (dataset.size)"
+            f"env.memory_gb={(memory + vectors) / GIB:.2g} is not enough for the derivatives of one"
+            f" image{beside}, which take {least:.2g} GiB with this net: set"
+            f" env.memory_gb={least * 1.1:.2g} or more, take a device with more memory{fewer}, or a"
+            " smaller net or image (dataset.size)"
         )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 # Further variables that torchrun sets for its processes.
 OTHERS = ("LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE")
+RESTART = "TORCHELASTIC_RESTART_COUNT"
 PREFIXES = ("ROLE_", "TORCHELASTIC_")
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -25,11 +26,13 @@ class Ranks:
         rank: among all processes.
         local: among those of this machine.
         size: number of all processes.
+        restart: how often torchrun has restarted them (`--max-restarts`).
     """
 
     rank: int = 0
     local: int = 0
     size: int = 1
+    restart: int = 0
 
 
 ONE = Ranks()
@@ -39,7 +42,9 @@ def ranks(environment: Mapping[str, str] = os.environ) -> Ranks:
     """The place of this process; one process if the set is not complete."""
     if _problem(environment):
         return ONE
-    return Ranks(*(int(environment[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")))
+    rank, local, size = (int(environment[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
+    restart = environment.get(RESTART, "")
+    return Ranks(rank, local, size, int(restart) if restart.isdecimal() else 0)
 
 
 def stop_with_torchrun() -> None:

@@ -41,6 +41,7 @@ from pruners.selection.parts import (
     Parts,
     Sampled,
     Spread,
+    as_large,
     further_samples,
     in_parts,
     united,
@@ -150,9 +151,10 @@ class Sample:
             if not self.score.additive:  # draws that are the same for all samples, such as weights
                 task.rng.set_state(start)
             part = self._signed(batches)
-            spreads[number % GROUPS].add(part, whole)
             if not self.score.additive:
                 self.similar.append(overlap_of_masks(ours, self.chosen(part)))
+                part = as_large(part, whole)
+            spreads[number % GROUPS].add(part, whole)
             task.progress(number + 1, self.parts, "parts of the images")
         return whole, spreads
 

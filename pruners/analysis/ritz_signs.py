@@ -21,7 +21,7 @@ from pruners.curvature.certainty import standard_error
 from pruners.curvature.cuts import smoothed_step
 from pruners.curvature.gap import Gap
 from pruners.curvature.hessian import HessianOperator, fixed_batches
-from pruners.curvature.lanczos import Krylov, krylov, leading, signs
+from pruners.curvature.lanczos import krylov, leading, signs
 from pruners.curvature.options import HessianOptions, not_among
 from pruners.curvature.pyhessian_check import pyhessian_ritz_values
 
@@ -79,12 +79,13 @@ class RitzSigns:
         `ritz_values`, the number of values that were counted, smaller than `counted` where a Krylov
         space was exhausted; `images`; and `ritz_sign_pyhessian`.
         """
+        batches = fixed_batches(task, self.hessian)
         operator = HessianOperator(
-            model, masks, fixed_batches(task, self.hessian), task.loss, self.hessian
+            model, masks, batches, task.loss, self.hessian, task.memory, vectors=self.steps[-1]
         )
         runs = [self._run(operator, task, i) for i in range(self.probes)]
-        counted = [leading(run.theta, run.tau, self.counted)[0] for run in runs]
-        half = [leading(run.theta, run.tau, max(1, self.counted // 2))[0] for run in runs]
+        counted = [leading(*run, self.counted)[0] for run in runs]
+        half = [leading(*run, max(1, self.counted // 2))[0] for run in runs]
         shares = torch.stack([_not_positive(theta) for theta in counted])
         report: dict[str, Finding] = {
             "ritz_sign": float(shares.mean()),
@@ -97,7 +98,7 @@ class RitzSigns:
         if self.check == "pyhessian":
             theirs = pyhessian_ritz_values(operator, task.rng, self.counted)
             report["ritz_sign_pyhessian"] = float(_not_positive(theirs))
-        by_steps = torch.stack([self._shares(run) for run in runs]).mean(0)  # (3, n)
+        by_steps = torch.stack([self._shares(*run) for run in runs]).mean(0)  # (3, n)
         names = ("ritz_sign", "smoothed_sign", "sign")
         return Measurement(
             report=report,
@@ -108,8 +109,8 @@ class RitzSigns:
             | dict(zip(names, by_steps.tolist(), strict=True)),
         )
 
-    def _run(self, operator: HessianOperator, task: Task, number: int) -> Krylov:
-        """One run of the largest number of steps from a vector of signs."""
+    def _run(self, operator: HessianOperator, task: Task, number: int) -> tuple[Tensor, Tensor]:
+        """Ritz values and weights of a run of the largest number of steps from random signs."""
         done, longest = number * self.steps[-1], self.steps[-1]
 
         def matvec(v: Tensor) -> Tensor:
@@ -119,11 +120,12 @@ class RitzSigns:
             task.progress(done, self.probes * longest, UNIT)
             return product
 
-        return krylov(matvec, signs(operator.dimension, task.rng, operator.point), longest)
+        run = krylov(matvec, signs(operator.dimension, task.rng, operator.point), longest)
+        return run.theta, run.tau
 
-    def _shares(self, run: Krylov) -> Tensor:
+    def _shares(self, values: Tensor, weights: Tensor) -> Tensor:
         """The three shares of a run at each number of steps, (3, n)."""
-        parts = [leading(run.theta, run.tau, m) for m in self.steps]
+        parts = [leading(values, weights, m) for m in self.steps]
         return torch.tensor(
             [
                 [float(_not_positive(theta)) for theta, _ in parts],

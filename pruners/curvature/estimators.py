@@ -58,6 +58,7 @@ def _equal_runs(problem: Problem) -> Estimate:
             leverage += sample / probes
             squares += sample**2 / probes
             dimensions.append(d * float((run.tau * f).sum()))
+        del run  # its basis, before the next one is made
     values, weights = (torch.stack(t) for t in zip(*rows, strict=True))
     f = step(values, weights, d)
     if step.hard:

@@ -50,9 +50,10 @@ class HessianOperator:
         masks: their names select the `prunable` parameters; their values are not used, as IMC
             measures the dense W*.
         batches: the fixed samples; mini-batches are weighted by their size.
-        memory: bytes that the graphs may take. Mini-batches that need more are cut, which with
-            running statistics changes H only by rounding.
+        memory: bytes that the graphs and `vectors` may take. Mini-batches that need more are cut,
+            which with running statistics changes H only by rounding.
         cache_bytes: keep double-backward graphs up to this size; rebuild the others.
+        vectors: how many vectors (d,) the caller holds beside the graphs.
 
     Raises:
         FloatingPointError: a weight is NaN or infinite.
@@ -69,6 +70,7 @@ class HessianOperator:
         options: HessianOptions,
         memory: float = inf,
         cache_bytes: int = CACHE_BYTES,
+        vectors: int = 0,
     ) -> None:
         dtype = DTYPES[options.dtype]
         self.model = _own_copy(model, dtype, train=options.mode == "train")
@@ -89,7 +91,8 @@ class HessianOperator:
             )
         self.unfolded = copy.deepcopy(self.model)  # the same net with its BatchNorm layers
         self._scale = self._folded_scale()  # (d,)
-        self._memory, self._cache_bytes = memory, cache_bytes
+        self._beside = vectors * self.point.nbytes
+        self._memory, self._cache_bytes = memory - self._beside, cache_bytes
         self._need = measured(len(self.batches[0][1]), self._graph_bytes)
         self.batches = self._fitting()
         self._workers = self._start_workers()
@@ -184,18 +187,19 @@ class HessianOperator:
         largest = max(len(y) for _, y in self.batches)
         if self._need.of(largest) * self._most_workers() <= self._memory:
             return self.batches
-        fit = self._need.within(self._memory)
+        fit = self._need.within(self._memory, self._beside)
         if self.options.mode == "train":
             raise ValueError(
                 f"method.hessian.batch_size={largest}: the graph of a mini-batch takes"
-                f" {self._need.of(largest) / GIB:.2g} GiB, more than"
-                f" env.memory_gb={self._memory / GIB:.2g}, and method.hessian.mode=train lets its"
-                f" images share statistics, so that it cannot be cut: take"
+                f" {self._need.of(largest) / GIB:.2g} GiB, more than is left of"
+                f" env.memory_gb={(self._memory + self._beside) / GIB:.2g}, and"
+                " method.hessian.mode=train lets its images share statistics, so that it cannot be"
+                " cut: take"
                 f" method.hessian.batch_size={max(2, fit)}, which is another Hessian, or"
                 " method.hessian.mode=eval, or more memory"
             )
         workers = min(self._cores(), fit)
-        size = self._need.within(self._memory / workers)
+        size = self._need.within(self._memory / workers, self._beside)
         return [
             part for x, y in self.batches for part in in_batches(x, y, equal_parts(len(y), size))
         ]

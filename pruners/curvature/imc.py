@@ -15,6 +15,7 @@ finds no usable cut, hence `gap.rule`. Call the default "IMC (our reading)" in e
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -35,7 +36,14 @@ from pruners.base import (
 from pruners.curvature.certainty import WITH_RUNS
 from pruners.curvature.cuts import literal_k, literal_probes, smoothed_k
 from pruners.curvature.gap import SUBSPACES, Gap, measured_lipschitz
-from pruners.curvature.leverage import expected_overlap, posteriors, with_leverages
+from pruners.curvature.leverage import (
+    UPPER,
+    Posterior,
+    expected_overlap,
+    limited,
+    posteriors,
+    with_leverages,
+)
 from pruners.curvature.options import (
     MASK_RULES,
     SHRINKAGES,
@@ -209,15 +217,16 @@ class Imc:
         self, chosen: Masks, model: nn.Module, masks: Masks, spectrum: Measurement, task: Task
     ) -> dict[str, Finding]:
         """Expected overlap with the mask of the exact leverages; empty if errors are not known."""
-        found = posteriors(spectrum, masks) if uses_leverage(self.mask.rule) else None
-        if not found:
+        found, wider = (posteriors(spectrum, masks, wider) for wider in (0.0, UPPER))
+        if not (found and wider and uses_leverage(self.mask.rule)):
             return {}
 
-        def exact() -> Masks:
-            drawn = with_leverages(spectrum, {n: p.draw(task.rng) for n, p in found.items()})
+        def exact(posterior: dict[str, Posterior]) -> Masks:
+            drawn = with_leverages(spectrum, {n: p.draw(task.rng) for n, p in posterior.items()})
             return self._select(self._scores(model, masks, drawn, task), masks, count_kept(chosen))
 
-        return expected_overlap(chosen, exact)
+        overlaps = [expected_overlap(chosen, partial(exact, p)) for p in (found, wider)]
+        return limited(*overlaps)
 
     def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
         """Check, before any work, that a density can keep `min_layer_keep` of every layer.

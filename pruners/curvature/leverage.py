@@ -16,8 +16,15 @@ rest, and the known part is added to the posterior.
 
 The posterior's mean shrinks the estimate towards the layer's mean (Efron & Morris, JASA 1973;
 Morris, JASA 1983). If leverages are drawn from the posterior, the mask of the drawn ones overlaps
-with a given mask by what the mask of the exact ones overlaps with it, in expectation. This leaves
-out errors that weights share: of m and tau, of Lanczos, and of the choice of images.
+with a given mask by what the mask of the exact ones overlaps with it, in expectation. This takes
+tau as known. Where r is below v, it says that all leverages of the layer are equal, and the overlap
+is 1. The lower limit of the overlap takes the upper limit of tau in every layer instead,
+
+    tau + 1.645 sqrt(2 (r^2 + v^2) / n),
+
+with n weights: r and v have the variances 2 r^2 / n and, from two probes, 2 v^2 / n, if the noise
+is normal; from more probes, that of v is smaller. Neither contains the errors of Lanczos and of the
+choice of images.
 """
 
 import math
@@ -27,12 +34,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
-from pruners.base import STANDARD_ERROR, Finding, Masks, Measurement, count_kept
+from pruners.base import LEAST, OF, STANDARD_ERROR, Finding, Masks, Measurement, count_kept
 from pruners.curvature.certainty import standard_error
 
 # kinds of tensors of the stage `spectrum`
 LEVERAGE, VARIANCE, KNOWN = "leverage", "leverage_variance", "leverage_known"
 OVERLAP = "mask_overlap"  # finding
+UPPER = 1.645  # standard errors of tau: its limit with a confidence of 95 %, in one layer
 DRAWS = 20  # standard error of the mean about 0.0005 at a density of 0.1 of 5,000 weights
 
 
@@ -49,19 +57,23 @@ class Posterior:
     variance: float
 
     @classmethod
-    def of(cls, estimate: Tensor, error: float, known: Tensor | None = None) -> "Posterior":
+    def of(
+        cls, estimate: Tensor, error: float, known: Tensor | None = None, wider: float = 0.0
+    ) -> "Posterior":
         """The posterior of a layer.
 
         Args:
             estimate: of the whole leverage, any shape.
             error: v.
             known: the part of the estimate that has no error, same shape.
+            wider: standard errors that are added to tau.
         """
         x = estimate.double().cpu()
         if known is not None:
-            rest = cls.of(x - known.double().cpu(), error)
+            rest = cls.of(x - known.double().cpu(), error, wider=wider)
             return cls((known.double().cpu() + rest.mean.double()).float(), rest.variance)
-        m, tau = x.mean(), max(0.0, float(x.var(correction=0)) - error)
+        m, r = x.mean(), float(x.var(correction=0))
+        tau = max(0.0, r - error) + wider * math.sqrt(2 * (r**2 + error**2) / x.numel())
         s = tau / (tau + error) if tau else 0.0
         return cls((x + (1 - s) * (m - x)).float(), s * error)
 
@@ -70,8 +82,14 @@ class Posterior:
         return self.mean + math.sqrt(self.variance) * torch.randn(self.mean.shape, generator=rng)
 
 
-def posteriors(spectrum: Measurement, masks: Masks) -> dict[str, Posterior] | None:
-    """The posterior of each layer in `masks`; None if the leverage's errors were not measured."""
+def posteriors(
+    spectrum: Measurement, masks: Masks, wider: float = 0.0
+) -> dict[str, Posterior] | None:
+    """The posterior of each layer in `masks`; None if the leverage's errors were not measured.
+
+    Args:
+        wider: as in `Posterior.of`.
+    """
     found = spectrum.tensors
     if any(f"{VARIANCE}/{name}" not in found for name in masks):
         return None
@@ -80,6 +98,7 @@ def posteriors(spectrum: Measurement, masks: Masks) -> dict[str, Posterior] | No
             found[f"{LEVERAGE}/{name}"],
             float(found[f"{VARIANCE}/{name}"]),
             found.get(f"{KNOWN}/{name}"),
+            wider,
         )
         for name in masks
     }
@@ -103,3 +122,14 @@ def expected_overlap(chosen: Masks, draw: Callable[[], Masks]) -> dict[str, Find
         both = count_kept({name: mask & exact[name] for name, mask in chosen.items()})
         shares.append(both / count_kept(chosen))
     return {OVERLAP: sum(shares) / DRAWS, OVERLAP + STANDARD_ERROR: standard_error(shares)}
+
+
+def limited(overlap: dict[str, Finding], least: dict[str, Finding]) -> dict[str, Finding]:
+    """An expected overlap with its lower limit, and what both cover.
+
+    Args:
+        least: the overlap with masks of the posteriors that are `UPPER` wider.
+    """
+    values = [found[OVERLAP] for found in (overlap, least)]
+    limit = min(value for value in values if isinstance(value, float))
+    return overlap | {OVERLAP + LEAST: limit, OVERLAP + OF: "probes"}

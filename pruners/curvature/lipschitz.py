@@ -147,10 +147,14 @@ class Lipschitz:
         if self.estimator == "const":
             return Measurement(report={"lipschitz": self.const, "lipschitz_n": None})
         options = replace(self.hessian, dtype=self.dtype)
-        # hessian_diff holds the graphs of two operators.
-        memory = task.memory / (2 if self.estimator == "hessian_diff" else 1)
+        # hessian_diff holds the graphs of two operators and one basis.
+        memory, vectors = task.memory, 0
+        if self.estimator == "hessian_diff":
+            memory, vectors = memory / 2, -(-POWER_STEPS // 2)
         batches = fixed_batches(task, options)
-        operator = HessianOperator(model, masks, batches, task.loss, options, memory)
+        operator = HessianOperator(
+            model, masks, batches, task.loss, options, memory, vectors=vectors
+        )
         # U at the start of training, (d,)
         move = operator.flatten(_initial(task, operator.names)) - operator.point
         box = float(move.abs().max() if self.B == "linf" else move.norm())

@@ -123,7 +123,9 @@ class Spectrum:
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Measure H at the model's weights; the model is not changed."""
         batches = fixed_batches(task, self.hessian)
-        operator = HessianOperator(model, masks, batches, task.loss, self.hessian, task.memory)
+        operator = HessianOperator(
+            model, masks, batches, task.loss, self.hessian, task.memory, vectors=self._vectors()
+        )
         found = ESTIMATORS[self.spectrum.estimator](self._problem(operator, task))
         by_name = {"leverage": found.leverage, "diagonal": found.diagonal}
         if found.projected is not None:
@@ -175,6 +177,19 @@ class Spectrum:
         ritz = 4 * rows * columns  # two float64 each: value and weight
         vectors = 2 + bool(self.mask_rule) + (s.deflated_steps is not None)
         return Work(products * n, products * n * PRODUCT, products, floats=d * vectors + ritz)
+
+    def _vectors(self) -> int:
+        """Vectors (d,) that Lanczos runs hold at most: bases and converged Ritz vectors.
+
+        Those of `dense`, whose matrix is at most 400 MB, and of `diag` are not counted.
+        """
+        s, further = self.spectrum, self.spectrum.steps if self.mask_rule else 0
+        if s.estimator not in ("slq", "lanczos_extremes"):
+            return further
+        if s.estimator == "slq" and self.subspace != "smoothed_curved":
+            return s.probes * s.steps + further
+        kept = s.estimator == "lanczos_extremes" or s.deflated_steps is not None
+        return 2 * s.steps + further if kept else s.steps
 
     def _products(self, d: int) -> int:
         """Number of products with H in d dimensions."""

@@ -8,7 +8,9 @@ jackknife would need no further examples, but it doubles the variance of a produ
 Efron & Stein, Annals of Statistics 1981; docs/mask_overlap.md.)
 
 A common factor of all scores changes no rank. Each part's scores t are therefore compared with the
-scores x of all examples up to a factor: t - x <t, x> / <x, x>.
+scores x of all examples up to a factor: t - x <t, x> / <x, x>. Each layer of a further sample is
+first brought to the norm that it has in x: a sample with large gradients has large scores and large
+errors, and its errors would otherwise count for more than those of x.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -152,6 +154,12 @@ class Spread:
             name: ((self.squares[name] - total**2 / self.count) * factor).clamp(min=0)
             for name, total in self.sums.items()
         }
+
+
+def as_large(scores: Scores, whole: Scores) -> Scores:
+    """The scores, each layer times the factor that gives it the norm that it has in `whole`."""
+    factors = {name: whole[name].norm() / s.norm() for name, s in scores.items()}
+    return {name: s * factors[name].nan_to_num(0.0, 0.0) for name, s in scores.items()}
 
 
 def united(spreads: Iterable[Spread]) -> Spread:

@@ -22,6 +22,7 @@ from pruners.base import GRADIENT, FixedMasking, full_masks, in_batches
 from runner.bench.timing import Comparison, seconds
 from runner.data.base import Split
 from runner.data.batches import Batches
+from runner.engine.distributed import ALONE, ProcessGroup
 from runner.engine.machine import check_precision
 from runner.engine.optim import make_optimizer
 from runner.engine.train import Loaders, LoopOptions, train
@@ -127,11 +128,15 @@ def pairs(data: Split) -> list[tuple[Tensor, Tensor]]:
 
 
 def epoch_of(
-    data: Split, augment: str, device: torch.device, precision: str = "fp32"
+    data: Split,
+    augment: str,
+    device: torch.device,
+    precision: str = "fp32",
+    group: ProcessGroup = ALONE,
 ) -> Callable[[], object]:
     """Return a function that runs one epoch of the training loop of every run.
 
-    Nothing is evaluated, as in the loops that it is compared with.
+    Nothing is evaluated, as in the loops that it is compared with. `group` trains together.
     """
     channels, size = data.images.shape[1], data.images.shape[2]
     model, recipe = net(channels, size, device), replace(RECIPE, precision=precision)
@@ -140,7 +145,8 @@ def epoch_of(
     one = Split(data.images[:1], data.labels[:1])
     loaders = Loaders(batches, lambda: pairs(one.to(device)))
     masking = FixedMasking(full_masks(model))
-    return lambda: train(model, masking, recipe, loaders, F.cross_entropy, LoopOptions())
+    options = LoopOptions(group=group)
+    return lambda: train(model, masking, recipe, loaders, F.cross_entropy, options)
 
 
 def _bare_steps(

@@ -1,6 +1,6 @@
-"""`python run.py --again RUN_ID`: perform a finished run again, from its own configuration."""
+"""`python run.py --again RUN`: perform a finished run again, from its own configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from runner.spec.identity import run_id
 from runner.spec.request import RunRequest, SavedConfig
 from runner.spec.run import Run
 
+RUNS = "runs"  # the folder of runs in a results directory
 FLAG = "--again"  # also in run.py, which imports nothing at its top
 OF_MACHINE = ("env", "logger")  # the parts of a configuration that no identity contains
 
@@ -28,20 +29,21 @@ OF_MACHINE = ("env", "logger")  # the parts of a configuration that no identity 
 def again(words: list[str]) -> int:
     """Perform a run with the configuration of its record; the exit code.
 
-    The record is one of `env.results_dir`, or a published one. A run that `env.results_dir` has
-    already is not repeated: another `env.results_dir` and `env.cache_dir` measure it anew. Threads
-    are as many as then.
+    The record is one of `env.results_dir`, a published one, or the one in the given folder. A run
+    that `env.results_dir` has already is not repeated: another `env.results_dir` and
+    `env.cache_dir` measure it anew. Threads are as many as then.
 
     Args:
-        words: `--again`, a run id, and settings of this machine (`env.*`, `logger`); the folder of
-            the user's own parts (`--config-dir`) that the run has.
+        words: `--again`, a run id or the path of a run's folder, and settings of this machine
+            (`env.*`, `logger`); the folder of the user's own parts (`--config-dir`) that it has.
 
     Raises:
         ConfigError: another word, an unknown run, or one of another version of the code.
     """
-    wanted, settings = _read(words)
+    named, settings = _read(words)
     cfg = compose_config(literal_paths(settings))
-    stored = _stored(wanted, environment_of(cfg).results_dir)
+    wanted, roots = _searched(named, environment_of(cfg).results_dir)
+    stored = _stored(wanted, roots)
     if cfg.env.threads is None:  # with another number of threads the last bits differ
         cfg.env.threads = stored.record["provenance"]["threads"]
     machine = {key: to_plain(cfg, resolve=True)[key] for key in OF_MACHINE}
@@ -78,19 +80,32 @@ def _read(words: list[str]) -> tuple[str, list[str]]:
     return wanted[0], settings
 
 
-def _stored(wanted: str, results_dir: Path) -> StoredRun:
+def _searched(named: str, results_dir: Path) -> tuple[str, list[Path]]:
+    """The run id, and the results directories to search for it."""
+    path = Path(named)
+    if len(path.parts) == 1:
+        return named, results_roots(results_dir)
+    if path.parent.name != RUNS:
+        raise ConfigError(
+            f"{FLAG} {named}: a path must be that of a run's folder: RESULTS/{RUNS}/RUN_ID"
+        )
+    return path.name, [path.parent.parent]
+
+
+def _stored(wanted: str, roots: Sequence[Path]) -> StoredRun:
     """What is stored about the run.
 
     Raises:
         ConfigError: there is no such finished run, or it has no configuration.
     """
-    roots = results_roots(results_dir)
     found = run_in(roots, wanted)
     if found is None:
         known = [name for root in roots for name in finished_runs(root)]
+        where = (
+            "neither {} nor the published records have" if len(roots) > 1 else "{} does not have"
+        )
         raise ConfigError(
-            f"{FLAG} {wanted}: neither {results_dir} nor the published records have this run"
-            f"{nearest(wanted, known)}"
+            f"{FLAG} {wanted}: {where.format(roots[0])} this run{nearest(wanted, known)}"
         )
     if not found.config:
         raise ConfigError(f"{FLAG} {wanted}: its configuration (config.yaml) is not stored")

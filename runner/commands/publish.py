@@ -175,9 +175,9 @@ def _write_page(page: Suite, folder: Path) -> str:
 
     A picture is drawn again if it is published already: only those that a document shows are.
     """
-    pictures = ["png"] if (folder / f"{page.name}.png").is_file() else []
-    text = write(page, folder.parent, KEPT, pictures)
-    (folder / f"{page.name}.claims.txt").unlink(missing_ok=True)
+    pictures = ["png"] if (folder / f"{page.file_name}.png").is_file() else []
+    text = write(page, folder.parent, KEPT, pictures, with_leads=False)
+    (folder / f"{page.file_name}.claims.txt").unlink(missing_ok=True)
     return text
 
 

@@ -4,7 +4,6 @@ A line of the sections `tables` and `figures` has the words of `make reproduce`;
 `runs` has those of `python run.py -m`.
 """
 
-import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,12 +20,12 @@ from runner.config.compose import Composer
 from runner.records.read import HISTORY
 from runner.spec.planned import PlannedRun, plan_run
 from runner.suites.expand import Suite, expand, parse_arguments
+from runner.suites.file_names import file_name
 from runner.suites.schema_figures import FigureSpec
 from runner.suites.spec import figure_names
 
 INDEX = "index.yaml"
 SECTIONS = ("tables", "figures", "runs")
-LONGEST = 100  # characters of a page's name
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class PublishedLine:
     @property
     def page(self) -> Suite | None:
         """The table or figure under the name of its files."""
-        return replace(self.suite, name=self.name) if self.suite else None
+        return replace(self.suite, stem=self.name) if self.suite else None
 
     @property
     def reads(self) -> frozenset[str]:
@@ -81,7 +80,7 @@ def page_name(words: str, listed: Sequence[str]) -> str:
     """The name of the files of an index line.
 
     This is the table's name for the first line with that table. For others and for sweeps, all
-    words are joined by plus signs. A long name ends with a hash in place of its last words.
+    words are joined (`file_name`).
 
     Args:
         listed: all lines of the section.
@@ -89,10 +88,7 @@ def page_name(words: str, listed: Sequence[str]) -> str:
     name = words.split()[0]
     if "=" not in name and words == next(line for line in listed if line.split()[0] == name):
         return name
-    joined = "+".join(words.split())
-    if len(joined) <= LONGEST:
-        return joined
-    return f"{joined[: LONGEST - 9]}-{hashlib.sha256(joined.encode()).hexdigest()[:8]}"
+    return file_name(words.split())
 
 
 def published_line(

@@ -1,14 +1,9 @@
 """`make tables`: print and write tables from the available records."""
 
-from runner.commands.arguments import load
-from runner.commands.write import write
+from runner.commands.available import show
 from runner.suites.spec import table_names
 
 
 def print_tables(words: list[str]) -> int:
-    """Write and print the named tables, or all if none is named, from the available records."""
-    named = any("=" not in word for word in words)
-    tables, machine, _ = load(words if named else [*table_names(), *words])
-    for table in tables:
-        print(write(table, machine.results_dir))
-    return 0
+    """Write and print the named tables, or those that have records; the exit code."""
+    return show(table_names(), words, "make tables")

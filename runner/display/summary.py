@@ -21,6 +21,7 @@ from runner.spec.findings import (
     TOP5,
     errors,
     is_diverged,
+    written,
 )
 from runner.spec.request import RunRequest
 from runner.spec.run import LOAD, Stage
@@ -181,4 +182,4 @@ def _pretrained(report: dict[str, Any]) -> dict[str, str]:
 
 
 def _finding(value: Any) -> str:
-    return "none" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "none" if value is None else written(value) if isinstance(value, float) else str(value)

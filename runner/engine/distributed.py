@@ -2,8 +2,10 @@
 
 Each process computes its share of every batch, gradients are averaged, and the first process writes
 the files. The numbers are those of one process with the same global batch, up to the order of sums:
-the loss of a share is weighted by its size, SyncBatchNorm uses the statistics of the whole batch,
-and all processes draw the same random numbers. Processes share the cache's file system.
+the loss of a share is weighted by its size, BatchNorm uses the statistics of the whole batch, and
+all processes draw the same random numbers. Processes share the cache's file system.
+
+Decisions travel between hosts (gloo) and never wait for a device.
 """
 
 import atexit
@@ -15,14 +17,17 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from pruners.base import Batch, Masking
+from runner.engine.shared_batchnorm import share_statistics
 from runner.errors import ConfigError
 from runner.torchrun import ranks
 
+MEETING = timedelta(minutes=30)  # for all processes to start
 PATIENCE = timedelta(days=7)  # the others wait while the first process computes a measurement alone
-BATCHNORMS = nn.modules.batchnorm._BatchNorm
 
 
 @dataclass(frozen=True)
@@ -41,23 +46,25 @@ class ProcessGroup:
     def share(self, batch: Batch) -> tuple[Batch, float]:
         """This process' part of a batch, and its weight; the weights of all processes sum to 1.
 
-        A batch with fewer examples than processes goes whole to each of them.
+        Of a batch with fewer examples than processes, some parts are empty.
         """
         x, y = batch
-        if len(y) < self.size:
-            return batch, 1 / self.size
         part = y.tensor_split(self.size)[self.rank]
         return (x.tensor_split(self.size)[self.rank], part), len(part) / len(y)
 
     def synchronised(self, model: nn.Module) -> nn.Module:
-        """The model, with SyncBatchNorm if several processes train on CUDA.
+        """The model, whose BatchNorm uses the whole batch if several processes train.
 
-        Parameters and their names do not change.
+        Parameters and their names do not change. In training mode, the model then works only if all
+        processes call it.
         """
-        if self.size == 1 or self.device.type != "cuda":
+        if self.size == 1:
             return model
-        convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
-        return convert(model)
+        if self.device.type == "cuda":
+            convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
+            return convert(model)
+        share_statistics(model)
+        return model
 
     def wrap(self, model: nn.Module, masking: Masking) -> nn.Module:
         """The module to call in training: the model, or DistributedDataParallel around it.
@@ -69,7 +76,9 @@ class ProcessGroup:
         ids = [self.device.index] if self.device.type == "cuda" else None
         # Where a masking replaces weights, some of the model's own may not be in the graph.
         return DistributedDataParallel(
-            model, device_ids=ids, find_unused_parameters=bool(masking.trainable)
+            model,
+            device_ids=ids,
+            find_unused_parameters=bool(masking.trainable),
         )
 
     def average_gradients(self, tensors: Iterable[Tensor]) -> None:
@@ -90,21 +99,16 @@ class ProcessGroup:
             dist.all_reduce(values)
         return values
 
-    def tally(self, value: Tensor, flag: bool) -> tuple[Tensor, bool]:
-        """The sum of a scalar over processes, and whether `flag` is true in any of them.
-
-        A single process computes nothing and does not synchronise with its device.
-        """
-        if self.size == 1:
-            return value, flag
-        sums = self.total(torch.stack([value, torch.full_like(value, float(flag))]))
-        return sums[0], bool(sums[1])
+    def gathered(self, value: Tensor) -> Tensor:
+        """The sum of `value` over processes in the first of them, and 0 in the others."""
+        total = self.total(value.clone())
+        return total if self.first else torch.zeros_like(total)
 
     def any(self, flag: bool) -> bool:
         """Whether `flag` is true in any process."""
         if self.size == 1:
             return flag
-        return bool(self.total(torch.tensor([float(flag)], device=self.device)).item())
+        return bool(self.total(torch.tensor([float(flag)])).item())
 
     def broadcast_decision(self, question: Callable[[], bool]) -> bool:
         """The first process' answer to `question`, on all processes.
@@ -113,7 +117,7 @@ class ProcessGroup:
         """
         if self.size == 1:
             return question()
-        answer = torch.tensor([float(self.first and question())], device=self.device)
+        answer = torch.tensor([float(self.first and question())])
         dist.broadcast(answer, src=0)
         return bool(answer.item())
 
@@ -138,8 +142,7 @@ class ProcessGroup:
 
     def wait(self) -> None:
         """Block until all processes have called this."""
-        if self.size > 1:
-            dist.barrier()
+        self.any(False)
 
 
 ALONE = ProcessGroup()
@@ -176,32 +179,32 @@ def join(device: torch.device) -> ProcessGroup:
         device = torch.device("cuda", own.local)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        store = PrefixStore(f"restart {own.restart}", _meeting())
+        dist.init_process_group(
+            backend, store=store, rank=own.rank, world_size=own.size, timeout=PATIENCE
+        )
         atexit.register(dist.destroy_process_group)
     return ProcessGroup(own.rank, own.size, device)
+
+
+def _meeting() -> Store:
+    """Torchrun's store, where processes find each other; it outlives a restart of all of them."""
+    store: Store = next(iter(rendezvous("env://", timeout=MEETING)))[0]
+    return store
 
 
 def check_shareable(model: nn.Module, group: ProcessGroup) -> None:
     """Reject models with which several processes would not compute what one process computes.
 
     Raises:
-        ConfigError: layers that draw random numbers, because all processes would draw the same;
-            BatchNorm on CPUs, because torch synchronises it on CUDA only.
+        ConfigError: layers that draw random numbers, because all processes would draw the same.
     """
-    if group.size == 1:
-        return
-    if any(_draws(layer) for layer in model.modules()):
+    if group.size > 1 and any(_draws(layer) for layer in model.modules()):
         raise ConfigError(
             f"torchrun with {group.size} processes: this net draws random numbers while it trains,"
             " and all processes would draw the same ones for their shares; run it without"
             " torchrun, or use model.dropout=0 model.stochastic_depth=0"
-        )
-    normalises = any(isinstance(layer, BATCHNORMS) for layer in model.modules())
-    if normalises and group.device.type != "cuda":
-        raise ConfigError(
-            f"torchrun with {group.size} processes on the CPU: this net has BatchNorm, whose"
-            " statistics torch synchronises on CUDA only; run it without torchrun, or use a net"
-            " without BatchNorm (mlp, lenet5, lenet_300_100)"
         )
 
 

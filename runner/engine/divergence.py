@@ -36,6 +36,11 @@ class Divergence:
         return {"what": self.what, "epoch": self.epoch}
 
 
+def finite(value: float) -> float | None:
+    """`value`, or None for NaN and infinity, which JSON cannot hold: a training may diverge."""
+    return value if math.isfinite(value) else None
+
+
 def infinite_tensor(tensors: Mapping[str, Tensor]) -> str:
     """A clause on the first tensor with a number that is not finite; empty if there is none."""
     for name, tensor in tensors.items():

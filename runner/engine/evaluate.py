@@ -41,11 +41,10 @@ def evaluate(
     model.eval()
     # (3,) from the first batch on: hits, hits among the five largest, loss. They stay on the device
     # of the logits, so that the host waits only once.
-    sums, count = torch.zeros((), dtype=torch.float64), 0.0
+    sums, count = torch.zeros((), dtype=torch.float64), 0
     with autocast:
         for batch in batches:
-            (x, y), share = group.share(batch)
-            each = share * len(batch[1]) / len(y)  # an example on all processes counts once
+            (x, y), _ = group.share(batch)
             # Shapes: logits (B, C), top (B, min(5, C)).
             logits = (functional_call(model, weights, (x,)) if weights else model(x)).float()
             top = logits.topk(min(5, logits.shape[1]), dim=1).indices == y[:, None]
@@ -54,8 +53,8 @@ def evaluate(
                 top.any(dim=1).sum(),
                 F.cross_entropy(logits, y, reduction="sum"),
             )
-            sums = sums + each * torch.stack([value.double() for value in found])
-            count += each * len(y)
+            sums = sums + torch.stack([value.double() for value in found])
+            count += len(y)
     model.train(training)
     hits, hits5, loss, count = group.total(torch.cat([sums, sums.new_full((1,), count)])).tolist()
     return Evaluation(100 * hits / count, 100 * hits5 / count, loss / count)

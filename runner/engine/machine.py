@@ -16,6 +16,7 @@ from runner.display.progress import MODES
 from runner.engine.allocator import keep_freed_memory
 from runner.engine.devices import chosen, refused
 from runner.engine.distributed import ALONE, ProcessGroup, join
+from runner.engine.shared_folders import check_shared
 from runner.errors import ConfigError, one_of
 from runner.spec.request import Environment
 
@@ -40,9 +41,8 @@ class Machine:
 def prepare(env: Environment, trains: bool = False) -> Machine:
     """The requested machine. Sets torch's number of threads and numerics of CUDA.
 
-    A process that trains keeps the memory that a step frees, for the next step.
-
-    cuDNN is deterministic, and float32 is float32: TF32, with its ten bits, is off.
+    A process that trains keeps the memory that a step frees, for the next step. cuDNN is
+    deterministic, and float32 is float32: TF32, with its ten bits, is off.
 
     GPUs are numbered as nvidia-smi numbers them, unless CUDA_DEVICE_ORDER is set.
 
@@ -66,6 +66,7 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
         keep_freed_memory()
     device = chosen(env.device)
     group = join(device) if trains else ProcessGroup(device=device)
+    check_shared(group, {"env.results_dir": env.results_dir, "env.cache_dir": env.cache_dir})
     return Machine(
         device=group.device,
         results_dir=env.results_dir,

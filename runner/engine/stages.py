@@ -12,13 +12,12 @@ from pruners.base import Measurement, apply_masks
 from runner.engine.allocator import return_freed_memory
 from runner.engine.checkpoint import cpu_state
 from runner.engine.context import RunContext
-from runner.engine.divergence import ENTRY, divergence_of, is_diverged
+from runner.engine.divergence import ENTRY, divergence_of, finite, is_diverged
 from runner.engine.loading import load
 from runner.engine.machine import Machine
 from runner.engine.stage_checks import checked, disconnected, series_entry, untrained
 from runner.engine.starting_point import starting_point
 from runner.engine.store import Artefact, Store
-from runner.engine.train import finite
 from runner.engine.train_stage import add_snapshots, train_stage
 from runner.errors import Damaged
 from runner.records.provenance import ORIGIN

@@ -1,6 +1,4 @@
-"""The only training loop.
-
-It depends on no method. A method acts on it only through the three hooks of its `Masking`.
+"""The only training loop. A method acts on it only through the three hooks of its `Masking`.
 
 A resumed training is bit-identical to an uninterrupted one. A checkpoint holds weights, optimizer,
 masking, position in the epoch, sums of the current epoch, history and torch's random state. Data
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 
 from pruners.base import Batch, LossFn, Masking, density, no_progress
 from runner.data.batches import TrainingBatches
+from runner.engine.agreement import Agreement, Session, Wishes
 from runner.engine.checkpoint import (
     State,
     load_checkpoint,
@@ -27,7 +26,7 @@ from runner.engine.checkpoint import (
     save_checkpoint,
 )
 from runner.engine.distributed import ALONE, ProcessGroup
-from runner.engine.divergence import Divergence, infinite_loss, infinite_tensor
+from runner.engine.divergence import Divergence, finite, infinite_loss, infinite_tensor
 from runner.engine.evaluate import Evaluation, evaluate
 from runner.engine.optim import carry_momentum, learning_rate, make_optimizer, momentum_by_name
 from runner.engine.training_step import Trainee
@@ -84,7 +83,7 @@ class Trained:
     seconds: float = 0.0
     epoch: int = 0
     step: int = 0  # within the epoch
-    loss_sum: Tensor = field(default_factory=_zero)
+    loss_sum: Tensor = field(default_factory=_zero)  # of this process' examples
     seen: int = 0
     divergence: Divergence | None = None  # it ends the training
 
@@ -115,10 +114,10 @@ def train(
     carry_momentum(model, trainee.opt, momentum or {})
     done = _beginning(model, recipe, loaders.training.steps_per_epoch)
     _resume(options, trainee, done)
-    clock = _Clock(time.monotonic() - done.seconds)
+    session = Session(Agreement(options.group), time.monotonic() - done.seconds)
     try:
         while done.epoch < (stop_after or recipe.end) and done.divergence is None:
-            _train_epoch(trainee, recipe, loaders.training, options, snapshots, done, clock)
+            _train_epoch(trainee, recipe, loaders.training, options, snapshots, done, session)
             _end_epoch(trainee, recipe, loaders, done)
             options.epoch_done(done.history[-1])
     except FloatingPointError as error:  # from the masking
@@ -127,7 +126,7 @@ def train(
         _add_row(trainee, done, 0.0, None, _evaluations(trainee, loaders, -1))
         options.epoch_done(done.history[-1])
     done.momentum = momentum_by_name(model, trainee.opt)
-    done.seconds = clock.seconds
+    done.seconds = session.end()
     return done
 
 
@@ -141,20 +140,8 @@ def _make_trainee(
 ) -> Trainee:
     opt, device = make_optimizer(model, masking, recipe), next(model.parameters()).device
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
-    return Trainee(model, group.wrap(model, masking), masking, opt, loss, autocast, group)
-
-
-@dataclass
-class _Clock:
-    """Times of a training: its start, moved back by earlier sessions, and its last checkpoint."""
-
-    started: float
-    saved: float = field(default_factory=time.monotonic)
-
-    @property
-    def seconds(self) -> float:
-        """Duration of the training so far, over all its sessions."""
-        return time.monotonic() - self.started
+    net = group.wrap(group.synchronised(model), masking)
+    return Trainee(model, net, masking, opt, loss, autocast, group)
 
 
 def _train_epoch(
@@ -164,33 +151,36 @@ def _train_epoch(
     options: LoopOptions,
     snapshots: frozenset[float],
     done: Trained,
-    clock: _Clock,
+    session: Session,
 ) -> None:
     """Train the remaining steps of the current epoch; updates `done`.
 
     Raises:
         Stopped: `options.stop` returned True; the checkpoint is on disk.
     """
-    per_epoch, group = batches.steps_per_epoch, trainee.group
-    path = options.checkpoint if group.first else None  # only the first process saves
+    per_epoch = batches.steps_per_epoch
     begin, end = recipe.first_step(per_epoch), recipe.end * per_epoch
+
+    def wishes() -> Wishes:
+        return Wishes(options.stop(), time.monotonic() - session.saved >= options.every)
+
     trainee.model.train()
     for batch in batches.epoch(done.epoch, done.step):
         step = done.epoch * per_epoch + done.step
         for parameters in trainee.opt.param_groups:
             parameters["lr"] = learning_rate(recipe, step, per_epoch)
-        mean_loss, stop = group.tally(trainee.step(batch, step).double(), options.stop())
-        done.loss_sum += mean_loss * len(batch[1])
+        done.loss_sum += trainee.step(batch, step).double() * len(batch[1])
         done.seen += len(batch[1])
         done.step += 1
         for point in (p for p in snapshots if step_of(p, per_epoch) == step + 1):
             done.snapshots[point] = _snapshot(trainee.model)
         options.progress(step + 1 - begin, end - begin, "steps")
-        if path and (stop or time.monotonic() - clock.saved >= options.every):
-            done.seconds = clock.seconds
-            _save(path, trainee, done)
-            clock.saved = time.monotonic()
-        if stop:
+        agreed = session.agreement.reached(step, wishes)
+        if options.checkpoint and (agreed.stop or agreed.save):
+            done.seconds = session.seconds
+            _save(options.checkpoint, trainee, done)
+            session.saved = time.monotonic()
+        if agreed.stop:
             raise Stopped
 
 
@@ -201,7 +191,8 @@ def _end_epoch(trainee: Trainee, recipe: Recipe, loaders: Loaders, done: Trained
     """
     per_epoch = loaders.training.steps_per_epoch
     last = (done.epoch + 1) * per_epoch - 1
-    lr, loss = learning_rate(recipe, last, per_epoch), float(done.loss_sum) / done.seen
+    lr = learning_rate(recipe, last, per_epoch)
+    loss = float(trainee.group.total(done.loss_sum)) / done.seen
     done.epoch += 1
     tested = math.isfinite(loss) and recipe.tests(done.epoch)
     found = _evaluations(trainee, loaders, last) if tested else (None, None)
@@ -252,26 +243,24 @@ def _add_row(
     done.history.append(row)
 
 
-def finite(value: float) -> float | None:
-    """`value`, or None for NaN and infinity, which JSON cannot hold: a training may diverge."""
-    return value if math.isfinite(value) else None
-
-
 def _snapshot(model: nn.Module) -> State:
     """A copy of the model's weights and buffers on the CPU."""
     return {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}
 
 
 def _save(path: Path, trainee: Trainee, done: Trained) -> None:
-    state = {
-        "model": trainee.model.state_dict(),
-        "optimizer": trainee.opt.state_dict(),
-        "masking": masking_state(trainee.masking),
-        "done": {f.name: getattr(done, f.name) for f in fields(done)},
-        "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-    save_checkpoint(path, state)
+    """Save the state of all processes, which the first of them writes."""
+    done.loss_sum = trainee.group.gathered(done.loss_sum)
+    if trainee.group.first:
+        state = {
+            "model": trainee.model.state_dict(),
+            "optimizer": trainee.opt.state_dict(),
+            "masking": masking_state(trainee.masking),
+            "done": {f.name: getattr(done, f.name) for f in fields(done)},
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        save_checkpoint(path, state)
 
 
 def _resume(options: LoopOptions, trainee: Trainee, done: Trained) -> None:
@@ -287,6 +276,8 @@ def _resume(options: LoopOptions, trainee: Trainee, done: Trained) -> None:
     restore_masking(trainee.masking, state["masking"])
     for name, value in state["done"].items():
         setattr(done, name, value.to(done.loss_sum.device) if name == "loss_sum" else value)
+    if not options.group.first:
+        done.loss_sum.zero_()  # the saved sum is that of all processes
     torch.set_rng_state(state["rng"])
     if state["cuda_rng"]:
         torch.cuda.set_rng_state_all(state["cuda_rng"])

@@ -35,8 +35,8 @@ class Trainee:
         replaced = {inside + name: w for name, w in self.masking.weights(self.model, step).items()}
         with self.autocast:
             logits = functional_call(self.net, replaced, (x,)) if replaced else self.net(x)
-        # The average over processes is the loss of the whole batch.
-        value = self.group.size * share * self.loss(logits.float(), y)
+        # The average over processes is the loss of the whole batch; an empty share adds 0 to it.
+        value = share * self.group.size * self.loss(logits.float(), y) if len(y) else logits.sum()
         torch.autograd.backward(value)
         self.group.average_gradients(self.masking.trainable.values())
         self.masking.before_step(self.model, self.opt, step)

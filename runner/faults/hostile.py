@@ -22,6 +22,7 @@ from runner.faults.kills import judged
 from runner.faults.kind import Part
 from runner.faults.lab import ROOT, call, run, start_program, typed
 from runner.faults.trial import Trial, Verdict, classify, worst
+from runner.tables.leads import Lead, Leads
 
 MARKER = "code-was-run"
 MEMBERS = ("../{}", "../../{}", "/{}", "link/{}")
@@ -195,7 +196,10 @@ class Labels:
         tables = home.results / "tables"
         tables.mkdir(parents=True, exist_ok=True)
         stem = sorted((ROOT / "conf" / "table").glob("*.yaml"))[0].stem
-        (tables / f"{stem}.html").write_text("<table><tr><td>1 [2]</td></tr></table>")
+        (tables / f"{stem}.html").write_text("<main><table><tr><td>1 [2]</td></tr></table></main>")
+        found = tuple(path.parent.name for path in home.results.glob("runs/*/result.json"))
+        leads = Leads(stem, label, (label,), label, (Lead(label, found, todo=(label,)),))
+        (tables / f"{stem}.json").write_text(leads.as_json(), encoding="utf-8")
         quoted = '"' + label.replace('"', '""') + '"'
         claims = f"claim,what was measured,interval,holds\n{quoted},{quoted},–,open\n"
         (tables / f"{stem}.claims.csv").write_text(claims, encoding="utf-8")

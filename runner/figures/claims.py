@@ -131,7 +131,7 @@ def judged(
     lines = verdicts(figure_spec(suite).claims, found, _runs(suite, find))
     if not lines:
         return ""
-    write_claims(lines, folder, suite.name)
+    write_claims(lines, folder, suite.file_name)
     return f"\n{as_table(lines)}\n"
 
 

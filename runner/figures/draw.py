@@ -17,6 +17,7 @@ ENDINGS = ("svg", "pdf", "png")
 # Okabe and Ito's colours, which colour-blind readers can distinguish. Yellow is omitted: it is too
 # pale for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+TITLE, CAPTION = "title", "caption"  # ids of groups of an SVG
 WIDTH, HEIGHT = 5.2, 3.9  # inches per panel
 COLUMNS = 3  # panels side by side
 LABEL = 24  # characters; legends with only shorter entries have three columns
@@ -27,7 +28,9 @@ BELOW = 0.55  # inches between axes and legend, for ticks and the label
 TICKS = 8  # maximum number of points that are the ticks of a logarithmic axis
 SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "winnow",  # otherwise the names of clip paths are random
-    "font.family": "DejaVu Sans",  # ships with matplotlib
+    "svg.fonttype": "none",  # text stays text: small, searchable, and read aloud
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],  # the first ships with matplotlib
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -84,8 +87,10 @@ def draw(title: str, panels: list[Panel], notes: list[str], ending: str, path: P
         height = rows * HEIGHT + 0.5 + LINE * (caption.count("\n") + 1)
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
-        figure.suptitle(textwrap.fill(title, int(8.5 * width)), fontsize=12)
-        figure.supxlabel(caption, fontsize=7.5, x=0.01, ha="left", color="#444444")
+        heading = figure.suptitle(textwrap.fill(title, int(8.5 * width)), fontsize=12)
+        below = figure.supxlabel(caption, fontsize=7.5, x=0.01, ha="left", color="#444444")
+        heading.set_gid(TITLE)
+        below.set_gid(CAPTION)
         for place, panel in enumerate(panels, start=1):
             _fill(figure.add_subplot(rows, columns, place), panel)
         figure.savefig(path, format=ending, dpi=150, metadata=METADATA[ending])

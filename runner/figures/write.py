@@ -48,9 +48,7 @@ def notes(suite: Suite, found: list[Series], results_dir: Path) -> list[str]:
             absent.setdefault(series.panel, []).append(series.label)
     lines += [f"Missing in {panel}: {', '.join(labels)}." for panel, labels in absent.items()]
     undone = len(suite.jobs) - len(done)
-    return lines + (
-        [f"{undone} runs are not done: make reproduce TABLE={suite.name}"] if undone else []
-    )
+    return lines + ([f"{undone} runs are not done: {suite.command}"] if undone else [])
 
 
 def as_csv(suite: Suite, found: list[Series]) -> str:
@@ -62,7 +60,7 @@ def as_csv(suite: Suite, found: list[Series]) -> str:
     for series in found:
         for p in series.points:
             row = (
-                suite.name,
+                suite.file_name,
                 series.panel,
                 series.label,
                 series.kind,
@@ -129,12 +127,12 @@ def write_figure(suite: Suite, results_dir: Path, endings: Collection[str] = END
     folder = results_dir / "figures"
     numbers = as_csv(suite, found)
     atomically(
-        folder / f"{suite.name}.csv", lambda path: path.write_text(numbers, encoding="utf-8")
+        folder / f"{suite.file_name}.csv", lambda path: path.write_text(numbers, encoding="utf-8")
     )
     text = notes(suite, found, results_dir)
     for ending in endings:
         picture = partial(draw, title(suite), panels, text, ending)
-        atomically(folder / f"{suite.name}.{ending}", picture)
+        atomically(folder / f"{suite.file_name}.{ending}", picture)
     return as_text(suite, found, results_dir) + judged(
         suite, found, partial(find_run, results_dir=results_dir), folder
     )

@@ -81,6 +81,12 @@ def run_in(roots: Sequence[Path], run_id: str) -> StoredRun | None:
     return next((run for run in found if run is not None), None)
 
 
+def place_of(roots: Sequence[Path], run_id: str) -> tuple[Path, int] | None:
+    """The file of a run's record and its line there, as `record_in` finds it."""
+    found = (source.place(run_id) for source in sources(*roots))
+    return next((place for place in found if place is not None), None)
+
+
 def find_record(run_id: str, results_dir: Path) -> Record | None:
     """The record of a run from the `results_roots`; None if no root has it."""
     return record_in(results_roots(results_dir), run_id)

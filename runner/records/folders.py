@@ -131,6 +131,11 @@ class RunFolders:
         """The record of a run; None if it is not done."""
         return read_record(record_path(self.results_dir, run_id).parent)
 
+    def place(self, run_id: str) -> tuple[Path, int] | None:
+        """The path of result.json, and its first line; None if the run is not done."""
+        found = self.record(run_id)
+        return (record_path(self.results_dir, run_id), 1) if found else None
+
     def run(self, run_id: str) -> StoredRun | None:
         """Everything in a finished run's folder; None if the run is not done."""
         return read_run(record_path(self.results_dir, run_id).parent)

@@ -82,6 +82,11 @@ class PackedRecords:
         places = self._places().get(run_id)
         return _parse(places[0], run_id)["record"] if places else None
 
+    def place(self, run_id: str) -> tuple[Path, int] | None:
+        """The first file that has the run, and the line; None if no file has it."""
+        places = self._places().get(run_id)
+        return (places[0].path, places[0].number) if places else None
+
     def run(self, run_id: str) -> StoredRun | None:
         """Everything that the files have of a run; None if no file has it."""
         places = self._places().get(run_id)

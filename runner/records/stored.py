@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 Record = dict[str, Any]  # the content of result.json
@@ -41,6 +42,9 @@ class Source(Protocol):
 
     def record(self, run_id: str) -> Record | None:
         """The record of a run; None if it is not here."""
+
+    def place(self, run_id: str) -> tuple[Path, int] | None:
+        """The file of a run's record and its line there; None if it is not here."""
 
     def run(self, run_id: str) -> StoredRun | None:
         """Everything stored about a run; None if it is not here."""

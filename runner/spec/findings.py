@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pruners.declared import CONVERGED, HALF, STANDARD_ERROR
+from pruners.declared import CONVERGED, HALF, LEAST, OF, STANDARD_ERROR
 
 # Of a run that diverged: the stage, its first epoch with a number that is not finite (0 before the
 # first step and where nothing trains), and what is not finite.
@@ -24,14 +24,23 @@ LOSS = "pretrained_test_loss"
 FOUND = "found_density"
 
 
+def written(value: float) -> str:
+    """A number with four digits, or with as many as tell it from 1."""
+    return next(
+        text for digits in range(4, 18) if (text := f"{value:.{digits}g}") != "1" or value == 1
+    )
+
+
 def errors(report: Mapping[str, Any], name: str) -> str:
-    """Standard error and convergence of a finding, to print behind it; empty if it has neither.
+    """Standard error, limit and convergence of a finding, to print behind it; empty if it has none.
 
     A finding without a limit has no verdict; its value with half of the work is printed, where the
     record has one.
     """
-    error, half = (report.get(name + suffix) for suffix in (STANDARD_ERROR, HALF))
+    error, half, least = (report.get(name + suffix) for suffix in (STANDARD_ERROR, HALF, LEAST))
     text = "" if error is None else f" ± {error:.2g}"
+    text += "" if least is None else f", at least {written(least)}"
+    text += f" (errors of {report[name + OF]} alone)" if name + OF in report else ""
     converged = report.get(name + CONVERGED)
     if converged or half is None and converged is None:
         return text

@@ -24,6 +24,9 @@ from runner.suites.schema import SuiteSpec
 from runner.suites.schema_tables import NetworksTable
 from runner.suites.spec import figure_names, read_spec, table_names
 
+# Beginnings of words that change no number of a page.
+OF_MACHINE = ("env.", "logger", "hydra")
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -36,6 +39,8 @@ class Suite:
         networks: printed name -> model of the chosen networks.
         cells: its cells by row and column.
         overrides: those that apply to all its runs.
+        chosen: its selections, as words of the command line.
+        stem: the name of its files without an ending; None for its name.
     """
 
     name: str
@@ -47,6 +52,25 @@ class Suite:
     networks: dict[str, str]
     cells: dict[Key, Cell] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
+    stem: str | None = None
+
+    @property
+    def file_name(self) -> str:
+        """The name of its files without an ending."""
+        return self.stem or self.name
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The words of the command line that decide what its pages show, sorted."""
+        given = (*self.chosen, *self.overrides)
+        return tuple(sorted(word for word in given if not word.startswith(OF_MACHINE)))
+
+    @property
+    def command(self) -> str:
+        """The command that performs its missing runs and writes its pages."""
+        further = f' ARGS="{" ".join(self.settings)}"' if self.settings else ""
+        return f"make reproduce TABLE={self.name}{further}"
 
     @property
     def drawn(self) -> bool:
@@ -186,7 +210,16 @@ def expand_spec(
         raise ConfigError(*(f"{option}: no method of {stem} has this option" for option in unused))
     _refuse_unread(cells.values(), overrides)
     return Suite(
-        name, original, spec, variant or None, options, page, networks, cells, tuple(overrides)
+        name,
+        original,
+        spec,
+        variant or None,
+        options,
+        page,
+        networks,
+        cells,
+        tuple(overrides),
+        tuple(f"{key}={','.join(values)}" for key, values in chosen.items()),
     )
 
 

@@ -56,7 +56,7 @@ def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
             " out; entries state their number."
         )
     undone = sum(len(entry.cell.jobs) - len(entry.done) for entry in found.values())
-    lines += [f"{undone} runs are not done: make reproduce TABLE={suite.name}"] if undone else []
+    lines += [f"{undone} runs are not done: {suite.command}"] if undone else []
     return lines
 
 

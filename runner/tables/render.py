@@ -1,6 +1,5 @@
 """Render tables as text, Markdown, LaTeX, HTML and CSV in the paper's layout."""
 
-import html
 import re
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -24,6 +23,7 @@ from runner.suites.verdicts import as_table, write_claims
 from runner.tables.captions import caption, findings
 from runner.tables.claims import compared
 from runner.tables.entries import Entry, entries, metrics, table_spec
+from runner.tables.html import document
 from runner.tables.text import DIVERGED, MISSING, full, part_of
 
 SIGNS = {
@@ -167,13 +167,9 @@ def _tex(text: str) -> str:
 
 
 def as_html(suite: Suite, found: Entries) -> str:
-    """Format a heading, a table element and the notes."""
-    over = [[text for text, span in head for _ in range(span)] for head in suite.page.heads]
-    columns = pd.MultiIndex.from_tuples(list(zip(*over, strict=True))) if len(over) > 1 else over[0]
-    body = pd.DataFrame(_rows(suite, found), columns=columns).to_html(index=False, border=0)
-    lines = [*caption(suite, found), *findings(suite, found)]
-    notes = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-    return f"<h3>{html.escape(title(suite))}</h3>\n{body}\n<ul>{notes}</ul>\n"
+    """Format a document with a heading, the table and the notes."""
+    notes = [*caption(suite, found), *findings(suite, found)]
+    return document(suite, title(suite), _rows(suite, found), notes)
 
 
 def as_csv(suite: Suite, found: Entries) -> str:
@@ -206,10 +202,12 @@ def write_table(suite: Suite, results_dir: Path, endings: Collection[str] = tupl
     found = entries(suite, results_dir)
     for ending in endings:
         text = FORMATS[ending](suite, found)
-        atomically(results_dir / "tables" / f"{suite.name}.{ending}", partial(_write, text=text))
+        atomically(
+            results_dir / "tables" / f"{suite.file_name}.{ending}", partial(_write, text=text)
+        )
     lines = compared(suite, found)
     if lines:
-        write_claims(lines, results_dir / "tables", suite.name)
+        write_claims(lines, results_dir / "tables", suite.file_name)
     return as_text(suite, found) + (f"\n{as_table(lines)}\n" if lines else "")
 
 
@@ -238,7 +236,7 @@ def _csv_line(
     if record and is_diverged(record):
         record, missing = {}, DIVERGED
     return {
-        "table": suite.name,
+        "table": suite.file_name,
         "row": key[0],
         "column": key[1],
         "network": network,

@@ -1,8 +1,9 @@
-"""The memory part of the benchmark: measured peaks, and the methods that it measures."""
+"""The memory parts of the benchmark: measured peaks, and the methods that are measured."""
 
 import pytest
 import torch
 
+from runner.bench import memory_by_classes
 from runner.bench.memory import _pruner, resident
 
 MIB = 2**20
@@ -23,3 +24,11 @@ def test_the_peak_counts_freed_allocations_since_the_last_measurement() -> None:
 )
 def test_only_methods_that_score_once_are_measured(name: str, measured: bool) -> None:
     assert (_pruner(name) is not None) == measured
+
+
+@pytest.mark.slow
+def test_peaks_do_not_grow_with_the_number_of_classes() -> None:
+    for peaks in memory_by_classes.measured():
+        one, hundred = peaks.taken
+        # 400 images take 0.1 MiB, and a few copies of them exist; without a bound, a hundredfold
+        assert hundred < 1.1 * one + MIB / 2, peaks.name

@@ -25,6 +25,7 @@ CHECKED = {
     "help_vs_torch",
     "tables_10k_s",
     "eval_vs_before",
+    "team_cpu",
 }
 
 

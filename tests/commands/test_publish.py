@@ -12,13 +12,14 @@ from rich.console import Console
 from table_support import record, write
 
 from runner.commands.publish import publish
-from runner.commands.published import LONGEST, page_name, published_line, read_index
+from runner.commands.published import page_name, published_line, read_index
 from runner.config.compose import compose_config
 from runner.errors import ConfigError
 from runner.records.packed import as_line, read_lines, write_lines
 from runner.records.stored import StoredRun
 from runner.spec.planned import PlannedRun
 from runner.suites.expand import expand
+from runner.suites.file_names import LONGEST
 
 # three runs; nobody publishes records of this scale
 WORDS = ["imc_table14@digits", "train.scale=0.0123", "seeds=0"]

@@ -10,7 +10,7 @@ from support import compose_run, machine, perform_run
 from runner.config.compose import compose_config
 from runner.config.request import read_request
 from runner.display.summary import closing_of, summary
-from runner.spec.findings import doubts, errors
+from runner.spec.findings import doubts, errors, written
 
 
 @pytest.mark.parametrize(
@@ -25,10 +25,18 @@ from runner.spec.findings import doubts, errors
         ),
         ({"k_half": None, "k_converged": 0}, ", not converged: none with half of the work"),
         ({"k_half": 0.56, "k_converged": None}, ", 0.56 with half of the work"),
+        ({"k_se": 0.1, "k_least": 0.99, "k_of": "p"}, " ± 0.1, at least 0.99 (errors of p alone)"),
     ],
 )
-def test_a_finding_is_followed_by_its_errors(found: dict[str, float | None], text: str) -> None:
+def test_a_finding_is_followed_by_its_errors(
+    found: dict[str, float | str | None], text: str
+) -> None:
     assert errors({"k": 1.0, **found}, "k") == text
+
+
+def test_a_share_below_one_is_not_printed_as_one() -> None:
+    for value, text in ((1.0, "1"), (0.9999954679, "0.999995"), (0.98765, "0.9877"), (0.0, "0")):
+        assert written(value) == text
 
 
 def test_the_summary_marks_a_found_density_that_has_not_converged(tmp_path: Path) -> None:

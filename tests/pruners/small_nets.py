@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
 from models.mlp import Mlp
 from models.resnet_cifar import ResNetCifar
@@ -136,3 +137,14 @@ def state_check(model: nn.Module) -> Callable[[], bool]:
         )
 
     return unchanged
+
+
+def allocated(act: Callable[[], object]) -> int:
+    """Bytes that were allocated at the peak of `act`, beyond those before it."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        act()
+    now = peak = 0
+    for event in seen.profiler.kineto_results.events():  # type: ignore[union-attr]
+        now += event.nbytes() if event.name() == "[memory]" else 0
+        peak = max(peak, now)
+    return peak

@@ -342,6 +342,15 @@ def test_methods_share_equal_stages() -> None:
     assert imc[0]["wstar"] == imc[1]["wstar"] and imc[0]["lipschitz"] == imc[1]["lipschitz"]
 
 
+def test_a_portrait_measures_wstar_as_imc_does_unless_told_otherwise() -> None:
+    imc = compose_run(*IMC)
+    k = compose_run("method=wstar", "portrait=lipschitz", *MLP)
+    assert stage_keys(k)["lipschitz"] == stage_keys(imc)["lipschitz"]
+    ritz = compose_run("method=wstar", "portrait=ritz", *MLP).stage("portrait").component
+    spectrum = imc.stage("spectrum").component
+    assert ritz.hessian == spectrum.hessian  # type: ignore[union-attr]
+
+
 def test_equal_durations_in_different_notation_give_the_same_stage() -> None:
     scaled = compose_run("method=dense", *MLP, "train.epochs=100", "train.scale=0.02")
     written = compose_run("method=dense", *MLP, "train.epochs=2", "train.scale=1")

@@ -1,0 +1,130 @@
+"""BatchNorm with the statistics of the whole batch, of which each process computes a share.
+
+torch synchronises BatchNorm on CUDA only (nn.SyncBatchNorm, which the engine uses there). This
+layer does the same on every other device. A process sends the number of its values, their mean and
+their sum of squared deviations, which are combined exactly (Chan, Golub and LeVeque 1979, equation
+2.1), in the order of the processes, so that all have equal statistics to the bit. The gradient is
+that of Ioffe and Szegedy (arXiv:1502.03167, section 3), with its two sums over the whole batch.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BATCHNORMS = nn.modules.batchnorm._BatchNorm
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """BatchNorm over the last dimensions of inputs (N, C, ...), of which N may be 0."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"expected an input (N, C, ...), got {tuple(input.shape)}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise with the batch's statistics in training, else with the running ones."""
+        if not self.training:
+            return super().forward(input)
+        mean, var, count = _statistics(input.detach())
+        self._track(mean, var * (count / (count - 1)))
+        normalised: Tensor = _Normalise.apply(
+            input, self.weight, self.bias, mean, var, self.eps, count
+        )
+        return normalised
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, var: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        share = self.momentum if self.momentum is not None else 1 / int(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(var, share)
+
+
+def share_statistics(module: nn.Module) -> None:
+    """Replace each BatchNorm inside `module` by a `SharedBatchNorm` with the same tensors."""
+    for name, child in module.named_children():
+        if isinstance(child, BATCHNORMS):
+            own = SharedBatchNorm(
+                child.num_features,
+                child.eps,
+                child.momentum,
+                child.affine,
+                child.track_running_stats,
+                device="meta",
+            )
+            own._parameters.update(child._parameters)
+            own._buffers.update(child._buffers)
+            setattr(module, name, own.train(child.training))
+        else:
+            share_statistics(child)
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Mean (C,), biased variance (C,) and number of values a channel, over all processes."""
+    count = x.numel() // x.shape[1]
+    if count:
+        var, mean = torch.var_mean(x.float(), _others(x), correction=0)
+    else:  # this process has no example of a batch that is smaller than the number of processes
+        var, mean = x.new_zeros(2, x.shape[1], dtype=torch.float32)
+    own = torch.stack([torch.full_like(mean, count), mean, var * count]).double().cpu()
+    parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, own)
+    counts, means, squares = torch.stack(parts, dim=1)  # each (processes, C)
+    total = counts.sum(0)
+    centre = (counts * means).sum(0) / total
+    spread = (squares + counts * (means - centre) ** 2).sum(0) / total
+    return centre.float().to(x.device), spread.float().to(x.device), int(total[0])
+
+
+def _others(x: Tensor) -> list[int]:
+    """The dimensions of `x` but that of the channels."""
+    return [0, *range(2, x.dim())]
+
+
+class _Normalise(torch.autograd.Function):
+    """(x - mean) / sqrt(var + eps) * weight + bias, where mean and var depend on all inputs."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor,
+        var: Tensor,
+        eps: float,
+        count: int,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, mean, var)
+        ctx.eps, ctx.count = eps, count
+        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of input, weight and bias; the latter two are sums over this process' share."""
+        (grad,) = grads
+        x, weight, mean, var = ctx.saved_tensors
+        used = torch.ones_like(mean) if weight is None else weight
+        if len(x):  # the gradients for constant statistics
+            for_input, for_weight, for_bias = torch.ops.aten.native_batch_norm_backward(
+                grad, x, used, mean, var, None, None, False, ctx.eps, [True, True, True]
+            )
+        else:
+            for_input, for_weight, for_bias = torch.zeros_like(x), mean * 0, mean * 0
+        sums = torch.stack([for_weight, for_bias]).cpu()
+        dist.all_reduce(sums)
+        # Means over the batch of grad * normalised input and of grad, (C,).
+        by_normalised, by_one = (sums / ctx.count).to(x.device)
+        scale = (var + ctx.eps).rsqrt()
+        slope = used * scale * scale * by_normalised
+        offset = used * scale * by_one - slope * mean
+        shape = (1, -1, *(1,) * (x.dim() - 2))
+        for_input.sub_(torch.addcmul(offset.view(shape), slope.view(shape), x))
+        affine = (None, None) if weight is None else (for_weight, for_bias)
+        return for_input, *affine, None, None, None, None

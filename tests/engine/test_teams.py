@@ -1,0 +1,213 @@
+"""Two and three processes (gloo) train nets with BatchNorm like one process.
+
+The processes are forks of this one and compute in the same code as under torchrun.
+"""
+
+import multiprocessing
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from support import compose_run, machine, perform_run
+
+from runner.engine.agreement import EVERY, Agreement, Wishes
+from runner.engine.distributed import ALONE, ProcessGroup
+from runner.engine.shared_folders import check_shared
+from runner.engine.store import Artefact
+from runner.errors import ConfigError
+from runner.spec.run import Run
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["runner.commands.run", "support", "pytest"])
+# 143 images in batches of 32: the last batch has 15, which three processes share unevenly; with
+# batches of 71, it has one, so that two of three processes have none.
+SMALL = (
+    "dataset=digits",
+    "train_fraction=0.1",
+    "train.batch_size=32",
+    "train.scale=0.0125",
+    "train.lr=0.001",
+)
+RUNS = {
+    "ResNet-20": ("model=resnet20", "method=dense"),
+    "VGG": ("model=vgg11_small", "method=dense"),
+    "MobileNet": ("model=mobilenet_v1", "method=dense", "dataset.size=32"),
+    "RigL": ("model=resnet20", "method=rigl", "density=0.3"),
+    "SR-popup": ("model=resnet20", "method=sr_popup", "density=0.3"),
+    "GraSP": ("model=resnet20", "method=grasp", "density=0.3"),
+    "IMC": ("model=resnet20", "method=imc", "method.spectrum.steps=4"),
+    "one image left": ("model=resnet20", "method=dense", "train.batch_size=71"),
+}
+# Relative, of losses: float32 sums in another order, amplified by some steps. One process with two
+# threads instead of one has 3e-6 for ResNet-20 and 0.017 for MobileNet, whose maps are 2x2 here.
+TOLERANCES = {"MobileNet": 0.05}
+TOLERANCE = 2e-3
+
+
+def last_of_each(*words: str) -> list[str]:
+    return list({word.partition("=")[0]: word for word in words}.values())
+
+
+def runs() -> dict[str, Run]:
+    return {name: compose_run(*last_of_each(*SMALL, *words)) for name, words in RUNS.items()}
+
+
+Found = dict[str, tuple[dict[str, Any], dict[str, Artefact]]]
+
+
+def member(rank: int, size: int, folder: Path, names: list[str]) -> None:
+    torch.set_num_threads(1)
+    address = f"file://{folder / f'meeting{size}'}"
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=size)
+    try:
+        where = replace(machine(folder / f"team{size}"), group=ProcessGroup(rank, size))
+        found = {name: perform_run(runs()[name], where) for name in names}
+        if rank == 0:
+            torch.save(found, folder / f"team{size}.pt")
+    except BaseException:
+        (folder / f"error{rank}").write_text(traceback.format_exc())
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def team(size: int, folder: Path, names: list[str]) -> Found:
+    """The records and artefacts of runs by a team of that size."""
+    processes = [
+        FORKS.Process(target=member, args=(rank, size, folder, names)) for rank in range(size)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(200)
+        process.kill()
+    errors = [path.read_text() for path in sorted(folder.glob("error*"))]
+    assert not errors and all(process.exitcode == 0 for process in processes), errors
+    found: Found = torch.load(folder / f"team{size}.pt", weights_only=False)
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
+        yield tmp_path_factory.mktemp("teams")
+
+
+@pytest.fixture(scope="module")
+def two(folder: Path) -> Found:
+    return team(2, folder, [name for name in RUNS if name not in ("VGG", "one image left")])
+
+
+@pytest.fixture(scope="module")
+def three(folder: Path) -> Found:
+    return team(3, folder, ["ResNet-20", "VGG", "one image left"])
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> Found:
+    return {name: perform_run(run, machine(folder / "alone")) for name, run in runs().items()}
+
+
+def losses(record: dict[str, Any], artefacts: dict[str, Artefact]) -> list[float]:
+    rows = [row for each in artefacts.values() for row in each.meta["history"]]
+    return [row[name] for row in rows for name in ("train_loss", "test_loss") if row[name]]
+
+
+@pytest.mark.parametrize("name", [name for name in RUNS if name not in ("VGG", "one image left")])
+def test_two_processes_have_the_losses_and_masks_of_one(
+    name: str, two: Found, alone: Found
+) -> None:
+    equal(two[name], alone[name], TOLERANCES.get(name, TOLERANCE))
+
+
+@pytest.mark.parametrize("name", ["ResNet-20", "VGG", "one image left"])
+def test_three_processes_have_the_losses_of_one(name: str, three: Found, alone: Found) -> None:
+    equal(three[name], alone[name], TOLERANCE)
+
+
+def equal(
+    found: tuple[dict[str, Any], dict[str, Artefact]],
+    expected: tuple[dict[str, Any], dict[str, Artefact]],
+    tolerance: float,
+) -> None:
+    ours, theirs = losses(*found), losses(*expected)
+    assert ours == pytest.approx(theirs, rel=tolerance) and len(theirs) >= 2
+    for stage, artefact in expected[1].items():
+        own = found[1][stage]
+        kept = sum(int(mask.sum()) for mask in artefact.masks.values())
+        both = sum(int((own.masks[k] * mask).sum()) for k, mask in artefact.masks.items())
+        assert sum(int(mask.sum()) for mask in own.masks.values()) == kept
+        assert both >= 0.99 * kept  # a weight at the threshold can be exchanged for another
+        for key, tensor in artefact.weights.items() if tolerance == TOLERANCE else ():
+            if key.endswith(("running_mean", "running_var")):
+                torch.testing.assert_close(own.weights[key], tensor, rtol=0.02, atol=2e-3)
+
+
+# --- decisions
+
+
+def vote(rank: int, folder: Path) -> None:
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder / 'votes'}", rank=rank, world_size=2
+    )
+    agreement, found = Agreement(ProcessGroup(rank, 2)), []
+    for step in range(3, 60):  # a resumed training begins at any step
+        own = Wishes(stop=rank == 1 and step >= 33, save=rank == 0 and step == 20)
+        found.append((step, agreement.reached(step, lambda own=own: own)))  # type: ignore[misc]
+    agreement.close()
+    torch.save([(step, each) for step, each in found if each != Wishes()], folder / f"vote{rank}")
+    dist.destroy_process_group()
+
+
+def test_all_processes_act_in_the_same_step_one_vote_after_a_wish(folder: Path) -> None:
+    others = [FORKS.Process(target=vote, args=(rank, folder)) for rank in range(2)]
+    for process in others:
+        process.start()
+    for process in others:
+        process.join(100)
+    first, second = (torch.load(folder / f"vote{rank}", weights_only=False) for rank in range(2))
+    assert first == second == [(20 + EVERY, Wishes(save=True)), (40 + EVERY, Wishes(stop=True))]
+
+
+def test_a_process_alone_does_what_it_wishes_in_each_step() -> None:
+    agreement = Agreement(ALONE)
+    for step in range(5):
+        own = Wishes(stop=step == 3, save=step % 2 == 0)
+        assert agreement.reached(step, lambda own=own: own) == own  # type: ignore[misc]
+
+
+# --- folders of several nodes
+
+
+def look(rank: int, folder: Path) -> None:
+    address = f"file://{folder / 'nodes'}"
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    group, message = ProcessGroup(rank, 2), ""
+    check_shared(group, {"env.results_dir": folder, "env.cache_dir": folder})
+    try:
+        check_shared(group, {"env.results_dir": folder, "env.cache_dir": folder / f"node{rank}"})
+    except ConfigError as error:
+        message = str(error)
+    (folder / f"message{rank}").write_text(message)
+    dist.destroy_process_group()
+
+
+def test_a_folder_that_nodes_do_not_share_is_named_in_all_processes(tmp_path: Path) -> None:
+    nodes = [tmp_path / f"node{rank}" for rank in range(2)]
+    for node in nodes:
+        node.mkdir()
+    others = [FORKS.Process(target=look, args=(rank, tmp_path)) for rank in range(2)]
+    for process in others:
+        process.start()
+    for process in others:
+        process.join(100)
+    for rank in range(2):
+        message = (tmp_path / f"message{rank}").read_text()
+        assert message.startswith(f"env.cache_dir={nodes[rank]} is not the same folder for all 2")
+    assert not list(tmp_path.rglob(".shared-*"))
