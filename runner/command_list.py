@@ -100,7 +100,7 @@ LISTED = (
         "runner.commands.tables",
         "print_tables",
         "print tables from records and write them; run nothing",
-        f"  winnow tables [TABLE ...] [KEY=VALUE ...]     without one, those with records\n\n{TABLES}",
+        f"  winnow tables [TABLE ...] [KEY=VALUE ...]     or those with records\n\n{TABLES}",
         console=False,
     ),
     Command(
@@ -108,7 +108,7 @@ LISTED = (
         "runner.commands.figures",
         "draw_figures",
         "draw figures from records; run nothing",
-        f"  winnow figures [FIGURE ...] [KEY=VALUE ...]     without one, those with records\n\n{TABLES}",
+        f"  winnow figures [FIGURE ...] [KEY=VALUE ...]     or those with records\n\n{TABLES}",
         console=False,
     ),
     Command(
