@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from runner.entry import command
 from runner.errors import EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_STOPPED, ConfigError, SweepEnded
-from runner.paths import CONF
+from runner.paths import CONF, RUN_PY
 from runner.streams import say
 from runner.torchrun import ranks
 
@@ -24,7 +24,18 @@ def main() -> NoReturn:
 
     Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 stopped at a checkpoint.
     """
-    command(repeat if AGAIN in sys.argv else run)
+    command(start)
+
+
+def run_words(words: list[str]) -> int:
+    """Run `python run.py WORDS` in this process; `--choices` prints all choices; the exit code."""
+    sys.argv = [str(RUN_PY), *(["--help"] if words == ["--choices"] else words)]
+    return start()
+
+
+def start() -> int:
+    """Run the command line, or perform a finished run again; the exit code."""
+    return repeat() if AGAIN in sys.argv else run()
 
 
 def repeat() -> int:
@@ -47,12 +58,13 @@ def run() -> int:
     arguments = sys.argv[1:]
     codes: list[int] = []
     planned: list[Any] = []  # runs of a sweep with env.plan=true, for one plan of all
+    sweeps: list[Any] = []  # the sweep, if it is one whose jobs this process runs
 
     @hydra.main(str(CONF), "config", version_base="1.3")  # type: ignore[untyped-decorator]
     def job(cfg: DictConfig) -> None:
         from runner.commands.run import run_config  # loads torch: not for --help and --cfg
 
-        codes.append(run_config(cfg, planned))
+        codes.append(run_config(cfg, planned, brief=bool(sweeps)))
         if codes[-1] in (EXIT_STOPPED, EXIT_INTERRUPTED):
             sys.exit(codes[-1])  # a stopped sweep does not start its next job
 
@@ -60,9 +72,9 @@ def run() -> int:
         sys.argv[1:] = arguments = hydra_arguments(accepted(arguments))
         if answered(arguments):
             return 0
-        check_jobs(arguments)
+        sweeps += check_jobs(arguments)
         job(*composed(arguments))
-        show(planned)
+        show(planned, sweeps)
     except SweepEnded as ended:
         return ended.code
     except Exception as error:
@@ -75,12 +87,17 @@ def run() -> int:
     return max(codes, default=0)
 
 
-def show(planned: list[Any]) -> None:
-    """Print one plan of the runs of a sweep; nothing if there are none."""
+def show(planned: list[Any], sweeps: list[Any]) -> None:
+    """Print one plan of the runs of a sweep, or the table of its results; nothing for one run."""
     if planned:
         from runner.commands.run import show_plan
 
         show_plan(planned)
+    elif ranks().rank == 0:
+        from runner.console import console
+
+        for sweep in sweeps:
+            sweep.show(console())
 
 
 def composed(arguments: list[str]) -> list[Any]:
@@ -127,8 +144,11 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
     ]
 
 
-def check_jobs(arguments: list[str]) -> None:
+def check_jobs(arguments: list[str]) -> list[Any]:
     """Check all jobs of a sweep before the first one starts; a launcher checks those of its own.
+
+    Returns:
+        The sweep in a list; empty for one run, or with a launcher.
 
     Raises:
         ConfigError: with every problem of every job.
@@ -137,10 +157,11 @@ def check_jobs(arguments: list[str]) -> None:
     if len(words) == len(arguments) or any(
         each.startswith(("-", "hydra/launcher=", "hydra/sweeper=")) for each in words
     ):
-        return
+        return []
     from runner.launch.sweep import check_sweep  # loads torch
 
-    check_sweep(words, plans(words))
+    found = check_sweep(words, plans(words))
+    return [] if found is None or len(found.runs) < 2 else [found]
 
 
 def plans(arguments: list[str]) -> bool:

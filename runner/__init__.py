@@ -2,11 +2,12 @@
 
 `runner.load_ticket(run_id)` returns the network and masks of a finished run, and
 `runner.keep_masked(model, masks, optimizer)` keeps pruned weights at zero in any training loop.
+`runner.load_records("results")` returns finished runs as a pandas DataFrame.
 """
 
 from typing import Any
 
-__all__ = ["keep_masked", "load_ticket"]
+__all__ = ["keep_masked", "load_records", "load_ticket"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from pruners.keep import keep_masked
 
         return keep_masked
+    if name == "load_records":
+        from runner.records.flat import load_records
+
+        return load_records
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,10 +14,11 @@ LIKE = 0.5  # least likeness of a suggestion: twice the letters in common over a
 class ConfigError(ValueError):
     """The configuration cannot be run; nothing was done.
 
-    It has one or more messages, each with the key, the value, the choices and a remedy.
+    It has one or more messages, each once, with the key, the value, the choices and a remedy.
     """
 
     def __init__(self, *messages: str) -> None:
+        messages = tuple(dict.fromkeys(messages))
         super().__init__("\n".join(messages))
         self.messages = messages
 

@@ -1,20 +1,10 @@
-"""Measure speed as ratios to other implementations in the same run.
-
-Usage: python scripts/bench.py [rounds=5] [threads=2] [only=NAME,NAME]
-"""
+"""`winnow bench` with the code of the checkout that this file lies in."""
 
 import sys
-
-from runner.entry import command
-
-
-def main() -> int:
-    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
-    from runner.bench.run import bench
-    from runner.console import console
-
-    return bench(sys.argv[1:], console())
-
+from pathlib import Path
 
 if __name__ == "__main__":
-    command(main)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from runner.main import script
+
+    script("bench")

@@ -1,20 +1,10 @@
-"""Write a finished run's network and masks for plain PyTorch, with a README.
-
-Usage: python scripts/export.py RUN_ID [--format safetensors|torch|prune|pt2]
-       [--at end|rewind|init] [--out DIR] [env.results_dir=DIR] [env.cache_dir=DIR]
-"""
+"""`winnow export` with the code of the checkout that this file lies in."""
 
 import sys
-
-from runner.entry import command
-
-
-def main() -> int:
-    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
-    from runner.commands.export import main as export
-
-    return export(sys.argv[1:])
-
+from pathlib import Path
 
 if __name__ == "__main__":
-    command(main)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from runner.main import script
+
+    script("export")

@@ -1,21 +1,10 @@
-"""Try kills, damaged files, full disks, hostile files and invalid input, and print the table.
-
-Usage: python scripts/faults.py [minutes=5] [seed=0] [workers=2]
-       [only=kills,cache] [write=false] [fresh=true]
-"""
+"""`winnow faults` with the code of the checkout that this file lies in."""
 
 import sys
-
-from runner.entry import command
-
-
-def main() -> int:
-    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
-    from runner.console import console
-    from runner.faults.run import faults
-
-    return faults(sys.argv[1:], console())
-
+from pathlib import Path
 
 if __name__ == "__main__":
-    command(main)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from runner.main import script
+
+    script("faults")

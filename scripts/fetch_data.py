@@ -1,19 +1,10 @@
-"""Download a data set if it is missing, and verify it.
-
-Usage: python scripts/fetch_data.py cifar10 [--data-dir data]
-"""
+"""`winnow data` with the code of the checkout that this file lies in."""
 
 import sys
-
-from runner.entry import command
-
-
-def main() -> int:
-    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
-    from runner.commands.data import main as fetch
-
-    return fetch(sys.argv[1:])
-
+from pathlib import Path
 
 if __name__ == "__main__":
-    command(main)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from runner.main import script
+
+    script("data")

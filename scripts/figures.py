@@ -1,19 +1,10 @@
-"""Draw the named figures, or those that have records, and write them to results/figures.
-
-Usage: python scripts/figures.py [sketching_figure02]
-"""
+"""`winnow figures` with the code of the checkout that this file lies in."""
 
 import sys
-
-from runner.entry import command
-
-
-def main() -> int:
-    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
-    from runner.commands.figures import draw_figures
-
-    return draw_figures(sys.argv[1:])
-
+from pathlib import Path
 
 if __name__ == "__main__":
-    command(main)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from runner.main import script
+
+    script("figures")

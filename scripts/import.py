@@ -1,19 +1,10 @@
-"""Take over the records of another machine; nothing is overwritten.
-
-Usage: python scripts/import.py DIR|FILE ... [env.results_dir=DIR]
-"""
+"""`winnow import` with the code of the checkout that this file lies in."""
 
 import sys
-
-from runner.entry import command
-
-
-def main() -> int:
-    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
-    from runner.commands.import_ import main as import_records
-
-    return import_records(sys.argv[1:])
-
+from pathlib import Path
 
 if __name__ == "__main__":
-    command(main)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from runner.main import script
+
+    script("import")

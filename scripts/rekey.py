@@ -1,20 +1,10 @@
-"""Re-key records and caches of version 0.1.0.
-
-Usage: python scripts/rekey.py [env.results_dir=DIR] [env.cache_dir=DIR]
-"""
+"""`winnow rekey` with the code of the checkout that this file lies in."""
 
 import sys
-
-from runner.entry import command
-
-
-def main() -> int:
-    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
-    from runner.commands.rekey import rekey
-    from runner.console import console
-
-    return rekey(sys.argv[1:], console())
-
+from pathlib import Path
 
 if __name__ == "__main__":
-    command(main)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from runner.main import script
+
+    script("rekey")

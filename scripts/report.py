@@ -1,20 +1,10 @@
-"""Collect all written tables and figures on one page, results/report.html.
-
-Usage: python scripts/report.py [env.results_dir=DIR]
-"""
+"""`winnow report` with the code of the checkout that this file lies in."""
 
 import sys
-
-from runner.entry import command
-
-
-def main() -> int:
-    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
-    from runner.commands.report import report
-    from runner.console import console
-
-    return report(sys.argv[1:], console())
-
+from pathlib import Path
 
 if __name__ == "__main__":
-    command(main)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from runner.main import script
+
+    script("report")

@@ -1,20 +1,10 @@
-"""Run the missing runs of tables, then print the tables.
-
-Usage: python scripts/reproduce.py imc_table01@digits [models=resnet20] [seeds=0,1] [KEY=VALUE ...]
-"""
+"""`winnow reproduce` with the code of the checkout that this file lies in."""
 
 import sys
-
-from runner.entry import command
-
-
-def main() -> int:
-    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
-    from runner.commands.reproduce import reproduce
-    from runner.console import console
-
-    return reproduce(sys.argv[1:], console())
-
+from pathlib import Path
 
 if __name__ == "__main__":
-    command(main)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from runner.main import script
+
+    script("reproduce")

@@ -1,20 +1,10 @@
-"""Write the blocks of README.md and RESULTS.md whose numbers come from published records.
-
-Usage: python scripts/results.py
-"""
+"""`winnow results` with the code of the checkout that this file lies in."""
 
 import sys
-
-from runner.entry import command
-
-
-def main() -> int:
-    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
-    from runner.commands.results import write_results
-    from runner.console import console
-
-    return write_results(sys.argv[1:], console())
-
+from pathlib import Path
 
 if __name__ == "__main__":
-    command(main)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from runner.main import script
+
+    script("results")

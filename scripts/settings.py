@@ -1,20 +1,10 @@
-"""Print our settings beside those of the papers: of the named tables, or a summary of all.
-
-Each difference has its explanation, or is marked as unexplained. Nothing is run.
-Usage: python scripts/settings.py imc_table01 [table.KEY=VALUE ...]
-"""
+"""`winnow settings` with the code of the checkout that this file lies in."""
 
 import sys
-
-from runner.entry import command
-
-
-def main() -> int:
-    """Run the command; its exit code. Imports take seconds, and Ctrl-C may interrupt them."""
-    from runner.commands.settings import show_settings
-
-    return show_settings(sys.argv[1:])
-
+from pathlib import Path
 
 if __name__ == "__main__":
-    command(main)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from runner.main import script
+
+    script("settings")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,9 @@ SMALL = [
     "env.threads=1",
     "env.progress=none",
 ]
+
+# what runs of a checkout
+PARTS = ("conf", "hydra_plugins", "models", "pruners", "runner", "run.py", "scripts")
 
 # pytest runs one worker per core, and the last bits depend on the number of threads
 torch.set_num_threads(1)
@@ -52,6 +56,15 @@ def command(
         )
 
     return run
+
+
+def copy_code(copy: Path) -> None:
+    """Copy the code to an empty folder."""
+    for name in PARTS:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, copy / name)
 
 
 def last_of_each(*overrides: str) -> list[str]:

@@ -4,17 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
+from runner.commands.contract import performed
 from runner.config.build import build_plain, build_run
 from runner.config.compose import Composer, compose_config
-from runner.display.progress import Watcher, display
-from runner.engine.context import RunContext
-from runner.engine.execute import perform
 from runner.engine.machine import Machine
-from runner.engine.store import Artefact, Store
+from runner.engine.store import Artefact
 from runner.faults.made_masks import file_words
-from runner.spec.identity import run_id
 from runner.spec.run import Run
 
 COMPOSER = Composer()
@@ -49,12 +45,4 @@ def needed(folder: Path, *overrides: str, density: float = 0.3) -> list[str]:
 
 def perform_run(run: Run, where: Machine) -> tuple[dict[str, Any], dict[str, Artefact]]:
     """Run all stages and return the record and the artefact of each stage by name."""
-    identity = run_id(run)
-    watcher = Watcher(
-        where.results_dir / "runs" / identity, display("none", Console()), {"run_id": identity}
-    )
-    context = RunContext(run, where, Store(where.cache_dir), watcher)
-    record = perform(context, identity)
-    return record, {
-        stage.name: context.store.load(context.keys[stage.name]) for stage in run.stages
-    }
+    return performed(run, where)

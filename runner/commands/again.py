@@ -10,6 +10,7 @@ from runner.commands.run import plan
 from runner.config.build import build_plain
 from runner.config.compose import compose_config
 from runner.config.environment import environment_of
+from runner.config.overrides import SEARCH, with_search_path
 from runner.config.plain import parse_plain, to_plain
 from runner.config.quoting import literal_paths
 from runner.engine.execute import execute
@@ -34,7 +35,7 @@ def again(words: list[str]) -> int:
 
     Args:
         words: `--again`, a run id or the path of a run's folder, and settings of this machine
-            (`env.*`, `logger`).
+            (`env.*`, `logger`); the folder of the user's own parts (`--config-dir`) that it has.
 
     Raises:
         ConfigError: another word, an unknown run, or one of another version of the code.
@@ -60,10 +61,15 @@ def again(words: list[str]) -> int:
 
 def _read(words: list[str]) -> tuple[str, list[str]]:
     """The run id and the settings of the machine."""
+    words = with_search_path(words)
     place = words.index(FLAG)
     wanted = words[place + 1 : place + 2]
     others = [*words[:place], *words[place + 2 :]]
-    settings = [each for each in others if each.partition("=")[0].split(".")[0] in OF_MACHINE]
+    settings = [
+        each
+        for each in others
+        if each.partition("=")[0].split(".")[0] in OF_MACHINE or each.startswith(f"{SEARCH}=")
+    ]
     if not wanted or "=" in wanted[0] or wanted[0].startswith("-"):
         raise ConfigError(f"{FLAG} needs the id of a finished run: {FLAG} RUN_ID")
     if unread := [each for each in others if each not in settings]:

@@ -32,6 +32,7 @@ from runner.paths import PUBLISHED
 from runner.records.find import sources
 from runner.records.packed import as_line, read_lines, write_lines
 from runner.records.predictions import without_predictions
+from runner.records.provenance import OWN
 from runner.records.stored import StoredRun, last_training
 from runner.spec.findings import is_diverged
 from runner.spec.identity import run_id
@@ -119,6 +120,11 @@ def _refuse(line: PublishedLine, runs: Sequence[StoredRun | None]) -> None:
         raise ConfigError(
             f"{name}: {len(dirty)} runs were measured by uncommitted code, e.g. {dirty[0]};"
             " run them again from a clean checkout"
+        )
+    if own := [run.run_id for run in found if OWN in run.record["provenance"]]:
+        raise ConfigError(
+            f"{name}: {len(own)} runs have parts of your own, e.g. {own[0]}, which the published"
+            " code lacks; keep their records in env.results_dir"
         )
     bare = [
         run.run_id

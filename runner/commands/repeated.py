@@ -19,6 +19,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner.code import code_digest, own_digests
 from runner.config.compose import compose_config
 from runner.config.environment import environment_of, typed, typed_by_user
 from runner.config.overrides import search_path
@@ -27,7 +28,6 @@ from runner.console import console
 from runner.display.summary import Closing, closing_of, summary
 from runner.errors import ConfigError, Damaged
 from runner.files import sealed, unsealed, write_bytes
-from runner.paths import code_digest
 from runner.records.folders import RunFolders, record_path
 from runner.records.predictions import complete
 from runner.spec.found import Surveyed
@@ -85,7 +85,7 @@ def remember(cfg: DictConfig, request: RunRequest) -> None:
 
 def _path(cfg: DictConfig, typed: tuple[str, ...], env: Environment) -> Path:
     """The file for a command of this code."""
-    parts: list[Any] = [code_digest(), sys.version, typed]
+    parts: list[Any] = [code_digest(), sys.version, typed, own_digests()]
     parts += [to_plain(cfg, resolve=False), OmegaConf.to_yaml(cfg, resolve=True)]
     text = json.dumps(parts, sort_keys=True, default=str)
     return env.cache_dir / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"

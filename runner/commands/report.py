@@ -14,6 +14,7 @@ from rich.console import Console
 
 from runner.commands.published import write_pages
 from runner.config.compose import compose_config
+from runner.config.overrides import SEARCH, with_search_path
 from runner.config.plain import to_plain
 from runner.errors import ConfigError
 from runner.files import atomically
@@ -33,7 +34,8 @@ def report(words: list[str], console: Console) -> int:
     Raises:
         ConfigError: a word other than env.results_dir=DIR, or jinja2 is not installed.
     """
-    if other := [word for word in words if not word.startswith("env.results_dir=")]:
+    words = with_search_path(words)
+    if other := [word for word in words if not word.startswith(("env.results_dir=", SEARCH))]:
         raise ConfigError(
             f"{' '.join(other)}: the report accepts only env.results_dir=DIR; it shows all tables"
             " and figures that were written there"

@@ -24,7 +24,7 @@ from runner.torchrun import ranks
 Planned = list[tuple[PlannedRun, Machine]]
 
 
-def run_config(cfg: DictConfig, planned: Planned | None = None) -> int:
+def run_config(cfg: DictConfig, planned: Planned | None = None, brief: bool = False) -> int:
     """Execute or plan the run that `cfg` describes; return the process' exit code.
 
     Each problem produces one message on standard error.
@@ -32,15 +32,16 @@ def run_config(cfg: DictConfig, planned: Planned | None = None) -> int:
     Args:
         planned: list to which a planned run is appended, for one plan of several runs; None = print
             the plan of this run.
+        brief: print one line instead of a summary, for the jobs of a sweep.
     """
-    return guarded(
-        lambda: plan(read_request(cfg), planned) if environment_of(cfg).plan else _execute(cfg)
-    )
+    if environment_of(cfg).plan:
+        return guarded(lambda: plan(read_request(cfg), planned))
+    return guarded(lambda: _execute(cfg, brief))
 
 
-def _execute(cfg: DictConfig) -> int:
+def _execute(cfg: DictConfig, brief: bool) -> int:
     request = _request(cfg)
-    code = execute(request)
+    code = execute(request, brief)
     if code == 0 and ranks().size == 1:
         remember(cfg, request)
     return code

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.hydra_errors import translate
-from runner.config.overrides import check_overrides, conf_folders
+from runner.config.overrides import check_overrides, conf_folders, use_folders
 from runner.config.own_schedules import with_own_schedules
 from runner.config.plain import to_plain
 from runner.config.quoting import literal_paths
@@ -35,6 +35,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
         ConfigError: one message, as on the command line.
     """
     register()
+    use_folders(overrides)
     check_overrides(overrides)
     overrides = literal_paths(overrides)
     GlobalHydra.instance().clear()
@@ -242,12 +243,20 @@ def touched(group: str) -> bool:
     """Whether a group's part of the configuration depends on other choices, or they depend on it.
 
     It does if a file outside `conf/<group>` sets its keys or chooses it, or if one of its own files
-    sets keys elsewhere.
+    sets keys elsewhere. The user's own files count.
     """
+    folders = conf_folders(())
     outside = [
-        path for path in CONF.rglob("*.yaml") if path.parent.name not in (group, "table", "figure")
+        path
+        for folder in folders
+        for path in folder.rglob("*.yaml")
+        if path.parent.name not in (group, "table", "figure")
     ]
-    inside = (path.read_text(encoding="utf-8") for path in (CONF / group).glob("*.yaml"))
+    inside = (
+        path.read_text(encoding="utf-8")
+        for folder in folders
+        for path in (folder / group).glob("*.yaml")
+    )
     return any(
         re.search(rf"^{group}:|/{group}\b", path.read_text(encoding="utf-8"), re.MULTILINE)
         for path in outside

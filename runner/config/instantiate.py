@@ -96,7 +96,8 @@ def locate(tag: str, key: str) -> type:
     except UnknownTag:
         raise ConfigError(
             f"{key}._target_={tag} is not the tag of a component{nearest(str(tag), tags())}; a"
-            " class declares its tag with tag: ClassVar[str]"
+            " class declares its tag with tag: ClassVar[str], and WINNOW_PATH or --config-dir names"
+            " the folder of one of your own"
         ) from None
     except ImportError as error:
         raise ConfigError(f"{key}._target_={tag} cannot be imported: {error}") from error

@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 
 from runner.config.synonyms import corrected, other_key
 from runner.errors import ConfigError
+from runner.own import standing_folders, use
 from runner.paths import CONF
 
 SEARCH = "hydra.searchpath"
@@ -53,7 +54,7 @@ BY_FILE = {
 
 
 def with_search_path(words: Sequence[str]) -> list[str]:
-    """The words with every `--config-dir D` as an override.
+    """The words with every `--config-dir D` as an override; its parts become known.
 
     Raises:
         ConfigError: the folder is missing, or the flag is given twice.
@@ -75,9 +76,8 @@ def with_search_path(words: Sequence[str]) -> list[str]:
                 f"--config-dir={folder}: there is no such folder; it contains groups of your own,"
                 " e.g. method/mine.yaml"
             )
-        text = f"file://{Path(folder).absolute()}"
-        escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-        rest.append(f"{SEARCH}=['{escaped}']")
+        rest.append(_search([Path(folder)]))
+    use_folders(rest)
     return rest
 
 
@@ -87,9 +87,36 @@ def search_path(overrides: Iterable[str]) -> list[str]:
 
 
 def conf_folders(overrides: Iterable[str]) -> list[Path]:
-    """Winnow's configuration folder and those of the user."""
+    """Winnow's configuration folder and those of the user, each once."""
+    standing = [folder.conf for folder in standing_folders()]
+    return list(dict.fromkeys([CONF, *_named_folders(overrides), *standing]))
+
+
+def use_folders(overrides: Iterable[str]) -> None:
+    """Make the parts of the user's folders among the overrides known to this process."""
+    use(_named_folders(overrides))
+
+
+def _named_folders(overrides: Iterable[str]) -> list[Path]:
     own = [value for each in search_path(overrides) for value in _value(each) or []]
-    return [CONF, *(Path(str(each).removeprefix("file://")) for each in own)]
+    return [Path(str(each).removeprefix("file://")) for each in own]
+
+
+def with_standing_folders(overrides: Sequence[str]) -> list[str]:
+    """The overrides with `WINNOW_PATH` as a part of them, for a machine where it is not set."""
+    standing = [folder.conf for folder in standing_folders() if not folder.package]
+    if not standing:
+        return list(overrides)
+    rest = [each for each in overrides if not each.startswith(f"{SEARCH}=")]
+    return [*rest, _search(dict.fromkeys([*_named_folders(overrides), *standing]))]
+
+
+def _search(folders: Iterable[Path]) -> str:
+    """The override that names own folders."""
+    texts = (f"file://{folder.absolute()}" for folder in folders)
+    escaped = (text.replace("\\", "\\\\").replace("'", "\\'") for text in texts)
+    quoted = ",".join(f"'{each}'" for each in escaped)
+    return f"{SEARCH}=[{quoted}]"
 
 
 def check_words(words: Sequence[str]) -> None:

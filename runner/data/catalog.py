@@ -3,14 +3,21 @@
 from pathlib import Path
 
 from runner.data.base import DataError, DataSet
-from runner.registry import find_class, tags
+from runner.registry import find_class, own_tags, tags
+
+OF_DATA_SETS = ("info", "verify", "load")  # methods that only the class of a data set has
 
 
 def data_sets() -> list[DataSet]:
     """All image data sets with default options, ordered by classes, image size and name."""
-    found: list[DataSet] = [find_class(tag)() for tag in tags("runner.data")]
+    own = [cls for tag in own_tags() if _reads_data(cls := find_class(tag))]
+    found: list[DataSet] = [cls() for cls in (*map(find_class, tags("runner.data")), *own)]
     with_images = [component for component in found if component.info().images]
     return sorted(with_images, key=_order)
+
+
+def _reads_data(cls: type) -> bool:
+    return all(hasattr(cls, name) for name in OF_DATA_SETS)
 
 
 def _order(component: DataSet) -> tuple[int, int, str]:

@@ -97,6 +97,14 @@ def summary(record: dict[str, Any], path: Path, closing: Closing) -> Panel:
     return Panel(table, title=Text(visible(record["run_id"])), expand=False)
 
 
+def summary_line(record: dict[str, Any]) -> str:
+    """One line on a run of a sweep; empty if it has no accuracy, as one that diverged."""
+    if record["accuracy"] is None:
+        return ""
+    warnings = "".join(f"; {key}: {text}" for key, text in cut_off(record).items())
+    return visible(f"{record['run_id']}: {_accuracy(record)}{warnings}")
+
+
 def _data_set(record: dict[str, Any]) -> str:
     share = record["train_fraction"]
     part = f", {share:.0%} of the training images" if share < 1 else ""

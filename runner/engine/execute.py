@@ -17,7 +17,7 @@ from runner.console import console
 from runner.data.base import Data
 from runner.display.loggers import Log, Logger
 from runner.display.progress import NO_LOG, Watcher, display
-from runner.display.summary import closing_of, summary
+from runner.display.summary import closing_of, summary, summary_line
 from runner.engine.context import RunContext
 from runner.engine.data_checks import checked_data
 from runner.engine.distributed import LOST, is_lost
@@ -52,8 +52,11 @@ from runner.torchrun import ignored
 ATTEMPTS = 3  # visits of a run's stages, if cached ones are damaged or removed meanwhile
 
 
-def execute(request: RunRequest) -> int:
+def execute(request: RunRequest, brief: bool = False) -> int:
     """Execute a run unless it is done, print the summary of its record, and return the exit code.
+
+    Args:
+        brief: print one line instead, for a run with an accuracy.
 
     Raises:
         ConfigError: the run cannot be executed on this machine; nothing was computed.
@@ -64,7 +67,7 @@ def execute(request: RunRequest) -> int:
     data = checked_data(request.run, machine, check(request.run, machine))
     logger: Logger = construct(request.config.values["logger"], "logger")
     logger.check()
-    attempt = _Attempt(request, machine, logger, console(), data)
+    attempt = _Attempt(request, machine, logger, console(), data, brief)
     try:
         return _finish(attempt)
     except OSError as error:  # the run's folder cannot be made, locked or written
@@ -87,6 +90,7 @@ class _Attempt:
     logger: Logger
     console: Console
     data: Data | None  # of the run, on the CPU; None if a record or the cache makes it needless
+    brief: bool = False
 
     @cached_property
     def run_id(self) -> str:
@@ -116,7 +120,10 @@ def _finish(attempt: _Attempt) -> int:
             if not group.broadcast_decision(attempt.is_done) and (code := _compute(attempt)):
                 return code
     if group.first and (record := read_record(path.parent)):
-        shown.print(summary(record, path, closing_of(attempt.request)))
+        if attempt.brief and (line := summary_line(record)):
+            shown.print(line, soft_wrap=True)
+        else:
+            shown.print(summary(record, path, closing_of(attempt.request)))
     return 0
 
 

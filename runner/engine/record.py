@@ -14,11 +14,12 @@ from pruners.base import count_kept, count_prunable, full_masks, keep_count
 from runner.engine.context import RunContext
 from runner.engine.divergence import ENTRY
 from runner.engine.memory import GIB
-from runner.records.provenance import ORIGIN, ORIGINS, Origin
+from runner.records.provenance import ORIGIN, ORIGINS, OWN, Origin
 from runner.records.valid import SCHEMA
+from runner.registry import find_part, own_version
 from runner.spec.findings import DIVERGED, DIVERGED_EPOCH, DIVERGED_STAGE, DIVERGED_WHAT
 from runner.spec.found import Surveyed
-from runner.spec.identity import NUMERICS
+from runner.spec.identity import NUMERICS, own_parts
 from runner.spec.run import Run, trains
 
 UNIT = "multiply-accumulates per example"  # of `flops`
@@ -191,7 +192,17 @@ def _provenance(context: RunContext, stages: list[dict[str, Any]]) -> dict[str, 
         "numerics": {kind: NUMERICS[kind] for kind in sorted({s.kind for s in run.stages})},
         "precision": run.precision,
         "dataset_checksum": stages[-1]["dataset_checksum"],
+        **_own(run),
     }
+
+
+def _own(run: Run) -> dict[str, dict[str, dict[str, str]]]:
+    """Where the parts of the user's own in a run are from, by tag; {} if it has none."""
+    found = {
+        tag: {"from": find_part(tag).source, "version": own_version(cls)}
+        for tag, cls in sorted(own_parts(run).items())
+    }
+    return {OWN: found} if found else {}
 
 
 def _counts(context: RunContext, final: str | None) -> dict[str, Any]:

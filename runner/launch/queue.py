@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from runner.launch.forks import Forks
+from runner.launch.forks import SOURCES, Forks
 from runner.launch.jobs import (
     Outcome,
     QueueJob,
@@ -31,6 +31,7 @@ from runner.launch.jobs import (
 )
 from runner.launch.monitor import Monitor
 from runner.launch.slots import FreeMemory, Slot
+from runner.own import own_files
 
 POLL = 0.1  # seconds between two checks of the running jobs, at most
 FEW = 2  # jobs for which a fork server's own imports are worth their time
@@ -96,7 +97,8 @@ def _forks(jobs: Sequence[QueueJob], slots: list[Slot], monitor: Monitor) -> Ite
     if sum(job.forkable for job in jobs) < FEW:
         yield None
         return
-    with Forks(environment_of(slots[0]), monitor.say) as forks:
+    watched = [*SOURCES, *own_files()]
+    with Forks(environment_of(slots[0]), monitor.say, watched=watched) as forks:
         yield forks
 
 

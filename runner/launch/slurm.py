@@ -14,8 +14,10 @@ have the same names here.
 import contextlib
 import io
 import os
+import shlex
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from runner.config.compose import compose_config
+from runner.config.overrides import with_standing_folders
 from runner.config.request import read_request
 from runner.engine.execute import execute
 from runner.engine.machine import Machine
@@ -35,9 +38,16 @@ from runner.launch.options import too_small
 from runner.launch.queue import summary
 from runner.launch.slurm_limits import array_size, refusal
 from runner.launch.slurm_queue import wait_for_jobs
+from runner.paths import ROOT
 from runner.torchrun import without_torchrun
 
 EARLY = 30  # seconds between Slurm's checks of time limits; a warning may come that much early
+# The interpreter of a job, with the code of this checkout: neither the installed one nor, from
+# Python 3.11 on, what the working directory has under the same names.
+PYTHON = (
+    f"env PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}"
+    f" {shlex.quote(sys.executable)}"
+)
 START = 20  # seconds until a job can handle the warning; an earlier warning ends the job
 
 
@@ -224,6 +234,7 @@ def _submit_array(jobs: list[QueueJob], options: Slurm, previous: str) -> list[s
             folder=_logs_of_slurm(jobs[0].folder.parent.parent) / "%j",
             cluster="slurm",
             slurm_max_num_timeout=options.max_num_timeout,
+            slurm_python=PYTHON,
         )
     except RuntimeError as error:
         raise ConfigError(
@@ -262,7 +273,7 @@ def remote_run(job: QueueJob, options: Slurm) -> RemoteRun:
 
     The overrides follow the interpreter and run.py in the job's command.
     """
-    overrides = job.command[2:]
+    overrides = tuple(with_standing_folders(job.command[2:]))
     if not any(override.startswith("env.threads=") for override in overrides):
         overrides = (*overrides, f"env.threads={options.cpus_per_task}")
     job.folder.mkdir(parents=True, exist_ok=True)

@@ -23,9 +23,10 @@ from runner.console import console
 from runner.engine.data_checks import problems_of_all
 from runner.engine.machine import Machine, prepare
 from runner.engine.store import Store
-from runner.errors import ConfigError, SweepEnded
+from runner.errors import EXIT_STOPPED, ConfigError, SweepEnded
 from runner.launch.jobs import QueueJob
-from runner.launch.launcher import Launcher, print_lines
+from runner.launch.launcher import EXIT_WAITING, Launcher, print_lines
+from runner.launch.sweep_table import Sweep
 from runner.paths import RUN_PY
 from runner.records.folders import RunFolders, record_path
 from runner.records.predictions import complete
@@ -33,12 +34,15 @@ from runner.spec.identity import run_id, stage_keys
 from runner.spec.run import Run, snapshots_wanted
 
 
-def check_sweep(words: Sequence[str], plans: bool) -> None:
+def check_sweep(words: Sequence[str], plans: bool) -> Sweep | None:
     """Check every job of a sweep without a launcher, which Hydra runs one after another.
 
     Args:
         words: the sweep's overrides.
         plans: whether the jobs are only planned, which requires no data.
+
+    Returns:
+        The jobs; None if only Hydra can tell which these are.
 
     Raises:
         ConfigError: a job could not start, or an override has no effect on any job.
@@ -48,10 +52,12 @@ def check_sweep(words: Sequence[str], plans: bool) -> None:
         parsed = OverridesParser.create().parse_overrides(rest)
         (jobs,) = BasicSweeper.split_arguments(parsed, None)
     except (HydraException, AssertionError):
-        return  # Hydra reports what it cannot read; it expands glob(...) itself
+        return None  # Hydra reports what it cannot read; it expands glob(...) itself
     overrides = [[*own, *job] for job in jobs]
     composer = Composer()
-    checked_runs([composer.config(each) for each in overrides], overrides, plans)
+    configs = [composer.config(each) for each in overrides]
+    runs, _ = checked_runs(configs, overrides, plans)
+    return Sweep(runs, overrides, environment_of(configs[0]).results_dir)
 
 
 def run_sweep(launcher: Launcher, configs: list[DictConfig], overrides: list[list[str]]) -> None:
@@ -64,10 +70,12 @@ def run_sweep(launcher: Launcher, configs: list[DictConfig], overrides: list[lis
         ConfigError: a job could not start; none has been started.
         SweepEnded: some jobs failed, or the sweep was stopped.
     """
-    jobs, machine = checked_jobs(configs, overrides)
+    runs, jobs, machine = checked_jobs(configs, overrides)
     shown = console()
     shown.print(counted(jobs, len(overrides)))
     code, message = launcher.run(jobs, machine, configs[0].env.threads, shown)
+    if code not in (EXIT_STOPPED, EXIT_WAITING):
+        Sweep(runs, overrides, machine.results_dir).show(shown)
     if code:
         print_lines(shown, message)
         raise SweepEnded(code)
@@ -75,8 +83,8 @@ def run_sweep(launcher: Launcher, configs: list[DictConfig], overrides: list[lis
 
 def checked_jobs(
     configs: list[DictConfig], overrides: list[list[str]]
-) -> tuple[list[QueueJob], Machine]:
-    """One job for each different run of a sweep, and the machine that the jobs share.
+) -> tuple[list[Run], list[QueueJob], Machine]:
+    """The runs of a sweep, one job for each different one, and the machine that the jobs share.
 
     Raises:
         ConfigError: one message for each problem of each configuration.
@@ -89,7 +97,7 @@ def checked_jobs(
     jobs: dict[str, QueueJob] = {}
     for run, own in zip(runs, effective, strict=True):
         jobs.setdefault(run_id(run), make_job(run, machine, own))
-    return list(jobs.values()), machine
+    return runs, list(jobs.values()), machine
 
 
 def checked_runs(

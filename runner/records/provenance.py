@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from runner.code import installed
 from runner.paths import CODE, ROOT
 from runner.records import stored
 
@@ -18,6 +19,7 @@ PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-
 
 
 ORIGIN, ORIGINS = stored.ORIGIN, stored.ORIGINS
+OWN = "own"  # key in a record's provenance: the run's parts that are the user's own
 # What libraries choose their kernels by. Two processors of one name can differ in it.
 X86 = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16")
 INSTRUCTION_SETS = (*X86, "asimd", "sve", "bf16")
@@ -58,6 +60,7 @@ class Origin:
         threads, processes: threads of PyTorch in a process, processes that train together.
         host: name of the machine.
         determinism: settings of cuDNN, deterministic algorithms and TF32.
+        installed: the version and the hash of code that is in no checkout; None in a checkout.
     """
 
     git_sha: str | None
@@ -71,11 +74,14 @@ class Origin:
     processes: int
     host: str
     determinism: dict[str, bool]
+    installed: dict[str, str | None] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The fields as plain JSON."""
         made = asdict(self)
         made["cpu"]["instruction_sets"] = list(self.cpu.instruction_sets)
+        if self.installed is None:
+            del made["installed"]
         return made
 
 
@@ -107,8 +113,10 @@ def provenance(device: torch.device, processes: int) -> Origin:
     Args:
         processes: number of processes that train together.
     """
+    state = git_state()
     return Origin(
-        **git_state(),
+        **state,
+        installed=installed() if state["git_sha"] is None else None,
         versions={
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in PACKAGES},

@@ -14,6 +14,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
 
+from runner.registry import own_version
 from runner.spec.run import Run
 
 # Raised by hand when a change of the code alters the numbers of a kind of stage.
@@ -54,14 +55,27 @@ def tag_of(cls: type) -> str:
     return tag
 
 
-def canonical(value: Any, naming: Naming = tag_of) -> Any:
+def name_of(cls: type) -> str:
+    """The name of a class in the canonical form: its tag.
+
+    A class of the user's own has the version of its code too (`registry.own_version`): its changes
+    are not seen in NUMERICS.
+
+    Raises:
+        TypeError: as `tag_of`.
+    """
+    tag, version = tag_of(cls), own_version(cls)
+    return f"{tag}@{version}" if version else tag
+
+
+def canonical(value: Any, naming: Naming = name_of) -> Any:
     """Convert `value` to plain JSON types.
 
-    Dataclasses become {"class": tag, non-default fields}, whole floats ints, and tuples lists.
+    Dataclasses become {"class": name, non-default fields}, whole floats ints, and tuples lists.
 
     Args:
-        naming: gives the name of a class. Functions other than `tag_of` reproduce the identities of
-            older versions of the code.
+        naming: gives the name of a class. Functions other than `name_of` reproduce the identities
+            of older versions of the code.
 
     Raises:
         TypeError: a type without a canonical form.
@@ -87,6 +101,20 @@ def canonical(value: Any, naming: Naming = tag_of) -> Any:
     )
 
 
+def own_parts(value: Any) -> dict[str, type]:
+    """Tag -> class of each part of the user's own in a run or a component."""
+    found: dict[str, type] = {}
+    if is_dataclass(value) and not isinstance(value, type):
+        if own_version(type(value)):
+            found[tag_of(type(value))] = type(value)
+        value = [getattr(value, f.name) for f in fields(value)]
+    if isinstance(value, dict):
+        value = list(value.values())
+    for item in value if isinstance(value, (list, tuple)) else ():
+        found |= own_parts(item)
+    return found
+
+
 def digest(value: Any) -> str:
     """SHA-256 of the canonical form, in hex."""
     return _sha(_compact(value))
@@ -102,12 +130,12 @@ def stage_keys(run: Run) -> dict[str, str]:
     return identify(run).keys
 
 
-def identify(run: Run, naming: Naming = tag_of) -> Identity:
+def identify(run: Run, naming: Naming = name_of) -> Identity:
     """The identity of one run."""
     return identify_all([run], naming)[0]
 
 
-def identify_all(runs: Sequence[Run], naming: Naming = tag_of) -> list[Identity]:
+def identify_all(runs: Sequence[Run], naming: Naming = name_of) -> list[Identity]:
     """The identities of several runs.
 
     A stage object that several runs share, as the runs of several seeds do, is serialized once.
@@ -172,7 +200,7 @@ def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _compact(value: Any, naming: Naming = tag_of) -> str:
+def _compact(value: Any, naming: Naming = name_of) -> str:
     return json.dumps(
         canonical(value, naming), sort_keys=True, separators=(",", ":"), allow_nan=False
     )

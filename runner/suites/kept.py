@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from runner.code import code_digest, own_digests
 from runner.config.build import build_plain
 from runner.config.compose import Composer
 from runner.config.overrides import search_path
 from runner.errors import Damaged
 from runner.files import sealed, unsealed, write_bytes
-from runner.paths import code_digest
 from runner.spec.found import Surveyed
 from runner.spec.identity import run_id
 from runner.spec.planned import Outline, PlannedRun
@@ -48,7 +48,8 @@ class KeptCells:
         """The file of a table's cells; None if they depend on the user's own configuration."""
         if search_path(overrides):
             return None
-        parts = (code_digest(), sys.version, spec, tuple(layout), tuple(seeds), tuple(overrides))
+        code = code_digest(), sys.version, own_digests()
+        parts = (*code, spec, tuple(layout), tuple(seeds), tuple(overrides))
         name = hashlib.sha256(repr(parts).encode(errors="backslashreplace")).hexdigest()[:32]
         return self.cache_dir / FOLDER / f"{name}.json"
 

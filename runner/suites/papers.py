@@ -5,14 +5,24 @@ from functools import cache
 from pathlib import Path
 
 from runner.config.plain import read_plain
+from runner.own import own_folders
 from runner.paths import CONF, PAPERS
 from runner.suites.schema import TableSpec
+
+FILE = "papers.yaml"  # of conf, and of a folder of the user's own for further papers
 
 
 def paper_titles() -> dict[str, str]:
     """Key of a paper -> its title, in the order of the report."""
-    titles: dict[str, str] = read_plain(CONF / "papers.yaml", resolve=False)
+    own = (folder.conf / FILE for folder in own_folders())
+    titles: dict[str, str] = {}
+    for path in (CONF / FILE, *filter(Path.is_file, own)):
+        titles |= {key: title for key, title in _titles(path).items() if key not in titles}
     return titles
+
+
+def _titles(path: Path) -> dict[str, str]:
+    return read_plain(path, resolve=False)
 
 
 def papers_csv(spec: TableSpec) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 from runner.config.plain import read_plain
 from runner.config.typed import build, coerce
 from runner.errors import ConfigError, one_of
+from runner.own import own_folders
 from runner.paths import CONF
 from runner.suites.references import unknown_references
 from runner.suites.schema import Names, SuiteSpec
@@ -32,12 +33,17 @@ LAYOUTS: Mapping[str, type[SuiteSpec]] = {
 
 def table_names() -> list[str]:
     """The tables that have a configuration, sorted."""
-    return sorted(path.stem for path in (CONF / "table").glob("*.yaml"))
+    return sorted(path.stem for root in roots() for path in (root / "table").glob("*.yaml"))
 
 
 def figure_names() -> list[str]:
     """The figures that have a configuration, sorted."""
-    return sorted(path.stem for path in (CONF / "figure").glob("*.yaml"))
+    return sorted(path.stem for root in roots() for path in (root / "figure").glob("*.yaml"))
+
+
+def roots() -> list[Path]:
+    """The folders with files of tables and figures: Winnow's, then the user's own."""
+    return [CONF, *(folder.conf for folder in own_folders())]
 
 
 def variants_of(stem: str) -> list[str]:
@@ -56,18 +62,24 @@ def read_spec(stem: str) -> SuiteSpec:
         ConfigError: every mistake in the file or in one named by `like`: unknown and missing keys,
             wrong types, unknown references.
     """
-    return _read(CONF, stem)
+    return _read(next((root for root in roots() if _file(root, stem)), CONF), stem)
 
 
 @cache
 def _read(conf: Path, stem: str) -> SuiteSpec:
     path = _path(conf, stem)
-    return parse(plain_of(conf, stem), str(path.relative_to(conf.parent)), conf)
+    shown = path.relative_to(CONF.parent) if path.is_relative_to(CONF) else path
+    return parse(plain_of(conf, stem), str(shown), conf)
 
 
 def _path(conf: Path, stem: str) -> Path:
-    table, figure = (conf / kind / f"{stem}.yaml" for kind in KINDS)
-    return figure if figure.is_file() else table
+    """The file of a table or figure in a folder, else that of Winnow's."""
+    return _file(conf, stem) or _file(CONF, stem) or CONF / KINDS[0] / f"{stem}.yaml"
+
+
+def _file(conf: Path, stem: str) -> Path | None:
+    files = (conf / kind / f"{stem}.yaml" for kind in reversed(KINDS))
+    return next(filter(Path.is_file, files), None)
 
 
 def parse(own: dict[str, Any], file: str, conf: Path | None = None) -> SuiteSpec:
@@ -75,7 +87,7 @@ def parse(own: dict[str, Any], file: str, conf: Path | None = None) -> SuiteSpec
 
     Args:
         file: the file name for messages.
-        conf: the folder of the files that `like` names; by default CONF.
+        conf: the folder of the files that `like` names, beside CONF.
 
     Raises:
         ConfigError: as `read_spec`.
@@ -144,7 +156,8 @@ def _above(own: dict[str, Any], conf: Path) -> tuple[str, ...]:
     """The names in `like`; the last one takes precedence."""
     like = own.get("like", ())
     names: tuple[str, ...] = coerce([like] if isinstance(like, str) else like, Names, "like")
-    known = sorted(path.stem for kind in KINDS for path in (conf / kind).glob("*.yaml"))
+    folders = [root / kind for root in {conf, CONF} for kind in KINDS]
+    known = sorted(path.stem for folder in folders for path in folder.glob("*.yaml"))
     if problems := [one_of("like", name, known) for name in names if name not in known]:
         raise ConfigError(*problems)
     return names

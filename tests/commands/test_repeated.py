@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SMALL, environment
 
+from runner.code import code_digest
 from runner.commands import repeated
-from runner.commands.repeated import answer, code_digest
+from runner.commands.repeated import answer
 from runner.config.help import choices
 from runner.paths import PUBLISHED
 

@@ -3,27 +3,16 @@
 import csv
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, environment, last_of_each
+from conftest import ROOT, copy_code, environment, last_of_each
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
-PARTS = ("conf", "hydra_plugins", "models", "pruners", "runner", "run.py", "scripts")
 QUICK = ["train.scale=0.0125", "env.device=cpu", "env.threads=1", "env.progress=none"]
-
-
-def copy_code(copy: Path) -> None:
-    """Copy the code to an empty folder."""
-    for name in PARTS:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, copy / name)
 
 
 def apply_section(heading: str, copy: Path) -> set[str]:
