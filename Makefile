@@ -107,7 +107,7 @@ export: $(VENV)/ready ## write a run's ticket for plain PyTorch: ID=RUN_ID ARGS=
 	$(RUN) scripts/export.py $(ID) $(ARGS)
 
 import: $(VENV)/ready ## take over the records of another machine: FROM=DIR
-	$(RUN) scripts/import.py $(FROM) $(ARGS)
+	$(RUN) scripts/import_.py $(FROM) $(ARGS)
 
 rekey: $(VENV)/ready ## convert and seal results and cache of version 0.1.0; computes nothing
 	$(RUN) scripts/rekey.py $(ARGS)

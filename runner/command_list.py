@@ -182,6 +182,16 @@ LISTED = (
         "runner.commands.export",
         "main",
         "write a finished run's network and masks for plain PyTorch",
+        """\
+  winnow export RUN_ID [--format safetensors|torch|prune|pt2] [--at end|rewind|init] [--out DIR]
+
+  safetensors   weights and masks             torch   {'state_dict', 'mask'}
+  prune         the names of torch.nn.utils.prune     pt2   the masked network by torch.export
+  end           the trained network           init    the initial weights
+  rewind        the weights from which the last training began
+
+  Words can also be written as at=init. env.results_dir=DIR and env.cache_dir=DIR say where the run
+  is. docs/tickets.md: how to read the files back.""",
         console=False,
     ),
     Command(
@@ -189,6 +199,13 @@ LISTED = (
         "runner.commands.import_",
         "main",
         "merge the records of another machine",
+        """\
+  winnow import DIR|FILE [DIR|FILE ...] [env.results_dir=DIR]
+
+  DIR|FILE    results, runs, the folder of one run, or a file of packed records (*.jsonl)
+
+  Nothing is overwritten: a record that differs from the one here is kept in conflicts/ of the
+  results, and named.""",
         console=False,
     ),
     Command(

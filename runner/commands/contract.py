@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Generator
 
 from pruners.base import count_kept, count_prunable, full_masks, keep_count
 from runner.config.instantiate import locate
+from runner.console import console
 from runner.data.base import DataError
 from runner.display.progress import Watcher, display
 from runner.engine.context import RunContext
@@ -40,7 +40,7 @@ BATCH = 3  # images that a network is tried with
 def context_of(run: Run, machine: Machine) -> RunContext:
     """The context of a run that shows nothing."""
     folder = machine.results_dir / "runs" / run_id(run)
-    watcher = Watcher(folder, display("none", Console()), {"run_id": run_id(run)})
+    watcher = Watcher(folder, display("none", console()), {"run_id": run_id(run)})
     return RunContext(run, machine, Store(machine.cache_dir), watcher)
 
 

@@ -158,7 +158,11 @@ def decoding_threads(threads: int | None) -> int:
     here = processes_here()
     if threads is None and here > 1:
         threads = max(1, cores() // here)
-    return min(MOST_WORKERS, threads or torch.get_num_threads())
+    if threads is None:
+        import torch
+
+        threads = torch.get_num_threads()
+    return min(MOST_WORKERS, threads)
 
 
 def _invalid(env: Environment) -> Iterator[str]:

@@ -24,6 +24,7 @@ from support import compose_run, compose_run_in_full, machine, perform_run
 from table_support import console_text
 
 import runner.config.compose
+import runner.config.overrides
 from pruners.curvature.hessian import HessianOperator
 from runner.bench.planning import make_tables, measure
 from runner.commands.plan import show_plan
@@ -234,6 +235,7 @@ def test_a_group_that_another_file_overrides_is_composed_with_that_file(
     assert Composer().apart == {"dataset", "model", "train"}
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     monkeypatch.setattr(runner.config.compose, "CONF", tmp_path / "conf")
+    monkeypatch.setattr(runner.config.overrides, "CONF", tmp_path / "conf")
     path = tmp_path / "conf" / "method" / "dense.yaml"
     path.write_text(path.read_text() + "train:\n  epochs: 80\n")
     assert Composer().apart == {"dataset", "model"}
