@@ -19,7 +19,7 @@ class Outline:
     Args:
         model, dataset: their names.
         size: height and width to which images are padded or scaled; None = their own.
-        test_images: number of test images; 0 where there are none.
+        test_images, classes: their numbers; 0 where there are none.
         epochs: those that each stage trains.
         tested: `test_every` of each stage that trains.
     """
@@ -28,6 +28,7 @@ class Outline:
     dataset: str
     size: int | None
     test_images: int
+    classes: int
     seed: int
     density: float | None
     train_fraction: float
@@ -73,11 +74,13 @@ def plan_runs(runs: Sequence[Run], overrides: Sequence[tuple[str, ...]]) -> tupl
 
 def outline_of(run: Run) -> Outline:
     """The outline of a run."""
+    info = run.dataset.info()
     return Outline(
         model=run.model.name,
         dataset=run.dataset.name,
         size=getattr(run.dataset, "size", None),
-        test_images=run.dataset.info().test,
+        test_images=info.test,
+        classes=info.classes,
         seed=run.seed,
         density=run.density,
         train_fraction=run.train_fraction,

@@ -159,12 +159,13 @@ def make_cell(
     idle = dict(planned[0][1])
     for _, other in planned[1:]:
         idle = {each: why for each, why in idle.items() if each in other}
+    first = planned[0][0][0]
     return replace(
         cell,
         candidates=tuple(runs for runs, _ in planned),
-        labels=_labels_as_ran(spec, planned[0][0][0].run),
+        labels=_labels_as_ran(spec, first.run),
         unread=idle,
-        told={key: read_setting(key, list(next(iter(unique))), composer) for key in told},
+        told={key: read_setting(key, list(first.overrides), composer) for key in told},
     )
 
 

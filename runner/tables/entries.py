@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.data.base import Info
 from runner.records.find import find_record
 from runner.records.predictions import LABELS, PREDICTIONS
 from runner.records.read import find_run
@@ -64,11 +63,9 @@ class Entry:
     @property
     def collapsed(self) -> int:
         """Number of records whose test accuracy is not above that of chance."""
-        jobs = {job.run_id: job for job in self.requested}
-        return sum(
-            r["run_id"] in jobs and is_chance(r["accuracy"], jobs[r["run_id"]].run.dataset.info())
-            for r in self.records
-        )
+        outlines = {job.run_id: job.outline for job in self.requested}
+        found = [(r["accuracy"], outlines.get(r["run_id"])) for r in self.records]
+        return sum(bool(o and is_chance(value, o.classes, o.test_images)) for value, o in found)
 
     @property
     def requested(self) -> tuple[PlannedRun, ...]:
@@ -95,12 +92,16 @@ class Entry:
         return [value for value in found if value is not None]
 
 
-def is_chance(accuracy: float | None, info: Info) -> bool:
-    """Whether a test accuracy in percent is that of guessing, within three standard errors."""
-    if accuracy is None or not info.classes or not info.test:
+def is_chance(accuracy: float | None, classes: int, images: int) -> bool:
+    """Whether a test accuracy in percent is that of guessing, within three standard errors.
+
+    Args:
+        images: number of test images.
+    """
+    if accuracy is None or not classes or not images:
         return False
-    chance = 1 / info.classes
-    return accuracy / 100 <= chance + 3 * math.sqrt(chance * (1 - chance) / info.test)
+    chance = 1 / classes
+    return accuracy / 100 <= chance + 3 * math.sqrt(chance * (1 - chance) / images)
 
 
 def metrics(suite: Suite) -> list[Metric]:

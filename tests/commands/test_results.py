@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from support import compose_run
+from table_support import record
 
 from runner.blocks import blocks, renewed
 from runner.commands.result_queries import STATISTICS, parse_query
@@ -12,6 +14,7 @@ from runner.commands.results import COMMAND, TEMPLATES, read_template, renewed_d
 from runner.errors import ConfigError
 from runner.records.packed import as_line, write_lines
 from runner.records.stored import StoredRun
+from runner.spec.planned import plan_runs
 
 INDEX = """\
 tables:
@@ -128,15 +131,16 @@ def test_a_placeholder_prints_the_number_of_its_page(
 
 
 def test_records_are_averaged_by_method(published: Path) -> None:
-    runs = [("a", "snip", 90.0, 1.5), ("b", "snip", 92.0, 20.25), ("c", "imc", None, 3.0)]
+    runs = [("snip", 0, 90.0, 1.5), ("snip", 1, 92.0, 20.25), ("random", 0, None, 3.0)]
     lines = {}
-    for name, method, value, gap in runs:
-        found = {"run_id": name, "method": method, "accuracy": value, "report": {"gap": gap}}
-        lines[name] = as_line(StoredRun(found), {})
+    for method, seed, value, gap in runs:
+        words = [f"method={method}", "density=0.1", "model=mlp", f"seed={seed}"]
+        (job,) = plan_runs([compose_run(*words)], [tuple(words)])
+        lines[job.run_id] = as_line(StoredRun(record(job, value, report={"gap": gap})), {})
     write_lines(published / "records" / "imc_table01@digits.jsonl", lines)
     for query, text in (
         ('t.records(method="snip", digits=1)', "91.0 ± 1.4"),  # 2 / sqrt(2)
-        ('t.records(method="imc")', "–"),
+        ('t.records(method="random")', "–"),
         ('t.records(field="gap", spans=True)', "1.50 to 20.25"),
     ):
         assert filled(f"{{{{{query}}}}}", published) == text
