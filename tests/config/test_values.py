@@ -3,9 +3,13 @@
 import copy
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+from support import needed
 
 from runner.config import typed
 from runner.config.build import build_plain
@@ -47,8 +51,36 @@ GAUSSIAN = ["dataset=gaussian_teacher", "model=student"]
 SCORED = ["method=snip", "density=0.3"]
 
 
-def cases() -> Iterator[tuple[str, list[str]]]:
-    """Each group with overrides under which the values of one of its files apply."""
+def cases(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each group with overrides under which the values of one of its files apply.
+
+    Args:
+        folder: for files of masks and of images, which some choices read.
+    """
+    for group, words in _cases():
+        name = {"dataset=folder": "images", "dataset=arrays": "arrays.npz"}.get(words[0])
+        yield (
+            group,
+            [
+                *words,
+                *needed(folder, *words),
+                *([f"dataset.path={folder / name}"] if name else []),
+            ],
+        )
+
+
+def made(folder: Path) -> Path:
+    """The folder, with ten 8x8 images of two classes in files and in one file of arrays."""
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 8, 8), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        place = folder / "images" / f"class{i % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"{i}.png")
+    np.savez(folder / "arrays.npz", images=pixels, labels=np.arange(10) % 2)
+    return folder
+
+
+def _cases() -> Iterator[tuple[str, list[str]]]:
     for path in sorted((CONF / "method").rglob("*.yaml")):
         name = path.relative_to(CONF / "method").with_suffix("").as_posix()
         if name.startswith("base/"):
@@ -132,11 +164,11 @@ def composer() -> Composer:
     return Composer()
 
 
-@pytest.mark.parametrize("group", dict.fromkeys(group for group, _ in cases()))
-def test_a_value_of_a_wrong_type_or_sign_is_refused(group: str) -> None:
+@pytest.mark.parametrize("group", dict.fromkeys(group for group, _ in _cases()))
+def test_a_value_of_a_wrong_type_or_sign_is_refused(group: str, tmp_path: Path) -> None:
     seen: set[tuple[str, bool]] = set()
     accepted = []
-    for of, base in cases():
+    for of, base in cases(made(tmp_path)):
         if of != group:
             continue
         plain = composer().plain(base)
