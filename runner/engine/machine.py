@@ -107,14 +107,13 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
     """The requested machine. Sets torch's number of threads and numerics of CUDA.
 
     A process that trains keeps the memory that a step frees, for the next step. cuDNN is
-    deterministic, and float32 is float32: TF32, with its ten bits, is off. GPUs are numbered as
-    nvidia-smi numbers them, unless CUDA_DEVICE_ORDER is set.
+    deterministic, and TF32, with its ten bits, is off. GPUs have nvidia-smi's numbers.
 
     Args:
         trains: whether this process trains; it then joins the processes that torchrun started.
 
     Raises:
-        ConfigError: an invalid value, a missing CUDA device, or a directory that cannot be written.
+        ConfigError: as `check_environment`, or a directory that the processes do not share.
     """
     check_environment(env)
     import torch

@@ -150,18 +150,17 @@ def make_cell(
             for key, more in spec.reads
         ]
         return replace(cell, value=", ".join(dict.fromkeys(values)))
-    cell = replace(cell, quoted=spec.quoted, ids=spec.ids)
     if not has_method(method, own):
         raise ConfigError(one_of("method", method, method_names(own)))
     asked = [[f"density={density}", *own] for density in spec.densities] or [own]
     unique = dict.fromkeys(tuple(_last_wins(candidate)) for candidate in asked)
     planned = [_plan(each, seeds, composer) for each in unique]
-    idle = dict(planned[0][1])
-    for _, other in planned[1:]:
-        idle = {each: why for each, why in idle.items() if each in other}
-    first = planned[0][0][0]
+    first, idle = planned[0][0][0], planned[0][1]
+    idle = {key: why for key, why in idle.items() if all(key in other for _, other in planned)}
     return replace(
         cell,
+        quoted=spec.quoted,
+        ids=spec.ids,
         candidates=tuple(runs for runs, _ in planned),
         labels=_labels_as_ran(spec, first.run),
         unread=idle,
