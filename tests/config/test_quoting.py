@@ -13,7 +13,7 @@ from support import compose_run, machine
 
 from runner.config.compose import Composer, compose_config
 from runner.config.environment import environment
-from runner.config.quoting import FILES, literal_paths, override, quoted
+from runner.config.quoting import SWEPT, literal_paths, override, quoted
 from runner.errors import ConfigError
 from runner.launch.sweep import make_job
 from runner.paths import expand_user
@@ -93,7 +93,7 @@ def test_an_interpolation_in_a_path_gives_an_error(text: str) -> None:
             composed([f"env.results_dir={text}"])
 
 
-@pytest.mark.parametrize("key", FILES)
+@pytest.mark.parametrize("key", SWEPT)
 def test_a_sweep_over_files_of_weights_or_masks_is_separated_by_commas(key: str) -> None:
     listed = f"{key}=a.pt,b.pt"
     assert literal_paths([listed], sweeps=True) == [listed]

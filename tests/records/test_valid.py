@@ -13,13 +13,13 @@ from table_support import console_text, expanded, write
 from table_support import record as made
 
 from runner.commands.plan import show_tables
-from runner.commands.report import provenance
 from runner.paths import PUBLISHED
 from runner.records.find import all_records, find_record, finished_runs, is_done, run_in, state
 from runner.records.folders import seal
 from runner.records.packed import read_lines
 from runner.records.read import find_run
 from runner.records.valid import problem_of, problem_of_config, stated, stated_in
+from runner.report.render import provenance
 from runner.tables.render import write_table
 
 CONFIG = """dataset:
