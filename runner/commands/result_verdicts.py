@@ -64,8 +64,8 @@ def verdicts_text(published: Path, former: Path = FORMER) -> str:
     for page in dict.fromkeys(each.page for each in found):
         lines = [each for each in found if each.page == page]
         rows = "\n".join(f"| {each.claim} | {each.before} | {each.after} |" for each in lines)
-        head = f"**{page}**" if all(each.after == GONE for each in lines) else _link(page)
-        parts.append(f"{head}\n\n| claim | before | now |\n|---|---|---|\n{rows}")
+        head = page if all(each.after == GONE for each in lines) else _link(page)
+        parts.append(f"| {head} | before | now |\n|---|---|---|\n{rows}")
     return "\n\n".join(parts)
 
 

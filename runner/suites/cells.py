@@ -151,13 +151,7 @@ def make_cell(
     own, method = [*spec.overrides, *overrides], _method([*spec.overrides, *overrides])
     cell = Cell(spec.key[0], spec.network, paper=spec.paper)
     if spec.reads:
-        values = [
-            value
-            for key, more in spec.reads
-            for value in read_settings(
-                [key], _last_wins([*spec.overrides, *more, *overrides]), composer
-            ).values()
-        ]
+        values = _values(spec, overrides, composer)
         return replace(cell, value=", ".join(dict.fromkeys(values)))
     if not has_method(method, own):
         raise ConfigError(one_of("method", method, method_names(own)))
@@ -175,6 +169,17 @@ def make_cell(
         unread=idle,
         told=read_settings(told, list(first.overrides), composer),
     )
+
+
+def _values(spec: CellSpec, overrides: Sequence[str], composer: Composer) -> list[str]:
+    """The settings that an entry prints, which needs no run."""
+    return [
+        value
+        for key, more in spec.reads
+        for value in read_settings(
+            [key], _last_wins([*spec.overrides, *more, *overrides]), composer
+        ).values()
+    ]
 
 
 def _labels_as_ran(spec: CellSpec, run: Run) -> dict[str, str]:
