@@ -17,6 +17,7 @@ from rich.console import Console
 from runner.blocks import blocks, renewed
 from runner.commands.result_pages import ResultPage, find_page
 from runner.commands.result_queries import parse_query
+from runner.commands.result_verdicts import NAME, verdicts_text
 from runner.errors import ConfigError, one_of
 from runner.files import atomically
 from runner.paths import PUBLISHED, ROOT
@@ -113,6 +114,7 @@ def renewed_documents(published: Path = PUBLISHED) -> dict[Path, str]:
         path.stem: read_template(path, published).filled()
         for path in sorted(TEMPLATES.glob("*.md"))
     }
+    texts[NAME] = verdicts_text(published)
     found = {}
     for page in documents():
         try:

@@ -15,6 +15,7 @@ from runner.records.read import find_run
 from runner.spec.findings import is_diverged
 from runner.suites.expand import Suite
 from runner.suites.layouts import series_key
+from runner.suites.notes import notes_of
 from runner.suites.titles import origins, title
 from runner.tables.marks import page_notes
 from runner.tables.text import MISSING
@@ -36,7 +37,7 @@ def notes(suite: Suite, found: list[Series], results_dir: Path) -> list[str]:
     each = f" Each run: {'/'.join(map(str, trials))} independent trials." if trials else ""
     lines = [
         f"n={'/'.join(map(str, seeds))} seed{'s' if seeds[-1:] > [1] else ''}{spread}.{each}",
-        *figure_spec(suite).notes,
+        *notes_of(suite),
         *_ran(suite),
         *page_notes(suite),
         *origins(list(done.values())),

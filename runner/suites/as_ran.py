@@ -1,11 +1,10 @@
-"""What ran, in the labels and notes of a table: a short schedule or an override changes it."""
+"""What ran, in the labels of a table: a short schedule or an override changes it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from runner.suites.cells import Cell
 from runner.suites.page import CellSpec, Key, Page
-from runner.suites.schema import SuiteSpec, TableSpec
 
 
 def page_as_ran(page: Page, layout: Sequence[CellSpec], cells: Mapping[Key, Cell]) -> Page:
@@ -28,10 +27,3 @@ def page_as_ran(page: Page, layout: Sequence[CellSpec], cells: Mapping[Key, Cell
         lines.append(replace(line, labels=labels))
     heads = [tuple((heads_of.get(text, text), span) for text, span in head) for head in page.heads]
     return replace(page, heads=tuple(heads), lines=tuple(lines))
-
-
-def told_keys(spec: SuiteSpec, cell: CellSpec) -> list[str]:
-    """The keys of an entry's settings that notes of the page state."""
-    notes = spec.notes if isinstance(spec, TableSpec) else ()
-    method = cell.ids.get("method", "")
-    return [key for note in notes if note.of and method.startswith(note.of) for key in note.reads]

@@ -4,7 +4,7 @@ A cell is one configuration; its runs differ by the seed alone. The entries of a
 points of its series, which runner/figures/series.py draws.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from omegaconf import OmegaConf
@@ -17,8 +17,9 @@ from runner.errors import ConfigError, one_of
 from runner.spec.planned import PlannedRun, plan_runs
 from runner.spec.run import Run
 from runner.suites.page import CellSpec, Key
-from runner.suites.read_setting import read_setting
+from runner.suites.read_setting import read_settings
 from runner.suites.readings import label_as_ran
+from runner.suites.schema import Note
 
 NOTHING = object()
 # Values of the method and of its option groups apply to the entries that have them.
@@ -64,12 +65,12 @@ def make_cells(
     overrides: Sequence[str],
     seeds: list[int],
     composer: Composer,
-    told: Callable[[CellSpec], Sequence[str]] = lambda cell: (),
+    notes: Sequence[Note] = (),
 ) -> dict[Key, Cell]:
     """Compose the entries of a table and build their runs.
 
     Args:
-        told: the keys of `Cell.told` for an entry.
+        notes: those of the page, whose keys are told for the entries that they are about.
 
     Raises:
         ConfigError: an invalid configuration, or an override that no run reads.
@@ -83,11 +84,16 @@ def make_cells(
         used |= fitting
         further = [each for each in overrides if each not in optional - fitting]
         refuse_equal_entries(stem, cell, further, earlier)
-        cells[cell.key] = make_cell(cell, further, seeds, composer, told(cell))
+        cells[cell.key] = make_cell(cell, further, seeds, composer, _keys(notes, cell))
     if unused := sorted(optional - used):
         raise ConfigError(*(f"{option}: no method of {stem} has this option" for option in unused))
     _refuse_unread(cells.values(), overrides)
     return cells
+
+
+def _keys(notes: Sequence[Note], cell: CellSpec) -> list[str]:
+    """The keys of an entry's settings that notes state."""
+    return list(dict.fromkeys(key for n in notes if n.is_about(cell.ids) for key in n.reads))
 
 
 def _refuse_unread(cells: Iterable[Cell], overrides: Sequence[str]) -> None:
@@ -145,10 +151,7 @@ def make_cell(
     own, method = [*spec.overrides, *overrides], _method([*spec.overrides, *overrides])
     cell = Cell(spec.key[0], spec.network, paper=spec.paper)
     if spec.reads:
-        values = [
-            read_setting(key, _last_wins([*spec.overrides, *more, *overrides]), composer)
-            for key, more in spec.reads
-        ]
+        values = _values(spec, overrides, composer)
         return replace(cell, value=", ".join(dict.fromkeys(values)))
     if not has_method(method, own):
         raise ConfigError(one_of("method", method, method_names(own)))
@@ -164,8 +167,19 @@ def make_cell(
         candidates=tuple(runs for runs, _ in planned),
         labels=_labels_as_ran(spec, first.run),
         unread=idle,
-        told={key: read_setting(key, list(first.overrides), composer) for key in told},
+        told=read_settings(told, list(first.overrides), composer),
     )
+
+
+def _values(spec: CellSpec, overrides: Sequence[str], composer: Composer) -> list[str]:
+    """The settings that an entry prints, which needs no run."""
+    return [
+        value
+        for key, more in spec.reads
+        for value in read_settings(
+            [key], _last_wins([*spec.overrides, *more, *overrides]), composer
+        ).values()
+    ]
 
 
 def _labels_as_ran(spec: CellSpec, run: Run) -> dict[str, str]:

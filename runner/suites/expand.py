@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from runner.config.compose import Composer
 from runner.config.overrides import given_twice, with_search_path
 from runner.config.synonyms import corrected
 from runner.errors import ConfigError, nearest, one_of
 from runner.spec.planned import PlannedRun
-from runner.suites.as_ran import page_as_ran, told_keys
+from runner.suites.as_ran import page_as_ran
 from runner.suites.cells import Cell, make_cells
 from runner.suites.kept import KeptCells, read_cells, write_cells
 from runner.suites.layouts import lay_out
@@ -207,8 +206,7 @@ def expand_spec(
     path = kept.path(spec, layout, seeds, overrides) if kept else None
     cells = read_cells(path, layout, composer)
     if cells is None:
-        told = partial(told_keys, spec)
-        made = make_cells(stem, layout, overrides, seeds, composer, told)
+        made = make_cells(stem, layout, overrides, seeds, composer, spec.notes)
         write_cells(path, tuple(made.values()))
         cells = read_cells(path, layout, composer) or made  # the former hold no runs
     page = page_as_ran(page, layout, cells)

@@ -230,7 +230,8 @@ def _figure(
             for point, own in panel.points_of(series).items():
                 overrides = (*panel.overrides, *series.overrides, *rules, *own)
                 shared = (*spec.overrides, f"model={networks[network]}")
-                cells.append(CellSpec((row, point), network, (*shared, *overrides)))
+                ids = {"panel": panel.ref, "network": network, "method": series.ref}
+                cells.append(CellSpec((row, point), network, (*shared, *overrides), ids=ids))
     return cells, Page((), (), ())
 
 

@@ -3,6 +3,8 @@
 They are read from the composed configuration, so printed values equal those of a run.
 """
 
+from collections.abc import Iterable
+
 from runner.config.build import build_plain
 from runner.config.compose import Composer
 from runner.config.interpolation import resolve
@@ -10,8 +12,8 @@ from runner.errors import ConfigError
 from runner.suites.readings import Source, read
 
 
-def read_setting(key: str, overrides: list[str], composer: Composer) -> str:
-    """Return the value at `key`, e.g. `method.lipschitz.p`; runner/suites/readings.py has the keys.
+def read_settings(keys: Iterable[str], overrides: list[str], composer: Composer) -> dict[str, str]:
+    """The value at each key, e.g. `method.lipschitz.p` (keys: runner/suites/readings.py).
 
     Args:
         overrides: the overrides of the configuration.
@@ -19,8 +21,16 @@ def read_setting(key: str, overrides: list[str], composer: Composer) -> str:
     Raises:
         ConfigError: an unknown key, or an invalid configuration.
     """
+    wanted = list(keys)
+    if not wanted:
+        return {}
     plain = composer.plain(overrides)
-    found = read(key, Source(build_plain(plain), resolve(plain).values, (), ""))
+    source = Source(build_plain(plain), resolve(plain).values, (), "")
+    return {key: _text(key, source) for key in wanted}
+
+
+def _text(key: str, source: Source) -> str:
+    found = read(key, source)
     if found is None:
         raise ConfigError(
             f"{key}, which the table prints, is not a key of this configuration: correct the YAML"

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from runner.data.counts import training_images
 from runner.spec.identity import tag_of
 from runner.spec.run import Recipe, Run, family
+from runner.suites.schema import counted
 
 LAST = "last"
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
+NUMBER = re.compile(r"(\d+(?:\.\d+)?)(?:( epoch)s\b)?")
 
 
 class Source(NamedTuple):
@@ -73,9 +74,10 @@ def label_as_ran(label: str, key: str, run: Run) -> str:
     `10` becomes `2 [10]` for a run of two epochs; a label that agrees with its run stays.
     """
     asked, value = NUMBER.search(label), as_ran(key, run)
-    if asked is None or value is None or value == asked[0]:
+    if asked is None or value is None or value == asked[1]:
         return label
-    return f"{label[: asked.start()]}{value}{label[asked.end() :]} [{asked[0]}]"
+    ran = counted(value, asked[2])
+    return f"{label[: asked.start()]}{ran}{label[asked.end() :]} [{asked[1]}]"
 
 
 def text_of(value: Any) -> str:

@@ -10,7 +10,7 @@ from runner.errors import nearest
 from runner.suites.merge import on_variant
 from runner.suites.metrics import accuracy_names
 from runner.suites.options import OPTIONS, all_options
-from runner.suites.references_base import Problems, check_name, forms_of
+from runner.suites.references_base import Problems, check_name, check_notes, forms_of
 from runner.suites.references_figures import check_figure
 from runner.suites.references_tables import check_table
 from runner.suites.schema import Rule, SuiteSpec, TableSpec, TableVariant, When, whens
@@ -19,7 +19,7 @@ from runner.suites.schema_figures import FigureSpec
 
 def unknown_references(spec: SuiteSpec) -> list[str]:
     """Return a message for every unknown reference in the spec."""
-    problems = [*_options(spec), *_rules(spec)]
+    problems = [*_options(spec), *_rules(spec), *check_notes(spec)]
     if isinstance(spec, TableSpec):
         problems += check_table(spec)
     if isinstance(spec, FigureSpec):

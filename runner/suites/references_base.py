@@ -17,6 +17,24 @@ def check_name(key: str, value: str | None, choices: Iterable[str]) -> Problems:
         yield one_of(key, value, choices) if choices else none
 
 
+def check_notes(spec: SuiteSpec) -> Problems:
+    """Check that notes are about methods, panels and networks of some form of the page."""
+    forms = [form for _, form in forms_of(spec)]
+    methods = list(dict.fromkeys(ref for form in forms for ref in form.method_refs))
+    for i, note in enumerate(spec.notes):
+        if note.of and not any(ref.startswith(note.of) for ref in methods):
+            known = ", ".join(methods)
+            yield f"notes.{i}.of={note.of} is not the beginning of a method's id: {known}"
+        yield from check_name(
+            f"notes.{i}.panel", note.panel, (ref for form in forms for ref in form.panel_refs)
+        )
+        yield from check_name(
+            f"notes.{i}.network",
+            note.network,
+            (network for form in forms for network in form.networks),
+        )
+
+
 def forms_of(spec: SuiteSpec) -> list[tuple[str, SuiteSpec]]:
     """The spec and its merged variants, each with the key of the variant in the YAML."""
     return [

@@ -31,7 +31,6 @@ T = TypeVar("T")
 
 def check_table(spec: TableSpec) -> Problems:
     """Yield a message for every unknown reference of a table, except in its options and rules."""
-    yield from _notes(spec)
     yield from _table_claims(spec)
     yield from _paper_csv(spec)
     match spec:
@@ -48,23 +47,6 @@ def check_table(spec: TableSpec) -> Problems:
 
 
 # --- all tables
-
-
-def _notes(spec: TableSpec) -> Problems:
-    forms = [form for _, form in forms_of(spec)]
-    for i, note in enumerate(spec.notes):
-        methods = list(dict.fromkeys(ref for form in forms for ref in form.method_refs))
-        if note.of and not any(ref.startswith(note.of) for ref in methods):
-            known = ", ".join(methods)
-            yield f"notes.{i}.of={note.of} is not the beginning of a method's id: {known}"
-        yield from check_name(
-            f"notes.{i}.panel", note.panel, (ref for form in forms for ref in form.panel_refs)
-        )
-        yield from check_name(
-            f"notes.{i}.network",
-            note.network,
-            (network for form in forms for network in form.networks),
-        )
 
 
 def _table_claims(spec: TableSpec) -> Problems:

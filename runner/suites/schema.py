@@ -15,7 +15,8 @@ from runner.config.typed import build, coerce
 
 Names = tuple[str, ...]  # ids, keys or columns
 Overrides = tuple[str, ...]  # key=value, as on the command line
-READ = re.compile(r"\{([\w./]+)\}")  # a key in the text of a note
+# a key in the text of a note, and the noun(s) that it counts
+READ = re.compile(r"\{([\w./]+)\}(?:( \w+)\(s\))?")
 When = dict[str, str]  # option of the table -> the value that it must have
 
 
@@ -59,11 +60,15 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """A line below the table; in YAML a mapping or only the text.
+    """A line below the page; in YAML a mapping or only the text.
+
+    `{KEY}` in the text stands for values of the entries that it is about
+    (runner/suites/readings.py), e.g. {method.keep}; `{last/epochs} epoch(s)` becomes `1 epoch` or
+    `2 epochs`.
 
     Args:
-        of: the beginning of the id of the methods that it is about. `{KEY}` in the text stands for
-            their values (runner/suites/readings.py), e.g. {method.keep} or {last/epochs}.
+        of: the beginning of the id of the methods that it is about, in a figure of the series; all
+            by default.
         panel, network: the line appears only if these are printed.
         when: the line appears only with these values of the options.
     """
@@ -77,11 +82,15 @@ class Note:
     @property
     def reads(self) -> Names:
         """The keys in its text."""
-        return tuple(READ.findall(self.text)) if self.of else ()
+        return tuple(key for key, _ in READ.findall(self.text))
+
+    def is_about(self, ids: Mapping[str, str]) -> bool:
+        """Whether it is about the entry with these ids."""
+        return ids.get("method", "").startswith(self.of)
 
     def filled(self, values: Mapping[str, str]) -> str:
         """The text with the values of its keys."""
-        return READ.sub(lambda key: values[key[1]], self.text) if self.of else self.text
+        return READ.sub(lambda key: counted(values[key[1]], key[2]), self.text)
 
     @classmethod
     def from_plain(cls, value: Any, key: str) -> "Note":
@@ -190,6 +199,7 @@ class SuiteSpec:
     number: int | str | None = None
     options: dict[str, Names] = field(default_factory=dict)
     where: tuple[Rule, ...] = ()
+    notes: tuple[Note, ...] = ()
     variants: Mapping[str, Variant] = field(default_factory=dict)
 
     @property
@@ -214,7 +224,7 @@ class SuiteSpec:
 
     def conditions(self) -> Iterator[tuple[str, When]]:
         """Yield every `when` with its key."""
-        yield from whens(where=self.where)
+        yield from whens(where=self.where, notes=self.notes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +241,6 @@ class TableSpec(SuiteSpec):
     sign: str = " ± "
     decimals: int = 1
     entry: str = ""
-    notes: tuple[Note, ...] = ()
     claims: tuple[TableClaim, ...] = ()
     variants: Mapping[str, TableVariant] = field(default_factory=dict)
 
@@ -248,7 +257,12 @@ class TableSpec(SuiteSpec):
     def conditions(self) -> Iterator[tuple[str, When]]:
         """Yield every `when` with its key."""
         yield from super().conditions()
-        yield from whens(notes=self.notes, claims=self.claims)
+        yield from whens(claims=self.claims)
+
+
+def counted(value: str, noun: str | None) -> str:
+    """A value and the noun that it counts: `2 epochs`, but `1 epoch`."""
+    return value + ((noun if value == "1" else f"{noun}s") if noun else "")
 
 
 def whens(**parts: tuple[Any, ...]) -> Iterator[tuple[str, When]]:

@@ -124,7 +124,6 @@ class FigureSpec(SuiteSpec):
     drawn: ClassVar[bool] = True
     panels: tuple[FigurePanel, ...]
     what: str = "Figure"
-    notes: tuple[str, ...] = ()
     claims: tuple[FigureClaim, ...] = ()
     variants: Mapping[str, FigureVariant] = field(default_factory=dict)
 

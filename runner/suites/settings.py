@@ -174,7 +174,7 @@ def _entry(
         by_key.setdefault("density", str(cell.densities[0]))
     plain = composer.plain([f"{key}={value}" for key, value in by_key.items()])
     source = Source(build_plain(plain), resolve(plain).values, seeds, about.options["metric"])
-    ids = cell.ids or {"row": cell.key[0]}
+    ids = {"row": cell.key[0]} | cell.ids
     lines, used = list[Compared](), list[Statement]()
     for setting in about.stated.settings:
         matching = [

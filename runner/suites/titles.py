@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from runner.records.history import marked
 from runner.suites.expand import Suite
 from runner.suites.rules import applies
 
@@ -95,7 +94,6 @@ def origins(records: list[dict[str, Any]]) -> list[str]:
         *_one_or_mixed("precision", [str(r["provenance"]["precision"]) for r in records]),
         *_if_mixed("PyTorch versions", [str(_versions(r).get("torch")) for r in records]),
         *_if_mixed("kinds of CPU", [_kind_of_cpu(record) for record in records]),
-        *marked(records),
     ]
 
 

@@ -5,13 +5,12 @@ from itertools import product
 from typing import Any
 
 from runner.spec.findings import doubts
-from runner.suites.cells import Cell
 from runner.suites.expand import Suite
 from runner.suites.metrics import find_metric
+from runner.suites.notes import notes_of
 from runner.suites.numbers import mean_and_spread
 from runner.suites.page import Key
-from runner.suites.rules import applies
-from runner.suites.schema import Note, TableSpec
+from runner.suites.schema import TableSpec
 from runner.suites.schema_settings import Statement, papers_with_settings, read_settings
 from runner.suites.schema_tables import NetworksTable
 from runner.suites.titles import origins, other_data
@@ -44,7 +43,8 @@ def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
     lines = [
         _entry_line(suite, "/".join(map(str, sorted(requested)))),
         *_seldom_tested(suite),
-        *_notes(suite),
+        *notes_of(suite),
+        *_of_paper(suite),
         *marks_of(suite, found).notes,
         *origins(records),
     ]
@@ -98,38 +98,12 @@ def _seldom_tested(suite: Suite) -> list[str]:
     ]
 
 
-def _notes(suite: Suite) -> list[str]:
-    """Return the notes for the panels, networks and options on this page.
-
-    These are notes of the table's YAML and, on another data set, that of the paper's numbers.
-    """
-    spec = table_spec(suite)
-    lines = [
-        _filled(note, suite)
-        for note in spec.notes
-        if note.panel in (None, *spec.panel_refs)
-        and note.network in (None, *suite.networks)
-        and applies(note.when, suite.options)
-        and (not note.of or _about(note, suite))
-    ]
-    lines += _reported(suite)
+def _of_paper(suite: Suite) -> list[str]:
+    """Notes on the paper's numbers: of which epoch and, on another data set, of which data."""
+    lines = _reported(suite)
     if suite.variant and (names := _data_of_paper(suite)):
         lines.append(f"The paper's numbers are those for {', '.join(names)}.")
     return lines
-
-
-def _filled(note: Note, suite: Suite) -> str:
-    """The text of a note with the settings of the entries that it is about, as they are run."""
-    values = {
-        key: " or ".join(dict.fromkeys(c.told[key] for c in _about(note, suite) if key in c.told))
-        for key in note.reads
-    }
-    return note.filled(values)
-
-
-def _about(note: Note, suite: Suite) -> list[Cell]:
-    """The entries that a note with `of` is about."""
-    return [cell for cell in suite.cells.values() if cell.ids.get("method", "").startswith(note.of)]
 
 
 def _reported(suite: Suite) -> list[str]:

@@ -10,6 +10,7 @@ from table_support import record
 
 from runner.blocks import blocks, renewed
 from runner.commands.result_queries import STATISTICS, parse_query
+from runner.commands.result_verdicts import NAME as VERDICTS
 from runner.commands.results import COMMAND, TEMPLATES, read_template, renewed_documents
 from runner.errors import ConfigError
 from runner.records.packed import as_line, write_lines
@@ -247,7 +248,7 @@ def test_the_documents_have_the_numbers_of_the_published_pages() -> None:
 def test_every_template_is_printed_somewhere() -> None:
     pages = [ROOT / "README.md", ROOT / "RESULTS.md", *(ROOT / "docs").rglob("*.md")]
     named = {name for page in pages for name in blocks(page.read_text("utf-8"), COMMAND)}
-    assert named == {path.stem for path in TEMPLATES.glob("*.md")}
+    assert named == {VERDICTS, *(path.stem for path in TEMPLATES.glob("*.md"))}
 
 
 @pytest.mark.parametrize("path", sorted(TEMPLATES.glob("*.md")), ids=lambda path: path.stem)

@@ -20,7 +20,6 @@ from runner.figures.series import series_of
 from runner.figures.write import as_csv
 from runner.paths import PUBLISHED
 from runner.records.find import finished_runs
-from runner.records.history import marked, outside_history
 from runner.records.packed import read_lines
 from runner.records.read import find_run
 from runner.spec.identity import NUMERICS, Identity, identify
@@ -194,30 +193,10 @@ def measured_by() -> Counter[str]:
     return Counter(commits.values())
 
 
-def test_published_commits_are_in_the_history_or_on_the_list_of_those_outside_it() -> None:
+def test_every_published_commit_is_in_the_history() -> None:
     if git("rev-parse", "--is-shallow-repository").strip() == "true":
         pytest.skip("this clone has a part of the history only")
     history = set(git("rev-list", "HEAD").split())
     outside = {commit: n for commit, n in measured_by().items() if commit not in history}
-    # The list may only shrink: a commit that is on it for nothing, or with other runs than these,
-    # fails, too. A commit that is missing here has to measure its runs again.
-    assert outside == outside_history()
-
-
-def test_every_page_with_runs_of_a_commit_outside_the_history_says_so() -> None:
-    shown = 0
-    for words in INDEX["tables"]:
-        commits = [run["record"]["provenance"]["git_sha"] for run in packed(words).values()]
-        if outside_history().keys() & set(commits):
-            shown += 1
-            page = (PUBLISHED / "tables" / f"{line_of(words).name}.md").read_text()
-            assert "measured by a commit outside the history" in page, words
-    assert shown or not outside_history()
-
-
-def test_runs_of_a_commit_outside_the_history_are_counted() -> None:
-    outside, *_ = [*outside_history(), "f" * 40]
-    records = [{"provenance": {"git_sha": sha}} for sha in (outside, "0" * 40, outside, None)]
-    note = f"2 of 4 runs were measured by a commit outside the history ({outside[:8]})."
-    assert marked(records) == ([note] if outside_history() else [])
-    assert marked(records[1:2]) == []
+    # nobody can check out such a commit: measure its runs again from a clean checkout of main
+    assert outside == {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from runner.errors import EXIT_CONFIG, ConfigError
 from runner.paths import CONF
 from runner.suites.expand import expand, expand_spec
 from runner.suites.metrics import METRICS, find_metric
+from runner.suites.notes import notes_of
 from runner.suites.options import choose_options
 from runner.suites.schema import Note, TableSpec
 from runner.suites.schema_blocks import BlocksTable, MatrixTable
@@ -713,6 +715,24 @@ def test_claims_and_rules_refer_to_ids_and_labels_are_only_printed() -> None:
     }
     with pytest.raises(ConfigError, match="claims.0.entry=SNIP"):
         parse({**plain, "methods": methods, "where": []}, "x")
+
+
+def test_a_note_counts_one_thing_in_the_singular() -> None:
+    note = Note(text="{last/epochs} epoch(s) of {train.lr} images, each is {n} direction(s)")
+    assert note.reads == ("last/epochs", "train.lr", "n")
+    filled = note.filled({"last/epochs": "1", "train.lr": "1", "n": "12"})
+    assert filled == "1 epoch of 1 images, each is 12 directions"
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_notes_of_figures_state_what_their_runs_do(number: int) -> None:
+    expand_with = partial(expand, f"imc_figure0{number}@digits", {"seeds": ["0"]})
+    first, changed = (
+        next(notes_of(expand_with(overrides, Composer())))
+        for overrides in ([], ["method.mask.rule=magnitude"])
+    )
+    assert "(mask.rule=leverage_x_w2)" in first
+    assert changed == first.replace("leverage_x_w2", "magnitude")
 
 
 def test_a_note_about_unknown_methods_is_refused() -> None:

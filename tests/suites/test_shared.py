@@ -83,6 +83,13 @@ def test_labels_state_what_ran() -> None:
     assert label_as_ran("Jackpot (Ours), 30", "last/epochs", job.run) == "Jackpot (Ours), 6 [30]"
     assert label_as_ran("6", "search/epochs", job.run) == "6"
     assert label_as_ran("30", "level/epochs", job.run) == "30"  # it has no such stage
+    assert label_as_ran("after 30 epochs", "search/epochs", job.run) == "after 6 epochs [30]"
+    (short,) = (
+        suite_of("jackpots_table06@digits seeds=0 train.scale=0.04")
+        .cells["ResNet-32, 30", "0.1"]
+        .jobs
+    )  # 30 x 0.04 = 1.2
+    assert label_as_ran("after 30 epochs", "search/epochs", short.run) == "after 1 epoch [30]"
 
 
 @pytest.mark.parametrize(

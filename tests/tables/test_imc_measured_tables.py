@@ -20,7 +20,7 @@ from runner.errors import ConfigError
 from runner.spec.lr_schedule import Constant
 from runner.suites.expand import Suite, expand, expand_spec
 from runner.suites.numbers import power, shown
-from runner.suites.read_setting import read_setting
+from runner.suites.read_setting import read_settings
 from runner.suites.schema_tables import SettingRow, SettingsTable
 from runner.suites.spec import read_spec
 from runner.tables.render import write_table
@@ -455,11 +455,12 @@ def test_values_that_differ_from_the_paper_are_marked(tmp_path: Path) -> None:
 
 def test_used_images_are_counted_and_different_values_are_all_printed() -> None:
     overrides = ["method=dense", "dataset=digits"]
-    assert read_setting("images", overrides, Composer()) == "1,437/360"
+    assert read_settings(["images"], overrides, Composer()) == {"images": "1,437/360"}
     # 1,437 - round(143.7)
-    assert read_setting("images", [*overrides, "dataset.validation=0.1"], Composer()) == "1,293/360"
+    held_out = [*overrides, "dataset.validation=0.1"]
+    assert read_settings(["images"], held_out, Composer()) == {"images": "1,293/360"}
     with pytest.raises(ConfigError, match="train.epoch, which the table prints, is not a key"):
-        read_setting("train.epoch", overrides, Composer())
+        read_settings(["train.epoch"], overrides, Composer())
     row = SettingRow(
         label="images",
         reads="images",
