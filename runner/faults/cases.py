@@ -50,6 +50,11 @@ class Case:
 
     words: tuple[str, ...]
 
+    @property
+    def reads_masks(self) -> bool:
+        """Whether it names a made file of masks, which fits the data set of this case alone."""
+        return any(word.endswith(".safetensors") for word in self.words)
+
     def but(self, *words: str) -> "Case":
         """The same with other values of these keys."""
         keys = {word.partition("=")[0] for word in words}

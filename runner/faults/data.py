@@ -48,7 +48,9 @@ class DataDamage:
         if not DEBIAN.is_dir():
             raise Unavailable(f"{DEBIAN} is missing (apt-get install dataset-fashion-mnist)")
         while True:
-            case = stock.draw(rng).but(*OWN)
+            while (drawn := stock.draw(rng)).reads_masks:
+                pass
+            case = drawn.but(*OWN)
             alone, home = stock.alone(case), stock.empty()
             folder = home.folder / "data" / FashionMnist.folder
             shutil.copytree(DEBIAN, folder)
