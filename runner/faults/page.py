@@ -96,8 +96,11 @@ def summary(figures: Figures) -> str:
     """The figures in one sentence."""
     counts = Counter(trial.verdict for trial in figures.trials)
     bad = (Verdict.UNEQUAL, Verdict.TRACEBACK, Verdict.HANG, Verdict.UNCLEAR)
-    words = ("silent wrong results", "tracebacks", "hangs", "unclear messages")
-    found = ", ".join(f"{counts[v]:,} {word}" for v, word in zip(bad, words, strict=True))
+    words = ("silent wrong result", "traceback", "hang", "unclear message")
+    found = ", ".join(
+        f"{counts[v]:,} {word}{'' if counts[v] == 1 else 's'}"
+        for v, word in zip(bad, words, strict=True)
+    )
     return f"{len(figures.trials):,} trials: {found} ({figures.origin.date})."
 
 

@@ -34,7 +34,7 @@ from runner.faults.kills import interrupted, judged, last_of_traceback
 from runner.faults.kind import Part, Unavailable
 from runner.faults.lab import ROOT, call
 from runner.faults.launchers import own_output
-from runner.faults.page import Figures, Origin, markdown
+from runner.faults.page import Figures, Origin, markdown, summary
 from runner.faults.together import together
 from runner.faults.trial import Ended, Trial, Verdict, classify, worst
 from runner.faults.work import PARTS, Event, Work, events, parts_of, seconds_left, share_out
@@ -449,6 +449,12 @@ def test_every_page_that_is_written_has_its_markers(
     assert sentence in pages[1].read_text()
     (row, total) = json.loads((tmp_path / "faults.json").read_text())["rows"]
     assert (row["unequal"], total["trials"]) == (2, 3)
+
+
+def test_one_fault_is_in_the_singular() -> None:
+    trials = [Trial("a kind", "", verdict, "", "") for verdict in (Verdict.UNCLEAR, Verdict.EQUAL)]
+    text = summary(Figures(Origin("", "2026-11-30", "", 0, 1), ["a kind"], trials, {}))
+    assert "2 trials: 0 silent wrong results, 0 tracebacks, 0 hangs, 1 unclear message (" in text
 
 
 # --- fuzzed input
