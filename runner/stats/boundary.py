@@ -131,7 +131,7 @@ def columns(cells: Cells) -> list[Centre]:
         inside = bool(bottom <= centre <= top)
         start = float(np.clip(centre, bottom - span, top + span))
         low, high = _limits(at, start, span, deviance, cells)
-        found.append(Centre(float(x), *map(_rounded, (centre, low, high)), inside))
+        found.append(Centre(float(x), _rounded(centre), _rounded(low), _rounded(high), inside))
     return found
 
 
