@@ -223,7 +223,7 @@ def test_own_schedules_and_launchers_of_a_folder_are_found_everywhere(tmp_path: 
     names, selected, overrides = parse_arguments(rest)
     runs = [job.run for job in expand(names[0], selected, overrides).jobs]
     assert runs and {run.scale for run in runs} == {1.0}
-    with pytest.raises(ConfigError, match="one of constant, cosine, early, step"):
+    with pytest.raises(ConfigError, match="one of constant, cosine, early, one_cycle, step"):
         build_run(compose_config([*words, "train.lr_schedule=earl"]))
 
 
@@ -401,5 +401,5 @@ def test_a_misspelt_method_of_a_table_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["../model/mlp", "x" * 5000, "a\0b"])
 def test_a_schedule_is_a_file_of_its_own_folder(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"must be one of constant, cosine, step"):
+    with pytest.raises(ConfigError, match=r"must be one of constant, cosine, one_cycle, step"):
         named_schedule(name, "train.lr_schedule")

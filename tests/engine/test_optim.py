@@ -13,7 +13,7 @@ from runner.config.lr_schedule import named_schedule, schedule_names
 from runner.engine.optim import learning_rate, make_optimizer
 from runner.errors import ConfigError
 from runner.spec.identity import stage_keys
-from runner.spec.lr_schedule import Constant, Cosine, Step
+from runner.spec.lr_schedule import Constant, Cosine, OneCycle, Step, Trapezoid, WarmupCosine
 from runner.spec.run import Recipe
 
 MLP = ["method=dense", "dataset=digits", "model=mlp"]
@@ -252,6 +252,9 @@ def test_each_schedule_file_gives_its_class_with_default_options() -> None:
         "step": Step(),
         "cosine": Cosine(),
         "constant": Constant(),
+        "one_cycle": OneCycle(),
+        "trapezoid": Trapezoid(),
+        "warmup_cosine": WarmupCosine(),
     }
     assert recipe().lr_schedule == Step()  # the default, which the hash leaves out
 
@@ -286,14 +289,15 @@ def test_an_unknown_schedule_gives_an_error_with_key_choices_and_nearest_name(
     with pytest.raises(ConfigError) as caught:
         compose_run(*overrides, f"{key}=cosin")
     assert (
-        f"{key}=cosin must be one of constant, cosine, step; did you mean 'cosine'?"
-        in caught.value.messages
+        f"{key}=cosin must be one of constant, cosine, one_cycle, step, trapezoid, warmup_cosine;"
+        " did you mean 'cosine'?" in caught.value.messages
     )
 
 
 def test_each_schedule_has_a_different_stage_key() -> None:
-    keys = [
-        stage_keys(compose_run(*MLP, f"train.lr_schedule={name}"))["dense"]
+    keys = {
+        name: stage_keys(compose_run(*MLP, f"train.lr_schedule={name}"))["dense"]
         for name in schedule_names()
-    ]
-    assert len(set(keys)) == 3 and keys[2] == stage_keys(compose_run(*MLP))["dense"]
+    }
+    assert len(set(keys.values())) == 6
+    assert keys["step"] == stage_keys(compose_run(*MLP))["dense"]
