@@ -31,6 +31,17 @@ class Reads(Protocol):
     def reads(self) -> tuple[str, ...]: ...
 
 
+@runtime_checkable
+class AddsToGradients(Protocol):
+    """A training component that changes gradients in order to move weights.
+
+    Its rule requires an optimizer whose step is linear in the gradient, such as SGD.
+    """
+
+    @property
+    def adds_to_gradients(self) -> str: ...  # what it adds, for a message
+
+
 # Costs in forward passes: of a gradient (a backward pass costs two), and of a product with the
 # Hessian (the gradient of a gradient).
 GRADIENT, PRODUCT = 3, 6
