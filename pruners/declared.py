@@ -20,7 +20,7 @@ class Approximate(Protocol):
     """A pruner that declares whether its count is exact. Any other pruner must be exact."""
 
     @property
-    def exact(self) -> bool: ...  # False: reached in expectation only, so not checked
+    def exact(self) -> bool: ...  # False: reached nearly, or in expectation, so not checked
 
 
 @runtime_checkable
@@ -29,6 +29,14 @@ class Reads(Protocol):
 
     @property
     def reads(self) -> tuple[str, ...]: ...
+
+
+@runtime_checkable
+class Targeted(Protocol):
+    """A pruner that can check, before any work, the density to which a run prunes at last."""
+
+    def check_target(self, density: float) -> None:
+        """Raise `ValueError` unless its options allow this density after the last pruning."""
 
 
 @runtime_checkable

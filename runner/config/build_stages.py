@@ -4,11 +4,11 @@ Starts are resolved, durations scaled and components built. Each stage is checke
 before it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pruners.declared import AddsToGradients, Reads
+from pruners.declared import AddsToGradients, Reads, Targeted
 from runner.config.build_recipe import build_recipe
 from runner.config.build_start import build_start
 from runner.config.built_stages import BuiltStages
@@ -57,10 +57,22 @@ def build_stages(
             broken.add(name)
     made = tuple(built.stages.values())
     if not problems and not finished:
-        problems = _problems_of(without, built)
+        problems = [*_problems_of(without, built), *_target_problems(made)]
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return made
+
+
+def _target_problems(stages: Sequence[Stage]) -> list[str]:
+    """The problems of the last pruning with the density to which it prunes."""
+    pruning = [stage for stage in stages if isinstance(stage.component, Targeted)]
+    if not pruning or pruning[-1].density is None:
+        return []
+    try:
+        pruning[-1].component.check_target(pruning[-1].density)
+    except ValueError as error:
+        return str(error).splitlines()
+    return []
 
 
 def _problems_of(without: list[Placed], built: BuiltStages) -> list[str]:
