@@ -16,6 +16,24 @@ BASIC_BLOCKS: Renamings = (
     (r"^(?:linear|classifier)\.", "fc."),
 )
 
+# The same ResNets for a network with torchvision's names.
+TORCHVISION_BLOCKS: Renamings = (
+    (r"^stage(\d)\.", r"layer\1."),
+    (r"\.shortcut\.(?:0|conv)\.", ".downsample.0."),
+    (r"\.shortcut\.(?:1|bn)\.", ".downsample.1."),
+    (r"^(?:linear|classifier)\.", "fc."),
+)
+
+# Wide ResNets: stages called block1 to block3 with the blocks in `layer`, the shortcut called
+# convShortcut (the PyTorch form that most pruning repositories copy); or layer1 to layer3, the
+# shortcut's layers counted.
+PREACTIVATION_BLOCKS: Renamings = (
+    (r"^block(\d)\.layer\.", r"stage\1."),
+    (r"^layer(\d)\.", r"stage\1."),
+    (r"\.(?:convShortcut|shortcut\.0)\.", ".shortcut."),
+    (r"^(?:linear|classifier)\.", "fc."),
+)
+
 
 def counted(names: tuple[str, ...], sequence: str) -> Renamings:
     """Renamings of the layers of a `Sequential` that others only count.

@@ -24,10 +24,12 @@ from pruners.declared import OF as OF
 from pruners.declared import PAPER_IMAGES as PAPER_IMAGES
 from pruners.declared import PRODUCT as PRODUCT
 from pruners.declared import STANDARD_ERROR as STANDARD_ERROR
+from pruners.declared import AddsToGradients as AddsToGradients
 from pruners.declared import Approximate as Approximate
 from pruners.declared import Finding as Finding
 from pruners.declared import Foreseen as Foreseen
 from pruners.declared import Reads as Reads
+from pruners.declared import Targeted as Targeted
 from pruners.declared import Work as Work
 
 Batch = tuple[Tensor, Tensor]  # inputs (B, C, H, W), labels (B,)

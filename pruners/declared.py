@@ -20,7 +20,7 @@ class Approximate(Protocol):
     """A pruner that declares whether its count is exact. Any other pruner must be exact."""
 
     @property
-    def exact(self) -> bool: ...  # False: reached in expectation only, so not checked
+    def exact(self) -> bool: ...  # False: reached nearly, or in expectation, so not checked
 
 
 @runtime_checkable
@@ -29,6 +29,25 @@ class Reads(Protocol):
 
     @property
     def reads(self) -> tuple[str, ...]: ...
+
+
+@runtime_checkable
+class Targeted(Protocol):
+    """A pruner that can check, before any work, the density to which a run prunes at last."""
+
+    def check_target(self, density: float) -> None:
+        """Raise `ValueError` unless its options allow this density after the last pruning."""
+
+
+@runtime_checkable
+class AddsToGradients(Protocol):
+    """A training component that changes gradients in order to move weights.
+
+    Its rule requires an optimizer whose step is linear in the gradient, such as SGD.
+    """
+
+    @property
+    def adds_to_gradients(self) -> str: ...  # what it adds, for a message
 
 
 # Costs in forward passes: of a gradient (a backward pass costs two), and of a product with the

@@ -27,6 +27,7 @@ PACKAGES = (
     "runner.data",
     "runner.display.loggers",
     "runner.spec.lr_schedule",
+    "runner.spec.optimizer",
     "runner.launch",
 )
 VERSION = "version"  # attribute of a class of the user's own: a number or text, raised by hand

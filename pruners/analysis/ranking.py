@@ -66,7 +66,7 @@ class PrunerRanking:
         """`Ranking`."""
         found = []
         if not isinstance(self.pruner.pick, Top):
-            found.append("needs pick=top: the overlap of a random mask is that of its draw")
+            found.append("needs pick=top: other picks do not keep the largest scores of a layer")
         if len(self.pruner.schedule(0.5)) > 1 and not exact(self):
             found.append("needs schedule=once: what a round prunes changes the scores of the next")
         return found

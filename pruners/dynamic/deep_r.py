@@ -192,6 +192,7 @@ class DeepR:
     """
 
     tag: ClassVar[str] = "deep_r"
+    adds_to_gradients: ClassVar[str] = "its pull to zero and its noise"
     rule: Rule = "signed"
     l1: float = 1e-5
     noise: float = 1e-5

@@ -37,6 +37,9 @@ class Allocation(Protocol):
     """
 
     @property
+    def tag(self) -> str: ...
+
+    @property
     def reads_scores(self) -> bool: ...
 
     @property

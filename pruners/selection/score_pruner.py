@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
+from pruners import dense_layers
 from pruners.base import (
     Batch,
     FixedMasking,
@@ -21,11 +22,12 @@ from pruners.base import (
     apply_masks,
     count_prunable,
 )
-from pruners.dense_layers import LAYERS, Layer, unknown_layers, with_classifier, without
-from pruners.selection.allocate import Allocation, check_counts
+from pruners.dense_layers import LAYERS, unknown_layers, with_classifier, without
+from pruners.selection.allocate import Allocation, Layer, check_counts
 from pruners.selection.pick import Proportional, Sketch, Top
 from pruners.selection.select import Pick, select
 from pruners.selection.source import Examples, Train
+from pruners.selection.structured import Structured
 
 When = Literal["each", "final", "oneshot"]
 Classifier = Literal["pruned", "dense"]
@@ -86,7 +88,7 @@ class ScorePruner:
         source: (task) -> batches for the score; None for scores that need no data.
         allocate: (scores, masks, density) -> weights to keep in each layer.
         pick: (scores (n,), k, rng) -> bool (n,) with exactly k True, or another result that `Pick`
-            allows.
+            allows. A `Structured` pick gets the layer's shape.
         schedule: density -> decreasing densities that end at it.
         when: when a random pick draws: in `each` round (docs/decisions.md 21); in the `final` round
             only, with the top kept before; or in `oneshot`, which scores and draws once for
@@ -106,7 +108,7 @@ class ScorePruner:
     schedule: Callable[[float], list[float]]
     when: When = "each"
     classifier: Classifier = "pruned"
-    dense: tuple[Layer, ...] = ()
+    dense: tuple[dense_layers.Layer, ...] = ()
 
     def __post_init__(self) -> None:
         problems = [
@@ -124,7 +126,7 @@ class ScorePruner:
                 f" {', '.join(get_args(Classifier))}"
             )
         problems += unknown_layers(self.dense, LAYERS[:2], "method.pruner.dense")
-        problems += self._check_when()
+        problems += [*self._check_when(), *self._check_structure()]
         if problems:
             raise ValueError("\n".join(problems))
 
@@ -164,8 +166,8 @@ class ScorePruner:
         problems = []
         if not self.pick.draws:
             problems.append(
-                f"method.pruner.when={self.when}: pick=top draws nothing; leave it out, or take a"
-                " random pick, e.g. pick=proportional"
+                f"method.pruner.when={self.when}: pick={self.pick.tag} draws nothing; leave it out,"
+                " or take a random pick, e.g. pick=proportional"
             )
         if len(self.schedule(0.5)) == 1:
             problems.append(
@@ -174,9 +176,26 @@ class ScorePruner:
             )
         return problems
 
+    def _check_structure(self) -> list[str]:
+        if not isinstance(self.pick, Structured) or not self.pick.even:
+            return []
+        if self.allocate is None or isinstance(self.allocate, Layer):
+            return []
+        return [
+            f"pick={self.pick.tag} keeps the same share of every layer, but"
+            f" allocate={self.allocate.tag} does not: add allocate=layer"
+        ]
+
+    def check_target(self, density: float) -> None:
+        """`pruners.declared.Targeted.check_target`."""
+        if isinstance(self.pick, Structured):
+            self.pick.check_target(density)
+
     def check_budget(self, model: nn.Module, masks: Masks, density: float) -> None:
         """`pruners.base.Budgeted.check_budget`."""
         if masks := self.pruned(model, masks):
+            if isinstance(self.pick, Structured):
+                self.pick.check_shapes({name: mask.shape for name, mask in masks.items()})
             check_counts(self.allocate, masks, density)
 
     def check_images(self, counts: Tensor, accepts_one: Callable[[], bool]) -> None:
@@ -203,7 +222,7 @@ class ScorePruner:
         """Prune to masks of exactly round(task.density * prunable) weights, all inside `masks`.
 
         Only the masks of layers to prune are returned. The pruned weights of `model` become zeros.
-        With a pick that is not exact, the number of weights is an expectation.
+        With a pick that is not exact, the number of weights is near it, or an expectation.
 
         Raises:
             ValueError: there is no density, it cannot be reached from `masks`, there is no layer to

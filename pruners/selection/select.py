@@ -14,18 +14,23 @@ from pruners.base import Finding, FixedMasking, Scores
 from pruners.selection.allocate import Allocation, Global
 from pruners.selection.pick import Top
 from pruners.selection.ranked import Ranked
+from pruners.selection.structured import Structured
 
 
 class Pick(Protocol):
     """Choice of the weights of a layer that are kept."""
 
     @property
-    def exact(self) -> bool: ...  # False: k is the expected number of weights kept
+    def tag(self) -> str: ...
+
+    @property
+    def exact(self) -> bool: ...  # False: about k weights are kept, or k in expectation
 
     @property
     def draws(self) -> bool: ...  # True: at random, on the CPU
 
-    # (n,): bool, or factors of the weights, where 0 prunes
+    # (n,): bool, or factors of the weights, where 0 prunes; a `Structured` pick has the layer's
+    # shape in place of (n,)
     def __call__(self, scores: Tensor, k: int, rng: Generator) -> Tensor: ...
 
     # for the record, summed over the layers
@@ -61,8 +66,10 @@ def select(
         _, keep = ranked.count(allocate.select(ranked, density))
     else:
         keep = allocate(layers, ranked.split(ranked.values > -torch.inf), density, left)
-    picked = [pick(layer.flatten(), keep[name], rng) for name, layer in layers.items()]
-    found = [pick.findings(layer.flatten(), keep[name]) for name, layer in layers.items()]
+    if not isinstance(pick, Structured):
+        layers = {name: layer.flatten() for name, layer in layers.items()}
+    picked = [pick(layer, keep[name], rng).flatten() for name, layer in layers.items()]
+    found = [pick.findings(layer, keep[name]) for name, layer in layers.items()]
     report: dict[str, Finding] = {key: sum(layer[key] for layer in found) for key in found[0]}
     result = ranked.split(torch.cat(picked).to(device, non_blocking=True))
     soft = {name: m for name, m in result.items() if m.is_floating_point()}

@@ -1,8 +1,8 @@
 """Build the `Recipe` of a stage: its training settings, with scaled durations."""
 
 from runner.config.built_stages import BuiltStages
-from runner.config.lr_schedule import named_schedule
-from runner.config.own_schedules import OWN
+from runner.config.named_parts import named_part
+from runner.config.own_parts import LR_SCHEDULE, OPTIMIZER
 from runner.config.stage_node import StageNode
 from runner.errors import ConfigError
 from runner.spec.durations import point_of, scaled, scaled_point
@@ -16,6 +16,7 @@ def build_recipe(node: StageNode, built: BuiltStages, start: Start, place: str) 
         ConfigError: no epochs are left to train, or the recipe refuses a setting. Messages name the
             key that sets it.
     """
+    values = built.resolved.values
     train, (first, epochs) = built.train, _epochs(node, built, start, place)
     warmup = point_of("train.warmup", train.warmup, train.batch_size, built.images)
     last = int(first) + node.segment if node.segment else epochs
@@ -26,11 +27,13 @@ def build_recipe(node: StageNode, built: BuiltStages, start: Start, place: str) 
             batch_size=train.batch_size if node.batch_size is None else node.batch_size,
             momentum=train.momentum,
             weight_decay=train.weight_decay,
-            lr_schedule=named_schedule(
+            lr_schedule=named_part(
+                LR_SCHEDULE,
                 train.lr_schedule if node.lr_schedule is None else node.lr_schedule,
                 "train.lr_schedule",
-                built.resolved.values.get(OWN, {}),
+                values,
             ),
+            optimizer=named_part(OPTIMIZER, train.optimizer, "train.optimizer", values),
             precision=train.precision,
             first_epoch=first,
             last_epoch=last if last < epochs else None,

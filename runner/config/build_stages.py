@@ -4,11 +4,11 @@ Starts are resolved, durations scaled and components built. Each stage is checke
 before it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pruners.declared import Reads
+from pruners.declared import AddsToGradients, Reads, Targeted
 from runner.config.build_recipe import build_recipe
 from runner.config.build_start import build_start
 from runner.config.built_stages import BuiltStages
@@ -19,6 +19,7 @@ from runner.config.stage_node import StageNode, StartNode, read_stage
 from runner.config.typed import Alias
 from runner.errors import ConfigError
 from runner.spec.inputs import MaskFile, Weights
+from runner.spec.optimizer import Optimizer
 from runner.spec.pretrained import mask_file_of, weights_of
 from runner.spec.run import LOAD, Stage
 
@@ -56,10 +57,22 @@ def build_stages(
             broken.add(name)
     made = tuple(built.stages.values())
     if not problems and not finished:
-        problems = _problems_of(without, built)
+        problems = [*_problems_of(without, built), *_target_problems(made)]
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return made
+
+
+def _target_problems(stages: Sequence[Stage]) -> list[str]:
+    """The problems of the last pruning with the density to which it prunes."""
+    pruning = [stage for stage in stages if isinstance(stage.component, Targeted)]
+    if not pruning or pruning[-1].density is None:
+        return []
+    try:
+        pruning[-1].component.check_target(pruning[-1].density)
+    except ValueError as error:
+        return str(error).splitlines()
+    return []
 
 
 def _problems_of(without: list[Placed], built: BuiltStages) -> list[str]:
@@ -145,6 +158,7 @@ def _add_stage(node: StageNode, place: str, built: BuiltStages) -> None:
         recipe = build_recipe(node, built, start, place)
         if not recipe.epochs:
             _refuse_no_epochs(node, component, key(f"{place}.epochs"))
+        _refuse_other_steps(recipe.optimizer, component)
         data = _build_data(node, key(f"{place}.data"), key)
     built.stages[node.name] = Stage(
         name=node.name,
@@ -203,6 +217,19 @@ def _refuse_no_epochs(node: StageNode, component: Any, key: str) -> None:
         raise ConfigError(
             f"{key}=0: stage {node.name!r} {what}; take 1 or more (only searches that begin with a"
             " criterion's mask accept 0)"
+        )
+
+
+def _refuse_other_steps(optimizer: Optimizer, component: Any) -> None:
+    """Refuse an optimizer that rescales gradients for a component that adds to them.
+
+    Raises:
+        ConfigError: its rule would not be the one that it declares.
+    """
+    if isinstance(component, AddsToGradients) and not optimizer.follows_gradients:
+        raise ConfigError(
+            f"train.optimizer={optimizer.tag}: this method adds {component.adds_to_gradients} to"
+            " the gradients, which this optimizer rescales; take train.optimizer=sgd"
         )
 
 

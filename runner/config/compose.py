@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.hydra_errors import translate
 from runner.config.overrides import check_overrides, conf_folders, use_folders
-from runner.config.own_schedules import with_own_schedules
+from runner.config.own_parts import with_own_parts
 from runner.config.plain import to_plain
 from runner.config.quoting import literal_paths
 from runner.config.schema import register
@@ -41,7 +41,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return with_own_schedules(compose("config", overrides=overrides), overrides)
+            return with_own_parts(compose("config", overrides=overrides), overrides)
     except Exception as error:
         message = translate(error, str(CONF), overrides)
         if message is None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from runner.config import typed
-from runner.config.lr_schedule import named_schedule
-from runner.config.own_schedules import OWN
+from runner.config.named_parts import named_part
+from runner.config.own_parts import LR_SCHEDULE, OPTIMIZER
 from runner.config.stage_node import StartNode, as_written
 from runner.config.typed import Alias
 from runner.errors import ConfigError
@@ -45,6 +45,7 @@ class TrainNode:
     precision: str
     warmup: int | str = 0
     test_every: int = 1
+    optimizer: str = "sgd"
 
     def __post_init__(self) -> None:
         problems = invalid_settings(self)
@@ -169,12 +170,13 @@ def check_groups(values: Mapping[str, Any], alias: Alias) -> list[str]:
             problems += [
                 KEY.sub(lambda key: alias(key[0]), message, count=1) for message in error.messages
             ]
-    schedule = values["train"]["lr_schedule"]
-    if isinstance(schedule, str):  # TrainNode has refused another type
-        try:
-            named_schedule(schedule, "train.lr_schedule", values.get(OWN, {}))
-        except ConfigError as error:
-            problems += error.messages
+    for part in (LR_SCHEDULE, OPTIMIZER):
+        name = values["train"].get(part)  # TrainNode has refused another type
+        if isinstance(name, str):
+            try:
+                named_part(part, name, f"train.{part}", values)
+            except ConfigError as error:
+                problems += error.messages
     for group in NAMED:
         name = values.get(group, {}).get("name", "unnamed")
         if not isinstance(name, str) or not NAME.fullmatch(name):

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.config.build import build_run
 from runner.config.environment import environment_of, typed_by_user
-from runner.config.own_schedules import with_own_schedules
+from runner.config.own_parts import with_own_parts
 from runner.config.plain import to_plain
 from runner.config.unread import unread
 from runner.errors import ConfigError
@@ -24,7 +24,7 @@ def read_request(cfg: DictConfig) -> RunRequest:
         ConfigError: as `build_run`.
     """
     typed = typed_by_user()
-    cfg = with_own_schedules(cfg, typed)
+    cfg = with_own_parts(cfg, typed)
     method, run = cfg.method, build_run(cfg)
     cfg = _with_files(cfg, run)
     return RunRequest(

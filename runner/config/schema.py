@@ -20,6 +20,7 @@ class TrainConfig:
     epochs: int = MISSING
     scale: float = MISSING
     lr: float = MISSING
+    optimizer: str = MISSING
     lr_schedule: str = MISSING
     warmup: str = MISSING
     batch_size: int = MISSING

@@ -1,20 +1,22 @@
-"""The network, masks and momentum with which a stage begins."""
+"""The network, masks and optimizer state with which a stage begins."""
 
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pruners.base import Masks, apply_masks, full_masks
 from runner.engine.checkpoint import State
 from runner.engine.context import RunContext
 from runner.engine.divergence import infinite_tensor
+from runner.engine.optim import parameter_of
 from runner.spec.run import Stage
 
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """The masked network with the stage's starting weights, its masks, and its momentum."""
+    """The masked network with the stage's starting weights, its masks, and the
+    optimizer's state (`runner.engine.optim.state_by_name`)."""
 
     model: nn.Module
     masks: Masks
@@ -52,10 +54,13 @@ def starting_point(context: RunContext, stage: Stage) -> StartingPoint:
     apply_masks(model, masks)
     if what := infinite_tensor(model.state_dict()):
         raise FloatingPointError(f"{what} when the stage begins")
-    momentum = {
-        name: m.to(device) * masks[name] if name in masks else m for name, m in momentum.items()
-    }
+    momentum = {key: _masked(t, masks.get(parameter_of(key))) for key, t in momentum.items()}
     return StartingPoint(model, masks, momentum)
+
+
+def _masked(state: Tensor, mask: Tensor | None) -> Tensor:
+    """An optimizer's state of a weight, zero where the mask prunes; a number of steps stays."""
+    return state if mask is None or mask.shape != state.shape else state.to(mask.device) * mask
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ from runner.engine.checkpoint import (
 from runner.engine.distributed import ALONE, ProcessGroup
 from runner.engine.divergence import Divergence, finite, infinite_loss, infinite_tensor
 from runner.engine.evaluate import Evaluation, evaluate
-from runner.engine.optim import carry_momentum, learning_rate, make_optimizer, momentum_by_name
+from runner.engine.optim import carry_state, learning_rate, make_optimizer, state_by_name
 from runner.engine.training_step import Trainee
 from runner.errors import Stopped
 from runner.spec.run import Recipe, step_of
@@ -73,8 +73,9 @@ def _zero(device: torch.device | None = None) -> Tensor:
 class Trained:
     """The result of a training besides the changed model, and its position while it runs.
 
-    History has one row per epoch, snapshots are those requested, momentum is by parameter name, and
-    seconds count all sessions. With a divergence, the training ended at that epoch.
+    History has one row per epoch, snapshots are those requested, momentum is the optimizer's state
+    (`state_by_name`), and seconds count all sessions. With a divergence, the training ended at that
+    epoch.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -103,7 +104,7 @@ def train(
     """Train `model` in place from `recipe.first_epoch`, or from its checkpoint, to `recipe.end`.
 
     Args:
-        momentum: buffers to start from (fine-tuning that continues a training).
+        momentum: the optimizer's state to start from (fine-tuning that continues a training).
         snapshots: epochs, possibly fractional, after which weights and buffers are kept.
         stop_after: end after that epoch of the schedule (to add a missing snapshot).
 
@@ -111,7 +112,7 @@ def train(
         Stopped: `options.stop` returned True; the checkpoint is on disk.
     """
     trainee = _make_trainee(model, masking, recipe, loss, options.group)
-    carry_momentum(model, trainee.opt, momentum or {})
+    carry_state(model, trainee.opt, recipe.optimizer, momentum or {})
     done = _beginning(model, recipe, loaders.training.steps_per_epoch)
     _resume(options, trainee, done)
     session = Session(Agreement(options.group), time.monotonic() - done.seconds)
@@ -125,7 +126,7 @@ def train(
     if not recipe.epochs:  # evaluates the first masking only; there is no training loss
         _add_row(trainee, done, 0.0, None, _evaluations(trainee, loaders, -1))
         options.epoch_done(done.history[-1])
-    done.momentum = momentum_by_name(model, trainee.opt)
+    done.momentum = state_by_name(model, trainee.opt, recipe.optimizer)
     done.seconds = session.end()
     return done
 

@@ -20,7 +20,7 @@ class Trainee:
     model: nn.Module
     net: nn.Module
     masking: Masking
-    opt: torch.optim.SGD
+    opt: torch.optim.Optimizer
     loss: LossFn
     autocast: torch.autocast
     group: ProcessGroup

@@ -29,7 +29,7 @@ class Net:
     parameters: int
     prunable: int
     weight_bytes: int  # parameters and buffers
-    momentum_bytes: int
+    parameter_bytes: int
     forward: int  # multiply-accumulates of one image, dense
 
 
@@ -56,7 +56,7 @@ def measure_net(dataset: Any, model: Any) -> Net:
         parameters=sum(p.numel() for p in parameters),
         prunable=sum(net.get_parameter(name).numel() for name in prunable_names(net)),
         weight_bytes=sum(t.numel() * t.element_size() for t in net.state_dict().values()),
-        momentum_bytes=sum(p.numel() * p.element_size() for p in parameters),
+        parameter_bytes=sum(p.numel() * p.element_size() for p in parameters),
         forward=multiply_accumulates(net, (info.channels, info.size, info.size))[0],
     )
 
@@ -81,8 +81,8 @@ def stage_cost(run: Run, stage: Stage, net: Net, snapshots: int) -> Cost:
     images = training_images(info.train, run.train_fraction, run.dataset.validation)
     if stage.recipe:
         seen = trains(stage) * images
-        momentum = net.momentum_bytes if stage.recipe.momentum else 0
-        size = net.weight_bytes * (1 + snapshots) + net.prunable + momentum  # mask: 1 byte/weight
+        state = net.parameter_bytes * stage.recipe.optimizer.tensors(stage.recipe.momentum)
+        size = net.weight_bytes * (1 + snapshots) + net.prunable + state  # mask: 1 byte/weight
         return Cost(seen, seen * GRADIENT, 0, seen * GRADIENT * net.forward, size)
     if stage.kind == LOAD:  # only an evaluation, which is not counted
         return Cost(0, 0, 0, 0, net.weight_bytes + net.prunable)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 from pruners.declared import Approximate
 from runner.spec.inputs import MaskFile, Weights
 from runner.spec.lr_schedule import LrSchedule, Step
+from runner.spec.optimizer import Optimizer, Sgd
 
 KINDS = ("train", "prune", "search", "measure", "read")  # as YAML writes them
 LOAD = "load"  # a training whose weights are loaded instead
@@ -98,6 +99,7 @@ class Recipe:
         trainable_decay: weight decay of the parameters that a masking trains besides the weights;
             None = that of the weights.
         lr_schedule: gives the learning rate of each step (runner/spec/lr_schedule.py).
+        optimizer: changes the weights (runner/spec/optimizer.py).
         test_every: epochs between tests on held-out images, counted from the schedule's start. A
             stage's last epoch is always tested; 0 = only this one.
     """
@@ -116,6 +118,7 @@ class Recipe:
     nesterov: bool = False
     trainable_decay: float | None = None
     test_every: int = 1
+    optimizer: Optimizer = Sgd()
 
     def __post_init__(self) -> None:
         problems = invalid_settings(self) + [
@@ -131,6 +134,11 @@ class Recipe:
             )
             if not ok
         ]
+        if self.nesterov and not self.optimizer.nesterov:
+            problems.append(
+                f"train.optimizer={self.optimizer.tag}: this method uses Nesterov momentum, which"
+                " only SGD has; take train.optimizer=sgd or method.nesterov=false"
+            )
         if problems:
             raise ValueError("\n".join(problems))
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from runner.data.counts import training_images
 from runner.spec.identity import tag_of
+from runner.spec.optimizer import Sgd
 from runner.spec.run import Recipe, Run, family
 from runner.suites.schema import counted
 
@@ -38,10 +39,16 @@ def _images(source: Source) -> str:
     return f"{thousands(trained)}/{thousands(info.test)}"
 
 
+def _optimizer(run: Run) -> str:
+    """The optimizer of the last training; SGD where a run trains nothing."""
+    recipe = _recipe(run, LAST)
+    return recipe.optimizer.label if recipe else Sgd.label
+
+
 READINGS: Mapping[str, Callable[[Source], str | None]] = {
     "images": _images,  # of training and test
     "seeds": lambda source: str(len(source.seeds)) if source.seeds else None,
-    "optimizer": lambda source: "SGD",  # the only one (runner/engine/optim.py)
+    "optimizer": lambda source: _optimizer(source.run),
     "reported epoch": lambda source: "best" if source.metric.endswith("_best") else "last",
     "prunings": lambda source: str(sum(stage.kind == "prune" for stage in source.run.stages)),
 }

@@ -62,7 +62,7 @@ MLP = Net(
     parameters=112_810,
     prunable=112_200,
     weight_bytes=451_240,
-    momentum_bytes=451_240,
+    parameter_bytes=451_240,
     forward=112_200,
 )
 DENSE = 2 * 1437 * 3 * 112_200  # multiply-accumulates of two epochs on digits

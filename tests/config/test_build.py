@@ -509,7 +509,7 @@ STAGES: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
     ),
     "unknown schedule": (
         [{"name": "dense", "kind": "train", "lr_schedule": "linear"}],
-        ["lr_schedule=linear", "constant, cosine, step"],
+        ["lr_schedule=linear", "constant, cosine, one_cycle, step"],
     ),
     "a stage that resumes a finished schedule": (
         [

@@ -10,8 +10,9 @@ from support import compose_run, machine
 from runner.commands.arguments import launcher
 from runner.config.build import build_run, parse_run
 from runner.config.compose import Composer, compose_config, has_method
-from runner.config.lr_schedule import named_schedule
+from runner.config.named_parts import named_part
 from runner.config.overrides import check_overrides, check_words, conf_folders, with_search_path
+from runner.config.own_parts import LR_SCHEDULE
 from runner.config.plain import to_plain
 from runner.config.synonyms import other_choice, other_key
 from runner.config.unread import unread
@@ -223,7 +224,7 @@ def test_own_schedules_and_launchers_of_a_folder_are_found_everywhere(tmp_path: 
     names, selected, overrides = parse_arguments(rest)
     runs = [job.run for job in expand(names[0], selected, overrides).jobs]
     assert runs and {run.scale for run in runs} == {1.0}
-    with pytest.raises(ConfigError, match="one of constant, cosine, early, step"):
+    with pytest.raises(ConfigError, match="one of constant, cosine, early, one_cycle, step"):
         build_run(compose_config([*words, "train.lr_schedule=earl"]))
 
 
@@ -401,5 +402,5 @@ def test_a_misspelt_method_of_a_table_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["../model/mlp", "x" * 5000, "a\0b"])
 def test_a_schedule_is_a_file_of_its_own_folder(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"must be one of constant, cosine, step"):
-        named_schedule(name, "train.lr_schedule")
+    with pytest.raises(ConfigError, match=r"must be one of constant, cosine, one_cycle, step"):
+        named_part(LR_SCHEDULE, name, "train.lr_schedule")

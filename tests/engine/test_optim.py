@@ -9,11 +9,12 @@ from support import compose_run
 from torch import Generator, Tensor, nn
 
 from pruners.base import FixedMasking, full_masks
-from runner.config.lr_schedule import named_schedule, schedule_names
+from runner.config.named_parts import named_part
+from runner.config.own_parts import LR_SCHEDULE, part_names
 from runner.engine.optim import learning_rate, make_optimizer
 from runner.errors import ConfigError
 from runner.spec.identity import stage_keys
-from runner.spec.lr_schedule import Constant, Cosine, Step
+from runner.spec.lr_schedule import Constant, Cosine, OneCycle, Step, Trapezoid, WarmupCosine
 from runner.spec.run import Recipe
 
 MLP = ["method=dense", "dataset=digits", "model=mlp"]
@@ -231,7 +232,7 @@ def by_version_0_1_0(schedule: str, lr: float, step: int, total: int) -> float:
 
 @pytest.mark.parametrize("name", ["step", "cosine", "constant"])
 def test_every_rate_equals_that_of_version_0_1_0_to_the_bit(name: str) -> None:
-    schedule = named_schedule(name, "train.lr_schedule")
+    schedule = named_part(LR_SCHEDULE, name, "train.lr_schedule")
     for lr in (0.1, 0.05, 0.02, 3e-4, 100.0, 1 / 3):
         for total in (*range(1, 41), 450, 1437, 62_560):  # 62,560: 160 epochs of 391 steps
             assert [schedule(lr, step, total) for step in range(total)] == [
@@ -248,10 +249,13 @@ def test_a_drop_at_a_whole_step_is_exact() -> None:
 
 
 def test_each_schedule_file_gives_its_class_with_default_options() -> None:
-    assert {name: named_schedule(name, "key") for name in schedule_names()} == {
+    assert {name: named_part(LR_SCHEDULE, name, "key") for name in part_names(LR_SCHEDULE)} == {
         "step": Step(),
         "cosine": Cosine(),
         "constant": Constant(),
+        "one_cycle": OneCycle(),
+        "trapezoid": Trapezoid(),
+        "warmup_cosine": WarmupCosine(),
     }
     assert recipe().lr_schedule == Step()  # the default, which the hash leaves out
 
@@ -286,14 +290,15 @@ def test_an_unknown_schedule_gives_an_error_with_key_choices_and_nearest_name(
     with pytest.raises(ConfigError) as caught:
         compose_run(*overrides, f"{key}=cosin")
     assert (
-        f"{key}=cosin must be one of constant, cosine, step; did you mean 'cosine'?"
-        in caught.value.messages
+        f"{key}=cosin must be one of constant, cosine, one_cycle, step, trapezoid, warmup_cosine;"
+        " did you mean 'cosine'?" in caught.value.messages
     )
 
 
 def test_each_schedule_has_a_different_stage_key() -> None:
-    keys = [
-        stage_keys(compose_run(*MLP, f"train.lr_schedule={name}"))["dense"]
-        for name in schedule_names()
-    ]
-    assert len(set(keys)) == 3 and keys[2] == stage_keys(compose_run(*MLP))["dense"]
+    keys = {
+        name: stage_keys(compose_run(*MLP, f"train.lr_schedule={name}"))["dense"]
+        for name in part_names(LR_SCHEDULE)
+    }
+    assert len(set(keys.values())) == 6
+    assert keys["step"] == stage_keys(compose_run(*MLP))["dense"]

@@ -27,7 +27,15 @@ from runner.engine.optim import learning_rate
 from runner.engine.stage_checks import check_masked
 from runner.engine.train import Loaders, LoopOptions, Trained, train
 from runner.errors import Stopped
-from runner.spec.lr_schedule import Constant, Cosine
+from runner.spec.lr_schedule import (
+    Constant,
+    Cosine,
+    LrSchedule,
+    OneCycle,
+    Step,
+    Trapezoid,
+    WarmupCosine,
+)
 from runner.spec.run import Recipe, Stage
 
 Array = NDArray[np.float64]
@@ -674,6 +682,9 @@ def test_a_run_tested_only_at_the_end_has_the_same_final_accuracy(
     assert all(row["train_loss"] > 0 for row in rows)
 
 
+SCHEDULES = [Step(), OneCycle(), Trapezoid(), WarmupCosine()]
+
+
 def test_a_snapshot_is_the_state_after_that_epoch_of_the_full_schedule() -> None:
     model = deep(0)
     done = fit(model, recipe(3, lr_schedule=Cosine()), snapshots=frozenset({1, 3}))
@@ -687,11 +698,12 @@ def test_a_snapshot_is_the_state_after_that_epoch_of_the_full_schedule() -> None
     assert not any(t.requires_grad for t in done.snapshots[1].values())
 
 
-def test_two_halves_with_the_same_momentum_equal_one_training() -> None:
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_two_halves_with_the_same_momentum_equal_one_training(schedule: LrSchedule) -> None:
     whole, halves = linear(), linear()
-    done = fit(whole, recipe(4))
-    first = fit(halves, recipe(4), stop_after=2)
-    second = fit(halves, recipe(4, first_epoch=2), momentum=first.momentum)
+    done = fit(whole, recipe(4, lr_schedule=schedule))
+    first = fit(halves, recipe(4, lr_schedule=schedule), stop_after=2)
+    second = fit(halves, recipe(4, first_epoch=2, lr_schedule=schedule), momentum=first.momentum)
     assert same(whole.state_dict(), halves.state_dict())
     assert same(done.momentum, second.momentum)
     assert first.history + second.history == done.history

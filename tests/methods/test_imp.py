@@ -273,14 +273,24 @@ def test_a_resumed_schedule_continues_at_the_rewinding_point(tmp_path: Path) -> 
     assert momentum == {}
 
 
-@pytest.mark.parametrize("point", ["33333it", "80ep", "1it"])  # steps 20, 24 and 1 of 48
+@pytest.mark.parametrize(  # steps 20, 24 and 1 of 48
+    ("point", "schedule"),
+    [
+        ("33333it", "cosine"),
+        ("80ep", "cosine"),
+        ("1it", "cosine"),
+        ("33333it", "one_cycle"),
+        ("80ep", "trapezoid"),
+        ("1it", "warmup_cosine"),
+    ],
+)
 def test_a_resumed_schedule_without_pruning_continues_the_dense_training_to_the_bit(
-    point: str, tmp_path: Path
+    point: str, schedule: str, tmp_path: Path
 ) -> None:
     # without momentum, as a snapshot has none: open_lth begins with a new optimizer
     run = compose_run(
         *("method=magnitude", "density=1.0", "start=dense", "retrain=rewind", *NET),
-        *("dataset.augment=crop_flip", "train.lr_schedule=cosine", "train.warmup=80ep"),
+        *("dataset.augment=crop_flip", f"train.lr_schedule={schedule}", "train.warmup=80ep"),
         *("train.scale=0.05", "train_fraction=0.4", "train.batch_size=100", "train.momentum=0"),
         *(f"retrain.rewind={point}", "retrain.resume_schedule=true"),
     )

@@ -13,6 +13,7 @@ from models.mobilenet import MobileNetV1
 from models.resnet_cifar import BasicBlock, ResNetCifar
 from models.resnet_tiny import ResNetTiny
 from models.vgg import Vgg
+from models.wide_resnet import WideResNet
 
 
 def everything(run: Callable[[Tensor], Tensor], module: nn.Module, x: Tensor) -> list[Tensor]:
@@ -57,6 +58,7 @@ def test_a_block_equals_its_formula_and_leaves_its_input(
         (MobileNetV1("net", width=0.25), 3, 32),
         (ResNetCifar("net", depth=8, width=4), 3, 8),
         (ResNetTiny("net", width=4), 3, 16),
+        (WideResNet("net", depth=10, width=1), 3, 8),
     ],
 )
 def test_a_net_equals_itself_with_new_tensors_and_leaves_the_images(

@@ -22,6 +22,7 @@ from runner.spec.identity import (
     stage_keys,
 )
 from runner.spec.lr_schedule import Cosine
+from runner.spec.optimizer import AdamW
 from runner.spec.run import Recipe, Run, Stage, Start
 
 MLP = ["dataset=digits", "model=mlp", "train=imc", "train.scale=0.0125"]
@@ -281,6 +282,7 @@ def test_every_setting_of_a_recipe_changes_the_key() -> None:
         "momentum": 0.8,
         "weight_decay": 0.0,
         "lr_schedule": Cosine(),
+        "optimizer": AdamW(),
         "precision": "bf16",
         "first_epoch": 1,
     }
