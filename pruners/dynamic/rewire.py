@@ -33,8 +33,8 @@ class UpdateSchedule:
 
     Args:
         period: between two updates: `100it`, `1ep`, or a plain number of epochs.
-        stop: share of the training after which rewiring ends; 1 = at the end of training, with no
-            update after the last step.
+        stop: share of the training after which the masks stay fixed; 1 = the end of training, with
+            no update after the last step.
         epochs: train.epochs of the paper, to which `period` refers.
         batch_size, images: images in a step and in an epoch of the run that states a period in
             iterations. Default 50,000 images: CIFAR's.
@@ -83,7 +83,7 @@ class UpdateSchedule:
         """
         if task.epochs < 1:
             raise ValueError(
-                "this method rewires connections while the net trains: its stage is of kind train"
+                "this method changes masks while the net trains: its stage is of kind train"
             )
         number, unit = factor * int(str(self.period)[:-2]), str(self.period)[-2:]
         scale, per_epoch = task.epochs / self.epochs, task.steps // task.epochs
@@ -98,7 +98,8 @@ def refused_stop(key: str, stop: float) -> list[str]:
     if 0 <= stop <= 1:
         return []
     return [
-        f"{key}={stop:g} must be in [0, 1]: the share of the training after which rewiring ends"
+        f"{key}={stop:g} must be in [0, 1]: the share of the training after which the masks stay"
+        " fixed"
     ]
 
 
