@@ -1,4 +1,4 @@
-"""Functions shared by the methods that rewire a sparse net during training: SET, RigL, Deep R, DSR.
+"""Functions shared by the methods that rewire a sparse net during training.
 
 They define when to rewire, which connections to remove and add, and which momentum to reset. The
 number of connections never changes. Random choices are drawn on the CPU from the stage's own
@@ -17,7 +17,7 @@ update at every step of a short run would leave nothing to train.
 import math
 import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
@@ -25,6 +25,8 @@ from torch.optim import Optimizer
 
 from pruners.base import PAPER_IMAGES, Finding, Masks, Task, count_kept
 from pruners.selection.ranks import largest, nth_true
+
+Decay = Literal["cosine", "constant"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,29 @@ def refused_stop(key: str, stop: float) -> list[str]:
         f"{key}={stop:g} must be in [0, 1]: the share of the training after which the masks stay"
         " fixed"
     ]
+
+
+def decayed(share: float, decay: str, step: int, last: float) -> float:
+    """The share of connections that an update at a step removes.
+
+    `cosine`: share / 2 (1 + cos(pi step / last)), zero at `last`; `constant`: always `share`.
+    """
+    return share if decay == "constant" else share / 2 * (1 + math.cos(math.pi * step / last))
+
+
+def refused_shares(drop_fraction: float, decay: str) -> list[str]:
+    """Error messages for an invalid share of removed connections, or rule of its decay."""
+    problems = []
+    if not 0 <= drop_fraction <= 1:
+        problems.append(
+            f"method.rewire.drop_fraction={drop_fraction:g} must be in [0, 1]: a share of each"
+            " layer's connections"
+        )
+    if decay not in get_args(Decay):
+        problems.append(
+            f"method.rewire.decay={decay!r} must be one of {', '.join(get_args(Decay))}"
+        )
+    return problems
 
 
 def no_change(masks: Masks) -> Masks:
