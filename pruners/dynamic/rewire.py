@@ -1,4 +1,4 @@
-"""Functions shared by the methods that rewire a sparse net during training: SET, RigL, Deep R, DSR.
+"""Functions shared by the methods that rewire a sparse net during training.
 
 They define when to rewire, which connections to remove and add, and which momentum to reset. The
 number of connections never changes. Random choices are drawn on the CPU from the stage's own
@@ -17,7 +17,7 @@ update at every step of a short run would leave nothing to train.
 import math
 import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
@@ -26,6 +26,8 @@ from torch.optim import Optimizer
 from pruners.base import PAPER_IMAGES, Finding, Masks, Task, count_kept
 from pruners.selection.ranks import largest, nth_true
 
+Decay = Literal["cosine", "constant"]
+
 
 @dataclass(frozen=True)
 class UpdateSchedule:
@@ -33,8 +35,8 @@ class UpdateSchedule:
 
     Args:
         period: between two updates: `100it`, `1ep`, or a plain number of epochs.
-        stop: share of the training after which rewiring ends; 1 = at the end of training, with no
-            update after the last step.
+        stop: share of the training after which the masks stay fixed; 1 = the end of training, with
+            no update after the last step.
         epochs: train.epochs of the paper, to which `period` refers.
         batch_size, images: images in a step and in an epoch of the run that states a period in
             iterations. Default 50,000 images: CIFAR's.
@@ -83,7 +85,7 @@ class UpdateSchedule:
         """
         if task.epochs < 1:
             raise ValueError(
-                "this method rewires connections while the net trains: its stage is of kind train"
+                "this method changes masks while the net trains: its stage is of kind train"
             )
         number, unit = factor * int(str(self.period)[:-2]), str(self.period)[-2:]
         scale, per_epoch = task.epochs / self.epochs, task.steps // task.epochs
@@ -98,8 +100,32 @@ def refused_stop(key: str, stop: float) -> list[str]:
     if 0 <= stop <= 1:
         return []
     return [
-        f"{key}={stop:g} must be in [0, 1]: the share of the training after which rewiring ends"
+        f"{key}={stop:g} must be in [0, 1]: the share of the training after which the masks stay"
+        " fixed"
     ]
+
+
+def decayed(share: float, decay: str, step: int, last: float) -> float:
+    """The share of connections that an update at a step removes.
+
+    `cosine`: share / 2 (1 + cos(pi step / last)), zero at `last`; `constant`: always `share`.
+    """
+    return share if decay == "constant" else share / 2 * (1 + math.cos(math.pi * step / last))
+
+
+def refused_shares(drop_fraction: float, decay: str) -> list[str]:
+    """Error messages for an invalid share of removed connections, or rule of its decay."""
+    problems = []
+    if not 0 <= drop_fraction <= 1:
+        problems.append(
+            f"method.rewire.drop_fraction={drop_fraction:g} must be in [0, 1]: a share of each"
+            " layer's connections"
+        )
+    if decay not in get_args(Decay):
+        problems.append(
+            f"method.rewire.decay={decay!r} must be one of {', '.join(get_args(Decay))}"
+        )
+    return problems
 
 
 def no_change(masks: Masks) -> Masks:

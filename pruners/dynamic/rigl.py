@@ -24,17 +24,23 @@ Choices and deviations (docs/methods/rigl.md; docs/decisions.md 29):
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks, kept_by_layer
-from pruners.dynamic.rewire import UpdateSchedule, count_up, reset_momentum, weakest
+from pruners.dynamic.rewire import (
+    Decay,
+    UpdateSchedule,
+    count_up,
+    decayed,
+    refused_shares,
+    reset_momentum,
+    weakest,
+)
 from pruners.selection.ranks import largest
-
-Decay = Literal["cosine", "constant"]
 
 
 @dataclass
@@ -52,9 +58,7 @@ class RigLMasking:
 
     def fraction(self, step: int) -> float:
         """Share of a layer's connections that an update at this step removes."""
-        if self.decay == "constant":
-            return self.drop_fraction
-        return self.drop_fraction / 2 * (1 + math.cos(math.pi * step / self.last))
+        return decayed(self.drop_fraction, self.decay, step, self.last)
 
     def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
         """Return {}: nothing is replaced.
@@ -125,16 +129,7 @@ class RigL:
     decay: Decay = "cosine"
 
     def __post_init__(self) -> None:
-        problems = []
-        if not 0 <= self.drop_fraction <= 1:
-            problems.append(
-                f"method.rewire.drop_fraction={self.drop_fraction:g} must be in [0, 1]: a share of"
-                " each layer's connections"
-            )
-        if self.decay not in get_args(Decay):
-            problems.append(
-                f"method.rewire.decay={self.decay!r} must be one of {', '.join(get_args(Decay))}"
-            )
+        problems = refused_shares(self.drop_fraction, self.decay)
         if problems:
             raise ValueError("\n".join(problems))
 

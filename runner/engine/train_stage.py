@@ -9,7 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pruners.base import Finding, FixedMasking, Masking, Masks, Observed, apply_masks
+from pruners.base import (
+    Finding,
+    FixedMasking,
+    Masking,
+    Masks,
+    Observed,
+    apply_masks,
+    full_masks,
+)
 from runner.engine.checkpoint import State, checkpoint_payload, cpu_state
 from runner.engine.context import RunContext
 from runner.engine.stage_checks import disconnected, diverged, series_entry
@@ -130,16 +138,17 @@ def _make_effective(model: nn.Module, masking: Masking, step: int) -> None:
 def _newly_disconnected(
     context: RunContext, stage: Stage, model: nn.Module, masks: Masks
 ) -> dict[str, Finding]:
-    """The findings of `disconnected` after a training that has changed the masks of a prune stage.
+    """The findings of `disconnected` after a training that has changed the masks it began with.
 
-    They replace that stage's findings; None where one no longer applies.
+    They replace those of the stage that the masks are from; None where one no longer applies.
     """
-    if stage.kind != "train" or stage.component is None or stage.masks is None:
+    if stage.kind != "train" or stage.component is None:
         return {}
-    before = context.store.load(context.keys[stage.masks]).masks
-    if all(torch.equal(mask.cpu(), before[name]) for name, mask in masks.items()):
+    source = context.keys.get(stage.masks or stage.start.stage)  # None: full masks
+    before = (context.store.load(source).masks if source else {}) or full_masks(model)
+    if all(torch.equal(mask.cpu(), before[name].cpu()) for name, mask in masks.items()):
         return {}
     info = context.run.dataset.info()
     findings = disconnected(model, masks, (info.channels, info.size, info.size))
-    past = context.store.meta(context.keys[stage.masks])["report"]
+    past = context.store.meta(source)["report"] if source else {}
     return {key: None for key in (CONNECTED, REACHED, EMPTY) if key in past} | findings
