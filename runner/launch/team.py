@@ -67,15 +67,15 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def code_of_team(codes: Iterable[int]) -> int:
-    """The exit code that describes the failed processes of a team.
+    """The exit code that describes the failed processes of a team: that of the cause.
 
-    A process that loses another fails with exit code 1, so that any other code is the cause, and a
-    signal in particular.
+    torchrun ends the others with SIGTERM, and a process that loses another fails with exit code 1.
     """
-    failed = sorted(codes)
-    if not failed:
-        return EXIT_FAILED
-    return failed[0] if failed[0] < 0 else failed[-1]
+    found = set(codes)
+    killed = {code for code in found if code < 0} - {-signal.SIGTERM}
+    causes = killed or found - {EXIT_FAILED, EXIT_STOPPED, -signal.SIGTERM}
+    known = (code for code in (EXIT_FAILED, EXIT_STOPPED) if code in found)
+    return min(causes) if causes else next(known, min(found, default=EXIT_FAILED))
 
 
 def end(code: int) -> NoReturn:

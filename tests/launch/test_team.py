@@ -82,7 +82,10 @@ def run_all_of(jobs: list[QueueJob], slots: int, **options: Any) -> dict[str, Ou
         ([-9, 1], -9),  # the others lost the killed process
         ([1, 2], 2),  # a refusal
         ([143, 143], 143),  # all stopped at a checkpoint
-        ([1, 143], 143),  # one did not see the other's stop in time
+        ([1, 143], 1),  # torchrun stopped the other
+        ([3, -15], 3),  # likewise, before it could save a checkpoint
+        ([-9, -15, 143], -9),
+        ([-15], -15),
         ([1], 1),
         ([], 1),
     ],
@@ -178,7 +181,8 @@ def test_a_stop_reaches_all_processes_and_counts_as_one(tmp_path: Path) -> None:
 
 
 def test_processes_that_ignore_the_stop_are_killed_with_their_team(tmp_path: Path) -> None:
-    does = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n(F / f'ready{RANK}').touch()\nuntil('never')"
+    ignores = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    does = f"{ignores}(F / f'ready{{RANK}}').touch()\nuntil('never')"
     outcome = interrupted(team_of_two(tmp_path, "team", does), 0.2)
     assert outcome.describe() == "killed before it wrote a checkpoint"
     eventually(lambda: not any(map(alive, pids(tmp_path / "team"))), 20)
