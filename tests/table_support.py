@@ -16,6 +16,7 @@ from support import COMPOSER
 from runner.commands.plan import show_tables
 from runner.engine.machine import Machine
 from runner.latex import RAISED
+from runner.planning.hours import Team
 from runner.spec.planned import PlannedRun
 from runner.suites.cells import Cell
 from runner.suites.expand import Suite, expand
@@ -148,4 +149,4 @@ def plan_of(table: Suite, folder: Path) -> str:
     where = Machine(
         torch.device("cpu"), folder / "results", folder / "cache", folder / "data", 60.0, "none"
     )
-    return console_text(lambda console: show_tables([table], where, 1, console))
+    return console_text(lambda console: show_tables([table], where, Team(1), console))

@@ -16,6 +16,7 @@ from runner.commands.plan import show_tables
 from runner.config.compose import Composer
 from runner.console import console
 from runner.engine.machine import Place
+from runner.planning.hours import Team
 from runner.records.index import indexed
 from runner.spec.request import Environment
 from runner.suites.expand import Suite, expand_spec
@@ -53,7 +54,7 @@ def main(folder: Path) -> None:
     )
     tables = tables_in(folder, KeptCells(place.cache_dir))
     with indexed(place.results_dir):
-        show_tables(tables, place, 1, console())
+        show_tables(tables, place, Team(1), console())
         planned = time.time()
         for table in tables:
             write_table(table, place.results_dir)

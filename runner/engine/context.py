@@ -23,6 +23,7 @@ from runner.data.batches import (
 from runner.display.progress import Watcher
 from runner.engine.machine import Machine
 from runner.engine.memory import memory_bound
+from runner.engine.profile import watched
 from runner.engine.store import Store
 from runner.engine.train import Loaders, Passes
 from runner.errors import Damaged, Stopped
@@ -62,7 +63,7 @@ class RunContext:
         """The data set on the device."""
         machine, run = self.machine, self.run
         data: Data = self.loaded or run.dataset.load(machine.data_dir, run.train_fraction)
-        return data.to(machine.device, machine.workers)
+        return watched(data.to(machine.device, machine.workers), machine.profile)
 
     @cached_property
     def memory(self) -> float:

@@ -26,6 +26,7 @@ from runner.engine.machine import Machine, prepare
 from runner.engine.out_of_memory import describe
 from runner.engine.predictions import predictions
 from runner.engine.preflight import check
+from runner.engine.profile import PROFILE, measuring, shares
 from runner.engine.record import make_record
 from runner.engine.signals import StopRequest, stop_requests
 from runner.engine.stages import run_stage
@@ -124,6 +125,8 @@ def _finish(attempt: _Attempt) -> int:
             shown.print(line, soft_wrap=True)
         else:
             shown.print(summary(record, path, closing_of(attempt.request)))
+        if attempt.machine.profile and (seconds := record["provenance"].get(PROFILE)):
+            shown.print(shares(seconds), soft_wrap=True, highlight=False)
     return 0
 
 
@@ -229,7 +232,8 @@ def _perform(context: RunContext, identity: str) -> dict[str, Any]:
     clock, started = time.monotonic(), _now()
     stages = []
     for stage in context.run.stages:
-        meta, cached = run_stage(context, stage)
+        with measuring(context.machine.profile):
+            meta, cached = run_stage(context, stage)
         context.watcher.restore(stage.name, meta["history"])
         key = context.keys[stage.name]
         stages.append({**meta, "name": stage.name, "key": key, "cached": cached})
@@ -242,6 +246,8 @@ def _perform(context: RunContext, identity: str) -> dict[str, Any]:
         series |= predictions(context, stages)
     record = make_record(context, stages, identity, time.monotonic() - clock, started, _now())
     record["provenance"][FILES] = _write_files(context, identity, series)
+    if (profile := context.machine.profile) is not None:
+        record["provenance"][PROFILE] = profile.total()
     return record
 
 

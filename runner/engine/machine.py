@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from runner.engine.distributed import ProcessGroup
+    from runner.engine.profile import Profile
 
 MOST_WORKERS = 16  # limit of the default of env.workers
 
@@ -51,6 +52,7 @@ class Machine:
     workers: int = 0  # threads that decode images
     memory_gb: float | None = None  # GiB for graphs; None = found (runner/engine/memory.py)
     save_predictions: bool = False  # whether runs keep their predictions on the test images
+    profile: Profile | None = None  # where the time goes; None = not measured
 
     @property
     def machine(self) -> Machine:
@@ -119,6 +121,7 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
     import torch
 
     from runner.engine.distributed import ProcessGroup, join
+    from runner.engine.profile import Profile
     from runner.engine.shared_folders import check_shared
 
     if env.threads is not None:
@@ -142,6 +145,7 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
         workers=decoding_threads(env.threads) if env.workers is None else env.workers,
         memory_gb=env.memory_gb,
         save_predictions=env.save_predictions,
+        profile=Profile(group) if env.profile else None,
     )
 
 

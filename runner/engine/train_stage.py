@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pruners.base import (
 )
 from runner.engine.checkpoint import State, checkpoint_payload, cpu_state
 from runner.engine.context import RunContext
+from runner.engine.profile import read_together
 from runner.engine.stage_checks import disconnected, diverged, series_entry
 from runner.engine.starting_point import starting_point
 from runner.engine.store import Artefact
@@ -93,6 +95,7 @@ def _fit(
     total, path = stage.recipe.end, context.store.checkpoint_path(context.keys[stage.name])
     if stop_after is None:
         context.machine.group.broadcast_decision(lambda: _set_aside_damaged(context, stage, path))
+    loaders = context.loaders(stage)
     options = LoopOptions(
         checkpoint=path if stop_after is None else None,
         every=context.machine.checkpoint_seconds,
@@ -105,7 +108,7 @@ def _fit(
         model,
         masking,
         stage.recipe,
-        context.loaders(stage),
+        replace(loaders, training=read_together(loaders.training)),
         F.cross_entropy,
         options,
         momentum=momentum,

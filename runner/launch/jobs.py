@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,8 @@ from typing import Any
 
 from runner.launch.forked import Forked
 from runner.launch.forks import Forks, is_script
-from runner.launch.slots import Slot
+from runner.launch.slots import Slot, joined
+from runner.launch.team import kill_members, new_name, team_command
 from runner.torchrun import without_torchrun
 
 STOPPED = 143  # exit code of a run that wrote a checkpoint on a stop signal
@@ -41,6 +42,8 @@ class QueueJob:
             run two jobs at the same time that would compute the same key.
         there: whether one of these keys is in the cache.
         again: the command line with which a user repeats the job.
+        model: the name of the run's model; empty if it is no run.
+        size: how many slots it needs. Several: it is a team of as many processes.
     """
 
     name: str
@@ -50,11 +53,13 @@ class QueueJob:
     makes: frozenset[str] = frozenset()
     there: Callable[[str], bool] = lambda key: False
     again: str = ""
+    model: str = ""
+    size: int = 1
 
     @property
     def forkable(self) -> bool:
-        """Whether a fork server can start it."""
-        return is_script(self.command)
+        """Whether a fork server can start it; torchrun starts the processes of a team."""
+        return self.size == 1 and is_script(self.command)
 
     @property
     def log(self) -> Path:
@@ -68,18 +73,32 @@ class QueueJob:
 
 @dataclass
 class Running:
-    """A running job."""
+    """A running job.
+
+    Args:
+        slot: where it runs; of a team, all of its slots joined.
+        offset: where this attempt begins in the log, in bytes.
+        team: the name of its team; empty if it is one process.
+        places: the numbers of its slots in the queue.
+    """
 
     job: QueueJob
     slot: Slot
     process: Process
-    offset: int  # where this attempt begins in the log, in bytes
+    offset: int
+    team: str = ""
+    places: tuple[int, ...] = ()
     started: float = field(default_factory=time.time)
 
     def kill(self, number: int) -> None:
-        """Send signal `number` to the job's process group."""
+        """Send signal `number` to the job's process group; torchrun passes it on to its team.
+
+        SIGKILL reaches the team directly.
+        """
         with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for zombies
             os.killpg(self.process.pid, number)
+        if self.team and number == signal.SIGKILL:
+            kill_members(self.team)
 
     def finish(self, how: str = "") -> "Outcome":
         """Kill the rest of the process group and return the job's outcome."""
@@ -132,27 +151,34 @@ class Outcome:
         return EXITS.get(self.code, f"failed (exit {self.code})")
 
 
-def start(job: QueueJob, slot: Slot, forks: Forks | None = None) -> Running:
-    """Start the job's process.
+def start(
+    job: QueueJob, slots: Sequence[Slot], forks: Forks | None = None, places: tuple[int, ...] = ()
+) -> Running:
+    """Start the job's process, or torchrun for a job of several slots.
 
     The process leads its own session, so Ctrl-C in the terminal reaches only the queue, which then
     stops its jobs.
 
     Args:
         forks: starts the process, if it can.
+        places: the numbers of the slots in the queue.
 
     Raises:
         OSError: the process or the log could not be created.
     """
-    own = {word.partition("=")[0] for word in job.command}
+    slot, own = joined(slots), {word.partition("=")[0] for word in job.command}
     overrides = [override for override in slot.overrides if override.partition("=")[0] not in own]
     command, environment = [*job.command, *overrides], environment_of(slot)
+    team = new_name() if len(slots) > 1 else ""
+    if team:
+        command = team_command(command, len(slots), team)
     offset = begin_log(job.log, job.again or shlex.join(job.command))
     with job.log.open("ab") as file:
-        number, process = file.fileno(), None
-        if forks is not None:
-            process = forks.start(command, environment, Path.cwd(), number, number)
-        return Running(job, slot, process or _spawned(command, environment, number), offset)
+        number, forked = file.fileno(), None
+        if forks is not None and job.forkable:
+            forked = forks.start(command, environment, Path.cwd(), number, number)
+        process = forked or _spawned(command, environment, number)
+        return Running(job, slot, process, offset, team, places)
 
 
 def environment_of(slot: Slot) -> dict[str, str]:

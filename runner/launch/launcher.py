@@ -52,7 +52,16 @@ class Launcher(Protocol):
         ...
 
     def job_threads(self, machine: Machine, threads: int | None) -> int | None:
-        """Threads per job, for plans; None = torch's default. Arguments as for `run`."""
+        """Threads of each process of a job, for plans; None = torch's default; as for `run`."""
+        ...
+
+    def job_processes(self, model: str, machine: Machine) -> int:
+        """Processes of a job, which train together, for plans.
+
+        Args:
+            model: the name of the run's model.
+            machine: as for `run`.
+        """
         ...
 
 

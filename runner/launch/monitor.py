@@ -56,7 +56,9 @@ class Monitor:
 
     def started(self, item: Running) -> None:
         """Print that a job has started."""
-        where = f" on GPU {item.slot.gpu}" if item.slot.gpu else ""
+        several = len(item.places) > 1
+        where = f" on {'GPUs' if several else 'GPU'} {item.slot.gpu}" if item.slot.gpu else ""
+        where += f" as {len(item.places)} processes" if several else ""
         self.say(f"started: {item.job.name}{where}")
 
     def ended(self, outcome: Outcome) -> None:

@@ -15,6 +15,7 @@ import shlex
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -30,6 +31,7 @@ from runner.launch.jobs import (
     start,
 )
 from runner.launch.monitor import Monitor
+from runner.launch.packing import Packing, Placement, Waiting
 from runner.launch.slots import FreeMemory, Slot
 from runner.own import own_files
 
@@ -60,22 +62,26 @@ def run_queue(
     grace_seconds: float = 60.0,
     min_free_gb: float = 0.0,
     fork: bool = True,
+    requeue: int = 0,
 ) -> list[Outcome]:
-    """Run every job that is not done, jobs with shared stages first; return their outcomes.
+    """Run every job that is not done; return their outcomes.
 
-    A job that another process finishes in the meantime is not run again. Call this from the main
-    thread: a job ends with the thread that started it. Options as for `GpuQueue`.
+    Large jobs start first, and among those of one size the jobs with shared stages. A job that
+    another process finishes in the meantime is not run again. Call this from the main thread: a job
+    ends with the thread that started it. Options as for `GpuQueue`.
 
     Raises:
         Interrupted: the queue received a stop signal, and its jobs have ended.
     """
     todo = shared_first([job for job in jobs if not job.done()])
+    todo.sort(key=lambda job: -job.size)
     with (
         _stop_signals() as signals,
-        Monitor(console, len(slots)) as monitor,
+        Monitor(console, _at_a_time(todo, slots)) as monitor,
         _forks(todo if fork else [], slots, monitor) as forks,
     ):
-        queue = _Queue(todo, slots, monitor, FreeMemory(min_free_gb, monitor.say), forks)
+        memory = FreeMemory(min_free_gb, monitor.say)
+        queue = _Queue(todo, slots, monitor, memory, forks, requeue)
         try:
             while queue.pending or queue.running:
                 if signals:
@@ -89,6 +95,11 @@ def run_queue(
         finally:
             queue.stop(grace_seconds, signals)
     return queue.ended
+
+
+def _at_a_time(jobs: Sequence[QueueJob], slots: Sequence[Slot]) -> int:
+    """About how many of the jobs run at a time."""
+    return max(1, len(slots) * len(jobs) // max(1, sum(job.size for job in jobs)))
 
 
 @contextlib.contextmanager
@@ -125,47 +136,74 @@ class _Queue:
     monitor: Monitor
     enough_memory: FreeMemory
     forks: Forks | None
+    requeue: int = 0
     running: list[Running] = field(default_factory=list)
     ended: list[Outcome] = field(default_factory=list)
+    killed: Counter[str] = field(default_factory=Counter)  # attempts that a signal ended, by name
+
+    def __post_init__(self) -> None:
+        self.packing = Packing([slot.gpu for slot in self.slots])
 
     def start_jobs(self) -> None:
         """Start pending jobs in the free slots."""
-        taken = [id(item.slot) for item in self.running]
-        free = [slot for slot in self.slots if id(slot) not in taken]
-        for slot in [slot for slot in free if self.pending and self.enough_memory(slot)]:
-            job = self._next()
-            if job is None or (self.forks and job.forkable and not self.forks.ready()):
+        while found := self._next():
+            job = next(job for job in self.pending if job.name == found.name)
+            if self.forks and job.forkable and not self.forks.ready():
                 return
             self.pending.remove(job)
             try:
-                item = start(job, slot, self.forks)
+                slots = [self.slots[place] for place in found.slots]
+                item = start(job, slots, self.forks, found.slots)
             except OSError as error:  # e.g. no memory for a process, or a read-only folder
                 self._end(Outcome(job, 1, 0.0, False, f"could not be started: {error}"))
             else:
                 self.running.append(item)
                 self.monitor.started(item)
 
-    def _next(self) -> QueueJob | None:
-        """The first pending job that needs no stage which a running job is about to compute.
+    def _next(self) -> Placement | None:
+        """The next job to start, and its slots."""
+        taken = {place for item in self.running for place in item.places}
+        free = [place for place in range(len(self.slots)) if place not in taken]
+        if not self.pending or not free:
+            return None
+        lacking = [place for place in free if not self.enough_memory(self.slots[place])]
+        if len(lacking) == len(free):
+            return None
+        waiting = [Waiting(job.name, job.size) for job in self._startable()]
+        return self.packing.next(waiting, [item.places for item in self.running], lacking)
+
+    def _startable(self) -> list[QueueJob]:
+        """The pending jobs that need no stage which a running job is about to compute.
 
         Jobs that are already done are removed from `pending`.
         """
-        if not self.pending:
-            return None
         coming = set[str]().union(*(item.job.claims() for item in self.running))
+        found = list[QueueJob]()
         for job in list(self.pending):
             if coming & job.makes and coming & job.claims():
                 continue
-            if not job.done():
-                return job
-            self.pending.remove(job)  # done by another queue on the same directory
-        return None
+            if job.done():
+                self.pending.remove(job)  # by another queue on the same directory
+                continue
+            found.append(job)
+            if job.size == 1:  # it fits in any slot, so that no later job can be next
+                break
+        return found
 
     def collect(self) -> None:
-        """Move the jobs whose processes have ended from `running` to `ended`."""
+        """Move the jobs whose processes have ended from `running` to `ended`, or queue them again.
+
+        A job that a signal has killed is queued again at most `requeue` times.
+        """
         for item in [item for item in self.running if item.process.poll() is not None]:
             self.running.remove(item)
-            self._end(item.finish())
+            outcome = item.finish()
+            self.killed[item.job.name] += outcome.code < 0
+            if outcome.code < 0 and self.killed[item.job.name] <= self.requeue:
+                self.pending.insert(0, item.job)
+                self.monitor.say(f"queued again: {item.job.name}: {outcome.describe()}")
+            else:
+                self._end(outcome)
 
     def _end(self, outcome: Outcome) -> None:
         self.ended.append(outcome)

@@ -8,10 +8,11 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from runner.processes import cores
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 ORDER = "CUDA_DEVICE_ORDER"
 BY_BUS = "PCI_BUS_ID"  # nvidia-smi's numbers; CUDA's own default is FASTEST_FIRST
 MEMORY_SECONDS = 2.0  # between two queries of the free memory
@@ -25,6 +26,15 @@ class Slot:
     overrides: tuple[str, ...] = ()  # added to the job's command unless it sets the same keys
     gpu: str | None = None
     threads: int | None = None  # of torch; None = torch's default
+
+
+def joined(slots: Sequence[Slot]) -> Slot:
+    """One slot with the GPUs of these, or with the threads that each process of a team has."""
+    first = slots[0]
+    if len(slots) == 1 or first.gpu is None:
+        return first
+    gpus = ",".join(slot.gpu for slot in slots if slot.gpu)
+    return replace(first, environment={**first.environment, VISIBLE: gpus}, gpu=gpus)
 
 
 def gpu_ids(visible: str | None, listing: str, count: int | None = None) -> list[str]:
@@ -78,13 +88,13 @@ def slots_of(
     """
     if gpus:
         return [
-            Slot({"CUDA_VISIBLE_DEVICES": name, ORDER: order}, ("env.device=cuda",), name)
+            Slot({VISIBLE: name, ORDER: order}, ("env.device=cuda",), name)
             for _ in range(jobs_per_gpu)
             for name in gpus
         ]
     count = slots or max(1, cores // (threads or 1))
     each = threads or max(1, cores // count)
-    environment = {"OMP_NUM_THREADS": str(each), "CUDA_VISIBLE_DEVICES": ""}
+    environment = {"OMP_NUM_THREADS": str(each), VISIBLE: ""}
     return [Slot(environment, (f"env.threads={each}",), threads=each) for _ in range(count)]
 
 
@@ -113,7 +123,7 @@ def machine_slots(
     Args:
         cards: number of GPUs that torch finds; 0 if the jobs are to run on the CPU.
     """
-    gpus, visible = list[str](), os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus, visible = list[str](), os.environ.get(VISIBLE)
     if cards:
         gpus = gpu_ids(visible, "" if visible is not None else _nvidia_smi("-L"), cards)
     return slots_of(

@@ -13,10 +13,8 @@ have the same names here.
 
 import contextlib
 import io
-import os
 import shlex
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,21 +23,17 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from runner.config.compose import compose_config
 from runner.config.overrides import with_standing_folders
-from runner.config.request import read_request
-from runner.engine.execute import execute
 from runner.engine.machine import Machine
-from runner.entry import guarded
 from runner.errors import EXIT_FAILED, ConfigError
-from runner.launch.jobs import QueueJob, begin_log, shared_first
+from runner.launch.jobs import QueueJob, shared_first
 from runner.launch.launcher import EXIT_WAITING
 from runner.launch.options import too_small
 from runner.launch.queue import summary
+from runner.launch.remote import RemoteRun, RemoteTeam
 from runner.launch.slurm_limits import array_size, refusal
 from runner.launch.slurm_queue import wait_for_jobs
 from runner.paths import ROOT
-from runner.torchrun import without_torchrun
 
 EARLY = 30  # seconds between Slurm's checks of time limits; a warning may come that much early
 # The interpreter of a job, with the code of this checkout: neither the installed one nor, from
@@ -61,6 +55,10 @@ class Slurm:
         signal_delay_s: seconds before the limit at which Slurm sends the warning (up to 30 s
             earlier): the time for the job to finish a step and write the checkpoint.
         array_parallelism: concurrent jobs of the sweep.
+        nodes: nodes of a job.
+        gpus_per_node: GPUs of a job on each node. A job with several GPUs or nodes is a team under
+            torchrun, with one process for each GPU; without GPUs, with one on each node.
+        cpus_per_task: CPUs of a job on each node, which its processes there share.
         extra: further sbatch options, e.g. {account: lab, qos: low}.
         poll_s: seconds between two polls of the queue.
     """
@@ -69,6 +67,7 @@ class Slurm:
     at_a_time: ClassVar[str] = "hydra.launcher.array_parallelism sets how many run at a time"
     timeout_min: int = 240
     cpus_per_task: int = 4
+    nodes: int = 1
     gpus_per_node: int | None = None
     mem_gb: float | None = None
     partition: str | None = None
@@ -82,6 +81,7 @@ class Slurm:
         least = {
             "timeout_min": 1,
             "cpus_per_task": 1,
+            "nodes": 1,
             "gpus_per_node": 0,
             "mem_gb": 0.1,
             "array_parallelism": 1,
@@ -125,8 +125,17 @@ class Slurm:
         return (EXIT_FAILED if message else 0), message
 
     def job_threads(self, machine: Machine, threads: int | None) -> int:
-        """`Launcher.job_threads`: one thread per CPU of the job."""
-        return threads or self.cpus_per_task
+        """`Launcher.job_threads`: one thread per CPU of the job on a node."""
+        return threads or max(1, self.cpus_per_task // self.processes_per_node)
+
+    def job_processes(self, model: str, machine: Machine) -> int:
+        """`Launcher.job_processes`."""
+        return self.nodes * self.processes_per_node
+
+    @property
+    def processes_per_node(self) -> int:
+        """The processes of a job on each node."""
+        return max(1, self.gpus_per_node or 0)
 
     def parameters(self, after: str = "") -> dict[str, Any]:
         """The options under submitit's names.
@@ -141,6 +150,8 @@ class Slurm:
         parameters = {
             "timeout_min": self.timeout_min,
             "cpus_per_task": self.cpus_per_task,
+            "nodes": self.nodes,
+            "tasks_per_node": 1,
             "gpus_per_node": self.gpus_per_node,
             "mem_gb": self.mem_gb,
             "slurm_partition": self.partition,
@@ -150,32 +161,6 @@ class Slurm:
             "slurm_additional_parameters": extra or None,
         }
         return {name: value for name, value in parameters.items() if value is not None}
-
-
-@dataclass(frozen=True)
-class RemoteRun:
-    """A run as submitit sends it to a node."""
-
-    overrides: tuple[str, ...]
-    log: Path
-    again: str
-
-    def __call__(self) -> int:
-        """Start or resume the run; return the exit code of run.py."""
-        for name in os.environ.keys() - without_torchrun(os.environ).keys():
-            del os.environ[name]  # of the submitting shell
-        place = f"Slurm job {os.environ.get('SLURM_JOB_ID')} on {socket.gethostname()}"
-        begin_log(self.log, f"{self.again} ({place})")
-        with self.log.open("ab") as file:  # the log beside the record, as with every launcher
-            for stream in (1, 2):
-                os.dup2(file.fileno(), stream)
-        return guarded(lambda: execute(read_request(compose_config(list(self.overrides)))))
-
-    def checkpoint(self) -> Any:
-        """The job to queue again at the time limit: the same run, which resumes its checkpoint."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
 
 
 def _left_alone(submitted: dict[str, QueueJob], count: int) -> str:
@@ -268,13 +253,17 @@ def _logs_of_slurm(results: Path) -> Path:
     return folder
 
 
-def remote_run(job: QueueJob, options: Slurm) -> RemoteRun:
-    """The job as a `RemoteRun` with one thread per CPU, unless its overrides set env.threads.
+def remote_run(job: QueueJob, options: Slurm) -> RemoteRun | RemoteTeam:
+    """The job for a node, with one thread per CPU, unless its overrides set env.threads.
 
     The overrides follow the interpreter and run.py in the job's command.
     """
     overrides = tuple(with_standing_folders(job.command[2:]))
+    each = options.processes_per_node
     if not any(override.startswith("env.threads=") for override in overrides):
-        overrides = (*overrides, f"env.threads={options.cpus_per_task}")
+        overrides = (*overrides, f"env.threads={max(1, options.cpus_per_task // each)}")
     job.folder.mkdir(parents=True, exist_ok=True)
-    return RemoteRun(overrides, job.log.resolve(), job.again)
+    if options.nodes * each == 1:
+        return RemoteRun(overrides, job.log.resolve(), job.again)
+    command = (*job.command[:2], *overrides)
+    return RemoteTeam(command, job.log.resolve(), job.again, options.nodes, each)

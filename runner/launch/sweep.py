@@ -204,4 +204,5 @@ def make_job(run: Run, machine: Machine, overrides: list[str]) -> QueueJob:
         makes=frozenset({*keys.values(), *points}),
         there=there,
         again="python run.py " + shlex.join(overrides),
+        model=run.model.name,
     )

@@ -19,7 +19,7 @@ from runner.spec.findings import is_diverged
 from runner.spec.run import LOAD, Run, Stage, family, trains
 
 BENCH = "bench.json"  # in the cache directory: what `make bench` measured
-UNKNOWN = "unknown: run make bench"
+UNKNOWN = "unknown: run make bench, or state a card: card=h200"
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ class Rates:
 
     device_name: str
     threads: int
+    processes: int = 1
     records: int = 0
     # Keys: (precision,) and (precision, model, data set).
     training: dict[tuple[str, ...], Rate] = field(default_factory=dict)
@@ -152,28 +153,40 @@ class Rates:
     def origin(self) -> str:
         """The source of the estimate, for the plan."""
         source = f"{self.records} past records" if self.records else "make bench"
-        return f"estimate from {source} on {self.device_name}, {self.threads} thread(s)"
+        team = f" in each of {self.processes} processes" if self.processes > 1 else ""
+        return f"estimate from {source} on {self.device_name}, {self.threads} thread(s){team}"
 
 
 def past_rates(
-    records: Iterable[dict[str, Any]], device_name: str, threads: int, cache_dir: Path | None = None
+    records: Iterable[dict[str, Any]],
+    device_name: str,
+    threads: int,
+    cache_dir: Path | None = None,
+    processes: int = 1,
 ) -> Rates:
     """The speed of finished runs on the same device with the same number of threads.
 
     The throughput that `make bench` measured is included, for when there are no such runs.
+
+    Args:
+        processes: processes that trained together.
     """
     from runner.data.catalog import data_sets  # imports torch
 
     machine = f"{device_name}, {threads} threads"
     bench = read_bench(cache_dir).get(machine, []) if cache_dir else []
-    rates = Rates(device_name, threads, bench=bench)
+    rates = Rates(device_name, threads, processes, bench=bench)
     images = {component.name: component.info().train for component in data_sets()}
     seen: set[str] = set()  # a shared stage was computed once
     for record in records:
         origin = record["provenance"]
         # Records without training do not need the number of images.
         known = _images(record, images) is not None or not record["epochs_total"]
-        other = origin["device_name"] != device_name or origin["threads"] != threads
+        other = (origin["device_name"], origin["threads"], origin.get("processes", 1)) != (
+            device_name,
+            threads,
+            processes,
+        )
         if other or not known or is_diverged(record):
             continue
         rates.records += 1

@@ -10,10 +10,10 @@ from rich.table import Table
 from runner.display.sizes import readable
 from runner.engine.machine import Machine
 from runner.engine.memory import described
-from runner.paths import PUBLISHED
-from runner.planning.costs import UNKNOWN, Cost, Rates, past_rates, shipped_rates
+from runner.planning.costs import Cost
+from runner.planning.hours import Team, time_line
 from runner.planning.survey import Needed, Site, Survey, survey
-from runner.records.find import FINISHED, STATES, UNFINISHED, all_records
+from runner.records.find import FINISHED, STATES, UNFINISHED
 from runner.records.folders import RECORD, record_path
 from runner.spec.findings import DIVERGED
 from runner.spec.planned import PlannedRun
@@ -32,11 +32,11 @@ def show(planned: list[tuple[PlannedRun, Machine]], threads: int, console: Conso
         state = found.states[job.run_id]
         title = state if state in FINISHED else "to do"
         console.print(plan_table(job.run_id, plan(job.run, machine, job.keys), title))
-    for line in lines(found, machine, threads):
+    for line in lines(found, machine, Team(threads)):
         console.print(line, soft_wrap=True)
 
 
-def lines(found: Survey, site: Site, threads: int) -> Iterator[str]:
+def lines(found: Survey, site: Site, team: Team) -> Iterator[str]:
     """The lines of a plan."""
     count = Counter(found.states.values())
     rest = sum(count[name] for name in UNFINISHED)
@@ -61,7 +61,7 @@ def lines(found: Survey, site: Site, threads: int) -> Iterator[str]:
     costs = [(item, item.cost) for item in found.needed.values()]
     yield from _work(costs)
     if costs:
-        yield _time(costs, site.machine, threads)
+        yield time_line(costs, site.machine, team)
         yield described(site.machine)
     else:
         yield "time: nothing to compute"
@@ -93,43 +93,6 @@ def _work(costs: list[tuple[Needed, Cost]]) -> Iterator[str]:
         f" forward passes), {sum(c.macs for c in measuring):.4g} to measure; not counted:"
         f" {', '.join(['evaluation', *names])}"
     )
-
-
-def _time(costs: list[tuple[Needed, Cost]], machine: Machine, threads: int) -> str:
-    """A line with the estimated time of the needed stages, one after another."""
-    from runner.records.provenance import device_name  # imports torch
-
-    records, device = all_records(machine.results_dir), device_name(machine.device)
-    own = past_rates(records, device, threads, machine.cache_dir)
-    if (seconds := _seconds(costs, own)) is not None:
-        return f"time: {_hours(seconds)} one after another ({own.origin})"
-    other = shipped_rates(list(all_records(PUBLISHED)))
-    if (seconds := _seconds(costs, other)) is not None:
-        return (
-            f"time: {_hours(seconds)} one after another ({other.origin}, published with this"
-            " repository; run make bench to measure this machine)"
-        )
-    return f"time: {UNKNOWN}"
-
-
-def _seconds(costs: list[tuple[Any, Cost]], rates: Rates) -> float | None:
-    """Estimated seconds in total; None if a stage of known cost has no estimate."""
-    total = 0.0
-    for item, cost in costs:
-        seconds = rates.seconds(item.run, item.stage, item.net, cost)
-        if seconds is None and cost.passes is not None:
-            return None
-        total += seconds or 0.0
-    return total
-
-
-def _hours(seconds: float) -> str:
-    if seconds >= 3.6e6:
-        return f"about {seconds / 3600:,.0f} hours"
-    if seconds >= 360:
-        return f"about {seconds / 3600:.3g} hours"
-    rounded = float(f"{seconds:.2g}")  # prints as 120, not as 1.2e+02
-    return f"about {rounded:g} seconds, {seconds / 3600:.2g} hours"
 
 
 def plan_table(identity: str, steps: list[dict[str, Any]], state: str) -> Table:

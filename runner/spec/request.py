@@ -18,6 +18,7 @@ class Environment:
         workers: threads that decode images; None = one for each thread of this process.
         memory_gb: GiB that the graphs of derivatives may take; None = half of what is free.
         save_predictions: whether a finished run keeps its predictions on the test images.
+        profile: whether to measure where the time of a run goes.
         plan: only show what would be done.
         checkpoint_seconds: time between two checkpoints of a training; 0 = after every step.
         progress: auto, bar, lines or none.
@@ -34,6 +35,7 @@ class Environment:
     progress: str
     memory_gb: float | None = None
     save_predictions: bool = False
+    profile: bool = False
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ from runner.planning.costs import (
     shipped_rates,
     stage_cost,
 )
+from runner.planning.hours import Team
 from runner.planning.show import lines, show
 from runner.planning.survey import survey
 from runner.records.find import state
@@ -445,8 +446,8 @@ def test_the_plan_of_a_sweep_counts_shared_stages_once_and_omits_finished_ones(
     assert "not counted: evaluation, magnitude's prune, random's prune\n" in first.stdout
     assert "time: about " in first.stdout
     assert (
-        ", published with this repository; run make bench to measure this machine)\n"
-        in first.stdout
+        ", published with this repository; run make bench to measure this machine,"
+        " or state a card: card=h200)\n" in first.stdout
     )
     assert not (tmp_path / "cache" / "stages").exists()
     assert not list(tmp_path.glob("results/runs/*"))
@@ -614,7 +615,7 @@ def test_hours_are_estimated_from_records_of_the_device_or_from_the_bench(
     save_bench(where.cache_dir, "another device", threads, [])
     # 967,388,400 at the rate of the net of the nearest size, a million per second
     assert seconds() == pytest.approx(967.3884)
-    text = list(lines(survey([(plan_run(next_seed), where)]), where, threads))
+    text = list(lines(survey([(plan_run(next_seed), where)]), where, Team(threads)))
     assert (
         "time: about 0.269 hours one after another (estimate from make bench on"
         f" {device_name(where.device)}, {threads} thread(s))" in text
@@ -629,11 +630,11 @@ def test_hours_are_estimated_from_records_of_the_device_or_from_the_bench(
     )
     monkeypatch.setattr("runner.planning.show.PUBLISHED", tmp_path / "nothing shipped")
     unused = machine(tmp_path / "unused")
-    assert "time: unknown: run make bench" in list(
-        lines(survey([(plan_run(next_seed), unused)]), unused, threads)
+    assert "time: unknown: run make bench, or state a card: card=h200" in list(
+        lines(survey([(plan_run(next_seed), unused)]), unused, Team(threads))
     )
     assert "time: nothing to compute" in list(
-        lines(survey([(plan_run(run), where)]), where, threads + 1)
+        lines(survey([(plan_run(run), where)]), where, Team(threads + 1))
     )
 
 

@@ -73,7 +73,7 @@ def forks() -> Iterator[Forks]:
 
 def forked(job: QueueJob, slot: Slot, forks: Forks) -> Running:
     forks.wait()
-    running = start(job, slot, forks)
+    running = start(job, [slot], forks)
     assert isinstance(running.process, Forked)
     return running
 
@@ -90,7 +90,7 @@ def result(job: QueueJob) -> dict[str, Any]:
 
 def test_a_fork_has_the_state_of_a_process_of_its_own(forks: Forks, tmp_path: Path) -> None:
     job = small_job(tmp_path, "job", STATE, script=True)
-    assert ended(start(job, THREE)) == 0, job.log.read_text()
+    assert ended(start(job, [THREE])) == 0, job.log.read_text()
     alone = result(job)
     assert ended(forked(job, THREE, forks)) == 0, job.log.read_text()
     found = result(job)
@@ -135,7 +135,7 @@ ENDS = {
 @pytest.mark.parametrize("how", ENDS)
 def test_a_fork_ends_like_a_process_of_its_own(how: str, forks: Forks, tmp_path: Path) -> None:
     job = small_job(tmp_path, "job", ENDS[how], script=True)
-    codes = [ended(start(job, THREE)), ended(forked(job, THREE, forks))]
+    codes = [ended(start(job, [THREE])), ended(forked(job, THREE, forks))]
     _, alone, found = job.log.read_text().split("==== ")
     lines = [text.splitlines()[1:] for text in (alone, found)]
     assert codes[0] == codes[1] and lines[0] == lines[1]
@@ -177,7 +177,7 @@ def test_a_variable_that_is_read_early_requires_a_process_of_its_own(
         ("PYTHONOPTIMIZE", "1", False),
         ("ANY", "thing", False),
     ):
-        running = start(job, Slot({**THREE.environment, name: value}), forks)
+        running = start(job, [Slot({**THREE.environment, name: value})], forks)
         assert isinstance(running.process, Forked) is forkable
         assert ended(running) == 0 and result(job)["found"][name] == value
 

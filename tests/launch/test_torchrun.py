@@ -93,7 +93,7 @@ def test_a_job_gets_none_of_the_variables_of_torchrun(
     line = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"
     path = tmp_path / "environment.json"
     job = QueueJob("job", (sys.executable, "-c", line, str(path)), tmp_path, path.is_file)
-    item = start(job, Slot({"CUDA_VISIBLE_DEVICES": "3"}))
+    item = start(job, [Slot({"CUDA_VISIBLE_DEVICES": "3"})])
     while item.process.poll() is None:
         time.sleep(0.01)
     item.finish()

@@ -14,6 +14,7 @@ from table_support import record as made
 
 from runner.commands.plan import show_tables
 from runner.paths import PUBLISHED
+from runner.planning.hours import Team
 from runner.records.find import all_records, find_record, finished_runs, is_done, run_in, state
 from runner.records.folders import seal
 from runner.records.packed import read_lines
@@ -213,14 +214,14 @@ def test_nothing_that_lies_among_the_records_stops_tables_plans_figures_and_repo
     jobs = [job for job in table.jobs if job.outline.density != 1]
     write(tmp_path, *(made(job, 10.0 + i) for i, job in enumerate(jobs)))
     text = write_table(table, tmp_path)
-    plan = console_text(lambda console: show_tables([table], place, 1, console))
+    plan = console_text(lambda console: show_tables([table], place, Team(1), console))
     for job, content in zip(jobs, CASES.values(), strict=False):
         whole = content[0].get("result")
         if whole is not None:
             path = tmp_path / "runs" / job.run_id / "result.json"
             path.write_bytes(whole if isinstance(whole, bytes) else whole.encode())
     assert write_table(table, tmp_path) != text
-    again = console_text(lambda console: show_tables([table], place, 1, console))
+    again = console_text(lambda console: show_tables([table], place, Team(1), console))
     assert "done" in plan and "to do" in again
     assert any("runs" in sentence for sentence in provenance([tmp_path]))
     assert all(line.endswith("as not done") for line in capsys.readouterr().err.splitlines())
