@@ -6,10 +6,30 @@ shortcut sums are not counted, as in the papers' tables.
 """
 
 import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Size of a convolution or linear layer.
+
+    Args:
+        weights: entries of its weight tensor.
+        positions: output positions of one example at which they are applied, over all its uses.
+    """
+
+    weights: int
+    positions: int
+
+    @property
+    def dense(self) -> int:
+        """Multiply-accumulates per example without a mask."""
+        return self.weights * self.positions
 
 
 def multiply_accumulates(
@@ -17,11 +37,31 @@ def multiply_accumulates(
 ) -> tuple[int, int]:
     """Return (dense, non-zero) multiply-accumulates per example.
 
+    Args:
+        shape: of one input, (C, H, W).
+        masks: parameter name -> bool tensor, True = kept; a layer without a mask counts in full.
+    """
+    layers = counted_layers(model, shape)
+    kept = {
+        name: int(masks[name].count_nonzero()) if masks and name in masks else layer.weights
+        for name, layer in layers.items()
+    }
+    nonzero = sum(kept[name] * layer.positions for name, layer in layers.items())
+    return forward(layers), nonzero
+
+
+def forward(layers: Mapping[str, Layer]) -> int:
+    """Multiply-accumulates of a dense forward pass of one example."""
+    return sum(layer.dense for layer in layers.values())
+
+
+def counted_layers(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, Layer]:
+    """The layers that an example passes, by the name of their weight.
+
     One image of zeros passes through a copy on the CPU; the model is not changed.
 
     Args:
         shape: of one input, (C, H, W).
-        masks: parameter name -> bool tensor, True = kept; a layer without a mask counts in full.
     """
     positions: dict[str, int] = {}  # weight name -> output positions over all uses of the layer
     # This takes 0.4 s for a ResNet-50. Tensors without data would need no arithmetic, but PyTorch
@@ -37,12 +77,7 @@ def multiply_accumulates(
             module.register_forward_hook(partial(_note_positions, name, positions))
     with torch.no_grad():
         shadow(torch.zeros((1, *shape), dtype=next(shadow.parameters()).dtype))
-    kept = {
-        name: int(masks[name].count_nonzero()) if masks and name in masks else size
-        for name, size in weights.items()
-    }
-    dense = sum(weights[name] * times for name, times in positions.items())
-    return dense, sum(kept[name] * times for name, times in positions.items())
+    return {name: Layer(weights[name], times) for name, times in positions.items()}
 
 
 def _note_positions(

@@ -28,6 +28,7 @@ from pruners.declared import AddsToGradients as AddsToGradients
 from pruners.declared import Approximate as Approximate
 from pruners.declared import Finding as Finding
 from pruners.declared import Foreseen as Foreseen
+from pruners.declared import Passes as Passes
 from pruners.declared import Reads as Reads
 from pruners.declared import Targeted as Targeted
 from pruners.declared import Work as Work
@@ -41,6 +42,15 @@ LossFn = Callable[[Tensor, Tensor], Tensor]  # logits (B, C), labels (B,) -> sca
 
 def no_progress(done: int, total: int, what: str) -> None:
     """Do nothing: the default progress callback of a `Task`."""
+
+
+# The masks under which a component computes outside of training steps, what an image costs (None:
+# unknown), number of images
+Spend = Callable[[Masks, Passes | None, int], None]
+
+
+def no_spending(masks: Masks, passes: Passes | None, images: int) -> None:
+    """Do nothing: the default of a `Task` whose cost is not counted."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,7 @@ class Task:
     image: tuple[int, int, int] = (1, 1, 1)  # (C, H, W) of an input
     classes: int = 2
     memory: float = float("inf")  # bytes that graphs may take (pruners/memory.py)
+    spend: Spend = no_spending  # call it for every image that passes the net, training steps apart
 
 
 class Masking(Protocol):
@@ -96,6 +107,16 @@ class Masking(Protocol):
 
     # called after the optimizer's step
     def after_step(self, model: nn.Module, step: int) -> None: ...
+
+
+@runtime_checkable
+class StatesPasses(Protocol):
+    """A masking whose training steps cost something else than `Passes()`.
+
+    It is asked after `Masking.weights` of the step.
+    """
+
+    def passes(self, step: int) -> Passes: ...
 
 
 @runtime_checkable

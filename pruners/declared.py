@@ -4,8 +4,9 @@ Nothing here needs torch. Commands that compute nothing import this module and n
 which offers the same names to components.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 Finding = float | int | str | None
 # A finding NAME may have further ones: NAME_se, its standard error; NAME_half, its value with half
@@ -56,6 +57,24 @@ GRADIENT, PRODUCT = 3, 6
 # Training images in an epoch to which a duration in iterations refers, unless the data set or the
 # source of the duration has another number: those of CIFAR (docs/decisions.md 9).
 PAPER_IMAGES = 50_000
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What an image costs, in forward passes (Evci et al., 2020, arXiv:1911.11134, on FLOPs).
+
+    The default is a training step under masks: a forward pass, and a backward pass that costs two.
+
+    Args:
+        kept: passes through the kept weights: a layer counts times its density.
+        full: passes through all weights, for instance for gradients of pruned weights.
+        masks: parameter name -> bool tensor, True = kept, if a masking computes with others than
+            its `masks`.
+    """
+
+    kept: int = GRADIENT
+    full: int = 0
+    masks: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pruners.base import Finding, FixedMasking, Masks, Task, apply_masks, kept_by_layer
+from pruners.base import (
+    Finding,
+    FixedMasking,
+    Masks,
+    Passes,
+    Task,
+    apply_masks,
+    kept_by_layer,
+)
 from pruners.dynamic.rewire import (
     Decay,
     UpdateSchedule,
@@ -67,13 +75,21 @@ class RigLMasking:
         """
         return {}
 
+    def updates(self, step: int) -> bool:
+        """Whether an update replaces this step."""
+        return step % self.period == 0 and step < self.last
+
+    def passes(self, step: int) -> Passes:
+        """`pruners.base.StatesPasses`: an update needs the gradients of all weights."""
+        return Passes(kept=2, full=1) if self.updates(step) else Passes()
+
     @torch.no_grad()
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
         """Rewire at update steps; at other steps, clear the gradients of pruned weights.
 
         An update removes all gradients, so that the optimizer changes nothing.
         """
-        if step % self.period or step >= self.last:
+        if not self.updates(step):
             FixedMasking(self.masks).before_step(model, opt, step)
             return
         fraction, before = self.fraction(step), self.masks

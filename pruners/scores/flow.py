@@ -20,7 +20,7 @@ from typing import ClassVar, Literal, get_args
 
 from torch import Generator, Tensor, nn
 
-from pruners.base import Batch, LossFn, Masks, Scores
+from pruners.base import GRADIENT, PRODUCT, Batch, LossFn, Masks, Scores
 from pruners.scores.gradients import mean_gradients, undisturbed
 from pruners.scores.grasp import hessian_gradient
 
@@ -86,6 +86,10 @@ class FlowMeasure:
             ValueError: `batches` is empty.
         """
         return self.ranked(self.signed(model, masks, batches, loss, rng, memory), masks)
+
+    def passes(self, images: int, classes: int) -> int:
+        """`pruners.selection.score_pruner.StatesCost`: a gradient, and a product with H if read."""
+        return (GRADIENT if self.additive else GRADIENT + PRODUCT) * images
 
     @property
     def additive(self) -> bool:

@@ -34,7 +34,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Generator, Tensor, nn
 
-from pruners.base import Batch, LossFn, Masks, Scores, apply_masks
+from pruners.base import GRADIENT, PRODUCT, Batch, LossFn, Masks, Scores, apply_masks
 from pruners.memory import at_once
 from pruners.scores.chunks import LargeBatch, along_gradient, product_bytes
 from pruners.scores.gradients import (
@@ -114,6 +114,10 @@ class Grasp:
             ValueError: `batches` is empty.
         """
         return self.ranked(self.signed(model, masks, batches, loss, rng, memory), masks)
+
+    def passes(self, images: int, classes: int) -> int:
+        """`pruners.selection.score_pruner.StatesCost`: a gradient and a product with H."""
+        return (GRADIENT + PRODUCT) * images
 
     @property
     def additive(self) -> bool:

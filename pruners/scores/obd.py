@@ -35,7 +35,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from pruners.base import Batch, LossFn, Masks, Scores
+from pruners.base import GRADIENT, PRODUCT, Batch, LossFn, Masks, Scores
 from pruners.curvature.hessian import HessianOperator
 from pruners.curvature.lanczos import signs
 from pruners.curvature.options import HessianOptions
@@ -98,6 +98,13 @@ class Obd:
         `rng`. Images that need more than `memory` bytes together are processed in parts.
         """
         return self.signed(model, masks, batches, loss, rng, memory)
+
+    def passes(self, images: int, classes: int) -> int:
+        """`pruners.selection.score_pruner.StatesCost`: products, or outputs and gradients."""
+        if self.estimator == "hutchinson":
+            return PRODUCT * self.probes * min(images, self.images)
+        gradients = classes if self.estimator == "ggn" else self.draws
+        return (1 + GRADIENT * gradients) * min(images, self.images)
 
     @property
     def additive(self) -> bool | None:

@@ -24,7 +24,7 @@ from typing import ClassVar, Literal
 
 from torch import Generator, nn
 
-from pruners.base import Batch, LossFn, Masks, Scores
+from pruners.base import GRADIENT, Batch, LossFn, Masks, Scores
 from pruners.scores.gradients import (
     BATCHNORM_MODES,
     chunk_problems,
@@ -79,6 +79,10 @@ class Snip:
         The model is not changed. `rng` is not used. `memory`: pruners/scores/gradients.py.
         """
         return self.ranked(self.signed(model, masks, batches, loss, rng, memory), masks)
+
+    def passes(self, images: int, classes: int) -> int:
+        """`pruners.selection.score_pruner.StatesCost`: a gradient of each image."""
+        return GRADIENT * images
 
     @property
     def additive(self) -> bool:

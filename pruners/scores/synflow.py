@@ -28,7 +28,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Generator, Tensor, nn
 
-from pruners.base import Batch, LossFn, Masks, Scores, clear_
+from pruners.base import GRADIENT, Batch, LossFn, Masks, Scores, clear_
 from pruners.memory import SavedBytes, at_once, tensors_of
 from pruners.selection.ranked import split
 
@@ -88,6 +88,10 @@ class SynFlow:
         """The same score for rounds of a pruning that begins with `masks`."""
         dtype = torch.float64 if self.dtype == "float64" else torch.float32
         return AbsoluteNet(model, masks, dtype, self.batches)
+
+    def passes(self, images: int, classes: int) -> int:
+        """`pruners.selection.score_pruner.StatesCost`: a gradient of R for each input."""
+        return GRADIENT * images
 
     @property
     def additive(self) -> bool:

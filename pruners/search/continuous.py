@@ -31,6 +31,7 @@ from pruners.base import (
     Finding,
     FixedMasking,
     Masks,
+    Passes,
     Task,
     apply_masks,
     count_kept,
@@ -82,6 +83,10 @@ class SoftMasking:
     def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
         """Every prunable weight times its soft mask."""
         return {name: model.get_parameter(name) * self.soft(name, step) for name in self.trainable}
+
+    def passes(self, step: int) -> Passes:
+        """`pruners.base.StatesPasses`: a soft mask removes no weight."""
+        return Passes(masks=self.allowed)
 
     @torch.no_grad()
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:

@@ -33,8 +33,8 @@ from pruners.scores.magnitude import Magnitude, Random
 from pruners.scores.snip import Snip
 from pruners.selection.allocate import Allocation
 from pruners.selection.ranks import largest
-from pruners.selection.score_pruner import Score
-from pruners.selection.source import Balanced, Examples, Train
+from pruners.selection.score_pruner import Score, cost
+from pruners.selection.source import Balanced, Counted, Examples, Train
 
 Criterion = Literal["magnitude", "snip", "grasp", "random", "uniform"]
 Budgets = Literal["magnitude", "criterion"]
@@ -165,8 +165,10 @@ class Init:
         """The criterion's scores of the layers in `masks`; the model is not changed."""
         device = next(model.parameters()).device
         criterion, source = self.ranked_by()
-        examples = Examples(source, task, device)
-        return criterion(model, masks, examples, task.loss, task.rng, task.memory)
+        examples = Counted(Examples(source, task, device))
+        found = criterion(model, masks, examples, task.loss, task.rng, task.memory)
+        task.spend(masks, cost(criterion, examples.images, task.classes), 1)
+        return found
 
     def ranked_by(self) -> tuple[Score, Source | None]:
         """The score of the criterion, and its training images."""

@@ -30,7 +30,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from pruners.base import Finding, Masks, Task
+from pruners.base import Finding, Masks, Passes, Task
 from pruners.dense_layers import Layer, with_classifier
 from pruners.search.init import Classifier, Init, Initial, begin, check, overlap, searched
 from pruners.search.swap import Before, Pairs, Quota, Restriction, swaps
@@ -91,6 +91,10 @@ class PopupMasking:
             name: StraightThrough.apply(m, self.effective[name], model.get_parameter(name).detach())
             for name, m in self.trainable.items()
         }
+
+    def passes(self, step: int) -> Passes:
+        """`pruners.base.StatesPasses`: every score has a gradient, those of pruned weights too."""
+        return Passes(kept=2, full=1)
 
     def before_step(self, model: nn.Module, opt: Optimizer, step: int) -> None:
         """Do nothing: the gradients are already those of the scores."""

@@ -31,7 +31,7 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from pruners.base import Batch, Finding, Masks, Task, count_prunable
+from pruners.base import Batch, Finding, Masks, Passes, Spend, Task, count_prunable
 from pruners.dense_layers import Layer, with_classifier
 from pruners.search.init import Classifier, Init, begin, check, overlap, searched, top
 from pruners.search.popup import StraightThrough
@@ -56,6 +56,7 @@ class SupermaskMasking:
         done: number of completed steps. A step that is not completed draws a mask; a completed one
             uses the hard mask, as evaluation requires.
         batches: images for the BatchNorm statistics.
+        spend: reports what their passes cost.
     """
 
     masks: Masks
@@ -68,12 +69,15 @@ class SupermaskMasking:
     epoch_steps: int
     scaling: Scaling
     batches: InitVar[Callable[[], Iterable[Batch]]]
+    spend: InitVar[Spend]
     done: int = 0
     train_weights: bool = False
     report: dict[str, Finding] = field(default_factory=dict)
 
-    def __post_init__(self, batches: Callable[[], Iterable[Batch]]) -> None:
-        self._batches = batches  # not a field, because it is not state
+    def __post_init__(self, batches: Callable[[], Iterable[Batch]], spend: Spend) -> None:
+        # not fields, because they are not state
+        self._batches, self._spend = batches, spend
+        self._used = self.masks  # in the forward pass of the current step
 
     def weights(self, model: nn.Module, step: int) -> dict[str, Tensor]:
         """Weights under a drawn mask with a gradient to every logit, or under the hard mask.
@@ -85,15 +89,21 @@ class SupermaskMasking:
                 name: self._effective(model.get_parameter(name).detach(), mask)[0]
                 for name, mask in self.masks.items()
             }
+        self._used = {}
         return {
-            name: self._drawn(model.get_parameter(name).detach(), torch.sigmoid(s))
+            name: self._drawn(name, model.get_parameter(name).detach(), torch.sigmoid(s))
             for name, s in self.trainable.items()
         }
 
-    def _drawn(self, weight: Tensor, p: Tensor) -> Tensor:
+    def passes(self, step: int) -> Passes:
+        """`pruners.base.StatesPasses`: under the drawn masks; every logit has a gradient."""
+        return Passes(kept=2, full=1, masks=self._used)
+
+    def _drawn(self, name: str, weight: Tensor, p: Tensor) -> Tensor:
         numbers = torch.rand(p.numel(), generator=self.rng, device=p.device, dtype=p.dtype)
         noise = numbers.as_strided(p.shape, p.stride())  # in memory order
-        effective, scaled = self._effective(weight, noise < p)
+        self._used[name] = noise < p
+        effective, scaled = self._effective(weight, self._used[name])
         drawn: Tensor = StraightThrough.apply(p, effective, scaled)
         return drawn
 
@@ -125,6 +135,7 @@ class SupermaskMasking:
             with fresh_statistics(model) as weigh:
                 for number, (x, _) in enumerate(self._batches(), start=1):
                     weigh(number)
+                    self._spend(self.masks, Passes(1), len(x))
                     functional_call(model, self.weights(model, step), (x,))
         self.agreed[epoch] = overlap(self.masks, self.largest)
         self.expected[epoch] = torch.stack(
@@ -225,6 +236,7 @@ class Supermask:
             epoch_steps=task.steps // task.epochs,
             scaling=self.scaling,
             batches=batches,
+            spend=task.spend,
         )
 
 

@@ -17,6 +17,7 @@ from pruners.base import (
     FixedMasking,
     LossFn,
     Masks,
+    Passes,
     Scores,
     Task,
     apply_masks,
@@ -26,7 +27,7 @@ from pruners.dense_layers import LAYERS, unknown_layers, with_classifier, withou
 from pruners.selection.allocate import Allocation, Layer, check_counts
 from pruners.selection.pick import Proportional, Sketch, Top
 from pruners.selection.select import Pick, select
-from pruners.selection.source import Examples, Train
+from pruners.selection.source import Counted, Examples, Train
 from pruners.selection.structured import Structured
 
 When = Literal["each", "final", "oneshot"]
@@ -52,6 +53,14 @@ class Score(Protocol):
         rng: Generator,
         memory: float,
     ) -> Scores: ...
+
+
+@runtime_checkable
+class StatesCost(Protocol):
+    """A score that states what it costs; one that needs no data costs nothing."""
+
+    # in forward passes of one image, if the source has given so many images
+    def passes(self, images: int, classes: int) -> int: ...
 
 
 @runtime_checkable
@@ -274,6 +283,14 @@ class ScorePruner:
     ) -> FixedMasking:
         """Score and select once, down to task.density."""
         assert task.density is not None
-        examples = Examples(self.source, task, next(model.parameters()).device)
+        examples = Counted(Examples(self.source, task, next(model.parameters()).device))
         scores = score(model, before.masks, examples, task.loss, task.rng, task.memory)
+        task.spend(before.masks, cost(self.score, examples.images, task.classes), 1)
         return select(scores, before, task.density, self.allocate, pick, task.rng)
+
+
+def cost(score: Score, images: int, classes: int) -> Passes | None:
+    """What a score of so many images costs, in all; None if the score does not state it."""
+    if isinstance(score, StatesCost):
+        return Passes(score.passes(images, classes))
+    return None if score.needs_data else Passes(0)

@@ -245,6 +245,25 @@ class Examples:
             yield x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
 
 
+@dataclass
+class Counted:
+    """The same batches.
+
+    Args:
+        images: in the longest pass so far.
+    """
+
+    batches: Iterable[Batch]
+    images: int = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        images = 0
+        for x, y in self.batches:
+            images += len(y)
+            self.images = max(self.images, images)
+            yield x, y
+
+
 def noise_stream(task: Task) -> Generator:
     """Separate generator for the noise of this stage and pruning round."""
     digest = hashlib.sha256(f"{task.rng.initial_seed()}/source/{task.round}".encode()).digest()

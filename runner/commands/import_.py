@@ -17,7 +17,7 @@ from typing import Any
 
 from runner.config.build import parse_run
 from runner.config.environment import environment
-from runner.engine.record import comparable
+from runner.engine.record import COUNTED_LATER, comparable
 from runner.errors import ConfigError, Damaged
 from runner.files import read_bytes, sha256, write_bytes
 from runner.locks import is_held
@@ -160,7 +160,10 @@ def _check(incoming: Incoming) -> None:
 def _differences(here: Record, other: Record) -> list[str]:
     """The keys in which two records of one run differ that a repeated run must reproduce."""
     left, right = comparable(here), comparable(other)
-    return sorted(key for key in {*left, *right} if left.get(key) != right.get(key))
+    found = {key for key in {*left, *right} if left.get(key) != right.get(key)}
+    # one of the records can be from before these were counted
+    later = {key for key in COUNTED_LATER if None in (left.get(key), right.get(key))}
+    return sorted(found - later)
 
 
 def _sources(place: Path) -> list[Callable[[], list[Incoming]]]:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, nn
 
+from models.count import Layer, counted_layers
 from pruners.base import Batch, Measurement, Task
 from runner.data.base import Data, Split
 from runner.data.batches import (
@@ -25,6 +26,7 @@ from runner.engine.machine import Machine
 from runner.engine.memory import memory_bound
 from runner.engine.profile import watched
 from runner.engine.store import Store
+from runner.engine.tally import Tally
 from runner.engine.train import Loaders, Passes
 from runner.errors import Damaged, Stopped
 from runner.records.provenance import Origin, provenance
@@ -74,6 +76,13 @@ class RunContext:
     def origin(self) -> Origin:
         """By which code and on which machine this process computes."""
         return provenance(self.machine.device, self.machine.group.size)
+
+    @cached_property
+    def layers(self) -> dict[str, Layer]:
+        """The layers of the network that cost multiply-accumulates, by the name of their weight."""
+        info = self.run.dataset.info()
+        model = self.run.model(info.channels, info.classes, info.size, Generator())
+        return counted_layers(model, (info.channels, info.size, info.size))
 
     def set_aside(self, error: Damaged, path: Path, remedy: str) -> None:
         """Move a damaged artefact or checkpoint out of the way and print that in one line."""
@@ -144,9 +153,9 @@ class RunContext:
 
         return passes(d.test), passes(d.validation) if d.validation else None
 
-    def task(self, stage: Stage, steps: int) -> Task:
-        """The task that is passed to the stage's component."""
-        d, info = self.data, self.run.dataset.info()
+    def task(self, stage: Stage, steps: int, tally: Tally | None = None) -> Task:
+        """The task that is passed to the stage's component, whose cost `tally` counts."""
+        d, info, tally = self.data, self.run.dataset.info(), tally or Tally()
 
         def batches(batch_size: int) -> Iterable[Batch]:
             seed = self.run.seed
@@ -154,7 +163,7 @@ class RunContext:
 
         return Task(
             loss=F.cross_entropy,
-            batches=batches,
+            batches=tally.noted(batches),
             density=stage.density,
             steps=steps,
             epochs=trains(stage) if steps else 0,
@@ -164,6 +173,7 @@ class RunContext:
             image=(info.channels, info.size, info.size),
             classes=info.classes,
             memory=self.memory,
+            spend=tally.spend,
         )
 
     def _progress(self, done: int, total: int, what: str) -> None:

@@ -8,7 +8,7 @@ import os
 import time
 from typing import Any
 
-from pruners.base import Measurement, apply_masks
+from pruners.base import Foreseen, Measurement, Passes, apply_masks, count_prunable
 from runner.engine.allocator import return_freed_memory
 from runner.engine.checkpoint import cpu_state
 from runner.engine.context import RunContext
@@ -19,6 +19,7 @@ from runner.engine.machine import Machine
 from runner.engine.stage_checks import checked, disconnected, series_entry, untrained
 from runner.engine.starting_point import starting_point
 from runner.engine.store import Artefact, Store
+from runner.engine.tally import COST, Tally
 from runner.engine.train_stage import add_snapshots, train_stage
 from runner.errors import Damaged
 from runner.records.provenance import ORIGIN
@@ -126,7 +127,8 @@ def _compute(context: RunContext, stage: Stage) -> None:
 
 
 def _prune(context: RunContext, stage: Stage) -> Artefact:
-    start, task = starting_point(context, stage), context.task(stage, steps=0)
+    start, tally = starting_point(context, stage), Tally()
+    task = context.task(stage, 0, tally)
     started = time.monotonic()
     masking = stage.component(start.model, start.masks, task)
     apply_masks(start.model, masking.masks)
@@ -135,16 +137,21 @@ def _prune(context: RunContext, stage: Stage) -> Artefact:
         weights=cpu_state(start.model),
         masks=masking.masks,
         findings=masking.factors,
-        meta=untrained(report, started),
+        meta=untrained(report, started) | {COST: tally.cost(context.layers)},
     )
 
 
 def _measure(context: RunContext, stage: Stage) -> Artefact:
-    start, task = starting_point(context, stage), context.task(stage, steps=0)
+    start, tally = starting_point(context, stage), Tally()
     started = time.monotonic()
-    measured: Measurement = stage.component(start.model, start.masks, task)
+    measured: Measurement = stage.component(start.model, start.masks, context.task(stage, 0, tally))
     meta = untrained(measured.report, started) | series_entry(stage, measured.series)
-    return Artefact(findings=measured.tensors, meta=meta)
+    if isinstance(stage.component, Foreseen):
+        parameters = sum(p.numel() for p in start.model.parameters())
+        images = len(context.data.train)
+        work = stage.component.work(count_prunable(start.masks), parameters, images)
+        tally.spend(start.masks, Passes(work.passes), 1)
+    return Artefact(findings=measured.tensors, meta=meta | {COST: tally.cost(context.layers)})
 
 
 # The function that computes the artefact of a stage, by the stage's kind.

@@ -29,6 +29,7 @@ from runner.engine.distributed import ALONE, ProcessGroup
 from runner.engine.divergence import Divergence, finite, infinite_loss, infinite_tensor
 from runner.engine.evaluate import Evaluation, evaluate
 from runner.engine.optim import carry_state, learning_rate, make_optimizer, state_by_name
+from runner.engine.tally import Tally
 from runner.engine.training_step import Trainee
 from runner.errors import Stopped
 from runner.spec.run import Recipe, step_of
@@ -47,7 +48,7 @@ class Loaders:
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """Checkpoints, progress and processes of a training; no option changes its numbers.
+    """Checkpoints, progress and processes of a training; no option changes its result.
 
     Args:
         checkpoint: file to resume from and to save to; None = neither.
@@ -55,6 +56,7 @@ class LoopOptions:
         stop: called after every step; True = save and raise `Stopped`.
         epoch_done: called with the history row of each finished epoch; on resuming, first with the
             rows of earlier sessions.
+        tally: counts what the training costs.
     """
 
     checkpoint: Path | None = None
@@ -63,6 +65,7 @@ class LoopOptions:
     epoch_done: Callable[[dict[str, Any]], None] = lambda row: None
     progress: Callable[[int, int, str], None] = no_progress
     group: ProcessGroup = ALONE  # the processes that train together
+    tally: Tally = field(default_factory=Tally)
 
 
 def _zero(device: torch.device | None = None) -> Tensor:
@@ -111,7 +114,7 @@ def train(
     Raises:
         Stopped: `options.stop` returned True; the checkpoint is on disk.
     """
-    trainee = _make_trainee(model, masking, recipe, loss, options.group)
+    trainee = _make_trainee(model, masking, recipe, loss, options)
     carry_state(model, trainee.opt, recipe.optimizer, momentum or {})
     done = _beginning(model, recipe, loaders.training.steps_per_epoch)
     _resume(options, trainee, done)
@@ -137,12 +140,13 @@ def _beginning(model: nn.Module, recipe: Recipe, per_epoch: int) -> Trained:
 
 
 def _make_trainee(
-    model: nn.Module, masking: Masking, recipe: Recipe, loss: LossFn, group: ProcessGroup
+    model: nn.Module, masking: Masking, recipe: Recipe, loss: LossFn, options: LoopOptions
 ) -> Trainee:
+    group = options.group
     opt, device = make_optimizer(model, masking, recipe), next(model.parameters()).device
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
     net = group.wrap(group.synchronised(model), masking)
-    return Trainee(model, net, masking, opt, loss, autocast, group)
+    return Trainee(model, net, masking, opt, loss, autocast, group, options.tally)
 
 
 def _train_epoch(
@@ -258,6 +262,7 @@ def _save(path: Path, trainee: Trainee, done: Trained) -> None:
             "optimizer": trainee.opt.state_dict(),
             "masking": masking_state(trainee.masking),
             "done": {f.name: getattr(done, f.name) for f in fields(done)},
+            "tally": trainee.tally.state(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
@@ -275,6 +280,7 @@ def _resume(options: LoopOptions, trainee: Trainee, done: Trained) -> None:
     trainee.model.load_state_dict(state["model"])
     trainee.opt.load_state_dict(state["optimizer"])
     restore_masking(trainee.masking, state["masking"])
+    trainee.tally.restore(state.get("tally"))
     for name, value in state["done"].items():
         setattr(done, name, value.to(done.loss_sum.device) if name == "loss_sum" else value)
     if not options.group.first:

@@ -25,6 +25,7 @@ from runner.engine.profile import read_together
 from runner.engine.stage_checks import disconnected, diverged, series_entry
 from runner.engine.starting_point import starting_point
 from runner.engine.store import Artefact
+from runner.engine.tally import COST, Tally
 from runner.engine.train import LoopOptions, Trained, train
 from runner.errors import Damaged
 from runner.spec.findings import CONNECTED, EMPTY, REACHED
@@ -34,14 +35,15 @@ from runner.spec.run import Stage, snapshots_wanted, trains
 def train_stage(context: RunContext, stage: Stage) -> Artefact:
     """The artefact of a training, with its history, momentum and snapshots."""
     assert stage.recipe is not None
-    started = time.monotonic()
-    model, masking, momentum = ready_to_train(context, stage)
+    started, tally = time.monotonic(), Tally()
+    model, masking, momentum = ready_to_train(context, stage, tally)
     setup = time.monotonic() - started
-    done = _fit(context, stage, model, masking, momentum)
+    done = _fit(context, stage, model, masking, momentum, tally)
     meta: dict[str, Any] = {
         "seconds": done.seconds + setup,
         "epochs": trains(stage),
         "history": done.history,
+        COST: tally.cost(context.layers),
     }
     if done.divergence:
         return diverged({**meta, "epochs": len(done.history)}, done.divergence)
@@ -63,14 +65,16 @@ def add_snapshots(context: RunContext, stage: Stage) -> None:
     Its first epochs are trained again, which gives the same weights.
     """
     context.seed_layers(stage)
-    model, masking, momentum = ready_to_train(context, stage)
+    model, masking, momentum = ready_to_train(context, stage, Tally())
     last = math.ceil(max(snapshots_wanted(context.run)[stage.name]))
-    done = _fit(context, stage, model, masking, momentum, stop_after=last)
+    done = _fit(context, stage, model, masking, momentum, Tally(), stop_after=last)
     for epoch, state in done.snapshots.items() if context.machine.group.first else ():
         context.store.add_snapshot(context.keys[stage.name], epoch, state)
 
 
-def ready_to_train(context: RunContext, stage: Stage) -> tuple[nn.Module, Masking, State]:
+def ready_to_train(
+    context: RunContext, stage: Stage, tally: Tally | None = None
+) -> tuple[nn.Module, Masking, State]:
     """The network at the stage's start, its masking, and the momentum to start from."""
     start = starting_point(context, stage)
     assert stage.recipe is not None
@@ -78,7 +82,7 @@ def ready_to_train(context: RunContext, stage: Stage) -> tuple[nn.Module, Maskin
         return start.model, FixedMasking(start.masks), start.momentum
     per_epoch = context.batches(stage).steps_per_epoch
     steps = stage.recipe.end * per_epoch - stage.recipe.first_step(per_epoch)
-    masking = stage.component(start.model, start.masks, context.task(stage, steps))
+    masking = stage.component(start.model, start.masks, context.task(stage, steps, tally))
     return start.model, masking, start.momentum
 
 
@@ -88,6 +92,7 @@ def _fit(
     model: nn.Module,
     masking: Masking,
     momentum: State,
+    tally: Tally,
     stop_after: int | None = None,
 ) -> Trained:
     """Train the stage; with `stop_after`, to the end of that epoch and without a checkpoint."""
@@ -103,6 +108,7 @@ def _fit(
         epoch_done=lambda row: context.watcher.epoch(row, total),
         progress=context.watcher.progress,
         group=context.machine.group,
+        tally=tally,
     )
     return train(
         model,

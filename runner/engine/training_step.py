@@ -6,15 +6,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pruners.base import Batch, LossFn, Masking
+from pruners.base import Batch, LossFn, Masking, Passes, StatesPasses
 from runner.engine.distributed import ProcessGroup
+from runner.engine.tally import Tally
 
 
 @dataclass(frozen=True)
 class Trainee:
     """The objects of one training step.
 
-    `net` computes the forward pass: the model, or DistributedDataParallel around it.
+    `net` computes the forward pass: the model, or DistributedDataParallel around it. `tally` counts
+    what the steps cost.
     """
 
     model: nn.Module
@@ -24,6 +26,7 @@ class Trainee:
     loss: LossFn
     autocast: torch.autocast
     group: ProcessGroup
+    tally: Tally
 
     def step(self, batch: Batch, step: int) -> Tensor:
         """Take one optimizer step between the masking's hooks, which see averaged gradients.
@@ -33,6 +36,7 @@ class Trainee:
         (x, y), share = self.group.share(batch)
         inside = "" if self.net is self.model else "module."
         replaced = {inside + name: w for name, w in self.masking.weights(self.model, step).items()}
+        self.tally.step(self.masking.masks, self._passes(step), len(batch[1]))
         with self.autocast:
             logits = functional_call(self.net, replaced, (x,)) if replaced else self.net(x)
         # The average over processes is the loss of the whole batch; an empty share adds 0 to it.
@@ -45,3 +49,8 @@ class Trainee:
         self.model.zero_grad()
         self.opt.zero_grad()  # the trainables are not parameters of the model
         return value.detach() / self.group.size
+
+    def _passes(self, step: int) -> Passes:
+        """What an image of the step costs."""
+        masking = self.masking
+        return masking.passes(step) if isinstance(masking, StatesPasses) else Passes()

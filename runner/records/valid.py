@@ -24,17 +24,19 @@ class Field:
         what: its values in words, for messages.
         fits: whether a value is one of them.
         nullable: whether null is one, too.
+        optional: whether a record of an earlier version may lack it.
     """
 
     name: str
     what: str
     fits: Fits
     nullable: bool = False
+    optional: bool = False
 
     def problem(self, record: Mapping[str, Any]) -> str | None:
         """Why the field of a record is not valid; None if it is."""
         if self.name not in record:
-            return f"it has no {self.name}"
+            return None if self.optional else f"it has no {self.name}"
         value = record[self.name]
         if value is None and self.nullable or value is not None and self.fits(value):
             return None
@@ -107,6 +109,8 @@ FIELDS = (
         for name in ("accuracy", "accuracy_best", "accuracy_top5", "val_accuracy")
     ),
     Field("test_loss", TIME, _at_least_0, nullable=True),
+    Field("train_flops", WHOLE, _whole, nullable=True, optional=True),
+    Field("train_flops_ratio", TIME, _at_least_0, nullable=True, optional=True),
     *(Field(name, WHOLE, _whole) for name in ("epochs", "epochs_total")),
     Field("epoch_kind", "train or search", lambda value: value in ("train", "search")),
     *(Field(name, TIME, _at_least_0) for name in ("runtime_s", "wall_s")),

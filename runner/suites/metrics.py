@@ -8,40 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from runner.suites import metric_texts as texts
+from runner.suites.metric_texts import Printed as Printed
+from runner.suites.metric_texts import Sample as Sample
+
 Record = Mapping[str, Any]  # a finished run's result.json
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The numbers of one entry's runs.
-
-    Args:
-        spread: standard deviation over the seeds; None for one seed.
-        sign: the text that the paper prints between mean and deviation.
-        epoch_kind: `search` or `train`, as in the records.
-    """
-
-    mean: float
-    spread: float | None
-    sign: str
-    epoch_kind: str
-
-
-@dataclass(frozen=True)
-class Printed:
-    """A number of the paper.
-
-    Args:
-        text: the number as in the paper's CSV; not empty.
-        line: the whole line of the CSV.
-        sign: as in `Sample`.
-        quoted: the mark of a number that the paper took from elsewhere; empty otherwise.
-    """
-
-    text: str
-    line: Mapping[str, str]
-    sign: str
-    quoted: str
 
 
 @dataclass(frozen=True)
@@ -88,6 +59,16 @@ def _field(name: str) -> Callable[[Record], float | None]:
     return read
 
 
+def _field_if_any(name: str) -> Callable[[Record], float | None]:
+    """Return a function that reads a field that records of an earlier version lack."""
+
+    def read(record: Record) -> float | None:
+        value: float | None = record.get(name)
+        return value
+
+    return read
+
+
 def _overlap(record: Record) -> float | None:
     """The share of entries that two masks have in common, in percent."""
     share = record["report"].get("overlap_magnitude")
@@ -105,65 +86,13 @@ def _epochs_before(record: Record) -> float | None:
     return int(record["epochs_total"] - record["epochs"])
 
 
-def _points(sample: Sample) -> str:
-    """Format a percentage, with the deviation if there are several seeds."""
-    spread = "" if sample.spread is None else f"{sample.sign}{sample.spread:.2f}"
-    return f"{sample.mean:.2f}{spread}"
-
-
-def _sparsity(sample: Sample) -> str:
-    return f"{sample.mean:.2f}" if sample.mean else "0"
-
-
-def _whole(sample: Sample) -> str:
-    return f"{sample.mean:,.0f}"
-
-
-def _seconds(sample: Sample) -> str:
-    return f"{sample.mean:,.0f}" if sample.mean >= 10 else f"{sample.mean:.1f}"
-
-
-def _share(sample: Sample) -> str:
-    return f"{sample.mean:.1f}%"
-
-
-def _cost(sample: Sample) -> str:
-    return _epochs_of(f"{sample.mean:,.0f}", sample.epoch_kind)
-
-
-def _epochs_of(epochs: str, kind: str) -> str:
-    """Format epochs as the jackpots paper does: of training (T) or of the mask search (S)."""
-    return f"{epochs} ({'S' if kind == 'search' else 'T'})"
-
-
-def _papers_accuracy(paper: Printed) -> str:
-    spread = paper.line.get("accuracy_std", "")
-    return f"{paper.text}{paper.sign}{spread}" if spread else _papers_points(paper)
-
-
-def _papers_points(paper: Printed) -> str:
-    return paper.text + paper.quoted
-
-
-def _papers_whole(paper: Printed) -> str:
-    return f"{int(paper.text):,}"
-
-
-def _papers_share(paper: Printed) -> str:
-    return f"{paper.text}%"
-
-
-def _papers_cost(paper: Printed) -> str:
-    return _epochs_of(paper.text, paper.line.get("epoch_kind", "search"))
-
-
 ACCURACY = Metric(
     "accuracy",
     "Accuracy",
     _field("accuracy"),
-    _points,
+    texts.points,
     "accuracy_mean",
-    _papers_accuracy,
+    texts.papers_accuracy,
     points=True,
     csv="accuracy",
     paper_csv="paper_accuracy",
@@ -175,7 +104,7 @@ METRICS = (
         "sparsity",
         "Sparsity",
         _field("sparsity"),
-        _sparsity,
+        texts.sparsity,
         "sparsity",
         csv="sparsity",
         paper_csv="paper_sparsity",
@@ -186,9 +115,9 @@ METRICS = (
         "epochs",
         "Epoch",
         _field("epochs"),
-        _whole,
+        texts.whole,
         "epochs",
-        _papers_whole,
+        texts.papers_whole,
         csv="epochs",
         paper_csv="paper_epochs",
         always=True,
@@ -197,9 +126,9 @@ METRICS = (
         "runtime_s",
         "Runtime (s)",
         _field("runtime_s"),
-        _seconds,
+        texts.seconds,
         "runtime_s",
-        _papers_whole,
+        texts.papers_whole,
         csv="runtime_s",
         paper_csv="paper_runtime_s",
         always=True,
@@ -226,9 +155,9 @@ METRICS = (
         "top5",
         "Top-5 accuracy",
         _field("accuracy_top5"),
-        _points,
+        texts.points,
         "accuracy_top5",
-        _papers_points,
+        texts.papers_points,
         points=True,
         csv="accuracy_top5",
         paper_csv="paper_accuracy_top5",
@@ -237,9 +166,9 @@ METRICS = (
         "overlap",
         "Overlap",
         _overlap,
-        _share,
+        texts.share,
         "overlap_percent",
-        _papers_share,
+        texts.papers_share,
         csv="overlap_percent",
         paper_csv="paper_overlap_percent",
     ),
@@ -247,7 +176,7 @@ METRICS = (
         "mask_overlap",
         "Mask overlap",
         _mask_overlap,
-        _share,
+        texts.share,
         "mask_overlap_percent",
         compared=False,
         csv="mask_overlap_percent",
@@ -256,13 +185,32 @@ METRICS = (
         "before",
         "Pre-training",
         _epochs_before,
-        _whole,
+        texts.whole,
         "epochs_before",
         compared=False,
         csv="epochs_before",
         paper_csv="paper_epochs_before",
     ),
-    Metric("cost", "Epoch", _field("epochs"), _cost, "epochs", _papers_cost),
+    Metric("cost", "Epoch", _field("epochs"), texts.cost, "epochs", texts.papers_cost),
+    Metric(
+        "train_flops",
+        "Training MACs",
+        _field_if_any("train_flops"),
+        texts.large,
+        "train_flops",
+        texts.papers_large,
+        csv="train_flops",
+        paper_csv="paper_train_flops",
+    ),
+    Metric(
+        "train_flops_ratio",
+        "Training MACs / dense",
+        _field_if_any("train_flops_ratio"),
+        texts.ratio,
+        "train_flops_ratio",
+        csv="train_flops_ratio",
+        paper_csv="paper_train_flops_ratio",
+    ),
 )
 
 
