@@ -30,7 +30,7 @@ from torch import Generator, Tensor, nn
 
 from pruners.base import GRADIENT, Batch, LossFn, Masks, Scores, clear_
 from pruners.memory import SavedBytes, at_once, tensors_of
-from pruners.selection.ranked import split
+from pruners.selection.ranked import Layout
 
 Precision = Literal["float32", "float64"]
 
@@ -140,8 +140,7 @@ class AbsoluteNet:
 
     def __init__(self, model: nn.Module, masks: Masks, dtype: torch.dtype, batches: int) -> None:
         self._net = copy.deepcopy(model).to(dtype).eval().requires_grad_(False)
-        self._weights = {name: self._net.get_parameter(name) for name in masks}
-        self._shapes = {name: mask.shape for name, mask in masks.items()}
+        weights = {name: self._net.get_parameter(name) for name in masks}
         self._batches = batches
         self._fits = 0  # examples that are known to fit in the memory
         with torch.no_grad():
@@ -150,9 +149,13 @@ class AbsoluteNet:
             for name, buffer in self._net.named_buffers():
                 if name.rpartition(".")[2] == "running_mean":
                     buffer.zero_()
-        for weight in self._weights.values():
+            self._layout = Layout.of(weights)
+            self._vector = self._layout.join(weights)
+            for name, part in self._layout.split(self._vector).items():
+                weights[name].data = part
+        self._weights = [weight.requires_grad_(True) for weight in weights.values()]
+        for weight in self._weights:
             weight.grad = None
-            weight.requires_grad_(True)
 
     def __call__(
         self,
@@ -164,9 +167,8 @@ class AbsoluteNet:
         memory: float = inf,
     ) -> Scores:
         """`SynFlow.__call__`; `model` is not read."""
-        flow, _ = self.flow(masks, batches, memory)
-        torch._foreach_abs_([*flow.values()])
-        return flow
+        flow, _ = self._flow(masks, batches, memory)
+        return self._layout.split(flow.abs_())
 
     def flow(self, masks: Masks, batches: Iterable[Batch], memory: float) -> tuple[Scores, int]:
         """|w| * dR/d|w|, summed over the examples, and their number.
@@ -174,23 +176,22 @@ class AbsoluteNet:
         Raises:
             ValueError: as `SynFlow.__call__`.
         """
-        weights = list(self._weights.values())
-        for name, mask in masks.items():
-            clear_(self._weights[name], mask)
-        flow: list[Tensor] = []
+        flow, images = self._flow(masks, batches, memory)
+        return self._layout.split(flow), images
+
+    def _flow(self, masks: Masks, batches: Iterable[Batch], memory: float) -> tuple[Tensor, int]:
+        """`flow` of all layers in one vector."""
+        clear_(self._vector, self._layout.join(masks))
+        flow: Tensor | None = None
         images = 0
         for x in self._parts(islice(batches, self._batches), memory):
             images += len(x)
-            grads = torch.autograd.grad(self._total(x), weights, materialize_grads=True)
-            flow = [a + b for a, b in zip(flow, grads, strict=True)] if flow else list(grads)
-        if not flow:
+            grads = torch.autograd.grad(self._total(x), self._weights, materialize_grads=True)
+            part = self._layout.join(dict(zip(self._layout.shapes, grads, strict=True)))
+            flow = part if flow is None else flow.add_(part)
+        if flow is None:
             raise ValueError("SynFlow needs at least one input: the source is empty")
-        vector = weights[0].new_empty(sum(weight.numel() for weight in weights))
-        scores = split(vector, self._shapes)
-        with torch.no_grad():
-            for weight, part, score in zip(weights, flow, scores.values(), strict=True):
-                torch.mul(weight, part, out=score)
-        return scores, images
+        return flow.mul_(self._vector), images
 
     def _total(self, x: Tensor) -> Tensor:
         """R of the examples x."""

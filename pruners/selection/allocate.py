@@ -23,7 +23,6 @@ from pruners.base import (
     kept_by_layer,
 )
 from pruners.selection.ranked import Ranked
-from pruners.selection.ranks import largest
 
 
 class Allocation(Protocol):
@@ -88,9 +87,7 @@ class Global:
             FloatingPointError: a score is NaN or infinite.
         """
         ranked = Ranked.of(scores, masks)
-        total = keep_count(density, len(ranked.values))
-        there, keep = ranked.count(largest(ranked.values, total))
-        refuse_growth(density, total, sum(there.values()))
+        _, keep = ranked.count(self.select(ranked, density))
         return keep
 
     def select(self, ranked: Ranked, density: float) -> Tensor:
@@ -99,7 +96,7 @@ class Global:
         Raises:
             FloatingPointError: a score is NaN or infinite.
         """
-        total = keep_count(density, len(ranked.values))
+        total = keep_count(density, len(ranked.scores))
         chosen, lowest = ranked.top(total)
         if lowest == -math.inf:
             (there,) = ranked.count()

@@ -4,6 +4,8 @@ On the host, a sample gives the threshold, and only ties are sorted: a selection
 comparisons per weight. On other devices nothing is copied to the host.
 """
 
+from collections.abc import Callable
+from functools import partial
 from math import sqrt
 
 import numpy as np
@@ -24,14 +26,24 @@ def largest(scores: Tensor, k: int) -> Tensor:
     return top_k(scores, kth_largest(flat(scores), k), k)
 
 
-def top_k(scores: Tensor, boundary: Tensor, k: int, among: Tensor | None = None) -> Tensor:
+def top_k(
+    scores: Tensor,
+    boundary: Tensor,
+    k: int,
+    among: Tensor | None = None,
+    index: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """The k largest of `scores` (of those `among`), of which `boundary` is the smallest.
 
     Bool, of the scores' shape and memory format. Of equal scores, those with the lower index are
     taken.
+
+    Args:
+        index: converts places (m,) in the memory of scores on the host to indices (m,). Default:
+            those of the flattened tensor.
     """
     if scores.device.type == "cpu":
-        return _top_k_on_host(scores, boundary, k, among)
+        return _top_k_on_host(scores, boundary, k, among, index or partial(_index, tensor=scores))
     above, ties = scores > boundary, scores == boundary
     if among is not None:
         above, ties = above & among, ties & among
@@ -52,13 +64,18 @@ def flat(tensor: Tensor) -> Tensor:
     Convolution weights are channels-last; reordering them would cost more than all other operations
     here.
     """
-    return tensor.permute(_slowest_first(tensor)).view(-1)
+    return tensor.permute(slowest_first(tensor)).view(-1)
 
 
-def kth_largest(values: Tensor, k: int) -> Tensor:
-    """The k-th largest of `values` (n,), as a tensor () on their device; k from 1 to n."""
+def kth_largest(values: Tensor, k: int, among: Tensor | None = None) -> Tensor:
+    """The k-th largest of `values` (n,), as a tensor () on their device; k from 1 to n.
+
+    Args:
+        among: bool (n,) with at least k True, for values on the host: the others do not count.
+    """
     if values.device.type == "cpu":
-        return torch.from_numpy(by_sample(values.detach().numpy(), k))
+        left = None if among is None else among.numpy()
+        return torch.from_numpy(by_sample(values.detach().numpy(), k, left))
     return by_topk(values, k)
 
 
@@ -71,27 +88,41 @@ def by_topk(values: Tensor, k: int) -> Tensor:
     return few.min() if small else few.max()
 
 
-def by_sample(values: np.ndarray, k: int) -> np.ndarray:
+def by_sample(values: np.ndarray, k: int, among: np.ndarray | None = None) -> np.ndarray:
     """`kth_largest` for NumPy, in a tenth of topk's time (measured).
 
     A sample gives an interval for the result; only the values in it are partitioned.
     """
-    n = len(values)
-    if n >= FEW:
-        sample = np.sort(values[::EVERY])
-        m = len(sample)
+    sample = values[::EVERY] if among is None else values[::EVERY][among[::EVERY]]
+    m = len(sample)
+    n = len(values) if among is None else int(np.count_nonzero(among))
+    if n >= FEW and m:
+        sample = np.sort(sample)
         # Three standard errors; a result outside this interval is found by a full partition.
         place, spread = m * (n - k) / n, 3 * sqrt(m * (k / n) * (1 - k / n)) + 1
         low, high = sample[max(0, int(place - spread))], sample[min(m - 1, int(place + spread))]
         # The ends are left out: of one value, such as a score of pruned weights, there may be many.
-        above = int(np.count_nonzero(values >= high))
-        between = values[(values > low) & (values < high)]
-        if above < k <= above + len(between):
-            values, k, n = between, k - above, len(between)
-    return np.asarray(np.partition(values, n - k)[n - k])
+        above, inside = values >= high, (values > low) & (values < high)
+        if among is not None:
+            above, inside = above & among, inside & among
+        more, between = int(np.count_nonzero(above)), values[inside]
+        if more < k <= more + len(between):
+            return _kth(between, k - more)
+    return _kth(values if among is None else values[among], k)
 
 
-def _top_k_on_host(scores: Tensor, boundary: Tensor, k: int, among: Tensor | None) -> Tensor:
+def _kth(values: np.ndarray, k: int) -> np.ndarray:
+    place = len(values) - k
+    return np.asarray(np.partition(values, place)[place])
+
+
+def _top_k_on_host(
+    scores: Tensor,
+    boundary: Tensor,
+    k: int,
+    among: Tensor | None,
+    index: Callable[[Tensor], Tensor],
+) -> Tensor:
     # NumPy compares and counts in a quarter of PyTorch's time (measured).
     found = torch.empty_like(scores, dtype=torch.bool)
     np.greater_equal(flat(scores.detach()).numpy(), boundary.numpy(), out=flat(found).numpy())
@@ -100,11 +131,11 @@ def _top_k_on_host(scores: Tensor, boundary: Tensor, k: int, among: Tensor | Non
     surplus = int(np.count_nonzero(flat(found).numpy())) - k
     if surplus > 0:
         places = flat(found & (scores == boundary)).nonzero().flatten()
-        flat(found)[places[_index(places, scores).argsort()][-surplus:]] = False
+        flat(found)[places[index(places).argsort()][-surplus:]] = False
     return found
 
 
-def _slowest_first(tensor: Tensor) -> list[int]:
+def slowest_first(tensor: Tensor) -> list[int]:
     """Dimensions by decreasing stride."""
     if tensor.is_contiguous():
         return list(range(tensor.dim()))
@@ -114,7 +145,7 @@ def _slowest_first(tensor: Tensor) -> list[int]:
 def _index(places: Tensor, tensor: Tensor) -> Tensor:
     """Convert places in memory to indices of the flattened tensor."""
     index = torch.zeros_like(places)
-    for d in reversed(_slowest_first(tensor)):
+    for d in reversed(slowest_first(tensor)):
         index += places % tensor.shape[d] * tensor.shape[d + 1 :].numel()
         places = places // tensor.shape[d]
     return index

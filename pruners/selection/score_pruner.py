@@ -264,6 +264,7 @@ class ScorePruner:
                 apply_masks(model, masking.masks)
             if len(densities) > 1:
                 task.progress(done, len(densities), "pruning rounds")
+        masking.masks = {name: mask.contiguous() for name, mask in masking.masks.items()}
         return masking
 
     def pruned(self, model: nn.Module, masks: Masks) -> Masks:

@@ -7,7 +7,6 @@ once.
 
 from typing import Protocol
 
-import torch
 from torch import Generator, Tensor
 
 from pruners.base import Finding, FixedMasking, Scores
@@ -54,24 +53,26 @@ def select(
     ranked = Ranked.of(scores, before.masks)
     if isinstance(allocate, Global) and isinstance(pick, Top):
         return FixedMasking(ranked.split(allocate.select(ranked, density)))
-    device = ranked.values.device
+    device = ranked.scores.device
     if pick.draws:
         ranked = ranked.on_host()
     (left,) = ranked.count()
+    values = ranked.values()
     if not (pick.exact and allocate.exact):
         # Rounds that are not exact may leave fewer weights than the next one requests.
-        density = min(density, sum(left.values()) / len(ranked.values))
-    layers = ranked.split(ranked.values)
+        density = min(density, sum(left.values()) / len(values))
+    layers = ranked.split(values)
     if isinstance(allocate, Global):
         _, keep = ranked.count(allocate.select(ranked, density))
     else:
-        keep = allocate(layers, ranked.split(ranked.values > -torch.inf), density, left)
+        keep = allocate(layers, ranked.split(ranked.left), density, left)
     if not isinstance(pick, Structured):
         layers = {name: layer.flatten() for name, layer in layers.items()}
-    picked = [pick(layer, keep[name], rng).flatten() for name, layer in layers.items()]
+    shapes = ranked.layout.shapes
+    picked = {n: pick(s, keep[n], rng).view(shapes[n]) for n, s in layers.items()}
     found = [pick.findings(layer, keep[name]) for name, layer in layers.items()]
     report: dict[str, Finding] = {key: sum(layer[key] for layer in found) for key in found[0]}
-    result = ranked.split(torch.cat(picked).to(device, non_blocking=True))
+    result = ranked.split(ranked.layout.join(picked).to(device, non_blocking=True))
     soft = {name: m for name, m in result.items() if m.is_floating_point()}
     factors = {name: m * before.factors.get(name, 1.0) for name, m in soft.items()}
     return FixedMasking({n: m != 0 for n, m in result.items()}, report=report, factors=factors)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pruners.base import Masks, Scores, clear_, count_kept
-from pruners.selection.ranked import Ranked, joined
+from pruners.selection.ranked import Layout, Ranked
 from pruners.selection.ranks import largest, nth_true
 
 few_values = st.lists(st.sampled_from([-1.0, 0.0, 0.5, float("-inf")]), min_size=1, max_size=40)
@@ -53,10 +53,31 @@ def test_one_threshold_for_all_layers_keeps_what_sorting_in_float64_keeps(
     total = int(share * count_kept(masks))
     ranked = Ranked.of(scores, masks)
     chosen, _ = ranked.top(total)
-    assert chosen.nonzero().flatten().tolist() == by_sorting(scores, masks, total)
     layers = ranked.split(chosen)
-    assert torch.equal(joined(layers), chosen)
+    kept = torch.cat([layer.flatten() for layer in layers.values()])
+    assert kept.nonzero().flatten().tolist() == by_sorting(scores, masks, total)
     assert not any((layers[n] & ~masks[n]).any() for n in masks)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_layout_is_undone_and_knows_the_index_of_every_place(last: bool) -> None:
+    form = torch.channels_last if last else torch.contiguous_format
+    layers = {
+        "a": torch.arange(90.0).view(5, 2, 3, 3).to(memory_format=form),
+        "b": torch.arange(90.0, 104.0).view(7, 2),
+        "c": torch.arange(104.0, 110.0).view(3, 2, 1, 1).to(memory_format=form),
+    }
+    layout = Layout.of(layers)
+    vector = layout.join(layers)
+    found = layout.split(vector)
+    assert {n: layer.tolist() for n, layer in found.items()} == {
+        n: layer.tolist() for n, layer in layers.items()
+    }
+    assert all(found[n].stride() == layers[n].stride() for n in ("a", "b"))
+    # each entry is its own index
+    assert layout.index(torch.arange(110)).tolist() == vector.int().tolist()
+    other = {name: layer.contiguous() for name, layer in layers.items()}
+    assert torch.equal(layout.join(other), vector)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])

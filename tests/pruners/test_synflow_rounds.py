@@ -113,6 +113,17 @@ def test_masks_equal_an_independent_implementation_without_any_data(
     assert jaccard(expected, found) == 1.0
 
 
+@pytest.mark.parametrize("net", [mlp, resnet])
+def test_the_memory_format_of_the_net_does_not_change_the_masks(
+    net: Callable[[], nn.Module],
+) -> None:
+    model = net()
+    expected = ours(model, 0.05, "authors")
+    found = ours(model.to(memory_format=torch.channels_last), 0.05, "authors")
+    assert jaccard(expected, found) == 1.0
+    assert all(mask.is_contiguous() for mask in found.values())
+
+
 def test_the_two_rules_give_other_masks_of_the_same_size() -> None:
     one, other = (ours(resnet(), 0.05, counts) for counts in ("nearest", "authors"))
     assert count_kept(one) == count_kept(other) and 0.5 < jaccard(one, other) < 0.95
