@@ -1,20 +1,29 @@
-"""Training by a team: two processes of one thread beside one process of two threads."""
+"""Several processes beside one: training on the CPU, and how often they decode an image."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
+from runner.bench.decoding import CROP, IMAGES, SIZE, files
 from runner.bench.figures import Figure
 from runner.bench.timing import Comparison, compare
-from runner.bench.training import LARGE, epoch_of, images_of
+from runner.bench.training import LARGE, MEAN, STD, epoch_of, images_of
+from runner.data.augment import ResizedCrop
+from runner.data.batches import Batches, evaluation_batches
+from runner.data.files import Files
 from runner.engine.distributed import ProcessGroup
 
 PROCESSES = 2
+Work = Callable[[], object]
+Member = Callable[[ProcessGroup], Work]  # what a process of the group does each time
 
 
 def team_figure(name: str, rounds: int) -> Figure:
@@ -24,13 +33,13 @@ def team_figure(name: str, rounds: int) -> Figure:
     threads = torch.get_num_threads()
     torch.set_num_threads(PROCESSES)
     try:
-        with _team() as members:
+        with team(_training) as epoch:
             return compare(
                 Comparison(
                     name,
                     f"an epoch of ResNet-20, {channels}x{size}x{size}, two processes of one thread",
                     "one process of two threads",
-                    lambda: _epoch(members),
+                    epoch,
                     alone,
                 ),
                 rounds,
@@ -39,47 +48,102 @@ def team_figure(name: str, rounds: int) -> Figure:
         torch.set_num_threads(threads)
 
 
-def _epoch(members: list[Connection]) -> None:
-    for member in members:
-        member.send(True)
-    for member in members:
-        member.recv()
+def _training(group: ProcessGroup) -> Work:
+    size, channels, images, augment = LARGE
+    epoch = epoch_of(images_of(images, channels, size), augment, group.device, group=group)
+
+    def work() -> None:
+        epoch()  # its result is not sent
+
+    return work
+
+
+def decodes_figure(name: str) -> Figure:
+    """Count the images that two processes decode in an epoch; ratio = times each is decoded."""
+    with team(_reading) as read:
+        decoded = sum(count for count in read() if isinstance(count, int))
+    images = 2 * IMAGES
+    rival = "images of an epoch and of its evaluation"
+    return Figure(name, decoded, "images decoded", rival, images, decoded / images)
+
+
+class _Counted(Files):
+    """Image files that count how many of them are decoded."""
+
+    decoded = 0
+
+    def _image(self, path: Path, draws: Tensor | None, crop: ResizedCrop | None) -> Tensor:
+        _Counted.decoded += 1
+        return super()._image(path, draws, crop)
+
+
+def _reading(group: ProcessGroup) -> Callable[[], int]:
+    """Return a function that reads an epoch and its evaluation; it returns the images decoded."""
+    made = files()
+    part = _Counted(made.folder, made.names, made.labels, SIZE)
+    batches = Batches(part, MEAN, STD, 255.0, 5, CROP, 0, "bench", group.shard)
+
+    def read() -> int:
+        before = _Counted.decoded
+        for _ in batches.epoch(0):
+            pass
+        for _ in evaluation_batches(part, MEAN, STD, 255.0, 7, group.shard):
+            pass
+        return _Counted.decoded - before
+
+    return read
+
+
+@dataclass(frozen=True)
+class _Team:
+    """The processes of a group, which do their work each time that this is called."""
+
+    members: list[Connection]
+
+    def __call__(self) -> list[object]:
+        """The results of all processes."""
+        for member in self.members:
+            member.send(True)
+        return [member.recv() for member in self.members]
 
 
 @contextmanager
-def _team() -> Iterator[list[Connection]]:
-    """Connections to the processes of a team, which train an epoch for each message."""
+def team(member: Member) -> Iterator[_Team]:
+    """Start processes of one thread that form a group on this machine.
+
+    Args:
+        member: a function of a module, which new processes can import.
+    """
     context = get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         pipes = [context.Pipe() for _ in range(PROCESSES)]
         processes = [
-            context.Process(target=_member, args=(rank, f"{folder}/meeting", theirs), daemon=True)
+            context.Process(
+                target=_serve, args=(rank, f"{folder}/meeting", theirs, member), daemon=True
+            )
             for rank, (_, theirs) in enumerate(pipes)
         ]
         for process in processes:
             process.start()
         members = [ours for ours, _ in pipes]
         try:
-            for member in members:
-                member.recv()  # all have met
-            yield members
+            for connection in members:
+                connection.recv()  # all have met
+            yield _Team(members)
         finally:
-            for member in members:
-                member.send(False)
+            for connection in members:
+                connection.send(False)
             for process in processes:
                 process.join(30)
 
 
-def _member(rank: int, meeting: str, orders: Connection) -> None:
+def _serve(rank: int, meeting: str, orders: Connection, member: Member) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=PROCESSES
     )
-    size, channels, images, augment = LARGE
-    group, data = ProcessGroup(rank, PROCESSES), images_of(images, channels, size)
-    epoch = epoch_of(data, augment, group.device, group=group)
+    work = member(ProcessGroup(rank, PROCESSES))
     orders.send(True)
     while orders.recv():
-        epoch()
-        orders.send(True)
+        orders.send(work())
     dist.destroy_process_group()

@@ -141,7 +141,7 @@ def epoch_of(
     channels, size = data.images.shape[1], data.images.shape[2]
     model, recipe = net(channels, size, device), replace(RECIPE, precision=precision)
     mean, std = MEAN.repeat(channels).to(device), STD.repeat(channels).to(device)
-    batches = Batches(data.to(device), mean, std, 255.0, BATCH, augment, 0, "bench")
+    batches = Batches(data.to(device), mean, std, 255.0, BATCH, augment, 0, "bench", group.shard)
     one = Split(data.images[:1], data.labels[:1])
     loaders = Loaders(batches, lambda: pairs(one.to(device)))
     masking = FixedMasking(full_masks(model))

@@ -1,7 +1,9 @@
 """Batches made on the device: seeded order, then augmentation and normalisation of each batch.
 
 Iteration resumes at any step with bitwise identical batches. Random numbers come from streams named
-after epoch and step, so these two numbers are the whole state.
+after epoch and step, so these two numbers are the whole state. One of several readers yields its
+part of every batch (runner/data/shard.py): order and augmentation are drawn for the whole batch,
+and only the own part is read, decoded and augmented.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from runner.data.base import Images
+from runner.data.shard import WHOLE, Shard
 from runner.errors import one_of
 from runner.spec.rng import stream
 
@@ -24,7 +27,9 @@ class TrainingBatches(Protocol):
     @property
     def steps_per_epoch(self) -> int: ...
 
-    # the batches of one epoch from a step on
+    def images(self, step: int) -> int: ...  # of the whole batch of a step, by all readers
+
+    # the batches of one epoch from a step on, or this reader's part of each
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]: ...
 
 
@@ -40,6 +45,7 @@ class Batches:
     augment: str  # one of the split's `augments`
     seed: int
     stage: str
+    shard: Shard = WHOLE
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -52,6 +58,10 @@ class Batches:
         """Number of batches in an epoch; the last one may be smaller than the others."""
         return -(-len(self.split) // self.batch_size)
 
+    def images(self, step: int) -> int:
+        """Number of images in the whole batch of a step of the epoch."""
+        return min(self.batch_size, len(self.split) - step * self.batch_size)
+
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Return the batches of one epoch from `first_step` on.
 
@@ -63,7 +73,7 @@ class Batches:
     def _epoch(self, epoch: int, first_step: int) -> Iterator[Batch]:
         order = shuffled(self.split, stream(self.seed, self.stage, f"order/{epoch}"))
         wanted = (
-            (indices, self._draws(epoch, step, len(indices)))
+            (self.shard.of(indices), self._draws(epoch, step, len(indices)))
             for step, indices in enumerate(torch.split(order, self.batch_size))
             if step >= first_step
         )
@@ -71,17 +81,23 @@ class Batches:
             yield normalised(images, self.mean, self.std, self.scale), labels
 
     def _draws(self, epoch: int, step: int, images: int) -> Tensor | None:
-        """The random numbers that augment the images of a step; None without augmentation."""
+        """The random numbers that augment this reader's images of a step; None without any.
+
+        Args:
+            images: in the whole batch.
+        """
         if self.augment == "none":
             return None
-        return self.split.draws(images, stream(self.seed, self.stage, f"augment/{epoch}/{step}"))
+        rng = stream(self.seed, self.stage, f"augment/{epoch}/{step}")
+        return self.shard.of(self.split.draws(images, rng))
 
 
 @dataclass(frozen=True, eq=False)
 class FreshBatches:
     """Training batches of one stage that are drawn anew in every step.
 
-    They are as many and as large as those of a set of `images` images.
+    They are as many and as large as those of a set of `total` images. Every reader draws the whole
+    batch, since its random numbers belong together, and keeps its part.
 
     Args:
         draw: (number of images, generator) -> a batch of normalised images and their labels.
@@ -89,15 +105,20 @@ class FreshBatches:
 
     draw: Callable[[int, Generator], Batch]
     device: torch.device
-    images: int
+    total: int
     batch_size: int
     seed: int
     stage: str
+    shard: Shard = WHOLE
 
     @property
     def steps_per_epoch(self) -> int:
         """Number of batches in an epoch; the last one may be smaller than the others."""
-        return -(-self.images // self.batch_size)
+        return -(-self.total // self.batch_size)
+
+    def images(self, step: int) -> int:
+        """Number of images in the whole batch of a step of the epoch."""
+        return min(self.batch_size, self.total - step * self.batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Return the batches of one epoch from `first_step` on, as `Batches.epoch`."""
@@ -105,8 +126,8 @@ class FreshBatches:
         return (self._batch(epoch, step) for step in range(first_step, self.steps_per_epoch))
 
     def _batch(self, epoch: int, step: int) -> Batch:
-        size = min(self.batch_size, self.images - step * self.batch_size)
-        x, y = self.draw(size, stream(self.seed, self.stage, f"noise/{epoch}/{step}"))
+        rng = stream(self.seed, self.stage, f"noise/{epoch}/{step}")
+        x, y = (self.shard.of(t) for t in self.draw(self.images(step), rng))
         # non_blocking: the host does not wait for the steps before this one
         x = x.to(self.device, memory_format=torch.channels_last, non_blocking=True)
         return x, y.to(self.device, non_blocking=True)
@@ -120,11 +141,16 @@ def _check_step(first_step: int, steps: int) -> None:
 
 
 def evaluation_batches(
-    split: Images, mean: Tensor, std: Tensor, scale: float, batch_size: int
+    split: Images,
+    mean: Tensor,
+    std: Tensor,
+    scale: float,
+    batch_size: int,
+    shard: Shard = WHOLE,
 ) -> Iterator[Batch]:
-    """Yield the whole split in its own order, not augmented."""
+    """Yield the whole split in its own order, not augmented; of each batch, the shard's part."""
     order = torch.arange(len(split), device=split.labels.device)
-    return _in_order(split, order, mean, std, scale, batch_size)
+    return _in_order(split, order, mean, std, scale, batch_size, shard)
 
 
 def scoring_pass(
@@ -139,10 +165,16 @@ def scoring_pass(
 
 
 def _in_order(
-    split: Images, order: Tensor, mean: Tensor, std: Tensor, scale: float, batch_size: int
+    split: Images,
+    order: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    scale: float,
+    batch_size: int,
+    shard: Shard = WHOLE,
 ) -> Iterator[Batch]:
     """Yield the images at the indices `order` (M,), not augmented."""
-    wanted = ((indices, None) for indices in torch.split(order, batch_size))
+    wanted = ((shard.of(indices), None) for indices in torch.split(order, batch_size))
     for images, labels in split.read(wanted, "none"):
         yield normalised(images, mean, std, scale), labels
 

@@ -21,6 +21,7 @@ from runner.data.batches import (
     evaluation_batches,
     scoring_pass,
 )
+from runner.data.shard import WHOLE, Shard
 from runner.display.progress import Watcher
 from runner.engine.machine import Machine
 from runner.engine.memory import memory_bound
@@ -106,21 +107,21 @@ class RunContext:
         torch.manual_seed(derive(self.run.seed, stage.streams, "torch"))
 
     def batches(self, stage: Stage) -> TrainingBatches:
-        """The images that a stage trains on, batched, shuffled and augmented.
+        """The images that a stage trains on, batched, shuffled and augmented; this process' share.
 
         The random streams are the stage's own, or those of the stage that it follows.
         """
         d, recipe = self.data, stage.recipe
         assert recipe is not None
         name = stage.start.stage if stage.start.follow else stage.name
-        size, seed = recipe.batch_size, self.run.seed
+        size, seed, shard = recipe.batch_size, self.run.seed, self.machine.group.shard
         if stage.data is None:
-            return Batches(d.train, d.mean, d.std, d.scale, size, d.augment, seed, name)
+            return Batches(d.train, d.mean, d.std, d.scale, size, d.augment, seed, name, shard)
         if getattr(stage.data, "fresh", False):
             draw, device = partial(self._drawn, stage), self.machine.device
-            return FreshBatches(draw, device, len(d.train), size, seed, name)
+            return FreshBatches(draw, device, len(d.train), size, seed, name, shard)
         mean, std = torch.zeros_like(d.mean), torch.ones_like(d.std)
-        return Batches(self._synthetic(stage), mean, std, 1.0, size, "none", seed, name)
+        return Batches(self._synthetic(stage), mean, std, 1.0, size, "none", seed, name, shard)
 
     def _drawn(self, stage: Stage, images: int, rng: Generator) -> Batch:
         """The first images of the stage's source with this generator, in one batch."""
@@ -141,15 +142,15 @@ class RunContext:
 
     def loaders(self, stage: Stage) -> Loaders:
         """The training batches and held-out sets of a stage that trains."""
-        return Loaders(self.batches(stage), *self.held_out())
+        return Loaders(self.batches(stage), *self.held_out(self.machine.group.shard))
 
-    def held_out(self) -> tuple[Passes, Passes | None]:
+    def held_out(self, shard: Shard = WHOLE) -> tuple[Passes, Passes | None]:
         """Passes over the test images, and over held-out training images (None without any)."""
         d, size = self.data, self.run.dataset.info().size
         images = max(1, min(1000, EVALUATION_PIXELS[self.machine.device.type == "cpu"] // size**2))
 
         def passes(split: Any) -> Any:
-            return lambda: evaluation_batches(split, d.mean, d.std, d.scale, images)
+            return lambda: evaluation_batches(split, d.mean, d.std, d.scale, images, shard)
 
         return passes(d.test), passes(d.validation) if d.validation else None
 

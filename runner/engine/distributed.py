@@ -1,9 +1,10 @@
 """Training on several processes, which torchrun starts.
 
-Each process computes its share of every batch, gradients are averaged, and the first process writes
-the files. The numbers are those of one process with the same global batch, up to the order of sums:
-the loss of a share is weighted by its size, BatchNorm uses the statistics of the whole batch, and
-all processes draw the same random numbers. Processes share the cache's file system.
+Each process reads and computes its share of every batch, gradients are averaged, and the first
+process writes the files. The numbers are those of one process with the same global batch, up to the
+order of sums: the loss of a share is weighted by its size, BatchNorm uses the statistics of the
+whole batch, and all processes draw the same random numbers. Processes share the cache's file
+system.
 
 Decisions travel between hosts (gloo) and never wait for a device.
 """
@@ -21,7 +22,8 @@ from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from pruners.base import Batch, Masking
+from pruners.base import Masking
+from runner.data.shard import Shard
 from runner.engine.shared_batchnorm import share_statistics
 from runner.errors import ConfigError
 from runner.torchrun import ranks
@@ -43,14 +45,10 @@ class ProcessGroup:
         """Whether this process writes files, shows progress and runs what is not distributed."""
         return self.rank == 0
 
-    def share(self, batch: Batch) -> tuple[Batch, float]:
-        """This process' part of a batch, and its weight; the weights of all processes sum to 1.
-
-        Of a batch with fewer examples than processes, some parts are empty.
-        """
-        x, y = batch
-        part = y.tensor_split(self.size)[self.rank]
-        return (x.tensor_split(self.size)[self.rank], part), len(part) / len(y)
+    @property
+    def shard(self) -> Shard:
+        """The part of each batch that this process reads."""
+        return Shard(self.rank, self.size)
 
     def synchronised(self, model: nn.Module) -> nn.Module:
         """The model, whose BatchNorm uses the whole batch if several processes train.

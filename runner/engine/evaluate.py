@@ -31,9 +31,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate in eval mode; the model's training flag is restored.
 
-    Each process evaluates its share of each batch; the result covers all of them.
-
     Args:
+        batches: of several processes, each one's share of each batch; the result covers all.
         weights: parameters to replace in the forward pass (`Masking.weights`); {} for none.
         autocast: the precision context of the training.
     """
@@ -43,8 +42,7 @@ def evaluate(
     # of the logits, so that the host waits only once.
     sums, count = torch.zeros((), dtype=torch.float64), 0
     with autocast:
-        for batch in batches:
-            (x, y), _ = group.share(batch)
+        for x, y in batches:
             # Shapes: logits (B, C), top (B, min(5, C)).
             logits = (functional_call(model, weights, (x,)) if weights else model(x)).float()
             top = logits.topk(min(5, logits.shape[1]), dim=1).indices == y[:, None]

@@ -39,7 +39,10 @@ Passes = Callable[[], Iterable[Batch]]  # a new pass over all images of a held-o
 
 @dataclass(frozen=True)
 class Loaders:
-    """The data of one training: its batches, and passes over the held-out sets."""
+    """The data of one training: its batches, and passes over the held-out sets.
+
+    Of several processes, each one's share of every batch.
+    """
 
     training: TrainingBatches
     test: Passes
@@ -174,8 +177,9 @@ def _train_epoch(
         step = done.epoch * per_epoch + done.step
         for parameters in trainee.opt.param_groups:
             parameters["lr"] = learning_rate(recipe, step, per_epoch)
-        done.loss_sum += trainee.step(batch, step).double() * len(batch[1])
-        done.seen += len(batch[1])
+        images = batches.images(done.step)
+        done.loss_sum += trainee.step(batch, images, step).double() * images
+        done.seen += images
         done.step += 1
         for point in (p for p in snapshots if step_of(p, per_epoch) == step + 1):
             done.snapshots[point] = _snapshot(trainee.model)

@@ -28,12 +28,17 @@ class Trainee:
     group: ProcessGroup
     tally: Tally
 
-    def step(self, batch: Batch, step: int) -> Tensor:
+    def step(self, batch: Batch, images: int, step: int) -> Tensor:
         """Take one optimizer step between the masking's hooks, which see averaged gradients.
 
-        Returns this process' part of the batch's mean loss, detached.
+        Args:
+            batch: this process' share of the batch.
+            images: in the whole batch.
+
+        Returns this process' part of the whole batch's mean loss, detached.
         """
-        (x, y), share = self.group.share(batch)
+        x, y = batch
+        share = len(y) / images
         inside = "" if self.net is self.model else "module."
         replaced = {inside + name: w for name, w in self.masking.weights(self.model, step).items()}
         self.tally.step(self.masking.masks, self._passes(step), len(batch[1]))

@@ -26,6 +26,7 @@ CHECKED = {
     "tables_10k_s",
     "eval_vs_before",
     "team_cpu",
+    "team_decodes",
 }
 
 

@@ -18,8 +18,6 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 from conftest import ROOT, SMALL, environment, last_of_each
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
@@ -75,19 +73,6 @@ def record(folder: Path, name: str) -> dict[str, Any]:
 def history(folder: Path, name: str) -> list[dict[str, Any]]:
     (path,) = (folder / name / "runs").glob("*/metrics.jsonl")
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-@given(st.integers(1, 40), st.integers(1, 8))
-def test_the_shares_of_a_batch_add_up_to_the_batch(count: int, size: int) -> None:
-    batch = torch.arange(float(count))[:, None], torch.arange(count)
-    found = [ProcessGroup(rank, size).share(batch) for rank in range(size)]
-    assert sum(share for _, share in found) == pytest.approx(1.0)
-    labels = torch.cat([y for (_, y), _ in found])
-    assert labels.tolist() == list(range(count))
-    assert all(torch.equal(x[:, 0].long(), y) for (x, y), _ in found)
-    # the loss of the batch is the mean loss of each part, weighted by its share
-    means = [share * float(x.mean()) for (x, _), share in found if share]
-    assert sum(means) == pytest.approx((count - 1) / 2)
 
 
 METHODS = {
@@ -282,8 +267,8 @@ def search(group: ProcessGroup) -> tuple[Trained, Popup]:
     )
     mean, std = torch.tensor([0.5]), torch.tensor([0.25])
     loaders = Loaders(
-        Batches(images, mean, std, 16.0, 5, "none", 0, "search"),
-        lambda: evaluation_batches(images, mean, std, 16.0, 4),
+        Batches(images, mean, std, 16.0, 5, "none", 0, "search", group.shard),
+        lambda: evaluation_batches(images, mean, std, 16.0, 4, group.shard),
     )
     model = Net()
     masking = Popup(full_masks(model), {"scores": torch.zeros(3, 16, requires_grad=True)})
