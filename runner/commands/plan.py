@@ -1,7 +1,6 @@
 """`make plan`: the runs of tables and figures, their state, and the cost of the rest."""
 
 from collections.abc import Iterator
-from functools import partial
 
 from rich.console import Console
 
@@ -71,6 +70,5 @@ def team_of(chosen: Launcher, place: Place, card: Card | None = None) -> Team:
     """Who computes a launcher's jobs: threads and processes."""
     import torch
 
-    machine = place.machine
-    threads = chosen.job_threads(machine, place.env.threads) or torch.get_num_threads()
-    return Team(threads, partial(chosen.job_processes, machine=machine), card)
+    threads = chosen.job_threads(place.machine, place.env.threads) or torch.get_num_threads()
+    return Team(threads, chosen.job_processes, card)

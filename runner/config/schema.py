@@ -39,6 +39,7 @@ class EnvConfig:
     workers: int | None = None
     memory_gb: float | None = None
     save_predictions: Any = False
+    profile: Any = False
     results_dir: str = MISSING
     cache_dir: str = MISSING
     data_dir: str = MISSING

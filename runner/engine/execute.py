@@ -28,6 +28,7 @@ from runner.engine.predictions import predictions
 from runner.engine.preflight import check
 from runner.engine.profile import PROFILE, measuring, shares
 from runner.engine.record import make_record
+from runner.engine.shared_folders import checked_by_all
 from runner.engine.signals import StopRequest, stop_requests
 from runner.engine.stages import run_stage
 from runner.engine.store import Store
@@ -65,7 +66,12 @@ def execute(request: RunRequest, brief: bool = False) -> int:
     if note := ignored():
         say(f"note: {note}")
     machine = prepare(request.environment, trains=True)
-    data = checked_data(request.run, machine, check(request.run, machine))
+    data = checked_by_all(
+        machine.group,
+        lambda: checked_data(request.run, machine, check(request.run, machine)),
+        lambda data: data.checksum if data else "",
+        f"env.data_dir={machine.data_dir}",
+    )
     logger: Logger = construct(request.config.values["logger"], "logger")
     logger.check()
     attempt = _Attempt(request, machine, logger, console(), data, brief)

@@ -175,4 +175,8 @@ def shares(seconds: dict[str, float]) -> str:
     """The share of each phase as text."""
     total = sum(seconds.values())
     parts = (f"{phase} {100 * each / total:.0f} %" for phase, each in seconds.items())
-    return f"profile: {', '.join(parts)} of {total:.1f} s" if total else "profile: nothing computed"
+    return (
+        f"profile: {', '.join(parts)} of {total:.1f} s"
+        if total
+        else "profile: nothing was computed"
+    )

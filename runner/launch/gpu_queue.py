@@ -115,10 +115,9 @@ class GpuQueue:
         """`Launcher.job_threads`."""
         return self.slots_on(machine, threads)[0].threads
 
-    def job_processes(self, model: str, machine: Machine) -> int:
-        """`Launcher.job_processes`."""
-        each = self.gpus_per_job if machine.device.type == "cuda" else self.slots_per_job
-        return (self.sizes or {}).get(model, each)
+    def job_processes(self, model: str) -> int:
+        """`Launcher.job_processes`; a plan can be made on a machine without the cards."""
+        return (self.sizes or {}).get(model, max(self.gpus_per_job, self.slots_per_job))
 
     def sized(self, jobs: Sequence[QueueJob], slots: Sequence[Slot]) -> list[QueueJob]:
         """The jobs with the number of slots that each needs.

@@ -55,12 +55,11 @@ class Launcher(Protocol):
         """Threads of each process of a job, for plans; None = torch's default; as for `run`."""
         ...
 
-    def job_processes(self, model: str, machine: Machine) -> int:
+    def job_processes(self, model: str) -> int:
         """Processes of a job, which train together, for plans.
 
         Args:
             model: the name of the run's model.
-            machine: as for `run`.
         """
         ...
 

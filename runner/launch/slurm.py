@@ -128,7 +128,7 @@ class Slurm:
         """`Launcher.job_threads`: one thread per CPU of the job on a node."""
         return threads or max(1, self.cpus_per_task // self.processes_per_node)
 
-    def job_processes(self, model: str, machine: Machine) -> int:
+    def job_processes(self, model: str) -> int:
         """`Launcher.job_processes`."""
         return self.nodes * self.processes_per_node
 

@@ -11,9 +11,10 @@ from PIL import Image
 from runner.commands.arguments import launcher
 from runner.config.build import build_run
 from runner.config.compose import compose_config
+from runner.planning.cards import card_of
 from runner.suites.expand import expand, parse_arguments
 
-GUIDES = ("command_line", "tables", "data_sets", "examples")
+GUIDES = ("command_line", "tables", "data_sets", "examples", "teams")
 PAGES = {
     name: (ROOT / name).read_text()
     for name in (
@@ -85,6 +86,12 @@ def test_every_printed_run_command_describes_a_run(words: list[str], tmp_path: P
     assert run.stages
 
 
+@pytest.mark.parametrize("words", commands("torchrun"), ids=" ".join)
+def test_every_printed_torchrun_command_describes_a_run(words: list[str]) -> None:
+    assert any(word.startswith("--nproc-per-node=") for word in words)
+    assert build_run(compose_config(words[words.index("run.py") + 1 :])).stages
+
+
 def images(folder: Path) -> Path:
     """A folder of images in two classes."""
     for i in range(20):
@@ -97,7 +104,7 @@ def images(folder: Path) -> Path:
 @pytest.mark.parametrize("words", tables(), ids=" ".join)
 def test_every_printed_table_command_names_a_table_with_runs(words: list[str]) -> None:
     given = dict(word.split("=", 1) for word in words)
-    _, rest = launcher(given.get("ARGS", "").split())
+    _, rest = launcher(card_of(given.get("ARGS", "").split())[1])
     names, chosen, overrides = parse_arguments([given["TABLE"], *rest])
     assert all(expand(name, chosen, overrides).jobs for name in names)
 
