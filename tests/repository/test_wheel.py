@@ -119,7 +119,9 @@ def test_the_source_distribution_is_the_checkout(sdist: Path) -> None:
 
 def test_the_version_is_that_of_the_citation_and_of_the_changelog() -> None:
     assert f"\nversion: {VERSION}\n" in (ROOT / "CITATION.cff").read_text()
-    (date,) = re.findall(r"^date-released: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    (date,) = re.findall(
+        r"^date-released: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE
+    )
     heads = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert f"{VERSION} - {date}" in heads
 
