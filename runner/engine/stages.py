@@ -62,7 +62,8 @@ def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
         if cached(locked=True):
             return stored_meta(store, key), True
         epochs = trains(stage)
-        activity = f"{epochs} epochs" if epochs else ACTIVITIES.get(stage.kind, stage.kind)
+        trained = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+        activity = trained if epochs else ACTIVITIES.get(stage.kind, stage.kind)
         title = f"{stage.name} ({activity})"
         context.watcher.stage(stage.name, title, epochs)
         wanted = snapshots_wanted(context.run).get(stage.name)
