@@ -17,6 +17,7 @@ from runner.torchrun import ranks
 
 MULTIRUN = ("-m", "--multirun")
 AGAIN = "--again"
+VERSION = "--version"
 
 
 def main() -> NoReturn:
@@ -34,7 +35,12 @@ def run_words(words: list[str]) -> int:
 
 
 def start() -> int:
-    """Run the command line, or perform a finished run again; the exit code."""
+    """Run the command line, print the version, or perform a finished run again; the exit code."""
+    if VERSION in sys.argv[1:]:
+        from runner.code import version_text
+
+        print(version_text())
+        return 0
     return repeat() if AGAIN in sys.argv else run()
 
 

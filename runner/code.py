@@ -1,15 +1,19 @@
-"""The content of the running code."""
+"""The version and the content of the running code."""
 
 import hashlib
+import platform
+import subprocess
 from collections.abc import Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from runner.own import own_files
 from runner.paths import CODE, ROOT
 
 DISTRIBUTION = "winnow-pruning"
+VERSION = "0.2.0"  # pyproject.toml reads it here
 
 
 @cache
@@ -46,3 +50,40 @@ def installed() -> dict[str, str | None]:
         return {"version": None, "sha256": code_digest()}
     own = Path(str(found.locate_file("runner"))).resolve() == ROOT / "runner"
     return {"version": found.version if own else None, "sha256": code_digest()}
+
+
+def git_state() -> dict[str, Any]:
+    """`git_sha` and `git_dirty` of the running code; None outside a checkout.
+
+    Untracked files, such as those of a new method, make the code dirty.
+    """
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(ROOT), *words],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    # an installed wheel can be inside another project's checkout
+    inside = git("rev-parse", "--show-toplevel") == str(ROOT)
+    status = git("status", "--porcelain", "--", *CODE) if inside else None
+    return {
+        "git_sha": git("rev-parse", "HEAD") if inside else None,
+        "git_dirty": None if status is None else bool(status),
+    }
+
+
+def version_text() -> str:
+    """What `--version` prints: the version, the commit of a checkout, Python and torch."""
+    state = git_state()
+    commit = f" at commit {state['git_sha'][:12]}" if state["git_sha"] else ""
+    changed = " with changes" if state["git_dirty"] else ""
+    torch = metadata.version("torch")  # from its metadata: importing it takes a second
+    return f"winnow {VERSION}{commit}{changed}, Python {platform.python_version()}, torch {torch}"

@@ -64,7 +64,8 @@ def _answer(path: Path, env: Environment) -> bool:
     if run is None or not complete(run, env.save_predictions):
         return False
     place = record_path(env.results_dir, run.run_id)
-    console().print(summary(run.record, place, Closing(**known["closing"])))
+    text = summary(run.record, place, Closing(**known["closing"]), before=True)
+    console().print(text, soft_wrap=True)
     return True
 
 

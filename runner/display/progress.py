@@ -1,11 +1,13 @@
 """Progress of a run.
 
-It appears as a live bar on a terminal, as a plain line every few seconds elsewhere, and in
-status.json for other processes.
+It appears as a live bar on a terminal, elsewhere as a plain line an epoch, at most one a minute,
+and in status.json for other processes.
 """
 
 import json
+import math
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,95 +18,156 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
-from runner.display.loggers import Log, Nothing
+from runner.display.loggers import Log, Nothing, Row
 from runner.files import write_bytes, write_json
 from runner.streams import say
 
 NO_LOG = Nothing()
 MODES = ("auto", "bar", "lines", "none")
-SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_STATUS = 1.0
 
 
 class Display(Protocol):
     """An output for progress."""
 
-    def stage(self, title: str, total: int, unit: str) -> None: ...
+    def stage(self, title: str, epochs: int) -> None:
+        """Begin a stage; 0 epochs = it does not train."""
 
-    def progress(self, done: int, total: int, what: str) -> None: ...
+    def progress(self, done: int, total: int, what: str) -> None:
+        """Report progress within the stage."""
 
-    def close(self) -> None: ...
+    def epoch(self, row: Row, total: int) -> None:
+        """Report a finished epoch of `total`; `row` is its line in metrics.jsonl."""
+
+    def close(self) -> None:
+        """End the output."""
 
 
 class Bar:
-    """A live progress bar per stage, drawn with rich."""
+    """A live progress bar per stage, drawn with rich, with the loss and the accuracy."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, now: Callable[[], float] = time.monotonic) -> None:
         columns = (
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TextColumn("{task.fields[what]}", markup=False),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         )
-        self.bars = Progress(*columns, console=console, transient=False)
+        self.bars = Progress(*columns, console=console, transient=False, get_time=now)
         self.bars.start()
         self.task: TaskID | None = None
+        self.measured: dict[str, float] = {}
 
-    def stage(self, title: str, total: int, unit: str) -> None:
+    def stage(self, title: str, epochs: int) -> None:
         """Begin a new bar."""
-        self.task = self.bars.add_task(title, total=total or None, what=unit)
+        self._finish()
+        self.measured = {}
+        self.task = self.bars.add_task(title, total=None, what="")
 
     def progress(self, done: int, total: int, what: str) -> None:
         """Update the current bar."""
         if self.task is not None:
-            self.bars.update(self.task, completed=done, total=total or None, what=what)
+            text = results(self.measured) or what
+            self.bars.update(self.task, completed=done, total=total or None, what=text)
+
+    def epoch(self, row: Row, total: int) -> None:
+        """Show the results beside the bar."""
+        self.measured |= numbers(row)
+        if self.task is not None:
+            self.bars.update(self.task, what=results(self.measured))
 
     def close(self) -> None:
         """Stop updating the bars and restore the terminal."""
+        self._finish()
         self.bars.stop()
+
+    def _finish(self) -> None:
+        """Stop the clock of the last bar; a stage that reported no progress is one step."""
+        if self.task is None:
+            return
+        (task,) = (each for each in self.bars.tasks if each.id == self.task)
+        if task.total is None:
+            self.bars.update(self.task, total=1, completed=1)
+        self.bars.stop_task(self.task)
+        self.task = None
 
 
 class Lines:
-    """A line at the start of a stage and every few seconds, for logs, pipes and clusters."""
+    """Plain lines, for logs, pipes and clusters.
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.title = ""
-        self.started = self.last = time.monotonic()
+    One at the start of a stage. While it trains, one for an epoch, else one for its progress, but
+    at most one a minute in the whole run.
+    """
 
-    def stage(self, title: str, total: int, unit: str) -> None:
+    def __init__(self, console: Console, now: Callable[[], float] = time.monotonic) -> None:
+        self.console, self.now = console, now
+        self.title, self.epochs = "", 0
+        self.last = -math.inf
+        self.started, self.begun, self.done, self.total = now(), 0, 0, 0
+        self.measured: dict[str, float] = {}
+
+    def stage(self, title: str, epochs: int) -> None:
         """Print the stage's title."""
-        self.title = title
-        self.started = self.last = time.monotonic()
+        self.title, self.epochs, self.measured = title, epochs, {}
+        self.total = 0
         self.console.print(f"{title} …", highlight=False)
 
     def progress(self, done: int, total: int, what: str) -> None:
-        """Print the progress, at most every `SECONDS_BETWEEN_LINES` seconds."""
-        now = time.monotonic()
-        if now - self.last < SECONDS_BETWEEN_LINES or not done:
-            return
-        self.last = now
-        left = (now - self.started) / done * (total - done)
-        so_far = f"{self.title}: {done}/{total} {what}, {now - self.started:.0f} s"
-        self.console.print(f"{so_far}, about {left:.0f} s left", highlight=False)
+        """Print the progress of a stage that does not train."""
+        if total != self.total:  # the first report; after a resume it does not begin at zero
+            self.started, self.begun, self.total = self.now(), done, total
+        self.done = done
+        if not self.epochs:
+            self._say(f"{self.title}: {done}/{total} {what}")
+
+    def epoch(self, row: Row, total: int) -> None:
+        """Print the results of the epoch."""
+        self.measured |= numbers(row)
+        if self.total:  # else it is an epoch of before a resume
+            self._say(f"{self.title}: epoch {row['epoch']}/{total}, {results(self.measured)}")
 
     def close(self) -> None:
         """Do nothing."""
+
+    def _say(self, text: str) -> None:
+        """Print a line with the time left, unless one was printed less than a minute ago."""
+        now = self.now()
+        if now - self.last < SECONDS_BETWEEN_LINES:
+            return
+        self.last = now
+        passed, share = now - self.started, self.done - self.begun
+        left = f", about {passed / share * (self.total - self.done):.0f} s left" if share else ""
+        self.console.print(f"{text.removesuffix(', ')}{left}", highlight=False, soft_wrap=True)
+
+
+def numbers(row: Row) -> dict[str, float]:
+    """The loss and the accuracy of an epoch, as far as they were measured."""
+    found = {"loss": row["train_loss"], "accuracy": row["accuracy"]}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def results(measured: Mapping[str, float]) -> str:
+    """The training loss and the test accuracy as text; empty without any."""
+    loss = [f"loss {measured['loss']:.3g}"] if "loss" in measured else []
+    accuracy = [f"accuracy {measured['accuracy']:.2f} %"] if "accuracy" in measured else []
+    return ", ".join(loss + accuracy)
 
 
 class Quiet:
     """No output of progress."""
 
-    def stage(self, title: str, total: int, unit: str) -> None:
+    def stage(self, title: str, epochs: int) -> None:
         """Do nothing."""
 
     def progress(self, done: int, total: int, what: str) -> None:
+        """Do nothing."""
+
+    def epoch(self, row: Row, total: int) -> None:
         """Do nothing."""
 
     def close(self) -> None:
@@ -142,10 +205,10 @@ class Watcher:
         self.written = 0.0
         self.current: dict[str, Any] = {}
 
-    def stage(self, name: str, title: str, total: int, unit: str) -> None:
-        """Begin a stage."""
+    def stage(self, name: str, title: str, epochs: int = 0) -> None:
+        """Begin a stage; 0 epochs = it does not train."""
         self.current = {"stage": name, "since": round(time.time(), 1)}
-        self.shown.stage(title, total, unit)
+        self.shown.stage(title, epochs)
         self._status("running", force=True)
 
     def progress(self, done: int, total: int, what: str) -> None:
@@ -157,9 +220,9 @@ class Watcher:
         stage = self.current.get("stage")
         self.history.append({"stage": stage, **row})
         self._log_epochs(str(stage), [row])
-        self.current.update(epoch=row["epoch"], epochs=total)
-        if row["accuracy"] is not None:  # otherwise keep the accuracy of the last tested epoch
-            self.current["accuracy"] = row["accuracy"]
+        self.shown.epoch(row, total)
+        # numbers(row) lacks what this epoch did not test; those of an earlier one stay
+        self.current.update(epoch=row["epoch"], epochs=total, **numbers(row))
         self._status("running")
 
     def warn(self, line: str) -> None:

@@ -1,12 +1,12 @@
 """The summary that a finished run prints."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from runner.spec.findings import (
@@ -23,9 +23,12 @@ from runner.spec.findings import (
     is_diverged,
     written,
 )
+from runner.spec.identity import run_id
 from runner.spec.request import RunRequest
 from runner.spec.run import LOAD, Stage
 from runner.streams import visible
+
+FOLDERS = ("env.results_dir=", "env.cache_dir=")  # where `winnow export` finds a run
 
 
 @dataclass(frozen=True)
@@ -36,17 +39,31 @@ class Closing:
         highlights: findings of the method.
         paper_command: the command that runs the paper's setting; None = no paper has this run.
         remedies: stage -> what may help if it diverged.
+        next_commands: what -> the command that shows it, of a run with an accuracy.
     """
 
     highlights: Sequence[str] = ()
     paper_command: str | None = None
     remedies: Mapping[str, str] = field(default_factory=dict)
+    next_commands: Mapping[str, str] = field(default_factory=dict)
 
 
 def closing_of(request: RunRequest) -> Closing:
     """The closing of a request."""
     remedies = {stage.name: _remedy(stage) for stage in request.run.stages}
-    return Closing(request.highlights, request.paper_command, remedies)
+    return Closing(request.highlights, request.paper_command, remedies, next_commands(request))
+
+
+def next_commands(request: RunRequest) -> dict[str, str]:
+    """The commands that show the run beside others of its data and net, and export it."""
+    run = request.run
+    place = str(request.environment.results_dir)
+    same = ["--where", f"dataset={run.dataset.name}", "--where", f"model={run.model.name}"]
+    folders = [each for each in request.overrides if each.startswith(FOLDERS)]
+    return {
+        "its table": shlex.join(["winnow", "table", place, *same]),
+        "its export": shlex.join(["winnow", "export", run_id(run), *folders]),
+    }
 
 
 def _remedy(stage: Stage) -> str:
@@ -59,18 +76,19 @@ def _remedy(stage: Stage) -> str:
     return "other options of the method, or a smaller train.lr in the trainings before"
 
 
-def summary(record: dict[str, Any], path: Path, closing: Closing) -> Panel:
-    """The summary of a run as a panel.
+def summary(record: dict[str, Any], path: Path, closing: Closing, before: bool = False) -> Text:
+    """The summary of a run, one line for each item, so that paths and commands can be copied whole.
 
     It shows method, data, net, requested and reached density, accuracy, epochs, runtime, the
-    method's main findings, the record's path, and the command for the paper's setting if a table
-    of the paper has the run's row.
+    method's main findings, the record's path, the command for the paper's setting if a table of the
+    paper has the run's row, and the next commands.
+
+    Args:
+        before: the run was done before this command, which computed nothing.
     """
-    table = Table.grid(padding=(0, 2))
-    table.add_column()
-    table.add_column(overflow="fold")  # do not truncate paths, so that they can be copied
     report = record["report"]
     rows = {
+        **({"already done": _when(record)} if before else {}),
         "method": f"{record['label']} ({record['method']})",
         "data set": _data_set(record),
         "model": f"{record['model']}, {record['prunable']:,} prunable weights",
@@ -91,18 +109,33 @@ def summary(record: dict[str, Any], path: Path, closing: Closing) -> Panel:
         **cut_off(record),
         "record": str(path),
         **({"paper's setting": closing.paper_command} if closing.paper_command else {}),
+        **({} if record["accuracy"] is None else closing.next_commands),
     }
-    for name, value in rows.items():
-        table.add_row(Text(name), Text(visible(value)))
-    return Panel(table, title=Text(visible(record["run_id"])), expand=False)
+    width = max(map(len, rows))
+    lines = [f"  {name:<{width}}  {visible(value)}" for name, value in rows.items()]
+    return Text("\n").join([Text(visible(record["run_id"]), "bold"), *map(Text, lines)])
 
 
-def summary_line(record: dict[str, Any]) -> str:
-    """One line on a run of a sweep; empty if it has no accuracy, as one that diverged."""
+def _when(record: dict[str, Any]) -> str:
+    """When the run ended, in UTC, and that nothing was computed now."""
+    ended = record["provenance"].get("finished")
+    if ended is None:
+        return "nothing was computed now"
+    moment = datetime.fromisoformat(ended).astimezone(timezone.utc)
+    return f"{moment:%Y-%m-%d %H:%M} UTC; nothing was computed now"
+
+
+def summary_line(record: dict[str, Any], before: bool = False) -> str:
+    """One line on a run of a sweep; empty if it has no accuracy, as one that diverged.
+
+    Args:
+        before: as for `summary`.
+    """
     if record["accuracy"] is None:
         return ""
+    done = f"; already done: {_when(record)}" if before else ""
     warnings = "".join(f"; {key}: {text}" for key, text in cut_off(record).items())
-    return visible(f"{record['run_id']}: {_accuracy(record)}{warnings}")
+    return visible(f"{record['run_id']}: {_accuracy(record)}{done}{warnings}")
 
 
 def _data_set(record: dict[str, Any]) -> str:

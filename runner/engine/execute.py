@@ -118,7 +118,8 @@ class _Attempt:
 def _finish(attempt: _Attempt) -> int:
     """Lock the run's folder, find or compute the record, print its summary; the exit code."""
     path, group, shown = attempt.record, attempt.machine.group, attempt.console
-    if not group.broadcast_decision(attempt.is_done):
+    before = group.broadcast_decision(attempt.is_done)
+    if not before:
 
         def waiting(holder: str) -> None:
             shown.print(f"waiting for {attempt.run_id}, which {holder} runs")
@@ -127,10 +128,11 @@ def _finish(attempt: _Attempt) -> int:
             if not group.broadcast_decision(attempt.is_done) and (code := _compute(attempt)):
                 return code
     if group.first and (record := read_record(path.parent)):
-        if attempt.brief and (line := summary_line(record)):
+        if attempt.brief and (line := summary_line(record, before)):
             shown.print(line, soft_wrap=True)
         else:
-            shown.print(summary(record, path, closing_of(attempt.request)))
+            closing = closing_of(attempt.request)
+            shown.print(summary(record, path, closing, before), soft_wrap=True)
         if attempt.machine.profile and (seconds := record["provenance"].get(PROFILE)):
             shown.print(shares(seconds), soft_wrap=True, highlight=False)
     return 0

@@ -55,7 +55,7 @@ def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
 
     def waiting(holder: str) -> None:
         title = f"waiting for {stage.name}, which {holder} computes"
-        context.watcher.stage(stage.name, title, 0, "")
+        context.watcher.stage(stage.name, title)
 
     if cached():
         return stored_meta(store, key), True
@@ -63,9 +63,10 @@ def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
         if cached(locked=True):
             return stored_meta(store, key), True
         epochs = trains(stage)
-        activity = f"{epochs} epochs" if epochs else ACTIVITIES.get(stage.kind, stage.kind)
+        trained = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+        activity = trained if epochs else ACTIVITIES.get(stage.kind, stage.kind)
         title = f"{stage.name} ({activity})"
-        context.watcher.stage(stage.name, title, 0, "steps" if epochs else "")
+        context.watcher.stage(stage.name, title, epochs)
         wanted = snapshots_wanted(context.run).get(stage.name)
         # Without working locks, another process can have stored the stage since `cached`.
         if wanted and group.broadcast_decision(lambda: store.has(key)):

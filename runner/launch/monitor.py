@@ -13,6 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from runner.display.progress import results
 from runner.launch.jobs import Outcome, Running, read_json
 from runner.spec.findings import DIVERGED, DIVERGED_STAGE
 
@@ -123,12 +124,13 @@ class Pace:
 
 
 def job_line(name: str, seconds: float, status: dict[str, Any], left: float | None) -> str:
-    """One line with run, elapsed time, stage, epoch, accuracy and remaining time of the stage."""
+    """One line: run, elapsed time, stage, epoch, loss, accuracy, remaining time of the stage."""
     parts = [name, span(seconds), str(status.get("stage", "starting"))]
     if "epoch" in status:
         parts.append(f"epoch {status['epoch']}/{status['epochs']}")
-    if status.get("accuracy") is not None:
-        parts.append(f"{status['accuracy']:.2f} %")
+    measured = {key: status[key] for key in ("loss", "accuracy") if status.get(key) is not None}
+    if measured:
+        parts.append(results(measured))
     if left is not None:
         parts.append(f"about {span(left)} left in this stage")
     return "  ".join(parts)

@@ -3,7 +3,6 @@
 import platform
 import re
 import socket
-import subprocess
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import Any
 
 import torch
 
-from runner.code import installed
-from runner.paths import CODE, ROOT
+from runner.code import git_state, installed
 from runner.records import stored
 
 PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn", "pyhessian")
@@ -136,31 +134,3 @@ def provenance(device: torch.device, processes: int) -> Origin:
             "cudnn_tf32": torch.backends.cudnn.allow_tf32,
         },
     )
-
-
-def git_state() -> dict[str, Any]:
-    """`git_sha` and `git_dirty` of the running code; None outside a checkout.
-
-    Untracked files, such as those of a new method, make the code dirty.
-    """
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(ROOT), *words],
-                capture_output=True,
-                text=True,
-                timeout=10,
-                check=True,
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    # an installed wheel can be inside another project's checkout
-    inside = git("rev-parse", "--show-toplevel") == str(ROOT)
-    status = git("status", "--porcelain", "--", *CODE) if inside else None
-    return {
-        "git_sha": git("rev-parse", "HEAD") if inside else None,
-        "git_dirty": None if status is None else bool(status),
-    }

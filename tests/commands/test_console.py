@@ -182,7 +182,7 @@ def test_commands_import_nothing_slow_before_ctrl_c_is_handled() -> None:
 
 
 def interrupted(context: RunContext, identity: str) -> dict[str, object]:
-    context.watcher.stage("train", "train", 1, "steps")
+    context.watcher.stage("train", "train", 1)
     signal.raise_signal(signal.SIGINT)
     assert context.stop()
     signal.raise_signal(signal.SIGINT)

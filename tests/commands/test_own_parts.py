@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, environment
 from forked import start_forked
+from recipes import own_files
 
 from runner.config.overrides import with_standing_folders
 from runner.errors import ConfigError
@@ -19,7 +20,6 @@ from runner.registry import find_class, own_version, source_files
 from runner.spec.identity import canonical, name_of, own_parts
 from runner.spec.lr_schedule import Step
 
-PAGE = (ROOT / "CONTRIBUTING.md").read_text()
 SMALL = ["train.scale=0.0125", "env.device=cpu", "env.threads=1", "env.progress=none"]
 SECTIONS = [
     "A new method in five minutes",
@@ -29,24 +29,12 @@ SECTIONS = [
 ]
 
 
-def written(heading: str) -> dict[str, str]:
-    """The files of a section of CONTRIBUTING.md, as they are in a folder of one's own."""
-    (section,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)^## ", PAGE, re.DOTALL | re.MULTILINE)
-    found = re.findall(r"`([\w./-]+)`:\n\n```\w+\n(.*?)```", section, re.DOTALL)
-    return {_own_place(path): code for path, code in found}
-
-
-def _own_place(path: str) -> str:
-    path = path.removeprefix("my/")
-    return path if path.startswith("conf/") else Path(path).name
-
-
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty folder with the folder `my`."""
     folder = tmp_path_factory.mktemp("study")
     for heading in SECTIONS:
-        for path, code in written(heading).items():
+        for path, code in own_files(heading).items():
             (folder / "my" / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / "my" / path).write_text(code)
     return folder
@@ -87,7 +75,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 def test_each_part_of_the_recipes_has_at_most_two_files() -> None:
     for heading in SECTIONS:
-        assert 1 <= len(written(heading)) <= 2, heading
+        assert 1 <= len(own_files(heading)) <= 2, heading
 
 
 def test_a_strangers_parts_go_through_the_queue_and_into_tables(study: Path) -> None:
@@ -132,7 +120,7 @@ def test_the_contract_names_what_a_faulty_part_does(tmp_path: Path) -> None:
     # the score changes the net and draws from the global generator; the net does, too
     (tmp_path / "conf" / "method").mkdir(parents=True)
     (tmp_path / "conf" / "model").mkdir()
-    code, yaml = written(SECTIONS[0])["gradient.py"], written(SECTIONS[0])
+    code, yaml = own_files(SECTIONS[0])["gradient.py"], own_files(SECTIONS[0])
     spoilt = code.replace('"gradient"', '"spoilt"').replace(
         "        grads =",
         "        model.eval()\n        import torch\n        noise = torch.Generator()\n"
@@ -146,7 +134,7 @@ def test_the_contract_names_what_a_faulty_part_does(tmp_path: Path) -> None:
             "gradient", "spoilt"
         )
     )
-    linear = written("A new model")
+    linear = own_files("A new model")
     (tmp_path / "careless.py").write_text(
         linear["linear.py"]
         .replace('"linear"', '"careless"')
@@ -279,7 +267,7 @@ def test_folders_of_the_variable_are_joined_and_a_missing_one_is_refused(
 
 def test_an_installed_package_brings_its_parts(study: Path, tmp_path: Path) -> None:
     package = tmp_path / "site" / "lab_pruning"
-    for path, code in written("A new model").items():
+    for path, code in own_files("A new model").items():
         (package / path).parent.mkdir(parents=True, exist_ok=True)
         (package / path).write_text(code)
     (package / "__init__.py").write_text("")

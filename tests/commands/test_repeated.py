@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMALL, environment
+from conftest import ROOT, SMALL, environment, records
 
 from runner.code import code_digest
 from runner.commands import repeated
@@ -117,13 +117,17 @@ def test_the_help_lists_the_choices_in_the_users_own_folders(tmp_path: Path) -> 
     assert {"own", "mlp"} < set(found["model"]) and "own" not in choices([])["model"]
 
 
-def test_a_repeated_command_of_a_finished_run_prints_the_same_and_imports_no_torch(
-    command: Command, dirs: list[str]
+def test_a_repeated_command_says_that_the_run_is_done_and_when_and_imports_no_torch(
+    command: Command, dirs: list[str], tmp_path: Path
 ) -> None:
     first = command(*FAST)
     assert first.returncode == 0, first.stderr
     loaded, again = modules("import run; run.main()", *FAST, *dirs)
-    assert again.stdout.partition("END")[0] == first.stdout
+    lines = again.stdout.partition("END")[0].splitlines(keepends=True)
+    (record,) = records(tmp_path)
+    ended = record["provenance"]["finished"][:16].replace("T", " ")  # it is in UTC
+    assert lines.pop(1).split(maxsplit=2)[2] == f"{ended} UTC; nothing was computed now\n"
+    assert [line.split() for line in lines] == [line.split() for line in first.stdout.splitlines()]
     assert not {"torch", "numpy", "scipy", "pandas", "sklearn", "matplotlib"} & loaded
 
 

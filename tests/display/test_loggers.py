@@ -230,9 +230,12 @@ def test_a_logger_receives_each_epoch_and_the_final_record_once(tmp_path: Path) 
         def close(self, record: dict[str, Any] | None) -> None:
             self.calls.append(record)
 
-    log, rows = RecordingLogger(), [{"epoch": epoch, "accuracy": 90.0} for epoch in (1, 2, 3)]
+    log, rows = (
+        RecordingLogger(),
+        [{"epoch": epoch, "train_loss": 0.5, "accuracy": 90.0} for epoch in (1, 2, 3)],
+    )
     watcher = Watcher(tmp_path, display("none", Console()), {}, log=log)
-    watcher.stage("train", "train", 3, "steps")
+    watcher.stage("train", "train", 3)
     # two epochs come twice: trained again for a rewinding point, or read from a checkpoint
     for row in [*rows[:2], *rows]:
         watcher.epoch(row, 3)

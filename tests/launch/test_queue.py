@@ -563,11 +563,10 @@ def test_the_time_left_in_a_stage_is_estimated_from_its_pace() -> None:
     assert pace.left(status_of("train", 2, 121.0, 111.0)) == 8.0
 
 
-def test_a_job_line_contains_run_time_stage_epoch_accuracy_and_time_left() -> None:
-    status = {**status_of("train", 4, 105.0, 100.0), "accuracy": 97.5}
-    assert (
-        job_line("imc-x", 42.4, status, 10.0)
-        == "imc-x  42 s  train  epoch 4/10  97.50 %  about 10 s left in this stage"
+def test_a_job_line_contains_run_time_stage_epoch_results_and_time_left() -> None:
+    status = {**status_of("train", 4, 105.0, 100.0), "loss": 0.25, "accuracy": 97.5}
+    assert job_line("imc-x", 42.4, status, 10.0) == (
+        "imc-x  42 s  train  epoch 4/10  loss 0.25, accuracy 97.50 %  about 10 s left in this stage"
     )
     assert job_line("imc-x", 3.0, {}, None) == "imc-x  3 s  starting"
     assert [span(s) for s in (119.4, 120.0, 7199.0, 9000.0)] == [
@@ -616,7 +615,7 @@ def test_a_terminal_shows_a_line_for_each_running_job_and_one_for_all(tmp_path: 
     )
     assert [outcome.failed for outcome in ended] == [False]
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.getvalue()).replace("\r", "\n")
-    assert re.search(r"snip-mlp  \d+ s  train  epoch 3/30  91\.50 %", plain)
+    assert re.search(r"snip-mlp  \d+ s  train  epoch 3/30  accuracy 91\.50 %", plain)
     assert "0 done, 1 running, 0 failed, 0 to do" in plain
     assert "done after" in plain
     assert "snip-mlp: 91.50 % at density 0.250" in plain

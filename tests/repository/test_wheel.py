@@ -1,45 +1,66 @@
-"""The wheel works in an empty folder, beside folders with the names of Winnow's packages."""
+"""The source distribution is the checkout; the wheel made from it works in an empty folder.
+
+The folder has sub-folders with the names of Winnow's packages, as a user's can.
+"""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT, copy_code, environment
+from recipes import own_files
 
-from runner.code import code_digest
+from runner.code import VERSION, code_digest
 from runner.records.provenance import provenance
 
 SMALL = ["train.scale=0.0125", "env.device=cpu", "env.threads=1", "env.progress=none"]
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the built wheel is installed."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source, target = folder / "source", folder / "site"
-    source.mkdir()
-    copy_code(source)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, built from a copy of the tracked files."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("sdist")
+    for name in tracked():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, source / name)
-    for name in ("paper", "published"):
-        shutil.copytree(ROOT / "results" / name, source / "results" / name)
+    code = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    finish([sys.executable, "-c", code, str(out)], source)
+    (found,) = out.iterdir()
+    return found
+
+
+@pytest.fixture(scope="module")
+def site(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the wheel is installed that pip builds from the source distribution."""
+    folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    offline = ["--no-deps", "--no-index", "--no-build-isolation"]
-    for words in (
-        ["wheel", *offline, "-w", str(folder), str(source)],
-        ["install", *offline[:2], "--target", str(target)],
-    ):
-        wheels = list(map(str, folder.glob("*.whl")))
-        done = subprocess.run([*pip, *words, *wheels], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return target
+    offline = ["--no-deps", "--no-index"]
+    finish([*pip, "wheel", *offline, "--no-build-isolation", str(sdist)], folder)
+    (wheel,) = folder.glob("*.whl")
+    finish([*pip, "install", *offline, "--target", "site", str(wheel)], folder)
+    return folder / "site"
 
 
-def winnow(site: Path, folder: Path, *words: str) -> str:
+def tracked() -> set[str]:
+    """The files of the checkout."""
+    words = ["git", "ls-files", "-z"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(filter(None, done.stdout.split("\0")))
+
+
+def finish(words: list[str], folder: Path) -> None:
+    """Run a command, which has to succeed."""
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def winnow(site: Path, folder: Path, *words: str, path: str = "") -> str:
     """Output of the installed command, which has to succeed."""
     done = subprocess.run(
         [sys.executable, str(site / "bin" / "winnow"), *words],
@@ -47,7 +68,7 @@ def winnow(site: Path, folder: Path, *words: str) -> str:
         capture_output=True,
         text=True,
         timeout=300,
-        env={**environment(), "PYTHONPATH": str(site)},
+        env={**environment(), "PYTHONPATH": str(site), "WINNOW_PATH": path},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -66,13 +87,43 @@ def test_the_wheel_runs_plans_and_prints_tables_in_an_empty_folder(
     assert len(paths) == 2
     origin = json.loads(paths[0].read_text())["provenance"]
     assert origin["git_sha"] is None and origin["git_dirty"] is None
-    assert origin["installed"] == {"version": "0.1.0", "sha256": code_digest(site)}
+    assert origin["installed"] == {"version": VERSION, "sha256": code_digest(site)}
     assert "random" in winnow(site, tmp_path, "table")
     assert "runs" in winnow(site, tmp_path, "plan", "imc_table01", "models=resnet20", "seeds=0")
     printed = winnow(site, tmp_path, "tables", "imc_table14@digits")
     assert "[" in printed and list((tmp_path / "results" / "tables").glob("imc_table14*"))
     assert "imc_table01" in winnow(site, tmp_path, "run", "--choices")
     assert "digits is ready" in winnow(site, tmp_path, "data", "digits")
+    assert winnow(site, tmp_path, "--version").startswith(f"winnow {VERSION}, Python 3.")
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_a_method_of_the_users_own(site: Path, tmp_path: Path) -> None:
+    for path, code in own_files("A new method in five minutes").items():
+        (tmp_path / "my" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "my" / path).write_text(code)
+    winnow(site, tmp_path, "run", "method=gradient", "density=0.25", "model=mlp", *SMALL, path="my")
+    (record,) = (json.loads(p.read_text()) for p in tmp_path.glob("results/runs/*/result.json"))
+    assert record["kept"] == round(0.25 * record["prunable"])
+    assert record["provenance"]["own"]["gradient"]["from"] == str(tmp_path / "my" / "gradient.py")
+
+
+@pytest.mark.slow
+def test_the_source_distribution_is_the_checkout(sdist: Path) -> None:
+    made = {"PKG-INFO", "setup.cfg"}  # by setuptools
+    with tarfile.open(sdist) as file:
+        names = {each.name.partition("/")[2] for each in file if each.isfile()}
+    assert sdist.name == f"winnow_pruning-{VERSION}.tar.gz"
+    assert {name for name in names if ".egg-info/" not in name} == tracked() | made
+
+
+def test_the_version_is_that_of_the_citation_and_of_the_changelog() -> None:
+    assert f"\nversion: {VERSION}\n" in (ROOT / "CITATION.cff").read_text()
+    (date,) = re.findall(
+        r"^date-released: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE
+    )
+    heads = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert f"{VERSION} - {date}" in heads
 
 
 @pytest.mark.slow
