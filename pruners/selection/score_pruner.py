@@ -56,8 +56,28 @@ class Score(Protocol):
 class InRounds(Protocol):
     """A score that shares work between the rounds of one pruning."""
 
-    # From the net before the first round. Between the rounds only masks change it, and they shrink.
+    # From the net before the first round. Only the masks change between the rounds; they shrink,
+    # unless the score `Revives`.
     def for_rounds(self, model: nn.Module, masks: Masks) -> ScoreFn: ...
+
+
+@runtime_checkable
+class Revives(Protocol):
+    """A score that declares whether weights pruned in earlier rounds may be kept again."""
+
+    @property
+    def revives(self) -> bool: ...
+
+
+@runtime_checkable
+class ReadsOn(Protocol):
+    """A score whose rounds read different batches of one pass over the images."""
+
+    @property
+    def batches(self) -> int: ...  # in each round
+
+    @property
+    def reads_on(self) -> bool: ...
 
 
 @runtime_checkable
@@ -186,6 +206,8 @@ class ScorePruner:
             return
         size = self.source.batch_size
         batches, bn = (getattr(self.score, name, None) for name in ("batches", "bn"))
+        if batches and isinstance(self.score, ReadsOn) and self.score.reads_on:
+            batches *= len(self.schedule(0.5))
         if bn == "train" and batches and batches * size > images and not accepts_one():
             raise ValueError(
                 f"method.score.batches={batches} with source.batch_size={size}: the last of these"
@@ -223,7 +245,7 @@ class ScorePruner:
                 " net has too few; take method.pruner.classifier=pruned or fewer dense layers"
             )
         densities = self._densities(task.density, count_prunable(masks))
-        masking = FixedMasking(masks)
+        first = masking = FixedMasking(masks)
         score: ScoreFn = self.score
         if isinstance(self.score, InRounds):
             score = self.score.for_rounds(model, masks)
@@ -231,7 +253,9 @@ class ScorePruner:
             draws = self.when != "final" or done == len(densities)
             pick = self.pick if draws else Top()
             this_round = replace(task, density=goal, round=done - 1)
-            masking = self._round(score, model, masking, this_round, pick)
+            scores = self._scores(score, model, masking.masks, this_round)
+            before = first if isinstance(self.score, Revives) and self.score.revives else masking
+            masking = select(scores, before, goal, self.allocate, pick, task.rng)
             if score is self.score or done == len(densities):  # `for_rounds` reads the masks
                 apply_masks(model, masking.masks)
             if len(densities) > 1:
@@ -250,11 +274,7 @@ class ScorePruner:
             densities = self.schedule(density)
         return densities[-1:] if self.when == "oneshot" else densities
 
-    def _round(
-        self, score: ScoreFn, model: nn.Module, before: FixedMasking, task: Task, pick: Pick
-    ) -> FixedMasking:
-        """Score and select once, down to task.density."""
-        assert task.density is not None
+    def _scores(self, score: ScoreFn, model: nn.Module, masks: Masks, task: Task) -> Scores:
+        """The scores of one round."""
         examples = Examples(self.source, task, next(model.parameters()).device)
-        scores = score(model, before.masks, examples, task.loss, task.rng, task.memory)
-        return select(scores, before, task.density, self.allocate, pick, task.rng)
+        return score(model, masks, examples, task.loss, task.rng, task.memory)
