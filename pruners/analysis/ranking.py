@@ -12,7 +12,8 @@ from pruners.scores.magnitude import Magnitude
 from pruners.search.init import searched, top
 from pruners.search.popup import EdgePopup, SrPopup
 from pruners.selection.pick import Top
-from pruners.selection.score_pruner import Score, ScorePruner
+from pruners.selection.score import Score
+from pruners.selection.score_pruner import ScorePruner
 from pruners.selection.source import Ones
 
 

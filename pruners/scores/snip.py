@@ -33,6 +33,19 @@ from pruners.scores.gradients import (
 )
 
 
+def sample_problems(batches: int, bn: str, chunk: int | None) -> list[str]:
+    """Messages about invalid options for the images of a connection sensitivity."""
+    problems = []
+    if batches < 1:
+        problems.append(
+            f"method.score.batches={batches} must be at least 1: SNIP needs a gradient"
+            " (conf/method/snip.yaml)"
+        )
+    if bn not in BATCHNORM_MODES:
+        problems.append(f"method.score.bn={bn!r} must be one of {', '.join(BATCHNORM_MODES)}")
+    return problems + chunk_problems(chunk, bn)
+
+
 @dataclass(frozen=True)
 class Snip:
     """Connection sensitivity |dL/dm| at m = 1, which equals |w * dL/dw|.
@@ -51,17 +64,7 @@ class Snip:
     needs_data: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.batches < 1:
-            problems.append(
-                f"method.score.batches={self.batches} must be at least 1: SNIP needs a gradient"
-                " (conf/method/snip.yaml)"
-            )
-        if self.bn not in BATCHNORM_MODES:
-            problems.append(
-                f"method.score.bn={self.bn!r} must be one of {', '.join(BATCHNORM_MODES)}"
-            )
-        problems += chunk_problems(self.chunk, self.bn)
+        problems = sample_problems(self.batches, self.bn, self.chunk)
         if problems:
             raise ValueError("\n".join(problems))
 

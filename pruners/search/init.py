@@ -33,7 +33,7 @@ from pruners.scores.magnitude import Magnitude, Random
 from pruners.scores.snip import Snip
 from pruners.selection.allocate import Allocation
 from pruners.selection.ranks import largest
-from pruners.selection.score_pruner import Score, cost
+from pruners.selection.score import Score, cost
 from pruners.selection.source import Balanced, Counted, Examples, Train
 
 Criterion = Literal["magnitude", "snip", "grasp", "random", "uniform"]

@@ -1,23 +1,19 @@
 """Score, then select: the pruner of every method that ranks weights.
 
-Its five orthogonal options are fields. A score is `(model, masks, batches, loss, rng, memory) ->
-Scores` and leaves the model bit-identical. `rng` is the stage's random stream, for scores that are
-themselves random; `memory` is the number of bytes that its graphs may take (pruners/memory.py).
+Its five orthogonal options are fields (pruners/selection/score.py has what a score is).
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from pruners import dense_layers
 from pruners.base import (
     Batch,
     FixedMasking,
-    LossFn,
     Masks,
-    Passes,
     Scores,
     Task,
     apply_masks,
@@ -26,57 +22,13 @@ from pruners.base import (
 from pruners.dense_layers import LAYERS, unknown_layers, with_classifier, without
 from pruners.selection.allocate import Allocation, Layer, check_counts
 from pruners.selection.pick import Proportional, Sketch, Top
+from pruners.selection.score import InRounds, Mapped, ReadsOn, Revives, Score, ScoreFn, cost
 from pruners.selection.select import Pick, select
 from pruners.selection.source import Counted, Examples, Train
 from pruners.selection.structured import Structured
 
 When = Literal["each", "final", "oneshot"]
 Classifier = Literal["pruned", "dense"]
-
-
-# Model, masks, batches, loss, random stream of the stage, bytes that graphs may take -> scores.
-ScoreFn = Callable[[nn.Module, Masks, Iterable[Batch], LossFn, Generator, float], Scores]
-
-
-class Score(Protocol):
-    """A score for each weight; larger = more worth keeping."""
-
-    @property
-    def needs_data(self) -> bool: ...  # False: `batches` is empty
-
-    def __call__(
-        self,
-        model: nn.Module,
-        masks: Masks,
-        batches: Iterable[Batch],
-        loss: LossFn,
-        rng: Generator,
-        memory: float,
-    ) -> Scores: ...
-
-
-@runtime_checkable
-class StatesCost(Protocol):
-    """A score that states what it costs; one that needs no data costs nothing."""
-
-    # in forward passes of one image, if the source has given so many images
-    def passes(self, images: int, classes: int) -> int: ...
-
-
-@runtime_checkable
-class InRounds(Protocol):
-    """A score that shares work between the rounds of one pruning."""
-
-    # From the net before the first round. Between the rounds only masks change it, and they shrink.
-    def for_rounds(self, model: nn.Module, masks: Masks) -> ScoreFn: ...
-
-
-@runtime_checkable
-class Mapped(Protocol):
-    """A score that has both signs if its option `map` is `signed`."""
-
-    @property
-    def map(self) -> str: ...
 
 
 @runtime_checkable
@@ -214,6 +166,8 @@ class ScorePruner:
             return
         size = self.source.batch_size
         batches, bn = (getattr(self.score, name, None) for name in ("batches", "bn"))
+        if batches and isinstance(self.score, ReadsOn) and self.score.reads_on:
+            batches *= len(self.schedule(0.5))
         if bn == "train" and batches and batches * size > images and not accepts_one():
             raise ValueError(
                 f"method.score.batches={batches} with source.batch_size={size}: the last of these"
@@ -251,7 +205,7 @@ class ScorePruner:
                 " net has too few; take method.pruner.classifier=pruned or fewer dense layers"
             )
         densities = self._densities(task.density, count_prunable(masks))
-        masking = FixedMasking(masks)
+        first = masking = FixedMasking(masks)
         score: ScoreFn = self.score
         if isinstance(self.score, InRounds):
             score = self.score.for_rounds(model, masks)
@@ -259,7 +213,9 @@ class ScorePruner:
             draws = self.when != "final" or done == len(densities)
             pick = self.pick if draws else Top()
             this_round = replace(task, density=goal, round=done - 1)
-            masking = self._round(score, model, masking, this_round, pick)
+            scores = self._scores(score, model, masking.masks, this_round)
+            before = first if isinstance(self.score, Revives) and self.score.revives else masking
+            masking = select(scores, before, goal, self.allocate, pick, task.rng)
             if score is self.score or done == len(densities):  # `for_rounds` reads the masks
                 apply_masks(model, masking.masks)
             if len(densities) > 1:
@@ -279,19 +235,9 @@ class ScorePruner:
             densities = self.schedule(density)
         return densities[-1:] if self.when == "oneshot" else densities
 
-    def _round(
-        self, score: ScoreFn, model: nn.Module, before: FixedMasking, task: Task, pick: Pick
-    ) -> FixedMasking:
-        """Score and select once, down to task.density."""
-        assert task.density is not None
+    def _scores(self, score: ScoreFn, model: nn.Module, masks: Masks, task: Task) -> Scores:
+        """The scores of one round, whose cost is added to the task's."""
         examples = Counted(Examples(self.source, task, next(model.parameters()).device))
-        scores = score(model, before.masks, examples, task.loss, task.rng, task.memory)
-        task.spend(before.masks, cost(self.score, examples.images, task.classes), 1)
-        return select(scores, before, task.density, self.allocate, pick, task.rng)
-
-
-def cost(score: Score, images: int, classes: int) -> Passes | None:
-    """What a score of so many images costs, in all; None if the score does not state it."""
-    if isinstance(score, StatesCost):
-        return Passes(score.passes(images, classes))
-    return None if score.needs_data else Passes(0)
+        scores = score(model, masks, examples, task.loss, task.rng, task.memory)
+        task.spend(masks, cost(self.score, examples.images, task.classes), 1)
+        return scores

@@ -23,7 +23,8 @@ from pruners.base import Batch, Task, full_masks, in_batches
 from pruners.curvature.hessian import HessianOperator, fixed_batches
 from pruners.curvature.options import HessianOptions
 from pruners.scores.chunks import product_bytes
-from pruners.selection.score_pruner import Score, ScorePruner
+from pruners.selection.score import Score
+from pruners.selection.score_pruner import ScorePruner
 from pruners.selection.source import Balanced
 from runner.bench.memory import resident
 from runner.bench.stages import stages_of

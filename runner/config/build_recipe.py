@@ -54,7 +54,7 @@ def _epochs(node: StageNode, built: BuiltStages, start: Start, place: str) -> tu
     """
     first, paper = _first_epoch(node, built, start, place), built.paper_epochs(node, place)
     epochs = scaled(paper, built.train.scale)
-    goes_on = start.advance or start.follow
+    goes_on = start.advance or start.follow or start.replay is not None
     if first > epochs or (goes_on and first == epochs > 1):  # exempt: a training of one epoch
         problem = f"stage {node.name!r} begins after {first:g} epochs of a training of {epochs}"
         raise ConfigError(f"{problem}: take fewer rounds, or a larger train.epochs or train.scale")
@@ -65,12 +65,16 @@ def _epochs(node: StageNode, built: BuiltStages, start: Start, place: str) -> tu
 def _first_epoch(node: StageNode, built: BuiltStages, start: Start, place: str) -> float:
     """The epoch of the schedule at which the stage begins.
 
-    It is 0 for a new schedule. A stage that continues an earlier one's schedule begins at the epoch
-    of `start`, or else where the earlier stage ended.
+    It is 0 for a new schedule, and `start.replay` for one that is replayed. A stage that continues
+    an earlier one's schedule begins at the epoch of `start`, or else where the earlier stage ended.
 
     Raises:
-        ConfigError: the earlier stage has used up the training's epochs already.
+        ConfigError: the earlier stage has used up the training's epochs already, or nothing is left
+            to replay.
     """
+    if start.replay is not None:
+        _refuse_nothing_to_replay(node, built, place)
+        return start.replay
     if not start.continues or start.stage not in built.stages:
         return 0
     first = built.reached[start.stage] if start.epoch is None else start.epoch
@@ -81,6 +85,22 @@ def _first_epoch(node: StageNode, built: BuiltStages, start: Start, place: str) 
             f" train.epochs={paper}: raise it"
         )
     return first
+
+
+def _refuse_nothing_to_replay(node: StageNode, built: BuiltStages, place: str) -> None:
+    """Refuse a point of the schedule that is not before its end.
+
+    Raises:
+        ConfigError: the point is at the end or after it.
+    """
+    assert node.start is not None and node.start.replay is not None
+    key, paper = built.key(f"{place}.start.replay"), built.paper_epochs(node, place)
+    point = point_of(key, node.start.replay, built.train.batch_size, built.images)
+    if point >= paper:
+        raise ConfigError(
+            f"{key}={node.start.replay} is not before the end of stage {node.name!r}, which trains"
+            f" {paper} epochs: take 0ep to {paper - 1}ep, or a longer training"
+        )
 
 
 def _named_by_key(

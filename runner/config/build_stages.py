@@ -143,9 +143,7 @@ def _add_stage(node: StageNode, place: str, built: BuiltStages) -> None:
         ValueError: with every problem of the first part that is invalid.
     """
     key = built.key
-    start = build_start(
-        node.start or StartNode(), built, key(f"{place}.start.rewind"), key(f"{place}.start.from")
-    )
+    start = build_start(node.start or StartNode(), built, f"{place}.start")
     _refuse_unknown_stages(node, place, built.stages)
     component, recipe, data = None, None, None
     weights = _weights(node, key(f"{place}.weights"), built)

@@ -7,21 +7,25 @@ from runner.spec.durations import point_of, scaled_point
 from runner.spec.run import Recipe, Start
 
 
-def build_start(node: StartNode, built: BuiltStages, key: str, set_by: str = "") -> Start:
+def build_start(node: StartNode, built: BuiltStages, place: str) -> Start:
     """The stage's `Start`, with its rewinding point scaled.
 
     Args:
-        key: the key that sets the rewinding point, for messages.
-        set_by: the key that sets the stage, for messages.
+        place: of the node, e.g. `method.stages.1.start`.
 
     Raises:
         ConfigError: there is no such stage, or the rewinding point cannot be taken from it.
     """
     earlier, stage = built.stages, node.from_
     if stage not in ("init", "reinit", *earlier):
-        raise ConfigError(_no_such_stage(stage, built, set_by))
+        raise ConfigError(_no_such_stage(stage, built, built.key(f"{place}.from")))
+    if node.replay is not None:
+        key = built.key(f"{place}.replay")
+        epoch = point_of(key, node.replay, built.train.batch_size, built.images)
+        return Start(stage, replay=scaled_point(epoch, built.train.scale))
     if node.rewind is None:
         return Start(stage, resume=node.resume, advance=node.advance)
+    key = built.key(f"{place}.rewind")
     epoch = point_of(key, node.rewind, built.train.batch_size, built.images)
     recipe = _recipe_at(f"{key}={node.rewind}", epoch, stage, built)
     point = (

@@ -90,7 +90,7 @@ def check_options(resolved: Resolved) -> list[str]:
     if start not in (None, "init") and retrain == "none" and method.get("retrain") != "optional":
         problems.append(
             f"retrain=none: start={start} prunes a trained net; choose how it is retrained: reinit,"
-            " rewind or finetune"
+            " rewind, finetune or lr_rewind"
         )
     return problems
 

@@ -64,7 +64,12 @@ class TrainNode:
 
 @dataclass(frozen=True)
 class FinetuneNode:
-    """How retrain=finetune continues from a choice of `start`."""
+    """How retraining continues from the trained weights of a choice of `start`.
+
+    Args:
+        from_: the stage that has them.
+        resume, lr_factor: of retrain=finetune alone.
+    """
 
     from_: str
     resume: bool

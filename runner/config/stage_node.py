@@ -15,6 +15,7 @@ class StartNode:
     Args:
         from_: `init`, `reinit` or an earlier stage.
         rewind: the point in that stage's training, e.g. 10ep or 2000it; None = its end.
+        replay: the point of the stage's own schedule at which it begins, in the same form.
     """
 
     from_: str = "init"
@@ -22,6 +23,7 @@ class StartNode:
     resume: bool = False
     advance: bool = False
     follow: bool = False
+    replay: int | str | None = None
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,8 @@ class _Run:
             used |= {f.name for f in fields(TrainNode)} - set(OF_STAGE)
         for stage in self.trained:
             used |= {name for name in OF_STAGE if stage.node.get(name) is None}
-            if str((stage.node.get("start") or {}).get("rewind")).endswith("it"):
+            start = stage.node.get("start") or {}
+            if any(str(start.get(point)).endswith("it") for point in ("rewind", "replay")):
                 used.add("batch_size")  # 2000it is a share of the paper's epoch
         return used
 

@@ -144,10 +144,14 @@ def _accuracies(history: list[dict[str, Any]]) -> dict[str, float | None]:
 
 
 def _epochs(run: Run) -> dict[str, Any]:
-    """Epochs of the paper's Epoch column, epochs of all stages, and their kind: search or train."""
+    """Epochs of the paper's Epoch column, epochs of all stages, and their kind: search or train.
+
+    A stage that continues a schedule counts with all epochs of that schedule.
+    """
     column = [stage for stage in run.stages if stage.name in run.epoch_column]
+    counted = [s.recipe.epochs if s.start.continues else trains(s) for s in column if s.recipe]
     return {
-        "epochs": sum(stage.recipe.epochs for stage in column if stage.recipe),
+        "epochs": sum(counted),
         "epochs_total": sum(trains(stage) for stage in run.stages),
         "epoch_kind": "search" if any(stage.kind == "search" for stage in column) else "train",
     }

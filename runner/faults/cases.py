@@ -40,6 +40,8 @@ VARIANTS = (
     "density=0.3 retrain=reinit",
     "density=0.3 start=dense retrain=rewind",
     "density=0.3 start=dense retrain=finetune",
+    "density=0.3 retrain=lr_rewind",
+    "density=0.3 start=dense retrain=lr_rewind",
     "density=0.3 portrait=weights",
 )
 

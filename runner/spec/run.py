@@ -35,6 +35,8 @@ class Start:
             every stage, the order of the images is the stage's own.
         follow: go on from `epoch` as that stage did: with its learning rates, the order of its
             images and their augmentation, but with a new optimizer (open_lth).
+        replay: epoch of the stage's own schedule at which it begins, with the weights of that
+            stage's end and a new optimizer (learning-rate rewinding); None = its beginning.
     """
 
     tag: ClassVar[str] = "start"
@@ -43,6 +45,7 @@ class Start:
     resume: bool = False
     advance: bool = False
     follow: bool = False
+    replay: float | None = None
 
     @property
     def continues(self) -> bool:

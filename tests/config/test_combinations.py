@@ -133,22 +133,23 @@ def test_a_valid_combination_gives_the_components_that_it_selects(line: str) -> 
 
 
 @pytest.mark.parametrize("method", ["synflow", "grasp", "snip", "magnitude", "random"])
-def test_a_trained_net_can_be_pruned_by_any_score_and_retrained_in_three_ways(method: str) -> None:
+def test_a_trained_net_can_be_pruned_by_any_score_and_retrained_in_four_ways(method: str) -> None:
     runs = {
         how: compose_run(*overrides(f"method={method} start=dense retrain={how}"))
-        for how in ("rewind", "reinit", "finetune")
+        for how in ("rewind", "reinit", "finetune", "lr_rewind")
     }
     assert {how: run.stage("train").start for how, run in runs.items()} == {
         "rewind": Start("dense"),
         "reinit": Start("reinit"),
         "finetune": Start("dense"),
+        "lr_rewind": Start("dense", replay=1),  # ten of 160 epochs, in a run of one
     }
     assert all(
         [stage.name for stage in run.stages] == ["dense", "prune", "train"]
         and run.stage("prune").start == Start("dense")
         for run in runs.values()
     )
-    # the three runs share one mask
+    # the four runs share one mask
     assert len({stage_keys(run)["prune"] for run in runs.values()}) == 1
     assert compose_run(*overrides(f"method={method} start=dense")) == runs["rewind"]
 
@@ -190,7 +191,7 @@ INVALID: dict[str, tuple[list[str], str]] = {  # line -> parts of the error, a l
         "method=grasp",
     ),
     "method=grasp start=dense retrain=none": (
-        ["retrain=none", "reinit, rewind or finetune"],
+        ["retrain=none", "reinit, rewind, finetune or lr_rewind"],
         "method=grasp start=dense retrain=reinit",
     ),
     "method=snip source=none": (
@@ -299,7 +300,7 @@ INVALID: dict[str, tuple[list[str], str]] = {  # line -> parts of the error, a l
         "method=imp method.keep=0.9",
     ),
     "method=imp retrain=none": (
-        ["retrain=none", "reinit, rewind or finetune"],
+        ["retrain=none", "reinit, rewind, finetune or lr_rewind"],
         "method=imp retrain=finetune",
     ),
     "method=imp retrain.rewind=2000000it": (

@@ -292,7 +292,7 @@ def test_rounds_of_returns_all_rounds_of_a_stage() -> None:
 # --- chains
 
 
-@pytest.mark.parametrize("retrain", ["rewind", "reinit", "finetune"])
+@pytest.mark.parametrize("retrain", ["rewind", "reinit", "finetune", "lr_rewind"])
 def test_the_stages_of_a_density_are_a_prefix_of_those_of_a_lower_density(retrain: str) -> None:
     higher, lower = (
         compose_run("method=imp", f"density={density}", f"retrain={retrain}", *MLP)

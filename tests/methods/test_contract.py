@@ -119,8 +119,10 @@ def components(node: Any, key: str) -> list[tuple[str, dict[str, Any]]]:
 NOT_DEFAULTS = ("density", "mask_rule", "classifier", "resnet")
 # Options whose default in YAML differs from that of the class, which is part of identities. DSR's
 # authors state the number that it replaces as a share of all weights; IMC's classes have the
-# defaults of before version 0.2.0, so that records of that time keep their ids.
+# defaults of before version 0.2.0, so that records of that time keep their ids. FORCE's authors
+# have ten rounds, and the schedule's class SynFlow's hundred.
 OF_METHOD = {
+    "force": ("iterations", "counts"),
     "dsr": ("drop_fraction", "drop_of"),
     "imc": ("n_samples", "steps", "probes", "deflated_steps", "directions", "rule", "shrinkage"),
 }

@@ -1,13 +1,13 @@
-"""A sparse net, an observed training and a repeatedly stopped run for tests of rewiring methods."""
+"""A sparse net and an observed training for tests of rewiring methods."""
 
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from small_nets import images, masks_of, mlp, task
-from support import compose_run, machine, perform_run
+from support import run_with_stops as run_with_stops
+from support import same as same
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
@@ -15,11 +15,6 @@ from torch.optim import SGD
 from pruners.base import Masking, Masks, Task
 from pruners.dynamic.rewire import UpdateSchedule
 from pruners.scores.magnitude import Random
-from runner.display.progress import Watcher, display
-from runner.engine.context import RunContext
-from runner.engine.stages import run_stage
-from runner.engine.store import Artefact, Store
-from runner.errors import Stopped
 
 Watch = Callable[[int, SGD], None]  # step, optimizer
 
@@ -81,43 +76,3 @@ def momentum(opt: SGD, model: nn.Module, name: str) -> Tensor:
 
 def copied(masks: Masks) -> Masks:
     return copy.deepcopy(masks)
-
-
-def run_with_stops(
-    overrides: list[str], folder: Path, every: int
-) -> tuple[dict[str, Artefact], dict[str, Artefact], int]:
-    """The stages of an uninterrupted run and of one that is stopped after every `every` steps, and
-    the number of stops."""
-    run = compose_run(*overrides)
-    _, whole = perform_run(run, machine(folder, cache="whole"))
-    where = machine(folder, cache="parts")
-    context = RunContext(
-        run, where, Store(where.cache_dir), Watcher(folder / "run", display("none", None), {})
-    )
-    steps = iter(range(1, 100_000))
-    context.stop = lambda: next(steps) % every == 0
-    stops = 0
-    for stage in run.stages:
-        while True:
-            try:
-                run_stage(context, stage)
-                break
-            except Stopped:
-                stops += 1
-    return (
-        whole,
-        {stage.name: context.store.load(context.keys[stage.name]) for stage in run.stages},
-        stops,
-    )
-
-
-def same(one: Artefact, other: Artefact) -> bool:
-    """Whether two artefacts are equal to the bit: weights, masks, momentum, findings, history."""
-    pairs = [
-        (getattr(one, part), getattr(other, part)) for part in ("weights", "masks", "optimizer")
-    ]
-    equal = all(
-        a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
-        for a, b in pairs
-    )
-    return equal and all(one.meta[key] == other.meta[key] for key in ("report", "history"))

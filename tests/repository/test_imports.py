@@ -16,7 +16,7 @@ from runner.config.compose import method_names
 RUNNER = sorted(ROOT.glob("runner/**/*.py"))
 # These names are also common words: they count as names of methods only where they are compared
 # with something. The names of the other methods must not appear in the code of the runner.
-EVERYDAY = {"dense", "given", "random", "set"}
+EVERYDAY = {"dense", "force", "given", "random", "set"}
 ALLOWED = {  # file -> names that have another meaning there
     "runner/config/build_stages.py": {"given"},  # a former name of the key `if`
     # normalisation constants are named after the code that published them
