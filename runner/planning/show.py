@@ -10,7 +10,7 @@ from rich.table import Table
 from runner.display.sizes import readable
 from runner.engine.machine import Machine
 from runner.engine.memory import described
-from runner.paths import PUBLISHED
+from runner.paths import PUBLISHED, typed
 from runner.planning.costs import UNKNOWN, Cost, Rates, past_rates, shipped_rates
 from runner.planning.survey import Needed, Site, Survey, survey
 from runner.records.find import FINISHED, STATES, UNFINISHED, all_records
@@ -107,7 +107,7 @@ def _time(costs: list[tuple[Needed, Cost]], machine: Machine, threads: int) -> s
     if (seconds := _seconds(costs, other)) is not None:
         return (
             f"time: {_hours(seconds)} one after another ({other.origin}, published with this"
-            " repository; run make bench to measure this machine)"
+            f" repository; run {typed('bench')} to measure this machine)"
         )
     return f"time: {UNKNOWN}"
 
