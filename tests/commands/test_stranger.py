@@ -1,7 +1,7 @@
 """A stranger's method, network and data set, by CONTRIBUTING.md alone: runs, tables, figure, page.
 
-Nothing in Winnow's own folders knows these parts. A sweep of them goes through the queue, or through
-a real Slurm, and on to every output.
+Nothing in Winnow's own folders knows these parts. A sweep of them goes through the queue, or a real
+Slurm, and on to every output.
 """
 
 import csv
@@ -24,11 +24,19 @@ IMAGES, EPOCHS = 400, 2
 
 def own_figure() -> str:
     """The recipe's figure, of the stranger's parts in place of Winnow's."""
-    (text,) = re.findall(
-        r"`conf/figure/imc_small_curve.yaml`:\n\n```yaml\n(.*?)```", PAGE, re.DOTALL
-    )
-    text = text.replace("dataset=digits", "dataset=stripes").replace("{MLP: mlp}", "{Own: linear}")
-    return text.replace("method=snip", "method=gradient").replace("SNIP", "Gradients")
+    head = r"`conf/figure/imc_small_curve.yaml`:"
+    (text,) = re.findall(rf"{head}\n\n```yaml\n(.*?)```", PAGE, re.DOTALL)
+    own = {
+        "paper: imc": "paper: mine",
+        "dataset=digits": "dataset=stripes",
+        "{MLP: mlp}": "{Own: linear}",
+        "method=snip": "method=gradient",
+        "SNIP": "Gradients",
+    }
+    for ours, theirs in own.items():
+        assert ours in text
+        text = text.replace(ours, theirs)
+    return str(text)
 
 
 @pytest.fixture(scope="module")
