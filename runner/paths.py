@@ -10,6 +10,26 @@ RUN_PY = ROOT / "run.py"
 CODE = ("run.py", "runner", "models", "pruners", "conf")
 PAPERS = ROOT / "results" / "paper"  # the papers' printed numbers
 PUBLISHED = ROOT / "results" / "published"  # records shipped with the code
+CHECKOUT = (ROOT / "Makefile").is_file()  # not an installed wheel
+
+
+def typed(
+    command: str, name: str = "", *words: str, key: str = "TABLE", checkout: bool = CHECKOUT
+) -> str:
+    """How to type a command, for messages: with `make` in a checkout, with `winnow` elsewhere.
+
+    Examples: make data DATASET=mnist and winnow data mnist; make cache ARGS="remove=true" and
+    winnow cache remove=true.
+
+    Args:
+        name: what the command is for, which `make` takes as the variable `key`.
+        words: further ones.
+    """
+    if not checkout:
+        return " ".join(["winnow", command, *filter(None, [name]), *words])
+    arguments = [f"{key}={name}"] if name else []
+    arguments += [f'ARGS="{" ".join(words)}"'] if words else []
+    return " ".join(["make", command, *arguments])
 
 
 def expand_user(text: str) -> str:

@@ -28,7 +28,8 @@ def licence(package: str) -> str:
         PackageNotFoundError: it is not installed.
     """
     about = metadata.metadata(package)
-    named = str(about.json.get("license_expression") or about.json.get("license") or "").splitlines()
+    stated = about.json.get("license_expression") or about.json.get("license") or ""
+    named = str(stated).splitlines()
     if named and not LONG.search(named[0]):
         return named[0]
     labels = [each.rpartition(" :: ")[2] for each in about.get_all("Classifier") or ()]

@@ -19,7 +19,7 @@ from runner.commands.cache_uses import RunKeys, table_keys
 from runner.config.environment import environment
 from runner.display.sizes import readable
 from runner.errors import ConfigError
-from runner.paths import user_path
+from runner.paths import typed, user_path
 from runner.records.find import results_roots
 
 AGES = ((1, "under a day"), (7, "under a week"), (30, "under 30 days"))
@@ -112,7 +112,7 @@ def upkeep(words: list[str], console: Console) -> int:
     for item in doomed:
         console.print(f"  would remove {_line(item)}", soft_wrap=True)
     if doomed:
-        console.print('Nothing was removed. To remove these: make cache ARGS="remove=true"')
+        console.print(f"Nothing was removed. To remove these: {typed('cache', '', 'remove=true')}")
     return code
 
 

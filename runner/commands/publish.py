@@ -28,7 +28,7 @@ from runner.config.environment import environment
 from runner.config.plain import parse_plain
 from runner.errors import ConfigError
 from runner.files import atomically
-from runner.paths import PUBLISHED
+from runner.paths import PUBLISHED, typed
 from runner.records.find import sources
 from runner.records.packed import as_line, read_lines, write_lines
 from runner.records.predictions import without_predictions
@@ -109,7 +109,7 @@ def _refuse(line: PublishedLine, runs: Sequence[StoredRun | None]) -> None:
     """
     name = line.words if line.suite is None else line.suite.name
     if undone := sum(run is None for run in runs):
-        how = "python run.py -m" if line.suite is None else f"make reproduce TABLE={name}"
+        how = "python run.py -m" if line.suite is None else typed("reproduce", name)
         raise ConfigError(
             f"{name}: {undone} of {len(runs)} runs are not done; {how} with the same ARGS,"
             " then publish"

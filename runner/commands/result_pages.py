@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runner.commands.published import page_name, read_index
 from runner.errors import ConfigError, one_of
+from runner.paths import typed
 from runner.records.packed import read_lines
 from runner.records.stored import Record
 
@@ -55,7 +56,7 @@ class ResultPage:
     def _csv(self, ending: str) -> list[Row]:
         path = self.published / self.section / f"{self.name}.{ending}"
         if not path.is_file():
-            raise ConfigError(f"{path} does not exist: make publish TABLE=all writes the pages")
+            raise ConfigError(f"{path} does not exist: {typed('publish', 'all')} writes the pages")
         with path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 

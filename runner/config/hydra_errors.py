@@ -23,6 +23,7 @@ from runner.config.plain import to_plain
 from runner.config.quoting import override
 from runner.config.synonyms import SHARES, corrected, other_choice, other_key
 from runner.errors import ConfigError, nearest, one_of
+from runner.paths import typed
 
 # Groups of which a message says which choice has an unknown key.
 SHOWN = ("method", "start", "retrain", "model", "dataset", "portrait")
@@ -142,8 +143,8 @@ def _known_by(key: str, value: str, folders: Sequence[Path]) -> str | None:
         return f"{key} is not a key: the share that is kept is set, {corrected(key, value)}"
     if key in ("table", "figure"):
         return (
-            f"{key}={value} is many runs, not one: make reproduce TABLE={value or 'NAME'} runs"
-            f" them, and make plan TABLE={value or 'NAME'} prints their cost"
+            f"{key}={value} is many runs, not one: {typed('reproduce', value or 'NAME')} runs"
+            f" them, and {typed('plan', value or 'NAME')} prints their cost"
         )
     if other := other_key(key):
         written = corrected(key, value or "VALUE")

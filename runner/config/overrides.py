@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from runner.config.synonyms import corrected, other_key
+from runner.config.synonyms import as_read, corrected, other_key
 from runner.errors import ConfigError
 from runner.own import standing_folders, use
 from runner.paths import CONF
@@ -54,7 +54,9 @@ BY_FILE = {
 
 
 def with_search_path(words: Sequence[str]) -> list[str]:
-    """The words with every `--config-dir D` as an override; its parts become known.
+    """The words with synonyms as they are read, and `--config-dir D` as an override of a folder.
+
+    The parts in the folder become known.
 
     Raises:
         ConfigError: the folder is missing, or the flag is given twice.
@@ -67,7 +69,7 @@ def with_search_path(words: Sequence[str]) -> list[str]:
         if flag in OWN_FOLDER:
             folders.append(value if sign else next(waiting, ""))
         else:
-            rest.append(word)
+            rest.append(as_read(word))
     if len(folders) > 1:
         raise ConfigError(f"--config-dir is given twice: {' and '.join(folders)}; give it once")
     for folder in folders:

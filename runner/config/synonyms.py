@@ -1,4 +1,4 @@
-"""Other words for choices and keys (conf/synonyms.yaml), for error messages."""
+"""Other words for choices and keys (conf/synonyms.yaml), read or named by error messages."""
 
 from functools import cache
 from typing import Any
@@ -13,6 +13,12 @@ def other_key(word: str) -> str | None:
     """The key that `word` may mean; None if no synonym is known."""
     found: str | None = _read()["keys"].get(word.lower())
     return found
+
+
+def as_read(word: str) -> str:
+    """The word of a command line with its key as it is read: mask=FILE is method.masks=FILE."""
+    key, sign, value = word.partition("=")
+    return f"{_read()['read'].get(key, key)}{sign}{value}"
 
 
 def other_choice(group: str, word: str) -> str | None:

@@ -36,7 +36,7 @@ class Digits(ImageSet):
         """Check only that scikit-learn is installed; `read` compares the checksum."""
         if importlib.util.find_spec("sklearn") is None:
             raise DataError(
-                "scikit-learn, which ships these images, is not installed; run make setup"
+                "scikit-learn, which ships these images, is not installed; pip install scikit-learn"
             )
 
     def read(self, data_dir: Path) -> Official:

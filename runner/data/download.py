@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runner.data.base import DataError
 from runner.data.catalog import data_sets, is_ready, ready
-from runner.data.sources import Download, Made
+from runner.data.sources import Download, Made, data_command
 from runner.errors import ConfigError, one_of
 
 PATIENCE = 30.0  # seconds without an answer after which a server counts as unreachable
@@ -55,7 +55,7 @@ def _download(name: str, source: Download, data_dir: Path) -> None:
     except (tarfile.TarError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{name} could not be unpacked: {error}; remove the archive from {data_dir} and repeat"
-            f" make data DATASET={name}"
+            f" {data_command(name)}"
         ) from error
     except (OSError, RuntimeError) as error:
         raise DataError(
@@ -78,6 +78,6 @@ def no_network(name: str, source: Download, data_dir: Path, reason: str) -> str:
     lines += [f"                {line}" for line in source.files(data_dir)]
     if source.package:
         lines.append(f"              or install Debian's package: apt-get install {source.package}")
-    lines += [f"              then run    make data DATASET={name}    again, to {source.then}"]
+    lines += [f"              then run    {data_command(name)}    again, to {source.then}"]
     names = ", ".join(f"dataset={other}" for other in ready(data_dir))
     return "\n".join([*lines, f"  ready now:  {names or 'none'}"])

@@ -29,7 +29,7 @@ from runner.data.folder import PARTS, Listing, classes
 from runner.data.imagenet import Imagenet
 from runner.data.jpeg import decoded, scaled
 from runner.data.progress import counted
-from runner.data.sources import Copies
+from runner.data.sources import Copies, data_command
 from runner.files import write_bytes
 from runner.locks import held
 from runner.processes import cores
@@ -59,7 +59,7 @@ class Imagenet256(Imagenet):
         folder = data_dir / self.folder
         if not (folder / CHECKSUMS).is_file():
             what = "is not complete" if folder.is_dir() else "does not exist"
-            raise DataError(f"{folder} {what}: make data DATASET={self.name} writes the copies")
+            raise DataError(f"{folder} {what}: {data_command(self.name)} writes the copies")
         classes(folder, self.native)
 
     def copy(self, data_dir: Path) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from runner.paths import CHECKOUT, typed
+
 
 class Source(Protocol):
     """How the files of a data set get to this machine."""
@@ -38,7 +40,7 @@ class Included:
 
     def ways(self, name: str, data_dir: Path) -> list[str]:
         """`make data`, which checks for the files, and `make setup`."""
-        return [f"make data DATASET={name}", "make setup"]
+        return [data_command(name), *(["make setup"] if CHECKOUT else [])]
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Copies:
 
     def ways(self, name: str, data_dir: Path) -> list[str]:
         """`make data`, once the other data set is there."""
-        return [f"make data DATASET={name}, once dataset={self.of} is ready"]
+        return [f"{data_command(name)}, once dataset={self.of} is ready"]
 
     def make(self, data_dir: Path) -> None:
         """Write the missing copies."""
@@ -205,9 +207,14 @@ def only_inside() -> Iterator[None]:
         tarfile.TarFile.extraction_filter = before and staticmethod(before)
 
 
+def data_command(name: str) -> str:
+    """How to type the command that gets a data set."""
+    return typed("data", name, key="DATASET")
+
+
 def fetched(name: str, package: str | None) -> list[str]:
     """The ways to get a data set that `make data` fetches."""
-    return [f"make data DATASET={name}", *([f"apt-get install {package}"] if package else [])]
+    return [data_command(name), *([f"apt-get install {package}"] if package else [])]
 
 
 def torchvision_class(name: str) -> Any:

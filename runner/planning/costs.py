@@ -15,11 +15,12 @@ from pruners.declared import GRADIENT, Foreseen, Work
 from runner.data.counts import training_images
 from runner.errors import ConfigError
 from runner.files import write_json
+from runner.paths import typed
 from runner.spec.findings import is_diverged
 from runner.spec.run import LOAD, Run, Stage, family, trains
 
 BENCH = "bench.json"  # in the cache directory: what `make bench` measured
-UNKNOWN = "unknown: run make bench, or state a card: card=h200"
+UNKNOWN = f"unknown: run {typed('bench')}, or state a card: card=h200"
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class Rates:
     @property
     def origin(self) -> str:
         """The source of the estimate, for the plan."""
-        source = f"{self.records} past records" if self.records else "make bench"
+        source = f"{self.records} past records" if self.records else typed("bench")
         team = f" in each of {self.processes} processes" if self.processes > 1 else ""
         return f"estimate from {source} on {self.device_name}, {self.threads} thread(s){team}"
 

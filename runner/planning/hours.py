@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from runner.engine.machine import Machine
-from runner.paths import PUBLISHED
+from runner.paths import PUBLISHED, typed
 from runner.planning.cards import FLOP, UTILISATION, Card
 from runner.planning.costs import UNKNOWN, Cost, Rates, past_rates, shipped_rates
 from runner.planning.survey import Needed
@@ -142,8 +142,8 @@ def _sources(machine: Machine, team: Team, sizes: list[int]) -> Iterable[Source]
         other = shipped_rates(published)
         found = _recorded(published, other.device_name, other.threads, sizes)
         found.more = (
-            ", published with this repository; run make bench to measure this machine, or state a"
-            " card: card=h200"
+            f", published with this repository; run {typed('bench')} to measure this machine, or"
+            " state a card: card=h200"
         )
         yield found
         return

@@ -41,8 +41,8 @@ class Spread:
 
 
 def number(value: float, beside: float) -> str:
-    """A number with two decimals, or with four digits beside a number below 1."""
-    return f"{value:.2f}" if abs(beside) >= 1 or value == 0 else f"{value:.4g}"
+    """A number with two decimals, or with four digits beside one below 1 or of a billion."""
+    return f"{value:.2f}" if 1 <= abs(beside) < 1e9 or value == 0 else f"{value:.4g}"
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,11 @@ from typing import Any
 from runner.errors import ConfigError
 from runner.records.find import results_roots, run_in
 from runner.records.stored import Row, last_training
+from runner.records.valid import FIELDS
 
 HISTORY = "history."  # prefix of the history's keys
+# What a record of an earlier version lacks counts as null.
+LATER: dict[str, Any] = {field.name: None for field in FIELDS if field.optional}
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class FinishedRun:
         """
         if item is not None:
             return self.numbers(key)[item]
-        return self._first(key, self.record, self.record["report"])
+        return self._first(key, self.record, self.record["report"], LATER)
 
     def numbers(self, key: str) -> list[Any]:
         """A list of numbers of the series, the record or its report.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.errors import Damaged
+from runner.paths import typed
 from runner.report.pictures import Styles, picture
 from runner.streams import say
 from runner.suites.file_names import file_name
@@ -96,7 +97,7 @@ def listed(paper: str, roots: Sequence[Path], styles: Styles) -> list[Listed]:
         pages = list(_pages(name, roots))
         shown = [_shown(page, styles) for page in pages if page.leads.measured]
         bare = tuple(page.leads for page in pages if not page.leads.measured)
-        command = f"make reproduce TABLE={name}"
+        command = typed("reproduce", name)
         found.append(Listed(name, spec.heading, command, tuple(shown), bare))
     return found
 

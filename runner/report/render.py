@@ -36,7 +36,7 @@ def render(papers: Mapping[str, Sequence[Listed]], styles: Styles, roots: Sequen
     try:
         import jinja2
     except ImportError as error:
-        raise ConfigError("make report needs jinja2: pip install -e '.[report]'") from error
+        raise ConfigError("winnow report needs jinja2: pip install -e '.[report]'") from error
     pages = [shown for entries in papers.values() for entry in entries for shown in entry.shown]
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         _read(TEMPLATE)

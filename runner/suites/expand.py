@@ -7,6 +7,7 @@ from runner.config.compose import Composer
 from runner.config.overrides import given_twice, with_search_path
 from runner.config.synonyms import corrected
 from runner.errors import ConfigError, nearest, one_of
+from runner.paths import typed
 from runner.spec.planned import PlannedRun
 from runner.suites.as_ran import page_as_ran
 from runner.suites.cells import Cell, make_cells
@@ -65,8 +66,7 @@ class Suite:
     @property
     def command(self) -> str:
         """The command that performs its missing runs and writes its pages."""
-        further = f' ARGS="{" ".join(self.settings)}"' if self.settings else ""
-        return f"make reproduce TABLE={self.name}{further}"
+        return typed("reproduce", self.name, *self.settings)
 
     @property
     def drawn(self) -> bool:

@@ -13,12 +13,9 @@ from conftest import ROOT, copy_code, environment
 
 from runner.errors import ConfigError
 from runner.main import COMMANDS, dispatch, other_checkout
+from runner.paths import typed
 
 SCREEN, WIDTH = 24, 100  # lines and columns
-OF_ISSUE = [
-    *("run", "plan", "reproduce", "tables", "figures", "report", "publish", "cache", "data"),
-    *("check", "table"),
-]
 
 
 def python(*words: str, folder: Path, path: Path = ROOT) -> "subprocess.CompletedProcess[str]":
@@ -86,7 +83,7 @@ def test_every_script_is_a_command_and_every_make_target_a_script() -> None:
     assert used == {script.stem for script in scripts}
 
 
-@pytest.mark.parametrize("name", OF_ISSUE)
+@pytest.mark.parametrize("name", [each.name for each in COMMANDS])
 def test_the_help_of_a_command_fits_a_screen(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert dispatch([name, "--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -144,3 +141,28 @@ def test_the_command_says_when_it_runs_another_checkouts_code(
         assert bool(note) is said
         assert not said or note.startswith(f"note: winnow runs the code in {ROOT}")
     assert os.path.commonpath([ROOT, second]) != str(ROOT)
+
+
+def test_messages_name_the_command_that_the_user_has() -> None:
+    assert typed("data", "mnist", key="DATASET", checkout=True) == "make data DATASET=mnist"
+    assert typed("data", "mnist", key="DATASET", checkout=False) == "winnow data mnist"
+    words = ("mine", "seeds=0", "models=mlp")
+    assert typed("plan", *words, checkout=True) == 'make plan TABLE=mine ARGS="seeds=0 models=mlp"'
+    assert typed("plan", *words, checkout=False) == "winnow plan mine seeds=0 models=mlp"
+    remove = ("cache", "", "remove=true")
+    assert typed(*remove, checkout=True) == 'make cache ARGS="remove=true"'
+    assert typed(*remove, checkout=False) == "winnow cache remove=true"
+
+
+def test_without_a_makefile_no_message_names_make(tmp_path: Path) -> None:
+    copy_code(tmp_path)  # the files of a wheel
+    (tmp_path / "Makefile").unlink(missing_ok=True)
+    small = ["env.device=cpu", "train.scale=0.0125", "env.progress=none"]
+    for words, hint in {
+        ("run.py", "method=dense", "dataset=cifar10", *small): "winnow data cifar10",
+        ("run.py", "table=imc_table01"): "winnow reproduce imc_table01",
+        ("run.py", "method=dense", "env.plan=true", *small): "winnow bench",
+    }.items():
+        done = python(*words, folder=tmp_path, path=tmp_path)
+        printed = done.stdout + done.stderr
+        assert hint in printed and "make " not in printed, printed

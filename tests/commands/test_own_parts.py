@@ -1,16 +1,14 @@
 """Parts of the user's own, in a folder outside the repository and in an installed package."""
 
-import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import ROOT, environment
-from forked import start_forked
+from conftest import ROOT
+from own_study import SECTIONS, SMALL, clean_environment, records, winnow, write_study
 from recipes import own_files
 
 from runner.config.overrides import with_standing_folders
@@ -20,57 +18,13 @@ from runner.registry import find_class, own_version, source_files
 from runner.spec.identity import canonical, name_of, own_parts
 from runner.spec.lr_schedule import Step
 
-SMALL = ["train.scale=0.0125", "env.device=cpu", "env.threads=1", "env.progress=none"]
-SECTIONS = [
-    "A new method in five minutes",
-    "A new model",
-    "A new data set",
-    "Outside this repository",
-]
-
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty folder with the folder `my`."""
     folder = tmp_path_factory.mktemp("study")
-    for heading in SECTIONS:
-        for path, code in own_files(heading).items():
-            (folder / "my" / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / "my" / path).write_text(code)
+    write_study(folder)
     return folder
-
-
-PROGRAM = f"""import sys
-if __name__ == "__main__":
-    sys.path[0] = {str(ROOT)!r}
-    from runner.main import main
-    main()
-"""
-
-
-def winnow(folder: Path, *words: str, path: str = "my", code: int = 0) -> str:
-    """Output of `winnow WORDS` in a folder with WINNOW_PATH, which has to end with `code`.
-
-    The command is a fork of a process that has imported torch (tests/forked.py).
-    """
-    script, written = folder / "winnow_command.py", folder / "output.txt"
-    script.write_text(PROGRAM)
-    variables = {**_environment(), **({"WINNOW_PATH": path} if path else {})}
-    with written.open("wb") as file:
-        number = file.fileno()
-        process = start_forked(script, words, folder, variables, number, number)
-        found = process.wait(300)
-    printed = written.read_text()
-    assert found == code, printed
-    return printed
-
-
-def _environment() -> dict[str, str]:
-    return {key: value for key, value in environment().items() if key != "WINNOW_PATH"}
-
-
-def records(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in folder.glob("results/runs/*/result.json")]
 
 
 def test_each_part_of_the_recipes_has_at_most_two_files() -> None:
@@ -281,7 +235,7 @@ def test_an_installed_package_brings_its_parts(study: Path, tmp_path: Path) -> N
         capture_output=True,
         text=True,
         timeout=300,
-        env={**_environment(), "PYTHONPATH": str(tmp_path / "site")},
+        env={**clean_environment(), "PYTHONPATH": str(tmp_path / "site")},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = records(tmp_path)

@@ -116,6 +116,16 @@ def test_other_words_for_keys_and_choices_are_translated(line: str) -> None:
     assert COMPOSED[line] in message
 
 
+def test_the_key_mask_is_read_as_the_file_of_masks() -> None:
+    words = ["method=given", "mask=a=b.pt", "train.scale=0.1", "-m"]
+    assert with_search_path(words) == [
+        *("method=given", "method.masks=a=b.pt", "train.scale=0.1", "-m")
+    ]
+    twice = with_search_path(["method=given", "mask=a.pt", "method.masks=b.pt"])
+    with pytest.raises(ConfigError, match="method.masks is given 2 times"):
+        check_words(twice)
+
+
 @pytest.mark.parametrize("line", INVALID)
 def test_a_value_that_would_run_another_experiment_is_refused(line: str) -> None:
     with pytest.raises(ConfigError) as caught:

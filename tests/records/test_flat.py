@@ -51,6 +51,7 @@ def test_entries_are_the_mean_the_deviation_and_the_number_of_runs() -> None:
     assert (
         str(Spread((), 2)) == "– (0 of 2)" and str(Spread((0.01, 0.03), 2)) == "0.02 ± 0.01414 (2)"
     )
+    assert str(Spread((2e15, 4e15), 2)) == "3e+15 ± 1.414e+15 (2)"
     assert in_order({0.1, None, "b", 0.5, "a"}) == [0.5, 0.1, "a", "b", None]
 
 

@@ -197,6 +197,19 @@ def test_a_sealed_record_with_any_text_is_valid(tmp_path: Path) -> None:
     assert find_record(run_name(0), tmp_path) == record
 
 
+def test_earlier_records_lack_the_training_cost_and_count_as_null(tmp_path: Path) -> None:
+    left(tmp_path, 0)
+    left(
+        tmp_path, 1, result=json.dumps(seal(valid_record(1, train_flops=7, train_flops_ratio=0.5)))
+    )
+    early, late = (find_run(run_name(seed), tmp_path) for seed in (0, 1))
+    assert early and late and "train_flops" not in early.record
+    assert [each.number("train_flops") for each in (early, late)] == [None, 7]
+    assert problem_of(valid_record(2, train_flops=-1), run_name(2)) == (
+        "train_flops=-1 is not a whole number of 0 or more"
+    )
+
+
 def test_numbers_of_a_history_may_be_missing(tmp_path: Path) -> None:
     rows = [{"stage": "train", "accuracy": 1.0}, {"stage": "train"}]
     left(tmp_path, 0, history="".join(json.dumps(row) + "\n" for row in rows))
