@@ -2,15 +2,14 @@
 
 Absolute times say little about another machine, so most figures are ratios. runner/bench/parts.py
 lists what is measured. Each figure is printed when it is known and written to
-results/bench/bench.json, which contains those of the last command:
-{name, value, unit, rival, rival_value, ratio, device, cpu_capability, threads, torch}. The training
-throughput is also saved for the estimates of `make plan`.
+results/bench/bench.json (runner/bench/saved.py). The training throughput is also saved for the
+estimates of `make plan`.
 """
 
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,12 +17,11 @@ from rich.console import Console
 
 from runner.bench.figures import Figure
 from runner.bench.parts import PARTS, Setting
+from runner.bench.saved import Row, SavedRows, row_of
 from runner.bench.timing import Compared
 from runner.config.compose import compose_config
 from runner.engine.allocator import keep_freed_memory
 from runner.errors import ConfigError, one_of
-from runner.files import write_json
-from runner.records.provenance import device_name
 
 USAGE = (
     "the bench takes rounds=N and threads=N, whole numbers from 1 up, only=NAME[,NAME],"
@@ -44,33 +42,32 @@ class Options:
     cache_dir: Path
 
 
-Row = dict[str, str | float | None]  # of bench.json
-
-
 def bench(arguments: list[str], console: Console) -> int:
-    """Print the figures and write them to results/bench/bench.json.
+    """Print the figures and write them to results/bench/bench.json, beside those of other parts.
 
     Arguments: rounds=N (default 5), threads=N, only=NAME[,NAME] (default: all parts),
     env.results_dir=DIR, env.cache_dir=DIR.
 
     Raises:
-        ConfigError: another argument, a value that is not a whole number from 1 up, or an unknown
-            part.
+        ConfigError: another argument, a value that is not a whole number from 1 up, an unknown
+            part, or bench.json is another file.
     """
     options = read_options(arguments)
-    path, rows = options.results_dir / "bench" / "bench.json", list[Row]()
-    start = time.monotonic()
+    path = options.results_dir / "bench" / "bench.json"
+    saved, count, start = SavedRows(path), 0, time.monotonic()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings of PyHessian and curvlinops
         for i, name in enumerate(options.only):
             if options.only == tuple(PARTS) and time.monotonic() - start > LAST_START:
                 console.print(f"left out, measure them with ONLY={','.join(options.only[i:])}")
                 break
+            rows: list[Row] = []
             for figure, row in measured(name, options):
                 console.print(line(figure), soft_wrap=True, highlight=False)
                 rows.append(row)
-                write_json(path, rows)
-    console.print(f"{len(rows)} figures in {time.monotonic() - start:.0f} s: {path}")
+                saved.replace(name, rows)
+            count += len(rows)
+    console.print(f"{count} figures in {time.monotonic() - start:.0f} s: {path}")
     return 0
 
 
@@ -107,17 +104,7 @@ def measured(name: str, options: Options) -> Iterator[tuple[Figure, Row]]:
     torch.set_num_threads(options.threads)
     keep_freed_memory()  # as a run
     for figure in part.measure(Setting(device, options.rounds, options.threads, options.cache_dir)):
-        row: Row = {field.name: getattr(figure, field.name) for field in fields(Figure)}
-        yield (
-            figure,
-            row
-            | {
-                "device": device_name(device),
-                "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-                "threads": torch.get_num_threads(),
-                "torch": torch.__version__,
-            },
-        )
+        yield figure, row_of(figure, device)
 
 
 def line(figure: Figure) -> str:

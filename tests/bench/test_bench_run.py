@@ -1,6 +1,7 @@
 """`make bench`: its parts by name, the rounds of a comparison, and the file of figures."""
 
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,14 @@ import torch
 from torch import nn
 
 from runner.bench.convolutions import convolutions
+from runner.bench.figures import Figure
 from runner.bench.parts import PARTS
 from runner.bench.run import bench, read_options
+from runner.bench.saved import SavedRows, part_of, row_of
 from runner.bench.timing import Comparison, compare, measure_rounds
 from runner.errors import ConfigError
+from runner.files import write_json
+from runner.records.provenance import git_state
 from tests.table_support import console_text
 
 # names that are read outside the repository
@@ -53,10 +58,48 @@ def test_the_file_has_one_row_for_each_figure_with_device_and_versions(tmp_path:
     assert list(row) == [
         *("name", "value", "unit", "rival", "rival_value", "ratio"),
         *("device", "cpu_capability", "threads", "torch"),
+        *("git_sha", "git_dirty", "measured"),
     ]
     assert (row["name"], row["unit"], row["threads"]) == ("expanding", "s", 1)
     assert row["ratio"] == pytest.approx(row["rival_value"] / row["value"])  # of a single round
     assert row["torch"] == torch.__version__
+    assert {key: row[key] for key in ("git_sha", "git_dirty")} == git_state()
+
+
+def test_a_command_replaces_the_rows_of_its_parts_and_keeps_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    former = ("tables_10k_s", "tables_10k_s_first", "synflow_limit", "synflow_limit_rival")
+    write_json(path, [{"name": name, "value": 1.0, "torch": "old"} for name in former])
+    rows = [row_of(Figure("tables_10k_s", 2.0, "s"), torch.device("cpu"))]
+    SavedRows(path).replace("tables_10k_s", rows)
+    found = json.loads(path.read_text())
+    # in the order of the parts; the figure that the part no longer measures is gone
+    assert [(row["name"], row["value"]) for row in found] == [
+        ("synflow_limit", 1.0),
+        ("synflow_limit_rival", 1.0),
+        ("tables_10k_s", 2.0),
+    ]
+    assert [row["torch"] for row in found] == ["old", "old", torch.__version__]
+    assert datetime.fromisoformat(found[-1]["measured"]).utcoffset() == timedelta(0)
+
+
+def test_every_figure_belongs_to_the_part_whose_name_it_begins_with() -> None:
+    assert [part_of(name) for name in PARTS] == list(PARTS)
+    assert part_of("job_overhead_s_more") == "job_overhead_s"
+    assert part_of("former_figure") == "former_figure"
+
+
+@pytest.mark.parametrize("text", ["{", "{}1", '{"a": 1}', "[1]", '[{"value": 1}]', "3"])
+def test_another_file_in_its_place_is_refused_before_anything_is_measured(
+    tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "bench" / "bench.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    words = ["only=expanding", f"env.results_dir={tmp_path}", f"env.cache_dir={tmp_path}"]
+    with pytest.raises(ConfigError, match=r"bench\.json is not a list of figures: remove it"):
+        console_text(lambda console: bench(words, console))
+    assert path.read_text() == text
 
 
 def test_a_comparison_alternates_the_order_and_leaves_out_the_first_round() -> None:
