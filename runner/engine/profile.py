@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from pruners.base import Batch
 from runner.data.base import Data, Device, Images, Wanted
@@ -84,14 +84,14 @@ class Profile:
         return dict(zip(PHASES, self.group.total(sums).tolist(), strict=True))
 
 
-class _Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Copies(TorchFunctionMode):
     """Measures the time of copies between devices in this thread."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.seconds = 0.0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         started = time.perf_counter()
         result = func(*args, **(kwargs or {}))
         devices = {each.device for each in (*args, result) if isinstance(each, Tensor)}

@@ -95,9 +95,8 @@ def _differing(contents: Mapping[int, tuple[str, str]], what: str) -> list[str]:
     others = {rank: host for rank, (host, content) in read.items() if content != first}
     if not others:
         return []
-    return [
-        f"{what}: {_listed(others)} have other files than process 0; copy the same to all nodes"
-    ]
+    where = _listed(others)
+    return [f"{what} has other files for {where} than for process 0; copy the same to all nodes"]
 
 
 def _gathered(group: ProcessGroup, value: Any) -> dict[int, tuple[str, Any]]:

@@ -175,18 +175,21 @@ class _Queue:
     def _startable(self) -> list[QueueJob]:
         """The pending jobs that need no stage which a running job is about to compute.
 
+        Only the first of each size can be next, and only if it is smaller than those before it.
         Jobs that are already done are removed from `pending`.
         """
         coming = set[str]().union(*(item.job.claims() for item in self.running))
         found = list[QueueJob]()
         for job in list(self.pending):
+            if found and job.size >= found[-1].size:
+                continue
             if coming & job.makes and coming & job.claims():
                 continue
             if job.done():
                 self.pending.remove(job)  # by another queue on the same directory
                 continue
             found.append(job)
-            if job.size == 1:  # it fits in any slot, so that no later job can be next
+            if job.size == 1:
                 break
         return found
 

@@ -75,7 +75,7 @@ class RemoteTeam:
         _write_to(self.log, self.again, head=node == 0)
         name = f"winnow-{os.environ.get('SLURM_JOB_ID', 'none')}"
         meeting = f"{first_node(os.environ)}:{port(name)}" if self.nodes > 1 else "localhost:0"
-        words = team_command(self.command, self.processes, name, self.nodes, meeting)
+        words = team_command(self.command, self.processes, name, self.nodes, meeting, node == 0)
         return stopped_at_checkpoints(words, without_torchrun(os.environ))
 
     def checkpoint(self) -> Any:

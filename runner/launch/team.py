@@ -30,18 +30,25 @@ def new_name() -> str:
 
 
 def team_command(
-    command: Sequence[str], processes: int, name: str, nodes: int = 1, meeting: str = "localhost:0"
+    command: Sequence[str],
+    processes: int,
+    name: str,
+    nodes: int = 1,
+    meeting: str = "localhost:0",
+    first: bool = True,
 ) -> list[str]:
-    """The command that runs `command` as a team; the same on each node.
+    """The command that runs `command` as a team, on one of its nodes.
 
     Args:
         command: the interpreter, a script and its arguments.
         processes: on each node.
         name: of the team, the same on all nodes.
         meeting: host and port where the nodes meet; port 0 = a free one.
+        first: whether they meet at this node.
     """
     options = [f"--nnodes={nodes}", f"--nproc-per-node={processes}", f"--rdzv-id={name}"]
     options += ["--rdzv-backend=c10d", f"--rdzv-endpoint={meeting}"]
+    options += [f"--rdzv-conf=is_host={int(first)}"]
     return [command[0], "-c", START, str(ROOT), *options, *command[1:]]
 
 

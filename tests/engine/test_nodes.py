@@ -70,7 +70,8 @@ def agent(nodes: list[str], node: int, folder: Path, *overrides: str) -> subproc
     words = [
         *("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d"),
         *(f"--rdzv-endpoint=10.77.0.1:{PORT}", f"--local-addr=10.77.0.{node + 1}"),
-        *("--rdzv-id=test", str(ROOT / "run.py")),
+        # The names of hosts do not lead to these addresses.
+        *("--rdzv-id=test", f"--rdzv-conf=is_host={int(node == 0)}", str(ROOT / "run.py")),
     ]
     own = {key: f"env.{key}_dir={folder / key}" for key in ("results", "cache")}
     chosen = last_of_each(*SMALL, "method=dense", *own.values(), *overrides)
