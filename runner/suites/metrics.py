@@ -262,6 +262,15 @@ METRICS = (
         csv="epochs_before",
         paper_csv="paper_epochs_before",
     ),
+    Metric(
+        "epochs_total",
+        "Epochs in all",
+        _field("epochs_total"),
+        _whole,
+        "epochs_total",
+        compared=False,
+        csv="epochs_total",
+    ),
     Metric("cost", "Epoch", _field("epochs"), _cost, "epochs", _papers_cost),
 )
 
