@@ -1,11 +1,22 @@
-"""Scales and ticks of a panel's axes, drawn with matplotlib."""
+"""Scales, ticks, horizontal lines and the legend of a panel, drawn with matplotlib."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from runner.suites.schema_figures import Axis
+from runner.suites.schema_figures import Axis, YAxis
 
 TICKS = 8  # maximum number of points that are the ticks of a logarithmic axis
+# characters of the longest entry of a legend per inch of the panel's width: three columns below the
+# first number, two below the second
+LABEL, LONG = 18 / 5.2, 36 / 5.2
+BELOW = 0.55  # inches between axes and legend, for ticks and the label
+MARK: dict[str, Any] = {
+    "linewidth": 1.0,
+    "linestyle": "dotted",
+    "color": "#444444",
+    "zorder": 0,
+}
+LEVELS = ("dashed", "dotted", "dashdot")  # styles of horizontal lines with different labels
 
 
 def scale(axes: Any, name: str, axis: Axis, drawn: bool) -> None:
@@ -25,3 +36,35 @@ def log_ticks(axes: Any, places: Iterable[float]) -> None:
         axes.set_xticks(few, [f"{x:g}" for x in few])
         axes.set_xticks([], minor=True)
     axes.tick_params(axis="x", which="minor", labelbottom=False)
+
+
+def draw_levels(axes: Any, y: YAxis) -> None:
+    """Draw the horizontal lines; those of one label share a style and an entry of the legend."""
+    for number, levels in enumerate(y.levels):
+        style = MARK | {"linestyle": LEVELS[number % len(LEVELS)]}
+        for i, height in enumerate(levels.at):
+            axes.axhline(height, **style, **({"label": levels.label} if i == 0 else {}))
+
+
+def draw_legend(axes: Any, widest: int, width: float) -> None:
+    """Draw the legend below the axes, where it covers nothing; its columns are filled first.
+
+    Args:
+        widest: characters of its longest entry.
+        width: of the panel in inches.
+    """
+    if not axes.get_legend_handles_labels()[0]:  # the colour bar has the name of a phase diagram
+        return
+    from matplotlib.transforms import offset_copy
+
+    below = offset_copy(axes.transAxes, axes.figure, y=-BELOW, units="inches")
+    per_inch = widest / width
+    columns = 3 if per_inch < LABEL else 2 if per_inch < LONG else 1
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        bbox_transform=below,
+        borderaxespad=0.0,
+        ncols=columns,
+        frameon=False,
+    )

@@ -11,22 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import ConfigError
-from runner.figures.axes import log_ticks, scale
+from runner.figures.axes import MARK, draw_legend, draw_levels, log_ticks, scale
 from runner.figures.points import Series
-from runner.suites.schema_figures import XAxis, YAxis
+from runner.suites.schema_figures import Look, XAxis, YAxis
 
 ENDINGS = ("svg", "pdf", "png")
 # Okabe and Ito's colours, which colour-blind readers can distinguish. Yellow is omitted: it is too
 # pale for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 TITLE, CAPTION = "title", "caption"  # ids of groups of an SVG
-WIDTH, HEIGHT = 5.2, 3.9  # inches per panel
-COLUMNS = 3  # panels side by side
-LABEL = 18  # characters; legends with only shorter entries have three columns
-LONG = 36  # characters; legends with only shorter entries have two columns, others one
 LETTERS = 17  # characters of the caption per inch
 LINE = 0.14  # inches per line of the caption
-BELOW = 0.55  # inches between axes and legend, for ticks and the label
 SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "winnow",  # otherwise the names of clip paths are random
     "svg.fonttype": "none",  # text stays text: small, searchable, and read aloud
@@ -39,12 +34,16 @@ SETTINGS: dict[str, Any] = {
     "grid.alpha": 0.25,
     "legend.fontsize": 9,
 }
-MARK: dict[str, Any] = {
-    "linewidth": 1.0,
-    "linestyle": "dotted",
-    "color": "#444444",
-    "zorder": 0,
-}
+# of the series of a panel with `look.marked`
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h")
+STYLES: tuple[Any, ...] = (
+    "solid",
+    (0, (5, 1.5)),
+    (0, (1.5, 1)),
+    (0, (5, 1, 1, 1)),
+    (0, (7, 2)),
+    (0, (3, 1, 1, 1, 1, 1)),
+)
 CURVES = ("curve", "trace")  # kinds of series that are lines through their points
 COINCIDE = 0.006  # of the axis: the width of a line
 TINY = 1e-300  # below every axis
@@ -52,12 +51,13 @@ TINY = 1e-300  # below every axis
 ON_TOP: dict[str, Any] = {"linestyle": (0, (3, 3)), "markerfacecolor": "none", "markersize": 7}
 # A fitted line that the points are not on.
 REJECTED: dict[str, Any] = {"linestyle": "dotted", "linewidth": 1.0, "alpha": 0.5}
-LEVELS = ("dashed", "dotted", "dashdot")  # styles of horizontal lines with different labels
 METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None},
     "pdf": {"CreationDate": None},
     "png": {"Software": None},
 }
+
+DEFAULT = Look()
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ class Panel:
     series: list[Series]
 
 
-def draw(title: str, panels: list[Panel], notes: list[str], ending: str, path: Path) -> None:
+def draw(
+    title: str, panels: list[Panel], notes: list[str], look: Look, ending: str, path: Path
+) -> None:
     """Write the picture to `path` in the format `ending`.
 
     Raises:
@@ -85,14 +87,14 @@ def draw(title: str, panels: list[Panel], notes: list[str], ending: str, path: P
             "figures need matplotlib, which is not installed:"
             " pip install -e '.[figures]', or make setup"
         ) from error
-    columns = min(len(panels), COLUMNS)
+    columns = min(len(panels), look.columns)
     rows = -(-len(panels) // columns)
-    width = max(columns, 1.4) * WIDTH
+    width = max(columns, 1.4) * look.size[0]
     # Matplotlib's defaults replace the style of the user.
     defaults = dict[str, Any](mpl.rcParamsDefault)  # type: ignore[arg-type]
     with mpl.rc_context(defaults | SETTINGS | {"backend": "agg"}):  # type: ignore[arg-type]
         caption = "\n".join(textwrap.fill(note, int(LETTERS * width)) for note in notes)
-        height = rows * HEIGHT + 0.5 + LINE * (caption.count("\n") + 1)
+        height = rows * look.size[1] + 0.5 + LINE * (caption.count("\n") + 1)
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         heading = figure.suptitle(textwrap.fill(title, int(8.5 * width)), fontsize=12)
@@ -100,22 +102,23 @@ def draw(title: str, panels: list[Panel], notes: list[str], ending: str, path: P
         heading.set_gid(TITLE)
         below.set_gid(CAPTION)
         for place, panel in enumerate(panels, start=1):
-            _fill(figure.add_subplot(rows, columns, place), panel)
+            _fill(figure.add_subplot(rows, columns, place), panel, look)
         figure.savefig(path, format=ending, dpi=150, metadata=METADATA[ending])
 
 
-def _fill(axes: Any, panel: Panel) -> None:
+def _fill(axes: Any, panel: Panel, look: Look = DEFAULT) -> None:
     """Draw one panel."""
     axes.set_title(panel.label, fontsize=10.5)
     for name, axis in (("x", panel.x), ("y", panel.y)):
         scale(axes, name, axis, any(series.points for series in panel.series))
     bars = [series for series in panel.series if series.kind == "bars"]
-    on_top = coinciding(panel)
-    for series in panel.series:
+    on_top = {} if look.marked else coinciding(panel)
+    for place, series in enumerate(panel.series):
         below = on_top.get(series.key)
         legend = series.legend + (f" (on {below})" if below else "")
         style = {"color": COLOURS[series.colour % len(COLOURS)], "label": legend}
         style |= ON_TOP if below else {}
+        style |= _own(place, series) if look.marked else {}
         if not series.points:
             axes.plot([], [], linestyle="none", marker="x", **style)
         elif series.kind == "bars":
@@ -126,40 +129,25 @@ def _fill(axes: Any, panel: Panel) -> None:
             _fitted(axes, series, style["color"])
     if mark := panel.x.mark:
         axes.axvline(mark.at, label=mark.label, **MARK)
-    _levels(axes, panel.y)
+    draw_levels(axes, panel.y)
     _end_at_data(axes, panel)
     curves = [series for series in panel.series if series.kind in CURVES]
     if panel.x.scale == "log":
         log_ticks(axes, [point.x for series in curves for point in series.points])
     labels = [*axes.get_legend_handles_labels()[1], mark.label if mark else ""]
     labels += [levels.label for levels in panel.y.levels]
-    _legend(axes, max(map(len, labels)))
+    draw_legend(axes, max(map(len, labels)), look.size[0])
 
 
-def _levels(axes: Any, y: YAxis) -> None:
-    """Draw the horizontal lines; those of one label share a style and an entry of the legend."""
-    for number, levels in enumerate(y.levels):
-        style = MARK | {"linestyle": LEVELS[number % len(LEVELS)]}
-        for i, height in enumerate(levels.at):
-            axes.axhline(height, **style, **({"label": levels.label} if i == 0 else {}))
-
-
-def _legend(axes: Any, widest: int) -> None:
-    """Draw the legend below the axes, where it covers nothing; its columns are filled first."""
-    if not axes.get_legend_handles_labels()[0]:  # the colour bar has the name of a phase diagram
-        return
-    from matplotlib.transforms import offset_copy
-
-    below = offset_copy(axes.transAxes, axes.figure, y=-BELOW, units="inches")
-    columns = 3 if widest < LABEL else 2 if widest < LONG else 1
-    axes.legend(
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0.0),
-        bbox_transform=below,
-        borderaxespad=0.0,
-        ncols=columns,
-        frameon=False,
-    )
+def _own(place: int, series: Series) -> dict[str, Any]:
+    """A marker and a line style by its place in the panel; no marker with a line of its own."""
+    if series.kind not in CURVES:
+        return {}
+    if series.line != "solid":
+        return {"marker": ""}
+    shape = {"markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
+    own = {"marker": MARKERS[place % len(MARKERS)], "linestyle": STYLES[place % len(STYLES)]}
+    return shape | own
 
 
 def _curve(axes: Any, series: Series, style: dict[str, Any]) -> None:
@@ -273,11 +261,20 @@ def _fitted(axes: Any, series: Series, colour: str) -> None:
     axes.plot(x, y, color=colour, **style)
 
 
+def _level(axes: Any, series: Series, style: dict[str, Any]) -> None:
+    """Draw a mean as a horizontal line, with a band of one standard deviation."""
+    (point,) = series.points
+    y, spread = point.y or 0.0, point.spread or 0.0
+    axes.axhline(y, **MARK | {"linestyle": "solid"}, label=style["label"])
+    axes.axhspan(y - spread, y + spread, color=MARK["color"], alpha=0.12, lw=0)
+
+
 KINDS: dict[str, Callable[..., None]] = {
     "histogram": _steps,
     "mark": _line,
     "curve": _curve,
     "trace": _curve,
+    "level": _level,
     "heat": _heat,
     "boundary": _crossed,
 }

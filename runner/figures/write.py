@@ -151,7 +151,7 @@ def write_figure(suite: Suite, results_dir: Path, endings: Collection[str] = END
     )
     text = notes(suite, found, results_dir)
     for ending in endings:
-        picture = partial(draw, title(suite), panels, text, ending)
+        picture = partial(draw, title(suite), panels, text, figure_spec(suite).look, ending)
         atomically(folder / f"{suite.file_name}.{ending}", picture)
     return as_text(suite, found, results_dir) + judged(
         suite, found, partial(find_run, results_dir=results_dir), folder

@@ -17,6 +17,8 @@ from runner.suites.schema_blocks import (
     MatrixTable,
 )
 
+DENSE = "dense"  # the column of an entry without a density
+
 # --- matrix
 
 
@@ -117,16 +119,17 @@ def _block_entries(
 ) -> tuple[tuple[Key, Shown] | None, ...]:
     """The entries of a row, one per column.
 
-    A column without a density shows a further number of the row's first entry. A dense network has
-    one entry, in the first column.
+    A column without a density shows a further number of the row's first entry, or of the one at
+    `at`. A dense network has one entry, in the first column.
     """
     by_density = {cell.key[1]: cell.key for cell in cells}
     first = cells[0].key
     entries: list[tuple[Key, Shown] | None] = []
     for i, column in enumerate(columns):
-        key: Key | None = first
+        key: Key | None = first if column.at is None else by_density.get(_at(column.at), first)
         if column.density is not None:
-            key = by_density.get(_at(column.density), first if i == 0 else None)
+            dense = first if i == 0 and DENSE in by_density else None
+            key = by_density.get(_at(column.density), dense)
         entries.append((key, find_metric(column.metric)) if key else None)
     return tuple(entries)
 
@@ -200,4 +203,4 @@ def block_line(row: BlockRow, block: Block, network: str, density: float | None)
 
 
 def _at(density: float | None) -> str:
-    return "dense" if density is None else f"{density:g}"
+    return DENSE if density is None else f"{density:g}"

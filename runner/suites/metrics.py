@@ -211,6 +211,15 @@ METRICS = (
         csv="train_flops_ratio",
         paper_csv="paper_train_flops_ratio",
     ),
+    Metric(
+        "epochs_total",
+        "Epochs in all",
+        _field("epochs_total"),
+        texts.whole,
+        "epochs_total",
+        compared=False,
+        csv="epochs_total",
+    ),
 )
 
 

@@ -164,6 +164,8 @@ def _blocks(spec: BlocksTable) -> Problems:
     yield from _paper_names(spec, _numbered("blocks", spec.blocks))
     for i, block in enumerate(spec.blocks):
         yield from check_name(f"blocks.{i}.network", block.network, networks)
+        for name in block.rows or ():
+            yield from check_name(f"blocks.{i}.rows", name, [row.ref for row in spec.rows])
         for j, row in enumerate(spec.rows):
             if not row.dense and None in densities_of(row, block, spec):
                 yield f"blocks.{i}.density is missing: no column has one"

@@ -235,12 +235,14 @@ class TableSpec(SuiteSpec):
         sign: text printed between mean and deviation.
         decimals: number of decimals of differences to the paper's numbers.
         entry: description of the numbers of an entry, if they are not accuracies.
+        ranks: whether accuracies have their ranks among the methods (runner/tables/ranks.py).
     """
 
     number: int | None = None
     sign: str = " ± "
     decimals: int = 1
     entry: str = ""
+    ranks: bool = False
     claims: tuple[TableClaim, ...] = ()
     variants: Mapping[str, TableVariant] = field(default_factory=dict)
 

@@ -136,11 +136,13 @@ class BlockColumn:
 
     Args:
         metric: a name in runner/suites/metrics.py.
+        at: the density of the entry whose further number it shows; by default the first.
     """
 
     label: str
     metric: str
     density: float | None = None
+    at: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,22 @@ class YAxis(Axis):
     levels: tuple[Levels, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How the panels are drawn.
+
+    Args:
+        columns: number of panels side by side.
+        size: width and height of a panel in inches.
+        marked: whether the series of a panel have different markers and line styles; one whose
+            `line` is not solid keeps it, and has no marker.
+    """
+
+    columns: int = 3
+    size: tuple[float, float] = (5.2, 3.9)
+    marked: bool = False
+
+
 # --- panels
 
 
@@ -130,6 +146,7 @@ class FigureSpec(SuiteSpec):
     drawn: ClassVar[bool] = True
     panels: tuple[FigurePanel, ...]
     what: str = "Figure"
+    look: Look = field(default_factory=Look)
     claims: tuple[FigureClaim, ...] = ()
     variants: Mapping[str, FigureVariant] = field(default_factory=dict)
 

@@ -135,6 +135,11 @@ class BarsSpec(CurveSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LevelSpec(CurveSpec):
+    """The same number as a horizontal line, for one point: a net that has no place along x."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TraceSpec(SeriesSpec):
     """A curve over lists of a run: x and y are keys of lists.
 
@@ -204,6 +209,7 @@ class BoundarySpec(SeriesSpec):
 KINDS: Mapping[str, type[SeriesSpec]] = {
     "curve": CurveSpec,
     "bars": BarsSpec,
+    "level": LevelSpec,
     "trace": TraceSpec,
     "histogram": HistogramSpec,
     "mark": MarkSpec,

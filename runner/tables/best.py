@@ -7,7 +7,7 @@ best in truth is therefore marked with a probability of at least 95 %: it is lef
 the others is found better by error (Bonferroni; differences of a seed are taken as normal).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +24,8 @@ BEST, TIED = "•", "◦"  # signs after a number
 At = tuple[Key, str]  # an entry and the name of a metric
 Ids = tuple[tuple[str, str], ...]
 K = TypeVar("K")
+V = TypeVar("V")
+Compare = Callable[[Mapping[Key, Mapping[int, float]], float], dict[Key, V]]
 
 
 def ranked(suite: Suite, found: Mapping[Key, Entry]) -> dict[At, str]:
@@ -32,6 +34,15 @@ def ranked(suite: Suite, found: Mapping[Key, Entry]) -> dict[At, str]:
     Nets from which nothing is pruned are left out, and so is a number without a rival. Entries of
     the same runs share a sign.
     """
+    return by_metric(suite, found, best_and_tied)
+
+
+def by_metric(suite: Suite, found: Mapping[Key, Entry], compare: Compare[V]) -> dict[At, V]:
+    """What `compare` finds for the entries side by side, by metric in percent.
+
+    Args:
+        compare: takes entry -> seed -> number and the variance of the rounding of a difference.
+    """
     axis = _axis(suite)
     groups: dict[Ids, list[Key]] = {}
     for key, entry in found.items():
@@ -39,11 +50,11 @@ def ranked(suite: Suite, found: Mapping[Key, Entry]) -> dict[At, str]:
             ids = {name: text for name, text in entry.cell.ids.items() if name != axis}
             groups.setdefault(tuple(sorted(ids.items())), []).append(key)
     return {
-        (key, metric.name): sign
+        (key, metric.name): value
         for metric in metrics(suite)
         if metric.points
         for keys in groups.values()
-        for key, sign in _signs(metric, {key: found[key] for key in keys}).items()
+        for key, value in _compared(metric, {key: found[key] for key in keys}, compare).items()
     }
 
 
@@ -53,14 +64,16 @@ def _axis(suite: Suite) -> str:
     return AXES[0] if len(methods) > 1 else AXES[1]
 
 
-def _signs(metric: Metric, side_by_side: Mapping[Key, Entry]) -> dict[Key, str]:
-    """The signs of entries that differ in one axis alone."""
+def _compared(
+    metric: Metric, side_by_side: Mapping[Key, Entry], compare: Compare[V]
+) -> dict[Key, V]:
+    """What `compare` finds for entries that differ in one axis alone."""
     measured = {key: by_seed(entry, metric) for key, entry in side_by_side.items()}
     values = {key: numbers for key, numbers in measured.items() if numbers}
     runs = {key: tuple(job.run_id for job in side_by_side[key].jobs) for key in values}
     first = {runs[key]: key for key in reversed(values)}  # one entry for each set of runs
     image = max((one_image(entry) for entry in side_by_side.values()), default=0.0)
-    signs = best_and_tied({key: values[key] for key in first.values()}, 2 * image**2 / 12)
+    signs = compare({key: values[key] for key in first.values()}, 2 * image**2 / 12)
     return {key: signs[first[runs[key]]] for key in values if first[runs[key]] in signs}
 
 

@@ -14,7 +14,7 @@ from runner.suites.schema import TableSpec
 from runner.suites.schema_settings import Statement, papers_with_settings, read_settings
 from runner.suites.schema_tables import NetworksTable
 from runner.suites.titles import origins, other_data
-from runner.tables.entries import Entry, metrics, table_spec
+from runner.tables.entries import Entry, has_paper, metrics, table_spec
 from runner.tables.marks import marks_of
 from runner.tables.text import DAGGER, DIVERGED, MISSING
 
@@ -80,10 +80,13 @@ def _entry_line(suite: Suite, seeds: str) -> str:
     timed = ""
     if find_metric("runtime_s") in metrics(suite):
         timed = "; runtime: seconds of all the method's stages, mean"
+    theirs, beside = "", ""
+    if has_paper(suite):
+        theirs = " [the paper's]"
+        beside = f" [the paper's{'' if other_data(suite) else ', difference'}]"
     return (
-        f"Each entry: ours [the paper's]; accuracy: {find_metric(suite.options['metric']).caption}"
-        f" in percent, mean ± standard deviation over n={seeds} seeds"
-        f" [the paper's{'' if other_data(suite) else ', difference'}]{timed}."
+        f"Each entry: ours{theirs}; accuracy: {find_metric(suite.options['metric']).caption} in"
+        f" percent, mean ± standard deviation over n={seeds} seeds{beside}{timed}."
     )
 
 

@@ -130,6 +130,11 @@ def table_spec(suite: Suite) -> TableSpec:
     return suite.spec
 
 
+def has_paper(suite: Suite) -> bool:
+    """Whether a paper has the table, so that its numbers are printed beside ours."""
+    return suite.spec.number is not None
+
+
 def _entry(cell: Cell, paper: dict[str, str], suite: Suite, results_dir: Path) -> Entry:
     """Build the entry of a cell; of several candidates, the best is chosen.
 
@@ -170,7 +175,7 @@ def _paper_lines(suite: Suite) -> dict[tuple[str, ...], dict[str, str]]:
 
     The result is empty for our own tables, which have no number.
     """
-    if suite.spec.number is None:
+    if not has_paper(suite):
         return {}
     return {
         tuple(line[column] for column in suite.page.paper): line

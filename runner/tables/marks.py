@@ -10,8 +10,10 @@ from runner.suites.expand import Suite
 from runner.suites.metrics import Metric
 from runner.suites.page import Key, Parts, Setting, Shown
 from runner.suites.shared import shared_runs
-from runner.tables.best import At, explained, ranked
-from runner.tables.entries import Entry
+from runner.tables.best import BEST, At, explained, ranked
+from runner.tables.entries import Entry, table_spec
+from runner.tables.ranks import Ranks, rank_ranges
+from runner.tables.ranks import explained as ranks_explained
 
 VALUE = "value"  # the column of a table of settings
 
@@ -22,12 +24,14 @@ class Marks:
 
     Args:
         best: the sign of the entries that are the best, or not told from it.
+        ranks: the ranks that are not excluded, for a table with ranks.
         shared: the letters of entries whose runs other labels have as well.
         papers: (entry, column of the paper's CSV) -> the letters behind the paper's number.
         notes: what the letters and signs mean, and anomalies of the whole page.
     """
 
     best: dict[At, str] = field(default_factory=dict)
+    ranks: dict[At, Ranks] = field(default_factory=dict)
     shared: dict[Key, str] = field(default_factory=dict)
     papers: dict[At, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -36,9 +40,7 @@ class Marks:
 def marks_of(suite: Suite, found: Mapping[Key, Entry]) -> Marks:
     """The signs and footnotes of a table."""
     letters = _letters()
-    best = ranked(suite, found)
-    several = any(len(entry.records) > 1 for entry in found.values())
-    notes = explained(list(best.values()), several)
+    best, ranks, notes = _compared(suite, found)
     shared: dict[Key, str] = {}
     for text, keys in shared_runs(suite).items():
         letter = next(letters)
@@ -56,7 +58,20 @@ def marks_of(suite: Suite, found: Mapping[Key, Entry]) -> Marks:
         if at or any(not place.lines for place in anomaly.on(page)):
             notes.append(f"{letter} {anomaly.note}".strip())
         papers |= {each: papers.get(each, "") + letter for each in at}
-    return Marks(best, shared, papers, tuple(notes))
+    return Marks(best, ranks, shared, papers, tuple(notes))
+
+
+def _compared(
+    suite: Suite, found: Mapping[Key, Entry]
+) -> tuple[dict[At, str], dict[At, Ranks], list[str]]:
+    """The signs of the best entries, the ranks of a table that has them, and their note."""
+    if table_spec(suite).ranks:
+        ranks = rank_ranges(suite, found)
+        best = {at: BEST for at, rank in ranks.items() if rank.best == 1}
+        return best, ranks, ranks_explained(ranks)
+    best = ranked(suite, found)
+    several = any(len(entry.records) > 1 for entry in found.values())
+    return best, {}, explained(list(best.values()), several)
 
 
 def page_notes(suite: Suite) -> list[str]:

@@ -7,7 +7,7 @@ from runner.suites.expand import Suite
 from runner.suites.metrics import Metric
 from runner.suites.page import Key, Shown
 from runner.suites.titles import other_data
-from runner.tables.entries import Entry, table_spec
+from runner.tables.entries import Entry, has_paper, table_spec
 from runner.tables.marks import Marks, column_of, marks_of
 from runner.tables.text import MISSING, Text, full
 
@@ -22,7 +22,7 @@ def lines_of_page(suite: Suite, found: Entries) -> list[list[Text]]:
         [
             *(Text("", label) for label in line.labels),
             *(
-                _entry(found[at[0]], at[0], at[1], decimals, marks) if at else Text("", MISSING)
+                _entry(suite, found, at, decimals, marks) if at else Text("", MISSING)
                 for at in line.entries
             ),
         ]
@@ -36,15 +36,20 @@ def _decimals(suite: Suite) -> int | None:
     return None if other_data(suite) else table_spec(suite).decimals
 
 
-def _entry(entry: Entry, key: Key, what: Shown, decimals: int | None, marks: Marks) -> Text:
+def _entry(
+    suite: Suite, found: Entries, at: tuple[Key, Shown], decimals: int | None, marks: Marks
+) -> Text:
+    key, what = at
     metric = what if isinstance(what, Metric) else None
     return full(
-        entry,
+        found[key],
         what,
         decimals,
         sign=marks.best.get((key, metric.name), "") if metric else "",
+        rank=str(marks.ranks.get((key, metric.name), "")) if metric else "",
         same="" if metric and not metric.points else marks.shared.get(key, ""),
         footnotes=marks.papers.get((key, column_of(what)), ""),
+        beside=has_paper(suite),
     )
 
 

@@ -37,16 +37,20 @@ def full(
     decimals: int | None = 1,
     *,
     sign: str = "",
+    rank: str = "",
     same: str = "",
     footnotes: str = "",
+    beside: bool = True,
 ) -> Text:
     """Format `ours [paper's]`; metrics in points also have the difference.
 
     Args:
         decimals: of the difference; None = without it, since the paper has other data.
         sign: behind our number, which it makes bold.
+        rank: behind our number in brackets.
         same: the letters behind our number.
         footnotes: the letters behind the paper's number.
+        beside: whether the paper's number is printed beside ours.
     """
     match what:
         case Parts():
@@ -54,9 +58,9 @@ def full(
             return Text("", f"{number}{same} [{theirs}{footnotes}]")
         case Setting():
             return Text("", _setting(entry, footnotes))
-    number = ours(entry, what) + same
+    number = ours(entry, what) + (f" ({rank})" if rank else "") + same
     strong, number = (f"{number} {sign}", "") if sign else ("", number)
-    if not what.compared:
+    if not what.compared or not beside:
         return Text(strong, number)
     gap = difference(entry, what) if what.points and decimals is not None else None
     extra = f", {gap:+.{decimals}f}" if gap is not None and math.isfinite(gap) else ""

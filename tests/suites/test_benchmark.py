@@ -1,0 +1,73 @@
+"""The benchmark: its figure and its table have the same runs, at equal settings."""
+
+from pathlib import Path
+
+import pytest
+from support import COMPOSER
+
+from runner.suites.expand import Suite, expand
+from runner.suites.schema_blocks import BlocksTable
+from runner.suites.schema_figures import FigureSpec
+from runner.tables.entries import entries
+from runner.tables.render import as_markdown
+
+
+@pytest.fixture(scope="module")
+def figure() -> Suite:
+    return expand("benchmark", {}, [], COMPOSER)
+
+
+@pytest.fixture(scope="module")
+def table() -> Suite:
+    return expand("benchmark_table", {}, [], COMPOSER)
+
+
+def test_the_table_prints_the_runs_that_the_figure_draws(figure: Suite, table: Suite) -> None:
+    assert {job.run_id for job in figure.jobs} == {job.run_id for job in table.jobs}
+
+
+def test_panels_and_blocks_have_seeds_and_densities_of_their_own(table: Suite) -> None:
+    by_net: dict[str, set[tuple[float | None, int]]] = {}
+    for cell in table.cells.values():
+        for job in cell.jobs:
+            by_net.setdefault(job.outline.model, set()).add((job.outline.density, job.outline.seed))
+    densities = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, None)
+    assert by_net["lenet_300_100"] == {(d, s) for d in densities for s in range(5)}
+    assert by_net["resnet20"] == {(d, s) for d in (0.2, 0.05, 0.02, None) for s in range(3)}
+    # seeds of the command line are those of all
+    for name in ("benchmark", "benchmark_table"):
+        asked = expand(name, {"seeds": ["7"]}, [], COMPOSER)
+        assert {job.outline.seed for job in asked.jobs} == {7}
+
+
+def test_every_pruned_net_trains_equally_long_and_counts_all_weights(table: Suite) -> None:
+    for cell in table.cells.values():
+        run = cell.jobs[0].run
+        trained = [stage for stage in run.stages if stage.kind in ("train", "search")]
+        epochs = 3 if run.model.name == "resnet20" else 5
+        whole = sum(cell.jobs[0].outline.epochs)
+        # a short W* and rewinding come on top; Flow&Prune cuts one training into segments
+        assert whole % epochs in (0, 1) and whole >= epochs, (cell.row, whole)
+        assert trained
+        assert run.density is None or f"density={run.density}" in " ".join(cell.jobs[0].overrides)
+
+
+def test_a_table_of_ours_has_no_brackets_for_a_paper(table: Suite, tmp_path: Path) -> None:
+    page = as_markdown(table, entries(table, tmp_path))
+    assert "the paper's" not in page and "[" not in page.partition("\n\n")[2].partition("\n\n")[0]
+
+
+def test_the_figure_tells_its_curves_apart_without_colour(figure: Suite) -> None:
+    spec, rows = figure.spec, table_rows()
+    assert isinstance(spec, FigureSpec) and spec.look.marked
+    for panel in spec.panels:
+        curves = [series for series in panel.series if series.draw == "curve"]
+        assert len(curves) <= 12  # markers
+        for series in panel.series:
+            assert series.ref in rows
+
+
+def table_rows() -> list[str]:
+    spec = expand("benchmark_table", {"seeds": ["0"]}, [], COMPOSER).spec
+    assert isinstance(spec, BlocksTable)
+    return [row.ref for row in spec.rows]
