@@ -28,9 +28,10 @@ def licence(package: str) -> str:
         PackageNotFoundError: it is not installed.
     """
     about = metadata.metadata(package)
-    named = str(about.get("License-Expression") or about.get("License") or "").splitlines()
-    if named and not LONG.search(named[0]):
-        return named[0]
+    for field in ("License-Expression", "License"):
+        named = str((about.get_all(field) or [""])[0]).splitlines()
+        if named and not LONG.search(named[0]):
+            return named[0]
     labels = [each.rpartition(" :: ")[2] for each in about.get_all("Classifier") or ()]
     return ", ".join(each for each in labels if "License" in each) or "not stated"
 
