@@ -28,10 +28,10 @@ def licence(package: str) -> str:
         PackageNotFoundError: it is not installed.
     """
     about = metadata.metadata(package)
-    stated = about.json.get("license_expression") or about.json.get("license") or ""
-    named = str(stated).splitlines()
-    if named and not LONG.search(named[0]):
-        return named[0]
+    for field in ("License-Expression", "License"):
+        named = str((about.get_all(field) or [""])[0]).splitlines()
+        if named and not LONG.search(named[0]):
+            return named[0]
     labels = [each.rpartition(" :: ")[2] for each in about.get_all("Classifier") or ()]
     return ", ".join(each for each in labels if "License" in each) or "not stated"
 

@@ -14,9 +14,10 @@ import torch
 
 from runner.bench.figures import Figure
 from runner.bench.parts import PARTS
+from runner.code import git_state
 from runner.errors import ConfigError
 from runner.files import write_json
-from runner.records.provenance import device_name, git_state
+from runner.records.provenance import device_name
 
 Row = dict[str, str | float | bool | None]
 

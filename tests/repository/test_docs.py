@@ -2,39 +2,47 @@
 
 import re
 import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, environment, last_of_each
 from PIL import Image
 
+from runner.command_list import LISTED
 from runner.commands.arguments import launcher
 from runner.config.build import build_run
 from runner.config.compose import compose_config
 from runner.planning.cards import card_of
 from runner.suites.expand import expand, parse_arguments
 
-GUIDES = ("command_line", "tables", "data_sets", "examples", "teams")
 PAGES = {
-    name: (ROOT / name).read_text()
-    for name in (
-        "README.md",
-        "RESULTS.md",
-        "CONTRIBUTING.md",
-        *(f"docs/{guide}.md" for guide in GUIDES),
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in (
+        *(ROOT / name for name in ("README.md", "RESULTS.md", "CONTRIBUTING.md")),
+        *sorted((ROOT / "docs").rglob("*.md")),
     )
 }
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+INDENTED = re.compile(r"(?<=\n\n)    (\S.*)$", re.MULTILINE)
 INLINE = re.compile(r"`([^`]+)`")
 # Not a command with values of its own: the syntax of commands, and requests for help.
-# tests/repository/test_recipes.py runs README's own method, `mine`.
-GENERAL = re.compile(r"KEY|NAME|VALUE|FILE|RUN_ID|=mine|TABLE=\.\.\.| --help| --cfg| --info")
+# tests/repository/test_recipes.py runs README's own method, `mine`; tests/engine has masks' files.
+GENERAL = re.compile(
+    r"KEY|NAME|VALUE|FILE|RUN_ID|=mine|\.\.\.|masks=| --help| --cfg| --info| --version"
+)
 
 
 def blocks(page: str) -> list[str]:
-    """The lines of a page's shell blocks; a continued line is joined with the next."""
+    """The lines of a page's shell blocks; a continued line is joined with the next.
+
+    A block between fences can be indented, in a list; a block without fences is.
+    """
     shell = [text for language, text in FENCE.findall(page) if language in ("", "sh", "bash")]
-    return "".join(shell).replace("\\\n", "").splitlines()
+    shell += [f"{line}\n" for line in INDENTED.findall(FENCE.sub("", page))]
+    return [line.strip() for line in "".join(shell).replace("\\\n", "").splitlines()]
 
 
 def spans(page: str) -> list[str]:
@@ -42,17 +50,23 @@ def spans(page: str) -> list[str]:
     return [" ".join(code.split()) for code in INLINE.findall(FENCE.sub("", page))]
 
 
-# The prose of CONTRIBUTING.md names parts that a reader has yet to write.
-LINES = [line for page in PAGES.values() for line in blocks(page)] + [
-    span for name, page in PAGES.items() if name != "CONTRIBUTING.md" for span in spans(page)
-]
+def lines(names: Iterable[str] = tuple(PAGES)) -> list[str]:
+    """Everything that can be a command in these pages."""
+    # The prose of CONTRIBUTING.md names parts that a reader has yet to write.
+    prose = [name for name in names if name != "CONTRIBUTING.md"]
+    inline = [span for name in prose for span in spans(PAGES[name])]
+    return [line for name in names for line in blocks(PAGES[name])] + inline
 
 
-def commands(program: str) -> list[list[str]]:
+LINES = lines()
+WINNOW = re.compile(r"(WINNOW_PATH=\S+ )?winnow \w")
+
+
+def commands(program: str, names: Iterable[str] = tuple(PAGES)) -> list[list[str]]:
     """The words after `program` in every command of the pages, without comments."""
     chosen = {
         line.removeprefix(program)
-        for line in LINES
+        for line in lines(names)
         if line.startswith(program + " ") and not GENERAL.search(line)
     }
     return sorted(shlex.split(line, comments=True) for line in chosen)
@@ -93,6 +107,47 @@ TORCHRUN = [words for words in commands("torchrun") if "run.py" in words]
 def test_every_printed_torchrun_command_describes_a_run(words: list[str]) -> None:
     assert any(word.startswith("--nproc-per-node=") for word in words)
     assert build_run(compose_config(words[words.index("run.py") + 1 :])).stages
+
+
+# A command of these pages is also run, at a small scale: what replaces its data, net and length.
+RUN_PAGES = ("README.md", "docs/sweeps.md", "docs/questions.md")
+QUICK = ("dataset=digits", "model=mlp", "train.scale=0.0125", "env.device=cpu", "env.threads=1")
+
+
+def small(words: list[str], folder: Path) -> list[str]:
+    """The words of a run at a small scale in a folder of its own."""
+    own = [f"env.{key}_dir={folder / key}" for key in ("results", "cache")]
+    # Slurm is another machine; `make slurm-test` starts one
+    rest = [word for word in words if word != "hydra/launcher=slurm"]
+    return last_of_each(*rest, *QUICK, *own)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", commands("python run.py", RUN_PAGES), ids=" ".join)
+def test_every_run_command_of_the_first_pages_runs_at_a_small_scale(
+    words: list[str], tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "run.py", *small(words, tmp_path)],
+        cwd=tmp_path,
+        env={**environment(), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = list(tmp_path.glob("results/runs/*/result.json"))
+    assert bool(records) != ("env.plan=true" in words)
+
+
+def test_every_printed_command_of_winnow_exists() -> None:
+    verbs = {each.name for each in LISTED}
+    printed = {
+        re.sub(r"^(WINNOW_PATH=\S+ )?winnow ", "", line) for line in LINES if WINNOW.match(line)
+    }
+    named = {line.split()[0] for line in printed if line[0].islower()}
+    assert len(named) >= 6
+    assert {each for each in named if "=" not in each} <= verbs
 
 
 def images(folder: Path) -> Path:
