@@ -199,11 +199,7 @@ class ScorePruner:
             )
         masks = self.pruned(model, masks)
         if not masks:
-            others = f" with method.pruner.dense=[{','.join(self.dense)}]" if self.dense else ""
-            raise ValueError(
-                f"method.pruner.classifier={self.classifier}{others} leaves no layer to prune: this"
-                " net has too few; take method.pruner.classifier=pruned or fewer dense layers"
-            )
+            raise ValueError(self._nothing_to_prune())
         densities = self._densities(task.density, count_prunable(masks))
         first = masking = FixedMasking(masks)
         score: ScoreFn = self.score
@@ -222,6 +218,13 @@ class ScorePruner:
                 task.progress(done, len(densities), "pruning rounds")
         masking.masks = {name: mask.contiguous() for name, mask in masking.masks.items()}
         return masking
+
+    def _nothing_to_prune(self) -> str:
+        others = f" with method.pruner.dense=[{','.join(self.dense)}]" if self.dense else ""
+        return (
+            f"method.pruner.classifier={self.classifier}{others} leaves no layer to prune: this"
+            " net has too few; take method.pruner.classifier=pruned or fewer dense layers"
+        )
 
     def pruned(self, model: nn.Module, masks: Masks) -> Masks:
         """The masks of the layers to prune."""

@@ -67,10 +67,14 @@ def make_record(
         "runtime_s": round(sum(meta["seconds"] for meta in stages), 3),
         "wall_s": round(wall_s, 3),
         "stages": [_stage_row(meta) | Origins.of(stages).row(meta) for meta in stages],
-        "report": {k: v for meta in stages for k, v in meta["report"].items()}
-        | _divergence(stages[-1]),
+        "report": _report(stages),
         "provenance": _provenance(context, stages) | {"started": started, "finished": finished},
     }
+
+
+def _report(stages: list[dict[str, Any]]) -> dict[str, Any]:
+    """The reports of all stages, and where the last of them diverged, if it did."""
+    return {k: v for meta in stages for k, v in meta["report"].items()} | _divergence(stages[-1])
 
 
 def _settings(run: Run) -> dict[str, Any]:
