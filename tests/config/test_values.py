@@ -106,7 +106,9 @@ def _cases() -> Iterator[tuple[str, list[str]]]:
         ("wstar", "imc"),
         ("pretrained", "sr_popup"),
     ):
-        for retrain in ("none",) if start == "init" else ("finetune", "rewind", "reinit", "lr_rewind"):
+        for retrain in (
+            ("none",) if start == "init" else ("finetune", "rewind", "reinit", "lr_rewind")
+        ):
             chosen = [f"method={method}", "density=0.3", f"start={start}", f"retrain={retrain}"]
             yield "start", chosen
             yield "retrain", chosen
