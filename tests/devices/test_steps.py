@@ -134,6 +134,8 @@ def test_sparse_training_copies_nothing_between_updates(tmp_path: Path) -> None:
         "rigl": {base: 2},
         # new connections of all layers; a layer's counts: free, of each sign, dropped; free
         "set": {base: 1, "pruners/dynamic/set.py": 4 * L, rewire: L},
+        # active weights, means of the momentum and new connections of all layers
+        "snfs": {base: 2, "pruners/dynamic/snfs.py": 1},
         # six counts of all layers; a layer that would lose all is looked for, and grows
         "dsr": {base: 6, "pruners/dynamic/dsr.py": L, rewire: L},
     }

@@ -60,7 +60,9 @@ def test_every_method_on_a_diverging_training_gives_status_diverged_and_no_accur
     assert [record[key] for key in RESULTS] == [None] * len(RESULTS)
     first = next(stage.name for stage in run.stages if stage.recipe)
     assert (record["report"]["diverged_stage"], record["report"]["diverged_epoch"]) == (first, 1)
-    assert record["report"]["diverged_what"].endswith(" loss is not finite")
+    # GMP ranks the weights within the epoch, before the loss of that epoch is known.
+    within = "the weights or the gradients have overflowed" if name == "gmp" else None
+    assert record["report"]["diverged_what"].endswith(within or " loss is not finite")
     # the run ends there, and a run that shares the stage reads this from the cache
     assert record["stages"][-1]["name"] == first
     again = performed(run, machine(tmp_path))

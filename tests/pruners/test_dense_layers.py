@@ -113,6 +113,8 @@ METHODS = {  # method -> the key, and the stage whose component has the option
     "set": ("method.pruner", "prune"),
     "deep_r": ("method.pruner", "prune"),
     "dsr": ("method.pruner", "prune"),
+    "snfs": ("method.pruner", "prune"),
+    "force": ("method.pruner", "prune"),
     "imp": ("method.pruner", "prune1"),
     "flow_prune": ("method.pruner", "prune1"),
     "sr_popup": ("method.search", "search"),
