@@ -124,12 +124,9 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
     from runner.engine.profile import Profile
     from runner.engine.shared_folders import check_shared
 
+    _set_numerics()
     if env.threads is not None:
         torch.set_num_threads(env.threads)
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
     if trains:
         keep_freed_memory()
     group = join(chosen(env.device)) if trains else ProcessGroup(device=chosen(env.device))
@@ -147,6 +144,15 @@ def prepare(env: Environment, trains: bool = False) -> Machine:
         save_predictions=env.save_predictions,
         profile=Profile(group) if env.profile else None,
     )
+
+
+def _set_numerics() -> None:
+    import torch
+
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def decoding_threads(threads: int | None) -> int:

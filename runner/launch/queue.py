@@ -66,15 +66,13 @@ def run_queue(
 ) -> list[Outcome]:
     """Run every job that is not done; return their outcomes.
 
-    Large jobs start first, and among those of one size the jobs with shared stages. A job that
-    another process finishes in the meantime is not run again. Call this from the main thread: a job
-    ends with the thread that started it. Options as for `GpuQueue`.
+    A job that another process finishes in the meantime is not run again. Call this from the main
+    thread: a job ends with the thread that started it. Options as for `GpuQueue`.
 
     Raises:
         Interrupted: the queue received a stop signal, and its jobs have ended.
     """
-    todo = shared_first([job for job in jobs if not job.done()])
-    todo.sort(key=lambda job: -job.size)
+    todo = _in_order([job for job in jobs if not job.done()])
     with (
         _stop_signals() as signals,
         Monitor(console, _at_a_time(todo, slots)) as monitor,
@@ -95,6 +93,11 @@ def run_queue(
         finally:
             queue.stop(grace_seconds, signals)
     return queue.ended
+
+
+def _in_order(jobs: list[QueueJob]) -> list[QueueJob]:
+    """The jobs in the order in which they start: large ones, then those with shared stages."""
+    return sorted(shared_first(jobs), key=lambda job: -job.size)
 
 
 def _at_a_time(jobs: Sequence[QueueJob], slots: Sequence[Slot]) -> int:
