@@ -164,7 +164,7 @@ def _block_row(
             network=network,
             overrides=overrides,
             densities=() if density is None else (density,),
-            paper=tuple(line[key].format(network=network) for key in spec.paper_line),
+            paper=tuple(line.get(key, "").format(network=network) for key in spec.paper_line),
             quoted=row.quoted,
             labels=labels,
             ids=labels | {"method": ref},
@@ -198,8 +198,9 @@ def densities_of(row: BlockRow, block: Block, spec: BlocksTable) -> list[float |
 
 def block_line(row: BlockRow, block: Block, network: str, density: float | None) -> dict[str, str]:
     """The line of an entry in the paper's CSV: column -> text."""
-    sparsity = "" if density is None else f"{1 - density:g}"
-    return {"architecture": network, "sparsity": sparsity} | block.paper | row.paper
+    shares = {"density": density, "sparsity": None if density is None else 1 - density}
+    texts = {key: "" if share is None else f"{share:g}" for key, share in shares.items()}
+    return {"architecture": network} | texts | block.paper | row.paper
 
 
 def _at(density: float | None) -> str:

@@ -30,6 +30,13 @@ def papers_csv(spec: TableSpec) -> Path:
     return PAPERS / f"{spec.paper}_table{spec.number:02d}.csv"
 
 
+def paper_files(spec: TableSpec) -> list[Path]:
+    """The CSVs with papers' numbers beside ours: the table's own, or those that `beside` names."""
+    if spec.number is not None:
+        return [papers_csv(spec)]
+    return [PAPERS / f"{name}.csv" for name in spec.beside]
+
+
 @cache
 def lines_of(path: Path) -> tuple[dict[str, str], ...]:
     """The lines of a CSV, column -> text. The result is cached and must not be modified."""

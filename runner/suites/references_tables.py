@@ -7,7 +7,7 @@ from string import Formatter
 from typing import TypeVar
 
 from runner.errors import nearest
-from runner.paths import ROOT
+from runner.paths import PAPERS, ROOT
 from runner.suites.layouts_blocks import block_line, densities_of, matrix_line
 from runner.suites.metrics import metric_names
 from runner.suites.papers import header, lines_of, papers_csv
@@ -81,6 +81,11 @@ def _rows(spec: NetworksTable) -> Problems:
 
 def _paper_csv(spec: TableSpec) -> Problems:
     """Check that the paper's CSV exists and has the columns that name the lines of entries."""
+    for prefix, form in forms_of(spec):
+        assert isinstance(form, TableSpec)
+        for name in form.beside:
+            known = sorted(path.stem for path in PAPERS.glob("*_table*.csv"))
+            yield from check_name(f"{prefix}beside", name, known)
     if spec.number is None:
         return
     path = papers_csv(spec)
@@ -162,10 +167,14 @@ def _blocks(spec: BlocksTable) -> Problems:
     networks = list(dict.fromkeys(name for _, form in forms_of(spec) for name in form.networks))
     yield from _paper_names(spec, _numbered("rows", spec.rows))
     yield from _paper_names(spec, _numbered("blocks", spec.blocks))
+    for prefix, form in forms_of(spec):
+        assert isinstance(form, BlocksTable)
+        for i, block in enumerate(form.blocks):
+            key = f"{prefix}blocks.{i}"
+            yield from check_name(f"{key}.network", block.network, networks)
+            for name in block.rows or ():
+                yield from check_name(f"{key}.rows", name, [row.ref for row in spec.rows])
     for i, block in enumerate(spec.blocks):
-        yield from check_name(f"blocks.{i}.network", block.network, networks)
-        for name in block.rows or ():
-            yield from check_name(f"blocks.{i}.rows", name, [row.ref for row in spec.rows])
         for j, row in enumerate(spec.rows):
             if not row.dense and None in densities_of(row, block, spec):
                 yield f"blocks.{i}.density is missing: no column has one"

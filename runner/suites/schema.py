@@ -235,6 +235,8 @@ class TableSpec(SuiteSpec):
         sign: text printed between mean and deviation.
         decimals: number of decimals of differences to the paper's numbers.
         entry: description of the numbers of an entry, if they are not accuracies.
+        beside: the papers' tables whose numbers are printed beside ours, for a table that is no
+            paper's.
         ranks: whether accuracies have their ranks among the methods (runner/tables/ranks.py).
     """
 
@@ -243,6 +245,7 @@ class TableSpec(SuiteSpec):
     decimals: int = 1
     entry: str = ""
     ranks: bool = False
+    beside: Names = ()
     claims: tuple[TableClaim, ...] = ()
     variants: Mapping[str, TableVariant] = field(default_factory=dict)
 

@@ -171,12 +171,23 @@ class BlockRow(Item):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BlocksVariant(TableVariant):
+    """A variant of a table of blocks."""
+
+    blocks: tuple[Block, ...] | None = None
+    paper_line: Names | None = None
+    beside: Names | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class BlocksTable(TableSpec):
     """Layout `blocks`, of the jackpots paper: the rows are repeated in each block.
 
     Args:
         stub: the head of the labels.
         paper_line: the columns of the paper's CSV that identify a line.
+        paper_networks: the name of a network in the paper's CSV -> the name in `paper` of a block,
+            if different.
     """
 
     adds_rules: ClassVar[bool] = True
@@ -185,6 +196,8 @@ class BlocksTable(TableSpec):
     columns: tuple[BlockColumn, ...]
     rows: tuple[BlockRow, ...]
     paper_line: Names = ()
+    paper_networks: dict[str, str] = field(default_factory=dict)
+    variants: Mapping[str, BlocksVariant] = field(default_factory=dict)
 
     @property
     def panel_refs(self) -> list[str]:

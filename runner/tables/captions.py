@@ -103,7 +103,11 @@ def _seldom_tested(suite: Suite) -> list[str]:
 
 def _of_paper(suite: Suite) -> list[str]:
     """Notes on the paper's numbers: of which epoch and, on another data set, of which data."""
-    lines = _reported(suite)
+    lines, beside = _reported(suite), table_spec(suite).beside
+    if beside:
+        lines.append(
+            f"In brackets: numbers of {', '.join(beside)}, whose settings differ from ours."
+        )
     if suite.variant and (names := _data_of_paper(suite)):
         lines.append(f"The paper's numbers are those for {', '.join(names)}.")
     return lines

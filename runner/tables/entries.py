@@ -19,10 +19,12 @@ from runner.suites.cells import Cell
 from runner.suites.expand import Suite
 from runner.suites.metrics import ACCURACY, METRICS, Metric, find_metric
 from runner.suites.page import Key
-from runner.suites.papers import lines_of, papers_csv
+from runner.suites.papers import lines_of, paper_files
 from runner.suites.schema import TableSpec
+from runner.suites.schema_blocks import BlocksTable
 
 # table.select_on -> the field of the record by which the best candidate is chosen.
+NETWORK = "architecture"  # the column of the papers' CSVs with the network
 SELECT = {"validation": "val_accuracy", "test": "accuracy"}
 
 
@@ -131,8 +133,8 @@ def table_spec(suite: Suite) -> TableSpec:
 
 
 def has_paper(suite: Suite) -> bool:
-    """Whether a paper has the table, so that its numbers are printed beside ours."""
-    return suite.spec.number is not None
+    """Whether numbers of papers are printed beside ours."""
+    return bool(paper_files(table_spec(suite)))
 
 
 def _entry(cell: Cell, paper: dict[str, str], suite: Suite, results_dir: Path) -> Entry:
@@ -171,13 +173,18 @@ def _mean_of(records: tuple[dict[str, Any], ...], key: str) -> float | None:
 
 
 def _paper_lines(suite: Suite) -> dict[tuple[str, ...], dict[str, str]]:
-    """The lines of the paper's CSV by the names that identify them, with numbers as printed.
+    """The lines of the papers' CSVs by the names that identify them, with numbers as printed.
 
-    The result is empty for our own tables, which have no number.
+    The first of several CSVs takes precedence.
     """
-    if not has_paper(suite):
-        return {}
+    spec = table_spec(suite)
+    names = spec.paper_networks if isinstance(spec, BlocksTable) else {}
+
+    def named(line: dict[str, str], column: str) -> str:
+        return names.get(line[column], line[column]) if column == NETWORK else line[column]
+
     return {
-        tuple(line[column] for column in suite.page.paper): line
-        for line in lines_of(papers_csv(table_spec(suite)))
+        tuple(named(line, column) for column in suite.page.paper): line
+        for path in reversed(paper_files(spec))
+        for line in lines_of(path)
     }

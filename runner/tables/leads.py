@@ -18,7 +18,7 @@ from runner.spec.findings import is_diverged
 from runner.spec.planned import PlannedRun
 from runner.suites.cells import Cell
 from runner.suites.expand import Suite
-from runner.suites.papers import lines_of, papers_csv
+from runner.suites.papers import lines_of, paper_files
 from runner.suites.titles import title
 from runner.tables.entries import entries, table_spec
 
@@ -173,7 +173,8 @@ def _papers_line(suite: Suite, line: Mapping[str, str]) -> str:
     """The paper's line as text with its source; empty if the paper has none."""
     if not line:
         return ""
-    path = papers_csv(table_spec(suite))
+    files = paper_files(table_spec(suite))
+    path = next(path for path in files if line in lines_of(path))
     number = lines_of(path).index(dict(line)) + 2  # of the file; the first line is the header
     shown = [f"{key} {value}" for key, value in line.items() if value and key != "paper"]
     return f"{', '.join(shown)} ({path.relative_to(ROOT)}, line {number})"

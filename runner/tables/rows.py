@@ -7,7 +7,7 @@ from runner.suites.expand import Suite
 from runner.suites.metrics import Metric
 from runner.suites.page import Key, Shown
 from runner.suites.titles import other_data
-from runner.tables.entries import Entry, has_paper, table_spec
+from runner.tables.entries import Entry, table_spec
 from runner.tables.marks import Marks, column_of, marks_of
 from runner.tables.text import MISSING, Text, full
 
@@ -49,7 +49,7 @@ def _entry(
         rank=str(marks.ranks.get((key, metric.name), "")) if metric else "",
         same="" if metric and not metric.points else marks.shared.get(key, ""),
         footnotes=marks.papers.get((key, column_of(what)), ""),
-        beside=has_paper(suite),
+        beside=suite.spec.number is not None or bool(found[key].paper.get(column_of(what))),
     )
 
 

@@ -57,6 +57,34 @@ def test_a_table_of_ours_has_no_brackets_for_a_paper(table: Suite, tmp_path: Pat
     assert "the paper's" not in page and "[" not in page.partition("\n\n")[2].partition("\n\n")[0]
 
 
+@pytest.mark.parametrize("data", ["cifar10", "cifar100"])
+def test_variants_have_the_same_runs_and_the_papers_numbers(data: str, tmp_path: Path) -> None:
+    """Numbers as in results/paper: a cell of each paper, and cells that no paper has."""
+    figure, table = (
+        expand(f"{name}@{data}", {}, [], COMPOSER) for name in ("benchmark", "benchmark_table")
+    )
+    assert {job.run_id for job in figure.jobs} == {job.run_id for job in table.jobs}
+    found = entries(table, tmp_path)
+    papers = {key: each.paper["accuracy_mean"] for key, each in found.items() if each.paper}
+    vgg, resnet = "VGG-19", "ResNet-20, 32 filters"
+    if data == "cifar10":
+        # sketching Tables 1, 4 and 2 (IMP), jackpots Table 1 (90 %: density 0.1; 30 epochs)
+        assert papers[f"{vgg}, SynFlow", "0.1"] == "93.01"
+        assert papers[f"{vgg}, SNIP", "0.02"] == "90.92"
+        assert papers[f"{vgg}, LTH", "0.05"] == "92.64"
+        assert papers[f"{vgg}, Jackpot", "0.1"] == "93.86"
+        assert papers[f"{vgg}, OBD", "0.05"] == "93.58"
+        # its ResNet-20 has 16 filters there
+        assert not [key for key in papers if key[0].startswith(resnet)]
+    else:
+        assert papers[f"{resnet}, GraSP", "0.1"] == "67.24"
+        assert papers[f"{vgg}, Random", "0.02"] == "58.28"
+        assert (f"{vgg}, SET", "0.1") not in papers  # the jackpots paper has CIFAR-10 alone
+    assert not [key for key in papers if key[1] in ("0.5", "0.2", "0.01", "dense")]
+    page = as_markdown(table, found)
+    assert ("– [93.01 ± 0.19]" in page) == (data == "cifar10") and "[–]" not in page
+
+
 def test_the_figure_tells_its_curves_apart_without_colour(figure: Suite) -> None:
     spec, rows = figure.spec, table_rows()
     assert isinstance(spec, FigureSpec) and spec.look.marked
