@@ -115,14 +115,18 @@ def composed(arguments: list[str]) -> list[Any]:
 
 
 def answered(arguments: list[str]) -> bool:
-    """Print the help, or the summary of a finished run; False for any other command line.
+    """Print the help, the configuration, or the summary of a finished run; False for another one.
 
     Neither needs Hydra to run an application, which composes the configuration twice, or torch.
     """
     from runner.config.help import asks_only_for_help, help_text
+    from runner.config.sources import asked, config_text
 
     if asks_only_for_help(arguments):
         sys.stdout.write(f"{help_text(arguments)}\n")
+        return True
+    if request := asked(arguments):
+        sys.stdout.write(f"{config_text(request)}\n")
         return True
     if any(each.startswith("-") for each in arguments):
         return False

@@ -328,7 +328,9 @@ OVERRIDES = {
 
 @pytest.mark.parametrize("case", OVERRIDES)
 def test_compose_config_gives_the_configuration_that_run_py_prints(case: str) -> None:
-    line = [sys.executable, str(ROOT / "run.py"), *OVERRIDES[case], "--cfg", "job", "--resolve"]
+    # with an override of its own, Hydra prints it, without comments (tests/config/test_sources.py)
+    hydra = ["hydra.verbose=false", "--cfg", "job", "--resolve"]
+    line = [sys.executable, str(ROOT / "run.py"), *OVERRIDES[case], *hydra]
     done = subprocess.run(
         line, cwd=ROOT, capture_output=True, text=True, env=environment(), timeout=60
     )

@@ -26,10 +26,10 @@ PAGES = {
     )
 }
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
-INDENTED = re.compile(r"(?<=\n\n)    (\S.*)$", re.MULTILINE)
+INDENTED = re.compile(r"(?<=\n\n)(?: {4}.*\n)+")
 INLINE = re.compile(r"`([^`]+)`")
 # Not a command with values of its own: the syntax of commands, and requests for help.
-# tests/repository/test_recipes.py runs README's own method, `mine`; tests/engine has masks' files.
+# tests/repository/test_recipes.py runs README's own method, `mine`.
 GENERAL = re.compile(
     r"KEY|NAME|VALUE|FILE|RUN_ID|=mine|\.\.\.|masks=| --help| --cfg| --info| --version"
 )
@@ -41,7 +41,7 @@ def blocks(page: str) -> list[str]:
     A block between fences can be indented, in a list; a block without fences is.
     """
     shell = [text for language, text in FENCE.findall(page) if language in ("", "sh", "bash")]
-    shell += [f"{line}\n" for line in INDENTED.findall(FENCE.sub("", page))]
+    shell += INDENTED.findall(FENCE.sub("", page))
     return [line.strip() for line in "".join(shell).replace("\\\n", "").splitlines()]
 
 
@@ -82,6 +82,10 @@ def tables() -> list[list[str]]:
 def test_commands_are_found_in_blocks_continued_lines_and_prose() -> None:
     page = "a `make data`\n```python\nx\n```\n`b\nc`\n```sh\nrun a \\\n  b\n```\n```\nd\n```\n"
     assert blocks(page) == ["run a   b", "d"]
+    assert blocks("a\n\n    run a \\\n      b\n\n- c\n\n  ```\n  d\n  ```\n") == [
+        "d",
+        "run a       b",
+    ]
     assert spans(page) == ["make data", "b c"]
     assert len(commands("python run.py")) >= 20
     assert len(tables()) >= 20
