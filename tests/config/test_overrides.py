@@ -282,15 +282,15 @@ def test_an_unknown_launcher_is_compared_with_launchers() -> None:
 NO_EFFECT = {
     "method=imc start=dense method.wstar.epochs=abc": "only start=wstar reads it, and this run has"
     " start=dense; add start=wstar, or leave method.wstar.epochs out",
-    "method=imc retrain=finetune method.wstar.rewind_epoch=5": "only retrain=rewind reads it",
+    "method=imc retrain=finetune method.wstar.rewind_epoch=5": "retrain=lr_rewind|rewind reads it",
     "method=snip density=0.1 start=dense start.finetune.lr_factor=0.5": "only retrain=finetune",
-    "method=snip density=0.1 start=dense retrain=finetune start.rewind=5ep": "only retrain=rewind",
+    "method=snip density=0.1 start=dense retrain=finetune start.rewind=5ep": "only retrain=lr_rewind",
     "method=sr_popup density=0.1 method.tuning.epochs=3": "retrain=none leaves out stage 'train'",
     "method=sr_popup density=0.1 start=init train.lr=0.3": "sets lr itself; set method.lr",
-    "method=imp density=0.5 retrain=finetune method.rewind=5ep": "only retrain=rewind reads it",
+    "method=imp density=0.5 retrain=finetune method.rewind=5ep": "lr_rewind|rewind reads it",
     "method=theory/recovery dataset=gaussian_teacher model=student train.lr=0.3": "no stage of",
     # methods with settings per data set, which the configuration looks up by a resolver
-    "method=rigl density=0.1 start.rewind=5ep": "only retrain=rewind reads it",
+    "method=rigl density=0.1 start.rewind=5ep": "retrain=lr_rewind|rewind reads it",
 }
 
 
