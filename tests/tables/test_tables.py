@@ -296,15 +296,15 @@ def test_the_training_cost_is_a_column_and_earlier_records_lack_it(tmp_path: Pat
     chosen = {"models": ["resnet20"], "columns": ["train_flops", "train_flops_ratio"]}
     suite = expand("imc_table01@digits", {**chosen, "seeds": ["0", "1"]}, [SCALE])
     first, second = jobs(suite, "SNIP")
-    (random, _), counted = jobs(suite, "Random"), {"train_flops_ratio": 0.25}
+    (earlier, _), counted = jobs(suite, "Baseline"), {"train_flops_ratio": 0.25}
     write(
         tmp_path,
         record(first, 90.0, train_flops=1 * 10**15, **counted),
         record(second, 90.0, train_flops=2 * 10**15, **counted),
-        record(random, 90.0),
+        record(earlier, 90.0),
     )
     rows, text = printed(suite, tmp_path)
-    assert rows["SNIP"][4:] == ["1.50e+15", "0.25x"] and rows["Random"][4:] == ["–", "–"]
+    assert rows["SNIP"][4:] == ["1.50e+15", "0.25x"] and rows["Baseline"][4:] == ["–", "–"]
     assert "Training MACs / dense" in text
 
 
