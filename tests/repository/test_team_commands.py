@@ -22,7 +22,7 @@ SMALLER = {
     "--nnodes": "1",
     "--rdzv-endpoint": "localhost:0",
     "hydra.launcher.gpus_per_job": None,
-    "hydra.launcher.sizes.resnet50": None,
+    "hydra.launcher.sizes": None,
 }
 KEPT = ("method", "density", "train.scale", "env.profile")
 
