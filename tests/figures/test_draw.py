@@ -13,7 +13,7 @@ from runner.figures.draw import Panel, _fill, coinciding
 from runner.figures.fits import line_through
 from runner.figures.points import Point, Series
 from runner.figures.series import with_lack_of_fit
-from runner.suites.schema_figures import XAxis, YAxis
+from runner.suites.schema_figures import Look, XAxis, YAxis
 
 
 def seeds(x: int, y: float, spread: float) -> tuple[tuple[int, float], ...]:
@@ -97,3 +97,22 @@ def test_ticks_of_a_logarithmic_axis_are_the_points_and_none_overlap() -> None:
     few = labels(at([2.0, 5.0, 20.00014, 50.0], 0), at([2.0, 5.0, 20.00015, 50.0], 1))
     assert few == ["2", "5", "20", "50"]
     labels(at([float(x) for x in range(2, 60, 3)], 0))  # many points: the decades alone
+
+
+def test_marked_series_differ_in_marker_and_line_style() -> None:
+    names = ("a", "b", "c", "d", "e", "f", "g")
+    curves = [curve(name, [1.0, 2.0], colour=i) for i, name in enumerate(names)]
+    reference = replace(curve("random", [0.5, 0.6], colour=6), line="dotted")
+    level = Series("p", "dense", "level", (Point("=", 3, 100.0, 2.5, 0.1),), 3, 3, 0, "solid")
+    axes = Figure().add_subplot()
+    panel = Panel("p", XAxis(label="x"), YAxis(label="y"), [*curves, reference, level])
+    _fill(axes, panel, Look(marked=True))
+    *own, dotted, flat = axes.lines
+    # each differs from every other in the marker, neighbours in the style, too
+    assert len({line.get_marker() for line in own}) == len(names)
+    styles = [str(line._unscaled_dash_pattern) for line in own]  # type: ignore[attr-defined]
+    assert all(a != b for a, b in itertools.pairwise(styles)) and len(set(styles)) == 6
+    assert (dotted.get_marker(), dotted.get_linestyle()) == ("", ":")
+    assert list(flat.get_ydata()) == [2.5, 2.5]  # at the mean, along the whole axis
+    # curves on top of each other are told apart by their markers, without a word in the legend
+    assert axes.get_legend_handles_labels()[1] == [*names, "random", "dense"]

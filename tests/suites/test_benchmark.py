@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from support import COMPOSER
+from table_support import record, write
 
+from runner.figures.series import series_of
 from runner.suites.expand import Suite, expand
 from runner.suites.schema_blocks import BlocksTable
 from runner.suites.schema_figures import FigureSpec
@@ -57,6 +59,35 @@ def test_a_table_of_ours_has_no_brackets_for_a_paper(table: Suite, tmp_path: Pat
     assert "the paper's" not in page and "[" not in page.partition("\n\n")[2].partition("\n\n")[0]
 
 
+def test_pages_from_records_worked_by_hand(figure: Suite, table: Suite, tmp_path: Path) -> None:
+    """Two methods and the dense net at 5 %, five seeds; the second is ten points better."""
+    noise = [0.0, 0.2, -0.2, 0.1, -0.1]
+    panel = "LeNet-300-100"
+    for method, column, mean, epochs in (
+        ("Dense", "dense", 88.0, 5),
+        ("Random", "0.05", 70.0, 5),
+        ("OBD", "0.05", 80.0, 10),
+    ):
+        jobs = table.cells[f"{panel}, {method}", column].jobs
+        for job, more in zip(jobs, noise, strict=True):
+            write(tmp_path, record(job, mean + more, epochs_total=epochs, runtime_s=7.0))
+    page = as_markdown(table, entries(table, tmp_path)).replace("*", "").splitlines()
+    lines = [line.strip("|").split("|") for line in page if line.startswith("|")]
+    # those of the first block stay
+    rows = {name.strip(): [each.strip() for each in rest] for name, *rest in reversed(lines)}
+    # deviation of 0, ±0.2, ±0.1: (0.1 / 4)^0.5; accuracies and ranks are in the column of 5 %
+    assert rows["Dense"] == ["88.00 ± 0.16", "–", "–", "–", "–", "–", "5", "7.0"]
+    assert rows["Random"] == ["–", "–", "–", "70.00 ± 0.16 (2)", "–", "–", "5", "7.0"]
+    assert rows["OBD"] == ["–", "–", "–", "80.00 ± 0.16 (1) •", "–", "–", "10", "7.0"]
+    found = {series.key: series for series in series_of(figure, tmp_path)}
+    assert found["init", "Dense"].kind == "level"
+    assert [point.y for point in found["trained", "Dense"].points] == pytest.approx([88.0])
+    assert [(p.x, p.y, p.n) for p in found["trained", "OBD"].points] == [
+        (pytest.approx(5.0), pytest.approx(80.0), 5)
+    ]
+
+
+@pytest.mark.slow  # expands 2 x 726 runs
 @pytest.mark.parametrize("data", ["cifar10", "cifar100"])
 def test_variants_have_the_same_runs_and_the_papers_numbers(data: str, tmp_path: Path) -> None:
     """Numbers as in results/paper: a cell of each paper, and cells that no paper has."""
