@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import ConfigError
+from runner.figures.axes import log_ticks, scale
 from runner.figures.points import Series
-from runner.suites.schema_figures import Axis, XAxis, YAxis
+from runner.suites.schema_figures import XAxis, YAxis
 
 ENDINGS = ("svg", "pdf", "png")
 # Okabe and Ito's colours, which colour-blind readers can distinguish. Yellow is omitted: it is too
@@ -26,7 +27,6 @@ LONG = 36  # characters; legends with only shorter entries have two columns, oth
 LETTERS = 17  # characters of the caption per inch
 LINE = 0.14  # inches per line of the caption
 BELOW = 0.55  # inches between axes and legend, for ticks and the label
-TICKS = 8  # maximum number of points that are the ticks of a logarithmic axis
 SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "winnow",  # otherwise the names of clip paths are random
     "svg.fonttype": "none",  # text stays text: small, searchable, and read aloud
@@ -108,7 +108,7 @@ def _fill(axes: Any, panel: Panel) -> None:
     """Draw one panel."""
     axes.set_title(panel.label, fontsize=10.5)
     for name, axis in (("x", panel.x), ("y", panel.y)):
-        _scale(axes, name, axis, any(series.points for series in panel.series))
+        scale(axes, name, axis, any(series.points for series in panel.series))
     bars = [series for series in panel.series if series.kind == "bars"]
     on_top = coinciding(panel)
     for series in panel.series:
@@ -129,10 +129,8 @@ def _fill(axes: Any, panel: Panel) -> None:
     _levels(axes, panel.y)
     _end_at_data(axes, panel)
     curves = [series for series in panel.series if series.kind in CURVES]
-    places = sorted({point.x for series in curves for point in series.points})
-    if panel.x.scale == "log" and 0 < len(places) <= TICKS:
-        axes.set_xticks(places, [f"{x:g}" for x in places])
-        axes.set_xticks([], minor=True)
+    if panel.x.scale == "log":
+        log_ticks(axes, [point.x for series in curves for point in series.points])
     labels = [*axes.get_legend_handles_labels()[1], mark.label if mark else ""]
     labels += [levels.label for levels in panel.y.levels]
     _legend(axes, max(map(len, labels)))
@@ -144,16 +142,6 @@ def _levels(axes: Any, y: YAxis) -> None:
         style = MARK | {"linestyle": LEVELS[number % len(LEVELS)]}
         for i, height in enumerate(levels.at):
             axes.axhline(height, **style, **({"label": levels.label} if i == 0 else {}))
-
-
-def _scale(axes: Any, name: str, axis: Axis, drawn: bool) -> None:
-    """Set label, scale and range of the axis `name` (x or y); an empty panel stays linear."""
-    getattr(axes, f"set_{name}label")(axis.label)
-    if axis.scale != "linear" and drawn:
-        options = {} if axis.linthresh is None else {"linthresh": axis.linthresh}
-        getattr(axes, f"set_{name}scale")(axis.scale, **options)
-    if axis.range:
-        getattr(axes, f"set_{name}lim")(*axis.range)
 
 
 def _legend(axes: Any, widest: int) -> None:

@@ -131,8 +131,13 @@ def columns(cells: Cells) -> list[Centre]:
         inside = bool(bottom <= centre <= top)
         start = float(np.clip(centre, bottom - span, top + span))
         low, high = _limits(at, start, span, deviance, cells)
-        found.append(Centre(float(x), centre, low, high, inside))
+        found.append(Centre(float(x), _rounded(centre), _rounded(low), _rounded(high), inside))
     return found
+
+
+def _rounded(value: float) -> float:
+    """To nine digits: the last ones of matrix products depend on the kind of processor."""
+    return float(f"{value:.9g}")
 
 
 def judged(

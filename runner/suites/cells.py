@@ -84,7 +84,9 @@ def make_cells(
         used |= fitting
         further = [each for each in overrides if each not in optional - fitting]
         refuse_equal_entries(stem, cell, further, earlier)
-        cells[cell.key] = make_cell(cell, further, seeds, composer, _keys(notes, cell))
+        cells[cell.key] = make_cell(
+            cell, further, list(cell.seeds) or seeds, composer, _keys(notes, cell)
+        )
     if unused := sorted(optional - used):
         raise ConfigError(*(f"{option}: no method of {stem} has this option" for option in unused))
     _refuse_unread(cells.values(), overrides)

@@ -201,8 +201,11 @@ def expand_spec(
     options = choose_options(original, variant or None, chosen)
     spec = with_columns(on_variant(original, variant or None), chosen.get("columns", []))
     networks = choose_networks(spec.networks, chosen.get("models"))
-    seeds = requested_seeds(chosen.get("seeds")) or list(spec.seeds)
+    requested = requested_seeds(chosen.get("seeds"))
+    seeds = requested or list(spec.seeds)
     layout, page = lay_out(spec, options, networks)
+    if requested:
+        layout = [replace(cell, seeds=()) for cell in layout]
     path = kept.path(spec, layout, seeds, overrides) if kept else None
     cells = read_cells(path, layout, composer)
     if cells is None:

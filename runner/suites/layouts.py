@@ -231,7 +231,10 @@ def _figure(
                 overrides = (*panel.overrides, *series.overrides, *rules, *own)
                 shared = (*spec.overrides, f"model={networks[network]}")
                 ids = {"panel": panel.ref, "network": network, "method": series.ref}
-                cells.append(CellSpec((row, point), network, (*shared, *overrides), ids=ids))
+                key, own_seeds = (row, point), panel.seeds
+                cells.append(
+                    CellSpec(key, network, (*shared, *overrides), ids=ids, seeds=own_seeds)
+                )
     return cells, Page((), (), ())
 
 

@@ -102,7 +102,7 @@ def blocks(
         if block.network not in (None, *networks):
             continue
         lines += [Line((block.label,))] if block.label else []
-        for i, row in enumerate(row for row in spec.rows if applies(row.when, options)):
+        for i, row in enumerate(rows_of(block, spec, options)):
             of_row = _block_row(row, block, spec, options, networks)
             label = row.label.format(network=of_row[0].network)
             begins = i == 0 and bool(lines) and not block.label
@@ -166,6 +166,7 @@ def _block_row(
             labels=labels,
             ids=labels | {"method": ref},
             ran=_ran(row, block),
+            seeds=block.seeds,
         )
         cells.append(cell)
     return cells
@@ -177,12 +178,19 @@ def _ran(row: BlockRow, block: Block) -> dict[str, str]:
     return {axis: key for axis, key in axes.items() if key}
 
 
+def rows_of(block: Block, spec: BlocksTable, options: Mapping[str, str]) -> list[BlockRow]:
+    """The rows of a block with these options of the table."""
+    rows = [row for row in spec.rows if applies(row.when, options)]
+    return [row for row in rows if block.rows is None or row.ref in block.rows]
+
+
 def densities_of(row: BlockRow, block: Block, spec: BlocksTable) -> list[float | None]:
     """The densities of a row in a block: [None] if dense, those of the columns, or the block's."""
     if row.dense:
         return [None]
     listed = [column.density for column in spec.columns if column.density is not None]
-    return [*listed] or [block.density]
+    own = [each for each in listed if block.densities is None or each in block.densities]
+    return [*own] or [block.density]
 
 
 def block_line(row: BlockRow, block: Block, network: str, density: float | None) -> dict[str, str]:

@@ -45,6 +45,7 @@ class CellSpec:
         ran: axis -> the reading whose value is the number in its label.
         reads: pairs (key, further overrides) to read from the configuration, for an entry without
             runs (runner/suites/read_setting.py).
+        seeds: its own seeds; empty for those of the table.
     """
 
     key: Key
@@ -57,6 +58,7 @@ class CellSpec:
     labels: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     ran: dict[str, str] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -114,10 +114,16 @@ class Block:
     Args:
         label: printed above it.
         ran: as in a row of runner/suites/schema_tables.py.
+        rows: ids of the rows that it has; by default all.
+        densities: those of its columns that it has; by default all.
+        seeds: its own seeds; by default those of the table.
     """
 
     label: str = ""
     ran: str = ""
+    rows: Names | None = None
+    densities: tuple[float, ...] | None = None
+    seeds: tuple[int, ...] = ()
     network: str | None = None
     density: float | None = None
     overrides: Overrides = ()
@@ -150,7 +156,7 @@ class BlockRow(Item):
     """
 
     overrides: Overrides
-    paper: dict[str, str]
+    paper: dict[str, str] = field(default_factory=dict)
     name: str = ""
     ran: str = ""
     dense: bool = False
@@ -176,7 +182,7 @@ class BlocksTable(TableSpec):
     blocks: tuple[Block, ...]
     columns: tuple[BlockColumn, ...]
     rows: tuple[BlockRow, ...]
-    paper_line: Names
+    paper_line: Names = ()
 
     @property
     def panel_refs(self) -> list[str]:

@@ -75,7 +75,12 @@ class YAxis(Axis):
 
 @dataclass(frozen=True, kw_only=True)
 class FigurePanel(Item):
-    """Axes and their series. `networks`: printed names of the networks shown; by default all."""
+    """Axes and their series.
+
+    Args:
+        networks: printed names of the networks shown; by default all.
+        seeds: its own seeds; by default those of the figure.
+    """
 
     x: XAxis
     y: YAxis
@@ -83,6 +88,7 @@ class FigurePanel(Item):
     networks: Names | None = None
     overrides: Overrides = ()
     points: Points | None = None
+    seeds: tuple[int, ...] = ()
 
     def networks_of(self, networks: Mapping[str, str]) -> dict[str, str]:
         """The networks of the figure that the panel shows."""

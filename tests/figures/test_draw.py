@@ -1,5 +1,6 @@
 """Pictures: bands on logarithmic axes, curves that coincide, and fits that are rejected."""
 
+import itertools
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -75,3 +76,24 @@ def test_a_rejected_fit_is_drawn_and_named_as_rejected() -> None:
     line = line_through([1.0, 2.0, 3.0], [1.0, 4.0, 9.0])
     found = with_lack_of_fit(replace(bare, fit=line))
     assert found.fit and not found.fit.rejected
+
+
+def test_ticks_of_a_logarithmic_axis_are_the_points_and_none_overlap() -> None:
+    # two methods whose kept counts differ by one weight: one label for both
+    def at(xs: list[float], colour: int) -> Series:
+        points = tuple(Point(str(x), 1, x, 0.5) for x in xs)
+        return Series("p", f"s{colour}", "curve", points, 1, 1, colour, "solid")
+
+    def labels(*series: Series) -> list[str]:
+        axes = Figure().add_subplot()
+        _fill(axes, Panel("p", XAxis(label="x", scale="log"), YAxis(label="y"), list(series)))
+        axes.figure.canvas.draw()
+        shown = axes.get_xticklabels() + axes.get_xticklabels(minor=True)
+        boxes = [t.get_window_extent() for t in shown if t.get_text() and t.get_visible()]
+        ends = sorted((box.x0, box.x1) for box in boxes)
+        assert all(a[1] < b[0] for a, b in itertools.pairwise(ends))
+        return [tick.get_text() for tick in axes.get_xticklabels()]
+
+    few = labels(at([2.0, 5.0, 20.00014, 50.0], 0), at([2.0, 5.0, 20.00015, 50.0], 1))
+    assert few == ["2", "5", "20", "50"]
+    labels(at([float(x) for x in range(2, 60, 3)], 0))  # many points: the decades alone
