@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from types import TracebackType
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +37,7 @@ class SavedBytes:
         self._uses: dict[int, int] = {}  # address of a storage -> how often it is saved
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda held: held.tensor)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "SavedBytes":
         self._hooks.__enter__()
         return self
 

@@ -75,7 +75,8 @@ def available(
         except ConfigError as error:
             refused.append(error)
             continue
-        found[(suite.name, *suite.settings)] = suite
+        key = (suite.name, *suite.settings)
+        found[key] = suite
     if refused and not found:
         raise refused[0]
     for suite in () if words else _published(names, composer, kept):

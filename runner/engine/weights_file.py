@@ -119,10 +119,11 @@ def _content(path: Path) -> tuple[Any, bool]:
             return load_file(path), False
         # torch would warn of protocols of foreign files, and chooses a format by a path's name
         with (
-            warnings.catch_warnings(action="ignore"),
+            warnings.catch_warnings(),
             safe_globals([*INERT]),
             path.open("rb") as file,
         ):
+            warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True), True
     except OSError:
         raise

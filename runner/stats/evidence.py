@@ -158,4 +158,4 @@ def holm(ps: Sequence[float]) -> list[float]:
     steps = np.maximum.accumulate(factors * np.asarray(ps, dtype=float)[order])
     adjusted = np.empty(len(ps))
     adjusted[order] = np.minimum(1.0, steps)
-    return adjusted.tolist()
+    return [float(p) for p in adjusted]

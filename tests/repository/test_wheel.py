@@ -155,3 +155,16 @@ def test_code_in_a_checkout_has_its_commit_and_any_other_its_hash(tmp_path: Path
     # the distribution of this environment is not the copy
     assert copied["installed"] == {"version": None, "sha256": code_digest(tmp_path)}
     assert copied["git_sha"] is None and code_digest(tmp_path) != code_digest(ROOT)
+
+
+def test_one_range_of_python_versions_is_stated_and_checked() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    (least, end) = re.findall(r'^requires-python = ">=3\.(\d+),<3\.(\d+)"', project, re.MULTILINE)[
+        0
+    ]
+    assert f'target-version = "py3{least}"' in project  # of ruff: no newer syntax
+    assert f'\npython_version = "3.{least}"' in project  # of mypy: no newer names of the library
+    versions = [f'"3.{minor}"' for minor in range(int(least), int(end))]
+    assert f"python: [{', '.join(versions)}]" in (ROOT / ".github/workflows/ci.yml").read_text()
+    assert f"--python-version 3.{least} " in (ROOT / "Makefile").read_text()  # of make lock
+    assert f"Python 3.{least} to 3.{int(end) - 1}" in (ROOT / "README.md").read_text()
