@@ -70,10 +70,13 @@ def run() -> int:
 
     try:
         sys.argv[1:] = arguments = hydra_arguments(accepted(arguments))
-        if answered(arguments):
+        if helped(arguments):
+            return 0
+        own = composed(arguments)
+        if answered(arguments, own):
             return 0
         sweeps += check_jobs(arguments)
-        job(*composed(arguments))
+        job(*own)
         show(planned, sweeps)
     except SweepEnded as ended:
         return ended.code
@@ -108,21 +111,29 @@ def composed(arguments: list[str]) -> list[Any]:
     return [] if own else [command_config(arguments)]
 
 
-def answered(arguments: list[str]) -> bool:
-    """Print the help, or the summary of a finished run; False for any other command line.
-
-    Neither needs Hydra to run an application, which composes the configuration twice, or torch.
-    """
+def helped(arguments: list[str]) -> bool:
+    """Print the help if it is all that the command line asks for; whether it is."""
     from runner.config.help import asks_only_for_help, help_text
 
     if asks_only_for_help(arguments):
         sys.stdout.write(f"{help_text(arguments)}\n")
         return True
+    return False
+
+
+def answered(arguments: list[str], own: list[Any]) -> bool:
+    """Print the summary of a finished run; False for any other command line.
+
+    This needs neither torch nor Hydra to run an application.
+
+    Args:
+        own: `composed(arguments)`.
+    """
     if any(each.startswith("-") for each in arguments):
         return False
     from runner.commands.repeated import answer
 
-    return answer(arguments)
+    return answer(arguments, *own)
 
 
 def hydra_arguments(arguments: list[str]) -> list[str]:
