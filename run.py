@@ -76,10 +76,13 @@ def run() -> int:
 
     try:
         sys.argv[1:] = arguments = hydra_arguments(accepted(arguments))
-        if answered(arguments):
+        if helped(arguments):
+            return 0
+        own = composed(arguments)
+        if answered(arguments, own):
             return 0
         sweeps += check_jobs(arguments)
-        job(*composed(arguments))
+        job(*own)
         show(planned, sweeps)
     except SweepEnded as ended:
         return ended.code
@@ -114,11 +117,8 @@ def composed(arguments: list[str]) -> list[Any]:
     return [] if own else [command_config(arguments)]
 
 
-def answered(arguments: list[str]) -> bool:
-    """Print the help, the configuration, or the summary of a finished run; False for another one.
-
-    Neither needs Hydra to run an application, which composes the configuration twice, or torch.
-    """
+def helped(arguments: list[str]) -> bool:
+    """Print the help or the configuration if the command line asks for it; whether it does."""
     from runner.config.help import asks_only_for_help, help_text
     from runner.config.sources import asked, config_text
 
@@ -128,11 +128,22 @@ def answered(arguments: list[str]) -> bool:
     if request := asked(arguments):
         sys.stdout.write(f"{config_text(request)}\n")
         return True
+    return False
+
+
+def answered(arguments: list[str], own: list[Any]) -> bool:
+    """Print the summary of a finished run; False for any other command line.
+
+    This needs neither torch nor Hydra to run an application.
+
+    Args:
+        own: `composed(arguments)`.
+    """
     if any(each.startswith("-") for each in arguments):
         return False
     from runner.commands.repeated import answer
 
-    return answer(arguments)
+    return answer(arguments, *own)
 
 
 def hydra_arguments(arguments: list[str]) -> list[str]:

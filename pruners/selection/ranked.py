@@ -31,7 +31,7 @@ class Layout:
     def of(cls, layers: Mapping[str, Tensor]) -> "Layout":
         """The layout of these layers."""
         orders = {
-            name: tuple(slowest_first(layer) if layer.is_cpu else range(layer.dim()))
+            name: tuple(slowest_first(layer) if layer.device.type == "cpu" else range(layer.dim()))
             for name, layer in layers.items()
         }
         return cls({name: layer.shape for name, layer in layers.items()}, orders)
@@ -119,7 +119,7 @@ class Ranked:
         Raises:
             FloatingPointError: a score is not finite.
         """
-        if self.scores.is_cpu:
+        if self.scores.device.type == "cpu":
             return self._top_on_host(total)
         values = self.values()
         boundary = kth_largest(values, total)

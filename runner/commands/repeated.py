@@ -39,16 +39,17 @@ FOLDER = "requests"  # of the cache
 DEVICES = ("auto", "cpu")  # that need no check; others may be missing
 
 
-def answer(words: Sequence[str]) -> bool:
+def answer(words: Sequence[str], cfg: DictConfig | None = None) -> bool:
     """Print the summary of a finished run; whether its command is known and the run is done.
 
     Args:
         words: the overrides of the command line.
+        cfg: their configuration, if it has been composed.
     """
     if ranks().size > 1 or ignored():
         return False
     with contextlib.suppress(ConfigError, OmegaConfBaseException):  # the run reports them
-        cfg = compose_config(list(words))
+        cfg = compose_config(list(words)) if cfg is None else cfg
         env = environment_of(cfg)
         if not env.plan and env.device in DEVICES:
             return _answer(_path(cfg, typed(words), env), env)

@@ -2,6 +2,7 @@
 
 import contextlib
 
+from runner.code import code_digest
 from runner.config.compose import Composer
 from runner.errors import ConfigError
 from runner.registry import tags
@@ -10,8 +11,12 @@ from runner.suites.papers import paper_titles
 
 
 def warm() -> None:
-    """Find the components, parse with Hydra, and read the tables of the papers; compute nothing."""
+    """Find the components, parse with Hydra, and read the code and the papers' tables.
+
+    Nothing is computed that could start threads.
+    """
     tags()
+    code_digest()
     Composer().plain([])
     for paper in paper_titles():
         with contextlib.suppress(ConfigError):  # of a table's file; a run does not need it

@@ -34,7 +34,15 @@ from runner.paths import CODE, ROOT
 
 PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37  # linux/prctl.h
 READ_LATE = frozenset({"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"})
-ALWAYS = ("hydra", "runner.config.hydra_errors", "runner.commands.run")  # imported by run.py
+ALWAYS = (  # imported by run.py, and later by every run
+    "hydra",
+    "numpy.ma",
+    "numpy.random",
+    "runner.config.help",
+    "runner.config.hydra_errors",
+    "runner.commands.run",
+    "runner.engine.shared_folders",
+)
 SOURCES = tuple(ROOT / name for name in (*CODE, "hydra_plugins"))  # what can influence a number
 PACKAGES = ("runner", "models", "pruners")
 START_SECONDS = 300.0  # for the imports of a server

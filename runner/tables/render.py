@@ -1,12 +1,13 @@
 """Render tables as text, Markdown, LaTeX, HTML and CSV in the paper's layout."""
 
+import csv
+import io
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-import pandas as pd
 from tabulate import SEPARATING_LINE, tabulate
 
 from runner import latex
@@ -116,7 +117,13 @@ def as_html(suite: Suite, found: Entries) -> str:
 
 def as_csv(suite: Suite, found: Entries) -> str:
     """Format the long form: one line per row, network and seed."""
-    return str(pd.DataFrame(long_form(suite, found)).to_csv(index=False))
+    lines = long_form(suite, found)
+    columns = list(dict.fromkeys(name for line in lines for name in line))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")  # None is written as ""
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
 
 
 FORMATS: dict[str, Callable[[Suite, Entries], str]] = {

@@ -51,16 +51,16 @@ def test_an_unknown_part_is_refused_with_the_choices() -> None:
 
 def test_the_file_has_one_row_for_each_figure_with_device_and_versions(tmp_path: Path) -> None:
     folders = [f"env.results_dir={tmp_path}", f"env.cache_dir={tmp_path}"]
-    words = ["only=expanding", "rounds=1", "threads=1", *folders]
+    words = ["only=trials", "rounds=1", "threads=1", *folders]
     printed = console_text(lambda console: bench(words, console))
-    assert printed.startswith("expanding, ") and "; ratio " in printed
+    assert printed.startswith("trials, ") and "; ratio " in printed
     (row,) = json.loads((tmp_path / "bench" / "bench.json").read_text())
     assert list(row) == [
         *("name", "value", "unit", "rival", "rival_value", "ratio"),
         *("device", "cpu_capability", "threads", "torch"),
         *("git_sha", "git_dirty", "measured"),
     ]
-    assert (row["name"], row["unit"], row["threads"]) == ("expanding", "s", 1)
+    assert (row["name"], row["unit"], row["threads"]) == ("trials", "s", 1)
     assert row["ratio"] == pytest.approx(row["rival_value"] / row["value"])  # of a single round
     assert row["torch"] == torch.__version__
     assert {key: row[key] for key in ("git_sha", "git_dirty")} == git_state()

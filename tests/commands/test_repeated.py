@@ -12,6 +12,7 @@ from conftest import ROOT, SMALL, environment, records
 from runner.code import code_digest
 from runner.commands import repeated
 from runner.commands.repeated import answer
+from runner.commands.warm import warm
 from runner.config.help import choices
 from runner.paths import PUBLISHED
 
@@ -76,6 +77,7 @@ def test_tables_and_plans_of_finished_runs_import_no_torch(call: str, tmp_path: 
     assert text == first[1].stdout.rpartition("END")[0]
     assert "99.17" in text or "done 14" in text, text
     assert "torch" in first[0] and "torch" not in again[0]
+    assert "pandas" not in first[0] | again[0]
 
 
 @pytest.mark.parametrize("script", ["tables", "plan", "figures"])
@@ -131,6 +133,18 @@ def test_a_repeated_command_says_that_the_run_is_done_and_when_and_imports_no_to
     assert not {"torch", "numpy", "scipy", "pandas", "sklearn", "matplotlib"} & loaded
 
 
+def test_a_command_composes_its_configuration_once(dirs: list[str]) -> None:
+    call = (
+        "import run\n    import hydra._internal.config_loader_impl as hydras\n"
+        "    Loader = hydras.ConfigLoaderImpl\n"
+        "    load, n = Loader.load_configuration, []\n"
+        "    Loader.load_configuration = lambda *a, **k: (n.append(1), load(*a, **k))[1]\n"
+        "    try:\n        run.main()\n    finally:\n        print('COMPOSED', len(n))"
+    )
+    _, done = modules(call, *FAST, *dirs, "env.plan=true")
+    assert "COMPOSED 1\n" in done.stdout
+
+
 def test_only_the_same_command_of_the_same_code_is_answered(
     command: Command, dirs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +171,15 @@ def test_only_the_same_command_of_the_same_code_is_answered(
     (record,) = (tmp_path / "results" / "runs").glob("*/result.json")
     record.write_text(record.read_text().replace('"seed": 0', '"seed": 1'))
     assert not answer(words)
+
+
+def test_a_fork_server_has_read_the_code_for_its_jobs() -> None:
+    code_digest.cache_clear()
+    warm()
+    before = code_digest.cache_info()
+    assert before.currsize == 1
+    code_digest()
+    assert code_digest.cache_info().misses == before.misses
 
 
 def test_every_file_that_can_influence_a_run_is_part_of_the_digest(tmp_path: Path) -> None:

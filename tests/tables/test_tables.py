@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 from conftest import ROOT, SMALL
 from support import compose_run, machine, perform_run
@@ -18,7 +19,8 @@ from runner.spec.planned import PlannedRun
 from runner.suites.expand import Suite, expand, parse_arguments
 from runner.suites.schema_tables import NetworksTable
 from runner.suites.titles import title
-from runner.tables.render import write_table
+from runner.tables.entries import entries
+from runner.tables.render import as_csv, long_form, write_table
 
 # no published records have this scale, so that a table contains only the records of the test
 SCALE = "train.scale=0.0123"
@@ -463,6 +465,13 @@ def test_the_csv_has_a_line_per_row_network_and_seed(table: Suite, tmp_path: Pat
     } == {"not run"}
     theirs = (line for line in lines if line["row"] != OURS)
     assert all(line["paper_epochs"] in ("160", "320", "1120") for line in theirs)
+
+
+@pytest.mark.parametrize("done", [0, 1, 2])
+def test_the_csv_is_what_pandas_writes(done: int, table: Suite, tmp_path: Path) -> None:
+    write(tmp_path, *(record(job, 90.25 + i) for i, job in enumerate(jobs(table, "SNIP")[:done])))
+    found = entries(table, tmp_path)
+    assert as_csv(table, found) == pandas.DataFrame(long_form(table, found)).to_csv(index=False)
 
 
 def test_latex_and_html_have_the_same_cells_with_escaped_characters(
