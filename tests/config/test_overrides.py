@@ -273,7 +273,7 @@ NO_EFFECT = {
     " start=dense; add start=wstar, or leave method.wstar.epochs out",
     "method=imc retrain=finetune method.wstar.rewind_epoch=5": "retrain=lr_rewind|rewind reads it",
     "method=snip density=0.1 start=dense start.finetune.lr_factor=0.5": "only retrain=finetune",
-    "method=snip density=0.1 start=dense retrain=finetune start.rewind=5ep": "only retrain=lr_rewind",
+    "method=snip density=0.1 start=dense retrain=finetune start.rewind=5ep": "retrain=lr_rewind",
     "method=sr_popup density=0.1 method.tuning.epochs=3": "retrain=none leaves out stage 'train'",
     "method=sr_popup density=0.1 start=init train.lr=0.3": "sets lr itself; set method.lr",
     "method=imp density=0.5 retrain=finetune method.rewind=5ep": "lr_rewind|rewind reads it",
