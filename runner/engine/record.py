@@ -66,8 +66,7 @@ def make_record(
         "runtime_s": round(sum(meta["seconds"] for meta in stages), 3),
         "wall_s": round(wall_s, 3),
         "stages": [_stage_row(meta) | Origins.of(stages).row(meta) for meta in stages],
-        "report": {k: v for meta in stages for k, v in meta["report"].items()}
-        | _divergence(stages[-1]),
+        "report": _report(stages),
         "provenance": _provenance(context, stages) | {"started": started, "finished": finished},
     }
 
@@ -96,6 +95,12 @@ def _own_files(context: RunContext) -> dict[str, Any]:
 def _stage_row(meta: dict[str, Any]) -> dict[str, Any]:
     row = {key: meta[key] for key in ("name", "key", "cached", "epochs")}
     return {**row, "seconds": round(meta["seconds"], 3)}
+
+
+def _report(stages: list[dict[str, Any]]) -> dict[str, Any]:
+    """The findings of all stages, and those on a divergence."""
+    found = {key: value for meta in stages for key, value in meta["report"].items()}
+    return found | _divergence(stages[-1])
 
 
 def _divergence(last: dict[str, Any]) -> dict[str, Any]:
