@@ -17,7 +17,8 @@ from typing import Any
 
 from runner.config.build import parse_run
 from runner.config.environment import environment
-from runner.engine.record import COUNTED_LATER, comparable
+from runner.engine.record import comparable
+from runner.engine.training_cost import COUNTED_LATER
 from runner.errors import ConfigError, Damaged
 from runner.files import read_bytes, sha256, write_bytes
 from runner.locks import is_held

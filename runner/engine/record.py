@@ -14,20 +14,19 @@ from pruners.base import count_kept, count_prunable, full_masks, keep_count
 from runner.engine.context import RunContext
 from runner.engine.divergence import ENTRY
 from runner.engine.memory import GIB
-from runner.engine.tally import COST
+from runner.engine.training_cost import training_cost
 from runner.records.provenance import ORIGIN, ORIGINS, OWN, Origin
 from runner.records.valid import SCHEMA
 from runner.registry import find_part, own_version
 from runner.spec.findings import DIVERGED, DIVERGED_EPOCH, DIVERGED_STAGE, DIVERGED_WHAT
 from runner.spec.found import Surveyed
 from runner.spec.identity import NUMERICS, own_parts
-from runner.spec.run import Run, Stage, trains
+from runner.spec.run import Run, trains
 
 UNIT = "multiply-accumulates per example"  # of `flops`
 # May differ between equal records: of the record, and of a stage.
 NOT_COMPARED = ("runtime_s", "wall_s", "provenance")
 NOT_COMPARED_OF_STAGE = ("seconds", "cached", ORIGIN)
-COUNTED_LATER = ("train_flops", "train_flops_ratio")  # absent from earlier records
 
 
 def make_record(
@@ -60,7 +59,7 @@ def make_record(
         **_settings(run),
         **_own_files(context),
         **counts,
-        **_training_cost(run, stages, done=not divergence),
+        **training_cost(run, stages, None if divergence else final_stage(run)),
         **_accuracies(trained[-1]["history"] if trained else []),
         **_epochs(run),
         "scale": run.scale,
@@ -101,6 +100,12 @@ def _own_files(context: RunContext) -> dict[str, Any]:
 def _stage_row(meta: dict[str, Any]) -> dict[str, Any]:
     row = {key: meta[key] for key in ("name", "key", "cached", "epochs")}
     return {**row, "seconds": round(meta["seconds"], 3)}
+
+
+def _report(stages: list[dict[str, Any]]) -> dict[str, Any]:
+    """The findings of all stages, and those on a divergence."""
+    found = {key: value for meta in stages for key, value in meta["report"].items()}
+    return found | _divergence(stages[-1])
 
 
 def _divergence(last: dict[str, Any]) -> dict[str, Any]:
@@ -239,41 +244,6 @@ def _counts(context: RunContext, final: str | None) -> dict[str, Any]:
         "kept": kept,
         "flops": {"dense": dense, "nonzero": nonzero, "unit": UNIT},
     }
-
-
-def _training_cost(
-    run: Run, stages: list[dict[str, Any]], done: bool
-) -> dict[str, int | float | None]:
-    """Multiply-accumulates of all stages that led to the result, and their ratio to dense training.
-
-    None for a run that is not `done` or only measures, and if a stage's cost is not known. The
-    ratio is also None where nothing was trained.
-    """
-    final = final_stage(run) if done else None
-    total, dense = _sum_of_costs(run, stages, final) if final else (None, None)
-    ratio = total / dense if total is not None and dense else None
-    return dict(zip(COUNTED_LATER, (total, ratio), strict=True))
-
-
-def _sum_of_costs(
-    run: Run, stages: list[dict[str, Any]], final: str
-) -> tuple[int | None, int | None]:
-    """Multiply-accumulates of the stages that led to `final`, as they were and dense."""
-    metas = {meta["name"]: meta for meta in stages}
-    unknown = {"total": None, "dense": None}
-    found = [metas[stage.name].get(COST, unknown) for stage in _leading_to(run, final)]
-    totals, dense = ([cost[key] for cost in found] for key in ("total", "dense"))
-    return None if None in totals else sum(totals), None if None in dense else sum(dense)
-
-
-def _leading_to(run: Run, final: str) -> list[Stage]:
-    """The stages that compute, of `final` and of those that it directly or indirectly reads."""
-    names = {final}
-    for stage in reversed(run.stages):
-        names |= set(stage.parents) if stage.name in names else set()
-    return [
-        stage for stage in run.stages if stage.name in names and (stage.recipe or stage.component)
-    ]
 
 
 def final_stage(run: Run) -> str | None:

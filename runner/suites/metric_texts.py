@@ -104,11 +104,6 @@ def large(sample: Sample) -> str:
     return f"{sample.mean:.2e}"
 
 
-def papers_large(paper: Printed) -> str:
-    """The paper's number of operations, in the same way."""
-    return f"{float(paper.text):.2e}"
-
-
 def ratio(sample: Sample) -> str:
     """Format a ratio as the papers on training cost do: 0.23x."""
     return f"{sample.mean:.3g}x"

@@ -198,9 +198,8 @@ METRICS = (
         _field_if_any("train_flops"),
         texts.large,
         "train_flops",
-        texts.papers_large,
+        compared=False,
         csv="train_flops",
-        paper_csv="paper_train_flops",
     ),
     Metric(
         "train_flops_ratio",
@@ -208,8 +207,8 @@ METRICS = (
         _field_if_any("train_flops_ratio"),
         texts.ratio,
         "train_flops_ratio",
+        compared=False,
         csv="train_flops_ratio",
-        paper_csv="paper_train_flops_ratio",
     ),
     Metric(
         "epochs_total",

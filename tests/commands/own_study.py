@@ -33,8 +33,10 @@ if __name__ == "__main__":
 """
 
 
-def winnow(folder: Path, *words: str, path: str = "my", code: int = 0) -> str:
+def winnow(folder: Path, *words: str, path: str = "my", code: int = 0, limit: float = 300) -> str:
     """Output of `winnow WORDS` in a folder with WINNOW_PATH, which has to end with `code`.
+
+    `limit` is in seconds.
 
     The command is a fork of a process that has imported torch (tests/forked.py).
     """
@@ -44,7 +46,7 @@ def winnow(folder: Path, *words: str, path: str = "my", code: int = 0) -> str:
     with written.open("wb") as file:
         number = file.fileno()
         process = start_forked(script, words, folder, variables, number, number)
-        found = process.wait(300)
+        found = process.wait(limit)
     printed = written.read_text()
     assert found == code, printed
     return printed

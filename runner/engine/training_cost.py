@@ -1,0 +1,46 @@
+"""What the result of a run cost, from the costs of its stages (docs/training_flops.md)."""
+
+from typing import Any
+
+from runner.engine.tally import COST
+from runner.spec.run import Run, Stage
+
+COUNTED_LATER = ("train_flops", "train_flops_ratio")  # absent from earlier records
+
+
+def training_cost(
+    run: Run, stages: list[dict[str, Any]], final: str | None
+) -> dict[str, int | float | None]:
+    """Multiply-accumulates of all stages that led to the result, and their ratio to dense training.
+
+    Both are None without a result, and if a stage's cost is not known. The ratio is also None where
+    nothing was trained.
+
+    Args:
+        stages: metadata of each stage, with `name`.
+        final: the stage that is the result; None for a run that diverged or only measures.
+    """
+    total, dense = _sum_of_costs(run, stages, final) if final else (None, None)
+    ratio = total / dense if total is not None and dense else None
+    return dict(zip(COUNTED_LATER, (total, ratio), strict=True))
+
+
+def _sum_of_costs(
+    run: Run, stages: list[dict[str, Any]], final: str
+) -> tuple[int | None, int | None]:
+    """Multiply-accumulates of the stages that led to `final`, as they were and dense."""
+    metas = {meta["name"]: meta for meta in stages}
+    unknown = {"total": None, "dense": None}
+    found = [metas[stage.name].get(COST, unknown) for stage in _leading_to(run, final)]
+    totals, dense = ([cost[key] for cost in found] for key in ("total", "dense"))
+    return None if None in totals else sum(totals), None if None in dense else sum(dense)
+
+
+def _leading_to(run: Run, final: str) -> list[Stage]:
+    """The stages that compute, of `final` and of those that it directly or indirectly reads."""
+    names = {final}
+    for stage in reversed(run.stages):
+        names |= set(stage.parents) if stage.name in names else set()
+    return [
+        stage for stage in run.stages if stage.name in names and (stage.recipe or stage.component)
+    ]
