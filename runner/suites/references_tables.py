@@ -10,7 +10,7 @@ from runner.errors import nearest
 from runner.paths import PAPERS, ROOT
 from runner.suites.layouts_blocks import block_line, densities_of, matrix_line
 from runner.suites.metrics import metric_names
-from runner.suites.papers import header, lines_of, papers_csv
+from runner.suites.papers import header, lines_of, paper_files, papers_csv
 from runner.suites.references_base import Problems, check_name, forms_of
 from runner.suites.schema import TableSpec
 from runner.suites.schema_blocks import (
@@ -121,11 +121,17 @@ def _numbered(key: str, items: Iterable[T]) -> Iterator[tuple[str, T]]:
 
 
 def _paper_names(spec: TableSpec, items: Iterable[tuple[str, Named]]) -> Problems:
-    """Check that the keys of each item's `paper` are columns of the paper's CSV."""
-    if spec.number is not None and (path := papers_csv(spec)).is_file():
+    """Check that the keys of each item's `paper` are columns of the papers' CSVs."""
+    if known := list(dict.fromkeys(name for path in _csvs(spec) for name in header(path))):
         for key, item in items:
             for name in item.paper:
-                yield from check_name(f"{key}.paper", name, header(path))
+                yield from check_name(f"{key}.paper", name, known)
+
+
+def _csvs(spec: TableSpec) -> list[Path]:
+    """The existing CSVs beside the table or one of its variants."""
+    forms = [form for _, form in forms_of(spec) if isinstance(form, TableSpec)]
+    return list(filter(Path.is_file, dict.fromkeys(p for form in forms for p in paper_files(form))))
 
 
 def _unnamed(paper_line: Iterable[str], named: Mapping[str, str], entry: str) -> Problems:
@@ -166,9 +172,12 @@ def _blocks(spec: BlocksTable) -> Problems:
     """Check that every entry names its line and has a density, and that named networks exist."""
     networks = list(dict.fromkeys(name for _, form in forms_of(spec) for name in form.networks))
     yield from _paper_names(spec, _numbered("rows", spec.rows))
-    yield from _paper_names(spec, _numbered("blocks", spec.blocks))
+    printed = {line["architecture"] for path in _csvs(spec) for line in lines_of(path)}
+    for name in spec.paper_networks:
+        yield from check_name("paper_networks", name, sorted(printed))
     for prefix, form in forms_of(spec):
         assert isinstance(form, BlocksTable)
+        yield from _paper_names(spec, _numbered(f"{prefix}blocks", form.blocks))
         for i, block in enumerate(form.blocks):
             key = f"{prefix}blocks.{i}"
             yield from check_name(f"{key}.network", block.network, networks)
