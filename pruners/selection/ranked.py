@@ -82,8 +82,12 @@ class Ranked:
         return cls(layout.join(scores), layout.join(masks), layout)
 
     def on_host(self) -> "Ranked":
-        """The same on the CPU."""
-        return replace(self, scores=self.scores.cpu(), left=self.left.cpu())
+        """The same on the CPU, by one copy; scores of pruned weights become a finite number."""
+        if self.scores.device.type == "cpu":
+            return self
+        values = self.values().cpu()
+        lowest = torch.finfo(values.dtype).min
+        return replace(self, scores=values.clamp(min=lowest), left=values > -inf)
 
     def split(self, vector: Tensor) -> dict[str, Tensor]:
         """The layers of a vector (n,), as views of their shapes."""
