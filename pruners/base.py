@@ -29,6 +29,7 @@ from pruners.declared import Finding as Finding
 from pruners.declared import Foreseen as Foreseen
 from pruners.declared import Reads as Reads
 from pruners.declared import Work as Work
+from pruners.team import ALONE, Team
 
 Batch = tuple[Tensor, Tensor]  # inputs (B, C, H, W), labels (B,)
 Masks = dict[str, Tensor]  # parameter name -> bool tensor of that parameter's shape; True = kept
@@ -72,6 +73,7 @@ class Task:
     image: tuple[int, int, int] = (1, 1, 1)  # (C, H, W) of an input
     classes: int = 2
     memory: float = float("inf")  # bytes that graphs may take (pruners/memory.py)
+    team: Team = ALONE  # the processes that call the method, all of them with the same arguments
 
 
 class Masking(Protocol):

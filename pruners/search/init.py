@@ -166,7 +166,7 @@ class Init:
         device = next(model.parameters()).device
         criterion, source = self.ranked_by()
         examples = Examples(source, task, device)
-        return criterion(model, masks, examples, task.loss, task.rng, task.memory)
+        return criterion(model, masks, examples, task.loss, task.rng, task.memory, task.team)
 
     def ranked_by(self) -> tuple[Score, Source | None]:
         """The score of the criterion, and its training images."""

@@ -1,8 +1,9 @@
 """Score, then select: the pruner of every method that ranks weights.
 
-Its five orthogonal options are fields. A score is `(model, masks, batches, loss, rng, memory) ->
-Scores` and leaves the model bit-identical. `rng` is the stage's random stream, for scores that are
-themselves random; `memory` is the number of bytes that its graphs may take (pruners/memory.py).
+Its five orthogonal options are fields. A score is `(model, masks, batches, loss, rng, memory, team)
+-> Scores` and leaves the model bit-identical. `rng` is the stage's random stream, for scores that
+are themselves random; `memory` is the number of bytes that its graphs may take (pruners/memory.py);
+`team` are the processes that divide the batches (pruners/team.py).
 """
 
 from collections.abc import Callable, Iterable
@@ -26,13 +27,15 @@ from pruners.selection.allocate import Allocation, check_counts
 from pruners.selection.pick import Proportional, Sketch, Top
 from pruners.selection.select import Pick, select
 from pruners.selection.source import Examples, Train
+from pruners.team import Team
 
 When = Literal["each", "final", "oneshot"]
 Classifier = Literal["pruned", "dense"]
 
 
-# Model, masks, batches, loss, random stream of the stage, bytes that graphs may take -> scores.
-ScoreFn = Callable[[nn.Module, Masks, Iterable[Batch], LossFn, Generator, float], Scores]
+# Model, masks, batches, loss, random stream of the stage, bytes that graphs may take, processes
+# that divide the batches -> scores.
+ScoreFn = Callable[[nn.Module, Masks, Iterable[Batch], LossFn, Generator, float, Team], Scores]
 
 
 class Score(Protocol):
@@ -49,6 +52,7 @@ class Score(Protocol):
         loss: LossFn,
         rng: Generator,
         memory: float,
+        team: Team,
     ) -> Scores: ...
 
 
@@ -256,5 +260,5 @@ class ScorePruner:
         """Score and select once, down to task.density."""
         assert task.density is not None
         examples = Examples(self.source, task, next(model.parameters()).device)
-        scores = score(model, before.masks, examples, task.loss, task.rng, task.memory)
+        scores = score(model, before.masks, examples, task.loss, task.rng, task.memory, task.team)
         return select(scores, before, task.density, self.allocate, pick, task.rng)

@@ -97,6 +97,14 @@ class ProcessGroup:
             dist.all_reduce(values)
         return values
 
+    def least(self, value: float) -> float:
+        """The smallest `value` of all processes."""
+        if self.size == 1:
+            return value
+        found = torch.tensor(value, dtype=torch.float64)
+        dist.all_reduce(found, dist.ReduceOp.MIN)
+        return float(found)
+
     def gathered(self, value: Tensor) -> Tensor:
         """The sum of `value` over processes in the first of them, and 0 in the others."""
         total = self.total(value.clone())
