@@ -72,10 +72,12 @@ class ProcessGroup:
         if self.size == 1 or not any(p.requires_grad for p in model.parameters()):
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
-        # Where a masking replaces weights, some of the model's own may not be in the graph.
+        # Where a masking replaces weights, some of the model's own may not be in the graph. Buffers
+        # are the statistics of BatchNorm, which are equal in all processes.
         return DistributedDataParallel(
             model,
             device_ids=ids,
+            broadcast_buffers=False,
             find_unused_parameters=bool(masking.trainable),
         )
 
