@@ -14,6 +14,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from runner.engine.precision import full
+
 BATCHNORMS = nn.modules.batchnorm._BatchNorm
 
 
@@ -68,7 +70,7 @@ def share_statistics(module: nn.Module) -> None:
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, int]:
     """Mean (C,), biased variance (C,) and number of values a channel, over all processes."""
     count, channels = x.numel() // x.shape[1], x.shape[1]
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    x = full(x)
     if count:  # as nn.BatchNorm computes them; var_mean takes ten times as long (measured)
         mean, var = torch.batch_norm_update_stats(x, None, None, 0.0)
     else:  # this process has no example of a batch that is smaller than the number of processes
