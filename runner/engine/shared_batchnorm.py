@@ -31,6 +31,8 @@ class SharedBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         mean, var, count = _statistics(input.detach())
+        if count < 2:
+            raise ValueError("BatchNorm in training needs more than one value a channel")
         self._track(mean, var * (count / (count - 1)))
         normalised: Tensor = _Normalise.apply(
             input, self.weight, self.bias, mean, var, self.eps, count

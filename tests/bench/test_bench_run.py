@@ -27,6 +27,7 @@ CHECKED = {
     "eval_vs_before",
     "team_cpu",
     "team_decodes",
+    "team_scores",
 }
 
 
