@@ -34,9 +34,9 @@ from runner.spec.run import Recipe
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["runner.commands.run", "support", "pytest"])
 BATCH = 7  # two steps with uneven parts
-# Images in the last batch: one; two where maps have one pixel and BatchNorm refuses a single one; or
-# five, since BatchNorm maps two values to -1 and 1 and the gradient is the rounding of their
-# difference, which MobileNet's 27 layers amplify a billionfold.
+# Images in the last batch: one; two where maps have one pixel and BatchNorm refuses a single value;
+# or five, since BatchNorm maps two values to -1 and 1 and the gradient is the rounding of their
+# difference, which MobileNet's 27 layers amplify.
 IMAGES = {"ResNet-20": 15, "VGG-19": 16, "MobileNet": 19}
 NETS = {
     "ResNet-20": ("model=resnet20",),
