@@ -32,6 +32,7 @@ from pruners.declared import Passes as Passes
 from pruners.declared import Reads as Reads
 from pruners.declared import Targeted as Targeted
 from pruners.declared import Work as Work
+from pruners.team import ALONE, Team
 
 Batch = tuple[Tensor, Tensor]  # inputs (B, C, H, W), labels (B,)
 Masks = dict[str, Tensor]  # parameter name -> bool tensor of that parameter's shape; True = kept
@@ -85,6 +86,7 @@ class Task:
     classes: int = 2
     memory: float = float("inf")  # bytes that graphs may take (pruners/memory.py)
     spend: Spend = no_spending  # call it for every image that passes the net, training steps apart
+    team: Team = ALONE  # the processes that call the method, all of them with the same arguments
 
 
 class Masking(Protocol):

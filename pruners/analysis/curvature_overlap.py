@@ -68,7 +68,7 @@ class CurvatureOverlap:
         def diagonal(estimator: Estimator) -> Tensor:
             nonlocal done
             found = Obd(estimator, self.images).diagonal(
-                model, masks, task.batches(BATCH), task.loss, task.rng, task.memory
+                model, masks, task.batches(BATCH), task.loss, task.rng, task.memory, task.team
             )
             done += 1
             task.progress(done, total, "diagonals")

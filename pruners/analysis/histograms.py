@@ -158,7 +158,9 @@ class ScoresBefore:
         fresh = unpruned(model, task)
         examples = Examples(self.source, task, next(fresh.parameters()).device)
         everything = full_masks(fresh)
-        scores = self.score(fresh, everything, examples, task.loss, task.rng, task.memory)
+        scores = self.score(
+            fresh, everything, examples, task.loss, task.rng, task.memory, task.team
+        )
         chosen = torch.cat([scores[name].flatten().double().cpu() for name in masks])[drawn]
         kept = torch.cat([mask.flatten().cpu() for mask in masks.values()])[drawn]
         shares = chosen / chosen.sum()

@@ -160,7 +160,9 @@ class Sample:
 
     def _signed(self, batches: Iterable[Batch]) -> Scores:
         task = self.task
-        return self.score.signed(self.model, self.masks, batches, task.loss, task.rng, task.memory)
+        return self.score.signed(
+            self.model, self.masks, batches, task.loss, task.rng, task.memory, task.team
+        )
 
     def _batches(self, examples: Examples) -> Iterator[list[Batch]]:
         """The batches of each part, or of each further sample."""

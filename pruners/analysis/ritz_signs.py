@@ -81,7 +81,14 @@ class RitzSigns:
         """
         batches = fixed_batches(task, self.hessian)
         operator = HessianOperator(
-            model, masks, batches, task.loss, self.hessian, task.memory, vectors=self.steps[-1]
+            model,
+            masks,
+            batches,
+            task.loss,
+            self.hessian,
+            task.memory,
+            vectors=self.steps[-1],
+            team=task.team,
         )
         runs = [self._run(operator, task, i) for i in range(self.probes)]
         counted = [leading(*run, self.counted)[0] for run in runs]

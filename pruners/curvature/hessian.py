@@ -18,14 +18,9 @@ from torch import Tensor, nn
 from pruners.base import Batch, LossFn, Masks, Task, in_batches
 from pruners.curvature.batchnorm import fold_batchnorm
 from pruners.curvature.options import DTYPES, HessianOptions
-from pruners.memory import (
-    GIB,
-    SavedBytes,
-    equal_parts,
-    measured,
-    same_draws,
-    tensors_of,
-)
+from pruners.divided import share
+from pruners.memory import GIB, SavedBytes, equal_parts, measured, same_draws, tensors_of
+from pruners.team import ALONE, Team
 
 CACHE_BYTES = 2 * GIB  # of double-backward graphs kept; affects only speed and memory
 
@@ -54,6 +49,7 @@ class HessianOperator:
             which with running statistics changes H only by rounding.
         cache_bytes: keep double-backward graphs up to this size; rebuild the others.
         vectors: how many vectors (d,) the caller holds beside the graphs.
+        team: divides every mini-batch, or the mini-batches where they share batch statistics.
 
     Raises:
         FloatingPointError: a weight is NaN or infinite.
@@ -71,11 +67,12 @@ class HessianOperator:
         memory: float = inf,
         cache_bytes: int = CACHE_BYTES,
         vectors: int = 0,
+        team: Team = ALONE,
     ) -> None:
         dtype = DTYPES[options.dtype]
         self.model = _own_copy(model, dtype, train=options.mode == "train")
-        self.loss, self.options = loss, options
-        self.batches = [
+        self.loss, self.options, self._team = loss, options, team
+        self.given = [
             (x.to(dtype).contiguous() if x.is_floating_point() else x, y) for x, y in batches
         ]
         self.samples = sum(len(y) for _, y in batches)
@@ -93,8 +90,8 @@ class HessianOperator:
         self._scale = self._folded_scale()  # (d,)
         self._beside = vectors * self.point.nbytes
         self._memory, self._cache_bytes = memory - self._beside, cache_bytes
-        self._need = measured(len(self.batches[0][1]), self._graph_bytes)
-        self.batches = self._fitting()
+        self._need = measured(len(self.given[0][1]), self._graph_bytes)
+        self.batches = self._fitting(self._own_share())
         self._workers = self._start_workers()
         self._gradient_here: Tensor | None = None  # at `point`
         self._graphs: dict[int, list[Tensor]] | None = None  # mini-batch -> gradients
@@ -142,11 +139,12 @@ class HessianOperator:
         other = HessianOperator(
             self.unfolded,
             dict.fromkeys(self.names, self.point),
-            self.batches,
+            self.given,
             self.loss,
             self.options,
             self._memory,
             self._cache_bytes,
+            team=self._team,
         )
         other.point, other._gradient_here = point.clone(), None
         other._move(point)
@@ -164,13 +162,13 @@ class HessianOperator:
         pieces = self._pieces(self._scale * v.detach())
         return self._scale * self._sum(lambda i: self._share(i, pieces))
 
-    def _sum(self, share: Callable[[int], Sequence[Tensor]]) -> Tensor:
+    def _sum(self, part: Callable[[int], Sequence[Tensor]]) -> Tensor:
         """Sum (d,) of all mini-batches' shares, always added in the same order."""
         numbers = range(len(self.batches))
         total = torch.zeros_like(self.point)
-        for part in self._workers.map(share, numbers) if self._workers else map(share, numbers):
-            total += torch.cat([piece.reshape(-1) for piece in part])
-        return total
+        for each in self._workers.map(part, numbers) if self._workers else map(part, numbers):
+            total += torch.cat([piece.reshape(-1) for piece in each])
+        return self._team.total(total)
 
     def _share(self, i: int, pieces: list[Tensor]) -> Sequence[Tensor]:
         """Mini-batch i's part of H v, by parameter."""
@@ -178,15 +176,15 @@ class HessianOperator:
         kept = i in self._graphs
         return self._product(self._graphs[i] if kept else self._gradients(i), pieces, kept)
 
-    def _fitting(self) -> list[Batch]:
+    def _fitting(self, own: list[Batch]) -> list[Batch]:
         """The mini-batches if one for each worker fits in memory, else smaller ones that do.
 
         Raises:
             ValueError: they share batch statistics, or not even one image fits.
         """
-        largest = max(len(y) for _, y in self.batches)
-        if self._need.of(largest) * self._most_workers() <= self._memory:
-            return self.batches
+        largest = max((len(y) for _, y in own), default=0)
+        if self._need.of(largest) * self._most_workers(own) <= self._memory:
+            return own
         fit = self._need.within(self._memory, self._beside)
         if self.options.mode == "train":
             raise ValueError(
@@ -200,9 +198,14 @@ class HessianOperator:
             )
         workers = min(self._cores(), fit)
         size = self._need.within(self._memory / workers, self._beside)
-        return [
-            part for x, y in self.batches for part in in_batches(x, y, equal_parts(len(y), size))
-        ]
+        return [part for x, y in own for part in in_batches(x, y, equal_parts(len(y), size))]
+
+    def _own_share(self) -> list[Batch]:
+        """This process' mini-batches, or its part of each if images are independent."""
+        team = self._team
+        if self.options.mode == "train":
+            return self.given[team.rank :: team.size]
+        return [part for batch in self.given if len((part := share(team, batch))[1])]
 
     def _cores(self) -> int:
         """Threads among which mini-batches can be shared out.
@@ -213,15 +216,15 @@ class HessianOperator:
         shared = self.point.device.type == "cpu" and self.options.mode == "eval"
         return torch.get_num_threads() if shared else 1
 
-    def _most_workers(self) -> int:
+    def _most_workers(self, batches: list[Batch]) -> int:
         """Mini-batches that are processed at a time: as many as there are cores, if they fit."""
-        largest = max(len(y) for _, y in self.batches)
-        fit = self._memory / self._need.of(largest) if self._need.of(largest) else inf
-        return int(max(1, min(self._cores(), len(self.batches), fit)))
+        need = self._need.of(max((len(y) for _, y in batches), default=0))
+        fit = self._memory / need if need else inf
+        return int(max(1, min(self._cores(), len(batches), fit)))
 
     def _start_workers(self) -> ThreadPoolExecutor | None:
         """A pool of one thread per mini-batch; None where it does not help."""
-        cores, workers = torch.get_num_threads(), self._most_workers()
+        cores, workers = torch.get_num_threads(), self._most_workers(self.batches)
         if workers < 2:
             return None
         # sets only the worker's number
@@ -233,7 +236,8 @@ class HessianOperator:
         taken = [self._need.of(len(y)) for _, y in self.batches]
         room = min(self._cache_bytes, self._memory)
         if sum(taken) > room:  # the others are rebuilt, one for each worker at a time
-            room = min(self._cache_bytes, self._memory - self._most_workers() * max(taken))
+            beside = self._most_workers(self.batches) * max(taken)
+            room = min(self._cache_bytes, self._memory - beside)
         graphs = {}
         for i, size in enumerate(taken):
             if size <= room:
@@ -262,15 +266,11 @@ class HessianOperator:
 
     def _graph_bytes(self, images: int) -> int:
         """Bytes that the gradient's graph for so many images of the first mini-batch holds."""
-        batch = self.batches[0]
+        batch = self.given[0]
         x, y = (t[:images] for t in batch)
         with same_draws(x.device), SavedBytes([*tensors_of(self.model), *batch]) as saved:
-            torch.autograd.grad(
-                self.loss(self.model(x), y),
-                self.parameters,
-                create_graph=True,
-                materialize_grads=True,
-            )
+            value = self.loss(self.model(x), y)
+            torch.autograd.grad(value, self.parameters, create_graph=True, materialize_grads=True)
         return saved.peak
 
     def _pieces(self, v: Tensor) -> list[Tensor]:

@@ -153,7 +153,7 @@ class Lipschitz:
             memory, vectors = memory / 2, -(-POWER_STEPS // 2)
         batches = fixed_batches(task, options)
         operator = HessianOperator(
-            model, masks, batches, task.loss, options, memory, vectors=vectors
+            model, masks, batches, task.loss, options, memory, vectors=vectors, team=task.team
         )
         # U at the start of training, (d,)
         move = operator.flatten(_initial(task, operator.names)) - operator.point
@@ -287,7 +287,8 @@ def _initial(task: Task, names: list[str]) -> dict[str, Tensor]:
 
 def _note(operator: HessianOperator) -> dict[str, Finding]:
     """A warning for nets with a discontinuous gradient, as found in the graph of the loss."""
-    seen, queue = set(), [operator.value(0).grad_fn]
+    x, y = operator.given[0]
+    seen, queue = set(), [operator.loss(operator.model(x), y).grad_fn]
     while queue:
         node = queue.pop()
         if node is not None and node not in seen:

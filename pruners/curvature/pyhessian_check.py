@@ -58,7 +58,7 @@ def _pyhessian(operator: HessianOperator, rng: Generator) -> Iterator[Any]:
             " (method.spectrum.check, portrait.check)"
         ) from error
     model = copy.deepcopy(operator.unfolded)
-    data = tuple(torch.cat(parts) for parts in zip(*operator.batches, strict=True))
+    data = tuple(torch.cat(parts) for parts in zip(*operator.given, strict=True))
     on_gpu = operator.point.is_cuda
     seed = int(torch.randint(2**31, (1,), generator=rng))
     with (

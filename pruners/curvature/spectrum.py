@@ -124,7 +124,14 @@ class Spectrum:
         """Measure H at the model's weights; the model is not changed."""
         batches = fixed_batches(task, self.hessian)
         operator = HessianOperator(
-            model, masks, batches, task.loss, self.hessian, task.memory, vectors=self._vectors()
+            model,
+            masks,
+            batches,
+            task.loss,
+            self.hessian,
+            task.memory,
+            vectors=self._vectors(),
+            team=task.team,
         )
         found = ESTIMATORS[self.spectrum.estimator](self._problem(operator, task))
         by_name = {"leverage": found.leverage, "diagonal": found.diagonal}

@@ -23,7 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from pruners.base import Batch, LossFn, in_batches
+from pruners.divided import share_of_loss, summed
 from pruners.memory import PROBED, SavedBytes, at_once, same_draws, tensors_of
+from pruners.team import ALONE, Team
 
 BATCHNORMS = nn.modules.batchnorm._BatchNorm
 Tensors = Sequence[Tensor]
@@ -56,11 +58,13 @@ def along_gradient(
     batch: Batch,
     loss: LossFn,
     direction: Tensors,
-    share: float,
+    images: float,
 ) -> Tensor:
-    """<v, gradient of share * loss> for the direction v, with its graph: its gradient is H v."""
-    x, y = batch
-    value = loss(net(x), y) * share
+    """<v, gradient of the batch's share of the loss of `images`> for the direction v.
+
+    It has its graph: its gradient is H v.
+    """
+    value = share_of_loss(net, batch, loss, images)
     grads = torch.autograd.grad(value, list(parameters), create_graph=True, materialize_grads=True)
     pairs = zip(direction, grads, strict=True)
     return torch.stack([(v * grad).sum() for v, grad in pairs]).sum()
@@ -72,7 +76,7 @@ def product_bytes(
     """Bytes of the graph from which a product with the Hessian on so many images is computed."""
     x, y = (t[:images] for t in batch)
     with same_draws(x.device), SavedBytes([*tensors_of(net), *batch]) as saved:
-        along_gradient(net, parameters, (x, y), loss, parameters, 1.0)
+        along_gradient(net, parameters, (x, y), loss, parameters, images)
     return saved.peak
 
 
@@ -84,6 +88,7 @@ class LargeBatch:
         parameters: of the net, to differentiate by; each requires a gradient.
         memory: bytes that the graph of a chunk may take.
         products: whether `product` is called, which takes more memory than `gradient`.
+        team: divides the chunks.
 
     Raises:
         ValueError: not even one image fits.
@@ -97,7 +102,9 @@ class LargeBatch:
         loss: LossFn,
         memory: float,
         products: bool = False,
+        team: Team = ALONE,
     ) -> None:
+        self.team = team
         self.net, self.loss, self.parameters = net, loss, list(parameters)
         self.images = len(batch[1])
         self.layers = [
@@ -160,8 +167,9 @@ class LargeBatch:
     def _total(self, part: Part) -> list[Tensor]:
         """The sum of `part` over the chunks."""
         total: list[Tensor] | None = None
+        own = self.chunks[self.team.rank :: self.team.size]
         with same_draws(self.chunks[0][0].device):
-            for x, y in self.chunks:
+            for x, y in own or self.chunks[:1]:
                 s, t = (
                     [v.clone().requires_grad_(True) for v in values]
                     for values in (self.statistics, self.multipliers)
@@ -170,7 +178,9 @@ class LargeBatch:
                 pairs = zip(total or map(torch.zeros_like, found), found, strict=True)
                 total = [so_far + v for so_far, v in pairs]
         self.found = {}  # holds a graph
-        return total or []
+        if not own:  # the first chunk has shown the shapes; another process adds it
+            total = [torch.zeros_like(t) for t in total or []]
+        return summed(self.team, total or [])
 
     def _value(self, x: Tensor, y: Tensor, s: list[Tensor], t: list[Tensor]) -> Tensor:
         """What a chunk adds to F + t phi."""

@@ -23,6 +23,7 @@ from torch import Generator, Tensor, nn
 from pruners.base import GRADIENT, PRODUCT, Batch, LossFn, Masks, Scores
 from pruners.scores.gradients import mean_gradients, undisturbed
 from pruners.scores.grasp import hessian_gradient
+from pruners.team import ALONE, Team
 
 Measure = Literal["loss", "biased_loss", "grasp", "grad_preserve"]
 
@@ -77,6 +78,7 @@ class FlowMeasure:
         loss: LossFn,
         rng: Generator,
         memory: float = inf,
+        team: Team = ALONE,
     ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`.
 
@@ -85,7 +87,7 @@ class FlowMeasure:
         Raises:
             ValueError: `batches` is empty.
         """
-        return self.ranked(self.signed(model, masks, batches, loss, rng, memory), masks)
+        return self.ranked(self.signed(model, masks, batches, loss, rng, memory, team), masks)
 
     def passes(self, images: int, classes: int) -> int:
         """`pruners.selection.score_pruner.StatesCost`: a gradient, and a product with H if read."""
@@ -119,6 +121,7 @@ class FlowMeasure:
         loss: LossFn,
         rng: Generator,
         memory: float = inf,
+        team: Team = ALONE,
     ) -> Scores:
         """`pruners.selection.parts.Sampled`: w g, |w| w g, or w (H g)."""
         data = list(self.read(batches))
@@ -126,7 +129,7 @@ class FlowMeasure:
         def tempered(logits: Tensor, labels: Tensor) -> Tensor:
             return loss(logits / self.temperature, labels)
 
-        along = mean_gradients(model, masks, data, tempered, "eval", memory)
+        along = mean_gradients(model, masks, data, tempered, "eval", memory, team)
         if not self.additive:
             with undisturbed(model, "eval"):
                 for name in masks:

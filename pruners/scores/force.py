@@ -29,6 +29,7 @@ from torch import Generator, nn
 from pruners.base import Batch, LossFn, Masks, Scores, clear_
 from pruners.scores.gradients import mean_gradients, normalised_together
 from pruners.scores.snip import sample_problems
+from pruners.team import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,13 @@ class Force:
         loss: LossFn,
         rng: Generator,
         memory: float = inf,
+        team: Team = ALONE,
     ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`, no unit, >= 0.
 
         The model is not changed. `rng` is not used. `memory`: pruners/scores/gradients.py.
         """
-        return self.for_rounds(model, masks)(model, masks, batches, loss, rng, memory)
+        return self.for_rounds(model, masks)(model, masks, batches, loss, rng, memory, team)
 
     def for_rounds(self, model: nn.Module, masks: Masks) -> "MaskedNet":
         """The same score for the rounds of a pruning (pruners.selection.score_pruner.InRounds)."""
@@ -102,6 +104,7 @@ class MaskedNet:
         loss: LossFn,
         rng: Generator,
         memory: float = inf,
+        team: Team = ALONE,
     ) -> Scores:
         """`Force.__call__` at `model` with `masks`, on the next batches of the pass."""
         with torch.no_grad():
@@ -110,7 +113,7 @@ class MaskedNet:
                 weight.copy_(model.get_parameter(name))
                 clear_(weight, mask)
         parts = normalised_together(self._next(batches), self._score.chunk)
-        grads = mean_gradients(self._net, masks, parts, loss, self._score.bn, memory)
+        grads = mean_gradients(self._net, masks, parts, loss, self._score.bn, memory, team)
         return {n: (model.get_parameter(n).detach() * grad).abs() for n, grad in grads.items()}
 
     def _next(self, batches: Iterable[Batch]) -> Iterator[Batch]:

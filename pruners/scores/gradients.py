@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from pruners.base import Batch, LossFn, Masks, Scores, in_batches
+from pruners.divided import largest_share, share, share_of_loss, summed, whole_batch
 from pruners.memory import at_once
 from pruners.scores.chunks import LargeBatch, loss_bytes
+from pruners.team import ALONE, Team
 
 BATCHNORM_MODES = ("train", "eval")
 
@@ -54,6 +56,7 @@ def mean_gradients(
     loss: LossFn,
     bn: str = "eval",
     memory: float = inf,
+    team: Team = ALONE,
 ) -> Scores:
     """Gradient of the mean loss over all examples of `batches`; keys and shapes of `masks`.
 
@@ -63,6 +66,7 @@ def mean_gradients(
     Args:
         memory: bytes that a graph may take. A batch that needs more is computed in chunks
             (pruners/scores/chunks.py), with the result of the whole batch up to rounding.
+        team: divides every batch.
 
     Raises:
         ValueError: `batches` is empty, or not even one image fits.
@@ -73,14 +77,16 @@ def mean_gradients(
     with undisturbed(model, bn):
         parameters = [model.get_parameter(name).requires_grad_(True) for name in names]
         for x, y in batches:
-            cost = partial(loss_bytes, model, (x, y), loss)
-            if len(y) > fits and at_once(len(y), memory, cost) < len(y):
-                found = LargeBatch(model, parameters, (x, y), loss, memory).gradient()
+            cost, own = partial(loss_bytes, model, (x, y), loss), largest_share(team, len(y))
+            if own > fits and at_once(own, memory, cost) < own:
+                found = LargeBatch(model, parameters, (x, y), loss, memory, team=team).gradient()
                 grads = [grad * len(y) for grad in found]
             else:
-                fits = max(fits, len(y))
-                value = loss(model(x), y) * len(y)
-                grads = list(torch.autograd.grad(value, parameters, materialize_grads=True))
+                fits = max(fits, own)
+                with whole_batch(model, team):
+                    value = share_of_loss(model, share(team, (x, y)), loss, 1.0)
+                    own_grads = torch.autograd.grad(value, parameters, materialize_grads=True)
+                grads = summed(team, own_grads)
             total = grads if total is None else [t + g for t, g in zip(total, grads, strict=True)]
             examples += len(y)
     if total is None:

@@ -35,6 +35,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from pruners.base import GRADIENT, PRODUCT, Batch, LossFn, Masks, Scores, apply_masks
+from pruners.divided import largest_share, share, summed, whole_batch
 from pruners.memory import at_once
 from pruners.scores.chunks import LargeBatch, along_gradient, product_bytes
 from pruners.scores.gradients import (
@@ -43,6 +44,7 @@ from pruners.scores.gradients import (
     mean_gradients,
     normalised_together,
 )
+from pruners.team import ALONE, Team
 
 Linear = Literal["as_is", "xavier"]
 Map = Literal["signed", "positive", "shifted", "absolute"]
@@ -104,6 +106,7 @@ class Grasp:
         loss: LossFn,
         rng: Generator,
         memory: float = inf,
+        team: Team = ALONE,
     ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`.
 
@@ -113,7 +116,7 @@ class Grasp:
         Raises:
             ValueError: `batches` is empty.
         """
-        return self.ranked(self.signed(model, masks, batches, loss, rng, memory), masks)
+        return self.ranked(self.signed(model, masks, batches, loss, rng, memory, team), masks)
 
     def passes(self, images: int, classes: int) -> int:
         """`pruners.selection.score_pruner.StatesCost`: a gradient and a product with H."""
@@ -141,6 +144,7 @@ class Grasp:
         loss: LossFn,
         rng: Generator,
         memory: float = inf,
+        team: Team = ALONE,
     ) -> Scores:
         """`pruners.selection.parts.Sampled`: w * Hg."""
         net = self._scored_net(model, masks, rng)
@@ -151,9 +155,9 @@ class Grasp:
         def tempered(logits: Tensor, labels: Tensor) -> Tensor:
             return loss(logits / self.temperature, labels)
 
-        gradients = mean_gradients(net, masks, data, tempered, self.bn, memory)
+        gradients = mean_gradients(net, masks, data, tempered, self.bn, memory, team)
         products = hessian_gradient(
-            net.train(self.bn == "train"), gradients, data, tempered, data.images, memory
+            net.train(self.bn == "train"), gradients, data, tempered, data.images, memory, team
         )
         return {
             name: net.get_parameter(name).detach() * product for name, product in products.items()
@@ -206,6 +210,7 @@ def hessian_gradient(
     loss: LossFn,
     examples: int,
     memory: float = inf,
+    team: Team = ALONE,
 ) -> Scores:
     """H g by double backward, for the parameters that `gradients` names.
 
@@ -214,23 +219,25 @@ def hessian_gradient(
 
     Args:
         examples: their number.
-        memory: as for `mean_gradients`.
+        memory, team: as for `mean_gradients`.
     """
     parameters = [net.get_parameter(name) for name in gradients]
     g = list(gradients.values())
     total, fits = [torch.zeros_like(p) for p in parameters], 0  # images that are known to fit
     for x, y in batches:
-        share = len(y) / examples
         cost = partial(product_bytes, net, parameters, (x, y), loss)
-        if len(y) > fits and at_once(len(y), memory, cost) < len(y):
-            large = LargeBatch(net, parameters, (x, y), loss, memory, products=True)
-            total = [t + p * share for t, p in zip(total, large.product(g), strict=True)]
+        own = largest_share(team, len(y))
+        if own > fits and at_once(own, memory, cost) < own:
+            large = LargeBatch(net, parameters, (x, y), loss, memory, products=True, team=team)
+            weight = len(y) / examples
+            total = [t + p * weight for t, p in zip(total, large.product(g), strict=True)]
             continue
-        fits = max(fits, len(y))
-        along = along_gradient(net, parameters, (x, y), loss, g, share)
-        if along.requires_grad:  # a loss linear in every weight has no curvature
-            products = list(torch.autograd.grad(along, parameters, materialize_grads=True))
-            total = [t + p for t, p in zip(total, products, strict=True)]
+        fits = max(fits, own)
+        with whole_batch(net, team):
+            along = along_gradient(net, parameters, share(team, (x, y)), loss, g, examples)
+            if along.requires_grad:  # a loss linear in every weight has no curvature
+                products = list(torch.autograd.grad(along, parameters, materialize_grads=True))
+                total = [t + p for t, p in zip(total, summed(team, products), strict=True)]
     return dict(zip(gradients, total, strict=True))
 
 

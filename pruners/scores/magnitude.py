@@ -25,6 +25,7 @@ import torch
 from torch import Generator, nn
 
 from pruners.base import Batch, LossFn, Masks, Scores
+from pruners.team import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Magnitude:
         loss: LossFn,
         rng: Generator,
         memory: float = inf,
+        team: Team = ALONE,
     ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`, >= 0.
 
@@ -65,6 +67,7 @@ class Random:
         loss: LossFn,
         rng: Generator,
         memory: float = inf,
+        team: Team = ALONE,
     ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`, in [0, 1).
 

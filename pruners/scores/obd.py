@@ -39,9 +39,11 @@ from pruners.base import GRADIENT, PRODUCT, Batch, LossFn, Masks, Scores
 from pruners.curvature.hessian import HessianOperator
 from pruners.curvature.lanczos import signs
 from pruners.curvature.options import HessianOptions
+from pruners.divided import joined, share, summed
 from pruners.memory import at_once
 from pruners.scores.chunks import loss_bytes
 from pruners.scores.gradients import undisturbed
+from pruners.team import ALONE, Team
 
 Estimator = Literal["mc_fisher", "ggn", "ggn_rademacher", "hutchinson"]
 # Numbers in the per-image gradients held at a time: 128 MiB of float32, if `memory` allows.
@@ -91,13 +93,14 @@ class Obd:
         loss: LossFn,
         rng: Generator,
         memory: float = inf,
+        team: Team = ALONE,
     ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`, >= 0.
 
         The unit is that of the loss. The model is not changed. Labels or signs are drawn from
         `rng`. Images that need more than `memory` bytes together are processed in parts.
         """
-        return self.signed(model, masks, batches, loss, rng, memory)
+        return self.signed(model, masks, batches, loss, rng, memory, team)
 
     def passes(self, images: int, classes: int) -> int:
         """`pruners.selection.score_pruner.StatesCost`: products, or outputs and gradients."""
@@ -132,9 +135,10 @@ class Obd:
         loss: LossFn,
         rng: Generator,
         memory: float = inf,
+        team: Team = ALONE,
     ) -> Scores:
         """`pruners.selection.parts.Sampled`: the score."""
-        diagonal = self.diagonal(model, masks, batches, loss, rng, memory)
+        diagonal = self.diagonal(model, masks, batches, loss, rng, memory, team)
         return {
             name: h * model.get_parameter(name).detach() ** 2 / 2 for name, h in diagonal.items()
         }
@@ -147,6 +151,7 @@ class Obd:
         loss: LossFn,
         rng: Generator,
         memory: float = inf,
+        team: Team = ALONE,
     ) -> Scores:
         """Diagonal h_kk of the curvature; keys and shapes of `masks`, >= 0.
 
@@ -157,17 +162,21 @@ class Obd:
         if not chosen:
             raise ValueError("a curvature needs at least one image: the source is empty")
         if self.estimator == "hutchinson":
-            return self._hutchinson(model, masks, chosen, loss, rng, memory)
+            return self._hutchinson(model, masks, chosen, loss, rng, memory, team)
         total = {name: torch.zeros_like(model.get_parameter(name)) for name in masks}
         value = along if self.estimator == "ggn_rademacher" else loss
         with undisturbed(model, "eval"):
             for x, y in chosen:
-                p = _probabilities(model, (x, y), loss, memory)
-                size = _images_at_once(model, (x, y), loss, total, memory)
-                for targets, shares in self._targets(p, rng):
-                    add_squares(total, model, x, targets, shares, value, size)
+                own, labels = share(team, (x, y))
+                # Random numbers are drawn for the whole batch.
+                p = joined(team, _probabilities(model, (own, labels), loss, memory), len(y))
+                _check_finite(p)
+                size = _images_at_once(model, (own, labels), loss, total, memory)
+                for drawn in self._targets(p, rng):
+                    add_squares(total, model, own, *share(team, drawn), value, size)
         count = sum(len(y) for _, y in chosen)
-        return {name: t / count for name, t in total.items()}
+        sums = summed(team, list(total.values()))
+        return {name: t / count for name, t in zip(total, sums, strict=True)}
 
     def _targets(self, p: Tensor, rng: Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """What each image of a batch is differentiated for, and its weight (B,).
@@ -197,13 +206,14 @@ class Obd:
         loss: LossFn,
         rng: Generator,
         memory: float,
+        team: Team,
     ) -> Scores:
-        operator = HessianOperator(model, masks, batches, loss, HessianOptions(), memory)
-        total = torch.zeros_like(operator.point)
+        h = HessianOperator(model, masks, batches, loss, HessianOptions(), memory, team=team)
+        total = torch.zeros_like(h.point)
         for _ in range(self.probes):
-            z = signs(operator.dimension, rng, operator.point)
-            total += z * operator.matvec(z) / self.probes
-        found = operator.split(total.clamp(min=0))
+            z = signs(h.dimension, rng, h.point)
+            total += z * h.matvec(z) / self.probes
+        found = h.split(total.clamp(min=0))
         return {name: found[name] for name in masks}
 
 
@@ -218,22 +228,22 @@ def first(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
 
 
 def _probabilities(model: nn.Module, batch: Batch, loss: LossFn, memory: float) -> Tensor:
-    """The net's softmax (B, C) for a batch.
-
-    Raises:
-        FloatingPointError: the net's outputs are NaN or infinite.
-    """
+    """The net's softmax (B, C) for a batch."""
     x, y = batch
     # A forward pass alone takes less than the graph, which is the bound.
     size = at_once(len(y), memory, partial(loss_bytes, model, batch, loss))
     with torch.no_grad():
-        p = torch.cat([model(images).softmax(1) for images in torch.split(x, size)])
+        parts = torch.split(x, size) if len(x) else (x,)
+        return torch.cat([model(images).softmax(1) for images in parts])
+
+
+def _check_finite(p: Tensor) -> None:
+    """Raise `FloatingPointError` if outputs of the net are NaN or infinite."""
     if not p.isfinite().all():
         raise FloatingPointError(
             "the net's outputs are NaN or infinite, so they are no probabilities: its training has"
             " diverged; take a smaller train.lr"
         )
-    return p
 
 
 def _images_at_once(
@@ -291,7 +301,7 @@ def add_squares(
         return loss(functional_call(model, w, (image[None],)), target[None])
 
     per_image = vmap(grad(own), in_dims=(None, 0, 0))
-    parts = (torch.split(t, size) for t in (x, targets, shares))
-    for images, some, share in zip(*parts, strict=True):
+    parts = [torch.split(t, size) for t in (x, targets, shares) if len(t)]
+    for images, some, weight in zip(*parts, strict=True):
         for name, g in per_image(weights, images, some).items():  # (b, *shape)
-            total[name] += torch.einsum("b,b...->...", share.to(g), g**2)
+            total[name] += torch.einsum("b,b...->...", weight.to(g), g**2)

@@ -31,6 +31,7 @@ from pruners.scores.gradients import (
     mean_gradients,
     normalised_together,
 )
+from pruners.team import ALONE, Team
 
 
 def sample_problems(batches: int, bn: str, chunk: int | None) -> list[str]:
@@ -76,12 +77,13 @@ class Snip:
         loss: LossFn,
         rng: Generator,
         memory: float = inf,
+        team: Team = ALONE,
     ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`, no unit, >= 0.
 
         The model is not changed. `rng` is not used. `memory`: pruners/scores/gradients.py.
         """
-        return self.ranked(self.signed(model, masks, batches, loss, rng, memory), masks)
+        return self.ranked(self.signed(model, masks, batches, loss, rng, memory, team), masks)
 
     def passes(self, images: int, classes: int) -> int:
         """`pruners.selection.score_pruner.StatesCost`: a gradient of each image."""
@@ -109,11 +111,12 @@ class Snip:
         loss: LossFn,
         rng: Generator,
         memory: float = inf,
+        team: Team = ALONE,
     ) -> Scores:
         """`pruners.selection.parts.Sampled`: w * dL/dw."""
         parts = normalised_together(self.read(batches), self.chunk)
         # dict, shapes of `masks`
-        grads = mean_gradients(model, masks, parts, loss, self.bn, memory)
+        grads = mean_gradients(model, masks, parts, loss, self.bn, memory, team)
         return {name: model.get_parameter(name).detach() * grad for name, grad in grads.items()}
 
     def ranked(self, signed: Scores, masks: Masks) -> Scores:

@@ -29,8 +29,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from pruners.base import GRADIENT, Batch, LossFn, Masks, Scores, clear_
+from pruners.divided import share, summed
 from pruners.memory import SavedBytes, at_once, tensors_of
 from pruners.selection.ranked import Layout
+from pruners.team import ALONE, Team
 
 Precision = Literal["float32", "float64"]
 
@@ -73,6 +75,7 @@ class SynFlow:
         loss: LossFn,
         rng: Generator,
         memory: float = inf,
+        team: Team = ALONE,
     ) -> Scores:
         """Score every prunable weight; same keys and shapes as `masks`, of type `dtype`, >= 0.
 
@@ -82,7 +85,7 @@ class SynFlow:
         Raises:
             ValueError: `batches` is empty, or not even one image fits.
         """
-        return self.for_rounds(model, masks)(model, masks, batches, loss, rng, memory)
+        return self.for_rounds(model, masks)(model, masks, batches, loss, rng, memory, team)
 
     def for_rounds(self, model: nn.Module, masks: Masks) -> "AbsoluteNet":
         """The same score for rounds of a pruning that begins with `masks`."""
@@ -119,6 +122,7 @@ class SynFlow:
         loss: LossFn,
         rng: Generator,
         memory: float = inf,
+        team: Team = ALONE,
     ) -> Scores:
         """`pruners.selection.parts.Sampled`: |w| * dR/d|w| of an image; inputs have both signs."""
         net = self.for_rounds(model, masks)
@@ -165,32 +169,38 @@ class AbsoluteNet:
         loss: LossFn,
         rng: Generator,
         memory: float = inf,
+        team: Team = ALONE,
     ) -> Scores:
         """`SynFlow.__call__`; `model` is not read."""
-        flow, _ = self._flow(masks, batches, memory)
+        flow, _ = self._flow(masks, batches, memory, team)
         return self._layout.split(flow.abs_())
 
-    def flow(self, masks: Masks, batches: Iterable[Batch], memory: float) -> tuple[Scores, int]:
+    def flow(
+        self, masks: Masks, batches: Iterable[Batch], memory: float, team: Team = ALONE
+    ) -> tuple[Scores, int]:
         """|w| * dR/d|w|, summed over the examples, and their number.
 
         Raises:
             ValueError: as `SynFlow.__call__`.
         """
-        flow, images = self._flow(masks, batches, memory)
+        flow, images = self._flow(masks, batches, memory, team)
         return self._layout.split(flow), images
 
-    def _flow(self, masks: Masks, batches: Iterable[Batch], memory: float) -> tuple[Tensor, int]:
+    def _flow(
+        self, masks: Masks, batches: Iterable[Batch], memory: float, team: Team
+    ) -> tuple[Tensor, int]:
         """`flow` of all layers in one vector."""
         clear_(self._vector, self._layout.join(masks))
+        chosen = list(islice(batches, self._batches))
+        images = sum(len(x) for x, _ in chosen)
+        if not images:
+            raise ValueError("SynFlow needs at least one input: the source is empty")
         flow: Tensor | None = None
-        images = 0
-        for x in self._parts(islice(batches, self._batches), memory):
-            images += len(x)
+        for x in self._parts((share(team, batch)[0] for batch in chosen), memory):
             grads = torch.autograd.grad(self._total(x), self._weights, materialize_grads=True)
             part = self._layout.join(dict(zip(self._layout.shapes, grads, strict=True)))
             flow = part if flow is None else flow.add_(part)
-        if flow is None:
-            raise ValueError("SynFlow needs at least one input: the source is empty")
+        (flow,) = summed(team, [torch.zeros_like(self._vector) if flow is None else flow])
         return flow.mul_(self._vector), images
 
     def _total(self, x: Tensor) -> Tensor:
@@ -198,9 +208,9 @@ class AbsoluteNet:
         inputs = x.to(next(self._net.parameters()))  # device and type
         return torch.as_tensor(self._net(inputs).sum())
 
-    def _parts(self, batches: Iterable[Batch], memory: float) -> Iterator[Tensor]:
-        """The examples of all batches, as many at a time as fit in `memory`."""
-        for x, _ in batches:
+    def _parts(self, inputs: Iterable[Tensor], memory: float) -> Iterator[Tensor]:
+        """The examples of all inputs, as many at a time as fit in `memory`."""
+        for x in (x for x in inputs if len(x)):
             size = (
                 len(x) if len(x) <= self._fits else at_once(len(x), memory, partial(self._saved, x))
             )

@@ -166,7 +166,7 @@ class Init:
         device = next(model.parameters()).device
         criterion, source = self.ranked_by()
         examples = Counted(Examples(source, task, device))
-        found = criterion(model, masks, examples, task.loss, task.rng, task.memory)
+        found = criterion(model, masks, examples, task.loss, task.rng, task.memory, task.team)
         task.spend(masks, cost(criterion, examples.images, task.classes), 1)
         return found
 

@@ -23,6 +23,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from pruners.base import Batch, LossFn, Masks, Scores
+from pruners.team import Team
 
 GROUPS = 4  # of parts: how far the variance depends on which parts there are
 
@@ -49,6 +50,7 @@ class Sampled(Protocol):
         loss: LossFn,
         rng: Generator,
         memory: float,
+        team: Team,
     ) -> Scores: ...
 
     def ranked(self, signed: Scores, masks: Masks) -> Scores: ...  # the last step

@@ -1,8 +1,9 @@
 """What a score of weights is, and what it may declare besides its values.
 
-A score is `(model, masks, batches, loss, rng, memory) -> Scores` and leaves the model
+A score is `(model, masks, batches, loss, rng, memory, team) -> Scores` and leaves the model
 bit-identical. `rng` is the stage's random stream, for scores that are themselves random; `memory`
-is the number of bytes that its graphs may take (pruners/memory.py).
+is the number of bytes that its graphs may take (pruners/memory.py); `team` are the processes that
+divide the batches (pruners/team.py).
 """
 
 from collections.abc import Callable, Iterable
@@ -11,9 +12,11 @@ from typing import Protocol, runtime_checkable
 from torch import Generator, nn
 
 from pruners.base import Batch, LossFn, Masks, Passes, Scores
+from pruners.team import Team
 
-# Model, masks, batches, loss, random stream of the stage, bytes that graphs may take -> scores.
-ScoreFn = Callable[[nn.Module, Masks, Iterable[Batch], LossFn, Generator, float], Scores]
+# Model, masks, batches, loss, random stream of the stage, bytes that graphs may take, processes
+# that divide the batches -> scores.
+ScoreFn = Callable[[nn.Module, Masks, Iterable[Batch], LossFn, Generator, float, Team], Scores]
 
 
 class Score(Protocol):
@@ -30,6 +33,7 @@ class Score(Protocol):
         loss: LossFn,
         rng: Generator,
         memory: float,
+        team: Team,
     ) -> Scores: ...
 
 

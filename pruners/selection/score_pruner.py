@@ -241,6 +241,6 @@ class ScorePruner:
     def _scores(self, score: ScoreFn, model: nn.Module, masks: Masks, task: Task) -> Scores:
         """The scores of one round, whose cost is added to the task's."""
         examples = Counted(Examples(self.source, task, next(model.parameters()).device))
-        scores = score(model, masks, examples, task.loss, task.rng, task.memory)
+        scores = score(model, masks, examples, task.loss, task.rng, task.memory, task.team)
         task.spend(masks, cost(self.score, examples.images, task.classes), 1)
         return scores

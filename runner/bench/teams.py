@@ -1,51 +1,60 @@
-"""Several processes beside one: training on the CPU, and how often they decode an image."""
+"""Several processes beside one: training and scores on the CPU, and images that are decoded."""
 
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Generator, Tensor
 
+from pruners.base import full_masks
+from pruners.scores.grasp import Grasp
 from runner.bench.decoding import CROP, IMAGES, SIZE, files
 from runner.bench.figures import Figure
 from runner.bench.timing import Comparison, compare
-from runner.bench.training import LARGE, MEAN, STD, epoch_of, images_of
+from runner.bench.training import LARGE, MEAN, STD, epoch_of, images_of, net, normalised
 from runner.data.augment import ResizedCrop
 from runner.data.batches import Batches, evaluation_batches
 from runner.data.files import Files
-from runner.engine.distributed import ProcessGroup
+from runner.engine.distributed import ALONE, ProcessGroup
 
 PROCESSES = 2
+SCORED = 512  # images
 Work = Callable[[], object]
 Member = Callable[[ProcessGroup], Work]  # what a process of the group does each time
 
 
 def team_figure(name: str, rounds: int) -> Figure:
     """Measure an epoch of ResNet-20 on the CPU; ratio = the speed of the team / of one process."""
-    size, channels, images, augment = LARGE
-    alone = epoch_of(images_of(images, channels, size), augment, torch.device("cpu"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(PROCESSES)
+    size, channels, _, _ = LARGE
+    work = f"an epoch of ResNet-20, {channels}x{size}x{size}, two processes of one thread"
+    return _beside_one(name, work, _training, PROCESSES, rounds)
+
+
+def scores_figure(name: str, rounds: int) -> Figure:
+    """Measure GraSP's scores on the CPU; ratio = the speed of two processes / of one."""
+    size, channels, _, _ = LARGE
+    work = f"GraSP's scores of ResNet-20, {SCORED}x{channels}x{size}x{size}, two processes"
+    return _beside_one(name, work, _scoring, 1, rounds)
+
+
+def _beside_one(name: str, work: str, member: Member, threads: int, rounds: int) -> Figure:
+    """Compare two processes of one thread with one process of `threads`."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
-        with team(_training) as epoch:
-            return compare(
-                Comparison(
-                    name,
-                    f"an epoch of ResNet-20, {channels}x{size}x{size}, two processes of one thread",
-                    "one process of two threads",
-                    epoch,
-                    alone,
-                ),
-                rounds,
-            )
+        with team(member) as ours:
+            rival = f"one process of {threads} thread{'s' if threads > 1 else ''}"
+            return compare(Comparison(name, work, rival, ours, member(ALONE)), rounds)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def _training(group: ProcessGroup) -> Work:
@@ -54,6 +63,18 @@ def _training(group: ProcessGroup) -> Work:
 
     def work() -> None:
         epoch()  # its result is not sent
+
+    return work
+
+
+def _scoring(group: ProcessGroup) -> Work:
+    size, channels, _, _ = LARGE
+    model, data = net(channels, size, group.device), images_of(SCORED, channels, size)
+    masks, batch = full_masks(model), (normalised(data), data.labels)
+
+    def work() -> None:
+        rng = Generator().manual_seed(0)
+        Grasp()(model, masks, [batch], F.cross_entropy, rng, inf, group)
 
     return work
 
@@ -94,7 +115,7 @@ def _reading(group: ProcessGroup) -> Callable[[], int]:
     return read
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Team:
     """The processes of a group, which do their work each time that this is called."""
 

@@ -70,8 +70,11 @@ class RunContext:
 
     @cached_property
     def memory(self) -> float:
-        """Bytes that the graphs of derivatives may take, the same for all stages of the run."""
-        return memory_bound(self.machine)
+        """Bytes that the graphs of derivatives may take, the same for all stages and processes.
+
+        Processes that share work have to cut a batch alike.
+        """
+        return self.machine.group.least(memory_bound(self.machine))
 
     @cached_property
     def origin(self) -> Origin:
@@ -175,16 +178,18 @@ class RunContext:
             classes=info.classes,
             memory=self.memory,
             spend=tally.spend,
+            team=self.machine.group,
         )
 
     def _progress(self, done: int, total: int, what: str) -> None:
-        """Report a component's progress.
+        """Report a component's progress, which all processes of the run call alike.
 
         Raises:
-            Stopped: a stop was requested. Components have no checkpoint, so they stop at once.
+            Stopped: a stop of any process was requested. Components have no checkpoint, so they
+                stop at once.
         """
         self.watcher.progress(done, total, what)
-        if self.stop():
+        if self.machine.group.any(self.stop()):
             raise Stopped
 
     def _measured(self, name: str) -> Measurement:

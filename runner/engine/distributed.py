@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from inspect import signature
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,6 +30,9 @@ from runner.engine.shared_batchnorm import share_statistics
 from runner.errors import ConfigError
 from runner.torchrun import ranks
 
+# DistributedDataParallel's option, which torch 2.14 renamed
+NEW, OLD = "forward_sync_buffers", "broadcast_buffers"
+SYNC_BUFFERS = NEW if NEW in signature(DistributedDataParallel).parameters else OLD
 MEETING = timedelta(minutes=30)  # for all processes to start
 PATIENCE = timedelta(days=7)  # the others wait while the first process computes a measurement alone
 
@@ -72,11 +77,12 @@ class ProcessGroup:
         if self.size == 1 or not any(p.requires_grad for p in model.parameters()):
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
+        # Buffers are the statistics of BatchNorm, which are equal in all processes.
+        options: dict[str, Any] = {SYNC_BUFFERS: False}
         # Where a masking replaces weights, some of the model's own may not be in the graph.
+        unused = bool(masking.trainable)
         return DistributedDataParallel(
-            model,
-            device_ids=ids,
-            find_unused_parameters=bool(masking.trainable),
+            model, device_ids=ids, find_unused_parameters=unused, **options
         )
 
     def average_gradients(self, tensors: Iterable[Tensor]) -> None:
@@ -96,6 +102,14 @@ class ProcessGroup:
         if self.size > 1:
             dist.all_reduce(values)
         return values
+
+    def least(self, value: float) -> float:
+        """The smallest `value` of all processes."""
+        if self.size == 1:
+            return value
+        found = torch.tensor(value, dtype=torch.float64)
+        dist.all_reduce(found, dist.ReduceOp.MIN)
+        return float(found)
 
     def gathered(self, value: Tensor) -> Tensor:
         """The sum of `value` over processes in the first of them, and 0 in the others."""

@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from pruners.base import Batch
 from runner.engine.distributed import ALONE, ProcessGroup
+from runner.engine.precision import full
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def evaluate(
     with autocast:
         for x, y in batches:
             # Shapes: logits (B, C), top (B, min(5, C)).
-            logits = (functional_call(model, weights, (x,)) if weights else model(x)).float()
+            logits = full(functional_call(model, weights, (x,)) if weights else model(x))
             top = logits.topk(min(5, logits.shape[1]), dim=1).indices == y[:, None]
             found = (
                 top[:, 0].sum(),

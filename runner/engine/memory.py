@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.engine.machine import Machine
+from runner.torchrun import processes_here
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,8 @@ def memory_bound(machine: Machine) -> float:
     """
     if machine.memory_gb is not None:
         return machine.memory_gb * GIB
-    free = free_on_device(machine.device) if machine.device.type == "cuda" else free_on_host()
+    own = machine.device.type == "cuda"
+    free = free_on_device(machine.device) if own else free_on_host() / processes_here()
     return free if free == inf else max(1, int(SHARE * free) // STEP) * STEP
 
 

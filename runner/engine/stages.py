@@ -35,6 +35,10 @@ ACTIVITIES = {
 }
 
 
+# Kinds of stages that all processes of a run compute, since they divide the work.
+DIVIDED = ("measure", "prune", "search", "train")
+
+
 def is_cached(run: Run, stage: Stage, store: Store, key: str) -> bool:
     """Whether the stage's artefact and all snapshots that this run rewinds to are in the cache.
 
@@ -71,7 +75,7 @@ def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
         # Without working locks, another process can have stored the stage since `cached`.
         if wanted and group.broadcast_decision(lambda: store.has(key)):
             add_snapshots(context, stage)
-        elif group.first or stage.recipe:  # only training is distributed
+        elif group.first or stage.kind in DIVIDED:
             _compute(context, stage)
             # Snapshots can be missing if the training resumed from another run's checkpoint.
             if epochs and not cached():

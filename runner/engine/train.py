@@ -236,7 +236,6 @@ def _add_row(
     tensors = trainee.model.state_dict() | trainee.masking.trainable
     what = infinite_loss(loss, *found) or infinite_tensor(tensors)
     if trainee.group.any(bool(what)):
-        # BatchNorm's statistics differ between processes.
         done.divergence = Divergence(what or "another process' numbers are not finite", done.epoch)
     test, validation = (each if each and math.isfinite(each.loss) else None for each in found)
     row = {

@@ -8,6 +8,7 @@ from torch.func import functional_call
 
 from pruners.base import Batch, LossFn, Masking, Passes, StatesPasses
 from runner.engine.distributed import ProcessGroup
+from runner.engine.precision import full
 from runner.engine.tally import Tally
 
 
@@ -45,7 +46,7 @@ class Trainee:
         with self.autocast:
             logits = functional_call(self.net, replaced, (x,)) if replaced else self.net(x)
         # The average over processes is the loss of the whole batch; an empty share adds 0 to it.
-        value = share * self.group.size * self.loss(logits.float(), y) if len(y) else logits.sum()
+        value = share * self.group.size * self.loss(full(logits), y) if len(y) else logits.sum()
         torch.autograd.backward(value)
         self.group.average_gradients(self.masking.trainable.values())
         self.masking.before_step(self.model, self.opt, step)

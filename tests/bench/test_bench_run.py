@@ -32,6 +32,7 @@ CHECKED = {
     "eval_vs_before",
     "team_cpu",
     "team_decodes",
+    "team_scores",
 }
 
 

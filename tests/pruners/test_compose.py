@@ -25,6 +25,7 @@ from pruners.scores.snip import Snip
 from pruners.selection.allocate import Global, Layer
 from pruners.selection.pick import Proportional, Sketch, Top, Uniform
 from pruners.selection.source import Chi, Normal
+from pruners.team import Team
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Given:
         loss: LossFn,
         rng: Generator,
         memory: float,
+        team: Team,
     ) -> Scores:
         assert not list(batches)  # without a source there are no batches
         return {name: torch.tensor(self.scores).view(mask.shape) for name, mask in masks.items()}
