@@ -71,11 +71,6 @@ def make_record(
     }
 
 
-def _report(stages: list[dict[str, Any]]) -> dict[str, Any]:
-    """The reports of all stages, and where the last of them diverged, if it did."""
-    return {k: v for meta in stages for k, v in meta["report"].items()} | _divergence(stages[-1])
-
-
 def _settings(run: Run) -> dict[str, Any]:
     return {
         "method": run.method,
