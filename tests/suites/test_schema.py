@@ -300,7 +300,7 @@ def test_an_unknown_key_gives_an_error_with_the_nearest_key(
             ("panels", 0, "series", 3, "draw"),
             "marks",
             (
-                "panels.0.series.3.draw=marks is not a choice: curve, bars, level, trace, "
+                "panels.0.series.3.draw=marks is not a choice: curve, bars, level, trace,"
                 " histogram, mark, heat, boundary; did you mean 'mark'?"
             ),
         ),
