@@ -76,10 +76,7 @@ def run() -> int:
 
     try:
         sys.argv[1:] = arguments = hydra_arguments(accepted(arguments))
-        if helped(arguments):
-            return 0
-        own = composed(arguments)
-        if answered(arguments, own):
+        if helped(arguments) or answered(arguments, own := composed(arguments)):
             return 0
         sweeps += check_jobs(arguments)
         job(*own)

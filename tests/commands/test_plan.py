@@ -628,7 +628,7 @@ def test_hours_are_estimated_from_records_of_the_device_or_from_the_bench(
         )
         is None
     )
-    monkeypatch.setattr("runner.planning.show.PUBLISHED", tmp_path / "nothing shipped")
+    monkeypatch.setattr("runner.planning.hours.PUBLISHED", tmp_path / "nothing shipped")
     unused = machine(tmp_path / "unused")
     assert "time: unknown: run make bench, or state a card: card=h200" in list(
         lines(survey([(plan_run(next_seed), unused)]), unused, Team(threads))

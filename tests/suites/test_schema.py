@@ -300,8 +300,8 @@ def test_an_unknown_key_gives_an_error_with_the_nearest_key(
             ("panels", 0, "series", 3, "draw"),
             "marks",
             (
-                "panels.0.series.3.draw=marks is not a choice: curve, bars, trace, histogram, mark,"
-                " heat, boundary; did you mean 'mark'?"
+                "panels.0.series.3.draw=marks is not a choice: curve, bars, level, trace,"
+                " histogram, mark, heat, boundary; did you mean 'mark'?"
             ),
         ),
         (
