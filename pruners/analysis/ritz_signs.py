@@ -20,10 +20,11 @@ from pruners.base import PRODUCT, Finding, Masks, Measurement, Task, Work
 from pruners.curvature.certainty import standard_error
 from pruners.curvature.cuts import smoothed_step
 from pruners.curvature.gap import Gap
-from pruners.curvature.hessian import HessianOperator, fixed_batches
+from pruners.curvature.hessian import HessianOperator
 from pruners.curvature.lanczos import krylov, leading, signs
 from pruners.curvature.options import HessianOptions, not_among
 from pruners.curvature.pyhessian_check import pyhessian_ritz_values
+from pruners.curvature.samples import task_operator
 
 UNIT = "Hessian-vector products"
 
@@ -79,17 +80,7 @@ class RitzSigns:
         `ritz_values`, the number of values that were counted, smaller than `counted` where a Krylov
         space was exhausted; `images`; and `ritz_sign_pyhessian`.
         """
-        batches = fixed_batches(task, self.hessian)
-        operator = HessianOperator(
-            model,
-            masks,
-            batches,
-            task.loss,
-            self.hessian,
-            task.memory,
-            vectors=self.steps[-1],
-            team=task.team,
-        )
+        operator = task_operator(model, masks, task, self.hessian, self.steps[-1])
         runs = [self._run(operator, task, i) for i in range(self.probes)]
         counted = [leading(*run, self.counted)[0] for run in runs]
         half = [leading(*run, max(1, self.counted // 2))[0] for run in runs]

@@ -15,7 +15,7 @@ from math import inf
 import torch
 from torch import Tensor, nn
 
-from pruners.base import Batch, LossFn, Masks, Task, in_batches
+from pruners.base import Batch, LossFn, Masks, in_batches
 from pruners.curvature.batchnorm import fold_batchnorm
 from pruners.curvature.options import DTYPES, HessianOptions
 from pruners.divided import share
@@ -23,19 +23,6 @@ from pruners.memory import GIB, SavedBytes, equal_parts, measured, same_draws, t
 from pruners.team import ALONE, Team
 
 CACHE_BYTES = 2 * GIB  # of double-backward graphs kept; affects only speed and memory
-
-
-def fixed_batches(task: Task, options: HessianOptions) -> list[Batch]:
-    """The first n_samples of the task's pass, or all if there are fewer, in mini-batches.
-
-    Raises:
-        ValueError: the training set is empty.
-    """
-    first = next(iter(task.batches(options.n_samples)), None)
-    if first is None:
-        raise ValueError("a Hessian needs at least one training image: the data set is empty")
-    x, y = (t[: options.n_samples] for t in first)
-    return list(in_batches(x, y, options.batch_size))
 
 
 class HessianOperator:

@@ -27,9 +27,10 @@ from torch import Tensor, nn
 
 from pruners.base import GRADIENT, PRODUCT, Finding, Masks, Measurement, Task, Work
 from pruners.curvature.certainty import Certainty, Runs
-from pruners.curvature.hessian import HessianOperator, fixed_batches
+from pruners.curvature.hessian import HessianOperator
 from pruners.curvature.lanczos import krylov
 from pruners.curvature.options import DTYPES, HessianOptions, not_among
+from pruners.curvature.samples import fixed_batches
 
 # Autograd's names of operations with a discontinuous gradient.
 KINKS = ("Relu", "Threshold", "HardTanh", "Hardtanh", "MaxPool", "AbsBackward", "Clamp")

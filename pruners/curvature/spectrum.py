@@ -22,7 +22,7 @@ from pruners.base import (
 from pruners.curvature.certainty import WITH_RUNS, Runs, standard_error
 from pruners.curvature.estimators import ESTIMATORS
 from pruners.curvature.gap import SUBSPACES, Gap, measured_lipschitz
-from pruners.curvature.hessian import HessianOperator, fixed_batches
+from pruners.curvature.hessian import HessianOperator
 from pruners.curvature.lanczos import MatVec
 from pruners.curvature.leverage import KNOWN, VARIANCE
 from pruners.curvature.options import (
@@ -35,6 +35,7 @@ from pruners.curvature.options import (
 )
 from pruners.curvature.problem import Estimate, Problem, Step
 from pruners.curvature.pyhessian_check import pyhessian_check
+from pruners.curvature.samples import task_operator
 
 UNIT = "Hessian-vector products"
 
@@ -122,17 +123,7 @@ class Spectrum:
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Measure H at the model's weights; the model is not changed."""
-        batches = fixed_batches(task, self.hessian)
-        operator = HessianOperator(
-            model,
-            masks,
-            batches,
-            task.loss,
-            self.hessian,
-            task.memory,
-            vectors=self._vectors(),
-            team=task.team,
-        )
+        operator = task_operator(model, masks, task, self.hessian, self._vectors())
         found = ESTIMATORS[self.spectrum.estimator](self._problem(operator, task))
         by_name = {"leverage": found.leverage, "diagonal": found.diagonal}
         if found.projected is not None:

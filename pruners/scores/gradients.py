@@ -83,15 +83,22 @@ def mean_gradients(
                 grads = [grad * len(y) for grad in found]
             else:
                 fits = max(fits, own)
-                with whole_batch(model, team):
-                    value = share_of_loss(model, share(team, (x, y)), loss, 1.0)
-                    own_grads = torch.autograd.grad(value, parameters, materialize_grads=True)
-                grads = summed(team, own_grads)
+                grads = _summed_gradient(model, parameters, (x, y), loss, team)
             total = grads if total is None else [t + g for t, g in zip(total, grads, strict=True)]
             examples += len(y)
     if total is None:
         raise ValueError("a gradient needs at least one batch: the source is empty")
     return {name: t / examples for name, t in zip(names, total, strict=True)}
+
+
+def _summed_gradient(
+    model: nn.Module, parameters: list[torch.Tensor], batch: Batch, loss: LossFn, team: Team
+) -> list[torch.Tensor]:
+    """The gradient of the sum of losses over a batch that the processes divide."""
+    with whole_batch(model, team):
+        value = share_of_loss(model, share(team, batch), loss, 1.0)
+        own = torch.autograd.grad(value, parameters, materialize_grads=True)
+    return summed(team, own)
 
 
 def normalised_together(batches: Iterable[Batch], images: int | None) -> Iterator[Batch]:

@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruners.base import Batch, Task, full_masks, in_batches
-from pruners.curvature.hessian import HessianOperator, fixed_batches
+from pruners.curvature.hessian import HessianOperator
 from pruners.curvature.options import HessianOptions
+from pruners.curvature.samples import fixed_batches
 from pruners.scores.chunks import product_bytes
 from pruners.selection.score import Score
 from pruners.selection.score_pruner import ScorePruner

@@ -23,14 +23,10 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad, jvp
 
 from pruners.base import full_masks
-from pruners.curvature.hessian import (
-    HessianOperator,
-    HessianOptions,
-    fixed_batches,
-    fold_batchnorm,
-)
+from pruners.curvature.hessian import HessianOperator, HessianOptions, fold_batchnorm
 from pruners.curvature.lanczos import as_matrix
 from pruners.curvature.pyhessian_check import pyhessian_check
+from pruners.curvature.samples import fixed_batches
 
 DOUBLE = HessianOptions(dtype="float64")
 

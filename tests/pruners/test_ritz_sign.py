@@ -18,9 +18,10 @@ from pruners.analysis.ritz_signs import RitzSigns
 from pruners.base import Measurement, Work, full_masks
 from pruners.curvature.cuts import ritz_sign_k, ritz_sign_shares
 from pruners.curvature.gap import Gap
-from pruners.curvature.hessian import HessianOperator, HessianOptions, fixed_batches
+from pruners.curvature.hessian import HessianOperator, HessianOptions
 from pruners.curvature.lanczos import as_matrix, krylov, signs
 from pruners.curvature.pyhessian_check import pyhessian_ritz_values
+from pruners.curvature.samples import fixed_batches
 from pruners.curvature.spectrum import Spectrum, SpectrumOptions
 from runner.errors import ConfigError
 from runner.spec.identity import run_id, stage_keys

@@ -22,8 +22,9 @@ from torch import Generator, Tensor, nn
 from pruners.base import Measurement, full_masks
 from pruners.curvature.cuts import smoothed_k, smoothed_step
 from pruners.curvature.gap import Gap
-from pruners.curvature.hessian import HessianOperator, HessianOptions, fixed_batches
+from pruners.curvature.hessian import HessianOperator, HessianOptions
 from pruners.curvature.lanczos import as_matrix
+from pruners.curvature.samples import fixed_batches
 from pruners.curvature.spectrum import Spectrum, SpectrumOptions
 
 DOUBLE = HessianOptions(dtype="float64")
