@@ -4,12 +4,13 @@ A line of the sections `tables` and `figures` has the words of `make reproduce`;
 `runs` has those of `python run.py -m`.
 """
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import track
@@ -112,15 +113,9 @@ def published_line(
 
 
 def _sweep(words: Sequence[str], composer: Composer) -> tuple[PlannedRun, ...]:
-    """The runs of every combination of the values between commas."""
-    choices = [
-        [f"{key}={value}" for value in values.split(",")]
-        for key, _, values in (word.partition("=") for word in words)
-    ]
-    return tuple(
-        plan_run(build_plain(composer.plain(list(combination))), combination)
-        for combination in itertools.product(*choices)
-    )
+    """The runs of every combination of the values between commas, read as Hydra reads them."""
+    (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), None)
+    return tuple(plan_run(build_plain(composer.plain(job)), tuple(job)) for job in jobs)
 
 
 def published_pages(published: Path, kept: KeptCells | None = None) -> Iterator[PublishedLine]:

@@ -57,8 +57,12 @@ class Rekeyed:
 
 
 def former_name(cls: type) -> str:
-    """The module and class name under which a component was hashed."""
-    return FORMER_NAMES[tag_of(cls)]
+    """The module and class name under which a component was hashed.
+
+    A newer component has its tag: a run of version 0.1.0 has it at its default alone, which the
+    hash omits.
+    """
+    return FORMER_NAMES.get(tag_of(cls), tag_of(cls))
 
 
 def former_identity(run: Run) -> Identity:

@@ -150,6 +150,14 @@ def test_a_sweep_is_published_without_pages(tmp_path: Path) -> None:
     assert sorted(path.name for path in published.iterdir()) == ["index.yaml", "records"]
 
 
+def test_commas_inside_a_list_are_no_choices() -> None:
+    # the runs are those of `python run.py -m`, which reads [25,100] as one value
+    line = "method=wstar model=mlp portrait=ritz portrait.steps=[25,100] seed=0,1"
+    jobs = published_line(line, [line]).jobs
+    assert [job.overrides[-1] for job in jobs] == ["seed=0", "seed=1"]
+    assert all("portrait.steps=[25,100]" in job.overrides for job in jobs)
+
+
 def test_all_pages_are_written_again(tmp_path: Path, jobs: list[PlannedRun]) -> None:
     measured(tmp_path / "results", jobs)
     (tmp_path / "published").mkdir()

@@ -4,8 +4,7 @@ from importlib import metadata
 
 import pytest
 from conftest import ROOT
-
-from scripts.licences import PAGE, licence, locked, renewed, rows
+from licences import PAGE, licence, locked, renewed, rows
 
 
 def test_the_page_has_a_licence_for_each_locked_package() -> None:
@@ -41,7 +40,7 @@ def test_licences_are_read_from_metadata(package: str, expected: str) -> None:
 
 
 def test_a_package_that_is_not_installed_keeps_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scripts.licences.locked", lambda: ["no-such-package", "pytest"])
+    monkeypatch.setattr("licences.locked", lambda: ["no-such-package", "pytest"])
     head = "text\n\n| package | licence |\n|---|---|\n"
     page = renewed(f"{head}| no-such-package | X |\n| gone | Y |\n")
     assert page == f"{head}| no-such-package | X |\n| pytest | MIT |\n"

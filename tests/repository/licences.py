@@ -7,7 +7,7 @@ import re
 from importlib import metadata
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "licences.md"
 HEAD = "| package | licence |\n|---|---|\n"
 ROW = re.compile(r"^\| ([\w.-]+) \| (.*) \|$", re.MULTILINE)
