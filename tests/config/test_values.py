@@ -97,6 +97,8 @@ def _cases() -> Iterator[tuple[str, list[str]]]:
             unlabelled = path.stem in ("chi", "ones")
             base = ["method=theory/recovery", *GAUSSIAN] if of_teacher else SCORED
             base = ["method=synflow", "density=0.3"] if unlabelled else base
+            # a share of every group of weights, hence of every layer
+            base = ["method=snip", "density=0.5", "allocate=layer"] if path.stem == "n_m" else base
             if path.stem != "none":  # SNIP requires a choice
                 yield group, [f"{group}={path.stem}", *(b for b in base if f"{group}=" not in b)]
     for start, method in (
@@ -218,7 +220,7 @@ def test_a_wrong_type_is_refused_outside_a_run(name: str) -> None:
             except ConfigError:
                 continue
             text = isinstance(was, str) or key in (*TEXTS, *BY_FILE)
-            if (isinstance(value, str) and text) or (key, value) == ("extra", {}):
+            if (isinstance(value, str) and text) or (key in ("extra", "sizes") and value == {}):
                 continue
             if isinstance(was, bool) and isinstance(value, bool):
                 continue

@@ -154,7 +154,7 @@ def test_a_job_outlives_its_server_which_is_replaced_when_killed_or_outdated(
         killed.process.wait()
         # it was ready before: the job that finds it dead is not lost
         second = small_job(tmp_path, "second", "done()", script=True)
-        alone = start(second, THREE, own)
+        alone = start(second, [THREE], own)
         assert not isinstance(alone.process, Forked) and ended(alone) == 0 and second.done()
         third = small_job(tmp_path, "third", "done()", script=True)
         assert ended(forked(third, THREE, own)) == 0 and third.done()
