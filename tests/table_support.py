@@ -47,6 +47,8 @@ def record(job: PlannedRun, accuracy: float | None, **more: Any) -> dict[str, An
         "prunable": 10**6,
         "kept": round(10**6 * density),
         "flops": {"dense": 1, "nonzero": 1, "unit": "multiply-accumulates per example"},
+        "train_flops": None,
+        "train_flops_ratio": None,
         "accuracy": accuracy,
         "accuracy_best": None if accuracy is None else accuracy + 1,
         "accuracy_top5": None,

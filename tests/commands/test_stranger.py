@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from conftest import environment
-from own_study import PAGE, SECTIONS, SMALL, records, winnow, write_study, written
+from own_study import SECTIONS, SMALL, records, winnow, write_study
+from recipes import PAGE, own_files
 
 from runner.faults.cluster import missing, slurm
 
@@ -55,7 +56,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_part_takes_at_most_two_files() -> None:
     for heading in SECTIONS:
-        assert 1 <= len(written(heading)) <= 2, heading
+        assert 1 <= len(own_files(heading)) <= 2, heading
 
 
 @pytest.mark.slow
