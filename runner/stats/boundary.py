@@ -131,6 +131,8 @@ def columns(cells: Cells) -> list[Centre]:
         inside = bool(bottom <= centre <= top)
         start = float(np.clip(centre, bottom - span, top + span))
         low, high = _limits(at, start, span, deviance, cells)
+        if low == high:  # the start is rejected, and the boundary is beyond it
+            low, high = (start, np.inf) if centre > start else (-np.inf, start)
         found.append(Centre(float(x), _rounded(centre), _rounded(low), _rounded(high), inside))
     return found
 
@@ -198,6 +200,6 @@ def _limits(
                 return sign * np.inf
         return float(brentq(excess, inner, outer, xtol=1e-6 * scale))
 
-    if excess(start) >= 0:  # the start was clipped: the limit of a censored column
+    if excess(start) >= 0:  # the start was clipped: a censored column
         return start, start
     return end(-1.0), end(1.0)
