@@ -1,9 +1,15 @@
 """Titles of tables and figures, differences to the paper's setting, and origins of the records."""
 
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from runner.suites.expand import Suite
 from runner.suites.rules import applies
+from runner.suites.schema import SuiteSpec
+
+DATA = re.compile(r"dataset=(\w+)")
 
 # Settings that other parts of the page show where they matter, or that depend on the machine.
 SHOWN = (
@@ -47,8 +53,30 @@ def title(suite: Suite) -> str:
 def other_data(suite: Suite) -> list[str]:
     """Names of the data sets, sorted, if they are not the paper's; else []."""
     names = sorted({job.outline.dataset for job in suite.jobs})
-    same = any(f"dataset={name}" in suite.original.overrides for name in names)
-    return names if suite.variant and not same else []
+    papers = paper_data(suite.original)
+    if not papers:  # the choices of the data are not the paper's alone
+        return names if suite.variant else []
+    return [] if set(names) & set(papers) else names
+
+
+def paper_data(spec: SuiteSpec) -> list[str]:
+    """Names of the data sets that a table or figure chooses anywhere, without its variants."""
+    return [*dict.fromkeys(_chosen_data(replace(spec, variants={})))]
+
+
+def _chosen_data(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        if found := DATA.fullmatch(value):
+            yield found[1]
+    elif is_dataclass(value):
+        for each in fields(value):
+            yield from _chosen_data(getattr(value, each.name))
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _chosen_data(each)
+    elif isinstance(value, Sequence):
+        for each in value:
+            yield from _chosen_data(each)
 
 
 def _nets(suite: Suite) -> str:

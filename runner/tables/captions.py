@@ -13,7 +13,7 @@ from runner.suites.page import Key
 from runner.suites.schema import TableSpec
 from runner.suites.schema_settings import Statement, papers_with_settings, read_settings
 from runner.suites.schema_tables import NetworksTable
-from runner.suites.titles import origins, other_data
+from runner.suites.titles import origins, other_data, paper_data
 from runner.tables.entries import Entry, has_paper, metrics, table_spec
 from runner.tables.marks import marks_of
 from runner.tables.text import DAGGER, DIVERGED, MISSING
@@ -44,7 +44,7 @@ def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
         _entry_line(suite, "/".join(map(str, sorted(requested)))),
         *_seldom_tested(suite),
         *notes_of(suite),
-        *_of_paper(suite),
+        *_of_paper(suite, found),
         *marks_of(suite, found).notes,
         *origins(records),
     ]
@@ -101,14 +101,14 @@ def _seldom_tested(suite: Suite) -> list[str]:
     ]
 
 
-def _of_paper(suite: Suite) -> list[str]:
+def _of_paper(suite: Suite, found: Mapping[Key, Entry]) -> list[str]:
     """Notes on the paper's numbers: of which epoch and, on another data set, of which data."""
     lines, beside = _reported(suite), table_spec(suite).beside
     if beside:
         lines.append(
             f"In brackets: numbers of {', '.join(beside)}, whose settings differ from ours."
         )
-    if suite.variant and (names := _data_of_paper(suite)):
+    if other_data(suite) and (names := _data_of_paper(suite, found)):
         lines.append(f"The paper's numbers are those for {', '.join(names)}.")
     return lines
 
@@ -138,13 +138,14 @@ def _statements(spec: TableSpec, options: Mapping[str, str]) -> list[Statement]:
     return list(stated)[-1:]
 
 
-def _data_of_paper(suite: Suite) -> list[str]:
+def _data_of_paper(suite: Suite, found: Mapping[Key, Entry]) -> list[str]:
     """Names of the data sets of the paper's numbers, as the paper writes them."""
     if "dataset" in suite.page.paper:
         at = suite.page.paper.index("dataset")
         return [*dict.fromkeys(cell.paper[at] for cell in suite.cells.values())]
-    chosen = (each.partition("=") for each in suite.original.overrides)
-    return [PRINTED[name] for key, _, name in chosen if key == "dataset" and name in PRINTED]
+    stated = (entry.paper.get("dataset") for entry in found.values())
+    names = [*dict.fromkeys(name for name in stated if name)]
+    return names or [PRINTED[name] for name in paper_data(suite.original) if name in PRINTED]
 
 
 def findings(suite: Suite, found: dict[Key, Entry]) -> list[str]:

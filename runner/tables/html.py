@@ -10,9 +10,10 @@ from pathlib import Path
 
 from runner.suites.expand import Suite
 from runner.suites.page import Line
+from runner.tables.text import Text
 
 STYLE = Path(__file__).with_name("page.css")
-PAPERS = re.compile(r"^(.*\S) (\[[^\[\]]*\].*)$")  # `ours [the paper's]`
+PAPERS = re.compile(r"^(|.*\S) (\[[^\[\]]*\].*)$")  # `ours [the paper's]`, ours without its bold
 AGAIN = ' class="again"'  # of a label that the paper prints once for several lines
 DOCUMENT = """<!doctype html>
 <html lang="en">
@@ -33,7 +34,7 @@ DOCUMENT = """<!doctype html>
 """
 
 
-def document(suite: Suite, title: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+def document(suite: Suite, title: str, rows: Sequence[Sequence[Text]], notes: Sequence[str]) -> str:
     """A whole document with a heading, the table and the notes below it.
 
     Args:
@@ -64,17 +65,17 @@ def _heads(suite: Suite) -> str:
     return "".join(lines)
 
 
-def _body(suite: Suite, rows: Sequence[Sequence[str]]) -> str:
+def _body(suite: Suite, rows: Sequence[Sequence[Text]]) -> str:
     """The lines below the header. A label that is printed once for several lines is repeated."""
     numbers = {key: number for number, key in enumerate(suite.cells)}
     lines, above = list[str](), [""] * suite.page.labels
     for line, row in zip(suite.page.lines, rows, strict=True):
         style = ' class="ruled"' if line.ruled and lines else ""
         if not line.entries:
-            head = f'<th scope="rowgroup" colspan="{len(row)}">{escape(row[0])}</th>'
+            head = f'<th scope="rowgroup" colspan="{len(row)}">{escape(row[0].plain)}</th>'
             lines.append(f'<tr class="panel">{head}</tr>\n')
             continue
-        labels = row[: len(line.labels)]
+        labels = [text.plain for text in row[: len(line.labels)]]
         printed = [label or last for label, last in zip(labels, above, strict=True)]
         heads = "".join(
             f'<th scope="row"{"" if label else AGAIN}>{escape(text)}</th>'
@@ -85,7 +86,7 @@ def _body(suite: Suite, rows: Sequence[Sequence[str]]) -> str:
     return "".join(lines)
 
 
-def _cells(line: Line, row: Sequence[str], numbers: dict[tuple[str, str], int]) -> str:
+def _cells(line: Line, row: Sequence[Text], numbers: dict[tuple[str, str], int]) -> str:
     """The entries of a line."""
     texts = row[len(line.labels) :]
     found = []
@@ -95,9 +96,10 @@ def _cells(line: Line, row: Sequence[str], numbers: dict[tuple[str, str], int]) 
     return "".join(found)
 
 
-def _marked(text: str) -> str:
-    """An entry with the paper's number in an element of its own."""
-    match = PAPERS.match(text)
+def _marked(text: Text) -> str:
+    """An entry with its bold beginning and the paper's number in elements of their own."""
+    strong = f"<strong>{escape(text.strong)}</strong>" if text.strong else ""
+    match = PAPERS.match(text.rest)
     if match is None:
-        return escape(text)
-    return f'{escape(match[1])} <span class="paper">{escape(match[2])}</span>'
+        return strong + escape(text.rest)
+    return f'{strong}{escape(match[1])} <span class="paper">{escape(match[2])}</span>'

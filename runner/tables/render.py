@@ -112,7 +112,7 @@ def _bold_latex(text: Text) -> str:
 def as_html(suite: Suite, found: Entries) -> str:
     """Format a document with a heading, the table and the notes."""
     notes = [*caption(suite, found), *findings(suite, found)]
-    return document(suite, title(suite), _rows(suite, found), notes)
+    return document(suite, title(suite), lines_of_page(suite, found), notes)
 
 
 def as_csv(suite: Suite, found: Entries) -> str:

@@ -172,10 +172,10 @@ def test_processes_have_the_sums_of_one_and_all_the_same_bits(
 
 def test_a_part_normalised_by_itself_would_be_noticed() -> None:
     """The fault that the test above looks for is not within its tolerance."""
-    model, (x, y) = net(), data((7,))[0]
+    model, (x, y), snip = net(), data((7,))[0], Snip(bn="train")
     whole, parts = (
         sum(
-            Snip(bn="train")(model, full_masks(model), [(x[own], y[own])], F.cross_entropy, None)[  # type: ignore[arg-type]
+            snip(model, full_masks(model), [(x[own], y[own])], F.cross_entropy, Generator())[
                 "first.weight"
             ]
             * len(y[own])

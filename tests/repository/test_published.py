@@ -185,12 +185,14 @@ def git(*words: str) -> str:
 
 
 def measured_by() -> Counter[str]:
-    """Commit -> the number of published runs that it measured."""
-    commits = {}
+    """Commit -> the number of published runs of which it measured a stage."""
+    commits: dict[str, set[str]] = {}
     for path in (PUBLISHED / "records").glob("*.jsonl"):
         for run_id, line in read_lines(path).items():
-            commits[run_id] = line["record"]["provenance"]["git_sha"]
-    return Counter(commits.values())
+            origin = line["record"]["provenance"]
+            every = [origin, *(each for each in origin.get("origins", ()) if each)]
+            commits[run_id] = {each["git_sha"] for each in every}
+    return Counter(commit for found in commits.values() for commit in found)
 
 
 def test_every_published_commit_is_in_the_history() -> None:

@@ -90,6 +90,9 @@ def test_a_page_marks_the_best_pruned_entry_in_bold_and_by_a_sign(
     assert f"{BEST}: the best of the pruned entries side by side; {TIED}: not told" in text
     tex = (tmp_path / "tables" / f"{table.name}.tex").read_text()
     assert "\\textbf{97.03 $\\pm$ 0.06 $\\bullet$} [92.4]" in tex
+    page = (tmp_path / "tables" / f"{table.name}.html").read_text()
+    assert f'<strong>97.03 ± 0.06 {BEST}</strong> <span class="paper">[92.4]</span>' in page
+    assert '>90.03 ± 0.06 <span class="paper">[92.5]</span>' in page
 
 
 def test_collapsed_runs_are_marked_and_counted(table: Suite, tmp_path: Path) -> None:
