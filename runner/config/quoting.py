@@ -11,6 +11,7 @@ from functools import lru_cache
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
+from omegaconf import MISSING
 
 from runner.errors import ConfigError
 from runner.paths import expand_user
@@ -43,7 +44,7 @@ def literal_paths(overrides: list[str], sweeps: bool = False) -> list[str]:
         sweeps: with `-m`, where commas separate several paths of `SWEPT`.
 
     Raises:
-        ConfigError: a path contains `${`.
+        ConfigError: a path contains `${`, or is `???`.
     """
     found, problems = list[str](), list[str]()
     for each in overrides:
@@ -54,6 +55,8 @@ def literal_paths(overrides: list[str], sweeps: bool = False) -> list[str]:
         if REFERENCE in value:
             problems.append(no_reference(key, value))
         text = _text(each) if value[:1] in ("'", '"') else None
+        if MISSING in (value, text):
+            problems.append(f"{key}={value}: OmegaConf reads ??? as no value; take another name")
         found.append(override(key, expand_user(value if text is None else text)))
     if problems:
         raise ConfigError(*problems)

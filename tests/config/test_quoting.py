@@ -8,7 +8,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
+from omegaconf import MISSING, OmegaConf
 from support import compose_run, machine
 
 from runner.config.compose import Composer, compose_config
@@ -36,7 +36,7 @@ def read_back(word: str) -> Any:
 
 
 @settings(max_examples=300, deadline=None)
-@given(TEXTS)
+@given(TEXTS.filter(lambda text: text != MISSING))
 @example("1e3")
 @example("yes")
 @example("null")
@@ -47,7 +47,7 @@ def test_an_override_of_any_text_is_read_back_as_this_text(text: str) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(TEXTS.filter(lambda text: "${" not in text and text != "null"))
+@given(TEXTS.filter(lambda text: "${" not in text and text not in ("null", MISSING)))
 @example("yes")
 @example(NASTY)
 def test_a_typed_path_is_taken_as_it_is_once_and_twice(text: str) -> None:
@@ -55,6 +55,11 @@ def test_a_typed_path_is_taken_as_it_is_once_and_twice(text: str) -> None:
     if text[:1] not in ("'", '"'):  # quotes are Hydra's
         assert read_back(once.replace("env.results_dir", "k")) == expand_user(text)
     assert literal_paths([once]) == [once]
+
+
+def test_a_path_that_means_no_value_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"env.results_dir=\?\?\?: OmegaConf reads"):
+        literal_paths(["env.results_dir=???"])
 
 
 @pytest.mark.parametrize("text", [NASTY, "1e3", "yes", "/tmp/2024"])
