@@ -23,6 +23,7 @@ from runner.engine.store import Artefact
 from runner.errors import ConfigError
 from runner.spec.run import Run
 
+pytestmark = pytest.mark.xdist_group("teams")  # one process makes the runs, which take a minute
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["runner.commands.run", "support", "pytest"])
 # 143 images in batches of 32: the last batch has 15, which three processes share unevenly; with
