@@ -10,6 +10,7 @@ from runner.commands.published import read_index
 from runner.commands.result_pages import ResultPage, Row, matching
 from runner.commands.result_texts import mean_text, span
 from runner.errors import ConfigError, one_of
+from runner.records.flat import Cells
 from runner.suites.spec import figure_names, table_names
 from runner.tables.text import MISSING
 
@@ -135,26 +136,39 @@ class Records:
     Args:
         field: of the record, or of its report.
         method: of the records.
+        setting: KEY=VALUE of their configuration, e.g. `train.lr=0.1`.
         spans: whether the range is printed in place of the mean.
     """
 
     tag: ClassVar[str] = "records"
     field: str = "accuracy"
     method: str = "*"
+    setting: str = ""
     spans: bool = False
     digits: int = 2
 
     def text(self, page: ResultPage) -> str:
         """`86.22 ± 0.12`; `0.8 to 31.2`."""
-        methods = [{"method": str(record["method"])} for record in page.records]
+        methods = [{"method": str(run["method"])} for run in page.runs]
         wanted = {row["method"] for row in matching(methods, "method", self.method)}
-        found = [{**r["report"], **r} for r in page.records if str(r["method"]) in wanted]
+        found = self._with_setting([run for run in page.runs if str(run["method"]) in wanted])
         if any(self.field not in numbers for numbers in found):
             raise ConfigError(one_of("field", self.field, found[0]))
         known = [float(numbers[self.field]) for numbers in found if numbers[self.field] is not None]
         if self.spans:
             return span(f"{number:,.{self.digits}f}" for number in known)
         return mean_text(known, self.digits, len(found))
+
+    def _with_setting(self, runs: list[Cells]) -> list[Cells]:
+        """The runs whose configuration has the setting."""
+        if not self.setting:
+            return runs
+        key, _, value = self.setting.partition("=")
+        rows = [{key: str(run[key])} for run in runs if key in run]
+        if not rows:
+            raise ConfigError(one_of("setting", key, runs[0]))
+        matching(rows, key, value)
+        return [run for run in runs if str(run.get(key)) == value]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """The published files of a line of the index, as documents cite them: rows, claims, records."""
 
 import csv
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from pathlib import Path
 from runner.commands.published import page_name, read_index
 from runner.errors import ConfigError, one_of
 from runner.paths import typed
+from runner.records.flat import Cells, row_of
 from runner.records.packed import read_lines
-from runner.records.stored import Record
+from runner.records.stored import StoredRun
 
 Row = Mapping[str, str]
 
@@ -40,10 +42,11 @@ class ResultPage:
         return self._csv("claims.csv")
 
     @cached_property
-    def records(self) -> list[Record]:
-        """The records of its runs, by run id."""
+    def runs(self) -> list[Cells]:
+        """The numbers, findings and configuration of its runs by column, in order of run ids."""
         lines = read_lines(self.published / "records" / f"{self.name}.jsonl")
-        return [line["record"] for line in lines.values()]
+        stored = [StoredRun(line["record"], json.dumps(line["config"])) for line in lines.values()]
+        return [row_of(run) for run in stored]
 
     @property
     def printed(self) -> Path:

@@ -137,17 +137,22 @@ def test_records_are_averaged_by_method(published: Path) -> None:
     for method, seed, value, gap in runs:
         words = [f"method={method}", "density=0.1", "model=mlp", f"seed={seed}"]
         (job,) = plan_runs([compose_run(*words)], [tuple(words)])
-        lines[job.run_id] = as_line(StoredRun(record(job, value, report={"gap": gap})), {})
+        stored = StoredRun(record(job, value, report={"gap": gap}))
+        lines[job.run_id] = as_line(stored, {"train": {"lr": 0.1 if seed == 0 else 0.3}})
     write_lines(published / "records" / "imc_table01@digits.jsonl", lines)
     for query, text in (
         ('t.records(method="snip", digits=1)', "91.0 ± 1.4"),  # 2 / sqrt(2)
         ('t.records(method="random")', "–"),
         ('t.records(field="gap", spans=True)', "1.50 to 20.25"),
+        ('t.records(setting="seed=1", digits=1)', "92.0"),
+        ('t.records(setting="train.lr=0.1", method="snip", digits=1)', "90.0"),
     ):
         assert filled(f"{{{{{query}}}}}", published) == text
     for query, message in (
         ('t.records(method="snap")', "did you mean 'snip'"),
         ('t.records(field="gaps")', "field=gaps is not a choice"),
+        ('t.records(setting="train.ir=0.1")', "did you mean 'train.lr'"),
+        ('t.records(setting="train.lr=0.5")', "train.lr=0.5 is not a choice"),
     ):
         with pytest.raises(ConfigError, match=message):
             filled(f"{{{{{query}}}}}", published)
