@@ -6,16 +6,17 @@ from the top with lambda_{k+1} - lambda_k > 4K; W- has dimension k, and the spar
 
 Deviations (docs/methods/imc.md; docs/decisions.md 14): on every net that we measured the
 printed rule finds no gap, or k = d - 1, or a handful of outliers. The sparsity therefore comes from
-`rule`, by default `smoothed_sign`: one minus the mass on H > 0 of the spectral density that
-PyHessian would plot, in which each Ritz value is a Gaussian of variance sigma2 * max(1, range).
-This is not a gap; it is our reading. k is d times a mass, averaged over the probes, because a few
-dozen Ritz values do not give d eigenvalues. With the dense estimator k is a count. `range` is that
-of each probe's own Ritz values.
+`rule`, which is our reading and no gap. conf/method/imc.yaml states `ritz_sign`: PyHessian's
+`density()` takes 100 Lanczos steps and returns 100 Ritz values, and the paper's sparsities have two
+digits. The rule counts the values that are not positive. It says what the authors may have done; it
+is no property of H, because it depends on the number of steps, which is therefore part of the
+reading.
 
-`ritz_sign` is another reading: PyHessian's `density()` takes 100 Lanczos steps and returns 100 Ritz
-values, and the paper's sparsities have two digits. The rule counts the values that are not
-positive. It says what the authors may have done; it is no property of H, because it depends on the
-number of steps, which is therefore part of the reading.
+`smoothed_sign`, the default of the class, which run ids leave out: one minus the mass on H > 0 of
+the spectral density that PyHessian would plot, in which each Ritz value is a Gaussian of variance
+sigma2 * max(1, range). k is d times a mass, averaged over the probes, because a few dozen Ritz
+values do not give d eigenvalues. With the dense estimator k is a count. `range` is that of each
+probe's own Ritz values. With many steps the mass tends to one half (docs/methods/imc.md).
 """
 
 from collections.abc import Callable
@@ -77,8 +78,8 @@ class Gap:
     """How many directions to prune: `method.gap`.
 
     Args:
-        rule: `smoothed_sign` (default, our reading), `ritz_sign` (share of the Ritz values of a run
-            of `steps` steps that are not positive), `literal` (the paper's scan),
+        rule: `ritz_sign` (our reading, stated in YAML: share of the Ritz values of a run of `steps`
+            steps that are not positive), `smoothed_sign`, `literal` (the paper's scan),
             `resolution_merged` and `largest_gap` (also scans: k counts the steep side), `sign` (H
             <= 0), `effective_rank` (H <= tau * lambda_max), `fixed` (`sparsity`).
         sigma2: variance of the smoothing as a share of the spectrum's range. Default: PyHessian's.

@@ -63,6 +63,12 @@ def share(sample: Sample) -> str:
     return f"{sample.mean:.1f}%"
 
 
+def share_with_spread(sample: Sample) -> str:
+    """Format a percentage of one decimal, with the deviation if there are several seeds."""
+    spread = "" if sample.spread is None else f"{sample.sign}{sample.spread:.1f}"
+    return f"{sample.mean:.1f}{spread}%"
+
+
 def cost(sample: Sample) -> str:
     """Format epochs with their kind."""
     return _epochs_of(f"{sample.mean:,.0f}", sample.epoch_kind)

@@ -33,6 +33,7 @@ class Metric:
             of tables that print the metric.
         caption: its description in the line that explains the entries. It is set for the metrics
             that `table.metric` can choose.
+        finding: the finding of the report whose convergence check marks the number; empty for none.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Metric:
     paper_csv: str = ""
     always: bool = False
     caption: str = ""
+    finding: str = ""
 
 
 def _field(name: str) -> Callable[[Record], float | None]:
@@ -176,10 +178,11 @@ METRICS = (
         "mask_overlap",
         "Mask overlap",
         _mask_overlap,
-        texts.share,
+        texts.share_with_spread,
         "mask_overlap_percent",
         compared=False,
         csv="mask_overlap_percent",
+        finding="mask_overlap",
     ),
     Metric(
         "before",

@@ -6,17 +6,17 @@ from typing import Any
 
 from runner.spec.findings import doubts
 from runner.suites.expand import Suite
-from runner.suites.metrics import find_metric
+from runner.suites.metrics import Metric, find_metric
 from runner.suites.notes import notes_of
 from runner.suites.numbers import mean_and_spread
-from runner.suites.page import Key
+from runner.suites.page import Key, Parts, Shown
 from runner.suites.schema import TableSpec
 from runner.suites.schema_settings import Statement, papers_with_settings, read_settings
 from runner.suites.schema_tables import NetworksTable
 from runner.suites.titles import origins, other_data, paper_data
 from runner.tables.entries import Entry, has_paper, metrics, table_spec
 from runner.tables.marks import marks_of
-from runner.tables.text import DAGGER, DIVERGED, MISSING
+from runner.tables.text import DAGGER, DIVERGED, MISSING, UNCONVERGED, unconverged
 
 # Our names of the papers' data sets -> theirs.
 PRINTED = {
@@ -46,6 +46,7 @@ def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
         *notes_of(suite),
         *_of_paper(suite, found),
         *marks_of(suite, found).notes,
+        *_of_unconverged(suite, found),
         *origins(records),
     ]
     if any(entry.cell.quoted and entry.paper for entry in found.values()):
@@ -71,6 +72,21 @@ def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
     undone = sum(len(entry.cell.jobs) - len(entry.done) for entry in found.values())
     lines += [f"{undone} runs are not done: {suite.command}"] if undone else []
     return lines
+
+
+def _of_unconverged(suite: Suite, found: Mapping[Key, Entry]) -> list[str]:
+    """What the sign of numbers that have not converged means; empty if there are none."""
+    read = [name for shown in suite.page.shown for name in _findings_of(shown)]
+    if not any(unconverged(entry, *read) for entry in found.values()):
+        return []
+    return [f"{UNCONVERGED}: not converged in at least one run (docs/records.md)."]
+
+
+def _findings_of(shown: Shown) -> list[str | float]:
+    """The findings of the report that an entry prints."""
+    if isinstance(shown, Parts):
+        return [name for part in shown.parts for name in part.of]
+    return [shown.finding] if isinstance(shown, Metric) else []
 
 
 def _entry_line(suite: Suite, seeds: str) -> str:

@@ -5,6 +5,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
+from runner.spec.findings import doubts
 from runner.suites.metrics import Metric, Printed, Sample
 from runner.suites.numbers import mean_and_spread, power, shown
 from runner.suites.page import Parts, Setting, Shown
@@ -16,6 +17,7 @@ DIVERGED = "diverged"  # in place of a number, where every finished run diverged
 DIFFERS = " ≠"  # after a value that differs from the paper's
 
 DAGGER = "†"  # after a number that the paper quotes from other work
+UNCONVERGED = "‡"  # after a number whose check of convergence failed in a run
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,15 @@ def ours(entry: Entry, metric: Metric) -> str:
         return _nothing(entry)
     mean, spread = mean_and_spread(values)
     text = metric.text(Sample(mean, spread, entry.sign, entry.records[0]["epoch_kind"]))
+    text += UNCONVERGED if unconverged(entry, metric.finding) else ""
     lacking = len(values) < len(entry.records) or entry.diverged()
     return text + (_state(entry, len(values), metric.points) if metric.points or lacking else "")
+
+
+def unconverged(entry: Entry, *findings: str | float) -> bool:
+    """Whether the convergence check of a finding failed in a run of the entry."""
+    reports = [record["report"] for record in entry.records]
+    return any(doubts(reports, name, False) for name in findings if isinstance(name, str))
 
 
 def _state(entry: Entry, n: int, accuracy: bool) -> str:
@@ -146,6 +155,7 @@ def _parts(entry: Entry, parts: tuple[Part, ...]) -> str:
         values = [part_of(part, record) for record in entry.records]
         numbers = [value for value in values if value is not None]
         text += part.before + (shown(statistics.fmean(numbers)) if numbers else part.none)
+        text += UNCONVERGED if unconverged(entry, *part.of) else ""
         fewest = min(fewest, len(numbers) or fewest)
     return text + _state(entry, fewest, False)
 

@@ -267,6 +267,7 @@ def test_invalid_options_are_rejected(options: dict[str, Any], message: str) -> 
         ("dataset=cifar10", 160, 500, [100, 200, 400, 800], (0.125, 0.4, 0.7), 0.07),
         # and on ImageNet: epochs 25, 50 and 75 of 100; 400,000 of 22.7 million weights
         ("dataset=imagenet", 100, 5005, [1000, 2000, 4000, 8000], (0.25, 0.5, 0.75), 0.088),
+        ("dataset=imagenet_256", 100, 5005, [1000, 2000, 4000, 8000], (0.25, 0.5, 0.75), 0.088),
     ],
 )
 def test_the_periods_and_the_number_of_an_update_are_the_authors_on_each_data_set(

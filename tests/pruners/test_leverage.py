@@ -323,12 +323,12 @@ def described(net: Net) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("density", "least"),
+    ("density", "wanted"),
     [(0.53, 0.99), (0.1, 0.97)],
 )
 @pytest.mark.parametrize("make", [tanh, relu, residual])
 def test_the_products_of_the_default_find_the_exact_mask_of_a_trained_net(
-    make: Callable[[], nn.Module], density: float, least: float
+    make: Callable[[], nn.Module], density: float, wanted: float
 ) -> None:
     """Means over the seeds, since one weight is half a per cent of the smallest masks."""
     net, seeds = measured(make, 3), 3
@@ -337,11 +337,11 @@ def test_the_products_of_the_default_find_the_exact_mask_of_a_trained_net(
     def means(imc: Imc) -> tuple[float, float, float]:
         """Overlap with the exact mask; what the report states and its limit (NaN for magnitude)."""
         found = [pruned(imc, net.model, spectrum, density) for spectrum in net.sampled]
-        stated, least = (
+        stated, limit = (
             sum(m.report.get(f"mask_overlap{part}", math.nan) for m in found) / seeds
             for part in ("", "_least")
         )
-        return sum(overlap(m.masks, best) for m in found) / seeds, stated, least
+        return sum(overlap(m.masks, best) for m in found) / seeds, stated, limit
 
     shrunk, stated, least = means(SHRUNK)
     (raw, raw_stated, _), (magnitude, *_) = means(RAW), means(MAGNITUDE)
@@ -351,7 +351,7 @@ def test_the_products_of_the_default_find_the_exact_mask_of_a_trained_net(
         f" raw {raw:.4f} (stated {raw_stated:.4f}), shrunk {shrunk:.4f} (stated {stated:.4f}, at"
         f" least {least:.4f}), exact masks of 128 and of 400 images {images:.4f}; {described(net)}"
     )
-    assert shrunk >= least
+    assert shrunk >= wanted
     assert shrunk >= max(magnitude, raw) - 0.003
     assert stated == pytest.approx(shrunk, abs=0.01)
     assert least <= shrunk

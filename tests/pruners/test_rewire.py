@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small_nets import mlp, seeded, task
+from support import compose_run
 
 from pruners.base import Task
 from pruners.dynamic.rewire import UpdateSchedule, distinct, grow, reset_momentum, weakest
@@ -57,6 +58,17 @@ def test_a_period_counts_in_the_epochs_and_steps_of_the_run_that_states_it(
 ) -> None:
     schedule = UpdateSchedule(period, 1.0, 100, batch, images=images)
     assert schedule.steps(training(100, per_epoch)) == expected
+
+
+@pytest.mark.parametrize("method", ["rigl", "gmp"])
+@pytest.mark.parametrize(
+    "name", ["cifar10", "tiny_imagenet", "imagenet_subset", "imagenet", "imagenet_256"]
+)
+def test_a_period_counts_in_the_epochs_to_which_durations_of_the_data_set_refer(
+    name: str, method: str
+) -> None:
+    run = compose_run(f"method={method}", f"dataset={name}", "model=resnet20", "density=0.1")
+    assert run.stage("train").component.rhythm.images == run.dataset.paper_images
 
 
 def test_a_factor_lengthens_the_papers_period_before_scaling() -> None:

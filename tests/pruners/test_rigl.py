@@ -215,6 +215,7 @@ def test_invalid_options_are_rejected(options: dict[str, object], message: str) 
         ("cifar10", 128, 391, 100),
         # the paper's ImageNet run has batches of 4,096: 100 of its 313 steps an epoch
         ("imagenet", 256, 5005, 1599),
+        ("imagenet_256", 256, 5005, 1599),
         ("tiny_imagenet", 128, 782, 100),
         ("imagenet_subset", 128, 782, 100),
     ],

@@ -268,6 +268,23 @@ def test_zero_and_non_finite_numbers_have_texts_of_their_own(
     assert printed in unmarked(write_table(table, tmp_path))
 
 
+def test_an_entry_whose_constant_has_not_converged_is_marked(tmp_path: Path) -> None:
+    table = small("imc_table15")
+    one, other = table.cells["digits", "1"].jobs
+    checked = report_with(2.0, 0.5, 1.0)
+    write(
+        tmp_path,
+        record(one, 50.0, report={**checked, "lipschitz_converged": 0}),
+        record(other, 50.0, report={**checked, "lipschitz_converged": 1}),
+    )
+    assert "2.00‡ ± 0.500 | 1.00 [5.93 × 10^-24]" in unmarked(write_table(table, tmp_path))
+    tex = file(table, tmp_path, "tex")
+    assert "2.00$\\ddagger$ $\\pm$ 0.500" in tex and "not converged in at least one run" in tex
+    converged = {**checked, "lipschitz_converged": 1}
+    write(tmp_path, record(one, 50.0, report=converged))
+    assert "‡" not in write_table(table, tmp_path)
+
+
 def test_missing_seeds_are_marked_and_missing_entries_are_dashes(tmp_path: Path) -> None:
     table = small("imc_table15")
     write(

@@ -294,6 +294,23 @@ def test_further_columns_follow_the_own_ones(tmp_path: Path) -> None:
     assert re.split(r"\s{2,}", page[3].strip()) == ["Metric", *METRICS, "Mask overlap"]
 
 
+def test_a_column_of_mask_overlaps_has_their_spread_and_marks_failed_checks(
+    tmp_path: Path,
+) -> None:
+    chosen = {"models": ["resnet20"], "columns": ["mask_overlap"]}
+    suite = expand("imc_table01@digits", {**chosen, "seeds": ["0", "1", "2"]}, [SCALE])
+    for row, checks in (("SNIP", (1, 0, 1)), ("GraSP", (1, 1, 1))):
+        reports = [  # mean 0.52, deviations -0.02, 0, 0.02
+            {"mask_overlap": 0.5 + 0.02 * i, "mask_overlap_converged": check}
+            for i, check in enumerate(checks)
+        ]
+        each = zip(jobs(suite, row), reports, strict=True)
+        write(tmp_path, *(record(job, 90.0, report=report) for job, report in each))
+    rows, text = printed(suite, tmp_path)
+    assert rows["GraSP"][4] == "52.0 ± 2.0%" and rows["SNIP"][4] == "52.0 ± 2.0%‡"
+    assert "‡: not converged in at least one run" in text
+
+
 def test_the_training_cost_is_a_column_and_earlier_records_lack_it(tmp_path: Path) -> None:
     chosen = {"models": ["resnet20"], "columns": ["train_flops", "train_flops_ratio"]}
     suite = expand("imc_table01@digits", {**chosen, "seeds": ["0", "1"]}, [SCALE])
