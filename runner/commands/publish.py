@@ -25,6 +25,7 @@ from runner.commands.published import (
 from runner.commands.write import write
 from runner.config.build import parse_run
 from runner.config.environment import environment
+from runner.config.overrides import with_search_path
 from runner.config.plain import parse_plain
 from runner.errors import ConfigError
 from runner.files import atomically
@@ -37,7 +38,7 @@ from runner.records.stored import StoredRun, last_training
 from runner.spec.findings import is_diverged
 from runner.spec.identity import run_id
 from runner.spec.planned import PlannedRun
-from runner.suites.expand import Suite, parse_arguments
+from runner.suites.expand import OF_MACHINE, Suite, parse_arguments
 
 ALL = "all"  # the word for every line of the index
 KEPT = ("md", "csv")  # forms of tables and verdicts
@@ -73,11 +74,12 @@ def publish(words: list[str], console: Console, published: Path = PUBLISHED) -> 
 
 
 def _lines(words: list[str], published: Path) -> list[str]:
-    """The lines of the index that a command line stands for."""
+    """The lines of the index that a command line stands for, without what is this machine's."""
     index = read_index(published)
     if words and words[0] == ALL:
         return [line for section in SECTIONS for line in index.get(section, ())]
-    chosen = [word for word in words if "=" in word and not word.startswith("env.")]
+    words = with_search_path(words)
+    chosen = [word for word in words if "=" in word and not word.startswith(OF_MACHINE)]
     if not any("=" not in word for word in words) and chosen:
         return [" ".join(chosen)]
     return [" ".join([name, *chosen]) for name in parse_arguments(words)[0]]

@@ -15,8 +15,8 @@ from runner.engine.context import RunContext
 from runner.engine.divergence import ENTRY
 from runner.engine.memory import GIB
 from runner.engine.training_cost import training_cost
+from runner.records.fields import SCHEMA
 from runner.records.provenance import ORIGIN, ORIGINS, OWN, Origin
-from runner.records.valid import SCHEMA
 from runner.registry import find_part, own_version
 from runner.spec.findings import DIVERGED, DIVERGED_EPOCH, DIVERGED_STAGE, DIVERGED_WHAT
 from runner.spec.found import Surveyed

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from runner.files import write_bytes
-from runner.records import valid
+from runner.records import fields, valid
 from runner.records.stored import Record, StoredRun
 
 RECORD = "result.json"
@@ -107,7 +107,8 @@ def indexed(results_dir: Path) -> Iterator[None]:
 @lru_cache(maxsize=1)
 def _rules() -> bytes:
     """The first line: which rules made the records valid."""
-    return hashlib.sha256(Path(valid.__file__).read_bytes()).hexdigest().encode()
+    rules = (Path(str(module.__file__)).read_bytes() for module in (fields, valid))
+    return hashlib.sha256(b"".join(rules)).hexdigest().encode()
 
 
 def _line(run_id: str, stamps: list[Stamp], record: Record) -> bytes:

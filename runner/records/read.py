@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import ConfigError
+from runner.records.fields import FIELDS
 from runner.records.find import results_roots, run_in
 from runner.records.stored import Row, last_training
-from runner.records.valid import FIELDS
 
 HISTORY = "history."  # prefix of the history's keys
 # What a record of an earlier version lacks counts as null.
-LATER: dict[str, Any] = {field.name: None for field in FIELDS if field.optional}
+LATER: dict[str, Any] = {field.name: None for field in FIELDS if field.optional and field.nullable}
 
 
 @dataclass(frozen=True)

@@ -6,134 +6,29 @@ A record that is not valid is left out of everything, and one line names its fil
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-SCHEMA = 1  # version of the format
-STATUSES = ("done", "diverged")
+from runner.records.fields import (
+    CPU,
+    DATA,
+    FIELDS,
+    FLOPS,
+    ORIGIN,
+    PROVENANCE,
+    ROW,
+    STAGE,
+    Field,
+    list_of,
+    number,
+    problems,
+    short,
+)
+
 CLOSE = 1e-9  # difference of a ratio from the quotient of its counts
-Fits: TypeAlias = Callable[[Any], bool]
-
-
-@dataclass(frozen=True)
-class Field:
-    """A field that every record has.
-
-    Args:
-        what: its values in words, for messages.
-        fits: whether a value is one of them.
-        nullable: whether null is one, too.
-        optional: whether a record of an earlier version may lack it.
-    """
-
-    name: str
-    what: str
-    fits: Fits
-    nullable: bool = False
-    optional: bool = False
-
-    def problem(self, record: Mapping[str, Any]) -> str | None:
-        """Why the field of a record is not valid; None if it is."""
-        if self.name not in record:
-            return None if self.optional else f"it has no {self.name}"
-        value = record[self.name]
-        if value is None and self.nullable or value is not None and self.fits(value):
-            return None
-        return f"{self.name}={_short(value)} is not {self.what}"
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _positive(value: Any) -> bool:
-    return _number(value) and value > 0
-
-
-def _at_least_0(value: Any) -> bool:
-    return _number(value) and value >= 0
-
-
-def _share(value: Any) -> bool:
-    return _number(value) and 0 <= value <= 1
-
-
-def _some_share(value: Any) -> bool:
-    return _share(value) and value > 0
-
-
-def _percent(value: Any) -> bool:
-    return _number(value) and 0 <= value <= 100
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _mapping(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _findings(value: Any) -> bool:
-    return _mapping(value) and not any(isinstance(each, (dict, list)) for each in value.values())
-
-
-def _counts(value: Any) -> bool:
-    return _mapping(value) and all(map(_whole, value.values()))
-
-
-def _list(value: Any) -> bool:
-    return isinstance(value, list)
-
-
-WHOLE, PERCENT, SHARE = "a whole number of 0 or more", "from 0 to 100", "from 0 to 1"
-TIME, SOME = "a number of 0 or more", "above 0 and at most 1"
-FIELDS = (
-    Field("schema", f"{SCHEMA}, the format of this version", lambda value: value == SCHEMA),
-    Field("run_id", "text", _text),
-    Field("status", " or ".join(STATUSES), lambda value: value in STATUSES),
-    *(Field(name, "text", _text) for name in ("method", "label", "dataset", "model")),
-    Field("seed", WHOLE, _whole),
-    Field("train_fraction", SOME, _some_share),
-    Field("scale", "above 0", _positive),
-    Field("density_target", SOME, _some_share, nullable=True),
-    *(Field(name, SHARE, _share, nullable=True) for name in ("density", "sparsity")),
-    *(Field(name, WHOLE, _whole, nullable=True) for name in ("prunable", "kept")),
-    *(
-        Field(name, PERCENT, _percent, nullable=True)
-        for name in ("accuracy", "accuracy_best", "accuracy_top5", "val_accuracy")
-    ),
-    Field("test_loss", TIME, _at_least_0, nullable=True),
-    Field("train_flops", WHOLE, _whole, nullable=True, optional=True),
-    Field("train_flops_ratio", TIME, _at_least_0, nullable=True, optional=True),
-    *(Field(name, WHOLE, _whole) for name in ("epochs", "epochs_total")),
-    Field("epoch_kind", "train or search", lambda value: value in ("train", "search")),
-    *(Field(name, TIME, _at_least_0) for name in ("runtime_s", "wall_s")),
-    *(Field(name, "a mapping", _mapping) for name in ("flops", "provenance")),
-    Field("report", "a mapping to numbers, text or null", _findings),
-    Field("stages", "a list", _list),
-)
-FLOPS = (
-    Field("dense", TIME, _at_least_0),
-    Field("nonzero", TIME, _at_least_0, nullable=True),
-)
-STAGE = (
-    *(Field(name, "text", _text) for name in ("name", "key")),
-    Field("epochs", WHOLE, _whole),
-    Field("seconds", TIME, _at_least_0),
-)
-PROVENANCE = (
-    *(Field(name, "text", _text) for name in ("device_name", "precision", "finished")),
-    Field("git_sha", "text", _text, nullable=True),
-    Field("git_dirty", "true or false", lambda value: isinstance(value, bool), nullable=True),
-    Field("threads", "a whole number of 1 or more", lambda value: _whole(value) and value > 0),
-    Field("numerics", "a mapping to whole numbers", _counts),
-)
+# Pairs of which the first is at least the second: both are of the last epoch's network, and the
+# best epoch is at least the last one.
+ORDERED = (("accuracy_best", "accuracy"), ("accuracy_top5", "accuracy"))
 # The settings that a configuration and a record both state: key -> field.
 STATED = {
     "method.name": "method",
@@ -186,20 +81,48 @@ def problem_of(record: Any, run_id: str) -> str | None:
 def _problems(record: dict[str, Any], run_id: str) -> Iterator[str]:
     """Every problem; those of a group of rules only if the groups before it have none."""
     if record.get("run_id") != run_id:
-        yield f"it is the record of run_id={_short(record.get('run_id'))}"
-    yield from _of_fields(record, FIELDS)
-    yield from (f"flops: {each}" for each in _of_fields(record["flops"], FLOPS))
-    yield from (f"provenance: {each}" for each in _of_fields(record["provenance"], PROVENANCE))
-    for number, stage in enumerate(record["stages"], 1):
-        if not isinstance(stage, dict):
-            yield f"stage {number} is not a mapping"
-        yield from (f"stage {number}: {each}" for each in _of_fields(stage, STAGE))
+        yield f"it is the record of run_id={short(record.get('run_id'))}"
+    yield from problems(record, FIELDS)
+    yield from _in("flops", record["flops"], FLOPS)
+    if "data" in record:
+        yield from _in("data", record["data"], DATA)
+    yield from _of_provenance(record["provenance"])
+    yield from _of_stages(record["stages"], record["provenance"].get("origins", []))
     yield from _of_counts(record)
+    yield from _of_accuracies(record)
     yield from _of_identity(record)
 
 
-def _of_fields(record: Mapping[str, Any], fields: tuple[Field, ...]) -> Iterator[str]:
-    return (problem for field in fields if (problem := field.problem(record)))
+def _in(place: str, mapping: Any, fields: tuple[Field, ...]) -> Iterator[str]:
+    """Every problem of a part of a record, with its place."""
+    if not isinstance(mapping, dict):
+        yield f"{place} is not a mapping"
+        return
+    yield from (f"{place}: {each}" for each in problems(mapping, fields))
+
+
+def _of_provenance(provenance: dict[str, Any]) -> Iterator[str]:
+    yield from _in("provenance", provenance, PROVENANCE)
+    parts = {"provenance": provenance}
+    for index, origin in enumerate(provenance.get("origins", [])):
+        if origin is not None:  # null: from before version 0.2.0
+            yield from _in(f"provenance: origins.{index}", origin, ORIGIN)
+            parts[f"provenance: origins.{index}"] = origin
+    for place, part in parts.items():
+        if "cpu" in part:
+            yield from _in(f"{place}: cpu", part["cpu"], CPU)
+
+
+def _of_stages(stages: list[Any], origins: list[Any]) -> Iterator[str]:
+    """Problems of the rows of stages; each has an `origin` where the origins differ."""
+    for position, stage in enumerate(stages, 1):
+        place = f"stage {position}"
+        yield from _in(place, stage, STAGE)
+        if ("origin" in stage) != bool(origins):
+            has = "an origin" if "origin" in stage else "no origin"
+            yield f"{place} has {has}, and provenance has {len(origins)} origins"
+        elif origins and stage["origin"] >= len(origins):
+            yield f"{place}: origin={stage['origin']} is none of the {len(origins)} origins"
 
 
 def _of_counts(record: Mapping[str, Any]) -> Iterator[str]:
@@ -217,6 +140,13 @@ def _of_counts(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"flops.nonzero={nonzero} is more than flops.dense={dense}"
     if record["status"] == "diverged" and record["accuracy"] is not None:
         yield f"accuracy={record['accuracy']} of a run that diverged is not null"
+
+
+def _of_accuracies(record: Mapping[str, Any]) -> Iterator[str]:
+    for larger, smaller in ORDERED:
+        values = record[larger], record[smaller]
+        if None not in values and values[0] < values[1]:
+            yield f"{larger}={values[0]} is less than {smaller}={values[1]}"
 
 
 def _of_identity(record: Mapping[str, Any]) -> Iterator[str]:
@@ -240,8 +170,8 @@ def problem_of_config(config: Mapping[str, Any], record: Mapping[str, Any]) -> s
     """
     return next(
         (
-            f"its configuration has {key}={_short(config[key])}, and its record"
-            f" {name}={_short(record[name])}"
+            f"its configuration has {key}={short(config[key])}, and its record"
+            f" {name}={short(record[name])}"
             for key, name in STATED.items()
             if key in config and config[key] != record[name]
         ),
@@ -283,18 +213,15 @@ def stated_in(yaml: str) -> dict[str, Any]:
 
 def problem_of_rows(rows: Any) -> str | None:
     """Why the rows of a metrics.jsonl are not valid; None if they are."""
-    if all(isinstance(row, dict) and _text(row.get("stage")) for row in rows):
-        return None
-    return "a line is not the row of an epoch"
+    if not isinstance(rows, list):
+        return "it is not a list of rows"
+    found = (each for i, row in enumerate(rows, 1) for each in _in(f"row {i}", row, ROW))
+    return next(found, None)
 
 
 def problem_of_series(series: Any) -> str | None:
     """Why the content of a series.json is not valid; None if it is."""
-    if isinstance(series, dict) and all(map(_list, series.values())):
-        return None
-    return "it does not map names to lists"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value) if isinstance(value, (dict, list)) else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    if not isinstance(series, dict):
+        return "it does not map names to lists of numbers"
+    wrong = (name for name, numbers in series.items() if not list_of(number)(numbers))
+    return next((f"series {name} is not a list of numbers" for name in wrong), None)

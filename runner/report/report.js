@@ -219,7 +219,7 @@
     });
   };
 
-  for (const table of all("article table")) {
+  for (const table of all("article table, .index table")) {
     sortable(table);
     if (one("td[data-cell]", table)) arrows(table);
   }

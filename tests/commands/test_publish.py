@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from table_support import record, write
 
+from runner.commands.publish import _lines as lines_of
 from runner.commands.publish import publish
 from runner.commands.published import page_name, published_line, read_index
 from runner.config.compose import compose_config
@@ -101,14 +102,14 @@ def test_records_pages_and_index_are_published_once(tmp_path: Path, jobs: list[P
 def test_a_published_run_is_neither_replaced_nor_dropped(
     tmp_path: Path, jobs: list[PlannedRun]
 ) -> None:
-    measured(tmp_path / "results", jobs, accuracy_top5=1.0)
+    measured(tmp_path / "results", jobs, accuracy_top5=99.5)
     published = ship(tmp_path)
     before = packed(published, "imc_table14@digits")
     shutil.rmtree(tmp_path / "results")
-    measured(tmp_path / "results", jobs, accuracy_top5=2.0)  # measured again
+    measured(tmp_path / "results", jobs, accuracy_top5=99.6)  # measured again
     ship(tmp_path)
     assert packed(published, "imc_table14@digits") == before
-    assert {run["record"]["accuracy_top5"] for run in before.values()} == {1.0}
+    assert {run["record"]["accuracy_top5"] for run in before.values()} == {99.5}
     shutil.rmtree(tmp_path / "results")
     ship(tmp_path)  # the published records suffice
     assert packed(published, "imc_table14@digits") == before
@@ -258,3 +259,12 @@ def test_a_history_that_was_not_published_is_refused_unless_it_is_of_the_same_me
     (results / "metrics.jsonl").write_text(saved)
     ship(tmp_path, words)
     assert all("history" in run for run in read_lines(file).values())
+
+
+def test_words_of_the_machine_are_not_published(tmp_path: Path) -> None:
+    machine = ["hydra.searchpath=[file:///here]", "env.results_dir=/here", "logger=tensorboard"]
+    for words, line in (
+        (["imc_table14@digits", "seeds=0"], "imc_table14@digits seeds=0"),
+        (["method=snip", "seed=0,1"], "method=snip seed=0,1"),
+    ):
+        assert lines_of([*words, *machine], tmp_path) == [line]

@@ -154,8 +154,9 @@ def test_stages_of_different_origin_are_told_apart(results: Path) -> None:
         {"name": "A", "capability": kind, "instruction_sets": [], "libraries": {}}
         for kind in ("AVX2", "AVX512")
     ]
-    origins = [{"git_sha": kind["capability"], "cpu": kind} for kind in cpus]
     found = record(job, 90.0)
+    same = {key: found["provenance"][key] for key in ("git_dirty", "device_name", "threads")}
+    origins = [{**same, "git_sha": kind["capability"], "cpu": kind} for kind in cpus]
     row = {"key": "0" * 32, "cached": False, "epochs": 1, "seconds": 1.0}
     stages = [{"name": name, **row} for name in ("one", "two", "three")]
     found["stages"] = [{**s, "origin": i} for s, i in zip(stages, (0, 1, 0), strict=True)]

@@ -35,7 +35,7 @@ ROWS = [
     {"stage": "train", "epoch": 1, "accuracy": None},
     {"stage": "train", "epoch": 2, "accuracy": 90.5},
 ]
-SERIES = {"edges": [0.1, 1 / 3], "heights": [1, None]}
+SERIES = {"edges": [0.1, 1 / 3], "heights": [1, 2.5]}
 
 
 # ids of runs, in this order; those with the same letter have the same method

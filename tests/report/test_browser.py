@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -208,6 +209,22 @@ def test_columns_sort_by_number_and_back(tab: Tab, made: Path) -> None:
     assert numbers[0] == sorted(numbers[0]) and numbers[1] == numbers[0][::-1]
     tab.js(click)
     assert column(tab, 2) == before
+
+
+def test_the_index_sorts_as_tables_do(tab: Tab, made: Path) -> None:
+    tab.open(made)
+    index = "document.querySelector('.index')"
+    texts = f"[...{index}.querySelectorAll('tbody tr')].map(row => row.cells[1].textContent)"
+    before: list[str] = tab.js(texts)
+    orders = []
+    for _ in range(2):
+        tab.js(f"{index}.querySelectorAll('thead button')[1].click()")  # by title
+        found = [re.match(r"(Table|Figure) (\d+):", text) for text in tab.js(texts)]
+        orders.append([(each[1], int(each[2])) for each in found if each])
+    assert len(orders[0]) > 20 and orders[0] == sorted(orders[0])  # Table 2 before Table 10
+    assert orders[1] == sorted(orders[0], reverse=True)
+    tab.js(f"{index}.querySelectorAll('thead button')[1].click()")
+    assert tab.js(texts) == before
 
 
 def test_search_shows_the_lines_with_all_words_and_runs_by_id(

@@ -392,6 +392,7 @@ def test_notes_state_mixtures_of_processors_and_torch_versions(
 ) -> None:
     def made(version: str, *sets: str) -> dict[str, Any]:
         kind = {"capability": sets[-1].upper(), "instruction_sets": list(sets)}
+        kind |= {"name": "A", "libraries": {}}
         return {
             **record(jobs(table, "SNIP")[0], 90.0)["provenance"],
             "versions": {"torch": version},
