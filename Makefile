@@ -15,7 +15,7 @@ unless = $(if $(filter $(firstword $(subst =, ,$(1)))=%,$(ARGS)),,$(1))
 .PHONY: help setup demo test test-slow test-fashion test-browser test-latex slurm-test lint \
   lock format data tables figures report reproduce publish results export import plan settings \
   cache rekey bench \
-  faults clean
+  faults kinds clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -117,6 +117,9 @@ bench: $(VENV)/ready ## measure speed beside rivals and limits: ONLY=done_vs_tor
 
 faults: $(VENV)/ready ## try kills, damage, bad input: ARGS="minutes=5 workers=2 only=kills"
 	$(RUN) scripts/faults.py $(ARGS)
+
+kinds: $(VENV)/ready ## measure how much the kind of CPU changes an accuracy
+	$(RUN) scripts/kinds.py $(ARGS)
 
 clean: ## remove the environment and the caches of tools; keep records and the stage cache
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -264,5 +264,17 @@ LISTED = (
 
   docs/faults.md explains the arguments.""",
     ),
+    Command(
+        "kinds",
+        "runner.bench.kinds",
+        "kinds",
+        "measure how much the kind of CPU changes an accuracy",
+        """\
+  winnow kinds
+
+  Six published runs are performed again with all instruction sets of this machine and with AVX2
+  alone, in some minutes. Needs a checkout without changes; writes results/cpu_kinds.json and the
+  table in docs/records.md.""",
+    ),
 )
 COMMANDS = tuple(each for each in LISTED if each.present)
