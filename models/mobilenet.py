@@ -25,6 +25,7 @@ from typing import ClassVar, Literal
 from torch import Generator, Tensor, nn
 
 from models.init import check_init, fresh, refuse_small
+from models.names import Renamings, separable_blocks
 from models.narrow import check_widest, in_proportion
 
 STEM = 32  # channels at width 1
@@ -98,6 +99,7 @@ class MobileNetV1:
     init: str = "fan_in"
     resnet: Literal[False] = False
     widest: int | None = None
+    renamings: ClassVar[Renamings] = separable_blocks(len(BLOCKS))
     smallest: ClassVar[int] = 32  # one pixel before the average
 
     def __post_init__(self) -> None:
