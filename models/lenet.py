@@ -19,6 +19,7 @@ from torch import Generator, nn
 
 from models.init import check_init, fresh, refuse_small
 from models.mlp import perceptron
+from models.narrow import check_widest, in_proportion
 
 Variant = Literal["caffe", "lecun1998"]
 
@@ -31,57 +32,67 @@ class LeNet300:
         name: the model's name in records and messages.
         init: see models/init.py; snip-public's is `lenet_snip`.
         resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
+        widest: channels of the widest hidden layer of a narrower form (models/narrow.py); None =
+            as the other options say.
     """
 
     tag: ClassVar[str] = "lenet_300_100"
     name: str
     init: str = "fan_in"
     resnet: Literal[False] = False
+    widest: int | None = None
     smallest: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_init(self.init)
+        check_widest(self.widest, self.channels)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Units of the hidden layers."""
+        return 300, 100
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
         """Build the network for `channels` x `size` x `size` images.
 
         It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
         """
-        return fresh(
-            lambda: perceptron(channels * size * size, (300, 100), classes), self.init, rng
-        )
+        hidden = in_proportion(self.channels, self.widest)
+        return fresh(lambda: perceptron(channels * size * size, hidden, classes), self.init, rng)
 
 
-def _caffe(channels: int, classes: int, side: int) -> nn.Sequential:
+def _caffe(channels: int, classes: int, side: int, widths: tuple[int, ...]) -> nn.Sequential:
+    first, second, units = widths
     return nn.Sequential(
         OrderedDict(
-            conv1=nn.Conv2d(channels, 20, 5),
+            conv1=nn.Conv2d(channels, first, 5),
             pool1=nn.MaxPool2d(2),
-            conv2=nn.Conv2d(20, 50, 5),
+            conv2=nn.Conv2d(first, second, 5),
             pool2=nn.MaxPool2d(2),
             flatten=nn.Flatten(),
-            fc1=nn.Linear(50 * side * side, 500),
+            fc1=nn.Linear(second * side * side, units),
             relu1=nn.ReLU(inplace=True),
-            fc2=nn.Linear(500, classes),
+            fc2=nn.Linear(units, classes),
         )
     )
 
 
-def _lecun1998(channels: int, classes: int, side: int) -> nn.Sequential:
+def _lecun1998(channels: int, classes: int, side: int, widths: tuple[int, ...]) -> nn.Sequential:
+    first, second, units, last = widths
     return nn.Sequential(
         OrderedDict(
-            conv1=nn.Conv2d(channels, 6, 5),
+            conv1=nn.Conv2d(channels, first, 5),
             relu1=nn.ReLU(inplace=True),
             pool1=nn.MaxPool2d(2),
-            conv2=nn.Conv2d(6, 16, 5),
+            conv2=nn.Conv2d(first, second, 5),
             relu2=nn.ReLU(inplace=True),
             pool2=nn.MaxPool2d(2),
             flatten=nn.Flatten(),
-            fc1=nn.Linear(16 * side * side, 120),
+            fc1=nn.Linear(second * side * side, units),
             relu3=nn.ReLU(inplace=True),
-            fc2=nn.Linear(120, 84),
+            fc2=nn.Linear(units, last),
             relu4=nn.ReLU(inplace=True),
-            fc3=nn.Linear(84, classes),
+            fc3=nn.Linear(last, classes),
         )
     )
 
@@ -98,6 +109,8 @@ class LeNet5:
             filters, 120 and 84 hidden units.
         init: see models/init.py; snip-public's is `lenet_snip`.
         resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
+        widest: channels of the widest hidden layer of a narrower form (models/narrow.py); None =
+            as the other options say.
     """
 
     tag: ClassVar[str] = "lenet5"
@@ -105,6 +118,7 @@ class LeNet5:
     variant: Variant = "caffe"
     init: str = "fan_in"
     resnet: Literal[False] = False
+    widest: int | None = None
     smallest: ClassVar[int] = 16  # 16 -> 12 -> 6 -> 2 -> 1
 
     def __post_init__(self) -> None:
@@ -113,6 +127,12 @@ class LeNet5:
                 f"model.variant={self.variant!r} must be one of {', '.join(get_args(Variant))}"
             )
         check_init(self.init)
+        check_widest(self.widest, self.channels)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Filters of the convolutions and units of the hidden layers."""
+        return (20, 50, 500) if self.variant == "caffe" else (6, 16, 120, 84)
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
         """Build the network for `channels` x `size` x `size` images.
@@ -122,4 +142,5 @@ class LeNet5:
         refuse_small(self.name, size, self.smallest)
         side = ((size - 4) // 2 - 4) // 2  # after two (conv 5x5, pool 2x2)
         make = _caffe if self.variant == "caffe" else _lecun1998
-        return fresh(lambda: make(channels, classes, side), self.init, rng)
+        widths = in_proportion(self.channels, self.widest)
+        return fresh(lambda: make(channels, classes, side, widths), self.init, rng)

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from torch import Generator, nn
 
 from models.init import check_init, fresh
+from models.narrow import check_widest, in_proportion
 
 
 def perceptron(inputs: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
@@ -34,6 +35,8 @@ class Mlp:
             (300, 300): our choice, from no paper.
         init: see models/init.py.
         resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
+        widest: channels of the widest hidden layer of a narrower form (models/narrow.py); None =
+            as the other options say.
     """
 
     tag: ClassVar[str] = "mlp"
@@ -41,6 +44,7 @@ class Mlp:
     hidden: tuple[int, ...] = (300, 300)
     init: str = "fan_in"
     resnet: Literal[False] = False
+    widest: int | None = None
     smallest: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -50,12 +54,17 @@ class Mlp:
                 " model.hidden=[300,300]"
             )
         check_init(self.init)
+        check_widest(self.widest, self.channels)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Units of the hidden layers."""
+        return self.hidden
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
         """Build the network for `channels` x `size` x `size` images.
 
         It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
         """
-        return fresh(
-            lambda: perceptron(channels * size * size, self.hidden, classes), self.init, rng
-        )
+        hidden = in_proportion(self.channels, self.widest)
+        return fresh(lambda: perceptron(channels * size * size, hidden, classes), self.init, rng)

@@ -25,6 +25,8 @@ from typing import ClassVar, Literal
 from torch import Generator, Tensor, nn
 
 from models.init import check_init, fresh, refuse_small
+from models.names import Renamings, separable_blocks
+from models.narrow import check_widest, in_proportion
 
 STEM = 32  # channels at width 1
 # channels at width 1, stride of the depthwise convolution
@@ -56,12 +58,11 @@ def _convolved(
 class MobileNet(nn.Module):
     """The network; `MobileNetV1` describes and builds it. Logits are (B, classes)."""
 
-    def __init__(self, channels: int, classes: int, width: float) -> None:
+    def __init__(self, channels: int, classes: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        inputs = int(STEM * width)
+        inputs = widths[0]
         layers: OrderedDict[str, nn.Module] = OrderedDict(stem=_convolved(channels, inputs, 3, 2))
-        for i, (at_one, stride) in enumerate(BLOCKS, start=1):
-            outputs = int(at_one * width)
+        for i, ((_, stride), outputs) in enumerate(zip(BLOCKS, widths[1:], strict=True), start=1):
             layers[f"block{i}"] = nn.Sequential(
                 OrderedDict(
                     depthwise=_convolved(inputs, inputs, 3, stride, groups=inputs),
@@ -88,6 +89,8 @@ class MobileNetV1:
             corresponds to `dataset.size`.
         init: see models/init.py.
         resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
+        widest: channels of the widest hidden layer of a narrower form (models/narrow.py); None =
+            as the other options say.
     """
 
     tag: ClassVar[str] = "mobilenet_v1"
@@ -95,6 +98,8 @@ class MobileNetV1:
     width: float = 1.0
     init: str = "fan_in"
     resnet: Literal[False] = False
+    widest: int | None = None
+    renamings: ClassVar[Renamings] = separable_blocks(len(BLOCKS))
     smallest: ClassVar[int] = 32  # one pixel before the average
 
     def __post_init__(self) -> None:
@@ -104,6 +109,12 @@ class MobileNetV1:
                 f" ({STEM} x width): 1, 0.75, 0.5 or 0.25 in the paper"
             )
         check_init(self.init)
+        check_widest(self.widest, self.channels)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the stem and of the blocks."""
+        return tuple(int(each * self.width) for each in (STEM, *(at_one for at_one, _ in BLOCKS)))
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
         """Build the network for `channels` x `size` x `size` images.
@@ -111,4 +122,5 @@ class MobileNetV1:
         It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
         """
         refuse_small(self.name, size, self.smallest)
-        return fresh(lambda: MobileNet(channels, classes, self.width), self.init, rng)
+        widths = in_proportion(self.channels, self.widest)
+        return fresh(lambda: MobileNet(channels, classes, widths), self.init, rng)

@@ -34,6 +34,30 @@ PREACTIVATION_BLOCKS: Renamings = (
     (r"^(?:linear|classifier)\.", "fc."),
 )
 
+# The parts of MobileNet-V1's blocks: their names in a block, their numbers in a Sequential, ours.
+_SEPARABLE = (
+    ("conv1", 0, "depthwise.conv"),
+    ("bn1", 1, "depthwise.bn"),
+    ("conv2", 3, "pointwise.conv"),
+    ("bn2", 4, "pointwise.bn"),
+)
+
+
+def separable_blocks(number: int) -> Renamings:
+    """MobileNet-V1 of `number` blocks: stem conv1 and bn1 and counted `layers` (the common nets for
+    CIFAR), or all in a Sequential `model` (the common nets for ImageNet)."""
+    blocks = [
+        (rf"^(?:layers\.{i - 1}\.{name}|model\.{i}\.{place})\.", f"features.block{i}.{ours}.")
+        for i in range(1, number + 1)
+        for name, place, ours in _SEPARABLE
+    ]
+    return (
+        (r"^(?:conv1|model\.0\.0)\.", "features.stem.conv."),
+        (r"^(?:bn1|model\.0\.1)\.", "features.stem.bn."),
+        *blocks,
+        (r"^(?:linear|classifier)\.", "fc."),
+    )
+
 
 def counted(names: tuple[str, ...], sequence: str) -> Renamings:
     """Renamings of the layers of a `Sequential` that others only count.

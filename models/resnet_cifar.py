@@ -21,13 +21,9 @@ from torch.nn import functional as F
 from models.conv import Conv3x3
 from models.init import check_init, fresh, refuse_small
 from models.names import BASIC_BLOCKS, Renamings
+from models.narrow import NARROW, check_widest, in_proportion
 
 Shortcut = Literal["A", "B", "B-noBN"]
-# Maximum channels of a CPU's vector register. With fewer input channels, oneDNN's weight gradient
-# of a strided 1x1 convolution writes past its buffer: corrupted memory and wrong gradients (torch
-# 2.14 with AVX2: oneDNN issue 6035). In that case the pixels are dropped before the convolution.
-# Wider nets keep their kernels and their exact results.
-NARROW = 16
 
 
 class SubsampleAndPad(nn.Module):
@@ -57,7 +53,7 @@ def _shortcut(kind: Shortcut, inputs: int, outputs: int) -> nn.Module:
     """Build the shortcut of a stage's first block: stride 2, `outputs` channels."""
     if kind == "A":
         return SubsampleAndPad(outputs - inputs)
-    narrow = inputs < NARROW
+    narrow = inputs < NARROW  # models/narrow.py
     layers: list[tuple[str, nn.Module]] = [("subsample", Subsample())] if narrow else []
     layers.append(("conv", nn.Conv2d(inputs, outputs, 1, stride=1 if narrow else 2, bias=False)))
     if kind == "B":
@@ -97,21 +93,27 @@ class CifarResNet(nn.Module):
     """The network; `ResNetCifar` describes and builds it. Logits are (B, classes)."""
 
     def __init__(
-        self, channels: int, classes: int, blocks: int, width: int, shortcut: Shortcut
+        self,
+        channels: int,
+        classes: int,
+        blocks: int,
+        widths: tuple[int, ...],
+        shortcut: Shortcut,
     ) -> None:
         super().__init__()
-        self.conv1 = Conv3x3(channels, width)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.stage1 = nn.Sequential(*(BasicBlock(width, width, 1, shortcut) for _ in range(blocks)))
-        self.stage2 = self._stage(width, blocks, shortcut)
-        self.stage3 = self._stage(2 * width, blocks, shortcut)
-        self.fc = nn.Linear(4 * width, classes)
+        first, second, third = widths
+        self.conv1 = Conv3x3(channels, first)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.stage1 = nn.Sequential(*(BasicBlock(first, first, 1, shortcut) for _ in range(blocks)))
+        self.stage2 = self._stage(first, second, blocks, shortcut)
+        self.stage3 = self._stage(second, third, blocks, shortcut)
+        self.fc = nn.Linear(third, classes)
         self.shortcuts = shortcut_weights(self, "shortcut")
 
     @staticmethod
-    def _stage(inputs: int, blocks: int, shortcut: Shortcut) -> nn.Sequential:
-        rest = (BasicBlock(2 * inputs, 2 * inputs, 1, shortcut) for _ in range(blocks - 1))
-        return nn.Sequential(BasicBlock(inputs, 2 * inputs, 2, shortcut), *rest)
+    def _stage(inputs: int, outputs: int, blocks: int, shortcut: Shortcut) -> nn.Sequential:
+        rest = (BasicBlock(outputs, outputs, 1, shortcut) for _ in range(blocks - 1))
+        return nn.Sequential(BasicBlock(inputs, outputs, 2, shortcut), *rest)
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu_(self.bn1(self.conv1(x)))  # (B, w, H, W)
@@ -133,6 +135,8 @@ class ResNetCifar:
             BatchNorm; B-noBN: 1x1 conv alone (continuous-sparsification).
         init: see models/init.py.
         resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
+        widest: channels of the widest hidden layer of a narrower form (models/narrow.py); None =
+            as the other options say.
     """
 
     tag: ClassVar[str] = "resnet_cifar"
@@ -142,6 +146,7 @@ class ResNetCifar:
     shortcut: Shortcut = "B"
     init: str = "fan_in"
     resnet: Literal[True] = True
+    widest: int | None = None
     renamings: ClassVar[Renamings] = BASIC_BLOCKS
     smallest: ClassVar[int] = 8  # 2x2 pixels before the average; digits' own size
 
@@ -160,6 +165,12 @@ class ResNetCifar:
                 f"model.shortcut={self.shortcut!r} must be one of {', '.join(get_args(Shortcut))}"
             )
         check_init(self.init)
+        check_widest(self.widest, self.channels)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the stages."""
+        return self.width, 2 * self.width, 4 * self.width
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
         """Build the network for `channels` x `size` x `size` images.
@@ -167,9 +178,9 @@ class ResNetCifar:
         It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
         """
         refuse_small(self.name, size, self.smallest)
-        blocks = (self.depth - 2) // 6
+        blocks, widths = (self.depth - 2) // 6, in_proportion(self.channels, self.widest)
         return fresh(
-            lambda: CifarResNet(channels, classes, blocks, self.width, self.shortcut),
+            lambda: CifarResNet(channels, classes, blocks, widths, self.shortcut),
             self.init,
             rng,
         )

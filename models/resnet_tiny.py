@@ -24,21 +24,23 @@ from torch import Generator, Tensor, nn
 from models.conv import Conv3x3
 from models.init import check_init, fresh, refuse_small
 from models.names import BASIC_BLOCKS, Renamings
+from models.narrow import check_widest, in_proportion
 from models.resnet_cifar import BasicBlock, shortcut_weights
 
 
 class TinyResNet(nn.Module):
     """The network; `ResNetTiny` describes and builds it. Logits are (B, classes)."""
 
-    def __init__(self, channels: int, classes: int, width: int) -> None:
+    def __init__(self, channels: int, classes: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.conv1 = Conv3x3(channels, width)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.stage1 = self._stage(width, width, 1)
-        self.stage2 = self._stage(width, 2 * width, 2)
-        self.stage3 = self._stage(2 * width, 4 * width, 2)
-        self.stage4 = self._stage(4 * width, 8 * width, 2)
-        self.fc = nn.Linear(8 * width, classes)
+        first, second, third, fourth = widths
+        self.conv1 = Conv3x3(channels, first)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.stage1 = self._stage(first, first, 1)
+        self.stage2 = self._stage(first, second, 2)
+        self.stage3 = self._stage(second, third, 2)
+        self.stage4 = self._stage(third, fourth, 2)
+        self.fc = nn.Linear(fourth, classes)
         self.shortcuts = shortcut_weights(self, "shortcut")
 
     @staticmethod
@@ -63,6 +65,8 @@ class ResNetTiny:
         width: channels of the first stage; 64 is the paper's, 128 the doubled net.
         init: see models/init.py; Synaptic-Flow's is `synflow_tiny`.
         resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
+        widest: channels of the widest hidden layer of a narrower form (models/narrow.py); None =
+            as the other options say.
     """
 
     tag: ClassVar[str] = "resnet_tiny"
@@ -70,6 +74,7 @@ class ResNetTiny:
     width: int = 64
     init: str = "fan_in"
     resnet: Literal[True] = True
+    widest: int | None = None
     renamings: ClassVar[Renamings] = BASIC_BLOCKS
     smallest: ClassVar[int] = 8  # one pixel before the average; digits' own size
 
@@ -80,6 +85,12 @@ class ResNetTiny:
                 " channels of the first stage, 64 in the paper"
             )
         check_init(self.init)
+        check_widest(self.widest, self.channels)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the stages."""
+        return self.width, 2 * self.width, 4 * self.width, 8 * self.width
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
         """Build the network for `channels` x `size` x `size` images.
@@ -87,4 +98,5 @@ class ResNetTiny:
         It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
         """
         refuse_small(self.name, size, self.smallest)
-        return fresh(lambda: TinyResNet(channels, classes, self.width), self.init, rng)
+        widths = in_proportion(self.channels, self.widest)
+        return fresh(lambda: TinyResNet(channels, classes, widths), self.init, rng)

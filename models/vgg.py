@@ -26,6 +26,7 @@ from torch import Generator, Tensor, nn
 from models.conv import Conv3x3
 from models.init import check_init, fresh, refuse_small
 from models.names import Renamings, counted
+from models.narrow import check_widest, in_proportion
 
 # depth -> convolutions of each block; configurations A, B, D, E
 LAYERS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -36,17 +37,23 @@ class VggNet(nn.Module):
     """The network; `Vgg` describes and builds it. Logits are (B, classes)."""
 
     def __init__(
-        self, channels: int, classes: int, depth: int, width: int, pools: int, bias: bool
+        self,
+        channels: int,
+        classes: int,
+        depth: int,
+        widths: tuple[int, ...],
+        pools: int,
+        bias: bool,
     ) -> None:
         super().__init__()
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         inputs = channels
-        for block, (count, factor) in enumerate(zip(LAYERS[depth], FACTORS, strict=True), start=1):
+        for block, (count, width) in enumerate(zip(LAYERS[depth], widths, strict=True), start=1):
             for place in range(1, count + 1):
-                layers[f"conv{block}_{place}"] = Conv3x3(inputs, factor * width, bias=bias)
-                layers[f"bn{block}_{place}"] = nn.BatchNorm2d(factor * width)
+                layers[f"conv{block}_{place}"] = Conv3x3(inputs, width, bias=bias)
+                layers[f"bn{block}_{place}"] = nn.BatchNorm2d(width)
                 layers[f"relu{block}_{place}"] = nn.ReLU(inplace=True)
-                inputs = factor * width
+                inputs = width
             if block <= pools:
                 layers[f"pool{block}"] = nn.MaxPool2d(2)
         self.features = nn.Sequential(layers)
@@ -72,6 +79,8 @@ class Vgg:
             and open_lth, not in GraSP and zyxxmu/lottery-jackpots.
         init: see models/init.py.
         resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
+        widest: channels of the widest hidden layer of a narrower form (models/narrow.py); None =
+            as the other options say.
     """
 
     tag: ClassVar[str] = "vgg"
@@ -82,6 +91,7 @@ class Vgg:
     bias: bool = True
     init: str = "fan_in"
     resnet: Literal[False] = False
+    widest: int | None = None
     deepest: ClassVar[int] = len(FACTORS)
 
     def __post_init__(self) -> None:
@@ -101,6 +111,7 @@ class Vgg:
                 " behind each of the first blocks, 4 in most pruning papers"
             )
         check_init(self.init)
+        check_widest(self.widest, self.channels)
 
     @property
     def renamings(self) -> Renamings:
@@ -117,14 +128,20 @@ class Vgg:
         """Smallest image size: the last pooling leaves one pixel."""
         return 1 << self.pools
 
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the blocks."""
+        return tuple(factor * self.width for factor in FACTORS)
+
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
         """Build the network for `channels` x `size` x `size` images.
 
         It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
         """
         refuse_small(self.name, size, self.smallest)
+        widths = in_proportion(self.channels, self.widest)
         return fresh(
-            lambda: VggNet(channels, classes, self.depth, self.width, self.pools, self.bias),
+            lambda: VggNet(channels, classes, self.depth, widths, self.pools, self.bias),
             self.init,
             rng,
         )

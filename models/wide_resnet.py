@@ -19,6 +19,7 @@ from torch import Generator, Tensor, nn
 from models.conv import Conv3x3
 from models.init import check_init, fresh, refuse_small
 from models.names import PREACTIVATION_BLOCKS, Renamings
+from models.narrow import Pointwise, check_widest, in_proportion
 from models.resnet_cifar import shortcut_weights
 
 BASE = 16  # channels of the stem, and of the first stage for k = 1
@@ -27,7 +28,7 @@ BASE = 16  # channels of the stem, and of the first stage for k = 1
 class PreactivationBlock(nn.Module):
     """conv2(relu(bn2(conv1(relu(bn1(x)))))) + shortcut.
 
-    The shortcut is a convolution of relu(bn1(x)) if the channels change, else x.
+    The shortcut is a convolution of relu(bn1(x)) if the shape changes, else x.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -37,8 +38,8 @@ class PreactivationBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.conv2 = Conv3x3(outputs, outputs)
         self.shortcut: nn.Module | None = None
-        if inputs != outputs:
-            self.shortcut = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+        if inputs != outputs or stride != 1:  # equal in the narrowest forms alone
+            self.shortcut = Pointwise(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         active = torch.relu_(self.bn1(x))
@@ -49,11 +50,11 @@ class PreactivationBlock(nn.Module):
 class WideNet(nn.Module):
     """The network; `WideResNet` describes and builds it. Logits are (B, classes)."""
 
-    def __init__(self, channels: int, classes: int, blocks: int, width: int) -> None:
+    def __init__(self, channels: int, classes: int, blocks: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        first, second, third = (BASE * width * factor for factor in (1, 2, 4))
-        self.conv1 = Conv3x3(channels, BASE)
-        self.stage1 = self._stage(BASE, first, blocks, 1)
+        stem, first, second, third = widths
+        self.conv1 = Conv3x3(channels, stem)
+        self.stage1 = self._stage(stem, first, blocks, 1)
         self.stage2 = self._stage(first, second, blocks, 2)
         self.stage3 = self._stage(second, third, blocks, 2)
         self.bn1 = nn.BatchNorm2d(third)
@@ -81,6 +82,8 @@ class WideResNet:
         width: the paper's k; the first stage has 16k channels.
         init: see models/init.py.
         resnet: whether sanity-check's ratios for ResNets apply (allocate=smart_ratio).
+        widest: channels of the widest hidden layer of a narrower form (models/narrow.py); None =
+            as the other options say.
     """
 
     tag: ClassVar[str] = "wide_resnet"
@@ -89,6 +92,7 @@ class WideResNet:
     width: int = 2
     init: str = "fan_in"
     resnet: Literal[True] = True
+    widest: int | None = None
     renamings: ClassVar[Renamings] = PREACTIVATION_BLOCKS
     smallest: ClassVar[int] = 8  # 2x2 pixels before the average; digits' own size
 
@@ -103,6 +107,12 @@ class WideResNet:
                 " channels"
             )
         check_init(self.init)
+        check_widest(self.widest, self.channels)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the stem and of the stages."""
+        return BASE, *(BASE * self.width * factor for factor in (1, 2, 4))
 
     def __call__(self, channels: int, classes: int, size: int, rng: Generator) -> nn.Module:
         """Build the network for `channels` x `size` x `size` images.
@@ -110,5 +120,5 @@ class WideResNet:
         It is on the CPU, in float32 and in training mode. All weights are drawn from `rng`.
         """
         refuse_small(self.name, size, self.smallest)
-        blocks = (self.depth - 4) // 6
-        return fresh(lambda: WideNet(channels, classes, blocks, self.width), self.init, rng)
+        blocks, widths = (self.depth - 4) // 6, in_proportion(self.channels, self.widest)
+        return fresh(lambda: WideNet(channels, classes, blocks, widths), self.init, rng)

@@ -92,7 +92,7 @@ def _density(subject: Subject) -> Iterable[str]:
 def _repeats(subject: Subject) -> Iterator[str]:
     first, second, other = (subject.ticket(*each) for each in ((3, "a"), (3, "b"), (4, "c")))
     if first and second and other:
-        yield from contract.repeats(first, second, other, subject.run.density is not None)
+        yield from contract.repeats(first, second, other, subject.run.masked_density is not None)
 
 
 def _model(subject: Subject) -> Iterable[str]:

@@ -24,6 +24,7 @@ from runner.engine.record import final_stage
 from runner.engine.stages import run_stage
 from runner.engine.store import Artefact, Store
 from runner.spec.identity import run_id, stage_keys
+from runner.spec.network import prunable_weights, shapes_of
 from runner.spec.run import Run
 
 Problems = Iterator[str]
@@ -60,12 +61,19 @@ def ticket_of(run: Run, artefacts: Mapping[str, Artefact]) -> Artefact | None:
 
 
 def density(run: Run, record: Mapping[str, Any], ticket: Artefact) -> Problems:
-    """The density is the requested one, the record states it, and pruned weights are zeros."""
+    """The density is the requested one, the record states it, and pruned weights are zeros.
+
+    A narrower net keeps all its weights, and the record states them as a share of the whole net's.
+    """
     kept, prunable = count_kept(ticket.masks), count_prunable(ticket.masks)
     exact = all(stage.exact for stage in run.stages)
-    wanted = kept if run.density is None else keep_count(run.density, prunable)
+    wanted = kept if run.masked_density is None else keep_count(run.masked_density, prunable)
     if exact and kept != wanted:
         yield f"{kept} of {prunable} weights are kept instead of {wanted}"
+    if run.narrowed_from is not None:
+        if kept != prunable:
+            yield f"{kept} of the {prunable} weights of a narrower net are kept"
+        prunable = prunable_weights(shapes_of(run.narrowed_from, run.dataset.info()))
     if (record["kept"], record["prunable"]) != (kept, prunable):
         yield f"the record states {record['kept']} of {record['prunable']} weights"
     for layer, mask in ticket.masks.items():

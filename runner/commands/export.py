@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Sequence
 
-from pruners.base import count_kept, count_prunable
 from runner.config.build import parse_run
 from runner.config.environment import environment
 from runner.engine.ticket import Point, load_ticket
@@ -91,13 +90,14 @@ def _ticket(run_id: str, at: Point, env: Environment) -> tuple[Ticket, Record]:
 
 def _readme(ticket: Ticket, record: Record, lines: str) -> str:
     """What the file contains, and the code that loads it."""
-    kept, prunable, at = count_kept(ticket.masks), count_prunable(ticket.masks), ticket.about["at"]
+    kept, prunable, at = record["kept"], record["prunable"], ticket.about["at"]
     accuracy = f", test accuracy {record['accuracy']:.2f} %" if at == "end" else ""
     shape = "x".join(map(str, ticket.image))
+    form = f", model.widest={record['narrowed']['widest']}," if "narrowed" in record else ""
     return f"""\
 # {record["run_id"]}, {AT[at]}
 
-model={record["model"]} for {shape} images of dataset={record["dataset"]}, {record["label"]}:
+model={record["model"]}{form} for {shape} images of dataset={record["dataset"]}, {record["label"]}:
 {kept:,} of {prunable:,} prunable weights are kept (density {kept / prunable:.4g}){accuracy}.
 Pixels are normalised as Winnow's docs/data_sets.md states. `model` is your network, whose layers
 have the names of the file:

@@ -13,7 +13,9 @@ from runner.config.compose import method_names
 from runner.config.group_nodes import check_groups
 from runner.config.instantiate import construct
 from runner.config.interpolation import Resolved, resolve
+from runner.config.narrow import narrower
 from runner.config.plain import parse_plain, to_plain
+from runner.config.typed import coerce
 from runner.errors import ConfigError
 from runner.paths import user_path
 from runner.spec.found import Surveyed
@@ -94,6 +96,8 @@ def _build(resolved: Resolved, env: Any, finished: bool = False) -> Run:
             " experiments draw it; take method=theory/... with it, or another data set with"
             f" method={method['name']}"
         )
+    if coerce(method.get("narrows", False), bool, "method.narrows"):
+        parts |= _narrowed(values, **parts)
     return Run(
         method=method["name"],
         label=method["label"],
@@ -105,6 +109,16 @@ def _build(resolved: Resolved, env: Any, finished: bool = False) -> Run:
         stages=stages,
         **parts,
     )
+
+
+def _narrowed(values: dict[str, Any], dataset: Any, model: Any) -> dict[str, Any]:
+    """The form of `model` with the density's share of its weights, and `model` itself.
+
+    Raises:
+        ConfigError: the net has no such form.
+    """
+    own = narrower(model, dataset.info(), values["density"], values["method"]["name"])
+    return {"model": own, "narrowed_from": model}
 
 
 def _surveyed(component: Any, env: Any, finished: bool) -> Any:

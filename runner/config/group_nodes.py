@@ -132,6 +132,8 @@ class MethodNode:
         epoch_column: the stages whose epochs the papers count.
         start: the only choice of `start` that fits.
         retrain: `optional` if the method's own result needs no retraining.
+        narrows: whether a narrower net with as many weights as the density keeps takes the place of
+            the net; nothing is pruned then.
     """
 
     name: str
@@ -145,6 +147,13 @@ class MethodNode:
     start: str | None = None
     retrain: Literal["optional"] | None = None
     paper_command: str | None = None
+    narrows: bool = False
+
+    def __post_init__(self) -> None:
+        if self.narrows and self.density != "required":
+            raise ValueError(
+                "method.narrows=true requires method.density=required: the density says how narrow"
+            )
 
 
 @dataclass(frozen=True)

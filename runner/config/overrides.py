@@ -39,6 +39,7 @@ BY_FILE = {
     "model": {"resnet"},
     "method": {
         "density",
+        "narrows",
         "uses",
         "why",
         "start",

@@ -91,7 +91,7 @@ def summary(record: dict[str, Any], path: Path, closing: Closing, before: bool =
         **({"already done": _when(record)} if before else {}),
         "method": f"{record['label']} ({record['method']})",
         "data set": _data_set(record),
-        "model": f"{record['model']}, {record['prunable']:,} prunable weights",
+        "model": f"{record['model']}, {record['prunable']:,} prunable weights{_form(record)}",
         **_density(record),
         "test accuracy": _accuracy(record),
         **({} if record["kept"] is None else {"epochs": _epochs(record)}),
@@ -142,6 +142,12 @@ def _data_set(record: dict[str, Any]) -> str:
     share = record["train_fraction"]
     part = f", {share:.0%} of the training images" if share < 1 else ""
     return f"{record['dataset']}{part}"
+
+
+def _form(record: dict[str, Any]) -> str:
+    """Which narrower form of the net was trained; empty for the whole net."""
+    form = record.get("narrowed")
+    return f"; narrowed to {form['widest']} of {form['from']} channels" if form else ""
 
 
 def _density(record: dict[str, Any]) -> dict[str, str]:

@@ -121,8 +121,8 @@ def _check_network(model: nn.Module, run: Run, machine: Machine) -> None:
         ValueError: they cannot, or it does not.
     """
     check_shareable(model, machine.group)
-    if run.density is not None:
-        keep_count(run.density, count_prunable(full_masks(model)))
+    if run.masked_density is not None:
+        keep_count(run.masked_density, count_prunable(full_masks(model)))
     for stage in run.stages:
         if stage.density is not None and isinstance(stage.component, Budgeted):
             stage.component.check_budget(model, full_masks(model), stage.density)

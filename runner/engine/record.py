@@ -3,14 +3,13 @@
 import shlex
 import sys
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from math import inf
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from models.count import multiply_accumulates
-from pruners.base import count_kept, count_prunable, full_masks, keep_count
+from models.count import counted_layers, forward, multiply_accumulates
+from pruners.base import count_kept, count_prunable, keep_count
 from runner.engine.context import RunContext
 from runner.engine.divergence import ENTRY
 from runner.engine.memory import GIB
@@ -21,6 +20,7 @@ from runner.registry import find_part, own_version
 from runner.spec.findings import DIVERGED, DIVERGED_EPOCH, DIVERGED_STAGE, DIVERGED_WHAT
 from runner.spec.found import Surveyed
 from runner.spec.identity import NUMERICS, own_parts
+from runner.spec.network import prunable_weights, shapes_of
 from runner.spec.run import Run, trains
 
 UNIT = "multiply-accumulates per example"  # of `flops`
@@ -48,9 +48,9 @@ def make_record(
         RuntimeError: the density reached is not the requested one.
     """
     run, divergence = context.run, stages[-1][ENTRY]
-    counts = _counts(context, None if divergence else final_stage(run))
-    if not divergence:
-        _check_density(run, counts, identity)
+    final = None if divergence else final_stage(run)
+    counts = _counts(context, final)
+    _check_density(run, counts, identity)
     trained = [meta for meta in stages if meta["history"] and not divergence]
     return {
         "schema": SCHEMA,
@@ -59,7 +59,7 @@ def make_record(
         **_settings(run),
         **_own_files(context),
         **counts,
-        **training_cost(run, stages, None if divergence else final_stage(run)),
+        **training_cost(run, stages, final, _times_whole(context, counts)),
         **_accuracies(trained[-1]["history"] if trained else []),
         **_epochs(run),
         "scale": run.scale,
@@ -80,6 +80,7 @@ def _settings(run: Run) -> dict[str, Any]:
         "model": run.model.name,
         "seed": run.seed,
         "density_target": run.density,
+        **_narrowed(run),
     }
 
 
@@ -121,8 +122,9 @@ def _check_density(run: Run, counts: dict[str, Any], identity: str) -> None:
         RuntimeError: the densities differ although all stages are exact.
     """
     densities = [stage.density for stage in run.stages if stage.density is not None]
-    target = densities[-1] if densities else run.density
-    if target is None or not all(stage.exact for stage in run.stages):
+    target = densities[-1] if densities else run.masked_density
+    exact = all(stage.exact for stage in run.stages)
+    if target is None or not exact or counts["kept"] is None:  # without a result
         return
     kept, requested = counts["kept"], keep_count(target, counts["prunable"])
     if kept != requested:
@@ -217,28 +219,41 @@ def _own(run: Run) -> dict[str, dict[str, dict[str, str]]]:
 
 
 def _counts(context: RunContext, final: str | None) -> dict[str, Any]:
-    """Densities and multiply-accumulates of the masks of the stage `final`; None without it."""
-    run = context.run
-    info = run.dataset.info()
-    model = run.model(info.channels, info.classes, info.size, torch.Generator())
-    if final is None:
-        dense, _ = multiply_accumulates(model, (info.channels, info.size, info.size))
-        nothing = dict.fromkeys(("density", "sparsity", "kept"))
-        return {
-            **nothing,
-            "prunable": count_prunable(full_masks(model)),
-            "flops": {"dense": dense, "nonzero": None, "unit": UNIT},
-        }
-    masks = context.store.load(context.keys[final]).masks or full_masks(model)
-    kept, prunable = count_kept(masks), count_prunable(masks)
-    dense, nonzero = multiply_accumulates(model, (info.channels, info.size, info.size), masks)
+    """Densities and multiply-accumulates of the masks of the stage `final`; None without it.
+
+    Of a narrower form of a net, they are its shares of the whole net.
+    """
+    run, info = context.run, context.run.dataset.info()
+    shape, net = (info.channels, info.size, info.size), shapes_of(run.model, info)
+    masks = context.store.load(context.keys[final]).masks if final else {}
+    dense, nonzero = multiply_accumulates(net, shape, masks)
+    prunable = count_prunable(masks) if masks else prunable_weights(net)
+    kept = count_kept(masks) if masks else prunable
+    if run.narrowed_from is not None:
+        whole = shapes_of(run.narrowed_from, info)
+        prunable, dense = prunable_weights(whole), forward(counted_layers(whole, shape))
     return {
-        "density": kept / prunable,
-        "sparsity": 1 - kept / prunable,
+        "density": kept / prunable if final else None,
+        "sparsity": 1 - kept / prunable if final else None,
         "prunable": prunable,
-        "kept": kept,
-        "flops": {"dense": dense, "nonzero": nonzero, "unit": UNIT},
+        "kept": kept if final else None,
+        "flops": {"dense": dense, "nonzero": nonzero if final else None, "unit": UNIT},
     }
+
+
+def _times_whole(context: RunContext, counts: dict[str, Any]) -> Fraction:
+    """How many times as much a pass through the whole net costs as one through the run's."""
+    if context.run.narrowed_from is None:
+        return Fraction(1)
+    return Fraction(counts["flops"]["dense"], forward(context.layers))
+
+
+def _narrowed(run: Run) -> dict[str, Any]:
+    """Channels of the widest layer of a narrower form and of the whole net; {} for whole nets."""
+    if run.narrowed_from is None:
+        return {}
+    whole, own = (each.widest or max(each.channels) for each in (run.narrowed_from, run.model))
+    return {"narrowed": {"widest": own, "from": whole}}
 
 
 def final_stage(run: Run) -> str | None:

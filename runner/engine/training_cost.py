@@ -1,5 +1,6 @@
 """What the result of a run cost, from the costs of its stages (docs/training_flops.md)."""
 
+from fractions import Fraction
 from typing import Any
 
 from runner.engine.tally import COST
@@ -9,9 +10,11 @@ COUNTED_LATER = ("train_flops", "train_flops_ratio")  # absent from earlier reco
 
 
 def training_cost(
-    run: Run, stages: list[dict[str, Any]], final: str | None
+    run: Run, stages: list[dict[str, Any]], final: str | None, times: Fraction = Fraction(1)
 ) -> dict[str, int | float | None]:
     """Multiply-accumulates of all stages that led to the result, and their ratio to dense training.
+
+    Dense training is that of the whole net.
 
     Both are None without a result, and if a stage's cost is not known. The ratio is also None where
     nothing was trained.
@@ -19,9 +22,10 @@ def training_cost(
     Args:
         stages: metadata of each stage, with `name`.
         final: the stage that is the result; None for a run that diverged or only measures.
+        times: cost of a pass through the whole net, in passes through the run's.
     """
     total, dense = _sum_of_costs(run, stages, final) if final else (None, None)
-    ratio = total / dense if total is not None and dense else None
+    ratio = float(total / (dense * times)) if total is not None and dense else None
     return dict(zip(COUNTED_LATER, (total, ratio), strict=True))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy._core.multiarray import scalar
+from numpy._core.multiarray import _reconstruct, scalar
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -26,12 +26,19 @@ from runner.engine.weight_names import some
 
 # Keys under which checkpoints store a state dict, in the order in which they are tried.
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
-# Classes without behaviour that checkpoints store beside weights: numpy's numbers, options.
+# Classes without behaviour that checkpoints store beside weights: numpy's numbers and arrays (the
+# state of its generator), options.
+KINDS_OF_NUMBERS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
 INERT: tuple[Any, ...] = (
     np.dtype,
+    np.ndarray,
     argparse.Namespace,
-    *(type(np.dtype(name)) for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")),
-    *((scalar, f"numpy.{place}.multiarray.scalar") for place in ("core", "_core")),
+    *(type(np.dtype(name)) for name in KINDS_OF_NUMBERS),
+    *(
+        (function, f"numpy.{place}.multiarray.{function.__name__}")
+        for function in (scalar, _reconstruct)
+        for place in ("core", "_core")
+    ),
 )
 # Parts of a name between dots, slashes or colons that denote masks: mask, masks, weight_mask.
 MASK = re.compile(r"(^|[./:])([^./:]*_)?masks?([./:]|$)", re.IGNORECASE)

@@ -17,6 +17,7 @@ from runner.errors import ConfigError
 from runner.files import write_json
 from runner.paths import typed
 from runner.spec.findings import is_diverged
+from runner.spec.network import prunable_weights, shapes_of
 from runner.spec.run import LOAD, Run, Stage, family, trains
 
 BENCH = "bench.json"  # in the cache directory: what `make bench` measured
@@ -40,22 +41,17 @@ def measure_net(dataset: Any, model: Any) -> Net:
     Raises:
         ConfigError: the net does not accept such images.
     """
-    import torch
-    from torch import Generator, nn
-
     from models.count import multiply_accumulates
-    from pruners.base import prunable_names
 
     info = dataset.info()
     try:
-        with torch.device("meta"):
-            net: nn.Module = model(info.channels, info.classes, info.size, Generator())
+        net = shapes_of(model, info)
     except ValueError as error:
         raise ConfigError(*str(error).splitlines()) from error
     parameters = list(net.parameters())
     return Net(
         parameters=sum(p.numel() for p in parameters),
-        prunable=sum(net.get_parameter(name).numel() for name in prunable_names(net)),
+        prunable=prunable_weights(net),
         weight_bytes=sum(t.numel() * t.element_size() for t in net.state_dict().values()),
         parameter_bytes=sum(p.numel() * p.element_size() for p in parameters),
         forward=multiply_accumulates(net, (info.channels, info.size, info.size))[0],
@@ -188,7 +184,8 @@ def past_rates(
             threads,
             processes,
         )
-        if other or not known or is_diverged(record):
+        # a narrower form is another net than the record's model
+        if other or not known or is_diverged(record) or "narrowed" in record:
             continue
         rates.records += 1
         for stage in record["stages"]:

@@ -52,9 +52,9 @@ def _checked(run: Run, machine: Machine, nets: dict[Any, Net]) -> Net:
     key = run.model, run.dataset
     if key not in nets:
         nets[key] = measure_net(run.dataset, run.model)
-    if run.density is not None:
+    if run.masked_density is not None:
         try:
-            keep_count(run.density, nets[key].prunable)
+            keep_count(run.masked_density, nets[key].prunable)
         except ValueError as error:
             raise ConfigError(str(error)) from error
     return nets[key]

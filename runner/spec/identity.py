@@ -179,6 +179,8 @@ def _identity(run: Run, stages: list[str], dataset: str, model: str) -> Identity
         keys[stage.name] = _sha(_joined(parts))[:32]
     numerics = {kind: NUMERICS[kind] for kind in {stage.kind for stage in run.stages}}
     plain = {"method": run.method, "density": run.density, "scale": run.scale, "numerics": numerics}
+    if run.narrowed_from is not None:
+        plain["narrowed_from"] = run.narrowed_from
     own = {name: _compact(value) for name, value in plain.items()}
     whole = own | data | {"stages": f"[{','.join(stages)}]"}
     return Identity(f"{_prefix(run)}-{_sha(_joined(whole))[:12]}", keys)

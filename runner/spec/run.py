@@ -228,6 +228,11 @@ class Run:
     """One resolved configuration with one seed.
 
     `label`, `scale` and `epoch_column` are for the record.
+
+    Args:
+        density: requested of the whole net; None = the method finds it, or keeps every weight.
+        narrowed_from: the whole net, if `model` is a narrower form of it with as many weights as
+            the density keeps; None = `model` is the whole net.
     """
 
     tag: ClassVar[str] = "run"
@@ -241,6 +246,12 @@ class Run:
     train_fraction: float = 1.0
     scale: float = 1.0
     epoch_column: tuple[str, ...] = ()
+    narrowed_from: Any = None
+
+    @property
+    def masked_density(self) -> float | None:
+        """The density that masks have to reach; None = any. Those of a narrower net keep all."""
+        return self.density if self.narrowed_from is None else None
 
     @property
     def precision(self) -> str:

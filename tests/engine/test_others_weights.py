@@ -93,7 +93,7 @@ def filled(net: nn.Module) -> nn.Module:
 
 def loaded(path: Path, *more: str) -> tuple[Fitted, nn.Module, Run]:
     run = compose_run(*SEARCH, f"start.weights={path}", *more)
-    model = run.model(1, 10, 8, Generator().manual_seed(0))
+    model = run.model(1, 10, run.dataset.info().size, Generator().manual_seed(0))
     fitted = fitting(run.stage("dense").weights, model.state_dict(), run)
     model.load_state_dict(fitted.state)
     return fitted, model.eval(), run
@@ -126,6 +126,7 @@ FILES: dict[str, Callable[[dict[str, Tensor]], Any]] = {
         "net": state,
         "acc": np.float64(95.1),
         "epoch": np.int64(3),
+        "rng": np.random.RandomState(0).get_state()[1],
         "args": argparse.Namespace(lr=0.1),
     },
     "model_state_dict beside an optimizer": lambda state: {
@@ -211,6 +212,51 @@ def test_counted_layers_of_vgg_have_their_names(tmp_path: Path) -> None:
     theirs = filled(Counted(pools))
     torch.save(theirs.state_dict(), tmp_path / "vgg.pt")
     _, ours, _ = loaded(tmp_path / "vgg.pt", *VGG)
+    assert same_function(theirs, ours)
+
+
+class Separable(nn.Module):
+    """MobileNet-V1 of width 1/4: blocks in `layers`, or everything in a Sequential `model`."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+
+        def part(inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> Any:
+            conv = nn.Conv2d(
+                inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False
+            )
+            return conv, nn.BatchNorm2d(outputs), nn.ReLU()
+
+        channels = (8, 16, 32, 32, 64, 64, *[128] * 6, 256, 256)
+        blocks: list[nn.Module] = []
+        for i, (inputs, outputs) in enumerate(zip(channels, channels[1:], strict=False)):
+            layers = (*part(inputs, inputs, 3, 2 if i in (1, 3, 5, 11) else 1, inputs),)
+            layers += part(inputs, outputs, 1, 1)
+            names = ("conv1", "bn1", "relu1", "conv2", "bn2", "relu2")
+            named = OrderedDict(zip(names, layers, strict=True))
+            blocks.append(nn.Sequential(named) if form == "layers" else nn.Sequential(*layers))
+        stem = part(1, 8, 3, 2)
+        if form == "layers":
+            self.conv1, self.bn1, self.layers = *stem[:2], nn.Sequential(*blocks)
+            self.linear = nn.Linear(256, 10)
+        else:
+            self.model = nn.Sequential(nn.Sequential(*stem), *blocks)
+            self.fc = nn.Linear(256, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if hasattr(self, "model"):
+            logits: Tensor = self.fc(self.model(x).mean(dim=(2, 3)))
+            return logits
+        out: Tensor = self.layers(F.relu(self.bn1(self.conv1(x)))).mean(dim=(2, 3))
+        return self.linear(out)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("form", ["layers", "model"])
+def test_separable_blocks_of_mobilenet_have_their_names(form: str, tmp_path: Path) -> None:
+    theirs = filled(Separable(form))
+    torch.save({"state_dict": theirs.state_dict()}, tmp_path / "net.pt")
+    net = ("model=mobilenet_v1", "model.width=0.25", "dataset.size=32")
+    _, ours, _ = loaded(tmp_path / "net.pt", *net)
     assert same_function(theirs, ours)
 
 

@@ -144,7 +144,8 @@ PRUNING = [
 
 
 def test_eighteen_methods_prune() -> None:
-    # of 24: all but dense, wstar, gmp, which prunes while it trains, and the three mask searches
+    # of 25: all but dense, wstar, gmp, which prunes while it trains, small_dense, which does not,
+    # and the three mask searches
     assert len(PRUNING) == 18
 
 
