@@ -1,8 +1,10 @@
 """Signal handlers that stop a run at a checkpoint."""
 
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +15,27 @@ from runner.errors import EXIT_INTERRUPTED
 SCHEDULERS_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 )
+SAME_REQUEST = 1.0  # seconds
+
+
+class StopRequests:
+    """Counts the requests to stop among the stop signals that a process receives.
+
+    `timeout`, `make` and batch systems send one request as several signals: to a process, to its
+    group, to all processes of a job. Signals within `SAME_REQUEST` seconds are one request.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.since = -math.inf
+
+    def add(self) -> bool:
+        """Count a signal that has just arrived; whether it is a new request."""
+        now = time.monotonic()
+        new = now - self.since >= SAME_REQUEST
+        if new:
+            self.count, self.since = self.count + 1, now
+        return new
 
 
 class StopRequest:
@@ -25,6 +48,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.event = threading.Event()
+        self.requests = StopRequests()
         self.before: dict[int, Any] = {}
         self.schedulers: list[int] = []
         self.interrupted = False
@@ -35,10 +59,11 @@ class StopRequest:
 
     def ask(self, number: int, frame: Any) -> None:
         """The signal handler."""
+        new = self.requests.add()
         if self.event.is_set() and number == signal.SIGINT:
-            if self.ended:
+            if new and self.ended:
                 os._exit(EXIT_INTERRUPTED)
-            if not self.interrupted:
+            if new and not self.interrupted:
                 self.interrupted = True
                 raise KeyboardInterrupt
             return

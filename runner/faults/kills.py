@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, ClassVar
 
+from runner.engine.signals import SAME_REQUEST
 from runner.faults.cases import Case, Home, Stock, discard
 from runner.faults.kind import Part
 from runner.faults.lab import typed
@@ -43,8 +44,8 @@ class Kills:
             alive = command.code is None
             command.send(number)
             if number == signal.SIGINT and rng.random() < 0.3:
-                time.sleep(rng.uniform(0, 0.2))
-                command.send(number)  # an impatient second Ctrl-C
+                time.sleep(rng.uniform(0, 2 * SAME_REQUEST))
+                command.send(number)  # a second Ctrl-C, or one more signal of the first
             if alive:
                 killed.append((f"{number.name} after {moment:.2f} s", command.wait()))
             else:

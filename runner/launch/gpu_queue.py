@@ -28,7 +28,8 @@ LEAST = {
     "grace_seconds": 0,
     "requeue": 0,
 }
-STOPPED = "stopped: the running jobs wrote checkpoints; repeat the command to continue"
+AGAIN = "repeat the command to continue"
+STOPPED = f"stopped: the running jobs wrote checkpoints; {AGAIN}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class GpuQueue:
             )
         except Interrupted as stop:
             failed = summary([outcome for outcome in stop.ended if not outcome.stopped], missing)
-            return EXIT_STOPPED, f"{failed}\n{STOPPED}" if failed else STOPPED
+            return EXIT_STOPPED, f"{failed}\nstopped; {AGAIN}" if failed else STOPPED
         message = summary(ended, missing)
         return (EXIT_FAILED if message else 0), message
 

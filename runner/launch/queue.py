@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
+from runner.engine.signals import StopRequests
 from runner.launch.forks import SOURCES, Forks
 from runner.launch.jobs import (
     Outcome,
@@ -74,7 +75,7 @@ def run_queue(
     """
     todo = _in_order([job for job in jobs if not job.done()])
     with (
-        _stop_signals() as signals,
+        _stop_requests() as requests,
         Monitor(console, _at_a_time(todo, slots)) as monitor,
         _forks(todo if fork else [], slots, monitor) as forks,
     ):
@@ -82,7 +83,7 @@ def run_queue(
         queue = _Queue(todo, slots, monitor, memory, forks, requeue)
         try:
             while queue.pending or queue.running:
-                if signals:
+                if requests.count:
                     raise Interrupted(queue.ended)
                 if on_error == "stop" and any(outcome.failed for outcome in queue.ended):
                     queue.pending.clear()
@@ -91,7 +92,7 @@ def run_queue(
                 queue.collect()
                 monitor.show(queue.running, queue.ended, len(queue.pending))
         finally:
-            queue.stop(grace_seconds, signals)
+            queue.stop(grace_seconds, requests)
     return queue.ended
 
 
@@ -215,12 +216,12 @@ class _Queue:
         self.ended.append(outcome)
         self.monitor.ended(outcome)
 
-    def stop(self, grace: float, signals: list[int]) -> None:
+    def stop(self, grace: float, requests: StopRequests) -> None:
         """Send SIGTERM to the running jobs, so that they write a checkpoint and end.
 
-        Jobs still running after the grace period, or after a second stop signal, are killed.
+        Jobs still running after the grace period, or after a second request to stop, are killed.
         """
-        before = min(1, len(signals))
+        before = min(1, requests.count)
         if self.running:
             count = len(self.running)
             self.monitor.say(
@@ -230,7 +231,7 @@ class _Queue:
             item.kill(signal.SIGTERM)
         since = time.monotonic()
         while self.running:
-            over = time.monotonic() - since > grace or len(signals) > before
+            over = time.monotonic() - since > grace or requests.count > before
             for item in list(self.running):
                 alive = item.process.poll() is None
                 if alive and not over:
@@ -242,19 +243,19 @@ class _Queue:
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collect the stop signals that the queue receives; restore the former handlers at the end.
+def _stop_requests() -> Iterator[StopRequests]:
+    """Count the requests to stop that the queue receives; restore the former handlers at the end.
 
     Signals that are ignored (nohup) stay ignored.
     """
-    received: list[int] = []
+    requests = StopRequests()
     own = threading.current_thread() is threading.main_thread()
     numbers = [
         number for number in STOPPING if own and signal.getsignal(number) is not signal.SIG_IGN
     ]
-    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in numbers}
+    before = {number: signal.signal(number, lambda *_: requests.add()) for number in numbers}
     try:
-        yield received
+        yield requests
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -47,8 +47,8 @@ class Card:
         return ", ".join(f"{rate:g} in {precision}" for precision, rate in self.tflops.items())
 
 
-# NVIDIA's data sheets: H200 SXM, H100 SXM, A100 SXM, V100 SXM2, L40S, T4; whitepapers of Ada and
-# GA102, with accumulation in fp32: RTX 4090, RTX 3090.
+# NVIDIA's data sheets: H200 SXM, H100 SXM, A100 SXM, V100 SXM2, L40S, T4; white papers of Ada and
+# GA102, with accumulation in fp32: RTX 4090, RTX 3090. docs/teams.md says how they were checked.
 CARDS = {
     card.name: card
     for card in (

@@ -19,7 +19,7 @@ from rich.table import Table
 from runner.commands.run import run_config
 from runner.config.compose import compose_config
 from runner.console import console
-from runner.engine import execute
+from runner.engine import execute, signals
 from runner.engine.context import RunContext
 from runner.engine.signals import stop_requests
 from runner.errors import EXIT_FAILED, EXIT_INTERRUPTED
@@ -202,6 +202,7 @@ def test_a_second_ctrl_c_ends_the_run_with_exit_code_130_and_its_status_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(execute, "perform", interrupted)
+    monkeypatch.setattr(signals, "SAME_REQUEST", 0.0)
     assert run_in(tmp_path, "method=dense") == 130
     (path,) = tmp_path.glob("results/runs/*/status.json")
     assert json.loads(path.read_text())["status"] == "stopped"
@@ -209,13 +210,29 @@ def test_a_second_ctrl_c_ends_the_run_with_exit_code_130_and_its_status_says_so(
     assert error.startswith("stopped: dense-mlp") and error.count("\n") == 1
 
 
-def test_after_the_second_ctrl_c_the_status_is_written_undisturbed() -> None:
+def test_after_the_second_ctrl_c_the_status_is_written_undisturbed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(signals, "SAME_REQUEST", 0.0)
     with stop_requests() as stop:
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         assert stop() and stop.interrupted and not stop.ended
+
+
+def test_signals_within_a_second_are_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`timeout -s INT` sends a command two signals, and `make` a third."""
+    now = [50.0]
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+    with stop_requests() as stop:
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+            now[0] += 0.3
+        assert stop() and not stop.interrupted and stop.requests.count == 1
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_a_gpu_without_enough_memory_gives_a_message_with_the_run_and_a_solution(

@@ -32,6 +32,28 @@ def test_a_card_takes_two_operations_for_a_multiply_accumulate() -> None:
     assert card.seconds("bf16", 2.5e14) == pytest.approx(10.0)
 
 
+# Data sheets: cores, GHz at boost; tensor cores, their multiply-accumulates of bf16 a clock, GHz.
+CHIPS = {
+    "h200": (16896, 1.98, 528, 512, 1.83),
+    "h100": (16896, 1.98, 528, 512, 1.83),
+    "a100": (6912, 1.41, 432, 256, 1.41),
+    "v100": (5120, 1.53, 0, 0, 0.0),
+    "l40s": (18176, 2.52, 568, 128, 2.52),
+    "t4": (2560, 1.59, 0, 0, 0.0),
+    "rtx4090": (16384, 2.52, 512, 64, 2.52),
+    "rtx3090": (10496, 1.695, 328, 64, 1.695),
+}
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_cards_rates_are_those_of_its_cores_and_clock(name: str) -> None:
+    cores, clock, tensor_cores, each, tensor_clock = CHIPS[name]
+    expected = {"fp32": 2 * cores * clock / 1e3}
+    if tensor_cores:
+        expected["bf16"] = 2 * tensor_cores * each * tensor_clock / 1e3
+    assert CARDS[name].tflops == pytest.approx(expected, rel=0.015)
+
+
 def test_the_words_of_a_card_are_taken_out() -> None:
     words = ["imc_table01", "card=h200", "seeds=0"]
     assert card_of(words) == (CARDS["h200"], ["imc_table01", "seeds=0"])

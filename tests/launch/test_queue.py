@@ -645,8 +645,10 @@ from pathlib import Path
 sys.path[:0] = {[str(Path(__file__).parent)]!r}
 from small_jobs import plain_slots, small_job
 from rich.console import Console
+from runner.engine import signals
 from runner.launch.queue import Interrupted, run_queue
 T, what, grace = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+signals.SAME_REQUEST = float(sys.argv[4])
 forks = what.startswith("forked ")
 what = what.removeprefix("forked ")
 POLITE = '''
@@ -654,6 +656,16 @@ signal.signal(signal.SIGTERM, lambda *_: ((F / 'checkpoint').touch(), sys.exit(1
 (F / 'ready').touch()
 until('go')
 done()
+'''
+SLOW = '''
+def stop(*_):
+    (F / 'asked').touch()
+    until('go')
+    (F / 'checkpoint').touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+(F / 'ready').touch()
+until('no')
 '''
 STUBBORN = '''
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -664,7 +676,8 @@ until('no')
 if what == "terminal":
     import fcntl, termios
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-polite = [small_job(T, "polite", POLITE, script=forks)] if what != "stubborn" else []
+polite = SLOW if what == "slow" else POLITE
+polite = [small_job(T, "polite", polite, script=forks)] if what != "stubborn" else []
 stubborn = what in ("both", "stubborn")
 stubborn = [small_job(T, "stubborn", STUBBORN, script=forks)] if stubborn else []
 jobs = [*polite, *stubborn, small_job(T, "waits", "done()", script=forks)]
@@ -678,11 +691,19 @@ except Interrupted as stop:
 
 
 def driven(
-    folder: Path, what: str, grace: float = 60, prefix: tuple[str, ...] = (), **more: Any
+    folder: Path,
+    what: str,
+    grace: float = 60,
+    prefix: tuple[str, ...] = (),
+    same_request: float = 0,
+    **more: Any,
 ) -> subprocess.Popen[bytes]:
     """Start a queue in its own process and wait until its jobs run.
 
     It receives SIGINT and SIGHUP even if the tests run in the background or under nohup.
+
+    Args:
+        same_request: seconds within which signals are one request.
     """
     more.setdefault("stdout", subprocess.DEVNULL)
     more.setdefault(
@@ -692,7 +713,7 @@ def driven(
         ],
     )
     process = subprocess.Popen(
-        [*prefix, sys.executable, "-c", DRIVER, str(folder), what, str(grace)],
+        [*prefix, sys.executable, "-c", DRIVER, str(folder), what, str(grace), str(same_request)],
         env=environment(),
         cwd=ROOT,
         **more,
@@ -742,6 +763,20 @@ def test_a_signal_stops_jobs_at_a_checkpoint_and_kills_jobs_that_ignore_it(
             )
         )
     )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_request_that_comes_as_two_signals_kills_no_job(number: int, tmp_path: Path) -> None:
+    """`timeout` signals the queue and then the queue's process group."""
+    process = driven(tmp_path, "slow", same_request=1e6, start_new_session=True)
+    process.send_signal(number)
+    eventually((tmp_path / "polite" / "asked").exists)
+    os.killpg(process.pid, number)
+    time.sleep(0.3)  # for a queue that would kill the job
+    (tmp_path / "go").touch()
+    assert process.wait(timeout=HANGS) == 143
+    assert (tmp_path / "polite" / "checkpoint").exists()
+    assert (tmp_path / "outcomes").read_text() == "polite: stopped at a checkpoint\n"
 
 
 def test_a_job_that_ignores_the_signal_is_killed_after_the_grace_period(tmp_path: Path) -> None:
