@@ -59,8 +59,10 @@ def test_a_table_of_ours_has_no_brackets_for_a_paper(table: Suite, tmp_path: Pat
     assert "the paper's" not in page and "[" not in page.partition("\n\n")[2].partition("\n\n")[0]
 
 
-def test_pages_from_records_worked_by_hand(figure: Suite, table: Suite, tmp_path: Path) -> None:
+def test_pages_from_records_worked_by_hand(tmp_path: Path) -> None:
     """Two methods and the dense net at 5 %, five seeds; the second is ten points better."""
+    seeds = {"seeds": ["995", "996", "997", "998", "999"]}  # that no published page has
+    figure, table = (expand(name, seeds, [], COMPOSER) for name in ("benchmark", "benchmark_table"))
     noise = [0.0, 0.2, -0.2, 0.1, -0.1]
     panel = "LeNet-300-100"
     for method, column, mean, epochs in (
