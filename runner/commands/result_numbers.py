@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import stdev
 from typing import ClassVar
 
 from runner.commands.published import read_index
@@ -155,6 +156,40 @@ class Records:
         if self.spans:
             return span(f"{number:,.{self.digits}f}" for number in known)
         return mean_text(known, self.digits, len(found))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeated:
+    """How a number of the line's records differs from that of a former measurement of the runs.
+
+    The former records are in results/withdrawn, under the name of the line's records.
+
+    Args:
+        what: `runs`, their number; `largest`, of the absolute differences; `deviation`, the
+            standard deviation of the differences.
+        field: of the record.
+    """
+
+    tag: ClassVar[str] = "repeated"
+    what: str
+    field: str = "accuracy"
+    digits: int = 1
+
+    def text(self, page: ResultPage) -> str:
+        """`18`; `2.3`."""
+        former = page.withdrawn
+        pairs = [(r, former[str(r["run_id"])]) for r in page.records if r["run_id"] in former]
+        differences = [float(now[self.field]) - float(then[self.field]) for now, then in pairs]
+        statistics = {
+            "runs": lambda: str(len(differences)),
+            "largest": lambda: f"{max(map(abs, differences)):.{self.digits}f}",
+            "deviation": lambda: f"{stdev(differences):.{self.digits}f}",
+        }
+        if self.what not in statistics:
+            raise ConfigError(one_of("what", self.what, statistics))
+        if len(differences) < 2:
+            raise ConfigError(f"{page.name}: {len(differences)} runs were measured twice")
+        return statistics[self.what]()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from runner.paths import typed
 from runner.records.packed import read_lines
 from runner.records.stored import Record
 
+WITHDRAWN = "withdrawn"  # folder beside that of the published files
 Row = Mapping[str, str]
 
 
@@ -44,6 +45,12 @@ class ResultPage:
         """The records of its runs, by run id."""
         lines = read_lines(self.published / "records" / f"{self.name}.jsonl")
         return [line["record"] for line in lines.values()]
+
+    @cached_property
+    def withdrawn(self) -> Mapping[str, Record]:
+        """Records of a former measurement of its runs, by run id; they are on no page."""
+        lines = read_lines(self.published.with_name(WITHDRAWN) / f"{self.name}.jsonl")
+        return {run_id: line["record"] for run_id, line in lines.items()}
 
     @property
     def printed(self) -> Path:
