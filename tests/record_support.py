@@ -78,7 +78,8 @@ def full_record(seed: int) -> dict[str, Any]:
     stages = [{**record["stages"][0], "origin": index} for index in (0, 1)]
     found = {
         "content": "0" * 64,
-        **dict.fromkeys(("channels", "height", "width", "classes", "train", "test"), 3),
+        **dict.fromkeys(("channels", "height", "width", "train", "test"), 3),
+        "classes": ["cat", "dog"],
         "validation": 0,
         "scale": 255.0,
         "mean": [0.5, 0.5, 0.5],

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import stdev
 from typing import ClassVar
 
 from runner.commands.published import read_index
@@ -169,6 +170,40 @@ class Records:
             raise ConfigError(one_of("setting", key, runs[0]))
         matching(rows, key, value)
         return [run for run in runs if str(run.get(key)) == value]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeated:
+    """How a number of the line's records differs from that of a former measurement of the runs.
+
+    The former records are in results/withdrawn, under the name of the line's records.
+
+    Args:
+        what: `runs`, their number; `largest`, of the absolute differences; `deviation`, the
+            standard deviation of the differences.
+        field: of the record.
+    """
+
+    tag: ClassVar[str] = "repeated"
+    what: str
+    field: str = "accuracy"
+    digits: int = 1
+
+    def text(self, page: ResultPage) -> str:
+        """`18`; `2.3`."""
+        former = page.withdrawn
+        pairs = [(r, former[str(r["run_id"])]) for r in page.records if r["run_id"] in former]
+        differences = [float(now[self.field]) - float(then[self.field]) for now, then in pairs]
+        statistics = {
+            "runs": lambda: str(len(differences)),
+            "largest": lambda: f"{max(map(abs, differences)):.{self.digits}f}",
+            "deviation": lambda: f"{stdev(differences):.{self.digits}f}",
+        }
+        if self.what not in statistics:
+            raise ConfigError(one_of("what", self.what, statistics))
+        if len(differences) < 2:
+            raise ConfigError(f"{page.name}: {len(differences)} runs were measured twice")
+        return statistics[self.what]()
 
 
 @dataclass(frozen=True, kw_only=True)

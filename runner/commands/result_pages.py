@@ -15,6 +15,7 @@ from runner.records.flat import Cells, row_of
 from runner.records.packed import read_lines
 from runner.records.stored import StoredRun
 
+WITHDRAWN = "withdrawn"  # folder beside that of the published files
 Row = Mapping[str, str]
 
 
@@ -47,6 +48,12 @@ class ResultPage:
         lines = read_lines(self.published / "records" / f"{self.name}.jsonl")
         stored = [StoredRun(line["record"], json.dumps(line["config"])) for line in lines.values()]
         return [row_of(run) for run in stored]
+
+    @cached_property
+    def withdrawn(self) -> Mapping[str, Record]:
+        """Records of a former measurement of its runs, by run id; they are on no page."""
+        lines = read_lines(self.published.with_name(WITHDRAWN) / f"{self.name}.jsonl")
+        return {run_id: line["record"] for run_id, line in lines.items()}
 
     @property
     def printed(self) -> Path:

@@ -30,6 +30,7 @@ KINDS: tuple[type[Statistic], ...] = (
     numbers.Papers,
     numbers.Points,
     numbers.Records,
+    numbers.Repeated,
     numbers.Link,
     numbers.Covered,
     claims.Tally,

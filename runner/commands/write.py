@@ -22,7 +22,7 @@ def write(
     """Write a table or draw a figure; return its text for a terminal.
 
     Args:
-        forms: the formats of a table.
+        forms: the formats of a table; of a figure's page, md alone.
         pictures: the formats of a figure's pictures; None = all.
         with_leads: whether to write where its entries come from, too.
     """
@@ -37,13 +37,14 @@ def write(
         from runner.figures.draw import ENDINGS  # tables need no library for figures
         from runner.figures.write import write_figure
 
-        return write_figure(named, results_dir, ENDINGS if pictures is None else pictures)
+        endings = ENDINGS if pictures is None else pictures
+        return write_figure(named, results_dir, endings, paged="md" in forms)
     return write_table(named, results_dir, forms)
 
 
 def written(table: Suite, results_dir: Path) -> str:
     """The paths of the written files, as a pattern."""
-    endings = ("svg", "pdf", "png", "csv") if table.drawn else tuple(FORMATS)
+    endings = ("svg", "pdf", "png", "csv", "md") if table.drawn else tuple(FORMATS)
     path = _folder(table, results_dir) / _named(table).file_name
     return f"{path}.{{{','.join((*endings, 'json'))}}}"
 

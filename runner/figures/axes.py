@@ -1,6 +1,6 @@
 """Scales, ticks, horizontal lines and the legend of a panel, drawn with matplotlib."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from runner.suites.schema_figures import Axis, YAxis
@@ -16,6 +16,8 @@ MARK: dict[str, Any] = {
     "color": "#444444",
     "zorder": 0,
 }
+TINY = 1e-300  # below every logarithmic axis
+BELOW_ZERO = "below-zero"  # id of the arrows in an SVG
 LEVELS = ("dashed", "dotted", "dashdot")  # styles of horizontal lines with different labels
 
 
@@ -27,6 +29,34 @@ def scale(axes: Any, name: str, axis: Axis, drawn: bool) -> None:
         getattr(axes, f"set_{name}scale")(axis.scale, **options)
     if axis.range:
         getattr(axes, f"set_{name}lim")(*axis.range)
+
+
+def on_axis(axes: Any, heights: Sequence[float]) -> list[float]:
+    """Heights as they are drawn; on a logarithmic axis, those that are not positive at its end."""
+    log = axes.get_yscale() == "log"
+    return [height if height > 0 or not log else TINY for height in heights]
+
+
+def mark_below(axes: Any, places: Sequence[float], colour: str, across: bool = False) -> None:
+    """Mark numbers that are not positive by arrows at the end of a logarithmic axis.
+
+    Args:
+        places: along x, of the data; with `across` of the width of the axes.
+    """
+    if axes.get_yscale() != "log" or not places:
+        return
+    (line,) = axes.plot(
+        places,
+        [0.0] * len(places),
+        transform=axes.transAxes if across else axes.get_xaxis_transform(),
+        linestyle="none",
+        marker=11,  # a caret whose tip is at the place
+        markersize=7,
+        color=colour,
+        clip_on=False,
+        zorder=5,
+    )
+    line.set_gid(BELOW_ZERO)
 
 
 def log_ticks(axes: Any, places: Iterable[float]) -> None:

@@ -61,7 +61,6 @@ from runner.suites.verdicts import (
     OPEN,
     UNKNOWN,
     Verdict,
-    as_table,
     decided,
     told_by,
     write_claims,
@@ -123,17 +122,12 @@ def _counted(verdict: Verdict, diverged: int) -> Verdict:
 
 def judged(
     suite: Suite, found: Sequence[Series], find: Callable[[str], FinishedRun | None], folder: Path
-) -> str:
-    """Judge the claims in the figure's YAML and write the verdicts to `folder`.
-
-    Returns:
-        The verdicts for a terminal; empty if there are no claims.
-    """
+) -> list[Verdict]:
+    """Judge the claims in the figure's YAML and write the verdicts, if any, to `folder`."""
     lines = verdicts(figure_spec(suite).claims, found, _runs(suite, find))
-    if not lines:
-        return ""
-    write_claims(lines, folder, suite.file_name)
-    return f"\n{as_table(lines)}\n"
+    if lines:
+        write_claims(lines, folder, suite.file_name)
+    return lines
 
 
 def power(suite: Suite) -> Iterator[str]:

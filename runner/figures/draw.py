@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import ConfigError
-from runner.figures.axes import MARK, draw_legend, draw_levels, log_ticks, scale
+from runner.figures.axes import (
+    MARK,
+    draw_legend,
+    draw_levels,
+    log_ticks,
+    mark_below,
+    on_axis,
+    scale,
+)
 from runner.figures.points import Series
 from runner.suites.schema_figures import Look, XAxis, YAxis
 
@@ -45,8 +53,8 @@ STYLES: tuple[Any, ...] = (
     (0, (3, 1, 1, 1, 1, 1)),
 )
 CURVES = ("curve", "trace")  # kinds of series that are lines through their points
+WITH_BANDS = (*CURVES, "bars", "level")  # kinds whose points have a height and a deviation
 COINCIDE = 0.006  # of the axis: the width of a line
-TINY = 1e-300  # below every axis
 # A curve on top of another one, which stays visible between the dashes and around the markers.
 ON_TOP: dict[str, Any] = {"linestyle": (0, (3, 3)), "markerfacecolor": "none", "markersize": 7}
 # A fitted line that the points are not on.
@@ -158,24 +166,26 @@ def _curve(axes: Any, series: Series, style: dict[str, Any]) -> None:
     marker = {"marker": "o", "markersize": 3.5} if series.kind == "curve" else {}
     axes.plot(x, y, **{"linestyle": series.line, "linewidth": 1.6, **marker, **style})
     low, high = ([a + sign * s for a, s in zip(y, spread, strict=True)] for sign in (-1, 1))
-    if axes.get_yscale() == "log":  # there is no zero: the band goes down to the axis
-        low = [value if value > 0 else TINY for value in low]
+    low, high = on_axis(axes, low), on_axis(axes, high)
     axes.fill_between(x, low, high, color=style["color"], alpha=0.18, lw=0)
+    mark_below(axes, [a for a, b in zip(x, y, strict=True) if b <= 0], style["color"])
 
 
 def _end_at_data(axes: Any, panel: Panel) -> None:
-    """End a logarithmic axis close to the positive numbers, if a band goes below them."""
+    """End a logarithmic axis close to the positive numbers, if a number or a band is below them."""
     bands = [
         (p.y - (p.spread or 0.0), p.y, p.y + (p.spread or 0.0))
         for series in panel.series
-        if series.kind in CURVES
+        if series.kind in WITH_BANDS
         for p in series.points
         if p.y is not None
     ]
     if panel.y.scale != "log" or panel.y.range or all(low > 0 for low, _, _ in bands):
         return
-    positive = [value for band in bands for value in band if value > 0]
-    axes.set_ylim(min(positive) / 1.5, max(positive) * 1.5)
+    fixed = [height for levels in panel.y.levels for height in levels.at]
+    positive = [value for band in (*bands, fixed) for value in band if value > 0]
+    if positive:
+        axes.set_ylim(min(positive) / 1.5, max(positive) * 1.5)
 
 
 def coinciding(panel: Panel) -> dict[tuple[str, str], str]:
@@ -223,10 +233,16 @@ def _bars(axes: Any, series: Series, style: dict[str, Any], bars: list[Series]) 
     names = list(dict.fromkeys(p.name for other in bars for p in other.points))
     width = 0.8 / len(bars)
     offset = (bars.index(series) - (len(bars) - 1) / 2) * width
-    x, y = [names.index(p.name) + offset for p in series.points], [p.y for p in series.points]
-    spread = [p.spread or 0.0 for p in series.points]
-    errors = spread if any(spread) else None
-    axes.bar(x, y, width, yerr=errors, capsize=3, **style)
+    x = [names.index(p.name) + offset for p in series.points]
+    y, spread = [p.y or 0.0 for p in series.points], [p.spread or 0.0 for p in series.points]
+    heights, low, high = (
+        on_axis(axes, [a + sign * s for a, s in zip(y, spread, strict=True)]) for sign in (0, -1, 1)
+    )
+    # lengths of the error bars below and above
+    errors = [[h - b for h, b in zip(heights, low, strict=True)]]
+    errors += [[b - h for h, b in zip(heights, high, strict=True)]]
+    axes.bar(x, heights, width, yerr=errors if any(spread) else None, capsize=3, **style)
+    mark_below(axes, [at for at, height in zip(x, y, strict=True) if height <= 0], style["color"])
     axes.set_xticks(range(len(names)), [name.partition("=")[2] or series.label for name in names])
 
 
@@ -265,8 +281,10 @@ def _level(axes: Any, series: Series, style: dict[str, Any]) -> None:
     """Draw a mean as a horizontal line, with a band of one standard deviation."""
     (point,) = series.points
     y, spread = point.y or 0.0, point.spread or 0.0
-    axes.axhline(y, **MARK | {"linestyle": "solid"}, label=style["label"])
-    axes.axhspan(y - spread, y + spread, color=MARK["color"], alpha=0.12, lw=0)
+    (height, low, high) = on_axis(axes, [y, y - spread, y + spread])
+    axes.axhline(height, **MARK | {"linestyle": "solid"}, label=style["label"])
+    axes.axhspan(low, high, color=MARK["color"], alpha=0.12, lw=0)
+    mark_below(axes, [0.5] if y <= 0 else [], MARK["color"], across=True)
 
 
 KINDS: dict[str, Callable[..., None]] = {

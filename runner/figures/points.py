@@ -78,6 +78,7 @@ class Series:
         requested: number of requested runs: points x seeds.
         done: number of finished runs that did not diverge.
         diverged: number of diverged runs, which are not drawn.
+        collapsed: number of runs with the accuracy of chance, which are drawn.
         doubt: how many runs failed or lack the convergence check of what is drawn.
         ids: the ids of panel and series; by default their labels.
         rounding: variance of the rounding of y, for accuracies: that of one test image.
@@ -95,17 +96,18 @@ class Series:
     fit: Line | None = None
     ids: tuple[str, str] | None = None
     diverged: int = 0
+    collapsed: int = 0
     doubt: str = ""
     rounding: float = 0.0
     cells: Cells | None = None
 
     @property
     def state(self) -> str:
-        """The number of drawn runs, and of diverged ones, if some are missing; else empty."""
-        if self.done == self.requested:
-            return ""
-        diverged = f", {self.diverged} diverged" if self.diverged else ""
-        return f"{self.done} of {self.requested} runs{diverged}"
+        """The number of drawn runs if some are missing, of diverged and of collapsed ones."""
+        parts = [f"{self.done} of {self.requested} runs"] if self.done < self.requested else []
+        parts += [f"{self.diverged} diverged"] if self.diverged else []
+        parts += [f"{self.collapsed} collapsed"] if self.collapsed else []
+        return ", ".join(parts)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -117,6 +119,6 @@ class Series:
         """The name, the fitted line, doubts, and the number of finished runs if some miss."""
         name = self.label + (f": {self.fit.equation}" if self.fit else "")
         name += f" ({self.doubt})" if self.doubt else ""
-        if self.done < self.requested:
+        if self.state:
             return f"{name} ({self.state if self.done or self.diverged else 'not run'})"
         return name + (" (none)" if self.done and not self.points else "")

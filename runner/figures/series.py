@@ -4,7 +4,7 @@ Nothing is run here. runner/suites/schema_series.py defines what a series of eac
 `points` turns it into points, and runner/figures/write.py writes them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import singledispatch
 from pathlib import Path
@@ -31,6 +31,7 @@ from runner.suites.schema_series import (
     SeriesSpec,
     TraceSpec,
 )
+from runner.tables.entries import collapsed
 
 Runs = Sequence[FinishedRun]  # of one point, one per seed; at least one
 # Keys whose numbers are counts of test images.
@@ -101,10 +102,17 @@ def _series(
         fit=None if isinstance(spec, BoundarySpec) else fitted(found, spec.fitted),
         ids=(panel.ref, spec.ref + more),
         diverged=sum(is_diverged(run.record) for there in finished.values() for run in there),
+        collapsed=_collapsed(cells_by_point, runs),
         doubt=_doubt(spec, [run for there in runs.values() for run in there]),
         rounding=_rounding(spec, list(cells_by_point.values())),
     )
     return with_lack_of_fit(_bounded(series) if isinstance(spec, BoundarySpec) else series)
+
+
+def _collapsed(cells: Mapping[str, Cell], runs: Mapping[str, Runs]) -> int:
+    """Number of drawn runs whose accuracy is that of chance."""
+    done = {run.record["run_id"]: run.record for there in runs.values() for run in there}
+    return collapsed([job for cell in cells.values() for job in cell.jobs], done)
 
 
 def with_lack_of_fit(series: Series) -> Series:

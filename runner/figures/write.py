@@ -2,12 +2,13 @@
 
 import csv
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
 from runner.figures.claims import judged
-from runner.figures.draw import ENDINGS, Panel, draw
+from runner.figures.draw import ENDINGS, WITH_BANDS, Panel, draw
+from runner.figures.page import page
 from runner.figures.points import Series
 from runner.figures.series import figure_spec, series_of, x_as_ran
 from runner.files import atomically
@@ -17,6 +18,8 @@ from runner.suites.expand import Suite
 from runner.suites.layouts import series_key
 from runner.suites.notes import notes_of
 from runner.suites.titles import origins, title
+from runner.suites.verdicts import Verdict, as_table
+from runner.tables.entries import collapsed, collapsed_note
 from runner.tables.marks import page_notes
 from runner.tables.text import MISSING
 
@@ -47,13 +50,26 @@ def notes(suite: Suite, found: list[Series], results_dir: Path) -> list[str]:
             f"{diverged} {'run' if diverged == 1 else 'runs'} diverged (a loss, weight or score is"
             " not finite) and left out of points, lines and claims."
         )
+    lines += collapsed_note(
+        collapsed(suite.jobs, done),
+        "Points, lines and claims have them; legends state their number.",
+    )
     absent: dict[str, list[str]] = {}
     for series in found:
         if not series.done and not series.diverged:
             absent.setdefault(series.panel, []).append(series.label)
     lines += [f"Missing in {panel}: {', '.join(labels)}." for panel, labels in absent.items()]
+    if any(map(partial(_below_zero, suite), found)):
+        lines.append("Arrows at the end of a logarithmic axis: numbers of zero or less.")
     undone = len(suite.jobs) - len(done)
     return lines + ([f"{undone} runs are not done: {suite.command}"] if undone else [])
+
+
+def _below_zero(suite: Suite, series: Series) -> bool:
+    """Whether a series has numbers that its logarithmic axis has not."""
+    panel = next(each for each in figure_spec(suite).panels if each.ref == series.key[0])
+    heights = [p.y for p in series.points if p.y is not None and series.kind in WITH_BANDS]
+    return panel.y.scale == "log" and any(y <= 0 for y in heights)
 
 
 def _ran(suite: Suite) -> list[str]:
@@ -99,9 +115,17 @@ def as_csv(suite: Suite, found: list[Series]) -> str:
 def as_text(suite: Suite, found: list[Series], results_dir: Path) -> str:
     """Format a summary for a terminal: the drawn series, the missing ones, and the notes."""
     lines = [title(suite), ""]
-    for panel in dict.fromkeys(series.panel for series in found):
-        lines += [panel, *(f"  {s.label}: {_summary(s)}" for s in found if s.panel == panel)]
+    for panel, series in summaries(found).items():
+        lines += [panel, *(f"  {text}" for text in series)]
     return "\n".join([*lines, "", *notes(suite, found, results_dir)]) + "\n"
+
+
+def summaries(found: list[Series]) -> dict[str, list[str]]:
+    """Panel -> a line about each of its series."""
+    return {
+        panel: [f"{s.label}: {_summary(s)}" for s in found if s.panel == panel]
+        for panel in dict.fromkeys(series.panel for series in found)
+    }
 
 
 def _summary(series: Series) -> str:
@@ -126,11 +150,14 @@ def _summary(series: Series) -> str:
     return f"{len(series.points)} points, {ends}{runs}"
 
 
-def write_figure(suite: Suite, results_dir: Path, endings: Collection[str] = ENDINGS) -> str:
-    """Write the figure's pictures, its numbers and its verdicts to <results_dir>/figures.
+def write_figure(
+    suite: Suite, results_dir: Path, endings: Collection[str] = ENDINGS, paged: bool = True
+) -> str:
+    """Write the figure's pictures, numbers, verdicts and page to <results_dir>/figures.
 
     Args:
         endings: formats of the pictures, some of ENDINGS.
+        paged: whether to write the page, in Markdown.
 
     Returns:
         The summary and the verdicts for a terminal.
@@ -149,10 +176,21 @@ def write_figure(suite: Suite, results_dir: Path, endings: Collection[str] = END
     atomically(
         folder / f"{suite.file_name}.csv", lambda path: path.write_text(numbers, encoding="utf-8")
     )
-    text = notes(suite, found, results_dir)
+    below = notes(suite, found, results_dir)
     for ending in endings:
-        picture = partial(draw, title(suite), panels, text, figure_spec(suite).look, ending)
+        picture = partial(draw, title(suite), panels, below, figure_spec(suite).look, ending)
         atomically(folder / f"{suite.file_name}.{ending}", picture)
-    return as_text(suite, found, results_dir) + judged(
-        suite, found, partial(find_run, results_dir=results_dir), folder
-    )
+    lines = judged(suite, found, partial(find_run, results_dir=results_dir), folder)
+    if paged:
+        text = as_page(suite, found, lines, results_dir)
+        path = folder / f"{suite.file_name}.md"
+        atomically(path, partial(Path.write_text, data=text, encoding="utf-8"))
+    return as_text(suite, found, results_dir) + (f"\n{as_table(lines)}\n" if lines else "")
+
+
+def as_page(suite: Suite, found: list[Series], lines: Sequence[Verdict], results_dir: Path) -> str:
+    """Format the page in Markdown. `lines`: the verdicts on the figure's claims."""
+    runs = (find_run(job.run_id, results_dir) for job in suite.jobs)
+    records = [run.record for run in runs if run]
+    below = notes(suite, found, results_dir)
+    return page(suite, summaries(found), below, lines, records, results_dir)

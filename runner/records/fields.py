@@ -169,8 +169,9 @@ DATA = (  # what was found in the user's own files of images
     Field("content", "text", text),
     *(
         Field(name, WHOLE, _whole)
-        for name in ("channels", "height", "width", "classes", "train", "validation", "test")
+        for name in ("channels", "height", "width", "train", "validation", "test")
     ),
+    Field("classes", "a list of text", list_of(text)),
     Field("scale", "above 0", _positive),
     *(Field(name, "a list of numbers", list_of(number)) for name in ("mean", "std")),
 )

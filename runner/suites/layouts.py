@@ -97,7 +97,7 @@ def _network_cell(
         network=network,
         overrides=overrides,
         densities=spec.best_of.get(row.ref) or row.density[position : position + 1],
-        paper=(row.label, network),
+        paper=(row.label, spec.of_paper(network)),
         labels={"network": network, "method": row.label},
         ids={"network": network, "method": row.ref},
         ran={"method": row.ran} if row.ran else {},
@@ -182,7 +182,8 @@ def _grid_cell(
         *(*spec.overrides, *panel.overrides, f"model={networks[network]}", *method.overrides),
         *rule_overrides(spec, options, panel.ref, network, method.ref),
     )
-    paper = (panel.paper, network, *(method.paper or (method.label, "")), f"{density.value:g}")
+    names = method.paper or (method.label, "")
+    paper = (panel.paper, spec.of_paper(network), *names, f"{density.value:g}")
     labels = {
         "panel": panel.label,
         "network": network,

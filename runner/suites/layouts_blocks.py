@@ -84,8 +84,9 @@ def matrix_line(
     spec: MatrixTable, panel: MatrixPanel, method: MatrixMethod, column: MatrixColumn, network: str
 ) -> dict[str, str]:
     """The line of an entry in the paper's CSV: column -> text."""
+    standing = spec.of_paper(network)
     return (
-        {"architecture": spec.paper_networks.get(network, network)}
+        {"architecture": spec.paper_networks.get(standing, standing)}
         | panel.paper
         | method.paper
         | column.paper
@@ -143,6 +144,7 @@ def _block_row(
 ) -> list[CellSpec]:
     """Return a cell spec for each density of a row in a block."""
     network = block.network or next(iter(networks))
+    standing = spec.of_paper(network)
     label, ref = row.label.format(network=network), row.ref_on(network)
     name = ", ".join(filter(None, (block.label or network, label, row.name)))
     overrides = (
@@ -152,7 +154,7 @@ def _block_row(
     )
     cells = []
     for density in densities_of(row, block, spec):
-        line = block_line(row, block, network, density)
+        line = block_line(row, block, standing, density)
         labels = {
             "panel": block.label,
             "network": network,
@@ -164,7 +166,7 @@ def _block_row(
             network=network,
             overrides=overrides,
             densities=() if density is None else (density,),
-            paper=tuple(line.get(key, "").format(network=network) for key in spec.paper_line),
+            paper=tuple(line.get(key, "").format(network=standing) for key in spec.paper_line),
             quoted=row.quoted,
             labels=labels,
             ids=labels | {"method": ref},

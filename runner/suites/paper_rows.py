@@ -17,6 +17,7 @@ from runner.config.interpolation import resolve
 from runner.config.unread import unread
 from runner.spec.run import Run
 from runner.suites.layouts import lay_out
+from runner.suites.merge import on_variant
 from runner.suites.options import choose_options
 from runner.suites.page import CellSpec
 from runner.suites.papers import paper_titles
@@ -54,7 +55,13 @@ class PaperRow:
         """Whether `model` is its net, or stands for it in a variant of the table."""
         label = self.cell.network
         nets = {self.own.get("model"), label.lower().replace("-", "")}
-        return model in nets | {v.networks.get(label) for v in self.spec.variants.values()}
+        forms = (on_variant(self.spec, name) for name in self.spec.variants)
+        return model in nets | {
+            own
+            for form in forms
+            for name, own in form.networks.items()
+            if form.of_paper(name) == label
+        }
 
 
 @dataclass

@@ -19,7 +19,7 @@ from runner.suites.schema_figures import FigureSpec
 
 def unknown_references(spec: SuiteSpec) -> list[str]:
     """Return a message for every unknown reference in the spec."""
-    problems = [*_options(spec), *_rules(spec), *check_notes(spec)]
+    problems = [*_options(spec), *_stand_ins(spec), *_rules(spec), *check_notes(spec)]
     if isinstance(spec, TableSpec):
         problems += check_table(spec)
     if isinstance(spec, FigureSpec):
@@ -70,6 +70,15 @@ def _options(spec: SuiteSpec) -> Problems:
             yield from check_name(
                 f"variants.{name}.options.{option}", value, known.get(option, (value,))
             )
+
+
+def _stand_ins(spec: SuiteSpec) -> Problems:
+    """Check that networks of variants are in the place of networks of the table."""
+    for name, variant in spec.variants.items():
+        key = f"variants.{name}.stands_for"
+        for network, standing in variant.stands_for.items():
+            yield from check_name(key, network, variant.networks)
+            yield from check_name(f"{key}.{network}", standing, spec.networks)
 
 
 def _rules(spec: SuiteSpec) -> Problems:

@@ -170,7 +170,6 @@ def _matrix(spec: MatrixTable) -> Problems:
 
 def _blocks(spec: BlocksTable) -> Problems:
     """Check that every entry names its line and has a density, and that named networks exist."""
-    networks = list(dict.fromkeys(name for _, form in forms_of(spec) for name in form.networks))
     yield from _paper_names(spec, _numbered("rows", spec.rows))
     printed = {line["architecture"] for path in _csvs(spec) for line in lines_of(path)}
     for name in spec.paper_networks:
@@ -180,9 +179,14 @@ def _blocks(spec: BlocksTable) -> Problems:
         yield from _paper_names(spec, _numbered(f"{prefix}blocks", form.blocks))
         for i, block in enumerate(form.blocks):
             key = f"{prefix}blocks.{i}"
-            yield from check_name(f"{key}.network", block.network, networks)
+            yield from check_name(
+                f"{key}.network", block.network, {**form.networks, **spec.networks}
+            )
             for name in block.rows or ():
                 yield from check_name(f"{key}.rows", name, [row.ref for row in spec.rows])
+        named = {block.network for block in form.blocks}
+        lacking = [] if None in named else [each for each in form.networks if each not in named]
+        yield from (f"{prefix}blocks: none has the network {each}" for each in lacking)
     for i, block in enumerate(spec.blocks):
         for j, row in enumerate(spec.rows):
             if not row.dense and None in densities_of(row, block, spec):

@@ -157,12 +157,15 @@ class Variant:
     """The same table on another data set, NAME@DATASET: the keys that replace those of the table.
 
     Args:
-        nets: text in the title when the networks differ from the paper's.
+        nets: text in the title when the networks differ from the paper's in width alone.
+        stands_for: printed name of a network -> the network of the table in whose place it is, if
+            it has another name.
         options: values for the options of the table.
     """
 
     overrides: Overrides
     networks: dict[str, str]
+    stands_for: dict[str, str] = field(default_factory=dict)
     seeds: tuple[int, ...] | None = None
     where: tuple[Rule, ...] = ()
     nets: str = "width-16 nets"
@@ -183,6 +186,7 @@ class SuiteSpec:
     Args:
         number: its number in the paper; None for our own tables.
         networks: printed name -> model.
+        stands_for: as in a variant; empty for the table itself.
         options: KEY of `table.KEY=VALUE` -> its values, the default first.
         variants: data set -> the variant on that data set.
     """
@@ -196,6 +200,7 @@ class SuiteSpec:
     seeds: tuple[int, ...]
     overrides: Overrides
     networks: dict[str, str]
+    stands_for: dict[str, str] = field(default_factory=dict)
     number: int | str | None = None
     options: dict[str, Names] = field(default_factory=dict)
     where: tuple[Rule, ...] = ()
@@ -211,6 +216,10 @@ class SuiteSpec:
     def kind(self) -> str:
         """The word before its number, as in the paper."""
         return "Table"
+
+    def of_paper(self, network: str) -> str:
+        """The network of the paper that a printed name is, or in whose place it is."""
+        return self.stands_for.get(network, network)
 
     @property
     def panel_refs(self) -> list[str]:

@@ -104,7 +104,7 @@ def compare_table(
     options = choose_options(original, variant or None, chosen)
     spec = on_variant(original, variant or None)
     number = spec.number if isinstance(spec.number, int) else None
-    about = _About(read_settings(spec.paper), number, options, variant)
+    about = _About(spec, read_settings(spec.paper), number, options, variant)
     seeds = tuple(requested_seeds(chosen.get("seeds"))) or spec.seeds
     optional = options_of_methods(overrides)
     cells = lay_out(spec, options, choose_networks(spec.networks, chosen.get("models")))[0]
@@ -152,9 +152,11 @@ class _About:
     """What is compared with a table.
 
     Args:
+        spec: of the small version, if that is compared.
         variant: the name of the table's small version; empty for the table itself.
     """
 
+    spec: SuiteSpec
     stated: PaperSettings
     number: int | None
     options: Mapping[str, str]
@@ -174,7 +176,8 @@ def _entry(
         by_key.setdefault("density", str(cell.densities[0]))
     plain = composer.plain([f"{key}={value}" for key, value in by_key.items()])
     source = Source(build_plain(plain), resolve(plain).values, seeds, about.options["metric"])
-    ids = {"row": cell.key[0]} | cell.ids
+    ids = {axis: about.spec.of_paper(each) for axis, each in cell.ids.items()}
+    ids = {"row": cell.key[0]} | ids
     lines, used = list[Compared](), list[Statement]()
     for setting in about.stated.settings:
         matching = [

@@ -83,7 +83,14 @@ def _nets(suite: Suite) -> str:
     """Describe how the networks differ from the paper's."""
     if suite.drawn:
         return ", ".join(suite.networks)
-    return suite.original.variants[suite.variant].nets if suite.variant else "other nets"
+    stands = [
+        f"{name} ({model}) in place of {suite.spec.stands_for[name]}"
+        for name, model in suite.networks.items()
+        if name in suite.spec.stands_for
+    ]
+    if stands or not suite.variant:
+        return ", ".join(stands) or "other nets"
+    return suite.original.variants[suite.variant].nets
 
 
 def _other_overrides(suite: Suite) -> list[str]:

@@ -178,18 +178,23 @@ def as_table(lines: Sequence[Verdict]) -> str:
     return f"{table}\n\n{text}" if (text := footer(lines)) else table
 
 
+def as_markdown(lines: Sequence[Verdict]) -> str:
+    """Format the verdicts as a pipe table with its footer."""
+    table = tabulate(
+        [line.row for line in lines], headers=COLUMNS, tablefmt="github", disable_numparse=True
+    )
+    return f"{table}\n\n{text}" if (text := footer(lines)) else table
+
+
 def write_claims(lines: Sequence[Verdict], folder: Path, name: str) -> None:
     """Write the verdicts to <name>.claims.{txt,md,tex,csv} in `folder`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([COLUMNS, *(line.row for line in lines)])
-    table = tabulate(
-        [line.row for line in lines], headers=COLUMNS, tablefmt="github", disable_numparse=True
-    )
     below = footer(lines)
     forms = {
         "txt": as_table(lines) + "\n",
-        "md": f"{table}\n\n{below}\n" if below else f"{table}\n",
+        "md": as_markdown(lines) + "\n",
         "tex": latex.long_table(
             "Verdicts on the paper's claims",
             f"{name}.claims",

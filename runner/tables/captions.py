@@ -14,7 +14,7 @@ from runner.suites.schema import TableSpec
 from runner.suites.schema_settings import Statement, papers_with_settings, read_settings
 from runner.suites.schema_tables import NetworksTable
 from runner.suites.titles import origins, other_data, paper_data
-from runner.tables.entries import Entry, has_paper, metrics, table_spec
+from runner.tables.entries import Entry, collapsed_note, has_paper, metrics, table_spec
 from runner.tables.marks import marks_of
 from runner.tables.text import DAGGER, DIVERGED, MISSING, UNCONVERGED, unconverged
 
@@ -63,12 +63,10 @@ def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
             " not finite (stage and epoch are in the record). Means, claims and choices leave them"
             " out; entries state their number."
         )
-    if collapsed := sum(entry.collapsed for entry in found.values()):
-        lines.append(
-            f"{collapsed} {'run' if collapsed == 1 else 'runs'} collapsed: the test accuracy is"
-            " that of chance, within three standard errors. Means and claims have them; entries"
-            " state their number."
-        )
+    lines += collapsed_note(
+        sum(entry.collapsed for entry in found.values()),
+        "Means and claims have them; entries state their number.",
+    )
     undone = sum(len(entry.cell.jobs) - len(entry.done) for entry in found.values())
     lines += [f"{undone} runs are not done: {suite.command}"] if undone else []
     return lines

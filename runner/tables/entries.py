@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,8 @@ class Entry:
     @property
     def collapsed(self) -> int:
         """Number of records whose test accuracy is not above that of chance."""
-        outlines = {job.run_id: job.outline for job in self.requested}
-        found = [(r["accuracy"], outlines.get(r["run_id"])) for r in self.records]
-        return sum(bool(o and is_chance(value, o.classes, o.test_images)) for value, o in found)
+        ids = {record["run_id"] for record in self.records}
+        return collapsed([job for job in self.requested if job.run_id in ids], self.done)
 
     @property
     def requested(self) -> tuple[PlannedRun, ...]:
@@ -92,6 +91,26 @@ class Entry:
         """Return the numbers of a metric from all records that have it."""
         found = [self.number(record, metric) for record in self.records]
         return [value for value in found if value is not None]
+
+
+def collapsed(jobs: Sequence[PlannedRun], done: Mapping[str, dict[str, Any]]) -> int:
+    """Number of finished runs whose test accuracy is not above that of chance.
+
+    Args:
+        done: run id -> record.
+    """
+    found = [(done[job.run_id]["accuracy"], job.outline) for job in jobs if job.run_id in done]
+    return sum(is_chance(value, o.classes, o.test_images) for value, o in found)
+
+
+def collapsed_note(number: int, who_has_them: str) -> list[str]:
+    """A note on collapsed runs; none without any."""
+    if not number:
+        return []
+    return [
+        f"{number} {'run' if number == 1 else 'runs'} collapsed: the test accuracy is that of"
+        f" chance, within three standard errors. {who_has_them}"
+    ]
 
 
 def is_chance(accuracy: float | None, classes: int, images: int) -> bool:

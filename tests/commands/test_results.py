@@ -256,12 +256,72 @@ def test_every_template_is_printed_somewhere() -> None:
     assert named == {VERDICTS, *(path.stem for path in TEMPLATES.glob("*.md"))}
 
 
-@pytest.mark.parametrize("path", sorted(TEMPLATES.glob("*.md")), ids=lambda path: path.stem)
-def test_no_template_has_a_typed_measurement(path: Path) -> None:
-    """Means with deviations, intervals, signed differences and p-values come from queries."""
-    prose = re.sub(r"\{\{.*?\}\}|`.*?`", "", path.read_text("utf-8"))
+# Numbers that templates and documents may type: of tables, figures and seeds, of steps, epochs,
+# layers and images, settings, the papers' statements, and levels. None was measured here.
+TYPED = {
+    "imc": "0.001 0.05 0.1 0.2 1 14 160 2 20 23 3 30 32 360 4 5 6",
+    "jackpots": "0 0.1 0.5 1 1,437 11 138 2 23 3 30 300 32 4 46 5 5,880 6 64 690 7 8 9 94",
+    "limits": "",
+    "readme": "",
+    "samples": "0.25 1 1.5 100 150 2 20 200 250 6 7 8 9",
+    "side_by_side": "1 10 3 30",
+    "sketching": "1 10 160 188 2 20 3 32 4 4.1 4.2 4.3 4.4 4.5 5 7.2",
+    "summary": "1 138 160 2 32 4 4.1 4.2 4.3 4.4 4.5 8",
+    "RESULTS": "0.53 1.7 20 8.1 95",  # outside of the blocks; 1.7 to 8.1 explains the form
+}
+NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?")
+BLOCK = re.compile(r"<!-- make results: (?!end).*?<!-- make results: end -->", re.DOTALL)
+NO_PROSE = re.compile(r"\{\{.*?\}\}|```.*?```|`.*?`|\]\([^)]*\)|<[^>]*>", re.DOTALL)
+
+
+def typed_numbers(text: str) -> set[str]:
+    """The numbers in the prose of a text: not those of queries, code and addresses."""
+    return set(NUMBER.findall(NO_PROSE.sub(" ", text)))
+
+
+def prose_of(path: Path) -> str:
+    """A template without its pages, or a document without its blocks."""
+    text = path.read_text("utf-8")
+    return text.split("---\n", 2)[2] if path.parent == TEMPLATES else BLOCK.sub("", text)
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted(TEMPLATES.glob("*.md")), ROOT / "RESULTS.md"], ids=lambda path: path.stem
+)
+def test_no_measured_number_is_typed(path: Path) -> None:
+    # a number that was measured comes from a query; one of another kind is listed above
+    assert typed_numbers(prose_of(path)) <= set(TYPED[path.stem].split())
+    prose = NO_PROSE.sub("", prose_of(path))
     assert not re.findall(r"\d ?± ?\d|\[[-+]?\d[^\]]*,|[+-]\d+\.\d", prose)
-    assert not re.findall(r"\bp (?:<|of)? ?0?\.\d|\d\.\d+ (?:%|points|to)", prose)
+
+
+def test_typed_numbers_are_found_outside_of_queries_code_and_addresses() -> None:
+    text = "up to 2.3 points, {{t.value(digits=4)}} of `a=5`, [6](7.md), p = 8e-9, 1,680; v0.2, x10"
+    assert typed_numbers(text) == {"2.3", "6", "8e-9", "1,680"}
+
+
+def test_records_that_were_measured_again_are_compared_with_the_former_ones(
+    published: Path,
+) -> None:
+    lines: list[dict[str, bytes]] = [{}, {}]
+    for seed, accuracies in enumerate([(90.0, 91.0), (92.0, 90.0), (80.0, 80.5)]):
+        words = ["method=snip", "density=0.1", "model=mlp", f"seed={seed}"]
+        (job,) = plan_runs([compose_run(*words)], [tuple(words)])
+        for place, accuracy in zip(lines, accuracies, strict=True):
+            place[job.run_id] = as_line(StoredRun(record(job, accuracy)), {})
+    name = "imc_table01@digits.jsonl"
+    write_lines(published / "records" / name, lines[1])
+    (published.parent / "withdrawn").mkdir()
+    write_lines(published.parent / "withdrawn" / name, lines[0])
+    # differences 1, -2 and 0.5, with the mean -1/6 and the variance (49 + 121 + 16) / 36 / 2
+    for what, number in (("runs", "3"), ("largest", "2.0"), ("deviation", "1.6")):
+        assert filled(f'{{{{t.repeated(what="{what}")}}}}', published) == number
+    for query, message in (
+        ('t.repeated(what="mean")', "what=mean is not a choice"),
+        ('f.repeated(what="runs")', "imc_figure01@digits: 0 runs were measured twice"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            filled(f"{{{{{query}}}}}", published)
 
 
 def test_every_statistic_is_used_or_worked_by_hand() -> None:

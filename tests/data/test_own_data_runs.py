@@ -10,6 +10,7 @@ from conftest import records
 from PIL import Image
 
 from runner.config.build import load_run
+from runner.records.valid import problem_of
 from runner.spec.identity import run_id
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -34,6 +35,7 @@ def test_a_sweep_through_the_queue_a_plan_and_a_run_that_is_done_read_a_folder(
     assert done.returncode == 0, done.stderr
     first, second = records(tmp_path)
     for record in (first, second):
+        assert problem_of(record, record["run_id"]) is None
         found = record["data"]
         assert record["dataset"] == "folder" and record["accuracy"] is not None
         assert (found["train"], found["test"], found["classes"]) == (16, 4, ["ant", "bee"])

@@ -17,6 +17,7 @@ from runner.engine.machine import cpu_has_bf16, prepare
 from runner.engine.record import comparable
 from runner.errors import ConfigError
 from runner.records.provenance import device_name, provenance
+from runner.records.valid import problem_of
 from runner.spec.request import Environment
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -108,6 +109,7 @@ def test_the_provenance_is_that_of_the_processes_that_computed_the_stages(
     assert first["provenance"]["threads"] == 1 and "origins" not in first["provenance"]
     assert all("origin" not in stage for stage in first["stages"])
     path, second = record(pruned)
+    assert problem_of(second, path.parent.name) is None
     threads = [origin["threads"] for origin in second["provenance"]["origins"]]
     assert [(s["name"], threads[s["origin"]]) for s in second["stages"]] == [
         ("dense", 1),

@@ -7,8 +7,10 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from runner.figures.axes import BELOW_ZERO
 from runner.figures.draw import Panel, _fill, coinciding
 from runner.figures.fits import line_through
 from runner.figures.points import Point, Series
@@ -45,6 +47,34 @@ def test_a_band_that_reaches_below_zero_goes_down_to_a_logarithmic_axis() -> Non
     assert np.isfinite(heights).all() and 0 < heights.min() < bottom
     # a band above zero leaves the axis to matplotlib
     assert drawn(curve("a", [1.0, 0.5], spread=0.2), scale="log").get_ylim()[0] < 0.3
+
+
+def arrows(axes: Axes) -> list[float]:
+    """The places along x of the arrows for numbers of zero or less."""
+    marks = [line for line in axes.lines if line.get_gid() == BELOW_ZERO]
+    assert all(set(line.get_ydata()) == {0.0} for line in marks)  # at the end of the axis
+    return [float(x) for line in marks for x in np.asarray(line.get_xdata())]
+
+
+def test_numbers_of_zero_or_less_are_marked_at_the_end_of_a_logarithmic_axis() -> None:
+    bars = replace(curve("bars", [0.5, -0.1, 0.0], spread=0.2), kind="bars")
+    level = Series("p", "level", "level", (Point("=", 3, 1.0, -0.05, 0.1),), 3, 3, 0, "solid")
+    for series, places, ends in (
+        # upper ends 0.7, 0.1 and 0.2; groups of bars are at 0, 1, 2
+        (bars, [1.0, 2.0], (0.1, 0.7)),
+        (curve("curve", [0.5, 0.0], spread=0.2), [2.0], (0.2, 0.7)),
+        (level, [0.5], (0.05, 0.05)),  # in the middle of the axes
+    ):
+        axes = drawn(series, scale="log")
+        assert arrows(axes) == places
+        assert axes.get_ylim() == pytest.approx((ends[0] / 1.5, ends[1] * 1.5))
+        assert not arrows(drawn(series))
+    tops = [bar.get_y() + bar.get_height() for bar in drawn(bars, scale="log").patches]
+    assert tops == pytest.approx([0.5, 0.0, 0.0]) and min(tops) > 0  # below any axis
+    (lines,) = [c for c in drawn(bars, scale="log").collections if isinstance(c, LineCollection)]
+    errors = lines.get_segments()
+    assert [max(y for _, y in each) for each in errors] == pytest.approx([0.7, 0.1, 0.2])
+    assert not arrows(drawn(curve("positive", [0.5, 0.1], spread=0.2), scale="log"))
 
 
 def test_curves_that_coincide_are_told_apart() -> None:

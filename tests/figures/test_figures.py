@@ -546,6 +546,63 @@ def test_diverged_runs_are_left_out_and_counted(figure: Suite, tmp_path: Path) -
     assert "1 run diverged (a loss, weight or score is not finite) and left out of points" in text
 
 
+def test_collapsed_runs_are_drawn_marked_and_counted(small: Suite, tmp_path: Path) -> None:
+    job, *others = small.cells[series_key("curves", "SNIP", "MLP"), "train.lr=0.1"].jobs
+    # chance is 10 % of 360 images, and three standard errors 4.74 %
+    traced: dict[str, list[float]] = {"steps": [0.0, 1.0], "losses": [2.0, 1.0]}
+    write(tmp_path, job, traced, accuracy=14.7, report=REPORT)
+    write(tmp_path, others[0], traced, accuracy=14.8, report=REPORT)
+    text = write_figure(small, tmp_path, [])
+    assert "1 run collapsed: the test accuracy is that of chance" in text
+    assert "SNIP, MLP: 1 points, 14.75 at 0.1 to 14.75 at 0.1; 2 of 4 runs, 1 collapsed" in text
+    page = (tmp_path / "figures" / "imc_figure09.md").read_text()
+    assert "- 1 run collapsed" in page and "2 of 4 runs, 1 collapsed" in page
+
+
+def test_the_page_of_a_figure_has_notes_verdicts_and_provenance(
+    figure: Suite, tmp_path: Path
+) -> None:
+    levels = ("density=0.8", "density=0.0115")
+    made = [job for level in levels for job in jobs(figure, A, "lt layer 1", level)]
+    for number, job in enumerate(made):
+        write(tmp_path, job, norms(2.0, 4.0, 6.0))
+        path = tmp_path / "runs" / job.run_id / "result.json"
+        found = json.loads(path.read_text())
+        found["provenance"] |= {
+            "git_sha": str(number % 2) * 40,
+            "versions": {"python": "3.12.3", "torch": "2.14.0"},
+            "finished": f"2026-11-{20 + number}T06:07:40+00:00",
+        }
+        path.write_text(json.dumps(found))
+    text = write_figure(figure, tmp_path, [])
+    page = (tmp_path / "figures" / f"{figure.name}.md").read_text()
+    lines = text.splitlines()
+    shown = [
+        line for line in lines if line.startswith(("n=2", "Missing in", "Device", "Precision"))
+    ]
+    assert len(shown) == 4 and all(f"- {line}\n" in page for line in shown)
+    assert page.startswith(f"**{title(figure)}**\n\n- n=2 seeds")
+    claims = (tmp_path / "figures" / f"{figure.name}.claims.md").read_text()
+    assert f"## Verdicts\n\n{claims}" in page
+    last = 20 + len(made) - 1
+    half = len(made) // 2
+    assert page.rpartition("## Provenance\n\n")[2].splitlines() == [
+        f"- Made by `{figure.command}`.",
+        f"- The numbers are in [{figure.name}.csv]({figure.name}.csv).",
+        f"- {len(made)} runs, finished from 2026-11-20 to 2026-11-{last}; commit (runs with a stage"
+        f" that it measured): `000000000000` ({len(made) - half}), `111111111111` ({half}).",
+        "- Versions: Python 3.12.3, torch 2.14.0.",
+    ]
+    assert "![" not in page and "../records" not in page
+    (tmp_path / "figures" / f"{figure.name}.png").touch()
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / f"{figure.name}.jsonl").touch()
+    write_figure(figure, tmp_path, [])
+    page = (tmp_path / "figures" / f"{figure.name}.md").read_text()
+    assert f"]({figure.name}.png)" in page
+    assert f"[{figure.name}.jsonl](../records/{figure.name}.jsonl)" in page
+
+
 def test_find_run_reads_local_results(figure: Suite, tmp_path: Path) -> None:
     job = figure.jobs[0]
     assert find_run(job.run_id, tmp_path) is None

@@ -14,6 +14,7 @@ from runner.records import fields as schema
 from runner.records.find import all_records
 from runner.records.provenance import Cpu, Origin
 from runner.records.valid import problem_of
+from runner.spec.found import Found
 
 ALIEN = {"alien": [{}]}  # of no field's type: neither text, number, truth, list nor its mapping
 Path_ = tuple[str | int, ...]
@@ -143,6 +144,7 @@ def test_the_schema_has_all_that_the_code_writes_and_the_full_record_all_of_the_
         return {field.name for field in group}
 
     assert names(schema.ORIGIN) == {field.name for field in fields(Origin)}
+    assert names(schema.DATA) == {field.name for field in fields(Found)} | {"mean", "std"}
     assert names(schema.CPU) == {field.name for field in fields(Cpu)}
     for group, place in (
         (schema.FIELDS, ()),

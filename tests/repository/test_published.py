@@ -17,7 +17,7 @@ from runner.commands.published import PublishedLine, published_line, read_index,
 from runner.config.build import build_plain
 from runner.figures.claims import judged
 from runner.figures.series import series_of
-from runner.figures.write import as_csv
+from runner.figures.write import as_csv, as_page
 from runner.paths import PUBLISHED
 from runner.records.find import finished_runs
 from runner.records.packed import read_lines
@@ -172,9 +172,35 @@ def test_the_drawn_numbers_and_the_verdicts_on_claims_are_those_of_the_records(
     figure = page_of(words)
     found = series_of(figure, PUBLISHED)
     assert all(series.done == series.requested for series in found)
-    judged(figure, found, partial(find_run, results_dir=PUBLISHED), tmp_path)
-    drawn = {f"{figure.name}.csv": as_csv(figure, found)} | claims_in(tmp_path)
+    lines = judged(figure, found, partial(find_run, results_dir=PUBLISHED), tmp_path)
+    drawn = {
+        f"{figure.name}.csv": as_csv(figure, found),
+        f"{figure.name}.md": as_page(figure, found, lines, PUBLISHED),
+    } | claims_in(tmp_path)
     assert published_pages("figures", figure.name) == drawn
+
+
+# Models -> the nets that labels may name. Our nets of another width have the paper's name.
+NETS = {
+    "lenet5": {"LeNet-5"},
+    "lenet_300_100": {"LeNet-300-100"},
+    "resnet20": {"ResNet-20"},
+    "resnet32": {"ResNet-32"},
+    "resnet32_w32a": {"ResNet-32"},
+    "vgg11_small": {"VGG-11"},
+    "student": set[str](),
+    "mlp": set[str](),
+}
+NET = re.compile(r"(?:VGG|ResNet|LeNet|MobileNet|EfficientNet)\w*-\w+(?:-\d+)*")
+
+
+@pytest.mark.parametrize("words", [*INDEX["tables"], *INDEX["figures"]])
+def test_labels_name_the_net_that_ran(words: str) -> None:
+    for (row, column), cell in page_of(words).cells.items():
+        named = set(NET.findall(" ".join([row, column, cell.network, *cell.labels.values()])))
+        for job in cell.jobs:
+            model = packed(words)[job.run_id]["record"]["model"]
+            assert named == NETS[model], (row, column, model)
 
 
 def git(*words: str) -> str:

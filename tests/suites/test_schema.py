@@ -431,11 +431,26 @@ def test_a_wrong_type_and_a_missing_key_give_an_error(
         (
             "jackpots_table01",
             ("variants", "digits", "where", 0, "network"),
+            "Small VGG",
+            (
+                "variants.digits.where.0.network=Small VGG is not a choice: Small VGG-11,"
+                " ResNet-32; did you mean 'Small VGG-11'?"
+            ),
+        ),
+        (
+            "jackpots_table01",
+            ("variants", "digits", "stands_for", "Small VGG-11"),
             "VGGNet",
             (
-                "variants.digits.where.0.network=VGGNet is not a choice: VGGNet-19, ResNet-32; did"
-                " you mean 'VGGNet-19'?"
+                "variants.digits.stands_for.Small VGG-11=VGGNet is not a choice: VGGNet-19,"
+                " ResNet-32; did you mean 'VGGNet-19'?"
             ),
+        ),
+        (
+            "jackpots_table01",
+            ("variants", "digits", "blocks", 0, "network"),
+            "ResNet-32",
+            "variants.digits.blocks: none has the network Small VGG-11",
         ),
         (
             "sketching_table01",

@@ -233,7 +233,7 @@ def test_numbers_of_the_ablations_are_beside_the_net_that_they_fit(tmp_path: Pat
         ).splitlines()
     ]
     assert "Top-1 acc., ResNet-32 – [94.01 ± 0.11] – [93.69 ± 0.07] – [94.30 ± 0.07]" in lines
-    assert "Top-1 acc., VGGNet-19 – [–] – [–] – [–]" in lines
+    assert "Top-1 acc., Small VGG-11 – [–] – [–] – [–]" in lines
     assert lines[0].startswith("Table 7: Ablation study")
-    assert "VGGNet-19 is vgg11_small" in lines[0]
-    assert "padded to 32x32 for VGGNet-19" in lines[0]
+    assert "Small VGG-11 (vgg11_small) in place of VGGNet-19" in lines[0]
+    assert "padded to 32x32 for Small VGG-11" in lines[0]
