@@ -272,9 +272,9 @@ LISTED = (
         """\
   winnow kinds
 
-  Six published runs are performed again with all instruction sets of this machine and with AVX2
-  alone, in some minutes. Needs a checkout without changes; writes results/cpu_kinds.json and the
-  table in docs/records.md.""",
+  The published runs that results/cpu_kinds.json lists are performed again, with all instruction
+  sets of this machine and with AVX2 alone, in some minutes. Needs a checkout without changes;
+  writes that file and the table in docs/records.md.""",
     ),
 )
 COMMANDS = tuple(each for each in LISTED if each.present)

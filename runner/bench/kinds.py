@@ -1,9 +1,9 @@
 """`winnow kinds`: how much the kind of CPU changes an accuracy, at equal commit and seed.
 
-Published runs are performed twice on this machine, with all instruction sets and with AVX2 alone,
-as on an older processor. Each record states the kernels that PyTorch took. The accuracies are
-written to results/cpu_kinds.json and to a block of docs/records.md, which are part of the
-repository; they are measured by committed code.
+The published runs that results/cpu_kinds.json lists are performed twice on this machine, with all
+instruction sets and with AVX2 alone, as on an older processor. Each record states the kernels that
+PyTorch took. The accuracies are written to that file and to a block of docs/records.md, which are
+part of the repository; they are measured by committed code.
 """
 
 import json
@@ -31,14 +31,6 @@ from runner.records.find import record_in
 COMMAND, BLOCK = "kinds", "begin"
 RESULTS = ROOT / "results" / "cpu_kinds.json"
 PAGE = ROOT / "docs" / "records.md"
-RUNS = (  # of IMC Table 2 on digits, 4 epochs
-    "dense-resnet20-digits-d1-s0-7f71bb29455d",
-    "dense-resnet20-digits-d1-s1-3cd096d6361e",
-    "dense-resnet20-digits-d1-s2-c08ad5996cfc",
-    "snip-resnet20-digits-d0.55-s0-b93ade3fc6f9",
-    "snip-resnet20-digits-d0.55-s1-efc84c1cc6bf",
-    "snip-resnet20-digits-d0.55-s2-a39d13b96414",
-)
 # All runs of a kind are performed by one process, which imports torch once.
 PERFORM = """\
 import sys
@@ -100,9 +92,10 @@ def kinds(words: Sequence[str], console: Console) -> int:
         raise ConfigError(f"{COMMAND} takes no words: {' '.join(words)}")
     if git_state()["git_dirty"] is not False:
         raise ConfigError(f"{COMMAND}: the code is not committed; commit it, then measure")
+    runs = [run.run_id for run in read_measurement().runs]
     with tempfile.TemporaryDirectory() as folder:
         one, other = (
-            _performed(RUNS, kind, Path(folder) / str(i), console) for i, kind in enumerate(KINDS)
+            _performed(runs, kind, Path(folder) / str(i), console) for i, kind in enumerate(KINDS)
         )
     made = measurement(one, other)
     write_json(RESULTS, asdict(made))

@@ -40,7 +40,7 @@ from runner.figures.judges import (
     of_stability,
 )
 from runner.figures.points import Point, Series
-from runner.figures.series import figure_spec
+from runner.figures.series import by_seed, figure_spec
 from runner.records.read import FinishedRun
 from runner.spec.findings import is_diverged
 from runner.suites.expand import Suite
@@ -201,11 +201,10 @@ def _judge(claim: FigureClaim, series: Sequence[Series], runs: Sequence[Runs]) -
 
 def _number(runs: Runs, key: str) -> tuple[Point, ...]:
     """A number of the runs of a series as its only point; empty without runs."""
-    by_seed = [(run.record["seed"], run.number(key)) for run in runs]
-    known = tuple((seed, float(value)) for seed, value in by_seed if value is not None)
+    known = by_seed(runs, [run.number(key) for run in runs])
     if not known:
         return ()
-    mean = sum(value for _, value in known) / len(known)
+    mean = sum(number.value for _, number in known) / len(known)
     return (Point(key, len(known), 0.0, mean, by_seed=known),)
 
 

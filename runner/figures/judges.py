@@ -1,13 +1,14 @@
 """Verdicts on series: order, extrema, stability, falls and slopes, with errors over seeds."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 
 from runner.figures.points import Point, Series
 from runner.stats import boundary
-from runner.stats.estimates import Array, BySeed, ByTrial, Estimates, Points
+from runner.stats.estimates import Array, ByTrial, Estimates, Points
 from runner.stats.evidence import (
     Evidence,
     above,
@@ -18,26 +19,25 @@ from runner.stats.evidence import (
     steady,
     straight,
 )
-from runner.suites.verdicts import NONE, OPEN, Power, Verdict
+from runner.stats.seeds import DIFFERENCE, BySeed, of_samples
+from runner.suites.verdicts import NONE, OPEN, Power, Verdict, seeds_used
 
 MARGIN = 0.02  # of a ratio that is to be 1
+NO_SEED = Verdict("", "no seed has all points", holds=OPEN)
 
 
-def measured_points(points: Sequence[Point], rounding: Sequence[float]) -> Points:
+def measured_points(points: Sequence[Point], rounding: Sequence[float]) -> Points | None:
     """Points with their seeds or trials; `rounding`: the variances of rounding of each.
 
-    Only seeds that all the points have are used.
+    Only seeds that all the points have are used. None if there are no such seeds.
     """
     if all(point.trials and point.spread is not None for point in points):
         means, deviations, trials = zip(
             *((p.y or 0.0, p.spread or 0.0, p.trials or 1) for p in points), strict=True
         )
         return ByTrial(*(np.array(part, dtype=float) for part in (means, deviations, trials)))
-    numbers = [dict(point.by_seed) for point in points]
-    seeds = sorted(set.intersection(*(set(each) for each in numbers)))
-    values = [[each[seed] for each in numbers] for seed in seeds]
-    shape = (len(seeds), len(points))
-    return BySeed(np.array(values, dtype=float).reshape(shape), np.array(rounding, dtype=float))
+    found = of_samples([dict(point.by_seed) for point in points], rounding)
+    return found if len(found.values) else None
 
 
 def of_order(series: Series, other: Series, margin: float, everywhere: bool) -> Verdict:
@@ -46,21 +46,27 @@ def of_order(series: Series, other: Series, margin: float, everywhere: bool) -> 
     Args:
         everywhere: at each of them; otherwise on average.
     """
-    theirs = {p.x: p for p in _known(other)}
-    pairs = [(p, theirs[p.x]) for p in _known(series) if p.x in theirs]
-    if not pairs:
+    ours, theirs = ({p.x: p for p in _known(each)} for each in (series, other))
+    both = [x for x in ours if x in theirs]
+    if not both:
         return Verdict("")
-    ours, others = zip(*pairs, strict=True)
-    rounding = [series.rounding] * len(ours) + [other.rounding] * len(others)
-    weights = _differences(len(pairs))
-    if not everywhere:
-        weights = weights.mean(axis=0, keepdims=True)
-    gaps = measured_points([*ours, *others], rounding).contrasts(weights)
-    shown = [(b.y or 0.0) - (a.y or 0.0) for a, b in pairs]
-    below = sum(gap > -margin for gap in shown)
-    of_all = f"{min(shown):.3g} at least" if everywhere else f"{np.mean(shown):.3g} on average"
-    text = f"{below} of {len(shown)} point{'s' if len(shown) > 1 else ''}, gap {of_all}"
-    return _verdict(text, gaps, smallest(gaps, -margin), power=_power(ours, gaps))
+    rounding = [series.rounding] * len(both) + [other.rounding] * len(both)
+    points = measured_points([each[x] for each in (ours, theirs) for x in both], rounding)
+    if points is None:
+        return NO_SEED
+    each_gap = _differences(len(both))
+    weights = each_gap if everywhere else each_gap.mean(axis=0, keepdims=True)
+    shown = each_gap @ points.means
+    of_all = f"{shown.min():.3g} at least" if everywhere else f"{shown.mean():.3g} on average"
+    text = (
+        f"{int((shown > -margin).sum())} of {len(both)} point{'s' if len(both) > 1 else ''},"
+        f" gap {of_all}"
+    )
+    alone = len(ours.keys() ^ theirs.keys())
+    left_out = [f"{alone} point{'s' if alone > 1 else ''} of one series alone"] if alone else []
+    gaps = points.contrasts(weights)
+    power = _power(points, gaps)
+    return _verdict(text, points, weights, smallest(gaps, -margin), left_out, power)
 
 
 def of_extreme(series: Series, inside: tuple[float, float], sign: int) -> Verdict:
@@ -68,8 +74,12 @@ def of_extreme(series: Series, inside: tuple[float, float], sign: int) -> Verdic
     known = _known(series)
     if not known:
         return Verdict("")
-    best = max(known, key=lambda p: sign * (p.y or 0.0))
-    text = f"{'greatest' if sign > 0 else 'least'}, {best.y:.3g}, at {best.x:.3g}"
+    points = measured_points(known, [series.rounding] * len(known))
+    if points is None:
+        return NO_SEED
+    best = int(np.argmax(sign * points.means))
+    extreme = "greatest" if sign > 0 else "least"
+    text = f"{extreme}, {points.means[best]:.3g}, at {known[best].x:.3g}"
     among = [i for i, p in enumerate(known) if inside[0] <= p.x <= inside[1]]
     others = [i for i in range(len(known)) if i not in among]
     if not among or not others:
@@ -77,8 +87,8 @@ def of_extreme(series: Series, inside: tuple[float, float], sign: int) -> Verdic
     weights = np.zeros((len(among) * len(others), len(known)))
     for row, (i, j) in enumerate(product(among, others)):
         weights[row, [i, j]] = sign, -sign
-    gaps = measured_points(known, [series.rounding] * len(known)).contrasts(weights)
-    return _verdict(text, gaps, highest_inside(gaps, len(among), len(others)))
+    evidence = highest_inside(points.contrasts(weights), len(among), len(others))
+    return _verdict(text, points, weights, evidence)
 
 
 def of_stability(series: Series, inside: tuple[float, float], within: float) -> Verdict:
@@ -100,10 +110,13 @@ def of_fall(series: Series, start: float, end: float, by: float) -> Verdict:
     at = {p.x: p for p in _known(series)}
     if start not in at or end not in at:
         return Verdict("")
-    pair = [at[start], at[end]]
-    fall = measured_points(pair, [series.rounding] * 2).contrasts(np.array([[1.0, -1.0]]))
-    text = f"from {pair[0].y:.4g} to {pair[1].y:.4g}"
-    return _verdict(text, fall, above(fall, by), power=_power(pair, fall))
+    points = measured_points([at[start], at[end]], [series.rounding] * 2)
+    if points is None:
+        return NO_SEED
+    fall = points.contrasts(DIFFERENCE)
+    text = f"from {points.means[0]:.4g} to {points.means[1]:.4g}"
+    power = _power(points, fall)
+    return _verdict(text, points, DIFFERENCE, above(fall, by), power=power)
 
 
 def of_slope(series: Series, least: float, most: float, powers: Sequence[float]) -> Verdict:
@@ -113,11 +126,14 @@ def of_slope(series: Series, least: float, most: float, powers: Sequence[float])
     known = _known(series)
     if len({p.x for p in known}) < 2 + bool(powers):
         return Verdict("")
+    if measured_points(known, [series.rounding] * len(known)) is None:
+        return NO_SEED
     x, points = _on_axes(series, known)
     if points is None:
         return Verdict("", "numbers that are not positive", holds=OPEN)
     apart = x - x.mean()
-    slope = points.contrasts((apart / (apart @ apart))[None])
+    weights = (apart / (apart @ apart))[None]
+    slope = points.contrasts(weights)
     text = f"slope {slope.value[0]:.3g}, {len(known)} points"
     evidence = between(slope, least, most)
     if powers:
@@ -125,7 +141,7 @@ def of_slope(series: Series, least: float, most: float, powers: Sequence[float])
         rivals = [points.misfit(_curve(x, power), x) for power in powers]
         evidence = straight(evidence, line, rivals)
         text += _fits(line, powers, rivals)
-    return _verdict(text, slope, evidence)
+    return _verdict(text, points, weights, evidence)
 
 
 def lack_of_fit(series: Series) -> float | None:
@@ -143,10 +159,13 @@ def lack_of_fit(series: Series) -> float | None:
 
 
 def _on_axes(series: Series, known: Sequence[Point]) -> tuple[Array, Points | None]:
-    """x and the measured points, both as logarithms for a power; None where one has none."""
+    """x and the measured points, both as logarithms for a power; None where one has none.
+
+    None, too, where no seed has all points.
+    """
     x = np.array([p.x for p in known])
-    points: Points = measured_points(known, [series.rounding] * len(known))
-    if series.fit and series.fit.power:
+    points = measured_points(known, [series.rounding] * len(known))
+    if points and series.fit and series.fit.power:
         return (np.log(x), points.logarithms()) if (x > 0).all() else (x, None)
     return x, points
 
@@ -176,26 +195,44 @@ def _of_range(points: Sequence[Point], rounding: Sequence[float], within: float)
     weights = np.zeros((len(ordered), len(points)))
     for row, (i, j) in enumerate(ordered):
         weights[row, [i, j]] = 1, -1
-    apart = measured_points(points, rounding).contrasts(weights)
-    ys = [p.y or 0.0 for p in points]
-    text = f"{len(points)} points within {max(ys) - min(ys):.3g}"
-    return _verdict(text, apart, steady(apart, within))
+    measured = measured_points(points, rounding)
+    if measured is None:
+        return NO_SEED
+    text = f"{len(points)} points within {np.ptp(measured.means):.3g}"
+    return _verdict(text, measured, weights, steady(measured.contrasts(weights), within))
 
 
 def _verdict(
-    text: str, found: Estimates, evidence: Evidence, power: Power | None = None
+    text: str,
+    points: Points,
+    weights: Array,
+    evidence: Evidence,
+    left_out: Sequence[str] = (),
+    power: Power | None = None,
 ) -> Verdict:
-    """A verdict; without a spread of any of the numbers it is open."""
-    if not found.known.all():
-        return Verdict("", text, holds=OPEN, power=power)
-    return Verdict("", text, _interval(evidence), evidence, power=power)
+    """A verdict with what it comes from; without a spread of any of the numbers it is open.
+
+    Args:
+        weights: the contrasts of the points that were judged.
+        left_out: what was not compared, beside seeds.
+    """
+    pairing = None
+    if isinstance(points, BySeed):
+        pairing = points.pairing(weights)
+        some = [f"{points.missing} left out, incomplete"] if points.missing else []
+        text += f", {seeds_used(pairing, [*some, *left_out])}"
+    elif left_out:
+        text += f" ({'; '.join(left_out)})"
+    found = Verdict("", text, power=power, pairing=pairing, holds=OPEN)
+    if not points.contrasts(weights).known.all():
+        return found
+    return replace(found, interval=_interval(evidence), evidence=evidence)
 
 
-def _power(points: Sequence[Point], gaps: Estimates) -> Power:
+def _power(points: Points, gaps: Estimates) -> Power:
     """The power of gaps over seeds, at the point with the largest spread."""
-    seeds = min(p.trials or len(p.by_seed) for p in points)
-    spread = float(gaps.error.max()) * float(seeds**0.5) if gaps.known.all() else None
-    return Power(seeds, spread)
+    spread = float(gaps.error.max()) * float(points.size**0.5) if gaps.known.all() else None
+    return Power(points.size, spread)
 
 
 def _fits(line: float, powers: Sequence[float], rivals: Sequence[float]) -> str:

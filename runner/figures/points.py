@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from runner.stats.boundary import Cells
 from runner.stats.evidence import LEVEL
+from runner.stats.seeds import Measured
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Point:
         y, spread: None for a mark; spread is also None for one seed.
         x_end: the upper edge of a histogram's bin.
         value: the value of a phase diagram's cell.
-        by_seed: pairs (seed, y) behind a mean.
+        by_seed: pairs (seed, y with its kind) behind a mean.
         trials: number of independent trials of the only run, whose deviation is `spread`.
     """
 
@@ -66,7 +67,7 @@ class Point:
     spread: float | None = None
     x_end: float | None = None
     value: float | None = None
-    by_seed: tuple[tuple[int, float], ...] = ()
+    by_seed: tuple[tuple[int, Measured], ...] = ()
     trials: int | None = None
 
 

@@ -13,8 +13,10 @@ from runner.errors import ConfigError
 from runner.figures.fits import boundary, boundary_line, cells_of, fitted
 from runner.figures.judges import lack_of_fit
 from runner.figures.points import Point, Series
+from runner.records.kinds import kind_of
 from runner.records.read import HISTORY, FinishedRun, find_run
 from runner.spec.findings import doubts, is_diverged
+from runner.stats.seeds import Measured
 from runner.suites.cells import Cell
 from runner.suites.expand import Suite
 from runner.suites.layouts import series_key
@@ -193,9 +195,17 @@ def _at(spec: CurveSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: st
     trials = None
     if spec.spread and len(pairs) == 1:
         spread, trials = runs[0].number(spec.spread), _trials(runs[0])
-    by_seed = [(run.record["seed"], y) for run, y in zip(runs, ys, strict=True) if y is not None]
     x = _along(panel.x, [x for x, _ in pairs])
-    return [Point(name, len(pairs), x, y, spread, by_seed=tuple(by_seed), trials=trials)]
+    return [Point(name, len(pairs), x, y, spread, by_seed=by_seed(runs, ys), trials=trials)]
+
+
+def by_seed(runs: Runs, ys: Sequence[float | None]) -> tuple[tuple[int, Measured], ...]:
+    """Seeds and numbers of runs, where a run has one."""
+    return tuple(
+        (run.record["seed"], Measured(float(y), kind_of(run.record)))
+        for run, y in zip(runs, ys, strict=True)
+        if y is not None
+    )
 
 
 def _trials(run: FinishedRun) -> int | None:
@@ -240,21 +250,19 @@ def _trace(
     spec: TraceSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str
 ) -> list[Point]:
     """Return points where some seed has a number; none has one in an epoch without a test."""
-    seeds = [run.record["seed"] for run in runs]
     deviations: list[float] = []
     if spec.spread and len(runs) == 1 and spec.spread in runs[0].series:
         deviations = runs[0].numbers(spec.spread)
     rows = zip(_alike(spec.x, runs), *(run.numbers(spec.y) for run in runs), strict=True)
     found = []
     for i, (x, *ys) in enumerate(rows):
-        by_seed = tuple((seed, y) for seed, y in zip(seeds, ys, strict=True) if y is not None)
-        if not by_seed:
+        if not (numbers := by_seed(runs, ys)):
             continue
-        y, spread = mean_and_spread([y for _, y in by_seed])
+        y, spread = mean_and_spread([number.value for _, number in numbers])
         trials = None
         if deviations:
             spread, trials = deviations[i], _trials(runs[0])
-        found.append(Point(name, len(by_seed), x, y, spread, by_seed=by_seed, trials=trials))
+        found.append(Point(name, len(numbers), x, y, spread, by_seed=numbers, trials=trials))
     return found
 
 

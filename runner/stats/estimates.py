@@ -2,11 +2,10 @@
 
 A contrast is a weighted sum of points, such as a difference or the slope of a line. Two kinds of
 experiments give contrasts with a standard error: points that were measured with several seeds
-(`BySeed`), and points that are means over independent trials of one run (`ByTrial`).
+(`BySeed` in seeds.py), and points that are means over independent trials of one run (`ByTrial`).
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -75,60 +74,11 @@ class Points(Protocol):
 
     @property
     def means(self) -> Array: ...  # shape (k,)
+    @property
+    def size(self) -> int: ...  # of the sample: number of seeds, or of trials at least
     def contrasts(self, weights: Array) -> Estimates: ...  # of weights (m, k)
     def misfit(self, design: Array, towards: Array) -> float: ...
     def logarithms(self) -> "Points | None": ...  # None unless all numbers are positive
-
-
-@dataclass(frozen=True)
-class BySeed:
-    """Points measured with the same seeds; a seed gives one number for each contrast.
-
-    Nothing is assumed about the correlation of the points of a seed.
-
-    Args:
-        values: shape (n, k): n seeds, k points.
-        floor: variances of the rounding of the points, shape (k,). Numbers that are counted, such
-            as accuracies, can agree by chance; the variance of a contrast is at least that of its
-            rounding.
-    """
-
-    values: Array
-    floor: Array
-
-    @cached_property
-    def means(self) -> Array:
-        """Means over the seeds, shape (k,)."""
-        return np.asarray(self.values.mean(axis=0))
-
-    def contrasts(self, weights: Array) -> Estimates:
-        """Estimate contrasts by Student's t over seeds; `weights` has the shape (m, k)."""
-        found = self.values @ weights.T
-        n = len(found)
-        value = found.mean(axis=0) if n else np.full(len(weights), np.nan)
-        if n < 2:
-            unknown = np.full(len(weights), np.nan)
-            return Estimates(value, unknown, np.zeros(len(weights)))
-        spread = found.std(axis=0, ddof=1)
-        spread = np.where(spread > EQUAL * np.abs(found).max(axis=0), spread, 0.0)
-        error = np.sqrt(np.maximum(spread**2, weights**2 @ self.floor) / n)
-        return Estimates(value, error, np.full(len(weights), n - 1.0))
-
-    def misfit(self, design: Array, towards: Array) -> float:
-        """p-value of the lack of fit of `design` (k, q) in the direction of `towards` (k,).
-
-        The direction is made orthogonal to the design; its component is zero if the design fits.
-        There are too few seeds for a test in all directions.
-        """
-        rest = towards - design @ np.linalg.lstsq(design, towards, rcond=None)[0]
-        found = self.contrasts(rest[None])
-        return float(min(1.0, 2 * min(found.below(0)[0], found.above(0)[0])))
-
-    def logarithms(self) -> "BySeed | None":
-        """The logarithms of the points; None unless all are positive."""
-        if not (self.values > 0).all():
-            return None
-        return BySeed(np.log(self.values), self.floor / np.maximum(self.means, 1e-300) ** 2)
 
 
 @dataclass(frozen=True)
@@ -143,13 +93,16 @@ class ByTrial:
     deviations: Array
     trials: Array
 
+    @property
+    def size(self) -> int:
+        """The smallest number of trials."""
+        return int(self.trials.min())
+
     def contrasts(self, weights: Array) -> Estimates:
         """Estimate contrasts by Welch's t; degrees of freedom by Satterthwaite."""
-        variances = weights**2 * (self.deviations**2 / self.trials)
-        total = variances.sum(axis=1)
-        shares = (variances**2 / np.maximum(self.trials - 1, 1)).sum(axis=1)
-        freedom = np.divide(total**2, shares, out=np.zeros_like(total), where=shares > 0)
-        return Estimates(weights @ self.means, np.sqrt(total), freedom)
+        variances = (weights**2 * (self.deviations**2 / self.trials)).T
+        freedom = satterthwaite(variances, (self.trials - 1)[:, None])
+        return Estimates(weights @ self.means, np.sqrt(variances.sum(axis=0)), freedom)
 
     def misfit(self, design: Array, towards: Array) -> float:
         """p-value of the lack of fit of `design` (k, q) in all directions.
@@ -174,3 +127,11 @@ class ByTrial:
         if not (self.means > 0).all():
             return None
         return ByTrial(np.log(self.means), self.deviations / self.means, self.trials)
+
+
+def satterthwaite(variances: Array, freedom: Array) -> Array:
+    """Degrees of freedom of sums of independent estimates; all arrays (parts, m), result (m,)."""
+    total = variances.sum(axis=0)
+    shares = (variances**2 / np.maximum(freedom, 1)).sum(axis=0)
+    found = np.divide(total**2, shares, out=np.zeros_like(total), where=shares > 0)
+    return np.asarray(found)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from runner.records.kinds import DEVICES, kind_of, mixed
 from runner.suites.expand import Suite
 from runner.suites.rules import applies
 from runner.suites.schema import SuiteSpec
@@ -117,18 +118,22 @@ def _padding(suite: Suite) -> list[str]:
 
 
 def origins(records: list[dict[str, Any]]) -> list[str]:
-    """Describe the devices, code versions and precision of the records, and any mixture of them."""
-    mixed = [
+    """Describe devices, code versions, precision and kinds of the records, and any mixture.
+
+    Devices, versions and CPUs are those of all stages.
+    """
+    mixed_code = [
         f"Mixed code versions: NUMERICS of {kind} are {sorted(numbers)}."
         for kind, numbers in _numerics(records).items()
         if len(numbers) > 1
     ]
+    kinds = [kind_of(record) for record in records]
+    mixtures = {part: texts for part, texts in mixed(kinds).items() if part != DEVICES}
     return [
-        *_one_or_mixed("device", [_device(record) for record in records]),
-        *mixed,
+        *_one_or_mixed("device", [dict(kind)[DEVICES] for kind in kinds]),
+        *mixed_code,
         *_one_or_mixed("precision", [str(r["provenance"]["precision"]) for r in records]),
-        *_if_mixed("PyTorch versions", [str(_versions(r).get("torch")) for r in records]),
-        *_if_mixed("kinds of CPU", [_kind_of_cpu(record) for record in records]),
+        *(f"Mixes {part}: {'; '.join(texts)}." for part, texts in mixtures.items()),
     ]
 
 
@@ -137,12 +142,7 @@ def _one_or_mixed(what: str, values: list[str]) -> list[str]:
     distinct = sorted(set(values))
     if len(distinct) == 1:
         return [f"{what.capitalize()}: {distinct[0]}."]
-    return _if_mixed(f"{what}s", values)
-
-
-def _if_mixed(what: str, values: list[str]) -> list[str]:
-    distinct = sorted(set(values))
-    return [f"Mixes {what}: {'; '.join(distinct)}."] if len(distinct) > 1 else []
+    return [f"Mixes {what}s: {'; '.join(distinct)}."] if distinct else []
 
 
 def _numerics(records: list[dict[str, Any]]) -> dict[str, set[int]]:
@@ -152,24 +152,3 @@ def _numerics(records: list[dict[str, Any]]) -> dict[str, set[int]]:
         for kind, number in record["provenance"]["numerics"].items():
             kinds.setdefault(kind, set()).add(number)
     return kinds
-
-
-def _device(record: dict[str, Any]) -> str:
-    origin = record["provenance"]
-    return f"{origin['device_name']}, {origin['threads']} thread(s)"
-
-
-def _versions(record: dict[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = record["provenance"].get("versions", {})
-    return found
-
-
-def _kind_of_cpu(record: dict[str, Any]) -> str:
-    """The kernels and instruction sets; records from before version 0.2.0 do not state them."""
-    origins = [o for o in record["provenance"].get("origins", [record["provenance"]]) if o]
-    kinds = {
-        f"{cpu['capability']} of {' '.join(cpu['instruction_sets'])}"
-        for cpu in (origin.get("cpu") for origin in origins)
-        if cpu
-    }
-    return " and ".join(sorted(kinds)) or "not stated"

@@ -15,8 +15,10 @@ from tabulate import tabulate
 
 from runner import latex
 from runner.files import atomically
+from runner.records.kinds import told_apart
 from runner.stats.evidence import LEVEL, Evidence, holm
 from runner.stats.power import MOST, seeds_needed, smallest_difference
+from runner.stats.seeds import Pairing
 
 COLUMNS = (
     "claim",
@@ -84,6 +86,7 @@ class Verdict:
         told: the smallest difference that the seeds can tell, as text.
         papers: the paper's own difference and the seeds that it needs, as text.
         power: None for a verdict that is no comparison of means.
+        pairing: how the seeds were used; None for a verdict that does not come from seeds.
     """
 
     claim: str
@@ -94,6 +97,7 @@ class Verdict:
     told: str = NONE
     papers: str = NONE
     power: Power | None = None
+    pairing: Pairing | None = None
     holds: str = UNKNOWN
 
     @property
@@ -127,6 +131,18 @@ def _p(p: float) -> str:
     return "< 0.0001" if p < 0.0001 else f"{p:.2g}" if p < LEVEL else f"{p:.2f}"
 
 
+def seeds_used(pairing: Pairing, left_out: Sequence[str] = ()) -> str:
+    """How many seeds a verdict comes from, what was left out, and what was not paired."""
+    parts = [f"{pairing.left_out} left out, of other kinds"] if pairing.left_out else []
+    n = pairing.seeds - pairing.left_out
+    text = f"{n} seed{'' if n == 1 else 's'}"
+    if pairing.unpaired:
+        points = pairing.contrasts > pairing.unpaired
+        text += ", not paired"
+        text += f" in {pairing.unpaired} of {pairing.contrasts} differences" if points else ""
+    return f"{text} ({'; '.join([*left_out, *parts])})" if left_out or parts else text
+
+
 def told_by(seeds: int, verdicts: int) -> str:
     """What a number of seeds can tell on a page with so many verdicts."""
     smallest = smallest_difference(seeds, LEVEL / verdicts)
@@ -146,7 +162,21 @@ def footer(lines: Sequence[Verdict]) -> str:
         " choice of the test images, not that of the seed, and decides no claim."
     )
     parts = [images] if any(line.interval.endswith(OVER_IMAGES) for line in lines) else []
+    parts += unlike_seeds([line.pairing for line in lines if line.pairing])
     return " ".join([*([_of_seeds(lines, tested)] if tested else []), *parts])
+
+
+def unlike_seeds(pairings: Sequence[Pairing]) -> list[str]:
+    """The note on seeds that are no pairs, with their kinds; empty if all are."""
+    if not (unlike := sum(each.unlike for each in pairings)):
+        return []
+    kinds = sorted({kind for each in pairings for kind in each.kinds})
+    seeds = sum(each.seeds for each in pairings)
+    return [
+        f"No pairs: in {unlike} of {seeds} cases, the runs of a seed are of different kinds"
+        f" ({' | '.join(told_apart(kinds))}). A comparison without enough pairs is that of two"
+        " samples, by Welch's t-test."
+    ]
 
 
 def _of_seeds(lines: Sequence[Verdict], tested: int) -> str:

@@ -2,9 +2,10 @@
 
 Entries are compared with those that differ from them in the method alone (or, in a table of one
 method, in the column alone). An entry is told from the best one if a one-sided paired t-test over
-the seeds says that it is worse, at 5 % divided by the number of comparisons. The entry that is the
-best in truth is therefore marked with a probability of at least 95 %: it is left out only if one of
-the others is found better by error (Bonferroni; differences of a seed are taken as normal).
+the seeds (Welch's, if these are of different kinds, hence no pairs) says that it is worse, at 5 %
+divided by the number of comparisons. The entry that is the best in truth is therefore marked with a
+probability of at least 95 %: it is left out only if one of the others is found better by error
+(Bonferroni; differences of a seed are taken as normal).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +13,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from runner.stats.estimates import BySeed
 from runner.stats.evidence import LEVEL
+from runner.stats.seeds import DIFFERENCE, Pairing, Sample, difference
 from runner.suites.expand import Suite
 from runner.suites.metrics import Metric
 from runner.suites.page import Key
-from runner.tables.comparisons import AXES, one_image
+from runner.suites.verdicts import unlike_seeds
+from runner.tables.comparisons import AXES, one_image, sample
 from runner.tables.entries import Entry, metrics
 
 BEST, TIED = "•", "◦"  # signs after a number
@@ -25,7 +27,7 @@ At = tuple[Key, str]  # an entry and the name of a metric
 Ids = tuple[tuple[str, str], ...]
 K = TypeVar("K")
 V = TypeVar("V")
-Compare = Callable[[Mapping[Key, Mapping[int, float]], float], dict[Key, V]]
+Compare = Callable[[Mapping[Key, Sample], float], dict[Key, V]]
 
 
 def ranked(suite: Suite, found: Mapping[Key, Entry]) -> dict[At, str]:
@@ -41,7 +43,7 @@ def by_metric(suite: Suite, found: Mapping[Key, Entry], compare: Compare[V]) -> 
     """What `compare` finds for the entries side by side, by metric in percent.
 
     Args:
-        compare: takes entry -> seed -> number and the variance of the rounding of a difference.
+        compare: takes entry -> its sample and the variance of the rounding of a number.
     """
     axis = _axis(suite)
     groups: dict[Ids, list[Key]] = {}
@@ -68,25 +70,24 @@ def _compared(
     metric: Metric, side_by_side: Mapping[Key, Entry], compare: Compare[V]
 ) -> dict[Key, V]:
     """What `compare` finds for entries that differ in one axis alone."""
-    measured = {key: by_seed(entry, metric) for key, entry in side_by_side.items()}
+    measured = {key: sample(entry, metric) for key, entry in side_by_side.items()}
     values = {key: numbers for key, numbers in measured.items() if numbers}
     runs = {key: tuple(job.run_id for job in side_by_side[key].jobs) for key in values}
     first = {runs[key]: key for key in reversed(values)}  # one entry for each set of runs
     image = max((one_image(entry) for entry in side_by_side.values()), default=0.0)
-    signs = compare({key: values[key] for key in first.values()}, 2 * image**2 / 12)
+    signs = compare({key: values[key] for key in first.values()}, image**2 / 12)
     return {key: signs[first[runs[key]]] for key in values if first[runs[key]] in signs}
 
 
-def best_and_tied(values: Mapping[K, Mapping[int, float]], rounding: float) -> dict[K, str]:
+def best_and_tied(values: Mapping[K, Sample], rounding: float) -> dict[K, str]:
     """The signs of the best of several entries and of those that are not told from it.
 
     Args:
-        values: entry -> seed -> number.
-        rounding: variance of the rounding of a difference of two numbers.
+        rounding: variance of the rounding of a number.
     """
     if len(values) < 2:
         return {}
-    best = max(values, key=lambda key: float(np.mean(list(values[key].values()))))
+    best = best_of(values)
     if all(len(numbers) < 2 for numbers in values.values()):
         return {best: BEST}  # one seed tells nothing
     level = LEVEL / (len(values) - 1)
@@ -97,30 +98,41 @@ def best_and_tied(values: Mapping[K, Mapping[int, float]], rounding: float) -> d
     }
 
 
-def by_seed(entry: Entry, metric: Metric) -> dict[int, float]:
-    """Seed -> the number of a metric, where a record has it."""
-    numbers = {record["seed"]: entry.number(record, metric) for record in entry.records}
-    return {seed: number for seed, number in numbers.items() if number is not None}
+def best_of(values: Mapping[K, Sample]) -> K:
+    """The entry with the highest mean."""
+    return max(
+        values, key=lambda key: float(np.mean([each.value for each in values[key].values()]))
+    )
 
 
-def worse(
-    ours: Mapping[int, float], best: Mapping[int, float], rounding: float, level: float
-) -> bool:
-    """Whether a one-sided paired t-test over the common seeds says that `ours` is worse.
+def worse(ours: Sample, best: Sample, rounding: float, level: float) -> bool:
+    """Whether a one-sided t-test over the common seeds says that `ours` is worse.
 
     Args:
-        rounding: variance of the rounding of a difference.
+        rounding: variance of the rounding of a number.
     """
-    gaps = [best[seed] - ours[seed] for seed in ours if seed in best]
-    found = BySeed(np.array(gaps, dtype=float).reshape(-1, 1), np.array([rounding]))
-    return bool(found.contrasts(np.ones((1, 1))).above(0.0)[0] < level)
+    found = difference(best, ours, rounding).contrasts(DIFFERENCE)
+    return bool(found.above(0.0)[0] < level)
 
 
-def explained(signs: Sequence[str], several: bool) -> list[str]:
-    """The note that says what the signs mean; empty without signs.
+def with_best(values: Mapping[K, Sample], rounding: float) -> dict[K, Pairing]:
+    """How the seeds of each entry are paired with those of the best one."""
+    if len(values) < 2:
+        return {}
+    best = best_of(values)
+    return {
+        key: difference(values[best], numbers, rounding).pairing(DIFFERENCE)
+        for key, numbers in values.items()
+        if key != best
+    }
+
+
+def explained(signs: Sequence[str], several: bool, pairings: Sequence[Pairing]) -> list[str]:
+    """The notes that say what the signs mean; empty without signs.
 
     Args:
         several: whether any entry has more than one seed.
+        pairings: `with_best` of all entries.
     """
     if not signs:
         return []
@@ -129,4 +141,5 @@ def explained(signs: Sequence[str], several: bool) -> list[str]:
         if several
         else "; one seed tells no other from it"
     )
-    return [f"{BEST}: the best of the pruned entries side by side{rest}."]
+    notes = unlike_seeds(pairings) if several else []
+    return [f"{BEST}: the best of the pruned entries side by side{rest}.", *notes]

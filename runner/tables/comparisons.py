@@ -7,14 +7,17 @@ alone; each network of each panel is a comparison of its own, over all its densi
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.stats.estimates import BySeed
+from runner.records.kinds import kind_of
+from runner.stats.estimates import Array
 from runner.stats.images import over_images
+from runner.stats.seeds import BySeed, Measured, Sample, of_samples
 from runner.suites.expand import Suite
-from runner.suites.metrics import ACCURACY
+from runner.suites.metrics import ACCURACY, Metric
 from runner.suites.page import Key
 from runner.suites.rules import applies
 from runner.tables.entries import Entry, table_spec
@@ -55,25 +58,34 @@ class Comparison:
         """The number of pairs of runs of which one diverged."""
         return sum(len(_diverged(one) | _diverged(two)) for one, two in self.pairs)
 
-    @property
-    def measured(self) -> tuple[int, BySeed]:
-        """Number of seeds with any pair, and the differences of those with all that any has.
+    @cached_property
+    def compared(self) -> tuple[Pair, ...]:
+        """The pairs of which some seed has both entries."""
+        return tuple(pair for pair in self.pairs if _common(pair))
 
-        The differences are in points, shape (seeds, densities). Each is rounded to one test image
-        twice, hence the floor of its variance: twice that of a uniform distribution.
+    @property
+    def some(self) -> int:
+        """Number of seeds that have both entries at any density."""
+        return len(set().union(*map(_common, self.pairs)))
+
+    @cached_property
+    def measured(self) -> BySeed:
+        """The accuracies in percent: those of the first entry at each density, then the rival's.
+
+        They are those of the seeds that have all densities that any has. Each is rounded to one
+        test image, hence the floor of its variance: that of a uniform distribution.
         """
-        found = [_differences(pair) for pair in self.pairs]
-        there = [differences for differences in found if differences]
-        some = sorted(set().union(*there))
-        whole = [seed for seed in some if all(seed in differences for differences in there)]
-        values = [[differences[seed] for differences in there] for seed in whole]
-        floors = [
-            2 * one_image(pair[0]) ** 2 / 12
-            for pair, differences in zip(self.pairs, found, strict=True)
-            if differences
-        ]
-        shape = (len(whole), len(there))
-        return len(some), BySeed(np.array(values, dtype=float).reshape(shape), np.array(floors))
+        entries = [pair[side] for side in (0, 1) for pair in self.compared]
+        if not entries:
+            return BySeed(np.empty((0, 2)), np.zeros(2))
+        floors = [one_image(entry) ** 2 / 12 for entry in entries]
+        return of_samples([sample(entry) for entry in entries], floors)
+
+    @property
+    def weights(self) -> Array:
+        """The contrast of `measured` that is the mean difference over densities, shape (1, k)."""
+        n = max(1, len(self.compared))
+        return np.repeat([1 / n, -1 / n], n)[None]
 
     @property
     def over_images(self) -> tuple[float, float] | None:
@@ -128,6 +140,12 @@ def one_image(entry: Entry) -> float:
     return 100 / images if images else 0.0
 
 
+def sample(entry: Entry, metric: Metric = ACCURACY) -> Sample:
+    """Seed -> the number of a metric with its kind, where a record has it."""
+    numbers = {r["seed"]: (entry.number(r, metric), kind_of(r)) for r in entry.records}
+    return {s: Measured(value, kind) for s, (value, kind) in numbers.items() if value is not None}
+
+
 def _against(claim: str, ref: str, rival: str, entries: Sequence[Entry]) -> list[Comparison]:
     """A comparison for each network of each panel that has both entries."""
     pairs: dict[tuple[str, ...], list[Pair]] = {}
@@ -163,10 +181,10 @@ def _named(where: tuple[str, ...], several: list[bool]) -> list[str]:
     return [name for name, differs in zip(where, several, strict=True) if differs]
 
 
-def _differences(pair: Pair) -> dict[int, float]:
-    """Seed -> the accuracy of the first entry minus that of the other in points."""
-    ours, theirs = (_by_seed(each) for each in pair)
-    return {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
+def _common(pair: Pair) -> set[int]:
+    """The seeds of which both entries have an accuracy."""
+    one, two = (set(sample(each)) for each in pair)
+    return one & two
 
 
 def _answers(pair: Pair) -> NDArray[np.int64] | None:
@@ -185,11 +203,6 @@ def _answers(pair: Pair) -> NDArray[np.int64] | None:
 
 def _diverged(entry: Entry) -> set[int]:
     return {job.outline.seed for job in entry.requested if entry.diverged([job])}
-
-
-def _by_seed(entry: Entry) -> dict[int, float]:
-    values = {record["seed"]: entry.number(record, ACCURACY) for record in entry.records}
-    return {seed: value for seed, value in values.items() if value is not None}
 
 
 def _number(entry: Entry, column: str) -> float | None:

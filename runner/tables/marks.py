@@ -10,9 +10,9 @@ from runner.suites.expand import Suite
 from runner.suites.metrics import Metric
 from runner.suites.page import Key, Parts, Setting, Shown
 from runner.suites.shared import shared_runs
-from runner.tables.best import BEST, At, explained, ranked
+from runner.tables.best import BEST, At, by_metric, explained, ranked, with_best
 from runner.tables.entries import Entry, table_spec
-from runner.tables.ranks import Ranks, rank_ranges
+from runner.tables.ranks import Ranks, rank_ranges, with_rivals
 from runner.tables.ranks import explained as ranks_explained
 
 VALUE = "value"  # the column of a table of settings
@@ -68,10 +68,12 @@ def _compared(
     if table_spec(suite).ranks:
         ranks = rank_ranges(suite, found)
         best = {at: BEST for at, rank in ranks.items() if rank.best == 1}
-        return best, ranks, ranks_explained(ranks)
+        rivals = by_metric(suite, found, with_rivals).values()
+        return best, ranks, ranks_explained(ranks, [each for some in rivals for each in some])
     best = ranked(suite, found)
     several = any(len(entry.records) > 1 for entry in found.values())
-    return best, {}, explained(list(best.values()), several)
+    pairings = by_metric(suite, found, with_best).values()
+    return best, {}, explained(list(best.values()), several, list(pairings))
 
 
 def page_notes(suite: Suite) -> list[str]:

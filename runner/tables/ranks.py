@@ -1,23 +1,23 @@
 """Ranks of the entries side by side: for each entry, the ranks that its seeds do not exclude.
 
-Every two entries are compared by a two-sided paired t-test over the seeds that both have; the
-p-values of all pairs are adjusted by Holm's method. An entry has rank 1 + b at best and n - w at
-worst, where b of the n entries are found better and w worse. All ranges of a group contain the
-true ranks with a probability of at least 95 %, because no comparison is in error with at least that
-probability (differences of a seed are taken as normal).
+Every two entries are compared by a two-sided paired t-test over the seeds that both have (Welch's,
+if these are of different kinds, hence no pairs); the p-values of all pairs of entries are adjusted
+by Holm's method. An entry has rank 1 + b at best and n - w at worst, where b of the n entries are
+found better and w worse. All ranges of a group contain the true ranks with a probability of at
+least 95 %, because no comparison is in error with at least that probability (differences of a seed
+are taken as normal).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TypeVar
 
-import numpy as np
-
-from runner.stats.estimates import BySeed
 from runner.stats.evidence import LEVEL, holm
+from runner.stats.seeds import DIFFERENCE, Pairing, Sample, difference
 from runner.suites.expand import Suite
 from runner.suites.page import Key
+from runner.suites.verdicts import unlike_seeds
 from runner.tables.best import BEST, At, by_metric
 from runner.tables.entries import Entry
 from runner.tables.text import MISSING
@@ -42,12 +42,11 @@ def rank_ranges(suite: Suite, found: Mapping[Key, Entry]) -> dict[At, Ranks]:
     return by_metric(suite, found, ranges)
 
 
-def ranges(values: Mapping[K, Mapping[int, float]], rounding: float) -> dict[K, Ranks]:
+def ranges(values: Mapping[K, Sample], rounding: float) -> dict[K, Ranks]:
     """The ranks of several entries; the largest number has rank 1.
 
     Args:
-        values: entry -> seed -> number.
-        rounding: variance of the rounding of a difference of two numbers.
+        rounding: variance of the rounding of a number.
     """
     if len(values) < 2:
         return {}
@@ -68,24 +67,34 @@ def ranges(values: Mapping[K, Mapping[int, float]], rounding: float) -> dict[K, 
     }
 
 
-def _gap(
-    one: Mapping[int, float], two: Mapping[int, float], rounding: float
-) -> tuple[float, float]:
+def _gap(one: Sample, two: Sample, rounding: float) -> tuple[float, float]:
     """The two-sided p-value of the difference of two entries, and its mean; 1 for one seed."""
-    gaps = [one[seed] - two[seed] for seed in one if seed in two]
-    if not gaps:
+    if not one.keys() & two.keys():
         return 1.0, 0.0
-    found = BySeed(np.array(gaps, dtype=float).reshape(-1, 1), np.array([rounding]))
-    gap = found.contrasts(np.ones((1, 1)))
+    gap = difference(one, two, rounding).contrasts(DIFFERENCE)
     return min(1.0, 2 * min(gap.above(0.0)[0], gap.below(0.0)[0])), float(gap.value[0])
 
 
-def explained(ranks: Mapping[At, Ranks]) -> list[str]:
-    """The note that says what the ranks mean; empty without ranks."""
+def with_rivals(values: Mapping[K, Sample], rounding: float) -> dict[K, tuple[Pairing, ...]]:
+    """How the seeds of each entry are paired with those of the entries after it."""
+    found: dict[K, tuple[Pairing, ...]] = {}
+    for one, two in combinations(values, 2):
+        pairing = difference(values[one], values[two], rounding).pairing(DIFFERENCE)
+        found[one] = (*found.get(one, ()), pairing)
+    return found
+
+
+def explained(ranks: Mapping[At, Ranks], pairings: Sequence[Pairing]) -> list[str]:
+    """The notes that say what the ranks mean; empty without ranks.
+
+    Args:
+        pairings: `with_rivals` of all entries.
+    """
     if not ranks:
         return []
     return [
         "(a–b): the ranks among the pruned entries of its column that are not excluded at 5 %:"
         " paired t-tests over the seeds of every two entries, adjusted by Holm's method for their"
-        f" number. {BEST}: rank 1 is not excluded."
+        f" number. {BEST}: rank 1 is not excluded.",
+        *unlike_seeds(pairings),
     ]

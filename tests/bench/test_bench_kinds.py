@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from runner.bench.kinds import kinds, markdown, measurement
+from runner.bench.kinds import (
+    BLOCK,
+    COMMAND,
+    PAGE,
+    kinds,
+    markdown,
+    measurement,
+    read_measurement,
+)
+from runner.blocks import renewed
 from runner.errors import ConfigError
 
 
@@ -48,3 +57,9 @@ def test_one_kind_two_commits_and_words_are_refused(tmp_path: Path) -> None:
         measurement(one, [record(0, 90.0, "AVX2", "b" * 40)], tmp_path)
     with pytest.raises(ConfigError, match="takes no words: seed=1"):
         kinds(["seed=1"], Console())
+
+
+def test_the_page_has_the_measurement_of_the_file() -> None:
+    page, made = PAGE.read_text(encoding="utf-8"), read_measurement()
+    assert renewed(page, COMMAND, {BLOCK: markdown(made)}) == page
+    assert len(made.runs) == 6 and all(run.published is not None for run in made.runs)

@@ -15,12 +15,13 @@ from runner.figures.draw import Panel, _fill, coinciding
 from runner.figures.fits import line_through
 from runner.figures.points import Point, Series
 from runner.figures.series import with_lack_of_fit
+from runner.stats.seeds import Measured
 from runner.suites.schema_figures import Look, XAxis, YAxis
 
 
-def seeds(x: int, y: float, spread: float) -> tuple[tuple[int, float], ...]:
+def seeds(x: int, y: float, spread: float) -> tuple[tuple[int, Measured], ...]:
     """Three seeds, which differ in another way at each point."""
-    return tuple((seed, y + seed * spread * (1 + x % 3)) for seed in (-1, 0, 1))
+    return tuple((seed, Measured(y + seed * spread * (1 + x % 3))) for seed in (-1, 0, 1))
 
 
 def curve(label: str, ys: list[float], spread: float = 0.0, **more: Any) -> Series:
@@ -101,7 +102,7 @@ def test_a_rejected_fit_is_drawn_and_named_as_rejected() -> None:
         style = drawn(fitted_series).lines[-1].get_linestyle()
         assert style == (":" if rejected else "--")
     # one seed rejects nothing
-    points = tuple(replace(p, by_seed=((0, p.y or 0.0),)) for p in square.points)
+    points = tuple(replace(p, by_seed=((0, Measured(p.y or 0.0)),)) for p in square.points)
     bare = replace(square, points=points)
     line = line_through([1.0, 2.0, 3.0], [1.0, 4.0, 9.0])
     found = with_lack_of_fit(replace(bare, fit=line))

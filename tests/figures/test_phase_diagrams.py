@@ -15,6 +15,7 @@ from runner.figures.points import Point, Series
 from runner.figures.series import series_of
 from runner.figures.write import write_figure
 from runner.records.read import FinishedRun
+from runner.stats.seeds import Measured
 from runner.suites.expand import Suite, expand
 from runner.suites.schema import Rivals
 from runner.suites.schema_claims import FigureClaim, LowestClaim
@@ -39,7 +40,8 @@ def curve(ys: list[float], label: str = "s", fit: str | None = None, wobble: flo
             float(i),
             y,
             by_seed=tuple(
-                (j, y + wobble * w * (1 + (i**3 + ord(label[0])) % 5)) for j, w in enumerate(WOBBLE)
+                (j, Measured(y + wobble * w * (1 + (i**3 + ord(label[0])) % 5)))
+                for j, w in enumerate(WOBBLE)
             ),
         )
         for i, y in enumerate(ys, start=1)

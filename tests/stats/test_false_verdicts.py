@@ -17,12 +17,13 @@ from runner.figures.judges import (
     of_fall,
     of_last_points,
     of_order,
+    of_ratio,
     of_slope,
     of_stability,
 )
 from runner.figures.points import Line, Point, Series
 from runner.stats.boundary import Cells, columns, judged
-from runner.stats.estimates import BySeed, ByTrial
+from runner.stats.estimates import ByTrial
 from runner.stats.evidence import (
     LEVEL,
     above,
@@ -33,6 +34,7 @@ from runner.stats.evidence import (
     smallest,
     steady,
 )
+from runner.stats.seeds import BySeed, Measured
 from runner.suites.verdicts import FAILS, HOLDS, OPEN, Verdict, decided
 
 Array = NDArray[np.float64]
@@ -56,12 +58,17 @@ def seeds(
         yield means + shared + draws.standard_normal((n, len(means))) * (1 - correlation) ** 0.5
 
 
+def numbered(y: Array) -> tuple[tuple[int, Measured], ...]:
+    """The numbers of seeds 0, 1, ..., all of one kind."""
+    return tuple(enumerate(map(Measured, map(float, y))))
+
+
 def series(values: Array, name: str = "s", rounding: float = 0.0, x: Array | None = None) -> Series:
     """A series with these numbers of seeds, shape (n, k), at x = 1, 2, ... or `x`."""
     n, k = values.shape
     where = np.arange(1.0, k + 1) if x is None else x
     points = tuple(
-        Point(str(i), n, float(where[i]), float(y.mean()), by_seed=tuple(enumerate(map(float, y))))
+        Point(str(i), n, float(where[i]), float(y.mean()), by_seed=numbered(y))
         for i, y in enumerate(values.T)
     )
     line = Line(0.0, 0.0, None)
@@ -414,6 +421,33 @@ def test_the_ratio_of_a_lemma_is_judged_with_at_most_5_percent_of_errors() -> No
         assert np.mean(wrong) <= limit(2000, LEVEL / 2)
 
 
+@pytest.mark.parametrize("error", [0.002, 0.01, 0.05])  # of the ratio; the margin is 0.02
+@pytest.mark.parametrize(
+    ("truth", "equal", "false"),
+    [
+        (1.0, True, FAILS),
+        (1.02, True, HOLDS),
+        (0.98, True, HOLDS),
+        (1.0, False, FAILS),
+        (0.7, False, FAILS),
+        (1.02, False, HOLDS),
+    ],
+)
+def test_bounds_and_identities_get_a_false_verdict_in_at_most_5_percent(
+    truth: float, equal: bool, false: str, error: float
+) -> None:
+    measured = truth + error * np.random.default_rng(15).standard_normal(1000)
+    half = 1.96 * error
+    found = [verdict(of_ratio(m, m - half, m + half, equal)) for m in measured]
+    assert rate(found, false) <= limit(1000)
+
+
+def test_a_bound_with_room_holds_and_a_broken_one_does_not() -> None:
+    for truth, equal, expected in ((0.7, False, HOLDS), (1.3, False, FAILS), (0.7, True, FAILS)):
+        assert verdict(of_ratio(truth, truth - 0.02, truth + 0.02, equal)) == expected
+    assert verdict(of_ratio(1.01, 0.9, 1.12, False)) == OPEN
+
+
 # --- phase diagrams
 
 
@@ -438,6 +472,34 @@ def test_the_slope_of_a_boundary_has_a_valid_interval(slope: float) -> None:
         false += evidence.p < LEVEL
     assert missed / 60 <= limit(60) and false / 60 <= limit(60)
     assert np.mean(centres) >= 1 - limit(10)  # the columns of a diagram share its slope
+
+
+def curved(times: int, slope: float, power: float) -> list[str]:
+    """Verdicts on "the boundary is a line, and not that power" where it is that power."""
+    draws = np.random.default_rng(16)
+    diagrams = (diagram(draws, slope, power) for _ in range(times))
+    found = (judged(cells, 0, np.inf, (power,))[1] for cells in diagrams)
+    return [verdict(Verdict("", evidence=evidence)) for evidence in found]
+
+
+CURVED = [(0.15, 2.0), (2.0, 0.5)]  # slope and power of x, 1 to 6; both end inside the grid
+
+
+@pytest.mark.parametrize(("slope", "power"), CURVED)
+def test_a_curved_boundary_is_called_a_line_in_at_most_5_percent(
+    slope: float, power: float
+) -> None:
+    assert rate(curved(100, slope, power), HOLDS) <= limit(100)
+
+
+def test_a_strongly_curved_boundary_is_no_line() -> None:
+    assert rate(curved(40, 0.18, 2.0), FAILS) >= 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("slope", "power"), CURVED)
+def test_many_curved_boundaries_are_no_lines(slope: float, power: float) -> None:
+    assert rate(curved(400, slope, power), HOLDS) <= limit(400)
 
 
 @pytest.mark.slow

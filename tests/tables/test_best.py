@@ -7,6 +7,7 @@ import pytest
 from support import COMPOSER
 from table_support import printed, record, write
 
+from runner.stats.seeds import Measured, Sample
 from runner.suites.expand import Suite, expand
 from runner.tables.best import BEST, TIED, best_and_tied
 from runner.tables.entries import is_chance
@@ -14,8 +15,8 @@ from runner.tables.entries import is_chance
 IMAGE = 100 / 360  # points of one test image of digits
 
 
-def by_seed(*numbers: float) -> dict[int, float]:
-    return dict(enumerate(numbers))
+def by_seed(*numbers: float) -> Sample:
+    return {seed: Measured(number) for seed, number in enumerate(numbers)}
 
 
 def test_a_constant_gap_of_four_images_is_told_and_a_varying_one_is_not() -> None:
@@ -27,14 +28,14 @@ def test_a_constant_gap_of_four_images_is_told_and_a_varying_one_is_not() -> Non
         "worse": by_seed(95.9, 95.9, 96.0),
         "unclear": by_seed(95.0, 97.0, 97.0),
     }
-    assert best_and_tied(values, 2 * IMAGE**2 / 12) == {"best": BEST, "unclear": TIED}
+    assert best_and_tied(values, IMAGE**2 / 12) == {"best": BEST, "unclear": TIED}
 
 
 def test_one_seed_tells_nothing_and_an_entry_alone_is_no_best() -> None:
     assert best_and_tied({"a": by_seed(90.0), "b": by_seed(80.0)}, 0.0) == {"a": BEST}
     assert best_and_tied({"a": by_seed(90.0, 91.0)}, 0.0) == {}
     # nothing is known about an entry without a common pair of seeds
-    assert best_and_tied({"a": by_seed(90.0, 91.0), "b": {1: 50.0}}, 0.0)["b"] == TIED
+    assert best_and_tied({"a": by_seed(90.0, 91.0), "b": {1: Measured(50.0)}}, 0.0)["b"] == TIED
 
 
 @pytest.mark.parametrize(("correlation", "seeds"), [(0.0, 3), (0.75, 3), (0.5, 10)])

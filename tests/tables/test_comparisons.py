@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from scipy.stats import ttest_ind
 from table_support import record, write
 
 from runner.errors import ConfigError
@@ -105,7 +106,8 @@ def test_nets_have_separate_verdicts_and_densities_a_common_one(tmp_path: Path) 
         },
     )
     # the densities of a seed are no sample
-    assert (row[1], row[2], row[-1]) == ("+1.50 points, 1 seed", "–", "open")
+    text = "+1.50 points, 1 seed (1 of 3 densities left out, no pair)"
+    assert (row[1], row[2], row[-1]) == (text, "–", "open")
 
 
 def test_one_seed_with_saved_predictions_has_an_interval_over_test_images(tmp_path: Path) -> None:
@@ -219,4 +221,39 @@ def test_a_seed_that_lacks_a_density_is_left_out(tmp_path: Path) -> None:
         },
     )
     # seeds 0 and 1: (1 + 2) / 2 and (2 + 2) / 2
-    assert row[1] == "+1.75 points, 2 seeds (1 left out, incomplete)"
+    assert row[1] == (
+        "+1.75 points, 2 seeds (1 left out, incomplete; 1 of 3 densities left out, no pair)"
+    )
+
+
+def test_runs_of_other_kinds_are_no_pairs_and_the_page_says_so(tmp_path: Path) -> None:
+    suite = table("imc_table01@digits", "resnet20")
+    ours, theirs = [91.0, 92.0, 93.0], [90.0, 90.0, 92.0]
+    for job, accuracy in zip(suite.cells["sanity-check", "ResNet-20"].jobs, theirs, strict=True):
+        made = record(job, accuracy)
+        made["provenance"]["versions"] = {"torch": "2.15.0"}
+        write(tmp_path, made)
+    row = verdict_rows(suite, tmp_path, {("SNIP", "ResNet-20"): ours})[-1]
+    expected = ttest_ind(ours, theirs, equal_var=False)
+    low, high = expected.confidence_interval()
+    assert row[1:4] == (
+        "+1.33 points, 3 seeds, not paired",
+        f"[{low:+.2f}, {high:+.2f}]",
+        f"{expected.pvalue:.2f}",
+    )
+    page = write_table(suite, tmp_path)
+    assert page.count("No pairs: in 3 of 3 cases") == 2  # of the best entry, and of the verdicts
+    assert "of different kinds (PyTorch 2.15.0 | PyTorch not stated)" in page
+    assert "Mixes PyTorch versions: 2.15.0; not stated." in page
+
+
+def test_densities_that_one_entry_lacks_are_counted(tmp_path: Path) -> None:
+    suite = table("sketching_table04@digits", "resnet20")
+    ours, theirs = "digits SNIP + sparse data + rand. mask", "digits SNIP (supervised)"
+    accuracies = {
+        (ours, "ResNet-20 10 %"): [92.0, 93.0],
+        (theirs, "ResNet-20 10 %"): [91.0, 91.0],
+        (ours, "ResNet-20 2 %"): [90.0, 90.0],
+    }
+    (row,) = verdict_rows(suite, tmp_path, accuracies)
+    assert row[1] == "+1.50 points, 2 seeds (2 of 3 densities left out, no pair)"

@@ -6,14 +6,19 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from runner.tables.ranks import Ranks, explained, ranges
+from runner.stats.seeds import Kind, Measured, Sample
+from runner.tables.ranks import Ranks, explained, ranges, with_rivals
 
 SEEDS = range(5)
 
 
-def by_seed(values: np.ndarray) -> dict[int, dict[int, float]]:
+def by_seed(values: np.ndarray) -> dict[int, Sample]:
     """Entry -> seed -> number, of an array (entries, seeds)."""
-    return {i: dict(enumerate(map(float, row))) for i, row in enumerate(values)}
+    return {i: numbers(dict(enumerate(map(float, row)))) for i, row in enumerate(values)}
+
+
+def numbers(values: dict[int, float]) -> Sample:
+    return {seed: Measured(value) for seed, value in values.items()}
 
 
 def test_ranks_worked_by_hand() -> None:
@@ -26,11 +31,12 @@ def test_ranks_worked_by_hand() -> None:
 
 
 def test_one_seed_and_one_entry_exclude_nothing() -> None:
-    assert ranges({"a": {0: 90.0}, "b": {0: 10.0}}, 0.0) == {"a": Ranks(1, 2), "b": Ranks(1, 2)}
-    assert ranges({"a": {0: 90.0, 1: 91.0}}, 0.0) == {}
-    apart = {"a": {0: 90.0, 1: 91.0}, "b": {2: 10.0, 3: 11.0}}  # no common seed
+    single = {"a": numbers({0: 90.0}), "b": numbers({0: 10.0})}
+    assert ranges(single, 0.0) == {"a": Ranks(1, 2), "b": Ranks(1, 2)}
+    assert ranges({"a": numbers({0: 90.0, 1: 91.0})}, 0.0) == {}
+    apart = {"a": numbers({0: 90.0, 1: 91.0}), "b": numbers({2: 10.0, 3: 11.0})}  # no common seed
     assert ranges(apart, 0.0) == {"a": Ranks(1, 2), "b": Ranks(1, 2)}
-    assert explained({}) == []
+    assert explained({}, []) == []
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -49,6 +55,21 @@ def test_ranks_agree_with_paired_t_tests_of_scipy_and_holms_steps(seed: int) -> 
     assert ranges(by_seed(values), 0.0) == {
         i: Ranks(1 + sum(b == i for _, b in wins), 6 - sum(a == i for a, _ in wins))
         for i in range(6)
+    }
+
+
+def test_entries_of_different_kinds_are_ranked_by_welch_and_counted() -> None:
+    other: Kind = (("kinds of CPU", "AVX2"),)
+    one = numbers({0: 90.0, 1: 91.0, 2: 92.0})
+    # one point lower in each seed: paired, p = 0; as two samples of deviation 1, p = 0.3
+    two = numbers({0: 89.0, 1: 90.01, 2: 91.0})
+    assert ranges({"a": one, "b": two}, 0.0) == {"a": Ranks(1, 1), "b": Ranks(2, 2)}
+    unlike = {seed: number._replace(kind=other) for seed, number in two.items()}
+    assert ranges({"a": one, "b": unlike}, 0.0) == {"a": Ranks(1, 2), "b": Ranks(1, 2)}
+    pairings = with_rivals({"a": one, "b": unlike, "c": two}, 0.0)
+    assert {key: [each.unlike for each in found] for key, found in pairings.items()} == {
+        "a": [3, 0],
+        "b": [3],
     }
 
 
