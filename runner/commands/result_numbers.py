@@ -192,7 +192,7 @@ class Repeated:
     def text(self, page: ResultPage) -> str:
         """`18`; `2.3`."""
         former = page.withdrawn
-        pairs = [(r, former[str(r["run_id"])]) for r in page.records if r["run_id"] in former]
+        pairs = [(r, former[str(r["run_id"])]) for r in page.runs if r["run_id"] in former]
         differences = [float(now[self.field]) - float(then[self.field]) for now, then in pairs]
         statistics = {
             "runs": lambda: str(len(differences)),

@@ -13,7 +13,7 @@ from runner.errors import ConfigError, one_of
 from runner.paths import typed
 from runner.records.flat import Cells, row_of
 from runner.records.packed import read_lines
-from runner.records.stored import StoredRun
+from runner.records.stored import Record, StoredRun
 
 WITHDRAWN = "withdrawn"  # folder beside that of the published files
 Row = Mapping[str, str]

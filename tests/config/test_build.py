@@ -403,7 +403,7 @@ NODES: dict[str, tuple[dict[str, Any], str]] = {
     "a missing option": ({"_target_": "mlp"}, "model.name is missing: give it a value"),
     "an unknown option": (
         {**MLP_NODE, "hiden": [3]},
-        "model.hiden is not an option; model takes name, hidden, init, resnet; did you mean"
+        "model.hiden is not an option; model takes name, hidden, init, resnet, widest; did you mean"
         " 'hidden'?",
     ),
     "a word for a number or null": (

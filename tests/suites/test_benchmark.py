@@ -90,7 +90,7 @@ def test_pages_from_records_worked_by_hand(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.slow  # expands 2 x 834 runs
+@pytest.mark.slow  # expands 2 x 870 runs
 @pytest.mark.parametrize("data", ["cifar10", "cifar100"])
 def test_variants_have_the_same_runs_and_the_papers_numbers(data: str, tmp_path: Path) -> None:
     """Numbers as in results/paper: a cell of each paper, and cells that no paper has."""
