@@ -6,6 +6,9 @@ This works on Linux only: a process requests a signal for its parent's death, an
 request. On other systems, and with other launchers, the job runs to its end. The stage locks make
 both cases harmless. This is a separate program without torch because code between fork and exec
 would run among the queue's threads.
+
+The command ignores SIGUSR2. Slurm sends its warning before a time limit to all processes of a job,
+which would end those that do not handle it; the process that Slurm started passes it on as SIGTERM.
 """
 
 import ctypes
@@ -27,6 +30,7 @@ def die_with_parent(queue: int) -> None:
 def main(queue: int, command: list[str]) -> None:
     """Replace this process with the command; the command gets SIGTERM when the queue dies."""
     die_with_parent(queue)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     try:
         os.execvp(command[0], command)
     except OSError as error:

@@ -1,5 +1,6 @@
 """Jobs of several processes on Slurm, without Slurm: what each node starts, and its signals."""
 
+import contextlib
 import json
 import os
 import signal
@@ -91,15 +92,30 @@ def test_two_nodes_form_one_team(tmp_path: Path) -> None:
 
 
 def when_ready(folder: Path, process: subprocess.Popen[bytes], number: int) -> threading.Thread:
+    """Signal all processes of a job, as Slurm does, when two of them are ready."""
+
     def send() -> None:
         end = time.monotonic() + HANGS
         while len(list(folder.glob("ready*"))) < 2 and time.monotonic() < end:
             time.sleep(0.01)
-        process.send_signal(number)
+        for pid in family(process.pid):
+            os.kill(pid, number)
 
     thread = threading.Thread(target=send)
     thread.start()
     return thread
+
+
+def family(pid: int) -> list[int]:
+    """A process and its descendants (Linux)."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found
 
 
 WAITS = """

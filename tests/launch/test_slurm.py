@@ -158,6 +158,31 @@ def test_a_job_that_reaches_its_time_limit_is_requeued_and_resumes(
     assert len(by_id(tmp_path, "alone")) == 1
 
 
+def test_slurms_warning_stops_a_team_on_two_nodes_at_a_checkpoint(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    # As before a time limit, the signal reaches all processes of the job, those of torchrun, too.
+    overrides = ["method=dense", "train.scale=0.25", "env.checkpoint_seconds=0"]
+    team = ["hydra.launcher.nodes=2", "hydra.launcher.partition=pair"]
+    process = sweep(cluster, tmp_path, *overrides, *team)
+    job = submitted_to(process)
+    wait_for(lambda: list(tmp_path.glob("slurm-cache/checkpoints/*.pt")), "a checkpoint")
+    subprocess.run(["scancel", "--signal=USR2", job], env=cluster, check=True)
+    wait_for(lambda: f"Requeued job {job}" in log_of(tmp_path), "a requeue")
+    status = json.loads(next(tmp_path.glob("slurm/runs/*/status.json")).read_text())
+    assert status["status"] == "stopped", log_of(tmp_path)
+    output, log = output_of(process), log_of(tmp_path)
+    assert process.returncode == 0, output + log
+    assert log.count("==== ") == 2 and log.count("wrote a checkpoint; repeat the command") == 1
+    alone(tmp_path, *overrides[:-1])
+    records = [
+        json.loads(next(tmp_path.glob(f"{name}/runs/*/result.json")).read_text())
+        for name in ("slurm", "alone")
+    ]
+    assert [record["provenance"]["processes"] for record in records] == [2, 1]
+    assert records[0]["test_loss"] == pytest.approx(records[1]["test_loss"], rel=2e-3)
+
+
 def test_a_second_call_submits_nothing(cluster: dict[str, str], tmp_path: Path) -> None:
     for expected in ("1 runs, 0 done, 1 to do", "1 runs, 1 done, 0 to do"):
         output = output_of(sweep(cluster, tmp_path, "method=random", "density=0.5"))
