@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support import COMPOSER
 from table_support import record, write
 
 from runner.errors import ConfigError
@@ -26,7 +27,10 @@ SMALL = ["train.scale=0.0125"]
 
 def table(name: str, *models: str) -> Suite:
     return expand(
-        name, {"seeds": ["0", "1", "2"]} | ({"models": list(models)} if models else {}), SMALL
+        name,
+        {"seeds": ["0", "1", "2"]} | ({"models": list(models)} if models else {}),
+        SMALL,
+        COMPOSER,
     )
 
 
