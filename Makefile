@@ -40,7 +40,7 @@ demo: $(VENV)/ready ## run Table 1 of the IMC paper: thirteen methods on digits
 	  $(call unless,train=quick) $(call unless,seeds=0) $(ARGS)
 
 test: $(VENV)/ready ## run the test suite
-	$(RUN) -m pytest -n auto --dist loadgroup \
+	$(RUN) -m pytest -n auto --dist loadfile \
 	  -m 'not slow and not fashion and not slurm and not browser and not latex' $(ARGS)
 
 test-slow: $(VENV)/ready ## run the tests that take minutes

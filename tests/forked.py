@@ -56,6 +56,15 @@ def start_forked(
     )
 
 
+def start_unread(
+    script: Path, words: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> Process:
+    """Start `python <script> <words>` in `folder`, without its output."""
+    with Path(os.devnull).open("wb") as nothing:
+        out = nothing.fileno()
+        return start_forked(script, words, folder, environment, out, out)
+
+
 def run_forked(
     overrides: list[str], folder: Path, environment: dict[str, str], output: Path, timeout: float
 ) -> "subprocess.CompletedProcess[str]":

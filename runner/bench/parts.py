@@ -23,9 +23,11 @@ from runner.bench.figures import Figure
 from runner.bench.hessian import hessian_comparisons
 from runner.bench.hessian_overhead import overhead
 from runner.bench.jobs import job_overhead
+from runner.bench.layers import evaluation_comparisons, step_comparisons
 from runner.bench.planning import composed, expanded, make_tables, measure
 from runner.bench.scores import EXAMPLES, score_comparisons
 from runner.bench.search import NETS, search_comparisons
+from runner.bench.seeds import seed_comparisons
 from runner.bench.synflow import synflow_figures
 from runner.bench.teams import decodes_figure, scores_figure, team_figure
 from runner.bench.timing import Comparison, compare
@@ -166,6 +168,7 @@ PARTS: dict[str, Part] = {
     "train_cpu_fp32": on_cpu(lambda device: tutorial_comparison("train_cpu_fp32", device, *LARGE)),
     "limit_cpu_fp32": on_cpu(partial(limit_comparison, "limit_cpu_fp32")),
     "eval_vs_before": Part(lambda setting: [evaluation_figure(setting.rounds)], on_cpu=True),
+    "eval_limit": compared(evaluation_comparisons),
     "synflow_limit": Part(lambda setting: synflow_figures(setting.device, setting.rounds), True),
     "imc_overhead": Part(
         lambda setting: overhead(setting.device, min(setting.rounds, STAGE_ROUNDS)), on_cpu=True
@@ -192,6 +195,8 @@ PARTS: dict[str, Part] = {
         ]
     ),
     "training": compared(training_comparisons),
+    "layers": compared(step_comparisons),
+    "seeds": compared(seed_comparisons),
     "hessian": compared(hessian_comparisons),
     "score_limit": compared(_scores),
     "search_limit": compared(lambda device: search_comparisons(device, NETS[::2])),

@@ -16,7 +16,7 @@ from pruners.selection.schedule import Exponential
 from pruners.selection.score_pruner import ScorePruner
 from pruners.selection.source import Ones
 from runner.bench.figures import Figure
-from runner.bench.timing import seconds
+from runner.bench.timing import Comparison, seconds
 from runner.bench.training import net
 
 DENSITY, ROUNDS, SHAPE = 0.1, 100, (3, 32, 32)
@@ -35,6 +35,13 @@ def synflow_figures(device: torch.device, rounds: int = 3) -> Iterator[Figure]:
     yield Figure(
         "synflow_limit_rival", ours, "s", "Synaptic-Flow's rounds, float32", theirs, to_rival
     )
+
+
+def synflow_comparison(device: torch.device) -> Iterator[Comparison]:
+    """Yield the rounds against their passes alone, as `synflow_limit` has it."""
+    model, limit = net(3, 32, device), "its forward and backward passes alone, float64"
+    work = f"{ROUNDS} rounds of SynFlow on ResNet-20"
+    yield Comparison("synflow_limit", work, limit, pruning(model), passes(model), cost=True)
 
 
 def pruning(model: nn.Module) -> Callable[[], object]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from models.conv import Conv3x3
@@ -34,6 +34,7 @@ BATCH = 128
 # Size, channels, images of an epoch, augmentation.
 SMALL, LARGE = (8, 1, 10 * BATCH, "none"), (32, 3, 4 * BATCH, "crop_flip")
 IMAGES = (SMALL, LARGE)
+Network = Callable[[int, int, int, Generator], nn.Module]  # channels, classes, size, weights' rng
 RESNET20 = ResNetCifar("resnet20", depth=20, width=16)
 MEAN, STD = torch.tensor([0.5]), torch.tensor([0.25])
 RECIPE = Recipe(epochs=1, lr=0.1, batch_size=BATCH, momentum=0.9, weight_decay=5e-4)
@@ -54,7 +55,7 @@ def training_comparisons(device: torch.device) -> Iterator[Comparison]:
     for size, channels, images, augment in IMAGES:
         data = images_of(images, channels, size)
         work = f"an epoch of ResNet-20, {channels}x{size}x{size}"
-        epoch, bare = epoch_of(data, augment, device), _bare_steps(data, device)
+        epoch, bare = epoch_of(data, augment, device), bare_steps(data, device)
         limit = "limit: its bare steps on one batch"
         yield Comparison(f"training_steps_{size}", work, limit, epoch, bare)
         if size == 8 and device.type == "cpu":  # the input of the last stage is 2x2
@@ -62,8 +63,8 @@ def training_comparisons(device: torch.device) -> Iterator[Comparison]:
                 "training_convolutions_8",
                 f"bare steps of ResNet-20, {channels}x{size}x{size}",
                 "with PyTorch's 3x3 convolutions",
-                _bare_steps(data, device),
-                _bare_steps(data, device, nn.Conv2d),
+                bare_steps(data, device),
+                bare_steps(data, device, nn.Conv2d),
             )
         if has_bf16(device):
             half = epoch_of(data, augment, device, "bf16")
@@ -75,8 +76,8 @@ def training_comparisons(device: torch.device) -> Iterator[Comparison]:
             "training_convolutions_bf16",
             "bare steps of VGG-11 at half width, 3x32x32, bf16",
             "with PyTorch's 3x3 convolutions",
-            _bare_steps(data, device, Conv3x3, vgg, "bf16"),
-            _bare_steps(data, device, nn.Conv2d, vgg, "bf16"),
+            bare_steps(data, device, Conv3x3, vgg, "bf16"),
+            bare_steps(data, device, nn.Conv2d, vgg, "bf16"),
         )
 
 
@@ -100,9 +101,7 @@ def throughput(device: torch.device, rounds: int = 3) -> Iterator[dict[str, Any]
             yield {**about, "images_per_s": speed, "macs_per_s": speed * forward * GRADIENT}
 
 
-def net(
-    channels: int, size: int, device: torch.device, make: ResNetCifar | Vgg = RESNET20
-) -> nn.Module:
+def net(channels: int, size: int, device: torch.device, make: Network = RESNET20) -> nn.Module:
     """Return a network for images of this size and number of channels."""
     net = make(channels, 10, size, stream(0, "bench", "weights"))
     return net.to(memory_format=torch.channels_last).to(device)
@@ -149,11 +148,11 @@ def epoch_of(
     return lambda: train(model, masking, recipe, loaders, F.cross_entropy, options)
 
 
-def _bare_steps(
+def bare_steps(
     data: Split,
     device: torch.device,
     convolution: type[nn.Conv2d] = Conv3x3,
-    make: ResNetCifar | Vgg = RESNET20,
+    make: Network = RESNET20,
     precision: str = "fp32",
 ) -> Callable[[], object]:
     """Return a function that runs training steps without data, hooks or bookkeeping."""

@@ -24,6 +24,7 @@ from runner.commands.published import (
 )
 from runner.commands.write import write
 from runner.config.build import parse_run
+from runner.config.compose import Composer
 from runner.config.environment import environment
 from runner.config.overrides import with_search_path
 from runner.config.plain import parse_plain
@@ -57,11 +58,11 @@ def publish(words: list[str], console: Console, published: Path = PUBLISHED) -> 
         ConfigError: runs are not done, or were measured with uncommitted code.
     """
     results_dir = environment(words).results_dir
-    names = []
+    names, composer = [], Composer()
     for words_of_line in _lines(words, published):
         section = section_of(words_of_line)
         listed = list(dict.fromkeys([*read_index(published).get(section, ()), words_of_line]))
-        line = published_line(words_of_line, listed)
+        line = published_line(words_of_line, listed, composer)
         runs = [_gather(job, line, [published, results_dir]) for job in line.jobs]
         _refuse(line, runs)
         _pack(published / "records" / f"{line.name}.jsonl", [run for run in runs if run])

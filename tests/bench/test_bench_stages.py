@@ -1,6 +1,7 @@
 """Benchmark rows about Hessian stages: their method, partial measurement, extrapolation."""
 
 import time
+from functools import cache
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ def images(count: int = 512) -> tuple[torch.Tensor, torch.Tensor]:
     ) % 10
 
 
+@cache
 def found() -> Stages:
     (stages,) = methods()
     return stages

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, SMALL, environment, last_of_each
+from forked import start_unread
 from omegaconf import OmegaConf
 from rich.console import Console
-from support import compose_run, machine, perform_run
+from support import COMPOSER, compose_run, machine, perform_run
 
 from runner.commands.cache import read_options, upkeep
 from runner.commands.cache_items import Item, items
@@ -27,6 +28,7 @@ from runner.engine.store import Manifest, Part, Store, read_manifest
 from runner.engine.ticket import load_ticket
 from runner.errors import ConfigError
 from runner.locks import held
+from runner.paths import RUN_PY
 from runner.spec.identity import run_id, stage_keys
 from runner.suites.expand import expand
 
@@ -144,7 +146,7 @@ def test_stages_of_records_in_another_results_directory_are_kept(workspace: Path
 
 def test_a_stage_of_a_table_is_kept(workspace: Path) -> None:
     scale = "train.scale=0.0123"
-    key = expand("imc_table01@digits", {}, [scale]).jobs[0].keys["dense"]
+    key = expand("imc_table01@digits", {}, [scale], COMPOSER).jobs[0].keys["dense"]
     stage = artefact(workspace, OTHERS, "dense").rename(workspace / "cache" / "stages" / key)
     run_cache(workspace, "remove=true", scale)
     assert stage.exists()
@@ -166,12 +168,8 @@ def test_a_locked_stage_is_kept(workspace: Path) -> None:
 def test_the_checkpoint_of_a_running_or_interrupted_run_is_kept(workspace: Path) -> None:
     overrides = ["method=dense", *SMALL, "train.scale=1000", "env.checkpoint_seconds=0.2"]
     where = [f"env.cache_dir={workspace / 'cache'}", f"env.results_dir={workspace / 'interrupted'}"]
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), *last_of_each(*overrides), *where],
-        cwd=workspace,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-    )
+    words = [*last_of_each(*overrides), *where]
+    process = start_unread(RUN_PY, words, workspace, environment())
     checkpoint = (
         workspace / "cache" / "checkpoints" / f"{stage_keys(compose_run(*overrides))['dense']}.pt"
     )
@@ -237,8 +235,7 @@ def test_stages_that_another_process_uses_since_the_listing_are_kept(
             home.mkdir()
             OmegaConf.save(compose_config(OTHERS), home / "config.yaml", resolve=True)
             return
-        command = [sys.executable, str(ROOT / "run.py"), *OTHERS, *dirs]
-        subprocess.run(command, cwd=workspace, env=environment(), check=True, capture_output=True)
+        assert start_unread(RUN_PY, [*OTHERS, *dirs], workspace, environment()).wait() == 0
 
     out = Meanwhile(run)
     words = [*dirs, "imc_table01@digits", "remove=true"]

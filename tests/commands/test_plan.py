@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,9 +17,10 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT, SMALL, environment, last_of_each
+from forked import start_unread
 from omegaconf import OmegaConf
 from rich.console import Console
-from support import compose_run, compose_run_in_full, machine, perform_run
+from support import COMPOSER, compose_run, compose_run_in_full, machine, perform_run
 from table_support import console_text
 
 import runner.config.compose
@@ -38,6 +38,8 @@ from runner.display.sizes import readable
 from runner.engine.store import Store
 from runner.entry import guarded
 from runner.errors import ConfigError
+from runner.launch.jobs import Process
+from runner.paths import RUN_PY
 from runner.planning.costs import (
     Net,
     measure_net,
@@ -167,7 +169,9 @@ def test_a_composer_gives_the_same_runs_and_errors_as_full_composition() -> None
 
 @pytest.mark.parametrize("name", ["imc_table01", "imc_table01@digits", "imc_table01@fashion_mnist"])
 def test_the_commands_of_a_table_compose_its_runs(name: str) -> None:
-    table = expand(name, {"seeds": ["0", "7"]}, ["train.scale=0.5", "method.gap.sigma2=2.0e-5"])
+    table = expand(
+        name, {"seeds": ["0", "7"]}, ["train.scale=0.5", "method.gap.sigma2=2.0e-5"], COMPOSER
+    )
     for job in table.jobs[1::3]:
         run = compose_run_in_full(*job.overrides)
         assert (run, run_id(run), stage_keys(run)) == (job.run, job.run_id, job.keys)
@@ -203,6 +207,7 @@ def test_options_that_depend_on_the_seed_are_built_for_each_seed() -> None:
         "imc_table01@digits",
         {"models": ["resnet20"], "seeds": ["4", "5"]},
         ["train.batch_size=${seed}"],
+        COMPOSER,
     )
     cell = table.cells["Baseline", "ResNet-20"]
     assert [
@@ -393,12 +398,7 @@ def test_states_of_runs_are_read_from_records_status_files_and_locks(
         return list(survey([(plan_run(run), where) for run in runs]).states.values())
 
     for number, ends in ((signal.SIGKILL, "interrupted"), (signal.SIGTERM, "stopped")):
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "run.py"), *last_of_each(*long), *dirs],
-            cwd=tmp_path,
-            env=environment(),
-            stderr=subprocess.DEVNULL,
-        )
+        process = start_unread(RUN_PY, [*last_of_each(*long), *dirs], tmp_path, environment())
         metrics = tmp_path / "results" / "runs" / identity / "metrics.jsonl"
         metrics.unlink(missing_ok=True)
         _wait(lambda path=metrics: path.is_file() and path.stat().st_size > 0, process)
@@ -414,7 +414,7 @@ def test_states_of_runs_are_read_from_records_status_files_and_locks(
     assert not (tmp_path / "results" / "runs" / run_id(runs[3])).exists()
 
 
-def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+def _wait(ready: Callable[[], bool], process: Process) -> None:
     start = time.monotonic()
     while not ready():
         assert process.poll() is None and time.monotonic() - start < 120

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
+from support import COMPOSER
 from table_support import record, write
 
 from runner.commands.publish import _lines as lines_of
@@ -32,7 +33,7 @@ INDEX = (
 
 @pytest.fixture
 def jobs() -> list[PlannedRun]:
-    return expand(WORDS[0], {"seeds": ["0"]}, [WORDS[1]]).jobs
+    return expand(WORDS[0], {"seeds": ["0"]}, [WORDS[1]], COMPOSER).jobs
 
 
 def measured(results: Path, jobs: list[PlannedRun], dirty: bool = False, **more: Any) -> None:
@@ -142,7 +143,7 @@ def test_a_sweep_is_published_without_pages(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="2 of 2 runs are not done; python run.py -m"):
         ship(tmp_path, words)
     line = " ".join(words)
-    measured(tmp_path / "results", list(published_line(line, [line]).jobs))
+    measured(tmp_path / "results", list(published_line(line, [line], COMPOSER).jobs))
     published = ship(tmp_path, words)
     name = "method=random,snip+density=0.5+model=mlp+train.scale=0.0123"
     runs = packed(published, name).values()
@@ -154,7 +155,7 @@ def test_a_sweep_is_published_without_pages(tmp_path: Path) -> None:
 def test_commas_inside_a_list_are_no_choices() -> None:
     # the runs are those of `python run.py -m`, which reads [25,100] as one value
     line = "method=wstar model=mlp portrait=ritz portrait.steps=[25,100] seed=0,1"
-    jobs = published_line(line, [line]).jobs
+    jobs = published_line(line, [line], COMPOSER).jobs
     assert [job.overrides[-1] for job in jobs] == ["seed=0", "seed=1"]
     assert all("portrait.steps=[25,100]" in job.overrides for job in jobs)
 
@@ -189,7 +190,7 @@ def test_a_second_setting_of_a_table_has_pages_of_its_own(
 ) -> None:
     measured(tmp_path / "results", jobs)
     more = [WORDS[0], "train.scale=0.0124", WORDS[2]]
-    measured(tmp_path / "results", expand(WORDS[0], {"seeds": ["0"]}, [more[1]]).jobs)
+    measured(tmp_path / "results", expand(WORDS[0], {"seeds": ["0"]}, [more[1]], COMPOSER).jobs)
     published = ship(tmp_path)
     first = (published / "tables" / "imc_table14@digits.md").read_text()
     ship(tmp_path, more)
@@ -218,7 +219,7 @@ def test_a_figure_of_epochs_publishes_the_history_of_the_last_training_alone(
     tmp_path: Path,
 ) -> None:
     words = ["imc_figure05@digits", "train.scale=0.0123", "seeds=0"]
-    jobs = expand(words[0], {"seeds": ["0"]}, [words[1]]).jobs
+    jobs = expand(words[0], {"seeds": ["0"]}, [words[1]], COMPOSER).jobs
     measured(tmp_path / "results", jobs)
     published = ship(tmp_path, words)
     line = " ".join(words)
@@ -230,7 +231,7 @@ def test_a_figure_of_epochs_publishes_the_history_of_the_last_training_alone(
 
 def test_a_picture_that_was_published_is_drawn_again(tmp_path: Path) -> None:
     words = ["imc_figure05@digits", "train.scale=0.0123", "seeds=0"]
-    measured(tmp_path / "results", expand(words[0], {"seeds": ["0"]}, [words[1]]).jobs)
+    measured(tmp_path / "results", expand(words[0], {"seeds": ["0"]}, [words[1]], COMPOSER).jobs)
     picture = tmp_path / "published" / "figures" / f"{'+'.join(words)}.png"
     picture.parent.mkdir(parents=True)
     picture.touch()
@@ -242,7 +243,7 @@ def test_a_history_that_was_not_published_is_refused_unless_it_is_of_the_same_me
     tmp_path: Path,
 ) -> None:
     words = ["imc_figure05@digits", "train.scale=0.0123", "seeds=0"]
-    jobs = expand(words[0], {"seeds": ["0"]}, [words[1]]).jobs
+    jobs = expand(words[0], {"seeds": ["0"]}, [words[1]], COMPOSER).jobs
     measured(tmp_path / "results", jobs)
     published = ship(tmp_path, words)
     (file,) = (published / "records").iterdir()

@@ -22,6 +22,7 @@ from runner.commands.again import again
 from runner.commands.published import published_line, read_index
 from runner.commands.report import report
 from runner.commands.write import write as write_pages
+from runner.config.environment import environment as default_environment
 from runner.engine.record import comparable
 from runner.errors import ConfigError
 from runner.paths import PUBLISHED
@@ -30,6 +31,7 @@ from runner.report.pages import listed
 from runner.report.pictures import Styles
 from runner.suites.expand import Suite, expand
 from runner.suites.file_names import file_name
+from runner.suites.kept import KeptCells
 from runner.suites.spec import figure_names, table_names
 
 NAME = "imc_table01@digits"
@@ -197,7 +199,9 @@ def test_settings_have_files_of_their_own(results: Path) -> None:
         write_pages(suite, results, ["html", "txt"])
     names = {path.stem for path in (results / "tables").glob("*.html")}
     assert names == {anchor_of(ours), anchor_of(other), NAME}
-    again_ = expand(NAME, {"seeds": ["0", "1"], "models": ["resnet20"]}, ["train.scale=0.0123"])
+    again_ = expand(
+        NAME, {"seeds": ["0", "1"], "models": ["resnet20"]}, ["train.scale=0.0123"], COMPOSER
+    )
     assert anchor_of(again_) == anchor_of(ours)  # in another order
     assert set(make_report(results).articles) == {anchor_of(ours), anchor_of(other)}
 
@@ -254,19 +258,18 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Page:
     return make_report(tmp_path_factory.mktemp("report"))
 
 
-@pytest.mark.xdist_group("published")
 def test_the_report_contains_all_published_pages(published: Page) -> None:
-    index = read_index(PUBLISHED)
+    # the report has expanded them, and keeps the cells
+    index, kept = read_index(PUBLISHED), KeptCells(default_environment([]).cache_dir)
     for section, drawn in (("tables", False), ("figures", True)):
         for words in index[section]:
-            suite = published_line(words, index[section], COMPOSER).suite
+            suite = published_line(words, index[section], COMPOSER, kept).suite
             assert suite
             assert bool(published.articles[anchor_of(suite)].drawings) == drawn
     assert len(published.articles) == len(index["tables"]) + len(index["figures"])
     assert f"{len(finished_runs(PUBLISHED)):,} runs" in published.text
 
 
-@pytest.mark.xdist_group("published")
 def test_the_report_is_one_small_file_that_loads_nothing(
     published: Page, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -278,12 +281,10 @@ def test_the_report_is_one_small_file_that_loads_nothing(
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.xdist_group("published")
 def test_every_published_mean_is_that_of_the_runs_behind_it(published: Page) -> None:
     assert wrong_means(published) == []
 
 
-@pytest.mark.xdist_group("published")
 def test_the_embedded_details_are_those_of_the_records(published: Page) -> None:
     details = published.details
     for row in random.Random(1).sample(details["runs"], 40):

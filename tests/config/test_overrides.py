@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from support import compose_run, machine
+from support import COMPOSER, compose_run, machine
 
 from runner.commands.arguments import launcher
 from runner.config.build import build_run, parse_run
@@ -13,7 +13,6 @@ from runner.config.compose import Composer, compose_config, has_method
 from runner.config.named_parts import named_part
 from runner.config.overrides import check_overrides, check_words, conf_folders, with_search_path
 from runner.config.own_parts import LR_SCHEDULE
-from runner.config.plain import to_plain
 from runner.config.synonyms import other_choice, other_key
 from runner.config.unread import unread
 from runner.engine.preflight import check
@@ -203,7 +202,7 @@ def test_an_own_folder_reaches_runs_tables_and_jobs(tmp_path: Path) -> None:
     assert has_method("mine", words) and not has_method("mine")
     _, rest = launcher(["imc_table14@digits", "seeds=0", *flag, "+experiment=a"])
     names, chosen, overrides = parse_arguments(rest)
-    jobs = expand(names[0], chosen, overrides).jobs
+    jobs = expand(names[0], chosen, overrides, COMPOSER).jobs
     assert jobs and all(words[-1] in job.overrides for job in jobs)
     assert {s.recipe.lr for job in jobs for s in job.run.stages if s.recipe} == {0.05}
 
@@ -232,7 +231,7 @@ def test_own_schedules_and_launchers_of_a_folder_are_found_everywhere(tmp_path: 
     )
     assert isinstance(chosen, GpuQueue) and chosen.slots == 1
     names, selected, overrides = parse_arguments(rest)
-    runs = [job.run for job in expand(names[0], selected, overrides).jobs]
+    runs = [job.run for job in expand(names[0], selected, overrides, COMPOSER).jobs]
     assert runs and {run.scale for run in runs} == {1.0}
     with pytest.raises(ConfigError, match="one of constant, cosine, early, one_cycle, step"):
         build_run(compose_config([*words, "train.lr_schedule=earl"]))
@@ -295,7 +294,7 @@ NO_EFFECT = {
 
 
 def idle(words: list[str]) -> dict[str, str]:
-    return unread(to_plain(compose_config(words), resolve=False), words)
+    return unread(COMPOSER.plain(words), words)
 
 
 @pytest.mark.parametrize("line", NO_EFFECT)
@@ -328,7 +327,7 @@ def test_values_that_reach_a_stage_are_accepted(line: str) -> None:
 
 def test_a_value_without_effect_on_some_rows_is_left_out_of_their_commands() -> None:
     shared = "method.wstar.rewind_epoch=5"
-    cells = expand("imc_figure05", {"seeds": ["0"]}, []).cells.values()
+    cells = expand("imc_figure05", {"seeds": ["0"]}, [], COMPOSER).cells.values()
     rewound = [
         any(shared in job.overrides for job in cell.jobs)
         for cell in cells
@@ -343,7 +342,7 @@ def test_a_value_without_effect_on_some_rows_is_left_out_of_their_commands() -> 
 
 def test_a_value_without_effect_on_every_row_of_a_table_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"train\.warmup=3ep has no effect: no stage of"):
-        expand("samples_figure04", {"seeds": ["0"]}, ["train.warmup=3ep"])
+        expand("samples_figure04", {"seeds": ["0"]}, ["train.warmup=3ep"], COMPOSER)
 
 
 def test_a_value_is_refused_in_a_sweep_only_if_no_job_reads_it(tmp_path: Path) -> None:
@@ -407,7 +406,7 @@ def test_arguments_of_tables_that_would_have_no_effect_are_refused(
 
 def test_a_misspelt_method_of_a_table_is_refused() -> None:
     with pytest.raises(ConfigError, match="method=snipp is not a choice.*did you mean 'snip'"):
-        expand("imc_table01@digits", {"seeds": ["0"]}, ["method=snipp"])
+        expand("imc_table01@digits", {"seeds": ["0"]}, ["method=snipp"], COMPOSER)
 
 
 @pytest.mark.parametrize("name", ["../model/mlp", "x" * 5000, "a\0b"])

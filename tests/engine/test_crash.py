@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from conftest import SMALL, environment, last_of_each
 from forked import start_forked
@@ -26,6 +27,9 @@ RUN = [
     "method.spectrum.probes=2",
     "method.spectrum.steps=5",
 ]
+# 32 epochs with a checkpoint after every step last longer than the attempts that are cut off
+LONG = ["train.scale=0.2"]
+ATTEMPT = 0.4  # seconds of work at most before a run is killed
 
 
 def start(folder: Path, *overrides: str, name: str = "killed") -> Process:
@@ -65,17 +69,20 @@ def written_since(cache: Path, moment: float) -> bool:
     return False
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a long run that nothing has stopped, by the name `alone`."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert start(folder, *LONG, name="alone").wait(timeout=300) == 0, (folder / "log").read_text()
+    return folder
+
+
 def test_a_run_killed_ten_times_and_restarted_equals_an_undisturbed_run(
-    tmp_path: Path,
+    undisturbed: Path, tmp_path: Path
 ) -> None:
-    # 80 epochs with a checkpoint after every step take longer than ten killed attempts last
-    long = ["train.scale=0.5"]
-    assert start(tmp_path, *long, name="alone").wait(timeout=300) == 0, (
-        tmp_path / "log"
-    ).read_text()
     dice, kills, at_work = random.Random(0), 0, 0
     while kills < 10:
-        process = start(tmp_path, *long)
+        process = start(tmp_path, *LONG)
         started = time.time()
         while (
             process.poll() is None
@@ -84,7 +91,7 @@ def test_a_run_killed_ten_times_and_restarted_equals_an_undisturbed_run(
         ):
             # wait for the imports and the data; two of the ten runs are killed during these
             time.sleep(0.01)
-        time.sleep(dice.uniform(0, 1))
+        time.sleep(dice.uniform(0, ATTEMPT))
         if process.poll() is not None:  # a fast machine finished: continue with an empty cache
             assert process.returncode == 0, (tmp_path / "log").read_text()
             for path in (tmp_path / "killed", tmp_path / "killed-cache"):
@@ -95,10 +102,10 @@ def test_a_run_killed_ten_times_and_restarted_equals_an_undisturbed_run(
         kills += 1
         at_work += written_since(tmp_path / "killed-cache", started)
     assert at_work >= 8
-    assert start(tmp_path, *long).wait(timeout=300) == 0, (tmp_path / "log").read_text()
-    a, b = record(tmp_path, "alone"), record(tmp_path, "killed")
+    assert start(tmp_path, *LONG).wait(timeout=300) == 0, (tmp_path / "log").read_text()
+    a, b = record(undisturbed, "alone"), record(tmp_path, "killed")
     assert comparable(a) == comparable(b)
-    left, right = tensors(tmp_path, "alone", a), tensors(tmp_path, "killed", b)
+    left, right = tensors(undisturbed, "alone", a), tensors(tmp_path, "killed", b)
     assert left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
     left_behind = [
         path
@@ -108,9 +115,10 @@ def test_a_run_killed_ten_times_and_restarted_equals_an_undisturbed_run(
     assert not left_behind  # neither checkpoints nor partial files
 
 
-def test_sigterm_writes_a_checkpoint_and_the_same_command_resumes(tmp_path: Path) -> None:
-    long = ["train.scale=0.5"]
-    process = start(tmp_path, *long)
+def test_sigterm_writes_a_checkpoint_and_the_same_command_resumes(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    process = start(tmp_path, *LONG)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("killed-cache/checkpoints/*.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -118,9 +126,8 @@ def test_sigterm_writes_a_checkpoint_and_the_same_command_resumes(tmp_path: Path
     assert process.wait(timeout=60) == 143
     status = json.loads(next(tmp_path.glob("killed/runs/*/status.json")).read_text())
     assert status["status"] == "stopped"
-    assert start(tmp_path, *long).wait(timeout=300) == 0
-    assert start(tmp_path, *long, name="alone").wait(timeout=300) == 0
-    assert comparable(record(tmp_path, "killed")) == comparable(record(tmp_path, "alone"))
+    assert start(tmp_path, *LONG).wait(timeout=300) == 0
+    assert comparable(record(tmp_path, "killed")) == comparable(record(undisturbed, "alone"))
 
 
 def test_sigterm_stops_a_long_measurement(tmp_path: Path) -> None:

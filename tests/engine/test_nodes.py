@@ -6,6 +6,7 @@ The namespaces have an interface each and no other way to each other.
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch.distributed as dist
 from conftest import ROOT, SMALL, environment, last_of_each
+from members import run_members
 from support import machine
 
 from runner.engine.distributed import ALONE, ProcessGroup
@@ -153,10 +154,8 @@ def test_a_folder_that_the_nodes_do_not_share_gives_one_message(
 # --- checks of all processes, as forks of this one
 
 
-def check(rank: int, folder: Path) -> None:
-    address = f"file://{folder / 'meeting'}"
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    group, found = ProcessGroup(rank, 2), list[Any]()
+def check(rank: int, size: int, folder: Path) -> None:
+    group, found = ProcessGroup(rank, size), list[Any]()
 
     def refused() -> str:
         if rank == 1:
@@ -179,23 +178,10 @@ def check(rank: int, folder: Path) -> None:
         except ConfigError as error:
             found.append(str(error))
     (folder / f"{rank}.json").write_text(json.dumps(found))
-    dist.destroy_process_group()
 
 
-def test_what_one_process_refuses_is_refused_by_all_with_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import multiprocessing
-    import socket
-
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    forks = multiprocessing.get_context("forkserver")
-    others = [forks.Process(target=check, args=(rank, tmp_path)) for rank in range(2)]
-    for process in others:
-        process.start()
-    for process in others:
-        process.join(200)
-        assert process.exitcode == 0
+def test_what_one_process_refuses_is_refused_by_all_with_its_place(tmp_path: Path) -> None:
+    run_members(check, 2, tmp_path)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     host = socket.gethostname()
     messages = [

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -14,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
-from conftest import ROOT, SMALL, environment, last_of_each
+from conftest import SMALL, environment, last_of_each
+from forked import start_forked
+from members import run_members
 from safetensors.torch import load_file
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
@@ -30,38 +29,71 @@ from runner.engine.distributed import ALONE, ProcessGroup, check_shareable
 from runner.engine.record import comparable
 from runner.engine.train import Loaders, LoopOptions, Trained, train
 from runner.errors import ConfigError
+from runner.launch.jobs import Process
+from runner.paths import RUN_PY
 from runner.spec.run import Recipe
 
+TORCHRUN = Path(__file__).with_name("torchrun_program.py")
 TOLERANCE = 1e-5  # relative: float32 sums in another order, over two epochs
 
 
-def torchrun(
-    folder: Path, *overrides: str, name: str, options: Sequence[str] = ()
-) -> subprocess.Popen[str]:
-    own = [
+def own(folder: Path, name: str) -> list[str]:
+    return [
         f"env.results_dir={folder / name}",
         f"env.cache_dir={folder / (name + '-cache')}",
         "env.checkpoint_seconds=0",
     ]
-    line = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
+
+
+def torchrun(folder: Path, *overrides: str, name: str, options: Sequence[str] = ()) -> Process:
+    """Start torchrun, whose processes are not forks."""
+    words = [
         "--rdzv-backend=c10d",
         *last_of_each("--nproc-per-node=2", "--rdzv-endpoint=localhost:0", *options),
+        str(RUN_PY),
+        *last_of_each(*SMALL, *own(folder, name), *overrides),
     ]
-    return subprocess.Popen(
-        [*line, str(ROOT / "run.py"), *last_of_each(*SMALL, *own, *overrides)],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    with (folder / "starting.log").open("wb") as log:
+        out = log.fileno()
+        process = start_forked(TORCHRUN, words, folder, environment(), out, out)
+    (folder / "starting.log").rename(folder / f"{process.pid}.log")
+    return process
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=300)
+def finish(process: Process, folder: Path) -> str:
+    """Wait for the end of torchrun in a folder and return its output."""
+    try:
+        process.wait(timeout=300)
+    finally:
+        process.kill()
+    return (folder / f"{process.pid}.log").read_text()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return int(found.getsockname()[1])
+
+
+def pair(folder: Path, *overrides: str, name: str) -> str:
+    """The output of two processes with the variables that torchrun sets.
+
+    They are forks: those of torchrun, and torchrun itself, would import torch anew.
+    """
+    variables = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
+    common = environment() | variables | {"MASTER_PORT": str(free_port())}
+    words = last_of_each(*SMALL, *own(folder, name), *overrides)
+    with (folder / f"{name}.log").open("wb") as log:
+        out = log.fileno()
+        processes = [
+            start_forked(
+                RUN_PY, words, folder, common | {"RANK": rank, "LOCAL_RANK": rank}, out, out
+            )
+            for rank in "01"
+        ]
+    codes = [process.wait(timeout=300) for process in processes]
+    output = (folder / f"{name}.log").read_text()
+    assert codes == [0, 0], output
     return output
 
 
@@ -91,9 +123,7 @@ def test_two_processes_give_the_losses_of_one_and_write_one_record(
     overrides: list[str], tmp_path: Path, command: Any
 ) -> None:
     overrides = [*overrides, "train_fraction=0.5"]  # 718 images: the last batch of an epoch has 18
-    process = torchrun(tmp_path, *overrides, name="two")
-    output = finish(process)
-    assert process.returncode == 0, output
+    output = pair(tmp_path, *overrides, name="two")
     assert output.count("test accuracy") == 1  # only the first process prints
     alone = command(*SMALL, *overrides)
     assert alone.returncode == 0, alone.stderr
@@ -114,21 +144,20 @@ def test_two_processes_give_the_losses_of_one_and_write_one_record(
 
 
 def test_a_stopped_group_resumes_to_the_record_of_an_undisturbed_one(tmp_path: Path) -> None:
-    overrides = ["method=dense", "train.scale=0.1"]
-    assert torchrun(tmp_path, *overrides, name="alone").wait(timeout=300) == 0
+    overrides = ["method=dense", "train.scale=0.05"]
+    pair(tmp_path, *overrides, name="alone")
     process = torchrun(tmp_path, *overrides, name="stopped")
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("stopped-cache/checkpoints/*.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    finish(process)
+    finish(process, tmp_path)
     assert process.returncode != 0
     assert (
         json.loads(next(tmp_path.glob("stopped/runs/*/status.json")).read_text())["status"]
         == "stopped"
     )
-    again = torchrun(tmp_path, *overrides, name="stopped")
-    assert again.wait(timeout=300) == 0
+    pair(tmp_path, *overrides, name="stopped")
     assert comparable(record(tmp_path, "stopped")) == comparable(record(tmp_path, "alone"))
 
 
@@ -139,7 +168,7 @@ def test_a_group_that_loses_a_process_ends_with_one_message(tmp_path: Path) -> N
         time.sleep(0.01)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
-    output = finish(process)
+    output = finish(process, tmp_path)
     ours, *theirs = output.split("Traceback (most recent call last)")
     assert process.returncode != 0
     assert ours.count("another process of torchrun has ended; repeat the command") == 1, output
@@ -150,18 +179,23 @@ def test_a_group_that_loses_a_process_ends_with_one_message(tmp_path: Path) -> N
 @pytest.mark.parametrize("early", [True, False])
 def test_the_processes_of_a_killed_torchrun_stop(early: bool, tmp_path: Path) -> None:
     process = torchrun(tmp_path, "method=dense", "train.scale=5", name="killed")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     children, found = Path(f"/proc/{process.pid}/task/{process.pid}/children"), []
-    while time.monotonic() < deadline:  # early: while the processes import, or look for each other
+    while time.monotonic() < deadline:  # early: while the processes import
         found = [int(pid) for pid in children.read_text().split()]
-        if len(found) == 2 and (early or list(tmp_path.glob("killed-cache/checkpoints/*.pt"))):
+        at_work = list(tmp_path.glob("killed-cache/checkpoints/*.pt"))
+        if len(found) == 2 and (all(map(_imports, found)) if early else at_work):
             break
         time.sleep(0.01)
-    time.sleep(1.0 if early else 0)
     process.kill()
     while (left := [pid for pid in found if _runs(pid)]) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left
+
+
+def _imports(pid: int) -> bool:
+    """Whether a process has begun to import torch."""
+    return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
 
 
 def _runs(pid: int) -> bool:
@@ -176,14 +210,14 @@ def test_a_group_that_loses_a_process_is_restarted_and_ends_as_if_undisturbed(
     tmp_path: Path,
 ) -> None:
     overrides = ["model=resnet20", "method=dense", "train.scale=0.0125", "train_fraction=0.5"]
-    assert torchrun(tmp_path, *overrides, name="alone").wait(timeout=300) == 0
+    pair(tmp_path, *overrides, name="alone")
     process = torchrun(tmp_path, *overrides, name="lost", options=["--max-restarts=1"])
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("lost-cache/checkpoints/*.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
-    output = finish(process)
+    output = finish(process, tmp_path)
     assert process.returncode == 0, output
     assert comparable(record(tmp_path, "lost")) == comparable(record(tmp_path, "alone"))
 
@@ -191,13 +225,10 @@ def test_a_group_that_loses_a_process_is_restarted_and_ends_as_if_undisturbed(
 def test_two_nodes_give_the_record_of_two_processes(tmp_path: Path) -> None:
     """Two agents of torchrun on this machine, with one process each."""
     overrides = ["model=resnet20", "method=dense", "train.scale=0.0125", "train_fraction=0.1"]
-    assert torchrun(tmp_path, *overrides, name="one").wait(timeout=300) == 0
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        port = found.getsockname()[1]
-    words = ["--nnodes=2", "--nproc-per-node=1", f"--rdzv-endpoint=localhost:{port}"]
+    pair(tmp_path, *overrides, name="one")
+    words = ["--nnodes=2", "--nproc-per-node=1", f"--rdzv-endpoint=localhost:{free_port()}"]
     nodes = [torchrun(tmp_path, *overrides, name="two", options=words) for _ in range(2)]
-    outputs = [finish(node) for node in nodes]
+    outputs = [finish(node, tmp_path) for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outputs
     assert sum(output.count("test accuracy") for output in outputs) == 1
     assert comparable(record(tmp_path, "two")) == comparable(record(tmp_path, "one"))
@@ -278,26 +309,21 @@ def search(group: ProcessGroup) -> tuple[Trained, Popup]:
     ), masking
 
 
-def _member(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    done, masking = search(ProcessGroup(rank, 2))
+def _member(rank: int, size: int, folder: Path) -> None:
+    done, masking = search(ProcessGroup(rank, size))
     torch.save(
         {
             "scores": masking.trainable["scores"].detach(),
             "seen": masking.seen,
             "history": done.history,
         },
-        Path(folder) / f"{rank}.pt",
+        folder / f"{rank}.pt",
     )
-    dist.barrier()
-    dist.destroy_process_group()
 
 
 def test_hooks_in_a_group_receive_the_gradients_of_the_whole_batch(tmp_path: Path) -> None:
     done, masking = search(ALONE)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    mp.spawn(_member, args=(str(tmp_path),), nprocs=2)
+    run_members(_member, 2, tmp_path)
     for rank in (0, 1):
         found = torch.load(tmp_path / f"{rank}.pt")
         torch.testing.assert_close(

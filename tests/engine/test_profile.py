@@ -1,6 +1,5 @@
 """env.profile=true: the seconds of each phase, with the numbers of a run without it."""
 
-import multiprocessing
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
+from members import run_members
 from support import compose_run, machine, perform_run
 
 from pruners.base import Batch
@@ -16,7 +15,6 @@ from runner.engine.distributed import ALONE, ProcessGroup
 from runner.engine.profile import PHASES, Profile, _Copies, read_together, shares, watched
 from runner.engine.record import comparable
 
-FORKS = multiprocessing.get_context("forkserver")
 SMALL = ("dataset=digits", "model=mlp", "train.scale=0.0125")
 
 
@@ -87,27 +85,16 @@ def test_without_a_profile_data_and_batches_are_those_of_the_run() -> None:
         pass
 
 
-def member(rank: int, folder: Path) -> None:
-    address = f"file://{folder / 'meeting'}"
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    profile = Profile(ProcessGroup(rank, 2))
+def member(rank: int, size: int, folder: Path) -> None:
+    profile = Profile(ProcessGroup(rank, size))
     with profile.stage():
         for _ in profile.read(slow(5, 0.2 * (rank == 0)), together=True):
             pass
     torch.save((profile.seconds, profile.total()), folder / f"{rank}.pt")
-    dist.destroy_process_group()
 
 
-def test_a_process_waits_for_the_one_that_reads_more_slowly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    others = [FORKS.Process(target=member, args=(rank, tmp_path)) for rank in range(2)]
-    for process in others:
-        process.start()
-    for process in others:
-        process.join(200)
-        assert process.exitcode == 0
+def test_a_process_waits_for_the_one_that_reads_more_slowly(tmp_path: Path) -> None:
+    run_members(member, 2, tmp_path)
     (slow_one, total), (fast, same) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert slow_one["reading"] >= 1.0 and fast["waiting"] >= 0.8 and fast["reading"] < 0.5
     assert total == same

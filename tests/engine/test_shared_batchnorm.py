@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from members import run_members
 from torch import Tensor, nn
 
 from runner.engine.shared_batchnorm import SharedBatchNorm, share_statistics
@@ -45,29 +44,21 @@ def results(net: nn.Module, x: Tensor, grads: Tensor) -> dict[str, Tensor]:
     return {"y": y.detach(), "grad x": x.grad, **own, **state}
 
 
-def member(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=PROCESSES
-    )
+def member(rank: int, size: int, folder: Path) -> None:
     found = {}
     for name, shape in CASES.items():
         for affine in (True, False):
             net = layer(shape, affine)
             share_statistics(net)
-            x, grads = (whole.tensor_split(PROCESSES)[rank] for whole in inputs(shape))
+            x, grads = (whole.tensor_split(size)[rank] for whole in inputs(shape))
             found[name, affine] = results(net, x, grads)
-    torch.save(found, Path(folder) / f"{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    torch.save(found, folder / f"{rank}.pt")
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[tuple[str, bool], dict]]:
     folder = tmp_path_factory.mktemp("shares")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
-        mp.spawn(member, args=(str(folder),), nprocs=PROCESSES)
+    run_members(member, PROCESSES, folder)
     return [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
 
 

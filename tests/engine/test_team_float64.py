@@ -4,8 +4,6 @@ Rounding errors of float32 grow by orders of magnitude in a few steps of trainin
 small maps, and in Lanczos runs. In float64 they stay far below any fault.
 """
 
-import multiprocessing
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
+from members import Members
 from support import compose_run, machine
 from torch import Generator, Tensor
 
@@ -31,8 +29,6 @@ from runner.engine.store import Store
 from runner.engine.train import Loaders, LoopOptions, train
 from runner.spec.run import Recipe
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["runner.commands.run", "support", "pytest"])
 BATCH = 7  # two steps with uneven parts
 # Images in the last batch: one; two where maps have one pixel and BatchNorm refuses a single value;
 # or five, since BatchNorm maps two values to -1 and 1 and the gradient is the rounding of their
@@ -174,31 +170,14 @@ def results(
 
 
 def member(rank: int, size: int, folder: Path, names: list[tuple[str, str]]) -> None:
-    torch.set_num_threads(1)
-    address = f"file://{folder / f'meeting{size}'}"
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=size)
-    try:
-        found = results(names, folder, ProcessGroup(rank, size))
-        torch.save(found, folder / f"{size}-{rank}.pt")
-    except BaseException:
-        (folder / f"error{rank}").write_text(traceback.format_exc())
-        raise
-    finally:
-        dist.destroy_process_group()
+    found = results(names, folder, ProcessGroup(rank, size))
+    torch.save(found, folder / f"{size}-{rank}.pt")
 
 
 def compare(size: int, folder: Path, names: list[tuple[str, str]]) -> None:
-    processes = [
-        FORKS.Process(target=member, args=(rank, size, folder, names)) for rank in range(size)
-    ]
-    for process in processes:
-        process.start()
+    members = Members(member, size, folder, names)
     alone = results(names, folder, ALONE)
-    for process in processes:
-        process.join(500)
-        process.kill()
-    errors = [path.read_text() for path in sorted(folder.glob("error*"))]
-    assert not errors and all(process.exitcode == 0 for process in processes), errors
+    members.join()
     found = [torch.load(folder / f"{size}-{rank}.pt") for rank in range(size)]
     for name, expected in alone.items():
         for key, tensor in expected.items():
@@ -210,17 +189,11 @@ def compare(size: int, folder: Path, names: list[tuple[str, str]]) -> None:
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_processes_train_and_measure_a_resnet_as_one(
-    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+def test_processes_train_and_measure_a_resnet_as_one(size: int, tmp_path: Path) -> None:
     compare(size, tmp_path, QUICK)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3])
-def test_processes_train_vgg_and_mobilenet_as_one(
-    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+def test_processes_train_vgg_and_mobilenet_as_one(size: int, tmp_path: Path) -> None:
     compare(size, tmp_path, LARGE)

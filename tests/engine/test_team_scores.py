@@ -5,15 +5,13 @@ place of the whole, shows as a difference of per cents.
 """
 
 import copy
-import multiprocessing
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
+from members import run_members
 from torch import Generator, Tensor, nn
 
 from pruners.base import Batch, full_masks
@@ -26,8 +24,6 @@ from pruners.scores.synflow import SynFlow
 from pruners.team import ALONE, Team
 from runner.engine.distributed import ProcessGroup
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pruners.scores.grasp", "runner.engine.distributed", "pytest"])
 UNEVEN = (7, 5)  # images of the two batches: uneven parts
 FEW = (2, 2)  # fewer than three processes: one part is empty
 SIZES = (2, 3)
@@ -123,39 +119,18 @@ WORK: dict[str, Callable[[Team], Tensor]] = {
 
 
 def member(rank: int, size: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    address = f"file://{folder / f'meeting{size}'}"
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=size)
-    try:
-        found = {name: work(ProcessGroup(rank, size)) for name, work in WORK.items()}
-        torch.save(found, folder / f"{size}-{rank}.pt")
-    except BaseException:
-        (folder / f"error{rank}").write_text(traceback.format_exc())
-        raise
-    finally:
-        dist.destroy_process_group()
+    found = {name: work(ProcessGroup(rank, size)) for name, work in WORK.items()}
+    torch.save(found, folder / f"{size}-{rank}.pt")
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, list[dict]]]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict]]:
     folder = tmp_path_factory.mktemp("scores")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
-        for size in SIZES:
-            processes = [
-                FORKS.Process(target=member, args=(rank, size, folder)) for rank in range(size)
-            ]
-            for process in processes:
-                process.start()
-            for process in processes:
-                process.join(200)
-                process.kill()
-            errors = [path.read_text() for path in sorted(folder.glob("error*"))]
-            assert not errors and all(process.exitcode == 0 for process in processes), errors
-        yield {
-            size: [torch.load(folder / f"{size}-{rank}.pt") for rank in range(size)]
-            for size in SIZES
-        }
+    for size in SIZES:
+        run_members(member, size, folder)
+    return {
+        size: [torch.load(folder / f"{size}-{rank}.pt") for rank in range(size)] for size in SIZES
+    }
 
 
 @pytest.mark.parametrize("name", WORK)

@@ -4,16 +4,13 @@ The processes are forks of this one and compute in the same code as under torchr
 """
 
 import math
-import multiprocessing
-import traceback
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
+from members import run_members
 from support import compose_run, machine, perform_run
 
 from runner.engine.agreement import EVERY, Agreement, Wishes
@@ -23,9 +20,6 @@ from runner.engine.store import Artefact
 from runner.errors import ConfigError
 from runner.spec.run import Run
 
-pytestmark = pytest.mark.xdist_group("teams")  # one process makes the runs, which take a minute
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["runner.commands.run", "support", "pytest"])
 # 143 images in batches of 32: the last batch has 15, which three processes share unevenly; with
 # batches of 71, it has one, so that two of three processes have none.
 SMALL = (
@@ -67,42 +61,22 @@ Found = dict[str, tuple[dict[str, Any], dict[str, Artefact]]]
 
 
 def member(rank: int, size: int, folder: Path, names: list[str]) -> None:
-    torch.set_num_threads(1)
-    address = f"file://{folder / f'meeting{size}'}"
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=size)
-    try:
-        where = replace(machine(folder / f"team{size}"), group=ProcessGroup(rank, size))
-        found = {name: perform_run(runs()[name], where) for name in names}
-        if rank == 0:
-            torch.save(found, folder / f"team{size}.pt")
-    except BaseException:
-        (folder / f"error{rank}").write_text(traceback.format_exc())
-        raise
-    finally:
-        dist.destroy_process_group()
+    where = replace(machine(folder / f"team{size}"), group=ProcessGroup(rank, size))
+    found = {name: perform_run(runs()[name], where) for name in names}
+    if rank == 0:
+        torch.save(found, folder / f"team{size}.pt")
 
 
 def team(size: int, folder: Path, names: list[str]) -> Found:
     """The records and artefacts of runs by a team of that size."""
-    processes = [
-        FORKS.Process(target=member, args=(rank, size, folder, names)) for rank in range(size)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(200)
-        process.kill()
-    errors = [path.read_text() for path in sorted(folder.glob("error*"))]
-    assert not errors and all(process.exitcode == 0 for process in processes), errors
+    run_members(member, size, folder, names)
     found: Found = torch.load(folder / f"team{size}.pt", weights_only=False)
     return found
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
-        yield tmp_path_factory.mktemp("teams")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("teams")
 
 
 @pytest.fixture(scope="module")
@@ -170,26 +144,18 @@ def equal(
 # --- decisions
 
 
-def vote(rank: int, folder: Path) -> None:
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder / 'votes'}", rank=rank, world_size=2
-    )
-    agreement, found = Agreement(ProcessGroup(rank, 2)), []
+def vote(rank: int, size: int, folder: Path) -> None:
+    agreement, found = Agreement(ProcessGroup(rank, size)), []
     for step in range(3, 60):  # a resumed training begins at any step
         own = Wishes(stop=rank == 1 and step >= 33, save=rank == 0 and step == 20)
         found.append((step, agreement.reached(step, lambda own=own: own)))  # type: ignore[misc]
     agreement.close()
     torch.save([(step, each) for step, each in found if each != Wishes()], folder / f"vote{rank}")
-    dist.destroy_process_group()
 
 
-def test_all_processes_act_in_the_same_step_one_vote_after_a_wish(folder: Path) -> None:
-    others = [FORKS.Process(target=vote, args=(rank, folder)) for rank in range(2)]
-    for process in others:
-        process.start()
-    for process in others:
-        process.join(100)
-    first, second = (torch.load(folder / f"vote{rank}", weights_only=False) for rank in range(2))
+def test_all_processes_act_in_the_same_step_one_vote_after_a_wish(tmp_path: Path) -> None:
+    run_members(vote, 2, tmp_path)
+    first, second = (torch.load(tmp_path / f"vote{rank}", weights_only=False) for rank in range(2))
     assert first == second == [(20 + EVERY, Wishes(save=True)), (40 + EVERY, Wishes(stop=True))]
 
 
@@ -203,28 +169,21 @@ def test_a_process_alone_does_what_it_wishes_in_each_step() -> None:
 # --- folders of several nodes
 
 
-def look(rank: int, folder: Path) -> None:
-    address = f"file://{folder / 'nodes'}"
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    group, message = ProcessGroup(rank, 2), ""
+def look(rank: int, size: int, folder: Path) -> None:
+    group, message = ProcessGroup(rank, size), ""
     check_shared(group, {"env.results_dir": folder, "env.cache_dir": folder})
     try:
         check_shared(group, {"env.results_dir": folder, "env.cache_dir": folder / f"node{rank}"})
     except ConfigError as error:
         message = str(error)
     (folder / f"message{rank}").write_text(message)
-    dist.destroy_process_group()
 
 
 def test_a_folder_that_nodes_do_not_share_is_named_in_all_processes(tmp_path: Path) -> None:
     nodes = [tmp_path / f"node{rank}" for rank in range(2)]
     for node in nodes:
         node.mkdir()
-    others = [FORKS.Process(target=look, args=(rank, tmp_path)) for rank in range(2)]
-    for process in others:
-        process.start()
-    for process in others:
-        process.join(100)
+    run_members(look, 2, tmp_path)
     for rank in range(2):
         message = (tmp_path / f"message{rank}").read_text()
         assert message.startswith(f"env.cache_dir={nodes[rank]} is not the same folder for all 2")

@@ -10,14 +10,13 @@ from typing import Any, ClassVar
 import pytest
 from conftest import SMALL
 from rich.console import Console
-from support import compose_run, machine, perform_run
+from support import COMPOSER, compose_run, machine, perform_run
 from table_support import record
 from torch import nn
 
 from pruners.base import Masks, Measurement, Task
 from runner.commands.figures import draw_figures
 from runner.commands.plan import show_plan
-from runner.config.compose import Composer
 from runner.errors import ConfigError
 from runner.figures.series import series_of
 from runner.figures.write import write_figure
@@ -40,7 +39,7 @@ TINY = ["method=random", "density=0.5", "dataset=digits", "model=mlp", "train.sc
 
 @pytest.fixture(scope="module")
 def figure() -> Suite:
-    return expand("sketching_figure02@digits", {"seeds": ["0", "1"]}, [SCALE])
+    return expand("sketching_figure02@digits", {"seeds": ["0", "1"]}, [SCALE], COMPOSER)
 
 
 def jobs(figure: Suite, panel: str, series: str, point: str = "") -> list[PlannedRun]:
@@ -81,7 +80,7 @@ def lines(results: Path, figure: Suite, series: str, panel: str = A) -> list[dic
 
 @pytest.mark.parametrize("name", figure_names())
 def test_every_figure_expands_on_all_its_data_and_has_distinct_panels(name: str) -> None:
-    spec, composer = read_spec(name), Composer()
+    spec = read_spec(name)
     assert isinstance(spec, FigureSpec)
     stem = (
         f"figure{spec.number:02d}"
@@ -93,7 +92,7 @@ def test_every_figure_expands_on_all_its_data_and_has_distinct_panels(name: str)
         (name, None),
         *((f"{name}@{variant}", variant) for variant in variants_of(name)),
     ):
-        figure = expand(form, {"seeds": ["0"]}, [], composer)
+        figure = expand(form, {"seeds": ["0"]}, [], COMPOSER)
         panels = on_variant(spec, variant).panels
         assert len({panel.label for panel in panels}) == len(panels)
         assert figure.drawn
@@ -131,15 +130,14 @@ def test_a_plan_accepts_the_name_of_a_figure(
 
 def test_an_unknown_figure_gives_an_error_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="did you mean 'sketching_figure02'"):
-        expand("sketching_figure20", {}, [])
+        expand("sketching_figure20", {}, [], COMPOSER)
 
 
 def test_the_title_contains_the_differences_from_the_paper() -> None:
-    composer = Composer()
     paper = read_spec("sketching_figure01").title
-    assert title(expand("sketching_figure01", {}, [], composer)) == f"Figure 1: {paper}"
+    assert title(expand("sketching_figure01", {}, [], COMPOSER)) == f"Figure 1: {paper}"
     assert (
-        title(expand("sketching_figure01@digits", {}, [], composer))
+        title(expand("sketching_figure01@digits", {}, [], COMPOSER))
         == f"Figure 1: {paper} (here on digits; ResNet-20; every duration x 0.025)"
     )
 
@@ -303,7 +301,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
             (conf / path.name).symlink_to(path)
     (conf / "figure" / "imc_figure09.yaml").write_text(FIGURE)
     monkeypatch.setattr("runner.suites.spec.CONF", conf)
-    return expand("imc_figure09", {}, [])
+    return expand("imc_figure09", {}, [], COMPOSER)
 
 
 def test_bars_traces_and_several_nets_are_drawn(small: Suite, tmp_path: Path) -> None:
@@ -337,11 +335,11 @@ def test_a_series_of_an_unknown_method_gives_an_error(tmp_path: Path, small: Sui
     misspelt = FIGURE.replace("method=snip", "method=snipp")
     (tmp_path / "conf" / "figure" / "imc_figure08.yaml").write_text(misspelt)
     with pytest.raises(ConfigError, match="method=snipp is not a choice: .*did you mean 'snip'"):
-        expand("imc_figure08", {}, [])
+        expand("imc_figure08", {}, [], COMPOSER)
 
 
 def test_the_best_epoch_is_drawn_on_request(tmp_path: Path, small: Suite) -> None:
-    best = expand("imc_figure09", {"table.metric": ["accuracy_best"]}, [])
+    best = expand("imc_figure09", {"table.metric": ["accuracy_best"]}, [], COMPOSER)
     for cell in best.cells.values():
         for job in cell.jobs:
             write(tmp_path, job, {"steps": [0.0], "losses": [1.0]}, report=REPORT)

@@ -5,16 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import COMPOSER
 from table_support import record
 
-from runner.config.compose import Composer
 from runner.figures.write import write_figure
 from runner.spec.run import Run, trains
 from runner.suites.expand import Suite, expand
 from runner.suites.layouts import series_key
 from runner.tables.render import write_table
 
-COMPOSER = Composer()  # shared, because composing takes most of the time
 METHODS = ("IMC-Reinitialization", "IMC-Rewinding", "IMC-FineTuning")
 # figure -> its point that is an entry of Table 1
 FIGURES = {

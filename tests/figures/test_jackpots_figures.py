@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import COMPOSER
 from table_support import record
 
-from runner.config.compose import Composer
 from runner.errors import ConfigError
 from runner.figures.write import write_figure
 from runner.spec.lr_schedule import Cosine, Step
@@ -17,7 +17,6 @@ from runner.spec.run import Run, Stage, trains
 from runner.suites.expand import Suite, expand
 from runner.suites.layouts import series_key
 
-COMPOSER = Composer()  # shared, because composing takes most of the time
 NUMBERS = range(1, 10)
 DENSE = 30  # 160 epochs on digits
 # epochs of a search -> epochs on digits, times 30 / 160

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import COMPOSER
 from table_support import record
 
 from runner.errors import ConfigError
@@ -212,7 +213,7 @@ def test_a_claim_about_a_missing_series_or_finding_gives_an_error() -> None:
 
 @pytest.fixture(scope="module")
 def figure() -> Suite:
-    return expand("samples_figure04@coarse", {}, ["method.trials=3"])
+    return expand("samples_figure04@coarse", {}, ["method.trials=3"], COMPOSER)
 
 
 def test_a_grid_has_one_run_per_cell_which_its_panels_share(figure: Suite) -> None:
@@ -262,7 +263,7 @@ def test_missing_cells_give_no_verdict(figure: Suite, tmp_path: Path) -> None:
 
 
 def test_the_deviation_of_a_run_and_the_root_of_its_inputs_are_drawn(tmp_path: Path) -> None:
-    curves = expand("samples_figure03@coarse", {}, ["method.trials=3"])
+    curves = expand("samples_figure03@coarse", {}, ["method.trials=3"], COMPOSER)
     for job in curves.jobs:
         solver = next(stage.component.solver for stage in job.run.stages)
         rate = 0.9 + 0.005 * job.run.dataset.inputs**0.5 - 0.1 * solver.beta

@@ -1079,7 +1079,7 @@ def kill_and_repeat(tmp_path: Path, kills: int, scale: float) -> None:
 
 
 def test_a_killed_queue_resumes_to_the_same_records(tmp_path: Path) -> None:
-    kill_and_repeat(tmp_path, 2, 0.1)
+    kill_and_repeat(tmp_path, 2, 0.05)
 
 
 @pytest.mark.slow

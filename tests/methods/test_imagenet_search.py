@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import compose_run
+from support import COMPOSER, compose_run
 from torch import Generator
 
 from pruners.base import full_masks
@@ -93,7 +93,7 @@ def test_an_imagenet_table_is_run_and_printed(tmp_path: Path, dirs: list[str]) -
     # search. The dense row has a search of no epoch.
     small = ["dataset.size=32", "train.scale=0.001", "train.batch_size=4"]
     table = expand(
-        "jackpots_table04", {"models": ["mobilenet_v1"]}, [*small, "method.batch_size=4"]
+        "jackpots_table04", {"models": ["mobilenet_v1"]}, [*small, "method.batch_size=4"], COMPOSER
     )
     for job in table.jobs:
         assert run_config(compose_config([*job.overrides, *dirs, *MACHINE])) == 0

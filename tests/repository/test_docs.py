@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, environment, last_of_each
 from PIL import Image
+from support import COMPOSER
 
 from runner.command_list import LISTED
 from runner.commands.arguments import launcher
@@ -168,7 +169,7 @@ def test_every_printed_table_command_names_a_table_with_runs(words: list[str]) -
     given = dict(word.split("=", 1) for word in words)
     _, rest = launcher(card_of(given.get("ARGS", "").split())[1])
     names, chosen, overrides = parse_arguments([given["TABLE"], *rest])
-    assert all(expand(name, chosen, overrides).jobs for name in names)
+    assert all(expand(name, chosen, overrides, COMPOSER).jobs for name in names)
 
 
 def test_every_printed_make_target_exists() -> None:
@@ -180,6 +181,13 @@ def test_every_printed_make_target_exists() -> None:
     }
     assert named <= known
     assert {"setup", "demo", "test"} <= named
+
+
+def test_the_tests_of_a_file_share_a_worker_and_what_its_fixtures_make() -> None:
+    # a group of pytest-xdist would be ignored: pytest 9.2 reads no `_nodeid`
+    assert "-n auto --dist loadfile" in (ROOT / "Makefile").read_text()
+    mark = "xdist" + "_group"
+    assert [path for path in (ROOT / "tests").rglob("*.py") if mark in path.read_text()] == []
 
 
 def test_every_path_of_the_tree_exists() -> None:

@@ -33,10 +33,6 @@ INDEX = read_index(PUBLISHED)
 LINES = [line for listed in INDEX.values() for line in listed]
 
 
-# one worker expands each line of the index once, when a test asks for it
-pytestmark = pytest.mark.xdist_group("published")
-
-
 @cache
 def line_of(words: str) -> PublishedLine:
     """A line of the index with its runs."""

@@ -21,6 +21,11 @@ def apply_section(heading: str, copy: Path) -> set[str]:
     Code that the section prints for an existing file is appended to it.
     """
     copy_code(copy)
+    return add_section(heading, copy)
+
+
+def add_section(heading: str, copy: Path) -> set[str]:
+    """As `apply_section`, to a folder with the code."""
     before = files(copy)
     (section,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)^## ", PAGE, re.DOTALL | re.MULTILINE)
     for path, code in re.findall(r"`([\w./-]+)`:\n\n```\w+\n(.*?)```", section, re.DOTALL):
@@ -132,9 +137,29 @@ def test_a_new_model_is_one_module_and_one_yaml(tmp_path: Path) -> None:
     assert record(tmp_path, "magnitude-linear-digits")["prunable"] == 640  # 64 pixels x 10 classes
 
 
-def test_a_new_table_is_one_yaml(tmp_path: Path) -> None:
-    assert apply_section("A new table", tmp_path) == {"conf/table/imc_small.yaml"}
-    printed = python(tmp_path, "scripts/reproduce.py", "imc_small", "env.device=cpu")
+REPRODUCED = {  # the files of the recipes whose page one command makes, from runs that they share
+    "A new table": {"conf/table/imc_small.yaml"},
+    "A new column": {"runner/suites/metrics.py", "conf/table/imc_macs.yaml"},
+    "A new figure": {"conf/figure/imc_small_curve.yaml"},
+}
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder and the output of a command that reproduces a table, a column and a figure."""
+    copy, names = tmp_path_factory.mktemp("pages"), "imc_small,imc_macs,imc_small_curve"
+    copy_code(copy)
+    for heading, own in REPRODUCED.items():
+        assert add_section(heading, copy) == own
+    for name in names.split(","):  # each page has entries of its own
+        others = {*names.split(",")} - {name}
+        (path,) = (path for path in copy.glob("conf/*/*.yaml") if path.stem == name)
+        assert not others & set(re.findall(r"\w+", path.read_text()))
+    return copy, python(copy, "scripts/reproduce.py", names, "env.device=cpu")
+
+
+def test_a_new_table_is_one_yaml(pages: tuple[Path, str]) -> None:
+    _, printed = pages
     assert "SNIP against random masks" in printed
     assert re.search(r"^SNIP +0\.90 +\d+\.\d\d ± \d", printed, re.MULTILINE)
     assert re.search(
@@ -142,17 +167,13 @@ def test_a_new_table_is_one_yaml(tmp_path: Path) -> None:
     )
 
 
-def test_a_new_column_is_one_object(tmp_path: Path) -> None:
-    assert apply_section("A new column", tmp_path) == {
-        "runner/suites/metrics.py",
-        "conf/table/imc_macs.yaml",
-    }
-    printed = python(tmp_path, "scripts/reproduce.py", "imc_macs", "env.device=cpu")
+def test_a_new_column_is_one_object(pages: tuple[Path, str]) -> None:
+    copy, printed = pages
     # 64 x 300 + 300 x 300 + 300 x 10 = 112,200
     assert re.search(r"^Dense .* 0\.11 M$", printed, re.MULTILINE)
     assert re.search(r"^SNIP .* 0\.01 M$", printed, re.MULTILINE)
     lines = list(
-        csv.DictReader((tmp_path / "results" / "tables" / "imc_macs.csv").read_text().splitlines())
+        csv.DictReader((copy / "results" / "tables" / "imc_macs.csv").read_text().splitlines())
     )
     assert [(line["row"], line["macs"]) for line in lines] == [
         ("Dense", "112200"),
@@ -160,11 +181,10 @@ def test_a_new_column_is_one_object(tmp_path: Path) -> None:
     ]
 
 
-def test_a_new_figure_is_one_yaml(tmp_path: Path) -> None:
-    assert apply_section("A new figure", tmp_path) == {"conf/figure/imc_small_curve.yaml"}
-    printed = python(tmp_path, "scripts/reproduce.py", "imc_small_curve", "env.device=cpu")
+def test_a_new_figure_is_one_yaml(pages: tuple[Path, str]) -> None:
+    copy, printed = pages
     assert "SNIP: 2 points" in printed and "random masks lose" in printed
-    assert (tmp_path / "results" / "figures" / "imc_small_curve.svg").is_file()
+    assert (copy / "results" / "figures" / "imc_small_curve.svg").is_file()
 
 
 def test_a_new_data_set_is_one_module_and_one_yaml(tmp_path: Path) -> None:

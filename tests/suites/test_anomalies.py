@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from support import COMPOSER
 from table_support import bare, expanded
 
 from runner.figures.write import notes
@@ -164,7 +165,9 @@ def test_a_page_of_one_net_has_no_footnote_on_the_other(tmp_path: Path) -> None:
 
 
 def test_figures_print_their_anomalies(tmp_path: Path) -> None:
-    suite = expand("jackpots_figure07@digits", {"models": ["resnet32"], "seeds": ["0"]}, [])
+    suite = expand(
+        "jackpots_figure07@digits", {"models": ["resnet32"], "seeds": ["0"]}, [], COMPOSER
+    )
     assert any("(J16): the caption names SNIP" in line for line in notes(suite, [], tmp_path))
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import COMPOSER
 
-from runner.config.compose import Composer
 from runner.entry import guarded
 from runner.errors import EXIT_CONFIG, ConfigError
 from runner.paths import CONF
@@ -641,7 +641,7 @@ def test_all_errors_of_a_file_are_reported_at_once_with_exit_code_2(
     )
     monkeypatch.setattr("runner.suites.spec.CONF", conf)
     # the second table inherits from the first, whose errors are reported with its own file
-    assert guarded(lambda: len(expand("imc_table02", {}, []).jobs)) == EXIT_CONFIG
+    assert guarded(lambda: len(expand("imc_table02", {}, [], COMPOSER).jobs)) == EXIT_CONFIG
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition(" is ")[0] for line in lines] == [
         f"error: conf/table/imc_table01.yaml: {key}" for key in ("seed", "claim", "seeds")
@@ -686,8 +686,8 @@ def test_the_class_of_a_series_depends_on_its_kind() -> None:
 
 
 def test_the_rules_of_a_variant_extend_or_replace_those_of_the_table() -> None:
-    grid = expand("sketching_table01@digits", {"seeds": ["0"]}, [])
-    networks = expand("imc_table03@digits", {"seeds": ["0"]}, [])
+    grid = expand("sketching_table01@digits", {"seeds": ["0"]}, [], COMPOSER)
+    networks = expand("imc_table03@digits", {"seeds": ["0"]}, [], COMPOSER)
     assert isinstance(grid.original, GridTable)
     assert len(grid.spec.where) == len(grid.original.where) + 1
     assert len(networks.original.where) == 4 and networks.spec.where == ()
@@ -717,7 +717,7 @@ def test_claims_and_rules_refer_to_ids_and_labels_are_only_printed() -> None:
             "sketching_table04@digits",
             {"models": ["resnet20"], "seeds": ["0"]},
             [],
-            Composer(),
+            COMPOSER,
         )
         for spec in (named, replace(read_spec("sketching_table04"), where=()))
     ]
@@ -743,7 +743,7 @@ def test_a_note_counts_one_thing_in_the_singular() -> None:
 def test_notes_of_figures_state_what_their_runs_do(number: int) -> None:
     expand_with = partial(expand, f"imc_figure0{number}@digits", {"seeds": ["0"]})
     first, changed = (
-        next(notes_of(expand_with(overrides, Composer())))
+        next(notes_of(expand_with(overrides, COMPOSER)))
         for overrides in ([], ["method.mask.rule=magnitude"])
     )
     assert "(mask.rule=leverage_x_w2)" in first
@@ -795,7 +795,7 @@ def test_every_metric_can_be_a_column(tmp_path: Path) -> None:
         "x",
     )
     suite = expand_spec(
-        spec, "imc_table01@digits", {"models": ["resnet20"], "seeds": ["0"]}, [], Composer()
+        spec, "imc_table01@digits", {"models": ["resnet20"], "seeds": ["0"]}, [], COMPOSER
     )
     assert [text for text, _ in suite.page.heads[1]] == [
         "Metric",

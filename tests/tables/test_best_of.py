@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import COMPOSER
 from table_support import printed, record, write
 
-from runner.config.compose import Composer
 from runner.errors import ConfigError
 from runner.spec.planned import PlannedRun
 from runner.suites.expand import Suite, expand, expand_all, expand_spec
@@ -32,6 +32,7 @@ def expand_choice(*overrides: str, seeds: tuple[str, ...] = ("0", "1"), **option
             **{f"table.{key}": [value] for key, value in options.items()},
         },
         [SCALE, *overrides],
+        COMPOSER,
     )
 
 
@@ -183,7 +184,7 @@ def test_the_csv_contains_all_candidates_and_marks_the_printed_one(
 
 
 def test_candidates_are_ten_sparsities_and_for_lth_rows_the_levels() -> None:
-    table = expand("imc_table02", {"models": ["resnet20"]}, [])
+    table = expand("imc_table02", {"models": ["resnet20"]}, [], COMPOSER)
     # the rows are those of Table 1
     assert len(table.rows) == 14
     assert table.spec.title == "Sparsity with highest accuracy on CIFAR-10"
@@ -217,7 +218,9 @@ def test_only_a_choice_on_validation_holds_out_a_tenth_of_the_images(
     assert {job.run.dataset.validation for job in table.jobs} == {0.1}
     assert {job.run.dataset.validation for job in on_test.jobs} == {0.0}
     assert not {job.run_id for job in table.jobs} & {job.run_id for job in on_test.jobs}
-    first = expand("imc_table01@digits", {"models": ["resnet20"], "seeds": ["0", "1"]}, [SCALE])
+    first = expand(
+        "imc_table01@digits", {"models": ["resnet20"], "seeds": ["0", "1"]}, [SCALE], COMPOSER
+    )
     shared = {job.run_id for job in first.jobs} & {job.run_id for job in on_test.jobs}
     # runs with the same settings are shared
     assert {job.run_id for job in first.cells["Baseline", "ResNet-20"].jobs} <= shared
@@ -263,6 +266,7 @@ def test_the_metric_option_works_without_candidates(tmp_path: Path) -> None:
         "imc_table01@digits",
         {"models": ["resnet20"], "seeds": ["0"], "table.metric": ["accuracy_best"]},
         [SCALE],
+        COMPOSER,
     )
     # record() sets accuracy_best to one point more
     write(tmp_path, *(record(job, 90.0) for job in table.cells["SNIP", "ResNet-20"].jobs))
@@ -285,6 +289,7 @@ def test_the_caption_mentions_a_best_epoch_among_a_few_tested_ones(
         "imc_table01@digits",
         {"models": ["resnet20"], "seeds": ["0"], "table.metric": [metric]},
         overrides,
+        COMPOSER,
     )
     assert (
         any(
@@ -304,7 +309,7 @@ def test_a_requested_density_is_the_only_candidate() -> None:
         NAME,
         {"models": ["resnet20"], "seeds": ["0"]},
         ["density=0.5"],
-        Composer(),
+        COMPOSER,
     )
     (jobs,) = table.cells["SNIP", "ResNet-20"].candidates
     assert [job.run.density for job in jobs] == [0.5]
@@ -347,14 +352,17 @@ def test_an_unknown_table_option_gives_an_error(
     name: str, options: dict[str, list[str]], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        expand(name, options, [])
+        expand(name, options, [], COMPOSER)
 
 
 def test_an_option_for_several_tables_applies_to_those_that_have_it() -> None:
     names = ["imc_table01@digits", "imc_table02@digits"]
     choice = {"models": ["resnet20"], "seeds": ["0"]}
     first, second = expand_all(names, {**choice, "table.select_on": ["test"]}, [])
-    assert first.jobs == expand(names[0], choice, []).jobs and second.options["select_on"] == "test"
+    assert (
+        first.jobs == expand(names[0], choice, [], COMPOSER).jobs
+        and second.options["select_on"] == "test"
+    )
     with pytest.raises(ConfigError, match="table.select is not an option"):
         expand_all(names, {**choice, "table.select": ["test"]}, [])
     with pytest.raises(ConfigError, match="TABLE=imc_table99 is not a choice"):

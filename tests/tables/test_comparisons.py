@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from scipy.stats import ttest_ind
+from support import COMPOSER
 from table_support import record, write
 
 from runner.errors import ConfigError
@@ -27,7 +28,10 @@ SMALL = ["train.scale=0.0125"]
 
 def table(name: str, *models: str) -> Suite:
     return expand(
-        name, {"seeds": ["0", "1", "2"]} | ({"models": list(models)} if models else {}), SMALL
+        name,
+        {"seeds": ["0", "1", "2"]} | ({"models": list(models)} if models else {}),
+        SMALL,
+        COMPOSER,
     )
 
 

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from conftest import SMALL
 from rich.console import Console
-from support import compose_run, machine, perform_run
+from support import COMPOSER, compose_run, machine, perform_run
 from table_support import expanded, paper, plan_of, record, unmarked, write
 
 from runner.commands.plan import show_plan
 from runner.commands.reproduce import reproduce
-from runner.config.compose import Composer
 from runner.errors import ConfigError
 from runner.spec.lr_schedule import Constant
 from runner.suites.expand import Suite, expand, expand_spec
@@ -30,7 +29,7 @@ EPOCHS = (5, 10, 20, 25, 30)
 
 
 def small(name: str, *overrides: str, seeds: tuple[str, ...] = ("0", "1")) -> Suite:
-    return expand(f"{name}@digits", {"seeds": list(seeds)}, [SCALE, *overrides])
+    return expand(f"{name}@digits", {"seeds": list(seeds)}, [SCALE, *overrides], COMPOSER)
 
 
 def cells_of(table: Suite, results: Path) -> dict[str, list[str]]:
@@ -146,7 +145,7 @@ def test_table_14_shares_w_star_and_its_constant_with_table_1() -> None:
     # the constant with as many images and directions as the portrait takes
     same = ["method.hessian.n_samples=512", "method.lipschitz.directions=8"]
     lipschitz = expanded(14, seeds=["0"])
-    first = expand("imc_table01", {"models": ["resnet20"], "seeds": ["0"]}, same)
+    first = expand("imc_table01", {"models": ["resnet20"], "seeds": ["0"]}, same, COMPOSER)
     (job,) = lipschitz.cells["CIFAR-10", "2"].jobs
     (imc,) = first.cells["IMC-Rewinding", "ResNet-20"].jobs
     assert list(job.keys) == ["wstar", "lipschitz", "artefact"]
@@ -453,7 +452,7 @@ def test_values_that_differ_from_the_paper_are_marked(tmp_path: Path) -> None:
         "retrain.rewind=5ep",
         "train.lr=0.05",
     ]
-    table = expand("imc_table16", {}, overrides)
+    table = expand("imc_table16", {}, overrides, COMPOSER)
     rows = cells_of(table, tmp_path)
     marked = {row: cells[0] for row, cells in rows.items() if cells and cells[0].endswith("≠")}
     assert list(marked.values()) == [
@@ -467,17 +466,17 @@ def test_values_that_differ_from_the_paper_are_marked(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"method.snip=1: no method of imc_table16 has this option"
     ):
-        expand("imc_table16", {}, ["method.snip=1"])
+        expand("imc_table16", {}, ["method.snip=1"], COMPOSER)
 
 
 def test_used_images_are_counted_and_different_values_are_all_printed() -> None:
     overrides = ["method=dense", "dataset=digits"]
-    assert read_settings(["images"], overrides, Composer()) == {"images": "1,437/360"}
+    assert read_settings(["images"], overrides, COMPOSER) == {"images": "1,437/360"}
     # 1,437 - round(143.7)
     held_out = [*overrides, "dataset.validation=0.1"]
-    assert read_settings(["images"], held_out, Composer()) == {"images": "1,293/360"}
+    assert read_settings(["images"], held_out, COMPOSER) == {"images": "1,293/360"}
     with pytest.raises(ConfigError, match="train.epoch, which the table prints, is not a key"):
-        read_settings(["train.epoch"], overrides, Composer())
+        read_settings(["train.epoch"], overrides, COMPOSER)
     row = SettingRow(
         label="images",
         reads="images",
@@ -485,7 +484,7 @@ def test_used_images_are_counted_and_different_values_are_all_printed() -> None:
     )
     spec = read_spec("imc_table16")
     assert isinstance(spec, SettingsTable)
-    table = expand_spec(replace(spec, groups=((row,),)), "imc_table16", {}, [], Composer())
+    table = expand_spec(replace(spec, groups=((row,),)), "imc_table16", {}, [], COMPOSER)
     # equal values are printed once
     assert table.cells["images", "Value"].value == "50K/10K, 60K/10K"
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from support import COMPOSER
 from table_support import expanded, paper, plan_of
 
-from runner.config.compose import Composer
 from runner.errors import ConfigError
 from runner.planning.costs import measure_net
 from runner.suites.expand import expand
@@ -24,13 +24,13 @@ DATA = {
 # table of highest accuracies -> table of the same data with found sparsities
 BEST = {4: 3, 7: 6, 9: 8, 11: 10, 13: 12}
 IMAGES = {"tiny_imagenet": 100_000, "cifar100": 50_000, "cifar10": 50_000}
-COMPOSER = Composer()
 OURS = "Magnitude at IMC's density and rewinding point (ours)"
 
 
 def test_our_row_of_magnitude_can_be_left_out() -> None:
     shown, hidden = (
-        expand("imc_table01@digits", {"table.ours": [value]}, []) for value in ("shown", "hidden")
+        expand("imc_table01@digits", {"table.ours": [value]}, [], COMPOSER)
+        for value in ("shown", "hidden")
     )
     assert {row for row, _ in shown.cells} - {row for row, _ in hidden.cells} == {OURS}
     assert len(shown.jobs) - len(hidden.jobs) == 2 * 3  # networks x seeds

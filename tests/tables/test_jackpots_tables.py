@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
+from support import COMPOSER
 from table_support import record, unmarked, write
 
 from pruners.search.popup import SrPopup
-from runner.config.compose import Composer
 from runner.suites.cells import Cell
 from runner.suites.expand import Suite, expand
 from runner.suites.metrics import ACCURACY
@@ -18,7 +18,6 @@ from runner.tables.render import write_table
 from runner.tables.text import papers
 
 NUMBERS = range(1, 10)
-COMPOSER = Composer()  # shared, because composing takes most of the time
 DENSE = {"VGGNet-19", "ResNet-32", "ResNet-50", "MobileNet-V1", "EfficientNet-B4"}
 DATA = {"CIFAR-10": "cifar10", "CIFAR-100": "cifar100", "ImageNet": "imagenet"}
 METHODS = {

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support import COMPOSER
 
 from runner.suites.expand import expand, parse_arguments
 from runner.suites.titles import other_data
@@ -27,7 +28,7 @@ def test_a_page_on_other_data_says_so_and_subtracts_nothing(
     words: list[str], noted: bool, tmp_path: Path
 ) -> None:
     (name,), chosen, overrides = parse_arguments(words)
-    suite = expand(name, chosen, overrides)
+    suite = expand(name, chosen, overrides, COMPOSER)
     page = as_markdown(suite, entries(suite, tmp_path))
     assert ("here on digits" in page) == noted
     assert ("The paper's numbers are those for CIFAR-10" in page) == noted

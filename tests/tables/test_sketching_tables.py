@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from support import compose_run
+from support import COMPOSER, compose_run
 from table_support import record, unmarked, write
 
 from pruners.scores.synflow import SynFlow
 from pruners.selection.pick import Proportional, Top, Uniform
 from pruners.selection.source import Balanced, Chi, Normal, Ones, SparseNormal, Train
-from runner.config.compose import Composer
 from runner.errors import ConfigError
 from runner.spec.planned import PlannedRun
 from runner.spec.run import Run
@@ -32,7 +31,6 @@ NETS = {
 }
 DATA = {"CIFAR-10": "cifar10", "CIFAR-100": "cifar100", "Tiny-ImageNet": "tiny_imagenet"}
 DENSITIES = ["10 %", "5 %", "2 %"]
-COMPOSER = Composer()  # shared, because composing takes most of the time
 
 
 def expand_one_seed(name: str, *overrides: str, **chosen: list[str]) -> Suite:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas
 import pytest
 from conftest import ROOT, SMALL
-from support import compose_run, machine, perform_run
+from support import COMPOSER, compose_run, machine, perform_run
 from table_support import printed, record, unmarked, write
 
 from runner.errors import ConfigError
@@ -31,13 +31,13 @@ METRICS = ("Sparsity", "Accuracy", "Epoch", "Runtime (s)")
 
 @pytest.fixture(scope="module")
 def table() -> Suite:
-    return expand("imc_table01@digits", {"models": ["resnet20"]}, [SCALE])
+    return expand("imc_table01@digits", {"models": ["resnet20"]}, [SCALE], COMPOSER)
 
 
 @pytest.fixture(scope="module")
 def whole() -> Suite:
     """The table with the setting of the paper and both networks."""
-    return expand("imc_table01", {}, [])
+    return expand("imc_table01", {}, [], COMPOSER)
 
 
 def jobs(table: Suite, row: str) -> list[PlannedRun]:
@@ -75,7 +75,7 @@ def test_only_numbers_of_the_same_data_are_subtracted(tmp_path: Path) -> None:
         ("imc_table01", "91.00 [92.4, -1.4]"),
         ("imc_table01@digits", "91.00 [92.4]"),
     ):
-        table = expand(name, selected, [SCALE])
+        table = expand(name, selected, [SCALE], COMPOSER)
         (job,) = jobs(table, "SNIP")
         write(tmp_path, record(job, 91.0))
         rows, text = printed(table, tmp_path)
@@ -85,7 +85,9 @@ def test_only_numbers_of_the_same_data_are_subtracted(tmp_path: Path) -> None:
 
 
 def test_a_single_seed_has_no_deviation(tmp_path: Path) -> None:
-    single = expand("imc_table01@digits", {"models": ["resnet20"], "seeds": ["4"]}, [SCALE])
+    single = expand(
+        "imc_table01@digits", {"models": ["resnet20"], "seeds": ["4"]}, [SCALE], COMPOSER
+    )
     (job,) = jobs(single, "Baseline")
     write(tmp_path, record(job, 90.125, runtime_s=12345.6, epochs=1120))
     rows, text = printed(single, tmp_path)
@@ -158,7 +160,7 @@ def test_failed_and_unfinished_runs_are_not_counted(table: Suite, tmp_path: Path
 def test_records_of_another_setting_are_not_in_the_table(
     overrides: list[str], table: Suite, tmp_path: Path
 ) -> None:
-    other = expand("imc_table01@digits", {"models": ["resnet20"]}, [SCALE, *overrides])
+    other = expand("imc_table01@digits", {"models": ["resnet20"]}, [SCALE, *overrides], COMPOSER)
     theirs, ours = jobs(other, "SNIP"), jobs(table, "SNIP")
     write(tmp_path, *(record(job, 99.0) for job in theirs))
     rows, _ = printed(table, tmp_path)
@@ -171,7 +173,9 @@ def test_records_of_another_setting_are_not_in_the_table(
 
 
 def test_records_of_other_seeds_are_not_in_the_table(table: Suite, tmp_path: Path) -> None:
-    more = expand("imc_table01@digits", {"models": ["resnet20"], "seeds": ["2", "3", "4"]}, [SCALE])
+    more = expand(
+        "imc_table01@digits", {"models": ["resnet20"], "seeds": ["2", "3", "4"]}, [SCALE], COMPOSER
+    )
     write(tmp_path, *(record(job, 80.0 + job.run.seed) for job in jobs(more, "SNIP")))
     rows, _ = printed(table, tmp_path)
     assert rows["SNIP"][1].startswith("82.00 (n=1 of 3)")  # both tables have seed 2
@@ -290,7 +294,7 @@ def test_title_and_header_lines_are_those_of_the_paper(whole: Suite, tmp_path: P
 
 def test_further_columns_follow_the_own_ones(tmp_path: Path) -> None:
     chosen = {"models": ["resnet20"], "columns": ["mask_overlap", "accuracy"]}
-    page = write_table(expand("imc_table01@digits", chosen, []), tmp_path).splitlines()
+    page = write_table(expand("imc_table01@digits", chosen, [], COMPOSER), tmp_path).splitlines()
     assert re.split(r"\s{2,}", page[3].strip()) == ["Metric", *METRICS, "Mask overlap"]
 
 
@@ -313,7 +317,7 @@ def test_a_column_of_mask_overlaps_has_their_spread_and_marks_failed_checks(
 
 def test_the_training_cost_is_a_column_and_earlier_records_lack_it(tmp_path: Path) -> None:
     chosen = {"models": ["resnet20"], "columns": ["train_flops", "train_flops_ratio"]}
-    suite = expand("imc_table01@digits", {**chosen, "seeds": ["0", "1"]}, [SCALE])
+    suite = expand("imc_table01@digits", {**chosen, "seeds": ["0", "1"]}, [SCALE], COMPOSER)
     first, second = jobs(suite, "SNIP")
     (earlier, _), counted = jobs(suite, "Baseline"), {"train_flops_ratio": 0.25}
     write(
@@ -337,13 +341,18 @@ def test_the_training_cost_is_a_column_and_earlier_records_lack_it(tmp_path: Pat
 def test_columns_that_a_table_cannot_have_are_refused(name: str, column: str, message: str) -> None:
     names, chosen, overrides = parse_arguments([name, f"columns={column}"])
     with pytest.raises(ConfigError, match=message):
-        expand(names[0], chosen, overrides)
+        expand(names[0], chosen, overrides, COMPOSER)
 
 
 def test_the_title_contains_deviations_in_data_net_and_schedule(tmp_path: Path) -> None:
     def title(*overrides: str) -> str:
         return write_table(
-            expand("imc_table01@digits", {"models": ["resnet20"], "seeds": ["0"]}, list(overrides)),
+            expand(
+                "imc_table01@digits",
+                {"models": ["resnet20"], "seeds": ["0"]},
+                list(overrides),
+                COMPOSER,
+            ),
             tmp_path,
         ).splitlines()[0]
 
@@ -542,7 +551,10 @@ def test_the_command_of_a_job_gives_its_run(table: Suite) -> None:
 
 def test_an_option_of_one_method_applies_to_the_rows_of_that_method(table: Suite) -> None:
     other = expand(
-        "imc_table01@digits", {"models": ["resnet20"]}, [SCALE, "method.gap.sigma2=2.0e-5"]
+        "imc_table01@digits",
+        {"models": ["resnet20"]},
+        [SCALE, "method.gap.sigma2=2.0e-5"],
+        COMPOSER,
     )
     for place, cell in table.cells.items():
         same = [job.run_id for job in cell.jobs] == [job.run_id for job in other.cells[place].jobs]
@@ -550,12 +562,12 @@ def test_an_option_of_one_method_applies_to_the_rows_of_that_method(table: Suite
     with pytest.raises(
         ConfigError, match="method.gap.sigma=1: no method of imc_table01 has this option"
     ):
-        expand("imc_table01@digits", {"models": ["resnet20"]}, ["method.gap.sigma=1"])
+        expand("imc_table01@digits", {"models": ["resnet20"]}, ["method.gap.sigma=1"], COMPOSER)
 
 
 def test_an_option_of_a_group_applies_to_the_rows_whose_choice_has_it(table: Suite) -> None:
     chosen = {"models": ["resnet20"]}
-    nearest = expand("imc_table01@digits", chosen, [SCALE, "schedule.counts=nearest"])
+    nearest = expand("imc_table01@digits", chosen, [SCALE, "schedule.counts=nearest"], COMPOSER)
     for place, cell in table.cells.items():
         same = [job.run_id for job in cell.jobs] == [
             job.run_id for job in nearest.cells[place].jobs
@@ -563,14 +575,17 @@ def test_an_option_of_a_group_applies_to_the_rows_whose_choice_has_it(table: Sui
         assert same == (place[0] != "SynFlow" or not cell.jobs)
     # with the choice for every row, the option is that of every row that has a schedule
     rounds = expand(
-        "sketching_table01@digits", chosen, ["schedule=exponential", "schedule.iterations=3"]
+        "sketching_table01@digits",
+        chosen,
+        ["schedule=exponential", "schedule.iterations=3"],
+        COMPOSER,
     )
     schedules = {job.run.stage("prune").component.schedule.iterations for job in rounds.jobs}
     assert schedules == {3}
     with pytest.raises(
         ConfigError, match="schedule.count=nearest: no method of sketching_table01 has this option"
     ):
-        expand("sketching_table01@digits", chosen, ["schedule.count=nearest"])
+        expand("sketching_table01@digits", chosen, ["schedule.count=nearest"], COMPOSER)
 
 
 @pytest.mark.parametrize(
@@ -595,7 +610,7 @@ def test_an_invalid_table_or_selection_gives_an_error_with_the_choices(
     name: str, chosen: dict[str, list[str]], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        expand(name, chosen, [])
+        expand(name, chosen, [], COMPOSER)
 
 
 @pytest.mark.parametrize(
@@ -623,7 +638,7 @@ def test_an_override_of_an_option_that_entries_differ_in_gives_an_error(
     name: str, override: str, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
-        expand(name, {}, [override])
+        expand(name, {}, [override], COMPOSER)
 
 
 def test_arguments_are_split_into_tables_selections_and_overrides() -> None:
@@ -645,7 +660,7 @@ def test_arguments_are_split_into_tables_selections_and_overrides() -> None:
 
 def test_networks_can_be_selected_by_either_model_name() -> None:
     for name in ("resnet32", "resnet32_w32"):
-        table = expand("imc_table01", {"models": [name], "seeds": ["0"]}, [])
+        table = expand("imc_table01", {"models": [name], "seeds": ["0"]}, [], COMPOSER)
         assert table.networks == {"ResNet-32": "resnet32_w32"}
         (job,) = table.cells["SNIP", "ResNet-32"].jobs
         # the second density of the row, although the table has only this network
@@ -655,7 +670,7 @@ def test_networks_can_be_selected_by_either_model_name() -> None:
 def test_the_title_contains_the_range_of_the_training_fraction() -> None:
     # 240 to 958 of 1,437
     assert "; 17% to 67% of the training images)" in title(
-        expand("samples_figure07@digits", {}, [])
+        expand("samples_figure07@digits", {}, [], COMPOSER)
     )
 
 
