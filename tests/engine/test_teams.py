@@ -26,6 +26,7 @@ from runner.spec.run import Run
 pytestmark = pytest.mark.xdist_group("teams")  # one process makes the runs, which take a minute
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["runner.commands.run", "support", "pytest"])
+SECONDS = 1000  # until a team counts as hanging, of a busy machine, too
 # 143 images in batches of 32: the last batch has 15, which three processes share unevenly; with
 # batches of 71, it has one, so that two of three processes have none.
 SMALL = (
@@ -90,7 +91,7 @@ def team(size: int, folder: Path, names: list[str]) -> Found:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(200)
+        process.join(SECONDS)
         process.kill()
     errors = [path.read_text() for path in sorted(folder.glob("error*"))]
     assert not errors and all(process.exitcode == 0 for process in processes), errors
