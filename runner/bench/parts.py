@@ -29,7 +29,7 @@ from runner.bench.scores import EXAMPLES, score_comparisons
 from runner.bench.search import NETS, search_comparisons
 from runner.bench.seeds import seed_comparisons
 from runner.bench.synflow import synflow_figures
-from runner.bench.teams import decodes_figure, scores_figure, team_figure
+from runner.bench.teams import decodes_figure, scores_figures, training_figures
 from runner.bench.timing import Comparison, compare
 from runner.bench.training import (
     LARGE,
@@ -182,10 +182,8 @@ PARTS: dict[str, Part] = {
     "help_vs_torch": Part(
         lambda setting: [start_up.help_vs_torch("help_vs_torch", setting.rounds)], on_cpu=True
     ),
-    "team_cpu": Part(lambda setting: [team_figure("team_cpu", setting.rounds)], on_cpu=True),
-    "team_scores": Part(
-        lambda setting: [scores_figure("team_scores", setting.rounds)], on_cpu=True
-    ),
+    "team_cpu": Part(lambda setting: training_figures("team_cpu", setting.rounds), on_cpu=True),
+    "team_scores": Part(lambda setting: scores_figures("team_scores", setting.rounds), on_cpu=True),
     "team_decodes": Part(lambda _: [decodes_figure("team_decodes")], on_cpu=True),
     "tables_10k_s": Part(_tables, on_cpu=True),
     "throughput": Part(_throughput),

@@ -1,6 +1,7 @@
 """Several processes beside one: training and scores on the CPU, and images that are decoded."""
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from runner.bench.training import LARGE, MEAN, STD, epoch_of, images_of, net, no
 from runner.data.augment import ResizedCrop
 from runner.data.batches import Batches, evaluation_batches
 from runner.data.files import Files
+from runner.engine.allocator import keep_freed_memory
 from runner.engine.distributed import ALONE, ProcessGroup
 
 PROCESSES = 2
@@ -31,30 +33,56 @@ Work = Callable[[], object]
 Member = Callable[[ProcessGroup], Work]  # what a process of the group does each time
 
 
-def team_figure(name: str, rounds: int) -> Figure:
+def training_figures(name: str, rounds: int) -> Iterator[Figure]:
     """Measure an epoch of ResNet-20 on the CPU; ratio = the speed of the team / of one process."""
     size, channels, _, _ = LARGE
     work = f"an epoch of ResNet-20, {channels}x{size}x{size}, two processes of one thread"
-    return _beside_one(name, work, _training, PROCESSES, rounds)
+    yield from _beside_one(name, work, _training, PROCESSES, rounds)
 
 
-def scores_figure(name: str, rounds: int) -> Figure:
+def scores_figures(name: str, rounds: int) -> Iterator[Figure]:
     """Measure GraSP's scores on the CPU; ratio = the speed of two processes / of one."""
     size, channels, _, _ = LARGE
     work = f"GraSP's scores of ResNet-20, {SCORED}x{channels}x{size}x{size}, two processes"
-    return _beside_one(name, work, _scoring, 1, rounds)
+    yield from _beside_one(name, work, _scoring, 1, rounds)
 
 
-def _beside_one(name: str, work: str, member: Member, threads: int, rounds: int) -> Figure:
-    """Compare two processes of one thread with one process of `threads`."""
+def _beside_one(
+    name: str, work: str, member: Member, threads: int, rounds: int
+) -> Iterator[Figure]:
+    """Compare two processes of one thread with one process of `threads`: speed and CPU time."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with team(member) as ours:
             rival = f"one process of {threads} thread{'s' if threads > 1 else ''}"
-            return compare(Comparison(name, work, rival, ours, member(ALONE)), rounds)
+            alone = member(ALONE)
+            yield compare(Comparison(name, work, rival, ours, alone), rounds)
+            torch.set_num_threads(1)  # several would count the time in which they wait and spin
+            yield _cpu_time(f"{name}_work", ours, alone, rounds)
     finally:
         torch.set_num_threads(before)
+
+
+def _cpu_time(name: str, ours: "_Team", alone: Work, rounds: int) -> Figure:
+    """Measure the CPU time of all processes beside that of one; ratio = ours / that of one.
+
+    It counts work and no waiting. Other load on the machine lengthens it by what it takes from the
+    caches, so that the least of all rounds counts.
+    """
+    team, one = [], []
+    for _ in range(rounds):
+        team.append(sum(taken for _, taken in ours.results()))
+        one.append(_cpu_seconds(alone)[1])
+    rival = "one process of one thread"
+    return Figure(name, min(team), "CPU s", rival, min(one), min(team) / min(one))
+
+
+def _cpu_seconds(work: Work) -> tuple[object, float]:
+    """The result of some work, and the CPU time that this process takes for it."""
+    before = time.process_time()
+    result = work()
+    return result, time.process_time() - before
 
 
 def _training(group: ProcessGroup) -> Work:
@@ -123,6 +151,10 @@ class _Team:
 
     def __call__(self) -> list[object]:
         """The results of all processes."""
+        return [result for result, _ in self.results()]
+
+    def results(self) -> list[tuple[object, float]]:
+        """The results of all processes, and the CPU seconds that each took."""
         for member in self.members:
             member.send(True)
         return [member.recv() for member in self.members]
@@ -159,6 +191,7 @@ def team(member: Member) -> Iterator[_Team]:
 
 
 def _serve(rank: int, meeting: str, orders: Connection, member: Member) -> None:
+    keep_freed_memory()  # as in every run, and in the process that measures
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=PROCESSES
@@ -166,5 +199,5 @@ def _serve(rank: int, meeting: str, orders: Connection, member: Member) -> None:
     work = member(ProcessGroup(rank, PROCESSES))
     orders.send(True)
     while orders.recv():
-        orders.send(work())
+        orders.send(_cpu_seconds(work))
     dist.destroy_process_group()

@@ -17,6 +17,7 @@ from torch import Generator, Tensor, nn
 from pruners.base import Batch, full_masks
 from pruners.curvature.hessian import HessianOperator
 from pruners.curvature.options import HessianOptions
+from pruners.divided import Moments
 from pruners.scores.grasp import Grasp
 from pruners.scores.obd import Obd
 from pruners.scores.snip import Snip
@@ -62,6 +63,17 @@ def data(sizes: tuple[int, ...]) -> list[Batch]:
         x = torch.randn(size, 3, 5, 5, generator=rng, dtype=torch.float64)
         found.append((x + drift, torch.randint(3, (size,), generator=rng)))
     return found
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 2, 3), (4, 3), (1, 2, 2)])
+def test_moments_and_their_derivatives_are_those_of_var_mean(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, generator=Generator().manual_seed(3), dtype=torch.float64) + 1
+    x.requires_grad_()
+    dims = [d for d in range(x.dim()) if d != 1]
+    expected = torch.var_mean(x, dims, correction=0)[::-1]
+    torch.testing.assert_close(Moments.apply(x), expected)
+    assert torch.autograd.gradcheck(Moments.apply, x)
+    assert torch.autograd.gradgradcheck(Moments.apply, x)
 
 
 def scored(score: Callable[..., dict[str, Tensor]], team: Team, sizes: tuple[int, ...]) -> Tensor:
