@@ -89,8 +89,7 @@ def _series(
     found = [
         _at_what_ran(point, panel.x, cells_by_point[name])
         for name, there in runs.items()
-        if there
-        for point in points(spec, name, there, panel, accuracy)
+        for point in (points(spec, name, there, panel, accuracy) if there else ())
     ]
     series = Series(
         panel.label,
