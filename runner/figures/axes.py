@@ -1,5 +1,6 @@
 """Scales, ticks, horizontal lines and the legend of a panel, drawn with matplotlib."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -59,9 +60,11 @@ def mark_below(axes: Any, places: Sequence[float], colour: str, across: bool = F
     line.set_gid(BELOW_ZERO)
 
 
-def log_ticks(axes: Any, places: Iterable[float]) -> None:
-    """Label each of few points, to three digits, or else the decades alone."""
-    few = sorted({float(f"{x:.3g}") for x in places})
+def log_ticks(axes: Any, curves: Iterable[Iterable[float]]) -> None:
+    """Label each of few points, or those that curves share, to three digits; else the decades."""
+    shared = Counter(x for curve in curves for x in {float(f"{x:.3g}") for x in curve})
+    every, common = sorted(shared), sorted(x for x, number in shared.items() if number > 1)
+    few = every if len(every) <= TICKS else common
     if 0 < len(few) <= TICKS:
         axes.set_xticks(few, [f"{x:g}" for x in few])
         axes.set_xticks([], minor=True)

@@ -141,7 +141,7 @@ def _fill(axes: Any, panel: Panel, look: Look = DEFAULT) -> None:
     _end_at_data(axes, panel)
     curves = [series for series in panel.series if series.kind in CURVES]
     if panel.x.scale == "log":
-        log_ticks(axes, [point.x for series in curves for point in series.points])
+        log_ticks(axes, [[point.x for point in series.points] for series in curves])
     labels = [*axes.get_legend_handles_labels()[1], mark.label if mark else ""]
     labels += [levels.label for levels in panel.y.levels]
     draw_legend(axes, max(map(len, labels)), look.size[0])

@@ -127,6 +127,9 @@ def test_ticks_of_a_logarithmic_axis_are_the_points_and_none_overlap() -> None:
 
     few = labels(at([2.0, 5.0, 20.00014, 50.0], 0), at([2.0, 5.0, 20.00015, 50.0], 1))
     assert few == ["2", "5", "20", "50"]
+    # a third method reaches other densities: the labels are the points of the others
+    other = at([1.9, 4.8, 19.7, 47.0, 9.0], 2)
+    assert labels(at([2.0, 5.0, 20.0, 50.0], 0), at([2.0, 5.0, 20.0, 50.0], 1), other) == few
     labels(at([float(x) for x in range(2, 60, 3)], 0))  # many points: the decades alone
 
 
