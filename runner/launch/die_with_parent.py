@@ -27,10 +27,15 @@ def die_with_parent(queue: int) -> None:
         os._exit(STOPPED)
 
 
+def ignore_warnings() -> None:
+    """Ignore the signal by which Slurm announces the end of a job."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
 def main(queue: int, command: list[str]) -> None:
     """Replace this process with the command; the command gets SIGTERM when the queue dies."""
     die_with_parent(queue)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    ignore_warnings()
     try:
         os.execvp(command[0], command)
     except OSError as error:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from runner.launch.die_with_parent import die_with_parent
+from runner.launch.die_with_parent import die_with_parent, ignore_warnings
 
 WARM = "runner.commands.warm"  # by name: commands import launchers
 READY, GO = b"ready\n", b"go\n"
@@ -136,6 +136,7 @@ def _begin(descriptors: Sequence[int], queue: int) -> Request:
         while os.getppid() != queue and time.monotonic() < until:
             time.sleep(0.0005)
         die_with_parent(queue)
+        ignore_warnings()
         for number, descriptor in ((1, out), (2, err)):
             os.dup2(descriptor, number)
             os.close(descriptor)

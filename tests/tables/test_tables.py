@@ -417,7 +417,9 @@ def test_notes_state_mixtures_of_processors_and_torch_versions(
     older = made("2.13", "avx2")
     # a stage of another kind than the last one
     older["origins"] = [made("2.13", "avx2", "avx512"), made("2.13", "avx2")]
-    write(tmp_path, record(third, 90.0, provenance=older))
+    mixed = record(third, 90.0, provenance=older)
+    mixed["stages"] = [{**stage, "origin": min(i, 1)} for i, stage in enumerate(mixed["stages"])]
+    write(tmp_path, mixed)
     _, text = printed(table, tmp_path)
     assert "Mixes PyTorch versions: 2.13; 2.14." in text
     expected = "AVX2 of avx2; AVX2 of avx2 and AVX512 of avx2 avx512"
