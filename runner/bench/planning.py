@@ -72,8 +72,6 @@ def make_tables(folder: Path, records: int) -> None:
     """
     rows = -(-records // (TABLES * SEEDS * 2))
     pattern = next(all_records(PUBLISHED))
-    # the runs have a record alone
-    origin = {name: value for name, value in pattern["provenance"].items() if name != FILES}
     published = expand("imc_table01", {"seeds": ["0"]}, [])
     specs = [_spec(published, number, rows) for number in range(TABLES)]
     (folder / "tables.json").write_text(json.dumps(specs))
@@ -102,7 +100,7 @@ def make_tables(folder: Path, records: int) -> None:
             "accuracy_best": 90 + i % 7,
             "accuracy_top5": None,
             "stages": stages,
-            "provenance": origin,
+            "provenance": {k: v for k, v in pattern["provenance"].items() if k != FILES},
         }
         path.write_text(json.dumps(seal({**pattern, **own}), indent=1))
         os.utime(path, ns=(LONG_AGO, LONG_AGO))

@@ -10,6 +10,7 @@ from functools import singledispatch
 from pathlib import Path
 
 from runner.errors import ConfigError
+from runner.figures.as_ran import at_what_ran, series_label
 from runner.figures.fits import boundary, boundary_line, cells_of, fitted
 from runner.figures.judges import lack_of_fit
 from runner.figures.points import Point, Series
@@ -22,8 +23,7 @@ from runner.suites.expand import Suite
 from runner.suites.layouts import series_key
 from runner.suites.metrics import accuracy_names
 from runner.suites.numbers import mean_and_spread
-from runner.suites.readings import as_ran, label_as_ran
-from runner.suites.schema_figures import Axis, FigurePanel, FigureSpec, XAxis
+from runner.suites.schema_figures import Axis, FigurePanel, FigureSpec
 from runner.suites.schema_series import (
     BoundarySpec,
     CurveSpec,
@@ -87,13 +87,13 @@ def _series(
         for point, there in finished.items()
     }
     found = [
-        _at_what_ran(point, panel.x, cells_by_point[name])
+        at_what_ran(point, panel.x, cells_by_point[name])
         for name, there in runs.items()
         for point in (points(spec, name, there, panel, accuracy) if there else ())
     ]
     series = Series(
         panel.label,
-        _label(spec, cells_by_point) + more,
+        series_label(spec, cells_by_point) + more,
         spec.draw,
         tuple(found),
         requested=sum(len(cell.jobs) for cell in cells_by_point.values()),
@@ -127,23 +127,6 @@ def _distinct(cells: dict[str, Cell]) -> dict[str, Cell]:
     for name, cell in cells.items():
         first.setdefault(tuple(job.run_id for job in cell.jobs), name)
     return {name: cells[name] for name in first.values()}
-
-
-def _label(spec: SeriesSpec, cells: dict[str, Cell]) -> str:
-    """The label of a series with what ran."""
-    job = next((job for cell in cells.values() for job in cell.jobs), None)
-    return label_as_ran(spec.label, spec.ran, job.run) if spec.ran and job else spec.label
-
-
-def _at_what_ran(point: Point, axis: XAxis, cell: Cell) -> Point:
-    """The point at its coordinate along an axis of what ran."""
-    return replace(point, x=x_as_ran(axis, cell, point.x)) if axis.ran else point
-
-
-def x_as_ran(axis: XAxis, cell: Cell, asked: float) -> float:
-    """The coordinate of a point along an axis of what ran; `asked` if its run has no such value."""
-    value = as_ran(axis.ran, cell.jobs[0].run) if cell.jobs else None
-    return asked if value is None else float(value)
 
 
 def _bounded(series: Series) -> Series:

@@ -6,11 +6,12 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
+from runner.figures.as_ran import x_as_ran
 from runner.figures.claims import judged
 from runner.figures.draw import ENDINGS, WITH_BANDS, Panel, draw
 from runner.figures.page import page
 from runner.figures.points import Series
-from runner.figures.series import figure_spec, series_of, x_as_ran
+from runner.figures.series import figure_spec, series_of
 from runner.files import atomically
 from runner.records.read import find_run
 from runner.spec.findings import is_diverged
