@@ -4,13 +4,15 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from forked import run_forked
+
+from runner import own
 
 ROOT = Path(__file__).resolve().parent.parent
 # two epochs on a fully connected net
@@ -28,6 +30,14 @@ PARTS = ("conf", "hydra_plugins", "models", "pruners", "runner", "run.py", "scri
 
 # pytest runs one worker per core, and the last bits depend on the number of threads
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_parts_of_one_test() -> Iterator[None]:
+    """The folders that a test names by `--config-dir` end with it; they belong to the process."""
+    before = list(own._named)
+    yield
+    own._named[:] = before
 
 
 @pytest.fixture
